@@ -1,0 +1,1 @@
+"""Words that every pillar shares: errors, records, layers, inputs, restoring, the one door to the disk."""

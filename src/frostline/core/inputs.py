@@ -1,0 +1,206 @@
+"""What a model input is: a tensor, a tuple or a mapping; how it is batched, sliced, moved and named.
+
+The batch axis is axis 0 of every tensor whose size there equals that of the first tensor; others are shared.
+Legend: B batch.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import Tensor
+from torch.utils.data import default_collate
+
+from frostline.core.errors import DataError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+LABEL_KEYS = ("label", "labels")
+
+
+def call(model: Callable[..., Any], inputs: Any) -> Any:
+    """`model(x)` for a tensor, `model(*x)` for a tuple, `model(**x)` for a mapping."""
+    if isinstance(inputs, Mapping):
+        return model(**inputs)
+    if isinstance(inputs, (tuple, list)):
+        return model(*inputs)
+    return model(inputs)
+
+
+def leaves(inputs: Any) -> dict[str, Tensor]:
+    """Every tensor in `inputs` by name: mapping keys and positions, joined with dots.
+
+    Example:
+        >>> list(leaves({"ids": torch.zeros(2, 3), "extra": (torch.ones(2),)}))
+        ['ids', 'extra.0']
+    """
+    if isinstance(inputs, Tensor):
+        return {"0": inputs}
+    found: dict[str, Tensor] = {}
+    _collect(inputs, "", found)
+    return found
+
+
+def map_tensors(inputs: Any, function: Callable[[Tensor], Tensor]) -> Any:
+    """The same structure with `function` applied to every tensor."""
+    if isinstance(inputs, Tensor):
+        return function(inputs)
+    if isinstance(inputs, Mapping):
+        return {key: map_tensors(value, function) for key, value in cast("Mapping[str, Any]", inputs).items()}
+    if isinstance(inputs, (tuple, list)):
+        values = [map_tensors(value, function) for value in cast("Sequence[Any]", inputs)]
+        return values if isinstance(inputs, list) else tuple(values)
+    return inputs
+
+
+def batch_size(inputs: Any) -> int:
+    """Samples in a batch: the size of axis 0 of the first tensor.
+
+    Raises:
+        DataError: If there is no tensor, or the first one has no axis.
+    """
+    for tensor in leaves(inputs).values():
+        if tensor.dim():
+            return tensor.shape[0]
+    raise DataError(
+        what="Cannot tell the batch size of the inputs.",
+        where="the inputs",
+        received=describe(inputs),
+        do="pass a tensor, a tuple or a mapping that holds at least one tensor with a batch axis.",
+    )
+
+
+def rows(inputs: Any, index: slice | Tensor) -> Any:
+    """The samples at `index`; tensors without the batch axis are passed on as they are."""
+    size = batch_size(inputs)
+    return map_tensors(inputs, lambda x: x[index] if x.dim() and x.shape[0] == size else x)
+
+
+def move(inputs: Any, device: torch.device | str | None) -> Any:
+    """The same inputs on `device`; None leaves them where they are."""
+    if device is None:
+        return inputs
+    return map_tensors(inputs, lambda x: x.to(device, non_blocking=True))
+
+
+def required_labels(forward: Callable[..., Any]) -> frozenset[str]:
+    """The label keys that `forward` cannot do without: inputs then, not only targets."""
+    try:
+        parameters = inspect.signature(forward).parameters
+    except (TypeError, ValueError):
+        return frozenset()
+    return frozenset(
+        key for key in LABEL_KEYS if key in parameters and parameters[key].default is inspect.Parameter.empty
+    )
+
+
+def unpack(item: Any, index: int | str, keep: frozenset[str] = frozenset()) -> tuple[Any, Any]:
+    """(inputs, target) of one dataset item.
+
+    Args:
+        item: A pair, or a mapping whose `label` or `labels` is the target.
+        index: Position in the dataset, for the error.
+        keep: Label keys that stay among the inputs too (`required_labels`).
+
+    Raises:
+        DataError: If the item is neither.
+    """
+    if isinstance(item, Mapping):
+        mapping = cast("Mapping[str, Any]", item)
+        for key in LABEL_KEYS:
+            if key in mapping:
+                kept = {k: v for k, v in mapping.items() if k not in LABEL_KEYS or k in keep}
+                return kept, mapping[key]
+        received = f"a mapping with keys {sorted(map(str, mapping))}"
+    elif isinstance(item, (tuple, list)) and len(cast("Sequence[Any]", item)) == 2:
+        inputs, target = cast("Sequence[Any]", item)
+        return inputs, target
+    else:
+        received = describe(item)
+    raise DataError(
+        what="A dataset item must be (inputs, target), or a mapping with a 'label' or 'labels' key.",
+        where=f"dataset[{index}]",
+        received=received,
+        do="return a pair from the dataset's __getitem__, for example `return image, class_index`.",
+    )
+
+
+def collate(items: Sequence[Any], indices: Sequence[int]) -> Any:
+    """Stack the inputs of several samples into a batch.
+
+    Args:
+        items: Inputs of single samples: tensors, arrays, numbers, tuples or mappings of them.
+        indices: Their positions in the dataset, for the error.
+
+    Raises:
+        DataError: If shapes or types differ between the samples; the first that differs is named.
+    """
+    try:
+        return default_collate(list(items))
+    except (TypeError, RuntimeError, KeyError, ValueError) as error:
+        first = describe(items[0])
+        odd = next((at for at in range(len(items)) if describe(items[at]) != first), 0)
+        raise DataError(
+            what="The samples of a batch do not fit together.",
+            where=f"dataset[{indices[odd]}]",
+            received=f"{describe(items[odd])}; dataset[{indices[0]}] is {first}",
+            do="make every item the same shape and type (resize, crop or pad in the dataset's transform).",
+        ) from error
+
+
+def collate_targets(targets: Sequence[Any], indices: Sequence[int]) -> Any:
+    """Stack targets into a tensor; Python floats become float32."""
+    if all(isinstance(target, float) for target in targets):
+        return torch.tensor(targets, dtype=torch.float32)
+    return collate(targets, indices)
+
+
+def describe(value: Any) -> str:
+    """A short text of a value's structure, shapes and dtypes.
+
+    Example:
+        >>> describe((torch.zeros(2, 3), 5))
+        '(float32 (2, 3), int)'
+    """
+    if isinstance(value, Tensor):
+        return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
+    if isinstance(value, Mapping):
+        parts = (f"{key}: {describe(entry)}" for key, entry in cast("Mapping[str, Any]", value).items())
+        return "{" + ", ".join(parts) + "}"
+    if isinstance(value, (tuple, list)):
+        return "(" + ", ".join(describe(entry) for entry in cast("Sequence[Any]", value)) + ")"
+    if hasattr(value, "shape") and hasattr(value, "dtype"):
+        return f"{type(value).__name__} {value.dtype} {tuple(value.shape)}"
+    return type(value).__name__
+
+
+def call_with_model(model: nn.Module, inputs: Any) -> Any:
+    """`call`, with a wrong signature turned into an error that names it."""
+    try:
+        return call(model, inputs)
+    except TypeError as error:
+        if "argument" not in str(error):
+            raise
+        raise DataError(
+            what=f"{type(model).__name__} cannot be called with these inputs.",
+            where=f"{type(model).__name__}.forward{inspect.signature(model.forward)}",
+            received=f"{describe(inputs)}; {error}",
+            do="pass a tensor for model(x), a tuple for model(*x), or a mapping for model(**x).",
+        ) from error
+
+
+def _collect(value: Any, prefix: str, found: dict[str, Tensor]) -> None:
+    if isinstance(value, Tensor):
+        found[prefix] = value
+        return
+    entries: Any = ()
+    if isinstance(value, Mapping):
+        entries = cast("Mapping[Any, Any]", value).items()
+    elif isinstance(value, (tuple, list)):
+        entries = enumerate(cast("Sequence[Any]", value))
+    for key, entry in entries:
+        _collect(entry, f"{prefix}.{key}" if prefix else str(key), found)
