@@ -68,21 +68,32 @@ def kept_gradients(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def kept_values(model: nn.Module) -> Iterator[None]:
-    """Put every parameter's and buffer's value back to the bit, in place, and rebound buffers to their tensors."""
+def kept_buffers(model: nn.Module) -> Iterator[None]:
+    """Put every buffer's value back to the bit, in place, and replaced buffers back to their tensors."""
     slots = [
         (module._buffers, name, buffer)
         for module in model.modules()
         for name, buffer in module._buffers.items()
         if buffer is not None
     ]
-    tensors = [*model.parameters(), *(buffer for _, _, buffer in slots)]
-    copies = [tensor.detach().clone() for tensor in tensors]
+    copies = [buffer.detach().clone() for _, _, buffer in slots]
     try:
         yield
     finally:
-        for table, name, buffer in slots:
-            table[name] = buffer
         with torch.no_grad():
-            for tensor, copy in zip(tensors, copies, strict=True):
-                tensor.copy_(copy)
+            for (table, name, buffer), copy in zip(slots, copies, strict=True):
+                table[name] = buffer
+                buffer.copy_(copy)
+
+
+@contextmanager
+def kept_parameters(model: nn.Module) -> Iterator[None]:
+    """Put the value of every trainable parameter back to the bit, in place."""
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    copies = [parameter.detach().clone() for parameter in parameters]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for parameter, copy in zip(parameters, copies, strict=True):
+                parameter.copy_(copy)

@@ -1,0 +1,39 @@
+"""Digests of tensors and of code: what a thing is, not where it lies."""
+
+from __future__ import annotations
+
+import hashlib
+import types
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def tensor_digest(tensor: Tensor) -> str:
+    """SHA-256 of dtype, shape and values, whatever the memory format and the device."""
+    plain = tensor.detach().cpu().contiguous()
+    head = f"{plain.dtype}{tuple(plain.shape)}".encode()
+    if plain.numel() == 0:
+        return hashlib.sha256(head).hexdigest()
+    data = plain.reshape(-1).view(torch.uint8).numpy()
+    return hashlib.sha256(head + hashlib.sha256(data).digest()).hexdigest()
+
+
+def code_digest(code: types.CodeType) -> str:
+    """SHA-256 of what a function does: bytecode, names and constants, nested functions included."""
+    constants = [
+        code_digest(constant) if isinstance(constant, types.CodeType) else repr(constant)
+        for constant in code.co_consts
+        if not _is_docstring(constant, code)
+    ]
+    if any(isinstance(constant, frozenset) for constant in code.co_consts):
+        constants = sorted(constants)  # the order of a frozenset's text is not the same in every process
+    text = f"{code.co_name}{code.co_code.hex()}{code.co_names}{code.co_varnames}{constants}"
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _is_docstring(constant: Any, code: types.CodeType) -> bool:
+    return isinstance(constant, str) and bool(code.co_consts) and constant is code.co_consts[0]

@@ -1,0 +1,110 @@
+"""The frontier: the frozen tensors that either mode of the head needs, and where a run makes them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from frostline.core.errors import NotCacheable
+from frostline.core.records import FrontierTensor
+from frostline.splitting.layouts import Layout, find_layout
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from frostline.splitting.points import Point
+    from frostline.splitting.recording import Crossing, Recording
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One frontier tensor, and how `extract` gets hold of it.
+
+    Attributes:
+        birth: The call that makes it.
+        read: The later in-place call after which it is read, or None.
+        is_changed_later: True if the model writes into it afterwards, so that a copy is taken at once.
+        from_training: True if only a run in training mode makes it.
+        layout: How it follows the batch.
+        tensor: Its public record.
+    """
+
+    birth: Point
+    read: Point | None
+    is_changed_later: bool
+    from_training: bool
+    layout: Layout
+    tensor: FrontierTensor
+
+
+@dataclass(frozen=True)
+class Frontier:
+    """The entries, and for each mode which entry every placeholder of its graph stands for."""
+
+    entries: tuple[Entry, ...]
+    eval_slots: tuple[int, ...]
+    train_slots: tuple[int, ...]
+
+
+Pair = tuple["Recording", "Recording"]
+
+
+def find_frontier(evaluated: Pair, trained: Pair) -> Frontier:
+    """The union of the frontiers of both modes; each pair holds the runs at the small and the large batch size.
+
+    Raises:
+        NotCacheable: If a frontier tensor follows the batch in no way that can be stored per sample.
+    """
+    entries: list[Entry] = []
+    eval_slots = [_slot(entries, a, b, evaluated, False) for a, b in _both(evaluated)]
+    train_slots: list[int] = []
+    for a, b in _both(trained):
+        made_in_eval = _is_made(a, evaluated[0]) and _is_made(b, evaluated[1])
+        train_slots.append(_slot(entries, a, b, evaluated if made_in_eval else trained, not made_in_eval))
+    return Frontier(tuple(entries), tuple(eval_slots), tuple(train_slots))
+
+
+def _both(pair: Pair) -> list[tuple[Crossing, Crossing]]:
+    # the two runs made the same calls (`generalise` has seen to it), so their crossings pair up
+    return list(zip(pair[0].crossings, pair[1].crossings, strict=True))
+
+
+def _is_made(crossing: Crossing, recording: Recording) -> bool:
+    made = recording.births.get(crossing.birth)
+    return made is not None and made.shape == crossing.tensor.shape and made.dtype == crossing.tensor.dtype
+
+
+def _slot(entries: list[Entry], a: Crossing, b: Crossing, source: Pair, from_training: bool) -> int:
+    for at, entry in enumerate(entries):
+        if (entry.birth, entry.read, entry.from_training) == (b.birth, b.read, from_training):
+            return at
+    small, large = source[0].births[a.birth], source[1].births[b.birth]
+    layout = find_layout(small, large, source[0].batch_size, source[1].batch_size)
+    if layout is None or (layout.axis is None and not _equal(small, large)):
+        raise NotCacheable(
+            what=f"Cannot store the output of {b.name!r} per sample: it does not follow the batch.",
+            where=b.name,
+            received=f"shape {tuple(small.shape)} for {source[0].batch_size} samples, "
+            f"{tuple(large.shape)} for {source[1].batch_size}"
+            + (", with other values for other samples" if layout else ""),
+            do="freeze to a layer whose output has one entry per sample, or keep that layer trainable.",
+        )
+    record = _record(b.name, large, layout)
+    entries.append(Entry(b.birth, b.read, a.is_changed_later or b.is_changed_later, from_training, layout, record))
+    return len(entries) - 1
+
+
+def _record(name: str, tensor: Tensor, layout: Layout) -> FrontierTensor:
+    is_shared = layout.axis is None
+    shape = tuple(tensor.shape) if is_shared else tuple(layout.to_rows(tensor).shape[1:])
+    size = 0 if is_shared else math.prod(shape) * tensor.element_size()
+    return FrontierTensor(name, shape, tensor.dtype, size, is_shared)
+
+
+def _equal(small: Tensor, large: Tensor) -> bool:
+    return torch.equal(torch.nan_to_num(small), torch.nan_to_num(large)) if small.is_floating_point() else (
+        torch.equal(small, large)
+    )

@@ -1,0 +1,318 @@
+"""The trainable part as a module that reads through the model's own submodules, parameters and buffers."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, fx, nn
+
+from frostline.core.errors import SplitError
+from frostline.splitting.layouts import Layout, from_rows
+from frostline.splitting.regions import kept_region
+from frostline.splitting.structure import filled
+
+if TYPE_CHECKING:
+    from frostline.splitting.frontiers import Frontier
+    from frostline.splitting.recording import Recording
+
+
+Numbers = dict[str, dict[str, bool | int | float]]
+
+
+@dataclass
+class Link:
+    """One parameter or buffer that the head reads directly, and the module of the model that owns it."""
+
+    owner: nn.Module
+    mirror: nn.Module
+    leaf: str
+    name: str
+    seen: Tensor
+
+    def follow(self) -> None:
+        """Follow a buffer that was replaced on either side; a replaced parameter cannot be followed."""
+        own, ours = _get(self.owner, self.leaf), _get(self.mirror, self.leaf)
+        if own is ours:
+            return
+        if isinstance(self.seen, nn.Parameter):
+            raise _changed(self.name, "another Parameter under the same name")
+        newest = own if ours is self.seen else ours
+        self.owner._buffers[self.leaf] = self.mirror._buffers[self.leaf] = self.seen = newest
+
+
+@dataclass(frozen=True)
+class Watch:
+    """A Python number on a module, as the recording read it: the graph holds its value of then."""
+
+    owner: nn.Module
+    leaf: str
+    name: str
+    value: Any
+
+    def check(self) -> None:
+        """Raise if the number has changed."""
+        now = getattr(self.owner, self.leaf, None)
+        if now is not self.value and now != self.value:
+            raise _changed(self.name, f"{self.value!r} when the model was split, {now!r} now")
+
+
+@dataclass(frozen=True)
+class WatchedTensor:
+    """A tensor of the model whose value was handed to Python while recording."""
+
+    tensor: Tensor
+    name: str
+    version: int
+
+    def check(self) -> None:
+        """Raise if the tensor was written since."""
+        if self.tensor._version != self.version:
+            raise _changed(self.name, "a new value; the old one was handed to Python and stands in the head")
+
+
+@dataclass(frozen=True)
+class Program:
+    """One mode of the head: its graph, the function made from it, and how to put the output together."""
+
+    graph: fx.Graph
+    forward: Any
+    code: str
+    template: Any
+    rebound: tuple[str, ...]
+
+
+class Own:
+    """What ties a head to its model. A deep copy of the head alone is cut loose; together with the model it is not."""
+
+    def __init__(self, links: list[Link], watches: list[Watch | WatchedTensor]) -> None:
+        self.links, self.watches = links, watches
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Own:
+        links = [
+            Link(memo[id(link.owner)], copy.deepcopy(link.mirror, memo), link.leaf, link.name, memo[id(link.seen)])
+            for link in self.links
+            if id(link.owner) in memo and id(link.seen) in memo
+        ]
+        return Own(links, [])
+
+
+class Head(nn.Module):
+    """The trainable part of a model: `head(*features)` returns what the model returns.
+
+    It holds the model's own trainable submodules and parameters under their own names, so training it trains the
+    model, and `state_dict()` keys are the model's. `head.training` chooses between the recording of `train()` and
+    that of `eval()`.
+
+    Attributes:
+        code: The Python code of the current mode; `print(head.code)` is readable.
+        graph: The `fx.Graph` of the current mode.
+    """
+
+    def __init__(self, own: Own, programs: tuple[Program, Program], frontier: Frontier) -> None:
+        super().__init__()
+        self._own, self._programs, self._frontier = own, programs, frontier
+
+    @property
+    def code(self) -> str:
+        """The Python code of the current mode."""
+        return self._program.code
+
+    @property
+    def graph(self) -> fx.Graph:
+        """The graph of the current mode."""
+        return self._program.graph
+
+    @property
+    def _program(self) -> Program:
+        return self._programs[int(self.training)]
+
+    def forward(self, *features: Tensor) -> Any:
+        """Run the trainable part.
+
+        Args:
+            features: One tensor per frontier entry, as `extract` and the cached loader give them:
+                (B, *shape), or the whole tensor for a shared one.
+
+        Returns:
+            What the model returns.
+
+        Raises:
+            SplitError: If the features do not fit the frontier, or the model was changed under the head.
+        """
+        self._check(features)
+        program = self._program
+        with kept_region():
+            outputs, rebound = program.forward(self, *features)
+        for name, value in zip(program.rebound, rebound, strict=True):
+            self._rebind(name, value)
+        return filled(program.template, outputs)
+
+    def _check(self, features: tuple[Tensor, ...]) -> None:
+        entries = self._frontier.entries
+        if len(features) != len(entries):
+            raise SplitError(
+                what="The head was called with another number of features than the frontier has.",
+                where="split.head",
+                received=f"{len(features)} tensors; the frontier has {len(entries)}",
+                do="call split.head(*features) with the tuple that split.extract or the cached loader gives.",
+            )
+        for feature, entry in zip(features, entries, strict=True):
+            shape = feature.shape if entry.tensor.shared else feature.shape[1:]
+            if tuple(shape) != entry.tensor.shape:
+                raise SplitError(
+                    what=f"The feature {entry.tensor.name!r} has another shape than the frontier.",
+                    where=f"split.head, {entry.tensor.name}",
+                    received=f"{tuple(feature.shape)}; expected {'' if entry.tensor.shared else 'B x '}"
+                    f"{entry.tensor.shape}",
+                    do="pass the features of this split, in the order of split.frontier; or split again.",
+                )
+        for link in self._own.links:
+            link.follow()
+        for watch in self._own.watches:
+            watch.check()
+
+    def _rebind(self, name: str, value: Tensor) -> None:
+        owner_name, _, leaf = name.rpartition(".")
+        mirror = self.get_submodule(owner_name)
+        mirror._buffers[leaf] = value
+        for link in self._own.links:
+            if link.name == name:
+                link.follow()
+
+
+def build_head(model: nn.Module, evaluated: Recording, trained: Recording, graphs: tuple[fx.Graph, fx.Graph],
+               frontier: Frontier, numbers: Numbers) -> Head:  # fmt: skip
+    """The head of a model from the recordings of both modes.
+
+    Args:
+        model: The model.
+        evaluated: The recording in `eval()`.
+        trained: The recording as `train()` leaves the model.
+        graphs: The finished graphs of the two, in this order.
+        frontier: The frontier that both read.
+        numbers: `numbers_of(model)` from before the recordings.
+    """
+    own = Own([], [])
+    head = Head(own, (None, None), frontier)  # type: ignore[arg-type]  (the programs need the head's attributes)
+    recordings = (evaluated, trained)
+    for recording in recordings:
+        _mount(head, model, recording, own)
+    programs = [_program(head, recording, graph) for recording, graph in zip(recordings, graphs, strict=True)]
+    head._programs = (programs[0], programs[1])
+    _watch(own, recordings, numbers)
+    object.__setattr__(head, "training", model.training)
+    return head
+
+
+def assemble(recording: Recording, batch: fx.Node | None, frontier: Frontier, slots: tuple[int, ...]) -> fx.Graph:
+    """The recorded graph with one placeholder per frontier entry, each brought into the model's own layout."""
+    graph = fx.Graph()
+    placeholders = [graph.placeholder(_identifier(at, entry.tensor.name)) for at, entry in enumerate(frontier.entries)]
+    rows = {crossing.node: placeholders[slot] for crossing, slot in zip(recording.crossings, slots, strict=True)}
+    mapping: dict[fx.Node, fx.Node] = {}
+    for node in recording.graph.nodes:
+        if node.op == "placeholder":
+            layout = frontier.entries[placeholders.index(rows[node])].layout
+            mapping[node] = rows[node] if layout.is_plain else _brought_back(graph, recording, rows[node], layout)
+    for node in recording.graph.nodes:
+        if node.op != "placeholder":
+            table = rows if node is batch else mapping
+            mapping[node] = graph.node_copy(node, table.__getitem__)
+    return graph
+
+
+def _brought_back(graph: fx.Graph, recording: Recording, rows: fx.Node, layout: Layout) -> fx.Node:
+    name = f"layout_{len(recording.constants)}"
+    recording.constants[name] = layout
+    return graph.call_function(from_rows, (rows, graph.get_attr(name)))
+
+
+def _mount(head: Head, model: nn.Module, recording: Recording, own: Own) -> None:
+    for name in sorted(recording.modules, key=lambda name: name.count(".")):
+        mirror, leaf, is_own = _container(head, model, name)
+        if not is_own:
+            mirror._modules[leaf] = recording.modules[name]
+    for name, tensor in recording.attributes.items():
+        mirror, leaf, is_own = _container(head, model, name)
+        if is_own or leaf in mirror._parameters or leaf in mirror._buffers:
+            continue
+        owner = model.get_submodule(name.rpartition(".")[0])
+        if isinstance(tensor, nn.Parameter):
+            mirror.register_parameter(leaf, tensor)
+        else:
+            mirror.register_buffer(leaf, tensor, persistent=leaf not in owner._non_persistent_buffers_set)
+        own.links.append(Link(owner, mirror, leaf, name, tensor))
+
+
+def _container(head: Head, model: nn.Module, name: str) -> tuple[nn.Module, str, bool]:
+    """(module of the head that stands for the owner, leaf, True if that module is the model's own)."""
+    path, _, leaf = name.rpartition(".")
+    mirror: nn.Module = head
+    real: nn.Module = model
+    for part in path.split(".") if path else ():
+        real = real.get_submodule(part)
+        if part not in mirror._modules:
+            mirror._modules[part] = nn.Module()
+        mirror = mirror.get_submodule(part)
+    return mirror, leaf, mirror is real
+
+
+def _program(head: Head, recording: Recording, graph: fx.Graph) -> Program:
+    mode = "train" if recording.training else "eval"
+    for name, value in recording.constants.items():
+        object.__setattr__(head, f"{mode}_{name}", value)
+    for node in graph.nodes:
+        if node.op == "get_attr" and node.target in recording.constants:
+            node.target = f"{mode}_{node.target}"
+    targets = {str(node.target): _find(head, str(node.target)) for node in graph.nodes
+               if node.op in ("get_attr", "call_module")}  # fmt: skip
+    compiled = fx.GraphModule(dict(targets), graph, class_name="Head")
+    return Program(graph, type(compiled).forward, compiled.code, recording.output, tuple(recording.rebound))
+
+
+def _find(head: Head, target: str) -> Any:
+    value: Any = head
+    for part in target.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def numbers_of(model: nn.Module) -> Numbers:
+    """Every Python number that stands on a module as a plain attribute."""
+    return {name: _numbers(module) for name, module in model.named_modules()}
+
+
+def _numbers(module: nn.Module) -> dict[str, bool | int | float]:
+    return {k: v for k, v in vars(module).items() if isinstance(v, (bool, int, float)) and k != "training"}
+
+
+def _watch(own: Own, recordings: tuple[Recording, ...], numbers: Numbers) -> None:
+    entered = {name: module for recording in recordings for name, module in recording.entered.items()}
+    for name, module in entered.items():
+        for leaf, value in _numbers(module).items():
+            # a number that the forward pass itself moves is a counter: it steers nothing that verification missed
+            if numbers[name].get(leaf) == value:
+                own.watches.append(Watch(module, leaf, f"{name}.{leaf}" if name else leaf, value))
+    for recording in recordings:
+        for tensor, name in recording.steered_by:
+            own.watches.append(WatchedTensor(tensor, name, tensor._version))
+
+
+def _identifier(at: int, name: str) -> str:
+    plain = "".join(letter if letter.isalnum() else "_" for letter in name)
+    return f"f{at}_{plain}"
+
+
+def _get(module: nn.Module, leaf: str) -> Tensor | None:
+    return module._parameters.get(leaf, module._buffers.get(leaf))
+
+
+def _changed(name: str, received: str) -> SplitError:
+    return SplitError(
+        what=f"The model was changed after it was split: {name!r} is not what the head was made from.",
+        where=name,
+        received=received,
+        do="call frostline.split(model, example) again after such a change.",
+    )

@@ -1,0 +1,137 @@
+"""What a torch function is: its name, how it reads in a graph, whether it hands values to Python or draws noise."""
+
+from __future__ import annotations
+
+import linecache
+import operator
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase  # pyright: ignore[reportPrivateUsage]  (the base of all)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
+
+# Calls that turn tensor values into Python values, which may then steer the model's control flow.
+_STEERING = frozenset(
+    "__bool__ __int__ __float__ __complex__ __index__ __contains__ __array__ "
+    "item tolist numpy equal allclose is_nonzero".split()
+)
+
+# Calls whose tensor arguments give shape, dtype and device only: their results hold no values.
+_FACTORIES = frozenset(
+    "empty empty_like new_empty zeros zeros_like new_zeros ones ones_like new_ones full full_like new_full".split()
+)
+
+_OPERATORS: dict[str, Callable[..., Any]] = {
+    "__getitem__": operator.getitem,
+    "__setitem__": operator.setitem,
+    "add": operator.add,
+    "sub": operator.sub,
+    "mul": operator.mul,
+    "matmul": operator.matmul,
+    "neg": operator.neg,
+}
+
+_TORCH = str(Path(torch.__file__).parent)
+_OURS = str(Path(__file__).parent)
+
+
+def name_of(func: Any) -> str:
+    """The plain name of a torch function, of an attribute for `Tensor.attribute`."""
+    name = getattr(func, "__name__", type(func).__name__)
+    if name in ("__get__", "__set__"):
+        return str(getattr(func.__self__, "__name__", name))
+    return str(name)
+
+
+def is_setter(func: Any) -> bool:
+    """True for `tensor.attribute = value`."""
+    return getattr(func, "__name__", "") == "__set__"
+
+
+def is_steering(func: Any) -> bool:
+    """True if the call hands values of a tensor to Python."""
+    return name_of(func) in _STEERING
+
+
+def is_factory(func: Any) -> bool:
+    """True if the call uses its tensor arguments for shape, dtype and device only."""
+    return name_of(func) in _FACTORIES
+
+
+def as_node(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str, Any, tuple[Any, ...]]:
+    """How the call reads in an `fx.Graph`: (op, target, args)."""
+    name = name_of(func)
+    if getattr(func, "__name__", "") == "__get__":
+        return "call_function", getattr, (args[0], name)
+    if getattr(func, "__name__", "") == "__set__":
+        return "call_function", setattr, (args[0], name, args[1])
+    is_method = getattr(torch.Tensor, name, None) is func
+    if is_method and name in _OPERATORS and not kwargs:
+        return "call_function", _OPERATORS[name], args
+    if is_method:
+        return "call_method", name, args
+    return "call_function", func, args
+
+
+def uses_batch_statistics(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """True for a functional batch or instance normalisation that normalises with the statistics of the batch."""
+    name = name_of(func)
+    if name == "batch_norm":
+        return bool(kwargs.get("training", args[5] if len(args) > 5 else False))
+    if name == "instance_norm":
+        return bool(kwargs.get("use_input_stats", args[5] if len(args) > 5 else True))
+    return False
+
+
+def is_batch_norm_in_training(module: nn.Module) -> bool:
+    """True for a normalisation layer that uses and moves batch statistics now."""
+    return isinstance(module, _NormBase) and module.training
+
+
+def noise_state() -> tuple[Tensor, ...]:
+    """The states of the generators that torch draws from by default."""
+    cuda = tuple(torch.cuda.get_rng_state_all()) if torch.cuda.is_initialized() else ()
+    return (torch.get_rng_state(), *cuda)
+
+
+def set_noise_state(state: tuple[Tensor, ...]) -> None:
+    """Put them back."""
+    torch.set_rng_state(state[0])
+    if len(state) > 1:
+        torch.cuda.set_rng_state_all(list(state[1:]))
+
+
+def is_same_noise(before: tuple[Tensor, ...], after: tuple[Tensor, ...]) -> bool:
+    """True if nothing was drawn in between."""
+    return all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+def user_frames() -> list[FrameType]:
+    """The Python frames of the model's own code that are running now, innermost first."""
+    found: list[FrameType] = []
+    frame: FrameType | None = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]  (inspect.stack reads files)
+    while frame is not None:
+        path = frame.f_code.co_filename
+        if path.startswith(_OURS):
+            if frame.f_code.co_name == "run_once":
+                break
+        elif not path.startswith(_TORCH):
+            found.append(frame)
+        frame = frame.f_back
+    return found
+
+
+def user_line() -> str:
+    """The line of the model's own code that is running now: `file.py:12: if x.sum() > 0:`."""
+    frames = user_frames()
+    if not frames:
+        return "a line that is not Python"
+    path, line = frames[0].f_code.co_filename, frames[0].f_lineno
+    text = linecache.getline(path, line).strip()
+    return f"{Path(path).name}:{line}: {text}" if text else f"{Path(path).name}:{line}"

@@ -1,0 +1,43 @@
+"""The recipe of a frozen part: what makes a stored feature valid, as text."""
+
+from __future__ import annotations
+
+import hashlib
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from frostline.splitting.frontiers import Frontier
+    from frostline.splitting.quieting import Quiet
+    from frostline.splitting.recording import Recording
+
+# Raise it when what `callog` writes changes its meaning.
+_SCHEMA = "1"
+
+
+def make_recipe(recording: Recording, frontier: Frontier, quiet: Quiet) -> Mapping[str, str]:
+    """The recipe from the log of the frozen calls.
+
+    In it: the calls in order with scalar arguments, shapes and code; the digests of every parameter, buffer and
+    constant that they read; what is stored. Not in it: the head, paths, names of files, versions.
+
+    Args:
+        recording: The run in inference mode at the smaller batch size, logged.
+        frontier: What is stored.
+        quiet: Noise that was turned off.
+    """
+    stored = [
+        f"{entry.tensor.name} {entry.tensor.shape} {entry.tensor.dtype} {entry.layout} {entry.from_training}"
+        for entry in frontier.entries
+    ]
+    return MappingProxyType(
+        {
+            "schema": _SCHEMA,
+            "calls": hashlib.sha256("\n".join(recording.log).encode()).hexdigest(),
+            "stored": "; ".join(stored),
+            "mode": "inference",
+            "quiet": "; ".join(sorted(f"{name}#{nth}" for name, nth in quiet)),
+        }
+    )

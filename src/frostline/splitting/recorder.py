@@ -1,0 +1,359 @@
+"""Runs a model once, for real, and listens: what depends on a trainable weight is recorded, the rest is frozen.
+
+PyTorch's own `requires_grad` is the taint. Where autograd does not mark a value (integers, detached values,
+values written in place), the recorder follows it by hand.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import Tensor, fx, nn
+from torch.overrides import TorchFunctionMode
+
+from frostline.core import inputs as batches
+from frostline.core.errors import NotCacheable, SplitError
+from frostline.splitting import operations
+from frostline.splitting.callog import describe_call
+from frostline.splitting.graphs import GraphWriter, apply_function
+from frostline.splitting.listening import listening
+from frostline.splitting.points import Frames, Point
+from frostline.splitting.quieting import in_inference_mode
+from frostline.splitting.recording import Guard, Recording
+from frostline.splitting.structure import is_plain, template_of, tensors_in
+from frostline.splitting.values import Values
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from frostline.splitting.kinds import Kinds
+
+
+class NoiseOnFrozenSide(Exception):  # noqa: N818 (a signal inside this pillar, never seen by callers)
+    """A noisy call of a mixed module feeds frozen layers: record again with that call in inference mode."""
+
+    def __init__(self, source: NoiseSource) -> None:
+        self.source = source
+        super().__init__(source)
+
+
+class NoiseSource:
+    """Where noise was drawn: the module, if it was one without parameters, and the line."""
+
+    def __init__(self, module: str | None, container: str, nth: int, line: str) -> None:
+        self.module, self.container, self.nth, self.line = module, container, nth, line
+
+
+class _NoisyModule(Exception):  # noqa: N818 (a signal)
+    """A module without parameters drew noise: it is recorded whole."""
+
+
+class Recorder(TorchFunctionMode):
+    """Listens to one run of a model.
+
+    Args:
+        model: The model.
+        kinds: Which of its modules are frozen, trainable, mixed.
+        is_whole: Record modules without frozen parameters as one call each; False enters them.
+        is_logging: Describe every frozen call for the recipe key.
+        quiet: Modules and calls of modules that run in inference mode: noise that feeds frozen layers.
+    """
+
+    def __init__(
+        self, model: nn.Module, kinds: Kinds, *, is_whole: bool, quiet: frozenset[tuple[str, int]], is_logging: bool
+    ) -> None:
+        super().__init__()
+        self.model, self.kinds, self.is_whole, self.quiet = model, kinds, is_whole, quiet
+        self.frames = Frames(model)
+        self.suspended, self.is_logging = False, is_logging
+        self.has_left_torch: str | None = None
+        self.recording = Recording(fx.Graph(), training=model.training)
+        self.values = Values(model, self.frames, self.recording)
+        self.writer = GraphWriter(self.recording, self.values, kinds)
+
+    # The run
+
+    def run_once(self, inputs: Any) -> Recording:
+        """Run the model on a batch and return what was heard."""
+        recording = self.recording
+        recording.batch_size = batches.batch_size(inputs)
+        root = self.frames.opened(self.model)
+        for name, tensor in batches.leaves(inputs).items():
+            self.values.born(tensor, Point(root.frame, "input", 0, name))
+        buffers = self.kinds.buffer_slots()
+        with listening(self), self:
+            output = batches.call_with_model(self.model, inputs)
+        self._notice_rebound(buffers)
+        recording.output, tensors = template_of(output)
+        self.writer.finish(tensors)
+        return recording
+
+    # Modules
+
+    def module_called(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], run: Callable[[], Any]
+    ) -> Any:
+        """Decide whether a module is recorded whole, or entered."""
+        if self.suspended or not self.frames.is_known(module):
+            self.frames.calls[self.frames.names.get(id(module), "")] += 1  # `extract` counts these calls too
+            return run()
+        if module is self.model:
+            return in_inference_mode(module, run) if ("", -1) in self.quiet else run()
+        name = self.frames.names[id(module)]
+        if (name, self.frames.calls[name]) in self.quiet or (name, -1) in self.quiet:
+            run = partial(in_inference_mode, module, run)
+        inputs = tensors_in((args, kwargs))
+        tainted = [tensor for tensor in inputs if self.values.is_tainted(tensor)]
+        self._refuse_noise_into(module, tainted)
+        if not tainted:
+            self._refuse_batch_statistics(module)
+        if self._is_recorded_whole(module, bool(tainted), (args, kwargs)):
+            return self._record_module(module, args, kwargs, run)
+        if not tainted and self._may_be_noise(module):
+            return self._enter_or_record(module, args, kwargs, inputs, run)
+        return self._enter(module, run)
+
+    def _enter(self, module: nn.Module, run: Callable[[], Any]) -> Any:
+        frame = self.frames.opened(module, self.values.clock)
+        try:
+            result = run()
+        finally:
+            self.frames.close()
+        if not self.kinds.has_trainable(module):
+            self.values.returned(result, frame)
+        return result
+
+    def _enter_or_record(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], inputs: list[Tensor],
+        run: Callable[[], Any],
+    ) -> Any:  # fmt: skip
+        """Enter a module without parameters; if it draws noise, start over and record it whole."""
+        if operations.is_batch_norm_in_training(module):
+            return self._record_module(module, args, kwargs, run, is_noise=True)
+        noise, kept = operations.noise_state(), [tensor.detach().clone() for tensor in inputs]
+        versions = [tensor._version for tensor in inputs]
+        depth, calls = len(self.frames.stack), self.frames.calls.copy()
+        try:
+            return self._enter(module, run)
+        except _NoisyModule:
+            operations.set_noise_state(noise)
+            self.frames.calls = calls
+            del self.frames.stack[depth:]
+            with torch.no_grad():
+                for tensor, copy, version in zip(inputs, kept, versions, strict=True):
+                    if tensor._version != version:
+                        tensor.copy_(copy)
+        return self._record_module(module, args, kwargs, run, is_noise=True)
+
+    def _record_module(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], run: Callable[[], Any],
+        *, is_noise: bool = False,
+    ) -> Any:  # fmt: skip
+        name = self.frames.names[id(module)]
+        nth = self.frames.calls[name]
+        self.frames.calls[name] += 1
+        before = self.values.versions((args, kwargs))
+        self.suspended = True
+        try:
+            result = run()
+        finally:
+            self.suspended = False
+        source = NoiseSource(name, name, nth, operations.user_line()) if is_noise else None
+        self.writer.write("call_module", name, (args, kwargs), result, before, source, module)
+        return result
+
+    def _is_recorded_whole(self, module: nn.Module, is_fed: bool, arguments: Any) -> bool:
+        if self.kinds.has_frozen(module):
+            is_leaf = self.kinds.is_torch_leaf(module) and not self.kinds.has_trainable(module)
+            return is_leaf and is_fed and is_plain(arguments)
+        if not (is_fed or self.kinds.has_trainable(module)):
+            return False
+        return is_plain(arguments) and (self.is_whole or self.kinds.is_torch_leaf(module))
+
+    def _may_be_noise(self, module: nn.Module) -> bool:
+        is_bare = not self.kinds.has_frozen(module) and not self.kinds.has_trainable(module)
+        return is_bare and module.training and self.kinds.is_mixed(self._owner())
+
+    def _owner(self) -> nn.Module:
+        """The nearest enclosing module with parameters."""
+        for frame in reversed(self.frames.stack):
+            if self.kinds.has_frozen(frame.module) or self.kinds.has_trainable(frame.module):
+                return frame.module
+        return self.model
+
+    # Torch functions
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Every torch call of the run comes through here."""
+        kwargs = kwargs or {}
+        if self.suspended:
+            return func(*args, **kwargs)
+        if operations.name_of(func) == "__iter__":
+            return iter(self.__torch_function__(Tensor.unbind, types, (args[0], 0)))
+        if operations.is_steering(func):
+            return self._steered(func, args, kwargs)
+        inputs = tensors_in((args, kwargs))
+        self._refuse_numpy(func, args)
+        before, noise = self.values.versions((args, kwargs)), operations.noise_state()
+        tainted = [tensor for tensor in inputs if self.values.is_tainted(tensor)]
+        self._refuse_noise_into(None, tainted, inputs)
+        result = func(*args, **kwargs)
+        source = None
+        if not tainted and not self._is_only_metadata(func, result, before):
+            source = self._noise_source(func, args, kwargs, noise)
+        if tainted or source:
+            self._record_call(func, args, kwargs, result, before, source)
+        else:
+            self._frozen_call(func, args, kwargs, result, before)
+        return result
+
+    def _record_call(
+        self, func: Any, args: Any, kwargs: dict[str, Any], result: Any, before: Any, source: NoiseSource | None
+    ) -> None:
+        has_effect = tensors_in(result) or self.values.written(before) or operations.is_setter(func)
+        if not has_effect:
+            return
+        self.frames.top.point(operations.name_of(func))
+        op, target, args = operations.as_node(func, args, kwargs)
+        self.writer.write(op, target, (args, kwargs), result, before, source, None)
+
+    def _frozen_call(self, func: Any, args: Any, kwargs: dict[str, Any], result: Any, before: Any) -> None:
+        written = self.values.written(before)
+        if not tensors_in(result) and not written:
+            return
+        self._refuse_moved_buffers(written)
+        point = self.frames.top.point(operations.name_of(func))
+        self.values.frozen_call(point, func, args, kwargs, result, written)
+        if self.is_logging:
+            self.recording.log.append(describe_call(func, args, kwargs, result, self.values))
+
+    def autograd_function_called(
+        self, function: type[torch.autograd.Function], args: tuple[Any, ...], run: Callable[[], Any]
+    ) -> Any:
+        """A custom autograd Function is one call: its body would lose its own backward."""
+        if self.suspended:
+            return run()
+        before = self.values.versions((args, {}))
+        is_tainted = any(self.values.is_tainted(tensor) for tensor in tensors_in(args))
+        self.suspended = True
+        try:
+            result = run()
+        finally:
+            self.suspended = False
+        if is_tainted:
+            self.frames.top.point(function.__name__)
+            self.writer.write("call_function", apply_function, ((function, *args), {}), result, before, None, None)
+        else:
+            self._frozen_call(function.apply, args, {}, result, before)
+        return result
+
+    # Values that leave torch
+
+    def _steered(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        tensors = tensors_in((args, kwargs))
+        name = operations.name_of(func)
+        if any(self.values.is_tainted(tensor) for tensor in tensors):
+            raise SplitError(
+                what="A value that depends on trainable weights is handed to Python.",
+                where=f"{self.frames.top.frame.name or 'the model'}, {operations.user_line()}",
+                received=f"Tensor.{name}() of a value that will change while the head trains",
+                do="keep the value in torch (torch.where, tensor arithmetic), or freeze the layers it comes from.",
+            )
+        value = func(*args, **kwargs)
+        point = self.frames.top.point(name)
+        self.recording.guards[point] = Guard(point, value, operations.user_line())
+        for tensor in tensors:
+            known = self.values.name_of_attribute(tensor)
+            if known:
+                self.recording.steered_by.append((tensor, known))
+        if name in ("numpy", "__array__"):
+            self.has_left_torch = operations.user_line()
+        return value
+
+    def _refuse_numpy(self, func: Any, args: tuple[Any, ...]) -> None:
+        if self.has_left_torch and operations.name_of(func) in ("tensor", "as_tensor", "asarray", "from_numpy"):
+            raise NotCacheable(
+                what="The frozen part computes outside of torch: what it computes there cannot be fingerprinted.",
+                where=f"{self.frames.top.frame.name or 'the model'}, {operations.user_line()}",
+                received=f"a tensor made from numpy data, after {self.has_left_torch}",
+                do="write that step in torch, or move it into the dataset's transform.",
+            )
+
+    # Noise
+
+    def _is_only_metadata(self, func: Any, result: Any, before: Any) -> bool:
+        return not tensors_in(result) and not self.values.written(before)
+
+    def _noise_source(
+        self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], noise: tuple[Tensor, ...]
+    ) -> NoiseSource | None:
+        """None for a quiet call; for a noisy one its source, if the noise belongs to the trainable part."""
+        has_statistics = operations.uses_batch_statistics(func, args, kwargs)
+        if not has_statistics and operations.is_same_noise(noise, operations.noise_state()):
+            return None
+        top, owner = self.frames.top, self._owner()
+        if not self.kinds.is_mixed(owner) and not self.kinds.is_trainable(owner):
+            reason = "uses the statistics of the batch" if has_statistics else "draws random numbers"
+            raise NotCacheable(
+                what=f"The frozen part is not deterministic: {top.frame.name or 'the model'} {reason}.",
+                where=f"{top.frame.name or 'the model'} ({type(top.module).__name__}) is in training mode; "
+                f"{operations.user_line()}",
+                received=f"{operations.name_of(func)} inside of a frozen module",
+                do=f"frostline.freeze(model, modules=[model.get_submodule({self.kinds.name(owner)!r})]), "
+                "then split again.",
+            )
+        if top.module is not owner and self._may_be_noise(top.module):
+            raise _NoisyModule
+        container = self.kinds.name(owner)
+        return NoiseSource(None, container, -1, operations.user_line())
+
+    def _refuse_batch_statistics(self, module: nn.Module) -> None:
+        if operations.is_batch_norm_in_training(module) and self.kinds.is_frozen(module):
+            name = self.kinds.name(module)
+            raise NotCacheable(
+                what=f"Cannot cache the output of {name!r}: it normalises with the statistics of the batch.",
+                where=f"{name} ({type(module).__name__}) is in training mode.",
+                received="frozen parameters, but running statistics that move and depend on batch mates",
+                do=f"frostline.freeze(model, modules=[model.get_submodule({name!r})]), then split again; or "
+                "freeze all lower layers at once with frostline.freeze(model, through=...).",
+            )
+
+    def _refuse_noise_into(self, module: nn.Module | None, tainted: list[Tensor], inputs: list[Tensor] = []) -> None:  # noqa: B006
+        """Noise alone must not pull frozen layers into the head: the frontier never moves silently."""
+        if not tainted or not all(id(tensor) in self.values.noise for tensor in tainted):
+            return
+        is_frozen = (
+            self.kinds.has_frozen(module) and not self.kinds.has_trainable(module)
+            if module is not None
+            else any(self.kinds.is_frozen_parameter(tensor) for tensor in inputs)
+        )
+        if is_frozen:
+            raise NoiseOnFrozenSide(cast("NoiseSource", self.values.noise[id(tainted[0])]))
+
+    def _refuse_moved_buffers(self, written: list[Tensor]) -> None:
+        for tensor in written:
+            name = self.values.name_of_attribute(tensor)
+            if name:
+                raise NotCacheable(
+                    what=f"The frozen part changes its own state: {name!r} is written during the forward pass.",
+                    where=f"{self.frames.top.frame.name or 'the model'}, {operations.user_line()}",
+                    received=f"an in-place change of {name!r}",
+                    do="frostline.freeze the module, so that it runs in inference mode; or remove that line.",
+                )
+
+    def _notice_rebound(self, before: dict[str, Tensor]) -> None:
+        for name, now in self.kinds.buffer_slots().items():
+            if now is before.get(name):
+                continue
+            if not self.values.is_tainted(now):
+                raise NotCacheable(
+                    what=f"The frozen part changes its own state: the buffer {name!r} is replaced in forward.",
+                    where=name,
+                    received="another tensor under the same name after the forward pass",
+                    do="frostline.freeze the module, so that it runs in inference mode; or remove that line.",
+                )
+            self.recording.rebound[name] = self.values.nodes[id(now)]

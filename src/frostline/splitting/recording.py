@@ -1,0 +1,71 @@
+"""What one run of the model leaves behind: a graph of the trainable calls, and what crossed the frost line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor, fx, nn
+
+    from frostline.splitting.points import Point
+
+
+@dataclass
+class Crossing:
+    """A frozen tensor that a recorded call consumes: the tensor becomes a placeholder of the head.
+
+    Attributes:
+        birth: The call that made the tensor.
+        read: The later call that wrote into its memory in place before it was consumed, or None.
+        tensor: Its value in the recording run.
+        version: Its version counter when it was consumed.
+        node: The placeholder.
+        is_changed_later: True if the model wrote into it afterwards: `extract` takes a copy.
+    """
+
+    birth: Point
+    read: Point | None
+    tensor: Tensor
+    version: int
+    node: fx.Node
+    is_changed_later: bool = False
+
+    @property
+    def key(self) -> tuple[Point, Point | None]:
+        """Identity of the crossing over several runs."""
+        return self.birth, self.read
+
+    @property
+    def name(self) -> str:
+        """The name that people read."""
+        return (self.read or self.birth).name
+
+
+@dataclass(frozen=True)
+class Guard:
+    """A Python value that a frozen tensor handed out, and that may have steered the model."""
+
+    point: Point
+    value: Any
+    line: str
+
+
+@dataclass
+class Recording:
+    """One run of the model on one batch in one mode."""
+
+    graph: fx.Graph
+    training: bool
+    batch_size: int = 0
+    crossings: list[Crossing] = field(default_factory=list["Crossing"])
+    guards: dict[Point, Guard] = field(default_factory=dict["Point", "Guard"])
+    births: dict[Point, Tensor] = field(default_factory=dict["Point", "Tensor"])
+    modules: dict[str, nn.Module] = field(default_factory=dict[str, "nn.Module"])
+    attributes: dict[str, Tensor] = field(default_factory=dict[str, "Tensor"])
+    constants: dict[str, Any] = field(default_factory=dict[str, Any])
+    entered: dict[str, nn.Module] = field(default_factory=dict[str, "nn.Module"])
+    steered_by: list[tuple[Tensor, str]] = field(default_factory=list[tuple["Tensor", str]])
+    rebound: dict[str, Any] = field(default_factory=dict[str, Any])
+    output: Any = None
+    log: list[str] = field(default_factory=list[str])

@@ -1,0 +1,255 @@
+"""Split a model at its frost line: record, generalise, assemble, verify."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from frostline.core import inputs as batches
+from frostline.core.errors import SplitError
+from frostline.core.restore import kept_buffers, kept_generators, kept_modes
+from frostline.splitting.checks import check_example, check_frontier, check_line, check_repeatable
+from frostline.splitting.explaining import Explanation, explain
+from frostline.splitting.extraction import extract_features
+from frostline.splitting.frontiers import find_frontier
+from frostline.splitting.graphs import UnknownValue
+from frostline.splitting.head import Head, assemble, build_head, numbers_of
+from frostline.splitting.kinds import Kinds
+from frostline.splitting.layouts import find_layout
+from frostline.splitting.quieting import Quiet, add_quiet, check_quiet_modules, quiet_reference
+from frostline.splitting.recipes import make_recipe
+from frostline.splitting.recorder import NoiseOnFrozenSide, Recorder
+from frostline.splitting.sizes import generalise
+from frostline.splitting.verification import Verification, verify_head
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor, nn
+
+    from frostline.core.records import FrontierTensor
+    from frostline.splitting.frontiers import Frontier, Pair
+    from frostline.splitting.points import Point
+    from frostline.splitting.recording import Guard
+
+# Two sizes show how sizes follow the batch; a third, between them, proves it.
+_SMALL, _LARGE, _PROOF = 2, 4, 3
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What the recordings gave, before anything is proven."""
+
+    kinds: Kinds
+    frontier: Frontier
+    guards: dict[bool, dict[Point, Guard]]
+    quiet: Quiet
+    recipe: Mapping[str, str]
+
+
+class Split:
+    """A model, split at its frost line into a frozen part and a head that share the model's own weights.
+
+    Attributes:
+        head: The trainable part: `head(*features)` returns what the model returns.
+        frontier: What crosses the line, in the order of the features.
+        recipe: What makes a stored feature valid, as text: calls, weights, buffers, code, what is stored.
+    """
+
+    def __init__(self, model: nn.Module, head: Head, plan: _Plan) -> None:
+        self.head = head
+        self.frontier: tuple[FrontierTensor, ...] = tuple(entry.tensor for entry in plan.frontier.entries)
+        self.recipe = plan.recipe
+        self._model, self._plan = model, plan
+        self._accepted: set[tuple[tuple[Point, str], ...]] = set()
+        self._explanation: Explanation | None = None
+
+    def extract(self, inputs: Any) -> tuple[Tensor, ...]:
+        """Run the frozen part only, in inference mode, and stop at the frontier.
+
+        Args:
+            inputs: A batch as the model takes it, on any device.
+
+        Returns:
+            One tensor per frontier entry: (B, *shape), or the whole tensor for a shared one. No gradients.
+
+        Raises:
+            SplitError: If a value that steers the model differs from the recording, and the head does not hold.
+        """
+        features, differing = self._extract(inputs)
+        steering = tuple((guard.point, str(value)) for guard, value in differing)
+        if steering and steering not in self._accepted:
+            self.verify(inputs)
+            self._accepted.add(steering)
+        return features
+
+    def verify(self, inputs: Any) -> Verification:
+        """Prove on this batch that the head equals the model, after moving every trainable weight.
+
+        Features from before the move, through the head after it, are compared with the model after it: outputs,
+        gradients and buffer changes, in train and in eval. Everything is put back to the bit.
+
+        Args:
+            inputs: A batch of two samples or more, as the model takes it.
+
+        Raises:
+            SplitError: If they differ; it says where.
+        """
+        inputs = batches.move(inputs, self._device)
+        reference = quiet_reference(self._model, self._plan.quiet)
+        return verify_head(self._model, self.head, lambda x: self._extract(x)[0], reference, inputs)
+
+    def explain(self) -> Explanation:
+        """What is frozen, what trains, what is stored per sample, what it costs; `print` it."""
+        assert self._explanation is not None  # noqa: S101 (set by `split` before anyone sees this object)
+        return self._explanation
+
+    @property
+    def _device(self) -> torch.device:
+        return next(self._model.parameters()).device
+
+    def _extract(self, inputs: Any) -> tuple[tuple[Tensor, ...], list[tuple[Guard, Any]]]:
+        plan = self._plan
+        inputs = batches.move(inputs, self._device)
+        found, differing = extract_features(self._model, plan.kinds, plan.frontier, plan.guards, inputs)
+        features: list[Tensor] = []
+        for entry, tensor in zip(plan.frontier.entries, found, strict=True):
+            if tensor is None:
+                raise SplitError(
+                    what="The model took another path for this batch than the one that was recorded.",
+                    where=entry.tensor.name,
+                    received=f"no such value for {batches.describe(inputs)}"
+                    + "".join(f"; {guard.line} gave another value" for guard, _ in differing[:1]),
+                    do="split again with this batch as the example, or make the path independent of the values.",
+                )
+            features.append(entry.layout.to_rows(tensor))
+        return tuple(features), differing
+
+
+def split(model: nn.Module, example: Any) -> Split:
+    """A model's frozen part and trainable part, found by running it, and proven to be the model.
+
+    Args:
+        model: Any module with frozen and trainable parameters (`frostline.freeze`). It is left as it was.
+        example: A batch as the model takes it: a tensor, a tuple or a mapping, two samples or more, on the
+            model's device. At most four samples are used.
+
+    Returns:
+        The split; training `split.head` trains `model`.
+
+    Raises:
+        SplitError: If nothing or everything is frozen, a trainable value steers Python, sizes cannot be
+            generalised, or the head does not equal the model.
+        NotCacheable: If the frozen part is noisy, moves its own state, or does not follow the batch.
+        DataError: If the example is too small, on another device, or does not fit `forward`.
+
+    Example:
+        >>> import torch, frostline as fl
+        >>> from torch import nn
+        >>> model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
+        >>> summary = fl.freeze(model, through="1")
+        >>> split = fl.split(model, torch.randn(4, 8))
+        >>> [(tensor.name, tensor.shape) for tensor in split.frontier]
+        [('1', (16,))]
+        >>> x = torch.randn(5, 8)
+        >>> torch.equal(split.head(*split.extract(x)), model(x))
+        True
+    """
+    check_line(model)
+    check_example(model, example)
+    try:
+        return _split(model, example, is_whole=True)
+    except (UnknownValue, SplitError) as error:
+        first = error
+    try:
+        return _split(model, example, is_whole=False)
+    except (UnknownValue, SplitError) as error:
+        raise (first if isinstance(first, SplitError) else _as_split_error(error)) from None
+
+
+def _split(model: nn.Module, example: Any, *, is_whole: bool) -> Split:
+    plan, head = _record(model, example, is_whole=is_whole)
+    made = Split(model, head, plan)
+    check_frontier(model, made.frontier)
+    sample = _batch(example, _LARGE)
+    check_repeatable(model, lambda: made.extract(sample), [tensor.name for tensor in made.frontier])
+    verification = made.verify(_other_values(_batch(example, _PROOF, start=1)))
+    made._explanation = explain(plan.kinds, made, sample, verification, plan.quiet)
+    return made
+
+
+def _record(model: nn.Module, example: Any, *, is_whole: bool) -> tuple[_Plan, Head]:
+    kinds, numbers = Kinds(model), numbers_of(model)
+    sizes = (_batch(example, _SMALL), _batch(example, _LARGE))
+    with kept_modes(model), kept_buffers(model), kept_generators(), torch.enable_grad():
+        model.eval()
+        evaluated = _record_pair(model, kinds, sizes, is_whole, {})
+        model.train()
+        quiet: Quiet = {}
+        while True:
+            try:
+                trained = _record_pair(model, kinds, sizes, is_whole, quiet)
+                break
+            except NoiseOnFrozenSide as signal:
+                quiet = add_quiet(quiet, signal.source)
+        check_quiet_modules(quiet, trained[1])
+    batch_nodes = [generalise(*pair, _anchor(pair)) for pair in (evaluated, trained)]
+    frontier = find_frontier(evaluated, trained)
+    graphs = (
+        assemble(evaluated[1], batch_nodes[0], frontier, frontier.eval_slots),
+        assemble(trained[1], batch_nodes[1], frontier, frontier.train_slots),
+    )
+    head = build_head(model, evaluated[1], trained[1], graphs, frontier, numbers)
+    guards = {False: evaluated[1].guards, True: trained[1].guards}
+    return _Plan(kinds, frontier, guards, quiet, make_recipe(evaluated[0], frontier, quiet)), head
+
+
+def _record_pair(model: nn.Module, kinds: Kinds, sizes: tuple[Any, Any], is_whole: bool, quiet: Quiet) -> Pair:
+    first, second = (
+        Recorder(model, kinds, is_whole=is_whole, quiet=frozenset(quiet), is_logging=inputs is sizes[0]).run_once(inputs)
+        for inputs in sizes
+    )
+    return first, second
+
+
+def _anchor(pair: Pair) -> int | None:
+    """A crossing that gives the batch size: one that follows the batch."""
+    small, large = pair
+    for at, (a, b) in enumerate(zip(small.crossings, large.crossings, strict=False)):
+        layout = find_layout(a.tensor, b.tensor, small.batch_size, large.batch_size)
+        if layout is not None and layout.axis is not None:
+            return at
+    return None
+
+
+def _batch(example: Any, size: int, start: int = 0) -> Any:
+    """`size` samples of the example, repeated where it has fewer."""
+    count = batches.batch_size(example)
+    index = torch.arange(start, start + size) % count
+    if count < size:
+        index[-1] = 0  # so that statistics over the batch are not the same at two sizes
+    return batches.rows(example, index.to(next(iter(batches.leaves(example).values())).device))
+
+
+def _other_values(inputs: Any) -> Any:
+    """The same batch with other values: floats are scaled, except masks of zeros and ones."""
+
+    def change(tensor: Tensor) -> Tensor:
+        is_mask = bool(((tensor == 0) | (tensor == 1)).all())
+        return tensor * 0.75 if tensor.is_floating_point() and not is_mask else tensor
+
+    return batches.map_tensors(inputs, change)
+
+
+def _as_split_error(error: UnknownValue | SplitError) -> SplitError:
+    if isinstance(error, SplitError):
+        return error
+    return SplitError(
+        what="The model makes a trainable value by a call that cannot be recorded.",
+        where="a value with requires_grad whose origin no torch call, module or autograd Function told",
+        received="a parameter outside of model.parameters(), or a compiled or scripted function",
+        do="register the layer in the model (nn.ModuleList instead of a list), or keep it out of the trainable part.",
+    )

@@ -1,0 +1,187 @@
+"""The tensors of one run: where each was born, which depend on trainable weights, which share memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from frostline.splitting import operations
+from frostline.splitting.digests import code_digest, tensor_digest
+from frostline.splitting.points import OpenFrame, Point
+from frostline.splitting.structure import tensors_in
+
+if TYPE_CHECKING:
+    import types
+
+    from torch import fx
+
+    from frostline.splitting.points import Frames
+    from frostline.splitting.recording import Recording
+
+
+@dataclass(frozen=True)
+class Producer:
+    """The frozen call that made a tensor, kept so that a view can be made again inside the head."""
+
+    func: Any
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+
+@dataclass
+class Birth:
+    """When and where a frozen tensor was made."""
+
+    point: Point
+    clock: int
+    version: int
+    producer: Producer | None
+
+
+Versions = list[tuple[Tensor, int]]
+
+
+class Values:
+    """Every tensor that a run has shown, by identity.
+
+    Attributes:
+        nodes: Tensors that depend on trainable weights, each with its node in the graph.
+        noise: Those of them that depend on noise alone, each with the source of the noise.
+        clock: Counts the calls, so that "later" has a meaning.
+    """
+
+    def __init__(self, model: nn.Module, frames: Frames, recording: Recording) -> None:
+        self.frames, self.recording = frames, recording
+        self.attributes: dict[int, str] = {}
+        self.trainable: set[int] = set()
+        for name, tensor in [*model.named_buffers(), *model.named_parameters()]:
+            self.attributes[id(tensor)] = name
+            if tensor.requires_grad:
+                self.trainable.add(id(tensor))
+        self.nodes: dict[int, fx.Node] = {}
+        self.noise: dict[int, Any] = {}
+        self.births: dict[int, Birth] = {}
+        self.clock = 0
+        self._writes: dict[int, tuple[int, Point]] = {}
+        self._tainted_storages: set[int] = set()
+        self._digests: dict[int, str] = {}
+        self._codes: dict[types.CodeType, str] = {}
+        self._kept: list[Any] = []  # identity means nothing once a tensor is gone
+
+    # Taint
+
+    def is_tainted(self, tensor: Tensor) -> bool:
+        """True if the value depends on a trainable weight, or is noise of the trainable part."""
+        return tensor.requires_grad or id(tensor) in self.nodes or self.has_tainted_memory(tensor)
+
+    def has_tainted_memory(self, tensor: Tensor) -> bool:
+        """True if a recorded call wrote into memory that this tensor shares."""
+        return bool(self._tainted_storages) and storage_of(tensor) in self._tainted_storages
+
+    def taint(self, tensor: Tensor, node: fx.Node, noise: Any = None) -> None:
+        """From here on the tensor is the result of `node`."""
+        self.keep(tensor)
+        self.nodes[id(tensor)] = node
+        if noise is None:
+            self.noise.pop(id(tensor), None)
+        else:
+            self.noise[id(tensor)] = noise
+
+    def taint_memory(self, tensor: Tensor) -> None:
+        """A recorded call wrote into this frozen tensor: everything that shares its memory depends on it now."""
+        self._tainted_storages.add(storage_of(tensor))
+
+    # Frozen values
+
+    def born(self, tensor: Tensor, point: Point, producer: Producer | None = None) -> None:
+        """A frozen call made this tensor."""
+        self.keep(tensor)
+        self.births[id(tensor)] = Birth(point, self.clock, version_of(tensor), producer)
+        self.recording.births[point] = tensor
+
+    def frozen_call(
+        self, point: Point, func: Any, args: Any, kwargs: dict[str, Any], result: Any, written: list[Tensor]
+    ) -> None:
+        """A frozen call ran: its results are born, what it wrote has changed."""
+        self.clock += 1
+        producer = Producer(func, args, kwargs)
+        self.keep((args, kwargs))
+        for at, tensor in enumerate(tensors_in(result)):
+            known = self.births.get(id(tensor))
+            is_written = any(tensor is other for other in written)
+            if id(tensor) in self.attributes or (known is not None and not is_written):
+                continue
+            leaf = Point(point.frame, point.operation, point.nth, at)
+            self.born(tensor, leaf, known.producer if known else producer)
+        for at, tensor in enumerate(written):
+            leaf = Point(point.frame, point.operation, point.nth, f"written{at}" if at else "written")
+            self._writes[storage_of(tensor)] = (self.clock, leaf)
+
+    def returned(self, result: Any, frame: OpenFrame) -> None:
+        """A frozen module returned: a tensor that was made in it is known by the module's name from now on."""
+        for at, tensor in enumerate(tensors_in(result)):
+            if id(tensor) in self.nodes or id(tensor) in self.attributes or tensor.requires_grad:
+                continue
+            known = self.births.get(id(tensor))
+            if known is not None and known.clock <= frame.born_from and self.last_write(tensor, known) is None:
+                continue  # it was made before the module ran, and only passes through
+            self.clock += 1
+            producer = known.producer if known else None
+            self.born(tensor, Point(frame.frame, "return", 0, at), producer)
+
+    def last_write(self, tensor: Tensor, birth: Birth) -> Point | None:
+        """The frozen call that changed the tensor's memory after its birth, if any."""
+        clock, point = self._writes.get(storage_of(tensor), (0, None))
+        return point if clock > birth.clock else None
+
+    # Names and versions
+
+    def name_of_attribute(self, tensor: Tensor) -> str | None:
+        """The qualified name if the tensor is a parameter or buffer of the model."""
+        return self.attributes.get(id(tensor))
+
+    def digest(self, tensor: Tensor) -> str:
+        """The content of a parameter, buffer or constant; computed once, they do not change during a run."""
+        if id(tensor) not in self._digests:
+            self._digests[id(tensor)] = tensor_digest(tensor)
+            self.keep(tensor)
+        return self._digests[id(tensor)]
+
+    def code(self, code: types.CodeType) -> str:
+        """The digest of a function that ran; computed once."""
+        if code not in self._codes:
+            self._codes[code] = code_digest(code)
+        return self._codes[code]
+
+    def versions(self, arguments: Any) -> Versions:
+        """Version counters of the arguments, before a call that may write into them."""
+        return [(tensor, version_of(tensor)) for tensor in tensors_in(arguments)]
+
+    def written(self, before: Versions) -> list[Tensor]:
+        """The arguments that the call wrote into."""
+        return [tensor for tensor, version in before if version_of(tensor) != version]
+
+    def keep(self, value: Any) -> None:
+        """Hold on to a value for the time of the run."""
+        self._kept.append(value)
+
+
+def storage_of(tensor: Tensor) -> int:
+    """Identity of the memory that a tensor and its views share."""
+    try:
+        return tensor.untyped_storage()._cdata
+    except (RuntimeError, NotImplementedError):  # sparse and other tensors without one memory
+        return -id(tensor)
+
+
+def version_of(tensor: Tensor) -> int:
+    """How often the memory was written in place; inference tensors do not count, and cannot be written."""
+    return 0 if torch.is_inference(tensor) else tensor._version
+
+
+def is_remade(producer: Producer | None) -> bool:
+    """True if the call gives no values, only memory: it is made again inside the head, not stored."""
+    return producer is not None and operations.is_factory(producer.func)

@@ -1,0 +1,195 @@
+"""The proof: features from before the trainable weights moved, through the head after it, equal the model after it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from frostline.core import inputs as batches
+from frostline.core.errors import SplitError
+from frostline.core.restore import (
+    generator_states,
+    kept_buffers,
+    kept_generators,
+    kept_gradients,
+    kept_modes,
+    kept_parameters,
+    set_generator_states,
+)
+from frostline.splitting.structure import tensor_paths
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from frostline.splitting.head import Head
+
+# Kernels may differ by memory format and path; a value frozen into the head by mistake is off by far more, because
+# every trainable weight moves by a twentieth of its size. In units of the largest value compared.
+_TOLERANCES = {torch.float64: 1e-9, torch.float32: 2e-4, torch.float16: 2e-2, torch.bfloat16: 6e-2}
+_MOVE = 0.05
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What a verification compared.
+
+    Attributes:
+        samples: Samples in the batch.
+        compared: Tensors compared: outputs, gradients and buffers, in both modes.
+        largest_difference: Between the head and the model, relative to the largest value of the tensor.
+        is_exact: True if every tensor was equal to the last bit.
+    """
+
+    samples: int
+    compared: int
+    largest_difference: float
+    is_exact: bool
+
+    def __str__(self) -> str:
+        verdict = "equal to the last bit" if self.is_exact else f"largest difference {self.largest_difference:.1e}"
+        return f"verified on {self.samples} samples, {self.compared} tensors: {verdict}"
+
+
+@dataclass
+class _Outcome:
+    outputs: dict[str, Tensor]
+    gradients: dict[str, Tensor | None]
+    buffers: dict[str, Tensor]
+
+
+def verify_head(
+    model: nn.Module,
+    head: Head,
+    extract: Callable[[Any], tuple[Tensor, ...]],
+    reference: Callable[[Any], Any],
+    inputs: Any,
+) -> Verification:
+    """Compare head and model on a batch, in outputs, gradients and buffer changes, in train and in eval.
+
+    Args:
+        model: The model; everything in it is put back to the bit.
+        head: Its head.
+        extract: Gives the features of a batch.
+        reference: Runs the model on a batch; noise that feeds frozen layers is off.
+        inputs: The batch.
+
+    Raises:
+        SplitError: If they differ: it says in what.
+    """
+    features = tuple(feature.detach().clone(memory_format=torch.contiguous_format) for feature in extract(inputs))
+    kept = [feature.clone() for feature in features]
+    differences: list[float] = []
+    with kept_modes(model), kept_modes(head), kept_gradients(model), kept_parameters(model), kept_generators():
+        _move_trainable(model)
+        for training in (True, False):
+            model.train(training)
+            head.train(training)
+            states = generator_states()
+            expected = _run(model, lambda: reference(inputs))
+            set_generator_states(states)
+            found = _run(model, lambda: head(*features))
+            differences += _compare(expected, found, "train" if training else "eval")
+    if any(not torch.equal(_bits(a), _bits(b)) for a, b in zip(features, kept, strict=True)):
+        raise SplitError(
+            what="The head writes into its features.",
+            where="split.head",
+            received="features that changed while the head ran",
+            do="report this model: stored features must never change.",
+        )
+    worst = max(differences, default=0.0)
+    return Verification(batches.batch_size(inputs), len(differences), worst, worst == 0.0)
+
+
+def _run(model: nn.Module, forward: Callable[[], Any]) -> _Outcome:
+    """One forward and backward pass; buffers are put back, so that both sides start alike."""
+    for parameter in model.parameters():
+        parameter.grad = None
+    with kept_buffers(model), torch.enable_grad():
+        outputs = {
+            "".join(f".{step.key}" for step in path): tensor
+            for path, tensor in tensor_paths(forward())
+        }
+        _backward(list(outputs.values()))
+        buffers = {name: buffer.detach().clone() for name, buffer in model.named_buffers()}
+    gradients = {name: parameter.grad for name, parameter in model.named_parameters() if parameter.requires_grad}
+    detached = {name: tensor.detach().clone() for name, tensor in outputs.items()}
+    return _Outcome(detached, gradients, buffers)
+
+
+def _backward(outputs: list[Tensor]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    total: Tensor | None = None
+    for output in outputs:
+        if not output.requires_grad:
+            continue
+        weights = torch.randn(output.shape, generator=generator).to(output.device, output.dtype)
+        part = (output * weights).nan_to_num(0.0, 0.0, 0.0).sum()
+        total = part if total is None else total + part.to(total.dtype)
+    if total is None:
+        raise SplitError(
+            what="No output of the model depends on a trainable weight.",
+            where="the model's output",
+            received=f"{len(outputs)} tensors without gradients",
+            do="check that forward returns what the loss needs, outside of torch.no_grad().",
+        )
+    total.backward()
+
+
+def _move_trainable(model: nn.Module) -> None:
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                size = parameter.detach().abs().float().mean().item() or 0.1
+                noise = torch.randn(parameter.shape, generator=generator).to(parameter.device, torch.float32)
+                parameter.add_((noise * (_MOVE * size)).to(parameter.dtype))
+
+
+def _compare(expected: _Outcome, found: _Outcome, mode: str) -> list[float]:
+    differences: list[float] = []
+    for what in ("outputs", "gradients", "buffers"):
+        ours, theirs = getattr(found, what), getattr(expected, what)
+        if list(ours) != list(theirs):
+            raise _differ(mode, what, f"{sorted(ours)} from the head, {sorted(theirs)} from the model")
+        for name in ours:
+            differences.append(_difference(ours[name], theirs[name], mode, f"{what[:-1]} {name.lstrip('.')}"))
+    return differences
+
+
+def _difference(ours: Tensor | None, theirs: Tensor | None, mode: str, what: str) -> float:
+    if ours is None and theirs is None:
+        return 0.0
+    if ours is None or theirs is None or ours.shape != theirs.shape or ours.dtype != theirs.dtype:
+        shapes = [None if t is None else (str(t.dtype), tuple(t.shape)) for t in (ours, theirs)]
+        raise _differ(mode, what, f"{shapes[0]} from the head, {shapes[1]} from the model")
+    if ours.numel() == 0 or torch.equal(_bits(ours), _bits(theirs)):
+        return 0.0
+    tolerance = _TOLERANCES.get(ours.dtype, 0.0)
+    wide = torch.complex128 if ours.is_complex() else torch.float64
+    a, b = ours.to(wide), theirs.to(wide)
+    is_special = ~(torch.isfinite(a) & torch.isfinite(b))
+    has_other_special = bool((is_special & ~((a == b) | (a.isnan() & b.isnan()))).any())
+    finite = torch.where(is_special, 0.0, (a - b).abs())
+    scale = float(torch.where(is_special, 0.0, b.abs()).max())
+    relative = float(finite.max()) / (scale or 1.0)
+    if has_other_special or relative > tolerance:
+        raise _differ(mode, what, f"relative difference {relative:.1e}, allowed {tolerance:.0e}")
+    return relative
+
+
+def _bits(tensor: Tensor) -> Tensor:
+    """Equal where values are equal, NaN included."""
+    return torch.nan_to_num(tensor) if tensor.is_floating_point() else tensor
+
+
+def _differ(mode: str, what: str, received: str) -> SplitError:
+    return SplitError(
+        what="The head does not equal the model after the trainable weights moved.",
+        where=f"{what}, in {mode} mode",
+        received=received,
+        do="freeze through a whole module instead of into the middle of this one, so that its values reach the head; "
+        "or train without a cache: frostline.fit(..., cache=False).",
+    )
