@@ -75,8 +75,8 @@ class Extraction:
             held = self.held.get(entry.birth)
             if held is None:
                 continue
-            value = held.detach()
-            self.found[entry.birth, entry.read] = value.clone() if entry.is_changed_later else value
+            with torch._C.DisableTorchFunction():  # taking a value is not a call of the model
+                self.found[entry.birth, entry.read] = held.detach().clone() if entry.is_changed_later else held.detach()
         if not self.reads:
             raise _Finished
 
