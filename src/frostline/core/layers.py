@@ -1,0 +1,55 @@
+"""Address the layers of a model by their qualified names."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+from frostline.core.errors import LayerNotFound, nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from torch import nn
+
+
+def layer_names(model: nn.Module) -> list[str]:
+    """Qualified names of all modules in the order of registration, without the model itself."""
+    return [name for name, _ in model.named_modules() if name]
+
+
+def resolve(model: nn.Module, name: str) -> nn.Module:
+    """The module with this qualified name.
+
+    Raises:
+        LayerNotFound: If there is none; the nearest names are listed.
+    """
+    found = dict(model.named_modules()).get(name) if name else None
+    if found is None:
+        raise LayerNotFound(
+            what=f"The model has no layer named {name!r}.",
+            where=type(model).__name__,
+            received=repr(name),
+            do=f"use a name from model.named_modules(), for example {nearest(name, layer_names(model))}.",
+        )
+    return found
+
+
+def matching(patterns: Iterable[str], names: list[str]) -> set[str]:
+    """The names that match the glob patterns.
+
+    Raises:
+        LayerNotFound: If a pattern matches nothing.
+    """
+    found: set[str] = set()
+    for pattern in patterns:
+        matched = {name for name in names if fnmatchcase(name, pattern)}
+        if not matched:
+            raise LayerNotFound(
+                what=f"No layer or parameter matches the pattern {pattern!r}.",
+                where="patterns",
+                received=repr(pattern),
+                do=f"use a glob over qualified names, for example {nearest(pattern.rstrip('.*'), names)}.",
+            )
+        found |= matched
+    return found

@@ -1,0 +1,219 @@
+"""Freeze the lower layers: parameters, running statistics and noise; and thaw them again."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from frostline.core.errors import LayerNotFound
+from frostline.core.layers import matching, resolve
+from frostline.core.records import FreezeSummary
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+def freeze(
+    model: nn.Module,
+    through: str | None = None,
+    *,
+    patterns: Iterable[str] | None = None,
+    modules: Iterable[nn.Module] | None = None,
+    parameters: Iterable[nn.Parameter] | None = None,
+) -> FreezeSummary:
+    """Freeze a part of a model, so that its output no longer depends on training.
+
+    Frozen parameters take no gradient and lose a stale `.grad`. Frozen modules stay in inference mode: running
+    statistics stand still and are used, dropout and stochastic depth are off. `model.train()`, `copy.deepcopy`,
+    pickling and `load_state_dict` keep the freeze; `state_dict()` gains no keys.
+
+    Args:
+        model: The model, changed in place.
+        through: A layer name: everything registered up to and including it is frozen, and the parameters held
+            directly by its ancestors (a class token, a position embedding). Order is that of `named_modules()`.
+        patterns: Globs over qualified names of modules and parameters.
+        modules: Modules of the model; each is frozen whole.
+        parameters: Parameters of the model.
+            With none of these the whole model is frozen.
+
+    Returns:
+        What changed, and the share of the model that is frozen now. A parameter that a frozen and a trainable layer
+        share is frozen for both.
+
+    Raises:
+        LayerNotFound: If a name, pattern, module or parameter is not in the model.
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5), nn.Linear(4, 2))
+        >>> freeze(model, through="1").layers
+        ('0', '1')
+        >>> model.train()[1].training
+        False
+    """
+    before = _state(model)
+    chosen = _choose(model, through, patterns, modules)
+    held = [*_parameters_of(model, parameters)]
+    if patterns is not None:
+        by_name = dict(model.named_parameters(remove_duplicate=False))
+        held += [by_name[name] for name in matching(patterns, _names(model)) if name in by_name]
+    if through is not None:
+        held += _held_by_ancestors(model, through)
+    if through is None and patterns is None and modules is None and parameters is None:
+        chosen = list(model.modules())
+    for parameter in [*held, *(p for module in chosen for p in module.parameters(recurse=False))]:
+        parameter.requires_grad_(False)
+        parameter.grad = None
+    for module in [*chosen, *_wholly_frozen(model)]:
+        _keep_in_inference_mode(module)
+    return _summary(model, before)
+
+
+def thaw(model: nn.Module, down_to: str | None = None) -> FreezeSummary:
+    """Make layers trainable again: the reverse of `freeze`.
+
+    Args:
+        model: The model, changed in place.
+        down_to: A layer name: it and everything registered after it is thawed. None thaws the whole model, the
+            parameters held directly by containers included.
+
+    Returns:
+        What changed, and the share that is still frozen.
+
+    Raises:
+        LayerNotFound: If there is no such layer.
+    """
+    before = _state(model)
+    chosen = [model, *_after(model, down_to)] if down_to is not None else list(model.modules())
+    for module in chosen:
+        if down_to is not None and module is model:
+            continue
+        _release(module)
+        for parameter in module.parameters(recurse=False):
+            parameter.requires_grad_(True)
+    for module in model.modules():  # a container that is no longer wholly frozen follows train() again
+        if _is_kept(module) and any(parameter.requires_grad for parameter in module.parameters()):
+            _release(module)
+    for module in model.modules():
+        if not _is_kept(module):
+            module.training = model.training
+    return _summary(model, before)
+
+
+def stay_frozen(module: nn.Module, mode: bool = True) -> nn.Module:
+    """What `module.train` is while the module is frozen: inference mode, whatever is asked."""
+    del mode
+    module.training = False
+    for child in module.children():
+        child.train(False)
+    return module
+
+
+class _BoundToItself(partial):  # type: ignore[type-arg]
+    """`partial(stay_frozen, module)`; a module-level class, so that deep copies and pickles rebind to the copy."""
+
+
+def _keep_in_inference_mode(module: nn.Module) -> None:
+    if not _is_kept(module):
+        object.__setattr__(module, "train", _BoundToItself(stay_frozen, module))
+    module.training = False
+
+
+def _release(module: nn.Module) -> None:
+    module.__dict__.pop("train", None)
+
+
+def _is_kept(module: nn.Module) -> bool:
+    return isinstance(module.__dict__.get("train"), _BoundToItself)
+
+
+def _choose(
+    model: nn.Module, through: str | None, patterns: Iterable[str] | None, modules: Iterable[nn.Module] | None
+) -> list[nn.Module]:
+    chosen: list[nn.Module] = []
+    if through is not None:
+        chosen += _up_to(model, through)
+    if patterns is not None:
+        found = matching(patterns, _names(model))
+        chosen += [part for name, module in model.named_modules() if name in found for part in module.modules()]
+    known = {id(module) for module in model.modules()}
+    for module in modules or ():
+        if id(module) not in known:
+            raise _foreign(model, f"a {type(module).__name__}", "modules")
+        chosen += list(module.modules())
+    return chosen
+
+
+def _up_to(model: nn.Module, through: str) -> list[nn.Module]:
+    """Modules registered up to `through`, its descendants included, its ancestors not."""
+    last = resolve(model, through)
+    inside = {id(module) for module in last.modules()}
+    found: list[nn.Module] = []
+    is_past = False
+    for name, module in model.named_modules():
+        is_ancestor = name == "" or through.startswith(f"{name}.")
+        if (not is_past or id(module) in inside) and not is_ancestor:
+            found.append(module)
+        is_past = is_past or module is last
+    return found
+
+
+def _after(model: nn.Module, down_to: str) -> list[nn.Module]:
+    first = resolve(model, down_to)
+    modules = list(model.modules())
+    return modules[next(at for at, module in enumerate(modules) if module is first) :]
+
+
+def _held_by_ancestors(model: nn.Module, through: str) -> list[nn.Parameter]:
+    parts = through.split(".")
+    ancestors = [model, *(model.get_submodule(".".join(parts[:at])) for at in range(1, len(parts)))]
+    return [parameter for module in ancestors for parameter in module.parameters(recurse=False)]
+
+
+def _wholly_frozen(model: nn.Module) -> list[nn.Module]:
+    """Modules whose parameters are all frozen: containers of frozen layers, and layers frozen by parameter."""
+    found: list[nn.Module] = []
+    for module in model.modules():
+        own = list(module.parameters())
+        if own and not any(parameter.requires_grad for parameter in own):
+            found += list(module.modules())
+    return found
+
+
+def _parameters_of(model: nn.Module, parameters: Iterable[nn.Parameter] | None) -> list[nn.Parameter]:
+    given = list(parameters or ())
+    known = {id(parameter) for parameter in model.parameters()}
+    for parameter in given:
+        if id(parameter) not in known:
+            raise _foreign(model, f"a parameter of shape {tuple(parameter.shape)}", "parameters")
+    return given
+
+
+def _names(model: nn.Module) -> list[str]:
+    modules = [name for name, _ in model.named_modules() if name]
+    return modules + [name for name, _ in model.named_parameters(remove_duplicate=False)]
+
+
+def _foreign(model: nn.Module, received: str, where: str) -> LayerNotFound:
+    return LayerNotFound(
+        what=f"{received[0].upper()}{received[1:]} is not part of the model.",
+        where=f"freeze(model, {where}=...)",
+        received=f"{received} that is not in this {type(model).__name__}",
+        do="pass modules and parameters of this very model, for example model.get_submodule(name).",
+    )
+
+
+def _state(model: nn.Module) -> tuple[dict[str, bool], dict[str, bool]]:
+    kept = {name: _is_kept(module) for name, module in model.named_modules()}
+    return kept, {name: parameter.requires_grad for name, parameter in model.named_parameters()}
+
+
+def _summary(model: nn.Module, before: tuple[dict[str, bool], dict[str, bool]]) -> FreezeSummary:
+    kept, trains = _state(model)
+    return FreezeSummary(
+        layers=tuple(name for name in kept if name and kept[name] != before[0][name]),
+        parameters=tuple(name for name in trains if trains[name] != before[1][name]),
+        num_frozen=sum(p.numel() for p in model.parameters() if not p.requires_grad),
+        num_parameters=sum(p.numel() for p in model.parameters()),
+    )
