@@ -102,6 +102,9 @@ class GraphWriter:
             return self._view_again(tensor)
         if tensor.requires_grad:
             raise UnknownValue
+        return self._frozen_node(tensor, version)
+
+    def _frozen_node(self, tensor: Tensor, version: int) -> fx.Node:
         key = (id(tensor), version)
         if key not in self._placeholders:
             self._placeholders[key] = self._cross(tensor, version)
@@ -187,7 +190,7 @@ class GraphWriter:
         if producer and is_remade(producer):
             node = self._call_again(producer)
         else:
-            node = self.graph.call_function(copied, (self.node_of(tensor, version),))
+            node = self.graph.call_function(copied, (self._frozen_node(tensor, version),))
         self.values.taint(tensor, node)
 
     def _view_again(self, tensor: Tensor) -> fx.Node:

@@ -48,8 +48,19 @@ def tensors_in(value: Any) -> list[Tensor]:
 
 
 def is_plain(value: Any) -> bool:
-    """True if every tensor inside is reached through tuples, lists, slices and dicts alone."""
-    return not any(step.is_attribute for path, _ in tensor_paths(value) for step in path)
+    """True if `value` is made of tensors, numbers, texts, tuples, lists, slices and dicts alone.
+
+    Any other object may carry tensors from module to module, or be filled by one (a key/value cache).
+    """
+    if value is None or isinstance(value, (Tensor, *_CLOSED)):
+        return True
+    if isinstance(value, slice):
+        return all(is_plain(part) for part in (value.start, value.stop, value.step))
+    if type(value) in (tuple, list) or hasattr(value, "_fields"):
+        return all(is_plain(part) for part in cast("Sequence[Any]", value))
+    if type(value) is dict:
+        return all(is_plain(part) for part in cast("dict[Any, Any]", value).values())
+    return False
 
 
 def replace(value: Any, change: Callable[[Any], Any], kinds: type | tuple[type, ...] = Tensor) -> Any:
