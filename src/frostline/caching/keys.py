@@ -1,0 +1,96 @@
+"""Three identities, kept apart: the recipe of a row, the sample it belongs to, the content of a file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from frostline.core import inputs as batches
+from frostline.core.errors import DataError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from frostline.caching.part import FrozenPart
+
+KEY_BYTES = 16
+_SCHEMA = 1
+
+
+def recipe_key(part: FrozenPart) -> str:
+    """The name under which the rows of a frozen part are kept: 32 hex digits.
+
+    In it: the part's recipe, what is stored, how numbers are computed. Not in it: paths, times, order, size of the
+    dataset, the head, versions of libraries.
+    """
+    tensors = [[t.name, list(t.shape), str(t.dtype), t.shared] for t in part.frontier]
+    numerics = [torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32]
+    content = {"schema": _SCHEMA, "recipe": dict(part.recipe), "tensors": tensors, "numerics": numerics}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[: 2 * KEY_BYTES]
+
+
+def item_key(inputs: Any, index: int) -> bytes:
+    """The key of a sample by its content: names, dtypes, shapes and bytes of the inputs as the dataset gives them.
+
+    Raises:
+        DataError: If the inputs hold something that has no bytes to compare.
+    """
+    digest = hashlib.sha256(b"item/1")
+    _feed(digest, inputs, index)
+    return digest.digest()[:KEY_BYTES]
+
+
+def offered_key(dataset: Any, index: int) -> bytes:
+    """The key that the dataset itself offers, bound to its `fingerprint` (the deterministic preprocessing).
+
+    Raises:
+        DataError: If the dataset offers no fingerprint, or a key that is not bytes.
+    """
+    fingerprint, key = getattr(dataset, "fingerprint", None), dataset.sample_key(index)
+    if not isinstance(fingerprint, str) or not isinstance(key, (bytes, str)):
+        raise DataError(
+            what="A dataset with sample_key must offer bytes, and a `fingerprint` of its preprocessing as text.",
+            where=f"sample_key({index}) and fingerprint",
+            received=f"{type(key).__name__} and {type(fingerprint).__name__}",
+            do="return bytes that change with the sample, and set fingerprint to a text that changes with the transform.",
+        )
+    content = key.encode() if isinstance(key, str) else key
+    bound = hashlib.sha256(b"offered/1" + hashlib.sha256(fingerprint.encode()).digest() + content)
+    return bound.digest()[:KEY_BYTES]
+
+
+def as_words(keys: NDArray[np.uint8]) -> NDArray[np.uint64]:
+    """The first half of every key as one number, to sort and search by."""
+    return np.ascontiguousarray(keys).view(np.uint64)[:, 0]
+
+
+def _feed(digest: Any, value: Any, index: int) -> None:
+    if isinstance(value, Tensor):
+        array = value.detach().cpu().contiguous()
+        digest.update(f"tensor {array.dtype} {tuple(array.shape)}".encode())
+        digest.update(array.reshape(-1).view(torch.uint8).numpy() if array.numel() else b"")
+    elif isinstance(value, np.ndarray) and value.dtype != object:
+        digest.update(f"array {value.dtype} {value.shape}".encode())
+        digest.update(np.ascontiguousarray(value).data)
+    elif isinstance(value, (bool, int, float, str, bytes, np.generic)) or value is None:
+        digest.update(f"{type(value).__name__} {value!r}".encode())
+    elif isinstance(value, dict):
+        for key in sorted(value, key=str):
+            digest.update(f"key {key}".encode())
+            _feed(digest, value[key], index)
+    elif isinstance(value, (tuple, list)):
+        digest.update(f"sequence {len(value)}".encode())
+        for entry in value:
+            _feed(digest, entry, index)
+    else:
+        raise DataError(
+            what="A sample holds something that cannot be fingerprinted.",
+            where=f"dataset[{index}]",
+            received=batches.describe(value),
+            do="return tensors, arrays, numbers or text; or let the dataset offer sample_key(i) and fingerprint.",
+        )

@@ -1,0 +1,30 @@
+"""What a cache needs to know of the frozen part of a model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
+    from frostline.core.records import FrontierTensor
+
+
+class FrozenPart(Protocol):
+    """Anything whose output may be stored: a `Split` is one."""
+
+    @property
+    def recipe(self) -> Mapping[str, str]:
+        """What makes a stored row valid, as text; another recipe is another set of rows."""
+        ...
+
+    @property
+    def frontier(self) -> tuple[FrontierTensor, ...]:
+        """What `extract` gives, in order."""
+        ...
+
+    def extract(self, inputs: Any) -> tuple[Tensor, ...]:
+        """Features of a batch: (B, *shape) each, or the whole tensor for a shared one."""
+        ...
