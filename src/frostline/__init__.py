@@ -1,0 +1,19 @@
+"""Frostline: reuse pretrained layers, run the frozen ones once per training instance, train the rest."""
+
+from frostline.caching import CachedDataset as CachedDataset
+from frostline.caching import FeatureCache as FeatureCache
+from frostline.core.errors import CacheError as CacheError
+from frostline.core.errors import DataError as DataError
+from frostline.core.errors import FrostlineError as FrostlineError
+from frostline.core.errors import LayerNotFound as LayerNotFound
+from frostline.core.errors import NotCacheable as NotCacheable
+from frostline.core.errors import SplitError as SplitError
+from frostline.core.records import FreezeSummary as FreezeSummary
+from frostline.core.records import FrontierTensor as FrontierTensor
+from frostline.core.records import ReuseSummary as ReuseSummary
+from frostline.splitting import Split as Split
+from frostline.splitting import split as split
+from frostline.transfer import freeze as freeze
+from frostline.transfer import replace_head as replace_head
+from frostline.transfer import reuse as reuse
+from frostline.transfer import thaw as thaw

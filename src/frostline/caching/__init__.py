@@ -1,0 +1,7 @@
+"""Stores what the frozen part of a model computes, and gives it back at memory speed, never to the wrong model."""
+
+from frostline.caching.cache import CacheEntry as CacheEntry
+from frostline.caching.cache import FeatureCache as FeatureCache
+from frostline.caching.dataset import CachedDataset as CachedDataset
+from frostline.caching.loader import CachedLoader as CachedLoader
+from frostline.caching.part import FrozenPart as FrozenPart

@@ -57,6 +57,15 @@ def map_tensors(inputs: Any, function: Callable[[Tensor], Tensor]) -> Any:
     return inputs
 
 
+def map_arrays(inputs: Any) -> Any:
+    """The same structure with numpy arrays and numbers turned into tensors."""
+    if isinstance(inputs, Mapping):
+        return {key: map_arrays(value) for key, value in cast("Mapping[str, Any]", inputs).items()}
+    if isinstance(inputs, (tuple, list)):
+        return tuple(map_arrays(value) for value in cast("Sequence[Any]", inputs))
+    return inputs if isinstance(inputs, Tensor) else torch.as_tensor(inputs)
+
+
 def batch_size(inputs: Any) -> int:
     """Samples in a batch: the size of axis 0 of the first tensor.
 

@@ -1,0 +1,159 @@
+"""The folder of a cache: fill it, list it, verify it, purge it."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from frostline.caching.filling import Filling, progress_bar
+from frostline.caching.keys import recipe_key
+from frostline.caching.manifests import read_newest
+from frostline.caching.shards import Shards
+from frostline.core.errors import CacheError, DataError
+from frostline.core.io import disk_errors, make_folder
+from frostline.core.restore import kept_generators
+
+if TYPE_CHECKING:
+    from frostline.caching.dataset import CachedDataset
+    from frostline.caching.part import FrozenPart
+
+_RECIPE = re.compile(r"[0-9a-f]{32}")
+
+
+@dataclass(frozen=True)
+class CacheEntry:
+    """One recipe of a cache.
+
+    Attributes:
+        recipe: Its key, the name of its folder.
+        rows: Stored rows.
+        bytes: Size on disk.
+        tensors: Names of the frontier tensors.
+        written_by: Versions and time of the newest manifest.
+    """
+
+    recipe: str
+    rows: int
+    bytes: int
+    tensors: tuple[str, ...]
+    written_by: str
+
+
+class FeatureCache:
+    """A folder of stored features; every set of frozen layers has a folder of its own inside.
+
+    Args:
+        root: The folder; it is made, readable by its owner only, when it is first filled.
+
+    Example:
+        >>> import tempfile, torch, frostline as fl
+        >>> from torch import nn
+        >>> model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
+        >>> summary = fl.freeze(model, through="1")
+        >>> dataset = torch.utils.data.TensorDataset(torch.randn(10, 8), torch.arange(10) % 3)
+        >>> cache = fl.FeatureCache(tempfile.mkdtemp())
+        >>> data = cache.fill(fl.split(model, torch.randn(4, 8)), dataset, progress=False)
+        >>> data.figures.computed
+        10
+    """
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root).expanduser()
+
+    def __repr__(self) -> str:
+        return f"FeatureCache({str(self.root)!r})"
+
+    def fill(
+        self, split: FrozenPart, dataset: Any, *, batch_size: int = 32, num_workers: int = 0, progress: bool = True
+    ) -> CachedDataset:
+        """Run the frozen part for the samples that are not stored yet, and open the result.
+
+        Args:
+            split: The frozen part, usually from `frostline.split`.
+            dataset: A map-style dataset of `(inputs, target)`, deterministic. If it offers `sample_key(i)` and
+                `fingerprint`, samples that are known are not even read.
+            batch_size: Samples per pass of the frozen part.
+            num_workers: Worker processes that read items.
+            progress: Show a progress bar on standard error.
+
+        Returns:
+            The cached dataset, in the order of `dataset`.
+
+        Raises:
+            DataError: If the dataset is random, empty, or an item cannot be used; features that are not finite.
+            NotCacheable: If a sample's features depend on the other samples of its batch.
+            CacheError: If the folder cannot be written, or stored rows are not what the model computes.
+        """
+        if batch_size < 1:
+            raise DataError(
+                what="A batch needs at least one sample.", where="fill(batch_size=...)", received=str(batch_size),
+                do="pass a batch_size of 1 or more.",
+            )  # fmt: skip
+        filling = Filling(self.root / recipe_key(split), split, dataset, batch_size, num_workers)
+        make_folder(self.root)
+        with kept_generators(), progress_bar(len(dataset), is_shown=progress) as advance:
+            return filling.run(advance)
+
+    def entries(self) -> tuple[CacheEntry, ...]:
+        """What the cache holds, one entry per recipe."""
+        found: list[CacheEntry] = []
+        for folder in self._folders():
+            _, manifest, _ = read_newest(folder / "manifests")
+            size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+            names = tuple(str(tensor[0]) for tensor in manifest.tensors)
+            found.append(CacheEntry(folder.name, sum(manifest.rows), size, names, manifest.written_by))
+        return tuple(found)
+
+    def verify(self) -> tuple[str, ...]:
+        """Check every shard against the digest in its name; returns what is wrong, nothing if all is well."""
+        problems: list[str] = []
+        for folder in self._folders():
+            _, manifest, notes = read_newest(folder / "manifests")
+            problems += [f"{folder.name}: {note}" for note in notes]
+            for name in (*manifest.shards, manifest.shared, manifest.snapshot):
+                if name is None:
+                    continue
+                try:
+                    Shards(folder / "shards").open(name)
+                except CacheError as error:
+                    problems.append(f"{folder.name}: {error.where}: {error.received}")
+        return tuple(problems)
+
+    def purge(self, recipe: str | None = None) -> int:
+        """Delete one recipe, or all of them; nothing else in the folder is touched.
+
+        Args:
+            recipe: The key of the recipe; its first letters are enough.
+
+        Returns:
+            Bytes that were freed.
+
+        Raises:
+            CacheError: If no recipe, or more than one, begins like this.
+        """
+        chosen = [folder for folder in self._folders() if folder.name.startswith(recipe or "")]
+        if recipe is not None and len(chosen) != 1:
+            raise CacheError(
+                what=f"{'No' if not chosen else 'More than one'} recipe begins with {recipe!r}.",
+                where=str(self.root),
+                received=", ".join(folder.name[:12] for folder in self._folders()) or "an empty cache",
+                do="see `frostline cache ls` for the keys.",
+            )
+        freed = 0
+        for folder in chosen:
+            freed += sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+            with disk_errors("delete", folder):
+                shutil.rmtree(folder)
+        return freed
+
+    def _folders(self) -> list[Path]:
+        if not self.root.is_dir():
+            return []
+        return sorted(
+            path
+            for path in self.root.iterdir()
+            if _RECIPE.fullmatch(path.name) and not path.is_symlink() and (path / "manifests").is_dir()
+        )

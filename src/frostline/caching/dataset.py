@@ -1,0 +1,105 @@
+"""A cached dataset: features and targets of a snapshot, in the order of the dataset it was filled from."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from frostline.caching.loader import CachedLoader
+from frostline.core import inputs as batches
+from frostline.core.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from frostline.caching.gathering import Gatherer
+    from frostline.core.records import CacheFigures, FrontierTensor
+
+Sample = tuple[tuple[Tensor, ...], Any]
+
+
+class CachedDataset(Dataset[Sample]):
+    """What `FeatureCache.fill` gives: a map-style dataset of `(features, target)`, and a loader that is faster.
+
+    Attributes:
+        frontier: What the features are, in order.
+        figures: Samples, computed now, reused, bytes, folder.
+        notes: What the reader of a report should know: torn manifests, damaged shards that were set aside.
+    """
+
+    def __init__(
+        self, gatherer: Gatherer, targets: Any, figures: CacheFigures, notes: tuple[str, ...],
+        device: torch.device | None,
+    ) -> None:  # fmt: skip
+        self._gatherer, self._targets, self._device = gatherer, targets, device
+        self.figures, self.notes = figures, notes
+
+    @property
+    def frontier(self) -> tuple[FrontierTensor, ...]:
+        """What the features are, in order."""
+        return self._gatherer.frontier
+
+    def loader(
+        self, batch_size: int, *, shuffle: bool = False, seed: int = 0, drop_last: bool = False,
+        device: torch.device | str | None = None,
+    ) -> CachedLoader:  # fmt: skip
+        """Whole batches straight from the mapped rows.
+
+        Args:
+            batch_size: Samples per batch.
+            shuffle: Another order every epoch, a function of (seed, epoch) alone.
+            seed: Of the order.
+            drop_last: Leave out a last batch that is not full.
+            device: Where the batches go; None is where the model was when the cache was filled.
+
+        Returns:
+            An iterable of `(tuple of tensors, target)`; it yields the next epoch every time it is iterated.
+        """
+        place = self._device if device is None else torch.device(device)
+        return CachedLoader(
+            self._gatherer, self._targets, len(self), batch_size,
+            shuffle=shuffle, seed=seed, drop_last=drop_last, device=place,
+        )  # fmt: skip
+
+    def __len__(self) -> int:
+        return len(self._gatherer.keys)
+
+    def __getitem__(self, index: int) -> Sample:
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Sample]:
+        """Several samples in one gather; `torch.utils.data.DataLoader` asks for whole batches this way."""
+        count = len(self)
+        for index in indices:
+            if not -count <= index < count:
+                raise IndexError(f"sample {index} of {count}")
+        samples = torch.tensor([index % count for index in indices], dtype=torch.int64)
+        self._gatherer.check_keys(samples)
+        features = self._gatherer.features(samples)
+        targets = batches.map_tensors(self._targets, lambda x: x.index_select(0, samples))
+        found: list[Sample] = []
+        for at in range(len(indices)):
+            own = tuple(
+                feature if tensor.shared else feature[at]
+                for feature, tensor in zip(features, self.frontier, strict=True)
+            )
+            found.append((own, batches.map_tensors(targets, lambda x, at=at: x[at])))
+        return found
+
+
+def check_targets(targets: list[Any]) -> Any:
+    """The targets of a snapshot as tensors.
+
+    Raises:
+        DataError: If they do not fit together.
+    """
+    stacked = batches.collate_targets(targets, range(len(targets)))
+    if not batches.leaves(stacked):
+        raise DataError(
+            what="The targets are not numbers.", where="the dataset's targets",
+            received=batches.describe(targets[0]), do="return a class index, a number or a tensor as the target.",
+        )  # fmt: skip
+    return stacked
