@@ -1,0 +1,12 @@
+"""Trains the part above the frost line, from cached features or from plain inputs."""
+
+from frostline.training.feeding import DatasetBatches as DatasetBatches
+from frostline.training.loop import Settings as Settings
+from frostline.training.loop import train as train
+from frostline.training.losses import accuracy as accuracy
+from frostline.training.losses import make_loss as make_loss
+from frostline.training.losses import make_metric as make_metric
+from frostline.training.stepping import clip_by_norm as clip_by_norm
+from frostline.training.stepping import clip_by_value as clip_by_value
+from frostline.training.stepping import make_optimizer as make_optimizer
+from frostline.training.stepping import make_scheduler as make_scheduler

@@ -1,0 +1,167 @@
+"""Checkpoints: safetensors and JSON with one commit point, from which a run goes on to the bit."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from frostline.core.errors import CacheError, DataError
+from frostline.core.io import make_folder, read_json, write_atomic, write_json
+from frostline.core.records import Epoch
+from frostline.core.restore import generator_states, set_generator_states
+
+if TYPE_CHECKING:
+    from torch.optim import Optimizer
+
+_INDEX = "checkpoint.json"
+
+
+@dataclass
+class Progress:
+    """How far a run has come."""
+
+    history: list[Epoch]
+    best_epoch: int
+    best_score: float | None
+    best: dict[str, Tensor]
+    is_over: bool = False
+    stopped_early: bool = False
+
+
+def trained_state(model: nn.Module) -> dict[str, Tensor]:
+    """What training may change: trainable parameters and all buffers, by their names in the model."""
+    parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    return {name: t.detach() for name, t in (*parameters.items(), *model.named_buffers())}
+
+
+def put_back(model: nn.Module, state: dict[str, Tensor]) -> None:
+    """Write a trained state into the model, in place."""
+    current = trained_state(model)
+    with torch.no_grad():
+        for name, value in state.items():
+            current[name].copy_(value)
+
+
+def save_checkpoint(
+    folder: Path, model: nn.Module, optimizer: Optimizer, scheduler: Any, progress: Progress, settings: dict[str, Any]
+) -> None:
+    """Publish a checkpoint; until the last write the one before is the one that counts."""
+    make_folder(folder)
+    tensors = {f"model.{name}": tensor for name, tensor in trained_state(model).items()}
+    tensors |= {f"best.{name}": tensor for name, tensor in progress.best.items()}
+    optimizer_tensors, optimizer_json = _taken_apart(optimizer.state_dict())
+    tensors |= {f"optimizer.{name}": tensor for name, tensor in optimizer_tensors.items()}
+    python, numpy, cpu, cuda = generator_states()
+    tensors |= {"generator.cpu": cpu} | {f"generator.cuda.{at}": state for at, state in enumerate(cuda)}
+    name = f"state-{len(progress.history):05d}.safetensors"
+    write_atomic(folder / name, [save({key: value.cpu().contiguous().clone() for key, value in tensors.items()})])
+    index = {
+        "format": 1, "state": name, "settings": settings,
+        "history": [asdict(epoch) for epoch in progress.history],
+        "best_epoch": progress.best_epoch, "best_score": progress.best_score,
+        "is_over": progress.is_over, "stopped_early": progress.stopped_early,
+        "optimizer": optimizer_json, "scheduler": _as_json(scheduler.state_dict()) if scheduler else None,
+        "python": [python[0], list(python[1]), python[2]], "numpy": _numpy_json(numpy),
+    }  # fmt: skip
+    write_json(folder / _INDEX, index)
+    for old in folder.glob("state-*.safetensors"):
+        if old.name != name:
+            old.unlink(missing_ok=True)
+
+
+def load_checkpoint(
+    folder: Path, model: nn.Module, optimizer: Optimizer, scheduler: Any, settings: dict[str, Any]
+) -> Progress:
+    """Put model, optimizer, scheduler and generators back to the last checkpoint.
+
+    Raises:
+        DataError: If there is none, or it was made with other settings or another model.
+    """
+    index = read_json(folder / _INDEX)
+    differing = [key for key in settings if index["settings"].get(key) != settings[key] and key != "epochs"]
+    if differing:
+        key = differing[0]
+        raise DataError(
+            what="The run to be resumed was made with other settings.",
+            where=f"{folder / _INDEX}, {key}",
+            received=f"{index['settings'].get(key)!r} in the checkpoint, {settings[key]!r} now",
+            do=f"resume with the same {key}, or start anew without resume.",
+        )
+    try:
+        tensors = load_file(folder / index["state"])
+    except (OSError, SafetensorError) as error:
+        raise CacheError(
+            what="The state of a checkpoint cannot be read.", where=str(folder / index["state"]), received=str(error),
+            do="start anew without resume; the trained epochs of this folder are lost.",
+        ) from error  # fmt: skip
+    put_back(model, _part(tensors, "model."))
+    optimizer.load_state_dict(_put_together(_part(tensors, "optimizer."), index["optimizer"]))
+    if scheduler is not None:
+        scheduler.load_state_dict(index["scheduler"])
+    cuda = tuple(_part(tensors, "generator.cuda.").values())
+    python = (index["python"][0], tuple(index["python"][1]), index["python"][2])
+    set_generator_states((python, _numpy_state(index["numpy"]), tensors["generator.cpu"], cuda))
+    history = [Epoch(**epoch) for epoch in index["history"]]
+    best = {name: tensor.clone() for name, tensor in _part(tensors, "best.").items()}
+    return Progress(
+        history, index["best_epoch"], index["best_score"], best, index["is_over"], index["stopped_early"]
+    )
+
+
+def has_checkpoint(folder: Path) -> bool:
+    """True if a run in this folder has finished an epoch."""
+    return (folder / _INDEX).is_file()
+
+
+def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _taken_apart(state: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    tensors: dict[str, Tensor] = {}
+    numbers: dict[str, dict[str, Any]] = {}
+    for at, values in state["state"].items():
+        for key, value in values.items():
+            if isinstance(value, Tensor):
+                tensors[f"{at}.{key}"] = value
+            else:
+                numbers.setdefault(str(at), {})[key] = value
+    return tensors, _as_json({"numbers": numbers, "param_groups": state["param_groups"]})
+
+
+def _put_together(tensors: dict[str, Tensor], rest: dict[str, Any]) -> dict[str, Any]:
+    state: dict[int, dict[str, Any]] = {int(at): dict(values) for at, values in rest["numbers"].items()}
+    for name, tensor in tensors.items():
+        at, _, key = name.partition(".")
+        state.setdefault(int(at), {})[key] = tensor
+    return {"state": state, "param_groups": rest["param_groups"]}
+
+
+def _as_json(value: Any) -> Any:
+    try:
+        return json.loads(json.dumps(value))
+    except (TypeError, ValueError) as error:
+        raise DataError(
+            what="The state of the optimizer or scheduler cannot be saved as JSON.",
+            where="the checkpoint",
+            received=str(error),
+            do="use an optimizer and a scheduler whose state_dict holds tensors and numbers, or train without out=.",
+        ) from error
+
+
+def _numpy_json(state: dict[str, Any]) -> dict[str, Any]:
+    inner = state["state"]
+    return {**state, "state": {"key": inner["key"].tolist(), "pos": inner["pos"]}}
+
+
+def _numpy_state(state: dict[str, Any]) -> dict[str, Any]:
+    inner = cast("dict[str, Any]", state["state"])
+    return {**state, "state": {"key": np.array(inner["key"], np.uint32), "pos": inner["pos"]}}

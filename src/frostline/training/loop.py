@@ -1,0 +1,183 @@
+"""The training loop: one for cached features and for plain inputs."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch import nn
+
+from frostline.core import inputs as batches
+from frostline.core.records import Epoch
+from frostline.training.checkpoints import (
+    Progress,
+    has_checkpoint,
+    load_checkpoint,
+    put_back,
+    save_checkpoint,
+    trained_state,
+)
+from frostline.training.losses import Loss, Metric, check_scalar, output_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.optim import Optimizer
+
+    from frostline.training.stepping import Clip
+
+
+class Batches(Protocol):
+    """A re-iterable of `(inputs, target)` that knows its epoch."""
+
+    epoch: int
+
+    def __iter__(self) -> Any: ...
+
+    def __len__(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything a run is made of, beside the module and the data.
+
+    Attributes:
+        loss: callable(output, target) -> scalar.
+        metric: callable(output, target) -> number, higher is better; None: the validation loss decides.
+        epochs: Passes over the training data.
+        clip: callable(parameters), after backward.
+        patience: Epochs without a better validation before the run stops; None: never.
+        out: Folder of checkpoints and logs, or None.
+        resume: Folder of a checkpoint to go on from, or None.
+        described: The settings as JSON: a resumed run must have the same.
+        progress: Show one line per epoch and a bar, on standard error.
+    """
+
+    loss: Loss
+    metric: Metric | None
+    epochs: int
+    clip: Clip | None
+    patience: int | None
+    out: Path | None
+    resume: Path | None
+    described: dict[str, Any]
+    progress: bool
+
+
+def train(
+    fabric: Any, model: nn.Module, module: nn.Module, optimizer: Optimizer, scheduler: Any, train_batches: Batches,
+    val_batches: Batches | None, settings: Settings,
+) -> Progress:  # fmt: skip
+    """Train `module`, which shares its parameters with `model`, and leave the best weights in the model.
+
+    Args:
+        fabric: Lightning Fabric: device, precision, logging.
+        model: The user's model; its trainable parameters and buffers are what checkpoints hold.
+        module: What is called on a batch: the head, or the model itself.
+        optimizer: Over the module's trainable parameters.
+        scheduler: Stepped once per epoch, or None.
+        train_batches: Training data.
+        val_batches: Validation data, or None: then the last weights stay.
+        settings: The rest.
+    """
+    wrapped, stepper = fabric.setup(module, optimizer)
+    progress = Progress([], -1, None, {})
+    if settings.resume is not None and has_checkpoint(settings.resume):
+        progress = load_checkpoint(settings.resume, model, optimizer, scheduler, settings.described)
+    while len(progress.history) < settings.epochs and not progress.stopped_early:
+        epoch = len(progress.history)
+        started, lr = time.perf_counter(), float(optimizer.param_groups[0]["lr"])
+        train_batches.epoch = epoch
+        train_loss = _train_epoch(fabric, wrapped, stepper, train_batches, epoch, settings)
+        val_loss, val_metric = _validate(fabric, wrapped, val_batches, settings) if val_batches else (None, None)
+        if scheduler is not None:
+            scheduler.step()
+        progress.history.append(
+            Epoch(epoch, train_loss, val_loss, val_metric, lr, time.perf_counter() - started)
+        )
+        _note_best(model, progress, settings)
+        _tell(fabric, progress.history[-1], settings)
+        if settings.out is not None:
+            save_checkpoint(settings.out, model, optimizer, scheduler, progress, settings.described)
+    if progress.best:
+        put_back(model, progress.best)
+    return progress
+
+
+def _train_epoch(
+    fabric: Any, wrapped: Any, optimizer: Any, data: Batches, epoch: int, settings: Settings
+) -> float:
+    wrapped.train()
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    total = torch.zeros((), dtype=torch.float64)
+    count = 0
+    for step, (inputs, target) in enumerate(_shown(data, epoch, settings)):
+        inputs, target = batches.move(inputs, fabric.device), batches.move(target, fabric.device)
+        loss = settings.loss(output_of(batches.call(wrapped, inputs)), target)
+        size = batches.batch_size(target)
+        check_scalar(loss.detach(), f"epoch {epoch}, step {step}")
+        fabric.backward(loss)
+        if settings.clip is not None:
+            settings.clip(parameters)
+        optimizer.step()
+        optimizer.zero_grad()
+        total += loss.detach().double().cpu() * size
+        count += size
+    return float(total) / count
+
+
+def _validate(fabric: Any, wrapped: Any, data: Batches, settings: Settings) -> tuple[float, float | None]:
+    wrapped.eval()
+    total_loss = total_metric = 0.0
+    count = 0
+    with torch.no_grad():
+        for inputs, target in data:
+            inputs, target = batches.move(inputs, fabric.device), batches.move(target, fabric.device)
+            output = output_of(batches.call(wrapped, inputs))
+            size = batches.batch_size(target)
+            total_loss += float(settings.loss(output, target)) * size
+            if settings.metric is not None:
+                total_metric += float(settings.metric(output, target)) * size
+            count += size
+    return total_loss / count, total_metric / count if settings.metric is not None else None
+
+
+def _note_best(model: nn.Module, progress: Progress, settings: Settings) -> None:
+    """Higher metric, or lower loss without one, is better; a tie keeps the earlier epoch."""
+    last = progress.history[-1]
+    if last.val_loss is None:
+        progress.best_epoch = last.epoch
+        return
+    score = last.val_metric if last.val_metric is not None else -last.val_loss
+    if progress.best_score is None or (score > progress.best_score and math.isfinite(score)):
+        progress.best_score, progress.best_epoch = score, last.epoch
+        progress.best = {name: tensor.clone() for name, tensor in trained_state(model).items()}
+    elif settings.patience is not None and last.epoch - progress.best_epoch >= settings.patience:
+        progress.stopped_early = True
+
+
+def _shown(data: Batches, epoch: int, settings: Settings) -> Iterable[tuple[Any, Tensor]]:
+    if not settings.progress or not sys.stderr.isatty():
+        return data
+    from rich.console import Console
+    from rich.progress import track
+
+    return track(data, f"Epoch {epoch + 1}", total=len(data), console=Console(stderr=True), transient=True)
+
+
+def _tell(fabric: Any, epoch: Epoch, settings: Settings) -> None:
+    figures = {"train_loss": epoch.train_loss, "val_loss": epoch.val_loss, "val_metric": epoch.val_metric}
+    known = {name: value for name, value in figures.items() if value is not None}
+    fabric.log_dict({**known, "lr": epoch.lr, "elapsed_s": epoch.elapsed_s}, step=epoch.epoch)
+    for logger in fabric.loggers:
+        logger.save()
+    if settings.progress:
+        text = "  ".join(f"{name} {value:.4f}" for name, value in known.items())
+        sys.stderr.write(f"epoch {epoch.epoch + 1}/{settings.epochs}  {text}  {epoch.elapsed_s:.2f} s\n")
+
+

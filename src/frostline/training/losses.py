@@ -1,0 +1,123 @@
+"""Losses by name, what of a model's output they take, and labels that do not fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from frostline.core.errors import DataError, nearest
+
+Loss = Callable[[Tensor, Any], Tensor]
+Metric = Callable[[Tensor, Any], Any]
+
+
+def make_loss(loss: str | Loss) -> Loss:
+    """A loss by name: `cross_entropy`, `mse`, `bce` (with logits); a callable is taken as it is.
+
+    Raises:
+        DataError: If there is no loss of this name.
+    """
+    if callable(loss):
+        return loss
+    known: dict[str, Loss] = {"cross_entropy": _cross_entropy, "mse": _mse, "bce": _bce}
+    if loss not in known:
+        raise DataError(
+            what=f"There is no loss named {loss!r}.", where="fit(loss=...)", received=repr(loss),
+            do=f"use {nearest(loss, known)}, or a callable(output, target) -> scalar tensor.",
+        )  # fmt: skip
+    return known[loss]
+
+
+def make_metric(metric: Metric | None, loss: str | Loss) -> Metric | None:
+    """The metric of a validation: accuracy for classification, unless another is given."""
+    if metric is not None:
+        return metric
+    return accuracy if loss == "cross_entropy" else None
+
+
+def accuracy(output: Tensor, target: Any) -> float:
+    """Share of the samples whose largest logit is at the target: output (B, C, ...), target (B, ...)."""
+    return float((output.argmax(dim=1) == target).float().mean())
+
+
+def output_of(result: Any) -> Tensor:
+    """The tensor of a model's output that the loss takes: itself, `.logits`, or the first of a tuple.
+
+    Raises:
+        DataError: If it is anything else.
+    """
+    if isinstance(result, Tensor):
+        return result
+    logits = getattr(result, "logits", None)
+    if isinstance(logits, Tensor):
+        return logits
+    if isinstance(result, (tuple, list)) and result and isinstance(result[0], Tensor):
+        return cast("Sequence[Tensor]", result)[0]
+    raise DataError(
+        what="Cannot tell which part of the model's output the loss takes.",
+        where="the model's output",
+        received=type(result).__name__,
+        do="return a tensor, an object with .logits, or a tuple whose first entry is the output.",
+    )
+
+
+def check_scalar(loss: Tensor, place: str) -> None:
+    """Raise unless the loss is one finite number.
+
+    Raises:
+        DataError: If it is not.
+    """
+    if loss.dim() or not bool(torch.isfinite(loss)):
+        raise DataError(
+            what="The loss is not one finite number.",
+            where=place,
+            received=f"shape {tuple(loss.shape)}" if loss.dim() else f"{float(loss)}",
+            do="return a scalar from the loss" if loss.dim() else "lower lr, clip the gradients "
+            "(clip=frostline.training.clip_by_norm(1.0)) or check the inputs; the last checkpoint is kept.",
+        )  # fmt: skip
+
+
+def _cross_entropy(output: Tensor, target: Any) -> Tensor:
+    _check_labels(output, target)
+    return F.cross_entropy(output, target)
+
+
+def _mse(output: Tensor, target: Tensor) -> Tensor:
+    return F.mse_loss(output, _shaped(output, target))
+
+
+def _bce(output: Tensor, target: Tensor) -> Tensor:
+    return F.binary_cross_entropy_with_logits(output, _shaped(output, target))
+
+
+def _shaped(output: Tensor, target: Tensor) -> Tensor:
+    """A target (B,) fits an output (B, 1): broadcasting them would compare every pair."""
+    if target.shape == output.shape[:1] and output.shape[1:] == (1,):
+        target = target.unsqueeze(1)
+    if target.shape != output.shape:
+        raise DataError(
+            what="Target and output have different shapes.", where="the loss",
+            received=f"target {tuple(target.shape)}, output {tuple(output.shape)}",
+            do="make the model's output and the dataset's target the same shape.",
+        )  # fmt: skip
+    return target.to(output.dtype)
+
+
+def _check_labels(output: Tensor, target: Any) -> None:
+    if not isinstance(target, Tensor) or target.is_floating_point():
+        return
+    classes = output.shape[1] if output.dim() > 1 else 1
+    is_ignored = target == -100  # torch's own mark for "no label here"
+    bad = ((target < 0) | (target >= classes)) & ~is_ignored
+    if bool(bad.any()):
+        at = int(bad.flatten().nonzero()[0])
+        raise DataError(
+            what="A label is outside of the range of the model's classes.",
+            where=f"sample {at} of the batch",
+            received=f"label {int(target.flatten()[at])}; the output has {classes} classes (0 to {classes - 1})",
+            do="map the labels to 0..C-1, or give the model C outputs: frostline.replace_head(model, C).",
+        )

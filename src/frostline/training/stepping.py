@@ -1,0 +1,100 @@
+"""Optimizers, schedulers and clipping, by name or as callables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, StepLR
+
+from frostline.core.errors import DataError, nearest
+
+Clip = Callable[[list[nn.Parameter]], Any]
+
+
+def make_optimizer(
+    optimizer: str | Callable[[list[nn.Parameter]], Optimizer], parameters: Iterable[nn.Parameter], lr: float
+) -> Optimizer:
+    """An optimizer over the parameters that train: `adamw`, `adam`, `sgd` (momentum 0.9), `rmsprop`.
+
+    Raises:
+        DataError: If there is none of this name.
+    """
+    trainable = [parameter for parameter in parameters if parameter.requires_grad]
+    if callable(optimizer):
+        return optimizer(trainable)
+    known: dict[str, Callable[[], Optimizer]] = {
+        "adamw": lambda: torch.optim.AdamW(trainable, lr=lr),
+        "adam": lambda: torch.optim.Adam(trainable, lr=lr),
+        "sgd": lambda: torch.optim.SGD(trainable, lr=lr, momentum=0.9),
+        "rmsprop": lambda: torch.optim.RMSprop(trainable, lr=lr),
+    }
+    if optimizer not in known:
+        raise _unknown("optimizer", optimizer, known, "a callable(parameters) -> Optimizer")
+    return known[optimizer]()
+
+
+def make_scheduler(
+    scheduler: str | Callable[[Optimizer], Any] | None, optimizer: Optimizer, epochs: int
+) -> LRScheduler | None:
+    """A schedule of the learning rate, stepped once per epoch: `cosine`, `linear`, `step` (a tenth at two thirds).
+
+    Raises:
+        DataError: If there is none of this name.
+    """
+    if scheduler is None:
+        return None
+    if callable(scheduler):
+        return scheduler(optimizer)
+    known: dict[str, Callable[[], LRScheduler]] = {
+        "cosine": lambda: CosineAnnealingLR(optimizer, T_max=epochs),
+        "linear": lambda: LinearLR(optimizer, start_factor=1.0, end_factor=0.01, total_iters=epochs),
+        "step": lambda: StepLR(optimizer, step_size=max(1, 2 * epochs // 3), gamma=0.1),
+    }
+    if scheduler not in known:
+        raise _unknown("scheduler", scheduler, known, "a callable(optimizer) -> scheduler")
+    return known[scheduler]()
+
+
+def clip_by_norm(max_norm: float) -> Clip:
+    """Scale all gradients together so that their norm never exceeds `max_norm`.
+
+    References:
+        Pascanu, Mikolov, Bengio (2013), On the difficulty of training recurrent neural networks, section 3.2.
+    """
+    _check_positive("max_norm", max_norm)
+
+    def clip(parameters: list[nn.Parameter]) -> Tensor:
+        return nn.utils.clip_grad_norm_(parameters, max_norm)
+
+    return clip
+
+
+def clip_by_value(limit: float) -> Clip:
+    """Cut every gradient component to [-limit, limit]; returns the norm before."""
+    _check_positive("limit", limit)
+
+    def clip(parameters: list[nn.Parameter]) -> Tensor:
+        norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        nn.utils.clip_grad_value_(parameters, limit)
+        return norm
+
+    return clip
+
+
+def _check_positive(name: str, value: float) -> None:
+    if not value > 0:
+        raise DataError(
+            what=f"{name} must be greater than 0.", where=name, received=repr(value),
+            do="pass a threshold such as 1.0.",
+        )  # fmt: skip
+
+
+def _unknown(kind: str, name: str, known: Iterable[str], callable_form: str) -> DataError:
+    return DataError(
+        what=f"There is no {kind} named {name!r}.", where=f"fit({kind}=...)", received=repr(name),
+        do=f"use {nearest(name, known)}, or {callable_form}.",
+    )  # fmt: skip
