@@ -8,12 +8,36 @@ from frostline.core.errors import FrostlineError as FrostlineError
 from frostline.core.errors import LayerNotFound as LayerNotFound
 from frostline.core.errors import NotCacheable as NotCacheable
 from frostline.core.errors import SplitError as SplitError
+from frostline.core.records import FitResult as FitResult
 from frostline.core.records import FreezeSummary as FreezeSummary
 from frostline.core.records import FrontierTensor as FrontierTensor
 from frostline.core.records import ReuseSummary as ReuseSummary
+from frostline.recipes import fit as fit
 from frostline.splitting import Split as Split
 from frostline.splitting import split as split
 from frostline.transfer import freeze as freeze
 from frostline.transfer import replace_head as replace_head
 from frostline.transfer import reuse as reuse
 from frostline.transfer import thaw as thaw
+
+__all__ = [
+    "CacheError",
+    "CachedDataset",
+    "DataError",
+    "FeatureCache",
+    "FitResult",
+    "FreezeSummary",
+    "FrontierTensor",
+    "FrostlineError",
+    "LayerNotFound",
+    "NotCacheable",
+    "ReuseSummary",
+    "Split",
+    "SplitError",
+    "fit",
+    "freeze",
+    "replace_head",
+    "reuse",
+    "split",
+    "thaw",
+]

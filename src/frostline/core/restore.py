@@ -33,6 +33,13 @@ def set_generator_states(states: GeneratorStates) -> None:
         torch.cuda.set_rng_state_all(list(cuda))
 
 
+def seed_generators(seed: int) -> None:
+    """Seed the global python, numpy and torch generators."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
 @contextmanager
 def kept_generators() -> Iterator[None]:
     """Inside, draw as you like; outside, nobody can tell."""

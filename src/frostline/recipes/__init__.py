@@ -1,0 +1,3 @@
+"""Recipes: the pillars put together, each to be read from top to bottom, and copied."""
+
+from frostline.recipes.fit import fit as fit

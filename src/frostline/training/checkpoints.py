@@ -32,7 +32,6 @@ class Progress:
     best_epoch: int
     best_score: float | None
     best: dict[str, Tensor]
-    is_over: bool = False
     stopped_early: bool = False
 
 
@@ -67,7 +66,7 @@ def save_checkpoint(
         "format": 1, "state": name, "settings": settings,
         "history": [asdict(epoch) for epoch in progress.history],
         "best_epoch": progress.best_epoch, "best_score": progress.best_score,
-        "is_over": progress.is_over, "stopped_early": progress.stopped_early,
+        "stopped_early": progress.stopped_early,
         "optimizer": optimizer_json, "scheduler": _as_json(scheduler.state_dict()) if scheduler else None,
         "python": [python[0], list(python[1]), python[2]], "numpy": _numpy_json(numpy),
     }  # fmt: skip
@@ -112,7 +111,7 @@ def load_checkpoint(
     history = [Epoch(**epoch) for epoch in index["history"]]
     best = {name: tensor.clone() for name, tensor in _part(tensors, "best.").items()}
     return Progress(
-        history, index["best_epoch"], index["best_score"], best, index["is_over"], index["stopped_early"]
+        history, index["best_epoch"], index["best_score"], best, index["stopped_early"]
     )
 
 

@@ -69,7 +69,7 @@ class Settings:
     progress: bool
 
 
-def train(
+def run_training(
     fabric: Any, model: nn.Module, module: nn.Module, optimizer: Optimizer, scheduler: Any, train_batches: Batches,
     val_batches: Batches | None, settings: Settings,
 ) -> Progress:  # fmt: skip

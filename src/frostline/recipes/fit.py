@@ -1,0 +1,110 @@
+"""Train the part above the frost line: split, fill the cache, train the head, watched and proven.
+
+Read top to bottom; copy it where your loop differs.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from frostline.core.records import FitResult, Timings
+from frostline.core.restore import kept_generators, kept_modes, seed_generators
+from frostline.recipes.preparing import prepare
+from frostline.training import (
+    Settings,
+    check_settings,
+    describe_callable,
+    describe_model,
+    make_fabric,
+    make_loss,
+    make_metric,
+    make_optimizer,
+    make_scheduler,
+    run_training,
+)
+from frostline.transfer import freeze as freeze_layers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import nn
+
+    from frostline.caching import FeatureCache
+
+
+def fit(
+    model: nn.Module, train: Any, val: Any = None, *, loss: str | Callable[..., Any] = "cross_entropy",
+    epochs: int = 10, batch_size: int = 64, lr: float = 1e-3, optimizer: str | Callable[..., Any] = "adamw",
+    scheduler: str | Callable[..., Any] | None = None, clip: Callable[..., Any] | None = None,
+    freeze: str | None = None, cache: bool | str | Path | FeatureCache = True, seed: int = 0,
+    precision: str = "32-true", devices: int = 1, resume: str | Path | None = None,
+    out: str | Path | None = None, progress: bool = True, patience: int | None = None,
+    metric: Callable[..., Any] | None = None,
+) -> FitResult:  # fmt: skip
+    """Train a model, its frozen part run once per sample instead of once per epoch, with the same result.
+
+    The caller's own model is the trained one afterwards: nothing is wrapped, modes and generators are as before. It
+    is left on the device it trained on: a GPU if there is one.
+
+    Args:
+        model: Any module; what is frozen (`frostline.freeze`, or `freeze=`) is cached.
+        train: A map-style dataset of `(inputs, target)`, or mappings with a label; or a `CachedDataset`, with
+            `split.head` as the model.
+        val: Validation data; with it the best weights are put back, without it the last stay.
+        loss: `cross_entropy`, `mse`, `bce` (with logits), or callable(output, target) -> scalar.
+        epochs: Passes over the training data.
+        batch_size: Samples per step, and per pass of the frozen part.
+        lr: Learning rate of an optimizer that is given by name.
+        optimizer: `adamw`, `adam`, `sgd`, `rmsprop`, or callable(parameters).
+        scheduler: `cosine`, `linear`, `step`, or callable(optimizer); stepped once per epoch.
+        clip: callable(parameters), for example `frostline.training.clip_by_norm(1.0)`.
+        freeze: Freeze through this layer first.
+        cache: True keeps features in `out/cache`, or in the user's cache home; or a folder or `FeatureCache`. False
+            is the uncached loop on the same code, with the same batches.
+        seed: Of the order of samples and of the noise in the trainable part.
+        precision: As Lightning Fabric names it.
+        devices: 1; more are not built yet.
+        resume: Folder of a run to go on with, to the bit on CPU.
+        out: Folder for checkpoints, `logs/` (CSV) and the cache.
+        progress: One line per epoch and a bar, on standard error.
+        patience: Stop after so many epochs without a better validation.
+        metric: callable(output, target) -> number, higher is better; accuracy for cross entropy.
+
+    Returns:
+        History, timings (with an estimate of the uncached run), cache figures.
+
+    Raises:
+        DataError: If an argument, an item or a label cannot be used, or the loss is not finite.
+        SplitError: If the model cannot be split exactly.
+        NotCacheable: If its frozen part must not be cached; `cache=False` trains it all the same.
+    """
+    started = time.perf_counter()
+    check_settings(epochs=epochs, batch_size=batch_size, lr=lr, patience=patience, precision=precision,
+                   devices=devices, has_val=val is not None, has_clip=clip is not None)  # fmt: skip
+    chosen_loss, chosen_metric = make_loss(loss), make_metric(metric, loss)
+    if freeze is not None:
+        freeze_layers(model, freeze)
+    folder = Path(out) if out is not None else None
+    fabric = make_fabric(precision, devices, folder)
+    model.to(fabric.device)
+    described = {"loss": describe_callable(loss), "optimizer": describe_callable(optimizer), "lr": lr,
+                 "scheduler": describe_callable(scheduler), "batch_size": batch_size, "seed": seed,
+                 "precision": precision, "epochs": epochs, "model": describe_model(model)}  # fmt: skip
+    settings = Settings(chosen_loss, chosen_metric, epochs, clip, patience, folder,
+                        Path(resume) if resume is not None else None, described, progress)  # fmt: skip
+    with kept_generators(), kept_modes(model):
+        seed_generators(seed)
+        ready = prepare(model, train, val, cache, fabric, folder, batch_size=batch_size, seed=seed, progress=progress)
+        chosen = make_optimizer(optimizer, model.parameters(), lr)
+        schedule = make_scheduler(scheduler, chosen, epochs)
+        seed_generators(seed)
+        training = time.perf_counter()
+        done = run_training(fabric, model, ready.module, chosen, schedule, ready.train, ready.val, settings)
+        epochs_s = time.perf_counter() - training
+    uncached_s = None
+    if ready.figures is not None:
+        uncached_s = epochs_s + ready.frozen_batch_s * len(ready.train) * len(done.history)
+    timings = Timings(ready.split_s, ready.fill_s, epochs_s, time.perf_counter() - started, uncached_s)
+    return FitResult(tuple(done.history), done.best_epoch, done.stopped_early, timings, ready.figures, folder)

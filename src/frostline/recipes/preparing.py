@@ -1,0 +1,128 @@
+"""Gets a model and its data ready to train: split and cached where something is frozen, plain where nothing is."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from frostline.caching import CachedDataset, FeatureCache
+from frostline.core import inputs as batches
+from frostline.core.errors import DataError
+from frostline.splitting import split
+from frostline.training import DatasetBatches
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from frostline.core.records import CacheFigures
+
+
+@dataclass(frozen=True)
+class Ready:
+    """What the training loop takes.
+
+    Attributes:
+        module: Called on a batch: the head, or the model itself.
+        train: Training batches.
+        val: Validation batches, or None.
+        figures: Cache figures of the training data, or None.
+        split_s: Seconds for recording and verifying.
+        fill_s: Seconds for the frozen pass.
+        frozen_batch_s: Seconds to read one batch and run its frozen part: what an uncached step costs more.
+    """
+
+    module: nn.Module
+    train: Any
+    val: Any
+    figures: CacheFigures | None = None
+    split_s: float = 0.0
+    fill_s: float = 0.0
+    frozen_batch_s: float = 0.0
+
+
+def prepare(
+    model: nn.Module, train: Any, val: Any, cache: bool | str | Path | FeatureCache, fabric: Any, out: Path | None,
+    *, batch_size: int, seed: int, progress: bool,
+) -> Ready:  # fmt: skip
+    """Decide between the cached and the plain way, and say why.
+
+    Raises:
+        DataError: If the data cannot be used.
+        SplitError: If the model cannot be split.
+        NotCacheable: If the frozen part must not be cached.
+    """
+    if isinstance(train, CachedDataset):
+        return _from_cached(model, train, val, batch_size, seed)
+    keep = batches.required_labels(model.forward)
+    plain = DatasetBatches(train, batch_size, keep=keep, shuffle=True, seed=seed)
+    plain_val = DatasetBatches(val, batch_size, keep=keep) if val is not None else None
+    is_frozen = any(not parameter.requires_grad for parameter in model.parameters())
+    if not is_frozen or cache is False:
+        if cache is not False and progress:
+            sys.stderr.write("Nothing is frozen: training without a cache (frostline.freeze makes one worthwhile).\n")
+        return Ready(model, plain, plain_val)
+    return _cached(model, plain, plain_val, _store(cache, out), fabric, seed=seed, progress=progress)
+
+
+def _cached(
+    model: nn.Module, plain: DatasetBatches, plain_val: DatasetBatches | None, store: FeatureCache, fabric: Any,
+    *, seed: int, progress: bool,
+) -> Ready:  # fmt: skip
+    size = plain.batch_size
+    with fabric.autocast():
+        started = time.perf_counter()
+        real, _ = plain.batch(list(range(min(size, len(plain.dataset)))))
+        real = batches.move(real, fabric.device)
+        made = split(model, real)
+        made.verify(real)
+        split_s = time.perf_counter() - started
+        frozen_batch_s = _time_frozen(made, plain)
+        started = time.perf_counter()
+        data = store.fill(made, plain.dataset, batch_size=size, progress=progress)
+        val_data = store.fill(made, plain_val.dataset, batch_size=size, progress=progress) if plain_val else None
+        fill_s = time.perf_counter() - started
+    for note in (*data.notes, *(val_data.notes if val_data else ())):
+        sys.stderr.write(f"cache: {note}\n")
+    loader = data.loader(size, shuffle=True, seed=seed)
+    val_loader = val_data.loader(size) if val_data else None
+    return Ready(made.head, loader, val_loader, data.figures, split_s, fill_s, frozen_batch_s)
+
+
+def _from_cached(model: nn.Module, train: CachedDataset, val: Any, batch_size: int, seed: int) -> Ready:
+    if val is not None and not isinstance(val, CachedDataset):
+        raise DataError(
+            what="Training data is cached, validation data is not.", where="fit(val=...)",
+            received=type(val).__name__, do="fill the validation data through the same FeatureCache and split.",
+        )  # fmt: skip
+    loader = train.loader(batch_size, shuffle=True, seed=seed)
+    return Ready(model, loader, val.loader(batch_size) if val is not None else None, train.figures)
+
+
+def _time_frozen(made: Any, plain: DatasetBatches) -> float:
+    """Reading one batch and running its frozen part: the better of two, since the first warms up."""
+    indices = list(range(min(plain.batch_size, len(plain.dataset))))
+    times: list[float] = []
+    for _ in range(2):
+        started = time.perf_counter()
+        made.extract(plain.batch(indices)[0])
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - started)
+    return min(times)
+
+
+def _store(cache: bool | str | Path | FeatureCache, out: Path | None) -> FeatureCache:
+    if isinstance(cache, FeatureCache):
+        return cache
+    if not isinstance(cache, bool):
+        return FeatureCache(cache)
+    if out is not None:
+        return FeatureCache(out / "cache")
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return FeatureCache(Path(home) / "frostline")

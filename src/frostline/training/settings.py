@@ -1,0 +1,54 @@
+"""Checks what a caller asks of a training run before anything is done."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+from frostline.core.errors import DataError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_PRECISIONS = ("32-true", "64-true", "bf16-true", "bf16-mixed", "16-mixed", "16-true")
+
+
+def check_settings(
+    *, epochs: int, batch_size: int, lr: float, patience: int | None, precision: str, devices: int, has_val: bool,
+    has_clip: bool,
+) -> None:  # fmt: skip
+    """Raise if a number or a combination makes no sense.
+
+    Raises:
+        DataError: It names the argument and the remedy.
+    """
+    for name, value in (("epochs", epochs), ("batch_size", batch_size)):
+        if value < 1:
+            raise _wrong(name, value, f"pass {name} of 1 or more.")
+    if not lr > 0:
+        raise _wrong("lr", lr, "pass a learning rate greater than 0, such as 1e-3.")
+    if patience is not None and (patience < 1 or not has_val):
+        raise _wrong("patience", patience, "pass 1 or more, and validation data (val=...) to judge by.")
+    if precision not in _PRECISIONS:
+        raise _wrong("precision", precision, f"use one of {', '.join(_PRECISIONS)}.")
+    if precision == "16-mixed" and has_clip:
+        raise _wrong("clip", "with precision='16-mixed'", "use precision='bf16-mixed': its gradients are not scaled.")
+    if devices != 1:
+        raise _wrong("devices", devices, "use devices=1; training on several devices is not built yet.")
+
+
+def describe_callable(value: Any) -> str:
+    """A text for a name or a callable, the same in every process."""
+    if value is None or isinstance(value, str):
+        return str(value)
+    return f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', type(value).__qualname__)}"
+
+
+def describe_model(model: nn.Module) -> str:
+    """A digest of what trains: names and shapes of the trainable parameters."""
+    shapes = [f"{name}{tuple(p.shape)}" for name, p in model.named_parameters() if p.requires_grad]
+    return hashlib.sha256(";".join(shapes).encode()).hexdigest()[:16]
+
+
+def _wrong(name: str, value: Any, do: str) -> DataError:
+    return DataError(what=f"{name} is not usable.", where=f"fit({name}=...)", received=repr(value), do=do)
