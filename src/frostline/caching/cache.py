@@ -67,7 +67,13 @@ class FeatureCache:
         return f"FeatureCache({str(self.root)!r})"
 
     def fill(
-        self, split: FrozenPart, dataset: Any, *, batch_size: int = 32, num_workers: int = 0, progress: bool = True
+        self,
+        split: FrozenPart,
+        dataset: Any,
+        *,
+        batch_size: int = 32,
+        num_workers: int = 0,
+        progress: bool = True,
     ) -> CachedDataset:
         """Run the frozen part for the samples that are not stored yet, and open the result.
 

@@ -47,7 +47,9 @@ class Filling:
         num_workers: Worker processes that read items.
     """
 
-    def __init__(self, folder: Path, part: FrozenPart, dataset: Any, batch_size: int, num_workers: int) -> None:
+    def __init__(
+        self, folder: Path, part: FrozenPart, dataset: Any, batch_size: int, num_workers: int
+    ) -> None:
         self.folder, self.part, self.dataset, self.batch_size = folder, part, dataset, batch_size
         names = {tensor.name for tensor in part.frontier}
         keep = frozenset(key for key in batches.LABEL_KEYS if f"input.{key}" in names)
@@ -83,7 +85,9 @@ class Filling:
             try:
                 Shards(self.folder / "shards").open(name)
             except CacheError as error:
-                self.notes.append(f"shard {name[:12]} was set aside: {error.received}; its rows are computed anew")
+                self.notes.append(
+                    f"shard {name[:12]} was set aside: {error.received}; its rows are computed anew"
+                )
                 self._set_aside(name)
                 manifest = publish(self.folder / "manifests", lambda old, bad=name: _without(old, bad))
         return manifest
@@ -189,7 +193,9 @@ class Filling:
 
     # Proof and result
 
-    def _is_relabelled(self, known: Any, computer: Computer, before: Rows, keys: Any, targets: list[Any]) -> bool:
+    def _is_relabelled(
+        self, known: Any, computer: Computer, before: Rows, keys: Any, targets: list[Any]
+    ) -> bool:
         """Recompute golden rows of samples that were there before; True if their targets changed."""
         if not len(known):
             return False

@@ -1,0 +1,7 @@
+"""Data sets that know the content of their samples, so that a second run need not decode them."""
+
+from frostline.data.arrays import Arrays as Arrays
+from frostline.data.arrays import load_arrays as load_arrays
+from frostline.data.images import ImageFolder as ImageFolder
+from frostline.data.subsets import Part as Part
+from frostline.data.subsets import split_share as split_share

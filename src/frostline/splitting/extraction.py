@@ -40,7 +40,9 @@ class Extraction:
         guards: Python values to compare with those of the recording.
     """
 
-    def __init__(self, model: nn.Module, kinds: Kinds, entries: list[Entry], guards: dict[Point, Guard]) -> None:
+    def __init__(
+        self, model: nn.Module, kinds: Kinds, entries: list[Entry], guards: dict[Point, Guard]
+    ) -> None:
         self.model, self.kinds, self.guards = model, kinds, guards
         self.frames = Frames(model)
         self.births = {entry.birth for entry in entries}
@@ -76,7 +78,9 @@ class Extraction:
             if held is None:
                 continue
             with torch._C.DisableTorchFunction():  # taking a value is not a call of the model
-                self.found[entry.birth, entry.read] = held.detach().clone() if entry.is_changed_later else held.detach()
+                self.found[entry.birth, entry.read] = (
+                    held.detach().clone() if entry.is_changed_later else held.detach()
+                )
         if not self.reads:
             raise _Finished
 
@@ -208,4 +212,4 @@ def extract_features(
 def _is_equal(one: Any, other: Any) -> bool:
     if isinstance(one, np.ndarray) or isinstance(other, np.ndarray):
         return np.array_equal(one, other)
-    return bool(one == other) or (one != one and other != other)  # noqa: PLR0124 (NaN)
+    return bool(one == other) or (one != one and other != other)

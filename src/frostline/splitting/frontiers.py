@@ -93,7 +93,9 @@ def _slot(entries: list[Entry], a: Crossing, b: Crossing, source: Pair, from_tra
             do="freeze to a layer whose output has one entry per sample, or keep that layer trainable.",
         )
     record = _record(b.name, large, layout)
-    entries.append(Entry(b.birth, b.read, a.is_changed_later or b.is_changed_later, from_training, layout, record))
+    entries.append(
+        Entry(b.birth, b.read, a.is_changed_later or b.is_changed_later, from_training, layout, record)
+    )
     return len(entries) - 1
 
 
@@ -105,6 +107,8 @@ def _record(name: str, tensor: Tensor, layout: Layout) -> FrontierTensor:
 
 
 def _equal(small: Tensor, large: Tensor) -> bool:
-    return torch.equal(torch.nan_to_num(small), torch.nan_to_num(large)) if small.is_floating_point() else (
-        torch.equal(small, large)
+    return (
+        torch.equal(torch.nan_to_num(small), torch.nan_to_num(large))
+        if small.is_floating_point()
+        else (torch.equal(small, large))
     )

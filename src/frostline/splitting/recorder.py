@@ -62,7 +62,13 @@ class Recorder(TorchFunctionMode):
     """
 
     def __init__(
-        self, model: nn.Module, kinds: Kinds, *, is_whole: bool, quiet: frozenset[tuple[str, int]], is_logging: bool
+        self,
+        model: nn.Module,
+        kinds: Kinds,
+        *,
+        is_whole: bool,
+        quiet: frozenset[tuple[str, int]],
+        is_logging: bool,
     ) -> None:
         super().__init__()
         self.model, self.kinds, self.is_whole, self.quiet = model, kinds, is_whole, quiet
@@ -212,7 +218,13 @@ class Recorder(TorchFunctionMode):
         return result
 
     def _record_call(
-        self, func: Any, args: Any, kwargs: dict[str, Any], result: Any, before: Any, source: NoiseSource | None
+        self,
+        func: Any,
+        args: Any,
+        kwargs: dict[str, Any],
+        result: Any,
+        before: Any,
+        source: NoiseSource | None,
     ) -> None:
         has_effect = tensors_in(result) or self.values.written(before) or operations.is_setter(func)
         if not has_effect:
@@ -246,7 +258,9 @@ class Recorder(TorchFunctionMode):
             self.suspended = False
         if is_tainted:
             self.frames.top.point(function.__name__)
-            self.writer.write("call_function", apply_function, ((function, *args), {}), result, before, None, None)
+            self.writer.write(
+                "call_function", apply_function, ((function, *args), {}), result, before, None, None
+            )
         else:
             self._frozen_call(function.apply, args, {}, result, before)
         return result
@@ -275,7 +289,12 @@ class Recorder(TorchFunctionMode):
         return value
 
     def _refuse_numpy(self, func: Any, args: tuple[Any, ...]) -> None:
-        if self.has_left_torch and operations.name_of(func) in ("tensor", "as_tensor", "asarray", "from_numpy"):
+        if self.has_left_torch and operations.name_of(func) in (
+            "tensor",
+            "as_tensor",
+            "asarray",
+            "from_numpy",
+        ):
             raise NotCacheable(
                 what="The frozen part computes outside of torch: what it computes there cannot be fingerprinted.",
                 where=f"{self.frames.top.frame.name or 'the model'}, {operations.user_line()}",
@@ -322,7 +341,9 @@ class Recorder(TorchFunctionMode):
                 "freeze all lower layers at once with frostline.freeze(model, through=...).",
             )
 
-    def _refuse_noise_into(self, module: nn.Module | None, tainted: list[Tensor], inputs: list[Tensor] = []) -> None:  # noqa: B006
+    def _refuse_noise_into(
+        self, module: nn.Module | None, tainted: list[Tensor], inputs: list[Tensor] = []
+    ) -> None:
         """Noise alone must not pull frozen layers into the head: the frontier never moves silently."""
         if not tainted or not all(id(tensor) in self.values.noise for tensor in tainted):
             return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -104,7 +103,7 @@ class Split:
 
     def explain(self) -> Explanation:
         """What is frozen, what trains, what is stored per sample, what it costs; `print` it."""
-        assert self._explanation is not None  # noqa: S101 (set by `split` before anyone sees this object)
+        assert self._explanation is not None
         return self._explanation
 
     @property
@@ -207,9 +206,13 @@ def _record(model: nn.Module, example: Any, *, is_whole: bool) -> tuple[_Plan, H
     return _Plan(kinds, frontier, guards, quiet, make_recipe(evaluated[0], frontier, quiet)), head
 
 
-def _record_pair(model: nn.Module, kinds: Kinds, sizes: tuple[Any, Any], is_whole: bool, quiet: Quiet) -> Pair:
+def _record_pair(
+    model: nn.Module, kinds: Kinds, sizes: tuple[Any, Any], is_whole: bool, quiet: Quiet
+) -> Pair:
     first, second = (
-        Recorder(model, kinds, is_whole=is_whole, quiet=frozenset(quiet), is_logging=inputs is sizes[0]).run_once(inputs)
+        Recorder(
+            model, kinds, is_whole=is_whole, quiet=frozenset(quiet), is_logging=inputs is sizes[0]
+        ).run_once(inputs)
         for inputs in sizes
     )
     return first, second

@@ -6,11 +6,11 @@ from frostline.training.loop import run_training as run_training
 from frostline.training.losses import accuracy as accuracy
 from frostline.training.losses import make_loss as make_loss
 from frostline.training.losses import make_metric as make_metric
+from frostline.training.machine import make_fabric as make_fabric
+from frostline.training.settings import check_settings as check_settings
+from frostline.training.settings import describe_callable as describe_callable
+from frostline.training.settings import describe_model as describe_model
 from frostline.training.stepping import clip_by_norm as clip_by_norm
 from frostline.training.stepping import clip_by_value as clip_by_value
 from frostline.training.stepping import make_optimizer as make_optimizer
 from frostline.training.stepping import make_scheduler as make_scheduler
-from frostline.training.settings import check_settings as check_settings
-from frostline.training.machine import make_fabric as make_fabric
-from frostline.training.settings import describe_callable as describe_callable
-from frostline.training.settings import describe_model as describe_model

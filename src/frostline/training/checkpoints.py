@@ -50,7 +50,12 @@ def put_back(model: nn.Module, state: dict[str, Tensor]) -> None:
 
 
 def save_checkpoint(
-    folder: Path, model: nn.Module, optimizer: Optimizer, scheduler: Any, progress: Progress, settings: dict[str, Any]
+    folder: Path,
+    model: nn.Module,
+    optimizer: Optimizer,
+    scheduler: Any,
+    progress: Progress,
+    settings: dict[str, Any],
 ) -> None:
     """Publish a checkpoint; until the last write the one before is the one that counts."""
     make_folder(folder)
@@ -61,7 +66,9 @@ def save_checkpoint(
     python, numpy, cpu, cuda = generator_states()
     tensors |= {"generator.cpu": cpu} | {f"generator.cuda.{at}": state for at, state in enumerate(cuda)}
     name = f"state-{len(progress.history):05d}.safetensors"
-    write_atomic(folder / name, [save({key: value.cpu().contiguous().clone() for key, value in tensors.items()})])
+    write_atomic(
+        folder / name, [save({key: value.cpu().contiguous().clone() for key, value in tensors.items()})]
+    )
     index = {
         "format": 1, "state": name, "settings": settings,
         "history": [asdict(epoch) for epoch in progress.history],
@@ -110,9 +117,7 @@ def load_checkpoint(
     set_generator_states((python, _numpy_state(index["numpy"]), tensors["generator.cpu"], cuda))
     history = [Epoch(**epoch) for epoch in index["history"]]
     best = {name: tensor.clone() for name, tensor in _part(tensors, "best.").items()}
-    return Progress(
-        history, index["best_epoch"], index["best_score"], best, index["stopped_early"]
-    )
+    return Progress(history, index["best_epoch"], index["best_score"], best, index["stopped_early"])
 
 
 def has_checkpoint(folder: Path) -> bool:

@@ -22,7 +22,13 @@ class DatasetBatches:
     """
 
     def __init__(
-        self, dataset: Any, batch_size: int, *, keep: frozenset[str] = frozenset(), shuffle: bool = False, seed: int = 0
+        self,
+        dataset: Any,
+        batch_size: int,
+        *,
+        keep: frozenset[str] = frozenset(),
+        shuffle: bool = False,
+        seed: int = 0,
     ) -> None:
         if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
             raise DataError(
@@ -42,7 +48,9 @@ class DatasetBatches:
         return -(-len(self.dataset) // self.batch_size)
 
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
-        order = epoch_order(len(self.dataset), shuffle=self.shuffle, seed=self.seed, epoch=self.epoch).tolist()
+        order = epoch_order(
+            len(self.dataset), shuffle=self.shuffle, seed=self.seed, epoch=self.epoch
+        ).tolist()
         for start in range(0, len(order), self.batch_size):
             yield self.batch(order[start : start + self.batch_size])
         self.epoch += 1

@@ -94,7 +94,9 @@ def run_training(
         started, lr = time.perf_counter(), float(optimizer.param_groups[0]["lr"])
         train_batches.epoch = epoch
         train_loss = _train_epoch(fabric, wrapped, stepper, train_batches, epoch, settings)
-        val_loss, val_metric = _validate(fabric, wrapped, val_batches, settings) if val_batches else (None, None)
+        val_loss, val_metric = (
+            _validate(fabric, wrapped, val_batches, settings) if val_batches else (None, None)
+        )
         if scheduler is not None:
             scheduler.step()
         progress.history.append(
@@ -179,5 +181,3 @@ def _tell(fabric: Any, epoch: Epoch, settings: Settings) -> None:
     if settings.progress:
         text = "  ".join(f"{name} {value:.4f}" for name, value in known.items())
         sys.stderr.write(f"epoch {epoch.epoch + 1}/{settings.epochs}  {text}  {epoch.elapsed_s:.2f} s\n")
-
-

@@ -46,7 +46,11 @@ def replace_head(model: nn.Module, num_classes: int, *, name: str | None = None)
     place = name if name is not None else _find(model)
     old = resolve(model, place)
     if not isinstance(old, _Output):
-        inner = [f"{place}.{child}" for child, module in old.named_modules() if isinstance(module, _Output) and child]
+        inner = [
+            f"{place}.{child}"
+            for child, module in old.named_modules()
+            if isinstance(module, _Output) and child
+        ]
         if not inner:
             raise _not_found(model, f"{place!r} is a {type(old).__name__}")
         place = inner[-1]
@@ -80,12 +84,20 @@ def _classifier(model: nn.Module) -> Any:
 
 def _find(model: nn.Module) -> str:
     if hasattr(model, "config"):
-        names = [name for name in ("classifier", "score") if isinstance(getattr(model, name, None), nn.Module)]
+        names = [
+            name for name in ("classifier", "score") if isinstance(getattr(model, name, None), nn.Module)
+        ]
     else:
         names = [
-            name for name in ("fc", "classifier", "head", "heads") if isinstance(getattr(model, name, None), nn.Module)
+            name
+            for name in ("fc", "classifier", "head", "heads")
+            if isinstance(getattr(model, name, None), nn.Module)
         ]
-        names = [name for name in names if any(isinstance(part, _Output) for part in getattr(model, name).modules())]
+        names = [
+            name
+            for name in names
+            if any(isinstance(part, _Output) for part in getattr(model, name).modules())
+        ]
     if len(names) > 1:
         raise LayerNotFound(
             what="Two layers could be the output layer.",
@@ -110,7 +122,7 @@ def _like(old: nn.Module, num_classes: int) -> nn.Module:
     place: dict[str, Any] = {"device": weight.device, "dtype": weight.dtype}
     if isinstance(old, nn.Linear):
         return nn.Linear(old.in_features, num_classes, bias=old.bias is not None, **place)
-    assert isinstance(old, nn.Conv2d)  # noqa: S101 (`_Output` holds no third kind)
+    assert isinstance(old, nn.Conv2d)
     return nn.Conv2d(old.in_channels, num_classes, old.kernel_size, bias=old.bias is not None, **place)  # type: ignore[arg-type]
 
 

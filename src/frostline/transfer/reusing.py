@@ -21,7 +21,11 @@ _WRAPPERS = ("state_dict", "model_state_dict", "model")
 
 
 def reuse(
-    source: nn.Module | str | Path, target: nn.Module, *, through: str | None = None, names: Iterable[str] | None = None
+    source: nn.Module | str | Path,
+    target: nn.Module,
+    *,
+    through: str | None = None,
+    names: Iterable[str] | None = None,
 ) -> ReuseSummary:
     """Copy the lower layers of `source` into `target`, by name and shape.
 
@@ -67,7 +71,11 @@ def _range(target: nn.Module, through: str | None) -> dict[str, Tensor]:
     if through is None:
         return state
     last = resolve(target, through)
-    inside = [f"{name}." for name, module in target.named_modules() if any(module is part for part in last.modules())]
+    inside = [
+        f"{name}."
+        for name, module in target.named_modules()
+        if any(module is part for part in last.modules())
+    ]
     modules = [name for name, _ in target.named_modules()]
     upto = {f"{name}." if name else "" for name in modules[: modules.index(through) + 1]}
     kept = upto | set(inside)
@@ -98,7 +106,9 @@ def _values(source: nn.Module | str | Path) -> Mapping[str, Tensor]:
     try:
         loaded: Any = load_file(path) if path.suffix == ".safetensors" else _load_torch(path)
     except (OSError, SafetensorError, RuntimeError, ValueError, EOFError) as error:
-        raise _unreadable(path, f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}") from error
+        raise _unreadable(
+            path, f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        ) from error
     for key in _WRAPPERS:
         if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
             loaded = loaded[key]

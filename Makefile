@@ -1,0 +1,33 @@
+# Everything runs in .venv, which `make` creates; a fresh machine needs Python 3.10 or later and nothing else.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.PHONY: demo test lint bench bench-gpu clean
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Frostline needs Python 3.10 or later")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[vision,dev]'
+	@touch $(STAMP)
+
+demo: $(STAMP)
+	$(BIN)/frostline demo
+
+test: $(STAMP)
+	$(BIN)/pytest --durations=20
+
+lint: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+bench: $(STAMP)
+	$(BIN)/python benchmarks/run.py
+
+bench-gpu: $(STAMP)
+	$(BIN)/python benchmarks/run.py --device cuda --only p1 p3
+
+clean:
+	rm -rf .venv frostline-demo

@@ -1,0 +1,118 @@
+"""Arrays in memory, from an .npz or a .safetensors file."""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from frostline.core.errors import DataError
+
+_INPUT_NAMES = ("x", "inputs", "images", "data", "features")
+_TARGET_NAMES = ("y", "targets", "labels", "target", "label")
+
+
+class Arrays:
+    """Inputs and targets as tensors; a dataset of `(inputs, target)`.
+
+    Args:
+        inputs: (N, ...), finite; float64 becomes float32, everything else stays as it is.
+        targets: (N, ...): class indices, or numbers.
+
+    Attributes:
+        labels: The targets.
+        classes: Names of the classes, or None if the targets are not class indices.
+        fingerprint: Nothing is done to the arrays.
+
+    Raises:
+        DataError: If the lengths differ, there is no sample, a number is not finite, or there is a single class.
+    """
+
+    fingerprint = "arrays/1"
+
+    def __init__(self, inputs: Tensor, targets: Tensor) -> None:
+        inputs, targets = (t.float() if t.dtype == torch.float64 else t for t in (inputs, targets))
+        if len(inputs) != len(targets) or not len(inputs):
+            raise _wrong("Inputs and targets do not pair up.", f"{len(inputs)} inputs, {len(targets)} targets",
+                         "give every input one target, and at least two samples.")  # fmt: skip
+        if inputs.is_floating_point() and not bool(torch.isfinite(inputs).all()):
+            bad = (~torch.isfinite(inputs)).flatten(1).any(dim=1).nonzero().squeeze(1).tolist()
+            raise _wrong(
+                "The inputs are not finite.", f"NaN or Inf in samples {bad[:8]}", "clean these samples."
+            )
+        self.inputs, self.labels = inputs, targets
+        self.classes = _classes(targets)
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        return self.inputs[index], self.labels[index]
+
+    def sample_key(self, index: int) -> bytes:
+        """Digest of the sample's input: shape, dtype and bytes; and of its target, which is then not read again."""
+        digest = hashlib.sha256()
+        for row in (self.inputs[index], self.labels[index]):
+            digest.update(f"{row.dtype}{tuple(row.shape)}".encode())
+            digest.update(row.contiguous().reshape(-1).view(torch.uint8).numpy())
+        return digest.digest()[:16]
+
+
+def load_arrays(path: str | Path) -> Arrays:
+    """Arrays from a file: `x` (or inputs, images, data) and `y` (or targets, labels).
+
+    Raises:
+        DataError: If the file cannot be read, or lacks one of the two.
+    """
+    path = Path(path)
+    try:
+        found = _load_npz(path) if path.suffix == ".npz" else load_file(path)
+    except (OSError, ValueError, zipfile.BadZipFile, SafetensorError) as error:
+        raise DataError(
+            what="Cannot read arrays from this file.", where=str(path), received=str(error).splitlines()[0],
+            do="pass an .npz (numbers only, no Python objects) or a .safetensors file.",
+        ) from error  # fmt: skip
+    inputs, targets = (_named(found, names, path) for names in (_INPUT_NAMES, _TARGET_NAMES))
+    try:
+        return Arrays(inputs, targets)
+    except DataError as error:
+        raise DataError(what=error.what, where=str(path), received=error.received, do=error.do) from None
+
+
+def _load_npz(path: Path) -> dict[str, Tensor]:
+    with np.load(path, allow_pickle=False) as archive:
+        return {name: torch.from_numpy(np.ascontiguousarray(archive[name])) for name in archive.files}
+
+
+def _named(found: dict[str, Tensor], names: tuple[str, ...], path: Path) -> Tensor:
+    for name in names:
+        if name in found:
+            return found[name]
+    raise DataError(
+        what=f"The file has no array named {names[0]!r}.", where=str(path),
+        received=f"arrays named {', '.join(sorted(found)) or 'nothing'}", do=f"name it one of {', '.join(names)}.",
+    )  # fmt: skip
+
+
+def _classes(targets: Tensor) -> tuple[str, ...] | None:
+    if targets.is_floating_point() or targets.dim() != 1:
+        return None
+    if int(targets.min()) < 0:
+        at = int(targets.argmin())
+        raise _wrong(
+            "A label is negative.", f"label {int(targets[at])} of sample {at}", "number the classes from 0."
+        )
+    if len(targets.unique()) < 2:
+        raise _wrong("There is a single class.", f"label {int(targets[0])} in all {len(targets)} samples",
+                     "add samples of another class.")  # fmt: skip
+    return tuple(str(label) for label in range(int(targets.max()) + 1))
+
+
+def _wrong(what: str, received: str, do: str) -> DataError:
+    return DataError(what=what, where="the arrays", received=received, do=do)

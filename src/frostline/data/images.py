@@ -1,0 +1,127 @@
+"""A folder of images, one subfolder per class."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from frostline.core.errors import DataError
+
+_ENDINGS = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+|<lambda>|<function")
+
+
+class ImageFolder:
+    """Images as `(tensor, class index)`; the classes are the subfolders, in the order of their names.
+
+    Files that are hidden, or do not end like an image, are passed over. Images are decoded with pillow and converted
+    to RGB.
+
+    Args:
+        root: The folder.
+        transform: Called on the PIL image; None gives float32 (3, H, W) in 0 to 1.
+        fingerprint: A text that changes whenever the transform does; needed for transforms that cannot be described.
+
+    Attributes:
+        classes: Names of the classes.
+        labels: Class index of each image.
+        paths: File of each image.
+        fingerprint: Description of the transform.
+
+    Raises:
+        DataError: If there is no folder, fewer than two classes, an empty class, or a transform without description.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        transform: Callable[[Any], Any] | None = None,
+        *,
+        fingerprint: str | None = None,
+    ) -> None:
+        self.root, self.transform = Path(root), transform
+        self.fingerprint = fingerprint if fingerprint is not None else _describe(transform)
+        folders = _class_folders(self.root)
+        self.classes = tuple(folder.name for folder in folders)
+        self.paths: list[Path] = []
+        self.labels: list[int] = []
+        for label, folder in enumerate(folders):
+            images = sorted(path for path in folder.rglob("*") if _is_image(path))
+            if not images:
+                raise _wrong("A class folder has no images.", str(folder), "no file that ends like an image",
+                             "put images into it, or remove the folder.")  # fmt: skip
+            self.paths += images
+            self.labels += [label] * len(images)
+        self._digests: dict[int, tuple[tuple[int, ...], bytes]] = {}
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> tuple[Any, int]:
+        from PIL import Image, UnidentifiedImageError
+
+        path = self.paths[index]
+        try:
+            with Image.open(path) as image:
+                image.load()
+                plain = image.convert("RGB")
+        except (OSError, UnidentifiedImageError, ValueError, SyntaxError) as error:
+            raise _wrong("An image cannot be read.", str(path), f"{type(error).__name__}: {error}",
+                         "repair or remove the file.") from error  # fmt: skip
+        return (_to_tensor(plain) if self.transform is None else self.transform(plain)), self.labels[index]
+
+    def sample_key(self, index: int) -> bytes:
+        """Digest of the file's bytes and of its class; hashed again only if the file changed since."""
+        path = self.paths[index]
+        try:
+            stat = path.stat()
+            seen = (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+            known = self._digests.get(index)
+            if known is None or known[0] != seen:
+                known = (seen, hashlib.sha256(path.read_bytes()).digest())
+                self._digests[index] = known
+        except OSError as error:
+            raise _wrong("An image cannot be read.", str(path), error.strerror or str(error),
+                         "repair or remove the file.") from error  # fmt: skip
+        return hashlib.sha256(known[1] + self.classes[self.labels[index]].encode()).digest()[:16]
+
+
+def _class_folders(root: Path) -> list[Path]:
+    if not root.is_dir():
+        raise _wrong("There is no such folder.", str(root), "a path that is not a folder",
+                     "pass a folder with one subfolder of images per class.")  # fmt: skip
+    folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    if len(folders) < 2:
+        names = ", ".join(folder.name for folder in folders) or "none"
+        raise _wrong("The folder needs at least two classes.", str(root), f"class folders: {names}",
+                     "make one subfolder of images for each class.")  # fmt: skip
+    return folders
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in _ENDINGS and not path.name.startswith(".") and path.is_file()
+
+
+def _to_tensor(image: Any) -> Tensor:
+    pixels_HWC = torch.from_numpy(np.array(image))
+    return pixels_HWC.permute(2, 0, 1).float() / 255
+
+
+def _describe(transform: Callable[[Any], Any] | None) -> str:
+    text = repr(transform)
+    if transform is not None and _ADDRESS.search(text):
+        raise _wrong("The transform cannot be described, so a change of it could not be noticed.", "ImageFolder(transform)",
+                     text, 'pass ImageFolder(root, transform, fingerprint="resize 224, v1") and change the text with '
+                     "the transform; or use torchvision transforms.")  # fmt: skip
+    return f"images/1 {text}"
+
+
+def _wrong(what: str, where: str, received: str, do: str) -> DataError:
+    return DataError(what=what, where=where, received=received, do=do)

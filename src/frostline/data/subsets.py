@@ -1,0 +1,55 @@
+"""A part of a dataset that keeps the keys of its samples; a share set aside for validation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from frostline.core.errors import DataError
+
+
+class Part:
+    """The samples of a dataset at these positions; what the dataset offers, the part offers too."""
+
+    def __init__(self, dataset: Any, indices: list[int]) -> None:
+        self.dataset, self.indices = dataset, indices
+        if hasattr(dataset, "sample_key"):
+            self.sample_key = self._sample_key
+            self.fingerprint = dataset.fingerprint
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.dataset[self.indices[index]]
+
+    def _sample_key(self, index: int) -> bytes:
+        return self.dataset.sample_key(self.indices[index])
+
+
+def split_share(dataset: Any, share: float, seed: int) -> tuple[Part, Part]:
+    """(training part, validation part), the validation part a share of every class.
+
+    Args:
+        dataset: A dataset with `.labels`, one class index per sample.
+        share: Of the validation part, between 0 and 1.
+        seed: Of the choice.
+
+    Raises:
+        DataError: If the share leaves one of the parts empty.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.as_tensor(dataset.labels)
+    held: list[int] = []
+    for label in labels.unique().tolist():
+        own = (labels == label).nonzero().squeeze(1)
+        order = own[torch.randperm(len(own), generator=generator)]
+        held += order[: round(share * len(own))].tolist()
+    kept = sorted(set(range(len(labels))) - set(held))
+    if not held or not kept or not 0 < share < 1:
+        raise DataError(
+            what="The share leaves training or validation without samples.", where="val_share",
+            received=f"{share} of {len(labels)} samples", do="pass a share such as 0.2, or a validation set of its own.",
+        )  # fmt: skip
+    return Part(dataset, kept), Part(dataset, sorted(held))
