@@ -23,9 +23,7 @@ if TYPE_CHECKING:
     from frostline.caching.part import FrozenPart
 
 SHARD_BYTES = 128 * 2**20
-_SHARD_SECONDS = (
-    30.0  # a kill loses at most one shard: a slow model publishes more often than its size asks for
-)
+_SHARD_SECONDS = 30.0  # a kill loses at most one shard: a slow model publishes more often than its size asks for
 
 # Kernels differ by the shape of the batch, so a row computed in other company is equal only to about this much of
 # the largest value. Measured on resnet18, vit_tiny and BERT in float32: below 2e-6.
@@ -81,9 +79,7 @@ class Computer:
                 continue
             value = found[tensor.name].cpu()
             known = self.shared.setdefault(tensor.name, value.clone())
-            if known.shape != value.shape or not torch.equal(
-                torch.nan_to_num(known), torch.nan_to_num(value)
-            ):
+            if known.shape != value.shape or not torch.equal(torch.nan_to_num(known), torch.nan_to_num(value)):
                 raise NotCacheable(
                     what=f"{tensor.name!r} was the same for every batch of the example, but is not for this one.",
                     where=tensor.name,
@@ -131,9 +127,7 @@ class ShardWriter:
         if not self._keys:
             return
         keys = torch.cat(self._keys)
-        name = write_shard(
-            self.folder / "shards", {KEYS: keys} | {n: torch.cat(r) for n, r in self._rows.items()}
-        )
+        name = write_shard(self.folder / "shards", {KEYS: keys} | {n: torch.cat(r) for n, r in self._rows.items()})
         publish(self.folder / "manifests", lambda manifest: with_shard(manifest, name, len(keys)))
         self._keys, self._rows, self._bytes, self._since = [], {}, 0, time.monotonic()
 

@@ -47,9 +47,7 @@ class Filling:
         num_workers: Worker processes that read items.
     """
 
-    def __init__(
-        self, folder: Path, part: FrozenPart, dataset: Any, batch_size: int, num_workers: int
-    ) -> None:
+    def __init__(self, folder: Path, part: FrozenPart, dataset: Any, batch_size: int, num_workers: int) -> None:
         self.folder, self.part, self.dataset, self.batch_size = folder, part, dataset, batch_size
         names = {tensor.name for tensor in part.frontier}
         keep = frozenset(key for key in batches.LABEL_KEYS if f"input.{key}" in names)
@@ -85,9 +83,7 @@ class Filling:
             try:
                 Shards(self.folder / "shards").open(name)
             except CacheError as error:
-                self.notes.append(
-                    f"shard {name[:12]} was set aside: {error.received}; its rows are computed anew"
-                )
+                self.notes.append(f"shard {name[:12]} was set aside: {error.received}; its rows are computed anew")
                 self._set_aside(name)
                 manifest = publish(self.folder / "manifests", lambda old, bad=name: _without(old, bad))
         return manifest
@@ -136,16 +132,17 @@ class Filling:
     def _recall(
         self, before: Rows, snapshot: dict[bytes, int], keys: Any, targets: list[Any], passed: list[Any]
     ) -> list[int]:
-        """Take targets of known samples from the last snapshot; returns the positions that must be read."""
+        """Take targets of known samples from the dataset or the last snapshot; returns what must be read."""
         is_known = before.find(keys) >= 0
+        offers_target, names = hasattr(self.dataset, "target"), self._passed_names()
         unread: list[int] = []
         for index, key in enumerate(keys):
             at = snapshot.get(key.tobytes()) if is_known[index] else None
-            if at is None:
+            if not is_known[index] or (at is None and (names or not offers_target)):
                 unread.append(index)
                 continue
-            targets[index] = self._last[_TARGET][at]
-            passed[index] = {name: self._last[name][at] for name in self._passed_names()}
+            targets[index] = self.dataset.target(index) if offers_target else self._last[_TARGET][at]
+            passed[index] = {name: self._last[name][at] for name in names}
         return unread
 
     def _read(
@@ -193,9 +190,7 @@ class Filling:
 
     # Proof and result
 
-    def _is_relabelled(
-        self, known: Any, computer: Computer, before: Rows, keys: Any, targets: list[Any]
-    ) -> bool:
+    def _is_relabelled(self, known: Any, computer: Computer, before: Rows, keys: Any, targets: list[Any]) -> bool:
         """Recompute golden rows of samples that were there before; True if their targets changed."""
         if not len(known):
             return False
@@ -209,13 +204,9 @@ class Filling:
             check_golden(found, stored, part)
         return any(not _is_same(targets[at], target) for at, (_, target) in zip(chosen, items, strict=True))
 
-    def _gatherer(
-        self, rows: Rows, keys: Any, passed: dict[str, Tensor], shared: dict[str, Tensor]
-    ) -> Gatherer:
+    def _gatherer(self, rows: Rows, keys: Any, passed: dict[str, Tensor], shared: dict[str, Tensor]) -> Gatherer:
         shard, row = rows.locate(rows.find(keys))
-        return Gatherer(
-            rows.shards, rows.names, shard, row, torch.from_numpy(keys), self.part.frontier, shared, passed
-        )
+        return Gatherer(rows.shards, rows.names, shard, row, torch.from_numpy(keys), self.part.frontier, shared, passed)
 
     def _opened(
         self, keys: Any, targets: list[Any], passed: list[Any], computer: Computer, reused: int

@@ -82,9 +82,7 @@ def with_shard(manifest: Manifest, name: str, rows: int) -> Manifest:
 
 def without_shard(manifest: Manifest, name: str) -> Manifest:
     """The manifest without a shard that was set aside."""
-    kept = [
-        (shard, rows) for shard, rows in zip(manifest.shards, manifest.rows, strict=True) if shard != name
-    ]
+    kept = [(shard, rows) for shard, rows in zip(manifest.shards, manifest.rows, strict=True) if shard != name]
     return replace(manifest, shards=tuple(s for s, _ in kept), rows=tuple(r for _, r in kept))
 
 
@@ -122,9 +120,7 @@ def _parse(path: Path) -> Manifest:
             snapshot=content["snapshot"], tensors=tuple(content["tensors"]), written_by=content["written_by"],
         )  # fmt: skip
         names = [*manifest.shards, *(n for n in (manifest.shared, manifest.snapshot) if n is not None)]
-        if not all(SHARD_NAME.fullmatch(name) for name in names) or len(manifest.rows) != len(
-            manifest.shards
-        ):
+        if not all(SHARD_NAME.fullmatch(name) for name in names) or len(manifest.rows) != len(manifest.shards):
             raise _torn(path, "names of shards that are not ours")
     except (KeyError, TypeError, AttributeError) as error:
         raise _torn(path, f"{type(error).__name__}: {error}") from error

@@ -81,9 +81,7 @@ def _header(tensors: Mapping[str, Tensor]) -> bytes:
         }  # fmt: skip
         offset += size
     text = json.dumps(entries, separators=(",", ":")).encode()
-    text += b" " * (
-        -len(text) % 64
-    )  # rows start on a multiple of 8 bytes, as safetensors asks, and of a cache line
+    text += b" " * (-len(text) % 64)  # rows start on a multiple of 8 bytes, as safetensors asks, and of a cache line
     return len(text).to_bytes(8, "little") + text
 
 
@@ -134,11 +132,7 @@ def _tensor(mapped: mmap.mmap, base: int, entry: dict[str, Any], size: int) -> T
         raise ValueError("offsets that do not fit the file")
     if count == 0:
         return torch.empty(shape, dtype=dtype)
-    return (
-        torch.frombuffer(mapped, dtype=torch.uint8, count=end - start, offset=base + start)
-        .view(dtype)
-        .view(shape)
-    )
+    return torch.frombuffer(mapped, dtype=torch.uint8, count=end - start, offset=base + start).view(dtype).view(shape)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -165,6 +165,10 @@ def collate_targets(targets: Sequence[Any], indices: Sequence[int]) -> Any:
     """Stack targets into a tensor; Python floats become float32."""
     if all(isinstance(target, float) for target in targets):
         return torch.tensor(targets, dtype=torch.float32)
+    if len({type(target) for target in targets}) > 1:  # known targets come back as tensors, new ones as numbers
+        targets = [torch.as_tensor(target) for target in targets]
+        if any(target.is_floating_point() for target in targets):
+            targets = [target.float() for target in targets]
     return collate(targets, indices)
 
 

@@ -117,9 +117,7 @@ def disk_errors(verb: str, path: Path) -> Iterator[None]:
 def _temporary(path: Path, chunks: Iterable[bytes | memoryview]) -> Iterator[Path]:
     temporary = path.parent / f"{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}{_TEMPORARY}"
     try:
-        descriptor = os.open(
-            temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
-        )
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "wb", buffering=0) as file:
             for chunk in chunks:
                 _write_all(file, chunk)

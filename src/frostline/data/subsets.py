@@ -17,6 +17,8 @@ class Part:
         if hasattr(dataset, "sample_key"):
             self.sample_key = self._sample_key
             self.fingerprint = dataset.fingerprint
+        if hasattr(dataset, "target"):
+            self.target = self._target
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -26,6 +28,9 @@ class Part:
 
     def _sample_key(self, index: int) -> bytes:
         return self.dataset.sample_key(self.indices[index])
+
+    def _target(self, index: int) -> Any:
+        return self.dataset.target(self.indices[index])
 
 
 def split_share(dataset: Any, share: float, seed: int) -> tuple[Part, Part]:

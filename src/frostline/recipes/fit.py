@@ -96,9 +96,7 @@ def fit(
                         Path(resume) if resume is not None else None, described, progress)  # fmt: skip
     with kept_generators(), kept_modes(model):
         seed_generators(seed)
-        ready = prepare(
-            model, train, val, cache, fabric, folder, batch_size=batch_size, seed=seed, progress=progress
-        )
+        ready = prepare(model, train, val, cache, fabric, folder, batch_size=batch_size, seed=seed, progress=progress)
         chosen = make_optimizer(optimizer, model.parameters(), lr)
         schedule = make_scheduler(scheduler, chosen, epochs)
         seed_generators(seed)

@@ -65,9 +65,7 @@ def prepare(
     is_frozen = any(not parameter.requires_grad for parameter in model.parameters())
     if not is_frozen or cache is False:
         if cache is not False and progress:
-            sys.stderr.write(
-                "Nothing is frozen: training without a cache (frostline.freeze makes one worthwhile).\n"
-            )
+            sys.stderr.write("Nothing is frozen: training without a cache (frostline.freeze makes one worthwhile).\n")
         return Ready(model, plain, plain_val)
     return _cached(model, plain, plain_val, _store(cache, out), fabric, seed=seed, progress=progress)
 
@@ -87,9 +85,7 @@ def _cached(
         frozen_batch_s = _time_frozen(made, plain)
         started = time.perf_counter()
         data = store.fill(made, plain.dataset, batch_size=size, progress=progress)
-        val_data = (
-            store.fill(made, plain_val.dataset, batch_size=size, progress=progress) if plain_val else None
-        )
+        val_data = store.fill(made, plain_val.dataset, batch_size=size, progress=progress) if plain_val else None
         fill_s = time.perf_counter() - started
     for note in (*data.notes, *(val_data.notes if val_data else ())):
         sys.stderr.write(f"cache: {note}\n")

@@ -77,8 +77,7 @@ def check_frontier(model: nn.Module, frontier: tuple[FrontierTensor, ...]) -> No
     tied = _tied(model)
     raise SplitError(
         what="Everything trains from the input on: no frozen layer comes before the first trainable one.",
-        where=f"{first} is trainable"
-        + (f", and tied to {', '.join(repr(name) for name in tied[1:])}" if tied else ""),
+        where=f"{first} is trainable" + (f", and tied to {', '.join(repr(name) for name in tied[1:])}" if tied else ""),
         received="a frontier of " + (", ".join(tensor.name for tensor in frontier) or "nothing"),
         do=(
             f"untie {tied[0]!r} (for example config.tie_word_embeddings=False, or a copy of the weight), freeze it, "

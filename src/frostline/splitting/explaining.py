@@ -61,9 +61,7 @@ class Explanation:
         ]
         for tensor in self.frontier:
             kept = "once" if tensor.shared else "with the targets" if tensor.is_input else "per sample"
-            lines.append(
-                f"  {tensor.name}: {tensor.shape} {str(tensor.dtype).removeprefix('torch.')}, {kept}"
-            )
+            lines.append(f"  {tensor.name}: {tensor.shape} {str(tensor.dtype).removeprefix('torch.')}, {kept}")
         share = self.frozen_s / (self.frozen_s + self.head_s) if self.frozen_s + self.head_s else 0.0
         lines.append(
             f"Cost:      frozen part {1e3 * self.frozen_s / self.samples:.2f} ms per sample, "

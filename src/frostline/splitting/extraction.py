@@ -40,9 +40,7 @@ class Extraction:
         guards: Python values to compare with those of the recording.
     """
 
-    def __init__(
-        self, model: nn.Module, kinds: Kinds, entries: list[Entry], guards: dict[Point, Guard]
-    ) -> None:
+    def __init__(self, model: nn.Module, kinds: Kinds, entries: list[Entry], guards: dict[Point, Guard]) -> None:
         self.model, self.kinds, self.guards = model, kinds, guards
         self.frames = Frames(model)
         self.births = {entry.birth for entry in entries}
@@ -78,9 +76,7 @@ class Extraction:
             if held is None:
                 continue
             with torch._C.DisableTorchFunction():  # taking a value is not a call of the model
-                self.found[entry.birth, entry.read] = (
-                    held.detach().clone() if entry.is_changed_later else held.detach()
-                )
+                self.found[entry.birth, entry.read] = held.detach().clone() if entry.is_changed_later else held.detach()
         if not self.reads:
             raise _Finished
 

@@ -93,9 +93,7 @@ def _slot(entries: list[Entry], a: Crossing, b: Crossing, source: Pair, from_tra
             do="freeze to a layer whose output has one entry per sample, or keep that layer trainable.",
         )
     record = _record(b.name, large, layout)
-    entries.append(
-        Entry(b.birth, b.read, a.is_changed_later or b.is_changed_later, from_training, layout, record)
-    )
+    entries.append(Entry(b.birth, b.read, a.is_changed_later or b.is_changed_later, from_training, layout, record))
     return len(entries) - 1
 
 

@@ -178,9 +178,7 @@ class GraphWriter:
         """The tensor whose whole memory the others view: only it can be copied without losing the sharing."""
         while (birth := self.values.births.get(id(tensor))) and birth.producer:
             arguments = tensors_in((birth.producer.args, birth.producer.kwargs))
-            source = next(
-                (other for other in arguments if other is not tensor and _shares(other, tensor)), None
-            )
+            source = next((other for other in arguments if other is not tensor and _shares(other, tensor)), None)
             if source is None:
                 break
             tensor = source
@@ -213,9 +211,7 @@ class GraphWriter:
 
     def _remember(self, node: fx.Node, result: Any, written: list[Tensor], noise: Any) -> None:
         for path, tensor in tensor_paths(result):
-            is_passed_through = id(tensor) in self.values.births and not any(
-                tensor is other for other in written
-            )
+            is_passed_through = id(tensor) in self.values.births and not any(tensor is other for other in written)
             if is_passed_through and not tensor.requires_grad:
                 continue
             if id(tensor) in self.values.attributes:

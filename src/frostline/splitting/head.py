@@ -212,24 +212,16 @@ def build_head(model: nn.Module, evaluated: Recording, trained: Recording, graph
     return head
 
 
-def assemble(
-    recording: Recording, batch: fx.Node | None, frontier: Frontier, slots: tuple[int, ...]
-) -> fx.Graph:
+def assemble(recording: Recording, batch: fx.Node | None, frontier: Frontier, slots: tuple[int, ...]) -> fx.Graph:
     """The recorded graph with one placeholder per frontier entry, each brought into the model's own layout."""
     graph = fx.Graph()
-    placeholders = [
-        graph.placeholder(_identifier(at, entry.tensor.name)) for at, entry in enumerate(frontier.entries)
-    ]
-    rows = {
-        crossing.node: placeholders[slot] for crossing, slot in zip(recording.crossings, slots, strict=True)
-    }
+    placeholders = [graph.placeholder(_identifier(at, entry.tensor.name)) for at, entry in enumerate(frontier.entries)]
+    rows = {crossing.node: placeholders[slot] for crossing, slot in zip(recording.crossings, slots, strict=True)}
     mapping: dict[fx.Node, fx.Node] = {}
     for node in recording.graph.nodes:
         if node.op == "placeholder":
             layout = frontier.entries[placeholders.index(rows[node])].layout
-            mapping[node] = (
-                rows[node] if layout.is_plain else _brought_back(graph, recording, rows[node], layout)
-            )
+            mapping[node] = rows[node] if layout.is_plain else _brought_back(graph, recording, rows[node], layout)
     for node in recording.graph.nodes:
         if node.op != "placeholder":
             table = rows if node is batch else mapping

@@ -18,12 +18,39 @@ if TYPE_CHECKING:
 
 # Calls that turn tensor values into Python values, which may then steer the model's control flow.
 _STEERING = frozenset(
-    ["__bool__", "__int__", "__float__", "__complex__", "__index__", "__contains__", "__array__", "item", "tolist", "numpy", "equal", "allclose", "is_nonzero"]
+    [
+        "__bool__",
+        "__int__",
+        "__float__",
+        "__complex__",
+        "__index__",
+        "__contains__",
+        "__array__",
+        "item",
+        "tolist",
+        "numpy",
+        "equal",
+        "allclose",
+        "is_nonzero",
+    ]
 )
 
 # Calls whose tensor arguments give shape, dtype and device only: their results hold no values.
 _FACTORIES = frozenset(
-    ["empty", "empty_like", "new_empty", "zeros", "zeros_like", "new_zeros", "ones", "ones_like", "new_ones", "full", "full_like", "new_full"]
+    [
+        "empty",
+        "empty_like",
+        "new_empty",
+        "zeros",
+        "zeros_like",
+        "new_zeros",
+        "ones",
+        "ones_like",
+        "new_ones",
+        "full",
+        "full_like",
+        "new_full",
+    ]
 )
 
 _OPERATORS: dict[str, Callable[..., Any]] = {

@@ -258,9 +258,7 @@ class Recorder(TorchFunctionMode):
             self.suspended = False
         if is_tainted:
             self.frames.top.point(function.__name__)
-            self.writer.write(
-                "call_function", apply_function, ((function, *args), {}), result, before, None, None
-            )
+            self.writer.write("call_function", apply_function, ((function, *args), {}), result, before, None, None)
         else:
             self._frozen_call(function.apply, args, {}, result, before)
         return result
@@ -341,9 +339,7 @@ class Recorder(TorchFunctionMode):
                 "freeze all lower layers at once with frostline.freeze(model, through=...).",
             )
 
-    def _refuse_noise_into(
-        self, module: nn.Module | None, tainted: list[Tensor], inputs: list[Tensor] = []
-    ) -> None:
+    def _refuse_noise_into(self, module: nn.Module | None, tainted: list[Tensor], inputs: list[Tensor] = []) -> None:
         """Noise alone must not pull frozen layers into the head: the frontier never moves silently."""
         if not tainted or not all(id(tensor) in self.values.noise for tensor in tainted):
             return

@@ -29,9 +29,7 @@ def generalise(small: Recording, large: Recording, anchor: int | None) -> fx.Nod
     """
     old, new = list(small.graph.nodes), list(large.graph.nodes)
     if len(old) != len(new) or [_kind(a) for a in old] != [_kind(b) for b in new]:
-        at = next(
-            (at for at, (a, b) in enumerate(zip(old, new, strict=False)) if _kind(a) != _kind(b)), len(old)
-        )
+        at = next((at for at, (a, b) in enumerate(zip(old, new, strict=False)) if _kind(a) != _kind(b)), len(old))
         where = new[min(at, len(new) - 1)]
         raise _not_general(where, "the model makes other calls for another batch size")
     numbers = {a: at for at, a in enumerate(old)} | {b: at for at, b in enumerate(new)}
@@ -43,9 +41,7 @@ def generalise(small: Recording, large: Recording, anchor: int | None) -> fx.Nod
 
 
 class _Rewriter:
-    def __init__(
-        self, small: Recording, large: Recording, numbers: dict[fx.Node, int], anchor: int | None
-    ) -> None:
+    def __init__(self, small: Recording, large: Recording, numbers: dict[fx.Node, int], anchor: int | None) -> None:
         self.small, self.large, self.numbers, self.anchor = small, large, numbers, anchor
         self.graph = large.graph
         self.batch: fx.Node | None = None
@@ -57,18 +53,14 @@ class _Rewriter:
             self._compare_constants(a, b, node)
             return b
         if type(a) is not type(b):
-            raise _not_general(
-                node, f"{a!r} for {self.small.batch_size} samples, {b!r} for {self.large.batch_size}"
-            )
+            raise _not_general(node, f"{a!r} for {self.small.batch_size} samples, {b!r} for {self.large.batch_size}")
         if isinstance(b, (tuple, list)):
             if len(a) != len(b):
                 raise _not_general(node, f"{a!r} for one batch size, {b!r} for another")
             parts = [self.rewritten(x, y, node) for x, y in zip(a, b, strict=True)]
             return type(b)(parts)
         if isinstance(b, slice):
-            return slice(
-                *(self.rewritten(getattr(a, k), getattr(b, k), node) for k in ("start", "stop", "step"))
-            )
+            return slice(*(self.rewritten(getattr(a, k), getattr(b, k), node) for k in ("start", "stop", "step")))
         if isinstance(b, dict):
             if list(a) != list(b):
                 raise _not_general(node, f"{list(a)} for one batch size, {list(b)} for another")
@@ -77,9 +69,7 @@ class _Rewriter:
             return b
         if isinstance(b, int) and not isinstance(b, bool):
             return self._linear(a, b, node)
-        raise _not_general(
-            node, f"{a!r} for {self.small.batch_size} samples, {b!r} for {self.large.batch_size}"
-        )
+        raise _not_general(node, f"{a!r} for {self.small.batch_size} samples, {b!r} for {self.large.batch_size}")
 
     def _compare_constants(self, a: fx.Node, b: fx.Node, node: fx.Node) -> None:
         if b.op != "get_attr":

@@ -206,13 +206,11 @@ def _record(model: nn.Module, example: Any, *, is_whole: bool) -> tuple[_Plan, H
     return _Plan(kinds, frontier, guards, quiet, make_recipe(evaluated[0], frontier, quiet)), head
 
 
-def _record_pair(
-    model: nn.Module, kinds: Kinds, sizes: tuple[Any, Any], is_whole: bool, quiet: Quiet
-) -> Pair:
+def _record_pair(model: nn.Module, kinds: Kinds, sizes: tuple[Any, Any], is_whole: bool, quiet: Quiet) -> Pair:
     first, second = (
-        Recorder(
-            model, kinds, is_whole=is_whole, quiet=frozenset(quiet), is_logging=inputs is sizes[0]
-        ).run_once(inputs)
+        Recorder(model, kinds, is_whole=is_whole, quiet=frozenset(quiet), is_logging=inputs is sizes[0]).run_once(
+            inputs
+        )
         for inputs in sizes
     )
     return first, second

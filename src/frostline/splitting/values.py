@@ -126,11 +126,7 @@ class Values:
             if id(tensor) in self.nodes or id(tensor) in self.attributes or tensor.requires_grad:
                 continue
             known = self.births.get(id(tensor))
-            if (
-                known is not None
-                and known.clock <= frame.born_from
-                and self.last_write(tensor, known) is None
-            ):
+            if known is not None and known.clock <= frame.born_from and self.last_write(tensor, known) is None:
                 continue  # it was made before the module ran, and only passes through
             self.clock += 1
             producer = known.producer if known else None

@@ -49,9 +49,7 @@ class Verification:
     is_exact: bool
 
     def __str__(self) -> str:
-        verdict = (
-            "equal to the last bit" if self.is_exact else f"largest difference {self.largest_difference:.1e}"
-        )
+        verdict = "equal to the last bit" if self.is_exact else f"largest difference {self.largest_difference:.1e}"
         return f"verified on {self.samples} samples, {self.compared} tensors: {verdict}"
 
 
@@ -81,9 +79,7 @@ def verify_head(
     Raises:
         SplitError: If they differ: it says in what.
     """
-    features = tuple(
-        feature.detach().clone(memory_format=torch.contiguous_format) for feature in extract(inputs)
-    )
+    features = tuple(feature.detach().clone(memory_format=torch.contiguous_format) for feature in extract(inputs))
     kept = [feature.clone() for feature in features]
     differences: list[float] = []
     with (
@@ -118,14 +114,10 @@ def _run(model: nn.Module, forward: Callable[[], Any]) -> _Outcome:
     for parameter in model.parameters():
         parameter.grad = None
     with kept_buffers(model), torch.enable_grad():
-        outputs = {
-            "".join(f".{step.key}" for step in path): tensor for path, tensor in tensor_paths(forward())
-        }
+        outputs = {"".join(f".{step.key}" for step in path): tensor for path, tensor in tensor_paths(forward())}
         _backward(list(outputs.values()))
         buffers = {name: buffer.detach().clone() for name, buffer in model.named_buffers()}
-    gradients = {
-        name: parameter.grad for name, parameter in model.named_parameters() if parameter.requires_grad
-    }
+    gradients = {name: parameter.grad for name, parameter in model.named_parameters() if parameter.requires_grad}
     detached = {name: tensor.detach().clone() for name, tensor in outputs.items()}
     return _Outcome(detached, gradients, buffers)
 

@@ -66,9 +66,7 @@ def save_checkpoint(
     python, numpy, cpu, cuda = generator_states()
     tensors |= {"generator.cpu": cpu} | {f"generator.cuda.{at}": state for at, state in enumerate(cuda)}
     name = f"state-{len(progress.history):05d}.safetensors"
-    write_atomic(
-        folder / name, [save({key: value.cpu().contiguous().clone() for key, value in tensors.items()})]
-    )
+    write_atomic(folder / name, [save({key: value.cpu().contiguous().clone() for key, value in tensors.items()})])
     index = {
         "format": 1, "state": name, "settings": settings,
         "history": [asdict(epoch) for epoch in progress.history],

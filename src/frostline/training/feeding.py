@@ -48,9 +48,7 @@ class DatasetBatches:
         return -(-len(self.dataset) // self.batch_size)
 
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
-        order = epoch_order(
-            len(self.dataset), shuffle=self.shuffle, seed=self.seed, epoch=self.epoch
-        ).tolist()
+        order = epoch_order(len(self.dataset), shuffle=self.shuffle, seed=self.seed, epoch=self.epoch).tolist()
         for start in range(0, len(order), self.batch_size):
             yield self.batch(order[start : start + self.batch_size])
         self.epoch += 1

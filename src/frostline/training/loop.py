@@ -94,14 +94,10 @@ def run_training(
         started, lr = time.perf_counter(), float(optimizer.param_groups[0]["lr"])
         train_batches.epoch = epoch
         train_loss = _train_epoch(fabric, wrapped, stepper, train_batches, epoch, settings)
-        val_loss, val_metric = (
-            _validate(fabric, wrapped, val_batches, settings) if val_batches else (None, None)
-        )
+        val_loss, val_metric = _validate(fabric, wrapped, val_batches, settings) if val_batches else (None, None)
         if scheduler is not None:
             scheduler.step()
-        progress.history.append(
-            Epoch(epoch, train_loss, val_loss, val_metric, lr, time.perf_counter() - started)
-        )
+        progress.history.append(Epoch(epoch, train_loss, val_loss, val_metric, lr, time.perf_counter() - started))
         _note_best(model, progress, settings)
         _tell(fabric, progress.history[-1], settings)
         if settings.out is not None:
@@ -111,9 +107,7 @@ def run_training(
     return progress
 
 
-def _train_epoch(
-    fabric: Any, wrapped: Any, optimizer: Any, data: Batches, epoch: int, settings: Settings
-) -> float:
+def _train_epoch(fabric: Any, wrapped: Any, optimizer: Any, data: Batches, epoch: int, settings: Settings) -> float:
     wrapped.train()
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     total = torch.zeros((), dtype=torch.float64)

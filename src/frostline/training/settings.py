@@ -32,9 +32,7 @@ def check_settings(
     if precision not in _PRECISIONS:
         raise _wrong("precision", precision, f"use one of {', '.join(_PRECISIONS)}.")
     if precision == "16-mixed" and has_clip:
-        raise _wrong(
-            "clip", "with precision='16-mixed'", "use precision='bf16-mixed': its gradients are not scaled."
-        )
+        raise _wrong("clip", "with precision='16-mixed'", "use precision='bf16-mixed': its gradients are not scaled.")
     if devices != 1:
         raise _wrong("devices", devices, "use devices=1; training on several devices is not built yet.")
 

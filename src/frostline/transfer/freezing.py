@@ -136,9 +136,7 @@ def _choose(
         chosen += _up_to(model, through)
     if patterns is not None:
         found = matching(patterns, _names(model))
-        chosen += [
-            part for name, module in model.named_modules() if name in found for part in module.modules()
-        ]
+        chosen += [part for name, module in model.named_modules() if name in found for part in module.modules()]
     known = {id(module) for module in model.modules()}
     for module in modules or ():
         if id(module) not in known:

@@ -46,11 +46,7 @@ def replace_head(model: nn.Module, num_classes: int, *, name: str | None = None)
     place = name if name is not None else _find(model)
     old = resolve(model, place)
     if not isinstance(old, _Output):
-        inner = [
-            f"{place}.{child}"
-            for child, module in old.named_modules()
-            if isinstance(module, _Output) and child
-        ]
+        inner = [f"{place}.{child}" for child, module in old.named_modules() if isinstance(module, _Output) and child]
         if not inner:
             raise _not_found(model, f"{place!r} is a {type(old).__name__}")
         place = inner[-1]
@@ -84,20 +80,12 @@ def _classifier(model: nn.Module) -> Any:
 
 def _find(model: nn.Module) -> str:
     if hasattr(model, "config"):
-        names = [
-            name for name in ("classifier", "score") if isinstance(getattr(model, name, None), nn.Module)
-        ]
+        names = [name for name in ("classifier", "score") if isinstance(getattr(model, name, None), nn.Module)]
     else:
         names = [
-            name
-            for name in ("fc", "classifier", "head", "heads")
-            if isinstance(getattr(model, name, None), nn.Module)
+            name for name in ("fc", "classifier", "head", "heads") if isinstance(getattr(model, name, None), nn.Module)
         ]
-        names = [
-            name
-            for name in names
-            if any(isinstance(part, _Output) for part in getattr(model, name).modules())
-        ]
+        names = [name for name in names if any(isinstance(part, _Output) for part in getattr(model, name).modules())]
     if len(names) > 1:
         raise LayerNotFound(
             what="Two layers could be the output layer.",

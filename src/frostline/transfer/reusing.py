@@ -71,11 +71,7 @@ def _range(target: nn.Module, through: str | None) -> dict[str, Tensor]:
     if through is None:
         return state
     last = resolve(target, through)
-    inside = [
-        f"{name}."
-        for name, module in target.named_modules()
-        if any(module is part for part in last.modules())
-    ]
+    inside = [f"{name}." for name, module in target.named_modules() if any(module is part for part in last.modules())]
     modules = [name for name, _ in target.named_modules()]
     upto = {f"{name}." if name else "" for name in modules[: modules.index(through) + 1]}
     kept = upto | set(inside)

@@ -1,0 +1,128 @@
+"""The command `frostline`: it reads options, calls a recipe, and shows what comes back."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from frostline.cli.models import build_model, load_data
+from frostline.cli.output import errors_in_four_parts, show, table
+from frostline.core.errors import DataError
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="Reuse pretrained layers: freeze, cache, train.")
+cache_app = typer.Typer(no_args_is_help=True, help="Cached features of private data are private data.")
+app.add_typer(cache_app, name="cache")
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
+Data = Annotated[str, typer.Argument(help="A folder of images, one subfolder per class; or .npz / .safetensors.")]
+Model = Annotated[str, typer.Option("--model", help="timm:NAME or package.module:function.")]
+Weights = Annotated[str | None, typer.Option(help="A .safetensors file of weights.")]
+Freeze = Annotated[str | None, typer.Option(help="Freeze through this layer; default: all but the new head.")]
+CacheFolder = Annotated[str, typer.Option("--cache", help="The cache folder.")]
+
+
+def _stop(*_: Any) -> None:
+    raise KeyboardInterrupt
+
+
+@app.callback()
+def main() -> None:
+    """Reuse pretrained layers: freeze them, run them once per sample, train the rest at memory speed."""
+    signal.signal(signal.SIGTERM, _stop)
+
+
+@app.command()
+def demo(
+    out: Annotated[str, typer.Option(help="Where the files go.")] = "frostline-demo", as_json: Json = False
+) -> None:
+    """Reuse a network for another task: the same result, in less time, shown on real scans."""
+    from frostline.recipes.demo import run_demo
+
+    with errors_in_four_parts(as_json=as_json):
+        result = run_demo(Path(out))
+        show(result, result.text(), as_json=as_json)
+
+
+@app.command()
+def fit(
+    data: Data, model: Model, weights: Weights = None, freeze: Freeze = None,
+    val: Annotated[str | None, typer.Option(help="Validation data, like DATA.")] = None,
+    val_share: Annotated[float | None, typer.Option(help="Or this share of DATA.")] = None,
+    epochs: int = 10, batch_size: int = 64, lr: float = 1e-3, seed: int = 0,
+    out: Annotated[str, typer.Option(help="Where model, logs and cache go.")] = "frostline-out",
+    no_cache: Annotated[bool, typer.Option("--no-cache", help="Train uncached, for comparison.")] = False,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Train a new head, or more, on your data."""
+    from frostline.recipes.commands import fit_command
+
+    with errors_in_four_parts(as_json=as_json):
+        built = build_model(model)
+        dataset = load_data(data, built)
+        val_data = load_data(val, built) if val is not None else None
+        if val is not None and val_share is not None:
+            raise DataError(
+                what="Validation data is given twice.", where="--val and --val-share", received=f"{val}, {val_share}",
+                do="give one of the two.",
+            )  # fmt: skip
+        result = fit_command(
+            built, dataset, val_data, name=model, weights=weights, freeze=freeze, val_share=val_share, epochs=epochs,
+            batch_size=batch_size, lr=lr, seed=seed, out=Path(out), cache=not no_cache,
+        )  # fmt: skip
+        show(result, result.text(), as_json=as_json)
+
+
+@app.command()
+def inspect(data: Data, model: Model, freeze: Freeze = None, weights: Weights = None, as_json: Json = False) -> None:
+    """Print the frost line: what is frozen, what would be stored per sample, what it costs."""
+    from frostline.recipes.commands import inspect_command
+
+    with errors_in_four_parts(as_json=as_json):
+        built = build_model(model)
+        result = inspect_command(built, load_data(data, built), weights=weights, freeze=freeze)
+        rows = [(name, kind, str(state), f"{count:,}") for name, kind, state, count in result.layers]
+        text = table(rows, ("layer", "type", "state", "parameters"))
+        show(result, f"{text}\n\n{result.explanation}\n{result.price}", as_json=as_json)
+
+
+@cache_app.command("ls")
+def list_cache(cache: CacheFolder, as_json: Json = False) -> None:
+    """List what a cache holds."""
+    from frostline.caching import FeatureCache
+
+    with errors_in_four_parts(as_json=as_json):
+        entries = FeatureCache(cache).entries()
+        rows = [(e.recipe[:12], str(e.rows), f"{e.bytes / 1e6:.1f} MB", ", ".join(e.tensors)) for e in entries]
+        show({"entries": entries}, table(rows, ("recipe", "rows", "size", "tensors")), as_json=as_json)
+
+
+@cache_app.command()
+def verify(cache: CacheFolder, as_json: Json = False) -> None:
+    """Check every shard against its digest; exit code 1 if something is wrong."""
+    from frostline.caching import FeatureCache
+
+    with errors_in_four_parts(as_json=as_json):
+        problems = FeatureCache(cache).verify()
+        show({"problems": problems}, "\n".join(problems) or "Every shard has the digest in its name.", as_json=as_json)
+        if problems:
+            raise typer.Exit(1)
+
+
+@cache_app.command()
+def purge(
+    cache: CacheFolder,
+    recipe: Annotated[str | None, typer.Option(help="Only this recipe (its first letters).")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False, as_json: Json = False,
+) -> None:  # fmt: skip
+    """Delete stored features; they can be computed again."""
+    from frostline.caching import FeatureCache
+
+    with errors_in_four_parts(as_json=as_json):
+        if not yes and sys.stdin.isatty():
+            typer.confirm(f"Delete the stored features in {cache}?", abort=True)
+        freed = FeatureCache(cache).purge(recipe)
+        show({"freed_bytes": freed}, f"{freed / 1e6:.1f} MB freed.", as_json=as_json)

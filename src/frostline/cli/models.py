@@ -1,0 +1,91 @@
+"""Builds the model that `--model` names, and the data that goes with it."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from frostline.core.errors import DataError, nearest
+from frostline.data import Arrays, ImageFolder, load_arrays
+
+
+def build_model(spec: str) -> nn.Module:
+    """A model from `timm:NAME` or `package.module:function` (the current folder is searched too).
+
+    Raises:
+        DataError: If there is no such package, module, function or model, or it gives no `nn.Module`.
+    """
+    place, _, name = spec.partition(":")
+    if not name:
+        raise _wrong(spec, "no colon in it", "write timm:NAME or package.module:function.")
+    if place == "timm":
+        return _timm_model(name)
+    module = _imported(place, spec)
+    function = getattr(module, name, None)
+    if not callable(function):
+        known = [key for key, value in vars(module).items() if callable(value)]
+        raise _wrong(spec, f"{place} has no function {name!r}", f"use one of its functions: {nearest(name, known)}.")
+    try:
+        model = function()
+    except Exception as error:
+        raise _wrong(
+            spec, f"{type(error).__name__}: {error}", "mend the function; it is called without arguments."
+        ) from error
+    if not isinstance(model, nn.Module):
+        raise _wrong(spec, f"a {type(model).__name__}", "return a torch.nn.Module from the function.")
+    return model
+
+
+def load_data(path: str, model: nn.Module) -> ImageFolder | Arrays:
+    """An image folder, decoded as the model's own data configuration says, or arrays from a file."""
+    if Path(path).suffix in (".npz", ".safetensors"):
+        return load_arrays(path)
+    return ImageFolder(path, _transform(model) if Path(path).is_dir() else None)
+
+
+def _timm_model(name: str) -> nn.Module:
+    timm = _timm(f"timm:{name}")
+    if not timm.is_model(name):
+        raise _wrong(f"timm:{name}", f"timm has no model {name!r}", f"use {nearest(name, timm.list_models())}.")
+    return timm.create_model(name, pretrained=False)
+
+
+def _transform(model: nn.Module) -> Any:
+    if not hasattr(model, "default_cfg"):
+        return None
+    timm = _timm(type(model).__name__)
+    config = timm.data.resolve_model_data_config(model)
+    return timm.data.create_transform(**config, is_training=False)
+
+
+def _timm(spec: str) -> Any:
+    try:
+        import timm
+        import timm.data
+    except (ImportError, RuntimeError) as error:
+        raise _wrong(spec, f"timm cannot be imported: {error}", "pip install 'frostline[vision]'.") from error
+    return timm
+
+
+def _imported(place: str, spec: str) -> Any:
+    folder = str(Path.cwd())
+    is_added = folder not in sys.path
+    if is_added:
+        sys.path.insert(0, folder)
+    try:
+        return importlib.import_module(place)
+    except Exception as error:
+        raise _wrong(
+            spec, f"{type(error).__name__}: {error}", "check the module's name, and that it imports."
+        ) from error
+    finally:
+        if is_added:
+            sys.path.remove(folder)
+
+
+def _wrong(spec: str, received: str, do: str) -> DataError:
+    return DataError(what=f"Cannot build the model {spec!r}.", where="--model", received=received, do=do)

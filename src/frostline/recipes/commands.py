@@ -1,0 +1,124 @@
+"""What `frostline fit` and `frostline inspect` do: a new head, everything else frozen, unless told otherwise."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from frostline.core import inputs as batches
+from frostline.core.errors import DataError
+from frostline.core.records import FitResult
+from frostline.data import split_share
+from frostline.recipes.fit import fit
+from frostline.recipes.saving import save_model
+from frostline.splitting import Explanation, split
+from frostline.transfer import freeze, replace_head, reuse
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class FitReport:
+    """What `frostline fit` shows."""
+
+    model: str
+    weights: str
+    classes: tuple[str, ...]
+    result: FitResult
+    reused: str
+
+    def text(self) -> str:
+        """For people."""
+        last, timings = self.result.history[self.result.best_epoch], self.result.timings
+        lines = [f"Reused:   {self.reused}", f"Trained:  {len(self.result.history)} epochs, loss {last.train_loss:.4f}"]
+        if last.val_metric is not None:
+            lines.append(f"Accuracy: {last.val_metric:.1%} on validation data, epoch {self.result.best_epoch + 1}")
+        if self.result.cache is not None:
+            cache = self.result.cache
+            lines.append(
+                f"Cache:    {cache.computed} samples computed, {cache.reused} reused, {cache.bytes / 1e6:.1f} MB"
+            )
+        uncached = f"; uncached about {timings.uncached_s:.1f} s (estimate)" if timings.uncached_s else ""
+        lines.append(f"Time:     {timings.total_s:.1f} s{uncached}")
+        return "\n".join([*lines, f"Saved:    {self.weights}"])
+
+
+@dataclass(frozen=True)
+class InspectReport:
+    """What `frostline inspect` shows."""
+
+    layers: tuple[tuple[str, str, str, int], ...]
+    explanation: Explanation
+    samples: int
+    price: str
+
+
+def fit_command(
+    model: nn.Module, dataset: Any, val: Any, *, name: str, weights: str | None, freeze: str | None,
+    val_share: float | None, epochs: int, batch_size: int, lr: float, seed: int, out: Path, cache: bool,
+) -> FitReport:  # fmt: skip
+    """Build the head, freeze, train, save."""
+    reused = set_up(model, dataset, weights, freeze)
+    if val_share is not None:
+        dataset, val = split_share(dataset, val_share, seed)
+    result = fit(model, dataset, val, epochs=epochs, batch_size=batch_size, lr=lr, seed=seed, out=out, cache=cache)
+    classes = tuple(getattr(dataset, "classes", None) or getattr(dataset.dataset, "classes", None) or ())
+    path = save_model(model, out, {"model": name, "classes": classes, "best_epoch": result.best_epoch})
+    return FitReport(name, str(path), classes, result, reused)
+
+
+def inspect_command(model: nn.Module, dataset: Any, *, weights: str | None, freeze: str | None) -> InspectReport:
+    """Split as `fit` would, and say what it would cost."""
+    set_up(model, dataset, weights, freeze)
+    count = min(4, len(dataset))
+    items = [batches.unpack(dataset[index], index)[0] for index in range(count)]
+    explanation = split(model, batches.collate(items, range(count))).explain()
+    layers = tuple(_layer(path, module) for path, module in model.named_modules() if _has_own_parameters(module))
+    stored = explanation.bytes_per_sample * len(dataset) / 1e6
+    seconds = explanation.frozen_s / explanation.samples * len(dataset)
+    price = f"Price:     {stored:.1f} MB and about {seconds:.1f} s once for {len(dataset)} samples"
+    return InspectReport(layers, explanation, len(dataset), price)
+
+
+def set_up(model: nn.Module, dataset: Any, weights: str | None, freeze_through: str | None) -> str:
+    """Weights, a new head for the dataset's classes, and the freeze; says what was reused."""
+    if dataset.classes is None:
+        raise DataError(
+            what="The targets are not class indices.", where="DATA", received="numbers",
+            do="use the library for regression: frostline.fit(model, data, loss='mse').",
+        )  # fmt: skip
+    classes = len(dataset.classes)
+    if weights is not None:
+        head, first = _reuse(model, weights, classes)
+    else:
+        sys.stderr.write("No --weights: the frozen layers are random, not pretrained.\n")
+        head, first = replace_head(model, classes), "nothing (random layers)"
+    if freeze_through is not None:
+        freeze(model, freeze_through)
+    else:
+        kept = {id(parameter) for parameter in head.parameters()}
+        freeze(model, parameters=[p for p in model.parameters() if id(p) not in kept])
+    return first
+
+
+def _reuse(model: nn.Module, weights: str, classes: int) -> tuple[nn.Module, str]:
+    """Weights of another task lose their head; weights of this very task keep it."""
+    head = replace_head(model, classes)
+    summary = reuse(weights, model)
+    odd = (*summary.skipped, *summary.new)
+    if odd:
+        sys.stderr.write(f"Not taken from {weights}: {', '.join(odd[:3])}\n")
+    return head, f"{summary} from {weights}"
+
+
+def _layer(path: str, module: nn.Module) -> tuple[str, str, str, int]:
+    own = list(module.parameters(recurse=False))
+    state = "trainable" if any(parameter.requires_grad for parameter in own) else "frozen"
+    return path or "(the model)", type(module).__name__, state, sum(parameter.numel() for parameter in own)
+
+
+def _has_own_parameters(module: nn.Module) -> bool:
+    return next(module.parameters(recurse=False), None) is not None

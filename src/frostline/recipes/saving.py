@@ -1,0 +1,30 @@
+"""A trained model as a file: safetensors, with a JSON beside it that says what it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save
+from torch import nn
+
+from frostline.core.io import make_folder, write_atomic, write_json
+
+
+def save_model(model: nn.Module, folder: Path, about: dict[str, Any]) -> Path:
+    """Write `model.safetensors` and `model.json` into a folder, each at once.
+
+    Args:
+        model: Its whole state is written; tied tensors under each of their names.
+        folder: It is made if it is missing.
+        about: What the JSON says: how the model was built, its classes.
+
+    Returns:
+        The path of the safetensors file.
+    """
+    make_folder(folder)
+    state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
+    path = folder / "model.safetensors"
+    write_atomic(path, [save(state)])
+    write_json(folder / "model.json", about)
+    return path
