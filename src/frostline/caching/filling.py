@@ -27,7 +27,7 @@ from frostline.core.io import disk_errors, make_folder, sweep
 from frostline.core.records import CacheFigures
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator
     from pathlib import Path
 
     from frostline.caching.part import FrozenPart
@@ -238,7 +238,7 @@ class Filling:
 
 
 @contextmanager
-def progress_bar(total: int, *, is_shown: bool) -> Iterator[Callable[[int], None]]:
+def progress_bar(total: int, *, is_shown: bool) -> Generator[Callable[[int], None]]:
     """A progress bar on standard error, or nothing."""
     if not is_shown:
         yield lambda _: None

@@ -57,7 +57,7 @@ def offered_key(dataset: Any, index: int) -> bytes:
             what="A dataset with sample_key must offer bytes, and a `fingerprint` of its preprocessing as text.",
             where=f"sample_key({index}) and fingerprint",
             received=f"{type(key).__name__} and {type(fingerprint).__name__}",
-            do="return bytes that change with the sample, and set fingerprint to a text that changes with the transform.",
+            do="return bytes that change with the sample, and set fingerprint to a text that names the transform.",
         )
     content = key.encode() if isinstance(key, str) else key
     bound = hashlib.sha256(b"offered/1" + hashlib.sha256(fingerprint.encode()).digest() + content)

@@ -88,7 +88,7 @@ def _header(tensors: Mapping[str, Tensor]) -> bytes:
 def _data(tensor: Tensor) -> memoryview:
     if tensor.numel() == 0:
         return memoryview(b"")
-    return memoryview(tensor.reshape(-1).view(torch.uint8).numpy())
+    return tensor.reshape(-1).view(torch.uint8).numpy().data
 
 
 def _read(path: Path) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ from frostline.cli.models import build_model, load_data
 from frostline.cli.output import errors_in_four_parts, show, table
 from frostline.core.errors import DataError
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, help="Reuse pretrained layers: freeze, cache, train.")
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 cache_app = typer.Typer(no_args_is_help=True, help="Cached features of private data are private data.")
 app.add_typer(cache_app, name="cache")
 

@@ -65,7 +65,6 @@ def _transform(model: nn.Module) -> Any:
 def _timm(spec: str) -> Any:
     try:
         import timm
-        import timm.data
     except (ImportError, RuntimeError) as error:
         raise _wrong(spec, f"timm cannot be imported: {error}", "pip install 'frostline[vision]'.") from error
     return timm

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from typing import Any
@@ -35,7 +35,7 @@ def plain(value: Any) -> Any:
 
 
 @contextmanager
-def errors_in_four_parts(*, as_json: bool) -> Iterator[None]:
+def errors_in_four_parts(*, as_json: bool) -> Generator[None]:
     """Our errors as text on standard error, or as JSON on standard output; exit codes 1 and 130."""
     try:
         yield

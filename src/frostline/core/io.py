@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from frostline.core.errors import CacheError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Generator, Iterable
 
 _TEMPORARY = ".part"
 
@@ -92,7 +92,7 @@ def sweep(folder: Path) -> int:
 
 
 @contextmanager
-def disk_errors(verb: str, path: Path) -> Iterator[None]:
+def disk_errors(verb: str, path: Path) -> Generator[None]:
     """Turn what the operating system says into an error with a remedy."""
     try:
         yield
@@ -114,7 +114,7 @@ def disk_errors(verb: str, path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _temporary(path: Path, chunks: Iterable[bytes | memoryview]) -> Iterator[Path]:
+def _temporary(path: Path, chunks: Iterable[bytes | memoryview]) -> Generator[Path]:
     temporary = path.parent / f"{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}{_TEMPORARY}"
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)

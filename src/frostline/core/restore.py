@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import random
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
 import torch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
     from torch import Tensor, nn
 
-GeneratorStates = tuple[Any, dict[str, Any], Tensor, tuple[Tensor, ...]] if TYPE_CHECKING else tuple
+GeneratorStates: TypeAlias = "tuple[Any, dict[str, Any], Tensor, tuple[Tensor, ...]]"
 
 
 def generator_states() -> GeneratorStates:
     """The states of the global python, numpy, torch and CUDA generators."""
     cuda = tuple(torch.cuda.get_rng_state_all()) if torch.cuda.is_available() else ()
-    return random.getstate(), np.random.get_state(legacy=False), torch.get_rng_state(), cuda  # type: ignore[return-value]
+    numpy = cast("dict[str, Any]", np.random.get_state(legacy=False))
+    return random.getstate(), numpy, torch.get_rng_state(), cuda
 
 
 def set_generator_states(states: GeneratorStates) -> None:
@@ -41,7 +42,7 @@ def seed_generators(seed: int) -> None:
 
 
 @contextmanager
-def kept_generators() -> Iterator[None]:
+def kept_generators() -> Generator[None]:
     """Inside, draw as you like; outside, nobody can tell."""
     states = generator_states()
     try:
@@ -51,7 +52,7 @@ def kept_generators() -> Iterator[None]:
 
 
 @contextmanager
-def kept_modes(model: nn.Module) -> Iterator[None]:
+def kept_modes(model: nn.Module) -> Generator[None]:
     """Put every module's `training` flag back."""
     modes = [(module, module.training) for module in model.modules()]
     try:
@@ -62,7 +63,7 @@ def kept_modes(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def kept_gradients(model: nn.Module) -> Iterator[None]:
+def kept_gradients(model: nn.Module) -> Generator[None]:
     """Set every `.grad` aside, and put the same tensors back."""
     gradients = [(parameter, parameter.grad) for parameter in model.parameters()]
     for parameter, _ in gradients:
@@ -75,7 +76,7 @@ def kept_gradients(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def kept_buffers(model: nn.Module) -> Iterator[None]:
+def kept_buffers(model: nn.Module) -> Generator[None]:
     """Put every buffer's value back to the bit, in place, and replaced buffers back to their tensors."""
     slots = [
         (module._buffers, name, buffer)
@@ -94,7 +95,7 @@ def kept_buffers(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def kept_parameters(model: nn.Module) -> Iterator[None]:
+def kept_parameters(model: nn.Module) -> Generator[None]:
     """Put the value of every trainable parameter back to the bit, in place."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     copies = [parameter.detach().clone() for parameter in parameters]

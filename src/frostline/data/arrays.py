@@ -57,7 +57,7 @@ class Arrays:
         """Digest of the sample's input: dtype, shape and bytes."""
         row = self.inputs[index]
         digest = hashlib.sha256(f"{row.dtype}{tuple(row.shape)}".encode())
-        digest.update(row.contiguous().reshape(-1).view(torch.uint8).numpy())
+        digest.update(row.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
         return digest.digest()[:16]
 
     def target(self, index: int) -> Tensor:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from frostline.core import inputs as batches
 from frostline.core.errors import DataError
+from frostline.core.io import read_json
 from frostline.core.records import FitResult
 from frostline.data import split_share
 from frostline.recipes.fit import fit
@@ -92,7 +93,7 @@ def set_up(model: nn.Module, dataset: Any, weights: str | None, freeze_through: 
         )  # fmt: skip
     classes = len(dataset.classes)
     if weights is not None:
-        head, first = _reuse(model, weights, classes)
+        head, first = _reuse(model, Path(weights), tuple(dataset.classes))
     else:
         sys.stderr.write("No --weights: the frozen layers are random, not pretrained.\n")
         head, first = replace_head(model, classes), "nothing (random layers)"
@@ -104,10 +105,16 @@ def set_up(model: nn.Module, dataset: Any, weights: str | None, freeze_through: 
     return first
 
 
-def _reuse(model: nn.Module, weights: str, classes: int) -> tuple[nn.Module, str]:
-    """Weights of another task lose their head; weights of this very task keep it."""
-    head = replace_head(model, classes)
-    summary = reuse(weights, model)
+def _reuse(model: nn.Module, weights: Path, classes: tuple[str, ...]) -> tuple[nn.Module, str]:
+    """Pretrained layers; the head too if the file was saved by a run on these very classes, else a new one."""
+    about = weights.with_suffix(".json")
+    known = read_json(about).get("classes") if about.is_file() else None
+    summary = None
+    if known is None or tuple(known) != classes:
+        summary = reuse(weights, model)
+    head = replace_head(model, len(classes))
+    if summary is None:
+        summary = reuse(weights, model)
     odd = (*summary.skipped, *summary.new)
     if odd:
         sys.stderr.write(f"Not taken from {weights}: {', '.join(odd[:3])}\n")

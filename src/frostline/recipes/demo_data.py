@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ def load_digits_task(digits: range) -> tuple[Arrays, Arrays]:
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
-    scans = load_digits()
+    scans: Any = load_digits()
     chosen = np.isin(scans.target, list(digits))
     images = torch.tensor(scans.images[chosen, None] / 16, dtype=torch.float32)
     images = F.interpolate(images, size=(32, 32), mode="bilinear", align_corners=False)

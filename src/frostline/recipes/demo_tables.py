@@ -26,7 +26,7 @@ class TimeRow:
     """One way to train on all images."""
 
     name: str
-    accuracy: float | None
+    accuracy: float
     epoch_s: float
     split_s: float
     fill_s: float
@@ -34,7 +34,7 @@ class TimeRow:
     losses: tuple[float, ...]
 
     @classmethod
-    def of(cls, name: str, accuracy: float | None, result: FitResult) -> TimeRow:
+    def of(cls, name: str, accuracy: float, result: FitResult) -> TimeRow:
         """From what `fit` measured; the total is split, fill and epochs, without set-up that all share."""
         timings = result.timings
         total = timings.split_s + timings.fill_s + timings.epochs_s
@@ -71,9 +71,8 @@ class DemoResult:
                   f"  {'':<26}{'accuracy':>9}{'s/epoch':>9}{'split s':>9}{'fill s':>8}{'total s':>9}{'speed-up':>10}"]  # fmt: skip
         uncached = self.by_time[1].total_s
         for row in self.by_time:
-            accuracy = f"{row.accuracy:.3f}" if row.accuracy is not None else "-"
             lines.append(
-                f"  {row.name:<26}{accuracy:>9}{row.epoch_s:>9.3f}{row.split_s:>9.2f}{row.fill_s:>8.2f}"
+                f"  {row.name:<26}{row.accuracy:>9.3f}{row.epoch_s:>9.3f}{row.split_s:>9.2f}{row.fill_s:>8.2f}"
                 f"{row.total_s:>9.2f}{uncached / row.total_s:>9.1f}x"
             )
         verdict = "the same" if self.largest_difference <= TOLERANCE else "NOT THE SAME"

@@ -18,7 +18,7 @@ def tensor_digest(tensor: Tensor) -> str:
     head = f"{plain.dtype}{tuple(plain.shape)}".encode()
     if plain.numel() == 0:
         return hashlib.sha256(head).hexdigest()
-    data = plain.reshape(-1).view(torch.uint8).numpy()
+    data = memoryview(plain.reshape(-1).view(torch.uint8).numpy().data)
     return hashlib.sha256(head + hashlib.sha256(data).digest()).hexdigest()
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode, _pop_mode_temporarily  # pyright: ignore[reportPrivateUsage]
+from torch.overrides import TorchFunctionMode, _pop_mode_temporarily
 
 from frostline.core import inputs as batches
 from frostline.core.restore import kept_modes

@@ -39,6 +39,8 @@ class Link:
         if isinstance(self.seen, nn.Parameter):
             raise _changed(self.name, "another Parameter under the same name")
         newest = own if ours is self.seen else ours
+        if newest is None:
+            raise _changed(self.name, "nothing under that name")
         self.owner._buffers[self.leaf] = self.mirror._buffers[self.leaf] = self.seen = newest
 
 
@@ -116,9 +118,13 @@ class Head(nn.Module):
         graph: The `fx.Graph` of the current mode.
     """
 
-    def __init__(self, own: Own, programs: tuple[Program, Program], frontier: Frontier) -> None:
+    def __init__(self, own: Own, frontier: Frontier) -> None:
         super().__init__()
-        self._own, self._programs, self._frontier = own, programs, frontier
+        self._own, self._frontier = own, frontier
+
+    def set_programs(self, evaluated: Program, trained: Program) -> None:
+        """The two modes; they are made after the attributes that they read."""
+        self._programs = (evaluated, trained)
 
     @property
     def code(self) -> str:
@@ -201,12 +207,12 @@ def build_head(model: nn.Module, evaluated: Recording, trained: Recording, graph
         numbers: `numbers_of(model)` from before the recordings.
     """
     own = Own([], [])
-    head = Head(own, (None, None), frontier)  # type: ignore[arg-type]  (the programs need the head's attributes)
+    head = Head(own, frontier)
     recordings = (evaluated, trained)
     for recording in recordings:
         _mount(head, model, recording, own)
     programs = [_program(head, recording, graph) for recording, graph in zip(recordings, graphs, strict=True)]
-    head._programs = (programs[0], programs[1])
+    head.set_programs(programs[0], programs[1])
     _watch(own, recordings, numbers)
     object.__setattr__(head, "training", model.training)
     return head

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _NormBase  # pyright: ignore[reportPrivateUsage]  (the base of all)
+from torch.nn.modules.batchnorm import _NormBase
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -141,7 +141,7 @@ def is_same_noise(before: tuple[Tensor, ...], after: tuple[Tensor, ...]) -> bool
 def user_frames() -> list[FrameType]:
     """The Python frames of the model's own code that are running now, innermost first."""
     found: list[FrameType] = []
-    frame: FrameType | None = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]  (inspect.stack reads files)
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         path = frame.f_code.co_filename
         if path.startswith(_OURS):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
 
 Autocast = tuple[tuple[str, bool, torch.dtype], ...]
@@ -50,7 +50,7 @@ def enter_region(ambient: Region, change: Region) -> None:
 
 
 @contextmanager
-def kept_region() -> Iterator[None]:
+def kept_region() -> Generator[None]:
     """Put the caller's settings back, on errors too."""
     region = current_region()
     try:

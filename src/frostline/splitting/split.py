@@ -106,6 +106,11 @@ class Split:
         assert self._explanation is not None
         return self._explanation
 
+    def explained(self, explanation: Explanation) -> Split:
+        """The same split with its explanation, which is measured last."""
+        self._explanation = explanation
+        return self
+
     @property
     def _device(self) -> torch.device:
         return next(self._model.parameters()).device
@@ -176,8 +181,7 @@ def _split(model: nn.Module, example: Any, *, is_whole: bool) -> Split:
     sample = _batch(example, _LARGE)
     check_repeatable(model, lambda: made.extract(sample), [tensor.name for tensor in made.frontier])
     verification = made.verify(_other_values(_batch(example, _PROOF, start=1)))
-    made._explanation = explain(plan.kinds, made, sample, verification, plan.quiet)
-    return made
+    return made.explained(explain(plan.kinds, made, sample, verification, plan.quiet))
 
 
 def _record(model: nn.Module, example: Any, *, is_whole: bool) -> tuple[_Plan, Head]:

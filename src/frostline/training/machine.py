@@ -22,7 +22,7 @@ def make_fabric(precision: str, devices: int, out: Path | None) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from lightning_fabric import Fabric
-        from lightning_fabric.loggers import CSVLogger
+        from lightning_fabric.loggers.csv_logs import CSVLogger
 
         loggers = [CSVLogger(out, name="logs")] if out is not None else []
         log.setLevel(logging.ERROR)

@@ -109,9 +109,13 @@ def _like(old: nn.Module, num_classes: int) -> nn.Module:
     weight: Any = old.weight
     place: dict[str, Any] = {"device": weight.device, "dtype": weight.dtype}
     if isinstance(old, nn.Linear):
-        return nn.Linear(old.in_features, num_classes, bias=old.bias is not None, **place)
+        return nn.Linear(old.in_features, num_classes, bias="bias" in _own_parameters(old), **place)
     assert isinstance(old, nn.Conv2d)
-    return nn.Conv2d(old.in_channels, num_classes, old.kernel_size, bias=old.bias is not None, **place)  # type: ignore[arg-type]
+    return nn.Conv2d(old.in_channels, num_classes, old.kernel_size, bias="bias" in _own_parameters(old), **place)  # type: ignore[arg-type]
+
+
+def _own_parameters(module: nn.Module) -> list[str]:
+    return [name for name, _ in module.named_parameters(recurse=False)]
 
 
 def _open_ancestors(model: nn.Module, place: str) -> None:
