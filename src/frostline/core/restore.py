@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
@@ -20,8 +20,7 @@ GeneratorStates: TypeAlias = "tuple[Any, dict[str, Any], Tensor, tuple[Tensor, .
 def generator_states() -> GeneratorStates:
     """The states of the global python, numpy, torch and CUDA generators."""
     cuda = tuple(torch.cuda.get_rng_state_all()) if torch.cuda.is_available() else ()
-    numpy = cast("dict[str, Any]", np.random.get_state(legacy=False))
-    return random.getstate(), numpy, torch.get_rng_state(), cuda
+    return random.getstate(), np.random.get_state(legacy=False), torch.get_rng_state(), cuda
 
 
 def set_generator_states(states: GeneratorStates) -> None:

@@ -121,7 +121,7 @@ def _to_tensor(image: Any) -> Tensor:
 def _describe(transform: Callable[[Any], Any] | None) -> str:
     text = repr(transform)
     if transform is not None and _ADDRESS.search(text):
-        raise _wrong("The transform cannot be described, so a change of it could not be noticed.", "ImageFolder(transform)",
+        raise _wrong("The transform cannot be described: a change would pass unnoticed.", "ImageFolder(transform)",
                      text, 'pass ImageFolder(root, transform, fingerprint="resize 224, v1") and change the text with '
                      "the transform; or use torchvision transforms.")  # fmt: skip
     return f"images/1 {text}"

@@ -55,6 +55,6 @@ def split_share(dataset: Any, share: float, seed: int) -> tuple[Part, Part]:
     if not held or not kept or not 0 < share < 1:
         raise DataError(
             what="The share leaves training or validation without samples.", where="val_share",
-            received=f"{share} of {len(labels)} samples", do="pass a share such as 0.2, or a validation set of its own.",
+            received=f"{share} of {len(labels)} samples", do="pass a share such as 0.2, or a validation set.",
         )  # fmt: skip
     return Part(dataset, kept), Part(dataset, sorted(held))

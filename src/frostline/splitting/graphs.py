@@ -70,6 +70,8 @@ class GraphWriter:
         inherited = self._inherited_noise(arguments, noise)
         for tensor in written:
             self._make_writable(tensor, versions[id(tensor)])
+            if (name := self.values.name_of_attribute(tensor)) is not None:
+                self.recording.live.add(name)
         args, kwargs = self._as_nodes(arguments, versions)
         self._follow_region()
         node = self.graph.create_node(op, target, args, kwargs)

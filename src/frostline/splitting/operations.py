@@ -6,6 +6,7 @@ import linecache
 import operator
 import sys
 from pathlib import Path
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -102,7 +103,17 @@ def as_node(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[s
         return "call_function", _OPERATORS[name], args
     if is_method:
         return "call_method", name, args
+    if isinstance(func, FunctionType) and getattr(sys.modules.get(func.__module__), func.__name__, None) is not func:
+        for method in (f"__{name}__", f"__r{name}__"):
+            if getattr(torch.Tensor, method, None) is func:
+                return "call_method", method, args
+        return "call_function", call_function, (func, *args)
     return "call_function", func, args
+
+
+def call_function(func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """A function that has no name to be found by in the graph's code: it is kept as a constant."""
+    return func(*args, **kwargs)
 
 
 def uses_batch_statistics(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:

@@ -57,6 +57,7 @@ class Recorder(TorchFunctionMode):
         model: The model.
         kinds: Which of its modules are frozen, trainable, mixed.
         is_whole: Record modules without frozen parameters as one call each; False enters them.
+        live: Buffers that the trainable part writes.
         is_logging: Describe every frozen call for the recipe key.
         quiet: Modules and calls of modules that run in inference mode: noise that feeds frozen layers.
     """
@@ -68,6 +69,7 @@ class Recorder(TorchFunctionMode):
         *,
         is_whole: bool,
         quiet: frozenset[tuple[str, int]],
+        live: frozenset[str],
         is_logging: bool,
     ) -> None:
         super().__init__()
@@ -76,7 +78,7 @@ class Recorder(TorchFunctionMode):
         self.suspended, self.is_logging = False, is_logging
         self.has_left_torch: str | None = None
         self.recording = Recording(fx.Graph(), training=model.training)
-        self.values = Values(model, self.frames, self.recording)
+        self.values = Values(model, self.frames, self.recording, live)
         self.writer = GraphWriter(self.recording, self.values, kinds)
 
     # The run
@@ -339,7 +341,9 @@ class Recorder(TorchFunctionMode):
                 "freeze all lower layers at once with frostline.freeze(model, through=...).",
             )
 
-    def _refuse_noise_into(self, module: nn.Module | None, tainted: list[Tensor], inputs: list[Tensor] = []) -> None:
+    def _refuse_noise_into(
+        self, module: nn.Module | None, tainted: list[Tensor], inputs: Sequence[Tensor] = ()
+    ) -> None:
         """Noise alone must not pull frozen layers into the head: the frontier never moves silently."""
         if not tainted or not all(id(tensor) in self.values.noise for tensor in tainted):
             return

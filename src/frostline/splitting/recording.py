@@ -67,5 +67,6 @@ class Recording:
     entered: dict[str, nn.Module] = field(default_factory=dict[str, "nn.Module"])
     steered_by: list[tuple[Tensor, str]] = field(default_factory=list[tuple["Tensor", str]])
     rebound: dict[str, Any] = field(default_factory=dict[str, Any])
+    live: set[str] = field(default_factory=set[str])
     output: Any = None
     log: list[str] = field(default_factory=list[str])

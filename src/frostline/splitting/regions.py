@@ -45,6 +45,8 @@ def enter_region(ambient: Region, change: Region) -> None:
     torch._C._set_grad_enabled(bool(gradients))
     autocast = ambient.autocast if change.autocast is None else change.autocast
     for device, is_enabled, dtype in autocast or ():
+        if torch.is_autocast_enabled(device) and not is_enabled:
+            torch.clear_autocast_cache()  # as leaving `torch.autocast` does: it holds casts of today's weights
         torch.set_autocast_enabled(device, is_enabled)
         torch.set_autocast_dtype(device, dtype)
 
@@ -57,5 +59,4 @@ def kept_region() -> Generator[None]:
         yield
     finally:
         if current_region() != region:
-            torch.clear_autocast_cache()
             enter_region(region, region)

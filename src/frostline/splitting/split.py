@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from frostline.core.records import FrontierTensor
     from frostline.splitting.frontiers import Frontier, Pair
     from frostline.splitting.points import Point
-    from frostline.splitting.recording import Guard
+    from frostline.splitting.recording import Guard, Recording
 
 # Two sizes show how sizes follow the batch; a third, between them, proves it.
 _SMALL, _LARGE, _PROOF = 2, 4, 3
@@ -188,17 +188,22 @@ def _record(model: nn.Module, example: Any, *, is_whole: bool) -> tuple[_Plan, H
     kinds, numbers = Kinds(model), numbers_of(model)
     sizes = (_batch(example, _SMALL), _batch(example, _LARGE))
     with kept_modes(model), kept_buffers(model), kept_generators(), torch.enable_grad():
-        model.eval()
-        evaluated = _record_pair(model, kinds, sizes, is_whole, {})
         model.train()
         quiet: Quiet = {}
+        live: frozenset[str] = frozenset()
         while True:
             try:
-                trained = _record_pair(model, kinds, sizes, is_whole, quiet)
-                break
+                trained = _record_pair(model, kinds, sizes, is_whole, quiet, live)
             except NoiseOnFrozenSide as signal:
                 quiet = add_quiet(quiet, signal.source)
+                continue
+            written = live.union(*(recording.live | set(recording.rebound) for recording in trained))
+            if written == live:
+                break
+            live = written
         check_quiet_modules(quiet, trained[1])
+        model.eval()
+        evaluated = _record_pair(model, kinds, sizes, is_whole, {}, live)
     batch_nodes = [generalise(*pair, _anchor(pair)) for pair in (evaluated, trained)]
     frontier = find_frontier(evaluated, trained)
     graphs = (
@@ -210,14 +215,15 @@ def _record(model: nn.Module, example: Any, *, is_whole: bool) -> tuple[_Plan, H
     return _Plan(kinds, frontier, guards, quiet, make_recipe(evaluated[0], frontier, quiet)), head
 
 
-def _record_pair(model: nn.Module, kinds: Kinds, sizes: tuple[Any, Any], is_whole: bool, quiet: Quiet) -> Pair:
-    first, second = (
-        Recorder(model, kinds, is_whole=is_whole, quiet=frozenset(quiet), is_logging=inputs is sizes[0]).run_once(
-            inputs
-        )
-        for inputs in sizes
-    )
-    return first, second
+def _record_pair(
+    model: nn.Module, kinds: Kinds, sizes: tuple[Any, Any], is_whole: bool, quiet: Quiet, live: frozenset[str]
+) -> Pair:
+    def record(inputs: Any, *, is_logging: bool) -> Recording:
+        recorder = Recorder(model, kinds, is_whole=is_whole, quiet=frozenset(quiet), live=live, is_logging=is_logging)
+        with kept_buffers(model):
+            return recorder.run_once(inputs)
+
+    return record(sizes[0], is_logging=not model.training), record(sizes[1], is_logging=False)
 
 
 def _anchor(pair: Pair) -> int | None:

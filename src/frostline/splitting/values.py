@@ -48,13 +48,14 @@ class Values:
     """Every tensor that a run has shown, by identity.
 
     Attributes:
+        live: Buffers that the trainable part writes: they are its state, not the frozen part's.
         nodes: Tensors that depend on trainable weights, each with its node in the graph.
         noise: Those of them that depend on noise alone, each with the source of the noise.
         clock: Counts the calls, so that "later" has a meaning.
     """
 
-    def __init__(self, model: nn.Module, frames: Frames, recording: Recording) -> None:
-        self.frames, self.recording = frames, recording
+    def __init__(self, model: nn.Module, frames: Frames, recording: Recording, live: frozenset[str]) -> None:
+        self.frames, self.recording, self.live = frames, recording, live
         self.attributes: dict[int, str] = {}
         self.trainable: set[int] = set()
         for name, tensor in [*model.named_buffers(), *model.named_parameters()]:
@@ -75,7 +76,12 @@ class Values:
 
     def is_tainted(self, tensor: Tensor) -> bool:
         """True if the value depends on a trainable weight, or is noise of the trainable part."""
-        return tensor.requires_grad or id(tensor) in self.nodes or self.has_tainted_memory(tensor)
+        return (
+            tensor.requires_grad
+            or id(tensor) in self.nodes
+            or self.has_tainted_memory(tensor)
+            or self.attributes.get(id(tensor)) in self.live
+        )
 
     def has_tainted_memory(self, tensor: Tensor) -> bool:
         """True if a recorded call wrote into memory that this tensor shares."""

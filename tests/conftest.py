@@ -1,0 +1,19 @@
+"""Every test starts from the same seed, on two threads, with a property-test profile that repeats itself."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import settings
+
+settings.register_profile("frostline", deadline=None, max_examples=25, derandomize=True)
+settings.load_profile("frostline")
+torch.set_num_threads(2)
+
+
+@pytest.fixture(autouse=True)
+def _fixed_seed():
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
