@@ -21,7 +21,11 @@ _TEMPORARY = ".part"
 def make_folder(path: Path) -> None:
     """Create a folder and its parents, readable by the owner only: features of private data are private data."""
     with disk_errors("create the folder", path):
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+        for folder in reversed(missing):
+            folder.mkdir(mode=0o700, exist_ok=True)
+        if not path.is_dir():
+            raise FileExistsError(errno.EEXIST, "a file of that name exists", str(path))
 
 
 def write_atomic(path: Path, chunks: Iterable[bytes | memoryview]) -> None:

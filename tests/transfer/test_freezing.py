@@ -1,0 +1,146 @@
+import copy
+import io
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+import frostline as fl
+
+
+def net() -> nn.Sequential:
+    block = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Dropout(0.5))
+    return nn.Sequential(block, nn.Linear(4, 4), nn.Dropout(0.5), nn.Linear(4, 2))
+
+
+class Vit(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.token = nn.Parameter(torch.zeros(4))
+        self.embed = nn.Linear(4, 4)
+        self.blocks = nn.ModuleList(nn.Linear(4, 4) for _ in range(3))
+        self.head = nn.Linear(4, 2)
+
+    def forward(self, x):
+        x = self.embed(x) + self.token
+        for block in self.blocks:
+            x = block(x)
+        return self.head(x)
+
+
+def test_through_freezes_what_is_registered_before_and_what_ancestors_hold():
+    model = Vit()
+    summary = fl.freeze(model, through="blocks.1")
+    frozen = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
+    assert frozen == ["token", "embed.weight", "embed.bias", "blocks.0.weight", "blocks.0.bias", "blocks.1.weight",
+                      "blocks.1.bias"]  # fmt: skip
+    assert set(summary.parameters) == set(frozen)
+    assert summary.num_frozen == 4 + 3 * 20
+    assert "elements frozen" in str(summary)
+
+
+def test_statistics_and_noise_stand_still_after_train():
+    model = net()
+    fl.freeze(model, through="0")
+    model.train()
+    x = torch.randn(8, 4)
+    before = copy.deepcopy(model[0].state_dict())
+    assert torch.equal(model[0](x), model[0](x))
+    assert all(torch.equal(value, before[key]) for key, value in model[0].state_dict().items())
+    assert model[2].training
+
+
+def test_stale_gradients_are_dropped():
+    model = net()
+    model(torch.randn(4, 4)).sum().backward()
+    fl.freeze(model, through="0")
+    assert model[0][0].weight.grad is None
+    assert model[3].weight.grad is not None
+
+
+def test_the_freeze_survives_copies_pickles_and_state_dicts():
+    model = net()
+    keys = list(model.state_dict())
+    fl.freeze(model, through="0")
+    assert list(model.state_dict()) == keys
+    file = io.BytesIO()
+    torch.save(model, file)
+    file.seek(0)
+    for other in (copy.deepcopy(model), torch.load(file, weights_only=False)):
+        model.eval()
+        other.train()
+        assert not other[0][1].training
+        assert other[3].training
+        assert not model[3].training  # the copy's switch is its own
+    other.load_state_dict(net().state_dict())
+    other.train()
+    assert not other[0].training
+
+
+def test_globs_modules_and_parameters():
+    model = net()
+    fl.freeze(model, patterns=["0.1*", "3.bias"])
+    assert [n for n, p in model.named_parameters() if not p.requires_grad] == ["0.1.weight", "0.1.bias", "3.bias"]
+    model = net()
+    fl.freeze(model, modules=[model[1]], parameters=[model[3].weight])
+    assert [n for n, p in model.named_parameters() if not p.requires_grad] == ["1.weight", "1.bias", "3.weight"]
+    model.train()
+    assert not model[1].training
+    assert model[3].training
+
+
+def test_a_wholly_frozen_model_stays_in_inference_mode():
+    model = net()
+    assert fl.freeze(model).share_frozen == 1.0
+    model.train()
+    assert not any(module.training for module in model.modules())
+
+
+def test_thaw_goes_back():
+    model = net()
+    fl.freeze(model)
+    fl.thaw(model, down_to="1")
+    model.train()
+    assert [m.training for m in model] == [False, True, True, True]
+    assert [n for n, p in model.named_parameters() if not p.requires_grad] == [
+        "0.0.weight", "0.0.bias", "0.1.weight", "0.1.bias"]  # fmt: skip
+    fl.thaw(model)
+    assert all(module.training for module in model.train().modules())
+    assert all("train" not in vars(module) for module in model.modules())
+
+
+@given(st.sampled_from(["0.0", "0.1", "0", "1", "2", "3"]))
+def test_freezing_twice_is_freezing_once_and_thawing_undoes_it(through):
+    model = net()
+    fl.freeze(model, through=through)
+    state = [p.requires_grad for p in model.parameters()], [m.training for m in model.modules()]
+    again = fl.freeze(model, through=through)
+    assert (again.layers, again.parameters) == ((), ())
+    assert state == ([p.requires_grad for p in model.parameters()], [m.training for m in model.modules()])
+    fl.thaw(model)
+    assert all(p.requires_grad for p in model.parameters())
+    assert all(m.training for m in model.modules())
+
+
+def test_recurrent_attention_and_parametrized_layers_freeze():
+    attention = nn.MultiheadAttention(4, 2, batch_first=True)
+    model = nn.ModuleList([nn.LSTM(4, 4, dropout=0.1, num_layers=2), attention,
+                           nn.utils.parametrizations.weight_norm(nn.Linear(4, 4)), nn.Linear(4, 2)])  # fmt: skip
+    fl.freeze(model, through="2")
+    model.train()
+    assert [m.training for m in model] == [False, False, False, True]
+    assert [n for n, p in model.named_parameters() if p.requires_grad] == ["3.weight", "3.bias"]
+
+
+def test_unknown_names_list_the_nearest():
+    with pytest.raises(fl.LayerNotFound, match="no layer named 'blocks.7'") as error:
+        fl.freeze(Vit(), through="blocks.7")
+    assert "'blocks.0'" in error.value.do
+    with pytest.raises(fl.LayerNotFound, match="No layer or parameter matches"):
+        fl.freeze(Vit(), patterns=["block.*"])
+    with pytest.raises(fl.LayerNotFound, match="is not part of the model"):
+        fl.freeze(Vit(), modules=[nn.Linear(2, 2)])
+    with pytest.raises(fl.LayerNotFound, match="is not part of the model"):
+        fl.freeze(Vit(), parameters=[nn.Parameter(torch.ones(2))])

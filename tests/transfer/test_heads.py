@@ -1,0 +1,76 @@
+import pytest
+import torch
+from torch import nn
+
+import frostline as fl
+from helpers_vision import import_torchvision
+
+
+def test_the_last_layer_of_a_sequential():
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 10, bias=False), nn.Flatten()).double()
+    new = fl.replace_head(model, 3)
+    assert model[2] is new
+    assert new.weight.shape == (3, 8)
+    assert new.weight.dtype == torch.float64
+    assert new.bias is None
+
+
+def test_a_convolution_as_head():
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 10, 1))
+    assert fl.replace_head(model, 5).weight.shape == (5, 8, 1, 1)
+
+
+def test_torchvision_models():
+    torchvision = import_torchvision()
+    for name in ("resnet18", "mobilenet_v3_small", "vit_b_32"):
+        model = torchvision.models.get_model(name, weights=None)
+        new = fl.replace_head(model, 5)
+        assert new.out_features == 5
+        assert any(module is new for module in model.modules())
+
+
+def test_timm_models_stay_trainable_in_a_frozen_model():
+    import_torchvision()
+    import timm
+
+    model = timm.create_model("resnet18", pretrained=False)
+    fl.freeze(model)
+    new = fl.replace_head(model, 5)
+    model.train()
+    assert new.training
+    assert [name for name, p in model.named_parameters() if p.requires_grad] == ["fc.weight", "fc.bias"]
+    assert model(torch.randn(2, 3, 32, 32)).shape == (2, 5)
+
+
+def test_transformers_models_know_their_labels():
+    import_torchvision()
+    import transformers
+
+    config = transformers.BertConfig(vocab_size=9, hidden_size=8, num_hidden_layers=1, num_attention_heads=2,
+                                     intermediate_size=8)  # fmt: skip
+    model = transformers.BertForSequenceClassification(config)
+    fl.replace_head(model, 7)
+    assert model.config.num_labels == 7
+    assert model(torch.zeros(2, 3, dtype=torch.long), labels=torch.tensor([6, 0])).loss.isfinite()
+
+
+class Two(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc, self.head = nn.Linear(2, 2), nn.Linear(2, 2)
+
+
+def test_two_candidates_must_be_told_apart():
+    with pytest.raises(fl.LayerNotFound, match="Two layers could be the output layer") as error:
+        fl.replace_head(Two(), 3)
+    assert error.value.received == "'fc', 'head'"
+    assert fl.replace_head(Two(), 3, name="head").out_features == 3
+
+
+def test_a_model_without_head_is_said():
+    with pytest.raises(fl.LayerNotFound, match="Cannot find the output layer"):
+        fl.replace_head(nn.Bilinear(2, 2, 2), 3)
+    with pytest.raises(fl.LayerNotFound, match="Cannot find the output layer"):
+        fl.replace_head(nn.Sequential(nn.ReLU()), 3, name="0")
+    with pytest.raises(fl.LayerNotFound, match="at least one output"):
+        fl.replace_head(Two(), 0)
