@@ -85,10 +85,9 @@ def thaw(model: nn.Module, down_to: str | None = None) -> FreezeSummary:
         LayerNotFound: If there is no such layer.
     """
     before = _state(model)
-    chosen = [model, *_after(model, down_to)] if down_to is not None else list(model.modules())
+    chosen = _after(model, down_to) if down_to is not None else list(model.modules())
+    mode = model.training or _is_kept(model)  # a wholly frozen model has no mode of its own to go back to
     for module in chosen:
-        if down_to is not None and module is model:
-            continue
         _release(module)
         for parameter in module.parameters(recurse=False):
             parameter.requires_grad_(True)
@@ -97,7 +96,7 @@ def thaw(model: nn.Module, down_to: str | None = None) -> FreezeSummary:
             _release(module)
     for module in model.modules():
         if not _is_kept(module):
-            module.training = model.training
+            module.training = mode
     return _summary(model, before)
 
 

@@ -1,0 +1,264 @@
+import copy
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import TensorDataset
+
+import frostline as fl
+from frostline.training import clip_by_norm
+
+D, N = 6, 48
+
+
+def data(count: int = N) -> TensorDataset:
+    generator = torch.Generator().manual_seed(2)
+    inputs = torch.randn(count, D, generator=generator)
+    return TensorDataset(inputs, (inputs.sum(1) > 0).long())
+
+
+def mlp() -> nn.Sequential:
+    torch.manual_seed(1)
+    return nn.Sequential(nn.Linear(D, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 16), nn.Dropout(0.3),
+                         nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 2))  # fmt: skip
+
+
+def fit(model, train=None, val=None, **options):
+    options.setdefault("progress", False)
+    return fl.fit(model, train if train is not None else data(), val, **options)
+
+
+@pytest.mark.parametrize("options", [{}, {"optimizer": "sgd", "scheduler": "cosine", "clip": clip_by_norm(0.5)},
+                                     {"val": data(20), "patience": 2}], ids=["plain", "sgd", "val"])  # fmt: skip
+def test_cached_and_uncached_end_with_the_same_weights(tmp_path, options):
+    cached, uncached = mlp(), mlp()
+    a = fit(cached, freeze="2", epochs=4, batch_size=16, out=tmp_path, **options)
+    b = fit(uncached, freeze="2", epochs=4, batch_size=16, cache=False, **options)
+    for key, value in uncached.state_dict().items():
+        torch.testing.assert_close(cached.state_dict()[key], value, rtol=0, atol=1e-6, msg=key)
+    assert [epoch.train_loss for epoch in a.history] == pytest.approx([epoch.train_loss for epoch in b.history])
+    assert (a.cache.samples, a.cache.computed, b.cache) == (N, N, None)
+    assert a.timings.uncached_s > 0
+    assert b.timings.uncached_s is None
+
+
+def test_the_model_is_left_as_it_was_but_trained(tmp_path):
+    model = mlp()
+    fl.freeze(model, through="2")
+    model[4].eval()
+    modes = [module.training for module in model.modules()]
+    frozen = copy.deepcopy(model[0].state_dict())
+    before = model[7].weight.detach().clone()
+    torch.manual_seed(9)
+    expected = torch.rand(2)
+    torch.manual_seed(9)
+    fit(model, out=tmp_path, epochs=1)
+    assert torch.equal(torch.rand(2), expected)
+    assert modes == [module.training for module in model.modules()]
+    assert all(torch.equal(value, frozen[key]) for key, value in model[0].state_dict().items())
+    assert not torch.equal(model[7].weight, before)
+    assert type(model) is nn.Sequential
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_validation_puts_the_best_weights_back(tmp_path):
+    model = mlp()
+    scores = iter([0.1, 0.9, 0.2, 0.3, 0.4])
+    kept = []
+
+    def metric(output, target):
+        kept.append(copy.deepcopy(model[7].weight.detach()))
+        return next(scores)
+
+    result = fit(model, val=data(20), metric=metric, epochs=5, patience=2, freeze="2", out=tmp_path, batch_size=64)
+    assert (result.best_epoch, result.stopped_early, len(result.history)) == (1, True, 4)
+    assert torch.equal(model[7].weight, kept[1])
+
+
+def test_nothing_frozen_trains_uncached_and_says_why(capsys):
+    result = fit(mlp(), epochs=1, progress=True)
+    assert result.cache is None
+    assert "Nothing is frozen" in capsys.readouterr().err
+
+
+def test_a_cached_dataset_trains_the_head(tmp_path):
+    model = mlp()
+    fl.freeze(model, through="2")
+    split = fl.split(model, data().tensors[0][:4])
+    cached = fl.FeatureCache(tmp_path).fill(split, data(), progress=False)
+    before = model[7].weight.detach().clone()
+    result = fit(split.head, cached, cached, epochs=2)
+    assert result.cache.samples == N
+    assert not torch.equal(model[7].weight, before)
+    with pytest.raises(fl.DataError, match="Training data is cached, validation data is not"):
+        fit(split.head, cached, data())
+
+
+def test_other_losses(tmp_path):
+    inputs = data().tensors[0]
+    regression = TensorDataset(inputs, inputs.sum(1))
+    model = nn.Sequential(nn.Linear(D, 8), nn.ReLU(), nn.Linear(8, 1))
+    first, *_, last = fit(model, regression, loss="mse", freeze="0", epochs=15, lr=0.02, out=tmp_path).history
+    assert last.train_loss < first.train_loss
+    binary = TensorDataset(inputs, (inputs.sum(1) > 0).float())
+    model = nn.Sequential(nn.Linear(D, 8), nn.ReLU(), nn.Linear(8, 1))
+    first, *_, last = fit(model, binary, loss="bce", epochs=15, lr=0.02).history
+    assert last.train_loss < first.train_loss
+
+
+def test_mappings_with_labels_and_models_that_return_logits(tmp_path):
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.low, self.high = nn.Linear(D, 8), nn.Linear(8, 2)
+
+        def forward(self, a, mask):
+            return (self.high(self.low(a)) * mask, "more")
+
+    items = [{"a": x, "mask": torch.ones(2), "labels": int(y)} for x, y in data()]
+    result = fit(Model(), items, freeze="low", epochs=2, out=tmp_path)
+    assert result.cache.computed == N
+
+
+RUN = """
+import os, signal, sys
+sys.path.insert(0, {tests!r})
+import test_fit as t
+from frostline.training import loop
+real, calls = loop.check_scalar, 0
+def counting(*args):
+    global calls
+    calls += 1
+    if calls == {at}:
+        os.kill(os.getpid(), signal.SIGKILL)
+    real(*args)
+loop.check_scalar = counting
+t.resumable({out!r})
+"""
+
+
+def resumable(out):
+    model = mlp()
+    result = fit(model, val=data(20), freeze="2", epochs=6, batch_size=16, scheduler="step", out=out, resume=out)
+    return model, result
+
+
+def test_a_run_killed_twice_goes_on_to_the_bit(tmp_path):
+    expected, history = resumable(tmp_path / "whole")
+    out = tmp_path / "killed"
+    for at in (5, 4):  # in the middle of the second epoch, then of the next one
+        script = RUN.format(tests=str(Path(__file__).parent), at=at, out=str(out))
+        done = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True, text=True)
+        assert done.returncode == -9, done.stderr
+    epochs = len(json.loads((out / "checkpoint.json").read_text())["history"])
+    assert epochs == 2
+    model, resumed = resumable(out)
+    for key, value in expected.state_dict().items():
+        assert torch.equal(model.state_dict()[key], value), key
+    assert [e.train_loss for e in resumed.history] == [e.train_loss for e in history.history]
+    again, _ = resumable(out)  # a finished run returns at once, with the same weights
+    assert torch.equal(again[7].weight, model[7].weight)
+
+
+def test_logs_are_csv(tmp_path):
+    fit(mlp(), freeze="2", epochs=2, out=tmp_path)
+    lines = (tmp_path / "logs" / "version_0" / "metrics.csv").read_text().splitlines()
+    assert len(lines) == 3
+    assert "train_loss" in lines[0]
+
+
+def test_no_pickle_in_a_checkpoint(tmp_path):
+    fit(mlp(), freeze="2", epochs=1, out=tmp_path, val=data(20))
+    suffixes = {path.suffix for path in tmp_path.rglob("*") if path.is_file()}
+    assert suffixes <= {".safetensors", ".json", ".csv"}
+
+
+@pytest.mark.parametrize("changed", [{"lr": 0.5}, {"batch_size": 7}, {"loss": "mse"}])
+def test_another_run_is_not_resumed(tmp_path, changed):
+    fit(mlp(), epochs=1, out=tmp_path)
+    with pytest.raises(fl.DataError, match="made with other settings") as error:
+        fit(mlp(), epochs=1, resume=tmp_path, **changed)
+    assert next(iter(changed)) in error.value.where
+
+
+def test_a_lost_state_is_said(tmp_path):
+    fit(mlp(), epochs=1, out=tmp_path)
+    next(tmp_path.glob("state-*.safetensors")).unlink()
+    with pytest.raises(fl.CacheError, match="state of a checkpoint cannot be read"):
+        fit(mlp(), epochs=2, resume=tmp_path)
+
+
+WRONG = {
+    "epochs": ({"epochs": 0}, "epochs is not usable"),
+    "batch_size": ({"batch_size": 0}, "batch_size is not usable"),
+    "lr": ({"lr": float("nan")}, "lr is not usable"),
+    "patience": ({"patience": 3}, "patience is not usable"),
+    "precision": ({"precision": "8"}, "precision is not usable"),
+    "devices": ({"devices": 2}, "devices is not usable"),
+    "clip": ({"precision": "16-mixed", "clip": clip_by_norm(1.0)}, "clip is not usable"),
+    "optimizer": ({"optimizer": "adamm"}, "no optimizer named 'adamm'"),
+    "scheduler": ({"scheduler": "cosin"}, "no scheduler named 'cosin'"),
+    "loss": ({"loss": "cross"}, "no loss named 'cross'"),
+    "empty": ({"train": []}, "dataset is empty"),
+    "iterable": ({"train": iter([1])}, "not a map-style dataset"),
+    "not a pair": ({"train": [torch.ones(D)] * 4}, "must be \\(inputs, target\\)"),
+    "one sample": ({"train": data(1), "freeze": "2"}, "example batch is too small"),
+    "label": ({"train": TensorDataset(torch.ones(4, D), torch.tensor([0, 1, 2, 0]))}, "label is outside of the range"),
+    "not finite": ({"train": TensorDataset(torch.full((4, D), torch.inf), torch.zeros(4).long())}, "not one finite"),
+    "layer": ({"freeze": "9"}, "no layer named '9'"),
+    "loss shape": ({"loss": lambda output, target: output}, "not one finite number"),
+    "target shape": ({"loss": "mse"}, "Target and output have different shapes"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_cannot_be_used_is_refused(tmp_path, name):
+    options, text = WRONG[name]
+    with pytest.raises(fl.FrostlineError, match=text) as error:
+        fit(mlp(), **{"cache": tmp_path, "epochs": 1, **options})
+    assert all(error.value.parts().values())
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_outputs_that_no_loss_can_take_are_refused():
+    class Odd(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(D, 2)
+
+        def forward(self, x):
+            return {"something": self.layer(x)}
+
+    with pytest.raises(fl.DataError, match="which part of the model's output"):
+        fit(Odd(), epochs=1)
+
+
+def test_clipping_bounds_what_it_says():
+    from frostline.training import clip_by_value
+
+    layer = nn.Linear(3, 3)
+    layer.weight.grad, layer.bias.grad = torch.full((3, 3), 4.0), torch.full((3,), -4.0)
+    assert float(clip_by_value(0.5)(list(layer.parameters()))) == pytest.approx(4 * 12**0.5)
+    assert layer.weight.grad.max() == 0.5
+    assert float(clip_by_norm(0.1)(list(layer.parameters()))) > 0.1
+    assert torch.cat([layer.weight.grad.flatten(), layer.bias.grad]).norm() == pytest.approx(0.1, abs=1e-4)
+    with pytest.raises(fl.DataError, match="max_norm must be greater than 0"):
+        clip_by_norm(0)
+
+
+def test_the_default_cache_lies_in_the_users_cache_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    result = fit(mlp(), freeze="2", epochs=1)
+    assert Path(result.cache.path).parent == tmp_path / "frostline"
+    assert (tmp_path / "frostline").stat().st_mode & 0o777 == 0o700
+    assert os.environ["XDG_CACHE_HOME"] == str(tmp_path)
+
+
+def test_half_precision_trains_and_verifies(tmp_path):
+    result = fit(mlp(), freeze="2", epochs=2, precision="bf16-mixed", out=tmp_path)
+    assert result.history[-1].train_loss < 2
