@@ -1,4 +1,4 @@
-"""P8: real architectures, cut at a stage border and inside a block: exact, and no frozen module upstream runs in the head."""
+"""P8: real architectures, cut at a stage border and inside a block: exact and minimal."""
 
 from __future__ import annotations
 

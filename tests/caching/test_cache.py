@@ -150,11 +150,12 @@ class Random(TensorDataset):
         return image + self.draw(), label
 
 
+PRIVATE = np.random.default_rng(0)
 DRAWS = {
     "python": random.random,
     "numpy": np.random.rand,
     "torch": lambda: torch.rand(()),
-    "private": lambda generator=np.random.default_rng(0): generator.random(),
+    "private": PRIVATE.random,
 }
 
 
@@ -271,7 +272,7 @@ def test_loader_order_is_a_function_of_seed_and_epoch(tmp_path):
     again = data.loader(8, shuffle=True, seed=1)
     again.epoch = 1
     assert [t.tolist() for _, t in again] == second
-    assert sorted(sum(first, [])) == sorted(int(t) for t in dataset().tensors[1])
+    assert sorted(label for batch in first for label in batch) == sorted(int(t) for t in dataset().tensors[1])
 
 
 def test_loader_resumes_in_the_middle_of_an_epoch(tmp_path):
@@ -462,7 +463,8 @@ def test_a_killed_fill_keeps_its_finished_shards(tmp_path, at, name):
 
 
 def test_two_builders_at_once_lose_nothing(tmp_path):
-    script = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import test_cache as t; t.fill({str(tmp_path)!r}, batch_size=4)"
+    tests, root = str(Path(__file__).parent), str(tmp_path)
+    script = f"import sys; sys.path.insert(0, {tests!r}); import test_cache as t; t.fill({root!r}, batch_size=4)"
     runs = [subprocess.Popen([sys.executable, "-c", script]) for _ in range(2)]
     assert [run.wait() for run in runs] == [0, 0]
     data = fill(tmp_path)

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
     from frostline.caching.part import FrozenPart
 
-SHARD_BYTES = 128 * 2**20
+# Rows of one shard are gathered by one call, so few large shards are faster than many; the writer holds a shard in
+# memory, and time bounds what a kill loses.
+SHARD_BYTES = 512 * 2**20
 _SHARD_SECONDS = 30.0  # a kill loses at most one shard: a slow model publishes more often than its size asks for
 
 # Kernels differ by the shape of the batch, so a row computed in other company is equal only to about this much of

@@ -15,7 +15,13 @@ from frostline.core import inputs as batches
 from frostline.core.errors import CacheError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from frostline.core.records import FrontierTensor
+
+
+# From this row size on, copying row by row is faster than sorting by shard (measured with 4 shards on 2 cores).
+_WIDE_BYTES = 16 * 1024
 
 
 class Gatherer:
@@ -45,9 +51,10 @@ class Gatherer:
         Raises:
             CacheError: If a row belongs to another sample.
         """
-        stored = self._rows(KEYS, samples)
-        if not torch.equal(stored, self.keys[samples]):
-            odd = int((stored != self.keys[samples]).any(dim=1).nonzero()[0])
+        stored = self._rows(KEYS, samples).view(torch.int64)
+        asked = self.keys.view(torch.int64).index_select(0, samples)
+        if not torch.equal(stored, asked):
+            odd = int((stored != asked).any(dim=1).nonzero()[0])
             raise CacheError(
                 what="A stored row belongs to another sample.",
                 where=f"{self.names[int(self.shard[samples[odd]])]}, row {int(self.row[samples[odd]])}",
@@ -71,21 +78,45 @@ class Gatherer:
             return self.shared[tensor.name]
         return self._rows(tensor.name, samples)
 
+    def batches(self, samples: Tensor, size: int) -> Iterator[tuple[Tensor, ...]]:
+        """The features of these samples in batches; what does not depend on the batch is looked up once."""
+        sources = [self._sources(tensor) for tensor in self.frontier]
+        rows, shards = self.row.index_select(0, samples), self.shard.index_select(0, samples)
+        parts = zip(samples.split(size), rows.split(size), shards.split(size), strict=True)
+        for own, row, shard in parts:
+            yield tuple(
+                source
+                if isinstance(source, Tensor)
+                else _gather(source, shard, row)
+                if source
+                else self._feature(t, own)
+                for t, source in zip(self.frontier, sources, strict=True)
+            )
+
+    def _sources(self, tensor: FrontierTensor) -> Tensor | list[Tensor]:
+        """A shared tensor, or the mapped rows of each shard; nothing for inputs that follow the samples."""
+        if tensor.shared:
+            return self.passed[tensor.name] if tensor.is_input else self.shared[tensor.name]
+        return [] if tensor.is_input else self._mapped(tensor.name)
+
+    def _mapped(self, name: str) -> list[Tensor]:
+        return [self.shards.open(shard)[name] for shard in self.names]
+
     def _rows(self, name: str, samples: Tensor) -> Tensor:
-        rows = self.row.index_select(0, samples)
-        if len(self.names) == 1:
-            return self.shards.open(self.names[0])[name].index_select(0, rows)
-        shard = self.shard.index_select(0, samples)
-        used = shard.unique().tolist()
-        first = self.shards.open(self.names[used[0]])[name]
-        if len(used) == 1:
-            return first.index_select(0, rows)
-        gathered = torch.empty((len(samples), *first.shape[1:]), dtype=first.dtype)
-        for number in used:
-            places = (shard == number).nonzero().squeeze(1)
-            source = self.shards.open(self.names[number])[name]
-            gathered.index_copy_(0, places, source.index_select(0, rows[places]))
-        return gathered
+        return _gather(self._mapped(name), self.shard.index_select(0, samples), self.row.index_select(0, samples))
+
+
+def _gather(mapped: list[Tensor], shard: Tensor, row: Tensor) -> Tensor:
+    """Rows in fresh memory. Of several shards: wide rows one by one, narrow ones shard by shard and then in order."""
+    if len(mapped) == 1:
+        return mapped[0].index_select(0, row)
+    if mapped[0][:1].nbytes >= _WIDE_BYTES:
+        return torch.stack([mapped[at][index] for at, index in zip(shard.tolist(), row.tolist(), strict=True)])
+    by_shard, order = shard.sort(stable=True)
+    counts = torch.bincount(by_shard, minlength=len(mapped)).tolist()
+    parts = row[order].split(counts)
+    sorted_rows = torch.cat([source.index_select(0, part) for source, part in zip(mapped, parts, strict=True)])
+    return sorted_rows.index_select(0, order.argsort())
 
 
 def moved(values: Any, device: torch.device | None) -> Any:

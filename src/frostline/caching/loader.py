@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -55,12 +55,10 @@ class CachedLoader:
             chunk = order[self._batch * size : stop * size]
             self._gatherer.check_keys(chunk)
             targets = batches.map_tensors(self._targets, lambda x, at=chunk: x.index_select(0, at))
-            for start in range(0, len(chunk), size):
-                features = self._gatherer.features(chunk[start : start + size])
-                part = slice(start, start + size)
-                target = batches.map_tensors(targets, lambda x, at=part: x[at])
+            parts = zip(self._gatherer.batches(chunk, size), _parts(targets, len(chunk), size), strict=True)
+            for _ in range(self._batch, stop):
                 self._batch += 1
-                yield moved((features, target), self._device)
+                yield moved(next(parts), self._device)  # no name holds the batch: its memory is free for the next one
         self._batch = 0
         self.epoch += 1
 
@@ -82,3 +80,10 @@ class CachedLoader:
                 do="make the loader with the same batch_size.",
             )
         self._seed, self.epoch, self._batch = state["seed"], state["epoch"], state["batch"]
+
+
+def _parts(targets: Any, count: int, size: int) -> Iterable[Any]:
+    if isinstance(targets, Tensor):
+        return targets.split(size)
+    starts = range(0, count, size)
+    return (batches.map_tensors(targets, lambda x, at=start: x[at : at + size]) for start in starts)

@@ -68,7 +68,8 @@ class DemoResult:
             count = f"{row.per_class or 'all'} ({row.images} images)"
             lines.append(f"  {count:<18}{mean(row.scratch):>14.3f}{mean(row.reused):>10.3f}")
         lines += ["", f"All images ({self.frozen_share:.0%} of the forward time is frozen)",
-                  f"  {'':<26}{'accuracy':>9}{'s/epoch':>9}{'split s':>9}{'fill s':>8}{'total s':>9}{'speed-up':>10}"]  # fmt: skip
+                  f"  {'':<26}{'accuracy':>9}{'s/epoch':>9}{'split s':>9}{'fill s':>8}{'total s':>9}"
+                  f"{'speed-up':>10}"]  # fmt: skip
         uncached = self.by_time[1].total_s
         for row in self.by_time:
             lines.append(

@@ -26,7 +26,7 @@ from frostline.splitting.structure import is_plain, template_of, tensors_in
 from frostline.splitting.values import Values
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from frostline.splitting.kinds import Kinds
 
