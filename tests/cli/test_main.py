@@ -1,0 +1,108 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from typer.testing import CliRunner
+
+from frostline.cli.main import app
+
+MODEL = "frostline.recipes.demo:build"
+
+
+def run(*args, code=0):
+    result = CliRunner().invoke(app, [str(arg) for arg in args])
+    assert result.exit_code == code, (result.output, result.exception)
+    return result
+
+
+@pytest.fixture
+def arrays(tmp_path):
+    path = tmp_path / "digits.npz"
+    np.savez(path, x=np.random.rand(40, 1, 32, 32).astype(np.float32), y=np.arange(40) % 5)
+    return path
+
+
+def test_fit_trains_saves_and_takes_its_model_back(tmp_path, arrays):
+    out = tmp_path / "out"
+    first = json.loads(run("fit", arrays, "--model", MODEL, "--epochs", 2, "--val-share", 0.2, "--out", out, "--json").stdout)
+    assert first["result"]["cache"]["computed"] == 30
+    assert json.loads((out / "model.json").read_text())["classes"] == list("01234")
+    weights = out / "model.safetensors"
+    again = json.loads(
+        run("fit", arrays, "--model", MODEL, "--weights", weights, "--epochs", 1, "--lr", 1e-12, "--out", tmp_path / "b", "--json").stdout
+    )
+    assert again["reused"].startswith("14 tensors copied")
+    before, after = (load_file(path) for path in (weights, tmp_path / "b" / "model.safetensors"))
+    assert torch.allclose(before["head.weight"], after["head.weight"], atol=1e-6)
+    text = run("fit", arrays, "--model", MODEL, "--epochs", 1, "--out", out, "--no-cache").stdout
+    assert "Saved:" in text
+    assert "Cache:" not in text
+
+
+def test_inspect_prints_the_frost_line(arrays):
+    text = run("inspect", arrays, "--model", MODEL).stdout
+    assert "head" in text
+    assert "Stored:    3.1 KB per sample" in text
+    report = json.loads(run("inspect", arrays, "--model", MODEL, "--freeze", "body.3", "--json").stdout)
+    assert report["explanation"]["frontier"][0]["name"] == "body.3"
+
+
+def test_cache_commands(tmp_path, arrays):
+    run("fit", arrays, "--model", MODEL, "--epochs", 1, "--out", tmp_path / "o")
+    cache = tmp_path / "o" / "cache"
+    assert json.loads(run("cache", "ls", "--cache", cache, "--json").stdout)["entries"][0]["rows"] == 40
+    assert "Every shard" in run("cache", "verify", "--cache", cache).stdout
+    shard = max(cache.glob("*/shards/*"), key=lambda path: path.stat().st_size)
+    shard.write_bytes(b"x")
+    assert "does not have the digest" in run("cache", "verify", "--cache", cache, code=1).stdout
+    assert "freed" in run("cache", "purge", "--cache", cache, "--yes").stdout
+    assert json.loads(run("cache", "ls", "--cache", cache, "--json").stdout) == {"entries": []}
+
+
+ERRORS = {
+    "no folder": (["missing", "--model", MODEL], "There is no such folder."),
+    "no colon": (["x.npz", "--model", "resnet"], "Cannot build the model"),
+    "no module": (["x.npz", "--model", "no.such:thing"], "Cannot build the model"),
+    "no function": (["x.npz", "--model", "frostline.recipes.demo:biuld"], "Cannot build the model"),
+    "no model": (["x.npz", "--model", "frostline.recipes.demo:Path"], "Cannot build the model"),
+    "no file": (["x.npz", "--model", MODEL], "Cannot read arrays from this file."),
+}
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_errors_have_four_parts_in_json_too(name):
+    args, what = ERRORS[name]
+    error = json.loads(run("fit", *args, "--json", code=1).stdout)["error"]
+    assert error["what"].startswith(what)
+    assert all(error.values())
+    assert list(error) == ["what", "where", "received", "do"]
+
+
+def test_more_errors(tmp_path, arrays):
+    both = run("fit", arrays, "--model", MODEL, "--val", arrays, "--val-share", "0.2", "--json", code=1)
+    assert "given twice" in both.stdout
+    np.savez(tmp_path / "r.npz", x=np.random.rand(4, 2), y=np.random.rand(4))
+    assert "not class indices" in run("fit", tmp_path / "r.npz", "--model", MODEL, "--json", code=1).stdout
+    run("fit", code=2)
+    run("nonsense", code=2)
+
+
+def test_a_real_process_is_interrupted_cleanly(tmp_path, arrays):
+    command = [sys.executable, "-m", "frostline", "fit", str(arrays), "--model", MODEL, "--epochs", "100000",
+               "--out", str(tmp_path / "o"), "--json"]  # fmt: skip
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while not (tmp_path / "o" / "checkpoint.json").exists():  # the first epoch is done
+        assert process.poll() is None, process.stderr.read()
+        os.sched_yield()
+    process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert json.loads(out)["error"]["what"] == "Interrupted."
+    assert not list(Path(tmp_path).rglob("*.part"))
