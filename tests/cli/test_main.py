@@ -31,12 +31,28 @@ def arrays(tmp_path):
 
 def test_fit_trains_saves_and_takes_its_model_back(tmp_path, arrays):
     out = tmp_path / "out"
-    first = json.loads(run("fit", arrays, "--model", MODEL, "--epochs", 2, "--val-share", 0.2, "--out", out, "--json").stdout)
+    first = json.loads(
+        run("fit", arrays, "--model", MODEL, "--epochs", 2, "--val-share", 0.2, "--out", out, "--json").stdout
+    )
     assert first["result"]["cache"]["computed"] == 30
     assert json.loads((out / "model.json").read_text())["classes"] == list("01234")
     weights = out / "model.safetensors"
     again = json.loads(
-        run("fit", arrays, "--model", MODEL, "--weights", weights, "--epochs", 1, "--lr", 1e-12, "--out", tmp_path / "b", "--json").stdout
+        run(
+            "fit",
+            arrays,
+            "--model",
+            MODEL,
+            "--weights",
+            weights,
+            "--epochs",
+            1,
+            "--lr",
+            1e-12,
+            "--out",
+            tmp_path / "b",
+            "--json",
+        ).stdout
     )
     assert again["reused"].startswith("14 tensors copied")
     before, after = (load_file(path) for path in (weights, tmp_path / "b" / "model.safetensors"))
