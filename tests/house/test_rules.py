@@ -15,7 +15,10 @@ import frostline as fl
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-TESTS = "\n".join(path.read_text() for path in sorted((ROOT / "tests").rglob("test_*.py")))
+TESTS = "\n".join(
+    path.read_text().replace("from __future__ import annotations", "")
+    for path in sorted((ROOT / "tests").rglob("test_*.py"))
+)
 
 PUBLIC = {
     "CacheError", "CachedDataset", "DataError", "FeatureCache", "FitResult", "FreezeSummary", "FrontierTensor",
@@ -122,7 +125,7 @@ def raised_texts() -> list[str]:
 UNTESTED = {
     "The head writes into its features.": "a guard against a fault of our own: no model is known to cause it",
     "No output of the model depends on a trainable weight.": "the head of such a model has no frontier to verify",
-    "Cannot write": "see the sweep over every failing write",
+    "A manifest is not whole.": "it is passed over, and said in a note, which is tested",
 }
 
 
@@ -130,15 +133,22 @@ def words(text: str) -> set[str]:
     return set(re.findall(r"[a-z]{3,}", text.lower()))
 
 
+def expected_texts() -> list[set[str]]:
+    """The words of every text that a test expects somewhere."""
+    constants = [node.value for node in ast.walk(ast.parse(TESTS)) if isinstance(node, ast.Constant)]
+    return [words(value) for value in constants if isinstance(value, str) and len(words(value)) >= 2]
+
+
+def is_expected(text: str, expected: list[set[str]]) -> bool:
+    own = words(text)
+    return any(len(other & own) >= max(2, 0.6 * len(other)) for other in expected)
+
+
 def test_every_error_text_is_rendered_by_a_test():
-    matched = re.findall(r"match=\s*(?:f|r)?\"([^\"]+)\"|\"([^\"\n]{6,})\"", TESTS)
-    known = [words(a or b) for a, b in matched]
-    missing = [
-        text for text in raised_texts()
-        if not any(text.startswith(reason) for reason in UNTESTED)
-        and not any(len(k & words(text)) >= min(3, len(words(text))) for k in known)
-    ]  # fmt: skip
-    assert missing == []
+    expected = expected_texts()
+    assert not is_expected("An error about penguins that nobody provokes.", expected)
+    texts = [text for text in raised_texts() if not any(text.startswith(known) for known in UNTESTED)]
+    assert [text for text in texts if not is_expected(text, expected)] == []
 
 
 def test_names_in_messages_and_pages_exist():

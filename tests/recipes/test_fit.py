@@ -186,6 +186,16 @@ def test_another_run_is_not_resumed(tmp_path, changed):
     assert next(iter(changed)) in error.value.where
 
 
+def test_a_state_that_is_no_json_is_refused(tmp_path):
+    def odd(parameters):
+        optimizer = torch.optim.SGD(parameters, lr=0.1)
+        optimizer.param_groups[0]["note"] = object()
+        return optimizer
+
+    with pytest.raises(fl.DataError, match="optimizer or scheduler cannot be saved as JSON"):
+        fit(mlp(), epochs=1, out=tmp_path, optimizer=odd)
+
+
 def test_a_lost_state_is_said(tmp_path):
     fit(mlp(), epochs=1, out=tmp_path)
     next(tmp_path.glob("state-*.safetensors")).unlink()

@@ -82,11 +82,12 @@ def _cached(
         made = split(model, real)
         made.verify(real)
         split_s = time.perf_counter() - started
-        frozen_batch_s = _time_frozen(made, plain)
         started = time.perf_counter()
         data = store.fill(made, plain.dataset, batch_size=size, progress=progress)
         val_data = store.fill(made, plain_val.dataset, batch_size=size, progress=progress) if plain_val else None
         fill_s = time.perf_counter() - started
+        is_cold = data.figures.computed == len(data) and val_data is None
+        frozen_batch_s = fill_s / len(plain) if is_cold else _time_frozen(made, plain)
     for note in (*data.notes, *(val_data.notes if val_data else ())):
         sys.stderr.write(f"cache: {note}\n")
     loader = data.loader(size, shuffle=True, seed=seed)
