@@ -18,6 +18,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 TESTS = "\n".join(
     path.read_text().replace("from __future__ import annotations", "")
     for path in sorted((ROOT / "tests").rglob("test_*.py"))
+    if path != Path(__file__)
 )
 
 PUBLIC = {
