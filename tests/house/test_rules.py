@@ -108,7 +108,7 @@ def test_nothing_loads_code_or_is_left_undone(path):
 
 
 def raised_texts() -> list[str]:
-    """The longest literal piece of the `what` of every error that the source can raise."""
+    """The literal text of the `what` of every error that the source can raise."""
     found = []
     for path in SOURCES:
         for node in ast.walk(ast.parse(path.read_text())):
@@ -118,7 +118,7 @@ def raised_texts() -> list[str]:
                 if keyword.arg == "what" and isinstance(keyword.value, (ast.Constant, ast.JoinedStr)):
                     values = getattr(keyword.value, "values", [keyword.value])
                     pieces = [v.value for v in values if isinstance(v, ast.Constant) and isinstance(v.value, str)]
-                    found.append(max(pieces, key=len))
+                    found.append(" ".join(pieces))
     return found
 
 
@@ -126,6 +126,9 @@ def raised_texts() -> list[str]:
 UNTESTED = {
     "The head writes into its features.": "a guard against a fault of our own: no model is known to cause it",
     "No output of the model depends on a trainable weight.": "the head of such a model has no frontier to verify",
+    "Cannot    .": "the door to the disk names the verb and the file; tested as 'Cannot read ...', 'Cannot create ...'",
+    "There is no   named  .": "tested as 'no optimizer named ...' and 'no scheduler named ...'",
+    "The frozen part changes its own state: the buffer   moves": "a guard: the recorder sees the write before it",
     "A manifest is not whole.": "it is passed over, and said in a note, which is tested",
 }
 

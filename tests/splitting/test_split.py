@@ -439,6 +439,18 @@ def test_a_frozen_part_that_counts_is_refused():
         fl.split(model, x(4))
 
 
+def test_a_frozen_part_that_replaces_its_buffer_is_refused():
+    class Averaging(Counting):
+        def forward(self, x):
+            self.calls = self.calls * 0.9 + x.mean()
+            return x * self.weight
+
+    model = nn.Sequential(Averaging(), nn.Linear(D, 2))
+    fl.freeze(model, through="0")
+    with pytest.raises(fl.NotCacheable, match="the buffer '0.calls' is replaced in forward"):
+        fl.split(model, x(4))
+
+
 def test_nothing_or_everything_frozen_is_said():
     model = nn.Sequential(nn.Linear(D, D), nn.Linear(D, D))
     with pytest.raises(fl.SplitError, match="Nothing is frozen"):
