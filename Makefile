@@ -24,6 +24,7 @@ lint: $(STAMP)
 	$(BIN)/lint-imports
 
 bench: $(STAMP)
+	$(BIN)/pip install --quiet -c constraints.txt torchcache torch-module-cache
 	$(BIN)/python benchmarks/run.py
 
 bench-gpu: $(STAMP)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
@@ -122,3 +123,41 @@ def test_a_real_process_is_interrupted_cleanly(tmp_path, arrays):
     assert process.returncode == 130
     assert json.loads(out)["error"]["what"] == "Interrupted."
     assert not list(Path(tmp_path).rglob("*.part"))
+
+
+def frostline(*args, cwd):
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1] / "shim")}
+    command = [sys.executable, "-m", "frostline", *map(str, args)]
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_a_folder_of_images_with_a_timm_model(tmp_path):
+    for name in ("cat", "dog"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for at in range(6):
+            pixels = np.random.randint(0, 255, (40, 48, 3), np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "photos" / name / f"{at}.jpg")
+    args = ("fit", "photos", "--model", "timm:test_resnet.r160_in1k", "--epochs", 1, "--json", "--out", "run")
+    first = frostline(*args, cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    assert "the frozen layers are random" in first.stderr
+    assert json.loads(first.stdout)["classes"] == ["cat", "dog"]
+    again = frostline(*args, "--weights", "run/model.safetensors", "--val-share", 0.34, cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    (tmp_path / "photos" / "cat" / "3.jpg").write_bytes(b"torn")
+    broken = frostline(*args, cwd=tmp_path)
+    assert broken.returncode == 1
+    assert json.loads(broken.stdout)["error"]["where"].endswith("3.jpg")
+    unknown = frostline("inspect", "photos", "--model", "timm:resnet999", "--json", cwd=tmp_path)
+    assert "timm has no model" in json.loads(unknown.stdout)["error"]["received"]
+
+
+def test_a_model_of_the_current_folder(tmp_path, arrays):
+    (tmp_path / "mine.py").write_text(
+        "from torch import nn\n"
+        "def net():\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(1024, 16), nn.ReLU(), nn.Linear(16, 9))\n"
+    )
+    done = frostline("inspect", arrays, "--model", "mine:net", "--freeze", "1", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "  2: (16,) float32, per sample" in done.stdout

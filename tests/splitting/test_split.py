@@ -413,6 +413,10 @@ REFUSED = {
         Net(lambda m, x: m.high(m.low(x)) @ (h := m.low(x)).t() + h @ h.t()),
         fl.NotCacheable, "does not follow the batch",
     ),
+    "a size that only looks linear": (
+        Net(lambda m, x: m.high(m.low(x)).narrow(0, 0, min(8, x.shape[0]))),
+        fl.SplitError, "does not follow the batch beyond the recorded sizes",
+    ),
     "sizes that depend on values": (
         Net(lambda m, x: m.high(m.low(x))[: int((x > 0).sum()) % 2 + 1]),
         fl.SplitError, "does not equal the model|cannot be generalised",

@@ -10,7 +10,7 @@ import torch
 from frostline.core import inputs as batches
 from frostline.core.errors import SplitError
 from frostline.core.restore import kept_buffers, kept_generators, kept_modes
-from frostline.splitting.checks import check_example, check_frontier, check_line, check_repeatable
+from frostline.splitting.checks import check_example, check_far, check_frontier, check_line, check_repeatable
 from frostline.splitting.explaining import Explanation, explain
 from frostline.splitting.extraction import extract_features
 from frostline.splitting.frontiers import find_frontier
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 # Two sizes show how sizes follow the batch; a third, between them, proves it.
 _SMALL, _LARGE, _PROOF = 2, 4, 3
+# Where sizes follow the batch, a size far outside shows what only looks linear, such as min(8, B).
+_FAR = 19
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class _Plan:
     guards: dict[bool, dict[Point, Guard]]
     quiet: Quiet
     recipe: Mapping[str, str]
+    has_sizes: bool
 
 
 class Split:
@@ -181,6 +184,8 @@ def _split(model: nn.Module, example: Any, *, is_whole: bool) -> Split:
     sample = _batch(example, _LARGE)
     check_repeatable(model, lambda: made.extract(sample), [tensor.name for tensor in made.frontier])
     verification = made.verify(_other_values(_batch(example, _PROOF, start=1)))
+    if plan.has_sizes:
+        check_far(model, made.head, made.extract, _batch(example, _FAR))
     return made.explained(explain(plan.kinds, made, sample, verification, plan.quiet))
 
 
@@ -212,7 +217,7 @@ def _record(model: nn.Module, example: Any, *, is_whole: bool) -> tuple[_Plan, H
     )
     head = build_head(model, evaluated[1], trained[1], graphs, frontier, numbers)
     guards = {False: evaluated[1].guards, True: trained[1].guards}
-    return _Plan(kinds, frontier, guards, quiet, make_recipe(evaluated[0], frontier, quiet)), head
+    return _Plan(kinds, frontier, guards, quiet, make_recipe(evaluated[0], frontier, quiet), any(batch_nodes)), head
 
 
 def _record_pair(
