@@ -299,6 +299,21 @@ def test_a_deep_copy_of_model_and_head_together_keeps_the_sharing():
     assert torch.equal(alone(*features), split.head(*features))
 
 
+def test_wrapping_for_distributed_training_keeps_the_sharing(tmp_path):
+    from torch import distributed
+
+    model = Net(FORWARDS["functional weight"])
+    split = check(model, x(4))
+    distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        wrapped = nn.parallel.DistributedDataParallel(split.head)
+        wrapped(*split.extract(x())).sum().backward()
+    finally:
+        distributed.destroy_process_group()
+    assert model.high.weight.grad is not None
+    assert model.low.weight.grad is None
+
+
 def test_a_replaced_parameter_is_refused():
     model = Net(FORWARDS["functional weight"])
     split = check(model, x(4))
