@@ -428,6 +428,14 @@ REFUSED = {
         Net(lambda m, x: m.high(m.low(x)) @ (h := m.low(x)).t() + h @ h.t()),
         fl.NotCacheable, "does not follow the batch",
     ),
+    "numpy on the frozen side": (
+        Net(lambda m, x: m.high(m.low(torch.from_numpy(m.low(x).numpy() * 2)))),
+        fl.NotCacheable, "computes outside of torch",
+    ),
+    "a number in the output that follows the batch": (
+        Net(lambda m, x: (m.high(m.low(x)), x.shape[0])),
+        fl.SplitError, "cannot be generalised",
+    ),
     "a size that only looks linear": (
         Net(lambda m, x: m.high(m.low(x)).narrow(0, 0, min(8, x.shape[0]))),
         fl.SplitError, "does not follow the batch beyond the recorded sizes",

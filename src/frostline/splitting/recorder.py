@@ -205,7 +205,7 @@ class Recorder(TorchFunctionMode):
         if operations.is_steering(func):
             return self._steered(func, args, kwargs)
         inputs = tensors_in((args, kwargs))
-        self._refuse_numpy(func, args)
+        self._refuse_numpy(func, inputs)
         before, noise = self.values.versions((args, kwargs)), operations.noise_state()
         tainted = [tensor for tensor in inputs if self.values.is_tainted(tensor)]
         self._refuse_noise_into(None, tainted, inputs)
@@ -288,13 +288,11 @@ class Recorder(TorchFunctionMode):
             self.has_left_torch = operations.user_line()
         return value
 
-    def _refuse_numpy(self, func: Any, args: tuple[Any, ...]) -> None:
-        if self.has_left_torch and operations.name_of(func) in (
-            "tensor",
-            "as_tensor",
-            "asarray",
-            "from_numpy",
-        ):
+    def _refuse_numpy(self, func: Any, inputs: list[Tensor]) -> None:
+        if self.has_left_torch is None:
+            return
+        is_made = operations.name_of(func) in ("tensor", "as_tensor", "asarray")
+        if is_made or not all(self.values.is_known(tensor) for tensor in inputs):
             raise NotCacheable(
                 what="The frozen part computes outside of torch: what it computes there cannot be fingerprinted.",
                 where=f"{self.frames.top.frame.name or 'the model'}, {operations.user_line()}",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, fx
 
 from frostline.core.errors import SplitError
+from frostline.splitting.structure import replace
 
 if TYPE_CHECKING:
     from frostline.splitting.recording import Recording
@@ -33,6 +34,9 @@ def generalise(small: Recording, large: Recording, anchor: int | None) -> fx.Nod
         where = new[min(at, len(new) - 1)]
         raise _not_general(where, "the model makes other calls for another batch size")
     numbers = {a: at for at, a in enumerate(old)} | {b: at for at, b in enumerate(new)}
+    numbers_out = [_numbers_in(recording.output) for recording in (small, large)]
+    if numbers_out[0] != numbers_out[1]:
+        raise _not_general(new[-1], "the output holds a Python number that differs for another batch")
     rewriter = _Rewriter(small, large, numbers, anchor)
     for a, b in zip(old, new, strict=True):
         b.args = rewriter.rewritten(a.args, b.args, b)
@@ -109,6 +113,17 @@ class _Rewriter:
             with self.graph.inserting_before(first):
                 self.batch = self.graph.call_method("size", (placeholder, 0))
         return self.batch
+
+
+def _numbers_in(output: Any) -> list[int | float]:
+    found: list[int | float] = []
+
+    def take(number: int | float) -> int | float:
+        found.append(number)
+        return number
+
+    replace(output, take, (int, float))
+    return found
 
 
 def _kind(node: fx.Node) -> tuple[str, Any]:

@@ -87,6 +87,10 @@ class Values:
         """True if a recorded call wrote into memory that this tensor shares."""
         return bool(self._tainted_storages) and storage_of(tensor) in self._tainted_storages
 
+    def is_known(self, tensor: Tensor) -> bool:
+        """True if the run has shown where the tensor comes from."""
+        return id(tensor) in self.births or id(tensor) in self.attributes or self.is_tainted(tensor)
+
     def taint(self, tensor: Tensor, node: fx.Node, noise: Any = None) -> None:
         """From here on the tensor is the result of `node`."""
         self.keep(tensor)
