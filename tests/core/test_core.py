@@ -1,4 +1,6 @@
 import copy
+import errno
+import os
 import pickle
 import random
 
@@ -111,6 +113,17 @@ def test_files_appear_whole_or_not_at_all(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
     assert not io.publish_new(path, [b"x"])
     assert io.publish_new(tmp_path / "b", [b"x"])
+
+
+def test_disks_without_hard_links_publish_too(tmp_path, monkeypatch):
+    def refuse(*_):  # such a disk cannot be mounted here
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    assert io.publish_new(tmp_path / "a", [b"first"])
+    assert not io.publish_new(tmp_path / "a", [b"second"])
+    assert (tmp_path / "a").read_bytes() == b"first"
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
 def test_leftovers_of_the_dead_are_swept(tmp_path):

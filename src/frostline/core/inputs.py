@@ -107,6 +107,28 @@ def required_labels(forward: Callable[..., Any]) -> frozenset[str]:
     )
 
 
+def check_map_style(dataset: Any) -> None:
+    """A dataset is anything with a length and items.
+
+    Raises:
+        DataError: If it is not, or has no items.
+    """
+    if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
+        raise DataError(
+            what="The dataset is not a map-style dataset.",
+            where=type(dataset).__name__,
+            received="an object without len() or without [i]",
+            do="give it __len__ and __getitem__, or put its items into a list.",
+        )
+    if len(dataset) == 0:
+        raise DataError(
+            what="The dataset is empty.",
+            where=type(dataset).__name__,
+            received="len() is 0",
+            do="check the path or the filter that made it.",
+        )
+
+
 def unpack(item: Any, index: int | str, keep: frozenset[str] = frozenset()) -> tuple[Any, Any]:
     """(inputs, target) of one dataset item.
 

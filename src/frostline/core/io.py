@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
 
 _TEMPORARY = ".part"
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}  # FAT, some network and container disks
 
 
 def make_folder(path: Path) -> None:
@@ -50,6 +51,13 @@ def publish_new(path: Path, chunks: Iterable[bytes | memoryview]) -> bool:
             os.link(temporary, path)
         except FileExistsError:
             return False
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            # Two writers at once may both get here: the last one stays, and the other's work is done again.
+            if path.exists():
+                return False
+            os.replace(temporary, path)
         _sync_folder(path.parent)
         return True
 

@@ -18,8 +18,9 @@ GeneratorStates: TypeAlias = "tuple[Any, dict[str, Any], Tensor, tuple[Tensor, .
 
 
 def generator_states() -> GeneratorStates:
-    """The states of the global python, numpy, torch and CUDA generators."""
-    cuda = tuple(torch.cuda.get_rng_state_all()) if torch.cuda.is_available() else ()
+    """The states of the global python, numpy, torch and, where CUDA is in use, CUDA generators."""
+    # Asking would start CUDA, which a forked worker cannot; before it has started, nothing was drawn.
+    cuda = tuple(torch.cuda.get_rng_state_all()) if torch.cuda.is_initialized() else ()
     return random.getstate(), np.random.get_state(legacy=False), torch.get_rng_state(), cuda
 
 
