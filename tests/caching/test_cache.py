@@ -5,6 +5,7 @@ import random
 import signal
 import subprocess
 import sys
+from collections import UserDict
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,8 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import frostline as fl
-from frostline.caching import computing, filling
+from frostline.caching import computing, golden
+from frostline.caching import shards as shard_files
 from frostline.core import io
 
 D, N = 6, 40
@@ -59,14 +61,14 @@ def test_a_second_fill_computes_golden_rows_only(tmp_path):
     fill(tmp_path)
     part = Part()
     data = fill(tmp_path, part)
-    assert part.samples <= filling.GOLDEN_ROWS + 1  # one more: a sample alone, to see that rows ignore their mates
+    assert part.samples <= golden.GOLDEN_ROWS + 1  # one more: a sample alone, to see that rows ignore their mates
     assert (data.figures.computed, data.figures.reused) == (0, N)
 
 
 def test_growth_computes_what_is_missing(tmp_path):
     fill(tmp_path)
     data = fill(tmp_path, data=dataset(N + 5))
-    assert data.figures.computed == 5
+    assert (data.figures.computed, data.figures.reused) == (5, N)
     assert torch.equal(data[N + 4][0][0], dataset(N + 5)[N + 4][0] * 2)
 
 
@@ -88,20 +90,28 @@ def test_relabelling_reordering_and_duplicates_compute_nothing(tmp_path):
     assert torch.equal(data[1][0][0], inputs[5] * 2)
 
 
+def test_duplicates_are_computed_once_and_not_called_reused(tmp_path):
+    inputs, targets = dataset().tensors
+    data = fill(tmp_path, data=TensorDataset(torch.cat([inputs, inputs[:3]]), torch.cat([targets, targets[:3]])))
+    assert (data.figures.samples, data.figures.computed, data.figures.reused) == (N + 3, N, 0)
+    assert data.figures.bytes == max(path.stat().st_size for path in shards(tmp_path))
+
+
 class Offering:
     """A dataset with sample keys; it counts what it decodes."""
 
     fingerprint = "plain"
 
     def __init__(self, count: int = N, shift: int = 0) -> None:
-        self.inner, self.decoded, self.shift = dataset(count), 0, shift
+        self.inputs, labels = dataset(count).tensors
+        self.labels, self.decoded, self.shift = labels.tolist(), 0, shift
 
     def __len__(self):
-        return len(self.inner)
+        return len(self.inputs)
 
     def __getitem__(self, index):
         self.decoded += 1
-        return self.inner[index][0], int(self.inner[index][1]) + self.shift
+        return self.inputs[index], self.labels[index] + self.shift
 
     def sample_key(self, index):
         return index.to_bytes(16, "little")
@@ -111,11 +121,11 @@ def test_known_samples_are_not_decoded(tmp_path):
     fill(tmp_path, data=Offering())
     again = Offering()
     data = fill(tmp_path, data=again)
-    assert again.decoded <= filling.GOLDEN_ROWS
+    assert again.decoded <= golden.GOLDEN_ROWS
     assert [int(data[i][1]) for i in range(N)] == [i % 4 for i in range(N)]
     grown = Offering(N + 10)
     assert fill(tmp_path, data=grown).figures.computed == 10
-    assert grown.decoded <= filling.GOLDEN_ROWS + 16
+    assert grown.decoded <= golden.GOLDEN_ROWS + 16
 
 
 def test_changed_targets_of_known_samples_are_noticed(tmp_path):
@@ -123,7 +133,87 @@ def test_changed_targets_of_known_samples_are_noticed(tmp_path):
     data = fill(tmp_path, data=Offering(shift=1))
     assert data.figures.computed == 0
     assert int(data[0][1]) == 1
-    assert "targets changed" in data.notes[0]
+    assert "not those of the last fill" in data.notes[0]
+
+
+def test_one_changed_label_of_a_known_sample_is_noticed(tmp_path):
+    fill(tmp_path, data=Offering())
+    mended = Offering()
+    mended.labels[7] = 0  # not among the golden samples
+    data = fill(tmp_path, data=mended)
+    assert data.figures.computed == 0
+    assert int(data[7][1]) == 0
+
+
+class Hidden(Offering):
+    """Its labels are nowhere to be seen but in its items."""
+
+    def __init__(self, **changed) -> None:
+        super().__init__()
+        labels = {index: changed.get(f"at_{index}", label) for index, label in enumerate(self.labels)}
+        self.label_of = labels.__getitem__
+        del self.labels
+
+    def __getitem__(self, index):
+        self.decoded += 1
+        return self.inputs[index], self.label_of(index)
+
+
+def test_targets_that_cannot_be_told_without_the_items_are_read_again(tmp_path):
+    fill(tmp_path, data=Hidden())
+    mended = Hidden(at_7=0)
+    data = fill(tmp_path, data=mended)
+    assert (data.figures.computed, int(data[7][1])) == (0, 0)
+    assert "let the dataset offer target(i)" in data.notes[0]
+
+
+@pytest.mark.parametrize("hold", [tuple, "pairs", "columns", "array"])
+def test_targets_are_found_where_datasets_keep_them(tmp_path, hold):
+    fill(tmp_path, data=Offering())
+    again = Hidden()
+    inputs, labels = again.inputs, dataset().tensors[1].tolist()
+    kept = {
+        tuple: tuple(labels), "pairs": list(zip(inputs, labels, strict=True)),
+        "columns": (inputs, torch.tensor(labels)), "array": np.array(labels),
+    }[hold]  # fmt: skip
+    again.kept = kept
+    fill(tmp_path, data=again)
+    assert again.decoded <= golden.GOLDEN_ROWS
+
+
+class Telling(Offering):
+    """It tells its targets, and tells other ones than its items do where it lies."""
+
+    lies = False
+
+    def target(self, index):
+        return self.labels[index] + (1 if self.lies else 0)
+
+
+def test_a_dataset_that_offers_its_targets_decodes_nothing_twice(tmp_path):
+    fill(tmp_path, data=Telling())
+    again = Telling()
+    again.labels[7] = 0
+    data = fill(tmp_path, data=again)
+    assert again.decoded <= golden.GOLDEN_ROWS
+    assert int(data[7][1]) == 0
+    again.lies = True
+    data = fill(tmp_path, data=again)
+    assert int(data[7][1]) == 0
+    assert data.notes
+
+
+def test_training_and_validation_data_are_both_remembered(tmp_path):
+    fill(tmp_path, data=Offering())
+    part = dataset(N + 20)
+    other = Offering(N + 20)
+    other.inputs, other.labels = part.tensors[0][N:], other.labels[N:]
+    other.sample_key = lambda index: (1000 + index).to_bytes(16, "little")
+    fill(tmp_path, data=other)
+    for again in (Offering(), other):
+        again.decoded = 0
+        fill(tmp_path, data=again)
+        assert again.decoded <= golden.GOLDEN_ROWS
 
 
 def test_another_fingerprint_never_hits(tmp_path):
@@ -230,7 +320,35 @@ def test_a_part_that_mixes_samples_is_refused(tmp_path):
     part = Part()
     part.extract = lambda x: (x - x.mean(0),)
     with pytest.raises(fl.NotCacheable, match="depends on the other samples"):
-        fill(tmp_path, part)
+        fill(tmp_path, part, batch_size=8)
+
+
+def test_a_part_that_mixes_samples_is_refused_in_batches_of_one_too(tmp_path):
+    part = Part()
+    part.extract = lambda x: (x - x.mean(0),)
+    with pytest.raises(fl.NotCacheable, match="depends on the other samples"):
+        fill(tmp_path, part, batch_size=1)
+    assert not shards(tmp_path)
+    assert len(fill(tmp_path, batch_size=1)) == N
+
+
+def test_mappings_of_any_kind_are_inputs(tmp_path):
+    part = Part()
+    part.extract = lambda x: (x["x"] * 2,)
+    items = [(UserDict({"x": inputs}), target) for inputs, target in dataset()]
+    assert torch.equal(fill(tmp_path, part, items)[3][0][0], dataset()[3][0] * 2)
+
+
+def test_writing_into_a_shared_tensor_changes_one_batch_only(tmp_path):
+    part = Part()
+    part.frontier += (fl.FrontierTensor("table", (2,), torch.float32, 0, True),)
+    part.extract = lambda x: (x * 2, torch.tensor([1.0, 2.0]))
+    data = fill(tmp_path, part)
+    for features, _ in data.loader(7):
+        assert features[1].tolist() == [1.0, 2.0]
+        features[1].zero_()
+    data[0][0][1].zero_()
+    assert data[1][0][1].tolist() == [1.0, 2.0]
 
 
 def test_shared_tensors_are_stored_once_and_watched(tmp_path):
@@ -289,6 +407,14 @@ def test_loader_resumes_in_the_middle_of_an_epoch(tmp_path):
     assert all(torch.equal(a[0], b) for (a, _), b in zip(resumed, whole[2:], strict=True))
     with pytest.raises(fl.DataError, match="another batch size"):
         data.loader(8).load_state_dict(state)
+
+
+def test_a_pass_that_is_broken_off_loses_nothing(tmp_path):
+    data = fill(tmp_path)
+    loader = data.loader(8, shuffle=True)
+    next(iter(loader))
+    assert sorted(torch.cat([target for _, target in loader])) == sorted(dataset().tensors[1])
+    assert len(list(zip(loader, loader, strict=True))) == len(loader)
 
 
 def test_loader_lengths_and_last_batches(tmp_path):
@@ -382,6 +508,41 @@ def test_stale_rows_are_found_by_the_golden_rows(tmp_path):
     liar.extract = lambda x: (x * 2.01,)
     with pytest.raises(fl.CacheError, match="not what the model computes today"):
         fill(tmp_path, liar)
+
+
+def test_nothing_is_published_beside_stale_rows(tmp_path, monkeypatch):
+    fill(tmp_path)
+    before = shards(tmp_path)
+    monkeypatch.setattr(computing, "SHARD_BYTES", 1)
+    liar = Part()
+    liar.extract = lambda x: (x * 2.01,)
+    with pytest.raises(fl.CacheError, match="not what the model computes today"):
+        fill(tmp_path, liar, dataset(2 * N), batch_size=4)
+    assert shards(tmp_path) == before
+
+
+def test_a_damaged_file_that_no_manifest_lists_is_replaced(tmp_path):
+    data = fill(tmp_path)
+    folder = Path(data.figures.path)
+    for path in (folder / "manifests").iterdir():
+        path.unlink()
+    for path in shards(tmp_path):
+        path.write_bytes(path.read_bytes()[:-1] + b"!")
+    assert fill(tmp_path).figures.computed == N
+    assert fl.FeatureCache(tmp_path).verify() == ()
+
+
+def test_a_shard_is_read_once_by_a_process_and_again_if_it_changed(tmp_path, monkeypatch):
+    read, real = [], shard_files._tensors
+    monkeypatch.setattr(shard_files, "_tensors", lambda path, *rest: read.append(path.name) or real(path, *rest))
+    cache = fl.FeatureCache(tmp_path)
+    cache.fill(Part(), dataset(), progress=False)
+    cache.fill(Part(), dataset(), progress=False)
+    assert len(read) == len(set(read))
+    data = max(shards(tmp_path), key=lambda path: path.stat().st_size)
+    data.chmod(0o600)
+    data.write_bytes(data.read_bytes()[:-1] + b"!")
+    assert "set aside" in cache.fill(Part(), dataset(), progress=False).notes[0]
 
 
 def test_rows_of_other_samples_are_refused(tmp_path):
@@ -483,8 +644,13 @@ def test_purge_deletes_what_is_ours_and_nothing_else(tmp_path):
     assert [entry.recipe for entry in cache.entries()] == [entries[1].recipe]
     with pytest.raises(fl.CacheError, match="No recipe begins with"):
         cache.purge("zz")
+    with pytest.raises(fl.CacheError, match="No recipe begins with ''"):
+        cache.purge("")
+    notes = tmp_path / entries[1].recipe / "notes.txt"
+    notes.write_text("keep")
     cache.purge()
-    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["mine.txt", "notes.txt"]
+    assert cache.entries() == ()
 
 
 def test_files_are_for_the_owner_only(tmp_path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 from frostline.caching.filling import Filling, progress_bar
 from frostline.caching.keys import recipe_key
 from frostline.caching.manifests import read_newest
+from frostline.caching.opening import open_folder
 from frostline.caching.shards import Shards
 from frostline.core.errors import CacheError, DataError
-from frostline.core.io import disk_errors, make_folder
+from frostline.core.inputs import check_map_style
+from frostline.core.io import disk_errors
 from frostline.core.restore import kept_generators
 
 if TYPE_CHECKING:
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from frostline.caching.part import FrozenPart
 
 _RECIPE = re.compile(r"[0-9a-f]{32}")
+_FOLDERS = ("manifests", "shards", "set-aside")
+_OURS = re.compile(r"([0-9a-f]{64}\.safetensors|\d{8}\.json)(\.[\w-]+\.part)?")
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,10 @@ class FeatureCache:
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root).expanduser()
+        self._shards: dict[str, Shards] = {}  # a shard that this process has mapped is not read again
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"root": self.root, "_shards": {}}
 
     def __repr__(self) -> str:
         return f"FeatureCache({str(self.root)!r})"
@@ -80,7 +88,8 @@ class FeatureCache:
         Args:
             split: The frozen part, usually from `frostline.split`.
             dataset: A map-style dataset of `(inputs, target)`, deterministic. If it offers `sample_key(i)` and
-                `fingerprint`, samples that are known are not even read.
+                `fingerprint`, and its targets can be told without its items, samples that are known are not even
+                read: it offers `target(i)`, or holds the targets of the last fill in an attribute.
             batch_size: Samples per pass of the frozen part.
             num_workers: Worker processes that read items.
             progress: Show a progress bar on standard error.
@@ -98,10 +107,11 @@ class FeatureCache:
                 what="A batch needs at least one sample.", where="fill(batch_size=...)", received=str(batch_size),
                 do="pass a batch_size of 1 or more.",
             )  # fmt: skip
-        filling = Filling(self.root / recipe_key(split), split, dataset, batch_size, num_workers)
-        make_folder(self.root)
+        check_map_style(dataset)
+        folder = self.root / recipe_key(split)
+        shards = self._shards.setdefault(folder.name, Shards(folder / "shards"))
         with kept_generators(), progress_bar(len(dataset), is_shown=progress) as advance:
-            return filling.run(advance)
+            return Filling(open_folder(folder, shards), split, dataset, batch_size, num_workers).run(advance)
 
     def entries(self) -> tuple[CacheEntry, ...]:
         """What the cache holds, one entry per recipe."""
@@ -119,9 +129,7 @@ class FeatureCache:
         for folder in self._folders():
             _, manifest, notes = read_newest(folder / "manifests")
             problems += [f"{folder.name}: {note}" for note in notes]
-            for name in (*manifest.shards, manifest.shared, manifest.snapshot):
-                if name is None:
-                    continue
+            for name in manifest.names():
                 try:
                     Shards(folder / "shards").open(name)
                 except CacheError as error:
@@ -140,7 +148,9 @@ class FeatureCache:
         Raises:
             CacheError: If no recipe, or more than one, begins like this.
         """
-        chosen = [folder for folder in self._folders() if folder.name.startswith(recipe or "")]
+        chosen = self._folders()
+        if recipe is not None:
+            chosen = [folder for folder in chosen if recipe and folder.name.startswith(recipe)]
         if recipe is not None and len(chosen) != 1:
             raise CacheError(
                 what=f"{'No' if not chosen else 'More than one'} recipe begins with {recipe!r}.",
@@ -148,12 +158,7 @@ class FeatureCache:
                 received=", ".join(folder.name[:12] for folder in self._folders()) or "an empty cache",
                 do="see `frostline cache ls` for the keys.",
             )
-        freed = 0
-        for folder in chosen:
-            freed += sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-            with disk_errors("delete", folder):
-                shutil.rmtree(folder)
-        return freed
+        return sum(_delete(folder) for folder in chosen)
 
     def _folders(self) -> list[Path]:
         if not self.root.is_dir():
@@ -163,3 +168,17 @@ class FeatureCache:
             for path in self.root.iterdir()
             if _RECIPE.fullmatch(path.name) and not path.is_symlink() and (path / "manifests").is_dir()
         )
+
+
+def _delete(folder: Path) -> int:
+    """Delete our files and then the folders that are empty; returns bytes."""
+    freed = 0
+    for name in _FOLDERS:
+        for path in [p for p in (folder / name).glob("*") if _OURS.fullmatch(p.name) and not p.is_dir()]:
+            freed += path.lstat().st_size
+            with disk_errors("delete", path):
+                path.unlink(missing_ok=True)
+    for empty in (*(folder / name for name in _FOLDERS), folder):
+        with suppress(OSError):  # somebody else's files are in it, or it is not there
+            empty.rmdir()
+    return freed

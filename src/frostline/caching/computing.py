@@ -12,15 +12,16 @@ import torch
 from torch import Tensor
 
 from frostline.caching.manifests import publish, with_shard
-from frostline.caching.shards import KEYS, write_shard
+from frostline.caching.shards import KEYS
 from frostline.core import inputs as batches
 from frostline.core.errors import CacheError, DataError, NotCacheable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from frostline.caching.part import FrozenPart
+    from frostline.caching.shards import Shards
 
 # Rows of one shard are gathered by one call, so few large shards are faster than many; the writer holds a shard in
 # memory, and time bounds what a kill loses.
@@ -40,6 +41,7 @@ class Computer:
         self.stored = [t for t in part.frontier if not t.is_input and not t.shared]
         self.device: torch.device | None = None
         self._has_checked_mates = False
+        self._first: Any = None
 
     def compute(self, inputs: Sequence[Any], indices: Sequence[int]) -> dict[str, Tensor]:
         """Rows (B, *shape) by the name of the frontier tensor, on the CPU.
@@ -53,8 +55,8 @@ class Computer:
         rows = {tensor.name: found[tensor.name] for tensor in self.stored}
         self._check_finite(rows, indices)
         self._check_shared(found)
-        if not self._has_checked_mates and len(inputs) > 1:
-            self._check_mates(batch, rows)
+        if not self._has_checked_mates:
+            self._check_mates(inputs, indices, batch, rows)
         return {name: tensor.cpu() for name, tensor in rows.items()}
 
     def _extract(self, batch: Any) -> dict[str, Tensor]:
@@ -89,12 +91,21 @@ class Computer:
                     do="split again with an example that shows the difference, or train with cache=False.",
                 )
 
-    def _check_mates(self, batch: Any, rows: dict[str, Tensor]) -> None:
-        """A sample in other company must give the same features."""
+    def _check_mates(
+        self, inputs: Sequence[Any], indices: Sequence[int], batch: Any, rows: dict[str, Tensor]
+    ) -> None:  # fmt: skip
+        """A sample in other company must give the same features; batches of one are checked two together."""
+        if len(inputs) == 1 and self._first is None:
+            self._first = (inputs[0], indices[0])
+            return
         self._has_checked_mates = True
-        alone = self._extract(batches.rows(batch, slice(0, 1)))
+        if len(inputs) > 1:
+            other = self._extract(batches.rows(batch, slice(0, 1)))
+        else:
+            first, index = self._first
+            other = self._extract(batches.collate([inputs[0], first], [indices[0], index]))
         for name, tensor in rows.items():
-            difference = difference_of(alone[name], tensor[:1])
+            difference = difference_of(other[name][:1], tensor[:1])
             if difference > tolerance_of(tensor):
                 raise NotCacheable(
                     what=f"The output of {name!r} depends on the other samples of the batch.",
@@ -107,10 +118,16 @@ class Computer:
 
 
 class ShardWriter:
-    """Collects rows, and publishes a shard when there is enough, or enough time has passed."""
+    """Collects rows, and publishes a shard when there is enough, or enough time has passed.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    Args:
+        shards: Where shards go.
+        manifests: Folder of the manifests.
+        before_publish: Called before every shard: what is stored is proven before more is added.
+    """
+
+    def __init__(self, shards: Shards, manifests: Path, before_publish: Callable[[], None]) -> None:
+        self.shards, self.manifests, self.before_publish = shards, manifests, before_publish
         self._keys: list[Tensor] = []
         self._rows: dict[str, list[Tensor]] = {}
         self._bytes, self._since = 0, time.monotonic()
@@ -128,9 +145,10 @@ class ShardWriter:
         """Publish what there is."""
         if not self._keys:
             return
+        self.before_publish()
         keys = torch.cat(self._keys)
-        name = write_shard(self.folder / "shards", {KEYS: keys} | {n: torch.cat(r) for n, r in self._rows.items()})
-        publish(self.folder / "manifests", lambda manifest: with_shard(manifest, name, len(keys)))
+        name = self.shards.write({KEYS: keys} | {n: torch.cat(r) for n, r in self._rows.items()})
+        publish(self.manifests, lambda manifest: with_shard(manifest, name, len(keys)))
         self._keys, self._rows, self._bytes, self._since = [], {}, 0, time.monotonic()
 
 

@@ -1,4 +1,4 @@
-"""Fill a cache: find out what is missing, compute that, publish it, prove what was there.
+"""Fill a cache: find out what is missing, prove what is there, compute the rest, publish it.
 
 Legend: N samples of the dataset.
 """
@@ -6,235 +6,176 @@ Legend: N samples of the dataset.
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from frostline.caching.computing import Computer, ShardWriter, check_golden
+from frostline.caching.computing import Computer, ShardWriter
 from frostline.caching.dataset import CachedDataset, check_targets
 from frostline.caching.gathering import Gatherer
+from frostline.caching.golden import Golden, spread
 from frostline.caching.keys import item_key, offered_key
-from frostline.caching.manifests import Manifest, publish, read_newest, without_shard
+from frostline.caching.manifests import publish, read_newest, with_snapshot
 from frostline.caching.reading import Reader
+from frostline.caching.recalling import TARGET, Recall
 from frostline.caching.rows import Rows
-from frostline.caching.shards import KEYS, Shards, write_shard
+from frostline.caching.shards import KEYS
 from frostline.core import inputs as batches
-from frostline.core.errors import CacheError
-from frostline.core.io import disk_errors, make_folder, sweep
 from frostline.core.records import CacheFigures
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
-    from pathlib import Path
 
+    from frostline.caching.opening import Opened
     from frostline.caching.part import FrozenPart
-
-GOLDEN_ROWS = 16
-_TARGET = "target"
 
 
 class Filling:
     """One call of `FeatureCache.fill`.
 
     Args:
-        folder: The recipe's folder.
+        opened: The recipe's folder.
         part: The frozen part.
         dataset: A map-style dataset.
         batch_size: Samples per pass of the frozen part.
         num_workers: Worker processes that read items.
     """
 
-    def __init__(self, folder: Path, part: FrozenPart, dataset: Any, batch_size: int, num_workers: int) -> None:
-        self.folder, self.part, self.dataset, self.batch_size = folder, part, dataset, batch_size
+    def __init__(self, opened: Opened, part: FrozenPart, dataset: Any, batch_size: int, num_workers: int) -> None:
         names = {tensor.name for tensor in part.frontier}
         keep = frozenset(key for key in batches.LABEL_KEYS if f"input.{key}" in names)
         self.reader = Reader(dataset, keep, num_workers)
-        self.notes: list[str] = []
+        self.opened, self.part, self.dataset, self.batch_size = opened, part, dataset, batch_size
+        self.passed_names = [t.name for t in part.frontier if t.is_input and not t.shared]
+        self.before = Rows(opened.shards, opened.manifest)
+        self.computer = Computer(part, opened.shared())
+        self.golden = Golden(self.computer, self._stored, batch_size)
+        self.keys = np.zeros((len(dataset), 16), np.uint8)
+        self.targets: list[Any] = [None] * len(dataset)
+        self.passed: list[dict[str, Tensor]] = [{}] * len(dataset)
         self.computed = 0
 
     def run(self, advance: Callable[[int], None]) -> CachedDataset:
         """Fill, and open the result; `advance(n)` is told how many samples are done."""
-        for name in ("shards", "manifests"):
-            make_folder(self.folder / name)
-            sweep(self.folder / name)
-        manifest = self._open()
-        before = Rows(self.folder / "shards", manifest)
-        snapshot = self._snapshot(manifest)
-        computer = Computer(self.part, self._shared(manifest))
-        keys, targets, passed = self._go_through(before, snapshot, computer, advance)
-        known = np.nonzero(before.find(keys) >= 0)[0]
-        if self._is_relabelled(known, computer, before, keys, targets):
-            self.notes.append("targets changed since the last fill: all of them were read again")
-            keys, targets, passed = self._go_through(before, {}, computer, advance)
-        return self._opened(keys, targets, passed, computer, len(keys) - self.computed)
-
-    # What is there
-
-    def _open(self) -> Manifest:
-        """The newest whole manifest, without shards that are damaged: those are set aside."""
-        _, manifest, notes = read_newest(self.folder / "manifests")
-        self.notes += notes
-        for name in (*manifest.shards, manifest.shared, manifest.snapshot):
-            if name is None:
-                continue
-            try:
-                Shards(self.folder / "shards").open(name)
-            except CacheError as error:
-                self.notes.append(f"shard {name[:12]} was set aside: {error.received}; its rows are computed anew")
-                self._set_aside(name)
-                manifest = publish(self.folder / "manifests", lambda old, bad=name: _without(old, bad))
-        return manifest
-
-    def _set_aside(self, name: str) -> None:
-        make_folder(self.folder / "set-aside")
-        path = self.folder / "shards" / name
-        with disk_errors("set aside", path):
-            if path.exists() or path.is_symlink():
-                path.rename(self.folder / "set-aside" / name)
-
-    def _shared(self, manifest: Manifest) -> dict[str, Tensor]:
-        return dict(Shards(self.folder / "shards").open(manifest.shared)) if manifest.shared else {}
-
-    def _snapshot(self, manifest: Manifest) -> dict[bytes, int]:
-        """Positions in the last snapshot by sample key; a key with two different targets is left out."""
-        if manifest.snapshot is None or not hasattr(self.dataset, "sample_key"):
-            return {}
-        self._last = Shards(self.folder / "shards").open(manifest.snapshot)
-        if _TARGET not in self._last:
-            return {}
-        keys = self._last[KEYS].numpy()
-        positions = {key.tobytes(): at for at, key in enumerate(keys)}
-        return positions if len(positions) == len(keys) else {}
-
-    # What is missing
-
-    def _go_through(
-        self, before: Rows, snapshot: dict[bytes, int], computer: Computer, advance: Callable[[int], None]
-    ) -> tuple[Any, list[Any], list[Any]]:
-        """(keys (N, 16), targets, passed inputs); unknown samples are computed and published on the way."""
-        count = len(self.dataset)
-        keys = np.zeros((count, 16), np.uint8)
-        targets: list[Any] = [None] * count
-        passed: list[Any] = [None] * count
-        unread = list(range(count))
+        unread = list(range(len(self.dataset)))
         if hasattr(self.dataset, "sample_key"):
-            for index in range(count):
-                keys[index] = np.frombuffer(offered_key(self.dataset, index), np.uint8)
-            unread = self._recall(before, snapshot, keys, targets, passed)
-            advance(count - len(unread))
-        if len(unread):
-            self._read(unread, before, keys, targets, passed, computer, advance)
-        return keys, targets, passed
+            unread = self._recall()
+            advance(len(self.dataset) - len(unread))
+        if unread:
+            self._read(unread, advance)
+        return self._publish()
 
-    def _recall(
-        self, before: Rows, snapshot: dict[bytes, int], keys: Any, targets: list[Any], passed: list[Any]
-    ) -> list[int]:
-        """Take targets of known samples from the dataset or the last snapshot; returns what must be read."""
-        is_known = before.find(keys) >= 0
-        offers_target, names = hasattr(self.dataset, "target"), self._passed_names()
-        unread: list[int] = []
-        for index, key in enumerate(keys):
-            at = snapshot.get(key.tobytes()) if is_known[index] else None
-            if not is_known[index] or (at is None and (names or not offers_target)):
-                unread.append(index)
-                continue
-            targets[index] = self.dataset.target(index) if offers_target else self._last[_TARGET][at]
-            passed[index] = {name: self._last[name][at] for name in names}
-        return unread
+    # Samples that need not be read
 
-    def _read(
-        self, unread: list[int], before: Rows, keys: Any, targets: list[Any], passed: list[Any],
-        computer: Computer, advance: Callable[[int], None],
-    ) -> None:  # fmt: skip
-        offers = hasattr(self.dataset, "sample_key")
+    def _recall(self) -> list[int]:
+        """Take what is known of samples with known keys; returns the samples that must be read."""
+        for index in range(len(self.dataset)):
+            self.keys[index] = np.frombuffer(offered_key(self.dataset, index), np.uint8)
+        known = np.nonzero(self.before.find(self.keys) >= 0)[0]
+        recalled = Recall(self.dataset, self.opened.snapshots(), self.passed_names).of(self.keys, known)
+        for index, (target, passed) in recalled.items():
+            self.targets[index], self.passed[index] = target, passed
+        if not self._are_golden(known, set(recalled)):
+            self.opened.notes.append("targets are not those of the last fill: all of them were read again")
+            recalled = {}
+        elif len(known) > len(recalled):
+            count = len(known) - len(recalled)
+            self.opened.notes.append(
+                f"{count} known samples were read for their targets: let the dataset offer target(i)"
+            )
+        return [index for index in range(len(self.dataset)) if index not in recalled]
+
+    def _are_golden(self, known: Any, recalled: set[int]) -> bool:
+        """Read some known samples and prove their rows; False if a recalled target is not the item's."""
+        chosen = [int(known[at]) for at in spread(len(known))]
+        targets: dict[int, Any] = {}
+        for index, (inputs, target) in zip(chosen, self.reader.read(chosen), strict=True):
+            self.golden.offer(index, inputs)
+            targets[index] = target
+        self.golden.check()
+        return all(_is_same(self.targets[index], targets[index]) for index in recalled & set(chosen))
+
+    def _stored(self, indices: list[int]) -> dict[str, Tensor]:
+        return self._gatherer(self.before, self.keys[indices]).stored(torch.arange(len(indices)))
+
+    # Samples that must be read
+
+    def _read(self, unread: list[int], advance: Callable[[int], None]) -> None:
+        """Read samples in order; unknown ones are computed and published on the way."""
+        is_keyed = hasattr(self.dataset, "sample_key")
         self.reader.check_steady()
-        writer, pending, waiting = ShardWriter(self.folder), list[int](), list[Any]()
+        writer = ShardWriter(self.opened.shards, self.opened.folder / "manifests", self.golden.check)
+        waiting: dict[int, Any] = {}
         seen: set[bytes] = set()
         for index, (inputs, target) in zip(unread, self.reader.read(unread), strict=True):
-            if not offers:
-                keys[index] = np.frombuffer(item_key(inputs, index), np.uint8)
-            targets[index], passed[index] = target, self._passed(inputs)
-            key = keys[index].tobytes()
-            if key not in seen and before.find(keys[index : index + 1])[0] < 0:
-                pending.append(index)
-                waiting.append(inputs)
-            seen.add(key)
-            if len(pending) == self.batch_size:
-                self._compute(waiting, pending, keys, computer, writer)
-                pending, waiting = [], []
+            if not is_keyed:
+                self.keys[index] = np.frombuffer(item_key(inputs, index), np.uint8)
+            self.targets[index], self.passed[index] = target, self._passed(inputs)
+            key = self.keys[index].tobytes()
+            if self.before.find(self.keys[index : index + 1])[0] >= 0:
+                if not is_keyed:  # else the golden rows were chosen and proven before the first item was read
+                    self.golden.offer(index, inputs)
+            elif key not in seen:
+                seen.add(key)
+                waiting[index] = inputs
+            if len(waiting) == self.batch_size:
+                self._compute(waiting, writer)
+                waiting.clear()
             advance(1)
-        if pending:
-            self._compute(waiting, pending, keys, computer, writer)
+        if waiting:
+            self._compute(waiting, writer)
         writer.flush()
+        self.golden.check()
 
-    def _compute(
-        self, inputs: list[Any], indices: list[int], keys: Any, computer: Computer, writer: ShardWriter
-    ) -> None:
-        rows = computer.compute(inputs, indices)
-        writer.add(torch.from_numpy(keys[indices]), rows)
+    def _compute(self, waiting: dict[int, Any], writer: ShardWriter) -> None:
+        indices = list(waiting)
+        rows = self.computer.compute(list(waiting.values()), indices)
+        writer.add(torch.from_numpy(self.keys[indices]), rows)
         self.computed += len(indices)
-
-    def _passed_names(self) -> list[str]:
-        return [tensor.name for tensor in self.part.frontier if tensor.is_input and not tensor.shared]
 
     def _passed(self, inputs: Any) -> dict[str, Tensor]:
         """The model inputs of a sample that go straight to the head."""
-        names = self._passed_names()
-        if not names:
+        if not self.passed_names:
             return {}
         found = batches.leaves(batches.map_arrays(inputs))
-        return {name: found[name.removeprefix("input.")] for name in names}
+        return {name: found[name.removeprefix("input.")] for name in self.passed_names}
 
-    # Proof and result
+    # Result
 
-    def _is_relabelled(self, known: Any, computer: Computer, before: Rows, keys: Any, targets: list[Any]) -> bool:
-        """Recompute golden rows of samples that were there before; True if their targets changed."""
-        if not len(known):
-            return False
-        chosen = known[np.unique(np.linspace(0, len(known) - 1, GOLDEN_ROWS).astype(int))].tolist()
-        items = list(self.reader.read(chosen))
-        gatherer = self._gatherer(before, keys, {}, computer.shared)
-        for start in range(0, len(chosen), self.batch_size):
-            part = chosen[start : start + self.batch_size]
-            found = computer.compute([inputs for inputs, _ in items[start : start + self.batch_size]], part)
-            stored = gatherer.stored(torch.tensor(part))
-            check_golden(found, stored, part)
-        return any(not _is_same(targets[at], target) for at, (_, target) in zip(chosen, items, strict=True))
+    def _publish(self) -> CachedDataset:
+        """Publish the snapshot, and open it."""
+        targets = check_targets(self.targets)
+        passed = {name: torch.stack([own[name] for own in self.passed]) for name in self.passed_names}
+        reused = int((self.before.find(self.keys) >= 0).sum())
+        self._publish_snapshot(targets, passed)
+        gatherer = self._gatherer(Rows(self.opened.shards, self.opened.manifest), self.keys, passed)
+        figures = CacheFigures(
+            len(self.keys), self.computed, reused, self.opened.num_bytes(), str(self.opened.folder)
+        )  # fmt: skip
+        return CachedDataset(gatherer, targets, figures, tuple(self.opened.notes), self.computer.device)
 
-    def _gatherer(self, rows: Rows, keys: Any, passed: dict[str, Tensor], shared: dict[str, Tensor]) -> Gatherer:
-        shard, row = rows.locate(rows.find(keys))
-        return Gatherer(rows.shards, rows.names, shard, row, torch.from_numpy(keys), self.part.frontier, shared, passed)
-
-    def _opened(
-        self, keys: Any, targets: list[Any], passed: list[Any], computer: Computer, reused: int
-    ) -> CachedDataset:
-        stacked = check_targets(targets)
-        inputs = {name: torch.stack([part[name] for part in passed]) for name in self._passed_names()}
-        manifest = self._publish_snapshot(keys, stacked, inputs, computer.shared)
-        gatherer = self._gatherer(Rows(self.folder / "shards", manifest), keys, inputs, computer.shared)
-        size = sum(tensor.bytes_per_sample for tensor in self.part.frontier)
-        figures = CacheFigures(len(keys), self.computed, reused, size * len(keys), str(self.folder))
-        return CachedDataset(gatherer, stacked, figures, tuple(self.notes), computer.device)
-
-    def _publish_snapshot(
-        self, keys: Any, targets: Any, passed: dict[str, Tensor], shared: dict[str, Tensor]
-    ) -> Manifest:
-        tensors = {KEYS: torch.from_numpy(keys), **passed}
+    def _publish_snapshot(self, targets: Any, passed: dict[str, Tensor]) -> None:
+        manifests, shards, shared = self.opened.folder / "manifests", self.opened.shards, self.computer.shared
+        tensors = {KEYS: torch.from_numpy(self.keys), **passed}
         if isinstance(targets, Tensor):
-            tensors[_TARGET] = targets
-        snapshot = write_shard(self.folder / "shards", tensors)
-        common = write_shard(self.folder / "shards", shared) if shared else None
+            tensors[TARGET] = targets
+        snapshot = shards.write(tensors)
+        common = shards.write(shared) if shared else None
         names = tuple([t.name, list(t.shape), str(t.dtype), t.shared] for t in self.part.frontier)
-        _, manifest, _ = read_newest(self.folder / "manifests")
-        if (manifest.snapshot, manifest.shared) == (snapshot, common):
-            return manifest
-        return publish(
-            self.folder / "manifests",
-            lambda old: replace(old, snapshot=snapshot, shared=common, tensors=names),
-        )
+        _, current, _ = read_newest(manifests)
+        changed = with_snapshot(current, snapshot, common, names)
+        if changed != current:
+            current = publish(manifests, lambda old: with_snapshot(old, snapshot, common, names))
+        self.opened.manifest = current
+
+    def _gatherer(self, rows: Rows, keys: Any, passed: dict[str, Tensor] | None = None) -> Gatherer:
+        shard, row = rows.locate(rows.find(keys))
+        return Gatherer(
+            rows.shards, rows.names, shard, row, torch.from_numpy(keys), self.part.frontier, self.computer.shared,
+            passed or {},
+        )  # fmt: skip
 
 
 @contextmanager
@@ -249,15 +190,6 @@ def progress_bar(total: int, *, is_shown: bool) -> Generator[Callable[[int], Non
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("Frozen pass", total=total)
         yield lambda count: progress.advance(task, count)
-
-
-def _without(manifest: Manifest, name: str) -> Manifest:
-    kept = without_shard(manifest, name)
-    return replace(
-        kept,
-        shared=None if kept.shared == name else kept.shared,
-        snapshot=None if kept.snapshot == name else kept.snapshot,
-    )
 
 
 def _is_same(one: Any, other: Any) -> bool:

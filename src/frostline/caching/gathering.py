@@ -63,7 +63,7 @@ class Gatherer:
             )
 
     def features(self, samples: Tensor) -> tuple[Tensor, ...]:
-        """The features of these samples in fresh memory: (B, *shape) each; shared tensors as they are."""
+        """The features of these samples, in fresh memory: (B, *shape) each; shared tensors whole."""
         return tuple(self._feature(tensor, samples) for tensor in self.frontier)
 
     def stored(self, samples: Tensor) -> dict[str, Tensor]:
@@ -73,31 +73,21 @@ class Gatherer:
     def _feature(self, tensor: FrontierTensor, samples: Tensor) -> Tensor:
         if tensor.is_input:
             passed = self.passed[tensor.name]
-            return passed if tensor.shared else passed.index_select(0, samples)
+            return passed.clone() if tensor.shared else passed.index_select(0, samples)
         if tensor.shared:
-            return self.shared[tensor.name]
+            return self.shared[tensor.name].clone()
         return self._rows(tensor.name, samples)
 
     def batches(self, samples: Tensor, size: int) -> Iterator[tuple[Tensor, ...]]:
         """The features of these samples in batches; what does not depend on the batch is looked up once."""
-        sources = [self._sources(tensor) for tensor in self.frontier]
+        sources = [[] if t.is_input or t.shared else self._mapped(t.name) for t in self.frontier]
         rows, shards = self.row.index_select(0, samples), self.shard.index_select(0, samples)
         parts = zip(samples.split(size), rows.split(size), shards.split(size), strict=True)
         for own, row, shard in parts:
             yield tuple(
-                source
-                if isinstance(source, Tensor)
-                else _gather(source, shard, row)
-                if source
-                else self._feature(t, own)
-                for t, source in zip(self.frontier, sources, strict=True)
+                _gather(source, shard, row) if source else self._feature(tensor, own)
+                for tensor, source in zip(self.frontier, sources, strict=True)
             )
-
-    def _sources(self, tensor: FrontierTensor) -> Tensor | list[Tensor]:
-        """A shared tensor, or the mapped rows of each shard; nothing for inputs that follow the samples."""
-        if tensor.shared:
-            return self.passed[tensor.name] if tensor.is_input else self.shared[tensor.name]
-        return [] if tensor.is_input else self._mapped(tensor.name)
 
     def _mapped(self, name: str) -> list[Tensor]:
         return [self.shards.open(shard)[name] for shard in self.names]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -79,7 +80,7 @@ def _feed(digest: Any, value: Any, index: int) -> None:
         digest.update(np.ascontiguousarray(value).data)
     elif isinstance(value, (bool, int, float, str, bytes, np.generic)) or value is None:
         digest.update(f"{type(value).__name__} {value!r}".encode())
-    elif isinstance(value, dict):
+    elif isinstance(value, Mapping):
         for key in sorted(value, key=str):
             digest.update(f"key {key}".encode())
             _feed(digest, value[key], index)

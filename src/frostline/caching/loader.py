@@ -21,7 +21,7 @@ _BATCHES_AHEAD = 64
 
 
 class CachedLoader:
-    """Yields `(features, target)` batches; every pass over it is the next epoch.
+    """Yields `(features, target)` batches; every pass over it is the next epoch, also after one that was broken off.
 
     Attributes:
         epoch: The epoch that the next pass gives; set it to go to another.
@@ -37,10 +37,20 @@ class CachedLoader:
                 what="A batch needs at least one sample.", where="loader(batch_size=...)", received=str(batch_size),
                 do="pass a batch_size of 1 or more.",
             )  # fmt: skip
-        self.batch_size, self.epoch = batch_size, 0
+        self.batch_size = batch_size
         self._gatherer, self._targets, self._num_samples = gatherer, targets, num_samples
         self._shuffle, self._seed, self._drop_last, self._device = shuffle, seed, drop_last, device
-        self._batch = 0
+        self._epoch = self._start = 0  # of the next pass
+        self._place = (0, 0)  # epoch and batch that come next, for `state_dict`
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that the next pass gives."""
+        return self._epoch
+
+    @epoch.setter
+    def epoch(self, epoch: int) -> None:
+        self._epoch, self._start, self._place = epoch, 0, (epoch, 0)
 
     def __len__(self) -> int:
         if self._drop_last:
@@ -48,23 +58,26 @@ class CachedLoader:
         return -(-self._num_samples // self.batch_size)
 
     def __iter__(self) -> Iterator[tuple[tuple[Tensor, ...], Any]]:
-        order = epoch_order(self._num_samples, shuffle=self._shuffle, seed=self._seed, epoch=self.epoch)
+        epoch, start = self._epoch, self._start
+        self._epoch, self._start, self._place = epoch + 1, 0, (epoch, start)
+        return self._pass(epoch, start)
+
+    def _pass(self, epoch: int, start: int) -> Iterator[tuple[tuple[Tensor, ...], Any]]:
+        order = epoch_order(self._num_samples, shuffle=self._shuffle, seed=self._seed, epoch=epoch)
         count, size = len(self), self.batch_size
-        while self._batch < count:
-            stop = min(self._batch + _BATCHES_AHEAD, count)
-            chunk = order[self._batch * size : stop * size]
+        for first in range(start, count, _BATCHES_AHEAD):
+            last = min(first + _BATCHES_AHEAD, count)
+            chunk = order[first * size : last * size]
             self._gatherer.check_keys(chunk)
             targets = batches.map_tensors(self._targets, lambda x, at=chunk: x.index_select(0, at))
             parts = zip(self._gatherer.batches(chunk, size), _parts(targets, len(chunk), size), strict=True)
-            for _ in range(self._batch, stop):
-                self._batch += 1
+            for number in range(first, last):
+                self._place = (epoch, number + 1) if number + 1 < count else (epoch + 1, 0)
                 yield moved(next(parts), self._device)  # no name holds the batch: its memory is free for the next one
-        self._batch = 0
-        self.epoch += 1
 
     def state_dict(self) -> dict[str, int]:
-        """Where the next batch comes from: four integers."""
-        return {"seed": self._seed, "epoch": self.epoch, "batch": self._batch, "batch_size": self.batch_size}
+        """Where the next batch comes from, in the pass that moved last: four integers."""
+        return {"seed": self._seed, "epoch": self._place[0], "batch": self._place[1], "batch_size": self.batch_size}
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
         """Go on exactly there.
@@ -79,7 +92,8 @@ class CachedLoader:
                 received=f"batch_size {state['batch_size']}; this loader has {self.batch_size}",
                 do="make the loader with the same batch_size.",
             )
-        self._seed, self.epoch, self._batch = state["seed"], state["epoch"], state["batch"]
+        self._seed, self._epoch, self._start = state["seed"], state["epoch"], state["batch"]
+        self._place = (self._epoch, self._start)
 
 
 def _parts(targets: Any, count: int, size: int) -> Iterable[Any]:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _FORMAT = 1
+# Training and validation data share a recipe, and so do folds; older snapshots cost a second run some reading.
+_KEPT_SNAPSHOTS = 8
 _NAME = re.compile(r"\d{8}\.json")
 
 
@@ -31,7 +33,7 @@ class Manifest:
         shards: Names of the shards with rows, in the order in which they were published.
         rows: Rows of each.
         shared: Name of the shard with the shared tensors, or None.
-        snapshot: Name of the shard with keys and targets of the dataset that was filled last, or None.
+        snapshots: Names of the shards with keys and targets of the datasets that were filled last, newest last.
         tensors: [name, shape, dtype, shared] of each frontier tensor.
         written_by: Versions of the libraries, for people.
     """
@@ -39,9 +41,13 @@ class Manifest:
     shards: tuple[str, ...] = ()
     rows: tuple[int, ...] = ()
     shared: str | None = None
-    snapshot: str | None = None
+    snapshots: tuple[str, ...] = ()
     tensors: tuple[Any, ...] = ()
     written_by: str = ""
+
+    def names(self) -> tuple[str, ...]:
+        """Every shard that is needed."""
+        return (*self.shards, *((self.shared,) if self.shared else ()), *self.snapshots)
 
 
 def read_newest(folder: Path) -> tuple[int, Manifest, tuple[str, ...]]:
@@ -86,6 +92,12 @@ def without_shard(manifest: Manifest, name: str) -> Manifest:
     return replace(manifest, shards=tuple(s for s, _ in kept), rows=tuple(r for _, r in kept))
 
 
+def with_snapshot(manifest: Manifest, name: str, shared: str | None, tensors: tuple[Any, ...]) -> Manifest:
+    """The manifest with this snapshot among the newest."""
+    kept = manifest.snapshots if name in manifest.snapshots else (*manifest.snapshots, name)[-_KEPT_SNAPSHOTS:]
+    return replace(manifest, snapshots=kept, shared=shared or manifest.shared, tensors=tensors)
+
+
 def _numbers(folder: Path) -> list[int]:
     if not folder.is_dir():
         return []
@@ -117,10 +129,10 @@ def _parse(path: Path) -> Manifest:
             raise _torn(path, "content that does not have the digest in the file")
         manifest = Manifest(
             shards=tuple(content["shards"]), rows=tuple(content["rows"]), shared=content["shared"],
-            snapshot=content["snapshot"], tensors=tuple(content["tensors"]), written_by=content["written_by"],
+            snapshots=tuple(content["snapshots"]), tensors=tuple(content["tensors"]), written_by=content["written_by"],
         )  # fmt: skip
-        names = [*manifest.shards, *(n for n in (manifest.shared, manifest.snapshot) if n is not None)]
-        if not all(SHARD_NAME.fullmatch(name) for name in names) or len(manifest.rows) != len(manifest.shards):
+        are_ours = all(SHARD_NAME.fullmatch(name) for name in manifest.names())
+        if not are_ours or len(manifest.rows) != len(manifest.shards):
             raise _torn(path, "names of shards that are not ours")
     except (KeyError, TypeError, AttributeError) as error:
         raise _torn(path, f"{type(error).__name__}: {error}") from error

@@ -26,18 +26,7 @@ class Reader:
     """
 
     def __init__(self, dataset: Any, keep: frozenset[str], num_workers: int) -> None:
-        if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
-            raise DataError(
-                what="The dataset is not a map-style dataset.",
-                where=type(dataset).__name__,
-                received="an object without len() or without [i]",
-                do="give it __len__ and __getitem__, or put its items into a list.",
-            )
-        if len(dataset) == 0:
-            raise DataError(
-                what="The dataset is empty.", where=type(dataset).__name__, received="len() is 0",
-                do="check the path or the filter that made it.",
-            )  # fmt: skip
+        batches.check_map_style(dataset)
         self.watched = Watched(dataset, keep)
         self.num_workers = num_workers
 

@@ -12,26 +12,25 @@ import torch
 from torch import Tensor
 
 from frostline.caching.keys import KEY_BYTES, as_words
-from frostline.caching.shards import KEYS, Shards
+from frostline.caching.shards import KEYS
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from numpy.typing import NDArray
 
     from frostline.caching.manifests import Manifest
+    from frostline.caching.shards import Shards
 
 
 class Rows:
     """An index over the sample keys of a manifest's shards.
 
     Args:
-        folder: Folder of the shards.
+        shards: The mapped shards.
         manifest: Which shards count.
     """
 
-    def __init__(self, folder: Path, manifest: Manifest) -> None:
-        self.shards, self.names = Shards(folder), manifest.shards
+    def __init__(self, shards: Shards, manifest: Manifest) -> None:
+        self.shards, self.names = shards, manifest.shards
         keys = [self.shards.open(name)[KEYS].numpy() for name in self.names]
         self.keys: NDArray[np.uint8] = np.concatenate(keys) if keys else np.empty((0, KEY_BYTES), np.uint8)
         self.starts = np.cumsum([0, *(len(part) for part in keys)])

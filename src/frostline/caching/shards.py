@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from frostline.core.errors import CacheError
-from frostline.core.io import publish_new
+from frostline.core.io import write_atomic
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,31 +34,16 @@ _DTYPES = {
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 
 
-def write_shard(folder: Path, tensors: Mapping[str, Tensor]) -> str:
-    """Publish tensors as one file; the same content twice is one file.
-
-    Returns:
-        The file's name.
-    """
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    chunks = [_header(plain), *(_data(tensor) for tensor in plain.values())]
-    digest = hashlib.sha256()
-    for chunk in chunks:
-        digest.update(chunk)
-    name = f"{digest.hexdigest()}.safetensors"
-    publish_new(folder / name, chunks)
-    return name
-
-
 class Shards:
     """The mapped shards of one folder; a digest is checked once, and again if the file changes."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._open: dict[str, dict[str, Tensor]] = {}
+        self._seen: dict[str, tuple[int, ...]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"folder": self.folder, "_open": {}}  # mapped memory is opened anew in every process
+        return {"folder": self.folder, "_open": {}, "_seen": {}}  # mapped memory is opened anew in every process
 
     def open(self, name: str) -> dict[str, Tensor]:
         """The tensors of a shard, by name.
@@ -67,8 +52,52 @@ class Shards:
             CacheError: If the file is missing, truncated or changed.
         """
         if name not in self._open:
-            self._open[name] = _read(self.folder / name)
+            self._seen[name] = _stat(self.path(name))
+            self._open[name] = _read(self.path(name))
         return self._open[name]
+
+    def write(self, tensors: Mapping[str, Tensor]) -> str:
+        """Publish tensors as one file; the same content twice is one file.
+
+        Returns:
+            The file's name.
+        """
+        plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        chunks = [_header(plain), *(_data(tensor) for tensor in plain.values())]
+        digest = hashlib.sha256()
+        for chunk in chunks:
+            digest.update(chunk)
+        name = f"{digest.hexdigest()}.safetensors"
+        if not self._is_whole(name):
+            write_atomic(self.path(name), chunks)
+        return name
+
+    def _is_whole(self, name: str) -> bool:
+        self.forget_changed()
+        try:
+            self.open(name)
+        except CacheError:
+            return False
+        return True
+
+    def path(self, name: str) -> Path:
+        """Where the shard lies."""
+        return self.folder / name
+
+    def forget_changed(self) -> None:
+        """Close the shards whose files are not the ones that were opened: the next `open` checks their digest."""
+        for name in list(self._open):
+            if _stat(self.path(name)) != self._seen[name]:
+                del self._open[name]
+
+
+def _stat(path: Path) -> tuple[int, ...]:
+    """What changes when a file does; nothing of a file that is not there."""
+    try:
+        stat = path.lstat()
+    except OSError:
+        return ()
+    return (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
 
 
 def _header(tensors: Mapping[str, Tensor]) -> bytes:

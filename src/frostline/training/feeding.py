@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import Any
 
 from frostline.core import inputs as batches
-from frostline.core.errors import DataError
 from frostline.core.order import epoch_order
 
 
@@ -30,17 +29,7 @@ class DatasetBatches:
         shuffle: bool = False,
         seed: int = 0,
     ) -> None:
-        if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
-            raise DataError(
-                what="The dataset is not a map-style dataset.", where=type(dataset).__name__,
-                received="an object without len() or without [i]",
-                do="give it __len__ and __getitem__, or put its items into a list.",
-            )  # fmt: skip
-        if len(dataset) == 0:
-            raise DataError(
-                what="The dataset is empty.", where=type(dataset).__name__, received="len() is 0",
-                do="check the path or the filter that made it.",
-            )  # fmt: skip
+        batches.check_map_style(dataset)
         self.dataset, self.batch_size, self.keep = dataset, batch_size, keep
         self.shuffle, self.seed, self.epoch = shuffle, seed, 0
 
