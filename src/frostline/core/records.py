@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     import torch
@@ -143,3 +144,124 @@ class FitResult:
     timings: Timings
     cache: CacheFigures | None
     out: Path | None
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a remedy changed in a model, and the way back.
+
+    Attributes:
+        layers: Qualified names of the layers that were changed.
+        undo: Puts the model back to the bit: modules, parameters, buffers and optimizer state.
+        notes: What could not be changed, and where (`"blocks.0.mlp: calls F.relu, which cannot be swapped"`).
+    """
+
+    layers: tuple[str, ...]
+    undo: Callable[[], None]
+    notes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return "\n".join([f"{len(self.layers)} layers changed", *self.notes])
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one rule says about one layer, or about the whole run.
+
+    Attributes:
+        code: Stable name of the rule, `FL101`.
+        title: The finding in a few words, `"vanishing gradients"`.
+        family: The sickness it belongs to, `"vanishing"`.
+        layer: Qualified name of the layer, or None where the whole run is meant.
+        outcome: `"issue"`, `"tip"`, `"passed"` or `"not applicable"`.
+        measured: The number that was judged, in the rule's own unit; None where nothing was measured.
+        limit: The threshold it was compared with.
+        why: The evidence in one sentence, or why the rule does not apply.
+        advice: What to do now.
+    """
+
+    code: str
+    title: str
+    family: str
+    layer: str | None
+    outcome: str
+    measured: float | None
+    limit: float | None
+    why: str
+    advice: str
+
+    def __str__(self) -> str:
+        place = f" in {self.layer}" if self.layer else ""
+        return f"{self.code} {self.outcome}: {self.title}{place}\n  {self.why}\n  Do: {self.advice}"
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What a checkup found.
+
+    Attributes:
+        findings: Issues and tips, most severe first.
+        cause: The family whose undoing made the symptoms go, or None if no single one did.
+        candidates: Families that fit what was seen, likeliest first; `cause` is the first where it is known.
+        passed: Findings that passed or do not apply, for the record.
+    """
+
+    findings: tuple[Finding, ...]
+    cause: str | None
+    candidates: tuple[str, ...]
+    passed: tuple[Finding, ...] = ()
+
+    @property
+    def is_healthy(self) -> bool:
+        """True if no rule found an issue."""
+        return not any(finding.outcome == "issue" for finding in self.findings)
+
+    def __str__(self) -> str:
+        if not self.findings:
+            return f"Healthy: {len(self.passed)} rules passed or do not apply."
+        cause = (
+            f"Cause: {self.cause}" if self.cause else f"Causes that fit: {', '.join(self.candidates) or 'none known'}"
+        )
+        return "\n".join([*map(str, self.findings), cause])
+
+
+@dataclass(frozen=True)
+class Treatment:
+    """One treatment that was tried from the same snapshot on the same batches.
+
+    Attributes:
+        name: What was done, `"swap_activations: ReLU to ELU"`.
+        family: The sickness it treats.
+        kept: True if it was accepted; everything else was rolled back to the bit.
+        loss: Held-out loss after the trial; NaN if it was not finite.
+        issues: Codes of the issues that were left.
+        why: Why it was kept or rolled back, with the numbers.
+    """
+
+    name: str
+    family: str
+    kept: bool
+    loss: float
+    issues: tuple[str, ...]
+    why: str
+
+
+@dataclass(frozen=True)
+class Healing:
+    """What `heal` did; the model and the optimizer are the caller's own, changed in place or restored.
+
+    Attributes:
+        accepted: True if a treatment was kept; False where nothing was changed.
+        treatments: All that were tried, in order.
+        before: The diagnosis without treatment.
+        after: The diagnosis of the model as it is now.
+        loss_before: Held-out loss without treatment, after the same batches.
+        loss_after: Held-out loss of the model as it is now.
+    """
+
+    accepted: bool
+    treatments: tuple[Treatment, ...]
+    before: Diagnosis
+    after: Diagnosis
+    loss_before: float
+    loss_after: float
