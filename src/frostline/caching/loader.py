@@ -16,7 +16,7 @@ from frostline.core.order import epoch_order
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# Keys are compared and targets fetched this many batches ahead: batch by batch it would cost as much as the rows.
+# Targets are fetched this many batches ahead: batch by batch it would cost as much as the rows.
 _BATCHES_AHEAD = 64
 
 
@@ -65,10 +65,10 @@ class CachedLoader:
     def _pass(self, epoch: int, start: int) -> Iterator[tuple[tuple[Tensor, ...], Any]]:
         order = epoch_order(self._num_samples, shuffle=self._shuffle, seed=self._seed, epoch=epoch)
         count, size = len(self), self.batch_size
+        self._gatherer.check_all_keys()
         for first in range(start, count, _BATCHES_AHEAD):
             last = min(first + _BATCHES_AHEAD, count)
             chunk = order[first * size : last * size]
-            self._gatherer.check_keys(chunk)
             targets = batches.map_tensors(self._targets, lambda x, at=chunk: x.index_select(0, at))
             parts = zip(self._gatherer.batches(chunk, size), _parts(targets, len(chunk), size), strict=True)
             for number in range(first, last):

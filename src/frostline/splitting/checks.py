@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -90,14 +91,22 @@ def check_frontier(model: nn.Module, frontier: tuple[FrontierTensor, ...]) -> No
     )
 
 
-def check_repeatable(model: nn.Module, extract: Callable[[], tuple[Tensor, ...]], names: list[str]) -> None:
+def check_repeatable(
+    model: nn.Module, extract: Callable[[], tuple[Tensor, ...]], names: list[str]
+) -> tuple[tuple[Tensor, ...], float]:
     """Raise unless the same batch gives the same features twice, and no buffer moves.
+
+    Returns:
+        The features, and the seconds that the second pass took.
 
     Raises:
         NotCacheable: If it does not.
     """
     before = {name: buffer.detach().clone() for name, buffer in model.named_buffers()}
-    first, second = extract(), extract()
+    first = extract()
+    started = time.perf_counter()
+    second = extract()
+    elapsed_s = time.perf_counter() - started
     for name, buffer in model.named_buffers():
         if name in before and not torch.equal(torch.nan_to_num(before[name]), torch.nan_to_num(buffer)):
             raise NotCacheable(
@@ -115,6 +124,7 @@ def check_repeatable(model: nn.Module, extract: Callable[[], tuple[Tensor, ...]]
                 received=f"largest difference {largest:.1e}, allowed 0",
                 do="remove the randomness (or the state) from that layer, or train with cache=False.",
             )
+    return second, elapsed_s
 
 
 def check_far(model: nn.Module, head: nn.Module, extract: Callable[[Any], tuple[Tensor, ...]], inputs: Any) -> None:

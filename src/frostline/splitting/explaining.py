@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
-from frostline.core import inputs as batches
 from frostline.core.restore import kept_buffers, kept_modes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from torch import nn
+    from torch import Tensor, nn
 
     from frostline.core.records import FrontierTensor
     from frostline.splitting.kinds import Kinds
@@ -72,16 +71,17 @@ class Explanation:
         return "\n".join([*lines, *(f"Note:      {note}" for note in self.notes)])
 
 
-def explain(kinds: Kinds, made: Split, sample: Any, verification: Verification, quiet: Quiet) -> Explanation:
-    """Measure a split on a few samples and describe it."""
+def explain(
+    kinds: Kinds, made: Split, features: tuple[Tensor, ...], frozen_s: float, samples: int, verification: Verification,
+    quiet: Quiet,
+) -> Explanation:  # fmt: skip
+    """Describe a split; the head is measured on the features of a few samples, which took `frozen_s` to make."""
     model = kinds.model
     started = time.perf_counter()
-    features = made.extract(sample)
-    extracted = time.perf_counter()
     with kept_modes(made.head), kept_buffers(model), torch.no_grad():
         made.head.eval()
         made.head(*features)
-    ended = time.perf_counter()
+    head_s = time.perf_counter() - started
     frozen = [parameter.numel() for parameter in model.parameters() if not parameter.requires_grad]
     trainable = [parameter.numel() for parameter in model.parameters() if parameter.requires_grad]
     notes = [f"{line} runs in inference mode: it feeds frozen layers" for line in quiet.values()]
@@ -92,9 +92,9 @@ def explain(kinds: Kinds, made: Split, sample: Any, verification: Verification, 
         num_trainable=sum(trainable),
         frontier=made.frontier,
         bytes_per_sample=sum(tensor.bytes_per_sample for tensor in made.frontier),
-        frozen_s=extracted - started,
-        head_s=ended - extracted,
-        samples=batches.batch_size(sample),
+        frozen_s=frozen_s,
+        head_s=head_s,
+        samples=samples,
         notes=tuple(notes),
         verification=verification,
     )

@@ -182,11 +182,12 @@ def _split(model: nn.Module, example: Any, *, is_whole: bool) -> Split:
     made = Split(model, head, plan)
     check_frontier(model, made.frontier)
     sample = _batch(example, _LARGE)
-    check_repeatable(model, lambda: made.extract(sample), [tensor.name for tensor in made.frontier])
+    names = [tensor.name for tensor in made.frontier]
+    features, frozen_s = check_repeatable(model, lambda: made.extract(sample), names)
     verification = made.verify(_other_values(_batch(example, _PROOF, start=1)))
     if plan.has_sizes:
         check_far(model, made.head, made.extract, _batch(example, _FAR))
-    return made.explained(explain(plan.kinds, made, sample, verification, plan.quiet))
+    return made.explained(explain(plan.kinds, made, features, frozen_s, _LARGE, verification, plan.quiet))
 
 
 def _record(model: nn.Module, example: Any, *, is_whole: bool) -> tuple[_Plan, Head]:
