@@ -15,7 +15,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import frostline as fl
-from frostline.caching import computing, golden
+from frostline.caching import golden, writing
 from frostline.caching import shards as shard_files
 from frostline.core import io
 
@@ -442,7 +442,7 @@ def test_any_data_loader_batches_it(tmp_path, workers):
 
 
 def test_several_shards_are_gathered_in_order(tmp_path, monkeypatch):
-    monkeypatch.setattr(computing, "SHARD_BYTES", 8 * 4 * D)
+    monkeypatch.setattr(writing, "SHARD_BYTES", 8 * 4 * D)
     data = fill(tmp_path, batch_size=4)
     assert len(shards(tmp_path)) >= 5
     rows = torch.cat([features[0] for features, _ in data.loader(9)])
@@ -513,7 +513,7 @@ def test_stale_rows_are_found_by_the_golden_rows(tmp_path):
 def test_nothing_is_published_beside_stale_rows(tmp_path, monkeypatch):
     fill(tmp_path)
     before = shards(tmp_path)
-    monkeypatch.setattr(computing, "SHARD_BYTES", 1)
+    monkeypatch.setattr(writing, "SHARD_BYTES", 1)
     liar = Part()
     liar.extract = lambda x: (x * 2.01,)
     with pytest.raises(fl.CacheError, match="not what the model computes today"):
@@ -562,7 +562,7 @@ def test_unwritable_roots_are_refused(tmp_path):
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
 def test_every_failing_write_leaves_a_cache_that_can_be_filled(tmp_path, monkeypatch, code):
-    monkeypatch.setattr(computing, "SHARD_BYTES", 16 * 4 * D)
+    monkeypatch.setattr(writing, "SHARD_BYTES", 16 * 4 * D)
     real, calls = io._write_all, 0
 
     def failing(limit):
@@ -597,9 +597,9 @@ KILLED = """
 import os, signal, sys, torch
 sys.path.insert(0, {tests!r})
 import test_cache as t
-from frostline.caching import computing
+from frostline.caching import writing
 from frostline.core import io
-computing.SHARD_BYTES = 16 * 4 * t.D
+writing.SHARD_BYTES = 16 * 4 * t.D
 real, calls = io._sync_folder, 0
 def killing(folder):
     global calls
@@ -657,3 +657,23 @@ def test_files_are_for_the_owner_only(tmp_path):
     fill(tmp_path / "new")
     for path in (tmp_path / "new").rglob("*"):
         assert path.stat().st_mode & 0o077 == 0, path
+
+
+def test_a_slow_fill_publishes_often_and_leaves_one_shard(tmp_path, monkeypatch):
+    monkeypatch.setattr(writing, "_SHARD_SECONDS", 0.0)
+    published, real = [], writing.with_shard
+    monkeypatch.setattr(writing, "with_shard", lambda m, name, rows: published.append(name) or real(m, name, rows))
+    data = fill(tmp_path, batch_size=8)
+    assert len(set(published)) > 2
+    assert len(data._gatherer.names) == 1
+    assert not {path.name for path in shards(tmp_path)} & set(published)
+    plain = fill(tmp_path / "plain", batch_size=8)
+    assert all(torch.equal(a[0][0], b[0][0]) for a, b in zip(data, plain, strict=True))
+
+
+def test_shards_are_merged_up_to_the_size_of_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(writing, "_SHARD_SECONDS", 0.0)
+    monkeypatch.setattr(writing, "SHARD_BYTES", 3 * 8 * 4 * D)
+    data = fill(tmp_path, batch_size=8)
+    assert len(data._gatherer.names) == -(-len(data) // 24)
+    assert fl.FeatureCache(tmp_path).verify() == ()

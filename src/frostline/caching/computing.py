@@ -1,32 +1,22 @@
-"""Runs the frozen part over unknown samples, checks what comes out, and publishes it shard by shard.
+"""Runs the frozen part over unknown samples, and checks what comes out.
 
 Legend: B batch.
 """
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from frostline.caching.manifests import publish, with_shard
-from frostline.caching.shards import KEYS
 from frostline.core import inputs as batches
 from frostline.core.errors import CacheError, DataError, NotCacheable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from pathlib import Path
+    from collections.abc import Sequence
 
     from frostline.caching.part import FrozenPart
-    from frostline.caching.shards import Shards
-
-# Rows of one shard are gathered by one call, so few large shards are faster than many; the writer holds a shard in
-# memory, and time bounds what a kill loses.
-SHARD_BYTES = 512 * 2**20
-_SHARD_SECONDS = 30.0  # a kill loses at most one shard: a slow model publishes more often than its size asks for
 
 # Kernels differ by the shape of the batch, so a row computed in other company is equal only to about this much of
 # the largest value. Measured on resnet18, vit_tiny and BERT in float32: below 2e-6.
@@ -115,41 +105,6 @@ class Computer:
                     do="freeze the layers below it with frostline.freeze(model, through=...), so that BatchNorm uses "
                     "its running statistics; a layer that mixes samples must stay trainable.",
                 )
-
-
-class ShardWriter:
-    """Collects rows, and publishes a shard when there is enough, or enough time has passed.
-
-    Args:
-        shards: Where shards go.
-        manifests: Folder of the manifests.
-        before_publish: Called before every shard: what is stored is proven before more is added.
-    """
-
-    def __init__(self, shards: Shards, manifests: Path, before_publish: Callable[[], None]) -> None:
-        self.shards, self.manifests, self.before_publish = shards, manifests, before_publish
-        self._keys: list[Tensor] = []
-        self._rows: dict[str, list[Tensor]] = {}
-        self._bytes, self._since = 0, time.monotonic()
-
-    def add(self, keys: Tensor, rows: dict[str, Tensor]) -> None:
-        """Add rows with their keys (B, 16)."""
-        self._keys.append(keys)
-        for name, tensor in rows.items():
-            self._rows.setdefault(name, []).append(tensor)
-            self._bytes += tensor.numel() * tensor.element_size()
-        if self._bytes >= SHARD_BYTES or time.monotonic() - self._since >= _SHARD_SECONDS:
-            self.flush()
-
-    def flush(self) -> None:
-        """Publish what there is."""
-        if not self._keys:
-            return
-        self.before_publish()
-        keys = torch.cat(self._keys)
-        name = self.shards.write({KEYS: keys} | {n: torch.cat(r) for n, r in self._rows.items()})
-        publish(self.manifests, lambda manifest: with_shard(manifest, name, len(keys)))
-        self._keys, self._rows, self._bytes, self._since = [], {}, 0, time.monotonic()
 
 
 def check_golden(found: dict[str, Tensor], stored: dict[str, Tensor], indices: Sequence[int]) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from frostline.caching.computing import Computer, ShardWriter
+from frostline.caching.computing import Computer
 from frostline.caching.dataset import CachedDataset, check_targets
 from frostline.caching.gathering import Gatherer
 from frostline.caching.golden import Golden, spread
@@ -22,6 +22,7 @@ from frostline.caching.reading import Reader
 from frostline.caching.recalling import TARGET, Recall
 from frostline.caching.rows import Rows
 from frostline.caching.shards import KEYS
+from frostline.caching.writing import ShardWriter
 from frostline.core import inputs as batches
 from frostline.core.records import CacheFigures
 
@@ -126,7 +127,7 @@ class Filling:
             advance(1)
         if waiting:
             self._compute(waiting, writer)
-        writer.flush()
+        writer.finish()
         self.golden.check()
 
     def _compute(self, waiting: dict[int, Any], writer: ShardWriter) -> None:

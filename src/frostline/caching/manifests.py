@@ -16,7 +16,7 @@ from frostline.core.errors import CacheError
 from frostline.core.io import publish_new, read_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
 _FORMAT = 1
@@ -90,6 +90,13 @@ def without_shard(manifest: Manifest, name: str) -> Manifest:
     """The manifest without a shard that was set aside."""
     kept = [(shard, rows) for shard, rows in zip(manifest.shards, manifest.rows, strict=True) if shard != name]
     return replace(manifest, shards=tuple(s for s, _ in kept), rows=tuple(r for _, r in kept))
+
+
+def with_merged(manifest: Manifest, names: Sequence[str], merged: str, rows: int) -> Manifest:
+    """The manifest with one shard, with the rows of all of them in order, instead of several."""
+    for name in names:
+        manifest = without_shard(manifest, name)
+    return with_shard(manifest, merged, rows)
 
 
 def with_snapshot(manifest: Manifest, name: str, shared: str | None, tensors: tuple[Any, ...]) -> Manifest:

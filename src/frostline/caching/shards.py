@@ -72,6 +72,11 @@ class Shards:
             write_atomic(self.path(name), chunks)
         return name
 
+    def remove(self, name: str) -> None:
+        """Delete a shard that no manifest needs any more; who has it mapped keeps reading it."""
+        self._open.pop(name, None)
+        self.path(name).unlink(missing_ok=True)
+
     def _is_whole(self, name: str) -> bool:
         self.forget_changed()
         try:
