@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from frostline.cli.main import app
@@ -161,3 +161,24 @@ def test_a_model_of_the_current_folder(tmp_path, arrays):
     done = frostline("inspect", arrays, "--model", "mine:net", "--freeze", "1", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "  2: (16,) float32, per sample" in done.stdout
+
+
+def test_resume_goes_on_where_the_run_stopped(tmp_path, arrays):
+    common = ("fit", arrays, "--model", MODEL, "--json", "--out")
+    run(*common, tmp_path / "a", "--epochs", 3)
+    run(*common, tmp_path / "b", "--epochs", 1, "--resume")
+    resumed = json.loads(run(*common, tmp_path / "b", "--epochs", 3, "--resume").stdout)
+    assert len(resumed["result"]["history"]) == 3
+    one, other = (load_file(tmp_path / name / "model.safetensors") for name in "ab")
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_run_on_other_frozen_layers_is_not_resumed(tmp_path, arrays):
+    common = ("fit", arrays, "--model", MODEL, "--json", "--out", tmp_path / "o", "--epochs", 2)
+    run(*common)
+    weights = tmp_path / "w.safetensors"
+    state = load_file(tmp_path / "o" / "model.safetensors")
+    save_file({name: tensor + 0.5 for name, tensor in state.items()}, weights)
+    error = json.loads(run(*common, "--weights", weights, "--resume", code=1).stdout)["error"]
+    assert "other settings" in error["what"]
+    assert "frozen layers" in error["where"]

@@ -30,7 +30,7 @@ PUBLIC = {
 OPTIONS = {
     "demo": {"--out", "--json"},
     "fit": {"--model", "--weights", "--freeze", "--val", "--val-share", "--epochs", "--batch-size", "--lr", "--seed",
-            "--out", "--no-cache", "--json"},
+            "--out", "--resume", "--no-cache", "--json"},
     "inspect": {"--model", "--freeze", "--weights", "--json"},
     "cache": {"ls", "verify", "purge"},
 }  # fmt: skip

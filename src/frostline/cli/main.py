@@ -12,6 +12,7 @@ import typer
 from frostline.cli.models import build_model, load_data
 from frostline.cli.output import errors_in_four_parts, show, table
 from frostline.core.errors import DataError
+from frostline.core.restore import seed_generators
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 cache_app = typer.Typer(no_args_is_help=True, help="Cached features of private data are private data.")
@@ -54,6 +55,7 @@ def fit(
     val_share: Annotated[float | None, typer.Option(help="Or this share of DATA.")] = None,
     epochs: int = 10, batch_size: int = 64, lr: float = 1e-3, seed: int = 0,
     out: Annotated[str, typer.Option(help="Where model, logs and cache go.")] = "frostline-out",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Train uncached, for comparison.")] = False,
     as_json: Json = False,
 ) -> None:  # fmt: skip
@@ -61,6 +63,7 @@ def fit(
     from frostline.recipes.commands import fit_command
 
     with errors_in_four_parts(as_json=as_json):
+        seed_generators(seed)  # layers that no file gives are the same in every run, so that it can be resumed
         built = build_model(model)
         dataset = load_data(data, built)
         val_data = load_data(val, built) if val is not None else None
@@ -72,6 +75,7 @@ def fit(
         result = fit_command(
             built, dataset, val_data, name=model, weights=weights, freeze=freeze, val_share=val_share, epochs=epochs,
             batch_size=batch_size, lr=lr, seed=seed, out=Path(out), cache=not no_cache,
+            resume=resume,
         )  # fmt: skip
         show(result, result.text(), as_json=as_json)
 

@@ -60,12 +60,14 @@ class InspectReport:
 def fit_command(
     model: nn.Module, dataset: Any, val: Any, *, name: str, weights: str | None, freeze: str | None,
     val_share: float | None, epochs: int, batch_size: int, lr: float, seed: int, out: Path, cache: bool,
+    resume: bool,
 ) -> FitReport:  # fmt: skip
     """Build the head, freeze, train, save."""
     reused = set_up(model, dataset, weights, freeze)
     if val_share is not None:
         dataset, val = split_share(dataset, val_share, seed)
-    result = fit(model, dataset, val, epochs=epochs, batch_size=batch_size, lr=lr, seed=seed, out=out, cache=cache)
+    result = fit(model, dataset, val, epochs=epochs, batch_size=batch_size, lr=lr, seed=seed, out=out, cache=cache,
+                 resume=out if resume else None)  # fmt: skip
     classes = tuple(getattr(dataset, "classes", None) or getattr(dataset.dataset, "classes", None) or ())
     path = save_model(model, out, {"model": name, "classes": classes, "best_epoch": result.best_epoch})
     return FitReport(name, str(path), classes, result, reused)

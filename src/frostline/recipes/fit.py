@@ -16,6 +16,7 @@ from frostline.training import (
     Settings,
     check_settings,
     describe_callable,
+    describe_frozen,
     describe_model,
     make_fabric,
     make_loss,
@@ -91,7 +92,8 @@ def fit(
     model.to(fabric.device)
     described = {"loss": describe_callable(loss), "optimizer": describe_callable(optimizer), "lr": lr,
                  "scheduler": describe_callable(scheduler), "batch_size": batch_size, "seed": seed,
-                 "precision": precision, "epochs": epochs, "model": describe_model(model)}  # fmt: skip
+                 "precision": precision, "epochs": epochs, "model": describe_model(model),
+                 "frozen layers": describe_frozen(model) if folder or resume else ""}  # fmt: skip
     settings = Settings(chosen_loss, chosen_metric, epochs, clip, patience, folder,
                         Path(resume) if resume is not None else None, described, progress)  # fmt: skip
     with kept_generators(), kept_modes(model):

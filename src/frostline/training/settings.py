@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from frostline.core.errors import DataError
 
 if TYPE_CHECKING:
@@ -48,6 +50,16 @@ def describe_model(model: nn.Module) -> str:
     """A digest of what trains: names and shapes of the trainable parameters."""
     shapes = [f"{name}{tuple(p.shape)}" for name, p in model.named_parameters() if p.requires_grad]
     return hashlib.sha256(";".join(shapes).encode()).hexdigest()[:16]
+
+
+def describe_frozen(model: nn.Module) -> str:
+    """A digest of the values that checkpoints leave out: those of the frozen parameters."""
+    digest = hashlib.sha256()
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            digest.update(name.encode())
+            digest.update(parameter.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()[:16]
 
 
 def _wrong(name: str, value: Any, do: str) -> DataError:
