@@ -1,0 +1,118 @@
+"""Turns what was measured on the device into plain records."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from frostline.health.records import InputFacts, Layer, LayerSample, OptimizerFacts, StepRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch.optim import Optimizer
+
+    from frostline.health.gradients import Step
+    from frostline.health.layers import Found
+    from frostline.health.watching import Outputs
+
+_SCALE_FREE = ("adam", "rmsprop", "adagrad", "adadelta", "rprop", "lion", "lamb", "muon", "adafactor", "sign")
+
+
+def record_of(number: int, loss: float | None, outputs: Outputs, step: Step, order: dict[str, int]) -> StepRecord:
+    """One record; everything is read from the device in one go."""
+    names: list[tuple[str, str]] = []
+    values: list[Tensor] = []
+
+    def add(name: str, field: str, value: Tensor) -> None:
+        names.append((name, field))
+        values.append(value.detach().reshape(()).double())
+
+    for name, own in step.by_layer().items():
+        for field, value in own.items():
+            add(name, field, value)
+    for name, moments in outputs.moments.items():
+        for field, value in zip(("mean", "deviation", "constant"), moments, strict=True):
+            add(name, field, value)
+    for field, found in (("dead", outputs.dead), ("saturated", outputs.saturated)):
+        for name, value in found.items():
+            add(name, field, value)
+    if step.total is not None:
+        add("", "total", step.total)
+    read = torch.stack([value.to(values[0].device) for value in values]).tolist() if values else []
+    layers: dict[str, dict[str, float]] = {}
+    for (name, field), value in zip(names, read, strict=True):
+        layers.setdefault(name, {})[field] = value
+    total = layers.pop("", {}).get("total")
+    ordered = sorted(layers, key=lambda name: order.get(name, len(order)))
+    samples = tuple(LayerSample(name, **layers[name]) for name in ordered)
+    place, rows = _first_nonfinite(samples, outputs)
+    return StepRecord(number, loss, total, samples, place, rows)
+
+
+def layers_that_ran(found: Sequence[Found], order: dict[str, int]) -> tuple[Layer, ...]:
+    """The layers in the order in which they ran; those that never did come last."""
+    ordered = sorted(
+        (entry.layer for entry in found), key=lambda layer: order.get(layer.name, len(order) + layer.order)
+    )
+    weighted = [layer.name for layer in ordered if layer.has_weights and layer.name in order]
+    return tuple(
+        replace(layer, order=at, is_output=bool(weighted) and layer.name == weighted[-1])
+        for at, layer in enumerate(ordered)
+    )
+
+
+def facts_of_optimizer(optimizer: Optimizer | None) -> OptimizerFacts:
+    """How an optimizer moves the weights."""
+    if optimizer is None:
+        return OptimizerFacts()
+    groups: list[dict[str, Any]] = optimizer.param_groups
+    rates = [float(group["lr"]) for group in groups if group.get("lr") is not None]
+    return OptimizerFacts(
+        lr=max(rates, default=None),
+        momentum=max((float(group["momentum"]) for group in groups if "momentum" in group), default=None),
+        is_scheduled=any("initial_lr" in group for group in groups),
+        is_scale_free=any(part in type(optimizer).__name__.lower() for part in _SCALE_FREE),
+    )
+
+
+def facts_of_input(given: Tensor, found: Sequence[Found], order: dict[str, int]) -> InputFacts | None:
+    """The scale of a float input; of images by channel, of sequences and tables by feature."""
+    if not given.is_floating_point() or given.dim() < 2 or len(given) < 2:
+        return None
+    values = given.detach().float()
+    features = values.movedim(1, -1).flatten(0, -2) if values.dim() == 4 else values.flatten(0, -2)
+    finite = torch.where(torch.isfinite(features), features, torch.zeros_like(features))
+    deviation, mean = torch.std_mean(finite, dim=0, correction=0)
+    size = finite.square().mean(dim=0).sqrt()
+    varies = deviation > 1e-6 * (size.max() + 1e-12)
+    kinds = {entry.layer.name: entry.layer.kind for entry in found}
+    first = min(order, key=lambda name: order[name], default="")
+    absolute = finite.abs().flatten()
+    tail = absolute[:: -(-absolute.numel() // 2**20)].quantile(0.99)
+    if not bool(varies.any()):
+        return None
+    return InputFacts(
+        mean=float(finite.mean()), deviation=float(finite.std(correction=0)), largest=float(absolute.max()),
+        widest=float(size.max()), offset=float((mean.abs() / deviation)[varies].max()),
+        unevenness=float(deviation[varies].max() / deviation[varies].median()),
+        is_normalised=kinds.get(first) == "norm", outlier=float(absolute.max() / tail.clamp_min(1e-12)),
+    )  # fmt: skip
+
+
+def _first_nonfinite(samples: Sequence[LayerSample], outputs: Outputs) -> tuple[str | None, tuple[int, ...]]:
+    if outputs.input_rows is not None and not bool(outputs.input_rows.all()):
+        return "input", tuple((~outputs.input_rows).nonzero().flatten().tolist()[:16])
+    for sample in samples:
+        if sample.mean is not None and not _is_finite(sample.mean, sample.deviation):
+            return sample.layer, ()
+    if any(not _is_finite(sample.gradient_norm) for sample in samples):
+        return "gradient", ()
+    return None, ()
+
+
+def _is_finite(*values: float | None) -> bool:
+    return all(value is None or value - value == 0 for value in values)

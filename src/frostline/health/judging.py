@@ -1,0 +1,30 @@
+"""All rules on one body of evidence."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from frostline.core.records import Diagnosis
+from frostline.health.rules import RULES
+
+if TYPE_CHECKING:
+    from frostline.core.records import Finding
+    from frostline.health.records import Evidence
+
+SEVERITIES = {rule.ABOUT.code: rule.ABOUT.severity for rule in RULES}
+
+
+def judge(evidence: Evidence) -> Diagnosis:
+    """What every rule says; causes are candidates until one is tried."""
+    findings = [finding for rule in RULES for finding in rule.check(evidence)]
+    return diagnosis_of(findings, cause=None)
+
+
+def diagnosis_of(findings: list[Finding], cause: str | None) -> Diagnosis:
+    """Findings in order: issues before tips, the cause first, then by severity."""
+    spoken = [finding for finding in findings if finding.outcome in {"issue", "tip"}]
+    spoken.sort(key=lambda f: (f.outcome != "issue", f.family != cause, -SEVERITIES[f.code]))
+    families = [cause] if cause else []
+    families += [finding.family for finding in spoken if finding.outcome == "issue"]
+    quiet = tuple(finding for finding in findings if finding.outcome not in {"issue", "tip"})
+    return Diagnosis(tuple(spoken), cause, tuple(dict.fromkeys(families)), quiet)

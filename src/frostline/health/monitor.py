@@ -1,0 +1,271 @@
+"""Listens to any training loop: numbers by layer on sampled steps, and what the rules say about them."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from frostline.core.errors import DataError
+from frostline.health.accumulating import Accumulation
+from frostline.health.evidence import facts_of_input, facts_of_optimizer, layers_that_ran, record_of
+from frostline.health.gradients import Step
+from frostline.health.judging import judge
+from frostline.health.records import Evidence, InputFacts, StepRecord
+from frostline.health.streaming import JsonLines
+from frostline.health.symmetry import copies
+from frostline.health.watching import Watch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from torch.optim import Optimizer
+
+    from frostline.core.records import Diagnosis, Finding
+
+_KEPT_FIRST, _KEPT_LAST = 50, 450  # sampled steps in memory, so that a long run does not fill it
+_KEPT_LOSSES = 10_000
+_BUDGET = 0.03  # of the time of the loop: beyond it samples are left out
+_FREE_SAMPLES = 10  # before the budget counts
+
+
+class Monitor:
+    """Measures a model while any loop trains it, and says what it finds.
+
+    ```python
+    with fl.Monitor(model, optimizer, every=10) as monitor:
+        for inputs, target in loader:
+            loss = loss_fn(model(inputs), target)
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            monitor.step(loss)
+    print(monitor.diagnosis)
+    ```
+
+    Every hook is gone when the block ends. With an optimizer, gradients are read as it uses them: unscaled, clipped,
+    accumulated, before anybody clears them. Without one, `step(loss)` reads them: call it between backward and
+    zero_grad, once per step. Layers without trainable parameters are known as frozen; tied weights count once.
+
+    Args:
+        model: The module that the loop calls; a DistributedDataParallel or compiled module is looked into.
+        optimizer: The one that steps, or None.
+        every: Steps from one sample to the next.
+        path: A file to which every record is written as one line of JSON; it must not exist yet.
+        log: callable(numbers, step): a logger, such as Fabric's `log_dict`.
+
+    Raises:
+        DataError: If the model has nothing to train, or the optimizer trains none of it.
+    """
+
+    def __init__(
+        self, model: nn.Module, optimizer: Optimizer | None = None, every: int = 10, *,
+        path: str | Path | None = None, log: Callable[[dict[str, float], int], None] | None = None,
+    ) -> None:  # fmt: skip
+        inner, self._unseen = _unwrapped(model)
+        _check(inner, optimizer, every)
+        self.every, self._optimizer, self._log = every, optimizer, log
+        self._model = inner
+        self._watch = Watch(inner, self._timed)
+        self._accumulation = Accumulation(inner, optimizer)
+        self._stream = JsonLines(path) if path is not None else None
+        self._first: list[StepRecord] = []
+        self._last: deque[StepRecord] = deque(maxlen=_KEPT_LAST)
+        self._losses: deque[tuple[int, float]] = deque(maxlen=_KEPT_LOSSES)
+        self._waiting: list[tuple[int, Any, Step]] = []
+        self._told: list[Tensor] = []
+        self._num_told = self._num_steps = self._asked = self._taken = 0
+        self._inputs: InputFacts | None = None
+        self._copies: dict[str, float] = {}
+        self._step: Step | None = None
+        self._own_s, self._started, self._elapsed_s = 0.0, 0.0, 0.0
+        self._handles: list[Any] = []
+
+    def __enter__(self) -> Monitor:
+        if not self._unseen:
+            self._watch.attach()
+        if self._optimizer is not None:
+            self._handles = [
+                self._optimizer.register_step_pre_hook(lambda *_: self._before_step()),
+                self._optimizer.register_step_post_hook(lambda *_: self._after_step()),
+            ]
+        self._accumulation.attach()
+        self._copies = copies(self._watch.found)
+        self._started = time.perf_counter()
+        self._listen()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._elapsed_s += time.perf_counter() - self._started
+        self._watch.is_on = False
+        self._watch.remove()
+        self._accumulation.remove()
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+        self._read()
+        if self._stream is not None:
+            self._stream.close()
+
+    def step(self, loss: Tensor | float) -> None:
+        """Tell the loss of a step; without an optimizer, gradients are read now.
+
+        Raises:
+            DataError: If the loss is not a scalar.
+        """
+        value = loss.detach() if isinstance(loss, Tensor) else torch.tensor(float(loss))
+        if value.numel() != 1:
+            raise DataError(
+                what="The loss is not a scalar.", where="Monitor.step(loss)", received=f"shape {tuple(value.shape)}",
+                do="pass the mean or the sum that backward() was called on.",
+            )  # fmt: skip
+        self._told.append(value.reshape(()))
+        if self._optimizer is None:
+            self._before_step()
+            self._after_step()
+
+    @property
+    def records(self) -> tuple[StepRecord, ...]:
+        """The sampled steps, oldest first; of a long run the first 50 and the last 450."""
+        self._read()
+        return (*self._first, *self._last)
+
+    @property
+    def overhead(self) -> float:
+        """The monitor's own share of the time since the block began, 0 to 1."""
+        elapsed = self._elapsed_s or (time.perf_counter() - self._started if self._started else 0.0)
+        return self._own_s / elapsed if elapsed else 0.0
+
+    @property
+    def samples(self) -> tuple[int, int]:
+        """(taken, asked): samples are left out where they would cost more than 3% of the time."""
+        return self._taken, self._asked
+
+    @property
+    def evidence(self) -> Evidence:
+        """Everything that was measured, as the rules read it."""
+        records = self.records
+        return Evidence(
+            layers=layers_that_ran(self._watch.found, self._watch.order),
+            records=records,
+            losses=tuple(self._losses),
+            optimizer=facts_of_optimizer(self._optimizer),
+            inputs=self._inputs,
+            alike=self._still_alike(),
+            has_accumulated=self._accumulation.verdict,
+            unseen=self._unseen,
+        )
+
+    @property
+    def diagnosis(self) -> Diagnosis:
+        """What the rules say about it; causes are not tried here (`frostline.checkup` does)."""
+        return judge(self.evidence)
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """Issues and tips, most severe first."""
+        return self.diagnosis.findings
+
+    # Sampling
+
+    def _listen(self) -> None:
+        is_due = self._num_steps % self.every == 0
+        self._asked += is_due
+        if is_due and self._asked > _FREE_SAMPLES:
+            is_due = self._own_s <= _BUDGET * (time.perf_counter() - self._started)
+        self._watch.is_on = is_due
+
+    def _before_step(self) -> None:
+        if self._watch.is_on:
+            self._step = Step(self._watch.found)
+            self._timed(lambda: self._measure(self._step))
+
+    def _measure(self, step: Step | None) -> None:
+        if step is not None:
+            step.before(keeps_weights=self._optimizer is not None)
+
+    def _after_step(self) -> None:
+        if self._step is not None:
+            self._timed(self._close_sample)
+        self._accumulation.stepped()
+        self._num_steps += 1
+        self._listen()
+
+    def _close_sample(self) -> None:
+        step, self._step = self._step, None
+        if step is None:
+            return
+        step.after()
+        self._read()  # what was measured at the last sample is long done: reading it does not wait
+        if self._watch.input is not None and self._inputs is None:
+            self._inputs = facts_of_input(self._watch.input, self._watch.found, self._watch.order)
+        self._watch.input = None
+        self._waiting.append((self._num_steps, self._watch.take(), step))
+        self._taken += 1
+
+    def _read(self) -> None:
+        for value in torch.stack([told.float() for told in self._told]).tolist() if self._told else ():
+            self._losses.append((self._num_told, value))
+            self._num_told += 1
+        self._told.clear()
+        losses = dict(list(self._losses)[-2 * self.every - 2 :])
+        waiting, self._waiting = self._waiting, []
+        for number, outputs, step in waiting:
+            self._keep(record_of(number, losses.get(number), outputs, step, self._watch.order))
+
+    def _keep(self, record: StepRecord) -> None:
+        (self._first if len(self._first) < _KEPT_FIRST else self._last).append(record)
+        if self._stream is not None:
+            self._stream.write(record)
+        if self._log is not None:
+            numbers = {f"{sample.layer}/gradient_norm": sample.gradient_norm for sample in record.layers}
+            self._log({name: value for name, value in numbers.items() if value is not None}, record.step)
+
+    def _still_alike(self) -> tuple[tuple[str, float], ...]:
+        now = copies(self._watch.found) if self._num_steps else {}
+        return tuple((name, min(share, now[name])) for name, share in self._copies.items() if now.get(name) and share)
+
+    def _timed(self, work: Callable[[], None]) -> None:
+        started = time.perf_counter()
+        work()
+        self._own_s += time.perf_counter() - started
+
+
+def _unwrapped(model: nn.Module) -> tuple[nn.Module, tuple[str, ...]]:
+    """The module inside of wrappers, and what cannot be seen of it."""
+    unseen: tuple[str, ...] = ()
+    while True:
+        if hasattr(model, "_orig_mod"):
+            unseen = ("the model is compiled: outputs of its layers are not seen, gradients and updates are",)
+            model = model._orig_mod  # type: ignore[assignment]
+        elif isinstance(model, (nn.parallel.DistributedDataParallel, nn.DataParallel)):
+            model = model.module
+        else:
+            return model, unseen
+
+
+def _check(model: nn.Module, optimizer: Optimizer | None, every: int) -> None:
+    trainable = {id(parameter) for parameter in model.parameters() if parameter.requires_grad}
+    if every < 1:
+        raise DataError(
+            what="The monitor needs a distance between samples.", where="Monitor(every=...)", received=str(every),
+            do="pass every=10, or 1 for every step.",
+        )  # fmt: skip
+    if not trainable:
+        raise DataError(
+            what="The model has nothing to train: there are no gradients to watch.", where=type(model).__name__,
+            received=f"{sum(1 for _ in model.parameters())} parameters, none of which requires gradients",
+            do="frostline.thaw(model) some of its layers, or watch the module that trains.",
+        )  # fmt: skip
+    if optimizer is not None:
+        held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+        if not held & trainable:
+            raise DataError(
+                what="The optimizer does not hold the model's parameters.", where=type(optimizer).__name__,
+                received=f"{len(held)} parameters, none of them trainable ones of {type(model).__name__}",
+                do="make the optimizer from model.parameters(), after the model has been built and moved.",
+            )  # fmt: skip

@@ -1,0 +1,200 @@
+"""What the monitor measures, as plain numbers. No torch in here: rules and files read these records.
+
+Shares are 0 to 1. Norms are 2-norms. None: not measured, or nothing to measure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What a layer is.
+
+    Attributes:
+        name: Its qualified name in the model.
+        kind: `linear`, `convolution`, `recurrent`, `attention`, `embedding`, `norm`, `activation` or `other`.
+        activation: `relu`, `tanh`, ... for an activation, else "".
+        order: Its place in the order in which the layers ran.
+        is_frozen: True if it has parameters and none of them trains.
+        is_output: True for the last layer with weights: what leaves it goes to the loss.
+    """
+
+    name: str
+    kind: str
+    activation: str
+    order: int
+    is_frozen: bool
+    is_output: bool
+
+    @property
+    def has_weights(self) -> bool:
+        """True for layers that map features to features: those that pass gradients on."""
+        return self.kind in {"linear", "convolution", "recurrent", "attention"}
+
+
+@dataclass(frozen=True)
+class LayerSample:
+    """One layer at one sampled step.
+
+    Attributes:
+        layer: Qualified name.
+        gradient_norm: Of its own parameters together, before the step.
+        weight_norm: Of its own parameters together.
+        update_ratio: Norm of what the optimizer changed over the norm of the parameters.
+        mean: Mean of its output.
+        deviation: Standard deviation of its output.
+        dead: Share of units that were zero for every sample of the last sampled steps (rectifiers).
+        saturated: Share of units whose mean slope is below a hundredth of the steepest (tanh, sigmoid).
+        constant: Share of units with the same value for every sample of the batch.
+    """
+
+    layer: str
+    gradient_norm: float | None = None
+    weight_norm: float | None = None
+    update_ratio: float | None = None
+    mean: float | None = None
+    deviation: float | None = None
+    dead: float | None = None
+    saturated: float | None = None
+    constant: float | None = None
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """One sampled step.
+
+    Attributes:
+        step: Optimizer steps before it.
+        loss: Its loss.
+        gradient_norm: Of all parameters together.
+        layers: One sample per layer that was seen.
+        nonfinite: The first layer, in the order of the forward pass, whose output was not finite; `input` for the
+            model's input, `gradient` if only a gradient was; None if everything was finite.
+        nonfinite_samples: Positions in the batch of the samples that were not finite there.
+    """
+
+    step: int
+    loss: float | None
+    gradient_norm: float | None
+    layers: tuple[LayerSample, ...]
+    nonfinite: str | None = None
+    nonfinite_samples: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class InputFacts:
+    """The model's float input, over the samples that were seen.
+
+    Attributes:
+        mean: Of all values.
+        deviation: Of all values.
+        largest: Largest absolute value.
+        widest: Largest root mean square of a feature.
+        offset: Largest absolute mean of a feature, in units of that feature's deviation.
+        unevenness: Largest over median deviation of the features that vary.
+        is_normalised: True if the first layer that ran is a normalisation.
+        outlier: Largest absolute value over the 99th percentile.
+    """
+
+    mean: float
+    deviation: float
+    largest: float
+    widest: float
+    offset: float
+    unevenness: float
+    is_normalised: bool
+    outlier: float
+
+
+@dataclass(frozen=True)
+class LossFacts:
+    """How the loss behaves on answers that we made, without the model.
+
+    Attributes:
+        kind: `classes` or `values`, by the targets; `unknown` if the loss could not be probed.
+        prefers_right: True if right answers cost less than wrong ones.
+        slope_when_wrong: Slope at a confidently wrong answer over the slope at no answer.
+        is_bounded: False if a more and more confident right answer costs less without end.
+        is_finite: False if a confident answer gives a loss or a slope that is not finite.
+        stuck_share: Share of what the loss could still fall that the range of the model's outputs forbids.
+        out_of_reach: Share of real targets outside of the range that the model's last function can give.
+    """
+
+    kind: str
+    prefers_right: bool = True
+    slope_when_wrong: float = 1.0
+    is_bounded: bool = True
+    is_finite: bool = True
+    stuck_share: float = 0.0
+    out_of_reach: float = 0.0
+
+
+@dataclass(frozen=True)
+class NormFacts:
+    """The BatchNorm layers of a model.
+
+    Attributes:
+        layers: Their names.
+        smallest_batch: Fewest values per channel that statistics were taken of.
+        momentum: The smallest momentum of a layer that updates its statistics.
+        train_loss: On the same samples, with the statistics of the batch.
+        eval_loss: With the running statistics.
+        exact_loss: With the statistics of all samples that were given.
+        moving_in_frozen: Layers without trainable parameters whose statistics still move.
+    """
+
+    layers: tuple[str, ...] = ()
+    smallest_batch: int | None = None
+    momentum: float | None = None
+    train_loss: float | None = None
+    eval_loss: float | None = None
+    exact_loss: float | None = None
+    moving_in_frozen: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class OptimizerFacts:
+    """How the weights are moved.
+
+    Attributes:
+        lr: The largest learning rate, or None without an optimizer.
+        momentum: Of SGD, or None.
+        is_scheduled: True if a schedule drives the learning rate.
+        is_scale_free: True if the size of the gradients does not matter (Adam and its kin).
+    """
+
+    lr: float | None = None
+    momentum: float | None = None
+    is_scheduled: bool = False
+    is_scale_free: bool = False
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Everything that rules judge by.
+
+    Attributes:
+        layers: In the order in which they ran.
+        records: Sampled steps, oldest first.
+        losses: (step, loss) of every step that was told.
+        optimizer: How the weights are moved.
+        inputs: The model's input, or None if it is not float.
+        loss: How the loss behaves, or None if it was not probed.
+        norms: The BatchNorm layers, or None if there is none or they were not compared.
+        alike: Layers with units that are the same, and stay so: share of units that are copies, by name.
+        has_accumulated: True if gradients were added up over optimizer steps; None if it could not be seen.
+        unseen: What could not be measured, and why.
+    """
+
+    layers: tuple[Layer, ...] = ()
+    records: tuple[StepRecord, ...] = ()
+    losses: tuple[tuple[int, float], ...] = ()
+    optimizer: OptimizerFacts = field(default_factory=OptimizerFacts)
+    inputs: InputFacts | None = None
+    loss: LossFacts | None = None
+    norms: NormFacts | None = None
+    alike: tuple[tuple[str, float], ...] = ()
+    has_accumulated: bool | None = None
+    unseen: tuple[str, ...] = ()

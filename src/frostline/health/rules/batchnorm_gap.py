@@ -1,0 +1,34 @@
+"""FL601: BatchNorm statistics that do not describe what the network computes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from frostline.health.rules.contract import About
+
+if TYPE_CHECKING:
+    from frostline.core.records import Finding
+    from frostline.health.records import Evidence
+
+ABOUT = About(
+    "FL601", "BatchNorm differs between training and evaluation", "batchnorm",
+    "estimate the statistics over the whole training set (fl.remedies.reestimate_batchnorm), and set momentum=0.1.",
+    7,
+)  # fmt: skip
+_ISSUE, _TIP = 0.5, 0.2  # by how much the loss rises, over the loss with exact statistics
+
+
+def check(evidence: Evidence) -> tuple[Finding, ...]:
+    """Loss in eval mode, with running statistics, against exact ones, on the same samples."""
+    facts = evidence.norms
+    if facts is None or facts.eval_loss is None or facts.exact_loss is None or facts.train_loss is None:
+        return (ABOUT.not_applicable("no BatchNorm with running statistics was compared."),)
+    scale = max(abs(facts.exact_loss), 0.1 * abs(facts.train_loss), 1e-12)
+    rise = (facts.eval_loss - facts.exact_loss) / scale
+    why = (
+        f"the loss is {facts.eval_loss:.3g} with running statistics, {facts.exact_loss:.3g} with exact ones and "
+        f"{facts.train_loss:.3g} with those of the batch; momentum {facts.momentum}."
+    )
+    if rise > _ISSUE:
+        return (ABOUT.issue(why, rise, _ISSUE, facts.layers[0]),)
+    return (ABOUT.tip(why, rise, _ISSUE, facts.layers[0]) if rise > _TIP else ABOUT.passed(why, rise, _ISSUE),)

@@ -1,0 +1,38 @@
+"""FL201: rectifier units that are zero for every sample."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from frostline.health.rules.contract import About
+from frostline.health.rules.reading import finite_records, of_layer, typical
+
+if TYPE_CHECKING:
+    from frostline.core.records import Finding
+    from frostline.health.records import Evidence
+
+ABOUT = About(
+    "FL201", "dead units", "dead_units",
+    "swap ReLU for Leaky ReLU or ELU (fl.remedies.swap_activations), initialise anew, and lower the learning rate if "
+    "units die while training.",
+    6,
+)  # fmt: skip
+# Zero for single samples is what rectifiers are for (80% sparse layers are healthy); zero for all of them is not.
+_ISSUE, _TIP = 0.5, 0.2
+
+
+def check(evidence: Evidence) -> tuple[Finding, ...]:
+    """Share of units that were zero for every sample of five sampled steps, by layer; the last steps count."""
+    records = finite_records(evidence)
+    shares = {layer.name: typical(of_layer(records, layer.name, "dead")[-5:]) for layer in evidence.layers}
+    known = {name: share for name, share in shares.items() if share is not None}
+    if not known:
+        return (ABOUT.not_applicable("no rectifier module was seen (functional ones cannot be, others do not die)."),)
+    found = tuple(_finding(name, share) for name, share in known.items() if share > _TIP)
+    worst = max(known.values())
+    return found or (ABOUT.passed(f"at most {worst:.0%} of the units of a layer are silent.", worst, _ISSUE),)
+
+
+def _finding(name: str, share: float) -> Finding:
+    why = f"{share:.0%} of the units of {name} were zero for every sample that was seen."
+    return (ABOUT.issue if share > _ISSUE else ABOUT.tip)(why, share, _ISSUE, name)

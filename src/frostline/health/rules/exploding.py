@@ -1,0 +1,56 @@
+"""FL102: activations or gradients that grow from layer to layer, or until they are no numbers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from frostline.health.rules.contract import About
+from frostline.health.rules.reading import early, finite_records, of_layer, typical, weighted_layers
+
+if TYPE_CHECKING:
+    from frostline.core.records import Finding
+    from frostline.health.records import Evidence
+
+ABOUT = About(
+    "FL102", "exploding activations or gradients", "exploding",
+    "initialise for the activation (fl.remedies.initialize); in recurrent networks clip by norm "
+    "(fl.remedies.clip_by_norm).",
+    8,
+)  # fmt: skip
+# He and Glorot keep the deviation of the outputs within a factor of 3 over 10 layers; normalised networks as well.
+_ISSUE, _TIP = 30.0, 6.0
+_RECURRENT = 30.0  # gradient over weight norm of a recurrent layer; healthy LSTM and GRU of 60 steps stay below 3
+
+
+def check(evidence: Evidence) -> tuple[Finding, ...]:
+    """Largest deviation of a layer's output over that of the first, in the first steps; recurrent gradients by size."""
+    records = early(finite_records(evidence))
+    layers = [layer.name for layer in evidence.layers if layer.has_weights]
+    sizes = {name: typical(of_layer(records, name, "deviation")) for name in layers}
+    known = {name: size for name, size in sizes.items() if size}
+    if not known:
+        return (ABOUT.not_applicable("no outputs of layers were seen before something was not finite."),)
+    first, last = next(iter(known)), max(known, key=lambda name: known[name])
+    growth = known[last] / known[first]
+    why = f"outputs grow from {known[first]:.2g} in {first} to {known[last]:.2g} in {last}."
+    if growth > _ISSUE:
+        return (ABOUT.issue(why, growth, _ISSUE, last),)
+    recurrent = _recurrent(evidence)
+    if recurrent is not None:
+        return (recurrent,)
+    return (ABOUT.tip(why, growth, _ISSUE, last) if growth > _TIP else ABOUT.passed(why, growth, _ISSUE),)
+
+
+def _recurrent(evidence: Evidence) -> Finding | None:
+    trainable = set(weighted_layers(evidence))
+    for layer in evidence.layers:
+        if layer.kind != "recurrent" or layer.name not in trainable:
+            continue
+        records = finite_records(evidence)
+        gradients, weights = (of_layer(records, layer.name, field) for field in ("gradient_norm", "weight_norm"))
+        if gradients and weights and max(gradients) / max(weights) > _RECURRENT / 10:
+            ratio = max(gradients) / max(weights)
+            why = f"the gradient of {layer.name} reaches {ratio:.2g} times its weights."
+            make = ABOUT.issue if ratio > _RECURRENT else ABOUT.tip
+            return make(why, ratio, _RECURRENT, layer.name)
+    return None

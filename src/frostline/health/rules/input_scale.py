@@ -1,0 +1,38 @@
+"""FL501: inputs in units that the first layer cannot use."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from frostline.health.rules.contract import About
+
+if TYPE_CHECKING:
+    from frostline.core.records import Finding
+    from frostline.health.records import Evidence
+
+ABOUT = About(
+    "FL501", "unscaled input", "input_scale",
+    "standardise the inputs (mean 0, deviation 1, by feature), in the data or as the first layer of the model.",
+    7,
+)  # fmt: skip
+# Standardised data have size 1, pixels in 0..1 about 0.4: a factor of ten on either side is another unit.
+_LARGE, _SMALL, _OFFSET, _UNEVEN = 4.0, 0.15, 2.5, 8.0
+
+
+def check(evidence: Evidence) -> tuple[Finding, ...]:
+    """Size of the features, their offset in units of their deviation, and how uneven they are."""
+    facts = evidence.inputs
+    if facts is None:
+        return (ABOUT.not_applicable("the input is not a batch of real numbers."),)
+    if facts.is_normalised:
+        return (ABOUT.not_applicable("the first layer normalises its input."),)
+    for value, limit, what in (
+        (facts.widest, _LARGE, "the largest feature has a root mean square of"),
+        (facts.offset, _OFFSET, "a feature's mean, in units of its deviation, is"),
+        (facts.unevenness, _UNEVEN, "the largest deviation of a feature, over the median one, is"),
+    ):
+        if value > limit:
+            return (ABOUT.tip(f"{what} {value:.3g}.", value, limit),)
+    if facts.widest < _SMALL:
+        return (ABOUT.tip(f"the largest feature has a root mean square of {facts.widest:.2g}.", facts.widest, _SMALL),)
+    return (ABOUT.passed(f"features are of size {facts.widest:.2g}.", facts.widest, _LARGE),)

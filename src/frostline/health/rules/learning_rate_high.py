@@ -1,0 +1,33 @@
+"""FL401: steps that are too large."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from frostline.health.rules.contract import About
+from frostline.health.rules.reading import finite_records, loss_levels, of_layer, typical, weighted_layers
+
+if TYPE_CHECKING:
+    from frostline.core.records import Finding
+    from frostline.health.records import Evidence
+
+ABOUT = About("FL401", "learning rate too high", "learning_rate", "divide the learning rate by 10.", 4)
+_TIP = 0.05  # of a layer's weights changed in one step; 1e-3 is usual, 1e-2 is fast
+_RISE = 1.2
+
+
+def check(evidence: Evidence) -> tuple[Finding, ...]:
+    """The loss ends above where it was, while updates are large."""
+    records, levels = finite_records(evidence), loss_levels(evidence)
+    ratios = [typical(of_layer(records[1:], name, "update_ratio")) for name in weighted_layers(evidence)]
+    largest = max((ratio for ratio in ratios if ratio is not None), default=None)
+    if levels is None or largest is None:
+        return (ABOUT.not_applicable("fewer than ten losses, or no updates, were seen."),)
+    first, best, last, _ = levels
+    why = f"a step changes up to {largest:.1%} of a layer's weights; the loss went from {first:.3g} to {last:.3g}."
+    stopped = len(records) < len(evidence.records)
+    if stopped or (last > _RISE * first and last > 0):
+        return (ABOUT.issue(why, largest, _TIP),) if largest > _TIP or stopped else (ABOUT.tip(why, largest, _TIP),)
+    if largest > _TIP or last > _RISE * best + 1e-12:
+        return (ABOUT.tip(why, largest, _TIP),)
+    return (ABOUT.passed(why, largest, _TIP),)

@@ -1,0 +1,33 @@
+"""FL402: steps that are too small to get anywhere."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from frostline.health.rules.contract import About
+from frostline.health.rules.reading import finite_records, loss_levels, of_layer, typical, weighted_layers
+
+if TYPE_CHECKING:
+    from frostline.core.records import Finding
+    from frostline.health.records import Evidence
+
+ABOUT = About("FL402", "learning rate too low", "learning_rate", "multiply the learning rate by 10.", 3)
+_TIP = 1e-3  # of a layer's weights changed in one step; 1e-3 is usual
+_FALL = 0.02
+
+
+def check(evidence: Evidence) -> tuple[Finding, ...]:
+    """The loss hardly falls, steadily, while updates are small."""
+    records, levels = finite_records(evidence), loss_levels(evidence)
+    ratios = [typical(of_layer(records[1:], name, "update_ratio")) for name in weighted_layers(evidence)]
+    largest = max((ratio for ratio in ratios if ratio is not None), default=None)
+    if evidence.optimizer.is_scheduled:
+        return (ABOUT.not_applicable("a schedule drives the learning rate: what was seen may be its beginning."),)
+    if levels is None or largest is None:
+        return (ABOUT.not_applicable("fewer than ten losses, or no updates, were seen."),)
+    first, _, last, _ = levels
+    fall = (first - last) / abs(first) if first else 0.0
+    why = f"a step changes at most {largest:.1e} of a layer's weights; the loss fell by {fall:.1%}."
+    if largest < _TIP / 10 and 0 <= fall < _FALL:
+        return (ABOUT.tip(why, largest, _TIP),)
+    return (ABOUT.tip(why, largest, _TIP) if largest < _TIP else ABOUT.passed(why, largest, _TIP),)

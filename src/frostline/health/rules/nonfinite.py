@@ -1,0 +1,37 @@
+"""FL502: where NaN or infinity comes from."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from frostline.health.rules.contract import About
+
+if TYPE_CHECKING:
+    from frostline.core.records import Finding
+    from frostline.health.records import Evidence
+
+ABOUT = About(
+    "FL502", "not a number", "nonfinite",
+    "remove the samples, or mend the function that makes it (log of 0, division by 0, overflow in float16); until then "
+    "leave such steps out: clipping in fl.remedies does.",
+    10,
+)  # fmt: skip
+
+
+def check(evidence: Evidence) -> tuple[Finding, ...]:
+    """The first sampled step at which something was not finite, and the first place in it."""
+    for record in evidence.records:
+        if record.nonfinite is None:
+            continue
+        rows = ", ".join(map(str, record.nonfinite_samples))
+        where = f" (samples {rows} of the batch)" if rows else ""
+        if record.nonfinite == "input":
+            return (ABOUT.issue(f"the input of step {record.step} is not finite{where}.", 1.0, 0.0, "input"),)
+        why = f"at step {record.step} the first value that is not finite is in {record.nonfinite}{where}."
+        return (ABOUT.issue(why, 1.0, 0.0, None if record.nonfinite == "gradient" else record.nonfinite),)
+    odd = [step for step, loss in evidence.losses if loss - loss != 0]
+    if odd:
+        return (ABOUT.issue(f"the loss of step {odd[0]} is not finite; it was not a sampled one.", 1.0, 0.0),)
+    if evidence.loss is not None and not evidence.loss.is_finite:
+        return (ABOUT.issue("the loss is not finite for a confident answer.", 1.0, 0.0, "the loss"),)
+    return (ABOUT.passed(f"everything was finite in {len(evidence.records)} sampled steps."),)

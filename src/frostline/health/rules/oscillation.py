@@ -1,0 +1,32 @@
+"""FL403: a loss that goes up and down instead of down."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from frostline.health.rules.contract import About
+from frostline.health.rules.reading import loss_levels, smoothed
+
+if TYPE_CHECKING:
+    from frostline.core.records import Finding
+    from frostline.health.records import Evidence
+
+ABOUT = About(
+    "FL403", "oscillating loss", "oscillation",
+    "lower the momentum to 0.9, divide the learning rate by 3 to 10, or take larger batches.",
+    4,
+)  # fmt: skip
+_ISSUE = 3  # rises between the tenths of a run
+_SIZE = 0.1  # of the loss: smaller ones are noise
+
+
+def check(evidence: Evidence) -> tuple[Finding, ...]:
+    """Rises of the loss from one tenth of the run to the next, that are not noise."""
+    parts, levels = smoothed(evidence), loss_levels(evidence)
+    if levels is None or not parts:
+        return (ABOUT.not_applicable("fewer than ten losses were seen."),)
+    floor = _SIZE * max(abs(levels[0]), 1e-12)
+    rises = sum(after > before + max(_SIZE * abs(before), 0.3 * floor) for before, after in pairwise(parts))
+    why = f"the loss rose by a tenth or more {rises} times between the tenths of the run."
+    return (ABOUT.tip(why, float(rises), _ISSUE) if rises >= _ISSUE - 1 else ABOUT.passed(why, float(rises), _ISSUE),)

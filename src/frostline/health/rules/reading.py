@@ -1,0 +1,77 @@
+"""Numbers that several rules read from the evidence."""
+
+from __future__ import annotations
+
+import math
+from statistics import median
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from frostline.health.records import Evidence, LayerSample, StepRecord
+
+
+def finite_records(evidence: Evidence) -> tuple[StepRecord, ...]:
+    """The sampled steps before anything was not finite."""
+    found: list[StepRecord] = []
+    for record in evidence.records:
+        if record.nonfinite is not None or not _is_finite(record.gradient_norm):
+            break
+        found.append(record)
+    return tuple(found)
+
+
+def of_layer(records: Sequence[StepRecord], layer: str, field: str) -> list[float]:
+    """One number of one layer over the records that have it."""
+    values: list[float] = []
+    for record in records:
+        for sample in record.layers:
+            value = getattr(sample, field)
+            if sample.layer == layer and value is not None and math.isfinite(value):
+                values.append(value)
+    return values
+
+
+def typical(values: Sequence[float]) -> float | None:
+    """The median, or None of nothing."""
+    return median(values) if values else None
+
+
+def samples(record: StepRecord) -> dict[str, LayerSample]:
+    """The samples of a record by layer."""
+    return {sample.layer: sample for sample in record.layers}
+
+
+def weighted_layers(evidence: Evidence) -> list[str]:
+    """Trainable layers that pass gradients on, in the order in which they ran."""
+    return [layer.name for layer in evidence.layers if layer.has_weights and not layer.is_frozen]
+
+
+def early(records: Sequence[StepRecord], most: int = 5) -> Sequence[StepRecord]:
+    """The first sampled steps: what initialisation made of the network."""
+    return records[:most]
+
+
+def loss_levels(evidence: Evidence) -> tuple[float, float, float, float] | None:
+    """(first, best, last, noise) of the smoothed loss; None for fewer than 10 finite losses."""
+    values = [loss for _, loss in evidence.losses if math.isfinite(loss)]
+    if len(values) < 10:
+        return None
+    width = max(3, len(values) // 10)
+    means = [sum(values[at : at + width]) / width for at in range(0, len(values) - width + 1, width)]
+    tail = values[-width:]
+    centre = sum(tail) / width
+    noise = (sum((value - centre) ** 2 for value in tail) / width) ** 0.5
+    return means[0], min(means), means[-1], noise
+
+
+def smoothed(evidence: Evidence, parts: int = 10) -> list[float]:
+    """Mean loss of each tenth of the run."""
+    values = [loss for _, loss in evidence.losses if math.isfinite(loss)]
+    width = len(values) // parts
+    return [sum(values[at * width : (at + 1) * width]) / width for at in range(parts)] if width else []
+
+
+def _is_finite(value: float | None) -> bool:
+    return value is None or math.isfinite(value)

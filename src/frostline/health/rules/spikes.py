@@ -1,0 +1,33 @@
+"""FL103: rare steps with a gradient far beyond the usual."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from frostline.health.rules.contract import About
+from frostline.health.rules.reading import finite_records, typical
+
+if TYPE_CHECKING:
+    from frostline.core.records import Finding
+    from frostline.health.records import Evidence
+
+ABOUT = About(
+    "FL103", "gradient spikes", "gradient_spikes",
+    "clip by the measured norms: fl.remedies.clip_by_percentile(90), or clip_by_norm at the usual norm.",
+    6,
+)  # fmt: skip
+_ISSUE, _TIP = 20.0, 8.0  # times the median; norms of healthy runs stay within 6 of it after the first steps
+_WARMUP = 5
+
+
+def check(evidence: Evidence) -> tuple[Finding, ...]:
+    """Largest over median gradient norm, the first steps left out."""
+    norms = [r.gradient_norm for r in finite_records(evidence) if r.gradient_norm is not None][_WARMUP:]
+    middle = typical(norms)
+    if len(norms) < 10 or not middle:
+        return (ABOUT.not_applicable(f"{len(norms)} gradient norms after the first steps: too few, or zero."),)
+    ratio = max(norms) / middle
+    why = f"the largest gradient norm is {ratio:.1f} times the median ({max(norms):.2g} against {middle:.2g})."
+    if ratio > _ISSUE:
+        return (ABOUT.issue(why, ratio, _ISSUE),)
+    return (ABOUT.tip(why, ratio, _ISSUE) if ratio > _TIP else ABOUT.passed(why, ratio, _ISSUE),)
