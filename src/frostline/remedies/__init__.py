@@ -1,0 +1,9 @@
+"""Cures for sick training, in place and undone to the bit: activations, normalisation, clipping, initialisation."""
+
+from frostline.remedies.clipping import Clip as Clip
+from frostline.remedies.clipping import Clipped as Clipped
+from frostline.remedies.clipping import clip_adaptive as clip_adaptive
+from frostline.remedies.clipping import clip_by_norm as clip_by_norm
+from frostline.remedies.clipping import clip_by_percentile as clip_by_percentile
+from frostline.remedies.clipping import clip_by_value as clip_by_value
+from frostline.remedies.clipping import clip_by_zscore as clip_by_zscore
