@@ -1,5 +1,6 @@
 """Cures for sick training, in place and undone to the bit: activations, normalisation, clipping, initialisation."""
 
+from frostline.remedies.activations import swap_activations as swap_activations
 from frostline.remedies.clipping import Clip as Clip
 from frostline.remedies.clipping import Clipped as Clipped
 from frostline.remedies.clipping import clip_adaptive as clip_adaptive
