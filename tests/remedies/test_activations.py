@@ -198,6 +198,12 @@ def test_what_cannot_be_meant_is_refused():
     assert "nothing holds" in str(remedies.swap_activations(nn.ReLU(), "relu", "elu"))
 
 
+@pytest.mark.filterwarnings("ignore:Lazy modules")
+def test_a_lazy_layer_has_to_be_run_first():
+    with pytest.raises(fl.DataError, match="layer whose shape is not known yet"):
+        remedies.swap_activations(nn.Sequential(nn.LazyLinear(2), nn.ReLU()), "relu", "elu")
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own compiler uses what it deprecates
 def test_a_compiled_model_is_refused():
     with pytest.raises(fl.DataError, match="compiled model cannot be changed in place"):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from frostline.core.errors import DataError
 from frostline.core.layers import frozen_modules, matching, resolve
@@ -32,7 +33,7 @@ class Snapshot:
     """
 
     def __init__(self, model: nn.Module, optimizer: Optimizer | None = None) -> None:
-        _check_not_compiled(model)
+        _check_changeable(model)
         self._modules = [
             (module, dict(module._modules), dict(module._parameters), dict(module._buffers), module.training)
             for module in model.modules()
@@ -208,7 +209,13 @@ def _kept(value: Any) -> Any:
     return copy.deepcopy(value)
 
 
-def _check_not_compiled(model: nn.Module) -> None:
+def _check_changeable(model: nn.Module) -> None:
+    for name, parameter in (*model.named_parameters(), *model.named_buffers()):
+        if is_lazy(parameter):
+            raise DataError(
+                what="The model has a layer whose shape is not known yet.", where=name, received="a lazy parameter",
+                do="run the model on a batch once, then apply the remedy.",
+            )  # fmt: skip
     for name, module in _compiled(model):
         raise DataError(
             what="A compiled model cannot be changed in place.",
