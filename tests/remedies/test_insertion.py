@@ -166,6 +166,16 @@ def test_frozen_layers_are_only_treated_by_name():
     assert not any(p.requires_grad for p in model.conv.parameters())
 
 
+def test_parametrized_layers_get_one_too():
+    model = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(4, 6)), nn.ReLU(), nn.Linear(6, 2))
+    x = torch.randn(8, 4)
+    before = model(x)
+    with undone(model) as changes:
+        changes.append(remedies.insert_batchnorm(model, [x]))
+        assert changes[0].layers == ("0",)
+        torch.testing.assert_close(model.eval()(x), before, rtol=1e-4, atol=1e-5)
+
+
 def test_shared_layers_and_tied_biases():
     layer = nn.Linear(4, 4)
     other = nn.Linear(4, 4)

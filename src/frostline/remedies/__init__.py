@@ -8,6 +8,8 @@ from frostline.remedies.clipping import clip_by_norm as clip_by_norm
 from frostline.remedies.clipping import clip_by_percentile as clip_by_percentile
 from frostline.remedies.clipping import clip_by_value as clip_by_value
 from frostline.remedies.clipping import clip_by_zscore as clip_by_zscore
+from frostline.remedies.folding import FoldCertificate as FoldCertificate
+from frostline.remedies.folding import fold_batchnorm as fold_batchnorm
 from frostline.remedies.initialization import initialize as initialize
 from frostline.remedies.initialization import lsuv as lsuv
 from frostline.remedies.insertion import insert_batchnorm as insert_batchnorm

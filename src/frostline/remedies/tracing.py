@@ -18,8 +18,10 @@ from frostline.core.restore import kept_buffers, kept_generators, kept_modes
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-# Modules that are one step for us, although they hold others.
-_WHOLE = (nn.modules.batchnorm._BatchNorm, nn.RNNBase, nn.MultiheadAttention)
+# Modules that are one step for us, although they may hold others (activations, parametrizations).
+_WHOLE = (
+    nn.Linear, nn.modules.conv._ConvNd, nn.modules.batchnorm._BatchNorm, nn.RNNBase, nn.MultiheadAttention,
+)  # fmt: skip
 
 
 @dataclass
