@@ -13,4 +13,7 @@ from frostline.remedies.folding import fold_batchnorm as fold_batchnorm
 from frostline.remedies.initialization import initialize as initialize
 from frostline.remedies.initialization import lsuv as lsuv
 from frostline.remedies.insertion import insert_batchnorm as insert_batchnorm
+from frostline.remedies.pricing import ActivationPrice as ActivationPrice
+from frostline.remedies.pricing import PriceTable as PriceTable
+from frostline.remedies.pricing import price_activations as price_activations
 from frostline.remedies.reestimation import reestimate_batchnorm as reestimate_batchnorm
