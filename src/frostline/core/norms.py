@@ -55,7 +55,9 @@ def gradient_norms(parameters: Iterable[Tensor] | Tensor, *, dtype: torch.dtype 
     found: list[Tensor] = [torch.zeros(())] * len(chosen)
     for (_, kind), positions in groups.items():
         wide = dtype or (torch.float32 if kind in _NARROW else kind)
-        for at, norm in zip(positions, torch._foreach_norm([gradients[at] for at in positions], 2, wide), strict=True):
+        own = [gradients[at] for at in positions]
+        norms = torch._foreach_norm(own, 2, wide)  # pyright: ignore[reportPrivateImportUsage]
+        for at, norm in zip(positions, norms, strict=True):
             found[at] = norm
     if not found:
         return GradientNorms(torch.zeros(()), torch.zeros(0), ())

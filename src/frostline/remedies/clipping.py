@@ -303,7 +303,8 @@ class _ByZscore:
 def _scale_to(measured: GradientNorms, norm: float, most: float) -> None:
     if norm > most:
         # The 1e-6 is torch's own: it keeps the result below the limit in spite of rounding.
-        torch._foreach_mul_([entries(parameter) for parameter in measured.parameters], most / (norm + 1e-6))
+        gradients = [entries(parameter) for parameter in measured.parameters]
+        torch._foreach_mul_(gradients, most / (norm + 1e-6))  # pyright: ignore[reportPrivateImportUsage]
 
 
 def _unit_norms(value: Tensor, parameter: Tensor) -> Tensor:

@@ -61,7 +61,7 @@ def find_places(
         LayerNotFound: If a name or glob fits nothing.
     """
     inside, named = chosen_modules(model, where)
-    layers = {name: module for name, module in inside.items() if isinstance(module, LAYERS)}
+    layers: dict[str, nn.Module] = {name: module for name, module in inside.items() if isinstance(module, LAYERS)}
     frozen = left_alone(model, layers, named)
     blocks = _transformer_blocks(model)
     places: list[tuple[int, Place]] = []

@@ -139,16 +139,25 @@ def price_activations(
     return PriceTable(_price(runner, median(times), goal) for runner, times in zip(runners, predictions, strict=True))
 
 
-def _runner(model: nn.Module, optimizer: Any, kind: type[nn.Module], candidate: Activation | None) -> _Runner:
+def _runner(
+    model: nn.Module, optimizer: Optimizer | Callable[[list[nn.Parameter]], Optimizer] | None, kind: type[nn.Module],
+    candidate: Activation | None,
+) -> _Runner:  # fmt: skip
     """A copy of model and optimizer with the candidate in place."""
+    own: Optimizer | None
     copied, own = copy.deepcopy((model, optimizer if isinstance(optimizer, Optimizer) else None))
     copied.train(model.training or not any(module.training for module in model.modules()))
     if candidate is not None:
         swap_activations(copied, kind, candidate, optimizer=own)
     if own is None:
         trainable = [parameter for parameter in copied.parameters() if parameter.requires_grad]
-        own = optimizer(trainable) if optimizer is not None else torch.optim.AdamW(trainable, lr=1e-3)
+        make = optimizer if optimizer is not None and not isinstance(optimizer, Optimizer) else _adamw
+        own = make(trainable)
     return _Runner(label(kind if candidate is None else candidate), copied, own)
+
+
+def _adamw(parameters: list[nn.Parameter]) -> Optimizer:
+    return torch.optim.AdamW(parameters, lr=1e-3)
 
 
 def _step(runner: _Runner, inputs: Any, target: Any, loss_fn: Callable[[Any, Any], Tensor]) -> None:

@@ -108,12 +108,14 @@ def inherit_hooks(new: nn.Module, old: nn.Module) -> None:
 
 def adopt(optimizer: Optimizer | None, new: Iterable[tuple[str, nn.Parameter]], like: nn.Parameter | None) -> bool:
     """Add new parameters to the group that trains `like`; False if the optimizer does not train it."""
-    group = _group_of(optimizer, like)
-    for name, parameter in new if group is not None else ():
+    group: Any = _group_of(optimizer, like)
+    if group is None:
+        return False
+    for name, parameter in new:
         group["params"].append(parameter)
         if "param_names" in group:
             group["param_names"].append(name)
-    return group is not None
+    return True
 
 
 def dismiss(optimizer: Optimizer | None, parameter: nn.Parameter) -> None:
