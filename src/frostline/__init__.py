@@ -1,5 +1,6 @@
 """Frostline: reuse pretrained layers, run the frozen ones once per training instance, train the rest."""
 
+from frostline import remedies as remedies
 from frostline.caching import CachedDataset as CachedDataset
 from frostline.caching import FeatureCache as FeatureCache
 from frostline.core.errors import CacheError as CacheError
@@ -36,6 +37,7 @@ __all__ = [
     "SplitError",
     "fit",
     "freeze",
+    "remedies",
     "replace_head",
     "reuse",
     "split",

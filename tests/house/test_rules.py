@@ -24,7 +24,7 @@ TESTS = "\n".join(
 PUBLIC = {
     "CacheError", "CachedDataset", "DataError", "FeatureCache", "FitResult", "FreezeSummary", "FrontierTensor",
     "FrostlineError", "LayerNotFound", "NotCacheable", "ReuseSummary", "Split", "SplitError", "fit", "freeze",
-    "replace_head", "reuse", "split", "thaw",
+    "remedies", "replace_head", "reuse", "split", "thaw",
 }  # fmt: skip
 
 OPTIONS = {
@@ -159,7 +159,9 @@ def test_names_in_messages_and_pages_exist():
     texts = [path.read_text() for path in (*SOURCES, *PAGES)]
     names = {name for text in texts for name in re.findall(r"\b(?:frostline|fl)\.([a-zA-Z_]+)\(", text)}
     assert names <= PUBLIC, names - PUBLIC
-    dotted = {name for text in texts for name in re.findall(r"\bfrostline\.((?:data|training)\.[a-zA-Z_]+)", text)}
+    dotted = {
+        name for text in texts for name in re.findall(r"\bfrostline\.((?:data|training|remedies)\.[a-zA-Z_]+)", text)
+    }
     for name in dotted:
         package, _, leaf = name.partition(".")
         module = __import__(f"frostline.{package}", fromlist=[leaf])

@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 import frostline as fl
-from frostline.training import clip_by_norm
+from frostline.remedies import clip_by_norm, clip_by_percentile
 
 D, N = 6, 48
 
@@ -248,17 +248,25 @@ def test_outputs_that_no_loss_can_take_are_refused():
         fit(Odd(), epochs=1)
 
 
-def test_clipping_bounds_what_it_says():
-    from frostline.training import clip_by_value
+def test_a_step_with_gradients_that_are_not_finite_is_left_out():
+    model, clip = mlp(), clip_by_norm(1.0)
+    before = [parameter.detach().clone() for parameter in model.parameters()]
 
-    layer = nn.Linear(3, 3)
-    layer.weight.grad, layer.bias.grad = torch.full((3, 3), 4.0), torch.full((3,), -4.0)
-    assert float(clip_by_value(0.5)(list(layer.parameters()))) == pytest.approx(4 * 12**0.5)
-    assert layer.weight.grad.max() == 0.5
-    assert float(clip_by_norm(0.1)(list(layer.parameters()))) > 0.1
-    assert torch.cat([layer.weight.grad.flatten(), layer.bias.grad]).norm() == pytest.approx(0.1, abs=1e-4)
-    with pytest.raises(fl.DataError, match="max_norm must be greater than 0"):
-        clip_by_norm(0)
+    def poison(gradient):
+        return gradient * torch.nan
+
+    model[0].weight.register_hook(poison)
+    fit(model, epochs=1, clip=clip, cache=False)
+    assert clip.num_skipped == clip.num_calls > 0
+    assert all(torch.equal(new, old) for new, old in zip(model.parameters(), before, strict=True))
+
+
+def test_a_resumed_run_remembers_the_norms_it_clips_by(tmp_path):
+    whole, parts = mlp(), mlp()
+    fit(whole, epochs=4, clip=clip_by_percentile(50, warmup=2))
+    fit(parts, epochs=2, clip=clip_by_percentile(50, warmup=2), out=tmp_path)
+    fit(parts, epochs=4, clip=clip_by_percentile(50, warmup=2), resume=tmp_path)
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), parts.parameters(), strict=True))
 
 
 def test_the_default_cache_lies_in_the_users_cache_home(tmp_path, monkeypatch):

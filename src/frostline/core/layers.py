@@ -53,3 +53,18 @@ def matching(patterns: Iterable[str], names: list[str]) -> set[str]:
             )
         found |= matched
     return found
+
+
+def is_pinned(module: nn.Module) -> bool:
+    """True if the module keeps its own mode whatever `model.train()` says, as frozen modules do."""
+    return "train" in vars(module)
+
+
+def frozen_modules(model: nn.Module) -> set[int]:
+    """Ids of the frozen modules: pinned in inference mode, or part of a module without a trainable weight."""
+    found = {id(module) for module in model.modules() if is_pinned(module)}
+    for module in model.modules():
+        own = list(module.parameters())
+        if own and not any(parameter.requires_grad for parameter in own):
+            found |= {id(part) for part in module.modules()}
+    return found

@@ -60,7 +60,7 @@ def fit(
         lr: Learning rate of an optimizer that is given by name.
         optimizer: `adamw`, `adam`, `sgd`, `rmsprop`, or callable(parameters).
         scheduler: `cosine`, `linear`, `step`, or callable(optimizer); stepped once per epoch.
-        clip: callable(parameters), for example `frostline.training.clip_by_norm(1.0)`.
+        clip: callable(parameters), for example `frostline.remedies.clip_by_norm(1.0)`.
         freeze: Freeze through this layer first.
         cache: True keeps features in `out/cache`, or in the user's cache home; or a folder or `FeatureCache`. False
             is the uncached loop on the same code, with the same batches.

@@ -11,7 +11,5 @@ from frostline.training.settings import check_settings as check_settings
 from frostline.training.settings import describe_callable as describe_callable
 from frostline.training.settings import describe_frozen as describe_frozen
 from frostline.training.settings import describe_model as describe_model
-from frostline.training.stepping import clip_by_norm as clip_by_norm
-from frostline.training.stepping import clip_by_value as clip_by_value
 from frostline.training.stepping import make_optimizer as make_optimizer
 from frostline.training.stepping import make_scheduler as make_scheduler

@@ -56,8 +56,12 @@ def save_checkpoint(
     scheduler: Any,
     progress: Progress,
     settings: dict[str, Any],
+    clip: Any = None,
 ) -> None:
-    """Publish a checkpoint; until the last write the one before is the one that counts."""
+    """Publish a checkpoint; until the last write the one before is the one that counts.
+
+    A clip that remembers norms is kept through its `state_dict`.
+    """
     make_folder(folder)
     tensors = {f"model.{name}": tensor for name, tensor in trained_state(model).items()}
     tensors |= {f"best.{name}": tensor for name, tensor in progress.best.items()}
@@ -73,6 +77,7 @@ def save_checkpoint(
         "best_epoch": progress.best_epoch, "best_score": progress.best_score,
         "stopped_early": progress.stopped_early,
         "optimizer": optimizer_json, "scheduler": _as_json(scheduler.state_dict()) if scheduler else None,
+        "clip": _as_json(clip.state_dict()) if hasattr(clip, "state_dict") else None,
         "python": [python[0], list(python[1]), python[2]], "numpy": _numpy_json(numpy),
     }  # fmt: skip
     write_json(folder / _INDEX, index)
@@ -82,7 +87,7 @@ def save_checkpoint(
 
 
 def load_checkpoint(
-    folder: Path, model: nn.Module, optimizer: Optimizer, scheduler: Any, settings: dict[str, Any]
+    folder: Path, model: nn.Module, optimizer: Optimizer, scheduler: Any, settings: dict[str, Any], clip: Any = None
 ) -> Progress:
     """Put model, optimizer, scheduler and generators back to the last checkpoint.
 
@@ -110,6 +115,8 @@ def load_checkpoint(
     optimizer.load_state_dict(_put_together(_part(tensors, "optimizer."), index["optimizer"]))
     if scheduler is not None:
         scheduler.load_state_dict(index["scheduler"])
+    if hasattr(clip, "load_state_dict") and index.get("clip") is not None:
+        clip.load_state_dict(index["clip"])
     cuda = tuple(_part(tensors, "generator.cuda.").values())
     python = (index["python"][0], tuple(index["python"][1]), index["python"][2])
     set_generator_states((python, _numpy_state(index["numpy"]), tensors["generator.cpu"], cuda))

@@ -50,7 +50,7 @@ class Settings:
         loss: callable(output, target) -> scalar.
         metric: callable(output, target) -> number, higher is better; None: the validation loss decides.
         epochs: Passes over the training data.
-        clip: callable(parameters), after backward.
+        clip: callable(parameters), after backward; a result with a true `skipped` leaves the step out.
         patience: Epochs without a better validation before the run stops; None: never.
         out: Folder of checkpoints and logs, or None.
         resume: Folder of a checkpoint to go on from, or None.
@@ -88,7 +88,7 @@ def run_training(
     wrapped, stepper = fabric.setup(module, optimizer)
     progress = Progress([], -1, None, {})
     if settings.resume is not None and has_checkpoint(settings.resume):
-        progress = load_checkpoint(settings.resume, model, optimizer, scheduler, settings.described)
+        progress = load_checkpoint(settings.resume, model, optimizer, scheduler, settings.described, settings.clip)
     while len(progress.history) < settings.epochs and not progress.stopped_early:
         epoch = len(progress.history)
         started, lr = time.perf_counter(), float(optimizer.param_groups[0]["lr"])
@@ -101,7 +101,7 @@ def run_training(
         _note_best(model, progress, settings)
         _tell(fabric, progress.history[-1], settings)
         if settings.out is not None:
-            save_checkpoint(settings.out, model, optimizer, scheduler, progress, settings.described)
+            save_checkpoint(settings.out, model, optimizer, scheduler, progress, settings.described, settings.clip)
     if progress.best:
         put_back(model, progress.best)
     return progress
@@ -118,9 +118,9 @@ def _train_epoch(fabric: Any, wrapped: Any, optimizer: Any, data: Batches, epoch
         size = batches.batch_size(target)
         check_scalar(loss.detach(), f"epoch {epoch}, step {step}")
         fabric.backward(loss)
-        if settings.clip is not None:
-            settings.clip(parameters)
-        optimizer.step()
+        clipped = settings.clip(parameters) if settings.clip is not None else None
+        if not getattr(clipped, "skipped", False):
+            optimizer.step()
         optimizer.zero_grad()
         total += loss.detach().double().cpu() * size
         count += size

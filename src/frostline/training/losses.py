@@ -77,7 +77,7 @@ def check_scalar(loss: Tensor, place: str) -> None:
             where=place,
             received=f"shape {tuple(loss.shape)}" if loss.dim() else f"{float(loss)}",
             do="return a scalar from the loss" if loss.dim() else "lower lr, clip the gradients "
-            "(clip=frostline.training.clip_by_norm(1.0)) or check the inputs; the last checkpoint is kept.",
+            "(clip=frostline.remedies.clip_by_norm(1.0)) or check the inputs; the last checkpoint is kept.",
         )  # fmt: skip
 
 

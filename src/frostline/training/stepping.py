@@ -1,4 +1,4 @@
-"""Optimizers, schedulers and clipping, by name or as callables."""
+"""Optimizers and schedulers, by name or as callables."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, StepLR
 
@@ -57,40 +57,6 @@ def make_scheduler(
     if scheduler not in known:
         raise _unknown("scheduler", scheduler, known, "a callable(optimizer) -> scheduler")
     return known[scheduler]()
-
-
-def clip_by_norm(max_norm: float) -> Clip:
-    """Scale all gradients together so that their norm never exceeds `max_norm`.
-
-    References:
-        Pascanu, Mikolov, Bengio (2013), On the difficulty of training recurrent neural networks, section 3.2.
-    """
-    _check_positive("max_norm", max_norm)
-
-    def clip(parameters: list[nn.Parameter]) -> Tensor:
-        return nn.utils.clip_grad_norm_(parameters, max_norm)
-
-    return clip
-
-
-def clip_by_value(limit: float) -> Clip:
-    """Cut every gradient component to [-limit, limit]; returns the norm before."""
-    _check_positive("limit", limit)
-
-    def clip(parameters: list[nn.Parameter]) -> Tensor:
-        norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-        nn.utils.clip_grad_value_(parameters, limit)
-        return norm
-
-    return clip
-
-
-def _check_positive(name: str, value: float) -> None:
-    if not value > 0:
-        raise DataError(
-            what=f"{name} must be greater than 0.", where=name, received=repr(value),
-            do="pass a threshold such as 1.0.",
-        )  # fmt: skip
 
 
 def _unknown(kind: str, name: str, known: Iterable[str], callable_form: str) -> DataError:

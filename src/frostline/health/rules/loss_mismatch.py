@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 ABOUT = About(
     "FL503", "output and loss do not fit", "loss_mismatch",
-    "give cross_entropy raw logits (no softmax before it), nll_loss log-probabilities, binary_cross_entropy_with_logits "
-    "no sigmoid, and class indices a loss for classes.",
+    "give cross_entropy raw logits (no softmax before it), nll_loss log-probabilities, "
+    "binary_cross_entropy_with_logits no sigmoid, and class indices a loss for classes.",
     9,
 )  # fmt: skip
 # A loss that fits pushes at least as hard where the answer is certain and wrong as where there is none; squared error

@@ -1,0 +1,242 @@
+"""Initialise layers anew: by the activation that follows, or by what the data make of them."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
+
+from frostline.core.errors import DataError, nearest
+from frostline.core.inputs import call_with_model
+from frostline.core.records import Change
+from frostline.core.restore import kept_buffers, kept_generators, kept_modes
+from frostline.remedies.drawing import (
+    SCHEMES,
+    draw,
+    draw_recurrent,
+    follower_in_order,
+    follower_in_run,
+    orthogonal,
+)
+from frostline.remedies.places import LAYERS
+from frostline.remedies.population import Population, Replay
+from frostline.remedies.surgery import Snapshot, chosen_modules, grouped, left_alone
+from frostline.remedies.tracing import Trace, hooked, trace
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from torch.optim import Optimizer
+
+_RECURRENT = (nn.RNNBase, nn.RNNCellBase)
+
+
+def initialize(
+    model: nn.Module,
+    scheme: str = "auto",
+    *,
+    layers: Iterable[str] | str | None = None,
+    batch: Any = None,
+    optimizer: Optimizer | None = None,
+    include_pretrained: bool = False,
+    seed: int = 0,
+) -> Change:
+    """Draw new weights for linear, convolution and recurrent layers, and set their biases to 0.
+
+    Nothing tells learnt weights from fresh ones, so nothing is drawn that was not asked for: name the layers, or say
+    `include_pretrained=True`. Norms and embeddings are left as they are. An LSTM's forget gates start with bias 1,
+    recurrent weights are orthogonal.
+
+    Args:
+        model: The model, changed in place.
+        scheme: `auto` goes by the activation that follows: He for rectifiers, LeCun for SELU, Glorot for bounded ones
+            and for none. Or `he`, `glorot`, `lecun`, `orthogonal`. The gain goes by the activation, too.
+        layers: Names or globs; a name stands for what is inside. Frozen layers are only drawn when named themselves.
+        batch: One batch, to find the activations by running the model; None goes by the order of registration, which
+            knows no functions.
+        optimizer: Forgets its state of the weights that were drawn.
+        include_pretrained: With `layers=None`: all trainable layers, whatever they have learnt.
+        seed: Of a generator of its own; the global ones are left alone.
+
+    Returns:
+        The layers that were drawn; the undo; what was left alone, and why.
+
+    Raises:
+        DataError: If the scheme is not known, or nothing says which layers.
+        LayerNotFound: If a name or glob fits nothing.
+
+    References:
+        He et al. (2015), Delving deep into rectifiers, equation 14; Glorot, Bengio (2010), Understanding the
+        difficulty of training deep feedforward neural networks, equation 12; Klambauer et al. (2017),
+        Self-normalizing neural networks (LeCun initialisation for SELU).
+    """
+    if scheme not in SCHEMES:
+        raise DataError(
+            what=f"There is no initialisation named {scheme!r}.", where="initialize(scheme=...)", received=repr(scheme),
+            do=f"use {nearest(str(scheme), SCHEMES, count=5)}.",
+        )  # fmt: skip
+    if layers is None and not include_pretrained:
+        raise DataError(
+            what="Nothing says which layers may be initialised.", where="initialize(layers=...)",
+            received="layers=None: this would wipe out what pretrained layers have learnt",
+            do="name the layers, or pass include_pretrained=True for all that are trainable.",
+        )  # fmt: skip
+    chosen, notes = _chosen(model, layers, (*LAYERS, *_RECURRENT))
+    snapshot, generator = Snapshot(model, optimizer), torch.Generator().manual_seed(seed)
+    traced = _run(model, batch) if batch is not None else None
+    done: list[str] = []
+    for name, module in chosen.items():
+        reason = _obstacle(model, module)
+        if reason is not None:
+            notes.append((name, reason))
+            continue
+        done.append(name)
+        for key, parameter in module.named_parameters(recurse=False):
+            if isinstance(module, _RECURRENT):
+                value = draw_recurrent(key, parameter, module, generator)
+            elif key == "bias":
+                value = torch.zeros(parameter.shape)
+            else:
+                follower = follower_in_run(module, traced) if traced is not None else None
+                value = draw(module, scheme, follower or follower_in_order(module, model), generator)
+            _set(parameter, value, optimizer)
+    return Change(tuple(done), snapshot.restore, grouped(notes))
+
+
+def lsuv(
+    model: nn.Module,
+    batch: Any,
+    *,
+    layers: Iterable[str] | str,
+    tolerance: float = 0.1,
+    max_iterations: int = 10,
+    optimizer: Optimizer | None = None,
+    seed: int = 0,
+) -> Change:
+    """Start layers orthonormal, then scale each, from below, until its output on a batch has variance 1.
+
+    Measured in inference mode, over all values of the output; a layer that is called several times pools them.
+
+    Args:
+        model: The model, changed in place.
+        batch: `(inputs, target)` or inputs; a few hundred samples make a good estimate.
+        layers: Names or globs of linear and convolution layers; there is no default, since learnt weights are lost.
+        tolerance: How far the variance may be from 1.
+        max_iterations: Scalings of one layer; the paper's number.
+        optimizer: Forgets its state of the weights that were drawn.
+        seed: Of a generator of its own.
+
+    Returns:
+        The layers, in the order of execution; the undo; what was left alone, or did not get there.
+
+    Raises:
+        DataError: If outputs are not finite, or have fewer than two values.
+        LayerNotFound: If a name or glob fits nothing.
+
+    References:
+        Mishkin, Matas (2016), All you need is a good init, algorithm 1.
+    """
+    if not tolerance > 0 or max_iterations < 1:
+        raise DataError(
+            what="LSUV cannot work with these limits.", where="lsuv(tolerance=..., max_iterations=...)",
+            received=f"{tolerance}, {max_iterations}", do="pass a tolerance above 0 and 1 iteration or more.",
+        )  # fmt: skip
+    chosen, notes = _chosen(model, layers, LAYERS)
+    snapshot, generator = Snapshot(model, optimizer), torch.Generator().manual_seed(seed)
+    order = {id(step.module): step.at for step in reversed(_run(model, batch).steps) if step.module is not None}
+    done: list[str] = []
+    try:
+        for name, module in sorted(chosen.items(), key=lambda item: order.get(id(item[1]), -1)):
+            reason = "not called when the model runs" if id(module) not in order else _obstacle(model, module)
+            if reason is None:
+                done.append(name)
+                for key, parameter in module.named_parameters(recurse=False):
+                    value = torch.zeros(parameter.shape) if key == "bias" else None
+                    value = value if value is not None else orthogonal(tuple(parameter.shape), 1.0, generator)
+                    _set(parameter, value, optimizer)
+                reason = _scale(model, name, module, batch, tolerance, max_iterations)
+            notes += [(name, reason)] if reason is not None else []
+    except Exception:
+        snapshot.restore()
+        raise
+    return Change(tuple(done), snapshot.restore, grouped(notes))
+
+
+def _scale(
+    model: nn.Module, name: str, module: nn.Module, batch: Any, tolerance: float, max_iterations: int
+) -> str | None:
+    weight: Tensor = module.weight  # type: ignore[assignment]
+    variance = _variance(model, name, module, batch)
+    for _ in range(max_iterations):
+        if abs(variance - 1) <= tolerance:
+            return None
+        if variance < 1e-30:
+            return "its output does not vary; left orthonormal"
+        with torch.no_grad():
+            weight.div_(variance**0.5)
+        variance = _variance(model, name, module, batch)
+    return None if abs(variance - 1) <= tolerance else f"variance {variance:.3g} after {max_iterations} iterations"
+
+
+def _variance(model: nn.Module, name: str, module: nn.Module, batch: Any) -> float:
+    population = Population()
+
+    def hear(_module: nn.Module, _args: Any, output: Tensor) -> None:
+        population.add(output.reshape(-1, 1), 1)
+
+    with hooked(module, hear):
+        _quietly(model, batch)
+    population.check(name)
+    return float(population.variance)
+
+
+def _quietly(model: nn.Module, batch: Any) -> None:
+    with ExitStack() as stack:
+        for context in (kept_generators(), kept_modes(model), kept_buffers(model), torch.no_grad()):
+            stack.enter_context(context)
+        model.eval()
+        call_with_model(model, Replay(model, [batch]).first())
+
+
+def _run(model: nn.Module, batch: Any) -> Trace:
+    with kept_modes(model):
+        model.eval()
+        return trace(model, Replay(model, [batch]).first())
+
+
+def _chosen(
+    model: nn.Module, layers: Iterable[str] | str | None, kinds: tuple[type[nn.Module], ...]
+) -> tuple[dict[str, nn.Module], list[tuple[str, str]]]:
+    inside, named = chosen_modules(model, layers)
+    found = {name: module for name, module in inside.items() if isinstance(module, kinds)}
+    frozen = left_alone(model, found, named)
+    notes = [(name, "frozen, left alone; name it in layers= to initialise it") for name in frozen]
+    notes += [
+        (name, f"a {type(module).__name__} is not initialised")
+        for name, module in inside.items()
+        if id(module) in named and not any(isinstance(part, kinds) for part in module.modules())
+    ]
+    return {name: module for name, module in found.items() if name not in frozen}, notes
+
+
+def _obstacle(model: nn.Module, module: nn.Module) -> str | None:
+    if is_parametrized(module) or (isinstance(module, LAYERS) and "weight" not in module._parameters):
+        return "its weight is computed from other parameters"
+    own = list(module.parameters(recurse=False))
+    if any(parameter.is_complex() for parameter in own):
+        return "has complex weights"
+    for other_name, other in model.named_modules():
+        is_treated = isinstance(other, (*LAYERS, *_RECURRENT))
+        if not is_treated and any(theirs is mine for theirs in other._parameters.values() for mine in own):
+            return f"shares a parameter with {other_name or 'the model'} ({type(other).__name__})"
+    return None
+
+
+def _set(parameter: Tensor, value: Tensor, optimizer: Optimizer | None) -> None:
+    with torch.no_grad():
+        parameter.copy_(value)
+    if optimizer is not None:
+        optimizer.state.pop(parameter, None)

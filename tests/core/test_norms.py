@@ -1,0 +1,42 @@
+import torch
+from torch import nn
+
+from frostline.core.norms import gradient_norms
+
+
+def with_gradient(*values, dtype=torch.float32):
+    parameter = nn.Parameter(torch.zeros(len(values), dtype=dtype))
+    parameter.grad = torch.tensor(values, dtype=dtype)
+    return parameter
+
+
+def test_norms_are_aligned_and_missing_gradients_left_out():
+    a, b, c = with_gradient(3.0, 4.0), nn.Parameter(torch.zeros(2)), with_gradient(12.0, dtype=torch.float64)
+    measured = gradient_norms([a, b, c, a])
+    assert measured.parameters[0] is a
+    assert measured.parameters[1] is c
+    assert measured.norms.tolist() == [5.0, 12.0]
+    assert float(measured.total) == 13.0
+    assert measured.total.dtype == torch.float64
+
+
+def test_no_gradient_at_all_is_zero():
+    assert float(gradient_norms([nn.Parameter(torch.zeros(2))]).total) == 0.0
+    assert gradient_norms(nn.Parameter(torch.zeros(2))).norms.shape == (0,)
+
+
+def test_half_precision_is_summed_in_float32():
+    assert float(gradient_norms(with_gradient(*[6e4] * 4, dtype=torch.float16)).total) > 1e5
+
+
+def test_complex_and_sparse_gradients_count():
+    assert float(gradient_norms(with_gradient(3 + 4j, dtype=torch.complex64)).total) == 5.0
+    table = nn.Embedding(4, 2, sparse=True)
+    table(torch.tensor([1, 1, 2])).sum().backward()
+    assert float(gradient_norms(table.weight).total) ** 2 > 9.99  # row 1 was met twice: (2, 2), (1, 1)
+
+
+def test_what_does_not_fit_float32_fits_the_dtype_that_is_asked_for():
+    parameter = with_gradient(1e25, 0.0)
+    assert not torch.isfinite(gradient_norms(parameter).total)
+    assert float(gradient_norms(parameter, dtype=torch.float64).total) == float(parameter.grad[0])

@@ -1,0 +1,52 @@
+import torch
+from torch import nn
+
+from frostline.remedies.places import find_places
+from frostline.remedies.tracing import trace
+
+
+def places(model, x):
+    return find_places(model, trace(model.eval(), x), None)
+
+
+def test_pools_dropouts_and_shapes_are_looked_through():
+    model = nn.Sequential(nn.Conv1d(2, 4, 3), nn.MaxPool1d(2), nn.Dropout(), nn.ReLU(), nn.Flatten(), nn.Linear(12, 4),
+                          nn.Unflatten(1, (2, 2)), nn.Flatten(), nn.Tanh(), nn.Linear(4, 2), nn.Softmax(1))  # fmt: skip
+    found, notes = places(model, torch.randn(3, 2, 9))
+    assert [(place.name, place.axis, place.dims, place.channels) for place in found] == [
+        ("0", 1, 3, 4),
+        ("5", -1, 2, 4),
+    ]
+    assert notes == [("9", "an output layer")]
+
+
+def test_every_output_layer_is_one():
+    class Heads(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.a, self.b = nn.Linear(4, 4), nn.Linear(4, 2), nn.Linear(4, 1)
+
+        def forward(self, x):
+            x = torch.relu(self.body(x))
+            return self.a(x), torch.sigmoid(self.b(x))
+
+    found, notes = places(Heads(), torch.randn(3, 4))
+    assert [place.name for place in found] == ["body"]
+    assert {name for name, _ in notes} == {"a", "b"}
+
+
+def test_inputs_without_a_batch_axis():
+    model = nn.Sequential(nn.Conv1d(2, 4, 3), nn.ReLU(), nn.Conv1d(4, 2, 3))
+    assert places(model, torch.randn(2, 9))[1][0] == ("0", "its output has no batch axis")
+
+
+def test_the_order_is_that_of_execution():
+    class Backwards(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.second, self.first, self.out = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 2)
+
+        def forward(self, x):
+            return self.out(torch.relu(self.second(torch.relu(self.first(x)))))
+
+    assert [place.name for place in places(Backwards(), torch.randn(3, 4))[0]] == ["first", "second"]
