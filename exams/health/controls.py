@@ -66,6 +66,7 @@ HARD_START = (
     Control("zero_head", replace(ADAM, head_gain=0.0), "zero head: no gradient below it at the first step"),
     Control("zero_head_sgd", Recipe(head_gain=0.0), "zero head: first gradients are exactly zero"),
     Control("zero_columns", Recipe(traits=("zero_columns",)), "half of the input columns are constant zero"),
+    Control("small_first", Recipe(depth=4, first_gain=0.01), "first layer a hundred times too small, soon mended"),
     Control("hardtanh_2", Recipe(activation="hardtanh", depth=2), "flat ends that units visit"),
     Control("large_init_adam", replace(ADAM, gain=1.3), "weights a third larger than He"),
     Control(

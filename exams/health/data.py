@@ -143,7 +143,7 @@ def load(recipe: Recipe) -> Data:
     x = x * recipe.input_scale + recipe.input_shift
     if recipe.uneven != 1.0:
         x = x.copy()
-        x[..., 0] *= recipe.uneven
+        x[..., x.reshape(-1, x.shape[-1]).std(0).argmax()] *= recipe.uneven
     if "zero_columns" in recipe.traits:
         x = np.concatenate([x, np.zeros_like(x)], axis=-1)
     num_classes = int(y.max()) + 1 if recipe.dataset in IS_BINARY_OR_CLASSES else y.shape[1]

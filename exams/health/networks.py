@@ -181,6 +181,8 @@ def build(data: Data, recipe: Recipe) -> nn.Module:
     if recipe.network in ("mlp", "conv", "tied"):
         for position, layer in enumerate(layers):
             _initialise(layer, recipe, is_head=position == len(layers) - 1)
+            if recipe.clones:
+                _clone(layer.weight, recipe, is_first=position == 0, is_head=position == len(layers) - 1)
     for module in model.modules():
         if isinstance(module, nn.RNNBase):
             _initialise_recurrent(module, recipe)
@@ -212,21 +214,23 @@ def _initialise(layer: nn.Linear | nn.Conv2d, recipe: Recipe, *, is_head: bool) 
         weight.zero_()
     elif recipe.init == "constant":
         weight.fill_(recipe.gain)
-    if recipe.clones and not is_head:
-        _clone_rows(weight, recipe.clones)
-    if recipe.clones and is_head:  # equal units must also be read out equally, or their gradients part at once
-        kept = weight[:, torch.arange(weight.shape[1]) % recipe.clones]
-        weight.copy_(kept)
     if layer.bias is not None:
         layer.bias.fill_(0.0 if is_head else recipe.bias)
 
 
-def _clone_rows(weight: Tensor, distinct: int) -> None:
-    """Only `distinct` different units; what they read from cloned units below is equal among those too."""
-    rows = weight[torch.arange(weight.shape[0]) % distinct]
-    if weight.shape[1] == weight.shape[0]:
-        rows = rows[:, torch.arange(weight.shape[1]) % distinct]
-    weight.copy_(rows)
+@torch.no_grad()
+def _clone(weight: Tensor, recipe: Recipe, *, is_first: bool, is_head: bool) -> None:
+    """Only `clones` different units in a hidden layer, and whatever reads them reads the copies alike.
+
+    Copies add up where different units partly cancel: the weights that read them are made smaller for it.
+    """
+    if not is_head:
+        weight.copy_(weight[torch.arange(weight.shape[0]) % recipe.clones])
+    if not is_first:  # a head after pooling reads each channel four times
+        each = weight.shape[1] // recipe.width
+        source = (torch.arange(recipe.width) % recipe.clones).repeat_interleave(each) * each
+        weight.copy_(weight[:, source + torch.arange(each).repeat(recipe.width)])
+        weight.mul_(math.sqrt(recipe.clones / recipe.width))
 
 
 @torch.no_grad()

@@ -42,7 +42,7 @@ class Recipe:
         zero_grad: False forgets to clear the gradients.
         input_scale: Factor on all inputs.
         input_shift: Added to all inputs, after scaling.
-        uneven: Factor on the first input column alone.
+        uneven: Factor on the most varied input column alone.
         outliers: Share of training rows whose inputs are multiplied by `data.OUTLIER_FACTOR`.
         target_outliers: Share of training rows whose (real) target is multiplied by that factor.
         nan_rows: Training rows with one NaN.

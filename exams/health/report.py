@@ -62,12 +62,30 @@ def _cases_table(decided: dict[str, Any]) -> str:
         for seed in group["seeds"]:
             if not reason:
                 count[f"severity {seed['severity']}"] += 1
-    names = ("kept", "twin rule", "oracle", "repeated", "severity 1", "severity 2", "severity 3", "severity 4")
+    names = (
+        "kept",
+        "twin rule",
+        "sick twin",
+        "oracle",
+        "repeated",
+        "severity 1",
+        "severity 2",
+        "severity 3",
+        "severity 4",
+    )
     rows = [[family, *(count[name] for name in names)] for family, count in counts.items()]
     rows.append(["**all**", *(sum(count[name] for count in counts.values()) for name in names)])
     controls = decided["controls"]
     dropped = [c for c in controls if c["reason"]]
-    header = ("family", "groups kept", "dropped by twin", "by oracle", "repeated", *names[4:])
+    header = (
+        "family",
+        "groups kept",
+        "dropped: no gap to the twin",
+        "twin sick itself",
+        "by oracle",
+        "repeated",
+        *names[5:],
+    )
     return (
         "## What is in it\n\nA group is one value of a knob on one data set; each has up to four seeds (cases).\n\n"
         + table(header, rows)

@@ -15,6 +15,7 @@ CLINICAL = 2  # severity from which a sickness has to be seen
 CLOSED_SHARE = 0.9
 TIME_RATIO = 1.5
 HARM_POINTS = 1.0
+ROUNDING = 1e-9  # 0.82 of 0.1 to 0.9 is 90%
 
 
 @dataclass(frozen=True)
@@ -124,12 +125,12 @@ def closed(record: Record) -> float:
 
 def is_repaired(record: Record) -> bool:
     """At least 90% of the gap closed."""
-    return not record["error"] and closed(record) >= CLOSED_SHARE
+    return not record["error"] and closed(record) >= CLOSED_SHARE - ROUNDING
 
 
 def is_harmed(record: Record) -> bool:
     """More than a point below the untreated training, or an error."""
-    return bool(record["error"]) or 100 * (record["plain"] - record["healed"]) > HARM_POINTS
+    return bool(record["error"]) or 100 * (record["plain"] - record["healed"]) > HARM_POINTS + ROUNDING
 
 
 @dataclass(frozen=True)

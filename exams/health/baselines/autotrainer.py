@@ -107,6 +107,7 @@ class Autotrainer:
     def heal(self, setup: Setup, batches: Sequence[Batch]) -> bool:
         """Go down its list for the problem that is detected, restarting for each try, at most `TRIES`."""
         start = remedies.remember(setup)
+        batches = batches[: len(batches) * 4 // 5]  # it needs no held-out rows
         found = problems(watch(setup, batches))
         if not found:
             return False

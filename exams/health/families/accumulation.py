@@ -1,7 +1,7 @@
 """Gradients that are never cleared: a fault of the loop, which only a monitor inside that loop can see."""
 
 from ..recipe import Recipe
-from .contract import Sickness
+from .contract import WITHOUT_CANCER, Sickness
 
 SICKNESSES = (
     Sickness(
@@ -25,5 +25,6 @@ SICKNESSES = (
         {"zero_grad": True},
         monitor_only=True,
         curable=False,
+        datasets=WITHOUT_CANCER,
     ),
 )

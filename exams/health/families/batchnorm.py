@@ -2,7 +2,7 @@
 
 from ..oracles import Evidence
 from ..recipe import Recipe
-from .contract import Sickness
+from .contract import WITHOUT_CANCER, Sickness, anything
 
 
 def has_gap(sick: Evidence, twin: Evidence) -> bool:
@@ -29,7 +29,8 @@ SICKNESSES = (
         "batch_size",
         (2, 3, 4),
         {"norm": "layer"},
-        oracle=has_gap,
+        oracle=anything,  # statistics of two rows are noise in training too: not only a gap
+        datasets=WITHOUT_CANCER,
     ),
     Sickness(
         "B3",
@@ -51,5 +52,6 @@ SICKNESSES = (
         (0.9, 1.0),
         {"bn_momentum": 0.05},
         oracle=has_gap,
+        datasets=WITHOUT_CANCER,
     ),
 )

@@ -10,6 +10,7 @@ from ..oracles import Evidence
 from ..recipe import Recipe
 
 TABULAR = ("blobs", "circles", "digits", "cancer")
+WITHOUT_CANCER = ("blobs", "circles", "digits")  # for the second and third sickness of a family
 SEQUENCES = ("waves", "totals")
 
 Oracle = Callable[[Evidence, Evidence], bool]

@@ -2,7 +2,7 @@
 
 from ..oracles import Evidence
 from ..recipe import Recipe
-from .contract import Sickness
+from .contract import WITHOUT_CANCER, Sickness
 
 
 def is_dead(sick: Evidence, twin: Evidence) -> bool:
@@ -17,7 +17,7 @@ SICKNESSES = (
         "negative biases",
         Recipe(depth=4),
         "bias",
-        (-0.1, -0.2, -0.3, -0.4, -0.7, -1.0, -1.3, -1.6, -2.0, -3.0),
+        (-0.3, -0.35, -0.4, -0.7, -1.0, -1.3, -1.6, -2.0, -3.0),
         {"bias": 0.0},
         also=("initialization",),
         oracle=is_dead,
@@ -28,10 +28,11 @@ SICKNESSES = (
         "killed by the learning rate",
         Recipe(depth=4),
         "lr",
-        (0.1, 0.15, 0.2, 0.3, 0.5, 0.7, 1.0),
+        (0.15, 0.17, 0.2, 0.3, 0.5, 1.0),
         {"lr": 0.05},
         also=("learning_rate",),
         oracle=is_dead,
+        datasets=WITHOUT_CANCER,
     ),
     Sickness(
         "D3",
@@ -39,10 +40,11 @@ SICKNESSES = (
         "negative biases, Adam",
         Recipe(depth=4, optimizer="adam", lr=0.002),
         "bias",
-        (-0.3, -0.5, -0.7, -1.0, -1.5, -2.0),
+        (-0.35, -0.4, -0.5, -0.7, -1.0, -1.5, -2.0),
         {"bias": 0.0},
         also=("initialization",),
         oracle=is_dead,
+        datasets=WITHOUT_CANCER,
     ),
     Sickness(
         "D4",
@@ -50,7 +52,7 @@ SICKNESSES = (
         "negative biases in a convolution",
         Recipe(network="conv", depth=3, width=16),
         "bias",
-        (-0.3, -0.5, -0.7, -1.0, -2.0),
+        (-0.5, -0.6, -0.7, -1.0, -2.0),
         {"bias": 0.0},
         also=("initialization",),
         datasets=("digit_images",),

@@ -2,7 +2,7 @@
 
 from ..oracles import Evidence
 from ..recipe import Recipe
-from .contract import SEQUENCES, Sickness
+from .contract import WITHOUT_CANCER, Sickness
 
 
 def is_exploding(sick: Evidence, twin: Evidence) -> bool:
@@ -21,9 +21,9 @@ SICKNESSES = (
         "E1",
         "exploding",
         "deep ReLU, large weights",
-        Recipe(depth=10),
+        Recipe(depth=10, lr=0.02),
         "gain",
-        (1.3, 1.5, 1.8, 2.0, 3.0),
+        (1.2, 1.3, 1.4, 1.6, 2.0, 3.0),
         {"gain": 1.0},
         also=("initialization",),
         oracle=is_exploding,
@@ -34,10 +34,11 @@ SICKNESSES = (
         "ReLU, very large weights",
         Recipe(depth=6),
         "gain",
-        (1.5, 2.0, 2.5, 3.0, 4.0),
+        (1.5, 1.7, 1.8, 2.0, 3.0),
         {"gain": 1.0},
         also=("initialization",),
         oracle=is_exploding,
+        datasets=WITHOUT_CANCER,
     ),
     Sickness(
         "E3",
@@ -45,10 +46,11 @@ SICKNESSES = (
         "deep ReLU, large weights, Adam",
         Recipe(depth=10, optimizer="adam", lr=0.002),
         "gain",
-        (2.0, 3.0, 4.0, 6.0),
+        (1.5, 2.0, 4.0, 8.0),
         {"gain": 1.0},
         also=("initialization",),
         oracle=is_exploding,
+        datasets=WITHOUT_CANCER,
     ),
     Sickness(
         "R1",
@@ -56,10 +58,10 @@ SICKNESSES = (
         "GRU over 60 steps, large recurrent weights",
         Recipe(network="gru", depth=1, width=32, lr=0.3),
         "gain",
-        (1.0, 1.5, 2.0, 3.0, 4.0),
+        (3.5, 4.0, 5.0),
         {"clip": 1.0},
-        also=("gradient_spikes",),
-        datasets=SEQUENCES,
+        also=("gradient_spikes", "initialization"),
+        datasets=("totals",),
         oracle=is_exploding_in_time,
     ),
     Sickness(
@@ -68,22 +70,22 @@ SICKNESSES = (
         "LSTM over 60 steps, large recurrent weights",
         Recipe(network="lstm", depth=1, width=32, lr=0.5),
         "gain",
-        (1.0, 1.5, 2.0, 3.0, 4.0),
+        (1.0, 3.0, 4.0, 6.0),
         {"clip": 1.0},
-        also=("gradient_spikes",),
-        datasets=SEQUENCES,
+        also=("gradient_spikes", "initialization"),
+        datasets=("totals",),
         oracle=is_exploding_in_time,
     ),
     Sickness(
         "R3",
         "exploding",
         "plain recurrent net over 60 steps",
-        Recipe(network="rnn", depth=1, width=32, lr=0.1),
+        Recipe(network="rnn", depth=1, width=32, lr=0.05),
         "gain",
-        (0.9, 1.0, 1.1, 1.3, 1.6),
+        (0.9, 1.3, 1.6, 2.0),
         {"clip": 0.5},
-        also=("gradient_spikes",),
-        datasets=SEQUENCES,
+        also=("gradient_spikes", "initialization"),
+        datasets=("totals",),
         oracle=is_exploding_in_time,
     ),
 )

@@ -2,7 +2,7 @@
 
 from ..oracles import Evidence
 from ..recipe import Recipe
-from .contract import SEQUENCES, Sickness
+from .contract import Sickness
 
 
 def is_spiky(sick: Evidence, twin: Evidence) -> bool:
@@ -36,25 +36,25 @@ SICKNESSES = (
     Sickness(
         "G3",
         "gradient_spikes",
-        "rare sequences in a wrong unit, GRU over 60 steps",
-        Recipe(network="gru", depth=1, width=32, lr=0.2),
+        "rare sequences in a wrong unit, LSTM over 60 steps",
+        Recipe(network="lstm", depth=1, width=32, lr=0.5),
         "outliers",
-        (0.001, 0.003, 0.01),
+        (0.003, 0.01, 0.03),
         {"clip": 0.5},
         also=("input_scale",),
-        datasets=SEQUENCES,
+        datasets=("totals",),
         oracle=is_spiky,
     ),
     Sickness(
         "G4",
         "gradient_spikes",
-        "cliffs of an LSTM over 64 pixels",
+        "cliffs of an LSTM over 60 steps",
         Recipe(network="lstm", depth=1, width=32, lr=1.0),
         "lr",
         (0.5, 1.0, 2.0, 4.0),
         {"clip": 0.5},
         also=("exploding", "learning_rate"),
-        datasets=("digit_pixels", *SEQUENCES),
+        datasets=("totals", "digit_pixels"),
         oracle=is_spiky,
     ),
 )

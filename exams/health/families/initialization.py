@@ -1,7 +1,7 @@
 """Initial weights out of proportion, without vanishing, explosion, dead, saturated or equal units to blame."""
 
 from ..recipe import Recipe
-from .contract import Sickness
+from .contract import WITHOUT_CANCER, Sickness
 
 SICKNESSES = (
     Sickness(
@@ -10,21 +10,11 @@ SICKNESSES = (
         "head far too large",
         Recipe(),
         "head_gain",
-        (10.0, 30.0, 100.0, 300.0),
+        (10.0, 20.0, 30.0, 100.0),
         {"head_gain": 1.0},
     ),
     Sickness(
         "W2",
-        "initialization",
-        "first layer far too small",
-        Recipe(depth=4),
-        "first_gain",
-        (0.1, 0.03, 0.01, 0.001),
-        {"first_gain": 1.0},
-        also=("vanishing",),
-    ),
-    Sickness(
-        "W3",
         "initialization",
         "first layer far too large",
         Recipe(depth=4, optimizer="adam", lr=0.002),
@@ -32,5 +22,6 @@ SICKNESSES = (
         (10.0, 30.0, 100.0, 300.0),
         {"first_gain": 1.0},
         also=("exploding",),
+        datasets=WITHOUT_CANCER,
     ),
 )

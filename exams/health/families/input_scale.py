@@ -2,7 +2,7 @@
 
 from ..oracles import Evidence
 from ..recipe import Recipe
-from .contract import Sickness
+from .contract import WITHOUT_CANCER, Sickness
 
 
 def is_out_of_scale(sick: Evidence, twin: Evidence) -> bool:
@@ -31,6 +31,7 @@ SICKNESSES = (
         (3.0, 5.0, 10.0, 30.0, 100.0),
         {"input_shift": 0.0},
         oracle=is_out_of_scale,
+        datasets=WITHOUT_CANCER,
     ),
     Sickness(
         "X3",
@@ -51,6 +52,7 @@ SICKNESSES = (
         (0.1, 0.03, 0.01, 0.001),
         {"input_scale": 1.0},
         oracle=is_out_of_scale,
+        datasets=WITHOUT_CANCER,
     ),
     Sickness(
         "X5",
@@ -62,5 +64,6 @@ SICKNESSES = (
         {"input_scale": 1.0},
         also=("saturation",),
         oracle=is_out_of_scale,
+        datasets=WITHOUT_CANCER,
     ),
 )

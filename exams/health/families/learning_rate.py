@@ -1,7 +1,7 @@
 """Learning rates too high and too low. Their oracle is the twin: nothing else differs."""
 
 from ..recipe import Recipe
-from .contract import Sickness
+from .contract import WITHOUT_CANCER, Sickness
 
 SICKNESSES = (
     Sickness(
@@ -21,6 +21,7 @@ SICKNESSES = (
         "lr",
         (0.3, 0.5, 1.0, 2.0, 5.0),
         {"lr": 0.05},
+        datasets=WITHOUT_CANCER,
     ),
     Sickness("L3", "learning_rate", "SGD, too low", Recipe(), "lr", (5e-3, 2e-3, 1e-3, 3e-4, 1e-4, 1e-5), {"lr": 0.05}),
     Sickness(
@@ -31,6 +32,7 @@ SICKNESSES = (
         "lr",
         (3e-4, 1e-4, 3e-5, 1e-5, 1e-6),
         {"lr": 0.002},
+        datasets=WITHOUT_CANCER,
     ),
     Sickness(
         "L5",
@@ -55,11 +57,11 @@ SICKNESSES = (
     Sickness(
         "L7",
         "learning_rate",
-        "GRU over 60 steps, too high",
-        Recipe(network="gru", depth=1, width=32, optimizer="adam", lr=0.005),
+        "LSTM over 60 steps, too high",
+        Recipe(network="lstm", depth=1, width=32, optimizer="adam", lr=0.005),
         "lr",
         (0.05, 0.1, 0.3, 1.0),
         {"lr": 0.005},
-        datasets=("waves",),
+        datasets=("totals",),
     ),
 )

@@ -1,7 +1,7 @@
 """Losses that expect something else than what the network gives out. Their oracle is the twin."""
 
 from ..recipe import Recipe
-from .contract import Sickness
+from .contract import WITHOUT_CANCER, Sickness
 
 RIGHT = {"loss": "cross_entropy"}
 SICKNESSES = (
@@ -17,10 +17,26 @@ SICKNESSES = (
     ),
     Sickness("M2", "loss_mismatch", "NLL of logits", Recipe(), "loss", ("nll_of_logits",), RIGHT, curable=False),
     Sickness(
-        "M3", "loss_mismatch", "NLL of probabilities", Recipe(), "loss", ("nll_of_probabilities",), RIGHT, curable=False
+        "M3",
+        "loss_mismatch",
+        "NLL of shares",
+        Recipe(),
+        "loss",
+        ("nll_of_probabilities",),
+        RIGHT,
+        curable=False,
+        datasets=WITHOUT_CANCER,
     ),
     Sickness(
-        "M4", "loss_mismatch", "distance to the class number", Recipe(), "loss", ("mse_of_index",), RIGHT, curable=False
+        "M4",
+        "loss_mismatch",
+        "distance to the index",
+        Recipe(),
+        "loss",
+        ("mse_of_index",),
+        RIGHT,
+        curable=False,
+        datasets=WITHOUT_CANCER,
     ),
     Sickness(
         "M5",
@@ -31,6 +47,7 @@ SICKNESSES = (
         ("sigmoid_to_unreachable",),
         RIGHT,
         curable=False,
+        datasets=WITHOUT_CANCER,
     ),
     Sickness(
         "M6",
@@ -41,5 +58,6 @@ SICKNESSES = (
         ("double_softmax",),
         RIGHT,
         curable=False,
+        datasets=WITHOUT_CANCER,
     ),
 )

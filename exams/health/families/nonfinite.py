@@ -2,7 +2,7 @@
 
 from ..oracles import Evidence
 from ..recipe import Recipe
-from .contract import Sickness
+from .contract import WITHOUT_CANCER, Sickness
 
 
 def is_poisoned(sick: Evidence, twin: Evidence) -> bool:
@@ -25,6 +25,7 @@ SICKNESSES = (
         also=("loss_mismatch",),
         oracle=is_poisoned,
         curable=False,
+        datasets=WITHOUT_CANCER,
     ),
     Sickness(
         "N3",
@@ -37,5 +38,6 @@ SICKNESSES = (
         also=("loss_mismatch",),
         oracle=is_poisoned,
         curable=False,
+        datasets=WITHOUT_CANCER,
     ),
 )

@@ -2,7 +2,7 @@
 
 from ..oracles import Evidence
 from ..recipe import Recipe
-from .contract import Sickness
+from .contract import WITHOUT_CANCER, Sickness
 
 
 def is_swinging(sick: Evidence, twin: Evidence) -> bool:
@@ -32,16 +32,18 @@ SICKNESSES = (
         {"momentum": 0.9},
         also=("learning_rate",),
         oracle=is_swinging,
+        datasets=WITHOUT_CANCER,
     ),
     Sickness(
         "O3",
         "oscillation",
         "small batches at a high rate",
-        Recipe(batch_size=8, momentum=0.0),
+        Recipe(batch_size=8, lr=0.02, steps=600),
         "lr",
-        (0.2, 0.4, 0.6, 1.0),
-        {"lr": 0.05},
+        (0.05, 0.07, 0.1, 0.15, 0.2),
+        {"lr": 0.02},
         also=("learning_rate",),
+        datasets=WITHOUT_CANCER,
         oracle=is_swinging,
     ),
 )

@@ -2,7 +2,7 @@
 
 from ..oracles import Evidence
 from ..recipe import Recipe
-from .contract import Sickness
+from .contract import WITHOUT_CANCER, Sickness
 
 
 def is_saturated(sick: Evidence, twin: Evidence) -> bool:
@@ -18,7 +18,7 @@ SICKNESSES = (
         "tanh, large weights",
         Recipe(depth=4, activation="tanh"),
         "gain",
-        (0.3, 0.6, 1.0, 2.0, 4.0),
+        (0.6, 0.8, 1.0, 1.4, 2.0, 4.0),
         UNDO,
         also=("initialization",),
         fixed={"init": "normal"},
@@ -30,7 +30,7 @@ SICKNESSES = (
         "sigmoid, large weights",
         Recipe(depth=3, activation="sigmoid", optimizer="adam", lr=0.01),
         "gain",
-        (1.0, 2.0, 4.0, 8.0, 16.0),
+        (1.5, 2.0, 3.0, 4.0, 8.0, 16.0),
         UNDO,
         also=("initialization",),
         fixed={"init": "normal"},
@@ -42,9 +42,10 @@ SICKNESSES = (
         "tanh, large biases",
         Recipe(depth=4, activation="tanh"),
         "bias",
-        (2.0, 3.0, 4.0, 6.0),
+        (2.0, 2.5, 3.0, 4.0, 6.0),
         {"bias": 0.0},
         also=("initialization",),
         oracle=is_saturated,
+        datasets=WITHOUT_CANCER,
     ),
 )

@@ -2,7 +2,7 @@
 
 from ..oracles import Evidence
 from ..recipe import Recipe
-from .contract import Sickness
+from .contract import WITHOUT_CANCER, Sickness
 
 
 def is_symmetric(sick: Evidence, twin: Evidence) -> bool:
@@ -33,6 +33,7 @@ SICKNESSES = (
         also=("initialization",),
         fixed={"init": "constant"},
         oracle=is_symmetric,
+        datasets=WITHOUT_CANCER,
     ),
     Sickness(
         "I3",
@@ -40,10 +41,11 @@ SICKNESSES = (
         "units copied from a few",
         Recipe(),
         "clones",
-        (1, 2, 3, 4, 6),
+        (12, 8, 6, 4, 3, 2, 1),
         {"clones": 0},
         also=("initialization",),
         oracle=is_symmetric,
+        datasets=WITHOUT_CANCER,
     ),
     Sickness(
         "I4",
@@ -51,7 +53,7 @@ SICKNESSES = (
         "channels copied from a few",
         Recipe(network="conv", depth=3, width=16),
         "clones",
-        (1, 2, 3, 4),
+        (7, 6, 4, 3, 2, 1),
         {"clones": 0},
         also=("initialization",),
         datasets=("digit_images",),

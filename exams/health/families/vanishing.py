@@ -2,7 +2,7 @@
 
 from ..oracles import Evidence
 from ..recipe import Recipe
-from .contract import Sickness
+from .contract import WITHOUT_CANCER, Sickness
 
 
 def is_vanishing(sick: Evidence, twin: Evidence) -> bool:
@@ -29,7 +29,7 @@ SICKNESSES = (
         "deep ReLU, small weights",
         Recipe(depth=8),
         "gain",
-        (0.5, 0.4, 0.3, 0.2, 0.1),
+        (0.6, 0.5, 0.45, 0.4, 0.3, 0.2),
         {"gain": 1.0},
         also=("initialization",),
         oracle=is_vanishing,
@@ -40,7 +40,7 @@ SICKNESSES = (
         "deep tanh, small weights",
         Recipe(depth=10, activation="tanh"),
         "gain",
-        (0.5, 0.4, 0.3, 0.2, 0.1),
+        (0.7, 0.6, 0.5, 0.4, 0.3),
         {"gain": 1.0},
         also=("initialization",),
         oracle=is_vanishing,
@@ -55,6 +55,7 @@ SICKNESSES = (
         {"activation": "relu"},
         fixed={"activation": "sigmoid"},
         oracle=is_vanishing,
+        datasets=WITHOUT_CANCER,
     ),
     Sickness(
         "V5",
@@ -62,7 +63,7 @@ SICKNESSES = (
         "deep convolution, small weights",
         Recipe(network="conv", depth=6, width=12),
         "gain",
-        (0.4, 0.3, 0.2, 0.1),
+        (0.6, 0.5, 0.45, 0.4, 0.3, 0.2),
         {"gain": 1.0},
         also=("initialization",),
         datasets=("digit_images",),
