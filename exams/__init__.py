@@ -1,0 +1,1 @@
+"""Exams: they score a pillar of the library, or any rival, against ground truth decided beforehand."""

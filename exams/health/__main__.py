@@ -1,0 +1,46 @@
+"""Run the health exam, or decide its ground truth. See `docs/exam.md` for what the figures mean."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from . import parallel, report, runner, truth
+from .judges import JUDGES
+
+RESULTS = Path("docs/exam.json")
+REPORT = Path("docs/exam.md")
+
+
+def main() -> None:
+    """Parse the options and run."""
+    parser = argparse.ArgumentParser(prog="python -m exams.health", description=__doc__)
+    parser.add_argument("--judge", nargs="+", default=list(JUDGES), choices=list(JUDGES), help="who is examined")
+    parser.add_argument("--part", default="all", choices=("tuning", "held_out", "all"), help="which cases")
+    parser.add_argument("--only", help="one sickness (V1), family (vanishing) or control (sparse_80)")
+    parser.add_argument(
+        "--small", action="store_true", help="a tenth of the cases, spread over families and severities"
+    )
+    parser.add_argument("--repair", action="store_true", help="also let the judges repair; several times as long")
+    parser.add_argument("--repair-only", action="store_true", help="repair without checking up")
+    parser.add_argument("--heal-share", type=float, default=runner.HEAL_SHARE, help="share of the training heal gets")
+    parser.add_argument("--jobs", type=int, default=2, help="processes, one thread each")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="JSON to write, or to add to with --merge")
+    parser.add_argument("--merge", action="store_true", help="keep earlier results of other judges, cases and kinds")
+    parser.add_argument("--report", type=Path, default=REPORT, help="Markdown to write")
+    parser.add_argument("--report-only", action="store_true", help="write the report from the results at hand")
+    parser.add_argument("--decide", action="store_true", help="decide the ground truth anew instead (an hour)")
+    parser.add_argument("--missing", action="store_true", help="with --decide: only what is not decided yet")
+    options = parser.parse_args()
+    parallel.one_thread()
+    if options.decide:
+        truth.update(options.jobs, options.only, missing=options.missing)
+        return
+    if not options.report_only:
+        runner.run(options)
+    sys.stdout.write(report.write(options.results, options.report) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Rivals, re-implemented from their papers and defaults: none is the original code."""
