@@ -9,10 +9,14 @@ from frostline.core.errors import FrostlineError as FrostlineError
 from frostline.core.errors import LayerNotFound as LayerNotFound
 from frostline.core.errors import NotCacheable as NotCacheable
 from frostline.core.errors import SplitError as SplitError
+from frostline.core.records import Diagnosis as Diagnosis
+from frostline.core.records import Finding as Finding
 from frostline.core.records import FitResult as FitResult
 from frostline.core.records import FreezeSummary as FreezeSummary
 from frostline.core.records import FrontierTensor as FrontierTensor
 from frostline.core.records import ReuseSummary as ReuseSummary
+from frostline.health import Monitor as Monitor
+from frostline.recipes import checkup as checkup
 from frostline.recipes import fit as fit
 from frostline.splitting import Split as Split
 from frostline.splitting import split as split
@@ -25,16 +29,20 @@ __all__ = [
     "CacheError",
     "CachedDataset",
     "DataError",
+    "Diagnosis",
     "FeatureCache",
+    "Finding",
     "FitResult",
     "FreezeSummary",
     "FrontierTensor",
     "FrostlineError",
     "LayerNotFound",
+    "Monitor",
     "NotCacheable",
     "ReuseSummary",
     "Split",
     "SplitError",
+    "checkup",
     "fit",
     "freeze",
     "remedies",

@@ -55,6 +55,7 @@ class Monitor:
         model: The module that the loop calls; a DistributedDataParallel or compiled module is looked into.
         optimizer: The one that steps, or None.
         every: Steps from one sample to the next.
+        budget: Share of the loop's time that samples may take; beyond it they are left out (`samples` tells).
         path: A file to which every record is written as one line of JSON; it must not exist yet.
         log: callable(numbers, step): a logger, such as Fabric's `log_dict`.
 
@@ -64,11 +65,12 @@ class Monitor:
 
     def __init__(
         self, model: nn.Module, optimizer: Optimizer | None = None, every: int = 10, *,
-        path: str | Path | None = None, log: Callable[[dict[str, float], int], None] | None = None,
+        budget: float = _BUDGET, path: str | Path | None = None,
+        log: Callable[[dict[str, float], int], None] | None = None,
     ) -> None:  # fmt: skip
         inner, self._unseen = _unwrapped(model)
         _check(inner, optimizer, every)
-        self.every, self._optimizer, self._log = every, optimizer, log
+        self.every, self._budget, self._optimizer, self._log = every, budget, optimizer, log
         self._model = inner
         self._watch = Watch(inner, self._timed)
         self._accumulation = Accumulation(inner, optimizer)
@@ -176,7 +178,7 @@ class Monitor:
         is_due = self._num_steps % self.every == 0
         self._asked += is_due
         if is_due and self._asked > _FREE_SAMPLES:
-            is_due = self._own_s <= _BUDGET * (time.perf_counter() - self._started)
+            is_due = self._own_s <= self._budget * (time.perf_counter() - self._started)
         self._watch.is_on = is_due
 
     def _before_step(self) -> None:

@@ -179,6 +179,7 @@ class Evidence:
         layers: In the order in which they ran.
         records: Sampled steps, oldest first.
         losses: (step, loss) of every step that was told.
+        gradient_norms: Of every step, where a loop of ours measured them.
         optimizer: How the weights are moved.
         inputs: The model's input, or None if it is not float.
         loss: How the loss behaves, or None if it was not probed.
@@ -191,6 +192,7 @@ class Evidence:
     layers: tuple[Layer, ...] = ()
     records: tuple[StepRecord, ...] = ()
     losses: tuple[tuple[int, float], ...] = ()
+    gradient_norms: tuple[float, ...] = ()
     optimizer: OptimizerFacts = field(default_factory=OptimizerFacts)
     inputs: InputFacts | None = None
     loss: LossFacts | None = None

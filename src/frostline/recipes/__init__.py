@@ -1,3 +1,4 @@
 """Recipes: the pillars put together, each to be read from top to bottom, and copied."""
 
+from frostline.recipes.checkup import checkup as checkup
 from frostline.recipes.fit import fit as fit

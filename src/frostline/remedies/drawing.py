@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from frostline.remedies.tracing import Step, Trace
 
 SCHEMES = ("auto", "he", "glorot", "lecun", "orthogonal")
+# 1 / sqrt(E[f(z)^2]) for a standard normal z, by quadrature: He's derivation for functions that are no rectifiers.
+_GAINS = {"ELU": 1.2452, "CELU": 1.2452, "GELU": 1.5335, "SiLU": 1.6765, "Mish": 1.4860, "Hardswish": 1.6393}
 _BOUNDED = ("Tanh", "Sigmoid", "Hardsigmoid", "Hardtanh", "Softsign", "Tanhshrink", "LogSigmoid")
 
 
@@ -43,6 +45,8 @@ class Follower:
         """What keeps the variance of the signal across the activation."""
         if self.kind == "Tanh":
             return 5 / 3  # as torch.nn.init.calculate_gain has it
+        if self.kind in _GAINS:
+            return _GAINS[self.kind]
         return math.sqrt(2 / (1 + self.slope**2)) if self.scheme == "he" else 1.0
 
 

@@ -75,7 +75,7 @@ def insert_batchnorm(
             do="use 'identity', which keeps the outputs, or 'normalised', which cures.",
         )  # fmt: skip
     snapshot, data = Snapshot(model, optimizer), Replay(model, batches)
-    with _watching(model):
+    with watching(model):
         first = data.first()
         model.eval()
         traced = trace(model, first)
@@ -97,7 +97,7 @@ def insert_batchnorm(
 
 
 @contextmanager
-def _watching(model: nn.Module) -> Generator[None]:
+def watching(model: nn.Module) -> Generator[None]:
     """Look at the model as it is at prediction, and leave it as it was."""
     with ExitStack() as stack:
         for context in (kept_generators(), kept_modes(model), kept_buffers(model), torch.no_grad()):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from frostline.health.rules.contract import About
@@ -22,7 +24,9 @@ _WARMUP = 5
 
 def check(evidence: Evidence) -> tuple[Finding, ...]:
     """Largest over median gradient norm, the first steps left out."""
-    norms = [r.gradient_norm for r in finite_records(evidence) if r.gradient_norm is not None][_WARMUP:]
+    sampled = [r.gradient_norm for r in finite_records(evidence) if r.gradient_norm is not None]
+    every = list(takewhile(math.isfinite, evidence.gradient_norms))
+    norms = (every or sampled)[_WARMUP:]
     middle = typical(norms)
     if len(norms) < 10 or not middle:
         return (ABOUT.not_applicable(f"{len(norms)} gradient norms after the first steps: too few, or zero."),)

@@ -1,0 +1,175 @@
+"""Trains a copy under a monitor, and gathers everything that the rules judge by."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from frostline import remedies
+from frostline.core import inputs as batches
+from frostline.core.errors import DataError, FrostlineError
+from frostline.core.layers import is_pinned
+from frostline.core.restore import kept_buffers, kept_modes
+from frostline.health import Evidence, Monitor, NormFacts, Patient, Score, probe_loss, score, train
+from frostline.health.records import StepRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+Batch = tuple[Any, Any]
+_SAMPLES = 60  # of one training: every layer is measured so often
+_COMPARED = 20  # batches on which BatchNorm is compared, and the model scored
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One training, seen from all sides."""
+
+    evidence: Evidence
+    score: Score
+
+
+def as_batches(given: Iterable[Any], model: nn.Module, steps: int | None) -> list[Batch]:
+    """Batches of (inputs, target) on the model's device.
+
+    Raises:
+        DataError: If there are none, or an item is not a pair.
+    """
+    parameter = next(model.parameters(), None)
+    if parameter is None:
+        raise DataError(
+            what="The model has no parameters: there is nothing to check.", where=type(model).__name__,
+            received="0 parameters", do="pass the module that trains.",
+        )  # fmt: skip
+    found: list[Batch] = []
+    keep = batches.required_labels(model.forward)
+    for at, item in enumerate(given):
+        if steps is not None and at >= steps:
+            break
+        inputs, target = batches.unpack(item, at, keep)
+        found.append((batches.move(inputs, parameter.device), batches.move(target, parameter.device)))
+    if len(found) < 2:
+        raise DataError(
+            what="There are too few batches.", where="batches", received=f"{len(found)} batches",
+            do="pass a list of some dozens of batches, or a DataLoader; an iterator that has been used up gives none.",
+        )  # fmt: skip
+    return found
+
+
+def held_out(data: Sequence[Batch]) -> Sequence[Batch]:
+    """The last fifth."""
+    return data[-max(1, len(data) // 5) :]
+
+
+def observe(patient: Patient, data: Sequence[Batch], loss_fn: Callable[[Any, Any], Tensor]) -> Observation:
+    """Train the patient on the data, and measure."""
+    facts = _facts_of_loss(patient.model, data, loss_fn)
+    statistics = _running_statistics(patient.model)
+    every = max(1, len(data) // _SAMPLES)
+    with Monitor(patient.model, patient.optimizer, every=every, budget=math.inf) as monitor:
+        norms = train(patient, data, loss_fn, monitor=monitor)
+    evidence = replace(
+        monitor.evidence, loss=facts, gradient_norms=norms, norms=_compare_norms(patient, data, loss_fn, statistics)
+    )
+    return Observation(_with_input_rows(evidence, data), score(patient.model, held_out(data), loss_fn))
+
+
+def _facts_of_loss(model: nn.Module, data: Sequence[Batch], loss_fn: Callable[[Any, Any], Tensor]) -> Any:
+    inputs, target = data[0]
+    with kept_modes(model), kept_buffers(model):
+        model.eval()
+        output = batches.call(model, inputs)
+    return probe_loss(loss_fn, output, target)
+
+
+def _norms(model: nn.Module) -> dict[str, nn.modules.batchnorm._BatchNorm]:
+    return {
+        name: module for name, module in model.named_modules()
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and not is_pinned(module)
+    }  # fmt: skip
+
+
+def _running_statistics(model: nn.Module) -> dict[str, Tensor]:
+    return {name: m.running_mean.detach().clone() for name, m in _norms(model).items() if m.running_mean is not None}
+
+
+def _compare_norms(
+    patient: Patient, data: Sequence[Batch], loss_fn: Callable[[Any, Any], Tensor], before: dict[str, Tensor]
+) -> NormFacts | None:
+    """Losses with running, exact and batch statistics; layers that move although they are frozen."""
+    norms = _norms(patient.model)
+    if not norms:
+        return None
+    frozen = [
+        name for name, module in norms.items()
+        if module.weight is not None and not module.weight.requires_grad and module.training
+        and name in before and not torch.equal(before[name], _mean(module))
+    ]  # fmt: skip
+    kept = {name: module for name, module in norms.items() if module.training and module.running_mean is not None}
+    if not kept:
+        return NormFacts(tuple(norms), moving_in_frozen=tuple(frozen))
+    part = held_out(data)[:_COMPARED]
+    with kept_buffers(patient.model):
+        in_training = score(patient.model, part, loss_fn, train_mode=True)
+    in_eval = score(patient.model, part, loss_fn)
+    exact = _exact(patient, data, part, loss_fn)
+    smallest = min(_values_per_channel(patient.model, kept, data[0][0]))
+    momenta = [module.momentum for module in kept.values() if module.momentum is not None]
+    return NormFacts(
+        tuple(kept), smallest, min(momenta, default=None), _finite(in_training.loss), _finite(in_eval.loss),
+        _finite(exact), tuple(frozen),
+    )  # fmt: skip
+
+
+def _exact(
+    patient: Patient, data: Sequence[Batch], part: Sequence[Batch], loss_fn: Callable[[Any, Any], Tensor]
+) -> float:
+    try:
+        change = remedies.reestimate_batchnorm(patient.model, data)
+    except FrostlineError:  # values that are not finite: another rule says so
+        return math.nan
+    try:
+        return score(patient.model, part, loss_fn).loss
+    finally:
+        change.undo()
+
+
+def _values_per_channel(model: nn.Module, norms: dict[str, Any], inputs: Any) -> list[int]:
+    counts: list[int] = []
+
+    def hear(_: nn.Module, args: tuple[Any, ...]) -> None:
+        counts.append(args[0].numel() // args[0].shape[1])
+
+    handles = [module.register_forward_pre_hook(hear) for module in norms.values()]
+    try:
+        with kept_modes(model), kept_buffers(model), torch.no_grad():
+            model.eval()
+            batches.call(model, inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return counts or [2**31]
+
+
+def _with_input_rows(evidence: Evidence, data: Sequence[Batch]) -> Evidence:
+    """The first batch whose inputs are not finite, looked up in the data: it may lie between samples."""
+    for step, (inputs, _) in enumerate(data):
+        for tensor in batches.leaves(inputs).values():
+            if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+                rows = (~torch.isfinite(tensor).reshape(len(tensor), -1).all(dim=1)).nonzero().flatten().tolist()
+                records = [r for r in evidence.records if r.step < step and r.nonfinite is None]
+                odd = StepRecord(step, None, None, (), "input", tuple(rows[:16]))
+                return replace(evidence, records=(*records, odd))
+    return evidence
+
+
+def _mean(module: Any) -> Tensor:
+    return module.running_mean
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -1,0 +1,142 @@
+"""Treatments: one factor each, undone in place. What `checkup` tries on copies and `heal` keeps."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from frostline import remedies
+from frostline.core.layers import is_pinned
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from frostline.core.records import Diagnosis
+    from frostline.health import Evidence, Patient
+
+Batch = tuple[Any, Any]
+# What new weights can cure: the symptom tells which of them it was.
+_BY_WEIGHTS = ("symmetry", "dead_units", "saturation", "exploding", "vanishing", "initialization")
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """One factor that can be undone.
+
+    Attributes:
+        name: What is done, in words.
+        families: The sicknesses that it speaks for, likeliest first.
+        apply: Changes a patient in place, given the batches it trains on.
+        needs_symptom: True if it speaks for a family only where a rule has found that family's symptom.
+    """
+
+    name: str
+    families: tuple[str, ...]
+    apply: Callable[[Patient, Sequence[Batch]], None]
+    needs_symptom: bool = True
+
+
+def remedies_for(patient: Patient, evidence: Evidence, diagnosis: Diagnosis) -> list[Remedy]:
+    """The treatments that the evidence suggests, the most specific first."""
+    seen = {finding.family for finding in diagnosis.findings}
+    found: list[Remedy] = []
+    if "nonfinite" in seen:
+        found.append(Remedy("leave out steps that are not finite", ("nonfinite",), _skip_nonfinite))
+    if "input_scale" in seen:
+        found.append(Remedy("standardise the inputs", ("input_scale",), _standardise))
+    if "batchnorm" in seen:
+        found.append(Remedy("BatchNorm statistics of all batches, momentum 0.1", ("batchnorm",), _mend_batchnorm))
+    kinds = {layer.activation for layer in evidence.layers if layer.activation}
+    if seen & set(_BY_WEIGHTS):
+        found.append(Remedy("new weights by the activation that follows", _BY_WEIGHTS, _initialise))
+        if kinds & {"sigmoid", "tanh", "hardtanh"}:
+            found.append(
+                Remedy("Leaky ReLU for sigmoid and tanh, new weights", ("vanishing", "saturation"), _swap_squashers)
+            )
+    if "dead_units" in seen:
+        found.append(Remedy("Leaky ReLU for ReLU", ("dead_units",), _swap_rectifiers))
+    norm = _usual_norm(evidence)
+    if norm is not None and seen & {"gradient_spikes", "exploding", "nonfinite", "oscillation", "learning_rate"}:
+        clip = remedies.clip_by_norm(norm)
+        found.append(Remedy(f"clip gradients at {norm:.2g}, their usual norm", ("exploding", "gradient_spikes"),
+                            lambda patient, _: setattr(patient, "clip", clip)))  # fmt: skip
+    if "oscillation" in seen and (evidence.optimizer.momentum or 0.0) > 0.9:
+        found.append(Remedy("momentum 0.9", ("oscillation",), _lower_momentum))
+    return found
+
+
+def rate_remedies(evidence: Evidence) -> list[Remedy]:
+    """Other learning rates, lower and higher ones."""
+    if evidence.optimizer.lr is None:
+        return []
+    return [
+        Remedy(f"learning rate times {factor:g}", ("learning_rate",), _times(factor), needs_symptom=False)
+        for factor in (0.1, 0.01, 10.0, 100.0)
+    ]
+
+
+def family_of(remedy: Remedy, early: Diagnosis, whole: Diagnosis) -> str | None:
+    """The family that a treatment that helped speaks for; None if its symptom was not seen.
+
+    What is wrong in the first steps comes before what came of it, issues before tips.
+    """
+    for diagnosis in (early, whole):
+        for outcome in ("issue", "tip"):
+            seen = {finding.family for finding in diagnosis.findings if finding.outcome == outcome}
+            for family in remedy.families:
+                if family in seen:
+                    return family
+    return None if remedy.needs_symptom else remedy.families[0]
+
+
+def _usual_norm(evidence: Evidence) -> float | None:
+    norms = [
+        r.gradient_norm for r in evidence.records if r.gradient_norm is not None and math.isfinite(r.gradient_norm)
+    ]
+    early = norms[: max(5, len(norms) // 3)]
+    return max(median(early), 1e-8) if early else None
+
+
+def _skip_nonfinite(patient: Patient, _: Sequence[Batch]) -> None:
+    patient.clip = remedies.clip_by_norm(1e30)
+
+
+def _standardise(patient: Patient, data: Sequence[Batch]) -> None:
+    remedies.standardize_inputs(patient.model, data)
+
+
+def _initialise(patient: Patient, data: Sequence[Batch]) -> None:
+    remedies.initialize(patient.model, include_pretrained=True, batch=data[0][0], optimizer=patient.optimizer)
+
+
+def _swap_squashers(patient: Patient, data: Sequence[Batch]) -> None:
+    for kind in (nn.Sigmoid, nn.Tanh, nn.Hardtanh):
+        remedies.swap_activations(patient.model, kind, nn.LeakyReLU, optimizer=patient.optimizer)
+    _initialise(patient, data)
+
+
+def _swap_rectifiers(patient: Patient, _: Sequence[Batch]) -> None:
+    remedies.swap_activations(patient.model, nn.ReLU, nn.LeakyReLU, optimizer=patient.optimizer)
+
+
+def _mend_batchnorm(patient: Patient, _: Sequence[Batch]) -> None:
+    for module in patient.model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and not is_pinned(module):
+            module.momentum = 0.1
+
+
+def _lower_momentum(patient: Patient, _: Sequence[Batch]) -> None:
+    for group in patient.optimizer.param_groups:
+        group["momentum"] = min(group.get("momentum", 0.0), 0.9)
+
+
+def _times(factor: float) -> Callable[[Patient, Sequence[Batch]], None]:
+    def apply(patient: Patient, _: Sequence[Batch]) -> None:
+        for group in patient.optimizer.param_groups:
+            group["lr"] = group["lr"] * factor
+
+    return apply

@@ -1,0 +1,133 @@
+"""Standardise inputs inside of the model, for callers who go on feeding the same ones.
+
+Legend: C features (channels of a convolution, else the last axis).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from frostline.core.errors import DataError
+from frostline.core.inputs import call_with_model
+from frostline.core.records import Change
+from frostline.remedies.insertion import watching
+from frostline.remedies.places import CONVOLUTIONS
+from frostline.remedies.population import Population, Replay
+from frostline.remedies.surgery import Snapshot, replace_everywhere
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_TAKERS = (nn.Linear, nn.RNNBase, *CONVOLUTIONS)
+
+
+class Standardised(nn.Module):
+    """A layer whose first input is standardised: (x - mean) / deviation, by feature.
+
+    Attributes that it does not have itself (`weight`, `in_features`) are the layer's, for models that read them.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, layer: nn.Module, mean_C: Tensor, deviation_C: Tensor, axis: int) -> None:
+        super().__init__()
+        self.layer, self.axis = layer, axis
+        self.register_buffer("mean", mean_C)
+        self.register_buffer("deviation", deviation_C)
+
+    def forward(self, input: Tensor, *args: Any, **kwargs: Any) -> Any:
+        """What the layer makes of the standardised input."""
+        shape = [1] * input.dim()
+        shape[self.axis] = -1
+        scaled = (input - self.mean.reshape(shape)) / self.deviation.reshape(shape)
+        return self.layer(scaled.to(input.dtype), *args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name == "layer" or "layer" not in self.__dict__.get("_modules", {}):
+                raise
+            return getattr(self._modules["layer"], name)
+
+
+def standardize_inputs(model: nn.Module, batches: Iterable[Any]) -> Change:
+    """Give the model's first layer inputs of mean 0 and deviation 1, by feature; its weights stay.
+
+    The layer's name stands for the pair then: `fc1` is `fc1.layer`, with the statistics beside it. Features that do
+    not vary are only shifted; values that are not finite are left out of the statistics.
+
+    Args:
+        model: The model, changed in place.
+        batches: Where the statistics come from, as for `insert_batchnorm`.
+
+    Returns:
+        The layer that was changed; the undo. Nothing is changed, and a note says why, if the first layer that runs is
+        no linear, convolution or recurrent layer.
+
+    Raises:
+        DataError: If there are no batches.
+
+    References:
+        LeCun et al. (1998), Efficient backprop, section 4.3.
+    """
+    snapshot = Snapshot(model)
+    found = _first_layer(model, batches)
+    if found is None:
+        return Change((), snapshot.restore, ("the first layer that runs takes no features that can be standardised",))
+    name, layer, axis, population = found
+    if population.count < 2:
+        raise DataError(
+            what="The inputs have too few finite values to standardise by.", where=name,
+            received=f"{population.count} values per feature", do="pass more batches, or mend the data.",
+        )  # fmt: skip
+    deviation_C = population.variance.sqrt()
+    varies = deviation_C > 1e-6 * (population.mean.abs() + deviation_C.max())
+    deviation_C = torch.where(varies, deviation_C, torch.ones_like(deviation_C))
+    made = Standardised(layer, population.mean.float(), deviation_C.float(), axis).train(layer.training)
+    replace_everywhere(model, layer, made)
+    return Change((name,), snapshot.restore)
+
+
+def _first_layer(model: nn.Module, batches: Iterable[Any]) -> tuple[str, nn.Module, int, Population] | None:
+    """(name, layer, axis of its features, statistics of its input) of the first layer with weights that runs."""
+    names = {id(module): name for name, module in model.named_modules()}
+    first: list[nn.Module] = []
+    population = Population()
+
+    def hear(module: nn.Module, args: tuple[Any, ...]) -> None:
+        if not first and next(module.parameters(recurse=False), None) is not None:
+            first.append(module)
+        if first and module is first[0] and isinstance(module, _TAKERS) and args and isinstance(args[0], Tensor):
+            _add(population, args[0], 1 if isinstance(module, CONVOLUTIONS) else -1)
+            raise _Heard
+
+    handles = [module.register_forward_pre_hook(hear) for module in model.modules()]
+    try:
+        with watching(model):
+            for inputs in Replay(model, batches):
+                try:
+                    call_with_model(model, inputs)
+                except _Heard:
+                    continue
+    finally:
+        for handle in handles:
+            handle.remove()
+    if not first or not population.num_batches or not names[id(first[0])]:
+        return None
+    return names[id(first[0])], first[0], 1 if isinstance(first[0], CONVOLUTIONS) else -1, population
+
+
+def _add(population: Population, given: Tensor, axis: int) -> None:
+    values = given.detach()
+    is_finite = torch.isfinite(values).reshape(len(values), -1).all(dim=1)
+    if bool(is_finite.any()):
+        population.add(values[is_finite], axis)
+
+
+class _Heard(Exception):  # noqa: N818 (no error: a pass that went as far as it had to)
+    pass
