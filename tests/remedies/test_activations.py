@@ -8,7 +8,7 @@ from torch.nn import functional as F
 import frostline as fl
 from frostline import remedies
 from helpers_vision import import_torchvision
-from remedies.surgeon import trained, undone, untouched
+from remedies.surgeon import fingerprint, same, trained, undone, untouched
 
 
 def net() -> nn.Sequential:
@@ -175,13 +175,13 @@ def test_a_fused_batchnorm_of_timm_survives():
     import_torchvision()
     import timm
 
-    model = timm.create_model("densenet121", pretrained=False).eval()
-    norm = model.features.norm0
+    model = timm.create_model("mobilenetv3_small_100", pretrained=False).eval()
+    norm = model.blocks[0][0].bn1
     with undone(model) as changes:
         changes.append(remedies.swap_activations(model, "relu", "leaky_relu"))
-        assert model.features.norm0 is norm
+        assert model.blocks[0][0].bn1 is norm
         assert isinstance(norm.act, nn.LeakyReLU)
-        assert len(changes[0].layers) == 121
+        assert "blocks.0.0.bn1.act" in changes[0].layers
 
 
 def test_what_cannot_be_meant_is_refused():
@@ -202,6 +202,16 @@ def test_what_cannot_be_meant_is_refused():
 def test_a_lazy_layer_has_to_be_run_first():
     with pytest.raises(fl.DataError, match="layer whose shape is not known yet"):
         remedies.swap_activations(nn.Sequential(nn.LazyLinear(2), nn.ReLU()), "relu", "elu")
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own compiler uses what it deprecates
+def test_a_factory_that_fails_on_the_way_leaves_the_model_as_it_was():
+    made = iter([nn.ELU(), nn.ELU()])
+    model = net()
+    before = fingerprint(model)
+    with pytest.raises(StopIteration):
+        remedies.swap_activations(model, "relu", lambda: next(made))
+    assert same(fingerprint(model), before)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own compiler uses what it deprecates

@@ -89,10 +89,14 @@ def swap_activations(
     notes += [(name, "is the model itself, which nothing holds") for name in found if not name]
     chosen = {name: m for name, m in found.items() if name and name not in frozen}
     snapshot, pinned = Snapshot(model, optimizer), frozen_modules(model)
-    for name, module in chosen.items():
-        notes += _swap(model, name, module, new, optimizer, pinned)
-    held, more = _swap_attributes(model, inside, kind, new, snapshot, named)
-    _tell_transformer_layers(model, snapshot)
+    try:
+        for name, module in chosen.items():
+            notes += _swap(model, name, module, new, optimizer, pinned)
+        held, more = _swap_attributes(model, inside, kind, new, snapshot, named)
+        _tell_transformer_layers(model, snapshot)
+    except Exception:
+        snapshot.restore()
+        raise
     notes += more + (functional_uses(model, kind) if kind is not None else [])
     missing = [(kind.__name__, "no such module in these layers")] if kind is not None and not (chosen or held) else []
     order = layer_names(model)
