@@ -55,6 +55,17 @@ class Twice(nn.Module):
         return self.layer(torch.tanh(self.layer(x)))
 
 
+class Functional(nn.Module):
+    """A layer, and the weights of another one read directly."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(D, D), nn.Linear(D, D)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.linear(self.first(x), self.second.weight.tanh(), self.second.bias)
+
+
 class Attention(nn.Module):
     """Attention of the tokens (B, T, D) over themselves."""
 
@@ -122,6 +133,7 @@ VECTOR = {
     "bn": lambda: nn.BatchNorm1d(D),
     "layer norm": lambda: nn.LayerNorm(D),
     "twice": lambda: Twice(nn.Linear(D, D)),
+    "functional": Functional,
     "alpha dropout": lambda: nn.AlphaDropout(0.3),
 }
 IMAGE = {
@@ -140,6 +152,7 @@ TOKENS = {
     "gru": Recurrent,
     "position": Position,
     "folded": Folded,
+    "functional": Functional,
 }
 KINDS = {"vector": VECTOR, "image": IMAGE, "tokens": TOKENS}
 SHAPES = {"vector": (D,), "image": (D, SIDE, SIDE), "tokens": (T, D)}

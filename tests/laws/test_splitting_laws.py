@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.overrides import _get_current_function_mode_stack
@@ -86,6 +86,7 @@ def test_features_from_before_the_training_serve_after_it(plan, count):
 
 @settings(max_examples=20)
 @given(networks)
+@example(Plan("vector", ("functional",), 0, 0.5))
 def test_the_parameters_of_the_head_are_those_of_the_model(plan):
     model = plan.frozen()
     split = fl.split(model, plan.inputs(4))
