@@ -34,9 +34,10 @@ def test_code_with_a_set_is_the_same_in_every_process():
     lines = ("from frostline.splitting.digests import code_digest",
              "def f(x): return x in {'a', 'b', 'c', 'd'} or x == (1, ('e', 'f'))",
              "print(code_digest(f.__code__))")  # fmt: skip
-    found = {
-        subprocess.run([sys.executable, "-c", "\n".join(lines)], env={"PYTHONPATH": ":".join(sys.path), "PYTHONHASHSEED": seed},
-                       capture_output=True, text=True, check=True).stdout
-        for seed in ("1", "2")
-    }  # fmt: skip
+    found = set()
+    for seed in ("1", "2"):
+        environment = {"PYTHONPATH": ":".join(sys.path), "PYTHONHASHSEED": seed}
+        command = [sys.executable, "-c", "\n".join(lines)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        found.add(done.stdout)
     assert len(found) == 1
