@@ -28,11 +28,31 @@ def layer(model: nn.Module, position: float) -> str:
 def line(model: nn.Module) -> tuple[dict[str, bool], dict[str, bool]]:
     """What trains, and what is in training mode after `train()`; the model is left as it was."""
     modes = [module.training for module in model.modules()]
+    for module in model.modules():  # whatever stood there before, `train()` decides
+        module.training = True
     model.train()
     found = {name: module.training for name, module in model.named_modules()}
     for module, mode in zip(model.modules(), modes, strict=True):
         module.training = mode
     return {name: parameter.requires_grad for name, parameter in model.named_parameters()}, found
+
+
+def below(model: nn.Module, through: str) -> set[str]:
+    """The layers that `freeze(model, through=...)` speaks of, by the definition: registered up to and including it."""
+    names = [name for name, _ in model.named_modules() if name]
+    upto = {name for name in names[: names.index(through)] if not through.startswith(f"{name}.")}
+    return upto | {name for name in names if name == through or name.startswith(f"{through}.")}
+
+
+def assert_line(model: nn.Module, through: str) -> None:
+    """Everything below the line is frozen, and what holds a trainable parameter is in training mode."""
+    trains, modes = line(model)
+    frozen = below(model, through)
+    assert {name for name in frozen if modes[name]} == set()
+    assert {name for name, is_on in trains.items() if is_on and name.rpartition(".")[0] in frozen} == set()
+    alive = {name for name, module in model.named_modules() if any(p.requires_grad for p in module.parameters())}
+    assert {name for name in alive if not modes[name]} == set()
+    assert {name for name in modes if name not in frozen and name.rpartition(".")[0] not in frozen} >= alive
 
 
 def values(model: nn.Module) -> dict[str, Tensor]:
@@ -122,6 +142,7 @@ JOURNEYS = {"train": switched, "deepcopy": copy.deepcopy, "pickle": pickled, "sa
 @given(networks, st.lists(st.sampled_from(sorted(JOURNEYS)), min_size=1, max_size=3))
 def test_the_freeze_survives_every_journey(plan, journeys):
     model = plan.frozen()
+    assert_line(model, plan.cut(model))
     frozen, state = line(model), values(model)
     other = model
     for journey in journeys:
@@ -139,11 +160,18 @@ def test_the_freeze_survives_every_journey(plan, journeys):
     ] == []
 
 
-@settings(max_examples=20)
+@given(networks, positions)
+def test_freezing_through_a_layer_freezes_what_is_registered_up_to_it(plan, position):
+    model = plan.build()
+    fl.freeze(model, through=layer(model, position))
+    assert_line(model, layer(model, position))
+
+
+@settings(max_examples=30)
 @given(networks)
 def test_frozen_layers_stand_still_while_the_rest_trains(plan):
     model = plan.frozen()
-    frozen = [name for name, module in model.named_modules() if name and not line(model)[1][name]]
+    frozen = below(model, plan.cut(model))
     before = {name: values(model.get_submodule(name)) for name in frozen}
     last = model[-1].weight.detach().clone()
     train(model, plan)
