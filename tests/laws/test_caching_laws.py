@@ -69,7 +69,7 @@ datasets = st.lists(pool, min_size=1, max_size=30)
 batch_sizes = st.integers(1, 9)
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(datasets, batch_sizes, batch_sizes, small_shards, st.data())
 def test_what_is_stored_is_what_would_be_computed(indices, filled, loaded, shards, data):
     with tempfile.TemporaryDirectory() as root, shards:
@@ -84,7 +84,7 @@ def test_what_is_stored_is_what_would_be_computed(indices, filled, loaded, shard
         assert int(cached[at][1]) == indices[at]
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(st.lists(datasets, min_size=2, max_size=4), batch_sizes, small_shards)
 def test_growing_shrinking_repeating_and_reordering_compute_each_sample_once(fills, batch_size, shards):
     known: set[int] = set()
@@ -258,7 +258,7 @@ def one_of(fields: dict[str, Any]) -> Any:
     return st.sampled_from(sorted(fields)).flatmap(lambda name: fields[name].map(lambda value: {name: value}))
 
 
-@settings(max_examples=30)
+@settings(max_examples=15)
 @given(one_of(FIELDS), one_of(OTHERS))
 def test_every_field_of_a_recipe_changes_its_key_and_nothing_else_does(field, other):
     plain = Recipe().key()
@@ -395,7 +395,7 @@ def test_the_border_between_preprocessing_and_key_counts(text, data):
 # Damage
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(datasets, small_shards, st.data())
 def test_a_shard_with_one_flipped_bit_is_never_served(indices, shards, data):
     with tempfile.TemporaryDirectory() as root, shards:

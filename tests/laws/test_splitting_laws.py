@@ -45,7 +45,7 @@ def assert_same(found: Any, expected: Any) -> None:
             assert torch.equal(ours, theirs)
 
 
-@settings(max_examples=40)
+@settings(max_examples=30)
 @given(networks, counts, counts, st.booleans())
 def test_the_head_of_extracted_features_is_the_model_to_the_bit(plan, recorded, count, training):
     model = plan.frozen()
@@ -59,7 +59,7 @@ def test_the_head_of_extracted_features_is_the_model_to_the_bit(plan, recorded, 
     assert_same(outcome(model, lambda: split.head(*features), seed=5), expected)
 
 
-@settings(max_examples=20)
+@settings(max_examples=12)
 @given(networks, counts)
 def test_features_from_before_the_training_serve_after_it(plan, count):
     model = plan.frozen()
@@ -197,7 +197,7 @@ def test_splitting_extracting_and_verifying_leave_the_model_as_it_was(plan, seed
 
 
 @pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
-@settings(max_examples=40)
+@settings(max_examples=30)
 @given(networks, st.integers(0, 99), st.integers(1, 24), st.booleans(), st.sampled_from([KeyError, KeyboardInterrupt]))
 def test_an_error_anywhere_in_a_split_leaves_the_model_as_it_was(plan, seed, fuse, is_low, kind):
     bomb = Bomb(kind("bang"))
