@@ -80,6 +80,8 @@ def test_what_is_stored_is_what_would_be_computed(indices, filled, loaded, shard
         for at, batch in enumerate(DataLoader(cached, batch_size=loaded, collate_fn=lambda items: items)):
             for offset, ((low, table, signs), target) in enumerate(batch):
                 assert_rows(((low[None], table, signs[None]), target[None]), [indices[at * loaded + offset]])
+        for batch in cached.loader(loaded, shuffle=True):  # rows of several shards in one batch, in any order
+            assert_rows(batch, batch[1].tolist())
         at = data.draw(st.integers(-len(indices), len(indices) - 1))
         assert int(cached[at][1]) == indices[at]
 

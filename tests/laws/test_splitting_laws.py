@@ -47,6 +47,7 @@ def assert_same(found: Any, expected: Any) -> None:
 
 @settings(max_examples=30)
 @given(networks, counts, counts, st.booleans())
+@example(Plan("image", ("dropout", "conv"), 0, 0.0, is_channels_last=True), 4, 5, True)
 def test_the_head_of_extracted_features_is_the_model_to_the_bit(plan, recorded, count, training):
     model = plan.frozen()
     reference = copy.deepcopy(model)
