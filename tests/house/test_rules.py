@@ -107,6 +107,51 @@ def test_nothing_loads_code_or_is_left_undone(path):
                 assert "weights_only=True" in ast.unparse(node)
 
 
+# Source files whose tests have another name, each with the reason.
+TESTED_ELSEWHERE = {
+    "caching/part.py": "a Protocol without code of its own",
+    "recipes/commands.py": "what the command does: tested through the command, in cli/test_main.py",
+    "recipes/demo_tables.py": "how the demo reads: tested with it, in recipes/test_demo.py",
+    "splitting/callog.py": "its lines are the recipe key: laws/test_caching_laws.py changes every field of it",
+    "splitting/graphs.py": "writes what the recorder hears: tested as the head, in splitting/test_split.py",
+    "splitting/listening.py": "its listeners are the recorder and the extraction; laws/ prove that it is undone",
+    "splitting/recording.py": "records without code of their own",
+    "splitting/values.py": "the recorder's memory: every forward of splitting/test_split.py needs it",
+}
+
+
+def has_code(path: Path) -> bool:
+    body = ast.parse(path.read_text()).body
+    return any(isinstance(node, (ast.FunctionDef, ast.ClassDef)) for node in body)
+
+
+def untested(sources: list[Path], tests: Path) -> list[str]:
+    """Source files with code and without a test file of the same name."""
+    inside = [(path, path.relative_to(ROOT / "src" / "frostline")) for path in sources if path.name != "__init__.py"]
+    return [
+        str(name)
+        for path, name in inside
+        if has_code(path) and not (tests / name.parent / f"test_{name.name}").is_file()
+    ]
+
+
+def test_every_source_file_has_a_test_file_of_its_name():
+    assert untested(SOURCES, ROOT / "tests") == sorted(TESTED_ELSEWHERE)
+    assert all(TESTED_ELSEWHERE.values())
+    assert len(TESTED_ELSEWHERE) < 15
+
+
+def test_every_test_file_mirrors_a_source_file():
+    mirrored = {path.relative_to(ROOT / "src" / "frostline") for path in SOURCES}
+    found = [path.relative_to(ROOT / "tests") for path in (ROOT / "tests").glob("*/test_*.py")]
+    odd = [str(name) for name in found if name.with_name(name.name.removeprefix("test_")) not in mirrored]
+    assert [name for name in odd if name.split("/")[0] not in ("house", "laws")] == ["splitting/test_zoo.py"]
+
+
+def test_that_a_missing_test_file_is_seen(tmp_path):
+    assert "core/order.py" in untested(SOURCES, tmp_path)
+
+
 def raised_texts() -> list[str]:
     """The literal text of the `what` of every error that the source can raise."""
     found = []

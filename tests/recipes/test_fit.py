@@ -1,6 +1,5 @@
 import copy
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 import frostline as fl
+<<<<<<< HEAD
 from frostline.remedies import clip_by_norm, clip_by_percentile
 
 D, N = 6, 48
@@ -31,6 +31,10 @@ def mlp() -> nn.Sequential:
 def fit(model, train=None, val=None, **options):
     options.setdefault("progress", False)
     return fl.fit(model, train if train is not None else data(), val, **options)
+=======
+from frostline.training import clip_by_norm
+from helpers_fit import D, N, data, fit, mlp
+>>>>>>> laws
 
 
 @pytest.mark.parametrize("options", [{}, {"optimizer": "sgd", "scheduler": "cosine", "clip": clip_by_norm(0.5)},
@@ -78,25 +82,6 @@ def test_validation_puts_the_best_weights_back(tmp_path):
     result = fit(model, val=data(20), metric=metric, epochs=5, patience=2, freeze="2", out=tmp_path, batch_size=64)
     assert (result.best_epoch, result.stopped_early, len(result.history)) == (1, True, 4)
     assert torch.equal(model[7].weight, kept[1])
-
-
-def test_nothing_frozen_trains_uncached_and_says_why(capsys):
-    result = fit(mlp(), epochs=1, progress=True)
-    assert result.cache is None
-    assert "Nothing is frozen" in capsys.readouterr().err
-
-
-def test_a_cached_dataset_trains_the_head(tmp_path):
-    model = mlp()
-    fl.freeze(model, through="2")
-    split = fl.split(model, data().tensors[0][:4])
-    cached = fl.FeatureCache(tmp_path).fill(split, data(), progress=False)
-    before = model[7].weight.detach().clone()
-    result = fit(split.head, cached, cached, epochs=2)
-    assert result.cache.samples == N
-    assert not torch.equal(model[7].weight, before)
-    with pytest.raises(fl.DataError, match="Training data is cached, validation data is not"):
-        fit(split.head, cached, data())
 
 
 def test_other_losses(tmp_path):
@@ -267,14 +252,6 @@ def test_a_resumed_run_remembers_the_norms_it_clips_by(tmp_path):
     fit(parts, epochs=2, clip=clip_by_percentile(50, warmup=2), out=tmp_path)
     fit(parts, epochs=4, clip=clip_by_percentile(50, warmup=2), resume=tmp_path)
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), parts.parameters(), strict=True))
-
-
-def test_the_default_cache_lies_in_the_users_cache_home(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    result = fit(mlp(), freeze="2", epochs=1)
-    assert Path(result.cache.path).parent == tmp_path / "frostline"
-    assert (tmp_path / "frostline").stat().st_mode & 0o777 == 0o700
-    assert os.environ["XDG_CACHE_HOME"] == str(tmp_path)
 
 
 def test_half_precision_trains_and_verifies(tmp_path):

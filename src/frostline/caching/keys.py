@@ -81,8 +81,9 @@ def _feed(digest: Any, value: Any, index: int) -> None:
     elif isinstance(value, (bool, int, float, str, bytes, np.generic)) or value is None:
         digest.update(f"{type(value).__name__} {value!r}".encode())
     elif isinstance(value, Mapping):
+        digest.update(f"mapping {len(value)}".encode())
         for key in sorted(value, key=str):
-            digest.update(f"key {key}".encode())
+            digest.update(f"key {key!r}".encode())
             _feed(digest, value[key], index)
     elif isinstance(value, (tuple, list)):
         digest.update(f"sequence {len(value)}".encode())

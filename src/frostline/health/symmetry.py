@@ -35,11 +35,16 @@ def copies(found: list[Found]) -> dict[str, float]:
 
 
 def _share_of_copies(rows_UF: Tensor) -> float:
+    """Of the units that have weights at all: pruned ones are no copies. If none has, all are copies of one."""
+    is_used = (rows_UF != 0).any(dim=1)
+    if not bool(is_used.any()):
+        return 1.0 - 1.0 / len(rows_UF)
+    rows_UF = rows_UF[is_used]
+    if len(rows_UF) < 2:
+        return 0.0
     generator = torch.Generator().manual_seed(0)
     directions = torch.randn(rows_UF.shape[1], 2, generator=generator, dtype=torch.float64).to(rows_UF.device)
     marks = rows_UF @ directions
-    scale = float(marks.abs().max()) or 1.0
     order = marks[:, 0].argsort()
-    steps = (marks[order][1:] - marks[order][:-1]).abs() / scale
-    num_distinct = 1 + int((steps > _SAME).any(dim=1).sum())
-    return 1.0 - num_distinct / len(rows_UF) if num_distinct < len(rows_UF) else 0.0
+    steps = (marks[order][1:] - marks[order][:-1]).abs() / float(marks.abs().max())
+    return 1.0 - (1 + int((steps > _SAME).any(dim=1).sum())) / len(rows_UF)

@@ -24,22 +24,36 @@ if TYPE_CHECKING:
 
     from frostline.recipes.observing import Batch, Observation
 
-# A treatment counts if it brings at least this share of right answers (or of explained variance) more, and a change of
-# the learning rate, which helps a little nearly everywhere, if it brings more. Tuned on the exam's tuning part.
-_GAIN, _RATE_GAIN = 0.04, 0.06
+# A treatment counts if it brings so many more right answers (or so much more explained variance): a change that comes
+# with a clear symptom needs to bring less than one that helps a little nearly everywhere. Tuned on the exam's tuning
+# part.
+_GAIN, _GAIN_OF_TIPS = 0.04, 0.10
 _AS_GOOD_AS_IT_GETS = 0.97  # right answers: what comes later can hardly do better, and is less specific
-_EARLY = 5  # sampled steps that show what the training started from
+_STAGES = (1, 5)  # sampled steps that show what the training started from
 _NEARLY_BEST = 0.8  # of the largest gain: the most specific of those is the cause
-_CERTAIN = frozenset({"FL301", "FL502", "FL503", "FL504", "FL603"})  # what needs no trial
+_CERTAIN = frozenset({"FL502", "FL503", "FL504", "FL603"})  # what needs no trial
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A treatment, and what came of it."""
+    """A treatment, and what came of it.
+
+    Attributes:
+        remedy: What was done.
+        family: The sickness that it speaks for.
+        is_clear: True if a rule found an issue of that family, False if only a tip.
+        gain: How much better the network got, in share of right answers.
+    """
 
     remedy: Remedy
     family: str
+    is_clear: bool
     gain: float
+
+    @property
+    def counts(self) -> bool:
+        """True if the network is clearly better with it."""
+        return self.gain >= (_GAIN if self.is_clear else _GAIN_OF_TIPS)
 
 
 def checkup(
@@ -76,7 +90,7 @@ def checkup(
         return _told(diagnosis, None, "loss_mismatch")
     tried = _try_all(patient, data, loss_fn, seen, diagnosis, is_rate_known=optimizer is not None)
     best = max((trial.gain for trial in tried), default=0.0)
-    helped = [trial for trial in tried if _counts(trial) and trial.gain >= _NEARLY_BEST * best]
+    helped = [trial for trial in tried if trial.counts and trial.gain >= _NEARLY_BEST * best]
     return _told(diagnosis, helped[0] if helped else None, helped[0].family if helped else None)
 
 
@@ -86,16 +100,21 @@ def _try_all(
 ) -> list[Trial]:  # fmt: skip
     tried: list[Trial] = []
     families = {finding.family for finding in diagnosis.findings}
-    early = judge(replace(seen.evidence, records=seen.evidence.records[:_EARLY]))
+    clear = {finding.family for finding in diagnosis.findings if finding.outcome == "issue"}
+    stages = [judge(replace(seen.evidence, records=seen.evidence.records[:count])) for count in _STAGES]
     for remedy in remedies_for(patient, seen.evidence, diagnosis):
-        family = family_of(remedy, early, diagnosis)
+        family = family_of(remedy, [*stages, diagnosis])
         if family is not None:
-            tried.append(Trial(remedy, family, _gain(patient, remedy, data, loss_fn, seen)))
-            if _counts(tried[-1]) and seen.score.share + tried[-1].gain > _AS_GOOD_AS_IT_GETS:
+            tried.append(Trial(remedy, family, family in clear, _gain(patient, remedy, data, loss_fn, seen)))
+            if tried[-1].counts and seen.score.share + tried[-1].gain > _AS_GOOD_AS_IT_GETS:
                 return tried
-    if is_rate_known and (families & {"learning_rate", "oscillation", "nonfinite"} or not any(map(_counts, tried))):
+    if is_rate_known and (
+        families & {"learning_rate", "oscillation", "nonfinite"} or not any(trial.counts for trial in tried)
+    ):
         for remedy in rate_remedies(seen.evidence) if families else []:
-            tried.append(Trial(remedy, "learning_rate", _gain(patient, remedy, data, loss_fn, seen)))
+            tried.append(
+                Trial(remedy, "learning_rate", "learning_rate" in clear, _gain(patient, remedy, data, loss_fn, seen))
+            )
     return tried
 
 
@@ -107,10 +126,6 @@ def _gain(
     remedy.apply(twin, data)
     train(twin, data, loss_fn)
     return score(twin.model, held_out(data), loss_fn).share - seen.score.share
-
-
-def _counts(trial: Trial) -> bool:
-    return trial.gain >= (_RATE_GAIN if trial.family == "learning_rate" else _GAIN)
 
 
 def _told(diagnosis: Diagnosis, trial: Trial | None, cause: str | None) -> Diagnosis:

@@ -79,12 +79,15 @@ def rate_remedies(evidence: Evidence) -> list[Remedy]:
     ]
 
 
-def family_of(remedy: Remedy, early: Diagnosis, whole: Diagnosis) -> str | None:
+def family_of(remedy: Remedy, stages: Sequence[Diagnosis]) -> str | None:
     """The family that a treatment that helped speaks for; None if its symptom was not seen.
 
-    What is wrong in the first steps comes before what came of it, issues before tips.
+    Args:
+        remedy: The treatment.
+        stages: Diagnoses of the first step, the first steps, the whole training: what was wrong first comes before
+            what came of it, issues before tips.
     """
-    for diagnosis in (early, whole):
+    for diagnosis in stages:
         for outcome in ("issue", "tip"):
             seen = {finding.family for finding in diagnosis.findings if finding.outcome == outcome}
             for family in remedy.families:

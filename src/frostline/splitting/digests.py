@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import types
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
@@ -24,15 +24,20 @@ def tensor_digest(tensor: Tensor) -> str:
 
 def code_digest(code: types.CodeType) -> str:
     """SHA-256 of what a function does: bytecode, names and constants, nested functions included."""
-    constants = [
-        code_digest(constant) if isinstance(constant, types.CodeType) else repr(constant)
-        for constant in code.co_consts
-        if not _is_docstring(constant, code)
-    ]
-    if any(isinstance(constant, frozenset) for constant in code.co_consts):
-        constants = sorted(constants)  # the order of a frozenset's text is not the same in every process
+    constants = [_text(constant) for constant in code.co_consts if not _is_docstring(constant, code)]
     text = f"{code.co_name}{code.co_code.hex()}{code.co_names}{code.co_varnames}{constants}"
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _text(constant: Any) -> str:
+    """A constant as text; that of a set has an order of its own in every process, so its members are sorted."""
+    if isinstance(constant, types.CodeType):
+        return code_digest(constant)
+    if isinstance(constant, frozenset):
+        return f"frozenset({sorted(map(_text, cast('frozenset[Any]', constant)))})"
+    if isinstance(constant, tuple) and any(isinstance(part, (tuple, frozenset)) for part in constant):
+        return f"({', '.join(map(_text, cast('tuple[Any, ...]', constant)))})"
+    return repr(constant)
 
 
 def _is_docstring(constant: Any, code: types.CodeType) -> bool:

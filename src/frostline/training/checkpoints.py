@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -73,8 +74,8 @@ def save_checkpoint(
     write_atomic(folder / name, [save({key: value.cpu().contiguous().clone() for key, value in tensors.items()})])
     index = {
         "format": 1, "state": name, "settings": settings,
-        "history": [asdict(epoch) for epoch in progress.history],
-        "best_epoch": progress.best_epoch, "best_score": progress.best_score,
+        "history": [_told(asdict(epoch)) for epoch in progress.history],
+        "best_epoch": progress.best_epoch, **_told({"best_score": progress.best_score}),
         "stopped_early": progress.stopped_early,
         "optimizer": optimizer_json, "scheduler": _as_json(scheduler.state_dict()) if scheduler else None,
         "clip": _as_json(clip.state_dict()) if hasattr(clip, "state_dict") else None,
@@ -120,9 +121,10 @@ def load_checkpoint(
     cuda = tuple(_part(tensors, "generator.cuda.").values())
     python = (index["python"][0], tuple(index["python"][1]), index["python"][2])
     set_generator_states((python, _numpy_state(index["numpy"]), tensors["generator.cpu"], cuda))
-    history = [Epoch(**epoch) for epoch in index["history"]]
+    history = [Epoch(**_read(epoch)) for epoch in index["history"]]
+    score = _read({"best_score": index["best_score"]})["best_score"]
     best = {name: tensor.clone() for name, tensor in _part(tensors, "best.").items()}
-    return Progress(history, index["best_epoch"], index["best_score"], best, index["stopped_early"])
+    return Progress(history, index["best_epoch"], score, best, index["stopped_early"])
 
 
 def has_checkpoint(folder: Path) -> bool:
@@ -152,6 +154,16 @@ def _put_together(tensors: dict[str, Tensor], rest: dict[str, Any]) -> dict[str,
         at, _, key = name.partition(".")
         state.setdefault(int(at), {})[key] = tensor
     return {"state": state, "param_groups": rest["param_groups"]}
+
+
+def _told(figures: dict[str, Any]) -> dict[str, Any]:
+    """Figures as JSON takes them: NaN and Inf of a validation that went wrong as text."""
+    return {k: repr(v) if isinstance(v, float) and not math.isfinite(v) else v for k, v in figures.items()}
+
+
+def _read(figures: dict[str, Any]) -> dict[str, Any]:
+    """The inverse of `_told`."""
+    return {k: float(v) if isinstance(v, str) else v for k, v in figures.items()}
 
 
 def _as_json(value: Any) -> Any:

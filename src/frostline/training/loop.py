@@ -150,7 +150,8 @@ def _note_best(model: nn.Module, progress: Progress, settings: Settings) -> None
         progress.best_epoch = last.epoch
         return
     score = last.val_metric if last.val_metric is not None else -last.val_loss
-    if progress.best_score is None or (score > progress.best_score and math.isfinite(score)):
+    best = progress.best_score
+    if best is None or (math.isfinite(score) and (score > best or not math.isfinite(best))):
         progress.best_score, progress.best_epoch = score, last.epoch
         progress.best = {name: tensor.clone() for name, tensor in trained_state(model).items()}
     elif settings.patience is not None and last.epoch - progress.best_epoch >= settings.patience:

@@ -1,0 +1,45 @@
+import pytest
+import torch
+from torch.utils.data import TensorDataset
+
+import frostline as fl
+from helpers_caching import N, Part, dataset, fill, shards
+
+
+def test_features_that_are_not_finite_name_their_samples(tmp_path):
+    inputs, targets = dataset().tensors
+    inputs[[3, 33], 0] = float("nan")
+    with pytest.raises(fl.DataError, match="features 'low' are not finite") as error:
+        fill(tmp_path, data=TensorDataset(inputs, targets), batch_size=64)
+    assert error.value.where == "samples 3, 33"
+
+
+def test_a_part_that_mixes_samples_is_refused(tmp_path):
+    part = Part()
+    part.extract = lambda x: (x - x.mean(0),)
+    with pytest.raises(fl.NotCacheable, match="depends on the other samples"):
+        fill(tmp_path, part, batch_size=8)
+
+
+def test_a_part_that_mixes_samples_is_refused_in_batches_of_one_too(tmp_path):
+    part = Part()
+    part.extract = lambda x: (x - x.mean(0),)
+    with pytest.raises(fl.NotCacheable, match="depends on the other samples"):
+        fill(tmp_path, part, batch_size=1)
+    assert not shards(tmp_path)
+    assert len(fill(tmp_path, batch_size=1)) == N
+
+
+def test_shared_tensors_are_stored_once_and_watched(tmp_path):
+    part = Part()
+    part.frontier += (fl.FrontierTensor("table", (2,), torch.float32, 0, True),)
+    part.extract = lambda x: (x * 2, torch.tensor([1.0, 2.0]))
+    data = fill(tmp_path, part)
+    assert torch.equal(data[3][0][1], torch.tensor([1.0, 2.0]))
+    for features, _ in data.loader(7):
+        assert features[1].shape == (2,)
+    changing = Part(9.0)
+    changing.frontier = part.frontier
+    changing.extract = lambda x: (x * 2, torch.tensor([1.0, float(len(x))]))
+    with pytest.raises(fl.NotCacheable, match="was the same for every batch of the example"):
+        fill(tmp_path, changing)

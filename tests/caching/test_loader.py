@@ -1,0 +1,58 @@
+import json
+
+import pytest
+import torch
+
+import frostline as fl
+from helpers_caching import dataset, fill
+
+
+def test_loader_order_is_a_function_of_seed_and_epoch(tmp_path):
+    data = fill(tmp_path)
+    loader = data.loader(8, shuffle=True, seed=1)
+    first, second = ([t.tolist() for _, t in loader] for _ in range(2))
+    assert first != second
+    again = data.loader(8, shuffle=True, seed=1)
+    again.epoch = 1
+    assert [t.tolist() for _, t in again] == second
+    assert sorted(label for batch in first for label in batch) == sorted(int(t) for t in dataset().tensors[1])
+
+
+def test_loader_resumes_in_the_middle_of_an_epoch(tmp_path):
+    data = fill(tmp_path)
+    whole = [f[0] for f, _ in data.loader(7, shuffle=True, seed=4)]
+    loader = data.loader(7, shuffle=True, seed=4)
+    iterator = iter(loader)
+    for _ in range(2):
+        next(iterator)
+    state = json.loads(json.dumps(loader.state_dict()))
+    assert state == {"seed": 4, "epoch": 0, "batch": 2, "batch_size": 7}
+    resumed = data.loader(7, shuffle=True)
+    resumed.load_state_dict(state)
+    assert all(torch.equal(a[0], b) for (a, _), b in zip(resumed, whole[2:], strict=True))
+    with pytest.raises(fl.DataError, match="another batch size"):
+        data.loader(8).load_state_dict(state)
+
+
+def test_a_pass_that_is_broken_off_loses_nothing(tmp_path):
+    data = fill(tmp_path)
+    loader = data.loader(8, shuffle=True)
+    next(iter(loader))
+    assert sorted(torch.cat([target for _, target in loader])) == sorted(dataset().tensors[1])
+    assert len(list(zip(loader, loader, strict=True))) == len(loader)
+
+
+def test_loader_lengths_and_last_batches(tmp_path):
+    data = fill(tmp_path)
+    assert [len(t) for _, t in data.loader(16)] == [16, 16, 8]
+    assert [len(t) for _, t in data.loader(16, drop_last=True)] == [16, 16]
+    assert (len(data.loader(16)), len(data.loader(16, drop_last=True))) == (3, 2)
+    with pytest.raises(fl.DataError, match="at least one sample"):
+        data.loader(0)
+
+
+def test_a_yielded_batch_is_never_overwritten(tmp_path):
+    kept = [(f[0], f[0].clone()) for f, _ in fill(tmp_path).loader(8)]
+    assert all(torch.equal(batch, copy) for batch, copy in kept)
+    kept[0][0].zero_()  # whatever a loop does to its batch, the stored rows stay
+    assert torch.equal(fill(tmp_path)[0][0][0], dataset()[0][0] * 2)

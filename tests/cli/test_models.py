@@ -1,0 +1,44 @@
+import sys
+
+import numpy as np
+import pytest
+from torch import nn
+
+import frostline as fl
+from frostline.cli.models import build_model, load_data
+from frostline.data import Arrays
+
+
+def test_a_function_of_a_module_builds_the_model():
+    assert type(build_model("torch.nn:Flatten")) is nn.Flatten
+
+
+@pytest.mark.parametrize(
+    ("spec", "received"),
+    [
+        ("resnet18", "no colon in it"),
+        ("torch.nn:Flaten", "torch.nn has no function 'Flaten'"),
+        ("torch.nn:Linear", "TypeError: "),
+        ("builtins:dict", "a dict"),
+        ("no_such_package_anywhere:f", "ModuleNotFoundError: "),
+    ],
+)
+def test_what_builds_no_model_is_refused(spec, received):
+    with pytest.raises(fl.DataError, match="Cannot build the model") as error:
+        build_model(spec)
+    assert error.value.received.startswith(received)
+
+
+def test_the_current_folder_is_searched_and_left_again(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine_of_today.py").write_text("from torch.nn import Identity as net\n")
+    before = list(sys.path)
+    assert isinstance(build_model("mine_of_today:net"), nn.Identity)
+    assert sys.path == before
+
+
+def test_arrays_are_told_by_their_suffix(tmp_path):
+    np.savez(tmp_path / "a.npz", x=np.zeros((4, 2), np.float32), y=np.array([0, 1, 0, 1]))
+    assert isinstance(load_data(str(tmp_path / "a.npz"), nn.Identity()), Arrays)
+    with pytest.raises(fl.DataError, match="no such folder"):
+        load_data(str(tmp_path / "photos"), nn.Identity())

@@ -1,0 +1,37 @@
+import copy
+import random
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from frostline.core import restore
+
+
+def test_what_is_kept_is_put_back_on_errors_too():
+    model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+    model[0].weight.grad = torch.ones(2, 2)
+    gradient, state = model[0].weight.grad, copy.deepcopy(model.state_dict())
+    torch.manual_seed(4)
+    expected = (torch.rand(2), np.random.rand(), random.random())
+    torch.manual_seed(4)
+    np.random.seed(0)
+    random.seed(0)
+    expected = (torch.rand(2), np.random.rand(), random.random())
+    torch.manual_seed(4)
+    np.random.seed(0)
+    random.seed(0)
+    with pytest.raises(ZeroDivisionError), restore.kept_generators(), restore.kept_modes(model), \
+            restore.kept_gradients(model), restore.kept_buffers(model), restore.kept_parameters(model):  # fmt: skip
+        model.eval()
+        torch.rand(3), np.random.rand(), random.random()
+        model[0].weight.data += 1
+        model[1].running_mean = torch.ones(2)
+        assert model[0].weight.grad is None
+        raise ZeroDivisionError
+    assert model[0].training
+    assert model[0].weight.grad is gradient
+    assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
+    assert torch.equal(torch.rand(2), expected[0])
+    assert (np.random.rand(), random.random()) == expected[1:]

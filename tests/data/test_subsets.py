@@ -1,0 +1,17 @@
+import pytest
+import torch
+
+import frostline as fl
+from frostline.data import Arrays, split_share
+
+
+def test_a_share_of_every_class_is_held_out():
+    data = Arrays(torch.rand(50, 2), torch.arange(50) % 5)
+    train, val = split_share(data, 0.2, 3)
+    assert sorted(int(val[at][1]) for at in range(len(val))) == sorted([0, 1, 2, 3, 4] * 2)
+    assert set(train.indices).isdisjoint(val.indices)
+    assert val.sample_key(0) == data.sample_key(val.indices[0])
+    assert val.target(0) == data.target(val.indices[0])
+    assert split_share(data, 0.2, 3)[1].indices == val.indices
+    with pytest.raises(fl.DataError, match="leaves training or validation without samples"):
+        split_share(data, 0.001, 0)

@@ -1,0 +1,12 @@
+"""Laws run on one thread: their tensors are tiny, and waking a second one costs six times the work."""
+
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

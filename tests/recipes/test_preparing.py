@@ -1,0 +1,57 @@
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+import frostline as fl
+from helpers_fit import N, data, fit, mlp
+
+
+def test_nothing_frozen_trains_uncached_and_says_why(capsys):
+    result = fit(mlp(), epochs=1, progress=True)
+    assert result.cache is None
+    assert "Nothing is frozen" in capsys.readouterr().err
+
+
+def test_a_cached_dataset_trains_the_head(tmp_path):
+    model = mlp()
+    fl.freeze(model, through="2")
+    split = fl.split(model, data().tensors[0][:4])
+    cached = fl.FeatureCache(tmp_path).fill(split, data(), progress=False)
+    before = model[7].weight.detach().clone()
+    result = fit(split.head, cached, cached, epochs=2)
+    assert result.cache.samples == N
+    assert not torch.equal(model[7].weight, before)
+    with pytest.raises(fl.DataError, match="Training data is cached, validation data is not"):
+        fit(split.head, cached, data())
+
+
+def test_the_default_cache_lies_in_the_users_cache_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    result = fit(mlp(), freeze="2", epochs=1)
+    assert Path(result.cache.path).parent == tmp_path / "frostline"
+    assert (tmp_path / "frostline").stat().st_mode & 0o777 == 0o700
+    assert os.environ["XDG_CACHE_HOME"] == str(tmp_path)
+
+
+@pytest.mark.parametrize("kind", [str, Path, fl.FeatureCache])
+def test_a_cache_may_be_a_path_or_a_cache(tmp_path, kind):
+    result = fit(mlp(), freeze="2", epochs=1, cache=kind(tmp_path / "mine"))
+    assert Path(result.cache.path).parent == tmp_path / "mine"
+
+
+def test_a_second_run_computes_nothing_and_says_how_long_the_frozen_part_takes(tmp_path):
+    fit(mlp(), freeze="2", epochs=1, cache=tmp_path)
+    again = fit(mlp(), freeze="2", epochs=1, cache=tmp_path)
+    assert (again.cache.computed, again.cache.reused) == (0, N)
+    assert again.timings.uncached_s > 0
+
+
+def test_damage_that_was_mended_is_said(tmp_path, capsys):
+    result = fit(mlp(), freeze="2", epochs=1, cache=tmp_path)
+    shard = max(Path(result.cache.path).glob("shards/*"), key=lambda path: path.stat().st_size)
+    shard.chmod(0o600)
+    shard.write_bytes(b"damaged")
+    assert fit(mlp(), freeze="2", epochs=1, cache=tmp_path).cache.computed == N
+    assert "was set aside" in capsys.readouterr().err

@@ -1,0 +1,44 @@
+import pytest
+import torch
+from torch import nn
+
+import frostline as fl
+from helpers_splitting import FORWARDS, D, Net, x
+
+
+def test_nothing_or_everything_frozen_is_said():
+    model = nn.Sequential(nn.Linear(D, D), nn.Linear(D, D))
+    with pytest.raises(fl.SplitError, match="Nothing is frozen"):
+        fl.split(model, x(4))
+    fl.freeze(model)
+    with pytest.raises(fl.SplitError, match="Everything is frozen"):
+        fl.split(model, x(4))
+
+
+def test_tied_weights_that_make_everything_train_are_named():
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embedding, self.body, self.out = nn.Embedding(9, D), nn.Linear(D, D), nn.Linear(D, 9, bias=False)
+            self.out.weight = self.embedding.weight
+
+        def forward(self, ids):
+            return self.out(self.body(self.embedding(ids)))
+
+    model = Tied()
+    fl.freeze(model, modules=[model.body])
+    with pytest.raises(fl.SplitError, match="Everything trains from the input on") as error:
+        fl.split(model, torch.randint(0, 9, (4, 3)))
+    assert "tied to 'out.weight'" in error.value.where
+
+
+def test_examples_that_do_not_fit_are_refused():
+    model = Net(FORWARDS["plain"])
+    with pytest.raises(fl.DataError, match="example batch is too small"):
+        fl.split(model, x(1))
+    with pytest.raises(fl.DataError, match="another device"):
+        fl.split(model, torch.empty(4, D, device="meta"))
+    with pytest.raises(fl.DataError, match="cannot be called with these inputs"):
+        fl.split(model, {"z": x(4)})
+    with pytest.raises(fl.DataError, match="Cannot tell the batch size"):
+        fl.split(model, ("text", 3))

@@ -1,0 +1,40 @@
+import torch
+from torch import nn
+
+import frostline as fl
+from helpers_splitting import FORWARDS, D, Net, x
+
+
+def test_an_explanation_says_what_is_frozen_stored_and_proven():
+    model = nn.Sequential(nn.Sequential(nn.Linear(D, D), nn.ReLU()), nn.Sequential(nn.Linear(D, 4), nn.Linear(4, 2)))
+    fl.freeze(model, through="1.0")
+    explanation = fl.split(model, x(4)).explain()
+    assert (explanation.frozen, explanation.trainable) == (("0", "1.0"), ("1.1",))
+    assert (explanation.num_frozen, explanation.num_trainable) == (D * D + D + 4 * D + 4, 10)
+    assert (explanation.bytes_per_sample, explanation.samples) == (16, 4)
+    lines = str(explanation).splitlines()
+    assert lines[:4] == ["Frozen:    0, 1.0 (108 parameters)", "Trainable: 1.1 (10 parameters)",
+                         "Stored:    16 bytes per sample", "  1.0: (4,) float32, per sample"]  # fmt: skip
+    assert lines[-1].startswith("Proof:     verified on 3 samples, ")
+    assert lines[-1].endswith("equal to the last bit")
+
+
+def test_inputs_and_shared_tensors_are_told_apart():
+    model = Net(lambda m, a, table: m.high(m.low(a)) @ table + a.sum(1, keepdim=True))
+    text = str(fl.split(model, (x(4), torch.randn(D, 3))).explain())
+    assert "input.1: (8, 3) float32, once" in text
+
+
+def test_long_lists_are_cut_and_large_sizes_have_units():
+    model = nn.Sequential(*(nn.Linear(D, D) for _ in range(9)), nn.Linear(D, 700), nn.Linear(700, 2))
+    fl.freeze(model, through="9")
+    text = str(fl.split(model, x(4)).explain())
+    assert "Frozen:    0, 1, 2, 3, 4, 5 and 4 more" in text
+    assert "Stored:    2.8 KB per sample" in text
+
+
+def test_noise_that_was_turned_off_is_noted():
+    model = Net(lambda m, x: m.high(m.mid(torch.dropout(m.low(x), 0.5, m.training))), mid=nn.Linear(D, D))
+    model.mid.requires_grad_(False)
+    assert "runs in inference mode: it feeds frozen layers" in str(fl.split(model, x(4)).explain())
+    assert "Note:" not in str(fl.split(Net(FORWARDS["plain"]), x(4)).explain())

@@ -1,0 +1,16 @@
+import pytest
+import torch
+
+import frostline as fl
+from helpers_splitting import Net, check, x
+
+
+def test_a_guard_that_differs_is_verified_and_taken_or_refused():
+    taken = Net(lambda m, x: m.high(m.low(x)) if bool((x > 100).any()) else m.high(m.low(x)))
+    split = check(taken, x(4))
+    batch = x(4) + 200
+    assert torch.allclose(split.head(*split.extract(batch)), taken(batch))
+    refused = Net(lambda m, x: m.high(m.low(x)) * 2 if bool((x > 100).any()) else m.high(m.low(x)))
+    split = check(refused, x(4))
+    with pytest.raises(fl.SplitError, match="does not equal the model"):
+        split.extract(x(4) + 200)

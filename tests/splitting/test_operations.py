@@ -1,0 +1,71 @@
+import operator
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from frostline.splitting import operations
+
+
+def test_functions_and_attributes_have_plain_names():
+    assert operations.name_of(F.linear) == "linear"
+    assert operations.name_of(Tensor.shape.__get__) == "shape"
+    assert operations.name_of(Tensor.requires_grad.__set__) == "requires_grad"
+    assert operations.is_setter(Tensor.data.__set__)
+    assert not operations.is_setter(Tensor.data.__get__)
+
+
+@pytest.mark.parametrize(
+    ("func", "is_steering"),
+    [
+        (Tensor.__bool__, True),
+        (Tensor.item, True),
+        (Tensor.numpy, True),
+        (torch.equal, True),
+        (Tensor.add, False),
+        (Tensor.eq, False),
+    ],
+)
+def test_what_hands_values_to_python_is_known(func, is_steering):
+    assert operations.is_steering(func) is is_steering
+
+
+def test_factories_hold_no_values():
+    assert all(map(operations.is_factory, [torch.empty, torch.zeros_like, Tensor.new_ones]))
+    assert not operations.is_factory(torch.rand)
+
+
+def test_calls_read_as_people_write_them():
+    x = torch.ones(2)
+    assert operations.as_node(Tensor.add, (x, 1), {}) == ("call_function", operator.add, (x, 1))
+    assert operations.as_node(Tensor.view, (x, 2), {}) == ("call_method", "view", (x, 2))
+    assert operations.as_node(F.gelu, (x,), {})[:2] == ("call_function", F.gelu)
+    assert operations.as_node(Tensor.shape.__get__, (x,), {}) == ("call_function", getattr, (x, "shape"))
+    assert operations.as_node(Tensor.data.__set__, (x, 5), {}) == ("call_function", setattr, (x, "data", 5))
+
+
+def test_statistics_of_the_batch_are_seen_in_functions_and_layers():
+    x = torch.ones(2)
+    assert operations.uses_batch_statistics(F.batch_norm, (x, x, x, None, None, True), {})
+    assert operations.uses_batch_statistics(F.batch_norm, (x, x, x), {"training": True})
+    assert not operations.uses_batch_statistics(F.batch_norm, (x, x, x), {})
+    assert operations.uses_batch_statistics(F.instance_norm, (x,), {})
+    assert not operations.uses_batch_statistics(F.layer_norm, (x,), {})
+    assert operations.is_batch_norm_in_training(nn.BatchNorm1d(2))
+    assert not operations.is_batch_norm_in_training(nn.BatchNorm1d(2).eval())
+
+
+def test_noise_leaves_a_trace_that_can_be_undone():
+    before = operations.noise_state()
+    first = torch.rand(2)
+    assert not operations.is_same_noise(before, operations.noise_state())
+    operations.set_noise_state(before)
+    assert operations.is_same_noise(before, operations.noise_state())
+    assert torch.equal(torch.rand(2), first)
+
+
+def test_the_users_line_is_quoted():
+    line = operations.user_line()
+    assert line.startswith("test_operations.py:")
+    assert line.endswith("line = operations.user_line()")

@@ -1,0 +1,57 @@
+import pytest
+import torch
+from torch.utils.data import TensorDataset
+
+import frostline as fl
+from frostline.training.feeding import DatasetBatches
+
+N = 10
+DATA = TensorDataset(torch.arange(2.0 * N).view(N, 2), torch.arange(N))
+
+
+def test_batches_come_in_order_and_the_last_one_is_short():
+    feed = DatasetBatches(DATA, 4)
+    batches = list(feed)
+    assert (len(feed), [len(target) for _, target in batches]) == (3, [4, 4, 2])
+    assert torch.equal(torch.cat([inputs for inputs, _ in batches]), DATA.tensors[0])
+    assert torch.cat([target for _, target in batches]).tolist() == list(range(N))
+
+
+def test_every_pass_is_the_next_epoch():
+    feed = DatasetBatches(DATA, 3, shuffle=True, seed=5)
+    first, second = ([target.tolist() for _, target in feed] for _ in range(2))
+    assert feed.epoch == 2
+    assert first != second
+    feed.epoch = 0
+    assert [target.tolist() for _, target in feed] == first
+
+
+def test_a_cached_loader_goes_through_the_same_samples(tmp_path):
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2))
+    fl.freeze(model, through="0")
+    cached = fl.FeatureCache(tmp_path).fill(fl.split(model, torch.randn(4, 2)), DATA, progress=False)
+    loader = cached.loader(3, shuffle=True, seed=7)
+    feed = DatasetBatches(DATA, 3, shuffle=True, seed=7)
+    for _ in range(3):
+        assert [t.tolist() for _, t in feed] == [t.tolist() for _, t in loader]
+
+
+def test_labels_leave_the_inputs_unless_they_are_kept():
+    items = [{"x": torch.ones(2), "labels": at} for at in range(4)]
+    inputs, target = DatasetBatches(items, 4).batch([1, 3])
+    assert (sorted(inputs), target.tolist()) == (["x"], [1, 3])
+    inputs, target = DatasetBatches(items, 4, keep=frozenset({"labels"})).batch([1, 3])
+    assert inputs["labels"].tolist() == target.tolist() == [1, 3]
+
+
+def test_floats_are_float32_targets():
+    assert DatasetBatches([(torch.ones(1), 0.5)] * 2, 2).batch([0, 1])[1].dtype == torch.float32
+
+
+def test_an_item_that_does_not_fit_is_named():
+    odd = [(torch.ones(2), 0), (torch.ones(3), 1)]
+    with pytest.raises(fl.DataError, match="do not fit together") as error:
+        list(DatasetBatches(odd, 2))
+    assert error.value.where == "dataset[1]"
+    with pytest.raises(fl.DataError, match="dataset is empty"):
+        DatasetBatches([], 2)

@@ -1,0 +1,145 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import TensorDataset
+
+import frostline as fl
+from frostline.training import DatasetBatches, Settings, make_loss, make_optimizer, make_scheduler, run_training
+from frostline.training.machine import make_fabric
+
+N = 12
+
+
+def data(count: int = N) -> TensorDataset:
+    x = torch.linspace(-1, 1, count * 3).view(count, 3)
+    return TensorDataset(x, x.sum(1, keepdim=True))
+
+
+def run(model: nn.Module, *, val: bool = False, lr: float = 0.1, scheduler: str | None = None, **changed):
+    settings = {"loss": make_loss("mse"), "metric": None, "epochs": 3, "clip": None, "patience": None, "out": None,
+                "resume": None, "described": {}, "progress": False, **changed}  # fmt: skip
+    optimizer = make_optimizer("sgd", model.parameters(), lr)
+    return run_training(
+        make_fabric("32-true", 1, None), model, model, optimizer, make_scheduler(scheduler, optimizer, 3),
+        DatasetBatches(data(), 5, shuffle=True), DatasetBatches(data(7), 4) if val else None, Settings(**settings),
+    )  # fmt: skip
+
+
+def linear() -> nn.Linear:
+    torch.manual_seed(0)
+    return nn.Linear(3, 1)
+
+
+def test_it_is_the_loop_that_everybody_writes():
+    model, plain = linear(), linear()
+    progress = run(model, scheduler="cosine")
+    optimizer = torch.optim.SGD(plain.parameters(), lr=0.1, momentum=0.9)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=3)
+    feed, losses = DatasetBatches(data(), 5, shuffle=True), []
+    for _ in range(3):
+        total = 0.0
+        for inputs, target in feed:
+            loss = nn.functional.mse_loss(plain(inputs), target)
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            total += loss.item() * len(target)
+        schedule.step()
+        losses.append(total / N)
+    assert torch.equal(model.weight, plain.weight)
+    assert [epoch.train_loss for epoch in progress.history] == pytest.approx(losses)
+    assert [epoch.lr for epoch in progress.history] == pytest.approx([0.1, 0.075, 0.025])
+
+
+def test_the_losses_of_a_validation_are_means_over_samples():
+    model = linear()
+    progress = run(model, val=True, epochs=1, metric=lambda output, target: float(len(target)))
+    x, y = data(7).tensors
+    expected = nn.functional.mse_loss(model(x), y).item()
+    assert progress.history[0].val_loss == pytest.approx(expected)
+    assert progress.history[0].val_metric == pytest.approx((4 * 4 + 3 * 3) / 7)
+
+
+def test_validation_runs_in_inference_mode_and_without_gradients():
+    model = nn.Sequential(nn.Dropout(0.5), linear())
+    seen = []
+    model.register_forward_hook(lambda module, args, output: seen.append((module.training, output.requires_grad)))
+    run(model, val=True, epochs=2)
+    assert seen == ([(True, True)] * 3 + [(False, False)] * 2) * 2
+
+
+def scored(*scores):
+    """A metric that gives these scores, one an epoch (two batches each)."""
+    batches = iter([score for score in scores for _ in range(2)])
+    return lambda output, target: next(batches)
+
+
+def test_the_best_weights_are_put_back_and_a_tie_keeps_the_earlier():
+    model, after_first = linear(), linear()
+    run(after_first, epochs=2)
+    progress = run(model, val=True, epochs=4, metric=scored(0.1, 0.7, 0.7, 0.2))
+    assert (progress.best_epoch, progress.best_score) == (1, pytest.approx(0.7))
+    assert torch.equal(model.weight, after_first.weight)
+
+
+def test_patience_counts_epochs_without_a_better_score():
+    progress = run(linear(), val=True, epochs=9, patience=2, metric=scored(0.1, 0.3, 0.2, 0.2, 0.9))
+    assert (len(progress.history), progress.stopped_early, progress.best_epoch) == (4, True, 1)
+
+
+def test_a_score_that_is_not_finite_is_never_the_best():
+    progress = run(linear(), val=True, epochs=3, metric=scored(0.1, math.nan, math.inf))
+    assert progress.best_epoch == 0
+
+
+def test_a_first_score_that_is_not_finite_is_beaten_by_any_finite_one():
+    progress = run(linear(), val=True, epochs=3, metric=scored(math.nan, 0.1, 0.2))
+    assert progress.best_epoch == 2
+
+
+def test_a_validation_that_is_not_finite_is_kept_in_the_checkpoint_too(tmp_path):
+    options = {"val": True, "metric": scored(math.nan, -math.inf)}
+    run(linear(), epochs=2, out=tmp_path, **options)
+    progress = run(linear(), epochs=2, resume=tmp_path, **options)
+    assert [str(epoch.val_metric) for epoch in progress.history] == ["nan", "-inf"]
+    assert math.isnan(progress.best_score)
+
+
+def test_without_validation_the_last_weights_stay():
+    progress = run(linear())
+    assert (progress.best_epoch, progress.best) == (2, {})
+
+
+def test_clipping_sees_the_gradients_before_every_step():
+    model, seen = linear(), []
+    run(model, clip=lambda parameters: seen.append([p.grad is not None for p in parameters]))
+    assert seen == [[True, True]] * 9
+
+
+def test_a_loss_that_is_not_finite_stops_at_its_step():
+    model = linear()
+    calls = iter([1.0, 1.0, 1.0, 1.0, math.nan])
+    with pytest.raises(fl.DataError, match="not one finite number") as error:
+        run(model, loss=lambda output, target: output.sum() * next(calls))
+    assert error.value.where == "epoch 1, step 1"
+    assert model.weight.isfinite().all()
+
+
+def test_a_run_that_is_resumed_ends_as_if_it_had_not_stopped(tmp_path):
+    whole, first, second = linear(), linear(), linear()
+    expected = run(whole, scheduler="step", epochs=3)
+    run(first, scheduler="step", epochs=2, out=tmp_path)
+    progress = run(second, scheduler="step", epochs=3, resume=tmp_path)
+    assert torch.equal(second.weight, whole.weight)
+    assert [epoch.train_loss for epoch in progress.history] == [epoch.train_loss for epoch in expected.history]
+
+
+def test_one_line_per_epoch_goes_to_standard_error(capsys):
+    run(linear(), val=True, progress=True)
+    captured = capsys.readouterr()
+    lines = captured.err.splitlines()
+    assert (captured.out, len(lines)) == ("", 3)
+    assert lines[0].startswith("epoch 1/3  train_loss ")
+    assert "val_loss" in lines[0]

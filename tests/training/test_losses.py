@@ -1,0 +1,98 @@
+from types import SimpleNamespace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import frostline as fl
+from frostline.training.losses import accuracy, check_scalar, make_loss, make_metric, output_of
+
+
+def test_losses_by_name_are_those_of_torch():
+    logits, classes = torch.randn(4, 3), torch.tensor([0, 2, 1, 1])
+    assert torch.equal(make_loss("cross_entropy")(logits, classes), F.cross_entropy(logits, classes))
+    assert torch.equal(make_loss("mse")(logits, logits + 1), torch.tensor(1.0))
+    binary = torch.tensor([1, 0, 1, 1])
+    expected = F.binary_cross_entropy_with_logits(logits[:, :1], binary[:, None].float())
+    assert torch.equal(make_loss("bce")(logits[:, :1], binary), expected)
+    own = nn.L1Loss()
+    assert make_loss(own) is own
+
+
+def test_an_unknown_loss_lists_the_nearest():
+    with pytest.raises(fl.DataError, match="no loss named 'crossentropy'") as error:
+        make_loss("crossentropy")
+    assert "'cross_entropy'" in error.value.do
+
+
+@pytest.mark.parametrize("loss", ["mse", "bce"])
+def test_a_flat_target_is_not_broadcast_against_a_column_of_outputs(loss):
+    output, target = torch.randn(5, 1), torch.ones(5)
+    assert torch.equal(make_loss(loss)(output, target), make_loss(loss)(output, target[:, None]))
+    with pytest.raises(fl.DataError, match="Target and output have different shapes"):
+        make_loss(loss)(torch.randn(5, 2), target)
+
+
+def test_integer_targets_of_a_regression_take_the_outputs_dtype():
+    output = torch.randn(3, dtype=torch.float64)
+    assert make_loss("mse")(output, torch.tensor([1, 2, 3])).dtype == torch.float64
+
+
+@pytest.mark.parametrize(("label", "is_good"), [(-100, True), (-1, False), (2, True), (3, False)])
+def test_labels_must_be_classes_or_torchs_mark_for_none(label, is_good):
+    target = torch.tensor([0, label])
+    if is_good:
+        assert make_loss("cross_entropy")(torch.zeros(2, 3), target).isfinite()
+        return
+    with pytest.raises(fl.DataError, match="label is outside of the range") as error:
+        make_loss("cross_entropy")(torch.zeros(2, 3), target)
+    assert (error.value.where, f"label {label};" in error.value.received) == ("sample 1 of the batch", True)
+
+
+def test_targets_that_are_probabilities_are_no_labels():
+    target = torch.tensor([[0.2, 0.8], [1.0, 0.0]])
+    assert make_loss("cross_entropy")(torch.zeros(2, 2), target) == pytest.approx(0.6931472)
+
+
+def test_labels_per_token_are_checked_too():
+    with pytest.raises(fl.DataError, match="label is outside of the range"):
+        make_loss("cross_entropy")(torch.zeros(2, 3, 4), torch.full((2, 4), 3))
+
+
+def test_accuracy_is_the_metric_of_classification_alone():
+    assert make_metric(None, "cross_entropy") is accuracy
+    assert make_metric(None, "mse") is None
+    assert make_metric(None, nn.CrossEntropyLoss()) is None
+    own = lambda output, target: 0.5  # noqa: E731
+    assert make_metric(own, "mse") is own
+
+
+def test_accuracy_counts_the_largest_logits():
+    logits = torch.tensor([[2.0, 1.0], [0.0, 1.0], [3.0, 4.0], [1.0, 0.0]])
+    assert accuracy(logits, torch.tensor([0, 1, 0, 0])) == 0.75
+    assert accuracy(logits.t()[None], torch.tensor([[0, 1, 1, 1]])) == 0.75
+
+
+def test_the_loss_takes_tensors_logits_and_first_entries():
+    x = torch.ones(2)
+    assert output_of(x) is x
+    assert output_of(SimpleNamespace(logits=x, loss=None)) is x
+    assert output_of((x, "more")) is x
+    assert output_of([x]) is x
+
+
+@pytest.mark.parametrize(
+    "odd", [None, (), ("text", torch.ones(1)), {"logits": torch.ones(1)}, SimpleNamespace(logits=3)]
+)
+def test_other_outputs_are_refused(odd):
+    with pytest.raises(fl.DataError, match="which part of the model's output"):
+        output_of(odd)
+
+
+@pytest.mark.parametrize("bad", [torch.tensor(torch.nan), torch.tensor(-torch.inf), torch.ones(1)])
+def test_a_loss_is_one_finite_number(bad):
+    check_scalar(torch.tensor(0.0), "here")
+    with pytest.raises(fl.DataError, match="not one finite number") as error:
+        check_scalar(bad, "epoch 3, step 4")
+    assert error.value.where == "epoch 3, step 4"

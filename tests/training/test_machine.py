@@ -1,0 +1,23 @@
+import logging
+import os
+import warnings
+
+from frostline.training.machine import make_fabric
+
+
+def test_fabric_is_a_guest_that_leaves_no_trace(tmp_path):
+    log = logging.getLogger("lightning_fabric")
+    handlers, level = list(log.handlers), log.level
+    environment, filters = dict(os.environ), list(warnings.filters)
+    make_fabric("32-true", 1, tmp_path)
+    assert (list(log.handlers), log.level) == (handlers, level)
+    assert dict(os.environ) == environment
+    assert warnings.filters == filters
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_logs_go_where_the_run_goes(tmp_path):
+    fabric = make_fabric("bf16-mixed", 1, tmp_path)
+    assert [str(logger.log_dir) for logger in fabric.loggers] == [str(tmp_path / "logs" / "version_0")]
+    assert make_fabric("32-true", 1, None).loggers == []
+    assert fabric.world_size == 1

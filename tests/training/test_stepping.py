@@ -1,0 +1,64 @@
+import pytest
+import torch
+from torch import nn
+
+import frostline as fl
+from frostline.training import make_optimizer, make_scheduler
+
+
+def layers() -> nn.Sequential:
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    model[0].requires_grad_(False)
+    return model
+
+
+@pytest.mark.parametrize(("name", "kind"), [("adamw", torch.optim.AdamW), ("adam", torch.optim.Adam),
+                                            ("sgd", torch.optim.SGD), ("rmsprop", torch.optim.RMSprop)])  # fmt: skip
+def test_an_optimizer_by_name_holds_what_trains(name, kind):
+    model = layers()
+    optimizer = make_optimizer(name, model.parameters(), 0.25)
+    assert type(optimizer) is kind
+    assert optimizer.param_groups[0]["lr"] == 0.25
+    assert [id(p) for p in optimizer.param_groups[0]["params"]] == [id(model[1].weight), id(model[1].bias)]
+    assert optimizer.defaults.get("momentum", 0.9) == (0.0 if name == "rmsprop" else 0.9)
+
+
+def test_an_optimizer_by_callable_gets_what_trains():
+    model, given = layers(), []
+    optimizer = make_optimizer(lambda own: given.extend(own) or torch.optim.SGD(own, lr=2.0), model.parameters(), 0.1)
+    assert [id(p) for p in given] == [id(p) for p in model[1].parameters()]
+    assert optimizer.param_groups[0]["lr"] == 2.0
+
+
+def rates(scheduler: str, epochs: int) -> list[float]:
+    optimizer = make_optimizer("sgd", layers().parameters(), 1.0)
+    schedule = make_scheduler(scheduler, optimizer, epochs)
+    found = []
+    for _ in range(epochs):
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    return [*found, optimizer.param_groups[0]["lr"]]
+
+
+def test_schedules_by_name_fall_from_the_rate_to_their_end():
+    assert rates("cosine", 4) == pytest.approx([1.0, 0.8535534, 0.5, 0.1464466, 0.0], abs=1e-6)
+    assert rates("linear", 2) == pytest.approx([1.0, 0.505, 0.01])
+    assert rates("step", 6) == pytest.approx([1.0] * 4 + [0.1] * 3)
+    assert rates("step", 1) == pytest.approx([1.0, 0.1])
+
+
+def test_a_schedule_is_none_or_a_callable_too():
+    optimizer = make_optimizer("sgd", layers().parameters(), 1.0)
+    assert make_scheduler(None, optimizer, 3) is None
+    made = make_scheduler(lambda own: ("mine", own), optimizer, 3)
+    assert made == ("mine", optimizer)
+
+
+def test_unknown_names_list_the_nearest():
+    with pytest.raises(fl.DataError, match="no optimizer named 'adamm'") as error:
+        make_optimizer("adamm", layers().parameters(), 0.1)
+    assert "'adam'" in error.value.do
+    with pytest.raises(fl.DataError, match="no scheduler named 'cos'") as error:
+        make_scheduler("cos", make_optimizer("sgd", layers().parameters(), 0.1), 2)
+    assert "callable(optimizer)" in error.value.do
