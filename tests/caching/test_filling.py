@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 import frostline as fl
-from frostline.caching import computing
+from frostline.caching import writing
 from frostline.core import io
 from helpers_caching import D, Items, N, Part, dataset, fill, shards
 
@@ -63,7 +63,7 @@ def test_inputs_that_go_straight_to_the_head_are_kept_with_the_snapshot(tmp_path
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
 def test_every_failing_write_leaves_a_cache_that_can_be_filled(tmp_path, monkeypatch, code):
-    monkeypatch.setattr(computing, "SHARD_BYTES", 16 * 4 * D)
+    monkeypatch.setattr(writing, "SHARD_BYTES", 16 * 4 * D)
     real, calls = io._write_all, 0
 
     def failing(limit):
@@ -98,9 +98,9 @@ KILLED = """
 import os, signal, sys, torch
 sys.path.insert(0, {tests!r})
 import helpers_caching as t
-from frostline.caching import computing
+from frostline.caching import writing
 from frostline.core import io
-computing.SHARD_BYTES = 16 * 4 * t.D
+writing.SHARD_BYTES = 16 * 4 * t.D
 real, calls = io._sync_folder, 0
 def killing(folder):
     global calls

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 import frostline as fl
-from frostline.caching import computing
+from frostline.caching import writing
 from helpers_caching import D, N, Part, dataset, fill, shards
 
 
@@ -19,7 +19,7 @@ def test_writing_into_a_shared_tensor_changes_one_batch_only(tmp_path):
 
 
 def test_several_shards_are_gathered_in_order(tmp_path, monkeypatch):
-    monkeypatch.setattr(computing, "SHARD_BYTES", 8 * 4 * D)
+    monkeypatch.setattr(writing, "SHARD_BYTES", 8 * 4 * D)
     data = fill(tmp_path, batch_size=4)
     assert len(shards(tmp_path)) >= 5
     rows = torch.cat([features[0] for features, _ in data.loader(9)])

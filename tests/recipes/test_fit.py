@@ -10,31 +10,8 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 import frostline as fl
-<<<<<<< HEAD
 from frostline.remedies import clip_by_norm, clip_by_percentile
-
-D, N = 6, 48
-
-
-def data(count: int = N) -> TensorDataset:
-    generator = torch.Generator().manual_seed(2)
-    inputs = torch.randn(count, D, generator=generator)
-    return TensorDataset(inputs, (inputs.sum(1) > 0).long())
-
-
-def mlp() -> nn.Sequential:
-    torch.manual_seed(1)
-    return nn.Sequential(nn.Linear(D, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 16), nn.Dropout(0.3),
-                         nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 2))  # fmt: skip
-
-
-def fit(model, train=None, val=None, **options):
-    options.setdefault("progress", False)
-    return fl.fit(model, train if train is not None else data(), val, **options)
-=======
-from frostline.training import clip_by_norm
 from helpers_fit import D, N, data, fit, mlp
->>>>>>> laws
 
 
 @pytest.mark.parametrize("options", [{}, {"optimizer": "sgd", "scheduler": "cosine", "clip": clip_by_norm(0.5)},
@@ -112,7 +89,7 @@ def test_mappings_with_labels_and_models_that_return_logits(tmp_path):
 
 RUN = """
 import os, signal, sys
-sys.path.insert(0, {tests!r})
+sys.path[:0] = [{tests!r}, {helpers!r}]
 import test_fit as t
 from frostline.training import loop
 real, calls = loop.check_scalar, 0
@@ -137,7 +114,9 @@ def test_a_run_killed_twice_goes_on_to_the_bit(tmp_path):
     expected, history = resumable(tmp_path / "whole")
     out = tmp_path / "killed"
     for at in (5, 4):  # in the middle of the second epoch, then of the next one
-        script = RUN.format(tests=str(Path(__file__).parent), at=at, out=str(out))
+        script = RUN.format(
+            tests=str(Path(__file__).parent), helpers=str(Path(__file__).parents[1]), at=at, out=str(out)
+        )
         done = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True, text=True)
         assert done.returncode == -9, done.stderr
     epochs = len(json.loads((out / "checkpoint.json").read_text())["history"])
