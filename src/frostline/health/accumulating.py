@@ -49,6 +49,8 @@ class Accumulation:
         is_watched = len(self._votes) < _STEPS
         self._left = gradient.detach().clone() if gradient is not None and is_watched else None
         self._brought = None
+        if not is_watched:
+            self.remove()
 
     @property
     def verdict(self) -> bool | None:

@@ -27,22 +27,19 @@ def record_of(number: int, loss: float | None, outputs: Outputs, step: Step, ord
     names: list[tuple[str, str]] = []
     values: list[Tensor] = []
 
-    def add(name: str, field: str, value: Tensor) -> None:
-        names.append((name, field))
-        values.append(value.detach().reshape(()).double())
+    def add(owners: list[str], fields: tuple[str, ...], tensors: list[Tensor]) -> None:
+        if tensors:
+            names.extend((owner, field) for owner in owners for field in fields)
+            values.append(_joined(tensors))
 
-    for name, own in step.by_layer().items():
-        for field, value in own.items():
-            add(name, field, value)
-    for name, moments in outputs.moments.items():
-        for field, value in zip(("mean", "deviation", "constant"), moments, strict=True):
-            add(name, field, value)
+    for field, (owners, own) in step.by_field().items():
+        add(owners, (field,), [own])
+    add(list(outputs.moments), ("mean", "deviation", "constant"), list(outputs.moments.values()))
     for field, found in (("dead", outputs.dead), ("saturated", outputs.saturated)):
-        for name, value in found.items():
-            add(name, field, value)
+        add(list(found), (field,), list(found.values()))
     if step.total is not None:
-        add("", "total", step.total)
-    read = torch.stack([value.to(values[0].device) for value in values]).tolist() if values else []
+        add([""], ("total",), [step.total])
+    read = _joined(values).tolist() if values else []
     layers: dict[str, dict[str, float]] = {}
     for (name, field), value in zip(names, read, strict=True):
         layers.setdefault(name, {})[field] = value
@@ -51,6 +48,15 @@ def record_of(number: int, loss: float | None, outputs: Outputs, step: Step, ord
     samples = tuple(LayerSample(name, **layers[name]) for name in ordered)
     place, rows = _first_nonfinite(samples, outputs)
     return StepRecord(number, loss, total, samples, place, rows)
+
+
+def _joined(tensors: list[Tensor]) -> Tensor:
+    """All values in a row, in float64, where the first tensor is."""
+    device, dtype = tensors[0].device, tensors[0].dtype
+    if any(tensor.device != device or tensor.dtype != dtype for tensor in tensors):
+        tensors = [tensor.to(device, torch.float64) for tensor in tensors]
+    flat = tensors[0] if len(tensors) == 1 else torch.cat([tensor.reshape(-1) for tensor in tensors])
+    return flat.detach().reshape(-1).double()
 
 
 def layers_that_ran(found: Sequence[Found], order: dict[str, int]) -> tuple[Layer, ...]:

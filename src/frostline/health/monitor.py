@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from frostline.core.errors import DataError
 from frostline.health.accumulating import Accumulation
 from frostline.health.evidence import facts_of_input, facts_of_optimizer, layers_that_ran, record_of
-from frostline.health.gradients import Step
+from frostline.health.gradients import Copies, Step
 from frostline.health.judging import judge
 from frostline.health.records import Evidence, InputFacts, StepRecord
 from frostline.health.streaming import JsonLines
@@ -74,6 +75,7 @@ class Monitor:
         self._model = inner
         self._watch = Watch(inner, self._timed)
         self._accumulation = Accumulation(inner, optimizer)
+        self._weights, self._is_on = Copies(), False
         self._stream = JsonLines(path) if path is not None else None
         self._first: list[StepRecord] = []
         self._last: deque[StepRecord] = deque(maxlen=_KEPT_LAST)
@@ -88,8 +90,6 @@ class Monitor:
         self._handles: list[Any] = []
 
     def __enter__(self) -> Monitor:
-        if not self._unseen:
-            self._watch.attach()
         if self._optimizer is not None:
             self._handles = [
                 self._optimizer.register_step_pre_hook(lambda *_: self._before_step()),
@@ -103,7 +103,7 @@ class Monitor:
 
     def __exit__(self, *_: object) -> None:
         self._elapsed_s += time.perf_counter() - self._started
-        self._watch.is_on = False
+        self._is_on = False
         self._watch.remove()
         self._accumulation.remove()
         for handle in self._handles:
@@ -179,11 +179,13 @@ class Monitor:
         self._asked += is_due
         if is_due and self._asked > _FREE_SAMPLES:
             is_due = self._own_s <= self._budget * (time.perf_counter() - self._started)
-        self._watch.is_on = is_due
+        self._is_on = is_due
+        if is_due and not self._unseen:
+            self._timed(self._watch.attach)
 
     def _before_step(self) -> None:
-        if self._watch.is_on:
-            self._step = Step(self._watch.found)
+        if self._is_on:
+            self._step = Step(self._watch.found, self._weights)
             self._timed(lambda: self._measure(self._step))
 
     def _measure(self, step: Step | None) -> None:
@@ -207,6 +209,7 @@ class Monitor:
             self._inputs = facts_of_input(self._watch.input, self._watch.found, self._watch.order)
         self._watch.input = None
         self._waiting.append((self._num_steps, self._watch.take(), step))
+        self._watch.remove()
         self._taken += 1
 
     def _read(self) -> None:
@@ -214,7 +217,7 @@ class Monitor:
             self._losses.append((self._num_told, value))
             self._num_told += 1
         self._told.clear()
-        losses = dict(list(self._losses)[-2 * self.every - 2 :])
+        losses = dict(islice(reversed(self._losses), 2 * self.every + 2))
         waiting, self._waiting = self._waiting, []
         for number, outputs, step in waiting:
             self._keep(record_of(number, losses.get(number), outputs, step, self._watch.order))
