@@ -14,7 +14,10 @@ from pathlib import Path
 import torch
 from common import machine
 
-NAMES = {"p1": "p1_epoch", "p2": "p2_fill", "p3": "p3_epochs", "p4": "p4_gather", "p8": "p8_models"}
+NAMES = {
+    "p1": "p1_epoch", "p2": "p2_fill", "p3": "p3_epochs", "p4": "p4_gather", "p5": "p5_monitor", "p8": "p8_models",
+    "fold": "fold",
+}  # fmt: skip
 DOCS = Path(__file__).parents[1] / "docs"
 
 
