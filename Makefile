@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test lint bench bench-gpu exam clean
+.PHONY: demo test lint bench bench-gpu claims exam clean
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Frostline needs Python 3.10 or later")'
@@ -29,6 +29,12 @@ bench: $(STAMP)
 
 bench-gpu: $(STAMP)
 	$(BIN)/python benchmarks/run.py --device cuda --only p1 p3
+
+CLAIMS := gradients_by_depth dead_relus elu_price batchnorm clipping
+
+claims: $(STAMP)
+	for name in $(CLAIMS); do $(BIN)/python docs/claims/$$name.py || exit 1; done
+	$(BIN)/python docs/claims/page.py
 
 exam: $(STAMP)
 	$(BIN)/python -m exams.health --repair

@@ -85,7 +85,8 @@ def _compare(
     batch = (inputs.to(device), labels.to(device))
     variants: dict[str, Callable[[Runner], Watcher]] = {
         "none": lambda _: lambda loss: None,
-        "monitor, every 10": _monitored,
+        "monitor, every 10": lambda runner: _monitored(runner, 0.03),
+        "monitor, every 10, no sample left out": lambda runner: _monitored(runner, float("inf")),
         "histograms, every step": lambda runner: _histograms(runner, 1),
         "histograms, every 10": lambda runner: _histograms(runner, EVERY),
         "norm().item() per parameter, every step": _norms,
@@ -105,11 +106,13 @@ def _compare(
             if device == "cpu":
                 figures[f"{name}: {variant} / none, processor time"] = _ratio(runner.cpu_times[1:], cpu_plain)
     figures[f"{name}: step without a monitor, ms"] = median(plain) / EVERY * 1e3
-    monitor = runners["monitor, every 10"].monitor
-    monitor.__exit__(None, None, None)
-    taken, asked = monitor.samples
-    figures[f"{name}: 1 + the monitor's own account (`overhead`)"] = 1 + monitor.overhead
-    figures[f"{name}: samples taken / asked"] = f"{taken} / {asked}"
+    for variant, runner in runners.items():
+        if runner.monitor is not None:
+            own = 1 + runner.monitor.overhead
+            runner.monitor.__exit__(None, None, None)
+            taken, asked = runner.monitor.samples
+            figures[f"{name}: {variant}: 1 + its own account (`overhead`)"] = own
+            figures[f"{name}: {variant}: samples taken / asked"] = f"{taken} / {asked}"
     return figures
 
 
@@ -119,8 +122,8 @@ def _ratio(own: list[float], other: list[float]) -> str:
     return f"{median(ratios):.3f} ({low:.3f} to {high:.3f})"
 
 
-def _monitored(runner: Runner) -> Watcher:
-    runner.monitor = fl.Monitor(runner.model, runner.optimizer, every=EVERY)
+def _monitored(runner: Runner, budget: float) -> Watcher:
+    runner.monitor = fl.Monitor(runner.model, runner.optimizer, every=EVERY, budget=budget)
     runner.monitor.__enter__()
     runner.left = time.perf_counter()
     return runner.monitor.step
