@@ -52,7 +52,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
 
 def run(is_quick: bool) -> tuple[dict[str, Any], list[Claim], list[Table], Any]:
     """The figures, the verdicts, the tables, the picture."""
-    seeds, steps = (1, 20) if is_quick else (5, 300)
+    seeds, steps = (1, 20) if is_quick else (3, 300)
     figures: dict[str, Any] = {}
     for network, build in NETWORKS.items():
         figures[network] = {name: {field: [] for field in FIELDS} for name in OTHERS}
