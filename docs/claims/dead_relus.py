@@ -16,7 +16,7 @@ import torch
 from reporting import PARTLY, RIGHT, WRONG, Claim, Digits, Table, accuracy, digits, main, train
 from torch import nn
 
-RATES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+RATES = (0.003, 0.01, 0.03, 0.1, 0.15, 0.2, 0.3)
 ACTIVATIONS: dict[str, type[nn.Module]] = {"ReLU": nn.ReLU, "Leaky ReLU": nn.LeakyReLU, "ELU": nn.ELU}
 FLAT = 1e-3
 LAYERS, WIDTH = 4, 100
@@ -24,7 +24,7 @@ LAYERS, WIDTH = 4, 100
 
 def run(is_quick: bool) -> tuple[dict[str, Any], list[Claim], list[Table], Any]:
     """The figures, the verdicts, the tables, the picture."""
-    seeds, epochs = (1, 1) if is_quick else (3, 10)
+    seeds, epochs = (1, 1) if is_quick else (5, 10)
     figures = {
         name: {str(rate): [_measure(kind, rate, seed, epochs) for seed in range(seeds)] for rate in RATES}
         for name, kind in ACTIVATIONS.items()
@@ -79,13 +79,16 @@ def _claims(figures: dict[str, Any]) -> list[Claim]:
         name: max(_mean(runs, "accuracy") for runs in by.values() if _mean(runs, "accuracy") >= 0)
         for name, by in figures.items()
     }
+    born, relus = _mean(figures["ReLU"]["0.01"], "dead_before"), figures["ReLU"].values()
+    usable = max(_mean(runs, "dead") for runs in relus if _mean(runs, "accuracy") > best["ReLU"] - 0.05)
     lost = {name: sum(run["diverged"] for runs in by.values() for run in runs) for name, by in figures.items()}
     others = most["Leaky ReLU"], most["ELU"]
     return [
         Claim(
-            "ReLUs can die, the more the larger the learning rate.",
-            f"dead ReLUs by learning rate {relu} (before training {_mean(figures['ReLU']['0.01'], 'dead_before'):.1%})",
-            RIGHT if most["ReLU"] > 0.1 and at["ReLU"] > RATES[0] else PARTLY if most["ReLU"] > 0.01 else WRONG,
+            "ReLUs can die during training, especially with a large learning rate.",
+            f"dead ReLUs by learning rate {relu} (before training {born:.1%}). At rates that train (within five points "
+            f"of the best accuracy) at most {usable:.0%}: mass death comes with a rate at which nothing is learnt",
+            (RIGHT if usable > 0.1 else PARTLY) if most["ReLU"] > max(2 * born, 0.1) else WRONG,
         ),
         Claim(
             "Leaky ReLU and ELU do not die.",
