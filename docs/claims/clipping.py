@@ -137,7 +137,7 @@ def _claims(figures: dict[str, Any]) -> list[Claim]:
     return [
         Claim(
             "Clipping lessens exploding gradients in recurrent networks.",
-            f"60 steps in time; {texts['recurrent']}. Largest norm of any run, before clipping: {_listed(peaks, '.2g')}",
+            f"60 steps in time; {texts['recurrent']}. Largest norm before clipping: {_listed(peaks, '.2g')}",
             (RIGHT if helps else PARTLY) if fewer["recurrent"] > 0 else WRONG,
         ),
         Claim(
