@@ -95,7 +95,7 @@ class InputFacts:
         offset: Largest absolute mean of a feature, in units of that feature's deviation.
         unevenness: Largest over median deviation of the features that vary.
         is_normalised: True if the first layer that ran is a normalisation.
-        outlier: Largest absolute value over the 99th percentile.
+        outlier: Largest absolute value over the usual one of a sample.
     """
 
     mean: float

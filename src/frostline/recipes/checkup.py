@@ -6,6 +6,7 @@ Read top to bottom; copy it where your treatments differ.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -28,7 +29,9 @@ if TYPE_CHECKING:
 # with a clear symptom needs to bring less than one that helps a little nearly everywhere. Tuned on the exam's tuning
 # part.
 _GAIN, _GAIN_OF_TIPS = 0.04, 0.10
+_LOSS_RATIO = 0.9
 _AS_GOOD_AS_IT_GETS = 0.97  # right answers: what comes later can hardly do better, and is less specific
+_CALM = 8.0  # times the median: where gradients count as spikes
 _STAGES = (1, 5)  # sampled steps that show what the training started from
 _NEARLY_BEST = 0.8  # of the largest gain: the most specific of those is the cause
 _CERTAIN = frozenset({"FL502", "FL503", "FL504", "FL603"})  # what needs no trial
@@ -43,17 +46,23 @@ class Trial:
         family: The sickness that it speaks for.
         is_clear: True if a rule found an issue of that family, False if only a tip.
         gain: How much better the network got, in share of right answers.
+        loss: Held-out loss with it.
+        loss_ratio: Over the one without; 0 where that is not finite.
+        is_calm: True if no gradient was far beyond the usual with it.
     """
 
     remedy: Remedy
     family: str
     is_clear: bool
     gain: float
+    loss: float
+    loss_ratio: float
+    is_calm: bool
 
     @property
     def counts(self) -> bool:
-        """True if the network is clearly better with it."""
-        return self.gain >= (_GAIN if self.is_clear else _GAIN_OF_TIPS)
+        """True if the network is clearly better with it, in answers and in loss."""
+        return self.gain >= (_GAIN if self.is_clear else _GAIN_OF_TIPS) and self.loss_ratio < _LOSS_RATIO
 
 
 def checkup(
@@ -81,22 +90,21 @@ def checkup(
     Raises:
         DataError: If there are no batches, nothing trains, or the loss is not a scalar that depends on the model.
     """
-    data = as_batches(batches, model, steps)
+    data, judged = held_out(as_batches(batches, model, steps))
     patient = Patient(model, optimizer or _default_optimizer(model))
     twin = patient.copy()
-    seen = observe(twin, data, loss_fn)
+    seen = observe(twin, data, judged, loss_fn)
     diagnosis = judge(seen.evidence)
     if any(finding.code == "FL503" and finding.outcome == "issue" for finding in diagnosis.findings):
         return _told(diagnosis, None, "loss_mismatch")
-    tried = _try_all(patient, data, loss_fn, seen, diagnosis, is_rate_known=optimizer is not None)
-    best = max((trial.gain for trial in tried), default=0.0)
-    helped = [trial for trial in tried if trial.counts and trial.gain >= _NEARLY_BEST * best]
-    return _told(diagnosis, helped[0] if helped else None, helped[0].family if helped else None)
+    tried = _try_all(patient, data, judged, loss_fn, seen, diagnosis, is_rate_known=optimizer is not None)
+    cause = _cause(tried)
+    return _told(diagnosis, cause, cause.family if cause is not None else None)
 
 
 def _try_all(
-    patient: Patient, data: Sequence[Batch], loss_fn: Callable[[Any, Any], Tensor], seen: Observation,
-    diagnosis: Diagnosis, *, is_rate_known: bool,
+    patient: Patient, data: Sequence[Batch], judged: Sequence[Batch], loss_fn: Callable[[Any, Any], Tensor],
+    seen: Observation, diagnosis: Diagnosis, *, is_rate_known: bool,
 ) -> list[Trial]:  # fmt: skip
     tried: list[Trial] = []
     families = {finding.family for finding in diagnosis.findings}
@@ -105,27 +113,46 @@ def _try_all(
     for remedy in remedies_for(patient, seen.evidence, diagnosis):
         family = family_of(remedy, [*stages, diagnosis])
         if family is not None:
-            tried.append(Trial(remedy, family, family in clear, _gain(patient, remedy, data, loss_fn, seen)))
+            tried.append(_try(patient, remedy, family, data, judged, loss_fn, seen, is_clear=family in clear))
             if tried[-1].counts and seen.score.share + tried[-1].gain > _AS_GOOD_AS_IT_GETS:
                 return tried
-    if is_rate_known and (
-        families & {"learning_rate", "oscillation", "nonfinite"} or not any(trial.counts for trial in tried)
-    ):
-        for remedy in rate_remedies(seen.evidence) if families else []:
-            tried.append(
-                Trial(remedy, "learning_rate", "learning_rate" in clear, _gain(patient, remedy, data, loss_fn, seen))
-            )
+    for direction in rate_remedies(seen.evidence) if families and is_rate_known else ():
+        loss = seen.score.loss
+        for remedy in direction:
+            tried.append(_try(patient, remedy, "learning_rate", data, judged, loss_fn, seen,
+                              is_clear="learning_rate" in clear))  # fmt: skip
+            if not tried[-1].loss < loss and loss == loss:
+                break
+            loss = tried[-1].loss
     return tried
 
 
-def _gain(
-    patient: Patient, remedy: Remedy, data: Sequence[Batch], loss_fn: Callable[[Any, Any], Tensor], seen: Observation
-) -> float:
-    """How much better the network gets, in share of right answers."""
+def _try(
+    patient: Patient, remedy: Remedy, family: str, data: Sequence[Batch], judged: Sequence[Batch],
+    loss_fn: Callable[[Any, Any], Tensor], seen: Observation, *, is_clear: bool,
+) -> Trial:  # fmt: skip
     twin = patient.copy()
     remedy.apply(twin, data)
-    train(twin, data, loss_fn)
-    return score(twin.model, held_out(data), loss_fn).share - seen.score.share
+    norms = train(twin, data, loss_fn)
+    found = score(twin.model, judged, loss_fn)
+    before = seen.score.loss
+    ratio = found.loss / before if before == before and before > 0 else 0.0
+    return Trial(remedy, family, is_clear, found.share - seen.score.share, found.loss, ratio, _is_calm(norms))
+
+
+def _cause(tried: Sequence[Trial]) -> Trial | None:
+    """The most specific of the treatments that helped nearly as much as the best."""
+    best = max((trial.gain for trial in tried), default=0.0)
+    helped = [trial for trial in tried if trial.counts and trial.gain >= _NEARLY_BEST * best]
+    steps = [trial for trial in helped if trial.family in {"learning_rate", "oscillation"} and trial.is_calm]
+    if helped and helped[0].family == "gradient_spikes" and steps:
+        return steps[0]  # smaller steps take the spikes away: they came of the steps, not of the data
+    return helped[0] if helped else None
+
+
+def _is_calm(norms: Sequence[float]) -> bool:
+    later = [norm for norm in norms[5:] if norm == norm]
+    return bool(later) and max(later) < _CALM * median(later)
 
 
 def _told(diagnosis: Diagnosis, trial: Trial | None, cause: str | None) -> Diagnosis:
