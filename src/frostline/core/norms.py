@@ -61,8 +61,10 @@ def gradient_norms(parameters: Iterable[Tensor] | Tensor, *, dtype: torch.dtype 
             found[at] = norm
     if not found:
         return GradientNorms(torch.zeros(()), torch.zeros(0), ())
-    common = torch.float64 if any(norm.dtype == torch.float64 for norm in found) else torch.float32
-    norms = torch.stack([norm.to(found[0].device, common) for norm in found])
+    if len(groups) > 1:
+        common = torch.float64 if any(norm.dtype == torch.float64 for norm in found) else torch.float32
+        found = [norm.to(found[0].device, common) for norm in found]
+    norms = torch.stack(found)
     return GradientNorms(torch.linalg.vector_norm(norms), norms, chosen)
 
 

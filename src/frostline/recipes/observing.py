@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
 Batch = tuple[Any, Any]
-_SAMPLES = 60  # of one training: every layer is measured so often
 _COMPARED = 20  # batches on which BatchNorm is compared, and the model scored
 
 
@@ -71,7 +70,7 @@ def held_out(data: Sequence[Batch]) -> tuple[list[Batch], list[Batch]]:
     keys = [_row_keys(inputs) for inputs, _ in data]
     seen = {key for batch in keys[:-count] for key in batch}
     if not seen & {key for batch in keys[-count:] for key in batch}:
-        return list(data[:-count]), list(data[-count:])
+        return list(data[:-count]), finite_rows(data[-count:])
     held = {key for key in sorted({key for batch in keys for key in batch}) if key % 5 == 0}
     rest: list[Batch] = []
     judged: list[Batch] = []
@@ -82,7 +81,9 @@ def held_out(data: Sequence[Batch]) -> tuple[list[Batch], list[Batch]]:
         taken.update(batch[at] for at in new)
         rest += [_rows(inputs, target, kept)] if len(kept) > 1 or len(kept) == len(batch) else []
         judged += [_rows(inputs, target, new)] if new else []
-    return (rest, judged) if rest and judged else (list(data[:-count]), list(data[-count:]))
+    if not rest or not judged:
+        rest, judged = list(data[:-count]), list(data[-count:])
+    return rest, finite_rows(judged)
 
 
 def _row_keys(inputs: Any) -> list[int]:
@@ -102,15 +103,33 @@ def _rows(inputs: Any, target: Any, chosen: list[int]) -> Batch:
     return batches.rows(inputs, index.to(device)), batches.map_tensors(target, lambda t: t[index.to(t.device)])
 
 
+def finite_rows(data: Sequence[Batch]) -> list[Batch]:
+    """The batches without samples that hold NaN or infinity: nobody can be judged by those."""
+    found: list[Batch] = []
+    for inputs, target in data:
+        size = batches.batch_size(inputs)
+        is_finite = torch.ones(size, dtype=torch.bool)
+        for tensor in batches.leaves(inputs).values():
+            if tensor.is_floating_point() and tensor.dim() > 0 and len(tensor) == size:
+                is_finite &= torch.isfinite(tensor).reshape(size, -1).all(dim=1).cpu()
+        kept = is_finite.nonzero().flatten().tolist()
+        if len(kept) == size:
+            found.append((inputs, target))
+        elif kept:
+            found.append(_rows(inputs, target, kept))
+    return found or list(data)
+
+
 def observe(
-    patient: Patient, data: Sequence[Batch], judged: Sequence[Batch], loss_fn: Callable[[Any, Any], Tensor]
-) -> Observation:
-    """Train the patient on the data, measure, and judge by other data."""
+    patient: Patient, data: Sequence[Batch], judged: Sequence[Batch], loss_fn: Callable[[Any, Any], Tensor], *,
+    samples: int = 60,
+) -> Observation:  # fmt: skip
+    """Train the patient on the data, measure every layer so many times, and judge by other data."""
     facts = _facts_of_loss(patient.model, data, loss_fn)
     statistics = _running_statistics(patient.model)
-    every = max(1, len(data) // _SAMPLES)
+    every = max(1, len(data) // samples)
     with Monitor(patient.model, patient.optimizer, every=every, budget=math.inf) as monitor:
-        norms = train(patient, data, loss_fn, monitor=monitor)
+        norms = train(patient, data, loss_fn, monitor=monitor).norms
     evidence = replace(
         monitor.evidence, loss=facts, gradient_norms=norms, norms=_compare_norms(patient, data, loss_fn, statistics)
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from frostline import remedies
+from frostline.core.errors import DataError
 from frostline.core.layers import is_pinned
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ class Remedy:
         name: What is done, in words.
         families: The sicknesses that it speaks for, likeliest first.
         apply: Changes a patient in place, given the batches it trains on.
+        finish: What is left to do after training, or None.
         needs_symptom: True if it speaks for a family only where a rule has found that family's symptom.
         undoes_the_start: True if it speaks only for what was wrong in the first steps: new weights bring luck, too.
     """
@@ -39,6 +42,7 @@ class Remedy:
     name: str
     families: tuple[str, ...]
     apply: Callable[[Patient, Sequence[Batch]], None]
+    finish: Callable[[Patient, Sequence[Batch]], None] | None = None
     needs_symptom: bool = True
     undoes_the_start: bool = False
 
@@ -52,7 +56,9 @@ def remedies_for(patient: Patient, evidence: Evidence, diagnosis: Diagnosis) -> 
     if "input_scale" in seen:
         found.append(Remedy("standardise the inputs", ("input_scale",), _standardise))
     if "batchnorm" in seen:
-        found.append(Remedy("BatchNorm statistics of all batches, momentum 0.1", ("batchnorm",), _mend_batchnorm))
+        found.append(
+            Remedy("BatchNorm statistics of all batches, momentum 0.1", ("batchnorm",), _mend_batchnorm, _reestimate)
+        )
     clip = _clip_remedy(evidence, seen)
     has_outliers = evidence.inputs is not None and evidence.inputs.outlier > _OUTLIER
     found += [clip] if clip is not None and has_outliers else []
@@ -147,6 +153,12 @@ def _mend_batchnorm(patient: Patient, _: Sequence[Batch]) -> None:
     for module in patient.model.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and not is_pinned(module):
             module.momentum = 0.1
+
+
+def _reestimate(patient: Patient, data: Sequence[Batch]) -> None:
+    if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in patient.model.modules()):
+        with suppress(DataError):  # values that are not finite: the score says so
+            remedies.reestimate_batchnorm(patient.model, data)
 
 
 def _lower_momentum(patient: Patient, _: Sequence[Batch]) -> None:
