@@ -22,7 +22,8 @@ TESTS = "\n".join(
 )
 
 PUBLIC = {
-    "CacheError", "CachedDataset", "DataError", "FeatureCache", "FitResult", "FreezeSummary", "FrontierTensor",
+    "CacheError", "CachedDataset", "DataError", "Diagnosis", "FeatureCache", "Finding", "Healing", "Monitor",
+    "checkup", "heal", "FitResult", "FreezeSummary", "FrontierTensor",
     "FrostlineError", "LayerNotFound", "NotCacheable", "ReuseSummary", "Split", "SplitError", "fit", "freeze",
     "remedies", "replace_head", "reuse", "split", "thaw",
 }  # fmt: skip
@@ -32,6 +33,7 @@ OPTIONS = {
     "fit": {"--model", "--weights", "--freeze", "--val", "--val-share", "--epochs", "--batch-size", "--lr", "--seed",
             "--out", "--resume", "--no-cache", "--json"},
     "inspect": {"--model", "--freeze", "--weights", "--json"},
+    "checkup": {"--weights", "--batch-size", "--lr", "--steps", "--seed", "--json"},
     "cache": {"ls", "verify", "purge"},
 }  # fmt: skip
 

@@ -19,6 +19,7 @@ from frostline.recipes.treatments import Remedy, family_of, rate_remedies, remed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Set as AbstractSet
 
     from torch import Tensor, nn
     from torch.optim import Optimizer
@@ -101,7 +102,7 @@ def checkup(
         return _told(diagnosis, None, "loss_mismatch")
     tried = _try_all(patient, data, judged, loss_fn, seen, diagnosis, is_rate_known=optimizer is not None)
     cause = _cause(tried)
-    return _told(diagnosis, cause, cause.family if cause is not None else None)
+    return _told(diagnosis, cause, cause.family if cause is not None else None, {trial.family for trial in tried})
 
 
 def _try_all(
@@ -159,8 +160,10 @@ def _is_calm(norms: Sequence[float]) -> bool:
     return bool(later) and max(later) < _CALM * median(later)
 
 
-def _told(diagnosis: Diagnosis, trial: Trial | None, cause: str | None) -> Diagnosis:
-    """Findings of the cause become issues, with the proof; what no trial confirmed is a tip."""
+def _told(
+    diagnosis: Diagnosis, trial: Trial | None, cause: str | None, tried: AbstractSet[str] = frozenset()
+) -> Diagnosis:
+    """Findings of the cause become issues, with the proof; what no trial confirmed is a tip, and a tip has passed."""
     findings: list[Finding] = []
     for finding in diagnosis.findings:
         if finding.family == cause:
@@ -169,6 +172,8 @@ def _told(diagnosis: Diagnosis, trial: Trial | None, cause: str | None) -> Diagn
         elif finding.outcome == "issue" and finding.code not in _CERTAIN:
             why = f"{finding.why} Undoing it did not help here."
             findings.append(replace(finding, outcome="tip", why=why))
+        elif finding.outcome == "tip" and finding.family in tried and finding.code not in _CERTAIN:
+            findings.append(replace(finding, outcome="passed", why=f"{finding.why} Undoing it did not help here."))
         else:
             findings.append(finding)
     if trial is not None and not any(finding.family == cause for finding in findings):

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 ABOUT = About("FL401", "learning rate too high", "learning_rate", "divide the learning rate by 10.", 4)
 _ISSUE, _TIP = 0.05, 0.03  # of a layer's weights changed in one step; 1e-3 is usual, 1e-2 is fast
-_RISE = 1.2
+_RISE, _NOISE = 1.2, 0.05  # of the lowest loss, and of the first
 
 
 def check(evidence: Evidence) -> tuple[Finding, ...]:
@@ -28,6 +28,6 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
     has_stopped = len(records) < len(evidence.records)
     if has_stopped or largest > _ISSUE or (last > _RISE * first and last > 0):
         return (ABOUT.issue(why, largest, _ISSUE),)
-    if largest > _TIP or last > _RISE * best + 1e-12:
+    if largest > _TIP or last > _RISE * best + _NOISE * abs(first):
         return (ABOUT.tip(why, largest, _ISSUE),)
     return (ABOUT.passed(why, largest, _ISSUE),)
