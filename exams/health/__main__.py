@@ -9,7 +9,7 @@ from pathlib import Path
 from . import parallel, report, runner, truth
 from .judges import JUDGES
 
-RESULTS = Path("docs/exam.json")
+RESULTS = Path("build/health-exam.json")  # one record per case and judge: megabytes, so not kept
 REPORT = Path("docs/exam.md")
 
 

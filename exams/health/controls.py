@@ -122,8 +122,8 @@ OTHER_DATA = (
     Control("words", replace(ADAM, network="words", lr=0.01), "embedding: nearly all gradients are zero", ("tokens",)),
     Control("counts", replace(ADAM, lr=0.005), "inputs nearly all zero", ("counts",)),
     Control("wine", ADAM, "124 rows: loss reaches zero", ("wine",)),
-    Control("regression", replace(ADAM, loss="mse"), "squared error: no accuracy to look at", ("friedman",)),
-    Control("huber", replace(ADAM, loss="huber"), "Huber loss", ("friedman",)),
+    Control("regression", replace(ADAM, lr=0.01, loss="mse"), "squared error: no accuracy to look at", ("friedman",)),
+    Control("huber", replace(ADAM, lr=0.01, loss="huber"), "Huber loss", ("friedman",)),
     Control("multilabel", replace(ADAM, loss="bce"), "several labels: the loss stays high", ("multilabel",)),
 )
 OTHER_NETWORKS = (

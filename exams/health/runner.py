@@ -134,6 +134,7 @@ def run(options: argparse.Namespace) -> None:
         f"torch {torch.__version__}; {time.monotonic() - started:.0f} s"
     )
     results["heal_share"] = options.heal_share  # type: ignore[assignment]
+    options.results.parent.mkdir(parents=True, exist_ok=True)
     options.results.write_text(json.dumps(results, indent=0) + "\n")
 
 

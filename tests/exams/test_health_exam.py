@@ -249,7 +249,19 @@ def test_a_judge_that_raises_is_on_record_and_ends_nothing(monkeypatch, cases):
 
 def test_the_command_examines_and_reports(tmp_path, monkeypatch, capsys):
     results, written = tmp_path / "r.json", tmp_path / "r.md"
-    options = ["--judge", "autotrainer", "random", "--only", "D3", "--part", "tuning", "--repair", "--jobs", "1"]
+    options = [
+        "--judge",
+        "autotrainer",
+        "random",
+        "--only",
+        "D3",
+        "--part",
+        "tuning",
+        "--small",
+        "--repair",
+        "--jobs",
+        "1",
+    ]
     monkeypatch.setattr("sys.argv", ["exam", *options, "--results", str(results), "--report", str(written)])
     command.main()
     assert "| autotrainer | " in capsys.readouterr().out
