@@ -254,7 +254,7 @@ def test_the_command_examines_and_reports(tmp_path, monkeypatch, capsys):
         "autotrainer",
         "random",
         "--only",
-        "D3",
+        "I1",
         "--part",
         "tuning",
         "--small",
@@ -267,7 +267,7 @@ def test_the_command_examines_and_reports(tmp_path, monkeypatch, capsys):
     assert "| autotrainer | " in capsys.readouterr().out
     kinds = report.json.loads(results.read_text())
     assert {r["judge"] for r in kinds["repairs"]} == {"autotrainer", "random"}
-    assert all(r["part"] == "tuning" and r["name"] == "D3" and not r["error"] for r in kinds["checkups"])
+    assert all(r["part"] == "tuning" and r["name"] == "I1" and not r["error"] for r in kinds["checkups"])
 
 
 def test_the_report_names_every_miss(tmp_path):
