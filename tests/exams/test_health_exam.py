@@ -249,13 +249,25 @@ def test_a_judge_that_raises_is_on_record_and_ends_nothing(monkeypatch, cases):
 
 def test_the_command_examines_and_reports(tmp_path, monkeypatch, capsys):
     results, written = tmp_path / "r.json", tmp_path / "r.md"
-    options = ["--judge", "autotrainer", "random", "--only", "D3", "--part", "tuning", "--repair", "--jobs", "1"]
+    options = [
+        "--judge",
+        "autotrainer",
+        "random",
+        "--only",
+        "I1",
+        "--part",
+        "tuning",
+        "--small",
+        "--repair",
+        "--jobs",
+        "1",
+    ]
     monkeypatch.setattr("sys.argv", ["exam", *options, "--results", str(results), "--report", str(written)])
     command.main()
     assert "| autotrainer | " in capsys.readouterr().out
     kinds = report.json.loads(results.read_text())
     assert {r["judge"] for r in kinds["repairs"]} == {"autotrainer", "random"}
-    assert all(r["part"] == "tuning" and r["name"] == "D3" and not r["error"] for r in kinds["checkups"])
+    assert all(r["part"] == "tuning" and r["name"] == "I1" and not r["error"] for r in kinds["checkups"])
 
 
 def test_the_report_names_every_miss(tmp_path):
