@@ -2,13 +2,13 @@ import math
 
 import pytest
 import torch
-from helpers_health import record
 from torch import nn
 
 from frostline.health import evidence
 from frostline.health.gradients import Step
 from frostline.health.layers import find_layers
 from frostline.health.watching import Outputs
+from helpers_health import record
 
 MODEL = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
 FOUND = find_layers(MODEL)

@@ -1,10 +1,9 @@
 from dataclasses import replace
 
-from helpers_health import activations, by_layer, chain, records
-
 from frostline.health import diagnosis_of, judge
 from frostline.health.records import Evidence
 from frostline.health.rules import RULES, dead_units, input_scale, vanishing
+from helpers_health import activations, by_layer, chain, records
 
 VANISHING = vanishing.ABOUT.issue("small.", 0.0, 1.0, "fc0")
 DEAD = dead_units.ABOUT.issue("silent.", 1.0, 0.5, "act0")

@@ -2,11 +2,11 @@ import math
 
 import pytest
 import torch
-from helpers_health import mlp, task
 from torch import nn
 from torch.nn import functional as F
 
 from frostline.health import score
+from helpers_health import mlp, task
 
 
 class Given(nn.Module):

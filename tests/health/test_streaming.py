@@ -2,10 +2,10 @@ import json
 import math
 
 import pytest
-from helpers_health import record
 
 import frostline as fl
 from frostline.health.streaming import JsonLines
+from helpers_health import record
 
 
 def test_every_line_is_json_and_what_is_no_number_is_null(tmp_path):

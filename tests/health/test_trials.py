@@ -1,11 +1,11 @@
 import pytest
 import torch
-from helpers_health import mlp, sgd, task
 from torch import nn
 from torch.nn import functional as F
 
 import frostline as fl
 from frostline.health import Monitor, Patient, train
+from helpers_health import mlp, sgd, task
 
 
 def patient(model=None, **options):

@@ -106,9 +106,9 @@ def facts_of_input(given: Tensor, found: Sequence[Found], order: dict[str, int])
 def what_is_missing(records: Sequence[StepRecord], *, has_optimizer: bool, expects_outputs: bool) -> tuple[str, ...]:
     """What a loop has to do differently for the rules to see anything."""
     if not records:
-        step = "the optimizer's step() was not called" if has_optimizer else (
-            "without an optimizer, a step is seen by monitor.step(loss), between backward() and zero_grad()")  # fmt: skip
-        return (f"no step was seen: {step}.",)
+        if has_optimizer:
+            return ("no step was seen: the optimizer's step() was not called in the block.",)
+        return ("no step was seen: without an optimizer, call monitor.step(loss) between backward() and zero_grad().",)
     missing: list[str] = []
     if all(sample.gradient_norm is None for record in records for sample in record.layers):
         cause = "the optimizer's step" if has_optimizer else "monitor.step(loss)"

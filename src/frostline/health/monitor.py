@@ -80,9 +80,10 @@ class Monitor:
         self._last: deque[StepRecord] = deque(maxlen=_KEPT_LAST)
         self._losses: deque[tuple[int, float]] = deque(maxlen=_KEPT_LOSSES)
         self._waiting: list[tuple[int, Any, Step]] = []
-        self._told: list[Tensor] = []
+        self._told: list[tuple[int, Tensor]] = []
         self._loss_of: dict[int, float | None] = {}
-        self._num_told = self._num_steps = self._asked = self._taken = 0
+        self._num_steps = self._asked = self._taken = 0
+        self._is_told_after: bool | None = None  # loops tell the loss of a step after or before it
         self._inputs: InputFacts | None = None
         self._copies: dict[str, float] = {}
         self._step: Step | None = None
@@ -132,7 +133,9 @@ class Monitor:
                 what="The loss is not a scalar.", where="Monitor.step(loss)", received=f"shape {tuple(value.shape)}",
                 do="pass the mean or the sum that backward() was called on.",
             )  # fmt: skip
-        self._told.append(value.reshape(()))
+        if self._is_told_after is None:
+            self._is_told_after = self._num_steps > 0
+        self._told.append((self._num_steps - self._is_told_after, value.reshape(())))
         if len(self._told) >= _UNREAD_LOSSES:
             self._read_losses()
         if self._optimizer is None:
@@ -220,12 +223,12 @@ class Monitor:
         if step is None:
             return
         step.after()
+        self._loss_of[self._num_steps] = None
         self._read()  # what was measured at the last sample is long done: reading it does not wait
         if self._watch.input is not None and self._inputs is None:
             self._inputs = facts_of_input(self._watch.input, self._watch.found, self._watch.order)
         self._watch.input = None
         self._waiting.append((self._num_steps, self._watch.take(), step))
-        self._loss_of[self._num_steps] = None
         self._taken += 1
 
     def _read(self) -> None:
@@ -235,12 +238,12 @@ class Monitor:
             self._keep(record_of(number, self._loss_of.pop(number), outputs, step, self._watch.order))
 
     def _read_losses(self) -> None:
-        for value in torch.stack([told.float() for told in self._told]).tolist() if self._told else ():
-            self._losses.append((self._num_told, value))
-            if self._num_told in self._loss_of:
-                self._loss_of[self._num_told] = value
-            self._num_told += 1
-        self._told.clear()
+        told, self._told = self._told, []
+        values = torch.stack([value.float() for _, value in told]).tolist() if told else ()
+        for (number, _), value in zip(told, values, strict=True):
+            self._losses.append((number, value))
+            if number in self._loss_of:
+                self._loss_of[number] = value
 
     def _keep(self, record: StepRecord) -> None:
         (self._first if len(self._first) < _KEPT_FIRST else self._last).append(record)

@@ -1,7 +1,6 @@
-from helpers_health import outcomes
-
 from frostline.health.records import Evidence
 from frostline.health.rules import accumulation
+from helpers_health import outcomes
 
 
 def test_it_fires():

@@ -1,8 +1,8 @@
 import pytest
-from helpers_health import outcomes
 
 from frostline.health.records import Evidence, NormFacts
 from frostline.health.rules import batchnorm_batch
+from helpers_health import outcomes
 
 
 def judged(count):

@@ -1,8 +1,8 @@
 import pytest
-from helpers_health import by_layer, chain, outcomes, record, records
 
 from frostline.health.records import Evidence, StepRecord
 from frostline.health.rules import exploding
+from helpers_health import by_layer, chain, outcomes, record, records
 
 
 def of_sizes(*sizes):

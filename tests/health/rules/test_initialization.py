@@ -1,8 +1,8 @@
 import pytest
-from helpers_health import by_layer, chain, outcomes, records
 
 from frostline.health.records import Evidence, InputFacts
 from frostline.health.rules import initialization
+from helpers_health import by_layer, chain, outcomes, records
 
 INPUT = InputFacts(0.0, 1.0, 3.0, 1.0, 0.1, 1.0, False, 1.0)
 

@@ -1,10 +1,10 @@
 from dataclasses import replace
 
 import pytest
-from helpers_health import outcomes
 
 from frostline.health.records import Evidence, InputFacts
 from frostline.health.rules import input_scale
+from helpers_health import outcomes
 
 GOOD = InputFacts(
     mean=0.0, deviation=1.0, largest=3.0, widest=1.0, offset=0.1, unevenness=1.5, is_normalised=False, outlier=1.2

@@ -1,9 +1,8 @@
 import math
 
-from helpers_health import chain, falling, losses, outcomes, record, records
-
 from frostline.health.records import Evidence, StepRecord
 from frostline.health.rules import learning_rate_high
+from helpers_health import chain, falling, losses, outcomes, record, records
 
 RISING = losses(*(1.0 + 0.2 * at for at in range(20)))
 

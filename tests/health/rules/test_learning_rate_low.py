@@ -1,7 +1,6 @@
-from helpers_health import chain, falling, losses, outcomes, records
-
 from frostline.health.records import Evidence, OptimizerFacts
 from frostline.health.rules import learning_rate_low
+from helpers_health import chain, falling, losses, outcomes, records
 
 FLAT = losses(*[1.0] * 20)
 

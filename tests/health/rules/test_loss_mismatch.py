@@ -1,8 +1,8 @@
 import pytest
-from helpers_health import outcomes
 
 from frostline.health.records import Evidence, LossFacts
 from frostline.health.rules import loss_mismatch
+from helpers_health import outcomes
 
 
 def judged(kind="classes", **facts):

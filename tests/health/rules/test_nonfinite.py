@@ -1,11 +1,11 @@
 import math
 
 import pytest
-from helpers_health import losses, outcomes, record
 
 from frostline.health import judge
 from frostline.health.records import Evidence, LossFacts, StepRecord
 from frostline.health.rules import nonfinite
+from helpers_health import losses, outcomes, record
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
-from helpers_health import falling, losses, outcomes
-
 from frostline.health.records import Evidence
 from frostline.health.rules import oscillation
+from helpers_health import falling, losses, outcomes
 
 
 def test_it_fires():

@@ -1,10 +1,10 @@
 import math
 
 import pytest
-from helpers_health import by_layer, chain, falling, losses, record, records
 
 from frostline.health.records import Evidence, StepRecord
 from frostline.health.rules import reading
+from helpers_health import by_layer, chain, falling, losses, record, records
 
 
 def test_what_comes_after_the_first_odd_step_is_not_read():

@@ -1,8 +1,8 @@
 import pytest
-from helpers_health import activations, outcomes, record, records
 
 from frostline.health.records import Evidence
 from frostline.health.rules import saturation
+from helpers_health import activations, outcomes, record, records
 
 
 def of(share, kind="tanh"):

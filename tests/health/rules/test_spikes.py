@@ -1,8 +1,8 @@
 import pytest
-from helpers_health import outcomes, record
 
 from frostline.health.records import Evidence
 from frostline.health.rules import spikes
+from helpers_health import outcomes, record
 
 
 def of(*norms):

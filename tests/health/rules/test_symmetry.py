@@ -1,8 +1,8 @@
 import pytest
-from helpers_health import chain, outcomes, record
 
 from frostline.health.records import Evidence
 from frostline.health.rules import symmetry
+from helpers_health import chain, outcomes, record
 
 
 def of(share, layer="fc1"):

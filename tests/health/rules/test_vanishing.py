@@ -1,8 +1,8 @@
 import pytest
-from helpers_health import by_layer, chain, outcomes, record, records
 
 from frostline.health.records import Evidence
 from frostline.health.rules import vanishing
+from helpers_health import by_layer, chain, outcomes, record, records
 
 
 def of(field, *values, **options):
