@@ -1,4 +1,7 @@
-"""Every test starts from the same seed, on one thread, with a property-test profile that repeats itself."""
+"""Every test starts from the same seed, on one thread, with a property-test profile that repeats itself.
+
+Several threads are slower on small networks.
+"""
 
 import random
 

@@ -217,8 +217,11 @@ class Diagnosis:
         return not any(finding.outcome == "issue" for finding in self.findings)
 
     def __str__(self) -> str:
+        judged = sum(finding.outcome == "passed" for finding in self.passed)
+        if not self.findings and self.passed and not judged:
+            return "\n".join(["Nothing could be judged:", *dict.fromkeys(finding.why for finding in self.passed)])
         if not self.findings:
-            return f"Healthy: {len(self.passed)} rules passed or do not apply."
+            return f"Healthy: {judged} rules passed, {len(self.passed) - judged} do not apply."
         cause = (
             f"Cause: {self.cause}" if self.cause else f"Causes that fit: {', '.join(self.candidates) or 'none known'}"
         )

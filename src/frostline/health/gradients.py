@@ -30,23 +30,40 @@ class Step:
         self._updates: list[Tensor] = []
         self.total: Tensor | None = None
 
-    def before(self, *, keeps_weights: bool) -> None:
-        """Read gradients and weights, before the optimizer moves them."""
+    def before(self, *, keeps_weights: bool, scale: Tensor | None = None) -> None:
+        """Read gradients and weights, before the optimizer moves them.
+
+        Args:
+            keeps_weights: True if `after` will be called.
+            scale: What the gradients are multiplied by (AMP), where the optimizer itself takes it off.
+        """
         parameters = [parameter for _, parameter in self.owners]
-        measured = gradient_norms(parameters)
-        self._gradients = {id(p): norm for p, norm in zip(measured.parameters, measured.norms, strict=True)}
-        self.total = measured.total
+        self._read_gradients(scale)
         with torch.no_grad():
             self._weights = _norms([parameter.detach() for parameter in parameters])
             self._before = [parameter.detach().clone() for parameter in parameters] if keeps_weights else []
 
     def after(self) -> None:
-        """Compare the weights with what they were."""
+        """Compare the weights with what they were; gradients of a closure exist only now."""
+        if not self._gradients:
+            self._read_gradients(None)
         if self._before:
             with torch.no_grad():
                 now = [parameter.detach() for _, parameter in self.owners]
                 self._updates = _norms(list(torch._foreach_sub(now, self._before)))
             self._before = []
+
+    def _read_gradients(self, scale: Tensor | None) -> None:
+        parameters = [parameter for _, parameter in self.owners]
+        own = [(parameter, parameter.grad) for parameter in parameters]
+        measured = gradient_norms(parameters)
+        for parameter, gradient in own:  # sparse ones were coalesced: that may round another way in the optimizer
+            if parameter.grad is not gradient:
+                parameter.grad = gradient
+        norms, total = (measured.norms, measured.total) if scale is None else (
+            measured.norms / scale, measured.total / scale)  # fmt: skip
+        self._gradients = {id(p): norm for p, norm in zip(measured.parameters, norms, strict=True)}
+        self.total = total if measured.parameters else None
 
     def by_layer(self) -> dict[str, dict[str, Tensor]]:
         """0-d tensors: gradient_norm, weight_norm, update_ratio of each layer that has them."""
@@ -74,8 +91,11 @@ def _norms(tensors: list[Tensor]) -> list[Tensor]:
         by_dtype.setdefault((tensor.device, tensor.dtype), []).append(at)
     found = [torch.zeros(())] * len(dense)
     for places in by_dtype.values():
-        for at, norm in zip(places, torch._foreach_norm([dense[at] for at in places]), strict=True):
-            found[at] = norm.float() if norm.dtype in (torch.float16, torch.bfloat16) else norm
+        kind = dense[places[0]].dtype
+        wide = torch.float32 if kind in (torch.float16, torch.bfloat16) else kind  # half precision overflows at 65,504
+        norms = torch._foreach_norm([dense[at] for at in places], 2, wide)
+        for at, norm in zip(places, norms, strict=True):
+            found[at] = norm
     return found
 
 

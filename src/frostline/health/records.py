@@ -46,7 +46,7 @@ class LayerSample:
         mean: Mean of its output.
         deviation: Standard deviation of its output.
         dead: Share of units that were zero for every sample of the last sampled steps (rectifiers).
-        saturated: Share of units whose mean slope is below a hundredth of the steepest (tanh, sigmoid).
+        saturated: Share of outputs where the slope is below a hundredth of the steepest (tanh, sigmoid).
         constant: Share of units with the same value for every sample of the batch.
     """
 

@@ -43,13 +43,15 @@ class Watch:
         self.input: Tensor | None = None
         self._silent: dict[str, deque[Tensor]] = {}
         self._is_channels_first = False
+        self._is_training_pass: bool | None = None  # None outside of the model's own forward
         self._handles: list[Any] = []
 
     def attach(self) -> None:
         """Register the hooks."""
         for found in self.found:
             self._handles.append(found.module.register_forward_hook(self._hook_of(found)))
-        self._handles.append(self.model.register_forward_pre_hook(self._before, with_kwargs=True))
+        self._handles.append(self.model.register_forward_pre_hook(self._before, prepend=True, with_kwargs=True))
+        self._handles.append(self.model.register_forward_hook(self._leave, always_call=True))
 
     def remove(self) -> None:
         """Take every hook off."""
@@ -63,11 +65,20 @@ class Watch:
         return seen
 
     def _before(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if self.is_on and torch.is_grad_enabled() and self.outputs.input_rows is None:
+        self._is_training_pass = torch.is_grad_enabled()
+        if self.is_on and self._is_training_pass and self.outputs.input_rows is None:
             given = first_tensor([*args, *kwargs.values()])
             if given is not None:
                 self.input = given.detach()
                 self.timed(lambda: self._look_at_input(given))
+
+    def _leave(self, *_: Any) -> None:
+        self._is_training_pass = None
+
+    def _is_training(self) -> bool:
+        # Inside, parts may switch gradients off: frozen ones, and reentrant checkpoints, which run again in the
+        # backward pass, from the last to the first.
+        return torch.is_grad_enabled() if self._is_training_pass is None else self._is_training_pass
 
     def _look_at_input(self, given: Tensor) -> None:
         self.outputs.input_rows = torch.isfinite(given.detach()).reshape(len(given), -1).all(dim=1)
@@ -77,7 +88,7 @@ class Watch:
 
         def hook(_: nn.Module, __: Any, output: Any) -> None:
             # checkpointed layers run again in the backward pass, shared ones several times: the first time counts
-            if not self.is_on or not torch.is_grad_enabled() or name in self.outputs.moments:
+            if not self.is_on or not self._is_training() or name in self.outputs.moments:
                 return
             tensor = first_tensor(output)
             if tensor is not None:
