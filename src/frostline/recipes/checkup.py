@@ -45,7 +45,8 @@ class Trial:
     Attributes:
         remedy: What was done.
         family: The sickness that it speaks for.
-        is_clear: True if a rule found an issue of that family, False if only a tip.
+        has_symptom: True if a rule found anything of that family.
+        is_clear: True if it found an issue, False if only a tip.
         gain: How much better the network got, in share of right answers.
         loss: Held-out loss with it.
         loss_ratio: Over the one without; 0 where that is not finite.
@@ -54,6 +55,7 @@ class Trial:
 
     remedy: Remedy
     family: str
+    has_symptom: bool
     is_clear: bool
     gain: float
     loss: float
@@ -65,7 +67,11 @@ class Trial:
         """True if the network is clearly better with it: in answers and in loss, or in many more answers."""
         if self.gain >= _GREAT_GAIN:
             return True
-        return self.gain >= (_GAIN if self.is_clear else _GAIN_OF_TIPS) and self.loss_ratio < _LOSS_RATIO
+        return (
+            self.has_symptom
+            and self.gain >= (_GAIN if self.is_clear else _GAIN_OF_TIPS)
+            and self.loss_ratio < _LOSS_RATIO
+        )
 
 
 def checkup(
@@ -95,54 +101,56 @@ def checkup(
     """
     data, judged = held_out(as_batches(batches, model, steps))
     patient = Patient(model, optimizer or _default_optimizer(model))
-    twin = patient.copy()
-    seen = observe(twin, data, judged, loss_fn)
+    seen = observe(patient.copy(), data, judged, loss_fn)
     diagnosis = judge(seen.evidence)
     if any(finding.code == "FL503" and finding.outcome == "issue" for finding in diagnosis.findings):
         return _told(diagnosis, None, "loss_mismatch")
-    tried = _try_all(patient, data, judged, loss_fn, seen, diagnosis, is_rate_known=optimizer is not None)
+    tried = _Examination(patient, data, judged, loss_fn, seen, diagnosis).run(is_rate_known=optimizer is not None)
     cause = _cause(tried)
     return _told(diagnosis, cause, cause.family if cause is not None else None, {trial.family for trial in tried})
 
 
-def _try_all(
-    patient: Patient, data: Sequence[Batch], judged: Sequence[Batch], loss_fn: Callable[[Any, Any], Tensor],
-    seen: Observation, diagnosis: Diagnosis, *, is_rate_known: bool,
-) -> list[Trial]:  # fmt: skip
-    tried: list[Trial] = []
-    families = {finding.family for finding in diagnosis.findings}
-    clear = {finding.family for finding in diagnosis.findings if finding.outcome == "issue"}
-    stages = [judge(replace(seen.evidence, records=seen.evidence.records[:count])) for count in _STAGES]
-    for remedy in remedies_for(patient, seen.evidence, diagnosis):
-        family = family_of(remedy, [*stages, diagnosis])
-        if family is not None:
-            tried.append(_try(patient, remedy, family, data, judged, loss_fn, seen, is_clear=family in clear))
-            if tried[-1].counts and seen.score.share + tried[-1].gain > _AS_GOOD_AS_IT_GETS:
-                return tried
-    for direction in rate_remedies(seen.evidence) if families and is_rate_known else ():
-        loss = seen.score.loss
-        for remedy in direction:
-            tried.append(_try(patient, remedy, "learning_rate", data, judged, loss_fn, seen,
-                              is_clear="learning_rate" in clear))  # fmt: skip
-            if not tried[-1].loss < loss and loss == loss:
-                break
-            loss = tried[-1].loss
-    return tried
+@dataclass(frozen=True)
+class _Examination:
+    """All that trials share."""
 
+    patient: Patient
+    data: Sequence[Batch]
+    judged: Sequence[Batch]
+    loss_fn: Callable[[Any, Any], Tensor]
+    seen: Observation
+    diagnosis: Diagnosis
 
-def _try(
-    patient: Patient, remedy: Remedy, family: str, data: Sequence[Batch], judged: Sequence[Batch],
-    loss_fn: Callable[[Any, Any], Tensor], seen: Observation, *, is_clear: bool,
-) -> Trial:  # fmt: skip
-    twin = patient.copy()
-    remedy.apply(twin, data)
-    norms = train(twin, data, loss_fn).norms
-    if remedy.finish is not None:
-        remedy.finish(twin, data)
-    found = score(twin.model, judged, loss_fn)
-    before = seen.score.loss
-    ratio = found.loss / before if before == before and before > 0 else 0.0
-    return Trial(remedy, family, is_clear, found.share - seen.score.share, found.loss, ratio, _is_calm(norms))
+    def run(self, *, is_rate_known: bool) -> list[Trial]:
+        """Undo what the evidence suggests, the most specific first; then try other learning rates."""
+        evidence, tried = self.seen.evidence, []
+        stages = [judge(replace(evidence, records=evidence.records[:count])) for count in _STAGES]
+        for remedy in remedies_for(self.patient, evidence, self.diagnosis):
+            family = family_of(remedy, [*stages, self.diagnosis])
+            if family is not None:
+                tried.append(self._try(remedy, family))
+                if tried[-1].counts and self.seen.score.share + tried[-1].gain > _AS_GOOD_AS_IT_GETS:
+                    return tried
+        for direction in rate_remedies(evidence) if self.diagnosis.findings and is_rate_known else ():
+            loss = self.seen.score.loss
+            for remedy in direction:
+                tried.append(self._try(remedy, "learning_rate"))
+                if not tried[-1].loss < loss and loss == loss:
+                    break
+                loss = tried[-1].loss
+        return tried
+
+    def _try(self, remedy: Remedy, family: str) -> Trial:
+        twin = self.patient.copy()
+        remedy.apply(twin, self.data)
+        norms = train(twin, self.data, self.loss_fn).norms
+        if remedy.finish is not None:
+            remedy.finish(twin, self.data)
+        before, after = self.seen.score, score(twin.model, self.judged, self.loss_fn)
+        outcomes = {finding.outcome for finding in self.diagnosis.findings if finding.family == family}
+        ratio = after.loss / before.loss if before.loss == before.loss and before.loss > 0 else 0.0
+        gain = after.share - before.share
+        return Trial(remedy, family, bool(outcomes), "issue" in outcomes, gain, after.loss, ratio, _is_calm(norms))
 
 
 def _cause(tried: Sequence[Trial]) -> Trial | None:
