@@ -31,7 +31,9 @@ bench-gpu: $(STAMP)
 	$(BIN)/python benchmarks/run.py --device cuda --only p1 p3
 
 exam: $(STAMP)
-	$(BIN)/python -m exams.health --repair
+	$(BIN)/python -m exams.health
+	$(BIN)/python -m exams.health --judge frostline --repair-only --merge
+	$(BIN)/python -m exams.health --judge autotrainer random --small --repair-only --merge
 
 clean:
 	rm -rf .venv frostline-demo

@@ -122,7 +122,7 @@ def tasks_for(cases: Sequence[Case], options: argparse.Namespace) -> list[Task]:
 
 def run(options: argparse.Namespace) -> None:
     """Examine, and write the results, every half minute what there is."""
-    started = last = time.monotonic()
+    last = time.monotonic()
     results = _earlier(options.results) if options.merge else {"checkups": [], "repairs": []}
     known = {(r["case"], r["judge"], kind) for kind in ("checkups", "repairs") for r in results[kind]}
     tasks = [
@@ -139,10 +139,10 @@ def run(options: argparse.Namespace) -> None:
             results[kind].append(record)
         if time.monotonic() - last > 30:
             last = time.monotonic()
-            _write(results, options, started)
+            _write(results, options)
 
     parallel.map_unique(examine, tasks, options.jobs, "exam", keep)
-    _write(results, options, started)
+    _write(results, options)
 
 
 def _is_known(task: Task, known: set[tuple[str, str, str]]) -> bool:
@@ -151,10 +151,10 @@ def _is_known(task: Task, known: set[tuple[str, str, str]]) -> bool:
     return all((task.case.id, name, kind) in known for name in asked)
 
 
-def _write(results: dict[str, Any], options: argparse.Namespace, started: float) -> None:
+def _write(results: dict[str, Any], options: argparse.Namespace) -> None:
     about = {
         "machine": f"{options.jobs} processes of one thread; Python {platform.python_version()}, "
-        f"torch {torch.__version__}; {time.monotonic() - started:.0f} s",
+        f"torch {torch.__version__}",
         "heal_share": options.heal_share,
     }
     options.results.parent.mkdir(parents=True, exist_ok=True)
@@ -162,4 +162,9 @@ def _write(results: dict[str, Any], options: argparse.Namespace, started: float)
 
 
 def _earlier(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text()) if path.exists() else {"checkups": [], "repairs": []}
+    """What is on file about cases that are still in the exam."""
+    if not path.exists():
+        return {"checkups": [], "repairs": []}
+    known = {case.id for case in all_cases()}
+    results = json.loads(path.read_text())
+    return {kind: [r for r in results[kind] if r["case"] in known] for kind in ("checkups", "repairs")}

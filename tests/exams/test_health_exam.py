@@ -8,7 +8,7 @@ from exams.health import __main__ as command
 from exams.health import report, runner, truth
 from exams.health.baselines import autotrainer, dummy, remedies, sagemaker
 from exams.health.baselines.watch import watch
-from exams.health.cases import Case, all_cases, part_of
+from exams.health.cases import Case, all_cases, healthy_cases, part_of
 from exams.health.controls import CONTROLS
 from exams.health.families import SICKNESSES
 from exams.health.judges import JUDGES
@@ -169,6 +169,11 @@ def test_a_twin_that_is_sick_itself_makes_no_case():
     groups = [group(0.95, 0.97), group(0.85, 0.87), group(0.7, 0.9)]
     truth.leave_out_sick_twins(groups)
     assert [bool(g["reason"]) for g in groups] == [False, False, True]
+
+
+def test_a_seed_of_a_control_that_goes_wrong_is_not_called_healthy():
+    decided = {"control": "sparse_80", "dataset": "digits", "reason": "", "scores": [0.96, 0.09, 0.91, 0.95]}
+    assert [case.seed for case in healthy_cases([decided])] == [0, 2, 3]
 
 
 # --- Rivals
