@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from frostline.recipes.observing import Batch, Observation
 
 _PROBE = 0.12  # of the batches: the length of a trial
-_FEWEST_STEPS = 16
+_FEWEST_STEPS = 30
 _SAMPLES = 12  # of the probe, and of the rest: what a sample of small networks costs is half a step
 _MOST_TRIALS = 5  # with the probe of the untreated network they cost what six tenths of the training do
 _MOST_JUDGED = 20  # held-out batches that a trial is judged by

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 Batch = tuple[Any, Any]
 _OUTLIER = 10.0  # times the largest value of a usual sample: another unit, not a tail
+_FOR_STATISTICS = 8  # batches: training measures anew at once
 # What new weights can cure: the symptom tells which of them it was.
 _BY_WEIGHTS = ("symmetry", "dead_units", "saturation", "exploding", "vanishing", "initialization")
 
@@ -68,6 +69,8 @@ def remedies_for(patient: Patient, evidence: Evidence, diagnosis: Diagnosis) -> 
         if {layer.activation for layer in evidence.layers} & {"sigmoid", "tanh", "hardtanh"}:
             found.append(Remedy("Leaky ReLU for sigmoid and tanh, new weights", ("vanishing", "saturation"),
                                 _swap_squashers, undoes_the_start=True))  # fmt: skip
+    if "vanishing" in seen:
+        found.append(Remedy("BatchNorm before the activations", ("vanishing",), _normalise, undoes_the_start=True))
     if "dead_units" in seen:
         found.append(Remedy("Leaky ReLU for ReLU", ("dead_units",), _swap_rectifiers))
     found += [clip] if clip is not None and not has_outliers else []
@@ -143,6 +146,10 @@ def _swap_squashers(patient: Patient, data: Sequence[Batch]) -> None:
     for kind in (nn.Sigmoid, nn.Tanh, nn.Hardtanh):
         remedies.swap_activations(patient.model, kind, nn.LeakyReLU, optimizer=patient.optimizer)
     _initialise(patient, data)
+
+
+def _normalise(patient: Patient, data: Sequence[Batch]) -> None:
+    remedies.insert_batchnorm(patient.model, data[:_FOR_STATISTICS], start="normalised", optimizer=patient.optimizer)
 
 
 def _swap_rectifiers(patient: Patient, _: Sequence[Batch]) -> None:
