@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 # with a clear symptom needs to bring less than one that helps a little nearly everywhere. Tuned on the exam's tuning
 # part.
 _GAIN, _GAIN_OF_TIPS, _GREAT_GAIN = 0.04, 0.10, 0.15
-_LOSS_RATIO = 0.9
+_LOSS_RATIO, _GREAT_LOSS_RATIO = 0.9, 0.33
 _AS_GOOD_AS_IT_GETS = 0.97  # right answers: what comes later can hardly do better, and is less specific
 _CALM = 8.0  # times the median: where gradients count as spikes
 _STAGES = (1, 5)  # sampled steps that show what the training started from
@@ -64,8 +64,8 @@ class Trial:
 
     @property
     def counts(self) -> bool:
-        """True if the network is clearly better with it: in answers and in loss, or in many more answers."""
-        if self.gain >= _GREAT_GAIN:
+        """True if the network is clearly better with it: in answers and in loss, or much better in one."""
+        if self.gain >= _GREAT_GAIN or (self.is_clear and self.gain >= 0 and self.loss_ratio < _GREAT_LOSS_RATIO):
             return True
         return (
             self.has_symptom
@@ -155,7 +155,7 @@ class _Examination:
 
 def _cause(tried: Sequence[Trial]) -> Trial | None:
     """The most specific of the treatments that helped nearly as much as the best."""
-    best = max((trial.gain for trial in tried), default=0.0)
+    best = max((trial.gain for trial in tried if trial.counts), default=0.0)
     helped = [trial for trial in tried if trial.counts and trial.gain >= _NEARLY_BEST * best]
     steps = [trial for trial in helped if trial.family in {"learning_rate", "oscillation"} and trial.is_calm]
     if helped and helped[0].family == "gradient_spikes" and steps:

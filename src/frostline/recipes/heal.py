@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _PROBE = 0.12  # of the batches: the length of a trial
 _FEWEST_STEPS = 30
+_NEARLY = 0.1  # of what the best treatment takes off the loss: the most specific of those within it is kept
 _SAMPLES = 12  # of the probe, and of the rest: what a sample of small networks costs is half a step
 _MOST_TRIALS = 5  # with the probe of the untreated network they cost what six tenths of the training do
 _MOST_JUDGED = 20  # held-out batches that a trial is judged by
@@ -86,7 +87,7 @@ def heal(
     before = judge(seen.evidence)
     base = _Try(None, "", False, untreated, seen.score)
     tried = _try_all(own, base, seen, before, probe, judged, loss_fn)
-    best = min((one for one in tried if one.beats(base)), key=lambda one: one.score.loss, default=base)
+    best = _best(base, tried)
     num_skipped, after = _train_on(best, rest[len(probe) :], probe, loss_fn)
     _finish(best, rest, judged, loss_fn)
     _take_over(own, best, rest)
@@ -121,15 +122,27 @@ def _try_all(
             tried.append(_try(own, remedy, family, probe, judged, loss_fn, is_clear=family in clear))
     codes = {finding.code for finding in before.findings}
     slower, faster = rate_remedies(seen.evidence) or ((), ())
+    reached = base.score.loss
     for remedy in (
         slower if codes & {"FL401", "FL403", "FL502", "FL103", "FL201"} else faster if "FL402" in codes else ()
     ):
         if len(tried) >= _MOST_TRIALS + 1:
             break
         tried.append(_try(own, remedy, "learning_rate", probe, judged, loss_fn, is_clear="learning_rate" in clear))
-        if len(tried) > 1 and not tried[-1].score.loss < min(base.score.loss, *(one.score.loss for one in tried[:-1])):
+        if not tried[-1].score.loss < reached and reached == reached:
             break
+        reached = tried[-1].score.loss
     return tried
+
+
+def _best(base: _Try, tried: Sequence[_Try]) -> _Try:
+    """The most specific of the treatments that are nearly as good as the best; the untreated one if none is better."""
+    helped = [one for one in tried if one.beats(base)]
+    if not helped:
+        return base
+    lowest, untreated = min(one.score.loss for one in helped), base.score.loss
+    limit = lowest + _NEARLY * (untreated - lowest) if math.isfinite(untreated) else lowest / _NEARLY
+    return next(one for one in helped if one.score.loss <= max(limit, lowest))
 
 
 def _try(
