@@ -90,7 +90,7 @@ def test_statistics_that_lag_behind_are_the_cause():
     with torch.no_grad():
         for layer in model.modules():
             if isinstance(layer, nn.Conv2d):
-                layer.weight.mul_(30.0)  # far from the statistics that a BatchNorm starts with
+                layer.bias.fill_(20.0)  # far from the statistics that a BatchNorm starts with
     diagnosis = fl.checkup(model, task(60), F.cross_entropy, sgd(model))
     assert diagnosis.cause == "batchnorm"
     assert diagnosis.findings[0].code == "FL601"

@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 
 Batch = tuple[Any, Any]
 _OUTLIER = 10.0  # times the largest value of a usual sample: another unit, not a tail
+_BY_NORMS = ("exploding", "vanishing", "dead_units")
 _FOR_STATISTICS = 8  # batches: training measures anew at once
 # What new weights can cure: the symptom tells which of them it was.
-_BY_WEIGHTS = ("symmetry", "dead_units", "saturation", "exploding", "vanishing", "initialization")
+_BY_WEIGHTS = ("symmetry", "saturation", "exploding", "dead_units", "vanishing", "initialization")
 
 
 @dataclass(frozen=True)
@@ -69,8 +70,8 @@ def remedies_for(patient: Patient, evidence: Evidence, diagnosis: Diagnosis) -> 
         if {layer.activation for layer in evidence.layers} & {"sigmoid", "tanh", "hardtanh"}:
             found.append(Remedy("Leaky ReLU for sigmoid and tanh, new weights", ("vanishing", "saturation"),
                                 _swap_squashers, undoes_the_start=True))  # fmt: skip
-    if "vanishing" in seen:
-        found.append(Remedy("BatchNorm before the activations", ("vanishing",), _normalise, undoes_the_start=True))
+    if seen & set(_BY_NORMS):
+        found.append(Remedy("BatchNorm before the activations", _BY_NORMS, _normalise, undoes_the_start=True))
     if "dead_units" in seen:
         found.append(Remedy("Leaky ReLU for ReLU", ("dead_units",), _swap_rectifiers))
     found += [clip] if clip is not None and not has_outliers else []
