@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 Batch = tuple[Any, Any]
 _OUTLIER = 10.0  # times the largest value of a usual sample: another unit, not a tail
-_BY_NORMS = ("exploding", "vanishing", "dead_units")
+_BY_NORMS = ("exploding", "dead_units", "vanishing")
 _FOR_STATISTICS = 8  # batches: training measures anew at once
 # What new weights can cure: the symptom tells which of them it was.
 _BY_WEIGHTS = ("symmetry", "saturation", "exploding", "dead_units", "vanishing", "initialization")
