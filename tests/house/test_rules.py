@@ -217,7 +217,9 @@ def test_names_in_messages_and_pages_exist():
     names = {name for text in texts for name in re.findall(r"\b(?:frostline|fl)\.([a-zA-Z_]+)\(", text)}
     assert names <= PUBLIC, names - PUBLIC
     dotted = {
-        name for text in texts for name in re.findall(r"\b(?:frostline|fl)\.((?:data|training|remedies)\.[a-zA-Z_]+)", text)
+        name
+        for text in texts
+        for name in re.findall(r"\b(?:frostline|fl)\.((?:data|training|remedies)\.[a-zA-Z_]+)", text)
     }
     for name in dotted:
         package, _, leaf = name.partition(".")

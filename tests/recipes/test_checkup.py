@@ -3,12 +3,12 @@ import math
 
 import pytest
 import torch
-from helpers_health import CLASSES, mlp, sgd, sick_sigmoids, task
-from remedies.surgeon import fingerprint, same, untouched
 from torch import nn
 from torch.nn import functional as F
 
 import frostline as fl
+from helpers_health import CLASSES, mlp, sgd, sick_sigmoids, task
+from remedies.surgeon import fingerprint, same, untouched
 
 
 class Transformer(nn.Module):

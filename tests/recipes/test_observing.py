@@ -2,13 +2,13 @@ import math
 
 import pytest
 import torch
-from helpers_health import CLASSES, FEATURES, mlp, sgd, task
 from torch import nn
 from torch.nn import functional as F
 
 import frostline as fl
 from frostline.health import Patient, judge
 from frostline.recipes.observing import as_batches, held_out, observe
+from helpers_health import CLASSES, FEATURES, mlp, sgd, task
 
 
 def normed(momentum=0.1):

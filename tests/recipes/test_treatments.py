@@ -1,17 +1,15 @@
 import pytest
 import torch
-from helpers_health import activations, chain, mlp, records, sgd, task
 from torch import nn
 
 from frostline.health import Evidence, Patient, diagnosis_of
 from frostline.health.records import OptimizerFacts
 from frostline.health.rules import RULES
 from frostline.recipes.treatments import Remedy, family_of, rate_remedies, remedies_for
+from helpers_health import activations, chain, mlp, records, sgd, task
 
 ABOUTS = {rule.ABOUT.family: rule.ABOUT for rule in RULES}
-EVIDENCE = Evidence(
-    (*chain(3), *activations("relu", "tanh")), records(norm=2.0), optimizer=OptimizerFacts(0.1, 0.99)
-)
+EVIDENCE = Evidence((*chain(3), *activations("relu", "tanh")), records(norm=2.0), optimizer=OptimizerFacts(0.1, 0.99))
 
 
 def diagnosis(*families, outcome="issue"):
@@ -66,7 +64,9 @@ def test_a_treatment_changes_the_twin_only_and_leaves_it_trainable(family):
         twin.optimizer.step()
         trained = {id(p) for p in twin.model.parameters() if p.requires_grad}
         assert {id(p) for p in twin.parameters} == trained
-    assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), build().state_dict().values(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(model.state_dict().values(), build().state_dict().values(), strict=True)
+    )
     assert patient.optimizer.param_groups[0]["momentum"] == 0.99
     assert patient.clip is None
 

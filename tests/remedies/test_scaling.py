@@ -2,11 +2,11 @@ import math
 
 import pytest
 import torch
-from remedies.surgeon import trained, undone, untouched
 from torch import nn
 
 import frostline as fl
 from frostline.remedies.scaling import Standardised, standardize_inputs
+from remedies.surgeon import trained, undone, untouched
 
 SCALES = torch.tensor([1.0, 100.0, 1e-3, 5.0])
 OFFSETS = torch.tensor([0.0, 1000.0, 0.5, -3.0])
