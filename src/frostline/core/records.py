@@ -136,6 +136,7 @@ class FitResult:
         timings: Where the time went.
         cache: Cache figures of the training data, or None if nothing was cached.
         out: Folder of checkpoints and logs, or None.
+        findings: Issues and tips of the monitor, most severe first; empty without one.
     """
 
     history: tuple[Epoch, ...]
@@ -144,6 +145,7 @@ class FitResult:
     timings: Timings
     cache: CacheFigures | None
     out: Path | None
+    findings: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True)
