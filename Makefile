@@ -37,7 +37,9 @@ claims: $(STAMP)
 	$(BIN)/python docs/claims/page.py
 
 exam: $(STAMP)
-	$(BIN)/python -m exams.health --repair
+	$(BIN)/python -m exams.health
+	$(BIN)/python -m exams.health --judge frostline --repair-only --merge
+	$(BIN)/python -m exams.health --judge autotrainer random --small --repair-only --merge
 
 clean:
 	rm -rf .venv frostline-demo

@@ -1,4 +1,7 @@
-"""Every test starts from the same seed, on one thread (several are slower on small networks), with a property-test profile that repeats itself."""
+"""Every test starts from the same seed, on one thread, with a property-test profile that repeats itself.
+
+Several threads are slower on small networks.
+"""
 
 import random
 
@@ -9,7 +12,7 @@ from hypothesis import settings
 
 settings.register_profile("frostline", deadline=None, max_examples=25, derandomize=True)
 settings.load_profile("frostline")
-torch.set_num_threads(1)
+torch.set_num_threads(1)  # small networks are slower on several
 
 
 @pytest.fixture(autouse=True)

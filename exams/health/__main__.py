@@ -9,7 +9,7 @@ from pathlib import Path
 from . import parallel, report, runner, truth
 from .judges import JUDGES
 
-RESULTS = Path("docs/exam.json")
+RESULTS = Path("build/health-exam.json")  # one record per case and judge: megabytes, so not kept
 REPORT = Path("docs/exam.md")
 
 
@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--report", type=Path, default=REPORT, help="Markdown to write")
     parser.add_argument("--report-only", action="store_true", help="write the report from the results at hand")
     parser.add_argument("--decide", action="store_true", help="decide the ground truth anew instead (an hour)")
-    parser.add_argument("--missing", action="store_true", help="with --decide: only what is not decided yet")
+    parser.add_argument("--missing", action="store_true", help="only what is not decided (with --merge: examined) yet")
     options = parser.parse_args()
     parallel.one_thread()
     if options.decide:

@@ -87,6 +87,8 @@ HARD_COURSE = (
     Control("frozen_first", Recipe(traits=("frozen_first",)), "frozen first layer: no gradients"),
     Control("frozen_half", Recipe(width=128, traits=("frozen_half",)), "half of the parameters frozen"),
     Control("unused_branch", Recipe(traits=("unused_branch",)), "a layer the forward never enters"),
+    Control("weight_norm", replace(ADAM, traits=("weight_norm",)), "weights that are no parameters"),
+    Control("bn_dropout", Recipe(norm="batch", dropout=0.2, width=128), "BatchNorm after dropout: variance shifts"),
     Control("tied", Recipe(network="tied"), "tied weights: gradients add up"),
     Control("autocast", Recipe(traits=("autocast",)), "bfloat16: rounding, many equal values"),
     Control("quarter_loss", Recipe(loss="quarter"), "loss divided for accumulation: small gradients"),
@@ -117,9 +119,11 @@ OTHER_DATA = (
         ("digits",),
     ),
     Control("imbalanced", ADAM, "nine of ten rows are one class", ("imbalanced",)),
+    Control("words", replace(ADAM, network="words", lr=0.01), "embedding: nearly all gradients are zero", ("tokens",)),
+    Control("counts", replace(ADAM, lr=0.005), "inputs nearly all zero", ("counts",)),
     Control("wine", ADAM, "124 rows: loss reaches zero", ("wine",)),
-    Control("regression", replace(ADAM, loss="mse"), "squared error: no accuracy to look at", ("friedman",)),
-    Control("huber", replace(ADAM, loss="huber"), "Huber loss", ("friedman",)),
+    Control("regression", replace(ADAM, lr=0.01, loss="mse"), "squared error: no accuracy to look at", ("friedman",)),
+    Control("huber", replace(ADAM, lr=0.01, loss="huber"), "Huber loss", ("friedman",)),
     Control("multilabel", replace(ADAM, loss="bce"), "several labels: the loss stays high", ("multilabel",)),
 )
 OTHER_NETWORKS = (
@@ -142,6 +146,12 @@ OTHER_NETWORKS = (
         "residual_zero_gamma",
         Recipe(network="residual", depth=2, width=12, traits=("zero_gamma",)),
         "branches start at zero",
+        ("digit_images",),
+    ),
+    Control(
+        "conv_frozen_bn",
+        replace(CONV, lr=0.01, traits=("pretrained", "frozen_bn")),
+        "BatchNorm frozen",
         ("digit_images",),
     ),
     Control(

@@ -94,6 +94,21 @@ def _totals() -> tuple[np.ndarray, np.ndarray]:
     return x, y
 
 
+def _tokens() -> tuple[np.ndarray, np.ndarray]:
+    """Twelve of 500 words; the class is the topic, of three, that four of the words come from."""
+    rng = np.random.default_rng(8)
+    y = rng.integers(0, 3, 1000)
+    x = rng.integers(60, 500, (1000, 12))
+    x[:, :4] = rng.integers(0, 20, (1000, 4)) + 20 * y[:, None]
+    return rng.permuted(x, axis=1), y
+
+
+def _counts() -> tuple[np.ndarray, np.ndarray]:
+    """The same words as counts: 488 of 500 columns are zero in every row."""
+    words, y = _tokens()
+    return (words[..., None] == np.arange(500)).sum(1).astype(np.float64), y
+
+
 def _digit_rows() -> tuple[np.ndarray, np.ndarray]:
     x, y = _digits()
     return x.reshape(-1, 8, 8), y
@@ -121,11 +136,14 @@ DATASETS: dict[str, Callable[[], tuple[np.ndarray, np.ndarray]]] = {
     "imbalanced": _imbalanced,
     "waves": _waves,
     "totals": _totals,
+    "tokens": _tokens,
+    "counts": _counts,
     "digit_rows": _digit_rows,
     "digit_images": _digit_images,
     "digit_pixels": _digit_pixels,
 }
 IS_BINARY_OR_CLASSES = frozenset(DATASETS) - {"friedman", "multilabel"}
+HAS_WHOLE_INPUTS = frozenset({"tokens"})
 
 
 @lru_cache(maxsize=32)
@@ -140,7 +158,8 @@ def load(recipe: Recipe) -> Data:
     order = rng.permutation(len(x))
     num_test = int(TEST_SHARE * len(x))
     test, train = order[:num_test], order[num_test:]
-    x = x * recipe.input_scale + recipe.input_shift
+    if recipe.dataset not in HAS_WHOLE_INPUTS:
+        x = x * recipe.input_scale + recipe.input_shift
     if recipe.uneven != 1.0:
         x = x.copy()
         x[..., x.reshape(-1, x.shape[-1]).std(0).argmax()] *= recipe.uneven
@@ -149,10 +168,11 @@ def load(recipe: Recipe) -> Data:
     num_classes = int(y.max()) + 1 if recipe.dataset in IS_BINARY_OR_CLASSES else y.shape[1]
     train_x, train_y = _with_faults(x[train].copy(), y[train].copy(), recipe, rng, num_classes)
     target = torch.long if recipe.dataset in IS_BINARY_OR_CLASSES else torch.float32
+    kind = torch.long if recipe.dataset in HAS_WHOLE_INPUTS else torch.float32
     return Data(
-        torch.tensor(train_x, dtype=torch.float32),
+        torch.tensor(train_x, dtype=kind),
         torch.tensor(train_y, dtype=target),
-        torch.tensor(x[test], dtype=torch.float32),
+        torch.tensor(x[test], dtype=kind),
         torch.tensor(y[test], dtype=target),
         num_classes,
     )
@@ -162,7 +182,8 @@ def _with_faults(
     x: np.ndarray, y: np.ndarray, recipe: Recipe, rng: np.random.Generator, num_classes: int
 ) -> tuple[np.ndarray, np.ndarray]:
     rows = rng.permutation(len(x))
-    x[rows[: round(recipe.outliers * len(x))]] *= OUTLIER_FACTOR
+    if recipe.outliers:
+        x[rows[: round(recipe.outliers * len(x))]] *= OUTLIER_FACTOR
     if recipe.target_outliers:
         y[rows[: round(recipe.target_outliers * len(x))]] *= OUTLIER_FACTOR
     for row in rows[: recipe.nan_rows]:

@@ -144,8 +144,8 @@ class Transformer(nn.Module):
         return self.head(self.norm(self.blocks(x_BTD)).mean(1))
 
 
-class TiedAutoencoder(nn.Module):
-    """A classifier beside an encoder whose middle weight is used twice, the second time transposed."""
+class Tied(nn.Module):
+    """An MLP that uses its middle weight twice."""
 
     def __init__(self, data: Data, recipe: Recipe) -> None:
         super().__init__()
@@ -161,6 +161,20 @@ class TiedAutoencoder(nn.Module):
         return self.head(self.act(self.again(self.act(self.shared(x_BD)))))
 
 
+class Words(nn.Module):
+    """Embedded words, averaged, under a small MLP: most rows of the embedding get no gradient in a step."""
+
+    def __init__(self, data: Data, recipe: Recipe) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(500, recipe.width)
+        self.hidden = nn.Linear(recipe.width, recipe.width)
+        self.act = nn.ReLU()
+        self.head = nn.Linear(recipe.width, data.num_outputs)
+
+    def forward(self, words_BT: Tensor) -> Tensor:
+        return self.head(self.act(self.hidden(self.embed(words_BT).mean(1))))
+
+
 NETWORKS: dict[str, Callable[[Data, Recipe], nn.Module]] = {
     "mlp": mlp,
     "conv": convolutional,
@@ -169,7 +183,8 @@ NETWORKS: dict[str, Callable[[Data, Recipe], nn.Module]] = {
     "gru": lambda data, recipe: Recurrent(nn.GRU, data, recipe),
     "rnn": lambda data, recipe: Recurrent(nn.RNN, data, recipe),
     "transformer": Transformer,
-    "tied": TiedAutoencoder,
+    "tied": Tied,
+    "words": Words,
 }
 
 

@@ -68,16 +68,17 @@ class Evidence:
 def at_start(setup: Setup) -> dict[str, float]:
     """What is measured before the first step."""
     model = copy.deepcopy(setup.model).double()
-    inputs = setup.data.train_x[:ROWS].double()
+    inputs = _double(setup.data.train_x[:ROWS])
     target = setup.data.train_y[:ROWS]
-    target = target.double() if target.is_floating_point() else target
+    target = _double(target)
     with torch.random.fork_rng(devices=[]):
         output = model(inputs)
         setup.loss_fn(output, target).backward()
     matrices = [p.grad for p in model.parameters() if p.dim() > 1 and p.grad is not None]
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     dead, saturated = activation_shares(setup)
-    columns = inputs.reshape(len(inputs), -1) if inputs.dim() == 2 else inputs.flatten(0, -2)
+    values = inputs.double()
+    columns = values.reshape(len(inputs), -1) if inputs.dim() == 2 else values.flatten(0, -2)
     spread = columns.std(0)
     spread = spread[spread > 1e-9]
     return {
@@ -126,8 +127,12 @@ def activation_shares(setup: Setup) -> tuple[float, float]:
         if isinstance(module, RECTIFIERS + SQUASHING):
             module.register_forward_hook(look)
     with torch.random.fork_rng(devices=[]):
-        model(setup.data.train_x[:ROWS].double())
+        model(_double(setup.data.train_x[:ROWS]))
     return max(dead), max(saturated)
+
+
+def _double(values: Tensor) -> Tensor:
+    return values.double() if values.is_floating_point() else values
 
 
 def _ratio(above: float, below: float) -> float:

@@ -121,25 +121,50 @@ def tasks_for(cases: Sequence[Case], options: argparse.Namespace) -> list[Task]:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Examine, and write the results."""
-    started = time.monotonic()
-    tasks = tasks_for(chosen_cases(options), options)
-    records = [
-        record for found in parallel.map_unique(examine, tasks, options.jobs, "exam").values() for record in found
+    """Examine, and write the results, every half minute what there is."""
+    last = time.monotonic()
+    results = _earlier(options.results) if options.merge else {"checkups": [], "repairs": []}
+    known = {(r["case"], r["judge"], kind) for kind in ("checkups", "repairs") for r in results[kind]}
+    tasks = [
+        task for task in tasks_for(chosen_cases(options), options) if not (options.missing and _is_known(task, known))
     ]
-    kinds = {"checkups": [r for r in records if "alarm" in r], "repairs": [r for r in records if "healed" in r]}
-    results = _earlier(options.results, kinds) if options.merge else kinds
-    results["machine"] = (  # type: ignore[assignment]
-        f"{torch.get_num_threads()} thread, {options.jobs} processes; Python {platform.python_version()}, "
-        f"torch {torch.__version__}; {time.monotonic() - started:.0f} s"
-    )
-    results["heal_share"] = options.heal_share  # type: ignore[assignment]
-    options.results.write_text(json.dumps(results, indent=0) + "\n")
+
+    def keep(records: list[dict[str, Any]]) -> None:
+        nonlocal last
+        for record in records:
+            kind = "checkups" if "alarm" in record else "repairs"
+            if (record["case"], record["judge"], kind) in known:
+                old = (record["case"], record["judge"])
+                results[kind] = [r for r in results[kind] if (r["case"], r["judge"]) != old]
+            results[kind].append(record)
+        if time.monotonic() - last > 30:
+            last = time.monotonic()
+            _write(results, options)
+
+    parallel.map_unique(examine, tasks, options.jobs, "exam", keep)
+    _write(results, options)
 
 
-def _earlier(path: Path, kinds: dict[str, list[dict[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
-    earlier = json.loads(path.read_text()) if path.exists() else {"checkups": [], "repairs": []}
-    for kind, records in kinds.items():
-        new = {(record["case"], record["judge"]) for record in records}
-        kinds[kind] = [r for r in earlier[kind] if (r["case"], r["judge"]) not in new] + records
-    return kinds
+def _is_known(task: Task, known: set[tuple[str, str, str]]) -> bool:
+    kind = "checkups" if task.kind == "checkup" else "repairs"
+    asked = [name for name in task.judges if task.kind == "checkup" or JUDGES[name]().heal is not None]
+    return all((task.case.id, name, kind) in known for name in asked)
+
+
+def _write(results: dict[str, Any], options: argparse.Namespace) -> None:
+    about = {
+        "machine": f"{options.jobs} processes of one thread; Python {platform.python_version()}, "
+        f"torch {torch.__version__}",
+        "heal_share": options.heal_share,
+    }
+    options.results.parent.mkdir(parents=True, exist_ok=True)
+    options.results.write_text(json.dumps(results | about, indent=0) + "\n")
+
+
+def _earlier(path: Path) -> dict[str, Any]:
+    """What is on file about cases that are still in the exam."""
+    if not path.exists():
+        return {"checkups": [], "repairs": []}
+    known = {case.id for case in all_cases()}
+    results = json.loads(path.read_text())
+    return {kind: [r for r in results[kind] if r["case"] in known] for kind in ("checkups", "repairs")}

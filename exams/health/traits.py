@@ -83,6 +83,32 @@ def _unused_branch(model: nn.Module, recipe: Recipe) -> nn.Module:
     return model
 
 
+class FrozenBatchNorm(nn.BatchNorm2d):
+    """BatchNorm that stays in eval mode whatever its model does, as in fine-tuned detectors."""
+
+    def train(self, mode: bool = True) -> FrozenBatchNorm:
+        """Does not follow."""
+        return super().train(False)
+
+
+def _frozen_bn(model: nn.Module, recipe: Recipe) -> nn.Module:
+    """Every BatchNorm of a pretrained model frozen, statistics and parameters."""
+    for name, module in model.named_children():
+        if isinstance(module, nn.BatchNorm2d):
+            frozen = FrozenBatchNorm(module.num_features)
+            frozen.load_state_dict(module.state_dict())
+            setattr(model, name, frozen.requires_grad_(False).train())
+    return model
+
+
+def _weight_norm(model: nn.Module, recipe: Recipe) -> nn.Module:
+    """Weights that are computed from a direction and a length."""
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            nn.utils.parametrizations.weight_norm(module)
+    return model
+
+
 class Unused(nn.Module):
     """Holds parameters, passes its input on."""
 
@@ -128,6 +154,8 @@ TRAITS: dict[str, Callable[[nn.Module, Recipe], nn.Module]] = {
     "pruned": _pruned,
     "some_dead": _some_dead,
     "unused_branch": _unused_branch,
+    "frozen_bn": _frozen_bn,
+    "weight_norm": _weight_norm,
     "pretrained": _pretrained,
     "new_head": _new_head,
     "autocast": _autocast,

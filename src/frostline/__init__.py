@@ -14,10 +14,12 @@ from frostline.core.records import Finding as Finding
 from frostline.core.records import FitResult as FitResult
 from frostline.core.records import FreezeSummary as FreezeSummary
 from frostline.core.records import FrontierTensor as FrontierTensor
+from frostline.core.records import Healing as Healing
 from frostline.core.records import ReuseSummary as ReuseSummary
 from frostline.health import Monitor as Monitor
 from frostline.recipes import checkup as checkup
 from frostline.recipes import fit as fit
+from frostline.recipes import heal as heal
 from frostline.splitting import Split as Split
 from frostline.splitting import split as split
 from frostline.transfer import freeze as freeze
@@ -36,6 +38,7 @@ __all__ = [
     "FreezeSummary",
     "FrontierTensor",
     "FrostlineError",
+    "Healing",
     "LayerNotFound",
     "Monitor",
     "NotCacheable",
@@ -45,6 +48,7 @@ __all__ = [
     "checkup",
     "fit",
     "freeze",
+    "heal",
     "remedies",
     "replace_head",
     "reuse",

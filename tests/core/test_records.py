@@ -1,4 +1,5 @@
 import dataclasses
+from dataclasses import replace
 
 import pytest
 import torch
@@ -35,7 +36,9 @@ def test_only_an_issue_is_a_sickness(outcome, is_healthy):
 
 
 def test_a_diagnosis_names_the_cause_or_what_fits():
-    assert str(Diagnosis((), None, (), (FINDING,))) == "Healthy: 1 rules passed or do not apply."
+    passed, silent = (replace(FINDING, outcome=outcome) for outcome in ("passed", "not applicable"))
+    assert str(Diagnosis((), None, (), (passed, silent))) == "Healthy: 1 rules passed, 1 do not apply."
+    assert str(Diagnosis((), None, (), (silent, silent))) == "Nothing could be judged:\nit is small."
     assert str(Diagnosis((FINDING,), "vanishing", ())).endswith("Cause: vanishing")
     assert str(Diagnosis((FINDING,), None, ("a", "b"))).endswith("Causes that fit: a, b")
     assert str(FINDING).splitlines()[0] == "FL101 issue: vanishing gradients in 3"

@@ -8,7 +8,7 @@ from exams.health import __main__ as command
 from exams.health import report, runner, truth
 from exams.health.baselines import autotrainer, dummy, remedies, sagemaker
 from exams.health.baselines.watch import watch
-from exams.health.cases import Case, all_cases, part_of
+from exams.health.cases import Case, all_cases, healthy_cases, part_of
 from exams.health.controls import CONTROLS
 from exams.health.families import SICKNESSES
 from exams.health.judges import JUDGES
@@ -171,6 +171,11 @@ def test_a_twin_that_is_sick_itself_makes_no_case():
     assert [bool(g["reason"]) for g in groups] == [False, False, True]
 
 
+def test_a_seed_of_a_control_that_goes_wrong_is_not_called_healthy():
+    decided = {"control": "sparse_80", "dataset": "digits", "reason": "", "scores": [0.96, 0.09, 0.91, 0.95]}
+    assert [case.seed for case in healthy_cases([decided])] == [0, 2, 3]
+
+
 # --- Rivals
 
 
@@ -249,13 +254,25 @@ def test_a_judge_that_raises_is_on_record_and_ends_nothing(monkeypatch, cases):
 
 def test_the_command_examines_and_reports(tmp_path, monkeypatch, capsys):
     results, written = tmp_path / "r.json", tmp_path / "r.md"
-    options = ["--judge", "autotrainer", "random", "--only", "D3", "--part", "tuning", "--repair", "--jobs", "1"]
+    options = [
+        "--judge",
+        "autotrainer",
+        "random",
+        "--only",
+        "I1",
+        "--part",
+        "tuning",
+        "--small",
+        "--repair",
+        "--jobs",
+        "1",
+    ]
     monkeypatch.setattr("sys.argv", ["exam", *options, "--results", str(results), "--report", str(written)])
     command.main()
     assert "| autotrainer | " in capsys.readouterr().out
     kinds = report.json.loads(results.read_text())
     assert {r["judge"] for r in kinds["repairs"]} == {"autotrainer", "random"}
-    assert all(r["part"] == "tuning" and r["name"] == "D3" and not r["error"] for r in kinds["checkups"])
+    assert all(r["part"] == "tuning" and r["name"] == "I1" and not r["error"] for r in kinds["checkups"])
 
 
 def test_the_report_names_every_miss(tmp_path):

@@ -11,6 +11,7 @@ import pytest
 from typer.main import get_command
 
 import frostline as fl
+from frostline.health.rules import RULES
 
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
@@ -22,9 +23,9 @@ TESTS = "\n".join(
 )
 
 PUBLIC = {
-    "CacheError", "CachedDataset", "DataError", "FeatureCache", "FitResult", "FreezeSummary", "FrontierTensor",
-    "FrostlineError", "LayerNotFound", "NotCacheable", "ReuseSummary", "Split", "SplitError", "fit", "freeze",
-    "remedies", "replace_head", "reuse", "split", "thaw",
+    "CacheError", "CachedDataset", "DataError", "Diagnosis", "FeatureCache", "Finding", "FitResult", "FreezeSummary",
+    "FrontierTensor", "FrostlineError", "Healing", "LayerNotFound", "Monitor", "NotCacheable", "ReuseSummary", "Split",
+    "SplitError", "checkup", "fit", "freeze", "heal", "remedies", "replace_head", "reuse", "split", "thaw",
 }  # fmt: skip
 
 OPTIONS = {
@@ -32,6 +33,7 @@ OPTIONS = {
     "fit": {"--model", "--weights", "--freeze", "--val", "--val-share", "--epochs", "--batch-size", "--lr", "--seed",
             "--out", "--resume", "--no-cache", "--json"},
     "inspect": {"--model", "--freeze", "--weights", "--json"},
+    "checkup": {"--weights", "--batch-size", "--lr", "--steps", "--seed", "--json"},
     "cache": {"ls", "verify", "purge"},
 }  # fmt: skip
 
@@ -143,9 +145,20 @@ def test_every_source_file_has_a_test_file_of_its_name():
 
 def test_every_test_file_mirrors_a_source_file():
     mirrored = {path.relative_to(ROOT / "src" / "frostline") for path in SOURCES}
-    found = [path.relative_to(ROOT / "tests") for path in (ROOT / "tests").glob("*/test_*.py")]
+    found = [path.relative_to(ROOT / "tests") for path in (ROOT / "tests").rglob("test_*.py")]
     odd = [str(name) for name in found if name.with_name(name.name.removeprefix("test_")) not in mirrored]
-    assert [name for name in odd if name.split("/")[0] not in ("house", "laws")] == ["splitting/test_zoo.py"]
+    assert [name for name in odd if name.split("/")[0] not in ("exams", "house", "laws")] == ["splitting/test_zoo.py"]
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.ABOUT.code)
+def test_every_rule_has_a_test_that_fires_one_that_is_quiet_and_one_where_it_does_not_apply(rule):
+    name = rule.__name__.split(".")[-1]
+    tree = ast.parse((ROOT / "tests" / "health" / "rules" / f"test_{name}.py").read_text())
+    tests = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+    assert {"test_it_fires", "test_it_stays_quiet", "test_it_does_not_apply"} <= tests
+    (row,) = [line for line in (ROOT / "docs" / "health.md").read_text().splitlines() if rule.ABOUT.code in line]
+    assert rule.ABOUT.title in row
+    assert f"`{rule.ABOUT.family}`" in row
 
 
 def test_that_a_missing_test_file_is_seen(tmp_path):
@@ -205,7 +218,9 @@ def test_names_in_messages_and_pages_exist():
     names = {name for text in texts for name in re.findall(r"\b(?:frostline|fl)\.([a-zA-Z_]+)\(", text)}
     assert names <= PUBLIC, names - PUBLIC
     dotted = {
-        name for text in texts for name in re.findall(r"\bfrostline\.((?:data|training|remedies)\.[a-zA-Z_]+)", text)
+        name
+        for text in texts
+        for name in re.findall(r"\b(?:frostline|fl)\.((?:data|training|remedies)\.[a-zA-Z_]+)", text)
     }
     for name in dotted:
         package, _, leaf = name.partition(".")

@@ -93,6 +93,25 @@ def inspect(data: Data, model: Model, freeze: Freeze = None, weights: Weights = 
         show(result, f"{text}\n\n{result.explanation}\n{result.price}", as_json=as_json)
 
 
+@app.command()
+def checkup(
+    model: Annotated[str, typer.Argument(help="timm:NAME or package.module:function.")], data: Data,
+    weights: Weights = None, batch_size: int = 64, lr: float = 1e-3,
+    steps: Annotated[int, typer.Option(help="Batches to train copies on.")] = 100, seed: int = 0,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Say what keeps a network from learning: what, how it is known, what to do."""
+    from frostline.recipes.commands import checkup_command
+
+    with errors_in_four_parts(as_json=as_json):
+        seed_generators(seed)
+        built = build_model(model)
+        result = checkup_command(
+            built, load_data(data, built), weights=weights, batch_size=batch_size, lr=lr, steps=steps, seed=seed
+        )
+        show(result, result.text(), as_json=as_json)
+
+
 @cache_app.command("ls")
 def list_cache(cache: CacheFolder, as_json: Json = False) -> None:
     """List what a cache holds."""

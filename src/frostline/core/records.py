@@ -136,6 +136,7 @@ class FitResult:
         timings: Where the time went.
         cache: Cache figures of the training data, or None if nothing was cached.
         out: Folder of checkpoints and logs, or None.
+        findings: Issues and tips of the monitor, most severe first; empty without one.
     """
 
     history: tuple[Epoch, ...]
@@ -144,6 +145,7 @@ class FitResult:
     timings: Timings
     cache: CacheFigures | None
     out: Path | None
+    findings: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -217,8 +219,11 @@ class Diagnosis:
         return not any(finding.outcome == "issue" for finding in self.findings)
 
     def __str__(self) -> str:
+        judged = sum(finding.outcome == "passed" for finding in self.passed)
+        if not self.findings and self.passed and not judged:
+            return "\n".join(["Nothing could be judged:", *dict.fromkeys(finding.why for finding in self.passed)])
         if not self.findings:
-            return f"Healthy: {len(self.passed)} rules passed or do not apply."
+            return f"Healthy: {judged} rules passed, {len(self.passed) - judged} do not apply."
         cause = (
             f"Cause: {self.cause}" if self.cause else f"Causes that fit: {', '.join(self.candidates) or 'none known'}"
         )

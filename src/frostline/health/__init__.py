@@ -8,5 +8,6 @@ from frostline.health.records import Evidence as Evidence
 from frostline.health.records import NormFacts as NormFacts
 from frostline.health.scoring import Score as Score
 from frostline.health.scoring import score as score
+from frostline.health.trials import Course as Course
 from frostline.health.trials import Patient as Patient
 from frostline.health.trials import train as train

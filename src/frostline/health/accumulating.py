@@ -14,16 +14,17 @@ _STEPS = 3  # so many steps in a row are no accident
 
 
 class Accumulation:
-    """Compares one small gradient with the sum of what backward brought since the last step.
+    """Compares one small gradient, after the first backward pass since a step, with what that pass brought.
 
-    Several backward passes before a step are accumulation on purpose: their sum is the gradient. If the gradient is
-    that sum plus the gradient of the step before, it was not cleared.
+    What it holds beyond that is the gradient of the step before, if nobody cleared it. Several passes before a step
+    are accumulation on purpose; clipping and unscaling come after the pass, and change nothing here.
     """
 
     def __init__(self, model: nn.Module, optimizer: Optimizer | None) -> None:
         self.optimizer = optimizer
-        trainable = [p for p in model.parameters() if p.requires_grad and not p.is_complex()]
-        self.parameter = min(trainable, key=lambda p: p.numel()) if optimizer is not None and trainable else None
+        held = {id(p) for group in optimizer.param_groups for p in group["params"]} if optimizer is not None else set()
+        own = [p for p in model.parameters() if p.requires_grad and not p.is_complex() and id(p) in held]
+        self.parameter = min(own, key=lambda p: p.numel()) if own else None
         self._brought: Tensor | None = None
         self._left: Tensor | None = None
         self._votes: list[Tensor] = []
@@ -31,10 +32,10 @@ class Accumulation:
 
     def attach(self) -> None:
         """Register the hooks."""
-        if self.parameter is not None and self.optimizer is not None:
+        if self.parameter is not None:
             self._handles = [
                 self.parameter.register_hook(self._bring),
-                self.optimizer.register_step_pre_hook(lambda *_: self._vote()),
+                self.parameter.register_post_accumulate_grad_hook(self._vote),
             ]
 
     def remove(self) -> None:
@@ -46,10 +47,10 @@ class Accumulation:
     def stepped(self) -> None:
         """A step is done: what is there now must be gone before the next."""
         gradient = self.parameter.grad if self.parameter is not None else None
-        is_watched = len(self._votes) < _STEPS
-        self._left = gradient.detach().clone() if gradient is not None and is_watched else None
-        self._brought = None
-        if not is_watched:
+        is_done = len(self._votes) >= _STEPS
+        is_watched = gradient is not None and not gradient.is_sparse and not is_done
+        self._left = gradient.detach().clone() if is_watched and gradient is not None else None
+        if is_done:
             self.remove()
 
     @property
@@ -60,14 +61,13 @@ class Accumulation:
         return bool(torch.stack(self._votes).all())
 
     def _bring(self, gradient: Tensor) -> None:
-        if len(self._votes) < _STEPS:
-            own = gradient.detach()
-            self._brought = own.clone() if self._brought is None else self._brought + own
+        if self._left is not None:
+            self._brought = gradient.detach().clone()
 
-    def _vote(self) -> None:
-        gradient = self.parameter.grad if self.parameter is not None else None
-        if gradient is None or gradient.is_sparse or self._brought is None or self._left is None:
+    def _vote(self, parameter: Tensor) -> None:
+        left, brought, gradient = self._left, self._brought, parameter.grad
+        self._left = self._brought = None
+        if left is None or brought is None or gradient is None or brought.is_sparse:
             return
-        kept = (gradient - self._brought - self._left).norm()
-        fresh = (gradient - self._brought).norm()
-        self._votes.append((self._left.norm() > 0) & (kept < 0.01 * fresh))
+        fresh = gradient.detach() - brought
+        self._votes.append((left.norm() > 0) & ((fresh - left).norm() < 0.01 * fresh.norm()))

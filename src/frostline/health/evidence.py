@@ -109,6 +109,21 @@ def facts_of_input(given: Tensor, found: Sequence[Found], order: dict[str, int])
     )  # fmt: skip
 
 
+def what_is_missing(records: Sequence[StepRecord], *, has_optimizer: bool, expects_outputs: bool) -> tuple[str, ...]:
+    """What a loop has to do differently for the rules to see anything."""
+    if not records:
+        if has_optimizer:
+            return ("no step was seen: the optimizer's step() was not called in the block.",)
+        return ("no step was seen: without an optimizer, call monitor.step(loss) between backward() and zero_grad().",)
+    missing: list[str] = []
+    if all(sample.gradient_norm is None for record in records for sample in record.layers):
+        cause = "the optimizer's step" if has_optimizer else "monitor.step(loss)"
+        missing.append(f"no gradients were seen: backward() did not run, or zero_grad() came before {cause}.")
+    if expects_outputs and all(sample.mean is None for record in records for sample in record.layers):
+        missing.append("no outputs were seen: the layers did not run in the block, or not with gradients.")
+    return tuple(missing)
+
+
 def _first_nonfinite(samples: Sequence[LayerSample], outputs: Outputs) -> tuple[str | None, tuple[int, ...]]:
     if outputs.input_rows is not None and not bool(outputs.input_rows.all()):
         return "input", tuple((~outputs.input_rows).nonzero().flatten().tolist()[:16])

@@ -55,23 +55,40 @@ class Step:
         self._updates: list[Tensor] = []
         self.total: Tensor | None = None
 
-    def before(self, *, keeps_weights: bool) -> None:
-        """Read gradients and weights, before the optimizer moves them."""
+    def before(self, *, keeps_weights: bool, scale: Tensor | None = None) -> None:
+        """Read gradients and weights, before the optimizer moves them.
+
+        Args:
+            keeps_weights: True if `after` will be called.
+            scale: What the gradients are multiplied by (AMP), where the optimizer itself takes it off.
+        """
         weights = [parameter.detach() for _, parameter in self.owners]
-        self._measured = gradient_norms(parameter for _, parameter in self.owners)
-        self.total = self._measured.total
+        self._read_gradients(scale)
         with torch.no_grad():
             self._weights = _norms(weights)
             self._before = self._copies.make(weights) if keeps_weights else []
 
     def after(self) -> None:
-        """Compare the weights with what they were."""
+        """Compare the weights with what they were; gradients of a closure exist only now."""
+        if self._measured is None or not self._measured.parameters:
+            self._read_gradients(None)
         if self._before:
             with torch.no_grad():
                 torch._foreach_sub_(self._before, [parameter.detach() for _, parameter in self.owners])
                 self._updates = _norms(self._before)
             self._copies.give_back(self._before)
             self._before = []
+
+    def _read_gradients(self, scale: Tensor | None) -> None:
+        own = [(parameter, parameter.grad) for _, parameter in self.owners]
+        measured = gradient_norms(parameter for parameter, _ in own)
+        for parameter, gradient in own:  # sparse ones were coalesced: that may round another way in the optimizer
+            if gradient is not None and gradient.is_sparse and parameter.grad is not gradient:
+                parameter.grad = gradient
+        if scale is not None:
+            measured = GradientNorms(measured.total / scale, measured.norms / scale, measured.parameters)
+        self._measured = measured
+        self.total = measured.total if measured.parameters else None
 
     def by_field(self) -> dict[str, tuple[list[str], Tensor]]:
         """Of gradient_norm, weight_norm and update_ratio: the layers that have it, and their values in this order."""
@@ -113,8 +130,11 @@ def _norms(tensors: list[Tensor]) -> list[Tensor]:
         by_dtype.setdefault((tensor.device, tensor.dtype), []).append(at)
     found = [torch.zeros(())] * len(dense)
     for places in by_dtype.values():
-        for at, norm in zip(places, torch._foreach_norm([dense[at] for at in places]), strict=True):
-            found[at] = norm.float() if norm.dtype in (torch.float16, torch.bfloat16) else norm
+        kind = dense[places[0]].dtype
+        wide = torch.float32 if kind in (torch.float16, torch.bfloat16) else kind  # half precision overflows at 65,504
+        norms = torch._foreach_norm([dense[at] for at in places], 2, wide)
+        for at, norm in zip(places, norms, strict=True):
+            found[at] = norm
     return found
 
 

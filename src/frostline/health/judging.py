@@ -15,7 +15,10 @@ SEVERITIES = {rule.ABOUT.code: rule.ABOUT.severity for rule in RULES}
 
 
 def judge(evidence: Evidence) -> Diagnosis:
-    """What every rule says; causes are candidates until one is tried."""
+    """What every rule says; causes are candidates until one is tried. Where nothing was seen, nothing is judged."""
+    if not _has_seen_anything(evidence):
+        why = "; ".join(evidence.unseen) or "no step was seen."
+        return diagnosis_of([rule.ABOUT.not_applicable(why) for rule in RULES], cause=None)
     findings = [finding for rule in RULES for finding in rule.check(evidence)]
     return diagnosis_of(findings, cause=None)
 
@@ -28,3 +31,8 @@ def diagnosis_of(findings: list[Finding], cause: str | None) -> Diagnosis:
     families += [finding.family for finding in spoken if finding.outcome == "issue"]
     quiet = tuple(finding for finding in findings if finding.outcome not in {"issue", "tip"})
     return Diagnosis(tuple(spoken), cause, tuple(dict.fromkeys(families)), quiet)
+
+
+def _has_seen_anything(evidence: Evidence) -> bool:
+    seen = (evidence.records, evidence.losses, evidence.gradient_norms, evidence.loss, evidence.norms)
+    return any(seen) or evidence.has_accumulated is not None

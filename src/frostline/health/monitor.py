@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 
 from frostline.core.errors import DataError
 from frostline.health.accumulating import Accumulation
-from frostline.health.evidence import facts_of_input, facts_of_optimizer, layers_that_ran, record_of
+from frostline.health.evidence import facts_of_input, facts_of_optimizer, layers_that_ran, record_of, what_is_missing
 from frostline.health.gradients import Copies, Step
 from frostline.health.judging import judge
 from frostline.health.records import Evidence, InputFacts, StepRecord
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
 
 _KEPT_FIRST, _KEPT_LAST = 50, 450  # sampled steps in memory, so that a long run does not fill it
 _KEPT_LOSSES = 10_000
+_UNREAD_LOSSES = 1_000  # on the device, where samples are far apart
 _BUDGET = 0.03  # of the time of the loop: beyond it samples are left out
 _FREE_SAMPLES = 10  # before the budget counts
 
@@ -76,13 +76,15 @@ class Monitor:
         self._watch = Watch(inner, self._timed)
         self._accumulation = Accumulation(inner, optimizer)
         self._weights, self._is_on = Copies(), False
-        self._stream = JsonLines(path) if path is not None else None
+        self._path, self._stream = path, None
         self._first: list[StepRecord] = []
         self._last: deque[StepRecord] = deque(maxlen=_KEPT_LAST)
         self._losses: deque[tuple[int, float]] = deque(maxlen=_KEPT_LOSSES)
         self._waiting: list[tuple[int, Any, Step]] = []
-        self._told: list[Tensor] = []
-        self._num_told = self._num_steps = self._asked = self._taken = 0
+        self._told: list[tuple[int, Tensor]] = []
+        self._loss_of: dict[int, float | None] = {}
+        self._num_steps = self._asked = self._taken = 0
+        self._is_told_after: bool | None = None  # loops tell the loss of a step after or before it
         self._inputs: InputFacts | None = None
         self._copies: dict[str, float] = {}
         self._step: Step | None = None
@@ -90,13 +92,14 @@ class Monitor:
         self._handles: list[Any] = []
 
     def __enter__(self) -> Monitor:
+        self._copies = copies(self._watch.found)
+        self._stream = JsonLines(self._path) if self._path is not None else None
         if self._optimizer is not None:
             self._handles = [
                 self._optimizer.register_step_pre_hook(lambda *_: self._before_step()),
                 self._optimizer.register_step_post_hook(lambda *_: self._after_step()),
             ]
         self._accumulation.attach()
-        self._copies = copies(self._watch.found)
         self._started = time.perf_counter()
         self._listen()
         return self
@@ -109,9 +112,13 @@ class Monitor:
         for handle in self._handles:
             handle.remove()
         self._handles = []
-        self._read()
-        if self._stream is not None:
-            self._stream.close()
+        self._step = None
+        try:
+            self._read()
+        finally:
+            if self._stream is not None:
+                self._stream.close()
+                self._stream = None
 
     def step(self, loss: Tensor | float) -> None:
         """Tell the loss of a step; without an optimizer, gradients are read now.
@@ -125,7 +132,11 @@ class Monitor:
                 what="The loss is not a scalar.", where="Monitor.step(loss)", received=f"shape {tuple(value.shape)}",
                 do="pass the mean or the sum that backward() was called on.",
             )  # fmt: skip
-        self._told.append(value.reshape(()))
+        if self._is_told_after is None:
+            self._is_told_after = self._num_steps > 0
+        self._told.append((self._num_steps - self._is_told_after, value.reshape(())))
+        if len(self._told) >= _UNREAD_LOSSES:
+            self._read_losses()
         if self._optimizer is None:
             self._before_step()
             self._after_step()
@@ -159,8 +170,16 @@ class Monitor:
             inputs=self._inputs,
             alike=self._still_alike(),
             has_accumulated=self._accumulation.verdict,
-            unseen=self._unseen,
+            unseen=(
+                *self._unseen,
+                *what_is_missing(records, has_optimizer=self._optimizer is not None, expects_outputs=not self._unseen),
+            ),
         )
+
+    @property
+    def unseen(self) -> tuple[str, ...]:
+        """What could not be measured, and why: findings say nothing about it."""
+        return self.evidence.unseen
 
     @property
     def diagnosis(self) -> Diagnosis:
@@ -190,7 +209,8 @@ class Monitor:
 
     def _measure(self, step: Step | None) -> None:
         if step is not None:
-            step.before(keeps_weights=self._optimizer is not None)
+            scale = getattr(self._optimizer, "grad_scale", None)  # fused optimizers unscale on their own
+            step.before(keeps_weights=self._optimizer is not None, scale=scale)
 
     def _after_step(self) -> None:
         if self._step is not None:
@@ -204,6 +224,7 @@ class Monitor:
         if step is None:
             return
         step.after()
+        self._loss_of[self._num_steps] = None
         self._read()  # what was measured at the last sample is long done: reading it does not wait
         if self._watch.input is not None and self._inputs is None:
             self._inputs = facts_of_input(self._watch.input, self._watch.found, self._watch.order)
@@ -213,14 +234,18 @@ class Monitor:
         self._taken += 1
 
     def _read(self) -> None:
-        for value in torch.stack([told.float() for told in self._told]).tolist() if self._told else ():
-            self._losses.append((self._num_told, value))
-            self._num_told += 1
-        self._told.clear()
-        losses = dict(islice(reversed(self._losses), 2 * self.every + 2))
+        self._read_losses()
         waiting, self._waiting = self._waiting, []
         for number, outputs, step in waiting:
-            self._keep(record_of(number, losses.get(number), outputs, step, self._watch.order))
+            self._keep(record_of(number, self._loss_of.pop(number), outputs, step, self._watch.order))
+
+    def _read_losses(self) -> None:
+        told, self._told = self._told, []
+        values = torch.stack([value.float() for _, value in told]).tolist() if told else ()
+        for (number, _), value in zip(told, values, strict=True):
+            self._losses.append((number, value))
+            if number in self._loss_of:
+                self._loss_of[number] = value
 
     def _keep(self, record: StepRecord) -> None:
         (self._first if len(self._first) < _KEPT_FIRST else self._last).append(record)

@@ -46,7 +46,7 @@ class LayerSample:
         mean: Mean of its output.
         deviation: Standard deviation of its output.
         dead: Share of units that were zero for every sample of the last sampled steps (rectifiers).
-        saturated: Share of units whose mean slope is below a hundredth of the steepest (tanh, sigmoid).
+        saturated: Share of outputs where the slope is below a hundredth of the steepest (tanh, sigmoid).
         constant: Share of units with the same value for every sample of the batch.
     """
 
@@ -95,7 +95,7 @@ class InputFacts:
         offset: Largest absolute mean of a feature, in units of that feature's deviation.
         unevenness: Largest over median deviation of the features that vary.
         is_normalised: True if the first layer that ran is a normalisation.
-        outlier: Largest absolute value over the 99th percentile.
+        outlier: Largest absolute value over the usual one of a sample.
     """
 
     mean: float

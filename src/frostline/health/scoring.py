@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from frostline.core import inputs as batches
-from frostline.core.restore import kept_modes
+from frostline.core.restore import kept_generators, kept_modes, seed_generators
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -69,7 +69,8 @@ def score(
     """
     tally = _Tally()
     losses: list[float] = []
-    with kept_modes(model), torch.no_grad():
+    with kept_modes(model), kept_generators(), torch.no_grad():
+        seed_generators(0)  # dropout draws in train mode
         model.train(train_mode)
         for inputs, target in data:
             output = batches.call(model, inputs)

@@ -25,6 +25,8 @@ def copies(found: list[Found]) -> dict[str, float]:
         if entry.layer.kind not in {"linear", "convolution"} or not isinstance(weight, Tensor) or entry.layer.is_frozen:
             continue
         transposed = bool(getattr(entry.module, "transposed", False))
+        if weight.is_complex() or not bool(torch.isfinite(weight.detach()).all()):
+            continue
         rows_UF = (weight.detach().transpose(0, 1) if transposed else weight.detach()).flatten(1)
         bias = getattr(entry.module, "bias", None)
         if isinstance(bias, Tensor) and len(bias) == len(rows_UF):

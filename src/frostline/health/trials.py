@@ -63,30 +63,66 @@ class Patient:
         return Patient(model, optimizer, copy.deepcopy(self.clip))
 
 
+@dataclass(frozen=True)
+class Course:
+    """What a training saw.
+
+    Attributes:
+        norms: Gradient norm of every step.
+        num_skipped: Steps that were left out because something was not finite.
+    """
+
+    norms: tuple[float, ...]
+    num_skipped: int
+
+
 def train(
     patient: Patient, data: Sequence[Batch], loss_fn: Callable[[Any, Any], Tensor], *, monitor: Monitor | None = None,
-) -> tuple[float, ...]:  # fmt: skip
-    """Train on these batches in order; the same noise in every trial. Returns the gradient norm of every step.
+    seed: int = 0, measures: bool = True, skips_nonfinite: bool = False,
+) -> Course:  # fmt: skip
+    """Train on these batches in order, with the same noise in every trial.
+
+    Args:
+        patient: Trained in place.
+        data: Batches of (inputs, target).
+        loss_fn: callable(output, target) -> scalar.
+        monitor: Told every loss.
+        seed: Of the noise in the model.
+        measures: False leaves out the gradient norms.
+        skips_nonfinite: True leaves out steps whose input or gradient is not finite.
 
     Raises:
         DataError: If the loss is not a scalar, or backward cannot run.
     """
     norms: list[Tensor] = []
+    num_skipped = 0
     with kept_generators(), torch.enable_grad():
-        seed_generators(0)
+        seed_generators(seed)
         for at, (inputs, target) in enumerate(data):
+            if skips_nonfinite and not _are_finite(inputs):
+                num_skipped += 1  # before running statistics have seen it
+                continue
             patient.optimizer.zero_grad()
             loss = loss_fn(batches.call(patient.model, inputs), target)
             _check_loss(loss, at)
             loss.backward()
-            norms.append(gradient_norms(patient.parameters).total)
-            if patient.clip is not None:
-                result = patient.clip(patient.parameters)
-            if patient.clip is None or not getattr(result, "skipped", False):
+            if measures or skips_nonfinite:
+                norms.append(gradient_norms(patient.parameters).total)
+            if skips_nonfinite and not bool(torch.isfinite(norms[-1])):
+                num_skipped += 1
+                continue
+            result = patient.clip(patient.parameters) if patient.clip is not None else None
+            if not getattr(result, "skipped", False):
                 patient.optimizer.step()
             if monitor is not None:
                 monitor.step(loss)
-    return tuple(torch.stack(norms).tolist()) if norms else ()
+    patient.optimizer.zero_grad()
+    return Course(tuple(torch.stack(norms).tolist()) if norms else (), num_skipped)
+
+
+def _are_finite(inputs: Any) -> bool:
+    floats = [tensor for tensor in batches.leaves(inputs).values() if tensor.is_floating_point()]
+    return all(bool(torch.isfinite(tensor).all()) for tensor in floats)
 
 
 def _check_loss(loss: Any, at: int) -> None:

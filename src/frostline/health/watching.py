@@ -57,6 +57,7 @@ class Watch:
         self._room: dict[Any, Tensor] = {}  # on a CPU, fresh memory costs more than what is done with it
         self._silent: dict[str, deque[Tensor]] = {}
         self._is_channels_first = False
+        self._is_training_pass: bool | None = None  # None outside of the model's own forward
         self._handles: list[Any] = []
         self._hooks = [(found.module, self._hook_of(found)) for found in self.found]
 
@@ -64,13 +65,15 @@ class Watch:
         """Register the hooks, if they are not there."""
         if not self._handles:
             self._handles = [module.register_forward_hook(hook) for module, hook in self._hooks]
-            self._handles.append(self.model.register_forward_pre_hook(self._before, with_kwargs=True))
+            self._handles.append(self.model.register_forward_pre_hook(self._before, prepend=True, with_kwargs=True))
+            self._handles.append(self.model.register_forward_hook(self._leave, always_call=True))
 
     def remove(self) -> None:
         """Take every hook off."""
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
+        self._is_training_pass = None
 
     def take(self) -> Outputs:
         """What was seen since the last call."""
@@ -80,11 +83,20 @@ class Watch:
         return seen
 
     def _before(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if torch.is_grad_enabled() and self.outputs.input_rows is None:
+        self._is_training_pass = torch.is_grad_enabled()
+        if self._is_training_pass and self.outputs.input_rows is None:
             given = first_tensor([*args, *kwargs.values()])
             if given is not None:
                 self.input = given.detach()
                 self.timed(lambda: self._look_at_input(given))
+
+    def _leave(self, *_: Any) -> None:
+        self._is_training_pass = None
+
+    def _is_training(self) -> bool:
+        # Inside, parts may switch gradients off: frozen ones, and reentrant checkpoints, which run again in the
+        # backward pass, from the last to the first.
+        return torch.is_grad_enabled() if self._is_training_pass is None else self._is_training_pass
 
     def _look_at_input(self, given: Tensor) -> None:
         # 0 times a number is 0, 0 times anything else is not: a sum over it is ten times as fast as a search
@@ -95,7 +107,7 @@ class Watch:
 
         def hook(_: nn.Module, __: Any, output: Any) -> None:
             # checkpointed layers run again in the backward pass, shared ones several times: the first time counts
-            if not torch.is_grad_enabled() or name in self._seen:
+            if not self._is_training() or name in self._seen:
                 return
             tensor = first_tensor(output)
             if tensor is not None:

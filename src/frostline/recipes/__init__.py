@@ -2,3 +2,4 @@
 
 from frostline.recipes.checkup import checkup as checkup
 from frostline.recipes.fit import fit as fit
+from frostline.recipes.heal import heal as heal

@@ -6,6 +6,7 @@ Read top to bottom; copy it where your treatments differ.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,6 +19,7 @@ from frostline.recipes.treatments import Remedy, family_of, rate_remedies, remed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Set as AbstractSet
 
     from torch import Tensor, nn
     from torch.optim import Optimizer
@@ -27,8 +29,10 @@ if TYPE_CHECKING:
 # A treatment counts if it brings so many more right answers (or so much more explained variance): a change that comes
 # with a clear symptom needs to bring less than one that helps a little nearly everywhere. Tuned on the exam's tuning
 # part.
-_GAIN, _GAIN_OF_TIPS = 0.04, 0.10
+_GAIN, _GAIN_OF_TIPS, _GREAT_GAIN = 0.04, 0.10, 0.15
+_LOSS_RATIO, _GREAT_LOSS_RATIO = 0.9, 0.33
 _AS_GOOD_AS_IT_GETS = 0.97  # right answers: what comes later can hardly do better, and is less specific
+_CALM = 8.0  # times the median: where gradients count as spikes
 _STAGES = (1, 5)  # sampled steps that show what the training started from
 _NEARLY_BEST = 0.8  # of the largest gain: the most specific of those is the cause
 _CERTAIN = frozenset({"FL502", "FL503", "FL504", "FL603"})  # what needs no trial
@@ -41,19 +45,33 @@ class Trial:
     Attributes:
         remedy: What was done.
         family: The sickness that it speaks for.
-        is_clear: True if a rule found an issue of that family, False if only a tip.
+        has_symptom: True if a rule found anything of that family.
+        is_clear: True if it found an issue, False if only a tip.
         gain: How much better the network got, in share of right answers.
+        loss: Held-out loss with it.
+        loss_ratio: Over the one without; 0 where that is not finite.
+        is_calm: True if no gradient was far beyond the usual with it.
     """
 
     remedy: Remedy
     family: str
+    has_symptom: bool
     is_clear: bool
     gain: float
+    loss: float
+    loss_ratio: float
+    is_calm: bool
 
     @property
     def counts(self) -> bool:
-        """True if the network is clearly better with it."""
-        return self.gain >= (_GAIN if self.is_clear else _GAIN_OF_TIPS)
+        """True if the network is clearly better with it: in answers and in loss, or much better in one."""
+        if self.gain >= _GREAT_GAIN or (self.is_clear and self.gain >= 0 and self.loss_ratio < _GREAT_LOSS_RATIO):
+            return True
+        return (
+            self.has_symptom
+            and self.gain >= (_GAIN if self.is_clear else _GAIN_OF_TIPS)
+            and self.loss_ratio < _LOSS_RATIO
+        )
 
 
 def checkup(
@@ -81,55 +99,79 @@ def checkup(
     Raises:
         DataError: If there are no batches, nothing trains, or the loss is not a scalar that depends on the model.
     """
-    data = as_batches(batches, model, steps)
+    data, judged = held_out(as_batches(batches, model, steps))
     patient = Patient(model, optimizer or _default_optimizer(model))
-    twin = patient.copy()
-    seen = observe(twin, data, loss_fn)
+    seen = observe(patient.copy(), data, judged, loss_fn)
     diagnosis = judge(seen.evidence)
     if any(finding.code == "FL503" and finding.outcome == "issue" for finding in diagnosis.findings):
         return _told(diagnosis, None, "loss_mismatch")
-    tried = _try_all(patient, data, loss_fn, seen, diagnosis, is_rate_known=optimizer is not None)
-    best = max((trial.gain for trial in tried), default=0.0)
+    tried = _Examination(patient, data, judged, loss_fn, seen, diagnosis).run(is_rate_known=optimizer is not None)
+    cause = _cause(tried)
+    return _told(diagnosis, cause, cause.family if cause is not None else None, {trial.family for trial in tried})
+
+
+@dataclass(frozen=True)
+class _Examination:
+    """All that trials share."""
+
+    patient: Patient
+    data: Sequence[Batch]
+    judged: Sequence[Batch]
+    loss_fn: Callable[[Any, Any], Tensor]
+    seen: Observation
+    diagnosis: Diagnosis
+
+    def run(self, *, is_rate_known: bool) -> list[Trial]:
+        """Undo what the evidence suggests, the most specific first; then try other learning rates."""
+        evidence, tried = self.seen.evidence, []
+        stages = [judge(replace(evidence, records=evidence.records[:count])) for count in _STAGES]
+        for remedy in remedies_for(self.patient, evidence, self.diagnosis):
+            family = family_of(remedy, [*stages, self.diagnosis])
+            if family is not None:
+                tried.append(self._try(remedy, family))
+                if tried[-1].counts and self.seen.score.share + tried[-1].gain > _AS_GOOD_AS_IT_GETS:
+                    return tried
+        for direction in rate_remedies(evidence) if self.diagnosis.findings and is_rate_known else ():
+            loss = self.seen.score.loss
+            for remedy in direction:
+                tried.append(self._try(remedy, "learning_rate"))
+                if not tried[-1].loss < loss and loss == loss:
+                    break
+                loss = tried[-1].loss
+        return tried
+
+    def _try(self, remedy: Remedy, family: str) -> Trial:
+        twin = self.patient.copy()
+        remedy.apply(twin, self.data)
+        norms = train(twin, self.data, self.loss_fn).norms
+        if remedy.finish is not None:
+            remedy.finish(twin, self.data)
+        before, after = self.seen.score, score(twin.model, self.judged, self.loss_fn)
+        outcomes = {finding.outcome for finding in self.diagnosis.findings if finding.family == family}
+        ratio = after.loss / before.loss if before.loss == before.loss and before.loss > 0 else 0.0
+        gain = after.share - before.share
+        return Trial(remedy, family, bool(outcomes), "issue" in outcomes, gain, after.loss, ratio, _is_calm(norms))
+
+
+def _cause(tried: Sequence[Trial]) -> Trial | None:
+    """The most specific of the treatments that helped nearly as much as the best."""
+    best = max((trial.gain for trial in tried if trial.counts), default=0.0)
     helped = [trial for trial in tried if trial.counts and trial.gain >= _NEARLY_BEST * best]
-    return _told(diagnosis, helped[0] if helped else None, helped[0].family if helped else None)
+    steps = [trial for trial in helped if trial.family in {"learning_rate", "oscillation"} and trial.is_calm]
+    if helped and helped[0].family == "gradient_spikes" and steps:
+        return steps[0]  # smaller steps take the spikes away: they came of the steps, not of the data
+    return helped[0] if helped else None
 
 
-def _try_all(
-    patient: Patient, data: Sequence[Batch], loss_fn: Callable[[Any, Any], Tensor], seen: Observation,
-    diagnosis: Diagnosis, *, is_rate_known: bool,
-) -> list[Trial]:  # fmt: skip
-    tried: list[Trial] = []
-    families = {finding.family for finding in diagnosis.findings}
-    clear = {finding.family for finding in diagnosis.findings if finding.outcome == "issue"}
-    stages = [judge(replace(seen.evidence, records=seen.evidence.records[:count])) for count in _STAGES]
-    for remedy in remedies_for(patient, seen.evidence, diagnosis):
-        family = family_of(remedy, [*stages, diagnosis])
-        if family is not None:
-            tried.append(Trial(remedy, family, family in clear, _gain(patient, remedy, data, loss_fn, seen)))
-            if tried[-1].counts and seen.score.share + tried[-1].gain > _AS_GOOD_AS_IT_GETS:
-                return tried
-    if is_rate_known and (
-        families & {"learning_rate", "oscillation", "nonfinite"} or not any(trial.counts for trial in tried)
-    ):
-        for remedy in rate_remedies(seen.evidence) if families else []:
-            tried.append(
-                Trial(remedy, "learning_rate", "learning_rate" in clear, _gain(patient, remedy, data, loss_fn, seen))
-            )
-    return tried
+def _is_calm(norms: Sequence[float]) -> bool:
+    later = [norm for norm in norms[5:] if norm == norm]
+    return bool(later) and max(later) < _CALM * median(later)
 
 
-def _gain(
-    patient: Patient, remedy: Remedy, data: Sequence[Batch], loss_fn: Callable[[Any, Any], Tensor], seen: Observation
-) -> float:
-    """How much better the network gets, in share of right answers."""
-    twin = patient.copy()
-    remedy.apply(twin, data)
-    train(twin, data, loss_fn)
-    return score(twin.model, held_out(data), loss_fn).share - seen.score.share
-
-
-def _told(diagnosis: Diagnosis, trial: Trial | None, cause: str | None) -> Diagnosis:
-    """Findings of the cause become issues, with the proof; what no trial confirmed is a tip."""
+def _told(
+    diagnosis: Diagnosis, trial: Trial | None, cause: str | None, tried: AbstractSet[str] = frozenset()
+) -> Diagnosis:
+    """Findings of the cause become issues, with the proof; what no trial confirmed is a tip, and a tip has passed."""
     findings: list[Finding] = []
     for finding in diagnosis.findings:
         if finding.family == cause:
@@ -138,6 +180,8 @@ def _told(diagnosis: Diagnosis, trial: Trial | None, cause: str | None) -> Diagn
         elif finding.outcome == "issue" and finding.code not in _CERTAIN:
             why = f"{finding.why} Undoing it did not help here."
             findings.append(replace(finding, outcome="tip", why=why))
+        elif finding.outcome == "tip" and finding.family in tried and finding.code not in _CERTAIN:
+            findings.append(replace(finding, outcome="passed", why=f"{finding.why} Undoing it did not help here."))
         else:
             findings.append(finding)
     if trial is not None and not any(finding.family == cause for finding in findings):

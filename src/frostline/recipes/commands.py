@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 from frostline.core import inputs as batches
 from frostline.core.errors import DataError
 from frostline.core.io import read_json
-from frostline.core.records import FitResult
+from frostline.core.records import Diagnosis, FitResult
 from frostline.data import split_share
+from frostline.recipes.checkup import checkup
 from frostline.recipes.fit import fit
 from frostline.recipes.saving import save_model
 from frostline.splitting import Explanation, split
+from frostline.training import DatasetBatches, make_loss, make_optimizer
 from frostline.transfer import freeze, replace_head, reuse
 
 if TYPE_CHECKING:
@@ -57,6 +60,42 @@ class InspectReport:
     price: str
 
 
+@dataclass(frozen=True)
+class CheckupReport:
+    """What `frostline checkup` shows."""
+
+    diagnosis: Diagnosis
+    batches: int
+    elapsed_s: float
+
+    def text(self) -> str:
+        """For people: what, how it is known, what to do, what it costs."""
+        lines = [str(self.diagnosis), f"Looked at {self.batches} batches on a copy, in {self.elapsed_s:.1f} s."]
+        if self.diagnosis.cause is not None:
+            lines.append("The advice costs one new training; each proof above is a training on these batches.")
+        return "\n".join(lines)
+
+
+def checkup_command(
+    model: nn.Module, dataset: Any, *, weights: str | None, batch_size: int, lr: float, steps: int, seed: int
+) -> CheckupReport:
+    """Train copies for so many batches of AdamW, every layer watched, and say what keeps it from learning."""
+    classes = classes_of(dataset)
+    if weights is not None:
+        _reuse(model, Path(weights), classes)
+    else:
+        replace_head(model, len(classes))
+    started = time.perf_counter()
+    data = DatasetBatches(dataset, batch_size, shuffle=True, seed=seed)
+    found: list[Any] = []
+    while len(found) < steps:
+        found += list(data)[: steps - len(found)]
+        data.epoch += 1
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    diagnosis = checkup(model.train(), found, make_loss("cross_entropy"), make_optimizer("adamw", trainable, lr))
+    return CheckupReport(diagnosis, len(found), time.perf_counter() - started)
+
+
 def fit_command(
     model: nn.Module, dataset: Any, val: Any, *, name: str, weights: str | None, freeze: str | None,
     val_share: float | None, epochs: int, batch_size: int, lr: float, seed: int, out: Path, cache: bool,
@@ -88,14 +127,10 @@ def inspect_command(model: nn.Module, dataset: Any, *, weights: str | None, free
 
 def set_up(model: nn.Module, dataset: Any, weights: str | None, freeze_through: str | None) -> str:
     """Weights, a new head for the dataset's classes, and the freeze; says what was reused."""
-    if dataset.classes is None:
-        raise DataError(
-            what="The targets are not class indices.", where="DATA", received="numbers",
-            do="use the library for regression: frostline.fit(model, data, loss='mse').",
-        )  # fmt: skip
-    classes = len(dataset.classes)
+    names = classes_of(dataset)
+    classes = len(names)
     if weights is not None:
-        head, first = _reuse(model, Path(weights), tuple(dataset.classes))
+        head, first = _reuse(model, Path(weights), names)
     else:
         sys.stderr.write("No --weights: the frozen layers are random, not pretrained.\n")
         head, first = replace_head(model, classes), "nothing (random layers)"
@@ -105,6 +140,20 @@ def set_up(model: nn.Module, dataset: Any, weights: str | None, freeze_through: 
         kept = {id(parameter) for parameter in head.parameters()}
         freeze(model, parameters=[p for p in model.parameters() if id(p) not in kept])
     return first
+
+
+def classes_of(dataset: Any) -> tuple[str, ...]:
+    """The names of the classes.
+
+    Raises:
+        DataError: If the targets are numbers.
+    """
+    if dataset.classes is None:
+        raise DataError(
+            what="The targets are not class indices.", where="DATA", received="numbers",
+            do="use the library for regression: frostline.fit(model, data, loss='mse').",
+        )  # fmt: skip
+    return tuple(dataset.classes)
 
 
 def _reuse(model: nn.Module, weights: Path, classes: tuple[str, ...]) -> tuple[nn.Module, str]:

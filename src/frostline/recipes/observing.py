@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
 Batch = tuple[Any, Any]
-_SAMPLES = 60  # of one training: every layer is measured so often
 _COMPARED = 20  # batches on which BatchNorm is compared, and the model scored
 
 
@@ -60,22 +60,80 @@ def as_batches(given: Iterable[Any], model: nn.Module, steps: int | None) -> lis
     return found
 
 
-def held_out(data: Sequence[Batch]) -> Sequence[Batch]:
-    """The last fifth."""
-    return data[-max(1, len(data) // 5) :]
+def held_out(data: Sequence[Batch]) -> tuple[list[Batch], list[Batch]]:
+    """(batches to train on, batches to judge by): no row is in both.
+
+    The last fifth is held out if its rows are new. Where epochs repeat their rows, a fifth of the rows is held out:
+    they are taken out of every batch.
+    """
+    count = max(1, len(data) // 5)
+    keys = [_row_keys(inputs) for inputs, _ in data]
+    seen = {key for batch in keys[:-count] for key in batch}
+    if not seen & {key for batch in keys[-count:] for key in batch}:
+        return list(data[:-count]), finite_rows(data[-count:])
+    held = {key for key in sorted({key for batch in keys for key in batch}) if key % 5 == 0}
+    rest: list[Batch] = []
+    judged: list[Batch] = []
+    taken: set[int] = set()
+    for (inputs, target), batch in zip(data, keys, strict=True):
+        kept = [at for at, key in enumerate(batch) if key not in held]
+        new = [at for at, key in enumerate(batch) if key in held and key not in taken]
+        taken.update(batch[at] for at in new)
+        rest += [_rows(inputs, target, kept)] if len(kept) > 1 or len(kept) == len(batch) else []
+        judged += [_rows(inputs, target, new)] if new else []
+    if not rest or not judged:
+        rest, judged = list(data[:-count]), list(data[-count:])
+    return rest, finite_rows(judged)
 
 
-def observe(patient: Patient, data: Sequence[Batch], loss_fn: Callable[[Any, Any], Tensor]) -> Observation:
-    """Train the patient on the data, and measure."""
+def _row_keys(inputs: Any) -> list[int]:
+    """A number for each sample that is the same for the same content."""
+    tensors = [t.detach().cpu().flatten(1) for t in batches.leaves(inputs).values() if t.dim() > 0]
+    size = batches.batch_size(inputs)
+    rows = [t for t in tensors if len(t) == size]
+    return [
+        int.from_bytes(hashlib.blake2b(b"".join(t[at].numpy().tobytes() for t in rows), digest_size=8).digest(), "big")
+        for at in range(size)
+    ]
+
+
+def _rows(inputs: Any, target: Any, chosen: list[int]) -> Batch:
+    index = torch.tensor(chosen)
+    device = next(iter(batches.leaves(inputs).values())).device
+    return batches.rows(inputs, index.to(device)), batches.map_tensors(target, lambda t: t[index.to(t.device)])
+
+
+def finite_rows(data: Sequence[Batch]) -> list[Batch]:
+    """The batches without samples that hold NaN or infinity: nobody can be judged by those."""
+    found: list[Batch] = []
+    for inputs, target in data:
+        size = batches.batch_size(inputs)
+        is_finite = torch.ones(size, dtype=torch.bool)
+        for tensor in batches.leaves(inputs).values():
+            if tensor.is_floating_point() and tensor.dim() > 0 and len(tensor) == size:
+                is_finite &= torch.isfinite(tensor).reshape(size, -1).all(dim=1).cpu()
+        kept = is_finite.nonzero().flatten().tolist()
+        if len(kept) == size:
+            found.append((inputs, target))
+        elif kept:
+            found.append(_rows(inputs, target, kept))
+    return found or list(data)
+
+
+def observe(
+    patient: Patient, data: Sequence[Batch], judged: Sequence[Batch], loss_fn: Callable[[Any, Any], Tensor], *,
+    samples: int = 60,
+) -> Observation:  # fmt: skip
+    """Train the patient on the data, measure every layer so many times, and judge by other data."""
     facts = _facts_of_loss(patient.model, data, loss_fn)
     statistics = _running_statistics(patient.model)
-    every = max(1, len(data) // _SAMPLES)
+    every = max(1, len(data) // samples)
     with Monitor(patient.model, patient.optimizer, every=every, budget=math.inf) as monitor:
-        norms = train(patient, data, loss_fn, monitor=monitor)
+        norms = train(patient, data, loss_fn, monitor=monitor).norms
     evidence = replace(
         monitor.evidence, loss=facts, gradient_norms=norms, norms=_compare_norms(patient, data, loss_fn, statistics)
     )
-    return Observation(_with_input_rows(evidence, data), score(patient.model, held_out(data), loss_fn))
+    return Observation(_with_input_rows(evidence, data), score(patient.model, judged, loss_fn))
 
 
 def _facts_of_loss(model: nn.Module, data: Sequence[Batch], loss_fn: Callable[[Any, Any], Tensor]) -> Any:
@@ -98,8 +156,9 @@ def _running_statistics(model: nn.Module) -> dict[str, Tensor]:
 
 
 def _compare_norms(
-    patient: Patient, data: Sequence[Batch], loss_fn: Callable[[Any, Any], Tensor], before: dict[str, Tensor]
-) -> NormFacts | None:
+    patient: Patient, data: Sequence[Batch], loss_fn: Callable[[Any, Any], Tensor],
+    before: dict[str, Tensor],
+) -> NormFacts | None:  # fmt: skip
     """Losses with running, exact and batch statistics; layers that move although they are frozen."""
     norms = _norms(patient.model)
     if not norms:
@@ -112,7 +171,7 @@ def _compare_norms(
     kept = {name: module for name, module in norms.items() if module.training and module.running_mean is not None}
     if not kept:
         return NormFacts(tuple(norms), moving_in_frozen=tuple(frozen))
-    part = held_out(data)[:_COMPARED]
+    part = data[-_COMPARED:]
     with kept_buffers(patient.model):
         in_training = score(patient.model, part, loss_fn, train_mode=True)
     in_eval = score(patient.model, part, loss_fn)
@@ -165,6 +224,17 @@ def _with_input_rows(evidence: Evidence, data: Sequence[Batch]) -> Evidence:
                 odd = StepRecord(step, None, None, (), "input", tuple(rows[:16]))
                 return replace(evidence, records=(*records, odd))
     return evidence
+
+
+def _with_outliers(evidence: Evidence, data: Sequence[Batch]) -> Evidence:
+    """The largest outlier of the inputs of all batches: the monitor saw those of the first."""
+    tensors = [t.flatten(1) for inputs, _ in data for t in list(batches.leaves(inputs).values())[:1]]
+    if evidence.inputs is None or not tensors or not tensors[0].is_floating_point():
+        return evidence
+    largest = torch.stack([tensor.abs().nan_to_num(0.0, 0.0, 0.0).amax() for tensor in tensors])
+    usual = torch.cat([tensor.abs().nan_to_num(0.0, 0.0, 0.0).amax(dim=1) for tensor in tensors]).median()
+    outlier = float(largest.max() / usual.clamp_min(1e-12))
+    return replace(evidence, inputs=replace(evidence.inputs, outlier=outlier))
 
 
 def _mean(module: Any) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from frostline import remedies
+from frostline.core.errors import DataError
 from frostline.core.layers import is_pinned
 
 if TYPE_CHECKING:
@@ -19,8 +21,11 @@ if TYPE_CHECKING:
     from frostline.health import Evidence, Patient
 
 Batch = tuple[Any, Any]
+_OUTLIER = 10.0  # times the largest value of a usual sample: another unit, not a tail
+_BY_NORMS = ("exploding", "dead_units", "vanishing")
+_FOR_STATISTICS = 8  # batches: training measures anew at once
 # What new weights can cure: the symptom tells which of them it was.
-_BY_WEIGHTS = ("symmetry", "dead_units", "saturation", "exploding", "vanishing", "initialization")
+_BY_WEIGHTS = ("symmetry", "saturation", "exploding", "dead_units", "vanishing", "initialization")
 
 
 @dataclass(frozen=True)
@@ -31,13 +36,17 @@ class Remedy:
         name: What is done, in words.
         families: The sicknesses that it speaks for, likeliest first.
         apply: Changes a patient in place, given the batches it trains on.
+        finish: What is left to do after training, or None.
         needs_symptom: True if it speaks for a family only where a rule has found that family's symptom.
+        undoes_the_start: True if it speaks only for what was wrong in the first steps: new weights bring luck, too.
     """
 
     name: str
     families: tuple[str, ...]
     apply: Callable[[Patient, Sequence[Batch]], None]
+    finish: Callable[[Patient, Sequence[Batch]], None] | None = None
     needs_symptom: bool = True
+    undoes_the_start: bool = False
 
 
 def remedies_for(patient: Patient, evidence: Evidence, diagnosis: Diagnosis) -> list[Remedy]:
@@ -49,34 +58,39 @@ def remedies_for(patient: Patient, evidence: Evidence, diagnosis: Diagnosis) -> 
     if "input_scale" in seen:
         found.append(Remedy("standardise the inputs", ("input_scale",), _standardise))
     if "batchnorm" in seen:
-        found.append(Remedy("BatchNorm statistics of all batches, momentum 0.1", ("batchnorm",), _mend_batchnorm))
-    kinds = {layer.activation for layer in evidence.layers if layer.activation}
+        found.append(
+            Remedy("BatchNorm statistics of all batches, momentum 0.1", ("batchnorm",), _mend_batchnorm, _reestimate)
+        )
+    clip = _clip_remedy(evidence, seen)
+    has_outliers = evidence.inputs is not None and evidence.inputs.outlier > _OUTLIER
+    found += [clip] if clip is not None and has_outliers else []
     if seen & set(_BY_WEIGHTS):
-        found.append(Remedy("new weights by the activation that follows", _BY_WEIGHTS, _initialise))
-        if kinds & {"sigmoid", "tanh", "hardtanh"}:
-            found.append(
-                Remedy("Leaky ReLU for sigmoid and tanh, new weights", ("vanishing", "saturation"), _swap_squashers)
-            )
+        found.append(Remedy("new weights by the activation that follows", _BY_WEIGHTS, _initialise,
+                            undoes_the_start=True))  # fmt: skip
+        if {layer.activation for layer in evidence.layers} & {"sigmoid", "tanh", "hardtanh"}:
+            found.append(Remedy("Leaky ReLU for sigmoid and tanh, new weights", ("vanishing", "saturation"),
+                                _swap_squashers, undoes_the_start=True))  # fmt: skip
+    if seen & set(_BY_NORMS):
+        found.append(Remedy("BatchNorm before the activations", _BY_NORMS, _normalise, undoes_the_start=True))
     if "dead_units" in seen:
         found.append(Remedy("Leaky ReLU for ReLU", ("dead_units",), _swap_rectifiers))
-    norm = _usual_norm(evidence)
-    if norm is not None and seen & {"gradient_spikes", "exploding", "nonfinite", "oscillation", "learning_rate"}:
-        clip = remedies.clip_by_norm(norm)
-        found.append(Remedy(f"clip gradients at {norm:.2g}, their usual norm", ("exploding", "gradient_spikes"),
-                            lambda patient, _: setattr(patient, "clip", clip)))  # fmt: skip
+    found += [clip] if clip is not None and not has_outliers else []
     if "oscillation" in seen and (evidence.optimizer.momentum or 0.0) > 0.9:
         found.append(Remedy("momentum 0.9", ("oscillation",), _lower_momentum))
     return found
 
 
-def rate_remedies(evidence: Evidence) -> list[Remedy]:
-    """Other learning rates, lower and higher ones."""
+def rate_remedies(evidence: Evidence) -> tuple[list[Remedy], ...]:
+    """Other learning rates in two directions, each to be followed as long as it helps."""
     if evidence.optimizer.lr is None:
-        return []
-    return [
-        Remedy(f"learning rate times {factor:g}", ("learning_rate",), _times(factor), needs_symptom=False)
-        for factor in (0.1, 0.01, 10.0, 100.0)
-    ]
+        return ()
+    return tuple(
+        [
+            Remedy(f"learning rate times {factor:g}", ("learning_rate",), _times(factor), needs_symptom=False)
+            for factor in factors
+        ]
+        for factors in ((0.1, 0.03, 0.01, 0.001), (10.0, 100.0, 1000.0, 10_000.0))
+    )
 
 
 def family_of(remedy: Remedy, stages: Sequence[Diagnosis]) -> str | None:
@@ -87,7 +101,7 @@ def family_of(remedy: Remedy, stages: Sequence[Diagnosis]) -> str | None:
         stages: Diagnoses of the first step, the first steps, the whole training: what was wrong first comes before
             what came of it, issues before tips.
     """
-    for diagnosis in stages:
+    for diagnosis in stages[:-1] if remedy.undoes_the_start else stages:
         for outcome in ("issue", "tip"):
             seen = {finding.family for finding in diagnosis.findings if finding.outcome == outcome}
             for family in remedy.families:
@@ -96,12 +110,25 @@ def family_of(remedy: Remedy, stages: Sequence[Diagnosis]) -> str | None:
     return None if remedy.needs_symptom else remedy.families[0]
 
 
+def _clip_remedy(evidence: Evidence, seen: set[str]) -> Remedy | None:
+    norm = _usual_norm(evidence)
+    if norm is None or not seen & {"gradient_spikes", "exploding", "nonfinite", "oscillation", "learning_rate"}:
+        return None
+    clip = remedies.clip_by_norm(norm)
+    families = ("gradient_spikes", "exploding")
+    return Remedy(f"clip gradients at {norm:.2g}, their usual norm", families, lambda patient, _: _clip(patient, clip))
+
+
 def _usual_norm(evidence: Evidence) -> float | None:
     norms = [
         r.gradient_norm for r in evidence.records if r.gradient_norm is not None and math.isfinite(r.gradient_norm)
     ]
     early = norms[: max(5, len(norms) // 3)]
     return max(median(early), 1e-8) if early else None
+
+
+def _clip(patient: Patient, clip: Any) -> None:
+    patient.clip = clip
 
 
 def _skip_nonfinite(patient: Patient, _: Sequence[Batch]) -> None:
@@ -122,6 +149,10 @@ def _swap_squashers(patient: Patient, data: Sequence[Batch]) -> None:
     _initialise(patient, data)
 
 
+def _normalise(patient: Patient, data: Sequence[Batch]) -> None:
+    remedies.insert_batchnorm(patient.model, data[:_FOR_STATISTICS], start="normalised", optimizer=patient.optimizer)
+
+
 def _swap_rectifiers(patient: Patient, _: Sequence[Batch]) -> None:
     remedies.swap_activations(patient.model, nn.ReLU, nn.LeakyReLU, optimizer=patient.optimizer)
 
@@ -130,6 +161,12 @@ def _mend_batchnorm(patient: Patient, _: Sequence[Batch]) -> None:
     for module in patient.model.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and not is_pinned(module):
             module.momentum = 0.1
+
+
+def _reestimate(patient: Patient, data: Sequence[Batch]) -> None:
+    if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in patient.model.modules()):
+        with suppress(DataError):  # values that are not finite: the score says so
+            remedies.reestimate_batchnorm(patient.model, data)
 
 
 def _lower_momentum(patient: Patient, _: Sequence[Batch]) -> None:

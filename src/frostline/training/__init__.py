@@ -2,6 +2,7 @@
 
 from frostline.training.feeding import DatasetBatches as DatasetBatches
 from frostline.training.loop import Settings as Settings
+from frostline.training.loop import Watch as Watch
 from frostline.training.loop import run_training as run_training
 from frostline.training.losses import accuracy as accuracy
 from frostline.training.losses import make_loss as make_loss

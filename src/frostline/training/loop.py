@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import torch
 from torch import nn
+from torch.optim import Optimizer
 
 from frostline.core import inputs as batches
 from frostline.core.records import Epoch
@@ -27,7 +29,6 @@ from frostline.training.losses import Loss, Metric, check_scalar, output_of
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from torch.optim import Optimizer
 
     from frostline.training.stepping import Clip
 
@@ -40,6 +41,17 @@ class Batches(Protocol):
     def __iter__(self) -> Any: ...
 
     def __len__(self) -> int: ...
+
+
+class Observer(Protocol):
+    """Hears the loss of every step; what else it looks at is its own affair."""
+
+    def step(self, loss: Tensor) -> None:
+        """Take the loss of the step that was just done."""
+        ...
+
+
+Watch: TypeAlias = Callable[[nn.Module, Optimizer], AbstractContextManager[Observer]]
 
 
 @dataclass(frozen=True)
@@ -56,6 +68,7 @@ class Settings:
         resume: Folder of a checkpoint to go on from, or None.
         described: The settings as JSON: a resumed run must have the same.
         progress: Show one line per epoch and a bar, on standard error.
+        watch: callable(module, optimizer) -> a context in which the epochs run, or None.
     """
 
     loss: Loss
@@ -67,6 +80,7 @@ class Settings:
     resume: Path | None
     described: dict[str, Any]
     progress: bool
+    watch: Watch | None = None
 
 
 def run_training(
@@ -89,25 +103,29 @@ def run_training(
     progress = Progress([], -1, None, {})
     if settings.resume is not None and has_checkpoint(settings.resume):
         progress = load_checkpoint(settings.resume, model, optimizer, scheduler, settings.described, settings.clip)
-    while len(progress.history) < settings.epochs and not progress.stopped_early:
-        epoch = len(progress.history)
-        started, lr = time.perf_counter(), float(optimizer.param_groups[0]["lr"])
-        train_batches.epoch = epoch
-        train_loss = _train_epoch(fabric, wrapped, stepper, train_batches, epoch, settings)
-        val_loss, val_metric = _validate(fabric, wrapped, val_batches, settings) if val_batches else (None, None)
-        if scheduler is not None:
-            scheduler.step()
-        progress.history.append(Epoch(epoch, train_loss, val_loss, val_metric, lr, time.perf_counter() - started))
-        _note_best(model, progress, settings)
-        _tell(fabric, progress.history[-1], settings)
-        if settings.out is not None:
-            save_checkpoint(settings.out, model, optimizer, scheduler, progress, settings.described, settings.clip)
+    with settings.watch(module, optimizer) if settings.watch is not None else nullcontext() as observer:
+        while len(progress.history) < settings.epochs and not progress.stopped_early:
+            epoch = len(progress.history)
+            started, lr = time.perf_counter(), float(optimizer.param_groups[0]["lr"])
+            train_batches.epoch = epoch
+            train_loss = _train_epoch(fabric, wrapped, stepper, train_batches, epoch, settings, observer)
+            val_loss, val_metric = _validate(fabric, wrapped, val_batches, settings) if val_batches else (None, None)
+            if scheduler is not None:
+                scheduler.step()
+            progress.history.append(Epoch(epoch, train_loss, val_loss, val_metric, lr, time.perf_counter() - started))
+            _note_best(model, progress, settings)
+            _tell(fabric, progress.history[-1], settings)
+            if settings.out is not None:
+                save_checkpoint(settings.out, model, optimizer, scheduler, progress, settings.described, settings.clip)
     if progress.best:
         put_back(model, progress.best)
     return progress
 
 
-def _train_epoch(fabric: Any, wrapped: Any, optimizer: Any, data: Batches, epoch: int, settings: Settings) -> float:
+def _train_epoch(
+    fabric: Any, wrapped: Any, optimizer: Any, data: Batches, epoch: int, settings: Settings,
+    observer: Observer | None,
+) -> float:  # fmt: skip
     wrapped.train()
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     total = torch.zeros((), dtype=torch.float64)
@@ -122,6 +140,8 @@ def _train_epoch(fabric: Any, wrapped: Any, optimizer: Any, data: Batches, epoch
         if not getattr(clipped, "skipped", False):
             optimizer.step()
         optimizer.zero_grad()
+        if observer is not None:
+            observer.step(loss)
         total += loss.detach().double().cpu() * size
         count += size
     return float(total) / count

@@ -17,7 +17,7 @@ _PRECISIONS = ("32-true", "64-true", "bf16-true", "bf16-mixed", "16-mixed", "16-
 
 def check_settings(
     *, epochs: int, batch_size: int, lr: float, patience: int | None, precision: str, devices: int, has_val: bool,
-    has_clip: bool,
+    has_clip: bool, monitor: bool | str = True,
 ) -> None:  # fmt: skip
     """Raise if a number or a combination makes no sense.
 
@@ -35,6 +35,8 @@ def check_settings(
         raise _wrong("precision", precision, f"use one of {', '.join(_PRECISIONS)}.")
     if precision == "16-mixed" and has_clip:
         raise _wrong("clip", "with precision='16-mixed'", "use precision='bf16-mixed': its gradients are not scaled.")
+    if not isinstance(monitor, bool):
+        raise _wrong("monitor", monitor, "use monitor=True to watch and tell, or monitor=False.")
     if devices != 1:
         raise _wrong("devices", devices, "use devices=1; training on several devices is not built yet.")
 

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from frostline.health.records import Evidence
 
 ABOUT = About("FL401", "learning rate too high", "learning_rate", "divide the learning rate by 10.", 4)
-_TIP = 0.05  # of a layer's weights changed in one step; 1e-3 is usual, 1e-2 is fast
-_RISE = 1.2
+_ISSUE, _TIP = 0.05, 0.03  # of a layer's weights changed in one step; 1e-3 is usual, 1e-2 is fast
+_RISE, _NOISE = 1.2, 0.05  # of the lowest loss, and of the first
 
 
 def check(evidence: Evidence) -> tuple[Finding, ...]:
@@ -25,9 +25,9 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
         return (ABOUT.not_applicable("fewer than ten losses, or no updates, were seen."),)
     first, best, last, _ = levels
     why = f"a step changes up to {largest:.1%} of a layer's weights; the loss went from {first:.3g} to {last:.3g}."
-    stopped = len(records) < len(evidence.records)
-    if stopped or (last > _RISE * first and last > 0):
-        return (ABOUT.issue(why, largest, _TIP),) if largest > _TIP or stopped else (ABOUT.tip(why, largest, _TIP),)
-    if largest > _TIP or last > _RISE * best + 1e-12:
-        return (ABOUT.tip(why, largest, _TIP),)
-    return (ABOUT.passed(why, largest, _TIP),)
+    has_stopped = len(records) < len(evidence.records)
+    if has_stopped or largest > _ISSUE or (last > _RISE * first and last > 0):
+        return (ABOUT.issue(why, largest, _ISSUE),)
+    if largest > _TIP or last > _RISE * best + _NOISE * abs(first):
+        return (ABOUT.tip(why, largest, _ISSUE),)
+    return (ABOUT.passed(why, largest, _ISSUE),)

@@ -12,12 +12,11 @@ if TYPE_CHECKING:
     from frostline.health.records import Evidence
 
 ABOUT = About("FL402", "learning rate too low", "learning_rate", "multiply the learning rate by 10.", 3)
-_TIP = 1e-3  # of a layer's weights changed in one step; 1e-3 is usual
-_FALL = 0.02
+_ISSUE, _TIP = 6e-4, 1e-3  # of a layer's weights changed in one step; 1e-3 is usual
 
 
 def check(evidence: Evidence) -> tuple[Finding, ...]:
-    """The loss hardly falls, steadily, while updates are small."""
+    """How far a step moves the layer that moves most."""
     records, levels = finite_records(evidence), loss_levels(evidence)
     ratios = [typical(of_layer(records[1:], name, "update_ratio")) for name in weighted_layers(evidence)]
     largest = max((ratio for ratio in ratios if ratio is not None), default=None)
@@ -28,6 +27,6 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
     first, _, last, _ = levels
     fall = (first - last) / abs(first) if first else 0.0
     why = f"a step changes at most {largest:.1e} of a layer's weights; the loss fell by {fall:.1%}."
-    if largest < _TIP / 10 and 0 <= fall < _FALL:
-        return (ABOUT.tip(why, largest, _TIP),)
-    return (ABOUT.tip(why, largest, _TIP) if largest < _TIP else ABOUT.passed(why, largest, _TIP),)
+    if largest < _ISSUE:
+        return (ABOUT.issue(why, largest, _ISSUE),)
+    return (ABOUT.tip(why, largest, _ISSUE) if largest < _TIP else ABOUT.passed(why, largest, _ISSUE),)

@@ -18,6 +18,7 @@ ABOUT = About(
     4,
 )  # fmt: skip
 _ISSUE = 3  # rises between the tenths of a run
+_MOMENTUM = 0.95
 _SIZE = 0.1  # of the loss: smaller ones are noise
 
 
@@ -29,4 +30,10 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
     floor = _SIZE * max(abs(levels[0]), 1e-12)
     rises = sum(after > before + max(_SIZE * abs(before), 0.3 * floor) for before, after in pairwise(parts))
     why = f"the loss rose by a tenth or more {rises} times between the tenths of the run."
+    momentum = evidence.optimizer.momentum or 0.0
+    if momentum > _MOMENTUM and rises < _ISSUE - 1:
+        why = (
+            f"momentum {momentum:g} averages over {1 / max(1 - momentum, 1e-9):.0f} steps, and overshoots for as many."
+        )
+        return (ABOUT.tip(why, momentum, _MOMENTUM),)
     return (ABOUT.tip(why, float(rises), _ISSUE) if rises >= _ISSUE - 1 else ABOUT.passed(why, float(rises), _ISSUE),)

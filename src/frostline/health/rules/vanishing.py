@@ -57,6 +57,8 @@ def _gradients(layers: list[str], records: Sequence[StepRecord]) -> Judged | Non
     if largest == 0.0:
         return None
     first, last = next(iter(known)), max(known, key=lambda name: known[name])
+    if known[first] == 0.0:
+        return None  # nothing at all comes through dead units or zero weights: other rules name those
     share = known[first] / largest
     why = f"the gradient of {first} is {share:.0e} of that of {last} ({known[first]:.1e} against {largest:.1e})."
     return share, _GRADIENT, why, first

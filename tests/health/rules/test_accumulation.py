@@ -1,0 +1,15 @@
+from frostline.health.records import Evidence
+from frostline.health.rules import accumulation
+from helpers_health import outcomes
+
+
+def test_it_fires():
+    assert outcomes(accumulation, Evidence(has_accumulated=True)) == ["issue"]
+
+
+def test_it_stays_quiet():
+    assert outcomes(accumulation, Evidence(has_accumulated=False)) == ["passed"]
+
+
+def test_it_does_not_apply():
+    assert outcomes(accumulation, Evidence()) == ["not applicable"]

@@ -1,0 +1,32 @@
+import math
+
+from frostline.health.records import Evidence, StepRecord
+from frostline.health.rules import learning_rate_high
+from helpers_health import chain, falling, losses, outcomes, record, records
+
+RISING = losses(*(1.0 + 0.2 * at for at in range(20)))
+
+
+def of(ratio, told, kept=None):
+    return Evidence(chain(2), kept or records(fc0={"update_ratio": ratio}), told)
+
+
+def test_it_fires():
+    assert outcomes(learning_rate_high, of(0.3, RISING)) == ["issue"]
+    assert outcomes(learning_rate_high, of(0.3, falling())) == ["tip"]
+    assert outcomes(learning_rate_high, of(0.01, RISING)) == ["tip"]
+
+
+def test_a_run_that_stopped_being_numbers_counts():
+    good = tuple(record(at, fc0={"update_ratio": 0.3}) for at in range(3))
+    stopped = (*good, StepRecord(3, None, math.nan, (), "fc0"))
+    assert outcomes(learning_rate_high, of(0.3, falling(), stopped)) == ["issue"]
+
+
+def test_it_stays_quiet():
+    assert outcomes(learning_rate_high, of(0.01, falling())) == ["passed"]
+
+
+def test_it_does_not_apply():
+    assert outcomes(learning_rate_high, of(0.3, losses(1.0, 2.0))) == ["not applicable"]
+    assert outcomes(learning_rate_high, Evidence(chain(2), records(), RISING)) == ["not applicable"]

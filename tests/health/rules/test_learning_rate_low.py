@@ -1,0 +1,22 @@
+from frostline.health.records import Evidence, OptimizerFacts
+from frostline.health.rules import learning_rate_low
+from helpers_health import chain, falling, losses, outcomes, records
+
+FLAT = losses(*[1.0] * 20)
+
+
+def of(ratio, told, **facts):
+    return Evidence(chain(2), records(fc0={"update_ratio": ratio}), told, optimizer=OptimizerFacts(**facts))
+
+
+def test_it_fires():
+    assert outcomes(learning_rate_low, of(1e-6, FLAT)) == ["tip"]
+
+
+def test_it_stays_quiet():
+    assert outcomes(learning_rate_low, of(5e-3, falling())) == ["passed"]
+
+
+def test_it_does_not_apply():
+    assert outcomes(learning_rate_low, of(1e-6, FLAT, is_scheduled=True)) == ["not applicable"]
+    assert outcomes(learning_rate_low, of(1e-6, losses(1.0))) == ["not applicable"]

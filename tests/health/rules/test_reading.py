@@ -1,0 +1,38 @@
+import math
+
+import pytest
+
+from frostline.health.records import Evidence, StepRecord
+from frostline.health.rules import reading
+from helpers_health import by_layer, chain, falling, losses, record, records
+
+
+def test_what_comes_after_the_first_odd_step_is_not_read():
+    odd = StepRecord(1, None, 1.0, (), "fc1")
+    endless = record(1, norm=math.inf)
+    for broken in (odd, endless):
+        kept = reading.finite_records(Evidence(records=(record(0), broken, record(2))))
+        assert [found.step for found in kept] == [0]
+
+
+def test_numbers_of_a_layer_leave_out_what_is_missing_or_no_number():
+    seen = (record(0, fc0={"dead": 0.5}), record(1), record(2, fc0={"dead": math.nan}), record(3, fc0={"mean": 1.0}))
+    assert reading.of_layer(seen, "fc0", "dead") == [0.5]
+    assert reading.typical([3.0, 1.0, 2.0]) == 2.0
+    assert reading.typical([]) is None
+    assert list(reading.samples(seen[0])) == ["fc0"]
+
+
+def test_frozen_layers_and_norms_are_not_among_those_that_pass_gradients_on():
+    layers = (*chain(2), *chain(3, is_frozen=True)[2:], *chain(4, "norm")[3:])
+    assert reading.weighted_layers(Evidence(layers)) == ["fc0", "fc1"]
+    assert len(reading.early(records(20, **by_layer("mean", 1.0)))) == 5
+
+
+def test_levels_of_the_loss():
+    first, best, last, noise = reading.loss_levels(Evidence(losses=falling(100)))
+    assert first > last == best > 0
+    assert 0 < noise < first
+    assert reading.loss_levels(Evidence(losses=losses(*[1.0] * 9, math.nan))) is None
+    assert reading.smoothed(Evidence(losses=losses(*range(100)))) == pytest.approx([4.5 + 10 * at for at in range(10)])
+    assert reading.smoothed(Evidence(losses=losses(1.0))) == []

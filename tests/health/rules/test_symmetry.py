@@ -1,0 +1,24 @@
+import pytest
+
+from frostline.health.records import Evidence
+from frostline.health.rules import symmetry
+from helpers_health import chain, outcomes, record
+
+
+def of(share, layer="fc1"):
+    return Evidence(chain(3), (record(),), alike=((layer, share),))
+
+
+@pytest.mark.parametrize(("share", "outcome"), [(0.9, "issue"), (0.2, "tip")])
+def test_it_fires(share, outcome):
+    assert outcomes(symmetry, of(share)) == [outcome]
+
+
+def test_it_stays_quiet():
+    assert outcomes(symmetry, of(0.05)) == ["passed"]
+    assert outcomes(symmetry, of(0.9, "fc2")) == ["passed"]  # the output layer may start at zero
+
+
+def test_it_does_not_apply():
+    assert outcomes(symmetry, Evidence(chain(3), alike=(("fc1", 0.9),))) == ["not applicable"]
+    assert outcomes(symmetry, Evidence(chain(1), (record(),))) == ["not applicable"]

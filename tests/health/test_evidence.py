@@ -1,0 +1,110 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from frostline.health import evidence
+from frostline.health.gradients import Step
+from frostline.health.layers import find_layers
+from frostline.health.watching import Outputs
+from helpers_health import record
+
+MODEL = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+FOUND = find_layers(MODEL)
+ORDER = {"0": 0, "1": 1, "2": 2}
+
+
+def outputs_of(**means):
+    found = Outputs()
+    found.moments = {name.lstrip("_"): torch.tensor([mean, 1.0, 0.0]) for name, mean in means.items()}
+    return found
+
+
+def test_a_record_is_plain_numbers_in_order():
+    step = Step(FOUND)
+    MODEL(torch.randn(5, 3)).sum().backward()
+    step.before(keeps_weights=False)
+    seen = outputs_of(_2=2.0, _0=0.5)
+    seen.dead["1"] = torch.tensor(0.25)
+    made = evidence.record_of(7, 1.5, seen, step, ORDER)
+    MODEL.zero_grad()
+    assert (made.step, made.loss, made.nonfinite) == (7, 1.5, None)
+    assert [sample.layer for sample in made.layers] == ["0", "1", "2"]
+    assert made.layers[1].dead == 0.25
+    assert isinstance(made.gradient_norm, float)
+
+
+def test_the_first_place_that_is_not_finite():
+    step = Step([])
+    assert evidence.record_of(0, None, outputs_of(_2=math.nan, _0=1.0), step, ORDER).nonfinite == "2"
+    assert evidence.record_of(0, None, outputs_of(_2=math.nan, _0=math.inf), step, ORDER).nonfinite == "0"
+    seen = outputs_of(_0=math.nan)
+    seen.input_rows = torch.tensor([True, False, False])
+    made = evidence.record_of(0, None, seen, step, ORDER)
+    assert (made.nonfinite, made.nonfinite_samples) == ("input", (1, 2))
+
+
+def test_only_gradients_that_are_not_finite():
+    step = Step(FOUND)
+    MODEL[0].weight.grad = torch.full((4, 3), math.inf)
+    step.before(keeps_weights=False)
+    MODEL.zero_grad()
+    assert evidence.record_of(0, None, outputs_of(_0=1.0), step, ORDER).nonfinite == "gradient"
+
+
+def test_layers_in_the_order_in_which_they_ran():
+    found = evidence.layers_that_ran(FOUND, {"2": 0, "0": 1})
+    assert [(layer.name, layer.is_output) for layer in found] == [("2", False), ("0", True), ("1", False)]
+
+
+def test_optimizers():
+    groups = [{"params": MODEL[0].parameters(), "lr": 0.1}, {"params": MODEL[2].parameters(), "lr": torch.tensor(0.5)}]
+    sgd = torch.optim.SGD(groups, momentum=0.8)
+    assert evidence.facts_of_optimizer(sgd).lr == 0.5
+    assert evidence.facts_of_optimizer(sgd).momentum == 0.8
+    assert not evidence.facts_of_optimizer(sgd).is_scheduled
+    assert not evidence.facts_of_optimizer(sgd).is_scale_free
+    adam = torch.optim.NAdam(MODEL.parameters())
+    torch.optim.lr_scheduler.StepLR(adam, 3)
+    assert evidence.facts_of_optimizer(adam).is_scheduled
+    assert evidence.facts_of_optimizer(adam).is_scale_free
+    assert evidence.facts_of_optimizer(None).lr is None
+
+
+def test_inputs_by_feature():
+    x = torch.randn(500, 3) * torch.tensor([1.0, 100.0, 1.0]) + torch.tensor([0.0, 0.0, 50.0])
+    facts = evidence.facts_of_input(x, FOUND, ORDER)
+    assert facts.widest == pytest.approx(100, rel=0.2)
+    assert facts.offset == pytest.approx(50, rel=0.2)
+    assert facts.unevenness == pytest.approx(100, rel=0.2)
+    assert not facts.is_normalised
+
+
+def test_constant_columns_and_nan_do_not_count():
+    x = torch.randn(500, 3)
+    x[:, 1] = 40.0
+    x[3, 0] = math.nan
+    facts = evidence.facts_of_input(x, FOUND, ORDER)
+    assert facts.unevenness == pytest.approx(1.0, abs=0.2)
+    assert facts.offset < 1.0
+
+
+def test_images_by_channel_and_what_has_no_scale():
+    image = torch.rand(8, 3, 5, 5) * torch.tensor([1.0, 255.0, 1.0])[:, None, None]
+    assert evidence.facts_of_input(image, FOUND, ORDER).unevenness == pytest.approx(255, rel=0.3)
+    for odd in (torch.ones(3, 4).long(), torch.ones(5), torch.ones(1, 4), torch.ones(4, 4)):
+        assert evidence.facts_of_input(odd, FOUND, ORDER) is None
+    normed = find_layers(nn.Sequential(nn.BatchNorm1d(3), nn.Linear(3, 2)))
+    assert evidence.facts_of_input(torch.randn(9, 3), normed, {"0": 0, "1": 1}).is_normalised
+
+
+def test_what_is_missing():
+    def missing(*records, has_optimizer=True):
+        return " ".join(evidence.what_is_missing(records, has_optimizer=has_optimizer, expects_outputs=True))
+
+    assert "optimizer's step() was not called" in missing()
+    assert "monitor.step(loss)" in missing(has_optimizer=False)
+    assert "no gradients were seen" in missing(record(fc={"mean": 1.0}))
+    assert "no outputs were seen" in missing(record(fc={"gradient_norm": 1.0}))
+    assert missing(record(fc={"gradient_norm": 1.0, "mean": 0.0})) == ""

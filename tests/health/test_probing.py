@@ -1,0 +1,89 @@
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from frostline.health import judge, probe_loss
+from frostline.health.records import Evidence
+
+CLASSES = torch.randint(4, (16,), generator=torch.Generator().manual_seed(0))
+LOGITS = torch.randn(16, 4, generator=torch.Generator().manual_seed(1))
+TARGETS = torch.randn(16, 2, generator=torch.Generator().manual_seed(2)) * 3
+LABELS = (TARGETS > 0).float()
+
+
+def is_mismatch(loss_fn, output, target):
+    facts = probe_loss(loss_fn, output, target)
+    return any(finding.code == "FL503" for finding in judge(Evidence(loss=facts)).findings)
+
+
+@pytest.mark.parametrize(
+    ("loss_fn", "output", "target"),
+    [
+        (F.cross_entropy, LOGITS, CLASSES),
+        (nn.CrossEntropyLoss(label_smoothing=0.1), LOGITS, CLASSES),
+        (lambda out, y: F.nll_loss(F.log_softmax(out, 1), y), LOGITS, CLASSES),
+        (nn.MultiMarginLoss(), LOGITS, CLASSES),
+        (F.mse_loss, TARGETS + 1, TARGETS),
+        (nn.HuberLoss(), TARGETS + 1, TARGETS),
+        (nn.L1Loss(), TARGETS + 1, TARGETS),
+        (F.binary_cross_entropy_with_logits, torch.randn(16, 2), LABELS),
+        (F.binary_cross_entropy, torch.rand(16, 2), LABELS),
+        (F.mse_loss, torch.rand(16, 2), LABELS),
+    ],
+    ids="ce smoothed nll margin mse huber l1 bce bce-probabilities mse-labels".split(),
+)
+def test_losses_that_fit(loss_fn, output, target):
+    assert not is_mismatch(loss_fn, output, target)
+
+
+@pytest.mark.parametrize(
+    ("loss_fn", "output", "target"),
+    [
+        (lambda out, y: F.cross_entropy(F.softmax(out, 1), y), LOGITS, CLASSES),
+        (F.cross_entropy, F.softmax(LOGITS, 1), CLASSES),
+        (F.nll_loss, LOGITS, CLASSES),
+        (lambda out, y: -F.cross_entropy(out, y), LOGITS, CLASSES),
+        (lambda out, y: -F.mse_loss(out, y), TARGETS + 1, TARGETS),
+        (F.mse_loss, torch.sigmoid(torch.randn(16, 2, requires_grad=True)), TARGETS),
+        (F.mse_loss, torch.relu(torch.randn(16, 2, requires_grad=True)), TARGETS),
+    ],
+    ids="softmax-in-loss softmax-in-model nll-on-logits negated negated-mse sigmoid-range relu-range".split(),
+)
+def test_losses_that_do_not(loss_fn, output, target):
+    assert is_mismatch(loss_fn, output, target)
+
+
+def test_a_loss_in_half_precision_takes_the_log_of_zero():
+    facts = probe_loss(lambda out, y: F.nll_loss(torch.log(F.softmax(out.half(), 1)), y), LOGITS, CLASSES)
+    assert not facts.is_finite
+
+
+def raises(*_):
+    raise ValueError("only my own outputs")
+
+
+@pytest.mark.parametrize(
+    ("loss_fn", "output", "target"),
+    [
+        (raises, LOGITS, CLASSES),
+        (F.cross_entropy, {"logits": LOGITS}, CLASSES),
+        (F.cross_entropy, LOGITS, None),
+        (F.cross_entropy, LOGITS, torch.full((16,), -100)),
+        (F.cross_entropy, LOGITS[:, :1], torch.zeros(16).long()),
+        (lambda out, y: torch.ones(()), LOGITS, CLASSES),
+        (F.cross_entropy, torch.randn(16, 4, 3), torch.zeros(16, 3).long()),
+    ],
+    ids="raises dict none ignored one-class constant segmentation".split(),
+)
+def test_what_cannot_be_asked_is_unknown(loss_fn, output, target):
+    assert probe_loss(loss_fn, output, target).kind == "unknown"
+
+
+def test_the_models_output_and_gradients_stay():
+    leaf = torch.randn(16, 4, requires_grad=True)
+    before = leaf.detach().clone()
+    with torch.no_grad():
+        assert probe_loss(F.cross_entropy, leaf, CLASSES).kind == "classes"
+    assert leaf.grad is None
+    assert torch.equal(leaf, before)

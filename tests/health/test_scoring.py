@@ -1,0 +1,62 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from frostline.health import score
+from helpers_health import mlp, task
+
+
+class Given(nn.Module):
+    """Answers with its input."""
+
+    def forward(self, x):
+        return x
+
+
+def scored(output, target, loss_fn=F.mse_loss):
+    return score(Given(), [(output, target)], loss_fn).share
+
+
+def test_classes():
+    logits = torch.tensor([[2.0, 1.0], [0.0, 1.0], [3.0, 0.0], [0.0, 1.0]])
+    assert scored(logits, torch.tensor([0, 1, 0, 0]), F.cross_entropy) == 0.75
+    image = logits.t().reshape(1, 2, 2, 2)
+    assert scored(image, torch.tensor([[[0, 1], [0, 0]]]), F.cross_entropy) == 0.75
+
+
+def test_labels_as_logits_or_probabilities():
+    target = torch.tensor([[1.0], [0.0], [1.0], [0.0]])
+    assert scored(torch.tensor([[9.0], [-9.0], [0.1], [7.0]]), target) == 0.75
+    assert scored(torch.tensor([[0.9], [0.1], [0.4], [0.2]]), target) == 0.75
+
+
+def test_values_by_explained_variance():
+    target = torch.randn(100, 1)
+    assert scored(target, target) == pytest.approx(1.0)
+    assert scored(target.mean().expand(100, 1), target) == pytest.approx(0.0, abs=1e-4)
+    assert scored(-5 * target, target) == 0.0
+    assert scored(torch.zeros(4, 1), torch.full((4, 1), 3.0)) == 0.0  # targets that do not vary
+
+
+def test_where_it_is_not_finite_or_cannot_be_compared():
+    result = score(Given(), [(torch.full((2, 2), math.nan), torch.tensor([0, 1]))], F.cross_entropy)
+    assert result.share == 0.0
+    assert math.isnan(result.loss)
+    odd = score(Given(), [(torch.ones(2, 2), {"labels": 1})], lambda out, _: out.mean())
+    assert odd.share == pytest.approx(0.5)
+    assert score(Given(), [(torch.ones(2, 2), None)], lambda *_: torch.tensor(math.nan)).share == 0.0
+
+
+@pytest.mark.parametrize("train_mode", [False, True])
+def test_nothing_of_the_model_or_the_generators_changes(train_mode):
+    model = nn.Sequential(mlp(), nn.Dropout(0.5))
+    model[0].eval()
+    modes = [module.training for module in model.modules()]
+    state = torch.get_rng_state()
+    first = score(model, task(3), F.cross_entropy, train_mode=train_mode)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert [module.training for module in model.modules()] == modes
+    assert score(model, task(3), F.cross_entropy, train_mode=train_mode) == first

@@ -1,0 +1,70 @@
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+import frostline as fl
+from frostline.health import Monitor, Patient, train
+from helpers_health import mlp, sgd, task
+
+
+def patient(model=None, **options):
+    model = model or mlp()
+    return Patient(model, sgd(model), **options)
+
+
+def test_a_twin_shares_nothing_and_trains_the_same():
+    one = patient()
+    train(one, task(3), F.cross_entropy)
+    other = one.copy()
+    assert {id(p) for p in one.parameters}.isdisjoint(id(p) for p in other.parameters)
+    assert [id(p) for p in other.parameters] == [id(p) for p in other.model.parameters()]
+    assert train(one, task(5), F.cross_entropy) == train(other, task(5), F.cross_entropy)
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters, other.parameters, strict=True))
+
+
+def test_noise_is_the_same_in_every_trial_and_gone_afterwards():
+    state = torch.get_rng_state()
+    runs = []
+    for _ in range(2):
+        torch.manual_seed(3)
+        runs.append(train(patient(nn.Sequential(mlp(), nn.Dropout(0.2))), task(4), F.cross_entropy))
+    assert runs[0] == runs[1]
+    torch.set_rng_state(state)
+    train(patient(), task(2), F.cross_entropy)
+    torch.set_rng_state(state)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_clip_leaves_steps_out():
+    data = task(3)
+    data[1][0][0] = float("nan")
+    one = patient(clip=fl.remedies.clip_by_norm(1.0))
+    norms = train(one, data, F.cross_entropy)
+    assert len(norms) == 3
+    assert all(torch.isfinite(p).all() for p in one.parameters)
+
+
+def test_a_monitor_is_told_every_loss():
+    one = patient()
+    with Monitor(one.model, one.optimizer, every=1) as monitor:
+        train(one, task(5), F.cross_entropy, monitor=monitor)
+    assert [record.loss is not None for record in monitor.records] == [True] * 5
+
+
+def test_no_data_no_norms():
+    assert train(patient(), [], F.cross_entropy) == ()
+
+
+def test_what_cannot_be_trained_on_is_said():
+    with pytest.raises(fl.DataError, match="The loss is not a scalar"):
+        train(patient(), task(1), lambda out, y: F.cross_entropy(out, y, reduction="none"))
+    with pytest.raises(fl.DataError, match="does not depend on any trainable parameter: backward cannot run"):
+        train(patient(), task(1), lambda out, y: F.cross_entropy(out.detach(), y))
+
+
+def test_what_cannot_be_copied_is_said():
+    model = mlp()
+    model.last = model(torch.randn(2, 12))  # has a history
+    with pytest.raises(fl.DataError, match="The model cannot be copied, so nothing can be tried on it"):
+        patient(model).copy()

@@ -1,0 +1,138 @@
+import copy
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+import frostline as fl
+from helpers_health import CLASSES, mlp, sgd, sick_sigmoids, task
+from remedies.surgeon import fingerprint, same, untouched
+
+
+class Transformer(nn.Module):
+    """Each feature is a token."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(3)
+        self.embed = nn.Linear(3, 16)
+        layer = nn.TransformerEncoderLayer(16, 2, 32, dropout=0.1, batch_first=True)
+        self.body = nn.TransformerEncoder(layer, 2)
+        self.out = nn.Linear(16, CLASSES)
+
+    def forward(self, x):
+        return self.out(self.body(self.embed(x.reshape(-1, 4, 3))).mean(1))
+
+
+class Reads(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(3)
+        self.lstm, self.out = nn.LSTM(3, 16, batch_first=True), nn.Linear(16, CLASSES)
+
+    def forward(self, x):
+        return self.out(self.lstm(x.reshape(-1, 4, 3))[0][:, -1])
+
+
+def convolutions(momentum=0.1):
+    torch.manual_seed(3)
+    return nn.Sequential(
+        nn.Unflatten(1, (1, 3, 4)), nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8, momentum=momentum), nn.ReLU(),
+        nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8, momentum=momentum), nn.ReLU(), nn.Flatten(),
+        nn.Linear(96, CLASSES),
+    )  # fmt: skip
+
+
+def issues(diagnosis):
+    return {finding.code for finding in diagnosis.findings if finding.outcome == "issue"}
+
+
+@pytest.mark.parametrize("build", [mlp, convolutions, Transformer, Reads])
+def test_a_healthy_network_has_no_issue(build):
+    model = build()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    diagnosis = fl.checkup(model, task(100), F.cross_entropy, optimizer)
+    assert diagnosis.is_healthy, str(diagnosis)
+    assert diagnosis.cause is None
+
+
+def test_a_deep_sigmoid_network_vanishes():
+    model = sick_sigmoids()
+    diagnosis = fl.checkup(model, task(100), F.cross_entropy, sgd(model, lr=0.01))
+    assert diagnosis.cause == "vanishing"
+    assert diagnosis.findings[0].code == "FL101"
+    assert "Undone" in diagnosis.findings[0].why
+    assert str(diagnosis).endswith("Cause: vanishing")
+
+
+def test_softmax_before_cross_entropy_does_not_fit():
+    model = nn.Sequential(mlp(), nn.Softmax(1))
+    diagnosis = fl.checkup(model, task(40), F.cross_entropy, sgd(model))
+    assert diagnosis.cause == "loss_mismatch"
+    assert diagnosis.findings[0].code == "FL503"
+
+
+def test_rows_that_are_not_finite_are_named():
+    data = task(40)
+    data[20][0][3] = math.nan
+    model = mlp()
+    diagnosis = fl.checkup(model, data, F.cross_entropy, sgd(model))
+    assert diagnosis.cause == "nonfinite"
+    finding = diagnosis.findings[0]
+    assert (finding.code, finding.layer) == ("FL502", "input")
+    assert "samples 3 of the batch" in finding.why
+
+
+def test_statistics_that_lag_behind_are_the_cause():
+    model = convolutions(momentum=0.001)
+    with torch.no_grad():
+        for layer in model.modules():
+            if isinstance(layer, nn.Conv2d):
+                layer.bias.fill_(20.0)  # far from the statistics that a BatchNorm starts with
+    diagnosis = fl.checkup(model, task(60), F.cross_entropy, sgd(model))
+    assert diagnosis.cause == "batchnorm"
+    assert diagnosis.findings[0].code == "FL601"
+
+
+@pytest.mark.parametrize("build", [sick_sigmoids, convolutions, lambda: nn.Sequential(mlp(), nn.Dropout(0.5))])
+@pytest.mark.parametrize("mode", [True, False])
+def test_the_model_is_left_as_it_was(build, mode):
+    model = build().train(mode)
+    optimizer = sgd(model)
+    data = task(12)
+    F.cross_entropy(model(data[0][0]), data[0][1]).backward()
+    optimizer.step()
+    gradients = [copy.deepcopy(p.grad) for p in model.parameters()]
+    before = fingerprint(model, optimizer)
+    with untouched(model):
+        fl.checkup(model, data, F.cross_entropy, optimizer)
+    assert same(fingerprint(model, optimizer), before)
+    assert all(same(p.grad, kept) for p, kept in zip(model.parameters(), gradients, strict=True))
+    assert not optimizer._optimizer_step_pre_hooks
+    assert not optimizer._optimizer_step_post_hooks
+
+
+def test_the_same_again():
+    model = sick_sigmoids()
+    optimizer = sgd(model)
+    first, second = (fl.checkup(model, task(20), F.cross_entropy, optimizer) for _ in range(2))
+    assert first == second
+
+
+def test_without_an_optimizer_the_learning_rate_is_not_judged():
+    diagnosis = fl.checkup(mlp(), iter(task(30)), F.cross_entropy, steps=20)
+    assert diagnosis.cause is None
+    assert "learning_rate" not in {f.family for f in diagnosis.findings if f.outcome == "issue"}
+
+
+def test_what_cannot_be_checked_is_said():
+    model = mlp()
+    with pytest.raises(fl.DataError, match="There are too few batches"):
+        fl.checkup(model, [], F.cross_entropy)
+    with pytest.raises(fl.DataError, match="The loss is not a scalar"):
+        fl.checkup(model, task(3), lambda out, y: F.cross_entropy(out, y, reduction="none"))
+    with pytest.raises(fl.DataError):
+        fl.checkup(model, [1, 2, 3], F.cross_entropy)
+    assert model[0].weight.grad is None

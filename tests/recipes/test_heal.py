@@ -1,0 +1,129 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+import frostline as fl
+from frostline.recipes.heal import heal
+
+CLASSES, FEATURES = 3, 2
+
+
+def rows(count=400, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    target = torch.arange(count) % CLASSES
+    centres = torch.tensor([[0.0, 2.0], [2.0, -1.0], [-2.0, -1.0]])
+    return centres[target] + 0.6 * torch.randn(count, FEATURES, generator=generator), target
+
+
+def batches(count=120, size=32, scale=1.0):
+    x, y = rows()
+    generator = torch.Generator().manual_seed(1)
+    chosen = [torch.randint(0, len(x), (size,), generator=generator) for _ in range(count)]
+    return [(scale * x[at], y[at]) for at in chosen]
+
+
+def mlp(activation=nn.ReLU, depth=3, width=32):
+    layers = [nn.Linear(FEATURES, width), activation()]
+    for _ in range(depth - 1):
+        layers += [nn.Linear(width, width), activation()]
+    return nn.Sequential(*layers, nn.Linear(width, CLASSES))
+
+
+def sgd(model, lr=0.05):
+    return torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9)
+
+
+def accuracy(model):
+    x, y = rows(seed=7)
+    with torch.no_grad():
+        return float((model.eval()(x).argmax(1) == y).float().mean())
+
+
+LOSS = nn.CrossEntropyLoss()
+
+
+def test_a_healthy_network_is_trained_and_left_as_it_is():
+    model = mlp()
+    optimizer = sgd(model)
+    modules, first = list(model.modules()), model[0].weight.detach().clone()
+    healing = heal(model, batches(), LOSS, optimizer)
+    assert not healing.accepted
+    assert list(model.modules()) == modules
+    assert not torch.equal(model[0].weight, first)
+    assert optimizer.param_groups[0]["lr"] == 0.05
+    assert healing.before.cause is None
+    assert accuracy(model) > 0.9
+
+
+def test_a_deep_sigmoid_network_is_cured_in_place():
+    model = mlp(nn.Sigmoid, depth=8)
+    healing = heal(model, batches(), LOSS, sgd(model))
+    assert healing.accepted
+    assert healing.before.cause == "vanishing"
+    kept = [treatment for treatment in healing.treatments if treatment.kept]
+    assert len(kept) == 1
+    assert all("rolled back" in treatment.why for treatment in healing.treatments if not treatment.kept)
+    assert healing.loss_after < 0.5 * healing.loss_before
+    assert accuracy(model) > 0.9
+
+
+def test_inputs_are_scaled_inside_of_the_model():
+    model = mlp()
+    optimizer = sgd(model)
+    healing = heal(model, batches(scale=200.0), LOSS, optimizer)
+    assert healing.accepted
+    assert healing.before.cause == "input_scale"
+    x, y = rows(seed=7)
+    assert float((model.eval()(200.0 * x).argmax(1) == y).float().mean()) > 0.9
+    held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    assert held == {id(parameter) for parameter in model.parameters()}
+
+
+def test_the_model_and_the_optimizer_can_go_on():
+    model = mlp()
+    optimizer = sgd(model, lr=1e-5)
+    healing = heal(model, batches(), LOSS, optimizer)
+    assert healing.before.cause == "learning_rate"
+    assert optimizer.param_groups[0]["lr"] > 1e-4
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    for inputs, target in batches(5):
+        optimizer.zero_grad()
+        LOSS(model(inputs), target).backward()
+        optimizer.step()
+    assert all(not torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+
+
+def test_steps_that_are_not_finite_are_left_out_and_counted():
+    data = batches()
+    data[60][0][3, 0] = math.nan
+    model = mlp()
+    healing = heal(model, data, LOSS, sgd(model))
+    assert healing.accepted
+    assert [t.why for t in healing.treatments if t.family == "nonfinite"] == ["1 steps were left out."]
+    assert all(torch.isfinite(parameter).all() for parameter in model.parameters())
+    assert accuracy(model) > 0.9
+
+
+def test_a_loss_that_does_not_fit_is_advice_only():
+    model = mlp()
+    healing = heal(model, batches(40), lambda output, target: LOSS(output.softmax(1), target), sgd(model))
+    assert not healing.accepted
+    assert healing.treatments == ()
+    assert any(finding.code == "FL503" for finding in healing.before.findings)
+
+
+def test_the_callers_generators_are_left_alone():
+    model = mlp()
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    torch.manual_seed(3)
+    heal(model, batches(40), LOSS, sgd(model))
+    assert torch.equal(torch.rand(1), expected)
+
+
+def test_a_single_batch_is_not_enough():
+    model = mlp()
+    with pytest.raises(fl.DataError, match="There are too few batches"):
+        heal(model, batches(1), LOSS, sgd(model))

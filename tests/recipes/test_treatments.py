@@ -1,0 +1,80 @@
+import pytest
+import torch
+from torch import nn
+
+from frostline.health import Evidence, Patient, diagnosis_of
+from frostline.health.records import OptimizerFacts
+from frostline.health.rules import RULES
+from frostline.recipes.treatments import Remedy, family_of, rate_remedies, remedies_for
+from helpers_health import activations, chain, mlp, records, sgd, task
+
+ABOUTS = {rule.ABOUT.family: rule.ABOUT for rule in RULES}
+EVIDENCE = Evidence((*chain(3), *activations("relu", "tanh")), records(norm=2.0), optimizer=OptimizerFacts(0.1, 0.99))
+
+
+def diagnosis(*families, outcome="issue"):
+    return diagnosis_of([getattr(ABOUTS[family], outcome)("because.", None, None) for family in families], None)
+
+
+def suggested(*families, model=None):
+    patient = Patient(model or mlp(), sgd(model or mlp()))
+    return remedies_for(patient, EVIDENCE, diagnosis(*families))
+
+
+def test_the_healthy_are_not_treated():
+    assert suggested() == []
+    assert suggested("loss_mismatch", "accumulation") == []
+
+
+@pytest.mark.parametrize(
+    "family",
+    [family for family in ABOUTS if family not in ("loss_mismatch", "accumulation", "learning_rate")],
+)
+def test_every_sickness_that_can_be_undone_has_a_treatment_that_speaks_for_it(family):
+    found = [family_of(remedy, [diagnosis(family)]) for remedy in suggested(family)]
+    assert family in found
+
+
+def test_learning_rates_are_tried_both_ways():
+    patient = Patient(model := mlp(), sgd(model, lr=0.1))
+    rates = []
+    for remedy in rate_remedies(EVIDENCE):
+        twin = patient.copy()
+        remedy.apply(twin, task(2))
+        rates.append(twin.optimizer.param_groups[0]["lr"])
+    assert rates == pytest.approx([0.01, 0.001, 1.0, 10.0])
+    assert rate_remedies(Evidence()) == []
+
+
+@pytest.mark.parametrize("family", sorted(set(ABOUTS) - {"loss_mismatch", "accumulation", "learning_rate"}))
+def test_a_treatment_changes_the_twin_only_and_leaves_it_trainable(family):
+    def build():
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Linear(12, 8), nn.BatchNorm1d(8, momentum=0.01), nn.ReLU(), nn.Linear(8, 8), nn.Tanh(),
+                             nn.Linear(8, 3))  # fmt: skip
+
+    model = build()
+    patient = Patient(model, sgd(model, momentum=0.99))
+    for remedy in remedies_for(patient, EVIDENCE, diagnosis(family)):
+        twin = patient.copy()
+        remedy.apply(twin, task(3))
+        twin.model(task(1)[0][0]).sum().backward()
+        if twin.clip is not None:
+            twin.clip(twin.parameters)
+        twin.optimizer.step()
+        trained = {id(p) for p in twin.model.parameters() if p.requires_grad}
+        assert {id(p) for p in twin.parameters} == trained
+    assert all(
+        torch.equal(a, b) for a, b in zip(model.state_dict().values(), build().state_dict().values(), strict=True)
+    )
+    assert patient.optimizer.param_groups[0]["momentum"] == 0.99
+    assert patient.clip is None
+
+
+def test_what_was_wrong_first_comes_before_what_came_of_it():
+    remedy = Remedy("new weights", ("symmetry", "dead_units", "vanishing"), lambda *_: None)
+    early, late = diagnosis("vanishing"), diagnosis("vanishing", "dead_units")
+    assert family_of(remedy, [early, late]) == "vanishing"
+    assert family_of(remedy, [diagnosis("dead_units", outcome="tip"), late]) == "dead_units"
+    assert family_of(remedy, [diagnosis("input_scale")]) is None
+    assert family_of(Remedy("rate", ("learning_rate",), lambda *_: None, needs_symptom=False), []) == "learning_rate"

@@ -1,0 +1,140 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+import frostline as fl
+from frostline.remedies.scaling import Standardised, standardize_inputs
+from remedies.surgeon import trained, undone, untouched
+
+SCALES = torch.tensor([1.0, 100.0, 1e-3, 5.0])
+OFFSETS = torch.tensor([0.0, 1000.0, 0.5, -3.0])
+
+
+def table(batches=6, size=32):
+    generator = torch.Generator().manual_seed(0)
+    return [(torch.randn(size, 4, generator=generator) * SCALES + OFFSETS, torch.zeros(size)) for _ in range(batches)]
+
+
+def images():
+    scales = torch.tensor([1.0, 255.0, 0.01, 5.0])[:, None, None]
+    return [(torch.rand(8, 4, 5, 5) * scales, torch.zeros(8)) for _ in range(4)]
+
+
+def sequences():
+    return [(inputs.reshape(8, 4, 4), target[:8]) for inputs, target in table()]
+
+
+class Reads(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.lstm, self.out = nn.LSTM(4, 6, batch_first=True), nn.Linear(6, 2)
+
+    def forward(self, x):
+        return self.out(self.lstm(x)[0][:, -1])
+
+
+NETWORKS = {
+    "linear": (lambda: nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2)), table, -1),
+    "convolution": (lambda: nn.Sequential(nn.Conv2d(4, 6, 3), nn.Dropout(), nn.Flatten(), nn.Linear(54, 2)), images, 1),
+    "recurrent": (Reads, sequences, -1),
+}
+
+
+def heard(model, data):
+    """What reaches the first layer."""
+    name, made = next((name, module) for name, module in model.named_modules() if isinstance(module, Standardised))
+    seen = []
+    handle = made.layer.register_forward_pre_hook(lambda _, args: seen.append(args[0].detach()))
+    model.eval()
+    for inputs, _ in data:
+        model(inputs)
+    handle.remove()
+    return name, torch.cat(seen)
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_features_have_mean_zero_and_deviation_one(kind):
+    build, batches, axis = NETWORKS[kind]
+    model, data = build(), batches()
+    change = standardize_inputs(model, data)
+    name, seen = heard(model, data)
+    assert change.layers == (name,)
+    assert change.notes == ()
+    features = seen.movedim(axis, -1).flatten(0, -2)
+    torch.testing.assert_close(features.mean(0), torch.zeros(4), atol=1e-3, rtol=0)
+    torch.testing.assert_close(features.std(0), torch.ones(4), atol=1e-2, rtol=0)
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+@pytest.mark.parametrize("mode", [True, False])
+def test_undo_is_exact_and_nothing_else_moves(kind, mode):
+    build, batches, _ = NETWORKS[kind]
+    model, data = build().train(mode), batches()
+    trained(model, data[0][0])
+    with undone(model) as changes:
+        with untouched(model):
+            changes.append(standardize_inputs(model, data))
+        model(data[0][0])
+
+
+def test_weights_stay_and_train_on():
+    model, data = NETWORKS["linear"][0](), table()
+    optimizer = trained(model, data[0][0])
+    weight = model[0].weight
+    standardize_inputs(model, data)
+    assert model[0].weight is model[0].layer.weight is weight
+    assert model[0].in_features == 4
+    assert {id(p) for p in model.parameters()} == {id(p) for g in optimizer.param_groups for p in g["params"]}
+    assert {"0.mean", "0.deviation"} < set(model.state_dict())
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = model[0].nothing
+
+
+def test_columns_that_do_not_vary_are_only_shifted():
+    data = table()
+    for inputs, _ in data:
+        inputs[:, 1] = 7.0
+    model = NETWORKS["linear"][0]()
+    standardize_inputs(model, data)
+    assert float(model[0].deviation[1]) == 1.0
+    assert heard(model, data)[1][:, 1].abs().max() < 1e-4
+
+
+def test_rows_that_are_not_finite_do_not_count():
+    clean, odd = table(), table()
+    odd.append((torch.full((3, 4), math.nan), torch.zeros(3)))
+    odd.append((torch.cat([torch.full((1, 4), math.inf), clean[0][0][:0]]), torch.zeros(1)))
+    first, second = NETWORKS["linear"][0](), NETWORKS["linear"][0]()
+    standardize_inputs(first, clean)
+    standardize_inputs(second, odd)
+    assert torch.equal(first[0].mean, second[0].mean)
+    assert torch.equal(first[0].deviation, second[0].deviation)
+
+
+@pytest.mark.parametrize(
+    ("model", "data"),
+    [
+        (nn.Sequential(nn.Embedding(5, 3), nn.Linear(3, 2)), [(torch.tensor([[1, 2]]), 0)]),
+        (nn.Sequential(nn.BatchNorm1d(4), nn.Linear(4, 2)), table()),
+        (nn.Sequential(nn.ReLU()), table()),
+    ],
+    ids=["embedding", "norm", "no-weights"],
+)
+def test_where_nothing_can_be_done_it_is_said(model, data):
+    before = [type(module) for module in model.modules()]
+    change = standardize_inputs(model, data)
+    assert change.layers == ()
+    assert change.notes == ("the first layer that runs takes no features that can be standardised",)
+    change.undo()
+    assert [type(module) for module in model.modules()] == before
+
+
+def test_too_little_data_is_refused():
+    model = NETWORKS["linear"][0]()
+    with pytest.raises(fl.DataError, match="There are no batches"):
+        standardize_inputs(model, [])
+    with pytest.raises(fl.DataError, match="The inputs have too few finite values to standardise by"):
+        standardize_inputs(model, [(torch.ones(1, 4), 0)])
+    assert isinstance(model[0], nn.Linear)
