@@ -539,7 +539,8 @@ def test_an_error_in_the_block_leaves_no_hooks_and_closes_the_file(tmp_path):
         run(model, optimizer, monitor, task(3))
         raise KeyError("mine")
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
-    assert not (optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks)
+    assert not (optimizer._optimizer_step_pre_hooks)
+    assert not (optimizer._optimizer_step_post_hooks)
     assert len((tmp_path / "health.jsonl").read_text().splitlines()) == 3
 
 

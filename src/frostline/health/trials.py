@@ -80,9 +80,8 @@ def train(
             _check_loss(loss, at)
             loss.backward()
             norms.append(gradient_norms(patient.parameters).total)
-            if patient.clip is not None:
-                result = patient.clip(patient.parameters)
-            if patient.clip is None or not getattr(result, "skipped", False):
+            clipped = patient.clip(patient.parameters) if patient.clip is not None else None
+            if not getattr(clipped, "skipped", False):
                 patient.optimizer.step()
             if monitor is not None:
                 monitor.step(loss)
