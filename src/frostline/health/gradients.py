@@ -50,7 +50,7 @@ class Step:
         if self._before:
             with torch.no_grad():
                 now = [parameter.detach() for _, parameter in self.owners]
-                self._updates = _norms(list(torch._foreach_sub(now, self._before)))
+                self._updates = _norms(list(torch._foreach_sub(now, self._before)))  # pyright: ignore[reportPrivateImportUsage]
             self._before = []
 
     def _read_gradients(self, scale: Tensor | None) -> None:
@@ -93,7 +93,8 @@ def _norms(tensors: list[Tensor]) -> list[Tensor]:
     for places in by_dtype.values():
         kind = dense[places[0]].dtype
         wide = torch.float32 if kind in (torch.float16, torch.bfloat16) else kind  # half precision overflows at 65,504
-        norms = torch._foreach_norm([dense[at] for at in places], 2, wide)
+        own = [dense[at] for at in places]
+        norms = torch._foreach_norm(own, 2, wide)  # pyright: ignore[reportPrivateImportUsage]
         for at, norm in zip(places, norms, strict=True):
             found[at] = norm
     return found

@@ -11,6 +11,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from frostline.core.io import make_folder
 from frostline.core.records import FitResult, Timings
 from frostline.core.restore import kept_generators, kept_modes, seed_generators
 from frostline.health import Monitor
@@ -130,6 +131,8 @@ def _watch(folder: Path | None, monitors: list[Monitor]) -> Watch:
     """What runs around the epochs; the monitor is left in the list."""
 
     def watch(module: nn.Module, optimizer: Optimizer) -> Monitor:
+        if folder is not None:
+            make_folder(folder)
         monitors.append(Monitor(module, optimizer, path=_free_name(folder) if folder is not None else None))
         return monitors[-1]
 
