@@ -15,7 +15,7 @@ from frostline.core.records import Diagnosis, Finding
 from frostline.health import Patient, diagnosis_of, judge, score, train
 from frostline.health.rules import RULES
 from frostline.recipes.observing import as_batches, held_out, observe
-from frostline.recipes.treatments import Remedy, family_of, rate_remedies, remedies_for
+from frostline.recipes.treatments import Remedy, family_of, is_clear, rate_remedies, remedies_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -46,7 +46,7 @@ class Trial:
         remedy: What was done.
         family: The sickness that it speaks for.
         has_symptom: True if a rule found anything of that family.
-        is_clear: True if it found an issue, False if only a tip.
+        is_clear: True if it found more than a tip.
         gain: How much better the network got, in share of right answers.
         loss: Held-out loss with it.
         loss_ratio: Over the one without; 0 where that is not finite.
@@ -147,10 +147,10 @@ class _Examination:
         if remedy.finish is not None:
             remedy.finish(twin, self.data)
         before, after = self.seen.score, score(twin.model, self.judged, self.loss_fn)
-        outcomes = {finding.outcome for finding in self.diagnosis.findings if finding.family == family}
+        found = [finding for finding in self.diagnosis.findings if finding.family == family]
         ratio = after.loss / before.loss if before.loss == before.loss and before.loss > 0 else 0.0
         gain = after.share - before.share
-        return Trial(remedy, family, bool(outcomes), "issue" in outcomes, gain, after.loss, ratio, _is_calm(norms))
+        return Trial(remedy, family, bool(found), any(map(is_clear, found)), gain, after.loss, ratio, _is_calm(norms))
 
 
 def _cause(tried: Sequence[Trial]) -> Trial | None:

@@ -131,7 +131,10 @@ def observe(
     with Monitor(patient.model, patient.optimizer, every=every, budget=math.inf) as monitor:
         norms = train(patient, data, loss_fn, monitor=monitor).norms
     evidence = replace(
-        monitor.evidence, loss=facts, gradient_norms=norms, norms=_compare_norms(patient, data, loss_fn, statistics)
+        _with_outliers(monitor.evidence, data),
+        loss=facts,
+        gradient_norms=norms,
+        norms=_compare_norms(patient, data, loss_fn, statistics),
     )
     return Observation(_with_input_rows(evidence, data), score(patient.model, judged, loss_fn))
 
@@ -165,7 +168,7 @@ def _compare_norms(
         return None
     frozen = [
         name for name, module in norms.items()
-        if module.weight is not None and not module.weight.requires_grad and module.training
+        if module.affine and not module.weight.requires_grad and module.training
         and name in before and not torch.equal(before[name], _mean(module))
     ]  # fmt: skip
     kept = {name: module for name, module in norms.items() if module.training and module.running_mean is not None}

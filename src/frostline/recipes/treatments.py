@@ -17,7 +17,7 @@ from frostline.core.layers import is_pinned
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from frostline.core.records import Diagnosis
+    from frostline.core.records import Diagnosis, Finding
     from frostline.health import Evidence, Patient
 
 Batch = tuple[Any, Any]
@@ -91,6 +91,15 @@ def rate_remedies(evidence: Evidence) -> tuple[list[Remedy], ...]:
         ]
         for factors in ((0.1, 0.03, 0.01, 0.001), (10.0, 100.0, 1000.0, 10_000.0))
     )
+
+
+def is_clear(finding: Finding) -> bool:
+    """True for an issue, and for a step size beyond its limit: less is asked of a trial that treats those."""
+    if finding.measured is None or finding.limit is None:
+        return finding.outcome == "issue"
+    is_large = finding.code == "FL401" and finding.measured > finding.limit
+    is_small = finding.code == "FL402" and finding.measured < finding.limit
+    return finding.outcome == "issue" or is_large or is_small
 
 
 def family_of(remedy: Remedy, stages: Sequence[Diagnosis]) -> str | None:
