@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from frostline.core.errors import DataError
 from frostline.core.records import Diagnosis, Finding
 from frostline.health import Patient, diagnosis_of, judge, score, train
 from frostline.health.rules import RULES
@@ -173,8 +174,9 @@ def _told(
 ) -> Diagnosis:
     """Findings of the cause become issues, with the proof; what no trial confirmed is a tip, and a tip has passed."""
     findings: list[Finding] = []
+    code = trial.remedy.code if trial is not None else None
     for finding in diagnosis.findings:
-        if finding.family == cause:
+        if finding.family == cause and code in (None, finding.code):
             proof = f" Undone ({trial.remedy.name}), the score rises by {trial.gain:.0%}." if trial else ""
             findings.append(replace(finding, outcome="issue", why=finding.why + proof))
         elif finding.outcome == "issue" and finding.code not in _CERTAIN:
@@ -184,12 +186,19 @@ def _told(
             findings.append(replace(finding, outcome="passed", why=f"{finding.why} Undoing it did not help here."))
         else:
             findings.append(finding)
-    if trial is not None and not any(finding.family == cause for finding in findings):
-        about = next(rule.ABOUT for rule in RULES if rule.ABOUT.family == cause)
+    if trial is not None and not any(finding.family == cause and finding.outcome == "issue" for finding in findings):
+        about = next(rule.ABOUT for rule in RULES if rule.ABOUT.family == cause and code in (None, rule.ABOUT.code))
         why = f"With {trial.remedy.name} the score rises by {trial.gain:.0%}."
         findings.append(replace(about.issue(why, trial.gain, _GAIN), advice=trial.remedy.name + "."))
     return diagnosis_of([*findings, *diagnosis.passed], cause)
 
 
 def _default_optimizer(model: nn.Module) -> Optimizer:
-    return torch.optim.AdamW([parameter for parameter in model.parameters() if parameter.requires_grad], lr=1e-3)
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if not trainable:
+        raise DataError(
+            what="The model has nothing to train: every parameter is frozen.", where=type(model).__name__,
+            received=f"{sum(1 for _ in model.parameters())} parameters, none of which requires gradients",
+            do="frostline.thaw(model) some of its layers, or check the module that trains.",
+        )  # fmt: skip
+    return torch.optim.AdamW(trainable, lr=1e-3)

@@ -122,6 +122,8 @@ def fit(
         uncached_s = epochs_s + ready.frozen_batch_s * len(ready.train) * len(done.history)
     timings = Timings(ready.split_s, ready.fill_s, epochs_s, time.perf_counter() - started, uncached_s)
     findings = monitors[0].findings if monitors else ()
+    if ready.figures is not None:  # what the head is given are features, not inputs in a unit that somebody chose
+        findings = tuple(finding for finding in findings if finding.family != "input_scale")
     if progress:
         _tell(findings)
     return FitResult(tuple(done.history), done.best_epoch, done.stopped_early, timings, ready.figures, folder, findings)

@@ -38,6 +38,7 @@ class Remedy:
         apply: Changes a patient in place, given the batches it trains on.
         finish: What is left to do after training, or None.
         needs_symptom: True if it speaks for a family only where a rule has found that family's symptom.
+        code: Of the one rule that it proves right, where its family has several that contradict each other.
         undoes_the_start: True if it speaks only for what was wrong in the first steps: new weights bring luck, too.
     """
 
@@ -47,6 +48,7 @@ class Remedy:
     finish: Callable[[Patient, Sequence[Batch]], None] | None = None
     needs_symptom: bool = True
     undoes_the_start: bool = False
+    code: str | None = None
 
 
 def remedies_for(patient: Patient, evidence: Evidence, diagnosis: Diagnosis) -> list[Remedy]:
@@ -86,10 +88,12 @@ def rate_remedies(evidence: Evidence) -> tuple[list[Remedy], ...]:
         return ()
     return tuple(
         [
-            Remedy(f"learning rate times {factor:g}", ("learning_rate",), _times(factor), needs_symptom=False)
+            Remedy(
+                f"learning rate times {factor:g}", ("learning_rate",), _times(factor), needs_symptom=False, code=code
+            )
             for factor in factors
         ]
-        for factors in ((0.1, 0.03, 0.01, 0.001), (10.0, 100.0, 1000.0, 10_000.0))
+        for code, factors in (("FL401", (0.1, 0.03, 0.01, 0.001)), ("FL402", (10.0, 100.0, 1000.0, 10_000.0)))
     )
 
 
