@@ -48,6 +48,7 @@ class Trial:
         family: The sickness that it speaks for.
         has_symptom: True if a rule found anything of that family.
         is_clear: True if it found more than a tip.
+        is_late: True if the symptom was not there in the first steps.
         gain: How much better the network got, in share of right answers.
         loss: Held-out loss with it.
         loss_ratio: Over the one without; 0 where that is not finite.
@@ -58,6 +59,7 @@ class Trial:
     family: str
     has_symptom: bool
     is_clear: bool
+    is_late: bool
     gain: float
     loss: float
     loss_ratio: float
@@ -100,9 +102,10 @@ def checkup(
     Raises:
         DataError: If there are no batches, nothing trains, or the loss is not a scalar that depends on the model.
     """
-    data, judged = held_out(as_batches(batches, model, steps))
+    whole = as_batches(batches, model, steps)
+    data, judged = held_out(whole)
     patient = Patient(model, optimizer or _default_optimizer(model))
-    seen = observe(patient.copy(), data, judged, loss_fn)
+    seen = observe(patient.copy(), data, judged, loss_fn, whole=whole)
     diagnosis = judge(seen.evidence)
     if any(finding.code == "FL503" and finding.outcome == "issue" for finding in diagnosis.findings):
         return _told(diagnosis, None, "loss_mismatch")
@@ -129,7 +132,8 @@ class _Examination:
         for remedy in remedies_for(self.patient, evidence, self.diagnosis):
             family = family_of(remedy, [*stages, self.diagnosis])
             if family is not None:
-                tried.append(self._try(remedy, family))
+                is_late = family not in {finding.family for stage in stages for finding in stage.findings}
+                tried.append(self._try(remedy, family, is_late=is_late))
                 if tried[-1].counts and self.seen.score.share + tried[-1].gain > _AS_GOOD_AS_IT_GETS:
                     return tried
         for direction in rate_remedies(evidence) if self.diagnosis.findings and is_rate_known else ():
@@ -141,7 +145,7 @@ class _Examination:
                 loss = tried[-1].loss
         return tried
 
-    def _try(self, remedy: Remedy, family: str) -> Trial:
+    def _try(self, remedy: Remedy, family: str, *, is_late: bool = False) -> Trial:
         twin = self.patient.copy()
         remedy.apply(twin, self.data)
         norms = train(twin, self.data, self.loss_fn).norms
@@ -151,7 +155,8 @@ class _Examination:
         found = [finding for finding in self.diagnosis.findings if finding.family == family]
         ratio = after.loss / before.loss if before.loss == before.loss and before.loss > 0 else 0.0
         gain = after.share - before.share
-        return Trial(remedy, family, bool(found), any(map(is_clear, found)), gain, after.loss, ratio, _is_calm(norms))
+        clear = any(map(is_clear, found))
+        return Trial(remedy, family, bool(found), clear, is_late, gain, after.loss, ratio, _is_calm(norms))
 
 
 def _cause(tried: Sequence[Trial]) -> Trial | None:
@@ -159,8 +164,8 @@ def _cause(tried: Sequence[Trial]) -> Trial | None:
     best = max((trial.gain for trial in tried if trial.counts), default=0.0)
     helped = [trial for trial in tried if trial.counts and trial.gain >= _NEARLY_BEST * best]
     steps = [trial for trial in helped if trial.family in {"learning_rate", "oscillation"} and trial.is_calm]
-    if helped and helped[0].family == "gradient_spikes" and steps:
-        return steps[0]  # smaller steps take the spikes away: they came of the steps, not of the data
+    if steps and helped[0].is_late:
+        return steps[0]  # what came while training, and goes with other steps, came of the steps
     return helped[0] if helped else None
 
 

@@ -122,9 +122,18 @@ def finite_rows(data: Sequence[Batch]) -> list[Batch]:
 
 def observe(
     patient: Patient, data: Sequence[Batch], judged: Sequence[Batch], loss_fn: Callable[[Any, Any], Tensor], *,
-    samples: int = 60,
+    samples: int = 60, whole: Sequence[Batch] | None = None,
 ) -> Observation:  # fmt: skip
-    """Train the patient on the data, measure every layer so many times, and judge by other data."""
+    """Train the patient on the data, measure every layer so many times, and judge by other data.
+
+    Args:
+        patient: Trained in place.
+        data: What it trains on.
+        judged: What it is judged by.
+        loss_fn: callable(output, target) -> scalar.
+        samples: How often every layer is measured.
+        whole: All the batches as they were given, in which values that are not finite are looked up.
+    """
     facts = _facts_of_loss(patient.model, data, loss_fn)
     statistics = _running_statistics(patient.model)
     every = max(1, len(data) // samples)
@@ -136,7 +145,7 @@ def observe(
         gradient_norms=norms,
         norms=_compare_norms(patient, data, loss_fn, statistics),
     )
-    return Observation(_with_input_rows(evidence, data), score(patient.model, judged, loss_fn))
+    return Observation(_with_input_rows(evidence, whole or data), score(patient.model, judged, loss_fn))
 
 
 def _facts_of_loss(model: nn.Module, data: Sequence[Batch], loss_fn: Callable[[Any, Any], Tensor]) -> Any:
