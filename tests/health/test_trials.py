@@ -4,7 +4,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import frostline as fl
-from frostline.health import Monitor, Patient, train
+from frostline.health import Course, Monitor, Patient, train
 from helpers_health import mlp, sgd, task
 
 
@@ -40,8 +40,7 @@ def test_a_clip_leaves_steps_out():
     data = task(3)
     data[1][0][0] = float("nan")
     one = patient(clip=fl.remedies.clip_by_norm(1.0))
-    norms = train(one, data, F.cross_entropy)
-    assert len(norms) == 3
+    assert len(train(one, data, F.cross_entropy).norms) == 3
     assert all(torch.isfinite(p).all() for p in one.parameters)
 
 
@@ -53,7 +52,21 @@ def test_a_monitor_is_told_every_loss():
 
 
 def test_no_data_no_norms():
-    assert train(patient(), [], F.cross_entropy) == ()
+    assert train(patient(), [], F.cross_entropy) == Course((), 0)
+
+
+def test_steps_that_are_not_finite_are_left_out_and_counted():
+    data = task(4)
+    data[1][0][0] = float("nan")  # the input
+    one, calls = patient(), []
+
+    def loss_fn(output, target):
+        calls.append(None)
+        return F.cross_entropy(output, target) * (float("inf") if len(calls) == 3 else 1.0)
+
+    course = train(one, data, loss_fn, skips_nonfinite=True)
+    assert course.num_skipped == 2
+    assert all(torch.isfinite(p).all() for p in one.parameters)
 
 
 def test_what_cannot_be_trained_on_is_said():

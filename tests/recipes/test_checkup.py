@@ -136,3 +136,16 @@ def test_what_cannot_be_checked_is_said():
     with pytest.raises(fl.DataError):
         fl.checkup(model, [1, 2, 3], F.cross_entropy)
     assert model[0].weight.grad is None
+
+
+def test_a_frozen_model_has_nothing_to_check():
+    model = mlp().requires_grad_(False)
+    with pytest.raises(fl.DataError, match="The model has nothing to train: every parameter is frozen"):
+        fl.checkup(model, task(4), F.cross_entropy)
+
+
+def test_steps_that_are_too_small_are_not_called_too_large():
+    model = mlp()
+    diagnosis = fl.checkup(model, task(40), F.cross_entropy, torch.optim.SGD(model.parameters(), lr=1e-5))
+    assert diagnosis.cause == "learning_rate"
+    assert [finding.code for finding in diagnosis.findings if finding.outcome == "issue"] == ["FL402"]

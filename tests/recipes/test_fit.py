@@ -88,7 +88,8 @@ def test_mappings_with_labels_and_models_that_return_logits(tmp_path):
 
 
 RUN = """
-import os, signal, sys
+import os, signal, sys, torch
+torch.set_num_threads(1)  # as in the tests: sums round by the number of threads
 sys.path[:0] = [{tests!r}, {helpers!r}]
 import torch
 torch.set_num_threads(1)  # as here: sums are rounded by thread
@@ -141,7 +142,7 @@ def test_logs_are_csv(tmp_path):
 def test_no_pickle_in_a_checkpoint(tmp_path):
     fit(mlp(), freeze="2", epochs=1, out=tmp_path, val=data(20))
     suffixes = {path.suffix for path in tmp_path.rglob("*") if path.is_file()}
-    assert suffixes <= {".safetensors", ".json", ".csv"}
+    assert suffixes <= {".safetensors", ".json", ".jsonl", ".csv"}
 
 
 @pytest.mark.parametrize("changed", [{"lr": 0.5}, {"batch_size": 7}, {"loss": "mse"}])
@@ -238,3 +239,38 @@ def test_a_resumed_run_remembers_the_norms_it_clips_by(tmp_path):
 def test_half_precision_trains_and_verifies(tmp_path):
     result = fit(mlp(), freeze="2", epochs=2, precision="bf16-mixed", out=tmp_path)
     assert result.history[-1].train_loss < 2
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_the_monitor_changes_no_bit_and_tells_what_it_finds(tmp_path, cache, capsys):
+    watched, plain = mlp(), mlp()
+    options = {"freeze": "2", "epochs": 8, "batch_size": 16, "val": data(20)}
+    found = fit(watched, out=tmp_path / "a", cache=cache and tmp_path / "cache", progress=True, lr=1e-9, **options)
+    none = fit(plain, out=tmp_path / "b", cache=cache and tmp_path / "cache", monitor=False, lr=1e-9, **options)
+    assert all(
+        torch.equal(a, b) for a, b in zip(watched.state_dict().values(), plain.state_dict().values(), strict=True)
+    )
+    assert [epoch.train_loss for epoch in found.history] == [epoch.train_loss for epoch in none.history]
+    assert none.findings == ()
+    assert "FL402" in {finding.code for finding in found.findings}
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("health: ")]
+    assert len(lines) == len(found.findings)
+    records = [json.loads(line) for line in (tmp_path / "a" / "health.jsonl").read_text().splitlines()]
+    assert [record["step"] for record in records] == [0, 10, 20]
+    assert {"layer", "gradient_norm", "update_ratio"} <= set(records[0]["layers"][-1])  # the first may be frozen
+    assert not (tmp_path / "b" / "health.jsonl").exists()
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in watched.modules())
+
+
+def test_a_resumed_run_keeps_records_of_its_own(tmp_path):
+    model = mlp()
+    for epochs in (1, 2):
+        fit(model, freeze="2", epochs=epochs, out=tmp_path, resume=tmp_path)
+    assert {path.name for path in tmp_path.glob("health*")} == {"health.jsonl", "health-2.jsonl"}
+
+
+def test_other_values_of_monitor_are_refused():
+    with pytest.raises(fl.DataError, match="monitor is not usable") as error:
+        fit(mlp(), monitor="yes")
+    assert "monitor=True" in error.value.do
+    assert "monitor=False" in error.value.do

@@ -33,7 +33,7 @@ def test_the_signal_keeps_its_size(kind):
 
 def test_the_scheme_goes_by_the_activation():
     kinds = {"": ("glorot", 1.0), "Tanh": ("glorot", 5 / 3), "ReLU": ("he", 2**0.5), "SELU": ("lecun", 1.0),
-             "Sigmoid": ("glorot", 1.0), "GELU": ("he", 2**0.5)}  # fmt: skip
+             "Sigmoid": ("glorot", 1.0), "GELU": ("he", 1.5335), "ELU": ("he", 1.2452)}  # fmt: skip
     assert {kind: (Follower(kind).scheme, Follower(kind).gain) for kind in kinds} == kinds
     assert Follower("LeakyReLU", 1.0).gain == 1.0
 
@@ -62,3 +62,11 @@ def test_the_activation_is_found_by_running_or_by_order():
     assert follower_in_run(model.d, traced) is None
     assert follower_in_order(model.a, model) == Follower("PReLU", 0.5)
     assert follower_in_order(model.b, model) == Follower()
+
+
+@pytest.mark.parametrize("kind", ["ELU", "GELU", "SiLU", "Mish", "Hardswish"])
+def test_the_gain_keeps_the_size_of_the_signal(kind):
+    z = torch.linspace(-12, 12, 200_001, dtype=torch.float64)
+    weight = torch.exp(-z.square() / 2)
+    size = (weight * getattr(nn, kind)()(z).square()).sum() / weight.sum()
+    assert Follower(kind).gain == pytest.approx(float(size) ** -0.5, rel=1e-3)

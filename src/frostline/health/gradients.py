@@ -30,7 +30,7 @@ class Copies:
         )
         if not fits:
             return [tensor.clone() for tensor in tensors]
-        torch._foreach_copy_(room, tensors)
+        torch._foreach_copy_(room, tensors)  # pyright: ignore[reportPrivateImportUsage]
         return room
 
     def give_back(self, room: list[Tensor]) -> None:
@@ -74,7 +74,8 @@ class Step:
             self._read_gradients(None)
         if self._before:
             with torch.no_grad():
-                torch._foreach_sub_(self._before, [parameter.detach() for _, parameter in self.owners])
+                now = [parameter.detach() for _, parameter in self.owners]
+                torch._foreach_sub_(self._before, now)  # pyright: ignore[reportPrivateImportUsage]
                 self._updates = _norms(self._before)
             self._copies.give_back(self._before)
             self._before = []
@@ -132,7 +133,8 @@ def _norms(tensors: list[Tensor]) -> list[Tensor]:
     for places in by_dtype.values():
         kind = dense[places[0]].dtype
         wide = torch.float32 if kind in (torch.float16, torch.bfloat16) else kind  # half precision overflows at 65,504
-        norms = torch._foreach_norm([dense[at] for at in places], 2, wide)
+        own = [dense[at] for at in places]
+        norms = torch._foreach_norm(own, 2, wide)  # pyright: ignore[reportPrivateImportUsage]
         for at, norm in zip(places, norms, strict=True):
             found[at] = norm
     return found

@@ -85,8 +85,8 @@ def _ask(loss_fn: Callable[[Any, Any], Tensor], answer: Tensor, target: Tensor) 
     """(loss, norm of its slope) at an answer."""
     leaf = answer.detach().clone().requires_grad_()
     loss = loss_fn(leaf, target)
-    (slope,) = torch.autograd.grad(loss, leaf, allow_unused=True)
-    return float(loss.detach()), float(slope.norm()) if slope is not None else 0.0
+    (slope,) = torch.autograd.grad(loss, leaf, materialize_grads=True)
+    return float(loss.detach()), float(slope.norm())
 
 
 def _stuck_in_a_simplex(
@@ -106,7 +106,7 @@ def _stuck_in_a_simplex(
 
 def _out_of_reach(made: Tensor, target: Tensor) -> float:
     """Share of targets that the last function of the model cannot give."""
-    last = type(made.grad_fn).__name__ if made.grad_fn is not None else ""
+    last = type(made.grad_fn).__name__
     low, high = {
         "SigmoidBackward0": (0.0, 1.0), "SoftmaxBackward0": (0.0, 1.0), "TanhBackward0": (-1.0, 1.0),
         "ReluBackward0": (0.0, math.inf),

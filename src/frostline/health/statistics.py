@@ -23,8 +23,9 @@ def first_tensor(output: Any) -> Tensor | None:
     """The tensor that a module gives, the first where it gives several; None if it gives no floats, or one number."""
     while isinstance(output, (tuple, list)) and output:  # a packed sequence is a tuple, too
         output = output[0]
-    is_usable = isinstance(output, Tensor) and output.layout is torch.strided and output.dim() > 0
-    return output if is_usable and output.is_floating_point() and output.numel() else None
+    if not isinstance(output, Tensor) or output.layout is not torch.strided or output.dim() == 0:
+        return None
+    return output if output.is_floating_point() and output.numel() else None
 
 
 def units_of(output: Tensor, *, is_channels_first: bool) -> Tensor:

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from frostline.core.errors import DataError
 from frostline.core.records import Diagnosis, Finding
 from frostline.health import Patient, diagnosis_of, judge, score, train
 from frostline.health.rules import RULES
 from frostline.recipes.observing import as_batches, held_out, observe
-from frostline.recipes.treatments import Remedy, family_of, rate_remedies, remedies_for
+from frostline.recipes.treatments import Remedy, family_of, is_clear, rate_remedies, remedies_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -46,7 +47,8 @@ class Trial:
         remedy: What was done.
         family: The sickness that it speaks for.
         has_symptom: True if a rule found anything of that family.
-        is_clear: True if it found an issue, False if only a tip.
+        is_clear: True if it found more than a tip.
+        is_late: True if the symptom was not there in the first steps.
         gain: How much better the network got, in share of right answers.
         loss: Held-out loss with it.
         loss_ratio: Over the one without; 0 where that is not finite.
@@ -57,6 +59,7 @@ class Trial:
     family: str
     has_symptom: bool
     is_clear: bool
+    is_late: bool
     gain: float
     loss: float
     loss_ratio: float
@@ -99,9 +102,10 @@ def checkup(
     Raises:
         DataError: If there are no batches, nothing trains, or the loss is not a scalar that depends on the model.
     """
-    data, judged = held_out(as_batches(batches, model, steps))
+    whole = as_batches(batches, model, steps)
+    data, judged = held_out(whole)
     patient = Patient(model, optimizer or _default_optimizer(model))
-    seen = observe(patient.copy(), data, judged, loss_fn)
+    seen = observe(patient.copy(), data, judged, loss_fn, whole=whole)
     diagnosis = judge(seen.evidence)
     if any(finding.code == "FL503" and finding.outcome == "issue" for finding in diagnosis.findings):
         return _told(diagnosis, None, "loss_mismatch")
@@ -128,7 +132,8 @@ class _Examination:
         for remedy in remedies_for(self.patient, evidence, self.diagnosis):
             family = family_of(remedy, [*stages, self.diagnosis])
             if family is not None:
-                tried.append(self._try(remedy, family))
+                is_late = family not in {finding.family for stage in stages for finding in stage.findings}
+                tried.append(self._try(remedy, family, is_late=is_late))
                 if tried[-1].counts and self.seen.score.share + tried[-1].gain > _AS_GOOD_AS_IT_GETS:
                     return tried
         for direction in rate_remedies(evidence) if self.diagnosis.findings and is_rate_known else ():
@@ -140,17 +145,18 @@ class _Examination:
                 loss = tried[-1].loss
         return tried
 
-    def _try(self, remedy: Remedy, family: str) -> Trial:
+    def _try(self, remedy: Remedy, family: str, *, is_late: bool = False) -> Trial:
         twin = self.patient.copy()
         remedy.apply(twin, self.data)
         norms = train(twin, self.data, self.loss_fn).norms
         if remedy.finish is not None:
             remedy.finish(twin, self.data)
         before, after = self.seen.score, score(twin.model, self.judged, self.loss_fn)
-        outcomes = {finding.outcome for finding in self.diagnosis.findings if finding.family == family}
+        found = [finding for finding in self.diagnosis.findings if finding.family == family]
         ratio = after.loss / before.loss if before.loss == before.loss and before.loss > 0 else 0.0
         gain = after.share - before.share
-        return Trial(remedy, family, bool(outcomes), "issue" in outcomes, gain, after.loss, ratio, _is_calm(norms))
+        clear = any(map(is_clear, found))
+        return Trial(remedy, family, bool(found), clear, is_late, gain, after.loss, ratio, _is_calm(norms))
 
 
 def _cause(tried: Sequence[Trial]) -> Trial | None:
@@ -158,8 +164,8 @@ def _cause(tried: Sequence[Trial]) -> Trial | None:
     best = max((trial.gain for trial in tried if trial.counts), default=0.0)
     helped = [trial for trial in tried if trial.counts and trial.gain >= _NEARLY_BEST * best]
     steps = [trial for trial in helped if trial.family in {"learning_rate", "oscillation"} and trial.is_calm]
-    if helped and helped[0].family == "gradient_spikes" and steps:
-        return steps[0]  # smaller steps take the spikes away: they came of the steps, not of the data
+    if steps and helped[0].is_late:
+        return steps[0]  # what came while training, and goes with other steps, came of the steps
     return helped[0] if helped else None
 
 
@@ -173,8 +179,9 @@ def _told(
 ) -> Diagnosis:
     """Findings of the cause become issues, with the proof; what no trial confirmed is a tip, and a tip has passed."""
     findings: list[Finding] = []
+    code = trial.remedy.code if trial is not None else None
     for finding in diagnosis.findings:
-        if finding.family == cause:
+        if finding.family == cause and code in (None, finding.code):
             proof = f" Undone ({trial.remedy.name}), the score rises by {trial.gain:.0%}." if trial else ""
             findings.append(replace(finding, outcome="issue", why=finding.why + proof))
         elif finding.outcome == "issue" and finding.code not in _CERTAIN:
@@ -184,12 +191,19 @@ def _told(
             findings.append(replace(finding, outcome="passed", why=f"{finding.why} Undoing it did not help here."))
         else:
             findings.append(finding)
-    if trial is not None and not any(finding.family == cause for finding in findings):
-        about = next(rule.ABOUT for rule in RULES if rule.ABOUT.family == cause)
+    if trial is not None and not any(finding.family == cause and finding.outcome == "issue" for finding in findings):
+        about = next(rule.ABOUT for rule in RULES if rule.ABOUT.family == cause and code in (None, rule.ABOUT.code))
         why = f"With {trial.remedy.name} the score rises by {trial.gain:.0%}."
         findings.append(replace(about.issue(why, trial.gain, _GAIN), advice=trial.remedy.name + "."))
     return diagnosis_of([*findings, *diagnosis.passed], cause)
 
 
 def _default_optimizer(model: nn.Module) -> Optimizer:
-    return torch.optim.AdamW([parameter for parameter in model.parameters() if parameter.requires_grad], lr=1e-3)
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if not trainable:
+        raise DataError(
+            what="The model has nothing to train: every parameter is frozen.", where=type(model).__name__,
+            received=f"{sum(1 for _ in model.parameters())} parameters, none of which requires gradients",
+            do="frostline.thaw(model) some of its layers, or check the module that trains.",
+        )  # fmt: skip
+    return torch.optim.AdamW(trainable, lr=1e-3)

@@ -11,6 +11,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from frostline.core.io import make_folder
 from frostline.core.records import FitResult, Timings
 from frostline.core.restore import kept_generators, kept_modes, seed_generators
 from frostline.health import Monitor
@@ -121,6 +122,8 @@ def fit(
         uncached_s = epochs_s + ready.frozen_batch_s * len(ready.train) * len(done.history)
     timings = Timings(ready.split_s, ready.fill_s, epochs_s, time.perf_counter() - started, uncached_s)
     findings = monitors[0].findings if monitors else ()
+    if ready.figures is not None:  # what the head is given are features, not inputs in a unit that somebody chose
+        findings = tuple(finding for finding in findings if finding.family != "input_scale")
     if progress:
         _tell(findings)
     return FitResult(tuple(done.history), done.best_epoch, done.stopped_early, timings, ready.figures, folder, findings)
@@ -130,6 +133,8 @@ def _watch(folder: Path | None, monitors: list[Monitor]) -> Watch:
     """What runs around the epochs; the monitor is left in the list."""
 
     def watch(module: nn.Module, optimizer: Optimizer) -> Monitor:
+        if folder is not None:
+            make_folder(folder)
         monitors.append(Monitor(module, optimizer, path=_free_name(folder) if folder is not None else None))
         return monitors[-1]
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from frostline.core.records import Diagnosis, Healing, Treatment
 from frostline.health import Monitor, Patient, Score, diagnosis_of, judge, score, train
 from frostline.recipes.observing import as_batches, finite_rows, observe
-from frostline.recipes.treatments import Remedy, family_of, rate_remedies, remedies_for
+from frostline.recipes.treatments import Remedy, family_of, is_clear, rate_remedies, remedies_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -110,7 +110,7 @@ def _try_all(
     loss_fn: Callable[[Any, Any], Tensor],
 ) -> list[_Try]:  # fmt: skip
     """Treatments that the findings suggest, most specific first; then other learning rates, in the way that helps."""
-    clear = {finding.family for finding in before.findings if finding.outcome == "issue"}
+    clear = {finding.family for finding in before.findings if is_clear(finding)}
     seen_families = {finding.family for finding in before.findings}
     if not seen_families or "loss_mismatch" in clear:
         return []

@@ -122,18 +122,30 @@ def finite_rows(data: Sequence[Batch]) -> list[Batch]:
 
 def observe(
     patient: Patient, data: Sequence[Batch], judged: Sequence[Batch], loss_fn: Callable[[Any, Any], Tensor], *,
-    samples: int = 60,
+    samples: int = 60, whole: Sequence[Batch] | None = None,
 ) -> Observation:  # fmt: skip
-    """Train the patient on the data, measure every layer so many times, and judge by other data."""
+    """Train the patient on the data, measure every layer so many times, and judge by other data.
+
+    Args:
+        patient: Trained in place.
+        data: What it trains on.
+        judged: What it is judged by.
+        loss_fn: callable(output, target) -> scalar.
+        samples: How often every layer is measured.
+        whole: All the batches as they were given, in which values that are not finite are looked up.
+    """
     facts = _facts_of_loss(patient.model, data, loss_fn)
     statistics = _running_statistics(patient.model)
     every = max(1, len(data) // samples)
     with Monitor(patient.model, patient.optimizer, every=every, budget=math.inf) as monitor:
         norms = train(patient, data, loss_fn, monitor=monitor).norms
     evidence = replace(
-        monitor.evidence, loss=facts, gradient_norms=norms, norms=_compare_norms(patient, data, loss_fn, statistics)
+        _with_outliers(monitor.evidence, data),
+        loss=facts,
+        gradient_norms=norms,
+        norms=_compare_norms(patient, data, loss_fn, statistics),
     )
-    return Observation(_with_input_rows(evidence, data), score(patient.model, judged, loss_fn))
+    return Observation(_with_input_rows(evidence, whole or data), score(patient.model, judged, loss_fn))
 
 
 def _facts_of_loss(model: nn.Module, data: Sequence[Batch], loss_fn: Callable[[Any, Any], Tensor]) -> Any:
@@ -165,7 +177,7 @@ def _compare_norms(
         return None
     frozen = [
         name for name, module in norms.items()
-        if module.weight is not None and not module.weight.requires_grad and module.training
+        if module.affine and not module.weight.requires_grad and module.training
         and name in before and not torch.equal(before[name], _mean(module))
     ]  # fmt: skip
     kept = {name: module for name, module in norms.items() if module.training and module.running_mean is not None}

@@ -17,7 +17,7 @@ from frostline.core.layers import is_pinned
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from frostline.core.records import Diagnosis
+    from frostline.core.records import Diagnosis, Finding
     from frostline.health import Evidence, Patient
 
 Batch = tuple[Any, Any]
@@ -38,6 +38,7 @@ class Remedy:
         apply: Changes a patient in place, given the batches it trains on.
         finish: What is left to do after training, or None.
         needs_symptom: True if it speaks for a family only where a rule has found that family's symptom.
+        code: Of the one rule that it proves right, where its family has several that contradict each other.
         undoes_the_start: True if it speaks only for what was wrong in the first steps: new weights bring luck, too.
     """
 
@@ -47,6 +48,7 @@ class Remedy:
     finish: Callable[[Patient, Sequence[Batch]], None] | None = None
     needs_symptom: bool = True
     undoes_the_start: bool = False
+    code: str | None = None
 
 
 def remedies_for(patient: Patient, evidence: Evidence, diagnosis: Diagnosis) -> list[Remedy]:
@@ -86,11 +88,22 @@ def rate_remedies(evidence: Evidence) -> tuple[list[Remedy], ...]:
         return ()
     return tuple(
         [
-            Remedy(f"learning rate times {factor:g}", ("learning_rate",), _times(factor), needs_symptom=False)
+            Remedy(
+                f"learning rate times {factor:g}", ("learning_rate",), _times(factor), needs_symptom=False, code=code
+            )
             for factor in factors
         ]
-        for factors in ((0.1, 0.03, 0.01, 0.001), (10.0, 100.0, 1000.0, 10_000.0))
+        for code, factors in (("FL401", (0.1, 0.03, 0.01, 0.001)), ("FL402", (10.0, 100.0, 1000.0, 10_000.0)))
     )
+
+
+def is_clear(finding: Finding) -> bool:
+    """True for an issue, and for a step size beyond its limit: less is asked of a trial that treats those."""
+    if finding.measured is None or finding.limit is None:
+        return finding.outcome == "issue"
+    is_large = finding.code == "FL401" and finding.measured > finding.limit
+    is_small = finding.code == "FL402" and finding.measured < finding.limit
+    return finding.outcome == "issue" or is_large or is_small
 
 
 def family_of(remedy: Remedy, stages: Sequence[Diagnosis]) -> str | None:

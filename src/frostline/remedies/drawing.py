@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 SCHEMES = ("auto", "he", "glorot", "lecun", "orthogonal")
 # 1 / sqrt(E[f(z)^2]) for a standard normal z, by quadrature: He's derivation for functions that are no rectifiers.
-_GAINS = {"ELU": 1.2452, "CELU": 1.2452, "GELU": 1.5335, "SiLU": 1.6765, "Mish": 1.4860, "Hardswish": 1.6393}
+_GAINS = {"ELU": 1.2452, "CELU": 1.2452, "GELU": 1.5335, "SiLU": 1.6765, "Mish": 1.4868, "Hardswish": 1.7367}
 _BOUNDED = ("Tanh", "Sigmoid", "Hardsigmoid", "Hardtanh", "Softsign", "Tanhshrink", "LogSigmoid")
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from frostline.health.records import Evidence
 
 ABOUT = About("FL401", "learning rate too high", "learning_rate", "divide the learning rate by 10.", 4)
-_ISSUE, _TIP = 0.05, 0.03  # of a layer's weights changed in one step; 1e-3 is usual, 1e-2 is fast
+_LARGE, _TIP = 0.05, 0.03  # of a layer's weights changed in one step; 1e-3 is usual, 1e-2 is fast
 _RISE, _NOISE = 1.2, 0.05  # of the lowest loss, and of the first
 
 
@@ -25,9 +25,9 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
         return (ABOUT.not_applicable("fewer than ten losses, or no updates, were seen."),)
     first, best, last, _ = levels
     why = f"a step changes up to {largest:.1%} of a layer's weights; the loss went from {first:.3g} to {last:.3g}."
-    has_stopped = len(records) < len(evidence.records)
-    if has_stopped or largest > _ISSUE or (last > _RISE * first and last > 0):
-        return (ABOUT.issue(why, largest, _ISSUE),)
-    if largest > _TIP or last > _RISE * best + _NOISE * abs(first):
-        return (ABOUT.tip(why, largest, _ISSUE),)
-    return (ABOUT.passed(why, largest, _ISSUE),)
+    has_stopped, rises = len(records) < len(evidence.records), last > _RISE * first and last > 0
+    if has_stopped or (rises and largest > _TIP):
+        return (ABOUT.issue(why, largest, _LARGE),)
+    if rises or largest > _TIP or last > _RISE * best + _NOISE * abs(first):
+        return (ABOUT.tip(why, largest, _LARGE),)
+    return (ABOUT.passed(why, largest, _LARGE),)

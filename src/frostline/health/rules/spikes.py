@@ -20,18 +20,23 @@ ABOUT = About(
 )  # fmt: skip
 _ISSUE, _TIP = 20.0, 8.0  # times the median; norms of healthy runs stay within 6 of it after the first steps
 _WARMUP = 5
+_BEFORE = 20  # steps that tell what is usual
 
 
 def check(evidence: Evidence) -> tuple[Finding, ...]:
-    """Largest over median gradient norm, the first steps left out."""
+    """Largest gradient norm over the median of those before it, the first steps left out.
+
+    Over those before it, because gradients of a network that has learnt shrink by orders of magnitude.
+    """
     sampled = [r.gradient_norm for r in finite_records(evidence) if r.gradient_norm is not None]
     every = list(takewhile(math.isfinite, evidence.gradient_norms))
     norms = (every or sampled)[_WARMUP:]
-    middle = typical(norms)
-    if len(norms) < 10 or not middle:
+    usual = [(norm, typical(norms[max(0, at - _BEFORE) : at])) for at, norm in enumerate(norms)][_BEFORE // 2 :]
+    known = [(norm / middle, norm, middle) for norm, middle in usual if middle]
+    if len(norms) < 10 or not known:
         return (ABOUT.not_applicable(f"{len(norms)} gradient norms after the first steps: too few, or zero."),)
-    ratio = max(norms) / middle
-    why = f"the largest gradient norm is {ratio:.1f} times the median ({max(norms):.2g} against {middle:.2g})."
+    ratio, norm, middle = max(known)
+    why = f"the largest gradient norm is {ratio:.1f} times the usual one before it ({norm:.2g} against {middle:.2g})."
     if ratio > _ISSUE:
         return (ABOUT.issue(why, ratio, _ISSUE),)
     return (ABOUT.tip(why, ratio, _ISSUE) if ratio > _TIP else ABOUT.passed(why, ratio, _ISSUE),)
