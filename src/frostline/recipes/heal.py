@@ -81,14 +81,14 @@ def heal(
     count = max(1, len(data) // 5)
     rest, judged = data[:-count], finite_rows(data[-count:])[:_MOST_JUDGED]
     own = Patient(model, optimizer)
-    probe = rest[: max(_FEWEST_STEPS, round(_PROBE * len(data)))]
+    probe = rest[: min(max(_FEWEST_STEPS, round(_PROBE * len(data))), max(1, len(rest) - 1))]
     untreated = own.copy()
     seen = observe(untreated, probe, judged, loss_fn, samples=_SAMPLES)
     before = judge(seen.evidence)
     base = _Try(None, "", False, untreated, seen.score)
     tried = _try_all(own, base, seen, before, probe, judged, loss_fn)
     best = _best(base, tried)
-    num_skipped, after = _train_on(best, rest[len(probe) :], probe, loss_fn)
+    num_skipped, after = _train_on(best, rest[len(probe) :], loss_fn)
     _finish(best, rest, judged, loss_fn)
     _take_over(own, best, rest)
     treatments = [_told(one, base, is_kept=one is best) for one in tried]
@@ -155,12 +155,8 @@ def _try(
     return _Try(remedy, family, is_clear, twin, score(twin.model, judged, loss_fn))
 
 
-def _train_on(
-    best: _Try, data: Sequence[Batch], probe: Sequence[Batch], loss_fn: Callable[[Any, Any], Tensor]
-) -> tuple[int, Diagnosis]:
+def _train_on(best: _Try, data: Sequence[Batch], loss_fn: Callable[[Any, Any], Tensor]) -> tuple[int, Diagnosis]:
     """Train the chosen one to the end; steps left out, and what the rules say about it."""
-    if not data:
-        data = probe[-1:]
     with Monitor(best.patient.model, best.patient.optimizer, every=max(1, len(data) // _SAMPLES)) as monitor:
         course = train(best.patient, data, loss_fn, monitor=monitor, seed=1, skips_nonfinite=True)
     return course.num_skipped, monitor.diagnosis
