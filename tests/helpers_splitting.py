@@ -79,6 +79,8 @@ FORWARDS = {
     "narrow": lambda m, x: m.high(m.low(x)).narrow(0, 0, x.shape[0] - 1),
     "mixed sizes": lambda m, x: m.high(m.low(x)).expand(3, x.shape[0], D).reshape(3 * x.shape[0], D),
     "autocast inside": lambda m, x: _autocast(m, x),
+    "places in the batch": lambda m, x: m.high(m.low(x))[torch.arange(x.shape[0]), torch.arange(x.shape[0]) % D],
+    "a mask of places in the batch": lambda m, x: m.high(m.low(x)) @ m.low(x).t() * (1 - torch.eye(x.shape[0]))[:, :],
     "integer steering by a frozen shape": lambda m, x: m.high(m.low(x)) if x.shape[1] == D else x,
 }
 

@@ -30,6 +30,14 @@ def test_a_part_that_mixes_samples_is_refused_in_batches_of_one_too(tmp_path):
     assert len(fill(tmp_path, batch_size=1)) == N
 
 
+@pytest.mark.parametrize("batch_size", [1, 8])
+def test_a_part_that_depends_on_the_place_in_the_batch_is_refused(tmp_path, batch_size):
+    part = Part()
+    part.extract = lambda x: (x * 2 + torch.arange(len(x))[:, None],)
+    with pytest.raises(fl.NotCacheable, match="depends on the other samples"):
+        fill(tmp_path, part, batch_size=batch_size)
+
+
 def test_shared_tensors_are_stored_once_and_watched(tmp_path):
     part = Part()
     part.frontier += (fl.FrontierTensor("table", (2,), torch.float32, 0, True),)

@@ -42,6 +42,14 @@ def _assert_same(found, expected):
         assert found == expected
 
 
+def test_what_follows_from_the_place_in_the_batch_is_no_feature():
+    model = Net(lambda m, x: m.high(m.low(x))[torch.arange(x.shape[0]), torch.arange(x.shape[0]) % 2])
+    split = check(model, x(4), names=["low"])
+    batch, order = x(6), torch.tensor([4, 0, 5])
+    (features,) = split.extract(batch)
+    assert torch.equal(split.head(features[order]), model(batch[order]))
+
+
 @pytest.mark.parametrize("structure", ["tuple", "mapping"])
 def test_inputs_may_be_tuples_and_mappings(structure):
     model = Net(lambda m, a, mask: m.high(m.low(a)) * mask)

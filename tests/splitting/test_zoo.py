@@ -33,3 +33,18 @@ def test_a_mask_with_padding_is_met_after_a_full_one():
     split = fl.split(model, padded)
     split.head.eval()
     torch.testing.assert_close(split.head(*split.extract(padded)).logits, model(**padded).logits)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+def test_rows_that_were_stored_in_other_batches_are_the_model(tmp_path, name):
+    case = next(case for case in CASES if case.name == name)
+    model, _ = frozen_model(case, case.border)
+    model.eval()
+    batch = case.example(20)
+    items = [({key: value[at] for key, value in batch.items()}, at) for at in range(20)]
+    split = fl.split(model, case.example(4))
+    data = fl.FeatureCache(tmp_path).fill(split, items, batch_size=8, progress=False)
+    for features, at in data.loader(5, shuffle=True, seed=1):
+        expected = model(**{key: value[at] for key, value in batch.items()}).logits
+        torch.testing.assert_close(split.head(*features).logits, expected)

@@ -84,18 +84,21 @@ class Computer:
     def _check_mates(
         self, inputs: Sequence[Any], indices: Sequence[int], batch: Any, rows: dict[str, Tensor]
     ) -> None:  # fmt: skip
-        """A sample in other company must give the same features; batches of one are checked two together."""
+        """A sample in another place and company must give the same features; batches of one are checked two together.
+
+        The last sample stands first when it is alone: what depends on the place in the batch shows too.
+        """
         if len(inputs) == 1 and self._first is None:
             self._first = (inputs[0], indices[0])
             return
         self._has_checked_mates = True
         if len(inputs) > 1:
-            other = self._extract(batches.rows(batch, slice(0, 1)))
+            other = self._extract(batches.rows(batch, slice(len(inputs) - 1, None)))
         else:
             first, index = self._first
-            other = self._extract(batches.collate([inputs[0], first], [indices[0], index]))
+            other = self._extract(batches.collate([first, inputs[0]], [index, indices[0]]))
         for name, tensor in rows.items():
-            difference = difference_of(other[name][:1], tensor[:1])
+            difference = difference_of(other[name][-1:], tensor[-1:])
             if difference > tolerance_of(tensor):
                 raise NotCacheable(
                     what=f"The output of {name!r} depends on the other samples of the batch.",

@@ -116,6 +116,8 @@ class GraphWriter:
         birth = self.values.births.get(id(tensor))
         if birth is None:
             return self._constant(tensor)
+        if birth.producer is not None and self.values.is_sized(tensor):
+            return self._call_again(birth.producer)
         with self.graph.inserting_before(self._first_call()):
             node = self.graph.placeholder(f"feature_{len(self.recording.crossings)}")
         read = self.values.last_write(tensor, birth)
@@ -207,7 +209,7 @@ class GraphWriter:
     def _call_again(self, producer: Producer) -> fx.Node:
         op, target, args = as_node(producer.func, producer.args, producer.kwargs)
         args, kwargs = self._as_nodes((args, producer.kwargs), {})
-        return self.graph.create_node(op, target, args, kwargs)
+        return self._part(self.graph.create_node(op, target, args, kwargs), producer.path)
 
     # Results
 

@@ -7,14 +7,14 @@ import operator
 import sys
 from pathlib import Path
 from types import FunctionType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from types import FrameType
 
 # Calls that turn tensor values into Python values, which may then steer the model's control flow.
@@ -64,6 +64,11 @@ _OPERATORS: dict[str, Callable[..., Any]] = {
     "neg": operator.neg,
 }
 
+_MAX_ARGUMENTS = 64
+_SETTINGS = (
+    Tensor, bool, int, float, complex, str, torch.dtype, torch.device, torch.layout, torch.memory_format, type(...),
+)  # fmt: skip
+
 _TORCH = str(Path(torch.__file__).parent)
 _OURS = str(Path(__file__).parent)
 
@@ -89,6 +94,21 @@ def is_steering(func: Any) -> bool:
 def is_factory(func: Any) -> bool:
     """True if the call uses its tensor arguments for shape, dtype and device only."""
     return name_of(func) in _FACTORIES
+
+
+def is_small(value: Any) -> bool:
+    """True if arguments are tensors, sizes, numbers and settings, few enough to stand in the code of a graph."""
+    return _count(value) <= _MAX_ARGUMENTS
+
+
+def _count(value: Any) -> int:
+    if isinstance(value, (tuple, list)):
+        return sum(map(_count, cast("Sequence[Any]", value)))
+    if isinstance(value, dict):
+        return sum(map(_count, cast("dict[Any, Any]", value).values()))
+    if isinstance(value, slice):
+        return sum(_count(part) for part in (value.start, value.stop, value.step))
+    return 1 if value is None or isinstance(value, _SETTINGS) else _MAX_ARGUMENTS + 1
 
 
 def as_node(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str, Any, tuple[Any, ...]]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from frostline.splitting import operations
 from frostline.splitting.digests import code_digest, tensor_digest
 from frostline.splitting.points import OpenFrame, Point
-from frostline.splitting.structure import tensors_in
+from frostline.splitting.structure import tensor_paths, tensors_in
 
 if TYPE_CHECKING:
     import types
@@ -20,25 +20,28 @@ if TYPE_CHECKING:
 
     from frostline.splitting.points import Frames
     from frostline.splitting.recording import Recording
+    from frostline.splitting.structure import Path
 
 
 @dataclass(frozen=True)
 class Producer:
-    """The frozen call that made a tensor, kept so that a view can be made again inside the head."""
+    """The frozen call that made a tensor, kept so that it can be made again inside the head; `path` leads to it."""
 
     func: Any
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
+    path: Path = ()
 
 
 @dataclass
 class Birth:
-    """When and where a frozen tensor was made."""
+    """When and where a frozen tensor was made; `is_sized` if it follows from sizes alone, such as `arange(B)`."""
 
     point: Point
     clock: int
     version: int
     producer: Producer | None
+    is_sized: bool = False
 
 
 Versions = list[tuple[Tensor, int]]
@@ -106,10 +109,12 @@ class Values:
 
     # Frozen values
 
-    def born(self, tensor: Tensor, point: Point, producer: Producer | None = None) -> None:
+    def born(
+        self, tensor: Tensor, point: Point, producer: Producer | None = None, *, is_sized: bool = False
+    ) -> None:  # fmt: skip
         """A frozen call made this tensor."""
         self.keep(tensor)
-        self.births[id(tensor)] = Birth(point, self.clock, version_of(tensor), producer)
+        self.births[id(tensor)] = Birth(point, self.clock, version_of(tensor), producer, is_sized)
         self.recording.births[point] = tensor
 
     def frozen_call(
@@ -117,15 +122,18 @@ class Values:
     ) -> None:
         """A frozen call ran: its results are born, what it wrote has changed."""
         self.clock += 1
-        producer = Producer(func, args, kwargs)
         self.keep((args, kwargs))
-        for at, tensor in enumerate(tensors_in(result)):
+        is_sized = not written and operations.is_small((args, kwargs)) and all(
+            self.is_sized(tensor) for tensor in tensors_in((args, kwargs))
+        )  # fmt: skip
+        for at, (path, tensor) in enumerate(tensor_paths(result)):
             known = self.births.get(id(tensor))
             is_written = any(tensor is other for other in written)
             if id(tensor) in self.attributes or (known is not None and not is_written):
                 continue
             leaf = Point(point.frame, point.operation, point.nth, at)
-            self.born(tensor, leaf, known.producer if known else producer)
+            producer = known.producer if known else Producer(func, args, kwargs, path)
+            self.born(tensor, leaf, producer, is_sized=is_sized)
         for at, tensor in enumerate(written):
             leaf = Point(point.frame, point.operation, point.nth, f"written{at}" if at else "written")
             self._writes[storage_of(tensor)] = (self.clock, leaf)
@@ -138,9 +146,20 @@ class Values:
             known = self.births.get(id(tensor))
             if known is not None and known.clock <= frame.born_from and self.last_write(tensor, known) is None:
                 continue  # it was made before the module ran, and only passes through
+            is_sized = self.is_sized(tensor)
             self.clock += 1
             producer = known.producer if known else None
-            self.born(tensor, Point(frame.frame, "return", 0, at), producer)
+            self.born(tensor, Point(frame.frame, "return", 0, at), producer, is_sized=is_sized)
+
+    def is_sized(self, tensor: Tensor) -> bool:
+        """True if the tensor follows from sizes alone: it depends on its place in the batch, not on the sample.
+
+        Stored per sample it would be wrong in any other batch; the head makes it again.
+        """
+        birth = self.births.get(id(tensor))
+        if birth is None or not birth.is_sized or birth.producer is None or self.last_write(tensor, birth):
+            return False
+        return all(self.is_sized(source) for source in tensors_in((birth.producer.args, birth.producer.kwargs)))
 
     def last_write(self, tensor: Tensor, birth: Birth) -> Point | None:
         """The frozen call that changed the tensor's memory after its birth, if any."""
