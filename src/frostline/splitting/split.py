@@ -88,21 +88,26 @@ class Split:
             self._accepted.add(steering)
         return features
 
-    def verify(self, inputs: Any) -> Verification:
+    def verify(
+        self, inputs: Any, features: tuple[Tensor, ...] | None = None, *, modes: tuple[str, ...] = ("train", "eval")
+    ) -> Verification:
         """Prove on this batch that the head equals the model, after moving every trainable weight.
 
         Features from before the move, through the head after it, are compared with the model after it: outputs,
-        gradients and buffer changes, in train and in eval. Everything is put back to the bit.
+        gradients and buffer changes. Everything is put back to the bit.
 
         Args:
             inputs: A batch of two samples or more, as the model takes it.
+            features: What `extract` gave for this batch, or what was stored of it; None extracts them.
+            modes: In which modes the model will run: `train`, `eval`, or both.
 
         Raises:
             SplitError: If they differ; it says where.
         """
         inputs = batches.move(inputs, self._device)
+        features = self._extract(inputs)[0] if features is None else features
         reference = quiet_reference(self._model, self._plan.quiet)
-        return verify_head(self._model, self.head, lambda x: self._extract(x)[0], reference, inputs)
+        return verify_head(self._model, self.head, features, reference, inputs, modes)
 
     def explain(self) -> Explanation:
         """What is frozen, what trains, what is stored per sample, what it costs; `print` it."""
@@ -181,13 +186,13 @@ def _split(model: nn.Module, example: Any, *, is_whole: bool) -> Split:
     plan, head = _record(model, example, is_whole=is_whole)
     made = Split(model, head, plan)
     check_frontier(model, made.frontier)
-    sample = _batch(example, _LARGE)
+    sample = _batch(example, _SMALL)
     names = [tensor.name for tensor in made.frontier]
     features, frozen_s = check_repeatable(model, lambda: made.extract(sample), names)
     verification = made.verify(_other_values(_batch(example, _PROOF, start=1)))
     if plan.has_sizes:
         check_far(model, made.head, made.extract, _batch(example, _FAR))
-    return made.explained(explain(plan.kinds, made, features, frozen_s, _LARGE, verification, plan.quiet))
+    return made.explained(explain(plan.kinds, made, features, frozen_s, _SMALL, verification, plan.quiet))
 
 
 def _record(model: nn.Module, example: Any, *, is_whole: bool) -> tuple[_Plan, Head]:
