@@ -31,7 +31,7 @@ PUBLIC = {
 OPTIONS = {
     "demo": {"--out", "--json"},
     "fit": {"--model", "--weights", "--freeze", "--val", "--val-share", "--epochs", "--batch-size", "--lr", "--seed",
-            "--out", "--resume", "--no-cache", "--json"},
+            "--out", "--resume", "--no-cache", "--heal", "--json"},
     "inspect": {"--model", "--freeze", "--weights", "--json"},
     "checkup": {"--weights", "--batch-size", "--lr", "--steps", "--seed", "--json"},
     "cache": {"ls", "verify", "purge"},
