@@ -241,3 +241,27 @@ def test_a_head_is_not_healed(tmp_path):
     cached = fl.FeatureCache(tmp_path).fill(split, blobs(), progress=False)
     with pytest.raises(fl.DataError, match="cached dataset is not enough to heal by"):
         fit(split.head, cached, monitor="heal", **OPTIONS)
+
+
+def test_mappings_with_labels_and_models_that_return_more_than_logits():
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = deep()
+
+        def forward(self, a, mask):
+            return (self.layers(a) * mask, "more")
+
+    items = [{"a": x, "mask": torch.ones(CLASSES), "labels": int(y)} for x, y in blobs()]
+    model = Model()
+    result = fit(model, items, monitor="heal", freeze="layers.0", cache=False, **OPTIONS)
+    assert result.healing.accepted
+    assert accuracy(model.layers) > 0.9
+
+
+def test_an_error_in_the_search_changes_nothing():
+    model, before = deep().eval(), deep()
+    with pytest.raises(fl.DataError, match="label is outside of the range"):
+        fit(model, TensorDataset(torch.randn(64, 2), torch.full((64,), 9)), monitor="heal", **OPTIONS)
+    assert same(model, before)
+    assert not any(module.training for module in model.modules())
