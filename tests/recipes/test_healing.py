@@ -177,9 +177,12 @@ def test_a_cure_that_cannot_be_repeated_is_refused_and_nothing_is_changed(tmp_pa
         fit(model, blobs(), monitor="heal", resume=tmp_path, **{**OPTIONS, "epochs": 6})
     assert "other weights" in error.value.received
     assert same(model, before)
+    model, before = deep(), deep()
     with pytest.raises(fl.DataError, match="cannot be repeated") as error:
-        fit(deep(), blobs(seed=5, scale=0.01), monitor="heal", resume=tmp_path, **{**OPTIONS, "epochs": 6})
+        fit(model, blobs(seed=5, scale=0.01), monitor="heal", resume=tmp_path, **{**OPTIONS, "epochs": 6})
     assert "now" in error.value.received
+    assert same(model, before)
+    assert [type(module) for module in model] == [type(module) for module in before]
 
 
 def test_a_cured_run_is_not_resumed_without_its_cure(tmp_path):

@@ -15,7 +15,7 @@ from frostline.core.io import make_folder
 from frostline.core.records import FitResult, Timings
 from frostline.core.restore import kept_generators, kept_modes, seed_generators
 from frostline.health import Monitor
-from frostline.recipes.healing import Healed, heal_first, tell_healing
+from frostline.recipes.healing import Healed, heal_first
 from frostline.recipes.preparing import prepare
 from frostline.training import (
     Settings,
@@ -110,14 +110,16 @@ def fit(
                  "frozen layers": describe_frozen(model) if folder or resume else ""}  # fmt: skip
     monitors: list[Monitor] = []
     again = Path(resume) if resume is not None else None
+
+    def new_optimizer() -> Optimizer:
+        return make_optimizer(optimizer, model.parameters(), lr)
+
     with kept_generators(), kept_modes(model):
         seed_generators(seed)
-        healed = Healed(make_optimizer(optimizer, model.parameters(), lr))
-        if monitor == "heal":
-            healed = heal_first(model, train, chosen_loss, lambda: make_optimizer(optimizer, model.parameters(), lr),
-                                clip, batch_size=batch_size, seed=seed, resume=again)  # fmt: skip
-        if healed.healing is not None and progress:
-            tell_healing(healed.healing)
+        healed = heal_first(
+            model, train, chosen_loss, new_optimizer, clip, batch_size=batch_size, seed=seed, resume=again,
+            progress=progress,
+        ) if monitor == "heal" else Healed(new_optimizer())  # fmt: skip
         settings = Settings(chosen_loss, chosen_metric, epochs, clip, patience, folder, again,
                             {**described, **healed.described}, progress,
                             _watch(folder, monitors) if monitor else None)  # fmt: skip

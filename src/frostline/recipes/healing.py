@@ -18,6 +18,7 @@ from frostline.core.errors import DataError
 from frostline.core.order import epoch_order
 from frostline.core.restore import kept_modes, seed_generators
 from frostline.recipes.heal import heal
+from frostline.remedies.surgery import Snapshot
 from frostline.training import (
     DatasetBatches,
     clipping_first,
@@ -68,6 +69,7 @@ class Healed:
 def heal_first(
     model: nn.Module, train: Any, loss: Callable[..., Any], new_optimizer: Callable[[], Optimizer],
     clip: Callable[..., Any] | None, *, batch_size: int, seed: int, resume: Path | None,
+    progress: bool,
 ) -> Healed:  # fmt: skip
     """Treat a sick model in place, and leave a healthy one as it was, to the bit.
 
@@ -85,22 +87,27 @@ def heal_first(
         raise _not_repeatable(resume, "a model with other weights than that run began with")
     before = {name: tensor.clone() for name, tensor in trained_state(model).items()}
     data = _trial_batches(model, train, batch_size, seed)
-    optimizer = new_optimizer()
+    if progress:
+        sys.stderr.write(f"heal: examining the model on {len(data)} batches ...\n")
+    optimizer, undo = new_optimizer(), Snapshot(model) if made_with is not None else None
     with kept_modes(model), clipping_first(optimizer, clip):
         model.train()
         seed_generators(seed)
         healing = heal(model, data, lambda output, target: loss(output_of(output), target), optimizer)
     kept = [treatment.name for treatment in healing.treatments if treatment.kept]
     described = {_CURE: f"{'; '.join(kept)} ({describe_structure(model)})", _START: start} if kept else {}
-    if made_with is not None and made_with[_CURE] != described.get(_CURE):
+    if made_with is not None and undo is not None and made_with[_CURE] != described.get(_CURE):
+        undo.restore()
         raise _not_repeatable(resume, f"{', '.join(kept) or 'no treatment'} now, {made_with[_CURE]} then")
+    if progress:
+        _tell(healing)
     if not kept:  # its training is taken back too: a healthy network is trained as if nobody had asked
         put_back(model, before)
         return Healed(new_optimizer(), healing, 0, time.perf_counter() - started)
     return Healed(optimizer, healing, 4 * len(data) // 5, time.perf_counter() - started, described)
 
 
-def tell_healing(healing: Healing) -> None:
+def _tell(healing: Healing) -> None:
     """What was found and kept, one line each, on standard error."""
     for finding in healing.before.findings[:3]:
         place = f" in {finding.layer}" if finding.layer else ""
