@@ -63,6 +63,39 @@ def test_fit_trains_saves_and_takes_its_model_back(tmp_path, arrays):
     assert "Cache:" not in text
 
 
+SICK = """
+import torch
+from torch import nn
+
+def build():
+    layers = [nn.Flatten(), nn.Linear(16, 32), nn.Sigmoid()]
+    for _ in range(7):
+        layers += [nn.Linear(32, 32), nn.Sigmoid()]
+    return nn.Sequential(*layers, nn.Linear(32, 3))
+"""
+
+
+def test_fit_heals_and_says_so(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "sick_model.py").write_text(SICK)
+    labels = np.arange(240) % 3
+    inputs = np.random.default_rng(0).normal(size=(240, 16)).astype(np.float32)
+    inputs[np.arange(240), labels] += 4
+    np.savez(tmp_path / "x.npz", x=inputs, y=labels)
+    args = ("fit", tmp_path / "x.npz", "--model", "sick_model:build", "--freeze", "0", "--epochs", 2, "--lr", 0.01)
+    first = json.loads(run(*args, "--heal", "--out", tmp_path / "o", "--json").stdout)
+    kept = [treatment["name"] for treatment in first["result"]["healing"]["treatments"] if treatment["kept"]]
+    assert first["result"]["healing"]["before"]["cause"] == "vanishing"
+    assert json.loads((tmp_path / "o" / "model.json").read_text())["treated"] == kept
+    again = run(*args, "--heal", "--resume", "--out", tmp_path / "o")
+    assert f"Healed:   {kept[0]}" in again.stdout
+    assert "kept: held-out loss" in again.stdout
+    refused = run(*args, "--weights", tmp_path / "o" / "model.safetensors", "--json", code=1)
+    assert "network whose layers a treatment has changed" in json.loads(refused.stdout)["error"]["what"]
+    resumed = run(*args, "--resume", "--out", tmp_path / "o", "--json", code=1)
+    assert "--heal" in json.loads(resumed.stdout)["error"]["do"]
+
+
 def test_inspect_prints_the_frost_line(arrays):
     text = run("inspect", arrays, "--model", MODEL).stdout
     assert "head" in text

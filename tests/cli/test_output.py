@@ -18,8 +18,8 @@ class Record:
 
 def test_records_paths_and_dtypes_are_json(capsys):
     record = Record(Path("a/b"), (2, 3))
-    assert plain({1: record, "dtype": torch.float32, "none": None}) == {
-        "1": {"path": "a/b", "shape": [2, 3]}, "dtype": "torch.float32", "none": None}  # fmt: skip
+    assert plain({1: record, "dtype": torch.float32, "none": None, "loss": [float("nan"), 1.5]}) == {
+        "1": {"path": "a/b", "shape": [2, 3]}, "dtype": "torch.float32", "none": None, "loss": [None, 1.5]}  # fmt: skip
     show(record, "text", as_json=True)
     assert json.loads(capsys.readouterr().out) == {"path": "a/b", "shape": [2, 3]}
     show(record, "text", as_json=False)

@@ -35,3 +35,13 @@ def test_what_is_kept_is_put_back_on_errors_too():
     assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
     assert torch.equal(torch.rand(2), expected[0])
     assert (np.random.rand(), random.random()) == expected[1:]
+
+
+@pytest.mark.parametrize("is_training", [True, False])
+def test_modules_that_came_in_meanwhile_get_the_mode_of_the_model(is_training):
+    model = nn.Sequential(nn.Linear(2, 2), nn.Dropout()).train(is_training)
+    model[1].train(not is_training)
+    with restore.kept_modes(model):
+        model[0] = nn.Sequential(model[0], nn.BatchNorm1d(2).train(not is_training))
+    assert [module.training for module in (model, model[0], model[0][0], model[0][1])] == [is_training] * 4
+    assert model[1].training is not is_training

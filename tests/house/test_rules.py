@@ -31,7 +31,7 @@ PUBLIC = {
 OPTIONS = {
     "demo": {"--out", "--json"},
     "fit": {"--model", "--weights", "--freeze", "--val", "--val-share", "--epochs", "--batch-size", "--lr", "--seed",
-            "--out", "--resume", "--no-cache", "--json"},
+            "--out", "--resume", "--no-cache", "--heal", "--json"},
     "inspect": {"--model", "--freeze", "--weights", "--json"},
     "checkup": {"--weights", "--batch-size", "--lr", "--steps", "--seed", "--json"},
     "cache": {"ls", "verify", "purge"},
@@ -113,6 +113,7 @@ def test_nothing_loads_code_or_is_left_undone(path):
 TESTED_ELSEWHERE = {
     "caching/part.py": "a Protocol without code of its own",
     "recipes/commands.py": "what the command does: tested through the command, in cli/test_main.py",
+    "recipes/demo_health_tables.py": "how the first act reads: tested with it, in recipes/test_demo_health.py",
     "recipes/demo_tables.py": "how the demo reads: tested with it, in recipes/test_demo.py",
     "splitting/callog.py": "its lines are the recipe key: laws/test_caching_laws.py changes every field of it",
     "splitting/graphs.py": "writes what the recorder hears: tested as the head, in splitting/test_split.py",

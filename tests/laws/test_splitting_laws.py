@@ -253,11 +253,6 @@ def test_a_refusal_leaves_the_model_as_it_was(plan, seed, reason):
     assert_untouched(model, before)
 
 
-@pytest.mark.xfail(
-    raises=fl.SplitError,
-    reason="frozen attention takes a fast path, with another memory order, only while nobody listens; the dropout "
-    "after it draws its noise in that order, so the recorded head differs, and is refused",
-)
 def test_a_cut_behind_the_attention_of_an_encoder_layer_with_dropout_splits():
     model = Plan("tokens", ("encoder",), 0, 0).build()
     fl.freeze(model, through="1.self_attn")

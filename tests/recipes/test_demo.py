@@ -1,17 +1,23 @@
-from frostline.recipes import demo
+import json
+
+from frostline.recipes import demo, demo_health
 from frostline.recipes.demo_tables import TOLERANCE
 
 
 def test_the_demo_in_small(tmp_path, monkeypatch):
     monkeypatch.setattr(demo, "SEEDS", (0,))
     monkeypatch.setattr(demo, "EPOCHS", {5: 4, None: 3})
+    monkeypatch.setattr(demo_health, "EPOCHS", 1)
     result = demo.run_demo(tmp_path)
     assert result.largest_difference <= TOLERANCE
     assert result.frozen_share > 0.9
     uncached, cached = result.by_time[1:]
     assert uncached.losses == cached.losses
-    assert (tmp_path / "result.json").exists()
+    written = json.loads((tmp_path / "result.json").read_text())
+    assert written["health"]["cause"] == "vanishing"
+    assert written["health"]["healed"]["accuracy"] > written["health"]["sick"]["accuracy"]
     assert (tmp_path / "model" / "model.safetensors").exists()
     text = result.text()
+    assert text.index("1. A sick network") < text.index("Cured by") < text.index("2. A sound network")
     assert "the trained weights are the same" in text
     assert "frostline fit" in text

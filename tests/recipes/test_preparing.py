@@ -1,10 +1,12 @@
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 import frostline as fl
+from frostline.recipes import preparing
 from helpers_fit import N, data, fit, mlp
 
 
@@ -55,3 +57,23 @@ def test_damage_that_was_mended_is_said(tmp_path, capsys):
     shard.write_bytes(b"damaged")
     assert fit(mlp(), freeze="2", epochs=1, cache=tmp_path).cache.computed == N
     assert "was set aside" in capsys.readouterr().err
+
+
+def test_the_batch_of_the_proof_is_not_computed_again(tmp_path):
+    model, rows = mlp(), []
+    model[0].register_forward_hook(lambda module, args, output: rows.append(len(output)))
+    fit(model, freeze="2", epochs=1, batch_size=16, cache=tmp_path)
+    # The proof runs a batch twice, through the frozen part and through the model, and the fill the other two.
+    assert [count for count in rows if count > 4] == [16] * 4
+    stored = fl.FeatureCache(tmp_path).fill(fl.split(model, data().tensors[0][:4]), data(), progress=False)
+    assert stored.figures.computed == 0
+
+
+def test_the_uncached_estimate_holds_the_batch_of_the_proof(tmp_path, monkeypatch):
+    model, rows = mlp(), []
+    model[0].register_forward_hook(lambda module, args, output: rows.append(len(output)))
+    clock = SimpleNamespace(perf_counter=lambda: float(sum(rows)))  # time goes by in rows of the frozen part
+    monkeypatch.setattr(preparing, "time", clock)
+    result = fit(model, freeze="2", epochs=2, batch_size=N, cache=tmp_path)
+    alone = 1  # one sample is also run without its mates
+    assert result.timings.uncached_s - result.timings.epochs_s == pytest.approx(2 * (N + alone))

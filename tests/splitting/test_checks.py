@@ -42,3 +42,23 @@ def test_examples_that_do_not_fit_are_refused():
         fl.split(model, {"z": x(4)})
     with pytest.raises(fl.DataError, match="Cannot tell the batch size"):
         fl.split(model, ("text", 3))
+
+
+def test_a_refused_model_keeps_its_buffers_and_modes():
+    class Counting(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("seen", torch.zeros(()))
+            self.low = nn.Linear(D, D)
+
+        def forward(self, x):
+            if not self.training:
+                self.seen = self.seen + 1
+            return self.low(x)
+
+    model = nn.Sequential(Counting(), nn.Linear(D, D))
+    fl.freeze(model, through="0")
+    with pytest.raises(fl.NotCacheable, match="changes its own state"):
+        fl.split(model, x(4))
+    assert model[0].seen == 0
+    assert model.training

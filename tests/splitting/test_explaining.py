@@ -11,7 +11,7 @@ def test_an_explanation_says_what_is_frozen_stored_and_proven():
     explanation = fl.split(model, x(4)).explain()
     assert (explanation.frozen, explanation.trainable) == (("0", "1.0"), ("1.1",))
     assert (explanation.num_frozen, explanation.num_trainable) == (D * D + D + 4 * D + 4, 10)
-    assert (explanation.bytes_per_sample, explanation.samples) == (16, 4)
+    assert (explanation.bytes_per_sample, explanation.samples) == (16, 2)
     lines = str(explanation).splitlines()
     assert lines[:4] == ["Frozen:    0, 1.0 (108 parameters)", "Trainable: 1.1 (10 parameters)",
                          "Stored:    16 bytes per sample", "  1.0: (4,) float32, per sample"]  # fmt: skip

@@ -1,5 +1,7 @@
+import pytest
 import torch
 
+import frostline as fl
 from helpers_splitting import FORWARDS, Net, check, x
 
 
@@ -10,3 +12,16 @@ def test_features_are_never_written():
     kept = [feature.clone() for feature in features]
     split.head(*features)
     assert all(torch.equal(a, b) for a, b in zip(features, kept, strict=True))
+
+
+def test_stored_features_are_proven_in_the_mode_that_is_asked_for():
+    model = Net(FORWARDS["residual"])
+    split = check(model, x(4))
+    batch = x(7)
+    features = split.extract(batch)
+    both = split.verify(batch, features)
+    assert (both.samples, both.is_exact) == (7, True)
+    assert split.verify(batch, features, modes=("train",)).compared * 2 == both.compared
+    with pytest.raises(fl.SplitError, match="does not equal the model") as error:
+        split.verify(batch, tuple(feature.flip(0) for feature in features), modes=("eval",))
+    assert "in eval mode" in error.value.where

@@ -15,6 +15,7 @@ from frostline.training.checkpoints import (
     load_checkpoint,
     put_back,
     save_checkpoint,
+    settings_of,
     trained_state,
 )
 
@@ -143,3 +144,14 @@ def test_an_optimizer_state_that_is_no_json_is_refused(tmp_path):
     run.optimizer.param_groups[0]["note"] = object()
     with pytest.raises(fl.DataError, match="optimizer or scheduler cannot be saved as JSON"):
         run.save(tmp_path)
+
+
+def test_a_setting_that_only_the_checkpoint_knows_is_another_setting(tmp_path):
+    run = Run()
+    run.save(tmp_path, healing="Leaky ReLU")
+    assert settings_of(tmp_path)["healing"] == "Leaky ReLU"
+    with pytest.raises(fl.DataError, match="made with other settings") as error:
+        run.load(tmp_path)
+    assert "healing" in error.value.where
+    assert "None now" in error.value.received
+    run.load(tmp_path, healing="Leaky ReLU", epochs=9)

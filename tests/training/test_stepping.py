@@ -1,9 +1,12 @@
+import copy
+
 import pytest
 import torch
 from torch import nn
 
 import frostline as fl
-from frostline.training import make_optimizer, make_scheduler
+from frostline.remedies import clip_by_norm
+from frostline.training import clipping_first, make_optimizer, make_scheduler
 
 
 def layers() -> nn.Sequential:
@@ -62,3 +65,35 @@ def test_unknown_names_list_the_nearest():
     with pytest.raises(fl.DataError, match="no scheduler named 'cos'") as error:
         make_scheduler("cos", make_optimizer("sgd", layers().parameters(), 0.1), 2)
     assert "callable(optimizer)" in error.value.do
+
+
+def moved_by_a_step(model, optimizer):
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    model(torch.ones(4, 2)).square().sum().backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    return max(float((a - b).detach().abs().max()) for a, b in zip(model.parameters(), before, strict=True))
+
+
+def test_steps_of_an_optimizer_and_of_its_copies_are_clipped_for_the_time_of_a_block():
+    model, clip = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)), clip_by_norm(1e-6)
+    optimizer = make_optimizer("sgd", model.parameters(), 1.0)
+    plain = copy.deepcopy((model, optimizer))
+    with clipping_first(optimizer, clip):
+        twins = copy.deepcopy((model, optimizer))
+        again = copy.deepcopy(twins)
+        assert moved_by_a_step(model, optimizer) < 1e-5
+    assert moved_by_a_step(*twins) < 1e-5
+    assert moved_by_a_step(*again) < 1e-5
+    assert twins[1].param_groups[0]["params"][0] is twins[0][0].weight
+    assert clip.num_calls == 0  # each remembers its own norms
+    assert moved_by_a_step(*plain) > 1e-3
+    assert moved_by_a_step(model, optimizer) > 1e-3
+    assert moved_by_a_step(*copy.deepcopy((model, optimizer))) > 1e-3
+
+
+def test_without_a_clip_nothing_is_done():
+    optimizer = make_optimizer("sgd", layers().parameters(), 1.0)
+    with clipping_first(optimizer, None):
+        assert not optimizer._optimizer_step_pre_hooks
+    assert "__deepcopy__" not in vars(optimizer)

@@ -57,6 +57,7 @@ def fit(
     out: Annotated[str, typer.Option(help="Where model, logs and cache go.")] = "frostline-out",
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Train uncached, for comparison.")] = False,
+    heal: Annotated[bool, typer.Option("--heal", help="Treat what keeps the model from learning first.")] = False,
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Train a new head, or more, on your data."""
@@ -75,7 +76,7 @@ def fit(
         result = fit_command(
             built, dataset, val_data, name=model, weights=weights, freeze=freeze, val_share=val_share, epochs=epochs,
             batch_size=batch_size, lr=lr, seed=seed, out=Path(out), cache=not no_cache,
-            resume=resume,
+            resume=resume, heal=heal,
         )  # fmt: skip
         show(result, result.text(), as_json=as_json)
 

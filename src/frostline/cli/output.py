@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -22,7 +23,9 @@ def show(value: Any, text: str, *, as_json: bool) -> None:
 
 
 def plain(value: Any) -> Any:
-    """Records, paths and dtypes as JSON has them."""
+    """Records, paths and dtypes as JSON has them; numbers that are not finite are null."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
     if is_dataclass(value) and not isinstance(value, type):
         return plain(asdict(value))
     if isinstance(value, dict):

@@ -105,6 +105,7 @@ class Timings:
         epochs_s: All epochs, validation included.
         total_s: The whole call.
         uncached_s: An estimate of `total_s` without a cache, measured on a few batches; None if not cached.
+        heal_s: Looking for what keeps the model from learning, and trying treatments, before the epochs.
     """
 
     split_s: float
@@ -112,6 +113,7 @@ class Timings:
     epochs_s: float
     total_s: float
     uncached_s: float | None
+    heal_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -137,6 +139,10 @@ class FitResult:
         cache: Cache figures of the training data, or None if nothing was cached.
         out: Folder of checkpoints and logs, or None.
         findings: Issues and tips of the monitor, most severe first; empty without one.
+        healing: With `monitor="heal"`, what was found before the first epoch, what was tried and what was kept. None
+            without it, and where a run is resumed in which nothing had been kept.
+        healing_steps: Steps that the model has taken under the kept treatment before the first epoch, beside those of
+            the history; 0 if nothing was kept.
     """
 
     history: tuple[Epoch, ...]
@@ -146,6 +152,8 @@ class FitResult:
     cache: CacheFigures | None
     out: Path | None
     findings: tuple[Finding, ...] = ()
+    healing: Healing | None = None
+    healing_steps: int = 0
 
 
 @dataclass(frozen=True)

@@ -53,11 +53,14 @@ def kept_generators() -> Generator[None]:
 
 @contextmanager
 def kept_modes(model: nn.Module) -> Generator[None]:
-    """Put every module's `training` flag back."""
+    """Put every module's `training` flag back; modules that came in meanwhile get that of the model."""
     modes = [(module, module.training) for module in model.modules()]
+    is_training = model.training
     try:
         yield
     finally:
+        for module in model.modules():
+            module.training = is_training
         for module, training in modes:
             module.training = training
 

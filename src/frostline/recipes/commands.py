@@ -17,7 +17,7 @@ from frostline.recipes.checkup import checkup
 from frostline.recipes.fit import fit
 from frostline.recipes.saving import save_model
 from frostline.splitting import Explanation, split
-from frostline.training import DatasetBatches, make_loss, make_optimizer
+from frostline.training import DatasetBatches, describe_structure, make_loss, make_optimizer
 from frostline.transfer import freeze, replace_head, reuse
 
 if TYPE_CHECKING:
@@ -45,6 +45,11 @@ class FitReport:
             lines.append(
                 f"Cache:    {cache.computed} samples computed, {cache.reused} reused, {cache.bytes / 1e6:.1f} MB"
             )
+        if self.result.healing is not None:
+            lines.append(
+                f"Healed:   {'; '.join(_kept(self.result)) or 'nothing to treat was found, nothing was changed'}"
+            )
+            lines += [f"          {t.why}" for t in self.result.healing.treatments if t.kept]
         uncached = f"; uncached about {timings.uncached_s:.1f} s (estimate)" if timings.uncached_s else ""
         lines.append(f"Time:     {timings.total_s:.1f} s{uncached}")
         return "\n".join([*lines, f"Saved:    {self.weights}"])
@@ -99,16 +104,20 @@ def checkup_command(
 def fit_command(
     model: nn.Module, dataset: Any, val: Any, *, name: str, weights: str | None, freeze: str | None,
     val_share: float | None, epochs: int, batch_size: int, lr: float, seed: int, out: Path, cache: bool,
-    resume: bool,
+    resume: bool, heal: bool = False,
 ) -> FitReport:  # fmt: skip
-    """Build the head, freeze, train, save."""
+    """Build the head, freeze, train, save; `heal` treats the model first if it is sick."""
     reused = set_up(model, dataset, weights, freeze)
     if val_share is not None:
         dataset, val = split_share(dataset, val_share, seed)
+    built = describe_structure(model)
     result = fit(model, dataset, val, epochs=epochs, batch_size=batch_size, lr=lr, seed=seed, out=out, cache=cache,
-                 resume=out if resume else None)  # fmt: skip
+                 resume=out if resume else None, monitor="heal" if heal else True)  # fmt: skip
     classes = tuple(getattr(dataset, "classes", None) or getattr(dataset.dataset, "classes", None) or ())
-    path = save_model(model, out, {"model": name, "classes": classes, "best_epoch": result.best_epoch})
+    about: dict[str, Any] = {"model": name, "classes": classes, "best_epoch": result.best_epoch}
+    if describe_structure(model) != built:
+        about["treated"] = _kept(result)
+    path = save_model(model, out, about)
     return FitReport(name, str(path), classes, result, reused)
 
 
@@ -159,7 +168,14 @@ def classes_of(dataset: Any) -> tuple[str, ...]:
 def _reuse(model: nn.Module, weights: Path, classes: tuple[str, ...]) -> tuple[nn.Module, str]:
     """Pretrained layers; the head too if the file was saved by a run on these very classes, else a new one."""
     about = weights.with_suffix(".json")
-    known = read_json(about).get("classes") if about.is_file() else None
+    made = read_json(about) if about.is_file() else {}
+    if made.get("treated"):
+        raise DataError(
+            what="These weights belong to a network whose layers a treatment has changed.", where=str(weights),
+            received="; ".join(made["treated"]),
+            do="build the treated network in Python and load them there, or train again without --heal.",
+        )  # fmt: skip
+    known = made.get("classes")
     summary = None
     if known is None or tuple(known) != classes:
         summary = reuse(weights, model)
@@ -170,6 +186,11 @@ def _reuse(model: nn.Module, weights: Path, classes: tuple[str, ...]) -> tuple[n
     if odd:
         sys.stderr.write(f"Not taken from {weights}: {', '.join(odd[:3])}\n")
     return head, f"{summary} from {weights}"
+
+
+def _kept(result: FitResult) -> list[str]:
+    healing = result.healing
+    return [treatment.name for treatment in healing.treatments if treatment.kept] if healing is not None else []
 
 
 def _layer(path: str, module: nn.Module) -> tuple[str, str, str, int]:

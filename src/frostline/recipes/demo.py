@@ -1,6 +1,7 @@
-"""The main job on real scans: a network trained on digits 0-4 is reused for digits 5-9.
+"""The main job on real scans: a sick network is healed; then one trained on digits 0-4 is reused for digits 5-9.
 
-Its lower layers are frozen and run once per image; the same run without a cache proves that the result is the same.
+The first act is in `demo_health.py`. In the second, lower layers are frozen and run once per image; the same run
+without a cache proves that the result is the same.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from torch import nn
 from frostline.core.io import make_folder, write_json
 from frostline.core.records import FitResult
 from frostline.data import Arrays
-from frostline.recipes.demo_data import few_per_class, load_digits_task, save_arrays
+from frostline.recipes.demo_data import accuracy, few_per_class, load_digits_task, save_arrays
+from frostline.recipes.demo_health import run_health_act
 from frostline.recipes.demo_tables import DataRow, DemoResult, TimeRow
 from frostline.recipes.fit import fit
 from frostline.recipes.saving import save_model
@@ -64,6 +66,7 @@ def run_demo(out: Path) -> DemoResult:
     """Run the demo; files go to `out`."""
     started = time.perf_counter()
     make_folder(out)
+    health = run_health_act(out / "health", _say)
     source, (task, test) = load_digits_task(range(5)), load_digits_task(range(5, 10))
     _say("Training the source network on digits 0-4")
     pretrained = _pretrain(*source)
@@ -76,7 +79,7 @@ def run_demo(out: Path) -> DemoResult:
     )
     total_s = time.perf_counter() - started
     result = DemoResult(
-        tuple(rows), tuple(times), difference, frozen_share, total_s, str(out), str(weights), str(saved)
+        health, tuple(rows), tuple(times), difference, frozen_share, total_s, str(out), str(weights), str(saved)
     )
     write_json(out / "result.json", result.as_json())
     return result
@@ -113,7 +116,7 @@ def _compare_by_data(weights: Path, task: Arrays, test: Arrays) -> tuple[list[Da
             for scores, is_reused in ((scratch, False), (reused, True)):
                 model = _new(weights, seed, is_reused=is_reused)
                 result = fit(model, part, epochs=epochs, lr=_LR, seed=seed, cache=False, progress=False)
-                scores.append(_accuracy(model, test))
+                scores.append(accuracy(model, test))
                 last = result if not is_reused and seed == 0 else last
         rows.append(DataRow(count, len(few_per_class(task, count, 0)), tuple(scratch), tuple(reused)))
     assert last is not None  # EPOCHS is not empty
@@ -134,16 +137,10 @@ def _compare_by_time(
     )
     rows = [
         TimeRow.of("from scratch", scratch_accuracy, scratch),
-        TimeRow.of("reused, frozen, uncached", _accuracy(uncached, test), plain),
-        TimeRow.of("reused, frozen, cached", _accuracy(cached, test), fast),
+        TimeRow.of("reused, frozen, uncached", accuracy(uncached, test), plain),
+        TimeRow.of("reused, frozen, cached", accuracy(cached, test), fast),
     ]
     return rows, cached, difference, _frozen_share(cached, task)
-
-
-def _accuracy(model: nn.Module, test: Arrays) -> float:
-    model.eval()
-    with torch.no_grad():
-        return float((model(test.inputs).argmax(dim=1) == test.labels).float().mean())
 
 
 def _frozen_share(model: nn.Module, task: Arrays) -> float:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from frostline.core.io import make_folder, write_atomic
 from frostline.data import Arrays
@@ -30,6 +31,13 @@ def load_digits_task(digits: range) -> tuple[Arrays, Arrays]:
     labels = torch.tensor(scans.target[chosen] - digits.start)
     train, test = train_test_split(np.arange(len(labels)), test_size=_TEST_SHARE, random_state=0, stratify=labels)
     return Arrays(images[train], labels[train]), Arrays(images[test], labels[test])
+
+
+def accuracy(model: nn.Module, test: Arrays) -> float:
+    """Share of the held-out images that the model, left in eval mode, answers right."""
+    model.eval()
+    with torch.no_grad():
+        return float((model(test.inputs).argmax(dim=1) == test.labels).float().mean())
 
 
 def few_per_class(task: Arrays, count: int | None, seed: int) -> Arrays:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from statistics import mean
 from typing import Any
 
 from frostline.core.records import FitResult
+from frostline.recipes.demo_health_tables import HealthAct
 
 TOLERANCE = 1e-4
 
@@ -47,6 +49,7 @@ class TimeRow:
 class DemoResult:
     """Everything the demo shows."""
 
+    health: HealthAct
     by_data: tuple[DataRow, ...]
     by_time: tuple[TimeRow, ...]
     largest_difference: float
@@ -57,12 +60,13 @@ class DemoResult:
     model: str
 
     def as_json(self) -> dict[str, Any]:
-        """As one JSON object."""
-        return asdict(self)
+        """As one JSON object; numbers that are not finite are null."""
+        return _plain(asdict(self))
 
     def text(self) -> str:
-        """Two tables, and what to run next."""
-        lines = ["", "Accuracy on held-out digits 5-9 (means of three seeds)",
+        """Both acts, and what to run next."""
+        lines = [self.health.text(), "", "", "2. A sound network, reused for another task", "",
+                 "Accuracy on held-out digits 5-9 (means of three seeds)",
                  f"  {'images per class':<18}{'from scratch':>14}{'reused':>10}"]  # fmt: skip
         for row in self.by_data:
             count = f"{row.per_class or 'all'} ({row.images} images)"
@@ -83,5 +87,14 @@ class DemoResult:
                   f"  frostline fit {self.out}/digits-5-9.npz --model frostline.recipes.demo:build "
                   f"--weights {self.pretrained} --val-share 0.2",
                   f"  frostline inspect {self.out}/digits-5-9.npz --model frostline.recipes.demo:build",
-                  f"  frostline cache ls --cache {self.out}/run/cache"]  # fmt: skip
+                  f"  frostline cache ls --cache {self.out}/run/cache",
+                  f"  frostline checkup frostline.recipes.demo_health:build {self.out}/digits-5-9.npz"]  # fmt: skip
         return "\n".join(lines)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(part) for key, part in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [_plain(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
 
 from frostline.core.errors import NotCacheable
 from frostline.core.records import FrontierTensor
-from frostline.splitting.layouts import Layout, find_layout
+from frostline.splitting.layouts import Layout, find_layout, memory_order
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
     from frostline.splitting.points import Point
@@ -47,6 +49,24 @@ class Frontier:
     entries: tuple[Entry, ...]
     eval_slots: tuple[int, ...]
     train_slots: tuple[int, ...]
+
+    @property
+    def tensors(self) -> tuple[FrontierTensor, ...]:
+        """The public records of the entries."""
+        return tuple(entry.tensor for entry in self.entries)
+
+    def in_order_of(self, extracted: Sequence[Tensor | None]) -> Frontier:
+        """The same with the memory order of tensors as `extract` finds them.
+
+        Noise is drawn in that order, and a module may take a faster path while nobody listens (frozen attention).
+        """
+        entries = (
+            replace(entry, layout=replace(entry.layout, order=memory_order(tensor)))
+            if tensor is not None and entry.layout.axis is not None
+            else entry
+            for entry, tensor in zip(self.entries, extracted, strict=True)
+        )
+        return Frontier(tuple(entries), self.eval_slots, self.train_slots)
 
 
 Pair = tuple["Recording", "Recording"]

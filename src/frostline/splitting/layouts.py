@@ -70,7 +70,7 @@ def find_layout(small: Tensor, large: Tensor, small_size: int, large_size: int) 
     fold, rest = divmod(small.shape[axis], small_size)
     if len(axes) > 1 or rest or fold * large_size != large.shape[axis] or fold == 0:
         return None
-    order = _memory_order(large)
+    order = memory_order(large)
     if fold == 1:
         return Layout(axis, order=order)
     layouts = [Layout(axis, fold, is_major, order) for is_major in (True, False)]
@@ -87,7 +87,7 @@ def _distance(layout: Layout, small: Tensor, large: Tensor, small_size: int) -> 
     return float(torch.nan_to_num(difference).abs().max()) if difference.numel() else 0.0
 
 
-def _memory_order(tensor: Tensor) -> tuple[int, ...] | None:
+def memory_order(tensor: Tensor) -> tuple[int, ...] | None:
     """The axes by descending stride, or None for plain order; broadcast axes have no order of their own."""
     if tensor.is_contiguous() or 0 in tensor.stride():
         return None

@@ -63,7 +63,7 @@ class Split:
 
     def __init__(self, model: nn.Module, head: Head, plan: _Plan) -> None:
         self.head = head
-        self.frontier: tuple[FrontierTensor, ...] = tuple(entry.tensor for entry in plan.frontier.entries)
+        self.frontier: tuple[FrontierTensor, ...] = plan.frontier.tensors
         self.recipe = plan.recipe
         self._model, self._plan = model, plan
         self._accepted: set[tuple[tuple[Point, str], ...]] = set()
@@ -88,21 +88,26 @@ class Split:
             self._accepted.add(steering)
         return features
 
-    def verify(self, inputs: Any) -> Verification:
+    def verify(
+        self, inputs: Any, features: tuple[Tensor, ...] | None = None, *, modes: tuple[str, ...] = ("train", "eval")
+    ) -> Verification:
         """Prove on this batch that the head equals the model, after moving every trainable weight.
 
         Features from before the move, through the head after it, are compared with the model after it: outputs,
-        gradients and buffer changes, in train and in eval. Everything is put back to the bit.
+        gradients and buffer changes. Everything is put back to the bit.
 
         Args:
             inputs: A batch of two samples or more, as the model takes it.
+            features: What `extract` gave for this batch, or what was stored of it; None extracts them.
+            modes: In which modes the model will run: `train`, `eval`, or both.
 
         Raises:
             SplitError: If they differ; it says where.
         """
         inputs = batches.move(inputs, self._device)
+        features = self._extract(inputs)[0] if features is None else features
         reference = quiet_reference(self._model, self._plan.quiet)
-        return verify_head(self._model, self.head, lambda x: self._extract(x)[0], reference, inputs)
+        return verify_head(self._model, self.head, features, reference, inputs, modes)
 
     def explain(self) -> Explanation:
         """What is frozen, what trains, what is stored per sample, what it costs; `print` it."""
@@ -167,33 +172,33 @@ def split(model: nn.Module, example: Any) -> Split:
     """
     check_line(model)
     check_example(model, example)
-    try:
-        return _split(model, example, is_whole=True)
-    except (UnknownValue, SplitError) as error:
-        first = error
-    try:
-        return _split(model, example, is_whole=False)
-    except (UnknownValue, SplitError) as error:
-        raise (first if isinstance(first, SplitError) else _as_split_error(error)) from None
+    with kept_modes(model), kept_buffers(model), kept_generators():
+        try:
+            return _split(model, example, is_whole=True)
+        except (UnknownValue, SplitError) as error:
+            first = error
+        try:
+            return _split(model, example, is_whole=False)
+        except (UnknownValue, SplitError) as error:
+            raise (first if isinstance(first, SplitError) else _as_split_error(error)) from None
 
 
 def _split(model: nn.Module, example: Any, *, is_whole: bool) -> Split:
     plan, head = _record(model, example, is_whole=is_whole)
     made = Split(model, head, plan)
-    check_frontier(model, made.frontier)
-    sample = _batch(example, _LARGE)
+    sample = _batch(example, _SMALL)
     names = [tensor.name for tensor in made.frontier]
     features, frozen_s = check_repeatable(model, lambda: made.extract(sample), names)
     verification = made.verify(_other_values(_batch(example, _PROOF, start=1)))
     if plan.has_sizes:
         check_far(model, made.head, made.extract, _batch(example, _FAR))
-    return made.explained(explain(plan.kinds, made, features, frozen_s, _LARGE, verification, plan.quiet))
+    return made.explained(explain(plan.kinds, made, features, frozen_s, _SMALL, verification, plan.quiet))
 
 
 def _record(model: nn.Module, example: Any, *, is_whole: bool) -> tuple[_Plan, Head]:
     kinds, numbers = Kinds(model), numbers_of(model)
     sizes = (_batch(example, _SMALL), _batch(example, _LARGE))
-    with kept_modes(model), kept_buffers(model), kept_generators(), torch.enable_grad():
+    with torch.enable_grad():
         model.train()
         quiet: Quiet = {}
         live: frozenset[str] = frozenset()
@@ -211,13 +216,14 @@ def _record(model: nn.Module, example: Any, *, is_whole: bool) -> tuple[_Plan, H
         model.eval()
         evaluated = _record_pair(model, kinds, sizes, is_whole, {}, live)
     batch_nodes = [generalise(*pair, _anchor(pair)) for pair in (evaluated, trained)]
-    frontier = find_frontier(evaluated, trained)
+    frontier, guards = find_frontier(evaluated, trained), {False: evaluated[1].guards, True: trained[1].guards}
+    check_frontier(model, frontier.tensors)
+    frontier = frontier.in_order_of(extract_features(model, kinds, frontier, guards, sizes[0])[0])
     graphs = (
         assemble(evaluated[1], batch_nodes[0], frontier, frontier.eval_slots),
         assemble(trained[1], batch_nodes[1], frontier, frontier.train_slots),
     )
     head = build_head(model, evaluated[1], trained[1], graphs, frontier, numbers)
-    guards = {False: evaluated[1].guards, True: trained[1].guards}
     return _Plan(kinds, frontier, guards, quiet, make_recipe(evaluated[0], frontier, quiet), any(batch_nodes)), head
 
 

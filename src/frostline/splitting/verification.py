@@ -63,23 +63,25 @@ class _Outcome:
 def verify_head(
     model: nn.Module,
     head: Head,
-    extract: Callable[[Any], tuple[Tensor, ...]],
+    features: tuple[Tensor, ...],
     reference: Callable[[Any], Any],
     inputs: Any,
+    modes: tuple[str, ...],
 ) -> Verification:
-    """Compare head and model on a batch, in outputs, gradients and buffer changes, in train and in eval.
+    """Compare head and model on a batch, in outputs, gradients and buffer changes.
 
     Args:
         model: The model; everything in it is put back to the bit.
         head: Its head.
-        extract: Gives the features of a batch.
+        features: Those of the batch, from before the weights move.
         reference: Runs the model on a batch; noise that feeds frozen layers is off.
         inputs: The batch.
+        modes: `train`, `eval`, or both.
 
     Raises:
         SplitError: If they differ: it says in what.
     """
-    features = tuple(feature.detach().clone(memory_format=torch.contiguous_format) for feature in extract(inputs))
+    features = tuple(feature.detach().clone(memory_format=torch.contiguous_format) for feature in features)
     kept = [feature.clone() for feature in features]
     differences: list[float] = []
     with (
@@ -90,14 +92,14 @@ def verify_head(
         kept_generators(),
     ):
         _move_trainable(model)
-        for training in (True, False):
-            model.train(training)
-            head.train(training)
+        for mode in modes:
+            model.train(mode == "train")
+            head.train(mode == "train")
             states = generator_states()
             expected = _run(model, lambda: reference(inputs))
             set_generator_states(states)
             found = _run(model, lambda: head(*features))
-            differences += _compare(expected, found, "train" if training else "eval")
+            differences += _compare(expected, found, mode)
     if any(not torch.equal(_bits(a), _bits(b)) for a, b in zip(features, kept, strict=True)):
         raise SplitError(
             what="The head writes into its features.",

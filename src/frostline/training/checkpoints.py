@@ -96,13 +96,15 @@ def load_checkpoint(
         DataError: If there is none, or it was made with other settings or another model.
     """
     index = read_json(folder / _INDEX)
-    differing = [key for key in settings if index["settings"].get(key) != settings[key] and key != "epochs"]
+    made_with = index["settings"]
+    both = dict.fromkeys((*settings, *made_with))
+    differing = [key for key in both if made_with.get(key) != settings.get(key) and key != "epochs"]
     if differing:
         key = differing[0]
         raise DataError(
             what="The run to be resumed was made with other settings.",
             where=f"{folder / _INDEX}, {key}",
-            received=f"{index['settings'].get(key)!r} in the checkpoint, {settings[key]!r} now",
+            received=f"{made_with.get(key)!r} in the checkpoint, {settings.get(key)!r} now",
             do=f"resume with the same {key}, or start anew without resume.",
         )
     try:
@@ -130,6 +132,11 @@ def load_checkpoint(
 def has_checkpoint(folder: Path) -> bool:
     """True if a run in this folder has finished an epoch."""
     return (folder / _INDEX).is_file()
+
+
+def settings_of(folder: Path) -> dict[str, Any]:
+    """The settings that the checkpoint in this folder was made with."""
+    return read_json(folder / _INDEX)["settings"]
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ import torch
 from frostline.core.errors import DataError
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 _PRECISIONS = ("32-true", "64-true", "bf16-true", "bf16-mixed", "16-mixed", "16-true")
 
@@ -35,8 +35,13 @@ def check_settings(
         raise _wrong("precision", precision, f"use one of {', '.join(_PRECISIONS)}.")
     if precision == "16-mixed" and has_clip:
         raise _wrong("clip", "with precision='16-mixed'", "use precision='bf16-mixed': its gradients are not scaled.")
-    if not isinstance(monitor, bool):
-        raise _wrong("monitor", monitor, "use monitor=True to watch and tell, or monitor=False.")
+    if not isinstance(monitor, bool) and monitor != "heal":
+        raise _wrong(
+            "monitor", monitor, "use monitor=True to watch and tell, monitor='heal' to cure, or monitor=False."
+        )
+    if monitor == "heal" and precision != "32-true":
+        raise _wrong("monitor", f"'heal' with precision={precision!r}",
+                     "use precision='32-true': trials run in it, and their proof holds for nothing else.")  # fmt: skip
     if devices != 1:
         raise _wrong("devices", devices, "use devices=1; training on several devices is not built yet.")
 
@@ -54,13 +59,28 @@ def describe_model(model: nn.Module) -> str:
     return hashlib.sha256(";".join(shapes).encode()).hexdigest()[:16]
 
 
+def describe_structure(model: nn.Module) -> str:
+    """A digest of what the model computes with, values aside: its modules, their settings and their shapes."""
+    modules = [f"{name}:{type(module).__name__}:{module.extra_repr()}" for name, module in model.named_modules()]
+    shapes = [f"{name}{tuple(tensor.shape)}" for name, tensor in model.state_dict().items()]
+    return hashlib.sha256(";".join([*modules, *shapes]).encode()).hexdigest()[:16]
+
+
+def describe_values(model: nn.Module) -> str:
+    """A digest of all parameters and buffers, to the bit."""
+    return _digest({**dict(model.named_parameters()), **dict(model.named_buffers())})
+
+
 def describe_frozen(model: nn.Module) -> str:
     """A digest of the values that checkpoints leave out: those of the frozen parameters."""
+    return _digest({name: p for name, p in model.named_parameters() if not p.requires_grad})
+
+
+def _digest(tensors: dict[str, Tensor]) -> str:
     digest = hashlib.sha256()
-    for name, parameter in model.named_parameters():
-        if not parameter.requires_grad:
-            digest.update(name.encode())
-            digest.update(parameter.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    for name, tensor in tensors.items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()[:16]
 
 

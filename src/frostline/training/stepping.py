@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import copy
+from collections.abc import Callable, Generator, Iterable
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -35,6 +37,42 @@ def make_optimizer(
     if optimizer not in known:
         raise _unknown("optimizer", optimizer, known, "a callable(parameters) -> Optimizer")
     return known[optimizer]()
+
+
+@contextmanager
+def clipping_first(optimizer: Optimizer, clip: Clip | None) -> Generator[None]:
+    """Inside, every step of the optimizer clips first, and so do its copies, each with norms of its own to remember.
+
+    For recipes that step the optimizer, or copies of it, without knowing of a clip.
+    """
+    if clip is None:
+        yield
+        return
+    handle = _clip_before_steps(optimizer, copy.deepcopy(clip))
+    try:
+        yield
+    finally:
+        handle.remove()
+        vars(optimizer).pop("__deepcopy__")
+
+
+def _clip_before_steps(optimizer: Optimizer, clip: Clip) -> Any:
+    """A hook on the steps of the optimizer, which copies of it get too: torch leaves hooks behind when it copies."""
+
+    def copied(memo: dict[int, Any]) -> Optimizer:
+        del vars(optimizer)["__deepcopy__"]
+        try:
+            twin = copy.deepcopy(optimizer, memo)
+        finally:
+            vars(optimizer)["__deepcopy__"] = copied
+        _clip_before_steps(twin, copy.deepcopy(clip, memo))
+        return twin
+
+    def before_step(one: Optimizer, *_: Any) -> None:  # what a hook returns would replace the step's arguments
+        clip([parameter for group in one.param_groups for parameter in group["params"]])
+
+    vars(optimizer)["__deepcopy__"] = copied
+    return optimizer.register_step_pre_hook(before_step)
 
 
 def make_scheduler(
