@@ -37,6 +37,8 @@ class Net(nn.Module):
             self.add_module(name, part)
         self._forward = forward
         self.low.requires_grad_(False)
+        self.code = nn.Linear(D, D)
+        self.register_buffer("seen", torch.zeros((), dtype=torch.long))
 
     def forward(self, *args, **kwargs):
         return self._forward(self, *args, **kwargs)
@@ -81,6 +83,8 @@ FORWARDS = {
     "autocast inside": lambda m, x: _autocast(m, x),
     "places in the batch": lambda m, x: m.high(m.low(x))[torch.arange(x.shape[0]), torch.arange(x.shape[0]) % D],
     "a mask of places in the batch": lambda m, x: m.high(m.low(x)) @ m.low(x).t() * (1 - torch.eye(x.shape[0]))[:, :],
+    "a counter of the trainable part": lambda m, x: _counted(m, x),
+    "a trainable layer named code": lambda m, x: m.code(m.low(x)),
     "integer steering by a frozen shape": lambda m, x: m.high(m.low(x)) if x.shape[1] == D else x,
 }
 
@@ -114,6 +118,12 @@ def _view_written(m, x):
     part = base[:, :4]
     part.add_(m.high(x)[:, :4])
     return base * 2 + base[:, :1]
+
+
+def _counted(m, x):
+    if m.training:
+        m.seen += 1
+    return m.high(m.low(x)) + 0 * m.seen
 
 
 def _changed_later(m, x):

@@ -45,3 +45,25 @@ def test_modules_that_came_in_meanwhile_get_the_mode_of_the_model(is_training):
         model[0] = nn.Sequential(model[0], nn.BatchNorm1d(2).train(not is_training))
     assert [module.training for module in (model, model[0], model[0][0], model[0][1])] == [is_training] * 4
     assert model[1].training is not is_training
+
+
+def test_kept_attributes_puts_back_caches_and_leaves_numbers_if_asked():
+    model = nn.Sequential(nn.Linear(2, 2))
+    layer = model[0]
+    layer.cache, layer.seen, layer.calls, layer.stash = {"a": 1}, [1, 2], 0, None
+    cache, seen = layer.cache, layer.seen
+    for numbers in (False, True):
+        with restore.kept_attributes(model, numbers=numbers):
+            layer.cache["b"] = 2
+            layer.seen.append(3)
+            layer.calls += 1
+            layer.stash = layer.other = torch.ones(1)
+            layer.eval()
+        assert (layer.cache, layer.seen) == ({"a": 1}, [1, 2])
+        assert layer.cache is cache
+        assert layer.seen is seen
+        assert layer.stash is None
+        assert not hasattr(layer, "other")
+        assert layer.calls == 1
+        assert not layer.training
+        layer.calls = 1

@@ -114,3 +114,84 @@ def test_ordered_dicts_and_named_children_survive():
     fl.freeze(model, through="a")
     split = check(model, x(4), names=["b"])
     assert split.recipe["mode"] == "inference"
+
+
+class Caching(nn.Module):
+    """Keeps a table that follows from its weight, in inference mode: timm's LeViT and EfficientFormer do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bias, self.table = nn.Parameter(torch.randn(D)), {}
+
+    def train(self, mode: bool = True) -> nn.Module:
+        self.table.clear()
+        return super().train(mode)
+
+    def forward(self, x):
+        if self.training:
+            return x + self.bias.exp()
+        if "exp" not in self.table:
+            self.table["exp"] = self.bias.exp()
+        return x + self.table["exp"]
+
+
+@pytest.mark.parametrize("is_mixed", [False, True])
+def test_tables_that_a_model_keeps_are_neither_reused_nor_left_behind(is_mixed):
+    model = Net(lambda m, x: m.high(m.low(x)), high=Caching())
+    if is_mixed:
+        model.high.low = model.low
+        model._forward = lambda m, x: m.high(m.high.low(x))
+    model.eval()
+    expected = model(x := torch.randn(5, D))
+    model.high.table.clear()
+    split = check(model, x)
+    assert model.high.table == {}
+    assert torch.equal(model(x), expected)
+    with torch.no_grad():
+        model.high.bias.mul_(2)
+    model.train()
+    model.eval()
+    assert torch.equal(split.head(*split.extract(x)), model(x))
+
+
+class Averaging(nn.Linear):
+    """Replaces its buffer in forward."""
+
+    def __init__(self) -> None:
+        super().__init__(D, D)
+        self.register_buffer("mean", torch.zeros(D))
+
+    def forward(self, x):
+        y = super().forward(x)
+        if self.training:
+            self.mean = self.mean * 0.9 + y.detach().mean(0) * 0.1
+        return y - self.mean
+
+
+def test_a_buffer_that_a_trainable_module_replaces_is_its_own_affair():
+    model = Net(lambda m, x: m.high(m.low(x)), high=Averaging())
+    split = check(model, x(4), names=["low"])
+    model.train()
+    split.head.train()
+    split.head(*split.extract(x(4)))
+    assert model.high.mean.abs().sum() > 0
+    assert split.head.high is model.high
+
+
+def test_layer_drop_is_left_out_and_said():
+    def forward(m, x):
+        h, chance = m.low(x), torch.rand([])
+        return h if m.training and chance < 0.3 else m.high(h)
+
+    split = check(Net(forward), x(4), names=["low"])
+    (note,) = split.explain().notes
+    assert "decide there what runs, in the trainable part too" in note
+
+
+def test_a_packed_sequence_is_refused_in_our_words():
+    def forward(m, x):
+        packed = nn.utils.rnn.pack_padded_sequence(m.low(x).view(-1, 2, D // 2), [2] * x.shape[0], batch_first=True)
+        return nn.utils.rnn.pad_packed_sequence(m.high(packed)[0], batch_first=True)[0]
+
+    with pytest.raises(fl.FrostlineError):
+        fl.split(Net(forward, high=nn.LSTM(D // 2, 3, batch_first=True)), x(4))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -63,6 +64,46 @@ def kept_modes(model: nn.Module) -> Generator[None]:
             module.training = is_training
         for module, training in modes:
             module.training = training
+
+
+@contextmanager
+def kept_attributes(model: nn.Module, *, numbers: bool) -> Generator[None]:
+    """Put back what modules keep in plain attributes: caches, stashed values, and lists and dicts they are kept in.
+
+    Args:
+        model: The model.
+        numbers: Put numbers back too; else they stay as they are, so that a counter that steers is seen to move.
+    """
+    tables = [(vars(module), vars(module).copy()) for module in model.modules()]
+    holders = [value for _, kept in tables for value in kept.values() if type(value) in (dict, list)]
+    contents = [copy.copy(holder) for holder in holders]
+    try:
+        yield
+    finally:
+        for table, kept in tables:
+            _put_back(table, kept, numbers=numbers)
+        for holder, content in zip(holders, contents, strict=True):
+            if isinstance(holder, list):
+                holder[:] = content
+            elif _differs(holder, content):
+                holder.clear()
+                holder.update(content)
+
+
+def _put_back(table: dict[str, Any], kept: dict[str, Any], *, numbers: bool) -> None:
+    for name in table.keys() | kept.keys():
+        if name == "training" or table.get(name) is kept.get(name):
+            continue  # `training` is put back by `kept_modes`
+        if isinstance(table.get(name), (bool, int, float)) and not numbers:
+            continue
+        if name in kept:
+            table[name] = kept[name]
+        else:
+            del table[name]
+
+
+def _differs(one: dict[Any, Any], other: dict[Any, Any]) -> bool:
+    return list(one) != list(other) or any(one[key] is not other[key] for key in other)
 
 
 @contextmanager

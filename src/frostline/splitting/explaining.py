@@ -84,7 +84,6 @@ def explain(
     head_s = time.perf_counter() - started
     frozen = [parameter.numel() for parameter in model.parameters() if not parameter.requires_grad]
     trainable = [parameter.numel() for parameter in model.parameters() if parameter.requires_grad]
-    notes = [f"{line} runs in inference mode: it feeds frozen layers" for line in quiet.values()]
     return Explanation(
         frozen=_outermost(model, kinds.is_frozen),
         trainable=_outermost(model, kinds.is_trainable),
@@ -95,7 +94,7 @@ def explain(
         frozen_s=frozen_s,
         head_s=head_s,
         samples=samples,
-        notes=tuple(notes),
+        notes=tuple(quiet.values()),
         verification=verification,
     )
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode, _pop_mode_temporarily
 
 from frostline.core import inputs as batches
-from frostline.core.restore import kept_modes
+from frostline.core.restore import kept_attributes, kept_modes
 from frostline.splitting import operations
 from frostline.splitting.listening import listening
 from frostline.splitting.points import Frame, Frames, Point
@@ -191,7 +191,7 @@ def extract_features(
     """
     values: dict[tuple[bool, Point, Point | None], Tensor] = {}
     differing: list[tuple[Guard, Any]] = []
-    with kept_modes(model), torch.enable_grad():
+    with kept_modes(model), kept_attributes(model, numbers=False), torch.enable_grad():
         for training in (False, True):
             entries = [entry for entry in frontier.entries if entry.from_training is training]
             if not entries:

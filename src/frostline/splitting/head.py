@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from frostline.splitting.recording import Recording
 
 
+# Layers with names that a GraphModule or a Head has as attributes, such as `code` and `graph`, are read by another.
+_PREFIX = "layer_named_"
 Numbers = dict[str, dict[str, bool | int | float]]
 
 
@@ -122,6 +124,14 @@ class Head(nn.Module):
         super().__init__()
         self._own, self._frontier = own, frontier
 
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith(_PREFIX):
+            own = name.removeprefix(_PREFIX)
+            for table in (self._modules, self._parameters, self._buffers):
+                if own in table:
+                    return table[own]
+        return super().__getattr__(name)
+
     def set_programs(self, evaluated: Program, trained: Program) -> None:
         """The two modes; they are made after the attributes that they read."""
         self._programs = (evaluated, trained)
@@ -192,6 +202,9 @@ class Head(nn.Module):
         for link in self._own.links:
             if link.name == name:
                 link.follow()
+
+
+_TAKEN = frozenset([*dir(fx.GraphModule), *dir(Head)])
 
 
 def build_head(model: nn.Module, evaluated: Recording, trained: Recording, graphs: tuple[fx.Graph, fx.Graph],
@@ -278,6 +291,8 @@ def _program(head: Head, recording: Recording, graph: fx.Graph) -> Program:
     for node in graph.nodes:
         if node.op == "get_attr" and node.target in recording.constants:
             node.target = f"{mode}_{node.target}"
+        if node.op in ("get_attr", "call_module") and str(node.target).partition(".")[0] in _TAKEN:
+            node.target = f"{_PREFIX}{node.target}"
     targets = {str(node.target): _find(head, str(node.target)) for node in graph.nodes
                if node.op in ("get_attr", "call_module")}  # fmt: skip
     compiled = fx.GraphModule(dict(targets), graph, class_name="Head")

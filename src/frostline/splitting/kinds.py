@@ -55,6 +55,18 @@ class Kinds:
         is_torch = type(module).__module__.startswith("torch.nn")
         return is_torch and next(module.children(), None) is None
 
+    def is_trainable_state(self, buffer: str) -> bool:
+        """True for a buffer of the trainable part, and for a counter of a mixed module."""
+        owner = buffer
+        while owner:
+            owner = owner.rpartition(".")[0]
+            module = self.model.get_submodule(owner)
+            if self.has_frozen(module) or self.has_trainable(module):
+                tensor = self.model.get_buffer(buffer)
+                is_counter = tensor.dim() == 0 and not tensor.is_floating_point()
+                return self.is_trainable(module) or (self.is_mixed(module) and is_counter)
+        return False
+
     def buffer_slots(self) -> dict[str, Tensor]:
         """Every buffer now, by qualified name: a buffer replaced in forward shows as another tensor."""
         return {

@@ -7,6 +7,7 @@ is out of the reach of `freeze`. Legend: a call (name, n) of a module is quiet; 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from frostline.core import inputs as batches
@@ -20,10 +21,28 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from frostline.splitting.recorder import NoiseSource
     from frostline.splitting.recording import Recording
 
 Quiet = dict[tuple[str, int], str]
+
+
+@dataclass(frozen=True)
+class NoiseSource:
+    """Where noise was drawn: the module, if it was one without parameters, and the line; and what came of it."""
+
+    module: str | None
+    container: str
+    nth: int
+    line: str
+    effect: str = "it feeds frozen layers"
+
+
+class NoiseOnFrozenSide(Exception):  # noqa: N818 (a signal inside this pillar, never seen by callers)
+    """A noisy call of a mixed module feeds frozen layers: record again with that call in inference mode."""
+
+    def __init__(self, source: NoiseSource) -> None:
+        self.source = source
+        super().__init__(source)
 
 
 def add_quiet(quiet: Quiet, source: NoiseSource) -> Quiet:
@@ -37,10 +56,10 @@ def add_quiet(quiet: Quiet, source: NoiseSource) -> Quiet:
         raise NotCacheable(
             what="The frozen part draws random numbers even in inference mode.",
             where=source.line,
-            received=f"noise inside of {source.container or 'the model'!r} that feeds frozen layers",
+            received=f"noise inside of {source.container or 'the model'!r}: {source.effect}",
             do="make that line depend on self.training, or freeze less deeply.",
         )
-    return {**quiet, key: source.line}
+    return {**quiet, key: f"{source.line} runs in inference mode: {source.effect}"}
 
 
 def check_quiet_modules(quiet: Quiet, trained: Recording) -> None:
@@ -49,11 +68,11 @@ def check_quiet_modules(quiet: Quiet, trained: Recording) -> None:
     Raises:
         NotCacheable: If the trainable part does not use such a module.
     """
-    for (name, nth), line in quiet.items():
+    for (name, nth), note in quiet.items():
         if nth >= 0 and name not in trained.modules:
             raise NotCacheable(
                 what=f"{name!r} draws random numbers and feeds frozen layers.",
-                where=f"{name} is in training mode; {line}",
+                where=f"{name} is in training mode; {note.partition(' runs in')[0]}",
                 received="noise on the frozen side of the frost line",
                 do=f"frostline.freeze(model, modules=[model.get_submodule({name!r})]), then split again.",
             )

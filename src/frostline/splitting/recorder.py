@@ -6,6 +6,7 @@ values written in place), the recorder follows it by hand.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -20,30 +21,17 @@ from frostline.splitting.callog import describe_call
 from frostline.splitting.graphs import GraphWriter, apply_function
 from frostline.splitting.listening import listening
 from frostline.splitting.points import Frames, Point
-from frostline.splitting.quieting import in_inference_mode
+from frostline.splitting.quieting import NoiseOnFrozenSide, NoiseSource, in_inference_mode
+from frostline.splitting.randomness import PythonNoise, python_noise_error
 from frostline.splitting.recording import Guard, Recording
 from frostline.splitting.structure import is_plain, template_of, tensors_in
-from frostline.splitting.values import Values
+from frostline.splitting.structure import replace as change_tensors
+from frostline.splitting.values import Values, Versions, version_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from frostline.splitting.kinds import Kinds
-
-
-class NoiseOnFrozenSide(Exception):  # noqa: N818 (a signal inside this pillar, never seen by callers)
-    """A noisy call of a mixed module feeds frozen layers: record again with that call in inference mode."""
-
-    def __init__(self, source: NoiseSource) -> None:
-        self.source = source
-        super().__init__(source)
-
-
-class NoiseSource:
-    """Where noise was drawn: the module, if it was one without parameters, and the line."""
-
-    def __init__(self, module: str | None, container: str, nth: int, line: str) -> None:
-        self.module, self.container, self.nth, self.line = module, container, nth, line
 
 
 class _NoisyModule(Exception):  # noqa: N818 (a signal)
@@ -87,12 +75,14 @@ class Recorder(TorchFunctionMode):
         """Run the model on a batch and return what was heard."""
         recording = self.recording
         recording.batch_size = batches.batch_size(inputs)
+        self.python_noise = PythonNoise()
         root = self.frames.opened(self.model)
         for name, tensor in batches.leaves(inputs).items():
             self.values.born(tensor, Point(root.frame, "input", 0, name))
         buffers = self.kinds.buffer_slots()
         with listening(self), self:
             output = batches.call_with_model(self.model, inputs)
+        self._notice_python_noise()
         self._notice_rebound(buffers)
         recording.output, tensors = template_of(output)
         self.writer.finish(tensors)
@@ -107,6 +97,7 @@ class Recorder(TorchFunctionMode):
         if self.suspended or not self.frames.is_known(module):
             self.frames.calls[self.frames.names.get(id(module), "")] += 1  # `extract` counts these calls too
             return run()
+        self._notice_python_noise()
         if module is self.model:
             return in_inference_mode(module, run) if ("", -1) in self.quiet else run()
         name = self.frames.names[id(module)]
@@ -127,6 +118,7 @@ class Recorder(TorchFunctionMode):
         frame = self.frames.opened(module, self.values.clock)
         try:
             result = run()
+            self._notice_python_noise()
         finally:
             self.frames.close()
         if not self.kinds.has_trainable(module):
@@ -162,15 +154,22 @@ class Recorder(TorchFunctionMode):
         name = self.frames.names[id(module)]
         nth = self.frames.calls[name]
         self.frames.calls[name] += 1
-        before = self.values.versions((args, kwargs))
+        before, noise = self.values.versions((args, kwargs)), operations.noise_state()
         self.suspended = True
         try:
             result = run()
         finally:
             self.suspended = False
+        if self.python_noise.has_drawn() or not operations.is_same_noise(noise, operations.noise_state()):
+            result = self._told_apart(result, before)
         source = NoiseSource(name, name, nth, operations.user_line()) if is_noise else None
         self.writer.write("call_module", name, (args, kwargs), result, before, source, module)
         return result
+
+    def _told_apart(self, result: Any, before: Versions) -> Any:
+        """A module that may leave itself out by chance returns its input as it is: the result is not that input."""
+        unwritten = {id(tensor) for tensor, version in before if version_of(tensor) == version}
+        return change_tensors(result, lambda tensor: tensor.view_as(tensor) if id(tensor) in unwritten else tensor)
 
     def _is_recorded_whole(self, module: nn.Module, is_fed: bool, arguments: Any) -> bool:
         if self.kinds.has_frozen(module):
@@ -213,7 +212,7 @@ class Recorder(TorchFunctionMode):
         source = None
         if not tainted and not self._is_only_metadata(func, result, before):
             source = self._noise_source(func, args, kwargs, noise)
-        if tainted or source:
+        if tainted or source or self._is_own_state(before):
             self._record_call(func, args, kwargs, result, before, source)
         else:
             self._frozen_call(func, args, kwargs, result, before)
@@ -270,7 +269,12 @@ class Recorder(TorchFunctionMode):
     def _steered(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         tensors = tensors_in((args, kwargs))
         name = operations.name_of(func)
-        if any(self.values.is_tainted(tensor) for tensor in tensors):
+        tainted = [tensor for tensor in tensors if self.values.is_tainted(tensor)]
+        noise = [self.values.noise.get(id(tensor)) for tensor in tainted]
+        if self.model.training and noise and all(noise):  # layer drop: inference mode has none
+            effect = "random numbers decide there what runs, in the trainable part too"
+            raise NoiseOnFrozenSide(replace(cast("NoiseSource", noise[0]), effect=effect))
+        if tainted:
             raise SplitError(
                 what="A value that depends on trainable weights is handed to Python.",
                 where=f"{self.frames.top.frame.name or 'the model'}, {operations.user_line()}",
@@ -328,6 +332,15 @@ class Recorder(TorchFunctionMode):
         container = self.kinds.name(owner)
         return NoiseSource(None, container, -1, operations.user_line())
 
+    def _notice_python_noise(self) -> None:
+        """Before anything trainable has run it is an augmentation, which the frozen side leaves out, and says so."""
+        if not self.python_noise.has_drawn():
+            return
+        name, line = self.frames.top.frame.name, operations.user_line()
+        if self.model.training and not self.values.nodes:
+            raise NoiseOnFrozenSide(NoiseSource(None, name, -1, f"what draws from Python or NumPy before {line}"))
+        raise python_noise_error(name, line)
+
     def _refuse_batch_statistics(self, module: nn.Module) -> None:
         if operations.is_batch_norm_in_training(module) and self.kinds.is_frozen(module):
             name = self.kinds.name(module)
@@ -353,6 +366,11 @@ class Recorder(TorchFunctionMode):
         if is_frozen:
             raise NoiseOnFrozenSide(cast("NoiseSource", self.values.noise[id(tainted[0])]))
 
+    def _is_own_state(self, before: Versions) -> bool:
+        """True if the call writes buffers of the trainable part: a counter that no trainable value feeds."""
+        names = [self.values.name_of_attribute(tensor) for tensor in self.values.written(before)]
+        return bool(names) and all(name is not None and self.kinds.is_trainable_state(name) for name in names)
+
     def _refuse_moved_buffers(self, written: list[Tensor]) -> None:
         for tensor in written:
             name = self.values.name_of_attribute(tensor)
@@ -366,7 +384,7 @@ class Recorder(TorchFunctionMode):
 
     def _notice_rebound(self, before: dict[str, Tensor]) -> None:
         for name, now in self.kinds.buffer_slots().items():
-            if now is before.get(name):
+            if now is before.get(name) or self._is_inside_whole(name):
                 continue
             if not self.values.is_tainted(now):
                 raise NotCacheable(
@@ -376,3 +394,7 @@ class Recorder(TorchFunctionMode):
                     do="frostline.freeze the module, so that it runs in inference mode; or remove that line.",
                 )
             self.recording.rebound[name] = self.values.nodes[id(now)]
+
+    def _is_inside_whole(self, name: str) -> bool:
+        """True for a buffer of a module that is called whole: the head replaces it as the model does."""
+        return any(name.startswith(f"{module}.") for module in self.recording.modules)

@@ -8,19 +8,20 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from frostline.core import inputs as batches
-from frostline.core.errors import SplitError
-from frostline.core.restore import kept_buffers, kept_generators, kept_modes
+from frostline.core.errors import DataError, NotCacheable, SplitError
+from frostline.core.restore import kept_attributes, kept_buffers, kept_generators, kept_modes
 from frostline.splitting.checks import check_example, check_far, check_frontier, check_line, check_repeatable
 from frostline.splitting.explaining import Explanation, explain
 from frostline.splitting.extraction import extract_features
+from frostline.splitting.failures import explained_failure
 from frostline.splitting.frontiers import find_frontier
 from frostline.splitting.graphs import UnknownValue
 from frostline.splitting.head import Head, assemble, build_head, numbers_of
 from frostline.splitting.kinds import Kinds
 from frostline.splitting.layouts import find_layout
-from frostline.splitting.quieting import Quiet, add_quiet, check_quiet_modules, quiet_reference
+from frostline.splitting.quieting import NoiseOnFrozenSide, Quiet, add_quiet, check_quiet_modules, quiet_reference
 from frostline.splitting.recipes import make_recipe
-from frostline.splitting.recorder import NoiseOnFrozenSide, Recorder
+from frostline.splitting.recorder import Recorder
 from frostline.splitting.sizes import generalise
 from frostline.splitting.verification import Verification, verify_head
 
@@ -172,15 +173,18 @@ def split(model: nn.Module, example: Any) -> Split:
     """
     check_line(model)
     check_example(model, example)
-    with kept_modes(model), kept_buffers(model), kept_generators():
-        try:
-            return _split(model, example, is_whole=True)
-        except (UnknownValue, SplitError) as error:
-            first = error
-        try:
-            return _split(model, example, is_whole=False)
-        except (UnknownValue, SplitError) as error:
-            raise (first if isinstance(first, SplitError) else _as_split_error(error)) from None
+    failed: list[Exception] = []
+    with kept_modes(model), kept_buffers(model), kept_attributes(model, numbers=True), kept_generators():
+        for is_whole in (True, False):
+            try:
+                return _split(model, example, is_whole=is_whole)
+            except (NotCacheable, DataError):
+                raise
+            except Exception as error:
+                failed.append(error)
+                if not isinstance(error, (UnknownValue, SplitError)):
+                    break
+        raise explained_failure(model, _batch(example, _LARGE), failed)
 
 
 def _split(model: nn.Module, example: Any, *, is_whole: bool) -> Split:
@@ -232,7 +236,7 @@ def _record_pair(
 ) -> Pair:
     def record(inputs: Any, *, is_logging: bool) -> Recording:
         recorder = Recorder(model, kinds, is_whole=is_whole, quiet=frozenset(quiet), live=live, is_logging=is_logging)
-        with kept_buffers(model):
+        with kept_buffers(model), kept_attributes(model, numbers=False):
             return recorder.run_once(inputs)
 
     return record(sizes[0], is_logging=not model.training), record(sizes[1], is_logging=False)
@@ -265,14 +269,3 @@ def _other_values(inputs: Any) -> Any:
         return tensor * 0.75 if tensor.is_floating_point() and not is_mask else tensor
 
     return batches.map_tensors(inputs, change)
-
-
-def _as_split_error(error: UnknownValue | SplitError) -> SplitError:
-    if isinstance(error, SplitError):
-        return error
-    return SplitError(
-        what="The model makes a trainable value by a call that cannot be recorded.",
-        where="a value with requires_grad whose origin no torch call, module or autograd Function told",
-        received="a parameter outside of model.parameters(), or a compiled or scripted function",
-        do="register the layer in the model (nn.ModuleList instead of a list), or keep it out of the trainable part.",
-    )

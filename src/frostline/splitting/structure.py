@@ -56,7 +56,7 @@ def is_plain(value: Any) -> bool:
         return True
     if isinstance(value, slice):
         return all(is_plain(part) for part in (value.start, value.stop, value.step))
-    if type(value) in (tuple, list) or hasattr(value, "_fields"):
+    if type(value) in (tuple, list) or type(value).__bases__ == (tuple,):  # named tuples, but not a PackedSequence
         return all(is_plain(part) for part in cast("Sequence[Any]", value))
     if type(value) is dict:
         return all(is_plain(part) for part in cast("dict[Any, Any]", value).values())

@@ -12,6 +12,7 @@ from frostline.core import inputs as batches
 from frostline.core.errors import SplitError
 from frostline.core.restore import (
     generator_states,
+    kept_attributes,
     kept_buffers,
     kept_generators,
     kept_gradients,
@@ -112,10 +113,10 @@ def verify_head(
 
 
 def _run(model: nn.Module, forward: Callable[[], Any]) -> _Outcome:
-    """One forward and backward pass; buffers are put back, so that both sides start alike."""
+    """One forward and backward pass; buffers and caches are put back, so that both sides start alike."""
     for parameter in model.parameters():
         parameter.grad = None
-    with kept_buffers(model), torch.enable_grad():
+    with kept_buffers(model), kept_attributes(model, numbers=False), torch.enable_grad():
         outputs = {"".join(f".{step.key}" for step in path): tensor for path, tensor in tensor_paths(forward())}
         _backward(list(outputs.values()))
         buffers = {name: buffer.detach().clone() for name, buffer in model.named_buffers()}
