@@ -46,6 +46,8 @@ class Accumulation:
 
     def stepped(self) -> None:
         """A step is done: what is there now must be gone before the next."""
+        if not self._handles:
+            return
         gradient = self.parameter.grad if self.parameter is not None else None
         is_done = len(self._votes) >= _STEPS
         is_watched = gradient is not None and not gradient.is_sparse and not is_done

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -10,11 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from frostline.core.errors import DataError
+from frostline.health.accounting import Account
 from frostline.health.accumulating import Accumulation
-from frostline.health.evidence import facts_of_input, facts_of_optimizer, layers_that_ran, record_of, what_is_missing
-from frostline.health.gradients import Copies, Step
+from frostline.health.evidence import facts_of_input, facts_of_optimizer, layers_that_ran, what_is_missing
+from frostline.health.gradients import Step, Weights
 from frostline.health.judging import judge
 from frostline.health.records import Evidence, InputFacts, StepRecord
+from frostline.health.sampling import Laboratory, Sample
 from frostline.health.streaming import JsonLines
 from frostline.health.symmetry import copies
 from frostline.health.watching import Watch
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 _KEPT_FIRST, _KEPT_LAST = 50, 450  # sampled steps in memory, so that a long run does not fill it
 _KEPT_LOSSES = 10_000
 _UNREAD_LOSSES = 1_000  # on the device, where samples are far apart
+_UNTOLD = 8  # sampled steps after which the file and the logger are told
 _BUDGET = 0.03  # of the time of the loop: beyond it samples are left out
 _FREE_SAMPLES = 10  # before the budget counts
 
@@ -73,22 +75,23 @@ class Monitor:
         _check(inner, optimizer, every)
         self.every, self._budget, self._optimizer, self._log = every, budget, optimizer, log
         self._model = inner
-        self._watch = Watch(inner, self._timed)
+        self._account = Account()
+        self._watch = Watch(inner, self._account)
+        self._weights = Weights(self._watch.found)
+        self._laboratory = Laboratory(self._watch, self._weights)
         self._accumulation = Accumulation(inner, optimizer)
-        self._weights, self._is_on = Copies(), False
+        self._is_on = False
         self._path, self._stream = path, None
-        self._first: list[StepRecord] = []
-        self._last: deque[StepRecord] = deque(maxlen=_KEPT_LAST)
+        self._first: list[Sample] = []
+        self._last: deque[Sample] = deque(maxlen=_KEPT_LAST)
+        self._untold: list[Sample] = []  # to the file and the logger
         self._losses: deque[tuple[int, float]] = deque(maxlen=_KEPT_LOSSES)
-        self._waiting: list[tuple[int, Any, Step]] = []
         self._told: list[tuple[int, Tensor]] = []
-        self._loss_of: dict[int, float | None] = {}
         self._num_steps = self._asked = self._taken = 0
         self._is_told_after: bool | None = None  # loops tell the loss of a step after or before it
         self._inputs: InputFacts | None = None
         self._copies: dict[str, float] = {}
         self._step: Step | None = None
-        self._own_s, self._started, self._elapsed_s = 0.0, 0.0, 0.0
         self._handles: list[Any] = []
 
     def __enter__(self) -> Monitor:
@@ -100,12 +103,12 @@ class Monitor:
                 self._optimizer.register_step_post_hook(lambda *_: self._after_step()),
             ]
         self._accumulation.attach()
-        self._started = time.perf_counter()
+        self._account.resume()
         self._listen()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._elapsed_s += time.perf_counter() - self._started
+        self._account.pause()
         self._is_on = False
         self._watch.remove()
         self._accumulation.remove()
@@ -114,7 +117,7 @@ class Monitor:
         self._handles = []
         self._step = None
         try:
-            self._read()
+            self._tell()
         finally:
             if self._stream is not None:
                 self._stream.close()
@@ -126,6 +129,7 @@ class Monitor:
         Raises:
             DataError: If the loss is not a scalar.
         """
+        started = self._account.clock()
         value = loss.detach() if isinstance(loss, Tensor) else torch.tensor(float(loss))
         if value.numel() != 1:
             raise DataError(
@@ -134,9 +138,10 @@ class Monitor:
             )  # fmt: skip
         if self._is_told_after is None:
             self._is_told_after = self._num_steps > 0
-        self._told.append((self._num_steps - self._is_told_after, value.reshape(())))
+        self._told.append((self._num_steps - self._is_told_after, value))
         if len(self._told) >= _UNREAD_LOSSES:
             self._read_losses()
+        self._account.own(started)
         if self._optimizer is None:
             self._before_step()
             self._after_step()
@@ -144,14 +149,18 @@ class Monitor:
     @property
     def records(self) -> tuple[StepRecord, ...]:
         """The sampled steps, oldest first; of a long run the first 50 and the last 450."""
-        self._read()
-        return (*self._first, *self._last)
+        self._read_losses()
+        self._laboratory.measure()
+        return tuple(sample.record(self._watch.order) for sample in (*self._first, *self._last))
 
     @property
     def overhead(self) -> float:
-        """The monitor's own share of the time since the block began, 0 to 1."""
-        elapsed = self._elapsed_s or (time.perf_counter() - self._started if self._started else 0.0)
-        return self._own_s / elapsed if elapsed else 0.0
+        """The monitor's own share of the time since the block began, 0 to 1.
+
+        The time in its own functions, and what sampled steps take longer than the others beyond that.
+        """
+        elapsed = self._account.elapsed_s
+        return min(1.0, self._account.spent_s / elapsed) if elapsed else 0.0
 
     @property
     def samples(self) -> tuple[int, int]:
@@ -194,75 +203,78 @@ class Monitor:
     # Sampling
 
     def _listen(self) -> None:
-        is_due = self._num_steps % self.every == 0
-        self._asked += is_due
-        if is_due and self._asked > _FREE_SAMPLES:
-            is_due = self._own_s <= self._budget * (time.perf_counter() - self._started)
-        self._is_on = is_due
-        if is_due and not self._unseen:
-            self._timed(self._watch.attach)
+        self._is_on = self._num_steps % self.every == 0
+        if not self._is_on:
+            return
+        self._asked += 1
+        if self._asked > _FREE_SAMPLES:
+            self._is_on = self._account.spent_s <= self._budget * self._account.elapsed_s
+        if self._is_on and not self._unseen:
+            self._watch.attach()
 
     def _before_step(self) -> None:
-        if self._is_on:
-            self._step = Step(self._watch.found, self._weights)
-            self._timed(lambda: self._measure(self._step))
-
-    def _measure(self, step: Step | None) -> None:
-        if step is not None:
-            scale = getattr(self._optimizer, "grad_scale", None)  # fused optimizers unscale on their own
-            step.before(keeps_weights=self._optimizer is not None, scale=scale)
+        if not self._is_on:
+            return
+        started = self._account.clock()
+        self._step = Step(self._weights)
+        scale = getattr(self._optimizer, "grad_scale", None)  # fused optimizers unscale on their own
+        self._step.before(scale=scale)
+        self._account.own(started)
 
     def _after_step(self) -> None:
-        if self._step is not None:
-            self._timed(self._close_sample)
+        started = self._account.clock()
+        step, self._step = self._step, None
+        if step is not None:
+            self._close_sample(step)
         self._accumulation.stepped()
         self._num_steps += 1
         self._listen()
+        self._account.own(started)
+        self._account.end_step(was_sampled=step is not None)
 
-    def _close_sample(self) -> None:
-        step, self._step = self._step, None
-        if step is None:
-            return
-        step.after()
-        self._loss_of[self._num_steps] = None
-        self._read()  # what was measured at the last sample is long done: reading it does not wait
+    def _close_sample(self, step: Step) -> None:
+        if self._optimizer is not None:
+            step.after()
+        self._watch.remove()
         if self._watch.input is not None and self._inputs is None:
             self._inputs = facts_of_input(self._watch.input, self._watch.found, self._watch.order)
         self._watch.input = None
-        self._waiting.append((self._num_steps, self._watch.take(), step))
-        self._watch.remove()
+        sample = Sample(self._num_steps, self._watch.take(), step)
+        (self._first if len(self._first) < _KEPT_FIRST else self._last).append(sample)
+        self._laboratory.add(sample)
         self._taken += 1
+        if self._stream is not None or self._log is not None:
+            if len(self._untold) >= _UNTOLD:
+                self._tell()
+            self._untold.append(sample)
 
-    def _read(self) -> None:
+    def _tell(self) -> None:
+        """Records to the file and to the logger. Without these, numbers wait until somebody asks for them."""
+        if not self._untold:
+            return
         self._read_losses()
-        waiting, self._waiting = self._waiting, []
-        for number, outputs, step in waiting:
-            self._keep(record_of(number, self._loss_of.pop(number), outputs, step, self._watch.order))
+        self._laboratory.measure()
+        untold, self._untold = self._untold, []
+        for record in [sample.record(self._watch.order) for sample in untold]:
+            if self._stream is not None:
+                self._stream.write(record)
+            if self._log is not None:
+                numbers = {f"{sample.layer}/gradient_norm": sample.gradient_norm for sample in record.layers}
+                self._log({name: value for name, value in numbers.items() if value is not None}, record.step)
 
     def _read_losses(self) -> None:
         told, self._told = self._told, []
-        values = torch.stack([value.float() for _, value in told]).tolist() if told else ()
-        for (number, _), value in zip(told, values, strict=True):
-            self._losses.append((number, value))
-            if number in self._loss_of:
-                self._loss_of[number] = value
-
-    def _keep(self, record: StepRecord) -> None:
-        (self._first if len(self._first) < _KEPT_FIRST else self._last).append(record)
-        if self._stream is not None:
-            self._stream.write(record)
-        if self._log is not None:
-            numbers = {f"{sample.layer}/gradient_norm": sample.gradient_norm for sample in record.layers}
-            self._log({name: value for name, value in numbers.items() if value is not None}, record.step)
+        if not told:
+            return
+        values = torch.stack([value.reshape(()).float() for _, value in told]).tolist()
+        self._losses.extend((number, value) for (number, _), value in zip(told, values, strict=True))
+        loss_of = dict(zip((number for number, _ in told), values, strict=True))
+        for sample in (*self._first, *self._last):
+            sample.loss = loss_of.get(sample.number, sample.loss)
 
     def _still_alike(self) -> tuple[tuple[str, float], ...]:
         now = copies(self._watch.found) if self._num_steps else {}
         return tuple((name, min(share, now[name])) for name, share in self._copies.items() if now.get(name) and share)
-
-    def _timed(self, work: Callable[[], None]) -> None:
-        started = time.perf_counter()
-        work()
-        self._own_s += time.perf_counter() - started
 
 
 def _unwrapped(model: nn.Module) -> tuple[nn.Module, tuple[str, ...]]:
