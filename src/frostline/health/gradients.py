@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 # Norms of weights and updates are taken of so many values of a parameter, evenly spread over rows and columns; smaller
 # parameters are measured whole. For values of kurtosis k the error of a norm is sqrt((k - 1) / (4 n)): 1.6% of normal
 # ones. Rules compare updates with limits that are factors of 1.6 and more apart, over the median of many samples.
-_MAX_VALUES = 2**10
+_MAX_VALUES = 2**9
 
 
 class Weights:
@@ -97,7 +97,7 @@ class _Values:
 
 
 def _thinned(weight: Tensor) -> Tensor:
-    """A view of at most 1,024 values, each step-th in memory; the step shares no divisor with any axis."""
+    """A view of at most 512 values, each step-th in memory; the step shares no divisor with any axis."""
     step = -(-weight.numel() // _MAX_VALUES)
     order = sorted(range(weight.dim()), key=weight.stride, reverse=True)  # channels may come last in memory
     dense = weight.permute(order)

@@ -80,7 +80,7 @@ class Monitor:
         self._weights = Weights(self._watch.found)
         self._laboratory = Laboratory(self._watch, self._weights)
         self._accumulation = Accumulation(inner, optimizer)
-        self._is_on = False
+        self._is_on, self._is_quiet_from = False, -1
         self._path, self._stream = path, None
         self._first: list[Sample] = []
         self._last: deque[Sample] = deque(maxlen=_KEPT_LAST)
@@ -99,8 +99,8 @@ class Monitor:
         self._stream = JsonLines(self._path) if self._path is not None else None
         if self._optimizer is not None:
             self._handles = [
-                self._optimizer.register_step_pre_hook(lambda *_: self._before_step()),
-                self._optimizer.register_step_post_hook(lambda *_: self._after_step()),
+                self._optimizer.register_step_pre_hook(self._before_step),
+                self._optimizer.register_step_post_hook(self._after_step),
             ]
         self._accumulation.attach()
         self._account.resume()
@@ -129,7 +129,8 @@ class Monitor:
         Raises:
             DataError: If the loss is not a scalar.
         """
-        started = self._account.clock()
+        is_timed = self._is_quiet_from == self._num_steps  # clocks cost as much: one such step stands for the others
+        started = self._account.clock() if is_timed else 0.0
         value = loss.detach() if isinstance(loss, Tensor) else torch.tensor(float(loss))
         if value.numel() != 1:
             raise DataError(
@@ -141,7 +142,8 @@ class Monitor:
         self._told.append((self._num_steps - self._is_told_after, value))
         if len(self._told) >= _UNREAD_LOSSES:
             self._read_losses()
-        self._account.own(started)
+        if is_timed:
+            self._account.own(started, times=self.every)
         if self._optimizer is None:
             self._before_step()
             self._after_step()
@@ -203,16 +205,17 @@ class Monitor:
     # Sampling
 
     def _listen(self) -> None:
-        self._is_on = self._num_steps % self.every == 0
-        if not self._is_on:
-            return
+        """Decide whether the next step is a sample."""
         self._asked += 1
-        if self._asked > _FREE_SAMPLES:
-            self._is_on = self._account.spent_s <= self._budget * self._account.elapsed_s
-        if self._is_on and not self._unseen:
-            self._watch.attach()
+        self._is_on = (
+            self._asked <= _FREE_SAMPLES or self._account.spent_s <= self._budget * self._account.elapsed_s
+        )  # fmt: skip
+        if self._is_on:
+            self._account.before_sample(self._num_steps)
+            if not self._unseen:
+                self._watch.attach()
 
-    def _before_step(self) -> None:
+    def _before_step(self, *_: object) -> None:
         if not self._is_on:
             return
         started = self._account.clock()
@@ -221,25 +224,34 @@ class Monitor:
         self._step.before(scale=scale)
         self._account.own(started)
 
-    def _after_step(self) -> None:
+    def _after_step(self, *_: object) -> None:
+        self._num_steps += 1
+        to_next = -self._num_steps % self.every
+        if self._step is None and to_next and self._num_steps != self._is_quiet_from and self._accumulation.is_done:
+            return
         started = self._account.clock()
         step, self._step = self._step, None
         if step is not None:
+            self._is_quiet_from = self._num_steps + 1
             self._close_sample(step)
         self._accumulation.stepped()
-        self._num_steps += 1
-        self._listen()
         self._account.own(started)
-        self._account.end_step(was_sampled=step is not None)
+        if self._num_steps == self._is_quiet_from:
+            self._account.after_sample(self._num_steps)
+        if not to_next:
+            started = self._account.clock()
+            self._listen()
+            self._account.own(started)
 
     def _close_sample(self, step: Step) -> None:
         if self._optimizer is not None:
             step.after()
+        self._is_on = False
         self._watch.remove()
         if self._watch.input is not None and self._inputs is None:
             self._inputs = facts_of_input(self._watch.input, self._watch.found, self._watch.order)
         self._watch.input = None
-        sample = Sample(self._num_steps, self._watch.take(), step)
+        sample = Sample(self._num_steps - 1, self._watch.take(), step)
         (self._first if len(self._first) < _KEPT_FIRST else self._last).append(sample)
         self._laboratory.add(sample)
         self._taken += 1

@@ -76,8 +76,8 @@ def units_of(output: Tensor, *, is_channels_first: bool) -> Tensor:
         values = values.as_strided(size, stride)
     if step > 1:
         values = values[_places(places, step, values.device)]
-    values = values.reshape(-1, num_units)
-    return values.clone() if values.data_ptr() == output.data_ptr() else values  # the next layer may work in place
+    units = values.reshape(-1, num_units)
+    return units.clone() if units.data_ptr() == output.data_ptr() else units  # the next layer may work in place
 
 
 @lru_cache(maxsize=256)
