@@ -47,10 +47,11 @@ class Watch:
         self._handles: list[Any] = []
         self._hooks = [(entry.module, self._hook_of(entry)) for entry in self.found]
 
-    def attach(self) -> None:
-        """Register the hooks, if they are not there."""
+    def attach(self, *, only_input: bool = False) -> None:
+        """Register the hooks, if they are not there; only that of the model's input costs a quarter."""
         if not self._handles:
-            self._handles = [module.register_forward_hook(hook) for module, hook in self._hooks]
+            hooks = () if only_input else self._hooks
+            self._handles = [module.register_forward_hook(hook) for module, hook in hooks]
             self._handles.append(self.model.register_forward_pre_hook(self._before, prepend=True, with_kwargs=True))
             self._handles.append(self.model.register_forward_hook(self._leave, always_call=True))
 
