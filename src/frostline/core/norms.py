@@ -53,7 +53,7 @@ def gradient_norms(parameters: Iterable[Tensor] | Tensor, *, dtype: torch.dtype 
         gradients = [_entries(parameter) for parameter in chosen]
         kinds = [(gradient.device, gradient.dtype) for gradient in gradients]
         if kinds.count(kinds[0]) == len(kinds):
-            found = _norms(gradients, dtype)
+            found = list(_norms(gradients, dtype))
         else:
             found = [norm for gradient in gradients for norm in _norms([gradient], dtype)]
             common = torch.float64 if any(norm.dtype == torch.float64 for norm in found) else torch.float32

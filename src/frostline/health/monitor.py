@@ -33,7 +33,7 @@ _KEPT_LOSSES = 10_000
 _UNREAD_LOSSES = 1_000  # on the device, where samples are far apart
 _UNTOLD = 8  # sampled steps after which the file and the logger are told
 _BUDGET = 0.03  # of the time of the loop: beyond it samples are left out
-_FREE_SAMPLES = 10  # before the budget counts
+_FREE_SAMPLES = 10  # that the budget does not count
 
 
 class Monitor:
@@ -58,7 +58,7 @@ class Monitor:
         model: The module that the loop calls; a DistributedDataParallel or compiled module is looked into.
         optimizer: The one that steps, or None.
         every: Steps from one sample to the next.
-        budget: Share of the loop's time that samples may take, after the first ten. Near it samples are taken without
+        budget: Share of the loop's time that samples after the first ten may take. Near it samples are taken without
             outputs of layers, which cost most (their fields are None); beyond it they are left out (`samples` tells).
         path: A file to which every record is written as one line of JSON; it must not exist yet.
         log: callable(numbers, step): a logger, such as Fabric's `log_dict`.
@@ -88,7 +88,7 @@ class Monitor:
         self._untold: list[Sample] = []  # to the file and the logger
         self._losses: deque[tuple[int, float]] = deque(maxlen=_KEPT_LOSSES)
         self._told: list[tuple[int, Tensor]] = []
-        self._free = 0.0, 0.0  # seconds spent and elapsed by then
+        self._free_s = self._reserve_s = 0.0  # spent on these; kept for gradients when outputs get too dear
         self._num_steps = self._asked = self._taken = 0
         self._is_told_after: bool | None = None  # loops tell the loss of a step after or before it
         self._inputs: InputFacts | None = None
@@ -209,17 +209,16 @@ class Monitor:
     def _listen(self) -> None:
         """Decide whether the next step is a sample, and whether it may cost as much as to look at outputs."""
         self._asked += 1
-        spent_s, elapsed_s = self._account.spent_s, self._account.elapsed_s
+        spent_s, allowed_s = self._account.spent_s, self._budget * self._account.elapsed_s
         is_free = self._asked <= _FREE_SAMPLES
         if is_free:
-            self._free = spent_s, elapsed_s
-        left_s = self._budget * (elapsed_s - self._free[1]) - (spent_s - self._free[0])
-        slack_s = 2 * self._free[0] / _FREE_SAMPLES  # one sample that was dear puts no end to those that follow
-        self._is_on = is_free or left_s + slack_s >= 0
+            self._free_s, self._reserve_s = spent_s, allowed_s / 2
+        left_s = allowed_s - (spent_s - self._free_s)
+        self._is_on = is_free or left_s >= 0
         if self._is_on:
             self._account.before_sample(self._num_steps)
             if not self._unseen:
-                self._watch.attach(only_input=not is_free and left_s < 0)
+                self._watch.attach(only_input=not is_free and left_s < self._reserve_s)
 
     def _before_step(self, *_: object) -> None:
         if not self._is_on:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from frostline.health.accounting import Account
     from frostline.health.records import Layer
 
+
 class Outputs:
     """What the layers of a model gave at one sampled step; tensors stay on the device."""
 
