@@ -33,14 +33,14 @@ class Runner:
         self.times: list[float] = []
         self.cpu_times: list[float] = []
         self.monitor: Any = None
-        self.steps, self.left = 0, time.perf_counter()
+        self.steps = 0
         self.watch = watch(self)
 
     def block(self) -> None:
         """Ten steps, timed. The others' time is not the loop's: the monitor's clock stands still meanwhile."""
         started, cpu_started = time.perf_counter(), time.process_time()
         if self.monitor is not None:
-            self.monitor._started += started - self.left
+            self.monitor._account.resume()
         inputs, target = self.batch
         for _ in range(EVERY):
             loss = F.cross_entropy(self.model(inputs), target)
@@ -49,8 +49,9 @@ class Runner:
             self.watch(loss)
             self.optimizer.zero_grad()
             self.steps += 1
-        self.left = time.perf_counter()
-        self.times.append(self.left - started)
+        if self.monitor is not None:
+            self.monitor._account.pause()
+        self.times.append(time.perf_counter() - started)
         self.cpu_times.append(time.process_time() - cpu_started)
 
 
@@ -113,7 +114,8 @@ def _compare(
             runner.monitor.__exit__(None, None, None)
             taken, asked = runner.monitor.samples
             figures[f"{name}: {variant}: 1 + its own account (`overhead`)"] = own
-            figures[f"{name}: {variant}: samples taken / asked"] = f"{taken} / {asked}"
+            whole = sum(any(own.mean is not None for own in record.layers) for record in runner.monitor.records)
+            figures[f"{name}: {variant}: samples taken / asked"] = f"{taken} / {asked}, {whole} of them with outputs"
     return figures
 
 
@@ -126,7 +128,7 @@ def _ratio(own: list[float], other: list[float]) -> str:
 def _monitored(runner: Runner, budget: float) -> Watcher:
     runner.monitor = fl.Monitor(runner.model, runner.optimizer, every=EVERY, budget=budget)
     runner.monitor.__enter__()
-    runner.left = time.perf_counter()
+    runner.monitor._account.pause()
     return runner.monitor.step
 
 

@@ -87,7 +87,7 @@ class Monitor:
         self._last: deque[Sample] = deque(maxlen=_KEPT_LAST)
         self._untold: list[Sample] = []  # to the file and the logger
         self._losses: deque[tuple[int, float]] = deque(maxlen=_KEPT_LOSSES)
-        self._told: list[tuple[int, Tensor]] = []
+        self._told: list[tuple[int, Tensor | float]] = []
         self._free_s = self._reserve_s = 0.0  # spent on these; kept for gradients when outputs get too dear
         self._num_steps = self._asked = self._taken = 0
         self._is_told_after: bool | None = None  # loops tell the loss of a step after or before it
@@ -133,12 +133,14 @@ class Monitor:
         """
         is_timed = self._is_quiet_from == self._num_steps  # clocks cost as much: one such step stands for the others
         started = self._account.clock() if is_timed else 0.0
-        value = loss.detach() if isinstance(loss, Tensor) else torch.tensor(float(loss))
-        if value.numel() != 1:
+        if isinstance(loss, Tensor) and loss.numel() != 1:
             raise DataError(
-                what="The loss is not a scalar.", where="Monitor.step(loss)", received=f"shape {tuple(value.shape)}",
+                what="The loss is not a scalar.", where="Monitor.step(loss)", received=f"shape {tuple(loss.shape)}",
                 do="pass the mean or the sum that backward() was called on.",
             )  # fmt: skip
+        value = loss
+        if isinstance(loss, Tensor):  # elsewhere than on a CPU, to read it now would be to wait for it
+            value = float(loss.item()) if loss.is_cpu else loss.detach()
         if self._is_told_after is None:
             self._is_told_after = self._num_steps > 0
         self._told.append((self._num_steps - self._is_told_after, value))
@@ -283,7 +285,9 @@ class Monitor:
         told, self._told = self._told, []
         if not told:
             return
-        values = torch.stack([value.reshape(()).float() for _, value in told]).tolist()
+        tensors = [value.reshape(()).float() for _, value in told if isinstance(value, Tensor)]
+        read = iter(torch.stack(tensors).tolist() if tensors else ())
+        values = [next(read) if isinstance(value, Tensor) else value for _, value in told]
         self._losses.extend((number, value) for (number, _), value in zip(told, values, strict=True))
         loss_of = dict(zip((number for number, _ in told), values, strict=True))
         for sample in (*self._first, *self._last):
