@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from frostline import Monitor
 from frostline.health.records import Evidence, Layer, LayerSample, StepRecord
 
 
@@ -105,3 +106,17 @@ def run(model, optimizer, monitor=None, data=None, *, clears: bool = True, loss_
 
 def codes(monitor_or_diagnosis, outcome: str | None = None) -> set[str]:
     return {f.code for f in monitor_or_diagnosis.findings if outcome is None or f.outcome == outcome}
+
+
+def watched(model, optimizer=None, data=None, *, every=2, loss_fn=F.cross_entropy, clears=True, **options):
+    """A monitor that listened to a run, without a budget."""
+    optimizer = optimizer or sgd(model)
+    with Monitor(model, optimizer, every=every, budget=1e9, **options) as monitor:
+        run(model, optimizer, monitor, data, loss_fn=loss_fn, clears=clears)
+    return monitor
+
+
+def outcome(monitor, code: str) -> set[str]:
+    """What the rule of this code answers."""
+    diagnosis = monitor.diagnosis
+    return {finding.outcome for finding in (*diagnosis.findings, *diagnosis.passed) if finding.code == code}

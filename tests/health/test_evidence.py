@@ -5,52 +5,12 @@ import torch
 from torch import nn
 
 from frostline.health import evidence
-from frostline.health.gradients import Step
 from frostline.health.layers import find_layers
-from frostline.health.watching import Outputs
 from helpers_health import record
 
 MODEL = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
 FOUND = find_layers(MODEL)
 ORDER = {"0": 0, "1": 1, "2": 2}
-
-
-def outputs_of(**means):
-    found = Outputs()
-    found.moments = {name.lstrip("_"): torch.tensor([mean, 1.0, 0.0]) for name, mean in means.items()}
-    return found
-
-
-def test_a_record_is_plain_numbers_in_order():
-    step = Step(FOUND)
-    MODEL(torch.randn(5, 3)).sum().backward()
-    step.before(keeps_weights=False)
-    seen = outputs_of(_2=2.0, _0=0.5)
-    seen.dead["1"] = torch.tensor(0.25)
-    made = evidence.record_of(7, 1.5, seen, step, ORDER)
-    MODEL.zero_grad()
-    assert (made.step, made.loss, made.nonfinite) == (7, 1.5, None)
-    assert [sample.layer for sample in made.layers] == ["0", "1", "2"]
-    assert made.layers[1].dead == 0.25
-    assert isinstance(made.gradient_norm, float)
-
-
-def test_the_first_place_that_is_not_finite():
-    step = Step([])
-    assert evidence.record_of(0, None, outputs_of(_2=math.nan, _0=1.0), step, ORDER).nonfinite == "2"
-    assert evidence.record_of(0, None, outputs_of(_2=math.nan, _0=math.inf), step, ORDER).nonfinite == "0"
-    seen = outputs_of(_0=math.nan)
-    seen.input_rows = torch.tensor([True, False, False])
-    made = evidence.record_of(0, None, seen, step, ORDER)
-    assert (made.nonfinite, made.nonfinite_samples) == ("input", (1, 2))
-
-
-def test_only_gradients_that_are_not_finite():
-    step = Step(FOUND)
-    MODEL[0].weight.grad = torch.full((4, 3), math.inf)
-    step.before(keeps_weights=False)
-    MODEL.zero_grad()
-    assert evidence.record_of(0, None, outputs_of(_0=1.0), step, ORDER).nonfinite == "gradient"
 
 
 def test_layers_in_the_order_in_which_they_ran():

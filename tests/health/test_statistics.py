@@ -19,31 +19,98 @@ def test_units_are_channels_of_convolutions_and_the_last_axis_elsewhere():
     assert stats.units_of(torch.zeros(2, 5, 4, 4), is_channels_first=True).shape == (32, 5)
     assert stats.units_of(torch.zeros(2, 7, 5), is_channels_first=False).shape == (14, 5)
     assert stats.units_of(torch.zeros(6), is_channels_first=True).shape == (6, 1)
-    assert stats.units_of(torch.zeros(2, 3).half(), is_channels_first=False).dtype == torch.float32
 
 
-def test_large_outputs_are_thinned():
-    values = stats.units_of(torch.zeros(2**15, 8), is_channels_first=False)
-    assert values.shape == (2**13, 8)
+@pytest.mark.parametrize("shape", [(3, 4), (64, 64), (64, 65), (64, 80), (2, 7, 5), (8, 200), (4096, 8)])
+def test_units_are_copies(shape):
+    output = torch.randn(shape)
+    values = stats.units_of(output, is_channels_first=False)
+    assert values.untyped_storage().data_ptr() != output.untyped_storage().data_ptr()
+    assert set(values.flatten().tolist()) <= set(output.flatten().tolist())
 
 
-def test_moments_know_constant_units():
-    values = torch.randn(1000, 4) * 2 + 1
-    values[:, 0] = 3.0
-    mean, deviation, constant = stats.moments(values).tolist()
-    assert mean == pytest.approx(float(values.mean()))
-    assert deviation == pytest.approx(float(values.std(correction=0)), rel=1e-4)
-    assert constant == 0.25
+def test_small_outputs_are_looked_at_whole():
+    output = torch.randn(64, 64)
+    assert torch.equal(stats.units_of(output, is_channels_first=False), output)
 
 
-def test_a_unit_is_active_if_it_ever_was():
-    values = torch.tensor([[0.0, 0.0, -1.0], [0.0, 2.0, -1.0]])
-    assert stats.is_active(values).tolist() == [False, True, False]
-    assert [name for name in ("relu", "relu6", "tanh", "gelu", "") if stats.can_die(name)] == ["relu", "relu6"]
+def test_large_outputs_are_thinned_evenly():
+    places = torch.arange(16 * 32 * 32).view(16, 1, 32, 32).expand(16, 64, 32, 32).float()
+    for output in (places, places.contiguous(memory_format=torch.channels_last), places.contiguous()):
+        values = stats.units_of(output, is_channels_first=True)
+        assert 60 <= len(values) <= 64
+        assert values.shape[1] == 64
+        assert len((values[:, 0] % 32).unique()) > 25  # columns of the images
+        assert len((values[:, 0] // 1024).unique()) == 16  # samples
+    units = torch.arange(3000.0).expand(100, 3000)
+    looked = stats.units_of(units, is_channels_first=False)[0]
+    assert looked.tolist() == [*range(16), *range(994, 1010), *range(1988, 2004), *range(2982, 2998)]
+
+
+def measured(values, activation="", silence=None, owners=None):
+    values = values if values.dim() == 3 else values[None]
+    owners = owners or tuple((0, str(at)) for at in range(len(values)))
+    table = stats.measure(values.double(), owners, activation, silence or stats.Silence())
+    return dict(zip(table.fields, table.values.tolist(), strict=True))
+
+
+def test_moments_are_those_of_all_values_of_a_layer():
+    values = torch.randn(3, 1000, 4) * torch.tensor([1.0, 1e-20, 1e25])[:, None, None] + 1
+    values[0, :, 0] = 3.0
+    own = measured(values)
+    assert own["mean"] == pytest.approx(values.double().mean((1, 2)).tolist())
+    assert own["deviation"][0] == pytest.approx(float(values[0].std(correction=0)), rel=1e-5)
+    assert own["deviation"][1] == pytest.approx(0, abs=1e-8)
+    assert own["deviation"][2] == pytest.approx(float(values[2].double().std(correction=0)), rel=1e-5)
+    assert own["constant"] == [0.25, 1.0, 0.0]
+
+
+def test_what_is_not_finite_stays_with_its_layer():
+    values = torch.randn(3, 20, 4)
+    values[1, 3, 2] = float("nan")
+    values[2, 0, 0] = float("inf")
+    own = measured(values)
+    assert [torch.tensor(own["mean"]).isfinite().tolist(), own["mean"][0]] == [[True, False, False], pytest.approx(
+        float(values[0].mean()))]  # fmt: skip
+
+
+def test_thinned_numbers_are_near_those_of_the_whole():
+    torch.manual_seed(0)
+    output = (torch.randn(256, 1) + torch.randn(256, 512) * torch.rand(512) * 3 - 3 * torch.rand(512)).relu()
+    output[:, torch.randperm(512)[:200]] = 0.0
+    own = measured(stats.units_of(output, is_channels_first=False), "relu")
+    assert own["deviation"][0] == pytest.approx(float(output.std()), rel=3 * 0.09)
+    assert own["dead"][0] == pytest.approx(200 / 512, abs=3 * 0.06)
+
+
+def test_a_unit_is_dead_if_it_was_silent_in_five_steps_or_in_all_there_were():
+    silence = stats.Silence()
+    steps = [[0, 0, 1], [0, 1, 1], *([[0, 0, 0]] * 4), [0, 0, 0], [1, 0, 0]]
+    shares = [measured(torch.tensor([[step]] * 1).float(), "relu", silence)["dead"][0] * 3 for step in steps]
+    assert shares == pytest.approx([2, 1, 1, 1, 1, 1, 3, 2])
+
+
+def test_steps_that_are_measured_together_count_one_after_the_other():
+    values = torch.tensor([[0.0, 0.0], [0.0, 1.0], [0.0, 0.0], [1.0, 0.0]])[:, None]
+    owners = ((0, "a"), (1, "a"), (1, "b"), (2, "a"))
+    assert measured(values, "relu", owners=owners)["dead"] == [1.0, 0.5, 1.0, 0.0]
+
+
+def test_what_is_no_number_is_not_silent():
+    assert measured(torch.full((5, 2), float("nan")), "relu")["dead"] == [0.0]
 
 
 @pytest.mark.parametrize(("activation", "function"), [("tanh", torch.tanh), ("sigmoid", torch.sigmoid)])
 def test_saturation_is_by_slope(activation, function):
     inputs = torch.tensor([[0.0, 20.0], [1.0, -20.0]])
-    assert float(stats.saturation(function(inputs), activation)) == 0.5
-    assert stats.saturation(inputs, "relu") is None
+    assert measured(function(inputs), activation)["saturated"] == [0.5]
+    assert set(measured(inputs, "relu")) == {"dead", "mean", "deviation", "constant"}
+    scan = torch.linspace(-8, 8, 4001, dtype=torch.float64, requires_grad=True)
+    (slope,) = torch.autograd.grad(function(scan).sum(), scan)
+    share = float((slope < 0.01 * slope.max()).double().mean())
+    assert measured(function(scan).detach()[:, None], activation)["saturated"] == [pytest.approx(share)]
+
+
+def test_activations_with_ends():
+    assert [name for name in ("relu", "relu6", "tanh", "gelu", "") if stats.can_die(name)] == ["relu", "relu6"]
+    assert [name for name in ("relu", "sigmoid", "tanh", "") if stats.can_saturate(name)] == ["sigmoid", "tanh"]

@@ -4,6 +4,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from frostline.health.accounting import Account
 from frostline.health.watching import Watch
 
 
@@ -24,7 +25,7 @@ class Checkpointed(nn.Module):
 
 
 def watched(model):
-    watch = Watch(model, lambda work: work())
+    watch = Watch(model, Account())
     watch.attach()
     return watch
 
@@ -54,8 +55,8 @@ def test_nothing_is_seen_when_off_or_in_validation():
     watch.remove()
     model(torch.randn(5, 4))
     seen = watch.take()
-    assert seen.moments == seen.dead == {}
-    assert seen.input_rows is None
+    assert seen.values == {}
+    assert seen.input_sums is None
 
 
 def test_parts_that_switch_gradients_off_are_seen():
@@ -72,7 +73,7 @@ def test_parts_that_switch_gradients_off_are_seen():
     model = Frozen()
     watch = watched(model)
     model(torch.randn(5, 4))
-    assert list(watch.take().moments) == ["body", "head"]
+    assert list(watch.take().values) == ["body", "head"]
 
 
 def test_an_error_in_a_pass_does_not_blind_the_next():
@@ -81,7 +82,7 @@ def test_an_error_in_a_pass_does_not_blind_the_next():
     with torch.no_grad(), contextlib.suppress(RuntimeError):
         model(torch.randn(5, 3))
     model[0](torch.randn(5, 4))  # a part on its own: the mode of gradients decides
-    assert list(watch.take().moments) == ["0"]
+    assert list(watch.take().values) == ["0"]
 
 
 def test_checkpointed_layers_count_once_and_in_order():
@@ -91,8 +92,7 @@ def test_checkpointed_layers_count_once_and_in_order():
         model(torch.randn(5, 4)).sum().backward()
         names = ["stages.0.0", "stages.0.1", "stages.1.0", "stages.1.1", "stages.2.0", "stages.2.1", "head"]
         assert list(watch.order) == names
-        assert list(watch.take().moments) == names
-        assert all(len(past) == 1 for past in watch._silent.values())
+        assert list(watch.take().values) == names
 
 
 def test_a_shared_module_is_seen_once_at_its_first_call():
@@ -108,21 +108,35 @@ def test_a_shared_module_is_seen_once_at_its_first_call():
 
     watch = watched(model := Twice())
     model(torch.randn(5, 4))
-    assert float(watch.take().moments["layer"][1]) < 10
+    assert float(watch.take().values["layer"].std()) < 10
 
 
-def test_odd_rows_of_the_input_and_dead_units():
-    model = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 4), nn.Tanh())
-    with torch.no_grad():
-        model[0].bias[:3] = -100.0
-        model[2].weight.mul_(1000)
+def test_copies_are_of_the_time_of_the_call():
+    model = nn.Sequential(nn.Linear(4, 6), nn.ReLU(inplace=True))
     watch = watched(model)
-    inputs = torch.randn(5, 4)
-    model(inputs)
-    first = watch.take()
-    assert first.input_rows.all()
-    assert float(first.dead["1"]) >= 0.5
-    assert float(first.saturated["3"]) > 0.5
-    inputs[2, 0] = float("nan")
-    model(inputs)
-    assert watch.take().input_rows.tolist() == [True, True, False, True, True]
+    model(torch.randn(50, 4))
+    seen = watch.take().values
+    assert seen["0"].min() < 0
+    assert torch.equal(seen["0"].relu(), seen["1"])
+
+
+def test_rows_of_the_input_that_are_not_finite():
+    model = nn.Sequential(nn.Linear(4, 6))
+    for dtype, large in ((torch.float32, 1e30), (torch.float16, 6e4)):
+        watch = watched(model.to(dtype))
+        inputs = torch.full((5, 4), large, dtype=dtype)
+        inputs[2, 0], inputs[4, 1] = float("nan"), float("-inf")
+        model(inputs)
+        assert watch.take().input_sums.isfinite().tolist() == [True, True, False, True, False]
+
+
+def test_the_input_alone():
+    model = nn.Sequential(nn.Linear(4, 6))
+    watch = Watch(model, Account())
+    watch.attach(only_input=True)
+    model(torch.randn(5, 4))
+    seen = watch.take()
+    assert seen.values == {}
+    assert seen.input_sums.shape == (5,)
+    watch.remove()
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())

@@ -146,9 +146,10 @@ def test_every_source_file_has_a_test_file_of_its_name():
 
 def test_every_test_file_mirrors_a_source_file():
     mirrored = {path.relative_to(ROOT / "src" / "frostline") for path in SOURCES}
-    found = [path.relative_to(ROOT / "tests") for path in (ROOT / "tests").rglob("test_*.py")]
+    found = [path.relative_to(ROOT / "tests") for path in sorted((ROOT / "tests").rglob("test_*.py"))]
     odd = [str(name) for name in found if name.with_name(name.name.removeprefix("test_")) not in mirrored]
-    assert [name for name in odd if name.split("/")[0] not in ("exams", "house", "laws")] == ["splitting/test_zoo.py"]
+    allowed = ["health/test_monitor_models.py", "splitting/test_zoo.py"]
+    assert [name for name in odd if name.split("/")[0] not in ("exams", "house", "laws")] == allowed
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.ABOUT.code)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 _NARROW = (torch.float16, torch.bfloat16)
 
@@ -47,33 +47,35 @@ def gradient_norms(parameters: Iterable[Tensor] | Tensor, *, dtype: torch.dtype 
     """
     given = [parameters] if isinstance(parameters, Tensor) else list(parameters)
     chosen = tuple({id(p): p for p in given if p.grad is not None}.values())
-    groups: dict[tuple[torch.device, torch.dtype], list[int]] = {}
-    gradients: list[Tensor] = []
-    for at, parameter in enumerate(chosen):
-        gradients.append(entries(parameter))
-        groups.setdefault((gradients[at].device, gradients[at].dtype), []).append(at)
-    found: list[Tensor] = [torch.zeros(())] * len(chosen)
-    for (_, kind), positions in groups.items():
-        wide = dtype or (torch.float32 if kind in _NARROW else kind)
-        own = [gradients[at] for at in positions]
-        norms = torch._foreach_norm(own, 2, wide)  # pyright: ignore[reportPrivateImportUsage]
-        for at, norm in zip(positions, norms, strict=True):
-            found[at] = norm
-    if not found:
+    if not chosen:
         return GradientNorms(torch.zeros(()), torch.zeros(0), ())
-    common = torch.float64 if any(norm.dtype == torch.float64 for norm in found) else torch.float32
-    if len(groups) > 1 or found[0].dtype != common:
-        found = [norm.to(found[0].device, common) for norm in found]
-    norms = torch.stack(found)
-    return GradientNorms(torch.linalg.vector_norm(norms), norms, chosen)
+    with torch.no_grad():
+        gradients = [_entries(parameter) for parameter in chosen]
+        kinds = [(gradient.device, gradient.dtype) for gradient in gradients]
+        if kinds.count(kinds[0]) == len(kinds):
+            found = list(_norms(gradients, dtype))
+        else:
+            found = [norm for gradient in gradients for norm in _norms([gradient], dtype)]
+            common = torch.float64 if any(norm.dtype == torch.float64 for norm in found) else torch.float32
+            found = [norm.to(found[0].device, common) for norm in found]
+        norms_P = torch.stack(found)
+        return GradientNorms(torch.linalg.vector_norm(norms_P), norms_P, chosen)
+
+
+def _norms(gradients: list[Tensor], dtype: torch.dtype | None) -> Sequence[Tensor]:
+    wide = dtype or (torch.float32 if gradients[0].dtype in _NARROW else gradients[0].dtype)
+    return torch._foreach_norm(gradients, 2, wide)  # pyright: ignore[reportPrivateImportUsage]
 
 
 def entries(parameter: Tensor) -> Tensor:
     """The gradient as a dense, real tensor that shares its memory; a sparse gradient is coalesced for good."""
+    return _entries(parameter).detach()
+
+
+def _entries(parameter: Tensor) -> Tensor:
     gradient = parameter.grad
     if gradient is None:
         return torch.zeros(0)
-    gradient = gradient.detach()
     if gradient.is_sparse:
         if not gradient.is_coalesced():
             gradient = gradient.coalesce()

@@ -44,9 +44,14 @@ class Accumulation:
             handle.remove()
         self._handles = []
 
+    @property
+    def is_done(self) -> bool:
+        """True if there is nothing more to see."""
+        return not self._handles
+
     def stepped(self) -> None:
         """A step is done: what is there now must be gone before the next."""
-        gradient = self.parameter.grad if self.parameter is not None else None
+        gradient = self.parameter.grad if self.parameter is not None and self._handles else None
         is_done = len(self._votes) >= _STEPS
         is_watched = gradient is not None and not gradient.is_sparse and not is_done
         self._left = gradient.detach().clone() if is_watched and gradient is not None else None

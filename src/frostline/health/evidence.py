@@ -1,4 +1,4 @@
-"""Turns what was measured on the device into plain records."""
+"""Facts about a run that are not measured layer by layer: the input, the optimizer, what could not be seen."""
 
 from __future__ import annotations
 
@@ -8,55 +8,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from frostline.health.records import InputFacts, Layer, LayerSample, OptimizerFacts, StepRecord
+from frostline.health.records import InputFacts, Layer, OptimizerFacts, StepRecord
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch.optim import Optimizer
 
-    from frostline.health.gradients import Step
     from frostline.health.layers import Found
-    from frostline.health.watching import Outputs
 
 _SCALE_FREE = ("adam", "rmsprop", "adagrad", "adadelta", "rprop", "lion", "lamb", "muon", "adafactor", "sign")
-
-
-def record_of(number: int, loss: float | None, outputs: Outputs, step: Step, order: dict[str, int]) -> StepRecord:
-    """One record; everything is read from the device in one go."""
-    names: list[tuple[str, str]] = []
-    values: list[Tensor] = []
-
-    def add(owners: list[str], fields: tuple[str, ...], tensors: list[Tensor]) -> None:
-        if tensors:
-            names.extend((owner, field) for owner in owners for field in fields)
-            values.append(_joined(tensors))
-
-    for field, (owners, own) in step.by_field().items():
-        add(owners, (field,), [own])
-    add(list(outputs.moments), ("mean", "deviation", "constant"), list(outputs.moments.values()))
-    for field, found in (("dead", outputs.dead), ("saturated", outputs.saturated)):
-        add(list(found), (field,), list(found.values()))
-    if step.total is not None:
-        add([""], ("total",), [step.total])
-    read = _joined(values).tolist() if values else []
-    layers: dict[str, dict[str, float]] = {}
-    for (name, field), value in zip(names, read, strict=True):
-        layers.setdefault(name, {})[field] = value
-    total = layers.pop("", {}).get("total")
-    ordered = sorted(layers, key=lambda name: order.get(name, len(order)))
-    samples = tuple(LayerSample(name, **layers[name]) for name in ordered)
-    place, rows = _first_nonfinite(samples, outputs)
-    return StepRecord(number, loss, total, samples, place, rows)
-
-
-def _joined(tensors: list[Tensor]) -> Tensor:
-    """All values in a row, in float64, where the first tensor is."""
-    device, dtype = tensors[0].device, tensors[0].dtype
-    if any(tensor.device != device or tensor.dtype != dtype for tensor in tensors):
-        tensors = [tensor.to(device, torch.float64) for tensor in tensors]
-    flat = tensors[0] if len(tensors) == 1 else torch.cat([tensor.reshape(-1) for tensor in tensors])
-    return flat.detach().reshape(-1).double()
 
 
 def layers_that_ran(found: Sequence[Found], order: dict[str, int]) -> tuple[Layer, ...]:
@@ -122,18 +83,3 @@ def what_is_missing(records: Sequence[StepRecord], *, has_optimizer: bool, expec
     if expects_outputs and all(sample.mean is None for record in records for sample in record.layers):
         missing.append("no outputs were seen: the layers did not run in the block, or not with gradients.")
     return tuple(missing)
-
-
-def _first_nonfinite(samples: Sequence[LayerSample], outputs: Outputs) -> tuple[str | None, tuple[int, ...]]:
-    if outputs.input_rows is not None and not bool(outputs.input_rows.all()):
-        return "input", tuple((~outputs.input_rows).nonzero().flatten().tolist()[:16])
-    for sample in samples:
-        if sample.mean is not None and not _is_finite(sample.mean, sample.deviation):
-            return sample.layer, ()
-    if any(not _is_finite(sample.gradient_norm) for sample in samples):
-        return "gradient", ()
-    return None, ()
-
-
-def _is_finite(*values: float | None) -> bool:
-    return all(value is None or value - value == 0 for value in values)

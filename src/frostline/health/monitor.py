@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -10,11 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from frostline.core.errors import DataError
+from frostline.health.accounting import Account
 from frostline.health.accumulating import Accumulation
-from frostline.health.evidence import facts_of_input, facts_of_optimizer, layers_that_ran, record_of, what_is_missing
-from frostline.health.gradients import Copies, Step
+from frostline.health.evidence import facts_of_input, facts_of_optimizer, layers_that_ran, what_is_missing
+from frostline.health.gradients import Step, Weights
 from frostline.health.judging import judge
 from frostline.health.records import Evidence, InputFacts, StepRecord
+from frostline.health.sampling import Laboratory, Sample
 from frostline.health.streaming import JsonLines
 from frostline.health.symmetry import copies
 from frostline.health.watching import Watch
@@ -30,8 +31,9 @@ if TYPE_CHECKING:
 _KEPT_FIRST, _KEPT_LAST = 50, 450  # sampled steps in memory, so that a long run does not fill it
 _KEPT_LOSSES = 10_000
 _UNREAD_LOSSES = 1_000  # on the device, where samples are far apart
+_UNTOLD = 8  # sampled steps after which the file and the logger are told
 _BUDGET = 0.03  # of the time of the loop: beyond it samples are left out
-_FREE_SAMPLES = 10  # before the budget counts
+_FREE_SAMPLES = 10  # that the budget does not count
 
 
 class Monitor:
@@ -56,7 +58,8 @@ class Monitor:
         model: The module that the loop calls; a DistributedDataParallel or compiled module is looked into.
         optimizer: The one that steps, or None.
         every: Steps from one sample to the next.
-        budget: Share of the loop's time that samples may take; beyond it they are left out (`samples` tells).
+        budget: Share of the loop's time that samples after the first ten may take. Near it samples are taken without
+            outputs of layers, which cost most (their fields are None); beyond it they are left out (`samples` tells).
         path: A file to which every record is written as one line of JSON; it must not exist yet.
         log: callable(numbers, step): a logger, such as Fabric's `log_dict`.
 
@@ -73,22 +76,24 @@ class Monitor:
         _check(inner, optimizer, every)
         self.every, self._budget, self._optimizer, self._log = every, budget, optimizer, log
         self._model = inner
-        self._watch = Watch(inner, self._timed)
+        self._account = Account()
+        self._watch = Watch(inner, self._account)
+        self._weights = Weights(self._watch.found)
+        self._laboratory = Laboratory(self._watch, self._weights)
         self._accumulation = Accumulation(inner, optimizer)
-        self._weights, self._is_on = Copies(), False
+        self._is_on, self._is_quiet_from = False, -1
         self._path, self._stream = path, None
-        self._first: list[StepRecord] = []
-        self._last: deque[StepRecord] = deque(maxlen=_KEPT_LAST)
+        self._first: list[Sample] = []
+        self._last: deque[Sample] = deque(maxlen=_KEPT_LAST)
+        self._untold: list[Sample] = []  # to the file and the logger
         self._losses: deque[tuple[int, float]] = deque(maxlen=_KEPT_LOSSES)
-        self._waiting: list[tuple[int, Any, Step]] = []
-        self._told: list[tuple[int, Tensor]] = []
-        self._loss_of: dict[int, float | None] = {}
+        self._told: list[tuple[int, Tensor | float]] = []
+        self._free_s = self._reserve_s = 0.0  # spent on these; kept for gradients when outputs get too dear
         self._num_steps = self._asked = self._taken = 0
         self._is_told_after: bool | None = None  # loops tell the loss of a step after or before it
         self._inputs: InputFacts | None = None
         self._copies: dict[str, float] = {}
         self._step: Step | None = None
-        self._own_s, self._started, self._elapsed_s = 0.0, 0.0, 0.0
         self._handles: list[Any] = []
 
     def __enter__(self) -> Monitor:
@@ -96,16 +101,16 @@ class Monitor:
         self._stream = JsonLines(self._path) if self._path is not None else None
         if self._optimizer is not None:
             self._handles = [
-                self._optimizer.register_step_pre_hook(lambda *_: self._before_step()),
-                self._optimizer.register_step_post_hook(lambda *_: self._after_step()),
+                self._optimizer.register_step_pre_hook(self._before_step),
+                self._optimizer.register_step_post_hook(self._after_step),
             ]
         self._accumulation.attach()
-        self._started = time.perf_counter()
+        self._account.resume()
         self._listen()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._elapsed_s += time.perf_counter() - self._started
+        self._account.pause()
         self._is_on = False
         self._watch.remove()
         self._accumulation.remove()
@@ -114,7 +119,7 @@ class Monitor:
         self._handles = []
         self._step = None
         try:
-            self._read()
+            self._tell()
         finally:
             if self._stream is not None:
                 self._stream.close()
@@ -126,17 +131,23 @@ class Monitor:
         Raises:
             DataError: If the loss is not a scalar.
         """
-        value = loss.detach() if isinstance(loss, Tensor) else torch.tensor(float(loss))
-        if value.numel() != 1:
+        is_timed = self._is_quiet_from == self._num_steps  # clocks cost as much: one such step stands for the others
+        started = self._account.clock() if is_timed else 0.0
+        if isinstance(loss, Tensor) and loss.numel() != 1:
             raise DataError(
-                what="The loss is not a scalar.", where="Monitor.step(loss)", received=f"shape {tuple(value.shape)}",
+                what="The loss is not a scalar.", where="Monitor.step(loss)", received=f"shape {tuple(loss.shape)}",
                 do="pass the mean or the sum that backward() was called on.",
             )  # fmt: skip
+        value = loss
+        if isinstance(loss, Tensor):  # elsewhere than on a CPU, to read it now would be to wait for it
+            value = float(loss.item()) if loss.is_cpu else loss.detach()
         if self._is_told_after is None:
             self._is_told_after = self._num_steps > 0
-        self._told.append((self._num_steps - self._is_told_after, value.reshape(())))
+        self._told.append((self._num_steps - self._is_told_after, value))
         if len(self._told) >= _UNREAD_LOSSES:
             self._read_losses()
+        if is_timed:
+            self._account.own(started, times=self.every)
         if self._optimizer is None:
             self._before_step()
             self._after_step()
@@ -144,14 +155,18 @@ class Monitor:
     @property
     def records(self) -> tuple[StepRecord, ...]:
         """The sampled steps, oldest first; of a long run the first 50 and the last 450."""
-        self._read()
-        return (*self._first, *self._last)
+        self._read_losses()
+        self._laboratory.measure()
+        return tuple(sample.record(self._watch.order) for sample in (*self._first, *self._last))
 
     @property
     def overhead(self) -> float:
-        """The monitor's own share of the time since the block began, 0 to 1."""
-        elapsed = self._elapsed_s or (time.perf_counter() - self._started if self._started else 0.0)
-        return self._own_s / elapsed if elapsed else 0.0
+        """The monitor's own share of the time since the block began, 0 to 1.
+
+        The time in its own functions, and what sampled steps take longer than the others beyond that.
+        """
+        elapsed = self._account.elapsed_s
+        return min(1.0, self._account.spent_s / elapsed) if elapsed else 0.0
 
     @property
     def samples(self) -> tuple[int, int]:
@@ -194,75 +209,93 @@ class Monitor:
     # Sampling
 
     def _listen(self) -> None:
-        is_due = self._num_steps % self.every == 0
-        self._asked += is_due
-        if is_due and self._asked > _FREE_SAMPLES:
-            is_due = self._own_s <= self._budget * (time.perf_counter() - self._started)
-        self._is_on = is_due
-        if is_due and not self._unseen:
-            self._timed(self._watch.attach)
-
-    def _before_step(self) -> None:
+        """Decide whether the next step is a sample, and whether it may cost as much as to look at outputs."""
+        self._asked += 1
+        spent_s, allowed_s = self._account.spent_s, self._budget * self._account.elapsed_s
+        is_free = self._asked <= _FREE_SAMPLES
+        if is_free:
+            self._free_s, self._reserve_s = spent_s, allowed_s / 2
+        left_s = allowed_s - (spent_s - self._free_s)
+        self._is_on = is_free or left_s >= 0
         if self._is_on:
-            self._step = Step(self._watch.found, self._weights)
-            self._timed(lambda: self._measure(self._step))
+            self._account.before_sample(self._num_steps)
+            if not self._unseen:
+                self._watch.attach(only_input=not is_free and left_s < self._reserve_s)
 
-    def _measure(self, step: Step | None) -> None:
-        if step is not None:
-            scale = getattr(self._optimizer, "grad_scale", None)  # fused optimizers unscale on their own
-            step.before(keeps_weights=self._optimizer is not None, scale=scale)
-
-    def _after_step(self) -> None:
-        if self._step is not None:
-            self._timed(self._close_sample)
-        self._accumulation.stepped()
-        self._num_steps += 1
-        self._listen()
-
-    def _close_sample(self) -> None:
-        step, self._step = self._step, None
-        if step is None:
+    def _before_step(self, *_: object) -> None:
+        if not self._is_on:
             return
-        step.after()
-        self._loss_of[self._num_steps] = None
-        self._read()  # what was measured at the last sample is long done: reading it does not wait
+        started = self._account.clock()
+        self._step = Step(self._weights)
+        scale = getattr(self._optimizer, "grad_scale", None)  # fused optimizers unscale on their own
+        self._step.before(scale=scale)
+        self._account.own(started)
+
+    def _after_step(self, *_: object) -> None:
+        self._num_steps += 1
+        to_next = -self._num_steps % self.every
+        if self._step is None and to_next and self._num_steps != self._is_quiet_from and self._accumulation.is_done:
+            return
+        started = self._account.clock()
+        step, self._step = self._step, None
+        if step is not None:
+            self._is_quiet_from = self._num_steps + 1
+            self._close_sample(step)
+        self._accumulation.stepped()
+        self._account.own(started)
+        if self._num_steps == self._is_quiet_from:
+            self._account.after_sample(self._num_steps)
+        if not to_next:
+            started = self._account.clock()
+            self._listen()
+            self._account.own(started)
+
+    def _close_sample(self, step: Step) -> None:
+        if self._optimizer is not None:
+            step.after()
+        self._is_on = False
+        self._watch.remove()
         if self._watch.input is not None and self._inputs is None:
             self._inputs = facts_of_input(self._watch.input, self._watch.found, self._watch.order)
         self._watch.input = None
-        self._waiting.append((self._num_steps, self._watch.take(), step))
-        self._watch.remove()
+        sample = Sample(self._num_steps - 1, self._watch.take(), step)
+        (self._first if len(self._first) < _KEPT_FIRST else self._last).append(sample)
+        self._laboratory.add(sample)
         self._taken += 1
+        if self._stream is not None or self._log is not None:
+            if len(self._untold) >= _UNTOLD:
+                self._tell()
+            self._untold.append(sample)
 
-    def _read(self) -> None:
+    def _tell(self) -> None:
+        """Records to the file and to the logger. Without these, numbers wait until somebody asks for them."""
+        if not self._untold:
+            return
         self._read_losses()
-        waiting, self._waiting = self._waiting, []
-        for number, outputs, step in waiting:
-            self._keep(record_of(number, self._loss_of.pop(number), outputs, step, self._watch.order))
+        self._laboratory.measure()
+        untold, self._untold = self._untold, []
+        for record in [sample.record(self._watch.order) for sample in untold]:
+            if self._stream is not None:
+                self._stream.write(record)
+            if self._log is not None:
+                numbers = {f"{sample.layer}/gradient_norm": sample.gradient_norm for sample in record.layers}
+                self._log({name: value for name, value in numbers.items() if value is not None}, record.step)
 
     def _read_losses(self) -> None:
         told, self._told = self._told, []
-        values = torch.stack([value.float() for _, value in told]).tolist() if told else ()
-        for (number, _), value in zip(told, values, strict=True):
-            self._losses.append((number, value))
-            if number in self._loss_of:
-                self._loss_of[number] = value
-
-    def _keep(self, record: StepRecord) -> None:
-        (self._first if len(self._first) < _KEPT_FIRST else self._last).append(record)
-        if self._stream is not None:
-            self._stream.write(record)
-        if self._log is not None:
-            numbers = {f"{sample.layer}/gradient_norm": sample.gradient_norm for sample in record.layers}
-            self._log({name: value for name, value in numbers.items() if value is not None}, record.step)
+        if not told:
+            return
+        tensors = [value.reshape(()).float() for _, value in told if isinstance(value, Tensor)]
+        read = iter(torch.stack(tensors).tolist() if tensors else ())
+        values = [next(read) if isinstance(value, Tensor) else value for _, value in told]
+        self._losses.extend((number, value) for (number, _), value in zip(told, values, strict=True))
+        loss_of = dict(zip((number for number, _ in told), values, strict=True))
+        for sample in (*self._first, *self._last):
+            sample.loss = loss_of.get(sample.number, sample.loss)
 
     def _still_alike(self) -> tuple[tuple[str, float], ...]:
         now = copies(self._watch.found) if self._num_steps else {}
         return tuple((name, min(share, now[name])) for name, share in self._copies.items() if now.get(name) and share)
-
-    def _timed(self, work: Callable[[], None]) -> None:
-        started = time.perf_counter()
-        work()
-        self._own_s += time.perf_counter() - started
 
 
 def _unwrapped(model: nn.Module) -> tuple[nn.Module, tuple[str, ...]]:

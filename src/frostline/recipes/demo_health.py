@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,7 @@ from frostline.recipes.demo_health_tables import Course, HealthAct
 from frostline.recipes.fit import fit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable
 
     from frostline.core.records import FitResult
     from frostline.data import Arrays
@@ -60,15 +59,14 @@ def build() -> nn.Module:
 def run_health_act(out: Path, say: Callable[[str], None]) -> HealthAct:
     """Heal a sick network, and train it untreated and a sound twin for as many steps; records go to `out`."""
     train, test = load_digits_task(range(10))
-    with _one_thread():
-        say("A deep network of sigmoids on the digits: examined, treated, trained")
-        healed, result = _train("healed", build(), train, test, EPOCHS, out, monitor="heal")
-        healing = result.healing
-        assert healing is not None  # it was asked for
-        epochs = EPOCHS + round(result.healing_steps / _steps_per_epoch(train))
-        say("The same network untreated, and a twin that was built right, for as many steps")
-        sick, _ = _train("sick", build(), train, test, epochs, out)
-        right, _ = _train("built right", build_deep(nn.ELU, is_he=True), train, test, epochs, out)
+    say("A deep network of sigmoids on the digits: examined, treated, trained")
+    healed, result = _train("healed", build(), train, test, EPOCHS, out, monitor="heal")
+    healing = result.healing
+    assert healing is not None  # it was asked for
+    epochs = EPOCHS + round(result.healing_steps / _steps_per_epoch(train))
+    say("The same network untreated, and a twin that was built right, for as many steps")
+    sick, _ = _train("sick", build(), train, test, epochs, out)
+    right, _ = _train("built right", build_deep(nn.ELU, is_he=True), train, test, epochs, out)
     total_s = sick.elapsed_s + healed.elapsed_s + right.elapsed_s
     return HealthAct(sick, healed, right, healing.before.findings, healing.before.cause, healing.treatments,
                      healing.loss_before, total_s)  # fmt: skip
@@ -96,14 +94,3 @@ def _first_gradients(records: Path) -> tuple[tuple[str, float], ...]:
     named = ((layer["layer"].removesuffix(".layer"), layer.get("gradient_norm")) for layer in layers)
     return tuple((name, norm) for name, norm in named if norm is not None and name.startswith(("conv", "head"))
                  and "." not in name)  # fmt: skip
-
-
-@contextmanager
-def _one_thread() -> Generator[None]:
-    """Layers this small are no faster on two threads, and many times slower where the machine is busy."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
