@@ -35,3 +35,33 @@ def test_labels_are_targets_unless_forward_needs_them():
 def test_floats_become_float32_targets():
     assert inputs.collate_targets([0.5, 1.0], [0, 1]).dtype == torch.float32
     assert inputs.collate_targets([torch.tensor(1), 2], [0, 1]).tolist() == [1, 2]
+
+
+def test_batches_are_joined_sample_by_sample():
+    one, other = {"x": torch.zeros(2, 3), "table": torch.ones(5)}, {"x": torch.ones(1, 3), "table": torch.zeros(5)}
+    both = inputs.joined(one, other)
+    assert both["x"].tolist() == [[0.0] * 3] * 2 + [[1.0] * 3]
+    assert torch.equal(both["table"], torch.ones(5))
+    with pytest.raises(RuntimeError):
+        inputs.joined(torch.zeros(2, 3), torch.zeros(2, 4))
+
+
+@pytest.mark.parametrize(
+    ("items", "what", "received"),
+    [
+        ([torch.zeros(2), torch.zeros(2).double()], "do not fit together", "float64 (2,); dataset[7] is float32 (2,)"),
+        ([{"x": torch.zeros(2)}, {"x": torch.zeros(3)}], "do not fit together", "{x: float32 (3,)}"),
+        ([None, None], "cannot be stacked", "NoneType"),
+    ],
+)
+def test_samples_that_make_no_batch_are_told_apart(items, what, received):
+    with pytest.raises(fl.DataError, match=what) as error:
+        inputs.collate(items, [7, 8])
+    assert received in error.value.received
+
+
+def test_an_item_that_cannot_be_read_is_named():
+    with pytest.raises(fl.DataError, match="cannot be read") as error:
+        inputs.read([1, 2], 5)
+    assert error.value.where == "dataset[5]"
+    assert error.value.received == "IndexError: list index out of range"

@@ -77,3 +77,13 @@ def test_the_uncached_estimate_holds_the_batch_of_the_proof(tmp_path, monkeypatc
     result = fit(model, freeze="2", epochs=2, batch_size=N, cache=tmp_path)
     alone = 1  # one sample is also run without its mates
     assert result.timings.uncached_s - result.timings.epochs_s == pytest.approx(2 * (N + alone))
+
+
+def test_batches_of_one_train(tmp_path):
+    models = [torch.nn.Sequential(torch.nn.Linear(16, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3)) for _ in range(2)]
+    models[1].load_state_dict(models[0].state_dict())
+    few = [(torch.randn(16), at % 3) for at in range(3)]
+    for model, cache in zip(models, (tmp_path, False), strict=True):
+        fl.fit(model, few, epochs=2, batch_size=1, freeze="1", cache=cache, progress=False)
+    for one, other in zip(models[0].parameters(), models[1].parameters(), strict=True):
+        torch.testing.assert_close(one, other)

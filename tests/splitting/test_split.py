@@ -195,3 +195,42 @@ def test_a_packed_sequence_is_refused_in_our_words():
 
     with pytest.raises(fl.FrostlineError):
         fl.split(Net(forward, high=nn.LSTM(D // 2, 3, batch_first=True)), x(4))
+
+
+def _masked(m, x, mask):
+    h = m.low(x)
+    if mask.all():
+        return m.high(h)
+    shown = (h * mask).detach()
+    return m.high(shown) * mask
+
+
+@pytest.mark.parametrize("padded", [[], [0], [5], [0, 1, 2, 3]])
+def test_a_sample_with_padding_anywhere_in_the_example_is_recorded(padded):
+    model, batch = Net(_masked), {"x": x(6), "mask": torch.ones(6, 1)}
+    batch["mask"][padded] = 0
+    split = check(model, batch)
+    others = [{"x": x(3), "mask": torch.ones(3, 1)}, {"x": x(1), "mask": torch.ones(1, 1)}]
+    for other in [batch, *others] if padded else others:
+        torch.testing.assert_close(split.head(*split.extract(other)), model(**other))
+    if not padded:
+        batch["mask"][2] = 0
+        with pytest.raises(fl.SplitError, match="another path for this batch") as error:
+            split.extract(batch)
+        assert "if mask.all():" in error.value.where
+        assert "a batch with padding" in error.value.do
+
+
+def test_weights_that_are_standardised_are_no_statistics_of_the_batch():
+    class Standardised(nn.Linear):
+        def forward(self, x):
+            weight = nn.functional.batch_norm(self.weight[None], None, None, training=True)
+            return nn.functional.linear(x, weight[0], self.bias)
+
+    model = nn.Sequential(Standardised(D, D), Standardised(D, D))
+    fl.freeze(model, through="0")
+    check(model, x(4), names=["0"])
+    model.insert(0, nn.Linear(D, D).requires_grad_(False))
+    model[1].forward = lambda x: nn.functional.batch_norm(x, None, None, training=True)
+    with pytest.raises(fl.NotCacheable, match="statistics of the batch"):
+        fl.split(model, x(4))

@@ -96,3 +96,15 @@ def test_a_loss_is_one_finite_number(bad):
     with pytest.raises(fl.DataError, match="not one finite number") as error:
         check_scalar(bad, "epoch 3, step 4")
     assert error.value.where == "epoch 3, step 4"
+
+
+@pytest.mark.parametrize("target", [torch.ones(4), torch.ones(4, dtype=torch.bool), ["cat"] * 4, {"a": torch.ones(4)}])
+def test_cross_entropy_says_what_targets_it_takes(target):
+    with pytest.raises(fl.DataError, match="needs class indices as targets") as error:
+        make_loss("cross_entropy")(torch.zeros(4, 3), target)
+    assert "float32 (4, 3)" in error.value.received
+
+
+def test_targets_of_a_regression_are_numbers():
+    with pytest.raises(fl.DataError, match="are not numbers"):
+        make_loss("mse")(torch.zeros(4, 3), ["cat"] * 4)

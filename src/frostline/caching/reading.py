@@ -77,17 +77,7 @@ class Watched(Dataset[Any]):
 
     def _read(self, index: int) -> Item:
         before = generator_states()
-        try:
-            item = self.dataset[index]
-        except FrostlineError:
-            raise
-        except Exception as error:
-            raise DataError(
-                what="An item of the dataset cannot be read.",
-                where=f"dataset[{index}]",
-                received=f"{type(error).__name__}: {error}",
-                do="repair or remove that item; everything before it is kept.",
-            ) from error
+        item = batches.read(self.dataset, index)
         drawn = _drawn(before, generator_states())
         if drawn:
             set_generator_states(before)

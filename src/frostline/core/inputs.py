@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import default_collate
 
-from frostline.core.errors import DataError
+from frostline.core.errors import DataError, FrostlineError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -89,6 +89,22 @@ def rows(inputs: Any, index: slice | Tensor) -> Any:
     return map_tensors(inputs, lambda x: x[index] if x.dim() and x.shape[0] == size else x)
 
 
+def joined(inputs: Any, others: Any) -> Any:
+    """The samples of two batches of the same structure as one batch; what is shared comes from the first.
+
+    Raises:
+        RuntimeError: If their shapes do not fit together.
+    """
+    size, behind = batch_size(inputs), leaves(others)
+    names = iter(leaves(inputs))
+
+    def join(tensor: Tensor) -> Tensor:
+        other = behind[next(names)]
+        return torch.cat([tensor, other.to(tensor.device)]) if tensor.dim() and tensor.shape[0] == size else tensor
+
+    return map_tensors(inputs, join)
+
+
 def move(inputs: Any, device: torch.device | str | None) -> Any:
     """The same inputs on `device`; None leaves them where they are."""
     if device is None:
@@ -127,6 +143,25 @@ def check_map_style(dataset: Any) -> None:
             received="len() is 0",
             do="check the path or the filter that made it.",
         )
+
+
+def read(dataset: Any, index: int) -> Any:
+    """`dataset[index]`; what it raises is told with the place.
+
+    Raises:
+        DataError: If the item cannot be read.
+    """
+    try:
+        return dataset[index]
+    except FrostlineError:
+        raise
+    except Exception as error:
+        raise DataError(
+            what="An item of the dataset cannot be read.",
+            where=f"dataset[{index}]",
+            received=f"{type(error).__name__}: {error}",
+            do="repair or remove that item; everything before it is kept.",
+        ) from error
 
 
 def unpack(item: Any, index: int | str, keep: frozenset[str] = frozenset()) -> tuple[Any, Any]:
@@ -170,17 +205,34 @@ def collate(items: Sequence[Any], indices: Sequence[int]) -> Any:
     Raises:
         DataError: If shapes or types differ between the samples; the first that differs is named.
     """
+    odd = _odd_one(items)
     try:
-        return default_collate(list(items))
+        if odd is None:
+            return default_collate(list(items))
+        reason: Exception | None = None
     except (TypeError, RuntimeError, KeyError, ValueError) as error:
+        reason = error
         first = describe(items[0])
-        odd = next((at for at in range(len(items)) if describe(items[at]) != first), 0)
+        odd = next((at for at in range(len(items)) if describe(items[at]) != first), None)
+    if odd is None:
         raise DataError(
-            what="The samples of a batch do not fit together.",
-            where=f"dataset[{indices[odd]}]",
-            received=f"{describe(items[odd])}; dataset[{indices[0]}] is {first}",
-            do="make every item the same shape and type (resize, crop or pad in the dataset's transform).",
-        ) from error
+            what="The samples cannot be stacked into a batch.",
+            where=f"dataset[{indices[0]}]",
+            received=describe(items[0]),
+            do="return tensors, arrays or numbers, inputs and target (torchvision.transforms.ToTensor() for images).",
+        ) from reason
+    raise DataError(
+        what="The samples of a batch do not fit together.",
+        where=f"dataset[{indices[odd]}]",
+        received=f"{describe(items[odd])}; dataset[{indices[0]}] is {describe(items[0])}",
+        do="make every item the same shape and type (resize, crop or pad in the dataset's transform).",
+    ) from reason
+
+
+def _odd_one(items: Sequence[Any]) -> int | None:
+    """The first item with tensors of another dtype than the first: stacking would convert them silently."""
+    kinds = [[tensor.dtype for tensor in leaves(item).values()] for item in items]
+    return next((at for at, kind in enumerate(kinds) if kind != kinds[0]), None)
 
 
 def collate_targets(targets: Sequence[Any], indices: Sequence[int]) -> Any:
@@ -189,8 +241,8 @@ def collate_targets(targets: Sequence[Any], indices: Sequence[int]) -> Any:
         return torch.tensor(targets, dtype=torch.float32)
     if len({type(target) for target in targets}) > 1:  # known targets come back as tensors, new ones as numbers
         targets = [torch.as_tensor(target) for target in targets]
-        if any(target.is_floating_point() for target in targets):
-            targets = [target.float() for target in targets]
+        kind = torch.float32 if any(target.is_floating_point() for target in targets) else torch.int64
+        targets = [target.to(kind) for target in targets]
     return collate(targets, indices)
 
 

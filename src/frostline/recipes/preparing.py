@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from frostline.splitting import Split
 
 
+# Samples that a split sees at least: small batches may not show that some samples are padded.
+_SEEN = 32
+
+
 @dataclass(frozen=True)
 class Ready:
     """What the training loop takes.
@@ -78,9 +82,10 @@ def _cached(
     size = plain.batch_size
     with fabric.autocast():
         started = time.perf_counter()
-        real, _ = plain.batch(list(range(min(size, len(plain.dataset)))))
-        real = batches.move(real, fabric.device)
-        made = split(model, real)
+        seen = list(range(min(max(size, _SEEN), len(plain.dataset))))
+        example = batches.move(plain.batch(seen)[0], fabric.device)
+        made = split(model, example)
+        real = batches.rows(example, slice(0, max(2, size)))
         proving = time.perf_counter()
         features = made.extract(real)
         extract_s = time.perf_counter() - proving

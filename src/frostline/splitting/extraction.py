@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class _Finished(BaseException):
-    """The last frontier tensor is there; not an Exception, so that no model catches it."""
+    """Everything is there; not an Exception, so that no model catches it."""
 
 
 class Extraction:
@@ -53,6 +53,7 @@ class Extraction:
         self.held: dict[Point, Tensor] = {}
         self.found: dict[tuple[Point, Point | None], Tensor] = {}
         self.differing: list[tuple[Guard, Any]] = []
+        self.unmet = set(guards)
         self.mode = _Mode(self)
 
     def run(self, inputs: Any) -> dict[tuple[Point, Point | None], Tensor]:
@@ -77,8 +78,7 @@ class Extraction:
                 continue
             with torch._C.DisableTorchFunction():  # taking a value is not a call of the model
                 self.found[entry.birth, entry.read] = held.detach().clone() if entry.is_changed_later else held.detach()
-        if not self.reads:
-            raise _Finished
+        self._finish_if_done()
 
     def module_called(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], run: Callable[[], Any]
@@ -135,8 +135,17 @@ class Extraction:
     def steered(self, func: Any, value: Any) -> None:
         """A value was handed to Python: is it the one that the recording met?"""
         guard = self.guards.get(self.frames.top.point(operations.name_of(func)))
-        if guard is not None and not _is_equal(guard.value, value):
+        if guard is None:
+            return
+        self.unmet.discard(guard.point)
+        if not _is_equal(guard.value, value):
             self.differing.append((guard, value))
+        self._finish_if_done()
+
+    def _finish_if_done(self) -> None:
+        """Stop when everything is taken and every value that steers is met, also those that steer the head."""
+        if not self.reads and not self.unmet:
+            raise _Finished
 
 
 class _Mode(TorchFunctionMode):

@@ -15,7 +15,11 @@ from frostline.splitting.graphs import UnknownValue
 from frostline.splitting.structure import tensors_in
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import nn
+
+    from frostline.splitting.recording import Guard
 
 _OURS = str(Path(__file__).parent)
 _TORCH = str(Path(torch.__file__).parent)
@@ -52,6 +56,26 @@ def explained_failure(model: nn.Module, inputs: Any, errors: list[Exception]) ->
         "put the step into a module of its own that holds no frozen layers, so that it is called whole; or train "
         "without a cache: frostline.fit(..., cache=False).",
     )  # fmt: skip
+
+
+def other_path(inputs: Any, differing: Sequence[tuple[Guard, Any]], found: SplitError | str) -> SplitError:
+    """A batch took another path than the one that was recorded, and the head does not hold for it.
+
+    Args:
+        inputs: The batch.
+        differing: Values that steered the model another way, with what they are now.
+        found: What does not hold.
+    """
+    lines = "; ".join(
+        f"{guard.line} gave {guard.value!r} when it was recorded, {now!r} now" for guard, now in differing[:1]
+    )
+    return SplitError(
+        what="The model took another path for this batch than the one that was recorded.",
+        where=lines or "the frozen part",
+        received=f"{batches.describe(inputs)}: {found if isinstance(found, str) else found.received}",
+        do="split again with an example that holds such samples (for an attention mask: a batch with padding), "
+        "and fit with one of them in the first batch; or make the path independent of the values.",
+    )
 
 
 def _own_failure(model: nn.Module, inputs: Any, *, training: bool) -> Exception | None:

@@ -158,10 +158,10 @@ class Recorder(TorchFunctionMode):
         self.suspended = True
         try:
             result = run()
+            if self.python_noise.has_drawn() or not operations.is_same_noise(noise, operations.noise_state()):
+                result = self._told_apart(result, before)
         finally:
             self.suspended = False
-        if self.python_noise.has_drawn() or not operations.is_same_noise(noise, operations.noise_state()):
-            result = self._told_apart(result, before)
         source = NoiseSource(name, name, nth, operations.user_line()) if is_noise else None
         self.writer.write("call_module", name, (args, kwargs), result, before, source, module)
         return result
@@ -210,7 +210,7 @@ class Recorder(TorchFunctionMode):
         self._refuse_noise_into(None, tainted, inputs)
         result = func(*args, **kwargs)
         source = None
-        if not tainted and not self._is_only_metadata(func, result, before):
+        if not tainted and (tensors_in(result) or self.values.written(before)):
             source = self._noise_source(func, args, kwargs, noise)
         if tainted or source or self._is_own_state(before):
             self._record_call(func, args, kwargs, result, before, source)
@@ -306,14 +306,13 @@ class Recorder(TorchFunctionMode):
 
     # Noise
 
-    def _is_only_metadata(self, func: Any, result: Any, before: Any) -> bool:
-        return not tensors_in(result) and not self.values.written(before)
-
     def _noise_source(
         self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], noise: tuple[Tensor, ...]
     ) -> NoiseSource | None:
         """None for a quiet call; for a noisy one its source, if the noise belongs to the trainable part."""
-        has_statistics = operations.uses_batch_statistics(func, args, kwargs)
+        has_statistics = operations.uses_batch_statistics(func, args, kwargs) and not (
+            self.values.follows_from_weights(tensors_in((args, kwargs))[0])  # weights that are standardised
+        )
         if not has_statistics and operations.is_same_noise(noise, operations.noise_state()):
             return None
         top, owner = self.frames.top, self._owner()

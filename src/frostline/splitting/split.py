@@ -13,7 +13,7 @@ from frostline.core.restore import kept_attributes, kept_buffers, kept_generator
 from frostline.splitting.checks import check_example, check_far, check_frontier, check_line, check_repeatable
 from frostline.splitting.explaining import Explanation, explain
 from frostline.splitting.extraction import extract_features
-from frostline.splitting.failures import explained_failure
+from frostline.splitting.failures import explained_failure, other_path
 from frostline.splitting.frontiers import find_frontier
 from frostline.splitting.graphs import UnknownValue
 from frostline.splitting.head import Head, assemble, build_head, numbers_of
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 _SMALL, _LARGE, _PROOF = 2, 4, 3
 # Where sizes follow the batch, a size far outside shows what only looks linear, such as min(8, B).
 _FAR = 19
+# How often to record again because some sample of the example takes another path than those that were recorded.
+_PATHS = 3
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ class _Plan:
     quiet: Quiet
     recipe: Mapping[str, str]
     has_sizes: bool
+    recorded: Any
 
 
 class Split:
@@ -62,7 +65,7 @@ class Split:
         recipe: What makes a stored feature valid, as text: calls, weights, buffers, code, what is stored.
     """
 
-    def __init__(self, model: nn.Module, head: Head, plan: _Plan) -> None:
+    def __init__(self, model: nn.Module, plan: _Plan, head: Head) -> None:
         self.head = head
         self.frontier: tuple[FrontierTensor, ...] = plan.frontier.tensors
         self.recipe = plan.recipe
@@ -85,7 +88,10 @@ class Split:
         features, differing = self._extract(inputs)
         steering = tuple((guard.point, str(value)) for guard, value in differing)
         if steering and steering not in self._accepted:
-            self.verify(inputs)
+            try:
+                self.verify(inputs, features)
+            except SplitError as error:
+                raise other_path(inputs, differing, error) from error
             self._accepted.add(steering)
         return features
 
@@ -120,26 +126,57 @@ class Split:
         self._explanation = explanation
         return self
 
+    def telling_sample(self, example: Any) -> int | None:
+        """A sample that steers the model as the whole example does, and as those that were recorded do not."""
+        count = batches.batch_size(example)
+        if not any(self._plan.guards.values()) or count <= _LARGE or not self._takes_another_path(example):
+            return None
+        pairs = (torch.tensor([at, at], device=self._device) for at in range(count))
+        return next((at for at, pair in enumerate(pairs)
+                     if self._takes_another_path(batches.rows(example, pair))), None)  # fmt: skip
+
+    def _takes_another_path(self, inputs: Any) -> bool:
+        _, differing, missing = self._run_frozen(inputs)
+        return bool(differing) or missing is not None
+
     @property
     def _device(self) -> torch.device:
         return next(self._model.parameters()).device
 
     def _extract(self, inputs: Any) -> tuple[tuple[Tensor, ...], list[tuple[Guard, Any]]]:
-        plan = self._plan
         inputs = batches.move(inputs, self._device)
+        features, differing, missing = self._run_frozen(inputs)
+        if differing or missing:
+            features, missing = self._on_recorded_path(inputs) or (features, missing)
+        if missing is not None:
+            raise other_path(inputs, differing, f"no value for {missing!r}")
+        return features, differing
+
+    def _on_recorded_path(self, inputs: Any) -> tuple[tuple[Tensor, ...], None] | None:
+        """The features of a batch in company of the samples that were recorded, which take the path of the head."""
+        try:
+            together = batches.joined(inputs, self._plan.recorded)
+        except RuntimeError:  # sequences of another length
+            return None
+        features, differing, missing = self._run_frozen(together)
+        if differing or missing is not None:
+            return None
+        count = batches.batch_size(inputs)
+        return tuple(
+            feature if tensor.shared else feature[:count]
+            for feature, tensor in zip(features, self.frontier, strict=True)
+        ), None  # fmt: skip
+
+    def _run_frozen(self, inputs: Any) -> tuple[tuple[Tensor, ...], list[tuple[Guard, Any]], str | None]:
+        """(features, values that steered another way, name of a feature that was not made)."""
+        plan = self._plan
         found, differing = extract_features(self._model, plan.kinds, plan.frontier, plan.guards, inputs)
         features: list[Tensor] = []
         for entry, tensor in zip(plan.frontier.entries, found, strict=True):
             if tensor is None:
-                raise SplitError(
-                    what="The model took another path for this batch than the one that was recorded.",
-                    where=entry.tensor.name,
-                    received=f"no such value for {batches.describe(inputs)}"
-                    + "".join(f"; {guard.line} gave another value" for guard, _ in differing[:1]),
-                    do="split again with this batch as the example, or make the path independent of the values.",
-                )
+                return (), differing, entry.tensor.name
             features.append(entry.layout.to_rows(tensor))
-        return tuple(features), differing
+        return tuple(features), differing, None
 
 
 def split(model: nn.Module, example: Any) -> Split:
@@ -188,8 +225,14 @@ def split(model: nn.Module, example: Any) -> Split:
 
 
 def _split(model: nn.Module, example: Any, *, is_whole: bool) -> Split:
-    plan, head = _record(model, example, is_whole=is_whole)
-    made = Split(model, head, plan)
+    made = Split(model, *_record(model, example, is_whole=is_whole))
+    for _ in range(_PATHS):  # the first samples may have no padding: those are recorded that take the general path
+        at = made.telling_sample(example)
+        if at is None:
+            break
+        example = _put_first(example, at)
+        made = Split(model, *_record(model, example, is_whole=is_whole))
+    plan = made._plan
     sample = _batch(example, _SMALL)
     names = [tensor.name for tensor in made.frontier]
     features, frozen_s = check_repeatable(model, lambda: made.extract(sample), names)
@@ -228,7 +271,9 @@ def _record(model: nn.Module, example: Any, *, is_whole: bool) -> tuple[_Plan, H
         assemble(trained[1], batch_nodes[1], frontier, frontier.train_slots),
     )
     head = build_head(model, evaluated[1], trained[1], graphs, frontier, numbers)
-    return _Plan(kinds, frontier, guards, quiet, make_recipe(evaluated[0], frontier, quiet), any(batch_nodes)), head
+    return _Plan(
+        kinds, frontier, guards, quiet, make_recipe(evaluated[0], frontier, quiet), any(batch_nodes), sizes[0]
+    ), head
 
 
 def _record_pair(
@@ -259,6 +304,11 @@ def _batch(example: Any, size: int, start: int = 0) -> Any:
     if count < size:
         index[-1] = 0  # so that statistics over the batch are not the same at two sizes
     return batches.rows(example, index.to(next(iter(batches.leaves(example).values())).device))
+
+
+def _put_first(example: Any, at: int) -> Any:
+    order = torch.tensor([at, *(other for other in range(batches.batch_size(example)) if other != at)])
+    return batches.rows(example, order.to(next(iter(batches.leaves(example).values())).device))
 
 
 def _other_values(inputs: Any) -> Any:

@@ -161,6 +161,20 @@ class Values:
             return False
         return all(self.is_sized(source) for source in tensors_in((birth.producer.args, birth.producer.kwargs)))
 
+    def follows_from_weights(self, tensor: Tensor) -> bool:
+        """True if no input of the model went into the tensor, only parameters and buffers."""
+        waiting, seen = [tensor], set[int]()
+        while waiting:
+            now = waiting.pop()
+            if id(now) in seen or id(now) in self.attributes:
+                continue
+            seen.add(id(now))
+            birth = self.births.get(id(now))
+            if birth is None or birth.producer is None:
+                return False
+            waiting += tensors_in((birth.producer.args, birth.producer.kwargs))
+        return True
+
     def last_write(self, tensor: Tensor, birth: Birth) -> Point | None:
         """The frozen call that changed the tensor's memory after its birth, if any."""
         clock, point = self._writes.get(storage_of(tensor), (0, None))

@@ -44,6 +44,6 @@ class DatasetBatches:
 
     def batch(self, indices: list[int]) -> tuple[Any, Any]:
         """The samples at these positions as one batch."""
-        items = [batches.unpack(self.dataset[index], index, self.keep) for index in indices]
+        items = [batches.unpack(batches.read(self.dataset, index), index, self.keep) for index in indices]
         inputs = batches.collate([inputs for inputs, _ in items], indices)
         return inputs, batches.collate_targets([target for _, target in items], indices)

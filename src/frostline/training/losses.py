@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from frostline.core.errors import DataError, nearest
+from frostline.core.inputs import describe
 
 Loss = Callable[[Tensor, Any], Tensor]
 Metric = Callable[[Tensor, Any], Any]
@@ -94,8 +95,13 @@ def _bce(output: Tensor, target: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(output, _shaped(output, target))
 
 
-def _shaped(output: Tensor, target: Tensor) -> Tensor:
+def _shaped(output: Tensor, target: Any) -> Tensor:
     """A target (B,) fits an output (B, 1): broadcasting them would compare every pair."""
+    if not isinstance(target, Tensor):
+        raise DataError(
+            what="The targets are not numbers.", where="the loss", received=describe(target),
+            do="return a number or a tensor as the target, or pass a loss that is callable(output, target).",
+        )  # fmt: skip
     if target.shape == output.shape[:1] and output.shape[1:] == (1,):
         target = target.unsqueeze(1)
     if target.shape != output.shape:
@@ -108,8 +114,14 @@ def _shaped(output: Tensor, target: Tensor) -> Tensor:
 
 
 def _check_labels(output: Tensor, target: Any) -> None:
-    if not isinstance(target, Tensor) or target.is_floating_point():
-        return
+    if isinstance(target, Tensor) and target.is_floating_point() and target.shape == output.shape:
+        return  # probabilities of classes
+    if not isinstance(target, Tensor) or target.is_floating_point() or target.dtype == torch.bool:
+        raise DataError(
+            what="Cross entropy needs class indices as targets, or probabilities in the shape of the output.",
+            where="the loss", received=f"{describe(target)}; the output is {describe(output)}",
+            do="return an integer class index as the target; or pass loss='mse', loss='bce' or a callable.",
+        )  # fmt: skip
     classes = output.shape[1] if output.dim() > 1 else 1
     is_ignored = target == -100  # torch's own mark for "no label here"
     bad = ((target < 0) | (target >= classes)) & ~is_ignored
