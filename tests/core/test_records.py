@@ -42,3 +42,11 @@ def test_a_diagnosis_names_the_cause_or_what_fits():
     assert str(Diagnosis((FINDING,), "vanishing", ())).endswith("Cause: vanishing")
     assert str(Diagnosis((FINDING,), None, ("a", "b"))).endswith("Causes that fit: a, b")
     assert str(FINDING).splitlines()[0] == "FL101 issue: vanishing gradients in 3"
+
+
+def test_the_same_finding_in_many_layers_is_told_once():
+    findings = [replace(FINDING, layer=str(layer)) for layer in range(10)]
+    text = str(Diagnosis((*findings[:1], replace(FINDING, code="FL1"), *findings[1:]), None, ()))
+    assert text.count("FL101 issue") == 1
+    assert text.splitlines()[2:4] == ["  Also in 1, 2, 3, 4, 5, 6 and 3 more.", f"  Do: {FINDING.advice}"]
+    assert "FL1 issue" in text

@@ -235,7 +235,20 @@ class Diagnosis:
         cause = (
             f"Cause: {self.cause}" if self.cause else f"Causes that fit: {', '.join(self.candidates) or 'none known'}"
         )
-        return "\n".join([*map(str, self.findings), cause])
+        groups: dict[tuple[str, str], list[Finding]] = {}
+        for finding in self.findings:
+            groups.setdefault((finding.code, finding.outcome), []).append(finding)
+        return "\n".join([*(_told(first, others) for first, *others in groups.values()), cause])
+
+
+def _told(first: Finding, others: list[Finding], most: int = 6) -> str:
+    """A finding, and the other layers in which the same was found."""
+    layers = [finding.layer for finding in others if finding.layer]
+    if not layers:
+        return str(first)
+    more = f" and {len(layers) - most} more" if len(layers) > most else ""
+    head, _, advice = str(first).rpartition("\n")
+    return f"{head}\n  Also in {', '.join(layers[:most])}{more}.\n{advice}"
 
 
 @dataclass(frozen=True)
