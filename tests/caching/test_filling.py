@@ -101,6 +101,7 @@ import helpers_caching as t
 from frostline.caching import writing
 from frostline.core import io
 writing.SHARD_BYTES = 16 * 4 * t.D
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for what it runs in the background
 real, calls = io._sync_folder, 0
 def killing(folder):
     global calls
