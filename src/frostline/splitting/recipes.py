@@ -7,24 +7,24 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from frostline.splitting.frontiers import Frontier
     from frostline.splitting.quieting import Quiet
-    from frostline.splitting.recording import Recording
 
 # Raise it when what `callog` writes changes its meaning.
 _SCHEMA = "1"
 
 
-def make_recipe(recording: Recording, frontier: Frontier, quiet: Quiet) -> Mapping[str, str]:
+def make_recipe(log: Sequence[str], frontier: Frontier, quiet: Quiet) -> Mapping[str, str]:
     """The recipe from the log of the frozen calls.
 
     In it: the calls in order with scalar arguments, shapes and code; the digests of every parameter, buffer and
     constant that they read; what is stored. Not in it: the head, paths, names of files, versions.
 
     Args:
-        recording: The run in inference mode at the smaller batch size, logged.
+        log: The calls of the run in inference mode at the smaller batch size; and of one in training mode, if features
+            are made only there.
         frontier: What is stored.
         quiet: Noise that was turned off.
     """
@@ -35,7 +35,7 @@ def make_recipe(recording: Recording, frontier: Frontier, quiet: Quiet) -> Mappi
     return MappingProxyType(
         {
             "schema": _SCHEMA,
-            "calls": hashlib.sha256("\n".join(recording.log).encode()).hexdigest(),
+            "calls": hashlib.sha256("\n".join(log).encode()).hexdigest(),
             "stored": "; ".join(stored),
             "mode": "inference",
             "quiet": "; ".join(sorted(f"{name}#{nth}" for name, nth in quiet)),

@@ -261,7 +261,7 @@ def _record(model: nn.Module, example: Any, *, is_whole: bool) -> tuple[_Plan, H
             live = written
         check_quiet_modules(quiet, trained[1])
         model.eval()
-        evaluated = _record_pair(model, kinds, sizes, is_whole, {}, live)
+        evaluated = _record_pair(model, kinds, sizes, is_whole, {}, live, is_logging=True)
     batch_nodes = [generalise(*pair, _anchor(pair)) for pair in (evaluated, trained)]
     frontier, guards = find_frontier(evaluated, trained), {False: evaluated[1].guards, True: trained[1].guards}
     check_frontier(model, frontier.tensors)
@@ -271,20 +271,24 @@ def _record(model: nn.Module, example: Any, *, is_whole: bool) -> tuple[_Plan, H
         assemble(trained[1], batch_nodes[1], frontier, frontier.train_slots),
     )
     head = build_head(model, evaluated[1], trained[1], graphs, frontier, numbers)
-    return _Plan(
-        kinds, frontier, guards, quiet, make_recipe(evaluated[0], frontier, quiet), any(batch_nodes), sizes[0]
-    ), head
+    log = evaluated[0].log
+    if any(entry.from_training for entry in frontier.entries):  # weights that only train() reads are part of the key
+        with torch.enable_grad():
+            model.train()
+            log = [*log, *_record_pair(model, kinds, sizes, is_whole, quiet, live, is_logging=True)[0].log]
+    return _Plan(kinds, frontier, guards, quiet, make_recipe(log, frontier, quiet), any(batch_nodes), sizes[0]), head
 
 
 def _record_pair(
-    model: nn.Module, kinds: Kinds, sizes: tuple[Any, Any], is_whole: bool, quiet: Quiet, live: frozenset[str]
-) -> Pair:
+    model: nn.Module, kinds: Kinds, sizes: tuple[Any, Any], is_whole: bool, quiet: Quiet, live: frozenset[str],
+    *, is_logging: bool = False,
+) -> Pair:  # fmt: skip
     def record(inputs: Any, *, is_logging: bool) -> Recording:
         recorder = Recorder(model, kinds, is_whole=is_whole, quiet=frozenset(quiet), live=live, is_logging=is_logging)
         with kept_buffers(model), kept_attributes(model, numbers=False):
             return recorder.run_once(inputs)
 
-    return record(sizes[0], is_logging=not model.training), record(sizes[1], is_logging=False)
+    return record(sizes[0], is_logging=is_logging), record(sizes[1], is_logging=False)
 
 
 def _anchor(pair: Pair) -> int | None:
