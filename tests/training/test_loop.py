@@ -143,3 +143,13 @@ def test_one_line_per_epoch_goes_to_standard_error(capsys):
     assert (captured.out, len(lines)) == ("", 3)
     assert lines[0].startswith("epoch 1/3  train_loss ")
     assert "val_loss" in lines[0]
+
+
+def test_a_single_sample_at_the_end_and_a_batch_norm_are_told_apart_from_other_errors():
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 1))
+    optimizer = make_optimizer("sgd", model.parameters(), 0.1)
+    settings = Settings(make_loss("mse"), None, 1, None, None, None, None, {}, False)
+    with pytest.raises(fl.DataError, match="A batch of one sample") as error:
+        run_training(make_fabric("32-true", 1, None), model, model, optimizer, None, DatasetBatches(data(), 11), None,
+                     settings)  # fmt: skip
+    assert "batch_size" in error.value.do

@@ -108,3 +108,8 @@ def test_cross_entropy_says_what_targets_it_takes(target):
 def test_targets_of_a_regression_are_numbers():
     with pytest.raises(fl.DataError, match="are not numbers"):
         make_loss("mse")(torch.zeros(4, 3), ["cat"] * 4)
+
+
+def test_a_metric_is_a_callable():
+    with pytest.raises(fl.DataError, match="metric is not usable"):
+        make_metric("accuracy", "cross_entropy")

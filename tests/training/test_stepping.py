@@ -7,6 +7,7 @@ from torch import nn
 import frostline as fl
 from frostline.remedies import clip_by_norm
 from frostline.training import clipping_first, make_optimizer, make_scheduler
+from frostline.training.stepping import step_scheduler
 
 
 def layers() -> nn.Sequential:
@@ -97,3 +98,18 @@ def test_without_a_clip_nothing_is_done():
     with clipping_first(optimizer, None):
         assert not optimizer._optimizer_step_pre_hooks
     assert "__deepcopy__" not in vars(optimizer)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", lambda parameters: torch.optim.SGD(parameters, lr=0.1)])
+def test_a_model_that_is_frozen_whole_has_nothing_to_train(optimizer):
+    with pytest.raises(fl.DataError, match="Everything is frozen"):
+        make_optimizer(optimizer, layers()[0].parameters(), 0.1)
+
+
+@pytest.mark.parametrize(("losses", "lr"), [(((1.0, 5.0), (2.0, 4.0)), 0.1), (((1.0, None), (2.0, None)), 0.05)])
+def test_a_schedule_that_waits_for_a_plateau_is_told_the_loss(losses, lr):
+    optimizer = make_optimizer("sgd", layers().parameters(), 0.1)
+    scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=0)
+    for train_loss, val_loss in losses:
+        step_scheduler(scheduler, train_loss, val_loss)
+    assert optimizer.param_groups[0]["lr"] == lr

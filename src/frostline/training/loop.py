@@ -16,6 +16,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from frostline.core import inputs as batches
+from frostline.core.errors import DataError
 from frostline.core.records import Epoch
 from frostline.training.checkpoints import (
     Progress,
@@ -26,6 +27,7 @@ from frostline.training.checkpoints import (
     trained_state,
 )
 from frostline.training.losses import Loss, Metric, check_scalar, output_of
+from frostline.training.stepping import step_scheduler
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -110,8 +112,7 @@ def run_training(
             train_batches.epoch = epoch
             train_loss = _train_epoch(fabric, wrapped, stepper, train_batches, epoch, settings, observer)
             val_loss, val_metric = _validate(fabric, wrapped, val_batches, settings) if val_batches else (None, None)
-            if scheduler is not None:
-                scheduler.step()
+            step_scheduler(scheduler, train_loss, val_loss)
             progress.history.append(Epoch(epoch, train_loss, val_loss, val_metric, lr, time.perf_counter() - started))
             _note_best(model, progress, settings)
             _tell(fabric, progress.history[-1], settings)
@@ -132,7 +133,7 @@ def _train_epoch(
     count = 0
     for step, (inputs, target) in enumerate(_shown(data, epoch, settings)):
         inputs, target = batches.move(inputs, fabric.device), batches.move(target, fabric.device)
-        loss = settings.loss(output_of(batches.call(wrapped, inputs)), target)
+        loss = settings.loss(output_of(_called(wrapped, inputs)), target)
         size = batches.batch_size(target)
         check_scalar(loss.detach(), f"epoch {epoch}, step {step}")
         fabric.backward(loss)
@@ -145,6 +146,20 @@ def _train_epoch(
         total += loss.detach().double().cpu() * size
         count += size
     return float(total) / count
+
+
+def _called(wrapped: Any, inputs: Any) -> Any:
+    try:
+        return batches.call(wrapped, inputs)
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise DataError(
+            what="A batch of one sample has no statistics to normalise with.",
+            where="a BatchNorm in the trainable part",
+            received=str(error),
+            do="choose a batch_size that leaves no single sample at the end, or freeze that layer.",
+        ) from error
 
 
 def _validate(fabric: Any, wrapped: Any, data: Batches, settings: Settings) -> tuple[float, float | None]:

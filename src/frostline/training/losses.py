@@ -35,6 +35,11 @@ def make_loss(loss: str | Loss) -> Loss:
 
 def make_metric(metric: Metric | None, loss: str | Loss) -> Metric | None:
     """The metric of a validation: accuracy for classification, unless another is given."""
+    if metric is not None and not callable(metric):
+        raise DataError(
+            what="The metric is not usable.", where="fit(metric=...)", received=repr(metric),
+            do="pass a callable(output, target) -> number, higher is better; None takes accuracy for cross entropy.",
+        )  # fmt: skip
     if metric is not None:
         return metric
     return accuracy if loss == "cross_entropy" else None

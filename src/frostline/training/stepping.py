@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, StepLR
+from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, ReduceLROnPlateau, StepLR
 
 from frostline.core.errors import DataError, nearest
 
@@ -23,9 +23,15 @@ def make_optimizer(
     """An optimizer over the parameters that train: `adamw`, `adam`, `sgd` (momentum 0.9), `rmsprop`.
 
     Raises:
-        DataError: If there is none of this name.
+        DataError: If there is none of this name, or nothing to train.
     """
     trainable = [parameter for parameter in parameters if parameter.requires_grad]
+    if not trainable:
+        raise DataError(
+            what="Everything is frozen: nothing is left to train.", where="fit(model)",
+            received="no parameter that requires gradients",
+            do='frostline.thaw(model, down_to="LAYER") or frostline.replace_head(model, num_classes) first.',
+        )  # fmt: skip
     if callable(optimizer):
         return optimizer(trainable)
     known: dict[str, Callable[[], Optimizer]] = {
@@ -95,6 +101,14 @@ def make_scheduler(
     if scheduler not in known:
         raise _unknown("scheduler", scheduler, known, "a callable(optimizer) -> scheduler")
     return known[scheduler]()
+
+
+def step_scheduler(scheduler: Any, train_loss: float, val_loss: float | None) -> None:
+    """Step a schedule at the end of an epoch; one that waits for a plateau is told the loss, of validation if any."""
+    if isinstance(scheduler, ReduceLROnPlateau):
+        scheduler.step(train_loss if val_loss is None else val_loss)
+    elif scheduler is not None:
+        scheduler.step()
 
 
 def _unknown(kind: str, name: str, known: Iterable[str], callable_form: str) -> DataError:
