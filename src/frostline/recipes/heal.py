@@ -176,7 +176,11 @@ def _take_over(own: Patient, best: _Try, data: Sequence[Batch]) -> None:
     own.optimizer.load_state_dict(best.patient.optimizer.state_dict())
     clip = best.patient.clip
     if clip is not None:
-        own.optimizer.register_step_pre_hook(lambda *_: clip(own.parameters))
+
+        def limit(*_: object) -> None:  # a hook that returns something would replace the arguments of the step
+            clip(own.parameters)
+
+        own.optimizer.register_step_pre_hook(limit)
 
 
 def _told(one: _Try, base: _Try, *, is_kept: bool) -> Treatment:
