@@ -47,3 +47,10 @@ def test_saturation_is_by_slope(activation, function):
     inputs = torch.tensor([[0.0, 20.0], [1.0, -20.0]])
     assert float(stats.saturation(function(inputs), activation)) == 0.5
     assert stats.saturation(inputs, "relu") is None
+
+
+def test_units_that_give_the_same_value_for_all_samples_do_not_deviate():
+    values = torch.full((63, 4), 0.3) * torch.tensor([1.0, 1e20, -1e-20, 0.0])  # the mean of the first is 0.3 + 3e-8
+    mean, deviation, constant = stats.moments(values[:, :1]).tolist()
+    assert (mean, deviation, constant) == (pytest.approx(0.3), 0.0, 1.0)
+    assert torch.isfinite(stats.moments(values)).all()

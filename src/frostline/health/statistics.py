@@ -58,6 +58,8 @@ def moments(values_NU: Tensor, *, in_place: bool = False) -> Tensor:
         in_place: Use the memory of the values, which are lost.
     """
     high_U, low_U, mean_1U = values_NU.amax(dim=-2), values_NU.amin(dim=-2), values_NU.mean(dim=-2, keepdim=True)
+    # The mean of equal values is off by a rounding, which over a range of zero would be infinitely far.
+    mean_1U = mean_1U.clamp(low_U.unsqueeze(-2), high_U.unsqueeze(-2))
     # torch.std runs over this axis twenty times as slowly as two plain passes; scaled, no square is too large.
     scale_1U = (high_U - low_U).clamp_min_(torch.finfo(values_NU.dtype).tiny).unsqueeze(-2)
     parts_NU = torch.sub(values_NU, mean_1U, out=values_NU if in_place else None).div_(scale_1U).square_()

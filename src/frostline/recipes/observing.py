@@ -60,18 +60,22 @@ def as_batches(given: Iterable[Any], model: nn.Module, steps: int | None) -> lis
     return found
 
 
-def held_out(data: Sequence[Batch]) -> tuple[list[Batch], list[Batch]]:
+def held_out(data: Sequence[Batch], fold: int = 0) -> tuple[list[Batch], list[Batch]]:
     """(batches to train on, batches to judge by): no row is in both.
 
     The last fifth is held out if its rows are new. Where epochs repeat their rows, a fifth of the rows is held out:
     they are taken out of every batch.
+
+    Args:
+        data: The batches.
+        fold: Which fifth of repeated rows is held out, 0 to 4.
     """
     count = max(1, len(data) // 5)
     keys = [_row_keys(inputs) for inputs, _ in data]
     seen = {key for batch in keys[:-count] for key in batch}
     if not seen & {key for batch in keys[-count:] for key in batch}:
         return list(data[:-count]), finite_rows(data[-count:])
-    held = {key for key in sorted({key for batch in keys for key in batch}) if key % 5 == 0}
+    held = {key for key in sorted({key for batch in keys for key in batch}) if key % 5 == fold}
     rest: list[Batch] = []
     judged: list[Batch] = []
     taken: set[int] = set()
@@ -88,19 +92,23 @@ def held_out(data: Sequence[Batch]) -> tuple[list[Batch], list[Batch]]:
 
 def _row_keys(inputs: Any) -> list[int]:
     """A number for each sample that is the same for the same content."""
-    tensors = [t.detach().cpu().flatten(1) for t in batches.leaves(inputs).values() if t.dim() > 0]
     size = batches.batch_size(inputs)
-    rows = [t for t in tensors if len(t) == size]
+    tensors = [t.detach().cpu() for t in batches.leaves(inputs).values() if t.dim() > 0 and len(t) == size]
+    rows = [t.contiguous().reshape(size, -1).view(torch.uint8).numpy() for t in tensors if t.numel()]
     return [
-        int.from_bytes(hashlib.blake2b(b"".join(t[at].numpy().tobytes() for t in rows), digest_size=8).digest(), "big")
+        int.from_bytes(hashlib.blake2b(b"".join(t[at].tobytes() for t in rows), digest_size=8).digest(), "big")
         for at in range(size)
     ]
 
 
 def _rows(inputs: Any, target: Any, chosen: list[int]) -> Batch:
-    index = torch.tensor(chosen)
+    index, size = torch.tensor(chosen), batches.batch_size(inputs)
     device = next(iter(batches.leaves(inputs).values())).device
-    return batches.rows(inputs, index.to(device)), batches.map_tensors(target, lambda t: t[index.to(t.device)])
+
+    def of_target(tensor: Tensor) -> Tensor:
+        return tensor[index.to(tensor.device)] if tensor.dim() and len(tensor) == size else tensor
+
+    return batches.rows(inputs, index.to(device)), batches.map_tensors(target, of_target)
 
 
 def finite_rows(data: Sequence[Batch]) -> list[Batch]:

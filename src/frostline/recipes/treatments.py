@@ -13,17 +13,23 @@ from torch import nn
 from frostline import remedies
 from frostline.core.errors import DataError
 from frostline.core.layers import is_pinned
+from frostline.health.rules.reading import finite_records, of_layer, typical
+from frostline.transfer import freeze
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from frostline.core.records import Diagnosis, Finding
     from frostline.health import Evidence, Patient
+    from frostline.health.records import StepRecord
 
 Batch = tuple[Any, Any]
 _OUTLIER = 10.0  # times the largest value of a usual sample: another unit, not a tail
 _BY_NORMS = ("exploding", "dead_units", "vanishing")
-_FOR_STATISTICS = 8  # batches: training measures anew at once
+_MILD = 0.1  # the smallest change of a learning rate
+_USUAL_STEP = 5e-3  # of a layer's weights
+_EARLY = 3  # sampled steps, before weights have grown with the steps
+_FOR_STATISTICS = 2  # batches: training measures anew at once
 # What new weights can cure: the symptom tells which of them it was.
 _BY_WEIGHTS = ("symmetry", "saturation", "exploding", "dead_units", "vanishing", "initialization")
 
@@ -55,14 +61,18 @@ def remedies_for(patient: Patient, evidence: Evidence, diagnosis: Diagnosis) -> 
     """The treatments that the evidence suggests, the most specific first."""
     seen = {finding.family for finding in diagnosis.findings}
     found: list[Remedy] = []
-    if "nonfinite" in seen:
-        found.append(Remedy("leave out steps that are not finite", ("nonfinite",), _skip_nonfinite))
+    skip = Remedy("leave out steps that are not finite", ("nonfinite",), _skip_nonfinite)
+    is_given = any(finding.code == "FL502" and finding.layer in {"input", "the loss"} for finding in diagnosis.findings)
+    found += [skip] if is_given else []
     if "input_scale" in seen:
         found.append(Remedy("standardise the inputs", ("input_scale",), _standardise))
-    if "batchnorm" in seen:
+    codes = {finding.code for finding in diagnosis.findings}
+    if codes & {"FL601", "FL602"}:
         found.append(
             Remedy("BatchNorm statistics of all batches, momentum 0.1", ("batchnorm",), _mend_batchnorm, _reestimate)
         )
+    if "FL603" in codes:
+        found.append(Remedy("hold the statistics of frozen BatchNorms", ("batchnorm",), _hold_frozen, code="FL603"))
     clip = _clip_remedy(evidence, seen)
     has_outliers = evidence.inputs is not None and evidence.inputs.outlier > _OUTLIER
     found += [clip] if clip is not None and has_outliers else []
@@ -79,22 +89,45 @@ def remedies_for(patient: Patient, evidence: Evidence, diagnosis: Diagnosis) -> 
     found += [clip] if clip is not None and not has_outliers else []
     if "oscillation" in seen and (evidence.optimizer.momentum or 0.0) > 0.9:
         found.append(Remedy("momentum 0.9", ("oscillation",), _lower_momentum))
+    found += [skip] if "nonfinite" in seen and not is_given else []  # mostly comes of something else
     return found
 
 
 def rate_remedies(evidence: Evidence) -> tuple[list[Remedy], ...]:
-    """Other learning rates in two directions, each to be followed as long as it helps."""
+    """Other learning rates in two directions, mild ones first.
+
+    The strongest is the one at which a step would change the layer that moves most by five thousandths of its weights:
+    between what is usual, 1e-3, and what is fast, 1e-2.
+    """
     if evidence.optimizer.lr is None:
         return ()
-    return tuple(
-        [
-            Remedy(
-                f"learning rate times {factor:g}", ("learning_rate",), _times(factor), needs_symptom=False, code=code
-            )
-            for factor in factors
-        ]
-        for code, factors in (("FL401", (0.1, 0.03, 0.01, 0.001)), ("FL402", (10.0, 100.0, 1000.0, 10_000.0)))
+    records = finite_records(evidence)
+    early, usual = _step_size(records[:_EARLY]), _step_size(records[1:] or records)
+    slower = min(_MILD, max(_USUAL_STEP / early, _MILD**4)) if early else _MILD**2
+    faster = max(1 / _MILD, min(_USUAL_STEP / usual, _MILD**-5)) if usual else _MILD**-2
+    return (
+        [_rate(factor, "FL401") for factor in _between(_MILD, slower)],
+        [_rate(factor, "FL402") for factor in _between(1 / _MILD, faster)],
     )
+
+
+def _rate(factor: float, code: str) -> Remedy:
+    name = f"learning rate times {factor:.2g}" if factor < 1 else f"learning rate times {factor:,.0f}"
+    return Remedy(name, ("learning_rate",), _times(factor), needs_symptom=False, code=code)
+
+
+def _between(mild: float, strong: float) -> list[float]:
+    """From the mild factor to the strong one by steps of ten to thirty, rounded to one digit."""
+    count = max(1, round(abs(math.log10(strong / mild)) / 1.25)) if abs(math.log10(strong / mild)) > 0.3 else 0
+    found = [mild * (strong / mild) ** (at / count) for at in range(1, count + 1)]
+    return [mild, *(float(f"{factor:.1g}") for factor in found)]
+
+
+def _step_size(records: Sequence[StepRecord]) -> float | None:
+    """The share of its weights that a step changes of the layer that moves most."""
+    names = {sample.layer for record in records for sample in record.layers}
+    ratios = [typical(of_layer(records, name, "update_ratio")) for name in names]
+    return max((ratio for ratio in ratios if ratio), default=None)
 
 
 def is_clear(finding: Finding) -> bool:
@@ -174,6 +207,12 @@ def _mend_batchnorm(patient: Patient, _: Sequence[Batch]) -> None:
     for module in patient.model.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and not is_pinned(module):
             module.momentum = 0.1
+
+
+def _hold_frozen(patient: Patient, _: Sequence[Batch]) -> None:
+    kinds = (nn.modules.batchnorm._BatchNorm,)
+    norms = [module for module in patient.model.modules() if isinstance(module, kinds) and module.affine]
+    freeze(patient.model, modules=[module for module in norms if not module.weight.requires_grad])
 
 
 def _reestimate(patient: Patient, data: Sequence[Batch]) -> None:
