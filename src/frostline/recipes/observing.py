@@ -16,12 +16,14 @@ from frostline.core.errors import DataError, FrostlineError
 from frostline.core.layers import is_pinned
 from frostline.core.restore import kept_buffers, kept_modes
 from frostline.health import Evidence, Monitor, NormFacts, Patient, Score, probe_loss, score, train
+from frostline.health.evidence import facts_of_input
 from frostline.health.records import StepRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
 Batch = tuple[Any, Any]
+_SEEN_SAMPLES = 512  # by which the scale of the inputs is judged
 _COMPARED = 20  # batches on which BatchNorm is compared, and the model scored
 
 
@@ -148,7 +150,7 @@ def observe(
     with Monitor(patient.model, patient.optimizer, every=every, budget=math.inf) as monitor:
         norms = train(patient, data, loss_fn, monitor=monitor).norms
     evidence = replace(
-        _with_outliers(monitor.evidence, data),
+        _with_inputs(monitor.evidence, data),
         loss=facts,
         gradient_norms=norms,
         norms=_compare_norms(patient, data, loss_fn, statistics),
@@ -246,15 +248,21 @@ def _with_input_rows(evidence: Evidence, data: Sequence[Batch]) -> Evidence:
     return evidence
 
 
-def _with_outliers(evidence: Evidence, data: Sequence[Batch]) -> Evidence:
-    """The largest outlier of the inputs of all batches: the monitor saw those of the first."""
-    tensors = [t.flatten(1) for inputs, _ in data for t in list(batches.leaves(inputs).values())[:1]]
-    if evidence.inputs is None or not tensors or not tensors[0].is_floating_point():
+def _with_inputs(evidence: Evidence, data: Sequence[Batch]) -> Evidence:
+    """The scale of the inputs over many samples, and their largest outlier: the monitor saw those of one batch."""
+    tensors = [t for inputs, _ in data for t in list(batches.leaves(inputs).values())[:1] if t.dim() > 1 and len(t)]
+    if not tensors or not tensors[0].is_floating_point() or tensors[0].is_complex():
         return evidence
-    largest = torch.stack([tensor.abs().nan_to_num(0.0, 0.0, 0.0).amax() for tensor in tensors])
-    usual = torch.cat([tensor.abs().nan_to_num(0.0, 0.0, 0.0).amax(dim=1) for tensor in tensors]).median()
-    outlier = float(largest.max() / usual.clamp_min(1e-12))
-    return replace(evidence, inputs=replace(evidence.inputs, outlier=outlier))
+    alike = [tensor for tensor in tensors if tensor.shape[1:] == tensors[0].shape[1:]]
+    count = -(-_SEEN_SAMPLES // max(1, len(alike[0])))
+    facts = facts_of_input(torch.cat(alike[:count]), (), {})
+    if facts is None:
+        return evidence
+    sizes = [tensor.detach().abs().float().nan_to_num(0.0, 0.0, 0.0).flatten(1).amax(dim=1) for tensor in tensors]
+    sizes_N = torch.cat(sizes)
+    outlier = float(sizes_N.max() / sizes_N.median().clamp_min(1e-12))
+    first = next((layer.kind for layer in evidence.layers), "")
+    return replace(evidence, inputs=replace(facts, outlier=outlier, is_normalised=first == "norm"))
 
 
 def _mean(module: Any) -> Tensor:

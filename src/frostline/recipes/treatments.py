@@ -67,6 +67,8 @@ def remedies_for(patient: Patient, evidence: Evidence, diagnosis: Diagnosis) -> 
     if "input_scale" in seen:
         found.append(Remedy("standardise the inputs", ("input_scale",), _standardise))
     codes = {finding.code for finding in diagnosis.findings}
+    if "FL602" in codes:
+        found.append(Remedy("GroupNorm for BatchNorm", ("batchnorm",), _swap_norms, code="FL602"))
     if codes & {"FL601", "FL602"}:
         found.append(
             Remedy("BatchNorm statistics of all batches, momentum 0.1", ("batchnorm",), _mend_batchnorm, _reestimate)
@@ -207,6 +209,17 @@ def _mend_batchnorm(patient: Patient, _: Sequence[Batch]) -> None:
     for module in patient.model.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and not is_pinned(module):
             module.momentum = 0.1
+
+
+def _swap_norms(patient: Patient, _: Sequence[Batch]) -> None:
+    """One group of all channels, with the weights of the BatchNorm: its statistics are of one sample, never of few."""
+    for parent in list(patient.model.modules()):
+        for name, module in parent.named_children():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm) and not is_pinned(module):
+                made = nn.GroupNorm(1, module.num_features, eps=module.eps, affine=module.affine)
+                if module.affine:
+                    made.weight, made.bias = module.weight, module.bias
+                setattr(parent, name, made.to(next(parent.parameters()).device).train(module.training))
 
 
 def _hold_frozen(patient: Patient, _: Sequence[Batch]) -> None:
