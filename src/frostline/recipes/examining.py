@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from frostline.core.records import Diagnosis
     from frostline.recipes.observing import Batch, Observation
 
+_FEWEST_STEPS = 12  # of half a trial, that tell whether it is worth the other half
 _CALM = 8.0  # times the median: where gradients count as spikes
 _SLOWER = frozenset({"FL102", "FL103", "FL201", "FL401", "FL403", "FL502"})  # what steps that are too large can bring
 _CANNOT = (FrostlineError, RuntimeError, ValueError, TypeError, IndexError)  # a treatment that the network cannot take
@@ -141,21 +142,38 @@ class Examination:
     def attempt(self, suspicion: Suspicion) -> Trial:
         """Undo one factor on a copy, and train it on the same batches with the same noise."""
         twin = self.patient.copy()
+        may_stop = self.skips_nonfinite and not suspicion.is_clear and suspicion.remedy.finish is None
         try:
             suspicion.remedy.apply(twin, self.data)
             course = train(
                 twin, self.data, self.loss_fn, seed=self.seed, skips_nonfinite=self.skips_nonfinite,
-                measures=not self.skips_nonfinite,
+                measures=not self.skips_nonfinite, stop=self._is_hopeless if may_stop else None,
             )  # fmt: skip
+            if not course.is_whole:
+                why = f"after {len(course.losses)} steps the loss was no lower than without"
+                return replace(_FAILED, suspicion=suspicion, course=course, failure=why)
             if suspicion.remedy.finish is not None:
                 suspicion.remedy.finish(twin, self.data)
             after = score(twin.model, self.judged, self.loss_fn)
         except _CANNOT as error:
-            failure = f"{type(error).__name__}: {error}"
-            return Trial(suspicion, None, Score(0.0, math.nan), -1.0, 0.0, math.inf, Course((), 0), failure)
+            return replace(_FAILED, suspicion=suspicion, failure=f"it cannot be done here: {type(error).__name__}: {error}")
         before = self.seen.score
         ratio = after.loss / before.loss if before.loss == before.loss and before.loss > 0 else 0.0
         return Trial(suspicion, twin, after, *after.gain_over(before), ratio, course)
+
+    def _is_hopeless(self, losses: Sequence[float]) -> bool:
+        """Half-way through a trial, if the training loss is no lower than it was without treatment."""
+        if len(losses) != len(self.data) // 2 or len(losses) < _FEWEST_STEPS:
+            return False
+        since = len(losses) // 2
+        before = [loss for step, loss in self.seen.evidence.losses if since <= step < len(losses)]
+        return self.seen.score.loss < math.inf and sum(losses[since:]) >= sum(before)
+
+
+_FAILED = Trial(
+    Suspicion(Remedy("", (), lambda *_: None), "", False, False),
+    None, Score(0.0, math.nan), -1.0, 0.0, math.inf, Course((), 0),
+)  # fmt: skip
 
 
 def examine(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from frostline.core.records import Diagnosis, Healing, Treatment
 from frostline.health import Monitor, Patient, Score, diagnosis_of, judge, score, train
+from frostline.remedies import clip_by_norm
 from frostline.recipes.examining import Examination, examine
 from frostline.recipes.observing import as_batches, finite_rows
 
@@ -24,14 +25,17 @@ if TYPE_CHECKING:
     from frostline.recipes.observing import Batch
 
 _PROBE, _FEWEST_STEPS = 0.12, 30  # the length of a trial: of the batches, and at least
-_SAMPLES = 6  # of the probe and of the rest: of small networks, one costs what three steps do
+_SAMPLES = 5  # of the probe and of the rest: of small networks, one costs what three steps do
 _WATCHED = 6  # steps after a trial that helped, in which the rules are asked again; they belong to the training
+_LAST = 20  # steps in which the rules look at what came of it
 _TRIALS, _FEWEST_TRIALS = 0.4, 4  # steps of trials over those of the training; trials that are allowed in any case
 _MOST_JUDGED = 20  # held-out batches that a trial is judged by
+_NO_LIMIT = 1e30  # a clip at it does nothing but leave out steps that are not finite
 _NEARLY = 0.1  # of what the best treatment takes off the loss: the most specific of those within it is kept
 # A treatment is kept if the held-out loss is so much lower, and the share of right answers is higher by so much and by so
 # many of its standard errors. Where a rule found a clear symptom, and it goes, a little is enough: of the exam's healthy
 # networks 3 in 100 have one. Tuned on the exam's tuning part.
+_GREAT = 0.6  # of the loss without treatment: nothing else needs to be tried
 _OF_CLEAR, _OF_TIPS = (0.98, -1.0, -1.0), (0.85, 0.03, 1.5)
 
 
@@ -120,7 +124,7 @@ def _try_all(seen: Examination, base: _Course, rest: Sequence[Batch]) -> list[_C
             if len(tried) >= most:
                 return tried
             tried.append(_try(seen, suspicion, base, rest))
-            if suspicion.is_clear and _is_cured(tried[-1], base):
+            if _is_cured(tried[-1], base) and (suspicion.is_clear or tried[-1].score.loss < _GREAT * base.score.loss):
                 return tried
             if not tried[-1].score.loss < reached and reached == reached:
                 break
@@ -129,11 +133,16 @@ def _try_all(seen: Examination, base: _Course, rest: Sequence[Batch]) -> list[_C
 
 
 def _lines(seen: Examination) -> list[list[Suspicion]]:
-    """What is tried, each line as long as it helps: clear symptoms of the start, then learning rates, then the rest."""
+    """What is tried, each line as long as it helps: what was there at the start, then what came while training.
+
+    Clear symptoms come before tips; what came while training may have come of the steps, so these are tried first.
+    """
     found = seen.suspicions()
-    first = [one for one in found if one.is_clear and not one.is_late]
     slower, faster = seen.rates(both=False)
-    return [*([one] for one in first), slower, faster[::-1], *([one] for one in found if one not in first)]
+    early = [[one] for one in found if not one.is_late]
+    late = [slower, *([one] for one in found if one.is_late), faster[::-1]]
+    lines = [line for line in [*early, *late] if line]
+    return sorted(lines, key=lambda line: not line[0].is_clear)
 
 
 def _try(seen: Examination, suspicion: Suspicion, base: _Course, rest: Sequence[Batch]) -> _Course:
@@ -183,7 +192,7 @@ def _watched(
     """Train on; what the rules say about it."""
     own = course.patient
     with Monitor(own.model, own.optimizer, every=every, budget=math.inf) as monitor:
-        seen = train(own, part, loss_fn, monitor=monitor, seed=course.steps, skips_nonfinite=True)
+        seen = train(own, part, loss_fn, monitor=monitor, seed=course.steps, measures=False, skips_nonfinite=True)
     course.num_skipped += seen.num_skipped
     records = tuple(replace(record, step=record.step + course.steps) for record in monitor.records)
     course.steps += len(part)
@@ -194,9 +203,13 @@ def _watched(
 
 
 def _go_on(best: _Course, rest: Sequence[Batch], loss_fn: Callable[[Any, Any], Tensor]) -> Diagnosis:
-    """Train the chosen one to the end; what the rules say about it."""
-    part = rest[best.steps :]
-    after = _watched(best, part, loss_fn, every=max(1, len(part) // _SAMPLES))
+    """Train the chosen one to the end; what the rules say about its last steps."""
+    last = max(best.steps, len(rest) - _LAST)
+    part = rest[best.steps : last]
+    course = train(best.patient, part, loss_fn, seed=best.steps, measures=False, skips_nonfinite=True)
+    best.num_skipped += course.num_skipped
+    best.steps = last
+    after = _watched(best, rest[last:], loss_fn, every=_LAST // _SAMPLES + 1)
     if best.trial is not None and best.trial.suspicion.remedy.finish is not None:
         best.trial.suspicion.remedy.finish(best.patient, rest)
     return after
@@ -208,7 +221,7 @@ def _take_over(own: Patient, best: _Course, data: Sequence[Batch]) -> None:
         best.trial.suspicion.remedy.apply(own, data[:1])
     own.model.load_state_dict(best.patient.model.state_dict())
     own.optimizer.load_state_dict(best.patient.optimizer.state_dict())
-    clip = best.patient.clip
+    clip = best.patient.clip or (clip_by_norm(_NO_LIMIT) if best.num_skipped else None)
     if clip is not None:
 
         def limit(*_: object) -> None:  # a hook that returns something would replace the arguments of the step
@@ -223,7 +236,7 @@ def _told(one: _Course, base: _Course, *, is_kept: bool) -> Treatment:
     if is_kept:
         why = f"kept: {numbers} untreated, and the rules find no issue of it any more."
     elif one.trial.failure:
-        why = f"rolled back: it could not be tried ({one.trial.failure})."
+        why = f"rolled back: {one.trial.failure}."
     elif one.standing:
         why = f"rolled back: {numbers} untreated, but {', '.join(one.standing)} stands or is new."
     else:

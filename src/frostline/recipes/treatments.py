@@ -79,11 +79,14 @@ def remedies_for(patient: Patient, evidence: Evidence, diagnosis: Diagnosis) -> 
     has_outliers = evidence.inputs is not None and evidence.inputs.outlier > _OUTLIER
     found += [clip] if clip is not None and has_outliers else []
     if seen & set(_BY_WEIGHTS):
-        found.append(Remedy("new weights by the activation that follows", _BY_WEIGHTS, _initialise,
-                            undoes_the_start=True))  # fmt: skip
-        if {layer.activation for layer in evidence.layers} & {"sigmoid", "tanh", "hardtanh"}:
-            found.append(Remedy("Leaky ReLU for sigmoid and tanh, new weights", ("vanishing", "saturation"),
-                                _swap_squashers, undoes_the_start=True))  # fmt: skip
+        activations = {layer.activation for layer in evidence.layers}
+        weights = Remedy("new weights by the activation that follows", _BY_WEIGHTS, _initialise, undoes_the_start=True)
+        swap = Remedy("Leaky ReLU for sigmoid and tanh, new weights", ("vanishing", "saturation"), _swap_squashers,
+                      undoes_the_start=True)  # fmt: skip
+        if "sigmoid" in activations and "saturation" not in seen:
+            found += [swap, weights]  # a sigmoid passes on a quarter of the gradient at best, whatever the weights
+        else:
+            found += [weights, swap] if activations & {"sigmoid", "tanh", "hardtanh"} else [weights]
     if seen & set(_BY_NORMS):
         found.append(Remedy("BatchNorm before the activations", _BY_NORMS, _normalise, undoes_the_start=True))
     if "dead_units" in seen:
