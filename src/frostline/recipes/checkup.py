@@ -15,8 +15,8 @@ from frostline.core.errors import DataError
 from frostline.core.records import Diagnosis, Finding
 from frostline.health import Patient, diagnosis_of, score, train
 from frostline.health.rules import RULES
+from frostline.recipes.batching import as_batches, held_out
 from frostline.recipes.examining import Examination, examine
-from frostline.recipes.observing import as_batches, held_out
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch.optim import Optimizer
 
+    from frostline.recipes.batching import Batch
     from frostline.recipes.examining import Trial
-    from frostline.recipes.observing import Batch
 
 # What is asked of a treatment: the gain in share of right answers (or of explained variance), and the standard errors
 # that it must be away from zero, in the trial and over both trials together. Of the exam's healthy networks 3 in 100
@@ -158,7 +158,9 @@ def _told(
     code = proof.trial.suspicion.remedy.code if proof is not None else None
     for finding in diagnosis.findings:
         if finding.family == cause and code in (None, finding.code):
-            why = f" Undone ({proof.trial.suspicion.remedy.name}), the score rises by {proof.gain:.0%}." if proof else ""
+            why = (
+                f" Undone ({proof.trial.suspicion.remedy.name}), the score rises by {proof.gain:.0%}." if proof else ""
+            )
             findings.append(replace(finding, outcome="issue", why=finding.why + why))
         elif finding.outcome == "issue" and finding.code not in _CERTAIN:
             why = f"{finding.why} Undoing it did not help here."

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from frostline.core.errors import FrostlineError
 from frostline.health import Course, Patient, Score, judge, score, train
 from frostline.recipes.observing import observe
-from frostline.recipes.treatments import Remedy, family_of, is_clear, rate_remedies, remedies_for
+from frostline.recipes.rates import rate_remedies
+from frostline.recipes.treatments import Remedy, family_of, is_clear, remedies_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from frostline.core.records import Diagnosis
-    from frostline.recipes.observing import Batch, Observation
+    from frostline.recipes.batching import Batch
+    from frostline.recipes.observing import Observation
 
 _FEWEST_STEPS = 12  # of half a trial, that tell whether it is worth the other half
 _CALM = 8.0  # times the median: where gradients count as spikes
@@ -156,7 +158,9 @@ class Examination:
                 suspicion.remedy.finish(twin, self.data)
             after = score(twin.model, self.judged, self.loss_fn)
         except _CANNOT as error:
-            return replace(_FAILED, suspicion=suspicion, failure=f"it cannot be done here: {type(error).__name__}: {error}")
+            return replace(
+                _FAILED, suspicion=suspicion, failure=f"it cannot be done here: {type(error).__name__}: {error}"
+            )
         before = self.seen.score
         ratio = after.loss / before.loss if before.loss == before.loss and before.loss > 0 else 0.0
         return Trial(suspicion, twin, after, *after.gain_over(before), ratio, course)

@@ -13,7 +13,6 @@ from torch import nn
 from frostline import remedies
 from frostline.core.errors import DataError
 from frostline.core.layers import is_pinned
-from frostline.health.rules.reading import finite_records, of_layer, typical
 from frostline.transfer import freeze
 
 if TYPE_CHECKING:
@@ -21,14 +20,10 @@ if TYPE_CHECKING:
 
     from frostline.core.records import Diagnosis, Finding
     from frostline.health import Evidence, Patient
-    from frostline.health.records import StepRecord
 
 Batch = tuple[Any, Any]
 _OUTLIER = 10.0  # times the largest value of a usual sample: another unit, not a tail
 _BY_NORMS = ("exploding", "dead_units", "vanishing")
-_MILD = 0.1  # the smallest change of a learning rate
-_USUAL_STEP = 5e-3  # of a layer's weights
-_EARLY = 3  # sampled steps, before weights have grown with the steps
 _FOR_STATISTICS = 2  # batches: training measures anew at once
 # What new weights can cure: the symptom tells which of them it was.
 _BY_WEIGHTS = ("symmetry", "saturation", "exploding", "dead_units", "vanishing", "initialization")
@@ -45,6 +40,7 @@ class Remedy:
         finish: What is left to do after training, or None.
         needs_symptom: True if it speaks for a family only where a rule has found that family's symptom.
         code: Of the one rule that it proves right, where its family has several that contradict each other.
+        is_structural: False if weights and the optimizer's state are all that it changes.
         undoes_the_start: True if it speaks only for what was wrong in the first steps: new weights bring luck, too.
     """
 
@@ -54,6 +50,7 @@ class Remedy:
     finish: Callable[[Patient, Sequence[Batch]], None] | None = None
     needs_symptom: bool = True
     undoes_the_start: bool = False
+    is_structural: bool = True
     code: str | None = None
 
 
@@ -61,7 +58,7 @@ def remedies_for(patient: Patient, evidence: Evidence, diagnosis: Diagnosis) -> 
     """The treatments that the evidence suggests, the most specific first."""
     seen = {finding.family for finding in diagnosis.findings}
     found: list[Remedy] = []
-    skip = Remedy("leave out steps that are not finite", ("nonfinite",), _skip_nonfinite)
+    skip = Remedy("leave out steps that are not finite", ("nonfinite",), _skip_nonfinite, is_structural=False)
     is_given = any(finding.code == "FL502" and finding.layer in {"input", "the loss"} for finding in diagnosis.findings)
     found += [skip] if is_given else []
     if "input_scale" in seen:
@@ -80,7 +77,8 @@ def remedies_for(patient: Patient, evidence: Evidence, diagnosis: Diagnosis) -> 
     found += [clip] if clip is not None and has_outliers else []
     if seen & set(_BY_WEIGHTS):
         activations = {layer.activation for layer in evidence.layers}
-        weights = Remedy("new weights by the activation that follows", _BY_WEIGHTS, _initialise, undoes_the_start=True)
+        weights = Remedy("new weights by the activation that follows", _BY_WEIGHTS, _initialise, undoes_the_start=True,
+                         is_structural=False)  # fmt: skip
         swap = Remedy("Leaky ReLU for sigmoid and tanh, new weights", ("vanishing", "saturation"), _swap_squashers,
                       undoes_the_start=True)  # fmt: skip
         if "sigmoid" in activations and "saturation" not in seen:
@@ -93,46 +91,9 @@ def remedies_for(patient: Patient, evidence: Evidence, diagnosis: Diagnosis) -> 
         found.append(Remedy("Leaky ReLU for ReLU", ("dead_units",), _swap_rectifiers))
     found += [clip] if clip is not None and not has_outliers else []
     if "oscillation" in seen and (evidence.optimizer.momentum or 0.0) > 0.9:
-        found.append(Remedy("momentum 0.9", ("oscillation",), _lower_momentum))
+        found.append(Remedy("momentum 0.9", ("oscillation",), _lower_momentum, is_structural=False))
     found += [skip] if "nonfinite" in seen and not is_given else []  # mostly comes of something else
     return found
-
-
-def rate_remedies(evidence: Evidence) -> tuple[list[Remedy], ...]:
-    """Other learning rates in two directions, mild ones first.
-
-    The strongest is the one at which a step would change the layer that moves most by five thousandths of its weights:
-    between what is usual, 1e-3, and what is fast, 1e-2.
-    """
-    if evidence.optimizer.lr is None:
-        return ()
-    records = finite_records(evidence)
-    early, usual = _step_size(records[:_EARLY]), _step_size(records[1:] or records)
-    slower = min(_MILD, max(_USUAL_STEP / early, _MILD**4)) if early else _MILD**2
-    faster = max(1 / _MILD, min(_USUAL_STEP / usual, _MILD**-5)) if usual else _MILD**-2
-    return (
-        [_rate(factor, "FL401") for factor in _between(_MILD, slower)],
-        [_rate(factor, "FL402") for factor in _between(1 / _MILD, faster)],
-    )
-
-
-def _rate(factor: float, code: str) -> Remedy:
-    name = f"learning rate times {factor:.2g}" if factor < 1 else f"learning rate times {factor:,.0f}"
-    return Remedy(name, ("learning_rate",), _times(factor), needs_symptom=False, code=code)
-
-
-def _between(mild: float, strong: float) -> list[float]:
-    """From the mild factor to the strong one by steps of ten to thirty, rounded to one digit."""
-    count = max(1, round(abs(math.log10(strong / mild)) / 1.25)) if abs(math.log10(strong / mild)) > 0.3 else 0
-    found = [mild * (strong / mild) ** (at / count) for at in range(1, count + 1)]
-    return [mild, *(float(f"{factor:.1g}") for factor in found)]
-
-
-def _step_size(records: Sequence[StepRecord]) -> float | None:
-    """The share of its weights that a step changes of the layer that moves most."""
-    names = {sample.layer for record in records for sample in record.layers}
-    ratios = [typical(of_layer(records, name, "update_ratio")) for name in names]
-    return max((ratio for ratio in ratios if ratio), default=None)
 
 
 def is_clear(finding: Finding) -> bool:
@@ -167,7 +128,8 @@ def _clip_remedy(evidence: Evidence, seen: set[str]) -> Remedy | None:
         return None
     clip = remedies.clip_by_norm(norm)
     families = ("gradient_spikes", "exploding")
-    return Remedy(f"clip gradients at {norm:.2g}, their usual norm", families, lambda patient, _: _clip(patient, clip))
+    return Remedy(f"clip gradients at {norm:.2g}, their usual norm", families, lambda patient, _: _clip(patient, clip),
+                  is_structural=False)  # fmt: skip
 
 
 def _usual_norm(evidence: Evidence) -> float | None:
@@ -195,7 +157,8 @@ def _initialise(patient: Patient, data: Sequence[Batch]) -> None:
 
 
 def _swap_squashers(patient: Patient, data: Sequence[Batch]) -> None:
-    for kind in (nn.Sigmoid, nn.Tanh, nn.Hardtanh):
+    present = {type(module) for module in patient.model.modules()}
+    for kind in present & {nn.Sigmoid, nn.Tanh, nn.Hardtanh}:
         remedies.swap_activations(patient.model, kind, nn.LeakyReLU, optimizer=patient.optimizer)
     _initialise(patient, data)
 
@@ -240,11 +203,3 @@ def _reestimate(patient: Patient, data: Sequence[Batch]) -> None:
 def _lower_momentum(patient: Patient, _: Sequence[Batch]) -> None:
     for group in patient.optimizer.param_groups:
         group["momentum"] = min(group.get("momentum", 0.0), 0.9)
-
-
-def _times(factor: float) -> Callable[[Patient, Sequence[Batch]], None]:
-    def apply(patient: Patient, _: Sequence[Batch]) -> None:
-        for group in patient.optimizer.param_groups:
-            group["lr"] = group["lr"] * factor
-
-    return apply
