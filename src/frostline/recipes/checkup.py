@@ -43,7 +43,13 @@ class _Proof:
     """A treatment that helped, and helped again."""
 
     trial: Trial
+    before: float
     gain: float
+
+    def __str__(self) -> str:
+        after = self.before + self.trial.gain
+        why = f"the score on held-out samples goes from {self.before:.0%} to {after:.0%}"
+        return f"{why}; twice, by {self.gain:.0%} on average."
 
 
 def checkup(
@@ -125,7 +131,7 @@ def _prove(seen: Examination, tried: Sequence[Trial], whole: Sequence[Batch]) ->
     while left:
         trial = _most_specific(left)
         if math.isnan(seen.seen.score.loss):
-            return _Proof(trial, trial.gain)  # from nothing to something: no luck does that
+            return _Proof(trial, seen.seen.score.share, trial.gain)  # from nothing to something: no luck does that
         if base is None:
             twin = seen.patient.copy()
             train(twin, again, seen.loss_fn, seed=1, measures=False)
@@ -135,7 +141,7 @@ def _prove(seen: Examination, tried: Sequence[Trial], whole: Sequence[Batch]) ->
         gain, error = (trial.gain + second.gain) / 2, math.hypot(trial.error, second.error) / 2
         demand, _, errors = _demand(trial)
         if second.gain > 0 and gain >= demand and gain > errors * error:
-            return _Proof(trial, gain)
+            return _Proof(trial, seen.seen.score.share, gain)
         left.remove(trial)
     return None
 
@@ -158,9 +164,7 @@ def _told(
     code = proof.trial.suspicion.remedy.code if proof is not None else None
     for finding in diagnosis.findings:
         if finding.family == cause and code in (None, finding.code):
-            why = (
-                f" Undone ({proof.trial.suspicion.remedy.name}), the score rises by {proof.gain:.0%}." if proof else ""
-            )
+            why = f" Undone ({proof.trial.suspicion.remedy.name}), {proof}" if proof is not None else ""
             findings.append(replace(finding, outcome="issue", why=finding.why + why))
         elif finding.outcome == "issue" and finding.code not in _CERTAIN:
             why = f"{finding.why} Undoing it did not help here."
@@ -172,7 +176,7 @@ def _told(
     if proof is not None and not any(finding.family == cause and finding.outcome == "issue" for finding in findings):
         about = next(rule.ABOUT for rule in RULES if rule.ABOUT.family == cause and code in (None, rule.ABOUT.code))
         name = proof.trial.suspicion.remedy.name
-        why = f"With {name} the score rises by {proof.gain:.0%}."
+        why = f"with {name}, {proof}"
         findings.append(replace(about.issue(why, proof.gain, _demand(proof.trial)[0]), advice=name + "."))
     return diagnosis_of([*findings, *diagnosis.passed], cause)
 
