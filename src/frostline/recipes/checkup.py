@@ -167,8 +167,8 @@ def _told(
             why = f" Undone ({proof.trial.suspicion.remedy.name}), {proof}" if proof is not None else ""
             findings.append(replace(finding, outcome="issue", why=finding.why + why))
         elif finding.outcome == "issue" and finding.code not in _CERTAIN:
-            why = f"{finding.why} Undoing it did not help here."
-            findings.append(replace(finding, outcome="tip", why=why))
+            told = "Undoing it did not help here." if finding.family in tried else "It was not undone on its own."
+            findings.append(replace(finding, outcome="tip", why=f"{finding.why} {told}"))
         elif finding.outcome == "tip" and finding.family in tried and finding.code not in _CERTAIN:
             findings.append(replace(finding, outcome="passed", why=f"{finding.why} Undoing it did not help here."))
         else:
