@@ -219,4 +219,9 @@ def _listed(title: str, records: Sequence[Record], about: Callable[[Record], str
 
 
 def _machine(results: dict[str, Any]) -> str:
-    return f"\nLast run: {results['machine']}; `heal` got {results['heal_share']:.0%} of each training.\n"
+    asked: dict[str, set[str]] = defaultdict(set)
+    for record in (*results["checkups"], *results["repairs"]):
+        asked[record["judge"]].add(record["case"].rsplit("/", 1)[1])
+    seeds = "; ".join(f"{judge} {', '.join(sorted(own))}" for judge, own in asked.items())
+    heal_share = f"{results['heal_share']:.0%}"
+    return f"\nSeeds asked: {seeds}.\nLast run: {results['machine']}; `heal` got {heal_share} of each training.\n"

@@ -59,6 +59,38 @@ def test_a_loss_in_half_precision_takes_the_log_of_zero():
     assert not facts.is_finite
 
 
+def contrastive(output, target):
+    unit = F.normalize(output, dim=1)
+    alike = (target[:, None] == target[None]).float()
+    return -(alike * (unit @ unit.T).log_softmax(1)).sum() / alike.sum()
+
+
+def critic(output, target):
+    return -(output * target).mean() + 0.1 * output.square().mean()
+
+
+SIDES = 2.0 * LABELS - 1.0
+
+
+@pytest.mark.parametrize(
+    ("loss_fn", "output", "target"),
+    [
+        (F.nll_loss, LOGITS.log_softmax(1), CLASSES),
+        (lambda out, y: F.nll_loss(out.log(), y), LOGITS.softmax(1), CLASSES),
+        (contrastive, LOGITS, CLASSES),
+        (critic, torch.randn(16, 2), SIDES),
+        (F.soft_margin_loss, torch.randn(16, 2), torch.where(LABELS[:, :1] > 0, 1.0, -1.0).expand(16, 2)),
+    ],
+    ids="log-probabilities probabilities contrastive critic sides".split(),
+)
+def test_losses_are_asked_in_the_range_of_the_outputs(loss_fn, output, target):
+    assert not is_mismatch(loss_fn, output, target)
+
+
+def test_shares_that_are_taken_for_log_probabilities():
+    assert is_mismatch(F.nll_loss, LOGITS.softmax(1), CLASSES)
+
+
 def raises(*_):
     raise ValueError("only my own outputs")
 

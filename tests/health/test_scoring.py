@@ -60,3 +60,21 @@ def test_nothing_of_the_model_or_the_generators_changes(train_mode):
     assert torch.equal(torch.get_rng_state(), state)
     assert [module.training for module in model.modules()] == modes
     assert score(model, task(3), F.cross_entropy, train_mode=train_mode) == first
+
+
+def test_a_gain_is_compared_sample_by_sample():
+    target = torch.zeros(8).long()
+    right, wrong = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
+    all_right = score(Given(), [(right.expand(8, 2), target)], F.cross_entropy)
+    half = score(Given(), [(torch.stack([right, wrong] * 4), target)], F.cross_entropy)
+    gain, error = all_right.gain_over(half)
+    assert gain == 0.5
+    assert error == pytest.approx(torch.tensor([0.0, 1.0] * 4).std().item() / 8**0.5)
+    assert half.gain_over(half) == (0.0, 0.0)
+    assert all_right.gain_over(score(Given(), [(right[None], target[:1])], F.cross_entropy))[1] == math.inf
+
+
+def test_answers_of_other_shapes():
+    words = torch.eye(4).expand(2, 4, 4)  # (B, T, V)
+    assert scored(words, torch.tensor([[0, 1, 2, 3], [0, 1, 2, -100]]), lambda out, _: out.mean()) == 1.0
+    assert scored(torch.tensor([[2.0], [-1.0], [3.0]]), torch.tensor([[1.0], [-1.0], [-1.0]])) == pytest.approx(2 / 3)

@@ -114,3 +114,11 @@ def test_saturation_is_by_slope(activation, function):
 def test_activations_with_ends():
     assert [name for name in ("relu", "relu6", "tanh", "gelu", "") if stats.can_die(name)] == ["relu", "relu6"]
     assert [name for name in ("relu", "sigmoid", "tanh", "") if stats.can_saturate(name)] == ["sigmoid", "tanh"]
+
+
+def test_units_that_give_the_same_value_for_all_samples_do_not_deviate():
+    values = torch.full((63, 4), 0.3) * torch.tensor([1.0, 1e20, -1e-20, 0.0])  # the mean of the first is 0.3 + 3e-8
+    found = measured(values[:, :1], "")
+    assert (found["mean"], found["deviation"], found["constant"]) == (
+        [pytest.approx(0.3)], [pytest.approx(0.0, abs=3e-9)], [1.0])  # fmt: skip
+    assert all(torch.tensor(value).isfinite().all() for value in measured(values, "").values())

@@ -81,3 +81,22 @@ def test_what_cannot_be_copied_is_said():
     model.last = model(torch.randn(2, 12))  # has a history
     with pytest.raises(fl.DataError, match="The model cannot be copied, so nothing can be tried on it"):
         patient(model).copy()
+
+
+def test_a_training_can_be_broken_off():
+    course = train(patient(), task(6), F.cross_entropy, skips_nonfinite=True, stop=lambda losses: len(losses) == 4)
+    assert len(course.losses) == 4
+    assert not course.is_whole
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64, torch.bfloat16])
+def test_a_loss_that_is_finite_with_a_gradient_that_is_not_is_left_out(kind):
+    model = mlp().to(kind)
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    data = [(inputs.to(kind), target) for inputs, target in task(2)]
+
+    def loss_fn(output, target):
+        return (output * 0.0).sum().sqrt()  # the slope of a root at zero
+
+    assert train(Patient(model, sgd(model)), data, loss_fn, skips_nonfinite=True).num_skipped == 2
+    assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))

@@ -1,5 +1,7 @@
 import copy
+import dataclasses
 import math
+import sys
 
 import pytest
 import torch
@@ -149,3 +151,83 @@ def test_steps_that_are_too_small_are_not_called_too_large():
     diagnosis = fl.checkup(model, task(40), F.cross_entropy, torch.optim.SGD(model.parameters(), lr=1e-5))
     assert diagnosis.cause == "learning_rate"
     assert [finding.code for finding in diagnosis.findings if finding.outcome == "issue"] == ["FL402"]
+
+
+def test_what_helps_once_only_is_not_the_cause(monkeypatch):
+    checking = sys.modules["frostline.recipes.checkup"]
+    asked = []
+    attempt = checking.Examination.attempt
+
+    def lucky(self, suspicion):
+        asked.append(self.seed)
+        trial = attempt(self, suspicion)
+        return trial if self.seed == 0 else dataclasses.replace(trial, gain=-0.1)
+
+    monkeypatch.setattr(checking.Examination, "attempt", lucky)
+    model = sick_sigmoids()
+    diagnosis = fl.checkup(model, task(60), F.cross_entropy, sgd(model, lr=0.01))
+    assert diagnosis.is_healthy
+    assert 1 in asked
+
+
+def test_a_treatment_that_cannot_be_tried_does_not_end_the_checkup():
+    torch.manual_seed(3)
+    layers = [layer for _ in range(6) for layer in (nn.Linear(12, 12), nn.Sigmoid())]
+    model = nn.Sequential(*layers, nn.Linear(12, CLASSES))  # BatchNorm cannot train on one sample
+    fl.checkup(model, task(60, size=1), F.cross_entropy, sgd(model))
+
+
+def test_frozen_statistics_that_move_without_harm_are_no_issue():
+    model = convolutions()
+    optimizer = sgd(model)
+    model[2].requires_grad_(False)
+    diagnosis = fl.checkup(model, task(60), F.cross_entropy, optimizer)
+    assert diagnosis.is_healthy
+
+
+def test_log_probabilities_and_nll_fit():
+    model = nn.Sequential(mlp(), nn.LogSoftmax(1))
+    assert fl.checkup(model, task(60), F.nll_loss, sgd(model)).is_healthy
+
+
+def halves(model):
+    return model.bfloat16(), [(inputs.bfloat16(), target) for inputs, target in task(12)]
+
+
+@pytest.mark.parametrize("call", [fl.checkup, fl.heal])
+def test_an_optimizer_of_another_model_is_refused(call):
+    with pytest.raises(fl.DataError, match="The optimizer does not hold the model's parameters"):
+        call(mlp(), task(12), F.cross_entropy, sgd(mlp()))
+
+
+@pytest.mark.parametrize("call", [fl.checkup, fl.heal])
+def test_bad_input_is_said(call):
+    model = mlp()
+    with pytest.raises(fl.DataError, match="There are too few batches"):
+        call(model, iter(task(1)), F.cross_entropy, sgd(model))
+    with pytest.raises(fl.DataError, match="The loss is not a scalar"):
+        call(model, task(12), lambda out, y: F.cross_entropy(out, y, reduction="none"), sgd(model))
+    with pytest.raises(fl.DataError, match="backward cannot run"):
+        call(model, task(12), lambda out, y: F.cross_entropy(out.detach(), y), sgd(model))
+    with pytest.raises(fl.DataError, match="no parameters"):
+        call(nn.ReLU(), task(12), F.cross_entropy, sgd(model))
+    optimizer = sgd(model)
+    with pytest.raises(fl.DataError, match="nothing to train"):
+        call(model.requires_grad_(False), task(12), F.cross_entropy, optimizer)
+
+
+@pytest.mark.parametrize("call", [fl.checkup, fl.heal])
+def test_half_precision_and_sparse_gradients_are_taken(call):
+    model, data = halves(mlp())
+    call(model, data, F.cross_entropy, sgd(model))
+    torch.manual_seed(0)
+    words = nn.Sequential(nn.EmbeddingBag(50, 8, sparse=True), nn.Linear(8, CLASSES))
+    ids = [(torch.randint(50, (16, 6)), target) for _, target in task(12)]
+    call(words, ids, F.cross_entropy, torch.optim.SGD(words.parameters(), lr=0.1))
+
+
+def test_hooks_of_other_tools_stay():
+    model, calls = mlp(), []
+    handle = model[0].register_forward_hook(lambda *_: calls.append(None))
+    fl.checkup(model, task(12), F.cross_entropy, sgd(model))
+    assert list(model[0]._forward_hooks) == [handle.id]

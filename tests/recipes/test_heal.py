@@ -1,4 +1,6 @@
 import math
+import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -127,3 +129,53 @@ def test_a_single_batch_is_not_enough():
     model = mlp()
     with pytest.raises(fl.DataError, match="There are too few batches"):
         heal(model, batches(1), LOSS, sgd(model))
+
+
+def test_a_threshold_for_gradients_stays_with_the_optimizer():
+    data = batches()
+    for at in range(3, len(data), 20):
+        data[at][0][0] *= 1e4  # another unit
+    model = mlp()
+    optimizer = sgd(model)
+    heal(model, data, LOSS, optimizer)
+    for inputs, target in batches(3):
+        optimizer.zero_grad()
+        LOSS(model(inputs), target).backward()
+        optimizer.step()  # a hook that returns something would raise here
+    assert all(torch.isfinite(parameter).all() for parameter in model.parameters())
+
+
+def test_steps_that_are_not_finite_are_left_out_in_trials_and_afterwards():
+    data = batches()
+    data[5][0][3, 0] = math.nan  # in the probe
+    model = mlp()
+    optimizer = sgd(model)
+    healing = heal(model, data, LOSS, optimizer)
+    kept = [treatment for treatment in healing.treatments if treatment.kept]
+    assert {treatment.family for treatment in kept} == {"nonfinite"}
+    assert "1 steps were left out." in [treatment.why for treatment in kept]
+    optimizer.zero_grad()
+    LOSS(model(data[5][0]), data[5][1]).backward()
+    optimizer.step()
+    assert all(torch.isfinite(parameter).all() for parameter in model.parameters())
+    assert accuracy(model) > 0.9
+
+
+def test_a_treatment_that_leaves_the_issue_standing_is_rolled_back(monkeypatch):
+    healing_module = sys.modules["frostline.recipes.heal"]
+    original = healing_module.judge
+
+    def stubborn(evidence):
+        found = original(evidence)
+        issue = next(f for f in heal_before.findings if f.code == "FL101")
+        return replace(found, findings=(issue, *found.findings))
+
+    model = mlp(nn.Sigmoid, depth=8)
+    model = mlp(nn.Sigmoid, depth=8)
+    heal_before = heal(model, batches(), LOSS, sgd(model)).before
+    monkeypatch.setattr(healing_module, "judge", stubborn)
+    model = mlp(nn.Sigmoid, depth=8)
+    healing = heal(model, batches(), LOSS, sgd(model))
+    assert not healing.accepted
+    assert any(treatment.issues == ("FL101",) for treatment in healing.treatments)
+    assert any("FL101 stands or is new" in treatment.why for treatment in healing.treatments)

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _SURE = 20.0  # a logit that far from the others is a certain answer: exp(-20) is 2e-9
-_CERTAIN = (20.0, 40.0, 80.0)
+_CERTAIN = (20.0, 40.0)  # networks that have learnt by heart get there
+_SAME = 1e-4  # relative difference of two losses that are the same but for rounding
 
 
 def probe_loss(loss_fn: Callable[[Any, Any], Tensor], output: Any, target: Any) -> LossFacts:
@@ -34,46 +35,88 @@ def probe_loss(loss_fn: Callable[[Any, Any], Tensor], output: Any, target: Any) 
     try:
         with torch.enable_grad():
             if target.dtype == torch.long and output.dim() == 2 and target.shape == output.shape[:1]:
-                return _classes(loss_fn, output.detach().float(), target, output)
+                return _classes(loss_fn, output.detach(), target)
             if target.is_floating_point() and target.shape == output.shape:
-                return _values(loss_fn, output.detach().float(), target, output)
+                return _values(loss_fn, output.detach(), target, output)
     except (RuntimeError, ValueError, TypeError, IndexError):
         pass  # a loss that takes no answer but the model's own cannot be asked
     return LossFacts("unknown")
 
 
-def _classes(loss_fn: Callable[[Any, Any], Tensor], output: Tensor, target: Tensor, made: Tensor) -> LossFacts:
-    classes = output.shape[1]
+def _classes(loss_fn: Callable[[Any, Any], Tensor], output: Tensor, target: Tensor) -> LossFacts:
+    output = output if output.dtype is torch.float64 else output.float()
+    classes, wide = output.shape[1], output.dtype
     if classes < 2 or int(target.min()) < 0 or int(target.max()) >= classes:
         return LossFacts("unknown")
-    right = F.one_hot(target, classes).float()
-    wrong = F.one_hot((target + 1) % classes, classes).float()
-    none, _ = _ask(loss_fn, torch.zeros_like(right), target)
-    sure_right, _ = _ask(loss_fn, _SURE * right, target)
-    sure_wrong, slope_wrong = _ask(loss_fn, _SURE * wrong, target)
-    asked = [_ask(loss_fn, size * kind, target) for size in _CERTAIN for kind in (right, wrong)]
+    right = F.one_hot(target, classes).to(wide)
+    wrong = F.one_hot((target + 1) % classes, classes).to(wide)
+    as_given = _range_of(output)
+
+    def ask(answer: Tensor) -> tuple[float, float]:
+        return _ask(lambda leaf, wanted: loss_fn(as_given(leaf), wanted), answer, target)
+
+    none, _ = ask(torch.zeros_like(right))
+    sure_right, _ = ask(_SURE * right)
+    sure_wrong, _ = ask(_SURE * wrong)
+    if abs(sure_right - sure_wrong) <= _SAME * abs(sure_right) and not _is_by_row(loss_fn, output, target):
+        return LossFacts("unknown")  # outputs are compared with each other: columns stand for no classes
+    _, slope_wrong = ask(_SURE * (2 * wrong - 1))
+    asked = [ask(size * kind) for size in _CERTAIN for kind in (right, wrong)]
+    near = min(ask(size * right)[0] for size in (0.5, 1.0, 2.0, 4.0, _SURE))
+    lowest = [ask(size * right)[0] for size in (40.0, 80.0)]
+    start = max(ask(0.5 * right)[1], ask(torch.zeros_like(right))[1], 1e-30)
     is_finite = all(math.isfinite(value) for pair in asked for value in pair)
-    near = min(_ask(loss_fn, size * right, target)[0] for size in (0.5, 1.0, 2.0, 4.0, _SURE))
-    lowest = [_ask(loss_fn, size * right, target)[0] for size in (40.0, 80.0)]
-    start = max(_ask(loss_fn, 0.5 * right, target)[1], _ask(loss_fn, torch.zeros_like(right), target)[1], 1e-30)
+    has_range = as_given is _as_probabilities
     return LossFacts(
         "classes",
-        prefers_right=near < none - 1e-6 * abs(none) and sure_right < sure_wrong,
-        slope_when_wrong=slope_wrong / start if math.isfinite(slope_wrong) else 1.0,
+        prefers_right=not is_finite or (near < none - 1e-6 * abs(none) and sure_right < sure_wrong),
+        slope_when_wrong=slope_wrong / start if math.isfinite(slope_wrong) and not has_range else 1.0,
         is_bounded=not (lowest[1] < lowest[0] - 10 and lowest[1] < none - 10),
         is_finite=is_finite,
-        stuck_share=_stuck_in_a_simplex(loss_fn, output, right, target, none, near, made),
+        stuck_share=_stuck_in_a_simplex(loss_fn, right, target) if has_range else 0.0,
     )
 
 
+def _range_of(output: Tensor) -> Callable[[Tensor], Tensor]:
+    """What turns free answers into such as the model gives: logits, log-probabilities or probabilities."""
+    ones = torch.ones(len(output), device=output.device)
+    if torch.allclose(output.exp().sum(dim=1), ones, atol=1e-3):
+        return _as_log_probabilities
+    if bool((output >= 0).all()) and torch.allclose(output.sum(dim=1), ones, atol=1e-3):
+        return _as_probabilities
+    return _as_logits
+
+
+def _as_logits(answer: Tensor) -> Tensor:
+    return answer
+
+
+def _as_log_probabilities(answer: Tensor) -> Tensor:
+    return answer.log_softmax(dim=1)
+
+
+def _as_probabilities(answer: Tensor) -> Tensor:
+    return answer.softmax(dim=1)
+
+
+def _is_by_row(loss_fn: Callable[[Any, Any], Tensor], output: Tensor, target: Tensor) -> bool:
+    """True if the loss of a batch is the mean, or the sum, of the losses of its rows."""
+    half = len(output) // 2
+    if half == 0 or len(output) % 2:
+        return True
+    with torch.no_grad():
+        whole = float(loss_fn(output, target))
+        total = float(loss_fn(output[:half], target[:half])) + float(loss_fn(output[half:], target[half:]))
+    return min(abs(whole - total), abs(2 * whole - total)) <= 1e-3 * abs(total)
+
+
 def _values(loss_fn: Callable[[Any, Any], Tensor], output: Tensor, target: Tensor, made: Tensor) -> LossFacts:
-    del output
-    are_labels = bool(((target >= 0) & (target <= 1)).all())
-    if are_labels:  # logits or values: a right answer leans to the right side
-        right, wrong = _SURE * (2 * target - 1), -_SURE * (2 * target - 1)
-        exact = target
-        cheapest = min(_ask(loss_fn, answer, target)[0] for answer in (right, exact, 0.25 * right))
-        worst = max(_ask(loss_fn, answer, target)[0] for answer in (wrong, 1 - exact))
+    sides = target.sign() if bool((target.abs() == 1).all()) else 2 * target - 1
+    if bool(((target >= 0) & (target <= 1)).all()) or bool((sides.abs() == 1).all()):
+        # logits or values: a right answer leans to the right side
+        right = _SURE * sides
+        cheapest = min(_ask(loss_fn, answer, target)[0] for answer in (right, target, 0.25 * right))
+        worst = max(_ask(loss_fn, answer, target)[0] for answer in (-right, target - sides))
         return LossFacts("values", prefers_right=cheapest < worst, out_of_reach=_out_of_reach(made, target))
     exact, _ = _ask(loss_fn, target, target)
     spread = float(target.std(correction=0)) or 1.0
@@ -89,19 +132,14 @@ def _ask(loss_fn: Callable[[Any, Any], Tensor], answer: Tensor, target: Tensor) 
     return float(loss.detach()), float(slope.norm())
 
 
-def _stuck_in_a_simplex(
-    loss_fn: Callable[[Any, Any], Tensor], output: Tensor, right: Tensor, target: Tensor, none: float, near: float,
-    made: Tensor,
-) -> float:  # fmt: skip
+def _stuck_in_a_simplex(loss_fn: Callable[[Any, Any], Tensor], right: Tensor, target: Tensor) -> float:
     """Of a model that gives probabilities: the share of the loss that no probabilities can take off."""
-    del made
-    are_probabilities = bool((output >= 0).all()) and torch.allclose(
-        output.sum(dim=1), torch.ones(len(output), device=output.device), atol=1e-3
-    )
-    if not are_probabilities or not none > near:
-        return 0.0
+    none, _ = _ask(loss_fn, torch.zeros_like(right), target)
+    near = min(_ask(loss_fn, size * right, target)[0] for size in (0.5, 1.0, 2.0, 4.0, _SURE))
     best, _ = _ask(loss_fn, right, target)
-    return max(0.0, (best - near) / (none - near)) if math.isfinite(best) else 0.0
+    if not none > near or not all(map(math.isfinite, (none, near, best))):
+        return 0.0  # the loss takes probabilities and nothing else
+    return max(0.0, (best - near) / (none - near))
 
 
 def _out_of_reach(made: Tensor, target: Tensor) -> float:

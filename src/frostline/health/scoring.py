@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -24,10 +24,27 @@ class Score:
         share: Of answers that are right; of real targets, the share of their variance that is explained. 0 where an
             output is not finite.
         loss: Mean over the batches; NaN where it is not finite.
+        samples: The share of each sample, within -1 and 1, in the order of the data.
     """
 
     share: float
     loss: float
+    samples: tuple[float, ...] = ()
+
+    def gain_over(self, other: Score) -> tuple[float, float]:
+        """(gain in share, its standard error) over another model's score on the same samples.
+
+        The error is that of a paired comparison: samples that both answer alike do not count. It says how far the gain
+        may be luck of which samples were held out, not luck of the training.
+        """
+        gain = self.share - other.share
+        pairs = list(zip(self.samples, other.samples, strict=False))
+        if len(pairs) < 2:
+            return gain, math.inf
+        differences = [own - others for own, others in pairs]
+        mean = sum(differences) / len(differences)
+        variance = sum((value - mean) ** 2 for value in differences) / (len(differences) - 1)
+        return gain, math.sqrt(variance / len(differences))
 
 
 @dataclass
@@ -39,6 +56,8 @@ class _Tally:
     total: float = 0.0
     squares: float = 0.0
     is_finite: bool = True
+    hits: list[Tensor] = field(default_factory=list)  # share of right answers of each sample
+    mistakes: list[Tensor] = field(default_factory=list)  # mean squared error of each sample
 
     def share(self) -> float | None:
         """None if targets and outputs were of no kind that can be compared."""
@@ -50,6 +69,17 @@ class _Tally:
             variance = self.squares - self.total**2 / self.values
             return max(0.0, 1.0 - self.errors / variance) if variance > 0 else 0.0
         return None
+
+    def samples(self) -> tuple[float, ...]:
+        """The share of each sample."""
+        if not self.is_finite:
+            return (0.0,) * sum(map(len, [*self.hits, *self.mistakes]))
+        if self.hits:
+            return tuple(torch.cat(self.hits).tolist())
+        variance = (self.squares - self.total**2 / self.values) / self.values if self.values else 0.0
+        if not self.mistakes or variance <= 0:
+            return ()
+        return tuple((1.0 - torch.cat(self.mistakes) / variance).clamp(-1.0, 1.0).tolist())
 
 
 def score(
@@ -68,19 +98,26 @@ def score(
         train_mode: True scores it as it trains, BatchNorm with the statistics of each batch; the caller keeps buffers.
     """
     tally = _Tally()
-    losses: list[float] = []
+    losses: list[Tensor] = []
     with kept_modes(model), kept_generators(), torch.no_grad():
         seed_generators(0)  # dropout draws in train mode
         model.train(train_mode)
         for inputs, target in data:
             output = batches.call(model, inputs)
-            losses.append(float(loss_fn(output, target)))
+            losses.append(torch.as_tensor(loss_fn(output, target)).detach().float().mean())
             _count(tally, output, target)
-    loss = sum(losses) / max(len(losses), 1)
-    share = tally.share()
+    values = torch.stack(losses).tolist() if losses else [0.0]
+    loss = sum(values) / len(values)
+    share, samples = tally.share(), tally.samples()
     if share is None:  # a loss that falls is all there is to go by
-        share = 1.0 / (1.0 + max(loss, 0.0)) if math.isfinite(loss) else 0.0
-    return Score(share, loss if math.isfinite(loss) else math.nan)
+        samples = tuple(_of_loss(value) for value in values)
+        share = sum(samples) / len(samples)
+    return Score(share, loss if math.isfinite(loss) else math.nan, samples)
+
+
+def _of_loss(loss: float) -> float:
+    """From 1 for a loss of zero, or below, to 0."""
+    return 1.0 / (1.0 + max(loss, 0.0)) if math.isfinite(loss) else 0.0
 
 
 def _count(tally: _Tally, output: Any, target: Any) -> None:
@@ -88,16 +125,42 @@ def _count(tally: _Tally, output: Any, target: Any) -> None:
         return
     output = output.float()
     tally.is_finite &= bool(torch.isfinite(output).all())
-    if target.dtype == torch.long and output.dim() >= 2 and target.shape == (len(output), *output.shape[2:]):
-        tally.right += float((output.argmax(1) == target).sum())
-        tally.answers += target.numel()
-    elif target.is_floating_point() and target.shape == output.shape:
-        if bool(((target == 0) | (target == 1)).all()):
-            are_probabilities = bool(((output >= 0) & (output <= 1)).all())
-            tally.right += float(((output > (0.5 if are_probabilities else 0.0)) == (target > 0.5)).sum())
-            tally.answers += target.numel()
+    answers = _answers(output, target)
+    if answers is not None:
+        right, asked = answers
+        tally.hits.append((right.flatten(1).sum(1) / asked.flatten(1).sum(1).clamp_min(1)).cpu())
+        tally.right += float(right.sum())
+        tally.answers += int(asked.sum())
+    elif target.is_floating_point() and target.shape == output.shape and target.dim() > 0:
+        wanted = target.float()
+        errors = (output - wanted).square()
+        tally.errors += float(errors.sum())
+        tally.values += target.numel()
+        tally.total += float(wanted.sum())
+        tally.squares += float(wanted.square().sum())
+        tally.mistakes.append(errors.reshape(len(target), -1).mean(1).cpu())
+
+
+def _answers(output: Tensor, target: Tensor) -> tuple[Tensor, Tensor] | None:
+    """(is right, is asked) by sample and place; None where the targets are no classes. Below 0, nothing is asked."""
+    if target.dtype == torch.long and output.dim() >= 2 and target.dim() > 0:
+        if target.shape == (len(output), *output.shape[2:]):
+            chosen = output.argmax(1)
+        elif target.shape == output.shape[:-1]:
+            chosen = output.argmax(-1)
         else:
-            tally.errors += float((output - target).square().sum())
-            tally.values += target.numel()
-            tally.total += float(target.sum())
-            tally.squares += float(target.square().sum())
+            return None
+        chosen, target = chosen.reshape(len(target), -1), target.reshape(len(target), -1)
+        asked = target >= 0
+        return ((chosen == target) & asked).float(), asked.float()
+    if not target.is_floating_point() or target.shape != output.shape or target.dim() == 0:
+        return None
+    if bool(((target == 0) | (target == 1)).all()):
+        are_probabilities = bool(((output >= 0) & (output <= 1)).all())
+        right = (output > (0.5 if are_probabilities else 0.0)) == (target > 0.5)
+    elif bool((target.abs() == 1).all()):
+        right = (output > 0) == (target > 0)
+    else:
+        return None
+    right = right.reshape(len(target), -1).float()
+    return right, torch.ones_like(right)

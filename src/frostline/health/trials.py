@@ -6,6 +6,7 @@ A trial answers the question that symptoms cannot: would the network train if th
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -70,15 +71,20 @@ class Course:
     Attributes:
         norms: Gradient norm of every step.
         num_skipped: Steps that were left out because something was not finite.
+        losses: Of every step, where steps that are not finite are left out.
+        is_whole: False if it was broken off.
     """
 
     norms: tuple[float, ...]
     num_skipped: int
+    losses: tuple[float, ...] = ()
+    is_whole: bool = True
 
 
 def train(
     patient: Patient, data: Sequence[Batch], loss_fn: Callable[[Any, Any], Tensor], *, monitor: Monitor | None = None,
     seed: int = 0, measures: bool = True, skips_nonfinite: bool = False,
+    stop: Callable[[Sequence[float]], bool] | None = None,
 ) -> Course:  # fmt: skip
     """Train on these batches in order, with the same noise in every trial.
 
@@ -89,13 +95,16 @@ def train(
         monitor: Told every loss.
         seed: Of the noise in the model.
         measures: False leaves out the gradient norms.
-        skips_nonfinite: True leaves out steps whose input or gradient is not finite.
+        skips_nonfinite: True leaves out steps whose input, loss or gradient is not finite.
+        stop: Asked with the losses so far, where such steps are left out; True breaks off.
 
     Raises:
         DataError: If the loss is not a scalar, or backward cannot run.
     """
     norms: list[Tensor] = []
+    losses: list[float] = []
     num_skipped = 0
+    parameters = patient.parameters
     with kept_generators(), torch.enable_grad():
         seed_generators(seed)
         for at, (inputs, target) in enumerate(data):
@@ -106,18 +115,39 @@ def train(
             loss = loss_fn(batches.call(patient.model, inputs), target)
             _check_loss(loss, at)
             loss.backward()
-            if measures or skips_nonfinite:
-                norms.append(gradient_norms(patient.parameters).total)
-            if skips_nonfinite and not bool(torch.isfinite(norms[-1])):
-                num_skipped += 1
-                continue
-            result = patient.clip(patient.parameters) if patient.clip is not None else None
+            if measures:
+                norms.append(gradient_norms(parameters).total)
+            if skips_nonfinite:
+                losses.append(float(loss.detach()))
+                if not math.isfinite(losses[-1]) or not _is_gradient_finite(parameters):
+                    num_skipped += 1
+                    continue
+            result = patient.clip(parameters) if patient.clip is not None else None
             if not getattr(result, "skipped", False):
                 patient.optimizer.step()
             if monitor is not None:
                 monitor.step(loss)
+            if stop is not None and stop(losses):
+                return Course(_read(norms), num_skipped, tuple(losses), is_whole=False)
     patient.optimizer.zero_grad()
-    return Course(tuple(torch.stack(norms).tolist()) if norms else (), num_skipped)
+    return Course(_read(norms), num_skipped, tuple(losses))
+
+
+def _read(norms: list[Tensor]) -> tuple[float, ...]:
+    return tuple(torch.stack(norms).tolist()) if norms else ()
+
+
+def _is_gradient_finite(parameters: list[nn.Parameter]) -> bool:
+    """Whether all gradients are; of plain ones in three operations, since small networks wait for every one."""
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    if not gradients:
+        return True
+    kind = (gradients[0].device, gradients[0].dtype)
+    is_plain = kind[1] in (torch.float32, torch.float64)
+    if is_plain and all((g.device, g.dtype) == kind and g.layout is torch.strided for g in gradients):
+        largest = torch._foreach_norm(gradients, math.inf)  # pyright: ignore[reportPrivateImportUsage]
+        return math.isfinite(float(torch.stack(largest).sum()))
+    return bool(torch.isfinite(gradient_norms(parameters).total))
 
 
 def _are_finite(inputs: Any) -> bool:

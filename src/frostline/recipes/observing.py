@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -12,16 +11,19 @@ from torch import Tensor, nn
 
 from frostline import remedies
 from frostline.core import inputs as batches
-from frostline.core.errors import DataError, FrostlineError
+from frostline.core.errors import FrostlineError
 from frostline.core.layers import is_pinned
 from frostline.core.restore import kept_buffers, kept_modes
 from frostline.health import Evidence, Monitor, NormFacts, Patient, Score, probe_loss, score, train
+from frostline.health.evidence import facts_of_input
 from frostline.health.records import StepRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
-Batch = tuple[Any, Any]
+    from frostline.recipes.batching import Batch
+
+_SEEN_SAMPLES = 512  # by which the scale of the inputs is judged
 _COMPARED = 20  # batches on which BatchNorm is compared, and the model scored
 
 
@@ -31,93 +33,6 @@ class Observation:
 
     evidence: Evidence
     score: Score
-
-
-def as_batches(given: Iterable[Any], model: nn.Module, steps: int | None) -> list[Batch]:
-    """Batches of (inputs, target) on the model's device.
-
-    Raises:
-        DataError: If there are none, or an item is not a pair.
-    """
-    parameter = next(model.parameters(), None)
-    if parameter is None:
-        raise DataError(
-            what="The model has no parameters: there is nothing to check.", where=type(model).__name__,
-            received="0 parameters", do="pass the module that trains.",
-        )  # fmt: skip
-    found: list[Batch] = []
-    keep = batches.required_labels(model.forward)
-    for at, item in enumerate(given):
-        if steps is not None and at >= steps:
-            break
-        inputs, target = batches.unpack(item, at, keep)
-        found.append((batches.move(inputs, parameter.device), batches.move(target, parameter.device)))
-    if len(found) < 2:
-        raise DataError(
-            what="There are too few batches.", where="batches", received=f"{len(found)} batches",
-            do="pass a list of some dozens of batches, or a DataLoader; an iterator that has been used up gives none.",
-        )  # fmt: skip
-    return found
-
-
-def held_out(data: Sequence[Batch]) -> tuple[list[Batch], list[Batch]]:
-    """(batches to train on, batches to judge by): no row is in both.
-
-    The last fifth is held out if its rows are new. Where epochs repeat their rows, a fifth of the rows is held out:
-    they are taken out of every batch.
-    """
-    count = max(1, len(data) // 5)
-    keys = [_row_keys(inputs) for inputs, _ in data]
-    seen = {key for batch in keys[:-count] for key in batch}
-    if not seen & {key for batch in keys[-count:] for key in batch}:
-        return list(data[:-count]), finite_rows(data[-count:])
-    held = {key for key in sorted({key for batch in keys for key in batch}) if key % 5 == 0}
-    rest: list[Batch] = []
-    judged: list[Batch] = []
-    taken: set[int] = set()
-    for (inputs, target), batch in zip(data, keys, strict=True):
-        kept = [at for at, key in enumerate(batch) if key not in held]
-        new = [at for at, key in enumerate(batch) if key in held and key not in taken]
-        taken.update(batch[at] for at in new)
-        rest += [_rows(inputs, target, kept)] if len(kept) > 1 or len(kept) == len(batch) else []
-        judged += [_rows(inputs, target, new)] if new else []
-    if not rest or not judged:
-        rest, judged = list(data[:-count]), list(data[-count:])
-    return rest, finite_rows(judged)
-
-
-def _row_keys(inputs: Any) -> list[int]:
-    """A number for each sample that is the same for the same content."""
-    tensors = [t.detach().cpu().flatten(1) for t in batches.leaves(inputs).values() if t.dim() > 0]
-    size = batches.batch_size(inputs)
-    rows = [t for t in tensors if len(t) == size]
-    return [
-        int.from_bytes(hashlib.blake2b(b"".join(t[at].numpy().tobytes() for t in rows), digest_size=8).digest(), "big")
-        for at in range(size)
-    ]
-
-
-def _rows(inputs: Any, target: Any, chosen: list[int]) -> Batch:
-    index = torch.tensor(chosen)
-    device = next(iter(batches.leaves(inputs).values())).device
-    return batches.rows(inputs, index.to(device)), batches.map_tensors(target, lambda t: t[index.to(t.device)])
-
-
-def finite_rows(data: Sequence[Batch]) -> list[Batch]:
-    """The batches without samples that hold NaN or infinity: nobody can be judged by those."""
-    found: list[Batch] = []
-    for inputs, target in data:
-        size = batches.batch_size(inputs)
-        is_finite = torch.ones(size, dtype=torch.bool)
-        for tensor in batches.leaves(inputs).values():
-            if tensor.is_floating_point() and tensor.dim() > 0 and len(tensor) == size:
-                is_finite &= torch.isfinite(tensor).reshape(size, -1).all(dim=1).cpu()
-        kept = is_finite.nonzero().flatten().tolist()
-        if len(kept) == size:
-            found.append((inputs, target))
-        elif kept:
-            found.append(_rows(inputs, target, kept))
-    return found or list(data)
 
 
 def observe(
@@ -140,7 +55,7 @@ def observe(
     with Monitor(patient.model, patient.optimizer, every=every, budget=math.inf) as monitor:
         norms = train(patient, data, loss_fn, monitor=monitor).norms
     evidence = replace(
-        _with_outliers(monitor.evidence, data),
+        _with_inputs(monitor.evidence, data),
         loss=facts,
         gradient_norms=norms,
         norms=_compare_norms(patient, data, loss_fn, statistics),
@@ -238,15 +153,21 @@ def _with_input_rows(evidence: Evidence, data: Sequence[Batch]) -> Evidence:
     return evidence
 
 
-def _with_outliers(evidence: Evidence, data: Sequence[Batch]) -> Evidence:
-    """The largest outlier of the inputs of all batches: the monitor saw those of the first."""
-    tensors = [t.flatten(1) for inputs, _ in data for t in list(batches.leaves(inputs).values())[:1]]
-    if evidence.inputs is None or not tensors or not tensors[0].is_floating_point():
+def _with_inputs(evidence: Evidence, data: Sequence[Batch]) -> Evidence:
+    """The scale of the inputs over many samples, and their largest outlier: the monitor saw those of one batch."""
+    tensors = [t for inputs, _ in data for t in list(batches.leaves(inputs).values())[:1] if t.dim() > 1 and len(t)]
+    if not tensors or not tensors[0].is_floating_point() or tensors[0].is_complex():
         return evidence
-    largest = torch.stack([tensor.abs().nan_to_num(0.0, 0.0, 0.0).amax() for tensor in tensors])
-    usual = torch.cat([tensor.abs().nan_to_num(0.0, 0.0, 0.0).amax(dim=1) for tensor in tensors]).median()
-    outlier = float(largest.max() / usual.clamp_min(1e-12))
-    return replace(evidence, inputs=replace(evidence.inputs, outlier=outlier))
+    alike = [tensor for tensor in tensors if tensor.shape[1:] == tensors[0].shape[1:]]
+    count = -(-_SEEN_SAMPLES // max(1, len(alike[0])))
+    facts = facts_of_input(torch.cat(alike[:count]), (), {})
+    if facts is None:
+        return evidence
+    sizes = [tensor.detach().abs().float().nan_to_num(0.0, 0.0, 0.0).flatten(1).amax(dim=1) for tensor in tensors]
+    sizes_N = torch.cat(sizes)
+    outlier = float(sizes_N.max() / sizes_N.median().clamp_min(1e-12))
+    first = next((layer.kind for layer in evidence.layers), "")
+    return replace(evidence, inputs=replace(facts, outlier=outlier, is_normalised=first == "norm"))
 
 
 def _mean(module: Any) -> Tensor:

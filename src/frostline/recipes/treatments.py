@@ -13,6 +13,7 @@ from torch import nn
 from frostline import remedies
 from frostline.core.errors import DataError
 from frostline.core.layers import is_pinned
+from frostline.transfer import freeze
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 Batch = tuple[Any, Any]
 _OUTLIER = 10.0  # times the largest value of a usual sample: another unit, not a tail
 _BY_NORMS = ("exploding", "dead_units", "vanishing")
-_FOR_STATISTICS = 8  # batches: training measures anew at once
+_FOR_STATISTICS = 2  # batches: training measures anew at once
 # What new weights can cure: the symptom tells which of them it was.
 _BY_WEIGHTS = ("symmetry", "saturation", "exploding", "dead_units", "vanishing", "initialization")
 
@@ -39,6 +40,7 @@ class Remedy:
         finish: What is left to do after training, or None.
         needs_symptom: True if it speaks for a family only where a rule has found that family's symptom.
         code: Of the one rule that it proves right, where its family has several that contradict each other.
+        is_structural: False if weights and the optimizer's state are all that it changes.
         undoes_the_start: True if it speaks only for what was wrong in the first steps: new weights bring luck, too.
     """
 
@@ -48,6 +50,7 @@ class Remedy:
     finish: Callable[[Patient, Sequence[Batch]], None] | None = None
     needs_symptom: bool = True
     undoes_the_start: bool = False
+    is_structural: bool = True
     code: str | None = None
 
 
@@ -55,46 +58,42 @@ def remedies_for(patient: Patient, evidence: Evidence, diagnosis: Diagnosis) -> 
     """The treatments that the evidence suggests, the most specific first."""
     seen = {finding.family for finding in diagnosis.findings}
     found: list[Remedy] = []
-    if "nonfinite" in seen:
-        found.append(Remedy("leave out steps that are not finite", ("nonfinite",), _skip_nonfinite))
+    skip = Remedy("leave out steps that are not finite", ("nonfinite",), _skip_nonfinite, is_structural=False)
+    is_given = any(finding.code == "FL502" and finding.layer in {"input", "the loss"} for finding in diagnosis.findings)
+    found += [skip] if is_given else []
     if "input_scale" in seen:
         found.append(Remedy("standardise the inputs", ("input_scale",), _standardise))
-    if "batchnorm" in seen:
+    codes = {finding.code for finding in diagnosis.findings}
+    if "FL602" in codes:
+        found.append(Remedy("GroupNorm for BatchNorm", ("batchnorm",), _swap_norms, code="FL602"))
+    if codes & {"FL601", "FL602"}:
         found.append(
             Remedy("BatchNorm statistics of all batches, momentum 0.1", ("batchnorm",), _mend_batchnorm, _reestimate)
         )
+    if "FL603" in codes:
+        found.append(Remedy("hold the statistics of frozen BatchNorms", ("batchnorm",), _hold_frozen, code="FL603"))
     clip = _clip_remedy(evidence, seen)
     has_outliers = evidence.inputs is not None and evidence.inputs.outlier > _OUTLIER
     found += [clip] if clip is not None and has_outliers else []
     if seen & set(_BY_WEIGHTS):
-        found.append(Remedy("new weights by the activation that follows", _BY_WEIGHTS, _initialise,
-                            undoes_the_start=True))  # fmt: skip
-        if {layer.activation for layer in evidence.layers} & {"sigmoid", "tanh", "hardtanh"}:
-            found.append(Remedy("Leaky ReLU for sigmoid and tanh, new weights", ("vanishing", "saturation"),
-                                _swap_squashers, undoes_the_start=True))  # fmt: skip
+        activations = {layer.activation for layer in evidence.layers}
+        weights = Remedy("new weights by the activation that follows", _BY_WEIGHTS, _initialise, undoes_the_start=True,
+                         is_structural=False)  # fmt: skip
+        swap = Remedy("Leaky ReLU for sigmoid and tanh, new weights", ("vanishing", "saturation"), _swap_squashers,
+                      undoes_the_start=True)  # fmt: skip
+        if "sigmoid" in activations and "saturation" not in seen:
+            found += [swap, weights]  # a sigmoid passes on a quarter of the gradient at best, whatever the weights
+        else:
+            found += [weights, swap] if activations & {"sigmoid", "tanh", "hardtanh"} else [weights]
     if seen & set(_BY_NORMS):
         found.append(Remedy("BatchNorm before the activations", _BY_NORMS, _normalise, undoes_the_start=True))
     if "dead_units" in seen:
         found.append(Remedy("Leaky ReLU for ReLU", ("dead_units",), _swap_rectifiers))
     found += [clip] if clip is not None and not has_outliers else []
     if "oscillation" in seen and (evidence.optimizer.momentum or 0.0) > 0.9:
-        found.append(Remedy("momentum 0.9", ("oscillation",), _lower_momentum))
+        found.append(Remedy("momentum 0.9", ("oscillation",), _lower_momentum, is_structural=False))
+    found += [skip] if "nonfinite" in seen and not is_given else []  # mostly comes of something else
     return found
-
-
-def rate_remedies(evidence: Evidence) -> tuple[list[Remedy], ...]:
-    """Other learning rates in two directions, each to be followed as long as it helps."""
-    if evidence.optimizer.lr is None:
-        return ()
-    return tuple(
-        [
-            Remedy(
-                f"learning rate times {factor:g}", ("learning_rate",), _times(factor), needs_symptom=False, code=code
-            )
-            for factor in factors
-        ]
-        for code, factors in (("FL401", (0.1, 0.03, 0.01, 0.001)), ("FL402", (10.0, 100.0, 1000.0, 10_000.0)))
-    )
 
 
 def is_clear(finding: Finding) -> bool:
@@ -129,7 +128,8 @@ def _clip_remedy(evidence: Evidence, seen: set[str]) -> Remedy | None:
         return None
     clip = remedies.clip_by_norm(norm)
     families = ("gradient_spikes", "exploding")
-    return Remedy(f"clip gradients at {norm:.2g}, their usual norm", families, lambda patient, _: _clip(patient, clip))
+    return Remedy(f"clip gradients at {norm:.2g}, their usual norm", families, lambda patient, _: _clip(patient, clip),
+                  is_structural=False)  # fmt: skip
 
 
 def _usual_norm(evidence: Evidence) -> float | None:
@@ -157,7 +157,8 @@ def _initialise(patient: Patient, data: Sequence[Batch]) -> None:
 
 
 def _swap_squashers(patient: Patient, data: Sequence[Batch]) -> None:
-    for kind in (nn.Sigmoid, nn.Tanh, nn.Hardtanh):
+    present = {type(module) for module in patient.model.modules()}
+    for kind in present & {nn.Sigmoid, nn.Tanh, nn.Hardtanh}:
         remedies.swap_activations(patient.model, kind, nn.LeakyReLU, optimizer=patient.optimizer)
     _initialise(patient, data)
 
@@ -176,6 +177,23 @@ def _mend_batchnorm(patient: Patient, _: Sequence[Batch]) -> None:
             module.momentum = 0.1
 
 
+def _swap_norms(patient: Patient, _: Sequence[Batch]) -> None:
+    """One group of all channels, with the weights of the BatchNorm: its statistics are of one sample, never of few."""
+    for parent in list(patient.model.modules()):
+        for name, module in parent.named_children():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm) and not is_pinned(module):
+                made = nn.GroupNorm(1, module.num_features, eps=module.eps, affine=module.affine)
+                if module.affine:
+                    made.weight, made.bias = module.weight, module.bias
+                setattr(parent, name, made.to(next(parent.parameters()).device).train(module.training))
+
+
+def _hold_frozen(patient: Patient, _: Sequence[Batch]) -> None:
+    kinds = (nn.modules.batchnorm._BatchNorm,)
+    norms = [module for module in patient.model.modules() if isinstance(module, kinds) and module.affine]
+    freeze(patient.model, modules=[module for module in norms if not module.weight.requires_grad])
+
+
 def _reestimate(patient: Patient, data: Sequence[Batch]) -> None:
     if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in patient.model.modules()):
         with suppress(DataError):  # values that are not finite: the score says so
@@ -185,11 +203,3 @@ def _reestimate(patient: Patient, data: Sequence[Batch]) -> None:
 def _lower_momentum(patient: Patient, _: Sequence[Batch]) -> None:
     for group in patient.optimizer.param_groups:
         group["momentum"] = min(group.get("momentum", 0.0), 0.9)
-
-
-def _times(factor: float) -> Callable[[Patient, Sequence[Batch]], None]:
-    def apply(patient: Patient, _: Sequence[Batch]) -> None:
-        for group in patient.optimizer.param_groups:
-            group["lr"] = group["lr"] * factor
-
-    return apply

@@ -15,9 +15,19 @@ def judged(**changes):
     return outcomes(input_scale, Evidence(inputs=replace(GOOD, **changes)))
 
 
-@pytest.mark.parametrize("changes", [{"widest": 100.0}, {"offset": 20.0}, {"unevenness": 50.0}, {"widest": 0.01}])
+@pytest.mark.parametrize("changes", [{"widest": 100.0}, {"offset": 20.0}, {"unevenness": 150.0}, {"widest": 0.01}])
 def test_it_fires(changes):
+    assert judged(**changes) == ["issue"]
+
+
+@pytest.mark.parametrize("changes", [{"widest": 15.0}, {"offset": 3.0}, {"unevenness": 50.0}, {"widest": 0.1}])
+def test_what_a_training_may_get_used_to_is_a_tip(changes):
     assert judged(**changes) == ["tip"]
+
+
+def test_a_mild_oddity_does_not_hide_another():
+    assert judged(widest=5.0, offset=2.4) == ["tip"]
+    assert judged(widest=5.0, offset=20.0) == ["issue"]
 
 
 def test_it_stays_quiet():

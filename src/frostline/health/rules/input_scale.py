@@ -15,9 +15,11 @@ ABOUT = About(
     "standardise the inputs (mean 0, deviation 1, by feature), in the data or as the first layer of the model.",
     7,
 )  # fmt: skip
-# Standardised data have size 1, pixels in 0..1 about 0.4: a factor of ten on either side is another unit.
+# Standardised data have size 1, pixels in 0..1 about 0.4: a factor of ten on either side is another unit, which a
+# training may get used to; one of thirty or more, it hardly does.
 # Pixels at the border of real scans vary twenty times less than those in the middle, and train well.
-_LARGE, _SMALL, _OFFSET, _UNEVEN = 4.0, 0.15, 2.5, 30.0
+_LARGE, _OFFSET, _UNEVEN = (4.0, 30.0), (2.5, 10.0), (30.0, 100.0)  # (tip, issue)
+_SMALL = (0.15, 0.02)
 
 
 def check(evidence: Evidence) -> tuple[Finding, ...]:
@@ -27,13 +29,20 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
         return (ABOUT.not_applicable("the input is not a batch of real numbers."),)
     if facts.is_normalised:
         return (ABOUT.not_applicable("the first layer normalises its input."),)
-    for value, limit, what in (
-        (facts.widest, _LARGE, "the largest feature has a root mean square of"),
-        (facts.offset, _OFFSET, "a feature's mean, in units of its deviation, is"),
-        (facts.unevenness, _UNEVEN, "the largest deviation of a feature, over the median one, is"),
-    ):
-        if value > limit:
-            return (ABOUT.tip(f"{what} {value:.3g}.", value, limit),)
-    if facts.widest < _SMALL:
-        return (ABOUT.tip(f"the largest feature has a root mean square of {facts.widest:.2g}.", facts.widest, _SMALL),)
-    return (ABOUT.passed(f"features are of size {facts.widest:.2g}.", facts.widest, _LARGE),)
+    odd = [
+        (value / issue, f"{what} {value:.3g}.", value, issue)
+        for value, (tip, issue), what in (
+            (facts.widest, _LARGE, "the largest feature has a root mean square of"),
+            (facts.offset, _OFFSET, "a feature's mean, in units of its deviation, is"),
+            (facts.unevenness, _UNEVEN, "the largest deviation of a feature, over the median one, is"),
+        )
+        if value > tip
+    ]
+    tip, issue = _SMALL
+    if facts.widest < tip:
+        why = f"the largest feature has a root mean square of {facts.widest:.2g}."
+        odd.append((issue / max(facts.widest, 1e-30), why, facts.widest, issue))
+    if odd:
+        size, why, value, limit = max(odd)
+        return ((ABOUT.issue if size > 1 else ABOUT.tip)(why, value, limit),)
+    return (ABOUT.passed(f"features are of size {facts.widest:.2g}.", facts.widest, _LARGE[1]),)

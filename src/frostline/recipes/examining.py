@@ -1,0 +1,204 @@
+"""One examination for `checkup` and `heal`: what is suspected, in which order it is undone, and when that counts."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from frostline.core.errors import FrostlineError
+from frostline.health import Course, Patient, Score, judge, score, train
+from frostline.recipes.observing import observe
+from frostline.recipes.rates import rate_remedies
+from frostline.recipes.treatments import Remedy, family_of, is_clear, remedies_for
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from torch import Tensor
+
+    from frostline.core.records import Diagnosis
+    from frostline.recipes.batching import Batch
+    from frostline.recipes.observing import Observation
+
+_FEWEST_STEPS = 12  # of half a trial, that tell whether it is worth the other half
+_CALM = 8.0  # times the median: where gradients count as spikes
+_SLOWER = frozenset({"FL102", "FL103", "FL201", "FL401", "FL403", "FL502"})  # what steps that are too large can bring
+_CANNOT = (FrostlineError, RuntimeError, ValueError, TypeError, IndexError)  # a treatment that the network cannot take
+
+
+@dataclass(frozen=True)
+class Suspicion:
+    """A treatment worth a trial.
+
+    Attributes:
+        remedy: What would be undone.
+        family: The sickness that it speaks for.
+        is_clear: True if a rule found more than a tip of that family.
+        has_symptom: True if a rule found anything of it.
+        is_late: True if nothing of it was there before the first step.
+    """
+
+    remedy: Remedy
+    family: str
+    is_clear: bool
+    has_symptom: bool
+    is_late: bool = False
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A treatment, and what came of it.
+
+    Attributes:
+        suspicion: What was tried, and why.
+        patient: The treated network, trained on the same batches; None if it could not be treated.
+        score: Its score on the held-out samples.
+        gain: How much larger the share of right answers got.
+        error: Standard error of the gain.
+        loss_ratio: Held-out loss over the one without; 0 where that is not finite.
+        course: What the training saw.
+        failure: Why it could not be tried, or "".
+    """
+
+    suspicion: Suspicion
+    patient: Patient | None
+    score: Score
+    gain: float
+    error: float
+    loss_ratio: float
+    course: Course
+    failure: str = ""
+
+    @property
+    def is_calm(self) -> bool:
+        """True if no gradient was far beyond the usual with it."""
+        later = [norm for norm in self.course.norms[5:] if norm == norm]
+        return bool(later) and max(later) < _CALM * median(later)
+
+
+@dataclass(frozen=True)
+class Examination:
+    """A network that was seen training on some batches, and all that trials of it share.
+
+    Attributes:
+        patient: As it came; trials start from copies of it.
+        data: What every trial trains on.
+        judged: What it is judged by.
+        loss_fn: callable(output, target) -> scalar.
+        seen: The training without treatment.
+        diagnosis: What the rules say about it.
+        start: What they say about it before its first step.
+        seed: Of the noise in the model.
+        skips_nonfinite: True if trials leave out steps that are not finite.
+        codes: Of all findings.
+    """
+
+    patient: Patient
+    data: Sequence[Batch]
+    judged: Sequence[Batch]
+    loss_fn: Callable[[Any, Any], Tensor]
+    seen: Observation
+    diagnosis: Diagnosis
+    start: Diagnosis
+    seed: int = 0
+    skips_nonfinite: bool = False
+    codes: frozenset[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "codes", frozenset(finding.code for finding in self.diagnosis.findings))
+
+    @property
+    def is_misfit(self) -> bool:
+        """True if the loss does not fit: nothing else can be told by trials then."""
+        return any(finding.code == "FL503" and finding.outcome == "issue" for finding in self.diagnosis.findings)
+
+    def suspicions(self) -> list[Suspicion]:
+        """What the evidence suggests: clear symptoms before tips, the most specific treatment first."""
+        early = {finding.family for finding in self.start.findings}
+        clear = {finding.family for finding in self.diagnosis.findings if is_clear(finding)}
+        found: list[Suspicion] = []
+        for remedy in remedies_for(self.patient, self.seen.evidence, self.diagnosis):
+            family = family_of(remedy, [self.start, self.diagnosis])
+            if family is not None:
+                found.append(Suspicion(remedy, family, family in clear, True, family not in early))
+        return sorted(found, key=lambda one: not one.is_clear)
+
+    def rates(self, *, both: bool) -> list[list[Suspicion]]:
+        """Other learning rates: slower ones and faster ones, mild ones first.
+
+        Args:
+            both: Both directions, whatever the symptoms.
+        """
+        slower, faster = rate_remedies(self.seen.evidence) or ((), ())
+        clear = {f.code for f in self.diagnosis.findings if f.family == "learning_rate" and is_clear(f)}
+        asked = slower if both or self.codes & _SLOWER else (), faster if both or "FL402" in self.codes else ()
+        if self.seen.evidence.optimizer.is_scheduled:
+            asked = asked[0], ()  # what was seen may be the beginning of a warm-up
+        return [
+            [Suspicion(one, "learning_rate", code in clear, code in self.codes) for one in direction]
+            for code, direction in zip(("FL401", "FL402"), asked, strict=True)
+        ]
+
+    def attempt(self, suspicion: Suspicion) -> Trial:
+        """Undo one factor on a copy, and train it on the same batches with the same noise."""
+        twin = self.patient.copy()
+        may_stop = self.skips_nonfinite and not suspicion.is_clear and suspicion.remedy.finish is None
+        try:
+            suspicion.remedy.apply(twin, self.data)
+            course = train(
+                twin, self.data, self.loss_fn, seed=self.seed, skips_nonfinite=self.skips_nonfinite,
+                measures=not self.skips_nonfinite, stop=self._is_hopeless if may_stop else None,
+            )  # fmt: skip
+            if not course.is_whole:
+                why = f"after {len(course.losses)} steps the loss was no lower than without"
+                return replace(_FAILED, suspicion=suspicion, course=course, failure=why)
+            if suspicion.remedy.finish is not None:
+                suspicion.remedy.finish(twin, self.data)
+            after = score(twin.model, self.judged, self.loss_fn)
+        except _CANNOT as error:
+            return replace(
+                _FAILED, suspicion=suspicion, failure=f"it cannot be done here: {type(error).__name__}: {error}"
+            )
+        before = self.seen.score
+        ratio = after.loss / before.loss if before.loss == before.loss and before.loss > 0 else 0.0
+        return Trial(suspicion, twin, after, *after.gain_over(before), ratio, course)
+
+    def _is_hopeless(self, losses: Sequence[float]) -> bool:
+        """Half-way through a trial, if the training loss is no lower than it was without treatment."""
+        if len(losses) != len(self.data) // 2 or len(losses) < _FEWEST_STEPS:
+            return False
+        since = len(losses) // 2
+        before = [loss for step, loss in self.seen.evidence.losses if since <= step < len(losses)]
+        return self.seen.score.loss < math.inf and sum(losses[since:]) >= sum(before)
+
+
+_FAILED = Trial(
+    Suspicion(Remedy("", (), lambda *_: None), "", False, False),
+    None, Score(0.0, math.nan), -1.0, 0.0, math.inf, Course((), 0),
+)  # fmt: skip
+
+
+def examine(
+    patient: Patient, data: Sequence[Batch], judged: Sequence[Batch], loss_fn: Callable[[Any, Any], Tensor], *,
+    whole: Sequence[Batch] | None = None, samples: int = 60, skips_nonfinite: bool = False,
+) -> tuple[Examination, Patient]:  # fmt: skip
+    """(what was seen of a copy in training, that copy).
+
+    Args:
+        patient: A copy of it is trained.
+        data: Batches to train on.
+        judged: Batches to be judged by.
+        loss_fn: callable(output, target) -> scalar.
+        whole: All batches as they were given, in which values that are not finite are looked up.
+        samples: How often every layer is measured.
+        skips_nonfinite: True if trials leave out steps that are not finite.
+    """
+    copy = patient.copy()
+    seen = observe(copy, data, judged, loss_fn, whole=whole, samples=samples)
+    start = judge(replace(seen.evidence, records=seen.evidence.records[:1]))
+    found = Examination(
+        patient, data, judged, loss_fn, seen, judge(seen.evidence), start, skips_nonfinite=skips_nonfinite
+    )
+    return found, copy

@@ -1,0 +1,66 @@
+"""Other learning rates, by the size of the steps that were seen."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from frostline.health.rules.reading import finite_records, of_layer, typical
+from frostline.recipes.treatments import Remedy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from frostline.health import Evidence, Patient
+    from frostline.health.records import StepRecord
+    from frostline.recipes.batching import Batch
+
+_MILD = 0.1  # the smallest change of a learning rate
+_USUAL_STEP = 5e-3  # of a layer's weights
+_EARLY = 3  # sampled steps, before weights have grown with the steps
+
+
+def rate_remedies(evidence: Evidence) -> tuple[list[Remedy], ...]:
+    """Other learning rates in two directions, mild ones first.
+
+    The strongest is the one at which a step would change the layer that moves most by five thousandths of its weights:
+    between what is usual, 1e-3, and what is fast, 1e-2.
+    """
+    if evidence.optimizer.lr is None:
+        return ()
+    records = finite_records(evidence)
+    early, usual = _step_size(records[:_EARLY]), _step_size(records[1:] or records)
+    slower = min(_MILD, max(_USUAL_STEP / early, _MILD**4)) if early else _MILD**2
+    faster = max(1 / _MILD, min(_USUAL_STEP / usual, _MILD**-5)) if usual else _MILD**-2
+    return (
+        [_rate(factor, "FL401") for factor in _between(_MILD, slower)],
+        [_rate(factor, "FL402") for factor in _between(1 / _MILD, faster)],
+    )
+
+
+def _rate(factor: float, code: str) -> Remedy:
+    name = f"learning rate times {factor:.2g}" if factor < 1 else f"learning rate times {factor:,.0f}"
+    return Remedy(name, ("learning_rate",), _times(factor), needs_symptom=False, is_structural=False,
+                  code=code)  # fmt: skip
+
+
+def _between(mild: float, strong: float) -> list[float]:
+    """From the mild factor to the strong one by steps of ten to thirty, rounded to one digit."""
+    count = max(1, round(abs(math.log10(strong / mild)) / 1.25)) if abs(math.log10(strong / mild)) > 0.3 else 0
+    found = [mild * (strong / mild) ** (at / count) for at in range(1, count + 1)]
+    return [mild, *(float(f"{factor:.1g}") for factor in found)]
+
+
+def _step_size(records: Sequence[StepRecord]) -> float | None:
+    """The share of its weights that a step changes of the layer that moves most."""
+    names = {sample.layer for record in records for sample in record.layers}
+    ratios = [typical(of_layer(records, name, "update_ratio")) for name in names]
+    return max((ratio for ratio in ratios if ratio), default=None)
+
+
+def _times(factor: float) -> Callable[[Patient, Sequence[Batch]], None]:
+    def apply(patient: Patient, _: Sequence[Batch]) -> None:
+        for group in patient.optimizer.param_groups:
+            group["lr"] = group["lr"] * factor
+
+    return apply
