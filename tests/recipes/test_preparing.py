@@ -4,10 +4,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 import frostline as fl
 from frostline.recipes import preparing
 from helpers_fit import N, data, fit, mlp
+from helpers_splitting import Net
 
 
 def test_nothing_frozen_trains_uncached_and_says_why(capsys):
@@ -87,3 +89,12 @@ def test_batches_of_one_train(tmp_path):
         fl.fit(model, few, epochs=2, batch_size=1, freeze="1", cache=cache, progress=False)
     for one, other in zip(models[0].parameters(), models[1].parameters(), strict=True):
         torch.testing.assert_close(one, other)
+
+
+def test_noise_that_is_off_is_said(tmp_path, capsys):
+    model = Net(lambda m, x: m.high(m.mid(F.dropout(m.low(x), 0.5, m.training))), mid=torch.nn.Linear(8, 8))
+    model.mid.requires_grad_(False)
+    few = [(torch.randn(8), at % 8) for at in range(6)]
+    fl.fit(model, few, epochs=1, batch_size=3, cache=tmp_path, progress=False)
+    assert "split: " in (said := capsys.readouterr().err)
+    assert "runs in inference mode: it feeds frozen layers" in said

@@ -98,6 +98,8 @@ def _cached(
         fill_s = time.perf_counter() - started
         is_cold = data.figures.computed == len(data) and val_data is None
         frozen_batch_s = (extract_s + fill_s) / len(plain) if is_cold else _time_frozen(made, plain)
+    for note in made.explain().notes:
+        sys.stderr.write(f"split: {note}\n")
     for note in (*data.notes, *(val_data.notes if val_data else ())):
         sys.stderr.write(f"cache: {note}\n")
     loader = data.loader(size, shuffle=True, seed=seed)
