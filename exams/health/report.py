@@ -25,13 +25,15 @@ from .scoring import (
 
 INTRODUCTION = """# The health exam
 
-Written by `make exam`, or by a part of it: the last lines say which cases were asked. Sick and healthy trainings, with ground truth decided by training before any judge ran:
+Written by `make exam`, or by a part of it: the last lines say which cases were asked.
+Sick and healthy trainings, with ground truth decided by training before any judge ran:
 a case is sick if its twin (same seed, same batches, one factor undone) is better in at least three of four seeds, its
 severity is by how much (1: 2–5 points, sub-clinical; 2: 5–15; 3: 15–40; 4: more, or NaN), and its mechanism is seen
 in float64 by code that does not use the library. A family is a right answer if undoing that one factor restores 80%
 of the gap. A control is healthy if no step of its learning rate gains 5 points.
-Thresholds may be tuned on the *tuning* part only: blobs and circles, seeds 0 and 1. Of the other cases a tenth, nearly all
-from seeds 0 and 1, was looked at once while rules were still changed; seeds 2 and 3 are clean. Intervals are Wilson's, 95%.
+Thresholds may be tuned on the *tuning* part only: blobs and circles, seeds 0 and 1. Of the other cases a
+tenth, nearly all from seeds 0 and 1, was looked at while rules were still changed; seeds 2 and 3 were kept shut.
+Intervals are Wilson's, 95%.
 Neighbouring seeds and severities of one sickness resemble each other, so the true uncertainty is somewhat larger.
 The rivals are re-implemented from their papers and defaults; none is the original code. They repair a tenth of the
 cases only: each of their repairs restarts the training several times.
