@@ -15,8 +15,7 @@ from frostline.core.errors import DataError
 from frostline.core.records import Diagnosis, Finding
 from frostline.health import Patient, diagnosis_of, score, train
 from frostline.health.rules import RULES
-from frostline.recipes.batching import as_batches, held_out
-from frostline.recipes.examining import Examination, examine
+from frostline.recipes.examination import Examination, as_batches, examine, held_out
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -25,8 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch.optim import Optimizer
 
-    from frostline.recipes.batching import Batch
-    from frostline.recipes.examining import Trial
+    from frostline.recipes.examination import Batch, Trial
 
 # What is asked of a treatment: the gain in share of right answers (or of explained variance), and the standard errors
 # that it must be away from zero, in the trial and over both trials together. Of the exam's healthy networks 3 in 100

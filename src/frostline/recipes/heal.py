@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from frostline.core.records import Diagnosis, Healing, Treatment
 from frostline.health import Monitor, Patient, Score, diagnosis_of, judge, score, train
-from frostline.recipes.batching import as_batches, finite_rows
-from frostline.recipes.examining import Examination, examine
+from frostline.recipes.examination import Examination, as_batches, examine, finite_rows
 from frostline.remedies import clip_by_norm
 
 if TYPE_CHECKING:
@@ -21,8 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch.optim import Optimizer
 
-    from frostline.recipes.batching import Batch
-    from frostline.recipes.examining import Suspicion, Trial
+    from frostline.recipes.examination import Batch, Suspicion, Trial
 
 _PROBE, _FEWEST_STEPS = 0.12, 30  # the length of a trial: of the batches, and at least
 _SAMPLES = 5  # of the probe and of the rest: of small networks, one costs what three steps do

@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from frostline.health import Patient, judge
-from frostline.recipes.observing import observe
+from frostline.recipes.examination.observing import observe
 from helpers_health import CLASSES, FEATURES, mlp, sgd, task
 
 

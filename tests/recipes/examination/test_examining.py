@@ -6,8 +6,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from frostline.health import Patient, diagnosis_of
-from frostline.recipes.examining import Suspicion, examine
-from frostline.recipes.treatments import Remedy
+from frostline.recipes.examination.examining import Suspicion, examine
+from frostline.recipes.examination.treatments import Remedy
 from helpers_health import mlp, sgd, sick_sigmoids, task
 from remedies.surgeon import fingerprint, same
 

@@ -7,7 +7,7 @@ from torch import nn
 from frostline.health import Evidence, Patient, diagnosis_of
 from frostline.health.records import OptimizerFacts
 from frostline.health.rules import RULES
-from frostline.recipes.treatments import Remedy, family_of, remedies_for
+from frostline.recipes.examination.treatments import Remedy, family_of, remedies_for
 from helpers_health import activations, chain, mlp, records, sgd, task
 
 ABOUTS = {rule.ABOUT.family: rule.ABOUT for rule in RULES}

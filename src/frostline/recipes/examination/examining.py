@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from frostline.core.errors import FrostlineError
 from frostline.health import Course, Patient, Score, judge, score, train
-from frostline.recipes.observing import observe
-from frostline.recipes.rates import rate_remedies
-from frostline.recipes.treatments import Remedy, family_of, is_clear, remedies_for
+from frostline.recipes.examination.observing import observe
+from frostline.recipes.examination.rates import rate_remedies
+from frostline.recipes.examination.treatments import Remedy, family_of, is_clear, remedies_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from frostline.core.records import Diagnosis
-    from frostline.recipes.batching import Batch
-    from frostline.recipes.observing import Observation
+    from frostline.recipes.examination.batching import Batch
+    from frostline.recipes.examination.observing import Observation
 
 _FEWEST_STEPS = 12  # of half a trial, that tell whether it is worth the other half
 _CALM = 8.0  # times the median: where gradients count as spikes

@@ -2,7 +2,7 @@ import pytest
 
 from frostline.health import Evidence, Patient
 from frostline.health.records import OptimizerFacts
-from frostline.recipes.rates import rate_remedies
+from frostline.recipes.examination.rates import rate_remedies
 from helpers_health import by_layer, chain, mlp, records, sgd, task
 
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import frostline as fl
-from frostline.recipes.batching import as_batches, finite_rows, held_out
+from frostline.recipes.examination.batching import as_batches, finite_rows, held_out
 from helpers_health import mlp, task
 
 

@@ -6,14 +6,14 @@ import math
 from typing import TYPE_CHECKING
 
 from frostline.health.rules.reading import finite_records, of_layer, typical
-from frostline.recipes.treatments import Remedy
+from frostline.recipes.examination.treatments import Remedy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from frostline.health import Evidence, Patient
     from frostline.health.records import StepRecord
-    from frostline.recipes.batching import Batch
+    from frostline.recipes.examination.batching import Batch
 
 _MILD = 0.1  # the smallest change of a learning rate
 _USUAL_STEP = 5e-3  # of a layer's weights

@@ -21,7 +21,7 @@ from frostline.health.records import StepRecord
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from frostline.recipes.batching import Batch
+    from frostline.recipes.examination.batching import Batch
 
 _SEEN_SAMPLES = 512  # by which the scale of the inputs is judged
 _COMPARED = 20  # batches on which BatchNorm is compared, and the model scored
