@@ -34,7 +34,7 @@ _NEARLY = 0.1  # of what the best treatment takes off the loss: the most specifi
 # so many of its standard errors. Where a rule found a clear symptom, and it goes, a little is enough: of the exam's
 # healthy networks 3 in 100 have one. Tuned on the exam's tuning part.
 _GREAT = 0.6  # of the loss without treatment: nothing else needs to be tried
-_OF_CLEAR, _OF_TIPS = (0.98, -1.0, -1.0), (0.96, 0.04, 2.0)
+_OF_ISSUES, _OF_TIPS = (0.98, -1.0, -1.0), (0.96, 0.04, 2.0)
 
 
 @dataclass
@@ -93,7 +93,8 @@ def heal(
     own = Patient(model, optimizer)
     seen, untreated = examine(own, probe, judged, loss_fn, samples=_SAMPLES, skips_nonfinite=True)
     base = _Course(untreated, seen.seen.score, len(probe))
-    tried = [] if seen.is_misfit else _try_all(seen, base, rest)
+    doubtful = seen.of_issues if seen.is_learning else seen  # of a network that learns, a tip is no sickness
+    tried = [] if seen.is_misfit else _try_all(doubtful, base, rest)
     best = _best(base, tried)
     after = _go_on(best, rest, loss_fn)
     _take_over(own, best, rest)
@@ -165,7 +166,7 @@ def _helps(one: _Course, base: _Course) -> bool:
         return False
     if math.isnan(base.score.loss):
         return True
-    ratio, gain, errors = _OF_CLEAR if one.trial.suspicion.is_clear else _OF_TIPS
+    ratio, gain, errors = _OF_ISSUES if one.trial.suspicion.is_issue else _OF_TIPS
     return one.trial.loss_ratio < ratio and one.trial.gain >= max(gain, errors * one.trial.error)
 
 

@@ -8,7 +8,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from frostline.core.errors import FrostlineError
-from frostline.health import Course, Patient, Score, judge, score, train
+from frostline.health import Course, Patient, Score, diagnosis_of, judge, score, train
 from frostline.recipes.examination.observing import observe
 from frostline.recipes.examination.rates import rate_remedies
 from frostline.recipes.examination.treatments import Remedy, family_of, is_clear, remedies_for
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from frostline.recipes.examination.observing import Observation
 
 _FEWEST_STEPS = 12  # of half a trial, that tell whether it is worth the other half
+_LEARNING = 0.75  # of the first losses: who is there after the probe, learns
 _CALM = 8.0  # times the median: where gradients count as spikes
 _SLOWER = frozenset({"FL102", "FL103", "FL201", "FL401", "FL403", "FL502"})  # what steps that are too large can bring
 _CANNOT = (FrostlineError, RuntimeError, ValueError, TypeError, IndexError)  # a treatment that the network cannot take
@@ -38,6 +39,7 @@ class Suspicion:
         is_clear: True if a rule found more than a tip of that family.
         has_symptom: True if a rule found anything of it.
         is_late: True if nothing of it was there before the first step.
+        is_issue: True if a rule calls it an issue.
     """
 
     remedy: Remedy
@@ -45,6 +47,7 @@ class Suspicion:
     is_clear: bool
     has_symptom: bool
     is_late: bool = False
+    is_issue: bool = False
 
 
 @dataclass(frozen=True)
@@ -114,6 +117,23 @@ class Examination:
         """True if the loss does not fit: nothing else can be told by trials then."""
         return any(finding.code == "FL503" and finding.outcome == "issue" for finding in self.diagnosis.findings)
 
+    @property
+    def is_learning(self) -> bool:
+        """True if the loss of the untreated network went down clearly."""
+        losses = [loss for _, loss in self.seen.evidence.losses]
+        few = max(3, len(losses) // 5)
+        return len(losses) > few and median(losses[-few:]) < _LEARNING * median(losses[:3])
+
+    @property
+    def of_issues(self) -> Examination:
+        """The same without tips."""
+        issues = [finding for finding in self.diagnosis.findings if finding.outcome == "issue"]
+        return replace(self, diagnosis=diagnosis_of([*issues, *self.diagnosis.passed], self.diagnosis.cause))
+
+    @property
+    def _issues(self) -> set[str]:
+        return {finding.family for finding in self.diagnosis.findings if finding.outcome == "issue"}
+
     def suspicions(self) -> list[Suspicion]:
         """What the evidence suggests: clear symptoms before tips, the most specific treatment first."""
         early = {finding.family for finding in self.start.findings}
@@ -122,7 +142,8 @@ class Examination:
         for remedy in remedies_for(self.patient, self.seen.evidence, self.diagnosis):
             family = family_of(remedy, [self.start, self.diagnosis])
             if family is not None:
-                found.append(Suspicion(remedy, family, family in clear, True, family not in early))
+                is_issue = family in self._issues
+                found.append(Suspicion(remedy, family, family in clear, True, family not in early, is_issue))
         return sorted(found, key=lambda one: not one.is_clear)
 
     def rates(self, *, both: bool) -> list[list[Suspicion]]:
@@ -137,7 +158,12 @@ class Examination:
         if self.seen.evidence.optimizer.is_scheduled:
             asked = asked[0], ()  # what was seen may be the beginning of a warm-up
         return [
-            [Suspicion(one, "learning_rate", code in clear, code in self.codes) for one in direction]
+            [
+                Suspicion(
+                    one, "learning_rate", code in clear, code in self.codes, is_issue="learning_rate" in self._issues
+                )
+                for one in direction
+            ]
             for code, direction in zip(("FL401", "FL402"), asked, strict=True)
         ]
 
