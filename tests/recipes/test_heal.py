@@ -59,6 +59,15 @@ def test_a_healthy_network_is_trained_and_left_as_it_is():
     assert accuracy(model) > 0.9
 
 
+def test_a_tip_of_a_network_that_learns_is_left_alone():
+    model = mlp()
+    shifted = [(inputs + 5.0, target) for inputs, target in batches()]
+    healing = heal(model, shifted, LOSS, sgd(model))
+    assert [finding.outcome for finding in healing.before.findings if finding.code == "FL501"] == ["tip"]
+    assert (healing.accepted, healing.treatments) == (False, ())
+    assert healing.loss_after < 0.5 * math.log(CLASSES)
+
+
 def test_a_deep_sigmoid_network_is_cured_in_place():
     model = mlp(nn.Sigmoid, depth=8)
     healing = heal(model, batches(), LOSS, sgd(model))

@@ -87,3 +87,27 @@ def test_a_run_that_begins_with_a_schedule_is_not_called_too_slow():
 def test_without_a_symptom_no_rate_is_suspected(both):
     found = replace(examined()[0], diagnosis=diagnosis_of([], None))
     assert [bool(direction) for direction in found.rates(both=both)] == [both, both]
+
+
+@pytest.mark.parametrize(("losses", "is_learning"), [
+    ([2.0, 2.1, 1.9, *[1.0] * 20], True), ([2.0] * 20, False), ([2.0, 2.0, 2.0, *[1.6] * 20], False),
+    ([2.0, 1.0], False),
+    ([2.0, 2.0, 2.0, *[float("nan")] * 20], False),
+])  # fmt: skip
+def test_who_learns_has_a_loss_that_goes_down(losses, is_learning):
+    found, _ = examined()
+    evidence = replace(found.seen.evidence, losses=tuple(enumerate(losses)))
+    assert replace(found, seen=replace(found.seen, evidence=evidence)).is_learning is is_learning
+
+
+def test_tips_can_be_left_out():
+    model, data = sick_sigmoids(), task(40)
+    found, _ = examined(model, data)
+    first, *others = found.diagnosis.findings
+    tips = [replace(finding, outcome="tip") for finding in others if finding.family != first.family]
+    mixed = diagnosis_of([first, *tips, replace(first, code="FL501", family="input_scale", outcome="tip")], None)
+    found = replace(found, diagnosis=mixed)
+    kept = found.of_issues
+    assert {finding.outcome for finding in kept.diagnosis.findings} == {"issue"}
+    assert kept.codes < found.codes
+    assert all(one.is_issue for one in kept.suspicions())

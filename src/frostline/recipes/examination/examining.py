@@ -39,7 +39,7 @@ class Suspicion:
         is_clear: True if a rule found more than a tip of that family.
         has_symptom: True if a rule found anything of it.
         is_late: True if nothing of it was there before the first step.
-        is_issue: True if a rule calls it an issue.
+        is_issue: True if a rule calls it an issue, or steps are far too small, which no luck looks like.
     """
 
     remedy: Remedy
@@ -160,7 +160,11 @@ class Examination:
         return [
             [
                 Suspicion(
-                    one, "learning_rate", code in clear, code in self.codes, is_issue="learning_rate" in self._issues
+                    one,
+                    "learning_rate",
+                    code in clear,
+                    code in self.codes,
+                    is_issue="learning_rate" in self._issues or (code == "FL402" and code in clear),
                 )
                 for one in direction
             ]
