@@ -16,6 +16,7 @@ from .scoring import (
     closed,
     is_false_alarm,
     is_harmed,
+    is_lower,
     is_named,
     is_repaired,
     is_seen,
@@ -202,6 +203,11 @@ def _misses(results: dict[str, Any]) -> str:
             "Harmed",
             [r for r in repairs if not r["family"] and is_harmed(r)],
             lambda r: f"{100 * r['plain']:.1f} to {100 * r['healed']:.1f}{_error(r)}",
+        ),
+        _listed(
+            "Healthy, not treated, and lower (other noise, or other rounding than where ground truth was decided)",
+            [r for r in repairs if not r["family"] and is_lower(r) and not is_harmed(r)],
+            lambda r: f"{100 * r['plain']:.1f} to {100 * r['healed']:.1f}",
         ),
     ]
     return "\n".join(parts)

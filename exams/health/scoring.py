@@ -128,9 +128,14 @@ def is_repaired(record: Record) -> bool:
     return not record["error"] and closed(record) >= CLOSED_SHARE - ROUNDING
 
 
+def is_lower(record: Record) -> bool:
+    """More than a point below the untreated training."""
+    return 100 * (record["plain"] - record["healed"]) > HARM_POINTS + ROUNDING
+
+
 def is_harmed(record: Record) -> bool:
-    """More than a point below the untreated training, or an error."""
-    return bool(record["error"]) or 100 * (record["plain"] - record["healed"]) > HARM_POINTS + ROUNDING
+    """A repair was applied and the network ends lower, or an error."""
+    return bool(record["error"]) or (bool(record["accepted_repair"]) and is_lower(record))
 
 
 @dataclass(frozen=True)

@@ -92,11 +92,12 @@ def test_repair_scores_ask_for_the_gap_and_for_the_time():
         _mended("exploding", 0.1, 0.9, 0.81, 1.0),  # 89%
         _mended(None, 0.95, 0.95, 0.945, 1.0, changed=False),
         _mended(None, 0.95, 0.95, 0.93, 1.0),  # harmed
+        _mended(None, 0.95, 0.95, 0.93, 1.0, changed=False),  # not treated: other noise
     ]
     scores = score_repairs(records)
     assert closed(records[0]) == pytest.approx(0.9)
     assert (scores.repaired.hits, scores.repaired_in_time.hits, scores.repaired.total) == (2, 1, 3)
-    assert (scores.treated_healthy.hits, scores.harmed.hits, scores.harmed.total) == (1, 1, 2)
+    assert (scores.treated_healthy.hits, scores.harmed.hits, scores.harmed.total) == (1, 1, 3)
     assert scores.time_ratio == 1.2
 
 
