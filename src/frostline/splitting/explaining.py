@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from frostline.core.records import FrontierTensor
     from frostline.splitting.kinds import Kinds
     from frostline.splitting.quieting import Quiet
-    from frostline.splitting.split import Split
     from frostline.splitting.verification import Verification
 
 
@@ -72,15 +71,15 @@ class Explanation:
 
 
 def explain(
-    kinds: Kinds, made: Split, features: tuple[Tensor, ...], frozen_s: float, samples: int, verification: Verification,
-    quiet: Quiet,
+    kinds: Kinds, head: nn.Module, frontier: tuple[FrontierTensor, ...], features: tuple[Tensor, ...], frozen_s: float,
+    samples: int, verification: Verification, quiet: Quiet,
 ) -> Explanation:  # fmt: skip
     """Describe a split; the head is measured on the features of a few samples, which took `frozen_s` to make."""
     model = kinds.model
     started = time.perf_counter()
-    with kept_modes(made.head), kept_buffers(model), torch.no_grad():
-        made.head.eval()
-        made.head(*features)
+    with kept_modes(head), kept_buffers(model), torch.no_grad():
+        head.eval()
+        head(*features)
     head_s = time.perf_counter() - started
     frozen = [parameter.numel() for parameter in model.parameters() if not parameter.requires_grad]
     trainable = [parameter.numel() for parameter in model.parameters() if parameter.requires_grad]
@@ -89,8 +88,8 @@ def explain(
         trainable=_outermost(model, kinds.is_trainable),
         num_frozen=sum(frozen),
         num_trainable=sum(trainable),
-        frontier=made.frontier,
-        bytes_per_sample=sum(tensor.bytes_per_sample for tensor in made.frontier),
+        frontier=frontier,
+        bytes_per_sample=sum(tensor.bytes_per_sample for tensor in frontier),
         frozen_s=frozen_s,
         head_s=head_s,
         samples=samples,

@@ -239,7 +239,9 @@ def _split(model: nn.Module, example: Any, *, is_whole: bool) -> Split:
     verification = made.verify(_other_values(_batch(example, _PROOF, start=1)))
     if plan.has_sizes:
         check_far(model, made.head, made.extract, _batch(example, _FAR))
-    return made.explained(explain(plan.kinds, made, features, frozen_s, _SMALL, verification, plan.quiet))
+    return made.explained(
+        explain(plan.kinds, made.head, made.frontier, features, frozen_s, _SMALL, verification, plan.quiet)
+    )
 
 
 def _record(model: nn.Module, example: Any, *, is_whole: bool) -> tuple[_Plan, Head]:
