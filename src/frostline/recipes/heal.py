@@ -31,8 +31,8 @@ _MOST_JUDGED = 20  # held-out batches that a trial is judged by
 _NO_LIMIT = 1e30  # a clip at it does nothing but leave out steps that are not finite
 _NEARLY = 0.1  # of what the best treatment takes off the loss: the most specific of those within it is kept
 # A treatment is kept if the held-out loss is so much lower, and the share of right answers is higher by so much and by
-# so many of its standard errors. Where a rule found a clear symptom, and it goes, a little is enough: of the exam's
-# healthy networks 3 in 100 have one. Tuned on the exam's tuning part.
+# so many of its standard errors. Where a rule found an issue, and it goes, a little is enough: of the exam's healthy
+# networks 3 in 100 have one. Tuned on the exam's tuning part.
 _GREAT = 0.6  # of the loss without treatment: nothing else needs to be tried
 _OF_ISSUES, _OF_TIPS = (0.98, -1.0, -1.0), (0.96, 0.04, 2.0)
 
@@ -69,7 +69,7 @@ def heal(
     start on the same batches, in the order that the evidence suggests. One is kept only if held-out loss and answers
     are clearly better, the issue is gone and no new one has come; the first such is, where its symptom is clear.
     Everything else is rolled back: it never touched your model. Then training goes on from there to the last batch.
-    A network without symptoms is trained as it is.
+    A network without symptoms, or one that learns and has no more than tips, is trained as it is.
 
     On return the model and the optimizer, changed in place, have trained once on the first four fifths of the batches
     and can go on: a cure for inputs is a layer of the model, a threshold for gradients a hook on the optimizer's step.

