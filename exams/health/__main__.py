@@ -6,7 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from . import parallel, report, runner, truth
+from . import parallel, report, runner, seeds, truth
+from .controls import SEEDS
 from .judges import JUDGES
 
 RESULTS = Path("build/health-exam.json")  # one record per case and judge: megabytes, so not kept
@@ -18,7 +19,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m exams.health", description=__doc__)
     parser.add_argument("--judge", nargs="+", default=list(JUDGES), choices=list(JUDGES), help="who is examined")
     parser.add_argument("--part", default="all", choices=("tuning", "held_out", "all"), help="which cases")
-    parser.add_argument("--seeds", nargs="+", type=int, help="only cases from these seeds")
+    parser.add_argument("--seeds", nargs="+", type=int, help="only cases from these seeds; with --decide: to add")
     parser.add_argument("--only", help="one sickness (V1), family (vanishing) or control (sparse_80)")
     parser.add_argument(
         "--small", action="store_true", help="a tenth of the cases, spread over families and severities"
@@ -35,6 +36,11 @@ def main() -> None:
     parser.add_argument("--missing", action="store_true", help="only what is not decided (with --merge: examined) yet")
     options = parser.parse_args()
     parallel.one_thread()
+    if options.decide and options.seeds:
+        if sorted(options.seeds) != [*range(len(SEEDS), len(SEEDS) + len(options.seeds))]:
+            parser.error(f"--decide adds the seeds that follow {SEEDS[-1]}, without a gap")
+        seeds.add(options.seeds, options.jobs, options.only, missing=options.missing)
+        return
     if options.decide:
         truth.update(options.jobs, options.only, missing=options.missing)
         return

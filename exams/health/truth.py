@@ -4,6 +4,7 @@ A group is one value of a sickness's knob on one data set, over four seeds. It i
 least three seeds; how much better is its severity. Its mechanism must be seen in at least three seeds. A family is
 a right answer if undoing that factor alone restores 80% of the gap. Whatever fails is dropped, and counted.
 A control is healthy if no undo makes it better by 5 points, the gap at which mild sickness begins.
+`seeds.py` adds further seeds to what the four have decided.
 """
 
 from __future__ import annotations
@@ -63,11 +64,21 @@ def severity_of(sick: float, twin: float, is_finite: bool = True) -> int:
     return sum(points >= bound for bound in SEVERITY_POINTS)
 
 
+def _own_severity(sick: Outcome, twin: Outcome) -> int:
+    return severity_of(sick.score, twin.score, sick.evidence.is_finite)
+
+
+def seed_record(seed: int, sick: Outcome, twin: Outcome, severity: int) -> dict[str, Any]:
+    """One seed of a group whose severity is given: no seed is more severe than its group."""
+    mine = min(_own_severity(sick, twin), severity)
+    return {"seed": seed, "severity": mine, "sick": round(sick.score, 4), "twin": round(twin.score, 4)}
+
+
 def decide(
     sickness: Sickness, dataset: str, value: object, sick: Sequence[Outcome], twin: Sequence[Outcome]
 ) -> dict[str, Any]:
     """The group's record by twin rule and oracle; `reason` is empty where it is kept."""
-    own = [severity_of(s.score, t.score, s.evidence.is_finite) for s, t in zip(sick, twin, strict=True)]
+    own = [_own_severity(s, t) for s, t in zip(sick, twin, strict=True)]
     severity = sorted(own, reverse=True)[NUM_AGREEING - 1]
     seen = sum(sickness.oracle(s.evidence, t.evidence) for s, t in zip(sick, twin, strict=True))
     reason = ""
@@ -81,10 +92,7 @@ def decide(
         "value": value,
         "severity": severity,
         "reason": reason,
-        "seeds": [
-            {"seed": seed, "severity": min(mine, severity), "sick": round(s.score, 4), "twin": round(t.score, 4)}
-            for seed, mine, s, t in zip(SEEDS, own, sick, twin, strict=True)
-        ],
+        "seeds": [seed_record(seed, s, t, severity) for seed, s, t in zip(SEEDS, sick, twin, strict=True)],
         "evidence": {name: _short(number) for name, number in asdict(sick[0].evidence).items()},
     }
 
@@ -139,8 +147,7 @@ def _is_at_chance(found: Sequence[Outcome], dataset: str) -> bool:
 
 
 def _severity_at(sickness: Sickness, dataset: str, value: object, seed: int) -> int:
-    sick, twin = outcome(sickness.sick(dataset, seed, value)), outcome(sickness.twin(dataset, seed, value))
-    return severity_of(sick.score, twin.score, sick.evidence.is_finite)
+    return _own_severity(outcome(sickness.sick(dataset, seed, value)), outcome(sickness.twin(dataset, seed, value)))
 
 
 def _dropped(sickness: Sickness, dataset: str, value: object, severity: int, reason: str) -> dict[str, Any]:
@@ -244,7 +251,8 @@ def _mean(values: Iterable[float]) -> float:
     return sum(found) / len(found)
 
 
-def _read(path: Path = TRUTH_FILE) -> dict[str, Any]:
+def read(path: Path = TRUTH_FILE) -> dict[str, Any]:
+    """The decisions as they were written."""
     return json.loads(path.read_text()) if path.exists() else {"groups": [], "controls": []}
 
 
@@ -256,7 +264,7 @@ def save(truth: dict[str, Any], path: Path = TRUTH_FILE) -> None:
 
 def load(path: Path = TRUTH_FILE) -> dict[str, Any]:
     """The committed decisions, groups whose twin is itself unwell left out."""
-    truth = _read(path)
+    truth = read(path)
     leave_out_sick_twins(truth["groups"])
     return truth
 
@@ -267,7 +275,8 @@ def leave_out_sick_twins(groups: Sequence[dict[str, Any]]) -> None:
     A tanh network of ten layers is unwell on circles whatever its weights: being better than its sick version
     makes it no picture of health.
     """
-    kept = [(group, _mean(seed["twin"] for seed in group["seeds"])) for group in groups if not group["reason"]]
+    deciding = slice(len(SEEDS))  # seeds that were added later decide nothing
+    kept = [(g, _mean(seed["twin"] for seed in g["seeds"][deciding])) for g in groups if not g["reason"]]
     best: dict[str, float] = {}
     for group, score in kept:
         best[group["dataset"]] = max(score, best.get(group["dataset"], 0.0))
@@ -285,7 +294,7 @@ def update(jobs: int, only: str | None = None, *, missing: bool = False) -> None
         only: What to decide.
         missing: True leaves alone what has been decided before. All of it takes about an hour of one core.
     """
-    truth = _read()
+    truth = read()
     known = {(g["sickness"], g["dataset"]) for g in truth["groups"]} if missing else set()
     known |= {(c["control"], c["dataset"]) for c in truth["controls"]} if missing else set()
 

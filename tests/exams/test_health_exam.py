@@ -1,15 +1,17 @@
+import itertools
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from exams.health import __main__ as command
-from exams.health import report, runner, truth
+from exams.health import report, runner, seeds, truth
 from exams.health.baselines import autotrainer, dummy, remedies, sagemaker
 from exams.health.baselines.watch import watch
 from exams.health.cases import Case, all_cases, healthy_cases, part_of
-from exams.health.controls import CONTROLS
+from exams.health.controls import CONTROLS, SEEDS
 from exams.health.families import SICKNESSES
 from exams.health.judges import JUDGES
 from exams.health.recipe import Recipe
@@ -109,6 +111,7 @@ def test_case_ids_are_unique_and_parts_are_kept_apart(cases):
     assert all(case.part == part_of(case.dataset, case.seed) for case in cases)
     assert part_of("blobs", 1) == "tuning"
     assert {part_of("blobs", 2), part_of("digits", 0), part_of("waves", 1)} == {"held_out"}
+    assert {part_of(dataset, seed) for dataset in ("blobs", "circles") for seed in (4, 5)} == {"held_out"}
 
 
 def test_the_exam_is_as_large_and_as_hard_as_it_says(cases):
@@ -142,6 +145,18 @@ def test_the_same_recipe_gives_the_same_training_to_the_bit(recipe):
     assert not torch.equal(next(first.model.parameters()), next(other.model.parameters()))
 
 
+@pytest.mark.parametrize("dataset", ["blobs", "digits"])
+def test_every_seed_has_its_own_split_order_and_weights(dataset):
+    setups = [prepare(replace(HEALTHY, dataset=dataset, seed=seed)) for seed in (*SEEDS, 4, 5)]
+    for kind in (
+        [setup.data.test_x for setup in setups],
+        [setup.data.train_x for setup in setups],
+        [setup.batches[0][0] for setup in setups],
+        [next(setup.model.parameters()) for setup in setups],
+    ):
+        assert not any(torch.equal(a, b) for a, b in itertools.combinations(kind, 2))
+
+
 def test_preparing_leaves_the_callers_random_state_alone():
     before = torch.get_rng_state()
     prepare(HEALTHY)
@@ -167,14 +182,83 @@ def test_a_twin_that_is_sick_itself_makes_no_case():
     def group(*twins):
         return {"dataset": "digits", "reason": "", "seeds": [{"twin": twin} for twin in twins]}
 
-    groups = [group(0.95, 0.97), group(0.85, 0.87), group(0.7, 0.9)]
+    groups = [group(0.95, 0.97), group(0.85, 0.87), group(0.7, 0.9), group(0.9, 0.9, 0.9, 0.9, 0.1, 0.1)]
     truth.leave_out_sick_twins(groups)
-    assert [bool(g["reason"]) for g in groups] == [False, False, True]
+    assert [bool(g["reason"]) for g in groups] == [False, False, True, False]  # added seeds decide nothing
 
 
 def test_a_seed_of_a_control_that_goes_wrong_is_not_called_healthy():
     decided = {"control": "sparse_80", "dataset": "digits", "reason": "", "scores": [0.96, 0.09, 0.91, 0.95]}
     assert [case.seed for case in healthy_cases([decided])] == [0, 2, 3]
+    decided["scores"] += [0.83, 0.99]  # judged by the best of those that decide
+    assert [case.seed for case in healthy_cases([decided])] == [0, 2, 3, 5]
+    decided["scores"][4:] = [0.85, 0.99]
+    assert [case.seed for case in healthy_cases([decided])] == [0, 2, 3, 4, 5]
+
+
+# --- Seeds that are added to what is decided
+
+
+def _decided(path, monkeypatch, ends):
+    """A file with one kept and one dropped group and one control; trainings end as `ends` says, without training."""
+    groups = [
+        {
+            "sickness": "V1", "dataset": "digits", "value": value, "severity": 2, "reason": reason,
+            "seeds": [{"seed": seed, "severity": 2, "sick": 0.8, "twin": 0.9} for seed in SEEDS],
+            "accepted": ["vanishing"],
+        }
+        for value, reason in ((5, ""), (6, "repeated: a milder value is as severe"))
+    ]  # fmt: skip
+    controls = [{"control": "bn_3", "dataset": "digits", "reason": "", "scores": [0.9, 0.9, 0.9, 0.9]}]
+    truth.save({"groups": groups, "controls": controls}, path)
+    asked = []
+    healthy = asdict(truth.outcome(replace(HEALTHY, steps=1)).evidence)
+
+    def outcome(recipe):
+        asked.append(recipe)
+        kind = "control" if recipe.norm == "batch" else "sick" if recipe.activation == "sigmoid" else "twin"
+        score, has_mechanism, is_finite = ends[(kind, recipe.seed)]
+        ratio = 1e-6 if has_mechanism else 1.0
+        evidence = SimpleNamespace(**healthy | {"gradient_ratio_0": ratio, "is_finite": is_finite})
+        return SimpleNamespace(score=score, evidence=evidence)
+
+    monkeypatch.setattr(seeds, "outcome", outcome)
+    return asked
+
+
+def test_added_seeds_are_judged_one_by_one_and_change_nothing_else(tmp_path, monkeypatch):
+    path = tmp_path / "truth.json"
+    ends = {
+        ("sick", 4): (0.1, True, True), ("twin", 4): (0.9, False, True), ("control", 4): (0.88, False, True),
+        ("sick", 5): (0.1, False, True), ("twin", 5): (0.9, False, True), ("control", 5): (0.9, False, False),
+        ("sick", 6): (0.9, True, True), ("twin", 6): (0.9, False, True), ("control", 6): (0.5, False, True),
+    }  # fmt: skip
+    asked = _decided(path, monkeypatch, ends)
+    before = truth.read(path)
+    seeds.add((5, 4), 1, path=path)
+    assert {recipe.seed for recipe in asked} == {4, 5}
+    assert {recipe.depth for recipe in asked if recipe.activation == "sigmoid"} == {5}  # kept groups only
+    first = len(asked)
+    seeds.add((4, 5, 6), 1, missing=True, path=path)
+    assert {recipe.seed for recipe in asked[first:]} == {6}  # what is on file is left alone
+    after = truth.read(path)
+    assert after["groups"][1] == before["groups"][1]
+    new = after["groups"][0]["seeds"][len(SEEDS) :]
+    assert after["groups"][0] | {"seeds": after["groups"][0]["seeds"][: len(SEEDS)]} == before["groups"][0]
+    assert [(seed["seed"], seed["severity"]) for seed in new] == [(4, 2), (5, 0), (6, 0)]  # 80 points, but a mild group
+    assert ["oracle" in seed.get("reason", "") for seed in new] == [False, True, False]
+    assert after["controls"][0]["scores"] == [0.9, 0.9, 0.9, 0.9, 0.88, 0.0, 0.5]  # NaN is no score
+    assert [case.seed for case in all_cases(after)] == [0, 1, 2, 3, 4, 0, 1, 2, 3, 4]
+    assert "Of 3 sick trainings from seeds after 3, 1 were dropped for want of a gap to the twin, and 1 by oracle." in (
+        report._cases_table(after)
+    )
+
+
+def test_only_seeds_that_follow_can_be_added(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["exam", "--decide", "--seeds", "5"])
+    with pytest.raises(SystemExit):
+        command.main()
+    assert "without a gap" in capsys.readouterr().err
 
 
 # --- Rivals
