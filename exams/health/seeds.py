@@ -37,7 +37,7 @@ def add(
     missing: bool = False,
     path: Path = truth_module.TRUTH_FILE,
 ) -> None:
-    """Train these seeds of everything that is kept, and write the file every half minute. Five minutes a seed.
+    """Train these seeds of what is kept, four minutes of one core a seed; the file is written every half minute.
 
     Args:
         seeds: Seeds that follow the ones that decide, without a gap.

@@ -10,7 +10,7 @@ from exams.health import __main__ as command
 from exams.health import report, runner, seeds, truth
 from exams.health.baselines import autotrainer, dummy, remedies, sagemaker
 from exams.health.baselines.watch import watch
-from exams.health.cases import Case, all_cases, healthy_cases, part_of
+from exams.health.cases import Case, all_cases, healthy_cases, part_of, small
 from exams.health.controls import CONTROLS, SEEDS
 from exams.health.families import SICKNESSES
 from exams.health.judges import JUDGES
@@ -259,6 +259,15 @@ def test_only_seeds_that_follow_can_be_added(monkeypatch, capsys):
     with pytest.raises(SystemExit):
         command.main()
     assert "without a gap" in capsys.readouterr().err
+
+
+def test_the_small_exam_does_not_depend_on_added_seeds(cases):
+    deciding = [case for case in cases if case.seed in SEEDS]
+    added = [case for case in cases if case.seed not in SEEDS]
+    assert len(added) > 600
+    assert {case.part for case in added} == {"held_out"}
+    assert small(cases) == small(deciding)
+    assert {case.seed for case in small(added)} == {4, 5}
 
 
 # --- Rivals
