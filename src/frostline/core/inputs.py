@@ -109,7 +109,8 @@ def move(inputs: Any, device: torch.device | str | None) -> Any:
     """The same inputs on `device`; None leaves them where they are."""
     if device is None:
         return inputs
-    return map_tensors(inputs, lambda x: x.to(device, non_blocking=True))
+    is_waiting = torch.device(device).type == "cpu"  # else the values would be read before they have come
+    return map_tensors(inputs, lambda x: x.to(device, non_blocking=not is_waiting))
 
 
 def required_labels(forward: Callable[..., Any]) -> frozenset[str]:

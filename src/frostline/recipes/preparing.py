@@ -14,6 +14,7 @@ import torch
 from frostline.caching import CachedDataset, FeatureCache
 from frostline.core import inputs as batches
 from frostline.core.errors import DataError
+from frostline.remedies.timing import wait
 from frostline.splitting import split
 from frostline.training import DatasetBatches
 
@@ -142,8 +143,7 @@ def _time_frozen(made: Any, plain: DatasetBatches) -> float:
     for _ in range(2):
         started = time.perf_counter()
         made.extract(plain.batch(indices)[0])
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
+        wait()
         times.append(time.perf_counter() - started)
     return min(times)
 

@@ -58,5 +58,5 @@ def paired_ratio(first: Sequence[float], second: Sequence[float]) -> float:
 
 def wait() -> None:
     """Until the accelerator has done what it was given."""
-    if torch.cuda.is_available():
+    if torch.cuda.is_initialized():  # else it has nothing to do, and asking would start it
         torch.cuda.synchronize()
