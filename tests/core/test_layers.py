@@ -2,7 +2,7 @@ import pytest
 from torch import nn
 
 import frostline as fl
-from frostline.core.layers import layer_names, matching, resolve
+from frostline.core.layers import compact_recurrent, has_recurrent, layer_names, matching, resolve
 
 
 def model() -> nn.Module:
@@ -31,3 +31,12 @@ def test_globs_take_all_that_they_match_and_each_must_match():
     assert matching([], names) == set()
     with pytest.raises(fl.LayerNotFound, match="No layer or parameter matches the pattern 'c.\\*'"):
         matching(["b", "c.*"], names)
+
+
+def test_recurrent_layers_are_known_and_compacted_in_place():
+    net = nn.Sequential(nn.Linear(2, 2), nn.LSTM(2, 2))
+    assert has_recurrent(net)
+    assert not has_recurrent(net[0])
+    kept = list(net.parameters())
+    compact_recurrent(net)
+    assert all(mine is theirs for mine, theirs in zip(net.parameters(), kept, strict=True))

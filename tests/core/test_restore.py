@@ -67,3 +67,12 @@ def test_kept_attributes_puts_back_caches_and_leaves_numbers_if_asked():
         assert layer.calls == 1
         assert not layer.training
         layer.calls = 1
+
+
+def test_plain_kernels_are_put_back_on_errors_too():
+    was = torch.backends.cudnn.enabled, torch.backends.cuda.flash_sdp_enabled()
+    with pytest.raises(ZeroDivisionError), restore.plain_kernels():
+        assert not torch.backends.cudnn.enabled
+        assert not torch.backends.cuda.flash_sdp_enabled()
+        raise ZeroDivisionError
+    assert (torch.backends.cudnn.enabled, torch.backends.cuda.flash_sdp_enabled()) == was

@@ -5,12 +5,12 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
+from torch import nn
+
 from frostline.core.errors import LayerNotFound, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-    from torch import nn
 
 
 def layer_names(model: nn.Module) -> list[str]:
@@ -68,3 +68,15 @@ def frozen_modules(model: nn.Module) -> set[int]:
         if own and not any(parameter.requires_grad for parameter in own):
             found |= {id(part) for part in module.modules()}
     return found
+
+
+def has_recurrent(model: nn.Module) -> bool:
+    """True if a layer is an RNN, LSTM or GRU."""
+    return any(isinstance(module, nn.RNNBase) for module in model.modules())
+
+
+def compact_recurrent(model: nn.Module) -> None:
+    """Lay the weights of recurrent layers into one piece again, which a copy scatters: cuDNN warns at every call."""
+    for module in model.modules():
+        if isinstance(module, nn.RNNBase):
+            module.flatten_parameters()

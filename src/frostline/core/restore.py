@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -33,6 +34,8 @@ def set_generator_states(states: GeneratorStates) -> None:
     torch.set_rng_state(cpu)
     if cuda:
         torch.cuda.set_rng_state_all(list(cuda))
+    else:  # nothing was drawn there: CUDA starts with the seed of the others, whoever has started or seeded it since
+        torch.cuda.manual_seed_all(torch.initial_seed())
 
 
 def seed_generators(seed: int) -> None:
@@ -50,6 +53,21 @@ def kept_generators() -> Generator[None]:
         yield
     finally:
         set_generator_states(states)
+
+
+@contextmanager
+def plain_kernels() -> Generator[None]:
+    """Inside, torch's own kernels run instead of those of cuDNN and of fused attention.
+
+    cuDNN multiplies in TF32, draws the noise of recurrent layers from a generator of its own, and cannot run them
+    backward in inference mode; the noise of fused attention follows the layout of its arguments in memory.
+    """
+    was, torch.backends.cudnn.enabled = torch.backends.cudnn.enabled, False
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.cudnn.enabled = was
 
 
 @contextmanager

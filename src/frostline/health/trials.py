@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from frostline.core import inputs as batches
 from frostline.core.errors import DataError
+from frostline.core.layers import compact_recurrent
 from frostline.core.norms import gradient_norms
 from frostline.core.restore import kept_generators, seed_generators
 
@@ -61,6 +62,7 @@ class Patient:
                 received=f"{type(error).__name__}: {error}",
                 do="keep no tensors with a gradient history and no open files on the model; or use frostline.Monitor.",
             ) from error  # fmt: skip
+        compact_recurrent(model)
         return Patient(model, optimizer, copy.deepcopy(self.clip))
 
 

@@ -14,7 +14,7 @@ from torch.nn.utils.parametrize import is_parametrized
 from frostline.core.errors import DataError
 from frostline.core.inputs import call_with_model
 from frostline.core.records import Change
-from frostline.core.restore import kept_buffers, kept_generators
+from frostline.core.restore import kept_buffers, kept_generators, plain_kernels
 from frostline.remedies.merging import merge_after, merge_before, write
 from frostline.remedies.normalised import LastAxisBatchNorm
 from frostline.remedies.places import LAYERS
@@ -100,14 +100,17 @@ def fold_batchnorm(model: nn.Module, example: Any, *, tolerance: float = 1e-5) -
             what="A model in training mode cannot be folded.", where=", ".join(training[:3]) or type(model).__name__,
             received=f"{len(training)} BatchNorms in training mode", do="call model.eval() first.",
         )  # fmt: skip
-    snapshot, traced = Snapshot(model), trace(model, example)
+    snapshot = Snapshot(model)
+    with plain_kernels():  # the proof is of the merged weights, not of TF32
+        traced = trace(model, example)
     folds, refused = _plan(model, traced, norms)
     try:
         for fold in folds:
             merged = merge_after(fold.layer, fold.norm) if fold.is_after else merge_before(fold.norm, fold.layer)
             write(fold.layer, *merged)
             replace_everywhere(model, fold.norm, _remainder(fold.norm))
-        difference = _difference(tensors_in(traced.output), tensors_in(_predict(model, example)))
+        with plain_kernels():
+            difference = _difference(tensors_in(traced.output), tensors_in(_predict(model, example)))
         if not difference <= tolerance:
             raise DataError(
                 what="The folded model is not the same model.", where="fold_batchnorm(tolerance=...)",

@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 
 from frostline.core import inputs as model_inputs
 from frostline.core.errors import DataError
+from frostline.core.layers import compact_recurrent
 from frostline.core.restore import generator_states, kept_generators, set_generator_states
 from frostline.remedies.activations import swap_activations
 from frostline.remedies.kinds import BY_NAME, is_kind, kind_of, label
@@ -146,6 +147,7 @@ def _runner(
     """A copy of model and optimizer with the candidate in place."""
     own: Optimizer | None
     copied, own = copy.deepcopy((model, optimizer if isinstance(optimizer, Optimizer) else None))
+    compact_recurrent(copied)
     copied.train(model.training or not any(module.training for module in model.modules()))
     if candidate is not None:
         swap_activations(copied, kind, candidate, optimizer=own)

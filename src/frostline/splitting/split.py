@@ -23,7 +23,7 @@ from frostline.splitting.quieting import NoiseOnFrozenSide, Quiet, add_quiet, ch
 from frostline.splitting.recipes import make_recipe
 from frostline.splitting.recorder import Recorder
 from frostline.splitting.sizes import generalise
-from frostline.splitting.verification import Verification, verify_head
+from frostline.splitting.verification import Verification, kernels_for, verify_head
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -211,7 +211,10 @@ def split(model: nn.Module, example: Any) -> Split:
     check_line(model)
     check_example(model, example)
     failed: list[Exception] = []
-    with kept_modes(model), kept_buffers(model), kept_attributes(model, numbers=True), kept_generators():
+    with (
+        kept_modes(model), kept_buffers(model), kept_attributes(model, numbers=True), kept_generators(),
+        kernels_for(model),
+    ):  # fmt: skip
         for is_whole in (True, False):
             try:
                 return _split(model, example, is_whole=is_whole)
