@@ -52,3 +52,16 @@ def test_a_recipe_key_is_a_name_of_a_folder():
 def test_words_are_the_first_halves():
     keys = np.arange(32, dtype=np.uint8).reshape(2, 16)
     assert as_words(keys).tolist() == [int.from_bytes(bytes(keys[at, :8]), "little") for at in (0, 1)]
+
+
+@pytest.mark.skipif(not hasattr(torch.backends.cudnn, "conv"), reason="torch 2.9 and later have the newer settings")
+def test_the_newer_settings_of_precision_are_read_too():
+    key, conv = recipe_key(Part()), torch.backends.cudnn.conv
+    was, conv.fp32_precision = conv.fp32_precision, "ieee"
+    try:
+        with pytest.raises(RuntimeError):
+            torch.backends.cudnn.allow_tf32  # noqa: B018
+        assert recipe_key(Part()) != key
+    finally:
+        conv.fp32_precision = was
+    assert recipe_key(Part()) == key

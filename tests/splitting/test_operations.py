@@ -69,3 +69,9 @@ def test_the_users_line_is_quoted():
     line = operations.user_line()
     assert line.startswith("test_operations.py:")
     assert line.endswith("line = operations.user_line()")
+
+
+def test_what_cudnn_computes_is_known():
+    assert operations.is_rounded_on_gpu(torch.conv2d)
+    assert operations.is_rounded_on_gpu(torch._VF.lstm)
+    assert not operations.is_rounded_on_gpu(F.linear)

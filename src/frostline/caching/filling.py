@@ -77,7 +77,7 @@ class Filling:
         known = np.nonzero(self.before.find(self.keys) >= 0)[0]
         recalled = Recall(self.dataset, self.opened.snapshots(), self.passed_names).of(self.keys, known)
         for index, (target, passed) in recalled.items():
-            self.targets[index], self.passed[index] = target, passed
+            self.targets[index], self.passed[index] = batches.move(target, "cpu"), passed
         if not self._are_golden(known, set(recalled)):
             self.opened.notes.append("targets are not those of the last fill: all of them were read again")
             recalled = {}
@@ -141,7 +141,7 @@ class Filling:
         if not self.passed_names:
             return {}
         found = batches.leaves(batches.map_arrays(inputs))
-        return {name: found[name.removeprefix("input.")] for name in self.passed_names}
+        return {name: found[name.removeprefix("input.")].cpu() for name in self.passed_names}
 
     # Result
 

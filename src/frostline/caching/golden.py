@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from frostline.caching.computing import check_golden
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -53,7 +51,8 @@ class Golden:
         for start in range(0, len(chosen), self.batch_size):
             part = chosen[start : start + self.batch_size]
             indices = [index for index, _ in part]
-            check_golden(self.computer.compute([inputs for _, inputs in part], indices), self.stored(indices), indices)
+            found = self.computer.compute([inputs for _, inputs in part], indices)
+            self.computer.check_golden(found, self.stored(indices), indices)
 
 
 def spread(count: int) -> list[int]:

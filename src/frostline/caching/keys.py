@@ -30,9 +30,18 @@ def recipe_key(part: FrozenPart) -> str:
     dataset, the head, versions of libraries.
     """
     tensors = [[t.name, list(t.shape), str(t.dtype), t.shared] for t in part.frontier]
-    numerics = [torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32]
-    content = {"schema": _SCHEMA, "recipe": dict(part.recipe), "tensors": tensors, "numerics": numerics}
+    content = {"schema": _SCHEMA, "recipe": dict(part.recipe), "tensors": tensors, "numerics": _numerics()}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[: 2 * KEY_BYTES]
+
+
+def _numerics() -> list[Any]:
+    """How float32 is multiplied."""
+    try:
+        return [torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32]
+    except RuntimeError:  # torch 2.9 and later, where somebody has written the newer settings: only these can be read
+        backends: Any = torch.backends
+        places = (backends.cuda.matmul, backends.cudnn.conv, backends.mkldnn.matmul, backends.mkldnn.conv)
+        return [place.fp32_precision for place in places]
 
 
 def item_key(inputs: Any, index: int) -> bytes:

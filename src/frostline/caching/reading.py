@@ -82,7 +82,8 @@ class Watched(Dataset[Any]):
         if drawn:
             set_generator_states(before)
             raise _random(index, f"the {drawn} generator advanced while the item was read")
-        return batches.unpack(item, index, self.keep)
+        inputs, target = batches.unpack(item, index, self.keep)
+        return inputs, batches.move(target, "cpu")
 
 
 def _drawn(before: GeneratorStates, after: GeneratorStates) -> str | None:

@@ -25,8 +25,11 @@ def describe_call(func: Any, args: Any, kwargs: dict[str, Any], result: Any, val
     called = f"{getattr(func, '__module__', None)}.{operations.name_of(func)}"
     code = ",".join(values.code(frame.f_code) for frame in operations.user_frames())
     arguments = f"{_text(args, values)}{_text(kwargs, values)}"
-    shapes = [tuple(tensor.shape) for tensor in tensors_in(result)]
+    made = tensors_in(result)
+    shapes = [tuple(tensor.shape) for tensor in made]
     settings = f"{torch.is_autocast_enabled('cpu')}{torch.is_autocast_enabled('cuda')}"
+    if any(tensor.is_cuda for tensor in made) and operations.is_rounded_on_gpu(func):
+        settings += "cuda"
     return f"{called}{arguments}->{shapes}|{settings}|{code}"
 
 

@@ -151,6 +151,11 @@ def is_batch_norm_in_training(module: nn.Module) -> bool:
     return isinstance(module, _NormBase) and module.training
 
 
+def is_rounded_on_gpu(func: Any) -> bool:
+    """True for calls of cuDNN, which multiplies float32 in TF32 unless it is told not to: 3e-4 from a processor's."""
+    return any(kind in name_of(func) for kind in ("conv", "rnn", "lstm", "gru"))
+
+
 def noise_state() -> tuple[Tensor, ...]:
     """The states of the generators that torch draws from by default."""
     cuda = tuple(torch.cuda.get_rng_state_all()) if torch.cuda.is_initialized() else ()
