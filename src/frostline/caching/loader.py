@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from frostline.caching.gathering import Gatherer, moved
+from frostline.caching.resident import Resident, has_room
 from frostline.core import inputs as batches
 from frostline.core.errors import DataError
 from frostline.core.order import epoch_order
@@ -40,6 +41,7 @@ class CachedLoader:
         self.batch_size = batch_size
         self._gatherer, self._targets, self._num_samples = gatherer, targets, num_samples
         self._shuffle, self._seed, self._drop_last, self._device = shuffle, seed, drop_last, device
+        self._resident: Resident | None = None
         self._epoch = self._start = 0  # of the next pass
         self._place = (0, 0)  # epoch and batch that come next, for `state_dict`
 
@@ -63,17 +65,27 @@ class CachedLoader:
         return self._pass(epoch, start)
 
     def _pass(self, epoch: int, start: int) -> Iterator[tuple[tuple[Tensor, ...], Any]]:
+        count, size, source = len(self), self.batch_size, self._source()
         order = epoch_order(self._num_samples, shuffle=self._shuffle, seed=self._seed, epoch=epoch)
-        count, size = len(self), self.batch_size
-        self._gatherer.check_all_keys()
+        order = moved(order, self._device) if source is self._resident else order
+        place = None if source is self._resident else self._device
         for first in range(start, count, _BATCHES_AHEAD):
             last = min(first + _BATCHES_AHEAD, count)
             chunk = order[first * size : last * size]
             targets = batches.map_tensors(self._targets, lambda x, at=chunk: x.index_select(0, at))
-            parts = zip(self._gatherer.batches(chunk, size), _parts(targets, len(chunk), size), strict=True)
+            parts = zip(source.batches(chunk, size), _parts(targets, len(chunk), size), strict=True)
             for number in range(first, last):
                 self._place = (epoch, number + 1) if number + 1 < count else (epoch + 1, 0)
-                yield moved(next(parts), self._device)  # no name holds the batch: its memory is free for the next one
+                yield moved(next(parts), place)  # no name holds the batch: its memory is free for the next one
+
+    def _source(self) -> Gatherer | Resident:
+        """Where the rows come from: the mapped shards, or the device itself where they fit; keys are compared first."""
+        if self._resident is None:
+            self._gatherer.check_all_keys()
+            if self._device is not None and has_room(self._gatherer, self._device):
+                self._resident = Resident(self._gatherer, self._device)
+                self._targets = moved(self._targets, self._device)
+        return self._resident or self._gatherer
 
     def state_dict(self) -> dict[str, int]:
         """Where the next batch comes from, in the pass that moved last: four integers."""
