@@ -22,6 +22,7 @@ from frostline.recipes.demo_health import run_health_act
 from frostline.recipes.demo_tables import DataRow, DemoResult, TimeRow
 from frostline.recipes.fit import fit
 from frostline.recipes.saving import save_model
+from frostline.remedies.timing import timed
 from frostline.transfer import freeze, replace_head, reuse
 
 SEEDS = (0, 1, 2)
@@ -160,15 +161,14 @@ def _compare_by_time(
 def _frozen_share(model: nn.Module, task: Arrays) -> float:
     """Share of the forward time that is frozen: the better of three."""
     model.eval()
-    images = task.inputs[:256]
+    images = task.inputs[:256].to(next(model.parameters()).device)
     shares: list[float] = []
     with torch.no_grad():
         for _ in range(3):
-            started = time.perf_counter()
             features = model.get_submodule(_BODY)(images)
-            middle = time.perf_counter()
-            model.get_submodule("head")(features)
-            shares.append((middle - started) / (time.perf_counter() - started))
+            frozen_s = timed(lambda: model.get_submodule(_BODY)(images))
+            head_s = timed(lambda features=features: model.get_submodule("head")(features))
+            shares.append(frozen_s / (frozen_s + head_s))
     return max(shares)
 
 

@@ -37,7 +37,9 @@ def accuracy(model: nn.Module, test: Arrays) -> float:
     """Share of the held-out images that the model, left in eval mode, answers right."""
     model.eval()
     with torch.no_grad():
-        return float((model(test.inputs).argmax(dim=1) == test.labels).float().mean())
+        device = next(model.parameters(), test.inputs).device
+        answers = model(test.inputs.to(device)).argmax(dim=1).cpu()
+    return float((answers == test.labels).float().mean())
 
 
 def few_per_class(task: Arrays, count: int | None, seed: int) -> Arrays:
