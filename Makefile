@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test lint bench bench-gpu claims exam clean
+.PHONY: demo test test-gpu lint bench bench-gpu claims exam clean
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Frostline needs Python 3.10 or later")'
@@ -16,6 +16,9 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/pytest --durations=20
+
+test-gpu: $(STAMP)
+	CUDA_VISIBLE_DEVICES=0 $(BIN)/pytest tests/laws/test_cuda.py
 
 lint: $(STAMP)
 	$(BIN)/ruff format --check .

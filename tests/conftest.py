@@ -1,8 +1,10 @@
 """Every test starts from the same seed, on one thread, with a property-test profile that repeats itself.
 
-Several threads are slower on small networks.
+Several threads are slower on small networks. No test sees a GPU, on which `fit` would leave its models, unless it is
+asked for: `make test-gpu` runs those that need one.
 """
 
+import os
 import random
 
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 import torch
 from hypothesis import settings
 
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 settings.register_profile("frostline", deadline=None, max_examples=25, derandomize=True)
 settings.load_profile("frostline")
 torch.set_num_threads(1)  # small networks are slower on several
