@@ -24,7 +24,7 @@ def twenty_epochs(body: nn.Module, head: nn.Linear, data: Any, device: str, epoc
     for name, build in (("torchcache", _torchcache), ("torch-module-cache", _module_cache)):
         with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
             try:
-                cached = build(body)
+                cached = build(body, device)
             except ImportError as error:
                 found[name] = f"not measured: {error}"
                 continue
@@ -35,7 +35,7 @@ def twenty_epochs(body: nn.Module, head: nn.Linear, data: Any, device: str, epoc
     return found
 
 
-def _torchcache(body: nn.Module) -> Callable[[Tensor, list[str]], Tensor]:
+def _torchcache(body: nn.Module, device: str) -> Callable[[Tensor, list[str]], Tensor]:
     from torchcache import torchcache
 
     @torchcache(persistent=False)
@@ -47,11 +47,11 @@ def _torchcache(body: nn.Module) -> Callable[[Tensor, list[str]], Tensor]:
         def forward(self, images: Tensor) -> Tensor:
             return self.body(images)
 
-    cached = Cached().eval()
+    cached = Cached().to(device).eval()
     return lambda images, _: cached(images)
 
 
-def _module_cache(body: nn.Module) -> Callable[[Tensor, list[str]], Tensor]:
+def _module_cache(body: nn.Module, device: str) -> Callable[[Tensor, list[str]], Tensor]:
     from torch_module_cache import cache_module
 
     @cache_module()
@@ -63,7 +63,7 @@ def _module_cache(body: nn.Module) -> Callable[[Tensor, list[str]], Tensor]:
         def forward(self, images: Tensor) -> Tensor:
             return self.body(images)
 
-    cached = Cached().eval()
+    cached = Cached().to(device).eval()
     return lambda images, keys: cached(images, cache_key=keys)
 
 
