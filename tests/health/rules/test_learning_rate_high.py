@@ -30,3 +30,11 @@ def test_it_stays_quiet():
 def test_it_does_not_apply():
     assert outcomes(learning_rate_high, of(0.3, losses(1.0, 2.0))) == ["not applicable"]
     assert outcomes(learning_rate_high, Evidence(chain(2), records(), RISING)) == ["not applicable"]
+
+
+def test_a_loss_that_blew_up_counts_whatever_the_steps_are_now():
+    blown = losses(2.3, 1e9, *[4.0] * 18)
+    assert outcomes(learning_rate_high, of(1e-6, blown)) == ["issue"]
+    assert "rose from 2.3 at the first step to 1e+09" in learning_rate_high.check(of(1e-6, blown))[0].why
+    assert outcomes(learning_rate_high, of(1e-6, losses(2.3, 1e9, *[0.1] * 18))) == ["passed"]
+    assert outcomes(learning_rate_high, of(1e-6, tuple((at + 1, loss) for at, loss in blown))) == ["passed"]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from statistics import median
 from typing import TYPE_CHECKING
 
 from frostline.health.rules.contract import About
-from frostline.health.rules.reading import finite_records, of_layer, typical
+from frostline.health.rules.reading import finite_records, of_layer
 
 if TYPE_CHECKING:
     from frostline.core.records import Finding
@@ -24,15 +25,16 @@ _ISSUE, _TIP = 0.5, 0.2
 def check(evidence: Evidence) -> tuple[Finding, ...]:
     """Share of units that were zero for every sample of five sampled steps, by layer; the last steps count."""
     records = finite_records(evidence)
-    shares = {layer.name: typical(of_layer(records, layer.name, "dead")[-5:]) for layer in evidence.layers}
-    known = {name: share for name, share in shares.items() if share is not None}
+    shares = {layer.name: of_layer(records, layer.name, "dead") for layer in evidence.layers}
+    known = {name: median(found[-5:]) for name, found in shares.items() if found}
     if not known:
         return (ABOUT.not_applicable("no rectifier module was seen (functional ones cannot be, others do not die)."),)
-    found = tuple(_finding(name, share) for name, share in known.items() if share > _TIP)
+    found = tuple(_finding(name, share, shares[name][0]) for name, share in known.items() if share > _TIP)
     worst = max(known.values())
     return found or (ABOUT.passed(f"at most {worst:.0%} of the units of a layer are silent.", worst, _ISSUE),)
 
 
-def _finding(name: str, share: float) -> Finding:
-    why = f"{share:.0%} of the units of {name} were zero for every sample that was seen."
+def _finding(name: str, share: float, first: float) -> Finding:
+    died = f", {first:.0%} at the first step" if first < share / 2 else ""
+    why = f"{share:.0%} of the units of {name} were zero for every sample that was seen{died}."
     return (ABOUT.issue if share > _ISSUE else ABOUT.tip)(why, share, _ISSUE, name)

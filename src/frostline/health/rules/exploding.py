@@ -8,13 +8,15 @@ from frostline.health.rules.contract import About
 from frostline.health.rules.reading import early, finite_records, of_layer, typical, weighted_layers
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from frostline.core.records import Finding
-    from frostline.health.records import Evidence
+    from frostline.health.records import Evidence, StepRecord
 
 ABOUT = About(
     "FL102", "exploding activations or gradients", "exploding",
     "initialise for the activation (fl.remedies.initialize); in recurrent networks clip by norm "
-    "(fl.remedies.clip_by_norm).",
+    "(fl.remedies.clip_by_norm); if outputs grew only after the first step, divide the learning rate by 10.",
     8,
 )  # fmt: skip
 # He and Glorot keep the deviation of the outputs within a factor of 3 over 10 layers; normalised networks as well.
@@ -37,13 +39,20 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
         )
     first, last = next(iter(known)), max(known, key=lambda name: known[name])
     growth = known[last] / known[first]
-    why = f"outputs grow from {known[first]:.2g} in {first} to {known[last]:.2g} in {last}."
+    why = f"outputs grow from {known[first]:.2g} in {first} to {known[last]:.2g} in {last}{_at_first(records, last)}."
     if growth > _ISSUE:
         return (ABOUT.issue(why, growth, _ISSUE, last),)
     recurrent = _recurrent(evidence)
     if recurrent is not None:
         return (recurrent,)
     return (ABOUT.tip(why, growth, _ISSUE, last) if growth > _TIP else ABOUT.passed(why, growth, _ISSUE),)
+
+
+def _at_first(records: Sequence[StepRecord], layer: str) -> str:
+    """How large they were before the first step, where steps have made them larger by far."""
+    sizes = of_layer(records, layer, "deviation")
+    start, now = sizes[0], typical(sizes)
+    return f" ({start:.2g} before the first step)" if now and now > _TIP * start else ""
 
 
 def _recurrent(evidence: Evidence) -> Finding | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from frostline.health.rules.contract import About
-from frostline.health.rules.reading import finite_records, loss_levels, of_layer, typical, weighted_layers
+from frostline.health.rules.reading import blow_up, finite_records, loss_levels, of_layer, typical, weighted_layers
 
 if TYPE_CHECKING:
     from frostline.core.records import Finding
@@ -23,6 +23,11 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
     largest = max((ratio for ratio in ratios if ratio is not None), default=None)
     if levels is None or largest is None:
         return (ABOUT.not_applicable("fewer than ten losses, or no updates, were seen."),)
+    blown_up = blow_up(evidence)
+    if blown_up is not None:
+        start, highest, end = blown_up
+        why = f"the loss rose from {start:.3g} at the first step to {highest:.2g}, and ended at {end:.3g}."
+        return (ABOUT.issue(why, largest, _LARGE),)
     first, best, last, _ = levels
     why = f"a step changes up to {largest:.1%} of a layer's weights; the loss went from {first:.3g} to {last:.3g}."
     has_stopped, rises = len(records) < len(evidence.records), last > _RISE * first and last > 0

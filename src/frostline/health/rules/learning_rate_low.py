@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from frostline.health.rules.contract import About
-from frostline.health.rules.reading import finite_records, loss_levels, of_layer, typical, weighted_layers
+from frostline.health.rules.reading import blow_up, finite_records, loss_levels, of_layer, typical, weighted_layers
 
 if TYPE_CHECKING:
     from frostline.core.records import Finding
@@ -26,7 +28,19 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
         return (ABOUT.not_applicable("a schedule drives the learning rate: what was seen may be its beginning."),)
     if levels is None or largest is None:
         return (ABOUT.not_applicable("fewer than ten losses, or no updates, were seen."),)
+    if blow_up(evidence) is not None:
+        return (ABOUT.not_applicable("the loss blew up: steps are small against what it made of the weights."),)
     first, _, last, _ = levels
     fall = (first - last) / abs(first) if first else 0.0
-    why = f"a step changes at most {largest:.1e} of a layer's weights; the loss fell by {fall:.1%}."
-    return (ABOUT.tip(why, largest, _SMALL) if largest < _TIP else ABOUT.passed(why, largest, _SMALL),)
+    moved = f"fell by {fall:.1%}" if fall >= 0 else f"rose by {-fall:.1%}"
+    why = f"a step changes at most {largest:.1e} of a layer's weights; the loss {moved}."
+    if largest >= _TIP:
+        return (ABOUT.passed(why, largest, _SMALL),)
+    return (replace(ABOUT.tip(why, largest, _SMALL), advice=_advice(largest)),)
+
+
+def _advice(largest: float) -> str:
+    """The power of ten that brings the largest update to what is usual; 10 at least."""
+    if largest <= 0:
+        return ABOUT.advice
+    return f"multiply the learning rate by {10 ** max(1, round(math.log10(_TIP / largest))):,}."

@@ -27,17 +27,17 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
     if facts is None or facts.kind == "unknown":
         return (ABOUT.not_applicable("the loss could not be asked about other answers than the model's."),)
     if not facts.prefers_right:
-        return (ABOUT.issue("right answers do not cost less than wrong ones.", None, None, "the loss"),)
+        return (ABOUT.issue("right answers do not cost less than wrong ones.", None, None),)
     if not facts.is_bounded:
-        return (ABOUT.issue("a more and more certain answer costs less without end.", None, None, "the loss"),)
+        return (ABOUT.issue("a more and more certain answer costs less without end.", None, None),)
     if facts.slope_when_wrong < _SLOPE:
         slope = facts.slope_when_wrong
         why = f"where the answer is certain and wrong, the loss has {slope:.0e} of the slope it has at the start."
-        return (ABOUT.issue(why, slope, _SLOPE, "the loss"),)
+        return (ABOUT.issue(why, slope, _SLOPE),)
     if facts.stuck_share > _STUCK:
         why = f"the model gives probabilities, which cannot take off {facts.stuck_share:.0%} of this loss."
-        return (ABOUT.issue(why, facts.stuck_share, _STUCK, "the loss"),)
+        return (ABOUT.issue(why, facts.stuck_share, _STUCK),)
     if facts.out_of_reach > _REACH:
         why = f"{facts.out_of_reach:.0%} of the targets are outside of what the model's last function can give."
-        return (ABOUT.issue(why, facts.out_of_reach, _REACH, "the loss"),)
+        return (ABOUT.issue(why, facts.out_of_reach, _REACH),)
     return (ABOUT.passed("right answers cost least, wrong ones are corrected."),)

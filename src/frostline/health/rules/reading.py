@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from frostline.health.records import Evidence, LayerSample, StepRecord
 
 
+_BLOW_UP = 100.0  # of the very first loss; weights that start too large, or unscaled inputs, are in it already
+
+
 def finite_records(evidence: Evidence) -> tuple[StepRecord, ...]:
     """The sampled steps before anything was not finite."""
     found: list[StepRecord] = []
@@ -64,6 +67,16 @@ def loss_levels(evidence: Evidence) -> tuple[float, float, float, float] | None:
     centre = sum(tail) / width
     noise = (sum((value - centre) ** 2 for value in tail) / width) ** 0.5
     return means[0], min(means), means[-1], noise
+
+
+def blow_up(evidence: Evidence) -> tuple[float, float, float] | None:
+    """(first, highest, last) loss of a run that rose a hundredfold over its first loss, and did not learn after it."""
+    values = [loss for _, loss in evidence.losses if math.isfinite(loss)]
+    if len(values) < 10 or evidence.losses[0][0] > 0:  # of a long run the first losses are not kept
+        return None
+    first, highest, tail = values[0], max(values), values[-max(3, len(values) // 10) :]
+    last = sum(tail) / len(tail)
+    return (first, highest, last) if 0 < _BLOW_UP * first < highest and last > 0.9 * first else None
 
 
 def smoothed(evidence: Evidence, parts: int = 10) -> list[float]:
