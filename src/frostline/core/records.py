@@ -235,6 +235,8 @@ class Diagnosis:
         cause = (
             f"Cause: {self.cause}" if self.cause else f"Causes that fit: {', '.join(self.candidates) or 'none known'}"
         )
+        if self.cause is None and self.is_healthy:
+            cause = "No issue: training may be fine."
         groups: dict[tuple[str, str], list[Finding]] = {}
         for finding in self.findings:
             groups.setdefault((finding.code, finding.outcome), []).append(finding)

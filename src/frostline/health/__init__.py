@@ -5,6 +5,7 @@ from frostline.health.judging import judge as judge
 from frostline.health.monitor import Monitor as Monitor
 from frostline.health.probing import probe_loss as probe_loss
 from frostline.health.records import Evidence as Evidence
+from frostline.health.records import LossFacts as LossFacts
 from frostline.health.records import NormFacts as NormFacts
 from frostline.health.scoring import Score as Score
 from frostline.health.scoring import score as score

@@ -50,6 +50,7 @@ class FitReport:
                 f"Healed:   {'; '.join(_kept(self.result)) or 'nothing to treat was found, nothing was changed'}"
             )
             lines += [f"          {t.why}" for t in self.result.healing.treatments if t.kept]
+        lines.append(f"Health:   {_health(self.result)}")
         uncached = f"; uncached about {timings.uncached_s:.1f} s (estimate)" if timings.uncached_s else ""
         lines.append(f"Time:     {timings.total_s:.1f} s{uncached}")
         return "\n".join([*lines, f"Saved:    {self.weights}"])
@@ -186,6 +187,15 @@ def _reuse(model: nn.Module, weights: Path, classes: tuple[str, ...]) -> tuple[n
     if odd:
         sys.stderr.write(f"Not taken from {weights}: {', '.join(odd[:3])}\n")
     return head, f"{summary} from {weights}"
+
+
+def _health(result: FitResult) -> str:
+    """The issues by name; what was measured and what to do is told when training ends, and is in the JSON."""
+    issues = [finding for finding in result.findings if finding.outcome == "issue"]
+    places = [f"{f.code} {f.title}{f' in {f.layer}' if f.layer else ''}" for f in issues]
+    tips = len(result.findings) - len(issues)
+    told = "; ".join(places) or "no issue"
+    return f"{told}; {tips} tip{'s' if tips > 1 else ''}" if tips else told
 
 
 def _kept(result: FitResult) -> list[str]:

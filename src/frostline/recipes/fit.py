@@ -5,24 +5,22 @@ Read top to bottom; copy it where your loop differs.
 
 from __future__ import annotations
 
-import sys
 import time
-from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from frostline.core.io import make_folder
 from frostline.core.records import FitResult, Timings
 from frostline.core.restore import kept_generators, kept_modes, seed_generators
-from frostline.health import Monitor
 from frostline.recipes.healing import Healed, heal_first
 from frostline.recipes.preparing import prepare
+from frostline.recipes.watching import Watching, tell
 from frostline.training import (
     Settings,
     check_settings,
     describe_callable,
     describe_frozen,
     describe_model,
+    is_stateless,
     make_fabric,
     make_loss,
     make_metric,
@@ -33,14 +31,12 @@ from frostline.training import (
 from frostline.transfer import freeze as freeze_layers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from torch import nn
     from torch.optim import Optimizer
 
     from frostline.caching import FeatureCache
-    from frostline.core.records import Finding
-    from frostline.training import Watch
 
 
 def fit(
@@ -76,15 +72,16 @@ def fit(
         precision: As Lightning Fabric names it.
         devices: 1; more are not built yet.
         resume: Folder of a run to go on with, to the bit on CPU.
-        out: Folder for checkpoints, `logs/` (CSV) and the cache.
+        out: Folder for checkpoints, `logs/` (CSV), `health.jsonl` and the cache.
         progress: One line per epoch and a bar, on standard error.
         patience: Stop after so many epochs without a better validation.
         metric: callable(output, target) -> number, higher is better; accuracy for cross entropy.
-        monitor: Watch gradients and layers at every tenth step, within 3% of the time: findings come with the result,
-            and one line each on standard error; records go to `out/health.jsonl`. Nothing of the training changes.
-            `"heal"` also examines the model before the first epoch (`frostline.heal`, on the first batches): what keeps
-            a sick one from learning is treated in your model, and training goes on from there; a healthy one is trained
-            as with True, to the bit. It costs up to 100 steps, and 30 for each treatment that is tried.
+        monitor: Watch gradients and layers at every tenth step, within 3% of the time: findings come with the result
+            and are told on standard error; records go to `out/health.jsonl`, gradients by layer to the logs. Nothing
+            of the training changes. `"heal"` also examines the model before the first epoch (`frostline.heal`, on the
+            first batches): what keeps a sick one from learning is treated in your model, and training goes on from
+            there; a healthy one is trained as with True, to the bit. It costs up to 100 steps, and 30 for each
+            treatment that is tried.
 
     Returns:
         History, timings (with an estimate of the uncached run), cache figures, findings, the healing.
@@ -108,7 +105,7 @@ def fit(
                  "scheduler": describe_callable(scheduler), "batch_size": batch_size, "seed": seed,
                  "precision": precision, "epochs": epochs, "model": describe_model(model),
                  "frozen layers": describe_frozen(model) if folder or resume else ""}  # fmt: skip
-    monitors: list[Monitor] = []
+    watching = Watching(fabric, folder, chosen_loss, asks_loss=is_stateless(loss)) if monitor else None
     again = Path(resume) if resume is not None else None
 
     def new_optimizer() -> Optimizer:
@@ -120,9 +117,9 @@ def fit(
             model, train, chosen_loss, new_optimizer, clip, batch_size=batch_size, seed=seed, resume=again,
             progress=progress,
         ) if monitor == "heal" else Healed(new_optimizer())  # fmt: skip
-        settings = Settings(chosen_loss, chosen_metric, epochs, clip, patience, folder, again,
-                            {**described, **healed.described}, progress,
-                            _watch(folder, monitors) if monitor else None)  # fmt: skip
+        settings = Settings(watching.loss if watching else chosen_loss, chosen_metric, epochs, clip, patience, folder,
+                            again, {**described, **healed.described}, progress,
+                            watching.around if watching else None)  # fmt: skip
         seed_generators(seed)
         ready = prepare(model, train, val, cache, fabric, folder, batch_size=batch_size, seed=seed, progress=progress)
         schedule = make_scheduler(scheduler, healed.optimizer, epochs)
@@ -135,34 +132,8 @@ def fit(
         uncached_s = epochs_s + ready.frozen_batch_s * len(ready.train) * len(done.history)
     timings = Timings(ready.split_s, ready.fill_s, epochs_s, time.perf_counter() - started, uncached_s,
                       healed.elapsed_s)  # fmt: skip
-    findings = monitors[0].findings if monitors else ()
-    if ready.figures is not None:  # what the head is given are features, not inputs in a unit that somebody chose
-        findings = tuple(finding for finding in findings if finding.family != "input_scale")
-    if progress:
-        _tell(findings)
-    return FitResult(tuple(done.history), done.best_epoch, done.stopped_early, timings, ready.figures, folder, findings,
-                     healed.healing, healed.steps)  # fmt: skip
-
-
-def _watch(folder: Path | None, monitors: list[Monitor]) -> Watch:
-    """What runs around the epochs; the monitor is left in the list."""
-
-    def watch(module: nn.Module, optimizer: Optimizer) -> Monitor:
-        if folder is not None:
-            make_folder(folder)
-        monitors.append(Monitor(module, optimizer, path=_free_name(folder) if folder is not None else None))
-        return monitors[-1]
-
-    return watch
-
-
-def _free_name(folder: Path) -> Path:
-    """`health.jsonl`, or with a number behind it: a resumed run goes on in a file of its own."""
-    names = (folder / ("health.jsonl" if at == 1 else f"health-{at}.jsonl") for at in count(1))
-    return next(path for path in names if not path.exists())
-
-
-def _tell(findings: Iterable[Finding]) -> None:
-    for finding in findings:
-        place = f" in {finding.layer}" if finding.layer else ""
-        sys.stderr.write(f"health: {finding.code} {finding.outcome}: {finding.title}{place}: {finding.why}\n")
+    diagnosis = watching.diagnosis(is_input_given=ready.figures is None) if watching else None
+    if diagnosis is not None and progress:
+        tell(diagnosis)
+    return FitResult(tuple(done.history), done.best_epoch, done.stopped_early, timings, ready.figures, folder,
+                     diagnosis.findings if diagnosis else (), healed.healing, healed.steps)  # fmt: skip

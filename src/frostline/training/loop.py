@@ -27,6 +27,7 @@ from frostline.training.checkpoints import (
     trained_state,
 )
 from frostline.training.losses import Loss, Metric, check_scalar, output_of
+from frostline.training.machine import log_figures
 from frostline.training.stepping import step_scheduler
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class Observer(Protocol):
         ...
 
 
-Watch: TypeAlias = Callable[[nn.Module, Optimizer], AbstractContextManager[Observer]]
+Watch: TypeAlias = Callable[[nn.Module, Optimizer, int], AbstractContextManager[Observer]]
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,8 @@ class Settings:
         resume: Folder of a checkpoint to go on from, or None.
         described: The settings as JSON: a resumed run must have the same.
         progress: Show one line per epoch and a bar, on standard error.
-        watch: callable(module, optimizer) -> a context in which the epochs run, or None.
+        watch: callable(module, optimizer, steps before) -> a context in which the epochs run, or None; not called where
+            a resumed run has none left.
     """
 
     loss: Loss
@@ -105,8 +107,8 @@ def run_training(
     progress = Progress([], -1, None, {})
     if settings.resume is not None and has_checkpoint(settings.resume):
         progress = load_checkpoint(settings.resume, model, optimizer, scheduler, settings.described, settings.clip)
-    with settings.watch(module, optimizer) if settings.watch is not None else nullcontext() as observer:
-        while len(progress.history) < settings.epochs and not progress.stopped_early:
+    with _watched(module, optimizer, len(progress.history) * len(train_batches), progress, settings) as observer:
+        while not _is_done(progress, settings):
             epoch = len(progress.history)
             started, lr = time.perf_counter(), float(optimizer.param_groups[0]["lr"])
             train_batches.epoch = epoch
@@ -115,12 +117,24 @@ def run_training(
             step_scheduler(scheduler, train_loss, val_loss)
             progress.history.append(Epoch(epoch, train_loss, val_loss, val_metric, lr, time.perf_counter() - started))
             _note_best(model, progress, settings)
-            _tell(fabric, progress.history[-1], settings)
+            _tell(fabric, progress.history[-1], len(progress.history) * len(train_batches), settings)
             if settings.out is not None:
                 save_checkpoint(settings.out, model, optimizer, scheduler, progress, settings.described, settings.clip)
     if progress.best:
         put_back(model, progress.best)
     return progress
+
+
+def _watched(
+    module: nn.Module, optimizer: Optimizer, steps: int, progress: Progress, settings: Settings
+) -> AbstractContextManager[Observer | None]:
+    if settings.watch is None or _is_done(progress, settings):
+        return nullcontext()
+    return settings.watch(module, optimizer, steps)
+
+
+def _is_done(progress: Progress, settings: Settings) -> bool:
+    return len(progress.history) >= settings.epochs or progress.stopped_early
 
 
 def _train_epoch(
@@ -202,12 +216,10 @@ def _shown(data: Batches, epoch: int, settings: Settings) -> Iterable[tuple[Any,
     return track(data, f"Epoch {epoch + 1}", total=len(data), console=Console(stderr=True), transient=True)
 
 
-def _tell(fabric: Any, epoch: Epoch, settings: Settings) -> None:
+def _tell(fabric: Any, epoch: Epoch, steps: int, settings: Settings) -> None:
     figures = {"train_loss": epoch.train_loss, "val_loss": epoch.val_loss, "val_metric": epoch.val_metric}
     known = {name: value for name, value in figures.items() if value is not None}
-    fabric.log_dict({**known, "lr": epoch.lr, "elapsed_s": epoch.elapsed_s}, step=epoch.epoch)
-    for logger in fabric.loggers:
-        logger.save()
+    log_figures(fabric, {"epoch": epoch.epoch, **known, "lr": epoch.lr, "elapsed_s": epoch.elapsed_s}, steps)
     if settings.progress:
         text = "  ".join(f"{name} {value:.4f}" for name, value in known.items())
         sys.stderr.write(f"epoch {epoch.epoch + 1}/{settings.epochs}  {text}  {epoch.elapsed_s:.2f} s\n")

@@ -32,3 +32,10 @@ def make_fabric(precision: str, devices: int, out: Path | None) -> Any:
     log.handlers[:] = handlers
     log.setLevel(level)
     return fabric
+
+
+def log_figures(fabric: Any, figures: dict[str, float], step: int) -> None:
+    """Tell the loggers, if there are any, figures of a step, counted from the beginning of the run; written at once."""
+    fabric.log_dict(figures, step=step)
+    for logger in fabric.loggers:
+        logger.save()

@@ -50,7 +50,12 @@ def describe_callable(value: Any) -> str:
     """A text for a name or a callable, the same in every process."""
     if value is None or isinstance(value, str):
         return str(value)
-    return f"{getattr(value, '__module__', '')}.{getattr(value, '__qualname__', type(value).__qualname__)}"
+    return f"{_module_of(value)}.{getattr(value, '__qualname__', type(value).__qualname__)}"
+
+
+def is_stateless(loss: Any) -> bool:
+    """True for a loss by name and for torch's own: they may be called once more than the training does."""
+    return isinstance(loss, str) or _module_of(loss).startswith("torch.")
 
 
 def describe_model(model: nn.Module) -> str:
@@ -74,6 +79,10 @@ def describe_values(model: nn.Module) -> str:
 def describe_frozen(model: nn.Module) -> str:
     """A digest of the values that checkpoints leave out: those of the frozen parameters."""
     return _digest({name: p for name, p in model.named_parameters() if not p.requires_grad})
+
+
+def _module_of(value: Any) -> str:
+    return getattr(value, "__module__", None) or ""
 
 
 def _digest(tensors: dict[str, Tensor]) -> str:
