@@ -91,6 +91,34 @@ def test_batches_of_one_train(tmp_path):
         torch.testing.assert_close(one, other)
 
 
+def _masked(m, x, mask):
+    low = m.low(x)
+    if mask.all():
+        return m.high(low)
+    return m.high((low * mask).detach()) * mask
+
+
+def test_an_example_shows_what_the_first_samples_do_not(tmp_path):
+    few = [({"x": torch.randn(8), "mask": torch.ones(1) if at < 40 else torch.zeros(1)}, at % 8) for at in range(48)]
+    few = [{**inputs, "label": label} for inputs, label in few]
+    options = {"epochs": 2, "batch_size": 8, "progress": False}
+    with pytest.raises(fl.SplitError, match="another path for this batch") as error:
+        fl.fit(Net(_masked), few, cache=tmp_path / "a", **options)
+    assert "frostline.fit(..., example=...)" in error.value.do
+    example = {"x": torch.randn(4, 8), "mask": torch.tensor([[1.0], [0.0], [1.0], [1.0]])}
+    cached, plain = Net(_masked), Net(_masked)
+    plain.load_state_dict(cached.state_dict())
+    fl.fit(cached, few, cache=tmp_path / "b", example=example, **options)
+    fl.fit(plain, few, cache=False, example=example, **options)
+    for one, other in zip(cached.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_an_example_that_is_none_is_refused(tmp_path):
+    with pytest.raises(fl.DataError, match="example batch is too small"):
+        fit(mlp(), freeze="2", epochs=1, cache=tmp_path, example=data().tensors[0][:1])
+
+
 def test_noise_that_is_off_is_said(tmp_path, capsys):
     model = Net(lambda m, x: m.high(m.mid(F.dropout(m.low(x), 0.5, m.training))), mid=torch.nn.Linear(8, 8))
     model.mid.requires_grad_(False)

@@ -46,7 +46,7 @@ def fit(
     freeze: str | None = None, cache: bool | str | Path | FeatureCache = True, seed: int = 0,
     precision: str = "32-true", devices: int = 1, resume: str | Path | None = None,
     out: str | Path | None = None, progress: bool = True, patience: int | None = None,
-    metric: Callable[..., Any] | None = None, monitor: bool | str = True,
+    metric: Callable[..., Any] | None = None, monitor: bool | str = True, example: Any = None,
 ) -> FitResult:  # fmt: skip
     """Train a model, its frozen part run once per sample instead of once per epoch, with the same result.
 
@@ -82,6 +82,8 @@ def fit(
             first batches): what keeps a sick one from learning is treated in your model, and training goes on from
             there; a healthy one is trained as with True, to the bit. It costs up to 100 steps, and 30 for each
             treatment that is tried.
+        example: A batch of inputs to split by, as `frostline.split` takes it, where neither the first batch nor the
+            first 32 samples show what later ones do (padding, another branch). None takes these.
 
     Returns:
         History, timings (with an estimate of the uncached run), cache figures, findings, the healing.
@@ -121,7 +123,8 @@ def fit(
                             again, {**described, **healed.described}, progress,
                             watching.around if watching else None)  # fmt: skip
         seed_generators(seed)
-        ready = prepare(model, train, val, cache, fabric, folder, batch_size=batch_size, seed=seed, progress=progress)
+        ready = prepare(model, train, val, cache, fabric, folder, batch_size=batch_size, seed=seed, progress=progress,
+                        example=example)  # fmt: skip
         schedule = make_scheduler(scheduler, healed.optimizer, epochs)
         seed_generators(seed)
         training = time.perf_counter()

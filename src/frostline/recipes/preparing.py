@@ -54,7 +54,7 @@ class Ready:
 
 def prepare(
     model: nn.Module, train: Any, val: Any, cache: bool | str | Path | FeatureCache, fabric: Any, out: Path | None,
-    *, batch_size: int, seed: int, progress: bool,
+    *, batch_size: int, seed: int, progress: bool, example: Any = None,
 ) -> Ready:  # fmt: skip
     """Decide between the cached and the plain way, and say why.
 
@@ -73,20 +73,20 @@ def prepare(
         if cache is not False and progress:
             sys.stderr.write("Nothing is frozen: training without a cache (frostline.freeze makes one worthwhile).\n")
         return Ready(model, plain, plain_val)
-    return _cached(model, plain, plain_val, _store(cache, out), fabric, seed=seed, progress=progress)
+    return _cached(model, plain, plain_val, _store(cache, out), fabric, seed=seed, progress=progress, example=example)
 
 
 def _cached(
     model: nn.Module, plain: DatasetBatches, plain_val: DatasetBatches | None, store: FeatureCache, fabric: Any,
-    *, seed: int, progress: bool,
+    *, seed: int, progress: bool, example: Any,
 ) -> Ready:  # fmt: skip
     size = plain.batch_size
     with fabric.autocast():
         started = time.perf_counter()
         seen = list(range(min(max(size, _SEEN), len(plain.dataset))))
-        example = batches.move(plain.batch(seen)[0], fabric.device)
-        made = split(model, example)
-        real = batches.rows(example, slice(0, max(2, size)))
+        first = batches.move(plain.batch(seen)[0], fabric.device)
+        made = split(model, first if example is None else batches.move(example, fabric.device))
+        real = batches.rows(first, slice(0, max(2, size)))
         proving = time.perf_counter()
         features = made.extract(real)
         extract_s = time.perf_counter() - proving

@@ -73,8 +73,8 @@ def other_path(inputs: Any, differing: Sequence[tuple[Guard, Any]], found: Split
         what="The model took another path for this batch than the one that was recorded.",
         where=lines or "the frozen part",
         received=f"{batches.describe(inputs)}: {found if isinstance(found, str) else found.received}",
-        do="split again with an example that holds such samples (for an attention mask: a batch with padding), "
-        "and fit with one of them in the first batch; or make the path independent of the values.",
+        do="pass an example that holds such samples (for an attention mask: a batch with padding), to frostline.split "
+        "or as frostline.fit(..., example=...); or make the path independent of the values.",
     )
 
 
