@@ -98,6 +98,17 @@ def test_a_loss_is_one_finite_number(bad):
     assert error.value.where == "epoch 3, step 4"
 
 
+def test_samples_that_are_not_finite_are_told_from_training_that_goes_wrong():
+    inputs = {"ids": torch.ones(4, 2).long(), "x": torch.ones(4, 2, 2)}
+    with pytest.raises(fl.DataError, match="not one finite number\\.") as error:
+        check_scalar(torch.tensor(torch.nan), "here", inputs)
+    assert "lower lr" in error.value.do
+    inputs["x"][2, 1, 0] = torch.inf
+    with pytest.raises(fl.DataError, match="the samples are not") as error:
+        check_scalar(torch.tensor(torch.nan), "here", inputs)
+    assert "1 samples of the batch, the first at 2" in error.value.received
+
+
 @pytest.mark.parametrize("target", [torch.ones(4), torch.ones(4, dtype=torch.bool), ["cat"] * 4, {"a": torch.ones(4)}])
 def test_cross_entropy_says_what_targets_it_takes(target):
     with pytest.raises(fl.DataError, match="needs class indices as targets") as error:

@@ -149,7 +149,7 @@ def _train_epoch(
         inputs, target = batches.move(inputs, fabric.device), batches.move(target, fabric.device)
         loss = settings.loss(output_of(_called(wrapped, inputs)), target)
         size = batches.batch_size(target)
-        check_scalar(loss.detach(), f"epoch {epoch}, step {step}")
+        check_scalar(loss.detach(), f"epoch {epoch}, step {step}", inputs)
         fabric.backward(loss)
         clipped = settings.clip(parameters) if settings.clip is not None else None
         if not getattr(clipped, "skipped", False):

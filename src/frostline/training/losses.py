@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from frostline.core.errors import DataError, nearest
-from frostline.core.inputs import describe
+from frostline.core.inputs import describe, leaves
 
 Loss = Callable[[Tensor, Any], Tensor]
 Metric = Callable[[Tensor, Any], Any]
@@ -71,13 +71,25 @@ def output_of(result: Any) -> Tensor:
     )
 
 
-def check_scalar(loss: Tensor, place: str) -> None:
+def check_scalar(loss: Tensor, place: str, inputs: Any = None) -> None:
     """Raise unless the loss is one finite number.
+
+    Args:
+        loss: What the loss returned.
+        place: Epoch and step.
+        inputs: What it was computed from; values that are not finite there are the cause.
 
     Raises:
         DataError: If it is not.
     """
     if loss.dim() or not bool(torch.isfinite(loss)):
+        rows = [] if loss.dim() else _rows_not_finite(inputs)
+        if rows:
+            raise DataError(
+                what="The loss is not one finite number: the samples are not.", where=place,
+                received=f"{float(loss)}; NaN or Inf in {len(rows)} samples of the batch, the first at {rows[0]}",
+                do="remove or mend the samples where torch.isfinite(inputs) is False; the last checkpoint is kept.",
+            )  # fmt: skip
         raise DataError(
             what="The loss is not one finite number.",
             where=place,
@@ -85,6 +97,12 @@ def check_scalar(loss: Tensor, place: str) -> None:
             do="return a scalar from the loss" if loss.dim() else "lower lr, clip the gradients "
             "(clip=frostline.remedies.clip_by_norm(1.0)) or check the inputs; the last checkpoint is kept.",
         )  # fmt: skip
+
+
+def _rows_not_finite(inputs: Any) -> list[int]:
+    """Positions in the batch of samples with values that are not finite."""
+    tensors = [t for t in leaves(inputs).values() if t.dim() and (t.is_floating_point() or t.is_complex())]
+    return sorted({int(at) for t in tensors for at in (~torch.isfinite(t).flatten(1).all(1)).nonzero()})
 
 
 def _cross_entropy(output: Tensor, target: Any) -> Tensor:
