@@ -10,7 +10,7 @@ from torch.utils.data import TensorDataset
 
 import frostline as fl
 from frostline.recipes.watching import tell
-from helpers_fit import data, fit, mlp
+from helpers_fit import D, data, fit, mlp
 
 
 def rows(folder, version=0):
@@ -148,8 +148,24 @@ def test_tips_are_no_sickness(capsys):
     assert capsys.readouterr().err.splitlines()[-1].strip() == "No issue: training may be fine."
 
 
+def scaled(factor, model, **options):
+    wide = TensorDataset(data().tensors[0] * factor, data().tensors[1])
+    found = fit(model, wide, epochs=3, batch_size=8, **options).findings
+    return {finding.code: finding for finding in found}
+
+
+def test_inputs_are_judged_where_their_scale_goes_through_frozen_layers(tmp_path):
+    models = [nn.Sequential(nn.Linear(D, 16), nn.ReLU(), nn.Linear(16, 2)) for _ in range(2)]
+    finding = scaled(1000, models[0], freeze="0", cache=tmp_path)["FL501"]
+    plain = scaled(1000, models[1], freeze="0", cache=False)["FL501"]
+    assert finding.outcome == plain.outcome == "issue"
+    assert "the largest feature has a root mean square of" in finding.why
+    assert "Pretrained layers" in finding.advice
+
+
 def test_features_have_no_unit_that_somebody_chose(tmp_path):
-    wide = TensorDataset(data().tensors[0] * 1000, data().tensors[1])
-    cached, plain = (fit(mlp(), wide, freeze="0", epochs=3, batch_size=8, cache=cache) for cache in (tmp_path, False))
-    assert "FL501" in {finding.code for finding in plain.findings}
-    assert "FL501" not in {finding.code for finding in cached.findings}
+    normalising = nn.Sequential(nn.Linear(D, 16), nn.LayerNorm(16), nn.Linear(16, 2))
+    assert "FL501" not in scaled(1000, normalising, freeze="1", cache=tmp_path / "a")
+    amplifying = nn.Sequential(nn.Linear(D, 16), nn.Linear(16, 2))
+    nn.init.normal_(amplifying[0].weight, std=100.0)
+    assert "FL501" not in scaled(1, amplifying, freeze="0", cache=tmp_path / "b")

@@ -135,7 +135,7 @@ def fit(
         uncached_s = epochs_s + ready.frozen_batch_s * len(ready.train) * len(done.history)
     timings = Timings(ready.split_s, ready.fill_s, epochs_s, time.perf_counter() - started, uncached_s,
                       healed.elapsed_s)  # fmt: skip
-    diagnosis = watching.diagnosis(is_input_given=ready.figures is None) if watching else None
+    diagnosis = watching.diagnosis(ready) if watching else None
     if diagnosis is not None and progress:
         tell(diagnosis)
     return FitResult(tuple(done.history), done.best_epoch, done.stopped_early, timings, ready.figures, folder,

@@ -15,6 +15,7 @@ from frostline.caching import CachedDataset, FeatureCache
 from frostline.core import inputs as batches
 from frostline.core.errors import DataError
 from frostline.remedies.timing import wait
+from frostline.health import InputFacts, facts_of_input
 from frostline.splitting import split
 from frostline.training import DatasetBatches
 
@@ -40,6 +41,7 @@ class Ready:
         figures: Cache figures of the training data, or None.
         split_s: Seconds for recording and verifying.
         fill_s: Seconds for the frozen pass.
+        inputs: The scale of the inputs behind cached features, by the first batch; None where nothing was cached here.
         frozen_batch_s: Seconds to read one batch and run its frozen part: what an uncached step costs more.
     """
 
@@ -50,6 +52,7 @@ class Ready:
     split_s: float = 0.0
     fill_s: float = 0.0
     frozen_batch_s: float = 0.0
+    inputs: InputFacts | None = None
 
 
 def prepare(
@@ -105,7 +108,8 @@ def _cached(
         sys.stderr.write(f"cache: {note}\n")
     loader = data.loader(size, shuffle=True, seed=seed)
     val_loader = val_data.loader(size) if val_data else None
-    return Ready(made.head, loader, val_loader, data.figures, split_s, fill_s, frozen_batch_s)
+    facts = facts_of_input(next(iter(batches.leaves(real).values())), (), {})
+    return Ready(made.head, loader, val_loader, data.figures, split_s, fill_s, frozen_batch_s, facts)
 
 
 class _Proven:

@@ -9,7 +9,8 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from frostline.core.io import make_folder
-from frostline.health import LossFacts, Monitor, judge, probe_loss
+from frostline.health import Monitor, diagnosis_of, judge, probe_loss
+from frostline.health.rules import input_scale
 from frostline.training import log_figures
 
 if TYPE_CHECKING:
@@ -19,7 +20,12 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch.optim import Optimizer
 
-    from frostline.core.records import Diagnosis
+    from frostline.core.records import Diagnosis, Finding
+    from frostline.health import Evidence, InputFacts, LossFacts
+    from frostline.recipes.preparing import Ready
+
+
+_PRETRAINED = " Pretrained layers want inputs as they were trained on."
 
 
 class Watching:
@@ -60,18 +66,24 @@ class Watching:
         with Monitor(module, optimizer, path=path, log=log if self._fabric.loggers else None) as self._monitor:
             yield self._monitor
 
-    def diagnosis(self, *, is_input_given: bool) -> Diagnosis | None:
-        """What the rules say of the run; None where no epoch was left to run.
-
-        Args:
-            is_input_given: False if the module was given features, which nobody can scale in the data.
-        """
+    def diagnosis(self, ready: Ready) -> Diagnosis | None:
+        """What the rules say of the run; None where no epoch was left to run."""
         if self._monitor is None:
             return None
-        found = judge(replace(self._monitor.evidence, loss=self._facts))
-        kept = tuple(f for f in found.findings if is_input_given or f.family != "input_scale")
-        causes = tuple(family for family in found.candidates if is_input_given or family != "input_scale")
-        return replace(found, findings=kept, candidates=causes)
+        evidence = replace(self._monitor.evidence, loss=self._facts)
+        found = judge(evidence)
+        if ready.figures is None:
+            return found
+        others = [f for f in (*found.findings, *found.passed) if f.family != "input_scale"]
+        is_through = any(f.family == "input_scale" for f in found.findings)
+        return diagnosis_of([*others, *_of_inputs(evidence, ready.inputs if is_through else None)], cause=None)
+
+
+def _of_inputs(evidence: Evidence, inputs: InputFacts | None) -> list[Finding]:
+    """What the trained part is given are features, not inputs in a unit that somebody chose: those are judged."""
+    found = input_scale.check(replace(evidence, inputs=inputs))
+    spoken = {"issue", "tip"}
+    return [replace(f, advice=f.advice + _PRETRAINED) if f.outcome in spoken else f for f in found]
 
 
 def tell(diagnosis: Diagnosis) -> None:
