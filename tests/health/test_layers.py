@@ -1,5 +1,6 @@
 import pytest
 from torch import nn
+from torch.nn.utils import parametrizations
 
 from frostline.health.layers import find_layers, kind_of
 
@@ -52,3 +53,12 @@ def test_frozen_layers_and_attention_as_one():
     assert frozen.parameters == ()
     assert len(attention.parameters) == 4
     assert inner.parameters == ()
+
+
+def test_weights_behind_a_parametrization_belong_to_their_layer():
+    model = nn.Sequential(parametrizations.weight_norm(nn.Linear(2, 2)), nn.ReLU())
+    layer, _ = find_layers(model)
+    assert (layer.layer.name, layer.layer.kind) == ("0", "linear")
+    assert {id(p) for p in layer.parameters} == {id(p) for p in model.parameters()}
+    model.requires_grad_(False)
+    assert find_layers(model)[0].layer.is_frozen

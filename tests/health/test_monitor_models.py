@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.utils import parametrizations, prune, spectral_norm, weight_norm
 from torch.utils.checkpoint import checkpoint
 
 from frostline import Monitor
@@ -329,3 +330,30 @@ def test_two_monitors_on_one_model():
     assert len(outer.records) == 8
     assert [record.step for record in inner.records] == [0, 4]
     assert outer.records[2].layers == inner.records[1].layers
+
+
+REPARAMETRISED = {
+    "weight_norm": parametrizations.weight_norm, "spectral_norm": parametrizations.spectral_norm,
+    "old spectral_norm": spectral_norm, "pruned": lambda layer: prune.l1_unstructured(layer, "weight", 0.3),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REPARAMETRISED)
+def test_weights_that_are_computed_from_others_get_gradients(name):
+    torch.manual_seed(0)
+    hidden = nn.Linear(
+        FEATURES, 16
+    )  # the gradient of its bias vanishes before a BatchNorm, that of its weights does not
+    model = nn.Sequential(hidden, nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, CLASSES))
+    REPARAMETRISED[name](hidden)
+    monitor = watched(model)
+    assert codes(monitor, "issue") == set()
+    samples = {sample.layer: sample for sample in monitor.records[0].layers}
+    assert set(samples) == {"0", "1", "2", "3"}
+    assert samples["0"].gradient_norm > 1e-3
+
+
+def test_old_weight_norm_is_seen_too():
+    with pytest.warns(FutureWarning, match="weight_norm"):
+        model = nn.Sequential(weight_norm(nn.Linear(FEATURES, 16)), nn.ReLU(), nn.Linear(16, CLASSES))
+    assert watched(model).records[0].layers[0].gradient_norm > 1e-3

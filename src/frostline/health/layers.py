@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 from torch import nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from frostline.health.records import Layer
 
@@ -39,8 +41,10 @@ def find_layers(model: nn.Module) -> list[Found]:
     found: list[Found] = []
     taken: set[int] = set()
     for name, module in model.named_modules():
+        if "parametrizations" in name.split("."):
+            continue
         kind, activation = kind_of(module)
-        own = [p for p in module.parameters(recurse=kind == "attention") if id(p) not in taken]
+        own = [p for p in _parameters_of(module, kind) if id(p) not in taken]
         if not own and not activation and next(module.parameters(recurse=False), None) is None:
             continue
         taken.update(id(parameter) for parameter in own)
@@ -48,6 +52,14 @@ def find_layers(model: nn.Module) -> list[Found]:
         layer = Layer(name or "(the model)", kind, activation, len(found), is_frozen, False)
         found.append(Found(module, layer, tuple(p for p in own if p.requires_grad)))
     return found
+
+
+def _parameters_of(module: nn.Module, kind: str) -> list[nn.Parameter]:
+    """Its own, and those that its own are computed from (`nn.utils.parametrizations`)."""
+    own = list(module.parameters(recurse=kind == "attention"))
+    if is_parametrized(module):
+        own += cast("nn.ModuleDict", module.parametrizations).parameters()
+    return own
 
 
 def kind_of(module: nn.Module) -> tuple[str, str]:
