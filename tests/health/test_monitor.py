@@ -182,6 +182,19 @@ def test_backward_that_never_runs_is_said():
     assert all("gradient" not in finding.why for finding in monitor.findings)
 
 
+@pytest.mark.parametrize("has_optimizer", [True, False])
+def test_a_network_that_was_not_seen_to_train_is_not_called_healthy(has_optimizer):
+    model = mlp()
+    optimizer = sgd(model)
+    with Monitor(model, optimizer if has_optimizer else None, every=2) as monitor:
+        for inputs, target in task(12):
+            loss = nn.functional.cross_entropy(model(inputs), target)
+            optimizer.step()
+            monitor.step(loss)
+    assert {finding.outcome for finding in monitor.diagnosis.passed} == {"not applicable"}
+    assert "no gradients were seen: backward() did not run" in str(monitor.diagnosis)
+
+
 def test_zero_grad_before_monitor_step_is_said():
     model = mlp()
     optimizer = sgd(model)

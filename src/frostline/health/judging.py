@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from frostline.core.records import Diagnosis
@@ -20,6 +21,8 @@ def judge(evidence: Evidence) -> Diagnosis:
         why = "; ".join(evidence.unseen) or "no step was seen."
         return diagnosis_of([rule.ABOUT.not_applicable(why) for rule in RULES], cause=None)
     findings = [finding for rule in RULES for finding in rule.check(evidence)]
+    if not _has_seen_training(evidence):
+        findings = [_unproven(finding, evidence) for finding in findings]
     return diagnosis_of(findings, cause=None)
 
 
@@ -31,6 +34,19 @@ def diagnosis_of(findings: list[Finding], cause: str | None) -> Diagnosis:
     families += [finding.family for finding in spoken if finding.outcome == "issue"]
     quiet = tuple(finding for finding in findings if finding.outcome not in {"issue", "tip"})
     return Diagnosis(tuple(spoken), cause, tuple(dict.fromkeys(families)), quiet)
+
+
+def _unproven(finding: Finding, evidence: Evidence) -> Finding:
+    """What passed in a network that was not seen to train has proven nothing."""
+    if finding.outcome != "passed":
+        return finding
+    why = "; ".join(evidence.unseen) or "no gradients were seen."
+    return replace(finding, outcome="not applicable", measured=None, limit=None, why=why)
+
+
+def _has_seen_training(evidence: Evidence) -> bool:
+    seen = (sample.gradient_norm for record in evidence.records for sample in record.layers)
+    return bool(evidence.gradient_norms) or any(norm is not None for norm in seen)
 
 
 def _has_seen_anything(evidence: Evidence) -> bool:
