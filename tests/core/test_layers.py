@@ -23,6 +23,9 @@ def test_a_name_that_is_no_layer_lists_the_nearest(name):
     with pytest.raises(fl.LayerNotFound, match=f"no layer named {name!r}") as error:
         resolve(model(), name)
     assert "for example '" in error.value.do
+    with pytest.raises(fl.LayerNotFound) as error:
+        resolve(nn.Identity(), name)
+    assert error.value.do == "pass a model with layers."
 
 
 def test_globs_take_all_that_they_match_and_each_must_match():

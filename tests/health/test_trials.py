@@ -78,7 +78,7 @@ def test_what_cannot_be_trained_on_is_said():
 
 def test_what_cannot_be_copied_is_said():
     model = mlp()
-    model.last = model(torch.randn(2, 12))  # has a history
+    model.outputs = [model(torch.randn(2, 12))]  # has a history
     with pytest.raises(fl.DataError, match="The model cannot be copied, so nothing can be tried on it"):
         patient(model).copy()
 

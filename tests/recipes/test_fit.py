@@ -189,6 +189,13 @@ WRONG = {
     "not finite": ({"train": TensorDataset(torch.full((4, D), torch.inf), torch.zeros(4).long())}, "not one finite"),
     "layer": ({"freeze": "9"}, "no layer named '9'"),
     "loss shape": ({"loss": lambda output, target: output}, "not one finite number"),
+    "loss that nothing trains": ({"loss": lambda output, target: torch.ones(())}, "does not depend on any trainable"),
+    "loss that is none": ({"loss": lambda output, target: None}, "not one finite number"),
+    "no optimizer": ({"optimizer": lambda parameters: None}, "made no optimizer"),
+    "another optimizer": (
+        {"optimizer": lambda _: torch.optim.SGD(mlp().parameters(), lr=0.1), "monitor": False},
+        "does not hold the model's parameters",
+    ),
     "target shape": ({"loss": "mse"}, "Target and output have different shapes"),
 }
 
@@ -200,6 +207,17 @@ def test_what_cannot_be_used_is_refused(tmp_path, name):
         fit(mlp(), **{"cache": tmp_path, "epochs": 1, **options})
     assert all(error.value.parts().values())
     assert not list(tmp_path.rglob("*.part"))
+
+
+def test_sparse_parameters_and_gradients_are_refused():
+    model = nn.Sequential(nn.EmbeddingBag(5, 4, sparse=True), nn.Linear(4, 2))
+    words = [(torch.randint(0, 5, (3,)), at % 2) for at in range(8)]
+    with pytest.raises(fl.DataError, match="does not take sparse gradients"):
+        fit(model, words, epochs=1)
+    fit(model, words, epochs=1, optimizer="sgd")
+    model[1].weight = nn.Parameter(torch.ones(2, 4).to_sparse())
+    with pytest.raises(fl.DataError, match="parameter is a sparse tensor"):
+        fit(model, words, epochs=1)
 
 
 def test_outputs_that_no_loss_can_take_are_refused():

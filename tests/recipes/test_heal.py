@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import prune
 
 import frostline as fl
 from frostline.recipes.heal import heal
@@ -188,3 +189,12 @@ def test_a_treatment_that_leaves_the_issue_standing_is_rolled_back(monkeypatch):
     assert not healing.accepted
     assert any(treatment.issues == ("FL101",) for treatment in healing.treatments)
     assert any("FL101 stands or is new" in treatment.why for treatment in healing.treatments)
+
+
+def test_a_pruned_network_is_cured_and_stays_pruned():
+    model = mlp(nn.Sigmoid, depth=8)
+    prune.l1_unstructured(model[2], "weight", 0.3)
+    assert heal(model, batches(), LOSS, sgd(model)).accepted
+    assert accuracy(model) > 0.9
+    layer = next(module for module in model.modules() if hasattr(module, "weight_mask"))
+    assert bool((layer.weight[layer.weight_mask == 0] == 0).all())

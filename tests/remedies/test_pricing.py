@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.utils import prune
 
 import frostline as fl
 from frostline import remedies
@@ -54,6 +55,19 @@ def test_prices_print_as_a_table():
     assert lines[0].split()[0] == "activation"
     assert "not reached" in lines[2]
     assert len({len(line.rstrip()) for line in lines[:2]}) == 1
+
+
+def test_losses_and_models_that_no_copy_can_train_on_are_refused():
+    for loss, text in ((lambda output, target: output, "not a scalar"), (lambda *_: torch.ones(()), "does not depend")):
+        with pytest.raises(fl.DataError, match=text):
+            remedies.price_activations(net(), data(), loss, candidates=["elu"], steps=2)
+    sparse = nn.Sequential(nn.EmbeddingBag(5, 4, sparse=True), nn.ReLU(), nn.Linear(4, 2))
+    words = [(torch.randint(0, 5, (16, 3)), torch.randint(0, 2, (16,)))]
+    with pytest.raises(fl.DataError, match="does not take sparse gradients"):
+        remedies.price_activations(sparse, words, F.cross_entropy, candidates=["elu"], steps=2)
+    pruned = net()
+    prune.l1_unstructured(pruned[0], "weight", 0.5)
+    assert len(remedies.price_activations(pruned, data(), F.cross_entropy, candidates=["elu"], steps=2)) == 2
 
 
 def test_what_cannot_be_priced_is_refused():

@@ -90,7 +90,7 @@ def test_other_outputs_are_refused(odd):
         output_of(odd)
 
 
-@pytest.mark.parametrize("bad", [torch.tensor(torch.nan), torch.tensor(-torch.inf), torch.ones(1)])
+@pytest.mark.parametrize("bad", [torch.tensor(torch.nan), torch.tensor(-torch.inf), torch.ones(1), 1.0, None])
 def test_a_loss_is_one_finite_number(bad):
     check_scalar(torch.tensor(0.0), "here")
     with pytest.raises(fl.DataError, match="not one finite number") as error:

@@ -113,3 +113,13 @@ def test_a_schedule_that_waits_for_a_plateau_is_told_the_loss(losses, lr):
     for train_loss, val_loss in losses:
         step_scheduler(scheduler, train_loss, val_loss)
     assert optimizer.param_groups[0]["lr"] == lr
+
+
+@pytest.mark.parametrize(("made", "text"), [
+    (lambda parameters: None, "made no optimizer"),
+    (lambda parameters: torch.optim.SGD(nn.Linear(2, 2).parameters(), lr=0.1), "does not hold the model's parameters"),
+])  # fmt: skip
+def test_a_callable_has_to_make_an_optimizer_over_what_trains(made, text):
+    with pytest.raises(fl.DataError, match=text) as error:
+        make_optimizer(made, layers().parameters(), 0.1)
+    assert error.value.where == "fit(optimizer=...)"

@@ -26,11 +26,12 @@ def resolve(model: nn.Module, name: str) -> nn.Module:
     """
     found = dict(model.named_modules()).get(name) if name else None
     if found is None:
+        known = nearest(name, layer_names(model))
         raise LayerNotFound(
             what=f"The model has no layer named {name!r}.",
             where=type(model).__name__,
             received=repr(name),
-            do=f"use a name from model.named_modules(), for example {nearest(name, layer_names(model))}.",
+            do=f"use a name from model.named_modules(), for example {known}." if known else "pass a model with layers.",
         )
     return found
 

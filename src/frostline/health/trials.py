@@ -14,10 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from frostline.core import inputs as batches
-from frostline.core.errors import DataError
-from frostline.core.layers import compact_recurrent
 from frostline.core.norms import gradient_norms
 from frostline.core.restore import kept_generators, seed_generators
+from frostline.core.steps import check_loss, copied, take_step
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -54,15 +53,7 @@ class Patient:
         Raises:
             DataError: If the model cannot be copied.
         """
-        try:
-            model, optimizer = copy.deepcopy((self.model, self.optimizer))
-        except (RuntimeError, TypeError) as error:
-            raise DataError(
-                what="The model cannot be copied, so nothing can be tried on it.", where=type(self.model).__name__,
-                received=f"{type(error).__name__}: {error}",
-                do="keep no tensors with a gradient history and no open files on the model; or use frostline.Monitor.",
-            ) from error  # fmt: skip
-        compact_recurrent(model)
+        model, optimizer = copied(self.model, self.optimizer)
         return Patient(model, optimizer, copy.deepcopy(self.clip))
 
 
@@ -115,7 +106,7 @@ def train(
                 continue
             patient.optimizer.zero_grad()
             loss = loss_fn(batches.call(patient.model, inputs), target)
-            _check_loss(loss, at)
+            check_loss(loss, f"loss_fn(output, target), batch {at}")
             loss.backward()
             if measures:
                 norms.append(gradient_norms(parameters).total)
@@ -126,7 +117,7 @@ def train(
                     continue
             result = patient.clip(parameters) if patient.clip is not None else None
             if not getattr(result, "skipped", False):
-                patient.optimizer.step()
+                take_step(patient.optimizer)
             if monitor is not None:
                 monitor.step(loss)
             if stop is not None and stop(losses):
@@ -155,17 +146,3 @@ def _is_gradient_finite(parameters: list[nn.Parameter]) -> bool:
 def _are_finite(inputs: Any) -> bool:
     floats = [tensor for tensor in batches.leaves(inputs).values() if tensor.is_floating_point()]
     return all(bool(torch.isfinite(tensor).all()) for tensor in floats)
-
-
-def _check_loss(loss: Any, at: int) -> None:
-    if not isinstance(loss, Tensor) or loss.numel() != 1:
-        raise DataError(
-            what="The loss is not a scalar.", where=f"loss_fn(output, target), batch {at}",
-            received=batches.describe(loss), do="return the mean over the samples, one number.",
-        )  # fmt: skip
-    if not loss.requires_grad:
-        raise DataError(
-            what="The loss does not depend on any trainable parameter: backward cannot run.",
-            where=f"loss_fn(output, target), batch {at}", received="a loss without requires_grad",
-            do="keep the model's output in the graph (no detach, no torch.no_grad), and thaw some layers.",
-        )  # fmt: skip

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from frostline.core.records import FitResult, Timings
 from frostline.core.restore import kept_generators, kept_modes, seed_generators
+from frostline.core.steps import check_dense
 from frostline.recipes.healing import Healed, heal_first
 from frostline.recipes.preparing import prepare
 from frostline.recipes.watching import Watching, tell
@@ -97,6 +98,7 @@ def fit(
     check_settings(epochs=epochs, batch_size=batch_size, lr=lr, patience=patience, precision=precision,
                    devices=devices, has_val=val is not None, has_clip=clip is not None,
                    monitor=monitor)  # fmt: skip
+    check_dense(model)
     chosen_loss, chosen_metric = make_loss(loss), make_metric(metric, loss)
     if freeze is not None:
         freeze_layers(model, freeze)

@@ -229,6 +229,8 @@ class _Adaptive:
         del norm
         for parameter in measured.parameters:
             gradient, weight = entries(parameter), parameter.detach()
+            if weight.is_sparse:
+                weight = weight.to_dense()
             if parameter.grad is not None and parameter.grad.is_sparse:
                 weight = weight[tuple(parameter.grad._indices())]
             weight = torch.view_as_real(weight) if weight.is_complex() else weight

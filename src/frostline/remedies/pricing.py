@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from frostline.core import inputs as model_inputs
 from frostline.core.errors import DataError
 from frostline.core.layers import compact_recurrent
 from frostline.core.restore import generator_states, kept_generators, set_generator_states
+from frostline.core.steps import check_loss, copied, take_step
 from frostline.remedies.activations import swap_activations
 from frostline.remedies.kinds import BY_NAME, is_kind, kind_of, label
 from frostline.remedies.timing import interleaved, timed
@@ -108,8 +108,8 @@ def price_activations(
         One price for the current activation and one for each candidate, in this order.
 
     Raises:
-        DataError: If the model has no activation module, there are no batches, no candidates or no steps, or a loss is
-            not finite from the start.
+        DataError: If the model has no activation module or cannot be copied, there are no batches, no candidates or no
+            steps, or a loss is no scalar or not finite from the start.
 
     References:
         Clevert, Unterthiner, Hochreiter (2016), Fast and accurate deep network learning by exponential linear units.
@@ -146,16 +146,15 @@ def _runner(
 ) -> _Runner:  # fmt: skip
     """A copy of model and optimizer with the candidate in place."""
     own: Optimizer | None
-    copied, own = copy.deepcopy((model, optimizer if isinstance(optimizer, Optimizer) else None))
-    compact_recurrent(copied)
-    copied.train(model.training or not any(module.training for module in model.modules()))
+    twin, own = copied(model, optimizer if isinstance(optimizer, Optimizer) else None)
+    twin.train(model.training or not any(module.training for module in model.modules()))
     if candidate is not None:
-        swap_activations(copied, kind, candidate, optimizer=own)
+        swap_activations(twin, kind, candidate, optimizer=own)
     if own is None:
-        trainable = [parameter for parameter in copied.parameters() if parameter.requires_grad]
+        trainable = [parameter for parameter in twin.parameters() if parameter.requires_grad]
         make = optimizer if optimizer is not None and not isinstance(optimizer, Optimizer) else _adamw
         own = make(trainable)
-    return _Runner(label(kind if candidate is None else candidate), copied, own)
+    return _Runner(label(kind if candidate is None else candidate), twin, own)
 
 
 def _adamw(parameters: list[nn.Parameter]) -> Optimizer:
@@ -168,8 +167,9 @@ def _step(runner: _Runner, inputs: Any, target: Any, loss_fn: Callable[[Any, Any
     def train() -> None:
         runner.optimizer.zero_grad()
         loss = loss_fn(model_inputs.call(runner.model, inputs), target)
+        check_loss(loss, "price_activations(loss_fn=...)")
         loss.backward()
-        runner.optimizer.step()
+        take_step(runner.optimizer)
         losses.append(loss.detach())
 
     runner.times.append(timed(train))

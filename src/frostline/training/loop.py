@@ -18,6 +18,7 @@ from torch.optim import Optimizer
 from frostline.core import inputs as batches
 from frostline.core.errors import DataError
 from frostline.core.records import Epoch
+from frostline.core.steps import check_loss, take_step
 from frostline.training.checkpoints import (
     Progress,
     has_checkpoint,
@@ -149,11 +150,12 @@ def _train_epoch(
         inputs, target = batches.move(inputs, fabric.device), batches.move(target, fabric.device)
         loss = settings.loss(output_of(_called(wrapped, inputs)), target)
         size = batches.batch_size(target)
-        check_scalar(loss.detach(), f"epoch {epoch}, step {step}", inputs)
+        check_scalar(loss, f"epoch {epoch}, step {step}", inputs)
+        check_loss(loss, f"epoch {epoch}, step {step}")
         fabric.backward(loss)
         clipped = settings.clip(parameters) if settings.clip is not None else None
         if not getattr(clipped, "skipped", False):
-            optimizer.step()
+            take_step(optimizer)
         optimizer.zero_grad()
         if observer is not None:
             observer.step(loss)

@@ -71,7 +71,7 @@ def output_of(result: Any) -> Tensor:
     )
 
 
-def check_scalar(loss: Tensor, place: str, inputs: Any = None) -> None:
+def check_scalar(loss: Any, place: str, inputs: Any = None) -> None:
     """Raise unless the loss is one finite number.
 
     Args:
@@ -82,6 +82,12 @@ def check_scalar(loss: Tensor, place: str, inputs: Any = None) -> None:
     Raises:
         DataError: If it is not.
     """
+    if not isinstance(loss, Tensor):
+        raise DataError(
+            what="The loss is not one finite number.", where=place, received=describe(loss),
+            do="return a scalar tensor from the loss, computed from the output.",
+        )  # fmt: skip
+    loss = loss.detach()
     if loss.dim() or not bool(torch.isfinite(loss)):
         rows = [] if loss.dim() else _rows_not_finite(inputs)
         if rows:

@@ -23,7 +23,7 @@ def make_optimizer(
     """An optimizer over the parameters that train: `adamw`, `adam`, `sgd` (momentum 0.9), `rmsprop`.
 
     Raises:
-        DataError: If there is none of this name, or nothing to train.
+        DataError: If there is none of this name, nothing to train, or the callable made none over what trains.
     """
     trainable = [parameter for parameter in parameters if parameter.requires_grad]
     if not trainable:
@@ -33,7 +33,7 @@ def make_optimizer(
             do='frostline.thaw(model, down_to="LAYER") or frostline.replace_head(model, num_classes) first.',
         )  # fmt: skip
     if callable(optimizer):
-        return optimizer(trainable)
+        return _checked(optimizer(trainable), trainable)
     known: dict[str, Callable[[], Optimizer]] = {
         "adamw": lambda: torch.optim.AdamW(trainable, lr=lr),
         "adam": lambda: torch.optim.Adam(trainable, lr=lr),
@@ -43,6 +43,22 @@ def make_optimizer(
     if optimizer not in known:
         raise _unknown("optimizer", optimizer, known, "a callable(parameters) -> Optimizer")
     return known[optimizer]()
+
+
+def _checked(made: Any, trainable: list[nn.Parameter]) -> Optimizer:
+    if not isinstance(made, Optimizer):
+        raise DataError(
+            what="The callable made no optimizer.", where="fit(optimizer=...)", received=f"a {type(made).__name__}",
+            do="return the torch.optim.Optimizer, made from the parameters that the callable is given.",
+        )  # fmt: skip
+    held = {id(parameter) for group in made.param_groups for parameter in group["params"]}
+    if not held.intersection(map(id, trainable)):
+        raise DataError(
+            what="The optimizer does not hold the model's parameters.", where="fit(optimizer=...)",
+            received=f"{type(made).__name__} over {len(held)} parameters, none of them trainable ones of the model",
+            do="make it from the parameters that the callable is given.",
+        )  # fmt: skip
+    return made
 
 
 @contextmanager
