@@ -61,6 +61,20 @@ def test_fit_trains_saves_and_takes_its_model_back(tmp_path, arrays):
     text = run("fit", arrays, "--model", MODEL, "--epochs", 1, "--out", out, "--no-cache").stdout
     assert "Saved:" in text
     assert "Cache:" not in text
+    assert "Health:   no issue" in text
+
+
+def test_fit_tells_issues_in_text_and_json(tmp_path):
+    labels = np.arange(240) % 3
+    np.savez(tmp_path / "x.npz", x=np.random.default_rng(0).normal(size=(240, 1, 32, 32)).astype(np.float32), y=labels)
+    args = ("fit", tmp_path / "x.npz", "--model", MODEL, "--freeze", "body.0", "--lr", 100, "--batch-size", 16)
+    told = run(*args, "--epochs", 2, "--out", tmp_path / "a")
+    assert "Health:   FL" in told.stdout
+    assert "  Do: " in told.stderr
+    found = json.loads(run(*args, "--epochs", 2, "--out", tmp_path / "b", "--json").stdout)["result"]["findings"]
+    assert any(finding["outcome"] == "issue" for finding in found)
+    assert all(finding["why"] and finding["advice"] for finding in found)
+    assert (tmp_path / "b" / "health.jsonl").read_text()
 
 
 SICK = """

@@ -163,3 +163,10 @@ def test_thresholds_that_make_no_sense_are_refused():
     for wrong in ({"alpha": 1.0}, {"warmup": 1}):
         with pytest.raises(fl.DataError, match="is out of its range"):
             remedies.clip_by_zscore(**wrong)
+
+
+def test_parameters_that_are_sparse_themselves_are_clipped_by_their_entries():
+    weight = nn.Parameter(torch.eye(3).to_sparse())
+    (10.0 * torch.sparse.mm(weight, torch.ones(3, 1))).sum().backward()
+    remedies.clip_adaptive(0.01)([weight])
+    assert float(weight.grad.to_dense().abs().max()) <= 0.01 + 1e-6
