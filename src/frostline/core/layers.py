@@ -50,7 +50,7 @@ def matching(patterns: Iterable[str], names: list[str]) -> set[str]:
                 what=f"No layer or parameter matches the pattern {pattern!r}.",
                 where="patterns",
                 received=repr(pattern),
-                do=f"use a glob over qualified names, for example {nearest(pattern.rstrip('.*'), names)}.",
+                do=f"use a glob over qualified names: {nearest(pattern.rstrip('.*'), names) or 'there are none'}.",
             )
         found |= matched
     return found
