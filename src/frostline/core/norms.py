@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
+_KIND = attrgetter("dtype", "device", "layout", "requires_grad")
 _NARROW = (torch.float16, torch.bfloat16)
 
 
@@ -45,40 +47,55 @@ def gradient_norms(parameters: Iterable[Tensor] | Tensor, *, dtype: torch.dtype 
         >>> gradient_norms([weight, weight]).total
         tensor(5.)
     """
-    given = [parameters] if isinstance(parameters, Tensor) else list(parameters)
-    chosen = tuple({id(p): p for p in given if p.grad is not None}.values())
+    given = [parameters] if isinstance(parameters, Tensor) else parameters
+    norms, chosen = separate_norms({id(parameter): parameter for parameter in given}.values(), dtype=dtype)
     if not chosen:
         return GradientNorms(torch.zeros(()), torch.zeros(0), ())
+    norms_P = torch.stack(norms)
+    return GradientNorms(torch.linalg.vector_norm(norms_P), norms_P, chosen)
+
+
+def separate_norms(
+    parameters: Iterable[Tensor], *, dtype: torch.dtype | None = None, coalesces: bool = True
+) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """The norms of the gradients as 0-d tensors of one dtype and device, and the parameters that have a gradient.
+
+    Args:
+        parameters: Each once.
+        dtype: As for `gradient_norms`.
+        coalesces: A sparse gradient stays coalesced.
+    """
+    pairs = [(parameter, gradient) for parameter in parameters if (gradient := parameter.grad) is not None]
+    if not pairs:
+        return (), ()
+    chosen, gradients = zip(*pairs, strict=True)
+    kinds = set(map(_KIND, gradients))
+    kind, device, layout, is_differentiable = next(iter(kinds))
+    if len(kinds) == 1 and layout is torch.strided and not kind.is_complex and not is_differentiable:
+        return _norms(gradients, dtype), chosen
     with torch.no_grad():
-        gradients = [_entries(parameter) for parameter in chosen]
-        kinds = [(gradient.device, gradient.dtype) for gradient in gradients]
-        if kinds.count(kinds[0]) == len(kinds):
-            found = list(_norms(gradients, dtype))
-        else:
-            found = [norm for gradient in gradients for norm in _norms([gradient], dtype)]
-            common = torch.float64 if any(norm.dtype == torch.float64 for norm in found) else torch.float32
-            found = [norm.to(found[0].device, common) for norm in found]
-        norms_P = torch.stack(found)
-        return GradientNorms(torch.linalg.vector_norm(norms_P), norms_P, chosen)
+        found = [norm for pair in pairs for norm in _norms((_entries(*pair, coalesces=coalesces),), dtype)]
+        common = torch.float64 if any(norm.dtype == torch.float64 for norm in found) else torch.float32
+        return tuple(norm.to(device, common) for norm in found), chosen
 
 
-def _norms(gradients: list[Tensor], dtype: torch.dtype | None) -> Sequence[Tensor]:
+def _norms(gradients: tuple[Tensor, ...], dtype: torch.dtype | None) -> tuple[Tensor, ...]:
     wide = dtype or (torch.float32 if gradients[0].dtype in _NARROW else gradients[0].dtype)
-    return torch._foreach_norm(gradients, 2, wide)  # pyright: ignore[reportPrivateImportUsage]
+    return tuple(torch._foreach_norm(gradients, 2, wide))  # pyright: ignore[reportPrivateImportUsage]
 
 
 def entries(parameter: Tensor) -> Tensor:
     """The gradient as a dense, real tensor that shares its memory; a sparse gradient is coalesced for good."""
-    return _entries(parameter).detach()
+    return (
+        _entries(parameter, parameter.grad, coalesces=True).detach() if parameter.grad is not None else torch.zeros(0)
+    )
 
 
-def _entries(parameter: Tensor) -> Tensor:
-    gradient = parameter.grad
-    if gradient is None:
-        return torch.zeros(0)
+def _entries(parameter: Tensor, gradient: Tensor, *, coalesces: bool) -> Tensor:
     if gradient.is_sparse:
         if not gradient.is_coalesced():
             gradient = gradient.coalesce()
-            parameter.grad = gradient
+            if coalesces:
+                parameter.grad = gradient
         gradient = gradient._values()
     return torch.view_as_real(gradient) if gradient.is_complex() else gradient

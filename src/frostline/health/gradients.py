@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from itertools import groupby
+from itertools import groupby, product
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from frostline.core.norms import GradientNorms, gradient_norms
+from frostline.core.norms import separate_norms
 from frostline.health.statistics import Table
 
 if TYPE_CHECKING:
@@ -47,11 +47,10 @@ class Weights:
             self._groups = tuple(_Values(own) for own in kinds.values())
         return self._groups
 
-    def norms(self, views: tuple[_Values, ...], copies: list[list[Tensor]]) -> Tensor:
-        """(len(copies), L) norms of the layers, each from a copy of the views; float64."""
+    def norms(self, views: tuple[_Values, ...], copies: Sequence[Tensor]) -> Tensor:
+        """(C, L) norms of the layers, from (C, S) copies of the views; float64."""
         parameters = [parameter for view in views for parameter in view.parameters]
-        device = copies[0][0].device
-        squares = [view.squares(own).to(device) for view, *own in zip(views, *copies, strict=True)]
+        squares = [view.squares(own_CS).to(copies[0].device) for view, own_CS in zip(views, copies, strict=True)]
         return self.by_layer(parameters, torch.cat(squares, dim=1)).sqrt_()
 
     def by_layer(self, parameters: Sequence[Tensor], numbers_FP: Tensor) -> Tensor:
@@ -69,31 +68,36 @@ class Weights:
 
 
 class _Values:
-    """Views of parameters of one dtype and device."""
+    """Views of parameters of one dtype and device, those of the same size side by side. Legend: C copies, S values."""
 
     def __init__(self, parameters: list[Tensor]) -> None:
-        self.parameters = parameters
-        self._addresses = [parameter.data_ptr() for parameter in parameters]
-        real = [torch.view_as_real(p.detach()) if p.is_complex() else p.detach() for p in parameters]
-        self._views = [_thinned(weight) for weight in real]
-        sizes, device = [view.numel() for view in self._views], parameters[0].device
-        self._sizes_P = torch.tensor(sizes, device=device)
-        scale = [weight.numel() / max(1, size) for weight, size in zip(real, sizes, strict=True)]
-        self._scale_P = torch.tensor(scale, dtype=torch.float64, device=device)
+        views = {id(p): _thinned(torch.view_as_real(p.detach()) if p.is_complex() else p.detach()) for p in parameters}
+        self.parameters = sorted(parameters, key=lambda p: views[id(p)].numel())
+        self._addresses = [parameter.data_ptr() for parameter in self.parameters]
+        self._views = [views[id(parameter)] for parameter in self.parameters]
+        self._scale_P = torch.tensor(
+            [p.numel() * (2 if p.is_complex() else 1) / max(1, views[id(p)].numel()) for p in self.parameters],
+            dtype=torch.float64, device=parameters[0].device,
+        )  # fmt: skip
+        self._sizes = [(size, len(list(run))) for size, run in groupby(view.numel() for view in self._views)]
 
     @property
     def is_current(self) -> bool:
         """False once parameters got other memory: the views would show the old one."""
-        return self._addresses == [parameter.data_ptr() for parameter in self.parameters]
+        return self._addresses == [*map(Tensor.data_ptr, self.parameters)]
 
     def copied(self) -> Tensor:
         return torch.cat([view if view.dim() == 1 else view.reshape(-1) for view in self._views])
 
-    def squares(self, values: list[Tensor]) -> Tensor:
-        """(len(values), P) squared norms."""
-        wide = torch.stack(values).to(torch.promote_types(values[0].dtype, torch.float32)).square_()
-        lengths = self._sizes_P.repeat(len(values), 1)
-        return torch.segment_reduce(wide, "sum", lengths=lengths, axis=1, unsafe=True).double().mul_(self._scale_P)
+    def squares(self, copies_CS: Tensor) -> Tensor:
+        """(C, P) squared norms."""
+        wide = copies_CS.to(torch.promote_types(copies_CS.dtype, torch.float32))
+        parts = wide.split([size * count for size, count in self._sizes], dim=1)
+        norms = [
+            torch.linalg.vector_norm(part.unflatten(1, (count, size)), dim=2)
+            for part, (size, count) in zip(parts, self._sizes, strict=True)
+        ]
+        return torch.cat(norms, dim=1).double().square_().mul_(self._scale_P)
 
 
 def _thinned(weight: Tensor) -> Tensor:
@@ -120,7 +124,8 @@ class Step:
         self.views = weights.views()
         self.values: list[Tensor] = []  # of the weights, before the step
         self.values_after: list[Tensor] = []
-        self.gradients: GradientNorms | None = None
+        self.norms: tuple[Tensor, ...] = ()  # of the gradients of these parameters
+        self.parameters: tuple[Tensor, ...] = ()
 
     def before(self, *, scale: Tensor | None = None) -> None:
         """Read gradients and weights, before the optimizer moves them.
@@ -128,34 +133,26 @@ class Step:
         Args:
             scale: What the gradients are multiplied by (AMP), where the optimizer itself takes it off.
         """
-        with torch.no_grad():
-            self._read_gradients(scale)
-            self.values = [view.copied() for view in self.views]
+        self._read_gradients(scale)
+        self.values = [view.copied() for view in self.views]
 
     def after(self) -> None:
         """Read the weights again; gradients of a closure exist only now."""
-        with torch.no_grad():
-            if self.gradients is None:
-                self._read_gradients(None)
-            if self.views is self._own.views():
-                self.values_after = [view.copied() for view in self.views]
+        if not self.norms:
+            self._read_gradients(None)
+        if self.views is self._own.views():
+            self.values_after = [view.copied() for view in self.views]
 
     def _read_gradients(self, scale: Tensor | None) -> None:
-        given = [parameter.grad for parameter in self._own.parameters]
-        measured = gradient_norms(self._own.parameters)
-        for parameter, gradient in zip(self._own.parameters, given, strict=True):
-            # sparse ones were coalesced: that may round another way in the optimizer
-            if gradient is not None and gradient.is_sparse:
-                parameter.grad = gradient
+        # a sparse gradient that was coalesced may round another way in the optimizer
+        self.norms, self.parameters = separate_norms(self._own.parameters, coalesces=False)
         if scale is not None:
-            measured = GradientNorms(measured.total / scale, measured.norms / scale, measured.parameters)
-        self.gradients = measured if measured.parameters else None
+            self.norms = tuple(norm / scale for norm in self.norms)
 
     @property
     def kind(self) -> tuple[Any, ...]:
         """Steps of one kind can be measured together."""
-        parameters = self.gradients.parameters if self.gradients is not None else ()
-        return self.views, bool(self.values_after), tuple(map(id, parameters))
+        return self.views, bool(self.values_after), tuple(map(id, self.parameters))
 
 
 def tables_of(steps: Sequence[Step], weights: Weights) -> list[Table]:
@@ -177,28 +174,26 @@ def tables_of(steps: Sequence[Step], weights: Weights) -> list[Table]:
 
 def _tables_of_a_kind(places: Sequence[int], steps: Sequence[Step], weights: Weights) -> list[Table]:
     """All in one go. Legend: K steps."""
-    first, count = steps[0], len(steps)
-    copies = [step.values for step in steps]
-    if first.values_after:
-        copies += [[b - a for a, b in zip(step.values, step.values_after, strict=True)] for step in steps]
-    norms = weights.norms(first.views, copies)
-    weights_KL = norms[:count]
+    first = steps[0]
+    before = [torch.stack(own) for own in zip(*(step.values for step in steps), strict=True)]
+    weights_KL = weights.norms(first.views, before)
     tables = [_table(places, weights.layers, {"weight_norm": weights_KL})]
-    measured = [step.gradients for step in steps if step.gradients is not None]
-    if not measured:
+    if not first.norms:
         return tables
-    norms_KP = torch.stack([own.norms for own in measured]).double()
-    fields = {"gradient_norm": weights.by_layer(measured[0].parameters, norms_KP.square_()).sqrt_()}
+    norms_KP = torch.stack([norm for step in steps for norm in step.norms]).double().view(len(steps), -1)
+    totals_K = torch.linalg.vector_norm(norms_KP, dim=1)
+    fields = {"gradient_norm": weights.by_layer(first.parameters, norms_KP.square_()).sqrt_()}
     if first.values_after:
-        fields["update_ratio"] = norms[count:] / weights_KL.clamp_min(1e-12)
-    chosen = weights.owners(measured[0].parameters)
+        after = [torch.stack(own) for own in zip(*(step.values_after for step in steps), strict=True)]
+        updates_KL = weights.norms(first.views, [b.sub_(a) for a, b in zip(before, after, strict=True)])
+        fields["update_ratio"] = updates_KL / weights_KL.clamp_min(1e-12)
+    chosen = weights.owners(first.parameters)
     names = tuple(weights.layers[at] for at in chosen)
     if len(chosen) < len(weights.layers):
         fields = {field: values_KL[:, chosen] for field, values_KL in fields.items()}
-    totals_K1 = torch.stack([own.total for own in measured])[:, None]
-    return [*tables, _table(places, names, fields), _table(places, ("",), {"gradient_norm": totals_K1})]
+    return [*tables, _table(places, names, fields), _table(places, ("",), {"gradient_norm": totals_K})]
 
 
 def _table(places: Sequence[int], layers: Sequence[str], fields: dict[str, Tensor]) -> Table:
     values_FL = torch.stack([values_KL.reshape(-1) for values_KL in fields.values()])
-    return Table(tuple((place, layer) for place in places for layer in layers), tuple(fields), values_FL)
+    return Table(tuple(product(places, layers)), tuple(fields), values_FL)
