@@ -122,3 +122,16 @@ def test_units_that_give_the_same_value_for_all_samples_do_not_deviate():
     assert (found["mean"], found["deviation"], found["constant"]) == (
         [pytest.approx(0.3)], [pytest.approx(0.0, abs=3e-9)], [1.0])  # fmt: skip
     assert all(torch.tensor(value).isfinite().all() for value in measured(values, "").values())
+
+
+def test_a_unit_is_dead_as_a_count_of_silent_steps_says():
+    torch.manual_seed(0)
+    silence, silent_for, at = stats.Silence(), torch.full((2, 8), 5), 0
+    for num_steps in (1, 3, 16, 2):
+        heard = torch.rand(num_steps, 2, 8) < 0.2
+        owners = tuple((at + step, name) for step in range(num_steps) for name in "ab")
+        dead = silence.dead(heard.float().flatten(0, 1), owners).view(num_steps, 2, 8)
+        for step in range(num_steps):
+            silent_for = (silent_for + 1) * ~heard[step]
+            assert torch.equal(dead[step], silent_for >= 5)
+        at += num_steps

@@ -100,7 +100,7 @@ class Laboratory:
         groups: dict[Any, dict[Owner, Tensor]] = {}
         for place, own in enumerate(outputs):
             for name, values in own.values.items():
-                key = (self._activations[name], values.shape, values.device)
+                key = (self._activations[name], values.shape, values.device, values.dtype)
                 groups.setdefault(key, {})[place, name] = values
         return [
             measure(self._stacked([*group.values()]), tuple(group), activation, self._silence)
@@ -108,14 +108,13 @@ class Laboratory:
         ]
 
     def _stacked(self, values: list[Tensor]) -> Tensor:
-        """(O, N, U) in float64, in memory that is kept: on a CPU, fresh memory costs more than what is done with it."""
-        key = (len(values), values[0].shape, values[0].device)
+        """(O, N, U) in memory that is kept: on a CPU, fresh memory costs more than what is done with it."""
+        dtype = torch.promote_types(values[0].dtype, torch.float32)
+        key = (len(values), values[0].shape, values[0].device, dtype)
         if key not in self._rooms:
             if len(self._rooms) >= _MAX_ROOMS:
                 self._rooms.clear()
-            self._rooms[key] = torch.empty(
-                (len(values), *values[0].shape), dtype=torch.float64, device=values[0].device
-            )
+            self._rooms[key] = torch.empty((len(values), *values[0].shape), dtype=dtype, device=values[0].device)
         torch.cat(values, out=self._rooms[key].view(-1, values[0].shape[1]))
         return self._rooms[key]
 

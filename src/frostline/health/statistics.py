@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, reduce
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 _MAX_UNITS, _MAX_VALUES = 64, 64 * 64
 _BLOCK = 16  # units: a cache line of floats
 _WINDOW = 5  # sampled steps over which a unit must be silent to count as dead
-_CONSTANT = 1e-6  # of a unit's size: what rounding leaves
+_CONSTANT = 4e-6  # range over size: what rounding leaves, four deviations of 1e-6
 _FLAT = 0.01  # of the steepest slope: a unit below it hardly trains
 _CENTRES = {"tanh": 0.0, "sigmoid": 0.5}
 
@@ -70,62 +70,80 @@ def units_of(output: Tensor, *, is_channels_first: bool) -> Tensor:
         values = values[:, None]
     elif is_channels_first and values.dim() > 2:
         values = values.movedim(1, -1)
-    places = values.shape[:-1]
-    size, stride, step, num_units = _thinning(values.shape, values.stride())
-    if size is not None:
-        values = values.as_strided(size, stride)
-    if step > 1:
-        values = values[_places(places, step, values.device)]
+    chosen = _chosen(values.shape, values.device)
+    if chosen.places is None and chosen.units is not None:
+        units = values.index_select(-1, chosen.units)
+        return units if units.dim() == 2 else units.view(-1, _MAX_UNITS)
+    num_units = min(_MAX_UNITS, values.shape[-1])
+    if chosen.units is not None:
+        *strides, stride = values.stride()
+        size, strides = (*values.shape[:-1], _MAX_UNITS // _BLOCK, _BLOCK), (*strides, chosen.gap * stride, stride)
+        values = values.as_strided(size, strides)
+    if chosen.places is not None:
+        values = values[chosen.places]
     units = values.reshape(-1, num_units)
     return units.clone() if units.data_ptr() == output.data_ptr() else units  # the next layer may work in place
 
 
-@lru_cache(maxsize=256)
-def _thinning(shape: tuple[int, ...], stride: tuple[int, ...]) -> tuple[Any, Any, int, int]:
-    """(size and stride of a view of fewer units, or None, steps from one place to the next, units)."""
-    *places, units = shape
-    size = strides = None
-    if units > _MAX_UNITS:
+@dataclass(frozen=True)
+class _Chosen:
+    """What is looked at of an output: all, where None.
+
+    Attributes:
+        units: Their positions.
+        gap: Units from one block to the next.
+        places: An index for each axis before the last.
+    """
+
+    units: Tensor | None
+    gap: int
+    places: tuple[Tensor, ...] | None
+
+
+@lru_cache(maxsize=128)
+def _chosen(shape: tuple[int, ...], device: torch.device) -> _Chosen:
+    *places, num_units = shape
+    units, gap = None, 0
+    if num_units > _MAX_UNITS:
         num_blocks = _MAX_UNITS // _BLOCK
-        gap, units = (units - _BLOCK) // (num_blocks - 1), _MAX_UNITS
-        size = (*places, num_blocks, _BLOCK)
-        strides = (*stride[:-1], gap * stride[-1], stride[-1])
-    step, num_places = -(-math.prod(places) * units // _MAX_VALUES), math.prod(places)
+        gap, num_units = (num_units - _BLOCK) // (num_blocks - 1), _MAX_UNITS
+        blocks = [range(start, start + _BLOCK) for start in range(0, num_blocks * gap, gap)]
+        units = torch.tensor(blocks, device=device).flatten()
+    num_places = math.prod(places)
+    step = -(-num_places * num_units // _MAX_VALUES)
     # The step shares no divisor with an axis: all rows of images and all positions of a sequence are met.
     while step > 1 and math.gcd(step, num_places) > 1:
         step += 1
-    return size, strides, step, units
-
-
-@lru_cache(maxsize=64)
-def _places(shape: tuple[int, ...], step: int, device: torch.device) -> tuple[Tensor, ...]:
-    """Every step-th place, as an index for each axis."""
-    return torch.unravel_index(torch.arange(0, math.prod(shape), step, device=device), shape)
+    at = torch.arange(0, num_places, step, device=device)
+    return _Chosen(units, gap, torch.unravel_index(at, places) if step > 1 else None)
 
 
 def measure(values_ONU: Tensor, owners: tuple[Owner, ...], activation: str, silence: Silence) -> Table:
     """Mean, deviation and share of constant units; of dead units or flat ends, if the activation has them.
 
-    In float64 the difference of mean square and squared mean is good to 1e-8 of the mean, and no square is too large.
+    Values are scaled to 1 and centred before they are squared: no square is too large, and no mean too far away.
 
     Args:
-        values_ONU: Outputs in float64; they are lost.
+        values_ONU: Outputs in float32 or wider; they are lost.
         owners: Whose they are; those of earlier steps come first.
         activation: Of all of them, or "".
         silence: Of the steps before.
     """
+    high_OU, low_OU = values_ONU.amax(dim=1), values_ONU.amin(dim=1)
     fields: dict[str, Tensor] = {}
     if can_die(activation):
-        fields["dead"] = silence.dead(values_ONU.amax(dim=1), owners).mean(dim=1)
+        fields["dead"] = silence.dead(high_OU, owners).to(values_ONU.dtype).mean(dim=1)
     elif can_saturate(activation):
         fields["saturated"] = saturation(values_ONU, activation)
-    mean_OU = values_ONU.mean(dim=1)
-    power_OU = values_ONU.square_().mean(dim=1)
-    mean_O = mean_OU.mean(dim=1)
-    deviation_O = (power_OU.mean(dim=1) - mean_O.square()).clamp_min_(0.0).sqrt_()
-    variance_OU = power_OU - mean_OU.square()
-    limit_OU = mean_OU.abs().add_(deviation_O[:, None]).mul_(_CONSTANT).square_()
-    fields |= {"mean": mean_O, "deviation": deviation_O, "constant": (variance_OU <= limit_OU).double().mean(dim=1)}
+    size_OU = torch.maximum(high_OU, -low_OU)
+    size_O1 = size_OU.amax(dim=1, keepdim=True).clamp_min_(torch.finfo(values_ONU.dtype).tiny)
+    values_ON = values_ONU.flatten(1).mul_(size_O1.reciprocal())
+    mean_O1 = values_ON.mean(dim=1, keepdim=True)
+    norm_O1 = torch.linalg.vector_norm(values_ON.sub_(mean_O1), dim=1, keepdim=True)
+    deviation_O1 = norm_O1.mul_(size_O1 / values_ON.shape[1] ** 0.5)
+    is_constant_OU = high_OU - low_OU <= _CONSTANT * (size_OU + deviation_O1)
+    fields |= {"mean": (mean_O1 * size_O1)[:, 0], "deviation": deviation_O1[:, 0]}
+    fields["constant"] = is_constant_OU.to(values_ONU.dtype).mean(dim=1)
     return Table(owners, tuple(fields), torch.stack([*fields.values()]))
 
 
@@ -134,43 +152,40 @@ def saturation(values_ONU: Tensor, activation: str) -> Tensor:
     centre = _CENTRES[activation]
     # 1 - y^2 for tanh; 4 y (1 - y) = 1 - (2 y - 1)^2 for the sigmoid
     highest = (1.0 - _FLAT) ** 0.5 * (1.0 - centre)
-    return ((values_ONU - centre).abs_() > highest).double().mean(dim=(1, 2))
+    return ((values_ONU - centre).abs_() > highest).to(values_ONU.dtype).mean(dim=(1, 2))
 
 
 class Silence:
-    """Knows for how many sampled steps in a row each unit of a rectifier has given nothing."""
+    """Knows in which of the last sampled steps a unit of a rectifier has given nothing. Legend: K steps, L layers."""
 
     def __init__(self) -> None:
-        self.num_silent: dict[str, Tensor] = {}
+        self._before: dict[str, Tensor] = {}  # (window - 1, U), by layer
 
     def dead(self, high_OU: Tensor, owners: Sequence[Owner]) -> Tensor:
-        """(O, U) 1 for units that were silent in all of the last five sampled steps, or in all there were.
+        """(O, U) true for units that were silent in all of the last five sampled steps, or in all there were.
 
         Args:
             high_OU: The largest value of each unit in its step. What is not a number is not silent.
             owners: Whose; those of earlier steps come first.
         """
-        silent_OU = (high_OU <= 0).double()
-        counts: list[Tensor] = []
-        at, names, now_LU = 0, (), silent_OU
-        for _, step in groupby(owners, key=lambda owner: owner[0]):
-            own = tuple(name for _, name in step)
-            if own != names:
-                self._keep(names, now_LU)
-                names, now_LU = own, torch.stack([self._before(name, silent_OU[0]) for name in own])
-            now_LU = (now_LU + 1.0) * silent_OU[at : at + len(own)]
-            counts.append(now_LU)
-            at += len(own)
-        self._keep(names, now_LU)
-        return (torch.cat(counts) >= _WINDOW).double()
+        silent_OU = high_OU <= 0
+        steps = [tuple(name for _, name in step) for _, step in groupby(owners, key=lambda owner: owner[0])]
+        dead: list[Tensor] = []
+        at = 0
+        for names, run in groupby(steps):
+            size = len(names) * len(list(run))
+            now_KLU = silent_OU[at : at + size].unflatten(0, (-1, len(names)))
+            known_KLU = torch.cat([torch.stack([self._known(name, now_KLU[0, 0]) for name in names], dim=1), now_KLU])
+            self._before.update(zip(names, known_KLU[1 - _WINDOW :].unbind(1), strict=True))
+            windows = [known_KLU[first : first + len(now_KLU)] for first in range(_WINDOW)]
+            dead.append(reduce(torch.logical_and, windows).flatten(0, 1))
+            at += size
+        return torch.cat(dead)
 
-    def _keep(self, names: Sequence[str], num_silent_LU: Tensor) -> None:
-        self.num_silent.update(zip(names, num_silent_LU, strict=False))
-
-    def _before(self, name: str, like_U: Tensor) -> Tensor:
-        known = self.num_silent.get(name)
-        if known is None or known.shape != like_U.shape or known.device != like_U.device:
-            return torch.full_like(like_U, _WINDOW)  # it was never heard
+    def _known(self, name: str, like_U: Tensor) -> Tensor:
+        known = self._before.get(name)
+        if known is None or known.shape[1] != len(like_U) or known.device != like_U.device:
+            return like_U.new_ones(_WINDOW - 1, len(like_U))  # it was never heard
         return known
 
 
