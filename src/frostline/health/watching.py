@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from frostline.health.layers import Found, find_layers
 from frostline.health.statistics import first_tensor, units_of
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from frostline.health.accounting import Account
-    from frostline.health.records import Layer
+
+_TIMED = 4  # clocks cost as much as the rest of a hook: that of one layer stands for those of the next three
 
 
 class Outputs:
@@ -45,19 +47,27 @@ class Watch:
         self._outputs = Outputs()
         self._is_channels_first = False
         self._is_training_pass: bool | None = None  # None outside of the model's own forward
-        self._handles: list[Any] = []
-        self._hooks = [(entry.module, self._hook_of(entry)) for entry in self.found]
+        self._handles: list[RemovableHandle] = []
+        # A handle is made once: to make one takes longer than to put a hook on.
+        self._hooks: list[tuple[nn.Module, int, Callable[..., None]]] = []
+        for at, entry in enumerate(self.found):
+            hook = self._hook_of(entry)
+            if at % _TIMED == 0:
+                hook = self._timed(hook, times=min(_TIMED, len(self.found) - at))
+            self._hooks.append((entry.module, RemovableHandle(entry.module._forward_hooks).id, hook))
 
     def attach(self, *, only_input: bool = False) -> None:
-        """Register the hooks, if they are not there; only that of the model's input costs a quarter."""
+        """Register the hooks, if they are not there; only that of the model's input costs a sixth."""
         if not self._handles:
-            hooks = () if only_input else self._hooks
-            self._handles = [module.register_forward_hook(hook) for module, hook in hooks]
+            for module, key, hook in () if only_input else self._hooks:
+                module._forward_hooks[key] = hook
             self._handles.append(self.model.register_forward_pre_hook(self._before, prepend=True, with_kwargs=True))
             self._handles.append(self.model.register_forward_hook(self._leave, always_call=True))
 
     def remove(self) -> None:
         """Take every hook off."""
+        for module, key, _ in self._hooks:
+            module._forward_hooks.pop(key, None)
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
@@ -76,8 +86,9 @@ class Watch:
         given = first_tensor([*args, *kwargs.values()])
         if given is not None:
             self.input = given.detach()
-            wide = torch.promote_types(given.dtype, torch.float32)  # in half precision the sum would be too large
-            self._outputs.input_sums = self.input.reshape(len(given), -1).sum(dim=1, dtype=wide)
+            dtype = torch.float32 if given.dtype.itemsize < 4 else None  # in half precision the sum would be too large
+            rows = self.input if given.dim() == 2 else self.input.reshape(len(given), -1)
+            self._outputs.input_sums = rows.sum(dim=1, dtype=dtype)
         self._account.own(started)
 
     def _leave(self, *_: Any) -> None:
@@ -88,24 +99,28 @@ class Watch:
         # backward pass, from the last to the first.
         return torch.is_grad_enabled() if self._is_training_pass is None else self._is_training_pass
 
+    def _timed(self, hook: Callable[..., None], *, times: int) -> Callable[..., None]:
+        def timed(*seen: Any) -> None:
+            started = self._account.clock()
+            hook(*seen)
+            self._account.own(started, times=times)
+
+        return timed
+
     def _hook_of(self, found: Found) -> Callable[..., None]:
-        layer = found.layer
+        name, has_weights, is_convolution = found.layer.name, found.layer.has_weights, found.layer.kind == "convolution"
 
         def hook(_: nn.Module, __: Any, output: Any) -> None:
             # checkpointed layers run again in the backward pass, shared ones several times: the first time counts
-            if layer.name in self._outputs.values or not self._is_training():
+            values = self._outputs.values
+            if name in values or not self._is_training():
                 return
-            started = self._account.clock()
             tensor = first_tensor(output)
             if tensor is not None:
-                self._look(layer, tensor)
-            self._account.own(started)
+                if name not in self.order:
+                    self.order[name] = len(self.order)
+                if has_weights:
+                    self._is_channels_first = is_convolution
+                values[name] = units_of(tensor, is_channels_first=self._is_channels_first or tensor.dim() == 4)
 
         return hook
-
-    def _look(self, layer: Layer, output: Tensor) -> None:
-        self.order.setdefault(layer.name, len(self.order))
-        if layer.has_weights:
-            self._is_channels_first = layer.kind == "convolution"
-        is_channels_first = self._is_channels_first or output.dim() == 4
-        self._outputs.values[layer.name] = units_of(output, is_channels_first=is_channels_first)
