@@ -221,6 +221,17 @@ def test_an_error_in_the_block_leaves_no_hooks_and_closes_the_file(tmp_path):
     assert len((tmp_path / "health.jsonl").read_text().splitlines()) == 3
 
 
+def test_between_samples_only_steps_are_counted():
+    model, seen = mlp(), []
+    optimizer = sgd(model)
+    with Monitor(model, optimizer, every=5, budget=1e9) as monitor:
+        for batch in task(20):
+            hooks = [len(module._forward_hooks) + len(module._forward_pre_hooks) for module in model.modules()]
+            seen.append((sum(hooks) > 0, len(optimizer._optimizer_step_pre_hooks)))
+            run(model, optimizer, monitor, [batch])
+    assert seen == [(True, 1), *[(False, 0)] * 4] * 4
+
+
 def test_a_logger_that_fails_leaves_no_hooks():
     model = mlp()
     optimizer = sgd(model)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _KEPT = 50  # sampled steps whose surroundings are remembered
-_FEWEST = 5  # of them, before what they say is believed
+_FEWEST = 5  # of them, before what they say is believed, and from one look at them to the next
 
 
 class Account:
@@ -34,6 +34,7 @@ class Account:
         self._elapsed_s = 0.0
         self._marks: list[tuple[int, float]] = []  # (step, net seconds) before a sampled step, and after the next one
         self._hidden: deque[float] = deque(maxlen=_KEPT)
+        self._hidden_s, self._num_heard = 0.0, 0  # their median, brought up to date now and then
 
     def resume(self) -> None:
         """The loop runs from now on."""
@@ -53,8 +54,7 @@ class Account:
     @property
     def spent_s(self) -> float:
         """Of these, for watching."""
-        hidden = median(self._hidden) if len(self._hidden) >= _FEWEST else 0.0
-        return self.own_s + max(0.0, hidden) * self._num_samples
+        return self.own_s + max(0.0, self._hidden_s) * self._num_samples
 
     def own(self, since: float, *, times: int = 1) -> None:
         """The watcher worked from then, by `clock`, to now, and did the same so many times."""
@@ -68,6 +68,9 @@ class Account:
             others = step - second
             if others > 0:
                 self._hidden.append(second_s - first_s - (second - first) * (net_s - second_s) / others)
+                self._num_heard += 1
+                if self._num_heard % _FEWEST == 0:
+                    self._hidden_s = median(self._hidden)
         self._marks = [(step, net_s)]
         self._num_samples += 1
 

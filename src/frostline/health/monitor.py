@@ -82,6 +82,7 @@ class Monitor:
         self._laboratory = Laboratory(self._watch, self._weights)
         self._accumulation = Accumulation(inner, optimizer)
         self._is_on, self._is_quiet_from = False, -1
+        self._next = 0  # steps up to then need nothing
         self._path, self._stream = path, None
         self._first: list[Sample] = []
         self._last: deque[Sample] = deque(maxlen=_KEPT_LAST)
@@ -95,15 +96,13 @@ class Monitor:
         self._copies: dict[str, float] = {}
         self._step: Step | None = None
         self._handles: list[Any] = []
+        self._sampled: Any = None  # the hook before a sampled step
 
     def __enter__(self) -> Monitor:
         self._copies = copies(self._watch.found)
         self._stream = JsonLines(self._path) if self._path is not None else None
         if self._optimizer is not None:
-            self._handles = [
-                self._optimizer.register_step_pre_hook(self._before_step),
-                self._optimizer.register_step_post_hook(self._after_step),
-            ]
+            self._handles = [self._optimizer.register_step_post_hook(self._after_step)]
         self._accumulation.attach()
         self._account.resume()
         self._listen()
@@ -111,8 +110,7 @@ class Monitor:
 
     def __exit__(self, *_: object) -> None:
         self._account.pause()
-        self._is_on = False
-        self._watch.remove()
+        self._stop_listening()
         self._accumulation.remove()
         for handle in self._handles:
             handle.remove()
@@ -133,13 +131,15 @@ class Monitor:
         """
         is_timed = self._is_quiet_from == self._num_steps  # clocks cost as much: one such step stands for the others
         started = self._account.clock() if is_timed else 0.0
-        if isinstance(loss, Tensor) and loss.numel() != 1:
-            raise DataError(
-                what="The loss is not a scalar.", where="Monitor.step(loss)", received=f"shape {tuple(loss.shape)}",
-                do="pass the mean or the sum that backward() was called on.",
-            )  # fmt: skip
         value = loss
-        if isinstance(loss, Tensor):  # elsewhere than on a CPU, to read it now would be to wait for it
+        if isinstance(loss, Tensor):
+            if loss.numel() != 1:
+                raise DataError(
+                    what="The loss is not a scalar.", where="Monitor.step(loss)",
+                    received=f"shape {tuple(loss.shape)}",
+                    do="pass the mean or the sum that backward() was called on.",
+                )  # fmt: skip
+            # elsewhere than on a CPU, to read it now would be to wait for it
             value = float(loss.item()) if loss.is_cpu else loss.detach()
         if self._is_told_after is None:
             self._is_told_after = self._num_steps > 0
@@ -221,6 +221,15 @@ class Monitor:
             self._account.before_sample(self._num_steps)
             if not self._unseen:
                 self._watch.attach(only_input=not is_free and left_s < self._reserve_s)
+            if self._optimizer is not None and self._sampled is None:  # each hook costs microseconds at every step
+                self._sampled = self._optimizer.register_step_pre_hook(self._before_step)
+
+    def _stop_listening(self) -> None:
+        self._is_on = False
+        self._watch.remove()
+        if self._sampled is not None:
+            self._sampled.remove()
+            self._sampled = None
 
     def _before_step(self, *_: object) -> None:
         if not self._is_on:
@@ -233,8 +242,7 @@ class Monitor:
 
     def _after_step(self, *_: object) -> None:
         self._num_steps += 1
-        to_next = -self._num_steps % self.every
-        if self._step is None and to_next and self._num_steps != self._is_quiet_from and self._accumulation.is_done:
+        if self._num_steps < self._next:
             return
         started = self._account.clock()
         step, self._step = self._step, None
@@ -245,16 +253,18 @@ class Monitor:
         self._account.own(started)
         if self._num_steps == self._is_quiet_from:
             self._account.after_sample(self._num_steps)
+        to_next = -self._num_steps % self.every
         if not to_next:
             started = self._account.clock()
             self._listen()
             self._account.own(started)
+        is_busy = self._is_on or self._num_steps < self._is_quiet_from or not self._accumulation.is_done
+        self._next = self._num_steps + (1 if is_busy else to_next or self.every)
 
     def _close_sample(self, step: Step) -> None:
         if self._optimizer is not None:
             step.after()
-        self._is_on = False
-        self._watch.remove()
+        self._stop_listening()
         if self._watch.input is not None and self._inputs is None:
             self._inputs = facts_of_input(self._watch.input, self._watch.found, self._watch.order)
         self._watch.input = None
