@@ -58,10 +58,12 @@ class Watch:
 
     def attach(self, *, only_input: bool = False) -> None:
         """Register the hooks, if they are not there; only that of the model's input costs a sixth."""
-        if not self._handles:
-            for module, key, hook in () if only_input else self._hooks:
+        if self._handles:
+            return
+        self._handles.append(self.model.register_forward_pre_hook(self._before, prepend=True, with_kwargs=True))
+        if not only_input:
+            for module, key, hook in self._hooks:
                 module._forward_hooks[key] = hook
-            self._handles.append(self.model.register_forward_pre_hook(self._before, prepend=True, with_kwargs=True))
             self._handles.append(self.model.register_forward_hook(self._leave, always_call=True))
 
     def remove(self) -> None:
