@@ -129,8 +129,8 @@ class Monitor:
         Raises:
             DataError: If the loss is not a scalar.
         """
-        is_timed = self._is_quiet_from == self._num_steps  # clocks cost as much: one such step stands for the others
-        started = self._account.clock() if is_timed else 0.0
+        # clocks cost as much: one such step stands for the others
+        started = self._account.clock() if self._is_quiet_from == self._num_steps else None
         value = loss
         if isinstance(loss, Tensor):
             if loss.numel() != 1:
@@ -140,13 +140,11 @@ class Monitor:
                     do="pass the mean or the sum that backward() was called on.",
                 )  # fmt: skip
             # elsewhere than on a CPU, to read it now would be to wait for it
-            value = float(loss.item()) if loss.is_cpu else loss.detach()
-        if self._is_told_after is None:
-            self._is_told_after = self._num_steps > 0
-        self._told.append((self._num_steps - self._is_told_after, value))
+            value = loss.item() if loss.is_cpu else loss.detach()
+        self._told.append((self._num_steps, value))
         if len(self._told) >= _UNREAD_LOSSES:
             self._read_losses()
-        if is_timed:
+        if started is not None:
             self._account.own(started, times=self.every)
         if self._optimizer is None:
             self._before_step()
@@ -295,11 +293,14 @@ class Monitor:
         told, self._told = self._told, []
         if not told:
             return
+        if self._is_told_after is None:
+            self._is_told_after = told[0][0] > 0
         tensors = [value.reshape(()).float() for _, value in told if isinstance(value, Tensor)]
         read = iter(torch.stack(tensors).tolist() if tensors else ())
-        values = [next(read) if isinstance(value, Tensor) else value for _, value in told]
-        self._losses.extend((number, value) for (number, _), value in zip(told, values, strict=True))
-        loss_of = dict(zip((number for number, _ in told), values, strict=True))
+        numbers = [number - self._is_told_after for number, _ in told]
+        values = [next(read) if isinstance(value, Tensor) else float(value) for _, value in told]
+        self._losses.extend(zip(numbers, values, strict=True))
+        loss_of = dict(zip(numbers, values, strict=True))
         for sample in (*self._first, *self._last):
             sample.loss = loss_of.get(sample.number, sample.loss)
 

@@ -1,7 +1,7 @@
 """Makes plain records of sampled steps: measured several at a time, read from the device when somebody asks.
 
 A sampled step leaves copies of some values behind. An operation costs the same for the copies of one step as for those
-of sixteen, and most of that is spent on fetching code that the loop has pushed out of the caches.
+of thirty, and most of that is spent on fetching code that the loop has pushed out of the caches.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from frostline.health.watching import Outputs, Watch
 
-_MOST = 16  # samples that wait to be measured together,
+_MOST = 32  # samples that wait to be measured together,
 _MAX_WAITING = 2**20  # or as many values: 4 MB
 _MAX_ROOMS = 4  # shapes for which memory is kept
 
