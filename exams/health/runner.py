@@ -19,9 +19,8 @@ from .judges import JUDGES
 from .training import prepare, train
 
 # Share of a training that is given to `heal`, which trains on four fifths of it and holds out the rest; afterwards
-# the training goes on, so that everyone has seen the same batches once. With a fifth (60 steps), a repair may try
-# three treatments over all its batches and still stay within 1.5 times the training.
-HEAL_SHARE = 0.2
+# the training goes on, so that everyone has seen the same batches once.
+HEAL_SHARE = 0.6
 HELD_OUT_SHARE = 0.2
 
 
