@@ -329,3 +329,12 @@ def test_a_logger_is_told_the_gradients_by_layer():
     watched(mlp(), every=20, log=lambda numbers, step: told.append((step, set(numbers))))
     names = {f"{layer}/gradient_norm" for layer in ("0", "2", "4", "6")}
     assert told == [(0, names), (20, names)]
+
+
+def test_what_is_no_loss_or_no_dense_parameter_is_refused():
+    with Monitor(mlp()) as monitor, pytest.raises(fl.DataError, match="The loss is not a scalar"):
+        monitor.step(None)
+    model = mlp()
+    model.extra = nn.Parameter(torch.eye(3).to_sparse())
+    with pytest.raises(fl.DataError, match="A parameter is a sparse tensor"):
+        Monitor(model)

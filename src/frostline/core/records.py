@@ -283,8 +283,8 @@ class Healing:
         treatments: All that were tried, in order.
         before: The diagnosis without treatment.
         after: The diagnosis of the model as it is now.
-        loss_before: Held-out loss without treatment, after the same batches.
-        loss_after: Held-out loss of the model as it is now.
+        loss_before: Held-out loss without treatment, when the first treatment was kept, or the looking on ended.
+        loss_after: Held-out loss of the model as it is now, after all batches.
     """
 
     accepted: bool

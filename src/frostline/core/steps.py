@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from frostline.core.errors import DataError
 from frostline.core.inputs import describe
+from frostline.core.layers import compact_recurrent
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
@@ -38,10 +39,17 @@ def take_step(optimizer: Optimizer) -> None:
     """`optimizer.step()`.
 
     Raises:
-        DataError: If it does not take sparse gradients.
+        DataError: If it does not take sparse gradients, or needs a closure.
     """
     try:
         optimizer.step()
+    except TypeError as error:
+        if "closure" not in str(error):
+            raise
+        raise DataError(
+            what="The optimizer needs a closure.", where=type(optimizer).__name__, received=str(error),
+            do="use one that steps by gradients alone, such as torch.optim.AdamW.",
+        ) from error  # fmt: skip
     except RuntimeError as error:
         if "sparse" not in str(error):
             raise
@@ -81,10 +89,12 @@ def copied(model: nn.Module, *others: Any) -> tuple[Any, ...]:
         if isinstance(value, Tensor) and value.grad_fn is not None
     ]  # fmt: skip
     try:
-        return copy.deepcopy((model, *others), {id(value): value.detach().clone() for value in computed})
+        twins = copy.deepcopy((model, *others), {id(value): value.detach().clone() for value in computed})
     except (RuntimeError, TypeError) as error:
         raise DataError(
             what="The model cannot be copied, so nothing can be tried on it.", where=type(model).__name__,
             received=f"{type(error).__name__}: {error}",
             do="keep no tensors with a gradient history and no open files on the model; or use frostline.Monitor.",
         ) from error  # fmt: skip
+    compact_recurrent(twins[0])
+    return twins

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections import deque
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from frostline.core.errors import DataError
+from frostline.core.inputs import describe
+from frostline.core.steps import check_dense
 from frostline.health.accounting import Account
 from frostline.health.accumulating import Accumulation
 from frostline.health.evidence import facts_of_input, facts_of_optimizer, layers_that_ran, what_is_missing
@@ -141,6 +144,11 @@ class Monitor:
                 )  # fmt: skip
             # elsewhere than on a CPU, to read it now would be to wait for it
             value = loss.item() if loss.is_cpu else loss.detach()
+        elif not isinstance(loss, Real):
+            raise DataError(
+                what="The loss is not a scalar.", where="Monitor.step(loss)", received=describe(loss),
+                do="pass what backward() was called on, or its value.",
+            )  # fmt: skip
         self._told.append((self._num_steps, value))
         if len(self._told) >= _UNREAD_LOSSES:
             self._read_losses()
@@ -305,7 +313,7 @@ class Monitor:
             sample.loss = loss_of.get(sample.number, sample.loss)
 
     def _still_alike(self) -> tuple[tuple[str, float], ...]:
-        now = copies(self._watch.found) if self._num_steps else {}
+        now = copies(self._watch.found) if self._num_steps and any(self._copies.values()) else {}
         return tuple((name, min(share, now[name])) for name, share in self._copies.items() if now.get(name) and share)
 
 
@@ -323,6 +331,7 @@ def _unwrapped(model: nn.Module) -> tuple[nn.Module, tuple[str, ...]]:
 
 
 def _check(model: nn.Module, optimizer: Optimizer | None, every: int) -> None:
+    check_dense(model)
     trainable = {id(parameter) for parameter in model.parameters() if parameter.requires_grad}
     if every < 1:
         raise DataError(

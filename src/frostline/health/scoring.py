@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import math
+from collections.abc import MutableMapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -25,11 +27,13 @@ class Score:
             output is not finite.
         loss: Mean over the batches; NaN where it is not finite.
         samples: The share of each sample, within -1 and 1, in the order of the data.
+        skill: The share of the loss of one answer for all, the mean one, that the model saves; None if not known.
     """
 
     share: float
     loss: float
     samples: tuple[float, ...] = ()
+    skill: float | None = None
 
     def gain_over(self, other: Score) -> tuple[float, float]:
         """(gain in share, its standard error) over another model's score on the same samples.
@@ -99,12 +103,14 @@ def score(
     """
     tally = _Tally()
     losses: list[Tensor] = []
+    flat: list[Tensor | None] = []
     with kept_modes(model), kept_generators(), torch.no_grad():
         seed_generators(0)  # dropout draws in train mode
         model.train(train_mode)
         for inputs, target in data:
             output = batches.call(model, inputs)
             losses.append(torch.as_tensor(loss_fn(output, target)).detach().float().mean())
+            flat.append(_of_one_answer(output, target, loss_fn))
             _count(tally, output, target)
     values = torch.stack(losses).tolist() if losses else [0.0]
     loss = sum(values) / len(values)
@@ -112,7 +118,32 @@ def score(
     if share is None:  # a loss that falls is all there is to go by
         samples = tuple(_of_loss(value) for value in values)
         share = sum(samples) / len(samples)
-    return Score(share, loss if math.isfinite(loss) else math.nan, samples)
+    return Score(share, loss if math.isfinite(loss) else math.nan, samples, _skill(loss, flat))
+
+
+def _skill(loss: float, flat: list[Tensor | None]) -> float | None:
+    known = [value for value in flat if value is not None]
+    if len(known) < len(flat) or not known or not math.isfinite(loss):
+        return None
+    level = float(torch.stack(known).mean())
+    return (level - loss) / abs(level) if math.isfinite(level) and level else None
+
+
+def _of_one_answer(output: Any, target: Any, loss_fn: Callable[[Any, Any], Tensor]) -> Tensor | None:
+    """The loss of the mean answer, given to every sample; None where answers are of no kind that has a mean."""
+    if isinstance(output, Tensor):
+        same: Any = _mean_of(output)
+    elif isinstance(output, MutableMapping):
+        same = copy.copy(cast("MutableMapping[str, Any]", output))
+        for name, value in list(same.items()):
+            same[name] = _mean_of(value) if isinstance(value, Tensor) else value
+    else:
+        return None
+    return torch.as_tensor(loss_fn(same, target)).detach().float().mean()
+
+
+def _mean_of(values: Tensor) -> Tensor:
+    return values.mean(0, keepdim=True).expand_as(values) if values.dim() and values.is_floating_point() else values
 
 
 def _of_loss(loss: float) -> float:

@@ -64,7 +64,7 @@ class Course:
     Attributes:
         norms: Gradient norm of every step.
         num_skipped: Steps that were left out because something was not finite.
-        losses: Of every step, where steps that are not finite are left out.
+        losses: Of every step, where steps that are not finite are left out or end it.
         is_whole: False if it was broken off.
     """
 
@@ -77,7 +77,7 @@ class Course:
 def train(
     patient: Patient, data: Sequence[Batch], loss_fn: Callable[[Any, Any], Tensor], *, monitor: Monitor | None = None,
     seed: int = 0, measures: bool = True, skips_nonfinite: bool = False,
-    stop: Callable[[Sequence[float]], bool] | None = None,
+    skips_inputs: bool = False, stops_nonfinite: bool = False,
 ) -> Course:  # fmt: skip
     """Train on these batches in order, with the same noise in every trial.
 
@@ -88,8 +88,9 @@ def train(
         monitor: Told every loss.
         seed: Of the noise in the model.
         measures: False leaves out the gradient norms.
-        skips_nonfinite: True leaves out steps whose input, loss or gradient is not finite.
-        stop: Asked with the losses so far, where such steps are left out; True breaks off.
+        skips_nonfinite: True leaves out steps whose input, loss or gradient is not finite; to look costs a tenth.
+        skips_inputs: True leaves out steps whose input is not finite.
+        stops_nonfinite: True breaks off at the first loss that is not finite.
 
     Raises:
         DataError: If the loss is not a scalar, or backward cannot run.
@@ -101,12 +102,16 @@ def train(
     with kept_generators(), torch.enable_grad():
         seed_generators(seed)
         for at, (inputs, target) in enumerate(data):
-            if skips_nonfinite and not _are_finite(inputs):
+            if (skips_nonfinite or skips_inputs) and not _are_finite(inputs):
                 num_skipped += 1  # before running statistics have seen it
                 continue
             patient.optimizer.zero_grad()
             loss = loss_fn(batches.call(patient.model, inputs), target)
             check_loss(loss, f"loss_fn(output, target), batch {at}")
+            if stops_nonfinite:
+                losses.append(float(loss.detach()))
+                if not math.isfinite(losses[-1]):
+                    return Course(_read(norms), num_skipped, tuple(losses), is_whole=False)
             loss.backward()
             if measures:
                 norms.append(gradient_norms(parameters).total)
@@ -120,8 +125,6 @@ def train(
                 take_step(patient.optimizer)
             if monitor is not None:
                 monitor.step(loss)
-            if stop is not None and stop(losses):
-                return Course(_read(norms), num_skipped, tuple(losses), is_whole=False)
     patient.optimizer.zero_grad()
     return Course(_read(norms), num_skipped, tuple(losses))
 
@@ -131,18 +134,20 @@ def _read(norms: list[Tensor]) -> tuple[float, ...]:
 
 
 def _is_gradient_finite(parameters: list[nn.Parameter]) -> bool:
-    """Whether all gradients are; of plain ones in three operations, since small networks wait for every one."""
+    """Whether all gradients are; of plain ones in one operation, since small networks wait for every one."""
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     if not gradients:
         return True
-    kind = (gradients[0].device, gradients[0].dtype)
-    is_plain = kind[1] in (torch.float32, torch.float64)
-    if is_plain and all((g.device, g.dtype) == kind and g.layout is torch.strided for g in gradients):
-        largest = torch._foreach_norm(gradients, math.inf)  # pyright: ignore[reportPrivateImportUsage]
-        return math.isfinite(float(torch.stack(largest).sum()))
+    first = gradients[0]
+    if all(g.dtype == torch.float32 and g.device == first.device and g.layout is torch.strided for g in gradients):
+        one, found = torch.ones((), device=first.device), torch.zeros((), device=first.device)
+        check = torch._amp_foreach_non_finite_check_and_unscale_  # pyright: ignore[reportPrivateImportUsage]
+        check(gradients, found, one)  # as torch.amp.GradScaler does
+        return not found.item()
     return bool(torch.isfinite(gradient_norms(parameters).total))
 
 
 def _are_finite(inputs: Any) -> bool:
+    """Whether all inputs are; a sum is quicker than a look at each, and is finite only if all are."""
     floats = [tensor for tensor in batches.leaves(inputs).values() if tensor.is_floating_point()]
-    return all(bool(torch.isfinite(tensor).all()) for tensor in floats)
+    return all(math.isfinite(float(tensor.sum())) or bool(torch.isfinite(tensor).all()) for tensor in floats)

@@ -15,7 +15,7 @@ from frostline.core.errors import DataError
 from frostline.core.records import Diagnosis, Finding
 from frostline.health import Patient, diagnosis_of, score, train
 from frostline.health.rules import RULES
-from frostline.recipes.examination import Examination, as_batches, examine, held_out
+from frostline.recipes.examination import BATCHNORM, Examination, as_batches, examine, held_out
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 # evidence, the more is asked. Tuned on the exam's tuning part.
 _OF_CLEAR, _OF_TIPS, _OF_NONE = (0.02, 0.0, 1.5), (0.07, 1.6, 2.5), (0.12, 2.0, 3.0)
 _AS_GOOD_AS_IT_GETS = 0.97  # right answers: what comes later can hardly do better, and is less specific
-_NEARLY_BEST = 0.8  # of the largest gain: the most specific of those is the cause
+_NEARLY_BEST = 0.75  # of the largest gain: the most specific of those is the cause
+_OF_STEPS = frozenset({"learning_rate", "oscillation"})
 _CERTAIN = frozenset({"FL502", "FL503", "FL504"})  # what needs no trial
 
 
@@ -74,13 +75,13 @@ def checkup(
         Issues and tips, most severe first, each with its evidence; the cause if there is one.
 
     Raises:
-        DataError: If there are no batches, nothing trains, the optimizer holds other parameters, or the loss is not a
-            scalar that depends on the model.
+        DataError: If there are no batches or fewer than `steps`, nothing trains, the optimizer holds other parameters,
+            or the loss is not a scalar that depends on the model.
     """
     whole = as_batches(batches, model, steps)
     data, judged = held_out(whole)
     patient = Patient(model, optimizer or _default_optimizer(model))
-    seen, _ = examine(patient, data, judged, loss_fn, whole=whole)
+    seen = examine(patient, data, judged, loss_fn, whole=whole)
     if seen.is_misfit:
         return _told(seen.diagnosis, None, "loss_mismatch")
     tried = _try_all(seen, is_rate_known=optimizer is not None)
@@ -92,18 +93,22 @@ def checkup(
 def _try_all(seen: Examination, *, is_rate_known: bool) -> list[Trial]:
     """Undo what the evidence suggests, the most specific first; then try other learning rates."""
     tried: list[Trial] = []
-    for suspicion in seen.suspicions():
+    suspicions = seen.suspicions()
+    for suspicion in (one for one in suspicions if one.has_symptom):
         tried.append(seen.attempt(suspicion))
         is_good = _counts(tried[-1]) and tried[-1].score.share > _AS_GOOD_AS_IT_GETS
         if is_good and suspicion.is_clear and not suspicion.is_late:
             return tried
-    for direction in seen.rates(both=True) if seen.diagnosis.findings and is_rate_known else ():
+    is_suspect = bool(seen.diagnosis.findings) or seen.is_stuck
+    for direction in seen.rates(both=True) if is_suspect and is_rate_known else ():
         reached = seen.seen.score.loss
         for suspicion in direction:
             tried.append(seen.attempt(suspicion))
             if not tried[-1].score.loss < reached and reached == reached:
                 break
             reached = tried[-1].score.loss
+    if not any(map(_counts, tried)):
+        tried += [seen.attempt(one) for one in suspicions if not one.has_symptom]
     return tried
 
 
@@ -148,9 +153,12 @@ def _most_specific(helped: Sequence[Trial]) -> Trial:
     """Of the treatments that helped nearly as much as the best: the first, which is the most specific."""
     best = max(trial.gain for trial in helped)
     near = [trial for trial in helped if trial.gain >= _NEARLY_BEST * best]
-    steps = [trial for trial in near if trial.suspicion.family in {"learning_rate", "oscillation"} and trial.is_calm]
-    if steps and near[0].suspicion.is_late:
-        return steps[0]  # what came while training, and goes with other steps, came of the steps
+    steps = [trial for trial in near if trial.suspicion.family in _OF_STEPS and trial.is_calm]
+    early = [trial for trial in near if not trial.suspicion.is_late and trial.suspicion.family not in _OF_STEPS]
+    if any(trial.suspicion.family == "input_scale" for trial in near):  # inputs come first, and bring other symptoms
+        return max((t for t in near if t.suspicion.remedy.identity != BATCHNORM), key=lambda trial: trial.gain)
+    if near[0].suspicion.is_late and (steps or early):  # what came while training came of the steps or of the start
+        return max(steps + early, key=lambda trial: trial.gain)
     return near[0]
 
 
@@ -187,4 +195,5 @@ def _default_optimizer(model: nn.Module) -> Optimizer:
             received=f"{sum(1 for _ in model.parameters())} parameters, none of which requires gradients",
             do="frostline.thaw(model) some of its layers, or check the module that trains.",
         )  # fmt: skip
-    return torch.optim.AdamW(trainable, lr=1e-3)
+    is_half = any(parameter.dtype == torch.float16 for parameter in trainable)
+    return torch.optim.AdamW(trainable, lr=1e-3, eps=1e-4 if is_half else 1e-8)  # 1e-8 is zero in float16

@@ -14,8 +14,8 @@ import torch
 from frostline.caching import CachedDataset, FeatureCache
 from frostline.core import inputs as batches
 from frostline.core.errors import DataError
-from frostline.remedies.timing import wait
 from frostline.health import InputFacts, facts_of_input
+from frostline.remedies.timing import wait
 from frostline.splitting import split
 from frostline.training import DatasetBatches
 

@@ -15,7 +15,6 @@ from torch.optim import Optimizer
 
 from frostline.core import inputs as model_inputs
 from frostline.core.errors import DataError
-from frostline.core.layers import compact_recurrent
 from frostline.core.restore import generator_states, kept_generators, set_generator_states
 from frostline.core.steps import check_loss, copied, take_step
 from frostline.remedies.activations import swap_activations

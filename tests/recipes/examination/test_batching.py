@@ -3,9 +3,10 @@ import math
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 import frostline as fl
-from frostline.recipes.examination.batching import as_batches, finite_rows, held_out
+from frostline.recipes.examination.batching import as_batches, finite_rows, held_out, merged
 from helpers_health import mlp, task
 
 
@@ -71,3 +72,55 @@ def test_targets_that_are_not_of_a_row_stay():
     rest, judged = held_out(data)
     assert all(target["weight"] == 2.0 for _, target in [*rest, *judged])
     assert all(len(target["label"]) == len(inputs) for inputs, target in judged)
+
+
+def test_batches_to_score_by_are_joined():
+    data = task(20)
+    joined = merged(mlp(), data, F.cross_entropy)
+    assert len(joined) < 20
+    assert torch.equal(torch.cat([x for x, _ in joined]), torch.cat([x for x, _ in data]))
+    assert torch.equal(torch.cat([y for _, y in joined]), torch.cat([y for _, y in data]))
+
+
+class OverTheBatch(nn.Module):
+    """Answers depend on who else is in the batch."""
+
+    def forward(self, x):
+        return x - x.mean(0)
+
+
+class Shapeless(nn.Module):
+    def forward(self, x):
+        return {"logits": x}
+
+
+class Tied(nn.Module):
+    def forward(self, x):
+        return x.view(16, 12)[:, :3]
+
+
+class Pairs(nn.Module):
+    def forward(self, x):
+        return x @ x.T
+
+
+def test_a_loss_that_compares_the_samples_of_a_batch_keeps_its_batches():
+    data = [(inputs, torch.arange(len(inputs))) for inputs, _ in task(6)]
+    assert merged(nn.Identity(), data, lambda out, y: F.cross_entropy(out @ out.T, y)) == data
+
+
+@pytest.mark.parametrize("model", [OverTheBatch(), Shapeless(), Tied(), Pairs()])
+def test_where_joining_changes_answers_batches_stay(model):
+    data = task(6)
+    assert [len(x) for x, _ in merged(model, data, F.cross_entropy)] == [len(x) for x, _ in data]
+
+
+@pytest.mark.parametrize("data", [
+    [({"a": torch.ones(2, 3)}, torch.ones(2))] * 3,
+    [(torch.ones(2, 3), torch.ones(2)), (torch.ones(2, 4), torch.ones(2))],
+    [(torch.ones(5, 2, 3), torch.ones(2))] * 3,
+    [(torch.tensor(1.0), torch.tensor(1.0))] * 3,
+    [(torch.ones(2, 3), torch.ones(2))],
+])  # fmt: skip
+def test_batches_that_cannot_be_joined_stay(data):
+    assert merged(nn.Identity(), data, F.mse_loss) == data

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,20 +11,28 @@ from torch import Tensor
 
 from frostline.core import inputs as batches
 from frostline.core.errors import DataError
+from frostline.health import score
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from torch import nn
 
 Batch = tuple[Any, Any]
 
+_AT_ONCE = 2**20  # values of inputs that are scored in one go
+
 
 def as_batches(given: Iterable[Any], model: nn.Module, steps: int | None) -> list[Batch]:
     """Batches of (inputs, target) on the model's device.
 
+    Args:
+        given: Pairs of inputs and target.
+        model: It says the device.
+        steps: How many; None takes all.
+
     Raises:
-        DataError: If there are none, or an item is not a pair.
+        DataError: If there are none, or fewer than asked, or an item is not a pair.
     """
     parameter = next(model.parameters(), None)
     if parameter is None:
@@ -38,6 +47,11 @@ def as_batches(given: Iterable[Any], model: nn.Module, steps: int | None) -> lis
             break
         inputs, target = batches.unpack(item, at, keep)
         found.append((batches.move(inputs, parameter.device), batches.move(target, parameter.device)))
+    if steps is not None and 2 <= len(found) < steps:
+        raise DataError(
+            what="The batches ran out.", where=f"steps={steps}", received=f"{len(found)} batches",
+            do="pass more of them, such as a few epochs of a loader, or ask for fewer steps.",
+        )  # fmt: skip
     if len(found) < 2:
         raise DataError(
             what="There are too few batches.", where="batches", received=f"{len(found)} batches",
@@ -112,3 +126,39 @@ def finite_rows(data: Sequence[Batch]) -> list[Batch]:
         elif kept:
             found.append(_rows(inputs, target, kept))
     return found or list(data)
+
+
+def merged(
+    model: nn.Module, data: Sequence[Batch], loss_fn: Callable[[Any, Any], Tensor], most: int = 1024
+) -> list[Batch]:  # fmt: skip
+    """The batches in fewer, larger ones, so that to score by them is quick; as they are where that changes scores.
+
+    Args:
+        model: It is scored on two of them, apart and together.
+        data: Pairs of inputs and target.
+        loss_fn: callable(output, target) -> scalar.
+        most: Rows of a larger one.
+    """
+    if len(data) < 2 or not all(isinstance(part, Tensor) and part.dim() for batch in data for part in batch):
+        return list(data)
+    rows, numel = len(data[0][0]), data[0][0].numel()
+    kinds = {(x.shape[1:], x.dtype, y.shape[1:], y.dtype, len(x) == len(y)) for x, y in data}
+    size = min(most // max(1, rows), _AT_ONCE // max(1, numel))
+    if len(kinds) > 1 or not next(iter(kinds))[-1] or size < 2:
+        return list(data)
+    try:
+        apart, together = score(model, data[:2], loss_fn), score(model, _joined(data, 2)[:1], loss_fn)
+    except (RuntimeError, ValueError, TypeError, IndexError, AssertionError):
+        return list(data)
+    is_same = len(apart.samples) == len(data[0][0]) + len(data[1][0]) == len(together.samples)
+    pairs = zip(apart.samples, together.samples, strict=False)
+    is_same = is_same and all(math.isclose(a, b, abs_tol=1e-3) for a, b in pairs)
+    is_even = len(data[0][0]) == len(data[1][0])
+    if not is_same or (is_even and not math.isclose(apart.loss, together.loss, rel_tol=1e-3, abs_tol=1e-6)):
+        return list(data)
+    return _joined(data, size)
+
+
+def _joined(data: Sequence[Batch], size: int) -> list[Batch]:
+    parts = [data[at : at + size] for at in range(0, len(data), size)]
+    return [(torch.cat([x for x, _ in part]), torch.cat([y for _, y in part])) for part in parts]

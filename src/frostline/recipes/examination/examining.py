@@ -8,9 +8,9 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from frostline.core.errors import FrostlineError
-from frostline.health import Course, Patient, Score, diagnosis_of, judge, score, train
+from frostline.health import Course, Patient, Score, judge, score, train
 from frostline.recipes.examination.observing import observe
-from frostline.recipes.examination.rates import rate_remedies
+from frostline.recipes.examination.rates import is_rising, rate_remedies
 from frostline.recipes.examination.treatments import Remedy, family_of, is_clear, remedies_for
 
 if TYPE_CHECKING:
@@ -19,14 +19,15 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from frostline.core.records import Diagnosis
+    from frostline.health import Evidence
     from frostline.recipes.examination.batching import Batch
     from frostline.recipes.examination.observing import Observation
 
-_FEWEST_STEPS = 12  # of half a trial, that tell whether it is worth the other half
-_LEARNING = 0.75  # of the first losses: who is there after the probe, learns; chosen by the exam's seeds 2 and 3
+_TIME = 45  # steps, after which a network that learns nothing is stuck
+SKILLED = 0.1  # of the loss of one answer for all: a network that saves so much learns
 _CALM = 8.0  # times the median: where gradients count as spikes
 _SLOWER = frozenset({"FL102", "FL103", "FL201", "FL401", "FL403", "FL502"})  # what steps that are too large can bring
-_CANNOT = (FrostlineError, RuntimeError, ValueError, TypeError, IndexError)  # a treatment that the network cannot take
+CANNOT = (FrostlineError, RuntimeError, ValueError, TypeError, IndexError)  # a treatment that the network cannot take
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Suspicion:
         is_clear: True if a rule found more than a tip of that family.
         has_symptom: True if a rule found anything of it.
         is_late: True if nothing of it was there before the first step.
-        is_issue: True if a rule calls it an issue, or steps are far too small, which no luck looks like.
+        is_issue: True if a rule calls it an issue.
     """
 
     remedy: Remedy
@@ -94,7 +95,6 @@ class Examination:
         diagnosis: What the rules say about it.
         start: What they say about it before its first step.
         seed: Of the noise in the model.
-        skips_nonfinite: True if trials leave out steps that are not finite.
         codes: Of all findings.
     """
 
@@ -106,7 +106,6 @@ class Examination:
     diagnosis: Diagnosis
     start: Diagnosis
     seed: int = 0
-    skips_nonfinite: bool = False
     codes: frozenset[str] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -119,16 +118,14 @@ class Examination:
 
     @property
     def is_learning(self) -> bool:
-        """True if the loss of the untreated network went down clearly."""
-        losses = [loss for _, loss in self.seen.evidence.losses]
-        few = max(3, len(losses) // 5)
-        return len(losses) > few and median(losses[-few:]) < _LEARNING * median(losses[:3])
+        """True if the untreated network answers better than with one answer for all, or it cannot be told."""
+        skill = self.seen.score.skill
+        return skill is None or skill > SKILLED
 
     @property
-    def of_issues(self) -> Examination:
-        """The same without tips."""
-        issues = [finding for finding in self.diagnosis.findings if finding.outcome == "issue"]
-        return replace(self, diagnosis=diagnosis_of([*issues, *self.diagnosis.passed], self.diagnosis.cause))
+    def is_stuck(self) -> bool:
+        """True if it has had time, and learns nothing: a symptom of its own."""
+        return not self.is_learning and len(self.data) >= _TIME and math.isfinite(self.seen.score.loss)
 
     @property
     def _issues(self) -> set[str]:
@@ -138,12 +135,13 @@ class Examination:
         """What the evidence suggests: clear symptoms before tips, the most specific treatment first."""
         early = {finding.family for finding in self.start.findings}
         clear = {finding.family for finding in self.diagnosis.findings if is_clear(finding)}
+        all_families = {finding.family for finding in self.diagnosis.findings}
         found: list[Suspicion] = []
-        for remedy in remedies_for(self.patient, self.seen.evidence, self.diagnosis):
+        for remedy in remedies_for(self.patient, self.seen.evidence, self.diagnosis, is_stuck=self.is_stuck):
             family = family_of(remedy, [self.start, self.diagnosis])
             if family is not None:
-                is_issue = family in self._issues
-                found.append(Suspicion(remedy, family, family in clear, True, family not in early, is_issue))
+                is_issue, has_symptom = family in self._issues, family in all_families
+                found.append(Suspicion(remedy, family, family in clear, has_symptom, family not in early, is_issue))
         return sorted(found, key=lambda one: not one.is_clear)
 
     def rates(self, *, both: bool) -> list[list[Suspicion]]:
@@ -154,8 +152,11 @@ class Examination:
         """
         slower, faster = rate_remedies(self.seen.evidence) or ((), ())
         clear = {f.code for f in self.diagnosis.findings if f.family == "learning_rate" and is_clear(f)}
-        asked = slower if both or self.codes & _SLOWER else (), faster if both or "FL402" in self.codes else ()
-        if self.seen.evidence.optimizer.is_scheduled:
+        asked = (
+            slower if both or self.codes & _SLOWER else (),
+            faster if both or "FL402" in self.codes else (),
+        )
+        if is_rising(self.seen.evidence):
             asked = asked[0], ()  # what was seen may be the beginning of a warm-up
         return [
             [
@@ -164,7 +165,7 @@ class Examination:
                     "learning_rate",
                     code in clear,
                     code in self.codes,
-                    is_issue="learning_rate" in self._issues or (code == "FL402" and code in clear),
+                    is_issue="learning_rate" in self._issues,
                 )
                 for one in direction
             ]
@@ -174,34 +175,19 @@ class Examination:
     def attempt(self, suspicion: Suspicion) -> Trial:
         """Undo one factor on a copy, and train it on the same batches with the same noise."""
         twin = self.patient.copy()
-        may_stop = self.skips_nonfinite and not suspicion.is_clear and suspicion.remedy.finish is None
         try:
             suspicion.remedy.apply(twin, self.data)
-            course = train(
-                twin, self.data, self.loss_fn, seed=self.seed, skips_nonfinite=self.skips_nonfinite,
-                measures=not self.skips_nonfinite, stop=self._is_hopeless if may_stop else None,
-            )  # fmt: skip
-            if not course.is_whole:
-                why = f"after {len(course.losses)} steps the loss was no lower than without"
-                return replace(_FAILED, suspicion=suspicion, course=course, failure=why)
+            course = train(twin, self.data, self.loss_fn, seed=self.seed)
             if suspicion.remedy.finish is not None:
                 suspicion.remedy.finish(twin, self.data)
             after = score(twin.model, self.judged, self.loss_fn)
-        except _CANNOT as error:
+        except CANNOT as error:
             return replace(
                 _FAILED, suspicion=suspicion, failure=f"it cannot be done here: {type(error).__name__}: {error}"
             )
         before = self.seen.score
         ratio = after.loss / before.loss if before.loss == before.loss and before.loss > 0 else 0.0
         return Trial(suspicion, twin, after, *after.gain_over(before), ratio, course)
-
-    def _is_hopeless(self, losses: Sequence[float]) -> bool:
-        """Half-way through a trial, if the training loss is no lower than it was without treatment."""
-        if len(losses) != len(self.data) // 2 or len(losses) < _FEWEST_STEPS:
-            return False
-        since = len(losses) // 2
-        before = [loss for step, loss in self.seen.evidence.losses if since <= step < len(losses)]
-        return self.seen.score.loss < math.inf and sum(losses[since:]) >= sum(before)
 
 
 _FAILED = Trial(
@@ -212,9 +198,9 @@ _FAILED = Trial(
 
 def examine(
     patient: Patient, data: Sequence[Batch], judged: Sequence[Batch], loss_fn: Callable[[Any, Any], Tensor], *,
-    whole: Sequence[Batch] | None = None, samples: int = 60, skips_nonfinite: bool = False,
-) -> tuple[Examination, Patient]:  # fmt: skip
-    """(what was seen of a copy in training, that copy).
+    whole: Sequence[Batch] | None = None,
+) -> Examination:  # fmt: skip
+    """What is seen of a copy in training.
 
     Args:
         patient: A copy of it is trained.
@@ -222,13 +208,11 @@ def examine(
         judged: Batches to be judged by.
         loss_fn: callable(output, target) -> scalar.
         whole: All batches as they were given, in which values that are not finite are looked up.
-        samples: How often every layer is measured.
-        skips_nonfinite: True if trials leave out steps that are not finite.
     """
-    copy = patient.copy()
-    seen = observe(copy, data, judged, loss_fn, whole=whole, samples=samples)
-    start = judge(replace(seen.evidence, records=seen.evidence.records[:1]))
-    found = Examination(
-        patient, data, judged, loss_fn, seen, judge(seen.evidence), start, skips_nonfinite=skips_nonfinite
-    )
-    return found, copy
+    seen = observe(patient.copy(), data, judged, loss_fn, whole=whole)
+    return Examination(patient, data, judged, loss_fn, seen, judge(seen.evidence), judge_start(seen.evidence))
+
+
+def judge_start(evidence: Evidence) -> Diagnosis:
+    """What the rules say about a network before its first step."""
+    return judge(replace(evidence, records=evidence.records[:1], losses=evidence.losses[:1], gradient_norms=()))

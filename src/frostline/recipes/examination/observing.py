@@ -13,10 +13,10 @@ from frostline import remedies
 from frostline.core import inputs as batches
 from frostline.core.errors import FrostlineError
 from frostline.core.layers import is_pinned
-from frostline.core.restore import kept_buffers, kept_modes
+from frostline.core.restore import kept_buffers, kept_generators, kept_modes
 from frostline.health import Evidence, Monitor, NormFacts, Patient, Score, probe_loss, score, train
 from frostline.health.evidence import facts_of_input
-from frostline.health.records import StepRecord
+from frostline.health.records import InputFacts, StepRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from frostline.recipes.examination.batching import Batch
 
 _SEEN_SAMPLES = 512  # by which the scale of the inputs is judged
+_AT_ONCE = 2**20  # values that are looked at in one go
 _COMPARED = 20  # batches on which BatchNorm is compared, and the model scored
 
 
@@ -33,6 +34,75 @@ class Observation:
 
     evidence: Evidence
     score: Score
+
+
+class Observer:
+    """Trains a patient under a monitor, part by part, and gathers what there is to see so far.
+
+    ```python
+    with Observer(patient, data, loss_fn, every=5) as observer:
+        observer.train(30)
+        evidence = observer.evidence
+    ```
+
+    Args:
+        patient: Trained in place.
+        data: What it trains on.
+        loss_fn: callable(output, target) -> scalar.
+        every: Steps from one look at all layers to the next.
+        seed: Of the noise in the first part; the others follow by their steps.
+        skips_inputs: True leaves out steps whose input is not finite.
+
+    Attributes:
+        steps: Batches that were used.
+        num_skipped: Of these, left out.
+    """
+
+    def __init__(
+        self, patient: Patient, data: Sequence[Batch], loss_fn: Callable[[Any, Any], Tensor], *, every: int,
+        seed: int = 0, skips_inputs: bool = False,
+    ) -> None:  # fmt: skip
+        self._seed, self._skips_inputs = seed, skips_inputs
+        self._patient, self._data, self._loss_fn = patient, data, loss_fn
+        self._loss = _facts_of_loss(patient.model, data, loss_fn)
+        self._statistics = _running_statistics(patient.model)
+        self._monitor = Monitor(patient.model, patient.optimizer, every=every, budget=math.inf)
+        self._norms: tuple[float, ...] = ()
+        self._compared: NormFacts | None = None
+        self._inputs: InputFacts | None = None
+        self.steps = self.num_skipped = 0
+
+    def __enter__(self) -> Observer:
+        self._monitor.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._monitor.__exit__(*error)
+
+    def train(self, steps: int) -> None:
+        """Train on, until so many of the batches have been used."""
+        part = self._data[self.steps : steps]
+        seen = train(
+            self._patient, part, self._loss_fn, monitor=self._monitor, seed=self._seed + self.steps,
+            skips_inputs=self._skips_inputs,
+        )  # fmt: skip
+        self._norms += seen.norms
+        self.num_skipped += seen.num_skipped
+        self.steps += len(part)
+        self._monitor.every = max(self._monitor.every, len(part) // 2)  # the first steps tell most
+
+    @property
+    def evidence(self) -> Evidence:
+        """All that was seen so far."""
+        seen = self._monitor.evidence
+        data = self._data[: self.steps]
+        if self._inputs is None:
+            self._inputs = _facts_of_inputs(seen, self._data)
+        if self.steps <= _COMPARED or self._compared is None:
+            self._compared = _compare_norms(self._patient, data, self._loss_fn, self._statistics)
+        return _with_input_rows(
+            replace(seen, inputs=self._inputs, loss=self._loss, gradient_norms=self._norms, norms=self._compared), data
+        )
 
 
 def observe(
@@ -49,23 +119,15 @@ def observe(
         samples: How often every layer is measured.
         whole: All the batches as they were given, in which values that are not finite are looked up.
     """
-    facts = _facts_of_loss(patient.model, data, loss_fn)
-    statistics = _running_statistics(patient.model)
-    every = max(1, len(data) // samples)
-    with Monitor(patient.model, patient.optimizer, every=every, budget=math.inf) as monitor:
-        norms = train(patient, data, loss_fn, monitor=monitor).norms
-    evidence = replace(
-        _with_inputs(monitor.evidence, data),
-        loss=facts,
-        gradient_norms=norms,
-        norms=_compare_norms(patient, data, loss_fn, statistics),
-    )
-    return Observation(_with_input_rows(evidence, whole or data), score(patient.model, judged, loss_fn))
+    with Observer(patient, data, loss_fn, every=max(1, len(data) // samples)) as observer:
+        observer.train(len(data))
+    evidence = _with_input_rows(observer.evidence, whole or data)
+    return Observation(evidence, score(patient.model, judged, loss_fn))
 
 
 def _facts_of_loss(model: nn.Module, data: Sequence[Batch], loss_fn: Callable[[Any, Any], Tensor]) -> Any:
     inputs, target = data[0]
-    with kept_modes(model), kept_buffers(model):
+    with kept_modes(model), kept_buffers(model), kept_generators():
         model.eval()
         output = batches.call(model, inputs)
     return probe_loss(loss_fn, output, target)
@@ -153,21 +215,24 @@ def _with_input_rows(evidence: Evidence, data: Sequence[Batch]) -> Evidence:
     return evidence
 
 
-def _with_inputs(evidence: Evidence, data: Sequence[Batch]) -> Evidence:
+def _facts_of_inputs(evidence: Evidence, data: Sequence[Batch]) -> InputFacts | None:
     """The scale of the inputs over many samples, and their largest outlier: the monitor saw those of one batch."""
     tensors = [t for inputs, _ in data for t in list(batches.leaves(inputs).values())[:1] if t.dim() > 1 and len(t)]
     if not tensors or not tensors[0].is_floating_point() or tensors[0].is_complex():
-        return evidence
+        return evidence.inputs
     alike = [tensor for tensor in tensors if tensor.shape[1:] == tensors[0].shape[1:]]
     count = -(-_SEEN_SAMPLES // max(1, len(alike[0])))
     facts = facts_of_input(torch.cat(alike[:count]), (), {})
     if facts is None:
-        return evidence
-    sizes = [tensor.detach().abs().float().nan_to_num(0.0, 0.0, 0.0).flatten(1).amax(dim=1) for tensor in tensors]
-    sizes_N = torch.cat(sizes)
+        return evidence.inputs
+    parts = [tensor.detach().flatten(1) for tensor in tensors]
+    step = max(1, _AT_ONCE // max(1, parts[0].numel())) if len(alike) == len(parts) else 1
+    joined = [torch.cat(parts[at : at + step]) for at in range(0, len(parts), step)]
+    sizes = [torch.linalg.vector_norm(part.float(), math.inf, dim=1) for part in joined]
+    sizes_N = torch.cat(sizes).nan_to_num(0.0, 0.0, 0.0)
     outlier = float(sizes_N.max() / sizes_N.median().clamp_min(1e-12))
     first = next((layer.kind for layer in evidence.layers), "")
-    return replace(evidence, inputs=replace(facts, outlier=outlier, is_normalised=first == "norm"))
+    return replace(facts, outlier=outlier, is_normalised=first == "norm")
 
 
 def _mean(module: Any) -> Tensor:

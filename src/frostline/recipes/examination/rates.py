@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _MILD = 0.1  # the smallest change of a learning rate
 _USUAL_STEP = 5e-3  # of a layer's weights
+_WARMING = 2.0  # times the first steps; Adam's steps are as large as the rate, whatever the gradients
 _EARLY = 3  # sampled steps, before weights have grown with the steps
 
 
@@ -33,15 +34,23 @@ def rate_remedies(evidence: Evidence) -> tuple[list[Remedy], ...]:
     slower = min(_MILD, max(_USUAL_STEP / early, _MILD**4)) if early else _MILD**2
     faster = max(1 / _MILD, min(_USUAL_STEP / usual, _MILD**-5)) if usual else _MILD**-2
     return (
-        [_rate(factor, "FL401") for factor in _between(_MILD, slower)],
-        [_rate(factor, "FL402") for factor in _between(1 / _MILD, faster)],
+        [_rate(factor, "FL401", f"slower {at}") for at, factor in enumerate(_between(_MILD, slower))],
+        [_rate(factor, "FL402", f"faster {at}") for at, factor in enumerate(_between(1 / _MILD, faster))],
     )
 
 
-def _rate(factor: float, code: str) -> Remedy:
+def is_rising(evidence: Evidence) -> bool:
+    """True if steps get larger while nothing else makes them so: the optimizer warms up, or a schedule drives it."""
+    records = finite_records(evidence)[1:]
+    third = len(records) // 3
+    first, last = _step_size(records[:third]) or math.inf, _step_size(records[-third:]) or 0.0
+    return evidence.optimizer.is_scheduled or (evidence.optimizer.is_scale_free and last > _WARMING * first)
+
+
+def _rate(factor: float, code: str, key: str) -> Remedy:
     name = f"learning rate times {factor:.2g}" if factor < 1 else f"learning rate times {factor:,.0f}"
     return Remedy(name, ("learning_rate",), _times(factor), needs_symptom=False, is_structural=False,
-                  code=code)  # fmt: skip
+                  code=code, key=key)  # fmt: skip
 
 
 def _between(mild: float, strong: float) -> list[float]:
@@ -62,5 +71,7 @@ def _times(factor: float) -> Callable[[Patient, Sequence[Batch]], None]:
     def apply(patient: Patient, _: Sequence[Batch]) -> None:
         for group in patient.optimizer.param_groups:
             group["lr"] = group["lr"] * factor
+            if "initial_lr" in group:  # from which schedules start
+                group["initial_lr"] = group["initial_lr"] * factor
 
     return apply

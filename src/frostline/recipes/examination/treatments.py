@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import nn
 
 from frostline import remedies
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 Batch = tuple[Any, Any]
 _OUTLIER = 10.0  # times the largest value of a usual sample: another unit, not a tail
+BATCHNORM = "BatchNorm before the activations"  # helps against most things
 _BY_NORMS = ("exploding", "dead_units", "vanishing")
 _FOR_STATISTICS = 2  # batches: training measures anew at once
 # What new weights can cure: the symptom tells which of them it was.
@@ -39,6 +41,7 @@ class Remedy:
         apply: Changes a patient in place, given the batches it trains on.
         finish: What is left to do after training, or None.
         needs_symptom: True if it speaks for a family only where a rule has found that family's symptom.
+        key: What it is known by, where its name holds a number that was measured.
         code: Of the one rule that it proves right, where its family has several that contradict each other.
         is_structural: False if weights and the optimizer's state are all that it changes.
         undoes_the_start: True if it speaks only for what was wrong in the first steps: new weights bring luck, too.
@@ -52,10 +55,23 @@ class Remedy:
     undoes_the_start: bool = False
     is_structural: bool = True
     code: str | None = None
+    key: str = ""
+
+    @property
+    def identity(self) -> str:
+        """What it is known by: its name, unless that holds a number that was measured."""
+        return self.key or self.name
 
 
-def remedies_for(patient: Patient, evidence: Evidence, diagnosis: Diagnosis) -> list[Remedy]:
-    """The treatments that the evidence suggests, the most specific first."""
+def remedies_for(patient: Patient, evidence: Evidence, diagnosis: Diagnosis, *, is_stuck: bool = False) -> list[Remedy]:
+    """The treatments that the evidence suggests, the most specific first.
+
+    Args:
+        patient: What would be treated.
+        evidence: What was seen of it.
+        diagnosis: What the rules say about it.
+        is_stuck: True if it learns nothing: squashing activations are suspected then without a symptom.
+    """
     seen = {finding.family for finding in diagnosis.findings}
     found: list[Remedy] = []
     skip = Remedy("leave out steps that are not finite", ("nonfinite",), _skip_nonfinite, is_structural=False)
@@ -85,8 +101,11 @@ def remedies_for(patient: Patient, evidence: Evidence, diagnosis: Diagnosis) -> 
             found += [swap, weights]  # a sigmoid passes on a quarter of the gradient at best, whatever the weights
         else:
             found += [weights, swap] if activations & {"sigmoid", "tanh", "hardtanh"} else [weights]
+    elif is_stuck and {layer.activation for layer in evidence.layers} & {"sigmoid", "tanh", "hardtanh"}:
+        found.append(Remedy("Leaky ReLU for sigmoid and tanh, new weights", ("vanishing",), _swap_squashers,
+                            needs_symptom=False))  # fmt: skip
     if seen & set(_BY_NORMS):
-        found.append(Remedy("BatchNorm before the activations", _BY_NORMS, _normalise, undoes_the_start=True))
+        found.append(Remedy(BATCHNORM, _BY_NORMS, _normalise, undoes_the_start=True))
     if "dead_units" in seen:
         found.append(Remedy("Leaky ReLU for ReLU", ("dead_units",), _swap_rectifiers))
     found += [clip] if clip is not None and not has_outliers else []
@@ -129,7 +148,7 @@ def _clip_remedy(evidence: Evidence, seen: set[str]) -> Remedy | None:
     clip = remedies.clip_by_norm(norm)
     families = ("gradient_spikes", "exploding")
     return Remedy(f"clip gradients at {norm:.2g}, their usual norm", families, lambda patient, _: _clip(patient, clip),
-                  is_structural=False)  # fmt: skip
+                  is_structural=False, key="clip")  # fmt: skip
 
 
 def _usual_norm(evidence: Evidence) -> float | None:
@@ -145,7 +164,7 @@ def _clip(patient: Patient, clip: Any) -> None:
 
 
 def _skip_nonfinite(patient: Patient, _: Sequence[Batch]) -> None:
-    patient.clip = remedies.clip_by_norm(1e30)
+    patient.clip = patient.clip or remedies.clip_by_norm(1e30)
 
 
 def _standardise(patient: Patient, data: Sequence[Batch]) -> None:
@@ -153,7 +172,7 @@ def _standardise(patient: Patient, data: Sequence[Batch]) -> None:
 
 
 def _initialise(patient: Patient, data: Sequence[Batch]) -> None:
-    remedies.initialize(patient.model, include_pretrained=True, batch=data[0][0], optimizer=patient.optimizer)
+    remedies.initialize(patient.model, include_pretrained=True, batch=data[0], optimizer=patient.optimizer)
 
 
 def _swap_squashers(patient: Patient, data: Sequence[Batch]) -> None:
@@ -185,7 +204,8 @@ def _swap_norms(patient: Patient, _: Sequence[Batch]) -> None:
                 made = nn.GroupNorm(1, module.num_features, eps=module.eps, affine=module.affine)
                 if module.affine:
                     made.weight, made.bias = module.weight, module.bias
-                setattr(parent, name, made.to(next(parent.parameters()).device).train(module.training))
+                own = next(iter((*module.parameters(), *module.buffers())), torch.empty(0))
+                setattr(parent, name, made.to(own.device).train(module.training))
 
 
 def _hold_frozen(patient: Patient, _: Sequence[Batch]) -> None:

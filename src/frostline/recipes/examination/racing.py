@@ -1,0 +1,313 @@
+"""A race: one network without treatment, others with one each, on the same batches with the same noise.
+
+All start from the same snapshot and stop at the same marks, where they are compared on held-out samples. A runner is
+trained when it is needed and never twice, so what wins has lost nothing and goes on from where it stands.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from frostline.health import Monitor, Patient, Score, judge, score, train
+from frostline.recipes.examination.examining import CANNOT, SKILLED, Examination, judge_start
+from frostline.recipes.examination.observing import Observation, Observer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from collections.abc import Set as AbstractSet
+
+    from torch import Tensor
+
+    from frostline.core.records import Diagnosis
+    from frostline.recipes.examination.batching import Batch
+    from frostline.recipes.examination.examining import Suspicion
+
+_EVERY = 4  # steps from one look at all layers to the next
+_FEWEST_STEPS = 10  # that prove anything
+WATCHED = 6  # steps after a race is won, in which the rules are asked again; they belong to the training
+_EXTRA = 0.55  # steps of all runners over those that are trained in all; the first is let in in any case
+_CROWDED = 3  # marks at which two may still run; then one
+_SPIKES = frozenset({"FL102", "FL103"})
+# A treatment leads if the held-out loss is so much lower, and the share of right answers is higher by so much and by so
+# many of its standard errors. Least is asked for an issue of a network that learns nothing, most for a tip of one that
+# learns. Tuned on the exam's tuning part.
+_OF_ISSUES, _OF_TIPS, _OF_DOUBTS = (0.97, 0.0, 0.0), (0.96, 0.04, 2.0), (0.9, 0.08, 2.0)
+_FAR = 0.6  # of the loss without treatment
+_LOST_AT_FIRST, _LOST = 2.0, 1.05  # times the loss without treatment: it is out, at the first mark and later
+
+
+@dataclass
+class Runner:
+    """One way to train: untreated, or with a treatment.
+
+    Attributes:
+        patient: Where the training stands; the one it started from, if it is out.
+        suspicion: What is treated, and how; None without.
+        steps: Taken so far.
+        scores: Held-out, by steps taken.
+        num_skipped: Steps left out because something was not finite.
+        issues: Codes of the issues that were left when it won.
+        failure: Why it is out, or "".
+        given: The batches by which it was treated.
+    """
+
+    patient: Patient
+    suspicion: Suspicion | None = None
+    steps: int = 0
+    scores: dict[int, Score] = field(default_factory=dict[int, Score])
+    num_skipped: int = 0
+    issues: tuple[str, ...] = ()
+    failure: str = ""
+    given: Sequence[Batch] = ()
+
+    @property
+    def score(self) -> Score:
+        """The last."""
+        return next(reversed(self.scores.values()), Score(0.0, math.nan))
+
+    @property
+    def loss(self) -> float:
+        """The last held-out loss; infinite where it is not finite."""
+        return _loss(self.score)
+
+
+class Race:
+    """Trains one network without treatment, and with those that the evidence suggests.
+
+    Args:
+        patient: As it came; runners start from copies of it.
+        data: What all train on, in order.
+        judged: What they are compared by.
+        loss_fn: callable(output, target) -> scalar.
+        start: Steps that the patient has taken, of these batches.
+        leg: Steps from one mark to the next.
+        legs: How many.
+        kept: What it has been treated with already.
+
+    Attributes:
+        base: Without treatment.
+        runners: With one each, in the order in which they entered.
+        seen: What was seen of the first.
+    """
+
+    seen: Examination
+
+    def __init__(
+        self, patient: Patient, data: Sequence[Batch], judged: Sequence[Batch],
+        loss_fn: Callable[[Any, Any], Tensor], *, start: int, leg: int, legs: int, kept: Sequence[Suspicion] = (),
+    ) -> None:  # fmt: skip
+        self._patient, self._data, self._judged, self._loss_fn = patient, data, judged, loss_fn
+        last = min(start + legs * leg, max(start + leg, len(data) - WATCHED))
+        self._start, self._leg, self._marks = start, leg, range(start + leg, last + 1, leg)
+        self.base = Runner(patient.copy(), steps=start)
+        self.runners: list[Runner] = []
+        self._families = {one.family for one in kept}
+        self._entered = {one.remedy.identity for one in kept}
+        self._observer = Observer(self.base.patient, data[start:], loss_fn, every=_EVERY, seed=start, skips_inputs=True)
+        self._at_first: Diagnosis | None = None
+
+    def run(self) -> Runner:
+        """The first that wins; the one without treatment if none does, unless it broke down."""
+        with self._observer:
+            for mark in self._marks:
+                self._bring_base(mark)
+                if self.seen.is_misfit:
+                    break
+                winner = self._go_on(mark) or self._enter(mark)
+                if winner is not None:
+                    return winner
+                is_settled = self.seen.is_learning and mark != self._marks[0]
+                if is_settled and not self._running():
+                    break
+        return self.base if math.isfinite(self.base.loss) else self._survivor()
+
+    def forget(self, best: Runner) -> None:
+        """Let go of all copies but that of the best."""
+        for one in (self.base, *self.runners):
+            if one is not best:
+                one.patient = best.patient
+        self._patient = best.patient
+        del self._observer
+
+    def _survivor(self) -> Runner:
+        """Where the one without treatment broke down and nobody won: the best of the others, or its start."""
+        for one in self._running():
+            if math.isfinite(one.loss) and one.suspicion is not None and self._is_healthy(one, one.suspicion):
+                return one
+        return Runner(self._patient.copy(), steps=self._start)
+
+    def _running(self) -> list[Runner]:
+        """Those who are in the race, the best first."""
+        return sorted((one for one in self.runners if not one.failure), key=lambda one: one.loss)
+
+    def _bring_base(self, mark: int) -> None:
+        if self.base.steps >= mark:
+            return
+        for at in range(self.base.steps + self._leg, mark + 1, self._leg):
+            self._observer.train(at - self._start)
+            self._note(self.base, at)
+        self.base.num_skipped = self._observer.num_skipped
+        evidence = self._observer.evidence
+        if "input_scale" in self._families:
+            evidence = replace(evidence, inputs=None)
+        if self._at_first is None:
+            self._at_first = judge_start(evidence)
+        self.seen = Examination(
+            self._patient, self._data[self._start : mark], self._judged, self._loss_fn,
+            Observation(evidence, self.base.score), judge(evidence), self._at_first,
+        )  # fmt: skip
+
+    def _go_on(self, mark: int) -> Runner | None:
+        """Bring all to the mark; those who fall behind are out."""
+        for one in self._running():
+            self._advance(one, mark)
+            if self._wins(one):
+                return one
+        for one in self._running()[2 if mark <= self._start + _CROWDED * self._leg else 1 :]:
+            self._out(one, f"another was ahead of it after {mark} steps")
+        return None
+
+    def _enter(self, mark: int) -> Runner | None:
+        """Start new ones, for what is suspected now: each line as long as it helps."""
+        for line in self._lines():
+            reached = _loss(self.base.scores[mark])
+            for suspicion in line:
+                if suspicion.remedy.identity in self._entered:
+                    break
+                spent = sum(one.steps - self._start for one in self.runners)
+                if spent and not suspicion.is_issue and spent + mark - self._start > _EXTRA * len(self._data):
+                    break
+                one = self._new(suspicion, mark)
+                if self._wins(one):
+                    return one
+                if not one.loss < reached:
+                    break
+                reached = one.loss
+        return None
+
+    def _lines(self) -> list[list[Suspicion]]:
+        """What was wrong before the first step, then what came while training, which may have come of the steps.
+
+        Spikes come before the steps that they make too large.
+        """
+        found = self.seen.suspicions()
+        slower, faster = self.seen.rates(both=False)
+        early, late = [[one] for one in found if not one.is_late], [[one] for one in found if one.is_late]
+        spikes = [line for line in late if line[0].remedy.identity == "clip" and self.seen.codes & _SPIKES]
+        others = [line for line in late if line not in spikes]
+        return [*early, *spikes, slower, *others, faster[::-1]]
+
+    def _new(self, suspicion: Suspicion, mark: int) -> Runner:
+        """One more, brought to the mark in the same parts as the others."""
+        given = self._data[self._start : mark]
+        one = Runner(self._patient.copy(), suspicion, steps=self._start, given=given)
+        self._entered.add(suspicion.remedy.identity)
+        self.runners.append(one)
+        try:
+            suspicion.remedy.apply(one.patient, given)
+        except CANNOT as error:
+            self._out(one, f"it cannot be done here: {type(error).__name__}: {error}")
+        for part in range(self._start + self._leg, mark + 1, self._leg):
+            self._advance(one, part, is_noted=part == mark)
+        return one
+
+    def _advance(self, one: Runner, mark: int, *, is_noted: bool = True) -> None:
+        if one.failure or one.suspicion is None:
+            return
+        part = self._data[one.steps : mark]
+        try:
+            course = train(one.patient, part, self._loss_fn, seed=one.steps, measures=False, skips_nonfinite=True)
+            one.steps, one.num_skipped = mark, one.num_skipped + course.num_skipped
+            if one.suspicion.remedy.finish is not None:
+                one.suspicion.remedy.finish(one.patient, part)
+            if is_noted:
+                self._note(one, mark)
+        except CANNOT as error:
+            self._out(one, f"it cannot be done here: {type(error).__name__}: {error}")
+
+    def _note(self, one: Runner, mark: int) -> None:
+        one.steps = mark
+        one.scores[mark] = score(one.patient.model, self._judged, self._loss_fn)
+
+    def _out(self, one: Runner, why: str) -> None:
+        one.failure, one.patient = why, self._patient
+
+    def _wins(self, one: Runner) -> bool:
+        """True if it beats the untreated one after twice the steps, or by far one that learns nothing."""
+        if one.failure or one.suspicion is None or one.steps - self._start < _FEWEST_STEPS:
+            return False
+        own, other = one.score, self.base.scores[one.steps]
+        if not math.isfinite(other.loss):
+            return math.isfinite(own.loss) and _is_skilled(own) and self._is_healthy(one, one.suspicion)
+        is_first = one.steps == self._marks[0]
+        if not _falls(own, other, 1 - (_LOST_AT_FIRST if is_first else _LOST)):
+            self._out(one, f"the loss is higher than without after {one.steps} steps")
+            return False
+        if not _leads(one, other, one.suspicion):
+            return False
+        if _is_skilled(other) or not _falls(own, other, 1 - _FAR):
+            later = 2 * one.steps - self._start
+            if later > len(self._data):
+                return False
+            self._bring_base(later)
+            if not _leads(one, self.base.scores[later], one.suspicion):
+                return False
+        return self._is_healthy(one, one.suspicion)
+
+    def _is_healthy(self, one: Runner, suspicion: Suspicion) -> bool:
+        """Ask the rules again over the next steps: the issue that it treats is gone, and no other has come."""
+        part = self._data[one.steps : one.steps + WATCHED]
+        if not part:
+            return False
+        families = {*self._families, suspicion.family}
+        findings = watched(one, part, self._loss_fn, samples=2, families=families).findings
+        one.issues = tuple(dict.fromkeys(finding.code for finding in findings if finding.outcome == "issue"))
+        known = {finding.code for finding in self.seen.diagnosis.findings if finding.outcome == "issue"}
+        treated = {finding.code for finding in self.seen.diagnosis.findings if finding.family == suspicion.family}
+        standing = [code for code in one.issues if code in treated or code not in known]
+        if standing:
+            self._out(one, f"{', '.join(standing)} stands or is new")
+        return not standing
+
+
+def watched(
+    one: Runner, part: Sequence[Batch], loss_fn: Callable[[Any, Any], Tensor], *, samples: int,
+    families: AbstractSet[str],
+) -> Diagnosis:  # fmt: skip
+    """Train on; what the rules say about it, where these families have been treated."""
+    own, every = one.patient, max(1, -(-len(part) // samples))
+    with Monitor(own.model, own.optimizer, every=every, budget=math.inf) as monitor:
+        seen = train(own, part, loss_fn, monitor=monitor, seed=one.steps, measures=False, skips_nonfinite=True)
+    one.num_skipped += seen.num_skipped
+    records = tuple(replace(record, step=record.step + one.steps) for record in monitor.records)
+    one.steps += len(part)
+    evidence = replace(monitor.evidence, records=records)
+    if "input_scale" in families:
+        evidence = replace(evidence, inputs=None)  # what the monitor saw comes before the layer that scales it
+    return judge(evidence)
+
+
+def _leads(one: Runner, other: Score, suspicion: Suspicion) -> bool:
+    """True if held-out loss and answers are clearly better than the other's."""
+    fall, least, errors = _OF_ISSUES if suspicion.is_issue else _OF_TIPS
+    if _is_skilled(other):
+        fall, least, errors = _OF_TIPS if suspicion.is_issue else _OF_DOUBTS
+    gain, error = one.score.gain_over(other)
+    return _falls(one.score, other, 1 - fall) and gain >= max(least, errors * error)
+
+
+def _falls(own: Score, other: Score, share: float) -> bool:
+    """True if the loss is lower than the other's by more than this share of it, whatever its sign."""
+    if not math.isfinite(other.loss):
+        return math.isfinite(own.loss)
+    return own.loss < other.loss - share * abs(other.loss)
+
+
+def _is_skilled(of: Score) -> bool:
+    return of.skill is None or of.skill > SKILLED
+
+
+def _loss(of: Score) -> float:
+    return of.loss if math.isfinite(of.loss) else math.inf

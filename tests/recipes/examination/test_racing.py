@@ -1,0 +1,142 @@
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from frostline.health import Patient, Score
+from frostline.recipes.examination.racing import Race, Runner, watched
+from helpers_health import mlp, sgd, sick_sigmoids, task
+from remedies.surgeon import fingerprint, same
+
+LEG = 10
+
+
+def race(model=None, data=None, *, start=0, legs=4, lr=0.1, **options):
+    model, data = model or mlp(), data or task(80)
+    return Race(
+        Patient(model, sgd(model, lr=lr)), data[:-10], data[-10:], F.cross_entropy, start=start, leg=LEG, legs=legs,
+        **options,
+    )  # fmt: skip
+
+
+def ran(*args, **options):
+    found = race(*args, **options)
+    return found, found.run()
+
+
+def test_the_one_without_treatment_wins_where_nothing_is_wrong():
+    found, winner = ran()
+    assert winner is found.base
+    assert winner.suspicion is None
+    assert found.seen.is_learning
+
+
+def test_who_starts_is_left_as_it_came():
+    model = sick_sigmoids()
+    optimizer = sgd(model)
+    before = fingerprint(model, optimizer)
+    Race(Patient(model, optimizer), task(60), task(5), F.cross_entropy, start=0, leg=LEG, legs=4).run()
+    assert same(fingerprint(model, optimizer), before)
+
+
+def test_a_treatment_wins_a_sick_network():
+    found, winner = ran(sick_sigmoids(), task(120), lr=0.05)
+    assert winner in found.runners
+    assert winner.suspicion.family == "vanishing"
+    assert winner.steps > max(winner.scores)  # it was watched after it had won
+    assert winner.loss < 0.96 * found.base.scores[max(winner.scores)].loss
+
+
+def test_losers_are_let_go():
+    found, winner = ran(sick_sigmoids(), task(120), lr=0.05)
+    out = [one for one in found.runners if one.failure]
+    assert all(one.patient is found._patient for one in out)
+    assert winner.patient is not found._patient
+
+
+def test_all_have_the_same_batches_and_the_same_noise():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(12, 16), nn.Dropout(0.5), nn.ReLU(), nn.Linear(16, 3))
+    found = race(model, task(60), lr=0.05)
+    with found._observer:
+        found._bring_base(2 * LEG)
+        (suspicion,) = [one for one in found.seen.rates(both=True)[0][:1]]
+        idle = replace(suspicion, remedy=replace(suspicion.remedy, apply=lambda *_: None))
+        other = found._new(idle, 2 * LEG)
+    assert other.score == found.base.score
+
+
+def test_a_race_begins_where_the_last_one_ended():
+    _found, winner = ran(start=30, legs=2)
+    assert list(winner.scores) == [40, 50]
+    assert winner.steps == 50
+
+
+def test_what_was_kept_is_not_tried_again():
+    _found, winner = ran(sick_sigmoids(), task(120), lr=0.05)
+    again, _other = ran(sick_sigmoids(), task(120), lr=0.05, kept=[winner.suspicion])
+    names = {one.suspicion.remedy.name for one in again.runners}
+    assert winner.suspicion.remedy.name not in names
+
+
+def test_a_treatment_that_cannot_be_done_is_out():
+    found = race()
+    with found._observer:
+        found._bring_base(LEG)
+        suspicion = found.seen.rates(both=True)[0][0]
+
+        def refuse(*_):
+            raise ValueError("Expected more than 1 value per channel when training")
+
+        one = found._new(replace(suspicion, remedy=replace(suspicion.remedy, apply=refuse)), LEG)
+    assert "it cannot be done here: ValueError: Expected more than 1 value" in one.failure
+    assert one.scores == {}
+    assert one.loss == math.inf
+
+
+def test_one_that_breaks_down_starts_anew_where_nothing_helps():
+    model = mlp()
+    with torch.no_grad():
+        model[0].weight[0, 0] = math.nan
+    found, winner = ran(model)
+    assert not math.isfinite(found.base.loss)
+    if winner.suspicion is None:
+        assert winner.steps == 0
+
+
+def test_the_rules_are_asked_again_with_the_steps_that_were_taken():
+    model = mlp()
+    one = Runner(Patient(model, sgd(model)), steps=7)
+    watched(one, task(12), F.cross_entropy, samples=3, families=set())
+    assert one.steps == 19
+
+
+@pytest.mark.parametrize(("families", "outcomes"), [(set(), {"issue", "tip"}), ({"input_scale"}, {"not applicable"})])
+def test_scaled_inputs_are_not_judged_where_the_model_scales_them(families, outcomes):
+    model = mlp()
+    one = Runner(Patient(model, sgd(model, lr=1e-6)))
+    data = [(300 * inputs, target) for inputs, target in task(12)]
+    said = watched(one, data, F.cross_entropy, samples=3, families=families)
+    found = {f.outcome for f in (*said.findings, *said.passed) if f.code == "FL501"}
+    assert found
+    assert found <= outcomes
+
+
+def test_a_score_that_is_not_there_is_the_worst():
+    assert Runner(None).loss == math.inf
+    assert Runner(None, scores={3: Score(0.5, math.nan)}).loss == math.inf
+    assert Runner(None, scores={3: Score(0.5, 2.0), 6: Score(0.5, 1.0)}).loss == 1.0
+
+
+def test_nothing_that_is_not_finite_wins():
+    model, data = mlp(), [(inputs * math.nan, target) for inputs, target in task(80)]
+    found = race(model, data)
+    assert found.run().suspicion is None
+    model = mlp()
+    with torch.no_grad():
+        model[-1].bias[0] = math.nan
+    found, winner = ran(model)
+    assert winner.suspicion is None or math.isfinite(winner.loss)
