@@ -128,7 +128,8 @@ class Examination:
         return not self.is_learning and len(self.data) >= _TIME and math.isfinite(self.seen.score.loss)
 
     @property
-    def _issues(self) -> set[str]:
+    def issues(self) -> set[str]:
+        """Families of which a rule has found an issue."""
         return {finding.family for finding in self.diagnosis.findings if finding.outcome == "issue"}
 
     def suspicions(self) -> list[Suspicion]:
@@ -140,7 +141,7 @@ class Examination:
         for remedy in remedies_for(self.patient, self.seen.evidence, self.diagnosis, is_stuck=self.is_stuck):
             family = family_of(remedy, [self.start, self.diagnosis])
             if family is not None:
-                is_issue, has_symptom = family in self._issues, family in all_families
+                is_issue, has_symptom = family in self.issues, family in all_families
                 found.append(Suspicion(remedy, family, family in clear, has_symptom, family not in early, is_issue))
         return sorted(found, key=lambda one: not one.is_clear)
 
@@ -165,7 +166,7 @@ class Examination:
                     "learning_rate",
                     code in clear,
                     code in self.codes,
-                    is_issue="learning_rate" in self._issues,
+                    is_issue="learning_rate" in self.issues,
                 )
                 for one in direction
             ]

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 _EVERY = 4  # steps from one look at all layers to the next
 _FEWEST_STEPS = 10  # that prove anything
 WATCHED = 6  # steps after a race is won, in which the rules are asked again; they belong to the training
-_EXTRA = 0.55  # steps of all runners over those that are trained in all; the first is let in in any case
+# Steps of all runners over those that are trained in all; the first is let in in any case.
+_EXTRA_OF_ISSUES, _EXTRA, _EXTRA_OF_DOUBTS = 0.8, 0.55, 0.35
 _CROWDED = 3  # marks at which two may still run; then one
 _SPIKES = frozenset({"FL102", "FL103"})
 # A treatment leads if the held-out loss is so much lower, and the share of right answers is higher by so much and by so
@@ -35,7 +36,10 @@ _SPIKES = frozenset({"FL102", "FL103"})
 # learns. Tuned on the exam's tuning part.
 _OF_ISSUES, _OF_TIPS, _OF_DOUBTS = (0.97, 0.0, 0.0), (0.96, 0.04, 2.0), (0.9, 0.08, 2.0)
 _FAR = 0.6  # of the loss without treatment
-_LOST_AT_FIRST, _LOST = 2.0, 1.05  # times the loss without treatment: it is out, at the first mark and later
+_CLEARLY = 0.8  # of it: for an issue, that is enough if no answer is lost
+_AHEAD = 1.5  # times the steps of a treatment that it must beat the untreated one at, where the batches end before twice
+# Times the loss without treatment: it is out, at the first mark and later; and later in a network that learns.
+_LOST_AT_FIRST, _LOST, _NO_BETTER = 2.0, 1.05, 0.99
 
 
 @dataclass
@@ -101,6 +105,7 @@ class Race:
         self._patient, self._data, self._judged, self._loss_fn = patient, data, judged, loss_fn
         last = min(start + legs * leg, max(start + leg, len(data) - WATCHED))
         self._start, self._leg, self._marks = start, leg, range(start + leg, last + 1, leg)
+        self._end = start + max(1, (len(data) - WATCHED - start) // leg) * leg
         self.base = Runner(patient.copy(), steps=start)
         self.runners: list[Runner] = []
         self._families = {one.family for one in kept}
@@ -162,8 +167,7 @@ class Race:
     def _go_on(self, mark: int) -> Runner | None:
         """Bring all to the mark; those who fall behind are out."""
         for one in self._running():
-            self._advance(one, mark)
-            if self._wins(one):
+            if self._bring(one, mark):
                 return one
         for one in self._running()[2 if mark <= self._start + _CROWDED * self._leg else 1 :]:
             self._out(one, f"another was ahead of it after {mark} steps")
@@ -177,10 +181,11 @@ class Race:
                 if suspicion.remedy.identity in self._entered:
                     break
                 spent = sum(one.steps - self._start for one in self.runners)
-                if spent and not suspicion.is_issue and spent + mark - self._start > _EXTRA * len(self._data):
+                share = _EXTRA_OF_ISSUES if suspicion.is_issue else _EXTRA_OF_DOUBTS if self.seen.is_learning else _EXTRA
+                if spent and spent + mark - self._start > share * len(self._data):
                     break
                 one = self._new(suspicion, mark)
-                if self._wins(one):
+                if self._bring(one, mark):
                     return one
                 if not one.loss < reached:
                     break
@@ -192,15 +197,19 @@ class Race:
 
         Spikes come before the steps that they make too large.
         """
-        found = self.seen.suspicions()
+        is_whole = math.isfinite(self.base.loss)  # what it left out has done no harm
+        found = [one for one in self.seen.suspicions() if one.family != "nonfinite" or not is_whole]
+        found.sort(key=lambda one: one.family != "input_scale")  # inputs bring other symptoms
         slower, faster = self.seen.rates(both=False)
+        if self.seen.is_stuck and not found and not slower:
+            faster = self.seen.rates(both=True)[1]
         early, late = [[one] for one in found if not one.is_late], [[one] for one in found if one.is_late]
         spikes = [line for line in late if line[0].remedy.identity == "clip" and self.seen.codes & _SPIKES]
         others = [line for line in late if line not in spikes]
         return [*early, *spikes, slower, *others, faster[::-1]]
 
     def _new(self, suspicion: Suspicion, mark: int) -> Runner:
-        """One more, brought to the mark in the same parts as the others."""
+        """One more, treated, at the start."""
         given = self._data[self._start : mark]
         one = Runner(self._patient.copy(), suspicion, steps=self._start, given=given)
         self._entered.add(suspicion.remedy.identity)
@@ -209,21 +218,26 @@ class Race:
             suspicion.remedy.apply(one.patient, given)
         except CANNOT as error:
             self._out(one, f"it cannot be done here: {type(error).__name__}: {error}")
-        for part in range(self._start + self._leg, mark + 1, self._leg):
-            self._advance(one, part, is_noted=part == mark)
         return one
 
-    def _advance(self, one: Runner, mark: int, *, is_noted: bool = True) -> None:
+    def _bring(self, one: Runner, mark: int) -> bool:
+        """Bring it to the mark, in the same parts as the others; True if it wins on the way."""
+        for part in range(one.steps + self._leg, mark + 1, self._leg):
+            self._advance(one, part)
+            if self._wins(one):
+                return True
+        return False
+
+    def _advance(self, one: Runner, mark: int) -> None:
         if one.failure or one.suspicion is None:
             return
         part = self._data[one.steps : mark]
         try:
             course = train(one.patient, part, self._loss_fn, seed=one.steps, measures=False, skips_nonfinite=True)
-            one.steps, one.num_skipped = mark, one.num_skipped + course.num_skipped
+            one.num_skipped += course.num_skipped
             if one.suspicion.remedy.finish is not None:
                 one.suspicion.remedy.finish(one.patient, part)
-            if is_noted:
-                self._note(one, mark)
+            self._note(one, mark)
         except CANNOT as error:
             self._out(one, f"it cannot be done here: {type(error).__name__}: {error}")
 
@@ -241,19 +255,24 @@ class Race:
         own, other = one.score, self.base.scores[one.steps]
         if not math.isfinite(other.loss):
             return math.isfinite(own.loss) and _is_skilled(own) and self._is_healthy(one, one.suspicion)
-        is_first = one.steps == self._marks[0]
-        if not _falls(own, other, 1 - (_LOST_AT_FIRST if is_first else _LOST)):
-            self._out(one, f"the loss is higher than without after {one.steps} steps")
+        is_first, is_issue = one.steps == self._marks[0], one.suspicion.family in self.seen.issues
+        most = _LOST_AT_FIRST if is_first else _NO_BETTER if _is_skilled(other) else _LOST
+        if not _falls(own, other, 1 - most):
+            self._out(one, f"the loss is no lower than without after {one.steps} steps")
             return False
-        if not _leads(one, other, one.suspicion):
+        if is_issue and one.suspicion.family == "input_scale" and not is_first and not _is_skilled(other):
+            return own.loss <= other.loss and self._is_healthy(one, one.suspicion)
+        if not _leads(one, other, one.suspicion, is_issue=is_issue):
             return False
         if _is_skilled(other) or not _falls(own, other, 1 - _FAR):
-            later = 2 * one.steps - self._start
-            if later > len(self._data):
+            later = min(2 * one.steps - self._start, self._end)
+            if later - self._start < _AHEAD * (one.steps - self._start):
                 return False
             self._bring_base(later)
-            if not _leads(one, self.base.scores[later], one.suspicion):
+            if not _leads(one, self.base.scores[later], one.suspicion, is_issue=is_issue):
                 return False
+            if not one.suspicion.has_symptom and _is_skilled(self.base.scores[later]):
+                return False  # it was slow at first, and learns
         return self._is_healthy(one, one.suspicion)
 
     def _is_healthy(self, one: Runner, suspicion: Suspicion) -> bool:
@@ -289,13 +308,14 @@ def watched(
     return judge(evidence)
 
 
-def _leads(one: Runner, other: Score, suspicion: Suspicion) -> bool:
+def _leads(one: Runner, other: Score, suspicion: Suspicion, *, is_issue: bool) -> bool:
     """True if held-out loss and answers are clearly better than the other's."""
-    fall, least, errors = _OF_ISSUES if suspicion.is_issue else _OF_TIPS
-    if _is_skilled(other):
-        fall, least, errors = _OF_TIPS if suspicion.is_issue else _OF_DOUBTS
+    fall, least, errors = _OF_ISSUES if is_issue else _OF_TIPS
+    if _is_skilled(other) or not suspicion.has_symptom:
+        fall, least, errors = _OF_TIPS if is_issue else _OF_DOUBTS
     gain, error = one.score.gain_over(other)
-    return _falls(one.score, other, 1 - fall) and gain >= max(least, errors * error)
+    is_lower = is_issue and _falls(one.score, other, 1 - _CLEARLY) and gain >= 0
+    return is_lower or (_falls(one.score, other, 1 - fall) and gain >= max(least, errors * error))
 
 
 def _falls(own: Score, other: Score, share: float) -> bool:
