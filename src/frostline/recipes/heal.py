@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from frostline.core.inputs import batch_size
 from frostline.core.records import Healing, Treatment
 from frostline.core.restore import kept_gradients
 from frostline.health import Patient, Score, diagnosis_of, score, train
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 _LEG, _FEWEST_STEPS = 0.05, 15  # from one comparison to the next: of the batches, and at least
 _LEGS = 6  # in which a treatment must have got ahead
 _MOST_RACES = 3
-_MOST_JUDGED = 20  # held-out batches that runners are compared by
+_MOST_JUDGED, _ROWS_JUDGED = 20, 500  # held-out batches that runners are compared by; more of them if they are small
 _SNAPSHOT = 4  # legs, after which a network that trains on is copied
 # It has fallen ill: the loss rises by half of what it had fallen, three deviations of its noise, a tenth of itself.
 _LOSES, _NOISE, _ROOM = 0.5, 3.0, 0.1
@@ -67,7 +68,8 @@ def heal(
     """
     data = as_batches(batches, model, None)
     count = max(1, len(data) // 5)
-    rest, judged = data[:-count], merged(model, finite_rows(data[-count:][:_MOST_JUDGED]), loss_fn)
+    many = max(_MOST_JUDGED, -(-_ROWS_JUDGED // max(1, batch_size(data[0][0]))))
+    rest, judged = data[:-count], merged(model, finite_rows(data[-count:][:many]), loss_fn)
     leg = min(max(_FEWEST_STEPS, round(_LEG * len(data))), max(1, len(rest) - WATCHED))
     own = Patient(model, optimizer)
     with kept_gradients(model):

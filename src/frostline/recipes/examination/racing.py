@@ -36,6 +36,7 @@ _SPIKES = frozenset({"FL102", "FL103"})
 # learns. Tuned on the exam's tuning part.
 _OF_ISSUES, _OF_TIPS, _OF_DOUBTS = (0.97, 0.0, 0.0), (0.96, 0.04, 2.0), (0.9, 0.08, 2.0)
 _FAR = 0.6  # of the loss without treatment
+_STEADY = 0.94  # of it, three times in a row
 _CLEARLY = 0.8  # of it: for an issue, that is enough if no answer is lost
 _AHEAD = 1.5  # times the steps of a treatment that it must beat the untreated one at, where the batches end before twice
 # Times the loss without treatment: it is out, at the first mark and later; and later in a network that learns.
@@ -176,26 +177,39 @@ class Race:
     def _enter(self, mark: int) -> Runner | None:
         """Start new ones, for what is suspected now: each line as long as it helps."""
         for line in self._lines():
-            reached = _loss(self.base.scores[mark])
-            for suspicion in line:
-                if suspicion.remedy.identity in self._entered:
-                    break
-                spent = sum(one.steps - self._start for one in self.runners)
-                share = _EXTRA_OF_ISSUES if suspicion.is_issue else _EXTRA_OF_DOUBTS if self.seen.is_learning else _EXTRA
-                if spent and spent + mark - self._start > share * len(self._data):
-                    break
-                one = self._new(suspicion, mark)
-                if self._bring(one, mark):
-                    return one
-                if not one.loss < reached:
-                    break
-                reached = one.loss
+            winner = self._along(line, mark)
+            if winner is not None:
+                return winner
         return None
+
+    def _along(self, line: Sequence[Suspicion], mark: int) -> Runner | None:
+        """Start those of one line, as long as each gets lower than the last; the best that wins."""
+        winner: Runner | None = None
+        reached = _loss(self.base.scores[mark])
+        for suspicion in line:
+            if suspicion.remedy.identity in self._entered or not self._has_room(suspicion, mark):
+                break
+            one = self._new(suspicion, mark)
+            has_won = self._bring(one, mark)
+            if winner is not None and not has_won:
+                break
+            if not _loss(one.scores.get(mark, one.score)) < reached:
+                break
+            if has_won:
+                winner, mark = one, max(one.scores)
+            reached = _loss(one.score)
+        return winner
+
+    def _has_room(self, suspicion: Suspicion, mark: int) -> bool:
+        """True if there are steps left for one more, brought to this mark."""
+        share = _EXTRA_OF_ISSUES if suspicion.is_issue else _EXTRA_OF_DOUBTS if self.seen.is_learning else _EXTRA
+        spent = sum(one.steps - self._start for one in self.runners)
+        return not spent or spent + mark - self._start <= share * len(self._data)
 
     def _lines(self) -> list[list[Suspicion]]:
         """What was wrong before the first step, then what came while training, which may have come of the steps.
 
-        Spikes come before the steps that they make too large.
+        Spikes come before the steps that they make too large; of faster rates, the one that brings steps to what is usual.
         """
         is_whole = math.isfinite(self.base.loss)  # what it left out has done no harm
         found = [one for one in self.seen.suspicions() if one.family != "nonfinite" or not is_whole]
@@ -206,7 +220,7 @@ class Race:
         early, late = [[one] for one in found if not one.is_late], [[one] for one in found if one.is_late]
         spikes = [line for line in late if line[0].remedy.identity == "clip" and self.seen.codes & _SPIKES]
         others = [line for line in late if line not in spikes]
-        return [*early, *spikes, slower, *others, faster[::-1]]
+        return [*early, *spikes, slower, *others, faster[-2:], faster[-3::-1]]
 
     def _new(self, suspicion: Suspicion, mark: int) -> Runner:
         """One more, treated, at the start."""
@@ -262,18 +276,26 @@ class Race:
             return False
         if is_issue and one.suspicion.family == "input_scale" and not is_first and not _is_skilled(other):
             return own.loss <= other.loss and self._is_healthy(one, one.suspicion)
-        if not _leads(one, other, one.suspicion, is_issue=is_issue):
+        if not _leads(one, other, one.suspicion, is_issue=is_issue) and not (is_issue and own.loss < _STEADY * other.loss):
             return False
         if _is_skilled(other) or not _falls(own, other, 1 - _FAR):
             later = min(2 * one.steps - self._start, self._end)
             if later - self._start < _AHEAD * (one.steps - self._start):
                 return False
             self._bring_base(later)
-            if not _leads(one, self.base.scores[later], one.suspicion, is_issue=is_issue):
+            if not _leads(one, self.base.scores[later], one.suspicion, is_issue=is_issue) and not (
+                is_issue and self._is_steady(one)
+            ):
                 return False
             if not one.suspicion.has_symptom and _is_skilled(self.base.scores[later]):
                 return False  # it was slow at first, and learns
         return self._is_healthy(one, one.suspicion)
+
+    def _is_steady(self, one: Runner) -> bool:
+        """True if it beat the untreated one after twice the steps a little, three times in a row."""
+        marks = [mark for mark in list(one.scores)[-3:] if 2 * mark - self._start in self.base.scores]
+        pairs = [(one.scores[mark], self.base.scores[2 * mark - self._start]) for mark in marks]
+        return len(pairs) > 2 and all(_falls(own, other, 1 - _STEADY) and own.share >= other.share for own, other in pairs)
 
     def _is_healthy(self, one: Runner, suspicion: Suspicion) -> bool:
         """Ask the rules again over the next steps: the issue that it treats is gone, and no other has come."""
@@ -312,7 +334,7 @@ def _leads(one: Runner, other: Score, suspicion: Suspicion, *, is_issue: bool) -
     """True if held-out loss and answers are clearly better than the other's."""
     fall, least, errors = _OF_ISSUES if is_issue else _OF_TIPS
     if _is_skilled(other) or not suspicion.has_symptom:
-        fall, least, errors = _OF_TIPS if is_issue else _OF_DOUBTS
+        fall, least, errors = _OF_TIPS if is_issue or suspicion.family == "input_scale" else _OF_DOUBTS
     gain, error = one.score.gain_over(other)
     is_lower = is_issue and _falls(one.score, other, 1 - _CLEARLY) and gain >= 0
     return is_lower or (_falls(one.score, other, 1 - fall) and gain >= max(least, errors * error))

@@ -24,8 +24,9 @@ _EARLY = 3  # sampled steps, before weights have grown with the steps
 def rate_remedies(evidence: Evidence) -> tuple[list[Remedy], ...]:
     """Other learning rates in two directions, mild ones first.
 
-    The strongest is the one at which a step would change the layer that moves most by five thousandths of its weights:
-    between what is usual, 1e-3, and what is fast, 1e-2.
+    The strongest of the slower, and the last but one of the faster, is the one at which a step would change the layer
+    that moves most by five thousandths of its weights: between what is usual, 1e-3, and what is fast, 1e-2. Gradients
+    become smaller with the loss, so one faster than that is worth a trial if that one helps.
     """
     if evidence.optimizer.lr is None:
         return ()
@@ -33,9 +34,11 @@ def rate_remedies(evidence: Evidence) -> tuple[list[Remedy], ...]:
     early, usual = _step_size(records[:_EARLY]), _step_size(records[1:] or records)
     slower = min(_MILD, max(_USUAL_STEP / early, _MILD**4)) if early else _MILD**2
     faster = max(1 / _MILD, min(_USUAL_STEP / usual, _MILD**-5)) if usual else _MILD**-2
+    quicker = _between(1 / _MILD, faster)
+    quicker.append(quicker[-1] / _MILD)
     return (
         [_rate(factor, "FL401", f"slower {at}") for at, factor in enumerate(_between(_MILD, slower))],
-        [_rate(factor, "FL402", f"faster {at}") for at, factor in enumerate(_between(1 / _MILD, faster))],
+        [_rate(factor, "FL402", f"faster {at}") for at, factor in enumerate(quicker)],
     )
 
 

@@ -104,7 +104,7 @@ def remedies_for(patient: Patient, evidence: Evidence, diagnosis: Diagnosis, *, 
     elif is_stuck and {layer.activation for layer in evidence.layers} & {"sigmoid", "tanh", "hardtanh"}:
         found.append(Remedy("Leaky ReLU for sigmoid and tanh, new weights", ("vanishing",), _swap_squashers,
                             needs_symptom=False))  # fmt: skip
-    if seen & set(_BY_NORMS):
+    if seen & set(_BY_NORMS) and not any(layer.kind == "norm" for layer in evidence.layers):
         found.append(Remedy(BATCHNORM, _BY_NORMS, _normalise, undoes_the_start=True))
     if "dead_units" in seen:
         found.append(Remedy("Leaky ReLU for ReLU", ("dead_units",), _swap_rectifiers))
