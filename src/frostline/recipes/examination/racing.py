@@ -269,27 +269,33 @@ class Race:
         own, other = one.score, self.base.scores[one.steps]
         if not math.isfinite(other.loss):
             return math.isfinite(own.loss) and _is_skilled(own) and self._is_healthy(one, one.suspicion)
-        is_first, is_issue = one.steps == self._marks[0], one.suspicion.family in self.seen.issues
-        most = _LOST_AT_FIRST if is_first else _NO_BETTER if _is_skilled(other) else _LOST
-        if not _falls(own, other, 1 - most):
+        legs = (one.steps - self._start) // self._leg
+        if not _falls(own, other, 1 - (_LOST_AT_FIRST if legs == 1 else _LOST if legs == 2 else self._least(other))):
             self._out(one, f"the loss is no lower than without after {one.steps} steps")
             return False
-        if is_issue and one.suspicion.family == "input_scale" and not is_first and not _is_skilled(other):
-            return own.loss <= other.loss and self._is_healthy(one, one.suspicion)
-        if not _leads(one, other, one.suspicion, is_issue=is_issue) and not (is_issue and own.loss < _STEADY * other.loss):
+        return self._is_ahead(one, one.suspicion, legs) and self._is_healthy(one, one.suspicion)
+
+    def _least(self, other: Score) -> float:
+        return _NO_BETTER if _is_skilled(other) else _LOST
+
+    def _is_ahead(self, one: Runner, suspicion: Suspicion, legs: int) -> bool:
+        own, other = one.score, self.base.scores[one.steps]
+        is_issue = suspicion.family in self.seen.issues
+        if is_issue and suspicion.family == "input_scale" and legs > 1 and not _is_skilled(other):
+            return own.loss <= other.loss  # who learns nothing with inputs in another unit has nothing to lose
+        leads = _leads(own, other, suspicion, is_issue=is_issue)
+        if leads and not _is_skilled(other) and _falls(own, other, 1 - _FAR):
+            return True
+        later = min(2 * one.steps - self._start, self._end)
+        if not (leads or is_issue) or later - self._start < _AHEAD * (one.steps - self._start):
             return False
-        if _is_skilled(other) or not _falls(own, other, 1 - _FAR):
-            later = min(2 * one.steps - self._start, self._end)
-            if later - self._start < _AHEAD * (one.steps - self._start):
-                return False
-            self._bring_base(later)
-            if not _leads(one, self.base.scores[later], one.suspicion, is_issue=is_issue) and not (
-                is_issue and self._is_steady(one)
-            ):
-                return False
-            if not one.suspicion.has_symptom and _is_skilled(self.base.scores[later]):
-                return False  # it was slow at first, and learns
-        return self._is_healthy(one, one.suspicion)
+        if not leads and not _falls(own, other, 1 - _STEADY):
+            return False
+        self._bring_base(later)
+        last = self.base.scores[later]
+        if not suspicion.has_symptom and _is_skilled(last):
+            return False  # it was slow at first, and learns
+        return (leads and _leads(own, last, suspicion, is_issue=is_issue)) or (is_issue and self._is_steady(one))
 
     def _is_steady(self, one: Runner) -> bool:
         """True if it beat the untreated one after twice the steps a little, three times in a row."""
@@ -330,14 +336,14 @@ def watched(
     return judge(evidence)
 
 
-def _leads(one: Runner, other: Score, suspicion: Suspicion, *, is_issue: bool) -> bool:
+def _leads(own: Score, other: Score, suspicion: Suspicion, *, is_issue: bool) -> bool:
     """True if held-out loss and answers are clearly better than the other's."""
     fall, least, errors = _OF_ISSUES if is_issue else _OF_TIPS
     if _is_skilled(other) or not suspicion.has_symptom:
         fall, least, errors = _OF_TIPS if is_issue or suspicion.family == "input_scale" else _OF_DOUBTS
-    gain, error = one.score.gain_over(other)
-    is_lower = is_issue and _falls(one.score, other, 1 - _CLEARLY) and gain >= 0
-    return is_lower or (_falls(one.score, other, 1 - fall) and gain >= max(least, errors * error))
+    gain, error = own.gain_over(other)
+    is_lower = is_issue and _falls(own, other, 1 - _CLEARLY) and gain >= 0
+    return is_lower or (_falls(own, other, 1 - fall) and gain >= max(least, errors * error))
 
 
 def _falls(own: Score, other: Score, share: float) -> bool:
