@@ -100,9 +100,9 @@ class Observer:
             self._inputs = _facts_of_inputs(seen, self._data)
         if self.steps <= _COMPARED or self._compared is None:
             self._compared = _compare_norms(self._patient, data, self._loss_fn, self._statistics)
-        return _with_input_rows(
-            replace(seen, inputs=self._inputs, loss=self._loss, gradient_norms=self._norms, norms=self._compared), data
-        )
+        seen = replace(seen, inputs=self._inputs, loss=self._loss, gradient_norms=self._norms, norms=self._compared)
+        has_looked = self._skips_inputs and not self.num_skipped  # at every batch, before it was used
+        return seen if has_looked else _with_input_rows(seen, data)
 
 
 def observe(
@@ -206,6 +206,8 @@ def _values_per_channel(model: nn.Module, norms: dict[str, Any], inputs: Any) ->
 def _with_input_rows(evidence: Evidence, data: Sequence[Batch]) -> Evidence:
     """The first batch whose inputs are not finite, looked up in the data: it may lie between samples."""
     for step, (inputs, _) in enumerate(data):
+        if batches.are_finite(inputs):
+            continue
         for tensor in batches.leaves(inputs).values():
             if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
                 rows = (~torch.isfinite(tensor).reshape(len(tensor), -1).all(dim=1)).nonzero().flatten().tolist()
