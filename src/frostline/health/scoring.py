@@ -155,7 +155,7 @@ def _count(tally: _Tally, output: Any, target: Any) -> None:
     if not isinstance(output, Tensor) or not isinstance(target, Tensor) or not output.is_floating_point():
         return
     output = output.float()
-    tally.is_finite &= bool(torch.isfinite(output).all())
+    tally.is_finite &= batches.are_finite(output)
     answers = _answers(output, target)
     if answers is not None:
         right, asked = answers

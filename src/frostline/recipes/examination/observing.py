@@ -223,18 +223,15 @@ def _facts_of_inputs(evidence: Evidence, data: Sequence[Batch]) -> InputFacts | 
     if not tensors or not tensors[0].is_floating_point() or tensors[0].is_complex():
         return evidence.inputs
     alike = [tensor for tensor in tensors if tensor.shape[1:] == tensors[0].shape[1:]]
-    count = -(-_SEEN_SAMPLES // max(1, len(alike[0])))
-    facts = facts_of_input(torch.cat(alike[:count]), (), {})
-    if facts is None:
-        return evidence.inputs
-    parts = [tensor.detach().flatten(1) for tensor in tensors]
-    step = max(1, _AT_ONCE // max(1, parts[0].numel())) if len(alike) == len(parts) else 1
-    joined = [torch.cat(parts[at : at + step]) for at in range(0, len(parts), step)]
-    sizes = [torch.linalg.vector_norm(part.float(), math.inf, dim=1) for part in joined]
+    step = max(1, _AT_ONCE // max(1, tensors[0].numel())) if len(alike) == len(tensors) else 1
+    joined = [torch.cat(tensors[at : at + step]).detach().flatten(1) for at in range(0, len(tensors), step)]
+    sizes = [part.float().abs().amax(dim=1) for part in joined]
     sizes_N = torch.cat(sizes).nan_to_num(0.0, 0.0, 0.0)
     outlier = float(sizes_N.max() / sizes_N.median().clamp_min(1e-12))
+    count = -(-_SEEN_SAMPLES // max(1, len(alike[0])))
+    facts = facts_of_input(torch.cat(alike[:count]), (), {}, outlier=outlier)
     first = next((layer.kind for layer in evidence.layers), "")
-    return replace(facts, outlier=outlier, is_normalised=first == "norm")
+    return replace(facts, is_normalised=first == "norm") if facts is not None else evidence.inputs
 
 
 def _mean(module: Any) -> Tensor:
