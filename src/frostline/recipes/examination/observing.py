@@ -17,6 +17,7 @@ from frostline.core.restore import kept_buffers, kept_generators, kept_modes
 from frostline.health import Evidence, Monitor, NormFacts, Patient, Score, probe_loss, score, train
 from frostline.health.evidence import facts_of_input
 from frostline.health.records import InputFacts, StepRecord
+from frostline.health.scoring import mean_loss
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -162,13 +163,13 @@ def _compare_norms(
         return NormFacts(tuple(norms), moving_in_frozen=tuple(frozen))
     part = data[-_COMPARED:]
     with kept_buffers(patient.model):
-        in_training = score(patient.model, part, loss_fn, train_mode=True)
-    in_eval = score(patient.model, part, loss_fn)
+        in_training = mean_loss(patient.model, part, loss_fn, train_mode=True)
+    in_eval = mean_loss(patient.model, part, loss_fn)
     exact = _exact(patient, data, part, loss_fn)
     smallest = min(_values_per_channel(patient.model, kept, data[0][0]))
     momenta = [module.momentum for module in kept.values() if module.momentum is not None]
     return NormFacts(
-        tuple(kept), smallest, min(momenta, default=None), _finite(in_training.loss), _finite(in_eval.loss),
+        tuple(kept), smallest, min(momenta, default=None), _finite(in_training), _finite(in_eval),
         _finite(exact), tuple(frozen),
     )  # fmt: skip
 
@@ -181,7 +182,7 @@ def _exact(
     except FrostlineError:  # values that are not finite: another rule says so
         return math.nan
     try:
-        return score(patient.model, part, loss_fn).loss
+        return mean_loss(patient.model, part, loss_fn)
     finally:
         change.undo()
 
