@@ -52,8 +52,8 @@ def seed_generators(seed: int) -> None:
 def _has_accelerator() -> bool:
     """False if this build of torch knows none; whether one is there is not asked, since that would start CUDA.
 
-    For devices that have not started, torch keeps a note of the seed with a text of the whole stack of calls. It takes
-    as long as a step of a small network, for each of CUDA, XPU and MTIA, and where nothing can start, nobody reads it.
+    For devices that have not started, torch keeps a note of the seed with a text of the whole stack of calls, for each
+    of CUDA, XPU and MTIA. That takes a good part of a step of a small network; where nothing can start, nobody reads it.
     """
     return torch.accelerator.current_accelerator() is not None
 

@@ -100,10 +100,12 @@ def train(
     losses: list[float] = []
     num_skipped = 0
     parameters = list(dict.fromkeys(patient.parameters))
+    looks = skips_nonfinite or skips_inputs  # at all at once: between two steps it takes four times as long
+    are_fit = [not looks or batches.are_finite(inputs) for inputs, _ in data]
     with kept_generators(), torch.enable_grad():
         seed_generators(seed)
         for at, (inputs, target) in enumerate(data):
-            if (skips_nonfinite or skips_inputs) and not batches.are_finite(inputs):
+            if not are_fit[at]:
                 num_skipped += 1  # before running statistics have seen it
                 continue
             patient.optimizer.zero_grad()
