@@ -53,7 +53,7 @@ def _has_accelerator() -> bool:
     """False if this build of torch knows none; whether one is there is not asked, since that would start CUDA.
 
     For devices that have not started, torch keeps a note of the seed with a text of the whole stack of calls, for each
-    of CUDA, XPU and MTIA. That takes a good part of a step of a small network; where nothing can start, nobody reads it.
+    of CUDA, XPU and MTIA. It takes a good part of a step of a small network, and where none can start nobody reads it.
     """
     return torch.accelerator.current_accelerator() is not None
 
