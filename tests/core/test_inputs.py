@@ -21,6 +21,15 @@ def test_rows_leave_unbatched_tensors_alone():
     assert part["table"].shape == (5,)
 
 
+@pytest.mark.parametrize(
+    ("value", "is_finite"), [(1.0, True), (3e38, True), (float("nan"), False), (float("inf"), False), (-3e38, True)]
+)
+def test_inputs_are_finite_however_large_their_sum(value, is_finite):
+    given = {"x": torch.zeros(2, 3), "rest": (torch.tensor([value, value]), torch.tensor([1]))}
+    assert inputs.are_finite(given) is is_finite
+    assert inputs.are_finite(torch.tensor([value, -value])) is is_finite
+
+
 def test_labels_are_targets_unless_forward_needs_them():
     item = {"x": 1, "labels": 2}
     assert inputs.unpack(item, 0) == ({"x": 1}, 2)

@@ -1,5 +1,6 @@
 import copy
 import random
+import traceback
 
 import numpy as np
 import pytest
@@ -76,3 +77,20 @@ def test_plain_kernels_are_put_back_on_errors_too():
         assert not torch.backends.cuda.flash_sdp_enabled()
         raise ZeroDivisionError
     assert (torch.backends.cudnn.enabled, torch.backends.cuda.flash_sdp_enabled()) == was
+
+
+@pytest.mark.skipif(
+    torch.accelerator.current_accelerator() is not None, reason="torch has to know no device but the CPU: its CPU build"
+)
+def test_where_no_device_can_start_no_stack_is_noted_for_one(monkeypatch):
+    noted = []
+    monkeypatch.setattr(traceback, "format_stack", lambda *_: noted.append(1) or [])
+    torch.manual_seed(3)
+    expected = torch.rand(2)
+    assert noted
+    noted.clear()
+    with restore.kept_generators():
+        restore.seed_generators(3)
+        assert torch.equal(torch.rand(2), expected)
+        assert torch.initial_seed() == 3
+    assert not noted

@@ -6,6 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from frostline.health import score
+from frostline.health.scoring import mean_loss
 from helpers_health import mlp, task
 
 
@@ -99,3 +100,13 @@ def test_skill_is_what_is_saved_over_one_answer_for_all():
     assert score(Given(), [(torch.ones(2, 2), None)], lambda *_: torch.tensor(0.0)).skill is None
     named = score(Named(), [(right, target)], lambda out, y: F.cross_entropy(out["logits"], y))
     assert named.skill > 0.8
+
+
+@pytest.mark.parametrize("train_mode", [False, True])
+@pytest.mark.parametrize("value", [1.0, float("nan")])
+def test_the_mean_loss_is_that_of_the_score(train_mode, value):
+    model, data = nn.Sequential(mlp(), nn.Dropout(0.5)), task(3)
+    data[1][0][0] = value
+    expected = score(model, data, F.cross_entropy, train_mode=train_mode).loss
+    assert mean_loss(model, data, F.cross_entropy, train_mode=train_mode) == pytest.approx(expected, rel=0, nan_ok=True)
+    assert model.training

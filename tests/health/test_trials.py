@@ -4,6 +4,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import frostline as fl
+from frostline.core.norms import gradient_norms
 from frostline.health import Course, Monitor, Patient, train
 from helpers_health import mlp, sgd, task
 
@@ -49,6 +50,21 @@ def test_a_monitor_is_told_every_loss():
     with Monitor(one.model, one.optimizer, every=1) as monitor:
         train(one, task(5), F.cross_entropy, monitor=monitor)
     assert [record.loss is not None for record in monitor.records] == [True] * 5
+
+
+def test_the_norm_of_a_step_is_that_of_all_its_gradients():
+    class Branches(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.parts, self.at = nn.ModuleList([mlp(), mlp()]), 0
+
+        def forward(self, inputs):
+            self.at += 1  # the second branch has no gradient in the first two steps
+            return sum(part(inputs) for part in self.parts[: 1 if self.at < 3 else 2])
+
+    one, norms = patient(Branches()), []
+    one.optimizer.register_step_pre_hook(lambda *_: norms.append(float(gradient_norms(one.parameters).total)))
+    assert train(one, task(5), F.cross_entropy).norms == tuple(norms)
 
 
 def test_no_data_no_norms():

@@ -7,6 +7,7 @@ Legend: B batch.
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
@@ -64,6 +65,12 @@ def map_arrays(inputs: Any) -> Any:
     if isinstance(inputs, (tuple, list)):
         return tuple(map_arrays(value) for value in cast("Sequence[Any]", inputs))
     return inputs if isinstance(inputs, Tensor) else torch.as_tensor(inputs)
+
+
+def are_finite(inputs: Any) -> bool:
+    """Whether all floats are; a sum is quicker than a look at each, and is finite only if all are."""
+    floats = [tensor for tensor in leaves(inputs).values() if tensor.is_floating_point()]
+    return all(math.isfinite(float(tensor.sum())) or bool(torch.isfinite(tensor).all()) for tensor in floats)
 
 
 def batch_size(inputs: Any) -> int:

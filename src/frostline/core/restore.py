@@ -34,7 +34,8 @@ def set_generator_states(states: GeneratorStates) -> None:
     torch.set_rng_state(cpu)
     if cuda:
         torch.cuda.set_rng_state_all(list(cuda))
-    else:  # nothing was drawn there: CUDA starts with the seed of the others, whoever has started or seeded it since
+    elif _has_accelerator():
+        # nothing was drawn there: CUDA starts with the seed of the others, whoever has started or seeded it since
         torch.cuda.manual_seed_all(torch.initial_seed())
 
 
@@ -42,7 +43,19 @@ def seed_generators(seed: int) -> None:
     """Seed the global python, numpy and torch generators."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)
+    if _has_accelerator():
+        torch.manual_seed(seed)
+    else:
+        torch.default_generator.manual_seed(seed)
+
+
+def _has_accelerator() -> bool:
+    """False if this build of torch knows none; whether one is there is not asked, since that would start CUDA.
+
+    For devices that have not started, torch keeps a note of the seed with a text of the whole stack of calls, for each
+    of CUDA, XPU and MTIA. It takes a good part of a step of a small network, and where none can start nobody reads it.
+    """
+    return torch.accelerator.current_accelerator() is not None
 
 
 @contextmanager

@@ -46,8 +46,17 @@ def facts_of_optimizer(optimizer: Optimizer | None) -> OptimizerFacts:
     )
 
 
-def facts_of_input(given: Tensor, found: Sequence[Found], order: dict[str, int]) -> InputFacts | None:
-    """The scale of a float input; of images by channel, of sequences and tables by feature."""
+def facts_of_input(
+    given: Tensor, found: Sequence[Found], order: dict[str, int], *, outlier: float | None = None
+) -> InputFacts | None:
+    """The scale of a float input; of images by channel, of sequences and tables by feature.
+
+    Args:
+        given: The input.
+        found: The layers.
+        order: In which they ran, by name.
+        outlier: The largest value over the usual one, if it is known; else it is that of this input.
+    """
     if not given.is_floating_point() or given.dim() < 2 or len(given) < 2:
         return None
     values = given.detach().float()
@@ -58,15 +67,17 @@ def facts_of_input(given: Tensor, found: Sequence[Found], order: dict[str, int])
     varies = deviation > 1e-6 * (size.max() + 1e-12)
     kinds = {entry.layer.name: entry.layer.kind for entry in found}
     first = min(order, key=lambda name: order[name], default="")
-    absolute = finite.abs().flatten()
-    tail = absolute[:: -(-absolute.numel() // 2**20)].quantile(0.99)
     if not bool(varies.any()):
         return None
+    absolute = finite.abs().flatten()
+    if outlier is None:
+        tail = absolute[:: -(-absolute.numel() // 2**20)].quantile(0.99)
+        outlier = float(absolute.max() / tail.clamp_min(1e-12))
     return InputFacts(
         mean=float(finite.mean()), deviation=float(finite.std(correction=0)), largest=float(absolute.max()),
         widest=float(size.max()), offset=float((mean.abs() / deviation)[varies].max()),
         unevenness=float(deviation[varies].max() / deviation[varies].median()),
-        is_normalised=kinds.get(first) == "norm", outlier=float(absolute.max() / tail.clamp_min(1e-12)),
+        is_normalised=kinds.get(first) == "norm", outlier=outlier,
     )  # fmt: skip
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _SURE = 20.0  # a logit that far from the others is a certain answer: exp(-20) is 2e-9
-_CERTAIN = (20.0, 40.0)  # networks that have learnt by heart get there
+_CERTAIN = 40.0  # networks that have learnt by heart get there
 _SAME = 1e-4  # relative difference of two losses that are the same but for rounding
 
 
@@ -55,16 +55,17 @@ def _classes(loss_fn: Callable[[Any, Any], Tensor], output: Tensor, target: Tens
     def ask(answer: Tensor) -> tuple[float, float]:
         return _ask(lambda leaf, wanted: loss_fn(as_given(leaf), wanted), answer, target)
 
-    none, _ = ask(torch.zeros_like(right))
-    sure_right, _ = ask(_SURE * right)
-    sure_wrong, _ = ask(_SURE * wrong)
+    none, slope_of_none = ask(torch.zeros_like(right))
+    of_right = {size: ask(size * right) for size in (0.5, 1.0, 2.0, 4.0, _SURE, _CERTAIN, 2 * _CERTAIN)}
+    of_wrong = {size: ask(size * wrong) for size in (_SURE, _CERTAIN)}
+    sure_right, sure_wrong = of_right[_SURE][0], of_wrong[_SURE][0]
     if abs(sure_right - sure_wrong) <= _SAME * abs(sure_right) and not _is_by_row(loss_fn, output, target):
         return LossFacts("unknown")  # outputs are compared with each other: columns stand for no classes
     _, slope_wrong = ask(_SURE * (2 * wrong - 1))
-    asked = [ask(size * kind) for size in _CERTAIN for kind in (right, wrong)]
-    near = min(ask(size * right)[0] for size in (0.5, 1.0, 2.0, 4.0, _SURE))
-    lowest = [ask(size * right)[0] for size in (40.0, 80.0)]
-    start = max(ask(0.5 * right)[1], ask(torch.zeros_like(right))[1], 1e-30)
+    asked = [answers[size] for answers in (of_right, of_wrong) for size in (_SURE, _CERTAIN)]
+    near = min(of_right[size][0] for size in (0.5, 1.0, 2.0, 4.0, _SURE))
+    lowest = [of_right[size][0] for size in (_CERTAIN, 2 * _CERTAIN)]
+    start = max(of_right[0.5][1], slope_of_none, 1e-30)
     is_finite = all(math.isfinite(value) for pair in asked for value in pair)
     has_range = as_given is _as_probabilities
     return LossFacts(

@@ -8,13 +8,14 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from frostline.core import inputs as batches
-from frostline.core.norms import gradient_norms
+from frostline.core.norms import gradient_norms, separate_norms
 from frostline.core.restore import kept_generators, seed_generators
 from frostline.core.steps import check_loss, copied, take_step
 
@@ -95,14 +96,16 @@ def train(
     Raises:
         DataError: If the loss is not a scalar, or backward cannot run.
     """
-    norms: list[Tensor] = []
+    norms: list[tuple[Tensor, ...]] = []
     losses: list[float] = []
     num_skipped = 0
-    parameters = patient.parameters
+    parameters = list(dict.fromkeys(patient.parameters))
+    looks = skips_nonfinite or skips_inputs  # at all at once: between two steps it takes four times as long
+    are_fit = [not looks or batches.are_finite(inputs) for inputs, _ in data]
     with kept_generators(), torch.enable_grad():
         seed_generators(seed)
         for at, (inputs, target) in enumerate(data):
-            if (skips_nonfinite or skips_inputs) and not _are_finite(inputs):
+            if not are_fit[at]:
                 num_skipped += 1  # before running statistics have seen it
                 continue
             patient.optimizer.zero_grad()
@@ -114,7 +117,7 @@ def train(
                     return Course(_read(norms), num_skipped, tuple(losses), is_whole=False)
             loss.backward()
             if measures:
-                norms.append(gradient_norms(parameters).total)
+                norms.append(separate_norms(parameters)[0])
             if skips_nonfinite:
                 losses.append(float(loss.detach()))
                 if not math.isfinite(losses[-1]) or not _is_gradient_finite(parameters):
@@ -129,8 +132,16 @@ def train(
     return Course(_read(norms), num_skipped, tuple(losses))
 
 
-def _read(norms: list[Tensor]) -> tuple[float, ...]:
-    return tuple(torch.stack(norms).tolist()) if norms else ()
+def _read(norms: list[tuple[Tensor, ...]]) -> tuple[float, ...]:
+    """The norm of all gradients together at each step, from those of each gradient: steps of as many in one go."""
+    totals: list[float] = []
+    for count, run in groupby(norms, key=len):
+        steps = list(run)
+        flat = [norm for step in steps for norm in step]
+        totals += (
+            torch.linalg.vector_norm(torch.stack(flat).view(-1, count), dim=1).tolist() if flat else [0.0] * len(steps)
+        )
+    return tuple(totals)
 
 
 def _is_gradient_finite(parameters: list[nn.Parameter]) -> bool:
@@ -145,9 +156,3 @@ def _is_gradient_finite(parameters: list[nn.Parameter]) -> bool:
         check(gradients, found, one)  # as torch.amp.GradScaler does
         return not found.item()
     return bool(torch.isfinite(gradient_norms(parameters).total))
-
-
-def _are_finite(inputs: Any) -> bool:
-    """Whether all inputs are; a sum is quicker than a look at each, and is finite only if all are."""
-    floats = [tensor for tensor in batches.leaves(inputs).values() if tensor.is_floating_point()]
-    return all(math.isfinite(float(tensor.sum())) or bool(torch.isfinite(tensor).all()) for tensor in floats)

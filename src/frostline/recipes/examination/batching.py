@@ -115,6 +115,9 @@ def finite_rows(data: Sequence[Batch]) -> list[Batch]:
     """The batches without samples that hold NaN or infinity: nobody can be judged by those."""
     found: list[Batch] = []
     for inputs, target in data:
+        if batches.are_finite(inputs):
+            found.append((inputs, target))
+            continue
         size = batches.batch_size(inputs)
         is_finite = torch.ones(size, dtype=torch.bool)
         for tensor in batches.leaves(inputs).values():

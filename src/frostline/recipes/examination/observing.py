@@ -17,6 +17,7 @@ from frostline.core.restore import kept_buffers, kept_generators, kept_modes
 from frostline.health import Evidence, Monitor, NormFacts, Patient, Score, probe_loss, score, train
 from frostline.health.evidence import facts_of_input
 from frostline.health.records import InputFacts, StepRecord
+from frostline.health.scoring import mean_loss
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -100,9 +101,9 @@ class Observer:
             self._inputs = _facts_of_inputs(seen, self._data)
         if self.steps <= _COMPARED or self._compared is None:
             self._compared = _compare_norms(self._patient, data, self._loss_fn, self._statistics)
-        return _with_input_rows(
-            replace(seen, inputs=self._inputs, loss=self._loss, gradient_norms=self._norms, norms=self._compared), data
-        )
+        seen = replace(seen, inputs=self._inputs, loss=self._loss, gradient_norms=self._norms, norms=self._compared)
+        has_looked = self._skips_inputs and not self.num_skipped  # at every batch, before it was used
+        return seen if has_looked else _with_input_rows(seen, data)
 
 
 def observe(
@@ -162,13 +163,13 @@ def _compare_norms(
         return NormFacts(tuple(norms), moving_in_frozen=tuple(frozen))
     part = data[-_COMPARED:]
     with kept_buffers(patient.model):
-        in_training = score(patient.model, part, loss_fn, train_mode=True)
-    in_eval = score(patient.model, part, loss_fn)
+        in_training = mean_loss(patient.model, part, loss_fn, train_mode=True)
+    in_eval = mean_loss(patient.model, part, loss_fn)
     exact = _exact(patient, data, part, loss_fn)
     smallest = min(_values_per_channel(patient.model, kept, data[0][0]))
     momenta = [module.momentum for module in kept.values() if module.momentum is not None]
     return NormFacts(
-        tuple(kept), smallest, min(momenta, default=None), _finite(in_training.loss), _finite(in_eval.loss),
+        tuple(kept), smallest, min(momenta, default=None), _finite(in_training), _finite(in_eval),
         _finite(exact), tuple(frozen),
     )  # fmt: skip
 
@@ -181,7 +182,7 @@ def _exact(
     except FrostlineError:  # values that are not finite: another rule says so
         return math.nan
     try:
-        return score(patient.model, part, loss_fn).loss
+        return mean_loss(patient.model, part, loss_fn)
     finally:
         change.undo()
 
@@ -206,6 +207,8 @@ def _values_per_channel(model: nn.Module, norms: dict[str, Any], inputs: Any) ->
 def _with_input_rows(evidence: Evidence, data: Sequence[Batch]) -> Evidence:
     """The first batch whose inputs are not finite, looked up in the data: it may lie between samples."""
     for step, (inputs, _) in enumerate(data):
+        if batches.are_finite(inputs):
+            continue
         for tensor in batches.leaves(inputs).values():
             if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
                 rows = (~torch.isfinite(tensor).reshape(len(tensor), -1).all(dim=1)).nonzero().flatten().tolist()
@@ -221,18 +224,15 @@ def _facts_of_inputs(evidence: Evidence, data: Sequence[Batch]) -> InputFacts | 
     if not tensors or not tensors[0].is_floating_point() or tensors[0].is_complex():
         return evidence.inputs
     alike = [tensor for tensor in tensors if tensor.shape[1:] == tensors[0].shape[1:]]
-    count = -(-_SEEN_SAMPLES // max(1, len(alike[0])))
-    facts = facts_of_input(torch.cat(alike[:count]), (), {})
-    if facts is None:
-        return evidence.inputs
-    parts = [tensor.detach().flatten(1) for tensor in tensors]
-    step = max(1, _AT_ONCE // max(1, parts[0].numel())) if len(alike) == len(parts) else 1
-    joined = [torch.cat(parts[at : at + step]) for at in range(0, len(parts), step)]
-    sizes = [torch.linalg.vector_norm(part.float(), math.inf, dim=1) for part in joined]
+    step = max(1, _AT_ONCE // max(1, tensors[0].numel())) if len(alike) == len(tensors) else 1
+    joined = [torch.cat(tensors[at : at + step]).detach().flatten(1) for at in range(0, len(tensors), step)]
+    sizes = [part.float().abs().amax(dim=1) for part in joined]
     sizes_N = torch.cat(sizes).nan_to_num(0.0, 0.0, 0.0)
     outlier = float(sizes_N.max() / sizes_N.median().clamp_min(1e-12))
+    count = -(-_SEEN_SAMPLES // max(1, len(alike[0])))
+    facts = facts_of_input(torch.cat(alike[:count]), (), {}, outlier=outlier)
     first = next((layer.kind for layer in evidence.layers), "")
-    return replace(facts, outlier=outlier, is_normalised=first == "norm")
+    return replace(facts, is_normalised=first == "norm") if facts is not None else evidence.inputs
 
 
 def _mean(module: Any) -> Tensor:
