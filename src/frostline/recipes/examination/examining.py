@@ -30,6 +30,15 @@ _SLOWER = frozenset({"FL102", "FL103", "FL201", "FL401", "FL403", "FL502"})  # w
 CANNOT = (FrostlineError, RuntimeError, ValueError, TypeError, IndexError)  # a treatment that the network cannot take
 
 
+def is_skilled(score: Score, evidence: Evidence) -> bool:
+    """True if a network with this score answers better than with one answer for all, and than before its first step.
+
+    The one answer is the mean of its own: those of a network that blew up are worse than none. True if it is not known.
+    """
+    first = next((loss for _, loss in evidence.losses), math.inf)
+    return score.skill is None or (score.skill > SKILLED and not score.loss > first)
+
+
 @dataclass(frozen=True)
 class Suspicion:
     """A treatment worth a trial.
@@ -119,8 +128,7 @@ class Examination:
     @property
     def is_learning(self) -> bool:
         """True if the untreated network answers better than with one answer for all, or it cannot be told."""
-        skill = self.seen.score.skill
-        return skill is None or skill > SKILLED
+        return is_skilled(self.seen.score, self.seen.evidence)
 
     @property
     def is_stuck(self) -> bool:

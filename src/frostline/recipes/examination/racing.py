@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from frostline.health import Monitor, Patient, Score, judge, score, train
-from frostline.recipes.examination.examining import CANNOT, SKILLED, Examination, judge_start
+from frostline.recipes.examination.examining import CANNOT, Examination, is_skilled, judge_start
 from frostline.recipes.examination.observing import Observation, Observer
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Runner:
         steps: Taken so far.
         scores: Held-out, by steps taken.
         num_skipped: Steps left out because something was not finite.
-        issues: Codes of the issues that were left when it won.
+        issues: Codes of the issues that were left when it was ahead.
         failure: Why it is out, or "".
         given: The batches by which it was treated.
     """
@@ -236,10 +236,11 @@ class Race:
 
     def _bring(self, one: Runner, mark: int) -> bool:
         """Bring it to the mark, in the same parts as the others; True if it wins on the way."""
-        for part in range(one.steps + self._leg, mark + 1, self._leg):
-            self._advance(one, part)
-            if self._wins(one):
-                return True
+        for part in range(self._start + self._leg, mark + 1, self._leg):
+            if part > one.steps:
+                self._advance(one, part)
+                if self._wins(one):
+                    return True
         return False
 
     def _advance(self, one: Runner, mark: int) -> None:
@@ -268,34 +269,37 @@ class Race:
             return False
         own, other = one.score, self.base.scores[one.steps]
         if not math.isfinite(other.loss):
-            return math.isfinite(own.loss) and _is_skilled(own) and self._is_healthy(one, one.suspicion)
+            return math.isfinite(own.loss) and self._is_skilled(own) and self._is_healthy(one, one.suspicion)
         legs = (one.steps - self._start) // self._leg
-        if not _falls(own, other, 1 - (_LOST_AT_FIRST if legs == 1 else _LOST if legs == 2 else self._least(other))):
+        if not _falls(own, other, 1 - (_LOST_AT_FIRST if legs == 1 else _LOST if legs == 2 else _NO_BETTER if self._is_skilled(other) else _LOST)):
             self._out(one, f"the loss is no lower than without after {one.steps} steps")
             return False
         return self._is_ahead(one, one.suspicion, legs) and self._is_healthy(one, one.suspicion)
 
-    def _least(self, other: Score) -> float:
-        return _NO_BETTER if _is_skilled(other) else _LOST
+    def _is_skilled(self, score: Score) -> bool:
+        return is_skilled(score, self.seen.seen.evidence)
 
     def _is_ahead(self, one: Runner, suspicion: Suspicion, legs: int) -> bool:
         own, other = one.score, self.base.scores[one.steps]
-        is_issue = suspicion.family in self.seen.issues
-        if is_issue and suspicion.family == "input_scale" and legs > 1 and not _is_skilled(other):
+        is_issue, learns = suspicion.family in self.seen.issues, self._is_skilled(other)
+        if is_issue and suspicion.family == "input_scale" and legs > 1 and not learns:
             return own.loss <= other.loss  # who learns nothing with inputs in another unit has nothing to lose
-        leads = _leads(own, other, suspicion, is_issue=is_issue)
-        if leads and not _is_skilled(other) and _falls(own, other, 1 - _FAR):
+        leads = _leads(own, other, suspicion, is_issue=is_issue, learns=learns)
+        if (leads or is_issue) and not learns and _falls(own, other, 1 - _FAR):
             return True
         later = min(2 * one.steps - self._start, self._end)
-        if not (leads or is_issue) or later - self._start < _AHEAD * (one.steps - self._start):
+        if later - self._start < _AHEAD * (one.steps - self._start):
             return False
-        if not leads and not _falls(own, other, 1 - _STEADY):
+        if not leads and not (is_issue and _falls(own, other, 1 - _STEADY)):
             return False
         self._bring_base(later)
         last = self.base.scores[later]
-        if not suspicion.has_symptom and _is_skilled(last):
+        learns = self._is_skilled(last)
+        if learns and not suspicion.has_symptom:
             return False  # it was slow at first, and learns
-        return (leads and _leads(own, last, suspicion, is_issue=is_issue)) or (is_issue and self._is_steady(one))
+        if leads and _leads(own, last, suspicion, is_issue=is_issue, learns=learns):
+            return True
+        return is_issue and self._is_steady(one)
 
     def _is_steady(self, one: Runner) -> bool:
         """True if it beat the untreated one after twice the steps a little, three times in a row."""
@@ -304,7 +308,11 @@ class Race:
         return len(pairs) > 2 and all(_falls(own, other, 1 - _STEADY) and own.share >= other.share for own, other in pairs)
 
     def _is_healthy(self, one: Runner, suspicion: Suspicion) -> bool:
-        """Ask the rules again over the next steps: the issue that it treats is gone, and no other has come."""
+        """Ask the rules again over the next steps: the issue that it treats is gone, and no other has come.
+
+        Beside a network that learns nothing, one that learns in spite of another issue is worth keeping.
+        """
+        learns = self._is_skilled(self.base.score)
         part = self._data[one.steps : one.steps + WATCHED]
         if not part:
             return False
@@ -313,7 +321,7 @@ class Race:
         one.issues = tuple(dict.fromkeys(finding.code for finding in findings if finding.outcome == "issue"))
         known = {finding.code for finding in self.seen.diagnosis.findings if finding.outcome == "issue"}
         treated = {finding.code for finding in self.seen.diagnosis.findings if finding.family == suspicion.family}
-        standing = [code for code in one.issues if code in treated or code not in known]
+        standing = [code for code in one.issues if code in treated or (learns and code not in known)]
         if standing:
             self._out(one, f"{', '.join(standing)} stands or is new")
         return not standing
@@ -336,10 +344,10 @@ def watched(
     return judge(evidence)
 
 
-def _leads(own: Score, other: Score, suspicion: Suspicion, *, is_issue: bool) -> bool:
+def _leads(own: Score, other: Score, suspicion: Suspicion, *, is_issue: bool, learns: bool) -> bool:
     """True if held-out loss and answers are clearly better than the other's."""
     fall, least, errors = _OF_ISSUES if is_issue else _OF_TIPS
-    if _is_skilled(other) or not suspicion.has_symptom:
+    if learns or not suspicion.has_symptom:
         fall, least, errors = _OF_TIPS if is_issue or suspicion.family == "input_scale" else _OF_DOUBTS
     gain, error = own.gain_over(other)
     is_lower = is_issue and _falls(own, other, 1 - _CLEARLY) and gain >= 0
@@ -351,10 +359,6 @@ def _falls(own: Score, other: Score, share: float) -> bool:
     if not math.isfinite(other.loss):
         return math.isfinite(own.loss)
     return own.loss < other.loss - share * abs(other.loss)
-
-
-def _is_skilled(of: Score) -> bool:
-    return of.skill is None or of.skill > SKILLED
 
 
 def _loss(of: Score) -> float:
