@@ -66,6 +66,8 @@ def test_all_have_the_same_batches_and_the_same_noise():
         (suspicion,) = [one for one in found.seen.rates(both=True)[0][:1]]
         idle = replace(suspicion, remedy=replace(suspicion.remedy, apply=lambda *_: None))
         other = found._new(idle, 2 * LEG)
+        assert not found._bring(other, LEG)
+        found._advance(other, 2 * LEG)
     assert other.score == found.base.score
 
 

@@ -37,6 +37,7 @@ _SPIKES = frozenset({"FL102", "FL103"})
 _OF_ISSUES, _OF_TIPS, _OF_DOUBTS = (0.97, 0.0, 0.0), (0.96, 0.04, 2.0), (0.9, 0.08, 2.0)
 _FAR = 0.6  # of the loss without treatment
 _STEADY = 0.94  # of it, three times in a row
+_ALL = 0.95  # of the loss of one answer for all is saved: there is little left to gain
 _CLEARLY = 0.8  # of it: for an issue, that is enough if no answer is lost
 _AHEAD = 1.5  # times the steps of a treatment that it must beat the untreated one at, where the batches end before twice
 # Times the loss without treatment: it is out, at the first mark and later; and later in a network that learns.
@@ -299,7 +300,7 @@ class Race:
             return False  # it was slow at first, and learns
         if leads and _leads(own, last, suspicion, is_issue=is_issue, learns=learns):
             return True
-        return is_issue and self._is_steady(one)
+        return is_issue and _has_more(last) and self._is_steady(one)
 
     def _is_steady(self, one: Runner) -> bool:
         """True if it beat the untreated one after twice the steps a little, three times in a row."""
@@ -350,8 +351,12 @@ def _leads(own: Score, other: Score, suspicion: Suspicion, *, is_issue: bool, le
     if learns or not suspicion.has_symptom:
         fall, least, errors = _OF_TIPS if is_issue or suspicion.family == "input_scale" else _OF_DOUBTS
     gain, error = own.gain_over(other)
-    is_lower = is_issue and _falls(own, other, 1 - _CLEARLY) and gain >= 0
+    is_lower = is_issue and _has_more(other) and _falls(own, other, 1 - _CLEARLY) and gain >= 0
     return is_lower or (_falls(own, other, 1 - fall) and gain >= max(least, errors * error))
+
+
+def _has_more(other: Score) -> bool:
+    return other.skill is None or other.skill < _ALL
 
 
 def _falls(own: Score, other: Score, share: float) -> bool:
