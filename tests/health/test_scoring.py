@@ -99,3 +99,11 @@ def test_skill_is_what_is_saved_over_one_answer_for_all():
     assert score(Given(), [(torch.ones(2, 2), None)], lambda *_: torch.tensor(0.0)).skill is None
     named = score(Named(), [(right, target)], lambda out, y: F.cross_entropy(out["logits"], y))
     assert named.skill > 0.8
+
+
+def test_targets_that_are_one_of_several_are_classes():
+    target = torch.eye(4)
+    assert scored(torch.zeros(4, 4) + torch.eye(4), target) == 1.0
+    assert scored(torch.zeros(4, 4) + torch.eye(4)[[0, 1, 3, 2]], target) == 0.5  # of labels, three in four
+    several = target + torch.eye(4)[[1, 0, 3, 2]]
+    assert scored(torch.full((4, 4), -1.0), several) == 0.5

@@ -62,10 +62,11 @@ def facts_of_input(given: Tensor, found: Sequence[Found], order: dict[str, int])
     tail = absolute[:: -(-absolute.numel() // 2**20)].quantile(0.99)
     if not bool(varies.any()):
         return None
+    usual = deviation[varies].median()  # a pixel of the border hardly varies, and hardly matters
     return InputFacts(
         mean=float(finite.mean()), deviation=float(finite.std(correction=0)), largest=float(absolute.max()),
-        widest=float(size.max()), offset=float((mean.abs() / deviation)[varies].max()),
-        unevenness=float(deviation[varies].max() / deviation[varies].median()),
+        widest=float(size.max()), offset=float((mean.abs() / deviation.clamp_min(usual))[varies].max()),
+        unevenness=float(deviation[varies].max() / usual),
         is_normalised=kinds.get(first) == "norm", outlier=float(absolute.max() / tail.clamp_min(1e-12)),
     )  # fmt: skip
 

@@ -172,8 +172,19 @@ def _count(tally: _Tally, output: Any, target: Any) -> None:
         tally.mistakes.append(errors.reshape(len(target), -1).mean(1).cpu())
 
 
+def _is_one_of_several(output: Tensor, target: Tensor) -> bool:
+    if not target.is_floating_point() or target.shape != output.shape or target.dim() != 2 or target.shape[1] < 3:
+        return False
+    return bool(((target == 0) | (target == 1)).all()) and bool((target.sum(1) == 1).all())
+
+
 def _answers(output: Tensor, target: Tensor) -> tuple[Tensor, Tensor] | None:
-    """(is right, is asked) by sample and place; None where the targets are no classes. Below 0, nothing is asked."""
+    """(is right, is asked) by sample and place; None where the targets are no classes. Below 0, nothing is asked.
+
+    Targets that are one of several are classes as well: of ten, nine would be right where nothing is answered.
+    """
+    if _is_one_of_several(output, target):
+        target = target.argmax(1)
     if target.dtype == torch.long and output.dim() >= 2 and target.dim() > 0:
         if target.shape == (len(output), *output.shape[2:]):
             chosen = output.argmax(1)

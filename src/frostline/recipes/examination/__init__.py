@@ -9,4 +9,7 @@ from frostline.recipes.examination.examining import Examination as Examination
 from frostline.recipes.examination.examining import Suspicion as Suspicion
 from frostline.recipes.examination.examining import Trial as Trial
 from frostline.recipes.examination.examining import examine as examine
+from frostline.recipes.examination.proving import counts as counts
+from frostline.recipes.examination.proving import prove as prove
+from frostline.recipes.examination.telling import told as told
 from frostline.recipes.examination.treatments import BATCHNORM as BATCHNORM

@@ -17,6 +17,8 @@ from frostline.core.restore import kept_buffers, kept_generators, kept_modes
 from frostline.health import Evidence, Monitor, NormFacts, Patient, Score, probe_loss, score, train
 from frostline.health.evidence import facts_of_input
 from frostline.health.records import InputFacts, StepRecord
+from frostline.recipes.examination.batching import finite_rows
+from frostline.recipes.examination.outliers import facts_of_outliers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -100,7 +102,7 @@ class Observer:
             self._inputs = _facts_of_inputs(seen, self._data)
         if self.steps <= _COMPARED or self._compared is None:
             self._compared = _compare_norms(self._patient, data, self._loss_fn, self._statistics)
-        return _with_input_rows(
+        return _with_odd_rows(
             replace(seen, inputs=self._inputs, loss=self._loss, gradient_norms=self._norms, norms=self._compared), data
         )
 
@@ -121,12 +123,12 @@ def observe(
     """
     with Observer(patient, data, loss_fn, every=max(1, len(data) // samples)) as observer:
         observer.train(len(data))
-    evidence = _with_input_rows(observer.evidence, whole or data)
+    evidence = replace(_with_odd_rows(observer.evidence, whole or data), outliers=facts_of_outliers(whole or data))
     return Observation(evidence, score(patient.model, judged, loss_fn))
 
 
 def _facts_of_loss(model: nn.Module, data: Sequence[Batch], loss_fn: Callable[[Any, Any], Tensor]) -> Any:
-    inputs, target = data[0]
+    inputs, target = finite_rows(data[:1])[0]
     with kept_modes(model), kept_buffers(model), kept_generators():
         model.eval()
         output = batches.call(model, inputs)
@@ -203,15 +205,21 @@ def _values_per_channel(model: nn.Module, norms: dict[str, Any], inputs: Any) ->
     return counts or [2**31]
 
 
-def _with_input_rows(evidence: Evidence, data: Sequence[Batch]) -> Evidence:
-    """The first batch whose inputs are not finite, looked up in the data: it may lie between samples."""
-    for step, (inputs, _) in enumerate(data):
-        for tensor in batches.leaves(inputs).values():
-            if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-                rows = (~torch.isfinite(tensor).reshape(len(tensor), -1).all(dim=1)).nonzero().flatten().tolist()
-                records = [r for r in evidence.records if r.step < step and r.nonfinite is None]
-                odd = StepRecord(step, None, None, (), "input", tuple(rows[:16]))
-                return replace(evidence, records=(*records, odd))
+def _with_odd_rows(evidence: Evidence, data: Sequence[Batch]) -> Evidence:
+    """The first batch whose inputs or targets are not finite, looked up in the data: it may lie between samples.
+
+    NaN in a target may be how a loss is told what not to ask: it counts where a loss was not finite, at that step or
+    before it.
+    """
+    bad = next((step for step, loss in evidence.losses if not math.isfinite(loss)), math.inf)
+    for step, (inputs, target) in enumerate(data):
+        for what, part in (("input", inputs), ("target", target if bad <= step else ())):
+            for tensor in batches.leaves(part).values():
+                if tensor.is_floating_point() and tensor.dim() and not bool(torch.isfinite(tensor).all()):
+                    rows = (~torch.isfinite(tensor).reshape(len(tensor), -1).all(dim=1)).nonzero().flatten().tolist()
+                    records = [r for r in evidence.records if r.step < step and r.nonfinite is None]
+                    odd = StepRecord(step, None, None, (), what, tuple(rows[:16]))
+                    return replace(evidence, records=(*records, odd))
     return evidence
 
 
