@@ -129,6 +129,14 @@ class OutlierFacts:
 
 
 @dataclass(frozen=True)
+class TargetFacts:
+    """Real targets, those far out of the data left aside: mean and deviation of all values."""
+
+    mean: float
+    deviation: float
+
+
+@dataclass(frozen=True)
 class LossFacts:
     """How the loss behaves on answers that we made, without the model.
 
@@ -203,6 +211,7 @@ class Evidence:
         optimizer: How the weights are moved.
         inputs: The model's input, or None if it is not float.
         outliers: Rows that are far out of the data, or None if there are none or nobody looked.
+        targets: Real targets, or None if there are none or nobody looked.
         loss: How the loss behaves, or None if it was not probed.
         norms: The BatchNorm layers, or None if there is none or they were not compared.
         alike: Layers with units that are the same, and stay so: share of units that are copies, by name.
@@ -217,6 +226,7 @@ class Evidence:
     optimizer: OptimizerFacts = field(default_factory=OptimizerFacts)
     inputs: InputFacts | None = None
     outliers: OutlierFacts | None = None
+    targets: TargetFacts | None = None
     loss: LossFacts | None = None
     norms: NormFacts | None = None
     alike: tuple[tuple[str, float], ...] = ()

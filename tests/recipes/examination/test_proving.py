@@ -98,3 +98,8 @@ def test_what_came_while_training_came_of_the_steps():
     assert proving._most_specific([late, rate]) is rate
     assert proving._most_specific([late, replace(rate, course=Course((1.0,) * 20 + (math.inf,), 0))]) is late
     assert proving._most_specific([replace(late, suspicion=trial().suspicion), rate]).suspicion.family == "dead_units"
+
+
+def test_what_was_there_at_the_start_comes_before_what_came_even_by_batchnorm():
+    late, norm = trial(gain=0.3, is_late=True), trial("exploding", gain=0.28, name=BATCHNORM)
+    assert proving._most_specific([late, norm]) is norm

@@ -51,7 +51,7 @@ def test_consequences_wait_for_the_cause():
     assert found["FL103"].why.endswith("Undoing it helped as well here.")
     assert found["FL202"].why.endswith("It was not undone on its own.")
     assert {found[code].advice for code in ("FL201", "FL103", "FL202")} == {
-        "mend the cause first (learning rate), then look again."
+        "mend the cause first (learning rate too high), then look again."
     }
 
 

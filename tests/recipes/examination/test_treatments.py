@@ -5,13 +5,16 @@ import torch
 from torch import nn
 
 from frostline.health import Evidence, Patient, diagnosis_of
-from frostline.health.records import OptimizerFacts
+from frostline.health.records import OptimizerFacts, TargetFacts
 from frostline.health.rules import RULES
 from frostline.recipes.examination.treatments import Remedy, family_of, remedies_for
 from helpers_health import activations, chain, mlp, records, sgd, task
 
 ABOUTS = {rule.ABOUT.family: rule.ABOUT for rule in RULES}
-EVIDENCE = Evidence((*chain(3), *activations("relu", "tanh")), records(norm=2.0), optimizer=OptimizerFacts(0.1, 0.99))
+EVIDENCE = Evidence(
+    (*chain(3), *activations("relu", "tanh")), records(norm=2.0), optimizer=OptimizerFacts(0.1, 0.99),
+    targets=TargetFacts(100.0, 50.0),
+)  # fmt: skip
 
 
 def diagnosis(*families, outcome="issue"):

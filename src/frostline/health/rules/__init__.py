@@ -17,6 +17,7 @@ from frostline.health.rules import (
     saturation,
     spikes,
     symmetry,
+    target_scale,
     vanishing,
 )
 from frostline.health.rules.contract import Rule
@@ -29,6 +30,7 @@ RULES: tuple[Rule, ...] = (
     exploding,
     vanishing,
     input_scale,
+    target_scale,
     batchnorm_gap,
     batchnorm_batch,
     batchnorm_frozen,

@@ -61,7 +61,7 @@ class Trial:
         score: Its score on the held-out samples.
         gain: How much larger the share of right answers got.
         error: Standard error of the gain.
-        loss_ratio: Held-out loss over the one without; 0 where that is not finite.
+        loss_ratio: Held-out loss over the one without; 0 where that is not finite, or in another unit.
         course: What the training saw.
         failure: Why it could not be tried, or "".
     """
@@ -169,20 +169,26 @@ class Examination:
 
     def attempt(self, suspicion: Suspicion) -> Trial:
         """Undo one factor on a copy, and train it on the same batches with the same noise."""
-        twin = self.patient.copy()
+        twin, remedy = self.patient.copy(), suspicion.remedy
+        data, judged = (_with_targets(part, remedy.targets) for part in (self.data, self.judged))
         try:
-            suspicion.remedy.apply(twin, self.data)
-            course = train(twin, self.data, self.loss_fn, seed=self.seed)
-            if suspicion.remedy.finish is not None:
-                suspicion.remedy.finish(twin, self.data)
-            after = score(twin.model, self.judged, self.loss_fn)
+            remedy.apply(twin, data)
+            course = train(twin, data, self.loss_fn, seed=self.seed)
+            if remedy.finish is not None:
+                remedy.finish(twin, data)
+            after = score(twin.model, judged, self.loss_fn)
         except CANNOT as error:
             return replace(
                 _FAILED, suspicion=suspicion, failure=f"it cannot be done here: {type(error).__name__}: {error}"
             )
         before = self.seen.score
-        ratio = after.loss / before.loss if before.loss == before.loss and before.loss > 0 else 0.0
+        is_comparable = before.loss == before.loss and before.loss > 0 and remedy.targets is None
+        ratio = after.loss / before.loss if is_comparable else 0.0
         return Trial(suspicion, twin, after, *after.gain_over(before), ratio, course)
+
+
+def _with_targets(data: Sequence[Batch], change: Callable[[Tensor], Tensor] | None) -> Sequence[Batch]:
+    return data if change is None else [(inputs, change(target)) for inputs, target in data]
 
 
 _FAILED = Trial(

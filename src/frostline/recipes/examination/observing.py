@@ -18,7 +18,7 @@ from frostline.health import Evidence, Monitor, NormFacts, Patient, Score, probe
 from frostline.health.evidence import facts_of_input
 from frostline.health.records import InputFacts, StepRecord
 from frostline.recipes.examination.batching import finite_rows
-from frostline.recipes.examination.outliers import facts_of_outliers
+from frostline.recipes.examination.outliers import facts_of_outliers, facts_of_targets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -123,7 +123,10 @@ def observe(
     """
     with Observer(patient, data, loss_fn, every=max(1, len(data) // samples)) as observer:
         observer.train(len(data))
-    evidence = replace(_with_odd_rows(observer.evidence, whole or data), outliers=facts_of_outliers(whole or data))
+    given = whole or data
+    evidence = replace(
+        _with_odd_rows(observer.evidence, given), outliers=facts_of_outliers(given), targets=facts_of_targets(given)
+    )
     return Observation(evidence, score(patient.model, judged, loss_fn))
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from frostline.core import inputs as batches
-from frostline.health.records import OutlierFacts
+from frostline.health.records import OutlierFacts, TargetFacts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,6 +47,21 @@ def facts_of_outliers(data: Sequence[Batch]) -> OutlierFacts | None:
             ratio = float(max(size.max() for size in finite if len(size))) / (limit / _FAR)
             found.append(OutlierFacts(what, ratio, num_far / num_rows, step, tuple(far[step][:16])))
     return max(found, key=lambda facts: facts.ratio, default=None)
+
+
+def facts_of_targets(data: Sequence[Batch]) -> TargetFacts | None:
+    """Mean and deviation of the targets of usual rows; None for classes, labels, and what is no one tensor."""
+    parts = [
+        target[~odd.to(target.device)]
+        for (_, target), odd in zip(data, outlying_rows(data), strict=True)
+        if isinstance(target, Tensor) and target.is_floating_point() and target.dim() and len(target) == len(odd)
+    ]
+    values = torch.cat([part.detach().flatten().double() for part in parts]) if parts else torch.empty(0)
+    values = values[torch.isfinite(values)]
+    if values.numel() < 2 or bool((values == 0).logical_or(values.abs() == 1).all()):
+        return None
+    deviation, mean = torch.std_mean(values, correction=0)
+    return TargetFacts(float(mean), float(deviation)) if deviation > 0 else None
 
 
 def _all_sizes(data: Sequence[Batch]) -> list[tuple[str, list[Tensor]]]:

@@ -153,7 +153,8 @@ def _most_specific(helped: Sequence[Trial]) -> Trial:
     if inputs:
         return max(near, key=lambda trial: trial.gain)
     steps = [trial for trial in near if trial.suspicion.family in _OF_STEPS and trial.is_calm]
-    early = [trial for trial in near if not trial.suspicion.is_late and trial.suspicion.family not in _OF_STEPS]
+    likely = [trial for trial in helped if trial.gain >= _NEARLY_BEST * best]
+    early = [trial for trial in likely if not trial.suspicion.is_late and trial.suspicion.family not in _OF_STEPS]
     if near[0].suspicion.is_late and (steps or early):  # what came while training came of the steps or of the start
         return max(steps + early, key=lambda trial: trial.gain)
     return near[0]

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from frostline.core.records import Diagnosis, Finding
+    from frostline.health.rules.contract import About
     from frostline.recipes.examination.examining import Trial
     from frostline.recipes.examination.proving import Proof
 
@@ -30,12 +31,14 @@ def told(diagnosis: Diagnosis, proof: Proof | None, cause: str | None, tried: Se
         tried: All first trials.
     """
     code = proof.trial.suspicion.remedy.code if proof is not None else None
+    own = (rule.ABOUT for rule in RULES if rule.ABOUT.family == cause and code in (None, rule.ABOUT.code))
+    about = next(own, None)
     findings: list[Finding] = []
     for finding in diagnosis.findings:
         is_cause = finding.family == cause and code in (None, finding.code)
-        findings.append(_of_cause(finding, proof) if is_cause else _beside(finding, cause, tried))
-    if proof is not None and not any(finding.family == cause and finding.outcome == "issue" for finding in findings):
-        about = next(rule.ABOUT for rule in RULES if rule.ABOUT.family == cause and code in (None, rule.ABOUT.code))
+        findings.append(_of_cause(finding, proof) if is_cause else _beside(finding, about, tried))
+    is_told = any(finding.family == cause and finding.outcome == "issue" for finding in findings)
+    if proof is not None and about is not None and not is_told:
         name = proof.trial.suspicion.remedy.name
         findings.append(_advised(about.issue(f"with {name}, {proof}", proof.gain, proof.demand), proof))
     return diagnosis_of([*findings, *diagnosis.passed], cause)
@@ -53,7 +56,7 @@ def _advised(finding: Finding, proof: Proof) -> Finding:
     return replace(finding, advice=proof.trial.suspicion.remedy.advice or finding.advice)
 
 
-def _beside(finding: Finding, cause: str | None, tried: Sequence[Trial]) -> Finding:
+def _beside(finding: Finding, cause: About | None, tried: Sequence[Trial]) -> Finding:
     """What is not the cause: a consequence of it, something that helps less, or nothing."""
     if finding.code in _CERTAIN:
         return finding
@@ -67,7 +70,7 @@ def _beside(finding: Finding, cause: str | None, tried: Sequence[Trial]) -> Find
         return replace(finding, outcome="passed", why=f"{finding.why} {result}", advice="nothing.")
     if finding.outcome == "tip" and not own:
         return finding
-    advice = f"mend the cause first ({cause.replace('_', ' ')}), then look again." if cause else finding.advice
+    advice = f"mend the cause first ({cause.title}), then look again." if cause else finding.advice
     return replace(finding, outcome="tip", why=f"{finding.why} {result}", advice=advice)
 
 

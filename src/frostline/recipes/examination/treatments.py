@@ -9,7 +9,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from frostline import remedies
 from frostline.core.errors import DataError
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from frostline.core.records import Diagnosis, Finding
     from frostline.health import Evidence, Patient
+    from frostline.health.records import TargetFacts
 
 Batch = tuple[Any, Any]
 _OUTLIER = 10.0  # times the largest value of a usual sample: another unit, not a tail
@@ -47,6 +48,7 @@ class Remedy:
         code: Of the one rule that it proves right, where its family has several that contradict each other.
         is_structural: False if weights and the optimizer's state are all that it changes.
         advice: What a user can do, where that says more than the rule's own advice; else "".
+        targets: What is done to the targets, or None: no network can be left with that, so it is for trials alone.
         undoes_the_start: True if it speaks only for what was wrong in the first steps: new weights bring luck, too.
     """
 
@@ -60,6 +62,7 @@ class Remedy:
     code: str | None = None
     key: str = ""
     advice: str = ""
+    targets: Callable[[Tensor], Tensor] | None = None
 
     @property
     def identity(self) -> str:
@@ -82,9 +85,11 @@ def remedies_for(patient: Patient, evidence: Evidence, diagnosis: Diagnosis, *, 
     given = {"input", "target", "the loss"}
     is_given = any(finding.code == "FL502" and finding.layer in given for finding in diagnosis.findings)
     found += [skip] if is_given else []
-    if "input_scale" in seen:
-        found.append(Remedy("standardise the inputs", ("input_scale",), _standardise))
     codes = {finding.code for finding in diagnosis.findings}
+    if "FL501" in codes:
+        found.append(Remedy("standardise the inputs", ("input_scale",), _standardise, code="FL501"))
+    if "FL505" in codes and evidence.targets is not None:
+        found.append(_target_remedy(evidence.targets))
     if "FL602" in codes:
         found.append(Remedy("GroupNorm for BatchNorm", ("batchnorm",), _swap_norms, code="FL602"))
     if codes & {"FL601", "FL602"}:
@@ -126,6 +131,14 @@ def remedies_for(patient: Patient, evidence: Evidence, diagnosis: Diagnosis, *, 
         )
     found += [skip] if "nonfinite" in seen and not is_given else []  # mostly comes of something else
     return found
+
+
+def _target_remedy(facts: TargetFacts) -> Remedy:
+    name = f"standardise the targets: less {facts.mean:.3g}, over {facts.deviation:.3g}"
+    return Remedy(
+        name, ("input_scale",), lambda *_: None, code="FL505", key="targets", is_structural=False,
+        targets=lambda target: (target - facts.mean) / facts.deviation,
+    )  # fmt: skip
 
 
 def is_clear(finding: Finding) -> bool:
