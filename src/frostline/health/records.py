@@ -216,6 +216,7 @@ class Evidence:
         norms: The BatchNorm layers, or None if there is none or they were not compared.
         alike: Layers with units that are the same, and stay so: share of units that are copies, by name.
         has_accumulated: True if gradients were added up over optimizer steps; None if it could not be seen.
+        skill: Share of the loss of one answer for all that the model saves on held-out samples; None if not known.
         unseen: What could not be measured, and why.
     """
 
@@ -231,4 +232,5 @@ class Evidence:
     norms: NormFacts | None = None
     alike: tuple[tuple[str, float], ...] = ()
     has_accumulated: bool | None = None
+    skill: float | None = None
     unseen: tuple[str, ...] = ()

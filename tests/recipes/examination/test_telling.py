@@ -70,3 +70,10 @@ def test_tips_that_did_not_help_have_passed():
 def test_what_is_certain_needs_no_trial():
     found = by_code(told(diagnosis_of([issue("FL502")], None), proof_of(trial()), "dead_units", [trial()]))
     assert found["FL502"] == issue("FL502")
+
+
+def test_that_nothing_is_learnt_is_told_where_no_cause_explains_it():
+    diagnosis = diagnosis_of([tip("FL404")], None)
+    rate = trial("learning_rate", gain=0.0)
+    assert by_code(told(diagnosis, None, None, [rate]))["FL404"].outcome == "tip"
+    assert by_code(told(diagnosis, proof_of(trial()), "dead_units", [rate]))["FL404"].outcome == "passed"

@@ -13,6 +13,7 @@ from frostline.health.rules import (
     learning_rate_low,
     loss_mismatch,
     nonfinite,
+    nothing_learnt,
     oscillation,
     saturation,
     spikes,
@@ -40,5 +41,6 @@ RULES: tuple[Rule, ...] = (
     initialization,
     learning_rate_high,
     learning_rate_low,
+    nothing_learnt,
     oscillation,
 )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from frostline.core.errors import FrostlineError
 from frostline.health import Course, Patient, Score, judge, score, train
+from frostline.health.rules.nothing_learnt import SKILLED, TIME
 from frostline.recipes.examination.observing import observe
 from frostline.recipes.examination.rates import gentle_remedy, is_rising, rate_remedies
 from frostline.recipes.examination.treatments import Remedy, family_of, is_clear, remedies_for
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from frostline.recipes.examination.batching import Batch
     from frostline.recipes.examination.observing import Observation
 
-_TIME = 45  # steps, after which a network that learns nothing is stuck
-SKILLED = 0.1  # of the loss of one answer for all: a network that saves so much learns
 _CALM = 8.0  # times the median: where gradients count as spikes
 _SLOWER = frozenset({"FL102", "FL103", "FL201", "FL401", "FL403", "FL502"})  # what steps that are too large can bring
 CANNOT = (FrostlineError, RuntimeError, ValueError, TypeError, IndexError)  # a treatment that the network cannot take
@@ -125,7 +124,7 @@ class Examination:
     @property
     def is_stuck(self) -> bool:
         """True if it has had time, and learns nothing: a symptom of its own."""
-        return not self.is_learning and len(self.data) >= _TIME and math.isfinite(self.seen.score.loss)
+        return not self.is_learning and len(self.data) >= TIME and math.isfinite(self.seen.score.loss)
 
     @property
     def _issues(self) -> set[str]:

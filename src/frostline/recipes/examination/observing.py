@@ -123,11 +123,12 @@ def observe(
     """
     with Observer(patient, data, loss_fn, every=max(1, len(data) // samples)) as observer:
         observer.train(len(data))
-    given = whole or data
+    given, reached = whole or data, score(patient.model, judged, loss_fn)
     evidence = replace(
-        _with_odd_rows(observer.evidence, given), outliers=facts_of_outliers(given), targets=facts_of_targets(given)
-    )
-    return Observation(evidence, score(patient.model, judged, loss_fn))
+        _with_odd_rows(observer.evidence, given), outliers=facts_of_outliers(given), targets=facts_of_targets(given),
+        skill=reached.skill,
+    )  # fmt: skip
+    return Observation(evidence, reached)
 
 
 def _facts_of_loss(model: nn.Module, data: Sequence[Batch], loss_fn: Callable[[Any, Any], Tensor]) -> Any:

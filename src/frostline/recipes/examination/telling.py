@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from frostline.recipes.examination.proving import Proof
 
 _CERTAIN = frozenset({"FL502", "FL503", "FL504"})  # what needs no trial
-_STAYS = frozenset({"FL103"})  # with rows that are far out: worth knowing, whether they do harm or not
+_STAYS = ("FL103", " far out of "), ("FL404", "")  # what is worth knowing, whatever a trial says
 
 
 def told(diagnosis: Diagnosis, proof: Proof | None, cause: str | None, tried: Sequence[Trial] = ()) -> Diagnosis:
@@ -60,13 +60,15 @@ def _beside(finding: Finding, cause: About | None, tried: Sequence[Trial]) -> Fi
     """What is not the cause: a consequence of it, something that helps less, or nothing."""
     if finding.code in _CERTAIN:
         return finding
+    if cause and finding.code == "FL404":
+        return replace(finding, outcome="passed", why=f"{finding.why} The cause explains it.", advice="nothing.")
     own = [trial for trial in tried if trial.suspicion.family == finding.family and _speaks_for(trial, finding)]
     if any(map(counts, own)):
         result = "Undoing it helped as well here." if cause else "Undoing it helped once here, not again."
     else:
         result = "Undoing it did not help here." if own else "It was not undone on its own."
-    is_known = finding.code in _STAYS and " far out of " in finding.why
-    if finding.outcome == "tip" and own and not any(map(counts, own)) and not is_known:
+    stays = any(finding.code == code and words in finding.why for code, words in _STAYS)
+    if finding.outcome == "tip" and own and not any(map(counts, own)) and not stays:
         return replace(finding, outcome="passed", why=f"{finding.why} {result}", advice="nothing.")
     if finding.outcome == "tip" and not own:
         return finding
