@@ -40,6 +40,9 @@ def test_the_weaker_the_evidence_the_more_is_asked():
     ]  # fmt: skip
     assert [proving.counts(one) for one in weak] == [True, False, True, False]
     assert not proving.counts(trial(ratio=1.01))  # better answers at a higher loss
+    faster = trial("learning_rate", ratio=1.01)
+    remedy = replace(faster.suspicion.remedy, code="FL402")
+    assert proving.counts(replace(faster, suspicion=replace(faster.suspicion, remedy=remedy)))
 
 
 def test_what_helps_again_is_proven_by_two_trials():

@@ -11,7 +11,7 @@ from frostline.core.errors import FrostlineError
 from frostline.health import Course, Patient, Score, judge, score, train
 from frostline.health.rules.nothing_learnt import SKILLED, TIME
 from frostline.recipes.examination.observing import observe
-from frostline.recipes.examination.rates import gentle_remedy, is_rising, rate_remedies
+from frostline.recipes.examination.rates import is_rising, rate_remedies
 from frostline.recipes.examination.treatments import Remedy, family_of, is_clear, remedies_for
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ class Examination:
         Args:
             both: Both directions, whatever the symptoms; and last, where steps look too large, one only a little lower.
         """
-        slower, faster = rate_remedies(self.seen.evidence) or ((), ())
+        slower, faster, *gentle = rate_remedies(self.seen.evidence, has_time=both) or ((), ())
         own = [finding for finding in self.diagnosis.findings if finding.family == "learning_rate"]
         clear = {finding.code for finding in own if is_clear(finding) or self.is_stuck}
         asked = (
@@ -158,12 +158,12 @@ class Examination:
         )
         if is_rising(self.seen.evidence):
             asked = asked[0], ()  # what was seen may be the beginning of a warm-up
-        gentle = gentle_remedy(self.seen.evidence) if both and "FL401" in self.codes else None
-        directions = [("FL401", asked[0]), ("FL402", asked[1]), ("FL401", [gentle] if gentle else ())]
+        last = gentle if "FL401" in self.codes else []
+        directions = [("FL401", asked[0]), ("FL402", asked[1]), *(("FL401", one) for one in last)]
         is_issue = "learning_rate" in self._issues
         return [
             [Suspicion(one, "learning_rate", code in clear, code in self.codes, is_issue=is_issue) for one in direction]
-            for code, direction in directions[: 3 if gentle else 2]
+            for code, direction in directions
         ]
 
     def attempt(self, suspicion: Suspicion) -> Trial:

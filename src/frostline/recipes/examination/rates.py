@@ -22,11 +22,16 @@ _WARMING = 2.0  # times the first steps; Adam's steps are as large as the rate, 
 _EARLY = 3  # sampled steps, before weights have grown with the steps
 
 
-def rate_remedies(evidence: Evidence) -> tuple[list[Remedy], ...]:
+def rate_remedies(evidence: Evidence, *, has_time: bool = False) -> tuple[list[Remedy], ...]:
     """Other learning rates in two directions, mild ones first.
 
     The strongest is the one at which a step would change the layer that moves most by five thousandths of its weights:
     between what is usual, 1e-3, and what is fast, 1e-2.
+
+    Args:
+        evidence: What was seen of the training.
+        has_time: True goes on faster by another ten, for as long as that is better; and gives a third list, of a rate
+            that is only a little lower.
     """
     lr = evidence.optimizer.lr
     if lr is None:
@@ -35,16 +40,13 @@ def rate_remedies(evidence: Evidence) -> tuple[list[Remedy], ...]:
     early, usual = _step_size(records[:_EARLY]), _step_size(records[1:] or records)
     slower = min(_MILD, max(_USUAL_STEP / early, _MILD**4)) if early else _MILD**2
     faster = max(1 / _MILD, min(_USUAL_STEP / usual, _MILD**-5)) if usual else _MILD**-2
-    return (
-        [_rate(factor, "FL401", f"slower {at}", lr) for at, factor in enumerate(_between(_MILD, slower))],
-        [_rate(factor, "FL402", f"faster {at}", lr) for at, factor in enumerate(_between(1 / _MILD, faster))],
+    down, up = _between(_MILD, slower), _between(1 / _MILD, faster)
+    up += [up[-1] / _MILD] if has_time else []
+    found = (
+        [_rate(factor, "FL401", f"slower {at}", lr) for at, factor in enumerate(down)],
+        [_rate(factor, "FL402", f"faster {at}", lr) for at, factor in enumerate(up)],
     )
-
-
-def gentle_remedy(evidence: Evidence) -> Remedy | None:
-    """A learning rate that is only a little lower; None where it is not known."""
-    lr = evidence.optimizer.lr
-    return None if lr is None else _rate(_GENTLE, "FL401", "slower, a little", lr)
+    return (*found, [_rate(_GENTLE, "FL401", "slower, a little", lr)]) if has_time else found
 
 
 def is_rising(evidence: Evidence) -> bool:
