@@ -216,7 +216,8 @@ class Evidence:
         norms: The BatchNorm layers, or None if there is none or they were not compared.
         alike: Layers with units that are the same, and stay so: share of units that are copies, by name.
         has_accumulated: True if gradients were added up over optimizer steps; None if it could not be seen.
-        skill: Share of the loss of one answer for all that the model saves on held-out samples; None if not known.
+        skill: What the model does better on held-out samples than one answer for all, 0 to 1: the share of the loss
+            that it saves, or by how much its share of right answers is larger, whichever is more; None if not known.
         unseen: What could not be measured, and why.
     """
 

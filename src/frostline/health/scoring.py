@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import copy
 import math
-from collections.abc import MutableMapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from frostline.core import inputs as batches
 from frostline.core.restore import kept_generators, kept_modes, seed_generators
+from frostline.health.answers import num_rows, one_answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+_ROWS = 16  # samples, whose mean answer stands for that of all
 
 
 @dataclass(frozen=True)
@@ -28,12 +29,14 @@ class Score:
         loss: Mean over the batches; NaN where it is not finite.
         samples: The share of each sample, within -1 and 1, in the order of the data.
         skill: The share of the loss of one answer for all, the mean one, that the model saves; None if not known.
+        lead: How much larger its share is than that of this one answer; None if not asked.
     """
 
     share: float
     loss: float
     samples: tuple[float, ...] = ()
     skill: float | None = None
+    lead: float | None = None
 
     def gain_over(self, other: Score) -> tuple[float, float]:
         """(gain in share, its standard error) over another model's score on the same samples.
@@ -92,6 +95,7 @@ def score(
     loss_fn: Callable[[Any, Any], Tensor],
     *,
     train_mode: bool = False,
+    compares: bool = False,
 ) -> Score:
     """Score a model on batches of (inputs, target); nothing of it changes.
 
@@ -100,50 +104,59 @@ def score(
         data: The batches.
         loss_fn: callable(output, target) -> scalar.
         train_mode: True scores it as it trains, BatchNorm with the statistics of each batch; the caller keeps buffers.
+        compares: True also counts the right answers of one answer for all.
     """
     tally = _Tally()
     losses: list[Tensor] = []
-    flat: list[Tensor | None] = []
+    flat, waiting = _Flat(loss_fn, counts=compares), list[tuple[Any, Any]]()
     with kept_modes(model), kept_generators(), torch.no_grad():
         seed_generators(0)  # dropout draws in train mode
         model.train(train_mode)
         for inputs, target in data:
             output = batches.call(model, inputs)
             losses.append(torch.as_tensor(loss_fn(output, target)).detach().float().mean())
-            flat.append(_of_one_answer(output, target, loss_fn))
+            waiting.append((output, target))
+            if sum(num_rows(made, unknown=_ROWS) for made, _ in waiting) >= _ROWS:
+                flat.add(waiting)
+                waiting = []
             _count(tally, output, target)
+        flat.add(waiting)
     values = torch.stack(losses).tolist() if losses else [0.0]
     loss = sum(values) / len(values)
     share, samples = tally.share(), tally.samples()
     if share is None:  # a loss that falls is all there is to go by
         samples = tuple(_of_loss(value) for value in values)
         share = sum(samples) / len(samples)
-    return Score(share, loss if math.isfinite(loss) else math.nan, samples, _skill(loss, flat))
+    alone = flat.tally.share()
+    lead = None if alone is None else share - alone
+    return Score(share, loss if math.isfinite(loss) else math.nan, samples, flat.skill(loss), lead)
 
 
-def _skill(loss: float, flat: list[Tensor | None]) -> float | None:
-    known = [value for value in flat if value is not None]
-    if len(known) < len(flat) or not known or not math.isfinite(loss):
-        return None
-    level = float(torch.stack(known).mean())
-    return (level - loss) / abs(level) if math.isfinite(level) and level else None
+class _Flat:
+    """What one answer for all would cost: the mean one, of some dozen samples, which small batches have together."""
 
+    def __init__(self, loss_fn: Callable[[Any, Any], Tensor], *, counts: bool) -> None:
+        self._loss_fn, self._counts = loss_fn, counts
+        self._losses: list[Tensor] = []
+        self._is_known = True
+        self.tally = _Tally()
 
-def _of_one_answer(output: Any, target: Any, loss_fn: Callable[[Any, Any], Tensor]) -> Tensor | None:
-    """The loss of the mean answer, given to every sample; None where answers are of no kind that has a mean."""
-    if isinstance(output, Tensor):
-        same: Any = _mean_of(output)
-    elif isinstance(output, MutableMapping):
-        same = copy.copy(cast("MutableMapping[str, Any]", output))
-        for name, value in list(same.items()):
-            same[name] = _mean_of(value) if isinstance(value, Tensor) else value
-    else:
-        return None
-    return torch.as_tensor(loss_fn(same, target)).detach().float().mean()
+    def add(self, part: list[tuple[Any, Any]]) -> None:
+        """Answers and targets of some batches."""
+        for output, target in part:
+            same = one_answer(output, [made for made, _ in part])
+            self._is_known &= same is not None
+            if same is not None:
+                self._losses.append(torch.as_tensor(self._loss_fn(same, target)).detach().float().mean())
+            if same is not None and self._counts:
+                _count(self.tally, same, target)
 
-
-def _mean_of(values: Tensor) -> Tensor:
-    return values.mean(0, keepdim=True).expand_as(values) if values.dim() and values.is_floating_point() else values
+    def skill(self, loss: float) -> float | None:
+        """The share of that cost that a loss saves."""
+        if not self._is_known or not self._losses or not math.isfinite(loss):
+            return None
+        level = float(torch.stack(self._losses).mean())
+        return (level - loss) / abs(level) if math.isfinite(level) and level else None
 
 
 def _of_loss(loss: float) -> float:

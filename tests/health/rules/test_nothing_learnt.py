@@ -13,7 +13,7 @@ LONG = losses(*[1.0] * 60)
 def test_it_fires(skill, words):
     (finding,) = nothing_learnt.check(Evidence(losses=LONG, skill=skill))
     assert finding.outcome == "tip"
-    assert words in finding.why
+    assert "no better than with one answer" in finding.why
 
 
 def test_it_stays_quiet():

@@ -22,12 +22,11 @@ TIME = 45  # steps, after which a network that learns nothing is stuck
 
 
 def check(evidence: Evidence) -> tuple[Finding, ...]:
-    """What the model saves, on samples that it was not trained on, of the loss of one answer for all."""
+    """What the model does better, on samples that it was not trained on, than one answer for all."""
     skill, steps = evidence.skill, len(evidence.losses)
     if skill is None or steps < TIME:
         return (ABOUT.not_applicable("no held-out samples were scored, or less than 45 steps were seen."),)
     if skill > SKILLED:
-        return (ABOUT.passed(f"held-out loss is {skill:.0%} below that of one answer for all.", skill, SKILLED),)
-    than = f"{max(skill, 0.0):.0%} less" if skill > -SKILLED else f"{-skill:.0%} more"
-    why = f"after {steps} steps, held-out samples cost {than} than with one answer for all of them."
+        return (ABOUT.passed(f"held-out samples are answered {skill:.0%} better than by one answer.", skill, SKILLED),)
+    why = f"after {steps} steps, held-out samples are answered no better than with one answer for all of them."
     return (ABOUT.tip(why, skill, SKILLED),)

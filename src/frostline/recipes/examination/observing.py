@@ -123,10 +123,10 @@ def observe(
     """
     with Observer(patient, data, loss_fn, every=max(1, len(data) // samples)) as observer:
         observer.train(len(data))
-    given, reached = whole or data, score(patient.model, judged, loss_fn)
+    given, reached = whole or data, score(patient.model, judged, loss_fn, compares=True)
     evidence = replace(
         _with_odd_rows(observer.evidence, given), outliers=facts_of_outliers(given), targets=facts_of_targets(given),
-        skill=reached.skill,
+        skill=None if reached.skill is None else max(reached.skill, reached.lead or 0.0),
     )  # fmt: skip
     return Observation(evidence, reached)
 
