@@ -1,3 +1,5 @@
+import math
+
 import pytest
 
 from frostline.health.records import Evidence, OutlierFacts
@@ -36,3 +38,9 @@ def test_rows_that_are_far_out_are_told_with_the_spike_or_alone():
     assert finding.advice.startswith("look at those samples")
     for quiet in ((1.0,) * 30, (0.0,) * 30):  # too early to be judged, or after it nothing moves
         assert outcomes(spikes, Evidence(gradient_norms=quiet, outliers=OUTLIERS)) == ["tip"]
+
+
+def test_a_run_that_soon_ends_in_no_numbers_is_judged_by_its_first_steps():
+    assert outcomes(spikes, of(1.0, 1.2, 0.9, 1.1, 300.0, 1e9, math.nan, math.nan)) == ["issue"]
+    assert outcomes(spikes, of(1.0, 1.2, 0.9, 1.1, 1.3, math.nan)) == ["passed"]  # it came from elsewhere
+    assert outcomes(spikes, of(1.0, math.nan)) == ["not applicable"]

@@ -22,6 +22,7 @@ ABOUT = About(
 _ISSUE, _TIP = 20.0, 8.0  # times the median; norms of healthy runs stay within 6 of it after the first steps
 _WARMUP = 5
 _BEFORE = 20  # steps that tell what is usual
+_ENDED = 3  # the same, of a run that ended in what is no number
 _ROWS = 10.0  # times the usual size of a row: another unit, not a tail
 _MEND = "look at those samples: mend their unit, or leave them out. Or "
 
@@ -33,11 +34,13 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
     """
     sampled = [r.gradient_norm for r in finite_records(evidence) if r.gradient_norm is not None]
     every = list(takewhile(math.isfinite, evidence.gradient_norms))
-    norms = (every or sampled)[_WARMUP:]
-    usual = [(norm, typical(norms[max(0, at - _BEFORE) : at])) for at, norm in enumerate(norms)][_BEFORE // 2 :]
+    has_ended = len(every) < len(evidence.gradient_norms)  # in what is no number: its first steps led there
+    norms = (every or sampled)[0 if has_ended else _WARMUP :]
+    fewest = _ENDED if has_ended else _BEFORE // 2
+    usual = [(norm, typical(norms[max(0, at - _BEFORE) : at])) for at, norm in enumerate(norms)][fewest:]
     known = [(norm / middle, norm, middle) for norm, middle in usual if middle]
     rows = _rows(evidence)
-    if len(norms) < 10 or not known:
+    if len(norms) < fewest or not known:
         few = f"{len(norms)} gradient norms after the first steps: too few, or zero."
         return (_of_rows(rows, evidence) if rows else ABOUT.not_applicable(few),)
     ratio, norm, middle = max(known)
