@@ -68,3 +68,9 @@ def test_what_is_missing():
     assert "no gradients were seen" in missing(record(fc={"mean": 1.0}))
     assert "no outputs were seen" in missing(record(fc={"gradient_norm": 1.0}))
     assert missing(record(fc={"gradient_norm": 1.0, "mean": 0.0})) == ""
+
+
+def test_a_feature_that_hardly_varies_is_not_far_off():
+    x = torch.randn(500, 5)
+    x[:, 0] = 0.02 * x[:, 0] - 0.8  # a pixel of the border
+    assert evidence.facts_of_input(x, FOUND, ORDER).offset < 1.5

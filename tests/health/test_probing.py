@@ -30,8 +30,9 @@ def is_mismatch(loss_fn, output, target):
         (F.binary_cross_entropy_with_logits, torch.randn(16, 2), LABELS),
         (F.binary_cross_entropy, torch.rand(16, 2), LABELS),
         (F.mse_loss, torch.rand(16, 2), LABELS),
+        (F.mse_loss, torch.sigmoid(torch.randn(16, 2, requires_grad=True)), LABELS),
     ],
-    ids="ce smoothed nll margin mse huber l1 bce bce-probabilities mse-labels".split(),
+    ids="ce smoothed nll margin mse huber l1 bce bce-probabilities mse-labels mse-sigmoid-labels".split(),
 )
 def test_losses_that_fit(loss_fn, output, target):
     assert not is_mismatch(loss_fn, output, target)
@@ -45,10 +46,13 @@ def test_losses_that_fit(loss_fn, output, target):
         (F.nll_loss, LOGITS, CLASSES),
         (lambda out, y: -F.cross_entropy(out, y), LOGITS, CLASSES),
         (lambda out, y: -F.mse_loss(out, y), TARGETS + 1, TARGETS),
+        (F.binary_cross_entropy_with_logits, torch.sigmoid(torch.randn(16, 2, requires_grad=True)), LABELS),
+        (F.cross_entropy, torch.randn(16, 4, requires_grad=True).softmax(1), F.one_hot(CLASSES, 4).float()),
         (F.mse_loss, torch.sigmoid(torch.randn(16, 2, requires_grad=True)), TARGETS),
         (F.mse_loss, torch.relu(torch.randn(16, 2, requires_grad=True)), TARGETS),
     ],
-    ids="softmax-in-loss softmax-in-model nll-on-logits negated negated-mse sigmoid-range relu-range".split(),
+    ids="softmax-in-loss softmax-in-model nll-on-logits negated negated-mse bce-sigmoid ce-one-hot sigmoid-range "
+    "relu-range".split(),
 )
 def test_losses_that_do_not(loss_fn, output, target):
     assert is_mismatch(loss_fn, output, target)

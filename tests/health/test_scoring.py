@@ -110,3 +110,31 @@ def test_the_mean_loss_is_that_of_the_score(train_mode, value):
     expected = score(model, data, F.cross_entropy, train_mode=train_mode).loss
     assert mean_loss(model, data, F.cross_entropy, train_mode=train_mode) == pytest.approx(expected, rel=0, nan_ok=True)
     assert model.training
+
+
+def test_targets_that_are_one_of_several_are_classes():
+    target = torch.eye(4)
+    assert scored(torch.zeros(4, 4) + torch.eye(4), target) == 1.0
+    assert scored(torch.zeros(4, 4) + torch.eye(4)[[0, 1, 3, 2]], target) == 0.5  # of labels, three in four
+    several = target + torch.eye(4)[[1, 0, 3, 2]]
+    assert scored(torch.full((4, 4), -1.0), several) == 0.5
+
+
+def test_small_batches_have_one_answer_together():
+    logits = 4.0 * torch.eye(4).repeat(8, 1)
+    target = torch.arange(4).repeat(8)
+    whole = score(Given(), [(logits, target)], F.cross_entropy, compares=True)
+    rows = list(zip(logits.split(1), target.split(1), strict=True))
+    pairs = score(Given(), rows, F.cross_entropy, compares=True)
+    assert pairs.skill == pytest.approx(whole.skill)
+    assert whole.skill > 0.9
+    assert pairs.lead == whole.lead == 0.75  # of four classes, one answer is right a quarter of the time
+
+
+def test_who_is_unsure_or_too_sure_may_lead_all_the_same():
+    logits = torch.eye(4).repeat(8, 1)
+    target = torch.arange(4).repeat(8)
+    target[::8] = 3
+    sure = score(Given(), [(40 * logits, target)], F.cross_entropy, compares=True)
+    assert sure.skill < 0.1
+    assert sure.lead > 0.5

@@ -243,3 +243,24 @@ def test_hooks_of_other_tools_stay():
     handle = model[0].register_forward_hook(lambda *_: calls.append(None))
     fl.checkup(model, task(12), F.cross_entropy, sgd(model))
     assert list(model[0]._forward_hooks) == [handle.id]
+
+
+def test_targets_far_from_what_a_new_network_answers_are_the_cause():
+    data = [(inputs, 150 + 80 * (inputs[:, :1] - inputs[:, 1:2])) for inputs, _ in task(80)]
+    torch.manual_seed(1)
+    model = nn.Sequential(nn.Linear(12, 32), nn.ReLU(), nn.Linear(32, 1))
+    diagnosis = fl.checkup(model, data, F.mse_loss, torch.optim.Adam(model.parameters(), lr=3e-3))
+    first = diagnosis.findings[0]
+    assert (first.code, first.outcome) == ("FL505", "issue")
+    assert "standardise the targets" in first.why
+
+
+def test_answers_that_belong_to_other_inputs_are_no_clean_bill_of_health():
+    data = task(60)
+    order = torch.randperm(60, generator=torch.Generator().manual_seed(0)).tolist()
+    shuffled = [(inputs, data[at][1]) for (inputs, _), at in zip(data, order, strict=True)]
+    model = mlp()
+    diagnosis = fl.checkup(model, shuffled, F.cross_entropy, torch.optim.Adam(model.parameters(), lr=1e-3))
+    assert diagnosis.is_healthy
+    assert [finding.code for finding in diagnosis.findings if finding.code == "FL404"] == ["FL404"]
+    assert "every input still belongs to its target" in str(diagnosis)

@@ -73,11 +73,11 @@ def facts_of_input(
     if outlier is None:
         tail = absolute[:: -(-absolute.numel() // 2**20)].quantile(0.99)
         outlier = float(absolute.max() / tail.clamp_min(1e-12))
+    usual = deviation[varies].median()  # a pixel of the border hardly varies, and hardly matters
     return InputFacts(
         mean=float(finite.mean()), deviation=float(finite.std(correction=0)), largest=float(absolute.max()),
-        widest=float(size.max()), offset=float((mean.abs() / deviation)[varies].max()),
-        unevenness=float(deviation[varies].max() / deviation[varies].median()),
-        is_normalised=kinds.get(first) == "norm", outlier=outlier,
+        widest=float(size.max()), offset=float((mean.abs() / deviation.clamp_min(usual))[varies].max()),
+        unevenness=float(deviation[varies].max() / usual), is_normalised=kinds.get(first) == "norm", outlier=outlier,
     )  # fmt: skip
 
 

@@ -118,7 +118,10 @@ def _values(loss_fn: Callable[[Any, Any], Tensor], output: Tensor, target: Tenso
         right = _SURE * sides
         cheapest = min(_ask(loss_fn, answer, target)[0] for answer in (right, target, 0.25 * right))
         worst = max(_ask(loss_fn, answer, target)[0] for answer in (-right, target - sides))
-        return LossFacts("values", prefers_right=cheapest < worst, out_of_reach=_out_of_reach(made, target))
+        return LossFacts(
+            "values", prefers_right=cheapest < worst, out_of_reach=_out_of_reach(made, target),
+            stuck_share=_stuck_between(loss_fn, right, target) if _range_of_last(made) == (0.0, 1.0) else 0.0,
+        )  # fmt: skip
     exact, _ = _ask(loss_fn, target, target)
     spread = float(target.std(correction=0)) or 1.0
     moved = [_ask(loss_fn, target + shift * spread, target)[0] for shift in (-1.0, 1.0)]
@@ -143,11 +146,22 @@ def _stuck_in_a_simplex(loss_fn: Callable[[Any, Any], Tensor], right: Tensor, ta
     return max(0.0, (best - near) / (none - near))
 
 
-def _out_of_reach(made: Tensor, target: Tensor) -> float:
-    """Share of targets that the last function of the model cannot give."""
-    last = type(made.grad_fn).__name__
-    low, high = {
+def _stuck_between(loss_fn: Callable[[Any, Any], Tensor], right: Tensor, target: Tensor) -> float:
+    """Of a model that gives values from 0 to 1 for labels: the share of the loss that not even the labels take off."""
+    none, near = _ask(loss_fn, torch.zeros_like(right), target)[0], _ask(loss_fn, target, target)[0]
+    best = min(near, _ask(loss_fn, right, target)[0])
+    return max(0.0, (near - best) / (none - best)) if none > best and math.isfinite(none) else 0.0
+
+
+def _range_of_last(made: Tensor) -> tuple[float, float]:
+    """What the last function of the model can give."""
+    return {
         "SigmoidBackward0": (0.0, 1.0), "SoftmaxBackward0": (0.0, 1.0), "TanhBackward0": (-1.0, 1.0),
         "ReluBackward0": (0.0, math.inf),
-    }.get(last, (-math.inf, math.inf))  # fmt: skip
+    }.get(type(made.grad_fn).__name__, (-math.inf, math.inf))  # fmt: skip
+
+
+def _out_of_reach(made: Tensor, target: Tensor) -> float:
+    """Share of targets that the last function of the model cannot give."""
+    low, high = _range_of_last(made)
     return float(((target < low) | (target > high)).float().mean())

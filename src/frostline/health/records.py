@@ -71,7 +71,8 @@ class StepRecord:
         gradient_norm: Of all parameters together.
         layers: One sample per layer that was seen.
         nonfinite: The first layer, in the order of the forward pass, whose output was not finite; `input` for the
-            model's input, `gradient` if only a gradient was; None if everything was finite.
+            model's input, `target` for what it should answer, `gradient` if only a gradient was; None if everything
+            was finite.
         nonfinite_samples: Positions in the batch of the samples that were not finite there.
     """
 
@@ -92,7 +93,7 @@ class InputFacts:
         deviation: Of all values.
         largest: Largest absolute value.
         widest: Largest root mean square of a feature.
-        offset: Largest absolute mean of a feature, in units of that feature's deviation.
+        offset: Largest absolute mean of a feature, in units of its deviation, or of the median one if that is larger.
         unevenness: Largest over median deviation of the features that vary.
         is_normalised: True if the first layer that ran is a normalisation.
         outlier: Largest absolute value over the usual one of a sample.
@@ -106,6 +107,33 @@ class InputFacts:
     unevenness: float
     is_normalised: bool
     outlier: float
+
+
+@dataclass(frozen=True)
+class OutlierFacts:
+    """Rare rows that are far larger than the usual one.
+
+    Attributes:
+        what: `input` or `target`.
+        ratio: Size of the largest row over that of the usual one.
+        share: Of the rows that were given.
+        step: The first batch with such rows.
+        samples: Their positions in it.
+    """
+
+    what: str
+    ratio: float
+    share: float
+    step: int
+    samples: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class TargetFacts:
+    """Real targets, those far out of the data left aside: mean and deviation of all values."""
+
+    mean: float
+    deviation: float
 
 
 @dataclass(frozen=True)
@@ -182,10 +210,14 @@ class Evidence:
         gradient_norms: Of every step, where a loop of ours measured them.
         optimizer: How the weights are moved.
         inputs: The model's input, or None if it is not float.
+        outliers: Rows that are far out of the data, or None if there are none or nobody looked.
+        targets: Real targets, or None if there are none or nobody looked.
         loss: How the loss behaves, or None if it was not probed.
         norms: The BatchNorm layers, or None if there is none or they were not compared.
         alike: Layers with units that are the same, and stay so: share of units that are copies, by name.
         has_accumulated: True if gradients were added up over optimizer steps; None if it could not be seen.
+        skill: What the model does better on held-out samples than one answer for all, 0 to 1: the share of the loss
+            that it saves, or by how much its share of right answers is larger, whichever is more; None if not known.
         unseen: What could not be measured, and why.
     """
 
@@ -195,8 +227,11 @@ class Evidence:
     gradient_norms: tuple[float, ...] = ()
     optimizer: OptimizerFacts = field(default_factory=OptimizerFacts)
     inputs: InputFacts | None = None
+    outliers: OutlierFacts | None = None
+    targets: TargetFacts | None = None
     loss: LossFacts | None = None
     norms: NormFacts | None = None
     alike: tuple[tuple[str, float], ...] = ()
     has_accumulated: bool | None = None
+    skill: float | None = None
     unseen: tuple[str, ...] = ()

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import copy
 import math
-from collections.abc import MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from frostline.core import inputs as batches
 from frostline.core.restore import kept_generators, kept_modes, seed_generators
+from frostline.health.answers import num_rows, one_answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
+
+_ROWS = 16  # samples, whose mean answer stands for that of all
 
 
 @dataclass(frozen=True)
@@ -29,12 +30,14 @@ class Score:
         loss: Mean over the batches; NaN where it is not finite.
         samples: The share of each sample, within -1 and 1, in the order of the data.
         skill: The share of the loss of one answer for all, the mean one, that the model saves; None if not known.
+        lead: How much larger its share is than that of this one answer; None if not asked.
     """
 
     share: float
     loss: float
     samples: tuple[float, ...] = ()
     skill: float | None = None
+    lead: float | None = None
 
     def gain_over(self, other: Score) -> tuple[float, float]:
         """(gain in share, its standard error) over another model's score on the same samples.
@@ -93,6 +96,7 @@ def score(
     loss_fn: Callable[[Any, Any], Tensor],
     *,
     train_mode: bool = False,
+    compares: bool = False,
 ) -> Score:
     """Score a model on batches of (inputs, target); nothing of it changes.
 
@@ -101,23 +105,30 @@ def score(
         data: The batches.
         loss_fn: callable(output, target) -> scalar.
         train_mode: True scores it as it trains, BatchNorm with the statistics of each batch; the caller keeps buffers.
+        compares: True also counts the right answers of one answer for all.
     """
     tally = _Tally()
     losses: list[Tensor] = []
-    flat: list[Tensor | None] = []
+    flat, waiting = _Flat(loss_fn, counts=compares), list[tuple[Any, Any]]()
     with _asked(model, train_mode=train_mode):
         for inputs, target in data:
             output = batches.call(model, inputs)
             losses.append(_scalar(loss_fn(output, target)))
-            flat.append(_of_one_answer(output, target, loss_fn))
+            waiting.append((output, target))
+            if sum(num_rows(made, unknown=_ROWS) for made, _ in waiting) >= _ROWS:
+                flat.add(waiting)
+                waiting = []
             _count(tally, output, target)
+        flat.add(waiting)
     values = _read(losses)
     loss = sum(values) / len(values)
     share, samples = tally.share(), tally.samples()
     if share is None:  # a loss that falls is all there is to go by
         samples = tuple(_of_loss(value) for value in values)
         share = sum(samples) / len(samples)
-    return Score(share, loss if math.isfinite(loss) else math.nan, samples, _skill(loss, flat))
+    alone = flat.tally.share()
+    lead = None if alone is None else share - alone
+    return Score(share, loss if math.isfinite(loss) else math.nan, samples, flat.skill(loss), lead)
 
 
 def mean_loss(
@@ -154,29 +165,31 @@ def _read(losses: list[Tensor]) -> list[float]:
     return torch.stack(losses).tolist() if losses else [0.0]
 
 
-def _skill(loss: float, flat: list[Tensor | None]) -> float | None:
-    known = [value for value in flat if value is not None]
-    if len(known) < len(flat) or not known or not math.isfinite(loss):
-        return None
-    level = float(torch.stack(known).mean())
-    return (level - loss) / abs(level) if math.isfinite(level) and level else None
+class _Flat:
+    """What one answer for all would cost: the mean one, of some dozen samples, which small batches have together."""
 
+    def __init__(self, loss_fn: Callable[[Any, Any], Tensor], *, counts: bool) -> None:
+        self._loss_fn, self._counts = loss_fn, counts
+        self._losses: list[Tensor] = []
+        self._is_known = True
+        self.tally = _Tally()
 
-def _of_one_answer(output: Any, target: Any, loss_fn: Callable[[Any, Any], Tensor]) -> Tensor | None:
-    """The loss of the mean answer, given to every sample; None where answers are of no kind that has a mean."""
-    if isinstance(output, Tensor):
-        same: Any = _mean_of(output)
-    elif isinstance(output, MutableMapping):
-        same = copy.copy(cast("MutableMapping[str, Any]", output))
-        for name, value in list(same.items()):
-            same[name] = _mean_of(value) if isinstance(value, Tensor) else value
-    else:
-        return None
-    return _scalar(loss_fn(same, target))
+    def add(self, part: list[tuple[Any, Any]]) -> None:
+        """Answers and targets of some batches."""
+        for output, target in part:
+            same = one_answer(output, [made for made, _ in part])
+            self._is_known &= same is not None
+            if same is not None:
+                self._losses.append(_scalar(self._loss_fn(same, target)))
+            if same is not None and self._counts:
+                _count(self.tally, same, target)
 
-
-def _mean_of(values: Tensor) -> Tensor:
-    return values.mean(0, keepdim=True).expand_as(values) if values.dim() and values.is_floating_point() else values
+    def skill(self, loss: float) -> float | None:
+        """The share of that cost that a loss saves."""
+        if not self._is_known or not self._losses or not math.isfinite(loss):
+            return None
+        level = float(torch.stack(self._losses).mean())
+        return (level - loss) / abs(level) if math.isfinite(level) and level else None
 
 
 def _of_loss(loss: float) -> float:
@@ -205,8 +218,19 @@ def _count(tally: _Tally, output: Any, target: Any) -> None:
         tally.mistakes.append(errors.reshape(len(target), -1).mean(1).cpu())
 
 
+def _is_one_of_several(output: Tensor, target: Tensor) -> bool:
+    if not target.is_floating_point() or target.shape != output.shape or target.dim() != 2 or target.shape[1] < 3:
+        return False
+    return bool(((target == 0) | (target == 1)).all()) and bool((target.sum(1) == 1).all())
+
+
 def _answers(output: Tensor, target: Tensor) -> tuple[Tensor, Tensor] | None:
-    """(is right, is asked) by sample and place; None where the targets are no classes. Below 0, nothing is asked."""
+    """(is right, is asked) by sample and place; None where the targets are no classes. Below 0, nothing is asked.
+
+    Targets that are one of several are classes as well: of ten, nine would be right where nothing is answered.
+    """
+    if _is_one_of_several(output, target):
+        target = target.argmax(1)
     if target.dtype == torch.long and output.dim() >= 2 and target.dim() > 0:
         if target.shape == (len(output), *output.shape[2:]):
             chosen = output.argmax(1)

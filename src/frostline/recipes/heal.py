@@ -15,7 +15,7 @@ from frostline.core.inputs import batch_size
 from frostline.core.records import Healing, Treatment
 from frostline.core.restore import kept_gradients
 from frostline.health import Patient, Score, diagnosis_of, score, train
-from frostline.recipes.examination import as_batches, finite_rows, merged
+from frostline.recipes.examination import as_batches, merged, usual_rows
 from frostline.recipes.examination.racing import WATCHED, Race, Runner, watched
 from frostline.remedies import clip_by_norm
 
@@ -69,7 +69,7 @@ def heal(
     data = as_batches(batches, model, None)
     count = max(1, len(data) // 5)
     many = max(_MOST_JUDGED, -(-_ROWS_JUDGED // max(1, batch_size(data[0][0]))))
-    rest, judged = data[:-count], merged(model, finite_rows(data[-count:][:many]), loss_fn)
+    rest, judged = data[:-count], merged(model, usual_rows(data[-count:][:many]), loss_fn)
     leg = min(max(_FEWEST_STEPS, round(_LEG * len(data))), max(1, len(rest) - WATCHED))
     own = Patient(model, optimizer)
     with kept_gradients(model):

@@ -20,7 +20,7 @@ def test_it_fires(changes):
     assert judged(**changes) == ["issue"]
 
 
-@pytest.mark.parametrize("changes", [{"widest": 15.0}, {"offset": 3.0}, {"unevenness": 50.0}, {"widest": 0.1}])
+@pytest.mark.parametrize("changes", [{"widest": 15.0}, {"offset": 4.0}, {"unevenness": 50.0}, {"widest": 0.1}])
 def test_what_a_training_may_get_used_to_is_a_tip(changes):
     assert judged(**changes) == ["tip"]
 

@@ -10,7 +10,12 @@ from helpers_health import losses, outcomes, record
 
 @pytest.mark.parametrize(
     ("place", "layer", "words"),
-    [("input", "input", "samples 3, 5 of the batch"), ("fc1", "fc1", "is in fc1"), ("gradient", None, "in gradient")],
+    [
+        ("input", "input", "samples 3, 5 of the batch"),
+        ("target", "target", "the target of step 7"),
+        ("fc1", "fc1", "is in fc1"),
+        ("gradient", None, "in gradient"),
+    ],
 )
 def test_it_fires(place, layer, words):
     odd = StepRecord(7, math.nan, math.nan, (), place, (3, 5) if place == "input" else ())

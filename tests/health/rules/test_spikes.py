@@ -1,6 +1,8 @@
+import math
+
 import pytest
 
-from frostline.health.records import Evidence
+from frostline.health.records import Evidence, OutlierFacts
 from frostline.health.rules import spikes
 from helpers_health import outcomes, record
 
@@ -24,3 +26,21 @@ def test_it_stays_quiet():
 def test_it_does_not_apply():
     assert outcomes(spikes, of(1.0, 2.0, 3.0)) == ["not applicable"]
     assert outcomes(spikes, of(*[0.0] * 30)) == ["not applicable"]
+
+
+OUTLIERS = OutlierFacts("target", 300.0, 0.002, 4, (7,))
+
+
+def test_rows_that_are_far_out_are_told_with_the_spike_or_alone():
+    (finding,) = spikes.check(Evidence(gradient_norms=(*[1.0] * 20, 50.0, *[1.0] * 5), outliers=OUTLIERS))
+    assert finding.outcome == "issue"
+    assert finding.why.endswith("a target far out of the data, up to 300 times the usual size: batch 4 has them at 7.")
+    assert finding.advice.startswith("look at those samples")
+    for quiet in ((1.0,) * 30, (0.0,) * 30):  # too early to be judged, or after it nothing moves
+        assert outcomes(spikes, Evidence(gradient_norms=quiet, outliers=OUTLIERS)) == ["tip"]
+
+
+def test_a_run_that_soon_ends_in_no_numbers_is_judged_by_its_first_steps():
+    assert outcomes(spikes, of(1.0, 1.2, 0.9, 1.1, 300.0, 1e9, math.nan, math.nan)) == ["issue"]
+    assert outcomes(spikes, of(1.0, 1.2, 0.9, 1.1, 1.3, math.nan)) == ["passed"]  # it came from elsewhere
+    assert outcomes(spikes, of(1.0, math.nan)) == ["not applicable"]

@@ -62,3 +62,31 @@ def test_odd_rows_between_samples_are_found():
 
 def test_a_model_without_batchnorm_has_no_facts_of_it():
     assert seen(mlp()).evidence.norms is None
+
+
+def values(loss_fn, odd):
+    data = [(inputs, inputs[:, :1].clone()) for inputs, _ in task()]
+    data[7][1][odd] = math.nan
+    model = nn.Sequential(nn.Linear(FEATURES, 8), nn.ReLU(), nn.Linear(8, 1))
+    return judge(observe(Patient(model, sgd(model)), data, data[-8:], loss_fn).evidence)
+
+
+def test_targets_that_are_no_numbers_are_named():
+    found = [finding for finding in values(F.mse_loss, 5).findings if finding.code == "FL502"]
+    assert [finding.layer for finding in found] == ["target"]
+    assert "step 7" in found[0].why
+
+
+def test_targets_that_the_loss_leaves_out_are_no_fault():
+    def masked(output, target):
+        known = target.isfinite()
+        return F.mse_loss(output[known], target[known])
+
+    assert "FL502" not in {finding.code for finding in values(masked, 5).findings}
+
+
+def test_the_loss_is_asked_with_rows_that_are_numbers():
+    data = [(inputs, inputs[:, :1].clone()) for inputs, _ in task()]
+    data[0][1][3] = math.nan
+    model = nn.Sequential(nn.Linear(FEATURES, 8), nn.ReLU(), nn.Linear(8, 1))
+    assert observe(Patient(model, sgd(model)), data, data[-8:], F.mse_loss).evidence.loss.prefers_right

@@ -36,3 +36,10 @@ def test_the_strongest_makes_steps_usual_and_one_more_is_faster():
 
 def test_without_a_rate_none_is_tried():
     assert rate_remedies(Evidence()) == ()
+
+
+def test_with_time_the_way_is_followed_further_and_a_small_change_is_tried():
+    evidence = Evidence(chain(2), records(**by_layer("update_ratio", 5e-4)), optimizer=OptimizerFacts(1.0))
+    names = [[remedy.name for remedy in direction] for direction in rate_remedies(evidence)]
+    assert names == [["learning rate times 0.1"], ["learning rate times 10", "learning rate times 100"],
+                     ["learning rate times 0.3"]]  # fmt: skip

@@ -5,13 +5,16 @@ import torch
 from torch import nn
 
 from frostline.health import Evidence, Patient, diagnosis_of
-from frostline.health.records import OptimizerFacts
+from frostline.health.records import OptimizerFacts, TargetFacts
 from frostline.health.rules import RULES
 from frostline.recipes.examination.treatments import Remedy, family_of, remedies_for
 from helpers_health import activations, chain, mlp, records, sgd, task
 
 ABOUTS = {rule.ABOUT.family: rule.ABOUT for rule in RULES}
-EVIDENCE = Evidence((*chain(3), *activations("relu", "tanh")), records(norm=2.0), optimizer=OptimizerFacts(0.1, 0.99))
+EVIDENCE = Evidence(
+    (*chain(3), *activations("relu", "tanh")), records(norm=2.0), optimizer=OptimizerFacts(0.1, 0.99),
+    targets=TargetFacts(100.0, 50.0),
+)  # fmt: skip
 
 
 def diagnosis(*families, outcome="issue"):
@@ -114,3 +117,10 @@ def test_values_that_the_training_made_come_last_and_those_of_the_data_first():
 def _found(code):
     about = next(rule.ABOUT for rule in RULES if rule.ABOUT.code == code)
     return diagnosis_of([about.issue("because.", None, None)], None)
+
+
+@pytest.mark.parametrize(("share", "family"), [(0.6, "vanishing"), (1.0, "dead_units")])
+def test_half_dead_layers_are_not_what_stops_a_gradient(share, family):
+    found = [ABOUTS["dead_units"].issue("because.", share, 0.5), ABOUTS["vanishing"].issue("because.", 1e-7, 1e-3)]
+    weights = next(remedy for remedy in suggested("dead_units", "vanishing") if remedy.undoes_the_start)
+    assert family_of(weights, [diagnosis_of(found, None)] * 2) == family

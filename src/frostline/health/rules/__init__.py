@@ -13,10 +13,12 @@ from frostline.health.rules import (
     learning_rate_low,
     loss_mismatch,
     nonfinite,
+    nothing_learnt,
     oscillation,
     saturation,
     spikes,
     symmetry,
+    target_scale,
     vanishing,
 )
 from frostline.health.rules.contract import Rule
@@ -29,6 +31,7 @@ RULES: tuple[Rule, ...] = (
     exploding,
     vanishing,
     input_scale,
+    target_scale,
     batchnorm_gap,
     batchnorm_batch,
     batchnorm_frozen,
@@ -38,5 +41,6 @@ RULES: tuple[Rule, ...] = (
     initialization,
     learning_rate_high,
     learning_rate_low,
+    nothing_learnt,
     oscillation,
 )

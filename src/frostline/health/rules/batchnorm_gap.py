@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from frostline.health.rules.contract import About
@@ -16,6 +17,12 @@ ABOUT = About(
     7,
 )  # fmt: skip
 _ISSUE, _TIP = 0.5, 0.2  # by how much the loss rises, over the loss with exact statistics
+_USUAL = (0.03, 0.5)  # momentum, at which statistics follow the weights in some dozens of steps
+_LAGS = " That is a usual one: the statistics lag behind weights that still move fast."
+_ESTIMATE = (
+    "let the learning rate fall towards the end, or estimate the statistics over the whole training set before you "
+    "evaluate (fl.remedies.reestimate_batchnorm)."
+)
 
 
 def check(evidence: Evidence) -> tuple[Finding, ...]:
@@ -29,6 +36,8 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
         f"the loss is {facts.eval_loss:.3g} with running statistics, {facts.exact_loss:.3g} with exact ones and "
         f"{facts.train_loss:.3g} with those of the batch; momentum {facts.momentum}."
     )
-    if rise > _ISSUE:
-        return (ABOUT.issue(why, rise, _ISSUE, facts.layers[0]),)
-    return (ABOUT.tip(why, rise, _ISSUE, facts.layers[0]) if rise > _TIP else ABOUT.passed(why, rise, _ISSUE),)
+    if rise <= _TIP:
+        return (ABOUT.passed(why, rise, _ISSUE),)
+    if facts.momentum is not None and _USUAL[0] <= facts.momentum <= _USUAL[1]:
+        return (replace(ABOUT.tip(why + _LAGS, rise, _ISSUE, facts.layers[0]), advice=_ESTIMATE),)
+    return ((ABOUT.issue if rise > _ISSUE else ABOUT.tip)(why, rise, _ISSUE, facts.layers[0]),)

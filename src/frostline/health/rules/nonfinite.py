@@ -25,8 +25,9 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
             continue
         rows = ", ".join(map(str, record.nonfinite_samples))
         where = f" (samples {rows} of the batch)" if rows else ""
-        if record.nonfinite == "input":
-            return (ABOUT.issue(f"the input of step {record.step} is not finite{where}.", 1.0, 0.0, "input"),)
+        if record.nonfinite in {"input", "target"}:
+            why = f"the {record.nonfinite} of step {record.step} is not finite{where}."
+            return (ABOUT.issue(why, 1.0, 0.0, record.nonfinite),)
         why = f"at step {record.step} the first value that is not finite is in {record.nonfinite}{where}."
         return (ABOUT.issue(why, 1.0, 0.0, None if record.nonfinite == "gradient" else record.nonfinite),)
     odd = [step for step, loss in evidence.losses if loss - loss != 0]

@@ -12,6 +12,7 @@ from torch import Tensor
 from frostline.core import inputs as batches
 from frostline.core.errors import DataError
 from frostline.health import score
+from frostline.recipes.examination.outliers import outlying_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -64,18 +65,20 @@ def held_out(data: Sequence[Batch], fold: int = 0) -> tuple[list[Batch], list[Ba
     """(batches to train on, batches to judge by): no row is in both.
 
     The last fifth is held out if its rows are new. Where epochs repeat their rows, a fifth of the rows is held out:
-    they are taken out of every batch.
+    they are taken out of every batch. Rows that are far out of the data stay in training, and nobody is judged by them.
 
     Args:
         data: The batches.
         fold: Which fifth of repeated rows is held out, 0 to 4.
     """
     count = max(1, len(data) // 5)
+    odd = outlying_rows(data)
     keys = [_row_keys(inputs) for inputs, _ in data]
     seen = {key for batch in keys[:-count] for key in batch}
     if not seen & {key for batch in keys[-count:] for key in batch}:
-        return list(data[:-count]), finite_rows(data[-count:])
-    held = {key for key in sorted({key for batch in keys for key in batch}) if key % 5 == fold}
+        return list(data[:-count]), _without(data[-count:], odd[-count:])
+    outlying = {batch[at] for batch, rows in zip(keys, odd, strict=True) for at in rows.nonzero().flatten().tolist()}
+    held = {key for batch in keys for key in batch if key % 5 == fold} - outlying
     rest: list[Batch] = []
     judged: list[Batch] = []
     taken: set[int] = set()
@@ -86,8 +89,8 @@ def held_out(data: Sequence[Batch], fold: int = 0) -> tuple[list[Batch], list[Ba
         rest += [_rows(inputs, target, kept)] if len(kept) > 1 or len(kept) == len(batch) else []
         judged += [_rows(inputs, target, new)] if new else []
     if not rest or not judged:
-        rest, judged = list(data[:-count]), list(data[-count:])
-    return rest, finite_rows(judged)
+        return list(data[:-count]), _without(data[-count:], odd[-count:])
+    return rest, judged
 
 
 def _row_keys(inputs: Any) -> list[int]:
@@ -111,20 +114,31 @@ def _rows(inputs: Any, target: Any, chosen: list[int]) -> Batch:
     return batches.rows(inputs, index.to(device)), batches.map_tensors(target, of_target)
 
 
+def usual_rows(data: Sequence[Batch]) -> list[Batch]:
+    """The batches without rows that are far out of the data, or not finite: nobody is judged by those."""
+    return _without(data, outlying_rows(data))
+
+
 def finite_rows(data: Sequence[Batch]) -> list[Batch]:
     """The batches without samples that hold NaN or infinity: nobody can be judged by those."""
-    found: list[Batch] = []
+    odd: list[Tensor] = []
     for inputs, target in data:
-        if batches.are_finite(inputs):
-            found.append((inputs, target))
-            continue
         size = batches.batch_size(inputs)
         is_finite = torch.ones(size, dtype=torch.bool)
-        for tensor in batches.leaves(inputs).values():
+        is_whole = batches.are_finite(inputs) and batches.are_finite(target)
+        for tensor in () if is_whole else (*batches.leaves(inputs).values(), *batches.leaves(target).values()):
             if tensor.is_floating_point() and tensor.dim() > 0 and len(tensor) == size:
                 is_finite &= torch.isfinite(tensor).reshape(size, -1).all(dim=1).cpu()
-        kept = is_finite.nonzero().flatten().tolist()
-        if len(kept) == size:
+        odd.append(~is_finite)
+    return _without(data, odd)
+
+
+def _without(data: Sequence[Batch], odd: Sequence[Tensor]) -> list[Batch]:
+    """The batches without these rows; as they are if none would be left."""
+    found: list[Batch] = []
+    for (inputs, target), rows in zip(data, odd, strict=True):
+        kept = (~rows).nonzero().flatten().tolist()
+        if len(kept) == len(rows):
             found.append((inputs, target))
         elif kept:
             found.append(_rows(inputs, target, kept))

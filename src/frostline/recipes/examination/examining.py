@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from frostline.core.errors import FrostlineError
 from frostline.health import Course, Patient, Score, judge, score, train
+from frostline.health.rules.nothing_learnt import SKILLED, TIME
 from frostline.recipes.examination.observing import observe
 from frostline.recipes.examination.rates import is_rising, rate_remedies
 from frostline.recipes.examination.treatments import Remedy, family_of, is_clear, remedies_for
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from frostline.recipes.examination.batching import Batch
     from frostline.recipes.examination.observing import Observation
 
-_TIME = 45  # steps, after which a network that learns nothing is stuck
-SKILLED = 0.1  # of the loss of one answer for all: a network that saves so much learns
 _CALM = 8.0  # times the median: where gradients count as spikes
 _SLOWER = frozenset({"FL102", "FL103", "FL201", "FL401", "FL403", "FL502"})  # what steps that are too large can bring
 CANNOT = (FrostlineError, RuntimeError, ValueError, TypeError, IndexError)  # a treatment that the network cannot take
@@ -70,7 +69,7 @@ class Trial:
         score: Its score on the held-out samples.
         gain: How much larger the share of right answers got.
         error: Standard error of the gain.
-        loss_ratio: Held-out loss over the one without; 0 where that is not finite.
+        loss_ratio: Held-out loss over the one without; 0 where that is not finite, or in another unit.
         course: What the training saw.
         failure: Why it could not be tried, or "".
     """
@@ -133,7 +132,7 @@ class Examination:
     @property
     def is_stuck(self) -> bool:
         """True if it has had time, and learns nothing: a symptom of its own."""
-        return not self.is_learning and len(self.data) >= _TIME and math.isfinite(self.seen.score.loss)
+        return not self.is_learning and len(self.data) >= TIME and math.isfinite(self.seen.score.loss)
 
     @property
     def issues(self) -> set[str]:
@@ -157,46 +156,47 @@ class Examination:
         """Other learning rates: slower ones and faster ones, mild ones first.
 
         Args:
-            both: Both directions, whatever the symptoms.
+            both: Both directions, whatever the symptoms; and last, where steps look too large, one only a little lower.
         """
-        slower, faster = rate_remedies(self.seen.evidence) or ((), ())
-        clear = {f.code for f in self.diagnosis.findings if f.family == "learning_rate" and is_clear(f)}
+        slower, faster, gentle = rate_remedies(self.seen.evidence) or ((), (), ())
+        own = [finding for finding in self.diagnosis.findings if finding.family == "learning_rate"]
+        clear = {finding.code for finding in own if is_clear(finding) or self.is_stuck}
         asked = (
             slower if both or self.codes & _SLOWER else (),
             faster if both or "FL402" in self.codes else (),
         )
         if is_rising(self.seen.evidence):
             asked = asked[0], ()  # what was seen may be the beginning of a warm-up
+        directions = [("FL401", asked[0]), ("FL402", asked[1])]
+        directions += [("FL401", gentle)] if both and "FL401" in self.codes else []
+        is_issue = "learning_rate" in self.issues
         return [
-            [
-                Suspicion(
-                    one,
-                    "learning_rate",
-                    code in clear,
-                    code in self.codes,
-                    is_issue="learning_rate" in self.issues,
-                )
-                for one in direction
-            ]
-            for code, direction in zip(("FL401", "FL402"), asked, strict=True)
+            [Suspicion(one, "learning_rate", code in clear, code in self.codes, is_issue=is_issue) for one in direction]
+            for code, direction in directions
         ]
 
     def attempt(self, suspicion: Suspicion) -> Trial:
         """Undo one factor on a copy, and train it on the same batches with the same noise."""
-        twin = self.patient.copy()
+        twin, remedy = self.patient.copy(), suspicion.remedy
+        data, judged = (_with_targets(part, remedy.targets) for part in (self.data, self.judged))
         try:
-            suspicion.remedy.apply(twin, self.data)
-            course = train(twin, self.data, self.loss_fn, seed=self.seed)
-            if suspicion.remedy.finish is not None:
-                suspicion.remedy.finish(twin, self.data)
-            after = score(twin.model, self.judged, self.loss_fn)
+            remedy.apply(twin, data)
+            course = train(twin, data, self.loss_fn, seed=self.seed)
+            if remedy.finish is not None:
+                remedy.finish(twin, data)
+            after = score(twin.model, judged, self.loss_fn)
         except CANNOT as error:
             return replace(
                 _FAILED, suspicion=suspicion, failure=f"it cannot be done here: {type(error).__name__}: {error}"
             )
         before = self.seen.score
-        ratio = after.loss / before.loss if before.loss == before.loss and before.loss > 0 else 0.0
+        is_comparable = before.loss == before.loss and before.loss > 0 and remedy.targets is None
+        ratio = after.loss / before.loss if is_comparable else 0.0
         return Trial(suspicion, twin, after, *after.gain_over(before), ratio, course)
+
+
+def _with_targets(data: Sequence[Batch], change: Callable[[Tensor], Tensor] | None) -> Sequence[Batch]:
+    return data if change is None else [(inputs, change(target)) for inputs, target in data]
 
 
 _FAILED = Trial(

@@ -16,8 +16,10 @@ from frostline.core.layers import is_pinned
 from frostline.core.restore import kept_buffers, kept_generators, kept_modes
 from frostline.health import Evidence, Monitor, NormFacts, Patient, Score, probe_loss, score, train
 from frostline.health.evidence import facts_of_input
-from frostline.health.records import InputFacts, StepRecord
+from frostline.health.records import InputFacts, OutlierFacts, StepRecord
 from frostline.health.scoring import mean_loss
+from frostline.recipes.examination.batching import finite_rows
+from frostline.recipes.examination.outliers import FAR, facts_of_outliers, facts_of_targets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -71,6 +73,7 @@ class Observer:
         self._norms: tuple[float, ...] = ()
         self._compared: NormFacts | None = None
         self._inputs: InputFacts | None = None
+        self._outliers: OutlierFacts | None = None
         self.steps = self.num_skipped = 0
 
     def __enter__(self) -> Observer:
@@ -99,11 +102,16 @@ class Observer:
         data = self._data[: self.steps]
         if self._inputs is None:
             self._inputs = _facts_of_inputs(seen, self._data)
+            self._outliers = facts_of_outliers(self._data) if _may_stand_out(self._inputs, self._data) else None
         if self.steps <= _COMPARED or self._compared is None:
             self._compared = _compare_norms(self._patient, data, self._loss_fn, self._statistics)
-        seen = replace(seen, inputs=self._inputs, loss=self._loss, gradient_norms=self._norms, norms=self._compared)
-        has_looked = self._skips_inputs and not self.num_skipped  # at every batch, before it was used
-        return seen if has_looked else _with_input_rows(seen, data)
+        seen = replace(
+            seen, inputs=self._inputs, outliers=self._outliers, loss=self._loss, gradient_norms=self._norms,
+            norms=self._compared,
+        )  # fmt: skip
+        is_whole = all(math.isfinite(loss) for _, loss in seen.losses)
+        has_looked = self._skips_inputs and not self.num_skipped and is_whole  # at every batch, before it was used
+        return seen if has_looked else _with_odd_rows(seen, data)
 
 
 def observe(
@@ -122,12 +130,16 @@ def observe(
     """
     with Observer(patient, data, loss_fn, every=max(1, len(data) // samples)) as observer:
         observer.train(len(data))
-    evidence = _with_input_rows(observer.evidence, whole or data)
-    return Observation(evidence, score(patient.model, judged, loss_fn))
+    given, reached = whole or data, score(patient.model, judged, loss_fn, compares=True)
+    evidence = replace(
+        _with_odd_rows(observer.evidence, given), outliers=facts_of_outliers(given), targets=facts_of_targets(given),
+        skill=None if reached.skill is None else max(reached.skill, reached.lead or 0.0),
+    )  # fmt: skip
+    return Observation(evidence, reached)
 
 
 def _facts_of_loss(model: nn.Module, data: Sequence[Batch], loss_fn: Callable[[Any, Any], Tensor]) -> Any:
-    inputs, target = data[0]
+    inputs, target = finite_rows(data[:1])[0]
     with kept_modes(model), kept_buffers(model), kept_generators():
         model.eval()
         output = batches.call(model, inputs)
@@ -204,18 +216,28 @@ def _values_per_channel(model: nn.Module, norms: dict[str, Any], inputs: Any) ->
     return counts or [2**31]
 
 
-def _with_input_rows(evidence: Evidence, data: Sequence[Batch]) -> Evidence:
-    """The first batch whose inputs are not finite, looked up in the data: it may lie between samples."""
-    for step, (inputs, _) in enumerate(data):
-        if batches.are_finite(inputs):
-            continue
-        for tensor in batches.leaves(inputs).values():
-            if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-                rows = (~torch.isfinite(tensor).reshape(len(tensor), -1).all(dim=1)).nonzero().flatten().tolist()
-                records = [r for r in evidence.records if r.step < step and r.nonfinite is None]
-                odd = StepRecord(step, None, None, (), "input", tuple(rows[:16]))
-                return replace(evidence, records=(*records, odd))
+def _with_odd_rows(evidence: Evidence, data: Sequence[Batch]) -> Evidence:
+    """The first batch whose inputs or targets are not finite, looked up in the data: it may lie between samples.
+
+    NaN in a target may be how a loss is told what not to ask: it counts where a loss was not finite, at that step or
+    before it.
+    """
+    bad = next((step for step, loss in evidence.losses if not math.isfinite(loss)), math.inf)
+    for step, (inputs, target) in enumerate(data):
+        for what, part in (("input", inputs), ("target", target if bad <= step else ())):
+            for tensor in () if batches.are_finite(part) else batches.leaves(part).values():
+                if tensor.is_floating_point() and tensor.dim() and not bool(torch.isfinite(tensor).all()):
+                    rows = (~torch.isfinite(tensor).reshape(len(tensor), -1).all(dim=1)).nonzero().flatten().tolist()
+                    records = [r for r in evidence.records if r.step < step and r.nonfinite is None]
+                    odd = StepRecord(step, None, None, (), what, tuple(rows[:16]))
+                    return replace(evidence, records=(*records, odd))
     return evidence
+
+
+def _may_stand_out(facts: InputFacts | None, data: Sequence[Batch]) -> bool:
+    """Whether rows may be far out of the data, in their inputs as was seen, or in targets that are no classes."""
+    targets = batches.leaves(data[0][1]).values()
+    return facts is None or facts.outlier > FAR or any(target.is_floating_point() for target in targets)
 
 
 def _facts_of_inputs(evidence: Evidence, data: Sequence[Batch]) -> InputFacts | None:

@@ -39,7 +39,9 @@ _FAR = 0.6  # of the loss without treatment
 _STEADY = 0.94  # of it, three times in a row
 _ALL = 0.95  # of the loss of one answer for all is saved: there is little left to gain
 _CLEARLY = 0.8  # of it: for an issue, that is enough if no answer is lost
-_AHEAD = 1.5  # times the steps of a treatment that it must beat the untreated one at, where the batches end before twice
+_AHEAD = (
+    1.5  # times the steps of a treatment that it must beat the untreated one at, where the batches end before twice
+)
 # Times the loss without treatment: it is out, at the first mark and later; and later in a network that learns.
 _LOST_AT_FIRST, _LOST, _NO_BETTER = 2.0, 1.05, 0.99
 
@@ -214,7 +216,6 @@ class Race:
         """
         is_whole = math.isfinite(self.base.loss)  # what it left out has done no harm
         found = [one for one in self.seen.suspicions() if one.family != "nonfinite" or not is_whole]
-        found.sort(key=lambda one: one.family != "input_scale")  # inputs bring other symptoms
         slower, faster = self.seen.rates(both=False)
         if self.seen.is_stuck and not found and not slower:
             faster = self.seen.rates(both=True)[1]
@@ -272,7 +273,20 @@ class Race:
         if not math.isfinite(other.loss):
             return math.isfinite(own.loss) and self._is_skilled(own) and self._is_healthy(one, one.suspicion)
         legs = (one.steps - self._start) // self._leg
-        if not _falls(own, other, 1 - (_LOST_AT_FIRST if legs == 1 else _LOST if legs == 2 else _NO_BETTER if self._is_skilled(other) else _LOST)):
+        if not _falls(
+            own,
+            other,
+            1
+            - (
+                _LOST_AT_FIRST
+                if legs == 1
+                else _LOST
+                if legs == 2
+                else _NO_BETTER
+                if self._is_skilled(other)
+                else _LOST
+            ),
+        ):
             self._out(one, f"the loss is no lower than without after {one.steps} steps")
             return False
         return self._is_ahead(one, one.suspicion, legs) and self._is_healthy(one, one.suspicion)
@@ -286,7 +300,8 @@ class Race:
         if is_issue and suspicion.family == "input_scale" and legs > 1 and not learns:
             return own.loss <= other.loss  # who learns nothing with inputs in another unit has nothing to lose
         leads = _leads(own, other, suspicion, is_issue=is_issue, learns=learns)
-        if (leads or is_issue) and not learns and _falls(own, other, 1 - _FAR):
+        is_low = leads or (is_issue and (own.skill or 0.0) > 0)
+        if is_low and not learns and _falls(own, other, 1 - _FAR):
             return True
         later = min(2 * one.steps - self._start, self._end)
         if later - self._start < _AHEAD * (one.steps - self._start):
@@ -306,7 +321,9 @@ class Race:
         """True if it beat the untreated one after twice the steps a little, three times in a row."""
         marks = [mark for mark in list(one.scores)[-3:] if 2 * mark - self._start in self.base.scores]
         pairs = [(one.scores[mark], self.base.scores[2 * mark - self._start]) for mark in marks]
-        return len(pairs) > 2 and all(_falls(own, other, 1 - _STEADY) and own.share >= other.share for own, other in pairs)
+        return len(pairs) > 2 and all(
+            _falls(own, other, 1 - _STEADY) and own.share >= other.share for own, other in pairs
+        )
 
     def _is_healthy(self, one: Runner, suspicion: Suspicion) -> bool:
         """Ask the rules again over the next steps: the issue that it treats is gone, and no other has come.
@@ -349,7 +366,7 @@ def _leads(own: Score, other: Score, suspicion: Suspicion, *, is_issue: bool, le
     """True if held-out loss and answers are clearly better than the other's."""
     fall, least, errors = _OF_ISSUES if is_issue else _OF_TIPS
     if learns or not suspicion.has_symptom:
-        fall, least, errors = _OF_TIPS if is_issue or suspicion.family == "input_scale" else _OF_DOUBTS
+        fall, least, errors = _OF_TIPS if is_issue else _OF_DOUBTS
     gain, error = own.gain_over(other)
     is_lower = is_issue and _has_more(other) and _falls(own, other, 1 - _CLEARLY) and gain >= 0
     return is_lower or (_falls(own, other, 1 - fall) and gain >= max(least, errors * error))

@@ -16,29 +16,32 @@ if TYPE_CHECKING:
     from frostline.recipes.examination.batching import Batch
 
 _MILD = 0.1  # the smallest change of a learning rate
+_GENTLE = 0.3  # half of that: where a tenth leaves too few steps to show what it can do
 _USUAL_STEP = 5e-3  # of a layer's weights
 _WARMING = 2.0  # times the first steps; Adam's steps are as large as the rate, whatever the gradients
 _EARLY = 3  # sampled steps, before weights have grown with the steps
 
 
 def rate_remedies(evidence: Evidence) -> tuple[list[Remedy], ...]:
-    """Other learning rates in two directions, mild ones first.
+    """Other learning rates: (slower ones, faster ones, one that is only a little slower); mild ones first.
 
     The strongest of the slower, and the last but one of the faster, is the one at which a step would change the layer
     that moves most by five thousandths of its weights: between what is usual, 1e-3, and what is fast, 1e-2. Gradients
     become smaller with the loss, so one faster than that is worth a trial if that one helps.
     """
-    if evidence.optimizer.lr is None:
+    lr = evidence.optimizer.lr
+    if lr is None:
         return ()
     records = finite_records(evidence)
     early, usual = _step_size(records[:_EARLY]), _step_size(records[1:] or records)
     slower = min(_MILD, max(_USUAL_STEP / early, _MILD**4)) if early else _MILD**2
     faster = max(1 / _MILD, min(_USUAL_STEP / usual, _MILD**-5)) if usual else _MILD**-2
-    quicker = _between(1 / _MILD, faster)
-    quicker.append(quicker[-1] / _MILD)
+    down, up = _between(_MILD, slower), _between(1 / _MILD, faster)
+    up.append(up[-1] / _MILD)
     return (
-        [_rate(factor, "FL401", f"slower {at}") for at, factor in enumerate(_between(_MILD, slower))],
-        [_rate(factor, "FL402", f"faster {at}") for at, factor in enumerate(quicker)],
+        [_rate(factor, "FL401", f"slower {at}", lr) for at, factor in enumerate(down)],
+        [_rate(factor, "FL402", f"faster {at}", lr) for at, factor in enumerate(up)],
+        [_rate(_GENTLE, "FL401", "slower, a little", lr)],
     )
 
 
@@ -50,10 +53,11 @@ def is_rising(evidence: Evidence) -> bool:
     return evidence.optimizer.is_scheduled or (evidence.optimizer.is_scale_free and last > _WARMING * first)
 
 
-def _rate(factor: float, code: str, key: str) -> Remedy:
+def _rate(factor: float, code: str, key: str, lr: float) -> Remedy:
     name = f"learning rate times {factor:.2g}" if factor < 1 else f"learning rate times {factor:,.0f}"
+    advice = f"multiply the learning rate by {factor:,.2g}: {lr:.2g} becomes {lr * factor:.2g}."
     return Remedy(name, ("learning_rate",), _times(factor), needs_symptom=False, is_structural=False,
-                  code=code, key=key)  # fmt: skip
+                  code=code, key=key, advice=advice)  # fmt: skip
 
 
 def _between(mild: float, strong: float) -> list[float]:

@@ -9,7 +9,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from frostline import remedies
 from frostline.core.errors import DataError
@@ -21,10 +21,13 @@ if TYPE_CHECKING:
 
     from frostline.core.records import Diagnosis, Finding
     from frostline.health import Evidence, Patient
+    from frostline.health.records import TargetFacts
 
 Batch = tuple[Any, Any]
 _OUTLIER = 10.0  # times the largest value of a usual sample: another unit, not a tail
+_DEAD = 0.9  # of the units of a layer
 BATCHNORM = "BatchNorm before the activations"  # helps against most things
+_INSERT = 'put BatchNorm before the activations: fl.remedies.insert_batchnorm(model, batches, start="normalised").'
 _BY_NORMS = ("exploding", "dead_units", "vanishing")
 _FOR_STATISTICS = 2  # batches: training measures anew at once
 # What new weights can cure: the symptom tells which of them it was.
@@ -44,6 +47,8 @@ class Remedy:
         key: What it is known by, where its name holds a number that was measured.
         code: Of the one rule that it proves right, where its family has several that contradict each other.
         is_structural: False if weights and the optimizer's state are all that it changes.
+        advice: What a user can do, where that says more than the rule's own advice; else "".
+        targets: What is done to the targets, or None: no network can be left with that, so it is for trials alone.
         undoes_the_start: True if it speaks only for what was wrong in the first steps: new weights bring luck, too.
     """
 
@@ -56,6 +61,8 @@ class Remedy:
     is_structural: bool = True
     code: str | None = None
     key: str = ""
+    advice: str = ""
+    targets: Callable[[Tensor], Tensor] | None = None
 
     @property
     def identity(self) -> str:
@@ -75,11 +82,14 @@ def remedies_for(patient: Patient, evidence: Evidence, diagnosis: Diagnosis, *, 
     seen = {finding.family for finding in diagnosis.findings}
     found: list[Remedy] = []
     skip = Remedy("leave out steps that are not finite", ("nonfinite",), _skip_nonfinite, is_structural=False)
-    is_given = any(finding.code == "FL502" and finding.layer in {"input", "the loss"} for finding in diagnosis.findings)
+    given = {"input", "target", "the loss"}
+    is_given = any(finding.code == "FL502" and finding.layer in given for finding in diagnosis.findings)
     found += [skip] if is_given else []
-    if "input_scale" in seen:
-        found.append(Remedy("standardise the inputs", ("input_scale",), _standardise))
     codes = {finding.code for finding in diagnosis.findings}
+    if "FL501" in codes:
+        found.append(Remedy("standardise the inputs", ("input_scale",), _standardise, code="FL501"))
+    if "FL505" in codes and evidence.targets is not None:
+        found.append(_target_remedy(evidence.targets))
     if "FL602" in codes:
         found.append(Remedy("GroupNorm for BatchNorm", ("batchnorm",), _swap_norms, code="FL602"))
     if codes & {"FL601", "FL602"}:
@@ -94,7 +104,7 @@ def remedies_for(patient: Patient, evidence: Evidence, diagnosis: Diagnosis, *, 
     if seen & set(_BY_WEIGHTS):
         activations = {layer.activation for layer in evidence.layers}
         weights = Remedy("new weights by the activation that follows", _BY_WEIGHTS, _initialise, undoes_the_start=True,
-                         is_structural=False)  # fmt: skip
+                         is_structural=False, advice="initialise anew: fl.remedies.initialize(model).")  # fmt: skip
         swap = Remedy("Leaky ReLU for sigmoid and tanh, new weights", ("vanishing", "saturation"), _swap_squashers,
                       undoes_the_start=True)  # fmt: skip
         if "sigmoid" in activations and "saturation" not in seen:
@@ -105,14 +115,30 @@ def remedies_for(patient: Patient, evidence: Evidence, diagnosis: Diagnosis, *, 
         found.append(Remedy("Leaky ReLU for sigmoid and tanh, new weights", ("vanishing",), _swap_squashers,
                             needs_symptom=False))  # fmt: skip
     if seen & set(_BY_NORMS) and not any(layer.kind == "norm" for layer in evidence.layers):
-        found.append(Remedy(BATCHNORM, _BY_NORMS, _normalise, undoes_the_start=True))
+        found.append(Remedy(BATCHNORM, _BY_NORMS, _normalise, undoes_the_start=True, advice=_INSERT))
     if "dead_units" in seen:
         found.append(Remedy("Leaky ReLU for ReLU", ("dead_units",), _swap_rectifiers))
     found += [clip] if clip is not None and not has_outliers else []
     if "oscillation" in seen and (evidence.optimizer.momentum or 0.0) > 0.9:
-        found.append(Remedy("momentum 0.9", ("oscillation",), _lower_momentum, is_structural=False))
+        found.append(
+            Remedy(
+                "momentum 0.9",
+                ("oscillation",),
+                _lower_momentum,
+                is_structural=False,
+                advice="set the momentum to 0.9.",
+            )
+        )
     found += [skip] if "nonfinite" in seen and not is_given else []  # mostly comes of something else
     return found
+
+
+def _target_remedy(facts: TargetFacts) -> Remedy:
+    name = f"standardise the targets: less {facts.mean:.3g}, over {facts.deviation:.3g}"
+    return Remedy(
+        name, ("input_scale",), lambda *_: None, code="FL505", key="targets", is_structural=False,
+        targets=lambda target: (target - facts.mean) / facts.deviation,
+    )  # fmt: skip
 
 
 def is_clear(finding: Finding) -> bool:
@@ -135,10 +161,18 @@ def family_of(remedy: Remedy, stages: Sequence[Diagnosis]) -> str | None:
     for diagnosis in stages[:-1] if remedy.undoes_the_start else stages:
         for outcome in ("issue", "tip"):
             seen = {finding.family for finding in diagnosis.findings if finding.outcome == outcome}
+            if "vanishing" in seen and not _is_dead_through(diagnosis):
+                seen.discard("dead_units")
             for family in remedy.families:
                 if family in seen:
                     return family
     return None if remedy.needs_symptom else remedy.families[0]
+
+
+def _is_dead_through(diagnosis: Diagnosis) -> bool:
+    """True if a layer lets nothing through. Where half of the units live, dead ones come of what vanishes before."""
+    shares = [finding.measured or 0.0 for finding in diagnosis.findings if finding.code == "FL201"]
+    return max(shares, default=0.0) > _DEAD
 
 
 def _clip_remedy(evidence: Evidence, seen: set[str]) -> Remedy | None:

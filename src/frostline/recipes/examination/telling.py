@@ -1,0 +1,80 @@
+"""What a checkup says: findings of the cause with their proof, all others with what came of undoing them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from frostline.health import diagnosis_of
+from frostline.health.rules import RULES
+from frostline.recipes.examination.proving import counts
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from frostline.core.records import Diagnosis, Finding
+    from frostline.health.rules.contract import About
+    from frostline.recipes.examination.examining import Trial
+    from frostline.recipes.examination.proving import Proof
+
+_CERTAIN = frozenset({"FL502", "FL503", "FL504"})  # what needs no trial
+_STAYS = ("FL103", " far out of "), ("FL404", "")  # what is worth knowing, whatever a trial says
+
+
+def told(diagnosis: Diagnosis, proof: Proof | None, cause: str | None, tried: Sequence[Trial] = ()) -> Diagnosis:
+    """Findings of the cause become issues, with the proof; what no trial confirmed is a tip, and a tip has passed.
+
+    Args:
+        diagnosis: What the rules say.
+        proof: The treatment that was proven, or None.
+        cause: The family of the cause, or None.
+        tried: All first trials.
+    """
+    code = proof.trial.suspicion.remedy.code if proof is not None else None
+    own = (rule.ABOUT for rule in RULES if rule.ABOUT.family == cause and code in (None, rule.ABOUT.code))
+    about = next(own, None)
+    findings: list[Finding] = []
+    for finding in diagnosis.findings:
+        is_cause = finding.family == cause and code in (None, finding.code)
+        findings.append(_of_cause(finding, proof) if is_cause else _beside(finding, about, tried))
+    is_told = any(finding.family == cause and finding.outcome == "issue" for finding in findings)
+    if proof is not None and about is not None and not is_told:
+        name = proof.trial.suspicion.remedy.name
+        findings.append(_advised(about.issue(f"with {name}, {proof}", proof.gain, proof.demand), proof))
+    return diagnosis_of([*findings, *diagnosis.passed], cause)
+
+
+def _of_cause(finding: Finding, proof: Proof | None) -> Finding:
+    if proof is None:
+        return replace(finding, outcome="issue")
+    why = f"{finding.why} Undone ({proof.trial.suspicion.remedy.name}), {proof}"
+    return _advised(replace(finding, outcome="issue", why=why), proof)
+
+
+def _advised(finding: Finding, proof: Proof) -> Finding:
+    """With what was done in the trial, where that says more than the rule can."""
+    return replace(finding, advice=proof.trial.suspicion.remedy.advice or finding.advice)
+
+
+def _beside(finding: Finding, cause: About | None, tried: Sequence[Trial]) -> Finding:
+    """What is not the cause: a consequence of it, something that helps less, or nothing."""
+    if finding.code in _CERTAIN:
+        return finding
+    if cause and finding.code == "FL404":
+        return replace(finding, outcome="passed", why=f"{finding.why} The cause explains it.", advice="nothing.")
+    own = [trial for trial in tried if trial.suspicion.family == finding.family and _speaks_for(trial, finding)]
+    if any(map(counts, own)):
+        result = "Undoing it helped as well here." if cause else "Undoing it helped once here, not again."
+    else:
+        result = "Undoing it did not help here." if own else "It was not undone on its own."
+    stays = any(finding.code == code and words in finding.why for code, words in _STAYS)
+    if finding.outcome == "tip" and own and not any(map(counts, own)) and not stays:
+        return replace(finding, outcome="passed", why=f"{finding.why} {result}", advice="nothing.")
+    if finding.outcome == "tip" and not own:
+        return finding
+    advice = f"mend the cause first ({cause.title}), then look again." if cause else finding.advice
+    return replace(finding, outcome="tip", why=f"{finding.why} {result}", advice=advice)
+
+
+def _speaks_for(trial: Trial, finding: Finding) -> bool:
+    return trial.suspicion.remedy.code in (None, finding.code)

@@ -1,0 +1,96 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+import frostline as fl
+from frostline.recipes.examination.batching import held_out
+from frostline.recipes.examination.outliers import facts_of_outliers, outlying_rows
+from helpers_health import mlp, sgd, task
+
+
+def regression(count=40, size=16):
+    generator = torch.Generator().manual_seed(1)
+    inputs = torch.randn(count * size, 12, generator=generator)
+    target = inputs[:, :1] - inputs[:, 1:2]
+    return list(zip(inputs.split(size), target.split(size), strict=True))
+
+
+def test_rows_in_another_unit_are_found():
+    data = task(10)
+    data[3][0][5] *= 300
+    odd = outlying_rows(data)
+    assert [rows.nonzero().flatten().tolist() for rows in odd] == [[], [], [], [5], *[[]] * 6]
+    facts = facts_of_outliers(data)
+    assert (facts.what, facts.step, facts.samples) == ("input", 3, (5,))
+    assert 50 < facts.ratio < 1000
+    assert facts.share == pytest.approx(1 / sum(len(inputs) for inputs, _ in data))
+
+
+def test_targets_count_from_their_middle():
+    data = regression()
+    data[2][1][7] = 500.0
+    shifted = [(inputs, target + 1000) for inputs, target in data]
+    for given in (data, shifted):
+        assert facts_of_outliers(given).what == "target"
+        assert outlying_rows(given)[2].nonzero().flatten().tolist() == [7]
+
+
+@pytest.mark.parametrize("part", [0, 1])
+def test_values_that_are_no_numbers_are_out_of_the_data(part):
+    data = regression()
+    data[2][part][7] = math.nan
+    assert outlying_rows(data)[2].nonzero().flatten().tolist() == [7]
+    assert facts_of_outliers(data) is None  # how large is not known
+
+
+def test_many_are_what_the_data_are_like():
+    data = regression()
+    for inputs, target in data:
+        inputs[:2] *= 300
+        target[:4] = math.nan  # the loss leaves those out
+    assert facts_of_outliers(data) is None
+    assert not any(rows.any() for rows in outlying_rows(data))
+
+
+def test_classes_words_and_sparse_rows_have_no_outliers():
+    words = [(torch.randint(50, (8, 6)), torch.randint(3, (8,))) for _ in range(4)]
+    assert facts_of_outliers(words) is None
+    rare = [(torch.eye(8)[:, :1] * 9.0, torch.zeros(8)) for _ in range(4)]  # the usual row is zero
+    assert facts_of_outliers(rare) is None
+
+
+@pytest.mark.parametrize("times", [1, 4])
+def test_they_stay_in_training_and_nobody_is_judged_by_them(times):
+    data = task(10)
+    for inputs, _ in data:
+        inputs[0] *= 300 if inputs is data[-1][0] or inputs is data[0][0] else 1
+    for fold in range(5):
+        rest, judged = held_out(data * times, fold)
+        assert max(float(inputs.abs().max()) for inputs, _ in judged) < 50
+        assert max(float(inputs.abs().max()) for inputs, _ in rest) > 50
+
+
+def test_rare_targets_in_a_wrong_unit_are_the_cause():
+    data = regression(60) * 2
+    data[1][1][3] = 300.0
+    torch.manual_seed(1)
+    model = nn.Sequential(nn.Linear(12, 32), nn.ReLU(), nn.Linear(32, 1))
+    diagnosis = fl.checkup(model, data, F.mse_loss, sgd(model, lr=0.02))
+    assert diagnosis.cause == "gradient_spikes"
+    first = diagnosis.findings[0]
+    assert "a target far out of the data" in first.why
+    assert "batch 1 has them at 3" in first.why
+    assert first.advice.startswith("look at those samples")
+
+
+def test_rows_that_do_no_harm_are_told():
+    data = task(100)
+    data[3][0][5] *= 30
+    model = mlp()
+    diagnosis = fl.checkup(model, data, F.cross_entropy, torch.optim.Adam(model.parameters(), lr=1e-2))
+    assert diagnosis.is_healthy
+    (finding,) = [finding for finding in diagnosis.findings if finding.code == "FL103"]
+    assert "batch 3 has them at 5" in finding.why

@@ -1,0 +1,79 @@
+from dataclasses import replace
+
+from frostline.health import diagnosis_of
+from frostline.health.rules import RULES
+from frostline.recipes.examination.proving import Proof
+from frostline.recipes.examination.telling import told
+from recipes.examination.test_proving import trial
+
+ABOUTS = {rule.ABOUT.code: rule.ABOUT for rule in RULES}
+
+
+def issue(code):
+    return ABOUTS[code].issue("because.", 2.0, 1.0)
+
+
+def tip(code):
+    return ABOUTS[code].tip("because.", 0.5, 1.0)
+
+
+def by_code(diagnosis):
+    return {finding.code: finding for finding in (*diagnosis.findings, *diagnosis.passed)}
+
+
+def proof_of(one, **changes):
+    remedy = replace(one.suspicion.remedy, **changes)
+    return Proof(replace(one, suspicion=replace(one.suspicion, remedy=remedy)), 0.5, 0.3, 2, 0.02)
+
+
+def test_the_cause_is_told_with_its_proof_and_what_was_done():
+    one = trial("learning_rate")
+    proof = proof_of(one, code="FL401", advice="multiply the learning rate by 0.01: 1 becomes 0.01.")
+    found = by_code(told(diagnosis_of([tip("FL401")], None), proof, "learning_rate", [one]))
+    assert found["FL401"].outcome == "issue"
+    assert "Undone (undo learning_rate)" in found["FL401"].why
+    assert found["FL401"].advice == "multiply the learning rate by 0.01: 1 becomes 0.01."
+
+
+def test_a_cause_without_a_symptom_is_told_by_its_trial():
+    proof = proof_of(trial("learning_rate"), code="FL402")
+    (finding,) = told(diagnosis_of([], None), proof, "learning_rate").findings
+    assert (finding.code, finding.outcome) == ("FL402", "issue")
+    assert finding.advice == ABOUTS["FL402"].advice
+
+
+def test_consequences_wait_for_the_cause():
+    rate, dead, clip = trial("learning_rate"), trial(gain=-0.1), trial("gradient_spikes", gain=0.2)
+    diagnosis = diagnosis_of([issue("FL401"), issue("FL201"), issue("FL103"), issue("FL202")], None)
+    found = by_code(told(diagnosis, proof_of(rate, code="FL401"), "learning_rate", [rate, dead, clip]))
+    assert {found[code].outcome for code in ("FL201", "FL103", "FL202")} == {"tip"}
+    assert found["FL201"].why.endswith("Undoing it did not help here.")
+    assert found["FL103"].why.endswith("Undoing it helped as well here.")
+    assert found["FL202"].why.endswith("It was not undone on its own.")
+    assert {found[code].advice for code in ("FL201", "FL103", "FL202")} == {
+        "mend the cause first (learning rate too high), then look again."
+    }
+
+
+def test_without_a_cause_the_advice_stays():
+    found = by_code(told(diagnosis_of([issue("FL201")], None), None, None, [trial(gain=0.3)]))
+    assert found["FL201"].why.endswith("Undoing it helped once here, not again.")
+    assert found["FL201"].advice == ABOUTS["FL201"].advice
+
+
+def test_tips_that_did_not_help_have_passed():
+    found = by_code(told(diagnosis_of([tip("FL201"), tip("FL501")], None), None, None, [trial(gain=-0.1)]))
+    assert (found["FL201"].outcome, found["FL201"].advice) == ("passed", "nothing.")
+    assert found["FL501"] == tip("FL501")
+
+
+def test_what_is_certain_needs_no_trial():
+    found = by_code(told(diagnosis_of([issue("FL502")], None), proof_of(trial()), "dead_units", [trial()]))
+    assert found["FL502"] == issue("FL502")
+
+
+def test_that_nothing_is_learnt_is_told_where_no_cause_explains_it():
+    diagnosis = diagnosis_of([tip("FL404")], None)
+    rate = trial("learning_rate", gain=0.0)
+    assert by_code(told(diagnosis, None, None, [rate]))["FL404"].outcome == "tip"
+    assert by_code(told(diagnosis, proof_of(trial()), "dead_units", [rate]))["FL404"].outcome == "passed"
