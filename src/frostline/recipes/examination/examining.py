@@ -29,13 +29,13 @@ _SLOWER = frozenset({"FL102", "FL103", "FL201", "FL401", "FL403", "FL502"})  # w
 CANNOT = (FrostlineError, RuntimeError, ValueError, TypeError, IndexError)  # a treatment that the network cannot take
 
 
-def is_skilled(score: Score, evidence: Evidence) -> bool:
+def is_skilled(score: Score, evidence: Evidence, least: float = SKILLED) -> bool:
     """True if a network with this score answers better than with one answer for all, and than before its first step.
 
     The one answer is the mean of its own: those of a network that blew up are worse than none. True if it is not known.
     """
-    first = next((loss for _, loss in evidence.losses), math.inf)
-    return score.skill is None or (score.skill > SKILLED and not score.loss > first)
+    first = min((loss for _, loss in evidence.losses[:3]), default=math.inf)  # of three: one may have an odd row
+    return score.skill is None or (score.skill > least and not score.loss > first)
 
 
 @dataclass(frozen=True)
@@ -145,10 +145,12 @@ class Examination:
         clear = {finding.family for finding in self.diagnosis.findings if is_clear(finding)}
         all_families = {finding.family for finding in self.diagnosis.findings}
         found: list[Suspicion] = []
-        for remedy in remedies_for(self.patient, self.seen.evidence, self.diagnosis, is_stuck=self.is_stuck):
+        evidence = self.seen.evidence
+        for remedy in remedies_for(self.patient, evidence, self.diagnosis, is_stuck=self.is_stuck):
             family = family_of(remedy, [self.start, self.diagnosis])
             if family is not None:
-                is_issue, has_symptom = family in self.issues, family in all_families
+                is_issue = family in self.issues or (remedy.identity == "clip" and evidence.outliers is not None)
+                has_symptom = family in all_families
                 found.append(Suspicion(remedy, family, family in clear, has_symptom, family not in early, is_issue))
         return sorted(found, key=lambda one: not one.is_clear)
 

@@ -241,7 +241,7 @@ def _may_stand_out(facts: InputFacts | None, data: Sequence[Batch]) -> bool:
 
 
 def _facts_of_inputs(evidence: Evidence, data: Sequence[Batch]) -> InputFacts | None:
-    """The scale of the inputs over many samples, and their largest outlier: the monitor saw those of one batch."""
+    """The scale of many usual inputs, and their largest outlier: the monitor saw those of one batch."""
     tensors = [t for inputs, _ in data for t in list(batches.leaves(inputs).values())[:1] if t.dim() > 1 and len(t)]
     if not tensors or not tensors[0].is_floating_point() or tensors[0].is_complex():
         return evidence.inputs
@@ -252,7 +252,10 @@ def _facts_of_inputs(evidence: Evidence, data: Sequence[Batch]) -> InputFacts | 
     sizes_N = torch.cat(sizes).nan_to_num(0.0, 0.0, 0.0)
     outlier = float(sizes_N.max() / sizes_N.median().clamp_min(1e-12))
     count = -(-_SEEN_SAMPLES // max(1, len(alike[0])))
-    facts = facts_of_input(torch.cat(alike[:count]), (), {}, outlier=outlier)
+    rows = torch.cat(alike[:count])
+    if outlier > FAR:  # a rule of its own names those; the scale is that of usual rows
+        rows = rows[rows.flatten(1).float().abs().amax(dim=1) <= FAR * sizes_N.median().to(rows.device)]
+    facts = facts_of_input(rows, (), {}, outlier=outlier)
     first = next((layer.kind for layer in evidence.layers), "")
     return replace(facts, is_normalised=first == "norm") if facts is not None else evidence.inputs
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from frostline.health import Monitor, Patient, Score, judge, score, train
-from frostline.recipes.examination.examining import CANNOT, Examination, is_skilled, judge_start
+from frostline.recipes.examination.comparing import has_lost, leads, leads_a_little, leads_by_far, leads_steadily
+from frostline.recipes.examination.examining import CANNOT, SKILLED, Examination, is_skilled, judge_start
 from frostline.recipes.examination.observing import Observation, Observer
 
 if TYPE_CHECKING:
@@ -31,19 +32,7 @@ WATCHED = 6  # steps after a race is won, in which the rules are asked again; th
 _EXTRA_OF_ISSUES, _EXTRA, _EXTRA_OF_DOUBTS = 0.8, 0.55, 0.35
 _CROWDED = 3  # marks at which two may still run; then one
 _SPIKES = frozenset({"FL102", "FL103"})
-# A treatment leads if the held-out loss is so much lower, and the share of right answers is higher by so much and by so
-# many of its standard errors. Least is asked for an issue of a network that learns nothing, most for a tip of one that
-# learns. Tuned on the exam's tuning part.
-_OF_ISSUES, _OF_TIPS, _OF_DOUBTS = (0.97, 0.0, 0.0), (0.96, 0.04, 2.0), (0.9, 0.08, 2.0)
-_FAR = 0.6  # of the loss without treatment
-_STEADY = 0.94  # of it, three times in a row
-_ALL = 0.95  # of the loss of one answer for all is saved: there is little left to gain
-_CLEARLY = 0.8  # of it: for an issue, that is enough if no answer is lost
-_AHEAD = (
-    1.5  # times the steps of a treatment that it must beat the untreated one at, where the batches end before twice
-)
-# Times the loss without treatment: it is out, at the first mark and later; and later in a network that learns.
-_LOST_AT_FIRST, _LOST, _NO_BETTER = 2.0, 1.05, 0.99
+_AHEAD = 1.5  # times its steps after which it must still be ahead, where the batches end before twice
 
 
 @dataclass
@@ -212,7 +201,7 @@ class Race:
     def _lines(self) -> list[list[Suspicion]]:
         """What was wrong before the first step, then what came while training, which may have come of the steps.
 
-        Spikes come before the steps that they make too large; of faster rates, the one that brings steps to what is usual.
+        Spikes come before the steps that they make too large; of faster rates, the one that makes steps usual.
         """
         is_whole = math.isfinite(self.base.loss)  # what it left out has done no harm
         found = [one for one in self.seen.suspicions() if one.family != "nonfinite" or not is_whole]
@@ -269,68 +258,49 @@ class Race:
         """True if it beats the untreated one after twice the steps, or by far one that learns nothing."""
         if one.failure or one.suspicion is None or one.steps - self._start < _FEWEST_STEPS:
             return False
-        own, other = one.score, self.base.scores[one.steps]
+        other = self.base.scores[one.steps]
         if not math.isfinite(other.loss):
-            return math.isfinite(own.loss) and self._is_skilled(own) and self._is_healthy(one, one.suspicion)
-        legs = (one.steps - self._start) // self._leg
-        if not _falls(
-            own,
-            other,
-            1
-            - (
-                _LOST_AT_FIRST
-                if legs == 1
-                else _LOST
-                if legs == 2
-                else _NO_BETTER
-                if self._is_skilled(other)
-                else _LOST
-            ),
-        ):
+            return math.isfinite(one.loss) and self._learns(one.score) and self._is_healthy(one, one.suspicion)
+        marks = (one.steps - self._start) // self._leg
+        if has_lost(one.score, other, marks=marks, learns=self._learns(other)):
             self._out(one, f"the loss is no lower than without after {one.steps} steps")
             return False
-        return self._is_ahead(one, one.suspicion, legs) and self._is_healthy(one, one.suspicion)
+        return self._is_ahead(one, one.suspicion) and self._is_healthy(one, one.suspicion)
 
-    def _is_skilled(self, score: Score) -> bool:
-        return is_skilled(score, self.seen.seen.evidence)
-
-    def _is_ahead(self, one: Runner, suspicion: Suspicion, legs: int) -> bool:
-        own, other = one.score, self.base.scores[one.steps]
-        is_issue, learns = suspicion.family in self.seen.issues, self._is_skilled(other)
-        if is_issue and suspicion.family == "input_scale" and legs > 1 and not learns:
+    def _is_ahead(self, one: Runner, suspicion: Suspicion) -> bool:
+        """True if the scores say so; the untreated one is trained on for that."""
+        own, other, taken = one.score, self.base.scores[one.steps], one.steps - self._start
+        is_issue = suspicion.is_issue or suspicion.family in self.seen.issues
+        claim = {"is_issue": is_issue, "has_symptom": suspicion.has_symptom}
+        is_idle = not self._learns(other)
+        if is_idle and is_issue and suspicion.family == "input_scale" and taken > self._leg:
             return own.loss <= other.loss  # who learns nothing with inputs in another unit has nothing to lose
-        leads = _leads(own, other, suspicion, is_issue=is_issue, learns=learns)
-        is_low = leads or (is_issue and (own.skill or 0.0) > 0)
-        if is_low and not learns and _falls(own, other, 1 - _FAR):
+        is_better = leads(own, other, **claim, learns=not is_idle)
+        is_fair = is_better or (is_issue and self._learns(own, least=0.0))
+        if is_idle and is_fair and leads_by_far(own, other):
             return True
-        later = min(2 * one.steps - self._start, self._end)
-        if later - self._start < _AHEAD * (one.steps - self._start):
-            return False
-        if not leads and not (is_issue and _falls(own, other, 1 - _STEADY)):
+        later = min(self._start + 2 * taken, self._end)
+        if later - self._start < _AHEAD * taken or not (is_better or (is_issue and leads_a_little(own, other))):
             return False
         self._bring_base(later)
         last = self.base.scores[later]
-        learns = self._is_skilled(last)
-        if learns and not suspicion.has_symptom:
+        if self._learns(last) and not suspicion.has_symptom:
             return False  # it was slow at first, and learns
-        if leads and _leads(own, last, suspicion, is_issue=is_issue, learns=learns):
+        if is_better and leads(own, last, **claim, learns=self._learns(last)):
             return True
-        return is_issue and _has_more(last) and self._is_steady(one)
+        twice = [(at, 2 * at - self._start) for at in one.scores]
+        pairs = [(one.scores[at], self.base.scores[then]) for at, then in twice if then in self.base.scores]
+        return is_issue and leads_steadily(pairs)
 
-    def _is_steady(self, one: Runner) -> bool:
-        """True if it beat the untreated one after twice the steps a little, three times in a row."""
-        marks = [mark for mark in list(one.scores)[-3:] if 2 * mark - self._start in self.base.scores]
-        pairs = [(one.scores[mark], self.base.scores[2 * mark - self._start]) for mark in marks]
-        return len(pairs) > 2 and all(
-            _falls(own, other, 1 - _STEADY) and own.share >= other.share for own, other in pairs
-        )
+    def _learns(self, score: Score, least: float = SKILLED) -> bool:
+        return is_skilled(score, self.seen.seen.evidence, least)
 
     def _is_healthy(self, one: Runner, suspicion: Suspicion) -> bool:
         """Ask the rules again over the next steps: the issue that it treats is gone, and no other has come.
 
         Beside a network that learns nothing, one that learns in spite of another issue is worth keeping.
         """
-        learns = self._is_skilled(self.base.score)
+        learns = self._learns(self.base.score)
         part = self._data[one.steps : one.steps + WATCHED]
         if not part:
             return False
@@ -360,27 +330,6 @@ def watched(
     if "input_scale" in families:
         evidence = replace(evidence, inputs=None)  # what the monitor saw comes before the layer that scales it
     return judge(evidence)
-
-
-def _leads(own: Score, other: Score, suspicion: Suspicion, *, is_issue: bool, learns: bool) -> bool:
-    """True if held-out loss and answers are clearly better than the other's."""
-    fall, least, errors = _OF_ISSUES if is_issue else _OF_TIPS
-    if learns or not suspicion.has_symptom:
-        fall, least, errors = _OF_TIPS if is_issue else _OF_DOUBTS
-    gain, error = own.gain_over(other)
-    is_lower = is_issue and _has_more(other) and _falls(own, other, 1 - _CLEARLY) and gain >= 0
-    return is_lower or (_falls(own, other, 1 - fall) and gain >= max(least, errors * error))
-
-
-def _has_more(other: Score) -> bool:
-    return other.skill is None or other.skill < _ALL
-
-
-def _falls(own: Score, other: Score, share: float) -> bool:
-    """True if the loss is lower than the other's by more than this share of it, whatever its sign."""
-    if not math.isfinite(other.loss):
-        return math.isfinite(own.loss)
-    return own.loss < other.loss - share * abs(other.loss)
 
 
 def _loss(of: Score) -> float:

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from frostline.health.records import TargetFacts
 
 Batch = tuple[Any, Any]
-_OUTLIER = 10.0  # times the largest value of a usual sample: another unit, not a tail
 _DEAD = 0.9  # of the units of a layer
 BATCHNORM = "BatchNorm before the activations"  # helps against most things
 _INSERT = 'put BatchNorm before the activations: fl.remedies.insert_batchnorm(model, batches, start="normalised").'
@@ -99,7 +98,7 @@ def remedies_for(patient: Patient, evidence: Evidence, diagnosis: Diagnosis, *, 
     if "FL603" in codes:
         found.append(Remedy("hold the statistics of frozen BatchNorms", ("batchnorm",), _hold_frozen, code="FL603"))
     clip = _clip_remedy(evidence, seen)
-    has_outliers = evidence.inputs is not None and evidence.inputs.outlier > _OUTLIER
+    has_outliers = evidence.outliers is not None
     found += [clip] if clip is not None and has_outliers else []
     if seen & set(_BY_WEIGHTS):
         activations = {layer.activation for layer in evidence.layers}
@@ -186,10 +185,13 @@ def _clip_remedy(evidence: Evidence, seen: set[str]) -> Remedy | None:
 
 
 def _usual_norm(evidence: Evidence) -> float | None:
+    """The median of the first norms; where rows stand far out, of the lower half: they bring large ones, and more."""
     norms = [
         r.gradient_norm for r in evidence.records if r.gradient_norm is not None and math.isfinite(r.gradient_norm)
     ]
     early = norms[: max(5, len(norms) // 3)]
+    if evidence.outliers is not None:
+        early = sorted(early)[: -(-len(early) // 2)]
     return max(median(early), 1e-8) if early else None
 
 
