@@ -30,12 +30,17 @@ CANNOT = (FrostlineError, RuntimeError, ValueError, TypeError, IndexError)  # a 
 
 
 def is_skilled(score: Score, evidence: Evidence, least: float = SKILLED) -> bool:
-    """True if a network with this score answers better than with one answer for all, and than before its first step.
+    """True if a network with this score answers better than with one answer for all; or it is not known.
 
-    The one answer is the mean of its own: those of a network that blew up are worse than none. True if it is not known.
+    Args:
+        score: Of held-out samples.
+        evidence: Of its training: the one answer is the mean of its own, and those of a network that blew up are worse
+            than none. So its loss must not be above that of the first steps, unless more answers are right.
+        least: The share of the loss of that answer that it must save.
     """
     first = min((loss for _, loss in evidence.losses[:3]), default=math.inf)  # of three: one may have an odd row
-    return score.skill is None or (score.skill > least and not score.loss > first)
+    has_gained = not score.loss > first or (score.lead or 0.0) > SKILLED
+    return score.skill is None or (score.skill > least and has_gained)
 
 
 @dataclass(frozen=True)
@@ -149,7 +154,7 @@ class Examination:
         for remedy in remedies_for(self.patient, evidence, self.diagnosis, is_stuck=self.is_stuck):
             family = family_of(remedy, [self.start, self.diagnosis])
             if family is not None:
-                is_issue = family in self.issues or (remedy.identity == "clip" and evidence.outliers is not None)
+                is_issue = family in self.issues or remedy.is_due
                 has_symptom = family in all_families
                 found.append(Suspicion(remedy, family, family in clear, has_symptom, family not in early, is_issue))
         return sorted(found, key=lambda one: not one.is_clear)

@@ -249,7 +249,7 @@ class Race:
 
     def _note(self, one: Runner, mark: int) -> None:
         one.steps = mark
-        one.scores[mark] = score(one.patient.model, self._judged, self._loss_fn)
+        one.scores[mark] = score(one.patient.model, self._judged, self._loss_fn, compares=one is self.base)
 
     def _out(self, one: Runner, why: str) -> None:
         one.failure, one.patient = why, self._patient

@@ -28,6 +28,7 @@ _DEAD = 0.9  # of the units of a layer
 BATCHNORM = "BatchNorm before the activations"  # helps against most things
 _INSERT = 'put BatchNorm before the activations: fl.remedies.insert_batchnorm(model, batches, start="normalised").'
 _BY_NORMS = ("exploding", "dead_units", "vanishing")
+_MOMENTUM, _LONG = 0.9, 0.97  # usual; averages over more than thirty steps
 _FOR_STATISTICS = 2  # batches: training measures anew at once
 # What new weights can cure: the symptom tells which of them it was.
 _BY_WEIGHTS = ("symmetry", "saturation", "exploding", "dead_units", "vanishing", "initialization")
@@ -44,6 +45,7 @@ class Remedy:
         finish: What is left to do after training, or None.
         needs_symptom: True if it speaks for a family only where a rule has found that family's symptom.
         key: What it is known by, where its name holds a number that was measured.
+        is_due: True if what is known before training speaks for it as much as an issue would.
         code: Of the one rule that it proves right, where its family has several that contradict each other.
         is_structural: False if weights and the optimizer's state are all that it changes.
         advice: What a user can do, where that says more than the rule's own advice; else "".
@@ -58,6 +60,7 @@ class Remedy:
     needs_symptom: bool = True
     undoes_the_start: bool = False
     is_structural: bool = True
+    is_due: bool = False
     code: str | None = None
     key: str = ""
     advice: str = ""
@@ -118,16 +121,10 @@ def remedies_for(patient: Patient, evidence: Evidence, diagnosis: Diagnosis, *, 
     if "dead_units" in seen:
         found.append(Remedy("Leaky ReLU for ReLU", ("dead_units",), _swap_rectifiers))
     found += [clip] if clip is not None and not has_outliers else []
-    if "oscillation" in seen and (evidence.optimizer.momentum or 0.0) > 0.9:
-        found.append(
-            Remedy(
-                "momentum 0.9",
-                ("oscillation",),
-                _lower_momentum,
-                is_structural=False,
-                advice="set the momentum to 0.9.",
-            )
-        )
+    momentum = evidence.optimizer.momentum or 0.0
+    if "oscillation" in seen and momentum > _MOMENTUM:
+        found.append(Remedy(f"momentum {_MOMENTUM}", ("oscillation",), _lower_momentum, is_structural=False,
+                            is_due=momentum > _LONG, advice=f"set the momentum to {_MOMENTUM}."))  # fmt: skip
     found += [skip] if "nonfinite" in seen and not is_given else []  # mostly comes of something else
     return found
 
@@ -181,7 +178,7 @@ def _clip_remedy(evidence: Evidence, seen: set[str]) -> Remedy | None:
     clip = remedies.clip_by_norm(norm)
     families = ("gradient_spikes", "exploding")
     return Remedy(f"clip gradients at {norm:.2g}, their usual norm", families, lambda patient, _: _clip(patient, clip),
-                  is_structural=False, key="clip")  # fmt: skip
+                  is_structural=False, is_due=evidence.outliers is not None, key="clip")  # fmt: skip
 
 
 def _usual_norm(evidence: Evidence) -> float | None:
@@ -258,4 +255,4 @@ def _reestimate(patient: Patient, data: Sequence[Batch]) -> None:
 
 def _lower_momentum(patient: Patient, _: Sequence[Batch]) -> None:
     for group in patient.optimizer.param_groups:
-        group["momentum"] = min(group.get("momentum", 0.0), 0.9)
+        group["momentum"] = min(group.get("momentum", 0.0), _MOMENTUM)
