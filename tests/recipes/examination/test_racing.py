@@ -68,7 +68,7 @@ def test_all_have_the_same_batches_and_the_same_noise():
         other = found._new(idle, 2 * LEG)
         assert not found._bring(other, LEG)
         found._advance(other, 2 * LEG)
-    assert other.score == found.base.score
+    assert other.score == replace(found.base.score, lead=None)
 
 
 def test_a_race_begins_where_the_last_one_ended():
@@ -124,6 +124,92 @@ def test_scaled_inputs_are_not_judged_where_the_model_scales_them(families, outc
     found = {f.outcome for f in (*said.findings, *said.passed) if f.code == "FL501"}
     assert found
     assert found <= outcomes
+
+
+def suspected(found, *, factor=1.0, **options):
+    """A treatment that sets the rate to `factor` of it, suspected for what `options` say."""
+    suspicion = found.seen.rates(both=True)[0][0]
+
+    def apply(patient, _):
+        for group in patient.optimizer.param_groups:
+            group["lr"] *= factor
+
+    remedy = replace(suspicion.remedy, apply=apply, name=f"times {factor}", key=f"times {factor}")
+    return replace(suspicion, **{"remedy": remedy, "is_issue": True, "has_symptom": True, **options})
+
+
+def test_who_enters_late_stops_where_it_falls_behind():
+    found = race(lr=0.1)
+    with found._observer:
+        found._bring_base(3 * LEG)
+        one = found._new(suspected(found, factor=0.0), 3 * LEG)
+        assert not found._bring(one, 3 * LEG)
+    assert max(one.scores) < 3 * LEG
+    assert f"no lower than without after {max(one.scores)} steps" in one.failure
+
+
+def test_who_enters_late_wins_on_the_way():
+    found = race(lr=1e-4)
+    with found._observer:
+        found._bring_base(3 * LEG)
+        one = found._new(suspected(found, factor=1e3), 3 * LEG)
+        assert found._bring(one, 3 * LEG)
+    assert list(one.scores) == [LEG]
+
+
+def test_of_rates_the_next_is_tried_as_long_as_it_is_better():
+    found = race(lr=1e-5)
+    with found._observer:
+        found._bring_base(LEG)
+        line = [suspected(found, factor=factor) for factor in (1e2, 1e4, 1e9, 1e3)]
+        winner = found._along(line, LEG)
+    assert winner.suspicion is line[1]
+    assert [one.suspicion for one in found.runners] == line[:3]
+
+
+def test_a_network_that_was_slow_at_first_and_learns_is_left_alone():
+    found = race(lr=0.02)
+    with found._observer:
+        found._bring_base(LEG)
+        one = found._new(suspected(found, factor=30.0, has_symptom=False, is_issue=False, family="x"), LEG)
+        assert not found._bring(one, LEG)
+    assert one.score.loss < 0.8 * found.base.scores[LEG].loss
+    assert found._learns(found.base.scores[2 * LEG])
+    assert not one.failure
+
+
+def test_there_is_an_end_to_the_steps_of_all():
+    found = race(lr=0.1)
+    with found._observer:
+        found._bring_base(2 * LEG)
+        first = suspected(found)
+        assert found._has_room(first, 2 * LEG)
+        found.runners.append(Runner(found._patient, first, steps=50))
+        assert not found._has_room(first, 2 * LEG)
+        found.runners[0].steps = 30
+        assert found._has_room(first, 2 * LEG)
+        assert not found._has_room(replace(first, is_issue=False), 2 * LEG)
+
+
+def test_what_the_untreated_one_left_out_needs_no_treatment():
+    data = task(80)
+    data[3][0][0, 0] = math.nan
+    found, winner = ran(data=data)
+    assert found.seen.codes >= {"FL502"}
+    assert found.base.num_skipped == 1
+    assert "nonfinite" not in {one.suspicion.family for one in found.runners}
+    assert winner is found.base
+
+
+def test_inputs_in_another_unit_are_scaled_where_nothing_is_learnt_and_nothing_lost():
+    found = race(lr=0.0)
+    with found._observer:
+        found._bring_base(2 * LEG)
+        scaled = suspected(found, family="input_scale")
+        one = found._new(scaled, 2 * LEG)
+        assert found._bring(one, 2 * LEG)
+    assert list(one.scores) == [LEG, 2 * LEG]
+    assert one.score.loss == found.base.scores[2 * LEG].loss
 
 
 def test_a_score_that_is_not_there_is_the_worst():

@@ -277,7 +277,7 @@ class Race:
             return own.loss <= other.loss  # who learns nothing with inputs in another unit has nothing to lose
         is_better = leads(own, other, **claim, learns=not is_idle)
         is_fair = is_better or (is_issue and self._learns(own, least=0.0))
-        if is_idle and is_fair and leads_by_far(own, other):
+        if is_idle and is_fair and suspicion.has_symptom and leads_by_far(own, other):
             return True
         later = min(self._start + 2 * taken, self._end)
         if later - self._start < _AHEAD * taken or not (is_better or (is_issue and leads_a_little(own, other))):
