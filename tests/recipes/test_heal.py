@@ -114,7 +114,7 @@ def test_steps_that_are_not_finite_are_left_out_and_counted():
     model = mlp()
     healing = heal(model, data, LOSS, sgd(model))
     assert healing.accepted
-    assert [t.why for t in healing.treatments if t.family == "nonfinite"] == ["1 steps were left out."]
+    assert [t.why for t in healing.treatments if t.family == "nonfinite"] == ["1 of 96 steps were left out."]
     assert all(torch.isfinite(parameter).all() for parameter in model.parameters())
     assert accuracy(model) > 0.9
 
@@ -164,7 +164,7 @@ def test_steps_that_are_not_finite_are_left_out_in_trials_and_afterwards():
     healing = heal(model, data, LOSS, optimizer)
     kept = [treatment for treatment in healing.treatments if treatment.kept]
     assert {treatment.family for treatment in kept} == {"nonfinite"}
-    assert "1 steps were left out." in [treatment.why for treatment in kept]
+    assert "1 of 96 steps were left out." in [treatment.why for treatment in kept]
     optimizer.zero_grad()
     LOSS(model(data[5][0]), data[5][1]).backward()
     optimizer.step()
@@ -195,10 +195,37 @@ def test_a_network_that_breaks_down_later_is_taken_back_and_treated_there():
     healing = heal(model, batches(), LOSS, optimizer)
     first, second = [treatment for treatment in healing.treatments if treatment.kept]
     assert (first.family, second.family) == ("vanishing", "learning_rate")  # it learns then, and too fast
-    assert "against nan untreated after 36 steps" in second.why
+    assert "against nan untreated after 15 steps" in second.why
     assert all(torch.isfinite(parameter).all() for parameter in model.parameters())
     assert accuracy(model) > 0.9
     assert optimizer.param_groups[0]["lr"] == pytest.approx(0.005)
+
+
+def test_a_network_that_gives_no_numbers_is_raced_once_and_nothing_is_claimed():
+    model = mlp()
+    model.append(type("Over", (nn.Module,), {"forward": lambda _, x: x / 0})())
+    healing = heal(model, batches(), LOSS, sgd(model))
+    names = [treatment.name for treatment in healing.treatments if treatment.family != "nonfinite"]
+    assert len(names) == len(set(names))
+    assert not healing.accepted
+    assert healing.treatments[-1].why == "96 of 96 steps were left out."
+    assert not any("ahead" in treatment.why for treatment in healing.treatments)
+
+
+def test_who_is_rolled_back_is_told_why():
+    for model, data in ((mlp(nn.Sigmoid, depth=8), batches()), (mlp(), batches(scale=4.0))):
+        healing = heal(model, data, LOSS, sgd(model))
+        rolled = [treatment.why for treatment in healing.treatments if not treatment.kept]
+        assert rolled
+        assert all(";" in why or "cannot be done" in why for why in rolled)
+
+
+def test_what_was_not_looked_at_is_not_said_to_be_gone():
+    model = mlp()
+    healing = heal(model, batches(scale=200.0), LOSS, sgd(model))
+    (kept,) = [treatment for treatment in healing.treatments if treatment.kept]
+    assert kept.family == "input_scale"
+    assert "the rules find no issue" not in kept.why
 
 
 def test_a_network_that_cannot_be_helped_is_trained_to_the_end():

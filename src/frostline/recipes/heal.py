@@ -16,7 +16,7 @@ from frostline.core.records import Healing, Treatment
 from frostline.core.restore import kept_gradients
 from frostline.health import Patient, Score, diagnosis_of, score, train
 from frostline.recipes.examination import as_batches, merged, usual_rows
-from frostline.recipes.examination.racing import WATCHED, Race, Runner, watched
+from frostline.recipes.examination.racing import UNSEEN, WATCHED, Race, Runner, watched
 from frostline.remedies import clip_by_norm
 
 if TYPE_CHECKING:
@@ -45,11 +45,12 @@ def heal(
     """Train a network, and cure it on the way if it is sick.
 
     A copy is trained on the first batches under watch. If rules find symptoms, or it learns nothing, treatments join
-    in from the same start on the same batches, in the order that the evidence suggests. One is kept if its held-out
-    loss and answers are clearly better than those without treatment after twice the steps (or better by far at once),
-    the issue is gone and no new one has come. The others are rolled back: they never touched your model. Training goes
-    on from there to the last batch; if it breaks down later, it is taken back to before that, and treated there.
-    A network that does as well without is trained as it is.
+    in from the same start on the same batches, in the order that the evidence suggests. One is kept if it does better
+    on held-out samples than the untreated network after twice the steps, and the issue that it treats is gone; beside
+    a network that learns, no new one may have come. Less is asked beside one that learns nothing: `docs/health.md`
+    says how much. The others are rolled back: they never touched your model. Training goes on from there to the last
+    batch; if it breaks down later, it is taken back to before that, and treated there. A network that does as well
+    without is trained as it is.
 
     On return the model and the optimizer, changed in place, have trained once on the first four fifths of the batches
     and can go on: a cure for inputs is a layer of the model, a threshold for gradients a hook on the optimizer's step.
@@ -78,7 +79,7 @@ def heal(
         after = _finish(best, rest, kept, loss_fn)
     _take_over(own, best, kept)
     num_skipped = sum({id(one): one.num_skipped for one in (*(winner for _, winner in races), best)}.values())
-    return _healing(races, after, score(model, judged, loss_fn), num_skipped)
+    return _healing(races, after, score(model, judged, loss_fn), num_skipped, len(rest))
 
 
 def _run_races(
@@ -96,13 +97,19 @@ def _run_races(
         relapse = _go_on(best, rest, leg, loss_fn)
         if relapse is None:
             return best, races
+        is_new = relapse[1] > steps
         state, steps = relapse
+        if not is_new:  # it broke down where this race began: another would be the same
+            break
     return Runner(state, steps=steps), races
 
 
-def _healing(races: Sequence[tuple[Race, Runner]], after: Diagnosis, last: Score, num_skipped: int) -> Healing:
-    treatments = [_told(one, race.base, is_kept=one is winner) for race, winner in races for one in race.runners]
-    treatments += [_told_skips(num_skipped, last)] if num_skipped else []
+def _healing(
+    races: list[tuple[Race, Runner]], after: Diagnosis, last: Score, num_skipped: int, num_steps: int
+) -> Healing:
+    treatments = [_told(one, race, is_kept=one is winner) for race, winner in races for one in race.runners]
+    is_told = any(treatment.kept and treatment.family == "nonfinite" for treatment in treatments)
+    treatments += [_told_skips(num_skipped, num_steps, last)] if num_skipped and not is_told else []
     first = next((race for race, winner in races if winner.suspicion is not None), races[0][0])
     causes = [one.family for one in _suspicions(winner for _, winner in races)]
     causes += ["loss_mismatch"] if first.seen.is_misfit else ["nonfinite"] if num_skipped else []
@@ -183,20 +190,23 @@ def _take_over(own: Patient, best: Runner, kept: Sequence[Runner]) -> None:
         own.optimizer.register_step_pre_hook(limit)
 
 
-def _told(one: Runner, base: Runner, *, is_kept: bool) -> Treatment:
+def _told(one: Runner, race: Race, *, is_kept: bool) -> Treatment:
     assert one.suspicion is not None
     mark, numbers = max(one.scores, default=0), ""
     if mark:
         numbers = (
-            f"held-out loss {one.score.loss:.3g} against {base.scores[mark].loss:.3g} untreated after {mark} steps"
+            f"held-out loss {one.score.loss:.3g} against {race.base.scores[mark].loss:.3g} untreated after "
+            f"{mark - race.start} steps"
         )
     if is_kept:
-        why = f"kept: {numbers}, and the rules find no issue of it any more."
+        is_judged = one.suspicion.family not in UNSEEN
+        why = f"kept: {numbers}{', and the rules find no issue of it any more' if is_judged else ''}."
     else:
         why = f"rolled back: {'; '.join(filter(None, (numbers, one.failure)))}."
     return Treatment(one.suspicion.remedy.name, one.suspicion.family, is_kept, one.score.loss, one.issues, why)
 
 
-def _told_skips(num_skipped: int, last: Score) -> Treatment:
-    why = f"{num_skipped} steps were left out."
-    return Treatment("leave out steps that are not finite", "nonfinite", True, last.loss, (), why)
+def _told_skips(num_skipped: int, num_steps: int, last: Score) -> Treatment:
+    why = f"{num_skipped} of {num_steps} steps were left out."
+    is_kept = num_skipped < num_steps / 2  # else hardly anything was trained
+    return Treatment("leave out steps that are not finite", "nonfinite", is_kept, last.loss, (), why)

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 _CALM = 8.0  # times the median: where gradients count as spikes
 _SLOWER = frozenset({"FL102", "FL103", "FL201", "FL401", "FL403", "FL502"})  # what steps that are too large can bring
-CANNOT = (FrostlineError, RuntimeError, ValueError, TypeError, IndexError)  # a treatment that the network cannot take
+# What a treatment raises that the network or its loss cannot take.
+CANNOT = (FrostlineError, RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError)
 
 
 def is_skilled(score: Score, evidence: Evidence, least: float = SKILLED) -> bool:
@@ -35,10 +36,10 @@ def is_skilled(score: Score, evidence: Evidence, least: float = SKILLED) -> bool
     Args:
         score: Of held-out samples.
         evidence: Of its training: the one answer is the mean of its own, and those of a network that blew up are worse
-            than none. So its loss must not be above that of the first steps, unless more answers are right.
+            than none. So its loss must not be above that of the first step, unless more answers are right.
         least: The share of the loss of that answer that it must save.
     """
-    first = min((loss for _, loss in evidence.losses[:3]), default=math.inf)  # of three: one may have an odd row
+    first = next((loss for _, loss in evidence.losses), math.inf)
     has_gained = not score.loss > first or (score.lead or 0.0) > SKILLED
     return score.skill is None or (score.skill > least and has_gained)
 

@@ -22,11 +22,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from frostline.core.records import Diagnosis
+    from frostline.health import Evidence
     from frostline.recipes.examination.batching import Batch
     from frostline.recipes.examination.examining import Suspicion
 
 _EVERY = 4  # steps from one look at all layers to the next
 _FEWEST_STEPS = 10  # that prove anything
+UNSEEN = frozenset({"input_scale", "batchnorm"})  # what a look at the steps alone cannot judge
 WATCHED = 6  # steps after a race is won, in which the rules are asked again; they belong to the training
 # Steps of all runners over those that are trained in all; the first is let in in any case.
 _EXTRA_OF_ISSUES, _EXTRA, _EXTRA_OF_DOUBTS = 0.8, 0.55, 0.35
@@ -84,6 +86,7 @@ class Race:
         kept: What it has been treated with already.
 
     Attributes:
+        start: Steps that the patient had taken.
         base: Without treatment.
         runners: With one each, in the order in which they entered.
         seen: What was seen of the first.
@@ -97,7 +100,7 @@ class Race:
     ) -> None:  # fmt: skip
         self._patient, self._data, self._judged, self._loss_fn = patient, data, judged, loss_fn
         last = min(start + legs * leg, max(start + leg, len(data) - WATCHED))
-        self._start, self._leg, self._marks = start, leg, range(start + leg, last + 1, leg)
+        self.start, self._leg, self._marks = start, leg, range(start + leg, last + 1, leg)
         self._end = start + max(1, (len(data) - WATCHED - start) // leg) * leg
         self.base = Runner(patient.copy(), steps=start)
         self.runners: list[Runner] = []
@@ -109,17 +112,26 @@ class Race:
     def run(self) -> Runner:
         """The first that wins; the one without treatment if none does, unless it broke down."""
         with self._observer:
-            for mark in self._marks:
-                self._bring_base(mark)
-                if self.seen.is_misfit:
-                    break
-                winner = self._go_on(mark) or self._enter(mark)
-                if winner is not None:
-                    return winner
-                is_settled = self.seen.is_learning and mark != self._marks[0]
-                if is_settled and not self._running():
-                    break
-        return self.base if math.isfinite(self.base.loss) else self._survivor()
+            winner = self._run() or (self.base if math.isfinite(self.base.loss) else self._survivor())
+        better = winner.suspicion.remedy.name if winner.suspicion is not None else ""
+        for one in self._running():
+            if one is not winner:
+                lacks = "its lead is too small to be sure" if math.isfinite(one.loss) else "its loss is not finite"
+                self._out(one, f"{better} is better" if better else lacks)
+        return winner
+
+    def _run(self) -> Runner | None:
+        for mark in self._marks:
+            self._bring_base(mark)
+            if self.seen.is_misfit:
+                return None
+            winner = self._go_on(mark) or self._enter(mark)
+            if winner is not None:
+                return winner
+            is_settled = self.seen.is_learning and mark != self._marks[0]
+            if is_settled and not self._running():
+                return None
+        return None
 
     def forget(self, best: Runner) -> None:
         """Let go of all copies but that of the best."""
@@ -134,7 +146,7 @@ class Race:
         for one in self._running():
             if math.isfinite(one.loss) and one.suspicion is not None and self._is_healthy(one, one.suspicion):
                 return one
-        return Runner(self._patient.copy(), steps=self._start)
+        return Runner(self._patient.copy(), steps=self.start)
 
     def _running(self) -> list[Runner]:
         """Those who are in the race, the best first."""
@@ -144,16 +156,16 @@ class Race:
         if self.base.steps >= mark:
             return
         for at in range(self.base.steps + self._leg, mark + 1, self._leg):
-            self._observer.train(at - self._start)
+            self._observer.train(at - self.start)
             self._note(self.base, at)
         self.base.num_skipped = self._observer.num_skipped
-        evidence = self._observer.evidence
+        evidence = _shifted(self._observer.evidence, self.start)
         if "input_scale" in self._families:
             evidence = replace(evidence, inputs=None)
         if self._at_first is None:
             self._at_first = judge_start(evidence)
         self.seen = Examination(
-            self._patient, self._data[self._start : mark], self._judged, self._loss_fn,
+            self._patient, self._data[self.start : mark], self._judged, self._loss_fn,
             Observation(evidence, self.base.score), judge(evidence), self._at_first,
         )  # fmt: skip
 
@@ -162,8 +174,12 @@ class Race:
         for one in self._running():
             if self._bring(one, mark):
                 return one
-        for one in self._running()[2 if mark <= self._start + _CROWDED * self._leg else 1 :]:
-            self._out(one, f"another was ahead of it after {mark} steps")
+        running = self._running()
+        places = 2 if mark <= self.start + _CROWDED * self._leg else 1
+        for one in running[places:]:
+            if not math.isfinite(running[0].loss):
+                break
+            self._out(one, f"another was ahead of it after {mark - self.start} steps")
         return None
 
     def _enter(self, mark: int) -> Runner | None:
@@ -195,8 +211,8 @@ class Race:
     def _has_room(self, suspicion: Suspicion, mark: int) -> bool:
         """True if there are steps left for one more, brought to this mark."""
         share = _EXTRA_OF_ISSUES if suspicion.is_issue else _EXTRA_OF_DOUBTS if self.seen.is_learning else _EXTRA
-        spent = sum(one.steps - self._start for one in self.runners)
-        return not spent or spent + mark - self._start <= share * len(self._data)
+        spent = sum(one.steps - self.start for one in self.runners)
+        return not spent or spent + mark - self.start <= share * len(self._data)
 
     def _lines(self) -> list[list[Suspicion]]:
         """What was wrong before the first step, then what came while training, which may have come of the steps.
@@ -215,8 +231,8 @@ class Race:
 
     def _new(self, suspicion: Suspicion, mark: int) -> Runner:
         """One more, treated, at the start."""
-        given = self._data[self._start : mark]
-        one = Runner(self._patient.copy(), suspicion, steps=self._start, given=given)
+        given = self._data[self.start : mark]
+        one = Runner(self._patient.copy(), suspicion, steps=self.start, given=given)
         self._entered.add(suspicion.remedy.identity)
         self.runners.append(one)
         try:
@@ -227,7 +243,7 @@ class Race:
 
     def _bring(self, one: Runner, mark: int) -> bool:
         """Bring it to the mark, in the same parts as the others; True if it wins on the way."""
-        for part in range(self._start + self._leg, mark + 1, self._leg):
+        for part in range(self.start + self._leg, mark + 1, self._leg):
             if part > one.steps:
                 self._advance(one, part)
                 if self._wins(one):
@@ -249,27 +265,27 @@ class Race:
 
     def _note(self, one: Runner, mark: int) -> None:
         one.steps = mark
-        one.scores[mark] = score(one.patient.model, self._judged, self._loss_fn, compares=one is self.base)
+        one.scores[mark] = score(one.patient.model, self._judged, self._loss_fn, compares=True)
 
     def _out(self, one: Runner, why: str) -> None:
         one.failure, one.patient = why, self._patient
 
     def _wins(self, one: Runner) -> bool:
         """True if it beats the untreated one after twice the steps, or by far one that learns nothing."""
-        if one.failure or one.suspicion is None or one.steps - self._start < _FEWEST_STEPS:
+        if one.failure or one.suspicion is None or one.steps - self.start < _FEWEST_STEPS:
             return False
         other = self.base.scores[one.steps]
         if not math.isfinite(other.loss):
             return math.isfinite(one.loss) and self._learns(one.score) and self._is_healthy(one, one.suspicion)
-        marks = (one.steps - self._start) // self._leg
+        marks = (one.steps - self.start) // self._leg
         if has_lost(one.score, other, marks=marks, learns=self._learns(other)):
-            self._out(one, f"the loss is no lower than without after {one.steps} steps")
+            self._out(one, f"it is not clearly better than without after {one.steps - self.start} steps")
             return False
         return self._is_ahead(one, one.suspicion) and self._is_healthy(one, one.suspicion)
 
     def _is_ahead(self, one: Runner, suspicion: Suspicion) -> bool:
         """True if the scores say so; the untreated one is trained on for that."""
-        own, other, taken = one.score, self.base.scores[one.steps], one.steps - self._start
+        own, other, taken = one.score, self.base.scores[one.steps], one.steps - self.start
         is_issue = suspicion.is_issue or suspicion.family in self.seen.issues
         claim = {"is_issue": is_issue, "has_symptom": suspicion.has_symptom}
         is_idle = not self._learns(other)
@@ -279,8 +295,8 @@ class Race:
         is_fair = is_better or (is_issue and self._learns(own, least=0.0))
         if is_idle and is_fair and suspicion.has_symptom and leads_by_far(own, other):
             return True
-        later = min(self._start + 2 * taken, self._end)
-        if later - self._start < _AHEAD * taken or not (is_better or (is_issue and leads_a_little(own, other))):
+        later = min(self.start + 2 * taken, self._end)
+        if later - self.start < _AHEAD * taken or not (is_better or (is_issue and leads_a_little(own, other))):
             return False
         self._bring_base(later)
         last = self.base.scores[later]
@@ -288,7 +304,7 @@ class Race:
             return False  # it was slow at first, and learns
         if is_better and leads(own, last, **claim, learns=self._learns(last)):
             return True
-        twice = [(at, 2 * at - self._start) for at in one.scores]
+        twice = [(at, 2 * at - self.start) for at in one.scores]
         pairs = [(one.scores[at], self.base.scores[then]) for at, then in twice if then in self.base.scores]
         return is_issue and leads_steadily(pairs)
 
@@ -315,6 +331,17 @@ class Race:
         return not standing
 
 
+def _shifted(evidence: Evidence, steps: int) -> Evidence:
+    """The same, of a training that had taken so many steps."""
+    outliers = evidence.outliers
+    return replace(
+        evidence,
+        records=tuple(replace(record, step=record.step + steps) for record in evidence.records),
+        losses=tuple((step + steps, loss) for step, loss in evidence.losses),
+        outliers=replace(outliers, step=outliers.step + steps) if outliers is not None else None,
+    )
+
+
 def watched(
     one: Runner, part: Sequence[Batch], loss_fn: Callable[[Any, Any], Tensor], *, samples: int,
     families: AbstractSet[str],
@@ -324,9 +351,8 @@ def watched(
     with Monitor(own.model, own.optimizer, every=every, budget=math.inf) as monitor:
         seen = train(own, part, loss_fn, monitor=monitor, seed=one.steps, measures=False, skips_nonfinite=True)
     one.num_skipped += seen.num_skipped
-    records = tuple(replace(record, step=record.step + one.steps) for record in monitor.records)
+    evidence = _shifted(monitor.evidence, one.steps)
     one.steps += len(part)
-    evidence = replace(monitor.evidence, records=records)
     if "input_scale" in families:
         evidence = replace(evidence, inputs=None)  # what the monitor saw comes before the layer that scales it
     return judge(evidence)
