@@ -90,3 +90,23 @@ def test_the_loss_is_asked_with_rows_that_are_numbers():
     data[0][1][3] = math.nan
     model = nn.Sequential(nn.Linear(FEATURES, 8), nn.ReLU(), nn.Linear(8, 1))
     assert observe(Patient(model, sgd(model)), data, data[-8:], F.mse_loss).evidence.loss.prefers_right
+
+
+def quiet(share):
+    """Data of which this share of the rows is a thousand times smaller."""
+    data = task()
+    for inputs, _ in data:
+        inputs[: round(share * len(inputs))] *= 1e-3
+    return data
+
+
+def test_the_scale_is_that_of_all_rows_where_many_are_quiet():
+    evidence = seen(mlp(), quiet(0.55)).evidence
+    assert evidence.inputs.widest > 0.5
+    assert "FL501" not in {finding.code for finding in judge(evidence).findings}
+
+
+def test_the_scale_is_that_of_usual_rows_where_few_are_far_out():
+    data = task()
+    data[3][0][5] *= 1e4
+    assert seen(mlp(), data, lr=1e-3).evidence.inputs.widest < 5

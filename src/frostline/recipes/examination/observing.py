@@ -19,7 +19,7 @@ from frostline.health.evidence import facts_of_input
 from frostline.health.records import InputFacts, OutlierFacts, StepRecord
 from frostline.health.scoring import mean_loss
 from frostline.recipes.examination.batching import finite_rows
-from frostline.recipes.examination.outliers import FAR, facts_of_outliers, facts_of_targets
+from frostline.recipes.examination.outliers import FAR, facts_of_outliers, facts_of_targets, usual_limit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -253,8 +253,8 @@ def _facts_of_inputs(evidence: Evidence, data: Sequence[Batch]) -> InputFacts | 
     outlier = float(sizes_N.max() / sizes_N.median().clamp_min(1e-12))
     count = -(-_SEEN_SAMPLES // max(1, len(alike[0])))
     rows = torch.cat(alike[:count])
-    if outlier > FAR:  # a rule of its own names those; the scale is that of usual rows
-        rows = rows[rows.flatten(1).float().abs().amax(dim=1) <= FAR * sizes_N.median().to(rows.device)]
+    if outlier > FAR:  # a rule of its own names rare rows; the scale is that of the others
+        rows = rows[rows.flatten(1).float().abs().amax(dim=1) <= usual_limit([sizes_N])]
     facts = facts_of_input(rows, (), {}, outlier=outlier)
     first = next((layer.kind for layer in evidence.layers), "")
     return replace(facts, is_normalised=first == "norm") if facts is not None else evidence.inputs

@@ -27,7 +27,7 @@ def outlying_rows(data: Sequence[Batch]) -> list[Tensor]:
     """
     found = [torch.zeros(batches.batch_size(inputs), dtype=torch.bool) for inputs, _ in data]
     for what, sizes in _all_sizes(data):
-        limit = _limit(sizes)
+        limit = usual_limit(sizes)
         is_marked = what == "target" and float(torch.cat(sizes).isnan().float().mean()) > _MOST
         for odd, size in zip(found, sizes, strict=True):
             odd |= (size > limit) | (size.isnan() & (not is_marked))
@@ -38,7 +38,7 @@ def facts_of_outliers(data: Sequence[Batch]) -> OutlierFacts | None:
     """The part of the data, inputs or targets, that has the rows that are farthest out; None without any."""
     found: list[OutlierFacts] = []
     for what, sizes in _all_sizes(data):
-        limit = _limit(sizes)
+        limit = usual_limit(sizes)
         finite = [size.nan_to_num(0.0, 0.0, 0.0) for size in sizes]
         far = [(size > limit).nonzero().flatten().tolist() for size in finite]
         num_far, num_rows = sum(map(len, far)), sum(map(len, sizes))
@@ -89,8 +89,8 @@ def _size(rows: Tensor) -> Tensor:
                                     float("inf"), dim=1).cpu()  # fmt: skip
 
 
-def _limit(sizes: Sequence[Tensor]) -> float:
-    """What a row must not be larger than; infinity where there is no usual size, or many are larger."""
+def usual_limit(sizes: Sequence[Tensor]) -> float:
+    """What a row must not be larger than; the largest number where there is no usual size, or many are larger."""
     together = torch.cat(list(sizes))
     together = together[torch.isfinite(together)]
     limit = FAR * _median(together)
