@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from frostline.health import Patient, judge
-from frostline.recipes.examination.observing import observe
+from frostline.recipes.examination.observing import Observer, observe
 from helpers_health import CLASSES, FEATURES, mlp, sgd, task
 
 
@@ -110,3 +110,60 @@ def test_the_scale_is_that_of_usual_rows_where_few_are_far_out():
     data = task()
     data[3][0][5] *= 1e4
     assert seen(mlp(), data, lr=1e-3).evidence.inputs.widest < 5
+
+
+def masked(output, target):
+    known = target.isfinite()
+    return F.mse_loss(output[known], target[known])
+
+
+def diverging(change, loss_fn=masked):
+    """Evidence of a run that blows up at a learning rate of 50 within some steps, on data that were changed."""
+    data = [(inputs, inputs[:, :3].clone()) for inputs, _ in task()]
+    change(data)
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(FEATURES, 32), nn.ReLU(), nn.Linear(32, 3))
+    return observe(Patient(model, sgd(model, lr=50.0)), data, data[-8:], loss_fn).evidence
+
+
+def mask_late(data):
+    data[30][1][:, 0] = math.nan
+
+
+def mask_all(data):
+    for _, target in data:
+        target[::3, 1] = math.nan
+
+
+def input_late(data):
+    data[30][0][3, 2] = math.nan
+
+
+@pytest.mark.parametrize("change", [mask_late, mask_all, input_late])
+def test_odd_rows_are_not_blamed_for_what_came_before_them(change):
+    evidence = diverging(change)
+    first = min(step for step, loss in evidence.losses if not math.isfinite(loss))
+    assert 0 < first < 30
+    odd = [record for record in evidence.records if record.nonfinite is not None]
+    assert odd[0].nonfinite not in {"input", "target"}
+    assert odd[0].step <= first
+    assert len(evidence.records) == 40
+
+
+def test_a_target_counts_where_the_loss_was_first_not_finite():
+    def change(data):
+        data[1][1][4] = data[30][1][5] = math.nan
+
+    record = diverging(change, F.mse_loss).records[-1]
+    assert (record.step, record.nonfinite, record.nonfinite_samples) == (1, "target", (4,))
+
+
+def test_an_input_that_was_left_out_is_named_before_a_later_loss():
+    data = [(inputs, inputs[:, :1].clone()) for inputs, _ in task()]
+    data[4][0][2, 0] = data[9][1][7] = math.nan
+    model = nn.Sequential(nn.Linear(FEATURES, 8), nn.ReLU(), nn.Linear(8, 1))
+    with Observer(Patient(model, sgd(model)), data, F.mse_loss, every=3, skips_inputs=True) as observer:
+        observer.train(20)
+        record = observer.evidence.records[-1]
+    assert observer.num_skipped == 1
+    assert (record.step, record.nonfinite, record.nonfinite_samples) == (4, "input", (2,))

@@ -219,19 +219,38 @@ def _values_per_channel(model: nn.Module, norms: dict[str, Any], inputs: Any) ->
 def _with_odd_rows(evidence: Evidence, data: Sequence[Batch]) -> Evidence:
     """The first batch whose inputs or targets are not finite, looked up in the data: it may lie between samples.
 
-    NaN in a target may be how a loss is told what not to ask: it counts where a loss was not finite, at that step or
-    before it.
+    Only where nothing else was not finite before it. NaN in a target may be how a loss is told what not to ask: it
+    counts in the first such batch alone, and there only if the loss was not finite for the first time.
     """
-    bad = next((step for step, loss in evidence.losses if not math.isfinite(loss)), math.inf)
+    bad = _first_odd_loss(evidence)
+    first = min((record.step for record in evidence.records if record.nonfinite is not None), default=math.inf)
+    has_marks = False
     for step, (inputs, target) in enumerate(data):
-        for what, part in (("input", inputs), ("target", target if bad <= step else ())):
-            for tensor in () if batches.are_finite(part) else batches.leaves(part).values():
-                if tensor.is_floating_point() and tensor.dim() and not bool(torch.isfinite(tensor).all()):
-                    rows = (~torch.isfinite(tensor).reshape(len(tensor), -1).all(dim=1)).nonzero().flatten().tolist()
-                    records = [r for r in evidence.records if r.step < step and r.nonfinite is None]
-                    odd = StepRecord(step, None, None, (), what, tuple(rows[:16]))
-                    return replace(evidence, records=(*records, odd))
+        if step > min(bad, first):  # up to here no batch was left out: losses and records are numbered as batches are
+            return evidence
+        in_inputs, in_target = _odd_rows(inputs), _odd_rows(target)
+        is_odd_target = in_target is not None and step == bad and not has_marks
+        has_marks = has_marks or in_target is not None
+        rows = in_inputs if in_inputs is not None else in_target
+        if rows is not None and (in_inputs is not None or is_odd_target):
+            records = [r for r in evidence.records if r.step < step]
+            odd = StepRecord(step, None, None, (), "input" if in_inputs is not None else "target", tuple(rows[:16]))
+            return replace(evidence, records=(*records, odd))
     return evidence
+
+
+def _first_odd_loss(evidence: Evidence) -> float:
+    """The batch of the first loss that is not finite, of those that were used: a step that a clip leaves out is one."""
+    start = evidence.losses[0][0] if evidence.losses else 0
+    return next((at for at, (_, loss) in enumerate(evidence.losses, start) if not math.isfinite(loss)), math.inf)
+
+
+def _odd_rows(part: Any) -> list[int] | None:
+    """Rows that are not finite, of the first tensor that has some; None if all are."""
+    for tensor in () if batches.are_finite(part) else batches.leaves(part).values():
+        if tensor.is_floating_point() and tensor.dim() and not bool(torch.isfinite(tensor).all()):
+            return (~torch.isfinite(tensor).reshape(len(tensor), -1).all(dim=1)).nonzero().flatten().tolist()
+    return None
 
 
 def _may_stand_out(facts: InputFacts | None, data: Sequence[Batch]) -> bool:
