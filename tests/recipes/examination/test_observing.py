@@ -6,6 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from frostline.health import Patient, judge
+from frostline.recipes.examination import observing
 from frostline.recipes.examination.observing import Observer, observe
 from helpers_health import CLASSES, FEATURES, mlp, sgd, task
 
@@ -167,3 +168,60 @@ def test_an_input_that_was_left_out_is_named_before_a_later_loss():
         record = observer.evidence.records[-1]
     assert observer.num_skipped == 1
     assert (record.step, record.nonfinite, record.nonfinite_samples) == (4, "input", (2,))
+
+
+class Words(nn.Module):
+    """Answers for words, and for numbers beside them."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding, self.rest = nn.Embedding(10, FEATURES), mlp()
+
+    def forward(self, x, ids):
+        return self.rest(x + self.embedding(ids))
+
+
+def beside(order):
+    """Two inputs in this order; one row of the floats is far out."""
+    data = [({"x": inputs, "ids": torch.randint(10, (len(inputs),))}, target) for inputs, target in task()]
+    data[7][0]["x"][3] *= 1e4
+    return [({name: inputs[name] for name in order}, target) for inputs, target in data]
+
+
+@pytest.mark.parametrize("order", [("x", "ids"), ("ids", "x")])
+def test_rows_far_out_in_any_input_are_seen_while_it_trains(order):
+    model = Words()
+    with Observer(Patient(model, sgd(model)), beside(order), F.cross_entropy, every=4) as observer:
+        observer.train(10)
+        facts = observer.evidence.outliers
+    assert (facts.what, facts.step, facts.samples) == ("input", 7, (3,))
+
+
+def test_rows_far_out_in_a_second_float_input_are_seen():
+    class Sum(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rest = mlp()
+
+        def forward(self, a, b):
+            return self.rest(a + b)
+
+    model = Sum()
+    data = [((inputs, torch.randn_like(inputs)), target) for inputs, target in task()]
+    data[7][0][1][3] *= 1e4
+    with Observer(Patient(model, sgd(model)), data, F.cross_entropy, every=4) as observer:
+        observer.train(10)
+        assert observer.evidence.outliers.samples == (3,)
+
+
+def test_all_the_data_are_looked_at_once(monkeypatch):
+    calls = []
+    monkeypatch.setattr(observing, "facts_of_outliers", calls.append)
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Embedding(10, 8), nn.Flatten(), nn.Linear(32, 3))
+    data = [(torch.randint(10, (8, 4)), torch.randint(3, (8,))) for _ in range(20)]
+    with Observer(Patient(model, sgd(model)), data, F.cross_entropy, every=4) as observer:
+        for steps in (5, 10, 20):
+            observer.train(steps)
+            assert observer.evidence.inputs is None
+    assert len(calls) == 1

@@ -74,6 +74,7 @@ class Observer:
         self._compared: NormFacts | None = None
         self._inputs: InputFacts | None = None
         self._outliers: OutlierFacts | None = None
+        self._has_facts = False  # of all the data: they stay the same
         self.steps = self.num_skipped = 0
 
     def __enter__(self) -> Observer:
@@ -100,7 +101,8 @@ class Observer:
         """All that was seen so far."""
         seen = self._monitor.evidence
         data = self._data[: self.steps]
-        if self._inputs is None:
+        if not self._has_facts:
+            self._has_facts = True
             self._inputs = _facts_of_inputs(seen, self._data)
             self._outliers = facts_of_outliers(self._data) if _may_stand_out(self._inputs, self._data) else None
         if self.steps <= _COMPARED or self._compared is None:
@@ -254,9 +256,10 @@ def _odd_rows(part: Any) -> list[int] | None:
 
 
 def _may_stand_out(facts: InputFacts | None, data: Sequence[Batch]) -> bool:
-    """Whether rows may be far out of the data, in their inputs as was seen, or in targets that are no classes."""
-    targets = batches.leaves(data[0][1]).values()
-    return facts is None or facts.outlier > FAR or any(target.is_floating_point() for target in targets)
+    """Whether rows may be far out of the data: in the first input, as was seen, or in what nobody has looked at."""
+    inputs, target = data[0]
+    others = [*list(batches.leaves(inputs).values())[1:], *batches.leaves(target).values()]
+    return facts is None or facts.outlier > FAR or any(tensor.is_floating_point() for tensor in others)
 
 
 def _facts_of_inputs(evidence: Evidence, data: Sequence[Batch]) -> InputFacts | None:
