@@ -51,6 +51,19 @@ def test_a_model_without_parameters_is_refused():
         as_batches(task(3), nn.ReLU(), None)
 
 
+@pytest.mark.parametrize(("change", "place"), [
+    (lambda x, y: (x.to_sparse(), y), "batch 2, inputs\n"),
+    (lambda x, y: ({"x": x.to_sparse()}, y), "batch 2, inputs, x\n"),
+    (lambda x, y: (x, x.to_sparse()), "batch 2, target\n"),
+])  # fmt: skip
+def test_sparse_batches_are_refused(change, place):
+    data = task(4)
+    data[2] = change(*data[2])
+    with pytest.raises(fl.DataError, match="A batch holds a sparse tensor") as caught:
+        as_batches(data, mlp(), None)
+    assert place in str(caught.value)
+
+
 def test_another_fold_holds_out_other_rows():
     data = task(5) * 4
     rows = [{tuple(row.tolist()) for inputs, _ in held_out(data, fold)[1] for row in inputs} for fold in (0, 1)]

@@ -34,7 +34,7 @@ def as_batches(given: Iterable[Any], model: nn.Module, steps: int | None) -> lis
         steps: How many; None takes all.
 
     Raises:
-        DataError: If there are none, or fewer than asked, or an item is not a pair.
+        DataError: If there are none, or fewer than asked, or an item is not a pair of dense tensors.
     """
     parameter = next(model.parameters(), None)
     if parameter is None:
@@ -48,6 +48,7 @@ def as_batches(given: Iterable[Any], model: nn.Module, steps: int | None) -> lis
         if steps is not None and at >= steps:
             break
         inputs, target = batches.unpack(item, at, keep)
+        _check_dense(inputs, target, at)
         found.append((batches.move(inputs, parameter.device), batches.move(target, parameter.device)))
     if steps is not None and 2 <= len(found) < steps:
         raise DataError(
@@ -60,6 +61,18 @@ def as_batches(given: Iterable[Any], model: nn.Module, steps: int | None) -> lis
             do="pass a list of some dozens of batches, or a DataLoader; an iterator that has been used up gives none.",
         )  # fmt: skip
     return found
+
+
+def _check_dense(inputs: Any, target: Any, at: int) -> None:
+    for what, part in (("inputs", inputs), ("target", target)):
+        for name, tensor in batches.leaves(part).items():
+            if tensor.layout is not torch.strided:
+                place = "" if part is tensor else f", {name}"
+                raise DataError(
+                    what="A batch holds a sparse tensor, of which rows cannot be measured or taken out.",
+                    where=f"batch {at}, {what}{place}", received=f"layout {tensor.layout}",
+                    do="pass it dense (x.to_dense()), and make it sparse in the model's forward or in the loss.",
+                )  # fmt: skip
 
 
 def held_out(data: Sequence[Batch], fold: int = 0) -> tuple[list[Batch], list[Batch]]:
