@@ -5,7 +5,7 @@ from torch.nn import functional as F
 
 import frostline as fl
 from frostline.core.norms import gradient_norms
-from frostline.health import Course, Monitor, Patient, train
+from frostline.health import Course, Monitor, Patient, train, trials
 from helpers_health import mlp, sgd, task
 
 
@@ -65,6 +65,22 @@ def test_the_norm_of_a_step_is_that_of_all_its_gradients():
     one, norms = patient(Branches()), []
     one.optimizer.register_step_pre_hook(lambda *_: norms.append(float(gradient_norms(one.parameters).total)))
     assert train(one, task(5), F.cross_entropy).norms == tuple(norms)
+
+
+def test_norms_of_many_steps_do_not_pile_up(monkeypatch):
+    waiting = []
+
+    class Seen(trials._Norms):
+        def add(self, norms):
+            super().add(norms)
+            waiting.append(len(self._unread))
+
+    whole = train(patient(), task(23), F.cross_entropy).norms
+    monkeypatch.setattr(trials, "_Norms", Seen)
+    monkeypatch.setattr(trials, "_UNREAD", 5)
+    assert train(patient(), task(23), F.cross_entropy).norms == whole
+    assert len(whole) == 23
+    assert max(waiting) < 5
 
 
 def test_no_data_no_norms():

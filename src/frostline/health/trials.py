@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 Batch = tuple[Any, Any]
 
+_UNREAD = 100  # steps whose norms wait, on the device, to be read together: one tensor for each gradient
+
 
 @dataclass
 class Patient:
@@ -96,7 +98,7 @@ def train(
     Raises:
         DataError: If the loss is not a scalar, or backward cannot run.
     """
-    norms: list[tuple[Tensor, ...]] = []
+    norms = _Norms()
     losses: list[float] = []
     num_skipped = 0
     parameters = list(dict.fromkeys(patient.parameters))
@@ -114,10 +116,10 @@ def train(
             if stops_nonfinite:
                 losses.append(float(loss.detach()))
                 if not math.isfinite(losses[-1]):
-                    return Course(_read(norms), num_skipped, tuple(losses), is_whole=False)
+                    return Course(norms.read(), num_skipped, tuple(losses), is_whole=False)
             loss.backward()
             if measures:
-                norms.append(separate_norms(parameters)[0])
+                norms.add(separate_norms(parameters)[0])
             if skips_nonfinite:
                 losses.append(float(loss.detach()))
                 if not math.isfinite(losses[-1]) or not _is_gradient_finite(parameters):
@@ -129,19 +131,30 @@ def train(
             if monitor is not None:
                 monitor.step(loss)
     patient.optimizer.zero_grad()
-    return Course(_read(norms), num_skipped, tuple(losses))
+    return Course(norms.read(), num_skipped, tuple(losses))
 
 
-def _read(norms: list[tuple[Tensor, ...]]) -> tuple[float, ...]:
-    """The norm of all gradients together at each step, from those of each gradient: steps of as many in one go."""
-    totals: list[float] = []
-    for count, run in groupby(norms, key=len):
-        steps = list(run)
-        flat = [norm for step in steps for norm in step]
-        totals += (
-            torch.linalg.vector_norm(torch.stack(flat).view(-1, count), dim=1).tolist() if flat else [0.0] * len(steps)
-        )
-    return tuple(totals)
+class _Norms:
+    """The norm of all gradients together at each step, from those of each gradient; read in one go every so often."""
+
+    def __init__(self) -> None:
+        self._totals: list[float] = []
+        self._unread: list[tuple[Tensor, ...]] = []
+
+    def add(self, norms: tuple[Tensor, ...]) -> None:
+        self._unread.append(norms)
+        if len(self._unread) >= _UNREAD:
+            self.read()
+
+    def read(self) -> tuple[float, ...]:
+        """Of all steps so far."""
+        for count, run in groupby(self._unread, key=len):
+            steps = list(run)
+            flat = [norm for step in steps for norm in step]
+            joined = torch.linalg.vector_norm(torch.stack(flat).view(-1, count), dim=1).tolist() if flat else ()
+            self._totals += joined or [0.0] * len(steps)
+        self._unread.clear()
+        return tuple(self._totals)
 
 
 def _is_gradient_finite(parameters: list[nn.Parameter]) -> bool:

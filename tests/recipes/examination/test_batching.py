@@ -51,6 +51,19 @@ def test_a_model_without_parameters_is_refused():
         as_batches(task(3), nn.ReLU(), None)
 
 
+@pytest.mark.parametrize(("change", "place"), [
+    (lambda x, y: (x.to_sparse(), y), "batch 2, inputs\n"),
+    (lambda x, y: ({"x": x.to_sparse()}, y), "batch 2, inputs, x\n"),
+    (lambda x, y: (x, x.to_sparse()), "batch 2, target\n"),
+])  # fmt: skip
+def test_sparse_batches_are_refused(change, place):
+    data = task(4)
+    data[2] = change(*data[2])
+    with pytest.raises(fl.DataError, match="A batch holds a sparse tensor") as caught:
+        as_batches(data, mlp(), None)
+    assert place in str(caught.value)
+
+
 def test_another_fold_holds_out_other_rows():
     data = task(5) * 4
     rows = [{tuple(row.tolist()) for inputs, _ in held_out(data, fold)[1] for row in inputs} for fold in (0, 1)]
@@ -72,6 +85,42 @@ def test_targets_that_are_not_of_a_row_stay():
     rest, judged = held_out(data)
     assert all(target["weight"] == 2.0 for _, target in [*rest, *judged])
     assert all(len(target["label"]) == len(inputs) for inputs, target in judged)
+
+
+@pytest.mark.parametrize("times", [1, 4])
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_targets_in_lists_keep_to_their_rows(kind, times):
+    data = [(inputs, kind(inputs[:, 0].tolist())) for inputs, _ in task(5)]
+    data[-1][0][3, 1] = 1e4
+    rest, judged = held_out(data * times)
+    assert sum(len(inputs) for inputs, _ in judged) > 0
+    for inputs, target in [*rest, *judged]:
+        assert isinstance(target, kind)
+        assert list(target) == inputs[:, 0].tolist()
+    assert max(float(inputs.abs().max()) for inputs, _ in judged) < 1e4
+
+
+def test_a_list_of_tensors_is_no_list_of_rows():
+    data = [(torch.randn(2, 3), [torch.randn(2, 1), torch.randn(2)]) for _ in range(3)]
+    data[1][0][0, 0] = math.nan
+    first, second = finite_rows(data)[1][1]
+    assert torch.equal(first, data[1][1][0][1:])
+    assert torch.equal(second, data[1][1][1][1:])
+
+
+@pytest.mark.parametrize("target", [torch.ones(7), 3.0, [1, 2]])
+def test_a_batch_with_one_target_for_all_rows_stays_whole(target):
+    data = [(inputs, target) for inputs, _ in task(5)]
+    data[-1][0][3, 1] = math.nan
+    assert all(a[0] is b[0] for a, b in zip(finite_rows(data), data, strict=True))
+    rest, judged = held_out(data * 4)
+    assert all(len(inputs) == len(data[0][0]) for inputs, _ in [*rest, *judged])
+
+
+def test_a_batch_without_a_target_can_be_divided():
+    data = [(inputs, None) for inputs, _ in task(5)]
+    data[-1][0][3, 1] = math.nan
+    assert len(finite_rows(data)[-1][0]) == len(data[-1][0]) - 1
 
 
 def test_batches_to_score_by_are_joined():

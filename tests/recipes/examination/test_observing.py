@@ -6,7 +6,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from frostline.health import Patient, judge
-from frostline.recipes.examination.observing import observe
+from frostline.recipes.examination import observing
+from frostline.recipes.examination.observing import Observer, observe
 from helpers_health import CLASSES, FEATURES, mlp, sgd, task
 
 
@@ -90,3 +91,137 @@ def test_the_loss_is_asked_with_rows_that_are_numbers():
     data[0][1][3] = math.nan
     model = nn.Sequential(nn.Linear(FEATURES, 8), nn.ReLU(), nn.Linear(8, 1))
     assert observe(Patient(model, sgd(model)), data, data[-8:], F.mse_loss).evidence.loss.prefers_right
+
+
+def quiet(share):
+    """Data of which this share of the rows is a thousand times smaller."""
+    data = task()
+    for inputs, _ in data:
+        inputs[: round(share * len(inputs))] *= 1e-3
+    return data
+
+
+def test_the_scale_is_that_of_all_rows_where_many_are_quiet():
+    evidence = seen(mlp(), quiet(0.55)).evidence
+    assert evidence.inputs.widest > 0.5
+    assert "FL501" not in {finding.code for finding in judge(evidence).findings}
+
+
+def test_the_scale_is_that_of_usual_rows_where_few_are_far_out():
+    data = task()
+    data[3][0][5] *= 1e4
+    assert seen(mlp(), data, lr=1e-3).evidence.inputs.widest < 5
+
+
+def masked(output, target):
+    known = target.isfinite()
+    return F.mse_loss(output[known], target[known])
+
+
+def diverging(change, loss_fn=masked):
+    """Evidence of a run that blows up at a learning rate of 50 within some steps, on data that were changed."""
+    data = [(inputs, inputs[:, :3].clone()) for inputs, _ in task()]
+    change(data)
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(FEATURES, 32), nn.ReLU(), nn.Linear(32, 3))
+    return observe(Patient(model, sgd(model, lr=50.0)), data, data[-8:], loss_fn).evidence
+
+
+def mask_late(data):
+    data[30][1][:, 0] = math.nan
+
+
+def mask_all(data):
+    for _, target in data:
+        target[::3, 1] = math.nan
+
+
+def input_late(data):
+    data[30][0][3, 2] = math.nan
+
+
+@pytest.mark.parametrize("change", [mask_late, mask_all, input_late])
+def test_odd_rows_are_not_blamed_for_what_came_before_them(change):
+    evidence = diverging(change)
+    first = min(step for step, loss in evidence.losses if not math.isfinite(loss))
+    assert 0 < first < 30
+    odd = [record for record in evidence.records if record.nonfinite is not None]
+    assert odd[0].nonfinite not in {"input", "target"}
+    assert odd[0].step <= first
+    assert len(evidence.records) == 40
+
+
+def test_a_target_counts_where_the_loss_was_first_not_finite():
+    def change(data):
+        data[1][1][4] = data[30][1][5] = math.nan
+
+    record = diverging(change, F.mse_loss).records[-1]
+    assert (record.step, record.nonfinite, record.nonfinite_samples) == (1, "target", (4,))
+
+
+def test_an_input_that_was_left_out_is_named_before_a_later_loss():
+    data = [(inputs, inputs[:, :1].clone()) for inputs, _ in task()]
+    data[4][0][2, 0] = data[9][1][7] = math.nan
+    model = nn.Sequential(nn.Linear(FEATURES, 8), nn.ReLU(), nn.Linear(8, 1))
+    with Observer(Patient(model, sgd(model)), data, F.mse_loss, every=3, skips_inputs=True) as observer:
+        observer.train(20)
+        record = observer.evidence.records[-1]
+    assert observer.num_skipped == 1
+    assert (record.step, record.nonfinite, record.nonfinite_samples) == (4, "input", (2,))
+
+
+class Words(nn.Module):
+    """Answers for words, and for numbers beside them."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding, self.rest = nn.Embedding(10, FEATURES), mlp()
+
+    def forward(self, x, ids):
+        return self.rest(x + self.embedding(ids))
+
+
+def beside(order):
+    """Two inputs in this order; one row of the floats is far out."""
+    data = [({"x": inputs, "ids": torch.randint(10, (len(inputs),))}, target) for inputs, target in task()]
+    data[7][0]["x"][3] *= 1e4
+    return [({name: inputs[name] for name in order}, target) for inputs, target in data]
+
+
+@pytest.mark.parametrize("order", [("x", "ids"), ("ids", "x")])
+def test_rows_far_out_in_any_input_are_seen_while_it_trains(order):
+    model = Words()
+    with Observer(Patient(model, sgd(model)), beside(order), F.cross_entropy, every=4) as observer:
+        observer.train(10)
+        facts = observer.evidence.outliers
+    assert (facts.what, facts.step, facts.samples) == ("input", 7, (3,))
+
+
+def test_rows_far_out_in_a_second_float_input_are_seen():
+    class Sum(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rest = mlp()
+
+        def forward(self, a, b):
+            return self.rest(a + b)
+
+    model = Sum()
+    data = [((inputs, torch.randn_like(inputs)), target) for inputs, target in task()]
+    data[7][0][1][3] *= 1e4
+    with Observer(Patient(model, sgd(model)), data, F.cross_entropy, every=4) as observer:
+        observer.train(10)
+        assert observer.evidence.outliers.samples == (3,)
+
+
+def test_all_the_data_are_looked_at_once(monkeypatch):
+    calls = []
+    monkeypatch.setattr(observing, "facts_of_outliers", calls.append)
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Embedding(10, 8), nn.Flatten(), nn.Linear(32, 3))
+    data = [(torch.randint(10, (8, 4)), torch.randint(3, (8,))) for _ in range(20)]
+    with Observer(Patient(model, sgd(model)), data, F.cross_entropy, every=4) as observer:
+        for steps in (5, 10, 20):
+            observer.train(steps)
+            assert observer.evidence.inputs is None
+    assert len(calls) == 1

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 import frostline as fl
 from frostline.recipes.examination.batching import held_out
-from frostline.recipes.examination.outliers import facts_of_outliers, outlying_rows
+from frostline.recipes.examination.outliers import facts_of_outliers, facts_of_targets, outlying_rows
 from helpers_health import mlp, sgd, task
 
 
@@ -60,6 +60,38 @@ def test_classes_words_and_sparse_rows_have_no_outliers():
     assert facts_of_outliers(words) is None
     rare = [(torch.eye(8)[:, :1] * 9.0, torch.zeros(8)) for _ in range(4)]  # the usual row is zero
     assert facts_of_outliers(rare) is None
+
+
+def soft(shape, kind=torch.float32):
+    """Shares of classes, most of them next to nothing, a few near 1."""
+    generator = torch.Generator().manual_seed(1)
+    shares = [(3 * torch.randn(16, *shape, generator=generator)).softmax(1).to(kind) for _ in range(20)]
+    return [(torch.randn(16, 3, generator=generator), share) for share in shares]
+
+
+@pytest.mark.parametrize("data", [soft((200,)), soft((200,), torch.float16), soft((50, 3, 3)), [
+    (inputs, target.movedim(1, -1)) for inputs, target in soft((50, 4))
+]])  # fmt: skip
+def test_soft_labels_have_no_unit(data):
+    assert facts_of_outliers(data) is None
+    assert facts_of_targets(data) is None
+    assert not any(rows.any() for rows in outlying_rows(data))
+
+
+def test_soft_labels_that_are_broken_are_found():
+    data = soft((200,))
+    data[2][1][7] *= 1000
+    data[3][1][8, 0] = math.nan
+    assert facts_of_outliers(data).samples == (7,)
+    assert [rows.nonzero().flatten().tolist() for rows in outlying_rows(data)[2:4]] == [[7], [8]]
+    assert facts_of_targets(data) is None
+
+
+def test_targets_of_one_value_that_is_often_one_are_no_shares():
+    data = regression()
+    for _, target in data:
+        target[:] = 1 + 1e-3 * target
+    assert facts_of_targets(data).mean == pytest.approx(1.0, abs=1e-3)
 
 
 @pytest.mark.parametrize("times", [1, 4])

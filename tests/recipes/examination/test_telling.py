@@ -1,7 +1,9 @@
 from dataclasses import replace
 
-from frostline.health import diagnosis_of
+from frostline.health import Evidence, diagnosis_of
+from frostline.health.records import OutlierFacts
 from frostline.health.rules import RULES
+from frostline.health.rules import spikes as spikes_rule
 from frostline.recipes.examination.proving import Proof
 from frostline.recipes.examination.telling import told
 from recipes.examination.test_proving import trial
@@ -57,7 +59,9 @@ def test_consequences_wait_for_the_cause():
 
 def test_without_a_cause_the_advice_stays():
     found = by_code(told(diagnosis_of([issue("FL201")], None), None, None, [trial(gain=0.3)]))
-    assert found["FL201"].why.endswith("Undoing it helped once here, not again.")
+    assert found["FL201"].why.endswith(
+        "Undoing it helped in a first trial here, over more of them not enough to count."
+    )
     assert found["FL201"].advice == ABOUTS["FL201"].advice
 
 
@@ -65,6 +69,16 @@ def test_tips_that_did_not_help_have_passed():
     found = by_code(told(diagnosis_of([tip("FL201"), tip("FL501")], None), None, None, [trial(gain=-0.1)]))
     assert (found["FL201"].outcome, found["FL201"].advice) == ("passed", "nothing.")
     assert found["FL501"] == tip("FL501")
+
+
+def test_rows_that_are_far_out_stay_told_and_plain_spikes_pass():
+    rows = Evidence(gradient_norms=(1.0,) * 30, outliers=OutlierFacts("input", 300.0, 0.01, 3, (5,)))
+    spikes = Evidence(gradient_norms=(1.0,) * 20 + (10.0,) + (1.0,) * 9)
+    clip = trial("gradient_spikes", gain=-0.1)
+    for evidence, outcome in ((rows, "tip"), (spikes, "passed")):
+        (finding,) = spikes_rule.check(evidence)
+        assert finding.outcome == "tip"
+        assert by_code(told(diagnosis_of([finding], None), None, None, [clip]))["FL103"].outcome == outcome
 
 
 def test_what_is_certain_needs_no_trial():

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
@@ -33,7 +34,7 @@ def as_batches(given: Iterable[Any], model: nn.Module, steps: int | None) -> lis
         steps: How many; None takes all.
 
     Raises:
-        DataError: If there are none, or fewer than asked, or an item is not a pair.
+        DataError: If there are none, or fewer than asked, or an item is not a pair of dense tensors.
     """
     parameter = next(model.parameters(), None)
     if parameter is None:
@@ -47,6 +48,7 @@ def as_batches(given: Iterable[Any], model: nn.Module, steps: int | None) -> lis
         if steps is not None and at >= steps:
             break
         inputs, target = batches.unpack(item, at, keep)
+        _check_dense(inputs, target, at)
         found.append((batches.move(inputs, parameter.device), batches.move(target, parameter.device)))
     if steps is not None and 2 <= len(found) < steps:
         raise DataError(
@@ -61,11 +63,24 @@ def as_batches(given: Iterable[Any], model: nn.Module, steps: int | None) -> lis
     return found
 
 
+def _check_dense(inputs: Any, target: Any, at: int) -> None:
+    for what, part in (("inputs", inputs), ("target", target)):
+        for name, tensor in batches.leaves(part).items():
+            if tensor.layout is not torch.strided:
+                place = "" if part is tensor else f", {name}"
+                raise DataError(
+                    what="A batch holds a sparse tensor, of which rows cannot be measured or taken out.",
+                    where=f"batch {at}, {what}{place}", received=f"layout {tensor.layout}",
+                    do="pass it dense (x.to_dense()), and make it sparse in the model's forward or in the loss.",
+                )  # fmt: skip
+
+
 def held_out(data: Sequence[Batch], fold: int = 0) -> tuple[list[Batch], list[Batch]]:
     """(batches to train on, batches to judge by): no row is in both.
 
-    The last fifth is held out if its rows are new. Where epochs repeat their rows, a fifth of the rows is held out:
-    they are taken out of every batch. Rows that are far out of the data stay in training, and nobody is judged by them.
+    The last fifth is held out if its rows are new, or batches cannot be divided. Where epochs repeat their rows, a
+    fifth of the rows is held out: they are taken out of every batch. Rows that are far out of the data stay in
+    training, and nobody is judged by them.
 
     Args:
         data: The batches.
@@ -75,7 +90,8 @@ def held_out(data: Sequence[Batch], fold: int = 0) -> tuple[list[Batch], list[Ba
     odd = outlying_rows(data)
     keys = [_row_keys(inputs) for inputs, _ in data]
     seen = {key for batch in keys[:-count] for key in batch}
-    if not seen & {key for batch in keys[-count:] for key in batch}:
+    is_new = not seen & {key for batch in keys[-count:] for key in batch}
+    if is_new or not all(_is_divisible(*batch) for batch in data):
         return list(data[:-count]), _without(data[-count:], odd[-count:])
     outlying = {batch[at] for batch, rows in zip(keys, odd, strict=True) for at in rows.nonzero().flatten().tolist()}
     held = {key for batch in keys for key in batch if key % 5 == fold} - outlying
@@ -105,13 +121,43 @@ def _row_keys(inputs: Any) -> list[int]:
 
 
 def _rows(inputs: Any, target: Any, chosen: list[int]) -> Batch:
-    index, size = torch.tensor(chosen), batches.batch_size(inputs)
-    device = next(iter(batches.leaves(inputs).values())).device
+    size = batches.batch_size(inputs)
+    return _of_rows(inputs, chosen, size), _of_rows(target, chosen, size)
 
-    def of_target(tensor: Tensor) -> Tensor:
-        return tensor[index.to(tensor.device)] if tensor.dim() and len(tensor) == size else tensor
 
-    return batches.rows(inputs, index.to(device)), batches.map_tensors(target, of_target)
+def _of_rows(part: Any, chosen: list[int], size: int) -> Any:
+    """These rows of whatever has a batch axis; a list of as many entries as there are rows is one, by row."""
+    if isinstance(part, Tensor):
+        return part[torch.tensor(chosen, device=part.device)] if part.dim() and len(part) == size else part
+    if isinstance(part, Mapping):
+        entries = cast("Mapping[Any, Any]", part).items()
+        return {key: _of_rows(entry, chosen, size) for key, entry in entries}
+    if not isinstance(part, (tuple, list)):
+        return part
+    values = cast("Sequence[Any]", part)
+    found = [values[at] for at in chosen] if _is_by_row(values, size) else [_of_rows(v, chosen, size) for v in values]
+    return found if isinstance(part, list) else tuple(found)
+
+
+def _is_by_row(values: Sequence[Any], size: int) -> bool:
+    return len(values) == size and not any(t.dim() and len(t) == size for t in batches.leaves(values).values())
+
+
+def _has_rows(part: Any, size: int) -> bool:
+    """Whether anything in it has a batch axis."""
+    if isinstance(part, Tensor):
+        return part.dim() > 0 and len(part) == size
+    if isinstance(part, Mapping):
+        return any(_has_rows(entry, size) for entry in cast("Mapping[Any, Any]", part).values())
+    if not isinstance(part, (tuple, list)):
+        return False
+    values = cast("Sequence[Any]", part)
+    return _is_by_row(values, size) or any(_has_rows(entry, size) for entry in values)
+
+
+def _is_divisible(inputs: Any, target: Any) -> bool:
+    """Whether rows can be taken out: a target without a batch axis is one of all its rows together."""
+    return target is None or _has_rows(target, batches.batch_size(inputs))
 
 
 def usual_rows(data: Sequence[Batch]) -> list[Batch]:
@@ -134,14 +180,13 @@ def finite_rows(data: Sequence[Batch]) -> list[Batch]:
 
 
 def _without(data: Sequence[Batch], odd: Sequence[Tensor]) -> list[Batch]:
-    """The batches without these rows; as they are if none would be left."""
+    """The batches without these rows; as they are if none would be left, or their target is one of all rows."""
     found: list[Batch] = []
     for (inputs, target), rows in zip(data, odd, strict=True):
         kept = (~rows).nonzero().flatten().tolist()
-        if len(kept) == len(rows):
-            found.append((inputs, target))
-        elif kept:
-            found.append(_rows(inputs, target, kept))
+        if kept:
+            is_whole = len(kept) == len(rows) or not _is_divisible(inputs, target)
+            found.append((inputs, target) if is_whole else _rows(inputs, target, kept))
     return found or list(data)
 
 

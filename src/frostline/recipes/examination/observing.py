@@ -19,7 +19,7 @@ from frostline.health.evidence import facts_of_input
 from frostline.health.records import InputFacts, OutlierFacts, StepRecord
 from frostline.health.scoring import mean_loss
 from frostline.recipes.examination.batching import finite_rows
-from frostline.recipes.examination.outliers import FAR, facts_of_outliers, facts_of_targets
+from frostline.recipes.examination.outliers import FAR, facts_of_outliers, facts_of_targets, usual_limit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -74,6 +74,7 @@ class Observer:
         self._compared: NormFacts | None = None
         self._inputs: InputFacts | None = None
         self._outliers: OutlierFacts | None = None
+        self._has_facts = False  # of all the data: they stay the same
         self.steps = self.num_skipped = 0
 
     def __enter__(self) -> Observer:
@@ -100,7 +101,8 @@ class Observer:
         """All that was seen so far."""
         seen = self._monitor.evidence
         data = self._data[: self.steps]
-        if self._inputs is None:
+        if not self._has_facts:
+            self._has_facts = True
             self._inputs = _facts_of_inputs(seen, self._data)
             self._outliers = facts_of_outliers(self._data) if _may_stand_out(self._inputs, self._data) else None
         if self.steps <= _COMPARED or self._compared is None:
@@ -219,25 +221,45 @@ def _values_per_channel(model: nn.Module, norms: dict[str, Any], inputs: Any) ->
 def _with_odd_rows(evidence: Evidence, data: Sequence[Batch]) -> Evidence:
     """The first batch whose inputs or targets are not finite, looked up in the data: it may lie between samples.
 
-    NaN in a target may be how a loss is told what not to ask: it counts where a loss was not finite, at that step or
-    before it.
+    Only where nothing else was not finite before it. NaN in a target may be how a loss is told what not to ask: it
+    counts in the first such batch alone, and there only if the loss was not finite for the first time.
     """
-    bad = next((step for step, loss in evidence.losses if not math.isfinite(loss)), math.inf)
+    bad = _first_odd_loss(evidence)
+    first = min((record.step for record in evidence.records if record.nonfinite is not None), default=math.inf)
+    has_marks = False
     for step, (inputs, target) in enumerate(data):
-        for what, part in (("input", inputs), ("target", target if bad <= step else ())):
-            for tensor in () if batches.are_finite(part) else batches.leaves(part).values():
-                if tensor.is_floating_point() and tensor.dim() and not bool(torch.isfinite(tensor).all()):
-                    rows = (~torch.isfinite(tensor).reshape(len(tensor), -1).all(dim=1)).nonzero().flatten().tolist()
-                    records = [r for r in evidence.records if r.step < step and r.nonfinite is None]
-                    odd = StepRecord(step, None, None, (), what, tuple(rows[:16]))
-                    return replace(evidence, records=(*records, odd))
+        if step > min(bad, first):  # up to here no batch was left out: losses and records are numbered as batches are
+            return evidence
+        in_inputs, in_target = _odd_rows(inputs), _odd_rows(target)
+        is_odd_target = in_target is not None and step == bad and not has_marks
+        has_marks = has_marks or in_target is not None
+        rows = in_inputs if in_inputs is not None else in_target
+        if rows is not None and (in_inputs is not None or is_odd_target):
+            records = [r for r in evidence.records if r.step < step]
+            odd = StepRecord(step, None, None, (), "input" if in_inputs is not None else "target", tuple(rows[:16]))
+            return replace(evidence, records=(*records, odd))
     return evidence
 
 
+def _first_odd_loss(evidence: Evidence) -> float:
+    """The batch of the first loss that is not finite, of those that were used: a step that a clip leaves out is one."""
+    start = evidence.losses[0][0] if evidence.losses else 0
+    return next((at for at, (_, loss) in enumerate(evidence.losses, start) if not math.isfinite(loss)), math.inf)
+
+
+def _odd_rows(part: Any) -> list[int] | None:
+    """Rows that are not finite, of the first tensor that has some; None if all are."""
+    for tensor in () if batches.are_finite(part) else batches.leaves(part).values():
+        if tensor.is_floating_point() and tensor.dim() and not bool(torch.isfinite(tensor).all()):
+            return (~torch.isfinite(tensor).reshape(len(tensor), -1).all(dim=1)).nonzero().flatten().tolist()
+    return None
+
+
 def _may_stand_out(facts: InputFacts | None, data: Sequence[Batch]) -> bool:
-    """Whether rows may be far out of the data, in their inputs as was seen, or in targets that are no classes."""
-    targets = batches.leaves(data[0][1]).values()
-    return facts is None or facts.outlier > FAR or any(target.is_floating_point() for target in targets)
+    """Whether rows may be far out of the data: in the first input, as was seen, or in what nobody has looked at."""
+    inputs, target = data[0]
+    others = [*list(batches.leaves(inputs).values())[1:], *batches.leaves(target).values()]
+    return facts is None or facts.outlier > FAR or any(tensor.is_floating_point() for tensor in others)
 
 
 def _facts_of_inputs(evidence: Evidence, data: Sequence[Batch]) -> InputFacts | None:
@@ -253,8 +275,8 @@ def _facts_of_inputs(evidence: Evidence, data: Sequence[Batch]) -> InputFacts | 
     outlier = float(sizes_N.max() / sizes_N.median().clamp_min(1e-12))
     count = -(-_SEEN_SAMPLES // max(1, len(alike[0])))
     rows = torch.cat(alike[:count])
-    if outlier > FAR:  # a rule of its own names those; the scale is that of usual rows
-        rows = rows[rows.flatten(1).float().abs().amax(dim=1) <= FAR * sizes_N.median().to(rows.device)]
+    if outlier > FAR:  # a rule of its own names rare rows; the scale is that of the others
+        rows = rows[rows.flatten(1).float().abs().amax(dim=1) <= usual_limit([sizes_N])]
     facts = facts_of_input(rows, (), {}, outlier=outlier)
     first = next((layer.kind for layer in evidence.layers), "")
     return replace(facts, is_normalised=first == "norm") if facts is not None else evidence.inputs

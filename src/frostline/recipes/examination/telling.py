@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from frostline.recipes.examination.proving import Proof
 
 _CERTAIN = frozenset({"FL502", "FL503", "FL504"})  # what needs no trial
-_STAYS = ("FL103", " far out of "), ("FL404", "")  # what is worth knowing, whatever a trial says
+_ONCE = "Undoing it helped in a first trial here, over more of them not enough to count."
+_ADVICE = {rule.ABOUT.code: rule.ABOUT.advice for rule in RULES}
 
 
 def told(diagnosis: Diagnosis, proof: Proof | None, cause: str | None, tried: Sequence[Trial] = ()) -> Diagnosis:
@@ -58,17 +59,16 @@ def _advised(finding: Finding, proof: Proof) -> Finding:
 
 def _beside(finding: Finding, cause: About | None, tried: Sequence[Trial]) -> Finding:
     """What is not the cause: a consequence of it, something that helps less, or nothing."""
-    if finding.code in _CERTAIN:
+    if finding.code in _CERTAIN or (finding.code == "FL404" and cause is None):
         return finding
-    if cause and finding.code == "FL404":
+    if finding.code == "FL404":
         return replace(finding, outcome="passed", why=f"{finding.why} The cause explains it.", advice="nothing.")
     own = [trial for trial in tried if trial.suspicion.family == finding.family and _speaks_for(trial, finding)]
     if any(map(counts, own)):
-        result = "Undoing it helped as well here." if cause else "Undoing it helped once here, not again."
+        result = "Undoing it helped as well here." if cause else _ONCE
     else:
         result = "Undoing it did not help here." if own else "It was not undone on its own."
-    stays = any(finding.code == code and words in finding.why for code, words in _STAYS)
-    if finding.outcome == "tip" and own and not any(map(counts, own)) and not stays:
+    if finding.outcome == "tip" and own and not any(map(counts, own)) and not _names_rows(finding):
         return replace(finding, outcome="passed", why=f"{finding.why} {result}", advice="nothing.")
     if finding.outcome == "tip" and not own:
         return finding
@@ -78,3 +78,8 @@ def _beside(finding: Finding, cause: About | None, tried: Sequence[Trial]) -> Fi
 
 def _speaks_for(trial: Trial, finding: Finding) -> bool:
     return trial.suspicion.remedy.code in (None, finding.code)
+
+
+def _names_rows(finding: Finding) -> bool:
+    """Whether it says which rows to look at, besides what its rule advises: worth knowing, whatever a trial says."""
+    return finding.code == "FL103" and finding.advice != _ADVICE["FL103"]
