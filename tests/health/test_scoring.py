@@ -138,3 +138,29 @@ def test_who_is_unsure_or_too_sure_may_lead_all_the_same():
     sure = score(Given(), [(40 * logits, target)], F.cross_entropy, compares=True)
     assert sure.skill < 0.1
     assert sure.lead > 0.5
+
+
+class Priced(nn.Module):
+    """Answers with its input, and says what each sample costs."""
+
+    def forward(self, x, y):
+        return {"cost": F.cross_entropy(x, y, reduction="none"), "logits": x}
+
+
+def test_skill_is_not_known_where_no_answer_changes_the_loss():
+    logits, target = torch.randn(16, 4), torch.randint(4, (16,))
+    assert score(Priced(), [((logits, target), target)], lambda out, _: out["cost"].mean()).skill is None
+    same = torch.ones(16, 4) + 1e-7 * logits
+    assert score(Given(), [(same, target)], F.cross_entropy).skill == pytest.approx(0.0, abs=1e-4)
+
+
+def test_skill_is_not_known_of_a_loss_that_the_model_gives():
+    data = [(torch.randn(8, 4), torch.zeros(8, 4))]
+    assert score(Given(), data, lambda out, _: out.mean()).skill is not None
+    alone = [(torch.tensor(2.0), None), (torch.tensor(1.0), None)]
+    assert score(Given(), alone, lambda out, _: out).skill is None
+
+
+def test_a_ragged_last_batch_without_dimensions():
+    data = [(torch.randn(4), torch.randn(4)), (torch.tensor(1.0), torch.tensor([2.0]))]
+    assert score(Given(), data, lambda out, y: F.mse_loss(out, y.squeeze())).skill is None

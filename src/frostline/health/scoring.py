@@ -12,12 +12,13 @@ from torch import Tensor, nn
 
 from frostline.core import inputs as batches
 from frostline.core.restore import kept_generators, kept_modes, seed_generators
-from frostline.health.answers import num_rows, one_answer
+from frostline.health.answers import is_moved, num_rows, one_answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
 _ROWS = 16  # samples, whose mean answer stands for that of all
+_SAME = 1e-6  # relative difference of losses that are the same but for rounding
 
 
 @dataclass(frozen=True)
@@ -109,13 +110,13 @@ def score(
     """
     tally = _Tally()
     losses: list[Tensor] = []
-    flat, waiting = _Flat(loss_fn, counts=compares), list[tuple[Any, Any]]()
+    flat, waiting = _Flat(loss_fn, counts=compares), list[_Answered]()
     with _asked(model, train_mode=train_mode):
         for inputs, target in data:
             output = batches.call(model, inputs)
             losses.append(_scalar(loss_fn(output, target)))
-            waiting.append((output, target))
-            if sum(num_rows(made, unknown=_ROWS) for made, _ in waiting) >= _ROWS:
+            waiting.append(_Answered(inputs, output, target, losses[-1]))
+            if sum(num_rows(one.output, unknown=_ROWS) for one in waiting) >= _ROWS:
                 flat.add(waiting)
                 waiting = []
             _count(tally, output, target)
@@ -165,30 +166,46 @@ def _read(losses: list[Tensor]) -> list[float]:
     return torch.stack(losses).tolist() if losses else [0.0]
 
 
+@dataclass(frozen=True)
+class _Answered:
+    inputs: Any
+    output: Any
+    target: Any
+    loss: Tensor
+
+
 class _Flat:
     """What one answer for all would cost: the mean one, of some dozen samples, which small batches have together."""
 
     def __init__(self, loss_fn: Callable[[Any, Any], Tensor], *, counts: bool) -> None:
         self._loss_fn, self._counts = loss_fn, counts
         self._losses: list[Tensor] = []
-        self._is_known = True
+        self._own: list[Tensor] = []
+        self._is_known, self._is_moved = True, False
         self.tally = _Tally()
 
-    def add(self, part: list[tuple[Any, Any]]) -> None:
+    def add(self, part: list[_Answered]) -> None:
         """Answers and targets of some batches."""
-        for output, target in part:
-            same = one_answer(output, [made for made, _ in part])
+        outputs = [one.output for one in part]
+        for one in part:
+            same = one_answer(one.output, outputs, list(batches.leaves(one.inputs).values()))
             self._is_known &= same is not None
-            if same is not None:
-                self._losses.append(_scalar(self._loss_fn(same, target)))
-            if same is not None and self._counts:
-                _count(self.tally, same, target)
+            if same is None:
+                continue
+            self._losses.append(_scalar(self._loss_fn(same, one.target)))
+            self._own.append(one.loss)
+            self._is_moved = self._is_moved or is_moved(one.output, same)
+            if self._counts:
+                _count(self.tally, same, one.target)
 
     def skill(self, loss: float) -> float | None:
         """The share of that cost that a loss saves."""
         if not self._is_known or not self._losses or not math.isfinite(loss):
             return None
-        level = float(torch.stack(self._losses).mean())
+        levels, own = torch.stack(self._losses), torch.stack(self._own)
+        if self._is_moved and bool(((levels - own).abs() <= _SAME * own.abs()).all()):
+            return None  # whatever is answered, the loss stays: it comes from elsewhere
+        level = float(levels.mean())
         return (level - loss) / abs(level) if math.isfinite(level) and level else None
 
 
