@@ -162,8 +162,10 @@ def test_skill_is_not_known_of_a_loss_that_the_model_gives():
 
 
 def test_a_ragged_last_batch_without_dimensions():
-    data = [(torch.randn(4), torch.randn(4)), (torch.tensor(1.0), torch.tensor([2.0]))]
-    assert score(Given(), data, lambda out, y: F.mse_loss(out, y.squeeze())).skill is None
+    target = torch.randn(20)
+    data = [(target, target), (torch.tensor(1.0), torch.tensor([1.0]))]
+    assert score(Given(), data, lambda out, y: F.mse_loss(out, y.squeeze())).skill == pytest.approx(1.0)
+    assert score(Given(), data[1:], lambda out, y: F.mse_loss(out, y.squeeze())).skill is None
 
 
 def masked(output, target):

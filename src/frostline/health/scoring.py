@@ -131,7 +131,7 @@ def score(
         share = sum(samples) / len(samples)
     alone = flat.tally.share() if flat.tally is not None else None
     lead = None if alone is None else share - alone
-    return Score(share, loss if math.isfinite(loss) else math.nan, samples, flat.skill(loss), lead)
+    return Score(share, loss if math.isfinite(loss) else math.nan, samples, flat.skill(), lead)
 
 
 def mean_loss(
@@ -183,31 +183,30 @@ class _Flat:
         self._loss_fn, self.tally = loss_fn, tally
         self._losses: list[Tensor] = []
         self._own: list[Tensor] = []
-        self._is_known, self._is_moved = True, False
+        self._is_moved = False
 
     def add(self, part: list[_Answered]) -> None:
         """Answers and targets of some batches."""
         outputs = [one.output for one in part]
         for one in part:
             same = one_answer(one.output, outputs, list(batches.leaves(one.inputs).values()))
-            self._is_known &= same is not None
             if same is None:
-                continue
+                continue  # the last batch, of one sample, may have lost its dimensions
             self._losses.append(_scalar(self._loss_fn(same, one.target)))
             self._own.append(one.loss)
             self._is_moved = self._is_moved or is_moved(one.output, same)
             if self.tally is not None:
                 _count(self.tally, same, one.target)
 
-    def skill(self, loss: float) -> float | None:
-        """The share of that cost that a loss saves."""
-        if not self._is_known or not self._losses or not math.isfinite(loss):
+    def skill(self) -> float | None:
+        """The share of that cost that the model saves."""
+        if not self._losses:
             return None
         levels, own = torch.stack(self._losses), torch.stack(self._own)
         if self._is_moved and bool(((levels - own).abs() <= _SAME * own.abs()).all()):
             return None  # whatever is answered, the loss stays: it comes from elsewhere
-        level = float(levels.mean())
-        return (level - loss) / abs(level) if math.isfinite(level) and level else None
+        level, loss = float(levels.mean()), float(own.mean())
+        return (level - loss) / abs(level) if math.isfinite(level) and math.isfinite(loss) and level else None
 
 
 def _of_loss(loss: float) -> float:
