@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 from frostline.health.answers import num_rows, one_answer
@@ -26,3 +27,26 @@ def test_answers_of_another_length_are_left_out():
 def test_what_has_no_mean_is_not_known():
     assert one_answer((PARTS[0],), [(PARTS[0],)]) is None
     assert num_rows((PARTS[0],), unknown=9) == 9
+
+
+@pytest.mark.parametrize(
+    "output", [torch.tensor(2.0), torch.zeros(2, 2).long(), torch.zeros(2, 2, dtype=torch.complex64)]
+)
+def test_a_loss_and_what_is_no_real_number_have_no_mean(output):
+    assert one_answer(output, [output]) is None
+
+
+def test_answers_by_name_with_a_loss_or_an_input_have_no_mean():
+    x = torch.ones(2, 3)
+    with_loss, with_input = {"loss": torch.tensor(2.0), "logits": x}, {"x": x.flatten(), "answer": x + 1}
+    assert one_answer(with_loss, [with_loss]) is None
+    assert one_answer({"count": torch.tensor(2)}, [{"count": torch.tensor(2)}]) is None
+    assert one_answer(with_input, [with_input], [x]) is None
+    assert one_answer(with_input, [with_input], [x + 0])["answer"].tolist() == [[2.0] * 3] * 2
+
+
+def test_a_last_batch_of_other_dimensions_is_left_out():
+    assert one_answer(PARTS[0][:, 0], [PARTS[0][:, 0], torch.tensor(9.0)]).tolist() == [1.0, 1.0]
+    named = [{"logits": PARTS[0]}, {"other": PARTS[1]}, {"logits": torch.tensor(9.0)}]
+    assert one_answer(named[0], named)["logits"].tolist() == [[1.0], [1.0]]
+    assert one_answer(named[1], named)["other"].tolist() == [[5.0], [5.0]]

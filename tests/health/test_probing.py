@@ -91,6 +91,63 @@ def test_losses_are_asked_in_the_range_of_the_outputs(loss_fn, output, target):
     assert not is_mismatch(loss_fn, output, target)
 
 
+def own_bce(p, y):
+    return -(y * (p + 1e-7).log() + (1 - y) * (1 - p + 1e-7).log()).mean()
+
+
+def focal(p, y):
+    right = torch.where(y > 0.5, p, 1 - p)
+    return -((1 - right).square() * (right + 1e-7).log()).mean()
+
+
+def dice(p, y):
+    return 1 - (2 * (p * y).sum() + 1) / (p.sum() + y.sum() + 1)
+
+
+def overlap(p, y):
+    both = (p * y).sum()
+    return 1 - (both + 1) / (p.sum() + y.sum() - both + 1)
+
+
+SIGMOIDS = torch.sigmoid(torch.randn(16, 2, generator=torch.Generator().manual_seed(3), requires_grad=True))
+MOSTLY_ONE = (TARGETS > -3).float()
+
+
+@pytest.mark.parametrize("labels", [LABELS, MOSTLY_ONE, 1 - MOSTLY_ONE], ids="even many few".split())
+@pytest.mark.parametrize("loss_fn", [own_bce, focal, dice, overlap, F.l1_loss])
+def test_losses_of_probabilities_are_asked_within_their_domain(loss_fn, labels):
+    facts = probe_loss(loss_fn, SIGMOIDS, labels)
+    assert (facts.kind, facts.prefers_right) == ("values", True)
+    assert facts.stuck_share == 0.0
+    assert not probe_loss(lambda p, y: -loss_fn(p.clamp(0, 1), y), SIGMOIDS, labels).prefers_right
+
+
+def masked(output, target):
+    asked = ~target.isnan()
+    return (output - target)[asked].square().mean()
+
+
+def test_targets_that_are_nan_are_not_asked_about():
+    for target in (TARGETS, LABELS, SIDES):
+        some = target.clone()
+        some[:, 0] = torch.nan
+        facts = probe_loss(masked, torch.randn(16, 2), some)
+        assert (facts.kind, facts.prefers_right) == ("values", True)
+        assert probe_loss(F.mse_loss, torch.randn(16, 2), some).kind == "unknown"
+        assert probe_loss(masked, torch.randn(16, 2), some * torch.nan).kind == "unknown"
+    above = TARGETS.abs() + 2
+    above[::2] = torch.nan
+    assert probe_loss(masked, SIGMOIDS, above).out_of_reach == 1.0
+
+
+def test_a_loss_without_a_finite_answer_but_the_right_one_is_unknown():
+    def picky(output, target):
+        return (output - target).square().mean() + (0 if torch.equal(output, target) else torch.nan)
+
+    assert probe_loss(picky, SIGMOIDS, LABELS).kind == "unknown"
+    assert probe_loss(picky, TARGETS + 1, TARGETS).kind == "unknown"
+
+
 def test_shares_that_are_taken_for_log_probabilities():
     assert is_mismatch(F.nll_loss, LOGITS.softmax(1), CLASSES)
 

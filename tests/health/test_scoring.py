@@ -138,3 +138,57 @@ def test_who_is_unsure_or_too_sure_may_lead_all_the_same():
     sure = score(Given(), [(40 * logits, target)], F.cross_entropy, compares=True)
     assert sure.skill < 0.1
     assert sure.lead > 0.5
+
+
+class Priced(nn.Module):
+    """Answers with its input, and says what each sample costs."""
+
+    def forward(self, x, y):
+        return {"cost": F.cross_entropy(x, y, reduction="none"), "logits": x}
+
+
+def test_skill_is_not_known_where_no_answer_changes_the_loss():
+    logits, target = torch.randn(16, 4), torch.randint(4, (16,))
+    assert score(Priced(), [((logits, target), target)], lambda out, _: out["cost"].mean()).skill is None
+    same = torch.ones(16, 4) + 1e-7 * logits
+    assert score(Given(), [(same, target)], F.cross_entropy).skill == pytest.approx(0.0, abs=1e-4)
+
+
+def test_skill_is_not_known_of_a_loss_that_the_model_gives():
+    data = [(torch.randn(8, 4), torch.zeros(8, 4))]
+    assert score(Given(), data, lambda out, _: out.mean()).skill is not None
+    alone = [(torch.tensor(2.0), None), (torch.tensor(1.0), None)]
+    assert score(Given(), alone, lambda out, _: out).skill is None
+
+
+def test_a_ragged_last_batch_without_dimensions():
+    target = torch.randn(20)
+    data = [(target, target), (torch.tensor(1.0), torch.tensor([1.0]))]
+    assert score(Given(), data, lambda out, y: F.mse_loss(out, y.squeeze())).skill == pytest.approx(1.0)
+    assert score(Given(), data[1:], lambda out, y: F.mse_loss(out, y.squeeze())).skill is None
+
+
+def masked(output, target):
+    asked = ~target.isnan()
+    return (output[asked] - target[asked]).square().mean()
+
+
+def test_targets_that_are_nan_are_not_asked():
+    target = torch.randn(50, 3)
+    target[::2, 1], target[4] = math.nan, math.nan
+    result = score(Given(), [(target.nan_to_num(9.0), target)], masked)
+    assert result.share == pytest.approx(1.0)
+    assert result.samples[:5] == (1.0,) * 5
+    mean = target.nanmean().expand(50, 3)
+    assert score(Given(), [(mean, target)], masked).share == pytest.approx(0.0, abs=1e-4)
+    labels = torch.tensor([[1.0, 0.0, math.nan], [math.nan, 1.0, 1.0]])
+    assert scored(torch.tensor([[3.0, -3.0, 3.0], [9.0, -3.0, 3.0]]), labels, masked) == 0.75
+
+
+def test_what_targets_are_is_told_by_all_of_them():
+    counts = torch.tensor([[0.0], [1.0], [3.0], [1.0], [0.0], [2.0]])
+    answers = counts + 0.1
+    whole = score(Given(), [(answers, counts)], F.mse_loss)
+    rows = score(Given(), list(zip(answers.split(1), counts.split(1), strict=True)), F.mse_loss)
+    assert rows.share == pytest.approx(whole.share)
+    assert rows.samples == pytest.approx(whole.samples)

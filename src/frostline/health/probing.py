@@ -112,20 +112,39 @@ def _is_by_row(loss_fn: Callable[[Any, Any], Tensor], output: Tensor, target: Te
 
 
 def _values(loss_fn: Callable[[Any, Any], Tensor], output: Tensor, target: Tensor, made: Tensor) -> LossFacts:
-    sides = target.sign() if bool((target.abs() == 1).all()) else 2 * target - 1
-    if bool(((target >= 0) & (target <= 1)).all()) or bool((sides.abs() == 1).all()):
-        # logits or values: a right answer leans to the right side
-        right = _SURE * sides
-        cheapest = min(_ask(loss_fn, answer, target)[0] for answer in (right, target, 0.25 * right))
-        worst = max(_ask(loss_fn, answer, target)[0] for answer in (-right, target - sides))
-        return LossFacts(
-            "values", prefers_right=cheapest < worst, out_of_reach=_out_of_reach(made, target),
-            stuck_share=_stuck_between(loss_fn, right, target) if _range_of_last(made) == (0.0, 1.0) else 0.0,
-        )  # fmt: skip
-    exact, _ = _ask(loss_fn, target, target)
-    spread = float(target.std(correction=0)) or 1.0
-    moved = [_ask(loss_fn, target + shift * spread, target)[0] for shift in (-1.0, 1.0)]
-    return LossFacts("values", prefers_right=exact < min(moved), out_of_reach=_out_of_reach(made, target))
+    asked = target.isfinite()  # the loss may take no notice of the others
+    known, wanted = target[asked], target.where(asked, 0.0)
+    if not known.numel() or not math.isfinite(_ask(loss_fn, wanted, target)[0]):
+        return LossFacts("unknown")
+    sides = wanted.sign() if bool((known.abs() == 1).all()) else 2 * wanted - 1
+    if bool(((known >= 0) & (known <= 1)).all()) or bool((known.abs() == 1).all()):
+        return _labels(loss_fn, _SURE * sides.where(asked, 0.0), wanted, target, made)
+    exact, _ = _ask(loss_fn, wanted, target)
+    spread = float(known.std(correction=0)) or 1.0
+    moved = _finite([_ask(loss_fn, wanted + shift * spread, target)[0] for shift in (-1.0, 1.0)])
+    if not moved:
+        return LossFacts("unknown")
+    return LossFacts("values", prefers_right=exact < min(moved), out_of_reach=_out_of_reach(made, known))
+
+
+def _labels(
+    loss_fn: Callable[[Any, Any], Tensor], right: Tensor, wanted: Tensor, target: Tensor, made: Tensor
+) -> LossFacts:
+    """Of logits or values: a right answer leans to the right side. Not all of these are in the domain of every loss."""
+    of_right = _finite([_ask(loss_fn, answer, target)[0] for answer in (right, wanted, 0.25 * right)])
+    of_wrong = _finite([_ask(loss_fn, answer, target)[0] for answer in (-right, wanted - right / _SURE)])
+    if not of_right or not of_wrong:
+        return LossFacts("unknown")
+    known = target[target.isfinite()]
+    is_probability = _range_of_last(made) == (0.0, 1.0)
+    return LossFacts(
+        "values", prefers_right=min(of_right) < max(of_wrong), out_of_reach=_out_of_reach(made, known),
+        stuck_share=_stuck_between(loss_fn, right, wanted, target) if is_probability else 0.0,
+    )  # fmt: skip
+
+
+def _finite(values: list[float]) -> list[float]:
+    return [value for value in values if math.isfinite(value)]
 
 
 def _ask(loss_fn: Callable[[Any, Any], Tensor], answer: Tensor, target: Tensor) -> tuple[float, float]:
@@ -146,11 +165,13 @@ def _stuck_in_a_simplex(loss_fn: Callable[[Any, Any], Tensor], right: Tensor, ta
     return max(0.0, (best - near) / (none - near))
 
 
-def _stuck_between(loss_fn: Callable[[Any, Any], Tensor], right: Tensor, target: Tensor) -> float:
+def _stuck_between(loss_fn: Callable[[Any, Any], Tensor], right: Tensor, wanted: Tensor, target: Tensor) -> float:
     """Of a model that gives values from 0 to 1 for labels: the share of the loss that not even the labels take off."""
-    none, near = _ask(loss_fn, torch.zeros_like(right), target)[0], _ask(loss_fn, target, target)[0]
-    best = min(near, _ask(loss_fn, right, target)[0])
-    return max(0.0, (near - best) / (none - best)) if none > best and math.isfinite(none) else 0.0
+    none, near, best = (_ask(loss_fn, answer, target)[0] for answer in (torch.zeros_like(right), wanted, right))
+    if not all(map(math.isfinite, (none, near, best))) or best < 0 <= near:
+        return 0.0  # the loss takes values from 0 to 1 and nothing else
+    best = min(near, best)
+    return max(0.0, (near - best) / (none - best)) if none > best else 0.0
 
 
 def _range_of_last(made: Tensor) -> tuple[float, float]:
@@ -162,6 +183,6 @@ def _range_of_last(made: Tensor) -> tuple[float, float]:
 
 
 def _out_of_reach(made: Tensor, target: Tensor) -> float:
-    """Share of targets that the last function of the model cannot give."""
+    """Share of finite targets that the last function of the model cannot give."""
     low, high = _range_of_last(made)
     return float(((target < low) | (target > high)).float().mean())

@@ -12,12 +12,13 @@ from torch import Tensor, nn
 
 from frostline.core import inputs as batches
 from frostline.core.restore import kept_generators, kept_modes, seed_generators
-from frostline.health.answers import num_rows, one_answer
+from frostline.health.answers import is_moved, num_rows, one_answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
 _ROWS = 16  # samples, whose mean answer stands for that of all
+_SAME = 1e-6  # relative difference of losses that are the same but for rounding
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ class Score:
 
 @dataclass
 class _Tally:
+    kind: str = "values"  # of all targets: a batch alone may look like another
     right: float = 0.0
     answers: int = 0
     errors: float = 0.0
@@ -107,15 +109,16 @@ def score(
         train_mode: True scores it as it trains, BatchNorm with the statistics of each batch; the caller keeps buffers.
         compares: True also counts the right answers of one answer for all.
     """
-    tally = _Tally()
+    kind = _kind_of([target for _, target in data])
+    tally = _Tally(kind)
     losses: list[Tensor] = []
-    flat, waiting = _Flat(loss_fn, counts=compares), list[tuple[Any, Any]]()
+    flat, waiting = _Flat(loss_fn, _Tally(kind) if compares else None), list[_Answered]()
     with _asked(model, train_mode=train_mode):
         for inputs, target in data:
             output = batches.call(model, inputs)
             losses.append(_scalar(loss_fn(output, target)))
-            waiting.append((output, target))
-            if sum(num_rows(made, unknown=_ROWS) for made, _ in waiting) >= _ROWS:
+            waiting.append(_Answered(inputs, output, target, losses[-1]))
+            if sum(num_rows(one.output, unknown=_ROWS) for one in waiting) >= _ROWS:
                 flat.add(waiting)
                 waiting = []
             _count(tally, output, target)
@@ -126,9 +129,9 @@ def score(
     if share is None:  # a loss that falls is all there is to go by
         samples = tuple(_of_loss(value) for value in values)
         share = sum(samples) / len(samples)
-    alone = flat.tally.share()
+    alone = flat.tally.share() if flat.tally is not None else None
     lead = None if alone is None else share - alone
-    return Score(share, loss if math.isfinite(loss) else math.nan, samples, flat.skill(loss), lead)
+    return Score(share, loss if math.isfinite(loss) else math.nan, samples, flat.skill(), lead)
 
 
 def mean_loss(
@@ -165,31 +168,45 @@ def _read(losses: list[Tensor]) -> list[float]:
     return torch.stack(losses).tolist() if losses else [0.0]
 
 
+@dataclass(frozen=True)
+class _Answered:
+    inputs: Any
+    output: Any
+    target: Any
+    loss: Tensor
+
+
 class _Flat:
     """What one answer for all would cost: the mean one, of some dozen samples, which small batches have together."""
 
-    def __init__(self, loss_fn: Callable[[Any, Any], Tensor], *, counts: bool) -> None:
-        self._loss_fn, self._counts = loss_fn, counts
+    def __init__(self, loss_fn: Callable[[Any, Any], Tensor], tally: _Tally | None) -> None:
+        self._loss_fn, self.tally = loss_fn, tally
         self._losses: list[Tensor] = []
-        self._is_known = True
-        self.tally = _Tally()
+        self._own: list[Tensor] = []
+        self._is_moved = False
 
-    def add(self, part: list[tuple[Any, Any]]) -> None:
+    def add(self, part: list[_Answered]) -> None:
         """Answers and targets of some batches."""
-        for output, target in part:
-            same = one_answer(output, [made for made, _ in part])
-            self._is_known &= same is not None
-            if same is not None:
-                self._losses.append(_scalar(self._loss_fn(same, target)))
-            if same is not None and self._counts:
-                _count(self.tally, same, target)
+        outputs = [one.output for one in part]
+        for one in part:
+            same = one_answer(one.output, outputs, list(batches.leaves(one.inputs).values()))
+            if same is None:
+                continue  # the last batch, of one sample, may have lost its dimensions
+            self._losses.append(_scalar(self._loss_fn(same, one.target)))
+            self._own.append(one.loss)
+            self._is_moved = self._is_moved or is_moved(one.output, same)
+            if self.tally is not None:
+                _count(self.tally, same, one.target)
 
-    def skill(self, loss: float) -> float | None:
-        """The share of that cost that a loss saves."""
-        if not self._is_known or not self._losses or not math.isfinite(loss):
+    def skill(self) -> float | None:
+        """The share of that cost that the model saves."""
+        if not self._losses:
             return None
-        level = float(torch.stack(self._losses).mean())
-        return (level - loss) / abs(level) if math.isfinite(level) and level else None
+        levels, own = torch.stack(self._losses), torch.stack(self._own)
+        if self._is_moved and bool(((levels - own).abs() <= _SAME * own.abs()).all()):
+            return None  # whatever is answered, the loss stays: it comes from elsewhere
+        level, loss = float(levels.mean()), float(own.mean())
+        return (level - loss) / abs(level) if math.isfinite(level) and math.isfinite(loss) and level else None
 
 
 def _of_loss(loss: float) -> float:
@@ -197,58 +214,71 @@ def _of_loss(loss: float) -> float:
     return 1.0 / (1.0 + max(loss, 0.0)) if math.isfinite(loss) else 0.0
 
 
+def _kind_of(targets: list[Any]) -> str:
+    """What all targets together are: `one of several`, `labels`, `sides` or `values`. NaN is nothing that is asked."""
+    real = [target for target in targets if isinstance(target, Tensor) and target.is_floating_point() and target.dim()]
+    if real and all(bool(((target == 0) | (target == 1) | target.isnan()).all()) for target in real):
+        return "one of several" if all(map(_is_one_of_several, real)) else "labels"
+    if real and all(bool(((target.abs() == 1) | target.isnan()).all()) for target in real):
+        return "sides"
+    return "values"
+
+
+def _is_one_of_several(target: Tensor) -> bool:
+    return target.dim() == 2 and target.shape[1] > 2 and bool((target.sum(1) == 1).all())
+
+
 def _count(tally: _Tally, output: Any, target: Any) -> None:
     if not isinstance(output, Tensor) or not isinstance(target, Tensor) or not output.is_floating_point():
         return
     output = output.float()
     tally.is_finite &= batches.are_finite(output)
-    answers = _answers(output, target)
+    answers = _answers(tally.kind, output, target)
     if answers is not None:
         right, asked = answers
         tally.hits.append((right.flatten(1).sum(1) / asked.flatten(1).sum(1).clamp_min(1)).cpu())
         tally.right += float(right.sum())
         tally.answers += int(asked.sum())
     elif target.is_floating_point() and target.shape == output.shape and target.dim() > 0:
-        wanted = target.float()
-        errors = (output - wanted).square()
-        tally.errors += float(errors.sum())
-        tally.values += target.numel()
-        tally.total += float(wanted.sum())
-        tally.squares += float(wanted.square().sum())
-        tally.mistakes.append(errors.reshape(len(target), -1).mean(1).cpu())
+        _count_errors(tally, output, target.float())
 
 
-def _is_one_of_several(output: Tensor, target: Tensor) -> bool:
-    if not target.is_floating_point() or target.shape != output.shape or target.dim() != 2 or target.shape[1] < 3:
-        return False
-    return bool(((target == 0) | (target == 1)).all()) and bool((target.sum(1) == 1).all())
+def _count_errors(tally: _Tally, output: Tensor, target: Tensor) -> None:
+    asked = ~target.isnan()
+    wanted = target.where(asked, 0.0)
+    errors = (output - wanted).square().where(asked, 0.0)
+    tally.errors += float(errors.sum())
+    tally.values += int(asked.sum())
+    tally.total += float(wanted.sum())
+    tally.squares += float(wanted.square().sum())
+    rows = asked.reshape(len(target), -1).sum(1).clamp_min(1)
+    tally.mistakes.append((errors.reshape(len(target), -1).sum(1) / rows).cpu())
 
 
-def _answers(output: Tensor, target: Tensor) -> tuple[Tensor, Tensor] | None:
+def _answers(kind: str, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor] | None:
     """(is right, is asked) by sample and place; None where the targets are no classes. Below 0, nothing is asked.
 
     Targets that are one of several are classes as well: of ten, nine would be right where nothing is answered.
     """
-    if _is_one_of_several(output, target):
+    if kind == "one of several" and target.shape == output.shape:
         target = target.argmax(1)
     if target.dtype == torch.long and output.dim() >= 2 and target.dim() > 0:
-        if target.shape == (len(output), *output.shape[2:]):
-            chosen = output.argmax(1)
-        elif target.shape == output.shape[:-1]:
-            chosen = output.argmax(-1)
-        else:
-            return None
-        chosen, target = chosen.reshape(len(target), -1), target.reshape(len(target), -1)
-        asked = target >= 0
-        return ((chosen == target) & asked).float(), asked.float()
-    if not target.is_floating_point() or target.shape != output.shape or target.dim() == 0:
+        return _classes(output, target)
+    if kind == "values" or not target.is_floating_point() or target.shape != output.shape or target.dim() == 0:
         return None
-    if bool(((target == 0) | (target == 1)).all()):
-        are_probabilities = bool(((output >= 0) & (output <= 1)).all())
-        right = (output > (0.5 if are_probabilities else 0.0)) == (target > 0.5)
-    elif bool((target.abs() == 1).all()):
-        right = (output > 0) == (target > 0)
+    are_probabilities = kind == "labels" and bool(((output >= 0) & (output <= 1)).all())
+    right = (output > (0.5 if are_probabilities else 0.0)) == (target > (0.5 if kind == "labels" else 0.0))
+    asked = ~target.isnan().reshape(len(target), -1)
+    return (right.reshape(len(target), -1) & asked).float(), asked.float()
+
+
+def _classes(output: Tensor, target: Tensor) -> tuple[Tensor, Tensor] | None:
+    if target.shape == (len(output), *output.shape[2:]):
+        chosen = output.argmax(1)
+    elif target.shape == output.shape[:-1]:
+        chosen = output.argmax(-1)
     else:
         return None
-    right = right.reshape(len(target), -1).float()
-    return right, torch.ones_like(right)
+    chosen, target = chosen.reshape(len(target), -1), target.reshape(len(target), -1)
+    asked = target >= 0
+    return ((chosen == target) & asked).float(), asked.float()

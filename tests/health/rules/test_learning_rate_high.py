@@ -1,5 +1,7 @@
 import math
 
+import pytest
+
 from frostline.health.records import Evidence, StepRecord
 from frostline.health.rules import learning_rate_high
 from helpers_health import chain, falling, losses, outcomes, record, records
@@ -21,6 +23,13 @@ def test_a_run_that_stopped_being_numbers_counts():
     good = tuple(record(at, fc0={"update_ratio": 0.3}) for at in range(3))
     stopped = (*good, StepRecord(3, None, math.nan, (), "fc0"))
     assert outcomes(learning_rate_high, of(0.3, falling(), stopped)) == ["issue"]
+
+
+@pytest.mark.parametrize("what", ["input", "target"])
+def test_data_that_are_no_numbers_are_not_its_doing(what):
+    good = tuple(record(at, fc0={"update_ratio": 0.01}) for at in range(3))
+    stopped = (*good, StepRecord(3, None, math.nan, (), what), StepRecord(4, None, math.nan, (), "fc0"))
+    assert outcomes(learning_rate_high, of(0.01, falling(), stopped)) == ["passed"]
 
 
 def test_it_stays_quiet():

@@ -7,13 +7,25 @@ from helpers_health import losses, outcomes
 LONG = losses(*[1.0] * 60)
 
 
-@pytest.mark.parametrize(
-    ("skill", "words"), [(0.001, "cost 0% less"), (-0.02, "cost 0% less"), (-0.8, "cost 80% more")]
-)
-def test_it_fires(skill, words):
-    (finding,) = nothing_learnt.check(Evidence(losses=LONG, skill=skill))
+FALLING = losses(*(5.3 - 0.4 * min(at, 40) / 40 + 0.02 * (-1) ** at for at in range(60)))
+
+
+@pytest.mark.parametrize("told", [LONG, FALLING])
+@pytest.mark.parametrize(("skill", "words"), [
+    (0.001, "no better than with one answer"), (-0.8, "no better than with one answer"),
+    (0.04, "at most 4% of the loss of one answer for all held-out samples is saved"),
+])  # fmt: skip
+def test_it_fires(skill, words, told):
+    (finding,) = nothing_learnt.check(Evidence(losses=told, skill=skill))
     assert finding.outcome == "tip"
-    assert "no better than with one answer" in finding.why
+    assert words in finding.why
+
+
+def test_a_loss_that_fell_to_its_floor_is_no_symptom():
+    (finding,) = nothing_learnt.check(Evidence(losses=FALLING, skill=0.07))
+    assert finding.outcome == "passed"
+    assert "7% better than by one answer, and the training loss fell from 5.28 to 4.9:" in finding.why
+    assert outcomes(nothing_learnt, Evidence(losses=LONG, skill=0.07)) == ["tip"]
 
 
 def test_it_stays_quiet():

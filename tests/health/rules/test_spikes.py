@@ -44,3 +44,22 @@ def test_a_run_that_soon_ends_in_no_numbers_is_judged_by_its_first_steps():
     assert outcomes(spikes, of(1.0, 1.2, 0.9, 1.1, 300.0, 1e9, math.nan, math.nan)) == ["issue"]
     assert outcomes(spikes, of(1.0, 1.2, 0.9, 1.1, 1.3, math.nan)) == ["passed"]  # it came from elsewhere
     assert outcomes(spikes, of(1.0, math.nan)) == ["not applicable"]
+
+
+@pytest.mark.parametrize("early", [(0.3, 1.0, 3.0, 4.0, 3.0), (0.3, 0.3, 0.3, 3.0, 7.0)])
+def test_a_long_run_that_ends_in_no_numbers_is_not_judged_by_its_first_steps(early):
+    assert outcomes(spikes, of(*early, *[2.5] * 100)) == ["passed"]
+    assert outcomes(spikes, of(*early, *[2.5] * 100, math.nan)) == ["passed"]
+    assert outcomes(spikes, of(*early, *[2.5] * 10, 60.0, *[2.5] * 10, math.nan)) == ["issue"]
+
+
+@pytest.mark.parametrize(
+    ("what", "share", "words"),
+    [
+        ("input", 0.5, "50.0% of the samples have an input far"),
+        ("target", 4e-5, "0.004% of the samples have a target far"),
+    ],
+)
+def test_rows_are_told_with_enough_digits(what, share, words):
+    rows = OutlierFacts(what, 300.0, share, 4, (7,))
+    assert words in spikes.check(Evidence(gradient_norms=(1.0,) * 30, outliers=rows))[0].why

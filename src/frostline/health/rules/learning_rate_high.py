@@ -30,9 +30,15 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
         return (ABOUT.issue(why, largest, _LARGE),)
     first, best, last, _ = levels
     why = f"a step changes up to {largest:.1%} of a layer's weights; the loss went from {first:.3g} to {last:.3g}."
-    has_stopped, rises = len(records) < len(evidence.records), last > _RISE * first and last > 0
-    if has_stopped or (rises and largest > _TIP):
+    rises = last > _RISE * first and last > 0
+    if _has_stopped(evidence, len(records)) or (rises and largest > _TIP):
         return (ABOUT.issue(why, largest, _LARGE),)
     if rises or largest > _TIP or last > _RISE * best + _NOISE * abs(first):
         return (ABOUT.tip(why, largest, _LARGE),)
     return (ABOUT.passed(why, largest, _LARGE),)
+
+
+def _has_stopped(evidence: Evidence, num_finite: int) -> bool:
+    """True if the run ended in what is no number, and its data did not bring that."""
+    after = evidence.records[num_finite:]
+    return bool(after) and after[0].nonfinite not in {"input", "target"}

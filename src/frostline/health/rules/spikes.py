@@ -34,7 +34,8 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
     """
     sampled = [r.gradient_norm for r in finite_records(evidence) if r.gradient_norm is not None]
     every = list(takewhile(math.isfinite, evidence.gradient_norms))
-    has_ended = len(every) < len(evidence.gradient_norms)  # in what is no number: its first steps led there
+    is_cut = len(every) < len(evidence.gradient_norms)
+    has_ended = is_cut and len(every) < _WARMUP + _BEFORE // 2  # soon, in what is no number: its first steps led there
     norms = (every or sampled)[0 if has_ended else _WARMUP :]
     fewest = _ENDED if has_ended else _BEFORE // 2
     usual = [(norm, typical(norms[max(0, at - _BEFORE) : at])) for at, norm in enumerate(norms)][fewest:]
@@ -56,10 +57,16 @@ def _rows(evidence: Evidence) -> str:
     facts = evidence.outliers
     if facts is None:
         return ""
+    article = "an" if facts.what[0] in "aeiou" else "a"
     return (
-        f"{facts.share:.1%} of the samples have an {facts.what} far out of the data, up to {facts.ratio:,.0f} times "
-        f"the usual size: batch {facts.step} has them at {', '.join(map(str, facts.samples))}."
-    ).replace("an target", "a target")
+        f"{_percent(facts.share)} of the samples have {article} {facts.what} far out of the data, up to "
+        f"{facts.ratio:,.0f} times the usual size: batch {facts.step} has them at {', '.join(map(str, facts.samples))}."
+    )
+
+
+def _percent(share: float) -> str:
+    """With as many digits as rare rows take."""
+    return f"{share:.1%}" if share >= 0.001 else f"{100 * share:.1g}%"
 
 
 def _of_rows(rows: str, evidence: Evidence) -> Finding:

@@ -50,6 +50,7 @@ class Remedy:
         is_structural: False if weights and the optimizer's state are all that it changes.
         advice: What a user can do, where that says more than the rule's own advice; else "".
         targets: What is done to the targets, or None: no network can be left with that, so it is for trials alone.
+        answers: What undoes that to the answers of a network that was trained so; targets as given judge it.
         undoes_the_start: True if it speaks only for what was wrong in the first steps: new weights bring luck, too.
     """
 
@@ -65,6 +66,7 @@ class Remedy:
     key: str = ""
     advice: str = ""
     targets: Callable[[Tensor], Tensor] | None = None
+    answers: Callable[[Tensor], Tensor] | None = None
 
     @property
     def identity(self) -> str:
@@ -134,6 +136,7 @@ def _target_remedy(facts: TargetFacts) -> Remedy:
     return Remedy(
         name, ("input_scale",), lambda *_: None, code="FL505", key="targets", is_structural=False,
         targets=lambda target: (target - facts.mean) / facts.deviation,
+        answers=lambda answer: answer * facts.deviation + facts.mean,
     )  # fmt: skip
 
 
