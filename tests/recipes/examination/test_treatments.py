@@ -124,3 +124,12 @@ def test_half_dead_layers_are_not_what_stops_a_gradient(share, family):
     found = [ABOUTS["dead_units"].issue("because.", share, 0.5), ABOUTS["vanishing"].issue("because.", 1e-7, 1e-3)]
     weights = next(remedy for remedy in suggested("dead_units", "vanishing") if remedy.undoes_the_start)
     assert family_of(weights, [diagnosis_of(found, None)] * 2) == family
+
+
+@pytest.mark.parametrize(("is_stuck", "families"), [(True, {"vanishing"}), (False, set())])
+def test_squashers_of_a_stuck_network_are_suspected_where_gradients_vanish_only_later(is_stuck, families):
+    start, later = diagnosis(), diagnosis("vanishing", outcome="tip")
+    patient = Patient(model := mlp(), sgd(model))
+    found = remedies_for(patient, EVIDENCE, later, is_stuck=is_stuck)
+    swaps = [remedy for remedy in found if remedy.name.startswith("Leaky ReLU for sigmoid")]
+    assert {family for remedy in swaps if (family := family_of(remedy, [start, later]))} == families

@@ -105,19 +105,19 @@ def remedies_for(patient: Patient, evidence: Evidence, diagnosis: Diagnosis, *, 
     clip = _clip_remedy(evidence, seen)
     has_outliers = evidence.outliers is not None
     found += [clip] if clip is not None and has_outliers else []
+    activations = {layer.activation for layer in evidence.layers}
+    swap = Remedy("Leaky ReLU for sigmoid and tanh, new weights", ("vanishing", "saturation"), _swap_squashers,
+                  undoes_the_start=True, needs_symptom=not is_stuck)  # fmt: skip
+    swaps = [swap] if activations & {"sigmoid", "tanh", "hardtanh"} else []
     if seen & set(_BY_WEIGHTS):
-        activations = {layer.activation for layer in evidence.layers}
         weights = Remedy("new weights by the activation that follows", _BY_WEIGHTS, _initialise, undoes_the_start=True,
                          is_structural=False, advice="initialise anew: fl.remedies.initialize(model).")  # fmt: skip
-        swap = Remedy("Leaky ReLU for sigmoid and tanh, new weights", ("vanishing", "saturation"), _swap_squashers,
-                      undoes_the_start=True)  # fmt: skip
         if "sigmoid" in activations and "saturation" not in seen:
-            found += [swap, weights]  # a sigmoid passes on a quarter of the gradient at best, whatever the weights
+            found += [*swaps, weights]  # a sigmoid passes on a quarter of the gradient at best, whatever the weights
         else:
-            found += [weights, swap] if activations & {"sigmoid", "tanh", "hardtanh"} else [weights]
-    elif is_stuck and {layer.activation for layer in evidence.layers} & {"sigmoid", "tanh", "hardtanh"}:
-        found.append(Remedy("Leaky ReLU for sigmoid and tanh, new weights", ("vanishing",), _swap_squashers,
-                            needs_symptom=False))  # fmt: skip
+            found += [weights, *swaps]
+    elif is_stuck:
+        found += swaps
     if seen & set(_BY_NORMS) and not any(layer.kind == "norm" for layer in evidence.layers):
         found.append(Remedy(BATCHNORM, _BY_NORMS, _normalise, undoes_the_start=True, advice=_INSERT))
     if "dead_units" in seen:
