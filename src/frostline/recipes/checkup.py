@@ -34,9 +34,9 @@ def checkup(
 
     The copy trains on the batches while every layer is measured. What the rules suspect is then undone, one factor at
     a time, from the same start on the same batches: a suspicion is an issue only if that makes the network clearly
-    better, twice, and the cause is the most specific factor that does. Your model, optimizer, generators and modes are
-    left as they are. It takes the time of one training on the batches for each factor that is tried, and of two to six
-    more for one that helps.
+    better, on other held-out samples as well, and the cause is the most specific factor that does. Your model,
+    optimizer, generators and modes are left as they are. It takes the time of one training on the batches for each
+    factor that is tried, and of two to six more for one that helps.
 
     Args:
         model: As it is before training, or anywhere in it.
