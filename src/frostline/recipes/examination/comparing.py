@@ -61,6 +61,19 @@ def leads_a_little(own: Score, other: Score) -> bool:
     return falls(own, other, 1 - _STEADY)
 
 
+def leads_at_last(own: Score, other: Score, *, learns: bool) -> bool:
+    """True if loss and answers are better as much as a tip asks; beside a network that learns nothing, answers alone.
+
+    Args:
+        own: With the treatment.
+        other: Without.
+        learns: True if the network learns without.
+    """
+    fall, least, errors = _OF_TIPS
+    gain, error = own.gain_over(other)
+    return falls(own, other, (1 - fall) if learns else 0.0) and gain >= max(least, errors * error)
+
+
 def leads_steadily(pairs: Sequence[tuple[Score, Score]]) -> bool:
     """True if the last of these pairs, (with, without), all show a lower loss, and no fewer right answers."""
     last = pairs[-_TIMES:]

@@ -11,7 +11,15 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from frostline.health import Monitor, Patient, Score, judge, score, train
-from frostline.recipes.examination.comparing import has_lost, leads, leads_a_little, leads_by_far, leads_steadily
+from frostline.recipes.examination.comparing import (
+    falls,
+    has_lost,
+    leads,
+    leads_a_little,
+    leads_at_last,
+    leads_by_far,
+    leads_steadily,
+)
 from frostline.recipes.examination.examining import CANNOT, SKILLED, Examination, is_skilled, judge_start
 from frostline.recipes.examination.observing import Observation, Observer
 
@@ -131,7 +139,7 @@ class Race:
             is_settled = self.seen.is_learning and mark != self._marks[0]
             if is_settled and not self._running():
                 return None
-        return None
+        return next((one for one in self._running() if self._is_ahead_at_last(one)), None)
 
     def forget(self, best: Runner) -> None:
         """Let go of all copies but that of the best."""
@@ -307,6 +315,19 @@ class Race:
         twice = [(at, 2 * at - self.start) for at in one.scores]
         pairs = [(one.scores[at], self.base.scores[then]) for at, then in twice if then in self.base.scores]
         return is_issue and leads_steadily(pairs)
+
+    def _is_ahead_at_last(self, one: Runner) -> bool:
+        """True if it leads when the race is over, and still does against the untreated one after half as many again."""
+        taken = one.steps - self.start
+        later = self.start + round(_AHEAD * taken) // self._leg * self._leg
+        if one.suspicion is None or not one.suspicion.has_symptom or later > self._end:
+            return False
+        other = self.base.scores[one.steps]
+        if not leads_at_last(one.score, other, learns=self._learns(other)):
+            return False
+        self._bring_base(later)
+        last = self.base.scores[later]
+        return falls(one.score, last, 0.0) and one.score.share >= last.share and self._is_healthy(one, one.suspicion)
 
     def _learns(self, score: Score, least: float = SKILLED) -> bool:
         return is_skilled(score, self.seen.seen.evidence, least)
