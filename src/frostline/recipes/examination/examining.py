@@ -30,16 +30,15 @@ _SLOWER = frozenset({"FL102", "FL103", "FL201", "FL401", "FL403", "FL502"})  # w
 CANNOT = (FrostlineError, RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError)
 
 
-def is_skilled(score: Score, evidence: Evidence, least: float = SKILLED) -> bool:
+def is_skilled(score: Score, first: float, least: float = SKILLED) -> bool:
     """True if a network with this score answers better than with one answer for all; or it is not known.
 
     Args:
         score: Of held-out samples.
-        evidence: Of its training: the one answer is the mean of its own, and those of a network that blew up are worse
-            than none. So its loss must not be above that of the first step, unless more answers are right.
+        first: The loss of the first step: the one answer is the mean of its own, and those of a network that blew up
+            are worse than none. So its loss must not be above the first, unless more answers are right.
         least: The share of the loss of that answer that it must save.
     """
-    first = next((loss for _, loss in evidence.losses), math.inf)
     has_gained = not score.loss > first or (score.lead or 0.0) > SKILLED
     return score.skill is None or (score.skill > least and has_gained)
 
@@ -133,7 +132,7 @@ class Examination:
     @property
     def is_learning(self) -> bool:
         """True if the untreated network answers better than with one answer for all, or it cannot be told."""
-        return is_skilled(self.seen.score, self.seen.evidence)
+        return is_skilled(self.seen.score, self.seen.first_loss)
 
     @property
     def is_stuck(self) -> bool:

@@ -38,6 +38,11 @@ class Observation:
     evidence: Evidence
     score: Score
 
+    @property
+    def first_loss(self) -> float:
+        """Of the first step; infinite if there was none."""
+        return next((loss for _, loss in self.evidence.losses), math.inf)
+
 
 class Observer:
     """Trains a patient under a monitor, part by part, and gathers what there is to see so far.

@@ -58,6 +58,7 @@ class Runner:
         issues: Codes of the issues that were left when it was ahead.
         failure: Why it is out, or "".
         given: The batches by which it was treated.
+        first_loss: Of its first step; infinite before that.
     """
 
     patient: Patient
@@ -68,6 +69,12 @@ class Runner:
     issues: tuple[str, ...] = ()
     failure: str = ""
     given: Sequence[Batch] = ()
+    first_loss: float = math.inf
+
+    @property
+    def is_due(self) -> bool:
+        """True if what is known before training speaks for its treatment."""
+        return self.suspicion is not None and self.suspicion.remedy.is_due
 
     @property
     def score(self) -> Score:
@@ -179,7 +186,7 @@ class Race:
 
     def _go_on(self, mark: int) -> Runner | None:
         """Bring all to the mark; those who fall behind are out."""
-        for one in self._running():
+        for one in sorted(self._running(), key=lambda one: not one.is_due):
             if self._bring(one, mark):
                 return one
         running = self._running()
@@ -235,7 +242,8 @@ class Race:
         early, late = [[one] for one in found if not one.is_late], [[one] for one in found if one.is_late]
         spikes = [line for line in late if line[0].remedy.identity == "clip" and self.seen.codes & _SPIKES]
         others = [line for line in late if line not in spikes]
-        return [*early, *spikes, slower, *others, faster[-2:], faster[-3::-1]]
+        due = [[one] for one in found if one.remedy.is_due]
+        return [*due, *early, *spikes, slower, *others, faster[-2:], faster[-3::-1]]
 
     def _new(self, suspicion: Suspicion, mark: int) -> Runner:
         """One more, treated, at the start."""
@@ -262,9 +270,12 @@ class Race:
         if one.failure or one.suspicion is None:
             return
         part = self._data[one.steps : mark]
+        is_first = one.steps == self.start
         try:
             course = train(one.patient, part, self._loss_fn, seed=one.steps, measures=False, skips_nonfinite=True)
             one.num_skipped += course.num_skipped
+            if is_first:
+                one.first_loss = next(filter(math.isfinite, course.losses), math.inf)
             if one.suspicion.remedy.finish is not None:
                 one.suspicion.remedy.finish(one.patient, part)
             self._note(one, mark)
@@ -299,8 +310,10 @@ class Race:
         is_idle = not self._learns(other)
         if is_idle and is_issue and suspicion.family == "input_scale" and taken > self._leg:
             return own.loss <= other.loss  # who learns nothing with inputs in another unit has nothing to lose
+        if is_idle and not self._learns(own, least=0.0):
+            return False  # a loss far below that of a network that blew up may still be far above that of none
         is_better = leads(own, other, **claim, learns=not is_idle)
-        is_fair = is_better or (is_issue and self._learns(own, least=0.0))
+        is_fair = is_better or is_issue
         if is_idle and is_fair and suspicion.has_symptom and leads_by_far(own, other):
             return True
         later = min(self.start + 2 * taken, self._end)
@@ -330,7 +343,7 @@ class Race:
         return falls(one.score, last, 0.0) and one.score.share >= last.share and self._is_healthy(one, one.suspicion)
 
     def _learns(self, score: Score, least: float = SKILLED) -> bool:
-        return is_skilled(score, self.seen.seen.evidence, least)
+        return is_skilled(score, min([self.seen.seen.first_loss, *(one.first_loss for one in self.runners)]), least)
 
     def _is_healthy(self, one: Runner, suspicion: Suspicion) -> bool:
         """Ask the rules again over the next steps: the issue that it treats is gone, and no other has come.

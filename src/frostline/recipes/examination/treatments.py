@@ -29,6 +29,7 @@ BATCHNORM = "BatchNorm before the activations"  # helps against most things
 _INSERT = 'put BatchNorm before the activations: fl.remedies.insert_batchnorm(model, batches, start="normalised").'
 _BY_NORMS = ("exploding", "dead_units", "vanishing")
 _MOMENTUM, _LONG = 0.9, 0.97  # usual; averages over more than thirty steps
+_REMEMBERED = 30  # norms
 _FOR_STATISTICS = 2  # batches: training measures anew at once
 # What new weights can cure: the symptom tells which of them it was.
 _BY_WEIGHTS = ("symmetry", "saturation", "exploding", "dead_units", "vanishing", "initialization")
@@ -178,10 +179,21 @@ def _clip_remedy(evidence: Evidence, seen: set[str]) -> Remedy | None:
     norm = _usual_norm(evidence)
     if norm is None or not seen & {"gradient_spikes", "exploding", "nonfinite", "oscillation", "learning_rate"}:
         return None
-    clip = remedies.clip_by_norm(norm)
     families = ("gradient_spikes", "exploding")
+    if evidence.outliers is not None:
+        name = f"clip gradients at the median of their last {_REMEMBERED} norms"
+        return Remedy(name, families, lambda patient, _: _clip(patient, _usual_clip(norm)), is_structural=False,
+                      is_due=True, key="clip")  # fmt: skip
+    clip = remedies.clip_by_norm(norm)
     return Remedy(f"clip gradients at {norm:.2g}, their usual norm", families, lambda patient, _: _clip(patient, clip),
-                  is_structural=False, is_due=evidence.outliers is not None, key="clip")  # fmt: skip
+                  is_structural=False, key="clip")  # fmt: skip
+
+
+def _usual_clip(norm: float) -> Any:
+    """At the median of the last norms: what is usual shrinks as the network learns, and one row must not move it."""
+    clip = remedies.clip_by_percentile(50, window=_REMEMBERED, warmup=0)
+    clip.load_state_dict({"num_calls": 0, "num_skipped": 0, "rule": {"norms": [norm] * _REMEMBERED, "seen": 0}})
+    return clip
 
 
 def _usual_norm(evidence: Evidence) -> float | None:
