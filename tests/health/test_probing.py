@@ -10,6 +10,11 @@ CLASSES = torch.randint(4, (16,), generator=torch.Generator().manual_seed(0))
 LOGITS = torch.randn(16, 4, generator=torch.Generator().manual_seed(1))
 TARGETS = torch.randn(16, 2, generator=torch.Generator().manual_seed(2)) * 3
 LABELS = (TARGETS > 0).float()
+COUNTS = torch.poisson(torch.full((16, 2), 3.0), generator=torch.Generator().manual_seed(3))
+
+
+def of_distances(output, is_same):
+    return (is_same * output + (1 - is_same) * F.relu(2 - output) ** 2).mean()
 
 
 def is_mismatch(loss_fn, output, target):
@@ -31,8 +36,12 @@ def is_mismatch(loss_fn, output, target):
         (F.binary_cross_entropy, torch.rand(16, 2), LABELS),
         (F.mse_loss, torch.rand(16, 2), LABELS),
         (F.mse_loss, torch.sigmoid(torch.randn(16, 2, requires_grad=True)), LABELS),
+        (nn.PoissonNLLLoss(), torch.randn(16, 2), COUNTS),
+        (lambda out, y: (out + (y + 0.1) * (-out).exp()).mean(), torch.randn(16, 2), COUNTS),
+        (of_distances, 4 * torch.rand(16, 2), LABELS),
     ],
-    ids="ce smoothed nll margin mse huber l1 bce bce-probabilities mse-labels mse-sigmoid-labels".split(),
+    ids="ce smoothed nll margin mse huber l1 bce bce-probabilities mse-labels mse-sigmoid-labels poisson gamma "
+    "distances".split(),
 )
 def test_losses_that_fit(loss_fn, output, target):
     assert not is_mismatch(loss_fn, output, target)
@@ -46,12 +55,16 @@ def test_losses_that_fit(loss_fn, output, target):
         (F.nll_loss, LOGITS, CLASSES),
         (lambda out, y: -F.cross_entropy(out, y), LOGITS, CLASSES),
         (lambda out, y: -F.mse_loss(out, y), TARGETS + 1, TARGETS),
+        (lambda out, y: -F.mse_loss(out, y), torch.randn(16, 2), COUNTS),
+        (lambda out, y: -F.poisson_nll_loss(out, y), torch.randn(16, 2), COUNTS),
+        (lambda out, y: -F.binary_cross_entropy_with_logits(out, y), torch.randn(16, 2), LABELS),
         (F.binary_cross_entropy_with_logits, torch.sigmoid(torch.randn(16, 2, requires_grad=True)), LABELS),
         (F.cross_entropy, torch.randn(16, 4, requires_grad=True).softmax(1), F.one_hot(CLASSES, 4).float()),
         (F.mse_loss, torch.sigmoid(torch.randn(16, 2, requires_grad=True)), TARGETS),
         (F.mse_loss, torch.relu(torch.randn(16, 2, requires_grad=True)), TARGETS),
     ],
-    ids="softmax-in-loss softmax-in-model nll-on-logits negated negated-mse bce-sigmoid ce-one-hot sigmoid-range "
+    ids="softmax-in-loss softmax-in-model nll-on-logits negated negated-mse negated-mse-counts "
+    "negated-poisson negated-bce bce-sigmoid ce-one-hot sigmoid-range "
     "relu-range".split(),
 )
 def test_losses_that_do_not(loss_fn, output, target):

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _SURE = 20.0  # a logit that far from the others is a certain answer: exp(-20) is 2e-9
 _CERTAIN = 40.0  # networks that have learnt by heart get there
+_LEAST_COUNT = 0.1  # where a logarithm is taken of counts
 _SAME = 1e-4  # relative difference of two losses that are the same but for rounding
 
 
@@ -119,12 +120,20 @@ def _values(loss_fn: Callable[[Any, Any], Tensor], output: Tensor, target: Tenso
     sides = wanted.sign() if bool((known.abs() == 1).all()) else 2 * wanted - 1
     if bool(((known >= 0) & (known <= 1)).all()) or bool((known.abs() == 1).all()):
         return _labels(loss_fn, _SURE * sides.where(asked, 0.0), wanted, target, made)
-    exact, _ = _ask(loss_fn, wanted, target)
     spread = float(known.std(correction=0)) or 1.0
-    moved = _finite([_ask(loss_fn, wanted + shift * spread, target)[0] for shift in (-1.0, 1.0)])
-    if not moved:
+    links = [(wanted, spread)]
+    if bool((known >= 0).all()):  # counts and durations, of which a model may give the logarithm
+        links.append((wanted.clamp_min(_LEAST_COUNT).log(), 1.0))
+    are_best = [_is_best(loss_fn, answer, unit, target) for answer, unit in links]
+    if are_best[0] is None:
         return LossFacts("unknown")
-    return LossFacts("values", prefers_right=exact < min(moved), out_of_reach=_out_of_reach(made, known))
+    return LossFacts("values", prefers_right=any(are_best), out_of_reach=_out_of_reach(made, known))
+
+
+def _is_best(loss_fn: Callable[[Any, Any], Tensor], answer: Tensor, unit: float, target: Tensor) -> bool | None:
+    """Whether answers cost more if all are moved up or down by a unit; None if that cannot be asked."""
+    exact, *moved = [_ask(loss_fn, answer + shift * unit, target)[0] for shift in (0.0, -1.0, 1.0)]
+    return exact < min(_finite(moved)) if _finite(moved) else None
 
 
 def _labels(
@@ -136,11 +145,19 @@ def _labels(
     if not of_right or not of_wrong:
         return LossFacts("unknown")
     known = target[target.isfinite()]
+    prefers_right = min(of_right) < max(of_wrong)
+    if not prefers_right and _may_be_distances(made):
+        return LossFacts("unknown")  # a label of 1 may ask for a small one
     is_probability = _range_of_last(made) == (0.0, 1.0)
     return LossFacts(
-        "values", prefers_right=min(of_right) < max(of_wrong), out_of_reach=_out_of_reach(made, known),
+        "values", prefers_right=prefers_right, out_of_reach=_out_of_reach(made, known),
         stuck_share=_stuck_between(loss_fn, right, wanted, target) if is_probability else 0.0,
     )  # fmt: skip
+
+
+def _may_be_distances(made: Tensor) -> bool:
+    """True for answers that are never below 0, and no shares or probabilities."""
+    return bool((made >= 0).all()) and bool((made > 1).any())
 
 
 def _finite(values: list[float]) -> list[float]:

@@ -74,7 +74,8 @@ class Trial:
         score: Its score on the held-out samples.
         gain: How much larger the share of right answers got.
         error: Standard error of the gain.
-        loss_ratio: Held-out loss over the one without; 0 where that is not finite, or trained on other targets.
+        loss_ratio: Held-out loss over the one without, and as much above 1 where losses are negative; 0 where that is
+            not finite, or trained on other targets.
         course: What the training saw.
         failure: Why it could not be tried, or "".
     """
@@ -198,8 +199,8 @@ class Examination:
                 _FAILED, suspicion=suspicion, failure=f"it cannot be done here: {type(error).__name__}: {error}"
             )
         before = self.seen.score
-        is_comparable = before.loss == before.loss and before.loss > 0 and remedy.targets is None
-        ratio = after.loss / before.loss if is_comparable else 0.0
+        is_comparable = before.loss == before.loss and before.loss != 0 and remedy.targets is None
+        ratio = 1 - (before.loss - after.loss) / abs(before.loss) if is_comparable else 0.0
         return Trial(suspicion, twin, after, *after.gain_over(before), ratio, course)
 
 
