@@ -11,6 +11,7 @@ LOGITS = torch.randn(16, 4, generator=torch.Generator().manual_seed(1))
 TARGETS = torch.randn(16, 2, generator=torch.Generator().manual_seed(2)) * 3
 LABELS = (TARGETS > 0).float()
 COUNTS = torch.poisson(torch.full((16, 2), 3.0), generator=torch.Generator().manual_seed(3))
+SEVERAL = torch.tensor([[1.0, 1.0, 0.0], [1.0, 0.0, 0.0], [1.0, 1.0, 1.0], [0.0, 0.0, 1.0]] * 4)
 
 
 def of_distances(output, is_same):
@@ -39,9 +40,12 @@ def is_mismatch(loss_fn, output, target):
         (nn.PoissonNLLLoss(), torch.randn(16, 2), COUNTS),
         (lambda out, y: (out + (y + 0.1) * (-out).exp()).mean(), torch.randn(16, 2), COUNTS),
         (of_distances, 4 * torch.rand(16, 2), LABELS),
+        (lambda out, y: F.mse_loss(out.squeeze(1), y), torch.randn(16, 1), TARGETS[:, 0]),
+        (lambda out, y: (out.sort(0).values[:, 0] - y.sort().values).abs().mean(), torch.randn(16, 1), TARGETS[:, 0]),
+        (F.mse_loss, torch.tanh(torch.randn(16, 2, requires_grad=True)), 2 * LABELS - 1),
     ],
     ids="ce smoothed nll margin mse huber l1 bce bce-probabilities mse-labels mse-sigmoid-labels poisson gamma "
-    "distances".split(),
+    "distances squeezed sorted tanh-sides".split(),
 )
 def test_losses_that_fit(loss_fn, output, target):
     assert not is_mismatch(loss_fn, output, target)
@@ -62,13 +66,33 @@ def test_losses_that_fit(loss_fn, output, target):
         (F.cross_entropy, torch.randn(16, 4, requires_grad=True).softmax(1), F.one_hot(CLASSES, 4).float()),
         (F.mse_loss, torch.sigmoid(torch.randn(16, 2, requires_grad=True)), TARGETS),
         (F.mse_loss, torch.relu(torch.randn(16, 2, requires_grad=True)), TARGETS),
+        (lambda out, y: (out - y).square().mean(), torch.randn(16, 1), TARGETS[:, 0]),
+        (lambda out, y: (out - y).abs().sum(), torch.randn(16), TARGETS[:, :1]),
+        (F.cross_entropy, torch.sigmoid(torch.randn(16, 4, requires_grad=True)), CLASSES),
+        (F.cross_entropy, torch.tanh(torch.randn(16, 8, requires_grad=True)), CLASSES),
+        (F.binary_cross_entropy_with_logits, torch.relu(torch.randn(16, 2, requires_grad=True)), LABELS),
+        (F.binary_cross_entropy_with_logits, torch.tanh(torch.randn(16, 2, requires_grad=True)), LABELS),
+        (F.binary_cross_entropy_with_logits, torch.randn(16, 2), 2 * LABELS - 1),
+        (F.binary_cross_entropy, torch.randn(16, 3, requires_grad=True).softmax(1), SEVERAL),
+        (
+            lambda out, y: F.binary_cross_entropy_with_logits(out, y),
+            torch.sigmoid(torch.randn(16, 1, requires_grad=True)).squeeze(1),
+            LABELS[:, 0],
+        ),
     ],
     ids="softmax-in-loss softmax-in-model nll-on-logits negated negated-mse negated-mse-counts "
     "negated-poisson negated-bce bce-sigmoid ce-one-hot sigmoid-range "
-    "relu-range".split(),
+    "relu-range all-pairs all-pairs-summed sigmoid-ce tanh-ce relu-bce tanh-bce sides-bce softmax-of-several "
+    "squeezed-sigmoid".split(),
 )
 def test_losses_that_do_not(loss_fn, output, target):
     assert is_mismatch(loss_fn, output, target)
+
+
+def test_a_relu_before_cross_entropy_is_a_tip():
+    facts = probe_loss(F.cross_entropy, torch.relu(torch.randn(16, 4, requires_grad=True)), CLASSES)
+    (finding,) = (one for one in judge(Evidence(loss=facts)).findings if one.code == "FL503")
+    assert finding.outcome == "tip"
 
 
 def test_a_loss_in_half_precision_takes_the_log_of_zero():

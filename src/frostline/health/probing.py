@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 _SURE = 20.0  # a logit that far from the others is a certain answer: exp(-20) is 2e-9
 _CERTAIN = 40.0  # networks that have learnt by heart get there
 _LEAST_COUNT = 0.1  # where a logarithm is taken of counts
+_SHAPING = frozenset({"SqueezeBackward0", "SqueezeBackward1", "UnsqueezeBackward0", "ViewBackward0",
+                      "UnsafeViewBackward0", "TransposeBackward0", "PermuteBackward0"})  # fmt: skip
+_SEVERAL = 1.5  # labels of a sample, together
+_DEEP = 10.0  # by which a loss falls that falls without end
+_PAIRED = 8  # rows of which all pairs are asked
+_ANY = (-math.inf, math.inf)
 _SAME = 1e-4  # relative difference of two losses that are the same but for rounding
 
 
@@ -36,15 +42,36 @@ def probe_loss(loss_fn: Callable[[Any, Any], Tensor], output: Any, target: Any) 
     try:
         with torch.enable_grad():
             if target.dtype == torch.long and output.dim() == 2 and target.shape == output.shape[:1]:
-                return _classes(loss_fn, output.detach(), target)
+                return _classes(loss_fn, output.detach(), target, output)
             if target.is_floating_point() and target.shape == output.shape:
                 return _values(loss_fn, output.detach(), target, output)
+            if target.is_floating_point() and target.numel() == output.numel() and target.dim() and output.dim():
+                return LossFacts("values", pairs_all=_pairs_all(loss_fn, output.detach(), target))
     except (RuntimeError, ValueError, TypeError, IndexError):
         pass  # a loss that takes no answer but the model's own cannot be asked
     return LossFacts("unknown")
 
 
-def _classes(loss_fn: Callable[[Any, Any], Tensor], output: Tensor, target: Tensor) -> LossFacts:
+def _pairs_all(loss_fn: Callable[[Any, Any], Tensor], output: Tensor, target: Tensor) -> bool:
+    """Whether every answer is compared with every target, as (B, 1) and (B,) are where nobody reshapes them.
+
+    Then the loss of some rows is the mean, or the sum, of the losses of all pairs of them.
+    """
+    few = min(len(output), len(target), _PAIRED)
+    some, wanted = output[:few].float(), target[:few]
+    with torch.no_grad():
+        whole = float(loss_fn(some, wanted))
+        pairs = [
+            [float(loss_fn(some[at : at + 1], wanted[to : to + 1])) for to in range(few)] for at in range(few)
+        ]  # fmt: skip
+    own, every = sum(pairs[at][at] for at in range(few)), sum(map(sum, pairs))
+    is_told_apart = not math.isclose(own / few, every / few**2, rel_tol=_SAME)
+    return is_told_apart and any(math.isclose(whole, total, rel_tol=_SAME) for total in (every, every / few**2))
+
+
+def _classes(
+    loss_fn: Callable[[Any, Any], Tensor], output: Tensor, target: Tensor, made: Tensor
+) -> LossFacts:  # fmt: skip
     output = output if output.dtype is torch.float64 else output.float()
     classes, wide = output.shape[1], output.dtype
     if classes < 2 or int(target.min()) < 0 or int(target.max()) >= classes:
@@ -69,14 +96,16 @@ def _classes(loss_fn: Callable[[Any, Any], Tensor], output: Tensor, target: Tens
     start = max(of_right[0.5][1], slope_of_none, 1e-30)
     is_finite = all(math.isfinite(value) for pair in asked for value in pair)
     has_range = as_given is _as_probabilities
+    reach = (0.0, 1.0) if has_range else _range_of_last(made) if as_given is _as_logits else _ANY
+    stuck = _stuck_in_a_simplex(loss_fn, right, target) if has_range else _stuck(loss_fn, 2 * right - 1, target, reach)
     return LossFacts(
         "classes",
         prefers_right=not is_finite or (near < none - 1e-6 * abs(none) and sure_right < sure_wrong),
         slope_when_wrong=slope_wrong / start if math.isfinite(slope_wrong) and not has_range else 1.0,
-        is_bounded=not (lowest[1] < lowest[0] - 10 and lowest[1] < none - 10),
+        is_bounded=not (lowest[1] < lowest[0] - _DEEP and lowest[1] < none - _DEEP),
         is_finite=is_finite,
-        stuck_share=_stuck_in_a_simplex(loss_fn, right, target) if has_range else 0.0,
-    )
+        stuck_share=stuck, reach=reach,
+    )  # fmt: skip
 
 
 def _range_of(output: Tensor) -> Callable[[Tensor], Tensor]:
@@ -127,7 +156,7 @@ def _values(loss_fn: Callable[[Any, Any], Tensor], output: Tensor, target: Tenso
     are_best = [_is_best(loss_fn, answer, unit, target) for answer, unit in links]
     if are_best[0] is None:
         return LossFacts("unknown")
-    return LossFacts("values", prefers_right=any(are_best), out_of_reach=_out_of_reach(made, known))
+    return LossFacts("values", prefers_right=any(are_best), out_of_reach=_out_of_reach(made, target))
 
 
 def _is_best(loss_fn: Callable[[Any, Any], Tensor], answer: Tensor, unit: float, target: Tensor) -> bool | None:
@@ -140,19 +169,44 @@ def _labels(
     loss_fn: Callable[[Any, Any], Tensor], right: Tensor, wanted: Tensor, target: Tensor, made: Tensor
 ) -> LossFacts:
     """Of logits or values: a right answer leans to the right side. Not all of these are in the domain of every loss."""
-    of_right = _finite([_ask(loss_fn, answer, target)[0] for answer in (right, wanted, 0.25 * right)])
-    of_wrong = _finite([_ask(loss_fn, answer, target)[0] for answer in (-right, wanted - right / _SURE)])
+    of_right = _finite([_cost(loss_fn, answer, target) for answer in (right, wanted, 0.25 * right)])
+    of_wrong = _finite([_cost(loss_fn, answer, target) for answer in (-right, wanted - right / _SURE)])
     if not of_right or not of_wrong:
         return LossFacts("unknown")
     known = target[target.isfinite()]
     prefers_right = min(of_right) < max(of_wrong)
     if not prefers_right and _may_be_distances(made):
         return LossFacts("unknown")  # a label of 1 may ask for a small one
-    is_probability = _range_of_last(made) == (0.0, 1.0)
+    reach, is_even = _range_of_last(made), bool(known.abs().min() == 1)
+    is_probability = reach == (0.0, 1.0) and not is_even
+    stuck = _stuck_between(loss_fn, right, wanted, target) if is_probability else 0.0
+    if not is_probability:
+        stuck = _stuck(loss_fn, right / _SURE, target, reach)
     return LossFacts(
-        "values", prefers_right=prefers_right, out_of_reach=_out_of_reach(made, known),
-        stuck_share=_stuck_between(loss_fn, right, wanted, target) if is_probability else 0.0,
+        "values", prefers_right=prefers_right, out_of_reach=_out_of_reach(made, target), stuck_share=stuck, reach=reach,
+        is_bounded=not is_even or _is_bounded(loss_fn, right / _SURE, target),
     )  # fmt: skip
+
+
+def _is_bounded(loss_fn: Callable[[Any, Any], Tensor], toward: Tensor, target: Tensor) -> bool:
+    """False if surer answers cost less without end on one side alone; a critic's do on both."""
+    (near, far, wrong) = (_ask(loss_fn, size * toward, target)[0] for size in (_CERTAIN, 2 * _CERTAIN, -2 * _CERTAIN))
+    return not far < near - _DEEP or math.isclose(far, -wrong, rel_tol=1e-2)
+
+
+def _stuck(
+    loss_fn: Callable[[Any, Any], Tensor], toward: Tensor, target: Tensor, reach: tuple[float, float]
+) -> float:  # fmt: skip
+    """The share of the loss that no answers of this reach take off, and others would."""
+    if reach == _ANY:
+        return 0.0
+    sizes = (0.5, 1.0, 2.0, 4.0, _SURE)
+    none = _ask(loss_fn, torch.zeros_like(toward), target)[0]
+    near = min(_ask(loss_fn, size * toward, target)[0] for size in sizes)
+    best = min(_ask(loss_fn, (size * toward).clamp(*reach), target)[0] for size in sizes)
+    if not none > near or not all(map(math.isfinite, (none, near, best))):
+        return 0.0
+    return max(0.0, (best - near) / (none - near))
 
 
 def _may_be_distances(made: Tensor) -> bool:
@@ -172,6 +226,14 @@ def _ask(loss_fn: Callable[[Any, Any], Tensor], answer: Tensor, target: Tensor) 
     return float(loss.detach()), float(slope.norm())
 
 
+def _cost(loss_fn: Callable[[Any, Any], Tensor], answer: Tensor, target: Tensor) -> float:
+    """The loss at an answer; NaN where it does not take that."""
+    try:
+        return _ask(loss_fn, answer, target)[0]
+    except (RuntimeError, ValueError):
+        return math.nan
+
+
 def _stuck_in_a_simplex(loss_fn: Callable[[Any, Any], Tensor], right: Tensor, target: Tensor) -> float:
     """Of a model that gives probabilities: the share of the loss that no probabilities can take off."""
     none, _ = _ask(loss_fn, torch.zeros_like(right), target)
@@ -184,7 +246,7 @@ def _stuck_in_a_simplex(loss_fn: Callable[[Any, Any], Tensor], right: Tensor, ta
 
 def _stuck_between(loss_fn: Callable[[Any, Any], Tensor], right: Tensor, wanted: Tensor, target: Tensor) -> float:
     """Of a model that gives values from 0 to 1 for labels: the share of the loss that not even the labels take off."""
-    none, near, best = (_ask(loss_fn, answer, target)[0] for answer in (torch.zeros_like(right), wanted, right))
+    none, near, best = (_cost(loss_fn, answer, target) for answer in (torch.zeros_like(right), wanted, right))
     if not all(map(math.isfinite, (none, near, best))) or best < 0 <= near:
         return 0.0  # the loss takes values from 0 to 1 and nothing else
     best = min(near, best)
@@ -196,10 +258,21 @@ def _range_of_last(made: Tensor) -> tuple[float, float]:
     return {
         "SigmoidBackward0": (0.0, 1.0), "SoftmaxBackward0": (0.0, 1.0), "TanhBackward0": (-1.0, 1.0),
         "ReluBackward0": (0.0, math.inf),
-    }.get(type(made.grad_fn).__name__, (-math.inf, math.inf))  # fmt: skip
+    }.get(_last_function(made), _ANY)  # fmt: skip
+
+
+def _last_function(made: Tensor) -> str:
+    """Its name in autograd; what only gives another shape does not count."""
+    function = made.grad_fn
+    while function is not None and type(function).__name__ in _SHAPING:
+        function = function.next_functions[0][0]
+    return type(function).__name__
 
 
 def _out_of_reach(made: Tensor, target: Tensor) -> float:
-    """Share of finite targets that the last function of the model cannot give."""
+    """Share of finite targets that the last function of the model cannot give; of samples, if it shares out a whole."""
+    if _last_function(made) == "SoftmaxBackward0" and target.dim() == 2:
+        return float((target.nan_to_num().sum(1) > _SEVERAL).float().mean())
     low, high = _range_of_last(made)
-    return float(((target < low) | (target > high)).float().mean())
+    known = target[target.isfinite()]
+    return float(((known < low) | (known > high)).float().mean())

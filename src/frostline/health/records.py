@@ -5,6 +5,7 @@ Shares are 0 to 1. Norms are 2-norms. None: not measured, or nothing to measure.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 
@@ -148,6 +149,8 @@ class LossFacts:
         is_finite: False if a confident answer gives a loss or a slope that is not finite.
         stuck_share: Share of what the loss could still fall that the range of the model's outputs forbids.
         out_of_reach: Share of real targets outside of the range that the model's last function can give.
+        reach: Lowest and highest answer that it can give.
+        pairs_all: True if the loss compares every answer with every target of the batch.
     """
 
     kind: str
@@ -157,6 +160,8 @@ class LossFacts:
     is_finite: bool = True
     stuck_share: float = 0.0
     out_of_reach: float = 0.0
+    reach: tuple[float, float] = (-math.inf, math.inf)
+    pairs_all: bool = False
 
 
 @dataclass(frozen=True)

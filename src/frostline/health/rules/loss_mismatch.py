@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from frostline.health.rules.contract import About
 
 if TYPE_CHECKING:
     from frostline.core.records import Finding
-    from frostline.health.records import Evidence
+    from frostline.health.records import Evidence, LossFacts
 
 ABOUT = About(
     "FL503", "output and loss do not fit", "loss_mismatch",
@@ -26,18 +28,45 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
     facts = evidence.loss
     if facts is None or facts.kind == "unknown":
         return (ABOUT.not_applicable("the loss could not be asked about other answers than the model's."),)
+    found = _wrong(facts)
+    if found is None and facts.kind == "classes" and facts.reach == (0.0, math.inf):
+        why = "the model ends in a ReLU: an answer below zero is given as zero, and gets no gradient back."
+        return (replace(ABOUT.tip(why, None, None), advice="take the last ReLU away: the loss wants logits."),)
+    if found is None:
+        return (ABOUT.passed("right answers cost least, wrong ones are corrected."),)
+    why, advice, measured, limit = found
+    return (replace(ABOUT.issue(why, measured, limit), advice=advice),)
+
+
+def _wrong(facts: LossFacts) -> tuple[str, str, float | None, float | None] | None:
+    """(why, what to do, measured, limit) of the first thing that does not fit."""
+    low, high = facts.reach
+    given = f"values from {low:g} to {high:g}" if math.isfinite(high) else f"no value below {low:g}"
+    if facts.pairs_all:
+        why = "output and target differ in shape, so that every answer is compared with every target of the batch."
+        return why, "give both the same shape: output.squeeze(1), or target.unsqueeze(1).", None, None
     if not facts.prefers_right:
-        return (ABOUT.issue("right answers do not cost less than wrong ones.", None, None),)
+        why = "right answers do not cost less than wrong ones."
+        return why, "check the sign of the loss: training makes it small. " + ABOUT.advice, None, None
     if not facts.is_bounded:
-        return (ABOUT.issue("a more and more certain answer costs less without end.", None, None),)
+        why = "a more and more certain answer costs less without end."
+        advice = (
+            "binary_cross_entropy_with_logits wants labels of 0 and 1 (not -1 and 1, or 1 and 2), nll_loss "
+            "log-probabilities."
+        )
+        return why, advice, None, None
     if facts.slope_when_wrong < _SLOPE:
         slope = facts.slope_when_wrong
         why = f"where the answer is certain and wrong, the loss has {slope:.0e} of the slope it has at the start."
-        return (ABOUT.issue(why, slope, _SLOPE),)
+        return why, "take the softmax or sigmoid before the loss away: the loss has its own.", slope, _SLOPE
     if facts.stuck_share > _STUCK:
-        why = f"the model gives probabilities, which cannot take off {facts.stuck_share:.0%} of this loss."
-        return (ABOUT.issue(why, facts.stuck_share, _STUCK),)
+        why = f"the model gives {given}, which cannot take off {facts.stuck_share:.0%} of this loss."
+        advice = "take the last activation of the model away: this loss wants raw values (logits)."
+        return why, advice, facts.stuck_share, _STUCK
     if facts.out_of_reach > _REACH:
-        why = f"{facts.out_of_reach:.0%} of the targets are outside of what the model's last function can give."
-        return (ABOUT.issue(why, facts.out_of_reach, _REACH),)
-    return (ABOUT.passed("right answers cost least, wrong ones are corrected."),)
+        why = f"{facts.out_of_reach:.0%} of the targets are outside of what the model's last function can give"
+        advice = "end the model in a layer without an activation, or scale the targets into its range."
+        if (low, high) == (0.0, 1.0):
+            advice += " Labels of which several are true at once want a sigmoid, not a softmax."
+        return f"{why} ({given}).", advice, facts.out_of_reach, _REACH
+    return None
