@@ -17,14 +17,22 @@ def filled(module, value):
 
 
 @pytest.mark.parametrize(
-    "module", [nn.Linear(4, 8), nn.Conv2d(3, 8, 3), nn.ConvTranspose1d(3, 8, 3), nn.Linear(1000, 1000)]
-)
+    "module",
+    [
+        nn.Linear(4, 8), nn.Conv2d(3, 8, 3), nn.ConvTranspose1d(3, 8, 3), nn.Linear(1000, 1000),
+        nn.LSTM(4, 8, num_layers=2, bidirectional=True), nn.GRUCell(4, 8), nn.LSTM(4, 8, proj_size=3),
+    ],
+)  # fmt: skip
 def test_drawn_weights_are_no_copies(module):
     assert share(module) == 0.0
 
 
 @pytest.mark.parametrize("value", [0.0, 0.1])
-@pytest.mark.parametrize("module", [nn.Linear(4, 8), nn.Conv2d(3, 8, 3), nn.ConvTranspose1d(3, 8, 3)])
+@pytest.mark.parametrize(
+    "module",
+    [nn.Linear(4, 8), nn.Conv2d(3, 8, 3), nn.ConvTranspose1d(3, 8, 3), nn.GRU(4, 8), nn.LSTM(4, 8, bias=False),
+     nn.RNNCell(4, 8)],
+)  # fmt: skip
 def test_constant_weights_are(module, value):
     assert share(filled(module, value)) == pytest.approx(7 / 8)
 
@@ -55,3 +63,11 @@ def test_what_cannot_or_need_not_be_compared():
     assert share(nn.Embedding(5, 3)) is None
     assert share(nn.Linear(4, 8, dtype=torch.complex64)) is None
     assert share(filled(nn.Linear(4, 8), float("nan"))) is None
+
+
+def test_gates_tell_units_apart_and_one_constant_direction_is_enough():
+    gru = filled(nn.GRU(4, 8, bidirectional=True), 0.1)
+    torch.nn.init.normal_(gru.weight_ih_l0)
+    assert share(gru) == pytest.approx(7 / 8)
+    torch.nn.init.normal_(gru.bias_hh_l0_reverse)
+    assert share(gru) == 0.0

@@ -112,7 +112,7 @@ SICK = {
     "steps too small": (network, {"lr": 1e-7}, "FL402", "a step changes at most", "learning rate by 1,000."),
     "dead": (dead, {}, "FL201", "100% of the units of 1 were zero", "Leaky ReLU"),
     "softmax": (lambda: network(nn.Softmax(1)), {}, "FL503", "the model gives values from 0 to 1", "(logits)"),
-    "torch loss": (lambda: network(nn.Softmax(1)), {"loss": nn.CrossEntropyLoss()}, "FL503", "values from 0 to 1", "(logits)"),
+    "torch loss": (lambda: network(nn.Softmax(1)), {"loss": nn.CrossEntropyLoss()}, "FL503", "0 to 1", "(logits)"),
 }  # fmt: skip
 
 

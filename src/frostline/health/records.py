@@ -98,6 +98,7 @@ class InputFacts:
         unevenness: Largest over median deviation of the features that vary.
         is_normalised: True if the first layer that ran is a normalisation.
         outlier: Largest absolute value over the usual one of a sample.
+        name: Of the input, where the model takes several; else "".
     """
 
     mean: float
@@ -108,6 +109,7 @@ class InputFacts:
     unevenness: float
     is_normalised: bool
     outlier: float
+    name: str = ""
 
 
 @dataclass(frozen=True)

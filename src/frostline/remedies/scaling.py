@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from frostline.core.errors import DataError
-from frostline.core.inputs import call_with_model
+from frostline.core.inputs import call_with_model, leaves
 from frostline.core.records import Change
 from frostline.remedies.insertion import watching
 from frostline.remedies.places import CONVOLUTIONS
@@ -21,6 +21,7 @@ from frostline.remedies.surgery import Snapshot, replace_everywhere
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+_LOOK_UPS = (nn.Embedding, nn.EmbeddingBag)  # of categories, which stand beside the features
 _TAKERS = (nn.Linear, nn.RNNBase, *CONVOLUTIONS)
 
 
@@ -94,13 +95,17 @@ def standardize_inputs(model: nn.Module, batches: Iterable[Any]) -> Change:
 
 
 def _first_layer(model: nn.Module, batches: Iterable[Any]) -> tuple[str, nn.Module, int, Population] | None:
-    """(name, layer, axis of its features, statistics of its input) of the first layer with weights that runs."""
+    """(name, layer, axis of its features, statistics of its input) of the first layer with weights that runs.
+
+    Beside real inputs, look-ups of categories are passed over.
+    """
     names = {id(module): name for name, module in model.named_modules()}
     first: list[nn.Module] = []
-    population = Population()
+    population, has_values = Population(), False
 
     def hear(module: nn.Module, args: tuple[Any, ...]) -> None:
-        if not first and next(module.parameters(recurse=False), None) is not None:
+        has_weights = next(module.parameters(recurse=False), None) is not None
+        if not first and has_weights and not (has_values and isinstance(module, _LOOK_UPS)):
             first.append(module)
         if first and module is first[0] and isinstance(module, _TAKERS) and args and isinstance(args[0], Tensor):
             _add(population, args[0], 1 if isinstance(module, CONVOLUTIONS) else -1)
@@ -110,6 +115,7 @@ def _first_layer(model: nn.Module, batches: Iterable[Any]) -> tuple[str, nn.Modu
     try:
         with watching(model):
             for inputs in Replay(model, batches):
+                has_values = any(tensor.is_floating_point() for tensor in leaves(inputs).values())
                 try:
                     call_with_model(model, inputs)
                 except _Heard:

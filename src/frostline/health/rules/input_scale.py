@@ -8,7 +8,7 @@ from frostline.health.rules.contract import About
 
 if TYPE_CHECKING:
     from frostline.core.records import Finding
-    from frostline.health.records import Evidence
+    from frostline.health.records import Evidence, InputFacts
 
 ABOUT = About(
     "FL501", "unscaled input", "input_scale",
@@ -30,8 +30,17 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
         return (ABOUT.not_applicable("the input is not a batch of real numbers."),)
     if facts.is_normalised:
         return (ABOUT.not_applicable("the first layer normalises its input."),)
+    size, why, value, limit = oddness(facts)
+    place = f" (input {facts.name})" if facts.name else ""
+    if size > 0:
+        return ((ABOUT.issue if size > 1 else ABOUT.tip)(f"{why}{place}.", value, limit),)
+    return (ABOUT.passed(f"features are of size {facts.widest:.2g}{place}.", facts.widest, _LARGE[1]),)
+
+
+def oddness(facts: InputFacts) -> tuple[float, str, float, float]:
+    """(how odd, 1 at the issue's limit and 0 where all is well; why; measured; limit)."""
     odd = [
-        (value / issue, f"{what} {value:.3g}.", value, issue)
+        (value / issue, f"{what} {value:.3g}", value, issue)
         for value, (tip, issue), what in (
             (facts.widest, _LARGE, "the largest feature has a root mean square of"),
             (facts.offset, _OFFSET, "a feature's mean, in units of its deviation, is"),
@@ -41,9 +50,6 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
     ]
     tip, issue = _SMALL
     if facts.widest < tip:
-        why = f"the largest feature has a root mean square of {facts.widest:.2g}."
+        why = f"the largest feature has a root mean square of {facts.widest:.2g}"
         odd.append((issue / max(facts.widest, 1e-30), why, facts.widest, issue))
-    if odd:
-        size, why, value, limit = max(odd)
-        return ((ABOUT.issue if size > 1 else ABOUT.tip)(why, value, limit),)
-    return (ABOUT.passed(f"features are of size {facts.widest:.2g}.", facts.widest, _LARGE[1]),)
+    return max(odd, default=(0.0, "", facts.widest, _LARGE[1]))

@@ -17,6 +17,7 @@ from frostline.core.restore import kept_buffers, kept_generators, kept_modes
 from frostline.health import Evidence, Monitor, NormFacts, Patient, Score, probe_loss, score, train
 from frostline.health.evidence import facts_of_input
 from frostline.health.records import InputFacts, OutlierFacts, StepRecord
+from frostline.health.rules.input_scale import oddness
 from frostline.health.scoring import mean_loss
 from frostline.recipes.examination.batching import finite_rows
 from frostline.recipes.examination.outliers import FAR, facts_of_outliers, facts_of_targets, usual_limit
@@ -268,10 +269,25 @@ def _may_stand_out(facts: InputFacts | None, data: Sequence[Batch]) -> bool:
 
 
 def _facts_of_inputs(evidence: Evidence, data: Sequence[Batch]) -> InputFacts | None:
-    """The scale of many usual inputs, and their largest outlier: the monitor saw those of one batch."""
-    tensors = [t for inputs, _ in data for t in list(batches.leaves(inputs).values())[:1] if t.dim() > 1 and len(t)]
-    if not tensors or not tensors[0].is_floating_point() or tensors[0].is_complex():
+    """The scale of many usual inputs, and their largest outlier: the monitor saw those of one batch.
+
+    Where a model takes several, it is that of the one that is furthest from what layers can use.
+    """
+    by_name: dict[str, list[Tensor]] = {}
+    for inputs, _ in data:
+        for name, tensor in batches.leaves(inputs).items():
+            if tensor.dim() > 1 and len(tensor) and tensor.is_floating_point() and not tensor.is_complex():
+                by_name.setdefault(name, []).append(tensor)
+    found = [(name, facts) for name, own in by_name.items() if (facts := _facts_of_input(own)) is not None]
+    if not found:
         return evidence.inputs
+    name, facts = max(found, key=lambda one: oddness(one[1]))
+    first = next((layer.kind for layer in evidence.layers), "")
+    has_several = len(batches.leaves(data[0][0])) > 1
+    return replace(facts, is_normalised=first == "norm", name=name if has_several else "")
+
+
+def _facts_of_input(tensors: list[Tensor]) -> InputFacts | None:
     alike = [tensor for tensor in tensors if tensor.shape[1:] == tensors[0].shape[1:]]
     step = max(1, _AT_ONCE // max(1, tensors[0].numel())) if len(alike) == len(tensors) else 1
     joined = [torch.cat(tensors[at : at + step]).detach().flatten(1) for at in range(0, len(tensors), step)]
@@ -282,9 +298,7 @@ def _facts_of_inputs(evidence: Evidence, data: Sequence[Batch]) -> InputFacts | 
     rows = torch.cat(alike[:count])
     if outlier > FAR:  # a rule of its own names rare rows; the scale is that of the others
         rows = rows[rows.flatten(1).float().abs().amax(dim=1) <= usual_limit([sizes_N])]
-    facts = facts_of_input(rows, (), {}, outlier=outlier)
-    first = next((layer.kind for layer in evidence.layers), "")
-    return replace(facts, is_normalised=first == "norm") if facts is not None else evidence.inputs
+    return facts_of_input(rows, (), {}, outlier=outlier)
 
 
 def _mean(module: Any) -> Tensor:
