@@ -69,3 +69,63 @@ def test_what_cannot_be_copied_is_said():
     model.file = open(__file__)  # noqa: SIM115 (held on purpose)
     with model.file, pytest.raises(fl.DataError, match="cannot be copied"):
         copied(model)
+
+
+def by_argument(_, clip):
+    return lambda one, *_: clip([p for group in one.param_groups for p in group["params"]]) and None
+
+
+def by_closure(model, clip):
+    parameters = list(model.parameters())
+    return lambda *_: clip(parameters) and None
+
+
+class Clipper:
+    def __init__(self, model, clip):
+        self.model, self.clip = model, clip
+
+    def before(self, *_):
+        self.clip(self.model.parameters())
+
+    def __call__(self, *_):
+        self.before()
+
+
+def by_method(model, clip):
+    return Clipper(model, clip).before
+
+
+@pytest.mark.parametrize("make", [by_argument, by_closure, by_method, Clipper])
+def test_hooks_before_the_step_are_turned_to_the_copy(make):
+    model = nn.Linear(2, 1, bias=False)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    clip = fl.remedies.clip_by_norm(1e-3)
+    optimizer.register_step_pre_hook(make(model, clip))
+    twin, own = copied(model, optimizer)
+    third, last = copied(twin, own)
+    for one, steps in ((twin, own), (third, last)):
+        one(torch.ones(1, 2)).sum().backward()
+        steps.step()
+        assert float((one.weight - model.weight).detach().norm()) == pytest.approx(1e-3, rel=1e-3)
+    assert clip.num_calls == 0
+
+
+everywhere = nn.Linear(2, 1)
+
+
+def test_a_hook_that_holds_the_model_as_a_global_is_refused():
+    optimizer = torch.optim.SGD(everywhere.parameters(), lr=1.0)
+    optimizer.register_step_pre_hook(lambda *_: nn.utils.clip_grad_norm_(everywhere.parameters(), 1.0) and None)
+    with pytest.raises(fl.DataError, match="cannot be turned to a copy") as error:
+        copied(everywhere, optimizer)
+    assert "everywhere" in error.value.received
+
+
+def test_hooks_after_the_step_stay_with_the_original():
+    model, calls = nn.Linear(2, 1), []
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    optimizer.register_step_post_hook(lambda *_: calls.append(1))
+    twin, own = copied(model, optimizer)
+    twin(torch.ones(1, 2)).sum().backward()
+    own.step()
+    assert not calls

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any
+from types import CellType, FunctionType, MethodType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from frostline.core.errors import DataError
 from frostline.core.inputs import describe
 from frostline.core.layers import compact_recurrent
-
-if TYPE_CHECKING:
-    from torch.optim import Optimizer
 
 
 def check_loss(loss: Any, where: str) -> None:
@@ -78,23 +77,58 @@ def copied(model: nn.Module, *others: Any) -> tuple[Any, ...]:
     """The model and what goes with it (its optimizer), copied together.
 
     Weights that a hook computes before every forward (pruning, `nn.utils.weight_norm`) are copied as values: the
-    copy's own hook computes them anew.
+    copy's own hook computes them anew. What an optimizer does before each step (a clip as a hook) the copy does too,
+    with its own parameters and memory; hooks after the step (averages of weights, logs) are left behind.
 
     Raises:
-        DataError: If the model cannot be copied.
+        DataError: If the model cannot be copied, or a hook cannot be turned to the copy.
     """
     check_dense(model)
     computed = [
         value for module in model.modules() for value in vars(module).values()
         if isinstance(value, Tensor) and value.grad_fn is not None
     ]  # fmt: skip
+    memo: dict[int, Any] = {id(value): value.detach().clone() for value in computed}
     try:
-        twins = copy.deepcopy((model, *others), {id(value): value.detach().clone() for value in computed})
+        twins = copy.deepcopy((model, *others), memo)
     except (RuntimeError, TypeError) as error:
         raise DataError(
             what="The model cannot be copied, so nothing can be tried on it.", where=type(model).__name__,
             received=f"{type(error).__name__}: {error}",
             do="keep no tensors with a gradient history and no open files on the model; or use frostline.Monitor.",
         ) from error  # fmt: skip
+    for given, twin in zip(others, twins[1:], strict=True):
+        if isinstance(given, Optimizer):
+            for hook in given._optimizer_step_pre_hooks.values():
+                twin.register_step_pre_hook(_turned(hook, memo))
     compact_recurrent(twins[0])
     return twins
+
+
+def _turned(hook: Any, memo: dict[int, Any]) -> Any:
+    """A hook that does to the copies what it does to what they were made of: all that it holds is copied with them."""
+    try:
+        if isinstance(hook, MethodType):
+            return MethodType(hook.__func__, copy.deepcopy(hook.__self__, memo))
+        if not isinstance(hook, FunctionType):
+            return copy.deepcopy(hook, memo)
+        held = [name for name in hook.__code__.co_names if _is_copied(hook.__globals__.get(name), memo)]
+        if held:
+            raise TypeError(f"it uses the global {held[0]}")
+        cells = tuple(CellType(copy.deepcopy(cell.cell_contents, memo)) for cell in hook.__closure__ or ())
+        defaults = copy.deepcopy(hook.__defaults__, memo)
+        return FunctionType(hook.__code__, hook.__globals__, hook.__name__, defaults, cells)
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise DataError(
+            what="A hook on the optimizer's step cannot be turned to a copy of the model.",
+            where=str(getattr(hook, "__qualname__", type(hook).__name__)), received=f"{type(error).__name__}: {error}",
+            do="let the hook take the parameters from its first argument, optimizer.param_groups; or remove it "
+            "meanwhile.",
+        ) from error  # fmt: skip
+
+
+def _is_copied(value: Any, memo: dict[int, Any]) -> bool:
+    """Whether it is the model or a part of it, or parts of it in a list."""
+    if isinstance(value, (list, tuple)):
+        return any(_is_copied(entry, memo) for entry in value)  # pyright: ignore[reportUnknownVariableType]
+    return isinstance(value, (nn.Module, Tensor, Optimizer)) and id(value) in memo

@@ -210,8 +210,8 @@ def _stuck(
 
 
 def _may_be_distances(made: Tensor) -> bool:
-    """True for answers that are never below 0, and no shares or probabilities."""
-    return bool((made >= 0).all()) and bool((made > 1).any())
+    """True for answers that are never below 0, and no probabilities."""
+    return bool((made >= 0).all()) and _range_of_last(made) == _ANY
 
 
 def _finite(values: list[float]) -> list[float]:

@@ -29,9 +29,11 @@ class Score:
         share: Of answers that are right; of real targets, the share of their variance that is explained. 0 where an
             output is not finite.
         loss: Mean over the batches; NaN where it is not finite.
-        samples: The share of each sample, within -1 and 1, in the order of the data.
+        samples: The share of each sample, within -1 and 1, in the order of the data; where `is_of_loss`, the loss of
+            each batch.
         skill: The share of the loss of one answer for all, the mean one, that the model saves; None if not known.
         lead: How much larger its share is than that of this one answer; None if not asked.
+        is_of_loss: True if answers and targets are of no kind that can be compared: the share is 1 / (1 + loss).
     """
 
     share: float
@@ -39,18 +41,24 @@ class Score:
     samples: tuple[float, ...] = ()
     skill: float | None = None
     lead: float | None = None
+    is_of_loss: bool = False
 
     def gain_over(self, other: Score) -> tuple[float, float]:
         """(gain in share, its standard error) over another model's score on the same samples.
 
         The error is that of a paired comparison: samples that both answer alike do not count. It says how far the gain
-        may be luck of which samples were held out, not luck of the training.
+        may be luck of which samples were held out, not luck of the training. Of losses, the gain is the share of the
+        other's that is saved, whatever their unit.
         """
-        gain = self.share - other.share
         pairs = list(zip(self.samples, other.samples, strict=False))
+        differences = [own - others for own, others in pairs]
+        gain = self.share - other.share
+        if self.is_of_loss and other.is_of_loss and pairs:
+            unit = sum(abs(others) for _, others in pairs) / len(pairs) or 1.0
+            differences = [max(-1.0, min(1.0, (others - own) / unit)) for own, others in pairs]
+            gain = sum(differences) / len(differences)
         if len(pairs) < 2:
             return gain, math.inf
-        differences = [own - others for own, others in pairs]
         mean = sum(differences) / len(differences)
         variance = sum((value - mean) ** 2 for value in differences) / (len(differences) - 1)
         return gain, math.sqrt(variance / len(differences))
@@ -126,12 +134,12 @@ def score(
     values = _read(losses)
     loss = sum(values) / len(values)
     share, samples = tally.share(), tally.samples()
-    if share is None:  # a loss that falls is all there is to go by
-        samples = tuple(_of_loss(value) for value in values)
-        share = sum(samples) / len(samples)
+    is_of_loss = share is None  # a loss that falls is all there is to go by
+    if share is None:
+        share, samples = sum(map(_of_loss, values)) / len(values), tuple(values)
     alone = flat.tally.share() if flat.tally is not None else None
     lead = None if alone is None else share - alone
-    return Score(share, loss if math.isfinite(loss) else math.nan, samples, flat.skill(), lead)
+    return Score(share, loss if math.isfinite(loss) else math.nan, samples, flat.skill(), lead, is_of_loss)
 
 
 def mean_loss(

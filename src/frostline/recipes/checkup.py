@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from frostline.core.errors import DataError
+from frostline.core.restore import kept_generators
 from frostline.health import Patient
 from frostline.recipes.examination import BATCHNORM, Examination, as_batches, counts, examine, held_out, prove, told
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 _AS_GOOD_AS_IT_GETS = 0.97  # right answers: what comes later can hardly do better, and is less specific
 _LITTLE = 0.5  # of the loss of one answer for all: who saves less may do with other steps, whatever the symptoms
+
+_FEWEST = 20  # batches, after which another rate says something about the whole training
 
 
 def checkup(
@@ -53,7 +56,8 @@ def checkup(
         DataError: If there are no batches or fewer than `steps`, nothing trains, the optimizer holds other parameters,
             or the loss is not a scalar that depends on the model.
     """
-    whole = as_batches(batches, model, steps)
+    with kept_generators():  # a loader that shuffles draws
+        whole = as_batches(batches, model, steps)
     data, judged = held_out(whole)
     patient = Patient(model, optimizer or _default_optimizer(model))
     seen = examine(patient, data, judged, loss_fn, whole=whole)
@@ -61,7 +65,7 @@ def checkup(
         return told(seen.diagnosis, None, "loss_mismatch")
     tried = _try_all(seen, is_rate_known=optimizer is not None)
     proof = prove(seen, tried, whole)
-    return told(seen.diagnosis, proof, proof.trial.suspicion.family if proof is not None else None, tried)
+    return told(seen.diagnosis, proof, proof.trial.suspicion.family if proof is not None else None, tried, seen.start)
 
 
 def _try_all(seen: Examination, *, is_rate_known: bool) -> list[Trial]:
@@ -75,6 +79,7 @@ def _try_all(seen: Examination, *, is_rate_known: bool) -> list[Trial]:
         if is_good and is_specific:
             return tried
     skill = seen.seen.score.skill
+    is_rate_known = is_rate_known and len(seen.data) >= _FEWEST
     is_suspect = bool(seen.diagnosis.findings) or seen.is_stuck or (skill is not None and skill < _LITTLE)
     for at, direction in enumerate(seen.rates(both=True) if is_suspect and is_rate_known else ()):
         if at < 2 or not any(map(counts, tried)):

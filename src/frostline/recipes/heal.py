@@ -16,7 +16,8 @@ from frostline.core.records import Healing, Treatment
 from frostline.core.restore import kept_gradients
 from frostline.health import Patient, Score, diagnosis_of, score, train
 from frostline.recipes.examination import as_batches, merged, usual_rows
-from frostline.recipes.examination.racing import UNSEEN, WATCHED, Race, Runner, watched
+from frostline.recipes.examination.racing import UNSEEN, WATCHED, Race
+from frostline.recipes.examination.running import Runner, watched
 from frostline.remedies import clip_by_norm
 
 if TYPE_CHECKING:
@@ -110,10 +111,10 @@ def _healing(
     treatments = [_told(one, race, is_kept=one is winner) for race, winner in races for one in race.runners]
     is_told = any(treatment.kept and treatment.family == "nonfinite" for treatment in treatments)
     treatments += [_told_skips(num_skipped, num_steps, last)] if num_skipped and not is_told else []
-    first = next((race for race, winner in races if winner.suspicion is not None), races[0][0])
+    first, best = next(((race, winner) for race, winner in races if winner.suspicion is not None), races[0])
     causes = [one.family for one in _suspicions(winner for _, winner in races)]
     causes += ["loss_mismatch"] if first.seen.is_misfit else ["nonfinite"] if num_skipped else []
-    seen = first.seen.diagnosis
+    seen = best.seen or first.seen.diagnosis
     return Healing(
         accepted=any(treatment.kept for treatment in treatments),
         treatments=tuple(treatments),
@@ -184,8 +185,8 @@ def _take_over(own: Patient, best: Runner, kept: Sequence[Runner]) -> None:
     clip = best.patient.clip or (clip_by_norm(_NO_LIMIT) if best.num_skipped else None)
     if clip is not None:
 
-        def limit(*_: object) -> None:  # a hook that returns something would replace the arguments of the step
-            clip(own.parameters)
+        def limit(one: Optimizer, *_: object) -> None:  # what a hook returns would replace the arguments of the step
+            clip([parameter for group in one.param_groups for parameter in group["params"]])
 
         own.optimizer.register_step_pre_hook(limit)
 

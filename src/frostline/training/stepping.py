@@ -70,31 +70,16 @@ def clipping_first(optimizer: Optimizer, clip: Clip | None) -> Generator[None]:
     if clip is None:
         yield
         return
-    handle = _clip_before_steps(optimizer, copy.deepcopy(clip))
+    own = copy.deepcopy(clip)
+
+    def before_step(one: Optimizer, *_: Any) -> None:  # what a hook returns would replace the step's arguments
+        own([parameter for group in one.param_groups for parameter in group["params"]])
+
+    handle = optimizer.register_step_pre_hook(before_step)
     try:
         yield
     finally:
         handle.remove()
-        vars(optimizer).pop("__deepcopy__")
-
-
-def _clip_before_steps(optimizer: Optimizer, clip: Clip) -> Any:
-    """A hook on the steps of the optimizer, which copies of it get too: torch leaves hooks behind when it copies."""
-
-    def copied(memo: dict[int, Any]) -> Optimizer:
-        del vars(optimizer)["__deepcopy__"]
-        try:
-            twin = copy.deepcopy(optimizer, memo)
-        finally:
-            vars(optimizer)["__deepcopy__"] = copied
-        _clip_before_steps(twin, copy.deepcopy(clip, memo))
-        return twin
-
-    def before_step(one: Optimizer, *_: Any) -> None:  # what a hook returns would replace the step's arguments
-        clip([parameter for group in one.param_groups for parameter in group["params"]])
-
-    vars(optimizer)["__deepcopy__"] = copied
-    return optimizer.register_step_pre_hook(before_step)
 
 
 def make_scheduler(

@@ -14,7 +14,7 @@ from helpers_health import losses, outcomes, record
         ("input", "input", "samples 3, 5 of the batch"),
         ("target", "target", "the target of step 7"),
         ("fc1", "fc1", "is in fc1"),
-        ("gradient", None, "in gradient"),
+        ("gradient", None, "but a gradient is not"),
     ],
 )
 def test_it_fires(place, layer, words):

@@ -12,9 +12,9 @@ from helpers_health import mlp, sgd, sick_sigmoids, task
 from remedies.surgeon import fingerprint, same
 
 
-def examined(model=None, data=None, **options):
+def examined(model=None, data=None, *, lr=0.05, **options):
     model, data = model or mlp(), data or task(40)
-    return examine(Patient(model, sgd(model)), data[:-8], data[-8:], F.cross_entropy, **options)
+    return examine(Patient(model, sgd(model, lr=lr)), data[:-8], data[-8:], F.cross_entropy, **options)
 
 
 def remedy(apply, **options):
@@ -74,7 +74,7 @@ def test_a_run_that_begins_with_a_schedule_is_not_called_too_slow():
 
 @pytest.mark.parametrize("both", [True, False])
 def test_without_a_symptom_no_rate_is_suspected(both):
-    found = replace(examined(), diagnosis=diagnosis_of([], None))
+    found = replace(examined(lr=0.01), diagnosis=diagnosis_of([], None))
     assert [bool(direction) for direction in found.rates(both=both)] == [both, both]
 
 

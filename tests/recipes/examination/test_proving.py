@@ -21,7 +21,7 @@ class Folds:
     """Gains of the trials to come."""
 
     def __init__(self, *gains, error=0.02):
-        self.gains, self.error, self.asked = gains, error, 0
+        self.gains, self.error, self.asked, self.before = gains, error, 0, Score(0.5, 1.0)
 
     def attempt(self, fold, suspicion):
         self.asked += 1

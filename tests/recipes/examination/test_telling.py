@@ -1,6 +1,6 @@
 from dataclasses import replace
 
-from frostline.health import Evidence, diagnosis_of
+from frostline.health import Evidence, Score, diagnosis_of
 from frostline.health.records import OutlierFacts
 from frostline.health.rules import RULES
 from frostline.health.rules import spikes as spikes_rule
@@ -25,7 +25,7 @@ def by_code(diagnosis):
 
 def proof_of(one, **changes):
     remedy = replace(one.suspicion.remedy, **changes)
-    return Proof(replace(one, suspicion=replace(one.suspicion, remedy=remedy)), 0.5, 0.3, 2, 0.02)
+    return Proof(replace(one, suspicion=replace(one.suspicion, remedy=remedy)), Score(0.5, 1.0), 0.3, 2, 0.02)
 
 
 def test_the_cause_is_told_with_its_proof_and_what_was_done():

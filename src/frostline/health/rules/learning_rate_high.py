@@ -33,7 +33,8 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
     rises = last > _RISE * first and last > 0
     if _has_stopped(evidence, len(records)) or (rises and largest > _TIP):
         return (ABOUT.issue(why, largest, _LARGE),)
-    if rises or largest > _TIP or last > _RISE * best + _NOISE * abs(first):
+    has_turned = last > best + (_RISE - 1) * abs(best) + _NOISE * abs(first)
+    if rises or largest > _TIP or has_turned:
         return (ABOUT.tip(why, largest, _LARGE),)
     return (ABOUT.passed(why, largest, _LARGE),)
 

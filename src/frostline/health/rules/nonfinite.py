@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from frostline.health.rules.contract import About
@@ -16,6 +17,11 @@ ABOUT = About(
     "leave such steps out: clipping in fl.remedies does.",
     10,
 )  # fmt: skip
+_IN_BACKWARD = (
+    "look for sqrt, norm or a power below 1 of zero, a division by what can be zero, or too large a step: their slope "
+    "is infinite where the value is not. Add a small number inside (torch.sqrt(x + 1e-8)); until then leave such steps "
+    "out: clipping in fl.remedies does."
+)
 
 
 def check(evidence: Evidence) -> tuple[Finding, ...]:
@@ -28,11 +34,14 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
         if record.nonfinite in {"input", "target"}:
             why = f"the {record.nonfinite} of step {record.step} is not finite{where}."
             return (ABOUT.issue(why, 1.0, 0.0, record.nonfinite),)
+        if record.nonfinite == "gradient":
+            why = f"at step {record.step} inputs, outputs and loss are finite, but a gradient is not{where}."
+            return (replace(ABOUT.issue(why, 1.0, 0.0), advice=_IN_BACKWARD),)
         why = f"at step {record.step} the first value that is not finite is in {record.nonfinite}{where}."
-        return (ABOUT.issue(why, 1.0, 0.0, None if record.nonfinite == "gradient" else record.nonfinite),)
+        return (ABOUT.issue(why, 1.0, 0.0, record.nonfinite),)
     odd = [step for step, loss in evidence.losses if loss - loss != 0]
     if odd:
-        return (ABOUT.issue(f"the loss of step {odd[0]} is not finite; it was not a sampled one.", 1.0, 0.0),)
+        return (ABOUT.issue(f"the loss of step {odd[0]} is not finite.", 1.0, 0.0),)
     if evidence.loss is not None and not evidence.loss.is_finite:
         return (ABOUT.issue("the loss is not finite for a confident answer.", 1.0, 0.0, "the loss"),)
     return (ABOUT.passed(f"everything was finite in {len(evidence.records)} sampled steps."),)

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 ABOUT = About(
     "FL404", "nothing is learnt", "learning_rate",
     "check that every input still belongs to its target: shuffle both together, or neither. Then train on one batch "
-    "alone: a network that cannot learn it by heart is broken; one that can lacks steps, size, or inputs that tell the "
-    "targets.",
+    "alone, without dropout and weight decay: a network that cannot learn it by heart is broken (a detach, a wrong "
+    "axis, layers that are not in the optimizer); one that can lacks steps, size, or inputs that tell the targets, or "
+    "is held back by dropout, weight decay or rare classes.",
     8,
 )  # fmt: skip
 SKILLED = 0.1  # of the loss of one answer for all: a network that saves so much learns
@@ -28,8 +29,10 @@ TIME = 45  # steps, after which a network that learns nothing is stuck
 def check(evidence: Evidence) -> tuple[Finding, ...]:
     """What the model does better, on samples that it was not trained on, than one answer for all."""
     skill, steps = evidence.skill, len(evidence.losses)
-    if skill is None or steps < TIME:
-        return (ABOUT.not_applicable("no held-out samples were scored, or less than 45 steps were seen."),)
+    if skill is None:
+        return (ABOUT.not_applicable("what one answer for all samples would cost is not known of such outputs."),)
+    if steps < TIME:
+        return (ABOUT.not_applicable(f"{steps} steps are too few to say; {TIME} are asked."),)
     if skill > SKILLED:
         return (ABOUT.passed(f"held-out samples are answered {skill:.0%} better than by one answer.", skill, SKILLED),)
     fall = _fall(evidence)

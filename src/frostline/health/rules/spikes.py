@@ -45,7 +45,7 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
         few = f"{len(norms)} gradient norms after the first steps: too few, or zero."
         return (_of_rows(rows, evidence) if rows else ABOUT.not_applicable(few),)
     ratio, norm, middle = max(known)
-    why = f"the largest gradient norm is {ratio:.1f} times the usual one before it ({norm:.2g} against {middle:.2g})."
+    why = f"the largest gradient norm is {ratio:.3g} times the usual one before it ({norm:.2g} against {middle:.2g})."
     if ratio > _TIP:
         finding = (ABOUT.issue if ratio > _ISSUE else ABOUT.tip)(f"{why} {rows}".strip(), ratio, _ISSUE)
         return (replace(finding, advice=_MEND + ABOUT.advice) if rows else finding,)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 # is asked for an issue of a network that learns nothing, most for a tip of one that learns.
 _OF_ISSUES, _OF_TIPS, _OF_DOUBTS = (0.97, 0.0, 0.0), (0.96, 0.04, 2.0), (0.9, 0.08, 2.0)
 # The loss over that without: lower by far; clearly, so that of an issue no more is asked; a little, three times.
-_FAR, _CLEARLY, _STEADY, _TIMES = 0.6, 0.8, 0.94, 3
+_FAR, _CLEARLY, _STEADY, TIMES = 0.6, 0.8, 0.94, 3
 _ALL = 0.95  # of the loss of one answer for all is saved: there is little left to gain
 # The loss over that without, beyond which it is out: at the first mark, later, and later beside a network that learns.
 _LOST_AT_FIRST, _LOST, _NO_BETTER = 2.0, 1.05, 0.99
@@ -56,6 +56,11 @@ def leads_by_far(own: Score, other: Score) -> bool:
     return falls(own, other, 1 - _FAR)
 
 
+def leads_clearly(own: Score, other: Score) -> bool:
+    """True if the loss is much lower, and no fewer answers are right."""
+    return falls(own, other, 1 - _CLEARLY) and own.share >= other.share
+
+
 def leads_a_little(own: Score, other: Score) -> bool:
     """True if it is worth a look after more steps."""
     return falls(own, other, 1 - _STEADY)
@@ -76,8 +81,8 @@ def leads_at_last(own: Score, other: Score, *, learns: bool) -> bool:
 
 def leads_steadily(pairs: Sequence[tuple[Score, Score]]) -> bool:
     """True if the last of these pairs, (with, without), all show a lower loss, and no fewer right answers."""
-    last = pairs[-_TIMES:]
-    return len(last) == _TIMES and all(
+    last = pairs[-TIMES:]
+    return len(last) == TIMES and all(
         leads_a_little(own, other) and own.share >= other.share and has_more(other) for own, other in last
     )
 

@@ -13,6 +13,7 @@ from frostline.recipes.examination.treatments import BATCHNORM
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from frostline.health import Score
     from frostline.recipes.examination.batching import Batch
     from frostline.recipes.examination.examining import Examination, Suspicion, Trial
 
@@ -35,24 +36,27 @@ class Proof:
 
     Attributes:
         trial: The first of its trials.
-        before: The score without it.
+        before: The score without it, of the first trial.
         gain: Mean over the trials.
         tries: How many there were.
         demand: The gain that was asked for.
     """
 
     trial: Trial
-    before: float
+    before: Score
     gain: float
     tries: int
     demand: float
 
     def __str__(self) -> str:
-        after = self.before + self.trial.gain
-        why = f"the score on held-out samples goes from {self.before:.0%} to {after:.0%}"
+        before, after = self.before, self.trial.score
+        why = f"the score on held-out samples goes from {before.share:.0%} to {after.share:.0%}"
+        if before.is_of_loss:
+            why = f"the loss on held-out samples goes from {before.loss:.3g} to {after.loss:.3g}"
         if self.tries == 1:
             return f"{why}."
-        return f"{why}; in {self.tries} trials on other samples, by {100 * self.gain:.0f} points on average."
+        unit = "%" if before.is_of_loss else "points"
+        return f"{why}; in {self.tries} trials on other samples, by {100 * self.gain:.0f} {unit} on average."
 
 
 def counts(trial: Trial) -> bool:
@@ -75,11 +79,13 @@ def prove(seen: Examination, tried: Sequence[Trial], whole: Sequence[Batch]) -> 
         whole: All batches; every fold of them holds out other samples.
     """
     left = [trial for trial in tried if counts(trial)]
+    if not math.isfinite(seen.seen.first_loss):  # no step was taken before
+        left = [trial for trial in left if trial.suspicion.family not in {*_OF_STEPS, "gradient_spikes"}]
     folds = _Folds(seen, whole)
     while left:
         trial = _most_specific(left)
         if math.isnan(seen.seen.score.loss):
-            return Proof(trial, seen.seen.score.share, trial.gain, 1, 0.0)  # from nothing to something: no luck
+            return Proof(trial, seen.seen.score, trial.gain, 1, 0.0)  # from nothing to something: no luck
         proof = _repeat(trial, folds, _demand_of(trial, tried))
         if proof is not None:
             return proof
@@ -93,6 +99,11 @@ class _Folds:
     def __init__(self, seen: Examination, whole: Sequence[Batch]) -> None:
         self._first, self._whole = seen, whole
         self._made: dict[int, Examination] = {0: seen}
+
+    @property
+    def before(self) -> Score:
+        """The score without treatment, the first time."""
+        return self._first.seen.score
 
     def attempt(self, fold: int, suspicion: Suspicion) -> Trial:
         if fold not in self._made:
@@ -120,7 +131,7 @@ def _repeat(first: Trial, folds: _Folds, demand: tuple[float, float, float]) -> 
         error = math.sqrt(sum(trial.error**2 for trial in trials)) / len(trials)
         is_steady = trials[-1].gain > (0 if len(trials) == 2 else -trials[-1].error)
         if gain >= asked and gain > errors * error and is_steady:
-            return Proof(first, first.score.share - first.gain, gain, len(trials), asked)
+            return Proof(first, folds.before, gain, len(trials), asked)
         if gain + error < asked:
             return None
     return None

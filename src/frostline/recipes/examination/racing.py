@@ -7,30 +7,32 @@ trained when it is needed and never twice, so what wins has lost nothing and goe
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from frostline.health import Monitor, Patient, Score, judge, score, train
+from frostline.health import Score, judge, score, train
 from frostline.recipes.examination.comparing import (
+    TIMES,
     falls,
     has_lost,
     leads,
     leads_a_little,
     leads_at_last,
     leads_by_far,
+    leads_clearly,
     leads_steadily,
 )
 from frostline.recipes.examination.examining import CANNOT, SKILLED, Examination, is_skilled, judge_start
 from frostline.recipes.examination.observing import Observation, Observer
+from frostline.recipes.examination.running import Runner, loss_of, shifted, watched
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from collections.abc import Set as AbstractSet
 
     from torch import Tensor
 
     from frostline.core.records import Diagnosis
-    from frostline.health import Evidence
+    from frostline.health import Patient
     from frostline.recipes.examination.batching import Batch
     from frostline.recipes.examination.examining import Suspicion
 
@@ -43,48 +45,6 @@ _EXTRA_OF_ISSUES, _EXTRA, _EXTRA_OF_DOUBTS = 0.8, 0.55, 0.35
 _CROWDED = 3  # marks at which two may still run; then one
 _SPIKES = frozenset({"FL102", "FL103"})
 _AHEAD = 1.5  # times its steps after which it must still be ahead, where the batches end before twice
-
-
-@dataclass
-class Runner:
-    """One way to train: untreated, or with a treatment.
-
-    Attributes:
-        patient: Where the training stands; the one it started from, if it is out.
-        suspicion: What is treated, and how; None without.
-        steps: Taken so far.
-        scores: Held-out, by steps taken.
-        num_skipped: Steps left out because something was not finite.
-        issues: Codes of the issues that were left when it was ahead.
-        failure: Why it is out, or "".
-        given: The batches by which it was treated.
-        first_loss: Of its first step; infinite before that.
-    """
-
-    patient: Patient
-    suspicion: Suspicion | None = None
-    steps: int = 0
-    scores: dict[int, Score] = field(default_factory=dict[int, Score])
-    num_skipped: int = 0
-    issues: tuple[str, ...] = ()
-    failure: str = ""
-    given: Sequence[Batch] = ()
-    first_loss: float = math.inf
-
-    @property
-    def is_due(self) -> bool:
-        """True if what is known before training speaks for its treatment."""
-        return self.suspicion is not None and self.suspicion.remedy.is_due
-
-    @property
-    def score(self) -> Score:
-        """The last."""
-        return next(reversed(self.scores.values()), Score(0.0, math.nan))
-
-    @property
-    def loss(self) -> float:
-        """The last held-out loss; infinite where it is not finite."""
-        return _loss(self.score)
 
 
 class Race:
@@ -131,9 +91,18 @@ class Race:
         better = winner.suspicion.remedy.name if winner.suspicion is not None else ""
         for one in self._running():
             if one is not winner:
-                lacks = "its lead is too small to be sure" if math.isfinite(one.loss) else "its loss is not finite"
-                self._out(one, f"{better} is better" if better else lacks)
+                self._out(one, f"{better} is better" if better else self._what_lacks(one))
         return winner
+
+    def _what_lacks(self, one: Runner) -> str:
+        """Why who is still in the race when it ends has not won."""
+        if not math.isfinite(one.loss):
+            return "its loss is not finite"
+        if one.suspicion is not None and not one.suspicion.has_symptom:
+            return "no rule has found what it treats"
+        if self.start + _AHEAD * (one.steps - self.start) > self._end and one.loss < loss_of(self.base.score):
+            return "the batches end before it can be told from a faster start: give more of them"
+        return "its lead is too small to be sure"
 
     def _run(self) -> Runner | None:
         for mark in self._marks:
@@ -174,7 +143,7 @@ class Race:
             self._observer.train(at - self.start)
             self._note(self.base, at)
         self.base.num_skipped = self._observer.num_skipped
-        evidence = _shifted(self._observer.evidence, self.start)
+        evidence = shifted(self._observer.evidence, self.start)
         if "input_scale" in self._families:
             evidence = replace(evidence, inputs=None)
         if self._at_first is None:
@@ -208,7 +177,7 @@ class Race:
     def _along(self, line: Sequence[Suspicion], mark: int) -> Runner | None:
         """Start those of one line, as long as each gets lower than the last; the best that wins."""
         winner: Runner | None = None
-        reached = _loss(self.base.scores[mark])
+        reached = loss_of(self.base.scores[mark])
         for suspicion in line:
             if suspicion.remedy.identity in self._entered or not self._has_room(suspicion, mark):
                 break
@@ -216,16 +185,17 @@ class Race:
             has_won = self._bring(one, mark)
             if winner is not None and not has_won:
                 break
-            if not _loss(one.scores.get(mark, one.score)) < reached:
+            if not loss_of(one.scores.get(mark, one.score)) < reached:
                 break
             if has_won:
                 winner, mark = one, max(one.scores)
-            reached = _loss(one.score)
+            reached = loss_of(one.score)
         return winner
 
     def _has_room(self, suspicion: Suspicion, mark: int) -> bool:
         """True if there are steps left for one more, brought to this mark."""
-        share = _EXTRA_OF_ISSUES if suspicion.is_issue else _EXTRA_OF_DOUBTS if self.seen.is_learning else _EXTRA
+        is_sure = suspicion.is_issue or suspicion.is_clear
+        share = _EXTRA_OF_ISSUES if is_sure else _EXTRA_OF_DOUBTS if self.seen.is_learning else _EXTRA
         spent = sum(one.steps - self.start for one in self.runners)
         return not spent or spent + mark - self.start <= share * len(self._data)
 
@@ -248,7 +218,7 @@ class Race:
     def _new(self, suspicion: Suspicion, mark: int) -> Runner:
         """One more, treated, at the start."""
         given = self._data[self.start : mark]
-        one = Runner(self._patient.copy(), suspicion, steps=self.start, given=given)
+        one = Runner(self._patient.copy(), suspicion, steps=self.start, given=given, seen=self.seen.diagnosis)
         self._entered.add(suspicion.remedy.identity)
         self.runners.append(one)
         try:
@@ -330,14 +300,22 @@ class Race:
         return is_issue and leads_steadily(pairs)
 
     def _is_ahead_at_last(self, one: Runner) -> bool:
-        """True if it leads when the race is over, and still does against the untreated one after half as many again."""
-        taken = one.steps - self.start
-        later = self.start + round(_AHEAD * taken) // self._leg * self._leg
-        if one.suspicion is None or not one.suspicion.has_symptom or later > self._end:
+        """True if it leads when the race is over, and still does against the untreated one after half as many again.
+
+        Where the batches end before that, it must have led at several marks.
+        """
+        is_proven = one.steps - self.start >= _FEWEST_STEPS
+        if one.suspicion is None or not one.suspicion.has_symptom or not is_proven:
             return False
-        other = self.base.scores[one.steps]
-        if not leads_at_last(one.score, other, learns=self._learns(other)):
+        later = self.start + round(_AHEAD * (one.steps - self.start)) // self._leg * self._leg
+        marks = [one.steps] if later <= self._end else list(one.scores)[-TIMES:]
+        pairs = [(one.scores[mark], self.base.scores[mark]) for mark in marks]
+        if not all(leads_clearly(own, other) for own, other in pairs[:-1]):
             return False
+        own, other = pairs[-1]
+        if not leads_at_last(own, other, learns=self._learns(other)):
+            return False
+        later = min(later, self._end)
         self._bring_base(later)
         last = self.base.scores[later]
         return falls(one.score, last, 0.0) and one.score.share >= last.share and self._is_healthy(one, one.suspicion)
@@ -354,7 +332,7 @@ class Race:
         part = self._data[one.steps : one.steps + WATCHED]
         if not part:
             return False
-        families = {*self._families, suspicion.family}
+        families = {*self._families, suspicion.family, "input_scale"}  # inputs are the same for all
         findings = watched(one, part, self._loss_fn, samples=2, families=families).findings
         one.issues = tuple(dict.fromkeys(finding.code for finding in findings if finding.outcome == "issue"))
         known = {finding.code for finding in self.seen.diagnosis.findings if finding.outcome == "issue"}
@@ -363,34 +341,3 @@ class Race:
         if standing:
             self._out(one, f"{', '.join(standing)} stands or is new")
         return not standing
-
-
-def _shifted(evidence: Evidence, steps: int) -> Evidence:
-    """The same, of a training that had taken so many steps."""
-    outliers = evidence.outliers
-    return replace(
-        evidence,
-        records=tuple(replace(record, step=record.step + steps) for record in evidence.records),
-        losses=tuple((step + steps, loss) for step, loss in evidence.losses),
-        outliers=replace(outliers, step=outliers.step + steps) if outliers is not None else None,
-    )
-
-
-def watched(
-    one: Runner, part: Sequence[Batch], loss_fn: Callable[[Any, Any], Tensor], *, samples: int,
-    families: AbstractSet[str],
-) -> Diagnosis:  # fmt: skip
-    """Train on; what the rules say about it, where these families have been treated."""
-    own, every = one.patient, max(1, -(-len(part) // samples))
-    with Monitor(own.model, own.optimizer, every=every, budget=math.inf) as monitor:
-        seen = train(own, part, loss_fn, monitor=monitor, seed=one.steps, measures=False, skips_nonfinite=True)
-    one.num_skipped += seen.num_skipped
-    evidence = _shifted(monitor.evidence, one.steps)
-    one.steps += len(part)
-    if "input_scale" in families:
-        evidence = replace(evidence, inputs=None)  # what the monitor saw comes before the layer that scales it
-    return judge(evidence)
-
-
-def _loss(of: Score) -> float:
-    return of.loss if math.isfinite(of.loss) else math.inf

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _MILD = 0.1  # the smallest change of a learning rate
 _GENTLE = 0.3  # half of that: where a tenth leaves too few steps to show what it can do
 _USUAL_STEP = 5e-3  # of a layer's weights
+_FAST_STEP = 1e-2  # nobody needs faster ones
 _WARMING = 2.0  # times the first steps; Adam's steps are as large as the rate, whatever the gradients
 _EARLY = 3  # sampled steps, before weights have grown with the steps
 
@@ -38,6 +39,8 @@ def rate_remedies(evidence: Evidence) -> tuple[list[Remedy], ...]:
     faster = max(1 / _MILD, min(_USUAL_STEP / usual, _MILD**-5)) if usual else _MILD**-2
     down, up = _between(_MILD, slower), _between(1 / _MILD, faster)
     up.append(up[-1] / _MILD)
+    if usual and usual > _FAST_STEP:
+        up = []
     return (
         [_rate(factor, "FL401", f"slower {at}", lr) for at, factor in enumerate(down)],
         [_rate(factor, "FL402", f"faster {at}", lr) for at, factor in enumerate(up)],
@@ -54,8 +57,9 @@ def is_rising(evidence: Evidence) -> bool:
 
 
 def _rate(factor: float, code: str, key: str, lr: float) -> Remedy:
-    name = f"learning rate times {factor:.2g}" if factor < 1 else f"learning rate times {factor:,.0f}"
-    advice = f"multiply the learning rate by {factor:,.2g}: {lr:.2g} becomes {lr * factor:.2g}."
+    shown = f"{factor:.2g}" if factor < 1 else f"{factor:,.0f}"
+    name = f"learning rate times {shown}"
+    advice = f"multiply the learning rate by {shown}: {lr:.2g} becomes {lr * factor:.2g}."
     return Remedy(name, ("learning_rate",), _times(factor), needs_symptom=False, is_structural=False,
                   code=code, key=key, advice=advice)  # fmt: skip
 

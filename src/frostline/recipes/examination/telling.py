@@ -22,7 +22,10 @@ _ONCE = "Undoing it helped in a first trial here, over more of them not enough t
 _ADVICE = {rule.ABOUT.code: rule.ABOUT.advice for rule in RULES}
 
 
-def told(diagnosis: Diagnosis, proof: Proof | None, cause: str | None, tried: Sequence[Trial] = ()) -> Diagnosis:
+def told(
+    diagnosis: Diagnosis, proof: Proof | None, cause: str | None, tried: Sequence[Trial] = (),
+    start: Diagnosis | None = None,
+) -> Diagnosis:  # fmt: skip
     """Findings of the cause become issues, with the proof; what no trial confirmed is a tip, and a tip has passed.
 
     Args:
@@ -30,6 +33,7 @@ def told(diagnosis: Diagnosis, proof: Proof | None, cause: str | None, tried: Se
         proof: The treatment that was proven, or None.
         cause: The family of the cause, or None.
         tried: All first trials.
+        start: What the rules said before the first step.
     """
     code = proof.trial.suspicion.remedy.code if proof is not None else None
     own = (rule.ABOUT for rule in RULES if rule.ABOUT.family == cause and code in (None, rule.ABOUT.code))
@@ -41,8 +45,12 @@ def told(diagnosis: Diagnosis, proof: Proof | None, cause: str | None, tried: Se
     is_told = any(finding.family == cause and finding.outcome == "issue" for finding in findings)
     if proof is not None and about is not None and not is_told:
         name = proof.trial.suspicion.remedy.name
-        findings.append(_advised(about.issue(f"with {name}, {proof}", proof.gain, proof.demand), proof))
-    return diagnosis_of([*findings, *diagnosis.passed], cause)
+        known = [*(start.findings if start is not None else ()), *diagnosis.passed]
+        same = (one for one in known if one.code == about.code and one.outcome != "not applicable")
+        seen = next((f"{one.why.removesuffix('.')}; " for one in same), "")
+        findings.append(_advised(about.issue(f"{seen}with {name}, {proof}", proof.gain, proof.demand), proof))
+    passed = [one for one in diagnosis.passed if about is None or is_told or one.code != about.code]
+    return diagnosis_of([*findings, *passed], cause)
 
 
 def _of_cause(finding: Finding, proof: Proof | None) -> Finding:
