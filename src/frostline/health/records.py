@@ -225,6 +225,8 @@ class Evidence:
         has_accumulated: True if gradients were added up over optimizer steps; None if it could not be seen.
         skill: What the model does better on held-out samples than one answer for all, 0 to 1: the share of the loss
             that it saves, or by how much its share of right answers is larger, whichever is more; None if not known.
+        idle: (module, why) of trainable parts that have not moved; None if nobody looked.
+        mixes: True if answers change with the other samples of the batch; None if that could not be asked.
         unseen: What could not be measured, and why.
     """
 
@@ -241,4 +243,6 @@ class Evidence:
     alike: tuple[tuple[str, float], ...] = ()
     has_accumulated: bool | None = None
     skill: float | None = None
+    idle: tuple[tuple[str, str], ...] | None = None
+    mixes: bool | None = None
     unseen: tuple[str, ...] = ()

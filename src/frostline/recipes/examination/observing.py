@@ -21,6 +21,7 @@ from frostline.health.rules.input_scale import oddness
 from frostline.health.scoring import mean_loss
 from frostline.recipes.examination.batching import finite_rows
 from frostline.recipes.examination.outliers import FAR, facts_of_outliers, facts_of_targets, usual_limit
+from frostline.recipes.examination.wiring import idle_parts, mixes_samples
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -136,12 +137,16 @@ def observe(
         samples: How often every layer is measured.
         whole: All the batches as they were given, in which values that are not finite are looked up.
     """
+    named = patient.model.named_parameters()
+    start = {name: value.detach().clone() for name, value in named if value.requires_grad}
+    mixes = mixes_samples(patient.model, *finite_rows(data[:1])[0])
     with Observer(patient, data, loss_fn, every=max(1, len(data) // samples)) as observer:
         observer.train(len(data))
     given, reached = whole or data, score(patient.model, judged, loss_fn, compares=True)
     evidence = replace(
         _with_odd_rows(observer.evidence, given), outliers=facts_of_outliers(given), targets=facts_of_targets(given),
-        skill=None if reached.skill is None else max(reached.skill, reached.lead or 0.0),
+        skill=None if reached.skill is None else max(reached.skill, reached.lead or 0.0), mixes=mixes,
+        idle=idle_parts(patient, start, data, loss_fn),
     )  # fmt: skip
     return Observation(evidence, reached)
 

@@ -1,0 +1,84 @@
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+import frostline as fl
+from frostline.health import Patient, train
+from frostline.recipes.examination.wiring import idle_parts, mixes_samples
+from helpers_health import mlp, task
+
+
+class Detached(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.lower, self.unused, self.head = nn.Linear(12, 8), nn.Linear(2, 2), nn.Linear(8, 3)
+
+    def forward(self, inputs):
+        return self.head(self.lower(inputs).relu().detach())
+
+
+def idle_of(model, optimizer, data=None):
+    patient, data = Patient(model, optimizer), data or task(5)
+    start = {name: value.detach().clone() for name, value in model.named_parameters() if value.requires_grad}
+    train(patient, data, F.cross_entropy, skips_nonfinite=True)
+    weights = [value.clone() for value in model.parameters()]
+    found = dict(idle_parts(patient, start, data, F.cross_entropy))
+    assert all(torch.equal(a, b) for a, b in zip(weights, model.parameters(), strict=True))
+    return found
+
+
+def test_parts_without_a_gradient_are_found():
+    model = Detached()
+    found = idle_of(model, torch.optim.SGD(model.parameters(), lr=0.1))
+    assert found == {"lower": "without a gradient", "unused": "without a gradient"}
+
+
+def test_parts_that_the_optimizer_does_not_know_or_does_not_move_are_found():
+    model = mlp(depth=3)
+    _, second, *rest = [module for module in model if isinstance(module, nn.Linear)]
+    groups = [{"params": second.parameters(), "lr": 0.0}, {"params": [p for one in rest for p in one.parameters()]}]
+    found = idle_of(model, torch.optim.SGD(groups, lr=0.1))
+    assert list(found.values()) == ["not in the optimizer", "at a learning rate of 0"]
+
+
+def test_frozen_parts_and_a_network_that_never_moved_are_none():
+    model = mlp()
+    assert idle_of(model, torch.optim.SGD(model.parameters(), lr=0.1)) == {}
+    model[0].requires_grad_(False)
+    assert idle_of(model, torch.optim.SGD(model.parameters(), lr=0.1)) == {}
+    nan = [(inputs * torch.nan, target) for inputs, target in task(2)]
+    assert idle_of(model, torch.optim.SGD(model.parameters(), lr=0.1), nan) == {}
+
+
+class Recurrent(nn.Module):
+    def __init__(self, *, batch_first):
+        super().__init__()
+        self.rnn, self.head = nn.GRU(3, 8, batch_first=batch_first), nn.Linear(8, 2)
+
+    def forward(self, inputs):
+        return self.head(self.rnn(inputs)[0][:, -1])
+
+
+@pytest.mark.parametrize("batch_first", [True, False])
+def test_a_wrong_axis_mixes_samples(batch_first):
+    model = Recurrent(batch_first=batch_first)
+    inputs, target = torch.randn(6, 5, 3), torch.zeros(6, dtype=torch.long)
+    assert mixes_samples(model, inputs, target) is not batch_first
+    assert model.training
+
+
+def test_what_cannot_be_asked_is_not_known():
+    inputs, target = torch.randn(6, 5, 3), torch.zeros(6, dtype=torch.long)
+    assert mixes_samples(nn.Linear(3, 2), inputs, target) is None  # (6, 5, 2) answers
+    assert mixes_samples(Recurrent(batch_first=True), {"x": inputs}, target) is None
+    assert mixes_samples(Recurrent(batch_first=True), inputs[:1], target[:1]) is None
+    assert mixes_samples(nn.BatchNorm1d(4), torch.randn(6, 4), target) is False  # eval mode
+
+
+def test_a_checkup_tells_both():
+    data = [(torch.randn(8, 5, 3), torch.randint(2, (8,))) for _ in range(10)]
+    model = Recurrent(batch_first=False)
+    diagnosis = fl.checkup(model, data, F.cross_entropy, torch.optim.SGD(model.head.parameters(), lr=0.1))
+    assert {"FL405", "FL506"} <= {finding.code for finding in diagnosis.findings}
+    assert "rnn: not in the optimizer" in str(diagnosis)
