@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from frostline import remedies
 from frostline.core.errors import DataError
+from frostline.core.inputs import batch_size
 from frostline.core.layers import is_pinned
 from frostline.transfer import freeze
 
@@ -30,6 +31,7 @@ _INSERT = 'put BatchNorm before the activations: fl.remedies.insert_batchnorm(mo
 _BY_NORMS = ("exploding", "dead_units", "vanishing")
 _MOMENTUM, _LONG = 0.9, 0.97  # usual; averages over more than thirty steps
 _REMEMBERED = 30  # norms
+_FEWEST_FREE = 0.1  # of the batches
 _FOR_STATISTICS = 2  # batches: training measures anew at once
 # What new weights can cure: the symptom tells which of them it was.
 _BY_WEIGHTS = ("symmetry", "saturation", "exploding", "dead_units", "vanishing", "initialization")
@@ -181,17 +183,18 @@ def _clip_remedy(evidence: Evidence, seen: set[str]) -> Remedy | None:
         return None
     families = ("gradient_spikes", "exploding")
     if evidence.outliers is not None:
-        name = f"clip gradients at the median of their last {_REMEMBERED} norms"
-        return Remedy(name, families, lambda patient, _: _clip(patient, _usual_clip(norm)), is_structural=False,
-                      is_due=True, key="clip")  # fmt: skip
+        share, name = evidence.outliers.share, "clip gradients at the usual one of their last norms"
+        return Remedy(name, families, lambda patient, data: _clip(patient, _usual_clip(norm, share, data)),
+                      is_structural=False, is_due=True, key="clip")  # fmt: skip
     clip = remedies.clip_by_norm(norm)
     return Remedy(f"clip gradients at {norm:.2g}, their usual norm", families, lambda patient, _: _clip(patient, clip),
                   is_structural=False, key="clip")  # fmt: skip
 
 
-def _usual_clip(norm: float) -> Any:
-    """At the median of the last norms: what is usual shrinks as the network learns, and one row must not move it."""
-    clip = remedies.clip_by_percentile(50, window=_REMEMBERED, warmup=0)
+def _usual_clip(norm: float, share: float, data: Sequence[Batch]) -> Any:
+    """At the median of the last norms of batches without rows that are far out: it shrinks as the network learns."""
+    are_free = (1 - share) ** batch_size(data[0][0])
+    clip = remedies.clip_by_percentile(50 * max(are_free, _FEWEST_FREE), window=_REMEMBERED, warmup=0)
     clip.load_state_dict({"num_calls": 0, "num_skipped": 0, "rule": {"norms": [norm] * _REMEMBERED, "seen": 0}})
     return clip
 
