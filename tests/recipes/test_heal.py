@@ -317,3 +317,13 @@ def test_a_kept_rate_is_where_a_schedule_starts_from():
     torch.optim.lr_scheduler.StepLR(optimizer, 10)
     assert heal(model, batches(), LOSS, optimizer).before.cause == "learning_rate"
     assert [optimizer.param_groups[0][name] for name in ("lr", "initial_lr")] == pytest.approx([0.1, 0.1])
+
+
+def test_answers_are_brought_to_the_unit_of_the_targets():
+    data = [(inputs, 500 + 40 * inputs[:, :1]) for inputs, _ in batches()]
+    model = nn.Sequential(nn.Linear(FEATURES, 16), nn.ReLU(), nn.Linear(16, 1))
+    healing = heal(model, data, nn.functional.mse_loss, torch.optim.Adam(model.parameters(), lr=1e-2))
+    (kept,) = [treatment for treatment in healing.treatments if treatment.kept]
+    assert kept.name.startswith("answers in the unit of the targets")
+    assert healing.loss_after < 1600  # the variance of the targets
+    assert {"2.mean", "2.deviation"} <= set(model.state_dict())

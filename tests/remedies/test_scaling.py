@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import frostline as fl
-from frostline.remedies.scaling import Standardised, standardize_inputs
+from frostline.remedies.scaling import Rescaled, Standardised, rescale_outputs, standardize_inputs
 from remedies.surgeon import trained, undone, untouched
 
 SCALES = torch.tensor([1.0, 100.0, 1e-3, 5.0])
@@ -138,3 +138,63 @@ def test_too_little_data_is_refused():
     with pytest.raises(fl.DataError, match="The inputs have too few finite values to standardise by"):
         standardize_inputs(model, [(torch.ones(1, 4), 0)])
     assert isinstance(model[0], nn.Linear)
+
+
+class Squeezed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 1))
+
+    def forward(self, x):
+        return self.body(x).squeeze(1)
+
+
+@pytest.mark.parametrize(
+    ("build", "name"),
+    [(lambda: nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2)), "2"), (Squeezed, "body.2")],
+)
+def test_answers_are_given_in_the_unit_of_the_targets(build, name):
+    model, data = build(), table()
+    before = model(data[0][0])
+    change = rescale_outputs(model, data, mean=100.0, deviation=20.0)
+    assert change.layers == (name,)
+    assert isinstance(model.get_submodule(name), Rescaled)
+    assert model.get_submodule(name).out_features == model.get_submodule(name).layer.out_features
+    torch.testing.assert_close(model(data[0][0]), 20 * before + 100)
+    assert f"{name}.mean" in model.state_dict()
+    change.undo()
+    torch.testing.assert_close(model(data[0][0]), before, rtol=0, atol=0)
+
+
+def test_training_goes_as_on_standardised_targets():
+    data = [(torch.randn(16, 4), 0.0) for _ in range(20)]
+    data = [(inputs, 100 + 20 * inputs[:, :1]) for inputs, _ in data]
+    plain, model = (nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 1)) for _ in range(2))
+    model.load_state_dict(plain.state_dict())
+    rescale_outputs(model, data, mean=100.0, deviation=20.0)
+    first, second = torch.optim.SGD(plain.parameters(), lr=0.1), torch.optim.SGD(model.parameters(), lr=0.1 / 400)
+    for inputs, target in data:
+        for one, optimizer, wanted in ((plain, first, (target - 100) / 20), (model, second, target)):
+            optimizer.zero_grad()
+            (one(inputs) - wanted).square().mean().backward()
+            optimizer.step()
+    torch.testing.assert_close(model(data[0][0]), 20 * plain(data[0][0]) + 100, rtol=1e-4, atol=1e-3)
+
+
+class Times(Squeezed):
+    def forward(self, x):
+        return 2 * self.body(x)
+
+
+@pytest.mark.parametrize("build", [Times, lambda: nn.Linear(4, 1), Reads], ids="function root other-input".split())
+def test_where_the_last_layer_is_not_known_nothing_is_changed(build):
+    model, data = build(), table() if build is not Reads else sequences()
+    change = rescale_outputs(model, data, mean=1.0, deviation=2.0)
+    assert bool(change.layers) is (build is Reads)
+    assert bool(change.notes) is (build is not Reads)
+
+
+@pytest.mark.parametrize("numbers", [(0.0, 0.0), (0.0, -1.0), (math.nan, 1.0), (0.0, math.inf)])
+def test_answers_are_scaled_by_numbers_above_zero(numbers):
+    with pytest.raises(fl.DataError, match="cannot be scaled by that"):
+        rescale_outputs(nn.Linear(4, 1), table(), *numbers)

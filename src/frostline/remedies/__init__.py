@@ -17,4 +17,5 @@ from frostline.remedies.pricing import ActivationPrice as ActivationPrice
 from frostline.remedies.pricing import PriceTable as PriceTable
 from frostline.remedies.pricing import price_activations as price_activations
 from frostline.remedies.reestimation import reestimate_batchnorm as reestimate_batchnorm
+from frostline.remedies.scaling import rescale_outputs as rescale_outputs
 from frostline.remedies.scaling import standardize_inputs as standardize_inputs

@@ -1,10 +1,11 @@
-"""Standardise inputs inside of the model, for callers who go on feeding the same ones.
+"""Standardise inputs, and scale answers, inside of the model, for callers who go on feeding the same data.
 
 Legend: C features (channels of a convolution, else the last axis).
 """
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -25,18 +26,31 @@ _LOOK_UPS = (nn.Embedding, nn.EmbeddingBag)  # of categories, which stand beside
 _TAKERS = (nn.Linear, nn.RNNBase, *CONVOLUTIONS)
 
 
-class Standardised(nn.Module):
-    """A layer whose first input is standardised: (x - mean) / deviation, by feature.
+class _Around(nn.Module):
+    """Stands for a layer. Attributes that it does not have itself (`weight`, `in_features`) are the layer's."""
 
-    Attributes that it does not have itself (`weight`, `in_features`) are the layer's, for models that read them.
-    """
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name == "layer" or "layer" not in self.__dict__.get("_modules", {}):
+                raise
+            return getattr(self._modules["layer"], name)
+
+
+class Standardised(_Around):
+    """A layer whose first input is standardised: (x - mean) / deviation, by feature."""
 
     mean: Tensor
     deviation: Tensor
 
     def __init__(self, layer: nn.Module, mean_C: Tensor, deviation_C: Tensor, axis: int) -> None:
-        super().__init__()
-        self.layer, self.axis = layer, axis
+        super().__init__(layer)
+        self.axis = axis
         self.register_buffer("mean", mean_C)
         self.register_buffer("deviation", deviation_C)
 
@@ -47,13 +61,23 @@ class Standardised(nn.Module):
         scaled = (input - self.mean.reshape(shape)) / self.deviation.reshape(shape)
         return self.layer(scaled.to(input.dtype), *args, **kwargs)
 
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            if name == "layer" or "layer" not in self.__dict__.get("_modules", {}):
-                raise
-            return getattr(self._modules["layer"], name)
+
+class Rescaled(_Around):
+    """A layer whose answers are brought to the unit of the targets: x * deviation + mean."""
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, layer: nn.Module, mean: float, deviation: float) -> None:
+        super().__init__(layer)
+        own = next(layer.parameters())
+        self.register_buffer("mean", torch.tensor(mean, device=own.device))
+        self.register_buffer("deviation", torch.tensor(deviation, device=own.device))
+
+    def forward(self, *args: Any, **kwargs: Any) -> Tensor:
+        """The layer's answers, scaled."""
+        answer: Tensor = self.layer(*args, **kwargs)
+        return answer * self.deviation.to(answer.dtype) + self.mean.to(answer.dtype)
 
 
 def standardize_inputs(model: nn.Module, batches: Iterable[Any]) -> Change:
@@ -92,6 +116,66 @@ def standardize_inputs(model: nn.Module, batches: Iterable[Any]) -> Change:
     made = Standardised(layer, population.mean.float(), deviation_C.float(), axis).train(layer.training)
     replace_everywhere(model, layer, made)
     return Change((name,), snapshot.restore)
+
+
+def rescale_outputs(model: nn.Module, batches: Iterable[Any], mean: float, deviation: float) -> Change:
+    """Let the model's last layer answer in the unit of the targets: its answers times `deviation`, plus `mean`.
+
+    A new network answers with values of about 1, and targets are far from that. With the mean and deviation of the
+    training targets, what has to be learnt is as in training on standardised ones, and nobody has to scale
+    predictions back. Squared errors of plain SGD are then `deviation` squared times as steep: divide the learning rate
+    by that. The layer's name stands for the pair: `head` is `head.layer`, with the two numbers beside it.
+
+    Args:
+        model: The model, changed in place; its output is one tensor, that of a linear or convolution layer.
+        batches: The first one shows which layer that is.
+        mean: Of the targets.
+        deviation: Of the targets, above 0.
+
+    Returns:
+        The layer that was changed; the undo. Nothing is changed, and a note says why, if the output is not the answer
+        of such a layer, or the model is nothing but that layer.
+
+    Raises:
+        DataError: If there are no batches, or the deviation is not above 0.
+    """
+    if not (deviation > 0 and math.isfinite(deviation) and math.isfinite(mean)):
+        raise DataError(
+            what="Answers cannot be scaled by that.", where="rescale_outputs", received=f"{mean=}, {deviation=}",
+            do="pass the mean and the deviation of the training targets.",
+        )  # fmt: skip
+    snapshot = Snapshot(model)
+    name, layer = _last_layer(model, batches)
+    if layer is None or not name:
+        return Change((), snapshot.restore, ("the output is not the answer of a linear or convolution layer inside",))
+    replace_everywhere(model, layer, Rescaled(layer, mean, deviation).train(layer.training))
+    return Change((name,), snapshot.restore)
+
+
+def _last_layer(model: nn.Module, batches: Iterable[Any]) -> tuple[str, nn.Module | None]:
+    """(name, layer) whose answer is the model's output, in another shape perhaps."""
+    names = {id(module): name for name, module in model.named_modules()}
+    layers = [module for module in model.modules() if isinstance(module, (nn.Linear, *CONVOLUTIONS))]
+    answers: list[tuple[nn.Module, Tensor]] = []
+
+    def hear(module: nn.Module, _: Any, answer: Tensor) -> None:
+        answers.append((module, answer))
+
+    handles = [layer.register_forward_hook(hear) for layer in layers]
+    made: Any = None
+    try:
+        with watching(model):
+            for inputs in Replay(model, batches):
+                made = call_with_model(model, inputs)
+                break
+    finally:
+        for handle in handles:
+            handle.remove()
+    if isinstance(made, Tensor):
+        for layer, answer in reversed(answers):
+            if answer.data_ptr() == made.data_ptr() and answer.numel() == made.numel():
+                return names[id(layer)], layer
+    return "", None
 
 
 def _first_layer(model: nn.Module, batches: Iterable[Any]) -> tuple[str, nn.Module, int, Population] | None:

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from frostline.health import Patient, diagnosis_of, score, train
+from frostline.health import Patient, diagnosis_of
 from frostline.recipes.examination.examining import Suspicion, examine
 from frostline.recipes.examination.treatments import Remedy
 from helpers_health import mlp, sgd, sick_sigmoids, task
@@ -94,41 +94,3 @@ def test_squashers_of_a_stuck_network_are_suspected_without_a_symptom():
     (one,) = found.suspicions()
     assert (one.family, one.has_symptom, one.is_issue) == ("vanishing", False, False)
     assert replace(found, data=found.data[:20]).suspicions() == []
-
-
-def scaled(**options):
-    change = {"targets": lambda target: (target - 50) / 50, "answers": lambda answer: 50 * answer + 50} | options
-    return remedy(nothing, **change)
-
-
-class Named(nn.Module):
-    """Answers by name."""
-
-    def __init__(self):
-        super().__init__()
-        self.last = nn.Linear(12, 1)
-
-    def forward(self, x):
-        return {"value": self.last(x)}
-
-
-def test_a_trial_with_other_targets_is_judged_by_those_that_were_given():
-    data = [(torch.randn(16, 12), 100.0 * torch.randint(2, (16, 1))) for _ in range(40)]
-    model = nn.Linear(12, 1)
-    luck = examine(Patient(model, sgd(model)), data[:-8], data[-8:], F.mse_loss).attempt(scaled())
-    assert abs(luck.gain) < 0.1  # of two values, half would be right
-    known = [(inputs, 50 + 50 * inputs[:, :1]) for inputs, _ in data]
-    seen = examine(Patient(model, sgd(model)), known[:-8], known[-8:], F.mse_loss)
-    own = Patient(model, sgd(model)).copy()
-    train(own, [(inputs, (target - 50) / 50) for inputs, target in known[:-8]], F.mse_loss)
-    alone = score(own.model, [(inputs, (target - 50) / 50) for inputs, target in known[-8:]], F.mse_loss)
-    trial = seen.attempt(scaled())
-    assert trial.score.share == pytest.approx(alone.share, abs=1e-4)
-    assert trial.score.loss == pytest.approx(2500 * alone.loss, rel=1e-3)
-
-
-def test_answers_by_name_are_not_scaled_back():
-    data = [(torch.randn(16, 12), torch.randn(16, 1)) for _ in range(12)]
-    model = Named()
-    seen = examine(Patient(model, sgd(model)), data[:-4], data[-4:], lambda out, y: F.mse_loss(out["value"], y))
-    assert "no tensor" in seen.attempt(scaled()).failure

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
 ABOUT = About(
     "FL505", "unscaled targets", "input_scale",
-    "standardise the targets by mean and deviation of the training set, and scale predictions back.",
+    "standardise the targets by mean and deviation of the training set, and scale predictions back "
+    "(fl.remedies.rescale_outputs lets the model do that).",
     5,
 )  # fmt: skip
 # A new network answers with values of about 1: weights have to travel to reach others, or drown what is small in noise.

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from frostline.core.errors import FrostlineError
 from frostline.health import Course, Patient, Score, judge, score, train
@@ -75,7 +75,7 @@ class Trial:
         gain: How much larger the share of right answers got.
         error: Standard error of the gain.
         loss_ratio: Held-out loss over the one without, and as much above 1 where losses are negative; 0 where that is
-            not finite, or trained on other targets.
+            not finite.
         course: What the training saw.
         failure: Why it could not be tried, or "".
     """
@@ -186,41 +186,20 @@ class Examination:
     def attempt(self, suspicion: Suspicion) -> Trial:
         """Undo one factor on a copy, and train it on the same batches with the same noise."""
         twin, remedy = self.patient.copy(), suspicion.remedy
-        data = _with_targets(self.data, remedy.targets)
         try:
-            remedy.apply(twin, data)
-            course = train(twin, data, self.loss_fn, seed=self.seed)
+            remedy.apply(twin, self.data)
+            course = train(twin, self.data, self.loss_fn, seed=self.seed)
             if remedy.finish is not None:
-                remedy.finish(twin, data)
-            answering = twin.model if remedy.answers is None else _Scaled(twin.model, remedy.answers)
-            after = score(answering, self.judged, self.loss_fn)
+                remedy.finish(twin, self.data)
+            after = score(twin.model, self.judged, self.loss_fn)
         except CANNOT as error:
             return replace(
                 _FAILED, suspicion=suspicion, failure=f"it cannot be done here: {type(error).__name__}: {error}"
             )
         before = self.seen.score
-        is_comparable = before.loss == before.loss and before.loss != 0 and remedy.targets is None
+        is_comparable = before.loss == before.loss and before.loss != 0
         ratio = 1 - (before.loss - after.loss) / abs(before.loss) if is_comparable else 0.0
         return Trial(suspicion, twin, after, *after.gain_over(before), ratio, course)
-
-
-def _with_targets(data: Sequence[Batch], change: Callable[[Tensor], Tensor] | None) -> Sequence[Batch]:
-    return data if change is None else [(inputs, change(target)) for inputs, target in data]
-
-
-class _Scaled(nn.Module):
-    """A network whose answers are brought back to the unit of the targets."""
-
-    def __init__(self, model: nn.Module, change: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self.model, self._change = model, change
-
-    def forward(self, *inputs: Any, **named: Any) -> Tensor:
-        """The answers, changed."""
-        answer = self.model(*inputs, **named)
-        if not isinstance(answer, Tensor):
-            raise TypeError("the answers are no tensor, which could be scaled back")
-        return self._change(answer)
 
 
 _FAILED = Trial(

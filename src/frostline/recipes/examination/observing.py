@@ -16,7 +16,7 @@ from frostline.core.layers import is_pinned
 from frostline.core.restore import kept_buffers, kept_generators, kept_modes
 from frostline.health import Evidence, Monitor, NormFacts, Patient, Score, probe_loss, score, train
 from frostline.health.evidence import facts_of_input
-from frostline.health.records import InputFacts, OutlierFacts, StepRecord
+from frostline.health.records import InputFacts, OutlierFacts, StepRecord, TargetFacts
 from frostline.health.rules.input_scale import oddness
 from frostline.health.scoring import mean_loss
 from frostline.recipes.examination.batching import finite_rows
@@ -81,6 +81,7 @@ class Observer:
         self._compared: NormFacts | None = None
         self._inputs: InputFacts | None = None
         self._outliers: OutlierFacts | None = None
+        self._targets: TargetFacts | None = None
         self._has_facts = False  # of all the data: they stay the same
         self.steps = self.num_skipped = 0
 
@@ -112,11 +113,12 @@ class Observer:
             self._has_facts = True
             self._inputs = _facts_of_inputs(seen, self._data)
             self._outliers = facts_of_outliers(self._data) if _may_stand_out(self._inputs, self._data) else None
+            self._targets = facts_of_targets(self._data)
         if self.steps <= _COMPARED or self._compared is None:
             self._compared = _compare_norms(self._patient, data, self._loss_fn, self._statistics)
         seen = replace(
-            seen, inputs=self._inputs, outliers=self._outliers, loss=self._loss, gradient_norms=self._norms,
-            norms=self._compared,
+            seen, inputs=self._inputs, outliers=self._outliers, targets=self._targets, loss=self._loss,
+            gradient_norms=self._norms, norms=self._compared,
         )  # fmt: skip
         is_whole = all(math.isfinite(loss) for _, loss in seen.losses)
         has_looked = self._skips_inputs and not self.num_skipped and is_whole  # at every batch, before it was used

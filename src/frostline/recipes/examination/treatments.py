@@ -9,7 +9,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from frostline import remedies
 from frostline.core.errors import DataError
@@ -52,8 +52,6 @@ class Remedy:
         code: Of the one rule that it proves right, where its family has several that contradict each other.
         is_structural: False if weights and the optimizer's state are all that it changes.
         advice: What a user can do, where that says more than the rule's own advice; else "".
-        targets: What is done to the targets, or None: no network can be left with that, so it is for trials alone.
-        answers: What undoes that to the answers of a network that was trained so; targets as given judge it.
         undoes_the_start: True if it speaks only for what was wrong in the first steps: new weights bring luck, too.
     """
 
@@ -68,8 +66,6 @@ class Remedy:
     code: str | None = None
     key: str = ""
     advice: str = ""
-    targets: Callable[[Tensor], Tensor] | None = None
-    answers: Callable[[Tensor], Tensor] | None = None
 
     @property
     def identity(self) -> str:
@@ -96,7 +92,7 @@ def remedies_for(patient: Patient, evidence: Evidence, diagnosis: Diagnosis, *, 
     if "FL501" in codes:
         found.append(Remedy("standardise the inputs", ("input_scale",), _standardise, code="FL501"))
     if "FL505" in codes and evidence.targets is not None:
-        found.append(_target_remedy(evidence.targets))
+        found.append(_target_remedy(evidence.targets, is_scale_free=evidence.optimizer.is_scale_free))
     if "FL602" in codes:
         found.append(Remedy("GroupNorm for BatchNorm", ("batchnorm",), _swap_norms, code="FL602"))
     if codes & {"FL601", "FL602"}:
@@ -134,12 +130,21 @@ def remedies_for(patient: Patient, evidence: Evidence, diagnosis: Diagnosis, *, 
     return found
 
 
-def _target_remedy(facts: TargetFacts) -> Remedy:
-    name = f"standardise the targets: less {facts.mean:.3g}, over {facts.deviation:.3g}"
+def _target_remedy(facts: TargetFacts, *, is_scale_free: bool) -> Remedy:
+    name = f"answers in the unit of the targets: times {facts.deviation:.3g}, plus {facts.mean:.3g}"
+    call = f"fl.remedies.rescale_outputs(model, batches, mean={facts.mean:.3g}, deviation={facts.deviation:.3g})"
+    rate = "" if is_scale_free else f" and the learning rate divided by {facts.deviation**2:.2g}"
+
+    def scale(patient: Patient, data: Sequence[Batch]) -> None:
+        change = remedies.rescale_outputs(patient.model, data, facts.mean, facts.deviation)
+        if not change.layers:
+            raise LookupError(change.notes[0])
+        for group in () if is_scale_free else patient.optimizer.param_groups:
+            group["lr"] = group["lr"] / facts.deviation**2
+
     return Remedy(
-        name, ("input_scale",), lambda *_: None, code="FL505", key="targets", is_structural=False,
-        targets=lambda target: (target - facts.mean) / facts.deviation,
-        answers=lambda answer: answer * facts.deviation + facts.mean,
+        name, ("input_scale",), scale, code="FL505", key="targets",
+        advice=f"standardise the targets, and scale predictions back; or {call}{rate}.",
     )  # fmt: skip
 
 
