@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 # evidence, the more is asked. Tuned on the exam's tuning part.
 _OF_CLEAR, _OF_TIPS, _OF_NONE = (0.02, 0.0, 1.5), (0.07, 1.6, 2.5), (0.12, 2.0, 3.0)
 _OF_LATE = (0.05, 0.0, 2.0)  # what came while training may be how a healthy network has learnt: units that it needs not
+_LOSSES = 3.0  # times as much of a loss, of which a faster training saves a third soon
 _NEARLY_BEST = 0.75  # of the largest gain: the most specific of those is the cause
 _OF_THE_SLOW = 1.1  # of the loss of a network that hardly moves
 _HALF = 0.5  # of what BatchNorm gains, which helps against most things, and healthy networks as well
@@ -139,11 +140,10 @@ def _repeat(first: Trial, folds: _Folds, demand: tuple[float, float, float]) -> 
 
 def _demand(trial: Trial) -> tuple[float, float, float]:
     """(gain, standard errors, standard errors over all trials) that are asked of a treatment."""
-    if not trial.suspicion.has_symptom:
-        return _OF_NONE
+    asked = _OF_LATE if trial.suspicion.is_late else _OF_CLEAR
     if not trial.suspicion.is_clear:
-        return _OF_TIPS
-    return _OF_LATE if trial.suspicion.is_late else _OF_CLEAR
+        asked = _OF_TIPS if trial.suspicion.has_symptom else _OF_NONE
+    return (_LOSSES * asked[0], *asked[1:]) if trial.score.is_of_loss else asked
 
 
 def _demand_of(trial: Trial, tried: Sequence[Trial]) -> tuple[float, float, float]:

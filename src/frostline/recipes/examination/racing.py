@@ -25,6 +25,7 @@ from frostline.recipes.examination.comparing import (
 from frostline.recipes.examination.examining import CANNOT, SKILLED, Examination, is_skilled, judge_start
 from frostline.recipes.examination.observing import Observation, Observer
 from frostline.recipes.examination.running import Runner, loss_of, shifted, watched
+from frostline.recipes.examination.treatments import BATCHNORM
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -304,9 +305,11 @@ class Race:
 
         Where the batches end before that, it must have led at several marks.
         """
-        is_proven = one.steps - self.start >= _FEWEST_STEPS
-        if one.suspicion is None or not one.suspicion.has_symptom or not is_proven:
+        suspicion, is_proven = one.suspicion, one.steps - self.start >= _FEWEST_STEPS
+        if suspicion is None or not suspicion.has_symptom or not is_proven:
             return False
+        if suspicion.remedy.identity == BATCHNORM and not suspicion.is_issue:
+            return False  # it is ahead in most healthy networks as well
         later = self.start + round(_AHEAD * (one.steps - self.start)) // self._leg * self._leg
         marks = [one.steps] if later <= self._end else list(one.scores)[-TIMES:]
         pairs = [(one.scores[mark], self.base.scores[mark]) for mark in marks]
@@ -318,7 +321,7 @@ class Race:
         later = min(later, self._end)
         self._bring_base(later)
         last = self.base.scores[later]
-        return falls(one.score, last, 0.0) and one.score.share >= last.share and self._is_healthy(one, one.suspicion)
+        return falls(one.score, last, 0.0) and one.score.share >= last.share and self._is_healthy(one, suspicion)
 
     def _learns(self, score: Score, least: float = SKILLED) -> bool:
         return is_skilled(score, min([self.seen.seen.first_loss, *(one.first_loss for one in self.runners)]), least)
