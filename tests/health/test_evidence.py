@@ -16,6 +16,8 @@ ORDER = {"0": 0, "1": 1, "2": 2}
 def test_layers_in_the_order_in_which_they_ran():
     found = evidence.layers_that_ran(FOUND, {"2": 0, "0": 1})
     assert [(layer.name, layer.is_output) for layer in found] == [("2", False), ("0", True), ("1", False)]
+    found = evidence.layers_that_ran(FOUND, ORDER, {"0", "1"})
+    assert [layer.name for layer in found if layer.is_output] == ["0", "2"]
 
 
 def test_optimizers():

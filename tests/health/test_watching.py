@@ -140,3 +140,24 @@ def test_the_input_alone():
     assert seen.input_sums.shape == (5,)
     watch.remove()
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+
+
+class Heads(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body, self.first, self.second = nn.Linear(4, 4), nn.Linear(4, 1), nn.Linear(4, 2)
+
+    def forward(self, x):
+        x = self.body(x).relu()
+        return {"first": self.first(x).squeeze(1), "second": [self.second(x)]}
+
+
+def test_all_layers_whose_output_leaves_the_model_are_heads():
+    model = Heads()
+    watch = watched(model)
+    model(torch.randn(5, 4))
+    assert watch.heads == {"first", "second"}
+    assert not watch._places
+    watch = watched(model := nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2), nn.Softmax(1)))
+    model(torch.randn(5, 4))
+    assert watch.heads == frozenset()

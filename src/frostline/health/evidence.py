@@ -11,7 +11,7 @@ from torch import Tensor
 from frostline.health.records import InputFacts, Layer, OptimizerFacts, StepRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Sequence, Set
 
     from torch.optim import Optimizer
 
@@ -20,14 +20,22 @@ if TYPE_CHECKING:
 _SCALE_FREE = ("adam", "rmsprop", "adagrad", "adadelta", "rprop", "lion", "lamb", "muon", "adafactor", "sign")
 
 
-def layers_that_ran(found: Sequence[Found], order: dict[str, int]) -> tuple[Layer, ...]:
-    """The layers in the order in which they ran; those that never did come last."""
+def layers_that_ran(
+    found: Sequence[Found], order: dict[str, int], heads: Set[str] = frozenset()
+) -> tuple[Layer, ...]:  # fmt: skip
+    """The layers in the order in which they ran; those that never did come last.
+
+    Args:
+        found: All layers.
+        order: In which they ran, by name.
+        heads: Those that are known to give a part of the model's output; the last one does in any case.
+    """
     ordered = sorted(
         (entry.layer for entry in found), key=lambda layer: order.get(layer.name, len(order) + layer.order)
     )
     weighted = [layer.name for layer in ordered if layer.has_weights and layer.name in order]
     return tuple(
-        replace(layer, order=at, is_output=bool(weighted) and layer.name == weighted[-1])
+        replace(layer, order=at, is_output=layer.name in weighted and layer.name in {weighted[-1], *heads})
         for at, layer in enumerate(ordered)
     )
 

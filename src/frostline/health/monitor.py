@@ -184,7 +184,7 @@ class Monitor:
         """Everything that was measured, as the rules read it."""
         records = self.records
         return Evidence(
-            layers=layers_that_ran(self._watch.found, self._watch.order),
+            layers=layers_that_ran(self._watch.found, self._watch.order, self._watch.heads or frozenset()),
             records=records,
             losses=tuple(self._losses),
             optimizer=facts_of_optimizer(self._optimizer),

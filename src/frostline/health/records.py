@@ -19,7 +19,7 @@ class Layer:
         activation: `relu`, `tanh`, ... for an activation, else "".
         order: Its place in the order in which the layers ran.
         is_frozen: True if it has parameters and none of them trains.
-        is_output: True for the last layer with weights: what leaves it goes to the loss.
+        is_output: True for the last layer with weights, and others whose output leaves the model: it goes to the loss.
     """
 
     name: str

@@ -6,12 +6,14 @@ samples, at once, is in `sampling.py`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from frostline.core.inputs import leaves
 from frostline.health.layers import Found, find_layers
 from frostline.health.statistics import first_tensor, units_of
 
@@ -43,6 +45,9 @@ class Watch:
         self.model, self._account = model, account
         self.found = find_layers(model)
         self.order: dict[str, int] = {}
+        self.heads: frozenset[str] | None = None  # layers whose output is the model's, or a part of it
+        # Layers by the place of their output in memory, which is held so that no other gets it, until heads are known.
+        self._places: dict[int, tuple[str, Tensor]] = {}
         self.input: Tensor | None = None
         self._outputs = Outputs()
         self._is_channels_first = False
@@ -93,8 +98,14 @@ class Watch:
             self._outputs.input_sums = rows.sum(dim=1, dtype=dtype)
         self._account.own(started)
 
-    def _leave(self, *_: Any) -> None:
+    def _leave(self, _: nn.Module, __: Any, output: Any) -> None:
         self._is_training_pass = None
+        if self.heads is None and self._places:
+            self._places.pop(0, None)
+            given = leaves(output).values() if isinstance(output, (Tensor, Mapping, tuple, list)) else ()
+            known = (self._places.get(_place(tensor)) for tensor in given)
+            self.heads = frozenset(entry[0] for entry in known if entry is not None)
+            self._places.clear()
 
     def _is_training(self) -> bool:
         # Inside, parts may switch gradients off: frozen ones, and reentrant checkpoints, which run again in the
@@ -121,8 +132,15 @@ class Watch:
             if tensor is not None:
                 if name not in self.order:
                     self.order[name] = len(self.order)
+                    if self.heads is None:
+                        self._places[_place(tensor)] = name, tensor.detach()
                 if has_weights:
                     self._is_channels_first = is_convolution
                 values[name] = units_of(tensor, is_channels_first=self._is_channels_first or tensor.dim() == 4)
 
         return hook
+
+
+def _place(tensor: Tensor) -> int:
+    """Where it lies in memory; 0 where it has no such place."""
+    return tensor.data_ptr() if tensor.layout is torch.strided and tensor.device.type != "meta" else 0
