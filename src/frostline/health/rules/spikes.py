@@ -23,7 +23,7 @@ _ISSUE, _TIP = 20.0, 8.0  # times the median; norms of healthy runs stay within 
 _WARMUP = 5
 _BEFORE = 20  # steps that tell what is usual
 _ENDED = 3  # the same, of a run that ended in what is no number
-_ROWS = 10.0  # times the usual size of a row: another unit, not a tail
+FAR = 10.0  # times the usual size of a row: another unit, not a tail
 _MEND = "look at those samples: mend their unit, or leave them out. Or "
 
 
@@ -72,4 +72,4 @@ def _percent(share: float) -> str:
 def _of_rows(rows: str, evidence: Evidence) -> Finding:
     """A gradient of the first steps is not judged, and one that has ended learning leaves no usual one behind."""
     assert evidence.outliers is not None
-    return replace(ABOUT.tip(rows, evidence.outliers.ratio, _ROWS), advice=_MEND + ABOUT.advice)
+    return replace(ABOUT.tip(rows, evidence.outliers.ratio, FAR), advice=_MEND + ABOUT.advice)

@@ -18,9 +18,10 @@ from frostline.health import Evidence, Monitor, NormFacts, Patient, Score, probe
 from frostline.health.evidence import facts_of_input
 from frostline.health.records import InputFacts, OutlierFacts, StepRecord, TargetFacts
 from frostline.health.rules.input_scale import oddness
+from frostline.health.rules.spikes import FAR
 from frostline.health.scoring import mean_loss
 from frostline.recipes.examination.batching import finite_rows
-from frostline.recipes.examination.outliers import FAR, facts_of_outliers, facts_of_targets, usual_limit
+from frostline.recipes.examination.outliers import facts_of_outliers, facts_of_targets, usual_limit
 from frostline.recipes.examination.wiring import idle_parts, mixes_samples
 
 if TYPE_CHECKING:

@@ -10,13 +10,13 @@ from torch import Tensor
 
 from frostline.core import inputs as batches
 from frostline.health.records import OutlierFacts, TargetFacts
+from frostline.health.rules.spikes import FAR
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 Batch = tuple[Any, Any]
 
-FAR = 10.0  # times the size of a usual row: another unit, not a tail
 _MOST = 0.05  # of the rows: where more are far out, that is what the data are like
 _OF_ONE = 1e-2  # what shares of classes may miss of their sum, in float16
 

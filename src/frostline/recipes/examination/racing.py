@@ -110,7 +110,7 @@ class Race:
             self._bring_base(mark)
             if self.seen.is_misfit:
                 return None
-            winner = self._go_on(mark) or self._enter(mark)
+            winner = self._bring_all(mark) or self._enter(mark)
             if winner is not None:
                 return winner
             is_settled = self.seen.is_learning and mark != self._marks[0]
@@ -154,7 +154,7 @@ class Race:
             Observation(evidence, self.base.score), judge(evidence), self._at_first,
         )  # fmt: skip
 
-    def _go_on(self, mark: int) -> Runner | None:
+    def _bring_all(self, mark: int) -> Runner | None:
         """Bring all to the mark; those who fall behind are out."""
         for one in sorted(self._running(), key=lambda one: not one.is_due):
             if self._bring(one, mark):
