@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -50,18 +51,16 @@ class Score:
         may be luck of which samples were held out, not luck of the training. Of losses, the gain is the share of the
         other's that is saved, whatever their unit.
         """
-        pairs = list(zip(self.samples, other.samples, strict=False))
-        differences = [own - others for own, others in pairs]
         gain = self.share - other.share
-        if self.is_of_loss and other.is_of_loss and pairs:
-            unit = sum(abs(others) for _, others in pairs) / len(pairs) or 1.0
-            differences = [max(-1.0, min(1.0, (others - own) / unit)) for own, others in pairs]
-            gain = sum(differences) / len(differences)
-        if len(pairs) < 2:
+        if len(self.samples) != len(other.samples) or not self.samples:
             return gain, math.inf
-        mean = sum(differences) / len(differences)
-        variance = sum((value - mean) ** 2 for value in differences) / (len(differences) - 1)
-        return gain, math.sqrt(variance / len(differences))
+        own_N, others_N = np.array(self.samples), np.array(other.samples)
+        gains_N = own_N - others_N
+        if self.is_of_loss and other.is_of_loss:
+            unit = float(np.abs(others_N).mean()) or 1.0
+            gains_N = (-gains_N / unit).clip(-1.0, 1.0)
+            gain = float(gains_N.mean())
+        return gain, float(gains_N.std(ddof=1)) / math.sqrt(len(gains_N)) if len(gains_N) > 1 else math.inf
 
 
 @dataclass

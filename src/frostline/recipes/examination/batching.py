@@ -191,7 +191,7 @@ def _without(data: Sequence[Batch], odd: Sequence[Tensor]) -> list[Batch]:
 
 
 def merged(
-    model: nn.Module, data: Sequence[Batch], loss_fn: Callable[[Any, Any], Tensor], most: int = 1024
+    model: nn.Module, data: Sequence[Batch], loss_fn: Callable[[Any, Any], Tensor], most: int = 2048
 ) -> list[Batch]:  # fmt: skip
     """The batches in fewer, larger ones, so that to score by them is quick; as they are where that changes scores.
 

@@ -53,6 +53,8 @@ def facts_of_outliers(data: Sequence[Batch]) -> OutlierFacts | None:
 
 def facts_of_targets(data: Sequence[Batch]) -> TargetFacts | None:
     """Mean and deviation of the targets of usual rows; None for classes, labels, shares, and what is no one tensor."""
+    if not any(isinstance(target, Tensor) and target.is_floating_point() for _, target in data):
+        return None
     parts = [
         target[~odd.to(target.device)]
         for (_, target), odd in zip(data, outlying_rows(data), strict=True)
