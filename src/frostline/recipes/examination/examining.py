@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _CALM = 8.0  # times the median: where gradients count as spikes
 _SLOWER = frozenset({"FL102", "FL103", "FL201", "FL401", "FL403", "FL502"})  # what steps that are too large can bring
+_GROWN = frozenset({"FL102", "FL201"})  # the same, where it was not there before the first step
 # What a treatment raises that the network or its loss cannot take.
 CANNOT = (FrostlineError, RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError)
 
@@ -178,8 +179,11 @@ class Examination:
         directions = [("FL401", asked[0]), ("FL402", asked[1])]
         directions += [("FL401", gentle)] if both and "FL401" in self.codes else []
         is_issue = "learning_rate" in self.issues
+        early = {finding.code for finding in self.start.findings}
+        has_grown = both and bool((self.codes - early) & _GROWN)
+        seen = self.codes | {"FL401"} if has_grown else self.codes
         return [
-            [Suspicion(one, "learning_rate", code in clear, code in self.codes, is_issue=is_issue) for one in direction]
+            [Suspicion(one, "learning_rate", code in clear, code in seen, is_issue=is_issue) for one in direction]
             for code, direction in directions
         ]
 
