@@ -91,11 +91,23 @@ class Clipper:
         self.before()
 
 
+def by_nested_helpers(model, clip):
+    def helper():
+        clip(model.parameters())
+
+    @torch.no_grad()
+    def hook(*_, many=1):
+        for _ in range(many):
+            helper()
+
+    return hook
+
+
 def by_method(model, clip):
     return Clipper(model, clip).before
 
 
-@pytest.mark.parametrize("make", [by_argument, by_closure, by_method, Clipper])
+@pytest.mark.parametrize("make", [by_argument, by_closure, by_nested_helpers, by_method, Clipper])
 def test_hooks_before_the_step_are_turned_to_the_copy(make):
     model = nn.Linear(2, 1, bias=False)
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
@@ -111,14 +123,24 @@ def test_hooks_before_the_step_are_turned_to_the_copy(make):
 
 
 everywhere = nn.Linear(2, 1)
+held = {"model": everywhere}
 
 
-def test_a_hook_that_holds_the_model_as_a_global_is_refused():
+def clip_everywhere(*_):
+    nn.utils.clip_grad_norm_(everywhere.parameters(), 1.0)
+
+
+def clip_by_dict(*_):
+    nn.utils.clip_grad_norm_(held["model"].parameters(), 1.0)
+
+
+@pytest.mark.parametrize("hook", [clip_everywhere, clip_by_dict, lambda *_: clip_everywhere()])
+def test_a_hook_that_holds_the_model_as_a_global_is_refused(hook):
     optimizer = torch.optim.SGD(everywhere.parameters(), lr=1.0)
-    optimizer.register_step_pre_hook(lambda *_: nn.utils.clip_grad_norm_(everywhere.parameters(), 1.0) and None)
+    optimizer.register_step_pre_hook(hook)
     with pytest.raises(fl.DataError, match="cannot be turned to a copy") as error:
         copied(everywhere, optimizer)
-    assert "everywhere" in error.value.received
+    assert "by a global name" in error.value.received
 
 
 def test_hooks_after_the_step_stay_with_the_original():

@@ -89,6 +89,45 @@ def test_losses_that_do_not(loss_fn, output, target):
     assert is_mismatch(loss_fn, output, target)
 
 
+def pearson(out, y):
+    return -F.cosine_similarity(out - out.mean(), y - y.mean(), dim=0).mean()
+
+
+def log_scale(out, y):
+    gap = out - y.abs().log()
+    return gap.var() + 0.1 * gap.mean().square()
+
+
+CENTRES = F.normalize(torch.randn(4, 4, generator=torch.Generator().manual_seed(5)), dim=1)
+
+
+def angular(out, y):
+    return F.cross_entropy(8 * F.normalize(out, dim=1) @ CENTRES.T, y)
+
+
+def asserting(out, y):
+    assert bool((out.norm(dim=1) < 100).all())
+    return F.mse_loss(out, y)
+
+
+SOFT = torch.softmax(torch.randn(16, 3, generator=torch.Generator().manual_seed(6)), 1)
+
+
+@pytest.mark.parametrize(
+    ("loss_fn", "output", "target"),
+    [
+        (pearson, torch.randn(16, 2), TARGETS),
+        (log_scale, torch.randn(16, 2), TARGETS.abs() + 1),
+        (angular, LOGITS, CLASSES),
+        (asserting, torch.randn(16, 2), 1e3 * TARGETS),
+        (nn.KLDivLoss(reduction="batchmean"), torch.randn(16, 3).log_softmax(1), SOFT),
+    ],
+    ids="pearson log-scale angular asserting kl".split(),
+)
+def test_losses_whose_answers_stand_for_something_else_are_not_judged(loss_fn, output, target):
+    assert not is_mismatch(loss_fn, output, target)
+
+
 def test_a_relu_before_cross_entropy_is_a_tip():
     facts = probe_loss(F.cross_entropy, torch.relu(torch.randn(16, 4, requires_grad=True)), CLASSES)
     (finding,) = (one for one in judge(Evidence(loss=facts)).findings if one.code == "FL503")

@@ -192,3 +192,17 @@ def test_what_targets_are_is_told_by_all_of_them():
     rows = score(Given(), list(zip(answers.split(1), counts.split(1), strict=True)), F.mse_loss)
     assert rows.share == pytest.approx(whole.share)
     assert rows.samples == pytest.approx(whole.samples)
+
+
+def test_losses_that_view_or_change_or_refuse_answers():
+    model, data = nn.Linear(4, 3), [(torch.randn(6, 2, 4), torch.randint(3, (6, 2))) for _ in range(3)]
+    assert score(model, data, lambda out, y: nn.functional.cross_entropy(out.view(-1, 3), y.view(-1))).skill is not None
+    rows = [(inputs[:, 0], inputs[:, 0, :3]) for inputs, _ in data]
+    assert score(model, rows, lambda out, y: out.sub_(y).square().mean()).skill is not None
+
+    def unit(out, y):
+        if out.std(0).sum() == 0:
+            raise ValueError("all answers are the same")
+        return (out - y).square().mean()
+
+    assert score(model, rows, unit).skill is None

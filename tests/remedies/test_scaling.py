@@ -198,3 +198,50 @@ def test_where_the_last_layer_is_not_known_nothing_is_changed(build):
 def test_answers_are_scaled_by_numbers_above_zero(numbers):
     with pytest.raises(fl.DataError, match="cannot be scaled by that"):
         rescale_outputs(nn.Linear(4, 1), table(), *numbers)
+
+
+class Two(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.look, self.first, self.second = nn.Embedding(5, 4), nn.Linear(4, 4), nn.Linear(4, 4)
+
+    def forward(self, ids, first, second):
+        return self.look(ids) + self.first(first) + self.second(second)
+
+
+@pytest.mark.parametrize(("name", "layer"), [("", "first"), ("1", "first"), ("2", "second"), ("9", "first")])
+def test_of_several_inputs_the_one_that_is_meant_is_standardised(name, layer):
+    data = [((torch.randint(5, (32,)), inputs, 7 * inputs), 0) for inputs, _ in table()]
+    model = Two()
+    assert standardize_inputs(model, data, name=name).layers == (layer,)
+    torch.testing.assert_close(model.get_submodule(layer).mean, (7 if name == "2" else 1) * torch.cat(
+        [inputs[1] for inputs, _ in data]).mean(0))  # fmt: skip
+
+
+class InPlace(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(4, 4), nn.Linear(4, 4)
+
+    def forward(self, x):
+        h = self.first(x)
+        h += self.second(h)
+        return h
+
+
+def test_an_output_that_was_changed_in_place_is_not_the_layer_s():
+    model, data = InPlace(), table()
+    before = model(data[0][0])
+    change = rescale_outputs(model, data, mean=100.0, deviation=20.0)
+    assert not change.layers
+    assert change.notes
+    assert torch.equal(model(data[0][0]), before)
+
+
+@pytest.mark.parametrize(("dtype", "mean"), [(torch.float64, 120_000_001.0), (torch.bfloat16, 1001.0)])
+def test_large_targets_have_their_digits_in_every_precision(dtype, mean):
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 1)).to(dtype)
+    data = [(inputs.to(dtype) / 1000, target) for inputs, target in table()]
+    before = model(data[0][0])
+    rescale_outputs(model, data, mean=mean, deviation=1.0)
+    torch.testing.assert_close(model(data[0][0]).double() - mean, before.double(), rtol=0, atol=1e-3)

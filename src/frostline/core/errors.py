@@ -69,3 +69,7 @@ def nearest(name: str, names: Iterable[str], *, count: int = 3) -> str:
 
 def _rebuild(kind: type[FrostlineError], parts: dict[str, str]) -> FrostlineError:
     return kind(**parts)
+
+
+# What models, losses and hooks of others raise where they cannot take what they are given.
+FOREIGN = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError)

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import copy
-from types import CellType, FunctionType, MethodType
+import dis
+import gc
+from functools import partial
+from pickle import PickleError
+from types import CellType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from frostline.core.errors import DataError
+from frostline.core.errors import FOREIGN, DataError
 from frostline.core.inputs import describe
 from frostline.core.layers import compact_recurrent
+
+_LOOKED_AT = 100_000  # objects, among which a hook's model is looked for
 
 
 def check_loss(loss: Any, where: str) -> None:
@@ -108,27 +114,58 @@ def copied(model: nn.Module, *others: Any) -> tuple[Any, ...]:
 def _turned(hook: Any, memo: dict[int, Any]) -> Any:
     """A hook that does to the copies what it does to what they were made of: all that it holds is copied with them."""
     try:
-        if isinstance(hook, MethodType):
-            return MethodType(hook.__func__, copy.deepcopy(hook.__self__, memo))
-        if not isinstance(hook, FunctionType):
-            return copy.deepcopy(hook, memo)
-        held = [name for name in hook.__code__.co_names if _is_copied(hook.__globals__.get(name), memo)]
-        if held:
-            raise TypeError(f"it uses the global {held[0]}")
-        cells = tuple(CellType(copy.deepcopy(cell.cell_contents, memo)) for cell in hook.__closure__ or ())
-        defaults = copy.deepcopy(hook.__defaults__, memo)
-        return FunctionType(hook.__code__, hook.__globals__, hook.__name__, defaults, cells)
-    except (RuntimeError, TypeError, ValueError) as error:
+        turned = _copied_function(hook, memo)
+        if _holds_original(turned, memo):
+            raise TypeError("it reaches the model by a global name")
+    except (*FOREIGN, PickleError) as error:
         raise DataError(
             what="A hook on the optimizer's step cannot be turned to a copy of the model.",
             where=str(getattr(hook, "__qualname__", type(hook).__name__)), received=f"{type(error).__name__}: {error}",
             do="let the hook take the parameters from its first argument, optimizer.param_groups; or remove it "
             "meanwhile.",
         ) from error  # fmt: skip
+    return turned
 
 
-def _is_copied(value: Any, memo: dict[int, Any]) -> bool:
-    """Whether it is the model or a part of it, or parts of it in a list."""
-    if isinstance(value, (list, tuple)):
-        return any(_is_copied(entry, memo) for entry in value)  # pyright: ignore[reportUnknownVariableType]
-    return isinstance(value, (nn.Module, Tensor, Optimizer)) and id(value) in memo
+def _copied_function(hook: Any, memo: dict[int, Any]) -> Any:
+    if isinstance(hook, MethodType):
+        return MethodType(hook.__func__, copy.deepcopy(hook.__self__, memo))
+    if isinstance(hook, partial):
+        made = copy.deepcopy((hook.args, hook.keywords), memo)
+        return partial(_copied_function(hook.func, memo), *made[0], **made[1])
+    if not isinstance(hook, FunctionType):
+        return copy.deepcopy(hook, memo)
+    cells = tuple(CellType(_copied_function(cell.cell_contents, memo)) for cell in hook.__closure__ or ())
+    made = FunctionType(hook.__code__, hook.__globals__, hook.__name__, None, cells)
+    made.__defaults__, made.__kwdefaults__ = copy.deepcopy((hook.__defaults__, hook.__kwdefaults__), memo)
+    made.__dict__.update({key: _copied_function(value, memo) for key, value in vars(hook).items()})
+    return made
+
+
+def _holds_original(hook: Any, memo: dict[int, Any]) -> bool:
+    """Whether anything that it reaches is the model that was copied, or a part of it."""
+    seen: set[int] = set()
+    waiting = [hook]
+    while waiting and len(seen) < _LOOKED_AT:
+        one = waiting.pop()
+        if id(one) in seen or isinstance(one, (ModuleType, type, str, int, float)):
+            continue
+        seen.add(id(one))
+        if isinstance(one, (nn.Module, Tensor, Optimizer)):
+            if id(one) in memo:
+                return True
+            continue
+        waiting += _reached_from(one) if isinstance(one, FunctionType) else gc.get_referents(one)
+    return False
+
+
+def _reached_from(function: FunctionType) -> list[Any]:
+    """What it was given, and the globals that it names."""
+    codes, names = [function.__code__], set[str]()
+    while codes:
+        code = codes.pop()
+        names.update(line.argval for line in dis.get_instructions(code) if line.opname == "LOAD_GLOBAL")
+        codes += [value for value in code.co_consts if isinstance(value, CodeType)]
+    named = [function.__globals__[name] for name in names if name in function.__globals__]
+    cells = [cell.cell_contents for cell in function.__closure__ or ()]
+    return [*cells, *named, function.__defaults__, function.__kwdefaults__, vars(function)]

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from frostline.core.errors import FOREIGN
 from frostline.health.records import LossFacts
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def probe_loss(loss_fn: Callable[[Any, Any], Tensor], output: Any, target: Any) 
                 return _values(loss_fn, output.detach(), target, output)
             if target.is_floating_point() and target.numel() == output.numel() and target.dim() and output.dim():
                 return LossFacts("values", pairs_all=_pairs_all(loss_fn, output.detach(), target))
-    except (RuntimeError, ValueError, TypeError, IndexError):
+    except FOREIGN:
         pass  # a loss that takes no answer but the model's own cannot be asked
     return LossFacts("unknown")
 
@@ -89,23 +90,39 @@ def _classes(
     sure_right, sure_wrong = of_right[_SURE][0], of_wrong[_SURE][0]
     if abs(sure_right - sure_wrong) <= _SAME * abs(sure_right) and not _is_by_row(loss_fn, output, target):
         return LossFacts("unknown")  # outputs are compared with each other: columns stand for no classes
+    if math.isclose(of_right[0.5][0], sure_right, rel_tol=_SAME):
+        return LossFacts("unknown")  # answers are brought to one size, and compared with weights in the loss
     _, slope_wrong = ask(_SURE * (2 * wrong - 1))
-    asked = [answers[size] for answers in (of_right, of_wrong) for size in (_SURE, _CERTAIN)]
     near = min(of_right[size][0] for size in (0.5, 1.0, 2.0, 4.0, _SURE))
+    is_finite = all(math.isfinite(value) for answers in (of_right, of_wrong) for pair in
+                    (answers[_SURE], answers[_CERTAIN]) for value in pair)  # fmt: skip
+    prefers_right = not is_finite or (near < none - 1e-6 * abs(none) and sure_right < sure_wrong)
+    if not prefers_right and not _is_wrong_for_each(loss_fn, right, wrong, target):
+        return LossFacts("unknown")  # the weights of the classes are in the loss
     lowest = [of_right[size][0] for size in (_CERTAIN, 2 * _CERTAIN)]
     start = max(of_right[0.5][1], slope_of_none, 1e-30)
-    is_finite = all(math.isfinite(value) for pair in asked for value in pair)
     has_range = as_given is _as_probabilities
     reach = (0.0, 1.0) if has_range else _range_of_last(made) if as_given is _as_logits else _ANY
     stuck = _stuck_in_a_simplex(loss_fn, right, target) if has_range else _stuck(loss_fn, 2 * right - 1, target, reach)
     return LossFacts(
         "classes",
-        prefers_right=not is_finite or (near < none - 1e-6 * abs(none) and sure_right < sure_wrong),
+        prefers_right=prefers_right,
         slope_when_wrong=slope_wrong / start if math.isfinite(slope_wrong) and not has_range else 1.0,
         is_bounded=not (lowest[1] < lowest[0] - _DEEP and lowest[1] < none - _DEEP),
         is_finite=is_finite,
         stuck_share=stuck, reach=reach,
     )  # fmt: skip
+
+
+def _is_wrong_for_each(
+    loss_fn: Callable[[Any, Any], Tensor], right: Tensor, wrong: Tensor, target: Tensor
+) -> bool:  # fmt: skip
+    """Whether a wrong answer costs no more than the right one for every sample alone."""
+    rows = range(min(len(target), _PAIRED))
+    pairs = [
+        [_cost(loss_fn, _SURE * answer[at : at + 1], target[at : at + 1]) for answer in (right, wrong)] for at in rows
+    ]
+    return not any(own < other for own, other in pairs if math.isfinite(own) and math.isfinite(other))
 
 
 def _range_of(output: Tensor) -> Callable[[Tensor], Tensor]:
@@ -153,16 +170,20 @@ def _values(loss_fn: Callable[[Any, Any], Tensor], output: Tensor, target: Tenso
     links = [(wanted, spread)]
     if bool((known >= 0).all()):  # counts and durations, of which a model may give the logarithm
         links.append((wanted.clamp_min(_LEAST_COUNT).log(), 1.0))
-    are_best = [_is_best(loss_fn, answer, unit, target) for answer, unit in links]
-    if are_best[0] is None:
-        return LossFacts("unknown")
-    return LossFacts("values", prefers_right=any(are_best), out_of_reach=_out_of_reach(made, target))
+    sides = [_side(loss_fn, answer, unit, target) for answer, unit in links]
+    if 1 not in sides and -1 not in sides:
+        return LossFacts("unknown")  # ranks, correlations, hazards: answers stand for something else
+    return LossFacts("values", prefers_right=1 in sides, out_of_reach=_out_of_reach(made, target))
 
 
-def _is_best(loss_fn: Callable[[Any, Any], Tensor], answer: Tensor, unit: float, target: Tensor) -> bool | None:
-    """Whether answers cost more if all are moved up or down by a unit; None if that cannot be asked."""
-    exact, *moved = [_ask(loss_fn, answer + shift * unit, target)[0] for shift in (0.0, -1.0, 1.0)]
-    return exact < min(_finite(moved)) if _finite(moved) else None
+def _side(loss_fn: Callable[[Any, Any], Tensor], answer: Tensor, unit: float, target: Tensor) -> int:
+    """1 if answers cost more when all are moved up or down by a unit, -1 if they cost less, else 0."""
+    exact, *moved = [_cost(loss_fn, answer + shift * unit, target) for shift in (0.0, -1.0, 1.0)]
+    known = _finite(moved)
+    if not known or not math.isfinite(exact):
+        return 0
+    room = _SAME * max(abs(exact), *map(abs, known))
+    return 1 if exact < min(known) else -1 if exact > max(known) + room else 0
 
 
 def _labels(
@@ -175,16 +196,17 @@ def _labels(
         return LossFacts("unknown")
     known = target[target.isfinite()]
     prefers_right = min(of_right) < max(of_wrong)
-    if not prefers_right and _may_be_distances(made):
-        return LossFacts("unknown")  # a label of 1 may ask for a small one
-    reach, is_even = _range_of_last(made), bool(known.abs().min() == 1)
-    is_probability = reach == (0.0, 1.0) and not is_even
+    is_shared = made.dim() == 2 and _range_of(made.detach()) is not _as_logits
+    if not prefers_right and (is_shared or _may_be_distances(made)):
+        return LossFacts("unknown")  # log-probabilities; or a label of 1 may ask for a small distance
+    reach, are_sides = _range_of_last(made), bool(known.abs().min() == 1)
+    is_probability = reach == (0.0, 1.0) and not are_sides
     stuck = _stuck_between(loss_fn, right, wanted, target) if is_probability else 0.0
     if not is_probability:
         stuck = _stuck(loss_fn, right / _SURE, target, reach)
     return LossFacts(
         "values", prefers_right=prefers_right, out_of_reach=_out_of_reach(made, target), stuck_share=stuck, reach=reach,
-        is_bounded=not is_even or _is_bounded(loss_fn, right / _SURE, target),
+        is_bounded=not are_sides or _is_bounded(loss_fn, right / _SURE, target),
     )  # fmt: skip
 
 
@@ -230,7 +252,7 @@ def _cost(loss_fn: Callable[[Any, Any], Tensor], answer: Tensor, target: Tensor)
     """The loss at an answer; NaN where it does not take that."""
     try:
         return _ask(loss_fn, answer, target)[0]
-    except (RuntimeError, ValueError):
+    except FOREIGN:
         return math.nan
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from frostline.core import inputs as batches
+from frostline.core.errors import FOREIGN
 from frostline.core.restore import kept_generators, kept_modes, seed_generators
 from frostline.health.answers import is_moved, num_rows, one_answer
 
@@ -190,7 +191,7 @@ class _Flat:
         self._loss_fn, self.tally = loss_fn, tally
         self._losses: list[Tensor] = []
         self._own: list[Tensor] = []
-        self._is_moved = False
+        self._is_moved = self._is_refused = False
 
     def add(self, part: list[_Answered]) -> None:
         """Answers and targets of some batches."""
@@ -199,7 +200,11 @@ class _Flat:
             same = one_answer(one.output, outputs, list(batches.leaves(one.inputs).values()))
             if same is None:
                 continue  # the last batch, of one sample, may have lost its dimensions
-            self._losses.append(_scalar(self._loss_fn(same, one.target)))
+            try:
+                self._losses.append(_scalar(self._loss_fn(same, one.target)))
+            except FOREIGN:  # a loss that takes no answer but such as the model gives
+                self._is_refused = True
+                continue
             self._own.append(one.loss)
             self._is_moved = self._is_moved or is_moved(one.output, same)
             if self.tally is not None:
@@ -207,7 +212,7 @@ class _Flat:
 
     def skill(self) -> float | None:
         """The share of that cost that the model saves."""
-        if not self._losses:
+        if not self._losses or self._is_refused:
             return None
         levels, own = torch.stack(self._losses), torch.stack(self._own)
         if self._is_moved and bool(((levels - own).abs() <= _SAME * own.abs()).all()):

@@ -143,4 +143,7 @@ class Watch:
 
 def _place(tensor: Tensor) -> int:
     """Where it lies in memory; 0 where it has no such place."""
-    return tensor.data_ptr() if tensor.layout is torch.strided and tensor.device.type != "meta" else 0
+    try:
+        return tensor.data_ptr()
+    except RuntimeError:  # sparse, or seen by torch.vmap
+        return 0

@@ -71,16 +71,17 @@ class Rescaled(_Around):
     def __init__(self, layer: nn.Module, mean: float, deviation: float) -> None:
         super().__init__(layer)
         own = next(layer.parameters())
-        self.register_buffer("mean", torch.tensor(mean, device=own.device))
-        self.register_buffer("deviation", torch.tensor(deviation, device=own.device))
+        dtype = torch.promote_types(own.dtype, torch.float32)
+        self.register_buffer("mean", torch.tensor(mean, device=own.device, dtype=dtype))
+        self.register_buffer("deviation", torch.tensor(deviation, device=own.device, dtype=dtype))
 
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:
-        """The layer's answers, scaled."""
+        """The layer's answers, scaled; in float32 at least, in which large targets have their digits."""
         answer: Tensor = self.layer(*args, **kwargs)
-        return answer * self.deviation.to(answer.dtype) + self.mean.to(answer.dtype)
+        return answer.to(torch.promote_types(answer.dtype, torch.float32)) * self.deviation + self.mean
 
 
-def standardize_inputs(model: nn.Module, batches: Iterable[Any]) -> Change:
+def standardize_inputs(model: nn.Module, batches: Iterable[Any], *, name: str = "") -> Change:
     """Give the model's first layer inputs of mean 0 and deviation 1, by feature; its weights stay.
 
     The layer's name stands for the pair then: `fc1` is `fc1.layer`, with the statistics beside it. Features that do
@@ -89,6 +90,7 @@ def standardize_inputs(model: nn.Module, batches: Iterable[Any]) -> Change:
     Args:
         model: The model, changed in place.
         batches: Where the statistics come from, as for `insert_batchnorm`.
+        name: Of an input, as `checkup` says it, where the model takes several: the layer that takes it is meant then.
 
     Returns:
         The layer that was changed; the undo. Nothing is changed, and a note says why, if the first layer that runs is
@@ -101,7 +103,8 @@ def standardize_inputs(model: nn.Module, batches: Iterable[Any]) -> Change:
         LeCun et al. (1998), Efficient backprop, section 4.3.
     """
     snapshot = Snapshot(model)
-    found = _first_layer(model, batches)
+    replay = Replay(model, batches)
+    found = _first_layer(model, replay, name) or (_first_layer(model, replay) if name else None)
     if found is None:
         return Change((), snapshot.restore, ("the first layer that runs takes no features that can be standardised",))
     name, layer, axis, population = found
@@ -145,15 +148,20 @@ def rescale_outputs(model: nn.Module, batches: Iterable[Any], mean: float, devia
             do="pass the mean and the deviation of the training targets.",
         )  # fmt: skip
     snapshot = Snapshot(model)
-    name, layer = _last_layer(model, batches)
-    if layer is None or not name:
-        return Change((), snapshot.restore, ("the output is not the answer of a linear or convolution layer inside",))
-    replace_everywhere(model, layer, Rescaled(layer, mean, deviation).train(layer.training))
-    return Change((name,), snapshot.restore)
+    inputs = Replay(model, batches).first()
+    name, layer, before = _last_layer(model, inputs)
+    if layer is not None and name:
+        replace_everywhere(model, layer, Rescaled(layer, mean, deviation).train(layer.training))
+        after = _last_layer(model, inputs)[2]
+        wanted = before.to(after.dtype) * deviation + mean
+        if torch.allclose(after, wanted, rtol=1e-3, atol=1e-3 * deviation, equal_nan=True):
+            return Change((name,), snapshot.restore)
+        snapshot.restore()
+    return Change((), snapshot.restore, ("the output is not the answer of a linear or convolution layer inside",))
 
 
-def _last_layer(model: nn.Module, batches: Iterable[Any]) -> tuple[str, nn.Module | None]:
-    """(name, layer) whose answer is the model's output, in another shape perhaps."""
+def _last_layer(model: nn.Module, inputs: Any) -> tuple[str, nn.Module | None, Tensor]:
+    """(name, layer, output) of the layer whose answer is the model's output, in another shape perhaps."""
     names = {id(module): name for name, module in model.named_modules()}
     layers = [module for module in model.modules() if isinstance(module, (nn.Linear, *CONVOLUTIONS))]
     answers: list[tuple[nn.Module, Tensor]] = []
@@ -162,34 +170,35 @@ def _last_layer(model: nn.Module, batches: Iterable[Any]) -> tuple[str, nn.Modul
         answers.append((module, answer))
 
     handles = [layer.register_forward_hook(hear) for layer in layers]
-    made: Any = None
     try:
         with watching(model):
-            for inputs in Replay(model, batches):
-                made = call_with_model(model, inputs)
-                break
+            made = call_with_model(model, inputs)
     finally:
         for handle in handles:
             handle.remove()
     if isinstance(made, Tensor):
         for layer, answer in reversed(answers):
             if answer.data_ptr() == made.data_ptr() and answer.numel() == made.numel():
-                return names[id(layer)], layer
-    return "", None
+                return names[id(layer)], layer, made.detach().clone()
+    return "", None, made if isinstance(made, Tensor) else torch.empty(0)
 
 
-def _first_layer(model: nn.Module, batches: Iterable[Any]) -> tuple[str, nn.Module, int, Population] | None:
+def _first_layer(
+    model: nn.Module, replay: Replay, wanted: str = ""
+) -> tuple[str, nn.Module, int, Population] | None:  # fmt: skip
     """(name, layer, axis of its features, statistics of its input) of the first layer with weights that runs.
 
-    Beside real inputs, look-ups of categories are passed over.
+    Beside real inputs, look-ups of categories are passed over; where an input is wanted, all that take another.
     """
     names = {id(module): name for name, module in model.named_modules()}
     first: list[nn.Module] = []
     population, has_values = Population(), False
+    meant: Tensor | None = None
 
     def hear(module: nn.Module, args: tuple[Any, ...]) -> None:
         has_weights = next(module.parameters(recurse=False), None) is not None
-        if not first and has_weights and not (has_values and isinstance(module, _LOOK_UPS)):
+        is_other = (has_values and isinstance(module, _LOOK_UPS)) or not _is_given(args, meant)
+        if not first and has_weights and not is_other:
             first.append(module)
         if first and module is first[0] and isinstance(module, _TAKERS) and args and isinstance(args[0], Tensor):
             _add(population, args[0], 1 if isinstance(module, CONVOLUTIONS) else -1)
@@ -198,8 +207,9 @@ def _first_layer(model: nn.Module, batches: Iterable[Any]) -> tuple[str, nn.Modu
     handles = [module.register_forward_pre_hook(hear) for module in model.modules()]
     try:
         with watching(model):
-            for inputs in Replay(model, batches):
-                has_values = any(tensor.is_floating_point() for tensor in leaves(inputs).values())
+            for inputs in replay:
+                named = leaves(inputs)
+                has_values, meant = any(tensor.is_floating_point() for tensor in named.values()), named.get(wanted)
                 try:
                     call_with_model(model, inputs)
                 except _Heard:
@@ -210,6 +220,12 @@ def _first_layer(model: nn.Module, batches: Iterable[Any]) -> tuple[str, nn.Modu
     if not first or not population.num_batches or not names[id(first[0])]:
         return None
     return names[id(first[0])], first[0], 1 if isinstance(first[0], CONVOLUTIONS) else -1, population
+
+
+def _is_given(args: tuple[Any, ...], meant: Tensor | None) -> bool:
+    """Whether the first of these is that tensor, in another shape perhaps; any will do if none is meant."""
+    given = args[0] if args else None
+    return meant is None or (isinstance(given, Tensor) and given.data_ptr() == meant.data_ptr())
 
 
 def _add(population: Population, given: Tensor, axis: int) -> None:

@@ -60,6 +60,15 @@ class Recurrent(nn.Module):
         return self.head(self.rnn(inputs)[0][:, -1])
 
 
+class Draws(nn.Linear):
+    def __init__(self):
+        super().__init__(4, 2)
+        self.own = torch.Generator().manual_seed(0)
+
+    def forward(self, inputs):
+        return super().forward(inputs) + torch.randn(len(inputs), 2, generator=self.own)
+
+
 @pytest.mark.parametrize("batch_first", [True, False])
 def test_a_wrong_axis_mixes_samples(batch_first):
     model = Recurrent(batch_first=batch_first)
@@ -73,6 +82,8 @@ def test_what_cannot_be_asked_is_not_known():
     assert mixes_samples(nn.Linear(3, 2), inputs, target) is None  # (6, 5, 2) answers
     assert mixes_samples(Recurrent(batch_first=True), {"x": inputs}, target) is None
     assert mixes_samples(Recurrent(batch_first=True), inputs[:1], target[:1]) is None
+    assert mixes_samples(Recurrent(batch_first=False), torch.randn(6, 6, 3), target) is None  # steps may come first
+    assert mixes_samples(Draws(), torch.randn(6, 4), target) is None
     assert mixes_samples(nn.BatchNorm1d(4), torch.randn(6, 4), target) is False  # eval mode
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from frostline.core.errors import FrostlineError
+from frostline.core.errors import FOREIGN, FrostlineError
 from frostline.health import Course, Patient, Score, judge, score, train
 from frostline.health.rules.nothing_learnt import SKILLED, TIME
 from frostline.recipes.examination.observing import observe
@@ -28,7 +28,7 @@ _CALM = 8.0  # times the median: where gradients count as spikes
 _SLOWER = frozenset({"FL102", "FL103", "FL201", "FL401", "FL403", "FL502"})  # what steps that are too large can bring
 _GROWN = frozenset({"FL102", "FL201"})  # the same, where it was not there before the first step
 # What a treatment raises that the network or its loss cannot take.
-CANNOT = (FrostlineError, RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError)
+CANNOT = (FrostlineError, *FOREIGN)
 
 
 def is_skilled(score: Score, first: float, least: float = SKILLED) -> bool:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from frostline import remedies
 from frostline.core import inputs as batches
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from frostline.recipes.examination.batching import Batch
 
 _SEEN_SAMPLES = 512  # by which the scale of the inputs is judged
+_OF_MASKS = 2  # values
 _AT_ONCE = 2**20  # values that are looked at in one go
 _COMPARED = 20  # batches on which BatchNorm is compared, and the model scored
 
@@ -141,7 +143,7 @@ def observe(
         whole: All the batches as they were given, in which values that are not finite are looked up.
     """
     named = patient.model.named_parameters()
-    start = {name: value.detach().clone() for name, value in named if value.requires_grad}
+    start = {name: value.detach().clone() for name, value in named if value.requires_grad and not is_lazy(value)}
     mixes = mixes_samples(patient.model, *finite_rows(data[:1])[0])
     with Observer(patient, data, loss_fn, every=max(1, len(data) // samples)) as observer:
         observer.train(len(data))
@@ -159,7 +161,7 @@ def _facts_of_loss(model: nn.Module, data: Sequence[Batch], loss_fn: Callable[[A
     with kept_modes(model), kept_buffers(model), kept_generators():
         model.eval()
         output = batches.call(model, inputs)
-    return probe_loss(loss_fn, output, target)
+        return probe_loss(loss_fn, output, target)  # it may draw
 
 
 def _norms(model: nn.Module) -> dict[str, nn.modules.batchnorm._BatchNorm]:
@@ -238,6 +240,8 @@ def _with_odd_rows(evidence: Evidence, data: Sequence[Batch]) -> Evidence:
     Only where nothing else was not finite before it. NaN in a target may be how a loss is told what not to ask: it
     counts in the first such batch alone, and there only if the loss was not finite for the first time.
     """
+    if sum(batches.are_finite(inputs) for inputs, _ in data) < len(data) / 2:
+        return evidence  # masks of -inf; what is no number goes on into outputs, which are looked at
     bad = _first_odd_loss(evidence)
     first = min((record.step for record in evidence.records if record.nonfinite is not None), default=math.inf)
     has_marks = False
@@ -284,15 +288,22 @@ def _facts_of_inputs(evidence: Evidence, data: Sequence[Batch]) -> InputFacts | 
     by_name: dict[str, list[Tensor]] = {}
     for inputs, _ in data:
         for name, tensor in batches.leaves(inputs).items():
-            if tensor.dim() > 1 and len(tensor) and tensor.is_floating_point() and not tensor.is_complex():
+            if tensor.dim() > 1 and tensor.numel() and tensor.is_floating_point():
                 by_name.setdefault(name, []).append(tensor)
-    found = [(name, facts) for name, own in by_name.items() if (facts := _facts_of_input(own)) is not None]
+    first = next(iter(by_name), "")
+    kept = {name: own for name, own in by_name.items() if name == first or _are_features(own[0])}
+    found = [(name, facts) for name, own in kept.items() if (facts := _facts_of_input(own)) is not None]
     if not found:
         return evidence.inputs
     name, facts = max(found, key=lambda one: oddness(one[1]))
-    first = next((layer.kind for layer in evidence.layers), "")
+    kind = next((layer.kind for layer in evidence.layers), "")
     has_several = len(batches.leaves(data[0][0])) > 1
-    return replace(facts, is_normalised=first == "norm", name=name if has_several else "")
+    return replace(facts, is_normalised=kind == "norm", name=name if has_several else "")
+
+
+def _are_features(tensor: Tensor) -> bool:
+    """False for masks, which hold two values, and for one number per sample, such as a time."""
+    return tensor[0].numel() > 1 and len(tensor[:8].unique()) > _OF_MASKS
 
 
 def _facts_of_input(tensors: list[Tensor]) -> InputFacts | None:

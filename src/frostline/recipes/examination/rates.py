@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from frostline.health.rules.reading import finite_records, of_layer, typical
-from frostline.recipes.examination.treatments import Remedy
+from frostline.recipes.examination.treatments import Remedy, scale_rates
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -79,10 +79,4 @@ def _step_size(records: Sequence[StepRecord]) -> float | None:
 
 
 def _times(factor: float) -> Callable[[Patient, Sequence[Batch]], None]:
-    def apply(patient: Patient, _: Sequence[Batch]) -> None:
-        for group in patient.optimizer.param_groups:
-            group["lr"] = group["lr"] * factor
-            if "initial_lr" in group:  # from which schedules start
-                group["initial_lr"] = group["initial_lr"] * factor
-
-    return apply
+    return lambda patient, _: scale_rates(patient.optimizer, factor)

@@ -20,6 +20,8 @@ from frostline.transfer import freeze
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from torch.optim import Optimizer
+
     from frostline.core.records import Diagnosis, Finding
     from frostline.health import Evidence, Patient
     from frostline.health.records import TargetFacts
@@ -90,9 +92,11 @@ def remedies_for(patient: Patient, evidence: Evidence, diagnosis: Diagnosis, *, 
     found += [skip] if is_given else []
     codes = {finding.code for finding in diagnosis.findings}
     if "FL501" in codes:
-        found.append(Remedy("standardise the inputs", ("input_scale",), _standardise, code="FL501"))
-    if "FL505" in codes and evidence.targets is not None:
-        found.append(_target_remedy(evidence.targets, is_scale_free=evidence.optimizer.is_scale_free))
+        name = evidence.inputs.name if evidence.inputs is not None else ""
+        found.append(_input_remedy(name))
+    steers = evidence.optimizer
+    if "FL505" in codes and evidence.targets is not None and (steers.is_scale_free or not steers.is_scheduled):
+        found.append(_target_remedy(evidence.targets, is_scale_free=steers.is_scale_free))  # a schedule undoes rates
     if "FL602" in codes:
         found.append(Remedy("GroupNorm for BatchNorm", ("batchnorm",), _swap_norms, code="FL602"))
     if codes & {"FL601", "FL602"}:
@@ -130,6 +134,15 @@ def remedies_for(patient: Patient, evidence: Evidence, diagnosis: Diagnosis, *, 
     return found
 
 
+def _input_remedy(name: str) -> Remedy:
+    def standardise(patient: Patient, data: Sequence[Batch]) -> None:
+        change = remedies.standardize_inputs(patient.model, data, name=name)
+        if not change.layers:
+            raise LookupError(change.notes[0])
+
+    return Remedy("standardise the inputs", ("input_scale",), standardise, code="FL501")
+
+
 def _target_remedy(facts: TargetFacts, *, is_scale_free: bool) -> Remedy:
     name = f"answers in the unit of the targets: times {facts.deviation:.3g}, plus {facts.mean:.3g}"
     call = f"fl.remedies.rescale_outputs(model, batches, mean={facts.mean:.3g}, deviation={facts.deviation:.3g})"
@@ -139,13 +152,21 @@ def _target_remedy(facts: TargetFacts, *, is_scale_free: bool) -> Remedy:
         change = remedies.rescale_outputs(patient.model, data, facts.mean, facts.deviation)
         if not change.layers:
             raise LookupError(change.notes[0])
-        for group in () if is_scale_free else patient.optimizer.param_groups:
-            group["lr"] = group["lr"] / facts.deviation**2
+        if not is_scale_free:
+            scale_rates(patient.optimizer, 1 / facts.deviation**2)
 
     return Remedy(
         name, ("input_scale",), scale, code="FL505", key="targets",
         advice=f"standardise the targets, and scale predictions back; or {call}{rate}.",
     )  # fmt: skip
+
+
+def scale_rates(optimizer: Optimizer, factor: float) -> None:
+    """Multiply all learning rates, and those from which schedules start."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["lr"] * factor
+        if "initial_lr" in group:
+            group["initial_lr"] = group["initial_lr"] * factor
 
 
 def is_clear(finding: Finding) -> bool:
@@ -197,7 +218,10 @@ def _clip_remedy(evidence: Evidence, seen: set[str]) -> Remedy | None:
 
 
 def _usual_clip(norm: float, share: float, data: Sequence[Batch]) -> Any:
-    """At the median of the last norms of batches without rows that are far out: it shrinks as the network learns."""
+    """At the median of the last norms of batches without rows that are far out: it shrinks as the network learns.
+
+    Where nearly all batches have such rows, at a twentieth from below.
+    """
     are_free = (1 - share) ** batch_size(data[0][0])
     clip = remedies.clip_by_percentile(50 * max(are_free, _FEWEST_FREE), window=_REMEMBERED, warmup=0)
     clip.load_state_dict({"num_calls": 0, "num_skipped": 0, "rule": {"norms": [norm] * _REMEMBERED, "seen": 0}})
@@ -221,10 +245,6 @@ def _clip(patient: Patient, clip: Any) -> None:
 
 def _skip_nonfinite(patient: Patient, _: Sequence[Batch]) -> None:
     patient.clip = patient.clip or remedies.clip_by_norm(1e30)
-
-
-def _standardise(patient: Patient, data: Sequence[Batch]) -> None:
-    remedies.standardize_inputs(patient.model, data)
 
 
 def _initialise(patient: Patient, data: Sequence[Batch]) -> None:

@@ -11,7 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from frostline.core import inputs as batches
-from frostline.core.restore import kept_buffers, kept_generators, kept_gradients, kept_modes, seed_generators
+from frostline.core.restore import (
+    kept_attributes,
+    kept_buffers,
+    kept_generators,
+    kept_gradients,
+    kept_modes,
+    seed_generators,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -71,17 +78,22 @@ def mixes_samples(model: nn.Module, inputs: Any, target: Any) -> bool | None:
     """
     if not isinstance(inputs, Tensor) or not isinstance(target, Tensor) or not inputs.dim() or len(inputs) < 2:
         return None
+    if inputs.dim() > 2 and inputs.shape[0] == inputs.shape[1]:
+        return None  # steps may come first
     others = inputs.clone()
     others[0] = inputs[-1]  # what runs over samples as if they were steps hands it on to the later ones
-    with kept_modes(model), kept_buffers(model), kept_generators(), torch.no_grad():
+    answers: list[Any] = []
+    with kept_modes(model), kept_buffers(model), kept_attributes(model, numbers=True), kept_generators():
         model.eval()
-        answers = []
-        for given in (inputs, others):
+        for given in (inputs, inputs, others):
             seed_generators(0)
-            answers.append(batches.call(model, given))
-    first, second = answers
+            with torch.no_grad():
+                answers.append(batches.call(model, given))
+    first, again, second = answers
     if not isinstance(first, Tensor) or first.dim() != 2 or target.dim() > 2 or len(target) != len(first):
         return None
     if len(first) != len(inputs) or not first.is_floating_point() or not bool(torch.isfinite(first).all()):
         return None
+    if not torch.equal(first, again):
+        return None  # it remembers, or draws from a generator of its own
     return bool((first - second)[1:].abs().max() > _MOVED * first.abs().max())
