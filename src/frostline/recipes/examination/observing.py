@@ -65,6 +65,7 @@ class Observer:
         every: Steps from one look at all layers to the next.
         seed: Of the noise in the first part; the others follow by their steps.
         skips_inputs: True leaves out steps whose input is not finite.
+        whole: All the batches as they were given, in which rows and values that stand out are looked up.
 
     Attributes:
         steps: Batches that were used.
@@ -73,10 +74,11 @@ class Observer:
 
     def __init__(
         self, patient: Patient, data: Sequence[Batch], loss_fn: Callable[[Any, Any], Tensor], *, every: int,
-        seed: int = 0, skips_inputs: bool = False,
+        seed: int = 0, skips_inputs: bool = False, whole: Sequence[Batch] | None = None,
     ) -> None:  # fmt: skip
         self._seed, self._skips_inputs = seed, skips_inputs
         self._patient, self._data, self._loss_fn = patient, data, loss_fn
+        self._whole = whole or data
         self._loss = _facts_of_loss(patient.model, data, loss_fn)
         self._statistics = _running_statistics(patient.model)
         self._monitor = Monitor(patient.model, patient.optimizer, every=every, budget=math.inf)
@@ -115,8 +117,9 @@ class Observer:
         if not self._has_facts:
             self._has_facts = True
             self._inputs = _facts_of_inputs(seen, self._data)
-            self._outliers = facts_of_outliers(self._data) if _may_stand_out(self._inputs, self._data) else None
-            self._targets = facts_of_targets(self._data)
+            may_stand_out = _may_stand_out(self._inputs, self._data) or self._whole is not self._data
+            self._outliers = facts_of_outliers(self._whole) if may_stand_out else None
+            self._targets = facts_of_targets(self._whole)
         if self.steps <= _COMPARED or self._compared is None:
             self._compared = _compare_norms(self._patient, data, self._loss_fn, self._statistics)
         seen = replace(
@@ -125,7 +128,7 @@ class Observer:
         )  # fmt: skip
         is_whole = all(math.isfinite(loss) for _, loss in seen.losses)
         has_looked = self._skips_inputs and not self.num_skipped and is_whole  # at every batch, before it was used
-        return seen if has_looked else _with_odd_rows(seen, data)
+        return seen if has_looked else _with_odd_rows(seen, data if self._whole is self._data else self._whole)
 
 
 def observe(
@@ -145,14 +148,12 @@ def observe(
     named = patient.model.named_parameters()
     start = {name: value.detach().clone() for name, value in named if value.requires_grad and not is_lazy(value)}
     mixes = mixes_samples(patient.model, *finite_rows(data[:1])[0])
-    with Observer(patient, data, loss_fn, every=max(1, len(data) // samples)) as observer:
+    with Observer(patient, data, loss_fn, every=max(1, len(data) // samples), whole=whole) as observer:
         observer.train(len(data))
-    given, reached = whole or data, score(patient.model, judged, loss_fn, compares=True)
-    evidence = replace(
-        _with_odd_rows(observer.evidence, given), outliers=facts_of_outliers(given), targets=facts_of_targets(given),
-        skill=None if reached.skill is None else max(reached.skill, reached.lead or 0.0), mixes=mixes,
-        idle=idle_parts(patient, start, data, loss_fn),
-    )  # fmt: skip
+    reached = score(patient.model, judged, loss_fn, compares=True)
+    skill = None if reached.skill is None else max(reached.skill, reached.lead or 0.0)
+    idle = idle_parts(patient, start, data, loss_fn)
+    evidence = replace(observer.evidence, skill=skill, mixes=mixes, idle=idle)
     return Observation(evidence, reached)
 
 
