@@ -78,6 +78,13 @@ def test_without_a_symptom_no_rate_is_suspected(both):
     assert [bool(direction) for direction in found.rates(both=both)] == [both, both]
 
 
+def test_what_was_wrong_at_the_start_is_a_symptom_where_it_has_gone_since():
+    found = examined(sick_sigmoids(), task(60))
+    assert "vanishing" in {finding.family for finding in found.start.findings}
+    again = replace(found, diagnosis=diagnosis_of([], None))
+    assert all(one.has_symptom for one in again.suspicions() if one.family == "vanishing")
+
+
 def test_who_answers_better_than_with_one_answer_for_all_learns():
     assert examined().is_learning
     assert not examined(sick_sigmoids()).is_learning
@@ -90,7 +97,8 @@ def test_who_has_had_time_and_learns_nothing_is_stuck(steps, is_stuck):
 
 
 def test_squashers_of_a_stuck_network_are_suspected_without_a_symptom():
-    found = replace(examined(sick_sigmoids(), task(60)), diagnosis=diagnosis_of([], None))
+    nothing_found = diagnosis_of([], None)
+    found = replace(examined(sick_sigmoids(), task(60)), diagnosis=nothing_found, start=nothing_found)
     (one,) = found.suspicions()
     assert (one.family, one.has_symptom, one.is_issue) == ("vanishing", False, False)
     assert replace(found, data=found.data[:20]).suspicions() == []

@@ -157,7 +157,7 @@ class Examination:
             family = family_of(remedy, [self.start, self.diagnosis])
             if family is not None:
                 is_issue = family in self.issues or remedy.is_due
-                has_symptom = family in all_families
+                has_symptom = family in all_families | early
                 found.append(Suspicion(remedy, family, family in clear, has_symptom, family not in early, is_issue))
         return sorted(found, key=lambda one: not one.is_clear)
 

@@ -99,7 +99,7 @@ class Race:
         """Why who is still in the race when it ends has not won."""
         if not math.isfinite(one.loss):
             return "its loss is not finite"
-        if one.suspicion is not None and not one.suspicion.has_symptom:
+        if one.suspicion is not None and not self._has_symptom(one.suspicion):
             return "no rule has found what it treats"
         if self.start + _AHEAD * (one.steps - self.start) > self._end and one.loss < loss_of(self.base.score):
             return "the batches end before it can be told from a faster start: give more of them"
@@ -306,7 +306,7 @@ class Race:
         Where the batches end before that, it must have led at several marks.
         """
         suspicion, is_proven = one.suspicion, one.steps - self.start >= _FEWEST_STEPS
-        if suspicion is None or not suspicion.has_symptom or not is_proven:
+        if suspicion is None or not is_proven or not self._has_symptom(suspicion):
             return False
         if suspicion.remedy.identity == BATCHNORM and not suspicion.is_issue:
             return False  # it is ahead in most healthy networks as well
@@ -322,6 +322,13 @@ class Race:
         self._bring_base(later)
         last = self.base.scores[later]
         return falls(one.score, last, 0.0) and one.score.share >= last.share and self._is_healthy(one, suspicion)
+
+    def _has_symptom(self, suspicion: Suspicion) -> bool:
+        """True if a rule has found what it treats, when it entered or since."""
+        code, findings = suspicion.remedy.code, self.seen.diagnosis.findings
+        return suspicion.has_symptom or any(
+            one.code == code if code else one.family == suspicion.family for one in findings
+        )
 
     def _learns(self, score: Score, least: float = SKILLED) -> bool:
         return is_skilled(score, min([self.seen.seen.first_loss, *(one.first_loss for one in self.runners)]), least)
