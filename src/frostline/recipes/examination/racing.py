@@ -45,6 +45,7 @@ WATCHED = 6  # steps after a race is won, in which the rules are asked again; th
 _EXTRA_OF_ISSUES, _EXTRA, _EXTRA_OF_DOUBTS = 0.8, 0.55, 0.35
 _CROWDED = 3  # marks at which two may still run; then one
 _SPIKES = frozenset({"FL102", "FL103"})
+_LEVEL = 0.05  # of the loss: so much above it counts as no worse
 _AHEAD = 1.5  # times its steps after which it must still be ahead, where the batches end before twice
 
 
@@ -268,7 +269,8 @@ class Race:
         if not math.isfinite(other.loss):
             return math.isfinite(one.loss) and self._learns(one.score) and self._is_healthy(one, one.suspicion)
         marks = (one.steps - self.start) // self._leg
-        if has_lost(one.score, other, marks=marks, learns=self._learns(other)):
+        has_time = one.is_due and marks <= _CROWDED  # a network that is about to swing out is faster at first
+        if not has_time and has_lost(one.score, other, marks=marks, learns=self._learns(other)):
             self._out(one, f"it is not clearly better than without after {one.steps - self.start} steps")
             return False
         return self._is_ahead(one, one.suspicion) and self._is_healthy(one, one.suspicion)
@@ -321,7 +323,7 @@ class Race:
         later = min(later, self._end)
         self._bring_base(later)
         last = self.base.scores[later]
-        return falls(one.score, last, 0.0) and one.score.share >= last.share and self._is_healthy(one, suspicion)
+        return falls(one.score, last, -_LEVEL) and one.score.share >= last.share and self._is_healthy(one, suspicion)
 
     def _has_symptom(self, suspicion: Suspicion) -> bool:
         """True if a rule has found what it treats, when it entered or since."""
