@@ -20,7 +20,7 @@ def main() -> None:
     parser.add_argument("--judge", nargs="+", default=list(JUDGES), choices=list(JUDGES), help="who is examined")
     parser.add_argument("--part", default="all", choices=("tuning", "held_out", "all"), help="which cases")
     parser.add_argument("--seeds", nargs="+", type=int, help="only cases from these seeds; with --decide: to add")
-    parser.add_argument("--only", help="one sickness (V1), family (vanishing) or control (sparse_80)")
+    parser.add_argument("--only", help="one sickness (V1), family (vanishing), control (sparse_80), or healthy")
     parser.add_argument(
         "--small", action="store_true", help="a tenth of the cases, spread over families and severities"
     )

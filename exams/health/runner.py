@@ -103,7 +103,7 @@ def repair(task: Task, judge: str) -> dict[str, Any]:
 def chosen_cases(options: argparse.Namespace) -> tuple[Case, ...]:
     """The cases that the options ask for."""
     cases = [c for c in all_cases() if options.part in ("all", c.part)]
-    cases = [c for c in cases if options.only in (None, c.name, c.family)]
+    cases = [c for c in cases if options.only in (None, c.name, c.family or "healthy")]
     cases = [c for c in cases if not options.seeds or c.seed in options.seeds]
     return small(cases) if options.small else tuple(cases)
 
