@@ -29,7 +29,6 @@ def test_codes_are_stable_unique_and_in_families():
     assert {rule.ABOUT.family for rule in RULES} == {
         "vanishing", "exploding", "dead_units", "saturation", "symmetry", "initialization", "learning_rate",
         "oscillation", "input_scale", "nonfinite", "gradient_spikes", "batchnorm", "loss_mismatch", "accumulation",
-        "idle_parts", "mixed_samples",
     }  # fmt: skip
 
 

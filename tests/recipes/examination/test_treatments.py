@@ -17,7 +17,7 @@ EVIDENCE = Evidence(
 )  # fmt: skip
 
 
-LEFT_TO_THE_USER = ("loss_mismatch", "accumulation", "idle_parts", "mixed_samples")
+LEFT_TO_THE_USER = ("loss_mismatch", "accumulation")
 
 
 def diagnosis(*families, outcome="issue"):

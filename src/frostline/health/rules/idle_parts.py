@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from frostline.health.records import Evidence
 
 ABOUT = About(
-    "FL405", "parts that do not train", "idle_parts",
+    "FL405", "parts that do not train", "learning_rate",
     "if they are meant to train: give them to the optimizer, at a rate above 0, and keep them in the graph (no detach, "
     "no torch.no_grad). If not: fl.freeze them, which saves their gradients and lets them be cached.",
     8,

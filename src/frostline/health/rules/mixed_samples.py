@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from frostline.health.records import Evidence
 
 ABOUT = About(
-    "FL506", "samples mix", "mixed_samples",
+    "FL506", "samples mix", "loss_mismatch",
     "look for an operation over the wrong axis: a recurrent or attention layer without batch_first=True, a reshape or "
     "view that swaps axes, a softmax or mean over axis 0. If answers are meant to depend on the batch, all is well.",
     8,

@@ -40,7 +40,8 @@ def told(
     about = next(own, None)
     findings: list[Finding] = []
     for finding in diagnosis.findings:
-        is_cause = finding.family == cause and code in (None, finding.code)
+        is_known = proof is not None or finding.outcome == "issue"
+        is_cause = is_known and finding.family == cause and code in (None, finding.code)
         findings.append(_of_cause(finding, proof) if is_cause else _beside(finding, about, tried))
     is_told = any(finding.family == cause and finding.outcome == "issue" for finding in findings)
     if proof is not None and about is not None and not is_told:
