@@ -74,3 +74,8 @@ def test_an_item_that_cannot_be_read_is_named():
         inputs.read([1, 2], 5)
     assert error.value.where == "dataset[5]"
     assert error.value.received == "IndexError: list index out of range"
+
+
+@pytest.mark.parametrize(("value", "broken"), [(1.0, False), (-torch.inf, False), (torch.inf, True), (torch.nan, True)])
+def test_masks_are_not_broken(value, broken):
+    assert inputs.is_broken({"ids": torch.tensor([1]), "x": torch.tensor([0.0, value])}) is broken

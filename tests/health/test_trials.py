@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -135,3 +137,22 @@ def test_a_loss_that_is_finite_with_a_gradient_that_is_not_is_left_out(kind):
 
     assert train(Patient(model, sgd(model)), data, loss_fn, skips_nonfinite=True).num_skipped == 2
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+
+
+def test_masks_of_infinity_are_no_reason_to_leave_out_steps_and_nan_is():
+    data = [(inputs.clone(), target) for inputs, target in task(10)]
+    for at in range(8):
+        data[at][0][0, 0] = -math.inf if at < 6 else math.nan
+    seen = train(Patient(model := Masked(), sgd(model)), data, F.cross_entropy, skips_inputs=True)
+    assert seen.num_skipped == 2
+
+
+class Masked(nn.Module):
+    """Takes infinity for nothing."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = mlp()
+
+    def forward(self, inputs):
+        return self.body(inputs.nan_to_num(0.0, 0.0, 0.0))

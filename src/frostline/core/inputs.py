@@ -67,6 +67,12 @@ def map_arrays(inputs: Any) -> Any:
     return inputs if isinstance(inputs, Tensor) else torch.as_tensor(inputs)
 
 
+def is_broken(inputs: Any) -> bool:
+    """Whether any value is NaN or infinity; -infinity is what masks are made of."""
+    floats = [tensor for tensor in leaves(inputs).values() if tensor.is_floating_point()]
+    return any(bool((tensor.isnan() | tensor.isposinf()).any()) for tensor in floats)
+
+
 def are_finite(inputs: Any) -> bool:
     """Whether all floats are; a sum is quicker than a look at each, and is finite only if all are."""
     floats = [tensor for tensor in leaves(inputs).values() if tensor.is_floating_point()]

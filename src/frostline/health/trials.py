@@ -104,8 +104,8 @@ def train(
     parameters = list(dict.fromkeys(patient.parameters))
     looks = skips_nonfinite or skips_inputs  # at all at once: between two steps it takes four times as long
     are_fit = [not looks or batches.are_finite(inputs) for inputs, _ in data]
-    if sum(are_fit) < len(data) / 2:
-        are_fit = [True] * len(data)  # that is what they are like: masks of -inf; other looks tell NaN
+    if sum(are_fit) < len(data) / 2:  # masks of -inf, perhaps
+        are_fit = [not batches.is_broken(inputs) for inputs, _ in data]
     with kept_generators(), torch.enable_grad():
         seed_generators(seed)
         for at, (inputs, target) in enumerate(data):

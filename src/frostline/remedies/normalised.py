@@ -18,16 +18,8 @@ class LastAxisBatchNorm(nn.BatchNorm1d):
         return super().forward(input.reshape(-1, input.shape[-1])).reshape(input.shape)
 
 
-class Normalised(nn.Sequential):
-    """A layer and the norm after it, in the layer's place.
-
-    Attributes that it does not have itself (`weight`, `in_features`) are the layer's, for models that read them.
-    """
-
-    def __init__(self, layer: nn.Module, norm: nn.Module) -> None:
-        super().__init__()
-        self.add_module("layer", layer)
-        self.add_module("norm", norm)
+class AnswersForLayer(nn.Module):
+    """Stands for its `layer`: attributes that it does not have itself (`weight`, `in_features`) are the layer's."""
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -36,3 +28,12 @@ class Normalised(nn.Sequential):
             if name == "layer" or "layer" not in self.__dict__.get("_modules", {}):
                 raise
             return getattr(self._modules["layer"], name)
+
+
+class Normalised(AnswersForLayer, nn.Sequential):
+    """A layer and the norm after it, in the layer's place, for models that read the layer's attributes."""
+
+    def __init__(self, layer: nn.Module, norm: nn.Module) -> None:
+        super().__init__()
+        self.add_module("layer", layer)
+        self.add_module("norm", norm)

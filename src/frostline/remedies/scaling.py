@@ -15,6 +15,7 @@ from frostline.core.errors import DataError
 from frostline.core.inputs import call_with_model, leaves
 from frostline.core.records import Change
 from frostline.remedies.insertion import watching
+from frostline.remedies.normalised import AnswersForLayer
 from frostline.remedies.places import CONVOLUTIONS
 from frostline.remedies.population import Population, Replay
 from frostline.remedies.surgery import Snapshot, replace_everywhere
@@ -26,31 +27,15 @@ _LOOK_UPS = (nn.Embedding, nn.EmbeddingBag)  # of categories, which stand beside
 _TAKERS = (nn.Linear, nn.RNNBase, *CONVOLUTIONS)
 
 
-class _Around(nn.Module):
-    """Stands for a layer. Attributes that it does not have itself (`weight`, `in_features`) are the layer's."""
-
-    def __init__(self, layer: nn.Module) -> None:
-        super().__init__()
-        self.layer = layer
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            if name == "layer" or "layer" not in self.__dict__.get("_modules", {}):
-                raise
-            return getattr(self._modules["layer"], name)
-
-
-class Standardised(_Around):
+class Standardised(AnswersForLayer):
     """A layer whose first input is standardised: (x - mean) / deviation, by feature."""
 
     mean: Tensor
     deviation: Tensor
 
     def __init__(self, layer: nn.Module, mean_C: Tensor, deviation_C: Tensor, axis: int) -> None:
-        super().__init__(layer)
-        self.axis = axis
+        super().__init__()
+        self.layer, self.axis = layer, axis
         self.register_buffer("mean", mean_C)
         self.register_buffer("deviation", deviation_C)
 
@@ -62,14 +47,15 @@ class Standardised(_Around):
         return self.layer(scaled.to(input.dtype), *args, **kwargs)
 
 
-class Rescaled(_Around):
+class Rescaled(AnswersForLayer):
     """A layer whose answers are brought to the unit of the targets: x * deviation + mean."""
 
     mean: Tensor
     deviation: Tensor
 
     def __init__(self, layer: nn.Module, mean: float, deviation: float) -> None:
-        super().__init__(layer)
+        super().__init__()
+        self.layer = layer
         own = next(layer.parameters())
         dtype = torch.promote_types(own.dtype, torch.float32)
         self.register_buffer("mean", torch.tensor(mean, device=own.device, dtype=dtype))

@@ -241,8 +241,9 @@ def _with_odd_rows(evidence: Evidence, data: Sequence[Batch]) -> Evidence:
     Only where nothing else was not finite before it. NaN in a target may be how a loss is told what not to ask: it
     counts in the first such batch alone, and there only if the loss was not finite for the first time.
     """
-    if sum(batches.are_finite(inputs) for inputs, _ in data) < len(data) / 2:
-        return evidence  # masks of -inf; what is no number goes on into outputs, which are looked at
+    has_masks = sum(batches.are_finite(inputs) for inputs, _ in data) < len(data) / 2
+    if has_masks and not any(batches.is_broken(inputs) for inputs, _ in data):
+        return evidence  # of -inf, in most batches
     bad = _first_odd_loss(evidence)
     first = min((record.step for record in evidence.records if record.nonfinite is not None), default=math.inf)
     has_marks = False
