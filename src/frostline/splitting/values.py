@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from frostline.core.digests import code_digest, tensor_digest
 from frostline.splitting import operations
-from frostline.splitting.digests import code_digest, tensor_digest
 from frostline.splitting.points import OpenFrame, Point
 from frostline.splitting.structure import tensor_paths, tensors_in
 

@@ -3,7 +3,7 @@ import sys
 
 import torch
 
-from frostline.splitting.digests import code_digest, tensor_digest
+from frostline.core.digests import code_digest, tensor_digest
 
 
 def test_a_tensor_is_its_dtype_shape_and_values_wherever_it_lies():
@@ -31,7 +31,7 @@ def test_code_is_what_it_does():
 
 
 def test_code_with_a_set_is_the_same_in_every_process():
-    lines = ("from frostline.splitting.digests import code_digest",
+    lines = ("from frostline.core.digests import code_digest",
              "def f(x): return x in {'a', 'b', 'c', 'd'} or x == (1, ('e', 'f'))",
              "print(code_digest(f.__code__))")  # fmt: skip
     found = set()
