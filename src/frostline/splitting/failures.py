@@ -102,6 +102,17 @@ def trainable_value_error(module: str, name: str) -> SplitError:
     )
 
 
+def changed_error(names: Sequence[str]) -> SplitError:
+    """The frozen part is not the one that was split any more."""
+    shown = ", ".join(map(repr, names[:3])) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    return SplitError(
+        what="The frozen part was changed after the model was split.",
+        where=shown or "its code, its numbers, or what is frozen",
+        received="other content than the split and its stored features were made from",
+        do="call frostline.split(model, example) again, then FeatureCache.fill; load weights before the split.",
+    )
+
+
 def frozen_weight_error(name: str) -> NotCacheable:
     """A frozen look-up table that its own forward changes."""
     return NotCacheable(

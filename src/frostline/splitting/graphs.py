@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from frostline.splitting.kinds import Kinds
+    from frostline.splitting.points import Point
+    from frostline.splitting.values import Birth
 
 _PLAIN = (
     str, int, float, bool, complex, type(None), torch.dtype, torch.device, torch.memory_format, torch.layout,
@@ -59,7 +61,8 @@ def copied(tensor: Tensor) -> Tensor:
 class GraphWriter:
     """The graph of one run, and what its nodes refer to."""
 
-    def __init__(self, recording: Recording, values: Values, kinds: Kinds) -> None:
+    def __init__(self, recording: Recording, values: Values, kinds: Kinds, remade: frozenset[Point]) -> None:
+        self.remade = remade
         self.recording, self.values, self.kinds = recording, values, kinds
         self.graph = recording.graph
         self._ambient = self._region = current_region()
@@ -143,13 +146,19 @@ class GraphWriter:
         birth = self.values.births.get(id(tensor))
         if birth is None:
             return self._constant(tensor)
-        if birth.producer is not None and self.values.is_sized(tensor):
+        if birth.producer is not None and (self.values.is_sized(tensor) or self._is_remade(birth, tensor)):
             return self._call_again(birth.producer)
         with self.graph.inserting_before(self._first_call()):
             node = self.graph.placeholder(f"feature_{len(self.recording.crossings)}")
         read = self.values.last_write(tensor, birth)
         self.recording.crossings.append(Crossing(birth.point, read, tensor, version, node))
         return node
+
+    def _is_remade(self, birth: Birth, tensor: Tensor) -> bool:
+        """True for a tensor that depends on the whole batch and that no frozen layer has made."""
+        if birth.point not in self.remade or birth.producer is None or self.values.last_write(tensor, birth):
+            return False
+        return not any(map(self.kinds.is_frozen_parameter, tensors_in((birth.producer.args, birth.producer.kwargs))))
 
     def _first_call(self) -> fx.Node:
         return next((node for node in self.graph.nodes if node.op != "placeholder"), self.graph._root)

@@ -6,7 +6,7 @@ values written in place), the recorder follows it by hand.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -23,7 +23,7 @@ from frostline.splitting.graphs import GraphWriter, apply_function
 from frostline.splitting.guards import Guard, python_state, returned_guard
 from frostline.splitting.listening import listening
 from frostline.splitting.points import Frames, Point
-from frostline.splitting.quieting import NoiseOnFrozenSide, NoiseSource, in_inference_mode
+from frostline.splitting.quieting import NoiseOnFrozenSide, NoiseSource, Quiet, in_inference_mode
 from frostline.splitting.randomness import PythonNoise, python_noise_error
 from frostline.splitting.recording import Recording
 from frostline.splitting.size_number import tracked
@@ -42,36 +42,57 @@ class _NoisyModule(Exception):  # noqa: N818 (a signal)
     """A module without parameters drew noise: it is recorded whole."""
 
 
+@dataclass(frozen=True)
+class Decided:
+    """What earlier recordings of a model have shown.
+
+    Attributes:
+        is_whole: Record modules without frozen parameters as one call each; False enters them.
+        quiet: Modules and calls of modules that run in inference mode: noise that feeds frozen layers.
+        live: Buffers that the trainable part writes.
+        remade: Frozen tensors that depend on the batch as a whole: the head makes them again.
+    """
+
+    is_whole: bool
+    quiet: Quiet = field(default_factory=dict[tuple[str, int], str])
+    live: frozenset[str] = frozenset()
+    remade: frozenset[Point] = frozenset()
+
+    def but(self, **changes: Any) -> Decided:
+        """The same with something more."""
+        return replace(self, **changes)
+
+    def in_mode(self, training: bool) -> Decided:
+        """The same for a recording in one of the modes: inference mode has no noise."""
+        return self if training else replace(self, quiet={})
+
+    def notes(self) -> tuple[str, ...]:
+        """What people should know of it."""
+        names = sorted({point.name for point in self.remade})
+        remade = [f"{', '.join(names)}: depends on the whole batch, and is computed in the head"] if names else []
+        return (*self.quiet.values(), *remade)
+
+
 class Recorder(TorchFunctionMode):
     """Listens to one run of a model.
 
     Args:
         model: The model.
         kinds: Which of its modules are frozen, trainable, mixed.
-        is_whole: Record modules without frozen parameters as one call each; False enters them.
-        live: Buffers that the trainable part writes.
+        decided: What earlier recordings have shown.
         is_logging: Describe every frozen call for the recipe key.
-        quiet: Modules and calls of modules that run in inference mode: noise that feeds frozen layers.
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        kinds: Kinds,
-        *,
-        is_whole: bool,
-        quiet: frozenset[tuple[str, int]],
-        live: frozenset[str],
-        is_logging: bool,
-    ) -> None:
+    def __init__(self, model: nn.Module, kinds: Kinds, decided: Decided, *, is_logging: bool) -> None:
         super().__init__()
-        self.model, self.kinds, self.is_whole, self.quiet = model, kinds, is_whole, quiet
+        self.model, self.kinds, self.is_whole = model, kinds, decided.is_whole
+        self.quiet = frozenset(decided.quiet)
         self.frames = Frames(model)
         self.suspended, self.is_logging = False, is_logging
         self.has_left_torch: str | None = None
         self.recording = Recording(fx.Graph(), training=model.training)
-        self.values = Values(model, self.frames, self.recording, live)
-        self.writer = GraphWriter(self.recording, self.values, kinds)
+        self.values = Values(model, self.frames, self.recording, decided.live)
+        self.writer = GraphWriter(self.recording, self.values, kinds, decided.remade)
 
     # The run
 

@@ -65,6 +65,7 @@ class Recording:
     constants: dict[str, Any] = field(default_factory=dict[str, Any])
     entered: dict[str, nn.Module] = field(default_factory=dict[str, "nn.Module"])
     sources: dict[int, Source] = field(default_factory=dict[int, "Source"])
+    weights: dict[str, Tensor] = field(default_factory=dict[str, "Tensor"])
     steered_by: list[tuple[Tensor, str]] = field(default_factory=list[tuple["Tensor", str]])
     rebound: dict[str, Any] = field(default_factory=dict[str, Any])
     live: set[str] = field(default_factory=set[str])

@@ -197,6 +197,8 @@ class Values:
         if id(tensor) not in self._digests:
             self._digests[id(tensor)] = tensor_digest(tensor)
             self.keep(tensor)
+            if (name := self.name_of_attribute(tensor)) is not None:
+                self.recording.weights[name] = tensor
         return self._digests[id(tensor)]
 
     def code(self, code: types.CodeType) -> str:
