@@ -1,6 +1,7 @@
 import os
 import time
 
+import pytest
 import torch
 from torch.utils.data import TensorDataset
 
@@ -10,7 +11,7 @@ from frostline.caching.collector import collect
 from frostline.caching.manifests import Manifest, manifest_names, read_newest, write_manifest
 from frostline.caching.shards import Shards
 from frostline.core import io
-from helpers_caching import Masked, MaskedPart, dataset, fill, shards
+from helpers_caching import Masked, MaskedPart, Part, dataset, fill, shards
 
 
 def recipe_folder(root):
@@ -90,14 +91,14 @@ def test_on_a_disk_without_locks_nothing_goes(tmp_path, monkeypatch):
     assert path.exists()
 
 
-def test_forty_folds_leave_no_more_dead_bytes_than_live_ones(tmp_path):
-    cache, held = fl.FeatureCache(tmp_path), []
+@pytest.mark.parametrize("part", [MaskedPart, Part])
+def test_forty_folds_leave_no_more_dead_bytes_than_live_ones(tmp_path, part):
     for fold in range(40):
-        data = cache.fill(MaskedPart(), Masked(fold, 40 + fold), progress=False)
-        held = [data]
-        dead, alive = dead_and_live(tmp_path)
-        assert dead <= alive
-    assert len(held[0]) == 40
+        inputs = [dataset(200)[at] for at in range(fold, 100 + fold)]
+        data = fill(tmp_path, part(), Masked(fold, 100 + fold) if part is MaskedPart else inputs)
+    dead, alive = dead_and_live(tmp_path)
+    assert dead <= alive
+    assert len(data) == 100
     assert len(manifest_names(recipe_folder(tmp_path) / "manifests")) <= collector._MAX_MANIFESTS + 1
 
 

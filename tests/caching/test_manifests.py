@@ -70,7 +70,7 @@ def test_any_number_can_be_followed(tmp_path, name):
 
 def content(**changed):
     whole = {"recipe": "recipe", "shards": [A], "rows": [1], "replaced": [], "shared": None, "snapshots": [],
-             "tensors": [], "written_by": ""} | changed  # fmt: skip
+             "evicted": [], "tensors": [], "written_by": ""} | changed  # fmt: skip
     text = json.dumps(whole, sort_keys=True)
     return {"format": 2, "digest": manifest_files._digest(text), "content": whole}
 

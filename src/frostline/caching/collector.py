@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import time
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from frostline.caching.manifests import manifest_names, read_contents, write_manifest
@@ -78,7 +79,9 @@ def _sum_up(folder: Path) -> None:
     if len(manifest_names(folder)) <= _MAX_MANIFESTS:
         return
     contents = read_contents(folder)
-    written = write_manifest(folder, contents.manifest)
+    present = set(names_in(folder.parent / "shards"))
+    evicted = sorted((contents.listed & present).difference(contents.manifest.names()))
+    written = write_manifest(folder, replace(contents.manifest, evicted=tuple(evicted)))
     for name in contents.files:
         if name != written:
             remove(folder / name)

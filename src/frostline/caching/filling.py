@@ -171,7 +171,7 @@ class Filling:
         if self.own:
             self._try("merged", lambda: merge(self.opened, self.own))
             self.opened.refresh()
-        self.before = self.opened.rows()  # what was there at first is let go, so that it can be collected
+        self.before, self.passed = self.opened.rows(), []  # what was mapped at first is let go, to be collected
         self._check_found(self.before.find(self.keys))
         gatherer = Gatherer(self.before, self.keys, self.part.frontier, self.computer.shared, passed)
         if self.own or snapshot:

@@ -76,8 +76,8 @@ def offered_key(dataset: Any, index: int) -> bytes:
 def _bound_to(dataset: Any) -> Callable[[int], bytes]:
     """The digest of (fingerprint, key of a sample); what does not depend on the sample is hashed once."""
     fingerprint, key_of = getattr(dataset, "fingerprint", None), dataset.sample_key
-    if isinstance(fingerprint, str):
-        start = hashlib.sha256(b"offered/1" + hashlib.sha256(fingerprint.encode()).digest())
+    name = fingerprint if isinstance(fingerprint, str) else ""  # refused below, with the sample
+    start = hashlib.sha256(b"offered/1" + hashlib.sha256(name.encode()).digest())
 
     def bound(index: int) -> bytes:
         key = key_of(index)

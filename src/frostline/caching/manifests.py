@@ -43,6 +43,7 @@ class Manifest:
             Without any, the old one is known to be missing, and counts no more as long as it is.
         shared: Name of the shard with the shared tensors, or None.
         snapshots: Names of the shards with keys and inputs of the datasets that were filled last, newest last.
+        evicted: Shards that counted once and may still be there: the collector need not wait until they are old.
         tensors: [name, shape, dtype, shared] of each frontier tensor.
         written_by: Versions of the libraries, for people.
     """
@@ -53,6 +54,7 @@ class Manifest:
     replaced: tuple[tuple[str, tuple[str, ...]], ...] = ()
     shared: str | None = None
     snapshots: tuple[str, ...] = ()
+    evicted: tuple[str, ...] = ()
     tensors: tuple[Any, ...] = ()
     written_by: str = ""
 
@@ -239,7 +241,7 @@ def _without_replaced(whole: Manifest, present: set[str]) -> Manifest:
 
 
 def _all_names(manifest: Manifest) -> set[str]:
-    return {*manifest.names(), *(name for old, by in manifest.replaced for name in (old, *by))}
+    return {*manifest.names(), *manifest.evicted, *(name for old, by in manifest.replaced for name in (old, *by))}
 
 
 def _number(name: str) -> int:
@@ -268,7 +270,8 @@ def _parse(path: Path) -> Manifest:
         manifest = Manifest(
             recipe=content["recipe"], shards=tuple(content["shards"]), rows=tuple(content["rows"]),
             replaced=tuple((old, tuple(by)) for old, by in content["replaced"]), shared=content["shared"],
-            snapshots=tuple(content["snapshots"]), tensors=tuple(content["tensors"]), written_by=content["written_by"],
+            snapshots=tuple(content["snapshots"]), evicted=tuple(content["evicted"]),
+            tensors=tuple(content["tensors"]), written_by=content["written_by"],
         )  # fmt: skip
         if not all(SHARD_NAME.fullmatch(name) for name in _all_names(manifest)):
             raise _torn(path, "names of shards that are not ours")
