@@ -45,14 +45,10 @@ def _delete_dead(folder: Path) -> int:
     files = {name: found for name in names_in(shards) if SHARD_NAME.fullmatch(name)
              and (found := status(shards / name))}  # fmt: skip
     needed = set(contents.manifest.names())
-    dead = sorted(set(files) - needed, key=lambda name: files[name].st_mtime)
-    excess = sum(found.st_size * (1 if name in dead else -1) for name, found in files.items())
-    chosen: list[str] = []
-    for name in dead:
-        is_old = time.time() - files[name].st_mtime > _MIN_AGE_S
-        if is_old or (excess > 0 and name in contents.listed):
-            chosen.append(name)
-            excess -= files[name].st_size
+    dead = set(files) - needed
+    is_much = sum(files[name].st_size for name in dead) > sum(files[name].st_size for name in needed & set(files))
+    newest = time.time() - _MIN_AGE_S
+    chosen = sorted(name for name in dead if files[name].st_mtime < newest or (is_much and name in contents.listed))
     parts = [chosen[start : start + _AT_ONCE] for start in range(0, len(chosen), _AT_ONCE)]
     return sum(files[name].st_size for part in parts for name in _delete_unused(folder, part))
 

@@ -78,22 +78,22 @@ class Filling:
         self.keys = offered_keys(self.dataset)
         known = np.nonzero(self.before.find(self.keys) >= 0)[0]
         recalled = self._recalled(known)
+        is_read = np.ones(len(self.keys), np.bool_)
         if not self._are_golden(known, recalled):
             self.opened.notes.append("target(i) does not give the targets of the items: all of them were read")
-            recalled = set()
-        elif len(known) > len(recalled):
+            return list(range(len(self.keys)))
+        if len(known) > len(recalled):
             what = "inputs" if hasattr(self.dataset, "target") else "targets: let the dataset offer target(i)"
             self.opened.notes.append(f"{len(known) - len(recalled)} known samples were read for their {what}")
-        if len(recalled) == len(self.dataset):
-            return []
-        return [index for index in range(len(self.dataset)) if index not in recalled]
+        is_read[recalled] = False
+        return np.nonzero(is_read)[0].tolist()
 
-    def _recalled(self, known: NDArray[np.int64]) -> set[int]:
+    def _recalled(self, known: NDArray[np.int64]) -> list[int]:
         """Take targets from the dataset itself, and inputs of the head from earlier snapshots."""
         target_of = getattr(self.dataset, "target", None)
         if target_of is None:
-            return set()
-        found = known.tolist()
+            return []
+        found: list[int] = known.tolist()
         if self.passed_names:
             passed = Recall(self.opened.snapshots(), self.passed_names).of(self.keys, known)
             found = list(passed)
@@ -101,9 +101,9 @@ class Filling:
                 self.passed[index] = own
         for index in found:
             self.targets[index] = target_of(index)
-        return set(found)
+        return found
 
-    def _are_golden(self, known: NDArray[np.int64], recalled: set[int]) -> bool:
+    def _are_golden(self, known: NDArray[np.int64], recalled: list[int]) -> bool:
         """Read some known samples and prove their rows; False if a recalled target is not the item's."""
         chosen = [int(known[at]) for at in spread(len(known))]
         targets: dict[int, Any] = {}
@@ -111,7 +111,7 @@ class Filling:
             self.golden.offer(index, inputs)
             targets[index] = target
         self.golden.check()
-        return all(_is_same(self.targets[index], targets[index]) for index in recalled & set(chosen))
+        return all(_is_same(self.targets[index], targets[index]) for index in set(chosen).intersection(recalled))
 
     def _stored(self, indices: list[int]) -> dict[str, Tensor]:
         gatherer = Gatherer(self.before, self.keys[indices], self.part.frontier, {}, {})

@@ -15,7 +15,7 @@ from frostline.core import inputs as batches
 from frostline.core.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterable, Iterator
 
     from numpy.typing import NDArray
 
@@ -63,38 +63,35 @@ def offered_keys(dataset: Any) -> NDArray[np.uint8]:
     Raises:
         DataError: If the dataset offers no fingerprint, or a key that is not bytes.
     """
-    bound = _bound_to(dataset)
-    joined = b"".join(bound(index) for index in range(len(dataset)))
+    joined = b"".join(_bound_keys(dataset, range(len(dataset))))
     return np.frombuffer(joined, np.uint8).reshape(len(dataset), -1)[:, :KEY_BYTES].copy()
 
 
 def offered_key(dataset: Any, index: int) -> bytes:
     """The key of one sample as `offered_keys` gives it."""
-    return _bound_to(dataset)(index)[:KEY_BYTES]
+    return next(_bound_keys(dataset, [index]))[:KEY_BYTES]
 
 
-def _bound_to(dataset: Any) -> Callable[[int], bytes]:
-    """The digest of (fingerprint, key of a sample); what does not depend on the sample is hashed once."""
+def _bound_keys(dataset: Any, indices: Iterable[int]) -> Iterator[bytes]:
+    """Digests of (fingerprint, key of a sample); what does not depend on the sample is hashed once."""
     fingerprint, key_of = getattr(dataset, "fingerprint", None), dataset.sample_key
-    name = fingerprint if isinstance(fingerprint, str) else ""  # refused below, with the sample
-    start = hashlib.sha256(b"offered/1" + hashlib.sha256(name.encode()).digest())
-
-    def bound(index: int) -> bytes:
+    is_named = isinstance(fingerprint, str)
+    start = hashlib.sha256(b"offered/1" + hashlib.sha256((fingerprint if is_named else "").encode()).digest())
+    for index in indices:
         key = key_of(index)
-        if isinstance(key, str):
-            key = key.encode()
-        if not isinstance(fingerprint, str) or not isinstance(key, bytes):
-            raise DataError(
-                what="A dataset with sample_key must offer bytes, and a `fingerprint` of its preprocessing as text.",
-                where=f"sample_key({index}) and fingerprint",
-                received=f"{type(key).__name__} and {type(fingerprint).__name__}",
-                do="return bytes that change with the sample, and set fingerprint to a text that names the transform.",
-            )
+        if type(key) is not bytes or not is_named:
+            key = key.encode() if isinstance(key, str) else key
+            if not isinstance(key, bytes) or not is_named:
+                raise DataError(
+                    what="A dataset with sample_key must offer bytes, and a `fingerprint` of its preprocessing as text.",
+                    where=f"sample_key({index}) and fingerprint",
+                    received=f"{type(key).__name__} and {type(fingerprint).__name__}",
+                    do="return bytes that change with the sample, and set fingerprint to a text that names the "
+                    "transform.",
+                )
         digest = start.copy()
         digest.update(key)
-        return digest.digest()
-
-    return bound
+        yield digest.digest()
 
 
 def as_words(keys: NDArray[np.uint8]) -> NDArray[np.uint64]:
