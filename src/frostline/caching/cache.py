@@ -113,7 +113,11 @@ class FeatureCache:
         shards = self._shards.setdefault(folder.name, Shards(folder / "shards"))
         with kept_generators(), progress_bar(len(dataset), is_shown=progress) as advance:
             opened = open_folder(folder, shards, tuple(split.frontier))
-            return Filling(opened, split, dataset, batch_size, num_workers).run(advance)
+            before = opened.manifest
+            data = Filling(opened, split, dataset, batch_size, num_workers).run(advance)
+        if opened.manifest != before:
+            opened.collect()
+        return data
 
     def entries(self) -> tuple[CacheEntry, ...]:
         """What the cache holds, one entry per recipe."""

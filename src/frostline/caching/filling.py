@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
     from frostline.caching.opening import Opened
     from frostline.caching.part import FrozenPart
+    from frostline.caching.rows import Rows
+    from frostline.core.records import FrontierTensor
 
 
 class Filling:
@@ -54,8 +56,9 @@ class Filling:
         self.passed_names = [t.name for t in part.frontier if t.is_input and not t.shared]
         self.before = opened.rows()
         self.computer = Computer(part, opened.shared())
-        self.golden = Golden(self.computer, self._stored, batch_size)
-        self.keys = np.zeros((len(dataset), 16), np.uint8)
+        self.keys = keys = np.zeros((len(dataset), 16), np.uint8)
+        before, frontier = self.before, part.frontier  # no self: a ring would keep shards mapped until it is collected
+        self.golden = Golden(self.computer, lambda chosen: _stored(before, keys[chosen], frontier), batch_size)
         self.targets: list[Any] = [None] * len(dataset)
         self.passed: list[dict[str, Tensor]] = [{}] * len(dataset)
         self.computed = 0
@@ -75,7 +78,7 @@ class Filling:
 
     def _recall(self) -> list[int]:
         """Take what is known of samples with known keys; returns the samples that must be read."""
-        self.keys = offered_keys(self.dataset)
+        self.keys[:] = offered_keys(self.dataset)
         known = np.nonzero(self.before.find(self.keys) >= 0)[0]
         recalled = self._recalled(known)
         is_read = np.ones(len(self.keys), np.bool_)
@@ -112,10 +115,6 @@ class Filling:
             targets[index] = target
         self.golden.check()
         return all(_is_same(self.targets[index], targets[index]) for index in set(chosen).intersection(recalled))
-
-    def _stored(self, indices: list[int]) -> dict[str, Tensor]:
-        gatherer = Gatherer(self.before, self.keys[indices], self.part.frontier, {}, {})
-        return gatherer.stored(torch.arange(len(indices)))
 
     # Samples that must be read
 
@@ -171,11 +170,9 @@ class Filling:
         if self.own:
             self._try("merged", lambda: merge(self.opened, self.own))
             self.opened.refresh()
-        self.before, self.passed = self.opened.rows(), []  # what was mapped at first is let go, to be collected
-        self._check_found(self.before.find(self.keys))
-        gatherer = Gatherer(self.before, self.keys, self.part.frontier, self.computer.shared, passed)
-        if self.own or snapshot:
-            self.opened.collect()
+        rows = self.opened.rows()
+        self._check_found(rows.find(self.keys))
+        gatherer = Gatherer(rows, self.keys, self.part.frontier, self.computer.shared, passed)
         figures = CacheFigures(
             len(self.keys), self.computed, reused, self.opened.num_bytes(), str(self.opened.folder)
         )  # fmt: skip
@@ -197,6 +194,10 @@ class Filling:
                 received=f"{len(missing)} of {len(found)} samples have no row, the first is sample {missing[0]}",
                 do="fill again when nothing purges or moves the cache; rows that are still there are used.",
             )
+
+
+def _stored(rows: Rows, keys: NDArray[np.uint8], frontier: tuple[FrontierTensor, ...]) -> dict[str, Tensor]:
+    return Gatherer(rows, keys, frontier, {}, {}).stored(torch.arange(len(keys)))
 
 
 @contextmanager

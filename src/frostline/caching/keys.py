@@ -82,16 +82,19 @@ def _bound_keys(dataset: Any, indices: Iterable[int]) -> Iterator[bytes]:
         if type(key) is not bytes or not is_named:
             key = key.encode() if isinstance(key, str) else key
             if not isinstance(key, bytes) or not is_named:
-                raise DataError(
-                    what="A dataset with sample_key must offer bytes, and a `fingerprint` of its preprocessing as text.",
-                    where=f"sample_key({index}) and fingerprint",
-                    received=f"{type(key).__name__} and {type(fingerprint).__name__}",
-                    do="return bytes that change with the sample, and set fingerprint to a text that names the "
-                    "transform.",
-                )
+                raise _no_key(index, key, fingerprint)
         digest = start.copy()
         digest.update(key)
         yield digest.digest()
+
+
+def _no_key(index: int, key: Any, fingerprint: Any) -> DataError:
+    return DataError(
+        what="A dataset with sample_key must offer bytes, and a `fingerprint` of its preprocessing as text.",
+        where=f"sample_key({index}) and fingerprint",
+        received=f"{type(key).__name__} and {type(fingerprint).__name__}",
+        do="return bytes that change with the sample, and set fingerprint to a text that names the transform.",
+    )
 
 
 def as_words(keys: NDArray[np.uint8]) -> NDArray[np.uint64]:
