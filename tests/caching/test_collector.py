@@ -86,7 +86,6 @@ def test_on_a_disk_without_locks_nothing_goes(tmp_path, monkeypatch):
         return function(*arguments, **options)
 
     monkeypatch.setattr(io, "call", without_locks)
-    monkeypatch.setattr(collector, "call", without_locks)
     assert collect(recipe_folder(tmp_path)) == 0
     assert path.exists()
 

@@ -15,9 +15,10 @@ from frostline.caching.manifests import MANIFEST_NAME, read_newest
 from frostline.caching.opening import open_folder
 from frostline.caching.shards import SHARD_NAME, Shards
 from frostline.caching.writing import MERGE_LOCK
+from frostline.core import io
 from frostline.core.errors import CacheError, DataError
 from frostline.core.inputs import check_map_style
-from frostline.core.io import Damaged, call, disk_errors, is_temporary, names_in, remove, remove_unlocked, status
+from frostline.core.io import Damaged, disk_errors, is_temporary, names_in, remove, remove_unlocked, status
 from frostline.core.restore import kept_generators
 
 if TYPE_CHECKING:
@@ -203,5 +204,5 @@ def _delete(folder: Path) -> int:
         remove(folder / MERGE_LOCK)
     for empty in (*(folder / kind for kind in _FOLDERS), folder):
         with suppress(OSError):  # somebody else's files are in it, or it is not there
-            call(empty.rmdir)
+            io.call(empty.rmdir)
     return freed

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 
 from frostline.caching.manifests import manifest_names, read_contents, write_manifest
 from frostline.caching.shards import SHARD_NAME
+from frostline.core import io
 from frostline.core.errors import CacheError
-from frostline.core.io import call, lock, names_in, remove, status
+from frostline.core.io import lock, names_in, remove, status
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,7 +65,7 @@ def _delete_unused(folder: Path, names: list[str]) -> list[str]:
 def _is_locked(path: Path, stack: ExitStack) -> bool:
     """Lock the file for ourselves alone, until the stack closes."""
     with suppress(OSError):
-        descriptor = call(os.open, path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = io.call(os.open, path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         stack.callback(os.close, descriptor)
         return lock(descriptor, is_exclusive=True)
     return False

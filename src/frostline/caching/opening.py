@@ -18,8 +18,9 @@ from frostline.caching.manifests import (
 )
 from frostline.caching.rows import Rows
 from frostline.caching.shards import SHARD_NAME, Shards, check_rows
+from frostline.core import io
 from frostline.core.errors import CacheError
-from frostline.core.io import Damaged, call, make_folder, status, sweep
+from frostline.core.io import Damaged, make_folder, status, sweep
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -164,6 +165,6 @@ def _set_aside(folder: Path, shards: Shards, name: str) -> bool:
     with suppress(OSError, CacheError):
         if status(path) is not None:
             make_folder(aside)
-            call(path.rename, aside / name)
+            io.call(path.rename, aside / name)
             return True
     return False

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from frostline.core import io
 from frostline.core.errors import CacheError
 from frostline.core.io import (
     Damaged,
-    call,
     disk_errors,
     lock,
     make_folder,
@@ -186,7 +186,7 @@ def _read(path: Path, recipe: str) -> tuple[tuple[int, ...], Tensors]:
         # Held as long as the shard is mapped: the map keeps a copy of the descriptor, and locks belong to both.
         with suppress(OSError):  # a disk without locks: nothing is deleted there
             lock(descriptor, is_exclusive=False, is_waiting=True)
-        found = call(os.fstat, descriptor)
+        found = io.call(os.fstat, descriptor)
         if not found.st_nlink:
             raise _damaged(path, "deleted while it was opened")
         if size < 8:
@@ -194,7 +194,7 @@ def _read(path: Path, recipe: str) -> tuple[tuple[int, ...], Tensors]:
         if _digest(descriptor) != path.stem:
             raise _damaged(path, "content that does not have the digest in its name")
         # private and never written: torch wants a writable buffer, and pages stay shared until somebody writes
-        mapped = call(mmap.mmap, descriptor, 0, access=mmap.ACCESS_COPY)
+        mapped = io.call(mmap.mmap, descriptor, 0, access=mmap.ACCESS_COPY)
     finally:
         os.close(descriptor)
     return _of(found), _tensors(path, mapped, size, recipe)
@@ -203,7 +203,7 @@ def _read(path: Path, recipe: str) -> tuple[tuple[int, ...], Tensors]:
 def _digest(descriptor: int) -> str:
     """SHA-256 of an open file, read and not mapped: a disk that fails then raises, and does not kill the process."""
     digest, buffer = hashlib.sha256(), memoryview(bytearray(_READ_BYTES))
-    while count := call(os.readv, descriptor, [buffer]):
+    while count := io.call(os.readv, descriptor, [buffer]):
         digest.update(buffer[:count])
     return digest.hexdigest()
 
