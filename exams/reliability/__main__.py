@@ -71,7 +71,7 @@ def failing_calls(seconds: float) -> int:
     return bad
 
 
-def one_failing_call(root: Path, before: int, at: int, code: int) -> tuple[list[str], bool]:
+def one_failing_call(root: Path, before: int, at: int, code: int, numbers: range = NUMBERS) -> tuple[list[str], bool]:
     """(violations, whether there was no call of this number)."""
     if before:
         fill(root, range(before))
@@ -83,7 +83,7 @@ def one_failing_call(root: Path, before: int, at: int, code: int) -> tuple[list[
     calls = Calls(at, fail)
     io.call = calls
     try:
-        if wrong := wrong_rows(fill(root, NUMBERS), NUMBERS):
+        if wrong := wrong_rows(fill(root, numbers), numbers):
             found.append(f"success with {wrong} wrong rows")
     except fl.FrostlineError as error:
         if not all(error.parts().values()):
@@ -92,7 +92,7 @@ def one_failing_call(root: Path, before: int, at: int, code: int) -> tuple[list[
         found.append(f"raw {type(error).__name__}: {error}")
     finally:
         io.call = real
-    return found + violations(root, NUMBERS), calls.count < at
+    return found + violations(root, numbers), calls.count < at
 
 
 def kills(count: int, seconds: float, chance: random.Random) -> int:

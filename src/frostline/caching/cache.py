@@ -125,7 +125,8 @@ class FeatureCache:
         found: list[CacheEntry] = []
         for folder in self._folders():
             _, manifest, _ = read_newest(folder / "manifests")
-            size = sum(_size_of(path) for path in folder.rglob("*"))
+            with disk_errors("read", folder):
+                size = sum(_size_of(path) for path in folder.rglob("*"))
             names = tuple(str(tensor[0]) for tensor in manifest.tensors)
             found.append(CacheEntry(folder.name, sum(manifest.rows), size, names, manifest.written_by))
         return tuple(found)

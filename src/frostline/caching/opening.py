@@ -20,7 +20,7 @@ from frostline.caching.rows import Rows
 from frostline.caching.shards import SHARD_NAME, Shards, check_rows
 from frostline.core import io
 from frostline.core.errors import CacheError
-from frostline.core.io import Damaged, make_folder, status, sweep
+from frostline.core.io import Damaged, disk_errors, make_folder, status, sweep
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,7 +70,8 @@ class Opened:
 
     def num_bytes(self) -> int:
         """Bytes of the rows on disk, those of other datasets of the same recipe included."""
-        found = [status(self.shards.path(name)) for name in self.manifest.shards]
+        with disk_errors("read", self.folder):
+            found = [status(self.shards.path(name)) for name in self.manifest.shards]
         return sum(own.st_size for own in found if own)
 
     def refresh(self) -> None:
