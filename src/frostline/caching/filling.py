@@ -12,11 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from frostline.caching.company import Company
 from frostline.caching.computing import Computer
 from frostline.caching.dataset import CachedDataset, check_targets
 from frostline.caching.gathering import Gatherer
 from frostline.caching.golden import Golden, spread
 from frostline.caching.keys import item_key, offered_keys
+from frostline.caching.part import Provable
 from frostline.caching.reading import Reader
 from frostline.caching.recalling import Recall
 from frostline.caching.shards import KEYS
@@ -56,6 +58,7 @@ class Filling:
         self.passed_names = [t.name for t in part.frontier if t.is_input and not t.shared]
         self.before = opened.rows()
         self.computer = Computer(part, opened.shared())
+        self.company = Company(self.computer)
         self.keys = keys = np.zeros((len(dataset), 16), np.uint8)
         before, frontier = self.before, part.frontier  # no self: a ring would keep shards mapped until it is collected
         self.golden = Golden(self.computer, lambda chosen: _stored(before, keys[chosen], frontier), batch_size)
@@ -66,6 +69,7 @@ class Filling:
 
     def run(self, advance: Callable[[int], None]) -> CachedDataset:
         """Fill, and open the result; `advance(n)` is told how many samples are done."""
+        self._check_unchanged()
         unread = list(range(len(self.dataset)))
         if self.is_keyed:
             unread = self._recall()
@@ -121,7 +125,7 @@ class Filling:
     def _read(self, unread: list[int], advance: Callable[[int], None]) -> None:
         """Read samples in order; unknown ones are computed and published on the way."""
         self.reader.check_steady()
-        writer = ShardWriter(self.opened, self.golden.check)
+        writer = ShardWriter(self.opened, self._prove)
         waiting: dict[int, Any] = {}
         seen: set[bytes] = set()
         for index, (inputs, target) in zip(unread, self.reader.read(unread), strict=True):
@@ -141,6 +145,7 @@ class Filling:
             advance(1)
         if waiting:
             self._compute(waiting, writer)
+        self.company.check(is_last=True)
         writer.finish()
         self.golden.check()
         self.own = writer.published
@@ -148,8 +153,21 @@ class Filling:
     def _compute(self, waiting: dict[int, Any], writer: ShardWriter) -> None:
         indices = list(waiting)
         rows = self.computer.compute(list(waiting.values()), indices)
+        self.company.offer(list(waiting.values()), indices, rows)
+        if not self.computed:
+            self.company.check()
         writer.add(torch.from_numpy(self.keys[indices]), rows)
         self.computed += len(indices)
+
+    def _prove(self) -> None:
+        """What is stored, what is to be stored, and the model: all three, before anything is published."""
+        self.golden.check()
+        self.company.check()
+        self._check_unchanged()
+
+    def _check_unchanged(self) -> None:
+        if isinstance(self.part, Provable):
+            self.part.check_unchanged()
 
     def _passed(self, inputs: Any) -> dict[str, Tensor]:
         """The model inputs of a sample that go straight to the head."""
@@ -162,6 +180,9 @@ class Filling:
 
     def _result(self) -> CachedDataset:
         """Publish the snapshot, tidy up, and open what is there now: every row must be found."""
+        check_weights = self.part.check_weights if isinstance(self.part, Provable) else None
+        if check_weights is not None:
+            check_weights()
         targets = check_targets(self.targets)
         passed = {name: torch.stack([own[name] for own in self.passed]) for name in self.passed_names}
         reused = int((self.before.find(self.keys) >= 0).sum())
@@ -169,14 +190,16 @@ class Filling:
         self._try("remembered", lambda: self.opened.publish_snapshot(snapshot, self.computer.shared))
         if self.own:
             self._try("merged", lambda: merge(self.opened, self.own))
+        if self.own or snapshot:
             self.opened.refresh()
         rows = self.opened.rows()
         self._check_found(rows.find(self.keys))
         gatherer = Gatherer(rows, self.keys, self.part.frontier, self.computer.shared, passed)
         figures = CacheFigures(
-            len(self.keys), self.computed, reused, self.opened.num_bytes(), str(self.opened.folder)
+            len(self.keys), self.computed, reused, self.opened.num_bytes(), str(self.opened.folder),
+            self.company.num_proven,
         )  # fmt: skip
-        return CachedDataset(gatherer, targets, figures, tuple(self.opened.notes), self.computer.device)
+        return CachedDataset(gatherer, targets, figures, tuple(self.opened.notes), self.computer.device, check_weights)
 
     def _try(self, verb: str, write: Callable[[], object]) -> None:
         """Do what only saves work later; a full or read-only disk still serves what is stored."""

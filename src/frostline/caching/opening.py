@@ -10,14 +10,13 @@ from frostline.caching.collector import collect
 from frostline.caching.manifests import (
     MANIFEST_NAME,
     Manifest,
-    publish,
     read_newest,
     with_snapshot,
     without_shards,
     write_manifest,
 )
 from frostline.caching.rows import Rows
-from frostline.caching.shards import SHARD_NAME, Shards, check_rows
+from frostline.caching.shards import SHARD_NAME, Shards, Tensors, check_rows
 from frostline.core import io
 from frostline.core.errors import CacheError
 from frostline.core.io import Damaged, disk_errors, make_folder, status, sweep
@@ -43,6 +42,7 @@ class Opened:
         frontier: What a row must consist of.
         manifest: What the folder holds, whole shards only.
         notes: What was found damaged.
+        held: Tensors of what the manifest names, by name: mapped at once, so that the collector leaves them.
     """
 
     folder: Path
@@ -50,6 +50,7 @@ class Opened:
     frontier: tuple[FrontierTensor, ...] = ()
     manifest: Manifest = field(default_factory=Manifest)
     notes: list[str] = field(default_factory=list[str])
+    held: dict[str, Tensors] = field(default_factory=dict[str, Tensors])
 
     @property
     def manifests(self) -> Path:
@@ -58,15 +59,15 @@ class Opened:
 
     def rows(self) -> Rows:
         """An index over all rows."""
-        return Rows(self.shards, self.manifest)
+        return Rows(self.shards, self.manifest.shards, [self.held[name] for name in self.manifest.shards])
 
     def shared(self) -> dict[str, Tensor]:
         """Shared tensors by name."""
-        return dict(self.shards.open(self.manifest.shared)) if self.manifest.shared else {}
+        return dict(self.held[self.manifest.shared]) if self.manifest.shared else {}
 
     def snapshots(self) -> list[dict[str, Tensor]]:
         """Tensors of the snapshots that are kept, oldest first."""
-        return [self.shards.open(name) for name in self.manifest.snapshots]
+        return [self.held[name] for name in self.manifest.snapshots]
 
     def num_bytes(self) -> int:
         """Bytes of the rows on disk, those of other datasets of the same recipe included."""
@@ -93,7 +94,7 @@ class Opened:
                 return
 
     def publish_snapshot(self, tensors: dict[str, Tensor], shared: dict[str, Tensor]) -> None:
-        """Remember inputs of a dataset's samples, and the shared tensors; the newest snapshot is not written again.
+        """Remember inputs of a dataset's samples, and the shared tensors; what is known is not written again.
 
         Raises:
             CacheError: If the folder cannot be written.
@@ -105,10 +106,11 @@ class Opened:
             return
         names = tuple([t.name, list(t.shape), str(t.dtype), t.shared] for t in self.frontier)
         added = with_snapshot(Manifest(), name, common, names) if name else Manifest(shared=common, tensors=names)
-        self.manifest = publish(self.manifests, added)
+        write_manifest(self.manifests, added)
 
     def collect(self) -> None:
         """Close what no longer counts, and let the collector delete what nobody else has mapped."""
+        self.held = {}
         self.shards.keep_only(set(self.manifest.names()))
         collect(self.folder)
 
@@ -116,11 +118,13 @@ class Opened:
         """What is wrong, by name of the shard."""
         stored = {t.name: (t.dtype, tuple(t.shape)) for t in self.frontier if not t.is_input and not t.shared}
         rows, found = self.manifest.rows_of(), dict[str, str]()
+        self.held = {}
         for name in self.manifest.names():
             try:
                 tensors = self.shards.open(name)
                 if name in rows and self.frontier:
                     check_rows(self.shards.path(name), tensors, stored, rows[name])
+                self.held[name] = tensors
             except Damaged as error:
                 found[name] = error.received
         return found

@@ -18,22 +18,21 @@ from frostline.caching.shards import KEYS
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from frostline.caching.manifests import Manifest
-    from frostline.caching.shards import Shards
+    from frostline.caching.shards import Shards, Tensors
 
 
 class Rows:
-    """An index over the sample keys of a manifest's shards.
+    """An index over the sample keys of some shards.
 
     Args:
-        shards: The mapped shards.
-        manifest: Which shards count.
+        shards: Where they lie.
+        names: Their names.
+        mapped: Their tensors, held: the collector leaves what is mapped.
     """
 
-    def __init__(self, shards: Shards, manifest: Manifest) -> None:
-        self.shards, self.names = shards, manifest.shards
-        self.mapped = [shards.open(name) for name in self.names]  # held: the collector leaves what is mapped
-        keys = [tensors[KEYS].numpy() for tensors in self.mapped]
+    def __init__(self, shards: Shards, names: tuple[str, ...], mapped: list[Tensors]) -> None:
+        self.shards, self.names, self.mapped = shards, names, mapped
+        keys = [tensors[KEYS].numpy() for tensors in mapped]
         self.keys: NDArray[np.uint8] = np.concatenate(keys) if keys else np.empty((0, KEY_BYTES), np.uint8)
         self.starts = np.cumsum([0, *(len(part) for part in keys)])
 
