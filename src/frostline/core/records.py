@@ -46,12 +46,14 @@ class FreezeSummary:
         parameters: Qualified names of the parameters whose state changed.
         num_frozen: Elements in all frozen parameters of the model.
         num_parameters: Elements in all parameters of the model.
+        notes: What may not have been meant: layers that run later, parameters that were frozen before.
     """
 
     layers: tuple[str, ...]
     parameters: tuple[str, ...]
     num_frozen: int
     num_parameters: int
+    notes: tuple[str, ...] = ()
 
     @property
     def share_frozen(self) -> float:
@@ -62,6 +64,7 @@ class FreezeSummary:
         return (
             f"{len(self.layers)} layers, {len(self.parameters)} parameters changed; "
             f"{self.num_frozen:,} of {self.num_parameters:,} elements frozen ({self.share_frozen:.1%})"
+            + "".join(f"\nnote: {note}" for note in self.notes)
         )
 
 
@@ -73,11 +76,13 @@ class ReuseSummary:
         copied: Names whose values now come from the source.
         new: Names in the target that the source does not have: they keep their initial values.
         skipped: Names that did not fit, each with the reason (`"fc.weight: (10, 512) -> (5, 512)"`).
+        notes: What was taken off the source to find the tensors: wrappers, prefixes.
     """
 
     copied: tuple[str, ...]
     new: tuple[str, ...]
     skipped: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{len(self.copied)} tensors copied, {len(self.new)} new, {len(self.skipped)} skipped"
@@ -85,7 +90,10 @@ class ReuseSummary:
 
 @dataclass(frozen=True)
 class Epoch:
-    """One line of a training history. Losses are means over samples; `elapsed_s` is this epoch's own time."""
+    """One line of a training history. Losses are means over samples; `elapsed_s` is this epoch's own time.
+
+    `val_metric` chooses the best epoch; of several metrics it is the first, and `val_metrics` holds all by name.
+    """
 
     epoch: int
     train_loss: float
@@ -93,6 +101,7 @@ class Epoch:
     val_metric: float | None
     lr: float
     elapsed_s: float
+    val_metrics: dict[str, float] | None = None
 
 
 @dataclass(frozen=True)

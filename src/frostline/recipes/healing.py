@@ -25,7 +25,6 @@ from frostline.training import (
     describe_structure,
     describe_values,
     has_checkpoint,
-    output_of,
     put_back,
     settings_of,
     trained_state,
@@ -93,7 +92,7 @@ def heal_first(
     with kept_modes(model), clipping_first(optimizer, clip):
         model.train()
         seed_generators(seed)
-        healing = heal(model, data, lambda output, target: loss(output_of(output), target), optimizer)
+        healing = heal(model, data, loss, optimizer)
     kept = [treatment.name for treatment in healing.treatments if treatment.kept]
     described = {_CURE: f"{'; '.join(kept)} ({describe_structure(model)})", _START: start} if kept else {}
     if made_with is not None and undo is not None and made_with[_CURE] != described.get(_CURE):
