@@ -21,6 +21,7 @@ from frostline.health.records import Evidence, InputFacts, StepRecord
 from frostline.health.sampling import Laboratory, Sample
 from frostline.health.streaming import JsonLines
 from frostline.health.symmetry import copies
+from frostline.health.unheld import Unheld
 from frostline.health.watching import Watch
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ class Monitor:
         self._weights = Weights(self._watch.found)
         self._laboratory = Laboratory(self._watch, self._weights)
         self._accumulation = Accumulation(inner, optimizer)
+        self._unheld = Unheld(self._watch.found, inner, optimizer)
         self._is_on, self._is_quiet_from = False, -1
         self._next = 0  # steps up to then need nothing
         self._path, self._stream = path, None
@@ -191,6 +193,8 @@ class Monitor:
             inputs=self._inputs,
             alike=self._still_alike(),
             has_accumulated=self._accumulation.verdict,
+            unheld=self._unheld.layers(self._num_steps),
+            holds_strangers=self._unheld.holds_strangers,
             unseen=(
                 *self._unseen,
                 *what_is_missing(records, has_optimizer=self._optimizer is not None, expects_outputs=not self._unseen),
@@ -244,6 +248,7 @@ class Monitor:
         self._step = Step(self._weights)
         scale = getattr(self._optimizer, "grad_scale", None)  # fused optimizers unscale on their own
         self._step.before(scale=scale)
+        self._unheld.look()
         self._account.own(started)
 
     def _after_step(self, *_: object) -> None:

@@ -14,7 +14,7 @@ import torch
 from frostline.core.inputs import batch_size
 from frostline.core.records import Healing, Treatment
 from frostline.core.restore import kept_gradients
-from frostline.health import Patient, Score, diagnosis_of, score, train
+from frostline.health import Patient, Score, all_of, diagnosis_of, score, train
 from frostline.recipes.examination import as_batches, merged, usual_rows
 from frostline.recipes.examination.racing import UNSEEN, WATCHED, Race
 from frostline.recipes.examination.running import Runner, watched
@@ -118,7 +118,7 @@ def _healing(
     return Healing(
         accepted=any(treatment.kept for treatment in treatments),
         treatments=tuple(treatments),
-        before=diagnosis_of([*seen.findings, *seen.passed], causes[0] if causes else None),
+        before=diagnosis_of(all_of(seen), causes[0] if causes else None),
         after=after,
         loss_before=first.base.score.loss,
         loss_after=last.loss,

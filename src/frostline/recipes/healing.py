@@ -110,7 +110,7 @@ def heal_first(
 def _tell(healing: Healing) -> None:
     """What was found and kept, one line each, on standard error."""
     for finding in healing.before.findings[:3]:
-        place = f" in {finding.layer}" if finding.layer else ""
+        place = f" in {finding.place}" if finding.layer else ""
         sys.stderr.write(f"heal: {finding.code} {finding.outcome}: {finding.title}{place}: {finding.why}\n")
     kept = [treatment for treatment in healing.treatments if treatment.kept]
     for treatment in kept:

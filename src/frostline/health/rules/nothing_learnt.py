@@ -30,9 +30,9 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
     """What the model does better, on samples that it was not trained on, than one answer for all."""
     skill, steps = evidence.skill, len(evidence.losses)
     if skill is None:
-        return (ABOUT.not_applicable("what one answer for all samples would cost is not known of such outputs."),)
+        return (ABOUT.not_judged("what one answer for all samples would cost is not known (`checkup` asks)."),)
     if steps < TIME:
-        return (ABOUT.not_applicable(f"{steps} steps are too few to say; {TIME} are asked."),)
+        return (ABOUT.not_judged(f"{steps} steps are too few to say; {TIME} are asked."),)
     if skill > SKILLED:
         return (ABOUT.passed(f"held-out samples are answered {skill:.0%} better than by one answer.", skill, SKILLED),)
     fall = _fall(evidence)

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from frostline.recipes.examination.examining import Trial
     from frostline.recipes.examination.proving import Proof
 
-_CERTAIN = frozenset({"FL502", "FL503", "FL504"})  # what needs no trial
-_ONCE = "Undoing it helped in a first trial here, over more of them not enough to count."
+_CERTAIN = frozenset({"FL405", "FL502", "FL503", "FL504"})  # what needs no trial
+_ONCE = "Fixing this helped in the first trial, but not reliably in repeated trials."
 _ADVICE = {rule.ABOUT.code: rule.ABOUT.advice for rule in RULES}
 
 
@@ -47,11 +47,11 @@ def told(
     if proof is not None and about is not None and not is_told:
         name = proof.trial.suspicion.remedy.name
         known = [*(start.findings if start is not None else ()), *diagnosis.passed]
-        same = (one for one in known if one.code == about.code and one.outcome != "not applicable")
+        same = (one for one in known if one.code == about.code and one.outcome == "passed")
         seen = next((f"{one.why.removesuffix('.')}; " for one in same), "")
         findings.append(_advised(about.issue(f"{seen}with {name}, {proof}", proof.gain, proof.demand), proof))
     passed = [one for one in diagnosis.passed if about is None or is_told or one.code != about.code]
-    return diagnosis_of([*findings, *passed], cause)
+    return diagnosis_of([*findings, *passed, *diagnosis.not_judged], cause)
 
 
 def _of_cause(finding: Finding, proof: Proof | None) -> Finding:
