@@ -177,7 +177,8 @@ def test_a_new_head_that_the_optimizer_does_not_hold_is_an_issue():
     monitor = plain(model, optimizer, 12)
     (finding,) = [one for one in monitor.findings if one.code == "FL405"]
     assert finding.outcome == "issue"
-    assert "6 (Linear, 16 to 3): not in the optimizer" in finding.why
+    assert "6: not in the optimizer" in finding.why
+    assert finding.place == "layer '6' (Linear, 16 to 3)"
     assert not monitor.diagnosis.is_healthy
 
 
@@ -186,7 +187,8 @@ def test_layers_left_out_of_the_optimizer_are_a_tip():
     monitor = plain(model, torch.optim.Adam(model[2:].parameters(), 1e-2))
     (finding,) = [one for one in monitor.findings if one.code == "FL405"]
     assert finding.outcome == "tip"
-    assert "0 (Linear, 12 to 16): not in the optimizer" in finding.why
+    assert "0: not in the optimizer" in finding.why
+    assert finding.place == "layer '0' (Linear, 12 to 16)"
     assert "training may be fine" not in str(monitor.diagnosis)
 
 

@@ -254,7 +254,7 @@ class Diagnosis:
         for finding in self.findings:
             groups.setdefault((finding.code, finding.outcome), []).append(finding)
         told = [_told(first, others) for first, *others in groups.values()]
-        return "\n".join([*told, self._conclusion(), *self._left_open()])
+        return "\n".join([*told, *self._left_open(), self._conclusion()])
 
     def _conclusion(self) -> str:
         if self.cause is not None:

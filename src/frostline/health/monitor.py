@@ -347,7 +347,7 @@ def _check(model: nn.Module, optimizer: Optimizer | None, every: int) -> None:
         raise DataError(
             what="The model has nothing to train: there are no gradients to watch.", where=type(model).__name__,
             received=f"{sum(1 for _ in model.parameters())} parameters, none of which requires gradients",
-            do="frostline.thaw(model) some of its layers, or watch the module that trains.",
+            do="let something train, such as model.requires_grad_(True), or watch the module that does.",
         )  # fmt: skip
     if optimizer is not None:
         held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}

@@ -35,20 +35,17 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
     by_reason: dict[str, list[str]] = {}
     for name, why in idle or [(name, "not in the optimizer") for name in evidence.unheld or ()]:
         by_reason.setdefault(why, []).append(name)
-    told = "; ".join(f"{_named(names, evidence)}: {why}" for why, names in by_reason.items())
+    told = "; ".join(f"{_names(names)}: {why}" for why, names in by_reason.items())
     steps, count = len(evidence.losses), float(len(idle or evidence.unheld or ()))
     why = f"these have not moved{f' in {steps} steps' if steps else ''}: {told}."
+    (layer, *others) = [name for names in by_reason.values() for name in names]
+    layer = None if others else layer
     if not evidence.holds_strangers or not evidence.unheld:
-        return (ABOUT.tip(why, count, 0),)
+        return (ABOUT.tip(why, count, 0, layer),)
     why += " The optimizer holds parameters that are not in the model and get no gradient: it is older than the model."
-    return (ABOUT.issue(why, count, 0),)
+    return (ABOUT.issue(why, count, 0, layer),)
 
 
-def _named(names: list[str], evidence: Evidence) -> str:
-    types = {layer.name: layer.type for layer in evidence.layers}
-    return _listed([f"{name} ({types[name]})" if types.get(name) else name for name in names])
-
-
-def _listed(names: list[str]) -> str:
+def _names(names: list[str]) -> str:
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return ", ".join(names[:_SHOWN]) + more

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from frostline.health.records import Evidence
 
 _ADVICE = (
-    "if the loss has not come down yet, multiply the learning rate by {}; a network that has learnt what there is moves "
+    "if the loss has not come down yet, multiply the learning rate by {:,}. A network that has learnt what there is moves "
     "as little, and wants no other rate."
 )
 ABOUT = About("FL402", "learning rate too low", "learning_rate", _ADVICE.format(10), 3)
@@ -23,7 +23,8 @@ ABOUT = About("FL402", "learning rate too low", "learning_rate", _ADVICE.format(
 _TIP = 1e-3
 CLEAR = 6e-4  # below it less is asked of a trial that takes larger steps
 FEWEST_EPOCHS = 2.5  # about three: in the first ones a larger rate is ahead in healthy networks as well
-_MOST = 100  # times, in one go, without a trial that shows what it does
+_HARDLY = 1e-5  # a thousand such steps move a hundredth: that is too low, however long the training is
+_MOST = 1_000  # times, in one go, without a trial that shows what it does
 
 
 def check(evidence: Evidence) -> tuple[Finding, ...]:
@@ -35,7 +36,7 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
         return (ABOUT.not_applicable("a schedule drives the learning rate: what was seen may be its beginning."),)
     if levels is None or largest is None:
         return (ABOUT.not_judged("fewer than ten losses, or no updates, were seen."),)
-    if evidence.epochs is not None and evidence.epochs < FEWEST_EPOCHS:
+    if evidence.epochs is not None and evidence.epochs < FEWEST_EPOCHS and largest > _HARDLY:
         return (ABOUT.not_judged(_too_short(evidence.epochs)),)
     if blow_up(evidence) is not None:
         return (ABOUT.not_applicable("the loss blew up: steps are small against what it made of the weights."),)
@@ -49,7 +50,7 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
 
 
 def _advice(largest: float) -> str:
-    """With the power of ten that brings the largest update to what is usual, from 10 to 100."""
+    """With the power of ten that brings the largest update to what is usual, from 10 to 1,000."""
     if largest <= 0:
         return ABOUT.advice
     return _ADVICE.format(min(_MOST, 10 ** max(1, round(math.log10(_TIP / largest)))))

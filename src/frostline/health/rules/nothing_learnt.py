@@ -31,10 +31,11 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
     skill, steps = evidence.skill, len(evidence.losses)
     if skill is None:
         return (ABOUT.not_judged("what one answer for all samples would cost is not known (`checkup` asks)."),)
-    if steps < TIME:
-        return (ABOUT.not_judged(f"{steps} steps are too few to say; {TIME} are asked."),)
     if skill > SKILLED:
         return (ABOUT.passed(f"held-out samples are answered {skill:.0%} better than by one answer.", skill, SKILLED),)
+    if steps < TIME:
+        few = f"{steps} steps are too few to say that a network cannot learn ({TIME} are asked)"
+        return (ABOUT.not_judged(f"{few}: it has learnt nothing yet."),)
     fall = _fall(evidence)
     if skill > _SOME and fall is not None:
         first, last = fall

@@ -4,6 +4,7 @@ from frostline.recipes.examination.batching import Batch as Batch
 from frostline.recipes.examination.batching import as_batches as as_batches
 from frostline.recipes.examination.batching import held_out as held_out
 from frostline.recipes.examination.batching import merged as merged
+from frostline.recipes.examination.batching import num_epochs as num_epochs
 from frostline.recipes.examination.batching import usual_rows as usual_rows
 from frostline.recipes.examination.examining import Examination as Examination
 from frostline.recipes.examination.examining import Suspicion as Suspicion

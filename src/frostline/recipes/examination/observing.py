@@ -133,7 +133,7 @@ class Observer:
 
 def observe(
     patient: Patient, data: Sequence[Batch], judged: Sequence[Batch], loss_fn: Callable[[Any, Any], Tensor], *,
-    samples: int = 60, whole: Sequence[Batch] | None = None,
+    samples: int = 60, whole: Sequence[Batch] | None = None, epochs: float | None = None,
 ) -> Observation:  # fmt: skip
     """Train the patient on the data, measure every layer so many times, and judge by other data.
 
@@ -144,16 +144,18 @@ def observe(
         loss_fn: callable(output, target) -> scalar.
         samples: How often every layer is measured.
         whole: All the batches as they were given, in which values that are not finite are looked up.
+        epochs: How many epochs these are; None if not known.
     """
     named = patient.model.named_parameters()
     start = {name: value.detach().clone() for name, value in named if value.requires_grad and not is_lazy(value)}
     mixes = mixes_samples(patient.model, *finite_rows(data[:1])[0])
-    with Observer(patient, data, loss_fn, every=max(1, len(data) // samples), whole=whole) as observer:
+    every = max(1, len(data) // (samples * patient.accumulation))
+    with Observer(patient, data, loss_fn, every=every, whole=whole) as observer:
         observer.train(len(data))
     reached = score(patient.model, judged, loss_fn, compares=True)
     skill = None if reached.skill is None else max(reached.skill, reached.lead or 0.0)
     idle = idle_parts(patient, start, data, loss_fn)
-    evidence = replace(observer.evidence, skill=skill, mixes=mixes, idle=idle)
+    evidence = replace(observer.evidence, skill=skill, mixes=mixes, idle=idle, epochs=epochs)
     return Observation(evidence, reached)
 
 
