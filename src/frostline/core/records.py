@@ -320,7 +320,8 @@ class Healing:
         before: The diagnosis without treatment.
         after: The diagnosis of the model as it is now.
         loss_before: Held-out loss without treatment, when the first treatment was kept, or the looking on ended.
-        loss_after: Held-out loss of the model as it is now, after all batches.
+        loss_after: Held-out loss of the model as it is now.
+        verdict: What was said of the state in which the training ended, in a sentence.
     """
 
     accepted: bool
@@ -329,3 +330,4 @@ class Healing:
     after: Diagnosis
     loss_before: float
     loss_after: float
+    verdict: str = ""

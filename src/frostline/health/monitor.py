@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import deque
-from numbers import Real
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from frostline.core.errors import DataError
 from frostline.core.inputs import describe
-from frostline.core.steps import check_dense
+from frostline.core.steps import check_dense, is_optimizer
 from frostline.health.accounting import Account
 from frostline.health.accumulating import Accumulation
 from frostline.health.evidence import facts_of_input, facts_of_optimizer, layers_that_ran, what_is_missing
@@ -336,11 +337,23 @@ def _unwrapped(model: nn.Module) -> tuple[nn.Module, tuple[str, ...]]:
 
 
 def _check(model: nn.Module, optimizer: Optimizer | None, every: int) -> None:
+    if optimizer is not None and not is_optimizer(optimizer):
+        raise DataError(
+            what="The monitor cannot listen to that optimizer.", where="Monitor(model, optimizer)",
+            received=f"the class {optimizer.__name__}" if isinstance(optimizer, type) else type(optimizer).__name__,
+            do="make it first, optimizer = torch.optim.AdamW(model.parameters()), and pass it.",
+        )  # fmt: skip
+    lazy = next((name for name, parameter in model.named_parameters() if is_lazy(parameter)), None)
+    if lazy is not None:
+        raise DataError(
+            what="The model has a layer whose shape is not known yet.", where=lazy, received="a lazy parameter",
+            do="run the model on a batch once, model(inputs), before it is watched.",
+        )  # fmt: skip
     check_dense(model)
     trainable = {id(parameter) for parameter in model.parameters() if parameter.requires_grad}
-    if every < 1:
+    if not isinstance(every, Integral) or every < 1:
         raise DataError(
-            what="The monitor needs a distance between samples.", where="Monitor(every=...)", received=str(every),
+            what="The monitor needs a distance between samples.", where="Monitor(every=...)", received=repr(every),
             do="pass every=10, or 1 for every step.",
         )  # fmt: skip
     if not trainable:

@@ -51,7 +51,7 @@ class Unheld:
         self._are_strangers_used |= any(parameter.grad is not None for parameter in self._strangers)
 
     def layers(self, num_steps: int) -> tuple[str, ...] | None:
-        """Layers that get gradients and have not moved in so many steps; None if there were too few, or no optimizer."""
+        """Layers that get gradients and have not moved in so many steps; None where that is not known."""
         if not self._has_optimizer or num_steps < (_STEPS if self._before else 1):
             return None
         still = [

@@ -11,11 +11,13 @@ import torch
 
 from frostline.core.errors import DataError
 from frostline.core.restore import kept_generators
+from frostline.core.steps import is_optimizer
 from frostline.health import Patient
 from frostline.recipes.examination import (
     BATCHNORM,
     Examination,
     as_batches,
+    check_given,
     counts,
     examine,
     held_out,
@@ -73,6 +75,7 @@ def checkup(
         DataError: If there are no batches or fewer than `steps`, nothing trains, the optimizer holds other parameters,
             or the loss is not a scalar that depends on the model.
     """
+    check_given(model, batches, loss_fn, "checkup")
     _check(epochs, accumulation)
     with kept_generators():  # a loader that shuffles draws
         whole = as_batches(batches, model, steps)
@@ -142,11 +145,11 @@ def _check(epochs: float | None, accumulation: int) -> None:
 
 def _optimizer(model: nn.Module, given: Any) -> Optimizer:
     """The one that was given, or that which it makes, or the usual one."""
-    if given is not None and hasattr(given, "param_groups"):
+    if given is not None and is_optimizer(given):
         return given
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     made = given(trainable) if callable(given) and trainable else None
-    if given is not None and trainable and not hasattr(made, "param_groups"):
+    if given is not None and trainable and not is_optimizer(made):
         raise DataError(
             what="That is no optimizer, and does not make one.", where="checkup(optimizer=...)",
             received=type(given if made is None else made).__name__,

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 ABOUT = About(
     "FL201", "dead units", "dead_units",
-    f"{LEAKY}. Where units died while training, divide the learning rate by 3 to 10 as well; where they were dead before "
-    f"the first step: {DRAW_ALL}.",
+    f"{LEAKY}. Where units died while training, divide the learning rate by 3 to 10 as well; where they were dead "
+    f"before the first step: {DRAW_ALL}.",
     6,
 )  # fmt: skip
 # Zero for single samples is what rectifiers are for (80% sparse layers are healthy); zero for all of them is not.

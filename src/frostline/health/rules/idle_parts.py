@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 ABOUT = About(
     "FL405", "parts that do not train", "learning_rate",
-    "if they are meant to train: make the optimizer once the model is complete, over model.parameters(), at a rate above "
-    "0, and keep them in the graph (no detach, no torch.no_grad). If not, freeze them, which saves their gradients and "
-    "lets them be cached: fl.freeze(model, patterns=[\"fc1\"]), with their names.",
+    "if they are meant to train: make the optimizer once the model is complete, over model.parameters(), at a rate "
+    "above 0, and keep them in the graph (no detach, no torch.no_grad). If not, freeze them, which saves their "
+    "gradients and lets them be cached: fl.freeze(model, patterns=[\"fc1\"]), with their names.",
     8,
 )  # fmt: skip
 _SHOWN = 4

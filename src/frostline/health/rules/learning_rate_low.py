@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from frostline.health.records import Evidence
 
 _ADVICE = (
-    "if the loss has not come down yet, multiply the learning rate by {:,}. A network that has learnt what there is moves "
-    "as little, and wants no other rate."
+    "if the loss has not come down yet, multiply the learning rate by {:,}. A network that has learnt what there is "
+    "moves as little, and wants no other rate."
 )
 ABOUT = About("FL402", "learning rate too low", "learning_rate", _ADVICE.format(10), 3)
 # Of a layer's weights changed in one step; 1e-3 is usual. Never an issue by itself: a network that has learnt all there

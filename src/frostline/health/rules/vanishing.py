@@ -19,8 +19,8 @@ Judged: TypeAlias = tuple[float, float, str, str]  # share, limit, why, layer
 ABOUT = About(
     "FL101", "vanishing gradients", "vanishing",
     f"{DRAW_ALL}, with ELU in place of sigmoids and tanhs: "
-    'fl.remedies.swap_activations(model, "sigmoid", "elu"), fl.remedies.swap_activations(model, "tanh", "elu"). Or, with '
-    f"batches of 8 and more, {INSERT_NORMS}.",
+    'fl.remedies.swap_activations(model, "sigmoid", "elu"), fl.remedies.swap_activations(model, "tanh", "elu"). Or, '
+    f"with batches of 8 and more, {INSERT_NORMS}.",
     7,
 )  # fmt: skip
 # A healthy network of 8 to 20 layers keeps first and last gradient within a factor of 30 (deep tanh at Glorot, He ReLU:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from frostline.core import inputs as batches
 from frostline.core.errors import DataError
@@ -18,13 +18,39 @@ from frostline.recipes.examination.outliers import outlying_rows
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from torch import nn
-
 Batch = tuple[Any, Any]
 
 _FEW = 64  # distinct inputs: the truth table of six
 _SOON = 2.0  # times as many passes as there would be if every input came once in each: they were drawn one by one
 _AT_ONCE = 2**20  # values of inputs that are scored in one go
+
+
+def check_given(model: Any, given: Any, loss_fn: Any, where: str) -> None:
+    """Raise unless these are what a training needs.
+
+    Raises:
+        DataError: It names the argument.
+    """
+    if not isinstance(model, nn.Module):
+        raise DataError(
+            what="That is no model.", where=f"{where}(model, ...)", received=_kind(model),
+            do="pass the module that trains, an instance of torch.nn.Module.",
+        )  # fmt: skip
+    if not hasattr(given, "__iter__") and not hasattr(given, "__getitem__"):
+        raise DataError(
+            what="The batches cannot be gone through.", where=f"{where}(model, batches, ...)", received=_kind(given),
+            do="pass a DataLoader, or a list of (inputs, target).",
+        )  # fmt: skip
+    if not callable(loss_fn) or isinstance(loss_fn, type):
+        raise DataError(
+            what="The loss cannot be called with an output and a target.", where=f"{where}(..., loss_fn)",
+            received=_kind(loss_fn),
+            do="pass a function, such as torch.nn.functional.cross_entropy, or an instance: nn.CrossEntropyLoss().",
+        )  # fmt: skip
+
+
+def _kind(value: Any) -> str:
+    return f"the class {value.__name__}" if isinstance(value, type) else f"{type(value).__name__} {value!r:.40}"
 
 
 def as_batches(given: Iterable[Any], model: nn.Module, steps: int | None) -> list[Batch]:

@@ -117,7 +117,7 @@ def remedies_for(patient: Patient, evidence: Evidence, diagnosis: Diagnosis, *, 
     swaps = [swap] if activations & {"sigmoid", "tanh", "hardtanh"} else []
     if seen & set(_BY_WEIGHTS):
         weights = Remedy("new weights by the activation that follows", _BY_WEIGHTS, _initialise, undoes_the_start=True,
-                         is_structural=False, advice=f"draw the weights anew, as was tried here: {DRAW_ALL_NOW}.")  # fmt: skip
+                         is_structural=False, advice=f"draw the weights anew: {DRAW_ALL_NOW}.")  # fmt: skip
         if "sigmoid" in activations and "saturation" not in seen:
             found += [*swaps, weights]  # a sigmoid passes on a quarter of the gradient at best, whatever the weights
         else:
