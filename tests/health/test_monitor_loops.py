@@ -215,3 +215,21 @@ def test_strangers_that_train_are_another_network():
 def test_before_ten_steps_nothing_is_said_of_it(steps):
     model = mlp()
     assert outcome(plain(model, torch.optim.Adam(model[2:].parameters(), 1e-2), steps), "FL405") == {"not judged"}
+
+
+# What cannot be watched
+
+
+LAZY = nn.Sequential(nn.LazyLinear(8), nn.ReLU(), nn.LazyLinear(2))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options"),
+    [
+        ((mlp(), torch.optim.Adam), {}), ((mlp(), "adam"), {}), ((LAZY,), {}), ((mlp(),), {"every": "10"}),
+        ((mlp(),), {"every": 0.5}),
+    ],
+)  # fmt: skip
+def test_arguments_that_cannot_be_used_are_refused(arguments, options):
+    with pytest.raises(fl.DataError):
+        fl.Monitor(*arguments, **options)

@@ -245,3 +245,41 @@ def test_a_loss_that_cannot_be_asked_is_told():
     diagnosis = fl.checkup(named, task(20) * 4, loss_of, torch.optim.Adam(named.parameters(), 5e-3))
     assert "FL503" in {finding.code for finding in diagnosis.not_judged}
     assert "Healthy" not in str(diagnosis)
+
+
+# What cannot be used
+
+DATA = task(6)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (nn.Linear, DATA, F.cross_entropy), (mlp(), None, F.cross_entropy), (mlp(), DATA, None),
+        (mlp(), DATA, "cross_entropy"), (mlp(), DATA, nn.CrossEntropyLoss), (nn.Linear(5, 2), DATA, F.cross_entropy),
+        (mlp(), [(x, F.one_hot(y, 3)) for x, y in DATA], F.cross_entropy),
+        (mlp(), [(x, y[:, None]) for x, y in DATA], F.cross_entropy),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("call", [fl.checkup, fl.heal])
+def test_arguments_that_cannot_be_used_are_refused(call, arguments):
+    optimizer = torch.optim.SGD(nn.Linear(2, 2).parameters(), lr=0.1)
+    if isinstance(arguments[0], nn.Module):
+        optimizer = torch.optim.SGD(arguments[0].parameters(), lr=0.1)
+    with pytest.raises(fl.DataError) as error:
+        call(*arguments, optimizer)
+    assert error.value.do
+
+
+@pytest.mark.parametrize("optimizer", [None, torch.optim.Adam, "adam"])
+def test_healing_wants_the_optimizer_that_training_goes_on_with(optimizer):
+    with pytest.raises(fl.DataError, match="got none"):
+        fl.heal(mlp(), DATA, F.cross_entropy, optimizer)
+
+
+@pytest.mark.parametrize("optimizer", [None, torch.optim.Adam])
+def test_layers_whose_shape_is_not_known_yet_are_checked_up(optimizer):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.LazyLinear(16), nn.ReLU(), nn.LazyLinear(3))
+    assert fl.checkup(model, task(20) * 3, F.cross_entropy, optimizer).is_healthy
+    assert isinstance(model[0], nn.LazyLinear)

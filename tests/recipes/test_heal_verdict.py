@@ -1,6 +1,7 @@
 """Heal answers for the state in which its training ended, not for that of the cure."""
 
 import math
+import sys
 
 import pytest
 import torch
@@ -164,3 +165,16 @@ def test_what_is_as_good_as_its_best_mark_stays():
     last = mark.look(Patient(model, torch.optim.SGD(model.parameters(), lr=0.1)), 10)
     assert not mark.verdict(last, num_broken=0, first_loss=9.0).goes_back
     assert "2 of the last steps" in mark.verdict(last, num_broken=2, first_loss=9.0).why
+
+
+def test_the_rules_look_at_the_last_twenty_steps(monkeypatch):
+    healing = sys.modules["frostline.recipes.heal"]
+    asked, original = [], healing.watched
+
+    def heard(one, part, *args, **options):
+        asked.append(len(part))
+        return original(one, part, *args, **options)
+
+    monkeypatch.setattr(healing, "watched", heard)
+    heal_under(F.cross_entropy, scale=1.0)
+    assert asked[0] == 20
