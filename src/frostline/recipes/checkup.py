@@ -148,7 +148,7 @@ def _optimizer(model: nn.Module, given: Any) -> Optimizer:
     if given is not None and is_optimizer(given):
         return given
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    made = given(trainable) if callable(given) and trainable else None
+    made: Any = given(trainable) if callable(given) and trainable else None
     if given is not None and trainable and not is_optimizer(made):
         raise DataError(
             what="That is no optimizer, and does not make one.", where="checkup(optimizer=...)",

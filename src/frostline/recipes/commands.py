@@ -201,8 +201,9 @@ def _health(result: FitResult) -> str:
 
 def _kept(result: FitResult) -> list[str]:
     healing = result.healing
-    has_kept = healing is not None and healing.accepted
-    return [treatment.name for treatment in healing.treatments if treatment.kept] if has_kept else []
+    if healing is None or not healing.accepted:
+        return []
+    return [treatment.name for treatment in healing.treatments if treatment.kept]
 
 
 def _layer(path: str, module: nn.Module) -> tuple[str, str, str, int]:

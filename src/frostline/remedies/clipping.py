@@ -322,7 +322,7 @@ def _tensors_of(given: Any) -> list[Tensor]:
     if isinstance(given, Tensor):
         return [given]
     is_holder = isinstance(given, (nn.Module, str, Mapping)) or not isinstance(given, Iterable)
-    found = [given] if is_holder else list(cast("Iterable[Any]", given))
+    found: list[Any] = [given] if is_holder else list(cast("Iterable[Any]", given))
     odd = next((entry for entry in found if not isinstance(entry, Tensor)), None)
     if odd is None and not is_holder:
         return found
@@ -358,4 +358,4 @@ def _wrong(name: str, value: Any, do: str) -> DataError:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)
+    return type(value) is not bool and isinstance(value, Real)

@@ -15,5 +15,5 @@ def test_it_stays_quiet():
     assert outcomes(idle_parts, Evidence(idle=())) == ["passed"]
 
 
-def test_it_is_not_judged():
+def test_it_does_not_apply():
     assert outcomes(idle_parts, Evidence()) == ["not judged"]

@@ -36,7 +36,7 @@ def test_it_stays_quiet():
     assert outcomes(learning_rate_high, of(0.01, falling())) == ["passed"]
 
 
-def test_it_is_not_judged():
+def test_it_does_not_apply():
     assert outcomes(learning_rate_high, of(0.3, losses(1.0, 2.0))) == ["not judged"]
     assert outcomes(learning_rate_high, Evidence(chain(2), records(), RISING)) == ["not judged"]
 

@@ -24,6 +24,6 @@ def test_it_stays_quiet():
     assert judged("values", slope_when_wrong=2.0, out_of_reach=0.05) == ["passed"]
 
 
-def test_it_is_not_judged():
+def test_it_does_not_apply():
     assert judged("unknown", prefers_right=False) == ["not judged"]
     assert outcomes(loss_mismatch, Evidence()) == ["not judged"]

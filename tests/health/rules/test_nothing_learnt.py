@@ -32,6 +32,6 @@ def test_it_stays_quiet():
     assert outcomes(nothing_learnt, Evidence(losses=LONG, skill=0.5)) == ["passed"]
 
 
-def test_it_is_not_judged():
+def test_it_does_not_apply():
     assert outcomes(nothing_learnt, Evidence(losses=LONG)) == ["not judged"]
     assert outcomes(nothing_learnt, Evidence(losses=losses(1.0, 1.0), skill=0.0)) == ["not judged"]

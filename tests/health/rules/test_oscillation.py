@@ -14,5 +14,5 @@ def test_it_stays_quiet():
     assert outcomes(oscillation, Evidence(losses=noisy)) == ["passed"]
 
 
-def test_it_is_not_judged():
+def test_it_does_not_apply():
     assert outcomes(oscillation, Evidence(losses=losses(1.0, 2.0, 1.0))) == ["not judged"]

@@ -268,6 +268,10 @@ def test_arguments_that_cannot_be_used_are_refused(call, arguments):
         optimizer = torch.optim.SGD(arguments[0].parameters(), lr=0.1)
     with pytest.raises(fl.DataError) as error:
         call(*arguments, optimizer)
+    assert error.value.what in {
+        "That is no model.", "The batches cannot be gone through.", "The model cannot be called with these inputs.",
+        "The loss cannot be called with an output and a target.", "The loss cannot be taken of this output and target.",
+    }  # fmt: skip
     assert error.value.do
 
 
