@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _CERTAIN = frozenset({"FL405", "FL502", "FL503", "FL504"})  # what needs no trial
 _ONCE = "Fixing this helped in the first trial, but not reliably in repeated trials."
+_OF_A_LAYER = frozenset({"FL301", "FL302"})  # their advice draws weights anew, of one layer only
 _OF_RATES = frozenset({"FL401", "FL402"})
 _ADVICE = {rule.ABOUT.code: rule.ABOUT.advice for rule in RULES}
 
@@ -74,6 +75,8 @@ def _of_cause(finding: Finding, proof: Proof | None) -> Finding:
 
 def _advised(finding: Finding, proof: Proof) -> Finding:
     """With what was done in the trial, where that says more than the rule can."""
+    if finding.layer and finding.code in _OF_A_LAYER:
+        return finding  # what others have learnt stays
     return replace(finding, advice=proof.trial.suspicion.remedy.advice or finding.advice)
 
 

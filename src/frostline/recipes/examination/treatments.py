@@ -16,7 +16,7 @@ from frostline.core.errors import DataError
 from frostline.core.inputs import batch_size
 from frostline.core.layers import is_pinned
 from frostline.health.rules import learning_rate_low, target_scale
-from frostline.health.rules.advice import DRAW_ALL_NOW, INSERT_NORMS
+from frostline.health.rules.advice import DRAW_ALL, INSERT_NORMS
 from frostline.transfer import freeze
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def remedies_for(patient: Patient, evidence: Evidence, diagnosis: Diagnosis, *, 
     swaps = [swap] if activations & {"sigmoid", "tanh", "hardtanh"} else []
     if seen & set(_BY_WEIGHTS):
         weights = Remedy("new weights by the activation that follows", _BY_WEIGHTS, _initialise, undoes_the_start=True,
-                         is_structural=False, advice=f"draw the weights anew: {DRAW_ALL_NOW}.")  # fmt: skip
+                         is_structural=False, advice=f"{DRAW_ALL}.")  # fmt: skip
         if "sigmoid" in activations and "saturation" not in seen:
             found += [*swaps, weights]  # a sigmoid passes on a quarter of the gradient at best, whatever the weights
         else:
