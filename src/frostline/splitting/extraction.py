@@ -204,6 +204,8 @@ class _Mode(TorchFunctionMode):
         kwargs = kwargs or {}
         if operations.name_of(func) == "__iter__":
             return iter(self.__torch_function__(Tensor.unbind, types, (args[0], 0)))
+        if operations.asks_for_gradients(func) and not args[0].requires_grad:
+            return args[0]
         versions = [(tensor, version_of(tensor)) for tensor in tensors_in((args, kwargs))]
         result = func(*args, **kwargs)
         if operations.hands_over(func, result):

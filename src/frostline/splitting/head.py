@@ -72,6 +72,7 @@ class Program:
     code: str
     template: Any
     rebound: tuple[str, ...]
+    asks_for_gradients: bool
 
 
 class Own:
@@ -165,6 +166,8 @@ class Head(nn.Module):
         """The trainable part as it was recorded, whatever the batch size."""
         self._check(features)
         program = self._program
+        if program.asks_for_gradients and torch.is_grad_enabled():  # reentrant checkpoints give none without
+            features = tuple(f.detach().requires_grad_(f.is_floating_point()) for f in features)
         try:
             with kept_region():
                 outputs, rebound = program.forward(self, *features)
@@ -315,7 +318,10 @@ def _program(head: Head, recording: Recording, graph: fx.Graph) -> Program:
     targets = {str(node.target): _find(head, str(node.target)) for node in graph.nodes
                if node.op in ("get_attr", "call_module")}  # fmt: skip
     compiled = fx.GraphModule(dict(targets), graph, class_name="Head")
-    return Program(graph, type(compiled).forward, compiled.code, recording.output, tuple(recording.rebound))
+    return Program(
+        graph, type(compiled).forward, compiled.code, recording.output, tuple(recording.rebound),
+        recording.asks_for_gradients,
+    )  # fmt: skip
 
 
 def _find(head: Head, target: str) -> Any:

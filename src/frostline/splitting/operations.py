@@ -96,6 +96,11 @@ def is_size(func: Any) -> bool:
     return name_of(func) in _SIZES
 
 
+def asks_for_gradients(func: Any) -> bool:
+    """True for `tensor.requires_grad_()` and `tensor.requires_grad = True`: on a frozen value they train nothing."""
+    return name_of(func) == "requires_grad_" or (is_setter(func) and name_of(func) == "requires_grad")
+
+
 def converts(func: Any) -> bool:
     """True for calls that do nothing but turn values into Python's own; torch warns where they lose a gradient."""
     return name_of(func) in _CONVERSIONS

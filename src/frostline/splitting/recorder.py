@@ -200,6 +200,9 @@ class Recorder(TorchFunctionMode):
         self._refuse_numpy(func, inputs)
         before, noise = self.values.versions((args, kwargs)), operations.noise_state()
         tainted = [tensor for tensor in inputs if self.values.is_tainted(tensor)]
+        if operations.asks_for_gradients(func) and not tainted:
+            self.recording.asks_for_gradients = True
+            return args[0]  # gradients of a frozen value: the switch of gradient checkpointing
         self.noise.refuse_into(None, tainted, inputs)
         if tainted and operations.converts(func):
             self._handed_over(func, None, inputs, tainted)

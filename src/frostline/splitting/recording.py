@@ -71,6 +71,7 @@ class Recording:
     rebound: dict[str, Any] = field(default_factory=dict[str, Any])
     live: set[str] = field(default_factory=set[str])
     moved: set[str] = field(default_factory=set[str])
+    asks_for_gradients: bool = False
     output: Any = None
     log: list[str] = field(default_factory=list[str])
 
