@@ -1,0 +1,223 @@
+"""Checks arguments where a public call begins, so that a wrong one is named before anything has happened.
+
+Every check takes the call and the parameter as a reader writes them, and gives the argument back in the type that the
+code below relies on.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
+
+from frostline.core.errors import DataError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_SHOWN = 80  # characters of an argument that an error shows
+
+
+def check_model(call: str, model: Any, *, is_lazy_allowed: bool = False) -> nn.Module:
+    """The model.
+
+    Raises:
+        DataError: If it is no module, or has layers whose shapes the first batch will decide.
+    """
+    if not isinstance(model, nn.Module):
+        is_class = isinstance(model, type) and issubclass(model, nn.Module)
+        raise _wrong(
+            "This is not a model.", call, "model", model,
+            f"make one first: {model.__name__}(...)." if is_class else "pass a torch.nn.Module.",
+        )  # fmt: skip
+    lazy = [] if is_lazy_allowed else [name for name, part in _own_tensors(model) if _is_lazy(part)]
+    if lazy:
+        raise DataError(
+            what="The model has layers without a shape: they get it from the first batch.", where=f"{call}(model)",
+            received=f"no shape yet: {', '.join(lazy[:3])}", do="run the model on a batch once: model(inputs).",
+        )  # fmt: skip
+    return model
+
+
+def as_count(call: str, name: str, value: Any, *, least: int = 1) -> int:
+    """A whole number of `least` or more; whole numbers of numpy and torch are taken, floats and bools are not.
+
+    Raises:
+        DataError: If it is none.
+
+    Example:
+        >>> as_count("fit", "epochs", 3)
+        3
+    """
+    try:
+        number = None if isinstance(value, bool) else operator.index(value)
+    except (TypeError, RuntimeError, ValueError):  # a tensor of several values, a float
+        number = None
+    if number is None or number < least:
+        raise _wrong(f"{name} is not a whole number of {least} or more.", call, name, value,
+                     f"pass {name} of {least} or more, such as {name}={max(least, 1)}.")  # fmt: skip
+    return number
+
+
+def as_seed(call: str, name: str, value: Any) -> int:
+    """A whole number that torch's generators take.
+
+    Raises:
+        DataError: If it is none, or has more than 64 bits.
+    """
+    number = as_count(call, name, value, least=-(2**63))
+    if number >= 2**64:
+        raise _wrong(
+            f"{name} has more than 64 bits.", call, name, value, f"pass a smaller whole number, such as {name}=0."
+        )
+    return number
+
+
+def as_number(
+    call: str, name: str, value: Any, *, above: float = -math.inf, least: float = -math.inf, most: float = math.inf,
+    below: float = math.inf,
+) -> float:  # fmt: skip
+    """A finite number within its limits; 0-d values of numpy and torch are taken, bools are not.
+
+    Args:
+        call: The public call.
+        name: The parameter.
+        value: What was passed.
+        above: It must be greater.
+        least: It may be this, or greater.
+        most: It may be this, or less.
+        below: It must be less.
+
+    Raises:
+        DataError: If it is none.
+
+    Example:
+        >>> as_number("fit", "lr", 0.1, above=0)
+        0.1
+    """
+    try:
+        number = math.nan if isinstance(value, (bool, str, bytes)) else float(value)
+    except (TypeError, RuntimeError, ValueError, OverflowError):
+        number = math.nan
+    if not (math.isfinite(number) and above < number < below and least <= number <= most):
+        limits = [("above", above), ("of at least", least), ("of at most", most), ("below", below)]
+        told = " and ".join(f"{word} {limit:g}" for word, limit in limits if math.isfinite(limit))
+        raise _wrong(f"{name} is not a finite number{f' {told}' if told else ''}.", call, name, value,
+                     f"pass a number{f' {told}' if told else ''}.")  # fmt: skip
+    return number
+
+
+def as_path(call: str, name: str, value: Any) -> Path:
+    """A path; `~` is the home folder.
+
+    Raises:
+        DataError: If it is no path, is empty, or no file can have that name.
+    """
+    text = value if isinstance(value, str) else os.fspath(value) if isinstance(value, os.PathLike) else None
+    if not isinstance(text, str) or not text or "\0" in text:
+        raise _wrong(f"{name} is not a path.", call, name, value, f"pass a text or a pathlib.Path as {name}.")
+    try:
+        path = Path(text).expanduser()
+        with suppress(FileNotFoundError, NotADirectoryError, PermissionError):  # what is done there will say more
+            path.stat()
+    except (OSError, RuntimeError) as error:  # too long, a loop of links, a home that nobody has
+        raise _wrong(f"{name} is not a path that this machine can have.", call, name, value,
+                     f"pass another path: {error}.") from error  # fmt: skip
+    return path
+
+
+def as_name(call: str, name: str, value: Any) -> str:
+    """A text that is not empty.
+
+    Raises:
+        DataError: If it is none.
+    """
+    if not isinstance(value, str) or not value:
+        raise _wrong(f"{name} is not a name.", call, name, value, f"pass a text, such as {name}='layer3'.")
+    return value
+
+
+def as_names(call: str, name: str, value: Any) -> list[str]:
+    """Several texts; a single one stands for itself.
+
+    Raises:
+        DataError: If they are none.
+    """
+    given = [value] if isinstance(value, str) else as_items(call, name, value)
+    if not all(isinstance(entry, str) for entry in given):
+        raise _wrong(f"{name} does not hold names.", call, name, value, f"pass texts, such as {name}=['layer3'].")
+    return given
+
+
+def as_items(call: str, name: str, value: Any) -> list[Any]:
+    """What an iterable holds; texts, bytes and single tensors are none here.
+
+    Raises:
+        DataError: If it cannot be iterated.
+    """
+    if isinstance(value, (str, bytes, type)) or not isinstance(value, Iterable) or hasattr(value, "untyped_storage"):
+        raise _wrong(
+            f"{name} is not a list.", call, name, value, f"pass a list, or another finite iterable, as {name}."
+        )
+    return list(value)
+
+
+def check_flag(call: str, name: str, value: Any) -> bool:
+    """True or False.
+
+    Raises:
+        DataError: If it is neither.
+    """
+    if not isinstance(value, bool):
+        raise _wrong(f"{name} is neither True nor False.", call, name, value, f"pass {name}=True or {name}=False.")
+    return value
+
+
+def check_callable(call: str, name: str, value: Any, *, takes: str) -> Any:
+    """A function, or another callable that is not a class of modules.
+
+    Args:
+        call: The public call.
+        name: The parameter.
+        value: What was passed.
+        takes: Its arguments and its result, for the error: `(output, target) -> scalar`.
+
+    Raises:
+        DataError: If it cannot be called; a class of modules is called by making a module of it.
+    """
+    is_class = isinstance(value, type) and issubclass(value, nn.Module)
+    if not callable(value) or is_class:
+        raise _wrong(f"{name} cannot be called.", call, name, value,
+                     f"make one first: {value.__name__}()." if is_class else f"pass callable{takes}.")  # fmt: skip
+    return value
+
+
+def _own_tensors(model: nn.Module) -> list[tuple[str, Tensor]]:
+    return [*model.named_parameters(), *model.named_buffers()]
+
+
+def _is_lazy(tensor: Tensor) -> bool:
+    return isinstance(tensor, (UninitializedParameter, UninitializedBuffer))
+
+
+def _wrong(what: str, call: str, name: str, value: Any, do: str) -> DataError:
+    return DataError(what=what, where=f"{call}({name}=...)", received=_shown(value), do=do)
+
+
+def _shown(value: Any) -> str:
+    """The argument and its type, in one short line."""
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:  # the repr of somebody else's object
+        text = "..."
+    kind = "None" if value is None else f"{text[:_SHOWN]}{'...' if len(text) > _SHOWN else ''} ({type(value).__name__})"
+    return kind if not isinstance(value, nn.Module) else f"a {type(value).__name__}"
