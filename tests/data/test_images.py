@@ -30,6 +30,22 @@ def test_images_are_rgb_in_the_order_of_names(tmp_path):
     assert data.target(0) == 0
 
 
+def test_white_is_one_and_black_is_zero(tmp_path):
+    for name, value in (("a", 255), ("b", 0)):
+        (tmp_path / name).mkdir()
+        Image.fromarray(np.full((4, 4, 3), value, np.uint8)).save(tmp_path / name / "1.png")
+    data = ImageFolder(tmp_path)
+    assert torch.equal(data[0][0], torch.ones(3, 4, 4))
+    assert torch.equal(data[1][0], torch.zeros(3, 4, 4))
+
+
+def test_files_beside_the_class_folders_are_no_classes(tmp_path):
+    root = folder(tmp_path)
+    Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(root / "cover.png")
+    (root / "readme").write_text("about these images")
+    assert ImageFolder(root).classes == ("cat", "dog")
+
+
 def test_keys_follow_the_content_of_the_file(tmp_path):
     data = ImageFolder(folder(tmp_path))
     key = data.sample_key(0)

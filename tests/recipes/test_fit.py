@@ -1,4 +1,6 @@
 import copy
+import dataclasses
+import importlib
 import json
 import subprocess
 import sys
@@ -13,6 +15,8 @@ import frostline as fl
 from frostline.remedies import clip_by_norm, clip_by_percentile
 from helpers_fit import D, N, data, fit, mlp
 
+fit_module = importlib.import_module("frostline.recipes.fit")
+
 
 @pytest.mark.parametrize("options", [{}, {"optimizer": "sgd", "scheduler": "cosine", "clip": clip_by_norm(0.5)},
                                      {"val": data(20), "patience": 2}], ids=["plain", "sgd", "val"])  # fmt: skip
@@ -26,6 +30,17 @@ def test_cached_and_uncached_end_with_the_same_weights(tmp_path, options):
     assert (a.cache.samples, a.cache.computed, b.cache) == (N, N, None)
     assert a.timings.uncached_s > 0
     assert b.timings.uncached_s is None
+
+
+def test_the_estimate_of_the_uncached_run_counts_every_batch_of_every_epoch(tmp_path, monkeypatch):
+    real = fit_module.prepare
+
+    def prepare(*args, **options):
+        return dataclasses.replace(real(*args, **options), frozen_batch_s=100.0)
+
+    monkeypatch.setattr(fit_module, "prepare", prepare)
+    timings = fit(mlp(), freeze="2", epochs=3, batch_size=N // 2, out=tmp_path).timings
+    assert timings.uncached_s == pytest.approx(timings.epochs_s + 100.0 * 2 * 3)
 
 
 def test_the_model_is_left_as_it_was_but_trained(tmp_path):

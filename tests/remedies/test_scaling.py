@@ -102,6 +102,14 @@ def test_columns_that_do_not_vary_are_only_shifted():
     assert heard(model, data)[1][:, 1].abs().max() < 1e-4
 
 
+def test_inputs_that_are_all_zero_stay_finite():
+    data = [(torch.zeros(16, 4), torch.zeros(16)) for _ in range(3)]
+    model = NETWORKS["linear"][0]()
+    standardize_inputs(model, data)
+    assert torch.equal(model[0].deviation, torch.ones(4))
+    assert model(data[0][0]).isfinite().all()
+
+
 def test_rows_that_are_not_finite_do_not_count():
     clean, odd = table(), table()
     odd.append((torch.full((3, 4), math.nan), torch.zeros(3)))

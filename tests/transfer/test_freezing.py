@@ -60,6 +60,18 @@ def test_stale_gradients_are_dropped():
     assert model[3].weight.grad is not None
 
 
+def test_parameters_held_by_every_ancestor_are_frozen_however_deep():
+    inner = net()
+    inner.token = nn.Parameter(torch.zeros(3))
+    outer = nn.Sequential(nn.Linear(4, 4), nn.Sequential(inner, nn.Linear(4, 4)))
+    outer.mask = nn.Parameter(torch.zeros(2))
+    outer[1].position = nn.Parameter(torch.zeros(5))
+    fl.freeze(outer, through="1.0.0")
+    for parameter in (outer.mask, outer[1].position, inner.token):
+        assert not parameter.requires_grad
+    assert inner[3].weight.requires_grad
+
+
 def test_the_freeze_survives_copies_pickles_and_state_dicts():
     model = net()
     keys = list(model.state_dict())

@@ -42,6 +42,17 @@ def test_timm_models_stay_trainable_in_a_frozen_model():
     assert model(torch.randn(2, 3, 32, 32)).shape == (2, 5)
 
 
+def test_a_layer_that_is_named_is_taken_even_where_a_model_has_a_reset_of_its_own():
+    import_torchvision()
+    import timm
+
+    model = timm.create_model("resnet18", pretrained=False, num_classes=4)
+    model.auxiliary = nn.Linear(512, 4)
+    new = fl.replace_head(model, 3, name="auxiliary")
+    assert model.auxiliary is new
+    assert (new.out_features, model.fc.out_features) == (3, 4)
+
+
 def test_transformers_models_know_their_labels():
     import_torchvision()
     import transformers
