@@ -88,6 +88,7 @@ def pillar_of(fault: Fault) -> str:
 
 
 _WRITTEN_EVERY = 500  # calls
+_HEAD = ("| times | fault | where | smallest call | message |", "|---|---|---|---|---|")
 
 
 class Tally:

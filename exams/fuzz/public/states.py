@@ -6,6 +6,7 @@ import hashlib
 import logging
 import os
 import random
+import signal
 import sys
 import threading
 import traceback
@@ -59,6 +60,7 @@ def ambient(label: str) -> Generator[None]:
 def restored() -> Generator[None]:
     """After a call that broke a law, the next one starts from a sane process all the same."""
     folder, variables, path = os.getcwd(), dict(os.environ), list(sys.path)
+    handler = signal.getsignal(signal.SIGTERM)  # the command line sets its own
     try:
         yield
     finally:
@@ -66,6 +68,7 @@ def restored() -> Generator[None]:
         torch.set_default_dtype(torch.float32)
         torch.use_deterministic_algorithms(False)
         torch.set_num_threads(1)
+        signal.signal(signal.SIGTERM, handler)
         os.chdir(folder)
         sys.path[:] = path
         for name in os.environ.keys() - variables.keys():
