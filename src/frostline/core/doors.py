@@ -1,0 +1,64 @@
+"""Public doors: what a caller's own model, loss, optimizer or data raise inside a call of ours is told in four parts."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from traceback import FrameSummary, extract_tb
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
+
+from frostline.core.errors import FOREIGN, DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+_OURS = str(Path(__file__).parents[1])  # the package
+_LIBRARIES = ("site-packages", "dist-packages", "/lib/python", "<frozen ")
+
+
+def public(call: str) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
+    """A decorator of a public function, in which code of the caller runs.
+
+    Plain errors of Python and torch that this code raises become a `DataError` with the error as its cause. Errors that
+    a line of this library raises stay what they are, and so do exceptions of classes of the caller's own.
+
+    Args:
+        call: The function as a reader writes it.
+    """
+
+    def decorate(function: Callable[_P, _R]) -> Callable[_P, _R]:
+        @functools.wraps(function)
+        def opened(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+            try:
+                return function(*args, **kwargs)
+            except FOREIGN as error:
+                frames = extract_tb(error.__traceback__)
+                if type(error).__module__ not in ("builtins", "torch") or frames[-1].filename.startswith(_OURS):
+                    raise
+                raise DataError(
+                    what=f"{call} stopped: the model, the loss, the optimizer or the data raised an error.",
+                    where=_place(frames), received=_told(error),
+                    do="mend what the error names; one batch shows it without this library: loss(model(inputs), target).",
+                ) from error  # fmt: skip
+
+        return opened
+
+    return decorate
+
+
+def _place(frames: list[FrameSummary]) -> str:
+    """The innermost line of the caller's own code, or else that of the library that it calls."""
+    own = [frame for frame in frames[1:] if not frame.filename.startswith(_OURS) and not _is_library(frame)]
+    last = (own or frames)[-1]
+    return f"{last.name}, {Path(last.filename).name} line {last.lineno}"
+
+
+def _is_library(frame: FrameSummary) -> bool:
+    return any(part in frame.filename for part in _LIBRARIES)
+
+
+def _told(error: BaseException) -> str:
+    first = (str(error).strip().splitlines() or ["no message"])[0]
+    return f"{type(error).__name__}: {first}"
