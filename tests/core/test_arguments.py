@@ -106,6 +106,21 @@ def test_names():
         assert refused(arguments.as_names, "freeze", "patterns", value).what == "patterns is not a list."
 
 
+def test_items_are_looked_at_without_being_used_up():
+    given = iter([1, 2])
+    assert arguments.check_items("heal", "batches", given) is given
+    assert list(given) == [1, 2]
+    assert arguments.as_items("heal", "batches", {"a": 1}) == ["a"]
+
+
+def test_optimizers():
+    model = nn.Linear(2, 2)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    assert arguments.check_optimizer("heal", "optimizer", optimizer) is optimizer
+    for value in (None, "adamw", torch.optim.SGD, torch.optim.lr_scheduler.StepLR(optimizer, 1), [*model.parameters()]):
+        assert refused(arguments.check_optimizer, "heal", "optimizer", value).what == "optimizer is not an optimizer."
+
+
 def test_flags():
     assert arguments.check_flag("fit", "progress", False) is False
     for value in (None, "yes", 1):

@@ -9,7 +9,7 @@ from frostline.core.doors import public
 from frostline.core.order import epoch_order
 
 
-class Own(Exception):
+class OwnError(Exception):
     pass
 
 
@@ -63,7 +63,7 @@ def test_an_error_of_torch_names_the_line_of_the_caller_that_led_there():
     assert "test_doors.py" in caught.value.where
 
 
-@pytest.mark.parametrize("error", [Own("mine"), OwnValueError("mine"), KeyboardInterrupt()])
+@pytest.mark.parametrize("error", [OwnError("mine"), OwnValueError("mine"), KeyboardInterrupt()])
 def test_exceptions_of_the_callers_own_classes_pass(error):
     with pytest.raises(type(error)) as caught:
         train(Model(error), torch.zeros(2, 3))

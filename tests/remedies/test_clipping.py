@@ -153,16 +153,38 @@ def test_what_a_clip_remembers_goes_through_json(name):
 
 
 def test_thresholds_that_make_no_sense_are_refused():
-    with pytest.raises(fl.DataError, match="max_norm must be greater than 0"):
+    with pytest.raises(fl.DataError, match="max_norm is not a finite number above 0"):
         remedies.clip_by_norm(0)
-    with pytest.raises(fl.DataError, match="limit must be greater than 0"):
+    with pytest.raises(fl.DataError, match="limit is not a finite number above 0"):
         remedies.clip_by_value(float("nan"))
-    for wrong in ({"percentile": 0}, {"percentile": 101}, {"warmup": -1}):
-        with pytest.raises(fl.DataError, match="is out of its range"):
+    for wrong in ({"percentile": 0}, {"percentile": 101}, {"warmup": -1}, {"window": 0}, {"window": 2.5}):
+        with pytest.raises(fl.DataError, match="is not a "):
             remedies.clip_by_percentile(**wrong)
-    for wrong in ({"alpha": 1.0}, {"warmup": 1}):
-        with pytest.raises(fl.DataError, match="is out of its range"):
+    for wrong in ({"alpha": 1.0}, {"alpha": 0.0}, {"warmup": 1}, {"z": None}, {"max_norm": "1"}):
+        with pytest.raises(fl.DataError, match="is not a "):
             remedies.clip_by_zscore(**wrong)
+    assert remedies.clip_by_percentile(100, window=1, warmup=0)
+    assert remedies.clip_by_zscore(alpha=0.01, warmup=2)
+
+
+@pytest.mark.parametrize("given", ["named", "groups", "the model", "None"])
+def test_what_holds_no_parameters_is_refused(given):
+    model = nn.Linear(2, 2)
+    wrong = {"named": model.named_parameters(), "groups": [{"params": [*model.parameters()]}], "the model": model}
+    with pytest.raises(fl.DataError, match="takes parameters|parameters is not a list"):
+        remedies.clip_by_norm(1.0)(wrong.get(given))
+
+
+@pytest.mark.parametrize("state", [None, {}, {"num_calls": 1, "num_skipped": 0, "rule": {}}, {"num_calls": "a"}])
+def test_a_state_of_another_clip_is_refused_and_changes_nothing(state):
+    clip = remedies.clip_by_zscore(2.0)
+    weight = nn.Parameter(torch.ones(2))
+    weight.grad = torch.ones(2)
+    clip([weight])
+    before = clip.state_dict()
+    with pytest.raises(fl.DataError, match="not the state of such a clip"):
+        clip.load_state_dict(state)
+    assert clip.state_dict() == before
 
 
 def test_parameters_that_are_sparse_themselves_are_clipped_by_their_entries():

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
+from torch.optim import Optimizer
 
 from frostline.core.errors import DataError
 
@@ -157,16 +158,25 @@ def as_names(call: str, name: str, value: Any) -> list[str]:
 
 
 def as_items(call: str, name: str, value: Any) -> list[Any]:
-    """What an iterable holds; texts, bytes and single tensors are none here.
+    """What an iterable holds, as `check_items` takes it.
 
     Raises:
         DataError: If it cannot be iterated.
+    """
+    return list(check_items(call, name, value))
+
+
+def check_items(call: str, name: str, value: Any) -> Iterable[Any]:
+    """An iterable that is neither a text, bytes, a class nor a single tensor.
+
+    Raises:
+        DataError: If it is one of these, or cannot be iterated.
     """
     if isinstance(value, (str, bytes, type)) or not isinstance(value, Iterable) or hasattr(value, "untyped_storage"):
         raise _wrong(
             f"{name} is not a list.", call, name, value, f"pass a list, or another finite iterable, as {name}."
         )
-    return list(value)
+    return value
 
 
 def check_flag(call: str, name: str, value: Any) -> bool:
@@ -196,6 +206,18 @@ def check_callable(call: str, name: str, value: Any, *, takes: str) -> Any:
     if not callable(value) or is_class:
         raise _wrong(f"{name} cannot be called.", call, name, value,
                      f"make one first: {value.__name__}()." if is_class else f"pass callable{takes}.")  # fmt: skip
+    return value
+
+
+def check_optimizer(call: str, name: str, value: Any) -> Optimizer:
+    """An optimizer.
+
+    Raises:
+        DataError: If it is none: a name, a class, a scheduler, parameters.
+    """
+    if not isinstance(value, Optimizer):
+        raise _wrong(f"{name} is not an optimizer.", call, name, value,
+                     "make one first: torch.optim.AdamW(model.parameters(), lr=1e-3).")  # fmt: skip
     return value
 
 

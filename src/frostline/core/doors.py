@@ -1,4 +1,4 @@
-"""Public doors: what a caller's own model, loss, optimizer or data raise inside a call of ours is told in four parts."""
+"""Public doors: what a caller's own model, loss, optimizer or data raise inside a call is told in four parts."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def public(call: str) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
                 raise DataError(
                     what=f"{call} stopped: the model, the loss, the optimizer or the data raised an error.",
                     where=_place(frames), received=_told(error),
-                    do="mend what the error names; one batch shows it without this library: loss(model(inputs), target).",
+                    do="mend what the error names; one batch shows it without us: loss(model(inputs), target).",
                 ) from error  # fmt: skip
 
         return opened

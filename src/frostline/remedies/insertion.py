@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from frostline.core.doors import public
 from frostline.core.errors import DataError
 from frostline.core.inputs import call_with_model
 from frostline.core.records import Change
@@ -31,6 +32,7 @@ class _FarEnough(Exception):  # noqa: N818 (ends a pass early, is no error)
     pass
 
 
+@public("insert_batchnorm")
 def insert_batchnorm(
     model: nn.Module,
     batches: Iterable[Any],

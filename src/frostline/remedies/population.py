@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from frostline.core import inputs as batches
+from frostline.core.arguments import check_items
 from frostline.core.errors import DataError
 from frostline.remedies.normalised import LastAxisBatchNorm
 
@@ -80,6 +81,7 @@ class Replay:
     """
 
     def __init__(self, model: nn.Module, given: Iterable[Any]) -> None:
+        given = check_items("the remedy", "batches", given)
         self._items = list(given) if hasattr(given, "__next__") else given
         self._keep = batches.required_labels(model.forward)
         parameter = next(model.parameters(), None)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from frostline.core.doors import public
 from frostline.core.inputs import call_with_model
 from frostline.core.layers import is_pinned
 from frostline.core.records import Change
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 _Norms = dict[str, nn.modules.batchnorm._BatchNorm]
 
 
+@public("reestimate_batchnorm")
 def reestimate_batchnorm(model: nn.Module, loader: Iterable[Any]) -> Change:
     """Give every BatchNorm the mean and variance of the whole training set, for prediction.
 

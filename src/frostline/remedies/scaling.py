@@ -5,12 +5,13 @@ Legend: C features (channels of a convolution, else the last axis).
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+from frostline.core.arguments import as_name, as_number
+from frostline.core.doors import public
 from frostline.core.errors import DataError
 from frostline.core.inputs import call_with_model, leaves
 from frostline.core.records import Change
@@ -67,6 +68,7 @@ class Rescaled(AnswersForLayer):
         return answer.to(torch.promote_types(answer.dtype, torch.float32)) * self.deviation + self.mean
 
 
+@public("standardize_inputs")
 def standardize_inputs(model: nn.Module, batches: Iterable[Any], *, name: str = "") -> Change:
     """Give the model's first layer inputs of mean 0 and deviation 1, by feature; its weights stay.
 
@@ -89,6 +91,7 @@ def standardize_inputs(model: nn.Module, batches: Iterable[Any], *, name: str = 
         LeCun et al. (1998), Efficient backprop, section 4.3.
     """
     snapshot = Snapshot(model)
+    name = as_name("standardize_inputs", "name", name) if name != "" else name
     replay = Replay(model, batches)
     found = _first_layer(model, replay, name) or (_first_layer(model, replay) if name else None)
     if found is None:
@@ -107,6 +110,7 @@ def standardize_inputs(model: nn.Module, batches: Iterable[Any], *, name: str = 
     return Change((name,), snapshot.restore)
 
 
+@public("rescale_outputs")
 def rescale_outputs(model: nn.Module, batches: Iterable[Any], mean: float, deviation: float) -> Change:
     """Let the model's last layer answer in the unit of the targets: its answers times `deviation`, plus `mean`.
 
@@ -128,11 +132,8 @@ def rescale_outputs(model: nn.Module, batches: Iterable[Any], mean: float, devia
     Raises:
         DataError: If there are no batches, or the deviation is not above 0.
     """
-    if not (deviation > 0 and math.isfinite(deviation) and math.isfinite(mean)):
-        raise DataError(
-            what="Answers cannot be scaled by that.", where="rescale_outputs", received=f"{mean=}, {deviation=}",
-            do="pass the mean and the deviation of the training targets.",
-        )  # fmt: skip
+    mean = as_number("rescale_outputs", "mean", mean)
+    deviation = as_number("rescale_outputs", "deviation", deviation, above=0)
     snapshot = Snapshot(model)
     inputs = Replay(model, batches).first()
     name, layer, before = _last_layer(model, inputs)
