@@ -30,10 +30,20 @@ def test_a_model_without_shapes_is_run_once():
     model = nn.Sequential(nn.LazyLinear(3), nn.LazyBatchNorm1d())
     error = refused(arguments.check_model, "freeze", model)
     assert error.what == "The model has layers without a shape: they get it from the first batch."
-    assert error.received == "no shape yet: 0.weight, 0.bias, 1.weight"
-    assert arguments.check_model("freeze", model, is_lazy_allowed=True) is model
+    assert error.received == "0.weight, 0.bias, 1.weight and 3 more"
+    assert arguments.check_model("freeze", model, is_run=False) is model
     model(torch.zeros(4, 2))
     assert arguments.check_model("freeze", model) is model
+
+
+def test_a_model_without_values_or_without_gradients_is_refused_where_it_would_be_run():
+    with pytest.raises(fl.DataError, match="lie on the meta device"):
+        arguments.check_model("fit", nn.Linear(2, 2, device="meta"))
+    with torch.inference_mode():
+        model = nn.Linear(2, 2)
+    with pytest.raises(fl.DataError, match="made in inference mode"):
+        arguments.check_model("fit", model)
+    assert arguments.check_model("freeze", model, is_run=False) is model
 
 
 @pytest.mark.parametrize("value", [3, np.int64(3), np.uint8(3), torch.tensor(3)])

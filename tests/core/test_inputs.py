@@ -1,8 +1,35 @@
+import warnings
+
 import pytest
 import torch
 
 import frostline as fl
 from frostline.core import inputs
+
+
+def test_tensors_that_cannot_be_cut_or_read_are_named():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        nested = torch.nested.nested_tensor([torch.zeros(2), torch.zeros(3)])
+        csr = torch.eye(4).to_sparse_csr()
+    with pytest.raises(fl.DataError, match="A nested tensor cannot be used here") as caught:
+        inputs.batch_size({"ids": nested})
+    assert caught.value.where == "the input 'ids'"
+    for sparse in (torch.eye(4).to_sparse(), csr):
+        with pytest.raises(fl.DataError, match="A sparse_(coo|csr) tensor cannot be used here"):
+            inputs.rows((torch.zeros(4), sparse), slice(0, 2))
+    with pytest.raises(fl.DataError, match="A meta tensor cannot be used here"):
+        inputs.move(torch.zeros(2, device="meta"), "cpu")
+    assert inputs.move(torch.zeros(2), "meta").is_meta
+
+
+def test_keys_that_are_no_names_are_refused():
+    with pytest.raises(fl.DataError, match="takes inputs by name"):
+        inputs.call(torch.nn.Linear(2, 2), {0: torch.zeros(1, 2)})
+
+
+def test_a_class_is_described_as_one():
+    assert inputs.describe((torch.Tensor, 3)) == "(the class Tensor, int)"
 
 
 def test_inputs_are_called_as_they_are():

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import operator
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,13 +24,35 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _SHOWN = 80  # characters of an argument that an error shows
+_UNUSABLE: tuple[tuple[str, Callable[[Tensor], bool], str], ...] = (
+    (
+        "The model has layers without a shape: they get it from the first batch.",
+        lambda tensor: isinstance(tensor, (UninitializedParameter, UninitializedBuffer)),
+        "run the model on a batch once: model(inputs).",
+    ),
+    (
+        "The model has no values: its weights lie on the meta device.",
+        lambda tensor: tensor.is_meta,
+        "give it memory with model.to_empty(device='cpu'), then load its weights.",
+    ),
+    (
+        "The model was made in inference mode, where weights can never be trained or put back.",
+        lambda tensor: tensor.is_inference(),
+        "make it, or load it, outside of torch.inference_mode().",
+    ),
+)
 
 
-def check_model(call: str, model: Any, *, is_lazy_allowed: bool = False) -> nn.Module:
+def check_model(call: str, model: Any, *, is_run: bool = True) -> nn.Module:
     """The model.
 
+    Args:
+        call: The public call.
+        model: What was passed.
+        is_run: The call runs the model, so that its weights need shapes and values.
+
     Raises:
-        DataError: If it is no module, or has layers whose shapes the first batch will decide.
+        DataError: If it is no module, or its weights have no shape yet, no values, or cannot be written.
     """
     if not isinstance(model, nn.Module):
         is_class = isinstance(model, type) and issubclass(model, nn.Module)
@@ -38,12 +60,11 @@ def check_model(call: str, model: Any, *, is_lazy_allowed: bool = False) -> nn.M
             "This is not a model.", call, "model", model,
             f"make one first: {model.__name__}(...)." if is_class else "pass a torch.nn.Module.",
         )  # fmt: skip
-    lazy = [] if is_lazy_allowed else [name for name, part in _own_tensors(model) if _is_lazy(part)]
-    if lazy:
-        raise DataError(
-            what="The model has layers without a shape: they get it from the first batch.", where=f"{call}(model)",
-            received=f"no shape yet: {', '.join(lazy[:3])}", do="run the model on a batch once: model(inputs).",
-        )  # fmt: skip
+    for what, is_so, do in _UNUSABLE if is_run else ():
+        found = [name for name, tensor in (*model.named_parameters(), *model.named_buffers()) if is_so(tensor)]
+        if found:
+            more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+            raise DataError(what=what, where=f"{call}(model)", received=f"{', '.join(found[:3])}{more}", do=do)
     return model
 
 
@@ -219,14 +240,6 @@ def check_optimizer(call: str, name: str, value: Any) -> Optimizer:
         raise _wrong(f"{name} is not an optimizer.", call, name, value,
                      "make one first: torch.optim.AdamW(model.parameters(), lr=1e-3).")  # fmt: skip
     return value
-
-
-def _own_tensors(model: nn.Module) -> list[tuple[str, Tensor]]:
-    return [*model.named_parameters(), *model.named_buffers()]
-
-
-def _is_lazy(tensor: Tensor) -> bool:
-    return isinstance(tensor, (UninitializedParameter, UninitializedBuffer))
 
 
 def _wrong(what: str, call: str, name: str, value: Any, do: str) -> DataError:

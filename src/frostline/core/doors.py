@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 _OURS = str(Path(__file__).parents[1])  # the package
+_PASSING = ("__torch_function__", "__torch_dispatch__", "<lambda>")  # lines that hand an operation of the caller on
 _LIBRARIES = ("site-packages", "dist-packages", "/lib/python", "<frozen ")
 
 
@@ -35,6 +36,8 @@ def public(call: str) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
                 return function(*args, **kwargs)
             except FOREIGN as error:
                 frames = extract_tb(error.__traceback__)
+                while frames[-1].name in _PASSING:
+                    frames.pop()
                 if type(error).__module__ not in ("builtins", "torch") or frames[-1].filename.startswith(_OURS):
                     raise
                 raise DataError(

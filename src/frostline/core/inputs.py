@@ -26,6 +26,12 @@ LABEL_KEYS = ("label", "labels")
 def call(model: Callable[..., Any], inputs: Any) -> Any:
     """`model(x)` for a tensor, `model(*x)` for a tuple, `model(**x)` for a mapping."""
     if isinstance(inputs, Mapping):
+        names = cast("Mapping[Any, Any]", inputs)
+        if not all(isinstance(name, str) for name in names):
+            raise DataError(
+                what="A model takes inputs by name, and these have other keys.", where="the inputs",
+                received=f"keys {', '.join(repr(name) for name in names)}", do="name the arguments of forward as keys.",
+            )  # fmt: skip
         return model(**inputs)
     if isinstance(inputs, (tuple, list)):
         return model(*inputs)
@@ -85,7 +91,9 @@ def batch_size(inputs: Any) -> int:
     Raises:
         DataError: If there is no tensor, or the first one has no axis.
     """
-    for tensor in leaves(inputs).values():
+    for name, tensor in leaves(inputs).items():
+        if tensor.is_nested:
+            raise _unusable(name, tensor, "pad it to one tensor, and pass the lengths or a mask beside it.")
         if tensor.dim():
             return tensor.shape[0]
     raise DataError(
@@ -99,6 +107,9 @@ def batch_size(inputs: Any) -> int:
 def rows(inputs: Any, index: slice | Tensor) -> Any:
     """The samples at `index`; tensors without the batch axis are passed on as they are."""
     size = batch_size(inputs)
+    for name, tensor in leaves(inputs).items():
+        if tensor.layout is not torch.strided and tensor.dim() and tensor.shape[0] == size:
+            raise _unusable(name, tensor, "pass dense tensors (x.to_dense()), which can be cut into samples.")
     return map_tensors(inputs, lambda x: x[index] if x.dim() and x.shape[0] == size else x)
 
 
@@ -122,6 +133,10 @@ def move(inputs: Any, device: torch.device | str | None) -> Any:
     """The same inputs on `device`; None leaves them where they are."""
     if device is None:
         return inputs
+    if torch.device(device).type != "meta":
+        for name, tensor in leaves(inputs).items():
+            if tensor.is_meta:
+                raise _unusable(name, tensor, "pass tensors that hold values.")
     is_waiting = torch.device(device).type == "cpu"  # else the values would be read before they have come
     return map_tensors(inputs, lambda x: x.to(device, non_blocking=not is_waiting))
 
@@ -267,8 +282,11 @@ def describe(value: Any) -> str:
         >>> describe((torch.zeros(2, 3), 5))
         '(float32 (2, 3), int)'
     """
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
     if isinstance(value, Tensor):
-        return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
+        kind = str(value.dtype).removeprefix("torch.")
+        return f"nested {kind}" if value.is_nested else f"{kind} {tuple(value.shape)}"
     if isinstance(value, Mapping):
         parts = (f"{key}: {describe(entry)}" for key, entry in cast("Mapping[str, Any]", value).items())
         return "{" + ", ".join(parts) + "}"
@@ -292,6 +310,13 @@ def call_with_model(model: nn.Module, inputs: Any) -> Any:
             received=f"{describe(inputs)}; {error}",
             do="pass a tensor for model(x), a tuple for model(*x), or a mapping for model(**x).",
         ) from error
+
+
+def _unusable(name: str, tensor: Tensor, do: str) -> DataError:
+    kind = "nested" if tensor.is_nested else "meta" if tensor.is_meta else str(tensor.layout).removeprefix("torch.")
+    return DataError(
+        what=f"A {kind} tensor cannot be used here.", where=f"the input {name!r}", received=describe(tensor), do=do
+    )
 
 
 def _collect(value: Any, prefix: str, found: dict[str, Tensor]) -> None:

@@ -331,10 +331,10 @@ def _parameters(given: Any) -> list[Tensor]:
         DataError: If they are none: pairs of `named_parameters()`, groups of an optimizer, a model.
     """
     found = [given] if isinstance(given, Tensor) else as_items("clip", "parameters", given)
-    odd = next((entry for entry in found if not isinstance(entry, Tensor)), None)
-    if odd is not None:
+    odd = [type(entry).__name__ for entry in found if not isinstance(entry, Tensor)]
+    if odd:
         raise DataError(
-            what="A clip takes parameters.", where="clip(parameters)", received=f"a {type(odd).__name__} among them",
+            what="A clip takes parameters.", where="clip(parameters)", received=f"a {odd[0]} among them",
             do="pass model.parameters().",
         )  # fmt: skip
     return found

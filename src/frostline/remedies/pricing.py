@@ -121,7 +121,8 @@ def price_activations(
     if optimizer is not None and not isinstance(optimizer, Optimizer):
         check_callable("price_activations", "optimizer", optimizer, takes="(parameters) -> optimizer, or an optimizer")
     steps = as_count("price_activations", "steps", steps, least=0)
-    items = as_items("price_activations", "batches", batches)
+    with kept_generators():  # a loader that shuffles draws
+        items = as_items("price_activations", "batches", batches)
     candidates = as_items("price_activations", "candidates", candidates)
     if not items or not candidates or steps < 1:
         raise DataError(

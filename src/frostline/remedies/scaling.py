@@ -139,7 +139,11 @@ def rescale_outputs(model: nn.Module, batches: Iterable[Any], mean: float, devia
     name, layer, before = _last_layer(model, inputs)
     if layer is not None and name:
         replace_everywhere(model, layer, Rescaled(layer, mean, deviation).train(layer.training))
-        after = _last_layer(model, inputs)[2]
+        try:
+            after = _last_layer(model, inputs)[2]
+        except Exception:
+            snapshot.restore()
+            raise
         wanted = before.to(after.dtype) * deviation + mean
         if torch.allclose(after, wanted, rtol=1e-3, atol=1e-3 * deviation, equal_nan=True):
             return Change((name,), snapshot.restore)
@@ -217,7 +221,9 @@ def _is_given(args: tuple[Any, ...], meant: Tensor | None) -> bool:
 
 def _add(population: Population, given: Tensor, axis: int) -> None:
     values = given.detach()
-    is_finite = torch.isfinite(values).reshape(len(values), -1).all(dim=1)
+    if values.layout is not torch.strided or not values.numel():
+        return
+    is_finite = torch.isfinite(values).flatten(1).all(dim=1) if values.dim() > 1 else torch.isfinite(values)
     if bool(is_finite.any()):
         population.add(values[is_finite], axis)
 
