@@ -12,12 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from frostline.caching.company import Company
 from frostline.caching.computing import Computer
 from frostline.caching.dataset import CachedDataset, check_targets
 from frostline.caching.gathering import Gatherer
 from frostline.caching.golden import Golden, spread
 from frostline.caching.keys import item_key, offered_key
 from frostline.caching.manifests import publish, read_newest, with_snapshot
+from frostline.caching.part import Provable
 from frostline.caching.reading import Reader
 from frostline.caching.recalling import TARGET, Recall
 from frostline.caching.rows import Rows
@@ -53,6 +55,7 @@ class Filling:
         self.before = Rows(opened.shards, opened.manifest)
         self.computer = Computer(part, opened.shared())
         self.golden = Golden(self.computer, self._stored, batch_size)
+        self.company = Company(self.computer)
         self.keys = np.zeros((len(dataset), 16), np.uint8)
         self.targets: list[Any] = [None] * len(dataset)
         self.passed: list[dict[str, Tensor]] = [{}] * len(dataset)
@@ -60,6 +63,7 @@ class Filling:
 
     def run(self, advance: Callable[[int], None]) -> CachedDataset:
         """Fill, and open the result; `advance(n)` is told how many samples are done."""
+        self._check_unchanged()
         unread = list(range(len(self.dataset)))
         if hasattr(self.dataset, "sample_key"):
             unread = self._recall()
@@ -107,7 +111,7 @@ class Filling:
         """Read samples in order; unknown ones are computed and published on the way."""
         is_keyed = hasattr(self.dataset, "sample_key")
         self.reader.check_steady()
-        writer = ShardWriter(self.opened.shards, self.opened.folder / "manifests", self.golden.check)
+        writer = ShardWriter(self.opened.shards, self.opened.folder / "manifests", self._prove)
         waiting: dict[int, Any] = {}
         seen: set[bytes] = set()
         for index, (inputs, target) in zip(unread, self.reader.read(unread), strict=True):
@@ -127,14 +131,28 @@ class Filling:
             advance(1)
         if waiting:
             self._compute(waiting, writer)
+        self.company.check(is_last=True)
         writer.finish()
         self.golden.check()
 
     def _compute(self, waiting: dict[int, Any], writer: ShardWriter) -> None:
         indices = list(waiting)
         rows = self.computer.compute(list(waiting.values()), indices)
+        self.company.offer(list(waiting.values()), indices, rows)
+        if not self.computed:
+            self.company.check()
         writer.add(torch.from_numpy(self.keys[indices]), rows)
         self.computed += len(indices)
+
+    def _prove(self) -> None:
+        """What is stored, what is to be stored, and the model: all three, before anything is published."""
+        self.golden.check()
+        self.company.check()
+        self._check_unchanged()
+
+    def _check_unchanged(self) -> None:
+        if isinstance(self.part, Provable):
+            self.part.check_unchanged()
 
     def _passed(self, inputs: Any) -> dict[str, Tensor]:
         """The model inputs of a sample that go straight to the head."""
@@ -147,15 +165,19 @@ class Filling:
 
     def _publish(self) -> CachedDataset:
         """Publish the snapshot, and open it."""
+        check_weights = self.part.check_weights if isinstance(self.part, Provable) else None
+        if check_weights is not None:
+            check_weights()
         targets = check_targets(self.targets)
         passed = {name: torch.stack([own[name] for own in self.passed]) for name in self.passed_names}
         reused = int((self.before.find(self.keys) >= 0).sum())
         self._publish_snapshot(targets, passed)
         gatherer = self._gatherer(Rows(self.opened.shards, self.opened.manifest), self.keys, passed)
         figures = CacheFigures(
-            len(self.keys), self.computed, reused, self.opened.num_bytes(), str(self.opened.folder)
+            len(self.keys), self.computed, reused, self.opened.num_bytes(), str(self.opened.folder),
+            self.company.num_proven,
         )  # fmt: skip
-        return CachedDataset(gatherer, targets, figures, tuple(self.opened.notes), self.computer.device)
+        return CachedDataset(gatherer, targets, figures, tuple(self.opened.notes), self.computer.device, check_weights)
 
     def _publish_snapshot(self, targets: Any, passed: dict[str, Tensor]) -> None:
         manifests, shards, shared = self.opened.folder / "manifests", self.opened.shards, self.computer.shared

@@ -118,13 +118,17 @@ class Timings:
 
 @dataclass(frozen=True)
 class CacheFigures:
-    """What the cache held and saved: samples in the snapshot, computed now, reused, bytes stored, folder."""
+    """What the cache held and saved: samples in the snapshot, computed now, reused, bytes stored, folder.
+
+    `proven` counts the rows that were computed once more, in other company, before anything was stored.
+    """
 
     samples: int
     computed: int
     reused: int
     bytes: int
     path: str
+    proven: int = 0
 
 
 @dataclass(frozen=True)

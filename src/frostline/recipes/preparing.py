@@ -119,6 +119,7 @@ class _Proven:
         self.recipe, self.frontier = part.recipe, part.frontier
         self._part, self._features = part, features
         self._inputs = batches.leaves(inputs)
+        self.prove, self.check_unchanged, self.check_weights = part.prove, part.check_unchanged, part.check_weights
 
     def extract(self, inputs: Any) -> tuple[Tensor, ...]:
         """As the part itself; inputs are compared to the bit."""

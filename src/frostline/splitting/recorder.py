@@ -6,7 +6,7 @@ values written in place), the recorder follows it by hand.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -15,16 +15,20 @@ from torch import Tensor, fx, nn
 from torch.overrides import TorchFunctionMode
 
 from frostline.core import inputs as batches
-from frostline.core.errors import NotCacheable, SplitError
+from frostline.core.errors import NotCacheable
 from frostline.splitting import operations
 from frostline.splitting.callog import describe_call
+from frostline.splitting.failures import frozen_weight_error, refuse_closed_over_tensors, trainable_value_error
 from frostline.splitting.graphs import GraphWriter, apply_function
+from frostline.splitting.guards import Guard, python_state, returned_guard
 from frostline.splitting.listening import listening
 from frostline.splitting.points import Frames, Point
-from frostline.splitting.quieting import NoiseOnFrozenSide, NoiseSource, in_inference_mode
+from frostline.splitting.quieting import NoiseOnFrozenSide, NoiseSource, Quiet, in_inference_mode
 from frostline.splitting.randomness import PythonNoise, python_noise_error
-from frostline.splitting.recording import Guard, Recording
-from frostline.splitting.structure import is_plain, template_of, tensors_in
+from frostline.splitting.recording import Recording
+from frostline.splitting.size_number import tracked
+from frostline.splitting.state import Source
+from frostline.splitting.structure import is_plain, is_same, template_of, tensors_in
 from frostline.splitting.structure import replace as change_tensors
 from frostline.splitting.values import Values, Versions, version_of
 
@@ -38,36 +42,57 @@ class _NoisyModule(Exception):  # noqa: N818 (a signal)
     """A module without parameters drew noise: it is recorded whole."""
 
 
+@dataclass(frozen=True)
+class Decided:
+    """What earlier recordings of a model have shown.
+
+    Attributes:
+        is_whole: Record modules without frozen parameters as one call each; False enters them.
+        quiet: Modules and calls of modules that run in inference mode: noise that feeds frozen layers.
+        live: Buffers that the trainable part writes.
+        remade: Frozen tensors that depend on the batch as a whole: the head makes them again.
+    """
+
+    is_whole: bool
+    quiet: Quiet = field(default_factory=dict[tuple[str, int], str])
+    live: frozenset[str] = frozenset()
+    remade: frozenset[Point] = frozenset()
+
+    def but(self, **changes: Any) -> Decided:
+        """The same with something more."""
+        return replace(self, **changes)
+
+    def in_mode(self, training: bool) -> Decided:
+        """The same for a recording in one of the modes: inference mode has no noise."""
+        return self if training else replace(self, quiet={})
+
+    def notes(self) -> tuple[str, ...]:
+        """What people should know of it."""
+        names = sorted({point.name for point in self.remade})
+        remade = [f"{', '.join(names)}: depends on the whole batch, and is computed in the head"] if names else []
+        return (*self.quiet.values(), *remade)
+
+
 class Recorder(TorchFunctionMode):
     """Listens to one run of a model.
 
     Args:
         model: The model.
         kinds: Which of its modules are frozen, trainable, mixed.
-        is_whole: Record modules without frozen parameters as one call each; False enters them.
-        live: Buffers that the trainable part writes.
+        decided: What earlier recordings have shown.
         is_logging: Describe every frozen call for the recipe key.
-        quiet: Modules and calls of modules that run in inference mode: noise that feeds frozen layers.
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        kinds: Kinds,
-        *,
-        is_whole: bool,
-        quiet: frozenset[tuple[str, int]],
-        live: frozenset[str],
-        is_logging: bool,
-    ) -> None:
+    def __init__(self, model: nn.Module, kinds: Kinds, decided: Decided, *, is_logging: bool) -> None:
         super().__init__()
-        self.model, self.kinds, self.is_whole, self.quiet = model, kinds, is_whole, quiet
+        self.model, self.kinds, self.is_whole = model, kinds, decided.is_whole
+        self.quiet = frozenset(decided.quiet)
         self.frames = Frames(model)
         self.suspended, self.is_logging = False, is_logging
         self.has_left_torch: str | None = None
         self.recording = Recording(fx.Graph(), training=model.training)
-        self.values = Values(model, self.frames, self.recording, live)
-        self.writer = GraphWriter(self.recording, self.values, kinds)
+        self.values = Values(model, self.frames, self.recording, decided.live)
+        self.writer = GraphWriter(self.recording, self.values, kinds, decided.remade)
 
     # The run
 
@@ -80,12 +105,15 @@ class Recorder(TorchFunctionMode):
         for name, tensor in batches.leaves(inputs).items():
             self.values.born(tensor, Point(root.frame, "input", 0, name))
         buffers = self.kinds.buffer_slots()
+        values = {name: buffer.detach().clone() for name, buffer in buffers.items()}
         with listening(self), self:
             output = batches.call_with_model(self.model, inputs)
         self._notice_python_noise()
         self._notice_rebound(buffers)
+        self._notice_moved(buffers, values)
         recording.output, tensors = template_of(output)
         self.writer.finish(tensors)
+        recording.handed.close_blocks(point for crossing in recording.crossings for point in crossing.points)
         return recording
 
     # Modules
@@ -112,15 +140,26 @@ class Recorder(TorchFunctionMode):
             return self._record_module(module, args, kwargs, run)
         if not tainted and self._may_be_noise(module):
             return self._enter_or_record(module, args, kwargs, inputs, run)
-        return self._enter(module, run)
+        return self._enter(module, run, is_fed=bool(tainted))
 
-    def _enter(self, module: nn.Module, run: Callable[[], Any]) -> Any:
-        frame = self.frames.opened(module, self.values.clock)
+    def _enter(self, module: nn.Module, run: Callable[[], Any], *, is_fed: bool = False) -> Any:
+        is_frozen = not is_fed and not self.kinds.has_trainable(module)
+        outer, frame = self.frames.top, self.frames.opened(module, self.values.clock)
+        handed = self.recording.handed
+        handed.opened(frame.frame, outer.frame, is_frozen=is_frozen)
+        is_block = handed.blocks.get(frame.frame) == frame.frame
+        state = python_state(module) if is_block else {}
         try:
             result = run()
             self._notice_python_noise()
         finally:
             self.frames.close()
+        if is_block:
+            guard = returned_guard(frame.frame, result, operations.user_line())
+            if guard is not None:
+                handed.guards[guard.point] = guard
+            if python_state(module) != state:
+                handed.leave_open(frame.frame)
         if not self.kinds.has_trainable(module):
             self.values.returned(result, frame)
         return result
@@ -201,14 +240,23 @@ class Recorder(TorchFunctionMode):
             return func(*args, **kwargs)
         if operations.name_of(func) == "__iter__":
             return iter(self.__torch_function__(Tensor.unbind, types, (args[0], 0)))
-        if operations.is_steering(func):
-            return self._steered(func, args, kwargs)
+        self._note_sources()
         inputs = tensors_in((args, kwargs))
         self._refuse_numpy(func, inputs)
         before, noise = self.values.versions((args, kwargs)), operations.noise_state()
         tainted = [tensor for tensor in inputs if self.values.is_tainted(tensor)]
         self._refuse_noise_into(None, tainted, inputs)
+        if tainted and operations.converts(func):
+            self._handed_over(func, None, inputs, tainted)
+        if operations.renormalises(func, args, kwargs) and not args[1].requires_grad:
+            raise frozen_weight_error(self.values.name_of_memory(args[1]) or "a weight")
         result = func(*args, **kwargs)
+        if operations.hands_over(func, result):
+            self._handed_over(func, result, inputs, tainted)
+            is_counted = operations.is_size(func) and not self.recording.handed.is_inside_block(self.frames.top.frame)
+            return tracked(result, self.recording.handed.decided) if is_counted else result
+        if type(result) in (tuple, list) and len(inputs) == 1:
+            self._size_read(inputs, tainted, is_decided=True)  # parts of a tensor in a list: Python can count them
         source = None
         if not tainted and (tensors_in(result) or self.values.written(before)):
             source = self._noise_source(func, args, kwargs, noise)
@@ -217,6 +265,12 @@ class Recorder(TorchFunctionMode):
         else:
             self._frozen_call(func, args, kwargs, result, before)
         return result
+
+    def _note_sources(self) -> None:
+        for frame in operations.user_frames():
+            key = id(frame.f_code)
+            if key not in self.recording.sources:
+                self.recording.sources[key] = Source.of_frame(frame)
 
     def _record_call(
         self,
@@ -228,14 +282,22 @@ class Recorder(TorchFunctionMode):
         source: NoiseSource | None,
     ) -> None:
         has_effect = tensors_in(result) or self.values.written(before) or operations.is_setter(func)
+        if operations.is_hook(func):
+            refuse_closed_over_tensors(args[1], self.frames.top.frame.name)
+            has_effect = True
         if not has_effect:
             return
         self.frames.top.point(operations.name_of(func))
+        self.recording.handed.leave_open(self.frames.top.frame)
+        if operations.is_setter(func) and (name := self.values.name_of_memory(args[0])) is not None:
+            self.recording.live.add(name)
         op, target, args = operations.as_node(func, args, kwargs)
         self.writer.write(op, target, (args, kwargs), result, before, source, None)
 
     def _frozen_call(self, func: Any, args: Any, kwargs: dict[str, Any], result: Any, before: Any) -> None:
         written = self.values.written(before)
+        if operations.is_setter(func) and operations.name_of(func) == "data":
+            written = [*written, args[0]]
         if not tensors_in(result) and not written:
             return
         self._refuse_moved_buffers(written)
@@ -266,31 +328,35 @@ class Recorder(TorchFunctionMode):
 
     # Values that leave torch
 
-    def _steered(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        tensors = tensors_in((args, kwargs))
-        name = operations.name_of(func)
-        tainted = [tensor for tensor in tensors if self.values.is_tainted(tensor)]
+    def _handed_over(self, func: Any, result: Any, tensors: list[Tensor], tainted: list[Tensor]) -> None:
+        name, frame = operations.name_of(func), self.frames.top.frame
+        if operations.is_size(func):
+            self._size_read(tensors, tainted, is_decided=name == "__len__")  # `len` gives Python a plain number
+            return
         noise = [self.values.noise.get(id(tensor)) for tensor in tainted]
         if self.model.training and noise and all(noise):  # layer drop: inference mode has none
             effect = "random numbers decide there what runs, in the trainable part too"
             raise NoiseOnFrozenSide(replace(cast("NoiseSource", noise[0]), effect=effect))
         if tainted:
-            raise SplitError(
-                what="A value that depends on trainable weights is handed to Python.",
-                where=f"{self.frames.top.frame.name or 'the model'}, {operations.user_line()}",
-                received=f"Tensor.{name}() of a value that will change while the head trains",
-                do="keep the value in torch (torch.where, tensor arithmetic), or freeze the layers it comes from.",
-            )
-        value = func(*args, **kwargs)
+            raise trainable_value_error(frame.name, name)
         point = self.frames.top.point(name)
-        self.recording.guards[point] = Guard(point, value, operations.user_line())
+        value = operations.plain_value(result, tensors)
+        self.recording.handed.guards[point] = Guard(point, value, operations.user_line())
         for tensor in tensors:
             known = self.values.name_of_attribute(tensor)
             if known:
                 self.recording.steered_by.append((tensor, known))
-        if name in ("numpy", "__array__"):
+        if operations.leaves_torch(func):
             self.has_left_torch = operations.user_line()
-        return value
+
+    def _size_read(self, tensors: list[Tensor], tainted: list[Tensor], *, is_decided: bool) -> None:
+        if is_decided:
+            self.recording.handed.decide(self.frames.top.frame)
+        for tensor in tensors:
+            birth = None if id(tensor) in {id(own) for own in tainted} else self.values.births.get(id(tensor))
+            self.recording.handed.read_size(birth.point if birth else None, self.frames.top.frame)
+        for tensor in tainted:
+            self.writer.check_sizes(tensor)
 
     def _refuse_numpy(self, func: Any, inputs: list[Tensor]) -> None:
         if self.has_left_torch is None:
@@ -372,7 +438,7 @@ class Recorder(TorchFunctionMode):
 
     def _refuse_moved_buffers(self, written: list[Tensor]) -> None:
         for tensor in written:
-            name = self.values.name_of_attribute(tensor)
+            name = self.values.name_of_memory(tensor)
             if name:
                 raise NotCacheable(
                     what=f"The frozen part changes its own state: {name!r} is written during the forward pass.",
@@ -393,6 +459,14 @@ class Recorder(TorchFunctionMode):
                     do="frostline.freeze the module, so that it runs in inference mode; or remove that line.",
                 )
             self.recording.rebound[name] = self.values.nodes[id(now)]
+
+    def _notice_moved(self, buffers: dict[str, Tensor], values: dict[str, Tensor]) -> None:
+        """Buffers that the run has written; some kernels, such as that of batch normalisation, count no version."""
+        for name, buffer in buffers.items():
+            if not is_same(buffer, values[name]):
+                self.recording.moved.add(name)
+                if not self.kinds.has_trainable(self.model.get_submodule(name.rpartition(".")[0])):
+                    self.recording.live.add(name)
 
     def _is_inside_whole(self, name: str) -> bool:
         """True for a buffer of a module that is called whole: the head replaces it as the model does."""
