@@ -31,7 +31,7 @@ def test_a_model_without_shapes_is_run_once():
     error = refused(arguments.check_model, "freeze", model)
     assert error.what == "The model has layers without a shape: they get it from the first batch."
     assert error.received == "0.weight, 0.bias, 1.weight and 3 more"
-    assert arguments.check_model("freeze", model, is_run=False) is model
+    assert arguments.check_model("freeze", model, needs=()) is model
     model(torch.zeros(4, 2))
     assert arguments.check_model("freeze", model) is model
 
@@ -43,7 +43,7 @@ def test_a_model_without_values_or_without_gradients_is_refused_where_it_would_b
         model = nn.Linear(2, 2)
     with pytest.raises(fl.DataError, match="made in inference mode"):
         arguments.check_model("fit", model)
-    assert arguments.check_model("freeze", model, is_run=False) is model
+    assert arguments.check_model("freeze", model, needs=()) is model
 
 
 @pytest.mark.parametrize("value", [3, np.int64(3), np.uint8(3), torch.tensor(3)])

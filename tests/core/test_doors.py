@@ -80,3 +80,13 @@ def test_our_own_errors_pass_as_they_are():
 def test_an_error_of_a_line_of_this_library_is_not_blamed_on_the_caller():
     with pytest.raises(TypeError):
         public("order")(epoch_order)(None, shuffle=False, seed=0, epoch=0)
+
+
+def test_the_meta_device_as_default_stays_outside():
+    @public("make")
+    def make():
+        return torch.zeros(2)
+
+    with torch.device("meta"):
+        assert not make().is_meta
+        assert torch.zeros(2).is_meta

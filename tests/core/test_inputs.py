@@ -23,6 +23,22 @@ def test_tensors_that_cannot_be_cut_or_read_are_named():
     assert inputs.move(torch.zeros(2), "meta").is_meta
 
 
+@pytest.mark.parametrize("length", [-1, None, 2.0])
+def test_a_dataset_without_a_length_is_refused(length):
+    class Odd:
+        def __len__(self):
+            return length
+
+        def __getitem__(self, index):
+            return index
+
+    with pytest.raises(fl.DataError, match="The dataset has no length"):
+        inputs.check_map_style(Odd())
+    with pytest.raises(fl.DataError, match="not a map-style dataset") as caught:
+        inputs.check_map_style(Odd)
+    assert caught.value.received == "the class Odd, without len() or without [i]"
+
+
 def test_keys_that_are_no_names_are_refused():
     with pytest.raises(fl.DataError, match="takes inputs by name"):
         inputs.call(torch.nn.Linear(2, 2), {0: torch.zeros(1, 2)})

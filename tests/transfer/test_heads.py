@@ -83,5 +83,5 @@ def test_a_model_without_head_is_said():
         fl.replace_head(nn.Bilinear(2, 2, 2), 3)
     with pytest.raises(fl.LayerNotFound, match="Cannot find the output layer"):
         fl.replace_head(nn.Sequential(nn.ReLU()), 3, name="0")
-    with pytest.raises(fl.LayerNotFound, match="at least one output"):
+    with pytest.raises(fl.DataError, match="num_classes is not a whole number of 1 or more"):
         fl.replace_head(Two(), 0)

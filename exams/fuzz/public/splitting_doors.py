@@ -10,6 +10,7 @@ import frostline as fl
 from exams.fuzz.public.doors import GENERATORS, Door, function, method
 from exams.fuzz.public.networks import MODELS
 from exams.fuzz.public.pools import Pool, World, constants
+from exams.fuzz.public.scalars import COUNTS
 from exams.fuzz.public.tensors import EXAMPLES, OTHERS, TENSORS, batch
 
 SPLITTABLE = MODELS.usual("half", "wrapped", "own")
@@ -55,13 +56,26 @@ DOORS: list[Door] = [
     ),
     method("Split.explain", fl.Split.explain, {"model": SPLITTABLE}, _split, owner="splitting", cost=2),
     method(
-        "Split.explained",
-        fl.Split.explained,
-        {"model": SPLITTABLE, "explanation": Pool({"own": lambda w: fl.split(w.model, batch()).explain()})},
+        "Split.proven", fl.Split.proven, {"model": SPLITTABLE, "example": EXAMPLES}, _split, owner="splitting", cost=3
+    ),
+    method(
+        "Split.prove",
+        fl.Split.prove,
+        {"model": SPLITTABLE, "inputs": EXAMPLES, "features": FEATURES.usual("extracted").without("-")},
         _split,
         owner="splitting",
         cost=3,
     ),
+    method(
+        "Split.prove_size",
+        fl.Split.prove_size,
+        {"model": SPLITTABLE, "batch_size": COUNTS.without("huge")},
+        _split,
+        owner="splitting",
+        cost=3,
+    ),
+    method("Split.check_unchanged", fl.Split.check_unchanged, {"model": SPLITTABLE}, _split, owner="splitting", cost=2),
+    method("Split.check_weights", fl.Split.check_weights, {"model": SPLITTABLE}, _split, owner="splitting", cost=2),
     method(
         "Split.telling_sample",
         fl.Split.telling_sample,

@@ -23,33 +23,38 @@ from frostline.core.errors import DataError
 if TYPE_CHECKING:
     from torch import Tensor
 
+
+def _is_lazy(tensor: Tensor) -> bool:
+    return isinstance(tensor, (UninitializedParameter, UninitializedBuffer))
+
+
 _SHOWN = 80  # characters of an argument that an error shows
-_UNUSABLE: tuple[tuple[str, Callable[[Tensor], bool], str], ...] = (
-    (
+_NEEDS: dict[str, tuple[str, Callable[[Tensor], bool], str]] = {
+    "shapes": (
         "The model has layers without a shape: they get it from the first batch.",
-        lambda tensor: isinstance(tensor, (UninitializedParameter, UninitializedBuffer)),
+        _is_lazy,
         "run the model on a batch once: model(inputs).",
     ),
-    (
+    "values": (
         "The model has no values: its weights lie on the meta device.",
         lambda tensor: tensor.is_meta,
         "give it memory with model.to_empty(device='cpu'), then load its weights.",
     ),
-    (
+    "training": (
         "The model was made in inference mode, where weights can never be trained or put back.",
-        lambda tensor: tensor.is_inference(),
+        lambda tensor: not _is_lazy(tensor) and tensor.is_inference(),
         "make it, or load it, outside of torch.inference_mode().",
     ),
-)
+}
 
 
-def check_model(call: str, model: Any, *, is_run: bool = True) -> nn.Module:
+def check_model(call: str, model: Any, *, needs: Iterable[str] = tuple(_NEEDS)) -> nn.Module:
     """The model.
 
     Args:
         call: The public call.
         model: What was passed.
-        is_run: The call runs the model, so that its weights need shapes and values.
+        needs: What its weights must have: `shapes`, `values`, `training` (they can be written).
 
     Raises:
         DataError: If it is no module, or its weights have no shape yet, no values, or cannot be written.
@@ -60,7 +65,7 @@ def check_model(call: str, model: Any, *, is_run: bool = True) -> nn.Module:
             "This is not a model.", call, "model", model,
             f"make one first: {model.__name__}(...)." if is_class else "pass a torch.nn.Module.",
         )  # fmt: skip
-    for what, is_so, do in _UNUSABLE if is_run else ():
+    for what, is_so, do in (_NEEDS[need] for need in needs):
         found = [name for name, tensor in (*model.named_parameters(), *model.named_buffers()) if is_so(tensor)]
         if found:
             more = f" and {len(found) - 3} more" if len(found) > 3 else ""

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import functools
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from traceback import FrameSummary, extract_tb
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+import torch
 
 from frostline.core.errors import FOREIGN, DataError
 
@@ -33,7 +36,8 @@ def public(call: str) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
         @functools.wraps(function)
         def opened(*args: _P.args, **kwargs: _P.kwargs) -> _R:
             try:
-                return function(*args, **kwargs)
+                with _values():
+                    return function(*args, **kwargs)
             except FOREIGN as error:
                 frames = extract_tb(error.__traceback__)
                 while frames[-1].name in _PASSING:
@@ -49,6 +53,11 @@ def public(call: str) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
         return opened
 
     return decorate
+
+
+def _values() -> AbstractContextManager[Any]:
+    """What is made inside has values, even if the caller's default device is the one without."""
+    return torch.device("cpu") if torch.get_default_device().type == "meta" else nullcontext()
 
 
 def _place(frames: list[FrameSummary]) -> str:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 LABEL_KEYS = ("label", "labels")
+_PADDED = "pad it to one tensor, and pass the lengths or a mask beside it."
 
 
 def call(model: Callable[..., Any], inputs: Any) -> Any:
@@ -93,7 +94,7 @@ def batch_size(inputs: Any) -> int:
     """
     for name, tensor in leaves(inputs).items():
         if tensor.is_nested:
-            raise _unusable(name, tensor, "pad it to one tensor, and pass the lengths or a mask beside it.")
+            raise _unusable(name, tensor, _PADDED)
         if tensor.dim():
             return tensor.shape[0]
     raise DataError(
@@ -134,11 +135,20 @@ def move(inputs: Any, device: torch.device | str | None) -> Any:
     if device is None:
         return inputs
     if torch.device(device).type != "meta":
-        for name, tensor in leaves(inputs).items():
-            if tensor.is_meta:
-                raise _unusable(name, tensor, "pass tensors that hold values.")
+        check_readable(inputs)
     is_waiting = torch.device(device).type == "cpu"  # else the values would be read before they have come
     return map_tensors(inputs, lambda x: x.to(device, non_blocking=not is_waiting))
+
+
+def check_readable(inputs: Any) -> None:
+    """Check that every tensor has values, and a row for each sample.
+
+    Raises:
+        DataError: If one is nested, or on the meta device.
+    """
+    for name, tensor in leaves(inputs).items():
+        if tensor.is_meta or tensor.is_nested:
+            raise _unusable(name, tensor, _PADDED if tensor.is_nested else "pass tensors that hold values.")
 
 
 def required_labels(forward: Callable[..., Any]) -> frozenset[str]:
@@ -158,14 +168,21 @@ def check_map_style(dataset: Any) -> None:
     Raises:
         DataError: If it is not, or has no items.
     """
-    if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
+    if isinstance(dataset, type) or not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
         raise DataError(
             what="The dataset is not a map-style dataset.",
             where=type(dataset).__name__,
-            received="an object without len() or without [i]",
+            received=f"{describe(dataset)}, without len() or without [i]",
             do="give it __len__ and __getitem__, or put its items into a list.",
         )
-    if len(dataset) == 0:
+    try:
+        count = len(dataset)
+    except (TypeError, ValueError) as error:
+        raise DataError(
+            what="The dataset has no length.", where=f"{type(dataset).__name__}.__len__",
+            received=f"{type(error).__name__}: {error}", do="return the number of samples from __len__.",
+        ) from error  # fmt: skip
+    if count == 0:
         raise DataError(
             what="The dataset is empty.",
             where=type(dataset).__name__,

@@ -24,9 +24,10 @@ def resolve(model: nn.Module, name: str) -> nn.Module:
     Raises:
         LayerNotFound: If there is none; the nearest names are listed.
     """
-    found = dict(model.named_modules()).get(name) if name else None
+    is_name = isinstance(name, str) and name  # pyright: ignore[reportUnnecessaryIsInstance]
+    found = dict(model.named_modules()).get(name) if is_name else None
     if found is None:
-        known = nearest(name, layer_names(model))
+        known = nearest(str(name), layer_names(model))
         raise LayerNotFound(
             what=f"The model has no layer named {name!r}.",
             where=type(model).__name__,

@@ -78,7 +78,7 @@ def swap_activations(
         >>> model[1]
         ReLU()
     """
-    check_model("swap_activations", model, is_run=False)
+    check_model("swap_activations", model, needs=())
     if old is None and layers is None:
         raise DataError(
             what="Nothing says which activation to swap.", where="swap_activations(model, old, new)",

@@ -337,4 +337,9 @@ def _parameters(given: Any) -> list[Tensor]:
             what="A clip takes parameters.", where="clip(parameters)", received=f"a {odd[0]} among them",
             do="pass model.parameters().",
         )  # fmt: skip
+    if any(parameter.is_meta for parameter in found):
+        raise DataError(
+            what="A clip needs gradients with values.", where="clip(parameters)", received="meta tensors",
+            do="give the model memory with model.to_empty(device='cpu'), and load its weights.",
+        )  # fmt: skip
     return found

@@ -14,7 +14,7 @@ from torch.nn.utils.parametrize import is_parametrized
 from frostline.core.arguments import as_number, check_model
 from frostline.core.doors import public
 from frostline.core.errors import DataError
-from frostline.core.inputs import call_with_model
+from frostline.core.inputs import call_with_model, check_readable
 from frostline.core.records import Change
 from frostline.core.restore import kept_buffers, kept_generators, plain_kernels
 from frostline.remedies.merging import merge_after, merge_before, write
@@ -97,6 +97,7 @@ def fold_batchnorm(model: nn.Module, example: Any, *, tolerance: float = 1e-5) -
         )
     """
     check_model("fold_batchnorm", model)
+    check_readable(example)
     tolerance = as_number("fold_batchnorm", "tolerance", tolerance, least=0)
     norms = {name: m for name, m in model.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)}
     training = [name for name, norm in norms.items() if norm.training]

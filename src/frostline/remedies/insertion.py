@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from frostline.core.arguments import check_model
 from frostline.core.doors import public
 from frostline.core.errors import DataError
 from frostline.core.inputs import call_with_model
@@ -71,6 +72,7 @@ def insert_batchnorm(
     References:
         Ioffe, Szegedy (2015), Batch normalization, section 3.2.
     """
+    check_model("insert_batchnorm", model)
     if start not in ("identity", "normalised"):
         raise DataError(
             what="There is no such start for a BatchNorm.", where="insert_batchnorm(start=...)", received=repr(start),

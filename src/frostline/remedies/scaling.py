@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from frostline.core.arguments import as_name, as_number
+from frostline.core.arguments import as_name, as_number, check_model
 from frostline.core.doors import public
 from frostline.core.errors import DataError
 from frostline.core.inputs import call_with_model, leaves
@@ -90,6 +90,7 @@ def standardize_inputs(model: nn.Module, batches: Iterable[Any], *, name: str = 
     References:
         LeCun et al. (1998), Efficient backprop, section 4.3.
     """
+    check_model("standardize_inputs", model)
     snapshot = Snapshot(model)
     name = as_name("standardize_inputs", "name", name) if name != "" else name
     replay = Replay(model, batches)
@@ -132,6 +133,7 @@ def rescale_outputs(model: nn.Module, batches: Iterable[Any], mean: float, devia
     Raises:
         DataError: If there are no batches, or the deviation is not above 0.
     """
+    check_model("rescale_outputs", model)
     mean = as_number("rescale_outputs", "mean", mean)
     deviation = as_number("rescale_outputs", "deviation", deviation, above=0)
     snapshot = Snapshot(model)

@@ -213,7 +213,7 @@ def _kept(value: Any) -> Any:
 
 
 def _check_changeable(model: nn.Module) -> None:
-    check_model("the remedy", model, is_run=False)
+    check_model("the remedy", model, needs=("training",))
     for name, parameter in (*model.named_parameters(), *model.named_buffers()):
         if is_lazy(parameter):
             raise DataError(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
+from frostline.core.arguments import as_items, as_names, check_model
 from frostline.core.errors import LayerNotFound
 from frostline.core.layers import matching, resolve
 from frostline.core.records import FreezeSummary
@@ -52,6 +53,10 @@ def freeze(
         >>> model.train()[1].training
         False
     """
+    check_model("freeze", model, needs=("shapes",))
+    patterns = as_names("freeze", "patterns", patterns) if patterns is not None else None
+    modules = as_items("freeze", "modules", modules) if modules is not None else None
+    parameters = as_items("freeze", "parameters", parameters) if parameters is not None else None
     before = _state(model)
     chosen = _choose(model, through, patterns, modules)
     held = [*_parameters_of(model, parameters)]
@@ -84,6 +89,7 @@ def thaw(model: nn.Module, down_to: str | None = None) -> FreezeSummary:
     Raises:
         LayerNotFound: If there is no such layer.
     """
+    check_model("thaw", model, needs=("shapes", "training"))
     before = _state(model)
     chosen = _after(model, down_to) if down_to is not None else list(model.modules())
     mode = model.training or _is_kept(model)  # a wholly frozen model has no mode of its own to go back to
@@ -185,7 +191,9 @@ def _parameters_of(model: nn.Module, parameters: Iterable[nn.Parameter] | None) 
     known = {id(parameter) for parameter in model.parameters()}
     for parameter in given:
         if id(parameter) not in known:
-            raise _foreign(model, f"a parameter of shape {tuple(parameter.shape)}", "parameters")
+            shape = getattr(parameter, "shape", None)  # whatever was passed
+            shown = f"a parameter of shape {tuple(shape)}" if shape is not None else f"a {type(parameter).__name__}"
+            raise _foreign(model, shown, "parameters")
     return given
 
 

@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from frostline.core.arguments import as_names, as_path, check_model
 from frostline.core.errors import DataError, LayerNotFound, nearest
 from frostline.core.layers import resolve
 from frostline.core.records import ReuseSummary
@@ -43,10 +44,11 @@ def reuse(
         LayerNotFound: If `through` or a name is not in the target, or nothing could be copied.
         DataError: If the file cannot be read.
     """
+    check_model("reuse", target, needs=("shapes", "training"))
     values = _values(source)
     wanted = _range(target, through)
     if names is not None:
-        wanted = _named(wanted, list(names))
+        wanted = _named(wanted, as_names("reuse", "names", names))
     copied = [name for name in wanted if name in values and values[name].shape == wanted[name].shape]
     skipped = [
         f"{name}: {tuple(values[name].shape)} -> {tuple(wanted[name].shape)}"
@@ -97,8 +99,9 @@ def _named(wanted: dict[str, Tensor], names: list[str]) -> dict[str, Tensor]:
 
 def _values(source: nn.Module | str | Path) -> Mapping[str, Tensor]:
     if isinstance(source, nn.Module):
+        check_model("reuse", source)
         return source.state_dict()
-    path = Path(source)
+    path = as_path("reuse", "source", source)
     try:
         loaded: Any = load_file(path) if path.suffix == ".safetensors" else _load_torch(path)
     except (OSError, SafetensorError, RuntimeError, ValueError, EOFError) as error:
