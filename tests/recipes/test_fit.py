@@ -186,9 +186,9 @@ def test_a_lost_state_is_said(tmp_path):
 
 
 WRONG = {
-    "epochs": ({"epochs": 0}, "epochs is not usable"),
-    "batch_size": ({"batch_size": 0}, "batch_size is not usable"),
-    "lr": ({"lr": float("nan")}, "lr is not usable"),
+    "epochs": ({"epochs": 0}, "epochs is not a "),
+    "batch_size": ({"batch_size": 0}, "batch_size is not a "),
+    "lr": ({"lr": float("nan")}, "lr is not a "),
     "patience": ({"patience": 3}, "patience is not usable"),
     "precision": ({"precision": "8"}, "precision is not usable"),
     "devices": ({"devices": 2}, "devices is not usable"),

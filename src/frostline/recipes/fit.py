@@ -5,10 +5,13 @@ Read top to bottom; copy it where your loop differs.
 
 from __future__ import annotations
 
+import operator
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from frostline.core.arguments import as_path, as_seed, check_callable, check_flag, check_model
+from frostline.core.doors import public
 from frostline.core.records import FitResult, Timings
 from frostline.core.restore import kept_generators, kept_modes, seed_generators
 from frostline.core.steps import check_dense
@@ -40,6 +43,7 @@ if TYPE_CHECKING:
     from frostline.caching import FeatureCache
 
 
+@public("fit")
 def fit(
     model: nn.Module, train: Any, val: Any = None, *, loss: str | Callable[..., Any] = "cross_entropy",
     epochs: int = 10, batch_size: int = 64, lr: float = 1e-3, optimizer: str | Callable[..., Any] = "adamw",
@@ -95,14 +99,20 @@ def fit(
         NotCacheable: If its frozen part must not be cached; `cache=False` trains it all the same.
     """
     started = time.perf_counter()
+    check_model("fit", model)
     check_settings(epochs=epochs, batch_size=batch_size, lr=lr, patience=patience, precision=precision,
                    devices=devices, has_val=val is not None, has_clip=clip is not None,
                    monitor=monitor)  # fmt: skip
+    epochs, batch_size = operator.index(epochs), operator.index(batch_size)
+    seed, progress = as_seed("fit", "seed", seed), check_flag("fit", "progress", progress)
+    folder = as_path("fit", "out", out) if out is not None else None
+    again = as_path("fit", "resume", resume) if resume is not None else None
+    if clip is not None:
+        check_callable("fit", "clip", clip, takes="(parameters), such as frostline.remedies.clip_by_norm(1.0)")
     check_dense(model)
     chosen_loss, chosen_metric = make_loss(loss), make_metric(metric, loss)
     if freeze is not None:
         freeze_layers(model, freeze)
-    folder = Path(out) if out is not None else None
     fabric = make_fabric(precision, devices, folder)
     model.to(fabric.device)
     described = {"loss": describe_callable(loss), "optimizer": describe_callable(optimizer), "lr": lr,
@@ -110,7 +120,6 @@ def fit(
                  "precision": precision, "epochs": epochs, "model": describe_model(model),
                  "frozen layers": describe_frozen(model) if folder or resume else ""}  # fmt: skip
     watching = Watching(fabric, folder, chosen_loss, asks_loss=is_stateless(loss)) if monitor else None
-    again = Path(resume) if resume is not None else None
 
     def new_optimizer() -> Optimizer:
         return make_optimizer(optimizer, model.parameters(), lr)

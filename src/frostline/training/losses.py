@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from frostline.core.arguments import check_callable
 from frostline.core.errors import DataError, nearest
 from frostline.core.inputs import describe, leaves
 
@@ -22,8 +23,8 @@ def make_loss(loss: str | Loss) -> Loss:
     Raises:
         DataError: If there is no loss of this name.
     """
-    if callable(loss):
-        return loss
+    if not isinstance(loss, str):
+        return check_callable("fit", "loss", loss, takes="(output, target) -> scalar tensor, or a name")
     known: dict[str, Loss] = {"cross_entropy": _cross_entropy, "mse": _mse, "bce": _bce}
     if loss not in known:
         raise DataError(
