@@ -82,6 +82,17 @@ def test_an_error_of_a_line_of_this_library_is_not_blamed_on_the_caller():
         public("order")(epoch_order)(None, shuffle=False, seed=0, epoch=0)
 
 
+def test_a_callable_that_takes_other_arguments_is_the_callers():
+    @public("score")
+    def score(metric):
+        return metric(1, 2)
+
+    for wrong in (lambda: 0, lambda a: a, lambda a, b, c: a):
+        with pytest.raises(fl.DataError, match="score stopped") as caught:
+            score(wrong)
+        assert "argument" in caught.value.received
+
+
 def test_the_meta_device_as_default_stays_outside():
     @public("make")
     def make():

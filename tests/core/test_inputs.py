@@ -122,3 +122,9 @@ def test_an_item_that_cannot_be_read_is_named():
 @pytest.mark.parametrize(("value", "broken"), [(1.0, False), (-torch.inf, False), (torch.inf, True), (torch.nan, True)])
 def test_masks_are_not_broken(value, broken):
     assert inputs.is_broken({"ids": torch.tensor([1]), "x": torch.tensor([0.0, value])}) is broken
+
+
+def test_targets_of_which_some_are_no_numbers_are_named():
+    with pytest.raises(fl.DataError, match="samples of a batch do not fit together") as error:
+        inputs.collate_targets([1, None, 2], [4, 5, 6])
+    assert error.value.where == "dataset[5]"

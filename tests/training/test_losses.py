@@ -124,3 +124,10 @@ def test_targets_of_a_regression_are_numbers():
 def test_a_metric_is_a_callable():
     with pytest.raises(fl.DataError, match="metric is not usable"):
         make_metric("accuracy", "cross_entropy")
+
+
+@pytest.mark.parametrize(("label", "helps"), [(-1, False), (2, True)])
+def test_more_outputs_are_advised_only_where_they_help(label, helps):
+    with pytest.raises(fl.DataError, match="outside of the range") as error:
+        make_loss("cross_entropy")(torch.zeros(3, 2), torch.tensor([0, 1, label]))
+    assert ("replace_head" in error.value.do) == helps

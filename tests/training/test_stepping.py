@@ -137,3 +137,9 @@ def test_a_callable_has_to_make_an_optimizer_over_what_trains(made, text):
     with pytest.raises(fl.DataError, match=text) as error:
         make_optimizer(made, layers().parameters(), 0.1)
     assert error.value.where == "fit(optimizer=...)"
+
+
+def test_a_model_without_parameters_is_not_told_to_thaw():
+    with pytest.raises(fl.DataError, match="has no parameters") as error:
+        make_optimizer("sgd", nn.ReLU().parameters(), 1.0)
+    assert "thaw" not in error.value.do

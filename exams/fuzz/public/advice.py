@@ -26,7 +26,7 @@ _PLACEHOLDERS = {"LAYER", "NAME"}
 _GUESSES = 6  # layers that are tried for LAYER
 _CHANGES_MODELS = {"freeze", "thaw", "replace_head"}
 _DATA = {"data": plain, "train": plain, "dataset": plain, "example": batch, "batch": batch, "inputs": batch}
-_NUMBERS = {"num_classes": 10, "C": 10}
+_NUMBERS = {"num_classes": 50, "C": 50}
 
 
 class NotUnderstood(Exception):  # noqa: N818

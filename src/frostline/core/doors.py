@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from traceback import FrameSummary, extract_tb
@@ -19,6 +20,7 @@ _P = ParamSpec("_P")
 _R = TypeVar("_R")
 _OURS = str(Path(__file__).parents[1])  # the package
 _PASSING = ("__torch_function__", "__torch_dispatch__", "<lambda>")  # lines that hand an operation of the caller on
+_ARITY = re.compile(r"\S+\(\) (takes|missing) .*argument")  # a callable wants others than we pass
 _LIBRARIES = ("site-packages", "dist-packages", "/lib/python", "<frozen ")
 
 
@@ -42,7 +44,8 @@ def public(call: str) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
                 frames = extract_tb(error.__traceback__)
                 while frames[-1].name in _PASSING:
                     frames.pop()
-                if type(error).__module__ not in ("builtins", "torch") or frames[-1].filename.startswith(_OURS):
+                is_ours = frames[-1].filename.startswith(_OURS) and not _ARITY.match(str(error))
+                if type(error).__module__ not in ("builtins", "torch") or is_ours:
                     raise
                 raise DataError(
                     what=f"{call} stopped: the model, the loss, the optimizer or the data raised an error.",

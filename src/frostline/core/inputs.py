@@ -286,7 +286,10 @@ def collate_targets(targets: Sequence[Any], indices: Sequence[int]) -> Any:
     if all(isinstance(target, float) for target in targets):
         return torch.tensor(targets, dtype=torch.float32)
     if len({type(target) for target in targets}) > 1:  # known targets come back as tensors, new ones as numbers
-        targets = [torch.as_tensor(target) for target in targets]
+        try:
+            targets = [torch.as_tensor(target) for target in targets]
+        except (TypeError, ValueError, RuntimeError):  # texts and None among numbers: named by the next line
+            return collate(targets, indices)
         kind = torch.float32 if any(target.is_floating_point() for target in targets) else torch.int64
         targets = [target.to(kind) for target in targets]
     return collate(targets, indices)

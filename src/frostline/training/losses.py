@@ -157,9 +157,12 @@ def _check_labels(output: Tensor, target: Any) -> None:
     bad = ((target < 0) | (target >= classes)) & ~is_ignored
     if bool(bad.any()):
         at = int(bad.flatten().nonzero()[0])
+        is_negative = int(target.flatten()[at]) < 0
         raise DataError(
             what="A label is outside of the range of the model's classes.",
             where=f"sample {at} of the batch",
             received=f"label {int(target.flatten()[at])}; the output has {classes} classes (0 to {classes - 1})",
-            do="map the labels to 0..C-1, or give the model C outputs: frostline.replace_head(model, C).",
+            do="map the labels to 0..C-1; -100 marks a sample without a label."
+            if is_negative
+            else "map the labels to 0..C-1, or give the model C outputs: frostline.replace_head(model, C).",
         )

@@ -26,7 +26,13 @@ def make_optimizer(
     Raises:
         DataError: If there is none of this name, nothing to train, or the callable made none over what trains.
     """
-    trainable = [parameter for parameter in parameters if parameter.requires_grad]
+    given = list(parameters)
+    trainable = [parameter for parameter in given if parameter.requires_grad]
+    if not given:
+        raise DataError(
+            what="The model has no parameters: there is nothing to train.", where="fit(model)",
+            received="a model without parameters", do="pass the model that holds the layers.",
+        )  # fmt: skip
     if not trainable:
         raise DataError(
             what="Everything is frozen: nothing is left to train.", where="fit(model)",
