@@ -94,6 +94,48 @@ def test_a_zscore_limit_holds_in_the_warm_up():
     assert float(parameter.grad) == pytest.approx(2.0)
 
 
+def clipped_norms(clip, *norms):
+    """Norms of the gradient after each clip."""
+    found = []
+    for norm in norms:
+        weight = nn.Parameter(torch.ones(1))
+        weight.grad = torch.tensor([norm])
+        clip([weight])
+        found.append(float(weight.grad))
+    return found
+
+
+def test_the_warm_up_has_as_many_steps_as_it_says():
+    assert clipped_norms(remedies.clip_by_percentile(50, warmup=2), 1.0, 9.0, 9.0, 99.0) == pytest.approx([1, 9, 9, 9])
+    assert clipped_norms(remedies.clip_by_percentile(50, warmup=1), 1.0, 9.0)[1] == pytest.approx(5.0)
+    assert clipped_norms(remedies.clip_by_zscore(2.0, warmup=3), 1.0, 1.2, 50.0, 1.1)[2] == 50.0
+    assert clipped_norms(remedies.clip_by_zscore(2.0, warmup=2), 1.0, 1.2, 50.0)[2] < 2.0
+
+
+def test_the_window_forgets():
+    assert clipped_norms(remedies.clip_by_percentile(100, window=2, warmup=0), 9.0, 1.0, 2.0) == pytest.approx(
+        [9, 1, 2]
+    )
+    assert clipped_norms(remedies.clip_by_percentile(50, window=1, warmup=0), 1.0, 9.0) == pytest.approx([1, 9])
+
+
+def test_the_defaults_are_those_of_the_papers():
+    weight = nn.Parameter(torch.ones(2, 2))
+    weight.grad = torch.ones(2, 2)
+    remedies.clip_adaptive()([weight])
+    assert float(weight.grad.norm()) == pytest.approx(0.02, rel=1e-4)
+    weight.data.zero_()
+    weight.grad = torch.ones(2, 2)
+    remedies.clip_adaptive()([weight])
+    assert float(weight.grad[0].norm()) == pytest.approx(0.01 * 1e-3, rel=1e-4)
+    many = clipped_norms(remedies.clip_by_percentile(), *[float(norm) for norm in range(1, 41)])
+    assert many[:20] == [float(norm) for norm in range(1, 21)]
+    assert many[39] == pytest.approx(4.9, rel=1e-3)
+    spiky = clipped_norms(remedies.clip_by_zscore(), *[1.0, 1.2] * 12, 1.1, 9.0)
+    assert spiky[24] == pytest.approx(1.1)
+    assert spiky[25] < 1.5
+
+
 @pytest.mark.parametrize("name", CLIPS)
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_step_with_gradients_that_are_not_finite_changes_nothing(name, value):
