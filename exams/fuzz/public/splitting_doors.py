@@ -56,9 +56,6 @@ DOORS: list[Door] = [
     ),
     method("Split.explain", fl.Split.explain, {"model": SPLITTABLE}, _split, owner="splitting", cost=2),
     method(
-        "Split.proven", fl.Split.proven, {"model": SPLITTABLE, "example": EXAMPLES}, _split, owner="splitting", cost=3
-    ),
-    method(
         "Split.prove",
         fl.Split.prove,
         {"model": SPLITTABLE, "inputs": EXAMPLES, "features": FEATURES.usual("extracted").without("-")},
