@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -52,6 +54,18 @@ def test_keys_follow_the_content_of_the_file(tmp_path):
     assert data.sample_key(0) == key != data.sample_key(1)
     data.paths[0].write_bytes(data.paths[1].read_bytes())
     assert data.sample_key(0) == data.sample_key(1)
+
+
+def test_a_file_that_has_not_changed_is_hashed_once(tmp_path, monkeypatch):
+    data = ImageFolder(folder(tmp_path))
+    reads = []
+    real = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: reads.append(path) or real(path))
+    assert len({data.sample_key(0) for _ in range(3)}) == 1
+    assert len(reads) == 1
+    data.paths[0].write_bytes(real(data.paths[1]))
+    data.sample_key(0)
+    assert len(reads) == 2
 
 
 def test_a_transform_must_be_describable(tmp_path):

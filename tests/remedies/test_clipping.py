@@ -64,6 +64,13 @@ def test_adaptive_clipping_follows_each_units_own_weights():
     assert made.bias.grad.max() == -4.0  # was not given
 
 
+def test_adaptive_clipping_in_double_precision_keeps_its_range():
+    weight = nn.Parameter(torch.ones(2, 2, dtype=torch.float64))
+    weight.grad = torch.full((2, 2), 1e150, dtype=torch.float64)
+    remedies.clip_adaptive(0.01)([weight])
+    assert weight.grad.norm(dim=1).tolist() == pytest.approx([0.01 * 2**0.5] * 2)
+
+
 def test_the_percentile_is_of_the_norms_measured_in_the_window():
     clip = remedies.clip_by_percentile(50, window=3, warmup=2)
     parameter = nn.Parameter(torch.zeros(1))

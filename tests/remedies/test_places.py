@@ -59,6 +59,21 @@ def test_norms_and_shapes_that_are_functions_are_known():
     assert notes[0][1].startswith("no activation follows directly")
 
 
+def test_a_model_that_holds_attention_itself_is_no_block():
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.out = nn.Linear(4, 4), nn.Linear(4, 2)
+            self.attention = nn.MultiheadAttention(4, 1, batch_first=True)
+
+        def forward(self, x):
+            x = torch.relu(self.body(x))
+            return self.out(self.attention(x, x, x, need_weights=False)[0])
+
+    found, _ = places(Model(), torch.randn(3, 5, 4))
+    assert [place.name for place in found] == ["body"]
+
+
 def test_the_order_is_that_of_execution():
     class Backwards(nn.Module):
         def __init__(self):

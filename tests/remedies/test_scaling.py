@@ -110,6 +110,14 @@ def test_inputs_that_are_all_zero_stay_finite():
     assert model(data[0][0]).isfinite().all()
 
 
+def test_a_name_that_no_input_has_means_the_first_layer_that_runs():
+    named, plain = NETWORKS["linear"][0](), NETWORKS["linear"][0]()
+    assert (
+        standardize_inputs(named, table(), name="pixels").layers == standardize_inputs(plain, table()).layers == ("0",)
+    )
+    assert torch.equal(named[0].mean, plain[0].mean)
+
+
 def test_rows_that_are_not_finite_do_not_count():
     clean, odd = table(), table()
     odd.append((torch.full((3, 4), math.nan), torch.zeros(3)))

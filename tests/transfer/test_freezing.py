@@ -103,6 +103,20 @@ def test_globs_modules_and_parameters():
     assert model[3].training
 
 
+@pytest.mark.parametrize(
+    ("chosen", "names"),
+    [
+        (lambda model: {"parameters": [model[3].weight]}, ["3.weight"]),
+        (lambda model: {"modules": [model[3]]}, ["3.weight", "3.bias"]),
+        (lambda model: {"patterns": "3.bias"}, ["3.bias"]),
+    ],
+)
+def test_each_way_of_choosing_works_alone(chosen, names):
+    model = net()
+    assert fl.freeze(model, **chosen(model)).parameters == tuple(names)
+    assert [n for n, p in model.named_parameters() if not p.requires_grad] == names
+
+
 def test_a_wholly_frozen_model_stays_in_inference_mode():
     model = net()
     assert fl.freeze(model).share_frozen == 1.0

@@ -42,6 +42,21 @@ def test_timm_models_stay_trainable_in_a_frozen_model():
     assert model(torch.randn(2, 3, 32, 32)).shape == (2, 5)
 
 
+def test_every_module_above_a_new_head_follows_train_again():
+    import_torchvision()
+    import timm
+
+    model = timm.create_model("convnext_atto", pretrained=False, num_classes=4)
+    fl.freeze(model)
+    new = fl.replace_head(model, 3)
+    model.train()
+    assert model.head.fc is new
+    assert new.training
+    assert model.head.training
+    assert model.training
+    assert not model.stages.training
+
+
 def test_a_layer_that_is_named_is_taken_even_where_a_model_has_a_reset_of_its_own():
     import_torchvision()
     import timm
