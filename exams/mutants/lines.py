@@ -21,6 +21,7 @@ import pytest
 _PACKAGE = f"{os.sep}src{os.sep}frostline{os.sep}"
 _seen: dict[str, dict[str, Any]] = {}
 _lines: set[tuple[str, int]] = set()
+_failed: set[str] = set()
 
 
 def _in_frame(frame: FrameType, event: str, _: Any) -> Any:
@@ -50,6 +51,13 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
         _seen[item.nodeid] = {"elapsed_s": time.perf_counter() - started, "lines": files}
 
 
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """A test that fails as the tree is cannot notice a mutant."""
+    if report.failed:
+        _failed.add(report.nodeid)
+
+
 def pytest_sessionfinish() -> None:
     """Write the map down."""
-    Path(os.environ["FROSTLINE_LINES"]).write_text(json.dumps(_seen))
+    passing = {name: record for name, record in _seen.items() if name not in _failed}
+    Path(os.environ["FROSTLINE_LINES"]).write_text(json.dumps(passing))
