@@ -106,6 +106,13 @@ def test_paths(tmp_path, monkeypatch):
         assert "this machine can have" in refused(arguments.as_path, "fit", "out", value).what
 
 
+def test_devices():
+    assert arguments.as_device("loader", "device", "cpu") == torch.device("cpu")
+    assert arguments.as_device("loader", "device", torch.device("cpu")) == torch.device("cpu")
+    for value in ("gpu", "", ["cpu"], "cuda:99", None):
+        assert "not a device of this machine" in refused(arguments.as_device, "loader", "device", value).what
+
+
 def test_names():
     assert arguments.as_name("freeze", "through", "layer3") == "layer3"
     assert arguments.as_names("freeze", "patterns", "*.bn") == ["*.bn"]

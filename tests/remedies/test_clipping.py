@@ -220,7 +220,7 @@ def test_thresholds_that_make_no_sense_are_refused():
 def test_what_holds_no_parameters_is_refused(given):
     model = nn.Linear(2, 2)
     wrong = {"named": model.named_parameters(), "groups": [{"params": [*model.parameters()]}], "the model": model}
-    with pytest.raises(fl.DataError, match="takes parameters|parameters is not a list"):
+    with pytest.raises(fl.DataError, match="A clip takes parameters|parameters is not a list"):
         remedies.clip_by_norm(1.0)(wrong.get(given))
 
 
@@ -241,3 +241,10 @@ def test_parameters_that_are_sparse_themselves_are_clipped_by_their_entries():
     (10.0 * torch.sparse.mm(weight, torch.ones(3, 1))).sum().backward()
     remedies.clip_adaptive(0.01)([weight])
     assert float(weight.grad.to_dense().abs().max()) <= 0.01 + 1e-6
+
+
+def test_gradients_without_values_are_refused():
+    weight = nn.Parameter(torch.ones(2, device="meta"))
+    weight.grad = torch.ones(2, device="meta")
+    with pytest.raises(fl.DataError, match="A clip needs gradients with values"):
+        remedies.clip_by_norm(1.0)([weight])

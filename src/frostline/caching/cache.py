@@ -13,8 +13,10 @@ from frostline.caching.keys import recipe_key
 from frostline.caching.manifests import read_newest
 from frostline.caching.opening import open_folder
 from frostline.caching.shards import Shards
+from frostline.core.arguments import as_count, as_name, as_path, check_flag
+from frostline.core.doors import public
 from frostline.core.errors import CacheError, DataError
-from frostline.core.inputs import check_map_style
+from frostline.core.inputs import check_map_style, describe
 from frostline.core.io import disk_errors
 from frostline.core.restore import kept_generators
 
@@ -65,7 +67,7 @@ class FeatureCache:
     """
 
     def __init__(self, root: str | Path) -> None:
-        self.root = Path(root).expanduser()
+        self.root = as_path("FeatureCache", "root", root)
         self._shards: dict[str, Shards] = {}  # a shard that this process has mapped is not read again
 
     def __getstate__(self) -> dict[str, Any]:
@@ -74,6 +76,7 @@ class FeatureCache:
     def __repr__(self) -> str:
         return f"FeatureCache({str(self.root)!r})"
 
+    @public("fill")
     def fill(
         self,
         split: FrozenPart,
@@ -102,11 +105,10 @@ class FeatureCache:
             NotCacheable: If a sample's features depend on the other samples of its batch.
             CacheError: If the folder cannot be written, or stored rows are not what the model computes.
         """
-        if batch_size < 1:
-            raise DataError(
-                what="A batch needs at least one sample.", where="fill(batch_size=...)", received=str(batch_size),
-                do="pass a batch_size of 1 or more.",
-            )  # fmt: skip
+        batch_size = as_count("fill", "batch_size", batch_size)
+        num_workers = as_count("fill", "num_workers", num_workers, least=0)
+        check_flag("fill", "progress", progress)
+        _check_part(split)
         check_map_style(dataset)
         folder = self.root / recipe_key(split)
         shards = self._shards.setdefault(folder.name, Shards(folder / "shards"))
@@ -150,6 +152,8 @@ class FeatureCache:
         """
         chosen = self._folders()
         if recipe is not None:
+            if not isinstance(recipe, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+                recipe = as_name("purge", "recipe", recipe)
             chosen = [folder for folder in chosen if recipe and folder.name.startswith(recipe)]
         if recipe is not None and len(chosen) != 1:
             raise CacheError(
@@ -168,6 +172,15 @@ class FeatureCache:
             for path in self.root.iterdir()
             if _RECIPE.fullmatch(path.name) and not path.is_symlink() and (path / "manifests").is_dir()
         )
+
+
+def _check_part(part: Any) -> None:
+    lacking = [name for name in ("recipe", "frontier", "extract") if not hasattr(part, name)]
+    if lacking or isinstance(part, type):
+        raise DataError(
+            what="This is not a frozen part.", where="fill(split)", received=describe(part),
+            do="pass what frostline.split(model, example) gives.",
+        )  # fmt: skip
 
 
 def _delete(folder: Path) -> int:

@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.optim import Optimizer
@@ -158,6 +159,22 @@ def as_path(call: str, name: str, value: Any) -> Path:
         raise _wrong(f"{name} is not a path that this machine can have.", call, name, value,
                      f"pass another path: {error}.") from error  # fmt: skip
     return path
+
+
+def as_device(call: str, name: str, value: Any) -> torch.device:
+    """A device that is there.
+
+    Raises:
+        DataError: If there is none of that name.
+    """
+    try:
+        device = torch.device(value)
+        torch.empty(0, device=device)
+    except (RuntimeError, TypeError, AssertionError, ValueError) as error:
+        first = (str(error).splitlines() or [""])[0][:_SHOWN]
+        raise _wrong(f"{name} is not a device of this machine.", call, name, value,
+                     f"pass 'cpu', or a device that torch has here ({first}).") from error  # fmt: skip
+    return device
 
 
 def as_name(call: str, name: str, value: Any) -> str:
