@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test test-gpu lint bench bench-gpu claims exam mutants clean
+.PHONY: demo test test-gpu lint bench bench-gpu claims exam mutants clean soak
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Frostline needs Python 3.10 or later")'
@@ -50,3 +50,7 @@ mutants: $(STAMP)
 
 clean:
 	rm -rf .venv frostline-demo
+
+# Faults of the cache: every system call failing, kills, many builders at once. It prints counts; an hour is plenty.
+soak: $(STAMP)
+	$(BIN)/python -m exams.reliability

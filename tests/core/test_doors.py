@@ -101,3 +101,14 @@ def test_the_meta_device_as_default_stays_outside():
     with torch.device("meta"):
         assert not make().is_meta
         assert torch.zeros(2).is_meta
+
+
+def test_an_inner_door_lets_errors_pass_to_the_outer_one():
+    """`split` calls `Split.verify` itself, and says more about what fails there."""
+    model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 2))
+    fl.freeze(model, through="0")
+    split = fl.split(model, torch.zeros(4, 3))
+    with pytest.raises(fl.DataError, match="Split.extract stopped"):
+        split.extract(torch.zeros(4, 5))
+    with pytest.raises(fl.DataError, match="Split.verify stopped"):
+        split.verify(torch.zeros(4, 5))

@@ -156,8 +156,8 @@ def test_logs_are_csv(tmp_path):
 
 def test_no_pickle_in_a_checkpoint(tmp_path):
     fit(mlp(), freeze="2", epochs=1, out=tmp_path, val=data(20))
-    suffixes = {path.suffix for path in tmp_path.rglob("*") if path.is_file()}
-    assert suffixes <= {".safetensors", ".json", ".jsonl", ".csv"}
+    suffixes = {path.suffix for path in tmp_path.rglob("*") if path.is_file() and path.stat().st_size}
+    assert suffixes <= {".safetensors", ".json", ".jsonl", ".csv"}  # a lock of the cache is an empty file
 
 
 @pytest.mark.parametrize("changed", [{"lr": 0.5}, {"batch_size": 7}, {"loss": "mse"}])
@@ -242,7 +242,7 @@ def test_outputs_that_no_loss_can_take_are_refused():
             self.layer = nn.Linear(D, 2)
 
         def forward(self, x):
-            return {"something": self.layer(x)}
+            return {"something": self.layer(x), "other": self.layer(x)}
 
     with pytest.raises(fl.DataError, match="which part of the model's output"):
         fit(Odd(), epochs=1)

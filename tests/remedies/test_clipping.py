@@ -248,3 +248,44 @@ def test_gradients_without_values_are_refused():
     weight.grad = torch.ones(2, device="meta")
     with pytest.raises(fl.DataError, match="A clip needs gradients with values"):
         remedies.clip_by_norm(1.0)([weight])
+
+
+@pytest.mark.parametrize(
+    ("given", "received"),
+    [
+        (lambda model: model.named_parameters(), "pairs"),
+        (lambda model: dict(model.named_parameters()), "dict"),
+        (lambda model: model, "a module"),
+        (lambda model: torch.optim.SGD(model.parameters(), 0.1).param_groups, "groups of an optimizer"),
+        (lambda model: None, "NoneType"),
+        (lambda model: "weight", "str"),
+        (lambda model: [model.weight, 1.0], "float"),
+    ],
+)
+@pytest.mark.parametrize("name", CLIPS)
+def test_what_is_no_parameter_is_refused(name, given, received):
+    with pytest.raises(fl.DataError, match=r"(?s)A clip takes parameters.*Do:.*clip\(") as error:
+        CLIPS[name]()(given(layer()))
+    assert received in error.value.received
+
+
+@pytest.mark.parametrize("given", [lambda m: m.parameters(), lambda m: m.weight, lambda m: [m.weight], lambda m: ()])
+def test_what_holds_parameters_is_taken(given):
+    assert not remedies.clip_by_norm(1.0)(given(layer())).skipped
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("seed", range(5))
+def test_in_half_precision_the_norm_never_exceeds_the_limit_either(dtype, seed):
+    generator = torch.Generator().manual_seed(seed)
+    parameter = nn.Parameter(torch.zeros(20_000, dtype=dtype))
+    parameter.grad = torch.randn(20_000, generator=generator).to(dtype)
+    remedies.clip_by_norm(1.0)([parameter])
+    assert 0.99 < float(parameter.grad.double().norm()) <= 1.0
+
+
+@pytest.mark.parametrize("make", [remedies.clip_by_norm, remedies.clip_by_value, remedies.clip_by_percentile])
+@pytest.mark.parametrize("value", ["1", None, True, -1.0])
+def test_thresholds_are_numbers(make, value):
+    with pytest.raises(fl.DataError):
+        make(value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+import sys
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from traceback import FrameSummary, extract_tb
@@ -28,7 +29,8 @@ def public(call: str) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
     """A decorator of a public function, in which code of the caller runs.
 
     Plain errors of Python and torch that this code raises become a `DataError` with the error as its cause. Errors that
-    a line of this library raises stay what they are, and so do exceptions of classes of the caller's own.
+    a line of this library raises stay what they are, and so do exceptions of classes of the caller's own. Where a
+    public function calls another one, the outer door tells.
 
     Args:
         call: The function as a reader writes it.
@@ -41,6 +43,8 @@ def public(call: str) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
                 with _values():
                     return function(*args, **kwargs)
             except FOREIGN as error:
+                if _is_inside(sys._getframe(1).f_code.co_filename):
+                    raise  # the outermost door tells it
                 frames = extract_tb(error.__traceback__)
                 while frames[-1].name in _PASSING:
                     frames.pop()
@@ -56,6 +60,11 @@ def public(call: str) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
         return opened
 
     return decorate
+
+
+def _is_inside(file: str) -> bool:
+    """Whether a file is the library's, but for the command line, which calls it as its users do."""
+    return file.startswith(_OURS) and not file.startswith(f"{_OURS}/cli")
 
 
 def _values() -> AbstractContextManager[Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -66,6 +66,32 @@ def kept_generators() -> Generator[None]:
         yield
     finally:
         set_generator_states(states)
+
+
+@contextmanager
+def plain_ambient(dtype: torch.dtype = torch.float32) -> Generator[None]:
+    """Inside, torch stands as in a fresh process: with gradients, on the CPU by default, without ambient autocast.
+
+    Deterministic algorithms are the caller's wish, and stay as they are.
+
+    Args:
+        dtype: The default dtype inside.
+    """
+    was = torch.get_default_dtype()
+    accelerator = torch.accelerator.current_accelerator()
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
+        for kind in ["cpu", *([accelerator.type] if accelerator is not None else [])]:
+            if torch.is_autocast_enabled(kind):
+                stack.enter_context(torch.autocast(kind, enabled=False))
+        if torch.get_default_device().type != "cpu":
+            stack.enter_context(torch.device("cpu"))
+        torch.set_default_dtype(dtype)
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(was)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from frostline.core import inputs as batches
+from frostline.core.doors import public
 from frostline.core.errors import DataError
 from frostline.core.io import read_json
 from frostline.core.records import Diagnosis, FitResult
@@ -49,7 +50,8 @@ class FitReport:
             lines.append(
                 f"Healed:   {'; '.join(_kept(self.result)) or 'nothing to treat was found, nothing was changed'}"
             )
-            lines += [f"          {t.why}" for t in self.result.healing.treatments if t.kept]
+            healing = self.result.healing
+            lines += [f"          {t.why}" for t in healing.treatments if t.kept and healing.accepted]
         lines.append(f"Health:   {_health(self.result)}")
         uncached = f"; uncached about {timings.uncached_s:.1f} s (estimate)" if timings.uncached_s else ""
         lines.append(f"Time:     {timings.total_s:.1f} s{uncached}")
@@ -82,6 +84,7 @@ class CheckupReport:
         return "\n".join(lines)
 
 
+@public("frostline checkup")
 def checkup_command(
     model: nn.Module, dataset: Any, *, weights: str | None, batch_size: int, lr: float, steps: int, seed: int
 ) -> CheckupReport:
@@ -102,6 +105,7 @@ def checkup_command(
     return CheckupReport(diagnosis, len(found), time.perf_counter() - started)
 
 
+@public("frostline fit")
 def fit_command(
     model: nn.Module, dataset: Any, val: Any, *, name: str, weights: str | None, freeze: str | None,
     val_share: float | None, epochs: int, batch_size: int, lr: float, seed: int, out: Path, cache: bool,
@@ -122,6 +126,7 @@ def fit_command(
     return FitReport(name, str(path), classes, result, reused)
 
 
+@public("frostline inspect")
 def inspect_command(model: nn.Module, dataset: Any, *, weights: str | None, freeze: str | None) -> InspectReport:
     """Split as `fit` would, and say what it would cost."""
     set_up(model, dataset, weights, freeze)
@@ -200,7 +205,9 @@ def _health(result: FitResult) -> str:
 
 def _kept(result: FitResult) -> list[str]:
     healing = result.healing
-    return [treatment.name for treatment in healing.treatments if treatment.kept] if healing is not None else []
+    if healing is None or not healing.accepted:
+        return []
+    return [treatment.name for treatment in healing.treatments if treatment.kept]
 
 
 def _layer(path: str, module: nn.Module) -> tuple[str, str, str, int]:

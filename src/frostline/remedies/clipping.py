@@ -9,19 +9,19 @@ Legend: P parameters with a gradient, U units (rows) of a parameter.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, final
+from typing import Any, Protocol, cast, final
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from frostline.core.arguments import as_count, as_items, as_number
+from frostline.core.arguments import as_count, as_number
 from frostline.core.errors import FOREIGN, DataError
 from frostline.core.norms import GradientNorms, entries, gradient_norms
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+_NARROW = (torch.float16, torch.bfloat16)
 
 
 @dataclass(frozen=True)
@@ -81,9 +81,12 @@ class Clip:
         """Limit the gradients in place.
 
         Args:
-            parameters: All parameters that the step moves.
+            parameters: All parameters that the step moves: `model.parameters()`, a list, or one.
+
+        Raises:
+            DataError: If these are no parameters, such as a module, named parameters or the groups of an optimizer.
         """
-        given = _parameters(parameters)
+        given = _tensors_of(parameters)
         measured = gradient_norms(given)
         norm = float(measured.total)
         if not math.isfinite(norm) and measured.total.device.type != "mps":
@@ -311,35 +314,43 @@ class _ByZscore:
 
 
 def _scale_to(measured: GradientNorms, norm: float, most: float) -> None:
-    if norm > most:
-        # The 1e-6 is torch's own: it keeps the result below the limit in spite of rounding.
-        gradients = [entries(parameter) for parameter in measured.parameters]
-        torch._foreach_mul_(gradients, most / (norm + 1e-6))  # pyright: ignore[reportPrivateImportUsage]
+    if not norm > most:
+        return
+    gradients = [entries(parameter) for parameter in measured.parameters]
+    # The 1e-6 is torch's own: it keeps the result below the limit in spite of rounding. In half precision it does not:
+    # every product may be rounded up by half of its last digit.
+    room = max((torch.finfo(g.dtype).eps for g in gradients if g.dtype in _NARROW), default=0.0) / 2
+    factor = most / (norm + 1e-6) / (1 + room)
+    torch._foreach_mul_(gradients, factor)  # pyright: ignore[reportPrivateImportUsage]
+
+
+def _tensors_of(given: Any) -> list[Tensor]:
+    """The parameters as a list."""
+    if isinstance(given, Tensor):
+        return [given]
+    is_holder = isinstance(given, (nn.Module, str, Mapping)) or not isinstance(given, Iterable)
+    found: list[Any] = [given] if is_holder else list(cast("Iterable[Any]", given))
+    odd = next((entry for entry in found if not isinstance(entry, Tensor)), None)
+    if odd is None and not is_holder:
+        if any(parameter.is_meta for parameter in found):
+            raise DataError(
+                what="A clip needs gradients with values.", where="clip(parameters)", received="meta tensors",
+                do="give the model memory with model.to_empty(device='cpu'), and load its weights.",
+            )  # fmt: skip
+        return found
+    received, remedy = type(odd).__name__, "clip(model.parameters())"
+    if isinstance(odd, nn.Module):
+        received = f"{received}, a module"
+    elif isinstance(odd, tuple):
+        received = "pairs, such as model.named_parameters() gives"
+    elif isinstance(odd, Mapping) and "params" in odd:
+        received = "groups of an optimizer"
+        remedy = 'clip([p for group in optimizer.param_groups for p in group["params"]])'
+    raise DataError(what="A clip takes parameters.", where="clip(parameters)", received=received, do=f"call {remedy}.")
 
 
 def _unit_norms(value: Tensor, parameter: Tensor) -> Tensor:
     """(U, 1, ...): the norm over all axes but the first, in float32 or wider; of a vector, over all of it."""
-    wide = value.float() if value.dtype in (torch.float16, torch.bfloat16) else value
+    wide = value.float() if value.dtype in _NARROW else value
     axes = tuple(range(1, wide.dim())) if parameter.dim() > 1 else tuple(range(wide.dim()))
     return torch.linalg.vector_norm(wide, dim=axes, keepdim=True) if axes else wide.abs()
-
-
-def _parameters(given: Any) -> list[Tensor]:
-    """The tensors whose gradients are limited.
-
-    Raises:
-        DataError: If they are none: pairs of `named_parameters()`, groups of an optimizer, a model.
-    """
-    found = [given] if isinstance(given, Tensor) else as_items("clip", "parameters", given)
-    odd = [type(entry).__name__ for entry in found if not isinstance(entry, Tensor)]
-    if odd:
-        raise DataError(
-            what="A clip takes parameters.", where="clip(parameters)", received=f"a {odd[0]} among them",
-            do="pass model.parameters().",
-        )  # fmt: skip
-    if any(parameter.is_meta for parameter in found):
-        raise DataError(
-            what="A clip needs gradients with values.", where="clip(parameters)", received="meta tensors",
-            do="give the model memory with model.to_empty(device='cpu'), and load its weights.",
-        )  # fmt: skip
-    return found

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from frostline.core import inputs as batches
-from frostline.core.arguments import check_items
 from frostline.core.errors import DataError
 from frostline.core.restore import kept_generators
 from frostline.remedies.normalised import LastAxisBatchNorm
@@ -92,7 +91,13 @@ class Replay:
     """
 
     def __init__(self, model: nn.Module, given: Iterable[Any]) -> None:
-        given = check_items("the remedy", "batches", given)
+        if isinstance(given, (torch.Tensor, str, bytes, type)) or not (
+            hasattr(given, "__iter__") or hasattr(given, "__getitem__")
+        ):
+            raise DataError(
+                what="The batches cannot be gone through.", where="batches", received=batches.describe(given),
+                do="pass a DataLoader, or a list of (inputs, target) or of inputs.",
+            )  # fmt: skip
         self._items = list(given) if hasattr(given, "__next__") else given
         self._keep = batches.required_labels(model.forward)
         parameter = next(model.parameters(), None)

@@ -143,7 +143,7 @@ def _is_per_sample(small: Tensor, large: Tensor, layout: Layout, count: int) -> 
     """True for a shared tensor with equal values, and for rows that are the same in the larger batch."""
     if layout.axis is None:
         return _equal(small, large)
-    ours, theirs = layout.to_rows(small), layout.to_rows(large)[:count]
+    ours, theirs = layout.to_rows(small.detach()), layout.to_rows(large.detach())[:count]
     if not ours.is_floating_point():
         return bool(torch.equal(ours, theirs))
     difference = torch.nan_to_num((ours - theirs).abs().double())

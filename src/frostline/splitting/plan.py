@@ -17,7 +17,8 @@ from frostline.splitting.kinds import Kinds
 from frostline.splitting.layouts import find_layout
 from frostline.splitting.quieting import NoiseOnFrozenSide, Quiet, add_quiet, check_quiet_modules
 from frostline.splitting.recipes import make_recipe
-from frostline.splitting.recorder import Decided, Recorder
+from frostline.splitting.recorder import Recorder
+from frostline.splitting.recording import Decided
 from frostline.splitting.samples import LARGE, SMALL, batch_of
 from frostline.splitting.sizes import generalise
 from frostline.splitting.structure import outline

@@ -6,7 +6,7 @@ values written in place), the recorder follows it by hand.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -22,10 +22,10 @@ from frostline.splitting.failures import frozen_weight_error, refuse_closed_over
 from frostline.splitting.graphs import GraphWriter, apply_function
 from frostline.splitting.guards import Guard, python_state, returned_guard
 from frostline.splitting.listening import listening
+from frostline.splitting.noise import Noise, NoisyModule, PythonNoise
 from frostline.splitting.points import Frames, Point
-from frostline.splitting.quieting import NoiseOnFrozenSide, NoiseSource, Quiet, in_inference_mode
-from frostline.splitting.randomness import PythonNoise, python_noise_error
-from frostline.splitting.recording import Recording
+from frostline.splitting.quieting import NoiseOnFrozenSide, NoiseSource, in_inference_mode
+from frostline.splitting.recording import Decided, Recording
 from frostline.splitting.size_number import tracked
 from frostline.splitting.state import Source
 from frostline.splitting.structure import is_plain, is_same, template_of, tensors_in
@@ -33,44 +33,9 @@ from frostline.splitting.structure import replace as change_tensors
 from frostline.splitting.values import Values, Versions, version_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from frostline.splitting.kinds import Kinds
-
-
-class _NoisyModule(Exception):  # noqa: N818 (a signal)
-    """A module without parameters drew noise: it is recorded whole."""
-
-
-@dataclass(frozen=True)
-class Decided:
-    """What earlier recordings of a model have shown.
-
-    Attributes:
-        is_whole: Record modules without frozen parameters as one call each; False enters them.
-        quiet: Modules and calls of modules that run in inference mode: noise that feeds frozen layers.
-        live: Buffers that the trainable part writes.
-        remade: Frozen tensors that depend on the batch as a whole: the head makes them again.
-    """
-
-    is_whole: bool
-    quiet: Quiet = field(default_factory=dict[tuple[str, int], str])
-    live: frozenset[str] = frozenset()
-    remade: frozenset[Point] = frozenset()
-
-    def but(self, **changes: Any) -> Decided:
-        """The same with something more."""
-        return replace(self, **changes)
-
-    def in_mode(self, training: bool) -> Decided:
-        """The same for a recording in one of the modes: inference mode has no noise."""
-        return self if training else replace(self, quiet={})
-
-    def notes(self) -> tuple[str, ...]:
-        """What people should know of it."""
-        names = sorted({point.name for point in self.remade})
-        remade = [f"{', '.join(names)}: depends on the whole batch, and is computed in the head"] if names else []
-        return (*self.quiet.values(), *remade)
 
 
 class Recorder(TorchFunctionMode):
@@ -92,6 +57,7 @@ class Recorder(TorchFunctionMode):
         self.has_left_torch: str | None = None
         self.recording = Recording(fx.Graph(), training=model.training)
         self.values = Values(model, self.frames, self.recording, decided.live)
+        self.noise = Noise(model, kinds, self.values, self.frames)
         self.writer = GraphWriter(self.recording, self.values, kinds, decided.remade)
 
     # The run
@@ -100,7 +66,7 @@ class Recorder(TorchFunctionMode):
         """Run the model on a batch and return what was heard."""
         recording = self.recording
         recording.batch_size = batches.batch_size(inputs)
-        self.python_noise = PythonNoise()
+        self.noise.python = PythonNoise()
         root = self.frames.opened(self.model)
         for name, tensor in batches.leaves(inputs).items():
             self.values.born(tensor, Point(root.frame, "input", 0, name))
@@ -108,7 +74,7 @@ class Recorder(TorchFunctionMode):
         values = {name: buffer.detach().clone() for name, buffer in buffers.items()}
         with listening(self), self:
             output = batches.call_with_model(self.model, inputs)
-        self._notice_python_noise()
+        self.noise.notice_python()
         self._notice_rebound(buffers)
         self._notice_moved(buffers, values)
         recording.output, tensors = template_of(output)
@@ -125,7 +91,7 @@ class Recorder(TorchFunctionMode):
         if self.suspended or not self.frames.is_known(module):
             self.frames.calls[self.frames.names.get(id(module), "")] += 1  # `extract` counts these calls too
             return run()
-        self._notice_python_noise()
+        self.noise.notice_python()
         if module is self.model:
             return in_inference_mode(module, run) if ("", -1) in self.quiet else run()
         name = self.frames.names[id(module)]
@@ -133,12 +99,12 @@ class Recorder(TorchFunctionMode):
             run = partial(in_inference_mode, module, run)
         inputs = tensors_in((args, kwargs))
         tainted = [tensor for tensor in inputs if self.values.is_tainted(tensor)]
-        self._refuse_noise_into(module, tainted)
+        self.noise.refuse_into(module, tainted)
         if not tainted:
-            self._refuse_batch_statistics(module)
+            self.noise.refuse_batch_statistics(module)
         if self._is_recorded_whole(module, bool(tainted), (args, kwargs)):
             return self._record_module(module, args, kwargs, run)
-        if not tainted and self._may_be_noise(module):
+        if not tainted and self.noise.may_be(module):
             return self._enter_or_record(module, args, kwargs, inputs, run)
         return self._enter(module, run, is_fed=bool(tainted))
 
@@ -151,7 +117,7 @@ class Recorder(TorchFunctionMode):
         state = python_state(module) if is_block else {}
         try:
             result = run()
-            self._notice_python_noise()
+            self.noise.notice_python()
         finally:
             self.frames.close()
         if is_block:
@@ -176,7 +142,7 @@ class Recorder(TorchFunctionMode):
         depth, calls = len(self.frames.stack), self.frames.calls.copy()
         try:
             return self._enter(module, run)
-        except _NoisyModule:
+        except NoisyModule:
             operations.set_noise_state(noise)
             self.frames.calls = calls
             del self.frames.stack[depth:]
@@ -197,7 +163,7 @@ class Recorder(TorchFunctionMode):
         self.suspended = True
         try:
             result = run()
-            if self.python_noise.has_drawn() or not operations.is_same_noise(noise, operations.noise_state()):
+            if self.noise.python.has_drawn() or not operations.is_same_noise(noise, operations.noise_state()):
                 result = self._told_apart(result, before)
         finally:
             self.suspended = False
@@ -218,17 +184,6 @@ class Recorder(TorchFunctionMode):
             return False
         return is_plain(arguments) and (self.is_whole or self.kinds.is_torch_leaf(module))
 
-    def _may_be_noise(self, module: nn.Module) -> bool:
-        is_bare = not self.kinds.has_frozen(module) and not self.kinds.has_trainable(module)
-        return is_bare and module.training and self.kinds.is_mixed(self._owner())
-
-    def _owner(self) -> nn.Module:
-        """The nearest enclosing module with parameters."""
-        for frame in reversed(self.frames.stack):
-            if self.kinds.has_frozen(frame.module) or self.kinds.has_trainable(frame.module):
-                return frame.module
-        return self.model
-
     # Torch functions
 
     def __torch_function__(
@@ -245,7 +200,7 @@ class Recorder(TorchFunctionMode):
         self._refuse_numpy(func, inputs)
         before, noise = self.values.versions((args, kwargs)), operations.noise_state()
         tainted = [tensor for tensor in inputs if self.values.is_tainted(tensor)]
-        self._refuse_noise_into(None, tainted, inputs)
+        self.noise.refuse_into(None, tainted, inputs)
         if tainted and operations.converts(func):
             self._handed_over(func, None, inputs, tainted)
         if operations.renormalises(func, args, kwargs) and not args[1].requires_grad:
@@ -259,7 +214,7 @@ class Recorder(TorchFunctionMode):
             self._size_read(inputs, tainted, is_decided=True)  # parts of a tensor in a list: Python can count them
         source = None
         if not tainted and (tensors_in(result) or self.values.written(before)):
-            source = self._noise_source(func, args, kwargs, noise)
+            source = self.noise.source_of(func, args, kwargs, noise)
         if tainted or source or self._is_own_state(before):
             self._record_call(func, args, kwargs, result, before, source)
         else:
@@ -369,67 +324,6 @@ class Recorder(TorchFunctionMode):
                 received=f"a tensor made from numpy data, after {self.has_left_torch}",
                 do="write that step in torch, or move it into the dataset's transform.",
             )
-
-    # Noise
-
-    def _noise_source(
-        self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], noise: tuple[Tensor, ...]
-    ) -> NoiseSource | None:
-        """None for a quiet call; for a noisy one its source, if the noise belongs to the trainable part."""
-        has_statistics = operations.uses_batch_statistics(func, args, kwargs) and not (
-            self.values.follows_from_weights(tensors_in((args, kwargs))[0])  # weights that are standardised
-        )
-        if not has_statistics and operations.is_same_noise(noise, operations.noise_state()):
-            return None
-        top, owner = self.frames.top, self._owner()
-        if not self.kinds.is_mixed(owner) and not self.kinds.is_trainable(owner):
-            reason = "uses the statistics of the batch" if has_statistics else "draws random numbers"
-            raise NotCacheable(
-                what=f"The frozen part is not deterministic: {top.frame.name or 'the model'} {reason}.",
-                where=f"{top.frame.name or 'the model'} ({type(top.module).__name__}) is in training mode; "
-                f"{operations.user_line()}",
-                received=f"{operations.name_of(func)} inside of a frozen module",
-                do=f"frostline.freeze(model, modules=[model.get_submodule({self.kinds.name(owner)!r})]), "
-                "then split again.",
-            )
-        if top.module is not owner and self._may_be_noise(top.module):
-            raise _NoisyModule
-        container = self.kinds.name(owner)
-        return NoiseSource(None, container, -1, operations.user_line())
-
-    def _notice_python_noise(self) -> None:
-        """Before anything trainable has run it is an augmentation, which the frozen side leaves out, and says so."""
-        if not self.python_noise.has_drawn():
-            return
-        name, line = self.frames.top.frame.name, operations.user_line()
-        if self.model.training and not self.values.nodes:
-            raise NoiseOnFrozenSide(NoiseSource(None, name, -1, f"what draws from Python or NumPy before {line}"))
-        raise python_noise_error(name, line)
-
-    def _refuse_batch_statistics(self, module: nn.Module) -> None:
-        if operations.is_batch_norm_in_training(module) and self.kinds.is_frozen(module):
-            name = self.kinds.name(module)
-            raise NotCacheable(
-                what=f"Cannot cache the output of {name!r}: it normalises with the statistics of the batch.",
-                where=f"{name} ({type(module).__name__}) is in training mode.",
-                received="frozen parameters, but running statistics that move and depend on batch mates",
-                do=f"frostline.freeze(model, modules=[model.get_submodule({name!r})]), then split again; or "
-                "freeze all lower layers at once with frostline.freeze(model, through=...).",
-            )
-
-    def _refuse_noise_into(
-        self, module: nn.Module | None, tainted: list[Tensor], inputs: Sequence[Tensor] = ()
-    ) -> None:
-        """Noise alone must not pull frozen layers into the head: the frontier never moves silently."""
-        if not tainted or not all(id(tensor) in self.values.noise for tensor in tainted):
-            return
-        is_frozen = (
-            self.kinds.has_frozen(module) and not self.kinds.has_trainable(module)
-            if module is not None
-            else any(self.kinds.is_frozen_parameter(tensor) for tensor in inputs)
-        )
-        if is_frozen:
-            raise NoiseOnFrozenSide(cast("NoiseSource", self.values.noise[id(tainted[0])]))
 
     def _is_own_state(self, before: Versions) -> bool:
         """True if the call writes buffers of the trainable part: a counter that no trainable value feeds."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from frostline.splitting.guards import Handed
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor, fx, nn
 
     from frostline.splitting.points import Point
+    from frostline.splitting.quieting import Quiet
 
 
 @dataclass
@@ -72,3 +73,34 @@ class Recording:
     moved: set[str] = field(default_factory=set[str])
     output: Any = None
     log: list[str] = field(default_factory=list[str])
+
+
+@dataclass(frozen=True)
+class Decided:
+    """What earlier recordings of a model have shown.
+
+    Attributes:
+        is_whole: Record modules without frozen parameters as one call each; False enters them.
+        quiet: Modules and calls of modules that run in inference mode: noise that feeds frozen layers.
+        live: Buffers that the trainable part writes.
+        remade: Frozen tensors that depend on the batch as a whole: the head makes them again.
+    """
+
+    is_whole: bool
+    quiet: Quiet = field(default_factory=dict[tuple[str, int], str])
+    live: frozenset[str] = frozenset()
+    remade: frozenset[Point] = frozenset()
+
+    def but(self, **changes: Any) -> Decided:
+        """The same with something more."""
+        return replace(self, **changes)
+
+    def in_mode(self, training: bool) -> Decided:
+        """The same for a recording in one of the modes: inference mode has no noise."""
+        return self if training else replace(self, quiet={})
+
+    def notes(self) -> tuple[str, ...]:
+        """What people should know of it."""
+        names = sorted({point.name for point in self.remade})
+        remade = [f"{', '.join(names)}: depends on the whole batch, and is computed in the head"] if names else []
+        return (*self.quiet.values(), *remade)

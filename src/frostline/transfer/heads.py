@@ -8,7 +8,8 @@ from torch import nn
 
 from frostline.core.arguments import as_count, check_model
 from frostline.core.errors import LayerNotFound
-from frostline.core.layers import resolve
+from frostline.core.layers import check_initialized, resolve, unwrapped
+from frostline.transfer.freezing import follow_train
 
 _Output = (nn.Linear, nn.Conv2d)
 
@@ -36,8 +37,10 @@ def replace_head(model: nn.Module, num_classes: int, *, name: str | None = None)
         >>> replace_head(model, 5)
         Linear(in_features=8, out_features=5, bias=True)
     """
-    check_model("replace_head", model, needs=("shapes",))
+    check_model("replace_head", model, needs=())
     num_classes = as_count("replace_head", "num_classes", num_classes)
+    model, _ = unwrapped(model)
+    check_initialized(model, "replace_head(model)")
     if name is None and callable(getattr(model, "reset_classifier", None)):
         return _reset_timm(model, num_classes)
     place = name if name is not None else _find(model)
@@ -119,7 +122,7 @@ def _open_ancestors(model: nn.Module, place: str) -> None:
     """The modules above a new head hold a trainable layer now: they follow `train()` again."""
     parts = place.split(".")
     for at in range(len(parts) + 1):
-        model.get_submodule(".".join(parts[:at])).__dict__.pop("train", None)
+        follow_train(model.get_submodule(".".join(parts[:at])))
 
 
 def _tell_config(model: nn.Module, num_classes: int) -> None:
