@@ -161,6 +161,8 @@ DOORS: list[Door] = [
         moves=GENERATORS,
         allowed=(IndexError,),
     ),
+    function("data.class_names", data.class_names, {"dataset": DATASETS}, moves=GENERATORS),
+    function("data.with_classes_of", data.with_classes_of, {"train": DATASETS, "val": DATASETS}),
     function(
         "data.split_share",
         data.split_share,

@@ -28,6 +28,7 @@ class Door:
         prepare: What must stand before the call; an error in it is none of this call.
         run: The call.
         on_success: Kinds of changes in the model that the call is for.
+        also: Kinds of changes that a parameter asks for, if it is passed.
         on_error: Kinds of changes that may stay behind an error.
         moves: What else the call moves, since user code runs in it.
         allowed: Exceptions of Python's own protocols.
@@ -40,6 +41,7 @@ class Door:
     run: Callable[[World, Any, dict[str, Any]], Any]
     prepare: Callable[[World], Any] = field(default=lambda world: None)
     on_success: frozenset[str] = frozenset()
+    also: Mapping[str, frozenset[str]] = field(default_factory=dict)
     on_error: frozenset[str] = frozenset()
     moves: frozenset[str] = frozenset()
     allowed: tuple[type[BaseException], ...] = ()

@@ -187,7 +187,12 @@ DOORS: list[Door] = [
         },
         on_success=ANYTHING,
     ),
-    function("thaw", fl.thaw, {"model": MODELS, "down_to": s.LAYERS.optional()}, on_success=ANYTHING),
+    function(
+        "thaw",
+        fl.thaw,
+        {"model": MODELS, "down_to": s.LAYERS.optional(), "all": s.FLAGS.optional()},
+        on_success=ANYTHING,
+    ),
     function(
         "replace_head",
         fl.replace_head,
@@ -198,7 +203,14 @@ DOORS: list[Door] = [
     function(
         "reuse",
         fl.reuse,
-        {"target": TRAINABLE, "source": SOURCES, "through": s.LAYERS.optional(), "names": s.NAMES.optional()},
+        {
+            "target": TRAINABLE,
+            "source": SOURCES,
+            "through": s.LAYERS.optional(),
+            "names": s.NAMES.optional(),
+            "key": s.LAYERS.usual("unknown").optional(),
+            "prefix": s.LAYERS.usual("trailing").optional(),
+        },
         on_success=ANYTHING,
     ),
     function(

@@ -109,6 +109,14 @@ LOGS = Pool(
 )
 
 
+SCALERS = Pool(
+    {"none": lambda _: None, "off": lambda _: torch.amp.GradScaler("cpu", enabled=False)},
+    {
+        **constants({"text": "scaler", "number": 2.0, "class": torch.amp.GradScaler, "True": True}),
+        "on": lambda _: torch.amp.GradScaler("cpu"),
+    },
+)
+
 _FIT: dict[str, Pool] = {
     "model": MODELS,
     "train": DATASETS,
@@ -137,7 +145,7 @@ _FIT: dict[str, Pool] = {
     "example": EXAMPLES.optional(),
 }
 DOORS: list[Door] = [
-    function("fit", fl.fit, _FIT, on_success=TRAINED, on_error=TRAINED, cost=3),
+    function("fit", fl.fit, _FIT, on_success=TRAINED, also={"freeze": ANYTHING}, on_error=TRAINED, cost=3),
     Door(
         "Monitor",
         fl.Monitor.__init__,
@@ -175,6 +183,9 @@ DOORS: list[Door] = [
             "loss_fn": LOSSES,
             "optimizer": OPTIMIZERS.optional(),
             "steps": s.COUNTS.optional(),
+            "epochs": s.COUNTS.optional(),
+            "accumulation": s.COUNTS.optional(),
+            "scaler": SCALERS.optional(),
         },
         cost=10,
         owner="doctor",

@@ -21,7 +21,7 @@ import torch
 import frostline as fl
 from exams.fuzz.public import states
 from exams.fuzz.public.doors import GENERATORS, Door
-from exams.fuzz.public.pools import Call, Pool, UserFault, World, constants
+from exams.fuzz.public.pools import UNSET, Call, Pool, UserFault, World, constants
 
 LIMIT_S = 30
 for _heavy in ("lightning_fabric", "sklearn.metrics", "torch._dynamo", "PIL.Image"):
@@ -155,7 +155,8 @@ def _made(door: Door, call: Call, world: World, prepared: Any, values: dict[str,
     if fault is None:
         allowed = door.moves | (GENERATORS if _is_users(error) else frozenset())
         moved = [name for name in states.changes(process, states.process()) if name not in allowed]
-        kinds = door.on_success if error is None else door.on_error
+        asked = [door.also[name] for name, label in call.labels.items() if label != UNSET and name in door.also]
+        kinds = door.on_success.union(*asked) if error is None else door.on_error
         if not _is_users(error):
             after = states.model_state(world.model)
             moved += [f"the model's {kind}" for kind in states.changes(model, after) if kind not in kinds]

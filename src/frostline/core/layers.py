@@ -18,7 +18,7 @@ _WRAPPERS = ("DataParallel", "DistributedDataParallel", "AveragedModel")
 
 
 def layer_names(model: nn.Module) -> list[str]:
-    """Qualified names of all modules in the order of registration, every name of a shared one, without the model itself."""
+    """Qualified names of all modules in the order of registration, all names of a shared one, without the model."""
     return [name for name, _ in model.named_modules(remove_duplicate=False) if name]
 
 
@@ -47,7 +47,7 @@ def first_name(model: nn.Module, module: nn.Module) -> str:
 
 
 def unwrapped(model: nn.Module) -> tuple[nn.Module, tuple[str, ...]]:
-    """The module inside of `torch.compile`, DataParallel, DistributedDataParallel and averaged models, and their names."""
+    """The module inside of `torch.compile`, DataParallel, DDP and averaged models, and their names."""
     names: list[str] = []
     while True:
         kind = type(model).__name__

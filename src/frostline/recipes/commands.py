@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from frostline.core import inputs as batches
+from frostline.core.arguments import as_count, as_path
 from frostline.core.doors import public
 from frostline.core.errors import DataError
 from frostline.core.io import read_json
@@ -89,9 +90,10 @@ def checkup_command(
     model: nn.Module, dataset: Any, *, weights: str | None, batch_size: int, lr: float, steps: int, seed: int
 ) -> CheckupReport:
     """Train copies for so many batches of AdamW, every layer watched, and say what keeps it from learning."""
+    batch_size = as_count("frostline checkup", "--batch-size", batch_size)
     classes = classes_of(dataset)
     if weights is not None:
-        _reuse(model, Path(weights), classes)
+        _reuse(model, as_path("frostline", "--weights", weights), classes)
     else:
         replace_head(model, len(classes))
     started = time.perf_counter()
@@ -145,7 +147,7 @@ def set_up(model: nn.Module, dataset: Any, weights: str | None, freeze_through: 
     names = classes_of(dataset)
     classes = len(names)
     if weights is not None:
-        head, first = _reuse(model, Path(weights), names)
+        head, first = _reuse(model, as_path("frostline", "--weights", weights), names)
     else:
         sys.stderr.write("No --weights: the frozen layers are random, not pretrained.\n")
         head, first = replace_head(model, classes), "nothing (random layers)"

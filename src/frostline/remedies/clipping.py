@@ -330,8 +330,9 @@ def _tensors_of(given: Any) -> list[Tensor]:
         return [given]
     is_holder = isinstance(given, (nn.Module, str, Mapping)) or not isinstance(given, Iterable)
     found: list[Any] = [given] if is_holder else list(cast("Iterable[Any]", given))
-    odd = next((entry for entry in found if not isinstance(entry, Tensor)), None)
-    if odd is None and not is_holder:
+    others = [entry for entry in found if not isinstance(entry, Tensor)]
+    odd = others[0] if others else None
+    if not others and not is_holder:
         if any(parameter.is_meta for parameter in found):
             raise DataError(
                 what="A clip needs gradients with values.", where="clip(parameters)", received="meta tensors",

@@ -42,6 +42,11 @@ class Population:
         """
         if not values.numel():
             return
+        if not -values.dim() <= axis < values.dim():
+            raise DataError(
+                what="A batch has no axis of features.", where="batches", received=batches.describe(values),
+                do="pass batches of several samples, not single ones.",
+            )  # fmt: skip
         if self.num_batches and values.shape[axis] != len(self.mean):
             raise DataError(
                 what="The batches have different numbers of features.", where="batches",

@@ -200,8 +200,8 @@ def _order_notes(model: nn.Module, chosen: list[nn.Module], through: str) -> lis
         heads += list(cast("Sequence[nn.Module]", found)) if isinstance(found, (tuple, list)) else [found]
     late = {first_name(model, head): None for head in heads if isinstance(head, nn.Module) and id(head) in inside}
     return [
-        f"{name!r} was frozen too: it is registered before {through!r}, but by its name it is an output layer that runs "
-        f"later; frostline.freeze(model, patterns=[...]) freezes by name"
+        f"{name!r} was frozen too: it is registered before {through!r}, but by its name it is an output layer that "
+        f"runs later; frostline.freeze(model, patterns=[...]) freezes by name"
         for name in late
     ]
 

@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from frostline.core.arguments import as_names, as_path, check_model
+from frostline.core.arguments import as_name, as_names, as_path, check_model
 from frostline.core.errors import DataError, LayerNotFound, nearest
 from frostline.core.layers import check_initialized, first_name, resolve, unwrapped
 from frostline.core.records import ReuseSummary
@@ -53,6 +53,8 @@ def reuse(
         DataError: If the file cannot be read.
     """
     check_model("reuse", target, needs=())
+    key = as_name("reuse", "key", key) if key is not None else None
+    prefix = as_name("reuse", "prefix", prefix) if prefix is not None else None
     notes: list[str] = []
     target, around = unwrapped(target)
     check_initialized(target, "reuse(source, target)")
@@ -88,7 +90,7 @@ def reuse(
 
 
 def _range(target: nn.Module, through: str | None) -> dict[str, Tensor]:
-    found = cast("dict[str, Any]", target.state_dict(keep_vars=True))
+    found = target.state_dict(keep_vars=True)
     state = {name: tensor for name, tensor in found.items() if isinstance(tensor, Tensor)}
     if through is None:
         return state
