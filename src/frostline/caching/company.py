@@ -51,12 +51,12 @@ class Company:
     """
 
     def __init__(self, computer: Computer, seed: int = 0) -> None:
-        self.computer, self.num_proven = computer, 0
+        self.computer = computer
         self._random = random.Random(seed)
         self._usual: list[_Row] = []
         self._unusual: list[_Row] = []
         self._ends: list[_Row] = []
-        self._seen = self._spent = 0
+        self._seen = self.num_proven = 0
         self._count, self._mean, self._square = 0, torch.zeros(0), torch.zeros(0)
 
     def offer(self, inputs: Sequence[Any], indices: Sequence[int], rows: dict[str, Tensor]) -> None:
@@ -88,7 +88,7 @@ class Company:
         """
         if not self._usual:
             return
-        is_whole = is_last or self._spent + 3 * _PROVEN <= BUDGET * self._seen
+        is_whole = is_last or self.num_proven + 3 * _PROVEN <= BUDGET * self._seen
         rows = self._chosen()[: _PROVEN if is_whole else 2]
         if is_whole:
             # the same rows in two orders: every one changes its neighbours and the parity of its place
@@ -96,7 +96,6 @@ class Company:
             self._compare([*rows[1:], rows[0]][: max(1, len(rows) - 1)])
         self._compare(rows[:2][::-1])
         self._compare(rows[:1])
-        self.num_proven += len(rows)
         if is_whole:
             self.computer.prove([row.inputs for row in rows], [row.index for row in rows])
 
@@ -110,7 +109,7 @@ class Company:
         return list(found.values())
 
     def _compare(self, rows: Sequence[_Row]) -> None:
-        self._spent += len(rows)
+        self.num_proven += len(rows)
         found = self.computer.again([row.inputs for row in rows], [row.index for row in rows])
         for name, tensor in found.items():
             for at, row in enumerate(rows):

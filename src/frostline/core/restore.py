@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
+from collections import deque
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -132,7 +133,7 @@ def kept_attributes(model: nn.Module, *, numbers: bool) -> Generator[None]:
         numbers: Put numbers back too; else they stay as they are, so that a counter that steers is seen to move.
     """
     tables = [(vars(module), vars(module).copy()) for module in model.modules()]
-    holders = [value for _, kept in tables for value in kept.values() if type(value) in (dict, list)]
+    holders = [value for _, kept in tables for value in kept.values() if type(value) in (dict, list, set, deque)]
     contents = [copy.copy(holder) for holder in holders]
     try:
         yield
@@ -140,9 +141,10 @@ def kept_attributes(model: nn.Module, *, numbers: bool) -> Generator[None]:
         for table, kept in tables:
             _put_back(table, kept, numbers=numbers)
         for holder, content in zip(holders, contents, strict=True):
-            if isinstance(holder, list):
-                holder[:] = content
-            elif _differs(holder, content):
+            if isinstance(holder, (list, deque)):
+                holder.clear()
+                holder.extend(content)
+            elif isinstance(holder, set) or _differs(holder, content):
                 holder.clear()
                 holder.update(content)
 

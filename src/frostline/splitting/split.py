@@ -145,10 +145,11 @@ class Split:
         plan, sample = self._plan, batch_of(example, SMALL)
         names = [tensor.name for tensor in self.frontier]
         features, frozen_s = check_repeatable(self._model, lambda: self.extract(sample), names)
-        verification = self.verify(other_values(batch_of(example, PROOF, start=1)))
-        few = [sample, other_values(batch_of(example, PROOF, start=1)), batch_of(example, LARGE), sample]
+        other = other_values(batch_of(example, PROOF, start=1))
         reference = quiet_reference(self._model, plan.quiet)
-        Succession(self._model, self.head, self.extract, reference, plan.whole, plan.sources).prove(few)
+        succession = Succession(self._model, self.head, self.extract, reference, plan.whole, plan.sources)
+        succession.prove([sample, other, sample])
+        verification = self.verify(other)
         if plan.decides_by_size or plan.has_batch_numbers:
             self.prove_size(FAR)
         self._explanation = explain(

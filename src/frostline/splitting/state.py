@@ -22,6 +22,7 @@ from frostline.core.errors import NotCacheable
 _TORCH_OWN = frozenset(vars(nn.Module()))
 _MAX_DEPTH = 4
 _MAX_PLACES = 2000  # of one watch: a table of a million numbers is not a configuration
+_ADDING = ("append", "extend", "add", "update", "appendleft")  # methods that add to a container and give nothing back
 _NUMBERS = (bool, int, float, complex, str, bytes)
 
 
@@ -39,6 +40,17 @@ class Source:
         names = frame.f_code.co_freevars
         held = {name: frame.f_locals[name] for name in names if name in frame.f_locals} if names else {}
         return cls(frame.f_code, frame.f_globals, held)
+
+    @classmethod
+    def of_function(cls, function: FunctionType) -> Source:
+        """The code of a function that did not call torch itself."""
+        held: dict[str, Any] = {}
+        for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+            try:
+                held[name] = cell.cell_contents
+            except ValueError:  # not yet assigned
+                continue
+        return cls(function.__code__, function.__globals__, held)
 
 
 class Place:
@@ -84,7 +96,7 @@ def watched_places(modules: Mapping[str, nn.Module], sources: Iterable[Source]) 
 
     What forward itself writes is left out: it is moved by every call, and `moving_state` has looked at it.
     """
-    walk = _Walk(list(sources))
+    walk = _Walk(list(sources), modules.values())
     for name, module in modules.items():
         walk.module(name, module)
     walk.scopes()
@@ -95,14 +107,15 @@ def moving_state(
     model: nn.Module, names: Iterable[str], sources: Iterable[Source], run: Callable[[], Any]
 ) -> list[str]:
     """What the named modules and the code keep that one more call of `run`, with the same batch, changes."""
-    modules = dict(model.named_modules())
-    walk = _Walk(list(sources), is_complete=True)
+    modules, names = dict(model.named_modules()), list(names)
+    own = [modules[name] for name in names]
+    walk = _Walk(list(sources), own, is_complete=True)
     for name in names:
         walk.module(name, modules[name])
     walk.scopes()
     before = {place.name: fingerprint(place.value) for place in walk.places}
     run()
-    again = _Walk(walk.sources, is_complete=True)
+    again = _Walk(walk.sources, own, is_complete=True)
     for name in names:
         again.module(name, modules[name])
     again.scopes()
@@ -149,11 +162,12 @@ def _mark(value: Any) -> Any:
 class _Walk:
     """Collects places; `is_complete` takes those too that forward itself writes."""
 
-    def __init__(self, sources: list[Source], *, is_complete: bool = False) -> None:
-        self.sources, self.places = _with_callees(sources), list[Place]()
+    def __init__(self, sources: list[Source], modules: Iterable[nn.Module], *, is_complete: bool = False) -> None:
+        kinds = {kind for module in modules for kind in type(module).__mro__ if not _is_torch(kind)}
+        self.sources, self.places = _with_callees(sources, kinds), list[Place]()
         self._is_complete = is_complete
         codes = [part for source in self.sources for part in _nested(source.code)]
-        self._read = {name for code in codes for name in code.co_names}
+        self._read = {name for code in codes for name in _loaded(code)}
         self._written = set[str]() if is_complete else {name for code in codes for name in _stored(code)}
         self._seen: set[int] = set()
 
@@ -162,16 +176,15 @@ class _Walk:
         prefix = f"{name}." if name else ""
         self._table(prefix, vars(module), _TORCH_OWN)
         for kind in type(module).__mro__:
-            if not kind.__module__.startswith("torch.") and kind is not object:
+            if not _is_torch(kind):
                 self._table(f"{kind.__name__}.", vars(kind), frozenset())
 
     def scopes(self) -> None:
         """Globals and closures that the code names."""
         for source in self.sources:
-            names = {name for code in _nested(source.code) for name in code.co_names}
-            for name in sorted(names & source.scope.keys()):
+            for name in sorted({name for code in _nested(source.code) for name in _loaded(code)} & source.scope.keys()):
                 self._value(f"the global {name}", source.scope, name, 0)
-            for name in source.closure:
+            for name in self._read & source.closure.keys():
                 self._value(f"{name} of {source.code.co_name}", source.closure, name, 0)
 
     def _table(self, prefix: str, table: Mapping[str, Any], hidden: frozenset[str]) -> None:
@@ -205,23 +218,34 @@ class _Walk:
             self._value(f"{name}[{key!r}]", container, key, depth + 1)
 
 
-def _with_callees(sources: list[Source]) -> list[Source]:
-    """Functions of the same module that the code names may read globals of their own."""
+def _with_callees(sources: list[Source], kinds: Iterable[type]) -> list[Source]:
+    """The code, and the functions that it names: they may have returned before anything could be heard of them."""
+    methods = {name: value for kind in kinds for name, value in vars(kind).items()}
     found = {id(source.code): source for source in sources}
     waiting = list(sources)
     while waiting:
         source = waiting.pop()
-        for name in source.code.co_names:
-            function = source.scope.get(name)
-            if not isinstance(function, FunctionType) or function.__globals__ is not source.scope:
-                continue
-            if id(function.__code__) not in found:
-                cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
-                found[id(function.__code__)] = Source(
-                    function.__code__, source.scope, {n: c.cell_contents for n, c in cells}
-                )
-                waiting.append(found[id(function.__code__)])
+        for code in _nested(source.code):
+            named = (
+                table[name] for table in (source.scope, source.closure, methods)
+                for name in (*code.co_names, *code.co_freevars) if name in table
+            )  # fmt: skip
+            for function in map(_function, named):
+                if function is not None and id(function.__code__) not in found:
+                    waiting.append(Source.of_function(function))
+                    found[id(function.__code__)] = waiting[-1]
     return list(found.values())
+
+
+def _is_torch(kind: type) -> bool:
+    return kind is object or kind.__module__.split(".")[0] == "torch"
+
+
+def _function(value: Any) -> FunctionType | None:
+    """The function behind a name, if it is the user's own."""
+    value = value.fget if isinstance(value, property) else getattr(value, "__func__", value)
+    is_own = isinstance(value, FunctionType) and not value.__module__.startswith(("torch", "frostline"))
+    return value if is_own else None
 
 
 def _nested(code: CodeType) -> Iterator[CodeType]:
@@ -229,6 +253,19 @@ def _nested(code: CodeType) -> Iterator[CodeType]:
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
             yield from _nested(constant)
+
+
+def _loaded(code: CodeType) -> Iterator[str]:
+    """Names whose values the code uses: not those that it only adds to, as `self.calls += 1` and `log.append(x)` do."""
+    instructions = list(dis.get_instructions(code))
+    for at, instruction in enumerate(instructions):
+        if not instruction.opname.startswith(("LOAD_ATTR", "LOAD_GLOBAL", "LOAD_NAME", "LOAD_DEREF", "LOAD_METHOD")):
+            continue
+        before = instructions[at - 1].opname if at else ""
+        after = instructions[at + 1].argval if at + 1 < len(instructions) else None
+        is_added_to = before in ("COPY", "DUP_TOP") or after in _ADDING
+        if not is_added_to:
+            yield str(instruction.argval)
 
 
 def _stored(code: CodeType) -> Iterator[str]:
