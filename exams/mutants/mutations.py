@@ -150,4 +150,4 @@ def _valued(value: object) -> Iterator[tuple[str, str]]:
     elif isinstance(value, int):
         yield "value", f"({value + 1})"
     elif isinstance(value, float):
-        yield "value", f"({value * 10!r})"
+        yield "value", f"({value * 10 if value else 1.0!r})"

@@ -118,7 +118,7 @@ def check_targets(targets: list[Any]) -> Any:
     """
     kinds = set(map(type, targets))
     if kinds in ({int}, {float}):  # a million of them one by one take seconds
-        with suppress(OverflowError):
+        with suppress(OverflowError, ValueError):
             return torch.tensor(targets, dtype=torch.int64 if kinds == {int} else torch.float32)
     stacked = batches.collate_targets(targets, range(len(targets)))
     if not batches.leaves(stacked):

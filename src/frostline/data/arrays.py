@@ -44,6 +44,8 @@ class Arrays:
         for name, given in (("inputs", inputs), ("targets", targets)):
             _check_rows(name, given)
         inputs, targets = (t.float() if t.dtype == torch.float64 else t for t in (inputs, targets))
+        if targets.dtype in (torch.uint16, torch.uint32, torch.uint64):  # torch cannot choose rows of these
+            targets = targets.long()
         if len(inputs) != len(targets) or not len(inputs):
             raise _wrong("Inputs and targets do not pair up.", f"{len(inputs)} inputs, {len(targets)} targets",
                          "give every input one target, and at least two samples.")  # fmt: skip

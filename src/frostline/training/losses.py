@@ -16,6 +16,7 @@ from frostline.core.inputs import batch_size, describe, leaves
 
 Loss = Callable[[Any, Any], Tensor]
 
+_MOST_CLASSES = 1_000_000  # chosen by us: labels beyond are identifiers, not classes
 IGNORED = -100  # torch's own mark for "no label here"
 
 
@@ -185,13 +186,13 @@ def as_labels(output: Tensor, target: Any) -> Tensor:
     bad = ((target < 0) | (target >= classes)) & (target != IGNORED)
     if bool(bad.any()):
         at = tuple(int(place) for place in bad.nonzero()[0])
-        is_negative = int(target[at]) < 0
+        is_no_class = not 0 <= int(target[at]) < _MOST_CLASSES
         raise DataError(
             what="A label is outside of the range of the model's classes.",
             where=f"sample {at[0]} of the batch",
             received=f"label {int(target[at])}; the output has {classes} classes (0 to {classes - 1})",
             do="map the labels to 0..C-1; -100 marks a sample without a label."
-            if is_negative
+            if is_no_class
             else "map the labels to 0..C-1, or give the model C outputs: frostline.replace_head(model, C).",
         )
     return target.long()
