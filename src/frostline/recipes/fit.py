@@ -123,23 +123,14 @@ def fit(
     again = as_path("fit", "resume", resume) if resume is not None else None
     if clip is not None:
         check_callable("fit", "clip", clip, takes="(parameters), such as frostline.remedies.clip_by_norm(1.0)")
-    model, wrappers = unwrapped(model)
-    if wrappers and progress:
-        sys.stderr.write(
-            f"The module inside of {', '.join(wrappers)} is trained: a cached head is no compiled model.\n"
-        )
-    check_initialized(model, "fit(model)")
-    check_model("fit", model)
-    check_dense(model)
+    model = _inside(model, is_told=progress)
     chosen_loss, metrics = make_loss(loss), make_metrics(metric, loss)
     val = with_classes_of(train, val)
     if freeze is not None:
         freeze_layers(model, freeze)
     check_promise(model, "fit(model)")
     fabric = make_fabric(precision, devices, folder)
-    model.to(fabric.device)
-    if precision.endswith("-true") and precision != "32-true":
-        model.to(dtype=_DTYPES[precision])
+    model.to(fabric.device, _DTYPES.get(precision))
     described = {"loss": describe_callable(loss), "optimizer": describe_callable(optimizer), "lr": lr,
                  "scheduler": describe_callable(scheduler), "batch_size": batch_size, "seed": seed,
                  "precision": precision, "epochs": epochs, "model": describe_model(model),
@@ -181,3 +172,16 @@ def fit(
         tell(diagnosis)
     return FitResult(tuple(done.history), done.best_epoch, done.stopped_early, timings, ready.figures, folder,
                      diagnosis.findings if diagnosis else (), healed.healing, healed.steps)  # fmt: skip
+
+
+def _inside(model: nn.Module, *, is_told: bool) -> nn.Module:
+    """The model that is trained: what wrappers hold, with weights that can be."""
+    model, wrappers = unwrapped(model)
+    if wrappers and is_told:
+        sys.stderr.write(
+            f"The module inside of {', '.join(wrappers)} is trained: a cached head is no compiled model.\n"
+        )
+    check_initialized(model, "fit(model)")
+    check_model("fit", model)
+    check_dense(model)
+    return model
