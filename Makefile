@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test test-gpu lint bench bench-gpu claims exam clean soak
+.PHONY: demo test test-gpu lint bench bench-gpu claims exam mutants clean soak
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Frostline needs Python 3.10 or later")'
@@ -43,6 +43,10 @@ exam: $(STAMP)
 	$(BIN)/python -m exams.health
 	$(BIN)/python -m exams.health --judge frostline --repair-only --merge
 	$(BIN)/python -m exams.health --judge autotrainer random --small --repair-only --merge
+
+# A seeded sample of small changes of the source, each of which a test should notice; survivors are printed.
+mutants: $(STAMP)
+	$(BIN)/python -m exams.mutants --count 218 --seed 0
 
 clean:
 	rm -rf .venv frostline-demo

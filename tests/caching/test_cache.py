@@ -26,7 +26,7 @@ def test_fill_leaves_the_generators_alone_cold_and_warm(tmp_path):
 def test_an_iterable_dataset_and_a_batch_of_zero_are_refused(tmp_path):
     with pytest.raises(fl.DataError, match="not a map-style dataset"):
         fill(tmp_path, data=iter([1]))
-    with pytest.raises(fl.DataError, match="at least one sample"):
+    with pytest.raises(fl.DataError, match="batch_size is not a whole number of 1 or more"):
         fill(tmp_path, batch_size=0)
 
 
@@ -61,6 +61,21 @@ def test_files_are_for_the_owner_only(tmp_path):
     fill(tmp_path / "new")
     for path in (tmp_path / "new").rglob("*"):
         assert path.stat().st_mode & 0o077 == 0, path
+
+
+@pytest.mark.parametrize("part", [None, "split", fl.Split, {}])
+def test_what_is_no_frozen_part_is_refused(tmp_path, part):
+    with pytest.raises(fl.DataError, match="This is not a frozen part"):
+        fl.FeatureCache(tmp_path).fill(part, dataset(), progress=False)
+
+
+def test_a_folder_with_a_name_of_ours_is_left_alone_by_a_purge(tmp_path):
+    fill(tmp_path)
+    (entry,) = fl.FeatureCache(tmp_path).entries()
+    (tmp_path / entry.recipe / "shards" / f"{'a' * 64}.safetensors").mkdir()
+    assert fl.FeatureCache(tmp_path).purge() > 0
+    assert fl.FeatureCache(tmp_path).entries() == ()
+    assert (tmp_path / entry.recipe / "shards" / f"{'a' * 64}.safetensors").is_dir()
 
 
 def read_only(root):

@@ -47,7 +47,7 @@ def test_loader_lengths_and_last_batches(tmp_path):
     assert [len(t) for _, t in data.loader(16)] == [16, 16, 8]
     assert [len(t) for _, t in data.loader(16, drop_last=True)] == [16, 16]
     assert (len(data.loader(16)), len(data.loader(16, drop_last=True))) == (3, 2)
-    with pytest.raises(fl.DataError, match="at least one sample"):
+    with pytest.raises(fl.DataError, match="batch_size is not a whole number of 1 or more"):
         data.loader(0)
 
 
@@ -56,3 +56,22 @@ def test_a_yielded_batch_is_never_overwritten(tmp_path):
     assert all(torch.equal(batch, copy) for batch, copy in kept)
     kept[0][0].zero_()  # whatever a loop does to its batch, the stored rows stay
     assert torch.equal(fill(tmp_path)[0][0][0], dataset()[0][0] * 2)
+
+
+@pytest.mark.parametrize("state", [None, {}, {"seed": 1, "epoch": 0, "batch": 0}, [1, 2, 3, 4]])
+def test_what_is_no_state_is_refused(tmp_path, state):
+    loader = fill(tmp_path).loader(8)
+    with pytest.raises(fl.DataError, match="This is not the state of a loader"):
+        loader.load_state_dict(state)
+    for name, wrong in (("epoch", -1), ("batch", None), ("seed", 2**80)):
+        with pytest.raises(fl.DataError, match=f"{name} "):
+            loader.load_state_dict({**loader.state_dict(), name: wrong})
+
+
+def test_an_epoch_is_a_whole_number(tmp_path):
+    loader = fill(tmp_path).loader(8, shuffle=True)
+    for wrong in (-1, None, 0.5, "1"):
+        with pytest.raises(fl.DataError, match="epoch is not a whole number of 0 or more"):
+            loader.epoch = wrong
+    loader.epoch = 3
+    assert loader.epoch == 3

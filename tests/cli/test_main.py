@@ -1,5 +1,6 @@
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -12,7 +13,9 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
+from frostline.caching import FeatureCache
 from frostline.cli.main import app
+from helpers_caching import fill
 
 MODEL = "frostline.recipes.demo:build"
 
@@ -62,6 +65,15 @@ def test_fit_trains_saves_and_takes_its_model_back(tmp_path, arrays):
     assert "Saved:" in text
     assert "Cache:" not in text
     assert "Health:   no issue" in text
+
+
+def test_validation_data_of_its_own(tmp_path, arrays):
+    other = tmp_path / "val.npz"
+    np.savez(other, x=np.random.rand(10, 1, 32, 32).astype(np.float32), y=np.arange(10) % 5)
+    args = ("fit", arrays, "--model", MODEL, "--epochs", 1, "--val", other, "--out", tmp_path / "v", "--json")
+    found = json.loads(run(*args).stdout)
+    assert found["result"]["cache"]["samples"] == 40
+    assert found["result"]["history"][0]["val_metric"] is not None
 
 
 def test_fit_tells_issues_in_text_and_json(tmp_path):
@@ -128,6 +140,22 @@ def test_cache_commands(tmp_path, arrays):
     assert "1 bytes" in run("cache", "verify", "--cache", cache, code=1).stdout
     assert "freed" in run("cache", "purge", "--cache", cache, "--yes").stdout
     assert json.loads(run("cache", "ls", "--cache", cache, "--json").stdout) == {"entries": []}
+
+
+@pytest.mark.parametrize(("answer", "code", "num_left"), [("n", 1, 1), ("y", 0, 0)])
+def test_a_person_is_asked_before_features_are_deleted(tmp_path, answer, code, num_left):
+    """At a terminal; a script is not asked."""
+    fill(tmp_path)
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "frostline", "cache", "purge", "--cache", str(tmp_path)]
+    process = subprocess.Popen(command, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    os.write(ours, f"{answer}\n".encode())
+    out, _ = process.communicate(timeout=60)
+    os.close(ours)
+    os.close(theirs)
+    assert "Delete the stored features" in out
+    assert process.returncode == code
+    assert len(FeatureCache(tmp_path).entries()) == num_left
 
 
 ERRORS = {

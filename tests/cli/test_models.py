@@ -2,11 +2,13 @@ import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 from torch import nn
 
 import frostline as fl
 from frostline.cli.models import build_model, load_data
 from frostline.data import Arrays
+from helpers_vision import import_torchvision
 
 
 def test_a_function_of_a_module_builds_the_model():
@@ -42,3 +44,20 @@ def test_arrays_are_told_by_their_suffix(tmp_path):
     assert isinstance(load_data(str(tmp_path / "a.npz"), nn.Identity()), Arrays)
     with pytest.raises(fl.DataError, match="no such folder"):
         load_data(str(tmp_path / "photos"), nn.Identity())
+
+
+def test_a_model_of_timm_decodes_images_as_it_was_trained(tmp_path):
+    import_torchvision()
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        Image.fromarray(np.full((40, 48, 3), 255, np.uint8)).save(tmp_path / name / "1.png")
+    model = build_model("timm:test_resnet.r160_in1k")
+    assert type(model).__name__ == "ResNet"
+    image, _ = load_data(str(tmp_path), model)[0]
+    config = model.default_cfg
+    assert tuple(image.shape) == config["input_size"]
+    white = [(1 - mean) / deviation for mean, deviation in zip(config["mean"], config["std"], strict=True)]
+    assert image[:, 80, 80].tolist() == pytest.approx(white)
+    plain, _ = load_data(str(tmp_path), nn.Flatten())[0]
+    assert tuple(plain.shape) == (3, 40, 48)
+    assert float(plain.max()) == 1.0

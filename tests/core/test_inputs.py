@@ -1,8 +1,51 @@
+import warnings
+
 import pytest
 import torch
 
 import frostline as fl
 from frostline.core import inputs
+
+
+def test_tensors_that_cannot_be_cut_or_read_are_named():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        nested = torch.nested.nested_tensor([torch.zeros(2), torch.zeros(3)])
+        csr = torch.eye(4).to_sparse_csr()
+    with pytest.raises(fl.DataError, match="A nested tensor cannot be used here") as caught:
+        inputs.batch_size({"ids": nested})
+    assert caught.value.where == "the input 'ids'"
+    for sparse in (torch.eye(4).to_sparse(), csr):
+        with pytest.raises(fl.DataError, match="A sparse_(coo|csr) tensor cannot be used here"):
+            inputs.rows((torch.zeros(4), sparse), slice(0, 2))
+    with pytest.raises(fl.DataError, match="A meta tensor cannot be used here"):
+        inputs.move(torch.zeros(2, device="meta"), "cpu")
+    assert inputs.move(torch.zeros(2), "meta").is_meta
+
+
+@pytest.mark.parametrize("length", [-1, None, 2.0])
+def test_a_dataset_without_a_length_is_refused(length):
+    class Odd:
+        def __len__(self):
+            return length
+
+        def __getitem__(self, index):
+            return index
+
+    with pytest.raises(fl.DataError, match="The dataset has no length"):
+        inputs.check_map_style(Odd())
+    with pytest.raises(fl.DataError, match="not a map-style dataset") as caught:
+        inputs.check_map_style(Odd)
+    assert caught.value.received == "the class Odd, without len() or without [i]"
+
+
+def test_keys_that_are_no_names_are_refused():
+    with pytest.raises(fl.DataError, match="takes inputs by name"):
+        inputs.call(torch.nn.Linear(2, 2), {0: torch.zeros(1, 2)})
+
+
+def test_a_class_is_described_as_one():
+    assert inputs.describe((torch.Tensor, 3)) == "(the class Tensor, int)"
 
 
 def test_inputs_are_called_as_they_are():
@@ -79,3 +122,9 @@ def test_an_item_that_cannot_be_read_is_named():
 @pytest.mark.parametrize(("value", "broken"), [(1.0, False), (-torch.inf, False), (torch.inf, True), (torch.nan, True)])
 def test_masks_are_not_broken(value, broken):
     assert inputs.is_broken({"ids": torch.tensor([1]), "x": torch.tensor([0.0, value])}) is broken
+
+
+def test_targets_of_which_some_are_no_numbers_are_named():
+    with pytest.raises(fl.DataError, match="samples of a batch do not fit together") as error:
+        inputs.collate_targets([1, None, 2], [4, 5, 6])
+    assert error.value.where == "dataset[5]"

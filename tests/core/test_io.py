@@ -147,3 +147,16 @@ def test_files_that_cannot_be_read_are_refused(tmp_path):
     (tmp_path / "large.json").write_text("1" * 100)
     with pytest.raises(fl.CacheError, match="Cannot read large.json"):
         io.read_json(tmp_path / "large.json", max_bytes=10)
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [(errno.ENOSPC, "free some space"), (errno.EDQUOT, "quota"), (errno.EACCES, "writable"), (errno.EROFS, "read-only"),
+     (errno.ENOTDIR, "parents are folders"), (errno.EEXIST, "not a file"), (errno.EIO, "check the disk"),
+     (None, "check the disk")],
+)  # fmt: skip
+def test_the_remedy_follows_what_the_disk_said(tmp_path, number, words):
+    with pytest.raises(fl.CacheError) as error, io.disk_errors("write", tmp_path / "a"):
+        raise OSError(number, "no") if number else OSError("no")
+    assert words in error.value.do
+    assert error.value.what == "Cannot write a."

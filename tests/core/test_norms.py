@@ -1,7 +1,7 @@
 import torch
 from torch import nn
 
-from frostline.core.norms import gradient_norms
+from frostline.core.norms import entries, gradient_norms, separate_norms
 
 
 def with_gradient(*values, dtype=torch.float32):
@@ -34,6 +34,35 @@ def test_complex_and_sparse_gradients_count():
     table = nn.Embedding(4, 2, sparse=True)
     table(torch.tensor([1, 1, 2])).sum().backward()
     assert float(gradient_norms(table.weight).total) ** 2 > 9.99  # row 1 was met twice: (2, 2), (1, 1)
+
+
+def test_one_precise_gradient_makes_all_norms_precise():
+    halves, doubles = with_gradient(3.0, 4.0, dtype=torch.float16), with_gradient(1e200, dtype=torch.float64)
+    measured = gradient_norms([halves, doubles])
+    assert measured.norms.dtype == torch.float64
+    assert measured.norms.tolist() == [5.0, 1e200]
+    assert gradient_norms([halves, with_gradient(12.0)]).norms.dtype == torch.float32
+
+
+def test_a_sparse_gradient_is_coalesced_for_good_or_left_as_it_is():
+    table = nn.Embedding(4, 2, sparse=True)
+    table(torch.tensor([1, 1, 2])).sum().backward()
+    assert not table.weight.grad.is_coalesced()
+    separate_norms([table.weight], coalesces=False)
+    assert not table.weight.grad.is_coalesced()
+    gradient_norms(table.weight)
+    assert table.weight.grad.is_coalesced()
+
+
+def test_entries_share_the_memory_of_the_gradient():
+    complex_one, none = with_gradient(3 + 4j, dtype=torch.complex64), nn.Parameter(torch.zeros(2))
+    entries(complex_one).mul_(2)
+    assert complex_one.grad.tolist() == [6 + 8j]
+    assert entries(none).numel() == 0
+    table = nn.Embedding(4, 2, sparse=True)
+    table(torch.tensor([1, 1, 2])).sum().backward()
+    entries(table.weight).zero_()
+    assert float(table.weight.grad.to_dense().abs().sum()) == 0.0
 
 
 def test_what_does_not_fit_float32_fits_the_dtype_that_is_asked_for():

@@ -6,3 +6,9 @@ def test_order_is_a_permutation_that_seed_and_epoch_choose():
     assert all(sorted(order) == list(range(50)) for order in orders)
     assert orders[0] == orders[3]
     assert orders[0] != orders[1] != orders[2]
+
+
+def test_the_order_is_the_same_in_every_version():
+    """A run that is resumed by a later version goes on with the samples that it has not seen."""
+    assert epoch_order(8, shuffle=True, seed=3, epoch=2).tolist() == [2, 3, 5, 7, 4, 0, 6, 1]
+    assert epoch_order(8, shuffle=True, seed=2**63 // 1_000_003 + 1, epoch=2).tolist() == [0, 3, 7, 5, 1, 2, 6, 4]

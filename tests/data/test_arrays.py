@@ -7,6 +7,28 @@ import frostline as fl
 from frostline.data import Arrays, load_arrays
 
 
+@pytest.mark.parametrize("given", [None, [1.0], np.zeros((4, 2)), torch.tensor(1.0), torch.zeros(4, device="meta")])
+def test_what_is_no_tensor_of_rows_is_refused(given):
+    with pytest.raises(fl.DataError, match="not one tensor with a row for each sample"):
+        Arrays(given, torch.arange(4) % 2)
+    with pytest.raises(fl.DataError, match="The targets are not one tensor"):
+        Arrays(torch.zeros(4, 2), given)
+
+
+def test_labels_of_any_whole_type_are_classes_and_identifiers_are_none(tmp_path):
+    for kind in (np.uint64, np.uint16, np.int8, bool):
+        np.savez(tmp_path / "a.npz", x=np.zeros((4, 2), np.float32), y=np.array([0, 1, 0, 1], kind))
+        assert load_arrays(tmp_path / "a.npz").classes == ("0", "1")
+    with pytest.raises(fl.DataError, match="too large for a class index"):
+        Arrays(torch.zeros(2, 2), torch.tensor([0, 2**40]))
+
+
+def test_a_file_that_ends_too_early_is_refused(tmp_path):
+    (tmp_path / "a.npz").write_bytes(b"")
+    with pytest.raises(fl.DataError, match="Cannot read arrays from this file"):
+        load_arrays(tmp_path / "a.npz")
+
+
 @pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
 def test_arrays_from_a_file(tmp_path, suffix):
     x, y = np.random.rand(6, 3), np.array([0, 1, 0, 1, 0, 1])

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -30,12 +32,40 @@ def test_images_are_rgb_in_the_order_of_names(tmp_path):
     assert data.target(0) == 0
 
 
+def test_white_is_one_and_black_is_zero(tmp_path):
+    for name, value in (("a", 255), ("b", 0)):
+        (tmp_path / name).mkdir()
+        Image.fromarray(np.full((4, 4, 3), value, np.uint8)).save(tmp_path / name / "1.png")
+    data = ImageFolder(tmp_path)
+    assert torch.equal(data[0][0], torch.ones(3, 4, 4))
+    assert torch.equal(data[1][0], torch.zeros(3, 4, 4))
+
+
+def test_files_beside_the_class_folders_are_no_classes(tmp_path):
+    root = folder(tmp_path)
+    Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(root / "cover.png")
+    (root / "readme").write_text("about these images")
+    assert ImageFolder(root).classes == ("cat", "dog")
+
+
 def test_keys_follow_the_content_of_the_file(tmp_path):
     data = ImageFolder(folder(tmp_path))
     key = data.sample_key(0)
     assert data.sample_key(0) == key != data.sample_key(1)
     data.paths[0].write_bytes(data.paths[1].read_bytes())
     assert data.sample_key(0) == data.sample_key(1)
+
+
+def test_a_file_that_has_not_changed_is_hashed_once(tmp_path, monkeypatch):
+    data = ImageFolder(folder(tmp_path))
+    reads = []
+    real = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: reads.append(path) or real(path))
+    assert len({data.sample_key(0) for _ in range(3)}) == 1
+    assert len(reads) == 1
+    data.paths[0].write_bytes(real(data.paths[1]))
+    data.sample_key(0)
+    assert len(reads) == 2
 
 
 def test_a_transform_must_be_describable(tmp_path):

@@ -2,7 +2,22 @@ import pytest
 import torch
 
 import frostline as fl
-from frostline.data import Arrays, split_share
+from frostline.data import Arrays, Part, split_share
+
+
+def test_positions_that_are_not_there_are_refused():
+    data = Arrays(torch.randn(6, 2), torch.arange(6) % 2)
+    assert len(Part(data, [0, -1, 5])) == 3
+    for wrong in ([6], [-7], [0.5], ["1"], None):
+        with pytest.raises(fl.DataError):
+            Part(data, wrong)
+    with pytest.raises(fl.DataError, match="samples that are there"):
+        Part(data, [0, 6])
+
+
+def test_a_dataset_without_labels_is_refused():
+    with pytest.raises(fl.DataError, match="does not tell its labels"):
+        split_share([(torch.zeros(2), 0)], 0.5, 0)
 
 
 def test_a_share_of_every_class_is_held_out():

@@ -77,6 +77,11 @@ def test_too_few_steps_say_nothing():
     assert verdict(lambda *_: None) is None
 
 
+def test_three_comparisons_are_the_fewest():
+    assert verdict(never_cleared, steps=3) is None  # the first step has nothing to compare with
+    assert verdict(never_cleared, steps=4) is True
+
+
 def test_without_an_optimizer_nothing_is_seen():
     watch = Accumulation(nn.Linear(2, 2), None)
     watch.attach()

@@ -124,6 +124,18 @@ def test_large_layers_are_thinned_within_the_stated_error():
         assert found[name]["update_ratio"] == pytest.approx(0.1 * gradient / weight, rel=4 * 0.031)
 
 
+def test_weights_with_gaps_in_memory_are_read_whole():
+    torch.manual_seed(0)
+    model = nn.Linear(60, 40, bias=False)
+    model.weight = nn.Parameter(torch.randn(40, 120)[:, ::2])
+    assert not model.weight.is_contiguous()
+    exact = float(model.weight.detach().norm())
+    model.weight.grad = torch.ones(40, 60)
+    found = stepped(model, torch.optim.SGD(model.parameters(), lr=0.1))["(the model)"]
+    assert found["weight_norm"] == pytest.approx(exact, rel=1e-5)
+    assert found["update_ratio"] == pytest.approx(0.1 * 2400**0.5 / exact, rel=1e-5)
+
+
 def test_parameters_that_moved_in_memory_are_found_again():
     model = nn.Linear(40, 40, bias=False)
     weights = Weights(find_layers(model))

@@ -265,3 +265,9 @@ def test_answers_that_belong_to_other_inputs_are_no_clean_bill_of_health():
     assert diagnosis.is_healthy
     assert [finding.code for finding in diagnosis.findings if finding.code == "FL404"] == ["FL404"]
     assert "every input still belongs to its target" in str(diagnosis)
+
+
+@pytest.mark.parametrize("scaler", ["scaler", 2.0, torch.amp.GradScaler])
+def test_what_is_no_scaler_is_refused(scaler):
+    with pytest.raises(fl.DataError, match="That is no scaler of gradients"):
+        fl.checkup(mlp(), task(30), F.cross_entropy, scaler=scaler)

@@ -64,6 +64,13 @@ def test_adaptive_clipping_follows_each_units_own_weights():
     assert made.bias.grad.max() == -4.0  # was not given
 
 
+def test_adaptive_clipping_in_double_precision_keeps_its_range():
+    weight = nn.Parameter(torch.ones(2, 2, dtype=torch.float64))
+    weight.grad = torch.full((2, 2), 1e150, dtype=torch.float64)
+    remedies.clip_adaptive(0.01)([weight])
+    assert weight.grad.norm(dim=1).tolist() == pytest.approx([0.01 * 2**0.5] * 2)
+
+
 def test_the_percentile_is_of_the_norms_measured_in_the_window():
     clip = remedies.clip_by_percentile(50, window=3, warmup=2)
     parameter = nn.Parameter(torch.zeros(1))
@@ -92,6 +99,48 @@ def test_a_zscore_limit_holds_in_the_warm_up():
     parameter.grad = torch.tensor([50.0])
     remedies.clip_by_zscore(max_norm=2.0)(parameter)
     assert float(parameter.grad) == pytest.approx(2.0)
+
+
+def clipped_norms(clip, *norms):
+    """Norms of the gradient after each clip."""
+    found = []
+    for norm in norms:
+        weight = nn.Parameter(torch.ones(1))
+        weight.grad = torch.tensor([norm])
+        clip([weight])
+        found.append(float(weight.grad))
+    return found
+
+
+def test_the_warm_up_has_as_many_steps_as_it_says():
+    assert clipped_norms(remedies.clip_by_percentile(50, warmup=2), 1.0, 9.0, 9.0, 99.0) == pytest.approx([1, 9, 9, 9])
+    assert clipped_norms(remedies.clip_by_percentile(50, warmup=1), 1.0, 9.0)[1] == pytest.approx(5.0)
+    assert clipped_norms(remedies.clip_by_zscore(2.0, warmup=3), 1.0, 1.2, 50.0, 1.1)[2] == 50.0
+    assert clipped_norms(remedies.clip_by_zscore(2.0, warmup=2), 1.0, 1.2, 50.0)[2] < 2.0
+
+
+def test_the_window_forgets():
+    assert clipped_norms(remedies.clip_by_percentile(100, window=2, warmup=0), 9.0, 1.0, 2.0) == pytest.approx(
+        [9, 1, 2]
+    )
+    assert clipped_norms(remedies.clip_by_percentile(50, window=1, warmup=0), 1.0, 9.0) == pytest.approx([1, 9])
+
+
+def test_the_defaults_are_those_of_the_papers():
+    weight = nn.Parameter(torch.ones(2, 2))
+    weight.grad = torch.ones(2, 2)
+    remedies.clip_adaptive()([weight])
+    assert float(weight.grad.norm()) == pytest.approx(0.02, rel=1e-4)
+    weight.data.zero_()
+    weight.grad = torch.ones(2, 2)
+    remedies.clip_adaptive()([weight])
+    assert float(weight.grad[0].norm()) == pytest.approx(0.01 * 1e-3, rel=1e-4)
+    many = clipped_norms(remedies.clip_by_percentile(), *[float(norm) for norm in range(1, 41)])
+    assert many[:20] == [float(norm) for norm in range(1, 21)]
+    assert many[39] == pytest.approx(4.9, rel=1e-3)
+    spiky = clipped_norms(remedies.clip_by_zscore(), *[1.0, 1.2] * 12, 1.1, 9.0)
+    assert spiky[24] == pytest.approx(1.1)
+    assert spiky[25] < 1.5
 
 
 @pytest.mark.parametrize("name", CLIPS)
@@ -153,16 +202,38 @@ def test_what_a_clip_remembers_goes_through_json(name):
 
 
 def test_thresholds_that_make_no_sense_are_refused():
-    with pytest.raises(fl.DataError, match="max_norm must be greater than 0"):
+    with pytest.raises(fl.DataError, match="max_norm is not a finite number above 0"):
         remedies.clip_by_norm(0)
-    with pytest.raises(fl.DataError, match="limit must be greater than 0"):
+    with pytest.raises(fl.DataError, match="limit is not a finite number above 0"):
         remedies.clip_by_value(float("nan"))
-    for wrong in ({"percentile": 0}, {"percentile": 101}, {"warmup": -1}):
-        with pytest.raises(fl.DataError, match="is out of its range"):
+    for wrong in ({"percentile": 0}, {"percentile": 101}, {"warmup": -1}, {"window": 0}, {"window": 2.5}):
+        with pytest.raises(fl.DataError, match="is not a "):
             remedies.clip_by_percentile(**wrong)
-    for wrong in ({"alpha": 1.0}, {"warmup": 1}):
-        with pytest.raises(fl.DataError, match="is out of its range"):
+    for wrong in ({"alpha": 1.0}, {"alpha": 0.0}, {"warmup": 1}, {"z": None}, {"max_norm": "1"}):
+        with pytest.raises(fl.DataError, match="is not a "):
             remedies.clip_by_zscore(**wrong)
+    assert remedies.clip_by_percentile(100, window=1, warmup=0)
+    assert remedies.clip_by_zscore(alpha=0.01, warmup=2)
+
+
+@pytest.mark.parametrize("given", ["named", "groups", "the model", "None"])
+def test_what_holds_no_parameters_is_refused(given):
+    model = nn.Linear(2, 2)
+    wrong = {"named": model.named_parameters(), "groups": [{"params": [*model.parameters()]}], "the model": model}
+    with pytest.raises(fl.DataError, match="A clip takes parameters|parameters is not a list"):
+        remedies.clip_by_norm(1.0)(wrong.get(given))
+
+
+@pytest.mark.parametrize("state", [None, {}, {"num_calls": 1, "num_skipped": 0, "rule": {}}, {"num_calls": "a"}])
+def test_a_state_of_another_clip_is_refused_and_changes_nothing(state):
+    clip = remedies.clip_by_zscore(2.0)
+    weight = nn.Parameter(torch.ones(2))
+    weight.grad = torch.ones(2)
+    clip([weight])
+    before = clip.state_dict()
+    with pytest.raises(fl.DataError, match="not the state of such a clip"):
+        clip.load_state_dict(state)
+    assert clip.state_dict() == before
 
 
 def test_parameters_that_are_sparse_themselves_are_clipped_by_their_entries():
@@ -170,6 +241,13 @@ def test_parameters_that_are_sparse_themselves_are_clipped_by_their_entries():
     (10.0 * torch.sparse.mm(weight, torch.ones(3, 1))).sum().backward()
     remedies.clip_adaptive(0.01)([weight])
     assert float(weight.grad.to_dense().abs().max()) <= 0.01 + 1e-6
+
+
+def test_gradients_without_values_are_refused():
+    weight = nn.Parameter(torch.ones(2, device="meta"))
+    weight.grad = torch.ones(2, device="meta")
+    with pytest.raises(fl.DataError, match="A clip needs gradients with values"):
+        remedies.clip_by_norm(1.0)([weight])
 
 
 @pytest.mark.parametrize(

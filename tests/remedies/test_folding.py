@@ -150,6 +150,14 @@ def test_what_cannot_be_folded_stays_with_the_reason():
     assert certificate.largest_difference == 0
 
 
+@pytest.mark.parametrize(("padding", "kernel", "is_folded"), [("valid", 3, True), ("same", 3, False), ("same", 1, True),
+                                                              (0, 3, True), (1, 3, False)])  # fmt: skip
+def test_only_zero_padding_keeps_a_norm_before_a_convolution(padding, kernel, is_folded):
+    model = nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 4, kernel, padding=padding)).eval()
+    certificate = remedies.fold_batchnorm(model, torch.randn(4, 3, 6, 6))
+    assert certificate.folded == (("0",) if is_folded else ())
+
+
 def test_a_model_in_training_mode_is_refused():
     model = net()
     model[4].train()

@@ -150,5 +150,5 @@ def test_lsuv_refuses_what_it_cannot_measure():
     with pytest.raises(fl.DataError, match="to measure are not finite"):
         remedies.lsuv(model, torch.full((4, 32), torch.nan), layers="0")
     assert torch.equal(model[0].weight, weight)
-    with pytest.raises(fl.DataError, match="LSUV cannot work with these limits"):
+    with pytest.raises(fl.DataError, match="tolerance is not a finite number above 0"):
         remedies.lsuv(model, torch.randn(4, 32), layers="0", tolerance=0)

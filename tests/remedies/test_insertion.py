@@ -166,6 +166,15 @@ def test_frozen_layers_are_only_treated_by_name():
     assert not any(p.requires_grad for p in model.conv.parameters())
 
 
+def test_where_nothing_is_treated_only_the_first_batch_is_run():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    runs = []
+    model.register_forward_pre_hook(lambda module, args: runs.append(1))
+    change = remedies.insert_batchnorm(model, [torch.randn(3, 4)] * 5)
+    assert change.layers == ()
+    assert len(runs) <= 2
+
+
 def test_parametrized_layers_get_one_too():
     model = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(4, 6)), nn.ReLU(), nn.Linear(6, 2))
     x = torch.randn(8, 4)

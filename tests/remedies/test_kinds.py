@@ -1,6 +1,8 @@
+import pytest
 import torch
 from torch import nn
 
+import frostline as fl
 from frostline.remedies.kinds import BY_NAME, FUNCTIONS, is_activation, is_kind, kind_of, label, make
 
 
@@ -31,3 +33,10 @@ def test_subclasses_of_users_count_and_those_of_torch_do_not():
 
 def test_labels():
     assert [label(x) for x in ("elu", nn.ELU, nn.Tanh(), torch.nn.Identity)] == ["elu", "ELU", "Tanh()", "Identity"]
+
+
+def test_what_makes_no_activation_is_refused():
+    for wrong in (None, b"relu", 3, nn.Threshold, lambda size: nn.ELU(size)):
+        with pytest.raises(fl.DataError, match="no activation named|cannot be made without arguments"):
+            make(wrong)
+    assert isinstance(make(lambda: nn.ELU(0.5)), nn.ELU)

@@ -40,6 +40,40 @@ def test_inputs_without_a_batch_axis():
     assert places(model, torch.randn(2, 9))[1][0] == ("0", "its output has no batch axis")
 
 
+class Functions(nn.Module):
+    def __init__(self, follower):
+        super().__init__()
+        self.body, self.out, self.follower = nn.Linear(4, 4), nn.Linear(4, 2), follower
+
+    def forward(self, x):
+        return self.out(torch.relu(self.follower(self.body(x))))
+
+
+def test_norms_and_shapes_that_are_functions_are_known():
+    normed, notes = places(Functions(lambda x: nn.functional.layer_norm(x, (4,))), torch.randn(3, 4))
+    assert normed == []
+    assert notes[0] == ("body", "a norm follows already")
+    for passing in (lambda x: nn.functional.pad(x, (0, 0)), lambda x: x.view(-1, 4), nn.functional.dropout):
+        assert [place.name for place in places(Functions(passing), torch.randn(3, 4))[0]] == ["body"]
+    _, notes = places(Functions(torch.abs), torch.randn(3, 4))
+    assert notes[0][1].startswith("no activation follows directly")
+
+
+def test_a_model_that_holds_attention_itself_is_no_block():
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.out = nn.Linear(4, 4), nn.Linear(4, 2)
+            self.attention = nn.MultiheadAttention(4, 1, batch_first=True)
+
+        def forward(self, x):
+            x = torch.relu(self.body(x))
+            return self.out(self.attention(x, x, x, need_weights=False)[0])
+
+    found, _ = places(Model(), torch.randn(3, 5, 4))
+    assert [place.name for place in found] == ["body"]
+
+
 def test_the_order_is_that_of_execution():
     class Backwards(nn.Module):
         def __init__(self):

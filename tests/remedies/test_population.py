@@ -9,6 +9,15 @@ from frostline.remedies.normalised import LastAxisBatchNorm
 from frostline.remedies.population import Population, Replay, channel_axis, inputs_of
 
 
+def test_batches_of_other_widths_are_refused_and_empty_ones_passed_over():
+    population = Population()
+    population.add(torch.ones(4, 3), -1)
+    population.add(torch.ones(0, 3), -1)
+    assert (population.count, population.num_batches) == (4, 1)
+    with pytest.raises(fl.DataError, match="different numbers of features"):
+        population.add(torch.ones(4, 5), -1)
+
+
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=6), st.floats(-1e6, 1e6))
 def test_any_division_gives_the_moments_of_the_whole(sizes, offset):
     generator = torch.Generator().manual_seed(len(sizes))

@@ -130,3 +130,13 @@ def test_what_cannot_be_measured_is_refused_and_nothing_has_changed():
     assert torch.equal(model[1].running_mean, before)
     with pytest.raises(fl.DataError, match="at least two values per channel"):
         remedies.reestimate_batchnorm(nn.Sequential(nn.BatchNorm1d(3)), [torch.randn(1, 3)])
+
+
+def test_a_norm_without_statistics_is_the_only_note():
+    model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4, track_running_stats=False))
+    change = remedies.reestimate_batchnorm(model, [torch.randn(8, 4)])
+    assert change.layers == ()
+    assert len(change.notes) == 1
+    assert "1:" in change.notes[0]
+    plain = remedies.reestimate_batchnorm(nn.Sequential(nn.Linear(4, 4)), [torch.randn(8, 4)])
+    assert plain.notes == ("the model: has no BatchNorm with running statistics",)

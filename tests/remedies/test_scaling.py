@@ -102,6 +102,22 @@ def test_columns_that_do_not_vary_are_only_shifted():
     assert heard(model, data)[1][:, 1].abs().max() < 1e-4
 
 
+def test_inputs_that_are_all_zero_stay_finite():
+    data = [(torch.zeros(16, 4), torch.zeros(16)) for _ in range(3)]
+    model = NETWORKS["linear"][0]()
+    standardize_inputs(model, data)
+    assert torch.equal(model[0].deviation, torch.ones(4))
+    assert model(data[0][0]).isfinite().all()
+
+
+def test_a_name_that_no_input_has_means_the_first_layer_that_runs():
+    named, plain = NETWORKS["linear"][0](), NETWORKS["linear"][0]()
+    assert (
+        standardize_inputs(named, table(), name="pixels").layers == standardize_inputs(plain, table()).layers == ("0",)
+    )
+    assert torch.equal(named[0].mean, plain[0].mean)
+
+
 def test_rows_that_are_not_finite_do_not_count():
     clean, odd = table(), table()
     odd.append((torch.full((3, 4), math.nan), torch.zeros(3)))
@@ -196,7 +212,7 @@ def test_where_the_last_layer_is_not_known_nothing_is_changed(build):
 
 @pytest.mark.parametrize("numbers", [(0.0, 0.0), (0.0, -1.0), (math.nan, 1.0), (0.0, math.inf)])
 def test_answers_are_scaled_by_numbers_above_zero(numbers):
-    with pytest.raises(fl.DataError, match="cannot be scaled by that"):
+    with pytest.raises(fl.DataError, match="is not a finite number"):
         rescale_outputs(nn.Linear(4, 1), table(), *numbers)
 
 

@@ -62,3 +62,27 @@ def test_a_refused_model_keeps_its_buffers_and_modes():
         fl.split(model, x(4))
     assert model[0].seen == 0
     assert model.training
+
+
+def test_features_and_modes_that_are_none_are_refused():
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))
+    fl.freeze(model, through="0")
+    x = torch.randn(3, 4)
+    split = fl.split(model, x)
+    features = split.extract(x)
+    assert split.verify(x, features, modes=("eval",))
+    for wrong in ((), (*features, *features), features[0].to_sparse(), 3, [None], (features[0].to_sparse(),)):
+        with pytest.raises(fl.DataError, match="not the features of this split"):
+            split.verify(x, wrong)
+        with pytest.raises(fl.DataError, match="not the features of this split"):
+            split.prove(x, wrong)
+    for wrong in ("eval", (), ("test",), ("train", "test")):
+        with pytest.raises(fl.DataError, match="A model has two modes"):
+            split.verify(x, features, modes=wrong)
+
+
+def test_one_layer_has_no_line_and_is_not_told_to_freeze():
+    for model in (nn.Linear(4, 2), nn.Sequential(nn.Linear(4, 2))):
+        with pytest.raises(fl.SplitError, match="Nothing is frozen") as error:
+            fl.split(model, torch.randn(3, 4))
+        assert "several layers" in error.value.do

@@ -109,6 +109,13 @@ def test_targets_of_a_regression_are_numbers():
         make_loss("mse")(torch.zeros(4, 3), ["cat"] * 4)
 
 
+@pytest.mark.parametrize(("label", "helps"), [(-1, False), (2, True)])
+def test_more_outputs_are_advised_only_where_they_help(label, helps):
+    with pytest.raises(fl.DataError, match="outside of the range") as error:
+        make_loss("cross_entropy")(torch.zeros(3, 2), torch.tensor([0, 1, label]))
+    assert ("replace_head" in error.value.do) == helps
+
+
 def test_a_choice_of_tensors_is_listed():
     with pytest.raises(fl.DataError, match="which part") as error:
         output_of({"a": torch.ones(4, 2), "b": torch.ones(4, 3)})

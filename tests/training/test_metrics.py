@@ -45,8 +45,8 @@ def test_f1_is_that_of_the_whole_set_and_not_a_mean_over_batches():
     assert collected("f1", halves) == collected("f1", [(logits, labels)]) == pytest.approx((4 / 6 + 2 / 4) / 2)
 
 
-@pytest.mark.parametrize("wrap", [lambda x: x, lambda x: (x, x + 1), lambda x: {"a": x, "b": (x,)}, lambda x: Pair(x, x),
-                                  lambda x: SimpleNamespace(logits=x, loss=None)])  # fmt: skip
+@pytest.mark.parametrize("wrap", [lambda x: x, lambda x: (x, x + 1), lambda x: {"a": x, "b": (x,)},
+                                  lambda x: Pair(x, x), lambda x: SimpleNamespace(logits=x, loss=None)])  # fmt: skip
 def test_a_metric_of_the_callers_own_gets_whole_outputs_of_the_same_type(wrap):
     x, seen = torch.arange(10.0).view(5, 2), []
     value = collected(lambda o, t: seen.append((o, t)) or 0.5, [(wrap(x[:3]), x[:3, 0]), (wrap(x[3:]), x[3:, 0])])

@@ -56,8 +56,22 @@ def test_schedules_by_name_fall_from_the_rate_to_their_end():
 def test_a_schedule_is_none_or_a_callable_too():
     optimizer = make_optimizer("sgd", layers().parameters(), 1.0)
     assert make_scheduler(None, optimizer, 3) is None
-    made = make_scheduler(lambda own: ("mine", own), optimizer, 3)
-    assert made == ("mine", optimizer)
+    made = make_scheduler(lambda own: torch.optim.lr_scheduler.ExponentialLR(own, 0.9), optimizer, 3)
+    assert made.optimizer is optimizer
+    with pytest.raises(fl.DataError, match="made no scheduler"):
+        make_scheduler(lambda own: ("mine", own), optimizer, 3)
+
+
+def test_what_is_no_callable_is_refused():
+    optimizer = make_optimizer("sgd", layers().parameters(), 1.0)
+    with pytest.raises(fl.DataError, match="optimizer cannot be called") as error:
+        make_optimizer(optimizer, layers().parameters(), 1.0)
+    assert "torch.optim.SGD" in error.value.do
+    for wrong in (None, 3, nn.Linear):
+        with pytest.raises(fl.DataError, match="optimizer cannot be called"):
+            make_optimizer(wrong, layers().parameters(), 1.0)
+    with pytest.raises(fl.DataError, match="scheduler cannot be called"):
+        make_scheduler(3, optimizer, 2)
 
 
 def test_unknown_names_list_the_nearest():
@@ -123,3 +137,9 @@ def test_a_callable_has_to_make_an_optimizer_over_what_trains(made, text):
     with pytest.raises(fl.DataError, match=text) as error:
         make_optimizer(made, layers().parameters(), 0.1)
     assert error.value.where == "fit(optimizer=...)"
+
+
+def test_a_model_without_parameters_is_not_told_to_thaw():
+    with pytest.raises(fl.DataError, match="has no parameters") as error:
+        make_optimizer("sgd", nn.ReLU().parameters(), 1.0)
+    assert "thaw" not in error.value.do

@@ -60,6 +60,18 @@ def test_stale_gradients_are_dropped():
     assert model[3].weight.grad is not None
 
 
+def test_parameters_held_by_every_ancestor_are_frozen_however_deep():
+    inner = net()
+    inner.token = nn.Parameter(torch.zeros(3))
+    outer = nn.Sequential(nn.Linear(4, 4), nn.Sequential(inner, nn.Linear(4, 4)))
+    outer.mask = nn.Parameter(torch.zeros(2))
+    outer[1].position = nn.Parameter(torch.zeros(5))
+    fl.freeze(outer, through="1.0.0")
+    for parameter in (outer.mask, outer[1].position, inner.token):
+        assert not parameter.requires_grad
+    assert inner[3].weight.requires_grad
+
+
 def test_the_freeze_survives_copies_pickles_and_state_dicts():
     model = net()
     keys = list(model.state_dict())
@@ -89,6 +101,20 @@ def test_globs_modules_and_parameters():
     model.train()
     assert not model[1].training
     assert model[3].training
+
+
+@pytest.mark.parametrize(
+    ("chosen", "names"),
+    [
+        (lambda model: {"parameters": [model[3].weight]}, ["3.weight"]),
+        (lambda model: {"modules": [model[3]]}, ["3.weight", "3.bias"]),
+        (lambda model: {"patterns": "3.bias"}, ["3.bias"]),
+    ],
+)
+def test_each_way_of_choosing_works_alone(chosen, names):
+    model = net()
+    assert fl.freeze(model, **chosen(model)).parameters == tuple(names)
+    assert [n for n, p in model.named_parameters() if not p.requires_grad] == names
 
 
 def test_a_wholly_frozen_model_stays_in_inference_mode():

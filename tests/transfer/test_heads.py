@@ -42,6 +42,32 @@ def test_timm_models_stay_trainable_in_a_frozen_model():
     assert model(torch.randn(2, 3, 32, 32)).shape == (2, 5)
 
 
+def test_every_module_above_a_new_head_follows_train_again():
+    import_torchvision()
+    import timm
+
+    model = timm.create_model("convnext_atto", pretrained=False, num_classes=4)
+    fl.freeze(model)
+    new = fl.replace_head(model, 3)
+    model.train()
+    assert model.head.fc is new
+    assert new.training
+    assert model.head.training
+    assert model.training
+    assert not model.stages.training
+
+
+def test_a_layer_that_is_named_is_taken_even_where_a_model_has_a_reset_of_its_own():
+    import_torchvision()
+    import timm
+
+    model = timm.create_model("resnet18", pretrained=False, num_classes=4)
+    model.auxiliary = nn.Linear(512, 4)
+    new = fl.replace_head(model, 3, name="auxiliary")
+    assert model.auxiliary is new
+    assert (new.out_features, model.fc.out_features) == (3, 4)
+
+
 def test_transformers_models_know_their_labels():
     import_torchvision()
     import transformers
@@ -72,5 +98,5 @@ def test_a_model_without_head_is_said():
         fl.replace_head(nn.Bilinear(2, 2, 2), 3)
     with pytest.raises(fl.LayerNotFound, match="Cannot find the output layer"):
         fl.replace_head(nn.Sequential(nn.ReLU()), 3, name="0")
-    with pytest.raises(fl.LayerNotFound, match="at least one output"):
+    with pytest.raises(fl.DataError, match="num_classes is not a whole number of 1 or more"):
         fl.replace_head(Two(), 0)

@@ -16,8 +16,10 @@ from frostline.caching.opening import open_folder
 from frostline.caching.shards import SHARD_NAME, Shards
 from frostline.caching.writing import MERGE_LOCK
 from frostline.core import io
+from frostline.core.arguments import as_count, as_name, as_path, check_flag
+from frostline.core.doors import public
 from frostline.core.errors import CacheError, DataError
-from frostline.core.inputs import check_map_style
+from frostline.core.inputs import check_map_style, describe
 from frostline.core.io import Damaged, disk_errors, is_temporary, names_in, remove, remove_unlocked, status
 from frostline.core.restore import kept_generators
 
@@ -67,7 +69,8 @@ class FeatureCache:
     """
 
     def __init__(self, root: str | Path) -> None:
-        self.root = Path(root).expanduser().absolute()  # here and now: a later chdir must not make it another one
+        root = as_path("FeatureCache", "root", root)
+        self.root = root.absolute()  # here and now: a later chdir must not make it another one
         self._shards: dict[str, Shards] = {}  # a shard that this process has mapped is not read again
 
     def __getstate__(self) -> dict[str, Any]:
@@ -76,6 +79,7 @@ class FeatureCache:
     def __repr__(self) -> str:
         return f"FeatureCache({str(self.root)!r})"
 
+    @public("fill")
     def fill(
         self,
         split: FrozenPart,
@@ -104,11 +108,10 @@ class FeatureCache:
             NotCacheable: If a sample's features depend on the other samples of its batch.
             CacheError: If the folder cannot be written, or stored rows are not what the model computes.
         """
-        if batch_size < 1:
-            raise DataError(
-                what="A batch needs at least one sample.", where="fill(batch_size=...)", received=str(batch_size),
-                do="pass a batch_size of 1 or more.",
-            )  # fmt: skip
+        batch_size = as_count("fill", "batch_size", batch_size)
+        num_workers = as_count("fill", "num_workers", num_workers, least=0)
+        check_flag("fill", "progress", progress)
+        _check_part(split)
         check_map_style(dataset)
         folder = self.root / recipe_key(split)
         shards = self._shards.setdefault(folder.name, Shards(folder / "shards"))
@@ -161,6 +164,8 @@ class FeatureCache:
         """
         chosen = self._folders()
         if recipe is not None:
+            if not isinstance(recipe, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+                recipe = as_name("purge", "recipe", recipe)
             chosen = [folder for folder in chosen if recipe and folder.name.startswith(recipe)]
         if recipe is not None and len(chosen) != 1:
             raise CacheError(
@@ -186,6 +191,15 @@ def _size_of(path: Path) -> int:
     """Bytes of a regular file; none of one that is gone by now."""
     found = status(path)
     return found.st_size if found is not None and stat.S_ISREG(found.st_mode) else 0
+
+
+def _check_part(part: Any) -> None:
+    lacking = [name for name in ("recipe", "frontier", "extract") if not hasattr(part, name)]
+    if lacking or isinstance(part, type):
+        raise DataError(
+            what="This is not a frozen part.", where="fill(split)", received=describe(part),
+            do="pass what frostline.split(model, example) gives.",
+        )  # fmt: skip
 
 
 def _delete(folder: Path) -> int:

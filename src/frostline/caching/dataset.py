@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from torch.utils.data import Dataset
 
 from frostline.caching.loader import CachedLoader
 from frostline.core import inputs as batches
+from frostline.core.arguments import as_count, as_device, as_seed, check_flag
 from frostline.core.errors import DataError
 
 if TYPE_CHECKING:
@@ -63,7 +65,10 @@ class CachedDataset(Dataset[Sample]):
         Returns:
             An iterable of `(tuple of tensors, target)`; it yields the next epoch every time it is iterated.
         """
-        place = self._device if device is None else torch.device(device)
+        call = "loader"
+        batch_size, seed = as_count(call, "batch_size", batch_size), as_seed(call, "seed", seed)
+        shuffle, drop_last = check_flag(call, "shuffle", shuffle), check_flag(call, "drop_last", drop_last)
+        place = self._device if device is None else as_device(call, "device", device)
         return CachedLoader(
             self._gatherer, self._targets, len(self), batch_size,
             shuffle=shuffle, seed=seed, drop_last=drop_last, device=place, check_weights=self._check_weights,
@@ -78,6 +83,13 @@ class CachedDataset(Dataset[Sample]):
     def __getitems__(self, indices: Sequence[int]) -> list[Sample]:
         """Several samples in one gather; `torch.utils.data.DataLoader` asks for whole batches this way."""
         count = len(self)
+        try:
+            indices = [operator.index(index) for index in indices]
+        except (TypeError, RuntimeError) as error:
+            raise DataError(
+                what="A sample is asked for by its position.", where="CachedDataset[...]",
+                received=batches.describe(indices), do=f"pass whole numbers from 0 to {count - 1}.",
+            ) from error  # fmt: skip
         if self._check_weights is not None and self._num_given % count < len(indices):  # about once per epoch
             self._check_weights()
         self._num_given += len(indices)
@@ -106,7 +118,7 @@ def check_targets(targets: list[Any]) -> Any:
     """
     kinds = set(map(type, targets))
     if kinds in ({int}, {float}):  # a million of them one by one take seconds
-        with suppress(OverflowError):
+        with suppress(OverflowError, ValueError):
             return torch.tensor(targets, dtype=torch.int64 if kinds == {int} else torch.float32)
     stacked = batches.collate_targets(targets, range(len(targets)))
     if not batches.leaves(stacked):

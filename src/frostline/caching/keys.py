@@ -103,7 +103,7 @@ def as_words(keys: NDArray[np.uint8]) -> NDArray[np.uint64]:
 
 
 def _feed(digest: Any, value: Any, index: int) -> None:
-    if isinstance(value, Tensor):
+    if isinstance(value, Tensor) and value.layout is torch.strided and not (value.is_meta or value.is_nested):
         array = value.detach().cpu().contiguous()
         digest.update(f"tensor {array.dtype} {tuple(array.shape)}".encode())
         digest.update(array.reshape(-1).view(torch.uint8).numpy() if array.numel() else b"")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,11 +11,9 @@ from torch import Tensor
 from frostline.caching.gathering import Gatherer, moved
 from frostline.caching.resident import Resident, has_room
 from frostline.core import inputs as batches
+from frostline.core.arguments import as_count, as_seed
 from frostline.core.errors import DataError
 from frostline.core.order import epoch_order
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 # Targets are fetched this many batches ahead: batch by batch it would cost as much as the rows.
 _BATCHES_AHEAD = 64
@@ -33,11 +31,6 @@ class CachedLoader:
         self, gatherer: Gatherer, targets: Any, num_samples: int, batch_size: int, *, shuffle: bool, seed: int,
         drop_last: bool, device: torch.device | None, check_weights: Callable[[], None] | None = None,
     ) -> None:  # fmt: skip
-        if batch_size < 1:
-            raise DataError(
-                what="A batch needs at least one sample.", where="loader(batch_size=...)", received=str(batch_size),
-                do="pass a batch_size of 1 or more.",
-            )  # fmt: skip
         self.batch_size = batch_size
         self._gatherer, self._targets, self._num_samples = gatherer, targets, num_samples
         self._shuffle, self._seed, self._drop_last, self._device = shuffle, seed, drop_last, device
@@ -53,6 +46,7 @@ class CachedLoader:
 
     @epoch.setter
     def epoch(self, epoch: int) -> None:
+        epoch = as_count("loader", "epoch", epoch, least=0)
         self._epoch, self._start, self._place = epoch, 0, (epoch, 0)
 
     def __len__(self) -> int:
@@ -100,6 +94,16 @@ class CachedLoader:
         Raises:
             DataError: If the state is of a loader with another batch size.
         """
+        known = state if isinstance(state, Mapping) else {}  # pyright: ignore[reportUnnecessaryIsInstance]
+        missing = [name for name in ("seed", "epoch", "batch", "batch_size") if name not in known]
+        if missing:
+            raise DataError(
+                what="This is not the state of a loader.", where="loader.load_state_dict",
+                received=f"{batches.describe(state)}, without {', '.join(missing)}", do="pass what state_dict() gave.",
+            )  # fmt: skip
+        call = "loader.load_state_dict"
+        seed = as_seed(call, "seed", state["seed"])
+        epoch, batch = (as_count(call, name, state[name], least=0) for name in ("epoch", "batch"))
         if state["batch_size"] != self.batch_size:
             raise DataError(
                 what="The loader was saved with another batch size.",
@@ -107,7 +111,7 @@ class CachedLoader:
                 received=f"batch_size {state['batch_size']}; this loader has {self.batch_size}",
                 do="make the loader with the same batch_size.",
             )
-        self._seed, self._epoch, self._start = state["seed"], state["epoch"], state["batch"]
+        self._seed, self._epoch, self._start = seed, epoch, batch
         self._place = (self._epoch, self._start)
 
 

@@ -11,6 +11,7 @@ import typer
 
 from frostline.cli.models import build_model, load_data
 from frostline.cli.output import errors_in_four_parts, show, table
+from frostline.core.arguments import as_seed
 from frostline.core.errors import DataError
 from frostline.core.restore import seed_generators
 
@@ -64,7 +65,9 @@ def fit(
     from frostline.recipes.commands import fit_command
 
     with errors_in_four_parts(as_json=as_json):
-        seed_generators(seed)  # layers that no file gives are the same in every run, so that it can be resumed
+        seed_generators(
+            as_seed("frostline", "--seed", seed)
+        )  # layers that no file gives are the same in every run, so that it can be resumed
         built = build_model(model)
         dataset = load_data(data, built)
         val_data = load_data(val, built) if val is not None else None
@@ -105,7 +108,7 @@ def checkup(
     from frostline.recipes.commands import checkup_command
 
     with errors_in_four_parts(as_json=as_json):
-        seed_generators(seed)
+        seed_generators(as_seed("frostline", "--seed", seed))
         built = build_model(model)
         result = checkup_command(
             built, load_data(data, built), weights=weights, batch_size=batch_size, lr=lr, steps=steps, seed=seed

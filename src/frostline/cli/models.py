@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from frostline.core.arguments import as_path
 from frostline.core.errors import DataError, nearest
 from frostline.data import Arrays, ImageFolder, load_arrays
 
@@ -42,9 +43,10 @@ def build_model(spec: str) -> nn.Module:
 
 def load_data(path: str, model: nn.Module) -> ImageFolder | Arrays:
     """An image folder, decoded as the model's own data configuration says, or arrays from a file."""
-    if Path(path).suffix in (".npz", ".safetensors"):
-        return load_arrays(path)
-    return ImageFolder(path, _transform(model) if Path(path).is_dir() else None)
+    place = as_path("frostline", "DATA", path)
+    if place.suffix in (".npz", ".safetensors"):
+        return load_arrays(place)
+    return ImageFolder(place, _transform(model) if place.is_dir() else None)
 
 
 def _timm_model(name: str) -> nn.Module:

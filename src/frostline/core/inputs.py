@@ -21,11 +21,18 @@ if TYPE_CHECKING:
     from torch import nn
 
 LABEL_KEYS = ("label", "labels")
+_PADDED = "pad it to one tensor, and pass the lengths or a mask beside it."
 
 
 def call(model: Callable[..., Any], inputs: Any) -> Any:
     """`model(x)` for a tensor, `model(*x)` for a tuple, `model(**x)` for a mapping."""
     if isinstance(inputs, Mapping):
+        names = cast("Mapping[Any, Any]", inputs)
+        if not all(isinstance(name, str) for name in names):
+            raise DataError(
+                what="A model takes inputs by name, and these have other keys.", where="the inputs",
+                received=f"keys {', '.join(repr(name) for name in names)}", do="name the arguments of forward as keys.",
+            )  # fmt: skip
         return model(**inputs)
     if isinstance(inputs, (tuple, list)):
         return model(*inputs)
@@ -85,7 +92,9 @@ def batch_size(inputs: Any) -> int:
     Raises:
         DataError: If there is no tensor, or the first one has no axis.
     """
-    for tensor in leaves(inputs).values():
+    for name, tensor in leaves(inputs).items():
+        if tensor.is_nested:
+            raise _unusable(name, tensor, _PADDED)
         if tensor.dim():
             return tensor.shape[0]
     raise DataError(
@@ -99,6 +108,9 @@ def batch_size(inputs: Any) -> int:
 def rows(inputs: Any, index: slice | Tensor) -> Any:
     """The samples at `index`; tensors without the batch axis are passed on as they are."""
     size = batch_size(inputs)
+    for name, tensor in leaves(inputs).items():
+        if tensor.layout is not torch.strided and tensor.dim() and tensor.shape[0] == size:
+            raise _unusable(name, tensor, "pass dense tensors (x.to_dense()), which can be cut into samples.")
     return map_tensors(inputs, lambda x: x[index] if x.dim() and x.shape[0] == size else x)
 
 
@@ -122,8 +134,21 @@ def move(inputs: Any, device: torch.device | str | None) -> Any:
     """The same inputs on `device`; None leaves them where they are."""
     if device is None:
         return inputs
+    if torch.device(device).type != "meta":
+        check_readable(inputs)
     is_waiting = torch.device(device).type == "cpu"  # else the values would be read before they have come
     return map_tensors(inputs, lambda x: x.to(device, non_blocking=not is_waiting))
+
+
+def check_readable(inputs: Any) -> None:
+    """Check that every tensor has values, and a row for each sample.
+
+    Raises:
+        DataError: If one is nested, or on the meta device.
+    """
+    for name, tensor in leaves(inputs).items():
+        if tensor.is_meta or tensor.is_nested:
+            raise _unusable(name, tensor, _PADDED if tensor.is_nested else "pass tensors that hold values.")
 
 
 def required_labels(forward: Callable[..., Any]) -> frozenset[str]:
@@ -149,14 +174,21 @@ def check_map_style(dataset: Any) -> None:
             received="batches instead of samples",
             do="pass loader.dataset, and batch_size=: the order, and the batches, are made here.",
         )  # fmt: skip
-    if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
+    if isinstance(dataset, type) or not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
         raise DataError(
             what="The dataset is not a map-style dataset.",
             where=type(dataset).__name__,
-            received="an object without len() or without [i]",
+            received=f"{describe(dataset)}, without len() or without [i]",
             do="give it __len__ and __getitem__, or put its items into a list.",
         )
-    if len(dataset) == 0:
+    try:
+        count = len(dataset)
+    except (TypeError, ValueError) as error:
+        raise DataError(
+            what="The dataset has no length.", where=f"{type(dataset).__name__}.__len__",
+            received=f"{type(error).__name__}: {error}", do="return the number of samples from __len__.",
+        ) from error  # fmt: skip
+    if count == 0:
         raise DataError(
             what="The dataset is empty.",
             where=type(dataset).__name__,
@@ -260,7 +292,10 @@ def collate_targets(targets: Sequence[Any], indices: Sequence[int]) -> Any:
     if all(isinstance(target, float) for target in targets):
         return torch.tensor(targets, dtype=torch.float32)
     if len({type(target) for target in targets}) > 1:  # known targets come back as tensors, new ones as numbers
-        targets = [torch.as_tensor(target) for target in targets]
+        try:
+            targets = [torch.as_tensor(target) for target in targets]
+        except (TypeError, ValueError, RuntimeError):  # texts and None among numbers: named by the next line
+            return collate(targets, indices)
         kind = torch.float32 if any(target.is_floating_point() for target in targets) else torch.int64
         targets = [target.to(kind) for target in targets]
     return collate(targets, indices)
@@ -273,8 +308,11 @@ def describe(value: Any) -> str:
         >>> describe((torch.zeros(2, 3), 5))
         '(float32 (2, 3), int)'
     """
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
     if isinstance(value, Tensor):
-        return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
+        kind = str(value.dtype).removeprefix("torch.")
+        return f"nested {kind}" if value.is_nested else f"{kind} {tuple(value.shape)}"
     if isinstance(value, Mapping):
         parts = (f"{key}: {describe(entry)}" for key, entry in cast("Mapping[str, Any]", value).items())
         return "{" + ", ".join(parts) + "}"
@@ -298,6 +336,13 @@ def call_with_model(model: nn.Module, inputs: Any) -> Any:
             received=f"{describe(inputs)}; {error}",
             do="pass a tensor for model(x), a tuple for model(*x), or a mapping for model(**x).",
         ) from error
+
+
+def _unusable(name: str, tensor: Tensor, do: str) -> DataError:
+    kind = "nested" if tensor.is_nested else "meta" if tensor.is_meta else str(tensor.layout).removeprefix("torch.")
+    return DataError(
+        what=f"A {kind} tensor cannot be used here.", where=f"the input {name!r}", received=describe(tensor), do=do
+    )
 
 
 def _collect(value: Any, prefix: str, found: dict[str, Tensor]) -> None:

@@ -18,7 +18,7 @@ _WRAPPERS = ("DataParallel", "DistributedDataParallel", "AveragedModel")
 
 
 def layer_names(model: nn.Module) -> list[str]:
-    """Qualified names of all modules in the order of registration, every name of a shared one, without the model itself."""
+    """Qualified names of all modules in the order of registration, all names of a shared one, without the model."""
     return [name for name, _ in model.named_modules(remove_duplicate=False) if name]
 
 
@@ -28,9 +28,10 @@ def resolve(model: nn.Module, name: str) -> nn.Module:
     Raises:
         LayerNotFound: If there is none; the nearest names are listed.
     """
-    found = dict(model.named_modules(remove_duplicate=False)).get(name) if name else None
+    is_name = isinstance(name, str) and name  # pyright: ignore[reportUnnecessaryIsInstance]
+    found = dict(model.named_modules(remove_duplicate=False)).get(name) if is_name else None
     if found is None:
-        known = nearest(name, layer_names(model))
+        known = nearest(str(name), layer_names(model))
         raise LayerNotFound(
             what=f"The model has no layer named {name!r}.",
             where=type(model).__name__,
@@ -46,7 +47,7 @@ def first_name(model: nn.Module, module: nn.Module) -> str:
 
 
 def unwrapped(model: nn.Module) -> tuple[nn.Module, tuple[str, ...]]:
-    """The module inside of `torch.compile`, DataParallel, DistributedDataParallel and averaged models, and their names."""
+    """The module inside of `torch.compile`, DataParallel, DDP and averaged models, and their names."""
     names: list[str] = []
     while True:
         kind = type(model).__name__

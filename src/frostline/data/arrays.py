@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,9 +13,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from frostline.core.arguments import as_path
 from frostline.core.errors import DataError
+from frostline.core.inputs import describe
 
 _INPUT_NAMES = ("x", "inputs", "images", "data", "features")
+_MOST_CLASSES = 1_000_000  # chosen by us: labels beyond are identifiers, not classes
 _TARGET_NAMES = ("y", "targets", "labels", "target", "label")
 
 
@@ -37,12 +41,16 @@ class Arrays:
     fingerprint = "arrays/1"
 
     def __init__(self, inputs: Tensor, targets: Tensor) -> None:
+        for name, given in (("inputs", inputs), ("targets", targets)):
+            _check_rows(name, given)
         inputs, targets = (t.float() if t.dtype == torch.float64 else t for t in (inputs, targets))
+        if targets.dtype in (torch.uint16, torch.uint32, torch.uint64):  # torch cannot choose rows of these
+            targets = targets.long()
         if len(inputs) != len(targets) or not len(inputs):
             raise _wrong("Inputs and targets do not pair up.", f"{len(inputs)} inputs, {len(targets)} targets",
                          "give every input one target, and at least two samples.")  # fmt: skip
         if inputs.is_floating_point() and not bool(torch.isfinite(inputs).all()):
-            bad = (~torch.isfinite(inputs)).flatten(1).any(dim=1).nonzero().squeeze(1).tolist()
+            bad = (~torch.isfinite(inputs)).reshape(len(inputs), -1).any(dim=1).nonzero().squeeze(1).tolist()
             raise _wrong("The inputs are not finite.", f"NaN or Inf in samples {bad[:8]}", "clean these samples.")
         self.inputs, self.labels = inputs, targets
         self.classes = _classes(targets)
@@ -71,12 +79,13 @@ def load_arrays(path: str | Path) -> Arrays:
     Raises:
         DataError: If the file cannot be read, or lacks one of the two.
     """
-    path = Path(path)
+    path = as_path("load_arrays", "path", path)
     try:
         found = _load_npz(path) if path.suffix == ".npz" else load_file(path)
-    except (OSError, ValueError, zipfile.BadZipFile, SafetensorError) as error:
+    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, SafetensorError) as error:
         raise DataError(
-            what="Cannot read arrays from this file.", where=str(path), received=str(error).splitlines()[0],
+            what="Cannot read arrays from this file.", where=str(path),
+            received=f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}",
             do="pass an .npz (numbers only, no Python objects) or a .safetensors file.",
         ) from error  # fmt: skip
     inputs, targets = (_named(found, names, path) for names in (_INPUT_NAMES, _TARGET_NAMES))
@@ -102,15 +111,27 @@ def _named(found: dict[str, Tensor], names: tuple[str, ...], path: Path) -> Tens
 
 
 def _classes(targets: Tensor) -> tuple[str, ...] | None:
-    if targets.is_floating_point() or targets.dim() != 1:
+    if targets.is_floating_point() or targets.is_complex() or targets.dim() != 1:
         return None
+    targets = targets.long()  # not every whole number of torch has a least one
     if int(targets.min()) < 0:
         at = int(targets.argmin())
         raise _wrong("A label is negative.", f"label {int(targets[at])} of sample {at}", "number the classes from 0.")
     if len(targets.unique()) < 2:
         raise _wrong("There is a single class.", f"label {int(targets[0])} in all {len(targets)} samples",
                      "add samples of another class.")  # fmt: skip
+    if int(targets.max()) >= _MOST_CLASSES:
+        at = int(targets.argmax())
+        raise _wrong("A label is too large for a class index.", f"label {int(targets[at])} of sample {at}",
+                     "number the classes from 0, one after the other.")  # fmt: skip
     return tuple(str(label) for label in range(int(targets.max()) + 1))
+
+
+def _check_rows(name: str, given: Any) -> None:
+    is_usable = isinstance(given, Tensor) and not given.is_nested and given.layout is torch.strided
+    if not is_usable or given.is_meta or given.is_quantized or not given.dim():
+        raise _wrong(f"The {name} are not one tensor with a row for each sample.", describe(given),
+                     "pass a dense tensor whose first axis counts the samples: torch.tensor(array).")  # fmt: skip
 
 
 def _wrong(what: str, received: str, do: str) -> DataError:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from frostline.core.arguments import as_name, as_path, check_callable
 from frostline.core.errors import DataError
 
 _ENDINGS = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
@@ -46,7 +47,11 @@ class ImageFolder:
         *,
         fingerprint: str | None = None,
     ) -> None:
-        self.root, self.transform = Path(root), transform
+        self.root, self.transform = as_path("ImageFolder", "root", root), transform
+        if transform is not None:
+            check_callable("ImageFolder", "transform", transform, takes="(image) -> tensor")
+        if fingerprint is not None:
+            fingerprint = as_name("ImageFolder", "fingerprint", fingerprint)
         self.fingerprint = fingerprint if fingerprint is not None else _describe(transform)
         folders = _class_folders(self.root)
         self.classes = tuple(folder.name for folder in folders)

@@ -6,14 +6,18 @@ from typing import Any
 
 import torch
 
+from frostline.core.arguments import as_count, as_items, as_number, as_seed
+from frostline.core.doors import public
 from frostline.core.errors import DataError
+from frostline.core.inputs import check_map_style, describe
 
 
 class Part:
     """The samples of a dataset at these positions; what the dataset offers, the part offers too."""
 
     def __init__(self, dataset: Any, indices: list[int]) -> None:
-        self.dataset, self.indices = dataset, indices
+        check_map_style(dataset)
+        self.dataset, self.indices = dataset, [_index(at, len(dataset)) for at in as_items("Part", "indices", indices)]
         if hasattr(dataset, "sample_key"):
             self.sample_key = self._sample_key
             self.fingerprint = dataset.fingerprint
@@ -33,6 +37,17 @@ class Part:
         return self.dataset.target(self.indices[index])
 
 
+def _index(at: Any, count: int) -> int:
+    index = as_count("Part", "indices", at, least=-count)
+    if index >= count:
+        raise DataError(
+            what="A part of a dataset needs samples that are there.", where="Part(indices)",
+            received=f"{index} of {count} samples", do=f"pass positions from 0 to {count - 1}.",
+        )  # fmt: skip
+    return index
+
+
+@public("split_share")
 def split_share(dataset: Any, share: float, seed: int) -> tuple[Part, Part]:
     """(training part, validation part), the validation part a share of every class.
 
@@ -44,7 +59,13 @@ def split_share(dataset: Any, share: float, seed: int) -> tuple[Part, Part]:
     Raises:
         DataError: If the share leaves one of the parts empty.
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(as_seed("split_share", "seed", seed))
+    share = as_number("split_share", "share", share)
+    if not hasattr(dataset, "labels"):
+        raise DataError(
+            what="This dataset does not tell its labels.", where="split_share(dataset)", received=describe(dataset),
+            do="give it an attribute `labels`, one class index per sample; ImageFolder and Arrays have it.",
+        )  # fmt: skip
     labels = torch.as_tensor(dataset.labels)
     held: list[int] = []
     for label in labels.unique().tolist():

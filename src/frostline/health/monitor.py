@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from frostline.core.arguments import as_number, as_path, check_callable, check_model
 from frostline.core.errors import DataError
 from frostline.core.inputs import describe
 from frostline.core.steps import check_dense, is_optimizer
@@ -37,6 +38,7 @@ _KEPT_FIRST, _KEPT_LAST = 50, 450  # sampled steps in memory, so that a long run
 _KEPT_LOSSES = 10_000
 _UNREAD_LOSSES = 1_000  # on the device, where samples are far apart
 _UNTOLD = 8  # sampled steps after which the file and the logger are told
+_MOST = 2**1000  # beyond, a whole number is no float
 _BUDGET = 0.03  # of the time of the loop: beyond it samples are left out
 _FREE_SAMPLES = 10  # that the budget does not count
 
@@ -77,8 +79,15 @@ class Monitor:
         budget: float = _BUDGET, path: str | Path | None = None,
         log: Callable[[dict[str, float], int], None] | None = None,
     ) -> None:  # fmt: skip
+        check_model("Monitor", model, needs=())
         inner, self._unseen = _unwrapped(model)
+        check_model("Monitor", inner, needs=("values", "training"))
         _check(inner, optimizer, every)
+        if budget != float("inf"):  # no limit
+            budget = as_number("Monitor", "budget", budget)
+        path = as_path("Monitor", "path", path) if path is not None else None
+        if log is not None:
+            check_callable("Monitor", "log", log, takes="(numbers, step)")
         self.every, self._budget, self._optimizer, self._log = every, budget, optimizer, log
         self._model = inner
         self._account = Account()
@@ -139,15 +148,15 @@ class Monitor:
         started = self._account.clock() if self._is_quiet_from == self._num_steps else None
         value = loss
         if isinstance(loss, Tensor):
-            if loss.numel() != 1:
+            if loss.numel() != 1 or loss.is_complex() or loss.is_meta or loss.layout is not torch.strided:
                 raise DataError(
                     what="The loss is not a scalar.", where="Monitor.step(loss)",
-                    received=f"shape {tuple(loss.shape)}",
+                    received=describe(loss),
                     do="pass the mean or the sum that backward() was called on.",
                 )  # fmt: skip
             # elsewhere than on a CPU, to read it now would be to wait for it
             value = loss.item() if loss.is_cpu else loss.detach()
-        elif not isinstance(loss, Real):
+        elif not isinstance(loss, Real) or (isinstance(loss, int) and abs(loss) > _MOST):
             raise DataError(
                 what="The loss is not a scalar.", where="Monitor.step(loss)", received=describe(loss),
                 do="pass what backward() was called on, or its value.",

@@ -69,7 +69,8 @@ def _share_of_copies(rows_UF: Tensor) -> float:
     if len(rows_UF) < 2:
         return 0.0
     generator = torch.Generator().manual_seed(0)
-    directions = torch.randn(rows_UF.shape[1], 2, generator=generator, dtype=torch.float64).to(rows_UF.device)
+    shape = rows_UF.shape[1], 2
+    directions = torch.randn(shape, generator=generator, dtype=torch.float64, device="cpu").to(rows_UF.device)
     marks = rows_UF @ directions
     order = marks[:, 0].argsort()
     steps = (marks[order][1:] - marks[order][:-1]).abs() / float(marks.abs().max())

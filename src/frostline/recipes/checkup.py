@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from frostline.core.arguments import as_count, as_number
+from frostline.core.doors import public
 from frostline.core.errors import DataError
+from frostline.core.inputs import describe
 from frostline.core.restore import kept_generators
 from frostline.core.steps import is_optimizer
 from frostline.health import Patient
@@ -41,6 +44,7 @@ _LITTLE = 0.5  # of the loss of one answer for all: who saves less may do with o
 _FEWEST = 20  # batches, after which another rate says something about the whole training
 
 
+@public("checkup")
 def checkup(
     model: nn.Module, batches: Iterable[Any], loss_fn: Callable[[Any, Any], Tensor],
     optimizer: Optimizer | Callable[[list[nn.Parameter]], Optimizer] | None = None, *, steps: int | None = None,
@@ -76,7 +80,14 @@ def checkup(
             or the loss is not a scalar that depends on the model.
     """
     check_given(model, batches, loss_fn, "checkup")
-    _check(epochs, accumulation)
+    accumulation = as_count("checkup", "accumulation", accumulation)
+    epochs = as_number("checkup", "epochs", epochs, above=0) if epochs is not None else None
+    steps = as_count("checkup", "steps", steps) if steps is not None else None
+    if scaler is not None and (isinstance(scaler, type) or not hasattr(scaler, "unscale_")):
+        raise DataError(
+            what="That is no scaler of gradients.", where="checkup(scaler=...)", received=describe(scaler),
+            do="pass your torch.amp.GradScaler, or leave it out.",
+        )  # fmt: skip
     with kept_generators():  # a loader that shuffles draws
         whole = as_batches(batches, model, steps)
     data, judged = held_out(whole)
@@ -128,19 +139,6 @@ def _along(seen: Examination, direction: list[Suspicion]) -> list[Trial]:
         else:
             reached = tried[-1].score.loss
     return tried
-
-
-def _check(epochs: float | None, accumulation: int) -> None:
-    if accumulation < 1:
-        raise DataError(
-            what="A step needs the gradients of one batch or more.", where="checkup(accumulation=...)",
-            received=repr(accumulation), do="pass accumulation=1, or as many batches as your loop takes for a step.",
-        )  # fmt: skip
-    if epochs is not None and not epochs > 0:
-        raise DataError(
-            what="The batches cannot be that many epochs.", where="checkup(epochs=...)", received=repr(epochs),
-            do="pass how often the batches go through your data, such as epochs=3, or leave it out.",
-        )  # fmt: skip
 
 
 def _optimizer(model: nn.Module, given: Any) -> Optimizer:

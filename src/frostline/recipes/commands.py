@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from frostline.core import inputs as batches
+from frostline.core.arguments import as_count, as_path
+from frostline.core.doors import public
 from frostline.core.errors import DataError
 from frostline.core.io import read_json
 from frostline.core.records import Diagnosis, FitResult
@@ -83,13 +85,15 @@ class CheckupReport:
         return "\n".join(lines)
 
 
+@public("frostline checkup")
 def checkup_command(
     model: nn.Module, dataset: Any, *, weights: str | None, batch_size: int, lr: float, steps: int, seed: int
 ) -> CheckupReport:
     """Train copies for so many batches of AdamW, every layer watched, and say what keeps it from learning."""
+    batch_size = as_count("frostline checkup", "--batch-size", batch_size)
     classes = classes_of(dataset)
     if weights is not None:
-        _reuse(model, Path(weights), classes)
+        _reuse(model, as_path("frostline", "--weights", weights), classes)
     else:
         replace_head(model, len(classes))
     started = time.perf_counter()
@@ -103,6 +107,7 @@ def checkup_command(
     return CheckupReport(diagnosis, len(found), time.perf_counter() - started)
 
 
+@public("frostline fit")
 def fit_command(
     model: nn.Module, dataset: Any, val: Any, *, name: str, weights: str | None, freeze: str | None,
     val_share: float | None, epochs: int, batch_size: int, lr: float, seed: int, out: Path, cache: bool,
@@ -123,6 +128,7 @@ def fit_command(
     return FitReport(name, str(path), classes, result, reused)
 
 
+@public("frostline inspect")
 def inspect_command(model: nn.Module, dataset: Any, *, weights: str | None, freeze: str | None) -> InspectReport:
     """Split as `fit` would, and say what it would cost."""
     set_up(model, dataset, weights, freeze)
@@ -141,7 +147,7 @@ def set_up(model: nn.Module, dataset: Any, weights: str | None, freeze_through: 
     names = classes_of(dataset)
     classes = len(names)
     if weights is not None:
-        head, first = _reuse(model, Path(weights), names)
+        head, first = _reuse(model, as_path("frostline", "--weights", weights), names)
     else:
         sys.stderr.write("No --weights: the frozen layers are random, not pretrained.\n")
         head, first = replace_head(model, classes), "nothing (random layers)"

@@ -5,6 +5,7 @@ Read top to bottom; copy it where your loop differs.
 
 from __future__ import annotations
 
+import operator
 import sys
 import time
 from functools import partial
@@ -13,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from frostline.core.arguments import as_path, as_seed, check_callable, check_flag, check_model
+from frostline.core.doors import public
 from frostline.core.layers import check_initialized, default_dtype_of, unwrapped
 from frostline.core.records import FitResult, Timings
 from frostline.core.restore import kept_generators, kept_gradients, kept_modes, plain_ambient, seed_generators
@@ -51,6 +54,7 @@ if TYPE_CHECKING:
 _DTYPES = {"bf16-true": torch.bfloat16, "16-true": torch.float16, "64-true": torch.float64}
 
 
+@public("fit")
 def fit(
     model: nn.Module, train: Any, val: Any = None, *, loss: str | Callable[..., Any] = "cross_entropy",
     epochs: int = 10, batch_size: int = 64, lr: float = 1e-3, optimizer: str | Callable[..., Any] = "adamw",
@@ -109,33 +113,30 @@ def fit(
         NotCacheable: If its frozen part must not be cached; `cache=False` trains it all the same.
     """
     started = time.perf_counter()
+    check_model("fit", model, needs=())
     check_settings(epochs=epochs, batch_size=batch_size, lr=lr, patience=patience, precision=precision,
                    devices=devices, has_val=val is not None, has_clip=clip is not None,
                    monitor=monitor)  # fmt: skip
-    model, wrappers = unwrapped(model)
-    if wrappers and progress:
-        sys.stderr.write(
-            f"The module inside of {', '.join(wrappers)} is trained: a cached head is no compiled model.\n"
-        )
-    check_initialized(model, "fit(model)")
-    check_dense(model)
+    epochs, batch_size = operator.index(epochs), operator.index(batch_size)
+    seed, progress = as_seed("fit", "seed", seed), check_flag("fit", "progress", progress)
+    folder = as_path("fit", "out", out) if out is not None else None
+    again = as_path("fit", "resume", resume) if resume is not None else None
+    if clip is not None:
+        check_callable("fit", "clip", clip, takes="(parameters), such as frostline.remedies.clip_by_norm(1.0)")
+    model = _inside(model, is_told=progress)
     chosen_loss, metrics = make_loss(loss), make_metrics(metric, loss)
     val = with_classes_of(train, val)
     if freeze is not None:
         freeze_layers(model, freeze)
     check_promise(model, "fit(model)")
-    folder = Path(out) if out is not None else None
     fabric = make_fabric(precision, devices, folder)
-    model.to(fabric.device)
-    if precision.endswith("-true") and precision != "32-true":
-        model.to(dtype=_DTYPES[precision])
+    model.to(fabric.device, _DTYPES.get(precision))
     described = {"loss": describe_callable(loss), "optimizer": describe_callable(optimizer), "lr": lr,
                  "scheduler": describe_callable(scheduler), "batch_size": batch_size, "seed": seed,
                  "precision": precision, "epochs": epochs, "model": describe_model(model),
                  "frozen layers": describe_frozen(model) if folder or resume else "",
                  "classes": class_names(train)}  # fmt: skip
     watching = Watching(fabric, folder, chosen_loss, asks_loss=is_stateless(loss)) if monitor else None
-    again = Path(resume) if resume is not None else None
 
     def new_optimizer() -> Optimizer:
         return make_optimizer(optimizer, model.parameters(), lr)
@@ -171,3 +172,16 @@ def fit(
         tell(diagnosis)
     return FitResult(tuple(done.history), done.best_epoch, done.stopped_early, timings, ready.figures, folder,
                      diagnosis.findings if diagnosis else (), healed.healing, healed.steps)  # fmt: skip
+
+
+def _inside(model: nn.Module, *, is_told: bool) -> nn.Module:
+    """The model that is trained: what wrappers hold, with weights that can be."""
+    model, wrappers = unwrapped(model)
+    if wrappers and is_told:
+        sys.stderr.write(
+            f"The module inside of {', '.join(wrappers)} is trained: a cached head is no compiled model.\n"
+        )
+    check_initialized(model, "fit(model)")
+    check_model("fit", model)
+    check_dense(model)
+    return model

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from frostline.core.doors import public
 from frostline.core.errors import DataError
 from frostline.core.inputs import are_finite, batch_size
 from frostline.core.records import Healing, Treatment
-from frostline.core.restore import kept_gradients
+from frostline.core.restore import kept_generators, kept_gradients
 from frostline.core.steps import is_optimizer
 from frostline.health import Patient, Score, all_of, diagnosis_of, score, train
 from frostline.recipes.examination import as_batches, check_given, merged, usual_rows
@@ -43,6 +44,7 @@ _LAST = 20  # steps in which the rules look at what came of it
 _NO_LIMIT = 1e30  # a clip at it does nothing but leave out steps that are not finite
 
 
+@public("heal")
 def heal(
     model: nn.Module, batches: Iterable[Any], loss_fn: Callable[[Any, Any], Tensor], optimizer: Optimizer
 ) -> Healing:
@@ -81,7 +83,8 @@ def heal(
             received=type(optimizer).__name__ if not isinstance(optimizer, type) else f"the class {optimizer.__name__}",
             do="make it first, optimizer = torch.optim.AdamW(model.parameters()), and pass it.",
         )  # fmt: skip
-    data = as_batches(batches, model, None)
+    with kept_generators():  # a loader that shuffles draws
+        data = as_batches(batches, model, None)
     count = max(1, len(data) // 5)
     many = max(_MOST_JUDGED, -(-_ROWS_JUDGED // max(1, batch_size(data[0][0]))))
     rest, judged = data[:-count], merged(model, usual_rows(data[-count:][:many]), loss_fn)

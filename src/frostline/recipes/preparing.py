@@ -13,6 +13,7 @@ import torch
 
 from frostline.caching import CachedDataset, FeatureCache
 from frostline.core import inputs as batches
+from frostline.core.arguments import as_path
 from frostline.core.errors import DataError
 from frostline.health import InputFacts, facts_of_input
 from frostline.remedies.timing import wait
@@ -169,7 +170,7 @@ def _store(cache: bool | str | Path | FeatureCache, out: Path | None) -> Feature
     if isinstance(cache, FeatureCache):
         return cache
     if not isinstance(cache, bool):
-        return FeatureCache(cache)
+        return FeatureCache(as_path("fit", "cache", cache))
     if out is not None:
         return FeatureCache(out / "cache")
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"

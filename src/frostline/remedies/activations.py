@@ -8,6 +8,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from frostline.core.arguments import check_model
+from frostline.core.doors import public
 from frostline.core.errors import DataError
 from frostline.core.layers import frozen_modules, layer_names
 from frostline.core.records import Change
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from frostline.remedies.kinds import Activation
 
 
+@public("swap_activations")
 def swap_activations(
     model: nn.Module,
     old: str | type[nn.Module] | None,
@@ -75,6 +78,7 @@ def swap_activations(
         >>> model[1]
         ReLU()
     """
+    check_model("swap_activations", model, needs=())
     if old is None and layers is None:
         raise DataError(
             what="Nothing says which activation to swap.", where="swap_activations(model, old, new)",

@@ -11,14 +11,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from numbers import Real
 from typing import Any, Protocol, cast, final
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from frostline.core.errors import DataError
+from frostline.core.arguments import as_count, as_number
+from frostline.core.errors import FOREIGN, DataError
 from frostline.core.norms import GradientNorms, entries, gradient_norms
 
 _NARROW = (torch.float16, torch.bfloat16)
@@ -112,8 +112,17 @@ class Clip:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a `state_dict()`."""
-        self.num_calls, self.num_skipped = state["num_calls"], state["num_skipped"]
-        self._rule.load_state_dict(state["rule"])
+        before = self._rule.state_dict()
+        try:
+            num_calls, num_skipped = int(state["num_calls"]), int(state["num_skipped"])
+            self._rule.load_state_dict(state["rule"])
+        except FOREIGN as error:
+            self._rule.load_state_dict(before)
+            raise DataError(
+                what="This is not the state of such a clip.", where="Clip.load_state_dict(state)",
+                received=f"{type(error).__name__}: {error}", do="pass what state_dict() of the same kind of clip gave.",
+            ) from error  # fmt: skip
+        self.num_calls, self.num_skipped = num_calls, num_skipped
 
 
 def clip_by_value(limit: float) -> Clip:
@@ -123,7 +132,7 @@ def clip_by_value(limit: float) -> Clip:
         limit: Largest component, in units of the loss per unit of the parameter. A complex gradient is cut in its
             real and its imaginary part.
     """
-    return Clip(_ByValue(_positive("limit", limit)))
+    return Clip(_ByValue(as_number("clip_by_value", "limit", limit, above=0)))
 
 
 def clip_by_norm(max_norm: float) -> Clip:
@@ -132,7 +141,7 @@ def clip_by_norm(max_norm: float) -> Clip:
     References:
         Pascanu, Mikolov, Bengio (2013), On the difficulty of training recurrent neural networks, section 3.2.
     """
-    return Clip(_ByNorm(_positive("max_norm", max_norm)))
+    return Clip(_ByNorm(as_number("clip_by_norm", "max_norm", max_norm, above=0)))
 
 
 def clip_adaptive(clip_factor: float = 0.01, eps: float = 1e-3) -> Clip:
@@ -149,7 +158,8 @@ def clip_adaptive(clip_factor: float = 0.01, eps: float = 1e-3) -> Clip:
         Brock, De, Smith, Simonyan (2021), High-performance large-scale image recognition without normalization,
         section 4.
     """
-    return Clip(_Adaptive(_positive("clip_factor", clip_factor), _positive("eps", eps)))
+    call = "clip_adaptive"
+    return Clip(_Adaptive(as_number(call, "clip_factor", clip_factor, above=0), as_number(call, "eps", eps, above=0)))
 
 
 def clip_by_percentile(percentile: float = 10.0, window: int = 1000, warmup: int = 20) -> Clip:
@@ -164,12 +174,10 @@ def clip_by_percentile(percentile: float = 10.0, window: int = 1000, warmup: int
         Seetharaman, Wichern, Pardo, Le Roux (2020), AutoClip: adaptive gradient clipping for source separation
         networks.
     """
-    if not _is_number(percentile) or not 0 < percentile <= 100:
-        raise _wrong("percentile", percentile, "pass a percentile above 0 and up to 100, such as 10.")
-    _positive("window", window)
-    if not _is_number(warmup) or warmup < 0:
-        raise _wrong("warmup", warmup, "pass a number of steps, 0 or more.")
-    return Clip(_ByPercentile(percentile, int(window), int(warmup)))
+    call = "clip_by_percentile"
+    percentile = as_number(call, "percentile", percentile, above=0, most=100)
+    window, warmup = as_count(call, "window", window), as_count(call, "warmup", warmup, least=0)
+    return Clip(_ByPercentile(percentile, window, warmup))
 
 
 def clip_by_zscore(z: float = 2.5, alpha: float = 0.97, warmup: int = 25, max_norm: float | None = None) -> Clip:
@@ -186,12 +194,11 @@ def clip_by_zscore(z: float = 2.5, alpha: float = 0.97, warmup: int = 25, max_no
     References:
         Kumar, Owen, Chowdhury, Güra (2025), ZClip: adaptive spike mitigation for LLM pre-training, section 3.
     """
-    _positive("z", z)
-    if not _is_number(alpha) or not 0 < alpha < 1:
-        raise _wrong("alpha", alpha, "pass a share between 0 and 1, such as 0.97.")
-    if not _is_number(warmup) or warmup < 2:
-        raise _wrong("warmup", warmup, "pass 2 steps or more: a deviation needs two norms.")
-    return Clip(_ByZscore(z, alpha, int(warmup), None if max_norm is None else _positive("max_norm", max_norm)))
+    call = "clip_by_zscore"
+    z, alpha = as_number(call, "z", z, above=0), as_number(call, "alpha", alpha, above=0, below=1)
+    warmup = as_count(call, "warmup", warmup, least=2)  # a deviation needs two norms
+    most = as_number(call, "max_norm", max_norm, above=0) if max_norm is not None else None
+    return Clip(_ByZscore(z, alpha, warmup, most))
 
 
 @dataclass(frozen=True)
@@ -323,8 +330,14 @@ def _tensors_of(given: Any) -> list[Tensor]:
         return [given]
     is_holder = isinstance(given, (nn.Module, str, Mapping)) or not isinstance(given, Iterable)
     found: list[Any] = [given] if is_holder else list(cast("Iterable[Any]", given))
-    odd = next((entry for entry in found if not isinstance(entry, Tensor)), None)
-    if odd is None and not is_holder:
+    others = [entry for entry in found if not isinstance(entry, Tensor)]
+    odd = others[0] if others else None
+    if not others and not is_holder:
+        if any(parameter.is_meta for parameter in found):
+            raise DataError(
+                what="A clip needs gradients with values.", where="clip(parameters)", received="meta tensors",
+                do="give the model memory with model.to_empty(device='cpu'), and load its weights.",
+            )  # fmt: skip
         return found
     received, remedy = type(odd).__name__, "clip(model.parameters())"
     if isinstance(odd, nn.Module):
@@ -342,20 +355,3 @@ def _unit_norms(value: Tensor, parameter: Tensor) -> Tensor:
     wide = value.float() if value.dtype in _NARROW else value
     axes = tuple(range(1, wide.dim())) if parameter.dim() > 1 else tuple(range(wide.dim()))
     return torch.linalg.vector_norm(wide, dim=axes, keepdim=True) if axes else wide.abs()
-
-
-def _positive(name: str, value: float) -> float:
-    if not _is_number(value) or not value > 0 or not math.isfinite(value):
-        raise DataError(
-            what=f"{name} must be greater than 0.", where=name, received=repr(value),
-            do="pass a finite threshold such as 1.0.",
-        )  # fmt: skip
-    return value
-
-
-def _wrong(name: str, value: Any, do: str) -> DataError:
-    return DataError(what=f"{name} is out of its range.", where=name, received=repr(value), do=do)
-
-
-def _is_number(value: Any) -> bool:
-    return type(value) is not bool and isinstance(value, Real)

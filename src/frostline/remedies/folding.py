@@ -11,8 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
+from frostline.core.arguments import as_number, check_model
+from frostline.core.doors import public
 from frostline.core.errors import DataError
-from frostline.core.inputs import call_with_model
+from frostline.core.inputs import call_with_model, check_readable
 from frostline.core.records import Change
 from frostline.core.restore import kept_buffers, kept_generators, plain_kernels
 from frostline.remedies.merging import merge_after, merge_before, write
@@ -62,6 +64,7 @@ class _Fold:
     is_after: bool
 
 
+@public("fold_batchnorm")
 def fold_batchnorm(model: nn.Module, example: Any, *, tolerance: float = 1e-5) -> FoldCertificate:
     """Merge BatchNorms into the layers beside them, in place, for prediction; frozen layers as well.
 
@@ -93,6 +96,9 @@ def fold_batchnorm(model: nn.Module, example: Any, *, tolerance: float = 1e-5) -
           (2): ReLU()
         )
     """
+    check_model("fold_batchnorm", model)
+    check_readable(example)
+    tolerance = as_number("fold_batchnorm", "tolerance", tolerance, least=0)
     norms = {name: m for name, m in model.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)}
     training = [name for name, norm in norms.items() if norm.training]
     if training or model.training:

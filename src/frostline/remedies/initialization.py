@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
+from frostline.core.arguments import as_count, as_name, as_number, as_seed, check_flag, check_model
+from frostline.core.doors import public
 from frostline.core.errors import DataError, nearest
 from frostline.core.inputs import call_with_model
 from frostline.core.records import Change
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 _RECURRENT = (nn.RNNBase, nn.RNNCellBase)
 
 
+@public("initialize")
 def initialize(
     model: nn.Module,
     scheme: str = "auto",
@@ -73,7 +76,10 @@ def initialize(
         difficulty of training deep feedforward neural networks, equation 12; Klambauer et al. (2017),
         Self-normalizing neural networks (LeCun initialisation for SELU).
     """
-    if scheme not in SCHEMES:
+    check_model("initialize", model)
+    seed = as_seed("initialize", "seed", seed)
+    check_flag("initialize", "include_pretrained", include_pretrained)
+    if as_name("initialize", "scheme", scheme) not in SCHEMES:
         raise DataError(
             what=f"There is no initialisation named {scheme!r}.", where="initialize(scheme=...)", received=repr(scheme),
             do=f"use {nearest(str(scheme), SCHEMES, count=5)}.",
@@ -106,6 +112,7 @@ def initialize(
     return Change(tuple(done), snapshot.restore, grouped(notes))
 
 
+@public("lsuv")
 def lsuv(
     model: nn.Module,
     batch: Any,
@@ -139,11 +146,9 @@ def lsuv(
     References:
         Mishkin, Matas (2016), All you need is a good init, algorithm 1.
     """
-    if not tolerance > 0 or max_iterations < 1:
-        raise DataError(
-            what="LSUV cannot work with these limits.", where="lsuv(tolerance=..., max_iterations=...)",
-            received=f"{tolerance}, {max_iterations}", do="pass a tolerance above 0 and 1 iteration or more.",
-        )  # fmt: skip
+    check_model("lsuv", model)
+    tolerance = as_number("lsuv", "tolerance", tolerance, above=0)
+    max_iterations, seed = as_count("lsuv", "max_iterations", max_iterations), as_seed("lsuv", "seed", seed)
     chosen, notes = _chosen(model, layers, LAYERS)
     snapshot, generator = Snapshot(model, optimizer), torch.Generator().manual_seed(seed)
     order = {id(step.module): step.at for step in reversed(_run(model, batch).steps) if step.module is not None}

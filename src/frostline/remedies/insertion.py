@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from frostline.core.arguments import check_model
+from frostline.core.doors import public
 from frostline.core.errors import DataError
 from frostline.core.inputs import call_with_model
 from frostline.core.records import Change
@@ -31,6 +33,7 @@ class _FarEnough(Exception):  # noqa: N818 (ends a pass early, is no error)
     pass
 
 
+@public("insert_batchnorm")
 def insert_batchnorm(
     model: nn.Module,
     batches: Iterable[Any],
@@ -69,6 +72,7 @@ def insert_batchnorm(
     References:
         Ioffe, Szegedy (2015), Batch normalization, section 3.2.
     """
+    check_model("insert_batchnorm", model)
     if start not in ("identity", "normalised"):
         raise DataError(
             what="There is no such start for a BatchNorm.", where="insert_batchnorm(start=...)", received=repr(start),

@@ -71,7 +71,7 @@ def make(new: Activation) -> nn.Module:
     if isinstance(new, nn.Module):
         made: Any = copy.deepcopy(new)
     else:
-        made = kind_of(new)() if isinstance(new, (str, type)) else new() if callable(new) else new
+        made = _made(new if callable(new) and not isinstance(new, type) else kind_of(new))
     if not isinstance(made, nn.Module):
         raise DataError(
             what="The new activation is not a module.", where="the activation", received=type(made).__name__,
@@ -80,6 +80,17 @@ def make(new: Activation) -> nn.Module:
     if hasattr(made, "inplace"):
         made.inplace = False  # type: ignore[assignment]
     return made
+
+
+def _made(factory: Callable[[], Any]) -> Any:
+    try:
+        return factory()
+    except TypeError as error:  # it wants arguments
+        raise DataError(
+            what="The new activation cannot be made without arguments.", where="the activation",
+            received=f"{getattr(factory, '__name__', 'a function')}: {error}",
+            do="pass an instance such as nn.ELU(alpha=0.5), or a function without arguments that makes one.",
+        ) from error  # fmt: skip
 
 
 def label(activation: Activation) -> str:

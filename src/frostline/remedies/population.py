@@ -12,6 +12,7 @@ import torch
 
 from frostline.core import inputs as batches
 from frostline.core.errors import DataError
+from frostline.core.restore import kept_generators
 from frostline.remedies.normalised import LastAxisBatchNorm
 
 if TYPE_CHECKING:
@@ -34,12 +35,27 @@ class Population:
         self._squares: Tensor = torch.zeros(())
 
     def add(self, values: Tensor, axis: int) -> None:
-        """Add a batch whose channels lie on `axis`; every other axis counts values."""
+        """Add a batch whose channels lie on `axis`; every other axis counts values.
+
+        Raises:
+            DataError: If it has other channels than the batches before it.
+        """
+        if not values.numel():
+            return
+        if not -values.dim() <= axis < values.dim():
+            raise DataError(
+                what="A batch has no axis of features.", where="batches", received=batches.describe(values),
+                do="pass batches of several samples, not single ones.",
+            )  # fmt: skip
+        if self.num_batches and values.shape[axis] != len(self.mean):
+            raise DataError(
+                what="The batches have different numbers of features.", where="batches",
+                received=f"{len(self.mean)} in the first, {values.shape[axis]} in a later one",
+                do="pass batches of one shape, but for the number of samples.",
+            )  # fmt: skip
         dims = [at for at in range(values.dim()) if at != axis % values.dim()]
         wide = values.detach().to(torch.float32 if values.device.type == "mps" else torch.float64)
         n = values.numel() // values.shape[axis]
-        if not n:
-            return
         variance_C, mean_C = torch.var_mean(wide, dims, correction=0)
         total = self.count + n
         apart_C = mean_C - self.mean.to(mean_C)
@@ -80,7 +96,9 @@ class Replay:
     """
 
     def __init__(self, model: nn.Module, given: Iterable[Any]) -> None:
-        if isinstance(given, torch.Tensor) or not (hasattr(given, "__iter__") or hasattr(given, "__getitem__")):
+        if isinstance(given, (torch.Tensor, str, bytes, type)) or not (
+            hasattr(given, "__iter__") or hasattr(given, "__getitem__")
+        ):
             raise DataError(
                 what="The batches cannot be gone through.", where="batches", received=batches.describe(given),
                 do="pass a DataLoader, or a list of (inputs, target) or of inputs.",
@@ -103,7 +121,8 @@ class Replay:
 
     def first(self) -> Any:
         """The inputs of the first batch."""
-        return next(iter(self))
+        with kept_generators():  # a loader that shuffles draws
+            return next(iter(self))
 
 
 def inputs_of(item: Any, keep: frozenset[str] = frozenset()) -> Any:

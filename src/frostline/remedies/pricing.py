@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from frostline.core import inputs as model_inputs
+from frostline.core.arguments import as_count, as_items, check_callable, check_model
+from frostline.core.doors import public
 from frostline.core.errors import DataError
 from frostline.core.restore import generator_states, kept_generators, set_generator_states
 from frostline.core.steps import check_loss, copied, take_step
@@ -78,6 +80,7 @@ class _Runner:
     losses: list[float] = field(default_factory=lambda: list[float]())
 
 
+@public("price_activations")
 def price_activations(
     model: nn.Module,
     batches: Iterable[Any],
@@ -113,7 +116,14 @@ def price_activations(
     References:
         Clevert, Unterthiner, Hochreiter (2016), Fast and accurate deep network learning by exponential linear units.
     """
-    items = list(batches)
+    check_model("price_activations", model)
+    check_callable("price_activations", "loss_fn", loss_fn, takes="(output, target) -> scalar")
+    if optimizer is not None and not isinstance(optimizer, Optimizer):
+        check_callable("price_activations", "optimizer", optimizer, takes="(parameters) -> optimizer, or an optimizer")
+    steps = as_count("price_activations", "steps", steps, least=0)
+    with kept_generators():  # a loader that shuffles draws
+        items = as_items("price_activations", "batches", batches)
+    candidates = as_items("price_activations", "candidates", candidates)
     if not items or not candidates or steps < 1:
         raise DataError(
             what="There is nothing to price.", where="price_activations(model, batches, ...)",

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from frostline.core.arguments import check_model
+from frostline.core.doors import public
 from frostline.core.inputs import call_with_model
 from frostline.core.layers import is_pinned
 from frostline.core.records import Change
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 _Norms = dict[str, nn.modules.batchnorm._BatchNorm]
 
 
+@public("reestimate_batchnorm")
 def reestimate_batchnorm(model: nn.Module, loader: Iterable[Any]) -> Change:
     """Give every BatchNorm the mean and variance of the whole training set, for prediction.
 
@@ -47,6 +50,7 @@ def reestimate_batchnorm(model: nn.Module, loader: Iterable[Any]) -> Change:
     References:
         Wu, Johnson (2021), Rethinking "batch" in BatchNorm, section 3 (PreciseBN).
     """
+    check_model("reestimate_batchnorm", model)
     snapshot = Snapshot(model)
     norms, notes = _to_measure(model)
     found = {name: Population() for name in norms}

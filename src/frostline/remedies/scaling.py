@@ -5,13 +5,13 @@ Legend: C features (channels of a convolution, else the last axis).
 
 from __future__ import annotations
 
-import math
-from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+from frostline.core.arguments import as_name, as_number, check_model
+from frostline.core.doors import public
 from frostline.core.errors import DataError
 from frostline.core.inputs import call_with_model, leaves
 from frostline.core.records import Change
@@ -68,6 +68,7 @@ class Rescaled(AnswersForLayer):
         return answer.to(torch.promote_types(answer.dtype, torch.float32)) * self.deviation + self.mean
 
 
+@public("standardize_inputs")
 def standardize_inputs(model: nn.Module, batches: Iterable[Any], *, name: str = "") -> Change:
     """Give the model's first layer inputs of mean 0 and deviation 1, by feature; its weights stay.
 
@@ -89,7 +90,9 @@ def standardize_inputs(model: nn.Module, batches: Iterable[Any], *, name: str = 
     References:
         LeCun et al. (1998), Efficient backprop, section 4.3.
     """
+    check_model("standardize_inputs", model)
     snapshot = Snapshot(model)
+    name = as_name("standardize_inputs", "name", name) if name != "" else name
     replay = Replay(model, batches)
     found = _first_layer(model, replay, name) or (_first_layer(model, replay) if name else None)
     if found is None:
@@ -108,6 +111,7 @@ def standardize_inputs(model: nn.Module, batches: Iterable[Any], *, name: str = 
     return Change((name,), snapshot.restore)
 
 
+@public("rescale_outputs")
 def rescale_outputs(model: nn.Module, batches: Iterable[Any], mean: float, deviation: float) -> Change:
     """Let the model's last layer answer in the unit of the targets: its answers times `deviation`, plus `mean`.
 
@@ -129,18 +133,19 @@ def rescale_outputs(model: nn.Module, batches: Iterable[Any], mean: float, devia
     Raises:
         DataError: If there are no batches, or the deviation is not above 0.
     """
-    are_numbers = all(isinstance(value, Real) for value in (mean, deviation))
-    if not are_numbers or not (deviation > 0 and math.isfinite(deviation) and math.isfinite(mean)):
-        raise DataError(
-            what="Answers cannot be scaled by that.", where="rescale_outputs", received=f"{mean=}, {deviation=}",
-            do="pass the mean and the deviation of the training targets.",
-        )  # fmt: skip
+    check_model("rescale_outputs", model)
+    mean = as_number("rescale_outputs", "mean", mean)
+    deviation = as_number("rescale_outputs", "deviation", deviation, above=0)
     snapshot = Snapshot(model)
     inputs = Replay(model, batches).first()
     name, layer, before = _last_layer(model, inputs)
     if layer is not None and name:
         replace_everywhere(model, layer, Rescaled(layer, mean, deviation).train(layer.training))
-        after = _last_layer(model, inputs)[2]
+        try:
+            after = _last_layer(model, inputs)[2]
+        except Exception:
+            snapshot.restore()
+            raise
         wanted = before.to(after.dtype) * deviation + mean
         if torch.allclose(after, wanted, rtol=1e-3, atol=1e-3 * deviation, equal_nan=True):
             return Change((name,), snapshot.restore)
@@ -218,7 +223,9 @@ def _is_given(args: tuple[Any, ...], meant: Tensor | None) -> bool:
 
 def _add(population: Population, given: Tensor, axis: int) -> None:
     values = given.detach()
-    is_finite = torch.isfinite(values).reshape(len(values), -1).all(dim=1)
+    if values.layout is not torch.strided or not values.numel():
+        return
+    is_finite = torch.isfinite(values).flatten(1).all(dim=1) if values.dim() > 1 else torch.isfinite(values)
     if bool(is_finite.any()):
         population.add(values[is_finite], axis)
 

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
+from frostline.core.arguments import as_names, check_model, check_optimizer
 from frostline.core.errors import DataError
 from frostline.core.layers import frozen_modules, matching, resolve
 
@@ -43,7 +44,7 @@ class Snapshot:
             (t, t.detach().clone(), t.requires_grad) for t in {id(t): t for t in held if t is not None}.values()
         ]
         self._attributes: list[tuple[nn.Module, str, Any]] = []
-        self.optimizer = optimizer
+        self.optimizer = check_optimizer("the remedy", "optimizer", optimizer) if optimizer is not None else None
         if optimizer is not None:
             self._groups = [
                 (group, {key: _kept(value) for key, value in group.items()}) for group in optimizer.param_groups
@@ -160,7 +161,7 @@ def chosen_modules(model: nn.Module, layers: Iterable[str] | str | None) -> tupl
     if layers is None:
         return dict(model.named_modules()), set()
     names = [name for name, _ in model.named_modules(remove_duplicate=False) if name]
-    given = [layers] if isinstance(layers, str) else list(layers)
+    given = as_names("the remedy", "layers", layers)
     full: list[str] = []
     for entry in given:
         full += sorted(matching([entry], names)) if any(mark in entry for mark in "*?[") else [entry]
@@ -212,6 +213,7 @@ def _kept(value: Any) -> Any:
 
 
 def _check_changeable(model: nn.Module) -> None:
+    check_model("the remedy", model, needs=("training",))
     for name, parameter in (*model.named_parameters(), *model.named_buffers()):
         if is_lazy(parameter):
             raise DataError(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from frostline.core import inputs as batches
+from frostline.core.arguments import as_names
 from frostline.core.errors import DataError, NotCacheable, SplitError
 
 if TYPE_CHECKING:
@@ -30,7 +31,9 @@ def check_line(model: nn.Module) -> None:
             what="Nothing is frozen: there is no frost line to split at.",
             where=type(model).__name__,
             received=f"{len(parameters)} parameters, all trainable",
-            do='frostline.freeze(model, through="LAYER") first, then split.',
+            do='frostline.freeze(model, through="LAYER") first, then split.'
+            if len(list(model.modules())) > 2
+            else "pass a model of several layers, and freeze the lower ones: one layer has no line to split at.",
         )
     if len(frozen) == len(parameters):
         raise SplitError(
@@ -39,6 +42,34 @@ def check_line(model: nn.Module) -> None:
             received=f"{len(parameters)} parameters, all frozen",
             do='frostline.thaw(model, down_to="LAYER") or frostline.replace_head(model, num_classes), then split.',
         )
+
+
+def check_features(features: Any, frontier: tuple[FrontierTensor, ...]) -> None:
+    """Raise unless these are as many tensors as cross the frost line.
+
+    Raises:
+        DataError: If they are not.
+    """
+    found = cast("tuple[Any, ...]", features) if isinstance(features, (tuple, list)) else ()
+    if len(found) != len(frontier) or not all(isinstance(x, Tensor) and x.layout is torch.strided for x in found):
+        raise DataError(
+            what="These are not the features of this split.", where="features", received=batches.describe(features),
+            do=f"pass what extract gave: {len(frontier)} tensors in the order of split.frontier.",
+        )  # fmt: skip
+
+
+def check_modes(modes: Any) -> None:
+    """Raise unless these are `train`, `eval`, or both.
+
+    Raises:
+        DataError: If they are not.
+    """
+    given = as_names("Split.verify", "modes", modes)
+    if isinstance(modes, str) or not given or set(given) - {"train", "eval"}:
+        raise DataError(
+            what="A model has two modes.", where="Split.verify(modes=...)", received=repr(modes),
+            do="pass ('train',), ('eval',) or ('train', 'eval').",
+        )  # fmt: skip
 
 
 def check_example(model: nn.Module, example: Any) -> None:

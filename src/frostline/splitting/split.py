@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from frostline.core import inputs as batches
+from frostline.core.arguments import as_count, check_model
 from frostline.core.digests import checksum
+from frostline.core.doors import public
 from frostline.core.errors import DataError, NotCacheable, SplitError
 from frostline.core.restore import kept_attributes, kept_buffers, kept_generators, kept_modes, kept_parameters
-from frostline.splitting.checks import check_example, check_line, check_repeatable
+from frostline.splitting.checks import check_example, check_features, check_line, check_modes, check_repeatable
 from frostline.splitting.explaining import Explanation, explain
 from frostline.splitting.extraction import extract_features
 from frostline.splitting.failures import changed_error, explained_failure, other_path, other_size
@@ -58,6 +60,7 @@ class Split:
         if plan.decides_by_size:
             head.prove_sizes_with(self.prove_size)
 
+    @public("Split.extract")
     def extract(self, inputs: Any) -> tuple[Tensor, ...]:
         """Run the frozen part only, in inference mode, and stop at the frontier.
 
@@ -78,12 +81,14 @@ class Split:
             self.prove_size(batches.batch_size(inputs))
         return features
 
+    @public("Split.prove_size")
     def prove_size(self, batch_size: int) -> None:
         """Prove the head at this batch size, on the samples of the example; once for every size.
 
         Raises:
             SplitError: If the model decides by the size of the batch, and the head does not.
         """
+        batch_size = as_count("Split.prove_size", "batch_size", batch_size, least=0)
         if batch_size in self._proven_sizes or batch_size < 1:
             return
         self._proven_sizes.add(batch_size)
@@ -94,6 +99,7 @@ class Split:
             self._proven_sizes.discard(batch_size)
             raise other_size(batch_size, error) from error
 
+    @public("Split.verify")
     def verify(
         self, inputs: Any, features: tuple[Tensor, ...] | None = None, *, modes: tuple[str, ...] = ("train", "eval")
     ) -> Verification:
@@ -110,8 +116,10 @@ class Split:
         Raises:
             SplitError: If they differ; it says where.
         """
+        check_modes(modes)
         inputs = batches.move(inputs, self._device)
         features = self.extract(inputs) if features is None else features
+        check_features(features, self.frontier)
         return self._verify(inputs, features, modes)
 
     def _verify(
@@ -149,6 +157,7 @@ class Split:
         )
         return self
 
+    @public("Split.prove")
     def prove(self, inputs: Any, features: tuple[Tensor, ...]) -> None:
         """Prove outputs and buffers on a batch, without the gradients: what `fill` asks again and again.
 
@@ -156,8 +165,10 @@ class Split:
             SplitError: If the head is not the model on this batch.
         """
         inputs = batches.move(inputs, self._device)
+        check_features(features, self.frontier)
         self._verify(inputs, batches.move(features, self._device), ("train", "eval"), has_backward=False)
 
+    @public("Split.check_unchanged")
     def check_unchanged(self) -> None:
         """Check that the frozen part still is what the recipe says: calls, numbers, weights, buffers, code.
 
@@ -259,6 +270,7 @@ class Split:
         return tuple(features), differing
 
 
+@public("split")
 def split(model: nn.Module, example: Any) -> Split:
     """A model's frozen part and trainable part, found by running it, and proven to be the model.
 
@@ -288,6 +300,7 @@ def split(model: nn.Module, example: Any) -> Split:
         >>> torch.equal(split.head(*split.extract(x)), model(x))
         True
     """
+    check_model("split", model, needs=("shapes", "values"))
     check_line(model)
     check_example(model, example)
     failed: list[Exception] = []

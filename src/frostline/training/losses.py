@@ -10,11 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from frostline.core.arguments import check_callable
 from frostline.core.errors import DataError, nearest
 from frostline.core.inputs import batch_size, describe, leaves
 
 Loss = Callable[[Any, Any], Tensor]
 
+_MOST_CLASSES = 1_000_000  # chosen by us: labels beyond are identifiers, not classes
 IGNORED = -100  # torch's own mark for "no label here"
 
 
@@ -24,13 +26,13 @@ def make_loss(loss: str | Loss) -> Loss:
     Raises:
         DataError: If there is no loss of this name.
     """
-    if callable(loss):
-        return loss
+    if not isinstance(loss, str):
+        return check_callable("fit", "loss", loss, takes="(output, target) -> scalar tensor, or a name")
     known: dict[str, Loss] = {"cross_entropy": _cross_entropy, "mse": _mse, "bce": _bce}
-    if not isinstance(loss, str) or loss not in known:
+    if loss not in known:
         raise DataError(
             what=f"There is no loss named {loss!r}.", where="fit(loss=...)", received=repr(loss),
-            do=f"use {nearest(str(loss), known)}, or a callable(output, target) -> scalar tensor.",
+            do=f"use {nearest(loss, known)}, or a callable(output, target) -> scalar tensor.",
         )  # fmt: skip
     return partial(_of_output, known[loss])
 
@@ -184,11 +186,14 @@ def as_labels(output: Tensor, target: Any) -> Tensor:
     bad = ((target < 0) | (target >= classes)) & (target != IGNORED)
     if bool(bad.any()):
         at = tuple(int(place) for place in bad.nonzero()[0])
+        is_no_class = not 0 <= int(target[at]) < _MOST_CLASSES
         raise DataError(
             what="A label is outside of the range of the model's classes.",
             where=f"sample {at[0]} of the batch",
             received=f"label {int(target[at])}; the output has {classes} classes (0 to {classes - 1})",
-            do="map the labels to 0..C-1, or give the model C outputs: frostline.replace_head(model, C).",
+            do="map the labels to 0..C-1; -100 marks a sample without a label."
+            if is_no_class
+            else "map the labels to 0..C-1, or give the model C outputs: frostline.replace_head(model, C).",
         )
     return target.long()
 

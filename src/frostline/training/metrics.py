@@ -44,7 +44,7 @@ def make_metrics(metric: str | Metric | Mapping[str, str | Metric] | None, loss:
     else:
         given = {metric if isinstance(metric, str) else "metric": metric}
     for name, one in given.items():
-        if not callable(one) and (not isinstance(one, str) or one not in _BY_NAME):
+        if not callable(one) and str(one) not in _BY_NAME:
             raise DataError(
                 what=f"The metric {name!r} is not usable.", where="fit(metric=...)", received=repr(one),
                 do=f"use a name ({nearest(str(one), _BY_NAME)}), a callable(output, target) -> number, higher is "

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from frostline.core.arguments import as_count, as_name, as_number
 from frostline.core.errors import DataError
 
 if TYPE_CHECKING:
@@ -24,25 +25,23 @@ def check_settings(
     Raises:
         DataError: It names the argument and the remedy.
     """
-    for name, value in (("epochs", epochs), ("batch_size", batch_size)):
-        if value < 1:
-            raise _wrong(name, value, f"pass {name} of 1 or more.")
-    if not lr > 0:
-        raise _wrong("lr", lr, "pass a learning rate greater than 0, such as 1e-3.")
-    if patience is not None and (patience < 1 or not has_val):
-        raise _wrong("patience", patience, "pass 1 or more, and validation data (val=...) to judge by.")
-    if precision not in _PRECISIONS:
+    as_count("fit", "epochs", epochs)
+    as_count("fit", "batch_size", batch_size)
+    as_number("fit", "lr", lr, above=0)
+    if patience is not None and (as_count("fit", "patience", patience) and not has_val):
+        raise _wrong("patience", patience, "pass validation data (val=...) to judge by.")
+    if as_name("fit", "precision", precision) not in _PRECISIONS:
         raise _wrong("precision", precision, f"use one of {', '.join(_PRECISIONS)}.")
     if precision == "16-mixed" and has_clip:
         raise _wrong("clip", "with precision='16-mixed'", "use precision='bf16-mixed': its gradients are not scaled.")
-    if not isinstance(monitor, bool) and monitor != "heal":
+    if not isinstance(monitor, bool) and (not isinstance(monitor, str) or monitor != "heal"):  # pyright: ignore
         raise _wrong(
             "monitor", monitor, "use monitor=True to watch and tell, monitor='heal' to cure, or monitor=False."
         )
     if monitor == "heal" and precision != "32-true":
         raise _wrong("monitor", f"'heal' with precision={precision!r}",
                      "use precision='32-true': trials run in it, and their proof holds for nothing else.")  # fmt: skip
-    if devices != 1:
+    if as_count("fit", "devices", devices) != 1:
         raise _wrong("devices", devices, "use devices=1; training on several devices is not built yet.")
 
 

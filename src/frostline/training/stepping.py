@@ -13,6 +13,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, ReduceLROnPlateau, StepLR
 
+from frostline.core.arguments import check_callable
 from frostline.core.errors import DataError, nearest
 
 Clip = Callable[[list[nn.Parameter]], Any]
@@ -26,15 +27,25 @@ def make_optimizer(
     Raises:
         DataError: If there is none of this name, nothing to train, or the callable made none over what trains.
     """
-    trainable = [parameter for parameter in parameters if parameter.requires_grad]
+    given = list(parameters)
+    trainable = [parameter for parameter in given if parameter.requires_grad]
+    if not given:
+        raise DataError(
+            what="The model has no parameters: there is nothing to train.", where="fit(model)",
+            received="a model without parameters", do="pass the model that holds the layers.",
+        )  # fmt: skip
     if not trainable:
         raise DataError(
             what="Everything is frozen: nothing is left to train.", where="fit(model)",
             received="no parameter that requires gradients",
             do='frostline.thaw(model, down_to="LAYER") or frostline.replace_head(model, num_classes) first.',
         )  # fmt: skip
-    if callable(optimizer):
-        return _checked(optimizer(trainable), trainable)
+    if not isinstance(optimizer, str):
+        takes = "(parameters) -> Optimizer, or a name"
+        if isinstance(optimizer, Optimizer):
+            takes = f"(parameters) -> Optimizer: lambda ps: torch.optim.{type(optimizer).__name__}(ps, lr=...)"
+        make: Callable[[list[nn.Parameter]], Any] = check_callable("fit", "optimizer", optimizer, takes=takes)
+        return _checked(make(trainable), trainable)
     known: dict[str, Callable[[], Optimizer]] = {
         "adamw": lambda: torch.optim.AdamW(trainable, lr=lr),
         "adam": lambda: torch.optim.Adam(trainable, lr=lr),
@@ -116,8 +127,14 @@ def make_scheduler(
     """
     if scheduler is None:
         return None
-    if callable(scheduler):
-        return scheduler(optimizer)
+    if not isinstance(scheduler, str):
+        made = check_callable("fit", "scheduler", scheduler, takes="(optimizer) -> scheduler, or a name")(optimizer)
+        if not callable(getattr(made, "step", None)):
+            raise DataError(
+                what="The callable made no scheduler.", where="fit(scheduler=...)", received=f"a {type(made).__name__}",
+                do="return a torch.optim.lr_scheduler.LRScheduler, made from the optimizer that the callable is given.",
+            )  # fmt: skip
+        return made
     known: dict[str, Callable[[], LRScheduler]] = {
         "cosine": lambda: CosineAnnealingLR(optimizer, T_max=epochs),
         "linear": lambda: LinearLR(optimizer, start_factor=1.0, end_factor=0.01, total_iters=epochs),

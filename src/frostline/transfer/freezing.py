@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from torch import nn
 
+from frostline.core.arguments import as_items, as_names, check_model
 from frostline.core.errors import LayerNotFound
 from frostline.core.layers import check_initialized, first_name, matching, resolve, unwrapped
 from frostline.core.records import FreezeSummary
@@ -57,6 +58,10 @@ def freeze(
         >>> model.train()[1].training
         False
     """
+    check_model("freeze", model, needs=())
+    patterns = as_names("freeze", "patterns", patterns) if patterns is not None else None
+    modules = as_items("freeze", "modules", modules) if modules is not None else None
+    parameters = as_items("freeze", "parameters", parameters) if parameters is not None else None
     model, wrappers = unwrapped(model)
     check_initialized(model, "freeze(model)")
     before = _state(model)
@@ -100,8 +105,10 @@ def thaw(model: nn.Module, down_to: str | None = None, *, all: bool = False) -> 
     Raises:
         LayerNotFound: If there is no such layer.
     """
+    check_model("thaw", model, needs=())
     model, wrappers = unwrapped(model)
     check_initialized(model, "thaw(model)")
+    check_model("thaw", model, needs=("training",))
     before = _state(model)
     chosen = _after(model, down_to) if down_to is not None else list(model.modules())
     mode = vars(model).get(_MODE, True) if _is_kept(model) else model.training
@@ -193,8 +200,8 @@ def _order_notes(model: nn.Module, chosen: list[nn.Module], through: str) -> lis
         heads += list(cast("Sequence[nn.Module]", found)) if isinstance(found, (tuple, list)) else [found]
     late = {first_name(model, head): None for head in heads if isinstance(head, nn.Module) and id(head) in inside}
     return [
-        f"{name!r} was frozen too: it is registered before {through!r}, but by its name it is an output layer that runs "
-        f"later; frostline.freeze(model, patterns=[...]) freezes by name"
+        f"{name!r} was frozen too: it is registered before {through!r}, but by its name it is an output layer that "
+        f"runs later; frostline.freeze(model, patterns=[...]) freezes by name"
         for name in late
     ]
 
@@ -263,7 +270,9 @@ def _parameters_of(model: nn.Module, parameters: Iterable[nn.Parameter] | None) 
     known = {id(parameter) for parameter in model.parameters()}
     for parameter in given:
         if id(parameter) not in known:
-            raise _foreign(model, f"a parameter of shape {tuple(parameter.shape)}", "parameters")
+            shape = getattr(parameter, "shape", None)  # whatever was passed
+            shown = f"a parameter of shape {tuple(shape)}" if shape is not None else f"a {type(parameter).__name__}"
+            raise _foreign(model, shown, "parameters")
     return given
 
 

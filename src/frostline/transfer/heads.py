@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import nn
 
+from frostline.core.arguments import as_count, check_model
 from frostline.core.errors import LayerNotFound
 from frostline.core.layers import check_initialized, resolve, unwrapped
 from frostline.transfer.freezing import follow_train
@@ -29,19 +30,15 @@ def replace_head(model: nn.Module, num_classes: int, *, name: str | None = None)
 
     Raises:
         LayerNotFound: If no output layer, or more than one, is found.
+        DataError: If `num_classes` is not a whole number of 1 or more.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 10))
         >>> replace_head(model, 5)
         Linear(in_features=8, out_features=5, bias=True)
     """
-    if num_classes < 1:
-        raise LayerNotFound(
-            what="A head needs at least one output.",
-            where="replace_head(model, num_classes)",
-            received=repr(num_classes),
-            do="pass the number of classes of your task.",
-        )
+    check_model("replace_head", model, needs=())
+    num_classes = as_count("replace_head", "num_classes", num_classes)
     model, _ = unwrapped(model)
     check_initialized(model, "replace_head(model)")
     if name is None and callable(getattr(model, "reset_classifier", None)):

@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from frostline.core.arguments import as_name, as_names, as_path, check_model
 from frostline.core.errors import DataError, LayerNotFound, nearest
 from frostline.core.layers import check_initialized, first_name, resolve, unwrapped
 from frostline.core.records import ReuseSummary
@@ -51,15 +52,19 @@ def reuse(
         LayerNotFound: If `through` or a name is not in the target, or nothing could be copied.
         DataError: If the file cannot be read.
     """
+    check_model("reuse", target, needs=())
+    key = as_name("reuse", "key", key) if key is not None else None
+    prefix = as_name("reuse", "prefix", prefix) if prefix is not None else None
     notes: list[str] = []
     target, around = unwrapped(target)
     check_initialized(target, "reuse(source, target)")
+    check_model("reuse", target, needs=("training",))
     notes += [f"into the model inside of {wrapper}" for wrapper in around]
     values = _values(source, key, notes)
     wanted = _range(target, through)
     values = _hooked(target, _stripped(values, wanted, prefix, notes))
     if names is not None:
-        wanted = _named(wanted, list(names))
+        wanted = _named(wanted, as_names("reuse", "names", names))
     copied = [name for name in wanted if name in values and values[name].shape == wanted[name].shape]
     skipped = [
         f"{name}: {tuple(values[name].shape)} -> {tuple(wanted[name].shape)}"
@@ -85,7 +90,7 @@ def reuse(
 
 
 def _range(target: nn.Module, through: str | None) -> dict[str, Tensor]:
-    found = cast("dict[str, Any]", target.state_dict(keep_vars=True))
+    found = target.state_dict(keep_vars=True)
     state = {name: tensor for name, tensor in found.items() if isinstance(tensor, Tensor)}
     if through is None:
         return state
@@ -151,9 +156,10 @@ def _values(source: nn.Module | str | Path, key: str | None, notes: list[str]) -
     if isinstance(source, nn.Module):
         inner, around = unwrapped(source)
         check_initialized(inner, "reuse(source, target)")
+        check_model("reuse", inner, needs=("values",))
         notes += [f"from the model inside of {wrapper}" for wrapper in around]
         return {name: tensor for name, tensor in inner.state_dict().items() if isinstance(tensor, Tensor)}
-    path = Path(source)
+    path = as_path("reuse", "source", source)
     try:
         loaded: Any = load_file(path) if path.suffix == ".safetensors" else _load_torch(path)
     except (OSError, SafetensorError, RuntimeError, ValueError, EOFError) as error:

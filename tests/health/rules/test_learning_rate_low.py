@@ -21,6 +21,11 @@ def test_it_stays_quiet():
     assert outcomes(learning_rate_low, of(5e-3, falling())) == ["passed"]
 
 
+def test_the_limit():
+    assert outcomes(learning_rate_low, of(9.9e-4, FLAT)) == ["tip"]
+    assert outcomes(learning_rate_low, of(1.01e-3, FLAT)) == ["passed"]
+
+
 def test_it_does_not_apply():
     assert outcomes(learning_rate_low, of(1e-6, FLAT, is_scheduled=True)) == ["not applicable"]
     assert outcomes(learning_rate_low, of(1e-6, losses(1.0))) == ["not judged"]

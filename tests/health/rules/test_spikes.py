@@ -28,6 +28,17 @@ def test_it_does_not_apply():
     assert outcomes(spikes, of(*[0.0] * 30)) == ["not applicable"]
 
 
+def test_a_spike_in_a_run_that_is_too_short_says_nothing():
+    assert outcomes(spikes, of(*[1.0] * 10, 50.0)) == ["not applicable"]
+    assert outcomes(spikes, of(*[1.0] * 14, 50.0)) == ["not applicable"]  # the spike has too few before it
+    assert outcomes(spikes, of(*[1.0] * 15, 50.0)) == ["issue"]
+
+
+@pytest.mark.parametrize(("norm", "outcome"), [(7.9, "passed"), (8.1, "tip"), (19.9, "tip"), (20.1, "issue")])
+def test_the_limits(norm, outcome):
+    assert outcomes(spikes, of(*[1.0] * 20, norm)) == [outcome]
+
+
 OUTLIERS = OutlierFacts("target", 300.0, 0.002, 4, (7,))
 
 

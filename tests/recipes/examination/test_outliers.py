@@ -62,6 +62,14 @@ def test_classes_words_and_sparse_rows_have_no_outliers():
     assert facts_of_outliers(rare) is None
 
 
+@pytest.mark.parametrize("values", [(0.0, 1.0), (-1.0, 1.0), (-1.0, 0.0, 1.0)])
+def test_labels_written_as_numbers_have_no_unit(values):
+    chosen = torch.tensor(values)[torch.randint(len(values), (32, 1))]
+    data = [(torch.randn(8, 3), target) for target in chosen.split(8)]
+    assert facts_of_targets(data) is None
+    assert facts_of_targets([(inputs, target * 2) for inputs, target in data]) is not None
+
+
 def soft(shape, kind=torch.float32):
     """Shares of classes, most of them next to nothing, a few near 1."""
     generator = torch.Generator().manual_seed(1)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from frostline.core import inputs as batches
+from frostline.core.arguments import check_model
 from frostline.core.errors import DataError
 from frostline.health import score
 from frostline.recipes.examination.outliers import outlying_rows
@@ -31,12 +32,14 @@ def check_given(model: Any, given: Any, loss_fn: Any, where: str) -> None:
     Raises:
         DataError: It names the argument.
     """
-    if not isinstance(model, nn.Module):
+    if isinstance(model, nn.Module):
+        check_model(where, model)
+    else:
         raise DataError(
             what="That is no model.", where=f"{where}(model, ...)", received=_kind(model),
             do="pass the module that trains, an instance of torch.nn.Module.",
         )  # fmt: skip
-    if not hasattr(given, "__iter__") and not hasattr(given, "__getitem__"):
+    if isinstance(given, type) or (not hasattr(given, "__iter__") and not hasattr(given, "__getitem__")):
         raise DataError(
             what="The batches cannot be gone through.", where=f"{where}(model, batches, ...)", received=_kind(given),
             do="pass a DataLoader, or a list of (inputs, target).",
@@ -77,6 +80,7 @@ def as_batches(given: Iterable[Any], model: nn.Module, steps: int | None) -> lis
             break
         inputs, target = batches.unpack(item, at, keep)
         _check_dense(inputs, target, at)
+        inputs, target = (batches.map_tensors(part, Tensor.detach) for part in (inputs, target))
         found.append((batches.move(inputs, parameter.device), batches.move(target, parameter.device)))
     if steps is not None and 2 <= len(found) < steps:
         raise DataError(

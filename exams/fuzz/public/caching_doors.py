@@ -1,0 +1,216 @@
+"""Doors of the feature cache, of cached data sets and of their loaders."""
+
+from __future__ import annotations
+
+import json
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+
+import frostline as fl
+from exams.fuzz.public import scalars as s
+from exams.fuzz.public.datasets import DATASETS, fl_half, plain
+from exams.fuzz.public.doors import GENERATORS, Door, method
+from exams.fuzz.public.pools import Make, Pool, World, constants
+from exams.fuzz.public.tensors import batch
+from frostline.caching import CachedLoader
+
+
+def _cache_folder(break_it: Any = None) -> Make:
+    def make(world: World) -> Any:
+        root = world.folder / "cache"
+        model = fl_half()
+        fl.FeatureCache(root).fill(fl.split(model, batch()), plain(), progress=False)
+        if break_it is not None:
+            for path in sorted(root.rglob("*")):
+                break_it(path)
+        return root
+
+    return make
+
+
+def _tear(path: Any) -> None:
+    if path.suffix == ".json":
+        path.write_text(path.read_text()[: path.stat().st_size // 2])
+
+
+def _retype(path: Any) -> None:
+    if path.suffix == ".json":
+        content = json.loads(path.read_text())
+        path.write_text(json.dumps({key: "1e999" if at % 2 else [] for at, key in enumerate(content)}))
+
+
+def _list(path: Any) -> None:
+    if path.suffix == ".json":
+        path.write_text("[1, 2]")
+
+
+def _cut(path: Any) -> None:
+    if path.suffix == ".safetensors":
+        path.write_bytes(path.read_bytes()[:40])
+
+
+def _drop(path: Any) -> None:
+    if path.suffix == ".safetensors":
+        path.unlink()
+
+
+ROOTS = Pool(
+    {"filled": _cache_folder(), "new": lambda w: w.folder / "new"},
+    {
+        "torn manifest": _cache_folder(_tear),
+        "other types": _cache_folder(_retype),
+        "list manifest": _cache_folder(_list),
+        "cut shards": _cache_folder(_cut),
+        "no shards": _cache_folder(_drop),
+        **{k: v for k, v in s.FOLDERS.odd.items() if k not in ("text",)},
+    },
+)
+RECIPES = Pool(constants({"-": None, "unknown": "abcd"}), s.LAYERS.odd)
+
+
+def _cache(world: World) -> fl.FeatureCache:
+    return fl.FeatureCache(world.values["root"])
+
+
+def _cached(world: World) -> fl.CachedDataset:
+    model = fl_half()
+    return fl.FeatureCache(world.folder / "cache").fill(fl.split(model, batch()), plain(), progress=False)
+
+
+SPLITS = Pool(
+    {"of half": lambda _: fl.split(fl_half(), batch())},
+    {
+        **constants({"None": None, "text": "split", "class": fl.Split, "dict": {}}),
+        "model": lambda _: fl_half(),
+        "head": lambda _: fl.split(fl_half(), batch()).head,
+    },
+)
+
+
+def _passes(loader: Any) -> Any:
+    len(loader)
+    return list(islice(loader, 3))
+
+
+LOADER_STATES = Pool(
+    {"good": lambda _: {"seed": 1, "epoch": 2, "batch": 1, "batch_size": 8}},
+    constants(
+        {
+            "other size": {"seed": 1, "epoch": 2, "batch": 1, "batch_size": 4},
+            "empty": {},
+            "None": None,
+            "text": "x",
+            "batch beyond": {"seed": 1, "epoch": 2, "batch": 999, "batch_size": 8},
+            "list": [1, 2, 3, 8],
+            "batch below": {"seed": 1, "epoch": 2, "batch": -5, "batch_size": 8},
+            "texts": {"seed": "1", "epoch": "2", "batch": "1", "batch_size": 8},
+            "Nones": {"seed": None, "epoch": None, "batch": None, "batch_size": 8},
+            "minus epoch": {"seed": 1, "epoch": -1, "batch": 0, "batch_size": 8},
+            "half": {"seed": 1, "epoch": 0.5, "batch": 0, "batch_size": 8},
+            "huge seed": {"seed": 2**80, "epoch": 2**80, "batch": 0, "batch_size": 8},
+        }
+    ),
+)
+
+
+def _set_epoch(loader: CachedLoader, epoch: Any) -> Any:
+    loader.epoch = epoch
+    return _passes(loader)
+
+
+INDEX_LISTS = Pool(
+    constants({"some": [0, 2, 4]}),
+    {
+        **constants(
+            {
+                "empty": [],
+                "None": None,
+                "text": "01",
+                "beyond": [0, 999],
+                "below": [-1, 0],
+                "halves": [0.5],
+                "texts": ["0"],
+                "twice": [1, 1],
+            }
+        ),
+        "tensor": lambda _: torch.tensor([0, 1]),
+        "numpy": lambda _: np.array([0, 1]),
+    },
+)
+
+_FILL: dict[str, Pool] = {
+    "batch_size": s.COUNTS.optional(),
+    "num_workers": Pool(constants({"-": 0, "0": 0}), constants({"minus": -1, "None": None, "text": "2", "half": 0.5})),
+    "progress": s.FLAGS.usual("False", "True"),
+}
+_ONCE: dict[str, Any] = {"moves": GENERATORS, "owner": "caching"}
+
+DOORS: list[Door] = [
+    Door(
+        "FeatureCache",
+        fl.FeatureCache.__init__,
+        {"root": s.FOLDERS},
+        lambda w, _, v: fl.FeatureCache(**v).entries(),
+        owner="caching",
+    ),
+    method(
+        "FeatureCache.fill",
+        fl.FeatureCache.fill,
+        {"root": ROOTS, "split": SPLITS, "dataset": DATASETS, **_FILL},
+        _cache,
+        owner="caching",
+        cost=2,
+    ),
+    method("FeatureCache.entries", fl.FeatureCache.entries, {"root": ROOTS}, _cache, owner="caching"),
+    method("FeatureCache.verify", fl.FeatureCache.verify, {"root": ROOTS}, _cache, owner="caching"),
+    method("FeatureCache.purge", fl.FeatureCache.purge, {"root": ROOTS, "recipe": RECIPES}, _cache, owner="caching"),
+    method(
+        "CachedDataset.loader",
+        fl.CachedDataset.loader,
+        {
+            "batch_size": s.COUNTS,
+            "shuffle": s.FLAGS.optional(),
+            "seed": s.SEEDS.optional(),
+            "drop_last": s.FLAGS.optional(),
+            "device": s.DEVICES,
+        },
+        _cached,
+        _passes,
+        **_ONCE,
+    ),
+    method(
+        "CachedDataset.__getitem__",
+        fl.CachedDataset.__getitem__,
+        {"index": s.INDICES},
+        _cached,
+        allowed=(IndexError,),
+        **_ONCE,
+    ),
+    method(
+        "CachedDataset.__getitems__",
+        fl.CachedDataset.__getitems__,
+        {"indices": INDEX_LISTS},
+        _cached,
+        allowed=(IndexError,),
+        **_ONCE,
+    ),
+    method(
+        "CachedLoader.load_state_dict",
+        CachedLoader.load_state_dict,
+        {"state": LOADER_STATES},
+        lambda w: _cached(w).loader(8),
+        lambda _: None,
+        **_ONCE,
+    ),
+    Door(
+        "CachedLoader.epoch",
+        lambda epoch: None,
+        {"epoch": s.COUNTS},
+        lambda w, loader, v: _set_epoch(loader, v["epoch"]),
+        lambda w: _cached(w).loader(8, shuffle=True),
+        **_ONCE,
+    ),
+]

@@ -1,0 +1,195 @@
+"""Doors of the command line, in this process: exit code 0, or 1 with an error in four parts, or 2 for its usage."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+from typer.testing import CliRunner
+
+import frostline as fl
+from exams.fuzz.public.caching_doors import ROOTS
+from exams.fuzz.public.data_doors import FILES, IMAGES
+from exams.fuzz.public.datasets import CLASSES, X
+from exams.fuzz.public.doors import GENERATORS, Door
+from exams.fuzz.public.layer_doors import SOURCES
+from exams.fuzz.public.pools import UNSET, Make, Pool, World, constants
+from exams.fuzz.public.scalars import PATHS
+from frostline.cli.main import app
+
+_PARTS = ("\nWhere:    ", "\nReceived: ", "\nDo:       ")
+_NETWORKS = "exams.fuzz.public.networks"
+_ODD_PATHS = ("empty", "missing", "a file", "below a file", "filled", "loop", "long", "odd name", "device")
+
+
+class Unkept(Exception):  # noqa: N818 (what a command promised)
+    """A command ended in a way that it never may."""
+
+
+def _text(make: Make) -> Make:
+    return lambda world: str(make(world))
+
+
+def _texts(**values: str) -> Pool:
+    usual, *others = values.items()
+    return Pool(constants(dict([usual])), constants(dict(others)))
+
+
+_PATHS = {label: _text(PATHS[label]) for label in _ODD_PATHS}
+
+
+def _arrays(world: World) -> str:
+    path = world.folder / "plain.npz"
+    np.savez(path, x=X.numpy(), y=CLASSES.numpy())
+    return str(path)
+
+
+DATA = Pool(
+    {"arrays": _arrays},
+    {
+        **{f"file {k}": _text(v) for k, v in FILES.odd.items() if k not in PATHS},
+        **{f"images {k}": _text(v) for k, v in {**IMAGES.sane, **IMAGES.odd}.items() if k not in PATHS},
+        **_PATHS,
+    },
+)
+MODEL = Pool(
+    constants({"mlp": f"{_NETWORKS}:mlp"}),
+    constants(
+        {
+            "half": f"{_NETWORKS}:half",
+            "empty": "",
+            "no colon": "resnet18",
+            "no package": "nowhere:build",
+            "no function": f"{_NETWORKS}:nothing",
+            "no module": f"{_NETWORKS}:constants",
+            "class": f"{_NETWORKS}:Own",
+            "no name": f"{_NETWORKS}:",
+            "only colon": ":",
+            "unknown timm": "timm:resnet0",
+            "empty timm": "timm:",
+            "number": "3",
+            "relative": ".networks:mlp",
+            "attribute": f"{_NETWORKS}:MODULES",
+            "two colons": f"{_NETWORKS}:mlp:mlp",
+            "standard": "json:dumps",
+            "abstract": "torch.nn:Module",
+            "blank": " : ",
+            "file": "model.py:build",
+        }
+    ),
+)
+WEIGHTS = Pool(
+    {UNSET: lambda _: "", "safetensors": _text(SOURCES.sane["safetensors"])},
+    {k: _text(v) for k, v in SOURCES.odd.items() if not k.startswith(("model ", "path ", "a dict", "itself"))} | _PATHS,
+)
+LAYER = Pool(constants({UNSET: "", "3": "3"}), constants({"unknown": "layer3", "empty": "", "last": "6", "glob": "*"}))
+WHOLE = _texts(**{"2": "2", "1": "1", "0": "0", "minus": "-1", "half": "1.5", "text": "two", "empty": ""})
+SIZES = _texts(**{"8": "8", "0": "0", "minus": "-1", "1": "1", "huge": str(2**70), "text": "x"})
+LR = _texts(**{"0.01": "0.01", "0": "0", "minus": "-1", "nan": "nan", "inf": "inf", "text": "x", "huge": "1e300"})
+SEED = _texts(**{UNSET: "", "7": "7", "minus": "-1", "huge": str(2**70), "half": "0.5"})
+SHARE = _texts(**{UNSET: "", "0.2": "0.2", "0": "0", "1": "1", "nan": "nan", "minus": "-0.5", "above": "2"})
+OUT = Pool({"new": lambda w: str(w.folder / "out")}, _PATHS)
+FLAG = Pool(constants({UNSET: "", "on": ""}))
+ROOT = Pool(
+    {"filled": _text(ROOTS.sane["filled"])}, {k: _text(v) for k, v in ROOTS.odd.items() if k not in PATHS} | _PATHS
+)
+RECIPE = _texts(**{UNSET: "", "unknown": "abcd", "empty": "", "glob": "*", "dots": ".."})
+
+
+def _run(words: tuple[str, ...], values: dict[str, Any]) -> Any:
+    given = [str(value) for name, value in values.items() if name.isupper()]
+    for name, value in values.items():
+        if name.isupper():
+            continue
+        given += [f"--{name.replace('_', '-')}"] if name in _FLAGS else [f"--{name.replace('_', '-')}", str(value)]
+    result = CliRunner().invoke(app, [*words, *given])
+    return _checked(result, is_json="json" in values)
+
+
+_FLAGS = {"json", "resume", "no_cache", "heal", "yes"}
+
+
+def _checked(result: Any, *, is_json: bool) -> str:
+    error = result.exception
+    if error is not None and not isinstance(error, SystemExit):
+        raise error
+    if result.exit_code not in (0, 1, 2):
+        raise Unkept(f"exit code {result.exit_code}")
+    if is_json and result.exit_code != 2:
+        shown = json.loads(result.stdout)
+        if result.exit_code == 1 and "error" in shown:
+            raise fl.FrostlineError(**shown["error"])
+    elif result.exit_code == 1 and not result.stdout.strip():
+        if not all(part in result.stderr for part in _PARTS):
+            raise Unkept(f"exit code 1 without an error in four parts: {result.stderr[-200:]!r}")
+        first, _, rest = result.stderr.partition(_PARTS[0])
+        where, _, rest = rest.partition(_PARTS[1])
+        received, _, do = rest.partition(_PARTS[2])
+        raise fl.FrostlineError(what=first.splitlines()[-1], where=where, received=received, do=do)
+    return result.stdout
+
+
+def _door(words: str, pools: dict[str, Pool], cost: int = 1) -> Door:
+    names = tuple(words.split())
+    return Door(
+        f"cli {words}",
+        lambda: None,
+        pools,
+        lambda world, prepared, values: _run(names, world.values),
+        cost=cost,
+        owner="training" if names[0] != "cache" else "caching",
+        moves=GENERATORS,
+    )
+
+
+DOORS: list[Door] = [
+    _door(
+        "fit",
+        {
+            "DATA": DATA,
+            "model": MODEL,
+            "weights": WEIGHTS,
+            "freeze": LAYER,
+            "val": Pool({UNSET: lambda _: "", **DATA.sane}, DATA.odd),
+            "val_share": SHARE,
+            "epochs": WHOLE,
+            "batch_size": SIZES,
+            "lr": LR,
+            "seed": SEED,
+            "out": OUT,
+            "resume": FLAG,
+            "no_cache": FLAG,
+            "heal": FLAG,
+            "json": FLAG,
+        },
+        5,
+    ),
+    _door("inspect", {"DATA": DATA, "model": MODEL, "freeze": LAYER, "weights": WEIGHTS, "json": FLAG}, 3),
+    _door(
+        "checkup",
+        {
+            "MODEL": MODEL,
+            "DATA": DATA,
+            "weights": WEIGHTS,
+            "batch_size": SIZES,
+            "lr": LR,
+            "steps": WHOLE,
+            "seed": SEED,
+            "json": FLAG,
+        },
+        5,
+    ),
+    _door("cache ls", {"cache": ROOT, "json": FLAG}),
+    _door("cache verify", {"cache": ROOT, "json": FLAG}),
+    _door("cache purge", {"cache": ROOT, "recipe": RECIPE, "yes": FLAG, "json": FLAG}),
+    _door(
+        "demo",
+        {
+            "out": Pool(
+                {"a file": _PATHS["a file"]}, {k: _PATHS[k] for k in ("below a file", "loop", "device", "long")}
+            ),
+            "json": FLAG,
+        },
+    ),
+]

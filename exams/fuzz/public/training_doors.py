@@ -1,0 +1,201 @@
+"""Doors of what trains: fit, the monitor, checkup, heal."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+import frostline as fl
+from exams.fuzz.public import scalars as s
+from exams.fuzz.public.datasets import BATCHES, DATASETS
+from exams.fuzz.public.datasets import batches as usual_batches
+from exams.fuzz.public.doors import ANYTHING, GENERATORS, TRAINED, Door, function
+from exams.fuzz.public.networks import MODELS
+from exams.fuzz.public.pools import Pool, UserFault, World, constants
+from exams.fuzz.public.states import OUTSIDE, place
+from exams.fuzz.public.tensors import EXAMPLES, batch
+from exams.fuzz.public.trainers import CLIPS, FACTORIES, LOSSES, METRICS, NAMED_LOSSES, OPTIMIZERS, SCHEDULERS
+
+
+@contextmanager
+def _users() -> Generator[None]:
+    """The caller's own lines, which may fail by themselves."""
+    try:
+        yield
+    except Exception as error:
+        if place(error) == OUTSIDE:
+            raise UserFault("the caller's own lines") from error
+        raise
+
+
+LOOPED = MODELS.usual("mlp", "half").without("lazy", "lazy bn", "embedding")
+
+
+def _loop(world: World, prepared: Any, values: dict[str, Any]) -> Any:
+    model = values["model"]
+    with fl.Monitor(**values) as monitor:
+        for x_BD, y_B in usual_batches(12):
+            with _users():
+                loss = F.cross_entropy(model(x_BD), y_B)
+                loss.backward()
+                if values.get("optimizer") is not None:
+                    values["optimizer"].step()
+                    values["optimizer"].zero_grad()
+            monitor.step(loss)
+    return _looked_at(monitor)
+
+
+def _looked_at(monitor: fl.Monitor) -> Any:
+    return (
+        monitor.records,
+        monitor.overhead,
+        monitor.samples,
+        monitor.evidence,
+        monitor.unseen,
+        str(monitor.diagnosis),
+        monitor.findings,
+    )
+
+
+def _step(world: World, monitor: fl.Monitor, values: dict[str, Any]) -> Any:
+    with monitor:
+        with _users():
+            world.model(batch()).sum().backward()
+        monitor.step(**values)
+        monitor.step(**values)
+    return _looked_at(monitor)
+
+
+LOSS_VALUES = Pool(
+    {"tensor": lambda _: torch.tensor(0.5), "number": lambda _: 0.5},
+    {
+        **constants(
+            {
+                "None": None,
+                "text": "0.5",
+                "nan": float("nan"),
+                "infinite": float("inf"),
+                "complex": 1j,
+                "True": True,
+                "list": [0.5],
+                "huge": 10**400,
+                "bytes": b"1",
+                "dict": {"loss": 1.0},
+            }
+        ),
+        "vector": lambda _: torch.ones(3),
+        "one element": lambda _: torch.ones(1, 1),
+        "nan tensor": lambda _: torch.tensor(float("nan")),
+        "numpy": lambda _: np.float64(0.5),
+        "integer tensor": lambda _: torch.tensor(3),
+        "complex tensor": lambda _: torch.tensor(1j),
+        "meta": lambda _: torch.ones((), device="meta"),
+        "half": lambda _: torch.tensor(0.5).half(),
+        "empty": lambda _: torch.ones(0),
+        "of a graph": lambda _: torch.ones((), requires_grad=True) * 2,
+        "sparse": lambda _: torch.ones(1).to_sparse(),
+        "bool": lambda _: torch.tensor(True),
+    },
+)
+
+LOGS = Pool(
+    {"-": lambda _: None, "list": lambda _: lambda numbers, step: None},
+    {**constants({"number": 3, "text": "log", "no arguments": lambda: None}), "raises": METRICS.odd["raises"]},
+)
+
+
+SCALERS = Pool(
+    {"none": lambda _: None, "off": lambda _: torch.amp.GradScaler("cpu", enabled=False)},
+    {
+        **constants({"text": "scaler", "number": 2.0, "class": torch.amp.GradScaler, "True": True}),
+        "on": lambda _: torch.amp.GradScaler("cpu"),
+    },
+)
+
+_FIT: dict[str, Pool] = {
+    "model": MODELS,
+    "train": DATASETS,
+    "val": DATASETS.optional(),
+    "loss": NAMED_LOSSES.optional(),
+    "epochs": s.FEW,
+    "batch_size": s.COUNTS,
+    "lr": s.RATES.optional(),
+    "optimizer": FACTORIES.optional(),
+    "scheduler": SCHEDULERS.optional(),
+    "clip": CLIPS.optional(),
+    "freeze": s.LAYERS.optional(),
+    "cache": s.CACHES,
+    "seed": s.SEEDS.optional(),
+    "precision": s.PRECISIONS.optional(),
+    "devices": Pool(constants({"-": 1, "1": 1}), s.FEW.odd),
+    "resume": Pool(constants({"-": None}), s.PATHS),
+    "out": s.OUTS,
+    "progress": s.FLAGS.usual("False", "True"),
+    "patience": s.FEW.optional(),
+    "metric": METRICS.optional(),
+    "monitor": Pool(
+        constants({"-": True, "False": False}),
+        constants({"heal": "heal", "text": "on", "None": None, "number": 3, "list": []}),
+    ),
+    "example": EXAMPLES.optional(),
+}
+DOORS: list[Door] = [
+    function("fit", fl.fit, _FIT, on_success=TRAINED, also={"freeze": ANYTHING}, on_error=TRAINED, cost=3),
+    Door(
+        "Monitor",
+        fl.Monitor.__init__,
+        {
+            "model": LOOPED,
+            "optimizer": OPTIMIZERS,
+            "every": s.COUNTS,
+            "budget": s.NUMBERS.optional(),
+            "path": Pool({"-": lambda _: None, "new": lambda w: w.folder / "a.jsonl"}, s.PATHS),
+            "log": LOGS,
+        },
+        _loop,
+        on_success=TRAINED,
+        on_error=TRAINED,
+        moves=GENERATORS,
+        owner="doctor",
+    ),
+    Door(
+        "Monitor.step",
+        fl.Monitor.step,
+        {"model": LOOPED, "loss": LOSS_VALUES},
+        _step,
+        lambda world: fl.Monitor(world.model),
+        on_success=TRAINED,
+        on_error=TRAINED,
+        moves=GENERATORS,
+        owner="doctor",
+    ),
+    function(
+        "checkup",
+        fl.checkup,
+        {
+            "model": MODELS.usual("mlp", "half"),
+            "batches": BATCHES,
+            "loss_fn": LOSSES,
+            "optimizer": OPTIMIZERS.optional(),
+            "steps": s.COUNTS.optional(),
+            "epochs": s.COUNTS.optional(),
+            "accumulation": s.COUNTS.optional(),
+            "scaler": SCALERS.optional(),
+        },
+        cost=10,
+        owner="doctor",
+    ),
+    function(
+        "heal",
+        fl.heal,
+        {"model": MODELS.usual("mlp", "half"), "batches": BATCHES, "loss_fn": LOSSES, "optimizer": OPTIMIZERS},
+        cost=10,
+        on_success=ANYTHING,
+        owner="doctor",
+    ),
+]

@@ -1,0 +1,88 @@
+"""Public doors: what a caller's own model, loss, optimizer or data raise inside a call is told in four parts."""
+
+from __future__ import annotations
+
+import functools
+import re
+import sys
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from traceback import FrameSummary, extract_tb
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+import torch
+
+from frostline.core.errors import FOREIGN, DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+_OURS = str(Path(__file__).parents[1])  # the package
+_PASSING = ("__torch_function__", "__torch_dispatch__", "<lambda>")  # lines that hand an operation of the caller on
+_ARITY = re.compile(r"\S+\(\) (takes|missing) .*argument")  # a callable wants others than we pass
+_LIBRARIES = ("site-packages", "dist-packages", "/lib/python", "<frozen ")
+
+
+def public(call: str) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
+    """A decorator of a public function, in which code of the caller runs.
+
+    Plain errors of Python and torch that this code raises become a `DataError` with the error as its cause. Errors that
+    a line of this library raises stay what they are, and so do exceptions of classes of the caller's own. Where a
+    public function calls another one, the outer door tells.
+
+    Args:
+        call: The function as a reader writes it.
+    """
+
+    def decorate(function: Callable[_P, _R]) -> Callable[_P, _R]:
+        @functools.wraps(function)
+        def opened(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+            try:
+                with _values():
+                    return function(*args, **kwargs)
+            except FOREIGN as error:
+                if _is_inside(sys._getframe(1).f_code.co_filename):
+                    raise  # the outermost door tells it
+                frames = extract_tb(error.__traceback__)
+                while frames[-1].name in _PASSING:
+                    frames.pop()
+                is_ours = frames[-1].filename.startswith(_OURS) and not _ARITY.match(str(error))
+                if type(error).__module__ not in ("builtins", "torch") or is_ours:
+                    raise
+                raise DataError(
+                    what=f"{call} stopped: the model, the loss, the optimizer or the data raised an error.",
+                    where=_place(frames), received=_told(error),
+                    do="mend what the error names; one batch shows it without us: loss(model(inputs), target).",
+                ) from error  # fmt: skip
+
+        return opened
+
+    return decorate
+
+
+def _is_inside(file: str) -> bool:
+    """Whether a file is the library's, but for the command line, which calls it as its users do."""
+    return file.startswith(_OURS) and not file.startswith(f"{_OURS}/cli")
+
+
+def _values() -> AbstractContextManager[Any]:
+    """What is made inside has values, even if the caller's default device is the one without."""
+    return torch.device("cpu") if torch.get_default_device().type == "meta" else nullcontext()
+
+
+def _place(frames: list[FrameSummary]) -> str:
+    """The innermost line of the caller's own code, or else that of the library that it calls."""
+    own = [frame for frame in frames[1:] if not frame.filename.startswith(_OURS) and not _is_library(frame)]
+    last = (own or frames)[-1]
+    return f"{last.name}, {Path(last.filename).name} line {last.lineno}"
+
+
+def _is_library(frame: FrameSummary) -> bool:
+    return any(part in frame.filename for part in _LIBRARIES)
+
+
+def _told(error: BaseException) -> str:
+    first = (str(error).strip().splitlines() or ["no message"])[0]
+    return f"{type(error).__name__}: {first}"

@@ -1,0 +1,114 @@
+import inspect
+
+import pytest
+import torch
+from torch import nn
+
+import frostline as fl
+from frostline.core.doors import public
+from frostline.core.order import epoch_order
+
+
+class OwnError(Exception):
+    pass
+
+
+class OwnValueError(ValueError):
+    pass
+
+
+class Model(nn.Module):
+    def __init__(self, error=None):
+        super().__init__()
+        self.layer, self.error = nn.Linear(3, 2), error
+
+    def forward(self, x):
+        if self.error is not None:
+            raise self.error
+        return self.layer(x)
+
+
+@public("train")
+def train(model, batch, *, steps: int = 1) -> int:
+    """Train."""
+    for _ in range(steps):
+        model(batch)
+    return steps
+
+
+def test_a_result_and_the_signature_stay():
+    assert train(Model(), torch.zeros(2, 3), steps=2) == 2
+    assert list(inspect.signature(train).parameters) == ["model", "batch", "steps"]
+    assert train.__doc__ == "Train."
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no\nmore"), ValueError("no"), KeyError("no"), AssertionError()])
+def test_an_error_of_the_model_is_told_in_four_parts(error):
+    with pytest.raises(fl.DataError, match="the model, the loss, the optimizer or the data raised an error") as caught:
+        train(Model(error), torch.zeros(2, 3))
+    assert caught.value.what.startswith("train stopped")
+    assert caught.value.where.startswith("forward, test_doors.py line ")
+    assert caught.value.received.startswith(type(error).__name__)
+    assert "\n" not in caught.value.received
+    assert caught.value.__cause__ is error
+
+
+def test_an_error_of_torch_names_the_line_of_the_caller_that_led_there():
+    with pytest.raises(fl.DataError) as caught:
+        train(Model(), torch.zeros(2, 5))
+    assert caught.value.where.startswith("forward, test_doors.py line ")
+    assert caught.value.received.startswith("RuntimeError: mat1 and mat2 shapes")
+    with pytest.raises(fl.DataError) as caught:
+        train(nn.Linear(3, 2), torch.zeros(2, 5))
+    assert "test_doors.py" in caught.value.where
+
+
+@pytest.mark.parametrize("error", [OwnError("mine"), OwnValueError("mine"), KeyboardInterrupt()])
+def test_exceptions_of_the_callers_own_classes_pass(error):
+    with pytest.raises(type(error)) as caught:
+        train(Model(error), torch.zeros(2, 3))
+    assert caught.value is error
+
+
+def test_our_own_errors_pass_as_they_are():
+    error = fl.SplitError(what="a", where="b", received="c", do="d")
+    with pytest.raises(fl.SplitError) as caught:
+        train(Model(error), torch.zeros(2, 3))
+    assert caught.value is error
+
+
+def test_an_error_of_a_line_of_this_library_is_not_blamed_on_the_caller():
+    with pytest.raises(TypeError):
+        public("order")(epoch_order)(None, shuffle=False, seed=0, epoch=0)
+
+
+def test_a_callable_that_takes_other_arguments_is_the_callers():
+    @public("score")
+    def score(metric):
+        return metric(1, 2)
+
+    for wrong in (lambda: 0, lambda a: a, lambda a, b, c: a):
+        with pytest.raises(fl.DataError, match="score stopped") as caught:
+            score(wrong)
+        assert "argument" in caught.value.received
+
+
+def test_the_meta_device_as_default_stays_outside():
+    @public("make")
+    def make():
+        return torch.zeros(2)
+
+    with torch.device("meta"):
+        assert not make().is_meta
+        assert torch.zeros(2).is_meta
+
+
+def test_an_inner_door_lets_errors_pass_to_the_outer_one():
+    """`split` calls `Split.verify` itself, and says more about what fails there."""
+    model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 2))
+    fl.freeze(model, through="0")
+    split = fl.split(model, torch.zeros(4, 3))
+    with pytest.raises(fl.DataError, match="Split.extract stopped"):
+        split.extract(torch.zeros(4, 5))
+    with pytest.raises(fl.DataError, match="Split.verify stopped"):
+        split.verify(torch.zeros(4, 5))
