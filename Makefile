@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test test-gpu lint bench bench-gpu claims exam clean
+.PHONY: demo test test-gpu lint bench bench-gpu claims exam fuzz clean
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Frostline needs Python 3.10 or later")'
@@ -43,6 +43,9 @@ exam: $(STAMP)
 	$(BIN)/python -m exams.health
 	$(BIN)/python -m exams.health --judge frostline --repair-only --merge
 	$(BIN)/python -m exams.health --judge autotrainer random --small --repair-only --merge
+
+fuzz: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m exams.fuzz --seconds 3600
 
 clean:
 	rm -rf .venv frostline-demo
