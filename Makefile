@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test test-gpu lint bench bench-gpu claims exam fuzz clean
+.PHONY: demo test test-gpu lint bench bench-gpu claims exam fuzz soak clean
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Frostline needs Python 3.10 or later")'
@@ -49,3 +49,7 @@ fuzz: $(STAMP)
 
 clean:
 	rm -rf .venv frostline-demo
+
+# Faults of the cache: every system call failing, kills, many builders at once. It prints counts; an hour is plenty.
+soak: $(STAMP)
+	$(BIN)/python -m exams.reliability

@@ -1,4 +1,4 @@
-"""P4: the public loader against raw `index_select` on the mapped file, rows of 2 KB and of 100 KB."""
+"""P4: the public loader against raw `index_select` on the same rows in memory, by row size and number of shards."""
 
 from __future__ import annotations
 
@@ -11,6 +11,10 @@ from torch.utils.data import TensorDataset
 
 import frostline as fl
 from common import paired
+from frostline.caching import writing
+
+SIZES = (("2 KB", 1, 50_000), ("8 KB", 4, 20_000), ("100 KB", 50, 4_000))
+SHARDS = (1, 2, 20, 200)
 
 
 class Part:
@@ -26,28 +30,32 @@ class Part:
 
 
 def run(device: str, *, is_quick: bool) -> dict[str, Any]:
-    """Bytes per second through the loader over those of raw index_select, best of paired rounds' median."""
+    """Rows per second through the loader over those of raw index_select, the median of paired rounds."""
     del device
     figures: dict[str, Any] = {}
-    for name, repeats, count in (("2 KB", 1, 50_000), ("100 KB", 50, 4_000)):
+    usual = writing.SHARD_BYTES
+    for name, repeats, count in SIZES:
         count = count // 20 if is_quick else count
-        inputs = torch.randn(count, 512)
-        with tempfile.TemporaryDirectory() as folder:
-            dataset = TensorDataset(inputs, torch.zeros(count, dtype=torch.long))
-            data = fl.FeatureCache(folder).fill(Part(repeats), dataset, batch_size=256, progress=False)
-            gatherer = data._gatherer
-            names = gatherer.names
-            rows = [gatherer.shards.open(shard)["row"] for shard in names]
-            loader = data.loader(256, shuffle=True)
-            ratio = paired(partial(_raw, rows), partial(_ours, loader), 9)
-            figures[f"loader / raw index_select, {name} rows, {len(names)} shards"] = ratio
+        dataset = TensorDataset(torch.randn(count, 512), torch.zeros(count, dtype=torch.long))
+        rows = dataset.tensors[0].repeat(1, repeats)
+        for shards in SHARDS:
+            size = count // shards
+            writing.SHARD_BYTES = min(usual, size * 2048 * repeats)  # smaller ones than usual stand for more data
+            try:
+                with tempfile.TemporaryDirectory() as folder:
+                    batch = min(256, size)
+                    data = fl.FeatureCache(folder).fill(Part(repeats), dataset, batch_size=batch, progress=False)
+                    found, loader = len(data._gatherer.names), data.loader(256, shuffle=True)
+                    ratio = paired(partial(_ours, loader), partial(_raw, rows), 9)
+            finally:
+                writing.SHARD_BYTES = usual
+            figures[f"loader / raw index_select in memory, {name} rows, {found} shards"] = 1 / ratio
     return figures
 
 
-def _raw(rows: list[torch.Tensor]) -> None:
-    for part in rows:
-        for index in torch.randperm(len(part)).split(256):
-            part.index_select(0, index)
+def _raw(rows: torch.Tensor) -> None:
+    for index in torch.randperm(len(rows)).split(256):
+        rows.index_select(0, index)
 
 
 def _ours(loader: Any) -> None:

@@ -55,6 +55,42 @@ class Offering:
     def sample_key(self, index):
         return index.to_bytes(16, "little")
 
+    def target(self, index):
+        return self.labels[index] + self.shift
+
+
+class MaskedPart(Part):
+    """A frozen part with an input that goes straight to the head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.frontier += (fl.FrontierTensor("input.mask", (2,), torch.float32, 8, False),)
+
+    def extract(self, inputs):
+        return (*super().extract(inputs["x"]), inputs["mask"])
+
+
+class Masked(Offering):
+    """Its samples are mappings with a mask: those from `start` to `stop` of a pool."""
+
+    def __init__(self, start: int = 0, stop: int = N) -> None:
+        super().__init__(200)
+        self.inputs, self.labels, self.start = self.inputs[:stop], self.labels[:stop], start
+
+    def __len__(self):
+        return len(self.inputs) - self.start
+
+    def __getitem__(self, index):
+        self.decoded += 1
+        at = index + self.start
+        return {"x": self.inputs[at], "mask": torch.tensor([float(at), 1.0]), "label": self.labels[at]}
+
+    def sample_key(self, index):
+        return super().sample_key(index + self.start)
+
+    def target(self, index):
+        return super().target(index + self.start)
+
 
 class Items(list):
     pass

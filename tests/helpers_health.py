@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from frostline import Monitor
+from frostline.health import all_of
 from frostline.health.records import Evidence, Layer, LayerSample, StepRecord
 
 
@@ -45,12 +46,15 @@ def falling(count: int = 40) -> tuple[tuple[int, float], ...]:
     return losses(*(2.0 * 0.95**at for at in range(count)))
 
 
+_QUIET = {"passed", "not applicable", "not judged"}
+
+
 def outcomes(rule, evidence: Evidence) -> list[str]:
     """What a rule answers; all of its findings carry its own code, and a reason."""
     found = rule.check(evidence)
     assert found
     assert all(finding.code == rule.ABOUT.code and finding.why.strip() for finding in found)
-    assert all((finding.advice == "nothing.") == (finding.outcome in {"passed", "not applicable"}) for finding in found)
+    assert all((finding.advice == "nothing.") == (finding.outcome in _QUIET) for finding in found)
     return [finding.outcome for finding in found]
 
 
@@ -119,4 +123,4 @@ def watched(model, optimizer=None, data=None, *, every=2, loss_fn=F.cross_entrop
 def outcome(monitor, code: str) -> set[str]:
     """What the rule of this code answers."""
     diagnosis = monitor.diagnosis
-    return {finding.outcome for finding in (*diagnosis.findings, *diagnosis.passed) if finding.code == code}
+    return {finding.outcome for finding in all_of(diagnosis) if finding.code == code}

@@ -1,8 +1,17 @@
+import errno
+import os
+import pickle
+from pathlib import Path
+
 import pytest
 import torch
 
 import frostline as fl
-from helpers_caching import N, Part, fill
+from frostline.caching import writing
+from frostline.caching.collector import collect
+from frostline.caching.shards import Shards
+from frostline.core import io
+from helpers_caching import Masked, MaskedPart, N, Part, dataset, fill, shards
 
 
 def test_fill_leaves_the_generators_alone_cold_and_warm(tmp_path):
@@ -52,3 +61,121 @@ def test_files_are_for_the_owner_only(tmp_path):
     fill(tmp_path / "new")
     for path in (tmp_path / "new").rglob("*"):
         assert path.stat().st_mode & 0o077 == 0, path
+
+
+def read_only(root):
+    """Nothing can be made, changed or deleted in the folder (root may do all, so the calls themselves refuse)."""
+
+    def refusing(function, *arguments, **options):
+        writes = {"mkdir", "unlink", "replace", "link", "rename"}
+        is_write = function is os.open and arguments[1] & (os.O_CREAT | os.O_RDWR | os.O_WRONLY)
+        if is_write or getattr(function, "__name__", "") in writes:
+            raise OSError(errno.EROFS, "Read-only file system")
+        return function(*arguments, **options)
+
+    return refusing
+
+
+@pytest.mark.parametrize("part", [Part, MaskedPart])
+def test_a_read_only_cache_serves_any_subset_of_what_it_stores(tmp_path, monkeypatch, part):
+    fill(tmp_path, part(), Masked(0, 30) if part is MaskedPart else None)
+    monkeypatch.setattr(io, "call", read_only(tmp_path))
+    subset = Masked(5, 20) if part is MaskedPart else [dataset()[at] for at in range(5, 20)]
+    data = fill(tmp_path, part(), subset)
+    assert (data.figures.computed, data.figures.reused) == (0, 15)
+    rows = torch.cat([features[0] for features, _ in data.loader(4)])
+    pool = dataset(200 if part is MaskedPart else N).tensors[0]
+    assert torch.equal(rows, pool[5:20] * 2)
+    if part is MaskedPart:
+        assert any("not remembered" in note and "Read-only" in note for note in data.notes)
+    with pytest.raises(fl.CacheError, match="Cannot write") as error:
+        fill(tmp_path, part(), Masked(0, 60) if part is MaskedPart else dataset(N + 5))
+    assert "not read-only" in error.value.do
+
+
+def test_a_relative_root_is_resolved_once(tmp_path, monkeypatch):
+    for name in ("here", "there"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    cache = fl.FeatureCache("features")
+    cache.fill(Part(), dataset(), progress=False)
+    monkeypatch.chdir(tmp_path / "there")
+    assert cache.fill(Part(), dataset(), progress=False).figures.computed == 0
+    assert not (tmp_path / "there" / "features").exists()
+
+
+class Purging(Part):
+    """Somebody purges the cache while this part computes."""
+
+    def __init__(self, root, published):
+        super().__init__()
+        self.root, self.published = root, published
+
+    def extract(self, inputs):
+        if len(shards(self.root)) == self.published:
+            fl.FeatureCache(self.root).purge()
+        return super().extract(inputs)
+
+
+@pytest.mark.parametrize("published", [1, 3, 4])
+def test_a_fill_beside_a_purge_never_says_that_rows_are_there(tmp_path, monkeypatch, published):
+    monkeypatch.setattr(writing, "_SHARD_SECONDS", 0.0)
+    with pytest.raises(fl.CacheError, match=r"Rows of this fill are gone|Cannot"):
+        fill(tmp_path, Purging(tmp_path, published), batch_size=8)
+    data = fill(tmp_path)
+    assert torch.equal(torch.cat([f[0] for f, _ in data.loader(7)]), dataset().tensors[0] * 2)
+
+
+def test_training_goes_on_beside_a_purge(tmp_path):
+    data = fill(tmp_path)
+    batches = iter(data.loader(8))
+    next(batches)
+    fl.FeatureCache(tmp_path).purge()
+    assert torch.equal(torch.cat([f[0] for f, _ in batches]), dataset().tensors[0][8:] * 2)
+    elsewhere = pickle.loads(pickle.dumps(data))  # as a worker process opens it
+    with pytest.raises(fl.CacheError, match="damaged or missing"):
+        list(elsewhere.loader(8))
+
+
+def test_a_purge_leaves_what_is_being_written(tmp_path):
+    folder = Path(fill(tmp_path).figures.path)
+    live, left = (folder / "shards" / f"{'0' * 64}.safetensors.{letter * 32}.part" for letter in "ab")
+    left.touch()
+    with live.open("w") as file:
+        assert io.lock(file.fileno(), is_exclusive=True)
+        fl.FeatureCache(tmp_path).purge()
+        assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == [live.name]
+
+
+def test_verify_beside_a_fill_raises_no_alarm(tmp_path, monkeypatch):
+    monkeypatch.setattr(writing, "_SHARD_SECONDS", 0.0)
+    monkeypatch.setattr(writing, "_MAX_SMALL", 1)
+    fill(tmp_path, batch_size=8)
+    real, grown = Shards.open, []
+
+    def open_beside_a_fill(self, name):
+        if len(grown) < 3:
+            monkeypatch.setattr(Shards, "open", real)
+            grown.append(fill(tmp_path, data=dataset(N + 5 * len(grown) + 5), batch_size=4).figures.computed)
+            for path in tmp_path.glob("*/shards/*"):  # what an hour later would be collected
+                os.utime(path, (0, 0))
+            collect(next(tmp_path.iterdir()))
+            monkeypatch.setattr(Shards, "open", open_beside_a_fill)
+        return real(self, name)
+
+    monkeypatch.setattr(Shards, "open", open_beside_a_fill)
+    assert fl.FeatureCache(tmp_path).verify() == ()
+    assert grown[0] == 5
+
+
+def test_verify_tells_what_it_could_not_read(tmp_path, monkeypatch):
+    fill(tmp_path)
+
+    def failing(function, *arguments, **options):
+        if function is os.readv:
+            raise OSError(errno.EIO, "Input/output error")
+        return function(*arguments, **options)
+
+    monkeypatch.setattr(io, "call", failing)
+    (problem,) = fl.FeatureCache(tmp_path).verify()
+    assert "could not be read now" in problem

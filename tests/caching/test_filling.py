@@ -1,5 +1,3 @@
-import errno
-import os
 import signal
 import subprocess
 import sys
@@ -12,8 +10,6 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 import frostline as fl
-from frostline.caching import writing
-from frostline.core import io
 from helpers_caching import D, Items, N, Part, dataset, fill, shards
 
 
@@ -59,39 +55,6 @@ def test_inputs_that_go_straight_to_the_head_are_kept_with_the_snapshot(tmp_path
     assert torch.equal(features[1], items[4]["mask"])
     assert label == 0
     assert torch.allclose(split.head(features[0][None], features[1][None])[0], model(items[4]["a"], items[4]["mask"]))
-
-
-@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
-def test_every_failing_write_leaves_a_cache_that_can_be_filled(tmp_path, monkeypatch, code):
-    monkeypatch.setattr(writing, "SHARD_BYTES", 16 * 4 * D)
-    real, calls = io._write_all, 0
-
-    def failing(limit):
-        def write(file, chunk):
-            nonlocal calls
-            calls += 1
-            if calls > limit:
-                raise OSError(code, os.strerror(code))
-            real(file, chunk)
-
-        return write
-
-    limit = 0
-    while True:
-        calls = 0
-        root = tmp_path / str(limit)
-        monkeypatch.setattr(io, "_write_all", failing(limit))
-        try:
-            fill(root, batch_size=8)
-            break
-        except fl.CacheError as error:
-            assert os.strerror(code) in error.received
-        assert not list(root.rglob("*.part"))
-        monkeypatch.setattr(io, "_write_all", real)
-        data = fill(root, batch_size=8)
-        assert torch.equal(torch.cat([f[0] for f, _ in data.loader(40)]), dataset().tensors[0] * 2)
-        limit += 1
-    assert limit > 10
 
 
 KILLED = """

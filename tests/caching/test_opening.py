@@ -1,10 +1,22 @@
+import errno
+import hashlib
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
+import pytest
+import torch
+from torch.utils.data import TensorDataset
+
 import frostline as fl
-from frostline.caching.manifests import Manifest, read_newest
+from frostline.caching import writing
+from frostline.caching.manifests import Manifest, publish, read_newest
 from frostline.caching.opening import open_folder
 from frostline.caching.shards import Shards
-from helpers_caching import N, fill, shards
+from frostline.core import io
+from helpers_caching import Masked, MaskedPart, N, Part, dataset, fill, shards
 
 
 def test_a_damaged_file_that_no_manifest_lists_is_replaced(tmp_path):
@@ -20,18 +32,139 @@ def test_a_damaged_file_that_no_manifest_lists_is_replaced(tmp_path):
 
 def test_opening_makes_the_folders_and_sweeps_what_the_dead_left(tmp_path):
     (tmp_path / "shards").mkdir()
-    (tmp_path / "shards" / "x.999999999-abc.part").write_text("")
+    (tmp_path / "shards" / f"{'0' * 64}.safetensors.{'0' * 32}.part").write_text("")
     opened = open_folder(tmp_path, Shards(tmp_path / "shards"))
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["manifests", "shards"]
     assert (opened.manifest, opened.notes, opened.shared(), opened.snapshots()) == (Manifest(), [], {}, [])
 
 
 def test_a_damaged_snapshot_is_set_aside_and_the_rows_stay(tmp_path):
-    folder = Path(fill(tmp_path).figures.path)
+    folder = Path(fill(tmp_path, MaskedPart(), Masked()).figures.path)
     _, manifest, _ = read_newest(folder / "manifests")
     (folder / "shards" / manifest.snapshots[0]).write_bytes(b"damaged")
     opened = open_folder(folder, Shards(folder / "shards"))
     assert (opened.manifest.snapshots, opened.manifest.shards) == ((), manifest.shards)
     assert "was set aside" in opened.notes[0]
     assert (folder / "set-aside" / manifest.snapshots[0]).read_bytes() == b"damaged"
+    assert fill(tmp_path, MaskedPart(), Masked()).figures.computed == 0
+
+
+ERRNOS = [errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.ESTALE, errno.EINTR, errno.EAGAIN]
+
+
+@pytest.mark.parametrize("code", ERRNOS, ids=errno.errorcode.get)
+@pytest.mark.parametrize("name", ["open", "readv", "mmap"])
+def test_a_shard_that_cannot_be_read_now_is_left_where_it_is(tmp_path, monkeypatch, name, code):
+    fill(tmp_path)
+    shard = shards(tmp_path)[-1]
+
+    def failing(function, *arguments, **options):
+        is_shard = name in ("mmap", "readv") or str(arguments[0]).endswith(shard.name)
+        if function.__name__ == name and is_shard:
+            raise OSError(code, os.strerror(code))
+        return function(*arguments, **options)
+
+    monkeypatch.setattr(io, "call", failing)
+    with pytest.raises(fl.CacheError, match="Cannot (read|list|create)"):
+        fill(tmp_path)
+    monkeypatch.undo()
+    assert shard.exists()
     assert fill(tmp_path).figures.computed == 0
+
+
+def test_a_process_short_of_memory_sets_nothing_aside(tmp_path):
+    part, wide = Part(), torch.arange(3000.0).view(-1, 1)
+    part.frontier = (fl.FrontierTensor("low", (5000,), torch.float32, 20_000, False),)
+    part.extract = lambda x: (x.repeat(1, 5000),)
+    data = TensorDataset(wide, torch.arange(3000) % 3)
+    fill(tmp_path, part, data, batch_size=500)  # 60 MB
+    script = f"""
+import os, resource, sys
+sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+import torch, frostline as fl
+from helpers_caching import Part, fill
+part = Part()
+part.frontier = (fl.FrontierTensor("low", (5000,), torch.float32, 20_000, False),)
+part.extract = lambda x: (x.repeat(1, 5000),)
+pages = int(open("/proc/self/statm").read().split()[0])
+resource.setrlimit(resource.RLIMIT_AS, (pages * os.sysconf("SC_PAGE_SIZE") + 40 * 2**20,) * 2)
+data = torch.utils.data.TensorDataset(torch.arange(200.0).view(-1, 1), torch.zeros(200))
+try:
+    fill({str(tmp_path)!r}, part, data)
+except fl.CacheError as error:
+    sys.exit(0 if "Cannot allocate memory" in error.received else 2)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert fill(tmp_path, part, data).figures.computed == 0
+
+
+def test_a_shard_that_is_replaced_while_it_is_opened_is_no_damage(tmp_path, monkeypatch):
+    monkeypatch.setattr(writing, "SHARD_BYTES", 8 * 4 * 6)
+    folder = Path(fill(tmp_path, batch_size=8).figures.path)
+    monkeypatch.undo()
+    real, names = Shards.open, read_newest(folder / "manifests")[1].shards
+
+    def merged_meanwhile(self, name):
+        if name == names[-1]:
+            monkeypatch.setattr(Shards, "open", real)
+            monkeypatch.setattr(writing, "_MAX_SMALL", 1)
+            assert writing.merge(open_folder(folder, Shards(folder / "shards")), [])
+            for old in names:
+                (folder / "shards" / old).unlink()
+        return real(self, name)
+
+    monkeypatch.setattr(Shards, "open", merged_meanwhile)
+    opened = open_folder(folder, Shards(folder / "shards"))
+    assert (sum(opened.manifest.rows), opened.notes) == (N, [])
+    assert not (folder / "set-aside").exists()
+
+
+HEADERS = {
+    "a list": lambda entries: [], "infinity": lambda entries: {**entries, "low": {
+        "dtype": "F32", "shape": ["inf"], "data_offsets": [0, 0]}},
+    "no keys": lambda entries: {name: entry for name, entry in entries.items() if name != "sample_keys"},
+    "fewer rows": lambda entries: {**entries, "low": {
+        "dtype": "F32", "shape": [N - 1, 6], "data_offsets": [640, 640 + (N - 1) * 24]}},
+    "another width": lambda entries: {**entries, "low": {
+        "dtype": "F32", "shape": [N * 2, 3], "data_offsets": entries["low"]["data_offsets"]}},
+    "another dtype": lambda entries: {**entries, "low": {**entries["low"], "dtype": "I32"}},
+    "another recipe": lambda entries: {**entries, "__metadata__": {"recipe": "0" * 32}},
+    "about as a list": lambda entries: {**entries, "__metadata__": []},
+    "negative": lambda entries: {**entries, "low": {**entries["low"], "shape": [-N, -6]}},
+    "no dtype": lambda entries: {**entries, "low": {"shape": [N, 6]}},
+    "beyond the file": lambda entries: {**entries, "low": {
+        "dtype": "F32", "shape": [10**9, 6], "data_offsets": [0, 24 * 10**9]}},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HEADERS)
+def test_a_header_that_is_not_what_the_frontier_says_is_damage(tmp_path, name):
+    folder = Path(fill(tmp_path).figures.path)
+    (old,) = read_newest(folder / "manifests")[1].shards
+    whole = (folder / "shards" / old).read_bytes()
+    length = int.from_bytes(whole[:8], "little")
+    text = json.dumps(HEADERS[name](json.loads(whole[8 : 8 + length]))).replace('"inf"', "1e999").encode()
+    text += b" " * (-(len(text) + 8) % 64)
+    content = len(text).to_bytes(8, "little") + text + whole[8 + length :]
+    (folder / "shards" / old).unlink()
+    forged = f"{hashlib.sha256(content).hexdigest()}.safetensors"
+    (folder / "shards" / forged).write_bytes(content)
+    for path in (folder / "manifests").iterdir():
+        path.unlink()
+    publish(folder / "manifests", Manifest(shards=(forged,), rows=(N,)))
+    data = fill(tmp_path)
+    assert data.figures.computed == N
+    assert f"shard {forged[:12]} was set aside" in data.notes[0]
+    assert torch.equal(torch.cat([f[0] for f, _ in data.loader(7)]), dataset().tensors[0] * 2)
+    assert fl.FeatureCache(tmp_path).verify() == ()
+
+
+def test_links_and_pipes_in_place_of_a_shard_are_damage(tmp_path):
+    fill(tmp_path)
+    (shard,) = shards(tmp_path)
+    kept = tmp_path / "elsewhere"
+    shard.rename(kept)
+    shard.symlink_to(kept)
+    assert fill(tmp_path).figures.computed == N
+    assert kept.exists()

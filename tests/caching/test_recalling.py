@@ -1,9 +1,5 @@
-import numpy as np
-import pytest
-import torch
-
 from frostline.caching import golden
-from helpers_caching import N, Offering, dataset, fill
+from helpers_caching import Masked, MaskedPart, N, Offering, fill
 
 
 def test_known_samples_are_not_decoded(tmp_path):
@@ -17,89 +13,59 @@ def test_known_samples_are_not_decoded(tmp_path):
     assert grown.decoded <= golden.GOLDEN_ROWS + 16
 
 
-def test_changed_targets_of_known_samples_are_noticed(tmp_path):
+def test_changed_targets_of_known_samples_are_taken(tmp_path):
     fill(tmp_path, data=Offering())
-    data = fill(tmp_path, data=Offering(shift=1))
-    assert data.figures.computed == 0
-    assert int(data[0][1]) == 1
-    assert "not those of the last fill" in data.notes[0]
+    again = Offering(shift=1)
+    data = fill(tmp_path, data=again)
+    assert (data.figures.computed, again.decoded, data.notes) == (0, golden.GOLDEN_ROWS, ())
+    assert [int(data[i][1]) for i in range(N)] == [i % 4 + 1 for i in range(N)]
 
 
-def test_one_changed_label_of_a_known_sample_is_noticed(tmp_path):
-    fill(tmp_path, data=Offering())
-    mended = Offering()
-    mended.labels[7] = 0  # not among the golden samples
-    data = fill(tmp_path, data=mended)
-    assert data.figures.computed == 0
-    assert int(data[7][1]) == 0
+class Correcting(Offering):
+    """It cannot tell its targets; its items correct one label that an attribute still holds."""
 
-
-class Hidden(Offering):
-    """Its labels are nowhere to be seen but in its items."""
-
-    def __init__(self, **changed) -> None:
-        super().__init__()
-        labels = {index: changed.get(f"at_{index}", label) for index, label in enumerate(self.labels)}
-        self.label_of = labels.__getitem__
-        del self.labels
+    target = property()  # none: hasattr is False
 
     def __getitem__(self, index):
-        self.decoded += 1
-        return self.inputs[index], self.label_of(index)
+        inputs, label = super().__getitem__(index)
+        return inputs, 9 if index == 17 else label
 
 
-def test_targets_that_cannot_be_told_without_the_items_are_read_again(tmp_path):
-    fill(tmp_path, data=Hidden())
-    mended = Hidden(at_7=0)
-    data = fill(tmp_path, data=mended)
-    assert (data.figures.computed, int(data[7][1])) == (0, 0)
+def test_without_target_the_items_are_read_for_their_targets(tmp_path):
+    fill(tmp_path, data=Offering())
+    data = fill(tmp_path, data=Correcting())
+    assert (data.figures.computed, int(data[17][1])) == (0, 9)
     assert "let the dataset offer target(i)" in data.notes[0]
 
 
-@pytest.mark.parametrize("hold", [tuple, "pairs", "columns", "array"])
-def test_targets_are_found_where_datasets_keep_them(tmp_path, hold):
-    fill(tmp_path, data=Offering())
-    again = Hidden()
-    inputs, labels = again.inputs, dataset().tensors[1].tolist()
-    kept = {
-        tuple: tuple(labels), "pairs": list(zip(inputs, labels, strict=True)),
-        "columns": (inputs, torch.tensor(labels)), "array": np.array(labels),
-    }[hold]  # fmt: skip
-    again.kept = kept
-    fill(tmp_path, data=again)
-    assert again.decoded <= golden.GOLDEN_ROWS
-
-
-class Telling(Offering):
-    """It tells its targets, and tells other ones than its items do where it lies."""
-
-    lies = False
+class Lying(Offering):
+    """It tells other targets than its items do."""
 
     def target(self, index):
-        return self.labels[index] + (1 if self.lies else 0)
+        return self.labels[index] + 1
 
 
-def test_a_dataset_that_offers_its_targets_decodes_nothing_twice(tmp_path):
-    fill(tmp_path, data=Telling())
-    again = Telling()
-    again.labels[7] = 0
-    data = fill(tmp_path, data=again)
-    assert again.decoded <= golden.GOLDEN_ROWS
-    assert int(data[7][1]) == 0
-    again.lies = True
-    data = fill(tmp_path, data=again)
-    assert int(data[7][1]) == 0
-    assert data.notes
-
-
-def test_training_and_validation_data_are_both_remembered(tmp_path):
+def test_a_target_that_is_not_the_items_is_noticed(tmp_path):
     fill(tmp_path, data=Offering())
-    part = dataset(N + 20)
-    other = Offering(N + 20)
-    other.inputs, other.labels = part.tensors[0][N:], other.labels[N:]
-    other.sample_key = lambda index: (1000 + index).to_bytes(16, "little")
-    fill(tmp_path, data=other)
-    for again in (Offering(), other):
-        again.decoded = 0
-        fill(tmp_path, data=again)
+    data = fill(tmp_path, data=Lying())
+    assert [int(data[i][1]) for i in range(N)] == [i % 4 for i in range(N)]
+    assert "does not give the targets of the items" in data.notes[0]
+
+
+def test_inputs_for_the_head_come_from_snapshots(tmp_path):
+    fill(tmp_path, MaskedPart(), Masked())
+    for start in (0, 7):
+        again = Masked(start)
+        data = fill(tmp_path, MaskedPart(), again)
         assert again.decoded <= golden.GOLDEN_ROWS
+        assert data[3][0][1].tolist() == [start + 3.0, 1.0]
+
+
+def test_the_snapshot_that_was_used_last_is_kept_longest(tmp_path):
+    fill(tmp_path, MaskedPart(), Masked())
+    for start in range(1, 9):
+        fill(tmp_path, MaskedPart(), Masked(start, start + 3))
+        fill(tmp_path, MaskedPart(), Masked())
+    again = Masked()
+    fill(tmp_path, MaskedPart(), again)
+    assert again.decoded <= golden.GOLDEN_ROWS

@@ -1,7 +1,6 @@
 import numpy as np
 import torch
 
-from frostline.caching.manifests import Manifest
 from frostline.caching.rows import Rows
 from frostline.caching.shards import KEYS, Shards
 
@@ -11,7 +10,7 @@ def rows_of(folder, *parts: np.ndarray) -> Rows:
     (folder / "shards").mkdir()
     shards = Shards(folder / "shards")
     names = tuple(shards.write({KEYS: torch.from_numpy(part)}) for part in parts)
-    return Rows(shards, Manifest(shards=names, rows=tuple(map(len, parts))))
+    return Rows(shards, names, [shards.open(name) for name in names])
 
 
 def keys(*pairs: tuple[int, int]) -> np.ndarray:

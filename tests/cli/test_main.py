@@ -173,7 +173,8 @@ def test_a_real_process_is_interrupted_cleanly(tmp_path, arrays):
 
 
 def frostline(*args, cwd):
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1] / "shim")}
+    paths = [str(Path(__file__).parents[1] / "shim"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     command = [sys.executable, "-m", "frostline", *map(str, args)]
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
 

@@ -1,5 +1,6 @@
 import errno
 import os
+import re
 
 import pytest
 
@@ -34,11 +35,103 @@ def test_disks_without_hard_links_publish_too(tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
-def test_leftovers_of_the_dead_are_swept(tmp_path):
-    (tmp_path / "x.999999999-abc.part").write_text("")
-    (tmp_path / "kept.json").write_text("")
-    assert io.sweep(tmp_path) == 1
-    assert [p.name for p in tmp_path.iterdir()] == ["kept.json"]
+def test_leftovers_are_swept_if_nobody_holds_them_and_they_are_ours(tmp_path):
+    left = tmp_path / f"x.json.{'0' * 32}.part"
+    left.write_text("")
+    foreign = ["kept.json", "thesis.part", "x.json.4711-abcdef01.part", f"y.txt.{'0' * 32}.part"]
+    for name in foreign:
+        (tmp_path / name).write_text("")
+    with left.open("rb") as writer:
+        assert io.lock(writer.fileno(), is_exclusive=True)
+        assert io.sweep(tmp_path, re.compile(r".+\.json")) == 0
+    assert io.sweep(tmp_path, re.compile(r".+\.json")) == 1
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(foreign)
+
+
+def test_a_file_is_locked_while_it_is_written(tmp_path):
+    def chunks():
+        yield b"half"
+        assert io.sweep(tmp_path) == 0
+        yield b"and half"
+
+    io.write_atomic(tmp_path / "a", chunks())
+    assert (tmp_path / "a").read_bytes() == b"halfand half"
+    assert io.sweep(tmp_path) == 0
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]
+
+
+def test_a_temporary_that_is_swept_before_it_is_locked_is_made_anew(tmp_path, monkeypatch):
+    real, swept = io.lock, []
+
+    def late(descriptor, **options):
+        if not swept:
+            monkeypatch.setattr(io, "lock", real)
+            swept.append(io.sweep(tmp_path))
+        return real(descriptor, **options)
+
+    monkeypatch.setattr(io, "lock", late)
+    io.write_atomic(tmp_path / "a", [b"x"])
+    assert (swept, (tmp_path / "a").read_bytes()) == ([1], b"x")
+
+
+def without_locks(function, *arguments, **options):  # such a disk cannot be mounted here
+    if function.__name__ == "flock":
+        raise OSError(errno.ENOLCK, "No locks available")
+    return function(*arguments, **options)
+
+
+def test_on_a_disk_without_locks_files_are_written_and_nothing_is_swept(tmp_path, monkeypatch):
+    monkeypatch.setattr(io, "call", without_locks)
+    io.write_atomic(tmp_path / "a", [b"x"])
+    (tmp_path / f"b.{'0' * 32}.part").write_text("")
+    assert io.sweep(tmp_path) == 0
+    with io.lock_file(tmp_path / "lock", wait_s=0) as is_free:
+        assert is_free
+
+
+def test_a_lock_that_is_held_is_waited_for_and_given_up(tmp_path):
+    with io.lock_file(tmp_path / "lock", wait_s=0) as is_free:
+        assert is_free
+        with io.lock_file(tmp_path / "lock", wait_s=0) as is_free_too:
+            assert not is_free_too
+    with io.lock_file(tmp_path / "lock", wait_s=0) as is_free:
+        assert is_free
+    with io.lock_file(tmp_path / "no" / "lock", wait_s=0) as is_free:
+        assert is_free
+
+
+def test_links_pipes_and_folders_are_no_files_of_ours(tmp_path):
+    (tmp_path / "target").write_text("{}")
+    (tmp_path / "link").symlink_to("target")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    for name in ("link", "pipe", "folder"):
+        with pytest.raises(io.Damaged, match="not a regular file"):
+            io.read_json(tmp_path / name)
+
+
+def test_an_error_while_writing_leaves_nothing_behind(tmp_path, monkeypatch):
+    (tmp_path / "a").write_bytes(b"old")
+    for number in range(1, 20):
+        calls = []
+
+        def failing(function, *arguments, at=number, seen=calls, **options):
+            seen.append(function)
+            if len(seen) == at:
+                raise OSError(errno.EIO, "Input/output error")
+            return function(*arguments, **options)
+
+        monkeypatch.setattr(io, "call", failing)
+        try:
+            io.write_atomic(tmp_path / "a", [b"new"])
+        except fl.CacheError as error:
+            assert "Input/output error" in error.received
+        assert (tmp_path / "a").read_bytes() in (b"old", b"new")
+        monkeypatch.undo()
+        assert io.sweep(tmp_path) <= 1  # the call that failed was the one that tidies up
+        if len(calls) < number:
+            break
+    assert number > 8
 
 
 @pytest.mark.parametrize("text", ['{"a": 1, "a": 2}', "nothing", "[" * 100_000])

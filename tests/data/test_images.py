@@ -80,3 +80,16 @@ def test_bad_folders_are_refused(tmp_path):
     data.paths[2].unlink()
     with pytest.raises(fl.DataError, match="image cannot be read"):
         data.sample_key(2)
+
+
+def test_depth_transparency_and_ranges_that_are_not_known(tmp_path):
+    root = folder(tmp_path)
+    Image.fromarray(np.full((2, 2), 65535 // 2, np.uint16)).save(root / "cat" / "a16.png")
+    Image.new("RGBA", (2, 2), (0, 0, 0, 0)).save(root / "cat" / "alpha.png")
+    Image.fromarray(np.full((2, 2), 0.5, np.float32)).save(root / "cat" / "float.tif")
+    data = ImageFolder(root)
+    by_name = {path.name: at for at, path in enumerate(data.paths)}
+    assert data[by_name["a16.png"]][0].unique().tolist() == pytest.approx([127 / 255])
+    assert data[by_name["alpha.png"]][0].unique().tolist() == [1.0]
+    with pytest.raises(fl.DataError, match="range of an image's numbers"):
+        data[by_name["float.tif"]]

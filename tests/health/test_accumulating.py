@@ -2,7 +2,9 @@ import pytest
 import torch
 from torch import nn
 
+from frostline import Monitor
 from frostline.health.accumulating import Accumulation
+from helpers_health import mlp, outcome, sgd, task
 
 X = torch.randn(32, 4, generator=torch.Generator().manual_seed(0))
 
@@ -93,3 +95,14 @@ def test_sparse_gradients_are_left_alone():
         optimizer.step()
         watch.stepped()
     assert watch.verdict is None
+
+
+@pytest.mark.parametrize(("steps", "outcomes"), [(3, {"not applicable"}), (4, {"issue"})])
+def test_three_steps_in_a_row_are_asked(steps, outcomes):
+    model = mlp()
+    optimizer = sgd(model, lr=1e-3)
+    with Monitor(model, optimizer, every=1) as monitor:
+        for inputs, target in task(steps):
+            nn.functional.cross_entropy(model(inputs), target).backward()
+            optimizer.step()
+    assert outcome(monitor, "FL504") == outcomes

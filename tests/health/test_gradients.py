@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from frostline.health.gradients import Step, Weights, tables_of
+from frostline.health.gradients import Step, Weights, _thinned, tables_of
 from frostline.health.layers import find_layers
 
 
@@ -152,3 +152,11 @@ def test_steps_of_several_kinds_at_once():
     assert [own["0"]["gradient_norm"] for own in found] == pytest.approx([(at + 1) * 8**0.5 for at in range(4)])
     assert ["gradient_norm" in own["1"] for own in found] == [True, False, True, False]
     assert ["update_ratio" in own["0"] for own in found] == [True, True, True, False]
+
+
+def test_weights_that_are_not_contiguous_are_measured_as_they_are():
+    wide = torch.arange(8 * 2048, dtype=torch.float32).reshape(8, 2048)
+    weight = wide[:, ::2]
+    kept = _thinned(weight)
+    assert not weight.is_contiguous()
+    assert torch.equal(kept, weight)

@@ -1,8 +1,8 @@
 from dataclasses import replace
 
-from frostline.health import diagnosis_of, judge
+from frostline.health import all_of, diagnosis_of, judge
 from frostline.health.records import Evidence
-from frostline.health.rules import RULES, dead_units, input_scale, vanishing
+from frostline.health.rules import RULES, dead_units, idle_parts, input_scale, nothing_learnt, vanishing
 from helpers_health import activations, by_layer, chain, records
 
 VANISHING = vanishing.ABOUT.issue("small.", 0.0, 1.0, "fc0")
@@ -30,17 +30,42 @@ def test_the_cause_comes_before_what_is_worse():
 def test_every_rule_answers():
     evidence = Evidence((*chain(4), *activations("relu")), records(**by_layer("gradient_norm", 1e-9, 0.1, 0.5, 1.0)))
     diagnosis = judge(evidence)
-    answers = {finding.code for finding in (*diagnosis.findings, *diagnosis.passed)}
+    answers = {finding.code for finding in all_of(diagnosis)}
     assert answers == {rule.ABOUT.code for rule in RULES}
     assert [finding.code for finding in diagnosis.findings] == ["FL101"]
     healthy = judge(replace(evidence, records=records(**by_layer("gradient_norm", 1.0, 1.0, 1.0, 1.0))))
     assert healthy.is_healthy
-    assert str(healthy).startswith("Healthy: ")
+    assert str(healthy).startswith("No symptoms found: ")
 
 
 def test_where_nothing_was_seen_nothing_is_judged():
     diagnosis = judge(Evidence(chain(4), unseen=("the loop never ran.",)))
-    assert {finding.outcome for finding in diagnosis.passed} == {"not applicable"}
-    assert len(diagnosis.passed) == len(RULES)
+    assert {finding.outcome for finding in diagnosis.not_judged} == {"not judged"}
+    assert len(diagnosis.not_judged) == len(RULES)
+    assert diagnosis.passed == ()
     assert str(diagnosis) == "Nothing could be judged:\nthe loop never ran."
     assert str(judge(Evidence())) == "Nothing could be judged:\nno step was seen."
+
+
+def test_healthy_is_said_only_where_every_rule_that_applies_was_asked():
+    passed, silent = RULES[0].ABOUT.passed("fine."), RULES[1].ABOUT.not_judged("the loss was not seen.")
+    assert str(diagnosis_of([passed], None)) == "Healthy: 1 rules passed, 0 do not apply."
+    first, second = str(diagnosis_of([passed, silent], None)).splitlines()
+    assert first == "No symptoms found: 1 rules passed, 0 do not apply, 1 could not be judged."
+    assert second == "Could not be judged: FL503 output and loss do not fit: the loss was not seen."
+    assert "training may be fine" in str(diagnosis_of([passed, SCALE], None))
+    assert "training may be fine" not in str(diagnosis_of([passed, silent, SCALE], None))
+
+
+def test_training_is_not_called_fine_where_nothing_is_learnt():
+    for rule in (nothing_learnt, idle_parts):
+        text = str(diagnosis_of([rule.ABOUT.tip("nothing.", 0.0, 0.1)], None))
+        assert "training may be fine" not in text
+        assert "could not be judged" in text
+
+
+def test_a_layer_is_told_with_its_type_and_sizes():
+    layers = tuple(replace(layer, type="Linear, 784 to 64") for layer in chain(4))
+    diagnosis = judge(Evidence(layers, records(**by_layer("gradient_norm", 1e-9, 0.1, 0.5, 1.0))))
+    assert str(diagnosis).startswith("FL101 issue: vanishing gradients in layer 'fc0' (Linear, 784 to 64)\n")
+    assert diagnosis.findings[0].layer == "fc0"

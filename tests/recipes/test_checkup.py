@@ -253,7 +253,7 @@ def test_targets_far_from_what_a_new_network_answers_are_the_cause():
     first = diagnosis.findings[0]
     assert (first.code, first.outcome) == ("FL505", "issue")
     assert "answers in the unit of the targets" in first.why
-    assert "rescale_outputs(model, batches, mean=" in first.advice
+    assert "rescale_outputs(model, loader, mean=" in first.advice
 
 
 def test_answers_that_belong_to_other_inputs_are_no_clean_bill_of_health():

@@ -227,7 +227,7 @@ def test_outputs_that_no_loss_can_take_are_refused():
             self.layer = nn.Linear(D, 2)
 
         def forward(self, x):
-            return {"something": self.layer(x)}
+            return {"something": self.layer(x), "other": self.layer(x)}
 
     with pytest.raises(fl.DataError, match="which part of the model's output"):
         fit(Odd(), epochs=1)

@@ -195,7 +195,7 @@ def test_a_network_that_breaks_down_later_is_taken_back_and_treated_there():
     healing = heal(model, batches(), LOSS, optimizer)
     first, second = [treatment for treatment in healing.treatments if treatment.kept]
     assert (first.family, second.family) == ("vanishing", "learning_rate")  # it learns then, and too fast
-    assert "against nan untreated after 15 steps" in second.why
+    assert "untreated after 15 steps" in second.why
     assert all(torch.isfinite(parameter).all() for parameter in model.parameters())
     assert accuracy(model) > 0.9
     assert optimizer.param_groups[0]["lr"] == pytest.approx(0.005)

@@ -65,7 +65,7 @@ def test_a_deep_sigmoid_network_is_cured_and_trained_on(capsys):
     assert 0 < result.timings.heal_s < result.timings.total_s
     assert len(result.history) == 4
     lines = capsys.readouterr().err
-    assert "heal: FL101 issue: vanishing gradients in 0" in lines
+    assert "heal: FL101 issue: vanishing gradients in layer '0' (Linear, 2 to 32)" in lines
     assert f"heal: {kept(result)[0]} (vanishing): kept: held-out loss" in lines
 
 

@@ -170,3 +170,44 @@ def test_parameters_that_are_sparse_themselves_are_clipped_by_their_entries():
     (10.0 * torch.sparse.mm(weight, torch.ones(3, 1))).sum().backward()
     remedies.clip_adaptive(0.01)([weight])
     assert float(weight.grad.to_dense().abs().max()) <= 0.01 + 1e-6
+
+
+@pytest.mark.parametrize(
+    ("given", "received"),
+    [
+        (lambda model: model.named_parameters(), "pairs"),
+        (lambda model: dict(model.named_parameters()), "dict"),
+        (lambda model: model, "a module"),
+        (lambda model: torch.optim.SGD(model.parameters(), 0.1).param_groups, "groups of an optimizer"),
+        (lambda model: None, "NoneType"),
+        (lambda model: "weight", "str"),
+        (lambda model: [model.weight, 1.0], "float"),
+    ],
+)
+@pytest.mark.parametrize("name", CLIPS)
+def test_what_is_no_parameter_is_refused(name, given, received):
+    with pytest.raises(fl.DataError, match=r"(?s)A clip takes parameters.*Do:.*clip\(") as error:
+        CLIPS[name]()(given(layer()))
+    assert received in error.value.received
+
+
+@pytest.mark.parametrize("given", [lambda m: m.parameters(), lambda m: m.weight, lambda m: [m.weight], lambda m: ()])
+def test_what_holds_parameters_is_taken(given):
+    assert not remedies.clip_by_norm(1.0)(given(layer())).skipped
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("seed", range(5))
+def test_in_half_precision_the_norm_never_exceeds_the_limit_either(dtype, seed):
+    generator = torch.Generator().manual_seed(seed)
+    parameter = nn.Parameter(torch.zeros(20_000, dtype=dtype))
+    parameter.grad = torch.randn(20_000, generator=generator).to(dtype)
+    remedies.clip_by_norm(1.0)([parameter])
+    assert 0.99 < float(parameter.grad.double().norm()) <= 1.0
+
+
+@pytest.mark.parametrize("make", [remedies.clip_by_norm, remedies.clip_by_value, remedies.clip_by_percentile])
+@pytest.mark.parametrize("value", ["1", None, True, -1.0])
+def test_thresholds_are_numbers(make, value):
+    with pytest.raises(fl.DataError):
+        make(value)

@@ -178,3 +178,26 @@ def test_a_model_that_is_not_the_same_is_put_back():
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     with pytest.raises(fl.DataError, match="The folded model is not the same model"):
         remedies.fold_batchnorm(net(), torch.full((4, 3, 6, 6), torch.nan))
+
+
+class Notices(nn.Module):
+    """Answers a little differently once its BatchNorm is gone."""
+
+    def __init__(self, apart):
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer, self.norm, self.apart = nn.Linear(4, 4), nn.BatchNorm1d(4), apart
+
+    def forward(self, x):
+        return self.norm(self.layer(x)) * (1.0 if isinstance(self.norm, nn.BatchNorm1d) else 1.0 + self.apart)
+
+
+@pytest.mark.parametrize(("apart", "is_same"), [(3e-6, True), (3e-5, False)])
+def test_a_hundred_thousandth_is_allowed(apart, is_same):
+    model, example = Notices(apart).eval(), torch.randn(8, 4)
+    if is_same:
+        assert remedies.fold_batchnorm(model, example).folded == ("norm",)
+        return
+    with pytest.raises(fl.DataError):
+        remedies.fold_batchnorm(model, example)
+    assert isinstance(model.norm, nn.BatchNorm1d)

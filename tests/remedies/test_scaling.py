@@ -245,3 +245,12 @@ def test_large_targets_have_their_digits_in_every_precision(dtype, mean):
     before = model(data[0][0])
     rescale_outputs(model, data, mean=mean, deviation=1.0)
     torch.testing.assert_close(model(data[0][0]).double() - mean, before.double(), rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("value", [0.0, 3.0])
+def test_inputs_that_are_all_the_same_stay_finite(value):
+    model = nn.Sequential(nn.Linear(4, 2))
+    inputs = torch.full((8, 4), value)
+    standardize_inputs(model, [(inputs, None)])
+    assert torch.isfinite(model(inputs)).all()
+    assert torch.equal(model[0].deviation, torch.ones(4))

@@ -17,18 +17,29 @@ def test_functions_and_attributes_have_plain_names():
 
 
 @pytest.mark.parametrize(
-    ("func", "is_steering"),
+    ("call", "is_handed"),
     [
-        (Tensor.__bool__, True),
-        (Tensor.item, True),
-        (Tensor.numpy, True),
-        (torch.equal, True),
-        (Tensor.add, False),
-        (Tensor.eq, False),
+        (lambda x: (Tensor.__bool__, bool(x[0])), True),
+        (lambda x: (Tensor.item, x[0].item()), True),
+        (lambda x: (Tensor.__repr__, repr(x)), True),
+        (lambda x: (Tensor.untyped_storage, x.untyped_storage()), True),
+        (lambda x: (Tensor.shape.__get__, x.shape), True),
+        (lambda x: (torch.equal, torch.equal(x, x)), True),
+        (lambda x: (Tensor.dtype.__get__, x.dtype), False),
+        (lambda x: (Tensor.add, x + 1), False),
+        (lambda x: (Tensor.max, x.view(1, 3).max(1)), False),
     ],
 )
-def test_what_hands_values_to_python_is_known(func, is_steering):
-    assert operations.is_steering(func) is is_steering
+def test_whatever_is_no_tensor_is_handed_over_unless_it_is_known_to_hold_no_values(call, is_handed):
+    assert operations.hands_over(*call(torch.arange(3.0))) is is_handed
+
+
+def test_what_was_handed_over_is_compared_by_value_or_by_the_content_of_its_tensor():
+    x = torch.arange(3.0)
+    assert operations.plain_value(5, [x]) == 5
+    assert operations.plain_value(x.tolist(), [x]) == "[0.0, 1.0, 2.0]"
+    same, other = (operations.plain_value(tensor.numpy(), [tensor]) for tensor in (x.clone(), x + 1))
+    assert operations.plain_value(x.numpy(), [x]) == same != other
 
 
 def test_factories_hold_no_values():

@@ -18,7 +18,9 @@ def data(count: int = N) -> TensorDataset:
 
 
 def run(model: nn.Module, *, val: bool = False, lr: float = 0.1, scheduler: str | None = None, **changed):
-    settings = {"loss": make_loss("mse"), "metric": None, "epochs": 3, "clip": None, "patience": None, "out": None,
+    if "metric" in changed:
+        changed["metrics"] = {"metric": changed.pop("metric")}
+    settings = {"loss": make_loss("mse"), "metrics": {}, "epochs": 3, "clip": None, "patience": None, "out": None,
                 "resume": None, "described": {}, "progress": False, **changed}  # fmt: skip
     optimizer = make_optimizer("sgd", model.parameters(), lr)
     return run_training(
@@ -59,7 +61,7 @@ def test_the_losses_of_a_validation_are_means_over_samples():
     x, y = data(7).tensors
     expected = nn.functional.mse_loss(model(x), y).item()
     assert progress.history[0].val_loss == pytest.approx(expected)
-    assert progress.history[0].val_metric == pytest.approx((4 * 4 + 3 * 3) / 7)
+    assert progress.history[0].val_metric == 7.0
 
 
 def test_validation_runs_in_inference_mode_and_without_gradients():
@@ -71,9 +73,9 @@ def test_validation_runs_in_inference_mode_and_without_gradients():
 
 
 def scored(*scores):
-    """A metric that gives these scores, one an epoch (two batches each)."""
-    batches = iter([score for score in scores for _ in range(2)])
-    return lambda output, target: next(batches)
+    """A metric that gives these scores, one an epoch."""
+    epochs = iter(scores)
+    return lambda output, target: next(epochs)
 
 
 def test_the_best_weights_are_put_back_and_a_tie_keeps_the_earlier():
@@ -148,8 +150,36 @@ def test_one_line_per_epoch_goes_to_standard_error(capsys):
 def test_a_single_sample_at_the_end_and_a_batch_norm_are_told_apart_from_other_errors():
     model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 1))
     optimizer = make_optimizer("sgd", model.parameters(), 0.1)
-    settings = Settings(make_loss("mse"), None, 1, None, None, None, None, {}, False)
+    settings = Settings(make_loss("mse"), {}, 1, None, None, None, None, {}, False)
     with pytest.raises(fl.DataError, match="A batch of one sample") as error:
         run_training(make_fabric("32-true", 1, None), model, model, optimizer, None, DatasetBatches(data(), 11), None,
                      settings)  # fmt: skip
     assert "batch_size" in error.value.do
+
+
+def test_an_optimizer_that_asks_for_a_closure_gets_one():
+    model, plain = linear(), linear()
+    x, y = data().tensors
+    optimizers = [torch.optim.LBFGS(one.parameters(), max_iter=4) for one in (model, plain)]
+    settings = Settings(make_loss("mse"), {}, 2, None, None, None, None, {}, False)
+    run_training(make_fabric("32-true", 1, None), model, model, optimizers[0], None, DatasetBatches(data(), N), None,
+                 settings)  # fmt: skip
+
+    def closure():
+        optimizers[1].zero_grad()
+        loss = nn.functional.mse_loss(plain(x), y)
+        loss.backward()
+        return loss
+
+    for _ in range(2):
+        optimizers[1].step(closure)
+    assert torch.equal(model.weight, plain.weight)
+
+
+def test_batches_that_count_nothing_are_left_out_and_a_run_without_any_label_is_refused():
+    model, before = linear(), linear()
+    counts = iter([0, 5, 2])
+    run(model, epochs=1, counted=lambda target: next(counts))
+    assert not torch.equal(model.weight, before.weight)
+    with pytest.raises(fl.DataError, match="No sample of the training data has a label"):
+        run(linear(), counted=lambda target: 0)

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import frostline as fl
-from frostline.training.losses import accuracy, check_scalar, make_loss, make_metric, output_of
+from frostline.training.losses import check_scalar, make_loss, num_counted, output_of
 
 
 def test_losses_by_name_are_those_of_torch():
@@ -60,30 +60,18 @@ def test_labels_per_token_are_checked_too():
         make_loss("cross_entropy")(torch.zeros(2, 3, 4), torch.full((2, 4), 3))
 
 
-def test_accuracy_is_the_metric_of_classification_alone():
-    assert make_metric(None, "cross_entropy") is accuracy
-    assert make_metric(None, "mse") is None
-    assert make_metric(None, nn.CrossEntropyLoss()) is None
-    own = lambda output, target: 0.5  # noqa: E731
-    assert make_metric(own, "mse") is own
-
-
-def test_accuracy_counts_the_largest_logits():
-    logits = torch.tensor([[2.0, 1.0], [0.0, 1.0], [3.0, 4.0], [1.0, 0.0]])
-    assert accuracy(logits, torch.tensor([0, 1, 0, 0])) == 0.75
-    assert accuracy(logits.t()[None], torch.tensor([[0, 1, 1, 1]])) == 0.75
-
-
-def test_the_loss_takes_tensors_logits_and_first_entries():
+def test_the_loss_takes_tensors_logits_and_the_only_entry():
     x = torch.ones(2)
     assert output_of(x) is x
     assert output_of(SimpleNamespace(logits=x, loss=None)) is x
     assert output_of((x, "more")) is x
+    assert output_of({"logits": x}) is x
     assert output_of([x]) is x
 
 
 @pytest.mark.parametrize(
-    "odd", [None, (), ("text", torch.ones(1)), {"logits": torch.ones(1)}, SimpleNamespace(logits=3)]
+    "odd",
+    [None, (), (torch.ones(1), torch.ones(1)), {"a": torch.ones(1), "b": torch.ones(2)}, SimpleNamespace(logits=3)],
 )
 def test_other_outputs_are_refused(odd):
     with pytest.raises(fl.DataError, match="which part of the model's output"):
@@ -121,6 +109,36 @@ def test_targets_of_a_regression_are_numbers():
         make_loss("mse")(torch.zeros(4, 3), ["cat"] * 4)
 
 
-def test_a_metric_is_a_callable():
-    with pytest.raises(fl.DataError, match="metric is not usable"):
-        make_metric("accuracy", "cross_entropy")
+def test_a_choice_of_tensors_is_listed():
+    with pytest.raises(fl.DataError, match="which part") as error:
+        output_of({"a": torch.ones(4, 2), "b": torch.ones(4, 3)})
+    assert "a: float32 (4, 2), b: float32 (4, 3)" in error.value.received
+
+
+@pytest.mark.parametrize("labels", [torch.tensor([[2], [0]]), torch.tensor([[0, 0, 1], [1, 0, 0]]),
+                                    torch.tensor([[0.0, 0, 1], [1, 0, 0]])])  # fmt: skip
+def test_columns_and_one_hot_rows_are_the_labels_that_they_stand_for(labels):
+    logits = torch.tensor([[0.0, 1, 2], [2, 0, 1]])
+    expected = F.cross_entropy(logits, torch.tensor([2, 0]))
+    assert torch.allclose(make_loss("cross_entropy")(logits, labels), expected)
+
+
+def test_classes_on_the_last_axis_are_named_and_the_remedy_works():
+    logits, labels = torch.randn(2, 5, 7), torch.randint(7, (2, 5))
+    with pytest.raises(fl.DataError, match="one class index for each place") as error:
+        make_loss("cross_entropy")(logits, labels)
+    assert "output.flatten(0, -2), target.flatten()" in error.value.do
+
+
+def test_text_labels_are_told_how_to_be_numbered():
+    with pytest.raises(fl.DataError, match="class indices") as error:
+        make_loss("cross_entropy")(torch.zeros(2, 3), ["cat", "dog"])
+    assert "names.index(label)" in error.value.do
+
+
+def test_a_batch_counts_its_labels_without_the_ignored_ones():
+    labels = torch.tensor([0, -100, 2])
+    assert num_counted("cross_entropy", labels) == 2
+    assert num_counted("mse", labels) == 3
+    assert num_counted(nn.CrossEntropyLoss(ignore_index=2), labels) == 2
+    assert num_counted(nn.MSELoss(), labels.float()) == 3

@@ -74,3 +74,34 @@ def test_nothing_in_common_changes_nothing():
     with pytest.raises(fl.LayerNotFound, match="has no tensor named '9.bias'"):
         fl.reuse(net(), target, names=["9.bias"])
     assert torch.equal(target[0].weight, before)
+
+
+@pytest.mark.parametrize("prefix", ["_orig_mod.", "module._orig_mod.", "model.", "net.", "backbone.", "module.model."])
+@pytest.mark.parametrize("key", [None, "state_dict", "model_ema", "weights", "teacher"])
+def test_usual_wrappers_are_taken_off_and_said(tmp_path, prefix, key):
+    source, target = net(), net()
+    state = {prefix + name: tensor for name, tensor in source.state_dict().items()}
+    torch.save({key: state} if key else state, tmp_path / "w.pt")
+    summary = fl.reuse(tmp_path / "w.pt", target)
+    assert torch.equal(target[2].weight, source[2].weight)
+    assert summary.notes
+
+
+@pytest.mark.parametrize("wrap", [nn.DataParallel, torch.optim.swa_utils.AveragedModel,
+                                  lambda m: torch.compile(m, backend="eager")])  # fmt: skip
+def test_wrapped_sources_and_targets(wrap):
+    source, target = net(), net()
+    fl.reuse(wrap(source), wrap(target) if wrap is nn.DataParallel else target)
+    assert torch.equal(target[0].weight, source[0].weight)
+
+
+def test_a_counter_alone_is_no_weight():
+    with pytest.raises(fl.LayerNotFound, match="Nothing could be reused"):
+        fl.reuse(nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4)), nn.Sequential(nn.Linear(1, 8), nn.BatchNorm1d(8)))
+
+
+def test_weight_norm_of_the_older_kind_goes_through_the_targets_own_hooks(tmp_path):
+    target = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(4, 3)))
+    save_file({"0.weight_g": torch.full((3, 1), 2.0), "0.weight_v": torch.ones(3, 4)}, tmp_path / "w.safetensors")
+    fl.reuse(tmp_path / "w.safetensors", target)
+    assert torch.allclose(target[0].weight, torch.ones(3, 4))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import stat
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from frostline.caching.filling import Filling, progress_bar
 from frostline.caching.keys import recipe_key
-from frostline.caching.manifests import read_newest
+from frostline.caching.manifests import MANIFEST_NAME, read_newest
 from frostline.caching.opening import open_folder
-from frostline.caching.shards import Shards
+from frostline.caching.shards import SHARD_NAME, Shards
+from frostline.caching.writing import MERGE_LOCK
+from frostline.core import io
 from frostline.core.errors import CacheError, DataError
 from frostline.core.inputs import check_map_style
-from frostline.core.io import disk_errors
+from frostline.core.io import Damaged, disk_errors, is_temporary, names_in, remove, remove_unlocked, status
 from frostline.core.restore import kept_generators
 
 if TYPE_CHECKING:
@@ -23,8 +26,7 @@ if TYPE_CHECKING:
     from frostline.caching.part import FrozenPart
 
 _RECIPE = re.compile(r"[0-9a-f]{32}")
-_FOLDERS = ("manifests", "shards", "set-aside")
-_OURS = re.compile(r"([0-9a-f]{64}\.safetensors|\d{8}\.json)(\.[\w-]+\.part)?")
+_FOLDERS = {"manifests": MANIFEST_NAME, "shards": SHARD_NAME, "set-aside": SHARD_NAME}
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ class FeatureCache:
     """
 
     def __init__(self, root: str | Path) -> None:
-        self.root = Path(root).expanduser()
+        self.root = Path(root).expanduser().absolute()  # here and now: a later chdir must not make it another one
         self._shards: dict[str, Shards] = {}  # a shard that this process has mapped is not read again
 
     def __getstate__(self) -> dict[str, Any]:
@@ -111,14 +113,20 @@ class FeatureCache:
         folder = self.root / recipe_key(split)
         shards = self._shards.setdefault(folder.name, Shards(folder / "shards"))
         with kept_generators(), progress_bar(len(dataset), is_shown=progress) as advance:
-            return Filling(open_folder(folder, shards), split, dataset, batch_size, num_workers).run(advance)
+            opened = open_folder(folder, shards, tuple(split.frontier))
+            before = opened.manifest
+            data = Filling(opened, split, dataset, batch_size, num_workers).run(advance)
+        if opened.manifest != before:
+            opened.collect()
+        return data
 
     def entries(self) -> tuple[CacheEntry, ...]:
         """What the cache holds, one entry per recipe."""
         found: list[CacheEntry] = []
         for folder in self._folders():
             _, manifest, _ = read_newest(folder / "manifests")
-            size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+            with disk_errors("read", folder):
+                size = sum(_size_of(path) for path in folder.rglob("*"))
             names = tuple(str(tensor[0]) for tensor in manifest.tensors)
             found.append(CacheEntry(folder.name, sum(manifest.rows), size, names, manifest.written_by))
         return tuple(found)
@@ -132,8 +140,11 @@ class FeatureCache:
             for name in manifest.names():
                 try:
                     Shards(folder / "shards").open(name)
+                except Damaged as error:
+                    if name in read_newest(folder / "manifests")[1].names():  # else a fill replaced it meanwhile
+                        problems.append(f"{folder.name}: {error.where}: {error.received}")
                 except CacheError as error:
-                    problems.append(f"{folder.name}: {error.where}: {error.received}")
+                    problems.append(f"{folder.name}: {error.where}: {error.received}; it could not be read now")
         return tuple(problems)
 
     def purge(self, recipe: str | None = None) -> int:
@@ -161,24 +172,38 @@ class FeatureCache:
         return sum(_delete(folder) for folder in chosen)
 
     def _folders(self) -> list[Path]:
-        if not self.root.is_dir():
-            return []
-        return sorted(
-            path
-            for path in self.root.iterdir()
-            if _RECIPE.fullmatch(path.name) and not path.is_symlink() and (path / "manifests").is_dir()
-        )
+        with disk_errors("list", self.root):
+            folders = [self.root / name for name in names_in(self.root) if _RECIPE.fullmatch(name)]
+            return [folder for folder in folders if _is_folder(folder) and _is_folder(folder / "manifests")]
+
+
+def _is_folder(path: Path) -> bool:
+    found = status(path)
+    return found is not None and stat.S_ISDIR(found.st_mode)
+
+
+def _size_of(path: Path) -> int:
+    """Bytes of a regular file; none of one that is gone by now."""
+    found = status(path)
+    return found.st_size if found is not None and stat.S_ISREG(found.st_mode) else 0
 
 
 def _delete(folder: Path) -> int:
     """Delete our files and then the folders that are empty; returns bytes."""
     freed = 0
-    for name in _FOLDERS:
-        for path in [p for p in (folder / name).glob("*") if _OURS.fullmatch(p.name) and not p.is_dir()]:
-            freed += path.lstat().st_size
-            with disk_errors("delete", path):
-                path.unlink(missing_ok=True)
-    for empty in (*(folder / name for name in _FOLDERS), folder):
+    for kind, names in _FOLDERS.items():
+        own = folder / kind
+        with disk_errors("delete files in", own):
+            for path in [own / name for name in names_in(own)]:
+                size = _size_of(path)
+                if is_temporary(path.name, names):  # one that is being written stays, and with it its folder
+                    is_gone = remove_unlocked(path)
+                else:
+                    is_gone = names.fullmatch(path.name) is not None and not _is_folder(path) and remove(path)
+                freed += size if is_gone else 0
+    with disk_errors("delete", folder / MERGE_LOCK):
+        remove(folder / MERGE_LOCK)
+    for empty in (*(folder / kind for kind in _FOLDERS), folder):
         with suppress(OSError):  # somebody else's files are in it, or it is not there
-            empty.rmdir()
+            io.call(empty.rmdir)
     return freed

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from frostline.caching.part import Provable
 from frostline.core import inputs as batches
 from frostline.core.errors import CacheError, DataError, NotCacheable
 
@@ -25,14 +26,12 @@ _TOLERANCES = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 1e-2, to
 
 
 class Computer:
-    """The frozen part, watched: finite values, shared tensors that stay the same, rows that ignore their mates."""
+    """The frozen part, watched: finite values, and shared tensors that stay the same."""
 
     def __init__(self, part: FrozenPart, shared: dict[str, Tensor]) -> None:
         self.part, self.shared = part, shared
         self.stored = [t for t in part.frontier if not t.is_input and not t.shared]
         self.device: torch.device | None = None
-        self._has_checked_mates = False
-        self._first: Any = None
 
     def compute(self, inputs: Sequence[Any], indices: Sequence[int]) -> dict[str, Tensor]:
         """Rows (B, *shape) by the name of the frontier tensor, on the CPU.
@@ -46,9 +45,22 @@ class Computer:
         rows = {tensor.name: found[tensor.name] for tensor in self.stored}
         self._check_finite(rows, indices)
         self._check_shared(found)
-        if not self._has_checked_mates:
-            self._check_mates(inputs, indices, batch, rows)
         return {name: tensor.cpu() for name, tensor in rows.items()}
+
+    def again(self, inputs: Sequence[Any], indices: Sequence[int]) -> dict[str, Tensor]:
+        """The rows of samples that were computed before, in this company."""
+        found = self._extract(batches.collate(inputs, indices))
+        return {tensor.name: found[tensor.name] for tensor in self.stored}
+
+    def prove(self, inputs: Sequence[Any], indices: Sequence[int]) -> None:
+        """Prove that what trains on these rows is the model.
+
+        Raises:
+            SplitError: If it is not.
+        """
+        if isinstance(self.part, Provable):
+            batch = batches.collate(inputs, indices)
+            self.part.prove(batch, self.part.extract(batch))
 
     def _extract(self, batch: Any) -> dict[str, Tensor]:
         found = dict(zip((t.name for t in self.part.frontier), self.part.extract(batch), strict=True))
@@ -80,34 +92,6 @@ class Computer:
                     where=tensor.name,
                     received=f"other values for another batch, shape {tuple(value.shape)}",
                     do="split again with an example that shows the difference, or train with cache=False.",
-                )
-
-    def _check_mates(
-        self, inputs: Sequence[Any], indices: Sequence[int], batch: Any, rows: dict[str, Tensor]
-    ) -> None:  # fmt: skip
-        """A sample in another place and company must give the same features; batches of one are checked two together.
-
-        The last sample stands first when it is alone: what depends on the place in the batch shows too.
-        """
-        if len(inputs) == 1 and self._first is None:
-            self._first = (inputs[0], indices[0])
-            return
-        self._has_checked_mates = True
-        if len(inputs) > 1:
-            other = self._extract(batches.rows(batch, slice(len(inputs) - 1, None)))
-        else:
-            first, index = self._first
-            other = self._extract(batches.collate([first, inputs[0]], [index, indices[0]]))
-        for name, tensor in rows.items():
-            difference = difference_of(other[name][-1:], tensor[-1:])
-            if difference > self.tolerance_of(tensor):
-                raise NotCacheable(
-                    what=f"The output of {name!r} depends on the other samples of the batch.",
-                    where=name,
-                    received=f"relative difference {difference:.1e} between a sample alone and in a batch, "
-                    f"allowed {self.tolerance_of(tensor):.0e}",
-                    do="freeze the layers below it with frostline.freeze(model, through=...), so that BatchNorm uses "
-                    "its running statistics; a layer that mixes samples must stay trainable.",
                 )
 
     def check_golden(

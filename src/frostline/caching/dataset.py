@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,7 +14,7 @@ from frostline.core import inputs as batches
 from frostline.core.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from frostline.caching.gathering import Gatherer
     from frostline.core.records import CacheFigures, FrontierTensor
@@ -32,10 +33,14 @@ class CachedDataset(Dataset[Sample]):
 
     def __init__(
         self, gatherer: Gatherer, targets: Any, figures: CacheFigures, notes: tuple[str, ...],
-        device: torch.device | None,
+        device: torch.device | None, check_weights: Callable[[], None] | None = None,
     ) -> None:  # fmt: skip
         self._gatherer, self._targets, self._device = gatherer, targets, device
+        self._check_weights, self._num_given = check_weights, 0
         self.figures, self.notes = figures, notes
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_check_weights": None}  # a copy in another process has no model to look at
 
     @property
     def frontier(self) -> tuple[FrontierTensor, ...]:
@@ -61,7 +66,7 @@ class CachedDataset(Dataset[Sample]):
         place = self._device if device is None else torch.device(device)
         return CachedLoader(
             self._gatherer, self._targets, len(self), batch_size,
-            shuffle=shuffle, seed=seed, drop_last=drop_last, device=place,
+            shuffle=shuffle, seed=seed, drop_last=drop_last, device=place, check_weights=self._check_weights,
         )  # fmt: skip
 
     def __len__(self) -> int:
@@ -73,6 +78,9 @@ class CachedDataset(Dataset[Sample]):
     def __getitems__(self, indices: Sequence[int]) -> list[Sample]:
         """Several samples in one gather; `torch.utils.data.DataLoader` asks for whole batches this way."""
         count = len(self)
+        if self._check_weights is not None and self._num_given % count < len(indices):  # about once per epoch
+            self._check_weights()
+        self._num_given += len(indices)
         for index in indices:
             if not -count <= index < count:
                 raise IndexError(f"sample {index} of {count}")
@@ -96,6 +104,10 @@ def check_targets(targets: list[Any]) -> Any:
     Raises:
         DataError: If they do not fit together.
     """
+    kinds = set(map(type, targets))
+    if kinds in ({int}, {float}):  # a million of them one by one take seconds
+        with suppress(OverflowError):
+            return torch.tensor(targets, dtype=torch.int64 if kinds == {int} else torch.float32)
     stacked = batches.collate_targets(targets, range(len(targets)))
     if not batches.leaves(stacked):
         raise DataError(

@@ -15,12 +15,14 @@ from frostline.core import inputs as batches
 from frostline.core.errors import DataError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from numpy.typing import NDArray
 
     from frostline.caching.part import FrozenPart
 
 KEY_BYTES = 16
-_SCHEMA = 1
+_SCHEMA = 2
 
 
 def recipe_key(part: FrozenPart) -> str:
@@ -55,23 +57,44 @@ def item_key(inputs: Any, index: int) -> bytes:
     return digest.digest()[:KEY_BYTES]
 
 
-def offered_key(dataset: Any, index: int) -> bytes:
-    """The key that the dataset itself offers, bound to its `fingerprint` (the deterministic preprocessing).
+def offered_keys(dataset: Any) -> NDArray[np.uint8]:
+    """The keys that a dataset itself offers, bound to its `fingerprint` (the deterministic preprocessing): (N, 16).
 
     Raises:
         DataError: If the dataset offers no fingerprint, or a key that is not bytes.
     """
-    fingerprint, key = getattr(dataset, "fingerprint", None), dataset.sample_key(index)
-    if not isinstance(fingerprint, str) or not isinstance(key, (bytes, str)):
-        raise DataError(
-            what="A dataset with sample_key must offer bytes, and a `fingerprint` of its preprocessing as text.",
-            where=f"sample_key({index}) and fingerprint",
-            received=f"{type(key).__name__} and {type(fingerprint).__name__}",
-            do="return bytes that change with the sample, and set fingerprint to a text that names the transform.",
-        )
-    content = key.encode() if isinstance(key, str) else key
-    bound = hashlib.sha256(b"offered/1" + hashlib.sha256(fingerprint.encode()).digest() + content)
-    return bound.digest()[:KEY_BYTES]
+    joined = b"".join(_bound_keys(dataset, range(len(dataset))))
+    return np.frombuffer(joined, np.uint8).reshape(len(dataset), -1)[:, :KEY_BYTES].copy()
+
+
+def offered_key(dataset: Any, index: int) -> bytes:
+    """The key of one sample as `offered_keys` gives it."""
+    return next(_bound_keys(dataset, [index]))[:KEY_BYTES]
+
+
+def _bound_keys(dataset: Any, indices: Iterable[int]) -> Iterator[bytes]:
+    """Digests of (fingerprint, key of a sample); what does not depend on the sample is hashed once."""
+    fingerprint, key_of = getattr(dataset, "fingerprint", None), dataset.sample_key
+    is_named = isinstance(fingerprint, str)
+    start = hashlib.sha256(b"offered/1" + hashlib.sha256((fingerprint if is_named else "").encode()).digest())
+    for index in indices:
+        key = key_of(index)
+        if type(key) is not bytes or not is_named:
+            key = key.encode() if isinstance(key, str) else key
+            if not isinstance(key, bytes) or not is_named:
+                raise _no_key(index, key, fingerprint)
+        digest = start.copy()
+        digest.update(key)
+        yield digest.digest()
+
+
+def _no_key(index: int, key: Any, fingerprint: Any) -> DataError:
+    return DataError(
+        what="A dataset with sample_key must offer bytes, and a `fingerprint` of its preprocessing as text.",
+        where=f"sample_key({index}) and fingerprint",
+        received=f"{type(key).__name__} and {type(fingerprint).__name__}",
+        do="return bytes that change with the sample, and set fingerprint to a text that names the transform.",
+    )
 
 
 def as_words(keys: NDArray[np.uint8]) -> NDArray[np.uint64]:

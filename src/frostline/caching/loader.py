@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -31,7 +31,7 @@ class CachedLoader:
 
     def __init__(
         self, gatherer: Gatherer, targets: Any, num_samples: int, batch_size: int, *, shuffle: bool, seed: int,
-        drop_last: bool, device: torch.device | None,
+        drop_last: bool, device: torch.device | None, check_weights: Callable[[], None] | None = None,
     ) -> None:  # fmt: skip
         if batch_size < 1:
             raise DataError(
@@ -41,6 +41,7 @@ class CachedLoader:
         self.batch_size = batch_size
         self._gatherer, self._targets, self._num_samples = gatherer, targets, num_samples
         self._shuffle, self._seed, self._drop_last, self._device = shuffle, seed, drop_last, device
+        self._check_weights = check_weights
         self._resident: Resident | None = None
         self._epoch = self._start = 0  # of the next pass
         self._place = (0, 0)  # epoch and batch that come next, for `state_dict`
@@ -65,6 +66,8 @@ class CachedLoader:
         return self._pass(epoch, start)
 
     def _pass(self, epoch: int, start: int) -> Iterator[tuple[tuple[Tensor, ...], Any]]:
+        if self._check_weights is not None:
+            self._check_weights()
         count, size, source = len(self), self.batch_size, self._source()
         order = epoch_order(self._num_samples, shuffle=self._shuffle, seed=self._seed, epoch=epoch)
         order = moved(order, self._device) if source is self._resident else order

@@ -1,4 +1,8 @@
-"""Manifests: numbered lists of shards; the newest whole one counts."""
+"""Manifests: small files that say what a recipe's folder holds; what counts is all of them together.
+
+A manifest is never changed, and two of them cannot have one name: the name ends with the digest of the content.
+Builders at work at once, and folders that were copied into each other, therefore only add.
+"""
 
 from __future__ import annotations
 
@@ -13,35 +17,44 @@ import torch
 
 from frostline.caching.shards import SHARD_NAME
 from frostline.core.errors import CacheError
-from frostline.core.io import publish_new, read_json
+from frostline.core.io import Damaged, disk_errors, make_folder, names_in, publish_new, read_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Iterable
     from pathlib import Path
 
-_FORMAT = 1
+_FORMAT = 2
 # Training and validation data share a recipe, and so do folds; older snapshots cost a second run some reading.
 _KEPT_SNAPSHOTS = 8
-_NAME = re.compile(r"\d{8}\.json")
+MANIFEST_NAME = re.compile(r"\d{8,18}(-[0-9a-f]{16})?\.json")
+_LAST = 10**18 - 1  # a folder with this number goes on with it: names differ all the same
+_TRIES = 100  # listings; each is repeated only if a collector deleted a manifest meanwhile
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a recipe's folder holds.
+    """What a recipe's folder holds, or what one file adds to it.
 
     Attributes:
+        recipe: Key of the recipe.
         shards: Names of the shards with rows, in the order in which they were published.
         rows: Rows of each.
+        replaced: (old shard, shards that hold all of its rows): the old one counts no more once these are there.
+            Without any, the old one is known to be missing, and counts no more as long as it is.
         shared: Name of the shard with the shared tensors, or None.
-        snapshots: Names of the shards with keys and targets of the datasets that were filled last, newest last.
+        snapshots: Names of the shards with keys and inputs of the datasets that were filled last, newest last.
+        evicted: Shards that counted once and may still be there: the collector need not wait until they are old.
         tensors: [name, shape, dtype, shared] of each frontier tensor.
         written_by: Versions of the libraries, for people.
     """
 
+    recipe: str = ""
     shards: tuple[str, ...] = ()
     rows: tuple[int, ...] = ()
+    replaced: tuple[tuple[str, tuple[str, ...]], ...] = ()
     shared: str | None = None
     snapshots: tuple[str, ...] = ()
+    evicted: tuple[str, ...] = ()
     tensors: tuple[Any, ...] = ()
     written_by: str = ""
 
@@ -49,34 +62,105 @@ class Manifest:
         """Every shard that is needed."""
         return (*self.shards, *((self.shared,) if self.shared else ()), *self.snapshots)
 
+    def rows_of(self) -> dict[str, int]:
+        """Rows by shard."""
+        return dict(zip(self.shards, self.rows, strict=True))
+
+
+@dataclass(frozen=True)
+class Contents:
+    """All manifests of a folder, read together.
+
+    Attributes:
+        manifest: What counts.
+        number: The highest number.
+        files: Names of the manifests that were whole.
+        listed: Every shard that any of them names, also those that count no more.
+        notes: What was passed over.
+    """
+
+    manifest: Manifest
+    number: int
+    files: tuple[str, ...]
+    listed: frozenset[str]
+    notes: tuple[str, ...]
+
 
 def read_newest(folder: Path) -> tuple[int, Manifest, tuple[str, ...]]:
-    """(number, manifest, notes): the newest manifest that is whole; torn ones are passed over, and said.
+    """(highest number, what all manifests say together, notes): those that are not whole are passed over, and said.
 
     Raises:
-        CacheError: If the manifest was written by a newer version of Frostline.
+        CacheError: If a manifest cannot be read now, or was written by a newer version of Frostline.
     """
-    notes: list[str] = []
-    numbers = _numbers(folder)
-    for number in reversed(numbers):
-        path = folder / f"{number:08d}.json"
-        try:
-            return numbers[-1], _parse(path), tuple(notes)
-        except CacheError as error:
-            if "newer version" in error.what:
-                raise
-            notes.append(f"{path.name} is not whole ({error.received}): the manifest before it is used")
-    return (numbers[-1] if numbers else 0), Manifest(), tuple(notes)
+    found = read_contents(folder)
+    return found.number, found.manifest, found.notes
 
 
-def publish(folder: Path, change: Callable[[Manifest], Manifest]) -> Manifest:
-    """Publish the next manifest: what is there now, with this change; builders at work at once are merged."""
-    while True:
-        number, current, _ = read_newest(folder)
-        versions = f"torch {torch.__version__}, {time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())}"
-        changed = replace(change(current), written_by=versions)
-        if publish_new(folder / f"{number + 1:08d}.json", [_encode(changed)]):
-            return changed
+def read_contents(folder: Path) -> Contents:
+    """All manifests, listed again where one was deleted meanwhile: what it said stands in another then.
+
+    Shards whose rows lie in others that replace them do not count, if these are on the disk.
+
+    Raises:
+        CacheError: If a manifest cannot be read now, or was written by a newer version of Frostline.
+    """
+    for _ in range(_TRIES):
+        names = manifest_names(folder)
+        found: dict[str, Manifest] = {}
+        notes: list[str] = []
+        for name in names:
+            try:
+                found[name] = _parse(folder / name)
+            except Damaged as error:
+                notes.append(f"{name} is not whole and was passed over ({error.received})")
+            except CacheError as error:
+                if not isinstance(error.__cause__, FileNotFoundError):
+                    raise
+        shards = folder.parent / "shards"
+        with disk_errors("list", shards):
+            present = set(names_in(shards))
+        if set(names) <= set(manifest_names(folder)):
+            listed = frozenset(named for one in found.values() for named in _all_names(one))
+            whole = _without_replaced(_union(list(found.values())), present)
+            return Contents(whole, _number(names[-1]) if names else 0, tuple(found), listed, tuple(notes))
+    raise CacheError(
+        what="The manifests of the cache change faster than they can be read.", where=str(folder),
+        received=f"files that went during each of {_TRIES} readings",
+        do="check that nothing deletes files in this folder, then run again.",
+    )  # fmt: skip
+
+
+def publish(folder: Path, added: Manifest) -> Manifest:
+    """Publish one more manifest, which says what is added.
+
+    Returns:
+        What all of them say then.
+
+    Raises:
+        CacheError: If the folder cannot be read or written.
+    """
+    write_manifest(folder, added)
+    return read_newest(folder)[1]
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> str:
+    """Write a manifest behind all that are there; returns the name of its file."""
+    make_folder(folder)
+    versions = f"torch {torch.__version__}, {time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())}"
+    content = {**asdict(manifest), "recipe": folder.parent.name, "written_by": versions}
+    digest = _digest(json.dumps(content, sort_keys=True))
+    whole = json.dumps({"format": _FORMAT, "digest": digest, "content": content}, separators=(",", ":"))
+    number = max((_number(name) for name in manifest_names(folder)), default=0)
+    name = f"{min(number + 1, _LAST):08d}-{digest[:16]}.json"
+    publish_new(folder / name, [whole.encode()])  # False if it is there: the same name is the same content
+    return name
+
+
+def manifest_names(folder: Path) -> list[str]:
+    """Names of the manifests in a folder, oldest first."""
+    with disk_errors("list", folder):
+        names = [name for name in names_in(folder) if MANIFEST_NAME.fullmatch(name)]
+    return sorted(names, key=lambda name: (_number(name), name))
 
 
 def with_shard(manifest: Manifest, name: str, rows: int) -> Manifest:
@@ -86,35 +170,82 @@ def with_shard(manifest: Manifest, name: str, rows: int) -> Manifest:
     return replace(manifest, shards=(*manifest.shards, name), rows=(*manifest.rows, rows))
 
 
-def without_shard(manifest: Manifest, name: str) -> Manifest:
-    """The manifest without a shard that was set aside."""
-    kept = [(shard, rows) for shard, rows in zip(manifest.shards, manifest.rows, strict=True) if shard != name]
-    return replace(manifest, shards=tuple(s for s, _ in kept), rows=tuple(r for _, r in kept))
-
-
-def with_merged(manifest: Manifest, names: Sequence[str], merged: str, rows: int) -> Manifest:
-    """The manifest with one shard, with the rows of all of them in order, instead of several."""
-    for name in names:
-        manifest = without_shard(manifest, name)
-    return with_shard(manifest, merged, rows)
+def without_shards(manifest: Manifest, names: Iterable[str]) -> Manifest:
+    """The manifest without shards that cannot be used."""
+    gone = set(names)
+    kept = [(shard, rows) for shard, rows in zip(manifest.shards, manifest.rows, strict=True) if shard not in gone]
+    return replace(
+        manifest,
+        shards=tuple(shard for shard, _ in kept),
+        rows=tuple(rows for _, rows in kept),
+        shared=None if manifest.shared in gone else manifest.shared,
+        snapshots=tuple(snapshot for snapshot in manifest.snapshots if snapshot not in gone),
+    )
 
 
 def with_snapshot(manifest: Manifest, name: str, shared: str | None, tensors: tuple[Any, ...]) -> Manifest:
-    """The manifest with this snapshot among the newest."""
-    kept = manifest.snapshots if name in manifest.snapshots else (*manifest.snapshots, name)[-_KEPT_SNAPSHOTS:]
-    return replace(manifest, snapshots=kept, shared=shared or manifest.shared, tensors=tensors)
+    """The manifest with this snapshot as the newest; the oldest goes where there are too many."""
+    others = tuple(snapshot for snapshot in manifest.snapshots if snapshot != name)
+    kept = (*others, name)[-_KEPT_SNAPSHOTS:]
+    return replace(manifest, snapshots=kept, shared=shared or manifest.shared, tensors=tensors or manifest.tensors)
 
 
-def _numbers(folder: Path) -> list[int]:
-    if not folder.is_dir():
-        return []
-    return sorted(int(path.stem) for path in folder.iterdir() if _NAME.fullmatch(path.name))
+def _union(manifests: list[Manifest]) -> Manifest:
+    """What they say together; of what there is once, the last one's."""
+    rows: dict[str, int] = {}
+    whole = Manifest()
+    for added in manifests:
+        rows.update({name: count for name, count in added.rows_of().items() if name not in rows})
+        for name in added.snapshots:
+            whole = with_snapshot(whole, name, None, ())
+        whole = replace(
+            whole,
+            recipe=added.recipe,
+            shared=added.shared or whole.shared,
+            tensors=added.tensors or whole.tensors,
+            written_by=added.written_by,
+        )
+    replaced = dict.fromkeys(record for added in manifests for record in added.replaced)
+    return replace(whole, shards=tuple(rows), rows=tuple(rows.values()), replaced=tuple(replaced))
 
 
-def _encode(manifest: Manifest) -> bytes:
-    content = asdict(manifest)
-    body = json.dumps(content, sort_keys=True)
-    return json.dumps({"format": _FORMAT, "digest": _digest(body), "content": content}, indent=1).encode()
+def _without_replaced(whole: Manifest, present: set[str]) -> Manifest:
+    """Leave out every shard whose rows are all in others that count and are on the disk.
+
+    A record that would make a ring (two merges at once, each replacing what the other kept) does not count: what a
+    shard is replaced by leads, over records that count, to shards that stay.
+    """
+    missing = {old for old, by in whole.replaced if not by} - present
+    held = present & set(whole.shards)
+    by_old: dict[str, tuple[str, ...]] = {}
+
+    def ends(names: tuple[str, ...]) -> set[str]:
+        found: set[str] = set()
+        rest = list(names)
+        while rest:
+            name = rest.pop()
+            rest += by_old.get(name, ())
+            found |= set() if name in by_old else {name}
+        return found
+
+    is_new = True
+    while is_new:
+        counting = [(old, by) for old, by in whole.replaced if by and old not in by_old]
+        for old, by in counting:
+            behind = ends(by)
+            if old not in by_old and old not in behind and behind <= held:
+                by_old[old] = by
+        is_new = any(old in by_old for old, _ in counting)
+    records = tuple((old, by) for old, by in by_old.items() if old in present)  # the others are gone for good
+    return replace(without_shards(whole, {*by_old, *missing}), replaced=records)
+
+
+def _all_names(manifest: Manifest) -> set[str]:
+    return {*manifest.names(), *manifest.evicted, *(name for old, by in manifest.replaced for name in (old, *by))}
+
+
+def _number(name: str) -> int:
+    return int(re.split(r"[-.]", name)[0])
 
 
 def _digest(body: str) -> str:
@@ -124,6 +255,8 @@ def _digest(body: str) -> str:
 def _parse(path: Path) -> Manifest:
     whole = read_json(path)
     try:
+        if type(whole["format"]) is not int or whole["format"] < _FORMAT:
+            raise _torn(path, f"format {whole['format']!r}, where {_FORMAT} belongs")
         if whole["format"] > _FORMAT:
             raise CacheError(
                 what="The cache was written by a newer version of Frostline.",
@@ -135,19 +268,25 @@ def _parse(path: Path) -> Manifest:
         if _digest(json.dumps(content, sort_keys=True)) != whole["digest"]:
             raise _torn(path, "content that does not have the digest in the file")
         manifest = Manifest(
-            shards=tuple(content["shards"]), rows=tuple(content["rows"]), shared=content["shared"],
-            snapshots=tuple(content["snapshots"]), tensors=tuple(content["tensors"]), written_by=content["written_by"],
+            recipe=content["recipe"], shards=tuple(content["shards"]), rows=tuple(content["rows"]),
+            replaced=tuple((old, tuple(by)) for old, by in content["replaced"]), shared=content["shared"],
+            snapshots=tuple(content["snapshots"]), evicted=tuple(content["evicted"]),
+            tensors=tuple(content["tensors"]), written_by=content["written_by"],
         )  # fmt: skip
-        are_ours = all(SHARD_NAME.fullmatch(name) for name in manifest.names())
-        if not are_ours or len(manifest.rows) != len(manifest.shards):
+        if not all(SHARD_NAME.fullmatch(name) for name in _all_names(manifest)):
             raise _torn(path, "names of shards that are not ours")
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         raise _torn(path, f"{type(error).__name__}: {error}") from error
+    if manifest.recipe != path.parent.parent.name:
+        raise _torn(path, f"the recipe {manifest.recipe!r}")
+    are_counts = all(type(rows) is int and rows >= 0 for rows in manifest.rows)
+    if not are_counts or len(manifest.rows) != len(manifest.shards) or len(set(manifest.shards)) < len(manifest.shards):
+        raise _torn(path, "numbers of rows that do not belong to the shards")
     return manifest
 
 
-def _torn(path: Path, received: str) -> CacheError:
-    return CacheError(
+def _torn(path: Path, received: str) -> Damaged:
+    return Damaged(
         what="A manifest is not whole.", where=str(path), received=received,
-        do="nothing: the manifest before it is used, and the next fill writes a new one.",
+        do="nothing: the other manifests are used, and the next fill writes a new one.",
     )  # fmt: skip

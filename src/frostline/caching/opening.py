@@ -1,19 +1,35 @@
-"""Opens the folder of a recipe for a fill: what is whole is used, what is damaged is set aside, and said."""
+"""Opens the folder of a recipe: what is whole is used, what is damaged is set aside, and said."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from frostline.caching.manifests import Manifest, publish, read_newest, without_shard
-from frostline.caching.shards import Shards
+from frostline.caching.collector import collect
+from frostline.caching.manifests import (
+    MANIFEST_NAME,
+    Manifest,
+    read_newest,
+    with_snapshot,
+    without_shards,
+    write_manifest,
+)
+from frostline.caching.rows import Rows
+from frostline.caching.shards import SHARD_NAME, Shards, Tensors, check_rows
+from frostline.core import io
 from frostline.core.errors import CacheError
-from frostline.core.io import disk_errors, make_folder, sweep
+from frostline.core.io import Damaged, disk_errors, make_folder, status, sweep
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from torch import Tensor
+
+    from frostline.core.records import FrontierTensor
+
+_TRIES = 20  # a shard that went while it was opened was replaced by others: the manifests are read again
 
 
 @dataclass
@@ -23,62 +39,137 @@ class Opened:
     Attributes:
         folder: Its path.
         shards: The mapped shards; one instance for everything that happens in this process.
-        manifest: The newest whole manifest, with whole shards only.
+        frontier: What a row must consist of.
+        manifest: What the folder holds, whole shards only.
         notes: What was found damaged.
+        held: Tensors of what the manifest names, by name: mapped at once, so that the collector leaves them.
     """
 
     folder: Path
     shards: Shards
+    frontier: tuple[FrontierTensor, ...] = ()
     manifest: Manifest = field(default_factory=Manifest)
     notes: list[str] = field(default_factory=list[str])
+    held: dict[str, Tensors] = field(default_factory=dict[str, Tensors])
+
+    @property
+    def manifests(self) -> Path:
+        """The folder of the manifests."""
+        return self.folder / "manifests"
+
+    def rows(self) -> Rows:
+        """An index over all rows."""
+        return Rows(self.shards, self.manifest.shards, [self.held[name] for name in self.manifest.shards])
 
     def shared(self) -> dict[str, Tensor]:
         """Shared tensors by name."""
-        return dict(self.shards.open(self.manifest.shared)) if self.manifest.shared else {}
+        return dict(self.held[self.manifest.shared]) if self.manifest.shared else {}
 
     def snapshots(self) -> list[dict[str, Tensor]]:
         """Tensors of the snapshots that are kept, oldest first."""
-        return [self.shards.open(name) for name in self.manifest.snapshots]
+        return [self.held[name] for name in self.manifest.snapshots]
 
     def num_bytes(self) -> int:
         """Bytes of the rows on disk, those of other datasets of the same recipe included."""
-        return sum(self.shards.path(name).stat().st_size for name in self.manifest.shards)
+        with disk_errors("read", self.folder):
+            found = [status(self.shards.path(name)) for name in self.manifest.shards]
+        return sum(own.st_size for own in found if own)
+
+    def refresh(self) -> None:
+        """Read the manifests again, and open every shard that counts; what is damaged is set aside.
+
+        Raises:
+            CacheError: If the folder, a manifest or a shard cannot be read now.
+        """
+        for _ in range(_TRIES):
+            _, self.manifest, notes = read_newest(self.manifests)
+            self._note(notes)
+            self.shards.forget_changed()
+            damaged = self._damaged()
+            if not damaged:
+                return
+            again = read_newest(self.manifests)[1]
+            if set(damaged) <= set(again.names()):  # else a merge replaced them meanwhile
+                self._leave_out(damaged)
+                return
+
+    def publish_snapshot(self, tensors: dict[str, Tensor], shared: dict[str, Tensor]) -> None:
+        """Remember inputs of a dataset's samples, and the shared tensors; what is known is not written again.
+
+        Raises:
+            CacheError: If the folder cannot be written.
+        """
+        common = self.shards.write(shared) if shared else None
+        name = self.shards.write(tensors) if tensors else None
+        is_known = common in (None, self.manifest.shared) and (name is None or self.manifest.snapshots[-1:] == (name,))
+        if is_known:
+            return
+        names = tuple([t.name, list(t.shape), str(t.dtype), t.shared] for t in self.frontier)
+        added = with_snapshot(Manifest(), name, common, names) if name else Manifest(shared=common, tensors=names)
+        write_manifest(self.manifests, added)
+
+    def collect(self) -> None:
+        """Close what no longer counts, and let the collector delete what nobody else has mapped."""
+        self.held = {}
+        self.shards.keep_only(set(self.manifest.names()))
+        collect(self.folder)
+
+    def _damaged(self) -> dict[str, str]:
+        """What is wrong, by name of the shard."""
+        stored = {t.name: (t.dtype, tuple(t.shape)) for t in self.frontier if not t.is_input and not t.shared}
+        rows, found = self.manifest.rows_of(), dict[str, str]()
+        self.held = {}
+        for name in self.manifest.names():
+            try:
+                tensors = self.shards.open(name)
+                if name in rows and self.frontier:
+                    check_rows(self.shards.path(name), tensors, stored, rows[name])
+                self.held[name] = tensors
+            except Damaged as error:
+                found[name] = error.received
+        return found
+
+    def _leave_out(self, damaged: dict[str, str]) -> None:
+        for name, received in damaged.items():
+            is_moved = _set_aside(self.folder, self.shards, name)
+            verb = "was set aside" if is_moved else "is left out"
+            self._note([f"shard {name[:12]} {verb}: {received}; its rows are computed anew"])
+        gone = tuple((name, ()) for name in damaged if self._is_gone(name))
+        with suppress(CacheError):  # a disk that is full or read-only: told again next time
+            if gone:
+                write_manifest(self.manifests, Manifest(replaced=gone))
+        self.manifest = without_shards(self.manifest, damaged)
+
+    def _is_gone(self, name: str) -> bool:
+        with suppress(OSError):
+            return status(self.shards.path(name)) is None
+        return False
+
+    def _note(self, notes: Sequence[str]) -> None:
+        self.notes += [note for note in notes if note not in self.notes]
 
 
-def open_folder(folder: Path, shards: Shards) -> Opened:
-    """Make or open the folder of a recipe.
+def open_folder(folder: Path, shards: Shards, frontier: tuple[FrontierTensor, ...] = ()) -> Opened:
+    """Open the folder of a recipe, and make it if it is not there: what cannot be written is known before the pass.
 
     Raises:
-        CacheError: If it cannot be read or written.
+        CacheError: If it cannot be read, or not made.
     """
-    for name in ("shards", "manifests"):
-        make_folder(folder / name)
-        sweep(folder / name)
-    _, manifest, notes = read_newest(folder / "manifests")
-    opened = Opened(folder, shards, manifest, list(notes))
-    shards.forget_changed()
-    for name in manifest.names():
-        try:
-            shards.open(name)
-        except CacheError as error:
-            opened.notes.append(f"shard {name[:12]} was set aside: {error.received}; its rows are computed anew")
-            _set_aside(folder, name)
-            opened.manifest = publish(folder / "manifests", lambda old, bad=name: _without(old, bad))
+    for own, names in ((folder / "shards", SHARD_NAME), (folder / "manifests", MANIFEST_NAME)):
+        make_folder(own)
+        sweep(own, names)
+    opened = Opened(folder, shards, frontier)
+    opened.refresh()
     return opened
 
 
-def _set_aside(folder: Path, name: str) -> None:
-    make_folder(folder / "set-aside")
-    path = folder / "shards" / name
-    with disk_errors("set aside", path):
-        if path.exists() or path.is_symlink():
-            path.rename(folder / "set-aside" / name)
-
-
-def _without(manifest: Manifest, name: str) -> Manifest:
-    kept = without_shard(manifest, name)
-    return replace(
-        kept,
-        shared=None if kept.shared == name else kept.shared,
-        snapshots=tuple(snapshot for snapshot in kept.snapshots if snapshot != name),
-    )
+def _set_aside(folder: Path, shards: Shards, name: str) -> bool:
+    """Move a damaged file out of the way, if it is there and still the one that was read; a full disk may refuse."""
+    shards.close(name)
+    path, aside = shards.path(name), folder / "set-aside"
+    with suppress(OSError, CacheError):
+        if status(path) is not None:
+            make_folder(aside)
+            io.call(path.rename, aside / name)
+            return True
+    return False

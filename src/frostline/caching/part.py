@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,4 +27,21 @@ class FrozenPart(Protocol):
 
     def extract(self, inputs: Any) -> tuple[Tensor, ...]:
         """Features of a batch: (B, *shape) each, or the whole tensor for a shared one."""
+        ...
+
+
+@runtime_checkable
+class Provable(Protocol):
+    """A frozen part that knows the model it belongs to: a `Split` does."""
+
+    def prove(self, inputs: Any, features: tuple[Tensor, ...]) -> None:
+        """Raise if what trains on the features of this batch is not the model."""
+        ...
+
+    def check_unchanged(self) -> None:
+        """Raise if the frozen part is not what `recipe` says any more: weights, buffers, code, settings."""
+        ...
+
+    def check_weights(self) -> None:
+        """Raise if a weight or buffer of the frozen part has changed; quick enough for every epoch."""
         ...

@@ -11,21 +11,34 @@ import math
 import mmap
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from frostline.core import io
 from frostline.core.errors import CacheError
-from frostline.core.io import write_atomic
+from frostline.core.io import (
+    Damaged,
+    disk_errors,
+    lock,
+    make_folder,
+    open_regular,
+    status,
+    unique_keys,
+    write_atomic,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 SHARD_NAME = re.compile(r"[0-9a-f]{64}\.safetensors")
 KEYS = "sample_keys"
+_ABOUT = "__metadata__"  # the one entry of a safetensors header that is no tensor
 _MAX_HEADER_BYTES = 2**20
+_READ_BYTES = 2**20
 _DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64,
     "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
@@ -33,28 +46,35 @@ _DTYPES = {
 }  # fmt: skip
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 
+Tensors = dict[str, Tensor]
+
 
 class Shards:
-    """The mapped shards of one folder; a digest is checked once, and again if the file changes."""
+    """The mapped shards of one recipe; a digest is checked once, and again if the file changes.
+
+    A mapped shard is locked, shared with other readers: the collector deletes no file that anybody has mapped.
+    """
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._open: dict[str, dict[str, Tensor]] = {}
-        self._seen: dict[str, tuple[int, ...]] = {}
+        self.folder, self.recipe = folder, folder.parent.name
+        self._open: dict[str, tuple[tuple[int, ...], Tensors]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"folder": self.folder, "_open": {}, "_seen": {}}  # mapped memory is opened anew in every process
+        return {"folder": self.folder, "recipe": self.recipe, "_open": {}}  # memory is mapped anew in every process
 
-    def open(self, name: str) -> dict[str, Tensor]:
+    def open(self, name: str) -> Tensors:
         """The tensors of a shard, by name.
 
         Raises:
-            CacheError: If the file is missing, truncated or changed.
+            Damaged: If the file is missing, truncated or changed, or belongs to another recipe.
+            CacheError: If it cannot be read now; nothing is known of its content then.
         """
-        if name not in self._open:
-            self._seen[name] = _stat(self.path(name))
-            self._open[name] = _read(self.path(name))
-        return self._open[name]
+        known = self._open.get(name)
+        if known is None:
+            path = self.path(name)
+            with disk_errors("read", path):
+                known = self._open[name] = _read(path, self.recipe)
+        return known[1]
 
     def write(self, tensors: Mapping[str, Tensor]) -> str:
         """Publish tensors as one file; the same content twice is one file.
@@ -63,22 +83,18 @@ class Shards:
             The file's name.
         """
         plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        chunks = [_header(plain), *(_data(tensor) for tensor in plain.values())]
+        chunks = [_header(plain, self.recipe), *(_data(tensor) for tensor in plain.values())]
         digest = hashlib.sha256()
         for chunk in chunks:
             digest.update(chunk)
         name = f"{digest.hexdigest()}.safetensors"
         if not self._is_whole(name):
+            make_folder(self.folder)
             write_atomic(self.path(name), chunks)
         return name
 
-    def remove(self, name: str) -> None:
-        """Delete a shard that no manifest needs any more; who has it mapped keeps reading it."""
-        self._open.pop(name, None)
-        self.path(name).unlink(missing_ok=True)
-
     def _is_whole(self, name: str) -> bool:
-        self.forget_changed()
+        self.forget_changed([name])
         try:
             self.open(name)
         except CacheError:
@@ -89,24 +105,58 @@ class Shards:
         """Where the shard lies."""
         return self.folder / name
 
-    def forget_changed(self) -> None:
+    def forget_changed(self, names: list[str] | None = None) -> None:
         """Close the shards whose files are not the ones that were opened: the next `open` checks their digest."""
-        for name in list(self._open):
-            if _stat(self.path(name)) != self._seen[name]:
-                del self._open[name]
+        for name in list(self._open) if names is None else names:
+            known = self._open.get(name)
+            if known is not None and _identity(self.path(name)) != known[0]:
+                self._open.pop(name, None)
+
+    def close(self, name: str) -> None:
+        """Read it from the disk again when it is opened next."""
+        self._open.pop(name, None)
+
+    def keep_only(self, names: set[str]) -> None:
+        """Close the shards that are not among these: what nobody needs may be deleted."""
+        for name in set(self._open) - names:
+            self._open.pop(name, None)
 
 
-def _stat(path: Path) -> tuple[int, ...]:
-    """What changes when a file does; nothing of a file that is not there."""
-    try:
-        stat = path.lstat()
-    except OSError:
-        return ()
-    return (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+def check_rows(path: Path, tensors: Tensors, expected: Mapping[str, tuple[torch.dtype, tuple[int, ...]]], rows: int,
+               ) -> None:  # fmt: skip
+    """A shard must hold the rows that its manifest and the frontier say.
+
+    Args:
+        path: Of the shard.
+        tensors: What it holds.
+        expected: (dtype, shape) of one row by name.
+        rows: How many there must be.
+
+    Raises:
+        Damaged: If it holds something else.
+    """
+    for name, (dtype, shape) in {KEYS: (torch.uint8, (16,)), **expected}.items():
+        found = tensors.get(name)
+        if found is None or found.dtype != dtype or tuple(found.shape) != (rows, *shape):
+            got = "nothing" if found is None else f"{found.dtype} {tuple(found.shape)}"
+            raise _damaged(path, f"{got} as {name!r}, where {dtype} {(rows, *shape)} belongs")
 
 
-def _header(tensors: Mapping[str, Tensor]) -> bytes:
-    entries: dict[str, Any] = {}
+def _identity(path: Path) -> tuple[int, ...]:
+    """What changes when a file does; nothing of a file that is not there or cannot be asked for."""
+    with suppress(OSError):
+        found = status(path)
+        if found is not None:
+            return _of(found)
+    return ()
+
+
+def _of(found: os.stat_result) -> tuple[int, ...]:
+    return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
+
+def _header(tensors: Mapping[str, Tensor], recipe: str) -> bytes:
+    entries: dict[str, Any] = {_ABOUT: {"recipe": recipe}}
     offset = 0
     for name, tensor in tensors.items():
         size = tensor.numel() * tensor.element_size()
@@ -115,7 +165,7 @@ def _header(tensors: Mapping[str, Tensor]) -> bytes:
         }  # fmt: skip
         offset += size
     text = json.dumps(entries, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 64)  # rows start on a multiple of 8 bytes, as safetensors asks, and of a cache line
+    text += b" " * (-(len(text) + 8) % 64)  # rows start on a multiple of 8 bytes, as safetensors asks, and of a line
     return len(text).to_bytes(8, "little") + text
 
 
@@ -125,37 +175,51 @@ def _data(tensor: Tensor) -> memoryview:
     return tensor.reshape(-1).view(torch.uint8).numpy().data
 
 
-def _read(path: Path) -> dict[str, Tensor]:
+def _read(path: Path, recipe: str) -> tuple[tuple[int, ...], Tensors]:
     if not SHARD_NAME.fullmatch(path.name):
         raise _damaged(path, "a name that is no digest")
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        raise _damaged(path, error.strerror or str(error)) from error
+        descriptor, size = open_regular(path)
+    except FileNotFoundError as error:
+        raise _damaged(path, error.strerror or "no such file") from error
     try:
-        size = os.fstat(descriptor).st_size
+        # Held as long as the shard is mapped: the map keeps a copy of the descriptor, and locks belong to both.
+        with suppress(OSError):  # a disk without locks: nothing is deleted there
+            lock(descriptor, is_exclusive=False, is_waiting=True)
+        found = io.call(os.fstat, descriptor)
+        if not found.st_nlink:
+            raise _damaged(path, "deleted while it was opened")
         if size < 8:
             raise _damaged(path, f"{size} bytes")
+        if _digest(descriptor) != path.stem:
+            raise _damaged(path, "content that does not have the digest in its name")
         # private and never written: torch wants a writable buffer, and pages stay shared until somebody writes
-        mapped = mmap.mmap(descriptor, 0, access=mmap.ACCESS_COPY)
-    except (OSError, ValueError) as error:
-        raise _damaged(path, str(error)) from error
+        mapped = io.call(mmap.mmap, descriptor, 0, access=mmap.ACCESS_COPY)
     finally:
         os.close(descriptor)
-    if hashlib.sha256(mapped).hexdigest() != path.stem:
-        raise _damaged(path, "content that does not have the digest in its name")
-    return _tensors(path, mapped, size)
+    return _of(found), _tensors(path, mapped, size, recipe)
 
 
-def _tensors(path: Path, mapped: mmap.mmap, size: int) -> dict[str, Tensor]:
+def _digest(descriptor: int) -> str:
+    """SHA-256 of an open file, read and not mapped: a disk that fails then raises, and does not kill the process."""
+    digest, buffer = hashlib.sha256(), memoryview(bytearray(_READ_BYTES))
+    while count := io.call(os.readv, descriptor, [buffer]):
+        digest.update(buffer[:count])
+    return digest.hexdigest()
+
+
+def _tensors(path: Path, mapped: mmap.mmap, size: int, recipe: str) -> Tensors:
     length = int.from_bytes(mapped[:8], "little")
     if length > min(_MAX_HEADER_BYTES, size - 8):
         raise _damaged(path, f"a header of {length} bytes in a file of {size}")
     try:
-        pairs = json.loads(mapped[8 : 8 + length], object_pairs_hook=_unique)
-        return {name: _tensor(mapped, 8 + length, entry, size) for name, entry in pairs.items()}
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise _damaged(path, f"a header that is not ours: {error}") from error
+        entries: dict[str, Any] = json.loads(mapped[8 : 8 + length], object_pairs_hook=unique_keys)
+        about = entries.pop(_ABOUT, {})
+        if about.get("recipe") != recipe:
+            raise _damaged(path, f"rows of another recipe: {about.get('recipe')}")
+        return {name: _tensor(mapped, 8 + length, entry, size) for name, entry in entries.items()}
+    except (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError) as error:
+        raise _damaged(path, f"a header that is not ours: {type(error).__name__}: {error}") from error
 
 
 def _tensor(mapped: mmap.mmap, base: int, entry: dict[str, Any], size: int) -> Tensor:
@@ -169,14 +233,8 @@ def _tensor(mapped: mmap.mmap, base: int, entry: dict[str, Any], size: int) -> T
     return torch.frombuffer(mapped, dtype=torch.uint8, count=end - start, offset=base + start).view(dtype).view(shape)
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    if len(dict(pairs)) != len(pairs):
-        raise ValueError("a name stands twice")
-    return dict(pairs)
-
-
-def _damaged(path: Path, received: str) -> CacheError:
-    return CacheError(
+def _damaged(path: Path, received: str) -> Damaged:
+    return Damaged(
         what="A shard of the cache is damaged or missing.",
         where=str(path),
         received=received,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor
-from torch.utils.data import default_collate
+from torch.utils.data import DataLoader, default_collate
 
 from frostline.core.errors import DataError, FrostlineError
 
@@ -143,6 +143,12 @@ def check_map_style(dataset: Any) -> None:
     Raises:
         DataError: If it is not, or has no items.
     """
+    if isinstance(dataset, DataLoader):
+        raise DataError(
+            what="A DataLoader was given where a dataset is needed.", where=type(dataset).__name__,
+            received="batches instead of samples",
+            do="pass loader.dataset, and batch_size=: the order, and the batches, are made here.",
+        )  # fmt: skip
     if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
         raise DataError(
             what="The dataset is not a map-style dataset.",

@@ -5,27 +5,46 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
+import stat
+import time
 import uuid
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from frostline.core.errors import CacheError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable
+    from collections.abc import Callable, Generator, Iterable
+
+Result = TypeVar("Result")
 
 _TEMPORARY = ".part"
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}  # FAT, some network and container disks
+_ANY = re.compile(r".+")
+_POLL_S = 0.01
+_TRIES = 8  # a temporary file that is swept before it could be locked is made anew
+
+
+class Damaged(CacheError):  # noqa: N818 (the name says what the file is)
+    """A file that is missing, or whose content is not what was written; never one that could not be read."""
+
+
+def call(function: Callable[..., Result], *arguments: Any, **options: Any) -> Result:
+    """Ask the operating system: every call of this module and of the cache passes here, so that tests can fail it."""
+    return function(*arguments, **options)
 
 
 def make_folder(path: Path) -> None:
     """Create a folder and its parents, readable by the owner only: features of private data are private data."""
     with disk_errors("create the folder", path):
-        missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+        missing = [folder for folder in (path, *path.parents) if status(folder) is None]
         for folder in reversed(missing):
-            folder.mkdir(mode=0o700, exist_ok=True)
-        if not path.is_dir():
+            with suppress(FileExistsError):  # made by another process in between
+                call(os.mkdir, folder, 0o700)
+        found = call(os.stat, path)
+        if not stat.S_ISDIR(found.st_mode):
             raise FileExistsError(errno.EEXIST, "a file of that name exists", str(path))
 
 
@@ -36,7 +55,7 @@ def write_atomic(path: Path, chunks: Iterable[bytes | memoryview]) -> None:
         CacheError: If the disk is full or the folder cannot be written; the old file is still there.
     """
     with disk_errors("write", path), _temporary(path, chunks) as temporary:
-        os.replace(temporary, path)
+        call(os.replace, temporary, path)
         _sync_folder(path.parent)
 
 
@@ -48,16 +67,16 @@ def publish_new(path: Path, chunks: Iterable[bytes | memoryview]) -> bool:
     """
     with disk_errors("write", path), _temporary(path, chunks) as temporary:
         try:
-            os.link(temporary, path)
+            call(os.link, temporary, path)
         except FileExistsError:
             return False
         except OSError as error:
             if error.errno not in _NO_LINKS:
                 raise
             # Two writers at once may both get here: the last one stays, and the other's work is done again.
-            if path.exists():
+            if status(path) is not None:
                 return False
-            os.replace(temporary, path)
+            call(os.replace, temporary, path)
         _sync_folder(path.parent)
         return True
 
@@ -71,14 +90,15 @@ def read_json(path: Path, *, max_bytes: int = 64 * 2**20) -> Any:
     """Read a JSON file of ours.
 
     Raises:
-        CacheError: If it is missing, too large, not JSON, or names a key twice.
+        Damaged: If it is not JSON, or names a key twice.
+        CacheError: If it is missing, too large or cannot be read.
     """
     with disk_errors("read", path):
         data = read_bytes(path, max_bytes=max_bytes)
     try:
-        return json.loads(data, object_pairs_hook=_unique_keys)
+        return json.loads(data, object_pairs_hook=unique_keys)
     except (ValueError, RecursionError) as error:
-        raise CacheError(
+        raise Damaged(
             what="A file is not the JSON that Frostline wrote.",
             where=str(path),
             received=str(error),
@@ -88,19 +108,153 @@ def read_json(path: Path, *, max_bytes: int = 64 * 2**20) -> Any:
 
 def read_bytes(path: Path, *, max_bytes: int) -> bytes:
     """The content of a regular file that is no link and not larger than expected."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as file:
-        if os.fstat(descriptor).st_size > max_bytes:
+    descriptor, size = open_regular(path)
+    try:
+        if size > max_bytes:
             raise OSError(errno.EFBIG, f"larger than {max_bytes} bytes", str(path))
-        return file.read(max_bytes)
+        parts: list[bytes] = []
+        while part := call(os.read, descriptor, min(max_bytes, 2**20)):
+            parts.append(part)
+        return b"".join(parts)
+    finally:
+        os.close(descriptor)
 
 
-def sweep(folder: Path) -> int:
-    """Delete what a killed process left half-written; returns how many files."""
-    leftovers = [path for path in folder.glob(f"*{_TEMPORARY}") if not _is_alive(path)]
-    for path in leftovers:
-        path.unlink(missing_ok=True)
-    return len(leftovers)
+def open_regular(path: Path) -> tuple[int, int]:
+    """(descriptor, bytes) of a regular file; a link is not followed, a pipe does not block.
+
+    Raises:
+        Damaged: If something else stands there.
+    """
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        descriptor = call(os.open, path, flags)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):
+            raise not_a_file(path) from error
+        raise
+    try:
+        found = call(os.fstat, descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise not_a_file(path)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor, found.st_size
+
+
+def not_a_file(path: Path) -> Damaged:
+    """What is said of a link, a folder or a pipe where a file of ours should be."""
+    return Damaged(
+        what="A file of Frostline is not a regular file.", where=str(path), received="a link, a folder or a pipe",
+        do="remove it; files of ours are never links.",
+    )  # fmt: skip
+
+
+def status(path: Path) -> os.stat_result | None:
+    """What the file system says of a path itself, links not followed; None if nothing is there."""
+    try:
+        return call(os.lstat, path)
+    except FileNotFoundError:
+        return None
+
+
+def names_in(folder: Path) -> list[str]:
+    """Names in a folder, in order; none if there is no such folder."""
+    try:
+        return sorted(call(os.listdir, folder))
+    except FileNotFoundError:
+        return []
+
+
+def remove(path: Path) -> bool:
+    """Delete a file; False if it was not there."""
+    try:
+        call(os.unlink, path)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def lock(descriptor: int, *, is_exclusive: bool, is_waiting: bool = False) -> bool:
+    """Lock an open file until its last descriptor is closed, by the kernel if its process is killed.
+
+    Returns:
+        False if somebody holds it.
+
+    Raises:
+        OSError: If this disk knows no locks: then nothing is known of who holds it.
+    """
+    import fcntl  # not on every system; where it is missing, so is everything that is opened here
+
+    kind = fcntl.LOCK_EX if is_exclusive else fcntl.LOCK_SH
+    try:
+        call(fcntl.flock, descriptor, kind if is_waiting else kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+@contextmanager
+def lock_file(path: Path, *, wait_s: float) -> Generator[bool]:
+    """Hold a lock of this name; False if somebody else still holds it after so many seconds.
+
+    Where there are no locks, it is as if nobody held it: such a lock may save work, and must not be needed.
+    """
+    try:
+        descriptor = call(os.open, path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError:
+        yield True
+        return
+    try:
+        yield _is_free_within(descriptor, wait_s)
+    finally:
+        os.close(descriptor)
+
+
+def _is_free_within(descriptor: int, wait_s: float) -> bool:
+    end = time.monotonic() + wait_s
+    with suppress(OSError):
+        while not lock(descriptor, is_exclusive=True):
+            if time.monotonic() > end:
+                return False
+            time.sleep(_POLL_S)
+    return True
+
+
+def sweep(folder: Path, names: re.Pattern[str] = _ANY) -> int:
+    """Delete half-written files that nobody can be writing any more: their lock is free.
+
+    Args:
+        folder: Where temporary files may lie.
+        names: What our files in this folder are called, without the ending of a temporary file.
+
+    Returns:
+        How many files were deleted. A folder that cannot be read or written is left as it is.
+    """
+    count = 0
+    with suppress(OSError):
+        for name in names_in(folder):
+            if is_temporary(name, names):
+                with suppress(OSError):
+                    count += remove_unlocked(folder / name)
+    return count
+
+
+def is_temporary(name: str, names: re.Pattern[str]) -> bool:
+    """Whether this is what a file of such a name is called while it is written."""
+    stem, _, token = name.removesuffix(_TEMPORARY).rpartition(".")
+    is_ours = len(token) == 32 and set(token) <= set("0123456789abcdef")
+    return name.endswith(_TEMPORARY) and is_ours and names.fullmatch(stem) is not None
+
+
+def remove_unlocked(path: Path) -> bool:
+    """Delete a file, unless anybody has it locked or locks cannot be asked for."""
+    descriptor = call(os.open, path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        return lock(descriptor, is_exclusive=True) and remove(path)
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager
@@ -112,10 +266,13 @@ def disk_errors(verb: str, path: Path) -> Generator[None]:
         remedy = {
             errno.ENOSPC: "free some space on this disk, or use another folder; finished shards are kept.",
             errno.EDQUOT: "free some of your quota, or use another folder; finished shards are kept.",
-            errno.EACCES: "make the folder writable for you, or use another folder.",
+            errno.EACCES: "make the folder readable and writable for you, or use another folder.",
             errno.EROFS: "use a folder on a disk that is not read-only.",
             errno.ENOTDIR: "use a path whose parents are folders.",
             errno.EEXIST: "use a path that is not a file.",
+            errno.ENOENT: "check that nobody deletes the folder meanwhile, then run again.",
+            errno.EMFILE: "close other files, or allow more (`ulimit -n 65536`), then run again; nothing was lost.",
+            errno.ENOMEM: "free some memory, or allow this process more (`ulimit -v`); nothing was lost.",
         }.get(error.errno or 0, "check the disk and the path, then run again; nothing was lost.")
         raise CacheError(
             what=f"Cannot {verb} {path.name or path}.",
@@ -127,41 +284,60 @@ def disk_errors(verb: str, path: Path) -> Generator[None]:
 
 @contextmanager
 def _temporary(path: Path, chunks: Iterable[bytes | memoryview]) -> Generator[Path]:
-    temporary = path.parent / f"{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}{_TEMPORARY}"
+    descriptor, temporary = _open_temporary(path)
     try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "wb", buffering=0) as file:
-            for chunk in chunks:
-                _write_all(file, chunk)
-            os.fsync(descriptor)
+        for chunk in chunks:
+            _write_all(descriptor, chunk)
+        call(os.fsync, descriptor)
         yield temporary
     finally:
-        temporary.unlink(missing_ok=True)
+        try:
+            with suppress(OSError):  # what is left is swept later; the first error is the one to tell
+                remove(temporary)
+        finally:
+            os.close(descriptor)  # and with it goes the lock
 
 
-def _write_all(file: Any, chunk: bytes | memoryview) -> None:
+def _open_temporary(path: Path) -> tuple[int, Path]:
+    """A new file beside `path`, locked as long as it is open: nobody sweeps it."""
+    for _ in range(_TRIES):
+        temporary = path.parent / f"{path.name}.{uuid.uuid4().hex}{_TEMPORARY}"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = call(os.open, temporary, flags, 0o600)
+        try:
+            with suppress(OSError):  # a disk without locks: nobody can sweep there either
+                lock(descriptor, is_exclusive=True, is_waiting=True)
+            if call(os.fstat, descriptor).st_nlink:  # else it was swept before it was locked
+                return descriptor, temporary
+        except BaseException:
+            with suppress(OSError):
+                remove(temporary)
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+    raise FileNotFoundError(errno.ENOENT, "new files disappear at once", str(path.parent))
+
+
+def _write_all(descriptor: int, chunk: bytes | memoryview) -> None:
     rest = memoryview(chunk).cast("B")
     while rest:
-        rest = rest[file.write(rest) :]
+        rest = rest[call(os.write, descriptor, rest[: 2**26]) :]
 
 
 def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    descriptor = call(os.open, folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.fsync(descriptor)
+        call(os.fsync, descriptor)
     finally:
         os.close(descriptor)
 
 
-def _is_alive(path: Path) -> bool:
-    """True if the process that writes this temporary file still runs (on this machine)."""
-    owner = path.name.removesuffix(_TEMPORARY).rpartition(".")[2].partition("-")[0]
-    if not owner.isdigit():
-        return False
-    return int(owner) != os.getpid() and Path(f"/proc/{owner}").exists()
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object whose names stand once.
 
-
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    Raises:
+        ValueError: If a name stands twice.
+    """
     found = dict(pairs)
     if len(found) != len(pairs):
         raise ValueError("a key stands twice in one object")

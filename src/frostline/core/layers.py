@@ -5,17 +5,21 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
+import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
-from frostline.core.errors import LayerNotFound, nearest
+from frostline.core.errors import DataError, LayerNotFound, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+_WRAPPERS = ("DataParallel", "DistributedDataParallel", "AveragedModel")
+
 
 def layer_names(model: nn.Module) -> list[str]:
-    """Qualified names of all modules in the order of registration, without the model itself."""
-    return [name for name, _ in model.named_modules() if name]
+    """Qualified names of all modules in the order of registration, every name of a shared one, without the model itself."""
+    return [name for name, _ in model.named_modules(remove_duplicate=False) if name]
 
 
 def resolve(model: nn.Module, name: str) -> nn.Module:
@@ -24,7 +28,7 @@ def resolve(model: nn.Module, name: str) -> nn.Module:
     Raises:
         LayerNotFound: If there is none; the nearest names are listed.
     """
-    found = dict(model.named_modules()).get(name) if name else None
+    found = dict(model.named_modules(remove_duplicate=False)).get(name) if name else None
     if found is None:
         known = nearest(name, layer_names(model))
         raise LayerNotFound(
@@ -34,6 +38,45 @@ def resolve(model: nn.Module, name: str) -> nn.Module:
             do=f"use a name from model.named_modules(), for example {known}." if known else "pass a model with layers.",
         )
     return found
+
+
+def first_name(model: nn.Module, module: nn.Module) -> str:
+    """The name by which `named_modules()` lists a module of the model, whichever of its names was given."""
+    return next(name for name, part in model.named_modules() if part is module)
+
+
+def unwrapped(model: nn.Module) -> tuple[nn.Module, tuple[str, ...]]:
+    """The module inside of `torch.compile`, DataParallel, DistributedDataParallel and averaged models, and their names."""
+    names: list[str] = []
+    while True:
+        kind = type(model).__name__
+        inner = getattr(model, "_orig_mod", None) if kind == "OptimizedModule" else None
+        if kind in _WRAPPERS:
+            inner = getattr(model, "module", None)
+        if not isinstance(inner, nn.Module):
+            return model, tuple(names)
+        names.append("torch.compile" if kind == "OptimizedModule" else kind)
+        model = inner
+
+
+def check_initialized(model: nn.Module, where: str) -> None:
+    """Raise if a lazy layer has no weights yet.
+
+    Raises:
+        DataError: It names the layer.
+    """
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if is_lazy(tensor):
+            raise DataError(
+                what="A lazy layer has no weights yet.", where=where, received=f"{name}: {type(tensor).__name__}",
+                do="call the model once on a batch, for example model(inputs), then call this again.",
+            )  # fmt: skip
+
+
+def default_dtype_of(model: nn.Module) -> torch.dtype:
+    """The default dtype that fits a model: float64 if all its floats are, else float32."""
+    kinds = {parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()}
+    return torch.float64 if kinds == {torch.float64} else torch.float32
 
 
 def matching(patterns: Iterable[str], names: list[str]) -> set[str]:

@@ -46,12 +46,14 @@ class FreezeSummary:
         parameters: Qualified names of the parameters whose state changed.
         num_frozen: Elements in all frozen parameters of the model.
         num_parameters: Elements in all parameters of the model.
+        notes: What may not have been meant: layers that run later, parameters that were frozen before.
     """
 
     layers: tuple[str, ...]
     parameters: tuple[str, ...]
     num_frozen: int
     num_parameters: int
+    notes: tuple[str, ...] = ()
 
     @property
     def share_frozen(self) -> float:
@@ -62,6 +64,7 @@ class FreezeSummary:
         return (
             f"{len(self.layers)} layers, {len(self.parameters)} parameters changed; "
             f"{self.num_frozen:,} of {self.num_parameters:,} elements frozen ({self.share_frozen:.1%})"
+            + "".join(f"\nnote: {note}" for note in self.notes)
         )
 
 
@@ -73,11 +76,13 @@ class ReuseSummary:
         copied: Names whose values now come from the source.
         new: Names in the target that the source does not have: they keep their initial values.
         skipped: Names that did not fit, each with the reason (`"fc.weight: (10, 512) -> (5, 512)"`).
+        notes: What was taken off the source to find the tensors: wrappers, prefixes.
     """
 
     copied: tuple[str, ...]
     new: tuple[str, ...]
     skipped: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{len(self.copied)} tensors copied, {len(self.new)} new, {len(self.skipped)} skipped"
@@ -85,7 +90,10 @@ class ReuseSummary:
 
 @dataclass(frozen=True)
 class Epoch:
-    """One line of a training history. Losses are means over samples; `elapsed_s` is this epoch's own time."""
+    """One line of a training history. Losses are means over samples; `elapsed_s` is this epoch's own time.
+
+    `val_metric` chooses the best epoch; of several metrics it is the first, and `val_metrics` holds all by name.
+    """
 
     epoch: int
     train_loss: float
@@ -93,6 +101,7 @@ class Epoch:
     val_metric: float | None
     lr: float
     elapsed_s: float
+    val_metrics: dict[str, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -118,13 +127,17 @@ class Timings:
 
 @dataclass(frozen=True)
 class CacheFigures:
-    """What the cache held and saved: samples in the snapshot, computed now, reused, bytes stored, folder."""
+    """What the cache held and saved: samples in the snapshot, computed now, reused, bytes stored, folder.
+
+    `proven` counts the rows that were computed once more, in other company, before anything was stored.
+    """
 
     samples: int
     computed: int
     reused: int
     bytes: int
     path: str
+    proven: int = 0
 
 
 @dataclass(frozen=True)
@@ -183,11 +196,13 @@ class Finding:
         title: The finding in a few words, `"vanishing gradients"`.
         family: The sickness it belongs to, `"vanishing"`.
         layer: Qualified name of the layer, or None where the whole run is meant.
-        outcome: `"issue"`, `"tip"`, `"passed"` or `"not applicable"`.
+        outcome: `"issue"`, `"tip"`, `"passed"`, `"not applicable"` (the network has nothing of the kind) or
+            `"not judged"` (it could not be seen).
         measured: The number that was judged, in the rule's own unit; None where nothing was measured.
-        limit: The threshold it was compared with.
-        why: The evidence in one sentence, or why the rule does not apply.
+        limit: The threshold it was compared with; of a tip, where the rule has issues, that of an issue.
+        why: The evidence in one sentence, or why the rule does not apply or could not judge.
         advice: What to do now.
+        layer_type: Type and sizes of the layer, `"Linear, 784 to 64"`; "" where no layer is meant.
     """
 
     code: str
@@ -199,9 +214,17 @@ class Finding:
     limit: float | None
     why: str
     advice: str
+    layer_type: str = ""
+
+    @property
+    def place(self) -> str:
+        """Where it was found, `"layer '0' (Linear, 784 to 64)"`; "" where the whole run is meant."""
+        if not self.layer:
+            return ""
+        return f"layer {self.layer!r} ({self.layer_type})" if self.layer_type else self.layer
 
     def __str__(self) -> str:
-        place = f" in {self.layer}" if self.layer else ""
+        place = f" in {self.place}" if self.layer else ""
         return f"{self.code} {self.outcome}: {self.title}{place}\n  {self.why}\n  Do: {self.advice}"
 
 
@@ -214,38 +237,63 @@ class Diagnosis:
         cause: The family whose undoing made the symptoms go, or None if no single one did.
         candidates: Families that fit what was seen, likeliest first; `cause` is the first where it is known.
         passed: Findings that passed or do not apply, for the record.
+        not_judged: Rules that could not be asked, each with the reason in `why`. While there are any, a diagnosis
+            without findings does not say that the network is healthy.
     """
 
     findings: tuple[Finding, ...]
     cause: str | None
     candidates: tuple[str, ...]
     passed: tuple[Finding, ...] = ()
+    not_judged: tuple[Finding, ...] = ()
 
     @property
     def is_healthy(self) -> bool:
-        """True if no rule found an issue."""
+        """True if no rule that could be asked found an issue; `not_judged` holds those that could not."""
         return not any(finding.outcome == "issue" for finding in self.findings)
 
     def __str__(self) -> str:
         judged = sum(finding.outcome == "passed" for finding in self.passed)
-        if not self.findings and self.passed and not judged:
-            return "\n".join(["Nothing could be judged:", *dict.fromkeys(finding.why for finding in self.passed)])
+        if not self.findings and not judged and (self.passed or self.not_judged):
+            silent = self.not_judged or self.passed
+            return "\n".join(["Nothing could be judged:", *dict.fromkeys(finding.why for finding in silent)])
+        idle = len(self.passed) - judged
+        if not self.findings and not self.not_judged:
+            return f"Healthy: {judged} rules passed, {idle} do not apply."
         if not self.findings:
-            return f"Healthy: {judged} rules passed, {len(self.passed) - judged} do not apply."
-        cause = (
-            f"Cause: {self.cause}" if self.cause else f"Causes that fit: {', '.join(self.candidates) or 'none known'}"
-        )
-        if self.cause is None and self.is_healthy:
-            cause = "No issue: training may be fine."
+            counts = f"{judged} rules passed, {idle} do not apply, {len(self.not_judged)} could not be judged"
+            return "\n".join([f"No symptoms found: {counts}.", *self._left_open()])
         groups: dict[tuple[str, str], list[Finding]] = {}
         for finding in self.findings:
             groups.setdefault((finding.code, finding.outcome), []).append(finding)
-        return "\n".join([*(_told(first, others) for first, *others in groups.values()), cause])
+        told = [_told(first, others) for first, *others in groups.values()]
+        return "\n".join([*told, *self._left_open(), self._conclusion()])
+
+    def _conclusion(self) -> str:
+        if self.cause is not None:
+            return f"Cause: {self.cause}"
+        if not self.is_healthy:
+            return f"Causes that fit: {', '.join(self.candidates) or 'none known'}"
+        if any(finding.code in _NOTHING_TRAINS for finding in self.findings):
+            return "No issue was found, but something does not train or learn: its cause could not be judged."
+        if self.not_judged:
+            return "No issue was found by the rules that could be asked."
+        return "No issue: training may be fine."
+
+    def _left_open(self) -> list[str]:
+        """What could not be judged, by reason."""
+        by_reason: dict[str, list[str]] = {}
+        for finding in self.not_judged:
+            by_reason.setdefault(finding.why, []).append(f"{finding.code} {finding.title}")
+        return [f"Could not be judged: {', '.join(titles)}: {why}" for why, titles in by_reason.items()]
+
+
+_NOTHING_TRAINS = frozenset({"FL404", "FL405"})  # nothing is learnt; parts that do not train
 
 
 def _told(first: Finding, others: list[Finding], most: int = 6) -> str:
     """A finding, and the other layers in which the same was found."""
-    layers = [finding.layer for finding in others if finding.layer]
+    layers = [finding.place for finding in others if finding.layer]
     if not layers:
         return str(first)
     more = f" and {len(layers) - most} more" if len(layers) > most else ""
@@ -279,12 +327,14 @@ class Healing:
     """What `heal` did; the model and the optimizer are the caller's own, changed in place or restored.
 
     Attributes:
-        accepted: True if a treatment was kept; False where nothing was changed.
+        accepted: True if a treatment was kept, and the model as it is now has finite steps, answers held-out samples
+            better than with one answer for all, and is as good as it was at its best mark.
         treatments: All that were tried, in order.
         before: The diagnosis without treatment.
         after: The diagnosis of the model as it is now.
         loss_before: Held-out loss without treatment, when the first treatment was kept, or the looking on ended.
-        loss_after: Held-out loss of the model as it is now, after all batches.
+        loss_after: Held-out loss of the model as it is now.
+        verdict: What was said of the state in which the training ended, in a sentence.
     """
 
     accepted: bool
@@ -293,3 +343,4 @@ class Healing:
     after: Diagnosis
     loss_before: float
     loss_after: float
+    verdict: str = ""

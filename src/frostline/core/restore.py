@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import random
-from contextlib import contextmanager
+from collections import deque
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -69,6 +70,32 @@ def kept_generators() -> Generator[None]:
 
 
 @contextmanager
+def plain_ambient(dtype: torch.dtype = torch.float32) -> Generator[None]:
+    """Inside, torch stands as in a fresh process: with gradients, on the CPU by default, without ambient autocast.
+
+    Deterministic algorithms are the caller's wish, and stay as they are.
+
+    Args:
+        dtype: The default dtype inside.
+    """
+    was = torch.get_default_dtype()
+    accelerator = torch.accelerator.current_accelerator()
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
+        for kind in ["cpu", *([accelerator.type] if accelerator is not None else [])]:
+            if torch.is_autocast_enabled(kind):
+                stack.enter_context(torch.autocast(kind, enabled=False))
+        if torch.get_default_device().type != "cpu":
+            stack.enter_context(torch.device("cpu"))
+        torch.set_default_dtype(dtype)
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(was)
+
+
+@contextmanager
 def plain_kernels() -> Generator[None]:
     """Inside, torch's own kernels run instead of those of cuDNN and of fused attention.
 
@@ -106,7 +133,7 @@ def kept_attributes(model: nn.Module, *, numbers: bool) -> Generator[None]:
         numbers: Put numbers back too; else they stay as they are, so that a counter that steers is seen to move.
     """
     tables = [(vars(module), vars(module).copy()) for module in model.modules()]
-    holders = [value for _, kept in tables for value in kept.values() if type(value) in (dict, list)]
+    holders = [value for _, kept in tables for value in kept.values() if type(value) in (dict, list, set, deque)]
     contents = [copy.copy(holder) for holder in holders]
     try:
         yield
@@ -114,9 +141,10 @@ def kept_attributes(model: nn.Module, *, numbers: bool) -> Generator[None]:
         for table, kept in tables:
             _put_back(table, kept, numbers=numbers)
         for holder, content in zip(holders, contents, strict=True):
-            if isinstance(holder, list):
-                holder[:] = content
-            elif _differs(holder, content):
+            if isinstance(holder, (list, deque)):
+                holder.clear()
+                holder.extend(content)
+            elif isinstance(holder, set) or _differs(holder, content):
                 holder.clear()
                 holder.update(content)
 

@@ -40,6 +40,11 @@ def check_loss(loss: Any, where: str) -> None:
         )  # fmt: skip
 
 
+def is_optimizer(given: Any) -> bool:
+    """True for an optimizer, or what stands for one; False for its class."""
+    return not isinstance(given, type) and isinstance(getattr(given, "param_groups", None), list)
+
+
 def take_step(optimizer: Optimizer) -> None:
     """`optimizer.step()`.
 

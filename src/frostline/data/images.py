@@ -71,7 +71,7 @@ class ImageFolder:
         try:
             with Image.open(path) as image:
                 image.load()
-                plain = image.convert("RGB")
+                plain = _to_rgb(image, path)
         except (OSError, UnidentifiedImageError, ValueError, SyntaxError) as error:
             raise _wrong("An image cannot be read.", str(path), f"{type(error).__name__}: {error}",
                          "repair or remove the file.") from error  # fmt: skip
@@ -113,6 +113,27 @@ def _is_image(path: Path) -> bool:
     return path.suffix.lower() in _ENDINGS and not path.name.startswith(".") and path.is_file()
 
 
+def _to_rgb(image: Any, path: Path) -> Any:
+    """The upright image in RGB: 16 bits scaled to 8, transparent places white.
+
+    Raises:
+        DataError: If its numbers have no known range.
+    """
+    from PIL import Image, ImageOps
+
+    image = ImageOps.exif_transpose(image)
+    if image.mode == "F" or (image.mode == "I" and image.format not in (None, "PNG", "PPM")):
+        low, high = image.getextrema()
+        raise _wrong("The range of an image's numbers is not known.", str(path), f"mode {image.mode}, {low} to {high}",
+                     "scale it to 0 to 255 and save it with 8 bits, or use a dataset of your own.")  # fmt: skip
+    if image.mode.startswith("I"):
+        image = Image.fromarray(np.round(np.asarray(image).astype(np.float64) / 257).clip(0, 255).astype(np.uint8))
+    if "A" in image.getbands() or "transparency" in image.info:
+        layer = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+    return image.convert("RGB")
+
+
 def _to_tensor(image: Any) -> Tensor:
     pixels_HWC = torch.from_numpy(np.array(image))
     return pixels_HWC.permute(2, 0, 1).float() / 255
@@ -124,7 +145,7 @@ def _describe(transform: Callable[[Any], Any] | None) -> str:
         raise _wrong("The transform cannot be described: a change would pass unnoticed.", "ImageFolder(transform)",
                      text, 'pass ImageFolder(root, transform, fingerprint="resize 224, v1") and change the text with '
                      "the transform; or use torchvision transforms.")  # fmt: skip
-    return f"images/1 {text}"
+    return f"images/2 {text}"
 
 
 def _wrong(what: str, where: str, received: str, do: str) -> DataError:

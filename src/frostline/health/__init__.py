@@ -1,6 +1,7 @@
 """Measures gradients and activations while a model trains, and judges them."""
 
 from frostline.health.evidence import facts_of_input as facts_of_input
+from frostline.health.judging import all_of as all_of
 from frostline.health.judging import diagnosis_of as diagnosis_of
 from frostline.health.judging import judge as judge
 from frostline.health.monitor import Monitor as Monitor

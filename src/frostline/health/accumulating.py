@@ -11,13 +11,16 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
 _STEPS = 3  # so many steps in a row are no accident
+_SAME = 0.01  # of the gradient that is left: what rounding leaves of a difference is far smaller
 
 
 class Accumulation:
-    """Compares one small gradient, after the first backward pass since a step, with what that pass brought.
+    """Compares one small gradient, after the last backward pass before a step, with what was left of the step before.
 
-    What it holds beyond that is the gradient of the step before, if nobody cleared it. Several passes before a step
-    are accumulation on purpose; clipping and unscaling come after the pass, and change nothing here.
+    What the gradient holds beyond all that the passes since that step have brought is the gradient of that step, if
+    nobody cleared it. The last pass counts: a loop may clear after other passes have gone through the same weights, as
+    that of a GAN does, whose generator is trained through the discriminator. Several passes before a step are
+    accumulation on purpose; clipping and unscaling come after the pass, and change nothing here.
     """
 
     def __init__(self, model: nn.Module, optimizer: Optimizer | None) -> None:
@@ -25,8 +28,10 @@ class Accumulation:
         held = {id(p) for group in optimizer.param_groups for p in group["params"]} if optimizer is not None else set()
         own = [p for p in model.parameters() if p.requires_grad and not p.is_complex() and id(p) in held]
         self.parameter = min(own, key=lambda p: p.numel()) if own else None
-        self._brought: Tensor | None = None
+        self._arriving: Tensor | None = None  # what a pass brings, until it has been added to the gradient
+        self._brought: Tensor | None = None  # by all passes since the step
         self._left: Tensor | None = None
+        self._is_kept: Tensor | None = None  # whether it was still there after the last pass
         self._votes: list[Tensor] = []
         self._handles: list[Any] = []
 
@@ -34,8 +39,8 @@ class Accumulation:
         """Register the hooks."""
         if self.parameter is not None:
             self._handles = [
-                self.parameter.register_hook(self._bring),
-                self.parameter.register_post_accumulate_grad_hook(self._vote),
+                self.parameter.register_hook(self._arrive),
+                self.parameter.register_post_accumulate_grad_hook(self._compare),
             ]
 
     def remove(self) -> None:
@@ -51,6 +56,9 @@ class Accumulation:
 
     def stepped(self) -> None:
         """A step is done: what is there now must be gone before the next."""
+        if self._is_kept is not None:
+            self._votes.append(self._is_kept)
+        self._arriving = self._brought = self._is_kept = None
         gradient = self.parameter.grad if self.parameter is not None and self._handles else None
         is_done = len(self._votes) >= _STEPS
         is_watched = gradient is not None and not gradient.is_sparse and not is_done
@@ -65,14 +73,15 @@ class Accumulation:
             return None
         return bool(torch.stack(self._votes).all())
 
-    def _bring(self, gradient: Tensor) -> None:
+    def _arrive(self, gradient: Tensor) -> None:
         if self._left is not None:
-            self._brought = gradient.detach().clone()
+            self._arriving = gradient.detach().clone()
 
-    def _vote(self, parameter: Tensor) -> None:
-        left, brought, gradient = self._left, self._brought, parameter.grad
-        self._left = self._brought = None
-        if left is None or brought is None or gradient is None or brought.is_sparse:
+    def _compare(self, parameter: Tensor) -> None:
+        left, arrived, gradient = self._left, self._arriving, parameter.grad
+        self._arriving = None
+        if left is None or arrived is None or gradient is None or arrived.is_sparse or gradient.is_sparse:
             return
-        fresh = gradient.detach() - brought
-        self._votes.append((left.norm() > 0) & ((fresh - left).norm() < 0.01 * fresh.norm()))
+        self._brought = arrived if self._brought is None else self._brought + arrived
+        kept = gradient.detach() - self._brought
+        self._is_kept = (left.norm() > 0) & ((kept - left).norm() < _SAME * kept.norm())

@@ -19,8 +19,12 @@ def judge(evidence: Evidence) -> Diagnosis:
     """What every rule says; causes are candidates until one is tried. Where nothing was seen, nothing is judged."""
     if not _has_seen_anything(evidence):
         why = "; ".join(evidence.unseen) or "no step was seen."
-        return diagnosis_of([rule.ABOUT.not_applicable(why) for rule in RULES], cause=None)
-    findings = [finding for rule in RULES for finding in rule.check(evidence)]
+        return diagnosis_of([rule.ABOUT.not_judged(why) for rule in RULES], cause=None)
+    types = {layer.name: layer.type for layer in evidence.layers}
+    findings = [
+        replace(finding, layer_type=types.get(finding.layer or "", "")) for rule in RULES
+        for finding in rule.check(evidence)
+    ]  # fmt: skip
     if not _has_seen_training(evidence):
         findings = [_unproven(finding, evidence) for finding in findings]
     return diagnosis_of(findings, cause=None)
@@ -32,8 +36,14 @@ def diagnosis_of(findings: list[Finding], cause: str | None) -> Diagnosis:
     spoken.sort(key=lambda f: (f.outcome != "issue", f.family != cause, -SEVERITIES[f.code]))
     families = [cause] if cause else []
     families += [finding.family for finding in spoken if finding.outcome == "issue"]
-    quiet = tuple(finding for finding in findings if finding.outcome not in {"issue", "tip"})
-    return Diagnosis(tuple(spoken), cause, tuple(dict.fromkeys(families)), quiet)
+    quiet = tuple(finding for finding in findings if finding.outcome in {"passed", "not applicable"})
+    silent = tuple(finding for finding in findings if finding.outcome == "not judged")
+    return Diagnosis(tuple(spoken), cause, tuple(dict.fromkeys(families)), quiet, silent)
+
+
+def all_of(diagnosis: Diagnosis) -> list[Finding]:
+    """What every rule said, whatever it was."""
+    return [*diagnosis.findings, *diagnosis.passed, *diagnosis.not_judged]
 
 
 def _unproven(finding: Finding, evidence: Evidence) -> Finding:
@@ -41,7 +51,7 @@ def _unproven(finding: Finding, evidence: Evidence) -> Finding:
     if finding.outcome != "passed":
         return finding
     why = "; ".join(evidence.unseen) or "no gradients were seen."
-    return replace(finding, outcome="not applicable", measured=None, limit=None, why=why)
+    return replace(finding, outcome="not judged", measured=None, limit=None, why=why)
 
 
 def _has_seen_training(evidence: Evidence) -> bool:

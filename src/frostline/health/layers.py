@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
@@ -24,6 +24,12 @@ _ACTIVATIONS: dict[type[nn.Module], str] = {
     nn.SiLU: "silu", nn.Mish: "mish", nn.Softplus: "softplus", nn.Hardswish: "hardswish", nn.Softsign: "softsign",
     nn.Hardsigmoid: "hardsigmoid", nn.Threshold: "threshold",
 }  # fmt: skip
+# Attributes that say how large a layer is: what it takes and gives, or one number.
+_SIZES = (
+    ("in_features", "out_features"), ("in_channels", "out_channels"), ("input_size", "hidden_size"),
+    ("num_embeddings", "embedding_dim"),
+)  # fmt: skip
+_SIZE = ("num_features", "num_channels", "normalized_shape", "embed_dim")
 RECTIFIERS = frozenset({"relu", "relu6", "threshold"})
 
 
@@ -49,7 +55,7 @@ def find_layers(model: nn.Module) -> list[Found]:
             continue
         taken.update(id(parameter) for parameter in own)
         is_frozen = bool(own) and not any(parameter.requires_grad for parameter in own)
-        layer = Layer(name or "(the model)", kind, activation, len(found), is_frozen, False)
+        layer = Layer(name or "(the model)", kind, activation, len(found), is_frozen, False, type_of(module))
         found.append(Found(module, layer, tuple(p for p in own if p.requires_grad)))
     return found
 
@@ -68,3 +74,16 @@ def kind_of(module: nn.Module) -> tuple[str, str]:
     if activation:
         return "activation", activation
     return next((kind for kind, types in _KINDS if isinstance(module, types)), "other"), ""
+
+
+def type_of(module: nn.Module) -> str:
+    """Class and sizes: `Linear, 784 to 64`; the class alone where it has none of the usual names."""
+    kind = type(module).__name__
+    for given, made in _SIZES:
+        first, second = (getattr(module, name, None) for name in (given, made))
+        if isinstance(first, int) and isinstance(second, int):
+            return f"{kind}, {first} to {second}"
+    size = next((size for name in _SIZE if isinstance(size := getattr(module, name, None), (int, tuple))), None)
+    if isinstance(size, tuple):
+        size = " x ".join(map(str, cast("tuple[Any, ...]", size)))
+    return kind if size is None else f"{kind}, {size}"

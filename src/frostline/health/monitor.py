@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import deque
-from numbers import Real
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from frostline.core.errors import DataError
 from frostline.core.inputs import describe
-from frostline.core.steps import check_dense
+from frostline.core.steps import check_dense, is_optimizer
 from frostline.health.accounting import Account
 from frostline.health.accumulating import Accumulation
 from frostline.health.evidence import facts_of_input, facts_of_optimizer, layers_that_ran, what_is_missing
@@ -21,6 +22,7 @@ from frostline.health.records import Evidence, InputFacts, StepRecord
 from frostline.health.sampling import Laboratory, Sample
 from frostline.health.streaming import JsonLines
 from frostline.health.symmetry import copies
+from frostline.health.unheld import Unheld
 from frostline.health.watching import Watch
 
 if TYPE_CHECKING:
@@ -84,6 +86,7 @@ class Monitor:
         self._weights = Weights(self._watch.found)
         self._laboratory = Laboratory(self._watch, self._weights)
         self._accumulation = Accumulation(inner, optimizer)
+        self._unheld = Unheld(self._watch.found, inner, optimizer)
         self._is_on, self._is_quiet_from = False, -1
         self._next = 0  # steps up to then need nothing
         self._path, self._stream = path, None
@@ -191,6 +194,8 @@ class Monitor:
             inputs=self._inputs,
             alike=self._still_alike(),
             has_accumulated=self._accumulation.verdict,
+            unheld=self._unheld.layers(self._num_steps),
+            holds_strangers=self._unheld.holds_strangers,
             unseen=(
                 *self._unseen,
                 *what_is_missing(records, has_optimizer=self._optimizer is not None, expects_outputs=not self._unseen),
@@ -244,6 +249,7 @@ class Monitor:
         self._step = Step(self._weights)
         scale = getattr(self._optimizer, "grad_scale", None)  # fused optimizers unscale on their own
         self._step.before(scale=scale)
+        self._unheld.look()
         self._account.own(started)
 
     def _after_step(self, *_: object) -> None:
@@ -331,18 +337,30 @@ def _unwrapped(model: nn.Module) -> tuple[nn.Module, tuple[str, ...]]:
 
 
 def _check(model: nn.Module, optimizer: Optimizer | None, every: int) -> None:
+    if optimizer is not None and not is_optimizer(optimizer):
+        raise DataError(
+            what="The monitor cannot listen to that optimizer.", where="Monitor(model, optimizer)",
+            received=f"the class {optimizer.__name__}" if isinstance(optimizer, type) else type(optimizer).__name__,
+            do="make it first, optimizer = torch.optim.AdamW(model.parameters()), and pass it.",
+        )  # fmt: skip
+    lazy = next((name for name, parameter in model.named_parameters() if is_lazy(parameter)), None)
+    if lazy is not None:
+        raise DataError(
+            what="The model has a layer whose shape is not known yet.", where=lazy, received="a lazy parameter",
+            do="run the model on a batch once, model(inputs), before it is watched.",
+        )  # fmt: skip
     check_dense(model)
     trainable = {id(parameter) for parameter in model.parameters() if parameter.requires_grad}
-    if every < 1:
+    if not isinstance(every, Integral) or every < 1:
         raise DataError(
-            what="The monitor needs a distance between samples.", where="Monitor(every=...)", received=str(every),
+            what="The monitor needs a distance between samples.", where="Monitor(every=...)", received=repr(every),
             do="pass every=10, or 1 for every step.",
         )  # fmt: skip
     if not trainable:
         raise DataError(
             what="The model has nothing to train: there are no gradients to watch.", where=type(model).__name__,
             received=f"{sum(1 for _ in model.parameters())} parameters, none of which requires gradients",
-            do="frostline.thaw(model) some of its layers, or watch the module that trains.",
+            do="let something train, such as model.requires_grad_(True), or watch the module that does.",
         )  # fmt: skip
     if optimizer is not None:
         held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}

@@ -26,6 +26,7 @@ _SHAPING = frozenset({"SqueezeBackward0", "SqueezeBackward1", "UnsqueezeBackward
 _SEVERAL = 1.5  # labels of a sample, together
 _DEEP = 10.0  # by which a loss falls that falls without end
 _PAIRED = 8  # rows of which all pairs are asked
+_SQUARED = 3.0  # times the loss at twice the error: of a squared error it is 4, of an absolute one 2
 _ANY = (-math.inf, math.inf)
 _SAME = 1e-4  # relative difference of two losses that are the same but for rounding
 
@@ -47,7 +48,10 @@ def probe_loss(loss_fn: Callable[[Any, Any], Tensor], output: Any, target: Any) 
             if target.is_floating_point() and target.shape == output.shape:
                 return _values(loss_fn, output.detach(), target, output)
             if target.is_floating_point() and target.numel() == output.numel() and target.dim() and output.dim():
-                return LossFacts("values", pairs_all=_pairs_all(loss_fn, output.detach(), target))
+                wanted = target.reshape(output.shape).nan_to_num()
+                shift, degree = _of_shifts(loss_fn, wanted, target.nan_to_num())
+                pairs_all = _pairs_all(loss_fn, output.detach(), target)
+                return LossFacts("values", pairs_all=pairs_all, follows_shift=shift, degree=degree)
     except FOREIGN:
         pass  # a loss that takes no answer but the model's own cannot be asked
     return LossFacts("unknown")
@@ -110,7 +114,7 @@ def _classes(
         slope_when_wrong=slope_wrong / start if math.isfinite(slope_wrong) and not has_range else 1.0,
         is_bounded=not (lowest[1] < lowest[0] - _DEEP and lowest[1] < none - _DEEP),
         is_finite=is_finite,
-        stuck_share=stuck, reach=reach,
+        stuck_share=stuck, reach=reach, is_floorless=has_range and _is_floorless(loss_fn, right, target),
     )  # fmt: skip
 
 
@@ -173,7 +177,19 @@ def _values(loss_fn: Callable[[Any, Any], Tensor], output: Tensor, target: Tenso
     sides = [_side(loss_fn, answer, unit, target) for answer, unit in links]
     if 1 not in sides and -1 not in sides:
         return LossFacts("unknown")  # ranks, correlations, hazards: answers stand for something else
-    return LossFacts("values", prefers_right=1 in sides, out_of_reach=_out_of_reach(made, target))
+    shift, degree = _of_shifts(loss_fn, wanted, target.where(asked, 0.0))
+    return LossFacts("values", prefers_right=1 in sides, out_of_reach=_out_of_reach(made, target),
+                     follows_shift=shift and sides[0] == 1, degree=degree)  # fmt: skip
+
+
+def _of_shifts(loss_fn: Callable[[Any, Any], Tensor], wanted: Tensor, target: Tensor) -> tuple[bool, float]:
+    """(whether only the error counts, wherever the targets lie; the power of the error that the loss grows with)."""
+    unit = float(target.std(correction=0)) or 1.0
+    apart, further = _cost(loss_fn, wanted + unit, target), _cost(loss_fn, wanted + 2 * unit, target)
+    moved = _cost(loss_fn, wanted + 2 * unit, target + unit)
+    if not all(map(math.isfinite, (apart, further, moved))) or not 0 < apart < further:
+        return False, 2.0
+    return math.isclose(apart, moved, rel_tol=1e-2), 2.0 if further > _SQUARED * apart else 1.0
 
 
 def _side(loss_fn: Callable[[Any, Any], Tensor], answer: Tensor, unit: float, target: Tensor) -> int:
@@ -204,10 +220,19 @@ def _labels(
     stuck = _stuck_between(loss_fn, right, wanted, target) if is_probability else 0.0
     if not is_probability:
         stuck = _stuck(loss_fn, right / _SURE, target, reach)
+    if stuck and _is_floorless(loss_fn, right / _SURE, target):
+        stuck = 0.0  # the range of the model is the only floor that this loss has
     return LossFacts(
         "values", prefers_right=prefers_right, out_of_reach=_out_of_reach(made, target), stuck_share=stuck, reach=reach,
         is_bounded=not are_sides or _is_bounded(loss_fn, right / _SURE, target),
+        has_several=_shares_out(made, target),
     )  # fmt: skip
+
+
+def _is_floorless(loss_fn: Callable[[Any, Any], Tensor], toward: Tensor, target: Tensor) -> bool:
+    """True if values without a range would cost less and less: then a range must not be taken away."""
+    near, far = (_cost(loss_fn, size * toward, target) for size in (_CERTAIN, 2 * _CERTAIN))
+    return far < near - _DEEP
 
 
 def _is_bounded(loss_fn: Callable[[Any, Any], Tensor], toward: Tensor, target: Tensor) -> bool:
@@ -291,9 +316,14 @@ def _last_function(made: Tensor) -> str:
     return type(function).__name__
 
 
+def _shares_out(made: Tensor, target: Tensor) -> bool:
+    """Whether the model gives shares of a whole, for labels by name."""
+    return _last_function(made) == "SoftmaxBackward0" and target.dim() == 2
+
+
 def _out_of_reach(made: Tensor, target: Tensor) -> float:
     """Share of finite targets that the last function of the model cannot give; of samples, if it shares out a whole."""
-    if _last_function(made) == "SoftmaxBackward0" and target.dim() == 2:
+    if _shares_out(made, target):
         return float((target.nan_to_num().sum(1) > _SEVERAL).float().mean())
     low, high = _range_of_last(made)
     known = target[target.isfinite()]

@@ -20,6 +20,7 @@ class Layer:
         order: Its place in the order in which the layers ran.
         is_frozen: True if it has parameters and none of them trains.
         is_output: True for the last layer with weights, and others whose output leaves the model: it goes to the loss.
+        type: Its class and sizes, `Linear, 784 to 64`.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Layer:
     order: int
     is_frozen: bool
     is_output: bool
+    type: str = ""
 
     @property
     def has_weights(self) -> bool:
@@ -153,6 +155,12 @@ class LossFacts:
         out_of_reach: Share of real targets outside of the range that the model's last function can give.
         reach: Lowest and highest answer that it can give.
         pairs_all: True if the loss compares every answer with every target of the batch.
+        is_floorless: True if answers that are no probabilities, of a model that gives probabilities, would make the
+            loss fall without end.
+        has_several: True if several labels of a sample are true at once, and the model shares out a whole.
+        follows_shift: True if the loss stays where answers and targets move together (squared and absolute error);
+            None if not known.
+        degree: Power of the error that the loss grows with, where it follows shifts: 2 for squared error.
     """
 
     kind: str
@@ -164,6 +172,10 @@ class LossFacts:
     out_of_reach: float = 0.0
     reach: tuple[float, float] = (-math.inf, math.inf)
     pairs_all: bool = False
+    is_floorless: bool = False
+    has_several: bool = False
+    follows_shift: bool | None = None
+    degree: float = 2.0
 
 
 @dataclass(frozen=True)
@@ -226,6 +238,10 @@ class Evidence:
         skill: What the model does better on held-out samples than one answer for all, 0 to 1: the share of the loss
             that it saves, or by how much its share of right answers is larger, whichever is more; None if not known.
         idle: (module, why) of trainable parts that have not moved; None if nobody looked.
+        unheld: Layers with trainable weights that get gradients, and that neither the monitor's optimizer holds nor
+            anything else moves; None if that could not be seen.
+        holds_strangers: True if the optimizer holds parameters that are not in the model and get no gradient.
+        epochs: How often the usual input is in the batches, or how many epochs they are said to be; None if not known.
         mixes: True if answers change with the other samples of the batch; None if that could not be asked.
         unseen: What could not be measured, and why.
     """
@@ -244,5 +260,8 @@ class Evidence:
     has_accumulated: bool | None = None
     skill: float | None = None
     idle: tuple[tuple[str, str], ...] | None = None
+    unheld: tuple[str, ...] | None = None
+    holds_strangers: bool = False
+    epochs: float | None = None
     mixes: bool | None = None
     unseen: tuple[str, ...] = ()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import math
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ from frostline.core.restore import kept_generators, seed_generators
 from frostline.core.steps import check_loss, copied, take_step
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
     from torch.optim import Optimizer
 
@@ -39,11 +40,15 @@ class Patient:
         model: The network.
         optimizer: Over its trainable parameters.
         clip: Called with the parameters before each step, or None.
+        accumulation: Batches whose gradients make one step; their mean is taken.
+        scaler: Scales the loss (`torch.amp.GradScaler`), or None.
     """
 
     model: nn.Module
     optimizer: Optimizer
     clip: Callable[[list[nn.Parameter]], Any] | None = None
+    accumulation: int = 1
+    scaler: Any = None
 
     @property
     def parameters(self) -> list[nn.Parameter]:
@@ -57,7 +62,8 @@ class Patient:
             DataError: If the model cannot be copied.
         """
         model, optimizer = copied(self.model, self.optimizer)
-        return Patient(model, optimizer, copy.deepcopy(self.clip))
+        scaler = copy.deepcopy(self.scaler)
+        return Patient(model, optimizer, copy.deepcopy(self.clip), self.accumulation, scaler)
 
 
 @dataclass(frozen=True)
@@ -65,7 +71,7 @@ class Course:
     """What a training saw.
 
     Attributes:
-        norms: Gradient norm of every step.
+        norms: Gradient norm of every step, as the optimizer gets it: unscaled, accumulated, clipped.
         num_skipped: Steps that were left out because something was not finite.
         losses: Of every step, where steps that are not finite are left out or end it.
         is_whole: False if it was broken off.
@@ -106,34 +112,71 @@ def train(
     are_fit = [not looks or batches.are_finite(inputs) for inputs, _ in data]
     if sum(are_fit) < len(data) / 2:  # masks of -inf, perhaps
         are_fit = [not batches.is_broken(inputs) for inputs, _ in data]
-    with kept_generators(), torch.enable_grad():
+    fit = [at for at, is_fit in enumerate(are_fit) if is_fit]
+    num_skipped += len(data) - len(fit)  # before running statistics have seen them
+    count = patient.accumulation
+    with kept_generators(), torch.enable_grad(), _measuring(patient, parameters, norms, is_on=measures):
         seed_generators(seed)
-        for at, (inputs, target) in enumerate(data):
-            if not are_fit[at]:
-                num_skipped += 1  # before running statistics have seen it
-                continue
+        for group in (fit[at : at + count] for at in range(0, len(fit), count)):
             patient.optimizer.zero_grad()
-            loss = loss_fn(batches.call(patient.model, inputs), target)
-            check_loss(loss, f"loss_fn(output, target), batch {at}")
-            if stops_nonfinite:
-                losses.append(float(loss.detach()))
-                if not math.isfinite(losses[-1]):
-                    return Course(norms.read(), num_skipped, tuple(losses), is_whole=False)
-            loss.backward()
-            if measures:
-                norms.add(separate_norms(parameters)[0])
-            if skips_nonfinite:
-                losses.append(float(loss.detach()))
-                if not math.isfinite(losses[-1]) or not _is_gradient_finite(parameters):
-                    num_skipped += 1
-                    continue
-            result = patient.clip(parameters) if patient.clip is not None else None
-            if not getattr(result, "skipped", False):
-                take_step(patient.optimizer)
+            total: Tensor | None = None
+            for at in group:
+                inputs, target = data[at]
+                loss = loss_fn(batches.call(patient.model, inputs), target)
+                check_loss(loss, f"loss_fn(output, target), batch {at}")
+                loss = loss if count == 1 else loss / len(group)
+                total = loss.detach() if total is None else total + loss.detach()
+                if stops_nonfinite and not math.isfinite(float(total)):
+                    return Course(norms.read(), num_skipped, (*losses, float(total)), is_whole=False)
+                (loss if patient.scaler is None else patient.scaler.scale(loss)).backward()
+            assert total is not None
+            if patient.scaler is not None:
+                patient.scaler.unscale_(patient.optimizer)
+            if stops_nonfinite or skips_nonfinite:
+                losses.append(float(total))
+            if skips_nonfinite and (not math.isfinite(losses[-1]) or not _is_gradient_finite(parameters)):
+                if measures:
+                    norms.add(separate_norms(parameters)[0])
+                num_skipped += len(group)
+                continue
+            _step(patient, parameters, norms if measures else None)
             if monitor is not None:
-                monitor.step(loss)
+                monitor.step(total)
     patient.optimizer.zero_grad()
     return Course(norms.read(), num_skipped, tuple(losses))
+
+
+def _step(patient: Patient, parameters: list[nn.Parameter], norms: _Norms | None) -> None:
+    """Clip, and step unless the clip left it out: the norm of that gradient is told as it came."""
+    before = separate_norms(parameters)[0] if norms is not None and patient.clip is not None else ()
+    result = patient.clip(parameters) if patient.clip is not None else None
+    if getattr(result, "skipped", False):
+        if norms is not None:
+            norms.add(before)
+    elif patient.scaler is None:
+        take_step(patient.optimizer)
+    else:
+        patient.scaler.step(patient.optimizer)
+        patient.scaler.update()
+
+
+@contextmanager
+def _measuring(
+    patient: Patient, parameters: list[nn.Parameter], norms: _Norms, *, is_on: bool
+) -> Generator[None]:  # fmt: skip
+    """Norms are read after every hook that the optimizer has before its step, such as a clip."""
+    if not is_on:
+        yield
+        return
+
+    def read(*_: object) -> None:
+        norms.add(separate_norms(parameters)[0])
+
+    handle = patient.optimizer.register_step_pre_hook(read)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 class _Norms:

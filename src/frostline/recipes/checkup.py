@@ -11,8 +11,20 @@ import torch
 
 from frostline.core.errors import DataError
 from frostline.core.restore import kept_generators
+from frostline.core.steps import is_optimizer
 from frostline.health import Patient
-from frostline.recipes.examination import BATCHNORM, Examination, as_batches, counts, examine, held_out, prove, told
+from frostline.recipes.examination import (
+    BATCHNORM,
+    Examination,
+    as_batches,
+    check_given,
+    counts,
+    examine,
+    held_out,
+    num_epochs,
+    prove,
+    told,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -31,7 +43,8 @@ _FEWEST = 20  # batches, after which another rate says something about the whole
 
 def checkup(
     model: nn.Module, batches: Iterable[Any], loss_fn: Callable[[Any, Any], Tensor],
-    optimizer: Optimizer | None = None, *, steps: int | None = None,
+    optimizer: Optimizer | Callable[[list[nn.Parameter]], Optimizer] | None = None, *, steps: int | None = None,
+    epochs: float | None = None, accumulation: int = 1, scaler: Any = None,
 ) -> Diagnosis:  # fmt: skip
     """Find what keeps a network from training, on a copy: symptoms by layer, and the cause by trial.
 
@@ -43,35 +56,48 @@ def checkup(
 
     Args:
         model: As it is before training, or anywhere in it.
-        batches: A finite iterable of `(inputs, target)`, such as a few epochs of a loader.
+        batches: A finite iterable of `(inputs, target)`, three epochs of a loader or more:
+            `[batch for _ in range(3) for batch in loader]`. In less a larger learning rate is ahead in healthy networks
+            as well, so that none is called too low.
         loss_fn: callable(output, target) -> scalar.
-        optimizer: The one that you train with; its settings and state are copied. None takes AdamW at 1e-3, and the
-            learning rate is not judged.
+        optimizer: The one that you train with; its settings, state and hooks before the step are copied. Or
+            callable(parameters) that makes one. None takes AdamW at 1e-3, and the learning rate is not judged.
         steps: Use only so many batches.
+        epochs: How many epochs the batches are. None counts how often the same inputs come again; say it where
+            augmentation changes them each time, or where a stream never repeats any.
+        accumulation: Batches whose gradients make one step of yours; their mean is taken.
+        scaler: Your `torch.amp.GradScaler`, copied. Call `checkup` inside of your `torch.autocast`.
 
     Returns:
-        Issues and tips, most severe first, each with its evidence; the cause if there is one.
+        Issues and tips, most severe first, each with its evidence; the cause if there is one; what could not be judged.
 
     Raises:
         DataError: If there are no batches or fewer than `steps`, nothing trains, the optimizer holds other parameters,
             or the loss is not a scalar that depends on the model.
     """
+    check_given(model, batches, loss_fn, "checkup")
+    _check(epochs, accumulation)
     with kept_generators():  # a loader that shuffles draws
         whole = as_batches(batches, model, steps)
     data, judged = held_out(whole)
-    patient = Patient(model, optimizer or _default_optimizer(model))
-    seen = examine(patient, data, judged, loss_fn, whole=whole)
+    is_rate_known = optimizer is not None
+    patient = Patient(model, _optimizer(model, optimizer), accumulation=accumulation, scaler=scaler)
+    count = num_epochs(whole) if epochs is None else epochs
+    seen = examine(patient, data, judged, loss_fn, whole=whole, epochs=count)
     if seen.is_misfit:
-        return told(seen.diagnosis, None, "loss_mismatch")
-    tried = _try_all(seen, is_rate_known=optimizer is not None)
+        return told(seen.diagnosis, None, "loss_mismatch", is_rate_known=is_rate_known)
+    tried = _try_all(seen, is_rate_known=is_rate_known)
     proof = prove(seen, tried, whole)
-    return told(seen.diagnosis, proof, proof.trial.suspicion.family if proof is not None else None, tried, seen.start)
+    cause = proof.trial.suspicion.family if proof is not None else None
+    return told(seen.diagnosis, proof, cause, tried, seen.start, is_rate_known=is_rate_known)
 
 
 def _try_all(seen: Examination, *, is_rate_known: bool) -> list[Trial]:
     """Undo what the evidence suggests, the most specific first; then try other learning rates."""
     tried: list[Trial] = []
     suspicions = seen.suspicions()
+    if seen.is_short:  # what is faster at first is ahead in healthy networks as well
+        suspicions = [one for one in suspicions if one.is_clear]
     for suspicion in (one for one in suspicions if one.has_symptom):
         tried.append(seen.attempt(suspicion))
         is_good = counts(tried[-1]) and tried[-1].score.share > _AS_GOOD_AS_IT_GETS
@@ -79,7 +105,7 @@ def _try_all(seen: Examination, *, is_rate_known: bool) -> list[Trial]:
         if is_good and is_specific:
             return tried
     skill = seen.seen.score.skill
-    is_rate_known = is_rate_known and len(seen.data) >= _FEWEST
+    is_rate_known = is_rate_known and seen.num_steps >= _FEWEST
     is_suspect = bool(seen.diagnosis.findings) or seen.is_stuck or (skill is not None and skill < _LITTLE)
     for at, direction in enumerate(seen.rates(both=True) if is_suspect and is_rate_known else ()):
         if at < 2 or not any(map(counts, tried)):
@@ -104,13 +130,39 @@ def _along(seen: Examination, direction: list[Suspicion]) -> list[Trial]:
     return tried
 
 
-def _default_optimizer(model: nn.Module) -> Optimizer:
+def _check(epochs: float | None, accumulation: int) -> None:
+    if accumulation < 1:
+        raise DataError(
+            what="A step needs the gradients of one batch or more.", where="checkup(accumulation=...)",
+            received=repr(accumulation), do="pass accumulation=1, or as many batches as your loop takes for a step.",
+        )  # fmt: skip
+    if epochs is not None and not epochs > 0:
+        raise DataError(
+            what="The batches cannot be that many epochs.", where="checkup(epochs=...)", received=repr(epochs),
+            do="pass how often the batches go through your data, such as epochs=3, or leave it out.",
+        )  # fmt: skip
+
+
+def _optimizer(model: nn.Module, given: Any) -> Optimizer:
+    """The one that was given, or that which it makes, or the usual one."""
+    if given is not None and is_optimizer(given):
+        return given
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    made: Any = given(trainable) if callable(given) and trainable else None
+    if given is not None and trainable and not is_optimizer(made):
+        raise DataError(
+            what="That is no optimizer, and does not make one.", where="checkup(optimizer=...)",
+            received=type(given if made is None else made).__name__,
+            do="pass the optimizer that you train with, or one that is made from the parameters: "
+            "lambda parameters: torch.optim.SGD(parameters, lr=0.1).",
+        )  # fmt: skip
+    if made is not None:
+        return made
     if not trainable:
         raise DataError(
             what="The model has nothing to train: every parameter is frozen.", where=type(model).__name__,
             received=f"{sum(1 for _ in model.parameters())} parameters, none of which requires gradients",
-            do="frostline.thaw(model) some of its layers, or check the module that trains.",
+            do="let something train, such as model.requires_grad_(True), or check the module that does.",
         )  # fmt: skip
     is_half = any(parameter.dtype == torch.float16 for parameter in trainable)
     return torch.optim.AdamW(trainable, lr=1e-3, eps=1e-4 if is_half else 1e-8)  # 1e-8 is zero in float16

@@ -49,7 +49,8 @@ class FitReport:
             lines.append(
                 f"Healed:   {'; '.join(_kept(self.result)) or 'nothing to treat was found, nothing was changed'}"
             )
-            lines += [f"          {t.why}" for t in self.result.healing.treatments if t.kept]
+            healing = self.result.healing
+            lines += [f"          {t.why}" for t in healing.treatments if t.kept and healing.accepted]
         lines.append(f"Health:   {_health(self.result)}")
         uncached = f"; uncached about {timings.uncached_s:.1f} s (estimate)" if timings.uncached_s else ""
         lines.append(f"Time:     {timings.total_s:.1f} s{uncached}")
@@ -200,7 +201,9 @@ def _health(result: FitResult) -> str:
 
 def _kept(result: FitResult) -> list[str]:
     healing = result.healing
-    return [treatment.name for treatment in healing.treatments if treatment.kept] if healing is not None else []
+    if healing is None or not healing.accepted:
+        return []
+    return [treatment.name for treatment in healing.treatments if treatment.kept]
 
 
 def _layer(path: str, module: nn.Module) -> tuple[str, str, str, int]:

@@ -5,18 +5,25 @@ Read top to bottom; copy it where your loop differs.
 
 from __future__ import annotations
 
+import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
+from frostline.core.layers import check_initialized, default_dtype_of, unwrapped
 from frostline.core.records import FitResult, Timings
-from frostline.core.restore import kept_generators, kept_modes, seed_generators
+from frostline.core.restore import kept_generators, kept_gradients, kept_modes, plain_ambient, seed_generators
 from frostline.core.steps import check_dense
+from frostline.data import class_names, with_classes_of
 from frostline.recipes.healing import Healed, heal_first
 from frostline.recipes.preparing import prepare
 from frostline.recipes.watching import Watching, tell
 from frostline.training import (
     Settings,
+    check_closure,
     check_settings,
     describe_callable,
     describe_frozen,
@@ -24,20 +31,24 @@ from frostline.training import (
     is_stateless,
     make_fabric,
     make_loss,
-    make_metric,
+    make_metrics,
     make_optimizer,
     make_scheduler,
+    num_counted,
     run_training,
 )
+from frostline.transfer import FrozenState, check_promise
 from frostline.transfer import freeze as freeze_layers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from torch import nn
     from torch.optim import Optimizer
 
     from frostline.caching import FeatureCache
+
+_DTYPES = {"bf16-true": torch.bfloat16, "16-true": torch.float16, "64-true": torch.float64}
 
 
 def fit(
@@ -47,7 +58,7 @@ def fit(
     freeze: str | None = None, cache: bool | str | Path | FeatureCache = True, seed: int = 0,
     precision: str = "32-true", devices: int = 1, resume: str | Path | None = None,
     out: str | Path | None = None, progress: bool = True, patience: int | None = None,
-    metric: Callable[..., Any] | None = None, monitor: bool | str = True, example: Any = None,
+    metric: str | Callable[..., Any] | Mapping[str, Any] | None = None, monitor: bool | str = True, example: Any = None,
 ) -> FitResult:  # fmt: skip
     """Train a model, its frozen part run once per sample instead of once per epoch, with the same result.
 
@@ -59,7 +70,8 @@ def fit(
         train: A map-style dataset of `(inputs, target)`, or mappings with a label; or a `CachedDataset`, with
             `split.head` as the model.
         val: Validation data; with it the best weights are put back, without it the last stay.
-        loss: `cross_entropy`, `mse`, `bce` (with logits), or callable(output, target) -> scalar.
+        loss: `cross_entropy`, `mse`, `bce` (with logits), or callable(output, target) -> scalar, which gets
+            the model's whole output.
         epochs: Passes over the training data.
         batch_size: Samples per step, and per pass of the frozen part.
         lr: Learning rate of an optimizer that is given by name.
@@ -76,7 +88,9 @@ def fit(
         out: Folder for checkpoints, `logs/` (CSV), `health.jsonl` and the cache.
         progress: One line per epoch and a bar, on standard error.
         patience: Stop after so many epochs without a better validation.
-        metric: callable(output, target) -> number, higher is better; accuracy for cross entropy.
+        metric: `accuracy`, `f1` (mean over classes), or callable(output, target) -> number, computed once over the
+            whole validation set, higher is better; or a mapping of several, whose first chooses the best epoch.
+            Accuracy for cross entropy.
         monitor: Watch gradients and layers at every tenth step, within 3% of the time: findings come with the result
             and are told on standard error; records go to `out/health.jsonl`, gradients by layer to the logs. Nothing
             of the training changes. `"heal"` also examines the model before the first epoch (`frostline.heal`, on the
@@ -98,32 +112,46 @@ def fit(
     check_settings(epochs=epochs, batch_size=batch_size, lr=lr, patience=patience, precision=precision,
                    devices=devices, has_val=val is not None, has_clip=clip is not None,
                    monitor=monitor)  # fmt: skip
+    model, wrappers = unwrapped(model)
+    if wrappers and progress:
+        sys.stderr.write(
+            f"The module inside of {', '.join(wrappers)} is trained: a cached head is no compiled model.\n"
+        )
+    check_initialized(model, "fit(model)")
     check_dense(model)
-    chosen_loss, chosen_metric = make_loss(loss), make_metric(metric, loss)
+    chosen_loss, metrics = make_loss(loss), make_metrics(metric, loss)
+    val = with_classes_of(train, val)
     if freeze is not None:
         freeze_layers(model, freeze)
+    check_promise(model, "fit(model)")
     folder = Path(out) if out is not None else None
     fabric = make_fabric(precision, devices, folder)
     model.to(fabric.device)
+    if precision.endswith("-true") and precision != "32-true":
+        model.to(dtype=_DTYPES[precision])
     described = {"loss": describe_callable(loss), "optimizer": describe_callable(optimizer), "lr": lr,
                  "scheduler": describe_callable(scheduler), "batch_size": batch_size, "seed": seed,
                  "precision": precision, "epochs": epochs, "model": describe_model(model),
-                 "frozen layers": describe_frozen(model) if folder or resume else ""}  # fmt: skip
+                 "frozen layers": describe_frozen(model) if folder or resume else "",
+                 "classes": class_names(train)}  # fmt: skip
     watching = Watching(fabric, folder, chosen_loss, asks_loss=is_stateless(loss)) if monitor else None
     again = Path(resume) if resume is not None else None
 
     def new_optimizer() -> Optimizer:
         return make_optimizer(optimizer, model.parameters(), lr)
 
-    with kept_generators(), kept_modes(model):
+    ambient = plain_ambient(default_dtype_of(model))
+    with ambient, kept_generators(), kept_modes(model), kept_gradients(model):
         seed_generators(seed)
         healed = heal_first(
             model, train, chosen_loss, new_optimizer, clip, batch_size=batch_size, seed=seed, resume=again,
             progress=progress,
         ) if monitor == "heal" else Healed(new_optimizer())  # fmt: skip
-        settings = Settings(watching.loss if watching else chosen_loss, chosen_metric, epochs, clip, patience, folder,
+        settings = Settings(watching.loss if watching else chosen_loss, metrics, epochs, clip, patience, folder,
                             again, {**described, **healed.described}, progress,
-                            watching.around if watching else None)  # fmt: skip
+                            watching.around if watching else None, partial(num_counted, loss))  # fmt: skip
+        check_closure(healed.optimizer, precision=precision, has_clip=clip is not None, has_out=folder is not None)
+        promise = FrozenState(model)
         seed_generators(seed)
         ready = prepare(model, train, val, cache, fabric, folder, batch_size=batch_size, seed=seed, progress=progress,
                         example=example)  # fmt: skip
@@ -132,6 +160,7 @@ def fit(
         training = time.perf_counter()
         done = run_training(fabric, model, ready.module, healed.optimizer, schedule, ready.train, ready.val, settings)
         epochs_s = time.perf_counter() - training
+        promise.check()
     uncached_s = None
     if ready.figures is not None:
         uncached_s = epochs_s + ready.frozen_batch_s * len(ready.train) * len(done.history)

@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from frostline.core.inputs import batch_size
+from frostline.core.errors import DataError
+from frostline.core.inputs import are_finite, batch_size
 from frostline.core.records import Healing, Treatment
 from frostline.core.restore import kept_gradients
-from frostline.health import Patient, Score, diagnosis_of, score, train
-from frostline.recipes.examination import as_batches, merged, usual_rows
+from frostline.core.steps import is_optimizer
+from frostline.health import Patient, Score, all_of, diagnosis_of, score, train
+from frostline.recipes.examination import as_batches, check_given, merged, usual_rows
+from frostline.recipes.examination.marks import BestMark, Verdict
 from frostline.recipes.examination.racing import UNSEEN, WATCHED, Race
 from frostline.recipes.examination.running import Runner, watched
 from frostline.remedies import clip_by_norm
@@ -50,8 +53,11 @@ def heal(
     on held-out samples than the untreated network after twice the steps, and the issue that it treats is gone; beside
     a network that learns, no new one may have come. Less is asked beside one that learns nothing: `docs/health.md`
     says how much. The others are rolled back: they never touched your model. Training goes on from there to the last
-    batch; if it breaks down later, it is taken back to before that, and treated there. A network that does as well
-    without is trained as it is.
+    batch, and is scored on the way; if it breaks down later, it is taken back to before that, and treated there. A
+    network that does as well without is trained as it is.
+
+    The verdict is on the state at the end. A treated network that has fallen below its best mark is taken back to it;
+    one that broke down, learns nothing or has steps that are not finite is not accepted.
 
     On return the model and the optimizer, changed in place, have trained once on the first four fifths of the batches
     and can go on: a cure for inputs is a layer of the model, a threshold for gradients a hook on the optimizer's step.
@@ -68,6 +74,13 @@ def heal(
     Raises:
         DataError: As `checkup`.
     """
+    check_given(model, batches, loss_fn, "heal")
+    if not is_optimizer(optimizer):
+        raise DataError(
+            what="Healing changes the optimizer that training goes on with, and got none.", where="heal(optimizer=...)",
+            received=type(optimizer).__name__ if not isinstance(optimizer, type) else f"the class {optimizer.__name__}",
+            do="make it first, optimizer = torch.optim.AdamW(model.parameters()), and pass it.",
+        )  # fmt: skip
     data = as_batches(batches, model, None)
     count = max(1, len(data) // 5)
     many = max(_MOST_JUDGED, -(-_ROWS_JUDGED // max(1, batch_size(data[0][0]))))
@@ -75,17 +88,26 @@ def heal(
     leg = min(max(_FEWEST_STEPS, round(_LEG * len(data))), max(1, len(rest) - WATCHED))
     own = Patient(model, optimizer)
     with kept_gradients(model):
-        best, races = _run_races(own, rest, judged, loss_fn, leg)
+        mark = BestMark(judged, loss_fn)
+        best, races = _run_races(own, rest, judged, loss_fn, leg, mark)
         kept = [winner for _, winner in races if winner.suspicion is not None]
-        after = _finish(best, rest, kept, loss_fn)
+        after, num_broken = _finish(best, rest, kept, loss_fn)
+        last = score(best.patient.model, judged, loss_fn, compares=True)
+        first_loss = races[0][0].seen.seen.first_loss
+        verdict = mark.verdict(last, num_broken=num_broken, first_loss=first_loss)
+        if verdict.goes_back and mark.patient is not None and mark.score is not None:
+            best.patient, last = mark.patient, mark.score
+            twin = Runner(best.patient.copy(), steps=mark.steps)  # the rules look at what it does next
+            after = watched(twin, rest[mark.steps :][:_LAST], loss_fn, samples=2, families=_families(kept))
     _take_over(own, best, kept)
     num_skipped = sum({id(one): one.num_skipped for one in (*(winner for _, winner in races), best)}.values())
-    return _healing(races, after, score(model, judged, loss_fn), num_skipped, len(rest))
+    return _healing(races, after, last, num_skipped, len(rest), verdict)
 
 
 def _run_races(
-    own: Patient, rest: Sequence[Batch], judged: Sequence[Batch], loss_fn: Callable[[Any, Any], Tensor], leg: int
-) -> tuple[Runner, list[tuple[Race, Runner]]]:
+    own: Patient, rest: Sequence[Batch], judged: Sequence[Batch], loss_fn: Callable[[Any, Any], Tensor], leg: int,
+    mark: BestMark,
+) -> tuple[Runner, list[tuple[Race, Runner]]]:  # fmt: skip
     """(who goes on to the last steps, each race with its winner); one more race wherever the winner breaks down."""
     races: list[tuple[Race, Runner]] = []
     state, steps = own, 0
@@ -95,18 +117,21 @@ def _run_races(
         best = race.run()
         race.forget(best)
         races.append((race, best))
-        relapse = _go_on(best, rest, leg, loss_fn)
+        kept += [best.suspicion] if best.suspicion is not None else []
+        relapse = _go_on(best, rest, leg, loss_fn, mark, kept)
         if relapse is None:
             return best, races
         is_new = relapse[1] > steps
         state, steps = relapse
         if not is_new:  # it broke down where this race began: another would be the same
             break
-    return Runner(state, steps=steps), races
+    best = Runner(state, steps=steps)
+    _go_on(best, rest, leg, loss_fn, mark, _suspicions(winner for _, winner in races), goes_to_the_end=True)
+    return best, races
 
 
 def _healing(
-    races: list[tuple[Race, Runner]], after: Diagnosis, last: Score, num_skipped: int, num_steps: int
+    races: list[tuple[Race, Runner]], after: Diagnosis, last: Score, num_skipped: int, num_steps: int, verdict: Verdict
 ) -> Healing:
     treatments = [_told(one, race, is_kept=one is winner) for race, winner in races for one in race.runners]
     is_told = any(treatment.kept and treatment.family == "nonfinite" for treatment in treatments)
@@ -116,12 +141,13 @@ def _healing(
     causes += ["loss_mismatch"] if first.seen.is_misfit else ["nonfinite"] if num_skipped else []
     seen = best.seen or first.seen.diagnosis
     return Healing(
-        accepted=any(treatment.kept for treatment in treatments),
+        accepted=verdict.is_good and any(treatment.kept for treatment in treatments),
         treatments=tuple(treatments),
-        before=diagnosis_of([*seen.findings, *seen.passed], causes[0] if causes else None),
+        before=diagnosis_of(all_of(seen), causes[0] if causes else None),
         after=after,
         loss_before=first.base.score.loss,
         loss_after=last.loss,
+        verdict=verdict.why,
     )
 
 
@@ -131,11 +157,26 @@ def _suspicions(winners: Iterable[Runner]) -> list[Suspicion]:
 
 
 def _go_on(
-    best: Runner, rest: Sequence[Batch], leg: int, loss_fn: Callable[[Any, Any], Tensor]
-) -> tuple[Patient, int] | None:
-    """Train on to the last steps; if it breaks down, the patient as it was before that, and its steps."""
+    best: Runner, rest: Sequence[Batch], leg: int, loss_fn: Callable[[Any, Any], Tensor], mark: BestMark,
+    kept: Sequence[Suspicion], *, goes_to_the_end: bool = False,
+) -> tuple[Patient, int] | None:  # fmt: skip
+    """Train on to the last steps; if it breaks down, the patient as it was before that, and its steps.
+
+    A treated network is scored on the way, whatever its losses say; its best mark is kept.
+
+    Args:
+        best: Trained in place.
+        rest: All batches that are trained on.
+        leg: Steps between two marks of a race.
+        loss_fn: callable(output, target) -> scalar.
+        mark: The best mark so far.
+        kept: What it has been treated for.
+        goes_to_the_end: True trains on even if it breaks down.
+    """
     begun: float | None = None
     level: float | None = None
+    if kept:
+        mark.look(best.patient, best.steps)
     while best.steps < len(rest) - _LAST:
         before, steps = best.patient.copy(), best.steps
         part = rest[steps : min(steps + _SNAPSHOT * leg, len(rest) - _LAST)]
@@ -153,7 +194,10 @@ def _go_on(
             room = max(_LOSES * (begun - level), _NOISE * pstdev(losses[:few]), _ROOM * abs(level))
             is_lost = final > level + room
             level = final
-        if is_lost and steps + 2 * leg <= len(rest):
+        if kept:
+            _end_all(best.patient, part, kept)
+            is_lost |= mark.is_broken_down(mark.look(best.patient, steps + len(part)))
+        if is_lost and steps + 2 * leg <= len(rest) and not goes_to_the_end:
             return before, steps
         best.steps, best.num_skipped = steps + len(part), best.num_skipped + course.num_skipped
     return None
@@ -161,14 +205,24 @@ def _go_on(
 
 def _finish(
     best: Runner, rest: Sequence[Batch], kept: Sequence[Runner], loss_fn: Callable[[Any, Any], Tensor]
-) -> Diagnosis:
-    """Train the last steps; what the rules say about them."""
-    families = {one.family for one in _suspicions(kept)}
-    after = watched(best, rest[best.steps :], loss_fn, samples=2, families=families)
-    for one in _suspicions(kept):
+) -> tuple[Diagnosis, int]:
+    """Train the last steps; what the rules say about them, and how many broke although their data are finite."""
+    part, num_skipped = rest[best.steps :], best.num_skipped
+    after = watched(best, part, loss_fn, samples=2, families=_families(kept))
+    num_odd = sum(not are_finite(inputs) or not are_finite(target) for inputs, target in part)
+    _end_all(best.patient, rest, _suspicions(kept))
+    return after, max(0, best.num_skipped - num_skipped - num_odd)
+
+
+def _end_all(patient: Patient, part: Sequence[Batch], kept: Iterable[Suspicion]) -> None:
+    """What treatments leave to be done after training."""
+    for one in kept:
         if one.remedy.finish is not None:
-            one.remedy.finish(best.patient, rest)
-    return after
+            one.remedy.finish(patient, part)
+
+
+def _families(kept: Sequence[Runner]) -> set[str]:
+    return {one.family for one in _suspicions(kept)}
 
 
 def _take_over(own: Patient, best: Runner, kept: Sequence[Runner]) -> None:

@@ -25,10 +25,7 @@ from frostline.training import (
     describe_structure,
     describe_values,
     has_checkpoint,
-    output_of,
-    put_back,
     settings_of,
-    trained_state,
 )
 
 if TYPE_CHECKING:
@@ -85,24 +82,23 @@ def heal_first(
     started, start = time.perf_counter(), describe_values(model)
     if made_with is not None and made_with[_START] != start:
         raise _not_repeatable(resume, "a model with other weights than that run began with")
-    before = {name: tensor.clone() for name, tensor in trained_state(model).items()}
     data = _trial_batches(model, train, batch_size, seed)
     if progress:
         sys.stderr.write(f"heal: examining the model on {len(data)} batches ...\n")
-    optimizer, undo = new_optimizer(), Snapshot(model) if made_with is not None else None
+    optimizer, undo = new_optimizer(), Snapshot(model)
     with kept_modes(model), clipping_first(optimizer, clip):
         model.train()
         seed_generators(seed)
-        healing = heal(model, data, lambda output, target: loss(output_of(output), target), optimizer)
-    kept = [treatment.name for treatment in healing.treatments if treatment.kept]
+        healing = heal(model, data, loss, optimizer)
+    kept = [treatment.name for treatment in healing.treatments if treatment.kept] if healing.accepted else []
     described = {_CURE: f"{'; '.join(kept)} ({describe_structure(model)})", _START: start} if kept else {}
-    if made_with is not None and undo is not None and made_with[_CURE] != described.get(_CURE):
+    if made_with is not None and made_with[_CURE] != described.get(_CURE):
         undo.restore()
         raise _not_repeatable(resume, f"{', '.join(kept) or 'no treatment'} now, {made_with[_CURE]} then")
     if progress:
         _tell(healing)
-    if not kept:  # its training is taken back too: a healthy network is trained as if nobody had asked
-        put_back(model, before)
+    if not kept:  # nothing was, or it has not lasted. A healthy network is trained as if healing had not been asked for
+        undo.restore()
         return Healed(new_optimizer(), healing, 0, time.perf_counter() - started)
     return Healed(optimizer, healing, 4 * len(data) // 5, time.perf_counter() - started, described)
 
@@ -110,12 +106,13 @@ def heal_first(
 def _tell(healing: Healing) -> None:
     """What was found and kept, one line each, on standard error."""
     for finding in healing.before.findings[:3]:
-        place = f" in {finding.layer}" if finding.layer else ""
+        place = f" in {finding.place}" if finding.layer else ""
         sys.stderr.write(f"heal: {finding.code} {finding.outcome}: {finding.title}{place}: {finding.why}\n")
-    kept = [treatment for treatment in healing.treatments if treatment.kept]
-    for treatment in kept:
+    for treatment in healing.treatments if healing.accepted else ():
+        if not treatment.kept:
+            continue
         sys.stderr.write(f"heal: {treatment.name} ({treatment.family}): {treatment.why}\n")
-    if not kept:
+    if not healing.accepted:
         sys.stderr.write(f"heal: nothing was changed ({len(healing.treatments)} treatments were tried).\n")
 
 

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 # Samples that a split sees at least: small batches may not show that some samples are padded.
 _SEEN = 32
+# Rows of a real batch that the split is proven on, gradients included; `fill` goes on proving it on others.
+_PROVEN = 8
 
 
 @dataclass(frozen=True)
@@ -83,25 +85,24 @@ def _cached(
     model: nn.Module, plain: DatasetBatches, plain_val: DatasetBatches | None, store: FeatureCache, fabric: Any,
     *, seed: int, progress: bool, example: Any,
 ) -> Ready:  # fmt: skip
-    size = plain.batch_size
+    size, dtype = plain.batch_size, _low_precision(model)
     with fabric.autocast():
         started = time.perf_counter()
         seen = list(range(min(max(size, _SEEN), len(plain.dataset))))
-        first = batches.move(plain.batch(seen)[0], fabric.device)
-        made = split(model, first if example is None else batches.move(example, fabric.device))
-        real = batches.rows(first, slice(0, max(2, size)))
-        proving = time.perf_counter()
-        features = made.extract(real)
-        extract_s = time.perf_counter() - proving
-        made.verify(real, features, modes=("train",) if plain_val is None else ("train", "eval"))
+        first = _converted(batches.move(plain.batch(seen)[0], fabric.device), dtype)
+        shown = first if example is None else _converted(batches.move(example, fabric.device), dtype)
+        made = split(model, shown)
+        real = batches.rows(first, slice(0, max(2, min(size, _PROVEN))))
+        made.verify(real, modes=("train",) if plain_val is None else ("train", "eval"))
         split_s = time.perf_counter() - started
         started = time.perf_counter()
-        part = _Proven(made, real, features)
+        part = made if dtype is None else _InPrecision(made, dtype)
         data = store.fill(part, plain.dataset, batch_size=size, progress=progress)
-        val_data = store.fill(made, plain_val.dataset, batch_size=size, progress=progress) if plain_val else None
+        val_data = store.fill(part, plain_val.dataset, batch_size=size, progress=progress) if plain_val else None
         fill_s = time.perf_counter() - started
         is_cold = data.figures.computed == len(data) and val_data is None
-        frozen_batch_s = (extract_s + fill_s) / len(plain) if is_cold else _time_frozen(made, plain)
+        num_rows = data.figures.computed + data.figures.proven
+        frozen_batch_s = fill_s * size / num_rows if is_cold else _time_frozen(part, plain)
     for note in made.explain().notes:
         sys.stderr.write(f"split: {note}\n")
     for note in (*data.notes, *(val_data.notes if val_data else ())):
@@ -112,22 +113,34 @@ def _cached(
     return Ready(made.head, loader, val_loader, data.figures, split_s, fill_s, frozen_batch_s, facts)
 
 
-class _Proven:
-    """A frozen part that has just run one batch for its proof: asked for the same one, it need not run again."""
+class _InPrecision:
+    """A frozen part whose model has low precision: its inputs are converted before they reach it."""
 
-    def __init__(self, part: Split, inputs: Any, features: tuple[Tensor, ...]) -> None:
+    def __init__(self, part: Split, dtype: torch.dtype) -> None:
+        self._part, self._dtype = part, dtype
         self.recipe, self.frontier = part.recipe, part.frontier
-        self._part, self._features = part, features
-        self._inputs = batches.leaves(inputs)
+        self.check_unchanged, self.check_weights = part.check_unchanged, part.check_weights
 
     def extract(self, inputs: Any) -> tuple[Tensor, ...]:
-        """As the part itself; inputs are compared to the bit."""
-        asked = batches.leaves(inputs)
-        is_proven = list(asked) == list(self._inputs) and all(
-            asked[name].dtype == known.dtype and torch.equal(asked[name].to(known.device), known)
-            for name, known in self._inputs.items()
-        )
-        return self._features if is_proven else self._part.extract(inputs)
+        """As the part itself."""
+        return self._part.extract(_converted(inputs, self._dtype))
+
+    def prove(self, inputs: Any, features: tuple[Tensor, ...]) -> None:
+        """As the part itself."""
+        self._part.prove(_converted(inputs, self._dtype), features)
+
+
+def _low_precision(model: nn.Module) -> torch.dtype | None:
+    """The dtype of a model whose floats are all of half precision: its inputs are converted to it."""
+    kinds = {parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()}
+    return next(iter(kinds)) if len(kinds) == 1 and kinds <= {torch.float16, torch.bfloat16} else None
+
+
+def _converted(inputs: Any, dtype: torch.dtype | None) -> Any:
+    """Inputs whose floats are of this dtype."""
+    if dtype is None:
+        return inputs
+    return batches.map_tensors(inputs, lambda tensor: tensor.to(dtype) if tensor.is_floating_point() else tensor)
 
 
 def _from_cached(model: nn.Module, train: CachedDataset, val: Any, batch_size: int, seed: int) -> Ready:

@@ -8,8 +8,10 @@ from dataclasses import replace
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from frostline.core.io import make_folder
-from frostline.health import Monitor, diagnosis_of, judge, probe_loss
+from frostline.health import Monitor, all_of, diagnosis_of, judge, probe_loss
 from frostline.health.rules import input_scale
 from frostline.training import log_figures
 
@@ -48,7 +50,9 @@ class Watching:
         """The loss itself; at its first call it is also asked whether it fits the model's outputs."""
         value = self._loss(output, target)
         if self._asks_loss:
-            self._asks_loss, self._facts = False, probe_loss(self._loss, output, target)
+            self._asks_loss = False
+            answer = output if isinstance(output, torch.Tensor) else getattr(output, "logits", output)
+            self._facts = probe_loss(self._loss, answer, target)
         return value
 
     @contextmanager
@@ -74,7 +78,7 @@ class Watching:
         found = judge(evidence)
         if ready.figures is None:
             return found
-        others = [f for f in (*found.findings, *found.passed) if f.family != "input_scale"]
+        others = [f for f in all_of(found) if f.family != "input_scale"]
         is_through = any(f.family == "input_scale" for f in found.findings)
         return diagnosis_of([*others, *_of_inputs(evidence, ready.inputs if is_through else None)], cause=None)
 

@@ -9,18 +9,19 @@ Legend: P parameters with a gradient, U units (rows) of a parameter.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, final
+from numbers import Real
+from typing import Any, Protocol, cast, final
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from frostline.core.errors import DataError
 from frostline.core.norms import GradientNorms, entries, gradient_norms
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+_NARROW = (torch.float16, torch.bfloat16)
 
 
 @dataclass(frozen=True)
@@ -80,9 +81,12 @@ class Clip:
         """Limit the gradients in place.
 
         Args:
-            parameters: All parameters that the step moves.
+            parameters: All parameters that the step moves: `model.parameters()`, a list, or one.
+
+        Raises:
+            DataError: If these are no parameters, such as a module, named parameters or the groups of an optimizer.
         """
-        given = [parameters] if isinstance(parameters, Tensor) else list(parameters)
+        given = _tensors_of(parameters)
         measured = gradient_norms(given)
         norm = float(measured.total)
         if not math.isfinite(norm) and measured.total.device.type != "mps":
@@ -160,10 +164,10 @@ def clip_by_percentile(percentile: float = 10.0, window: int = 1000, warmup: int
         Seetharaman, Wichern, Pardo, Le Roux (2020), AutoClip: adaptive gradient clipping for source separation
         networks.
     """
-    if not 0 < percentile <= 100:
+    if not _is_number(percentile) or not 0 < percentile <= 100:
         raise _wrong("percentile", percentile, "pass a percentile above 0 and up to 100, such as 10.")
     _positive("window", window)
-    if warmup < 0:
+    if not _is_number(warmup) or warmup < 0:
         raise _wrong("warmup", warmup, "pass a number of steps, 0 or more.")
     return Clip(_ByPercentile(percentile, int(window), int(warmup)))
 
@@ -183,9 +187,9 @@ def clip_by_zscore(z: float = 2.5, alpha: float = 0.97, warmup: int = 25, max_no
         Kumar, Owen, Chowdhury, Güra (2025), ZClip: adaptive spike mitigation for LLM pre-training, section 3.
     """
     _positive("z", z)
-    if not 0 < alpha < 1:
+    if not _is_number(alpha) or not 0 < alpha < 1:
         raise _wrong("alpha", alpha, "pass a share between 0 and 1, such as 0.97.")
-    if warmup < 2:
+    if not _is_number(warmup) or warmup < 2:
         raise _wrong("warmup", warmup, "pass 2 steps or more: a deviation needs two norms.")
     return Clip(_ByZscore(z, alpha, int(warmup), None if max_norm is None else _positive("max_norm", max_norm)))
 
@@ -303,21 +307,45 @@ class _ByZscore:
 
 
 def _scale_to(measured: GradientNorms, norm: float, most: float) -> None:
-    if norm > most:
-        # The 1e-6 is torch's own: it keeps the result below the limit in spite of rounding.
-        gradients = [entries(parameter) for parameter in measured.parameters]
-        torch._foreach_mul_(gradients, most / (norm + 1e-6))  # pyright: ignore[reportPrivateImportUsage]
+    if not norm > most:
+        return
+    gradients = [entries(parameter) for parameter in measured.parameters]
+    # The 1e-6 is torch's own: it keeps the result below the limit in spite of rounding. In half precision it does not:
+    # every product may be rounded up by half of its last digit.
+    room = max((torch.finfo(g.dtype).eps for g in gradients if g.dtype in _NARROW), default=0.0) / 2
+    factor = most / (norm + 1e-6) / (1 + room)
+    torch._foreach_mul_(gradients, factor)  # pyright: ignore[reportPrivateImportUsage]
+
+
+def _tensors_of(given: Any) -> list[Tensor]:
+    """The parameters as a list."""
+    if isinstance(given, Tensor):
+        return [given]
+    is_holder = isinstance(given, (nn.Module, str, Mapping)) or not isinstance(given, Iterable)
+    found: list[Any] = [given] if is_holder else list(cast("Iterable[Any]", given))
+    odd = next((entry for entry in found if not isinstance(entry, Tensor)), None)
+    if odd is None and not is_holder:
+        return found
+    received, remedy = type(odd).__name__, "clip(model.parameters())"
+    if isinstance(odd, nn.Module):
+        received = f"{received}, a module"
+    elif isinstance(odd, tuple):
+        received = "pairs, such as model.named_parameters() gives"
+    elif isinstance(odd, Mapping) and "params" in odd:
+        received = "groups of an optimizer"
+        remedy = 'clip([p for group in optimizer.param_groups for p in group["params"]])'
+    raise DataError(what="A clip takes parameters.", where="clip(parameters)", received=received, do=f"call {remedy}.")
 
 
 def _unit_norms(value: Tensor, parameter: Tensor) -> Tensor:
     """(U, 1, ...): the norm over all axes but the first, in float32 or wider; of a vector, over all of it."""
-    wide = value.float() if value.dtype in (torch.float16, torch.bfloat16) else value
+    wide = value.float() if value.dtype in _NARROW else value
     axes = tuple(range(1, wide.dim())) if parameter.dim() > 1 else tuple(range(wide.dim()))
     return torch.linalg.vector_norm(wide, dim=axes, keepdim=True) if axes else wide.abs()
 
 
 def _positive(name: str, value: float) -> float:
-    if not value > 0 or not math.isfinite(value):
+    if not _is_number(value) or not value > 0 or not math.isfinite(value):
         raise DataError(
             what=f"{name} must be greater than 0.", where=name, received=repr(value),
             do="pass a finite threshold such as 1.0.",
@@ -327,3 +355,7 @@ def _positive(name: str, value: float) -> float:
 
 def _wrong(name: str, value: Any, do: str) -> DataError:
     return DataError(what=f"{name} is out of its range.", where=name, received=repr(value), do=do)
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) is not bool and isinstance(value, Real)

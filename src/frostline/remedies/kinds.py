@@ -71,7 +71,7 @@ def make(new: Activation) -> nn.Module:
     if isinstance(new, nn.Module):
         made: Any = copy.deepcopy(new)
     else:
-        made = kind_of(new)() if isinstance(new, (str, type)) else new()
+        made = kind_of(new)() if isinstance(new, (str, type)) else new() if callable(new) else new
     if not isinstance(made, nn.Module):
         raise DataError(
             what="The new activation is not a module.", where="the activation", received=type(made).__name__,

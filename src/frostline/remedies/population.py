@@ -80,6 +80,11 @@ class Replay:
     """
 
     def __init__(self, model: nn.Module, given: Iterable[Any]) -> None:
+        if isinstance(given, torch.Tensor) or not (hasattr(given, "__iter__") or hasattr(given, "__getitem__")):
+            raise DataError(
+                what="The batches cannot be gone through.", where="batches", received=batches.describe(given),
+                do="pass a DataLoader, or a list of (inputs, target) or of inputs.",
+            )  # fmt: skip
         self._items = list(given) if hasattr(given, "__next__") else given
         self._keep = batches.required_labels(model.forward)
         parameter = next(model.parameters(), None)

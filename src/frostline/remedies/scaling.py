@@ -6,6 +6,7 @@ Legend: C features (channels of a convolution, else the last axis).
 from __future__ import annotations
 
 import math
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -128,7 +129,8 @@ def rescale_outputs(model: nn.Module, batches: Iterable[Any], mean: float, devia
     Raises:
         DataError: If there are no batches, or the deviation is not above 0.
     """
-    if not (deviation > 0 and math.isfinite(deviation) and math.isfinite(mean)):
+    are_numbers = all(isinstance(value, Real) for value in (mean, deviation))
+    if not are_numbers or not (deviation > 0 and math.isfinite(deviation) and math.isfinite(mean)):
         raise DataError(
             what="Answers cannot be scaled by that.", where="rescale_outputs", received=f"{mean=}, {deviation=}",
             do="pass the mean and the deviation of the training targets.",

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from frostline.splitting import operations
+from frostline.splitting.size_number import plain
 from frostline.splitting.structure import tensors_in
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ def _text(value: Any, values: Values) -> str:
     if isinstance(value, Tensor):
         is_made_in_run = id(value) in values.births
         return f"<{value.dtype}{tuple(value.shape)}>" if is_made_in_run else f"<{values.digest(value)}>"
+    value = plain(value)
     if value is None or isinstance(value, (bool, int, float, complex, str, bytes)):
         return repr(value)
     if isinstance(value, Mapping):

@@ -10,8 +10,6 @@ from torch import Tensor, nn
 
 from frostline.core import inputs as batches
 from frostline.core.errors import DataError, NotCacheable, SplitError
-from frostline.core.restore import kept_buffers, kept_modes
-from frostline.splitting.structure import tensors_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -125,37 +123,6 @@ def check_repeatable(
                 do="remove the randomness (or the state) from that layer, or train with cache=False.",
             )
     return second, elapsed_s
-
-
-def check_far(model: nn.Module, head: nn.Module, extract: Callable[[Any], tuple[Tensor, ...]], inputs: Any) -> None:
-    """Raise unless the head still is the model for a batch far larger than those that were recorded.
-
-    Raises:
-        SplitError: If a size only looked as if it followed the batch.
-    """
-    features = extract(inputs)
-    with kept_modes(model), kept_modes(head), kept_buffers(model), torch.no_grad():
-        model.eval()
-        head.eval()
-        expected = tensors_in(batches.call(model, inputs))
-        try:
-            found = tensors_in(head(*features))
-        except (RuntimeError, IndexError, ValueError) as error:
-            raise _not_linear(inputs, str(error).splitlines()[0]) from error
-    for ours, theirs in zip(found, expected, strict=True):
-        if ours.shape != theirs.shape:
-            raise _not_linear(inputs, f"shape {tuple(ours.shape)} from the head, {tuple(theirs.shape)} from the model")
-        if ours.is_floating_point() and not torch.allclose(ours, theirs, rtol=1e-2, atol=1e-3, equal_nan=True):
-            raise _not_linear(inputs, f"largest difference {float((ours - theirs).abs().max()):.1e}")
-
-
-def _not_linear(inputs: Any, received: str) -> SplitError:
-    return SplitError(
-        what="A size in the trainable part does not follow the batch beyond the recorded sizes.",
-        where=f"a batch of {batches.batch_size(inputs)}",
-        received=received,
-        do="make the sizes follow the batch (no min(8, B)), or train with frostline.fit(..., cache=False).",
-    )
 
 
 def _tied(model: nn.Module) -> list[str]:

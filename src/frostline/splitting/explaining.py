@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from frostline.core.records import FrontierTensor
     from frostline.splitting.kinds import Kinds
-    from frostline.splitting.quieting import Quiet
     from frostline.splitting.verification import Verification
 
 
@@ -72,7 +71,7 @@ class Explanation:
 
 def explain(
     kinds: Kinds, head: nn.Module, frontier: tuple[FrontierTensor, ...], features: tuple[Tensor, ...], frozen_s: float,
-    samples: int, verification: Verification, quiet: Quiet,
+    samples: int, verification: Verification, notes: tuple[str, ...],
 ) -> Explanation:  # fmt: skip
     """Describe a split; the head is measured on the features of a few samples, which took `frozen_s` to make."""
     model = kinds.model
@@ -93,7 +92,7 @@ def explain(
         frozen_s=frozen_s,
         head_s=head_s,
         samples=samples,
-        notes=tuple(quiet.values()),
+        notes=notes,
         verification=verification,
     )
 

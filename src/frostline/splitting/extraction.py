@@ -5,7 +5,6 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode, _pop_mode_temporarily
@@ -13,9 +12,10 @@ from torch.overrides import TorchFunctionMode, _pop_mode_temporarily
 from frostline.core import inputs as batches
 from frostline.core.restore import kept_attributes, kept_modes
 from frostline.splitting import operations
+from frostline.splitting.guards import Expected, Guard
 from frostline.splitting.listening import listening
 from frostline.splitting.points import Frame, Frames, Point
-from frostline.splitting.structure import tensors_in
+from frostline.splitting.structure import outline, tensors_in
 from frostline.splitting.values import version_of
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from frostline.splitting.frontiers import Entry, Frontier
     from frostline.splitting.kinds import Kinds
-    from frostline.splitting.recording import Guard
 
 
 class _Finished(BaseException):
@@ -37,31 +36,34 @@ class Extraction:
         model: The model; its modes are set by the caller.
         kinds: Wholly frozen modules run without being listened to, unless a frontier tensor lies inside.
         entries: The frontier tensors to take.
-        guards: Python values to compare with those of the recording.
+        expected: What the run must hand to Python for the head to hold.
     """
 
-    def __init__(self, model: nn.Module, kinds: Kinds, entries: list[Entry], guards: dict[Point, Guard]) -> None:
-        self.model, self.kinds, self.guards = model, kinds, guards
+    def __init__(self, model: nn.Module, kinds: Kinds, entries: list[Entry], expected: Expected) -> None:
+        self.model, self.kinds, self.expected = model, kinds, expected
         self.frames = Frames(model)
         self.births = {entry.birth for entry in entries}
         self.reads: dict[Point, list[Entry]] = {}
         for entry in entries:
             self.reads.setdefault(entry.read or entry.birth, []).append(entry)
-        points = [point for point in (*self.births, *self.reads, *guards) if point.operation != "return"]
+        guards, sizes = expected.guards, expected.sizes
+        points = [point for point in (*self.births, *self.reads, *guards, *sizes) if point.operation != "return"]
         self.listened = {point.frame for point in points}
-        self.returning = {birth.frame for birth in self.births if birth.operation == "return"}
+        self.returning = {point.frame for point in (*self.births, *guards, *sizes) if point.operation == "return"}
         self.held: dict[Point, Tensor] = {}
         self.found: dict[tuple[Point, Point | None], Tensor] = {}
         self.differing: list[tuple[Guard, Any]] = []
-        self.unmet = set(guards)
+        self.unmet = {*guards, *sizes}
+        self.batch_size = 0
         self.mode = _Mode(self)
 
     def run(self, inputs: Any) -> dict[tuple[Point, Point | None], Tensor]:
         """Run until everything is taken; the caller finds what is missing."""
         root = self.frames.opened(self.model)
-        for name, tensor in batches.leaves(inputs).items():
-            self.made(Point(root.frame, "input", 0, name), tensor)
+        self.batch_size = batches.batch_size(inputs)
         try:
+            for name, tensor in batches.leaves(inputs).items():
+                self.made(Point(root.frame, "input", 0, name), tensor)
             with listening(self), self.mode:
                 batches.call_with_model(self.model, inputs)
         except _Finished:
@@ -72,6 +74,8 @@ class Extraction:
         """A frozen value was made or changed at this point: take it if it is wanted."""
         if point in self.births:
             self.held[point] = tensor
+        if point in self.expected.sizes:
+            self._compare_sizes(point, tensor)
         for entry in self.reads.pop(point, ()):
             held = self.held.get(entry.birth)
             if held is None:
@@ -97,8 +101,18 @@ class Extraction:
         self._returned(opened.frame, result)
         return result
 
+    def _compare_sizes(self, point: Point, tensor: Tensor) -> None:
+        shape, expected = tuple(tensor.shape), self.expected.sizes[point].at(self.batch_size)
+        self.unmet.discard(point)
+        if shape != expected:
+            foretold = tuple(int(axis) if axis == int(axis) else axis for axis in expected)
+            self.differing.append((Guard(point, foretold, f"the shape of {point.name}"), shape))
+
     def _returned(self, frame: Frame, result: Any) -> None:
         if frame in self.returning:
+            guard = self.expected.guards.get(Point(frame, "return", 0, "python"))
+            if guard is not None:
+                self._compare(guard, outline(result))
             for at, tensor in enumerate(tensors_in(result)):
                 self.made(Point(frame, "return", 0, at), tensor)
 
@@ -132,19 +146,30 @@ class Extraction:
         for at, tensor in enumerate(written):
             self.made(Point(point.frame, operation, point.nth, f"written{at}" if at else "written"), tensor)
 
-    def steered(self, func: Any, value: Any) -> None:
+    def handed_over(self, func: Any, result: Any, tensors: list[Tensor]) -> None:
         """A value was handed to Python: is it the one that the recording met?"""
-        guard = self.guards.get(self.frames.top.point(operations.name_of(func)))
-        if guard is None:
+        frame = self.frames.top.frame
+        if operations.is_size(func) or frame in self.expected.unguarded or not self._is_guarded(frame):
             return
+        if any(tensor.requires_grad for tensor in tensors):
+            return  # of the trainable part: the recording has refused all that steers
+        point = self.frames.top.point(operations.name_of(func))
+        guard = self.expected.guards.get(point)
+        value = operations.plain_value(result, tensors)
+        self._compare(guard or Guard(point, "nothing", operations.user_line()), value)
+
+    def _is_guarded(self, frame: Frame) -> bool:
+        return frame in self.listened or self.kinds.is_mixed(self.frames.top.module)
+
+    def _compare(self, guard: Guard, value: Any) -> None:
         self.unmet.discard(guard.point)
-        if not _is_equal(guard.value, value):
+        if not guard.holds(value):
             self.differing.append((guard, value))
         self._finish_if_done()
 
     def _finish_if_done(self) -> None:
         """Stop when everything is taken and every value that steers is met, also those that steer the head."""
-        if not self.reads and not self.unmet:
+        if not self.reads and not self.unmet and self.expected.is_steady:
             raise _Finished
 
 
@@ -179,18 +204,17 @@ class _Mode(TorchFunctionMode):
         kwargs = kwargs or {}
         if operations.name_of(func) == "__iter__":
             return iter(self.__torch_function__(Tensor.unbind, types, (args[0], 0)))
-        if operations.is_steering(func):
-            value = func(*args, **kwargs)
-            self.extraction.steered(func, value)
-            return value
         versions = [(tensor, version_of(tensor)) for tensor in tensors_in((args, kwargs))]
         result = func(*args, **kwargs)
+        if operations.hands_over(func, result):
+            self.extraction.handed_over(func, result, tensors_in((args, kwargs)))
+            return result
         self.extraction.called(operations.name_of(func), result, versions)
         return result
 
 
 def extract_features(
-    model: nn.Module, kinds: Kinds, frontier: Frontier, guards: dict[bool, dict[Point, Guard]], inputs: Any
+    model: nn.Module, kinds: Kinds, frontier: Frontier, expected: dict[bool, Expected], inputs: Any
 ) -> tuple[list[Tensor | None], list[tuple[Guard, Any]]]:
     """The frontier tensors of a batch in the layout of the model, and the guards that differ.
 
@@ -200,21 +224,15 @@ def extract_features(
     """
     values: dict[tuple[bool, Point, Point | None], Tensor] = {}
     differing: list[tuple[Guard, Any]] = []
-    with kept_modes(model), kept_attributes(model, numbers=False), torch.enable_grad():
+    with kept_modes(model), kept_attributes(model, numbers=True), torch.enable_grad():
         for training in (False, True):
             entries = [entry for entry in frontier.entries if entry.from_training is training]
-            if not entries:
+            if not entries and not (training and expected[True].asks_more_than(expected[False])):
                 continue
             model.train(training)
-            extraction = Extraction(model, kinds, entries, guards[training])
+            extraction = Extraction(model, kinds, entries, expected[training])
             for (birth, read), tensor in extraction.run(inputs).items():
                 values[training, birth, read] = tensor
             differing += extraction.differing
     features = [values.get((entry.from_training, entry.birth, entry.read)) for entry in frontier.entries]
     return features, differing
-
-
-def _is_equal(one: Any, other: Any) -> bool:
-    if isinstance(one, np.ndarray) or isinstance(other, np.ndarray):
-        return np.array_equal(one, other)
-    return bool(one == other) or (one != one and other != other)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import linecache
 from pathlib import Path
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from frostline.core import inputs as batches
-from frostline.core.errors import SplitError
+from frostline.core.errors import NotCacheable, SplitError
 from frostline.core.restore import kept_attributes, kept_buffers, kept_generators, kept_gradients, kept_modes
+from frostline.splitting import operations
 from frostline.splitting.graphs import UnknownValue
 from frostline.splitting.structure import tensors_in
 
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from frostline.splitting.recording import Guard
+    from frostline.splitting.guards import Guard
 
 _OURS = str(Path(__file__).parent)
 _TORCH = str(Path(torch.__file__).parent)
@@ -58,23 +60,85 @@ def explained_failure(model: nn.Module, inputs: Any, errors: list[Exception]) ->
     )  # fmt: skip
 
 
-def other_path(inputs: Any, differing: Sequence[tuple[Guard, Any]], found: SplitError | str) -> SplitError:
+def other_path(inputs: Any, differing: Sequence[tuple[Guard, Any]], failure: SplitError | None) -> SplitError:
     """A batch took another path than the one that was recorded, and the head does not hold for it.
 
     Args:
         inputs: The batch.
         differing: Values that steered the model another way, with what they are now.
-        found: What does not hold.
+        failure: What does not hold; None if a feature was not made, or not per sample.
     """
-    lines = "; ".join(
-        f"{guard.line} gave {guard.value!r} when it was recorded, {now!r} now" for guard, now in differing[:1]
-    )
+    lines = "; ".join(f"{guard.line} gave {guard.value!r} when it was recorded, {now!r} now" for guard, now in
+                      differing[:1])  # fmt: skip
+    reason = failure.received if failure is not None else "a tensor that the head needs was not made for every sample"
     return SplitError(
         what="The model took another path for this batch than the one that was recorded.",
-        where=lines or "the frozen part",
-        received=f"{batches.describe(inputs)}: {found if isinstance(found, str) else found.received}",
+        where=lines[:600] or "the frozen part",
+        received=f"{batches.describe(inputs)}: {reason}",
         do="pass an example that holds such samples (for an attention mask: a batch with padding), to frostline.split "
-        "or as frostline.fit(..., example=...); or make the path independent of the values.",
+        "or as frostline.fit(..., example=...); or make the path independent of the values; or train with "
+        "frostline.fit(..., cache=False).",
+    )
+
+
+def other_size(batch_size: int, failure: SplitError) -> SplitError:
+    """The model's code reads the size of the batch, and at this size the head is not the model."""
+    return SplitError(
+        what=f"The model computes in another way for a batch of {batch_size}.",
+        where=failure.where,
+        received=failure.received,
+        do="use another batch size (and drop a short last batch), or make the model independent of the size of the "
+        "batch, or train with frostline.fit(..., cache=False).",
+    )
+
+
+def trainable_value_error(module: str, name: str) -> SplitError:
+    """A value of the trainable part steers Python: the head could not follow it."""
+    return SplitError(
+        what="A value that depends on trainable weights is handed to Python.",
+        where=f"{module or 'the model'}, {operations.user_line()}",
+        received=f"Tensor.{name}() of a value that will change while the head trains",
+        do="keep the value in torch (torch.where, tensor arithmetic), or freeze the layers it comes from.",
+    )
+
+
+def changed_error(names: Sequence[str]) -> SplitError:
+    """The frozen part is not the one that was split any more."""
+    shown = ", ".join(map(repr, names[:3])) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    return SplitError(
+        what="The frozen part was changed after the model was split.",
+        where=shown or "its code, its numbers, or what is frozen",
+        received="other content than the split and its stored features were made from",
+        do="call frostline.split(model, example) again, then FeatureCache.fill; load weights before the split.",
+    )
+
+
+def frozen_weight_error(name: str) -> NotCacheable:
+    """A frozen look-up table that its own forward changes."""
+    return NotCacheable(
+        what=f"The frozen part changes its own weights: {name!r} is scaled to max_norm in every forward pass.",
+        where=f"{name}, {operations.user_line()}",
+        received="a frozen embedding with max_norm",
+        do=f"set model.get_submodule({name.rpartition('.')[0]!r}).max_norm = None, then split again.",
+    )
+
+
+def refuse_closed_over_tensors(hook: Any, module: str) -> None:
+    """A hook on an activation is kept as it was made in the recording: with the tensors of that run, it would be wrong.
+
+    Raises:
+        SplitError: If the hook holds tensors of the run that made it.
+    """
+    cells = getattr(hook, "__closure__", None) or ()
+    held = [cell.cell_contents for cell in cells if cell.cell_contents is not None]
+    if isinstance(hook, FunctionType) and not tensors_in(held):
+        return
+    raise SplitError(
+        what="A hook on an activation holds values of one batch.",
+        where=f"{module or 'the model'}, {operations.user_line()}",
+        received=f"{getattr(hook, '__name__', type(hook).__name__)}, which keeps tensors or an object with a state",
+        do="compute with the gradient alone in the hook; or put that step into a module of its own that holds no "
+        "frozen layers; or train with frostline.fit(..., cache=False).",
     )
 
 

@@ -51,6 +51,11 @@ class Frontier:
     train_slots: tuple[int, ...]
 
     @property
+    def has_training(self) -> bool:
+        """True if some tensor is made only by a run in training mode."""
+        return any(entry.from_training for entry in self.entries)
+
+    @property
     def tensors(self) -> tuple[FrontierTensor, ...]:
         """The public records of the entries."""
         return tuple(entry.tensor for entry in self.entries)
@@ -70,13 +75,23 @@ class Frontier:
 
 
 Pair = tuple["Recording", "Recording"]
+# What the rows of a sample may differ by between two batch sizes, as kernels do, relative to the largest value.
+_TOLERANCES = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
+
+
+class DependsOnBatch(Exception):  # noqa: N818 (a signal inside this pillar, never seen by callers)
+    """A crossing tensor cannot be stored per sample: the head must make it again from what can."""
+
+    def __init__(self, births: frozenset[Point], error: NotCacheable) -> None:
+        self.births, self.error = births, error
+        super().__init__(error)
 
 
 def find_frontier(evaluated: Pair, trained: Pair) -> Frontier:
     """The union of the frontiers of both modes; each pair holds the runs at the small and the large batch size.
 
     Raises:
-        NotCacheable: If a frontier tensor follows the batch in no way that can be stored per sample.
+        DependsOnBatch: If a frontier tensor follows the batch in no way that can be stored per sample.
     """
     entries: list[Entry] = []
     eval_slots = [_slot(entries, a, b, evaluated, False) for a, b in _both(evaluated)]
@@ -103,15 +118,15 @@ def _slot(entries: list[Entry], a: Crossing, b: Crossing, source: Pair, from_tra
             return at
     small, large = source[0].births[a.birth], source[1].births[b.birth]
     layout = find_layout(small, large, source[0].batch_size, source[1].batch_size)
-    if layout is None or (layout.axis is None and not _equal(small, large)):
-        raise NotCacheable(
+    if layout is None or not _is_per_sample(small, large, layout, source[0].batch_size):
+        raise DependsOnBatch(frozenset([a.birth, b.birth]), NotCacheable(
             what=f"Cannot store the output of {b.name!r} per sample: it does not follow the batch.",
             where=b.name,
             received=f"shape {tuple(small.shape)} for {source[0].batch_size} samples, "
             f"{tuple(large.shape)} for {source[1].batch_size}"
-            + (", with other values for other samples" if layout else ""),
+            + (", with other values for the same samples" if layout else ""),
             do="freeze to a layer whose output has one entry per sample, or keep that layer trainable.",
-        )
+        ))  # fmt: skip
     record = _record(b.name, large, layout)
     entries.append(Entry(b.birth, b.read, a.is_changed_later or b.is_changed_later, from_training, layout, record))
     return len(entries) - 1
@@ -122,6 +137,19 @@ def _record(name: str, tensor: Tensor, layout: Layout) -> FrontierTensor:
     shape = tuple(tensor.shape) if is_shared else tuple(layout.to_rows(tensor).shape[1:])
     size = 0 if is_shared else math.prod(shape) * tensor.element_size()
     return FrontierTensor(name, shape, tensor.dtype, size, is_shared)
+
+
+def _is_per_sample(small: Tensor, large: Tensor, layout: Layout, count: int) -> bool:
+    """True for a shared tensor with equal values, and for rows that are the same in the larger batch."""
+    if layout.axis is None:
+        return _equal(small, large)
+    ours, theirs = layout.to_rows(small.detach()), layout.to_rows(large.detach())[:count]
+    if not ours.is_floating_point():
+        return bool(torch.equal(ours, theirs))
+    difference = torch.nan_to_num((ours - theirs).abs().double())
+    scale = float(torch.nan_to_num(ours).abs().max()) or 1.0
+    is_on_gpu = ours.is_cuda and ours.dtype == torch.float32  # TF32
+    return float(difference.max()) <= _TOLERANCES.get(torch.float16 if is_on_gpu else ours.dtype, 1e-4) * scale
 
 
 def _equal(small: Tensor, large: Tensor) -> bool:

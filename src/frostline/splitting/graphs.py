@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, fx
 
+from frostline.core.errors import SplitError
 from frostline.splitting.operations import as_node
 from frostline.splitting.recording import Crossing, Recording
 from frostline.splitting.regions import Region, current_region, enter_region
+from frostline.splitting.size_number import SizeNumber, plain
 from frostline.splitting.structure import Path, replace, tensor_paths, tensors_in
 from frostline.splitting.values import Producer, Values, Versions, is_remade, storage_of, version_of
 
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from frostline.splitting.kinds import Kinds
+    from frostline.splitting.points import Point
+    from frostline.splitting.values import Birth
 
 _PLAIN = (
     str, int, float, bool, complex, type(None), torch.dtype, torch.device, torch.memory_format, torch.layout,
@@ -34,6 +38,21 @@ def apply_function(function: type[torch.autograd.Function], *args: Any) -> Any:
     return function.apply(*args)
 
 
+def check_sizes(tensor: Tensor, expected: tuple[int, ...]) -> None:
+    """Python has read sizes of this tensor: what it decided holds for the sizes that the recordings foretell.
+
+    Raises:
+        SplitError: If the tensor has another shape, which follows from values.
+    """
+    if tuple(tensor.shape) != tuple(expected):
+        raise SplitError(
+            what="A size in the trainable part follows the values of this batch, and the model reads it.",
+            where="split.head",
+            received=f"shape {tuple(tensor.shape)}; the recordings foretell {tuple(expected)}",
+            do="train with frostline.fit(..., cache=False), or compute without that size (a mask and a weighted sum).",
+        )
+
+
 def copied(tensor: Tensor) -> Tensor:
     """A copy to be written into: stored features are never changed."""
     return tensor.clone()
@@ -42,13 +61,15 @@ def copied(tensor: Tensor) -> Tensor:
 class GraphWriter:
     """The graph of one run, and what its nodes refer to."""
 
-    def __init__(self, recording: Recording, values: Values, kinds: Kinds) -> None:
+    def __init__(self, recording: Recording, values: Values, kinds: Kinds, remade: frozenset[Point]) -> None:
+        self.remade = remade
         self.recording, self.values, self.kinds = recording, values, kinds
         self.graph = recording.graph
         self._ambient = self._region = current_region()
         self._placeholders: dict[tuple[int, int], fx.Node] = {}
         self._attributes: dict[int, fx.Node] = {}
         self._caller: fx.Node | None = None
+        self._checked: set[int] = set()
 
     def write(
         self, op: str, target: Any, arguments: tuple[tuple[Any, ...], dict[str, Any]], result: Any,
@@ -70,7 +91,7 @@ class GraphWriter:
         inherited = self._inherited_noise(arguments, noise)
         for tensor in written:
             self._make_writable(tensor, versions[id(tensor)])
-            if (name := self.values.name_of_attribute(tensor)) is not None:
+            if (name := self.values.name_of_memory(tensor)) is not None:
                 self.recording.live.add(name)
         args, kwargs = self._as_nodes(arguments, versions)
         self._follow_region()
@@ -80,6 +101,15 @@ class GraphWriter:
         if module is not None:
             self.recording.modules[target] = module
         self._remember(node, result, written, inherited)
+
+    def check_sizes(self, tensor: Tensor) -> None:
+        """Add a check that the tensor, whose sizes were read, has the shape that the recordings foretell."""
+        if id(tensor) in self._checked or self.values.name_of_attribute(tensor) is not None:
+            return
+        self._checked.add(id(tensor))
+        self.values.keep(tensor)
+        node = self.node_of(tensor, version_of(tensor))
+        self.graph.call_function(check_sizes, (node, tuple(tensor.shape)))
 
     def finish(self, outputs: list[Tensor]) -> None:
         """Write the output and the buffers that forward replaced."""
@@ -116,13 +146,19 @@ class GraphWriter:
         birth = self.values.births.get(id(tensor))
         if birth is None:
             return self._constant(tensor)
-        if birth.producer is not None and self.values.is_sized(tensor):
+        if birth.producer is not None and (self.values.is_sized(tensor) or self._is_remade(birth, tensor)):
             return self._call_again(birth.producer)
         with self.graph.inserting_before(self._first_call()):
             node = self.graph.placeholder(f"feature_{len(self.recording.crossings)}")
         read = self.values.last_write(tensor, birth)
         self.recording.crossings.append(Crossing(birth.point, read, tensor, version, node))
         return node
+
+    def _is_remade(self, birth: Birth, tensor: Tensor) -> bool:
+        """True for a tensor that depends on the whole batch and that no frozen layer has made."""
+        if birth.point not in self.remade or birth.producer is None or self.values.last_write(tensor, birth):
+            return False
+        return not any(map(self.kinds.is_frozen_parameter, tensors_in((birth.producer.args, birth.producer.kwargs))))
 
     def _first_call(self) -> fx.Node:
         return next((node for node in self.graph.nodes if node.op != "placeholder"), self.graph._root)
@@ -153,6 +189,8 @@ class GraphWriter:
 
     def _with_constants(self, value: Any) -> Any:
         """Arguments that have no way to be written in Python code are kept as attributes of the head."""
+        if isinstance(value, SizeNumber):
+            return plain(value)
         if isinstance(value, bool) or type(value) in _PLAIN or isinstance(value, fx.Node):
             return value
         if isinstance(value, slice):

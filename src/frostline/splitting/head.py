@@ -6,21 +6,24 @@ import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, fx, nn
 
 from frostline.core.errors import SplitError
 from frostline.splitting.layouts import Layout, from_rows
 from frostline.splitting.regions import kept_region
+from frostline.splitting.state import Place, watched_places
 from frostline.splitting.structure import filled
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from frostline.splitting.frontiers import Frontier
     from frostline.splitting.recording import Recording
 
 
 # Layers with names that a GraphModule or a Head has as attributes, such as `code` and `graph`, are read by another.
 _PREFIX = "layer_named_"
-Numbers = dict[str, dict[str, bool | int | float]]
 
 
 @dataclass
@@ -44,22 +47,6 @@ class Link:
         if newest is None:
             raise _changed(self.name, "nothing under that name")
         self.owner._buffers[self.leaf] = self.mirror._buffers[self.leaf] = self.seen = newest
-
-
-@dataclass(frozen=True)
-class Watch:
-    """A Python number on a module, as the recording read it: the graph holds its value of then."""
-
-    owner: nn.Module
-    leaf: str
-    name: str
-    value: Any
-
-    def check(self) -> None:
-        """Raise if the number has changed."""
-        now = getattr(self.owner, self.leaf, None)
-        if now is not self.value and now != self.value:
-            raise _changed(self.name, f"{self.value!r} when the model was split, {now!r} now")
 
 
 @dataclass(frozen=True)
@@ -90,8 +77,11 @@ class Program:
 class Own:
     """What ties a head to its model. A deep copy of the head alone is cut loose; together with the model it is not."""
 
-    def __init__(self, links: list[Link], watches: list[Watch | WatchedTensor]) -> None:
-        self.links, self.watches = links, watches
+    def __init__(self, links: list[Link], model: nn.Module | None) -> None:
+        self.links, self.model = links, model
+        self.watches: list[WatchedTensor] = []
+        self.places: list[Place] = []
+        self.prove_size: Callable[[int], None] | None = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Own:
         links = [
@@ -105,7 +95,7 @@ class Own:
             for link in self.links
             if id(link.owner) in memo and id(link.seen) in memo
         ]
-        return Own(links, [])
+        return Own(links, memo.get(id(self.model)))
 
 
 class Head(nn.Module):
@@ -131,6 +121,10 @@ class Head(nn.Module):
                 if own in table:
                     return table[own]
         return super().__getattr__(name)
+
+    def prove_sizes_with(self, prove_size: Callable[[int], None]) -> None:
+        """Ask for a proof at every batch size that is met for the first time."""
+        self._own.prove_size = prove_size
 
     def set_programs(self, evaluated: Program, trained: Program) -> None:
         """The two modes; they are made after the attributes that they read."""
@@ -163,10 +157,19 @@ class Head(nn.Module):
         Raises:
             SplitError: If the features do not fit the frontier, or the model was changed under the head.
         """
+        if self._own.prove_size is not None:
+            self._own.prove_size(self._batch_size(features))
+        return self.recorded(*features)
+
+    def recorded(self, *features: Tensor) -> Any:
+        """The trainable part as it was recorded, whatever the batch size."""
         self._check(features)
         program = self._program
-        with kept_region():
-            outputs, rebound = program.forward(self, *features)
+        try:
+            with kept_region():
+                outputs, rebound = program.forward(self, *features)
+        except RuntimeError as error:
+            raise _failed(error) from error
         for name, value in zip(program.rebound, rebound, strict=True):
             self._rebind(name, value)
         return filled(program.template, outputs)
@@ -194,6 +197,23 @@ class Head(nn.Module):
             link.follow()
         for watch in self._own.watches:
             watch.check()
+        for place in self._own.places:
+            if place.has_changed():
+                raise _changed(place.name, f"{place.value!r} when the model was split, {place.now()!r} now")
+
+    def _batch_size(self, features: tuple[Tensor, ...]) -> int:
+        entries = self._frontier.entries
+        rows = (feature for feature, entry in zip(features, entries, strict=False) if not entry.tensor.shared)
+        return next((len(feature) for feature in rows if feature.dim()), 0)
+
+    def train(self, mode: bool = True) -> Head:
+        """Set the mode as the model's own `train` does, which may keep some layers in another one."""
+        if self._own.model is not None:
+            self._own.model.train(mode)
+        else:
+            super().train(mode)
+        self.training = mode
+        return self
 
     def _rebind(self, name: str, value: Tensor) -> None:
         owner_name, _, leaf = name.rpartition(".")
@@ -208,7 +228,7 @@ _TAKEN = frozenset([*dir(fx.GraphModule), *dir(Head)])
 
 
 def build_head(model: nn.Module, evaluated: Recording, trained: Recording, graphs: tuple[fx.Graph, fx.Graph],
-               frontier: Frontier, numbers: Numbers) -> Head:  # fmt: skip
+               frontier: Frontier) -> Head:  # fmt: skip
     """The head of a model from the recordings of both modes.
 
     Args:
@@ -217,16 +237,15 @@ def build_head(model: nn.Module, evaluated: Recording, trained: Recording, graph
         trained: The recording as `train()` leaves the model.
         graphs: The finished graphs of the two, in this order.
         frontier: The frontier that both read.
-        numbers: `numbers_of(model)` from before the recordings.
     """
-    own = Own([], [])
+    own = Own([], model)
     head = Head(own, frontier)
     recordings = (evaluated, trained)
     for recording in recordings:
         _mount(head, model, recording, own)
     programs = [_program(head, recording, graph) for recording, graph in zip(recordings, graphs, strict=True)]
     head.set_programs(programs[0], programs[1])
-    _watch(own, recordings, numbers)
+    _watch(own, recordings)
     object.__setattr__(head, "training", model.training)
     return head
 
@@ -306,22 +325,10 @@ def _find(head: Head, target: str) -> Any:
     return value
 
 
-def numbers_of(model: nn.Module) -> Numbers:
-    """Every Python number that stands on a module as a plain attribute."""
-    return {name: _numbers(module) for name, module in model.named_modules()}
-
-
-def _numbers(module: nn.Module) -> dict[str, bool | int | float]:
-    return {k: v for k, v in vars(module).items() if isinstance(v, (bool, int, float)) and k != "training"}
-
-
-def _watch(own: Own, recordings: tuple[Recording, ...], numbers: Numbers) -> None:
+def _watch(own: Own, recordings: tuple[Recording, ...]) -> None:
     entered = {name: module for recording in recordings for name, module in recording.entered.items()}
-    for name, module in entered.items():
-        for leaf, value in _numbers(module).items():
-            # a number that the forward pass itself moves is a counter: it steers nothing that verification missed
-            if numbers[name].get(leaf) == value:
-                own.watches.append(Watch(module, leaf, f"{name}.{leaf}" if name else leaf, value))
+    sources = {key: source for recording in recordings for key, source in recording.sources.items()}
+    own.places = watched_places(entered, sources.values())
     for recording in recordings:
         for tensor, name in recording.steered_by:
             own.watches.append(WatchedTensor(tensor, name, tensor._version))
@@ -334,6 +341,19 @@ def _identifier(at: int, name: str) -> str:
 
 def _get(module: nn.Module, leaf: str) -> Tensor | None:
     return module._parameters.get(leaf, module._buffers.get(leaf))
+
+
+def _failed(error: RuntimeError) -> Exception:
+    """An error that the model may catch, where the head cannot; running out of memory is told as it is."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return error
+    return SplitError(
+        what="The trainable part fails on these features.",
+        where="split.head",
+        received=f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:300]}",
+        do="call the model itself on the same inputs: if it fails too, mend it there; if it catches this error, train "
+        "with frostline.fit(..., cache=False).",
+    )
 
 
 def _changed(name: str, received: str) -> SplitError:

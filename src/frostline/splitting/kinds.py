@@ -56,7 +56,9 @@ class Kinds:
         return is_torch and next(module.children(), None) is None
 
     def is_trainable_state(self, buffer: str) -> bool:
-        """True for a buffer of the trainable part, and for a counter of a mixed module."""
+        """True for a buffer of the trainable part, for a counter of a mixed module, and for a trainable weight."""
+        if buffer in self.parameters:
+            return self.parameters[buffer].requires_grad
         owner = buffer
         while owner:
             owner = owner.rpartition(".")[0]

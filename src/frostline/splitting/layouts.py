@@ -32,6 +32,10 @@ class Layout:
         """True if the tensor is stored as the model made it."""
         return self.axis is None or (self.axis == 0 and self.fold == 1 and self.order is None)
 
+    def fits(self, tensor: Tensor, batch_size: int) -> bool:
+        """True if the tensor has k entries for every sample of the batch."""
+        return self.axis is None or (self.axis < tensor.dim() and tensor.shape[self.axis] == self.fold * batch_size)
+
     def to_rows(self, tensor: Tensor) -> Tensor:
         """(k x B on some axis) -> (B, ...)."""
         if self.axis is None:

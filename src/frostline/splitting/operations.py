@@ -12,29 +12,33 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
+from torch.utils.hooks import RemovableHandle
+
+from frostline.core.digests import tensor_digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import FrameType
 
-# Calls that turn tensor values into Python values, which may then steer the model's control flow.
-_STEERING = frozenset(
-    [
-        "__bool__",
-        "__int__",
-        "__float__",
-        "__complex__",
-        "__index__",
-        "__contains__",
-        "__array__",
-        "item",
-        "tolist",
-        "numpy",
-        "equal",
-        "allclose",
-        "is_nonzero",
-    ]
+# What a tensor may hand to Python without a guard: it follows from the code alone, not from values and not from sizes.
+_CONSTANT_NAMES = """
+dtype device layout ndim dim ndimension element_size itemsize type get_device is_floating_point is_complex
+is_signed is_conj is_neg is_cuda is_cpu is_xpu is_mps is_mtia is_maia is_hpu is_xla is_ipu is_vulkan is_mkldnn
+is_sparse is_sparse_csr is_quantized is_meta is_nested is_inference is_leaf requires_grad retains_grad grad_fn
+output_nr _backward_hooks _post_accumulate_grad_hooks _version has_names names result_type can_cast is_same_size
+is_shared is_pinned _is_view _base __class__ __dict__ __setstate__ is_contiguous
+"""
+_CONSTANT = frozenset(_CONSTANT_NAMES.split())
+
+# What gives the memory of a tensor to others.
+_MEMORY = frozenset(("numpy", "__array__", "__dlpack__", "untyped_storage", "storage", "data_ptr"))
+
+_CONVERSIONS = frozenset(
+    ("__bool__", "__int__", "__float__", "__complex__", "__index__", "__array__", "item", "tolist", "numpy")
 )
+
+# What follows from sizes. Sizes that follow the batch are expected; others, such as that of `nonzero`, are guarded.
+_SIZES = frozenset(("shape", "size", "numel", "nelement", "__len__", "stride", "storage_offset", "nbytes"))
 
 # Calls whose tensor arguments give shape, dtype and device only: their results hold no values.
 _FACTORIES = frozenset(
@@ -65,6 +69,7 @@ _OPERATORS: dict[str, Callable[..., Any]] = {
 }
 
 _MAX_ARGUMENTS = 64
+_MAX_COMPARED = 4096  # numbers that are compared one by one; of more, the digest of their tensor
 _SETTINGS = (
     Tensor, bool, int, float, complex, str, torch.dtype, torch.device, torch.layout, torch.memory_format, type(...),
 )  # fmt: skip
@@ -86,9 +91,39 @@ def is_setter(func: Any) -> bool:
     return getattr(func, "__name__", "") == "__set__"
 
 
-def is_steering(func: Any) -> bool:
-    """True if the call hands values of a tensor to Python."""
-    return name_of(func) in _STEERING
+def is_size(func: Any) -> bool:
+    """True if the call hands sizes of a tensor to Python."""
+    return name_of(func) in _SIZES
+
+
+def converts(func: Any) -> bool:
+    """True for calls that do nothing but turn values into Python's own; torch warns where they lose a gradient."""
+    return name_of(func) in _CONVERSIONS
+
+
+def leaves_torch(func: Any) -> bool:
+    """True if what is handed over can be computed with outside of torch, and come back as another tensor."""
+    return name_of(func) in _MEMORY
+
+
+def hands_over(func: Any, result: Any) -> bool:
+    """True if the call hands something to Python that may follow values or sizes: everything that is not listed."""
+    return name_of(func) not in _CONSTANT and not is_setter(func) and not _is_of_tensors(result)
+
+
+def _is_of_tensors(result: Any) -> bool:
+    if isinstance(result, (tuple, list)) and not isinstance(result, torch.Size):
+        return all(map(_is_of_tensors, cast("Sequence[Any]", result)))
+    return result is None or result is NotImplemented or isinstance(result, (Tensor, RemovableHandle))
+
+
+def plain_value(result: Any, tensors: Sequence[Tensor]) -> Any:
+    """What was handed over, to be compared later: numbers and texts themselves, else the content of the tensors."""
+    if isinstance(result, (bool, int, float, complex, str, bytes)):
+        return result
+    if isinstance(result, (tuple, list)) and _count(result) <= _MAX_COMPARED:
+        return tuple(cast("Sequence[Any]", result)) if not isinstance(result, list) else repr(result)
+    return tuple(tensor_digest(tensor) for tensor in tensors)
 
 
 def is_factory(func: Any) -> bool:
@@ -118,6 +153,8 @@ def as_node(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[s
         return "call_function", getattr, (args[0], name)
     if getattr(func, "__name__", "") == "__set__":
         return "call_function", setattr, (args[0], name, args[1])
+    if name == "register_hook":
+        return "call_function", hook_into, args
     is_method = getattr(torch.Tensor, name, None) is func
     if is_method and name in _OPERATORS and not kwargs:
         return "call_function", _OPERATORS[name], args
@@ -129,6 +166,17 @@ def as_node(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[s
                 return "call_method", method, args
         return "call_function", call_function, (func, *args)
     return "call_function", func, args
+
+
+def is_hook(func: Any) -> bool:
+    """True for `tensor.register_hook(hook)`, which changes gradients."""
+    return name_of(func) == "register_hook"
+
+
+def hook_into(tensor: Tensor, hook: Callable[[Tensor], Any]) -> None:
+    """Register a hook on an activation, where gradients flow."""
+    if tensor.requires_grad:
+        tensor.register_hook(hook)
 
 
 def call_function(func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -144,6 +192,14 @@ def uses_batch_statistics(func: Any, args: tuple[Any, ...], kwargs: dict[str, An
     if name == "instance_norm":
         return bool(kwargs.get("use_input_stats", args[5] if len(args) > 5 else True))
     return False
+
+
+def renormalises(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """True for a look-up that first scales the rows of its weight down to `max_norm`, in place."""
+    place = {"embedding": 3, "embedding_bag": 4}.get(name_of(func))
+    if place is None or len(args) < 2:
+        return False
+    return kwargs.get("max_norm", args[place] if len(args) > place else None) is not None
 
 
 def is_batch_norm_in_training(module: nn.Module) -> bool:

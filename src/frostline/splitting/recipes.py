@@ -35,9 +35,14 @@ def make_recipe(log: Sequence[str], frontier: Frontier, quiet: Quiet) -> Mapping
     return MappingProxyType(
         {
             "schema": _SCHEMA,
-            "calls": hashlib.sha256("\n".join(log).encode()).hexdigest(),
+            "calls": calls_digest(log),
             "stored": "; ".join(stored),
             "mode": "inference",
             "quiet": "; ".join(sorted(f"{name}#{nth}" for name, nth in quiet)),
         }
     )
+
+
+def calls_digest(log: Sequence[str]) -> str:
+    """SHA-256 of the log of the frozen calls."""
+    return hashlib.sha256("\n".join(log).encode()).hexdigest()

@@ -15,27 +15,27 @@ from torch import Tensor, fx, nn
 from torch.overrides import TorchFunctionMode
 
 from frostline.core import inputs as batches
-from frostline.core.errors import NotCacheable, SplitError
+from frostline.core.errors import NotCacheable
 from frostline.splitting import operations
 from frostline.splitting.callog import describe_call
+from frostline.splitting.failures import frozen_weight_error, refuse_closed_over_tensors, trainable_value_error
 from frostline.splitting.graphs import GraphWriter, apply_function
+from frostline.splitting.guards import Guard, python_state, returned_guard
 from frostline.splitting.listening import listening
+from frostline.splitting.noise import Noise, NoisyModule, PythonNoise
 from frostline.splitting.points import Frames, Point
 from frostline.splitting.quieting import NoiseOnFrozenSide, NoiseSource, in_inference_mode
-from frostline.splitting.randomness import PythonNoise, python_noise_error
-from frostline.splitting.recording import Guard, Recording
-from frostline.splitting.structure import is_plain, template_of, tensors_in
+from frostline.splitting.recording import Decided, Recording
+from frostline.splitting.size_number import tracked
+from frostline.splitting.state import Source
+from frostline.splitting.structure import is_plain, is_same, template_of, tensors_in
 from frostline.splitting.structure import replace as change_tensors
 from frostline.splitting.values import Values, Versions, version_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from frostline.splitting.kinds import Kinds
-
-
-class _NoisyModule(Exception):  # noqa: N818 (a signal)
-    """A module without parameters drew noise: it is recorded whole."""
 
 
 class Recorder(TorchFunctionMode):
@@ -44,30 +44,21 @@ class Recorder(TorchFunctionMode):
     Args:
         model: The model.
         kinds: Which of its modules are frozen, trainable, mixed.
-        is_whole: Record modules without frozen parameters as one call each; False enters them.
-        live: Buffers that the trainable part writes.
+        decided: What earlier recordings have shown.
         is_logging: Describe every frozen call for the recipe key.
-        quiet: Modules and calls of modules that run in inference mode: noise that feeds frozen layers.
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        kinds: Kinds,
-        *,
-        is_whole: bool,
-        quiet: frozenset[tuple[str, int]],
-        live: frozenset[str],
-        is_logging: bool,
-    ) -> None:
+    def __init__(self, model: nn.Module, kinds: Kinds, decided: Decided, *, is_logging: bool) -> None:
         super().__init__()
-        self.model, self.kinds, self.is_whole, self.quiet = model, kinds, is_whole, quiet
+        self.model, self.kinds, self.is_whole = model, kinds, decided.is_whole
+        self.quiet = frozenset(decided.quiet)
         self.frames = Frames(model)
         self.suspended, self.is_logging = False, is_logging
         self.has_left_torch: str | None = None
         self.recording = Recording(fx.Graph(), training=model.training)
-        self.values = Values(model, self.frames, self.recording, live)
-        self.writer = GraphWriter(self.recording, self.values, kinds)
+        self.values = Values(model, self.frames, self.recording, decided.live)
+        self.noise = Noise(model, kinds, self.values, self.frames)
+        self.writer = GraphWriter(self.recording, self.values, kinds, decided.remade)
 
     # The run
 
@@ -75,17 +66,20 @@ class Recorder(TorchFunctionMode):
         """Run the model on a batch and return what was heard."""
         recording = self.recording
         recording.batch_size = batches.batch_size(inputs)
-        self.python_noise = PythonNoise()
+        self.noise.python = PythonNoise()
         root = self.frames.opened(self.model)
         for name, tensor in batches.leaves(inputs).items():
             self.values.born(tensor, Point(root.frame, "input", 0, name))
         buffers = self.kinds.buffer_slots()
+        values = {name: buffer.detach().clone() for name, buffer in buffers.items()}
         with listening(self), self:
             output = batches.call_with_model(self.model, inputs)
-        self._notice_python_noise()
+        self.noise.notice_python()
         self._notice_rebound(buffers)
+        self._notice_moved(buffers, values)
         recording.output, tensors = template_of(output)
         self.writer.finish(tensors)
+        recording.handed.close_blocks(point for crossing in recording.crossings for point in crossing.points)
         return recording
 
     # Modules
@@ -97,7 +91,7 @@ class Recorder(TorchFunctionMode):
         if self.suspended or not self.frames.is_known(module):
             self.frames.calls[self.frames.names.get(id(module), "")] += 1  # `extract` counts these calls too
             return run()
-        self._notice_python_noise()
+        self.noise.notice_python()
         if module is self.model:
             return in_inference_mode(module, run) if ("", -1) in self.quiet else run()
         name = self.frames.names[id(module)]
@@ -105,22 +99,33 @@ class Recorder(TorchFunctionMode):
             run = partial(in_inference_mode, module, run)
         inputs = tensors_in((args, kwargs))
         tainted = [tensor for tensor in inputs if self.values.is_tainted(tensor)]
-        self._refuse_noise_into(module, tainted)
+        self.noise.refuse_into(module, tainted)
         if not tainted:
-            self._refuse_batch_statistics(module)
+            self.noise.refuse_batch_statistics(module)
         if self._is_recorded_whole(module, bool(tainted), (args, kwargs)):
             return self._record_module(module, args, kwargs, run)
-        if not tainted and self._may_be_noise(module):
+        if not tainted and self.noise.may_be(module):
             return self._enter_or_record(module, args, kwargs, inputs, run)
-        return self._enter(module, run)
+        return self._enter(module, run, is_fed=bool(tainted))
 
-    def _enter(self, module: nn.Module, run: Callable[[], Any]) -> Any:
-        frame = self.frames.opened(module, self.values.clock)
+    def _enter(self, module: nn.Module, run: Callable[[], Any], *, is_fed: bool = False) -> Any:
+        is_frozen = not is_fed and not self.kinds.has_trainable(module)
+        outer, frame = self.frames.top, self.frames.opened(module, self.values.clock)
+        handed = self.recording.handed
+        handed.opened(frame.frame, outer.frame, is_frozen=is_frozen)
+        is_block = handed.blocks.get(frame.frame) == frame.frame
+        state = python_state(module) if is_block else {}
         try:
             result = run()
-            self._notice_python_noise()
+            self.noise.notice_python()
         finally:
             self.frames.close()
+        if is_block:
+            guard = returned_guard(frame.frame, result, operations.user_line())
+            if guard is not None:
+                handed.guards[guard.point] = guard
+            if python_state(module) != state:
+                handed.leave_open(frame.frame)
         if not self.kinds.has_trainable(module):
             self.values.returned(result, frame)
         return result
@@ -137,7 +142,7 @@ class Recorder(TorchFunctionMode):
         depth, calls = len(self.frames.stack), self.frames.calls.copy()
         try:
             return self._enter(module, run)
-        except _NoisyModule:
+        except NoisyModule:
             operations.set_noise_state(noise)
             self.frames.calls = calls
             del self.frames.stack[depth:]
@@ -158,7 +163,7 @@ class Recorder(TorchFunctionMode):
         self.suspended = True
         try:
             result = run()
-            if self.python_noise.has_drawn() or not operations.is_same_noise(noise, operations.noise_state()):
+            if self.noise.python.has_drawn() or not operations.is_same_noise(noise, operations.noise_state()):
                 result = self._told_apart(result, before)
         finally:
             self.suspended = False
@@ -179,17 +184,6 @@ class Recorder(TorchFunctionMode):
             return False
         return is_plain(arguments) and (self.is_whole or self.kinds.is_torch_leaf(module))
 
-    def _may_be_noise(self, module: nn.Module) -> bool:
-        is_bare = not self.kinds.has_frozen(module) and not self.kinds.has_trainable(module)
-        return is_bare and module.training and self.kinds.is_mixed(self._owner())
-
-    def _owner(self) -> nn.Module:
-        """The nearest enclosing module with parameters."""
-        for frame in reversed(self.frames.stack):
-            if self.kinds.has_frozen(frame.module) or self.kinds.has_trainable(frame.module):
-                return frame.module
-        return self.model
-
     # Torch functions
 
     def __torch_function__(
@@ -201,22 +195,37 @@ class Recorder(TorchFunctionMode):
             return func(*args, **kwargs)
         if operations.name_of(func) == "__iter__":
             return iter(self.__torch_function__(Tensor.unbind, types, (args[0], 0)))
-        if operations.is_steering(func):
-            return self._steered(func, args, kwargs)
+        self._note_sources()
         inputs = tensors_in((args, kwargs))
         self._refuse_numpy(func, inputs)
         before, noise = self.values.versions((args, kwargs)), operations.noise_state()
         tainted = [tensor for tensor in inputs if self.values.is_tainted(tensor)]
-        self._refuse_noise_into(None, tainted, inputs)
+        self.noise.refuse_into(None, tainted, inputs)
+        if tainted and operations.converts(func):
+            self._handed_over(func, None, inputs, tainted)
+        if operations.renormalises(func, args, kwargs) and not args[1].requires_grad:
+            raise frozen_weight_error(self.values.name_of_memory(args[1]) or "a weight")
         result = func(*args, **kwargs)
+        if operations.hands_over(func, result):
+            self._handed_over(func, result, inputs, tainted)
+            is_counted = operations.is_size(func) and not self.recording.handed.is_inside_block(self.frames.top.frame)
+            return tracked(result, self.recording.handed.decided) if is_counted else result
+        if type(result) in (tuple, list) and len(inputs) == 1:
+            self._size_read(inputs, tainted, is_decided=True)  # parts of a tensor in a list: Python can count them
         source = None
         if not tainted and (tensors_in(result) or self.values.written(before)):
-            source = self._noise_source(func, args, kwargs, noise)
+            source = self.noise.source_of(func, args, kwargs, noise)
         if tainted or source or self._is_own_state(before):
             self._record_call(func, args, kwargs, result, before, source)
         else:
             self._frozen_call(func, args, kwargs, result, before)
         return result
+
+    def _note_sources(self) -> None:
+        for frame in operations.user_frames():
+            key = id(frame.f_code)
+            if key not in self.recording.sources:
+                self.recording.sources[key] = Source.of_frame(frame)
 
     def _record_call(
         self,
@@ -228,14 +237,22 @@ class Recorder(TorchFunctionMode):
         source: NoiseSource | None,
     ) -> None:
         has_effect = tensors_in(result) or self.values.written(before) or operations.is_setter(func)
+        if operations.is_hook(func):
+            refuse_closed_over_tensors(args[1], self.frames.top.frame.name)
+            has_effect = True
         if not has_effect:
             return
         self.frames.top.point(operations.name_of(func))
+        self.recording.handed.leave_open(self.frames.top.frame)
+        if operations.is_setter(func) and (name := self.values.name_of_memory(args[0])) is not None:
+            self.recording.live.add(name)
         op, target, args = operations.as_node(func, args, kwargs)
         self.writer.write(op, target, (args, kwargs), result, before, source, None)
 
     def _frozen_call(self, func: Any, args: Any, kwargs: dict[str, Any], result: Any, before: Any) -> None:
         written = self.values.written(before)
+        if operations.is_setter(func) and operations.name_of(func) == "data":
+            written = [*written, args[0]]
         if not tensors_in(result) and not written:
             return
         self._refuse_moved_buffers(written)
@@ -266,31 +283,35 @@ class Recorder(TorchFunctionMode):
 
     # Values that leave torch
 
-    def _steered(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        tensors = tensors_in((args, kwargs))
-        name = operations.name_of(func)
-        tainted = [tensor for tensor in tensors if self.values.is_tainted(tensor)]
+    def _handed_over(self, func: Any, result: Any, tensors: list[Tensor], tainted: list[Tensor]) -> None:
+        name, frame = operations.name_of(func), self.frames.top.frame
+        if operations.is_size(func):
+            self._size_read(tensors, tainted, is_decided=name == "__len__")  # `len` gives Python a plain number
+            return
         noise = [self.values.noise.get(id(tensor)) for tensor in tainted]
         if self.model.training and noise and all(noise):  # layer drop: inference mode has none
             effect = "random numbers decide there what runs, in the trainable part too"
             raise NoiseOnFrozenSide(replace(cast("NoiseSource", noise[0]), effect=effect))
         if tainted:
-            raise SplitError(
-                what="A value that depends on trainable weights is handed to Python.",
-                where=f"{self.frames.top.frame.name or 'the model'}, {operations.user_line()}",
-                received=f"Tensor.{name}() of a value that will change while the head trains",
-                do="keep the value in torch (torch.where, tensor arithmetic), or freeze the layers it comes from.",
-            )
-        value = func(*args, **kwargs)
+            raise trainable_value_error(frame.name, name)
         point = self.frames.top.point(name)
-        self.recording.guards[point] = Guard(point, value, operations.user_line())
+        value = operations.plain_value(result, tensors)
+        self.recording.handed.guards[point] = Guard(point, value, operations.user_line())
         for tensor in tensors:
             known = self.values.name_of_attribute(tensor)
             if known:
                 self.recording.steered_by.append((tensor, known))
-        if name in ("numpy", "__array__"):
+        if operations.leaves_torch(func):
             self.has_left_torch = operations.user_line()
-        return value
+
+    def _size_read(self, tensors: list[Tensor], tainted: list[Tensor], *, is_decided: bool) -> None:
+        if is_decided:
+            self.recording.handed.decide(self.frames.top.frame)
+        for tensor in tensors:
+            birth = None if id(tensor) in {id(own) for own in tainted} else self.values.births.get(id(tensor))
+            self.recording.handed.read_size(birth.point if birth else None, self.frames.top.frame)
+        for tensor in tainted:
+            self.writer.check_sizes(tensor)
 
     def _refuse_numpy(self, func: Any, inputs: list[Tensor]) -> None:
         if self.has_left_torch is None:
@@ -304,67 +325,6 @@ class Recorder(TorchFunctionMode):
                 do="write that step in torch, or move it into the dataset's transform.",
             )
 
-    # Noise
-
-    def _noise_source(
-        self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], noise: tuple[Tensor, ...]
-    ) -> NoiseSource | None:
-        """None for a quiet call; for a noisy one its source, if the noise belongs to the trainable part."""
-        has_statistics = operations.uses_batch_statistics(func, args, kwargs) and not (
-            self.values.follows_from_weights(tensors_in((args, kwargs))[0])  # weights that are standardised
-        )
-        if not has_statistics and operations.is_same_noise(noise, operations.noise_state()):
-            return None
-        top, owner = self.frames.top, self._owner()
-        if not self.kinds.is_mixed(owner) and not self.kinds.is_trainable(owner):
-            reason = "uses the statistics of the batch" if has_statistics else "draws random numbers"
-            raise NotCacheable(
-                what=f"The frozen part is not deterministic: {top.frame.name or 'the model'} {reason}.",
-                where=f"{top.frame.name or 'the model'} ({type(top.module).__name__}) is in training mode; "
-                f"{operations.user_line()}",
-                received=f"{operations.name_of(func)} inside of a frozen module",
-                do=f"frostline.freeze(model, modules=[model.get_submodule({self.kinds.name(owner)!r})]), "
-                "then split again.",
-            )
-        if top.module is not owner and self._may_be_noise(top.module):
-            raise _NoisyModule
-        container = self.kinds.name(owner)
-        return NoiseSource(None, container, -1, operations.user_line())
-
-    def _notice_python_noise(self) -> None:
-        """Before anything trainable has run it is an augmentation, which the frozen side leaves out, and says so."""
-        if not self.python_noise.has_drawn():
-            return
-        name, line = self.frames.top.frame.name, operations.user_line()
-        if self.model.training and not self.values.nodes:
-            raise NoiseOnFrozenSide(NoiseSource(None, name, -1, f"what draws from Python or NumPy before {line}"))
-        raise python_noise_error(name, line)
-
-    def _refuse_batch_statistics(self, module: nn.Module) -> None:
-        if operations.is_batch_norm_in_training(module) and self.kinds.is_frozen(module):
-            name = self.kinds.name(module)
-            raise NotCacheable(
-                what=f"Cannot cache the output of {name!r}: it normalises with the statistics of the batch.",
-                where=f"{name} ({type(module).__name__}) is in training mode.",
-                received="frozen parameters, but running statistics that move and depend on batch mates",
-                do=f"frostline.freeze(model, modules=[model.get_submodule({name!r})]), then split again; or "
-                "freeze all lower layers at once with frostline.freeze(model, through=...).",
-            )
-
-    def _refuse_noise_into(
-        self, module: nn.Module | None, tainted: list[Tensor], inputs: Sequence[Tensor] = ()
-    ) -> None:
-        """Noise alone must not pull frozen layers into the head: the frontier never moves silently."""
-        if not tainted or not all(id(tensor) in self.values.noise for tensor in tainted):
-            return
-        is_frozen = (
-            self.kinds.has_frozen(module) and not self.kinds.has_trainable(module)
-            if module is not None
-            else any(self.kinds.is_frozen_parameter(tensor) for tensor in inputs)
-        )
-        if is_frozen:
-            raise NoiseOnFrozenSide(cast("NoiseSource", self.values.noise[id(tainted[0])]))
-
     def _is_own_state(self, before: Versions) -> bool:
         """True if the call writes buffers of the trainable part: a counter that no trainable value feeds."""
         names = [self.values.name_of_attribute(tensor) for tensor in self.values.written(before)]
@@ -372,7 +332,7 @@ class Recorder(TorchFunctionMode):
 
     def _refuse_moved_buffers(self, written: list[Tensor]) -> None:
         for tensor in written:
-            name = self.values.name_of_attribute(tensor)
+            name = self.values.name_of_memory(tensor)
             if name:
                 raise NotCacheable(
                     what=f"The frozen part changes its own state: {name!r} is written during the forward pass.",
@@ -393,6 +353,14 @@ class Recorder(TorchFunctionMode):
                     do="frostline.freeze the module, so that it runs in inference mode; or remove that line.",
                 )
             self.recording.rebound[name] = self.values.nodes[id(now)]
+
+    def _notice_moved(self, buffers: dict[str, Tensor], values: dict[str, Tensor]) -> None:
+        """Buffers that the run has written; some kernels, such as that of batch normalisation, count no version."""
+        for name, buffer in buffers.items():
+            if not is_same(buffer, values[name]):
+                self.recording.moved.add(name)
+                if not self.kinds.has_trainable(self.model.get_submodule(name.rpartition(".")[0])):
+                    self.recording.live.add(name)
 
     def _is_inside_whole(self, name: str) -> bool:
         """True for a buffer of a module that is called whole: the head replaces it as the model does."""

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
+
+from frostline.splitting.guards import Handed
+from frostline.splitting.state import Source
 
 if TYPE_CHECKING:
     from torch import Tensor, fx, nn
 
     from frostline.splitting.points import Point
+    from frostline.splitting.quieting import Quiet
 
 
 @dataclass
@@ -32,6 +36,11 @@ class Crossing:
     is_changed_later: bool = False
 
     @property
+    def points(self) -> tuple[Point, ...]:
+        """Where the run must be heard to take it."""
+        return (self.birth,) if self.read is None else (self.birth, self.read)
+
+    @property
     def key(self) -> tuple[Point, Point | None]:
         """Identity of the crossing over several runs."""
         return self.birth, self.read
@@ -42,15 +51,6 @@ class Crossing:
         return (self.read or self.birth).name
 
 
-@dataclass(frozen=True)
-class Guard:
-    """A Python value that a frozen tensor handed out, and that may have steered the model."""
-
-    point: Point
-    value: Any
-    line: str
-
-
 @dataclass
 class Recording:
     """One run of the model on one batch in one mode."""
@@ -59,14 +59,48 @@ class Recording:
     training: bool
     batch_size: int = 0
     crossings: list[Crossing] = field(default_factory=list["Crossing"])
-    guards: dict[Point, Guard] = field(default_factory=dict["Point", "Guard"])
+    handed: Handed = field(default_factory=Handed)
     births: dict[Point, Tensor] = field(default_factory=dict["Point", "Tensor"])
     modules: dict[str, nn.Module] = field(default_factory=dict[str, "nn.Module"])
     attributes: dict[str, Tensor] = field(default_factory=dict[str, "Tensor"])
     constants: dict[str, Any] = field(default_factory=dict[str, Any])
     entered: dict[str, nn.Module] = field(default_factory=dict[str, "nn.Module"])
+    sources: dict[int, Source] = field(default_factory=dict[int, "Source"])
+    weights: dict[str, Tensor] = field(default_factory=dict[str, "Tensor"])
     steered_by: list[tuple[Tensor, str]] = field(default_factory=list[tuple["Tensor", str]])
     rebound: dict[str, Any] = field(default_factory=dict[str, Any])
     live: set[str] = field(default_factory=set[str])
+    moved: set[str] = field(default_factory=set[str])
     output: Any = None
     log: list[str] = field(default_factory=list[str])
+
+
+@dataclass(frozen=True)
+class Decided:
+    """What earlier recordings of a model have shown.
+
+    Attributes:
+        is_whole: Record modules without frozen parameters as one call each; False enters them.
+        quiet: Modules and calls of modules that run in inference mode: noise that feeds frozen layers.
+        live: Buffers that the trainable part writes.
+        remade: Frozen tensors that depend on the batch as a whole: the head makes them again.
+    """
+
+    is_whole: bool
+    quiet: Quiet = field(default_factory=dict[tuple[str, int], str])
+    live: frozenset[str] = frozenset()
+    remade: frozenset[Point] = frozenset()
+
+    def but(self, **changes: Any) -> Decided:
+        """The same with something more."""
+        return replace(self, **changes)
+
+    def in_mode(self, training: bool) -> Decided:
+        """The same for a recording in one of the modes: inference mode has no noise."""
+        return self if training else replace(self, quiet={})
+
+    def notes(self) -> tuple[str, ...]:
+        """What people should know of it."""
+        names = sorted({point.name for point in self.remade})
+        remade = [f"{', '.join(names)}: depends on the whole batch, and is computed in the head"] if names else []
+        return (*self.quiet.values(), *remade)

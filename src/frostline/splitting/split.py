@@ -2,58 +2,39 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from frostline.core import inputs as batches
+from frostline.core.digests import checksum
 from frostline.core.errors import DataError, NotCacheable, SplitError
-from frostline.core.restore import kept_attributes, kept_buffers, kept_generators, kept_modes
-from frostline.splitting.checks import check_example, check_far, check_frontier, check_line, check_repeatable
+from frostline.core.restore import kept_attributes, kept_buffers, kept_generators, kept_modes, kept_parameters
+from frostline.splitting.checks import check_example, check_line, check_repeatable
 from frostline.splitting.explaining import Explanation, explain
 from frostline.splitting.extraction import extract_features
-from frostline.splitting.failures import explained_failure, other_path
-from frostline.splitting.frontiers import find_frontier
+from frostline.splitting.failures import changed_error, explained_failure, other_path, other_size
 from frostline.splitting.graphs import UnknownValue
-from frostline.splitting.head import Head, assemble, build_head, numbers_of
-from frostline.splitting.kinds import Kinds
-from frostline.splitting.layouts import find_layout
-from frostline.splitting.quieting import NoiseOnFrozenSide, Quiet, add_quiet, check_quiet_modules, quiet_reference
-from frostline.splitting.recipes import make_recipe
-from frostline.splitting.recorder import Recorder
-from frostline.splitting.sizes import generalise
+from frostline.splitting.guards import Guard
+from frostline.splitting.plan import Plan, frozen_log, record_plan
+from frostline.splitting.points import Frame, Point
+from frostline.splitting.quieting import quiet_reference
+from frostline.splitting.recipes import calls_digest
+from frostline.splitting.samples import FAR, LARGE, PROOF, SMALL, batch_of, other_values, put_first
+from frostline.splitting.sequence import Succession
+from frostline.splitting.structure import outline
 from frostline.splitting.verification import Verification, kernels_for, verify_head
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from torch import Tensor, nn
 
     from frostline.core.records import FrontierTensor
-    from frostline.splitting.frontiers import Frontier, Pair
-    from frostline.splitting.points import Point
-    from frostline.splitting.recording import Guard, Recording
+    from frostline.splitting.head import Head
 
-# Two sizes show how sizes follow the batch; a third, between them, proves it.
-_SMALL, _LARGE, _PROOF = 2, 4, 3
-# Where sizes follow the batch, a size far outside shows what only looks linear, such as min(8, B).
-_FAR = 19
+_INPUTS = Point(Frame("", 0), "input", 0, "python")
+_Steering = tuple[str, tuple[tuple[Point, str], ...]]
 # How often to record again because some sample of the example takes another path than those that were recorded.
 _PATHS = 3
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """What the recordings gave, before anything is proven."""
-
-    kinds: Kinds
-    frontier: Frontier
-    guards: dict[bool, dict[Point, Guard]]
-    quiet: Quiet
-    recipe: Mapping[str, str]
-    has_sizes: bool
-    recorded: Any
 
 
 class Split:
@@ -65,13 +46,17 @@ class Split:
         recipe: What makes a stored feature valid, as text: calls, weights, buffers, code, what is stored.
     """
 
-    def __init__(self, model: nn.Module, plan: _Plan, head: Head) -> None:
+    def __init__(self, model: nn.Module, plan: Plan, head: Head) -> None:
         self.head = head
         self.frontier: tuple[FrontierTensor, ...] = plan.frontier.tensors
         self.recipe = plan.recipe
         self._model, self._plan = model, plan
-        self._accepted: set[tuple[tuple[Point, str], ...]] = set()
+        self._accepted: set[_Steering] = set()
+        self._proven_sizes: set[int] = set()
         self._explanation: Explanation | None = None
+        self._sums = {name: checksum(tensor) for name, tensor in plan.weights.items()}
+        if plan.decides_by_size:
+            head.prove_sizes_with(self.prove_size)
 
     def extract(self, inputs: Any) -> tuple[Tensor, ...]:
         """Run the frozen part only, in inference mode, and stop at the frontier.
@@ -85,15 +70,29 @@ class Split:
         Raises:
             SplitError: If a value that steers the model differs from the recording, and the head does not hold.
         """
-        features, differing = self._extract(inputs)
-        steering = tuple((guard.point, str(value)) for guard, value in differing)
-        if steering and steering not in self._accepted:
-            try:
-                self.verify(inputs, features)
-            except SplitError as error:
-                raise other_path(inputs, differing, error) from error
-            self._accepted.add(steering)
+        inputs = batches.move(inputs, self._device)
+        features, differing = self._run_frozen(inputs)
+        if features is None or differing:
+            return self._on_other_path(inputs, features, differing)
+        if self._plan.decides_by_size:
+            self.prove_size(batches.batch_size(inputs))
         return features
+
+    def prove_size(self, batch_size: int) -> None:
+        """Prove the head at this batch size, on the samples of the example; once for every size.
+
+        Raises:
+            SplitError: If the model decides by the size of the batch, and the head does not.
+        """
+        if batch_size in self._proven_sizes or batch_size < 1:
+            return
+        self._proven_sizes.add(batch_size)
+        try:
+            inputs = batch_of(self._plan.recorded, batch_size)
+            self._verify(inputs, self.extract(inputs), ("train", "eval"), has_backward=False)
+        except SplitError as error:
+            self._proven_sizes.discard(batch_size)
+            raise other_size(batch_size, error) from error
 
     def verify(
         self, inputs: Any, features: tuple[Tensor, ...] | None = None, *, modes: tuple[str, ...] = ("train", "eval")
@@ -112,71 +111,152 @@ class Split:
             SplitError: If they differ; it says where.
         """
         inputs = batches.move(inputs, self._device)
-        features = self._extract(inputs)[0] if features is None else features
+        features = self.extract(inputs) if features is None else features
+        return self._verify(inputs, features, modes)
+
+    def _verify(
+        self, inputs: Any, features: tuple[Tensor, ...], modes: tuple[str, ...], *, has_backward: bool = True
+    ) -> Verification:
         reference = quiet_reference(self._model, self._plan.quiet)
-        return verify_head(self._model, self.head, features, reference, inputs, modes)
+        return verify_head(
+            self._model, self.head, features, reference, inputs, modes, self._plan.moved, has_backward=has_backward
+        )
 
     def explain(self) -> Explanation:
         """What is frozen, what trains, what is stored per sample, what it costs; `print` it."""
         assert self._explanation is not None
         return self._explanation
 
-    def explained(self, explanation: Explanation) -> Split:
-        """The same split with its explanation, which is measured last."""
-        self._explanation = explanation
+    def proven(self, example: Any) -> Split:
+        """The same split, proven on the samples of the example and explained.
+
+        Raises:
+            SplitError: If the head is not the model.
+            NotCacheable: If the frozen part is not repeatable, or remembers batches.
+        """
+        plan, sample = self._plan, batch_of(example, SMALL)
+        names = [tensor.name for tensor in self.frontier]
+        features, frozen_s = check_repeatable(self._model, lambda: self.extract(sample), names)
+        other = other_values(batch_of(example, PROOF, start=1))
+        reference = quiet_reference(self._model, plan.quiet)
+        succession = Succession(self._model, self.head, self.extract, reference, plan.whole, plan.sources)
+        succession.prove([sample, other, sample])
+        verification = self.verify(other)
+        if plan.decides_by_size or plan.has_batch_numbers:
+            self.prove_size(FAR)
+        self._explanation = explain(
+            plan.kinds, self.head, self.frontier, features, frozen_s, SMALL, verification, plan.decided.notes()
+        )
         return self
+
+    def prove(self, inputs: Any, features: tuple[Tensor, ...]) -> None:
+        """Prove outputs and buffers on a batch, without the gradients: what `fill` asks again and again.
+
+        Raises:
+            SplitError: If the head is not the model on this batch.
+        """
+        inputs = batches.move(inputs, self._device)
+        self._verify(inputs, batches.move(features, self._device), ("train", "eval"), has_backward=False)
+
+    def check_unchanged(self) -> None:
+        """Check that the frozen part still is what the recipe says: calls, numbers, weights, buffers, code.
+
+        Raises:
+            SplitError: If anything of it has changed since the split.
+        """
+        with (
+            kept_modes(self._model), kept_generators(), kept_parameters(self._model), kernels_for(self._model),
+        ):  # fmt: skip
+            log = frozen_log(self._model, self._plan)
+        if calls_digest(log) != self.recipe["calls"]:
+            raise changed_error(self._moved_weights())
+
+    def check_weights(self) -> None:
+        """Check the weights and buffers of the frozen part by a sum over their bits.
+
+        Raises:
+            SplitError: If one of them has changed since the split.
+        """
+        moved = self._moved_weights()
+        if moved:
+            raise changed_error(moved)
+
+    def _moved_weights(self) -> list[str]:
+        now = {**dict(self._model.named_parameters()), **dict(self._model.named_buffers())}
+        return [name for name, sum_ in self._sums.items() if name not in now or checksum(now[name]) != sum_]
 
     def telling_sample(self, example: Any) -> int | None:
         """A sample that steers the model as the whole example does, and as those that were recorded do not."""
         count = batches.batch_size(example)
-        if not any(self._plan.guards.values()) or count <= _LARGE or not self._takes_another_path(example):
+        has_guards = any(expected.guards or expected.sizes for expected in self._plan.expected.values())
+        if not has_guards or count <= LARGE or not self._takes_another_path(example):
             return None
         pairs = (torch.tensor([at, at], device=self._device) for at in range(count))
         return next((at for at, pair in enumerate(pairs)
                      if self._takes_another_path(batches.rows(example, pair))), None)  # fmt: skip
 
     def _takes_another_path(self, inputs: Any) -> bool:
-        _, differing, missing = self._run_frozen(inputs)
-        return bool(differing) or missing is not None
+        features, differing = self._run_frozen(inputs)
+        return bool(differing) or features is None
 
     @property
     def _device(self) -> torch.device:
         return next(self._model.parameters()).device
 
-    def _extract(self, inputs: Any) -> tuple[tuple[Tensor, ...], list[tuple[Guard, Any]]]:
-        inputs = batches.move(inputs, self._device)
-        features, differing, missing = self._run_frozen(inputs)
-        if differing or missing:
-            features, missing = self._on_recorded_path(inputs) or (features, missing)
-        if missing is not None:
-            raise other_path(inputs, differing, f"no value for {missing!r}")
-        return features, differing
+    def _on_other_path(
+        self, inputs: Any, own: tuple[Tensor, ...] | None, differing: list[tuple[Guard, Any]]
+    ) -> tuple[Tensor, ...]:
+        """Features of a batch that steers the model in another way than the recorded ones: proven, or refused.
 
-    def _on_recorded_path(self, inputs: Any) -> tuple[tuple[Tensor, ...], None] | None:
-        """The features of a batch in company of the samples that were recorded, which take the path of the head."""
+        The batch may lack a tensor that the head needs, such as the mask where nothing is padded. In company of the
+        samples that were recorded it is made.
+        """
+        failure: SplitError | None = None
+        steering = tuple((guard.point, repr(value)) for guard, value in differing)
+        for way, found in (("own", lambda: own), ("joined", lambda: self._together(inputs))):
+            features = found()
+            if features is None:
+                continue
+            if (way, steering) in self._accepted:
+                return features
+            try:
+                self.verify(inputs, features)
+            except SplitError as error:
+                failure = failure or error
+                continue
+            self._accepted.add((way, steering))
+            return features
+        raise other_path(inputs, differing, failure) from failure
+
+    def _together(self, inputs: Any) -> tuple[Tensor, ...] | None:
+        """The features of a batch in company of the samples that were recorded."""
         try:
             together = batches.joined(inputs, self._plan.recorded)
-        except RuntimeError:  # sequences of another length
+        except (RuntimeError, KeyError):  # sequences of another length, or other inputs
             return None
-        features, differing, missing = self._run_frozen(together)
-        if differing or missing is not None:
+        features, differing = self._run_frozen(together)
+        if differing or features is None:
             return None
         count = batches.batch_size(inputs)
         return tuple(
             feature if tensor.shared else feature[:count]
             for feature, tensor in zip(features, self.frontier, strict=True)
-        ), None  # fmt: skip
+        )  # fmt: skip
 
-    def _run_frozen(self, inputs: Any) -> tuple[tuple[Tensor, ...], list[tuple[Guard, Any]], str | None]:
-        """(features, values that steered another way, name of a feature that was not made)."""
+    def _run_frozen(self, inputs: Any) -> tuple[tuple[Tensor, ...] | None, list[tuple[Guard, Any]]]:
+        """(features, or None if one was not made as it was recorded; what was handed to Python in another way)."""
         plan = self._plan
-        found, differing = extract_features(self._model, plan.kinds, plan.frontier, plan.guards, inputs)
+        found, differing = extract_features(self._model, plan.kinds, plan.frontier, plan.expected, inputs)
+        given = outline(inputs)
+        if given != plan.outline:
+            differing.insert(0, (Guard(_INPUTS, plan.outline, "the inputs"), given))
         features: list[Tensor] = []
+        size = batches.batch_size(inputs)
         for entry, tensor in zip(plan.frontier.entries, found, strict=True):
-            if tensor is None:
-                return (), differing, entry.tensor.name
+            if tensor is None or not entry.layout.fits(tensor, size):
+                return None, differing
             features.append(entry.layout.to_rows(tensor))
-        return tuple(features), differing, None
+        return tuple(features), differing
 
 
 def split(model: nn.Module, example: Any) -> Split:
@@ -213,7 +293,7 @@ def split(model: nn.Module, example: Any) -> Split:
     failed: list[Exception] = []
     with (
         kept_modes(model), kept_buffers(model), kept_attributes(model, numbers=True), kept_generators(),
-        kernels_for(model),
+        kept_parameters(model), kernels_for(model),
     ):  # fmt: skip
         for is_whole in (True, False):
             try:
@@ -224,107 +304,15 @@ def split(model: nn.Module, example: Any) -> Split:
                 failed.append(error)
                 if not isinstance(error, (UnknownValue, SplitError)):
                     break
-        raise explained_failure(model, _batch(example, _LARGE), failed)
+        raise explained_failure(model, batch_of(example, LARGE), failed)
 
 
 def _split(model: nn.Module, example: Any, *, is_whole: bool) -> Split:
-    made = Split(model, *_record(model, example, is_whole=is_whole))
+    made = Split(model, *record_plan(model, example, is_whole=is_whole))
     for _ in range(_PATHS):  # the first samples may have no padding: those are recorded that take the general path
         at = made.telling_sample(example)
         if at is None:
             break
-        example = _put_first(example, at)
-        made = Split(model, *_record(model, example, is_whole=is_whole))
-    plan = made._plan
-    sample = _batch(example, _SMALL)
-    names = [tensor.name for tensor in made.frontier]
-    features, frozen_s = check_repeatable(model, lambda: made.extract(sample), names)
-    verification = made.verify(_other_values(_batch(example, _PROOF, start=1)))
-    if plan.has_sizes:
-        check_far(model, made.head, made.extract, _batch(example, _FAR))
-    return made.explained(
-        explain(plan.kinds, made.head, made.frontier, features, frozen_s, _SMALL, verification, plan.quiet)
-    )
-
-
-def _record(model: nn.Module, example: Any, *, is_whole: bool) -> tuple[_Plan, Head]:
-    kinds, numbers = Kinds(model), numbers_of(model)
-    sizes = (_batch(example, _SMALL), _batch(example, _LARGE))
-    with torch.enable_grad():
-        model.train()
-        quiet: Quiet = {}
-        live: frozenset[str] = frozenset()
-        while True:
-            try:
-                trained = _record_pair(model, kinds, sizes, is_whole, quiet, live)
-            except NoiseOnFrozenSide as signal:
-                quiet = add_quiet(quiet, signal.source)
-                continue
-            written = live.union(*(recording.live | set(recording.rebound) for recording in trained))
-            if written == live:
-                break
-            live = written
-        check_quiet_modules(quiet, trained[1])
-        model.eval()
-        evaluated = _record_pair(model, kinds, sizes, is_whole, {}, live, is_logging=True)
-    batch_nodes = [generalise(*pair, _anchor(pair)) for pair in (evaluated, trained)]
-    frontier, guards = find_frontier(evaluated, trained), {False: evaluated[1].guards, True: trained[1].guards}
-    check_frontier(model, frontier.tensors)
-    frontier = frontier.in_order_of(extract_features(model, kinds, frontier, guards, sizes[0])[0])
-    graphs = (
-        assemble(evaluated[1], batch_nodes[0], frontier, frontier.eval_slots),
-        assemble(trained[1], batch_nodes[1], frontier, frontier.train_slots),
-    )
-    head = build_head(model, evaluated[1], trained[1], graphs, frontier, numbers)
-    log = evaluated[0].log
-    if any(entry.from_training for entry in frontier.entries):  # weights that only train() reads are part of the key
-        with torch.enable_grad():
-            model.train()
-            log = [*log, *_record_pair(model, kinds, sizes, is_whole, quiet, live, is_logging=True)[0].log]
-    return _Plan(kinds, frontier, guards, quiet, make_recipe(log, frontier, quiet), any(batch_nodes), sizes[0]), head
-
-
-def _record_pair(
-    model: nn.Module, kinds: Kinds, sizes: tuple[Any, Any], is_whole: bool, quiet: Quiet, live: frozenset[str],
-    *, is_logging: bool = False,
-) -> Pair:  # fmt: skip
-    def record(inputs: Any, *, is_logging: bool) -> Recording:
-        recorder = Recorder(model, kinds, is_whole=is_whole, quiet=frozenset(quiet), live=live, is_logging=is_logging)
-        with kept_buffers(model), kept_attributes(model, numbers=False):
-            return recorder.run_once(inputs)
-
-    return record(sizes[0], is_logging=is_logging), record(sizes[1], is_logging=False)
-
-
-def _anchor(pair: Pair) -> int | None:
-    """A crossing that gives the batch size: one that follows the batch."""
-    small, large = pair
-    for at, (a, b) in enumerate(zip(small.crossings, large.crossings, strict=False)):
-        layout = find_layout(a.tensor, b.tensor, small.batch_size, large.batch_size)
-        if layout is not None and layout.axis is not None:
-            return at
-    return None
-
-
-def _batch(example: Any, size: int, start: int = 0) -> Any:
-    """`size` samples of the example, repeated where it has fewer."""
-    count = batches.batch_size(example)
-    index = torch.arange(start, start + size) % count
-    if count < size:
-        index[-1] = 0  # so that statistics over the batch are not the same at two sizes
-    return batches.rows(example, index.to(next(iter(batches.leaves(example).values())).device))
-
-
-def _put_first(example: Any, at: int) -> Any:
-    order = torch.tensor([at, *(other for other in range(batches.batch_size(example)) if other != at)])
-    return batches.rows(example, order.to(next(iter(batches.leaves(example).values())).device))
-
-
-def _other_values(inputs: Any) -> Any:
-    """The same batch with other values: floats are scaled, except masks of zeros and ones."""
-
-    def change(tensor: Tensor) -> Tensor:
-        is_mask = bool(((tensor == 0) | (tensor == 1)).all())
-        return tensor * 0.75 if tensor.is_floating_point() and not is_mask else tensor
-
-    return batches.map_tensors(inputs, change)
+        example = put_first(example, at)
+        made = Split(model, *record_plan(model, example, is_whole=is_whole))
+    return made.proven(example)

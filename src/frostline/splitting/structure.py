@@ -63,6 +63,32 @@ def is_plain(value: Any) -> bool:
     return False
 
 
+def is_same(one: Tensor, other: Tensor) -> bool:
+    """True for two tensors of the same shape and values, NaN included."""
+    if one.shape != other.shape or one.dtype != other.dtype:
+        return False
+    is_equal = torch.equal(one, other)
+    if is_equal or not (one.is_floating_point() or one.is_complex()):
+        return is_equal
+    return bool(((one == other) | ((one != one) & (other != other))).all())
+
+
+def outline(value: Any) -> Any:
+    """The structure of `value` without the contents of tensors: kinds, numbers, texts; two outlines can be compared."""
+    if isinstance(value, Tensor):
+        return ("tensor", str(value.dtype), value.dim())
+    if value is None or isinstance(value, (bool, int, float, complex, str, bytes)):
+        return (type(value).__name__, value)
+    if isinstance(value, Mapping):
+        parts = cast("Mapping[Any, Any]", value).items()
+        return (type(value).__name__, tuple((str(key), outline(part)) for key, part in parts))
+    if isinstance(value, (tuple, list)):
+        return (type(value).__name__, tuple(map(outline, cast("Sequence[Any]", value))))
+    if isinstance(value, (*_CLOSED, slice)):
+        return (type(value).__name__, str(value))
+    return (type(value).__name__, tuple((name, outline(part)) for name, part in sorted(_attributes(value).items())))
+
+
 def replace(value: Any, change: Callable[[Any], Any], kinds: type | tuple[type, ...] = Tensor) -> Any:
     """A copy of `value` in which everything of `kinds` is changed; parts without any are shared."""
     if isinstance(value, kinds):

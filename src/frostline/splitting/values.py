@@ -65,6 +65,8 @@ class Values:
             self.attributes[id(tensor)] = name
             if tensor.requires_grad:
                 self.trainable.add(id(tensor))
+        self._memories = {storage_of(tensor): self.attributes[id(tensor)] for tensor in
+                          [*model.buffers(), *model.parameters()]}  # fmt: skip
         self.nodes: dict[int, fx.Node] = {}
         self.noise: dict[int, Any] = {}
         self.births: dict[int, Birth] = {}
@@ -186,11 +188,17 @@ class Values:
         """The qualified name if the tensor is a parameter or buffer of the model."""
         return self.attributes.get(id(tensor))
 
+    def name_of_memory(self, tensor: Tensor) -> str | None:
+        """The qualified name if the tensor is, or shares the memory of, a parameter or buffer of the model."""
+        return self.attributes.get(id(tensor)) or self._memories.get(storage_of(tensor))
+
     def digest(self, tensor: Tensor) -> str:
         """The content of a parameter, buffer or constant; computed once, they do not change during a run."""
         if id(tensor) not in self._digests:
             self._digests[id(tensor)] = tensor_digest(tensor)
             self.keep(tensor)
+            if (name := self.name_of_attribute(tensor)) is not None:
+                self.recording.weights[name] = tensor
         return self._digests[id(tensor)]
 
     def code(self, code: types.CodeType) -> str:
@@ -215,7 +223,8 @@ class Values:
 def storage_of(tensor: Tensor) -> int:
     """Identity of the memory that a tensor and its views share."""
     try:
-        return tensor.untyped_storage()._cdata
+        with torch._C.DisableTorchFunction():  # this question is ours, not the model's
+            return tensor.untyped_storage()._cdata
     except (RuntimeError, NotImplementedError):  # sparse and other tensors without one memory
         return -id(tensor)
 

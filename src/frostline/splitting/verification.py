@@ -58,7 +58,9 @@ class Verification:
 
 
 @dataclass
-class _Outcome:
+class Outcome:
+    """What one run gives: outputs by the path to them, gradients by parameter, buffers after it."""
+
     outputs: dict[str, Tensor]
     gradients: dict[str, Tensor | None]
     buffers: dict[str, Tensor]
@@ -71,6 +73,9 @@ def verify_head(
     reference: Callable[[Any], Any],
     inputs: Any,
     modes: tuple[str, ...],
+    moved: frozenset[str] = frozenset(),
+    *,
+    has_backward: bool = True,
 ) -> Verification:
     """Compare head and model on a batch, in outputs, gradients and buffer changes.
 
@@ -81,16 +86,19 @@ def verify_head(
         reference: Runs the model on a batch; noise that feeds frozen layers is off.
         inputs: The batch.
         modes: `train`, `eval`, or both.
+        moved: Buffers that training moves: they are moved as the weights are.
+        has_backward: False compares outputs and buffers only.
 
     Raises:
         SplitError: If they differ: it says in what.
     """
+    proof = _Proof(model, head, features, reference, inputs, modes, moved, has_backward)
     is_on_gpu = next(model.parameters()).is_cuda
     if is_on_gpu:
         with suppress(SplitError), kernels_for(model):  # fused kernels draw noise by the layout of their arguments
-            return _verified(model, head, features, reference, inputs, modes)
+            return proof.run()
     with plain_kernels() if is_on_gpu else nullcontext():
-        return _verified(model, head, features, reference, inputs, modes)
+        return proof.run()
 
 
 def kernels_for(model: nn.Module) -> AbstractContextManager[None]:
@@ -98,51 +106,92 @@ def kernels_for(model: nn.Module) -> AbstractContextManager[None]:
     return plain_kernels() if next(model.parameters()).is_cuda and has_recurrent(model) else nullcontext()
 
 
-def _verified(
-    model: nn.Module, head: Head, features: tuple[Tensor, ...], reference: Callable[[Any], Any], inputs: Any,
-    modes: tuple[str, ...],
-) -> Verification:  # fmt: skip
-    features = tuple(feature.detach().clone(memory_format=torch.contiguous_format) for feature in features)
-    kept = [feature.clone() for feature in features]
-    differences: list[float] = []
-    with (
-        kept_modes(model),
-        kept_modes(head),
-        kept_gradients(model),
-        kept_parameters(model),
-        kept_generators(),
-    ):
-        _move_trainable(model)
-        for mode in modes:
-            model.train(mode == "train")
-            head.train(mode == "train")
+@dataclass(frozen=True)
+class _Proof:
+    """The arguments of `verify_head`."""
+
+    model: nn.Module
+    head: Head
+    features: tuple[Tensor, ...]
+    reference: Callable[[Any], Any]
+    inputs: Any
+    modes: tuple[str, ...]
+    moved: frozenset[str]
+    has_backward: bool
+
+    def run(self) -> Verification:
+        features = tuple(f.detach().clone(memory_format=torch.contiguous_format) for f in self.features)
+        kept = [feature.clone() for feature in features]
+        differences: list[float] = []
+        with (
+            kept_modes(self.model), kept_modes(self.head), kept_gradients(self.model), kept_parameters(self.model),
+            kept_buffers(self.model), kept_generators(),
+        ):  # fmt: skip
+            _move(self.model, self.moved)
+            for mode in self.modes:
+                differences += self._compared(mode, features)
+        if any(not torch.equal(_bits(a), _bits(b)) for a, b in zip(features, kept, strict=True)):
+            raise SplitError(
+                what="The head writes into its features.",
+                where="split.head",
+                received="features that changed while the head ran",
+                do="report this model: stored features must never change.",
+            )
+        worst = max(differences, default=0.0)
+        return Verification(batches.batch_size(self.inputs), len(differences), worst, worst == 0.0)
+
+    def _compared(self, mode: str, features: tuple[Tensor, ...]) -> list[float]:
+        differences: list[float] = []
+        passes = (True, False) if mode == "eval" and self.has_backward else (True,)
+        for is_learning in passes:  # evaluation runs without gradients, too
+            self.model.train(mode == "train")
+            self.head.train(mode == "train")
             states = generator_states()
-            expected = _run(model, lambda: reference(inputs))
+            expected = self._run(lambda: self.reference(self.inputs), is_learning)
             set_generator_states(states)
-            found = _run(model, lambda: head(*features))
-            differences += _compare(expected, found, mode)
-    if any(not torch.equal(_bits(a), _bits(b)) for a, b in zip(features, kept, strict=True)):
-        raise SplitError(
-            what="The head writes into its features.",
-            where="split.head",
-            received="features that changed while the head ran",
-            do="report this model: stored features must never change.",
-        )
-    worst = max(differences, default=0.0)
-    return Verification(batches.batch_size(inputs), len(differences), worst, worst == 0.0)
+            found = self._run(lambda: self.head.recorded(*features), is_learning)
+            differences += compare_outcomes(expected, found, mode if is_learning else "eval (without gradients)")
+        return differences
+
+    def _run(self, forward: Callable[[], Any], is_learning: bool) -> Outcome | Exception:
+        with kept_buffers(self.model), kept_attributes(self.model, numbers=True):  # both sides start alike
+            return run_once(self.model, forward, is_learning=is_learning, has_backward=self.has_backward)
 
 
-def _run(model: nn.Module, forward: Callable[[], Any]) -> _Outcome:
-    """One forward and backward pass; buffers and caches are put back, so that both sides start alike."""
+def compare_outcomes(expected: Outcome | Exception, found: Outcome | Exception, mode: str) -> list[float]:
+    """The differences of the tensors of two runs; where the model fails, as on too few samples, the head must too.
+
+    Raises:
+        SplitError: If they differ by more than kernels do.
+    """
+    if isinstance(expected, Exception) and isinstance(found, Exception):
+        return []
+    if isinstance(expected, Exception):
+        raise _differ(mode, "the head", f"an output, where the model raises {type(expected).__name__}: {expected}")
+    if isinstance(found, Exception):
+        reason = found.received if isinstance(found, SplitError) else f"{type(found).__name__}: {found}"
+        raise _differ(mode, "the head", reason) from found
+    return _compare(expected, found, mode)
+
+
+def run_once(
+    model: nn.Module, forward: Callable[[], Any], *, is_learning: bool = True, has_backward: bool = True
+) -> Outcome | Exception:
+    """One forward pass, and a backward pass if it learns; what the model itself raises is an outcome, too."""
     for parameter in model.parameters():
         parameter.grad = None
-    with kept_buffers(model), kept_attributes(model, numbers=False), torch.enable_grad():
-        outputs = {"".join(f".{step.key}" for step in path): tensor for path, tensor in tensor_paths(forward())}
-        _backward(list(outputs.values()))
+    with torch.set_grad_enabled(is_learning):
+        try:
+            result = forward()
+        except (RuntimeError, ValueError, IndexError, TypeError, KeyError, SplitError) as error:
+            return error
+        outputs = {"".join(f".{step.key}" for step in path): tensor for path, tensor in tensor_paths(result)}
+        if is_learning and has_backward:
+            _backward(list(outputs.values()))
         buffers = {name: buffer.detach().clone() for name, buffer in model.named_buffers()}
     gradients = {name: parameter.grad for name, parameter in model.named_parameters() if parameter.requires_grad}
     detached = {name: tensor.detach().clone() for name, tensor in outputs.items()}
-    return _Outcome(detached, gradients, buffers)
+    return Outcome(detached, gradients, buffers)
 
 
 def _backward(outputs: list[Tensor]) -> None:
@@ -164,7 +213,8 @@ def _backward(outputs: list[Tensor]) -> None:
     total.backward()
 
 
-def _move_trainable(model: nn.Module) -> None:
+def _move(model: nn.Module, buffers: frozenset[str]) -> None:
+    """Move every trainable weight and these buffers by a twentieth of their size; counters by one."""
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -172,9 +222,15 @@ def _move_trainable(model: nn.Module) -> None:
                 size = parameter.detach().abs().float().mean().item() or 0.1
                 noise = torch.randn(parameter.shape, generator=generator).to(parameter.device, torch.float32)
                 parameter.add_((noise * (_MOVE * size)).to(parameter.dtype))
+        for name, buffer in model.named_buffers():
+            if name in buffers and buffer.is_floating_point():  # a variance stays positive
+                share = torch.rand(buffer.shape, generator=generator).to(buffer.device, torch.float32)
+                buffer.mul_((1 + _MOVE * share).to(buffer.dtype)).add_(_MOVE)
+            elif name in buffers and buffer.dtype in (torch.int64, torch.int32):
+                buffer.add_(1)
 
 
-def _compare(expected: _Outcome, found: _Outcome, mode: str) -> list[float]:
+def _compare(expected: Outcome, found: Outcome, mode: str) -> list[float]:
     differences: list[float] = []
     for what in ("outputs", "gradients", "buffers"):
         ours, theirs = getattr(found, what), getattr(expected, what)

@@ -8,12 +8,12 @@ from frostline.training.feeding import DatasetBatches as DatasetBatches
 from frostline.training.loop import Settings as Settings
 from frostline.training.loop import Watch as Watch
 from frostline.training.loop import run_training as run_training
-from frostline.training.losses import accuracy as accuracy
 from frostline.training.losses import make_loss as make_loss
-from frostline.training.losses import make_metric as make_metric
+from frostline.training.losses import num_counted as num_counted
 from frostline.training.losses import output_of as output_of
 from frostline.training.machine import log_figures as log_figures
 from frostline.training.machine import make_fabric as make_fabric
+from frostline.training.metrics import make_metrics as make_metrics
 from frostline.training.settings import check_settings as check_settings
 from frostline.training.settings import describe_callable as describe_callable
 from frostline.training.settings import describe_frozen as describe_frozen
@@ -21,6 +21,7 @@ from frostline.training.settings import describe_model as describe_model
 from frostline.training.settings import describe_structure as describe_structure
 from frostline.training.settings import describe_values as describe_values
 from frostline.training.settings import is_stateless as is_stateless
+from frostline.training.stepping import check_closure as check_closure
 from frostline.training.stepping import clipping_first as clipping_first
 from frostline.training.stepping import make_optimizer as make_optimizer
 from frostline.training.stepping import make_scheduler as make_scheduler

@@ -163,14 +163,18 @@ def _put_together(tensors: dict[str, Tensor], rest: dict[str, Any]) -> dict[str,
     return {"state": state, "param_groups": rest["param_groups"]}
 
 
-def _told(figures: dict[str, Any]) -> dict[str, Any]:
+def _told(value: Any) -> Any:
     """Figures as JSON takes them: NaN and Inf of a validation that went wrong as text."""
-    return {k: repr(v) if isinstance(v, float) and not math.isfinite(v) else v for k, v in figures.items()}
+    if isinstance(value, dict):
+        return {key: _told(entry) for key, entry in cast("dict[str, Any]", value).items()}
+    return repr(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _read(figures: dict[str, Any]) -> dict[str, Any]:
+def _read(value: Any) -> Any:
     """The inverse of `_told`."""
-    return {k: float(v) if isinstance(v, str) else v for k, v in figures.items()}
+    if isinstance(value, dict):
+        return {key: _read(entry) for key, entry in cast("dict[str, Any]", value).items()}
+    return float(value) if isinstance(value, str) else value
 
 
 def _as_json(value: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,9 +27,10 @@ from frostline.training.checkpoints import (
     save_checkpoint,
     trained_state,
 )
-from frostline.training.losses import Loss, Metric, check_scalar, output_of
+from frostline.training.losses import Loss, check_scalar
 from frostline.training.machine import log_figures
-from frostline.training.stepping import step_scheduler
+from frostline.training.metrics import Metric, make_collector
+from frostline.training.stepping import needs_closure, step_scheduler
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -63,8 +64,9 @@ class Settings:
     """Everything a run is made of, beside the module and the data.
 
     Attributes:
-        loss: callable(output, target) -> scalar.
-        metric: callable(output, target) -> number, higher is better; None: the validation loss decides.
+        loss: callable(output, target) -> scalar; it gets the module's whole output.
+        metrics: By name, each computed once over the validation set, higher is better; the first chooses the best
+            epoch. With none the validation loss does.
         epochs: Passes over the training data.
         clip: callable(parameters), after backward; a result with a true `skipped` leaves the step out.
         patience: Epochs without a better validation before the run stops; None: never.
@@ -74,10 +76,11 @@ class Settings:
         progress: Show one line per epoch and a bar, on standard error.
         watch: callable(module, optimizer, steps before) -> a context in which the epochs run, or None; not called where
             a resumed run has none left.
+        counted: callable(target) -> how much a batch counts in the means of losses; one that counts 0 is left out.
     """
 
     loss: Loss
-    metric: Metric | None
+    metrics: Mapping[str, str | Metric]
     epochs: int
     clip: Clip | None
     patience: int | None
@@ -86,6 +89,7 @@ class Settings:
     described: dict[str, Any]
     progress: bool
     watch: Watch | None = None
+    counted: Callable[[Any], int] = batches.batch_size
 
 
 def run_training(
@@ -114,9 +118,12 @@ def run_training(
             started, lr = time.perf_counter(), float(optimizer.param_groups[0]["lr"])
             train_batches.epoch = epoch
             train_loss = _train_epoch(fabric, wrapped, stepper, train_batches, epoch, settings, observer)
-            val_loss, val_metric = _validate(fabric, wrapped, val_batches, settings) if val_batches else (None, None)
+            val_loss, scores = _validate(fabric, wrapped, val_batches, settings) if val_batches else (None, {})
             step_scheduler(scheduler, train_loss, val_loss)
-            progress.history.append(Epoch(epoch, train_loss, val_loss, val_metric, lr, time.perf_counter() - started))
+            progress.history.append(
+                Epoch(epoch, train_loss, val_loss, next(iter(scores.values()), None), lr,
+                      time.perf_counter() - started, scores if len(scores) > 1 else None)
+            )  # fmt: skip
             _note_best(model, progress, settings)
             _tell(fabric, progress.history[-1], len(progress.history) * len(train_batches), settings)
             if settings.out is not None:
@@ -143,25 +150,52 @@ def _train_epoch(
     observer: Observer | None,
 ) -> float:  # fmt: skip
     wrapped.train()
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
     total = torch.zeros((), dtype=torch.float64)
     count = 0
     for step, (inputs, target) in enumerate(_shown(data, epoch, settings)):
+        size = settings.counted(target)
+        if size == 0:
+            continue  # every label of the batch is ignored: it has no loss
         inputs, target = batches.move(inputs, fabric.device), batches.move(target, fabric.device)
-        loss = settings.loss(output_of(_called(wrapped, inputs)), target)
-        size = batches.batch_size(target)
-        check_scalar(loss, f"epoch {epoch}, step {step}", inputs)
-        check_loss(loss, f"epoch {epoch}, step {step}")
-        fabric.backward(loss)
-        clipped = settings.clip(parameters) if settings.clip is not None else None
-        if not getattr(clipped, "skipped", False):
-            take_step(optimizer)
-        optimizer.zero_grad()
+        loss = _stepped(fabric, wrapped, optimizer, (inputs, target), f"epoch {epoch}, step {step}", settings)
         if observer is not None:
             observer.step(loss)
         total += loss.detach().double().cpu() * size
         count += size
+    if not count:
+        raise DataError(
+            what="No sample of the training data has a label.", where=f"epoch {epoch}",
+            received=f"{len(data)} batches of ignored labels only",
+            do="check the labels: -100 stands for 'no label here'.",
+        )  # fmt: skip
     return float(total) / count
+
+
+def _stepped(
+    fabric: Any, wrapped: Any, optimizer: Any, batch: tuple[Any, Any], place: str, settings: Settings
+) -> Tensor:  # fmt: skip
+    """One step of the optimizer; its loss. An optimizer that needs a closure asks for the loss as often as it likes."""
+    losses: list[Tensor] = []
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = settings.loss(_called(wrapped, batch[0]), batch[1])
+        check_scalar(loss, place, batch[0])
+        check_loss(loss, place)
+        fabric.backward(loss)
+        losses.append(loss)
+        return loss
+
+    if needs_closure(optimizer):
+        optimizer.step(closure)
+    else:
+        closure()
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        clipped = settings.clip(parameters) if settings.clip is not None else None
+        if not getattr(clipped, "skipped", False):
+            take_step(optimizer)
+    optimizer.zero_grad()
+    return losses[0]
 
 
 def _called(wrapped: Any, inputs: Any) -> Any:
@@ -178,20 +212,30 @@ def _called(wrapped: Any, inputs: Any) -> Any:
         ) from error
 
 
-def _validate(fabric: Any, wrapped: Any, data: Batches, settings: Settings) -> tuple[float, float | None]:
+def _validate(
+    fabric: Any, wrapped: Any, data: Batches, settings: Settings
+) -> tuple[float, dict[str, float]]:  # fmt: skip
     wrapped.eval()
-    total_loss = total_metric = 0.0
-    count = 0
+    collectors = {name: make_collector(metric) for name, metric in settings.metrics.items()}
+    total_loss, count = 0.0, 0
     with torch.no_grad():
         for inputs, target in data:
+            size = settings.counted(target)
+            if size == 0:
+                continue
             inputs, target = batches.move(inputs, fabric.device), batches.move(target, fabric.device)
-            output = output_of(batches.call(wrapped, inputs))
-            size = batches.batch_size(target)
+            output = batches.call(wrapped, inputs)
             total_loss += float(settings.loss(output, target)) * size
-            if settings.metric is not None:
-                total_metric += float(settings.metric(output, target)) * size
             count += size
-    return total_loss / count, total_metric / count if settings.metric is not None else None
+            for collector in collectors.values():
+                collector.add(output, target)
+        if not count:
+            raise DataError(
+                what="No sample of the validation data has a label.", where="fit(val=...)",
+                received=f"{len(data)} batches of ignored labels only",
+                do="check the labels: -100 stands for 'no label here'.",
+            )  # fmt: skip
+        return total_loss / count, {name: collector.result() for name, collector in collectors.items()}
 
 
 def _note_best(model: nn.Module, progress: Progress, settings: Settings) -> None:

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, cast
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from frostline.core.errors import DataError, nearest
-from frostline.core.inputs import describe, leaves
+from frostline.core.inputs import batch_size, describe, leaves
 
-Loss = Callable[[Tensor, Any], Tensor]
-Metric = Callable[[Tensor, Any], Any]
+Loss = Callable[[Any, Any], Tensor]
+
+IGNORED = -100  # torch's own mark for "no label here"
 
 
 def make_loss(loss: str | Loss) -> Loss:
-    """A loss by name: `cross_entropy`, `mse`, `bce` (with logits); a callable is taken as it is.
+    """A loss by name: `cross_entropy`, `mse`, `bce` (with logits); a callable gets the model's whole output.
 
     Raises:
         DataError: If there is no loss of this name.
@@ -25,49 +27,48 @@ def make_loss(loss: str | Loss) -> Loss:
     if callable(loss):
         return loss
     known: dict[str, Loss] = {"cross_entropy": _cross_entropy, "mse": _mse, "bce": _bce}
-    if loss not in known:
+    if not isinstance(loss, str) or loss not in known:
         raise DataError(
             what=f"There is no loss named {loss!r}.", where="fit(loss=...)", received=repr(loss),
-            do=f"use {nearest(loss, known)}, or a callable(output, target) -> scalar tensor.",
+            do=f"use {nearest(str(loss), known)}, or a callable(output, target) -> scalar tensor.",
         )  # fmt: skip
-    return known[loss]
+    return partial(_of_output, known[loss])
 
 
-def make_metric(metric: Metric | None, loss: str | Loss) -> Metric | None:
-    """The metric of a validation: accuracy for classification, unless another is given."""
-    if metric is not None and not callable(metric):
-        raise DataError(
-            what="The metric is not usable.", where="fit(metric=...)", received=repr(metric),
-            do="pass a callable(output, target) -> number, higher is better; None takes accuracy for cross entropy.",
-        )  # fmt: skip
-    if metric is not None:
-        return metric
-    return accuracy if loss == "cross_entropy" else None
+def _of_output(loss: Loss, output: Any, target: Any) -> Tensor:
+    return loss(output_of(output), target)
 
 
-def accuracy(output: Tensor, target: Any) -> float:
-    """Share of the samples whose largest logit is at the target: output (B, C, ...), target (B, ...)."""
-    return float((output.argmax(dim=1) == target).float().mean())
+def num_counted(loss: str | Loss, target: Any) -> int:
+    """How much a batch counts: its labels without those that the loss ignores (-100), else its samples."""
+    ignored = IGNORED if loss == "cross_entropy" else getattr(loss, "ignore_index", None)
+    if not isinstance(ignored, int) or not isinstance(target, Tensor) or target.is_floating_point():
+        return batch_size(target)
+    is_counted = target != ignored
+    return int(is_counted.sum()) if is_counted.dim() else len(target)
 
 
 def output_of(result: Any) -> Tensor:
-    """The tensor of a model's output that the loss takes: itself, `.logits`, or the first of a tuple.
+    """The tensor of a model's output that a loss by name takes: itself, `.logits`, or the only one of a container.
 
     Raises:
-        DataError: If it is anything else.
+        DataError: If there is none, or several: they are listed.
     """
     if isinstance(result, Tensor):
         return result
     logits = getattr(result, "logits", None)
     if isinstance(logits, Tensor):
         return logits
-    if isinstance(result, (tuple, list)) and result and isinstance(result[0], Tensor):
-        return cast("Sequence[Tensor]", result)[0]
+    found = leaves(result)
+    if len(found) == 1:
+        return next(iter(found.values()))
+    listed = ", ".join(f"{name}: {describe(tensor)}" for name, tensor in found.items())
     raise DataError(
         what="Cannot tell which part of the model's output the loss takes.",
         where="the model's output",
-        received=type(result).__name__,
-        do="return a tensor, an object with .logits, or a tuple whose first entry is the output.",
+        received=f"{type(result).__name__} with {len(found)} tensors ({listed})" if found else type(result).__name__,
+        do="pass a loss that is callable(output, target): it gets the whole output, and picks from it; "
+        "for example loss=lambda output, target: torch.nn.functional.cross_entropy(output[0], target).",
     )
 
 
@@ -112,8 +113,7 @@ def _rows_not_finite(inputs: Any) -> list[int]:
 
 
 def _cross_entropy(output: Tensor, target: Any) -> Tensor:
-    _check_labels(output, target)
-    return F.cross_entropy(output, target)
+    return F.cross_entropy(output, as_labels(output, target))
 
 
 def _mse(output: Tensor, target: Tensor) -> Tensor:
@@ -142,23 +142,57 @@ def _shaped(output: Tensor, target: Any) -> Tensor:
     return target.to(output.dtype)
 
 
-def _check_labels(output: Tensor, target: Any) -> None:
-    if isinstance(target, Tensor) and target.is_floating_point() and target.shape == output.shape:
-        return  # probabilities of classes
+def as_labels(output: Tensor, target: Any) -> Tensor:
+    """Targets as cross entropy takes them: class indices (B, ...), or probabilities in the shape of the output.
+
+    A column of indices (B, 1) loses its axis; one-hot integers become probabilities.
+
+    Raises:
+        DataError: If they are neither, or a label is no class of the output.
+    """
+    if isinstance(target, Tensor) and target.is_floating_point() and target.shape == output.shape and output.dim() > 1:
+        return target.to(output.dtype)
     if not isinstance(target, Tensor) or target.is_floating_point() or target.dtype == torch.bool:
+        is_text = not isinstance(target, Tensor) and all(isinstance(label, str) for label in target)
         raise DataError(
             what="Cross entropy needs class indices as targets, or probabilities in the shape of the output.",
             where="the loss", received=f"{describe(target)}; the output is {describe(output)}",
-            do="return an integer class index as the target; or pass loss='mse', loss='bce' or a callable.",
+            do="number the classes: names = sorted(set(labels)), and return names.index(label) as the target."
+            if is_text else
+            "return an integer class index as the target; or pass loss='mse', loss='bce' or a callable.",
         )  # fmt: skip
     classes = output.shape[1] if output.dim() > 1 else 1
-    is_ignored = target == -100  # torch's own mark for "no label here"
-    bad = ((target < 0) | (target >= classes)) & ~is_ignored
+    wanted = (*output.shape[:1], *output.shape[2:])
+    if (
+        target.shape != wanted
+        and target.dim() > 1
+        and target.shape[1] == 1
+        and (*target.shape[:1], *target.shape[2:]) == wanted
+    ):
+        target = target.squeeze(1)
+    if target.shape == output.shape and target.shape != wanted and _is_one_hot(target):
+        return target.to(output.dtype)
+    if target.shape != wanted:
+        is_last = output.dim() > 2 and target.shape == output.shape[:-1]
+        raise DataError(
+            what="Cross entropy needs one class index for each place of the output.", where="the loss",
+            received=f"target {tuple(target.shape)}, output {tuple(output.shape)}, whose classes are on axis 1",
+            do="the classes are on the last axis here: pass loss=lambda output, target: "
+            "torch.nn.functional.cross_entropy(output.flatten(0, -2), target.flatten())." if is_last else
+            f"return targets of shape {tuple(wanted)}, integers from 0 to {classes - 1}; or pass a callable.",
+        )  # fmt: skip
+    bad = ((target < 0) | (target >= classes)) & (target != IGNORED)
     if bool(bad.any()):
-        at = int(bad.flatten().nonzero()[0])
+        at = tuple(int(place) for place in bad.nonzero()[0])
         raise DataError(
             what="A label is outside of the range of the model's classes.",
-            where=f"sample {at} of the batch",
-            received=f"label {int(target.flatten()[at])}; the output has {classes} classes (0 to {classes - 1})",
+            where=f"sample {at[0]} of the batch",
+            received=f"label {int(target[at])}; the output has {classes} classes (0 to {classes - 1})",
             do="map the labels to 0..C-1, or give the model C outputs: frostline.replace_head(model, C).",
         )
+    return target.long()
+
+
+def _is_one_hot(target: Tensor) -> bool:
+    is_binary = bool(((target == 0) | (target == 1)).all())
+    return is_binary and bool((target.sum(1) == 1).all())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from typing import Any
@@ -59,6 +60,29 @@ def _checked(made: Any, trainable: list[nn.Parameter]) -> Optimizer:
             do="make it from the parameters that the callable is given.",
         )  # fmt: skip
     return made
+
+
+def needs_closure(optimizer: Any) -> bool:
+    """True if `step` must be given a function that computes the loss again, as that of LBFGS must."""
+    plain = getattr(optimizer, "optimizer", optimizer)  # Fabric's wrapper takes a closure in any case
+    parameter = inspect.signature(type(plain).step).parameters.get("closure")
+    return parameter is not None and parameter.default is inspect.Parameter.empty
+
+
+def check_closure(optimizer: Optimizer, *, precision: str, has_clip: bool, has_out: bool) -> None:
+    """Raise if an optimizer that needs a closure is used with what it cannot be combined with.
+
+    Raises:
+        DataError: It names the argument to leave out.
+    """
+    if not needs_closure(optimizer):
+        return
+    given = "clip" if has_clip else "out" if has_out else "precision" if precision == "16-mixed" else None
+    if given is not None:
+        raise DataError(
+            what=f"An optimizer that needs a closure cannot be used with {given}=.", where=f"fit({given}=...)",
+            received=type(optimizer).__name__, do=f"leave out {given}=, or use optimizer='adamw'.",
+        )  # fmt: skip
 
 
 @contextmanager

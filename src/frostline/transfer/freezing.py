@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from torch import nn
 
 from frostline.core.errors import LayerNotFound
-from frostline.core.layers import matching, resolve
+from frostline.core.layers import check_initialized, first_name, matching, resolve, unwrapped
 from frostline.core.records import FreezeSummary
+from frostline.transfer.promise import check_promise
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
+
+_T = TypeVar("_T")
+_FROZEN, _MODE = "_names_frozen", "_mode_before_freeze"  # notes that `freeze` leaves on a module for `thaw`
+_HEADS = ("classifier", "fc", "head", "heads", "score", "lm_head")
 
 
 def freeze(
@@ -52,7 +57,10 @@ def freeze(
         >>> model.train()[1].training
         False
     """
+    model, wrappers = unwrapped(model)
+    check_initialized(model, "freeze(model)")
     before = _state(model)
+    patterns, modules = _once(patterns), _once(modules)
     chosen = _choose(model, through, patterns, modules)
     held = [*_parameters_of(model, parameters)]
     if patterns is not None:
@@ -62,42 +70,59 @@ def freeze(
         held += _held_by_ancestors(model, through)
     if through is None and patterns is None and modules is None and parameters is None:
         chosen = list(model.modules())
-    for parameter in [*held, *(p for module in chosen for p in module.parameters(recurse=False))]:
+    frozen = [*held, *(p for module in chosen for p in module.parameters(recurse=False))]
+    among = {id(parameter) for parameter in frozen}
+    check_promise(model, "freeze(model)", [m for m in model.modules() if id(getattr(m, "weight", None)) in among])
+    _remember(model, among)
+    for parameter in frozen:
         parameter.requires_grad_(False)
         parameter.grad = None
     for module in [*chosen, *_wholly_frozen(model)]:
         _keep_in_inference_mode(module)
-    return _summary(model, before)
+    notes = [f"the model inside of {wrapper} was frozen" for wrapper in wrappers]
+    if through is not None:
+        notes += _order_notes(model, chosen, through)
+    return _summary(model, before, tuple(notes))
 
 
-def thaw(model: nn.Module, down_to: str | None = None) -> FreezeSummary:
-    """Make layers trainable again: the reverse of `freeze`.
+def thaw(model: nn.Module, down_to: str | None = None, *, all: bool = False) -> FreezeSummary:
+    """Make trainable what `freeze` froze, and nothing else: the reverse of `freeze`.
 
     Args:
         model: The model, changed in place.
         down_to: A layer name: it and everything registered after it is thawed. None thaws the whole model, the
             parameters held directly by containers included.
+        all: Also make trainable what was fixed before `freeze`, such as a fixed table of positions.
 
     Returns:
-        What changed, and the share that is still frozen.
+        What changed, the share that is still frozen, and a note on parameters that stay fixed.
 
     Raises:
         LayerNotFound: If there is no such layer.
     """
+    model, wrappers = unwrapped(model)
+    check_initialized(model, "thaw(model)")
     before = _state(model)
     chosen = _after(model, down_to) if down_to is not None else list(model.modules())
-    mode = model.training or _is_kept(model)  # a wholly frozen model has no mode of its own to go back to
+    mode = vars(model).get(_MODE, True) if _is_kept(model) else model.training
+    fixed = 0
+    thawed: set[int] = set()
     for module in chosen:
-        _release(module)
-        for parameter in module.parameters(recurse=False):
-            parameter.requires_grad_(True)
+        frozen = vars(module).get(_FROZEN, ())
+        for name, parameter in module.named_parameters(recurse=False):
+            if name in frozen or (all and parameter.dtype.is_floating_point):
+                thawed.add(id(parameter))
+                parameter.requires_grad_(True)
+            fixed += not parameter.requires_grad
+        _release(module, mode)
     for module in model.modules():  # a container that is no longer wholly frozen follows train() again
         if _is_kept(module) and any(parameter.requires_grad for parameter in module.parameters()):
-            _release(module)
-    for module in model.modules():
-        if not _is_kept(module):
-            module.training = mode
-    return _summary(model, before)
+            _release(module, mode)
+    _forget(model, thawed)
+    notes = [f"the model inside of {wrapper} was thawed" for wrapper in wrappers]
+    if fixed:
+        notes.append(f"{fixed} parameters were fixed before freeze and stay so; thaw(model, all=True) thaws them too")
+    return _summary(model, before, tuple(notes))
 
 
 def stay_frozen(module: nn.Module, mode: bool = True) -> nn.Module:
@@ -109,18 +134,69 @@ def stay_frozen(module: nn.Module, mode: bool = True) -> nn.Module:
     return module
 
 
+def follow_train(module: nn.Module) -> None:
+    """Let a module that holds a new trainable layer follow `train()` again; its mode is left as it is."""
+    for name in ("train", _MODE):
+        vars(module).pop(name, None)
+
+
 class _BoundToItself(partial):  # type: ignore[type-arg]
     """`partial(stay_frozen, module)`; a module-level class, so that deep copies and pickles rebind to the copy."""
 
 
 def _keep_in_inference_mode(module: nn.Module) -> None:
     if not _is_kept(module):
+        vars(module)[_MODE] = module.training
         object.__setattr__(module, "train", _BoundToItself(stay_frozen, module))
     module.training = False
 
 
-def _release(module: nn.Module) -> None:
-    module.__dict__.pop("train", None)
+def _release(module: nn.Module, mode: bool) -> None:
+    """Give the module's mode back: that of the model, unless it had one of its own before the freeze."""
+    if not _is_kept(module):
+        return
+    vars(module).pop("train")
+    module.training = mode and vars(module).pop(_MODE, True)
+
+
+def _remember(model: nn.Module, among: set[int]) -> None:
+    """Note on every module which of its parameters are trainable and about to be frozen, for `thaw`."""
+    for module in model.modules():
+        own = module.named_parameters(recurse=False)
+        names = [name for name, parameter in own if id(parameter) in among and parameter.requires_grad]
+        if names:
+            vars(module)[_FROZEN] = (*vars(module).get(_FROZEN, ()), *names)
+
+
+def _forget(model: nn.Module, thawed: set[int]) -> None:
+    for module in model.modules():
+        if _FROZEN not in vars(module):
+            continue
+        own = dict(module.named_parameters(recurse=False))
+        left = tuple(name for name in vars(module)[_FROZEN] if name in own and id(own[name]) not in thawed)
+        if left:
+            vars(module)[_FROZEN] = left
+        else:
+            del vars(module)[_FROZEN]
+
+
+def _once(values: Iterable[_T] | None) -> list[_T] | None:
+    return list(values) if values is not None else None
+
+
+def _order_notes(model: nn.Module, chosen: list[nn.Module], through: str) -> list[str]:
+    """What was frozen although it probably runs after `through`: output layers that are registered before it."""
+    inside = {id(module) for module in chosen} - {id(module) for module in resolve(model, through).modules()}
+    heads: list[nn.Module | None] = [getattr(model, name, None) for name in _HEADS]
+    for getter in ("get_classifier", "get_output_embeddings"):
+        found: Any = getattr(model, getter)() if callable(getattr(model, getter, None)) else None
+        heads += list(cast("Sequence[nn.Module]", found)) if isinstance(found, (tuple, list)) else [found]
+    late = {first_name(model, head): None for head in heads if isinstance(head, nn.Module) and id(head) in inside}
+    return [
+        f"{name!r} was frozen too: it is registered before {through!r}, but by its name it is an output layer that runs "
+        f"later; frostline.freeze(model, patterns=[...]) freezes by name"
+        for name in late
+    ]
 
 
 def _is_kept(module: nn.Module) -> bool:
@@ -135,7 +211,8 @@ def _choose(
         chosen += _up_to(model, through)
     if patterns is not None:
         found = matching(patterns, _names(model))
-        chosen += [part for name, module in model.named_modules() if name in found for part in module.modules()]
+        named = model.named_modules(remove_duplicate=False)
+        chosen += [part for name, module in named if name in found for part in module.modules()]
     known = {id(module) for module in model.modules()}
     for module in modules or ():
         if id(module) not in known:
@@ -150,8 +227,9 @@ def _up_to(model: nn.Module, through: str) -> list[nn.Module]:
     inside = {id(module) for module in last.modules()}
     found: list[nn.Module] = []
     is_past = False
+    own_name = first_name(model, last)
     for name, module in model.named_modules():
-        is_ancestor = name == "" or through.startswith(f"{name}.")
+        is_ancestor = name == "" or own_name.startswith(f"{name}.")
         if (not is_past or id(module) in inside) and not is_ancestor:
             found.append(module)
         is_past = is_past or module is last
@@ -165,7 +243,7 @@ def _after(model: nn.Module, down_to: str) -> list[nn.Module]:
 
 
 def _held_by_ancestors(model: nn.Module, through: str) -> list[nn.Parameter]:
-    parts = through.split(".")
+    parts = first_name(model, resolve(model, through)).split(".")
     ancestors = [model, *(model.get_submodule(".".join(parts[:at])) for at in range(1, len(parts)))]
     return [parameter for module in ancestors for parameter in module.parameters(recurse=False)]
 
@@ -190,7 +268,7 @@ def _parameters_of(model: nn.Module, parameters: Iterable[nn.Parameter] | None) 
 
 
 def _names(model: nn.Module) -> list[str]:
-    modules = [name for name, _ in model.named_modules() if name]
+    modules = [name for name, _ in model.named_modules(remove_duplicate=False) if name]
     return modules + [name for name, _ in model.named_parameters(remove_duplicate=False)]
 
 
@@ -208,11 +286,14 @@ def _state(model: nn.Module) -> tuple[dict[str, bool], dict[str, bool]]:
     return kept, {name: parameter.requires_grad for name, parameter in model.named_parameters()}
 
 
-def _summary(model: nn.Module, before: tuple[dict[str, bool], dict[str, bool]]) -> FreezeSummary:
+def _summary(
+    model: nn.Module, before: tuple[dict[str, bool], dict[str, bool]], notes: tuple[str, ...]
+) -> FreezeSummary:  # fmt: skip
     kept, trains = _state(model)
     return FreezeSummary(
         layers=tuple(name for name in kept if name and kept[name] != before[0][name]),
         parameters=tuple(name for name in trains if trains[name] != before[1][name]),
         num_frozen=sum(p.numel() for p in model.parameters() if not p.requires_grad),
         num_parameters=sum(p.numel() for p in model.parameters()),
+        notes=notes,
     )

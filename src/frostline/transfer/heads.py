@@ -7,7 +7,8 @@ from typing import Any
 from torch import nn
 
 from frostline.core.errors import LayerNotFound
-from frostline.core.layers import resolve
+from frostline.core.layers import check_initialized, resolve, unwrapped
+from frostline.transfer.freezing import follow_train
 
 _Output = (nn.Linear, nn.Conv2d)
 
@@ -41,6 +42,8 @@ def replace_head(model: nn.Module, num_classes: int, *, name: str | None = None)
             received=repr(num_classes),
             do="pass the number of classes of your task.",
         )
+    model, _ = unwrapped(model)
+    check_initialized(model, "replace_head(model)")
     if name is None and callable(getattr(model, "reset_classifier", None)):
         return _reset_timm(model, num_classes)
     place = name if name is not None else _find(model)
@@ -122,7 +125,7 @@ def _open_ancestors(model: nn.Module, place: str) -> None:
     """The modules above a new head hold a trainable layer now: they follow `train()` again."""
     parts = place.split(".")
     for at in range(len(parts) + 1):
-        model.get_submodule(".".join(parts[:at])).__dict__.pop("train", None)
+        follow_train(model.get_submodule(".".join(parts[:at])))
 
 
 def _tell_config(model: nn.Module, num_classes: int) -> None:

@@ -16,4 +16,4 @@ def test_it_stays_quiet():
 
 
 def test_it_does_not_apply():
-    assert outcomes(idle_parts, Evidence()) == ["not applicable"]
+    assert outcomes(idle_parts, Evidence()) == ["not judged"]

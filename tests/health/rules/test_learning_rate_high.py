@@ -37,8 +37,8 @@ def test_it_stays_quiet():
 
 
 def test_it_does_not_apply():
-    assert outcomes(learning_rate_high, of(0.3, losses(1.0, 2.0))) == ["not applicable"]
-    assert outcomes(learning_rate_high, Evidence(chain(2), records(), RISING)) == ["not applicable"]
+    assert outcomes(learning_rate_high, of(0.3, losses(1.0, 2.0))) == ["not judged"]
+    assert outcomes(learning_rate_high, Evidence(chain(2), records(), RISING)) == ["not judged"]
 
 
 def test_a_loss_that_blew_up_counts_whatever_the_steps_are_now():

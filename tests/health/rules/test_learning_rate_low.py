@@ -1,3 +1,7 @@
+from dataclasses import replace
+
+import pytest
+
 from frostline.health.records import Evidence, OptimizerFacts
 from frostline.health.rules import learning_rate_low
 from helpers_health import chain, falling, losses, outcomes, records
@@ -19,13 +23,29 @@ def test_it_stays_quiet():
 
 def test_it_does_not_apply():
     assert outcomes(learning_rate_low, of(1e-6, FLAT, is_scheduled=True)) == ["not applicable"]
-    assert outcomes(learning_rate_low, of(1e-6, losses(1.0))) == ["not applicable"]
+    assert outcomes(learning_rate_low, of(1e-6, losses(1.0))) == ["not judged"]
 
 
 def test_the_advice_says_how_much():
-    assert [learning_rate_low.check(of(ratio, FLAT))[0].advice for ratio in (1e-6, 5e-4, 0.0)] == [
-        "multiply the learning rate by 1,000.", *["multiply the learning rate by 10."] * 2
-    ]  # fmt: skip
+    told = [learning_rate_low.check(of(ratio, FLAT))[0].advice for ratio in (1e-5, 5e-4, 0.0)]
+    assert [text.split(". ")[0].rpartition(" ")[2] for text in told] == ["100", "10", "10"]
+
+
+def test_without_a_trial_no_more_than_a_thousand_times_is_advised():
+    assert "multiply the learning rate by 1,000. " in learning_rate_low.check(of(1e-9, FLAT))[0].advice
+
+
+@pytest.mark.parametrize(("ratio", "outcome"), [(0.99e-3, "tip"), (1.01e-3, "passed")])
+def test_it_reports_the_limit_that_it_decides_by(ratio, outcome):
+    (finding,) = learning_rate_low.check(of(ratio, FLAT))
+    assert (finding.outcome, finding.limit) == (outcome, 1e-3)
+
+
+@pytest.mark.parametrize(("epochs", "outcome"), [(1.0, "not judged"), (2.0, "not judged"), (3.0, "tip"), (None, "tip")])
+def test_less_than_three_epochs_are_too_short_to_call_it_low(epochs, outcome):
+    (finding,) = learning_rate_low.check(replace(of(1e-4, FLAT), epochs=epochs))
+    assert finding.outcome == outcome
+    assert outcome == "tip" or "too short" in finding.why
 
 
 def test_steps_that_blew_the_loss_up_are_not_too_small():

@@ -25,5 +25,5 @@ def test_it_stays_quiet():
 
 
 def test_it_does_not_apply():
-    assert judged("unknown", prefers_right=False) == ["not applicable"]
-    assert outcomes(loss_mismatch, Evidence()) == ["not applicable"]
+    assert judged("unknown", prefers_right=False) == ["not judged"]
+    assert outcomes(loss_mismatch, Evidence()) == ["not judged"]

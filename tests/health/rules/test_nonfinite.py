@@ -36,5 +36,5 @@ def test_it_stays_quiet():
 
 
 def test_it_does_not_apply():
-    (finding,) = [finding for finding in judge(Evidence()).passed if finding.code == "FL502"]
-    assert finding.outcome == "not applicable"
+    (finding,) = [finding for finding in judge(Evidence()).not_judged if finding.code == "FL502"]
+    assert finding.outcome == "not judged"

@@ -33,5 +33,13 @@ def test_it_stays_quiet():
 
 
 def test_it_does_not_apply():
-    assert outcomes(nothing_learnt, Evidence(losses=LONG)) == ["not applicable"]
-    assert outcomes(nothing_learnt, Evidence(losses=losses(1.0, 1.0), skill=0.0)) == ["not applicable"]
+    assert outcomes(nothing_learnt, Evidence(losses=LONG)) == ["not judged"]
+    assert outcomes(nothing_learnt, Evidence(losses=losses(1.0, 1.0), skill=0.0)) == ["not judged"]
+
+
+@pytest.mark.parametrize(("epochs", "is_short"), [(1.0, True), (3.0, False), (None, False)])
+def test_after_one_epoch_the_first_advice_is_to_train_on(epochs, is_short):
+    (finding,) = nothing_learnt.check(Evidence(losses=LONG, skill=0.0, epochs=epochs))
+    assert finding.outcome == "tip"
+    assert ("too short" in finding.why) is is_short
+    assert finding.advice.startswith("look again after three epochs") is is_short

@@ -15,4 +15,4 @@ def test_it_stays_quiet():
 
 
 def test_it_does_not_apply():
-    assert outcomes(oscillation, Evidence(losses=losses(1.0, 2.0, 1.0))) == ["not applicable"]
+    assert outcomes(oscillation, Evidence(losses=losses(1.0, 2.0, 1.0))) == ["not judged"]

@@ -63,3 +63,9 @@ def test_a_long_run_that_ends_in_no_numbers_is_not_judged_by_its_first_steps(ear
 def test_rows_are_told_with_enough_digits(what, share, words):
     rows = OutlierFacts(what, 300.0, share, 4, (7,))
     assert words in spikes.check(Evidence(gradient_norms=(1.0,) * 30, outliers=rows))[0].why
+
+
+def test_a_short_run_that_is_finite_is_not_judged_by_its_first_steps():
+    norms = (*[1.0] * 10, 100.0)
+    assert outcomes(spikes, Evidence(gradient_norms=norms)) == ["not applicable"]
+    assert outcomes(spikes, Evidence(gradient_norms=(*norms, float("nan")))) == ["issue"]

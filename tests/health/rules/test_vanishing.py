@@ -34,6 +34,6 @@ def test_the_first_sample_of_a_zero_output_layer_does_not_count():
 
 def test_it_does_not_apply():
     assert outcomes(vanishing, of("gradient_norm", 1e-9, 1.0)) == ["not applicable"]
-    assert outcomes(vanishing, of("gradient_norm", 0.0, 0.0, 0.0)) == ["not applicable"]
+    assert outcomes(vanishing, of("gradient_norm", 0.0, 0.0, 0.0)) == ["not judged"]
     assert outcomes(vanishing, of("gradient_norm", 1e-9, 1e-3, 1.0, is_frozen=True)) == ["not applicable"]
-    assert outcomes(vanishing, Evidence(chain(), records())) == ["not applicable"]
+    assert outcomes(vanishing, Evidence(chain(), records())) == ["not judged"]

@@ -126,3 +126,10 @@ def test_rows_that_do_no_harm_are_told():
     assert diagnosis.is_healthy
     (finding,) = [finding for finding in diagnosis.findings if finding.code == "FL103"]
     assert "batch 3 has them at 5" in finding.why
+
+
+@pytest.mark.parametrize("values", [(0.0, 1.0), (-1.0, 1.0)])
+def test_labels_are_no_values(values):
+    target = torch.tensor(values).repeat(8)[:, None]
+    assert facts_of_targets([(torch.randn(16, 3), target)]) is None
+    assert facts_of_targets([(torch.randn(16, 3), 2 * target)]) is not None

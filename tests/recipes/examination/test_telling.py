@@ -59,9 +59,7 @@ def test_consequences_wait_for_the_cause():
 
 def test_without_a_cause_the_advice_stays():
     found = by_code(told(diagnosis_of([issue("FL201")], None), None, None, [trial(gain=0.3)]))
-    assert found["FL201"].why.endswith(
-        "Undoing it helped in a first trial here, over more of them not enough to count."
-    )
+    assert found["FL201"].why.endswith("Fixing this helped in the first trial, but not reliably in repeated trials.")
     assert found["FL201"].advice == ABOUTS["FL201"].advice
 
 

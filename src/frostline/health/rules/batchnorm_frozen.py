@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from frostline.health.rules.contract import About
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 
 ABOUT = About(
     "FL603", "moving statistics in a frozen part", "batchnorm",
-    "freeze the layer itself: frostline.freeze(model, through=...) holds its statistics still.",
+    "freeze these layers, which holds their statistics still: fl.freeze(model, patterns=[\"bn1\"]), with their names.",
     5,
 )  # fmt: skip
 
@@ -23,6 +24,9 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
     if facts is None:
         return (ABOUT.not_applicable("the model has no BatchNorm, or it was not looked at."),)
     return tuple(
-        ABOUT.issue(f"{name} is frozen, and its running statistics moved.", None, None, name)
+        replace(
+            ABOUT.issue(f"{name} is frozen, and its running statistics moved.", None, None, name),
+            advice=f"freeze it, which holds its statistics still: fl.freeze(model, patterns=[{name!r}]).",
+        )
         for name in facts.moving_in_frozen
     ) or (ABOUT.passed("statistics of frozen layers stand still."),)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from frostline.health.rules.advice import REESTIMATE
 from frostline.health.rules.contract import About
 
 if TYPE_CHECKING:
@@ -13,16 +14,13 @@ if TYPE_CHECKING:
 
 ABOUT = About(
     "FL601", "BatchNorm differs between training and evaluation", "batchnorm",
-    "estimate the statistics over the whole training set (fl.remedies.reestimate_batchnorm), and set momentum=0.1.",
+    f"{REESTIMATE}; and set the momentum of these layers to 0.1.",
     7,
 )  # fmt: skip
 _ISSUE, _TIP = 0.5, 0.2  # by how much the loss rises, over the loss with exact statistics
 _USUAL = (0.03, 0.5)  # momentum, at which statistics follow the weights in some dozens of steps
 _LAGS = " That is a usual one: the statistics lag behind weights that still move fast."
-_ESTIMATE = (
-    "let the learning rate fall towards the end, or estimate the statistics over the whole training set before you "
-    "evaluate (fl.remedies.reestimate_batchnorm)."
-)
+_ESTIMATE = f"let the learning rate fall towards the end; or, before the model is evaluated, {REESTIMATE}."
 
 
 def check(evidence: Evidence) -> tuple[Finding, ...]:

@@ -1,6 +1,7 @@
 """What a rule is: a pure function from evidence to findings, under one stable code.
 
-A rule answers `issue`, `tip`, `passed`, or `not applicable` with the reason. It knows no torch: evidence is numbers.
+A rule answers `issue`, `tip`, `passed`, `not applicable` where the network has nothing of the kind, or `not judged`
+where it could not be seen; both with the reason. It knows no torch: evidence is numbers.
 """
 
 from __future__ import annotations
@@ -55,6 +56,10 @@ class About:
     def not_applicable(self, why: str) -> Finding:
         """Nothing to judge, and why."""
         return self._finding("not applicable", why, None, None, None)
+
+    def not_judged(self, why: str) -> Finding:
+        """Something to judge that could not be seen, and why."""
+        return self._finding("not judged", why, None, None, None)
 
     def _finding(
         self, outcome: str, why: str, measured: float | None, limit: float | None, layer: str | None

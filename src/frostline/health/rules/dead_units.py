@@ -5,8 +5,9 @@ from __future__ import annotations
 from statistics import median
 from typing import TYPE_CHECKING
 
+from frostline.health.rules.advice import DRAW_ALL, LEAKY
 from frostline.health.rules.contract import About
-from frostline.health.rules.reading import finite_records, of_layer
+from frostline.health.rules.reading import finite_records, has_unseen_activations, of_layer
 
 if TYPE_CHECKING:
     from frostline.core.records import Finding
@@ -14,8 +15,8 @@ if TYPE_CHECKING:
 
 ABOUT = About(
     "FL201", "dead units", "dead_units",
-    "swap ReLU for Leaky ReLU or ELU (fl.remedies.swap_activations), initialise anew, and lower the learning rate if "
-    "units die while training.",
+    f"{LEAKY}. Where units died while training, divide the learning rate by 3 to 10 as well; where they were dead "
+    f"before the first step: {DRAW_ALL}.",
     6,
 )  # fmt: skip
 # Zero for single samples is what rectifiers are for (80% sparse layers are healthy); zero for all of them is not.
@@ -28,7 +29,9 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
     shares = {layer.name: of_layer(records, layer.name, "dead") for layer in evidence.layers}
     known = {name: median(found[-5:]) for name, found in shares.items() if found}
     if not known:
-        return (ABOUT.not_applicable("no rectifier module was seen (functional ones cannot be, others do not die)."),)
+        if has_unseen_activations(evidence):
+            return (ABOUT.not_judged("no activation was seen: functions such as F.relu cannot be looked at."),)
+        return (ABOUT.not_applicable("no rectifier module was seen; other activations do not die."),)
     found = tuple(_finding(name, share, shares[name][0]) for name, share in known.items() if share > _TIP)
     worst = max(known.values())
     return found or (ABOUT.passed(f"at most {worst:.0%} of the units of a layer are silent.", worst, _ISSUE),)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from frostline.health.rules.advice import DRAW_ALL
 from frostline.health.rules.contract import About
 from frostline.health.rules.reading import early, finite_records, of_layer, typical, weighted_layers
 
@@ -13,10 +15,11 @@ if TYPE_CHECKING:
     from frostline.core.records import Finding
     from frostline.health.records import Evidence, StepRecord
 
+_CLIP = "clip between backward() and optimizer.step(): fl.remedies.clip_by_norm(1.0)(model.parameters())"
 ABOUT = About(
     "FL102", "exploding activations or gradients", "exploding",
-    "initialise for the activation (fl.remedies.initialize); in recurrent networks clip by norm "
-    "(fl.remedies.clip_by_norm); if outputs grew only after the first step, divide the learning rate by 10.",
+    f"where outputs are large before the first step: {DRAW_ALL}. Where they grow with the steps: divide the learning "
+    f"rate by 10. In recurrent networks: {_CLIP}.",
     8,
 )  # fmt: skip
 # He and Glorot keep the deviation of the outputs within a factor of 3 over 10 layers; normalised networks as well.
@@ -32,20 +35,24 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
     known = {name: size for name, size in sizes.items() if size}
     if not known:
         recurrent = _recurrent(evidence)
-        return (
-            (recurrent,)
-            if recurrent
-            else (ABOUT.not_applicable("no outputs of hidden layers were seen while all was finite."),)
-        )
+        if recurrent is not None:
+            return (recurrent,)
+        if not layers:
+            return (ABOUT.not_applicable("there is no hidden layer with weights."),)
+        return (ABOUT.not_judged("no outputs of hidden layers were seen while all was finite."),)
     first, last = next(iter(known)), max(known, key=lambda name: known[name])
     growth = known[last] / known[first]
-    why = f"outputs grow from {known[first]:.2g} in {first} to {known[last]:.2g} in {last}{_at_first(records, last)}."
+    before = _at_first(records, last)
+    why = f"outputs grow from {known[first]:.2g} in {first} to {known[last]:.2g} in {last}{before}."
+    advice = "divide the learning rate by 10: outputs grew with the steps." if before else f"{DRAW_ALL}."
     if growth > _ISSUE:
-        return (ABOUT.issue(why, growth, _ISSUE, last),)
+        return (replace(ABOUT.issue(why, growth, _ISSUE, last), advice=advice),)
     recurrent = _recurrent(evidence)
     if recurrent is not None:
         return (recurrent,)
-    return (ABOUT.tip(why, growth, _ISSUE, last) if growth > _TIP else ABOUT.passed(why, growth, _ISSUE),)
+    if growth > _TIP:
+        return (replace(ABOUT.tip(why, growth, _ISSUE, last), advice=advice),)
+    return (ABOUT.passed(why, growth, _ISSUE),)
 
 
 def _at_first(records: Sequence[StepRecord], layer: str) -> str:
@@ -66,5 +73,5 @@ def _recurrent(evidence: Evidence) -> Finding | None:
             ratio = max(gradients) / max(weights)
             why = f"the gradient of {layer.name} reaches {ratio:.2g} times its weights."
             make = ABOUT.issue if ratio > _RECURRENT else ABOUT.tip
-            return make(why, ratio, _RECURRENT, layer.name)
+            return replace(make(why, ratio, _RECURRENT, layer.name), advice=f"{_CLIP}.")
     return None

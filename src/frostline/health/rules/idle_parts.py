@@ -12,24 +12,38 @@ if TYPE_CHECKING:
 
 ABOUT = About(
     "FL405", "parts that do not train", "learning_rate",
-    "if they are meant to train: give them to the optimizer, at a rate above 0, and keep them in the graph (no detach, "
-    "no torch.no_grad). If not: fl.freeze them, which saves their gradients and lets them be cached.",
+    "if they are meant to train: make the optimizer once the model is complete, over model.parameters(), at a rate "
+    "above 0, and keep them in the graph (no detach, no torch.no_grad). If not, freeze them, which saves their "
+    "gradients and lets them be cached: fl.freeze(model, patterns=[\"fc1\"]), with their names.",
     8,
 )  # fmt: skip
 _SHOWN = 4
 
 
 def check(evidence: Evidence) -> tuple[Finding, ...]:
-    """Trainable parameters whose weights are, to the bit, what they were; a layer may be left alone on purpose."""
-    if evidence.idle is None:
-        return (ABOUT.not_applicable("nobody compared weights before and after."),)
-    if not evidence.idle:
-        return (ABOUT.passed("all trainable parts have moved."),)
+    """Trainable parameters whose weights are, to the bit, what they were; a layer may be left alone on purpose.
+
+    A monitor compares those that its optimizer does not hold. It is an issue only if that optimizer holds others,
+    which are not in the model and get no gradient: those of a layer that was replaced.
+    """
+    idle = evidence.idle
+    if idle is None and evidence.unheld is None:
+        return (ABOUT.not_judged("weights before and after were not compared."),)
+    if not idle and not evidence.unheld:
+        known = "all trainable parts have moved." if idle is not None else "the optimizer holds all that is trainable."
+        return (ABOUT.passed(known),)
     by_reason: dict[str, list[str]] = {}
-    for name, why in evidence.idle:
+    for name, why in idle or [(name, "not in the optimizer") for name in evidence.unheld or ()]:
         by_reason.setdefault(why, []).append(name)
     told = "; ".join(f"{_names(names)}: {why}" for why, names in by_reason.items())
-    return (ABOUT.tip(f"these have not moved in {len(evidence.losses)} steps: {told}.", len(evidence.idle), 0),)
+    steps, count = len(evidence.losses), float(len(idle or evidence.unheld or ()))
+    why = f"these have not moved{f' in {steps} steps' if steps else ''}: {told}."
+    (layer, *others) = [name for names in by_reason.values() for name in names]
+    layer = None if others else layer
+    if not evidence.holds_strangers or not evidence.unheld:
+        return (ABOUT.tip(why, count, 0, layer),)
+    why += " The optimizer holds parameters that are not in the model and get no gradient: it is older than the model."
+    return (ABOUT.issue(why, count, 0, layer),)
 
 
 def _names(names: list[str]) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from frostline.health.rules.advice import draw
 from frostline.health.rules.contract import About
 from frostline.health.rules.reading import finite_records, of_layer
 
@@ -11,11 +13,8 @@ if TYPE_CHECKING:
     from frostline.core.records import Finding
     from frostline.health.records import Evidence
 
-ABOUT = About(
-    "FL302", "badly scaled initialisation", "initialization",
-    "initialise by the activation that follows: fl.remedies.initialize(model), or fl.remedies.lsuv for named layers.",
-    5,
-)  # fmt: skip
+_ADVICE = "if this layer has learnt nothing yet, draw its weights anew: {}. In a trained network it is no fault."
+ABOUT = About("FL302", "badly scaled initialisation", "initialization", _ADVICE.format(draw("fc1")), 5)
 # Outputs of the last layer of He, Glorot and torch's own initialisation deviate by 0.1 to 3.
 _ISSUE, _TIP = 10.0, 4.0
 _JUMP = 10.0  # between one layer and the next
@@ -35,10 +34,14 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
     last, size = known[-1]
     if size > _TIP:
         why = f"the outputs of {last.name} deviate by {size:.2g} before the first step."
-        found.append((ABOUT.issue if size > _ISSUE else ABOUT.tip)(why, size, _ISSUE, last.name))
+        found.append(_advised((ABOUT.issue if size > _ISSUE else ABOUT.tip)(why, size, _ISSUE, last.name)))
     start = evidence.inputs.widest if evidence.inputs is not None else None
     if start and known[0][1] and not 1 / _JUMP < known[0][1] / start < _JUMP and evidence.layers[0].has_weights:
         jump = known[0][1] / start
         why = f"the outputs of {known[0][0].name} are {jump:.2g} times its inputs."
-        found.append(ABOUT.tip(why, jump, _JUMP, known[0][0].name))
+        found.append(_advised(ABOUT.tip(why, jump, _JUMP, known[0][0].name)))
     return tuple(found) or (ABOUT.passed(f"outputs deviate by {size:.2g} at the start.", size, _ISSUE),)
+
+
+def _advised(finding: Finding) -> Finding:
+    return replace(finding, advice=_ADVICE.format(draw(finding.layer or "")))

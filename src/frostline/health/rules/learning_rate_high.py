@@ -11,7 +11,11 @@ if TYPE_CHECKING:
     from frostline.core.records import Finding
     from frostline.health.records import Evidence
 
-ABOUT = About("FL401", "learning rate too high", "learning_rate", "divide the learning rate by 10.", 4)
+ABOUT = About(
+    "FL401", "learning rate too high", "learning_rate",
+    "divide the learning rate by 10. Where the loss falls all the same, leave it.",
+    4,
+)  # fmt: skip
 _LARGE, _TIP = 0.05, 0.03  # of a layer's weights changed in one step; 1e-3 is usual, 1e-2 is fast
 _RISE, _NOISE = 1.2, 0.05  # of the lowest loss, and of the first
 
@@ -22,7 +26,7 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
     ratios = [typical(of_layer(records[1:], name, "update_ratio")) for name in weighted_layers(evidence)]
     largest = max((ratio for ratio in ratios if ratio is not None), default=None)
     if levels is None or largest is None:
-        return (ABOUT.not_applicable("fewer than ten losses, or no updates, were seen."),)
+        return (ABOUT.not_judged("fewer than ten losses, or no updates, were seen."),)
     blown_up = blow_up(evidence)
     if blown_up is not None:
         start, highest, end = blown_up

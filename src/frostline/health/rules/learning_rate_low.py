@@ -13,10 +13,18 @@ if TYPE_CHECKING:
     from frostline.core.records import Finding
     from frostline.health.records import Evidence
 
-ABOUT = About("FL402", "learning rate too low", "learning_rate", "multiply the learning rate by 10.", 3)
+_ADVICE = (
+    "if the loss has not come down yet, multiply the learning rate by {:,}. A network that has learnt what there is "
+    "moves as little, and wants no other rate."
+)
+ABOUT = About("FL402", "learning rate too low", "learning_rate", _ADVICE.format(10), 3)
 # Of a layer's weights changed in one step; 1e-3 is usual. Never an issue by itself: a network that has learnt all there
 # is moves as little.
-_SMALL, _TIP = 6e-4, 1e-3
+_TIP = 1e-3
+CLEAR = 6e-4  # below it less is asked of a trial that takes larger steps
+FEWEST_EPOCHS = 2.5  # about three: in the first ones a larger rate is ahead in healthy networks as well
+_HARDLY = 1e-5  # a thousand such steps move a hundredth: that is too low, however long the training is
+_MOST = 1_000  # times, in one go, without a trial that shows what it does
 
 
 def check(evidence: Evidence) -> tuple[Finding, ...]:
@@ -27,7 +35,9 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
     if evidence.optimizer.is_scheduled:
         return (ABOUT.not_applicable("a schedule drives the learning rate: what was seen may be its beginning."),)
     if levels is None or largest is None:
-        return (ABOUT.not_applicable("fewer than ten losses, or no updates, were seen."),)
+        return (ABOUT.not_judged("fewer than ten losses, or no updates, were seen."),)
+    if evidence.epochs is not None and evidence.epochs < FEWEST_EPOCHS and largest > _HARDLY:
+        return (ABOUT.not_judged(_too_short(evidence.epochs)),)
     if blow_up(evidence) is not None:
         return (ABOUT.not_applicable("the loss blew up: steps are small against what it made of the weights."),)
     first, _, last, _ = levels
@@ -35,12 +45,21 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
     moved = f"fell by {fall:.1%}" if fall >= 0 else f"rose by {-fall:.1%}"
     why = f"a step changes at most {largest:.1e} of a layer's weights; the loss {moved}."
     if largest >= _TIP:
-        return (ABOUT.passed(why, largest, _SMALL),)
-    return (replace(ABOUT.tip(why, largest, _SMALL), advice=_advice(largest)),)
+        return (ABOUT.passed(why, largest, _TIP),)
+    return (replace(ABOUT.tip(why, largest, _TIP), advice=_advice(largest)),)
 
 
 def _advice(largest: float) -> str:
-    """The power of ten that brings the largest update to what is usual; 10 at least."""
+    """With the power of ten that brings the largest update to what is usual, from 10 to 1,000."""
     if largest <= 0:
         return ABOUT.advice
-    return f"multiply the learning rate by {10 ** max(1, round(math.log10(_TIP / largest))):,}."
+    return _ADVICE.format(min(_MOST, 10 ** max(1, round(math.log10(_TIP / largest)))))
+
+
+def _too_short(epochs: float) -> str:
+    seen = "each input was seen once" if epochs < 1.05 else f"the batches are about {epochs:.1f} epochs"
+    return (
+        f"the training is too short ({seen}): in the first epochs a larger rate is ahead in healthy networks as well. "
+        "Pass three epochs or more, such as [batch for _ in range(3) for batch in loader], or say epochs= where inputs "
+        "never come again."
+    )

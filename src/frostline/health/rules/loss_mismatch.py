@@ -21,13 +21,21 @@ ABOUT = About(
 # A loss that fits pushes at least as hard where the answer is certain and wrong as where there is none; squared error
 # and cross-entropy do, softmax before either loses all slope there.
 _SLOPE, _STUCK, _REACH = 0.05, 0.3, 0.2
+_TWICE = (
+    "if a softmax or sigmoid comes before a loss that has its own (cross_entropy, binary_cross_entropy_with_logits), "
+    "take it away."
+)
+_LOGARITHMS = (
+    "end the model in log_softmax in place of softmax (nn.LogSoftmax(dim=1)): this loss, such as nll_loss, wants "
+    "log-probabilities. Without either it would fall without end."
+)
 
 
 def check(evidence: Evidence) -> tuple[Finding, ...]:
     """How the loss answers to answers that are right, wrong and certain."""
     facts = evidence.loss
     if facts is None or facts.kind == "unknown":
-        return (ABOUT.not_applicable("the loss could not be asked about other answers than the model's."),)
+        return (ABOUT.not_judged("the loss was not asked about other answers than the model's (`checkup` asks)."),)
     found = _wrong(facts)
     if found is None and facts.kind == "classes" and facts.reach == (0.0, math.inf):
         why = "the model ends in a ReLU: an answer below zero is given as zero, and gets no gradient back."
@@ -44,7 +52,7 @@ def _wrong(facts: LossFacts) -> tuple[str, str, float | None, float | None] | No
     given = f"values from {low:g} to {high:g}" if math.isfinite(high) else f"no value below {low:g}"
     if facts.pairs_all:
         why = "output and target differ in shape, so that every answer is compared with every target of the batch."
-        return why, "give both the same shape: output.squeeze(1), or target.unsqueeze(1).", None, None
+        return why, "give both the same shape: loss_fn(output.reshape(target.shape), target).", None, None
     if not facts.prefers_right:
         why = "right answers do not cost less than wrong ones."
         return why, "check the sign of the loss: training makes it small. " + ABOUT.advice, None, None
@@ -58,15 +66,17 @@ def _wrong(facts: LossFacts) -> tuple[str, str, float | None, float | None] | No
     if facts.slope_when_wrong < _SLOPE:
         slope = facts.slope_when_wrong
         why = f"where the answer is certain and wrong, the loss has {slope:.0e} of the slope it has at the start."
-        return why, "take the softmax or sigmoid before the loss away: the loss has its own.", slope, _SLOPE
+        return why, _TWICE, slope, _SLOPE
     if facts.stuck_share > _STUCK:
         why = f"the model gives {given}, which cannot take off {facts.stuck_share:.0%} of this loss."
+        if facts.is_floorless:
+            return why, _LOGARITHMS, facts.stuck_share, _STUCK
         advice = "take the last activation of the model away: this loss wants raw values (logits)."
         return why, advice, facts.stuck_share, _STUCK
     if facts.out_of_reach > _REACH:
         why = f"{facts.out_of_reach:.0%} of the targets are outside of what the model's last function can give"
         advice = "end the model in a layer without an activation, or scale the targets into its range."
-        if (low, high) == (0.0, 1.0):
-            advice += " Labels of which several are true at once want a sigmoid, not a softmax."
+        if facts.has_several:
+            advice = "labels of which several are true at once want a sigmoid as the last function, not a softmax."
         return f"{why} ({given}).", advice, facts.out_of_reach, _REACH
     return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from frostline.health.rules.advice import LEAVE_OUT
 from frostline.health.rules.contract import About
 
 if TYPE_CHECKING:
@@ -13,14 +14,13 @@ if TYPE_CHECKING:
 
 ABOUT = About(
     "FL502", "not a number", "nonfinite",
-    "remove the samples, or mend the function that makes it (log of 0, division by 0, overflow in float16); until then "
-    "leave such steps out: clipping in fl.remedies does.",
+    "remove the samples, or mend the function that makes it (log of 0, division by 0, overflow in float16); "
+    f"{LEAVE_OUT}.",
     10,
 )  # fmt: skip
 _IN_BACKWARD = (
     "look for sqrt, norm or a power below 1 of zero, a division by what can be zero, or too large a step: their slope "
-    "is infinite where the value is not. Add a small number inside (torch.sqrt(x + 1e-8)); until then leave such steps "
-    "out: clipping in fl.remedies does."
+    f"is infinite where the value is not. Add a small number inside (torch.sqrt(x + 1e-8)); {LEAVE_OUT}."
 )
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from frostline.health.rules.contract import About
+from frostline.health.rules.learning_rate_low import FEWEST_EPOCHS
 from frostline.health.rules.reading import loss_levels
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ ABOUT = About(
     "is held back by dropout, weight decay or rare classes.",
     8,
 )  # fmt: skip
+_LONGER = "look again after three epochs or more: healthy networks may need as many."
 SKILLED = 0.1  # of the loss of one answer for all: a network that saves so much learns
 # Shuffled labels save up to 0.04 by luck, of 64 held-out samples; soft labels at their entropy, of 200 classes, 0.07.
 _NONE, _SOME = 0.005, 0.05
@@ -30,11 +33,12 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
     """What the model does better, on samples that it was not trained on, than one answer for all."""
     skill, steps = evidence.skill, len(evidence.losses)
     if skill is None:
-        return (ABOUT.not_applicable("what one answer for all samples would cost is not known of such outputs."),)
-    if steps < TIME:
-        return (ABOUT.not_applicable(f"{steps} steps are too few to say; {TIME} are asked."),)
+        return (ABOUT.not_judged("what one answer for all samples would cost is not known (`checkup` asks)."),)
     if skill > SKILLED:
         return (ABOUT.passed(f"held-out samples are answered {skill:.0%} better than by one answer.", skill, SKILLED),)
+    if steps < TIME:
+        few = f"{steps} steps are too few to say that a network cannot learn ({TIME} are asked)"
+        return (ABOUT.not_judged(f"{few}: it has learnt nothing yet."),)
     fall = _fall(evidence)
     if skill > _SOME and fall is not None:
         first, last = fall
@@ -43,7 +47,11 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
     why = f"after {steps} steps, held-out samples are answered no better than with one answer for all of them."
     if skill > _NONE:
         why = f"after {steps} steps, at most {skill:.0%} of the loss of one answer for all held-out samples is saved."
-    return (ABOUT.tip(why, skill, SKILLED),)
+    found = ABOUT.tip(why, skill, SKILLED)
+    if evidence.epochs is not None and evidence.epochs < FEWEST_EPOCHS:
+        advice = f"{_LONGER} If it still learns nothing then: {found.advice}"
+        found = replace(found, why=f"{why} That is too short a training to say more.", advice=advice)
+    return (found,)
 
 
 def _fall(evidence: Evidence) -> tuple[float, float] | None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 ABOUT = About(
     "FL403", "oscillating loss", "oscillation",
-    "lower the momentum to 0.9, divide the learning rate by 3 to 10, or take larger batches.",
+    "divide the learning rate by 3 to 10, or take larger batches; a momentum above 0.9 wants 0.9.",
     4,
 )  # fmt: skip
 _ISSUE = 3  # rises between the tenths of a run
@@ -26,7 +26,7 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
     """Rises of the loss from one tenth of the run to the next, that are not noise."""
     parts, levels = smoothed(evidence), loss_levels(evidence)
     if levels is None or not parts:
-        return (ABOUT.not_applicable("fewer than ten losses were seen."),)
+        return (ABOUT.not_judged("fewer than ten losses were seen."),)
     floor = _SIZE * max(abs(levels[0]), 1e-12)
     rises = sum(after > before + max(_SIZE * abs(before), 0.3 * floor) for before, after in pairwise(parts))
     why = f"the loss rose by a tenth or more {rises} times between the tenths of the run."

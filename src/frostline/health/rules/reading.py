@@ -51,6 +51,12 @@ def weighted_layers(evidence: Evidence) -> list[str]:
     return [layer.name for layer in evidence.layers if layer.has_weights and not layer.is_frozen]
 
 
+def has_unseen_activations(evidence: Evidence) -> bool:
+    """True if layers with weights follow each other without an activation module: a forward may call functions."""
+    has_some = any(layer.kind == "activation" for layer in evidence.layers)
+    return not has_some and sum(layer.has_weights for layer in evidence.layers) > 1
+
+
 def early(records: Sequence[StepRecord], most: int = 5) -> Sequence[StepRecord]:
     """The first sampled steps: what initialisation made of the network."""
     return records[:most]

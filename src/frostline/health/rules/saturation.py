@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
+from frostline.health.rules.advice import DRAW_ALL
 from frostline.health.rules.contract import About
-from frostline.health.rules.reading import early, finite_records, of_layer, typical
+from frostline.health.rules.reading import early, finite_records, has_unseen_activations, of_layer, typical
 
 if TYPE_CHECKING:
     from frostline.core.records import Finding
@@ -13,7 +15,8 @@ if TYPE_CHECKING:
 
 ABOUT = About(
     "FL202", "saturated units", "saturation",
-    "initialise smaller (fl.remedies.initialize with Glorot), scale the inputs, or swap the activation for ELU.",
+    f"check the scale of the inputs; {DRAW_ALL}; or swap the activation: "
+    'fl.remedies.swap_activations(model, "tanh", "elu"), fl.remedies.swap_activations(model, "sigmoid", "elu").',
     6,
 )  # fmt: skip
 _ISSUE, _TIP = 0.5, 0.25  # of (value, unit) pairs with less than a hundredth of the steepest slope
@@ -24,7 +27,10 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
     records = finite_records(evidence)
     found: list[Finding] = []
     worst = -1.0
+    last = max((layer.order for layer in evidence.layers if layer.has_weights), default=math.inf)
     for layer in evidence.layers:
+        if layer.order > last:
+            continue  # the function of the output: certain answers lie on its flat ends
         starts = typical(of_layer(early(records), layer.name, "saturated"))
         ends = typical(of_layer(records[-5:], layer.name, "saturated"))
         if starts is None or ends is None:
@@ -35,5 +41,7 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
         if share > _TIP:
             found.append((ABOUT.issue if share > _ISSUE else ABOUT.tip)(why, share, _ISSUE, layer.name))
     if worst < 0:
-        return (ABOUT.not_applicable("no tanh or sigmoid module was seen."),)
+        if has_unseen_activations(evidence):
+            return (ABOUT.not_judged("no activation was seen: functions such as F.relu cannot be looked at."),)
+        return (ABOUT.not_applicable("no tanh or sigmoid module was seen inside of the network."),)
     return tuple(found) or (ABOUT.passed(f"at most {worst:.0%} of the outputs of a layer are flat.", worst, _ISSUE),)

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 ABOUT = About(
     "FL103", "gradient spikes", "gradient_spikes",
-    "clip by the measured norms: fl.remedies.clip_by_percentile(90), or clip_by_norm at the usual norm.",
+    "clip by the measured norms: make clip = fl.remedies.clip_by_percentile(90) once, and call "
+    "clip(model.parameters()) between backward() and optimizer.step().",
     6,
 )  # fmt: skip
 _ISSUE, _TIP = 20.0, 8.0  # times the median; norms of healthy runs stay within 6 of it after the first steps

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from frostline.health.rules.advice import draw
 from frostline.health.rules.contract import About
 
 if TYPE_CHECKING:
     from frostline.core.records import Finding
     from frostline.health.records import Evidence
 
-ABOUT = About(
-    "FL301", "symmetric initialisation", "symmetry",
-    "initialise with random weights: fl.remedies.initialize(model).",
-    9,
-)  # fmt: skip
+_ADVICE = "draw random weights for this layer: {}."
+ABOUT = About("FL301", "symmetric initialisation", "symmetry", _ADVICE.format(draw("fc1")), 9)
 _ISSUE, _TIP = 0.5, 0.1
 
 
@@ -27,9 +26,10 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
     shares = [(name, share) for name, share in evidence.alike if name in hidden and share > _TIP]
     if not hidden or not evidence.records:
         return (ABOUT.not_applicable("no hidden layer, or no step, was seen."),)
-    return tuple(
-        (ABOUT.issue if share > _ISSUE else ABOUT.tip)(
-            f"{share:.0%} of the units of {name} are copies of others, before and after training.", share, _ISSUE, name
-        )
-        for name, share in shares
-    ) or (ABOUT.passed("units differ.", 0.0, _ISSUE),)
+    return tuple(_finding(name, share) for name, share in shares) or (ABOUT.passed("units differ.", 0.0, _ISSUE),)
+
+
+def _finding(name: str, share: float) -> Finding:
+    why = f"{share:.0%} of the units of {name} are copies of others, before and after training."
+    found = (ABOUT.issue if share > _ISSUE else ABOUT.tip)(why, share, _ISSUE, name)
+    return replace(found, advice=_ADVICE.format(draw(name)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeAlias
 
+from frostline.health.rules.advice import DRAW_ALL, INSERT_NORMS
 from frostline.health.rules.contract import About
 from frostline.health.rules.reading import early, finite_records, of_layer, typical, weighted_layers
 
@@ -17,8 +18,9 @@ Judged: TypeAlias = tuple[float, float, str, str]  # share, limit, why, layer
 
 ABOUT = About(
     "FL101", "vanishing gradients", "vanishing",
-    "use ELU or ReLU with He initialisation (fl.remedies.swap_activations, fl.remedies.initialize), or BatchNorm "
-    "before the activations (fl.remedies.insert_batchnorm).",
+    f"{DRAW_ALL}, with ELU in place of sigmoids and tanhs: "
+    'fl.remedies.swap_activations(model, "sigmoid", "elu"), fl.remedies.swap_activations(model, "tanh", "elu"). Or, '
+    f"with batches of 8 and more, {INSERT_NORMS}.",
     7,
 )  # fmt: skip
 # A healthy network of 8 to 20 layers keeps first and last gradient within a factor of 30 (deep tanh at Glorot, He ReLU:
@@ -41,7 +43,7 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
     judged = [_gradients(layers, early(records[1:] or records)), _outputs(evidence, early(records))]
     found = [entry for entry in judged if entry is not None]
     if not found:
-        return (ABOUT.not_applicable("no gradients were seen, or all of them are zero."),)
+        return (ABOUT.not_judged("no gradients were seen, or all of them are zero."),)
     share, limit, why, layer = min(found, key=lambda entry: entry[0] / entry[1])
     if share < limit:
         return (ABOUT.issue(why, share, limit, layer),)

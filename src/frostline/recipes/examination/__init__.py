@@ -2,8 +2,10 @@
 
 from frostline.recipes.examination.batching import Batch as Batch
 from frostline.recipes.examination.batching import as_batches as as_batches
+from frostline.recipes.examination.batching import check_given as check_given
 from frostline.recipes.examination.batching import held_out as held_out
 from frostline.recipes.examination.batching import merged as merged
+from frostline.recipes.examination.batching import num_epochs as num_epochs
 from frostline.recipes.examination.batching import usual_rows as usual_rows
 from frostline.recipes.examination.examining import Examination as Examination
 from frostline.recipes.examination.examining import Suspicion as Suspicion

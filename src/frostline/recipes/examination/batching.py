@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from frostline.core import inputs as batches
 from frostline.core.errors import DataError
@@ -18,11 +18,39 @@ from frostline.recipes.examination.outliers import outlying_rows
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from torch import nn
-
 Batch = tuple[Any, Any]
 
+_FEW = 64  # distinct inputs: the truth table of six
+_SOON = 2.0  # times as many passes as there would be if every input came once in each: they were drawn one by one
 _AT_ONCE = 2**20  # values of inputs that are scored in one go
+
+
+def check_given(model: Any, given: Any, loss_fn: Any, where: str) -> None:
+    """Raise unless these are what a training needs.
+
+    Raises:
+        DataError: It names the argument.
+    """
+    if not isinstance(model, nn.Module):
+        raise DataError(
+            what="That is no model.", where=f"{where}(model, ...)", received=_kind(model),
+            do="pass the module that trains, an instance of torch.nn.Module.",
+        )  # fmt: skip
+    if not hasattr(given, "__iter__") and not hasattr(given, "__getitem__"):
+        raise DataError(
+            what="The batches cannot be gone through.", where=f"{where}(model, batches, ...)", received=_kind(given),
+            do="pass a DataLoader, or a list of (inputs, target).",
+        )  # fmt: skip
+    if not callable(loss_fn) or isinstance(loss_fn, type):
+        raise DataError(
+            what="The loss cannot be called with an output and a target.", where=f"{where}(..., loss_fn)",
+            received=_kind(loss_fn),
+            do="pass a function, such as torch.nn.functional.cross_entropy, or an instance: nn.CrossEntropyLoss().",
+        )  # fmt: skip
+
+
+def _kind(value: Any) -> str:
+    return f"the class {value.__name__}" if isinstance(value, type) else f"{type(value).__name__} {value!r:.40}"
 
 
 def as_batches(given: Iterable[Any], model: nn.Module, steps: int | None) -> list[Batch]:
@@ -80,7 +108,10 @@ def held_out(data: Sequence[Batch], fold: int = 0) -> tuple[list[Batch], list[Ba
 
     The last fifth is held out if its rows are new, or batches cannot be divided. Where epochs repeat their rows, a
     fifth of the rows is held out: they are taken out of every batch. Rows that are far out of the data stay in
-    training, and nobody is judged by them.
+    training, and are not judged by.
+
+    Where few distinct inputs come again and again (a truth table, categories), a network cannot know those that it was
+    not trained on: then the last fifth of the batches is held out, and what is nowhere else stays in training, too.
 
     Args:
         data: The batches.
@@ -91,6 +122,10 @@ def held_out(data: Sequence[Batch], fold: int = 0) -> tuple[list[Batch], list[Ba
     keys = [_row_keys(inputs) for inputs, _ in data]
     seen = {key for batch in keys[:-count] for key in batch}
     is_new = not seen & {key for batch in keys[-count:] for key in batch}
+    if not is_new and _are_few(data, keys):
+        unknown = [any(key not in seen for key in batch) for batch in keys[-count:]]
+        late = [batch for batch, is_unknown in zip(data[-count:], unknown, strict=True) if is_unknown]
+        return [*data[:-count], *late], _without(data[-count:], odd[-count:])
     if is_new or not all(_is_divisible(*batch) for batch in data):
         return list(data[:-count]), _without(data[-count:], odd[-count:])
     outlying = {batch[at] for batch, rows in zip(keys, odd, strict=True) for at in rows.nonzero().flatten().tolist()}
@@ -107,6 +142,32 @@ def held_out(data: Sequence[Batch], fold: int = 0) -> tuple[list[Batch], list[Ba
     if not rest or not judged:
         return list(data[:-count]), _without(data[-count:], odd[-count:])
     return rest, judged
+
+
+def num_epochs(data: Sequence[Batch]) -> float:
+    """How often the usual input is in the batches: 1 where none comes again."""
+    keys = [key for inputs, _ in data for key in _row_keys(inputs)]
+    return len(keys) / max(1, len(set(keys)))
+
+
+def _are_few(data: Sequence[Batch], keys: Sequence[Sequence[int]]) -> bool:
+    """Whether the inputs are so few, or come again so soon, that each stands for itself and not for its like."""
+    rows = [key for batch in keys for key in batch]
+    distinct = len(set(rows))
+    if distinct <= _FEW or all(_is_category(inputs) for inputs, _ in data):
+        return True
+    passes, found = 1, set[int]()
+    for key in rows:  # an epoch ends where an input comes again
+        if key in found:
+            passes, found = passes + 1, set[int]()
+        found.add(key)
+    return passes > _SOON * len(rows) / distinct + 1
+
+
+def _is_category(inputs: Any) -> bool:
+    """One whole number for each sample."""
+    tensors = list(batches.leaves(inputs).values())
+    return len(tensors) == 1 and not tensors[0].is_floating_point() and tensors[0].numel() == len(tensors[0])
 
 
 def _row_keys(inputs: Any) -> list[int]:

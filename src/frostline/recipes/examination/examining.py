@@ -11,6 +11,7 @@ from torch import Tensor
 
 from frostline.core.errors import FOREIGN, FrostlineError
 from frostline.health import Course, Patient, Score, judge, score, train
+from frostline.health.rules.learning_rate_low import FEWEST_EPOCHS
 from frostline.health.rules.nothing_learnt import SKILLED, TIME
 from frostline.recipes.examination.observing import observe
 from frostline.recipes.examination.rates import is_rising, rate_remedies
@@ -139,7 +140,18 @@ class Examination:
     @property
     def is_stuck(self) -> bool:
         """True if it has had time, and learns nothing: a symptom of its own."""
-        return not self.is_learning and len(self.data) >= TIME and math.isfinite(self.seen.score.loss)
+        return not self.is_learning and self.num_steps >= TIME and math.isfinite(self.seen.score.loss)
+
+    @property
+    def num_steps(self) -> int:
+        """Of the optimizer, in one training on the data."""
+        return len(self.data) // self.patient.accumulation
+
+    @property
+    def is_short(self) -> bool:
+        """True if larger steps would be ahead in a healthy network as well, unless the rule calls these too small."""
+        epochs = self.seen.evidence.epochs
+        return epochs is not None and epochs < FEWEST_EPOCHS and "FL402" not in self.codes
 
     @property
     def issues(self) -> set[str]:
@@ -174,8 +186,8 @@ class Examination:
             slower if both or self.codes & _SLOWER else (),
             faster if both or "FL402" in self.codes else (),
         )
-        if is_rising(self.seen.evidence):
-            asked = asked[0], ()  # what was seen may be the beginning of a warm-up
+        if is_rising(self.seen.evidence) or self.is_short:
+            asked = asked[0], ()  # what was seen may be the beginning of a warm-up, or of a training
         directions = [("FL401", asked[0]), ("FL402", asked[1])]
         directions += [("FL401", gentle)] if both and "FL401" in self.codes else []
         is_issue = "learning_rate" in self.issues
@@ -214,7 +226,7 @@ _FAILED = Trial(
 
 def examine(
     patient: Patient, data: Sequence[Batch], judged: Sequence[Batch], loss_fn: Callable[[Any, Any], Tensor], *,
-    whole: Sequence[Batch] | None = None,
+    whole: Sequence[Batch] | None = None, epochs: float | None = None,
 ) -> Examination:  # fmt: skip
     """What is seen of a copy in training.
 
@@ -224,8 +236,9 @@ def examine(
         judged: Batches to be judged by.
         loss_fn: callable(output, target) -> scalar.
         whole: All batches as they were given, in which values that are not finite are looked up.
+        epochs: How many epochs these are; None if not known.
     """
-    seen = observe(patient.copy(), data, judged, loss_fn, whole=whole)
+    seen = observe(patient.copy(), data, judged, loss_fn, whole=whole, epochs=epochs)
     return Examination(patient, data, judged, loss_fn, seen, judge(seen.evidence), judge_start(seen.evidence))
 
 

@@ -12,7 +12,7 @@ from torch.nn.parameter import is_lazy
 
 from frostline import remedies
 from frostline.core import inputs as batches
-from frostline.core.errors import FrostlineError
+from frostline.core.errors import FOREIGN, DataError, FrostlineError
 from frostline.core.layers import is_pinned
 from frostline.core.restore import kept_buffers, kept_generators, kept_modes
 from frostline.health import Evidence, Monitor, NormFacts, Patient, Score, probe_loss, score, train
@@ -133,7 +133,7 @@ class Observer:
 
 def observe(
     patient: Patient, data: Sequence[Batch], judged: Sequence[Batch], loss_fn: Callable[[Any, Any], Tensor], *,
-    samples: int = 60, whole: Sequence[Batch] | None = None,
+    samples: int = 60, whole: Sequence[Batch] | None = None, epochs: float | None = None,
 ) -> Observation:  # fmt: skip
     """Train the patient on the data, measure every layer so many times, and judge by other data.
 
@@ -144,16 +144,19 @@ def observe(
         loss_fn: callable(output, target) -> scalar.
         samples: How often every layer is measured.
         whole: All the batches as they were given, in which values that are not finite are looked up.
+        epochs: How many epochs these are; None if not known.
     """
     named = patient.model.named_parameters()
     start = {name: value.detach().clone() for name, value in named if value.requires_grad and not is_lazy(value)}
+    every = max(1, len(data) // (samples * patient.accumulation))
+    observer = Observer(patient, data, loss_fn, every=every, whole=whole)
     mixes = mixes_samples(patient.model, *finite_rows(data[:1])[0])
-    with Observer(patient, data, loss_fn, every=max(1, len(data) // samples), whole=whole) as observer:
+    with observer:
         observer.train(len(data))
     reached = score(patient.model, judged, loss_fn, compares=True)
     skill = None if reached.skill is None else max(reached.skill, reached.lead or 0.0)
     idle = idle_parts(patient, start, data, loss_fn)
-    evidence = replace(observer.evidence, skill=skill, mixes=mixes, idle=idle)
+    evidence = replace(observer.evidence, skill=skill, mixes=mixes, idle=idle, epochs=epochs)
     return Observation(evidence, reached)
 
 
@@ -161,8 +164,26 @@ def _facts_of_loss(model: nn.Module, data: Sequence[Batch], loss_fn: Callable[[A
     inputs, target = finite_rows(data[:1])[0]
     with kept_modes(model), kept_buffers(model), kept_generators():
         model.eval()
-        output = batches.call(model, inputs)
+        output = _called(model, inputs, target, loss_fn)
         return probe_loss(loss_fn, output, target)  # it may draw
+
+
+def _called(model: nn.Module, inputs: Any, target: Any, loss_fn: Callable[[Any, Any], Tensor]) -> Any:
+    """The model's output, of which a loss can be taken."""
+    step = "The model cannot be called with these inputs."
+    try:
+        output = batches.call(model, inputs)
+        step = "The loss cannot be taken of this output and target."
+        with torch.no_grad():
+            loss_fn(output, target)
+    except FOREIGN as error:
+        given = f"inputs {batches.describe(inputs)}, target {batches.describe(target)}"
+        raise DataError(
+            what=step, where="batch 0, in evaluation mode", received=f"{given}; {type(error).__name__}: {error}",
+            do="make loss_fn(model(inputs), target) work on that batch: shapes, dtypes, and labels of shape (N,) for "
+            "cross_entropy (target.squeeze(1), or target.argmax(1) of one-hot labels).",
+        ) from error  # fmt: skip
+    return output
 
 
 def _norms(model: nn.Module) -> dict[str, nn.modules.batchnorm._BatchNorm]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from frostline.health import diagnosis_of
+from frostline.health import all_of, diagnosis_of
 from frostline.health.rules import RULES
 from frostline.recipes.examination.proving import counts
 
@@ -17,14 +17,16 @@ if TYPE_CHECKING:
     from frostline.recipes.examination.examining import Trial
     from frostline.recipes.examination.proving import Proof
 
-_CERTAIN = frozenset({"FL502", "FL503", "FL504"})  # what needs no trial
-_ONCE = "Undoing it helped in a first trial here, over more of them not enough to count."
+_CERTAIN = frozenset({"FL405", "FL502", "FL503", "FL504"})  # what needs no trial
+_ONCE = "Fixing this helped in the first trial, but not reliably in repeated trials."
+_OF_A_LAYER = frozenset({"FL301", "FL302"})  # their advice draws weights anew, of one layer only
+_OF_RATES = frozenset({"FL401", "FL402"})
 _ADVICE = {rule.ABOUT.code: rule.ABOUT.advice for rule in RULES}
 
 
 def told(
     diagnosis: Diagnosis, proof: Proof | None, cause: str | None, tried: Sequence[Trial] = (),
-    start: Diagnosis | None = None,
+    start: Diagnosis | None = None, *, is_rate_known: bool = True,
 ) -> Diagnosis:  # fmt: skip
     """Findings of the cause become issues, with the proof; what no trial confirmed is a tip, and a tip has passed.
 
@@ -34,7 +36,10 @@ def told(
         cause: The family of the cause, or None.
         tried: All first trials.
         start: What the rules said before the first step.
+        is_rate_known: False if the optimizer is one of ours: nothing is said about its steps.
     """
+    if not is_rate_known:
+        diagnosis = diagnosis_of([_of_ours(finding) for finding in all_of(diagnosis)], diagnosis.cause)
     code = proof.trial.suspicion.remedy.code if proof is not None else None
     own = (rule.ABOUT for rule in RULES if rule.ABOUT.family == cause and code in (None, rule.ABOUT.code))
     about = next(own, None)
@@ -47,11 +52,18 @@ def told(
     if proof is not None and about is not None and not is_told:
         name = proof.trial.suspicion.remedy.name
         known = [*(start.findings if start is not None else ()), *diagnosis.passed]
-        same = (one for one in known if one.code == about.code and one.outcome != "not applicable")
+        same = (one for one in known if one.code == about.code and one.outcome == "passed")
         seen = next((f"{one.why.removesuffix('.')}; " for one in same), "")
         findings.append(_advised(about.issue(f"{seen}with {name}, {proof}", proof.gain, proof.demand), proof))
     passed = [one for one in diagnosis.passed if about is None or is_told or one.code != about.code]
-    return diagnosis_of([*findings, *passed], cause)
+    return diagnosis_of([*findings, *passed, *diagnosis.not_judged], cause)
+
+
+def _of_ours(finding: Finding) -> Finding:
+    if finding.code not in _OF_RATES:
+        return finding
+    why = "no optimizer was given: pass the one that you train with."
+    return replace(finding, outcome="not judged", measured=None, limit=None, why=why, advice="nothing.")
 
 
 def _of_cause(finding: Finding, proof: Proof | None) -> Finding:
@@ -63,6 +75,8 @@ def _of_cause(finding: Finding, proof: Proof | None) -> Finding:
 
 def _advised(finding: Finding, proof: Proof) -> Finding:
     """With what was done in the trial, where that says more than the rule can."""
+    if finding.layer and finding.code in _OF_A_LAYER:
+        return finding  # what others have learnt stays
     return replace(finding, advice=proof.trial.suspicion.remedy.advice or finding.advice)
 
 

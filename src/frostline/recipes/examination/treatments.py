@@ -15,6 +15,8 @@ from frostline import remedies
 from frostline.core.errors import DataError
 from frostline.core.inputs import batch_size
 from frostline.core.layers import is_pinned
+from frostline.health.rules import learning_rate_low, target_scale
+from frostline.health.rules.advice import DRAW_ALL, INSERT_NORMS
 from frostline.transfer import freeze
 
 if TYPE_CHECKING:
@@ -29,7 +31,6 @@ if TYPE_CHECKING:
 Batch = tuple[Any, Any]
 _DEAD = 0.9  # of the units of a layer
 BATCHNORM = "BatchNorm before the activations"  # helps against most things
-_INSERT = 'put BatchNorm before the activations: fl.remedies.insert_batchnorm(model, batches, start="normalised").'
 _BY_NORMS = ("exploding", "dead_units", "vanishing")
 _MOMENTUM, _LONG = 0.9, 0.97  # usual; averages over more than thirty steps
 _REMEMBERED = 30  # norms
@@ -96,7 +97,9 @@ def remedies_for(patient: Patient, evidence: Evidence, diagnosis: Diagnosis, *, 
         found.append(_input_remedy(name))
     steers = evidence.optimizer
     if "FL505" in codes and evidence.targets is not None and (steers.is_scale_free or not steers.is_scheduled):
-        found.append(_target_remedy(evidence.targets, is_scale_free=steers.is_scale_free))  # a schedule undoes rates
+        degree = evidence.loss.degree if evidence.loss is not None else 2.0
+        factor = 1.0 if steers.is_scale_free else evidence.targets.deviation**-degree
+        found.append(_target_remedy(evidence.targets, factor))  # a schedule undoes rates
     if "FL602" in codes:
         found.append(Remedy("GroupNorm for BatchNorm", ("batchnorm",), _swap_norms, code="FL602"))
     if codes & {"FL601", "FL602"}:
@@ -114,7 +117,7 @@ def remedies_for(patient: Patient, evidence: Evidence, diagnosis: Diagnosis, *, 
     swaps = [swap] if activations & {"sigmoid", "tanh", "hardtanh"} else []
     if seen & set(_BY_WEIGHTS):
         weights = Remedy("new weights by the activation that follows", _BY_WEIGHTS, _initialise, undoes_the_start=True,
-                         is_structural=False, advice="initialise anew: fl.remedies.initialize(model).")  # fmt: skip
+                         is_structural=False, advice=f"{DRAW_ALL}.")  # fmt: skip
         if "sigmoid" in activations and "saturation" not in seen:
             found += [*swaps, weights]  # a sigmoid passes on a quarter of the gradient at best, whatever the weights
         else:
@@ -122,7 +125,7 @@ def remedies_for(patient: Patient, evidence: Evidence, diagnosis: Diagnosis, *, 
     elif is_stuck:
         found += swaps
     if seen & set(_BY_NORMS) and not any(layer.kind == "norm" for layer in evidence.layers):
-        found.append(Remedy(BATCHNORM, _BY_NORMS, _normalise, undoes_the_start=True, advice=_INSERT))
+        found.append(Remedy(BATCHNORM, _BY_NORMS, _normalise, undoes_the_start=True, advice=f"{INSERT_NORMS}."))
     if "dead_units" in seen:
         found.append(Remedy("Leaky ReLU for ReLU", ("dead_units",), _swap_rectifiers))
     found += [clip] if clip is not None and not has_outliers else []
@@ -143,18 +146,18 @@ def _input_remedy(name: str) -> Remedy:
     return Remedy("standardise the inputs", ("input_scale",), standardise, code="FL501")
 
 
-def _target_remedy(facts: TargetFacts, *, is_scale_free: bool) -> Remedy:
+def _target_remedy(facts: TargetFacts, factor: float) -> Remedy:
+    """The last layer in the unit of the targets, with the learning rate times this factor."""
     name = f"answers in the unit of the targets: times {facts.deviation:.3g}, plus {facts.mean:.3g}"
-    call = f"fl.remedies.rescale_outputs(model, batches, mean={facts.mean:.3g}, deviation={facts.deviation:.3g})"
-    rate = "" if is_scale_free else f" and the learning rate divided by {facts.deviation**2:.2g}"
+    rate = "" if factor == 1 else f" and the learning rate divided by {1 / factor:.2g}"
 
     def scale(patient: Patient, data: Sequence[Batch]) -> None:
         change = remedies.rescale_outputs(patient.model, data, facts.mean, facts.deviation)
         if not change.layers:
             raise LookupError(change.notes[0])
-        if not is_scale_free:
-            scale_rates(patient.optimizer, 1 / facts.deviation**2)
+        scale_rates(patient.optimizer, factor)
 
+    call = target_scale.rescaling(facts.mean, facts.deviation)
     return Remedy(
         name, ("input_scale",), scale, code="FL505", key="targets",
         advice=f"standardise the targets, and scale predictions back; or {call}{rate}.",
@@ -174,7 +177,7 @@ def is_clear(finding: Finding) -> bool:
     if finding.measured is None or finding.limit is None:
         return finding.outcome == "issue"
     is_large = finding.code == "FL401" and finding.measured > finding.limit
-    is_small = finding.code == "FL402" and finding.measured < finding.limit
+    is_small = finding.code == "FL402" and finding.measured < learning_rate_low.CLEAR
     return finding.outcome == "issue" or is_large or is_small
 
 

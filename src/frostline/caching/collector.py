@@ -1,0 +1,84 @@
+"""Deletes what nobody needs any more; nothing else in a cache deletes, but `purge`.
+
+A file goes if the manifests together do not need it, if nobody has it mapped (readers hold a lock on what they map, and
+the kernel frees it when they end), and if it is old; what was replaced goes earlier where it would outgrow what is
+needed.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import ExitStack, suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from frostline.caching.manifests import manifest_names, read_contents, write_manifest
+from frostline.caching.shards import SHARD_NAME
+from frostline.core import io
+from frostline.core.errors import CacheError
+from frostline.core.io import lock, names_in, remove, status
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# A builder names a shard in a manifest right after it was written: an hour is far more than it needs.
+_MIN_AGE_S = 3600.0
+_MAX_MANIFESTS = 32  # from here on one manifest says what all of them say
+_AT_ONCE = 64  # files that are locked together
+
+
+def collect(folder: Path) -> int:
+    """Clear the folder of a recipe; what cannot be read, locked or deleted now stays for the next time.
+
+    Returns:
+        Bytes that were freed.
+    """
+    freed = 0
+    with suppress(OSError, CacheError):
+        freed = _delete_dead(folder)
+        _sum_up(folder / "manifests")
+    return freed
+
+
+def _delete_dead(folder: Path) -> int:
+    contents, shards = read_contents(folder / "manifests"), folder / "shards"
+    files = {name: found for name in names_in(shards) if SHARD_NAME.fullmatch(name)
+             and (found := status(shards / name))}  # fmt: skip
+    needed = set(contents.manifest.names())
+    dead = set(files) - needed
+    is_much = sum(files[name].st_size for name in dead) > sum(files[name].st_size for name in needed & set(files))
+    newest = time.time() - _MIN_AGE_S
+    chosen = sorted(name for name in dead if files[name].st_mtime < newest or (is_much and name in contents.listed))
+    parts = [chosen[start : start + _AT_ONCE] for start in range(0, len(chosen), _AT_ONCE)]
+    return sum(files[name].st_size for part in parts for name in _delete_unused(folder, part))
+
+
+def _delete_unused(folder: Path, names: list[str]) -> list[str]:
+    """Delete those that nobody has mapped, and that no manifest has come to need before they were locked."""
+    with ExitStack() as stack:
+        locked = [name for name in names if _is_locked(folder / "shards" / name, stack)]
+        needed = read_contents(folder / "manifests").manifest.names()
+        return [name for name in locked if name not in needed and remove(folder / "shards" / name)]
+
+
+def _is_locked(path: Path, stack: ExitStack) -> bool:
+    """Lock the file for ourselves alone, until the stack closes."""
+    with suppress(OSError):
+        descriptor = io.call(os.open, path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        stack.callback(os.close, descriptor)
+        return lock(descriptor, is_exclusive=True)
+    return False
+
+
+def _sum_up(folder: Path) -> None:
+    """One manifest instead of many, durable before these go: who reads meanwhile lists again."""
+    if len(manifest_names(folder)) <= _MAX_MANIFESTS:
+        return
+    contents = read_contents(folder)
+    present = set(names_in(folder.parent / "shards"))
+    evicted = sorted((contents.listed & present).difference(contents.manifest.names()))
+    written = write_manifest(folder, replace(contents.manifest, evicted=tuple(evicted)))
+    for name in contents.files:
+        if name != written:
+            remove(folder / name)

@@ -1,0 +1,158 @@
+"""The proof that goes on while a cache is filled: a row is the same in any company, place and batch size.
+
+A few rows are kept with the inputs that they came from: some drawn at random, and the most unusual ones. Before rows
+are published, the kept ones are computed again, usual and unusual ones together, and the head is proven on them.
+
+Legend: B batch, N kept rows, S statistics of a sample.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from frostline.caching.computing import difference_of
+from frostline.core import inputs as batches
+from frostline.core.errors import NotCacheable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from frostline.caching.computing import Computer
+
+# Rows computed for the proof, as a share of the rows of the fill; the last proof is made however few rows there are.
+BUDGET = 0.02
+_PROVEN = 8  # kept rows of one proof, usual and unusual ones
+_KEPT = 16  # of each kind; more show nothing that these do not
+_MAX_KEPT_BYTES = 256 * 2**20
+
+
+@dataclass
+class _Row:
+    """A row as it was computed for the first time."""
+
+    index: int
+    inputs: Any
+    features: dict[str, Tensor]
+    score: float
+
+
+class Company:
+    """Rows that are computed again in other company.
+
+    Args:
+        computer: Runs the frozen part.
+        seed: Of the choice of usual rows.
+    """
+
+    def __init__(self, computer: Computer, seed: int = 0) -> None:
+        self.computer = computer
+        self._random = random.Random(seed)
+        self._usual: list[_Row] = []
+        self._unusual: list[_Row] = []
+        self._ends: list[_Row] = []
+        self._seen = self.num_proven = 0
+        self._count, self._mean, self._square = 0, torch.zeros(0), torch.zeros(0)
+
+    def offer(self, inputs: Sequence[Any], indices: Sequence[int], rows: dict[str, Tensor]) -> None:
+        """Rows that were just computed: (B, *shape) by the name of the frontier tensor."""
+        scores = self._scores(batches.collate(inputs, indices), rows)
+
+        def kept(at: int) -> _Row:
+            own = {name: tensor[at].clone() for name, tensor in rows.items()}
+            return _Row(indices[at], inputs[at], own, scores[at])
+
+        most = max(2, min(_KEPT, _MAX_KEPT_BYTES // max(1, _num_bytes(inputs[0]))))
+        for at in range(len(inputs)):
+            self._seen += 1
+            place = len(self._usual) if len(self._usual) < most else self._random.randrange(self._seen)
+            if place < most:  # every row so far has the same chance to be kept
+                self._usual[place : place + 1] = [kept(at)]
+        least = self._unusual[-1].score if len(self._unusual) == most else -1.0
+        found = sorted(range(len(inputs)), key=lambda at: -scores[at])[:most]
+        self._unusual += [kept(at) for at in found if scores[at] > least]
+        self._unusual = sorted(self._unusual, key=lambda row: -row.score)[:most]
+        self._ends = [*self._ends[:1], kept(len(inputs) - 1)] if self._ends else [kept(0), kept(len(inputs) - 1)]
+
+    def check(self, *, is_last: bool = False) -> None:
+        """Compute kept rows again, few of them where the budget is spent, and compare.
+
+        Raises:
+            NotCacheable: If a row depends on its company, its place or the size of its batch.
+            SplitError: If the head is not the model on these rows.
+        """
+        if not self._usual:
+            return
+        is_whole = is_last or self.num_proven + 3 * _PROVEN <= BUDGET * self._seen
+        rows = self._chosen()[: _PROVEN if is_whole else 2]
+        if is_whole:
+            # the same rows in two orders: every one changes its neighbours and the parity of its place
+            self._compare(rows)
+            self._compare([*rows[1:], rows[0]][: max(1, len(rows) - 1)])
+        self._compare(rows[:2][::-1])
+        self._compare(rows[:1])
+        if is_whole:
+            self.computer.prove([row.inputs for row in rows], [row.index for row in rows])
+
+    def _chosen(self) -> list[_Row]:
+        """Unusual and usual rows in turns, and the first and the last of all."""
+        usual = self._random.sample(self._usual, len(self._usual))
+        found: dict[int, _Row] = {}
+        for group in zip_longest(self._unusual, usual, self._ends):
+            for row in filter(None, group):
+                found.setdefault(row.index, row)
+        return list(found.values())
+
+    def _compare(self, rows: Sequence[_Row]) -> None:
+        self.num_proven += len(rows)
+        found = self.computer.again([row.inputs for row in rows], [row.index for row in rows])
+        for name, tensor in found.items():
+            for at, row in enumerate(rows):
+                difference = difference_of(tensor[at], row.features[name])
+                if difference > self.computer.tolerance_of(tensor):
+                    raise depends_on_company(name, row.index, difference, self.computer.tolerance_of(tensor))
+
+    def _scores(self, batch: Any, rows: dict[str, Tensor]) -> list[float]:
+        """How unusual each sample is: the largest deviation of its statistics, in standard deviations so far."""
+        count_B = len(next(iter(rows.values())))
+        tensors = (*batches.leaves(batch).values(), *rows.values())
+        columns_BS = torch.stack([column for own in tensors for column in _statistics(own, count_B)], dim=1)
+        if not self._count:
+            self._mean, self._square = (columns_BS.new_zeros(columns_BS.shape[1]) for _ in range(2))
+        count = self._count + len(columns_BS)
+        self._mean += (columns_BS - self._mean).sum(0) / count
+        self._square += (columns_BS**2 - self._square).sum(0) / count
+        self._count = count
+        deviation = (self._square - self._mean**2).clamp(min=0).sqrt()
+        scores_B = ((columns_BS - self._mean).abs() / (deviation + 1e-12)).amax(dim=1)
+        return [float(score) for score in scores_B.nan_to_num(nan=1e9)]
+
+
+def depends_on_company(name: str, index: int, difference: float, allowed: float) -> NotCacheable:
+    """A row that is another one in another batch must not be stored."""
+    return NotCacheable(
+        what=f"The output of {name!r} depends on the other samples of the batch, on the place in it or on its size.",
+        where=f"{name}, sample {index}",
+        received=f"relative difference {difference:.1e} between two batches with this sample, allowed {allowed:.0e}",
+        do="freeze the layers below it with frostline.freeze(model, through=...), so that BatchNorm uses its running "
+        "statistics; a layer that mixes samples must stay trainable; or train with frostline.fit(..., cache=False).",
+    )
+
+
+def _statistics(tensor: Tensor, count: int) -> list[Tensor]:
+    """The largest size, the mean and the share of zeros of every sample, in float64 on the CPU."""
+    if tensor.dim() == 0 or len(tensor) != count or tensor.numel() == 0:
+        return []
+    flat = tensor.reshape(count, -1)
+    flat = flat.abs() if flat.is_complex() else flat
+    flat = flat if flat.is_floating_point() else flat.float()
+    return [column.double().cpu() for column in (flat.abs().amax(1), flat.mean(1), (flat == 0).float().mean(1))]
+
+
+def _num_bytes(inputs: Any) -> int:
+    return sum(x.numel() * x.element_size() for x in batches.leaves(batches.map_arrays(inputs)).values())

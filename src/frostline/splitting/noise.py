@@ -1,0 +1,142 @@
+"""Noise in one run of a model: which side of the frost line it belongs to, and what draws outside of torch.
+
+Random numbers of Python and NumPy leave no trace among the calls of torch: their global generators are compared.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from frostline.core.errors import NotCacheable, SplitError
+from frostline.splitting import operations
+from frostline.splitting.quieting import NoiseOnFrozenSide, NoiseSource
+from frostline.splitting.structure import tensors_in
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor, nn
+
+    from frostline.splitting.kinds import Kinds
+    from frostline.splitting.points import Frames
+    from frostline.splitting.values import Values
+
+
+class NoisyModule(Exception):  # noqa: N818 (a signal)
+    """A module without parameters drew noise: it is recorded whole."""
+
+
+class PythonNoise:
+    """Watches the global generators of Python and NumPy during one run of a model."""
+
+    def __init__(self) -> None:
+        self._state = _state()
+
+    def has_drawn(self) -> bool:
+        """True if somebody has drawn since the last time that this was asked."""
+        before, self._state = self._state, _state()
+        return before != self._state
+
+
+class Noise:
+    """What draws random numbers in one run.
+
+    Args:
+        model: The model, in the mode of the run.
+        kinds: Which of its modules are frozen, trainable, mixed.
+        values: The tensors of the run.
+        frames: Its open modules.
+    """
+
+    def __init__(self, model: nn.Module, kinds: Kinds, values: Values, frames: Frames) -> None:
+        self.model, self.kinds, self.values, self.frames = model, kinds, values, frames
+        self.python = PythonNoise()
+
+    def may_be(self, module: nn.Module) -> bool:
+        """True for a module without parameters in training mode, inside of a mixed one: a dropout, for example."""
+        is_bare = not self.kinds.has_frozen(module) and not self.kinds.has_trainable(module)
+        return is_bare and module.training and self.kinds.is_mixed(self.owner())
+
+    def owner(self) -> nn.Module:
+        """The nearest enclosing module with parameters."""
+        for frame in reversed(self.frames.stack):
+            if self.kinds.has_frozen(frame.module) or self.kinds.has_trainable(frame.module):
+                return frame.module
+        return self.model
+
+    def source_of(
+        self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], noise: tuple[Tensor, ...]
+    ) -> NoiseSource | None:
+        """None for a quiet call; for a noisy one its source, if the noise belongs to the trainable part."""
+        has_statistics = operations.uses_batch_statistics(func, args, kwargs) and not (
+            self.values.follows_from_weights(tensors_in((args, kwargs))[0])  # weights that are standardised
+        )
+        if not has_statistics and operations.is_same_noise(noise, operations.noise_state()):
+            return None
+        top, owner = self.frames.top, self.owner()
+        if not self.kinds.is_mixed(owner) and not self.kinds.is_trainable(owner):
+            reason = "uses the statistics of the batch" if has_statistics else "draws random numbers"
+            raise NotCacheable(
+                what=f"The frozen part is not deterministic: {top.frame.name or 'the model'} {reason}.",
+                where=f"{top.frame.name or 'the model'} ({type(top.module).__name__}) is in training mode; "
+                f"{operations.user_line()}",
+                received=f"{operations.name_of(func)} inside of a frozen module",
+                do=f"frostline.freeze(model, modules=[model.get_submodule({self.kinds.name(owner)!r})]), "
+                "then split again.",
+            )
+        if top.module is not owner and self.may_be(top.module):
+            raise NoisyModule
+        container = self.kinds.name(owner)
+        return NoiseSource(None, container, -1, operations.user_line())
+
+    def notice_python(self) -> None:
+        """Before anything trainable has run it is an augmentation, which the frozen side leaves out, and says so."""
+        if not self.python.has_drawn():
+            return
+        name, line = self.frames.top.frame.name, operations.user_line()
+        if self.model.training and not self.values.nodes:
+            raise NoiseOnFrozenSide(NoiseSource(None, name, -1, f"what draws from Python or NumPy before {line}"))
+        raise python_noise_error(name, line)
+
+    def refuse_batch_statistics(self, module: nn.Module) -> None:
+        """Raise if a frozen normalisation layer uses the statistics of the batch."""
+        if operations.is_batch_norm_in_training(module) and self.kinds.is_frozen(module):
+            name = self.kinds.name(module)
+            raise NotCacheable(
+                what=f"Cannot cache the output of {name!r}: it normalises with the statistics of the batch.",
+                where=f"{name} ({type(module).__name__}) is in training mode.",
+                received="frozen parameters, but running statistics that move and depend on batch mates",
+                do=f"frostline.freeze(model, modules=[model.get_submodule({name!r})]), then split again; or "
+                "freeze all lower layers at once with frostline.freeze(model, through=...).",
+            )
+
+    def refuse_into(self, module: nn.Module | None, tainted: list[Tensor], inputs: Sequence[Tensor] = ()) -> None:
+        """Noise alone must not pull frozen layers into the head: the frontier never moves silently."""
+        if not tainted or not all(id(tensor) in self.values.noise for tensor in tainted):
+            return
+        is_frozen = (
+            self.kinds.has_frozen(module) and not self.kinds.has_trainable(module)
+            if module is not None
+            else any(self.kinds.is_frozen_parameter(tensor) for tensor in inputs)
+        )
+        if is_frozen:
+            raise NoiseOnFrozenSide(cast("NoiseSource", self.values.noise[id(tainted[0])]))
+
+
+def python_noise_error(module: str, line: str) -> SplitError:
+    """What the numbers decided would stand still in the head."""
+    return SplitError(
+        what="The model draws random numbers from Python or NumPy: what they decide would stand still in the head.",
+        where=f"{module or 'the model'}, before {line}",
+        received="another state of `random` or `numpy.random`",
+        do="draw with torch and decide with torch.where; or put that step into a module of its own that holds no "
+        "frozen layers, so that it is called whole; or train with frostline.fit(..., cache=False).",
+    )
+
+
+def _state() -> tuple[Any, bytes, int]:
+    numpy: Any = np.random.get_state(legacy=False)["state"]
+    return random.getstate(), numpy["key"].tobytes(), int(numpy["pos"])

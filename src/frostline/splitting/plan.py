@@ -1,0 +1,180 @@
+"""What the recordings of a model give, before anything is proven: the frontier, the head, and what both rest on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from frostline.core.restore import kept_attributes, kept_buffers
+from frostline.splitting.checks import check_frontier
+from frostline.splitting.extraction import extract_features
+from frostline.splitting.frontiers import DependsOnBatch, find_frontier
+from frostline.splitting.guards import Expected, Handed, expect
+from frostline.splitting.head import Head, assemble, build_head
+from frostline.splitting.kinds import Kinds
+from frostline.splitting.layouts import find_layout
+from frostline.splitting.quieting import NoiseOnFrozenSide, Quiet, add_quiet, check_quiet_modules
+from frostline.splitting.recipes import make_recipe
+from frostline.splitting.recorder import Recorder
+from frostline.splitting.recording import Decided
+from frostline.splitting.samples import LARGE, SMALL, batch_of
+from frostline.splitting.sizes import generalise
+from frostline.splitting.structure import outline
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor, nn
+
+    from frostline.splitting.frontiers import Frontier, Pair
+    from frostline.splitting.points import Point
+    from frostline.splitting.recording import Recording
+    from frostline.splitting.state import Source
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A split that nobody has proven yet.
+
+    Attributes:
+        kinds: Which modules are frozen, trainable, mixed.
+        frontier: What is stored.
+        expected: By mode, what every batch must hand to Python.
+        decided: How the model is recorded: what earlier recordings have shown.
+        recipe: What makes a stored feature valid.
+        has_batch_numbers: True if numbers in the graph follow the batch.
+        recorded: The samples that were recorded.
+        outline: The structure of the inputs.
+        moved: Buffers that training moves.
+        whole: Modules that the head calls whole.
+        sources: The code that ran.
+        weights: Parameters and buffers that the frozen part reads, by name.
+    """
+
+    kinds: Kinds
+    frontier: Frontier
+    expected: dict[bool, Expected]
+    decided: Decided
+    recipe: Mapping[str, str]
+    has_batch_numbers: bool
+    recorded: Any
+    outline: Any
+    moved: frozenset[str]
+    whole: frozenset[str]
+    sources: tuple[Source, ...]
+    weights: Mapping[str, Tensor]
+
+    @property
+    def quiet(self) -> Quiet:
+        """Noise that runs in inference mode, because it feeds frozen layers."""
+        return self.decided.quiet
+
+    @property
+    def decides_by_size(self) -> bool:
+        """True if the model's code may run in another way at another batch size."""
+        return any(expected.decides_by_size for expected in self.expected.values())
+
+
+def record_plan(model: nn.Module, example: Any, *, is_whole: bool) -> tuple[Plan, Head]:
+    """Record the model in both modes at two batch sizes, and build the head.
+
+    Raises:
+        NotCacheable: If the frozen part is noisy, moves its own state, or depends on the batch where it cannot be
+            computed in the head.
+        SplitError: If a trainable value steers Python, or sizes cannot be generalised.
+    """
+    decided = Decided(is_whole)
+    while True:
+        try:
+            return _record_once(model, example, decided)
+        except DependsOnBatch as signal:
+            remade = decided.remade | signal.births
+            if remade == decided.remade:
+                raise signal.error from None
+            decided = decided.but(remade=remade)
+
+
+def frozen_log(model: nn.Module, plan: Plan) -> list[str]:
+    """The log of the frozen calls as the model is now; nothing in the model changes."""
+    kinds = Kinds(model)
+    inputs = batch_of(plan.recorded, SMALL)
+    log: list[str] = []
+    modes = (False, True) if plan.frontier.has_training else (False,)
+    for training in modes:
+        model.train(training)
+        with torch.enable_grad():
+            log += _record(model, kinds, inputs, plan.decided.in_mode(training), is_logging=True).log
+    return log
+
+
+def _record_once(model: nn.Module, example: Any, decided: Decided) -> tuple[Plan, Head]:
+    kinds = Kinds(model)
+    sizes = (batch_of(example, SMALL), batch_of(example, LARGE))
+    with torch.enable_grad():
+        model.train()
+        while True:
+            try:
+                trained = _record_pair(model, kinds, sizes, decided)
+            except NoiseOnFrozenSide as signal:
+                decided = decided.but(quiet=add_quiet(decided.quiet, signal.source))
+                continue
+            live = decided.live.union(*(recording.live | set(recording.rebound) for recording in trained))
+            if live == decided.live:
+                break
+            decided = decided.but(live=live)
+        check_quiet_modules(decided.quiet, trained[1])
+        model.eval()
+        evaluated = _record_pair(model, kinds, sizes, decided.in_mode(training=False), is_logging=True)
+    batch_nodes = [generalise(*pair, _anchor(pair)) for pair in (evaluated, trained)]
+    frontier = find_frontier(evaluated, trained)
+    expected = {mode: expect(*map(_handed, pair)) for mode, pair in ((False, evaluated), (True, trained))}
+    check_frontier(model, frontier.tensors)
+    frontier = frontier.in_order_of(extract_features(model, kinds, frontier, expected, sizes[0])[0])
+    graphs = (
+        assemble(evaluated[1], batch_nodes[0], frontier, frontier.eval_slots),
+        assemble(trained[1], batch_nodes[1], frontier, frontier.train_slots),
+    )
+    head = build_head(model, evaluated[1], trained[1], graphs, frontier)
+    log, recordings = list(evaluated[0].log), (*evaluated, *trained)
+    if frontier.has_training:  # weights that only train() reads are part of the key
+        with torch.enable_grad():
+            model.train()
+            log += _record(model, kinds, sizes[0], decided, is_logging=True).log
+    plan = Plan(
+        kinds=kinds, frontier=frontier, expected=expected, decided=decided,
+        recipe=make_recipe(log, frontier, decided.quiet), has_batch_numbers=any(batch_nodes), recorded=sizes[1],
+        outline=outline(example),
+        moved=decided.live.union(*(recording.moved for recording in recordings)),
+        whole=frozenset(name for recording in recordings for name in recording.modules),
+        sources=tuple({key: own for recording in recordings for key, own in recording.sources.items()}.values()),
+        weights={name: own for recording in recordings for name, own in recording.weights.items()},
+    )  # fmt: skip
+    return plan, head
+
+
+def _record_pair(
+    model: nn.Module, kinds: Kinds, sizes: tuple[Any, Any], decided: Decided, *, is_logging: bool = False
+) -> Pair:  # fmt: skip
+    small, large = (_record(model, kinds, inputs, decided, is_logging=is_logging) for inputs in sizes)
+    return small, large
+
+
+def _record(model: nn.Module, kinds: Kinds, inputs: Any, decided: Decided, *, is_logging: bool) -> Recording:
+    with kept_buffers(model), kept_attributes(model, numbers=True):
+        return Recorder(model, kinds, decided, is_logging=is_logging).run_once(inputs)
+
+
+def _handed(recording: Recording) -> tuple[Handed, dict[Point, Tensor], int]:
+    return recording.handed, recording.births, recording.batch_size
+
+
+def _anchor(pair: Pair) -> int | None:
+    """A crossing that gives the batch size: one that follows the batch."""
+    small, large = pair
+    for at, (a, b) in enumerate(zip(small.crossings, large.crossings, strict=False)):
+        layout = find_layout(a.tensor, b.tensor, small.batch_size, large.batch_size)
+        if layout is not None and layout.axis is not None:
+            return at
+    return None

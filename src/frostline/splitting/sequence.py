@@ -1,0 +1,109 @@
+"""The proof over several batches: the head remembers what the model remembers from batch to batch, nothing else does.
+
+The proof of one batch puts the model back between its runs. Here nobody does: the model sees batches one after the
+other, as an uncached training shows them, and the head sees the features of the same batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from frostline.core.errors import NotCacheable, SplitError
+from frostline.core.restore import (
+    kept_attributes,
+    kept_buffers,
+    kept_generators,
+    kept_gradients,
+    kept_modes,
+    seed_generators,
+)
+from frostline.splitting.state import Source, keeps_state_error, moving_state
+from frostline.splitting.verification import compare_outcomes, run_once
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from frostline.splitting.head import Head
+
+
+@dataclass(frozen=True)
+class Succession:
+    """What the proof runs.
+
+    Attributes:
+        model: The model.
+        head: Its head.
+        extract: The features of a batch.
+        reference: The model as a function of a batch.
+        own: Modules that are called whole by the head: they keep their state themselves.
+        sources: The code that ran.
+    """
+
+    model: nn.Module
+    head: Head
+    extract: Callable[[Any], tuple[Tensor, ...]]
+    reference: Callable[[Any], Any]
+    own: frozenset[str]
+    sources: Sequence[Source]
+
+    def prove(self, batches: Sequence[Any]) -> None:
+        """Compare model and head over these batches, and refuse what the frozen part remembers.
+
+        Raises:
+            NotCacheable: If something outside of the head moves from call to call.
+            SplitError: If the head differs from the model after the first batch.
+        """
+        features = [self.extract(batch) for batch in batches]
+        for training in (True, False):
+            with kept_modes(self.model), kept_modes(self.head), kept_gradients(self.model), kept_generators():
+                self.model.train(training)
+                self.head.train(training)
+                expected, moving = self._over_model(batches)
+                if moving:
+                    raise keeps_state_error(moving)
+                found = self._over_head(features)
+                for ours, theirs in zip(found, expected, strict=True):
+                    self._compare(ours, theirs, "train" if training else "eval", batches)
+
+    def _over_model(self, batches: Sequence[Any]) -> tuple[list[Any], list[str]]:
+        with kept_buffers(self.model), kept_attributes(self.model, numbers=True):
+            outcomes = [_seeded(self.model, lambda b=b: self.reference(b), at) for at, b in enumerate(batches)]
+            return outcomes, self._moving(batches[-1])
+
+    def _over_head(self, features: Sequence[tuple[Tensor, ...]]) -> list[Any]:
+        with kept_buffers(self.model), kept_attributes(self.model, numbers=True):
+            return [_seeded(self.model, lambda f=f: self.head.recorded(*f), at) for at, f in enumerate(features)]
+
+    def _moving(self, batch: Any) -> list[str]:
+        names = [name for name, _ in self.model.named_modules() if not self._is_own(name)]
+        return moving_state(
+            self.model, names, self.sources, lambda: _seeded(self.model, lambda: self.reference(batch), 0)
+        )
+
+    def _is_own(self, name: str) -> bool:
+        return any(name == own or name.startswith(f"{own}.") for own in self.own)
+
+    def _compare(self, ours: Any, theirs: Any, mode: str, batches: Sequence[Any]) -> None:
+        try:
+            compare_outcomes(theirs, ours, mode)
+        except SplitError as error:
+            with kept_buffers(self.model), kept_attributes(self.model, numbers=True):
+                changed = self._moving(batches[0])
+            raise (keeps_state_error(changed) if changed else _differs(error)) from error
+
+
+def _seeded(model: nn.Module, forward: Callable[[], Any], seed: int) -> Any:
+    seed_generators(seed)
+    return run_once(model, forward, is_learning=model.training, has_backward=False)
+
+
+def _differs(error: SplitError) -> NotCacheable:
+    return NotCacheable(
+        what="The model computes something else after it has seen other batches.",
+        where=error.where,
+        received=f"{error.received}, in the second batch or a later one",
+        do="remove what the model keeps from batch to batch outside of its trainable layers, or train with "
+        "frostline.fit(..., cache=False).",
+    )

@@ -1,0 +1,114 @@
+import pytest
+import torch
+from torch import nn
+
+import frostline as fl
+from frostline.splitting.guards import Guard, Handed, Sizes, python_state, returned_guard
+from frostline.splitting.points import Frame, Point
+from helpers_splitting import D, Net, x
+
+ROOT, BLOCK, INSIDE = Frame("", 0), Frame("low", 0), Frame("low.part", 0)
+
+
+def test_sizes_are_expected_on_the_line_through_two_recordings():
+    sizes = Sizes((2, 8, 5), (4, 16, 5), (2, 4))
+    assert sizes.at(3) == (3, 12, 5)
+    assert sizes.at(7) == (7, 28, 5)
+    assert Sizes((1,), (2,), (2, 4)).at(3) == (1.5,)  # fits no shape
+
+
+def test_a_guard_holds_for_the_same_value_and_for_not_a_number():
+    assert Guard(Point(ROOT, "item", 0), 1.5, "").holds(1.5)
+    assert Guard(Point(ROOT, "item", 0), float("nan"), "").holds(float("nan"))
+    assert not Guard(Point(ROOT, "item", 0), 1.5, "").holds(1.6)
+
+
+def test_what_is_handed_over_inside_of_a_block_counts_only_if_more_than_its_result_goes_on():
+    def handed():
+        made = Handed()
+        made.opened(BLOCK, ROOT, is_frozen=True)
+        made.opened(INSIDE, BLOCK, is_frozen=True)
+        for frame in (ROOT, INSIDE):
+            point = Point(frame, "item", 0)
+            made.guards[point] = Guard(point, 1, "")
+        return made
+
+    closed = handed()
+    closed.close_blocks([Point(BLOCK, "return", 0)])
+    assert [point.frame for point in closed.guards] == [ROOT]
+    stashed = handed()
+    stashed.close_blocks([Point(INSIDE, "add", 0)])
+    assert [point.frame for point in stashed.guards] == [ROOT, INSIDE]
+    writing = handed()
+    writing.leave_open(INSIDE)
+    writing.close_blocks([])
+    assert len(writing.guards) == 2
+
+
+def test_a_block_that_returns_more_than_a_tensor_is_guarded():
+    assert returned_guard(BLOCK, torch.ones(2), "") is None
+    one, other = (returned_guard(BLOCK, (torch.ones(2), count), "") for count in (1, 2))
+    assert not one.holds(other.value)
+
+
+def test_state_that_a_call_moves_is_seen():
+    module = nn.Sequential(nn.Linear(2, 2))
+    before = python_state(module)
+    module.calls = 1
+    assert python_state(module) != before
+
+
+VALUES = {
+    "the size of nonzero": lambda h: h.clamp(-5, 5) if len((h.abs() > 5).nonzero()) else h,
+    "the size of a boolean index": lambda h: h.clamp(-5, 5) if h[h.abs() > 5].numel() else h,
+    "the size of where": lambda h: h.clamp(-5, 5) if torch.where(h.abs() > 5)[0].shape[0] else h,
+    "the size of unique": lambda h: h * 2 if (h.abs() > 5).unique().numel() > 1 else h,
+    "the size of masked_select": lambda h: h * 2 if h.masked_select(h > 5).size(0) else h,
+    "the size of bincount": lambda h: h * 2 if torch.bincount((h.abs() > 5).long().flatten()).shape[0] > 1 else h,
+    "text": lambda h: h * 2 if "9" in f"{h.abs().max():.0f}" or len(str(h.abs().max() > 5)) == 12 else h,
+    "a list": lambda h: h * 2 if max(map(max, h.tolist())) > 5 else h,
+    "storage": lambda h: h * 2 if bytes(h.abs().amax().gt(5).untyped_storage())[0] else h,
+    "iteration": lambda h: h * 2 if any(bool(row.abs().max() > 5) for row in h) else h,
+    "containment": lambda h: h * 2 if True in (h.abs() > 5) else h,
+}
+
+
+@pytest.mark.parametrize("name", VALUES)
+@pytest.mark.parametrize("is_steering_the_head", [True, False])
+def test_a_value_that_reaches_python_in_any_form_is_met_again_or_refused(name, is_steering_the_head):
+    def forward(model, batch):
+        low = model.low(batch)
+        other = VALUES[name](low)
+        changed = other is not low and not torch.equal(other, low)
+        return model.high(low) * (2 if changed else 1) if is_steering_the_head else model.high(other)
+
+    model = Net(forward)
+    split = fl.split(model, x(4) * 0.1)
+    far = x(5) * 30
+    try:
+        found = split.head(*split.extract(far))
+    except fl.FrostlineError:
+        return
+    torch.testing.assert_close(found, model(far))
+
+
+def test_a_frozen_module_that_returns_a_number_is_guarded():
+    class Counting(nn.Linear):
+        def forward(self, batch):
+            made = super().forward(batch)
+            return made, int(made.abs().max() > 5)
+
+    model = Net(lambda m, batch: (lambda low, big: m.high(low) * (1 + big))(*m.low(batch)), low=Counting(D, D))
+    model.low.requires_grad_(False)
+    split = fl.split(model, x(4) * 0.1)
+    with pytest.raises(fl.SplitError, match="another path"):
+        split.extract(x(4) * 100)
+
+
+def test_inputs_that_are_no_tensors_and_missing_ones_are_compared():
+    model = Net(lambda m, batch, scale=1.0: m.high(m.low(batch)) * scale)
+    split = fl.split(model, {"batch": x(4), "scale": 1.0})
+    for other in ({"batch": x(4), "scale": 3.0}, {"batch": x(4), "scale": None}):
+        with pytest.raises(fl.SplitError):
+            split.extract(other)
+    assert split.extract({"batch": x(4)})[0].shape == (4, D)  # the default is what was recorded: proven, and taken

@@ -1,0 +1,133 @@
+import collections
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import frostline as fl
+from helpers_splitting import Net, x
+
+SCALE, TABLE, COUNT = {"of": 1.0}, [1.0, 2.0], 0
+
+
+class Configured(Net):
+    scale_of_class = 1.0
+
+
+CONFIGURATIONS = {
+    "a number": (lambda m: m.scale, lambda m: setattr(m, "scale", 2.0)),
+    "a text": (lambda m: {"one": 1.0, "two": 2.0}[m.kind], lambda m: setattr(m, "kind", "two")),
+    "a class attribute": (lambda m: m.scale_of_class, lambda m: setattr(Configured, "scale_of_class", 2.0)),
+    "a dict": (lambda m: m.config["scale"], lambda m: m.config.update(scale=2.0)),
+    "a list": (lambda m: m.scales[0], lambda m: m.scales.insert(0, 2.0)),
+    "a nested object": (lambda m: m.settings.scale, lambda m: setattr(m.settings, "scale", 2.0)),
+    "a plain tensor": (lambda m: m.plain, lambda m: setattr(m, "plain", torch.tensor(2.0))),
+    "a plain tensor in place": (lambda m: m.plain, lambda m: m.plain.mul_(2)),
+    "an array": (lambda m: float(m.array[0]), lambda m: m.array.__setitem__(0, 2.0)),
+    "a global": (lambda m: SCALE["of"], lambda m: SCALE.update(of=2.0)),
+}
+
+
+@pytest.fixture(autouse=True)
+def _as_before():
+    yield
+    SCALE.update(of=1.0)
+    Configured.scale_of_class = 1.0
+
+
+def configured(read):
+    model = Configured(lambda m, batch: m.high(m.low(batch)) * read(m))
+    model.scale, model.kind, model.config, model.scales = 1.0, "one", {"scale": 1.0}, [1.0, 3.0]
+    model.settings = type("Settings", (), {})()
+    model.settings.scale = 1.0
+    model.plain, model.array = torch.tensor(1.0), np.ones(2)
+    return model
+
+
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_a_configuration_that_changes_after_the_split_is_refused(name):
+    read, change = CONFIGURATIONS[name]
+    model = configured(read)
+    split = fl.split(model, x(4))
+    features = split.extract(x(4))
+    split.head(*features)
+    change(model)
+    with pytest.raises(fl.SplitError, match="changed after it was split"):
+        split.head(*features)
+
+
+def _memory(m, batch, remember, recall):
+    low = m.low(batch)
+    recalled = recall(m)
+    remember(m, low.detach().mean(0))
+    return m.high(low if recalled is None else low + recalled)
+
+
+MEMORIES = {
+    "an attribute": (lambda m, new: setattr(m, "last", new), lambda m: m.last),
+    "a list": (lambda m, new: m.memories.append(new), lambda m: m.memories[-1] if m.memories else None),
+    "a dict": (lambda m, new: m.table.update(last=new), lambda m: m.table.get("last")),
+    "a queue": (lambda m, new: m.queue.append(new), lambda m: m.queue[0] if m.queue else None),
+    "a global": (lambda m, new: TABLE.__setitem__(0, float(new.mean())), lambda m: TABLE[0]),
+    "a counter": (lambda m, new: setattr(m, "calls", m.calls + 1), lambda m: 1.0 if m.calls > 1 else None),
+}
+
+
+@pytest.mark.parametrize("name", MEMORIES)
+def test_what_is_remembered_from_batch_to_batch_is_refused(name):
+    remember, recall = MEMORIES[name]
+    model = Net(lambda m, batch: _memory(m, batch, remember, recall))
+    model.last, model.memories, model.table, model.queue, model.calls = None, [], {}, collections.deque(maxlen=3), 0
+    with pytest.raises(fl.FrostlineError) as error:
+        fl.split(model, x(4))
+    if name != "a global":  # it steers as a plain number before anything can be compared
+        assert "from batch to batch" in error.value.what or "other batches" in error.value.what
+    assert model.last is None
+    assert not model.memories
+    assert model.calls == 0
+
+
+def test_a_first_call_that_initialises_is_refused():
+    def forward(m, batch):
+        low = m.high(m.low(batch))
+        if m.training and not m.is_ready:
+            m.offset.copy_(low.detach().mean(0))
+            m.is_ready = True
+        return low - m.offset
+
+    model = Net(forward)
+    model.register_buffer("offset", torch.zeros(8))
+    model.is_ready = False
+    with pytest.raises(fl.NotCacheable, match="is_ready"):
+        fl.split(model, x(4))
+
+
+def test_notes_that_are_only_added_to_are_no_state():
+    seen = []
+    model = Net(lambda m, batch: m.high(m.low(batch)))
+    model.low.register_forward_hook(lambda module, args, output: seen.append(len(output)))
+    split = fl.split(model, x(4))
+    split.head(*split.extract(x(3)))
+    assert seen[-1] == 3
+
+
+def test_state_of_a_layer_that_is_called_whole_is_its_own():
+    class Stateful(nn.Linear):
+        last = None
+
+        def forward(self, batch):
+            made = super().forward(batch)
+            made = made if self.last is None else made + 0.1 * self.last
+            self.last = made.detach().mean(0)
+            return made
+
+    model = nn.Sequential(nn.Linear(8, 8), Stateful(8, 2))
+    fl.freeze(model, through="0")
+    split = fl.split(model, x(4))
+    batches = [x(3), x(5)]
+    features = [split.extract(batch) for batch in batches]
+    expected = [model(batch) for batch in batches]
+    model[1].last = None
+    for own, theirs in zip(features, expected, strict=True):
+        torch.testing.assert_close(split.head(*own), theirs)

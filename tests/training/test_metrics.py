@@ -1,0 +1,63 @@
+from collections import namedtuple
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+import frostline as fl
+from frostline.training.metrics import make_collector, make_metrics
+
+Pair = namedtuple("Pair", ["a", "b"])
+
+
+def collected(metric, batches):
+    collector = make_collector(metric)
+    for output, target in batches:
+        collector.add(output, target)
+    return collector.result()
+
+
+def test_accuracy_is_the_metric_of_classification_alone():
+    assert make_metrics(None, "cross_entropy") == {"accuracy": "accuracy"}
+    assert make_metrics(None, "mse") == make_metrics(None, nn.CrossEntropyLoss()) == {}
+    assert make_metrics(max, "mse") == {"metric": max}
+    assert list(make_metrics({"f1": "f1", "own": max}, "mse")) == ["f1", "own"]
+
+
+@pytest.mark.parametrize("metric", ["acuracy", 3, {"f1": None}])
+def test_a_metric_is_a_known_name_or_a_callable(metric):
+    with pytest.raises(fl.DataError, match="is not usable") as error:
+        make_metrics(metric, "cross_entropy")
+    assert "'accuracy'" in error.value.do
+
+
+def test_accuracy_leaves_out_labels_of_minus_100():
+    logits = torch.tensor([[2.0, 1], [0, 1], [3, 4], [1, 0]])
+    assert collected("accuracy", [(logits, torch.tensor([0, -100, 0, 0]))]) == pytest.approx(2 / 3)
+    assert collected("accuracy", [(logits, torch.tensor([[0], [1], [0], [0]]))]) == 0.75
+    assert collected("accuracy", [(logits, torch.eye(2)[[0, 1, 0, 0]])]) == 0.75
+
+
+def test_f1_is_that_of_the_whole_set_and_not_a_mean_over_batches():
+    logits, labels = torch.eye(2)[[0, 0, 1, 1, 0]], torch.tensor([0, 0, 1, 0, 1])
+    halves = [(logits[:2], labels[:2]), (logits[2:], labels[2:])]
+    assert collected("f1", halves) == collected("f1", [(logits, labels)]) == pytest.approx((4 / 6 + 2 / 4) / 2)
+
+
+@pytest.mark.parametrize("wrap", [lambda x: x, lambda x: (x, x + 1), lambda x: {"a": x, "b": (x,)}, lambda x: Pair(x, x),
+                                  lambda x: SimpleNamespace(logits=x, loss=None)])  # fmt: skip
+def test_a_metric_of_the_callers_own_gets_whole_outputs_of_the_same_type(wrap):
+    x, seen = torch.arange(10.0).view(5, 2), []
+    value = collected(lambda o, t: seen.append((o, t)) or 0.5, [(wrap(x[:3]), x[:3, 0]), (wrap(x[3:]), x[3:, 0])])
+    (output, target), expected = seen[0], wrap(x)
+    assert (value, len(seen), type(output)) == (0.5, 1, type(expected))
+    assert str(output) == str(expected)
+    assert torch.equal(target, x[:, 0])
+
+
+def test_outputs_that_do_not_fit_together_and_metrics_that_are_no_number_are_named():
+    with pytest.raises(fl.DataError, match="do not fit together"):
+        collected(lambda o, t: 0.0, [(torch.ones(2, 3), torch.ones(2)), (torch.ones(2, 4), torch.ones(2))])
+    with pytest.raises(fl.DataError, match="not one number"):
+        collected(lambda o, t: o, [(torch.ones(2, 3), torch.ones(2))])
