@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test test-gpu lint bench bench-gpu claims exam mutants clean soak
+.PHONY: demo test test-gpu lint bench bench-gpu claims exam fuzz mutants soak clean
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Frostline needs Python 3.10 or later")'
@@ -47,6 +47,11 @@ exam: $(STAMP)
 # A seeded sample of small changes of the source, each of which a test should notice; survivors are printed.
 mutants: $(STAMP)
 	$(BIN)/python -m exams.mutants --count 218 --seed 0
+
+# Generated models for an hour, then every odd value of every public call.
+fuzz: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m exams.fuzz --seconds 3600
+	$(BIN)/python -m exams.fuzz.calls --single
 
 clean:
 	rm -rf .venv frostline-demo

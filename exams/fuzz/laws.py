@@ -1,0 +1,236 @@
+"""The laws: the head is the model, and a cached training is the uncached one; or a refusal in four parts."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import shutil
+import signal
+import tempfile
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+
+import frostline as fl
+
+from .models import call, logits, made, seed_all
+from .samples import as_dataset, make_samples, take
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import Tensor, nn
+
+    from .programs import Program
+
+# Differences above this, relative to 1 or to the largest value, are faults; rounding stays below 1e-5 here.
+_TOLERANCE = 1e-3
+# A fault must also be this many times what a change of the samples in the last digits does to the uncached training.
+_MARGIN = 20
+_LIMIT_S = 30
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a model.
+
+    Attributes:
+        verdict: `same`, `refused`, `different`, `crash`, or `invalid` where the plain model fails as well.
+        where: At which law.
+        text: The refusal, the difference or the exception.
+    """
+
+    verdict: str
+    where: str
+    text: str = ""
+
+
+class _OverTimeError(BaseException):
+    """Not an Exception, so that no model catches it."""
+
+
+def judge(program: Program, *, is_fit: bool = True) -> Outcome:
+    """Try both laws on a program."""
+    folder = Path(tempfile.mkdtemp(dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
+    try:
+        with _limited(), warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            try:
+                broken = _plain_failure(program, folder)
+                if broken:
+                    return Outcome("invalid", "plain model", broken)
+                return (
+                    _head_law(program, folder) or (_fit_law(program, folder) if is_fit else None) or Outcome("same", "")
+                )
+            except _OverTimeError:
+                return Outcome("crash", "time", f"more than {_LIMIT_S} s")
+    finally:
+        shutil.rmtree(folder)
+
+
+@contextlib.contextmanager
+def _limited() -> Iterator[None]:
+    def stop(*_: Any) -> None:
+        raise _OverTimeError
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(_LIMIT_S)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _plain_failure(program: Program, folder: Path) -> str:
+    """Why the plain model cannot be trained on these samples, if it cannot."""
+    inputs, labels = make_samples(program)
+    try:
+        with made(program, folder) as model:
+            for index in (*_batches(program), [0, 1]):
+                for is_training in (True, False):
+                    model.train(is_training)
+                    out = logits(call(model, take(inputs, index)))
+                    if out.shape != (len(index), 2) or not torch.isfinite(out).all() or not out.requires_grad:
+                        return "an output that cannot be trained"
+                    F.cross_entropy(out, labels[index]).backward()
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return ""
+
+
+def _batches(program: Program) -> list[list[int]]:
+    rows = [*range(program.count)]
+    return [rows[at : at + program.batch] for at in range(0, program.count, program.batch)]
+
+
+def _head_law(program: Program, folder: Path) -> Outcome | None:
+    """Features first, as a fill takes them; then steps on both, and the modes in turn."""
+    inputs, labels = make_samples(program)
+    last = program.count - 1
+    parts = [*_batches(program), [last], [0, last], [last, 1, 2], [5, 4, 3, last, last - 1]]
+    with made(program, folder) as model, made(program, folder) as plain:
+        where = "split"
+        try:
+            split = fl.split(model, take(inputs, [*range(min(4, program.batch))]))
+            where = "extract"
+            stored = [tuple(f.clone() for f in split.extract(take(inputs, part))) for part in parts]
+            where = "head"
+            for step, (part, features) in enumerate(zip(parts, stored, strict=True)):
+                for is_training in (True, False):
+                    for each in (model, split.head, plain):
+                        each.train(is_training)
+                    try:
+                        seed_all(step)
+                        expected = _stepped(plain, logits(call(plain, take(inputs, part))), labels[part], is_training)
+                    except ValueError:  # statistics of one sample: the plain model has counted the batch all the same
+                        with contextlib.suppress(ValueError):
+                            split.head(*features)
+                        continue
+                    seed_all(step)
+                    found = _stepped(model, logits(split.head(*features)), labels[part], is_training)
+                    gap = _gap(found, expected)
+                    if gap:
+                        return Outcome(
+                            "different",
+                            f"head, {'train' if is_training else 'eval'}",
+                            f"{gap} at batch {step} of {len(part)}",
+                        )
+        except fl.FrostlineError as error:
+            return _refusal(error, where)
+        except Exception as error:
+            return Outcome("crash", where, f"{type(error).__name__}: {error}")
+    return None
+
+
+def _stepped(model: nn.Module, out: Tensor, labels: Tensor, is_training: bool) -> dict[str, Tensor]:
+    """What a step gives: output, gradients, buffers; the weights are moved."""
+    found = {"output": out.detach().clone()}
+    if is_training:
+        model.zero_grad()
+        F.cross_entropy(out, labels).backward()
+        for name, parameter in model.named_parameters():
+            if parameter.grad is not None:
+                found[f"gradient of {name}"] = parameter.grad.clone()
+                parameter.data.sub_(parameter.grad.clamp(-1, 1), alpha=0.05)
+    return found | {f"buffer {name}": buffer.clone() for name, buffer in model.named_buffers()}
+
+
+def _gap(found: dict[str, Tensor], expected: dict[str, Tensor]) -> str:
+    if found.keys() != expected.keys():
+        return f"only one has {sorted(found.keys() ^ expected.keys())[0]}"
+    for name, theirs in expected.items():
+        size = _difference(found[name], theirs)
+        if size > _TOLERANCE:
+            return f"{name} differs by {size:.2g}"
+    return ""
+
+
+def _difference(one: Tensor, other: Tensor) -> float:
+    if one.shape != other.shape:
+        return float("inf")
+    one, other = one.double(), other.double()
+    if not one.numel() or torch.equal(one.nan_to_num(), other.nan_to_num()):
+        return 0.0
+    size = float((one - other).abs().max() / other.abs().max().clamp(min=1))
+    return size if size == size else float("inf")
+
+
+def _fit_law(program: Program, folder: Path) -> Outcome | None:
+    inputs, labels = make_samples(program)
+    try:
+        expected = _trained(program, folder, inputs, labels, False)
+    except fl.FrostlineError as error:
+        return Outcome("invalid", "fit, uncached", error.what)
+    except Exception as error:
+        return Outcome("crash", "fit, uncached", f"{type(error).__name__}: {error}")
+    try:
+        found = _trained(program, folder, inputs, labels, folder / "cache")
+    except fl.FrostlineError as error:
+        return _refusal(error, "fit, cached")
+    except Exception as error:
+        return Outcome("crash", "fit, cached", f"{type(error).__name__}: {error}")
+    gap = _gap(found, expected)
+    if not gap:
+        return None
+    nudged = _trained(program, folder, _nudged(inputs), labels, False)
+    size = max(_difference(found[name], value) for name, value in expected.items() if name in found)
+    noise = max(_difference(nudged[name], value) for name, value in expected.items() if name in nudged)
+    if size < noise * _MARGIN:
+        return Outcome("invalid", "ill-conditioned", gap)
+    return Outcome("different", "fit", gap)
+
+
+def _trained(program: Program, folder: Path, inputs: Any, labels: Tensor, cache: Path | bool) -> dict[str, Tensor]:
+    with made(program, folder) as model:
+        data = as_dataset(inputs, labels)
+        loss = "cross_entropy" if program.output == "tensor" else _loss_of_any
+        result = fl.fit(model, data, data[::3], loss=loss, epochs=2, batch_size=program.batch, lr=0.02,
+                        optimizer=program.optimizer, cache=cache, progress=False, monitor=False,
+                        seed=program.seed % 1000)  # fmt: skip
+        found = {f"weight {name}": value.detach().clone() for name, value in model.named_parameters()}
+        found |= {f"buffer {name}": value.clone() for name, value in model.named_buffers()}
+        return found | {"validation losses": torch.tensor([epoch.val_loss for epoch in result.history])}
+
+
+def _loss_of_any(output: Any, labels: Tensor) -> Tensor:
+    return F.cross_entropy(logits(output), labels)
+
+
+def _nudged(inputs: Any) -> Any:
+    def nudge(tensor: Tensor) -> Tensor:
+        return tensor * (1 + 1e-6) if tensor.is_floating_point() else tensor
+
+    if isinstance(inputs, dict):
+        return {name: nudge(tensor) for name, tensor in inputs.items()}
+    return tuple(map(nudge, inputs)) if isinstance(inputs, tuple) else nudge(inputs)
+
+
+def _refusal(error: fl.FrostlineError, where: str) -> Outcome:
+    if not all(part.strip() for part in error.parts().values()):
+        return Outcome("crash", where, f"a refusal that lacks a part: {error.parts()}")
+    return Outcome("refused", where, f"{error.what} | {error.where} | {error.received}")

@@ -1,0 +1,131 @@
+"""Generated models: a cached training is the uncached one, or a refusal; a small seeded part of `make fuzz`."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import replace
+
+import pytest
+
+import frostline as fl
+from exams.fuzz import laws, report, runs
+from exams.fuzz.drawing import draw
+from exams.fuzz.kind import Kind
+from exams.fuzz.kinds import FAMILIES
+from exams.fuzz.laws import Outcome, judge
+from exams.fuzz.oracle import is_cacheable
+from exams.fuzz.programs import Program, Step
+from exams.fuzz.shrinking import shrink
+
+CHUNKS = [range(at, at + 15) for at in range(0, 120, 15)]
+LINEAR = Kind("linear", "$t = $L($a)", "$L = nn.Linear(4, 4)")
+
+
+def program_of(*kinds: tuple[str, Kind], later: str = "scaled") -> Program:
+    """One statement after another."""
+    steps = [Step(kind, place, f"v{at + 1}", f"v{at}", "v0", "v0") for at, (place, kind) in enumerate(kinds)]
+    return Program("r", "tensor", tuple(steps), f"v{len(steps)}", "tensor", later, 22, 6, "sgd", 7)
+
+
+@pytest.mark.parametrize("seeds", CHUNKS, ids=lambda seeds: f"from {seeds[0]}")
+def test_no_generated_model_is_silently_different_or_crashes(seeds: range) -> None:
+    outcomes = {seed: judge(draw(seed)) for seed in seeds}
+    faults = {seed: found for seed, found in outcomes.items() if found.verdict in ("different", "crash")}
+    assert not faults
+    assert sum(found.verdict == "invalid" for found in outcomes.values()) <= len(seeds) // 3
+    assert any(found.verdict == "same" for found in outcomes.values())
+
+
+def test_a_program_is_a_function_of_its_seed_and_its_source_is_python() -> None:
+    for seed in range(100):
+        assert draw(seed) == draw(seed)
+        ast.parse(draw(seed).source(is_probed=True))
+
+
+def test_every_kind_makes_a_source_that_parses() -> None:
+    for kinds in FAMILIES.values():
+        for kind in kinds:
+            for place in kind.places:
+                for layout in kind.layouts:
+                    ast.parse(replace(program_of((place, kind)), layout=layout).source())
+
+
+def test_the_tags_of_kinds_are_their_own() -> None:
+    tags = [kind.tag for kinds in FAMILIES.values() for kind in kinds]
+    assert len(set(tags)) == len(tags)
+
+
+def test_a_plain_model_is_the_same_and_cacheable() -> None:
+    program = program_of(("f", LINEAR), ("t", LINEAR))
+    assert judge(program) == Outcome("same", "")
+    assert is_cacheable(program)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["$t = $a - $a.mean(0)", "$t = $a + torch.randn(4)", "$t = $a * (torch.arange(len($a)) % 2)[:, None]",
+     "$t = $a * (2 if $a.abs().max() > 5 else 1)"],
+)  # fmt: skip
+def test_features_that_follow_the_batch_are_not_cacheable_and_refused(text: str) -> None:
+    program = program_of(("f", Kind("bad", text)), ("t", LINEAR))
+    assert not is_cacheable(program)
+    assert judge(program).verdict == "refused"
+
+
+def test_frozen_state_is_not_cacheable() -> None:
+    state = Kind("state", "self.c$n += 1\n$t = $a * self.c$n", "self.c$n = 0")
+    assert not is_cacheable(program_of(("f", state), ("t", LINEAR)))
+    assert is_cacheable(program_of(("t", LINEAR), ("t", state)))
+
+
+def test_the_laws_see_a_head_that_is_not_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    program = program_of(("f", LINEAR), ("t", LINEAR))
+    whole = fl.Split.extract
+    monkeypatch.setattr(
+        fl.Split, "extract", lambda self, x: tuple(f * (1 + 0.1 * (len(x) == 5)) for f in whole(self, x))
+    )
+    assert laws.judge(program).verdict == "different"
+
+
+def test_the_fit_law_sees_a_cache_that_is_not_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    program = program_of(("f", LINEAR), ("t", LINEAR))
+    trained = laws._trained
+    monkeypatch.setattr(
+        laws, "_trained",
+        lambda *given: {name: value + 0.1 * bool(given[-1]) for name, value in trained(*given).items()},
+    )  # fmt: skip
+    assert laws.judge(program).where == "fit"
+
+
+def test_an_exception_of_the_library_is_a_crash_and_one_of_the_model_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = Kind("broken", "$t = $a @ torch.ones(3, 3)")
+    assert judge(program_of(("t", broken))).verdict == "invalid"
+
+    def fail(*_: object) -> None:
+        raise KeyError("lost")
+
+    monkeypatch.setattr(fl, "split", fail)
+    assert judge(program_of(("f", LINEAR), ("t", LINEAR))) == Outcome("crash", "split", "KeyError: 'lost'")
+
+
+def test_a_program_shrinks_to_the_statement_that_matters() -> None:
+    bad = Kind("bad", "$t = $a * 2")
+    program = replace(program_of(("f", LINEAR), ("t", bad), ("t", LINEAR)), inputs="pair", output="mapping")
+    small = shrink(program, lambda smaller: any(step.kind is bad for step in smaller.steps))
+    assert small.tags == ["t bad"]
+    assert (small.inputs, small.output, small.result) == ("tensor", "tensor", "v2")
+    ast.parse(small.source())
+
+
+def test_the_report_counts_needless_refusals() -> None:
+    shared = {"where": "", "text": "", "tags": ["t linear"], "needless": False}
+    records = [{**shared, "seed": 1, "verdict": "same"}, {**shared, "seed": 2, "verdict": "refused", "needless": True}]
+    assert "50.0%" in report.table(records)
+    assert "| all models | 2 | 1 | 1 | 1 | 0 | 0 |" in report.table(records)
+    assert "seed 2" in report.causes(records, "needless")
+
+
+def test_a_record_tells_the_seed_and_the_verdict() -> None:
+    record = runs.examine(0, is_shrunk=False)
+    assert record["seed"] == 0
+    assert record["verdict"] in ("same", "refused", "different", "crash", "invalid")
