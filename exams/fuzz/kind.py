@@ -10,8 +10,9 @@ class Kind:
     """A kind of statement of a generated forward.
 
     Names in the template: `$t` the value it makes, `$a` and `$b` values of the same shape, `$f` a frozen value, `$y`
-    the input tensor, `$L` a module or attribute of its own, `$l` its bare name, `$n` a number of its own, `$S` the shape of
-    one sample, `$w` an index that widens one number per sample (`$w1` one row), `$G` whether this place trains.
+    the input tensor, `$L` a module or attribute of its own, `$l` its bare name, `$n` a number of its own, `$S` the
+    shape of one sample, `$w` an index that widens one number per sample (`$w1` one row), `$G` whether this place
+    trains.
 
     Attributes:
         tag: Its name in the counts.

@@ -112,3 +112,25 @@ def test_inputs_that_are_no_tensors_and_missing_ones_are_compared():
         with pytest.raises(fl.SplitError):
             split.extract(other)
     assert split.extract({"batch": x(4)})[0].shape == (4, D)  # the default is what was recorded: proven, and taken
+
+
+def test_an_error_that_the_model_catches_and_the_head_cannot_is_told():
+    def forward(m, batch):
+        low = m.low(batch)
+        try:
+            root = torch.linalg.cholesky(
+                m.high.weight @ m.high.weight.T + (1 - (low.abs() > 50).any() * 99.0) * torch.eye(D)
+            )
+        except RuntimeError:
+            return m.high(low)
+        return m.high(low) + root[0]
+
+    model = Net(forward)
+    try:
+        split = fl.split(model, x(4) * 0.1)
+        far = x(4) * 1000
+        features = split.extract(far)
+    except fl.FrostlineError:
+        return
+    with pytest.raises(fl.SplitError, match="The trainable part fails on these features"):
+        split.head(*features)
