@@ -1,0 +1,45 @@
+import pytest
+import torch
+from torch.utils.data import Subset, TensorDataset
+
+import frostline as fl
+from frostline.data.classes import class_names, with_classes_of
+
+
+class Named:
+    """Items whose input is the name of their class."""
+
+    def __init__(self, classes, labels):
+        self.classes, self.labels = classes, labels
+
+    def __len__(self):
+        return len(self.labels)
+
+    def __getitem__(self, index):
+        return self.classes[self.labels[index]], self.labels[index]
+
+    def target(self, index):
+        return self.labels[index]
+
+
+TRAIN = Named(["ant", "bee", "cat"], [0, 1, 2])
+
+
+def test_labels_are_mapped_by_the_names_of_their_classes():
+    val = with_classes_of(TRAIN, Named(["ant", "cat"], [1, 0, 1]))
+    assert [val[at] for at in range(3)] == [("cat", 2), ("ant", 0), ("cat", 2)]
+    assert [val.target(at) for at in range(3)] == [2, 0, 2]
+    assert list(val.classes) == TRAIN.classes
+
+
+def test_the_same_classes_and_datasets_without_names_are_left_alone():
+    same, plain = Named(["ant", "bee"], [0]), TensorDataset(torch.zeros(2, 1), torch.zeros(2))
+    assert with_classes_of(TRAIN, same) is same
+    assert with_classes_of(TRAIN, plain) is plain
+    assert class_names(plain) is None
+    assert class_names(Subset(TRAIN, [0])) == TRAIN.classes
+
+
+def test_an_unknown_class_is_refused():
+    with pytest.raises(fl.DataError, match="a class that the training data lacks: 'dog'"):
+        with_classes_of(TRAIN, Named(["ant", "dog"], [0]))
