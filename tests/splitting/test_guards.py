@@ -134,3 +134,14 @@ def test_an_error_that_the_model_catches_and_the_head_cannot_is_told():
         return
     with pytest.raises(fl.SplitError, match="The trainable part fails on these features"):
         split.head(*features)
+
+
+def test_a_trainable_module_that_returns_a_number_of_its_values_is_refused():
+    class Telling(nn.Linear):
+        def forward(self, batch):
+            made = super().forward(batch)
+            return made, float(made.detach().abs().max() > 5)
+
+    model = Net(lambda m, batch: (lambda made, big: made * (1 + big))(*m.telling(m.low(batch))), telling=Telling(D, D))
+    with pytest.raises(fl.SplitError):
+        fl.split(model, x(4))

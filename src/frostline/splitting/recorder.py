@@ -19,7 +19,7 @@ from frostline.core.errors import NotCacheable
 from frostline.splitting import operations
 from frostline.splitting.callog import describe_call
 from frostline.splitting.failures import frozen_weight_error, refuse_closed_over_tensors, trainable_value_error
-from frostline.splitting.graphs import GraphWriter, apply_function
+from frostline.splitting.graphs import GraphWriter, UnknownValue, apply_function
 from frostline.splitting.guards import Guard, python_state, returned_guard
 from frostline.splitting.listening import listening
 from frostline.splitting.noise import Noise, NoisyModule, PythonNoise
@@ -28,7 +28,7 @@ from frostline.splitting.quieting import NoiseOnFrozenSide, NoiseSource, in_infe
 from frostline.splitting.recording import Decided, Recording
 from frostline.splitting.size_number import tracked
 from frostline.splitting.state import Source
-from frostline.splitting.structure import is_plain, is_same, template_of, tensors_in
+from frostline.splitting.structure import has_numbers, is_plain, is_same, template_of, tensors_in
 from frostline.splitting.structure import replace as change_tensors
 from frostline.splitting.values import Values, Versions, version_of
 
@@ -167,6 +167,8 @@ class Recorder(TorchFunctionMode):
                 result = self._told_apart(result, before)
         finally:
             self.suspended = False
+        if has_numbers(result):  # they may follow trainable values, and would steer whoever called the module
+            raise UnknownValue
         source = NoiseSource(name, name, nth, operations.user_line()) if is_noise else None
         self.writer.write("call_module", name, (args, kwargs), result, before, source, module)
         return result

@@ -104,6 +104,18 @@ def replace(value: Any, change: Callable[[Any], Any], kinds: type | tuple[type, 
     return _replace_object(value, change, kinds)
 
 
+def has_numbers(value: Any) -> bool:
+    """True if numbers or texts stand beside the tensors."""
+    found: list[Any] = []
+
+    def take(number: Any) -> Any:
+        found.append(number)
+        return number
+
+    replace(value, take, (bool, int, float, complex, str))
+    return bool(found)
+
+
 def template_of(value: Any) -> tuple[Any, list[Tensor]]:
     """`value` with a `Slot` for every tensor, and the tensors."""
     tensors: list[Tensor] = []
