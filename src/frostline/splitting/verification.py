@@ -183,7 +183,7 @@ def run_once(
     with torch.set_grad_enabled(is_learning):
         try:
             result = forward()
-        except (RuntimeError, ValueError, IndexError, TypeError, KeyError, SplitError) as error:
+        except (RuntimeError, ValueError, IndexError, SplitError) as error:
             return error
         outputs = {"".join(f".{step.key}" for step in path): tensor for path, tensor in tensor_paths(result)}
         if is_learning and has_backward:

@@ -33,7 +33,9 @@ def check_given(model: Any, given: Any, loss_fn: Any, where: str) -> None:
         DataError: It names the argument.
     """
     if isinstance(model, nn.Module):
-        check_model(where, model)
+        check_model(
+            where, model, needs=("values", "training") if where == "checkup" else ("shapes", "values", "training")
+        )
     else:
         raise DataError(
             what="That is no model.", where=f"{where}(model, ...)", received=_kind(model),
