@@ -115,8 +115,19 @@ def test_no_feature_depends_on_its_mates(plan):
 # What is the user's stays as it was
 
 
-class Fuse(list):
-    """Burns on: a split puts back the lists that modules hold, but not what is more than a list."""
+class Fuse:
+    """Burns on: a split puts back the lists that modules hold, and refuses what counts in sight; this it cannot see."""
+
+    __slots__ = ("left",)
+
+    def __init__(self, values):
+        (self.left,) = values
+
+    def __getitem__(self, index):
+        return self.left
+
+    def __setitem__(self, index, value):
+        self.left = value
 
 
 class Bomb(nn.Module):

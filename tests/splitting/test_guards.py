@@ -109,7 +109,7 @@ def test_inputs_that_are_no_tensors_and_missing_ones_are_compared():
     model = Net(lambda m, batch, scale=1.0: m.high(m.low(batch)) * scale)
     split = fl.split(model, {"batch": x(4), "scale": 1.0})
     for other in ({"batch": x(4), "scale": 3.0}, {"batch": x(4), "scale": None}):
-        with pytest.raises(fl.SplitError):
+        with pytest.raises(fl.FrostlineError):
             split.extract(other)
     assert split.extract({"batch": x(4)})[0].shape == (4, D)  # the default is what was recorded: proven, and taken
 
