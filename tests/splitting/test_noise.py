@@ -53,3 +53,24 @@ def test_an_augmentation_before_the_frozen_part_is_left_out_and_said():
     (note,) = split.explain().notes
     assert "draws from Python or NumPy" in note
     assert "inference mode" in note
+
+
+def _noisy_before_a_value(m, batch):
+    low = m.low(batch)
+    noisy = low * (1 + torch.rand(len(low), 1))
+    return m.high(noisy * 0.5 if low.sum(1).max().item() < 1e6 else noisy)
+
+
+def test_a_proof_that_is_due_leaves_the_noise_of_the_caller_as_it_is():
+    model = Net(_noisy_before_a_value)
+    split = fl.split(model, x(4))
+    batch = x(5)
+    before = torch.get_rng_state()
+    features = split.extract(batch)
+    assert torch.equal(torch.get_rng_state(), before)
+    fresh = fl.split(model, x(4))
+    for made in (fresh, fresh):  # at the first call of this size the head is proven, at the second it is not
+        torch.manual_seed(1)
+        found = made.head(*features)
+        torch.manual_seed(1)
+        assert torch.equal(found, model(batch))

@@ -1,3 +1,4 @@
+import contextlib
 import copy
 import pickle
 
@@ -73,3 +74,20 @@ def test_a_branch_on_the_batch_size_is_proven_at_every_size(name):
 def test_shapes_that_are_only_passed_on_cost_no_proof():
     model = Net(lambda m, batch: m.high(m.low(batch).view(batch.shape[0], 2, D // 2).reshape(batch.shape[0], -1)))
     assert not check(model, x(4))._plan.decides_by_size
+
+
+def test_an_error_that_the_model_catches_may_tell_it_the_size():
+    def forward(m, batch):
+        low = m.low(batch)
+        with contextlib.suppress(IndexError):
+            low = low + low[4]
+        return m.high(low)
+
+    model = Net(forward)
+    try:
+        split = fl.split(model, x(4))
+        batch = x(6)
+        found = split.head(*split.extract(batch))
+    except fl.FrostlineError:
+        return
+    torch.testing.assert_close(found, model(batch))

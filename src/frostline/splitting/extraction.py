@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode, _pop_mode_temporarily
 
 from frostline.core import inputs as batches
-from frostline.core.restore import kept_attributes, kept_modes
+from frostline.core.restore import kept_attributes, kept_generators, kept_modes
 from frostline.splitting import operations
 from frostline.splitting.guards import Expected, Guard
 from frostline.splitting.listening import listening
@@ -226,7 +226,7 @@ def extract_features(
     """
     values: dict[tuple[bool, Point, Point | None], Tensor] = {}
     differing: list[tuple[Guard, Any]] = []
-    with kept_modes(model), kept_attributes(model, numbers=True), torch.enable_grad():
+    with kept_modes(model), kept_attributes(model, numbers=True), kept_generators(), torch.enable_grad():
         for training in (False, True):
             entries = [entry for entry in frontier.entries if entry.from_training is training]
             if not entries and not (training and expected[True].asks_more_than(expected[False])):

@@ -210,7 +210,11 @@ class Recorder(TorchFunctionMode):
             self._handed_over(func, None, inputs, tainted)
         if operations.renormalises(func, args, kwargs) and not args[1].requires_grad:
             raise frozen_weight_error(self.values.name_of_memory(args[1]) or "a weight")
-        result = func(*args, **kwargs)
+        try:
+            result = func(*args, **kwargs)
+        except Exception:  # the model may catch it, and so learn of a size or a value
+            self.recording.handed.decide(self.frames.top.frame)
+            raise
         if operations.hands_over(func, result):
             self._handed_over(func, result, inputs, tainted)
             is_counted = operations.is_size(func) and not self.recording.handed.is_inside_block(self.frames.top.frame)

@@ -94,7 +94,8 @@ class Split:
         self._proven_sizes.add(batch_size)
         try:
             inputs = batch_of(self._plan.recorded, batch_size)
-            self._verify(inputs, self.extract(inputs), ("train", "eval"), has_backward=False)
+            with kept_generators():  # the caller's noise is the same whether a proof was due or not
+                self._verify(inputs, self.extract(inputs), ("train", "eval"), has_backward=False)
         except SplitError as error:
             self._proven_sizes.discard(batch_size)
             raise other_size(batch_size, error) from error
