@@ -64,3 +64,25 @@ def test_bad_arrays_are_refused(tmp_path):
             (tmp_path / name).write_bytes(content)
         with pytest.raises(fl.DataError, match="Cannot read arrays"):
             load_arrays(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes"),
+    [
+        (np.array([[0], [2], [1]], np.uint8), ("0", "1", "2")),
+        (np.eye(3, dtype=np.float32)[[0, 2, 1]], ("0", "1", "2")),
+        (np.eye(3, dtype=np.int64)[[0, 2, 1]], ("0", "1", "2")),
+        (np.array(["ant", "cat", "bee"]), ("ant", "bee", "cat")),
+    ],
+)
+def test_columns_one_hot_rows_and_texts_of_a_file_become_class_indices(tmp_path, labels, classes):
+    np.savez(tmp_path / "a.npz", x=np.ones((3, 2), np.float32), y=labels)
+    data = load_arrays(tmp_path / "a.npz")
+    assert (data.labels.tolist(), data.classes) == ([0, 2, 1], classes)
+
+
+def test_numbers_of_a_file_stay_as_they_are(tmp_path):
+    for targets in (np.array([[0.5], [1.0], [0.0]], np.float32), np.array([[1, 1], [0, 1], [1, 0]], np.float32)):
+        np.savez(tmp_path / "a.npz", x=np.ones((3, 2), np.float32), y=targets)
+        data = load_arrays(tmp_path / "a.npz")
+        assert (data.labels.tolist(), data.classes) == (targets.tolist(), None)

@@ -123,3 +123,24 @@ def test_depth_transparency_and_ranges_that_are_not_known(tmp_path):
     assert data[by_name["alpha.png"]][0].unique().tolist() == [1.0]
     with pytest.raises(fl.DataError, match="range of an image's numbers"):
         data[by_name["float.tif"]]
+
+
+def test_rotation_palettes_and_inks_become_upright_rgb(tmp_path):
+    root = folder(tmp_path)
+    pixels = np.zeros((8, 16, 3), np.uint8)
+    pixels[:, :8] = 255  # its left half is white
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees clockwise: left becomes up
+    Image.fromarray(pixels).save(root / "cat" / "turned.png", exif=exif)
+    palette = Image.new("P", (2, 2), 1)
+    palette.putpalette([0, 0, 0, 0, 0, 255])
+    palette.save(root / "cat" / "palette.png")
+    palette.save(root / "cat" / "clear.png", transparency=1)
+    Image.new("CMYK", (2, 2), (0, 255, 255, 0)).save(root / "cat" / "inks.tif")
+    data = ImageFolder(root)
+    shown = {path.name: data[at][0] for at, path in enumerate(data.paths)}
+    assert shown["turned.png"].shape == (3, 16, 8)
+    assert (float(shown["turned.png"][:, :8].min()), float(shown["turned.png"][:, 8:].max())) == (1.0, 0.0)
+    assert shown["palette.png"][:, 0, 0].tolist() == [0.0, 0.0, 1.0]
+    assert shown["clear.png"].unique().tolist() == [1.0]
+    assert shown["inks.tif"][:, 0, 0].tolist() == [1.0, 0.0, 0.0]

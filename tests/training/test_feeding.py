@@ -4,6 +4,7 @@ from torch.utils.data import TensorDataset
 
 import frostline as fl
 from frostline.training.feeding import DatasetBatches
+from helpers_fit import D, data, fit, mlp
 
 N = 10
 DATA = TensorDataset(torch.arange(2.0 * N).view(N, 2), torch.arange(N))
@@ -55,3 +56,37 @@ def test_an_item_that_does_not_fit_is_named():
     assert error.value.where == "dataset[1]"
     with pytest.raises(fl.DataError, match="dataset is empty"):
         DatasetBatches([], 2)
+
+
+def with_targets(make):
+    inputs = data().tensors[0]
+    return [(inputs[at], make(at)) for at in range(len(inputs))]
+
+
+@pytest.mark.parametrize(
+    ("bad", "what"),
+    [
+        (with_targets(lambda at: "cat"), "not numbers"),
+        (with_targets(lambda at: float(at % 2)), "class indices"),
+        (TensorDataset(torch.ones(N, D), torch.ones(N).bool()), "class indices"),
+        (TensorDataset(torch.ones(N, D), torch.full((N,), -100)), "No sample has a label"),
+    ],
+)
+@pytest.mark.parametrize("is_val", [False, True])
+def test_targets_that_cannot_be_used_are_refused_before_anything_runs(tmp_path, bad, what, is_val):
+    model, calls = mlp(), []
+    fl.freeze(model, through="2")
+    model.register_forward_pre_hook(lambda *_: calls.append(1))
+    with pytest.raises(fl.DataError, match=what) as error:
+        fit(model, *((data(), bad) if is_val else (bad, None)), cache=tmp_path / "cache")
+    assert error.value.where == ("fit(val=...)" if is_val else "fit(train)")
+    assert not calls
+    assert not (tmp_path / "cache").exists()
+
+
+def test_the_remedies_of_targets_work(tmp_path):
+    names = sorted({"cat", "dog"})
+    model = mlp()
+    fl.freeze(model, through="2")
+    texts = with_targets(lambda at: names.index(("dog", "cat")[at % 2]))
+    assert fit(model, texts, epochs=1, cache=tmp_path).history[0].train_loss > 0

@@ -183,3 +183,19 @@ def test_batches_that_count_nothing_are_left_out_and_a_run_without_any_label_is_
     assert not torch.equal(model.weight, before.weight)
     with pytest.raises(fl.DataError, match="No sample of the training data has a label"):
         run(linear(), counted=lambda target: 0)
+
+
+def test_float16_with_adam_is_told_its_own_remedy_and_it_works():
+    def wide():
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 2))
+
+    options = {"cache": False, "epochs": 2, "batch_size": 8, "optimizer": "adam", "progress": False}
+    inputs = data().tensors[0].clone()
+    inputs[:, 0] = 0  # the gradients of its weights are 0: 0 / (0 + eps) is NaN where eps is 0
+    train = TensorDataset(inputs, (data().tensors[1][:, 0] > 0).long())
+    with pytest.raises(fl.DataError, match="not one finite number") as error:
+        fl.fit(wide(), train, precision="16-true", **options)
+    assert "bf16-true" in error.value.do
+    assert "lower lr" not in error.value.do
+    assert fl.fit(wide(), train, precision="bf16-true", **options).history

@@ -28,6 +28,7 @@ class Arrays:
     Args:
         inputs: (N, ...), finite; float64 becomes float32, everything else stays as it is.
         targets: (N, ...): class indices, or numbers.
+        classes: Names of the classes by their index; None: the indices themselves.
 
     Attributes:
         labels: The targets.
@@ -40,7 +41,7 @@ class Arrays:
 
     fingerprint = "arrays/1"
 
-    def __init__(self, inputs: Tensor, targets: Tensor) -> None:
+    def __init__(self, inputs: Tensor, targets: Tensor, classes: tuple[str, ...] | None = None) -> None:
         for name, given in (("inputs", inputs), ("targets", targets)):
             _check_rows(name, given)
         inputs, targets = (t.float() if t.dtype == torch.float64 else t for t in (inputs, targets))
@@ -53,7 +54,8 @@ class Arrays:
             bad = (~torch.isfinite(inputs)).reshape(len(inputs), -1).any(dim=1).nonzero().squeeze(1).tolist()
             raise _wrong("The inputs are not finite.", f"NaN or Inf in samples {bad[:8]}", "clean these samples.")
         self.inputs, self.labels = inputs, targets
-        self.classes = _classes(targets)
+        numbered = _classes(targets)
+        self.classes = classes if classes is not None else numbered
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -76,38 +78,59 @@ class Arrays:
 def load_arrays(path: str | Path) -> Arrays:
     """Arrays from a file: `x` (or inputs, images, data) and `y` (or targets, labels).
 
+    Targets that are a column (N, 1) of whole numbers, one-hot rows (N, C) or texts become class indices (N,).
+
     Raises:
         DataError: If the file cannot be read, or lacks one of the two.
     """
     path = as_path("load_arrays", "path", path)
     try:
-        found = _load_npz(path) if path.suffix == ".npz" else load_file(path)
+        found, names = _load_npz(path) if path.suffix == ".npz" else (load_file(path), {})
     except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, SafetensorError) as error:
         raise DataError(
             what="Cannot read arrays from this file.", where=str(path),
             received=f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}",
             do="pass an .npz (numbers only, no Python objects) or a .safetensors file.",
         ) from error  # fmt: skip
-    inputs, targets = (_named(found, names, path) for names in (_INPUT_NAMES, _TARGET_NAMES))
+    inputs, targets = found[_named(found, _INPUT_NAMES, path)], _named(found, _TARGET_NAMES, path)
     try:
-        return Arrays(inputs, targets)
+        return Arrays(inputs, _as_indices(found[targets]), names.get(targets))
     except DataError as error:
         raise DataError(what=error.what, where=str(path), received=error.received, do=error.do) from None
 
 
-def _load_npz(path: Path) -> dict[str, Tensor]:
+def _load_npz(path: Path) -> tuple[dict[str, Tensor], dict[str, tuple[str, ...]]]:
+    """The arrays by name, texts numbered in their alphabetical order; and what the numbers stand for."""
+    found: dict[str, Tensor] = {}
+    texts: dict[str, tuple[str, ...]] = {}
     with np.load(path, allow_pickle=False) as archive:
-        return {name: torch.from_numpy(np.ascontiguousarray(archive[name])) for name in archive.files}
+        for name in archive.files:
+            array = archive[name]
+            if array.dtype.kind in "US":
+                kinds, numbers = np.unique(array.astype(str), return_inverse=True)
+                texts[name], array = tuple(map(str, kinds)), numbers.reshape(array.shape).astype(np.int64)
+            found[name] = torch.from_numpy(np.ascontiguousarray(array))
+    return found, texts
 
 
-def _named(found: dict[str, Tensor], names: tuple[str, ...], path: Path) -> Tensor:
+def _named(found: dict[str, Tensor], names: tuple[str, ...], path: Path) -> str:
     for name in names:
         if name in found:
-            return found[name]
+            return name
     raise DataError(
         what=f"The file has no array named {names[0]!r}.", where=str(path),
         received=f"arrays named {', '.join(sorted(found)) or 'nothing'}", do=f"name it one of {', '.join(names)}.",
     )  # fmt: skip
+
+
+def _as_indices(targets: Tensor) -> Tensor:
+    """Class indices (N,) of a column (N, 1) of integers and of one-hot rows (N, C); other targets as they are."""
+    if targets.dim() != 2 or targets.is_complex():
+        return targets
+    if targets.shape[1] == 1:
+        return targets if targets.is_floating_point() else targets.squeeze(1)
+    is_one_hot = bool(((targets == 0) | (targets == 1)).all()) and bool((targets.sum(1) == 1).all())
+    return targets.to(torch.int64).argmax(dim=1) if is_one_hot else targets
 
 
 def _classes(targets: Tensor) -> tuple[str, ...] | None:

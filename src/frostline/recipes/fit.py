@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from frostline.caching import CachedDataset
 from frostline.core.arguments import as_path, as_seed, check_callable, check_flag, check_model
 from frostline.core.doors import public
 from frostline.core.layers import check_initialized, default_dtype_of, unwrapped
@@ -28,6 +29,7 @@ from frostline.training import (
     Settings,
     check_closure,
     check_settings,
+    check_targets,
     describe_callable,
     describe_frozen,
     describe_model,
@@ -125,7 +127,7 @@ def fit(
         check_callable("fit", "clip", clip, takes="(parameters), such as frostline.remedies.clip_by_norm(1.0)")
     model = _inside(model, is_told=progress)
     chosen_loss, metrics = make_loss(loss), make_metrics(metric, loss)
-    val = with_classes_of(train, val)
+    val = _checked_val(train, val, loss)
     if freeze is not None:
         freeze_layers(model, freeze)
     check_promise(model, "fit(model)")
@@ -172,6 +174,15 @@ def fit(
         tell(diagnosis)
     return FitResult(tuple(done.history), done.best_epoch, done.stopped_early, timings, ready.figures, folder,
                      diagnosis.findings if diagnosis else (), healed.healing, healed.steps)  # fmt: skip
+
+
+def _checked_val(train: Any, val: Any, loss: Any) -> Any:
+    """The validation data, its classes numbered as those of the training data; the targets of both can be used."""
+    val = with_classes_of(train, val)
+    for data, where in ((train, "fit(train)"), (val, "fit(val=...)")):
+        if data is not None and not isinstance(data, CachedDataset):  # its samples are filled already
+            check_targets(data, loss, where)
+    return val
 
 
 def _inside(model: nn.Module, *, is_told: bool) -> nn.Module:

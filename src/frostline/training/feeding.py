@@ -5,8 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import torch
+
 from frostline.core import inputs as batches
+from frostline.core.errors import DataError
 from frostline.core.order import epoch_order
+from frostline.training.losses import IGNORED
+
+_LOOKED_AT = 8  # items whose targets are looked at before anything runs
 
 
 class DatasetBatches:
@@ -47,3 +53,50 @@ class DatasetBatches:
         items = [batches.unpack(batches.read(self.dataset, index), index, self.keep) for index in indices]
         inputs = batches.collate([inputs for inputs, _ in items], indices)
         return inputs, batches.collate_targets([target for _, target in items], indices)
+
+
+def check_targets(dataset: Any, loss: Any, where: str) -> None:
+    """Raise if the targets cannot be used, before anything is computed.
+
+    Those of the first items are looked at, and all of a dataset that holds them in one tensor.
+
+    Args:
+        dataset: Items are `(inputs, target)`, or mappings with a label.
+        loss: Its name, or a callable: then targets may be anything.
+        where: The argument, for the error.
+
+    Raises:
+        DataError: If they are texts, not what cross entropy takes, or none of them counts.
+    """
+    if not isinstance(loss, str):
+        return
+    batches.check_map_style(dataset)
+    indices = list(range(min(_LOOKED_AT, len(dataset))))
+    targets = [batches.unpack(batches.read(dataset, index), index)[1] for index in indices]
+    if any(isinstance(target, str) for target in targets):
+        raise DataError(
+            what="The targets are not numbers.", where=where, received=f"the text {targets[0]!r}",
+            do="number the classes: names = sorted(set(labels)), and return names.index(label) as the target.",
+        )  # fmt: skip
+    if loss != "cross_entropy":
+        return
+    shown = batches.collate_targets(targets, indices)
+    if isinstance(shown, torch.Tensor) and shown.dim() < 2 and (shown.is_floating_point() or shown.dtype == torch.bool):
+        raise DataError(
+            what="Cross entropy needs class indices as targets, or probabilities in the shape of the output.",
+            where=where, received=batches.describe(shown),
+            do="return an integer class index as the target, int(label); or pass loss='mse', loss='bce' or a callable.",
+        )  # fmt: skip
+    every = _all_targets(dataset)
+    if every is not None and not every.is_floating_point() and bool((every == IGNORED).all()):
+        raise DataError(
+            what="No sample has a label.", where=where, received=f"{len(every)} targets, all of them {IGNORED}",
+            do="check the labels: -100 stands for 'no label here'.",
+        )  # fmt: skip
+
+
+def _all_targets(dataset: Any) -> torch.Tensor | None:
+    """All targets as one tensor, where the dataset holds them so; nothing is read for it."""
+    tensors = getattr(dataset, "tensors", None)
+    found = tensors[1] if isinstance(tensors, tuple) and len(tensors) == 2 else getattr(dataset, "targets", None)
+    return found if isinstance(found, torch.Tensor) else None

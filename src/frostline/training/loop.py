@@ -180,7 +180,7 @@ def _stepped(
     def closure() -> Tensor:
         optimizer.zero_grad()
         loss = settings.loss(_called(wrapped, batch[0]), batch[1])
-        check_scalar(loss, place, batch[0])
+        check_scalar(loss, place, batch[0], module=wrapped)
         check_loss(loss, place)
         fabric.backward(loss)
         losses.append(loss)

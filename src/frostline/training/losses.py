@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from frostline.core.arguments import check_callable
 from frostline.core.errors import DataError, nearest
@@ -17,6 +17,14 @@ from frostline.core.inputs import batch_size, describe, leaves
 Loss = Callable[[Any, Any], Tensor]
 
 _MOST_CLASSES = 1_000_000  # chosen by us: labels beyond are identifiers, not classes
+_HALF_ADVICE = (
+    "use precision='bf16-true' or '16-mixed': in float16 the eps of Adam (1e-8) is 0, so that its steps divide by "
+    "zero, and numbers above 65,504 are infinite."
+)
+_ADVICE = (
+    "lower lr, clip the gradients (clip=frostline.remedies.clip_by_norm(1.0)) or check the inputs; the last checkpoint "
+    "is kept."
+)
 IGNORED = -100  # torch's own mark for "no label here"
 
 
@@ -74,13 +82,14 @@ def output_of(result: Any) -> Tensor:
     )
 
 
-def check_scalar(loss: Any, place: str, inputs: Any = None) -> None:
+def check_scalar(loss: Any, place: str, inputs: Any = None, *, module: nn.Module | None = None) -> None:
     """Raise unless the loss is one finite number.
 
     Args:
         loss: What the loss returned.
         place: Epoch and step.
         inputs: What it was computed from; values that are not finite there are the cause.
+        module: What is trained; float16 weights have causes of their own.
 
     Raises:
         DataError: If it is not.
@@ -103,9 +112,12 @@ def check_scalar(loss: Any, place: str, inputs: Any = None) -> None:
             what="The loss is not one finite number.",
             where=place,
             received=f"shape {tuple(loss.shape)}" if loss.dim() else f"{float(loss)}",
-            do="return a scalar from the loss" if loss.dim() else "lower lr, clip the gradients "
-            "(clip=frostline.remedies.clip_by_norm(1.0)) or check the inputs; the last checkpoint is kept.",
+            do="return a scalar from the loss" if loss.dim() else _HALF_ADVICE if _is_half(module) else _ADVICE,
         )  # fmt: skip
+
+
+def _is_half(module: nn.Module | None) -> bool:
+    return module is not None and any(p.dtype == torch.float16 for p in module.parameters() if p.requires_grad)
 
 
 def _rows_not_finite(inputs: Any) -> list[int]:
