@@ -213,7 +213,7 @@ def test_splitting_extracting_and_verifying_leave_the_model_as_it_was(plan, seed
 
 
 @pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
-@settings(max_examples=8)
+@settings(max_examples=30)
 @given(networks, st.integers(0, 99), st.integers(1, 24), st.booleans(), st.sampled_from([KeyError, KeyboardInterrupt]))
 def test_an_error_anywhere_in_a_split_leaves_the_model_as_it_was(plan, seed, fuse, is_low, kind):
     bomb = Bomb(kind("bang"))
