@@ -40,7 +40,6 @@ RECORDS = {
 }
 # Methods and attributes of public classes without a door, each with the reason.
 METHODS = {
-    "Split.proven": "split itself calls it, inside of what keeps modes and generators",
     "Split.head": "an attribute; its call has a door",
     "CachedDataset.frontier": "a tuple that was made when the cache was filled",
     "FitResult": "a record",

@@ -13,16 +13,12 @@ from torch import Tensor
 from frostline.caching.part import Provable
 from frostline.core import inputs as batches
 from frostline.core.errors import CacheError, DataError, NotCacheable
+from frostline.core.tolerances import batch_tolerance, relative_difference
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from frostline.caching.part import FrozenPart
-
-# Kernels differ by the shape of the batch, so a row computed in other company is equal only to about this much of
-# the largest value. Measured on resnet18, vit_tiny and BERT in float32: below 2e-6. A GPU multiplies convolutions of
-# float32 in TF32, with the mantissa of float16: 4e-4 measured on resnet18 and mobilenetv3, so float16's is allowed.
-_TOLERANCES = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 
 
 class Computer:
@@ -48,9 +44,14 @@ class Computer:
         return {name: tensor.cpu() for name, tensor in rows.items()}
 
     def again(self, inputs: Sequence[Any], indices: Sequence[int]) -> dict[str, Tensor]:
-        """The rows of samples that were computed before, in this company."""
+        """The rows of samples that were computed before in other batches."""
         found = self._extract(batches.collate(inputs, indices))
         return {tensor.name: found[tensor.name] for tensor in self.stored}
+
+    @property
+    def is_steered(self) -> bool:
+        """True if one sample may decide for its whole batch, by a value that reaches Python."""
+        return isinstance(self.part, Provable) and self.part.is_steered
 
     def prove(self, inputs: Sequence[Any], indices: Sequence[int]) -> None:
         """Prove that what trains on these rows is the model.
@@ -103,7 +104,7 @@ class Computer:
             CacheError: If they differ by more than kernels do.
         """
         for name, tensor in found.items():
-            difference = difference_of(tensor, stored[name])
+            difference = relative_difference(tensor, stored[name])
             if difference > self.tolerance_of(tensor):
                 raise CacheError(
                     what="Stored features are not what the model computes today.",
@@ -115,14 +116,4 @@ class Computer:
 
     def tolerance_of(self, tensor: Tensor) -> float:
         """What two batch shapes may differ by in this dtype, where the frozen part runs."""
-        is_on_gpu = self.device is not None and self.device.type == "cuda"
-        kind = torch.float16 if is_on_gpu and tensor.dtype == torch.float32 else tensor.dtype
-        return _TOLERANCES.get(kind, 0.0)
-
-
-def difference_of(one: Tensor, other: Tensor) -> float:
-    """The largest difference, relative to the largest value."""
-    a, b = one.cpu().double(), other.cpu().double()
-    if a.numel() == 0:
-        return 0.0
-    return float((a - b).abs().max()) / (float(b.abs().max()) or 1.0)
+        return batch_tolerance(tensor.dtype, is_on_gpu=self.device is not None and self.device.type == "cuda")

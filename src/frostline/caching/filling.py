@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from frostline.caching.company import Company
 from frostline.caching.computing import Computer
 from frostline.caching.dataset import CachedDataset, check_targets
 from frostline.caching.gathering import Gatherer
@@ -21,6 +20,7 @@ from frostline.caching.keys import item_key, offered_keys
 from frostline.caching.part import Provable
 from frostline.caching.reading import Reader
 from frostline.caching.recalling import Recall
+from frostline.caching.row_proof import RowProof
 from frostline.caching.shards import KEYS
 from frostline.caching.writing import ShardWriter, merge
 from frostline.core import inputs as batches
@@ -58,7 +58,7 @@ class Filling:
         self.passed_names = [t.name for t in part.frontier if t.is_input and not t.shared]
         self.before = opened.rows()
         self.computer = Computer(part, opened.shared())
-        self.company = Company(self.computer)
+        self.row_proof = RowProof(self.computer)
         self.keys = keys = np.zeros((len(dataset), 16), np.uint8)
         before, frontier = self.before, part.frontier  # no self: a ring would keep shards mapped until it is collected
         self.golden = Golden(self.computer, lambda chosen: _stored(before, keys[chosen], frontier), batch_size)
@@ -145,7 +145,7 @@ class Filling:
             advance(1)
         if waiting:
             self._compute(waiting, writer)
-        self.company.check(is_last=True)
+        self.row_proof.check(is_last=True)
         writer.finish()
         self.golden.check()
         self.own = writer.published
@@ -153,16 +153,16 @@ class Filling:
     def _compute(self, waiting: dict[int, Any], writer: ShardWriter) -> None:
         indices = list(waiting)
         rows = self.computer.compute(list(waiting.values()), indices)
-        self.company.offer(list(waiting.values()), indices, rows)
+        self.row_proof.offer(list(waiting.values()), indices, rows)
         if not self.computed:
-            self.company.check()
+            self.row_proof.check()
         writer.add(torch.from_numpy(self.keys[indices]), rows)
         self.computed += len(indices)
 
     def _prove(self) -> None:
         """What is stored, what is to be stored, and the model: all three, before anything is published."""
         self.golden.check()
-        self.company.check()
+        self.row_proof.check()
         self._check_unchanged()
 
     def _check_unchanged(self) -> None:
@@ -197,7 +197,7 @@ class Filling:
         gatherer = Gatherer(rows, self.keys, self.part.frontier, self.computer.shared, passed)
         figures = CacheFigures(
             len(self.keys), self.computed, reused, self.opened.num_bytes(), str(self.opened.folder),
-            self.company.num_proven,
+            self.row_proof.num_proven,
         )  # fmt: skip
         return CachedDataset(gatherer, targets, figures, tuple(self.opened.notes), self.computer.device, check_weights)
 

@@ -34,6 +34,11 @@ class FrozenPart(Protocol):
 class Provable(Protocol):
     """A frozen part that knows the model it belongs to: a `Split` does."""
 
+    @property
+    def is_steered(self) -> bool:
+        """True if values of the frozen part reach Python, where they may decide for a whole batch."""
+        ...
+
     def prove(self, inputs: Any, features: tuple[Tensor, ...]) -> None:
         """Raise if what trains on the features of this batch is not the model."""
         ...

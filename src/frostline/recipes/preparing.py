@@ -119,7 +119,7 @@ class _InPrecision:
 
     def __init__(self, part: Split, dtype: torch.dtype) -> None:
         self._part, self._dtype = part, dtype
-        self.recipe, self.frontier = part.recipe, part.frontier
+        self.recipe, self.frontier, self.is_steered = part.recipe, part.frontier, part.is_steered
         self.check_unchanged, self.check_weights = part.check_unchanged, part.check_weights
 
     def extract(self, inputs: Any) -> tuple[Tensor, ...]:

@@ -6,11 +6,11 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import torch
-
 from frostline.core.errors import NotCacheable
 from frostline.core.records import FrontierTensor
+from frostline.core.tolerances import batch_tolerance, relative_difference
 from frostline.splitting.layouts import Layout, find_layout, memory_order
+from frostline.splitting.structure import is_same
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -75,8 +75,6 @@ class Frontier:
 
 
 Pair = tuple["Recording", "Recording"]
-# What the rows of a sample may differ by between two batch sizes, as kernels do, relative to the largest value.
-_TOLERANCES = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 
 
 class DependsOnBatch(Exception):  # noqa: N818 (a signal inside this pillar, never seen by callers)
@@ -142,19 +140,6 @@ def _record(name: str, tensor: Tensor, layout: Layout) -> FrontierTensor:
 def _is_per_sample(small: Tensor, large: Tensor, layout: Layout, count: int) -> bool:
     """True for a shared tensor with equal values, and for rows that are the same in the larger batch."""
     if layout.axis is None:
-        return _equal(small, large)
+        return is_same(small, large)
     ours, theirs = layout.to_rows(small.detach()), layout.to_rows(large.detach())[:count]
-    if not ours.is_floating_point():
-        return bool(torch.equal(ours, theirs))
-    difference = torch.nan_to_num((ours - theirs).abs().double())
-    scale = float(torch.nan_to_num(ours).abs().max()) or 1.0
-    is_on_gpu = ours.is_cuda and ours.dtype == torch.float32  # TF32
-    return float(difference.max()) <= _TOLERANCES.get(torch.float16 if is_on_gpu else ours.dtype, 1e-4) * scale
-
-
-def _equal(small: Tensor, large: Tensor) -> bool:
-    return (
-        torch.equal(torch.nan_to_num(small), torch.nan_to_num(large))
-        if small.is_floating_point()
-        else (torch.equal(small, large))
-    )
+    return relative_difference(theirs, ours) <= batch_tolerance(ours.dtype, is_on_gpu=ours.is_cuda)

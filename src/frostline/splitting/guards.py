@@ -59,6 +59,7 @@ class Handed:
         blocks: For every frame inside of a block, the frame of the block itself.
         open_blocks: Blocks that change more than what they return: their insides are guarded.
         decides_by_size: True if the model's code may run in another way at another batch size.
+        is_steered: True if a frozen value reached Python anywhere, inside of blocks too.
     """
 
     guards: dict[Point, Guard] = field(default_factory=dict["Point", "Guard"])
@@ -66,6 +67,7 @@ class Handed:
     blocks: dict[Frame, Frame] = field(default_factory=dict["Frame", "Frame"])
     open_blocks: set[Frame] = field(default_factory=set["Frame"])
     decides_by_size: bool = False
+    is_steered: bool = False
 
     def opened(self, frame: Frame, outer: Frame, *, is_frozen: bool) -> None:
         """A module was entered: inside of a block everything belongs to the block."""
@@ -88,7 +90,7 @@ class Handed:
         """True if only frozen layers run here."""
         return frame in self.blocks and self.blocks[frame] not in self.open_blocks
 
-    def decided(self) -> None:
+    def note_decision(self) -> None:
         """The code that runs frozen and trainable layers together decides by a size."""
         self.decides_by_size = True
 
@@ -103,6 +105,7 @@ class Handed:
             block = self.blocks.get(point.frame)
             if block is not None and not (point.frame == block and point.operation == "return"):
                 self.open_blocks.add(block)
+        self.is_steered = bool(self.guards)
         closed = self.closed()
         returned = {frame for frame in closed if self.blocks[frame] == frame}
         self.guards = {
@@ -127,6 +130,7 @@ class Expected:
         unguarded: Frames in which nothing is guarded.
         is_steady: False if the two recordings asked for other values: then a run goes on to its end.
         decides_by_size: True if the model's code may run in another way at another batch size.
+        is_steered: True if a frozen value reached Python anywhere, inside of blocks too.
     """
 
     guards: dict[Point, Guard]
@@ -134,6 +138,7 @@ class Expected:
     unguarded: frozenset[Frame]
     is_steady: bool
     decides_by_size: bool
+    is_steered: bool
 
     def asks_more_than(self, other: Expected) -> bool:
         """True if a run of this mode hands over something that one of the other mode does not."""
@@ -154,7 +159,8 @@ def expect(small: tuple[Handed, dict[Point, Tensor], int], large: tuple[Handed, 
     calls = [{point for point in births if point.frame not in closed} for births in (first_births, second_births)]
     decides = first.decides_by_size or second.decides_by_size or calls[0] != calls[1]
     is_steady = set(first.guards) == set(second.guards)
-    return Expected(second.guards, sizes, frozenset(closed), is_steady, decides)
+    is_steered = first.is_steered or second.is_steered
+    return Expected(second.guards, sizes, frozenset(closed), is_steady, decides, is_steered)
 
 
 def returned_guard(frame: Frame, result: Any, line: str) -> Guard | None:

@@ -18,7 +18,7 @@ from frostline.splitting.layouts import find_layout
 from frostline.splitting.quieting import NoiseOnFrozenSide, Quiet, add_quiet, check_quiet_modules
 from frostline.splitting.recipes import make_recipe
 from frostline.splitting.recorder import Recorder
-from frostline.splitting.recording import Decided
+from frostline.splitting.recording import RecorderSettings
 from frostline.splitting.samples import LARGE, SMALL, batch_of
 from frostline.splitting.sizes import generalise
 from frostline.splitting.structure import outline
@@ -42,7 +42,7 @@ class Plan:
         kinds: Which modules are frozen, trainable, mixed.
         frontier: What is stored.
         expected: By mode, what every batch must hand to Python.
-        decided: How the model is recorded: what earlier recordings have shown.
+        settings: How the model is recorded: what earlier recordings have shown.
         recipe: What makes a stored feature valid.
         has_batch_numbers: True if numbers in the graph follow the batch.
         recorded: The samples that were recorded.
@@ -56,7 +56,7 @@ class Plan:
     kinds: Kinds
     frontier: Frontier
     expected: dict[bool, Expected]
-    decided: Decided
+    settings: RecorderSettings
     recipe: Mapping[str, str]
     has_batch_numbers: bool
     recorded: Any
@@ -69,7 +69,7 @@ class Plan:
     @property
     def quiet(self) -> Quiet:
         """Noise that runs in inference mode, because it feeds frozen layers."""
-        return self.decided.quiet
+        return self.settings.quiet
 
     @property
     def decides_by_size(self) -> bool:
@@ -85,15 +85,15 @@ def record_plan(model: nn.Module, example: Any, *, is_whole: bool) -> tuple[Plan
             computed in the head.
         SplitError: If a trainable value steers Python, or sizes cannot be generalised.
     """
-    decided = Decided(is_whole)
+    settings = RecorderSettings(is_whole)
     while True:
         try:
-            return _record_once(model, example, decided)
+            return _record_once(model, example, settings)
         except DependsOnBatch as signal:
-            remade = decided.remade | signal.births
-            if remade == decided.remade:
+            remade = settings.remade | signal.births
+            if remade == settings.remade:
                 raise signal.error from None
-            decided = decided.but(remade=remade)
+            settings = settings.but(remade=remade)
 
 
 def frozen_log(model: nn.Module, plan: Plan) -> list[str]:
@@ -105,28 +105,28 @@ def frozen_log(model: nn.Module, plan: Plan) -> list[str]:
     for training in modes:
         model.train(training)
         with torch.enable_grad():
-            log += _record(model, kinds, inputs, plan.decided.in_mode(training), is_logging=True).log
+            log += _record(model, kinds, inputs, plan.settings.in_mode(training), is_logging=True).log
     return log
 
 
-def _record_once(model: nn.Module, example: Any, decided: Decided) -> tuple[Plan, Head]:
+def _record_once(model: nn.Module, example: Any, settings: RecorderSettings) -> tuple[Plan, Head]:
     kinds = Kinds(model)
     sizes = (batch_of(example, SMALL), batch_of(example, LARGE))
     with torch.enable_grad():
         model.train()
         while True:
             try:
-                trained = _record_pair(model, kinds, sizes, decided)
+                trained = _record_pair(model, kinds, sizes, settings)
             except NoiseOnFrozenSide as signal:
-                decided = decided.but(quiet=add_quiet(decided.quiet, signal.source))
+                settings = settings.but(quiet=add_quiet(settings.quiet, signal.source))
                 continue
-            live = decided.live.union(*(recording.live | set(recording.rebound) for recording in trained))
-            if live == decided.live:
+            live = settings.live.union(*(recording.live | set(recording.rebound) for recording in trained))
+            if live == settings.live:
                 break
-            decided = decided.but(live=live)
-        check_quiet_modules(decided.quiet, trained[1])
+            settings = settings.but(live=live)
+        check_quiet_modules(settings.quiet, trained[1])
         model.eval()
-        evaluated = _record_pair(model, kinds, sizes, decided.in_mode(training=False), is_logging=True)
+        evaluated = _record_pair(model, kinds, sizes, settings.in_mode(training=False), is_logging=True)
     batch_nodes = [generalise(*pair, _anchor(pair)) for pair in (evaluated, trained)]
     frontier = find_frontier(evaluated, trained)
     expected = {mode: expect(*map(_handed, pair)) for mode, pair in ((False, evaluated), (True, trained))}
@@ -141,12 +141,12 @@ def _record_once(model: nn.Module, example: Any, decided: Decided) -> tuple[Plan
     if frontier.has_training:  # weights that only train() reads are part of the key
         with torch.enable_grad():
             model.train()
-            log += _record(model, kinds, sizes[0], decided, is_logging=True).log
+            log += _record(model, kinds, sizes[0], settings, is_logging=True).log
     plan = Plan(
-        kinds=kinds, frontier=frontier, expected=expected, decided=decided,
-        recipe=make_recipe(log, frontier, decided.quiet), has_batch_numbers=any(batch_nodes), recorded=sizes[1],
+        kinds=kinds, frontier=frontier, expected=expected, settings=settings,
+        recipe=make_recipe(log, frontier, settings.quiet), has_batch_numbers=any(batch_nodes), recorded=sizes[1],
         outline=outline(example),
-        moved=decided.live.union(*(recording.moved for recording in recordings)),
+        moved=settings.live.union(*(recording.moved for recording in recordings)),
         whole=frozenset(name for recording in recordings for name in recording.modules),
         sources=tuple({key: own for recording in recordings for key, own in recording.sources.items()}.values()),
         weights={name: own for recording in recordings for name, own in recording.weights.items()},
@@ -155,15 +155,15 @@ def _record_once(model: nn.Module, example: Any, decided: Decided) -> tuple[Plan
 
 
 def _record_pair(
-    model: nn.Module, kinds: Kinds, sizes: tuple[Any, Any], decided: Decided, *, is_logging: bool = False
+    model: nn.Module, kinds: Kinds, sizes: tuple[Any, Any], settings: RecorderSettings, *, is_logging: bool = False
 ) -> Pair:  # fmt: skip
-    small, large = (_record(model, kinds, inputs, decided, is_logging=is_logging) for inputs in sizes)
+    small, large = (_record(model, kinds, inputs, settings, is_logging=is_logging) for inputs in sizes)
     return small, large
 
 
-def _record(model: nn.Module, kinds: Kinds, inputs: Any, decided: Decided, *, is_logging: bool) -> Recording:
+def _record(model: nn.Module, kinds: Kinds, inputs: Any, settings: RecorderSettings, *, is_logging: bool) -> Recording:
     with kept_buffers(model), kept_attributes(model, numbers=True):
-        return Recorder(model, kinds, decided, is_logging=is_logging).run_once(inputs)
+        return Recorder(model, kinds, settings, is_logging=is_logging).run_once(inputs)
 
 
 def _handed(recording: Recording) -> tuple[Handed, dict[Point, Tensor], int]:

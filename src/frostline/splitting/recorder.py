@@ -25,7 +25,7 @@ from frostline.splitting.listening import listening
 from frostline.splitting.noise import Noise, NoisyModule, PythonNoise
 from frostline.splitting.points import Frames, Point
 from frostline.splitting.quieting import NoiseOnFrozenSide, NoiseSource, in_inference_mode
-from frostline.splitting.recording import Decided, Recording
+from frostline.splitting.recording import RecorderSettings, Recording
 from frostline.splitting.size_number import tracked
 from frostline.splitting.state import Source
 from frostline.splitting.structure import has_numbers, is_plain, is_same, template_of, tensors_in
@@ -44,21 +44,21 @@ class Recorder(TorchFunctionMode):
     Args:
         model: The model.
         kinds: Which of its modules are frozen, trainable, mixed.
-        decided: What earlier recordings have shown.
+        settings: What earlier recordings have shown.
         is_logging: Describe every frozen call for the recipe key.
     """
 
-    def __init__(self, model: nn.Module, kinds: Kinds, decided: Decided, *, is_logging: bool) -> None:
+    def __init__(self, model: nn.Module, kinds: Kinds, settings: RecorderSettings, *, is_logging: bool) -> None:
         super().__init__()
-        self.model, self.kinds, self.is_whole = model, kinds, decided.is_whole
-        self.quiet = frozenset(decided.quiet)
+        self.model, self.kinds, self.is_whole = model, kinds, settings.is_whole
+        self.quiet = frozenset(settings.quiet)
         self.frames = Frames(model)
         self.suspended, self.is_logging = False, is_logging
         self.has_left_torch: str | None = None
         self.recording = Recording(fx.Graph(), training=model.training)
-        self.values = Values(model, self.frames, self.recording, decided.live)
+        self.values = Values(model, self.frames, self.recording, settings.live)
         self.noise = Noise(model, kinds, self.values, self.frames)
-        self.writer = GraphWriter(self.recording, self.values, kinds, decided.remade)
+        self.writer = GraphWriter(self.recording, self.values, kinds, settings.remade)
 
     # The run
 
@@ -218,7 +218,7 @@ class Recorder(TorchFunctionMode):
         if operations.hands_over(func, result):
             self._handed_over(func, result, inputs, tainted)
             is_counted = operations.is_size(func) and not self.recording.handed.is_inside_block(self.frames.top.frame)
-            return tracked(result, self.recording.handed.decided) if is_counted else result
+            return tracked(result, self.recording.handed.note_decision) if is_counted else result
         if type(result) in (tuple, list) and len(inputs) == 1:
             self._size_read(inputs, tainted, is_decided=True)  # parts of a tensor in a list: Python can count them
         source = None

@@ -77,7 +77,7 @@ class Recording:
 
 
 @dataclass(frozen=True)
-class Decided:
+class RecorderSettings:
     """What earlier recordings of a model have shown.
 
     Attributes:
@@ -92,11 +92,11 @@ class Decided:
     live: frozenset[str] = frozenset()
     remade: frozenset[Point] = frozenset()
 
-    def but(self, **changes: Any) -> Decided:
+    def but(self, **changes: Any) -> RecorderSettings:
         """The same with something more."""
         return replace(self, **changes)
 
-    def in_mode(self, training: bool) -> Decided:
+    def in_mode(self, training: bool) -> RecorderSettings:
         """The same for a recording in one of the modes: inference mode has no noise."""
         return self if training else replace(self, quiet={})
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Succession:
+class SequenceProof:
     """What the proof runs.
 
     Attributes:

@@ -23,7 +23,7 @@ from frostline.splitting.points import Frame, Point
 from frostline.splitting.quieting import quiet_reference
 from frostline.splitting.recipes import calls_digest
 from frostline.splitting.samples import FAR, LARGE, PROOF, SMALL, batch_of, other_values, put_first
-from frostline.splitting.sequence import Succession
+from frostline.splitting.sequence import SequenceProof
 from frostline.splitting.structure import outline
 from frostline.splitting.verification import Verification, kernels_for, verify_head
 
@@ -136,7 +136,7 @@ class Split:
         assert self._explanation is not None
         return self._explanation
 
-    def proven(self, example: Any) -> Split:
+    def _proven(self, example: Any) -> Split:
         """The same split, proven on the samples of the example and explained.
 
         Raises:
@@ -148,13 +148,13 @@ class Split:
         features, frozen_s = check_repeatable(self._model, lambda: self.extract(sample), names)
         other = other_values(batch_of(example, PROOF, start=1))
         reference = quiet_reference(self._model, plan.quiet)
-        succession = Succession(self._model, self.head, self.extract, reference, plan.whole, plan.sources)
-        succession.prove([sample, other, sample])
+        sequence = SequenceProof(self._model, self.head, self.extract, reference, plan.whole, plan.sources)
+        sequence.prove([sample, other, sample])
         verification = self.verify(other)
         if plan.decides_by_size or plan.has_batch_numbers:
             self.prove_size(FAR)
         self._explanation = explain(
-            plan.kinds, self.head, self.frontier, features, frozen_s, SMALL, verification, plan.decided.notes()
+            plan.kinds, self.head, self.frontier, features, frozen_s, SMALL, verification, plan.settings.notes()
         )
         return self
 
@@ -168,6 +168,11 @@ class Split:
         inputs = batches.move(inputs, self._device)
         check_features(features, self.frontier)
         self._verify(inputs, batches.move(features, self._device), ("train", "eval"), has_backward=False)
+
+    @property
+    def is_steered(self) -> bool:
+        """True if values of the frozen part reach Python, where they may decide for a whole batch."""
+        return any(expected.is_steered for expected in self._plan.expected.values())
 
     @public("Split.check_unchanged")
     def check_unchanged(self) -> None:
@@ -329,4 +334,4 @@ def _split(model: nn.Module, example: Any, *, is_whole: bool) -> Split:
             break
         example = put_first(example, at)
         made = Split(model, *record_plan(model, example, is_whole=is_whole))
-    return made.proven(example)
+    return made._proven(example)

@@ -1,7 +1,7 @@
 """What a model keeps in Python from call to call: attributes, containers, class attributes, globals and closures.
 
-A graph holds numbers, texts and plain tensors as the recording read them. Two things are asked of them: that the frozen
-part does not move them from batch to batch (`moving_state`), and that nobody changes them after the split (`Watches`).
+A graph holds numbers, texts and plain tensors as the recording read them. So the frozen part must not move them from
+batch to batch (`moving_state`), and they must stay what they are after the split (`watched_places`).
 """
 
 from __future__ import annotations

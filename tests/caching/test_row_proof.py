@@ -1,9 +1,10 @@
-"""Rows that are computed again in other company, before they are published."""
+"""Rows that are computed again in other batches, before they are published."""
 
 import pytest
 import torch
 
 import frostline as fl
+from frostline.caching import row_proof
 from helpers_caching import D, Part, fill
 
 N = 64
@@ -64,3 +65,38 @@ def test_the_proof_costs_two_in_a_hundred_rows_and_a_few(tmp_path):
     data = fill(tmp_path, part, samples(4000), batch_size=50)
     assert data.figures.proven <= 0.02 * 4000 + 40
     assert part.samples <= 4000 * 1.02 + 60
+
+
+def test_one_sample_that_decides_for_its_batch_from_the_first_place_is_found(tmp_path):
+    class Deciding(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.low, self.high = torch.nn.Linear(D, D), torch.nn.Linear(D, 2)
+
+        def forward(self, x):
+            low = self.low(x)
+            return self.high(low * 0.5 if float(x[0, 0]) > 5 else low)
+
+    model = Deciding()
+    fl.freeze(model, modules=[model.low])
+    data = [(row, 0) for row in torch.randn(23, D).clamp(-2, 2)]
+    data[13][0][0] = 6.0  # not the first of its batch of eight
+    split = fl.split(model, torch.randn(4, D).clamp(-2, 2))
+    assert split.is_steered
+    with pytest.raises(fl.FrostlineError):
+        fl.FeatureCache(tmp_path).fill(split, data, batch_size=8, progress=False)
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_large_rows_are_not_all_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(row_proof, "_MAX_KEPT_BYTES", 3 * 2 * 4 * D)  # three rows, with their inputs
+    kept = []
+    whole = row_proof.RowProof.offer
+
+    def offer(self, *arguments):
+        whole(self, *arguments)
+        kept.append((len(self._usual), len(self._unusual), len(self._ends)))
+
+    monkeypatch.setattr(row_proof.RowProof, "offer", offer)
+    fill(tmp_path, Part(), samples(), batch_size=8)
+    assert kept[-1] == (3, 3, 2)

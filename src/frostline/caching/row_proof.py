@@ -1,9 +1,9 @@
-"""The proof that goes on while a cache is filled: a row is the same in any company, place and batch size.
+"""The proof of rows while a cache is filled: a row is the same whatever else its batch holds, at any place and size.
 
 A few rows are kept with the inputs that they came from: some drawn at random, and the most unusual ones. Before rows
 are published, the kept ones are computed again, usual and unusual ones together, and the head is proven on them.
 
-Legend: B batch, N kept rows, S statistics of a sample.
+Legend: B batch, S statistics of a sample.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from frostline.caching.computing import difference_of
 from frostline.core import inputs as batches
 from frostline.core.errors import NotCacheable
+from frostline.core.tolerances import relative_difference
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 BUDGET = 0.02
 _PROVEN = 8  # kept rows of one proof, usual and unusual ones
 _KEPT = 16  # of each kind; more show nothing that these do not
-_MAX_KEPT_BYTES = 256 * 2**20
+_MAX_KEPT_BYTES = 128 * 2**20  # of each kind, inputs and features; one row is kept however large it is
 
 
 @dataclass
@@ -42,8 +42,8 @@ class _Row:
     score: float
 
 
-class Company:
-    """Rows that are computed again in other company.
+class RowProof:
+    """Computes some rows again, in other batches, and compares.
 
     Args:
         computer: Runs the frozen part.
@@ -67,7 +67,7 @@ class Company:
             own = {name: tensor[at].clone() for name, tensor in rows.items()}
             return _Row(indices[at], inputs[at], own, scores[at])
 
-        most = max(2, min(_KEPT, _MAX_KEPT_BYTES // max(1, _num_bytes(inputs[0]))))
+        most = max(1, min(_KEPT, _MAX_KEPT_BYTES // _num_bytes(inputs[0], rows)))
         for at in range(len(inputs)):
             self._seen += 1
             place = len(self._usual) if len(self._usual) < most else self._random.randrange(self._seen)
@@ -83,7 +83,7 @@ class Company:
         """Compute kept rows again, few of them where the budget is spent, and compare.
 
         Raises:
-            NotCacheable: If a row depends on its company, its place or the size of its batch.
+            NotCacheable: If a row depends on the other samples of its batch, its place or the batch size.
             SplitError: If the head is not the model on these rows.
         """
         if not self._usual:
@@ -95,7 +95,9 @@ class Company:
             self._compare(rows)
             self._compare([*rows[1:], rows[0]][: max(1, len(rows) - 1)])
         self._compare(rows[:2][::-1])
-        self._compare(rows[:1])
+        # a sample alone is the first, the last and the only one: it decides by itself what a batch decides for it
+        for row in self._chosen() if is_last and self.computer.is_steered else rows[:1]:
+            self._compare([row])
         if is_whole:
             self.computer.prove([row.inputs for row in rows], [row.index for row in rows])
 
@@ -113,9 +115,9 @@ class Company:
         found = self.computer.again([row.inputs for row in rows], [row.index for row in rows])
         for name, tensor in found.items():
             for at, row in enumerate(rows):
-                difference = difference_of(tensor[at], row.features[name])
+                difference = relative_difference(tensor[at], row.features[name])
                 if difference > self.computer.tolerance_of(tensor):
-                    raise depends_on_company(name, row.index, difference, self.computer.tolerance_of(tensor))
+                    raise row_depends_on_batch(name, row.index, difference, self.computer.tolerance_of(tensor))
 
     def _scores(self, batch: Any, rows: dict[str, Tensor]) -> list[float]:
         """How unusual each sample is: the largest deviation of its statistics, in standard deviations so far."""
@@ -133,7 +135,7 @@ class Company:
         return [float(score) for score in scores_B.nan_to_num(nan=1e9)]
 
 
-def depends_on_company(name: str, index: int, difference: float, allowed: float) -> NotCacheable:
+def row_depends_on_batch(name: str, index: int, difference: float, allowed: float) -> NotCacheable:
     """A row that is another one in another batch must not be stored."""
     return NotCacheable(
         what=f"The output of {name!r} depends on the other samples of the batch, on the place in it or on its size.",
@@ -154,5 +156,7 @@ def _statistics(tensor: Tensor, count: int) -> list[Tensor]:
     return [column.double().cpu() for column in (flat.abs().amax(1), flat.mean(1), (flat == 0).float().mean(1))]
 
 
-def _num_bytes(inputs: Any) -> int:
-    return sum(x.numel() * x.element_size() for x in batches.leaves(batches.map_arrays(inputs)).values())
+def _num_bytes(inputs: Any, rows: dict[str, Tensor]) -> int:
+    """Bytes of one sample, inputs and features; one at least."""
+    own = [*batches.leaves(batches.map_arrays(inputs)).values(), *(tensor[0] for tensor in rows.values())]
+    return max(1, sum(tensor.numel() * tensor.element_size() for tensor in own))

@@ -1,0 +1,27 @@
+import torch
+
+from frostline.core.tolerances import batch_tolerance, relative_difference
+
+
+def test_float32_is_as_coarse_as_float16_where_a_gpu_multiplies_in_tf32():
+    assert batch_tolerance(torch.float32, is_on_gpu=True) == batch_tolerance(torch.float16, is_on_gpu=False)
+    assert batch_tolerance(torch.float64, is_on_gpu=True) < batch_tolerance(torch.float32, is_on_gpu=False)
+    assert batch_tolerance(torch.bool, is_on_gpu=True) == 0
+
+
+def test_differences_are_relative_to_the_largest_value():
+    assert relative_difference(torch.tensor([1.0, 3.0]), torch.tensor([2.0, 4.0])) == 0.25
+    assert relative_difference(torch.tensor([1.0]), torch.tensor([0.0])) == 1.0
+    assert relative_difference(torch.zeros(0), torch.zeros(0)) == 0.0
+
+
+def test_special_values_are_equal_or_infinitely_far():
+    nan, inf = float("nan"), float("inf")
+    assert relative_difference(torch.tensor([nan, inf, 1.0]), torch.tensor([nan, inf, 1.0])) == 0.0
+    assert relative_difference(torch.tensor([nan, 1.0]), torch.tensor([2.0, 1.0])) == inf
+    assert relative_difference(torch.tensor([2.0, 1.0]), torch.tensor([nan, 1.0])) == inf
+    assert relative_difference(torch.tensor([inf]), torch.tensor([-inf])) == inf
+
+
+def test_imaginary_parts_count():
+    assert relative_difference(torch.tensor([1 + 1j]), torch.tensor([1 + 0j])) == 1.0
