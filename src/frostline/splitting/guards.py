@@ -1,9 +1,9 @@
-"""What a run of the model hands to Python, and what later batches must hand over again for the head to hold.
+"""Values and sizes that Python reads from tensors in one run, and what later batches must give for the head to be valid.
 
-Whatever a tensor hands to Python may steer the model. In the code that runs frozen and trainable layers together, every
-value of a frozen tensor is a guard, and every size that is read there is expected to follow the batch as it did in the
-recordings. A *block* is a call of a module that runs frozen layers only: what is handed over inside of it steers the
-frozen part alone, which `extract` runs for real; it counts only if something else than its result comes out of it.
+Every value that Python reads from a tensor may steer the model. In the code of modules that hold frozen and trainable
+layers, each value of a frozen tensor is a guard, and each size is expected to follow the batch size as it did in the
+recordings. A *block* is a call of a module that runs frozen layers only. Values read inside a block steer the frozen part
+alone, which `extract` runs for real; they are guards only if the block changes more than the result it returns.
 """
 
 from __future__ import annotations

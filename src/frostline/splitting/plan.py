@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Plan:
-    """A split that nobody has proven yet.
+    """A split before its proof.
 
     Attributes:
         kinds: Which modules are frozen, trainable, mixed.

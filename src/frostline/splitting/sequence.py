@@ -1,7 +1,7 @@
-"""The proof over several batches: the head remembers what the model remembers from batch to batch, nothing else does.
+"""The proof over several batches: only modules that the head calls whole keep state from batch to batch.
 
-The proof of one batch puts the model back between its runs. Here nobody does: the model sees batches one after the
-other, as an uncached training shows them, and the head sees the features of the same batches.
+The proof of one batch puts the state of the model back between its runs. This one does not: the model runs over several
+batches in a row, as in an uncached training, and the head runs over the features of the same batches.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""A size that Python got from a tensor while the model was recorded: it notices when the code decides by it.
+"""A size of a tensor as the recorded code sees it: an integer that reports comparisons and other decisions.
 
-Sums and products of sizes are sizes; they follow the batch on a line, which the two recordings show. A comparison, a
-division or a look-up may turn out otherwise at another batch size: then the head is proven at every size that it meets.
+Sums and products of sizes are linear in the batch size, and the two recordings determine them. A comparison, a division
+or a look-up may give another result at another batch size; after one, the head is proven at every batch size it is used
+with.
 """
 
 from __future__ import annotations
