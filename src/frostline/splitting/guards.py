@@ -1,9 +1,9 @@
-"""Values and sizes that Python reads from tensors in one run, and what later batches must give for the head to be valid.
+"""What Python reads from tensors in one run: values and sizes that later batches must give for the head to be valid.
 
 Every value that Python reads from a tensor may steer the model. In the code of modules that hold frozen and trainable
 layers, each value of a frozen tensor is a guard, and each size is expected to follow the batch size as it did in the
-recordings. A *block* is a call of a module that runs frozen layers only. Values read inside a block steer the frozen part
-alone, which `extract` runs for real; they are guards only if the block changes more than the result it returns.
+recordings. A *block* is a call of a module that runs frozen layers only. Values read inside a block steer the frozen
+part alone, which `extract` runs for real; they are guards only if the block changes more than the result it returns.
 """
 
 from __future__ import annotations
