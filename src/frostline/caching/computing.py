@@ -29,14 +29,13 @@ class Computer:
         self.stored = [t for t in part.frontier if not t.is_input and not t.shared]
         self.device: torch.device | None = None
 
-    def compute(self, inputs: Sequence[Any], indices: Sequence[int]) -> dict[str, Tensor]:
+    def compute(self, batch: Any, indices: Sequence[int]) -> dict[str, Tensor]:
         """Rows (B, *shape) by the name of the frontier tensor, on the CPU.
 
         Args:
-            inputs: Inputs of single samples.
+            batch: The inputs of B samples, stacked.
             indices: Their positions in the dataset, for errors.
         """
-        batch = batches.collate(inputs, indices)
         found = self._extract(batch)
         rows = {tensor.name: found[tensor.name] for tensor in self.stored}
         self._check_finite(rows, indices)

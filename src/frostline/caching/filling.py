@@ -151,9 +151,10 @@ class Filling:
         self.own = writer.published
 
     def _compute(self, waiting: dict[int, Any], writer: ShardWriter) -> None:
-        indices = list(waiting)
-        rows = self.computer.compute(list(waiting.values()), indices)
-        self.row_proof.offer(list(waiting.values()), indices, rows)
+        indices, inputs = list(waiting), list(waiting.values())
+        batch = batches.collate(inputs, indices)
+        rows = self.computer.compute(batch, indices)
+        self.row_proof.offer(inputs, batch, indices, rows)
         if not self.computed:
             self.row_proof.check()
         writer.add(torch.from_numpy(self.keys[indices]), rows)

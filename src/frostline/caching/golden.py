@@ -51,7 +51,7 @@ class Golden:
         for start in range(0, len(chosen), self.batch_size):
             part = chosen[start : start + self.batch_size]
             indices = [index for index, _ in part]
-            found = self.computer.compute([inputs for _, inputs in part], indices)
+            found = self.computer.again([inputs for _, inputs in part], indices)
             self.computer.check_golden(found, self.stored(indices), indices)
 
 

@@ -59,9 +59,16 @@ class RowProof:
         self._seen = self.num_proven = 0
         self._count, self._mean, self._square = 0, torch.zeros(0), torch.zeros(0)
 
-    def offer(self, inputs: Sequence[Any], indices: Sequence[int], rows: dict[str, Tensor]) -> None:
-        """Rows that were just computed: (B, *shape) by the name of the frontier tensor."""
-        scores = self._scores(batches.collate(inputs, indices), rows)
+    def offer(self, inputs: Sequence[Any], batch: Any, indices: Sequence[int], rows: dict[str, Tensor]) -> None:
+        """Take rows that were just computed.
+
+        Args:
+            inputs: Inputs of B single samples.
+            batch: The same, stacked.
+            indices: Their positions in the dataset.
+            rows: (B, *shape) by the name of the frontier tensor.
+        """
+        scores = self._scores(batch, rows)
 
         def kept(at: int) -> _Row:
             own = {name: tensor[at].clone() for name, tensor in rows.items()}
@@ -147,13 +154,13 @@ def row_depends_on_batch(name: str, index: int, difference: float, allowed: floa
 
 
 def _statistics(tensor: Tensor, count: int) -> list[Tensor]:
-    """The largest size, the mean and the share of zeros of every sample, in float64 on the CPU."""
+    """The smallest value, the largest and the mean of every sample, in float64 on the CPU."""
     if tensor.dim() == 0 or len(tensor) != count or tensor.numel() == 0:
         return []
     flat = tensor.reshape(count, -1)
     flat = flat.abs() if flat.is_complex() else flat
     flat = flat if flat.is_floating_point() else flat.float()
-    return [column.double().cpu() for column in (flat.abs().amax(1), flat.mean(1), (flat == 0).float().mean(1))]
+    return [column.double().cpu() for column in (flat.amin(1), flat.amax(1), flat.mean(1))]
 
 
 def _num_bytes(inputs: Any, rows: dict[str, Tensor]) -> int:
