@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from frostline.core import inputs as batches
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -51,7 +53,8 @@ class Golden:
         for start in range(0, len(chosen), self.batch_size):
             part = chosen[start : start + self.batch_size]
             indices = [index for index, _ in part]
-            found = self.computer.again([inputs for _, inputs in part], indices)
+            batch = batches.collate([inputs for _, inputs in part], indices)
+            found = self.computer.compute(batch, indices)
             self.computer.check_golden(found, self.stored(indices), indices)
 
 
