@@ -51,3 +51,12 @@ def test_shared_tensors_are_stored_once_and_watched(tmp_path):
     changing.extract = lambda x: (x * 2, torch.tensor([1.0, float(len(x))]))
     with pytest.raises(fl.NotCacheable, match="was the same for every batch of the example"):
         fill(tmp_path, changing)
+
+
+def test_minus_infinity_is_what_masks_are_made_of(tmp_path):
+    part = Part()
+    part.extract = lambda x: (x.masked_fill(x > 1, float("-inf")),)
+    made = fill(tmp_path, part, batch_size=8)
+    inputs = dataset().tensors[0]
+    (rows,), _ = next(iter(made.loader(N)))
+    assert torch.equal(rows, inputs.masked_fill(inputs > 1, float("-inf")))

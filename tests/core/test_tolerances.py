@@ -25,3 +25,8 @@ def test_special_values_are_equal_or_infinitely_far():
 
 def test_imaginary_parts_count():
     assert relative_difference(torch.tensor([1 + 1j]), torch.tensor([1 + 0j])) == 1.0
+
+
+def test_complex_rows_may_differ_as_their_parts_do():
+    assert batch_tolerance(torch.complex64, is_on_gpu=False) == batch_tolerance(torch.float32, is_on_gpu=False)
+    assert batch_tolerance(torch.complex128, is_on_gpu=False) == batch_tolerance(torch.float64, is_on_gpu=False)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from frostline.core import inputs as batches
+from frostline.core.layers import frozen_modules
 from frostline.core.restore import kept_attributes, kept_buffers
 from frostline.splitting.checks import check_frontier
 from frostline.splitting.extraction import extract_features
@@ -21,6 +23,7 @@ from frostline.splitting.recorder import Recorder
 from frostline.splitting.recording import RecorderSettings
 from frostline.splitting.samples import LARGE, SMALL, batch_of
 from frostline.splitting.sizes import generalise
+from frostline.splitting.state import steered_state
 from frostline.splitting.structure import outline
 
 if TYPE_CHECKING:
@@ -31,7 +34,7 @@ if TYPE_CHECKING:
     from frostline.splitting.frontiers import Frontier, Pair
     from frostline.splitting.points import Point
     from frostline.splitting.recording import Recording
-    from frostline.splitting.state import Source
+    from frostline.splitting.sources import Source
 
 
 @dataclass(frozen=True)
@@ -106,7 +109,16 @@ def frozen_log(model: nn.Module, plan: Plan) -> list[str]:
         model.train(training)
         with torch.enable_grad():
             log += _record(model, kinds, inputs, plan.settings.in_mode(training), is_logging=True).log
+    if any(own.is_steered for own in plan.expected.values()):
+        log += _steered(model, kinds, plan.sources)
     return log
+
+
+def _steered(model: nn.Module, kinds: Kinds, sources: tuple[Source, ...]) -> list[str]:
+    ids, modules = frozen_modules(model), dict(model.named_modules())
+    frozen = {name: module for name, module in modules.items() if id(module) in ids}
+    mixed = {name: module for name, module in modules.items() if name not in frozen and kinds.is_mixed(module)}
+    return steered_state(frozen, mixed, sources)
 
 
 def _record_once(model: nn.Module, example: Any, settings: RecorderSettings) -> tuple[Plan, Head]:
@@ -131,7 +143,12 @@ def _record_once(model: nn.Module, example: Any, settings: RecorderSettings) -> 
     frontier = find_frontier(evaluated, trained)
     expected = {mode: expect(*map(_handed, pair)) for mode, pair in ((False, evaluated), (True, trained))}
     check_frontier(model, frontier.tensors)
-    frontier = frontier.in_order_of(extract_features(model, kinds, frontier, expected, sizes[0])[0])
+    sample = batches.map_tensors(sizes[0], torch.clone)
+    frontier = frontier.in_order_of(extract_features(model, kinds, frontier, expected, sample)[0])
+    sources = tuple(
+        {key: own for recording in (*evaluated, *trained) for key, own in recording.sources.items()}.values()
+    )
+    is_steered = any(own.is_steered for own in expected.values())
     graphs = (
         assemble(evaluated[1], batch_nodes[0], frontier, frontier.eval_slots),
         assemble(trained[1], batch_nodes[1], frontier, frontier.train_slots),
@@ -142,13 +159,15 @@ def _record_once(model: nn.Module, example: Any, settings: RecorderSettings) -> 
         with torch.enable_grad():
             model.train()
             log += _record(model, kinds, sizes[0], settings, is_logging=True).log
+    if is_steered:  # which weights and numbers a later batch reads is not known
+        log += _steered(model, kinds, sources)
     plan = Plan(
         kinds=kinds, frontier=frontier, expected=expected, settings=settings,
         recipe=make_recipe(log, frontier, settings.quiet), has_batch_numbers=any(batch_nodes), recorded=sizes[1],
         outline=outline(example),
         moved=settings.live.union(*(recording.moved for recording in recordings)),
         whole=frozenset(name for recording in recordings for name in recording.modules),
-        sources=tuple({key: own for recording in recordings for key, own in recording.sources.items()}.values()),
+        sources=sources,
         weights={name: own for recording in recordings for name, own in recording.weights.items()},
     )  # fmt: skip
     return plan, head
@@ -162,8 +181,9 @@ def _record_pair(
 
 
 def _record(model: nn.Module, kinds: Kinds, inputs: Any, settings: RecorderSettings, *, is_logging: bool) -> Recording:
+    own = batches.map_tensors(inputs, torch.clone)  # a model may write into its inputs
     with kept_buffers(model), kept_attributes(model, numbers=True):
-        return Recorder(model, kinds, settings, is_logging=is_logging).run_once(inputs)
+        return Recorder(model, kinds, settings, is_logging=is_logging).run_once(own)
 
 
 def _handed(recording: Recording) -> tuple[Handed, dict[Point, Tensor], int]:

@@ -7,8 +7,11 @@ is out of the reach of `freeze`. Legend: a call (name, n) of a module is quiet; 
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import torch
 
 from frostline.core import inputs as batches
 from frostline.core.errors import NotCacheable
@@ -18,7 +21,6 @@ from frostline.splitting.points import Frames
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import torch
     from torch import nn
 
     from frostline.splitting.recording import Recording
@@ -80,12 +82,11 @@ def check_quiet_modules(quiet: Quiet, trained: Recording) -> None:
 
 def quiet_reference(model: nn.Module, quiet: Quiet) -> Callable[[Any], Any]:
     """The model as a function of a batch, its quiet calls in inference mode."""
-    if not quiet:
-        return lambda inputs: batches.call(model, inputs)
 
     def run(inputs: Any) -> Any:
-        with listening(_Quieter(model, quiet)):
-            return batches.call(model, inputs)
+        own = batches.map_tensors(inputs, torch.clone)  # a model may write into its inputs
+        with listening(_Quieter(model, quiet)) if quiet else nullcontext():
+            return batches.call(model, own)
 
     return run
 

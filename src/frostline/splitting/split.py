@@ -24,6 +24,7 @@ from frostline.splitting.quieting import quiet_reference
 from frostline.splitting.recipes import calls_digest
 from frostline.splitting.samples import FAR, LARGE, PROOF, SMALL, batch_of, other_values, put_first
 from frostline.splitting.sequence import SequenceProof
+from frostline.splitting.state import Traces
 from frostline.splitting.structure import outline
 from frostline.splitting.verification import Verification, kernels_for, verify_head
 
@@ -57,8 +58,7 @@ class Split:
         self._proven_sizes: set[int] = set()
         self._explanation: Explanation | None = None
         self._sums = {name: checksum(tensor) for name, tensor in plan.weights.items()}
-        if plan.decides_by_size:
-            head.prove_sizes_with(self.prove_size)
+        head.prove_sizes_with(self._prove_when_met)
 
     @public("Split.extract")
     def extract(self, inputs: Any) -> tuple[Tensor, ...]:
@@ -80,6 +80,11 @@ class Split:
         if self._plan.decides_by_size:
             self.prove_size(batches.batch_size(inputs))
         return features
+
+    def _prove_when_met(self, batch_size: int) -> None:
+        """Prove a size that the head meets where code decides by it; and always one sample, whose axis is squeezed."""
+        if self._plan.decides_by_size or batch_size == 1:
+            self.prove_size(batch_size)
 
     @public("Split.prove_size")
     def prove_size(self, batch_size: int) -> None:
@@ -183,6 +188,7 @@ class Split:
         """
         with (
             kept_modes(self._model), kept_generators(), kept_parameters(self._model), kernels_for(self._model),
+            kept_attributes(self._model, numbers=True),
         ):  # fmt: skip
             log = frozen_log(self._model, self._plan)
         if calls_digest(log) != self.recipe["calls"]:
@@ -263,7 +269,8 @@ class Split:
     def _run_frozen(self, inputs: Any) -> tuple[tuple[Tensor, ...] | None, list[tuple[Guard, Any]]]:
         """(features, or None if one was not made as it was recorded; what was handed to Python in another way)."""
         plan = self._plan
-        found, differing = extract_features(self._model, plan.kinds, plan.frontier, plan.expected, inputs)
+        own = batches.map_tensors(inputs, torch.clone)  # a model may write into its inputs
+        found, differing = extract_features(self._model, plan.kinds, plan.frontier, plan.expected, own)
         given = outline(inputs)
         if given != plan.outline:
             differing.insert(0, (Guard(_INPUTS, plan.outline, "the inputs"), given))
@@ -310,20 +317,25 @@ def split(model: nn.Module, example: Any) -> Split:
     check_line(model)
     check_example(model, example)
     failed: list[Exception] = []
+    traces, made = Traces(model), None
     with (
         kept_modes(model), kept_buffers(model), kept_attributes(model, numbers=True), kept_generators(),
         kept_parameters(model), kernels_for(model),
     ):  # fmt: skip
         for is_whole in (True, False):
             try:
-                return _split(model, example, is_whole=is_whole)
+                made = _split(model, example, is_whole=is_whole)
+                break
             except (NotCacheable, DataError):
                 raise
             except Exception as error:
                 failed.append(error)
                 if not isinstance(error, (UnknownValue, SplitError)):
                     break
-        raise explained_failure(model, batch_of(example, LARGE), failed)
+        if made is None:
+            raise explained_failure(model, batch_of(example, LARGE), failed)
+    traces.check()
+    return made
 
 
 def _split(model: nn.Module, example: Any, *, is_whole: bool) -> Split:
