@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import ctypes
 import random
 from typing import Any
 
@@ -116,18 +117,16 @@ def test_no_feature_depends_on_its_mates(plan):
 
 
 class Fuse:
-    """Burns on: a split puts back the lists that modules hold, and refuses what counts in sight; this it cannot see."""
-
-    __slots__ = ("left",)
+    """Burns on: a split puts back the lists that modules hold, and refuses what counts in sight; C it cannot see."""
 
     def __init__(self, values):
-        (self.left,) = values
+        self.left = (ctypes.c_long * 1)(*values)
 
     def __getitem__(self, index):
-        return self.left
+        return self.left[index]
 
     def __setitem__(self, index, value):
-        self.left = value
+        self.left[index] = value
 
 
 class Bomb(nn.Module):

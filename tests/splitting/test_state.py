@@ -261,3 +261,16 @@ def test_state_of_a_layer_that_is_called_whole_is_its_own():
     model[1].last = None
     for own, theirs in zip(features, expected, strict=True):
         torch.testing.assert_close(split.head(*own), theirs)
+
+
+def test_a_layer_that_freezes_itself_is_refused_and_thawed():
+    class Freezing(nn.Linear):
+        def forward(self, batch):
+            self.requires_grad_(self.training)
+            return super().forward(batch)
+
+    model = Net(lambda m, batch: m.high(m.low(batch)))
+    model.high = Freezing(8, 8)
+    with pytest.raises(fl.FrostlineError):
+        fl.split(model, x(4))
+    assert model.high.weight.requires_grad

@@ -60,7 +60,7 @@ class Ready:
 
 def prepare(
     model: nn.Module, train: Any, val: Any, cache: bool | str | Path | FeatureCache, fabric: Any, out: Path | None,
-    *, batch_size: int, seed: int, progress: bool, example: Any = None,
+    *, batch_size: int, seed: int, progress: bool, example: Any = None, loss: Any = None,
 ) -> Ready:  # fmt: skip
     """Decide between the cached and the plain way, and say why.
 
@@ -79,12 +79,13 @@ def prepare(
         if cache is not False and progress:
             sys.stderr.write("Nothing is frozen: training without a cache (frostline.freeze makes one worthwhile).\n")
         return Ready(model, plain, plain_val)
-    return _cached(model, plain, plain_val, _store(cache, out), fabric, seed=seed, progress=progress, example=example)
+    return _cached(model, plain, plain_val, _store(cache, out), fabric, seed=seed, progress=progress, example=example,
+                   loss=loss)  # fmt: skip
 
 
 def _cached(
     model: nn.Module, plain: DatasetBatches, plain_val: DatasetBatches | None, store: FeatureCache, fabric: Any,
-    *, seed: int, progress: bool, example: Any,
+    *, seed: int, progress: bool, example: Any, loss: Any,
 ) -> Ready:  # fmt: skip
     size, dtype = plain.batch_size, _low_precision(model)
     with fabric.autocast():
@@ -93,6 +94,8 @@ def _cached(
         first = _converted(batches.move(plain.batch(seen)[0], fabric.device), dtype)
         shown = first if example is None else _converted(batches.move(example, fabric.device), dtype)
         made = split(model, shown)
+        if callable(loss):
+            made.check_reads(loss)
         real = batches.rows(first, slice(0, max(2, min(size, _PROVEN))))
         made.verify(real, modes=("train",) if plain_val is None else ("train", "eval"))
         split_s = time.perf_counter() - started

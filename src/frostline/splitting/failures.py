@@ -130,6 +130,17 @@ def refuse_moved_line(name: str | None, parameter: nn.Parameter, is_wanted: bool
     )
 
 
+def unmade_error(name: str) -> SplitError:
+    """A loss reads what the frozen part leaves in an attribute, and the head does not run it."""
+    return SplitError(
+        what=f"The loss reads {name!r}, which the model's forward sets from its frozen part.",
+        where=f"the loss, at .{name}",
+        received="an attribute that a cached training does not set",
+        do="return that value from forward, beside the output: the loss gets all of it; or train with "
+        "frostline.fit(..., cache=False).",
+    )
+
+
 def changed_error(names: Sequence[str]) -> SplitError:
     """The frozen part is not the one that was split any more."""
     shown = ", ".join(map(repr, names[:3])) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -11,6 +11,7 @@ from torch import Tensor, fx, nn
 
 from frostline.core.errors import SplitError
 from frostline.splitting.layouts import Layout, from_rows
+from frostline.splitting.left_values import LeftValue, leave
 from frostline.splitting.places import Place
 from frostline.splitting.regions import kept_region
 from frostline.splitting.state import watched_places
@@ -73,6 +74,7 @@ class Program:
     code: str
     template: Any
     rebound: tuple[str, ...]
+    left: tuple[LeftValue, ...]
     asks_for_gradients: bool
 
 
@@ -171,11 +173,13 @@ class Head(nn.Module):
             features = tuple(f.detach().requires_grad_(f.is_floating_point()) for f in features)
         try:
             with kept_region():
-                outputs, rebound = program.forward(self, *features)
+                outputs, rebound, left = program.forward(self, *features)
         except RuntimeError as error:
             raise _failed(error) from error
         for name, value in zip(program.rebound, rebound, strict=True):
             self._rebind(name, value)
+        if self._own.model is not None:
+            leave(self._own.model, program.left, left)
         return filled(program.template, outputs)
 
     def _check(self, features: tuple[Tensor, ...]) -> None:
@@ -320,7 +324,7 @@ def _program(head: Head, recording: Recording, graph: fx.Graph) -> Program:
                if node.op in ("get_attr", "call_module")}  # fmt: skip
     compiled = fx.GraphModule(dict(targets), graph, class_name="Head")
     return Program(
-        graph, type(compiled).forward, compiled.code, recording.output, tuple(recording.rebound),
+        graph, type(compiled).forward, compiled.code, recording.output, tuple(recording.rebound), tuple(recording.left),
         recording.asks_for_gradients,
     )  # fmt: skip
 
@@ -335,7 +339,8 @@ def _find(head: Head, target: str) -> Any:
 def _watch(own: Own, recordings: tuple[Recording, ...]) -> None:
     entered = {name: module for recording in recordings for name, module in recording.entered.items()}
     sources = {key: source for recording in recordings for key, source in recording.sources.items()}
-    own.places = watched_places(entered, sources.values())
+    left = {(own.module, own.name) for recording in recordings for own in recording.left}
+    own.places = watched_places(entered, sources.values(), left)
     for recording in recordings:
         for tensor, name in recording.steered_by:
             own.watches.append(WatchedTensor(tensor, name, tensor._version))

@@ -54,6 +54,7 @@ class Plan:
         whole: Modules that the head calls whole.
         sources: The code that ran.
         weights: Parameters and buffers that the frozen part reads, by name.
+        left_frozen: Attributes in which forward leaves values that the head does not make.
     """
 
     kinds: Kinds
@@ -68,6 +69,7 @@ class Plan:
     whole: frozenset[str]
     sources: tuple[Source, ...]
     weights: Mapping[str, Tensor]
+    left_frozen: frozenset[str]
 
     @property
     def quiet(self) -> Quiet:
@@ -169,6 +171,7 @@ def _record_once(model: nn.Module, example: Any, settings: RecorderSettings) -> 
         whole=frozenset(name for recording in recordings for name in recording.modules),
         sources=sources,
         weights={name: own for recording in recordings for name, own in recording.weights.items()},
+        left_frozen=frozenset(name for recording in recordings for name in recording.left_frozen),
     )  # fmt: skip
     return plan, head
 

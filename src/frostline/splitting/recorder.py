@@ -28,6 +28,7 @@ from frostline.splitting.failures import (
 )
 from frostline.splitting.graphs import GraphWriter, UnknownValue, apply_function
 from frostline.splitting.guards import Guard, python_state, returned_guard
+from frostline.splitting.left_values import LeftValues
 from frostline.splitting.listening import listening
 from frostline.splitting.moved_buffers import MovedBuffers, is_own_state, refuse_moved_buffers
 from frostline.splitting.noise import Noise, NoisyModule, PythonNoise
@@ -83,7 +84,7 @@ class Recorder(TorchFunctionMode):
         root = self.frames.opened(self.model)
         for name, tensor in batches.leaves(inputs).items():
             self.values.born(tensor, Point(root.frame, "input", 0, name))
-        moved = MovedBuffers(self.kinds, self.values, self.recording)
+        moved, left = MovedBuffers(self.kinds, self.values, self.recording), LeftValues(self.model)
         with listening(self), self:
             output = batches.call_with_model(self.model, inputs)
         if self.refused is not None:
@@ -91,7 +92,8 @@ class Recorder(TorchFunctionMode):
         self.noise.notice_python()
         moved.notice()
         recording.output, tensors = template_of(output)
-        self.writer.finish(tensors)
+        recording.left, kept, recording.left_frozen = left.found(self.values, recording.modules)
+        self.writer.finish(tensors, kept)
         recording.handed.close_blocks(point for crossing in recording.crossings for point in crossing.points)
         return recording
 
@@ -147,7 +149,7 @@ class Recorder(TorchFunctionMode):
             guard = returned_guard(frame.frame, result, operations.user_line())
             if guard is not None:
                 handed.guards[guard.point] = guard
-            if python_state(module) != state:
+            if python_state(module) != state or self.kinds.shared.has(module):
                 handed.leave_open(frame.frame)
         if not self.kinds.has_trainable(module):
             self.values.returned(result, frame)
@@ -210,7 +212,9 @@ class Recorder(TorchFunctionMode):
             return is_leaf and is_fed and is_plain(arguments)
         if not (is_fed or self.kinds.has_trainable(module)):
             return False
-        return is_plain(arguments) and (self.is_whole or self.kinds.is_torch_leaf(module))
+        if self.kinds.is_torch_leaf(module):
+            return is_plain(arguments)
+        return is_plain(arguments) and self.is_whole and not self.kinds.shared.has(module)
 
     # Torch functions
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from frostline.splitting.guards import Handed
+from frostline.splitting.left_values import LeftValue
 from frostline.splitting.sources import Source
 
 if TYPE_CHECKING:
@@ -73,6 +74,8 @@ class Recording:
     moved: set[str] = field(default_factory=set[str])
     asks_for_gradients: bool = False
     output: Any = None
+    left: list[LeftValue] = field(default_factory=list["LeftValue"])
+    left_frozen: set[str] = field(default_factory=set[str])
     log: list[str] = field(default_factory=list[str])
 
 

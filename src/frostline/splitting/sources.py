@@ -146,6 +146,14 @@ class _Callees:
                     self.offer([(name, value) for name, value in vars(own).items() if isinstance(value, FunctionType)])
 
 
+def names_read_by(function: Any) -> frozenset[str]:
+    """The names that a function, or the forward of a module, and the functions that they call use."""
+    code = type(function).forward if isinstance(function, nn.Module) else function
+    callees = _Callees([])
+    callees.offer([("__call__", code)])
+    return frozenset(name for source in callees.found() for code in nested(source.code) for name in loaded(code))
+
+
 def is_torch(kind: Any) -> bool:
     """True for classes and functions of torch, and for `object`."""
     return kind is object or str(getattr(kind, "__module__", "")).split(".")[0] == "torch"

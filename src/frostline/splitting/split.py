@@ -15,7 +15,7 @@ from frostline.core.restore import kept_attributes, kept_buffers, kept_generator
 from frostline.splitting.checks import check_example, check_features, check_line, check_modes, check_repeatable
 from frostline.splitting.explaining import Explanation, explain
 from frostline.splitting.extraction import extract_features
-from frostline.splitting.failures import changed_error, explained_failure, other_path, other_size
+from frostline.splitting.failures import changed_error, explained_failure, other_path, other_size, unmade_error
 from frostline.splitting.graphs import UnknownValue
 from frostline.splitting.guards import Guard
 from frostline.splitting.plan import Plan, frozen_log, record_plan
@@ -24,6 +24,7 @@ from frostline.splitting.quieting import quiet_reference
 from frostline.splitting.recipes import calls_digest
 from frostline.splitting.samples import FAR, LARGE, PROOF, SMALL, batch_of, other_values, put_first
 from frostline.splitting.sequence import SequenceProof
+from frostline.splitting.sources import names_read_by
 from frostline.splitting.state import Traces
 from frostline.splitting.structure import outline
 from frostline.splitting.verification import Verification, kernels_for, verify_head
@@ -204,6 +205,16 @@ class Split:
         if moved:
             raise changed_error(moved)
 
+    def check_reads(self, function: Any) -> None:
+        """Check that a loss reads no attribute in which the model's forward leaves values of its frozen part.
+
+        Raises:
+            SplitError: If it does: the head does not run what makes them.
+        """
+        read = self._plan.left_frozen & names_read_by(function)
+        if read:
+            raise unmade_error(sorted(read)[0])
+
     def _moved_weights(self) -> list[str]:
         now = {**dict(self._model.named_parameters()), **dict(self._model.named_buffers())}
         return [name for name, sum_ in self._sums.items() if name not in now or checksum(now[name]) != sum_]
@@ -319,7 +330,7 @@ def split(model: nn.Module, example: Any) -> Split:
     failed: list[Exception] = []
     traces, made = Traces(model), None
     with (
-        kept_modes(model), kept_buffers(model), kept_attributes(model, numbers=True), kept_generators(),
+        traces, kept_modes(model), kept_buffers(model), kept_attributes(model, numbers=True), kept_generators(),
         kept_parameters(model), kernels_for(model),
     ):  # fmt: skip
         for is_whole in (True, False):

@@ -7,7 +7,7 @@ all of them as they were (`Traces`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from torch import nn
@@ -21,12 +21,19 @@ from frostline.splitting.sources import Source, sources_of
 _DIGEST = 64  # letters of a digest of a tensor; texts are quoted
 
 
-def watched_places(modules: Mapping[str, nn.Module], sources: Iterable[Source]) -> list[Place]:
+def watched_places(
+    modules: Mapping[str, nn.Module], sources: Iterable[Source], left: Container[tuple[str, str]] = ()
+) -> list[Place]:  # fmt: skip
     """Every number, text and plain tensor that the code may read from these modules, its globals and its closures.
 
     What forward itself writes is left out: it is moved by every call, and `moving_state` has looked at it.
+
+    Args:
+        modules: Modules by name.
+        sources: The code that ran.
+        left: Attributes that the head itself sets, by module and name.
     """
-    return _walked(Walk(list(sources), modules.values()), modules)
+    return _walked(Walk(list(sources), modules.values(), left=left), modules)
 
 
 def moving_state(
@@ -55,6 +62,9 @@ class Traces:
     def __init__(self, model: nn.Module) -> None:
         self._modules = dict(model.named_modules())
         self._before = self._contents()
+        self._training = {name: own.requires_grad for name, own in model.named_parameters()}
+        self._parameters = dict(model.named_parameters())
+        self._toggled: list[str] = []
 
     def check(self) -> None:
         """Compare after the split.
@@ -62,11 +72,23 @@ class Traces:
         Raises:
             NotCacheable: If the runs of the split have moved something that a training begins with.
         """
+        if self._toggled:
+            raise leaves_traces_error([f"{name}.requires_grad" for name in self._toggled])
         after = self._contents()
         moved = [name for name in {**self._before, **after} if self._before.get(name) != after.get(name)]
         moved = [name for name in moved if not _is_of_cache(name, self._before, after)]
         if moved:
             raise leaves_traces_error(moved)
+
+    def __enter__(self) -> Traces:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Put back which weights train, on errors too."""
+        for name, parameter in self._parameters.items():
+            if parameter.requires_grad != self._training[name]:
+                parameter.requires_grad_(self._training[name])
+                self._toggled.append(name)
 
     def _contents(self) -> dict[str, Any]:
         sources = [source for module in self._modules.values() for source in sources_of(module)]
