@@ -161,7 +161,10 @@ def fit(
         schedule = make_scheduler(scheduler, healed.optimizer, epochs)
         seed_generators(seed)
         training = time.perf_counter()
-        done = run_training(fabric, model, ready.module, healed.optimizer, schedule, ready.train, ready.val, settings)
+        with ready.around:
+            done = run_training(
+                fabric, model, ready.module, healed.optimizer, schedule, ready.train, ready.val, settings
+            )
         epochs_s = time.perf_counter() - training
         promise.check()
     uncached_s = None

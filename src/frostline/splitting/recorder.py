@@ -6,9 +6,8 @@ values written in place), the recorder follows it by hand.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, fx, nn
@@ -23,8 +22,8 @@ from frostline.splitting.graphs import GraphWriter, UnknownValue, apply_function
 from frostline.splitting.guards import Guard, python_state, returned_guard
 from frostline.splitting.listening import listening
 from frostline.splitting.noise import Noise, NoisyModule, PythonNoise
-from frostline.splitting.points import Frames, Point
-from frostline.splitting.quieting import NoiseOnFrozenSide, NoiseSource, in_inference_mode
+from frostline.splitting.points import Frame, Frames, Point
+from frostline.splitting.quieting import NoiseSource, arguments_of, run_module
 from frostline.splitting.recording import RecorderSettings, Recording
 from frostline.splitting.size_number import tracked
 from frostline.splitting.state import Source
@@ -51,7 +50,7 @@ class Recorder(TorchFunctionMode):
     def __init__(self, model: nn.Module, kinds: Kinds, settings: RecorderSettings, *, is_logging: bool) -> None:
         super().__init__()
         self.model, self.kinds, self.is_whole = model, kinds, settings.is_whole
-        self.quiet = frozenset(settings.quiet)
+        self.quiet = settings.quiet
         self.frames = Frames(model)
         self.suspended, self.is_logging = False, is_logging
         self.has_left_torch: str | None = None
@@ -93,10 +92,9 @@ class Recorder(TorchFunctionMode):
             return run()
         self.noise.notice_python()
         if module is self.model:
-            return in_inference_mode(module, run) if ("", -1) in self.quiet else run()
+            return run()
         name = self.frames.names[id(module)]
-        if (name, self.frames.calls[name]) in self.quiet or (name, -1) in self.quiet:
-            run = partial(in_inference_mode, module, run)
+        run = partial(run_module, self.quiet, Frame(name, self.frames.calls[name]), module, run)
         inputs = tensors_in((args, kwargs))
         tainted = [tensor for tensor in inputs if self.values.is_tainted(tensor)]
         self.noise.refuse_into(module, tainted)
@@ -169,7 +167,7 @@ class Recorder(TorchFunctionMode):
             self.suspended = False
         if has_numbers(result):  # they may follow trainable values, and would steer whoever called the module
             raise UnknownValue
-        source = NoiseSource(name, name, nth, operations.user_line()) if is_noise else None
+        source = NoiseSource(Frame(name, nth), name, operations.user_line()) if is_noise else None
         self.writer.write("call_module", name, (args, kwargs), result, before, source, module)
         return result
 
@@ -198,6 +196,7 @@ class Recorder(TorchFunctionMode):
         if operations.name_of(func) == "__iter__":
             return iter(self.__torch_function__(Tensor.unbind, types, (args[0], 0)))
         self._note_sources()
+        args, kwargs = arguments_of(self.quiet, self.frames, func, args, kwargs)
         inputs = tensors_in((args, kwargs))
         self._refuse_numpy(func, inputs)
         before, noise = self.values.versions((args, kwargs)), operations.noise_state()
@@ -297,10 +296,9 @@ class Recorder(TorchFunctionMode):
         if operations.is_size(func):
             self._size_read(tensors, tainted, is_decided=name == "__len__")  # `len` gives Python a plain number
             return
-        noise = [self.values.noise.get(id(tensor)) for tensor in tainted]
-        if self.model.training and noise and all(noise):  # layer drop: inference mode has none
-            effect = "random numbers decide there what runs, in the trainable part too"
-            raise NoiseOnFrozenSide(replace(cast("NoiseSource", noise[0]), effect=effect))
+        if self.noise.is_certain(tainted):
+            return
+        self.noise.refuse_decision(tainted)
         if tainted:
             raise trainable_value_error(frame.name, name)
         point = self.frames.top.point(name)
