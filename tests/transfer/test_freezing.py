@@ -170,3 +170,40 @@ def test_unknown_names_list_the_nearest():
         fl.freeze(Vit(), modules=[nn.Linear(2, 2)])
     with pytest.raises(fl.LayerNotFound, match="is not part of the model"):
         fl.freeze(Vit(), parameters=[nn.Parameter(torch.ones(2))])
+
+
+@pytest.mark.parametrize(
+    "norm", [nn.utils.spectral_norm, nn.utils.parametrizations.weight_norm, nn.utils.parametrizations.spectral_norm]
+)
+def test_what_a_norm_made_of_a_frozen_weight_is_thawed(norm):
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))
+    fl.freeze(model, through="0")
+    norm(model[0])
+    assert not any(parameter.requires_grad for parameter in model[0].parameters())
+    fl.thaw(model, down_to="1")
+    assert not any(parameter.requires_grad for parameter in model[0].parameters())
+    assert fl.thaw(model).notes == ()
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_a_freeze_and_a_thaw_of_a_model_in_inference_mode_leave_no_trace():
+    model = net().eval()
+    before = [sorted(vars(module)) for module in model.modules()]
+    fl.freeze(model, through="0")
+    fl.thaw(model)
+    assert before == [sorted(vars(module)) for module in model.modules()]
+
+
+def test_thawing_all_includes_what_was_fixed_before_and_leaves_whole_numbers_alone():
+    model = net()
+    model[1].weight.requires_grad_(False)
+    model.register_parameter("table", nn.Parameter(torch.arange(3), requires_grad=False))
+    fl.freeze(model, through="1")
+    assert fl.thaw(model).notes == (
+        "1 parameter was fixed before freeze, and not thawed; thaw(model, all=True) thaws all",
+    )
+    assert not model[1].weight.requires_grad
+    summary = fl.thaw(model, all=True)
+    assert summary.parameters == ("1.weight",)
+    assert not model.table.requires_grad
+    assert summary.notes == ()
