@@ -3,6 +3,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+import frostline as fl
 from frostline.health import judge, probe_loss
 from frostline.health.records import Evidence
 
@@ -256,3 +257,12 @@ def test_the_models_output_and_gradients_stay():
         assert probe_loss(F.cross_entropy, leaf, CLASSES).kind == "classes"
     assert leaf.grad is None
     assert torch.equal(leaf, before)
+
+
+def test_a_loss_that_refuses_answers_or_targets_of_ours_is_asked_no_further():
+    def loss(output, target):
+        if bool((target > 1).any()):
+            raise fl.DataError(what="A target is no probability.", where="here", received="2", do="return 0 or 1")
+        return F.binary_cross_entropy_with_logits(output.reshape(target.shape), target)
+
+    assert probe_loss(loss, LOGITS[:, :1], LABELS[:, 0]).kind == "values"

@@ -41,6 +41,7 @@ from frostline.training import (
     describe_callable,
     describe_frozen,
     describe_model,
+    ignored_label,
     is_stateless,
     make_fabric,
     make_loss,
@@ -158,7 +159,8 @@ def fit(
             ) if monitor == "heal" else Healed(new_optimizer())  # fmt: skip
             settings = Settings(watching.loss if watching else chosen_loss, metrics, epochs, clip, patience, folder,
                                 again, {**described, **healed.described}, progress,
-                                watching.around if watching else None, partial(num_counted, loss))  # fmt: skip
+                                watching.around if watching else None, partial(num_counted, loss),
+                                ignored_label(loss))  # fmt: skip
             check_closure(healed.optimizer, precision=precision, has_clip=clip is not None, has_out=folder is not None)
             promise = FrozenState(model)
             seed_generators(seed)
