@@ -67,20 +67,24 @@ def test_the_proof_costs_two_in_a_hundred_rows_and_a_few(tmp_path):
     assert part.samples <= 4000 * 1.02 + 60
 
 
-def test_one_sample_that_decides_for_its_batch_from_the_first_place_is_found(tmp_path):
-    class Deciding(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.low, self.high = torch.nn.Linear(D, D), torch.nn.Linear(D, 2)
+class Deciding(torch.nn.Module):
+    """A place decides for the batch by a value that neither plain nor extreme samples have."""
 
-        def forward(self, x):
-            low = self.low(x)
-            return self.high(low * 0.5 if float(x[0, 0]) > 5 else low)
+    def __init__(self, place):
+        super().__init__()
+        self.low, self.high, self.place = torch.nn.Linear(D, D), torch.nn.Linear(D, 2), place
 
-    model = Deciding()
+    def forward(self, x):
+        low = self.low(x)
+        return self.high(low * 0.5 if ((x[self.place, 0] - 6).abs() < 0.5).any() else low)
+
+
+@pytest.mark.parametrize("place", [slice(0, 1), slice(1, 2), slice(-1, None)])
+def test_one_sample_that_decides_for_its_batch_from_one_place_is_found(tmp_path, place):
+    model = Deciding(place)
     fl.freeze(model, modules=[model.low])
-    data = [(row, 0) for row in torch.randn(23, D).clamp(-2, 2)]
-    data[13][0][0] = 6.0  # not the first of its batch of eight
+    data = [(row, 0) for row in torch.randn(230, D).clamp(-2, 2)]
+    data[133][0][0] = 6.0  # neither the first of its batch of eight, nor the second, nor the last
     split = fl.split(model, torch.randn(4, D).clamp(-2, 2))
     assert split.is_steered
     with pytest.raises(fl.FrostlineError):

@@ -14,6 +14,7 @@ from frostline.core.doors import public
 from frostline.core.errors import DataError, NotCacheable, SplitError
 from frostline.core.restore import kept_attributes, kept_buffers, kept_generators, kept_modes, kept_parameters
 from frostline.splitting.checks import check_example, check_features, check_line, check_modes, check_repeatable
+from frostline.splitting.company import prove_company
 from frostline.splitting.explaining import Explanation, explain
 from frostline.splitting.extraction import extract_features
 from frostline.splitting.failures import changed_error, explained_failure, other_path, other_size
@@ -161,6 +162,8 @@ class Split:
         names = [tensor.name for tensor in self.frontier]
         features, frozen_s = check_repeatable(self._model, lambda: self.extract(sample), names)
         other = other_values(batch_of(example, PROOF, start=1))
+        holds = self._holds if self.is_steered else None
+        prove_company(lambda batch: self._run_frozen(batch)[0], holds, batch_of(example, SMALL), self.frontier)
         sequence = SequenceProof(self._model, self.head, self.extract, self._reference, plan.whole, plan.sources)
         sequence.prove([sample, other, sample])
         verification = self.verify(other)
@@ -228,6 +231,13 @@ class Split:
     def _takes_another_path(self, inputs: Any) -> bool:
         features, differing = self._run_frozen(inputs)
         return bool(differing) or features is None
+
+    def _holds(self, inputs: Any, features: tuple[Tensor, ...]) -> bool:
+        try:
+            self._verify(inputs, features, ("train", "eval"), has_backward=False)
+        except SplitError:
+            return False
+        return True
 
     @property
     def _device(self) -> torch.device:
