@@ -6,7 +6,6 @@ from safetensors.torch import save_file
 import frostline as fl
 from frostline.data import Arrays, load_arrays
 
-
 UNUSABLE = {
     "nothing": lambda: None, "a list": lambda: [1.0], "an array of numpy": lambda: np.zeros((4, 2)),
     "a number": lambda: torch.tensor(1.0), "no values": lambda: torch.zeros(4, device="meta"),
