@@ -29,13 +29,14 @@ def test_labels_are_mapped_by_the_names_of_their_classes():
     val = with_classes_of(TRAIN, Named(["ant", "cat"], [1, 0, 1]))
     assert [val[at] for at in range(3)] == [("cat", 2), ("ant", 0), ("cat", 2)]
     assert [val.target(at) for at in range(3)] == [2, 0, 2]
-    assert list(val.classes) == TRAIN.classes
+    assert class_names(val) == TRAIN.classes
 
 
 def test_the_same_classes_and_datasets_without_names_are_left_alone():
     same, plain = Named(["ant", "bee"], [0]), TensorDataset(torch.zeros(2, 1), torch.zeros(2))
     assert with_classes_of(TRAIN, same) is same
     assert with_classes_of(TRAIN, plain) is plain
+    assert with_classes_of(plain, TRAIN) is TRAIN
     assert class_names(plain) is None
     assert class_names(Subset(TRAIN, [0])) == TRAIN.classes
 

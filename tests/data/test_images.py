@@ -96,9 +96,11 @@ def test_a_second_fill_decodes_nothing_but_golden_rows(tmp_path, monkeypatch):
 def test_bad_folders_are_refused(tmp_path):
     with pytest.raises(fl.DataError, match="no such folder"):
         ImageFolder(tmp_path / "missing")
-    (tmp_path / "one" / "cat").mkdir(parents=True)
-    with pytest.raises(fl.DataError, match="at least two classes"):
-        ImageFolder(tmp_path / "one")
+    for name, received in ((".hidden", "none"), ("cat", "cat")):
+        (tmp_path / "one" / name).mkdir(parents=True)
+        with pytest.raises(fl.DataError, match="at least two classes") as error:
+            ImageFolder(tmp_path / "one")
+        assert error.value.received == f"class folders: {received}"
     (tmp_path / "one" / "dog").mkdir()
     with pytest.raises(fl.DataError, match="class folder has no images"):
         ImageFolder(tmp_path / "one")

@@ -46,3 +46,10 @@ def test_a_part_offers_what_its_dataset_offers():
     assert torch.equal(part[1][0], data.inputs[5])
     plain = Part([(1, 2), (3, 4)], [1])
     assert (len(plain), plain[0], hasattr(plain, "sample_key"), hasattr(plain, "target")) == (1, (3, 4), False, False)
+
+
+def test_a_share_that_takes_every_sample_of_small_classes_is_refused():
+    with pytest.raises(fl.DataError, match="without samples"):
+        split_share(Arrays(torch.rand(3, 2), torch.arange(3)), 0.9, 0)
+    with pytest.raises(fl.DataError, match="not a map-style dataset"):
+        Part(iter([1]), [0])
