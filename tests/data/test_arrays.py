@@ -110,7 +110,12 @@ def test_targets_that_are_no_class_indices_have_no_names(tmp_path):
 
 
 def test_soft_labels_and_rows_of_complex_numbers_of_a_file_stay_as_they_are(tmp_path):
-    for rows in ([[0.5, 0.5], [1.0, 0.0], [0.0, 1.0]], [[2, -1], [1, 0], [0, 1]], [[1j, 0], [1, 0], [0, 1]], [[1j], [0j], [1]]):
+    for rows in (
+        [[0.5, 0.5], [1.0, 0.0], [0.0, 1.0]],
+        [[2, -1], [1, 0], [0, 1]],
+        [[1j, 0], [1, 0], [0, 1]],
+        [[1j], [0j], [1]],
+    ):
         np.savez(tmp_path / "a.npz", x=np.ones((3, 2), np.float32), y=np.array(rows))
         assert load_arrays(tmp_path / "a.npz").labels.tolist() == rows
 
