@@ -104,3 +104,59 @@ def test_large_rows_are_not_all_kept(tmp_path, monkeypatch):
     monkeypatch.setattr(row_proof.RowProof, "offer", offer)
     fill(tmp_path, Part(), samples(), batch_size=8)
     assert kept[-1] == (3, 3, 2)
+
+
+class Deciding(Part):
+    """A frozen part that one sample turns, where it is alone in its batch."""
+
+    def __init__(self, is_steered, at=None):
+        super().__init__()
+        self.is_steered, self.at = is_steered, at
+
+    def extract(self, inputs):
+        self.samples += len(inputs)
+        is_turned = self.at is not None and len(inputs) == 1 and float(inputs[0, 0]) == self.at
+        return (inputs * (3 if is_turned else 2),)
+
+    def prove(self, inputs, features):
+        pass
+
+    def check_unchanged(self):
+        pass
+
+    def check_weights(self):
+        pass
+
+
+def test_of_a_part_that_values_steer_every_kept_row_is_computed_alone(tmp_path):
+    data = [(torch.full((D,), float(at)), 0) for at in [*range(40), 100, 90]]
+    proven = [fill(tmp_path / str(steered), Deciding(steered), data).figures.proven for steered in (False, True)]
+    assert proven[1] > proven[0] + 15
+    for at in (100.0, 90.0):  # the two most unusual ones
+        with pytest.raises(fl.NotCacheable, match="depends on the other samples"):
+            fill(tmp_path / str(at), Deciding(True, at), data)
+
+
+def test_a_row_that_is_one_of_many_is_kept_as_often_as_others():
+    """Those that stand for the usual ones come from the whole fill."""
+    kept = set()
+    for seed in range(40):
+        proof = row_proof.RowProof(None, seed)
+        for start in range(0, 200, 10):
+            x = torch.ones(10, D)
+            proof.offer(list(x), x, range(start, start + 10), {"low": x})
+        kept.update(row.index for row in proof._usual)
+    assert sum(index < 100 for index in kept) > 60
+    assert sum(index >= 100 for index in kept) > 60
+
+
+def test_the_most_unusual_rows_are_kept_whenever_they_come():
+    proof = row_proof.RowProof(None)
+    odd = {3, 77, 150, 199}
+    for start in range(0, 200, 10):
+        x = torch.randn(10, D, generator=torch.Generator().manual_seed(start)).clamp(-2, 2)
+        for at in odd & set(range(start, start + 10)):
+            x[at - start, at % D] = 50.0
+        proof.offer(list(x), x, range(start, start + 10), {"low": x})
+    assert odd - {3} <= {row.index for row in proof._unusual}  # the first batch says little of what is usual
+    assert [row.index for row in proof._ends] == [0, 199]

@@ -151,8 +151,8 @@ def kept_attributes(model: nn.Module, *, numbers: bool) -> Generator[None]:
 
 def _put_back(table: dict[str, Any], kept: dict[str, Any], *, numbers: bool) -> None:
     for name in table.keys() | kept.keys():
-        if name == "training" or table.get(name) is kept.get(name):
-            continue  # `training` is put back by `kept_modes`
+        if name == "training":
+            continue  # `kept_modes` puts it back
         if isinstance(table.get(name), (bool, int, float)) and not numbers:
             continue
         if name in kept:

@@ -123,7 +123,7 @@ def _is_half(module: nn.Module | None) -> bool:
 def _rows_not_finite(inputs: Any) -> list[int]:
     """Positions in the batch of samples with values that are not finite."""
     tensors = [t for t in leaves(inputs).values() if t.dim() and (t.is_floating_point() or t.is_complex())]
-    return sorted({int(at) for t in tensors for at in (~torch.isfinite(t).flatten(1).all(1)).nonzero()})
+    return sorted({int(at) for t in tensors for at in (~torch.isfinite(t).reshape(len(t), -1).all(1)).nonzero()})
 
 
 def _cross_entropy(output: Tensor, target: Any) -> Tensor:
