@@ -111,6 +111,18 @@ def plain_kernels() -> Generator[None]:
 
 
 @contextmanager
+def plain_calls(model: nn.Module) -> Generator[None]:
+    """Inside, modules that were compiled in place (`module.compile()`) run as they are written."""
+    compiled = [module for module in model.modules() if vars(module).get("_compiled_call_impl") is not None]
+    calls = [vars(module).pop("_compiled_call_impl") for module in compiled]
+    try:
+        yield
+    finally:
+        for module, call in zip(compiled, calls, strict=True):
+            module._compiled_call_impl = call
+
+
+@contextmanager
 def kept_modes(model: nn.Module) -> Generator[None]:
     """Put every module's `training` flag back; modules that came in meanwhile get that of the model."""
     modes = [(module, module.training) for module in model.modules()]
