@@ -18,6 +18,7 @@ from frostline.splitting.extraction import extract_features
 from frostline.splitting.failures import changed_error, explained_failure, other_path, other_size
 from frostline.splitting.graphs import UnknownValue
 from frostline.splitting.guards import Guard
+from frostline.splitting.listening import wrapped
 from frostline.splitting.plan import Plan, frozen_log, record_plan
 from frostline.splitting.points import Frame, Point
 from frostline.splitting.quieting import quiet_reference
@@ -312,7 +313,7 @@ def split(model: nn.Module, example: Any) -> Split:
     failed: list[Exception] = []
     with (
         kept_modes(model), kept_buffers(model), kept_attributes(model, numbers=True), kept_generators(),
-        kept_parameters(model), kernels_for(model),
+        kept_parameters(model), kernels_for(model), wrapped(),
     ):  # fmt: skip
         for is_whole in (True, False):
             try:
