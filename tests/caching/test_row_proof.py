@@ -153,7 +153,7 @@ def test_a_row_that_is_one_of_many_is_kept_as_often_as_others():
 
 
 def test_the_most_unusual_rows_are_kept_whenever_they_come():
-    proof = row_proof.RowProof(None)
+    proof = row_proof.RowProof(SimpleNamespace(is_steered=False))
     odd = {3, 77, 150, 199}
     for start in range(0, 200, 10):
         x = torch.randn(10, D, generator=torch.Generator().manual_seed(start)).clamp(-2, 2)
