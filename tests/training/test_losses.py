@@ -127,6 +127,57 @@ def test_a_batch_counts_its_labels_without_the_ignored_ones():
     assert num_counted(nn.MSELoss(), labels.float()) == 3
 
 
+def test_rows_that_only_sum_to_one_are_no_one_hot_rows():
+    with pytest.raises(fl.DataError, match="one class index for each place"):
+        make_loss("cross_entropy")(torch.zeros(2, 2), torch.tensor([[2, -1], [1, 0]]))
+    with pytest.raises(fl.DataError, match="one class index for each place"):
+        make_loss("cross_entropy")(torch.zeros(2, 2), torch.tensor([[1, 1], [1, 0]]))
+
+
+def test_identifiers_are_no_classes_for_which_more_outputs_would_help():
+    with pytest.raises(fl.DataError, match="outside of the range") as error:
+        make_loss("cross_entropy")(torch.zeros(3, 2), torch.tensor([0, 1, 123_456_789]))
+    assert "replace_head" not in error.value.do
+    assert error.value.received == "label 123456789; the output has 2 classes (0 to 1)"
+
+
+@pytest.mark.parametrize(
+    ("loss", "received", "do"),
+    [(torch.ones(2), "shape (2,)", "return a scalar from the loss"), (torch.tensor(torch.inf), "inf", "lower lr"),
+     (3.0, "float", "return a scalar tensor from the loss")],
+)  # fmt: skip
+def test_what_was_wrong_with_a_loss_is_told(loss, received, do):
+    with pytest.raises(fl.DataError) as error:
+        check_scalar(loss, "here", torch.ones(2, 2))
+    assert error.value.received == received
+    assert error.value.do.startswith(do)
+
+
+def test_whole_numbers_and_shared_tensors_among_the_inputs_are_not_looked_at():
+    inputs = {"ids": torch.arange(2), "scale": torch.tensor(torch.nan)}
+    with pytest.raises(fl.DataError, match="finite number\\.") as error:
+        check_scalar(torch.tensor(torch.nan), "here", inputs)
+    assert "lower lr" in error.value.do
+
+
+@pytest.mark.parametrize(
+    ("dtype", "trains", "words"),
+    [(torch.float16, True, "bf16-true"), (torch.float16, False, "lower"), (torch.float32, True, "lower")],
+)
+def test_the_advice_for_float16_is_for_what_trains_in_it(dtype, trains, words):
+    module = nn.Linear(2, 2).to(dtype).requires_grad_(trains)
+    with pytest.raises(fl.DataError) as error:
+        check_scalar(torch.tensor(torch.nan), "here", torch.ones(2), module=module)
+    assert words in error.value.do
+
+
+def test_ignored_labels_of_other_losses_and_of_single_numbers():
+    assert num_counted("bce", torch.tensor([-100, 1])) == 2
+    assert num_counted("cross_entropy", torch.tensor([[0, -100], [1, 1]])) == 3
+    assert num_counted("cross_entropy", torch.zeros(4, 3)) == 4
+    assert num_counted("cross_entropy", {"a": torch.zeros(5)}) == 5
+
+
 def test_one_hot_booleans_are_the_labels_that_they_stand_for():
     logits, labels = torch.randn(4, 3), torch.tensor([0, 2, 1, 1])
     found = make_loss("cross_entropy")(logits, F.one_hot(labels, 3).bool())

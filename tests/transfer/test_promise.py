@@ -61,6 +61,34 @@ def test_an_embedding_that_rewrites_its_weight_cannot_be_frozen_until_it_is_scal
     torch.testing.assert_close(model(keys).detach(), expected)
 
 
+def test_of_much_that_moved_the_first_three_are_named():
+    model = frozen()
+    state = FrozenState(model)
+    with torch.no_grad():
+        kept = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        for tensor in (*model[0].parameters(), *model[1].parameters(), model[1].running_mean):
+            tensor.add_(1)
+    with pytest.raises(fl.FrostlineError) as error:
+        state.check()
+    assert error.value.received == "parameter 0.weight, parameter 0.bias, parameter 1.weight, and 2 more"
+    model.load_state_dict({**kept, "0.weight": model[0].weight})
+    with pytest.raises(fl.FrostlineError) as error:
+        state.check()
+    assert error.value.received == "parameter 0.weight"
+
+
+def test_what_is_not_frozen_may_rewrite_itself():
+    model = nn.Sequential(nn.EmbeddingBag(5, 3, max_norm=0.5), nn.Embedding(5, 3))
+    fl.freeze(model, modules=[model[1]])
+    check_promise(model, "here")
+    check_promise(model, "here", [model[1]])
+    for frozen_ones in ([model[0]], None):
+        model[0].weight.requires_grad_(False)
+        with pytest.raises(fl.DataError, match="The embedding '0' cannot be frozen") as error:
+            check_promise(model, "here", frozen_ones)
+        assert (error.value.where, error.value.received) == ("here", "max_norm=0.5")
+
+
 @pytest.mark.parametrize("norm", [nn.utils.spectral_norm, nn.utils.parametrizations.spectral_norm])
 def test_freezing_looks_at_no_weight_that_is_computed_when_it_is_read(norm):
     model = nn.Sequential(norm(nn.Linear(4, 4)), nn.Linear(4, 2))

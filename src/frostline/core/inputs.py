@@ -73,7 +73,7 @@ def map_arrays(inputs: Any) -> Any:
         return {key: map_arrays(value) for key, value in cast("Mapping[str, Any]", inputs).items()}
     if isinstance(inputs, (tuple, list)):
         return tuple(map_arrays(value) for value in cast("Sequence[Any]", inputs))
-    return inputs if isinstance(inputs, Tensor) else torch.as_tensor(inputs)
+    return torch.as_tensor(inputs)
 
 
 def is_broken(inputs: Any) -> bool:

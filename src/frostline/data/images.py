@@ -84,7 +84,6 @@ class ImageFolder:
         path = self.paths[index]
         try:
             with Image.open(path) as image:
-                image.load()
                 plain = _to_rgb(image, path, self._background, self._range)
         except (OSError, UnidentifiedImageError, ValueError, SyntaxError) as error:
             raise _wrong("An image cannot be read.", str(path), f"{type(error).__name__}: {error}",

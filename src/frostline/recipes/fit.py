@@ -173,11 +173,8 @@ def fit(
                                     settings)  # fmt: skip
             epochs_s = time.perf_counter() - training
             promise.check()
-    uncached_s = None
-    if ready.figures is not None:
-        uncached_s = epochs_s + ready.frozen_batch_s * len(ready.train) * len(done.history)
-    timings = Timings(ready.split_s, ready.fill_s, epochs_s, time.perf_counter() - started, uncached_s,
-                      healed.elapsed_s)  # fmt: skip
+    timings = Timings(ready.split_s, ready.fill_s, epochs_s, time.perf_counter() - started,
+                      ready.uncached_s(epochs_s, len(done.history)), healed.elapsed_s)  # fmt: skip
     diagnosis = watching.diagnosis(ready) if watching else None
     if diagnosis is not None and progress:
         tell(diagnosis)

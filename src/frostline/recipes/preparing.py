@@ -61,6 +61,10 @@ class Ready:
     inputs: InputFacts | None = None
     around: ExitStack = field(default_factory=ExitStack)
 
+    def uncached_s(self, epochs_s: float, num_epochs: int) -> float | None:
+        """Seconds that the same epochs take without a cache; None where nothing is cached."""
+        return epochs_s + self.frozen_batch_s * len(self.train) * num_epochs if self.figures else None
+
 
 def prepare(
     model: nn.Module, train: Any, val: Any, cache: bool | str | Path | FeatureCache, fabric: Any, out: Path | None,

@@ -14,11 +14,13 @@ from frostline.core.doors import public
 from frostline.core.errors import DataError, NotCacheable, SplitError
 from frostline.core.restore import kept_attributes, kept_buffers, kept_generators, kept_modes, kept_parameters
 from frostline.splitting.checks import check_example, check_features, check_line, check_modes, check_repeatable
+from frostline.splitting.company import prove_company
 from frostline.splitting.explaining import Explanation, explain
 from frostline.splitting.extraction import extract_features
 from frostline.splitting.failures import changed_error, explained_failure, other_path, other_size
 from frostline.splitting.graphs import UnknownValue
 from frostline.splitting.guards import Guard
+from frostline.splitting.listening import wrapped
 from frostline.splitting.plan import Plan, frozen_log, noise_of_frozen_side, record_plan
 from frostline.splitting.points import Frame, Point
 from frostline.splitting.quieting import quieted
@@ -161,6 +163,8 @@ class Split:
         names = [tensor.name for tensor in self.frontier]
         features, frozen_s = check_repeatable(self._model, lambda: self.extract(sample), names)
         other = other_values(batch_of(example, PROOF, start=1))
+        holds = self._holds if self.is_steered else None
+        prove_company(lambda batch: self._run_frozen(batch)[0], holds, batch_of(example, SMALL), self.frontier)
         sequence = SequenceProof(self._model, self.head, self.extract, self._reference, plan.whole, plan.sources)
         sequence.prove([sample, other, sample])
         verification = self.verify(other)
@@ -228,6 +232,13 @@ class Split:
     def _takes_another_path(self, inputs: Any) -> bool:
         features, differing = self._run_frozen(inputs)
         return bool(differing) or features is None
+
+    def _holds(self, inputs: Any, features: tuple[Tensor, ...]) -> bool:
+        try:
+            self._verify(inputs, features, ("train", "eval"), has_backward=False)
+        except SplitError:
+            return False
+        return True
 
     @property
     def _device(self) -> torch.device:
@@ -323,7 +334,7 @@ def split(model: nn.Module, example: Any) -> Split:
     check_line(model)
     check_example(model, example)
     failed: list[Exception] = []
-    with _kept(model):
+    with _kept(model), wrapped():
         for is_whole in (True, False):
             try:
                 return _split(model, example, is_whole=is_whole)

@@ -172,12 +172,15 @@ def _combined(values: list[Any], function: Callable[[Sequence[Tensor]], Tensor])
         for key, entry in entries.items():
             made[key] = entry
         return made
+    if isinstance(first, list):
+        listed = cast("list[Any]", first)
+        are_parts = all(isinstance(entry, Tensor) for entry in listed)
+        if not are_parts or any(len(value) != len(listed) for value in values):
+            return [entry for value in values for entry in value]  # one entry a sample, such as texts
     if isinstance(first, (tuple, list)):
         parts = [_combined(list(several), function) for several in zip(*values, strict=True)]
         if hasattr(first, "_fields"):
             return type(first)(*parts)
-        if isinstance(first, list) and any(not isinstance(part, Tensor) for part in parts):
-            return [entry for value in values for entry in value]  # one entry a sample, such as texts
         return parts if isinstance(first, list) else tuple(parts)
     names = fields_of(first)
     if names:
