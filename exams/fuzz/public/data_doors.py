@@ -169,6 +169,7 @@ DOORS: list[Door] = [
         allowed=(IndexError,),
     ),
     function("data.class_names", data.class_names, {"dataset": DATASETS}, moves=GENERATORS),
+    function("data.labels_of", data.labels_of, {"dataset": DATASETS}, moves=GENERATORS),
     function("data.with_classes_of", data.with_classes_of, {"train": DATASETS, "val": DATASETS}),
     function(
         "data.split_share",

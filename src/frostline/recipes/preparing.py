@@ -17,10 +17,11 @@ from frostline.core import inputs as batches
 from frostline.core.arguments import as_path
 from frostline.core.errors import DataError
 from frostline.core.mismatch import told_mismatch
+from frostline.data import labels_of
 from frostline.health import InputFacts, facts_of_input
 from frostline.remedies.timing import wait
 from frostline.splitting import frozen_side_in_inference_mode, split
-from frostline.training import DatasetBatches, in_dtype
+from frostline.training import DatasetBatches, check_classes, in_dtype
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 _SEEN = 32
 # Rows of a real batch that the split is proven on, gradients included; `fill` goes on proving it on others.
 _PROVEN = 8
+_FEW = 2  # samples that show how many classes the output has
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ class Ready:
 
 def prepare(
     model: nn.Module, train: Any, val: Any, cache: bool | str | Path | FeatureCache, fabric: Any, out: Path | None,
-    *, batch_size: int, seed: int, progress: bool, example: Any = None,
+    *, batch_size: int, seed: int, progress: bool, example: Any = None, loss: Any = None,
 ) -> Ready:  # fmt: skip
     """Decide between the cached and the plain way, and say why.
 
@@ -87,16 +89,29 @@ def prepare(
         if cache is not False and progress:
             sys.stderr.write("Nothing is frozen: training without a cache (frostline.freeze makes one worthwhile).\n")
         return Ready(model, plain, plain_val)
+    labels = _labels(plain, plain_val) if loss == "cross_entropy" else {}
     if cache is False:
-        return Ready(model, plain, plain_val, around=_uncached(model, plain, fabric, example))
-    return _cached(model, plain, plain_val, _store(cache, out), fabric, seed=seed, progress=progress, example=example)
+        return Ready(model, plain, plain_val, around=_uncached(model, plain, fabric, example, labels))
+    return _cached(model, plain, plain_val, _store(cache, out), fabric, seed=seed, progress=progress, example=example,
+                   labels=labels)  # fmt: skip
 
 
-def _uncached(model: nn.Module, plain: DatasetBatches, fabric: Any, example: Any) -> ExitStack:
+def _labels(plain: DatasetBatches, plain_val: DatasetBatches | None) -> dict[str, tuple[Any, Tensor]]:
+    """Datasets that keep their labels apart from their inputs, with these, by the argument of `fit`."""
+    found = {"fit(train)": plain.dataset} | ({"fit(val=...)": plain_val.dataset} if plain_val is not None else {})
+    return {where: (data, labels) for where, data in found.items() if (labels := labels_of(data)) is not None}
+
+
+def _uncached(
+    model: nn.Module, plain: DatasetBatches, fabric: Any, example: Any, labels: dict[str, tuple[Any, Tensor]]
+) -> ExitStack:
     """Around an uncached training: the model leaves out the noise that it leaves out where features are cached."""
     around = ExitStack()
     with fabric.autocast():
-        shown = _shown(model, plain, fabric, example)[1]
+        first, shown = _shown(model, plain, fabric, example)
+        if labels:
+            with told_mismatch(model, first):
+                check_classes(model, batches.rows(first, slice(0, _FEW)), labels)
         with told_mismatch(model, shown):
             notes = around.enter_context(frozen_side_in_inference_mode(model, shown))
     for note in notes:
@@ -113,7 +128,7 @@ def _shown(model: nn.Module, plain: DatasetBatches, fabric: Any, example: Any) -
 
 def _cached(
     model: nn.Module, plain: DatasetBatches, plain_val: DatasetBatches | None, store: FeatureCache, fabric: Any,
-    *, seed: int, progress: bool, example: Any,
+    *, seed: int, progress: bool, example: Any, labels: dict[str, tuple[Any, Tensor]],
 ) -> Ready:  # fmt: skip
     size, dtype = plain.batch_size, _precision(model)
     with fabric.autocast():
@@ -123,6 +138,8 @@ def _cached(
             made = split(model, shown)
         real = batches.rows(first, slice(0, max(2, min(size, _PROVEN))))
         made.verify(real, modes=("train",) if plain_val is None else ("train", "eval"))
+        if labels:
+            check_classes(made.head, made.extract(batches.rows(real, slice(0, _FEW))), labels)
         split_s = time.perf_counter() - started
         started = time.perf_counter()
         part = made if dtype is None else _InPrecision(made, dtype)

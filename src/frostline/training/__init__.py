@@ -5,6 +5,7 @@ from frostline.training.checkpoints import put_back as put_back
 from frostline.training.checkpoints import settings_of as settings_of
 from frostline.training.checkpoints import trained_state as trained_state
 from frostline.training.feeding import DatasetBatches as DatasetBatches
+from frostline.training.feeding import check_classes as check_classes
 from frostline.training.feeding import check_targets as check_targets
 from frostline.training.feeding import in_dtype as in_dtype
 from frostline.training.loop import Settings as Settings

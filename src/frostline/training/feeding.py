@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from frostline.core import inputs as batches
 from frostline.core.errors import DataError
 from frostline.core.order import epoch_order
-from frostline.training.losses import IGNORED
+from frostline.core.restore import kept_attributes, kept_buffers, kept_generators, kept_modes
+from frostline.training.losses import IGNORED, as_labels
+from frostline.training.outputs import output_of
+
+if TYPE_CHECKING:
+    from torch import nn
 
 _LOOKED_AT = 8  # items whose targets are looked at before anything runs
 
@@ -101,6 +106,36 @@ def check_targets(dataset: Any, loss: Any, where: str) -> None:
             what="No sample has a label.", where=where, received=f"{len(every)} targets, all of them {IGNORED}",
             do="check the labels: -100 stands for 'no label here'.",
         )  # fmt: skip
+
+
+def check_classes(module: nn.Module, inputs: Any, labels: dict[str, tuple[Any, torch.Tensor]]) -> None:
+    """Raise if a label is no class of the module's output, before anything is computed that takes long.
+
+    Args:
+        module: Called once on a few inputs, in inference mode; nothing of it changes.
+        inputs: As it takes them.
+        labels: (dataset, its labels (N,)) by the argument, for the error.
+
+    Raises:
+        DataError: It names the sample.
+    """
+    kept = kept_buffers(module), kept_attributes(module, numbers=True)
+    with torch.no_grad(), kept_modes(module), kept_generators(), kept[0], kept[1]:
+        module.eval()
+        output = batches.call(module, inputs)
+    try:
+        logits = output_of(output)
+    except DataError:
+        return  # told at the loss, with the choices
+    classes = logits.shape[1] if logits.dim() == 2 else None
+    for where, (dataset, known) in labels.items() if classes is not None else ():
+        bad = (((known < 0) | (known >= classes)) & (known != IGNORED)).nonzero()
+        if not len(bad):
+            continue
+        at = int(bad[0])
+        target = batches.unpack(batches.read(dataset, at), at)[1]
+        if not isinstance(target, torch.Tensor) or target.dim() == 0:  # what is kept may be transformed on its way
+            as_labels(logits[:1], torch.as_tensor([int(target)]), where=f"{where}, dataset[{at}]")
 
 
 def _all_targets(dataset: Any) -> torch.Tensor | None:

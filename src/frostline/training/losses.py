@@ -237,7 +237,7 @@ def as_labels(output: Tensor, target: Any, *, ignored: int = IGNORED, where: str
         is_no_class = not 0 <= int(target[at]) < _MOST_CLASSES
         raise DataError(
             what="A label is outside of the range of the model's classes.",
-            where=f"sample {at[0]} of the batch",
+            where=f"sample {at[0]} of the batch" if where == "the loss" else where,
             received=f"label {int(target[at])}; the output has {classes} classes (0 to {classes - 1})",
             do=f"map the labels to 0..C-1; {ignored} marks a sample without a label."
             if is_no_class
