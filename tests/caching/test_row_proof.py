@@ -106,7 +106,7 @@ def test_large_rows_are_not_all_kept(tmp_path, monkeypatch):
     assert kept[-1] == (3, 3, 2)
 
 
-class Deciding(Part):
+class Turned(Part):
     """A frozen part that one sample turns, where it is alone in its batch."""
 
     def __init__(self, is_steered, at=None):
@@ -130,11 +130,11 @@ class Deciding(Part):
 
 def test_of_a_part_that_values_steer_every_kept_row_is_computed_alone(tmp_path):
     data = [(torch.full((D,), float(at)), 0) for at in [*range(40), 100, 90]]
-    proven = [fill(tmp_path / str(steered), Deciding(steered), data).figures.proven for steered in (False, True)]
+    proven = [fill(tmp_path / str(steered), Turned(steered), data).figures.proven for steered in (False, True)]
     assert proven[1] > proven[0] + 15
     for at in (100.0, 90.0):  # the two most unusual ones
         with pytest.raises(fl.NotCacheable, match="depends on the other samples"):
-            fill(tmp_path / str(at), Deciding(True, at), data)
+            fill(tmp_path / str(at), Turned(True, at), data)
 
 
 def test_a_row_that_is_one_of_many_is_kept_as_often_as_others():
