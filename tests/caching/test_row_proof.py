@@ -1,5 +1,7 @@
 """Rows that are computed again in other batches, before they are published."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -137,11 +139,14 @@ def test_of_a_part_that_values_steer_every_kept_row_is_computed_alone(tmp_path):
             fill(tmp_path / str(at), Turned(True, at), data)
 
 
+PLAIN = SimpleNamespace(is_steered=False)  # stands for the frozen part
+
+
 def test_a_row_that_is_one_of_many_is_kept_as_often_as_others():
     """Those that stand for the usual ones come from the whole fill."""
     kept = set()
     for seed in range(40):
-        proof = row_proof.RowProof(None, seed)
+        proof = row_proof.RowProof(PLAIN, seed)
         for start in range(0, 200, 10):
             x = torch.ones(10, D)
             proof.offer(list(x), x, range(start, start + 10), {"low": x})
@@ -151,7 +156,7 @@ def test_a_row_that_is_one_of_many_is_kept_as_often_as_others():
 
 
 def test_the_most_unusual_rows_are_kept_whenever_they_come():
-    proof = row_proof.RowProof(None)
+    proof = row_proof.RowProof(PLAIN)
     odd = {3, 77, 150, 199}
     for start in range(0, 200, 10):
         x = torch.randn(10, D, generator=torch.Generator().manual_seed(start)).clamp(-2, 2)

@@ -122,7 +122,8 @@ def test_a_hook_is_put_where_gradients_flow_and_nowhere_else():
 @pytest.mark.parametrize(
     ("value", "is_small"),
     [((1,) * 64, True), ((1,) * 65, False), ([[1] * 32, {"a": (None,) * 32}], True),
-     ([[1] * 32, {"a": (None,) * 33}], False), (slice(1, None, ...), True), ((slice(1, 2),) * 22, False), (object(), False), ("x" * 1000, True),
+     ([[1] * 32, {"a": (None,) * 33}], False),
+     (slice(1, None, ...), True), ((slice(1, 2),) * 22, False), (object(), False), ("x" * 1000, True),
      ((torch.float32, torch.device("cpu"), torch.ones(9), 1j), True)],
 )  # fmt: skip
 def test_arguments_that_stand_in_the_code_of_a_graph_are_few(value, is_small):
