@@ -99,7 +99,8 @@ def test_a_function_that_holds_a_size_is_refused():
 SAMES = {
     "a flag": lambda m, x: out(m, x).sum(1, keepdim=True), "no number": lambda m, x: out(m, x).nan_to_num(nan=math.nan),
     "a constant": lambda m, x: out(m, x) + torch.tensor([math.nan, *[1.0] * (D - 1)]),
-    "whole numbers": lambda m, x: out(m, x) + torch.arange(D), "a hook": lambda m, x: hooked(out(m, x), lambda g: g * 2),
+    "whole numbers": lambda m, x: out(m, x) + torch.arange(D),
+    "a hook": lambda m, x: hooked(out(m, x), lambda g: g * 2),
     "slices": lambda m, x: out(m, x)[0 : x.shape[0] : 1, : x.shape[1]],
     "three halves": lambda m, x: torch.cat([out(m, x), out(m, x)[: x.shape[0] // 2]])[: x.shape[0] * 3 // 2],
     "all but the first": lambda m, x: out(m, x).narrow(0, 1, x.shape[0] - 1),
