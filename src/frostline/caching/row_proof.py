@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 BUDGET = 0.02
 _PROVEN = 8  # kept rows of one proof, usual and unusual ones
 _KEPT = 16  # of each kind; more show nothing that these do not
-# Of a frozen part whose values steer Python, so many rows are proven alone and in pairs, all of most small datasets.
-_STEERED = 512
+# Of a frozen part whose values steer Python, so many rows are proven alone and in pairs.
+_STEERED = 64
 _MAX_KEPT_BYTES = 128 * 2**20  # of each kind, inputs and features; one row is kept however large it is
 
 
