@@ -103,3 +103,10 @@ def test_warnings_of_a_loss_stay_warnings():
 
     with pytest.warns(UserWarning, match="of my own"):
         assert loss_of(loss, torch.ones(2), None, is_first=True) == 1
+
+
+def test_of_many_tensors_the_first_are_listed():
+    with pytest.raises(fl.DataError) as error:
+        output_of([torch.ones(1)] * 9)
+    assert "9 tensors" in error.value.received
+    assert "[5]: float32 (1,), 3 more" in error.value.received

@@ -78,3 +78,10 @@ def test_a_folder_is_told_to_be_a_file(tmp_path):
     with pytest.raises(fl.DataError, match="Cannot read weights") as error:
         read_weights(tmp_path, None, [])
     assert "model.safetensors" in error.value.do
+
+
+def test_an_index_of_shards_is_no_file_of_weights(tmp_path):
+    (tmp_path / "model.safetensors.index.json").write_text('{"weight_map": {}}')
+    with pytest.raises(fl.DataError, match="Cannot read weights") as error:
+        read_weights(tmp_path / "model.safetensors.index.json", None, [])
+    assert "one of the files that it names" in error.value.do

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 _DEPTH = 8  # of containers in containers
+_SHOWN = 6  # tensors of an output: a language model's holds two for each layer
 _BROADCAST = "Using a target size"  # how torch's warning of losses begins that compare all answers with all targets
 
 
@@ -96,7 +97,9 @@ def loss_of(loss: Callable[[Any, Any], Any], output: Any, target: Any, *, is_fir
 
 
 def _listed(found: Mapping[str, Tensor]) -> str:
-    return ", ".join(f"{name}: {describe(tensor)}" for name, tensor in found.items())
+    shown = [f"{name}: {describe(tensor)}" for name, tensor in found.items()]
+    more = [f"{len(shown) - _SHOWN} more"] if len(shown) > _SHOWN else []
+    return ", ".join([*shown[:_SHOWN], *more])
 
 
 def _likely(found: Mapping[str, Tensor]) -> str:

@@ -35,6 +35,11 @@ def read_weights(path: Path, key: str | None, notes: list[str]) -> dict[str, Ten
     Raises:
         DataError: If the file cannot be read, or has no such entry, or no tensors.
     """
+    if path.suffix == ".json" and path.is_file():
+        raise DataError(
+            what="Cannot read weights from this file.", where=str(path), received="JSON, which only names other files",
+            do="pass one of the files that it names, such as model-00001-of-00002.safetensors, one after the other.",
+        )  # fmt: skip
     try:
         loaded: Any = load_file(path) if path.suffix == ".safetensors" else _load_torch(path)
     except (OSError, SafetensorError, RuntimeError, ValueError, EOFError) as error:
