@@ -127,8 +127,10 @@ def check_classes(module: nn.Module, inputs: Any, labels: dict[str, tuple[Any, t
         logits = output_of(output)
     except DataError:
         return  # told at the loss, with the choices
-    classes = logits.shape[1] if logits.dim() == 2 else None
-    for where, (dataset, known) in labels.items() if classes is not None else ():
+    if logits.dim() != 2:
+        return
+    classes = logits.shape[1]
+    for where, (dataset, known) in labels.items():
         bad = (((known < 0) | (known >= classes)) & (known != IGNORED)).nonzero()
         if not len(bad):
             continue
