@@ -1,8 +1,11 @@
+import math
+
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+import frostline as fl
 from frostline.health import judge, probe_loss
 from frostline.health.records import Evidence
 
@@ -256,3 +259,63 @@ def test_the_models_output_and_gradients_stay():
         assert probe_loss(F.cross_entropy, leaf, CLASSES).kind == "classes"
     assert leaf.grad is None
     assert torch.equal(leaf, before)
+
+
+@pytest.mark.parametrize(
+    ("loss_fn", "follows", "degree"),
+    [(F.mse_loss, True, 2.0), (F.l1_loss, True, 1.0), (nn.HuberLoss(delta=0.01), True, 1.0),
+     (lambda out, y: ((out - y) / y.abs().clamp_min(0.1)).square().mean(), False, 2.0)],
+    ids="mse l1 huber relative".split(),
+)  # fmt: skip
+@pytest.mark.parametrize("shape", [(16, 2), (32, 1)])
+def test_losses_of_errors_alone_are_told_with_their_power(loss_fn, follows, degree, shape):
+    facts = probe_loss(loss_fn, torch.randn(16, 2).reshape(shape), TARGETS.reshape(shape))
+    assert (facts.kind, facts.follows_shift, facts.degree) == ("values", follows, degree)
+
+
+def test_the_same_is_told_where_output_and_target_differ_in_shape():
+    facts = probe_loss(lambda out, y: F.l1_loss(out.squeeze(1), y), torch.randn(16, 1), TARGETS[:, 0])
+    assert (facts.kind, facts.pairs_all, facts.follows_shift, facts.degree) == ("values", False, True, 1.0)
+
+
+FREE = LOGITS.clone().requires_grad_()
+
+
+@pytest.mark.parametrize(
+    ("output", "reach"),
+    [(LOGITS, (-math.inf, math.inf)), (FREE.relu(), (0.0, math.inf)), (FREE.sigmoid(), (0.0, 1.0)),
+     (FREE.tanh(), (-1.0, 1.0)), (LOGITS.softmax(1), (0.0, 1.0)), (LOGITS.log_softmax(1), (-math.inf, math.inf))],
+    ids="free relu sigmoid tanh softmax log-softmax".split(),
+)  # fmt: skip
+def test_the_range_of_the_answers_is_told(output, reach):
+    assert probe_loss(F.cross_entropy, output, CLASSES).reach == reach
+
+
+@pytest.mark.parametrize("target", [torch.full((16,), 4), torch.tensor([-1] + [0] * 15)])
+def test_classes_that_the_output_has_not_are_not_asked_about(target):
+    assert probe_loss(lambda out, y: F.cross_entropy(out, y.clamp(0, 3)), LOGITS, target).kind == "unknown"
+
+
+def test_slopes_and_floors_are_told_as_numbers():
+    fits = probe_loss(F.cross_entropy, LOGITS, CLASSES)
+    assert (fits.prefers_right, fits.is_bounded, fits.is_finite, fits.is_floorless) == (True, True, True, False)
+    assert fits.slope_when_wrong > 1.0
+    assert fits.stuck_share == 0.0
+    twice = probe_loss(lambda out, y: F.cross_entropy(out.softmax(1), y), LOGITS, CLASSES)
+    assert twice.slope_when_wrong < 1e-3
+    falling = probe_loss(F.nll_loss, LOGITS, CLASSES)
+    assert not falling.is_bounded
+    shares = probe_loss(F.nll_loss, LOGITS.softmax(1), CLASSES)
+    assert shares.is_floorless
+    assert 0.3 < shares.stuck_share <= 1.0
+    far = probe_loss(F.mse_loss, SIGMOIDS, TARGETS)
+    assert far.out_of_reach == pytest.approx(float(((TARGETS < 0) | (TARGETS > 1)).float().mean()), abs=0.01)
+
+
+def test_a_loss_that_refuses_answers_or_targets_of_ours_is_asked_no_further():
+    def loss(output, target):
+        if bool((target > 1).any()):
+            raise fl.DataError(what="A target is no probability.", where="here", received="2", do="return 0 or 1")
+        return F.binary_cross_entropy_with_logits(output.reshape(target.shape), target)
+
+    assert probe_loss(loss, LOGITS[:, :1], LABELS[:, 0]).kind == "values"

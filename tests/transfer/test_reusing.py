@@ -105,3 +105,89 @@ def test_weight_norm_of_the_older_kind_goes_through_the_targets_own_hooks(tmp_pa
     save_file({"0.weight_g": torch.full((3, 1), 2.0), "0.weight_v": torch.ones(3, 4)}, tmp_path / "w.safetensors")
     fl.reuse(tmp_path / "w.safetensors", target)
     assert torch.allclose(target[0].weight, torch.ones(3, 4))
+
+
+def saved(state, path):
+    torch.save(state, path)
+    return path
+
+
+def test_a_prefix_and_a_key_that_are_given_are_taken_alone(tmp_path):
+    source, other, target = net(), net(), net()
+    state = {"good": {f"own.{name}": x for name, x in source.state_dict().items()} | {"2.bias": torch.zeros(3)},
+             "state_dict": other.state_dict(), "epoch": 3}  # fmt: skip
+    path = saved(state, tmp_path / "w.pt")
+    summary = fl.reuse(path, target, key="good", prefix="own.")
+    assert torch.equal(target[2].bias, source[2].bias)
+    assert summary.notes == (f"prefix 'own.' taken off {len(source.state_dict())} names",)
+    with pytest.raises(fl.DataError, match="no weights under 'epoch'") as error:
+        fl.reuse(path, target, key="epoch")
+    assert error.value.do == "pass key= one of 'good', 'state_dict'."
+    with pytest.raises(fl.DataError, match="no weights under 'x'") as error:
+        fl.reuse(saved(source.state_dict(), tmp_path / "flat.pt"), target, key="x")
+    assert error.value.do == "pass key= one of nothing: the file is flat."
+
+
+def test_of_several_sets_of_weights_the_others_are_told(tmp_path):
+    path = saved({"model_ema": net().state_dict(), "model": net().state_dict()}, tmp_path / "w.pt")
+    assert fl.reuse(path, net()).notes == ("weights taken from 'model'; the file also holds 'model_ema' (key=...)",)
+
+
+def test_a_prefix_is_taken_off_only_where_more_fits_without():
+    source = nn.ModuleDict({"model": net(), "2": nn.Linear(8, 3)})
+    target = nn.ModuleDict({"model": net(), "2": nn.Linear(8, 3)})
+    summary = fl.reuse(source, target)
+    assert (summary.new, summary.skipped, summary.notes) == ((), (), ())
+    assert torch.equal(target["model"][0].weight, source["model"][0].weight)
+
+
+def test_wrappers_in_wrappers_are_taken_off_one_after_the_other():
+    source, target = net(), net()
+    state = {f"model.module.net.{name}": x for name, x in source.state_dict().items()} | {"extra.weight": torch.ones(1)}
+
+    class Stateful(nn.Module):
+        def state_dict(self, *_, **__):
+            return state
+
+    notes = fl.reuse(Stateful(), target).notes
+    count = len(source.state_dict())
+    assert notes == tuple(f"prefix {p!r} taken off {count} names" for p in ("model.", "module.", "net."))
+
+
+def test_dtypes_are_converted_and_names_stay_within_the_range():
+    source, target = net().double(), net()
+    assert fl.reuse(source, target, through="0").copied == ("0.weight", "0.bias")
+    assert target[0].weight.dtype == torch.float32
+    assert torch.equal(target[0].weight, source[0].weight.float())
+    with pytest.raises(fl.LayerNotFound, match="no tensor named '2.bias' in this range") as error:
+        fl.reuse(source, target, through="1", names="2.bias")
+    assert "for example '1.bias', '0.bias'" in error.value.do
+    with pytest.raises(fl.DataError, match="names"):
+        fl.reuse(source, target, names=3)
+
+
+@pytest.mark.parametrize("option", ["key", "prefix"])
+def test_options_are_texts(option):
+    with pytest.raises(fl.DataError, match=f"{option} is not a name"):
+        fl.reuse(net(), net(), **{option: 3})
+
+
+def test_models_that_cannot_take_or_give_weights_are_refused():
+    lazy, meta = nn.Sequential(nn.LazyLinear(2)), nn.Linear(2, 2, device="meta")
+    for source, target, what in ((lazy, net(), "lazy layer"), (net(), lazy, "lazy layer"), (meta, net(), "meta device"),
+                                 (net(), None, "not a model"), (3, net(), "not a path")):  # fmt: skip
+        with pytest.raises(fl.DataError, match=what):
+            fl.reuse(source, target)
+    with torch.inference_mode():
+        fixed = net()
+    with pytest.raises(fl.DataError, match="inference mode"):
+        fl.reuse(net(), fixed)
+
+
+def test_what_fits_is_copied_into_a_frozen_target_and_wrappers_are_told():
+    source, target = net(), net()
+    fl.freeze(target)
+    notes = fl.reuse(nn.DataParallel(source), nn.DataParallel(target)).notes
+    assert notes == ("into the model inside of DataParallel", "from the model inside of DataParallel")
+    assert torch.equal(target[0].weight, source[0].weight)
+    assert not target[0].weight.requires_grad

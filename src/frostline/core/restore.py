@@ -111,17 +111,31 @@ def plain_kernels() -> Generator[None]:
 
 
 @contextmanager
+def plain_calls(model: nn.Module) -> Generator[None]:
+    """Inside, modules that were compiled in place (`module.compile()`) run as they are written."""
+    compiled = [module for module in model.modules() if vars(module).get("_compiled_call_impl") is not None]
+    calls = [vars(module).pop("_compiled_call_impl") for module in compiled]
+    try:
+        yield
+    finally:
+        for module, call in zip(compiled, calls, strict=True):
+            module._compiled_call_impl = call
+
+
+@contextmanager
 def kept_modes(model: nn.Module) -> Generator[None]:
     """Put every module's `training` flag back; modules that came in meanwhile get that of the model."""
     modes = [(module, module.training) for module in model.modules()]
-    is_training = model.training
+    known, is_training = {id(module) for module, _ in modes}, model.training
     try:
         yield
     finally:
         for module in model.modules():
-            module.training = is_training
+            if id(module) not in known:
+                module.training = is_training
         for module, training in modes:
-            module.training = training
+            if module.training is not training:
+                module.training = training
 
 
 @contextmanager
@@ -151,8 +165,8 @@ def kept_attributes(model: nn.Module, *, numbers: bool) -> Generator[None]:
 
 def _put_back(table: dict[str, Any], kept: dict[str, Any], *, numbers: bool) -> None:
     for name in table.keys() | kept.keys():
-        if name == "training" or table.get(name) is kept.get(name):
-            continue  # `training` is put back by `kept_modes`
+        if name == "training":
+            continue  # `kept_modes` puts it back
         if isinstance(table.get(name), (bool, int, float)) and not numbers:
             continue
         if name in kept:

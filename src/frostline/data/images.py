@@ -75,7 +75,6 @@ class ImageFolder:
         path = self.paths[index]
         try:
             with Image.open(path) as image:
-                image.load()
                 plain = _to_rgb(image, path)
         except (OSError, UnidentifiedImageError, ValueError, SyntaxError) as error:
             raise _wrong("An image cannot be read.", str(path), f"{type(error).__name__}: {error}",
@@ -126,8 +125,9 @@ def _to_rgb(image: Any, path: Path) -> Any:
     """
     from PIL import Image, ImageOps
 
+    has_16_bits = image.format in ("PNG", "PPM")  # asked before a copy is made, which has no format
     image = ImageOps.exif_transpose(image)
-    if image.mode == "F" or (image.mode == "I" and image.format not in (None, "PNG", "PPM")):
+    if image.mode == "F" or (image.mode == "I" and not has_16_bits):
         low, high = image.getextrema()
         raise _wrong("The range of an image's numbers is not known.", str(path), f"mode {image.mode}, {low} to {high}",
                      "scale it to 0 to 255 and save it with 8 bits, or use a dataset of your own.")  # fmt: skip

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import time
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from frostline.core.arguments import as_path
 from frostline.core.errors import DataError
 from frostline.health import InputFacts, facts_of_input
 from frostline.remedies.timing import wait
-from frostline.splitting import split
+from frostline.splitting import frozen_side_in_inference_mode, split
 from frostline.training import DatasetBatches
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class Ready:
         fill_s: Seconds for the frozen pass.
         inputs: The scale of the inputs behind cached features, by the first batch; None where nothing was cached here.
         frozen_batch_s: Seconds to read one batch and run its frozen part: what an uncached step costs more.
+        around: Open during the training, closed after it.
     """
 
     module: nn.Module
@@ -56,6 +58,11 @@ class Ready:
     fill_s: float = 0.0
     frozen_batch_s: float = 0.0
     inputs: InputFacts | None = None
+    around: ExitStack = field(default_factory=ExitStack)
+
+    def uncached_s(self, epochs_s: float, num_epochs: int) -> float | None:
+        """Seconds that the same epochs take without a cache; None where nothing is cached."""
+        return epochs_s + self.frozen_batch_s * len(self.train) * num_epochs if self.figures else None
 
 
 def prepare(
@@ -75,11 +82,31 @@ def prepare(
     plain = DatasetBatches(train, batch_size, keep=keep, shuffle=True, seed=seed)
     plain_val = DatasetBatches(val, batch_size, keep=keep) if val is not None else None
     is_frozen = any(not parameter.requires_grad for parameter in model.parameters())
-    if not is_frozen or cache is False:
+    if not is_frozen:
         if cache is not False and progress:
             sys.stderr.write("Nothing is frozen: training without a cache (frostline.freeze makes one worthwhile).\n")
         return Ready(model, plain, plain_val)
+    if cache is False:
+        return Ready(model, plain, plain_val, around=_uncached(model, plain, fabric, example))
     return _cached(model, plain, plain_val, _store(cache, out), fabric, seed=seed, progress=progress, example=example)
+
+
+def _uncached(model: nn.Module, plain: DatasetBatches, fabric: Any, example: Any) -> ExitStack:
+    """Around an uncached training: the model leaves out the noise that it leaves out where features are cached."""
+    around = ExitStack()
+    with fabric.autocast():
+        shown = _shown(model, plain, fabric, example)[1]
+        notes = around.enter_context(frozen_side_in_inference_mode(model, shown))
+    for note in notes:
+        sys.stderr.write(f"model: {note}\n")
+    return around
+
+
+def _shown(model: nn.Module, plain: DatasetBatches, fabric: Any, example: Any) -> tuple[Any, Any]:
+    """The first samples, and what the model is split by."""
+    seen = list(range(min(max(plain.batch_size, _SEEN), len(plain.dataset))))
+    first = _converted(batches.move(plain.batch(seen)[0], fabric.device), _low_precision(model))
+    return first, first if example is None else _converted(batches.move(example, fabric.device), _low_precision(model))
 
 
 def _cached(
@@ -89,9 +116,7 @@ def _cached(
     size, dtype = plain.batch_size, _low_precision(model)
     with fabric.autocast():
         started = time.perf_counter()
-        seen = list(range(min(max(size, _SEEN), len(plain.dataset))))
-        first = _converted(batches.move(plain.batch(seen)[0], fabric.device), dtype)
-        shown = first if example is None else _converted(batches.move(example, fabric.device), dtype)
+        first, shown = _shown(model, plain, fabric, example)
         made = split(model, shown)
         real = batches.rows(first, slice(0, max(2, min(size, _PROVEN))))
         made.verify(real, modes=("train",) if plain_val is None else ("train", "eval"))

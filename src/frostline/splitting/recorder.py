@@ -6,9 +6,8 @@ values written in place), the recorder follows it by hand.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, fx, nn
@@ -23,8 +22,8 @@ from frostline.splitting.graphs import GraphWriter, UnknownValue, apply_function
 from frostline.splitting.guards import Guard, python_state, returned_guard
 from frostline.splitting.listening import listening
 from frostline.splitting.noise import Noise, NoisyModule, PythonNoise
-from frostline.splitting.points import Frames, Point
-from frostline.splitting.quieting import NoiseOnFrozenSide, NoiseSource, in_inference_mode
+from frostline.splitting.points import Frame, Frames, Point
+from frostline.splitting.quieting import NoiseSource, arguments_of, run_module
 from frostline.splitting.recording import RecorderSettings, Recording
 from frostline.splitting.size_number import tracked
 from frostline.splitting.state import Source
@@ -51,7 +50,7 @@ class Recorder(TorchFunctionMode):
     def __init__(self, model: nn.Module, kinds: Kinds, settings: RecorderSettings, *, is_logging: bool) -> None:
         super().__init__()
         self.model, self.kinds, self.is_whole = model, kinds, settings.is_whole
-        self.quiet = frozenset(settings.quiet)
+        self.quiet = settings.quiet
         self.frames = Frames(model)
         self.suspended, self.is_logging = False, is_logging
         self.has_left_torch: str | None = None
@@ -93,16 +92,17 @@ class Recorder(TorchFunctionMode):
             return run()
         self.noise.notice_python()
         if module is self.model:
-            return in_inference_mode(module, run) if ("", -1) in self.quiet else run()
+            return run()
         name = self.frames.names[id(module)]
-        if (name, self.frames.calls[name]) in self.quiet or (name, -1) in self.quiet:
-            run = partial(in_inference_mode, module, run)
-        inputs = tensors_in((args, kwargs))
-        tainted = [tensor for tensor in inputs if self.values.is_tainted(tensor)]
-        self.noise.refuse_into(module, tainted)
-        if not tainted:
-            self.noise.refuse_batch_statistics(module)
-        if self._is_recorded_whole(module, bool(tainted), (args, kwargs)):
+        run = partial(run_module, self.quiet, Frame(name, self.frames.calls[name]), module, run)
+        with torch._C.DisableTorchFunction():  # these questions are ours, not the model's
+            inputs = tensors_in((args, kwargs))
+            tainted = [tensor for tensor in inputs if self.values.is_tainted(tensor)]
+            self.noise.refuse_into(module, tainted)
+            if not tainted:
+                self.noise.refuse_batch_statistics(module)
+            is_whole = self._is_recorded_whole(module, bool(tainted), (args, kwargs))
+        if is_whole:
             return self._record_module(module, args, kwargs, run)
         if not tainted and self.noise.may_be(module):
             return self._enter_or_record(module, args, kwargs, inputs, run)
@@ -120,14 +120,15 @@ class Recorder(TorchFunctionMode):
             self.noise.notice_python()
         finally:
             self.frames.close()
-        if is_block:
-            guard = returned_guard(frame.frame, result, operations.user_line())
-            if guard is not None:
-                handed.guards[guard.point] = guard
-            if python_state(module) != state:
-                handed.leave_open(frame.frame)
-        if not self.kinds.has_trainable(module):
-            self.values.returned(result, frame)
+        with torch._C.DisableTorchFunction():
+            if is_block:
+                guard = returned_guard(frame.frame, result, operations.user_line())
+                if guard is not None:
+                    handed.guards[guard.point] = guard
+                if python_state(module) != state:
+                    handed.leave_open(frame.frame)
+            if not self.kinds.has_trainable(module):
+                self.values.returned(result, frame)
         return result
 
     def _enter_or_record(
@@ -137,8 +138,9 @@ class Recorder(TorchFunctionMode):
         """Enter a module without parameters; if it draws noise, start over and record it whole."""
         if operations.is_batch_norm_in_training(module):
             return self._record_module(module, args, kwargs, run, is_noise=True)
-        noise, kept = operations.noise_state(), [tensor.detach().clone() for tensor in inputs]
-        versions = [tensor._version for tensor in inputs]
+        noise = operations.noise_state()
+        with torch._C.DisableTorchFunction():
+            kept = [(tensor, tensor.detach().clone(), tensor._version) for tensor in inputs]
         depth, calls = len(self.frames.stack), self.frames.calls.copy()
         try:
             return self._enter(module, run)
@@ -146,8 +148,8 @@ class Recorder(TorchFunctionMode):
             operations.set_noise_state(noise)
             self.frames.calls = calls
             del self.frames.stack[depth:]
-            with torch.no_grad():
-                for tensor, copy, version in zip(inputs, kept, versions, strict=True):
+            with torch.no_grad(), torch._C.DisableTorchFunction():
+                for tensor, copy, version in kept:
                     if tensor._version != version:
                         tensor.copy_(copy)
         return self._record_module(module, args, kwargs, run, is_noise=True)
@@ -159,7 +161,8 @@ class Recorder(TorchFunctionMode):
         name = self.frames.names[id(module)]
         nth = self.frames.calls[name]
         self.frames.calls[name] += 1
-        before, noise = self.values.versions((args, kwargs)), operations.noise_state()
+        with torch._C.DisableTorchFunction():
+            before, noise = self.values.versions((args, kwargs)), operations.noise_state()
         self.suspended = True
         try:
             result = run()
@@ -169,8 +172,9 @@ class Recorder(TorchFunctionMode):
             self.suspended = False
         if has_numbers(result):  # they may follow trainable values, and would steer whoever called the module
             raise UnknownValue
-        source = NoiseSource(name, name, nth, operations.user_line()) if is_noise else None
-        self.writer.write("call_module", name, (args, kwargs), result, before, source, module)
+        source = NoiseSource(Frame(name, nth), name, operations.user_line()) if is_noise else None
+        with torch._C.DisableTorchFunction():
+            self.writer.write("call_module", name, (args, kwargs), result, before, source, module)
         return result
 
     def _told_apart(self, result: Any, before: Versions) -> Any:
@@ -198,6 +202,7 @@ class Recorder(TorchFunctionMode):
         if operations.name_of(func) == "__iter__":
             return iter(self.__torch_function__(Tensor.unbind, types, (args[0], 0)))
         self._note_sources()
+        args, kwargs = arguments_of(self.quiet, self.frames, func, args, kwargs)
         inputs = tensors_in((args, kwargs))
         self._refuse_numpy(func, inputs)
         before, noise = self.values.versions((args, kwargs)), operations.noise_state()
@@ -276,18 +281,20 @@ class Recorder(TorchFunctionMode):
         """A custom autograd Function is one call: its body would lose its own backward."""
         if self.suspended:
             return run()
-        before = self.values.versions((args, {}))
-        is_tainted = any(self.values.is_tainted(tensor) for tensor in tensors_in(args))
+        with torch._C.DisableTorchFunction():
+            before = self.values.versions((args, {}))
+            is_tainted = any(self.values.is_tainted(tensor) for tensor in tensors_in(args))
         self.suspended = True
         try:
             result = run()
         finally:
             self.suspended = False
-        if is_tainted:
-            self.frames.top.point(function.__name__)
-            self.writer.write("call_function", apply_function, ((function, *args), {}), result, before, None, None)
-        else:
-            self._frozen_call(function.apply, args, {}, result, before)
+        with torch._C.DisableTorchFunction():
+            if is_tainted:
+                self.frames.top.point(function.__name__)
+                self.writer.write("call_function", apply_function, ((function, *args), {}), result, before, None, None)
+            else:
+                self._frozen_call(function.apply, args, {}, result, before)
         return result
 
     # Values that leave torch
@@ -297,10 +304,9 @@ class Recorder(TorchFunctionMode):
         if operations.is_size(func):
             self._size_read(tensors, tainted, is_decided=name == "__len__")  # `len` gives Python a plain number
             return
-        noise = [self.values.noise.get(id(tensor)) for tensor in tainted]
-        if self.model.training and noise and all(noise):  # layer drop: inference mode has none
-            effect = "random numbers decide there what runs, in the trainable part too"
-            raise NoiseOnFrozenSide(replace(cast("NoiseSource", noise[0]), effect=effect))
+        if self.noise.is_certain(tainted):
+            return
+        self.noise.refuse_decision(tainted)
         if tainted:
             raise trainable_value_error(frame.name, name)
         point = self.frames.top.point(name)

@@ -11,7 +11,7 @@ from frostline.splitting.state import Source
 if TYPE_CHECKING:
     from torch import Tensor, fx, nn
 
-    from frostline.splitting.points import Point
+    from frostline.splitting.points import Frame, Point
     from frostline.splitting.quieting import Quiet
 
 
@@ -82,13 +82,13 @@ class RecorderSettings:
 
     Attributes:
         is_whole: Record modules without frozen parameters as one call each; False enters them.
-        quiet: Modules and calls of modules that run in inference mode: noise that feeds frozen layers.
+        quiet: Noise that feeds frozen layers, and is left out.
         live: Buffers that the trainable part writes.
         remade: Frozen tensors that depend on the batch as a whole: the head makes them again.
     """
 
     is_whole: bool
-    quiet: Quiet = field(default_factory=dict[tuple[str, int], str])
+    quiet: Quiet = field(default_factory=dict["Frame | Point", str])
     live: frozenset[str] = frozenset()
     remade: frozenset[Point] = frozenset()
 

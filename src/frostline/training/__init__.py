@@ -9,12 +9,13 @@ from frostline.training.feeding import check_targets as check_targets
 from frostline.training.loop import Settings as Settings
 from frostline.training.loop import Watch as Watch
 from frostline.training.loop import run_training as run_training
+from frostline.training.losses import ignored_label as ignored_label
 from frostline.training.losses import make_loss as make_loss
 from frostline.training.losses import num_counted as num_counted
-from frostline.training.losses import output_of as output_of
 from frostline.training.machine import log_figures as log_figures
 from frostline.training.machine import make_fabric as make_fabric
 from frostline.training.metrics import make_metrics as make_metrics
+from frostline.training.outputs import output_of as output_of
 from frostline.training.settings import check_settings as check_settings
 from frostline.training.settings import describe_callable as describe_callable
 from frostline.training.settings import describe_frozen as describe_frozen

@@ -73,14 +73,13 @@ def check_targets(dataset: Any, loss: Any, where: str) -> None:
     batches.check_map_style(dataset)
     indices = list(range(min(_LOOKED_AT, len(dataset))))
     targets = [batches.unpack(batches.read(dataset, index), index)[1] for index in indices]
-    if any(isinstance(target, str) for target in targets):
-        raise DataError(
-            what="The targets are not numbers.", where=where, received=f"the text {targets[0]!r}",
-            do="number the classes: names = sorted(set(labels)), and return names.index(label) as the target.",
-        )  # fmt: skip
+    try:
+        shown = batches.collate_targets(targets, indices)
+    except DataError as error:
+        place = f"{where}, {error.where}"
+        raise DataError(what=error.what, where=place, received=error.received, do=error.do) from error
     if loss != "cross_entropy":
         return
-    shown = batches.collate_targets(targets, indices)
     if isinstance(shown, torch.Tensor) and shown.dim() < 2 and (shown.is_floating_point() or shown.dtype == torch.bool):
         raise DataError(
             what="Cross entropy needs class indices as targets, or probabilities in the shape of the output.",
