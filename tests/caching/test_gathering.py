@@ -1,7 +1,7 @@
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import frostline as fl
 from frostline.caching import writing
@@ -71,6 +71,8 @@ def test_a_default_device_of_the_caller_moves_nothing(tmp_path):
         found = torch.cat([features[0] for features, _ in data.loader(9)])
         assert data[3][0][0].device.type == "cpu"
     assert torch.equal(found, dataset().tensors[0] * 2)
+
+
 ROWS = {
     "bytes": (3, torch.uint8), "truths": (7, torch.bool), "halves": (5, torch.bfloat16), "one half": (1, torch.float16),
     "floats": (3, torch.float32), "doubles": (2, torch.float64), "pairs": (3, torch.complex64), "none": (0, torch.int8),

@@ -1,6 +1,7 @@
 """Memory of batches that nobody holds any more, for the batches that come next.
 
-The kernel hands fresh memory out page by page, cleared: for a batch of megabytes this takes longer than to copy its rows.
+The kernel hands fresh memory out page by page, and clears it: for a batch of megabytes this takes longer than to copy
+its rows.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ _KEPT = 2  # of each name; a loop that holds more batches still frees one for ea
 class Buffers:
     """Lends memory to batches, and takes it back when the last tensor or array that uses it is gone, never before.
 
-    Each time, what is lent is a new memoryview. torch holds it as long as a storage over it lives, and with it every tensor,
-    view, array and saved activation; the end of the memoryview puts the memory back.
+    Each time, what is lent is a new memoryview. Its storage holds it, and every tensor, view, array and saved value
+    holds the storage; the end of the memoryview puts the memory back.
     """
 
     def __init__(self) -> None:
