@@ -59,7 +59,7 @@ class RowProof:
         self._unusual: list[_Row] = []
         self._ends: list[_Row] = []
         self._seen = self.num_proven = 0
-        self._count, self._mean, self._square = 0, torch.zeros(0), torch.zeros(0)
+        self._count, self._mean, self._square = 0, torch.zeros(0, device="cpu"), torch.zeros(0, device="cpu")
 
     def offer(self, inputs: Sequence[Any], batch: Any, indices: Sequence[int], rows: dict[str, Tensor]) -> None:
         """Take rows that were just computed.
