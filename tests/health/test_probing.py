@@ -319,3 +319,92 @@ def test_a_loss_that_refuses_answers_or_targets_of_ours_is_asked_no_further():
         return F.binary_cross_entropy_with_logits(output.reshape(target.shape), target)
 
     assert probe_loss(loss, LOGITS[:, :1], LABELS[:, 0]).kind == "values"
+SHAPES = {
+    "squeeze": lambda x: x.unsqueeze(2).squeeze(2), "view": lambda x: x.view(-1, 2).reshape(16, 4),
+    "transpose": lambda x: x.transpose(0, 1).transpose(0, 1), "permute": lambda x: x.permute(1, 0).permute(1, 0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_what_only_gives_another_shape_is_not_the_last_function(shape):
+    made = SHAPES[shape](FREE.sigmoid())
+    targets = torch.full(made.shape, 2.0) + torch.arange(16.0)[:, None]
+    assert probe_loss(F.mse_loss, made, targets).out_of_reach == 1.0
+    assert probe_loss(F.mse_loss, made + 0, targets).out_of_reach == 0.0
+
+
+@pytest.mark.parametrize(("function", "low", "high"), [("sigmoid", 0, 1), ("tanh", -1, 1), ("relu", 0, 99)])
+def test_targets_at_the_ends_of_a_range_are_within_it(function, low, high):
+    made = getattr(FREE, function)()
+    targets = torch.linspace(low, high, 64).view(16, 4) * 1.0
+    targets[0, 0], targets[0, 1] = (low + high) / 3, low + 0.25 * (high - low)
+    assert probe_loss(F.l1_loss, made, targets).out_of_reach == 0.0
+    beyond = targets.clone()
+    beyond[:4] = low - 1.0
+    assert probe_loss(F.l1_loss, made, beyond).out_of_reach == pytest.approx(0.25)
+
+
+def test_labels_of_which_several_are_true_are_told_from_shares_of_one():
+    several = probe_loss(F.binary_cross_entropy, torch.randn(16, 3, requires_grad=True).softmax(1), SEVERAL)
+    assert several.has_several
+    assert several.out_of_reach == 0.5  # of the samples
+    one = F.one_hot(CLASSES % 3, 3).float()
+    assert (
+        probe_loss(F.binary_cross_entropy, torch.randn(16, 3, requires_grad=True).softmax(1), one).out_of_reach == 0.0
+    )
+    assert not probe_loss(
+        F.binary_cross_entropy, torch.sigmoid(torch.randn(16, 3, requires_grad=True)), SEVERAL
+    ).has_several
+
+
+@pytest.mark.parametrize("reduce", [torch.mean, torch.sum])
+def test_every_pair_is_told_from_every_row(reduce):
+    def all_pairs(out, y):
+        return reduce((out - y).square())
+
+    def by_row(out, y):
+        return reduce((out.squeeze(1) - y).square())
+
+    column, flat = torch.randn(16, 1), TARGETS[:, 0]
+    assert probe_loss(all_pairs, column, flat).pairs_all
+    assert not probe_loss(by_row, column, flat).pairs_all
+    assert not probe_loss(all_pairs, torch.ones(16, 1), torch.ones(16)).pairs_all  # all the same: who can tell
+    assert probe_loss(all_pairs, column[:3], flat[:3]).pairs_all
+
+
+def test_a_loss_that_compares_rows_with_each_other_is_told_by_its_halves():
+    for count in (16, 15, 1):
+        facts = probe_loss(F.cross_entropy, LOGITS[:count], CLASSES[:count])
+        assert (facts.kind, facts.prefers_right) == ("classes", True)
+    assert probe_loss(lambda out, y: F.cross_entropy(out, y, reduction="sum"), LOGITS, CLASSES).kind == "classes"
+    assert probe_loss(lambda out, y: (out - out.mean(0)).square().mean(), LOGITS, CLASSES).kind == "unknown"
+
+
+def test_probabilities_that_are_nearly_ones_are_asked_as_such():
+    shares = LOGITS.softmax(1)
+    assert probe_loss(F.cross_entropy, shares * 1.0005, CLASSES).reach == (0.0, 1.0)
+    assert probe_loss(F.cross_entropy, shares * 1.01, CLASSES).reach == (-math.inf, math.inf)
+    negative = shares.clone()
+    negative[:, 0] -= 2
+    negative[:, 1] += 2
+    assert probe_loss(F.cross_entropy, negative, CLASSES).reach == (-math.inf, math.inf)
+
+
+def test_precise_outputs_are_asked_precisely_and_half_ones_in_float32():
+    seen = []
+
+    def loss_fn(out, y):
+        seen.append(out.dtype)
+        return F.cross_entropy(out, y)
+
+    probe_loss(loss_fn, LOGITS.double(), CLASSES)
+    assert set(seen) == {torch.float64}
+    seen.clear()
+    probe_loss(loss_fn, LOGITS.half(), CLASSES)
+    assert set(seen) == {torch.float32}
+
+
+def test_a_critic_falls_without_end_on_both_sides_and_labels_on_one():
+    assert probe_loss(lambda out, y: -(out * y).mean(), torch.randn(16, 2), SIDES).is_bounded
+    assert not probe_loss(F.binary_cross_entropy_with_logits, torch.randn(16, 2), SIDES).is_bounded
+    assert probe_loss(F.soft_margin_loss, torch.randn(16, 2), SIDES).is_bounded

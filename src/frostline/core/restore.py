@@ -78,7 +78,6 @@ def plain_ambient(dtype: torch.dtype = torch.float32) -> Generator[None]:
     Args:
         dtype: The default dtype inside.
     """
-    was = torch.get_default_dtype()
     accelerator = torch.accelerator.current_accelerator()
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))
@@ -88,11 +87,19 @@ def plain_ambient(dtype: torch.dtype = torch.float32) -> Generator[None]:
                 stack.enter_context(torch.autocast(kind, enabled=False))
         if torch.get_default_device().type != "cpu":
             stack.enter_context(torch.device("cpu"))
-        torch.set_default_dtype(dtype)
-        try:
-            yield
-        finally:
-            torch.set_default_dtype(was)
+        stack.enter_context(default_dtype(dtype))
+        yield
+
+
+@contextmanager
+def default_dtype(dtype: torch.dtype) -> Generator[None]:
+    """Inside, this is the dtype of new tensors; autocast and gradients stay as the caller has them."""
+    was = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(was)
 
 
 @contextmanager

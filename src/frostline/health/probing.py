@@ -131,7 +131,7 @@ def _is_wrong_for_each(
 
 def _range_of(output: Tensor) -> Callable[[Tensor], Tensor]:
     """What turns free answers into such as the model gives: logits, log-probabilities or probabilities."""
-    ones = torch.ones(len(output), device=output.device)
+    ones = output.new_ones(len(output))
     if torch.allclose(output.exp().sum(dim=1), ones, atol=1e-3):
         return _as_log_probabilities
     if bool((output >= 0).all()) and torch.allclose(output.sum(dim=1), ones, atol=1e-3):

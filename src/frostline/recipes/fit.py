@@ -150,8 +150,7 @@ def fit(
         def new_optimizer() -> Optimizer:
             return make_optimizer(optimizer, model.parameters(), lr)
 
-        ambient = plain_ambient(default_dtype_of(model))
-        with ambient, kept_generators(), kept_modes(model), kept_gradients(model):
+        with plain_ambient(default_dtype_of(model)), kept_generators(), kept_modes(model), kept_gradients(model):
             seed_generators(seed)
             healed = heal_first(
                 model, train, chosen_loss, new_optimizer, clip, batch_size=batch_size, seed=seed, resume=again,

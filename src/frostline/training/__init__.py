@@ -6,6 +6,7 @@ from frostline.training.checkpoints import settings_of as settings_of
 from frostline.training.checkpoints import trained_state as trained_state
 from frostline.training.feeding import DatasetBatches as DatasetBatches
 from frostline.training.feeding import check_targets as check_targets
+from frostline.training.feeding import in_dtype as in_dtype
 from frostline.training.loop import Settings as Settings
 from frostline.training.loop import Watch as Watch
 from frostline.training.loop import run_training as run_training

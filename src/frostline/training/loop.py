@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 
 from frostline.core import inputs as batches
 from frostline.core.errors import DataError
+from frostline.core.mismatch import told_mismatch
 from frostline.core.records import Epoch
 from frostline.core.steps import check_loss, take_step
 from frostline.training.checkpoints import (
@@ -205,7 +206,8 @@ def _stepped(
 
 def _called(wrapped: Any, inputs: Any) -> Any:
     try:
-        return batches.call(wrapped, inputs)
+        with told_mismatch(wrapped, inputs):
+            return batches.call(wrapped, inputs)
     except ValueError as error:
         if "frozen dataclass" in str(error):
             raise DataError(
