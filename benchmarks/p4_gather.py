@@ -1,4 +1,4 @@
-"""P4: the public loader against raw `index_select` on the same rows in memory, by row size and shards; processor time."""
+"""P4: the loader against raw `index_select` on the same rows in memory, by row size and shards; processor time."""
 
 from __future__ import annotations
 
