@@ -237,3 +237,13 @@ def test_options_that_make_no_sense_are_refused_before_anything_is_made(tmp_path
     with pytest.raises(fl.DataError, match=next(iter(options))):
         fl.FeatureCache(tmp_path / "new").fill(Part(), dataset(), **{"progress": False, **options})
     assert not (tmp_path / "new").exists()
+
+
+def test_a_current_folder_that_is_gone_is_told(tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(fl.CacheError, match="Cannot find features") as error:
+        fl.FeatureCache("features")
+    assert "No such file" in error.value.received
+    assert fill(tmp_path / "features").figures.computed == N  # a whole path needs no current folder

@@ -71,8 +71,8 @@ def test_the_weights_are_looked_at_about_once_in_every_pass(tmp_path):
     assert part.looks - before == 3
     list(data.loader(8))
     assert part.looks - before == 4
-    pickle.loads(pickle.dumps(data))[0]  # a copy in another process has no model to look at
-    assert part.looks - before == 4
+    pickle.loads(pickle.dumps(data))[0]  # a copy in another process has no model to look at: only before it is made
+    assert part.looks - before == 5
 
 
 @pytest.mark.parametrize(
@@ -91,3 +91,19 @@ def test_targets_keep_their_kind(tmp_path, targets, dtype):
 def test_a_number_that_no_tensor_holds_is_refused(tmp_path):
     with pytest.raises(fl.DataError):
         fill(tmp_path, data=[(x, 2**70) for x, _ in dataset()])
+
+
+def test_no_copy_is_made_for_workers_when_the_weights_are_others(tmp_path):
+    class Changed(Watched):
+        is_changed = False
+
+        def check_weights(self):
+            if self.is_changed:
+                raise fl.CacheError(what="Changed.", where="0", received="others", do="split again.")
+
+    part = Changed()
+    data = fill(tmp_path, part)
+    assert len(list(DataLoader(data, batch_size=20, num_workers=1, multiprocessing_context="spawn"))) == 2
+    part.is_changed = True
+    with pytest.raises(fl.CacheError, match="Changed"):
+        iter(DataLoader(data, batch_size=20, num_workers=1, multiprocessing_context="spawn"))

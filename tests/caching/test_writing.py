@@ -102,7 +102,7 @@ def test_a_full_disk_at_the_merge_costs_no_rows(tmp_path, monkeypatch):
         monkeypatch.setattr(
             opened.shards,
             "write",
-            lambda _: (_ for _ in ()).throw(
+            lambda *_: (_ for _ in ()).throw(
                 fl.CacheError(
                     what="Cannot write a shard.", where="the disk", received="No space left on device", do="free space."
                 )

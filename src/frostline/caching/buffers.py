@@ -56,7 +56,7 @@ class Buffers:
             memory = free.pop()
         if memory is None or memory.nbytes < size:
             memory = torch.empty(size, dtype=torch.uint8, device="cpu").numpy()  # aligned as torch aligns
-        lent = memoryview(memory)
+        lent = memory.data  # a new memoryview each time
         weakref.finalize(lent, free.append, memory).atexit = False
         return lent
 

@@ -42,7 +42,9 @@ class CachedDataset(Dataset[Sample]):
         self.figures, self.notes = figures, notes
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_check_weights": None}  # a copy in another process has no model to look at
+        if self._check_weights is not None:  # the copy, in another process perhaps, has no model to look at
+            self._check_weights()
+        return {**self.__dict__, "_check_weights": None}
 
     @property
     def frontier(self) -> tuple[FrontierTensor, ...]:
