@@ -56,6 +56,7 @@ def test_a_sparse_gradient_is_coalesced_for_good_or_left_as_it_is():
 
 def test_entries_share_the_memory_of_the_gradient():
     complex_one, none = with_gradient(3 + 4j, dtype=torch.complex64), nn.Parameter(torch.zeros(2))
+    assert entries(complex_one).tolist() == [[3.0, 4.0]]
     entries(complex_one).mul_(2)
     assert complex_one.grad.tolist() == [6 + 8j]
     assert entries(none).numel() == 0
