@@ -69,7 +69,7 @@ def test_the_proof_costs_two_in_a_hundred_rows_and_a_few(tmp_path):
     assert part.samples <= 4000 * 1.02 + 60
 
 
-class Deciding(torch.nn.Module):
+class DecidingPlace(torch.nn.Module):
     """A place decides for the batch by a value that neither plain nor extreme samples have."""
 
     def __init__(self, place):
@@ -83,7 +83,7 @@ class Deciding(torch.nn.Module):
 
 @pytest.mark.parametrize("place", [slice(0, 1), slice(1, 2), slice(-1, None)])
 def test_one_sample_that_decides_for_its_batch_from_one_place_is_found(tmp_path, place):
-    model = Deciding(place)
+    model = DecidingPlace(place)
     fl.freeze(model, modules=[model.low])
     data = [(row, 0) for row in torch.randn(230, D).clamp(-2, 2)]
     data[133][0][0] = 6.0  # neither the first of its batch of eight, nor the second, nor the last
@@ -146,6 +146,7 @@ def test_a_row_that_is_one_of_many_is_kept_as_often_as_others():
     """Those that stand for the usual ones come from the whole fill."""
     kept = set()
     for seed in range(40):
+        proof = row_proof.RowProof(SimpleNamespace(is_steered=False), seed)
         proof = row_proof.RowProof(PLAIN, seed)
         for start in range(0, 200, 10):
             x = torch.ones(10, D)
@@ -156,6 +157,7 @@ def test_a_row_that_is_one_of_many_is_kept_as_often_as_others():
 
 
 def test_the_most_unusual_rows_are_kept_whenever_they_come():
+    proof = row_proof.RowProof(SimpleNamespace(is_steered=False))
     proof = row_proof.RowProof(PLAIN)
     odd = {3, 77, 150, 199}
     for start in range(0, 200, 10):

@@ -126,9 +126,19 @@ def test_masks_are_not_broken(value, broken):
 
 
 def test_targets_of_which_some_are_no_numbers_are_named():
-    with pytest.raises(fl.DataError, match="samples of a batch do not fit together") as error:
-        inputs.collate_targets([1, None, 2], [4, 5, 6])
-    assert error.value.where == "dataset[5]"
+    for odd in (None, "cat", b"cat"):
+        with pytest.raises(fl.DataError, match="targets are not numbers") as error:
+            inputs.collate_targets([1, odd, 2], [4, 5, 6])
+        assert error.value.where == "dataset[5]"
+        assert str(odd) in error.value.received
+
+
+@pytest.mark.parametrize("kind", [np.uint16, np.uint32, np.uint64])
+def test_unsigned_targets_become_whole_numbers_that_torch_can_compare(kind):
+    found = inputs.collate_targets([kind(3), kind(0)], [0, 1])
+    assert (found.dtype, found.tolist()) == (torch.int64, [3, 0])
+    arrays = inputs.collate_targets([np.array([3], kind), np.array([0], kind)], [0, 1])
+    assert (arrays.dtype, arrays.tolist()) == (torch.int64, [[3], [0]])
 
 
 def test_a_sparse_tensor_without_the_batch_axis_is_shared():

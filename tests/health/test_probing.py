@@ -5,6 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+import frostline as fl
 from frostline.health import judge, probe_loss
 from frostline.health.records import Evidence
 
@@ -311,6 +312,13 @@ def test_slopes_and_floors_are_told_as_numbers():
     assert far.out_of_reach == pytest.approx(float(((TARGETS < 0) | (TARGETS > 1)).float().mean()), abs=0.01)
 
 
+def test_a_loss_that_refuses_answers_or_targets_of_ours_is_asked_no_further():
+    def loss(output, target):
+        if bool((target > 1).any()):
+            raise fl.DataError(what="A target is no probability.", where="here", received="2", do="return 0 or 1")
+        return F.binary_cross_entropy_with_logits(output.reshape(target.shape), target)
+
+    assert probe_loss(loss, LOGITS[:, :1], LABELS[:, 0]).kind == "values"
 SHAPES = {
     "squeeze": lambda x: x.unsqueeze(2).squeeze(2), "view": lambda x: x.view(-1, 2).reshape(16, 4),
     "transpose": lambda x: x.transpose(0, 1).transpose(0, 1), "permute": lambda x: x.permute(1, 0).permute(1, 0),

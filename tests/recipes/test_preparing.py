@@ -151,3 +151,15 @@ def test_a_cached_and_an_uncached_training_leave_out_the_same_noise(tmp_path, ca
         assert capsys.readouterr().err.count("it feeds frozen layers") == 2
         assert not model._forward_hooks
     torch.testing.assert_close(*trained)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_a_model_of_another_precision_gets_its_inputs_in_it_cached_and_uncached(tmp_path, dtype):
+    ended = []
+    for cache in (tmp_path, False):
+        model = mlp().to(dtype)
+        fl.freeze(model, through="2")
+        fit(model, data(), data(16), cache=cache, epochs=1)
+        assert {parameter.dtype for parameter in model.parameters()} == {dtype}
+        ended.append([parameter.detach().clone() for parameter in model.parameters()])
+    assert all(torch.equal(a, b) for a, b in zip(*ended, strict=True))

@@ -79,7 +79,7 @@ def test_targets_that_cannot_be_used_are_refused_before_anything_runs(tmp_path, 
     model.register_forward_pre_hook(lambda *_: calls.append(1))
     with pytest.raises(fl.DataError, match=what) as error:
         fit(model, *((data(), bad) if is_val else (bad, None)), cache=tmp_path / "cache")
-    assert error.value.where == ("fit(val=...)" if is_val else "fit(train)")
+    assert error.value.where.startswith("fit(val=...)" if is_val else "fit(train)")
     assert not calls
     assert not (tmp_path / "cache").exists()
 

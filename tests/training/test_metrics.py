@@ -1,3 +1,4 @@
+import dataclasses
 import math
 from collections import namedtuple
 from types import SimpleNamespace
@@ -114,3 +115,49 @@ def test_lists_of_tensors_are_parts_of_an_output_or_one_entry_a_sample(lengths, 
 
 
 MODEL = nn.Linear(2, 2)
+
+
+@dataclasses.dataclass(slots=True)
+class Slots:
+    a: torch.Tensor
+    b: torch.Tensor
+
+
+def test_outputs_without_a_dict_of_their_own_are_joined_too():
+    x, seen = torch.arange(10.0).view(5, 2), []
+    parts = [(Slots(x[:3], x[:3, 0]), x[:3, 0]), (Slots(x[3:], x[3:, 0]), x[3:, 0])]
+    assert collected(lambda o, t: seen.append(o) or 0.5, parts) == 0.5
+    assert torch.equal(seen[0].a, x)
+    assert torch.equal(seen[0].b, x[:, 0])
+    assert len(parts[0][0].a) == 3
+
+
+def test_plain_numbers_of_an_output_are_kept_where_they_differ_from_batch_to_batch():
+    seen = []
+    batches = [({"y": torch.ones(n), "n": n, "k": 7}, torch.ones(n)) for n in (2, 1)]
+    collected(lambda o, t: seen.append(o) or 0.0, batches)
+    assert seen[0]["n"].tolist() == [2, 1]
+    assert seen[0]["k"] == 7
+
+
+def test_the_label_that_the_loss_leaves_out_counts_in_no_metric_by_name():
+    collector = make_collector("accuracy", 255)
+    collector.add(torch.eye(3), torch.tensor([0, 255, 1]))
+    assert collector.result() == 0.5
+
+
+class Accumulating:
+    """A metric that keeps counts over its calls and gives that of the last call, as torchmetrics does."""
+
+    def __init__(self):
+        self.calls = 0
+
+    def __call__(self, output, target):
+        self.calls += 1
+        return (output.argmax(1) == target).float().mean()
+
+
+def test_a_metric_with_counts_of_its_own_is_called_once_a_validation():
+    metric, logits, labels = Accumulating(), torch.randn(7, 3), torch.arange(7) % 3
+    value = collected(metric, [(logits[:4], labels[:4]), (logits[4:], labels[4:])])
+    assert (value, metric.calls) == (pytest.approx(float((logits.argmax(1) == labels).float().mean())), 1)

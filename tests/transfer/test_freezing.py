@@ -178,7 +178,7 @@ def test_thawing_a_part_leaves_the_rest_to_be_thawed_later():
     fl.freeze(model)
     first = fl.thaw(model, down_to="1")
     assert first.parameters == ("1.weight", "1.bias", "3.weight")
-    assert first.notes == ("1 parameters were fixed before freeze and stay so; thaw(model, all=True) thaws them too",)
+    assert first.notes == ("1 parameter was fixed before freeze, and not thawed; thaw(model, all=True) thaws all",)
     second = fl.thaw(model)
     assert second.parameters == ("0.0.weight", "0.0.bias", "0.1.weight", "0.1.bias")
     assert not model[3].bias.requires_grad
@@ -217,7 +217,7 @@ def test_whole_numbers_stay_fixed_when_all_is_thawed():
     fl.freeze(model)
     summary = fl.thaw(model, all=True)
     assert not model[0].table.requires_grad
-    assert "1 parameters were fixed" in summary.notes[0]
+    assert summary.notes == ()
 
 
 class Registered(nn.Module):
@@ -287,3 +287,40 @@ def test_a_model_without_layers_and_an_empty_choice():
     fl.thaw(model)
     assert fl.freeze(model, parameters=[]).num_frozen == 0
     assert model.weight.requires_grad
+
+
+@pytest.mark.parametrize(
+    "norm", [nn.utils.spectral_norm, nn.utils.parametrizations.weight_norm, nn.utils.parametrizations.spectral_norm]
+)
+def test_what_a_norm_made_of_a_frozen_weight_is_thawed(norm):
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))
+    fl.freeze(model, through="0")
+    norm(model[0])
+    assert not any(parameter.requires_grad for parameter in model[0].parameters())
+    fl.thaw(model, down_to="1")
+    assert not any(parameter.requires_grad for parameter in model[0].parameters())
+    assert fl.thaw(model).notes == ()
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_a_freeze_and_a_thaw_of_a_model_in_inference_mode_leave_no_trace():
+    model = net().eval()
+    before = [sorted(vars(module)) for module in model.modules()]
+    fl.freeze(model, through="0")
+    fl.thaw(model)
+    assert before == [sorted(vars(module)) for module in model.modules()]
+
+
+def test_thawing_all_includes_what_was_fixed_before_and_leaves_whole_numbers_alone():
+    model = net()
+    model[1].weight.requires_grad_(False)
+    model.register_parameter("table", nn.Parameter(torch.arange(3), requires_grad=False))
+    fl.freeze(model, through="1")
+    assert fl.thaw(model).notes == (
+        "1 parameter was fixed before freeze, and not thawed; thaw(model, all=True) thaws all",
+    )
+    assert not model[1].weight.requires_grad
+    summary = fl.thaw(model, all=True)
+    assert summary.parameters == ("1.weight",)
+    assert not model.table.requires_grad
+    assert summary.notes == ()

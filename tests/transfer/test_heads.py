@@ -200,3 +200,29 @@ def test_models_that_cannot_get_a_head_are_refused():
     with pytest.raises(fl.LayerNotFound, match="no layer named ''"):
         fl.replace_head(nn.Sequential(nn.Linear(2, 2)), 3, name="")
     assert fl.replace_head(nn.DataParallel(nn.Sequential(nn.Linear(2, 2))), 3).out_features == 3
+
+
+@pytest.mark.parametrize(
+    "old",
+    [
+        nn.Conv1d(4, 6, 3, stride=2, padding=1),
+        nn.Conv2d(4, 6, (3, 1), stride=(2, 1), padding=(1, 0), dilation=(2, 1), bias=False),
+        nn.Conv2d(4, 6, 3, padding="same", groups=2, padding_mode="reflect"),
+        nn.Conv3d(4, 6, 2, padding=1),
+    ],
+)
+def test_a_convolution_that_is_named_keeps_its_geometry(old):
+    model = nn.Sequential(nn.Identity(), old)
+    inputs = torch.randn(2, 4, *(7,) * (old.weight.dim() - 2))
+    shape = model(inputs).shape
+    new = fl.replace_head(model, 8, name="1")
+    assert type(new) is type(old)
+    assert model(inputs).shape == (2, 8, *shape[2:])
+    assert (new.groups, new.padding_mode, new.bias is None) == (old.groups, old.padding_mode, old.bias is None)
+
+
+def test_outputs_that_groups_cannot_share_are_refused():
+    model = nn.Sequential(nn.Conv2d(4, 6, 3, groups=2))
+    with pytest.raises(fl.DataError, match="cannot be shared out among its groups"):
+        fl.replace_head(model, 5, name="0")
+    fl.replace_head(model, 4, name="0")

@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 
 from frostline.core.errors import NotCacheable
 from frostline.splitting import operations
-from frostline.splitting.listening import listening
+from frostline.splitting.listening import listening, wrapped
 from frostline.splitting.points import Frame, Frames, Point
 
 if TYPE_CHECKING:
@@ -147,7 +147,8 @@ def quieted(model: nn.Module, quiet: Mapping[Frame | Point, str]) -> Generator[N
         model.register_forward_hook(after, always_call=True),
     )
     try:
-        yield
+        with wrapped():
+            yield
     finally:
         running.close()
         for handle in handles:

@@ -95,12 +95,14 @@ class Recorder(TorchFunctionMode):
             return run()
         name = self.frames.names[id(module)]
         run = partial(run_module, self.quiet, Frame(name, self.frames.calls[name]), module, run)
-        inputs = tensors_in((args, kwargs))
-        tainted = [tensor for tensor in inputs if self.values.is_tainted(tensor)]
-        self.noise.refuse_into(module, tainted)
-        if not tainted:
-            self.noise.refuse_batch_statistics(module)
-        if self._is_recorded_whole(module, bool(tainted), (args, kwargs)):
+        with torch._C.DisableTorchFunction():  # these questions are ours, not the model's
+            inputs = tensors_in((args, kwargs))
+            tainted = [tensor for tensor in inputs if self.values.is_tainted(tensor)]
+            self.noise.refuse_into(module, tainted)
+            if not tainted:
+                self.noise.refuse_batch_statistics(module)
+            is_whole = self._is_recorded_whole(module, bool(tainted), (args, kwargs))
+        if is_whole:
             return self._record_module(module, args, kwargs, run)
         if not tainted and self.noise.may_be(module):
             return self._enter_or_record(module, args, kwargs, inputs, run)
@@ -118,14 +120,15 @@ class Recorder(TorchFunctionMode):
             self.noise.notice_python()
         finally:
             self.frames.close()
-        if is_block:
-            guard = returned_guard(frame.frame, result, operations.user_line())
-            if guard is not None:
-                handed.guards[guard.point] = guard
-            if python_state(module) != state:
-                handed.leave_open(frame.frame)
-        if not self.kinds.has_trainable(module):
-            self.values.returned(result, frame)
+        with torch._C.DisableTorchFunction():
+            if is_block:
+                guard = returned_guard(frame.frame, result, operations.user_line())
+                if guard is not None:
+                    handed.guards[guard.point] = guard
+                if python_state(module) != state:
+                    handed.leave_open(frame.frame)
+            if not self.kinds.has_trainable(module):
+                self.values.returned(result, frame)
         return result
 
     def _enter_or_record(
@@ -135,8 +138,9 @@ class Recorder(TorchFunctionMode):
         """Enter a module without parameters; if it draws noise, start over and record it whole."""
         if operations.is_batch_norm_in_training(module):
             return self._record_module(module, args, kwargs, run, is_noise=True)
-        noise, kept = operations.noise_state(), [tensor.detach().clone() for tensor in inputs]
-        versions = [tensor._version for tensor in inputs]
+        noise = operations.noise_state()
+        with torch._C.DisableTorchFunction():
+            kept = [(tensor, tensor.detach().clone(), tensor._version) for tensor in inputs]
         depth, calls = len(self.frames.stack), self.frames.calls.copy()
         try:
             return self._enter(module, run)
@@ -144,8 +148,8 @@ class Recorder(TorchFunctionMode):
             operations.set_noise_state(noise)
             self.frames.calls = calls
             del self.frames.stack[depth:]
-            with torch.no_grad():
-                for tensor, copy, version in zip(inputs, kept, versions, strict=True):
+            with torch.no_grad(), torch._C.DisableTorchFunction():
+                for tensor, copy, version in kept:
                     if tensor._version != version:
                         tensor.copy_(copy)
         return self._record_module(module, args, kwargs, run, is_noise=True)
@@ -157,7 +161,8 @@ class Recorder(TorchFunctionMode):
         name = self.frames.names[id(module)]
         nth = self.frames.calls[name]
         self.frames.calls[name] += 1
-        before, noise = self.values.versions((args, kwargs)), operations.noise_state()
+        with torch._C.DisableTorchFunction():
+            before, noise = self.values.versions((args, kwargs)), operations.noise_state()
         self.suspended = True
         try:
             result = run()
@@ -168,7 +173,8 @@ class Recorder(TorchFunctionMode):
         if has_numbers(result):  # they may follow trainable values, and would steer whoever called the module
             raise UnknownValue
         source = NoiseSource(Frame(name, nth), name, operations.user_line()) if is_noise else None
-        self.writer.write("call_module", name, (args, kwargs), result, before, source, module)
+        with torch._C.DisableTorchFunction():
+            self.writer.write("call_module", name, (args, kwargs), result, before, source, module)
         return result
 
     def _told_apart(self, result: Any, before: Versions) -> Any:
@@ -275,18 +281,20 @@ class Recorder(TorchFunctionMode):
         """A custom autograd Function is one call: its body would lose its own backward."""
         if self.suspended:
             return run()
-        before = self.values.versions((args, {}))
-        is_tainted = any(self.values.is_tainted(tensor) for tensor in tensors_in(args))
+        with torch._C.DisableTorchFunction():
+            before = self.values.versions((args, {}))
+            is_tainted = any(self.values.is_tainted(tensor) for tensor in tensors_in(args))
         self.suspended = True
         try:
             result = run()
         finally:
             self.suspended = False
-        if is_tainted:
-            self.frames.top.point(function.__name__)
-            self.writer.write("call_function", apply_function, ((function, *args), {}), result, before, None, None)
-        else:
-            self._frozen_call(function.apply, args, {}, result, before)
+        with torch._C.DisableTorchFunction():
+            if is_tainted:
+                self.frames.top.point(function.__name__)
+                self.writer.write("call_function", apply_function, ((function, *args), {}), result, before, None, None)
+            else:
+                self._frozen_call(function.apply, args, {}, result, before)
         return result
 
     # Values that leave torch

@@ -20,6 +20,7 @@ from frostline.splitting.extraction import extract_features
 from frostline.splitting.failures import changed_error, explained_failure, other_path, other_size
 from frostline.splitting.graphs import UnknownValue
 from frostline.splitting.guards import Guard
+from frostline.splitting.listening import wrapped
 from frostline.splitting.plan import Plan, frozen_log, noise_of_frozen_side, record_plan
 from frostline.splitting.points import Frame, Point
 from frostline.splitting.quieting import quieted
@@ -333,7 +334,7 @@ def split(model: nn.Module, example: Any) -> Split:
     check_line(model)
     check_example(model, example)
     failed: list[Exception] = []
-    with _kept(model):
+    with _kept(model), wrapped():
         for is_whole in (True, False):
             try:
                 return _split(model, example, is_whole=is_whole)

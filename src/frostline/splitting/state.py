@@ -7,8 +7,9 @@ batch to batch (`moving_state`), and they must stay what they are after the spli
 from __future__ import annotations
 
 import dis
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from types import CodeType, FrameType, FunctionType, ModuleType
 from typing import Any, cast
 
@@ -22,6 +23,7 @@ from frostline.core.errors import NotCacheable
 _TORCH_OWN = frozenset(vars(nn.Module()))
 _MAX_DEPTH = 4
 _MAX_PLACES = 2000  # of one watch: a table of a million numbers is not a configuration
+_MAX_CODES = 4096  # whose instructions are remembered: what a function names follows from its code alone
 _ADDING = ("append", "extend", "add", "update", "appendleft")  # methods that add to a container and give nothing back
 _NUMBERS = (bool, int, float, complex, str, bytes)
 
@@ -248,16 +250,16 @@ def _function(value: Any) -> FunctionType | None:
     return value if is_own else None
 
 
-def _nested(code: CodeType) -> Iterator[CodeType]:
-    yield code
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from _nested(constant)
+@lru_cache(_MAX_CODES)
+def _nested(code: CodeType) -> tuple[CodeType, ...]:
+    inner = (constant for constant in code.co_consts if isinstance(constant, CodeType))
+    return (code, *(part for constant in inner for part in _nested(constant)))
 
 
-def _loaded(code: CodeType) -> Iterator[str]:
+@lru_cache(_MAX_CODES)
+def _loaded(code: CodeType) -> frozenset[str]:
     """Names whose values the code uses: not those that it only adds to, as `self.calls += 1` and `log.append(x)` do."""
-    instructions = list(dis.get_instructions(code))
+    instructions, found = list(dis.get_instructions(code)), set[str]()
     for at, instruction in enumerate(instructions):
         if not instruction.opname.startswith(("LOAD_ATTR", "LOAD_GLOBAL", "LOAD_NAME", "LOAD_DEREF", "LOAD_METHOD")):
             continue
@@ -265,10 +267,11 @@ def _loaded(code: CodeType) -> Iterator[str]:
         after = instructions[at + 1].argval if at + 1 < len(instructions) else None
         is_added_to = before in ("COPY", "DUP_TOP") or after in _ADDING
         if not is_added_to:
-            yield str(instruction.argval)
+            found.add(str(instruction.argval))
+    return frozenset(found)
 
 
-def _stored(code: CodeType) -> Iterator[str]:
-    for instruction in dis.get_instructions(code):
-        if instruction.opname in ("STORE_ATTR", "STORE_GLOBAL", "DELETE_ATTR"):
-            yield str(instruction.argval)
+@lru_cache(_MAX_CODES)
+def _stored(code: CodeType) -> frozenset[str]:
+    written = ("STORE_ATTR", "STORE_GLOBAL", "DELETE_ATTR")
+    return frozenset(str(each.argval) for each in dis.get_instructions(code) if each.opname in written)

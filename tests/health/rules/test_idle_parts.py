@@ -1,5 +1,9 @@
-import pytest
+import re
 
+import pytest
+from torch import nn
+
+import frostline as fl
 from frostline.health import Evidence
 from frostline.health.rules import idle_parts
 from helpers_health import losses, outcomes
@@ -46,3 +50,16 @@ def test_what_a_monitors_optimizer_does_not_hold(strangers, outcome):
     (passed,) = idle_parts.check(Evidence(unheld=()))
     assert passed.why == "the optimizer holds all that is trainable."
     assert idle_parts.check(Evidence(idle=()))[0].why == "all trainable parts have moved."
+
+
+def test_the_call_that_is_advised_names_the_parts_and_freezes_them():
+    model = nn.ModuleDict({"stem": nn.Linear(2, 2), "fc": nn.Linear(2, 2), "head": nn.Linear(2, 2)})
+    for evidence in (
+        Evidence(idle=(("stem", "x"), ("fc", "y"))),
+        Evidence(unheld=("stem", "fc"), holds_strangers=True),
+    ):
+        (finding,) = idle_parts.check(evidence)
+        call = re.search(r"fl\.freeze\(.*?\)", finding.advice)[0]
+        eval(call, {"fl": fl, "model": model})
+        assert [name for name, p in model.named_parameters() if p.requires_grad] == ["head.weight", "head.bias"]
+        fl.thaw(model)

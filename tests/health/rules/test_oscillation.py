@@ -53,3 +53,8 @@ def test_a_high_momentum_is_told_of_a_calm_loss(momentum, outcome):
 def test_rises_are_told_before_the_momentum():
     waves = Evidence(losses=steps(2, 1, 2, 1, 2, 1, 1, 1, 1, 1), optimizer=OptimizerFacts(momentum=0.99))
     assert "the loss rose" in oscillation.check(waves)[0].why
+
+
+def test_a_loss_of_both_signs_is_not_judged():
+    assert outcomes(oscillation, Evidence(losses=steps(1, -1, 1, -1, 1, -1, 1, -1, 1, -1))) == ["not judged"]
+    assert outcomes(oscillation, Evidence(losses=steps(2, 0, 2, 0, 2, 0, 2, 0, 2, 0))) == ["tip"]
