@@ -319,6 +319,8 @@ def test_a_loss_that_refuses_answers_or_targets_of_ours_is_asked_no_further():
         return F.binary_cross_entropy_with_logits(output.reshape(target.shape), target)
 
     assert probe_loss(loss, LOGITS[:, :1], LABELS[:, 0]).kind == "values"
+
+
 SHAPES = {
     "squeeze": lambda x: x.unsqueeze(2).squeeze(2), "view": lambda x: x.view(-1, 2).reshape(16, 4),
     "transpose": lambda x: x.transpose(0, 1).transpose(0, 1), "permute": lambda x: x.permute(1, 0).permute(1, 0),
