@@ -317,6 +317,15 @@ def test_a_tied_parameter_is_frozen_by_any_of_its_names():
     assert fl.freeze(model, patterns=["head.weight"]).parameters == ("embed.weight",)
 
 
+@pytest.mark.parametrize("mode", [True, False])
+def test_a_model_that_was_frozen_whole_gets_its_mode_back_from_before(mode):
+    model = net().train(mode)
+    fl.freeze(model)
+    model.train(not mode)
+    fl.thaw(model)
+    assert [module.training for module in model.modules()] == [mode] * len(list(model.modules()))
+
+
 def test_thawing_all_includes_what_was_fixed_before_and_leaves_whole_numbers_alone():
     model = net()
     model[1].weight.requires_grad_(False)
