@@ -98,6 +98,11 @@ def test_a_look_up_that_trains_may_scale_its_weight_and_a_frozen_one_may_not():
         fl.split(model, x(4))
 
 
+def test_what_only_passes_through_a_module_keeps_its_name():
+    check(Net(lambda m, x: m.high(m.skip(m.low(x))), skip=nn.Sequential(nn.Identity())), x(4), names=["low"])
+    check(Net(lambda m, x: m.high(m.skip(m.low(x))), skip=nn.Sequential(nn.Tanh())), x(4), names=["skip"])
+
+
 def test_a_frozen_part_that_replaces_its_buffer_is_refused():
     class Averaging(Counting):
         def forward(self, x):
