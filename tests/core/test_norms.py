@@ -26,7 +26,7 @@ def test_no_gradient_at_all_is_zero():
 
 
 def test_half_precision_is_summed_in_float32():
-    assert float(gradient_norms(with_gradient(*[6e4] * 4, dtype=torch.float16)).total) > 1e5
+    assert 1.1e5 < float(gradient_norms(with_gradient(*[6e4] * 4, dtype=torch.float16)).total) < 1.3e5
 
 
 def test_complex_and_sparse_gradients_count():
