@@ -232,6 +232,13 @@ def test_a_cache_that_was_copied_to_another_process_fills_there(tmp_path):
     assert cache.fill(Part(), dataset(), progress=False).figures.computed == N
 
 
+def test_what_a_purge_leaves_is_not_counted(tmp_path):
+    folder = Path(fill(tmp_path).figures.path)
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    (folder / "shards" / "mine.txt").write_text("x" * 1000)
+    assert fl.FeatureCache(tmp_path).purge() == size
+
+
 @pytest.mark.parametrize("options", [{"num_workers": -1}, {"progress": 1}, {"batch_size": 2.5}])
 def test_options_that_make_no_sense_are_refused_before_anything_is_made(tmp_path, options):
     with pytest.raises(fl.DataError, match=next(iter(options))):

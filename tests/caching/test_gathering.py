@@ -104,6 +104,27 @@ def test_an_input_that_all_samples_share_reaches_every_batch(tmp_path):
     assert torch.equal(passed, dataset().tensors[0] + 1)
 
 
+@pytest.mark.parametrize("name", ROWS)
+def test_rows_of_any_width_and_dtype_are_gathered_from_one_shard(tmp_path, name):
+    width, dtype = ROWS[name]
+    part = Part()
+    part.frontier = (fl.FrontierTensor("low", (width,), dtype, width * dtype.itemsize, False),)
+    part.extract = lambda x: ((x.repeat(1, 2)[:, :width] * 3).to(dtype),)
+    data = fill(tmp_path, part)
+    order = torch.randperm(N, generator=torch.Generator().manual_seed(0)).tolist()
+    expected = part.extract(dataset().tensors[0])[0]
+    assert all(torch.equal(data[at][0][0], expected[at]) for at in order)
+
+
+@pytest.mark.parametrize("width", [1, 2, 4, 6])
+def test_rows_of_a_few_words_come_from_where_they_lie(tmp_path, width):
+    part = Part()
+    part.frontier = (fl.FrontierTensor("low", (width,), torch.float64, 8 * width, False),)
+    part.extract = lambda x: (x[:, :width].double(),)
+    ((features, _),) = fill(tmp_path, part).loader(N)
+    assert torch.equal(features[0], dataset().tensors[0][:, :width].double())
+
+
 def test_a_wrong_row_in_a_later_shard_is_named_with_its_place(tmp_path, monkeypatch):
     monkeypatch.setattr(writing, "SHARD_BYTES", 8 * 4 * D)
     data = fill(tmp_path, batch_size=8)

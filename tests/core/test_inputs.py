@@ -225,3 +225,8 @@ def test_a_forward_that_takes_something_else_is_shown():
 def test_targets_of_several_kinds_become_one(targets, dtype):
     found = inputs.collate_targets(targets, range(2))
     assert (found.dtype, found.tolist()) == (dtype, [float(x) if dtype == torch.float32 else int(x) for x in targets])
+
+
+def test_a_length_alone_makes_no_dataset():
+    with pytest.raises(fl.DataError, match="not a map-style dataset"):
+        inputs.check_map_style({1, 2})

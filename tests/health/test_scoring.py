@@ -274,3 +274,8 @@ def test_the_mean_answer_is_asked_of_some_dozen_samples():
     assert below.skill == pytest.approx(
         float(values.var(correction=0)) / (10 - float(values.var(correction=0))), rel=1e-3
     )
+
+
+def test_single_numbers_are_no_samples():
+    found = score(Given(), [(torch.tensor(2.0), torch.tensor(1.0))], F.mse_loss)
+    assert (found.is_of_loss, found.loss) == (True, 1.0)

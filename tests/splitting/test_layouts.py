@@ -77,6 +77,10 @@ def test_samples_that_are_masked_or_have_no_values_are_told_apart_all_the_same()
     assert find_layout(torch.zeros(0, 3), torch.zeros(4, 3), 2, 4) is None
 
 
+def test_a_folded_batch_without_values_has_a_layout():
+    assert find_layout(torch.zeros(6, 0), torch.zeros(12, 0), 2, 4) == Layout(0, 3, True)
+
+
 def test_rows_of_a_folded_batch_belong_to_their_samples():
     x = torch.arange(6).view(3, 2)  # sample b holds 2b and 2b + 1
     assert Layout(0, 2, True).to_rows(x.flatten()).tolist() == x.tolist()

@@ -84,6 +84,25 @@ def test_a_module_that_is_called_whole_may_have_such_a_function_inside():
     assert torch.equal(split.head(*split.extract(batch)), model(batch))
 
 
+def test_a_look_up_that_trains_may_scale_its_weight_and_a_frozen_one_may_not():
+    def forward(m, batch):
+        return m.high(m.low(batch)) + m.table(batch[:, 0].long().clamp(0, 4))
+
+    model = Net(forward, table=nn.Embedding(5, D, max_norm=0.5))
+    split = fl.split(model, x(4))
+    batch = x(6)
+    assert torch.equal(split.head(*split.extract(batch)), model(batch))
+    model = Net(forward, table=nn.Embedding(5, D, max_norm=0.5))
+    model.table.requires_grad_(False)
+    with pytest.raises(fl.FrostlineError):
+        fl.split(model, x(4))
+
+
+def test_what_only_passes_through_a_module_keeps_its_name():
+    check(Net(lambda m, x: m.high(m.skip(m.low(x))), skip=nn.Sequential(nn.Identity())), x(4), names=["low"])
+    check(Net(lambda m, x: m.high(m.skip(m.low(x))), skip=nn.Sequential(nn.Tanh())), x(4), names=["skip"])
+
+
 def test_a_frozen_part_that_replaces_its_buffer_is_refused():
     class Averaging(Counting):
         def forward(self, x):

@@ -117,6 +117,22 @@ def test_a_hook_on_an_activation_changes_gradients_in_the_head_too():
         split.head(*split.extract(batch))
 
 
+@pytest.mark.parametrize("is_training", [True, False])
+def test_what_is_remembered_in_one_mode_alone_is_refused(is_training):
+    def forward(m, batch):
+        high = m.high(m.low(batch))
+        if m.training is is_training:
+            high = high + m.last
+            m.last = high.detach().mean(0)
+        return high
+
+    model = Net(forward)
+    model.last = torch.zeros(D)
+    for mode in (True, False):
+        with pytest.raises(fl.FrostlineError):
+            fl.split(model.train(mode), x(4))
+
+
 def test_a_hook_that_holds_a_tensor_of_its_batch_is_refused():
     def forward(m, batch):
         low = m.low(batch)

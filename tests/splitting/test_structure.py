@@ -111,6 +111,24 @@ def test_parts_of_slices_and_named_tuples_are_changed_in_a_copy():
     assert slotted.value is A
 
 
+class OneSlot:
+    __slots__ = "value"
+
+    def __init__(self, value):
+        self.value = value
+
+
+def test_a_path_leads_to_its_tensor():
+    for value in (*VALUES.values(), OneSlot([A]), Record({"x": slice(None, A)})):
+        for path, tensor in tensor_paths(value):
+            part = value
+            for step in path:
+                is_named = step.is_attribute or isinstance(part, slice)
+                part = getattr(part, step.key) if is_named else part[step.key]
+            assert part is tensor
+    assert [tensor for _, tensor in tensor_paths(OneSlot(A))] == [A]
+
+
 def test_plain_values_cannot_carry_tensors_in_secret():
     plain = [A, (A, [3, "x"]), {"a": slice(A, 2)}, None, torch.float32, Pair(A, 1)]
     assert all(map(is_plain, plain))

@@ -212,6 +212,12 @@ def test_targets_and_weights_that_are_not_finite_are_told_from_a_rate_that_is_to
         check_scalar(nan, "here", target=torch.ones(3), module=layer)
 
 
+def test_other_shapes_of_targets_are_told_which_is_wanted():
+    with pytest.raises(fl.DataError, match="one class index for each place") as error:
+        make_loss("cross_entropy")(torch.zeros(2, 5, 7), torch.zeros(2, 3).long())
+    assert error.value.do.startswith("return targets of shape (2, 7), integers from 0 to 4")
+
+
 def test_the_label_that_a_loss_leaves_out_is_its_own():
     own = nn.CrossEntropyLoss(ignore_index=255)
     assert ignored_label(own) == ignored_label(partial(F.cross_entropy, ignore_index=255)) == 255

@@ -311,6 +311,21 @@ def test_a_freeze_and_a_thaw_of_a_model_in_inference_mode_leave_no_trace():
     assert before == [sorted(vars(module)) for module in model.modules()]
 
 
+def test_a_tied_parameter_is_frozen_by_any_of_its_names():
+    model = nn.ModuleDict({"embed": nn.Embedding(5, 4), "head": nn.Linear(4, 5, bias=False)})
+    model["head"].weight = model["embed"].weight
+    assert fl.freeze(model, patterns=["head.weight"]).parameters == ("embed.weight",)
+
+
+@pytest.mark.parametrize("mode", [True, False])
+def test_a_model_that_was_frozen_whole_gets_its_mode_back_from_before(mode):
+    model = net().train(mode)
+    fl.freeze(model)
+    model.train(not mode)
+    fl.thaw(model)
+    assert [module.training for module in model.modules()] == [mode] * len(list(model.modules()))
+
+
 def test_thawing_all_includes_what_was_fixed_before_and_leaves_whole_numbers_alone():
     model = net()
     model[1].weight.requires_grad_(False)

@@ -221,6 +221,14 @@ def test_a_convolution_that_is_named_keeps_its_geometry(old):
     assert (new.groups, new.padding_mode, new.bias is None) == (old.groups, old.padding_mode, old.bias is None)
 
 
+def test_settings_without_a_number_of_labels_get_none():
+    model = nn.Module()
+    model.config, model.classifier = SimpleNamespace(), nn.Linear(4, 2)
+    fl.replace_head(model, 3)
+    assert vars(model.config) == {}
+    assert not hasattr(model, "num_labels")
+
+
 def test_outputs_that_groups_cannot_share_are_refused():
     model = nn.Sequential(nn.Conv2d(4, 6, 3, groups=2))
     with pytest.raises(fl.DataError, match="cannot be shared out among its groups"):

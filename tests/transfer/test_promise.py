@@ -140,6 +140,17 @@ def test_new_layers_that_train_thawed_ones_and_layers_without_state_may_stand_an
     check_places(model, "fit(model)")
 
 
+def test_three_that_moved_are_named_without_more():
+    model = frozen()
+    state = FrozenState(model)
+    with torch.no_grad():
+        for tensor in (*model[0].parameters(), model[1].running_mean):
+            tensor.add_(1)
+    with pytest.raises(fl.FrostlineError) as error:
+        state.check()
+    assert error.value.received == "parameter 0.weight, parameter 0.bias, buffer 1.running_mean"
+
+
 def test_an_error_takes_a_freeze_back():
     model = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3), nn.Linear(3, 2))
     fl.freeze(model, through="0")

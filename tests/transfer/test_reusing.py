@@ -273,6 +273,45 @@ def test_models_that_cannot_take_or_give_weights_are_refused():
         fl.reuse(net(), fixed)
 
 
+class Renaming(nn.Module):
+    """A target that renames what it loads, by a hook of its own on the whole model."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(4, 3)
+
+        def rename(state, prefix, *_):
+            for name in [name for name in state if name.startswith(f"{prefix}old.")]:
+                state[f"{prefix}layer.{name.removeprefix(f'{prefix}old.')}"] = state.pop(name)
+
+        self._register_load_state_dict_pre_hook(rename)
+
+
+def test_hooks_of_the_model_itself_rename_too(tmp_path):
+    target = Renaming()
+    state = {"old.weight": torch.ones(3, 4), "old.bias": torch.ones(3)}
+    assert fl.reuse(saved(state, tmp_path / "w.pt"), target).copied == ("layer.weight", "layer.bias")
+    assert torch.equal(target.layer.weight, torch.ones(3, 4))
+
+
+def test_of_parts_that_fit_as_well_the_one_inside_of_a_usual_wrapper_is_meant(tmp_path):
+    target, own, other = net(), net(), net()
+    state = {f"student.{name}": x for name, x in other.state_dict().items()}
+    state |= {f"module.{name}": x for name, x in own.state_dict().items()}
+    fl.reuse(saved(state, tmp_path / "w.pt"), target)
+    assert torch.equal(target[0].weight, own[0].weight)
+    twice = {f"{part}.{name}": x for part in ("student", "pupil") for name, x in own.state_dict().items()}
+    with pytest.raises(fl.LayerNotFound, match="Several parts of the source fit"):
+        fl.reuse(saved(twice, tmp_path / "w.pt"), target)
+
+
+def test_few_tensors_that_fit_as_they_are_beside_many_of_others(tmp_path):
+    target, source = net(), net()
+    many = {f"other.{at}.weight": torch.ones(1) for at in range(200)}
+    fl.reuse(saved({**many, **source.state_dict()}, tmp_path / "w.pt"), target)
+    assert torch.equal(target[0].weight, source[0].weight)
+
+
 def test_what_fits_is_copied_into_a_frozen_target_and_wrappers_are_told():
     source, target = net(), net()
     fl.freeze(target)

@@ -74,6 +74,19 @@ def test_other_entries_with_weights_are_told(tmp_path):
     assert notes == ["weights taken from 'teacher'; the file also holds 'student', 'a.b' (key=...)"]
 
 
+def test_entries_with_weights_are_found_behind_others(tmp_path):
+    with pytest.raises(fl.DataError, match="no named tensors") as error:
+        read(tmp_path, {"epoch": 3, "best": 0.5, "nets": {"lr": 0.1, "generator": WEIGHTS}})
+    assert "key='nets.generator'" in error.value.do
+
+
+def test_a_file_that_cannot_be_read_is_told_how_to_be_made(tmp_path):
+    (tmp_path / "w.pt").write_bytes(b"nothing")
+    with pytest.raises(fl.DataError, match="Cannot read weights") as error:
+        read_weights(tmp_path / "w.pt", None, [])
+    assert error.value.do.startswith("pass a safetensors file, or a torch file of tensors only")
+
+
 def test_a_folder_is_told_to_be_a_file(tmp_path):
     with pytest.raises(fl.DataError, match="Cannot read weights") as error:
         read_weights(tmp_path, None, [])

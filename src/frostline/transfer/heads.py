@@ -46,7 +46,7 @@ def replace_head(model: nn.Module, num_classes: int, *, name: str | None = None)
     place = name if name is not None else _find(model)
     old = resolve(model, place)
     if not isinstance(old, _Output):
-        inner = [f"{place}.{child}" for child, module in old.named_modules() if isinstance(module, _Output) and child]
+        inner = [f"{place}.{child}" for child, module in old.named_modules() if isinstance(module, _Output)]
         if not inner:
             raise _not_found(model, f"{place!r} is a {type(old).__name__}")
         place = inner[-1]

@@ -158,7 +158,7 @@ def _stripped(
             found = {name.replace(inside, ""): tensor for name, tensor in found.items()}
             notes.append(f"{inside!r} taken out of the names")
     if prefix is not None:
-        start = prefix if prefix.endswith(".") or not prefix else f"{prefix}."
+        start = prefix if prefix.endswith(".") else f"{prefix}."
         if not any(name.startswith(start) for name in found):
             known = {f"{name.split('.')[0]}." for name in found if "." in name}
             raise LayerNotFound(

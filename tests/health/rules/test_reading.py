@@ -66,3 +66,10 @@ def test_functions_between_layers_are_not_seen():
 
 def test_a_norm_that_was_not_measured_is_no_odd_step():
     assert len(reading.finite_records(Evidence(records=(record(0, norm=None), record(1))))) == 2
+
+
+@pytest.mark.parametrize(("count", "is_enough"), [(9, False), (10, True)])
+def test_ten_losses_are_enough(count, is_enough):
+    evidence = Evidence(losses=losses(*[1.0] * count))
+    assert (reading.loss_levels(evidence) is not None) is is_enough
+    assert bool(reading.smoothed(evidence)) is is_enough

@@ -303,3 +303,9 @@ def test_statistics_of_one_value_per_channel_and_of_images_are_counted():
     without = nn.Sequential(nn.Linear(FEATURES, 4), nn.BatchNorm1d(4, track_running_stats=False), nn.Linear(4, 3))
     facts = seen(without).evidence.norms
     assert (facts.layers, facts.smallest_batch, facts.eval_loss) == (("1",), None, None)
+
+
+def test_a_number_beside_the_rows_that_is_none_is_no_row():
+    assert observing._odd_rows({"scale": torch.tensor(math.nan), "x": torch.ones(2, 2)}) is None
+    assert observing._odd_rows({"scale": torch.tensor(math.nan), "x": torch.tensor([1.0, math.inf])}) == [1]
+    assert observing._odd_rows({"ids": torch.arange(3)}) is None

@@ -370,3 +370,24 @@ def test_a_sickness_that_stands_or_is_new_is_no_cure(monkeypatch):
         assert one.failure == ("" if expected else f"{now[0]} stands or is new")
     one.steps = len(found._data)
     assert not found._is_healthy(one, one.suspicion)  # nothing is left to see it by
+
+
+def test_ten_steps_are_asked_wherever_a_race_begins():
+    found = race(start=30, lr=0.0)
+    with found._observer:
+        found._bring_base(40)
+        one = in_race(found, 0.01, steps=40)
+        found.base.scores |= {35: Score(0.1, 9.0), 40: Score(0.1, 9.0)}
+        one.scores = {35: one.score, 40: one.score}
+        found._is_healthy = lambda *_: True
+        found._is_ahead = lambda *_: True
+        one.steps = 35
+        assert not found._wins(one)
+        one.steps = 40
+        assert found._wins(one)
+
+
+def test_only_the_copy_of_the_best_is_kept():
+    found, winner = ran(sick_sigmoids(), task(120), lr=0.05)
+    found.forget(winner)
+    assert {id(one.patient) for one in (found.base, *found.runners)} == {id(winner.patient)}
