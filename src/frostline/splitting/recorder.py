@@ -25,7 +25,7 @@ from frostline.splitting.listening import listening
 from frostline.splitting.noise import Noise, NoisyModule, PythonNoise
 from frostline.splitting.points import Frames, Point
 from frostline.splitting.quieting import NoiseOnFrozenSide, NoiseSource, in_inference_mode
-from frostline.splitting.recording import RecorderSettings, Recording
+from frostline.splitting.recording import Block, RecorderSettings, Recording
 from frostline.splitting.size_number import tracked
 from frostline.splitting.state import Source
 from frostline.splitting.structure import has_numbers, is_plain, is_same, template_of, tensors_in
@@ -51,7 +51,7 @@ class Recorder(TorchFunctionMode):
     def __init__(self, model: nn.Module, kinds: Kinds, settings: RecorderSettings, *, is_logging: bool) -> None:
         super().__init__()
         self.model, self.kinds, self.is_whole = model, kinds, settings.is_whole
-        self.quiet = frozenset(settings.quiet)
+        self.quiet, self.keeps_blocks = frozenset(settings.quiet), bool(settings.replayed)
         self.frames = Frames(model)
         self.suspended, self.is_logging = False, is_logging
         self.has_left_torch: str | None = None
@@ -117,6 +117,7 @@ class Recorder(TorchFunctionMode):
         handed.opened(frame.frame, outer.frame, is_frozen=is_frozen)
         is_block = handed.blocks.get(frame.frame) == frame.frame
         state = python_state(module) if is_block else {}
+        calls = self.frames.calls.copy() if self.keeps_blocks else None
         try:
             result = run()
             self.noise.notice_python()
@@ -129,6 +130,11 @@ class Recorder(TorchFunctionMode):
                     handed.guards[guard.point] = guard
                 if python_state(module) != state:
                     handed.leave_open(frame.frame)
+                elif calls is not None and self.kinds.has_frozen(module):
+                    kept = change_tensors(result, lambda tensor: tensor.detach().clone())
+                    inner = self.frames.calls - calls
+                    block = Block(frame.frame, kept, inner, len(self.recording.log), handed.guards.copy())
+                    self.recording.blocks.append(block)
             if not self.kinds.has_trainable(module):
                 self.values.returned(result, frame)
         return result

@@ -10,7 +10,7 @@ from frostline.core import inputs as batches
 from frostline.core.arguments import as_count, check_model
 from frostline.core.digests import checksum
 from frostline.core.doors import public
-from frostline.core.errors import DataError, NotCacheable, SplitError
+from frostline.core.errors import DataError, FrostlineError, NotCacheable, SplitError
 from frostline.core.restore import kept_attributes, kept_buffers, kept_generators, kept_modes, kept_parameters
 from frostline.splitting.checks import check_example, check_features, check_line, check_modes, check_repeatable
 from frostline.splitting.explaining import Explanation, explain
@@ -23,6 +23,7 @@ from frostline.splitting.plan import Plan, frozen_log, record_plan
 from frostline.splitting.points import Frame, Point
 from frostline.splitting.quieting import quiet_reference
 from frostline.splitting.recipes import calls_digest
+from frostline.splitting.replay_plan import NothingToReplay, record_replayed, replayed_log
 from frostline.splitting.samples import FAR, LARGE, PROOF, SMALL, batch_of, other_values, put_first
 from frostline.splitting.sequence import SequenceProof
 from frostline.splitting.structure import outline
@@ -38,6 +39,7 @@ _INPUTS = Point(Frame("", 0), "input", 0, "python")
 _Steering = tuple[str, tuple[tuple[Point, str], ...]]
 # How often to record again because some sample of the example takes another path than those that were recorded.
 _PATHS = 3
+_READS = "values of the frozen part decide in Python what runs in the trainable part"
 
 
 class Split:
@@ -175,6 +177,11 @@ class Split:
         """True if values of the frozen part reach Python, where they may decide for a whole batch."""
         return any(expected.is_steered for expected in self._plan.expected.values())
 
+    @property
+    def num_guards(self) -> int:
+        """How many values reach Python beside frozen layers, and must be what they were in the recording."""
+        return len({point for expected in self._plan.expected.values() for point in expected.guards})
+
     @public("Split.check_unchanged")
     def check_unchanged(self) -> None:
         """Check that the frozen part still is what the recipe says: calls, numbers, weights, buffers, code.
@@ -185,7 +192,8 @@ class Split:
         with (
             kept_modes(self._model), kept_generators(), kept_parameters(self._model), kernels_for(self._model),
         ):  # fmt: skip
-            log = frozen_log(self._model, self._plan)
+            is_replayed = bool(self._plan.settings.replayed)
+            log = (replayed_log if is_replayed else frozen_log)(self._model, self._plan)
         if calls_digest(log) != self.recipe["calls"]:
             raise changed_error(self._moved_weights())
 
@@ -318,13 +326,34 @@ def split(model: nn.Module, example: Any) -> Split:
         for is_whole in (True, False):
             try:
                 return _split(model, example, is_whole=is_whole)
-            except (NotCacheable, DataError):
+            except DataError:
                 raise
             except Exception as error:
                 failed.append(error)
-                if not isinstance(error, (UnknownValue, SplitError)):
+                if isinstance(error, NotCacheable) or not isinstance(error, (UnknownValue, SplitError)):
                     break
+        found = _replayed(model, example, _told(failed[0]))
+        if found is not None:
+            return found
+        if isinstance(failed[-1], NotCacheable):
+            raise failed[-1]
         raise explained_failure(model, batch_of(example, LARGE), failed)
+
+
+def _replayed(model: nn.Module, example: Any, why: str, *, only_lean: bool = False) -> Split | None:
+    """The split whose head runs the model's own forward, if it is proven to be the model."""
+    for is_lean in (True,) if only_lean else (True, False):
+        try:
+            return Split(model, *record_replayed(model, example, why, is_lean=is_lean))._proven(example)
+        except NothingToReplay:
+            break
+        except Exception:  # what the graph's own failure says is nearer to the model
+            continue
+    return None
+
+
+def _told(error: Exception) -> str:
+    return f"{error.what} ({error.where})" if isinstance(error, FrostlineError) else f"{type(error).__name__}: {error}"
 
 
 def _split(model: nn.Module, example: Any, *, is_whole: bool) -> Split:
@@ -335,4 +364,8 @@ def _split(model: nn.Module, example: Any, *, is_whole: bool) -> Split:
             break
         example = put_first(example, at)
         made = Split(model, *record_plan(model, example, is_whole=is_whole))
+    if made.num_guards:  # a head that reads the values itself holds for all of them
+        other = _replayed(model, example, _READS, only_lean=True)
+        if other is not None and other.num_guards < made.num_guards:
+            return other
     return made._proven(example)
