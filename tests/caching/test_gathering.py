@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch import nn
 
 import frostline as fl
 from frostline.caching import writing
@@ -34,3 +35,45 @@ def test_rows_of_other_samples_are_refused(tmp_path):
     with pytest.raises(fl.CacheError, match="belongs to another sample") as error:
         list(data.loader(8))
     assert "sample 3" in error.value.received
+
+
+ROWS = {
+    "bytes": (3, torch.uint8), "truths": (7, torch.bool), "halves": (5, torch.bfloat16), "one half": (1, torch.float16),
+    "floats": (3, torch.float32), "doubles": (2, torch.float64), "pairs": (3, torch.complex64), "none": (0, torch.int8),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_rows_of_any_width_and_dtype_are_gathered_from_several_shards(tmp_path, monkeypatch, name):
+    width, dtype = ROWS[name]
+    part = Part()
+    part.frontier = (fl.FrontierTensor("low", (width,), dtype, width * dtype.itemsize, False),)
+    part.extract = lambda x: ((x.repeat(1, 2)[:, :width] * 3).to(dtype),)
+    monkeypatch.setattr(writing, "SHARD_BYTES", max(1, 8 * width * dtype.itemsize))
+    data = fill(tmp_path, part, batch_size=5)
+    expected = part.extract(dataset().tensors[0])[0]
+    assert torch.equal(torch.cat([features[0] for features, _ in data.loader(9)]), expected)
+    assert torch.equal(data[17][0][0], expected[17])
+
+
+def test_an_input_that_all_samples_share_reaches_every_batch(tmp_path):
+    model = nn.ModuleDict({"low": nn.Linear(D, D), "high": nn.Linear(D, D)})
+    model.forward = lambda x, y: model["high"](model["low"](x)) * y
+    fl.freeze(model, modules=[model["low"]])
+    part = fl.split(model, {"x": torch.randn(4, D), "y": torch.randn(4, D)})
+    data = fill(tmp_path, part, [({"x": x, "y": x + 1}, label) for x, label in dataset()])
+    for features, _ in data.loader(7):
+        features[-1].zero_()  # what a loop does to its batch stays in the batch
+    passed = torch.cat([features[-1] for features, _ in data.loader(7)])
+    assert torch.equal(passed, dataset().tensors[0] + 1)
+
+
+def test_a_wrong_row_in_a_later_shard_is_named_with_its_place(tmp_path, monkeypatch):
+    monkeypatch.setattr(writing, "SHARD_BYTES", 8 * 4 * D)
+    data = fill(tmp_path, batch_size=8)
+    last = int(data._gatherer.shard[39])
+    data._gatherer.row[39] = (data._gatherer.row[39] + 1) % 8
+    with pytest.raises(fl.CacheError, match="belongs to another sample") as error:
+        data[39]
+    assert error.value.where == f"{data._gatherer.names[last]}, row {int(data._gatherer.row[39])}"
+    assert data[38][1] == 38 % 4

@@ -339,3 +339,12 @@ def test_what_is_no_loss_or_no_dense_parameter_is_refused():
     model.extra = nn.Parameter(torch.eye(3).to_sparse())
     with pytest.raises(fl.DataError, match="A parameter is a sparse tensor"):
         Monitor(model)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script`")
+def test_a_scripted_module_is_refused_in_four_parts():
+    layer = torch.jit.script(nn.Linear(2, 2))
+    for model, place in ((layer, "a ScriptModule"), (nn.Sequential(nn.ReLU(), layer), "a ScriptModule at '1'")):
+        with pytest.raises(fl.DataError, match="takes no hooks") as error:
+            fl.Monitor(model)
+        assert error.value.received == place

@@ -45,6 +45,45 @@ def test_a_frozen_part_that_counts_is_refused():
         fl.split(model, x(4))
 
 
+class Steep(torch.autograd.Function):
+    """A call with a backward of its own, that looks at its values."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.factor = 3.0 if float(x.abs().max()) > 1 else 1.0
+        return x * ctx.factor
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient * -ctx.factor
+
+
+def test_a_function_with_a_backward_of_its_own_may_look_at_values_that_train():
+    model = Net(lambda m, x: Steep.apply(m.high(m.low(x))))
+    split = fl.split(model, x(4))
+    for scale in (0.01, 100.0):
+        batch = x(5) * scale
+        gradients = []
+        for run in (lambda own=batch: model(own), lambda own=batch: split.head(*split.extract(own))):
+            model.zero_grad()
+            out = run()
+            out.sum().backward()
+            gradients.append((out.detach(), model.high.weight.grad.clone()))
+        assert torch.equal(gradients[0][0], gradients[1][0])
+        torch.testing.assert_close(gradients[0][1], gradients[1][1])
+
+
+def test_a_module_that_is_called_whole_may_have_such_a_function_inside():
+    class Inside(nn.Linear):
+        def forward(self, x):
+            return Steep.apply(super().forward(x))
+
+    model = Net(lambda m, x: m.inside(m.low(x)), inside=Inside(D, D))
+    split = fl.split(model, x(4))
+    batch = x(5) * 100
+    assert torch.equal(split.head(*split.extract(batch)), model(batch))
+
+
 def test_a_frozen_part_that_replaces_its_buffer_is_refused():
     class Averaging(Counting):
         def forward(self, x):

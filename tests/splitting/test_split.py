@@ -188,16 +188,6 @@ def test_a_buffer_that_a_trainable_module_replaces_is_its_own_affair():
     assert split.head.high is model.high
 
 
-def test_layer_drop_is_left_out_and_said():
-    def forward(m, x):
-        h, chance = m.low(x), torch.rand([])
-        return h if m.training and chance < 0.3 else m.high(h)
-
-    split = check(Net(forward), x(4), names=["low"])
-    (note,) = split.explain().notes
-    assert "decide there what runs, in the trainable part too" in note
-
-
 def test_a_packed_sequence_is_refused_in_our_words():
     def forward(m, x):
         packed = nn.utils.rnn.pack_padded_sequence(m.low(x).view(-1, 2, D // 2), [2] * x.shape[0], batch_first=True)

@@ -3,7 +3,7 @@ import torch
 from torch.utils.data import TensorDataset
 
 import frostline as fl
-from frostline.training.feeding import DatasetBatches
+from frostline.training.feeding import DatasetBatches, check_targets
 from helpers_fit import D, data, fit, mlp
 
 N = 10
@@ -79,7 +79,7 @@ def test_targets_that_cannot_be_used_are_refused_before_anything_runs(tmp_path, 
     model.register_forward_pre_hook(lambda *_: calls.append(1))
     with pytest.raises(fl.DataError, match=what) as error:
         fit(model, *((data(), bad) if is_val else (bad, None)), cache=tmp_path / "cache")
-    assert error.value.where == ("fit(val=...)" if is_val else "fit(train)")
+    assert error.value.where.startswith("fit(val=...)" if is_val else "fit(train)")
     assert not calls
     assert not (tmp_path / "cache").exists()
 
@@ -90,3 +90,30 @@ def test_the_remedies_of_targets_work(tmp_path):
     fl.freeze(model, through="2")
     texts = with_targets(lambda at: names.index(("dog", "cat")[at % 2]))
     assert fit(model, texts, epochs=1, cache=tmp_path).history[0].train_loss > 0
+
+
+class Told(list):
+    """Items beside all their targets in one tensor, as torchvision's data sets have them."""
+
+    def __init__(self, targets):
+        super().__init__((torch.ones(D), target) for target in targets)
+        self.targets = targets
+
+
+def test_targets_that_can_be_used_pass():
+    for loss, targets in (
+        ("cross_entropy", torch.tensor([0, 1, -100])), ("cross_entropy", torch.tensor([[0.5, 0.5], [1.0, 0.0]])),
+        ("mse", torch.tensor([0.5, 1.0])), ("bce", torch.tensor([True, False])), ("cross_entropy", [0, 1, 1]),
+        (lambda o, t: 0, ["cat", "dog"]), ("mse", torch.tensor([-100, -100])),
+    ):  # fmt: skip
+        assert check_targets(Told(targets), loss, "here") is None
+
+
+@pytest.mark.parametrize("targets", [torch.tensor([-100, -100]), torch.tensor([[-100], [-100]])])
+def test_labels_that_are_all_ignored_are_told_wherever_they_are_held(targets):
+    with pytest.raises(fl.DataError, match="No sample has a label") as error:
+        check_targets(Told(targets), "cross_entropy", "here")
+    assert (error.value.where, error.value.received) == ("here", "2 targets, all of them -100")
+    with pytest.raises(fl.DataError, match="No sample has a label"):
+        check_targets(TensorDataset(torch.ones(2, D), targets), "cross_entropy", "here")
+    assert check_targets(TensorDataset(torch.ones(2, D), torch.zeros(2).long(), targets), None, "here") is None

@@ -113,17 +113,7 @@ def _record_once(model: nn.Module, example: Any, settings: RecorderSettings) -> 
     kinds = Kinds(model)
     sizes = (batch_of(example, SMALL), batch_of(example, LARGE))
     with torch.enable_grad():
-        model.train()
-        while True:
-            try:
-                trained = _record_pair(model, kinds, sizes, settings)
-            except NoiseOnFrozenSide as signal:
-                settings = settings.but(quiet=add_quiet(settings.quiet, signal.source))
-                continue
-            live = settings.live.union(*(recording.live | set(recording.rebound) for recording in trained))
-            if live == settings.live:
-                break
-            settings = settings.but(live=live)
+        trained, settings = _record_trained(model, kinds, sizes, settings)
         check_quiet_modules(settings.quiet, trained[1])
         model.eval()
         evaluated = _record_pair(model, kinds, sizes, settings.in_mode(training=False), is_logging=True)
@@ -131,7 +121,7 @@ def _record_once(model: nn.Module, example: Any, settings: RecorderSettings) -> 
     frontier = find_frontier(evaluated, trained)
     expected = {mode: expect(*map(_handed, pair)) for mode, pair in ((False, evaluated), (True, trained))}
     check_frontier(model, frontier.tensors)
-    frontier = frontier.in_order_of(extract_features(model, kinds, frontier, expected, sizes[0])[0])
+    frontier = frontier.in_order_of(extract_features(model, kinds, frontier, expected, settings.quiet, sizes[0])[0])
     graphs = (
         assemble(evaluated[1], batch_nodes[0], frontier, frontier.eval_slots),
         assemble(trained[1], batch_nodes[1], frontier, frontier.train_slots),
@@ -152,6 +142,33 @@ def _record_once(model: nn.Module, example: Any, settings: RecorderSettings) -> 
         weights={name: own for recording in recordings for name, own in recording.weights.items()},
     )  # fmt: skip
     return plan, head
+
+
+def noise_of_frozen_side(model: nn.Module, example: Any) -> Quiet:
+    """Noise of mixed modules that feeds frozen layers, which a split leaves out; empty where a split is refused."""
+    try:
+        with torch.enable_grad():
+            sizes = (batch_of(example, SMALL), batch_of(example, LARGE))
+            return _record_trained(model, Kinds(model), sizes, RecorderSettings(is_whole=True))[1].quiet
+    except Exception:  # whatever it is, the split says so in its own words
+        return {}
+
+
+def _record_trained(
+    model: nn.Module, kinds: Kinds, sizes: tuple[Any, Any], settings: RecorderSettings
+) -> tuple[Pair, RecorderSettings]:
+    """The recordings of the training mode, and what had to be known for them."""
+    model.train()
+    while True:
+        try:
+            trained = _record_pair(model, kinds, sizes, settings)
+        except NoiseOnFrozenSide as signal:
+            settings = settings.but(quiet=add_quiet(settings.quiet, signal.source))
+            continue
+        live = settings.live.union(*(recording.live | set(recording.rebound) for recording in trained))
+        if live == settings.live:
+            return trained, settings
+        settings = settings.but(live=live)
 
 
 def _record_pair(

@@ -53,11 +53,15 @@ class OpenFrame:
     born_from: int
     operations: Counter[str] = field(default_factory=lambda: Counter[str]())
 
+    def following(self, operation: str) -> Point:
+        """The address that the next call of `operation` in this frame will have."""
+        return Point(self.frame, operation, self.operations[operation])
+
     def point(self, operation: str) -> Point:
-        """The address of the next call of `operation` in this frame."""
-        nth = self.operations[operation]
+        """The address of this call of `operation`; the next one has another."""
+        point = self.following(operation)
         self.operations[operation] += 1
-        return Point(self.frame, operation, nth)
+        return point
 
 
 class Frames:

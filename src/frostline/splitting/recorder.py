@@ -6,9 +6,8 @@ values written in place), the recorder follows it by hand.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, fx, nn
@@ -23,8 +22,8 @@ from frostline.splitting.graphs import GraphWriter, UnknownValue, apply_function
 from frostline.splitting.guards import Guard, python_state, returned_guard
 from frostline.splitting.listening import listening
 from frostline.splitting.noise import Noise, NoisyModule, PythonNoise
-from frostline.splitting.points import Frames, Point
-from frostline.splitting.quieting import NoiseOnFrozenSide, NoiseSource, in_inference_mode
+from frostline.splitting.points import Frame, Frames, Point
+from frostline.splitting.quieting import NoiseSource, arguments_of, run_module
 from frostline.splitting.recording import Block, RecorderSettings, Recording
 from frostline.splitting.size_number import tracked
 from frostline.splitting.state import Source
@@ -51,7 +50,7 @@ class Recorder(TorchFunctionMode):
     def __init__(self, model: nn.Module, kinds: Kinds, settings: RecorderSettings, *, is_logging: bool) -> None:
         super().__init__()
         self.model, self.kinds, self.is_whole = model, kinds, settings.is_whole
-        self.quiet, self.keeps_blocks = frozenset(settings.quiet), bool(settings.replayed)
+        self.quiet, self.keeps_blocks = settings.quiet, bool(settings.replayed)
         self.frames = Frames(model)
         self.suspended, self.is_logging = False, is_logging
         self.has_left_torch: str | None = None
@@ -93,22 +92,28 @@ class Recorder(TorchFunctionMode):
             return run()
         self.noise.notice_python()
         if module is self.model:
-            return in_inference_mode(module, run) if ("", -1) in self.quiet else run()
+            return run()
         name = self.frames.names[id(module)]
-        if (name, self.frames.calls[name]) in self.quiet or (name, -1) in self.quiet:
-            run = partial(in_inference_mode, module, run)
+        run = partial(run_module, self.quiet, Frame(name, self.frames.calls[name]), module, run)
         with torch._C.DisableTorchFunction():  # these questions are ours, not the model's
             inputs = tensors_in((args, kwargs))
             tainted = [tensor for tensor in inputs if self.values.is_tainted(tensor)]
             self.noise.refuse_into(module, tainted)
             if not tainted:
-                self.noise.refuse_batch_statistics(module)
+                self._refuse_batch_statistics(module)
             is_whole = self._is_recorded_whole(module, bool(tainted), (args, kwargs))
         if is_whole:
             return self._record_module(module, args, kwargs, run)
         if not tainted and self.noise.may_be(module):
             return self._enter_or_record(module, args, kwargs, inputs, run)
         return self._enter(module, run, is_fed=bool(tainted))
+
+    def _refuse_batch_statistics(self, module: nn.Module) -> None:
+        try:
+            self.noise.refuse_batch_statistics(module)
+        except NotCacheable:
+            self.recording.is_unsound = True
+            raise
 
     def _enter(self, module: nn.Module, run: Callable[[], Any], *, is_fed: bool = False) -> Any:
         is_frozen = not is_fed and not self.kinds.has_trainable(module)
@@ -121,6 +126,9 @@ class Recorder(TorchFunctionMode):
         try:
             result = run()
             self.noise.notice_python()
+        except NotCacheable:
+            self.recording.is_unsound |= is_block and self.kinds.has_frozen(module)
+            raise
         finally:
             self.frames.close()
         with torch._C.DisableTorchFunction():
@@ -180,7 +188,7 @@ class Recorder(TorchFunctionMode):
             self.suspended = False
         if has_numbers(result):  # they may follow trainable values, and would steer whoever called the module
             raise UnknownValue
-        source = NoiseSource(name, name, nth, operations.user_line()) if is_noise else None
+        source = NoiseSource(Frame(name, nth), name, operations.user_line()) if is_noise else None
         with torch._C.DisableTorchFunction():
             self.writer.write("call_module", name, (args, kwargs), result, before, source, module)
         return result
@@ -210,6 +218,7 @@ class Recorder(TorchFunctionMode):
         if operations.name_of(func) == "__iter__":
             return iter(self.__torch_function__(Tensor.unbind, types, (args[0], 0)))
         self._note_sources()
+        args, kwargs = arguments_of(self.quiet, self.frames, func, args, kwargs)
         inputs = tensors_in((args, kwargs))
         self._refuse_numpy(func, inputs)
         before, noise = self.values.versions((args, kwargs)), operations.noise_state()
@@ -221,6 +230,7 @@ class Recorder(TorchFunctionMode):
         if tainted and operations.converts(func):
             self._handed_over(func, None, inputs, tainted)
         if operations.renormalises(func, args, kwargs) and not args[1].requires_grad:
+            self.recording.is_unsound = True
             raise frozen_weight_error(self.values.name_of_memory(args[1]) or "a weight")
         try:
             result = func(*args, **kwargs)
@@ -311,10 +321,9 @@ class Recorder(TorchFunctionMode):
         if operations.is_size(func):
             self._size_read(tensors, tainted, is_decided=name == "__len__")  # `len` gives Python a plain number
             return
-        noise = [self.values.noise.get(id(tensor)) for tensor in tainted]
-        if self.model.training and noise and all(noise):  # layer drop: inference mode has none
-            effect = "random numbers decide there what runs, in the trainable part too"
-            raise NoiseOnFrozenSide(replace(cast("NoiseSource", noise[0]), effect=effect))
+        if self.noise.is_certain(tainted):
+            return
+        self.noise.refuse_decision(tainted)
         if tainted:
             raise trainable_value_error(frame.name, name)
         point = self.frames.top.point(name)

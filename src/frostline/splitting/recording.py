@@ -95,6 +95,7 @@ class Recording:
     output: Any = None
     log: list[str] = field(default_factory=list[str])
     blocks: list[Block] = field(default_factory=list["Block"])
+    is_unsound: bool = False  # a frozen module is noisy, moves its state or its weights: no head helps
 
 
 @dataclass(frozen=True)
@@ -103,14 +104,14 @@ class RecorderSettings:
 
     Attributes:
         is_whole: Record modules without frozen parameters as one call each; False enters them.
-        quiet: Modules and calls of modules that run in inference mode: noise that feeds frozen layers.
+        quiet: Noise that feeds frozen layers, and is left out.
         live: Buffers that the trainable part writes.
         remade: Frozen tensors that depend on the batch as a whole: the head makes them again.
         replayed: Why no graph holds, so that the head runs the model's own forward; empty for a graph.
     """
 
     is_whole: bool
-    quiet: Quiet = field(default_factory=dict[tuple[str, int], str])
+    quiet: Quiet = field(default_factory=dict["Frame | Point", str])
     live: frozenset[str] = frozenset()
     remade: frozenset[Point] = frozenset()
     replayed: str = ""
@@ -127,5 +128,7 @@ class RecorderSettings:
         """What people should know of it."""
         names = sorted({point.name for point in self.remade})
         remade = [f"{', '.join(names)}: depends on the whole batch, and is computed in the head"] if names else []
-        replayed = [f"the head runs the model's own forward over stored features: {self.replayed}"] if self.replayed else []
+        replayed = (
+            [f"the head runs the model's own forward over stored features: {self.replayed}"] if self.replayed else []
+        )
         return (*self.quiet.values(), *remade, *replayed)

@@ -34,7 +34,20 @@ if TYPE_CHECKING:
 
 # What a tensor without values can tell as well as one with values.
 _HARMLESS = frozenset(
-    "shape size dim ndim ndimension numel nelement dtype __len__ requires_grad is_floating_point is_complex".split()
+    [
+        "shape",
+        "size",
+        "dim",
+        "ndim",
+        "ndimension",
+        "numel",
+        "nelement",
+        "dtype",
+        "__len__",
+        "requires_grad",
+        "is_floating_point",
+        "is_complex",
+    ]
 )
 
 

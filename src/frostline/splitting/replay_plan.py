@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
-from torch import Tensor
 
 from frostline.core import inputs as batches
 from frostline.core.errors import FrostlineError
@@ -29,17 +28,45 @@ from frostline.splitting.samples import LARGE, SMALL, batch_of
 from frostline.splitting.structure import is_same, outline, template_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable
 
     from torch import nn
 
     from frostline.splitting.recording import Block, Recording
 
 _ROOT = Frame("", 0)
+_Proven = TypeVar("_Proven")
 
 
 class NothingToReplay(Exception):  # noqa: N818 (a signal inside this pillar, never seen by callers)
-    """No frozen module runs whose output can be stored per sample."""
+    """No frozen module runs whose output can be stored per sample, or one does what no frozen module may."""
+
+
+def first_proven(
+    prove: Callable[[Plan, Head], _Proven], model: nn.Module, example: Any, why: Exception | str,
+    *, only_lean: bool = False,
+) -> _Proven | None:  # fmt: skip
+    """The first head that runs the model's own forward and is proven to be the model; None if there is none.
+
+    Args:
+        prove: What makes of a plan and its head what is proven, or raises.
+        model: The model.
+        example: A batch.
+        why: Why no graph holds.
+        only_lean: Do not store inputs and features of which no use was seen.
+    """
+    if isinstance(why, FrostlineError):
+        why = f"{why.what} ({why.where})"
+    elif isinstance(why, Exception):
+        why = f"{type(why).__name__}: {why}"
+    for is_lean in (True,) if only_lean else (True, False):
+        try:
+            return prove(*record_replayed(model, example, why, is_lean=is_lean))
+        except NothingToReplay:
+            return None
+        except Exception:  # what the graph's own failure says is nearer to the model
+            continue
+    return None
 
 
 def record_replayed(model: nn.Module, example: Any, why: str, *, is_lean: bool) -> tuple[Plan, Head]:
@@ -60,6 +87,8 @@ def record_replayed(model: nn.Module, example: Any, why: str, *, is_lean: bool) 
     for training in (True, False):
         model.train(training)
         recordings[training] = [record_blocks(model, kinds, inputs, settings) for inputs in sizes]
+    if any(recording.is_unsound for pair in recordings.values() for recording in pair):
+        raise NothingToReplay
     blocks = _answered(recordings)
     moved, used = set[str](), set[tuple[Frame | None, int]]()
     for training in (True, False):
@@ -180,4 +209,4 @@ def _expected(pair: list[Recording], frontier: Frontier) -> Expected:
         recording.handed.guards = dict(recording.blocks[-1].guards)
         recording.handed.close_blocks(entry.birth for entry in frontier.entries)
     small, large = ((own.handed, own.births, own.batch_size) for own in pair)
-    return replace(expect(small, large), sizes={}, decides_by_size=True, is_steered=True)
+    return replace(expect(small, large), sizes={}, decides_by_size=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,26 +11,29 @@ from frostline.core import inputs as batches
 from frostline.core.arguments import as_count, check_model
 from frostline.core.digests import checksum
 from frostline.core.doors import public
-from frostline.core.errors import DataError, FrostlineError, NotCacheable, SplitError
+from frostline.core.errors import DataError, NotCacheable, SplitError
 from frostline.core.restore import kept_attributes, kept_buffers, kept_generators, kept_modes, kept_parameters
 from frostline.splitting.checks import check_example, check_features, check_line, check_modes, check_repeatable
+from frostline.splitting.company import prove_company
 from frostline.splitting.explaining import Explanation, explain
 from frostline.splitting.extraction import extract_features
 from frostline.splitting.failures import changed_error, explained_failure, other_path, other_size
 from frostline.splitting.graphs import UnknownValue
 from frostline.splitting.guards import Guard
 from frostline.splitting.listening import wrapped
-from frostline.splitting.plan import Plan, frozen_log, record_plan
+from frostline.splitting.plan import Plan, frozen_log, noise_of_frozen_side, record_plan
 from frostline.splitting.points import Frame, Point
-from frostline.splitting.quieting import quiet_reference
+from frostline.splitting.quieting import quieted
 from frostline.splitting.recipes import calls_digest
-from frostline.splitting.replay_plan import NothingToReplay, record_replayed, replayed_log
+from frostline.splitting.replay_plan import first_proven, replayed_log
 from frostline.splitting.samples import FAR, LARGE, PROOF, SMALL, batch_of, other_values, put_first
 from frostline.splitting.sequence import SequenceProof
 from frostline.splitting.structure import outline
 from frostline.splitting.verification import Verification, kernels_for, verify_head
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from torch import Tensor, nn
 
     from frostline.core.records import FrontierTensor
@@ -129,10 +133,21 @@ class Split:
     def _verify(
         self, inputs: Any, features: tuple[Tensor, ...], modes: tuple[str, ...], *, has_backward: bool = True
     ) -> Verification:
-        reference = quiet_reference(self._model, self._plan.quiet)
         return verify_head(
-            self._model, self.head, features, reference, inputs, modes, self._plan.moved, has_backward=has_backward
+            self._model,
+            self.head,
+            features,
+            self._reference,
+            inputs,
+            modes,
+            self._plan.moved,
+            has_backward=has_backward,
         )
+
+    def _reference(self, inputs: Any) -> Any:
+        """The model, without the noise of its frozen side."""
+        with quieted(self._model, self._plan.quiet):
+            return batches.call(self._model, inputs)
 
     def explain(self) -> Explanation:
         """What is frozen, what trains, what is stored per sample, what it costs; `print` it."""
@@ -150,8 +165,9 @@ class Split:
         names = [tensor.name for tensor in self.frontier]
         features, frozen_s = check_repeatable(self._model, lambda: self.extract(sample), names)
         other = other_values(batch_of(example, PROOF, start=1))
-        reference = quiet_reference(self._model, plan.quiet)
-        sequence = SequenceProof(self._model, self.head, self.extract, reference, plan.whole, plan.sources)
+        holds = self._holds if self.is_steered else None
+        prove_company(lambda batch: self._run_frozen(batch)[0], holds, batch_of(example, SMALL), self.frontier)
+        sequence = SequenceProof(self._model, self.head, self.extract, self._reference, plan.whole, plan.sources)
         sequence.prove([sample, other, sample])
         verification = self.verify(other)
         if plan.decides_by_size or plan.has_batch_numbers:
@@ -192,8 +208,7 @@ class Split:
         with (
             kept_modes(self._model), kept_generators(), kept_parameters(self._model), kernels_for(self._model),
         ):  # fmt: skip
-            is_replayed = bool(self._plan.settings.replayed)
-            log = (replayed_log if is_replayed else frozen_log)(self._model, self._plan)
+            log = (replayed_log if self._plan.settings.replayed else frozen_log)(self._model, self._plan)
         if calls_digest(log) != self.recipe["calls"]:
             raise changed_error(self._moved_weights())
 
@@ -224,6 +239,13 @@ class Split:
     def _takes_another_path(self, inputs: Any) -> bool:
         features, differing = self._run_frozen(inputs)
         return bool(differing) or features is None
+
+    def _holds(self, inputs: Any, features: tuple[Tensor, ...]) -> bool:
+        try:
+            self._verify(inputs, features, ("train", "eval"), has_backward=False)
+        except SplitError:
+            return False
+        return True
 
     @property
     def _device(self) -> torch.device:
@@ -272,7 +294,7 @@ class Split:
     def _run_frozen(self, inputs: Any) -> tuple[tuple[Tensor, ...] | None, list[tuple[Guard, Any]]]:
         """(features, or None if one was not made as it was recorded; what was handed to Python in another way)."""
         plan = self._plan
-        found, differing = extract_features(self._model, plan.kinds, plan.frontier, plan.expected, inputs)
+        found, differing = extract_features(self._model, plan.kinds, plan.frontier, plan.expected, plan.quiet, inputs)
         given = outline(inputs)
         if given != plan.outline:
             differing.insert(0, (Guard(_INPUTS, plan.outline, "the inputs"), given))
@@ -319,10 +341,7 @@ def split(model: nn.Module, example: Any) -> Split:
     check_line(model)
     check_example(model, example)
     failed: list[Exception] = []
-    with (
-        kept_modes(model), kept_buffers(model), kept_attributes(model, numbers=True), kept_generators(),
-        kept_parameters(model), kernels_for(model), wrapped(),
-    ):  # fmt: skip
+    with _kept(model), wrapped():
         for is_whole in (True, False):
             try:
                 return _split(model, example, is_whole=is_whole)
@@ -332,7 +351,7 @@ def split(model: nn.Module, example: Any) -> Split:
                 failed.append(error)
                 if isinstance(error, NotCacheable) or not isinstance(error, (UnknownValue, SplitError)):
                     break
-        found = _replayed(model, example, _told(failed[0]))
+        found = first_proven(lambda plan, head: Split(model, plan, head)._proven(example), model, example, failed[0])
         if found is not None:
             return found
         if isinstance(failed[-1], NotCacheable):
@@ -340,20 +359,30 @@ def split(model: nn.Module, example: Any) -> Split:
         raise explained_failure(model, batch_of(example, LARGE), failed)
 
 
-def _replayed(model: nn.Module, example: Any, why: str, *, only_lean: bool = False) -> Split | None:
-    """The split whose head runs the model's own forward, if it is proven to be the model."""
-    for is_lean in (True,) if only_lean else (True, False):
-        try:
-            return Split(model, *record_replayed(model, example, why, is_lean=is_lean))._proven(example)
-        except NothingToReplay:
-            break
-        except Exception:  # what the graph's own failure says is nearer to the model
-            continue
-    return None
+@contextmanager
+def frozen_side_in_inference_mode(model: nn.Module, example: Any) -> Generator[tuple[str, ...]]:
+    """For the time of the block, the model leaves out the noise that its split leaves out.
+
+    An uncached training is then the same as a cached one. Gives what people should know of it.
+
+    Args:
+        model: Any module, frozen in part.
+        example: A batch as the model takes it.
+    """
+    with _kept(model):
+        quiet = noise_of_frozen_side(model, example)
+    with quieted(model, quiet):
+        yield tuple(quiet.values())
 
 
-def _told(error: Exception) -> str:
-    return f"{error.what} ({error.where})" if isinstance(error, FrostlineError) else f"{type(error).__name__}: {error}"
+@contextmanager
+def _kept(model: nn.Module) -> Generator[None]:
+    """After the block the model is as it was before."""
+    with (
+        kept_modes(model), kept_buffers(model), kept_attributes(model, numbers=True), kept_generators(),
+        kept_parameters(model), kernels_for(model),
+    ):  # fmt: skip
+        yield
 
 
 def _split(model: nn.Module, example: Any, *, is_whole: bool) -> Split:
@@ -365,7 +394,9 @@ def _split(model: nn.Module, example: Any, *, is_whole: bool) -> Split:
         example = put_first(example, at)
         made = Split(model, *record_plan(model, example, is_whole=is_whole))
     if made.num_guards:  # a head that reads the values itself holds for all of them
-        other = _replayed(model, example, _READS, only_lean=True)
+        other = first_proven(
+            lambda plan, head: Split(model, plan, head)._proven(example), model, example, _READS, only_lean=True
+        )
         if other is not None and other.num_guards < made.num_guards:
             return other
     return made._proven(example)

@@ -24,6 +24,7 @@ class DatasetBatches:
         keep: Label keys that stay among the inputs.
         shuffle: Another order every epoch.
         seed: Of the order.
+        dtype: Of a model of one precision: floats of the inputs are converted to it; None leaves them as they are.
     """
 
     def __init__(
@@ -34,10 +35,11 @@ class DatasetBatches:
         keep: frozenset[str] = frozenset(),
         shuffle: bool = False,
         seed: int = 0,
+        dtype: torch.dtype | None = None,
     ) -> None:
         batches.check_map_style(dataset)
         self.dataset, self.batch_size, self.keep = dataset, batch_size, keep
-        self.shuffle, self.seed, self.epoch = shuffle, seed, 0
+        self.shuffle, self.seed, self.epoch, self.dtype = shuffle, seed, 0, dtype
 
     def __len__(self) -> int:
         return -(-len(self.dataset) // self.batch_size)
@@ -51,8 +53,15 @@ class DatasetBatches:
     def batch(self, indices: list[int]) -> tuple[Any, Any]:
         """The samples at these positions as one batch."""
         items = [batches.unpack(batches.read(self.dataset, index), index, self.keep) for index in indices]
-        inputs = batches.collate([inputs for inputs, _ in items], indices)
+        inputs = in_dtype(batches.collate([inputs for inputs, _ in items], indices), self.dtype)
         return inputs, batches.collate_targets([target for _, target in items], indices)
+
+
+def in_dtype(inputs: Any, dtype: torch.dtype | None) -> Any:
+    """Inputs whose floats are of this dtype; None leaves them as they are."""
+    if dtype is None:
+        return inputs
+    return batches.map_tensors(inputs, lambda tensor: tensor.to(dtype) if tensor.is_floating_point() else tensor)
 
 
 def check_targets(dataset: Any, loss: Any, where: str) -> None:
@@ -73,14 +82,13 @@ def check_targets(dataset: Any, loss: Any, where: str) -> None:
     batches.check_map_style(dataset)
     indices = list(range(min(_LOOKED_AT, len(dataset))))
     targets = [batches.unpack(batches.read(dataset, index), index)[1] for index in indices]
-    if any(isinstance(target, str) for target in targets):
-        raise DataError(
-            what="The targets are not numbers.", where=where, received=f"the text {targets[0]!r}",
-            do="number the classes: names = sorted(set(labels)), and return names.index(label) as the target.",
-        )  # fmt: skip
+    try:
+        shown = batches.collate_targets(targets, indices)
+    except DataError as error:
+        place = f"{where}, {error.where}"
+        raise DataError(what=error.what, where=place, received=error.received, do=error.do) from error
     if loss != "cross_entropy":
         return
-    shown = batches.collate_targets(targets, indices)
     if isinstance(shown, torch.Tensor) and shown.dim() < 2 and (shown.is_floating_point() or shown.dtype == torch.bool):
         raise DataError(
             what="Cross entropy needs class indices as targets, or probabilities in the shape of the output.",

@@ -27,6 +27,8 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
     parts, levels = smoothed(evidence), loss_levels(evidence)
     if levels is None or not parts:
         return (ABOUT.not_judged("fewer than ten losses were seen."),)
+    if min(parts) < 0 < max(parts):
+        return (ABOUT.not_judged("the loss takes both signs, as that of a policy: its size says nothing."),)
     floor = _SIZE * max(abs(levels[0]), 1e-12)
     rises = sum(after > before + max(_SIZE * abs(before), 0.3 * floor) for before, after in pairwise(parts))
     why = f"the loss rose by a tenth or more {rises} times between the tenths of the run."
