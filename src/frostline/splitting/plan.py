@@ -76,6 +76,11 @@ class Plan:
         """True if the model's code may run in another way at another batch size."""
         return any(expected.decides_by_size for expected in self.expected.values())
 
+    @property
+    def num_guards(self) -> int:
+        """How many values reach Python beside frozen layers, and must be what they were in the recording."""
+        return len({point for expected in self.expected.values() for point in expected.guards})
+
 
 def record_plan(model: nn.Module, example: Any, *, is_whole: bool) -> tuple[Plan, Head]:
     """Record the model in both modes at two batch sizes, and build the head.

@@ -33,22 +33,10 @@ if TYPE_CHECKING:
     from frostline.splitting.kinds import Kinds
 
 # What a tensor without values can tell as well as one with values.
-_HARMLESS = frozenset(
-    [
-        "shape",
-        "size",
-        "dim",
-        "ndim",
-        "ndimension",
-        "numel",
-        "nelement",
-        "dtype",
-        "__len__",
-        "requires_grad",
-        "is_floating_point",
-        "is_complex",
-    ]
+_HARMLESS_NAMES = (
+    "shape size dim ndim ndimension numel nelement dtype __len__ requires_grad is_floating_point is_complex"
 )
+_HARMLESS = frozenset(_HARMLESS_NAMES.split())
 
 
 @dataclass(frozen=True)
@@ -93,6 +81,7 @@ class OwnForward:
     entries: tuple[Entry, ...]
 
     def __call__(self, *features: Tensor) -> Any:
+        """What the model returns for the batch of these features."""
         if self.model is None:
             raise SplitError(
                 what="This copy of a head has no model, and its head runs the model's own forward.",

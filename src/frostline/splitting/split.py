@@ -193,11 +193,6 @@ class Split:
         """True if values of the frozen part reach Python, where they may decide for a whole batch."""
         return any(expected.is_steered for expected in self._plan.expected.values())
 
-    @property
-    def num_guards(self) -> int:
-        """How many values reach Python beside frozen layers, and must be what they were in the recording."""
-        return len({point for expected in self._plan.expected.values() for point in expected.guards})
-
     @public("Split.check_unchanged")
     def check_unchanged(self) -> None:
         """Check that the frozen part still is what the recipe says: calls, numbers, weights, buffers, code.
@@ -351,7 +346,7 @@ def split(model: nn.Module, example: Any) -> Split:
                 failed.append(error)
                 if isinstance(error, NotCacheable) or not isinstance(error, (UnknownValue, SplitError)):
                     break
-        found = first_proven(lambda plan, head: Split(model, plan, head)._proven(example), model, example, failed[0])
+        found = _replayed(model, example, failed[0])
         if found is not None:
             return found
         if isinstance(failed[-1], NotCacheable):
@@ -385,6 +380,11 @@ def _kept(model: nn.Module) -> Generator[None]:
         yield
 
 
+def _replayed(model: nn.Module, example: Any, why: Exception | str, *, only_lean: bool = False) -> Split | None:
+    """The split whose head runs the model's own forward, if there is one that is proven."""
+    return first_proven(lambda *made: Split(model, *made)._proven(example), model, example, why, only_lean=only_lean)
+
+
 def _split(model: nn.Module, example: Any, *, is_whole: bool) -> Split:
     made = Split(model, *record_plan(model, example, is_whole=is_whole))
     for _ in range(_PATHS):  # the first samples may have no padding: those are recorded that take the general path
@@ -393,10 +393,8 @@ def _split(model: nn.Module, example: Any, *, is_whole: bool) -> Split:
             break
         example = put_first(example, at)
         made = Split(model, *record_plan(model, example, is_whole=is_whole))
-    if made.num_guards:  # a head that reads the values itself holds for all of them
-        other = first_proven(
-            lambda plan, head: Split(model, plan, head)._proven(example), model, example, _READS, only_lean=True
-        )
-        if other is not None and other.num_guards < made.num_guards:
+    if made._plan.num_guards:  # a head that reads the values itself holds for all of them
+        other = _replayed(model, example, _READS, only_lean=True)
+        if other is not None and other._plan.num_guards < made._plan.num_guards:
             return other
     return made._proven(example)

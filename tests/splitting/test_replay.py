@@ -1,0 +1,219 @@
+"""Where no graph holds, the head runs the model's own forward, and frozen layers are answered from the cache."""
+
+import collections
+import copy
+import itertools
+import math
+import random
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.func import functional_call
+
+import frostline as fl
+from frostline.splitting.points import Frame
+from frostline.splitting.replay import Uses
+from helpers_splitting import D, Net, check, x
+
+
+def _written_rows(m, x):
+    low = m.low(x)
+    made = torch.zeros(len(low), D)
+    for at in range(len(low)):
+        made[at] = m.high(low[at])
+    return made
+
+
+def _paired(m, low):
+    return torch.stack([m.high(a) + b for a, b in zip(low, m.high(low), strict=True)])
+
+
+def _own_rows(m, x):
+    """An attribute that is set and read within one call."""
+    m.rows = m.low(x).unbind(0)
+    return torch.stack([m.high(row) for row in m.rows])
+
+
+def _first_call(m, x):
+    high = m.high(m.low(x))
+    if m.training and not m.is_ready:
+        m.seen.fill_(len(x))
+        m.is_ready = True
+    return high - m.seen
+
+
+def _dropped_by_chance(m, x):
+    high = m.high(m.low(x))
+    return high * 0 if m.training and random.random() < 0.5 else high
+
+
+def _packed(m, x):
+    low = m.low(x).view(-1, 2, D // 2)
+    lengths = 1 + (low.sum((1, 2)) > 0).long()
+    packed = nn.utils.rnn.pack_padded_sequence(low, lengths, batch_first=True, enforce_sorted=False)
+    return nn.utils.rnn.pad_packed_sequence(m.rnn(packed)[0], batch_first=True, total_length=2)[0]
+
+
+def _hooked(m, x):
+    low = m.low(x)
+    high = m.high(low)
+    if high.requires_grad:
+        high.register_hook(lambda gradient: gradient * low)
+    return high
+
+
+def _layer_dropped(m, x):
+    low = m.low(x)
+    return m.code(low if m.training and torch.rand([]) < 0.5 else m.high(low))
+
+
+def _scaled(m, x):
+    made, size = m.high(m.low(x)), len(x)
+    return made.sum(1, keepdim=size == 2) if size < 3 else made
+
+
+def _queued(m, x):
+    low = m.low(x)
+    found = m.high(low + m.queue[0] if m.queue else low)
+    m.queue.append(low.detach().mean(0))
+    return found
+
+
+def _sorted_rows(m, x):
+    return torch.stack(sorted(m.high(m.low(x)), key=lambda row: float(row.detach().sum())))
+
+
+REPLAYED = {
+    "a layer for every row": lambda m, x: torch.stack([m.high(row) for row in m.low(x)]),
+    "rows in pairs": lambda m, x: _paired(m, m.low(x)),
+    "rows that are written": _written_rows,
+    "rows that are kept for a moment": _own_rows,
+    "rows sorted by trainable values": _sorted_rows,
+    "a float that follows the batch": lambda m, x: m.high(m.low(x)) * math.sqrt(len(x)),
+    "a share of the batch": lambda m, x: m.high(m.low(x)) * (1.0 / len(x)),
+    "another path in small batches": lambda m, x: m.high(m.low(x)) if len(x) > 2 else m.high(m.low(x)).tanh(),
+    "weights that are replaced": lambda m, x: functional_call(m.high, {"weight": m.high.weight / 2}, m.low(x)),
+    "vmap": lambda m, x: torch.vmap(lambda row: m.high.weight @ row)(m.low(x)),
+    "a value of the batch": lambda m, x: m.high(low := m.low(x)) * low.abs().max().item(),
+    "values decide": lambda m, x: m.high(low := m.low(x)) * (2 if low.abs().max() > 1 else 1),
+    "trainable values decide": lambda m, x: (high := m.high(m.low(x))) * (2 if high.abs().max() > 1 else 1),
+    "a queue": _queued,
+    "a hook that holds its batch": _hooked,
+    "a first call": _first_call,
+    "chance in Python": _dropped_by_chance,
+    "a packed sequence": _packed,
+    "a place decides": lambda m, x: m.code(low) if (low := m.low(x))[-1].abs().max() > 20 else m.high(low),
+    "layer drop that Python decides": _layer_dropped,
+    "another shape in small batches": _scaled,
+}  # fmt: skip
+
+
+def _model(name):
+    torch.manual_seed(0)
+    model = Net(REPLAYED[name], rnn=nn.RNN(D // 2, 3, batch_first=True))
+    model.is_ready, model.queue = False, collections.deque(maxlen=3)
+    return model
+
+
+@pytest.mark.parametrize("name", REPLAYED)
+def test_the_head_is_the_model_at_every_batch_size_and_stores_the_frozen_output_alone(name):
+    model = _model(name)
+    split = check(model, x(4), names=["low"] if name != "vmap" else None)
+    assert any("own forward" in note for note in split.explain().notes)
+    split.head.eval()
+    for count, scale in itertools.product((1, 2, 5, 7), (1, 9)):
+        batch, twin = x(count) * scale, copy.deepcopy(model)  # both sides start with the same memory
+        assert torch.equal(split.head(*split.extract(batch)), twin(batch))
+
+
+@pytest.mark.parametrize(
+    "name", ["a layer for every row", "a first call", "chance in Python", "a queue", "layer drop that Python decides"]
+)
+def test_a_cached_training_is_the_uncached_one(name, tmp_path):
+    torch.manual_seed(0)
+    data = [(row, row.sum()) for row in torch.cat([x(14), x(9) * 9])]
+    found = []
+    for cache in (False, tmp_path):
+        model = _model(name)
+        fl.fit(model, data, data[::3], loss=lambda out, target: F.mse_loss(out.flatten(1).sum(1), target), epochs=2,
+               batch_size=6, lr=1e-3, cache=cache, progress=False, monitor=False)  # fmt: skip
+        found.append(torch.cat([parameter.detach().flatten() for parameter in model.parameters()]))
+    torch.testing.assert_close(found[0], found[1])
+
+
+def test_what_the_frozen_side_computes_before_a_frozen_layer_must_not_follow_a_state():
+    def forward(m, x):
+        m.calls = m.calls + 1
+        return m.high(m.low(x * (2 if m.calls > 99 else 1))) * math.sqrt(len(x))
+
+    model = Net(forward)
+    model.calls = 0
+    with pytest.raises(fl.FrostlineError):
+        fl.split(model, x(4))
+    assert model.calls == 0
+
+
+def test_one_sample_must_not_decide_for_others_before_a_frozen_layer():
+    with pytest.raises(fl.FrostlineError):
+        fl.split(Net(lambda m, x: m.high(m.low(x * (0.5 if x.max() > 99 else 1))) * math.sqrt(len(x))), x(4))
+
+
+@pytest.mark.parametrize("forward", [
+    lambda m, x: m.high(m.noisy(m.low(x))) * math.sqrt(len(x)),
+    lambda m, x: m.high(m.low(m.drop(x))) * math.sqrt(len(x)),
+    lambda m, x: m.high(m.norm(m.low(x))) * math.sqrt(len(x)),
+    lambda m, x: m.high(m.low(x) + m.table(torch.zeros(len(x), dtype=torch.long))) * math.sqrt(len(x)),
+])  # fmt: skip
+def test_frozen_layers_that_are_noisy_or_change_are_refused_as_ever(forward):
+    noisy, norm = nn.Sequential(nn.Linear(D, D), nn.Dropout(0.5)), nn.BatchNorm1d(D)
+    table = nn.Embedding(2, D, max_norm=0.1)
+    for part in (noisy, norm, table):
+        part.requires_grad_(False)
+    model = Net(forward, noisy=noisy, norm=norm, table=table, drop=nn.Dropout(0.5))
+    weight = table.weight.clone()
+    with pytest.raises(fl.NotCacheable):
+        fl.split(model, x(4))
+    assert torch.equal(table.weight, weight)
+
+
+def test_inputs_and_frozen_outputs_of_which_no_use_is_seen_are_not_stored_and_fail_where_they_are_used():
+    def forward(m, x):
+        made = m.high(m.second(m.low(x))) * math.sqrt(len(x))
+        return made + x.mean() if len(x) > 20 else made
+
+    split = fl.split(Net(forward, second=nn.Linear(D, D).requires_grad_(False)), x(4))
+    assert [tensor.name for tensor in split.frontier] == ["second"]
+    split.prove_size(20)
+    with pytest.raises(fl.SplitError, match="another way for a batch of 21"):
+        split.prove_size(21)
+
+
+def test_a_copy_of_the_head_with_its_model_is_another_head_and_one_without_says_so():
+    model = _model("a layer for every row")
+    split = fl.split(model, x(4))
+    other, head = copy.deepcopy((model, split.head))
+    with torch.no_grad():
+        other.high.weight.mul_(2)
+    features = split.extract(x(3))
+    assert not torch.equal(head(*features), split.head(*features))
+    with pytest.raises(fl.SplitError, match="has no model") as error:
+        copy.deepcopy(split.head)(*features)
+    assert "copy.deepcopy((model, split.head))" in error.value.do
+
+
+def test_the_head_has_the_names_of_the_model():
+    model = _model("a layer for every row")
+    head = fl.split(model, x(4)).head
+    assert {name for name, parameter in head.named_parameters()} == {
+        name for name, parameter in model.named_parameters() if parameter.requires_grad
+    }
+    assert set(head.state_dict()) <= set(model.state_dict())
+
+
+def test_sizes_are_no_use_of_a_tensor_and_values_are():
+    model = Net(lambda m, x, y: m.high(m.low(x)) * len(x) * (y.sum() + y.shape[0]))
+    uses = Uses(model, frozenset([Frame("low", 0)]))
+    uses.run_once((x(4), x(4)))
+    assert uses.used == {(None, 1), (Frame("low", 0), 0)}
