@@ -190,6 +190,34 @@ def test_inputs_and_frozen_outputs_of_which_no_use_is_seen_are_not_stored_and_fa
         split.prove_size(21)
 
 
+SEEN = {}
+
+
+def _leave_tensor(module, args, output):
+    SEEN["low"] = output
+
+
+def _leave_number(module, args, output):
+    SEEN["low"] = bool(output.abs().max() > 20)
+
+
+@pytest.mark.parametrize(("leave", "read"), [
+    (_leave_tensor, lambda m, low: m.high(SEEN["low"])),
+    (_leave_number, lambda m, low: m.high(low) * (2 if SEEN["low"] else 1)),
+])  # fmt: skip
+def test_what_a_frozen_layer_leaves_outside_of_the_model_is_not_taken_from_another_batch(leave, read):
+    model = Net(lambda m, x: read(m, m.low(x)) * math.sqrt(len(x)))
+    model.low.register_forward_hook(leave)
+    with pytest.raises(fl.FrostlineError):
+        split = fl.split(model, x(4))
+        split.verify(x(4) * 99)
+
+
+def test_a_frozen_layer_that_is_called_for_every_row_is_not_taken_for_a_shared_one():
+    with pytest.raises(fl.SplitError, match="generalised"):
+        fl.split(Net(lambda m, x: torch.stack([m.high(m.low(row)) for row in x])), x(4))
+
+
 def test_a_copy_of_the_head_with_its_model_is_another_head_and_one_without_says_so():
     model = _model("a layer for every row")
     split = fl.split(model, x(4))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from frostline.core import inputs as batches
 from frostline.core.restore import kept_attributes, kept_buffers
 from frostline.splitting.checks import check_frontier
 from frostline.splitting.extraction import extract_features
@@ -19,7 +20,7 @@ from frostline.splitting.quieting import NoiseOnFrozenSide, Quiet, add_quiet, ch
 from frostline.splitting.recipes import make_recipe
 from frostline.splitting.recorder import Recorder
 from frostline.splitting.recording import RecorderSettings
-from frostline.splitting.samples import LARGE, SMALL, batch_of
+from frostline.splitting.samples import LARGE, SMALL, batch_of, other_values
 from frostline.splitting.sizes import generalise
 from frostline.splitting.structure import outline
 
@@ -75,6 +76,15 @@ class Plan:
     def decides_by_size(self) -> bool:
         """True if the model's code may run in another way at another batch size."""
         return any(expected.decides_by_size for expected in self.expected.values())
+
+    @property
+    def between(self) -> Any:
+        """A batch unlike all others, for the proof of a head that runs the model's own code; else None."""
+        if not self.settings.replayed:
+            return None
+        back = torch.arange(batches.batch_size(self.recorded) - 1, -1, -1)
+        device = next(iter(batches.leaves(self.recorded).values())).device
+        return other_values(batches.rows(self.recorded, back.to(device)))
 
     @property
     def num_guards(self) -> int:

@@ -134,15 +134,9 @@ class Split:
         self, inputs: Any, features: tuple[Tensor, ...], modes: tuple[str, ...], *, has_backward: bool = True
     ) -> Verification:
         return verify_head(
-            self._model,
-            self.head,
-            features,
-            self._reference,
-            inputs,
-            modes,
-            self._plan.moved,
-            has_backward=has_backward,
-        )
+            self._model, self.head, features, self._reference, inputs, modes, self._plan.moved,
+            has_backward=has_backward, between=self._plan.between,
+        )  # fmt: skip
 
     def _reference(self, inputs: Any) -> Any:
         """The model, without the noise of its frozen side."""
