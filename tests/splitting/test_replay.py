@@ -30,6 +30,10 @@ def _paired(m, low):
     return torch.stack([m.high(a) + b for a, b in zip(low, m.high(low), strict=True)])
 
 
+def _repeated(m, low):
+    return m.high(low) + m.code(low.repeat_interleave(1 + (low[:, 0] > 0).long(), 0)).mean(0)
+
+
 def _own_rows(m, x):
     """An attribute that is set and read within one call."""
     m.rows = m.low(x).unbind(0)
@@ -104,6 +108,9 @@ REPLAYED = {
     "a first call": _first_call,
     "chance in Python": _dropped_by_chance,
     "a packed sequence": _packed,
+    "rows that a mask chooses": lambda m, x: m.high(low := m.low(x)) + m.high(low[low[:, 0] > 0]).sum(0),
+    "distinct values": lambda m, x: m.high(low := m.low(x)) * len(low.sign().unique()),
+    "rows that are repeated": lambda m, x: _repeated(m, m.low(x)),
     "a place decides": lambda m, x: m.code(low) if (low := m.low(x))[-1].abs().max() > 20 else m.high(low),
     "layer drop that Python decides": _layer_dropped,
     "another shape in small batches": _scaled,

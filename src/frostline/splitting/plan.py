@@ -52,6 +52,7 @@ class Plan:
         whole: Modules that the head calls whole.
         sources: The code that ran.
         weights: Parameters and buffers that the frozen part reads, by name.
+        num_sized_by_values: Frozen tensors beside frozen layers whose sizes follow values.
     """
 
     kinds: Kinds
@@ -66,6 +67,7 @@ class Plan:
     whole: frozenset[str]
     sources: tuple[Source, ...]
     weights: Mapping[str, Tensor]
+    num_sized_by_values: int = 0
 
     @property
     def quiet(self) -> Quiet:
@@ -88,8 +90,10 @@ class Plan:
 
     @property
     def num_guards(self) -> int:
-        """How many values reach Python beside frozen layers, and must be what they were in the recording."""
-        return len({point for expected in self.expected.values() for point in expected.guards})
+        """How many values beside frozen layers reach Python, or decide a size, and must be as in the recording."""
+        return (
+            len({point for expected in self.expected.values() for point in expected.guards}) + self.num_sized_by_values
+        )
 
 
 def record_plan(model: nn.Module, example: Any, *, is_whole: bool) -> tuple[Plan, Head]:
@@ -155,6 +159,9 @@ def _record_once(model: nn.Module, example: Any, settings: RecorderSettings) -> 
         whole=frozenset(name for recording in recordings for name in recording.modules),
         sources=tuple({key: own for recording in recordings for key, own in recording.sources.items()}.values()),
         weights={name: own for recording in recordings for name, own in recording.weights.items()},
+        num_sized_by_values=sum(
+            point.frame not in recording.handed.closed() for recording in trained for point in recording.sized_by_values
+        ),
     )  # fmt: skip
     return plan, head
 

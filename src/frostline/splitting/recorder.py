@@ -288,6 +288,7 @@ class Recorder(TorchFunctionMode):
             return
         self._refuse_moved_buffers(written)
         point = self.frames.top.point(operations.name_of(func))
+        self.recording.sized_by_values.update([point] if operations.is_sized_by_values(func, args) else [])
         self.values.frozen_call(point, func, args, kwargs, result, written)
         if self.is_logging:
             self.recording.log.append(describe_call(func, args, kwargs, result, self.values))

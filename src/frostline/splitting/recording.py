@@ -95,6 +95,7 @@ class Recording:
     output: Any = None
     log: list[str] = field(default_factory=list[str])
     blocks: list[Block] = field(default_factory=list["Block"])
+    sized_by_values: set[Point] = field(default_factory=set["Point"])
     is_unsound: bool = False  # a frozen module is noisy, moves its state or its weights: no head helps
 
 
