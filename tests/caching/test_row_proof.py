@@ -85,8 +85,8 @@ class DecidingPlace(torch.nn.Module):
 def test_one_sample_that_decides_for_its_batch_from_one_place_is_found(tmp_path, place):
     model = DecidingPlace(place)
     fl.freeze(model, modules=[model.low])
-    data = [(row, 0) for row in torch.randn(230, D).clamp(-2, 2)]
-    data[133][0][0] = 6.0  # neither the first of its batch of eight, nor the second, nor the last
+    data = [(row, 0) for row in torch.randn(60, D).clamp(-2, 2)]
+    data[43][0][0] = 6.0  # neither the first of its batch of eight, nor the second, nor the last
     split = fl.split(model, torch.randn(4, D).clamp(-2, 2))
     assert split.is_steered
     with pytest.raises(fl.FrostlineError):

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 BUDGET = 0.02
 _PROVEN = 8  # kept rows of one proof, usual and unusual ones
 _KEPT = 16  # of each kind; more show nothing that these do not
-# Of a frozen part whose values steer Python, so many rows are proven alone and in pairs, all of most small datasets.
-_STEERED = 512
+# Of a frozen part whose values steer Python, so many rows are proven alone and in pairs.
+_STEERED = 64
 _MAX_KEPT_BYTES = 128 * 2**20  # of each kind, inputs and features; one row is kept however large it is
 
 
@@ -59,7 +59,7 @@ class RowProof:
         self._unusual: list[_Row] = []
         self._ends: list[_Row] = []
         self._seen = self.num_proven = 0
-        self._count, self._mean, self._square = 0, torch.zeros(0), torch.zeros(0)
+        self._count, self._mean, self._square = 0, torch.zeros(0, device="cpu"), torch.zeros(0, device="cpu")
 
     def offer(self, inputs: Sequence[Any], batch: Any, indices: Sequence[int], rows: dict[str, Tensor]) -> None:
         """Take rows that were just computed.
@@ -87,8 +87,9 @@ class RowProof:
         self._unusual += [kept(at) for at in found if scores[at] > least]
         self._unusual = sorted(self._unusual, key=lambda row: -row.score)[:most]
         self._ends = [*self._ends[:1], kept(len(inputs) - 1)] if self._ends else [kept(0), kept(len(inputs) - 1)]
-        if self.computer.is_steered and self._seen - len(inputs) < _STEERED:
-            self._prove_places([kept(at) for at in range(len(inputs))])
+        num_left = _STEERED - (self._seen - len(inputs))
+        if self.computer.is_steered and num_left > 0:
+            self._prove_places([kept(at) for at in range(min(num_left, len(inputs)))])
 
     def check(self, *, is_last: bool = False) -> None:
         """Compute kept rows again, few of them where the budget is spent, and compare.

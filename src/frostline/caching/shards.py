@@ -229,7 +229,7 @@ def _tensor(mapped: mmap.mmap, base: int, entry: dict[str, Any], size: int) -> T
     if min(shape, default=0) < 0 or start < 0 or end - start != count * dtype.itemsize or base + end > size:
         raise ValueError("offsets that do not fit the file")
     if count == 0:
-        return torch.empty(shape, dtype=dtype)
+        return torch.empty(shape, dtype=dtype, device="cpu")
     return torch.frombuffer(mapped, dtype=torch.uint8, count=end - start, offset=base + start).view(dtype).view(shape)
 
 
