@@ -150,53 +150,6 @@ def test_a_cached_training_is_the_uncached_one(name, tmp_path):
     torch.testing.assert_close(found[0], found[1])
 
 
-def test_what_the_frozen_side_computes_before_a_frozen_layer_must_not_follow_a_state():
-    def forward(m, x):
-        m.calls = m.calls + 1
-        return m.high(m.low(x * (2 if m.calls > 99 else 1))) * math.sqrt(len(x))
-
-    model = Net(forward)
-    model.calls = 0
-    with pytest.raises(fl.FrostlineError):
-        fl.split(model, x(4))
-    assert model.calls == 0
-
-
-def test_one_sample_must_not_decide_for_others_before_a_frozen_layer():
-    with pytest.raises(fl.FrostlineError):
-        fl.split(Net(lambda m, x: m.high(m.low(x * (0.5 if x.max() > 99 else 1))) * math.sqrt(len(x))), x(4))
-
-
-@pytest.mark.parametrize("forward", [
-    lambda m, x: m.high(m.noisy(m.low(x))) * math.sqrt(len(x)),
-    lambda m, x: m.high(m.low(m.drop(x))) * math.sqrt(len(x)),
-    lambda m, x: m.high(m.norm(m.low(x))) * math.sqrt(len(x)),
-    lambda m, x: m.high(m.low(x) + m.table(torch.zeros(len(x), dtype=torch.long))) * math.sqrt(len(x)),
-])  # fmt: skip
-def test_frozen_layers_that_are_noisy_or_change_are_refused_as_ever(forward):
-    noisy, norm = nn.Sequential(nn.Linear(D, D), nn.Dropout(0.5)), nn.BatchNorm1d(D)
-    table = nn.Embedding(2, D, max_norm=0.1)
-    for part in (noisy, norm, table):
-        part.requires_grad_(False)
-    model = Net(forward, noisy=noisy, norm=norm, table=table, drop=nn.Dropout(0.5))
-    weight = table.weight.clone()
-    with pytest.raises(fl.NotCacheable):
-        fl.split(model, x(4))
-    assert torch.equal(table.weight, weight)
-
-
-def test_inputs_and_frozen_outputs_of_which_no_use_is_seen_are_not_stored_and_fail_where_they_are_used():
-    def forward(m, x):
-        made = m.high(m.second(m.low(x))) * math.sqrt(len(x))
-        return made + x.mean() if len(x) > 20 else made
-
-    split = fl.split(Net(forward, second=nn.Linear(D, D).requires_grad_(False)), x(4))
-    assert [tensor.name for tensor in split.frontier] == ["second"]
-    split.prove_size(20)
-    with pytest.raises(fl.SplitError, match="another way for a batch of 21"):
-        split.prove_size(21)
-
-
 LEFT = collections.deque(maxlen=1)  # what is no configuration is not watched
 
 
@@ -218,11 +171,6 @@ def test_what_a_frozen_layer_leaves_outside_of_the_model_is_not_taken_from_anoth
     with pytest.raises(fl.FrostlineError):
         split = fl.split(model, x(4))
         split.verify(x(4) * 99)
-
-
-def test_a_frozen_layer_that_is_called_for_every_row_is_not_taken_for_a_shared_one():
-    with pytest.raises(fl.SplitError, match="generalised"):
-        fl.split(Net(lambda m, x: torch.stack([m.high(m.low(row)) for row in x])), x(4))
 
 
 def test_a_copy_of_the_head_with_its_model_is_another_head_and_one_without_says_so():
