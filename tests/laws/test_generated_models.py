@@ -72,8 +72,9 @@ def test_a_plain_model_is_the_same_and_cacheable() -> None:
     [
         ("$t = $a - $a.mean(0)", "same"),  # what depends on the whole batch is computed in the head
         ("$t = $a + torch.randn(4)", "same"),  # noise of a mixed module belongs to the head
-        ("$t = $a * (torch.arange(len($a)) % 2)[:, None]", "refused"),
-        ("$t = $a * (2 if $a.abs().max() > 5 else 1)", "refused"),
+        ("$t = $a * (torch.arange(len($a)) % 2)[:, None]", "same"),  # so does what stands beside frozen layers
+        ("$t = $a * (2 if $a.abs().max() > 5 else 1)", "same"),
+        ("$t = self.first($a * (2 if $a.abs().max() > 5 else 1))", "refused"),
     ],
 )
 def test_features_that_follow_the_batch_are_not_cacheable(text: str, verdict: str) -> None:

@@ -96,7 +96,7 @@ def test_batches_of_one_train(tmp_path):
 
 
 def _masked(m, x, mask):
-    low = m.low(x)
+    low = F.linear(x, m.low.weight, m.low.bias)  # not a call that a head could answer
     if mask.all():
         return m.high(low)
     return m.high((low * mask).detach()) * mask

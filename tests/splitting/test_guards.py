@@ -5,7 +5,7 @@ from torch import nn
 import frostline as fl
 from frostline.splitting.guards import Guard, Handed, Sizes, expect, python_state, returned_guard
 from frostline.splitting.points import Frame, Point
-from helpers_splitting import D, Net, x
+from helpers_splitting import D, Net, unanswered, x
 
 ROOT, BLOCK, INSIDE = Frame("", 0), Frame("low", 0), Frame("low.part", 0)
 
@@ -190,6 +190,8 @@ def test_a_trainable_module_that_returns_a_number_of_its_values_is_refused():
             made = super().forward(batch)
             return made, float(made.detach().abs().max() > 5)
 
-    model = Net(lambda m, batch: (lambda made, big: made * (1 + big))(*m.telling(m.low(batch))), telling=Telling(D, D))
+    model = Net(
+        lambda m, batch: (lambda made, big: made * (1 + big))(*m.telling(unanswered(m, batch))), telling=Telling(D, D)
+    )
     with pytest.raises(fl.SplitError):
         fl.split(model, x(4))

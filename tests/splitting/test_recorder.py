@@ -113,3 +113,23 @@ def test_a_frozen_part_that_replaces_its_buffer_is_refused():
     fl.freeze(model, through="0")
     with pytest.raises(fl.NotCacheable, match="the buffer '0.calls' is replaced in forward"):
         fl.split(model, x(4))
+
+
+def _limited(m, x):
+    low = m.low(x)
+    return m.high((low + low[-1]).masked_fill_(low > 20, 1.0))
+
+
+def _limited_zeros(m, x):
+    made = torch.zeros(len(x), D)
+    made.add_(m.low(x).clamp(min=20))
+    made[:, 0] = m.high(m.low(x))[:, 0]
+    return made
+
+
+@pytest.mark.parametrize("forward", [_limited, _limited_zeros])
+def test_what_is_made_again_in_the_head_is_what_it_was_after_it_was_written(forward):
+    model = Net(forward)
+    split = check(model, x(4))
+    for batch in (x(3) * 99, x(6)):
+        torch.testing.assert_close(split.head(*split.extract(batch)), model(batch))

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 import frostline as fl
-from helpers_splitting import D, Net, x
+from helpers_splitting import D, Net, unanswered, x
 
 
 class Switch(nn.Module):
@@ -18,7 +18,7 @@ class Switch(nn.Module):
 def test_an_attribute_that_forward_sets_on_a_layer_that_is_called_whole_is_refused():
     def forward(m, batch):
         m.switch.is_on = not m.switch.is_on
-        return m.switch(m.low(batch))
+        return m.switch(unanswered(m, batch))
 
     with pytest.raises(fl.FrostlineError):
         fl.split(Net(forward, switch=Switch()), x(4))
@@ -135,7 +135,7 @@ def test_what_is_remembered_in_one_mode_alone_is_refused(is_training):
 
 def test_a_hook_that_holds_a_tensor_of_its_batch_is_refused():
     def forward(m, batch):
-        low = m.low(batch)
+        low = unanswered(m, batch)
         high = m.high(low)
         if high.requires_grad:
             high.register_hook(lambda gradient: gradient * low)

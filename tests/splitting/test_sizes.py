@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import frostline as fl
-from helpers_splitting import D, Net, x
+from helpers_splitting import D, Net, unanswered, x
 
 SIZES = {
     "the batch": lambda m, x: m.high(m.low(x)).reshape(x.shape[0], 2, -1),
@@ -33,14 +33,14 @@ def test_the_batch_is_read_off_a_stored_tensor():
 
 
 def test_other_calls_for_another_batch_are_refused():
-    model = Net(lambda m, x: m.high(m.low(x)).tanh() if len(x) > 2 else m.high(m.low(x)))
+    model = Net(lambda m, x: m.high(unanswered(m, x)).tanh() if len(x) > 2 else m.high(unanswered(m, x)))
     with pytest.raises(fl.SplitError, match="cannot be generalised over the batch size") as error:
         fl.split(model, x(4))
     assert error.value.received == "the model makes other calls for another batch size"
 
 
 def out(m, x):
-    return m.high(m.low(x))
+    return m.high(unanswered(m, x))
 
 
 def hooked(value, hook):
@@ -59,7 +59,7 @@ OTHERS = {
     "a tuple of another length": (lambda m, x: out(m, x).sum((0, 1) if len(x) == 2 else (1,)),
                                   "(0, 1) for one batch size, (1,) for another"),
     "another wiring": (_other_wiring, "the calls are connected in another way"),
-    "another weight": (lambda m, x: F.linear(m.low(x), (m.high if len(x) == 2 else m.code).weight),
+    "another weight": (lambda m, x: F.linear(unanswered(m, x), (m.high if len(x) == 2 else m.code).weight),
                        "high.weight for one batch size, code.weight for another"),
     "a keyword": (lambda m, x: out(m, x).sum(1) if len(x) == 2 else out(m, x).sum(dim=1),
                   "(high, 1) for one batch size, (high,) for another"),
@@ -123,7 +123,7 @@ def test_numbers_and_texts_of_the_output_are_handed_out_as_they_are():
 
 
 def test_a_number_that_is_no_size_and_differs_is_refused():
-    model = Net(lambda m, x: m.high(m.low(x)) * (1.0 / len(x)), other=nn.Identity())
+    model = Net(lambda m, x: m.high(unanswered(m, x)) * (1.0 / len(x)), other=nn.Identity())
     with pytest.raises(fl.SplitError, match="cannot be generalised over the batch size") as error:
         fl.split(model, x(4))
     assert error.value.received == "0.5 for 2 samples, 0.25 for 4"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from frostline.core import inputs as batches
 from frostline.core.restore import kept_attributes, kept_buffers
 from frostline.splitting.checks import check_frontier
 from frostline.splitting.extraction import extract_features
@@ -19,7 +20,7 @@ from frostline.splitting.quieting import NoiseOnFrozenSide, Quiet, add_quiet, ch
 from frostline.splitting.recipes import make_recipe
 from frostline.splitting.recorder import Recorder
 from frostline.splitting.recording import RecorderSettings
-from frostline.splitting.samples import LARGE, SMALL, batch_of
+from frostline.splitting.samples import LARGE, SMALL, batch_of, other_values
 from frostline.splitting.sizes import generalise
 from frostline.splitting.structure import outline
 
@@ -51,6 +52,7 @@ class Plan:
         whole: Modules that the head calls whole.
         sources: The code that ran.
         weights: Parameters and buffers that the frozen part reads, by name.
+        num_sized_by_values: Frozen tensors beside frozen layers whose sizes follow values.
     """
 
     kinds: Kinds
@@ -65,6 +67,7 @@ class Plan:
     whole: frozenset[str]
     sources: tuple[Source, ...]
     weights: Mapping[str, Tensor]
+    num_sized_by_values: int = 0
 
     @property
     def quiet(self) -> Quiet:
@@ -75,6 +78,22 @@ class Plan:
     def decides_by_size(self) -> bool:
         """True if the model's code may run in another way at another batch size."""
         return any(expected.decides_by_size for expected in self.expected.values())
+
+    @property
+    def between(self) -> Any:
+        """A batch unlike all others, for the proof of a head that runs the model's own code; else None."""
+        if not self.settings.replayed:
+            return None
+        back = torch.arange(batches.batch_size(self.recorded) - 1, -1, -1)
+        device = next(iter(batches.leaves(self.recorded).values())).device
+        return other_values(batches.rows(self.recorded, back.to(device)))
+
+    @property
+    def num_guards(self) -> int:
+        """How many values beside frozen layers reach Python, or decide a size, and must be as in the recording."""
+        return (
+            len({point for expected in self.expected.values() for point in expected.guards}) + self.num_sized_by_values
+        )
 
 
 def record_plan(model: nn.Module, example: Any, *, is_whole: bool) -> tuple[Plan, Head]:
@@ -140,6 +159,9 @@ def _record_once(model: nn.Module, example: Any, settings: RecorderSettings) -> 
         whole=frozenset(name for recording in recordings for name in recording.modules),
         sources=tuple({key: own for recording in recordings for key, own in recording.sources.items()}.values()),
         weights={name: own for recording in recordings for name, own in recording.weights.items()},
+        num_sized_by_values=sum(
+            point.frame not in recording.handed.closed() for recording in trained for point in recording.sized_by_values
+        ),
     )  # fmt: skip
     return plan, head
 

@@ -76,6 +76,14 @@ class Frames:
         """True if the module is registered in the model."""
         return id(module) in self.names
 
+    def counted(self, module: nn.Module) -> Frame | None:
+        """The frame of a call that is not opened; None for a module that is not registered."""
+        name = self.names.get(id(module))
+        if not name:  # the model itself is in no other frame
+            return None
+        self.calls[name] += 1
+        return Frame(name, self.calls[name] - 1)
+
     def opened(self, module: nn.Module, born_from: int = 0) -> OpenFrame:
         """Open the frame of a registered module."""
         name = self.names[id(module)]

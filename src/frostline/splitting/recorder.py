@@ -24,7 +24,7 @@ from frostline.splitting.listening import listening
 from frostline.splitting.noise import Noise, NoisyModule, PythonNoise
 from frostline.splitting.points import Frame, Frames, Point
 from frostline.splitting.quieting import NoiseSource, arguments_of, run_module
-from frostline.splitting.recording import RecorderSettings, Recording
+from frostline.splitting.recording import Block, RecorderSettings, Recording
 from frostline.splitting.size_number import tracked
 from frostline.splitting.state import Source
 from frostline.splitting.structure import has_numbers, is_plain, is_same, template_of, tensors_in
@@ -50,7 +50,7 @@ class Recorder(TorchFunctionMode):
     def __init__(self, model: nn.Module, kinds: Kinds, settings: RecorderSettings, *, is_logging: bool) -> None:
         super().__init__()
         self.model, self.kinds, self.is_whole = model, kinds, settings.is_whole
-        self.quiet = settings.quiet
+        self.quiet, self.keeps_blocks = settings.quiet, bool(settings.replayed)
         self.frames = Frames(model)
         self.suspended, self.is_logging = False, is_logging
         self.has_left_torch: str | None = None
@@ -100,13 +100,20 @@ class Recorder(TorchFunctionMode):
             tainted = [tensor for tensor in inputs if self.values.is_tainted(tensor)]
             self.noise.refuse_into(module, tainted)
             if not tainted:
-                self.noise.refuse_batch_statistics(module)
+                self._refuse_batch_statistics(module)
             is_whole = self._is_recorded_whole(module, bool(tainted), (args, kwargs))
         if is_whole:
             return self._record_module(module, args, kwargs, run)
         if not tainted and self.noise.may_be(module):
             return self._enter_or_record(module, args, kwargs, inputs, run)
         return self._enter(module, run, is_fed=bool(tainted))
+
+    def _refuse_batch_statistics(self, module: nn.Module) -> None:
+        try:
+            self.noise.refuse_batch_statistics(module)
+        except NotCacheable:
+            self.recording.is_unsound = True
+            raise
 
     def _enter(self, module: nn.Module, run: Callable[[], Any], *, is_fed: bool = False) -> Any:
         is_frozen = not is_fed and not self.kinds.has_trainable(module)
@@ -115,9 +122,13 @@ class Recorder(TorchFunctionMode):
         handed.opened(frame.frame, outer.frame, is_frozen=is_frozen)
         is_block = handed.blocks.get(frame.frame) == frame.frame
         state = python_state(module) if is_block else {}
+        calls = self.frames.calls.copy() if self.keeps_blocks else None
         try:
             result = run()
             self.noise.notice_python()
+        except NotCacheable:
+            self.recording.is_unsound |= is_block and self.kinds.has_frozen(module)
+            raise
         finally:
             self.frames.close()
         with torch._C.DisableTorchFunction():
@@ -127,6 +138,11 @@ class Recorder(TorchFunctionMode):
                     handed.guards[guard.point] = guard
                 if python_state(module) != state:
                     handed.leave_open(frame.frame)
+                elif calls is not None and self.kinds.has_frozen(module):
+                    kept = change_tensors(result, lambda tensor: tensor.detach().clone())
+                    inner = self.frames.calls - calls
+                    block = Block(frame.frame, kept, inner, len(self.recording.log), handed.guards.copy())
+                    self.recording.blocks.append(block)
             if not self.kinds.has_trainable(module):
                 self.values.returned(result, frame)
         return result
@@ -214,6 +230,7 @@ class Recorder(TorchFunctionMode):
         if tainted and operations.converts(func):
             self._handed_over(func, None, inputs, tainted)
         if operations.renormalises(func, args, kwargs) and not args[1].requires_grad:
+            self.recording.is_unsound = True
             raise frozen_weight_error(self.values.name_of_memory(args[1]) or "a weight")
         try:
             result = func(*args, **kwargs)
@@ -271,6 +288,7 @@ class Recorder(TorchFunctionMode):
             return
         self._refuse_moved_buffers(written)
         point = self.frames.top.point(operations.name_of(func))
+        self.recording.sized_by_values.update([point] if operations.is_sized_by_values(func, args) else [])
         self.values.frozen_call(point, func, args, kwargs, result, written)
         if self.is_logging:
             self.recording.log.append(describe_call(func, args, kwargs, result, self.values))

@@ -25,6 +25,7 @@ from frostline.splitting.plan import Plan, frozen_log, noise_of_frozen_side, rec
 from frostline.splitting.points import Frame, Point
 from frostline.splitting.quieting import quieted
 from frostline.splitting.recipes import calls_digest
+from frostline.splitting.replay_plan import first_proven, replayed_log
 from frostline.splitting.samples import FAR, LARGE, PROOF, SMALL, batch_of, other_values, put_first
 from frostline.splitting.sequence import SequenceProof
 from frostline.splitting.structure import outline
@@ -42,6 +43,7 @@ _INPUTS = Point(Frame("", 0), "input", 0, "python")
 _Steering = tuple[str, tuple[tuple[Point, str], ...]]
 # How often to record again because some sample of the example takes another path than those that were recorded.
 _PATHS = 3
+_READS = "values of the frozen part decide in Python what runs in the trainable part"
 
 
 class Split:
@@ -132,15 +134,9 @@ class Split:
         self, inputs: Any, features: tuple[Tensor, ...], modes: tuple[str, ...], *, has_backward: bool = True
     ) -> Verification:
         return verify_head(
-            self._model,
-            self.head,
-            features,
-            self._reference,
-            inputs,
-            modes,
-            self._plan.moved,
-            has_backward=has_backward,
-        )
+            self._model, self.head, features, self._reference, inputs, modes, self._plan.moved,
+            has_backward=has_backward, between=self._plan.between,
+        )  # fmt: skip
 
     def _reference(self, inputs: Any) -> Any:
         """The model, without the noise of its frozen side."""
@@ -201,7 +197,7 @@ class Split:
         with (
             kept_modes(self._model), kept_generators(), kept_parameters(self._model), kernels_for(self._model),
         ):  # fmt: skip
-            log = frozen_log(self._model, self._plan)
+            log = (replayed_log if self._plan.settings.replayed else frozen_log)(self._model, self._plan)
         if calls_digest(log) != self.recipe["calls"]:
             raise changed_error(self._moved_weights())
 
@@ -338,12 +334,17 @@ def split(model: nn.Module, example: Any) -> Split:
         for is_whole in (True, False):
             try:
                 return _split(model, example, is_whole=is_whole)
-            except (NotCacheable, DataError):
+            except DataError:
                 raise
             except Exception as error:
                 failed.append(error)
-                if not isinstance(error, (UnknownValue, SplitError)):
+                if isinstance(error, NotCacheable) or not isinstance(error, (UnknownValue, SplitError)):
                     break
+        found = _replayed(model, example, failed[0])
+        if found is not None:
+            return found
+        if isinstance(failed[-1], NotCacheable):
+            raise failed[-1]
         raise explained_failure(model, batch_of(example, LARGE), failed)
 
 
@@ -373,6 +374,11 @@ def _kept(model: nn.Module) -> Generator[None]:
         yield
 
 
+def _replayed(model: nn.Module, example: Any, why: Exception | str, *, only_lean: bool = False) -> Split | None:
+    """The split whose head runs the model's own forward, if there is one that is proven."""
+    return first_proven(lambda *made: Split(model, *made)._proven(example), model, example, why, only_lean=only_lean)
+
+
 def _split(model: nn.Module, example: Any, *, is_whole: bool) -> Split:
     made = Split(model, *record_plan(model, example, is_whole=is_whole))
     for _ in range(_PATHS):  # the first samples may have no padding: those are recorded that take the general path
@@ -381,4 +387,8 @@ def _split(model: nn.Module, example: Any, *, is_whole: bool) -> Split:
             break
         example = put_first(example, at)
         made = Split(model, *record_plan(model, example, is_whole=is_whole))
+    if made._plan.num_guards:  # a head that reads the values itself holds for all of them
+        other = _replayed(model, example, _READS, only_lean=True)
+        if other is not None and other._plan.num_guards < made._plan.num_guards:
+            return other
     return made._proven(example)

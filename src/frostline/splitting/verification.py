@@ -76,6 +76,7 @@ def verify_head(
     moved: frozenset[str] = frozenset(),
     *,
     has_backward: bool = True,
+    between: Any = None,
 ) -> Verification:
     """Compare head and model on a batch, in outputs, gradients and buffer changes.
 
@@ -88,11 +89,13 @@ def verify_head(
         modes: `train`, `eval`, or both.
         moved: Buffers that training moves: they are moved as the weights are.
         has_backward: False compares outputs and buffers only.
+        between: A batch that the model runs over before the head does, so that what a layer has left in a global or a
+            closure is not that of the same batch; None where the head runs no code of the model.
 
     Raises:
         SplitError: If they differ: it says in what.
     """
-    proof = _Proof(model, head, features, reference, inputs, modes, moved, has_backward)
+    proof = _Proof(model, head, features, reference, inputs, modes, moved, has_backward, between)
     is_on_gpu = next(model.parameters()).is_cuda
     if is_on_gpu:
         with suppress(SplitError), kernels_for(model):  # fused kernels draw noise by the layout of their arguments
@@ -118,6 +121,7 @@ class _Proof:
     modes: tuple[str, ...]
     moved: frozenset[str]
     has_backward: bool
+    between: Any
 
     def run(self) -> Verification:
         features = tuple(f.detach().clone(memory_format=torch.contiguous_format) for f in self.features)
@@ -148,6 +152,8 @@ class _Proof:
             self.head.train(mode == "train")
             states = generator_states()
             expected = self._run(lambda: self.reference(self.inputs), is_learning)
+            if self.between is not None:
+                self._run(lambda: self.reference(self.between), is_learning)
             set_generator_states(states)
             found = self._run(lambda: self.head.recorded(*features), is_learning)
             differences += compare_outcomes(expected, found, mode if is_learning else "eval (without gradients)")
