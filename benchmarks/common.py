@@ -15,20 +15,23 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 
-def seconds(run: Callable[[], object], device: str = "cpu") -> float:
-    """Wall time of one call, the device's work included."""
+def seconds(run: Callable[[], object], device: str = "cpu", clock: Callable[[], float] = time.perf_counter) -> float:
+    """Wall time of one call, or that of another clock, the device's work included."""
     if device == "cuda":
         torch.cuda.synchronize()
-    started = time.perf_counter()
+    started = clock()
     run()
     if device == "cuda":
         torch.cuda.synchronize()
-    return time.perf_counter() - started
+    return clock() - started
 
 
-def paired(ours: Callable[[], object], other: Callable[[], object], rounds: int, device: str = "cpu") -> float:
+def paired(
+    ours: Callable[[], object], other: Callable[[], object], rounds: int, device: str = "cpu",
+    clock: Callable[[], float] = time.perf_counter,
+) -> float:  # fmt: skip
     """Median over rounds of ours / other, the two in turn."""
-    ratios = [seconds(ours, device) / seconds(other, device) for _ in range(rounds)]
+    ratios = [seconds(ours, device, clock) / seconds(other, device, clock) for _ in range(rounds)]
     return statistics.median(ratios)
 
 

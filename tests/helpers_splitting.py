@@ -48,6 +48,11 @@ def x(count: int = B) -> Tensor:
     return torch.randn(count, D)
 
 
+def unanswered(m: Any, x: Tensor) -> Tensor:
+    """The frozen layer without a call of its module: nothing that a head could answer from the cache."""
+    return F.linear(x, m.low.weight, m.low.bias)
+
+
 FORWARDS = {
     "plain": lambda m, x: m.high(m.low(x)),
     "residual": lambda m, x: (h := m.low(x)) + m.high(h),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 import random
 import sys
 from contextlib import contextmanager
+from functools import lru_cache
+from types import CodeType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,21 +24,19 @@ if TYPE_CHECKING:
     from .programs import Program
 
 _COUNTER = itertools.count()
+_MAX_PROGRAMS = 8  # compiled sources that are kept: a program is made several times in a row
 
 
 @contextmanager
 def made(program: Program, folder: Path, *, is_probed: bool = False) -> Iterator[nn.Module]:
-    """A new model of a program, frozen, from a file of its own, so that no two share globals."""
-    name = f"generated_{next(_COUNTER)}"
-    path = folder / f"{name}.py"
-    path.write_text(program.source(is_probed=is_probed))
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
+    """A new model of a program, frozen, in a module of its own, so that no two share globals."""
+    name, path = f"generated_{next(_COUNTER)}", folder / "generated.py"
+    source = program.source(is_probed=is_probed)
+    path.write_text(source)
+    module = sys.modules[name] = ModuleType(name)
+    module.__file__ = str(path)
     try:
-        spec.loader.exec_module(module)
+        exec(_compiled(source, str(path)), vars(module))  # noqa: S102 (the source is our own, and this imports it)
         seed_all(program.seed)
         model = module.Model()
         fl.freeze(model, modules=[model.get_submodule(part) for part in module.FROZEN if _is_module(model, part)])
@@ -47,7 +46,11 @@ def made(program: Program, folder: Path, *, is_probed: bool = False) -> Iterator
         yield model
     finally:
         del sys.modules[name]
-        path.unlink()
+
+
+@lru_cache(_MAX_PROGRAMS)
+def _compiled(source: str, path: str) -> CodeType:
+    return compile(source, path, "exec", dont_inherit=True)
 
 
 def _is_module(model: nn.Module, name: str) -> bool:
@@ -56,7 +59,7 @@ def _is_module(model: nn.Module, name: str) -> bool:
 
 def seed_all(seed: int) -> None:
     """Every generator that a model may draw from."""
-    torch.manual_seed(seed)
+    torch.default_generator.manual_seed(seed)  # `torch.manual_seed` writes down the whole stack for devices to come
     random.seed(seed)
     np.random.seed(seed % 2**32)
 

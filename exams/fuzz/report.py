@@ -23,6 +23,11 @@ def counts(records: Iterable[dict[str, Any]]) -> Counter[str]:
     return found
 
 
+def num_valid(found: Counter[str]) -> int:
+    """Models that are valid as plain models, by counts."""
+    return sum(found[key] for key in ("same", "refused", "different", "crash"))
+
+
 def table(records: list[dict[str, Any]]) -> str:
     """Counts, all and by family of statements in the model, as Markdown."""
     rows = {"all models": counts(records)}
@@ -35,14 +40,26 @@ def table(records: list[dict[str, Any]]) -> str:
         "|---|--:|--:|--:|--:|--:|--:|",
     ]
     for name, found in rows.items():
-        valid = sum(found[key] for key in ("same", "refused", "different", "crash"))
-        lines.append(f"| {name} | {valid:,} | " + " | ".join(f"{found[key]:,}" for key in _COLUMNS) + " |")
+        lines.append(f"| {name} | {num_valid(found):,} | " + " | ".join(f"{found[key]:,}" for key in _COLUMNS) + " |")
     all_found = rows["all models"]
     cacheable = all_found["same"] + all_found["needless"]
     share = all_found["needless"] / cacheable if cacheable else 0.0
     lines.append(f"\nNot valid as plain models, and left out: {all_found['invalid']:,}.")
     lines.append(f"Refused of those that could be cached: {share:.1%}.")
     return "\n".join(lines)
+
+
+def refused_statements(records: list[dict[str, Any]], most: int = 30) -> str:
+    """Statements by how many needless refusals they add to what is usual: needless ones, of how many cacheable ones."""
+    needless, cacheable = Counter[str](), Counter[str]()
+    for record in records:
+        if record["needless"] or record["verdict"] == "same":
+            cacheable.update(set(record["tags"]))
+            needless.update(set(record["tags"]) if record["needless"] else ())
+    found = counts(records)
+    usual = found["needless"] / max(1, found["needless"] + found["same"])
+    ranked = sorted(needless, key=lambda tag: usual * cacheable[tag] - needless[tag])[:most]
+    return "\n".join(f"- `{tag}`: {needless[tag]:,} of {cacheable[tag]:,}" for tag in ranked) or "None."
 
 
 def causes(records: list[dict[str, Any]], verdict: str) -> str:

@@ -205,17 +205,17 @@ def _digest(name: str) -> str:
 def tests_for(mutant: Mutant, lines: dict[str, Any]) -> tuple[list[str], float]:
     """The tests that run the mutant's statement, those of its own test file first; (names, seconds).
 
-    What is run at import belongs to every test that runs anything of the file.
+    What is run at import belongs to every test that runs anything of the file, and to the file's own tests.
     """
     first, last = mutant.lines
+    folder, _, leaf = mutant.path.rpartition("/")
+    mirror = f"tests/{folder}/test_{leaf}" if folder else f"tests/test_{leaf}"
     run = {name: record for name, record in lines.items() if mutant.path in record["lines"]}
     hit = {
         name: record
         for name, record in run.items()
         if any(first <= line <= last for line in record["lines"][mutant.path])
-    } or run
-    folder, _, leaf = mutant.path.rpartition("/")
-    mirror = f"tests/{folder}/test_{leaf}" if folder else f"tests/test_{leaf}"
+    } or {**{name: record for name, record in lines.items() if name.startswith(f"{mirror}::")}, **run}
     pillar = f"tests/{folder.split('/')[0]}/"
     order = sorted(
         hit,

@@ -1,4 +1,4 @@
-"""python -m exams.reliability [--kills 2000] [--processes 32] [--rounds 20] [--seconds 600]: prints counts."""
+"""python -m exams.reliability [--parts calls kills builders] [--errnos EIO ENOSPC] [--seconds 600]: prints counts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import random
 import shutil
 import signal
 import sys
-import tempfile
 import time
 from functools import partial
 from pathlib import Path
@@ -21,7 +20,7 @@ import frostline as fl
 from exams.reliability.building import (
     Calls,
     fill,
-    num_double_rows,
+    scratch,
     small_shards,
     violations,
     wrong_rows,
@@ -37,8 +36,10 @@ NUMBERS = range(12)
 
 
 def main() -> int:
-    """Run all three for as long as was asked; the exit status is 1 if anything was wrong."""
+    """Run what was asked for, as long as was asked; the exit status is 1 if anything was wrong."""
     parser = argparse.ArgumentParser()
+    parser.add_argument("--parts", nargs="*", default=["calls", "kills", "builders"])
+    parser.add_argument("--errnos", nargs="*", default=[errno.errorcode[code] for code in ERRNOS])
     parser.add_argument("--kills", type=int, default=2000)
     parser.add_argument("--processes", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=20)
@@ -47,28 +48,34 @@ def main() -> int:
     options = parser.parse_args()
     torch.set_num_threads(1)
     small_shards()
-    wrong = failing_calls(options.seconds)
-    wrong += kills(options.kills, options.seconds, random.Random(options.seed))
-    wrong += builders(options.processes, options.rounds, options.seconds)
+    wrong, chance = 0, random.Random(options.seed)
+    if "calls" in options.parts:
+        wrong += failing_calls(options.seconds, [getattr(errno, name) for name in options.errnos])
+    if "kills" in options.parts:
+        wrong += kills(options.kills, options.seconds, chance)
+    if "builders" in options.parts:
+        wrong += builders(options.processes, options.rounds, options.seconds)
+        wrong += builders(options.processes, options.rounds, options.seconds, chance)
     return int(wrong > 0)
 
 
-def failing_calls(seconds: float) -> int:
-    """Fail the N-th call, for all N and errnos, on an empty cache and on one that grows."""
-    end, tried, bad = time.monotonic() + seconds, 0, 0
+def failing_calls(seconds: float, codes: list[int]) -> int:
+    """Fail the N-th call, for all N and these errnos, on an empty cache and on one that grows."""
+    end, wrong = time.monotonic() + seconds, 0
     for before in (0, 8):
-        for code in ERRNOS:
-            at, is_done = 0, False
+        for code in codes:
+            at, bad, is_done = 0, 0, False
             while not is_done and time.monotonic() < end:
                 at += 1
-                with tempfile.TemporaryDirectory() as folder:
+                with scratch() as folder:
                     found, is_done = one_failing_call(Path(folder) / "cache", before, at, code)
-                tried += 1
                 bad += bool(found)
                 for text in found:
                     print(f"call {at}, {errno.errorcode[code]}, {before} rows before: {text}", flush=True)
-    print(f"failing calls: {tried} builds, {bad} with violations", flush=True)
-    return bad
+            print(f"failing calls, {errno.errorcode[code]}, {before} rows before: {at} builds, {bad} with violations"
+                  f"{'' if is_done else ', not to the end'}", flush=True)  # fmt: skip
+            wrong += bad
+    return wrong
 
 
 def one_failing_call(root: Path, before: int, at: int, code: int, numbers: range = NUMBERS) -> tuple[list[str], bool]:
@@ -98,25 +105,29 @@ def one_failing_call(root: Path, before: int, at: int, code: int, numbers: range
 def kills(count: int, seconds: float, chance: random.Random) -> int:
     """Kill a builder at a call by chance, again and again on one growing cache, with others beside it at times."""
     end, done, bad, stop = time.monotonic() + seconds, 0, 0, 4
-    root = Path(tempfile.mkdtemp()) / "cache"
-    while done < count and time.monotonic() < end:
-        numbers = range(stop)
-        children = [child(partial(killed_fill, root, numbers, chance.randint(1, 90)))
-                    for _ in range(chance.choice([1, 1, 3]))]  # fmt: skip
-        done += sum(os.WIFSIGNALED(status) for status in map(wait, children))
-        if chance.random() < 0.1:
-            found = violations(root, numbers)
-            bad += bool(found)
-            for text in found:
-                print(f"after {done} kills: {text}", flush=True)
-            stop += 2
-        if stop > 60:
-            shutil.rmtree(root)
-            stop = 4
-    found = violations(root, range(stop)) if root.exists() else []
-    shutil.rmtree(root.parent)
-    print(f"kills: {done}, {bad + bool(found)} checks with violations", flush=True)
-    return bad + bool(found)
+    with scratch() as folder:
+        root = Path(folder) / "cache"
+        while done < count and time.monotonic() < end:
+            numbers = range(stop)
+            children = [child(partial(killed_fill, root, numbers, chance.randint(1, 90)))
+                        for _ in range(chance.choice([1, 1, 3]))]  # fmt: skip
+            done += sum(os.WIFSIGNALED(status) for status in map(wait, children))
+            if chance.random() < 0.1:
+                bad += told(violations(root, numbers), f"after {done} kills")
+                stop += 2
+            if stop > 60:
+                shutil.rmtree(root)
+                stop = 4
+        bad += told(violations(root, range(stop)), f"after {done} kills")
+    print(f"kills: {done}, {bad} checks with violations", flush=True)
+    return bad
+
+
+def told(found: list[str], when: str) -> int:
+    """1 if anything was found, which is printed."""
+    for text in found:
+        print(f"{when}: {text}", flush=True)
+    return int(bool(found))
 
 
 def killed_fill(root: Path, numbers: range, at: int) -> int:
@@ -126,32 +137,46 @@ def killed_fill(root: Path, numbers: range, at: int) -> int:
     return 0
 
 
-def builders(processes: int, rounds: int, seconds: float) -> int:
-    """So many processes fill one cache at once, with rows in common; then all rows must be there, each once."""
-    end, run, failed, lost, double = time.monotonic() + seconds, 0, 0, 0, 0
+def builders(processes: int, rounds: int, seconds: float, chance: random.Random | None = None) -> int:
+    """So many processes fill one cache at once, with rows in common; then all rows must be there, each once.
+
+    Args:
+        processes: Builders of a round.
+        rounds: Caches, one after the other.
+        seconds: At most.
+        chance: Kills every third of them on average, each at some call; what these published may stay or not.
+    """
+    end, run, killed, failed, lost, bad = time.monotonic() + seconds, 0, 0, 0, 0, 0
     for number in range(rounds):
         if time.monotonic() > end:
             break
-        root = Path(tempfile.mkdtemp()) / "cache"
-        starts = [(7 * at + number) % 40 for at in range(processes)]
-        children = [child(partial(one_builder, root, range(start, start + 20), 1 + at % 5))
-                    for at, start in enumerate(starts)]  # fmt: skip
-        failed += sum(wait(one) != 0 for one in children)
-        whole = range(min(starts), max(starts) + 20)
-        known = {number for start in starts for number in range(start, start + 20)}
-        data = fill(root, whole)
-        lost += data.figures.computed - len(set(whole) - known) + wrong_rows(data, whole)
-        fill(root, range(whole.stop + 1))  # one more sample: its merge sees what all have left
-        double += num_double_rows(root)
+        with scratch() as folder:
+            root = Path(folder) / "cache"
+            starts = [(7 * at + number) % 40 for at in range(processes)]
+            children = [child(partial(one_builder, root, range(start, start + 20), 1 + at % 5,
+                                      chance.randint(1, 600) if chance and chance.random() < 0.4 else 0))
+                        for at, start in enumerate(starts)]  # fmt: skip
+            ends = [wait(one) for one in children]
+            dead = [os.WIFSIGNALED(status) for status in ends]
+            killed += sum(dead)
+            failed += sum(status != 0 for status, is_dead in zip(ends, dead, strict=True) if not is_dead)
+            whole = range(min(starts), max(starts) + 20)
+            known = {number for start, is_dead in zip(starts, dead, strict=True) if not is_dead
+                     for number in range(start, start + 20)}  # fmt: skip
+            data = fill(root, whole)
+            lost += max(0, data.figures.computed - len(set(whole) - known)) + wrong_rows(data, whole)
+            fill(root, range(whole.stop + 1))  # one more sample: its merge sees what all have left
+            bad += told(violations(root, range(whole.stop + 1)), f"round {number}")
         run += 1
-        shutil.rmtree(root.parent)
-    print(f"builders: {processes} processes x {run} rounds, {failed} failed, {lost} rows lost or wrong, "
-          f"{double} rows twice", flush=True)  # fmt: skip
-    return failed + lost + double
+    print(f"builders: {processes} processes x {run} rounds, {killed} killed, {failed} failed, {lost} rows lost or "
+          f"wrong, {bad} checks with violations", flush=True)  # fmt: skip
+    return failed + lost + bad
 
 
-def one_builder(root: Path, numbers: range, batch_size: int) -> int:
-    """0 if the rows are right."""
+def one_builder(root: Path, numbers: range, batch_size: int, killed_at: int = 0) -> int:
+    """0 if the rows are right; it dies at a call, if it is told which."""
+    if killed_at:
+        io.call = Calls(killed_at, lambda _: os.kill(os.getpid(), signal.SIGKILL))
     return int(wrong_rows(fill(root, numbers, batch_size), numbers) > 0)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from frostline.caching.shards import Shards
 from frostline.core import io
 
 WIDTH = 3
+_IN_MEMORY = Path("/dev/shm")
 
 
 class Part:
@@ -56,6 +58,11 @@ class Samples:
 def fill(root: Path, numbers: range, batch_size: int = 2) -> fl.CachedDataset:
     """Build with a shard per batch, so that a small build takes every path; they are merged at its end."""
     return fl.FeatureCache(root).fill(Part(), Samples(numbers), batch_size=batch_size, progress=False)
+
+
+def scratch() -> tempfile.TemporaryDirectory[str]:
+    """A folder that is deleted at the end; in memory where it can be: what is written must outlive processes only."""
+    return tempfile.TemporaryDirectory(dir=_IN_MEMORY if _IN_MEMORY.is_dir() else None)
 
 
 def small_shards() -> None:

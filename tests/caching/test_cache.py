@@ -194,3 +194,63 @@ def test_verify_tells_what_it_could_not_read(tmp_path, monkeypatch):
     monkeypatch.setattr(io, "call", failing)
     (problem,) = fl.FeatureCache(tmp_path).verify()
     assert "could not be read now" in problem
+
+
+def test_a_recipe_is_named_by_its_first_letters_if_they_are_its_alone(tmp_path):
+    for scale in range(20):
+        fill(tmp_path, Part(float(scale)))
+    recipes = [entry.recipe for entry in fl.FeatureCache(tmp_path).entries()]
+    shared = next(recipe[0] for recipe in recipes if sum(other[0] == recipe[0] for other in recipes) > 1)
+    with pytest.raises(fl.CacheError, match=f"More than one recipe begins with '{shared}'") as error:
+        fl.FeatureCache(tmp_path).purge(shared)
+    assert recipes[0][:12] in error.value.received
+    with pytest.raises(fl.DataError, match="recipe"):
+        fl.FeatureCache(tmp_path).purge(3)
+    size = sum(path.stat().st_size for path in (tmp_path / recipes[4]).rglob("*") if path.is_file())
+    assert fl.FeatureCache(tmp_path).purge(recipes[4]) == size
+    assert not (tmp_path / recipes[4]).exists()
+    assert len(fl.FeatureCache(tmp_path).entries()) == 19
+    with pytest.raises(fl.CacheError) as error:
+        fl.FeatureCache(tmp_path / "empty").purge("a")
+    assert error.value.received == "an empty cache"
+
+
+def test_folders_that_are_no_recipes_are_not_listed(tmp_path):
+    fill(tmp_path)
+    (tmp_path / ("a" * 32)).mkdir()
+    (tmp_path / ("b" * 32)).touch()
+    (tmp_path / "manifests").mkdir()
+    assert len(fl.FeatureCache(tmp_path).entries()) == 1
+    assert fl.FeatureCache(tmp_path).verify() == ()
+    fl.FeatureCache(tmp_path).purge()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a" * 32, "b" * 32, "manifests"]
+
+
+def test_a_cache_that_was_copied_to_another_process_fills_there(tmp_path):
+    cache = pickle.loads(pickle.dumps(fl.FeatureCache(str(tmp_path))))
+    assert repr(cache) == f"FeatureCache({str(tmp_path)!r})"
+    assert cache.fill(Part(), dataset(), progress=False).figures.computed == N
+
+
+def test_what_a_purge_leaves_is_not_counted(tmp_path):
+    folder = Path(fill(tmp_path).figures.path)
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    (folder / "shards" / "mine.txt").write_text("x" * 1000)
+    assert fl.FeatureCache(tmp_path).purge() == size
+
+
+@pytest.mark.parametrize("options", [{"num_workers": -1}, {"progress": 1}, {"batch_size": 2.5}])
+def test_options_that_make_no_sense_are_refused_before_anything_is_made(tmp_path, options):
+    with pytest.raises(fl.DataError, match=next(iter(options))):
+        fl.FeatureCache(tmp_path / "new").fill(Part(), dataset(), **{"progress": False, **options})
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_current_folder_that_is_gone_is_told(tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(fl.CacheError, match="Cannot find features") as error:
+        fl.FeatureCache("features")
+    assert "No such file" in error.value.received
+    assert fill(tmp_path / "features").figures.computed == N  # a whole path needs no current folder

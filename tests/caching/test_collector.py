@@ -1,12 +1,13 @@
 import os
 import time
+from contextlib import ExitStack
 
 import pytest
 import torch
 from torch.utils.data import TensorDataset
 
 import frostline as fl
-from frostline.caching import collector, writing
+from frostline.caching import collector, opening, writing
 from frostline.caching.collector import collect
 from frostline.caching.manifests import Manifest, manifest_names, read_newest, write_manifest
 from frostline.caching.shards import Shards
@@ -32,7 +33,8 @@ def dead_and_live(root):
 
 def orphan(root, value=1.0):
     own = Shards(recipe_folder(root) / "shards")
-    path = own.path(own.write({"x": torch.full((5,), value)}))
+    with ExitStack() as hold:
+        path = own.path(own.write({"x": torch.full((5,), value)}, hold))
     own.keep_only(set())
     return path
 
@@ -45,6 +47,24 @@ def test_what_no_manifest_lists_goes_when_it_is_old(tmp_path):
     assert collect(recipe_folder(tmp_path)) == size
     assert (young.exists(), old.exists()) == (True, False)
     assert fill(tmp_path).figures.computed == 0
+
+
+def test_what_is_written_and_not_yet_named_stays_whatever_the_clock_says(tmp_path, monkeypatch):
+    monkeypatch.setattr(collector, "_MIN_AGE_S", -60.0)  # another machine's clock is ahead, or a merge takes hours
+    monkeypatch.setattr(writing, "_SHARD_SECONDS", 0.0)
+    real, seen = write_manifest, []
+
+    def named_late(folder, manifest):
+        seen.append(collect(folder.parent))
+        return real(folder, manifest)
+
+    monkeypatch.setattr(writing, "write_manifest", named_late)
+    monkeypatch.setattr(opening, "write_manifest", named_late)
+    data = fill(tmp_path, MaskedPart(), Masked(), batch_size=8)
+    assert len(seen) >= 7  # five shards, a snapshot, a merge
+    assert seen == [0] * len(seen)
+    assert torch.equal(data[7][0][0], Masked()[7]["x"] * 2)
+    assert fill(tmp_path, MaskedPart(), Masked()).figures.computed == 0
 
 
 def test_what_is_needed_or_mapped_stays_however_old(tmp_path):

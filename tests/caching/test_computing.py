@@ -3,7 +3,7 @@ import torch
 from torch.utils.data import TensorDataset
 
 import frostline as fl
-from helpers_caching import N, Part, dataset, fill, shards
+from helpers_caching import D, N, Part, dataset, fill, shards
 
 
 def test_features_that_are_not_finite_name_their_samples(tmp_path):
@@ -60,3 +60,43 @@ def test_minus_infinity_is_what_masks_are_made_of(tmp_path):
     inputs = dataset().tensors[0]
     (rows,), _ = next(iter(made.loader(N)))
     assert torch.equal(rows, inputs.masked_fill(inputs > 1, float("-inf")))
+
+
+def test_of_many_samples_that_are_not_finite_the_first_are_named(tmp_path):
+    inputs, targets = dataset().tensors
+    inputs[5:15, 0] = float("inf")
+    with pytest.raises(fl.DataError, match="not finite") as error:
+        fill(tmp_path, data=TensorDataset(inputs, targets), batch_size=20)
+    assert error.value.where == "samples 5, 6, 7, 8, 9, 10, 11, 12 and more"
+    assert error.value.received == "NaN or Inf in 10 of 20 samples of the batch"
+    whole = Part()
+    whole.frontier = (fl.FrontierTensor("low", (D,), torch.int64, 8 * D, False),)
+    whole.extract = lambda x: (x.sign().long(),)
+    assert fill(tmp_path / "whole", whole)[3][0][0].tolist() == dataset()[3][0].sign().tolist()
+
+
+@pytest.mark.parametrize(("error", "is_taken"), [(5e-5, True), (2e-4, False)])
+def test_stored_rows_may_differ_by_what_kernels_do(tmp_path, error, is_taken):
+    fill(tmp_path)
+    other = Part()
+    other.extract = lambda x: (x * 2 * (1 + error),)
+    if is_taken:
+        assert fill(tmp_path, other).figures.computed == 0
+    else:
+        with pytest.raises(fl.CacheError, match="not what the model computes today") as told:
+            fill(tmp_path, other)
+        assert told.value.received == "relative difference 2.0e-04, allowed 1e-04"
+        assert told.value.where.startswith("low, samples 0, ")
+
+
+@pytest.mark.parametrize("table", [lambda x: torch.ones(2), lambda x: torch.tensor([float("nan"), 1.0])])
+def test_a_shared_tensor_may_hold_nan_and_must_keep_its_shape(tmp_path, table):
+    part = Part()
+    part.frontier += (fl.FrontierTensor("table", (2,), torch.float32, 0, True),)
+    part.extract = lambda x: (x * 2, table(x))
+    assert torch.equal(fill(tmp_path, part)[0][0][1].nan_to_num(), table(None).nan_to_num())
+    assert fill(tmp_path, part).figures.computed == 0
+    part.extract = lambda x: (x * 2, table(x).repeat(2))
+    with pytest.raises(fl.NotCacheable, match="was the same for every batch of the example") as error:
+        fill(tmp_path, part)
+    assert "shape (4,)" in error.value.received

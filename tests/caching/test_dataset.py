@@ -1,9 +1,11 @@
+import pickle
+
 import pytest
 import torch
 from torch.utils.data import DataLoader
 
 import frostline as fl
-from helpers_caching import N, dataset, fill
+from helpers_caching import N, Part, dataset, fill
 
 
 def test_stored_rows_are_what_the_part_computes(tmp_path):
@@ -38,3 +40,70 @@ def test_samples_are_asked_for_by_position(tmp_path):
 def test_a_device_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(fl.DataError, match="not a device of this machine"):
         fill(tmp_path).loader(4, device="cuda:99")
+
+
+class Watched(Part):
+    """A frozen part that counts how often it is asked whether its weights have moved."""
+
+    is_steered = False
+
+    def __init__(self):
+        super().__init__()
+        self.looks = 0
+
+    def prove(self, inputs, features):
+        pass
+
+    def check_unchanged(self):
+        pass
+
+    def check_weights(self):
+        self.looks += 1
+
+
+def test_the_weights_are_looked_at_about_once_in_every_pass(tmp_path):
+    part = Watched()
+    data = fill(tmp_path, part)
+    before = part.looks
+    for _ in range(3):
+        for at in range(0, N, 8):
+            data.__getitems__(range(at, at + 8))
+    assert part.looks - before == 3
+    list(data.loader(8))
+    assert part.looks - before == 4
+    pickle.loads(pickle.dumps(data))[0]  # a copy in another process has no model to look at: only before it is made
+    assert part.looks - before == 5
+
+
+@pytest.mark.parametrize(
+    ("targets", "dtype"),
+    [(list(range(N)), torch.int64), ([0.5] * N, torch.float32), ([torch.tensor(1.5)] * N, torch.float32),
+     ([2**62] * N, torch.int64), ([True, False] * (N // 2), torch.bool), ([1, 0.5] * (N // 2), torch.float32)],
+)  # fmt: skip
+def test_targets_keep_their_kind(tmp_path, targets, dtype):
+    data = fill(tmp_path, data=[(x, target) for (x, _), target in zip(dataset(), targets, strict=True)])
+    ((_, found),) = data.loader(N)
+    assert found.dtype == dtype
+    assert found.tolist() == [float(target) if dtype == torch.float32 else target for target in targets]
+    assert data[-1][1] == targets[-1]
+
+
+def test_a_number_that_no_tensor_holds_is_refused(tmp_path):
+    with pytest.raises(fl.DataError):
+        fill(tmp_path, data=[(x, 2**70) for x, _ in dataset()])
+
+
+def test_no_copy_is_made_for_workers_when_the_weights_are_others(tmp_path):
+    class Changed(Watched):
+        is_changed = False
+
+        def check_weights(self):
+            if self.is_changed:
+                raise fl.CacheError(what="Changed.", where="0", received="others", do="split again.")
+
+    part = Changed()
+    data = fill(tmp_path, part)
+    assert len(list(DataLoader(data, batch_size=20, num_workers=1, multiprocessing_context="spawn"))) == 2
+    part.is_changed = True
+    with pytest.raises(fl.CacheError, match="Changed"):
+        iter(DataLoader(data, batch_size=20, num_workers=1, multiprocessing_context="spawn"))

@@ -10,7 +10,11 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 import frostline as fl
-from helpers_caching import D, Items, N, Part, dataset, fill, shards
+from frostline.caching.filling import Filling
+from frostline.caching.manifests import read_newest
+from frostline.caching.opening import open_folder
+from frostline.caching.shards import Shards
+from helpers_caching import D, Items, Masked, MaskedPart, N, Offering, Part, dataset, fill, shards
 
 
 def test_growth_computes_what_is_missing(tmp_path):
@@ -96,3 +100,64 @@ def test_two_builders_at_once_lose_nothing(tmp_path):
     data = fill(tmp_path)
     assert data.figures.computed == 0
     assert fl.FeatureCache(tmp_path).verify() == ()
+
+
+def told(root, data):
+    """How many samples a fill says are done, call by call."""
+    calls = []
+    shards_ = Shards(root / "recipe" / "shards")
+    Filling(open_folder(root / "recipe", shards_, Part().frontier), Part(), data, 8, 0).run(calls.append)
+    return calls
+
+
+@pytest.mark.parametrize("kind", [dataset, Offering])
+def test_the_progress_reaches_the_number_of_samples_cold_and_warm(tmp_path, kind):
+    assert sum(told(tmp_path, kind(N))) == N
+    again = told(tmp_path, kind(N))
+    assert sum(again) == N
+    if kind is Offering:
+        assert again == [N]  # all of them at once: none is read for its target
+    assert sum(told(tmp_path, kind(N + 5))) == N + 5
+
+
+def test_a_progress_bar_goes_to_standard_error(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as on a terminal
+    fl.FeatureCache(tmp_path).fill(Part(), dataset())
+    out, err = capsys.readouterr()
+    assert (out, "Frozen pass" in err) == ("", True)
+
+
+class Boxes(Offering):
+    """Targets are mappings; what `target` gives may have fewer names, or others, than that of the item."""
+
+    told = ("box", "area")
+
+    def _named(self, index, names):
+        return {name: torch.tensor([float(index), len(name)]) for name in names}
+
+    def __getitem__(self, index):
+        return super().__getitem__(index)[0], self._named(index, ("box", "area"))
+
+    def target(self, index):
+        return self._named(index, self.told)
+
+
+@pytest.mark.parametrize(("names", "is_same"), [(("box", "area"), True), (("box",), False), (("box", "size"), False)])
+def test_targets_with_other_names_than_the_items_have_are_noticed(tmp_path, names, is_same):
+    fill(tmp_path, data=Boxes())
+    again = Boxes()
+    again.told = names
+    data = fill(tmp_path, data=again)
+    assert {name: value.tolist() for name, value in data[7][1].items()} == {"box": [7.0, 3.0], "area": [7.0, 4.0]}
+    assert any("does not give the targets of the items" in note for note in data.notes) is not is_same
+
+
+def test_what_is_missing_of_known_samples_is_said(tmp_path):
+    fill(tmp_path, MaskedPart(), Masked(0, 30))
+    folder = next(tmp_path.iterdir())
+    for path in (folder / "shards").iterdir():
+        if path.name in read_newest(folder / "manifests")[1].snapshots:
+            path.unlink()
+    data = fill(tmp_path, MaskedPart(), Masked(0, 30))
+    assert "30 known samples were read for their inputs" in data.notes
+    assert data.figures.computed == 0

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 import frostline as fl
-from frostline.caching.keys import as_words, item_key, recipe_key
+from frostline.caching import keys
+from frostline.caching.keys import as_words, item_key, offered_key, offered_keys, recipe_key
 from helpers_caching import N, Offering, Part, dataset, fill
 
 
@@ -50,8 +51,8 @@ def test_a_recipe_key_is_a_name_of_a_folder():
 
 
 def test_words_are_the_first_halves():
-    keys = np.arange(32, dtype=np.uint8).reshape(2, 16)
-    assert as_words(keys).tolist() == [int.from_bytes(bytes(keys[at, :8]), "little") for at in (0, 1)]
+    own = np.arange(32, dtype=np.uint8).reshape(2, 16)
+    assert as_words(own).tolist() == [int.from_bytes(bytes(own[at, :8]), "little") for at in (0, 1)]
 
 
 @pytest.mark.skipif(not hasattr(torch.backends.cudnn, "conv"), reason="torch 2.9 and later have the newer settings")
@@ -65,3 +66,32 @@ def test_the_newer_settings_of_precision_are_read_too():
     finally:
         conv.fp32_precision = was
     assert recipe_key(Part()) == key
+
+
+def test_keys_are_the_same_in_every_version(monkeypatch):
+    """Features that an earlier version has stored are found again; if they must not be, the schema's number goes up."""
+    monkeypatch.setattr(keys, "_numerics", lambda: ["highest", True])
+    assert recipe_key(Part()) == "09b8477ebecb8421088ac8d140cf6039"
+    item = {"x": torch.arange(3.0), "n": (1, 2.5, "a", None, np.arange(2, dtype=np.int16))}
+    assert item_key(item, 0).hex() == "ffed6028e8bfeb7fc6b163623457f211"
+    assert offered_keys(Offering(2))[1].tobytes().hex() == "0187de9671f329f441be65573a433a68"
+
+
+def test_keys_as_text_are_their_bytes_and_numbers_are_none():
+    class Named(Offering):
+        def sample_key(self, index):
+            return names[index]
+
+    names = ["ä", b"\xc3\xa4", 3]
+    assert offered_key(Named(3), 0) == offered_key(Named(3), 1)
+    with pytest.raises(fl.DataError, match="must offer bytes") as error:
+        offered_keys(Named(3))
+    assert (error.value.where, error.value.received) == ("sample_key(2) and fingerprint", "int and str")
+
+
+def test_what_has_no_bytes_is_refused_wherever_it_lies_and_empty_tensors_are_told_apart():
+    for odd in (torch.eye(2).to_sparse(), torch.zeros(2, device="meta"), np.array([None]), {1, 2}, object()):
+        with pytest.raises(fl.DataError, match="cannot be fingerprinted") as error:
+            item_key({"x": [1, odd]}, 4)
+        assert error.value.where == "dataset[4]"
+    assert item_key(torch.zeros(0, 2), 0) != item_key(torch.zeros(2, 0), 0)

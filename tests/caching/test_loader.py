@@ -75,3 +75,37 @@ def test_an_epoch_is_a_whole_number(tmp_path):
             loader.epoch = wrong
     loader.epoch = 3
     assert loader.epoch == 3
+
+
+def test_more_batches_than_are_fetched_ahead_and_targets_of_any_form(tmp_path):
+    inputs, labels = dataset(150).tensors
+    data = fill(tmp_path, data=[(x, {"class": int(t), "place": (at, float(at))})
+                                for at, (x, t) in enumerate(zip(inputs, labels, strict=True))])  # fmt: skip
+    found = list(data.loader(1, shuffle=True, seed=3))
+    assert len(found) == 150
+    for features, target in found:
+        at = int(target["place"][0])
+        assert torch.equal(features[0][0], inputs[at] * 2)
+        assert target["class"].tolist() == [at % 4]
+        assert target["place"][1].tolist() == [float(at)]
+    assert [len(target["class"]) for _, target in data.loader(2)] == [2] * 75
+
+
+@pytest.mark.parametrize("size", [1, 7, 40])
+def test_the_state_behind_the_last_batch_is_the_next_epoch(tmp_path, size):
+    loader = fill(tmp_path).loader(size)
+    for at, _ in enumerate(loader, 1):
+        state = loader.state_dict()
+        assert (state["epoch"], state["batch"]) == ((0, at) if at < len(loader) else (1, 0))
+    loader.epoch = 5
+    assert loader.state_dict() == {"seed": 0, "epoch": 5, "batch": 0, "batch_size": size}
+
+
+def test_batches_go_to_the_device_that_is_asked_for(tmp_path):
+    ((features, target), *_) = fill(tmp_path).loader(8, device="meta")
+    assert (features[0].device.type, target.device.type) == ("meta", "meta")
+    with pytest.raises(fl.DataError, match="seed"):
+        fill(tmp_path).loader(8, seed=0.5)
+    for name in ("shuffle", "drop_last"):
+        with pytest.raises(fl.DataError, match=f"{name} is neither True nor False"):
+            fill(tmp_path).loader(8, **{name: 1})

@@ -168,3 +168,20 @@ def test_links_and_pipes_in_place_of_a_shard_are_damage(tmp_path):
     shard.symlink_to(kept)
     assert fill(tmp_path).figures.computed == N
     assert kept.exists()
+
+
+@pytest.mark.parametrize("part", [Part, MaskedPart])
+def test_a_fill_of_what_is_known_writes_nothing(tmp_path, part):
+    data = Masked(0, 30) if part is MaskedPart else None
+    fill(tmp_path, part(), data)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+    fill(tmp_path, part(), data)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_entries_tell_what_is_stored_and_how_much(tmp_path):
+    fill(tmp_path, MaskedPart(), Masked(0, 30))
+    (entry,) = fl.FeatureCache(tmp_path).entries()
+    assert (entry.rows, entry.tensors) == (30, ("low", "input.mask"))
+    assert entry.bytes == sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file())
+    assert entry.written_by.startswith("torch ")

@@ -1,5 +1,7 @@
 """Rows that are computed again in other batches, before they are published."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -67,20 +69,24 @@ def test_the_proof_costs_two_in_a_hundred_rows_and_a_few(tmp_path):
     assert part.samples <= 4000 * 1.02 + 60
 
 
-def test_one_sample_that_decides_for_its_batch_from_the_first_place_is_found(tmp_path):
-    class Deciding(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.low, self.high = torch.nn.Linear(D, D), torch.nn.Linear(D, 2)
+class DecidingPlace(torch.nn.Module):
+    """A place decides for the batch by a value that neither plain nor extreme samples have."""
 
-        def forward(self, x):
-            low = self.low(x)
-            return self.high(low * 0.5 if float(x[0, 0]) > 5 else low)
+    def __init__(self, place):
+        super().__init__()
+        self.low, self.high, self.place = torch.nn.Linear(D, D), torch.nn.Linear(D, 2), place
 
-    model = Deciding()
+    def forward(self, x):
+        low = torch.nn.functional.linear(x, self.low.weight, self.low.bias)  # not a call that a head could answer
+        return self.high(low * 0.5 if ((x[self.place, 0] - 6).abs() < 0.5).any() else low)
+
+
+@pytest.mark.parametrize("place", [slice(0, 1), slice(1, 2), slice(-1, None)])
+def test_one_sample_that_decides_for_its_batch_from_one_place_is_found(tmp_path, place):
+    model = DecidingPlace(place)
     fl.freeze(model, modules=[model.low])
-    data = [(row, 0) for row in torch.randn(23, D).clamp(-2, 2)]
-    data[13][0][0] = 6.0  # not the first of its batch of eight
+    data = [(row, 0) for row in torch.randn(60, D).clamp(-2, 2)]
+    data[43][0][0] = 6.0  # neither the first of its batch of eight, nor the second, nor the last
     split = fl.split(model, torch.randn(4, D).clamp(-2, 2))
     assert split.is_steered
     with pytest.raises(fl.FrostlineError):
@@ -100,3 +106,64 @@ def test_large_rows_are_not_all_kept(tmp_path, monkeypatch):
     monkeypatch.setattr(row_proof.RowProof, "offer", offer)
     fill(tmp_path, Part(), samples(), batch_size=8)
     assert kept[-1] == (3, 3, 2)
+
+
+class Turned(Part):
+    """A frozen part that one sample turns, where it is alone in its batch."""
+
+    def __init__(self, is_steered, at=None):
+        super().__init__()
+        self.is_steered, self.at = is_steered, at
+
+    def extract(self, inputs):
+        self.samples += len(inputs)
+        is_turned = self.at is not None and len(inputs) == 1 and float(inputs[0, 0]) == self.at
+        return (inputs * (3 if is_turned else 2),)
+
+    def prove(self, inputs, features):
+        pass
+
+    def check_unchanged(self):
+        pass
+
+    def check_weights(self):
+        pass
+
+
+def test_of_a_part_that_values_steer_every_kept_row_is_computed_alone(tmp_path):
+    data = [(torch.full((D,), float(at)), 0) for at in [*range(40), 100, 90]]
+    proven = [fill(tmp_path / str(steered), Turned(steered), data).figures.proven for steered in (False, True)]
+    assert proven[1] > proven[0] + 15
+    for at in (100.0, 90.0):  # the two most unusual ones
+        with pytest.raises(fl.NotCacheable, match="depends on the other samples"):
+            fill(tmp_path / str(at), Turned(True, at), data)
+
+
+PLAIN = SimpleNamespace(is_steered=False)  # stands for the frozen part
+
+
+def test_a_row_that_is_one_of_many_is_kept_as_often_as_others():
+    """Those that stand for the usual ones come from the whole fill."""
+    kept = set()
+    for seed in range(40):
+        proof = row_proof.RowProof(SimpleNamespace(is_steered=False), seed)
+        proof = row_proof.RowProof(PLAIN, seed)
+        for start in range(0, 200, 10):
+            x = torch.ones(10, D)
+            proof.offer(list(x), x, range(start, start + 10), {"low": x})
+        kept.update(row.index for row in proof._usual)
+    assert sum(index < 100 for index in kept) > 60
+    assert sum(index >= 100 for index in kept) > 60
+
+
+def test_the_most_unusual_rows_are_kept_whenever_they_come():
+    proof = row_proof.RowProof(SimpleNamespace(is_steered=False))
+    proof = row_proof.RowProof(PLAIN)
+    odd = {3, 77, 150, 199}
+    for start in range(0, 200, 10):
+        x = torch.randn(10, D, generator=torch.Generator().manual_seed(start)).clamp(-2, 2)
+        for at in odd & set(range(start, start + 10)):
+            x[at - start, at % D] = 50.0
+        proof.offer(list(x), x, range(start, start + 10), {"low": x})
+    assert odd - {3} <= {row.index for row in proof._unusual}  # the first batch says little of what is usual
+    assert [row.index for row in proof._ends] == [0, 199]

@@ -1,3 +1,5 @@
+from contextlib import ExitStack
+
 import numpy as np
 import torch
 
@@ -9,7 +11,8 @@ def rows_of(folder, *parts: np.ndarray) -> Rows:
     """An index over one shard per array of keys."""
     (folder / "shards").mkdir()
     shards = Shards(folder / "shards")
-    names = tuple(shards.write({KEYS: torch.from_numpy(part)}) for part in parts)
+    with ExitStack() as hold:
+        names = tuple(shards.write({KEYS: torch.from_numpy(part)}, hold) for part in parts)
     return Rows(shards, names, [shards.open(name) for name in names])
 
 

@@ -94,6 +94,17 @@ def test_a_merge_that_another_one_holds_up_is_left_out(tmp_path, monkeypatch):
     assert (data.figures.samples, data.figures.computed) == (60, 20)
 
 
+def test_shards_that_are_full_are_not_written_again(tmp_path, monkeypatch):
+    """How large a shard is, is how large its rows are: their keys are next to nothing."""
+    monkeypatch.setattr(writing, "SHARD_BYTES", 8 * 4 * 1000)
+    part = Part()
+    part.frontier = (fl.FrontierTensor("low", (1000,), torch.float32, 4000, False),)
+    part.extract = lambda x: (x[:, :1].repeat(1, 1000),)
+    data = fill(tmp_path, part, batch_size=8)
+    assert live(tmp_path).rows == (8,) * 5
+    assert len(data) == N
+
+
 def test_a_full_disk_at_the_merge_costs_no_rows(tmp_path, monkeypatch):
     monkeypatch.setattr(writing, "_SHARD_SECONDS", 0.0)
     real = writing._rewritten
@@ -102,7 +113,7 @@ def test_a_full_disk_at_the_merge_costs_no_rows(tmp_path, monkeypatch):
         monkeypatch.setattr(
             opened.shards,
             "write",
-            lambda _: (_ for _ in ()).throw(
+            lambda *_: (_ for _ in ()).throw(
                 fl.CacheError(
                     what="Cannot write a shard.", where="the disk", received="No space left on device", do="free space."
                 )

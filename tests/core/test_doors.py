@@ -112,3 +112,12 @@ def test_an_inner_door_lets_errors_pass_to_the_outer_one():
         split.extract(torch.zeros(4, 5))
     with pytest.raises(fl.DataError, match="Split.verify stopped"):
         split.verify(torch.zeros(4, 5))
+
+
+def test_any_other_device_as_default_is_the_callers_choice():
+    @public("ask")
+    def ask():
+        return torch.get_default_device()
+
+    with torch.device("cuda:0"):  # nothing is made there
+        assert ask() == torch.device("cuda:0")

@@ -1,5 +1,6 @@
 import warnings
 
+import numpy as np
 import pytest
 import torch
 
@@ -125,6 +126,107 @@ def test_masks_are_not_broken(value, broken):
 
 
 def test_targets_of_which_some_are_no_numbers_are_named():
-    with pytest.raises(fl.DataError, match="samples of a batch do not fit together") as error:
-        inputs.collate_targets([1, None, 2], [4, 5, 6])
-    assert error.value.where == "dataset[5]"
+    for odd in (None, "cat", b"cat"):
+        with pytest.raises(fl.DataError, match="targets are not numbers") as error:
+            inputs.collate_targets([1, odd, 2], [4, 5, 6])
+        assert error.value.where == "dataset[5]"
+        assert str(odd) in error.value.received
+
+
+@pytest.mark.parametrize("kind", [np.uint16, np.uint32, np.uint64])
+def test_unsigned_targets_become_whole_numbers_that_torch_can_compare(kind):
+    found = inputs.collate_targets([kind(3), kind(0)], [0, 1])
+    assert (found.dtype, found.tolist()) == (torch.int64, [3, 0])
+    arrays = inputs.collate_targets([np.array([3], kind), np.array([0], kind)], [0, 1])
+    assert (arrays.dtype, arrays.tolist()) == (torch.int64, [[3], [0]])
+
+
+def test_a_sparse_tensor_without_the_batch_axis_is_shared():
+    table = torch.eye(4)[:3].to_sparse()  # (3, 4)
+    part = inputs.rows((torch.zeros(4, 2), table), slice(0, 2))
+    assert part[0].shape == (2, 2)
+    assert part[1] is table
+    with pytest.raises(fl.DataError, match="A sparse_coo tensor cannot be used here"):
+        inputs.rows((torch.zeros(3, 2), table), slice(0, 2))
+
+
+def test_values_of_other_libraries_are_described_by_shape_and_dtype():
+    assert inputs.describe(np.zeros((2, 3), np.int16)) == "ndarray int16 (2, 3)"
+    assert inputs.describe(torch.finfo(torch.float32)) == "finfo"
+    assert inputs.describe({"a": (np.float32(1), None)}) == "{a: (float32 float32 (), NoneType)}"
+
+
+def test_arrays_and_numbers_become_tensors_and_tensors_stay_themselves():
+    x = torch.zeros(2)
+    found = inputs.map_arrays({"a": np.ones(2), "b": [x, 3]})
+    assert (found["a"].dtype, found["b"][1].item()) == (torch.float64, 3)
+    assert found["b"][0] is x
+
+
+def test_the_batch_size_is_that_of_the_first_tensor_with_an_axis():
+    assert inputs.batch_size((torch.tensor(1.0), torch.zeros(7, 2), torch.zeros(3))) == 7
+    with pytest.raises(fl.DataError, match="Cannot tell the batch size") as error:
+        inputs.batch_size({"a": torch.tensor(1.0), "b": 3})
+    assert error.value.received == "{a: float32 (), b: int}"
+
+
+def test_structures_keep_their_kind():
+    given = {"a": (torch.ones(1), [torch.ones(1)]), "b": "text"}
+    doubled = inputs.map_tensors(given, lambda x: x * 2)
+    assert doubled == {"a": (torch.tensor([2.0]), [torch.tensor([2.0])]), "b": "text"}
+    assert list(inputs.leaves(given)) == ["a.0", "a.1.0"]
+    assert inputs.move(given, None) is given
+
+
+def test_a_loader_in_place_of_a_dataset_is_named():
+    loader = torch.utils.data.DataLoader([1, 2])
+    with pytest.raises(fl.DataError, match="A DataLoader was given where a dataset is needed"):
+        inputs.check_map_style(loader)
+    with pytest.raises(fl.DataError, match="dataset is empty"):
+        inputs.check_map_style([])
+
+
+def test_errors_of_an_item_that_are_ours_pass_as_they_are():
+    class Own:
+        def __getitem__(self, index):
+            raise fl.DataError(what="mine", where="here", received="this", do="that")
+
+    with pytest.raises(fl.DataError, match="mine"):
+        inputs.read(Own(), 0)
+
+
+@pytest.mark.parametrize("item", [(1, 2, 3), (1,), 5, {"x": 1}])
+def test_an_item_is_a_pair_or_has_a_label(item):
+    with pytest.raises(fl.DataError, match="must be"):
+        inputs.unpack(item, 0)
+    assert inputs.unpack([1, 2], 0) == (1, 2)
+    assert inputs.unpack({"x": 1, "label": 2, "labels": 3}, 0) == ({"x": 1}, 2)
+
+
+def test_a_forward_that_takes_something_else_is_shown():
+    with pytest.raises(fl.DataError, match="Linear cannot be called with these inputs") as error:
+        inputs.call_with_model(torch.nn.Linear(2, 2), (torch.zeros(1, 2), 5))
+    assert error.value.where.startswith("Linear.forward(input")
+    assert error.value.received.startswith("(float32 (1, 2), int); ")
+
+    class Other(torch.nn.Module):
+        def forward(self, x):
+            raise TypeError("of another kind")
+
+    with pytest.raises(TypeError, match="of another kind"):
+        inputs.call_with_model(Other(), torch.zeros(1))
+
+
+@pytest.mark.parametrize(
+    ("targets", "dtype"),
+    [([1, 2], torch.int64), ([1, 2.5], torch.float32), ([torch.tensor(1.5), 2], torch.float32),
+     ([np.float64(0.5), 1], torch.float32), ([True, 2], torch.int64)],
+)  # fmt: skip
+def test_targets_of_several_kinds_become_one(targets, dtype):
+    found = inputs.collate_targets(targets, range(2))
+    assert (found.dtype, found.tolist()) == (dtype, [float(x) if dtype == torch.float32 else int(x) for x in targets])
+
+
+def test_a_length_alone_makes_no_dataset():
+    with pytest.raises(fl.DataError, match="not a map-style dataset"):
+        inputs.check_map_style({1, 2})

@@ -160,3 +160,75 @@ def test_the_remedy_follows_what_the_disk_said(tmp_path, number, words):
         raise OSError(number, "no") if number else OSError("no")
     assert words in error.value.do
     assert error.value.what == "Cannot write a."
+
+
+@pytest.mark.parametrize("name", ["fstat", "flock"])
+def test_a_temporary_file_that_cannot_be_asked_about_is_taken_away(tmp_path, monkeypatch, name):
+    def failing(function, *arguments, **options):
+        if function.__name__ == name:
+            raise OSError(errno.EIO, "Input/output error") if name == "fstat" else KeyboardInterrupt
+        return function(*arguments, **options)
+
+    monkeypatch.setattr(io, "call", failing)
+    with pytest.raises(fl.CacheError if name == "fstat" else KeyboardInterrupt):
+        io.write_atomic(tmp_path / "a", [b"new"])
+    assert not list(tmp_path.iterdir())
+
+
+def test_new_files_that_always_disappear_are_told(tmp_path, monkeypatch):
+    real = os.open
+
+    def swept(function, path, *arguments, **options):
+        found = function(path, *arguments, **options)
+        if function is real and str(path).endswith(".part"):
+            os.unlink(path)
+        return found
+
+    monkeypatch.setattr(io, "call", swept)
+    with pytest.raises(fl.CacheError, match="Cannot write a") as error:
+        io.write_atomic(tmp_path / "a", [b"new"])
+    assert "new files disappear at once" in error.value.received
+
+
+def test_folders_are_made_with_their_parents_for_the_owner_alone(tmp_path):
+    io.make_folder(tmp_path / "a" / "b")
+    io.make_folder(tmp_path / "a" / "b")
+    assert [(tmp_path / part).stat().st_mode & 0o777 for part in ("a", "a/b")] == [0o700, 0o700]
+    (tmp_path / "file").touch()
+    for path in ("file", "file/inner"):
+        with pytest.raises(fl.CacheError, match="Cannot create the folder"):
+            io.make_folder(tmp_path / path)
+
+
+def test_large_files_are_written_and_read_whole(tmp_path):
+    data = os.urandom(3 * 2**20 + 5)
+    io.write_atomic(tmp_path / "a", [memoryview(data)[:7], data[7:]])
+    assert io.read_bytes(tmp_path / "a", max_bytes=len(data)) == data
+    with pytest.raises(OSError, match="larger than"):
+        io.read_bytes(tmp_path / "a", max_bytes=len(data) - 1)
+
+
+def test_names_and_removals_of_what_is_not_there(tmp_path):
+    assert io.names_in(tmp_path / "no") == []
+    assert io.status(tmp_path / "no") is None
+    assert not io.remove(tmp_path / "no")
+    (tmp_path / "b").touch()
+    (tmp_path / "a").touch()
+    assert io.names_in(tmp_path) == ["a", "b"]
+    assert io.remove(tmp_path / "a")
+    assert io.names_in(tmp_path) == ["b"]
+
+
+@pytest.mark.parametrize("name", ["x.json.{}.part", "a.b.json.{}.part"])
+def test_the_name_of_a_temporary_file(name):
+    names = re.compile(r".+\.json")
+    assert io.is_temporary(name.format("0123456789abcdef" * 2), names)
+    for odd in ("0" * 31, "0" * 33, "g" * 32, ""):
+        assert not io.is_temporary(name.format(odd), names)
+    assert not io.is_temporary("x.json", names)
+
+
+def test_numbers_that_json_has_not_are_not_written(tmp_path):
+    with pytest.raises(ValueError, match="JSON"):
+        io.write_json(tmp_path / "a.json", {"a": float("nan")})
+    assert not list(tmp_path.iterdir())

@@ -50,3 +50,8 @@ def test_the_same_finding_in_many_layers_is_told_once():
     assert text.count("FL101 issue") == 1
     assert text.splitlines()[2:4] == ["  Also in 1, 2, 3, 4, 5, 6 and 3 more.", f"  Do: {FINDING.advice}"]
     assert "FL1 issue" in text
+
+
+def test_a_finding_of_the_whole_run_names_no_place():
+    whole = replace(FINDING, layer=None)
+    assert (whole.place, str(whole).splitlines()[0]) == ("", "FL101 issue: vanishing gradients")

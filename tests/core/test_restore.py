@@ -1,3 +1,4 @@
+import collections
 import copy
 import random
 import traceback
@@ -94,3 +95,76 @@ def test_where_no_device_can_start_no_stack_is_noted_for_one(monkeypatch):
         assert torch.equal(torch.rand(2), expected)
         assert torch.initial_seed() == 3
     assert not noted
+
+
+def test_kept_attributes_takes_away_what_came_in_and_puts_containers_back_as_they_were():
+    model = nn.Sequential(nn.Linear(2, 2))
+    layer = model[0]
+    layer.kept, layer.order, layer.marks = {"a": 1, "b": 2}, collections.deque([1, 2]), {1}
+    layer.text, layer.gone = "old", object()
+    kept, order, marks, gone = layer.kept, layer.order, layer.marks, layer.gone
+    with restore.kept_attributes(model, numbers=False):
+        layer.came, layer.text = None, "new"
+        del layer.gone
+        layer.kept.update(c=3, a=5)
+        layer.order.append(3)
+        layer.marks.add(2)
+        layer.order, layer.marks = collections.deque(), set()
+    assert not hasattr(layer, "came")
+    assert (layer.text, layer.gone) == ("old", gone)
+    assert (layer.kept, list(layer.order), layer.marks) == ({"a": 1, "b": 2}, [1, 2], {1})
+    assert (layer.kept is kept, layer.order is order, layer.marks is marks) == (True, True, True)
+
+
+def test_a_mapping_in_another_order_is_put_back_in_its_own():
+    model = nn.Linear(2, 2)
+    model.kept = {"a": 1, "b": 2}
+    with restore.kept_attributes(model, numbers=True):
+        model.kept["a"] = model.kept.pop("a")
+    assert list(model.kept) == ["a", "b"]
+
+
+def test_plain_ambient_is_as_in_a_fresh_process_and_goes_away_again():
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16), torch.device("meta"):
+            with restore.plain_ambient():
+                x = torch.ones(2, 2, requires_grad=True)
+                assert (x.dtype, x.device.type, torch.is_grad_enabled()) == (torch.float32, "cpu", True)
+                assert not x.is_inference()
+                assert (x @ x).dtype == torch.float32
+                assert not torch.is_autocast_enabled("cpu")
+            assert torch.get_default_dtype() == torch.float64
+            assert torch.is_autocast_enabled("cpu")
+            assert torch.is_inference_mode_enabled()
+            assert torch.zeros(1).is_meta
+            with restore.plain_ambient(torch.float64):
+                assert torch.ones(1).dtype == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize("seed", [0, 7, 2**40 + 1])
+def test_all_generators_are_seeded(seed):
+    restore.seed_generators(seed)
+    first = (random.random(), np.random.rand(), float(torch.rand(())))
+    restore.seed_generators(seed)
+    assert (random.random(), np.random.rand(), float(torch.rand(()))) == first
+    restore.seed_generators(seed + 1)
+    other = (random.random(), np.random.rand(), float(torch.rand(())))
+    assert all(a != b for a, b in zip(first, other, strict=True))
+
+
+def test_frozen_parameters_and_missing_buffers_are_left_alone():
+    model = nn.BatchNorm1d(2)
+    model.register_buffer("none", None)
+    model.bias.requires_grad_(False)
+    mean = model.running_mean
+    with restore.kept_parameters(model), restore.kept_buffers(model):
+        model.bias.data.fill_(3)
+        model.weight.data.fill_(3)
+        model.running_mean = torch.ones(2)
+        model.num_batches_tracked.add_(1)
+    assert (model.bias.tolist(), model.weight.tolist()) == ([3, 3], [1, 1])
+    assert model.running_mean is mean
+    assert (mean.tolist(), int(model.num_batches_tracked)) == ([0, 0], 0)

@@ -1,3 +1,5 @@
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
@@ -107,7 +109,15 @@ def by_method(model, clip):
     return Clipper(model, clip).before
 
 
-@pytest.mark.parametrize("make", [by_argument, by_closure, by_nested_helpers, by_method, Clipper])
+def by_partial(model, clip):
+    return partial(clip_of, clip, parameters=list(model.parameters()))
+
+
+def clip_of(clip, *_, parameters):
+    clip(parameters)
+
+
+@pytest.mark.parametrize("make", [by_argument, by_closure, by_nested_helpers, by_method, by_partial, Clipper])
 def test_hooks_before_the_step_are_turned_to_the_copy(make):
     model = nn.Linear(2, 1, bias=False)
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)

@@ -6,9 +6,18 @@ from safetensors.torch import save_file
 import frostline as fl
 from frostline.data import Arrays, load_arrays
 
+UNUSABLE = {
+    "nothing": lambda: None, "a list": lambda: [1.0], "an array of numpy": lambda: np.zeros((4, 2)),
+    "a number": lambda: torch.tensor(1.0), "no values": lambda: torch.zeros(4, device="meta"),
+    "sparse": lambda: torch.eye(4).to_sparse(), "nested": lambda: torch.nested.nested_tensor([torch.zeros(2)] * 4),
+    "quantized": lambda: torch.quantize_per_tensor(torch.zeros(4, 2), 0.1, 0, torch.quint8),
+}  # fmt: skip
 
-@pytest.mark.parametrize("given", [None, [1.0], np.zeros((4, 2)), torch.tensor(1.0), torch.zeros(4, device="meta")])
-def test_what_is_no_tensor_of_rows_is_refused(given):
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # torch means to do without some of these
+@pytest.mark.parametrize("name", UNUSABLE)
+def test_what_is_no_tensor_of_rows_is_refused(name):
+    given = UNUSABLE[name]()
     with pytest.raises(fl.DataError, match="not one tensor with a row for each sample"):
         Arrays(given, torch.arange(4) % 2)
     with pytest.raises(fl.DataError, match="The targets are not one tensor"):
@@ -16,9 +25,14 @@ def test_what_is_no_tensor_of_rows_is_refused(given):
 
 
 def test_labels_of_any_whole_type_are_classes_and_identifiers_are_none(tmp_path):
-    for kind in (np.uint64, np.uint16, np.int8, bool):
+    for kind in (np.uint64, np.uint32, np.uint16, np.int8, bool):
         np.savez(tmp_path / "a.npz", x=np.zeros((4, 2), np.float32), y=np.array([0, 1, 0, 1], kind))
-        assert load_arrays(tmp_path / "a.npz").classes == ("0", "1")
+        data = load_arrays(tmp_path / "a.npz")
+        assert data.classes == ("0", "1")
+        assert data.labels[torch.tensor([1, 2])].tolist() == [1, 0]
+    assert len(Arrays(torch.zeros(2, 2), torch.tensor([0, 999_999])).classes) == 1_000_000
+    with pytest.raises(fl.DataError, match="too large for a class index"):
+        Arrays(torch.zeros(2, 2), torch.tensor([0, 1_000_000]))
     with pytest.raises(fl.DataError, match="too large for a class index"):
         Arrays(torch.zeros(2, 2), torch.tensor([0, 2**40]))
 
@@ -86,3 +100,49 @@ def test_numbers_of_a_file_stay_as_they_are(tmp_path):
         np.savez(tmp_path / "a.npz", x=np.ones((3, 2), np.float32), y=targets)
         data = load_arrays(tmp_path / "a.npz")
         assert (data.labels.tolist(), data.classes) == (targets.tolist(), None)
+
+
+def test_targets_that_are_no_class_indices_have_no_names(tmp_path):
+    for targets in (torch.rand(3), torch.zeros(3, 2).long(), torch.zeros(3, dtype=torch.complex64)):
+        assert Arrays(torch.zeros(3, 2), targets).classes is None
+    data = Arrays(torch.zeros(3, 2).double(), torch.tensor([0.5, 1.0, 2.0]).double())
+    assert (data.inputs.dtype, data.labels.dtype) == (torch.float32, torch.float32)
+
+
+def test_soft_labels_and_rows_of_complex_numbers_of_a_file_stay_as_they_are(tmp_path):
+    for rows in (
+        [[0.5, 0.5], [1.0, 0.0], [0.0, 1.0]],
+        [[2, -1], [1, 0], [0, 1]],
+        [[1j, 0], [1, 0], [0, 1]],
+        [[1j], [0j], [1]],
+    ):
+        np.savez(tmp_path / "a.npz", x=np.ones((3, 2), np.float32), y=np.array(rows))
+        assert load_arrays(tmp_path / "a.npz").labels.tolist() == rows
+
+
+def test_names_that_are_given_are_those_of_the_classes():
+    assert Arrays(torch.zeros(2, 2), torch.tensor([0, 1]), ("ant", "bee")).classes == ("ant", "bee")
+
+
+def test_arrays_of_nothing_and_errors_of_a_file_say_where(tmp_path):
+    with pytest.raises(fl.DataError, match="do not pair up") as error:
+        Arrays(torch.zeros(0, 2), torch.zeros(0))
+    assert error.value.received == "0 inputs, 0 targets"
+    np.savez(tmp_path / "a.npz", x=np.ones((3, 2)), y=np.array([0, 1, -7]))
+    with pytest.raises(fl.DataError, match="A label is negative") as error:
+        load_arrays(tmp_path / "a.npz")
+    assert (error.value.where, error.value.received) == (str(tmp_path / "a.npz"), "label -7 of sample 2")
+    with pytest.raises(fl.DataError, match="not finite") as error:
+        Arrays(torch.full((20, 1), float("inf")), torch.arange(20) % 2)
+    assert error.value.received == "NaN or Inf in samples [0, 1, 2, 3, 4, 5, 6, 7]"
+
+
+def test_a_key_is_of_the_content_and_the_same_in_every_version():
+    """Features that an earlier version has stored are found again."""
+    labels = torch.tensor([0, 1])
+    plain = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+    others = [plain.view(torch.int32), plain.view(2, 1, 2), -plain]
+    keys = [Arrays(inputs, labels).sample_key(0) for inputs in (plain, *others)]
+    assert len(set(keys)) == 4
+    assert Arrays(torch.tensor([[9.0, 9.0], [1.0, 2.0]]), labels).sample_key(1) == keys[0]
+    assert (Arrays.fingerprint, keys[0].hex()) == ("arrays/1", "e76d7533ca1b61e2354662cbe7960d15")

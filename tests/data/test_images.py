@@ -96,9 +96,11 @@ def test_a_second_fill_decodes_nothing_but_golden_rows(tmp_path, monkeypatch):
 def test_bad_folders_are_refused(tmp_path):
     with pytest.raises(fl.DataError, match="no such folder"):
         ImageFolder(tmp_path / "missing")
-    (tmp_path / "one" / "cat").mkdir(parents=True)
-    with pytest.raises(fl.DataError, match="at least two classes"):
-        ImageFolder(tmp_path / "one")
+    for name, received in ((".hidden", "none"), ("cat", "cat")):
+        (tmp_path / "one" / name).mkdir(parents=True)
+        with pytest.raises(fl.DataError, match="at least two classes") as error:
+            ImageFolder(tmp_path / "one")
+        assert error.value.received == f"class folders: {received}"
     (tmp_path / "one" / "dog").mkdir()
     with pytest.raises(fl.DataError, match="class folder has no images"):
         ImageFolder(tmp_path / "one")
@@ -144,3 +146,103 @@ def test_rotation_palettes_and_inks_become_upright_rgb(tmp_path):
     assert shown["palette.png"][:, 0, 0].tolist() == [0.0, 0.0, 1.0]
     assert shown["clear.png"].unique().tolist() == [1.0]
     assert shown["inks.tif"][:, 0, 0].tolist() == [1.0, 0.0, 0.0]
+
+
+def named(data, name):
+    return data[[path.name for path in data.paths].index(name)][0]
+
+
+def test_a_range_that_is_told_scales_floats_and_many_bits(tmp_path):
+    root = folder(tmp_path)
+    values = np.array([[0.0, 0.5], [1.0, 2.0]])
+    Image.fromarray(values.astype(np.float32)).save(root / "cat" / "f.tif")
+    Image.fromarray((values * 1000).astype(np.int32)).save(root / "cat" / "i.tif")
+    Image.fromarray((values * 2047).astype(np.uint16)).save(root / "cat" / "u.png")
+    data = ImageFolder(root)
+    at = {path.name: index for index, path in enumerate(data.paths)}
+    for name in ("f.tif", "i.tif"):
+        with pytest.raises(fl.DataError, match="range of an image's numbers") as error:
+            data[at[name]]
+        told = eval(error.value.do.split("value_range=")[1].split(");")[0])
+        assert ImageFolder(root, value_range=told)[at[name]][0].unique().tolist() == pytest.approx(
+            [0, 64 / 255, 128 / 255, 1]
+        )
+    for name, told in (("f.tif", (0, 1)), ("i.tif", (0, 1000)), ("u.png", (0, 2047))):
+        assert ImageFolder(root, value_range=told)[at[name]][0][0].tolist() == [
+            [0, pytest.approx(128 / 255, abs=5e-3)],
+            [1, 1],
+        ]
+    assert ImageFolder(root, value_range=(1, 0))[at["f.tif"]][0][0, 0, 0] == 1
+
+
+def test_numbers_that_are_not_finite_are_no_image(tmp_path):
+    root = folder(tmp_path)
+    Image.fromarray(np.array([[np.nan, 1.0]], np.float32)).save(root / "cat" / "a.tif")
+    with pytest.raises(fl.DataError, match="not finite"):
+        named(ImageFolder(root, value_range=(0, 1)), "a.tif")
+
+
+def test_the_transparent_level_of_sixteen_bits_and_the_colour_behind_it(tmp_path):
+    root = folder(tmp_path)
+    Image.fromarray(np.array([[0, 300]], np.uint16)).save(root / "cat" / "a.png", transparency=300)
+    Image.new("LA", (1, 1), (0, 0)).save(root / "cat" / "b.png")
+    assert named(ImageFolder(root), "a.png")[0].tolist() == [[0, 1]]
+    grey = ImageFolder(root, background="#808080")
+    assert named(grey, "a.png")[:, 0, 1].tolist() == pytest.approx([128 / 255] * 3)
+    assert named(grey, "b.png")[:, 0, 0].tolist() == pytest.approx([128 / 255] * 3)
+
+
+def test_what_is_behind_and_what_is_white_belong_to_the_fingerprint(tmp_path):
+    root = folder(tmp_path)
+    options = [{}, {"background": "black"}, {"value_range": (0, 1)}, {"fingerprint": "mine"},
+               {"fingerprint": "mine", "background": "black"}]  # fmt: skip
+    assert len({ImageFolder(root, **option).fingerprint for option in options}) == len(options)
+    assert ImageFolder(root, background="white").fingerprint == ImageFolder(root).fingerprint
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"background": "no colour"}, {"background": 3}, {"value_range": (0, 0)}, {"value_range": (0, 1, 2)},
+     {"value_range": (0,)}, {"value_range": 3}, {"value_range": ("a", "b")}],
+)  # fmt: skip
+def test_colours_and_ranges_that_are_none_are_refused(tmp_path, options):
+    with pytest.raises(fl.DataError):
+        ImageFolder(folder(tmp_path), **options)
+
+
+def test_numbers_of_32_bits_have_a_range_only_in_some_formats(tmp_path):
+    root = folder(tmp_path)
+    Image.fromarray(np.full((2, 2), 70_000, np.int32)).save(root / "cat" / "wide.tif")
+    (root / "cat" / "deep.pgm").write_bytes(b"P5 2 1 65535 " + bytes([0xFF, 0xFF, 0, 0]))
+    data = ImageFolder(root)
+    by_name = {path.name: at for at, path in enumerate(data.paths)}
+    assert data[by_name["deep.pgm"]][0][:, 0].tolist() == [[1.0, 0.0]] * 3
+    with pytest.raises(fl.DataError, match="range of an image's numbers") as error:
+        data[by_name["wide.tif"]]
+    assert "70000 to 70000" in error.value.received
+
+
+def test_images_lie_anywhere_in_a_class_and_hidden_files_and_folders_are_none(tmp_path):
+    root = folder(tmp_path, 1)
+    (root / "cat" / "more").mkdir()
+    (root / "cat" / "folder.png").mkdir()
+    for name in ("more/A.JPG", ".hidden.png"):
+        Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(root / "cat" / name)
+    data = ImageFolder(root)
+    assert [str(path.relative_to(root)) for path in data.paths] == ["cat/0.png", "cat/more/A.JPG", "dog/0.png"]
+
+
+def test_a_transform_is_a_function_and_is_applied(tmp_path):
+    root = folder(tmp_path)
+    with pytest.raises(fl.DataError, match="transform cannot be called"):
+        ImageFolder(root, 3)
+    with pytest.raises(fl.DataError, match="fingerprint is not a name"):
+        ImageFolder(root, fingerprint="")
+    assert ImageFolder(root, lambda image: image.size, fingerprint="sizes")[0] == ((10, 12), 0)
+
+
+def test_the_description_and_the_keys_are_the_same_in_every_version(tmp_path):
+    """Features that an earlier version has stored are found again."""
+    data = ImageFolder(folder(tmp_path))
+    data.paths[0].write_bytes(b"the bytes of a file")
+    assert (data.fingerprint, data.sample_key(0).hex()) == ("images/3 None", "0f599b9451f725bfe1eb79476b364173")

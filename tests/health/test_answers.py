@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from frostline.health.answers import num_rows, one_answer
+from frostline.health.answers import is_moved, num_rows, one_answer
 
 PARTS = [torch.tensor([[0.0], [2.0]]), torch.tensor([[4.0], [6.0]])]
 
@@ -50,3 +50,35 @@ def test_a_last_batch_of_other_dimensions_is_left_out():
     named = [{"logits": PARTS[0]}, {"other": PARTS[1]}, {"logits": torch.tensor(9.0)}]
     assert one_answer(named[0], named)["logits"].tolist() == [[1.0], [1.0]]
     assert one_answer(named[1], named)["other"].tolist() == [[5.0], [5.0]]
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+def test_an_answer_is_moved_if_it_is_away_from_the_one_for_all_by_a_hundredth_of_the_largest(scale):
+    same = torch.full((2, 2), scale)
+    near, away = same.clone(), same.clone()
+    near[0, 0] *= 1.009
+    away[0, 0] *= 1.012
+    assert not is_moved(near, same)
+    assert is_moved(away, same)
+    assert is_moved({"a": near, "b": away}, {"a": same, "b": same})
+    assert not is_moved({"a": near, "count": torch.tensor([5]), "text": "x"}, {"a": same, "count": torch.tensor([1])})
+    assert not is_moved(torch.zeros(0, 2), torch.zeros(0, 2))
+
+
+def test_rows_are_counted_in_what_has_some():
+    assert num_rows(torch.zeros(3, 2), unknown=9) == 3
+    assert num_rows(torch.tensor(1.0), unknown=9) == 9
+    assert num_rows({"loss": torch.tensor(1.0), "logits": torch.zeros(4, 2), "mask": torch.zeros(2)}, unknown=9) == 4
+    assert num_rows({"text": "x"}, unknown=9) == 9
+
+
+def test_an_input_that_is_handed_on_alone_is_an_answer_and_a_view_of_it_beside_others_is_none():
+    x = torch.ones(2, 3)
+    assert one_answer({"x": x}, [{"x": x}], [x])["x"].tolist() == x.tolist()
+    for view in (x, x[:, :2], x.t()):
+        both = {"view": view, "answer": torch.ones(2, 1)}
+        assert one_answer(both, [both], [x]) is None
+    empty = {"view": torch.zeros(2, 0), "answer": torch.ones(2, 1)}
+    assert one_answer(empty, [empty], [torch.zeros(2, 0)]) is not None
+    sparse = {"view": torch.ones(2, 3), "answer": torch.ones(2, 1)}
+    assert one_answer(sparse, [sparse], [torch.eye(2).to_sparse()]) is not None

@@ -76,3 +76,41 @@ def test_a_feature_that_hardly_varies_is_not_far_off():
     x = torch.randn(500, 5)
     x[:, 0] = 0.02 * x[:, 0] - 0.8  # a pixel of the border
     assert evidence.facts_of_input(x, FOUND, ORDER).offset < 1.5
+
+
+def test_numbers_of_a_table_are_exact():
+    x = torch.tensor([[1.0, 10.0, 5.0], [3.0, 30.0, 5.0]])
+    facts = evidence.facts_of_input(x, FOUND, ORDER)
+    assert (facts.mean, facts.largest) == (9.0, 30.0)
+    assert facts.deviation == pytest.approx(float(x.std(correction=0)))
+    assert facts.widest == pytest.approx(500**0.5)
+    assert facts.unevenness == pytest.approx(10 / 1)  # the lower of two is the median
+    assert facts.offset == pytest.approx(2.0)
+    assert facts.outlier == pytest.approx(30 / float(x.flatten().quantile(0.99)))
+    assert evidence.facts_of_input(x, FOUND, ORDER, outlier=7.0).outlier == 7.0
+
+
+def test_sequences_by_feature_and_the_first_layer_that_ran():
+    sequence = torch.randn(4, 6, 2) * torch.tensor([1.0, 50.0])
+    assert evidence.facts_of_input(sequence, FOUND, ORDER).unevenness == pytest.approx(50, rel=0.6)
+    normed = find_layers(nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3)))
+    x = torch.randn(9, 3)
+    assert not evidence.facts_of_input(x, normed, {"0": 0, "1": 1}).is_normalised
+    assert evidence.facts_of_input(x, normed, {"0": 1, "1": 0}).is_normalised
+    assert not evidence.facts_of_input(x, normed, {}).is_normalised
+    assert evidence.facts_of_input(x.to_dense()[:2], normed, {}) is not None
+    assert evidence.facts_of_input(x[:1], normed, {}) is None
+
+
+@pytest.mark.parametrize("name", ["Adam", "RMSprop", "Adagrad", "Adadelta", "Rprop", "SGD", "ASGD"])
+def test_optimizers_whose_steps_do_not_follow_the_size_of_gradients(name):
+    made = getattr(torch.optim, name)(MODEL.parameters(), lr=0.1)
+    assert evidence.facts_of_optimizer(made).is_scale_free is (name not in ("SGD", "ASGD"))
+
+
+def test_an_optimizer_without_rate_or_momentum():
+    class Own:
+        param_groups = ({"params": [], "lr": None}, {"params": []})
+
+    facts = evidence.facts_of_optimizer(Own())
+    assert (facts.lr, facts.momentum, facts.is_scheduled) == (None, None, False)

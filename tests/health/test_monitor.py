@@ -78,7 +78,7 @@ def test_records_at_every_nth_step_with_their_losses():
     assert [record.loss for record in monitor.records] == [told[at] for at in (0, 7, 14, 21, 28)]
     assert monitor.evidence.losses == tuple(enumerate(told))
     assert monitor.samples == (5, 5)
-    assert 0 < monitor.overhead < 1
+    assert 0 < monitor.overhead <= 1
 
 
 def test_gradients_are_read_as_the_optimizer_uses_them():
@@ -339,3 +339,18 @@ def test_what_is_no_loss_or_no_dense_parameter_is_refused():
     model.extra = nn.Parameter(torch.eye(3).to_sparse())
     with pytest.raises(fl.DataError, match="A parameter is a sparse tensor"):
         Monitor(model)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script`")
+def test_a_scripted_module_is_refused_in_four_parts():
+    layer = torch.jit.script(nn.Linear(2, 2))
+    for model, place in ((layer, "a ScriptModule"), (nn.Sequential(nn.ReLU(), layer), "a ScriptModule at '1'")):
+        with pytest.raises(fl.DataError, match="takes no hooks") as error:
+            fl.Monitor(model)
+        assert error.value.received == place
+
+
+def test_the_input_is_seen_as_the_loop_passes_it():
+    model = mlp()
+    model.register_forward_pre_hook(lambda module, args: (args[0] * 1000,))
+    assert watched(model, sgd(model, lr=1e-6)).evidence.inputs.widest < 10

@@ -1,8 +1,11 @@
+import math
+
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+import frostline as fl
 from frostline.health import judge, probe_loss
 from frostline.health.records import Evidence
 
@@ -256,3 +259,154 @@ def test_the_models_output_and_gradients_stay():
         assert probe_loss(F.cross_entropy, leaf, CLASSES).kind == "classes"
     assert leaf.grad is None
     assert torch.equal(leaf, before)
+
+
+@pytest.mark.parametrize(
+    ("loss_fn", "follows", "degree"),
+    [(F.mse_loss, True, 2.0), (F.l1_loss, True, 1.0), (nn.HuberLoss(delta=0.01), True, 1.0),
+     (lambda out, y: ((out - y) / y.abs().clamp_min(0.1)).square().mean(), False, 2.0)],
+    ids="mse l1 huber relative".split(),
+)  # fmt: skip
+@pytest.mark.parametrize("shape", [(16, 2), (32, 1)])
+def test_losses_of_errors_alone_are_told_with_their_power(loss_fn, follows, degree, shape):
+    facts = probe_loss(loss_fn, torch.randn(16, 2).reshape(shape), TARGETS.reshape(shape))
+    assert (facts.kind, facts.follows_shift, facts.degree) == ("values", follows, degree)
+
+
+def test_the_same_is_told_where_output_and_target_differ_in_shape():
+    facts = probe_loss(lambda out, y: F.l1_loss(out.squeeze(1), y), torch.randn(16, 1), TARGETS[:, 0])
+    assert (facts.kind, facts.pairs_all, facts.follows_shift, facts.degree) == ("values", False, True, 1.0)
+
+
+FREE = LOGITS.clone().requires_grad_()
+
+
+@pytest.mark.parametrize(
+    ("output", "reach"),
+    [(LOGITS, (-math.inf, math.inf)), (FREE.relu(), (0.0, math.inf)), (FREE.sigmoid(), (0.0, 1.0)),
+     (FREE.tanh(), (-1.0, 1.0)), (LOGITS.softmax(1), (0.0, 1.0)), (LOGITS.log_softmax(1), (-math.inf, math.inf))],
+    ids="free relu sigmoid tanh softmax log-softmax".split(),
+)  # fmt: skip
+def test_the_range_of_the_answers_is_told(output, reach):
+    assert probe_loss(F.cross_entropy, output, CLASSES).reach == reach
+
+
+@pytest.mark.parametrize("target", [torch.full((16,), 4), torch.tensor([-1] + [0] * 15)])
+def test_classes_that_the_output_has_not_are_not_asked_about(target):
+    assert probe_loss(lambda out, y: F.cross_entropy(out, y.clamp(0, 3)), LOGITS, target).kind == "unknown"
+
+
+def test_slopes_and_floors_are_told_as_numbers():
+    fits = probe_loss(F.cross_entropy, LOGITS, CLASSES)
+    assert (fits.prefers_right, fits.is_bounded, fits.is_finite, fits.is_floorless) == (True, True, True, False)
+    assert fits.slope_when_wrong > 1.0
+    assert fits.stuck_share == 0.0
+    twice = probe_loss(lambda out, y: F.cross_entropy(out.softmax(1), y), LOGITS, CLASSES)
+    assert twice.slope_when_wrong < 1e-3
+    falling = probe_loss(F.nll_loss, LOGITS, CLASSES)
+    assert not falling.is_bounded
+    shares = probe_loss(F.nll_loss, LOGITS.softmax(1), CLASSES)
+    assert shares.is_floorless
+    assert 0.3 < shares.stuck_share <= 1.0
+    far = probe_loss(F.mse_loss, SIGMOIDS, TARGETS)
+    assert far.out_of_reach == pytest.approx(float(((TARGETS < 0) | (TARGETS > 1)).float().mean()), abs=0.01)
+
+
+def test_a_loss_that_refuses_answers_or_targets_of_ours_is_asked_no_further():
+    def loss(output, target):
+        if bool((target > 1).any()):
+            raise fl.DataError(what="A target is no probability.", where="here", received="2", do="return 0 or 1")
+        return F.binary_cross_entropy_with_logits(output.reshape(target.shape), target)
+
+    assert probe_loss(loss, LOGITS[:, :1], LABELS[:, 0]).kind == "values"
+
+
+SHAPES = {
+    "squeeze": lambda x: x.unsqueeze(2).squeeze(2), "view": lambda x: x.view(-1, 2).reshape(16, 4),
+    "transpose": lambda x: x.transpose(0, 1).transpose(0, 1), "permute": lambda x: x.permute(1, 0).permute(1, 0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_what_only_gives_another_shape_is_not_the_last_function(shape):
+    made = SHAPES[shape](FREE.sigmoid())
+    targets = torch.full(made.shape, 2.0) + torch.arange(16.0)[:, None]
+    assert probe_loss(F.mse_loss, made, targets).out_of_reach == 1.0
+    assert probe_loss(F.mse_loss, made + 0, targets).out_of_reach == 0.0
+
+
+@pytest.mark.parametrize(("function", "low", "high"), [("sigmoid", 0, 1), ("tanh", -1, 1), ("relu", 0, 99)])
+def test_targets_at_the_ends_of_a_range_are_within_it(function, low, high):
+    made = getattr(FREE, function)()
+    targets = torch.linspace(low, high, 64).view(16, 4) * 1.0
+    targets[0, 0], targets[0, 1] = (low + high) / 3, low + 0.25 * (high - low)
+    assert probe_loss(F.l1_loss, made, targets).out_of_reach == 0.0
+    beyond = targets.clone()
+    beyond[:4] = low - 1.0
+    assert probe_loss(F.l1_loss, made, beyond).out_of_reach == pytest.approx(0.25)
+
+
+def test_labels_of_which_several_are_true_are_told_from_shares_of_one():
+    several = probe_loss(F.binary_cross_entropy, torch.randn(16, 3, requires_grad=True).softmax(1), SEVERAL)
+    assert several.has_several
+    assert several.out_of_reach == 0.5  # of the samples
+    one = F.one_hot(CLASSES % 3, 3).float()
+    assert (
+        probe_loss(F.binary_cross_entropy, torch.randn(16, 3, requires_grad=True).softmax(1), one).out_of_reach == 0.0
+    )
+    assert not probe_loss(
+        F.binary_cross_entropy, torch.sigmoid(torch.randn(16, 3, requires_grad=True)), SEVERAL
+    ).has_several
+
+
+@pytest.mark.parametrize("reduce", [torch.mean, torch.sum])
+def test_every_pair_is_told_from_every_row(reduce):
+    def all_pairs(out, y):
+        return reduce((out - y).square())
+
+    def by_row(out, y):
+        return reduce((out.squeeze(1) - y).square())
+
+    column, flat = torch.randn(16, 1), TARGETS[:, 0]
+    assert probe_loss(all_pairs, column, flat).pairs_all
+    assert not probe_loss(by_row, column, flat).pairs_all
+    assert not probe_loss(all_pairs, torch.ones(16, 1), torch.ones(16)).pairs_all  # all the same: who can tell
+    assert probe_loss(all_pairs, column[:3], flat[:3]).pairs_all
+
+
+def test_a_loss_that_compares_rows_with_each_other_is_told_by_its_halves():
+    for count in (16, 15, 1):
+        facts = probe_loss(F.cross_entropy, LOGITS[:count], CLASSES[:count])
+        assert (facts.kind, facts.prefers_right) == ("classes", True)
+    assert probe_loss(lambda out, y: F.cross_entropy(out, y, reduction="sum"), LOGITS, CLASSES).kind == "classes"
+    assert probe_loss(lambda out, y: (out - out.mean(0)).square().mean(), LOGITS, CLASSES).kind == "unknown"
+
+
+def test_probabilities_that_are_nearly_ones_are_asked_as_such():
+    shares = LOGITS.softmax(1)
+    assert probe_loss(F.cross_entropy, shares * 1.0005, CLASSES).reach == (0.0, 1.0)
+    assert probe_loss(F.cross_entropy, shares * 1.01, CLASSES).reach == (-math.inf, math.inf)
+    negative = shares.clone()
+    negative[:, 0] -= 2
+    negative[:, 1] += 2
+    assert probe_loss(F.cross_entropy, negative, CLASSES).reach == (-math.inf, math.inf)
+
+
+def test_precise_outputs_are_asked_precisely_and_half_ones_in_float32():
+    seen = []
+
+    def loss_fn(out, y):
+        seen.append(out.dtype)
+        return F.cross_entropy(out, y)
+
+    probe_loss(loss_fn, LOGITS.double(), CLASSES)
+    assert set(seen) == {torch.float64}
+    seen.clear()
+    probe_loss(loss_fn, LOGITS.half(), CLASSES)
+    assert set(seen) == {torch.float32}
+
+
+def test_a_critic_falls_without_end_on_both_sides_and_labels_on_one():
+    assert probe_loss(lambda out, y: -(out * y).mean(), torch.randn(16, 2), SIDES).is_bounded
+    assert not probe_loss(F.binary_cross_entropy_with_logits, torch.randn(16, 2), SIDES).is_bounded
+    assert probe_loss(F.soft_margin_loss, torch.randn(16, 2), SIDES).is_bounded

@@ -208,3 +208,74 @@ def test_losses_that_view_or_change_or_refuse_answers():
         return (out - y).square().mean()
 
     assert score(model, rows, unit).skill is None
+
+
+@pytest.mark.parametrize(
+    ("target", "output", "share"),
+    [
+        (torch.tensor([[0.0, 1.0], [1.0, 0.0]]), torch.tensor([[0.4, 0.6], [0.6, 0.6]]), 0.75),  # two are labels
+        (torch.tensor([[0.0, 1.0, 0.0]]), torch.tensor([[0.4, 0.45, 0.1]]), 1.0),  # one of three
+        (torch.tensor([[-1.0], [1.0]]), torch.tensor([[-0.1], [0.1]]), 1.0),
+        (torch.tensor([[-1.0], [1.0]]), torch.tensor([[0.4], [0.6]]), 0.5),  # sides are parted at 0, not at a half
+        (torch.tensor([[0.0], [1.0]]), torch.tensor([[0.4], [1.1]]), 1.0 / 2),  # no probabilities
+    ],
+)  # fmt: skip
+def test_what_targets_are_says_where_answers_part(target, output, share):
+    assert scored(output, target) == share
+
+
+def test_labels_below_zero_and_of_other_shapes_are_not_asked():
+    logits = torch.tensor([[2.0, 1.0], [0.0, 1.0], [3.0, 0.0]])
+    found = score(Given(), [(logits, torch.tensor([0, -100, 1]))], lambda out, y: F.cross_entropy(out, y))
+    assert (found.share, found.samples) == (0.5, (1.0, 0.0, 0.0))
+    odd = score(Given(), [(logits, torch.zeros(3, 5).long())], lambda out, y: out.mean())
+    assert odd.is_of_loss
+    assert score(Given(), [(logits, torch.tensor(1.0))], lambda out, y: out.mean()).is_of_loss
+
+
+def test_a_score_of_losses_is_one_for_nothing_and_a_half_for_one():
+    def of(*losses):
+        data = [(torch.full((1,), loss), None) for loss in losses]
+        return score(Given(), data, lambda out, _: out.mean())
+
+    assert (of(0.0).share, of(1.0).share, of(-3.0).share, of(1.0, 3.0).share) == (1.0, 0.5, 1.0, (0.5 + 0.25) / 2)
+    assert of(1.0, 3.0).samples == (1.0, 3.0)
+    assert of(1.0, 3.0).loss == 2.0
+    gain, error = of(1.0, 1.0).gain_over(of(2.0, 4.0))
+    assert gain == pytest.approx((1 / 3 + 1.0) / 2)  # of their mean
+    assert error == pytest.approx(abs(1 / 3 - 1.0) / 2)
+    assert of(9.0, 9.0).gain_over(of(1.0, 1.0))[0] == -1.0  # no worse than all of it
+    assert of(1.0).gain_over(of(2.0))[1] == math.inf
+    assert of(0.0, 0.0).gain_over(of(0.0, 0.0)) == (0.0, 0.0)
+
+
+def test_nothing_to_score_by_costs_nothing():
+    empty = score(Given(), [], F.mse_loss)
+    assert (empty.loss, empty.share, empty.samples, empty.skill) == (0.0, 1.0, (0.0,), None)
+    assert mean_loss(Given(), [], F.mse_loss) == 0.0
+
+
+def test_samples_of_values_are_shares_of_the_variance_and_no_less_than_minus_one():
+    target = torch.tensor([[0.0], [2.0], [4.0], [6.0]])  # of variance 5
+    found = score(Given(), [(torch.tensor([[0.0], [3.0], [4.0], [99.0]]), target)], F.mse_loss)
+    assert found.samples == pytest.approx((1.0, 0.8, 1.0, -1.0))
+    assert found.share == 0.0
+    broken = score(Given(), [(target * math.nan, target)], F.mse_loss)
+    assert (broken.share, broken.samples) == (0.0, (0.0,) * 4)
+
+
+def test_the_mean_answer_is_asked_of_some_dozen_samples():
+    """Of single rows, sixteen make one answer together: one alone would be its own mean."""
+    values = torch.randn(16, 1)
+    rows = [(value[None], value[None]) for value in values]
+    assert score(Given(), rows, F.mse_loss).skill == pytest.approx(1.0)
+    assert score(Given(), rows[:1], F.mse_loss).skill is None
+    below = score(Given(), [(values, values)], lambda out, y: F.mse_loss(out, y) - 10)
+    assert below.skill == pytest.approx(
+        float(values.var(correction=0)) / (10 - float(values.var(correction=0))), rel=1e-3
+    )
+
+
+def test_single_numbers_are_no_samples():
+    found = score(Given(), [(torch.tensor(2.0), torch.tensor(1.0))], F.mse_loss)
+    assert (found.is_of_loss, found.loss) == (True, 1.0)

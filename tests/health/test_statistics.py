@@ -135,3 +135,8 @@ def test_a_unit_is_dead_as_a_count_of_silent_steps_says():
             silent_for = (silent_for + 1) * ~heard[step]
             assert torch.equal(dead[step], silent_for >= 5)
         at += num_steps
+
+
+def test_channels_of_sequences_and_rows_without_places():
+    assert stats.units_of(torch.zeros(2, 5, 7), is_channels_first=True).shape == (14, 5)
+    assert stats.units_of(torch.zeros(2, 5), is_channels_first=True).shape == (2, 5)

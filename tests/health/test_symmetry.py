@@ -71,3 +71,13 @@ def test_gates_tell_units_apart_and_one_constant_direction_is_enough():
     assert share(gru) == pytest.approx(7 / 8)
     torch.nn.init.normal_(gru.bias_hh_l0_reverse)
     assert share(gru) == 0.0
+
+
+@pytest.mark.parametrize(("is_copy", "expected"), [(True, 0.5), (False, 0.0)])
+def test_two_units_that_are_left_are_compared(is_copy, expected):
+    layer = nn.Linear(4, 8)
+    with torch.no_grad():
+        layer.weight[2:], layer.bias[2:] = 0, 0
+        if is_copy:
+            layer.weight[1], layer.bias[1] = layer.weight[0], layer.bias[0]
+    assert share(layer) == pytest.approx(expected)

@@ -1,3 +1,4 @@
+import copy
 import math
 
 import pytest
@@ -156,3 +157,105 @@ class Masked(nn.Module):
 
     def forward(self, inputs):
         return self.body(inputs.nan_to_num(0.0, 0.0, 0.0))
+
+
+def test_accumulated_steps_take_the_mean_of_their_batches():
+    model, data = mlp(), task(5)
+    one = patient(model, accumulation=2)
+    losses, twin = [], Patient(copy.deepcopy(model), None)
+    twin.optimizer = sgd(twin.model)
+    course = train(one, data, F.cross_entropy, stops_nonfinite=True)
+    for part in (data[:2], data[2:4], data[4:]):
+        twin.optimizer.zero_grad()
+        loss = sum(F.cross_entropy(twin.model(x), y) for x, y in part) / len(part)
+        loss.backward()
+        twin.optimizer.step()
+        losses.append(float(loss.detach()))
+    assert course.losses == pytest.approx(losses)
+    assert len(course.norms) == 3
+    for ours, theirs in zip(model.parameters(), twin.model.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_of_accumulated_steps_all_their_batches_are_left_out():
+    data, calls = task(6), []
+
+    def loss_fn(output, target):
+        calls.append(1)
+        return F.cross_entropy(output, target) * (math.inf if len(calls) == 3 else 1.0)
+
+    course = train(patient(accumulation=2), data, loss_fn, skips_nonfinite=True)
+    assert course.num_skipped == 2
+    assert [math.isfinite(loss) for loss in course.losses] == [True, False, True]
+
+
+def test_gradients_are_gone_afterwards_and_norms_are_asked_for():
+    one = patient()
+    assert train(one, task(4), F.cross_entropy, measures=False).norms == ()
+    assert all(parameter.grad is None for parameter in one.parameters)
+    assert not one.optimizer._optimizer_step_pre_hooks
+    train(one, task(4), F.cross_entropy)
+    assert not one.optimizer._optimizer_step_pre_hooks
+
+
+def test_losses_are_kept_only_where_they_are_looked_at():
+    assert train(patient(), task(3), F.cross_entropy).losses == ()
+    assert len(train(patient(), task(3), F.cross_entropy, skips_nonfinite=True).losses) == 3
+
+
+def test_a_training_that_is_broken_off_keeps_what_it_has_seen():
+    data = task(6)
+    data[3][0][0] = float("nan")
+    course = train(patient(), data, F.cross_entropy, stops_nonfinite=True)
+    assert math.isnan(course.losses[-1])
+    assert all(map(math.isfinite, course.losses[:-1]))
+    assert len(course.norms) == 3
+
+
+@pytest.mark.parametrize(("count", "skipped"), [(4, 4), (5, 0)])
+def test_masks_in_most_inputs_are_what_the_data_are_like(count, skipped):
+    data = [(inputs.clone(), target) for inputs, target in task(9)]
+    for inputs, _ in data[:count]:
+        inputs[0, 0] = -math.inf
+    model = Masked()
+    assert train(Patient(model, sgd(model)), data, F.cross_entropy, skips_inputs=True).num_skipped == skipped
+
+
+def test_a_scaler_scales_and_steps():
+    class Scaler:
+        def __init__(self):
+            self.calls = []
+
+        def scale(self, loss):
+            self.calls.append("scale")
+            return loss * 1024
+
+        def unscale_(self, optimizer):
+            self.calls.append("unscale")
+            for group in optimizer.param_groups:
+                for parameter in group["params"]:
+                    parameter.grad /= 1024
+
+        def step(self, optimizer):
+            self.calls.append("step")
+            optimizer.step()
+
+        def update(self):
+            self.calls.append("update")
+
+    plain = patient()
+    expected = train(plain, task(2), F.cross_entropy)
+    one = patient(scaler=Scaler())
+    assert train(one, task(2), F.cross_entropy).norms == pytest.approx(expected.norms)
+    assert one.scaler.calls == ["scale", "unscale", "step", "update"] * 2
+    for ours, theirs in zip(one.parameters, plain.parameters, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("change", [lambda g: g.to_sparse(), lambda g: g.double()], ids=["sparse", "double"])
+def test_gradients_of_other_kinds_are_looked_at_too(change):
+    parameter = nn.Parameter(torch.ones(3, dtype=change(torch.ones(3)).dtype))
+    for value, is_finite in ((1.0, True), (math.inf, False), (math.nan, False)):
+        parameter.grad = change(torch.full((3,), value))
+        assert trials._is_gradient_finite([parameter, nn.Parameter(torch.ones(1))]) is is_finite
+    assert trials._is_gradient_finite([])

@@ -233,3 +233,15 @@ LAZY = nn.Sequential(nn.LazyLinear(8), nn.ReLU(), nn.LazyLinear(2))
 def test_arguments_that_cannot_be_used_are_refused(arguments, options):
     with pytest.raises(fl.DataError):
         fl.Monitor(*arguments, **options)
+
+
+def test_a_part_that_this_loop_leaves_alone_is_not_told():
+    model = nn.ModuleDict({"body": mlp(), "other": nn.Linear(3, 3)})
+    optimizer = sgd(model["body"])
+    with fl.Monitor(model, optimizer) as monitor:
+        for inputs, target in task(STEPS):
+            optimizer.zero_grad()
+            F.cross_entropy(model["body"](inputs), target).backward()
+            optimizer.step()
+    assert monitor.evidence.unheld == ()
+    assert outcome(monitor, "FL405") == {"passed"}

@@ -117,7 +117,6 @@ TESTED_ELSEWHERE = {
     "recipes/demo_tables.py": "how the demo reads: tested with it, in recipes/test_demo.py",
     "splitting/callog.py": "its lines are the recipe key: laws/test_caching_laws.py changes every field of it",
     "splitting/graphs.py": "writes what the recorder hears: tested as the head, in splitting/test_split.py",
-    "splitting/listening.py": "its listeners are the recorder and the extraction; laws/ prove that it is undone",
     "splitting/values.py": "the recorder's memory: every forward of splitting/test_split.py needs it",
 }
 

@@ -6,18 +6,22 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
+import sys
+from pathlib import Path
 
 import pytest
 
 from exams.reliability import building
 from exams.reliability.__main__ import ERRNOS, builders, child, killed_fill, one_failing_call, wait
-from exams.reliability.building import Calls, fill, violations, wrong_rows
+from exams.reliability.building import Calls, fill, scratch, violations, wrong_rows
 from frostline.caching import writing
 from frostline.caching.manifests import read_newest
 from frostline.core import io
 
 NUMBERS = range(4)
+CHANGING = {"mkdir", "write", "link", "replace", "unlink", "rename", "rmdir", "flock"}
 
 
 @pytest.fixture(autouse=True)
@@ -25,25 +29,56 @@ def _small_shards(monkeypatch):
     monkeypatch.setattr(writing, "_SHARD_SECONDS", 0.0)
 
 
-def num_calls(root, before=0):
-    """System calls of a build."""
+@pytest.fixture
+def folder():
+    with scratch() as name:
+        yield Path(name)
+
+
+class Places(Calls):
+    """Notes of each call what is asked and through which lines of the library, not only how often."""
+
+    def __init__(self):
+        super().__init__(0, lambda _: None)
+        self.asked = []
+
+    def __call__(self, function, *arguments, **options):
+        lines, frame = [], sys._getframe(1)
+        while frame is not None:
+            if "/frostline/" in frame.f_code.co_filename:
+                lines.append((frame.f_code.co_filename, frame.f_lineno))
+            frame = frame.f_back
+        self.asked.append((function.__name__, tuple(lines)))
+        return super().__call__(function, *arguments, **options)
+
+
+def calls_of_a_build(root, before=0):
+    """Of each call to the system: what is asked, through which lines."""
     if before:
         fill(root, range(before))
     with pytest.MonkeyPatch.context() as patch:
-        calls = Calls(0, lambda _: None)
+        calls = Places()
         patch.setattr(io, "call", calls)
         assert wrong_rows(fill(root, NUMBERS), NUMBERS) == 0
-    return calls.count
+    return calls.asked
+
+
+def ways(root, before=0):
+    """The ways in which a build comes to a call of the system, each with the number of its last call."""
+    return {way: at for at, way in enumerate(calls_of_a_build(root, before), start=1)}
 
 
 @pytest.mark.parametrize("before", [0, 2])
-def test_any_call_may_fail(tmp_path, before):
-    count = num_calls(tmp_path / "whole", before)
-    assert count > 80
+def test_any_call_may_fail(folder, before):
+    chosen = ways(folder / "whole", before)  # each call of all that go one way, and every errno: `make soak`
+    assert len(chosen) > 80
+    if before:  # what an empty cache asks as well is failed there
+        known = ways(folder / "empty")
+        chosen = {way: at for number, (way, at) in enumerate(chosen.items()) if way not in known or number % 3 == 0}
     bad = {}
-    for at in range(1, count + 1, 3 if before else 1):
-        code = ERRNOS[at % len(ERRNOS)]
-        found, is_beyond = one_failing_call(tmp_path / str(at), before, at, code, NUMBERS)
+    for number, at in enumerate(chosen.values()):
+        code = ERRNOS[number % len(ERRNOS)]
+        found, is_beyond = one_failing_call(folder / str(at), before, at, code, NUMBERS)
         if found:
             bad[at, os.strerror(code)] = found
         assert not is_beyond
@@ -64,12 +99,34 @@ def test_that_test_can_fail(tmp_path, monkeypatch):
         assert text in found
 
 
-def test_a_builder_may_be_killed_at_any_call(tmp_path):
-    for at in range(1, num_calls(tmp_path / "whole") + 1, 3):
-        root = tmp_path / str(at)
+def test_a_builder_may_be_killed_at_any_call_that_changes_something(folder):
+    asked = [what for what, _ in calls_of_a_build(folder / "whole")]
+    assert set(asked) <= {
+        *CHANGING,
+        "open",
+        "close",
+        "fsync",
+        "fstat",
+        "stat",
+        "lstat",
+        "listdir",
+        "read",
+        "readv",
+        "mmap",
+        "dup",
+    }
+    changing = [at for at, what in enumerate(asked, start=1) if what in CHANGING]
+    assert len(changing) > 30
+    for at in changing:
+        root = folder / str(at)
         assert os.WTERMSIG(wait(child(lambda at=at, root=root: killed_fill(root, NUMBERS, at)))) == signal.SIGKILL
         assert violations(root, NUMBERS) == []
 
 
 def test_builders_at_once_fail_nothing_lose_nothing_and_store_nothing_twice():
-    assert builders(processes=8, rounds=2, seconds=60.0) == 0
+    assert builders(processes=8, rounds=1, seconds=60.0) == 0
+
+
+def test_builders_at_once_with_some_killed(capfd):
+    assert builders(processes=8, rounds=1, seconds=60.0, chance=random.Random(1)) == 0
+    assert " 0 killed" not in capfd.readouterr().out

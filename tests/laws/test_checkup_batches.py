@@ -287,3 +287,31 @@ def test_layers_whose_shape_is_not_known_yet_are_checked_up(optimizer):
     model = nn.Sequential(nn.LazyLinear(16), nn.ReLU(), nn.LazyLinear(3))
     assert fl.checkup(model, task(20) * 3, F.cross_entropy, optimizer).is_healthy
     assert isinstance(model[0], nn.LazyLinear)
+
+
+def test_a_batch_without_samples_is_named():
+    batches = [(torch.ones(4, 2), torch.ones(4, 1)), (torch.ones(0, 2), torch.ones(0, 1))] * 10
+    for call in (fl.checkup, lambda *given: fl.heal(*given, torch.optim.SGD(given[0].parameters(), lr=0.1))):
+        with pytest.raises(fl.DataError, match="has no samples") as error:
+            call(nn.Linear(2, 1), batches, nn.MSELoss())
+        assert error.value.where == "batches[1]"
+
+
+def test_the_default_dtype_of_the_caller_does_not_enter_a_checkup_or_a_cure():
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randn(64, 4, generator=generator)
+    batches = [(x, x.sum(1, keepdim=True)) for _ in range(6) for x in inputs.split(16)]
+    found = []
+    for dtype in (torch.float32, torch.float64):
+        torch.set_default_dtype(dtype)
+        try:
+            model = nn.Linear(4, 1, dtype=torch.float32)
+            nn.init.ones_(model.weight), nn.init.ones_(model.bias)
+            optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+            told = str(fl.checkup(model, batches, nn.MSELoss(), optimizer))
+            fl.heal(model, batches, nn.MSELoss(), optimizer)
+            assert torch.get_default_dtype() == dtype
+        finally:
+            torch.set_default_dtype(torch.float32)
+        found.append((told, model.weight.tolist()))
+    assert found[0] == found[1]

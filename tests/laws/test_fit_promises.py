@@ -1,8 +1,11 @@
+import contextlib
+
 import pytest
 import torch
 from torch import nn
 
 import frostline as fl
+from frostline.core.restore import default_dtype
 from helpers_fit import data, fit, mlp
 
 
@@ -55,3 +58,223 @@ def test_a_frozen_embedding_that_rewrites_itself_is_refused_and_the_remedy_works
         model[0].weight.renorm_(2.0, 0, 1.0)
     model[0].max_norm = None
     assert fl.freeze(model, through="0").parameters == ("0.weight",)
+
+
+@pytest.mark.parametrize("kind", ["the freeze leaves nothing", "the data"])
+def test_a_freeze_of_a_call_that_is_refused_is_taken_back(kind):
+    model = mlp()
+    train = [(torch.ones(5), 0)] * 4 if kind == "the data" else None
+    with pytest.raises(fl.FrostlineError):
+        fit(model, train, freeze="7" if train is None else "2", cache=False)
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    assert all(module.training for module in model.train().modules())
+
+
+@pytest.mark.parametrize("is_cached", [True, False])
+def test_frozen_layers_set_to_training_by_hand_are_held_for_the_time_of_the_call(tmp_path, is_cached):
+    clean, _ = trained()
+    model = mlp()
+    fl.freeze(model, through="2")
+    for module in model.modules():
+        module.training = True
+    before = model[1].running_mean.clone()
+    fit(model, cache=tmp_path if is_cached else False, epochs=1)
+    assert torch.equal(model[1].running_mean, before)
+    assert all(torch.equal(a, b) for a, b in zip(clean, model.parameters(), strict=True))
+    assert model[1].training
+
+
+@pytest.mark.parametrize("is_cached", [True, False])
+def test_a_frozen_norm_that_was_converted_does_not_move_silently(tmp_path, is_cached):
+    model = mlp()
+    fl.freeze(model, through="2")
+    model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    with pytest.raises(fl.DataError, match="another one stands in its place"):
+        fit(model, cache=tmp_path if is_cached else False, epochs=1)
+
+
+def test_statistics_of_a_frozen_part_outlive_an_update_of_averages(tmp_path):
+    model = mlp()
+    fl.freeze(model, through="2")
+    samples = data().tensors[0]
+    before = {name: value.clone() for name, value in model[:3].state_dict().items()}
+    fit(model, cache=tmp_path, epochs=1)
+    average = torch.optim.swa_utils.AveragedModel(model)
+    torch.optim.swa_utils.update_bn([samples], average)
+    assert all(torch.equal(value, before[name]) for name, value in average.module[:3].state_dict().items())
+    assert not torch.equal(average.module[5].running_mean, model[5].running_mean)
+
+
+def test_a_model_that_was_compiled_in_place_is_trained_as_it_is_written(tmp_path):
+    clean, _ = trained()
+    model = mlp()
+    fl.freeze(model, through="2")
+    model.compile(backend="eager")
+    call = model._compiled_call_impl
+    fit(model, cache=tmp_path, epochs=1)
+    assert model._compiled_call_impl is call
+    assert all(torch.equal(a, b) for a, b in zip(clean, model.parameters(), strict=True))
+
+
+@contextlib.contextmanager
+def deterministic(is_warned):
+    torch.use_deterministic_algorithms(True, warn_only=is_warned)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
+AMBIENTS = {
+    "float64": lambda: default_dtype(torch.float64), "float16": lambda: default_dtype(torch.float16),
+    "meta": lambda: torch.device("meta"), "deterministic": lambda: deterministic(False),
+    "deterministic, warned": lambda: deterministic(True), "no_grad": torch.no_grad,
+    "inference": torch.inference_mode, "autocast": lambda: torch.autocast("cpu"),
+}  # fmt: skip
+
+
+def ambient_now():
+    return (
+        torch.get_default_dtype(), torch.get_default_device(), torch.is_grad_enabled(),
+        torch.is_inference_mode_enabled(),
+        torch.is_autocast_enabled("cpu"), torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(), torch.get_rng_state().sum().item(),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", AMBIENTS)
+def test_what_surrounds_a_cached_call_neither_enters_nor_is_changed(tmp_path, name):
+    clean, _ = trained()
+    model, train = mlp(), data()
+    fl.freeze(model, through="2")
+    with AMBIENTS[name]():
+        before = ambient_now()
+        fit(model, train, train, cache=tmp_path, epochs=1)
+        assert ambient_now() == before
+    assert all(torch.equal(a, b) for a, b in zip(clean, model.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("is_cached", [True, False])
+@pytest.mark.parametrize("place", ["train", "val"])
+def test_a_loader_in_place_of_a_dataset_is_named_and_its_dataset_works(tmp_path, is_cached, place):
+    model, loader = mlp(), torch.utils.data.DataLoader(data(), 8)
+    fl.freeze(model, through="2")
+    cache = tmp_path if is_cached else False
+    with pytest.raises(fl.DataError, match="A DataLoader was given") as error:
+        fit(model, *((loader, None) if place == "train" else (data(), loader)), cache=cache)
+    assert "loader.dataset" in error.value.do
+    assert len(fit(model, loader.dataset, batch_size=8, cache=cache, epochs=1).history) == 1
+
+
+WRAPPERS = {
+    "compiled": lambda model: torch.compile(model, backend="eager"), "parallel": nn.DataParallel,
+    "averaged": torch.optim.swa_utils.AveragedModel,
+    "compiled and parallel": lambda model: nn.DataParallel(torch.compile(model, backend="eager")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("is_cached", [True, False])
+@pytest.mark.parametrize("name", WRAPPERS)
+def test_the_model_inside_of_wrappers_is_trained(tmp_path, capsys, name, is_cached):
+    clean, _ = trained()
+    model = mlp()
+    fl.freeze(model, through="2")
+    wrapped = WRAPPERS[name](model)
+    fit(wrapped, cache=tmp_path if is_cached else False, epochs=1, progress=True)
+    inside = wrapped.module if name == "averaged" else model
+    assert all(torch.equal(a, b) for a, b in zip(clean, inside.parameters(), strict=True))
+    assert "is trained" in capsys.readouterr().err
+
+
+def test_lazy_layers_are_named_until_the_model_has_run():
+    model = nn.Sequential(nn.LazyLinear(4), nn.ReLU(), nn.LazyLinear(2))
+    for call in (lambda: fit(model), lambda: fl.freeze(model, through="0"), lambda: fl.thaw(model),
+                 lambda: fl.replace_head(model, 3), lambda: fl.reuse(nn.Linear(2, 2), model)):  # fmt: skip
+        with pytest.raises(fl.DataError, match="lazy layer has no weights yet") as error:
+            call()
+        assert "call the model once" in error.value.do
+    model(data().tensors[0])
+    fl.freeze(model, through="0")
+    assert fit(model, epochs=1, cache=False).history
+
+
+def lbfgs(parameters):
+    return torch.optim.LBFGS(parameters, lr=0.5, max_iter=2)
+
+
+@pytest.mark.parametrize("name", ["clip", "out", "precision"])
+def test_what_cannot_go_with_a_closure_is_named_and_can_be_left_out(tmp_path, name):
+    given = {"clip": fl.remedies.clip_by_norm(1.0), "out": tmp_path / "run", "precision": "16-mixed"}
+    model = mlp()
+    fl.freeze(model, through="2")
+    with pytest.raises(fl.DataError, match=f"cannot be used with {name}=") as error:
+        fit(model, optimizer=lbfgs, cache=False, epochs=1, **{name: given[name]})
+    assert f"leave out {name}=" in error.value.do
+    ended = []
+    for cache in (tmp_path / "cache", False):
+        model = mlp()
+        fl.freeze(model, through="2")
+        fit(model, optimizer=lbfgs, cache=cache, epochs=1)
+        ended.append([parameter.detach() for parameter in model.parameters()])
+    assert all(torch.equal(a, b) for a, b in zip(*ended, strict=True))
+    assert not torch.equal(ended[0][-1], mlp()[7].bias)
+
+
+@pytest.mark.parametrize("is_cached", [True, False])
+def test_several_metrics_are_computed_over_the_whole_set_and_the_first_chooses(tmp_path, is_cached):
+    model, sizes = mlp(), []
+    fl.freeze(model, through="2")
+
+    def falling(output, target):
+        sizes.append((len(output), len(target)))
+        return -len(sizes)
+
+    val = data(21)
+    metrics = {"falling": falling, "accuracy": "accuracy", "f1": "f1"}
+    done = fit(model, data(), val, metric=metrics, batch_size=8, epochs=3, cache=tmp_path if is_cached else False)
+    assert (done.best_epoch, sizes) == (0, [(21, 21)] * 3)
+    assert [epoch.val_metric for epoch in done.history] == [-1, -2, -3]
+    model.eval()
+    right = float((model(val.tensors[0]).argmax(1) == val.tensors[1]).double().mean())
+    assert done.history[0].val_metrics["accuracy"] == pytest.approx(right)
+    assert list(done.history[0].val_metrics) == ["falling", "accuracy", "f1"]
+
+
+@pytest.mark.parametrize("is_cached", [True, False])
+@pytest.mark.parametrize("kind", ["averages", "norms"])
+def test_what_is_done_to_the_frozen_part_while_the_model_trains_is_named(tmp_path, kind, is_cached):
+    model, samples = mlp(), data().tensors[0]
+    fl.freeze(model, through="2")
+
+    class Schedule:
+        def __init__(self, optimizer):
+            pass
+
+        def step(self):
+            if kind == "norms":
+                model[1] = nn.SyncBatchNorm.convert_sync_batchnorm(model[1])
+            else:
+                for module in model.modules():
+                    vars(module).pop("train", None)
+                torch.optim.swa_utils.update_bn([samples], model)
+
+    with pytest.raises(fl.FrostlineError) as error:
+        fit(model, scheduler=Schedule, cache=tmp_path if is_cached else False, epochs=1)
+    assert "frozen part" in error.value.what
+    assert "1" in error.value.received
+
+
+def test_averages_that_are_updated_while_the_model_trains_leave_a_frozen_part_alone(tmp_path):
+    model, samples = mlp(), data().tensors[0]
+    fl.freeze(model, through="2")
+    before = {name: value.clone() for name, value in model[:3].state_dict().items()}
+
+    class Schedule:
+        def __init__(self, optimizer):
+            pass
+
+        def step(self):
+            torch.optim.swa_utils.update_bn([samples], model)
+
+    fit(model, scheduler=Schedule, cache=tmp_path, epochs=2)
+    assert all(torch.equal(value, before[name]) for name, value in model[:3].state_dict().items())

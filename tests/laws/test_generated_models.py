@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ast
+import json
+import time
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -16,6 +19,9 @@ from exams.fuzz.laws import Outcome, judge
 from exams.fuzz.oracle import is_cacheable
 from exams.fuzz.programs import Program, Step
 from exams.fuzz.shrinking import shrink
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 CHUNKS = [range(at, at + 15) for at in range(0, 120, 15)]
 LINEAR = Kind("linear", "$t = $L($a)", "$L = nn.Linear(4, 4)")
@@ -66,8 +72,9 @@ def test_a_plain_model_is_the_same_and_cacheable() -> None:
     [
         ("$t = $a - $a.mean(0)", "same"),  # what depends on the whole batch is computed in the head
         ("$t = $a + torch.randn(4)", "same"),  # noise of a mixed module belongs to the head
-        ("$t = $a * (torch.arange(len($a)) % 2)[:, None]", "refused"),
-        ("$t = $a * (2 if $a.abs().max() > 5 else 1)", "refused"),
+        ("$t = $a * (torch.arange(len($a)) % 2)[:, None]", "same"),  # so does what stands beside frozen layers
+        ("$t = $a * (2 if $a.abs().max() > 5 else 1)", "same"),
+        ("$t = self.first($a * (2 if $a.abs().max() > 5 else 1))", "refused"),
     ],
 )
 def test_features_that_follow_the_batch_are_not_cacheable(text: str, verdict: str) -> None:
@@ -127,6 +134,34 @@ def test_the_report_counts_needless_refusals() -> None:
     assert "50.0%" in report.table(records)
     assert "| all models | 2 | 1 | 1 | 1 | 0 | 0 |" in report.table(records)
     assert "seed 2" in report.causes(records, "needless")
+
+
+def test_statements_are_ranked_by_the_needless_refusals_they_add() -> None:
+    shared = {"where": "", "text": ""}
+    records = [
+        {**shared, "seed": 1, "verdict": "same", "tags": ["t linear"], "needless": False},
+        {**shared, "seed": 2, "verdict": "refused", "tags": ["t linear", "t loop"], "needless": True},
+    ]
+    assert report.refused_statements(records) == "- `t loop`: 1 of 1\n- `t linear`: 1 of 2"
+
+
+def test_runs_in_a_folder_add_up_and_go_on_behind_the_last_seed(tmp_path: Path) -> None:
+    assert runs._next_seed(tmp_path) == 0
+    record = {"where": "", "text": "", "tags": ["t linear"], "needless": False}
+    for name, seeds in (("0-0-of-1", (0, 1)), ("1-0-of-1", (1, 2))):
+        lines = [json.dumps({**record, "seed": seed, "verdict": "same"}) for seed in seeds]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join([*lines, '{"begun": 9}', '{"se']))
+    assert [found["seed"] for found in runs.recorded(tmp_path)] == [0, 1, 2]
+    assert runs._next_seed(tmp_path) == 3
+
+
+def test_a_run_writes_a_line_per_model_and_tells_its_progress(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    runs.work(0, 1, time.time() + 0.01, tmp_path / "0-0-of-1.jsonl")
+    assert [record["seed"] for record in runs.recorded(tmp_path)] == [0]
+    runs._tell([tmp_path / "0-0-of-1.jsonl"], 2.0)
+    assert "valid models (0.5 a second)" in capfd.readouterr().err
 
 
 def test_a_record_tells_the_seed_and_the_verdict() -> None:

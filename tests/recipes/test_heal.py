@@ -327,3 +327,14 @@ def test_answers_are_brought_to_the_unit_of_the_targets():
     assert kept.name.startswith("answers in the unit of the targets")
     assert healing.loss_after < 1600  # the variance of the targets
     assert {"2.mean", "2.deviation"} <= set(model.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("model", "given", "loss_fn", "what"),
+    [(None, [], LOSS, "no model"), (nn.Linear(2, 2), 3, LOSS, "cannot be gone through"),
+     (nn.Linear(2, 2), [], "mse", "loss cannot be called")],
+)  # fmt: skip
+def test_what_is_no_training_is_named_before_anything_happens(model, given, loss_fn, what):
+    with pytest.raises(fl.DataError, match=what) as error:
+        heal(model, given, loss_fn, torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=0.1))
+    assert error.value.where.startswith("heal(")

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 import frostline as fl
 from frostline.recipes import preparing
 from helpers_fit import N, data, fit, mlp
-from helpers_splitting import Net
+from helpers_splitting import D, Net
 
 
 def test_nothing_frozen_trains_uncached_and_says_why(capsys):
@@ -96,7 +96,7 @@ def test_batches_of_one_train(tmp_path):
 
 
 def _masked(m, x, mask):
-    low = m.low(x)
+    low = F.linear(x, m.low.weight, m.low.bias)  # not a call that a head could answer
     if mask.all():
         return m.high(low)
     return m.high((low * mask).detach()) * mask
@@ -130,3 +130,36 @@ def test_noise_that_is_off_is_said(tmp_path, capsys):
     fl.fit(model, few, epochs=1, batch_size=3, cache=tmp_path, progress=False)
     assert "split: " in (said := capsys.readouterr().err)
     assert "runs in inference mode: it feeds frozen layers" in said
+
+
+def _shared_dropout(m, batch):
+    low = m.low(batch)
+    middle = m.mid(F.dropout(m.drop(low), 0.3, m.training))
+    return m.high(F.dropout(m.drop(middle), 0.3, m.training))
+
+
+def test_a_cached_and_an_uncached_training_leave_out_the_same_noise(tmp_path, capsys):
+    trained = []
+    for cache in (tmp_path, False):
+        torch.manual_seed(0)
+        model = Net(_shared_dropout, mid=torch.nn.Linear(D, D), drop=torch.nn.Dropout(0.4))
+        for layer in (model.low, model.mid):
+            layer.requires_grad_(False)
+        samples = torch.utils.data.TensorDataset(torch.randn(11, D), torch.arange(11) % 2)
+        fit(model, samples, epochs=2, batch_size=4, cache=cache)
+        trained.append(model.high.weight.detach())
+        assert capsys.readouterr().err.count("it feeds frozen layers") == 2
+        assert not model._forward_hooks
+    torch.testing.assert_close(*trained)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_a_model_of_another_precision_gets_its_inputs_in_it_cached_and_uncached(tmp_path, dtype):
+    ended = []
+    for cache in (tmp_path, False):
+        model = mlp().to(dtype)
+        fl.freeze(model, through="2")
+        fit(model, data(), data(16), cache=cache, epochs=1)
+        assert {parameter.dtype for parameter in model.parameters()} == {dtype}
+        ended.append([parameter.detach().clone() for parameter in model.parameters()])
+    assert all(torch.equal(a, b) for a, b in zip(*ended, strict=True))

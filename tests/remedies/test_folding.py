@@ -209,3 +209,21 @@ def test_a_hundred_thousandth_is_allowed(apart, is_same):
     with pytest.raises(fl.DataError):
         remedies.fold_batchnorm(model, example)
     assert isinstance(model.norm, nn.BatchNorm1d)
+
+
+@pytest.mark.parametrize(("offset", "is_folded"), [(100.0, True), (3000.0, False)])
+def test_a_fold_that_loses_digits_is_refused_and_leaves_the_model_as_it_was(offset, is_folded):
+    """A mean far from zero goes into the bias, and takes the digits of what is near it."""
+    model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4)).eval()
+    with torch.no_grad():
+        model[0].weight.copy_(torch.eye(4) + 0.1 * torch.randn(4, 4))
+        model[0].bias.fill_(offset)
+        model[1].running_mean.fill_(offset)
+    x = torch.randn(64, 4)
+    if is_folded:
+        assert remedies.fold_batchnorm(model, x).folded == ("1",)
+        return
+    with untouched(model), pytest.raises(fl.DataError, match="not the same model") as error:
+        remedies.fold_batchnorm(model, x)
+    assert "allowed 1.0e-05" in error.value.received
+    assert remedies.fold_batchnorm(model, x, tolerance=1e-3).folded == ("1",)

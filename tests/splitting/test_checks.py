@@ -3,6 +3,7 @@ import torch
 from torch import nn
 
 import frostline as fl
+from frostline.splitting.checks import check_frontier, check_repeatable
 from helpers_splitting import FORWARDS, D, Net, x
 
 
@@ -79,6 +80,60 @@ def test_features_and_modes_that_are_none_are_refused():
     for wrong in ("eval", (), ("test",), ("train", "test")):
         with pytest.raises(fl.DataError, match="A model has two modes"):
             split.verify(x, features, modes=wrong)
+
+
+def repeated(*results, model=None):
+    """What is said of a frozen part that gives these results, one after the other."""
+    given = iter(results)
+    return check_repeatable(model or nn.BatchNorm1d(2), lambda: next(given), ["low", "table"])
+
+
+def test_features_that_are_the_same_twice_are_given_with_the_time_they_took():
+    nan = torch.tensor([float("nan"), 1.0])
+    (features, elapsed_s) = repeated((nan, torch.ones(1)), (nan.clone(), torch.ones(1)))
+    assert torch.equal(features[1], torch.ones(1))
+    assert 0 <= elapsed_s < 60
+
+
+def test_features_that_differ_are_named_with_their_difference():
+    with pytest.raises(fl.NotCacheable, match="Cannot cache the output of 'table'") as error:
+        repeated((torch.ones(1), torch.tensor([1.0, 3.0])), (torch.ones(1), torch.tensor([1.0, 2.5])))
+    assert error.value.received == "largest difference 5.0e-01, allowed 0"
+
+
+def test_a_buffer_that_moves_is_named_and_one_that_is_nan_stands_still():
+    model = nn.BatchNorm1d(2)
+    model.running_var.fill_(float("nan"))
+    same = (torch.ones(1), torch.ones(1))
+
+    def moving():
+        model.running_mean.add_(1)
+        return same
+
+    assert check_repeatable(model, lambda: same, ["low", "table"])[0] is same
+    with pytest.raises(fl.NotCacheable, match="the buffer 'running_mean' moves"):
+        check_repeatable(model, moving, ["low", "table"])
+
+    def growing():
+        model.register_buffer("new", torch.ones(1))
+        return same
+
+    assert check_repeatable(model, growing, ["low", "table"])[0] is same
+
+
+def test_two_samples_are_an_example():
+    assert fl.split(Net(FORWARDS["plain"]), x(2)).frontier
+
+
+def test_a_frontier_of_tables_and_inputs_alone_is_none():
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    kinds = {"low": (False, "low"), "table": (True, "table"), "input.x": (False, "input.x")}
+    made = {key: fl.FrontierTensor(name, (2,), torch.float32, 8, shared) for key, (shared, name) in kinds.items()}
+    assert check_frontier(model, (made["table"], made["low"])) is None
+    with pytest.raises(fl.SplitError, match="Everything trains from the input on") as error:
+        check_frontier(model, (made["table"], made["input.x"]))
+    assert error.value.received == "a frontier of table, input.x"
+    assert error.value.where == "0.weight is trainable"
 
 
 def test_one_layer_has_no_line_and_is_not_told_to_freeze():

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 import frostline as fl
-from helpers_splitting import D, Net, check, x
+from helpers_splitting import D, Net, check, unanswered, x
 
 
 def _written_after_use(m, x):
@@ -28,7 +28,7 @@ def test_a_model_that_fails_by_itself_is_told_so_with_its_own_line():
 
 
 def test_a_transform_of_functions_in_a_mixed_module_is_refused_with_the_way_out():
-    model = Net(lambda m, x: torch.vmap(lambda row: m.high.weight @ row)(m.low(x)))
+    model = Net(lambda m, x: torch.vmap(lambda row: m.high.weight @ row)(unanswered(m, x)))
     with pytest.raises(fl.SplitError, match="cannot be recorded") as error:
         fl.split(model, x(4))
     assert "a module of its own" in error.value.do
@@ -41,17 +41,20 @@ def test_a_transform_of_functions_in_a_mixed_module_is_refused_with_the_way_out(
     assert split.explain().verification.is_exact
 
 
-def test_a_frozen_call_that_fails_on_some_samples_is_a_guard():
+def _caught(frozen):
     def forward(m, batch):
-        low, scale = m.low(batch), 1.0
+        low, scale = frozen(m, batch), 1.0
         try:
             torch.linalg.cholesky(torch.eye(8) * 9 - batch[:, :, None] * batch[:, None])
         except RuntimeError:
             scale = 3.0
         return m.high(low) * scale
 
-    model = Net(forward)
-    split = fl.split(model, x(4) * 0.1)
+    return forward
+
+
+def test_a_frozen_call_that_fails_on_some_samples_is_a_guard():
+    split = fl.split(Net(_caught(unanswered)), x(4) * 0.1)
     split.extract(x(4) * 0.1)
     with pytest.raises(fl.SplitError, match="another path"):
         split.extract(x(4) * 100)
@@ -65,45 +68,54 @@ def test_a_frozen_layer_that_fails_on_some_samples_is_a_guard():
             return super().forward(batch)
 
     def forward(m, batch):
+        low = unanswered(m, batch)
         try:
-            return m.high(m.low(batch))
+            return m.high(low) + m.strict(batch).sum() * 0
         except ValueError:
-            return m.high(batch) * 2
+            return m.high(low) * 2
 
-    model = Net(forward)
-    model.low = Strict(8, 8).requires_grad_(False)
-    split = fl.split(model, x(4))
+    split = fl.split(Net(forward, strict=Strict(8, 8).requires_grad_(False)), x(4))
     with pytest.raises(fl.SplitError, match="another path"):
         split.extract(x(4) * 1000)
 
 
-@pytest.mark.parametrize("is_whole", [True, False])
-def test_a_trainable_call_whose_failure_the_model_catches_is_refused(is_whole):
-    def root(m, factor):
-        return torch.linalg.cholesky(torch.eye(8) * factor)
+class Root(nn.Module):
+    """A call that fails while its weight is negative."""
 
-    class Root(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.factor = nn.Parameter(torch.tensor(-0.1))
+    def __init__(self):
+        super().__init__()
+        self.factor = nn.Parameter(torch.tensor(-0.1))
 
-        def forward(self, batch):
-            return batch @ root(self, self.factor)
+    def forward(self, batch):
+        return batch @ torch.linalg.cholesky(torch.eye(8) * self.factor)
 
+
+def _rooted(frozen, *, is_whole):
     def forward(m, batch):
-        low = m.high(m.low(batch))
+        high = m.high(frozen(m, batch))
         try:
-            return m.root(low) if is_whole else low @ root(m, m.root.factor)
+            return m.root(high) if is_whole else Root.forward(m.root, high)
         except RuntimeError:
-            return low * m.root.factor
+            return high * m.root.factor
 
+    return Net(forward, root=Root())
+
+
+@pytest.mark.parametrize("is_whole", [True, False])
+def test_a_trainable_call_whose_failure_the_model_catches_is_not_taken_for_granted(is_whole):
     with pytest.raises(fl.SplitError, match="catches an error of its trainable part"):
-        fl.split(Net(forward, root=Root()), x(4))
+        fl.split(_rooted(unanswered, is_whole=is_whole), x(4))
+    model = _rooted(lambda m, batch: m.low(batch), is_whole=is_whole)
+    split, batch = fl.split(model, x(4)), x(3)
+    for factor in (-0.1, 2.0):
+        with torch.no_grad():
+            model.root.factor.fill_(factor)
+        torch.testing.assert_close(split.head(*split.extract(batch)), model(batch))
 
 
 def test_a_refusal_that_the_model_catches_is_raised_all_the_same():
     def forward(m, batch):
-        high = m.high(m.low(batch))
+        high = m.high(unanswered(m, batch))
         try:
             return high * (2.0 if high.max() > 100 else 1.0)
         except Exception:

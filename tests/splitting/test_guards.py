@@ -3,9 +3,9 @@ import torch
 from torch import nn
 
 import frostline as fl
-from frostline.splitting.guards import Guard, Handed, Sizes, python_state, returned_guard
+from frostline.splitting.guards import Guard, Handed, Sizes, expect, python_state, returned_guard
 from frostline.splitting.points import Frame, Point
-from helpers_splitting import D, Net, x
+from helpers_splitting import D, Net, unanswered, x
 
 ROOT, BLOCK, INSIDE = Frame("", 0), Frame("low", 0), Frame("low.part", 0)
 
@@ -131,12 +131,67 @@ def test_an_error_that_the_model_catches_and_the_head_cannot_is_told():
         split.head(*features)
 
 
+def test_numbers_of_containers_that_a_call_fills_are_seen():
+    module = nn.Sequential(nn.Linear(2, 2))
+    module[0].cache, module[0].seen, module[0].flag = [], {}, None
+    for change in (lambda: module[0].cache.append(1), lambda: module[0].seen.update(a=1),
+                   lambda: setattr(module[0], "flag", "on"), lambda: setattr(module[0], "flag", 2.0)):  # fmt: skip
+        before = python_state(module)
+        assert python_state(module) == before
+        change()
+        assert python_state(module) != before
+
+
+def born(**shapes):
+    return {Point(ROOT, name, 0): torch.zeros(shape) for name, shape in shapes.items()}
+
+
+def handed(births, *sized, decides=False):
+    made = Handed(decides_by_size=decides)
+    for name in sized:
+        made.read_size(Point(ROOT, name, 0), ROOT)
+    made.read_size(None, ROOT)  # of a weight
+    return made, births
+
+
+def test_sizes_are_expected_of_what_both_runs_have_read():
+    small = (*handed(born(a=(2, 3), b=(2,), c=(2, 2)), "a", "b", "c"), 2)
+    large = (*handed(born(a=(4, 3), b=(4,), c=(4,)), "a", "c"), 4)
+    found = expect(small, large)
+    assert list(found.sizes) == [Point(ROOT, "a", 0)]
+    assert found.sizes[Point(ROOT, "a", 0)].at(6) == (6, 3)
+    assert not found.decides_by_size
+    assert found.is_steady
+
+
+@pytest.mark.parametrize("at", [0, 1])
+def test_a_decision_or_another_call_in_either_run_makes_sizes_count(at):
+    births = born(a=(2, 3)), born(a=(4, 3))
+    runs = [(*handed(births[one], decides=one == at), size) for one, size in enumerate((2, 4))]
+    assert expect(*runs).decides_by_size
+    more = [dict(own) for own in births]
+    more[at] |= born(extra=(1,))
+    assert expect(*((*handed(own), size) for own, size in zip(more, (2, 4), strict=True))).decides_by_size
+
+
+def test_other_values_in_the_second_run_are_not_steady():
+    runs = [(*handed(born()), size) for size in (2, 4)]
+    point = Point(ROOT, "item", 0)
+    runs[1][0].guards[point] = Guard(point, 1, "")
+    found = expect(*runs)
+    assert not found.is_steady
+    assert found.asks_more_than(expect(runs[0], runs[0]))
+    assert not expect(runs[0], runs[0]).asks_more_than(found)
+
+
 def test_a_trainable_module_that_returns_a_number_of_its_values_is_refused():
     class Telling(nn.Linear):
         def forward(self, batch):
             made = super().forward(batch)
             return made, float(made.detach().abs().max() > 5)
 
-    model = Net(lambda m, batch: (lambda made, big: made * (1 + big))(*m.telling(m.low(batch))), telling=Telling(D, D))
+    model = Net(
+        lambda m, batch: (lambda made, big: made * (1 + big))(*m.telling(unanswered(m, batch))), telling=Telling(D, D)
+    )
     with pytest.raises(fl.SplitError):
         fl.split(model, x(4))

@@ -1,3 +1,4 @@
+import pytest
 import torch
 from torch import nn
 
@@ -18,6 +19,34 @@ def test_requires_grad_draws_the_line_through_modules():
     assert kinds.is_frozen_parameter(model[0].weight)
     assert not kinds.is_frozen_parameter(model[3].weight)
     assert [kinds.is_torch_leaf(part) for part in model] == [True, False, True, True]
+
+
+class Buffers(nn.Module):
+    """Buffers of a frozen, a trainable and a mixed part, and of one without weights."""
+
+    def __init__(self):
+        super().__init__()
+        self.frozen, self.trainable, self.bare = nn.BatchNorm1d(2), nn.BatchNorm1d(2), nn.BatchNorm1d(2, affine=False)
+        self.frozen.requires_grad_(False)
+        self.inner = nn.Sequential(nn.ReLU())
+        self.inner[0].register_buffer("kept", torch.zeros(2))
+        self.register_buffer("count", torch.zeros((), dtype=torch.long))
+        self.register_buffer("rate", torch.zeros(()))
+        self.register_buffer("counts", torch.zeros(2, dtype=torch.long))
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("trainable.running_mean", True), ("frozen.running_mean", False), ("count", True), ("rate", False),
+     ("counts", False), ("bare.running_mean", False), ("bare.num_batches_tracked", True), ("inner.0.kept", False),
+     ("trainable.weight", True), ("frozen.weight", False)],
+)  # fmt: skip
+def test_state_belongs_to_the_part_that_holds_it(name, expected):
+    assert Kinds(Buffers()).is_trainable_state(name) is expected
+
+
+def test_state_of_a_model_without_weights_trains_nowhere():
+    assert not Kinds(nn.BatchNorm1d(2, affine=False)).is_trainable_state("running_mean")
 
 
 def test_a_buffer_that_was_replaced_shows_in_its_slot():

@@ -43,6 +43,44 @@ def test_only_the_model_s_own_rows_are_stored_as_they_are():
     assert not Layout(0, order=(1, 0)).is_plain
 
 
+@pytest.mark.parametrize("layout", [Layout(0), Layout(2), Layout(0, 3, True), Layout(1, 2, False), Layout(None),
+                                    Layout(0, order=(0, 2, 3, 1)), Layout(1, 2, True, (2, 0, 1, 3))])  # fmt: skip
+def test_rows_and_the_tensor_are_each_others_inverse(layout):
+    shape = [5, 6, 7, 8]
+    if layout.axis is not None:
+        shape[layout.axis] = 4 * layout.fold
+    tensor = torch.randn(shape)
+    rows = layout.to_rows(tensor)
+    assert layout.axis is None or len(rows) == 4
+    again = layout.from_rows(rows)
+    assert torch.equal(again, tensor)
+    if layout.order is not None:
+        strides = [again.stride(at) for at in layout.order]
+        assert strides == sorted(strides, reverse=True)
+    else:
+        assert again.is_contiguous()
+
+
+def test_a_tensor_fits_with_so_many_entries_for_every_sample():
+    assert Layout(1, 3).fits(torch.zeros(2, 12), 4)
+    assert not Layout(1, 3).fits(torch.zeros(2, 12), 5)
+    assert not Layout(1, 3).fits(torch.zeros(12), 4)
+    assert Layout(None).fits(torch.zeros(3), 99)
+
+
+def test_samples_that_are_masked_or_have_no_values_are_told_apart_all_the_same():
+    x = torch.full((4, 3), float("-inf"))
+    x[:, 0] = torch.arange(4.0)
+    assert find_layout(x[:2].flatten(), x.flatten(), 2, 4) == Layout(0, 3, True)
+    assert find_layout(x[:2].t().flatten(), x.t().flatten(), 2, 4) == Layout(0, 3, False)
+    assert find_layout(torch.zeros(2, 0), torch.zeros(4, 0), 2, 4) == Layout(0)
+    assert find_layout(torch.zeros(0, 3), torch.zeros(4, 3), 2, 4) is None
+
+
+def test_a_folded_batch_without_values_has_a_layout():
+    assert find_layout(torch.zeros(6, 0), torch.zeros(12, 0), 2, 4) == Layout(0, 3, True)
+
+
 def test_rows_of_a_folded_batch_belong_to_their_samples():
     x = torch.arange(6).view(3, 2)  # sample b holds 2b and 2b + 1
     assert Layout(0, 2, True).to_rows(x.flatten()).tolist() == x.tolist()

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 import frostline as fl
-from helpers_splitting import D, Net, check, x
+from helpers_splitting import D, Net, check, unanswered, x
 
 
 class Dropped(nn.Module):
@@ -21,12 +21,12 @@ class Dropped(nn.Module):
 
 
 def _numpy_drop(m, x):
-    y = m.high(m.low(x))
+    y = m.high(unanswered(m, x))
     return y * 0 if m.training and np.random.rand() < 0.01 else y
 
 
 def _python_drop(m, x):
-    y = m.high(m.low(x))
+    y = m.high(unanswered(m, x))
     return y * 0 if m.training and random.random() < 0.01 else y
 
 
@@ -47,12 +47,52 @@ def test_a_module_that_is_called_whole_may_draw():
     assert found == {True, False}
 
 
-def test_an_augmentation_before_the_frozen_part_is_left_out_and_said():
+def test_an_augmentation_in_the_forward_of_a_mixed_module_is_refused():
     model = Net(lambda m, x: m.high(m.low(x.flip(1) if m.training and random.random() < 0.5 else x)))
-    split = check(model, x(4), names=["low"])
-    (note,) = split.explain().notes
-    assert "draws from Python or NumPy" in note
-    assert "inference mode" in note
+    with pytest.raises(fl.SplitError, match="random numbers from Python or NumPy") as error:
+        fl.split(model, x(4))
+    assert "transform" in error.value.do
+
+
+class Flip(nn.Module):
+    def forward(self, x):
+        return x.flip(1) if self.training and random.random() < 0.5 else x
+
+
+def test_an_augmentation_layer_before_the_frozen_part_has_to_be_frozen():
+    model = nn.Sequential(Flip(), nn.Linear(D, D), nn.Linear(D, 2))
+    model[1].requires_grad_(False)
+    with pytest.raises(fl.NotCacheable, match="'0' draws random numbers and feeds frozen layers"):
+        fl.split(model, x(4))
+    fl.freeze(model, modules=[model[0]])
+    check(model, x(4), names=["1"])
+
+
+def _dropped(m, batch):
+    h = unanswered(m, batch)
+    return m.code(h if m.training and torch.rand([]) < m.rate else m.high(h))
+
+
+@pytest.mark.parametrize("rate", [0.3, 1.0])
+def test_layer_drop_is_refused_with_how_to_turn_it_off(rate):
+    model = Net(_dropped)
+    model.rate = rate
+    with pytest.raises(fl.SplitError, match="layer drop") as error:
+        fl.split(model, x(4))
+    assert "rate of the layer drop to 0" in error.value.do
+
+
+@pytest.mark.parametrize("rate", [0, 0.0])
+def test_layer_drop_with_the_rate_0_is_no_layer_drop(rate):
+    model = Net(_dropped)
+    model.rate = rate
+    check(model, x(4))
+
+
+def test_noise_of_the_trainable_part_that_decides_is_refused_in_both_modes():
+    model = Net(lambda m, x: m.high(unanswered(m, x)) * (2 if torch.rand(1).item() < 0.5 else 1))
+    with pytest.raises(fl.SplitError, match="layer drop"):
+        fl.split(model, x(4))
 
 
 def _noisy_before_a_value(m, batch):

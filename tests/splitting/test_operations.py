@@ -82,6 +82,79 @@ def test_the_users_line_is_quoted():
     assert line.endswith("line = operations.user_line()")
 
 
+@pytest.mark.parametrize(
+    ("func", "args", "kwargs", "expected"),
+    [
+        (F.embedding, (0, 1), {}, False), (F.embedding, (0, 1, None, 1.0), {}, True),
+        (F.embedding, (0, 1, None, None), {}, False), (F.embedding, (0, 1), {"max_norm": 2.0}, True),
+        (F.embedding, (0,), {"max_norm": 2.0}, False), (F.embedding_bag, (0, 1, None, 2.0), {}, False),
+        (F.embedding_bag, (0, 1, None, None, 2.0), {}, True), (F.embedding_bag, (0, 1), {"max_norm": 2.0}, True),
+        (F.linear, (0, 1, 2, 3, 4), {"max_norm": 1.0}, False),
+    ],
+)  # fmt: skip
+def test_a_look_up_that_scales_its_weight_is_seen(func, args, kwargs, expected):
+    assert operations.renormalises(func, args, kwargs) is expected
+
+
+def test_what_a_call_is_for_is_known_by_its_name():
+    assert operations.asks_for_gradients(Tensor.requires_grad_)
+    assert operations.asks_for_gradients(Tensor.requires_grad.__set__)
+    assert not operations.asks_for_gradients(Tensor.requires_grad.__get__)
+    assert not operations.asks_for_gradients(Tensor.data.__set__)
+    assert all(map(operations.converts, [Tensor.item, Tensor.__bool__, Tensor.tolist]))
+    assert not operations.converts(Tensor.add)
+    assert operations.leaves_torch(Tensor.numpy)
+    assert not operations.leaves_torch(Tensor.item)
+    assert operations.is_size(Tensor.shape.__get__)
+    assert not operations.is_size(Tensor.dtype.__get__)
+    assert operations.is_hook(Tensor.register_hook)
+    assert not operations.is_hook(Tensor.register_post_accumulate_grad_hook)
+
+
+def test_a_hook_is_put_where_gradients_flow_and_nowhere_else():
+    x, seen = torch.ones(2, requires_grad=True), []
+    operations.hook_into(x, seen.append)
+    operations.hook_into(torch.ones(2), seen.append)
+    x.sum().backward()
+    assert len(seen) == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "is_small"),
+    [((1,) * 64, True), ((1,) * 65, False), ([[1] * 32, {"a": (None,) * 32}], True),
+     ([[1] * 32, {"a": (None,) * 33}], False),
+     (slice(1, None, ...), True), ((slice(1, 2),) * 22, False), (object(), False), ("x" * 1000, True),
+     ((torch.float32, torch.device("cpu"), torch.ones(9), 1j), True)],
+)  # fmt: skip
+def test_arguments_that_stand_in_the_code_of_a_graph_are_few(value, is_small):
+    assert operations.is_small(value) is is_small
+
+
+def test_functions_of_a_tensors_own_operators_and_without_a_name_are_kept():
+    x = torch.ones(2)
+    assert operations.as_node(Tensor.add, (x, 1), {"alpha": 2}) == ("call_method", "add", (x, 1))
+    assert operations.as_node(Tensor.__getitem__, (x, 0), {}) == ("call_function", operator.getitem, (x, 0))
+    hook = operations.as_node(Tensor.register_hook, (x, print), {})
+    assert hook == ("call_function", operations.hook_into, (x, print))
+
+    def unnamed(value):
+        return value + 1
+
+    op, target, args = operations.as_node(unnamed, (x,), {})
+    assert (op, args) == ("call_function", (unnamed, x))
+    assert torch.equal(target(*args), x + 1)
+
+
+def test_many_values_are_compared_by_the_digest_of_their_tensor():
+    many = torch.arange(5000)
+    found = operations.plain_value(many.tolist(), [many])
+    assert found == operations.plain_value((many + 0).tolist(), [many + 0])
+    assert found != operations.plain_value((many + 1).tolist(), [many + 1])
+    assert len(str(found)) < 200
+    assert operations.plain_value(many.shape, [many]) == (5000,)
+    assert operations.plain_value("text", [many]) == "text"
+
+
 def test_what_cudnn_computes_is_known():
     assert operations.is_rounded_on_gpu(torch.conv2d)
     assert operations.is_rounded_on_gpu(torch._VF.lstm)

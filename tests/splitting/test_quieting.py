@@ -1,8 +1,10 @@
 import pytest
+import torch
 import torch.nn.functional as F
 from torch import nn
 
 import frostline as fl
+from frostline.splitting import frozen_side_in_inference_mode
 from helpers_splitting import D, Net, check, x
 
 
@@ -22,3 +24,53 @@ def test_functional_noise_in_a_mixed_module_is_turned_off_and_said():
     model.mid.requires_grad_(False)
     split = check(model, x(4), names=["mid"])
     assert any("inference mode" in note for note in split.explain().notes)
+
+
+def _two_dropouts(m, x):
+    h = m.mid(F.dropout(m.low(x), 0.5, m.training))
+    return m.high(F.dropout(h, 0.5, m.training))
+
+
+def test_only_the_dropout_that_feeds_frozen_layers_is_left_out():
+    model = Net(_two_dropouts, mid=nn.Linear(D, D))
+    model.mid.requires_grad_(False)
+    split = check(model, x(4), names=["mid"])
+    split.head.train()
+    features = split.extract(x(5))
+    assert not torch.equal(split.head(*features), split.head(*features))
+
+
+def test_noise_that_is_no_dropout_and_feeds_frozen_layers_is_refused():
+    model = Net(lambda m, x: m.high(m.mid(m.low(x) + torch.randn(len(x), 1))), mid=nn.Linear(D, D))
+    model.mid.requires_grad_(False)
+    with pytest.raises(fl.NotCacheable, match="feed frozen layers") as error:
+        fl.split(model, x(4))
+    assert "transform" in error.value.do
+
+
+@pytest.mark.parametrize("drop", [
+    lambda h, training: F.dropout(h, 0.5, training),
+    lambda h, training: F.dropout(h, p=0.5, training=training),
+    lambda h, training: torch.dropout(h, 0.5, training),
+    lambda h, training: F.alpha_dropout(h, 0.5, training),
+    lambda h, training: F.dropout(h, 0.5, training, inplace=True),
+])  # fmt: skip
+def test_every_form_of_dropout_can_be_left_out(drop):
+    model = Net(lambda m, x: m.high(m.mid(drop(m.low(x), m.training))), mid=nn.Linear(D, D))
+    model.mid.requires_grad_(False)
+    check(model, x(4), names=["mid"])
+
+
+def test_an_uncached_model_leaves_out_the_same_noise():
+    model = Net(_two_dropouts, mid=nn.Linear(D, D))
+    model.mid.requires_grad_(False)
+    split, batch = fl.split(model, x(4)), x(5)
+    model.train()
+    with frozen_side_in_inference_mode(model, x(4)) as notes:
+        torch.manual_seed(3)
+        expected = model(batch)
+    assert len(notes) == 1
+    assert not model._forward_hooks
+    torch.manual_seed(3)
+    torch.testing.assert_close(split.head.train()(*split.extract(batch)), expected)
+    assert not torch.equal(model(batch), expected)

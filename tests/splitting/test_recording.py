@@ -3,7 +3,7 @@ from frostline.splitting.recording import RecorderSettings
 
 
 def test_inference_mode_has_no_noise_to_quieten():
-    settings = RecorderSettings(is_whole=True).but(quiet={("drop", 0): "a line runs in inference mode"})
+    settings = RecorderSettings(is_whole=True).but(quiet={Frame("drop", 0): "a line runs in inference mode"})
     assert settings.in_mode(training=True) is settings
     assert settings.in_mode(training=False).quiet == {}
     assert settings.notes() == ("a line runs in inference mode",)

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 import frostline as fl
-from helpers_splitting import D, Net, x
+from helpers_splitting import D, Net, unanswered, x
 
 
 class Switch(nn.Module):
@@ -18,7 +18,7 @@ class Switch(nn.Module):
 def test_an_attribute_that_forward_sets_on_a_layer_that_is_called_whole_is_refused():
     def forward(m, batch):
         m.switch.is_on = not m.switch.is_on
-        return m.switch(m.low(batch))
+        return m.switch(unanswered(m, batch))
 
     with pytest.raises(fl.FrostlineError):
         fl.split(Net(forward, switch=Switch()), x(4))
@@ -117,9 +117,25 @@ def test_a_hook_on_an_activation_changes_gradients_in_the_head_too():
         split.head(*split.extract(batch))
 
 
+@pytest.mark.parametrize("is_training", [True, False])
+def test_what_is_remembered_in_one_mode_alone_is_refused(is_training):
+    def forward(m, batch):
+        high = m.high(m.low(batch))
+        if m.training is is_training:
+            high = high + m.last
+            m.last = high.detach().mean(0)
+        return high
+
+    model = Net(forward)
+    model.last = torch.zeros(D)
+    for mode in (True, False):
+        with pytest.raises(fl.FrostlineError):
+            fl.split(model.train(mode), x(4))
+
+
 def test_a_hook_that_holds_a_tensor_of_its_batch_is_refused():
     def forward(m, batch):
-        low = m.low(batch)
+        low = unanswered(m, batch)
         high = m.high(low)
         if high.requires_grad:
             high.register_hook(lambda gradient: gradient * low)

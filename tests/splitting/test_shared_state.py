@@ -4,7 +4,7 @@ from torch import nn
 
 import frostline as fl
 from frostline.splitting.shared_state import SharedState
-from helpers_splitting import Net, check, x
+from helpers_splitting import Net, check, unanswered, x
 
 TABLE = {"count": 0, "scale": 1.0}
 
@@ -67,9 +67,9 @@ def _as_before():
     Shared.count = 0
 
 
-def leaving(name, place):
+def leaving(name, place, frozen=lambda m, batch: m.low(batch)):
     leave, read = LEFT[name]
-    model = Net(lambda m, batch: m.high(m.low(batch)) * (3.0 if read(m, getattr(m, place)) else 1.0))
+    model = Net(lambda m, batch: m.high(frozen(m, batch)) * (3.0 if read(m, getattr(m, place)) else 1.0))
     model.holder = Holder()
     model.add_module(place, Counting(leave, model.holder).requires_grad_(place == "high"))
     return model
@@ -86,9 +86,14 @@ def test_a_number_that_a_frozen_layer_leaves_elsewhere_is_a_guard(name):
 
 
 @pytest.mark.parametrize("name", LEFT)
-def test_a_number_that_a_trainable_layer_leaves_elsewhere_is_refused(name):
+def test_a_number_that_a_trainable_layer_leaves_elsewhere_is_not_taken_for_granted(name):
     with pytest.raises(fl.SplitError, match="handed to Python"):
-        fl.split(leaving(name, "high"), x(4))
+        fl.split(leaving(name, "high", unanswered), x(4))
+    model = leaving(name, "high")
+    split, batch = fl.split(model, x(4)), x(3)
+    with torch.no_grad():
+        model.high.weight *= 1000
+    torch.testing.assert_close(split.head(*split.extract(batch)), model(batch))
 
 
 def test_a_number_that_a_trainable_layer_finds_elsewhere_is_a_guard():

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 import frostline as fl
-from helpers_splitting import FORWARDS, D, Net, Out, check, x
+from helpers_splitting import FORWARDS, D, Net, Out, check, unanswered, x
 
 
 @pytest.mark.parametrize("name", FORWARDS)
@@ -60,7 +60,7 @@ def test_inputs_may_be_tuples_and_mappings(structure):
 
 REFUSED = {
     "a trainable value steers": (
-        Net(lambda m, x: m.high(m.low(x)) if m.high(m.low(x)).sum() > 0 else x),
+        Net(lambda m, x: h if (h := m.high(unanswered(m, x))).sum() > 0 else x),
         fl.SplitError, "depends on trainable weights is handed to Python",
     ),
     "a trainable temperature": (
@@ -68,23 +68,23 @@ REFUSED = {
         fl.SplitError, "depends on trainable weights is handed to Python",
     ),
     "numpy on the frozen side": (
-        Net(lambda m, x: m.high(m.low(torch.from_numpy(m.low(x).numpy() * 2)))),
+        Net(lambda m, x: m.high(m.low(torch.from_numpy(unanswered(m, x).numpy() * 2)))),
         fl.NotCacheable, "computes outside of torch",
     ),
     "a number in the output that follows the batch": (
-        Net(lambda m, x: (m.high(m.low(x)), x.shape[0])),
+        Net(lambda m, x: (m.high(unanswered(m, x)), x.shape[0])),
         fl.SplitError, "cannot be generalised",
     ),
     "a size that only looks linear": (
-        Net(lambda m, x: m.high(m.low(x)).narrow(0, 0, min(8, x.shape[0]))),
+        Net(lambda m, x: m.high(unanswered(m, x)).narrow(0, 0, min(8, x.shape[0]))),
         fl.SplitError, "in another way for a batch of",
     ),
     "sizes that depend on values": (
-        Net(lambda m, x: m.high(m.low(x))[: int((x > 0).sum()) % 2 + 1]),
+        Net(lambda m, x: m.high(unanswered(m, x))[: int((x > 0).sum()) % 2 + 1]),
         fl.SplitError, "another path|cannot be generalised",
     ),
     "a value of the batch as a number": (
-        Net(lambda m, x: m.high(m.low(x)) * m.low(x).abs().max().item()),
+        Net(lambda m, x: m.high(unanswered(m, x)) * unanswered(m, x).abs().max().item()),
         fl.SplitError, "another path|cannot be generalised",
     ),
 }  # fmt: skip
@@ -189,19 +189,11 @@ def test_a_buffer_that_a_trainable_module_replaces_is_its_own_affair():
     assert split.head.high is model.high
 
 
-def test_layer_drop_is_left_out_and_said():
-    def forward(m, x):
-        h, chance = m.low(x), torch.rand([])
-        return h if m.training and chance < 0.3 else m.high(h)
-
-    split = check(Net(forward), x(4), names=["low"])
-    (note,) = split.explain().notes
-    assert "decide there what runs, in the trainable part too" in note
-
-
 def test_a_packed_sequence_is_refused_in_our_words():
     def forward(m, x):
-        packed = nn.utils.rnn.pack_padded_sequence(m.low(x).view(-1, 2, D // 2), [2] * x.shape[0], batch_first=True)
+        packed = nn.utils.rnn.pack_padded_sequence(
+            unanswered(m, x).view(-1, 2, D // 2), [2] * x.shape[0], batch_first=True
+        )
         return nn.utils.rnn.pad_packed_sequence(m.high(packed)[0], batch_first=True)[0]
 
     with pytest.raises(fl.FrostlineError):
@@ -209,7 +201,7 @@ def test_a_packed_sequence_is_refused_in_our_words():
 
 
 def _masked(m, x, mask):
-    h = m.low(x)
+    h = unanswered(m, x)
     if mask.all():
         return m.high(h)
     shown = (h * mask).detach()

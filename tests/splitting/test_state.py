@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 import frostline as fl
-from helpers_splitting import Net, x
+from frostline.splitting.state import Place, fingerprint, keeps_state_error
+from helpers_splitting import Net, unanswered, x
 
 SCALE, TABLE, COUNT = {"of": 1.0}, [1.0, 2.0], 0
 
@@ -87,7 +88,6 @@ MEMORIES = {
     "an attribute": (lambda m, new: setattr(m, "last", new), lambda m: m.last),
     "a list": (lambda m, new: m.memories.append(new), lambda m: m.memories[-1] if m.memories else None),
     "a dict": (lambda m, new: m.table.update(last=new), lambda m: m.table.get("last")),
-    "a queue": (lambda m, new: m.queue.append(new), lambda m: m.queue[0] if m.queue else None),
     "a global": (lambda m, new: TABLE.__setitem__(0, float(new.mean())), lambda m: TABLE[0]),
     "a counter": (lambda m, new: setattr(m, "calls", m.calls + 1), lambda m: 1.0 if m.calls > 1 else None),
 }
@@ -220,7 +220,7 @@ def test_what_is_remembered_from_batch_to_batch_is_refused(name):
 
 def test_a_first_call_that_initialises_is_refused():
     def forward(m, batch):
-        low = m.high(m.low(batch))
+        low = m.high(unanswered(m, batch))
         if m.training and not m.is_ready:
             m.offset.copy_(low.detach().mean(0))
             m.is_ready = True
@@ -240,6 +240,54 @@ def test_notes_that_are_only_added_to_are_no_state():
     split = fl.split(model, x(4))
     split.head(*split.extract(x(3)))
     assert seen[-1] == 3
+
+
+PLACES = {
+    "a number": ([1], 2, True), "the same number": ([1], 1, False), "an equal one of another type": ([1], 1.0, False),
+    "a text": (["a"], "b", True), "not a number": ([1.0], float("nan"), False), "nothing": ([1], None, True),
+    "another tensor": ([torch.ones(1)], torch.ones(1), True),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_a_place_has_changed_if_something_else_is_kept_there(name):
+    table, other, expected = PLACES[name]
+    place = Place("here", table := list(table), 0)
+    assert not place.has_changed()
+    table[0] = other
+    assert place.has_changed() is expected
+
+
+def test_what_is_written_in_place_or_taken_away_has_changed():
+    tensor, array, table = torch.ones(2), np.ones(2), {}
+    places = [Place("tensor", {"a": tensor}, "a"), Place("array", [array], 0)]
+    assert not any(place.has_changed() for place in places)
+    tensor.add_(1)
+    array[0] = 3
+    assert all(place.has_changed() for place in places)
+    table["a"] = 1
+    place = Place("entry", table, "a")
+    table.clear()
+    assert place.has_changed()
+    assert place.now() == "nothing"
+
+
+def test_fingerprints_tell_values_apart_and_not_where_they_lie():
+    same = [(torch.ones(2), torch.ones(2)), (np.ones(2), np.ones(2)), ({"a": [1, (2,)]}, {"a": [1, (2,)]}),
+            (object(), object()), (None, None)]  # fmt: skip
+    assert all(fingerprint(one) == fingerprint(other) for one, other in same)
+    others = [1, 1.0, "1", b"1", None, True, torch.ones(2), torch.zeros(2), np.ones(2), np.ones((2, 1)), [1], [2],
+              {"a": 1}, {"a": 2}, {"b": 1}, object(), nn.ReLU()]  # fmt: skip
+    found = [fingerprint(value) for value in others]
+    assert len(set(map(repr, found))) == len(found)
+    deep = [[[[[1]]]]]
+    assert fingerprint(deep) == fingerprint([[[[[2]]]]])  # so deep nobody looks
+
+
+def test_the_names_of_what_moved_are_told_and_four_are_enough():
+    error = keeps_state_error(["a", "b", "c", "d", "e"])
+    assert error.what.endswith("layers: 'a', 'b', 'c', 'd'.")
+    assert (error.where, keeps_state_error([]).where) == ("a", "the model")
 
 
 def test_state_of_a_layer_that_is_called_whole_is_its_own():

@@ -1,9 +1,20 @@
 from collections import OrderedDict, UserDict, namedtuple
 from dataclasses import dataclass
 
+import pytest
 import torch
 
-from frostline.splitting.structure import filled, is_plain, replace, template_of, tensor_paths, tensors_in
+from frostline.splitting.structure import (
+    filled,
+    has_numbers,
+    is_plain,
+    is_same,
+    outline,
+    replace,
+    template_of,
+    tensor_paths,
+    tensors_in,
+)
 
 Pair = namedtuple("Pair", "a b")
 
@@ -58,6 +69,64 @@ def test_circles_end():
     value: list = [A]
     value.append(value)
     assert [tensor is A for tensor in tensors_in(value)] == [True]
+
+
+def test_outlines_tell_kinds_numbers_and_texts_apart_and_not_the_content_of_tensors():
+    same = [(A, A + 1), ([A, 3], [A * 2, 3]), ({"a": Record(A)}, {"a": Record(A + 1)}), (slice(1, 2), slice(1, 2))]
+    assert all(outline(one) == outline(other) for one, other in same)
+    others = [
+        None, 1, 1.0, True, "1", b"1", 1j, (1,), [1], {"a": 1}, {"b": 1}, OrderedDict(a=1), A, A.double(), A[0], (A,),
+        (A, A), [A], Record(1), Record(1, "x"), Slotted(1), slice(1, 2), slice(1, 3), torch.float32, torch.float64,
+        (), [],
+    ]  # fmt: skip
+    outlines = [outline(value) for value in others]
+    assert [at for at, one in enumerate(outlines) if outlines.index(one) != at] == []
+
+
+@pytest.mark.parametrize("value", [3, 2.5, "x", True, (A, 1), {"a": [A, "x"]}, Record(1j), slice(A, 2)])
+def test_numbers_and_texts_beside_tensors_are_found(value):
+    assert has_numbers(value)
+    for without in (A, (A, None), {"a": [A]}, slice(None, A), Pair(A, None), torch.float32):
+        assert not has_numbers(without)
+
+
+def test_tensors_are_the_same_by_shape_dtype_and_values():
+    nan = torch.tensor([float("nan"), 1.0])
+    for one in (nan, torch.tensor([1, 2]), torch.tensor([complex("nan"), 1j]), torch.zeros(0), torch.tensor([True])):
+        assert is_same(one, one.clone())
+    for other in (nan.flip(0), torch.tensor([float("nan"), 2.0]), nan.double(), nan[None], torch.zeros(2)):
+        assert not is_same(nan, other)
+    assert not is_same(torch.tensor([1, 2]), torch.tensor([1, 3]))
+
+
+def test_parts_of_slices_and_named_tuples_are_changed_in_a_copy():
+    assert replace(slice(A, None, 2), lambda tensor: B) == slice(B, None, 2)
+    assert replace(Pair(A, [A]), lambda tensor: 5) == Pair(5, [5])
+    assert replace((1, "x", 2.0), lambda number: 0, (int, float)) == (0, "x", 0)
+    mapping = UserDict(a=A)
+    assert dict(replace(mapping, lambda tensor: 7)) == {"a": 7}
+    assert mapping["a"] is A
+    slotted = Slotted(A)
+    assert replace(slotted, lambda tensor: 7).value == 7
+    assert slotted.value is A
+
+
+class OneSlot:
+    __slots__ = "value"
+
+    def __init__(self, value):
+        self.value = value
+
+
+def test_a_path_leads_to_its_tensor():
+    for value in (*VALUES.values(), OneSlot([A]), Record({"x": slice(None, A)})):
+        for path, tensor in tensor_paths(value):
+            part = value
+            for step in path:
+                is_named = step.is_attribute or isinstance(part, slice)
+                part = getattr(part, step.key) if is_named else part[step.key]
+            assert part is tensor
+    assert [tensor for _, tensor in tensor_paths(OneSlot(A))] == [A]
 
 
 def test_plain_values_cannot_carry_tensors_in_secret():

@@ -146,6 +146,31 @@ def test_an_optimizer_state_that_is_no_json_is_refused(tmp_path):
         run.save(tmp_path)
 
 
+class Remembering:
+    """A clip that remembers what it has seen."""
+
+    def __init__(self, seen=0):
+        self.seen = seen
+
+    def state_dict(self):
+        return {"seen": self.seen}
+
+    def load_state_dict(self, state):
+        self.seen = state["seen"]
+
+
+def test_a_clip_goes_on_with_what_it_remembers_and_may_come_or_go(tmp_path):
+    run, again = Run(), Remembering()
+    parts = (run.model, run.optimizer, run.scheduler)
+    save_checkpoint(tmp_path, *parts, run.progress, SETTINGS, Remembering(7))
+    load_checkpoint(tmp_path, *parts, SETTINGS, again)
+    assert again.seen == 7
+    load_checkpoint(tmp_path, *parts, SETTINGS, lambda parameters: None)
+    run.save(tmp_path)
+    load_checkpoint(tmp_path, *parts, SETTINGS, again)
+    assert again.seen == 7
+
+
 def test_a_setting_that_only_the_checkpoint_knows_is_another_setting(tmp_path):
     run = Run()
     run.save(tmp_path, healing="Leaky ReLU")

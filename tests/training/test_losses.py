@@ -1,4 +1,4 @@
-from types import SimpleNamespace
+from functools import partial
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import frostline as fl
-from frostline.training.losses import check_scalar, make_loss, num_counted, output_of
+from frostline.training.losses import check_scalar, ignored_label, make_loss, num_counted
 
 
 def test_losses_by_name_are_those_of_torch():
@@ -60,24 +60,6 @@ def test_labels_per_token_are_checked_too():
         make_loss("cross_entropy")(torch.zeros(2, 3, 4), torch.full((2, 4), 3))
 
 
-def test_the_loss_takes_tensors_logits_and_the_only_entry():
-    x = torch.ones(2)
-    assert output_of(x) is x
-    assert output_of(SimpleNamespace(logits=x, loss=None)) is x
-    assert output_of((x, "more")) is x
-    assert output_of({"logits": x}) is x
-    assert output_of([x]) is x
-
-
-@pytest.mark.parametrize(
-    "odd",
-    [None, (), (torch.ones(1), torch.ones(1)), {"a": torch.ones(1), "b": torch.ones(2)}, SimpleNamespace(logits=3)],
-)
-def test_other_outputs_are_refused(odd):
-    with pytest.raises(fl.DataError, match="which part of the model's output"):
-        output_of(odd)
-
-
 @pytest.mark.parametrize("bad", [torch.tensor(torch.nan), torch.tensor(-torch.inf), torch.ones(1), 1.0, None])
 def test_a_loss_is_one_finite_number(bad):
     check_scalar(torch.tensor(0.0), "here")
@@ -116,12 +98,6 @@ def test_more_outputs_are_advised_only_where_they_help(label, helps):
     assert ("replace_head" in error.value.do) == helps
 
 
-def test_a_choice_of_tensors_is_listed():
-    with pytest.raises(fl.DataError, match="which part") as error:
-        output_of({"a": torch.ones(4, 2), "b": torch.ones(4, 3)})
-    assert "a: float32 (4, 2), b: float32 (4, 3)" in error.value.received
-
-
 @pytest.mark.parametrize("labels", [torch.tensor([[2], [0]]), torch.tensor([[0, 0, 1], [1, 0, 0]]),
                                     torch.tensor([[0.0, 0, 1], [1, 0, 0]])])  # fmt: skip
 def test_columns_and_one_hot_rows_are_the_labels_that_they_stand_for(labels):
@@ -149,3 +125,101 @@ def test_a_batch_counts_its_labels_without_the_ignored_ones():
     assert num_counted("mse", labels) == 3
     assert num_counted(nn.CrossEntropyLoss(ignore_index=2), labels) == 2
     assert num_counted(nn.MSELoss(), labels.float()) == 3
+
+
+def test_rows_that_only_sum_to_one_are_no_one_hot_rows():
+    with pytest.raises(fl.DataError, match="one class index for each place"):
+        make_loss("cross_entropy")(torch.zeros(2, 2), torch.tensor([[2, -1], [1, 0]]))
+    with pytest.raises(fl.DataError, match="one class index for each place"):
+        make_loss("cross_entropy")(torch.zeros(2, 2), torch.tensor([[1, 1], [1, 0]]))
+
+
+def test_identifiers_are_no_classes_for_which_more_outputs_would_help():
+    with pytest.raises(fl.DataError, match="outside of the range") as error:
+        make_loss("cross_entropy")(torch.zeros(3, 2), torch.tensor([0, 1, 123_456_789]))
+    assert "replace_head" not in error.value.do
+    assert error.value.received == "label 123456789; the output has 2 classes (0 to 1)"
+
+
+@pytest.mark.parametrize(
+    ("loss", "received", "do"),
+    [(torch.ones(2), "shape (2,)", "return a scalar from the loss"), (torch.tensor(torch.inf), "inf", "lower lr"),
+     (3.0, "float", "return a scalar tensor from the loss")],
+)  # fmt: skip
+def test_what_was_wrong_with_a_loss_is_told(loss, received, do):
+    with pytest.raises(fl.DataError) as error:
+        check_scalar(loss, "here", torch.ones(2, 2))
+    assert error.value.received == received
+    assert error.value.do.startswith(do)
+
+
+def test_whole_numbers_and_shared_tensors_among_the_inputs_are_not_looked_at():
+    inputs = {"ids": torch.arange(2), "scale": torch.tensor(torch.nan)}
+    with pytest.raises(fl.DataError, match="finite number\\.") as error:
+        check_scalar(torch.tensor(torch.nan), "here", inputs)
+    assert "lower lr" in error.value.do
+
+
+@pytest.mark.parametrize(
+    ("dtype", "trains", "words"),
+    [(torch.float16, True, "bf16-true"), (torch.float16, False, "lower"), (torch.float32, True, "lower")],
+)
+def test_the_advice_for_float16_is_for_what_trains_in_it(dtype, trains, words):
+    module = nn.Linear(2, 2).to(dtype).requires_grad_(trains)
+    with pytest.raises(fl.DataError) as error:
+        check_scalar(torch.tensor(torch.nan), "here", torch.ones(2), module=module)
+    assert words in error.value.do
+
+
+def test_ignored_labels_of_other_losses_and_of_single_numbers():
+    assert num_counted("bce", torch.tensor([-100, 1])) == 2
+    assert num_counted("cross_entropy", torch.tensor([[0, -100], [1, 1]])) == 3
+    assert num_counted("cross_entropy", torch.zeros(4, 3)) == 4
+    assert num_counted("cross_entropy", {"a": torch.zeros(5)}) == 5
+
+
+def test_one_hot_booleans_are_the_labels_that_they_stand_for():
+    logits, labels = torch.randn(4, 3), torch.tensor([0, 2, 1, 1])
+    found = make_loss("cross_entropy")(logits, F.one_hot(labels, 3).bool())
+    assert torch.allclose(found, F.cross_entropy(logits, labels))
+
+
+@pytest.mark.parametrize("target", [torch.tensor([0, 1, 2]), torch.tensor([1, -1, 1]), torch.tensor([[1.5], [0], [1]])])
+def test_binary_cross_entropy_takes_probabilities_alone(target):
+    assert make_loss("bce")(torch.zeros(3, 1), torch.tensor([0, 1, 0.5])).isfinite()
+    with pytest.raises(fl.DataError, match="no probability"):
+        make_loss("bce")(torch.zeros(3, 1), target)
+
+
+def test_a_single_output_is_no_choice_among_classes():
+    with pytest.raises(fl.DataError, match="always 0") as error:
+        make_loss("cross_entropy")(torch.zeros(3, 1), torch.zeros(3).long())
+    assert "loss='bce'" in error.value.do
+
+
+def test_targets_and_weights_that_are_not_finite_are_told_from_a_rate_that_is_too_high():
+    layer, nan = nn.Linear(2, 1), torch.tensor(torch.nan)
+    with pytest.raises(fl.DataError, match="the targets are not") as error:
+        check_scalar(nan, "here", torch.ones(3, 2), target=torch.tensor([1, torch.inf, 0]), module=layer)
+    assert "1 targets of the batch, the first at 1" in error.value.received
+    with pytest.raises(fl.DataError, match="the samples are not"):
+        check_scalar(nan, "here", torch.tensor([1, torch.nan, 0]))
+    layer.bias.data.fill_(torch.nan)
+    with pytest.raises(fl.DataError, match="weights are not") as error:
+        check_scalar(nan, "here", target=torch.ones(3), module=layer, is_first=True)
+    assert "bias" in error.value.received
+    with pytest.raises(fl.DataError, match="not one finite number\\."):
+        check_scalar(nan, "here", target=torch.ones(3), module=layer)
+
+
+def test_other_shapes_of_targets_are_told_which_is_wanted():
+    with pytest.raises(fl.DataError, match="one class index for each place") as error:
+        make_loss("cross_entropy")(torch.zeros(2, 5, 7), torch.zeros(2, 3).long())
+    assert error.value.do.startswith("return targets of shape (2, 7), integers from 0 to 4")
+
+
+def test_the_label_that_a_loss_leaves_out_is_its_own():
+    own = nn.CrossEntropyLoss(ignore_index=255)
+    assert ignored_label(own) == ignored_label(partial(F.cross_entropy, ignore_index=255)) == 255
+    assert (ignored_label("cross_entropy"), ignored_label("mse"), ignored_label(F.mse_loss)) == (-100, None, None)
+    assert num_counted(partial(F.cross_entropy, ignore_index=255), torch.tensor([0, 255, 1])) == 2

@@ -1,3 +1,5 @@
+import dataclasses
+import math
 from collections import namedtuple
 from types import SimpleNamespace
 
@@ -61,3 +63,101 @@ def test_outputs_that_do_not_fit_together_and_metrics_that_are_no_number_are_nam
         collected(lambda o, t: 0.0, [(torch.ones(2, 3), torch.ones(2)), (torch.ones(2, 4), torch.ones(2))])
     with pytest.raises(fl.DataError, match="not one number"):
         collected(lambda o, t: o, [(torch.ones(2, 3), torch.ones(2))])
+
+
+def test_numbers_of_a_batch_become_one_entry_each_and_what_is_no_tensor_stays():
+    def wrap(x, loss):
+        return {"loss": torch.tensor(loss), "logits": x, "name": "net", "kind": nn.Linear, "model": MODEL, "none": None}
+
+    x, seen = torch.arange(10.0).view(5, 2), []
+    collected(lambda o, t: seen.append(o) or 0.5, [(wrap(x[:3], 1.0), x[:3]), (wrap(x[3:], 2.0), x[3:])])
+    (output,) = seen
+    assert output["loss"].tolist() == [1.0, 2.0]
+    assert torch.equal(output["logits"], x)
+    assert (output["name"], output["kind"], output["none"]) == ("net", nn.Linear, None)
+    assert output["model"] is MODEL
+
+
+def test_texts_of_samples_are_joined_and_mappings_keep_their_type():
+    class Own(dict):
+        pass
+
+    seen = []
+    batches = [(Own(a=torch.ones(2, 1)), ["x", "y"]), (Own(a=torch.zeros(1, 1)), ["z"])]  # the last one is short
+    collected(lambda o, t: seen.append((o, t)) or 0.5, batches)
+    output, target = seen[0]
+    assert (type(output), target) == (Own, ["x", "y", "z"])
+    assert output["a"].tolist() == [[1.0], [1.0], [0.0]]
+    assert batches[0][0]["a"].shape == (2, 1)  # what the model gave is left alone
+
+
+def test_a_metric_may_give_any_kind_of_number_and_gets_no_gradients():
+    x = torch.ones(2, 3, requires_grad=True)
+    assert collected(lambda o, t: torch.tensor(0.25), [(x, x)]) == 0.25
+    assert collected(lambda o, t: int(not o.requires_grad and not t.requires_grad), [(x * 2, x * 2)]) == 1.0
+
+
+def test_a_set_without_a_label_that_counts_has_no_score():
+    assert math.isnan(collected("accuracy", [(torch.zeros(2, 3), torch.full((2,), -100))]))
+
+
+def test_classes_that_were_predicted_and_are_not_there_count_against_f1():
+    logits = torch.eye(3)[[0, 0, 1, 2]]
+    assert collected("f1", [(logits, torch.tensor([0, 0, 1, 1]))]) == pytest.approx((1 + 2 / 3 + 0) / 3)
+
+
+@pytest.mark.parametrize(("lengths", "expected"), [((2, 2), 2), ((2, 1), 3)])
+def test_lists_of_tensors_are_parts_of_an_output_or_one_entry_a_sample(lengths, expected):
+    seen = []
+    collected(lambda o, t: seen.append(o) or 0.5, [([torch.ones(3, 1)] * count, torch.ones(3)) for count in lengths])
+    assert len(seen[0]) == expected
+    assert seen[0][0].shape == ((6, 1) if expected == 2 else (3, 1))
+
+
+MODEL = nn.Linear(2, 2)
+
+
+@dataclasses.dataclass(slots=True)
+class Slots:
+    a: torch.Tensor
+    b: torch.Tensor
+
+
+def test_outputs_without_a_dict_of_their_own_are_joined_too():
+    x, seen = torch.arange(10.0).view(5, 2), []
+    parts = [(Slots(x[:3], x[:3, 0]), x[:3, 0]), (Slots(x[3:], x[3:, 0]), x[3:, 0])]
+    assert collected(lambda o, t: seen.append(o) or 0.5, parts) == 0.5
+    assert torch.equal(seen[0].a, x)
+    assert torch.equal(seen[0].b, x[:, 0])
+    assert len(parts[0][0].a) == 3
+
+
+def test_plain_numbers_of_an_output_are_kept_where_they_differ_from_batch_to_batch():
+    seen = []
+    batches = [({"y": torch.ones(n), "n": n, "k": 7}, torch.ones(n)) for n in (2, 1)]
+    collected(lambda o, t: seen.append(o) or 0.0, batches)
+    assert seen[0]["n"].tolist() == [2, 1]
+    assert seen[0]["k"] == 7
+
+
+def test_the_label_that_the_loss_leaves_out_counts_in_no_metric_by_name():
+    collector = make_collector("accuracy", 255)
+    collector.add(torch.eye(3), torch.tensor([0, 255, 1]))
+    assert collector.result() == 0.5
+
+
+class Accumulating:
+    """A metric that keeps counts over its calls and gives that of the last call, as torchmetrics does."""
+
+    def __init__(self):
+        self.calls = 0
+
+    def __call__(self, output, target):
+        self.calls += 1
+        return (output.argmax(1) == target).float().mean()
+
+
+def test_a_metric_with_counts_of_its_own_is_called_once_a_validation():
+    metric, logits, labels = Accumulating(), torch.randn(7, 3), torch.arange(7) % 3
+    value = collected(metric, [(logits[:4], labels[:4]), (logits[4:], labels[4:])])
+    assert (value, metric.calls) == (pytest.approx(float((logits.argmax(1) == labels).float().mean())), 1)

@@ -8,7 +8,7 @@ import frostline as fl
 from frostline.core.steps import copied
 from frostline.remedies import clip_by_norm
 from frostline.training import clipping_first, make_optimizer, make_scheduler
-from frostline.training.stepping import step_scheduler
+from frostline.training.stepping import check_closure, step_scheduler
 
 
 def layers() -> nn.Sequential:
@@ -137,6 +137,23 @@ def test_a_callable_has_to_make_an_optimizer_over_what_trains(made, text):
     with pytest.raises(fl.DataError, match=text) as error:
         make_optimizer(made, layers().parameters(), 0.1)
     assert error.value.where == "fit(optimizer=...)"
+
+
+@pytest.mark.parametrize(
+    ("options", "given"),
+    [({"has_clip": True}, "clip"), ({"has_out": True}, "out"), ({"precision": "16-mixed"}, "precision"),
+     ({"has_clip": True, "has_out": True}, "clip"), ({}, None), ({"precision": "bf16-mixed"}, None)],
+)  # fmt: skip
+def test_what_a_closure_cannot_be_combined_with_is_named(options, given):
+    options = {"precision": "32-true", "has_clip": False, "has_out": False, **options}
+    check_closure(make_optimizer("sgd", layers().parameters(), 0.1), **options)
+    optimizer = torch.optim.LBFGS(layers()[1].parameters())
+    if given is None:
+        check_closure(optimizer, **options)
+        return
+    with pytest.raises(fl.DataError, match=f"cannot be used with {given}=") as error:
+        check_closure(optimizer, **options)
+    assert (error.value.where, error.value.received) == (f"fit({given}=...)", "LBFGS")
 
 
 def test_a_model_without_parameters_is_not_told_to_thaw():

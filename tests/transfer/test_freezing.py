@@ -170,3 +170,172 @@ def test_unknown_names_list_the_nearest():
         fl.freeze(Vit(), modules=[nn.Linear(2, 2)])
     with pytest.raises(fl.LayerNotFound, match="is not part of the model"):
         fl.freeze(Vit(), parameters=[nn.Parameter(torch.ones(2))])
+
+
+def test_thawing_a_part_leaves_the_rest_to_be_thawed_later():
+    model = net()
+    model[3].bias.requires_grad_(False)  # fixed by its owner
+    fl.freeze(model)
+    first = fl.thaw(model, down_to="1")
+    assert first.parameters == ("1.weight", "1.bias", "3.weight")
+    assert first.notes == ("1 parameter was fixed before freeze, and not thawed; thaw(model, all=True) thaws all",)
+    second = fl.thaw(model)
+    assert second.parameters == ("0.0.weight", "0.0.bias", "0.1.weight", "0.1.bias")
+    assert not model[3].bias.requires_grad
+    assert fl.thaw(model, all=True).parameters == ("3.bias",)
+    assert fl.thaw(model).notes == ()
+
+
+def test_a_layer_that_was_replaced_after_the_freeze_is_thawed_all_the_same():
+    model = net()
+    fl.freeze(model)
+    del model[1].bias
+    model[1].bias = nn.Parameter(torch.zeros(4), requires_grad=False)
+    del model[3].bias
+    model[3].register_parameter("bias", None)
+    fl.thaw(model, down_to="1")
+    assert model[1].weight.requires_grad
+    assert fl.thaw(model).num_frozen == 0
+    assert all("_names_frozen" not in vars(module) for module in model.modules())
+
+
+def test_modes_from_before_the_freeze_come_back():
+    model = net()
+    model[2].eval()  # the owner's choice
+    fl.freeze(model)
+    fl.thaw(model)
+    assert [module.training for module in model] == [True, True, False, True]
+    model.eval()
+    fl.freeze(model, through="0")
+    fl.thaw(model)
+    assert not any(module.training for module in model.modules())
+
+
+def test_whole_numbers_stay_fixed_when_all_is_thawed():
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    model[0].table = nn.Parameter(torch.zeros(2, dtype=torch.long), requires_grad=False)
+    fl.freeze(model)
+    summary = fl.thaw(model, all=True)
+    assert not model[0].table.requires_grad
+    assert summary.notes == ()
+
+
+class Registered(nn.Module):
+    """Its output layers are registered before what they follow."""
+
+    def __init__(self, **heads):
+        super().__init__()
+        for name, head in heads.items():
+            self.add_module(name, head)
+        self.body, self.last = nn.Linear(4, 4), nn.Linear(4, 4)
+
+
+@pytest.mark.parametrize("name", ["fc", "classifier", "head", "heads", "score", "lm_head"])
+def test_an_output_layer_that_is_registered_first_is_told(name):
+    (note,) = fl.freeze(Registered(**{name: nn.Linear(4, 2)}), through="body").notes
+    assert f"'{name}' was frozen too: it is registered before 'body'" in note
+    assert fl.freeze(Registered(neck=nn.Linear(4, 2)), through="body").notes == ()
+    assert fl.freeze(Registered(**{name: nn.Linear(4, 2)}), through=name).notes == ()
+
+
+@pytest.mark.parametrize("getter", ["get_classifier", "get_output_embeddings"])
+def test_an_output_layer_that_the_model_itself_names_is_told(getter):
+    for many in (False, True):
+        model = Registered(first=nn.Linear(4, 2), second=nn.Linear(4, 2))
+        setattr(model, getter, lambda m=model, n=many: (m.first, m.second) if n else m.first)
+        notes = fl.freeze(model, through="body").notes
+        assert [note.split("'")[1] for note in notes] == (["first", "second"] if many else ["first"])
+    model = Registered()
+    setattr(model, getter, lambda: None)
+    assert fl.freeze(model, through="body").notes == ()
+
+
+def test_a_shared_layer_is_frozen_by_any_of_its_names():
+    shared = nn.Linear(4, 4)
+    model = nn.ModuleDict({"a": nn.Linear(4, 4), "b": shared, "c": nn.Linear(4, 4), "d": shared})
+    fl.freeze(model, through="d")  # it runs first as "b"
+    assert [name for name, p in model.named_parameters() if p.requires_grad] == ["c.weight", "c.bias"]
+    other = nn.ModuleDict({"a": shared, "b": nn.Linear(4, 4), "c": shared})
+    fl.thaw(other)
+    assert fl.freeze(other, patterns=["c"]).parameters == ("a.weight", "a.bias")
+
+
+@pytest.mark.parametrize("wrong", [[3], [None], ["0.weight"]])
+def test_what_is_no_parameter_is_described(wrong):
+    with pytest.raises(fl.LayerNotFound, match="is not part of the model") as error:
+        fl.freeze(net(), parameters=wrong)
+    assert error.value.received.startswith(f"a {type(wrong[0]).__name__} that is not in this Sequential")
+    with pytest.raises(fl.LayerNotFound, match=r"A parameter of shape \(2, 3\)") as error:
+        fl.freeze(net(), parameters=[nn.Parameter(torch.zeros(2, 3))])
+    assert error.value.where == "freeze(model, parameters=...)"
+
+
+@pytest.mark.parametrize("call", [fl.freeze, fl.thaw])
+def test_models_that_cannot_be_frozen_are_refused(call):
+    with pytest.raises(fl.DataError, match="not a model"):
+        call(None)
+    with pytest.raises(fl.DataError, match="lazy layer has no weights yet"):
+        call(nn.Sequential(nn.LazyLinear(2)))
+    word = {fl.freeze: "frozen", fl.thaw: "thawed"}[call]
+    assert call(nn.DataParallel(net())).notes == (f"the model inside of DataParallel was {word}",)
+
+
+def test_a_model_without_layers_and_an_empty_choice():
+    model = nn.Linear(2, 2)
+    assert fl.freeze(model).layers == ()
+    assert fl.freeze(model).share_frozen == 1.0
+    fl.thaw(model)
+    assert fl.freeze(model, parameters=[]).num_frozen == 0
+    assert model.weight.requires_grad
+
+
+@pytest.mark.parametrize(
+    "norm", [nn.utils.spectral_norm, nn.utils.parametrizations.weight_norm, nn.utils.parametrizations.spectral_norm]
+)
+def test_what_a_norm_made_of_a_frozen_weight_is_thawed(norm):
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))
+    fl.freeze(model, through="0")
+    norm(model[0])
+    assert not any(parameter.requires_grad for parameter in model[0].parameters())
+    fl.thaw(model, down_to="1")
+    assert not any(parameter.requires_grad for parameter in model[0].parameters())
+    assert fl.thaw(model).notes == ()
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_a_freeze_and_a_thaw_of_a_model_in_inference_mode_leave_no_trace():
+    model = net().eval()
+    before = [sorted(vars(module)) for module in model.modules()]
+    fl.freeze(model, through="0")
+    fl.thaw(model)
+    assert before == [sorted(vars(module)) for module in model.modules()]
+
+
+def test_a_tied_parameter_is_frozen_by_any_of_its_names():
+    model = nn.ModuleDict({"embed": nn.Embedding(5, 4), "head": nn.Linear(4, 5, bias=False)})
+    model["head"].weight = model["embed"].weight
+    assert fl.freeze(model, patterns=["head.weight"]).parameters == ("embed.weight",)
+
+
+@pytest.mark.parametrize("mode", [True, False])
+def test_a_model_that_was_frozen_whole_gets_its_mode_back_from_before(mode):
+    model = net().train(mode)
+    fl.freeze(model)
+    model.train(not mode)
+    fl.thaw(model)
+    assert [module.training for module in model.modules()] == [mode] * len(list(model.modules()))
+
+
+def test_thawing_all_includes_what_was_fixed_before_and_leaves_whole_numbers_alone():
+    model = net()
+    model[1].weight.requires_grad_(False)
+    model.register_parameter("table", nn.Parameter(torch.arange(3), requires_grad=False))
+    fl.freeze(model, through="1")
+    assert fl.thaw(model).notes == (
+        "1 parameter was fixed before freeze, and not thawed; thaw(model, all=True) thaws all",
+    )
+    assert not model[1].weight.requires_grad
+    summary = fl.thaw(model, all=True)
+    assert summary.parameters == ("1.weight",)
+    assert not model.table.requires_grad
+    assert summary.notes == ()

@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import nn
@@ -100,3 +102,135 @@ def test_a_model_without_head_is_said():
         fl.replace_head(nn.Sequential(nn.ReLU()), 3, name="0")
     with pytest.raises(fl.DataError, match="num_classes is not a whole number of 1 or more"):
         fl.replace_head(Two(), 0)
+
+
+class Classifying(nn.Module):
+    """A model of timm's kind: it makes its output layers itself."""
+
+    def __init__(self, many=False):
+        super().__init__()
+        self.body, self.head, self.extra, self.many = nn.Linear(4, 4), nn.Linear(4, 2), nn.Linear(4, 2), many
+
+    def reset_classifier(self, num_classes):
+        self.head = nn.Linear(4, num_classes)
+
+    def get_classifier(self):
+        return (self.head, self.extra) if self.many else self.head
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_of_several_output_layers_the_first_is_given(many):
+    model = Classifying(many).double()
+    fl.freeze(model)
+    new = fl.replace_head(model, 5)
+    assert new is model.head
+    assert (new.out_features, new.weight.dtype, new.weight.requires_grad) == (5, torch.float64, True)
+    assert not model.body.weight.requires_grad
+
+
+def test_a_head_without_weights_before_it_is_made():
+    model = Classifying()
+    model.head = nn.Identity()
+    assert fl.replace_head(model, 5).out_features == 5
+    assert model.head.weight.dtype == torch.float32
+
+
+def test_the_output_layer_inside_of_a_named_block_is_replaced():
+    model = nn.Module()
+    model.classifier = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2), nn.Softmax(1))
+    new = fl.replace_head(model, 5, name="classifier")
+    assert model.classifier[2] is new
+    assert (new.in_features, model.classifier[0].out_features) == (8, 8)
+
+
+def test_only_a_sequential_says_which_layer_is_last():
+    class Plain(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Linear(2, 2), nn.Conv2d(2, 2, 1)
+
+    with pytest.raises(fl.LayerNotFound, match="Cannot find the output layer") as error:
+        fl.replace_head(Plain(), 3)
+    assert error.value.received == "a Plain"
+    assert "name='second'" in error.value.do
+    with pytest.raises(fl.LayerNotFound) as error:
+        fl.replace_head(nn.Sequential(nn.Conv2d(2, 2, 3)), 3)
+    assert "name='fc'" in error.value.do
+
+
+def test_layers_of_a_usual_name_without_an_output_layer_in_them_do_not_count():
+    class Named(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc, self.classifier = nn.ReLU(), nn.Linear(4, 2)
+
+    assert fl.replace_head(model := Named(), 3) is model.classifier
+
+
+class Configured(nn.Module):
+    """A model of the kind of transformers: its settings know the number of labels."""
+
+    def __init__(self, name):
+        super().__init__()
+        self.config = SimpleNamespace(num_labels=2)
+        self.fc = nn.Linear(4, 2)
+        self.add_module(name, nn.Linear(4, 2, bias=False))
+        self.num_labels = 2
+
+
+@pytest.mark.parametrize("name", ["score", "classifier"])
+def test_a_model_with_settings_is_told_the_new_number(name):
+    model = Configured(name)
+    new = fl.replace_head(model, 7)
+    assert getattr(model, name) is new
+    assert (model.config.num_labels, model.num_labels, model.fc.out_features, new.bias) == (7, 7, 2, None)
+
+
+def test_a_convolution_keeps_its_kernel_and_its_lack_of_a_bias():
+    model = nn.Sequential(nn.Conv2d(2, 4, (1, 1), bias=False))
+    new = fl.replace_head(model, 3)
+    assert (new.kernel_size, new.bias, new.in_channels) == ((1, 1), None, 2)
+
+
+def test_models_that_cannot_get_a_head_are_refused():
+    with pytest.raises(fl.DataError, match="not a model"):
+        fl.replace_head("resnet18", 3)
+    with pytest.raises(fl.DataError, match="lazy layer has no weights yet"):
+        fl.replace_head(nn.Sequential(nn.LazyLinear(2)), 3)
+    with pytest.raises(fl.LayerNotFound, match="no layer named ''"):
+        fl.replace_head(nn.Sequential(nn.Linear(2, 2)), 3, name="")
+    assert fl.replace_head(nn.DataParallel(nn.Sequential(nn.Linear(2, 2))), 3).out_features == 3
+
+
+@pytest.mark.parametrize(
+    "old",
+    [
+        nn.Conv1d(4, 6, 3, stride=2, padding=1),
+        nn.Conv2d(4, 6, (3, 1), stride=(2, 1), padding=(1, 0), dilation=(2, 1), bias=False),
+        nn.Conv2d(4, 6, 3, padding="same", groups=2, padding_mode="reflect"),
+        nn.Conv3d(4, 6, 2, padding=1),
+    ],
+)
+def test_a_convolution_that_is_named_keeps_its_geometry(old):
+    model = nn.Sequential(nn.Identity(), old)
+    inputs = torch.randn(2, 4, *(7,) * (old.weight.dim() - 2))
+    shape = model(inputs).shape
+    new = fl.replace_head(model, 8, name="1")
+    assert type(new) is type(old)
+    assert model(inputs).shape == (2, 8, *shape[2:])
+    assert (new.groups, new.padding_mode, new.bias is None) == (old.groups, old.padding_mode, old.bias is None)
+
+
+def test_settings_without_a_number_of_labels_get_none():
+    model = nn.Module()
+    model.config, model.classifier = SimpleNamespace(), nn.Linear(4, 2)
+    fl.replace_head(model, 3)
+    assert vars(model.config) == {}
+    assert not hasattr(model, "num_labels")
+
+
+def test_outputs_that_groups_cannot_share_are_refused():
+    model = nn.Sequential(nn.Conv2d(4, 6, 3, groups=2))
+    with pytest.raises(fl.DataError, match="cannot be shared out among its groups"):
+        fl.replace_head(model, 5, name="0")
+    fl.replace_head(model, 4, name="0")

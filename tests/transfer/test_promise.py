@@ -1,9 +1,11 @@
+import copy
+
 import pytest
 import torch
 from torch import nn
 
 import frostline as fl
-from frostline.transfer.promise import FrozenState, check_promise
+from frostline.transfer.promise import FrozenState, check_places, check_promise, kept_freeze
 
 
 def frozen():
@@ -57,3 +59,111 @@ def test_an_embedding_that_rewrites_its_weight_cannot_be_frozen_until_it_is_scal
     fl.freeze(model, through="0")
     check_promise(model, "freeze")
     torch.testing.assert_close(model(keys).detach(), expected)
+
+
+def test_of_much_that_moved_the_first_three_are_named():
+    model = frozen()
+    state = FrozenState(model)
+    with torch.no_grad():
+        kept = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        for tensor in (*model[0].parameters(), *model[1].parameters(), model[1].running_mean):
+            tensor.add_(1)
+    with pytest.raises(fl.FrostlineError) as error:
+        state.check()
+    assert error.value.received == "parameter 0.weight, parameter 0.bias, parameter 1.weight, and 2 more"
+    model.load_state_dict({**kept, "0.weight": model[0].weight})
+    with pytest.raises(fl.FrostlineError) as error:
+        state.check()
+    assert error.value.received == "parameter 0.weight"
+
+
+def test_what_is_not_frozen_may_rewrite_itself():
+    model = nn.Sequential(nn.EmbeddingBag(5, 3, max_norm=0.5), nn.Embedding(5, 3))
+    fl.freeze(model, modules=[model[1]])
+    check_promise(model, "here")
+    check_promise(model, "here", [model[1]])
+    for frozen_ones in ([model[0]], None):
+        model[0].weight.requires_grad_(False)
+        with pytest.raises(fl.DataError, match="The embedding '0' cannot be frozen") as error:
+            check_promise(model, "here", frozen_ones)
+        assert (error.value.where, error.value.received) == ("here", "max_norm=0.5")
+
+
+@pytest.mark.parametrize("norm", [nn.utils.spectral_norm, nn.utils.parametrizations.spectral_norm])
+def test_freezing_looks_at_no_weight_that_is_computed_when_it_is_read(norm):
+    model = nn.Sequential(norm(nn.Linear(4, 4)), nn.Linear(4, 2))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    fl.freeze(model, through="0")
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_buffers_of_layers_that_were_converted_inside_of_a_frozen_block_are_watched():
+    model = nn.Sequential(nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3)), nn.Linear(3, 2))
+    fl.freeze(model, through="0")
+    state = FrozenState(nn.SyncBatchNorm.convert_sync_batchnorm(model))
+    model[0][1].running_mean.add_(1)
+    with pytest.raises(fl.FrostlineError, match="The frozen part changed") as error:
+        state.check()
+    assert "0.1.running_mean" in error.value.received
+
+
+def test_a_mode_that_was_set_by_hand_before_is_no_change_of_the_training():
+    model = frozen()
+    for module in model.modules():
+        module.training = True
+    state = FrozenState(model)
+    assert not model[1].training
+    state.check()
+
+
+@pytest.mark.parametrize("affine", [True, False])
+def test_a_layer_put_in_the_place_of_a_frozen_one_is_named_until_it_is_frozen(affine):
+    model = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3, affine=affine), nn.Linear(3, 2))
+    fl.freeze(model, through="1")
+    model = nn.SyncBatchNorm.convert_sync_batchnorm(copy.deepcopy(model))
+    with pytest.raises(fl.DataError, match="'1' was frozen, and another one stands in its place") as error:
+        check_places(model, "fit(model)")
+    assert "modules=[model.get_submodule('1')]" in error.value.do
+    fl.freeze(model, modules=[model.get_submodule("1")])
+    check_places(model, "fit(model)")
+    assert not model.train()[1].training
+
+
+def test_new_layers_that_train_thawed_ones_and_layers_without_state_may_stand_anywhere():
+    model = nn.Sequential(nn.BatchNorm1d(3), nn.ReLU(), nn.Linear(3, 3), nn.Linear(3, 2))
+    fl.freeze(model)
+    model[0], model[1], model[3] = nn.BatchNorm1d(3), nn.Dropout(), nn.Linear(3, 5)
+    check_places(model, "fit(model)")
+    fl.freeze(model, through="0")
+    fl.thaw(model)
+    model[0] = nn.BatchNorm1d(3, affine=False)
+    check_places(model, "fit(model)")
+
+
+def test_three_that_moved_are_named_without_more():
+    model = frozen()
+    state = FrozenState(model)
+    with torch.no_grad():
+        for tensor in (*model[0].parameters(), model[1].running_mean):
+            tensor.add_(1)
+    with pytest.raises(fl.FrostlineError) as error:
+        state.check()
+    assert error.value.received == "parameter 0.weight, parameter 0.bias, buffer 1.running_mean"
+
+
+def test_an_error_takes_a_freeze_back():
+    model = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3), nn.Linear(3, 2))
+    fl.freeze(model, through="0")
+    model[2].weight.grad = torch.ones(2, 3)
+    before = [(p.requires_grad, p.grad) for p in model.parameters()], [sorted(vars(m)) for m in model.modules()]
+    with pytest.raises(KeyError), kept_freeze(model):
+        fl.freeze(model)
+        raise KeyError
+    assert before == (
+        [(p.requires_grad, p.grad) for p in model.parameters()],
+        [sorted(vars(m)) for m in model.modules()],
+    )
+    assert [m.training for m in model.train()] == [False, True, True]
+    with kept_freeze(model):
+        fl.freeze(model, through="1")
+    assert not model[1].training

@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -105,3 +107,215 @@ def test_weight_norm_of_the_older_kind_goes_through_the_targets_own_hooks(tmp_pa
     save_file({"0.weight_g": torch.full((3, 1), 2.0), "0.weight_v": torch.ones(3, 4)}, tmp_path / "w.safetensors")
     fl.reuse(tmp_path / "w.safetensors", target)
     assert torch.allclose(target[0].weight, torch.ones(3, 4))
+
+
+class Bag(nn.Module):
+    """A source with a state of any names."""
+
+    def __init__(self, state):
+        super().__init__()
+        self._state = state
+
+    def state_dict(self, *args, **kwargs):
+        return dict(self._state)
+
+
+def under(*starts, source=None):
+    state = (source or net()).state_dict()
+    return {start + name: tensor + at for at, start in enumerate(starts) for name, tensor in state.items()}
+
+
+@pytest.mark.parametrize("start", ["encoder_q.", "base_model.model.", "a.b.c.", "0.", "pl_module.student."])
+def test_any_beginning_is_taken_off_where_the_rest_fits(start):
+    source, target = net(), net()
+    summary = fl.reuse(Bag({**under(start, source=source), "other.weight": torch.ones(2)}), target)
+    assert torch.equal(target[2].weight, source[2].weight)
+    assert f"prefix {start!r} taken off" in summary.notes[0]
+
+
+@pytest.mark.parametrize("inside", ["_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module."])
+def test_what_is_put_into_names_is_taken_out(inside):
+    source, target = net(), net()
+    fl.reuse(Bag({name.replace(".", f".{inside}"): t for name, t in source.state_dict().items()}), target)
+    assert torch.equal(target[0].weight, source[0].weight)
+
+
+def test_two_parts_that_fit_as_well_are_refused_with_the_choice_unless_one_is_a_plain_wrapper():
+    target = net()
+    before = target[0].weight.detach().clone()
+    for starts in (("student.", "teacher."), ("module.encoder_q.", "module.encoder_k.")):
+        both = Bag(under(*starts))
+        with pytest.raises(fl.LayerNotFound, match="Several parts of the source") as error:
+            fl.reuse(both, target)
+        assert all(repr(start) in error.value.received for start in starts)
+        assert torch.equal(target[0].weight, before)
+        fl.reuse(both, net(), prefix=starts[1])
+    source = net()
+    fl.reuse(Bag(under("model.", "ema.", source=source)), target)
+    assert torch.equal(target[0].weight, source[0].weight)
+
+
+def test_a_small_part_of_a_network_is_no_wrapper():
+    state = {**under("blocks.3."), **{f"blocks.{at}.x.{name}": torch.ones(1) for at in range(20) for name in "abcd"}}
+    with pytest.raises(fl.LayerNotFound, match="Nothing could be reused"):
+        fl.reuse(Bag(state), net())
+
+
+@pytest.mark.parametrize("prefix", ["gen.", "gen"])
+def test_a_prefix_that_is_given_is_taken_with_and_without_its_dot(prefix):
+    source, target = net(), net()
+    state = under("gen.", "dis.", source=source)
+    assert fl.reuse(Bag(state), target, prefix=prefix).notes[0].startswith("prefix 'gen.' taken off")
+    assert torch.equal(target[0].weight, source[0].weight)
+    with pytest.raises(fl.LayerNotFound, match="named 'den.' at its start") as error:
+        fl.reuse(Bag(state), target, prefix="den")
+    assert "'gen.'" in error.value.do
+
+
+def test_an_entry_and_a_prefix_that_are_given(tmp_path):
+    source, target = net(), net()
+    torch.save({"nets": {"a": under("x."), "b": under("gen.", "dis.", source=source)}}, tmp_path / "w.pt")
+    fl.reuse(tmp_path / "w.pt", target, key="nets.b", prefix="gen.")
+    assert torch.equal(target[2].weight, source[2].weight)
+
+
+def test_another_precision_is_converted_and_said():
+    source, target = net().double(), net()
+    summary = fl.reuse(source, target)
+    assert "tensors converted from torch.float64 to torch.float32" in summary.notes[-1]
+    assert torch.equal(target[0].weight, source[0].weight.float())
+
+
+@pytest.mark.parametrize("norm", [nn.utils.parametrizations.weight_norm, nn.utils.parametrizations.spectral_norm])
+def test_a_layer_that_is_stored_in_another_form_is_named(norm):
+    plain, normed = net(), net()
+    norm(normed[2])
+    for source, target in ((plain, normed), (normed, plain)):
+        (note,) = fl.reuse(source, target).notes
+        assert note.startswith("2: not all was copied")
+    assert fl.reuse(normed, copy.deepcopy(normed)).notes == ()
+
+
+def saved(state, path):
+    torch.save(state, path)
+    return path
+
+
+def test_a_prefix_and_a_key_that_are_given_are_taken_alone(tmp_path):
+    source, other, target = net(), net(), net()
+    state = {"good": {f"own.{name}": x for name, x in source.state_dict().items()} | {"2.bias": torch.zeros(3)},
+             "state_dict": other.state_dict(), "epoch": 3}  # fmt: skip
+    path = saved(state, tmp_path / "w.pt")
+    summary = fl.reuse(path, target, key="good", prefix="own.")
+    assert torch.equal(target[2].bias, source[2].bias)
+    assert summary.notes == (f"prefix 'own.' taken off {len(source.state_dict())} names",)
+    with pytest.raises(fl.DataError, match="no weights under 'epoch'") as error:
+        fl.reuse(path, target, key="epoch")
+    assert error.value.do == "pass key= one of 'good', 'state_dict'."
+    with pytest.raises(fl.DataError, match="no weights under 'x'") as error:
+        fl.reuse(saved(source.state_dict(), tmp_path / "flat.pt"), target, key="x")
+    assert error.value.do == "leave out key=: the file is flat."
+
+
+def test_of_several_sets_of_weights_the_others_are_told(tmp_path):
+    path = saved({"model_ema": net().state_dict(), "model": net().state_dict()}, tmp_path / "w.pt")
+    assert fl.reuse(path, net()).notes == ("weights taken from 'model'; the file also holds 'model_ema' (key=...)",)
+
+
+def test_a_prefix_is_taken_off_only_where_more_fits_without():
+    source = nn.ModuleDict({"model": net(), "2": nn.Linear(8, 3)})
+    target = nn.ModuleDict({"model": net(), "2": nn.Linear(8, 3)})
+    summary = fl.reuse(source, target)
+    assert (summary.new, summary.skipped, summary.notes) == ((), (), ())
+    assert torch.equal(target["model"][0].weight, source["model"][0].weight)
+
+
+def test_wrappers_in_wrappers_are_taken_off_together():
+    source, target = net(), net()
+    state = {f"model.module.net.{name}": x for name, x in source.state_dict().items()} | {"extra.weight": torch.ones(1)}
+
+    class Stateful(nn.Module):
+        def state_dict(self, *_, **__):
+            return state
+
+    notes = fl.reuse(Stateful(), target).notes
+    count = len(source.state_dict())
+    assert notes == (f"prefix 'model.module.net.' taken off {count} names",)
+
+
+def test_dtypes_are_converted_and_names_stay_within_the_range():
+    source, target = net().double(), net()
+    assert fl.reuse(source, target, through="0").copied == ("0.weight", "0.bias")
+    assert target[0].weight.dtype == torch.float32
+    assert torch.equal(target[0].weight, source[0].weight.float())
+    with pytest.raises(fl.LayerNotFound, match="no tensor named '2.bias' in this range") as error:
+        fl.reuse(source, target, through="1", names="2.bias")
+    assert "for example '1.bias', '0.bias'" in error.value.do
+    with pytest.raises(fl.DataError, match="names"):
+        fl.reuse(source, target, names=3)
+
+
+@pytest.mark.parametrize("option", ["key", "prefix"])
+def test_options_are_texts(option):
+    with pytest.raises(fl.DataError, match=f"{option} is not a name"):
+        fl.reuse(net(), net(), **{option: 3})
+
+
+def test_models_that_cannot_take_or_give_weights_are_refused():
+    lazy, meta = nn.Sequential(nn.LazyLinear(2)), nn.Linear(2, 2, device="meta")
+    for source, target, what in ((lazy, net(), "lazy layer"), (net(), lazy, "lazy layer"), (meta, net(), "meta device"),
+                                 (net(), None, "not a model"), (3, net(), "not a path")):  # fmt: skip
+        with pytest.raises(fl.DataError, match=what):
+            fl.reuse(source, target)
+    with torch.inference_mode():
+        fixed = net()
+    with pytest.raises(fl.DataError, match="inference mode"):
+        fl.reuse(net(), fixed)
+
+
+class Renaming(nn.Module):
+    """A target that renames what it loads, by a hook of its own on the whole model."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(4, 3)
+
+        def rename(state, prefix, *_):
+            for name in [name for name in state if name.startswith(f"{prefix}old.")]:
+                state[f"{prefix}layer.{name.removeprefix(f'{prefix}old.')}"] = state.pop(name)
+
+        self._register_load_state_dict_pre_hook(rename)
+
+
+def test_hooks_of_the_model_itself_rename_too(tmp_path):
+    target = Renaming()
+    state = {"old.weight": torch.ones(3, 4), "old.bias": torch.ones(3)}
+    assert fl.reuse(saved(state, tmp_path / "w.pt"), target).copied == ("layer.weight", "layer.bias")
+    assert torch.equal(target.layer.weight, torch.ones(3, 4))
+
+
+def test_of_parts_that_fit_as_well_the_one_inside_of_a_usual_wrapper_is_meant(tmp_path):
+    target, own, other = net(), net(), net()
+    state = {f"student.{name}": x for name, x in other.state_dict().items()}
+    state |= {f"module.{name}": x for name, x in own.state_dict().items()}
+    fl.reuse(saved(state, tmp_path / "w.pt"), target)
+    assert torch.equal(target[0].weight, own[0].weight)
+    twice = {f"{part}.{name}": x for part in ("student", "pupil") for name, x in own.state_dict().items()}
+    with pytest.raises(fl.LayerNotFound, match="Several parts of the source fit"):
+        fl.reuse(saved(twice, tmp_path / "w.pt"), target)
+
+
+def test_few_tensors_that_fit_as_they_are_beside_many_of_others(tmp_path):
+    target, source = net(), net()
+    many = {f"other.{at}.weight": torch.ones(1) for at in range(200)}
+    fl.reuse(saved({**many, **source.state_dict()}, tmp_path / "w.pt"), target)
+    assert torch.equal(target[0].weight, source[0].weight)
+
+
+def test_what_fits_is_copied_into_a_frozen_target_and_wrappers_are_told():
+    source, target = net(), net()
+    fl.freeze(target)
+    notes = fl.reuse(nn.DataParallel(source), nn.DataParallel(target)).notes
+    assert notes == ("into the model inside of DataParallel", "from the model inside of DataParallel")
+    assert torch.equal(target[0].weight, source[0].weight)
+    assert not target[0].weight.requires_grad

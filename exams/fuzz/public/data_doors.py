@@ -150,7 +150,13 @@ DOORS: list[Door] = [
     Door(
         "data.ImageFolder",
         data.ImageFolder.__init__,
-        {"root": IMAGES, "transform": TRANSFORMS, "fingerprint": FINGERPRINTS},
+        {
+            "root": IMAGES,
+            "transform": TRANSFORMS,
+            "fingerprint": FINGERPRINTS,
+            "background": Pool({"white": lambda _: "white", "number": lambda _: "#102030"}, ANY),
+            "value_range": Pool({"none": lambda _: None, "unit": lambda _: (0, 1)}, ANY),
+        },
         lambda w, _, v: _read(data.ImageFolder(**v)),
         moves=GENERATORS,
     ),
@@ -163,6 +169,7 @@ DOORS: list[Door] = [
         allowed=(IndexError,),
     ),
     function("data.class_names", data.class_names, {"dataset": DATASETS}, moves=GENERATORS),
+    function("data.labels_of", data.labels_of, {"dataset": DATASETS}, moves=GENERATORS),
     function("data.with_classes_of", data.with_classes_of, {"train": DATASETS, "val": DATASETS}),
     function(
         "data.split_share",

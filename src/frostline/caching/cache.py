@@ -70,7 +70,8 @@ class FeatureCache:
 
     def __init__(self, root: str | Path) -> None:
         root = as_path("FeatureCache", "root", root)
-        self.root = root.absolute()  # here and now: a later chdir must not make it another one
+        with disk_errors("find", root):  # the current folder may be gone
+            self.root = root.absolute()  # here and now: a later chdir must not make it another one
         self._shards: dict[str, Shards] = {}  # a shard that this process has mapped is not read again
 
     def __getstate__(self) -> dict[str, Any]:

@@ -42,7 +42,9 @@ class CachedDataset(Dataset[Sample]):
         self.figures, self.notes = figures, notes
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_check_weights": None}  # a copy in another process has no model to look at
+        if self._check_weights is not None:  # the copy, in another process perhaps, has no model to look at
+            self._check_weights()
+        return {**self.__dict__, "_check_weights": None}
 
     @property
     def frontier(self) -> tuple[FrontierTensor, ...]:
@@ -96,7 +98,7 @@ class CachedDataset(Dataset[Sample]):
         for index in indices:
             if not -count <= index < count:
                 raise IndexError(f"sample {index} of {count}")
-        samples = torch.tensor([index % count for index in indices], dtype=torch.int64)
+        samples = torch.tensor([index % count for index in indices], dtype=torch.int64, device="cpu")
         self._gatherer.check_keys(samples)
         features = self._gatherer.features(samples)
         targets = batches.map_tensors(self._targets, lambda x: x.index_select(0, samples))
@@ -119,8 +121,9 @@ def check_targets(targets: list[Any]) -> Any:
     kinds = set(map(type, targets))
     if kinds in ({int}, {float}):  # a million of them one by one take seconds
         with suppress(OverflowError, ValueError):
-            return torch.tensor(targets, dtype=torch.int64 if kinds == {int} else torch.float32)
-    stacked = batches.collate_targets(targets, range(len(targets)))
+            dtype = torch.int64 if kinds == {int} else torch.float32
+            return torch.tensor(targets, dtype=dtype, device="cpu")
+    stacked = batches.move(batches.collate_targets(targets, range(len(targets))), "cpu")
     if not batches.leaves(stacked):
         raise DataError(
             what="The targets are not numbers.", where="the dataset's targets",

@@ -221,7 +221,7 @@ class Filling:
 
 
 def _stored(rows: Rows, keys: NDArray[np.uint8], frontier: tuple[FrontierTensor, ...]) -> dict[str, Tensor]:
-    return Gatherer(rows, keys, frontier, {}, {}).stored(torch.arange(len(keys)))
+    return Gatherer(rows, keys, frontier, {}, {}).stored(torch.arange(len(keys), device="cpu"))
 
 
 @contextmanager

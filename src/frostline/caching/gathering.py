@@ -1,17 +1,20 @@
 """Gathers whole batches of rows from mapped shards, and compares every row's key with the one that was asked for.
 
-Legend: N samples of a dataset, B batch, M places where a row may begin, W words of a row.
+Legend: N samples of a dataset, B batch, M places where a row may begin, W words and E elements of a row.
 """
 
 from __future__ import annotations
 
 import ctypes
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from frostline.caching.buffers import fresh, is_worth_lending
 from frostline.caching.shards import KEYS, Tensors
 from frostline.core import inputs as batches
 from frostline.core.errors import CacheError
@@ -26,7 +29,8 @@ if TYPE_CHECKING:
     from frostline.core.records import FrontierTensor
 
 
-_KEYS_AT_ONCE = 2**20  # bounds the memory of a comparison to 32 MB
+_KEYS_AT_ONCE = 2**14  # half a megabyte: the processor's own cache holds what is compared
+Select = Callable[[str, Tensor, Tensor], Tensor]  # (name, rows, places): the rows at these places
 _WORDS = {8: torch.int64, 4: torch.int32, 2: torch.int16, 1: torch.uint8}
 
 
@@ -63,8 +67,11 @@ class Gatherer:
         Raises:
             CacheError: If a row belongs to another sample.
         """
-        for part in torch.arange(len(self.keys)).split(_KEYS_AT_ONCE):
-            self.check_keys(part)
+        span = self._span(KEYS)
+        for number, (starts, asked) in enumerate(
+            zip(span.starts_N.split(_KEYS_AT_ONCE), self.keys.split(_KEYS_AT_ONCE), strict=True)
+        ):
+            self._compare(span.gather(starts), asked, lambda at, first=number * _KEYS_AT_ONCE: first + at)
 
     def check_keys(self, samples: Tensor) -> None:
         """Compare the stored keys of these samples with the snapshot's.
@@ -73,13 +80,16 @@ class Gatherer:
             CacheError: If a row belongs to another sample.
         """
         span = self._span(KEYS)
-        stored, asked = span.gather(self._starts(span, samples)), self.keys.index_select(0, samples)
+        stored = span.gather(span.starts_N.index_select(0, samples))
+        self._compare(stored, self.keys.index_select(0, samples), lambda at: int(samples[at]))
+
+    def _compare(self, stored: Tensor, asked: Tensor, sample_of: Callable[[int], int]) -> None:
         if not torch.equal(stored.view(torch.int64), asked.view(torch.int64)):
-            odd = samples[int((stored != asked).any(dim=1).nonzero()[0])]
+            odd = sample_of(int((stored != asked).any(dim=1).nonzero()[0]))
             raise CacheError(
                 what="A stored row belongs to another sample.",
                 where=f"{self.names[int(self.shard[odd])]}, row {int(self.row[odd])}",
-                received=f"another sample key than that of sample {int(odd)}",
+                received=f"another sample key than that of sample {odd}",
                 do="run FeatureCache.verify() to see how much is affected, and purge this recipe.",
             )
 
@@ -90,37 +100,41 @@ class Gatherer:
     def stored(self, samples: Tensor) -> dict[str, Tensor]:
         """The stored rows of these samples by name."""
         spans = {t.name: self._span(t.name) for t in self.frontier if not t.is_input and not t.shared}
-        return {name: span.gather(self._starts(span, samples)) for name, span in spans.items()}
+        return {name: span.gather(span.starts_N.index_select(0, samples)) for name, span in spans.items()}
 
-    def batches(self, samples: Tensor, size: int) -> Iterator[tuple[Tensor, ...]]:
-        """The features of these samples in batches; what does not depend on the batch is looked up once."""
-        spans = [None if t.is_input or t.shared else self._span(t.name) for t in self.frontier]
-        starts = [samples if span is None else self._starts(span, samples) for span in spans]
-        for own in zip(*(places.split(size) for places in starts), strict=True):
-            yield tuple([
-                self._passed(tensor, at) if span is None else span.gather(at)
-                for tensor, span, at in zip(self.frontier, spans, own, strict=True)
-            ])  # fmt: skip
+    def batches(self, samples: Tensor, size: int, select: Select = fresh) -> Iterator[tuple[Tensor, ...]]:
+        """The features of these samples in batches; what does not depend on the batch is looked up once.
 
-    def _passed(self, tensor: FrontierTensor, samples: Tensor) -> Tensor:
-        if not tensor.is_input:
-            return self.shared[tensor.name].clone()
-        passed = self.passed[tensor.name]
-        return passed.clone() if tensor.shared else passed.index_select(0, samples)
+        Args:
+            samples: (B,) of the snapshot.
+            size: Samples of a batch.
+            select: Gives the rows of large batches; a loader's come from its buffers.
+        """
+        found = [self._getter(tensor, samples, size, select) for tensor in self.frontier]
+        getters = [get for get, _ in found]
+        for own in zip(*(places.split(size) for _, places in found), strict=True):
+            yield tuple([get(at) for get, at in zip(getters, own, strict=True)])
+
+    def _getter(
+        self, tensor: FrontierTensor, samples: Tensor, size: int, select: Select
+    ) -> tuple[Callable[[Tensor], Tensor], Tensor]:
+        """(what gives a batch of this tensor from places, the places of these samples)."""
+        if tensor.shared:
+            whole = (self.passed if tensor.is_input else self.shared)[tensor.name]
+            return (lambda _: whole.clone()), samples
+        is_lent = is_worth_lending(min(size, len(samples)) * tensor.bytes_per_sample)
+        select = select if is_lent else fresh
+        if tensor.is_input:
+            return partial(select, tensor.name, self.passed[tensor.name]), samples
+        span = self._span(tensor.name)
+        return partial(span.gather, select=select), span.starts_N.index_select(0, samples)
 
     def _span(self, name: str) -> Span:
         if name not in self._spans:
             if not self._mapped:
                 self._mapped = [self.shards.open(shard) for shard in self.names]
-            self._spans[name] = Span([mapped[name] for mapped in self._mapped])
+            self._spans[name] = Span(name, [mapped[name] for mapped in self._mapped], self.shard, self.row)
         return self._spans[name]
-
-    def _starts(self, span: Span, samples: Tensor) -> Tensor:
-        """Where the rows of these samples begin in a span."""
-        row = self.row.index_select(0, samples)
-        if len(self.names) == 1:
-            return row.mul_(span.words) if span.words != 1 else row
-        return span.firsts.index_select(0, self.shard.index_select(0, samples)).add_(row, alpha=span.words)
 
 
 class Span:
@@ -131,35 +145,38 @@ class Span:
     asked for.
 
     Args:
+        name: Of the rows.
         mapped: (rows, *shape) of each shard, all of one dtype and shape of a row.
+        shard: (N,) the shard of each sample.
+        row: (N,) its row there.
 
     Attributes:
-        firsts: Where the first row of each shard begins, in words.
-        words: Words of a row.
+        starts_N: Where the row of each sample begins, in words.
     """
 
-    def __init__(self, mapped: list[Tensor]) -> None:
-        self._mapped = mapped  # keeps the memory
+    def __init__(self, name: str, mapped: list[Tensor], shard: Tensor, row: Tensor) -> None:
+        self._name, self._mapped = name, mapped  # the latter keeps the memory
         self._dtype, self._shape = mapped[0].dtype, mapped[0].shape[1:]
         row_bytes = math.prod(self._shape) * mapped[0].element_size()
         lowest = min(tensor.data_ptr() for tensor in mapped)
         distances = [tensor.data_ptr() - lowest for tensor in mapped]
         size = max(own + tensor.nbytes for own, tensor in zip(distances, mapped, strict=True))
         word = math.gcd(8, row_bytes, *distances)
-        self.words = row_bytes // word
-        self.firsts = torch.tensor([own // word for own in distances])
-        if not self.words:  # rows of no values
+        self._words = row_bytes // word
+        firsts = torch.tensor([own // word for own in distances], device="cpu")
+        self.starts_N = firsts.index_select(0, shard).add_(row, alpha=self._words)
+        if not self._words:  # rows of no values
             return
         memory = (ctypes.c_uint8 * size).from_address(lowest)
         flat = torch.frombuffer(memory, dtype=torch.uint8)[: size // word * word].view(_WORDS[word])
-        self._rows_MW = flat.as_strided((len(flat) - self.words + 1, self.words), (1, 1))
+        self._rows_MW = flat.as_strided((len(flat) - self._words + 1, self._words), (1, 1))
 
-    def gather(self, starts: Tensor) -> Tensor:
-        """The rows that begin there, (B, *shape), in fresh memory."""
-        if not self.words:
-            return torch.empty((len(starts), *self._shape), dtype=self._dtype)
-        rows_BW = self._rows_MW.index_select(0, starts)
-        return rows_BW.view(self._dtype).view(len(starts), *self._shape)
+    def gather(self, starts: Tensor, select: Select = fresh) -> Tensor:
+        """The rows that begin there, (B, *shape)."""
+        if not self._words:
+            return torch.empty((len(starts), *self._shape), dtype=self._dtype, device="cpu")
+        rows_BE = select(self._name, self._rows_MW, starts).view(self._dtype)
+        return rows_BE if len(self._shape) == 1 else rows_BE.view(len(starts), *self._shape)
 
 
 def moved(values: Any, device: torch.device | None) -> Any:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from frostline.caching.buffers import Buffers
 from frostline.caching.gathering import Gatherer, moved
 from frostline.caching.resident import Resident, has_room
 from frostline.core import inputs as batches
@@ -36,6 +38,7 @@ class CachedLoader:
         self._shuffle, self._seed, self._drop_last, self._device = shuffle, seed, drop_last, device
         self._check_weights = check_weights
         self._resident: Resident | None = None
+        self._buffers = Buffers()
         self._epoch = self._start = 0  # of the next pass
         self._place = (0, 0)  # epoch and batch that come next, for `state_dict`
 
@@ -62,27 +65,30 @@ class CachedLoader:
     def _pass(self, epoch: int, start: int) -> Iterator[tuple[tuple[Tensor, ...], Any]]:
         if self._check_weights is not None:
             self._check_weights()
-        count, size, source = len(self), self.batch_size, self._source()
+        count, size, rows_of = len(self), self.batch_size, self._source()
         order = epoch_order(self._num_samples, shuffle=self._shuffle, seed=self._seed, epoch=epoch)
-        order = moved(order, self._device) if source is self._resident else order
-        place = None if source is self._resident else self._device
+        order = moved(order, self._device) if self._resident else order
+        place = None if self._resident else self._device
         for first in range(start, count, _BATCHES_AHEAD):
             last = min(first + _BATCHES_AHEAD, count)
             chunk = order[first * size : last * size]
             targets = batches.map_tensors(self._targets, lambda x, at=chunk: x.index_select(0, at))
-            parts = zip(source.batches(chunk, size), _parts(targets, len(chunk), size), strict=True)
+            rows, parts = rows_of(chunk, size), iter(_parts(targets, len(chunk), size))
             for number in range(first, last):
                 self._place = (epoch, number + 1) if number + 1 < count else (epoch + 1, 0)
-                yield moved(next(parts), place)  # no name holds the batch: its memory is free for the next one
+                # No name holds the batch, nor does a zip: its memory is free for the next one.
+                yield moved((next(rows), next(parts)), place)
 
-    def _source(self) -> Gatherer | Resident:
+    def _source(self) -> Callable[[Tensor, int], Iterator[tuple[Tensor, ...]]]:
         """Where the rows come from: the mapped shards, or the device itself where they fit; keys are compared first."""
         if self._resident is None:
             self._gatherer.check_all_keys()
             if self._device is not None and has_room(self._gatherer, self._device):
                 self._resident = Resident(self._gatherer, self._device)
                 self._targets = moved(self._targets, self._device)
-        return self._resident or self._gatherer
+        if self._resident is not None:
+            return self._resident.batches
+        return partial(self._gatherer.batches, select=self._buffers.select)
 
     def state_dict(self) -> dict[str, int]:
         """Where the next batch comes from, in the pass that moved last: four integers."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -99,14 +99,15 @@ class Opened:
         Raises:
             CacheError: If the folder cannot be written.
         """
-        common = self.shards.write(shared) if shared else None
-        name = self.shards.write(tensors) if tensors else None
-        is_known = common in (None, self.manifest.shared) and (name is None or self.manifest.snapshots[-1:] == (name,))
-        if is_known:
-            return
-        names = tuple([t.name, list(t.shape), str(t.dtype), t.shared] for t in self.frontier)
-        added = with_snapshot(Manifest(), name, common, names) if name else Manifest(shared=common, tensors=names)
-        write_manifest(self.manifests, added)
+        with ExitStack() as hold:
+            common = self.shards.write(shared, hold) if shared else None
+            name = self.shards.write(tensors, hold) if tensors else None
+            is_last = name is None or self.manifest.snapshots[-1:] == (name,)
+            if common in (None, self.manifest.shared) and is_last:
+                return
+            names = tuple([t.name, list(t.shape), str(t.dtype), t.shared] for t in self.frontier)
+            added = with_snapshot(Manifest(), name, common, names) if name else Manifest(shared=common, tensors=names)
+            write_manifest(self.manifests, added)
 
     def collect(self) -> None:
         """Close what no longer counts, and let the collector delete what nobody else has mapped."""

@@ -38,7 +38,7 @@ class Resident:
     def __init__(self, gatherer: Gatherer, device: torch.device) -> None:
         self._device = device
         self._is_shared = [tensor.shared for tensor in gatherer.frontier]
-        samples = torch.arange(len(gatherer.keys))
+        samples = torch.arange(len(gatherer.keys), device="cpu")
         first = gatherer.features(samples[:1])
         self._features = [
             own.to(device) if is_shared else own.new_empty((len(samples), *own.shape[1:]), device=device)

@@ -30,6 +30,8 @@ BUDGET = 0.02
 _PROVEN = 8  # kept rows of one proof, usual and unusual ones
 _KEPT = 16  # of each kind; more show nothing that these do not
 _LARGEST = 1e30  # of a statistic; its square is finite
+# Of a frozen part whose values steer Python, so many rows are proven alone and in pairs.
+_STEERED = 64
 _MAX_KEPT_BYTES = 128 * 2**20  # of each kind, inputs and features; one row is kept however large it is
 
 
@@ -58,7 +60,7 @@ class RowProof:
         self._unusual: list[_Row] = []
         self._ends: list[_Row] = []
         self._seen = self.num_proven = 0
-        self._count, self._mean, self._square = 0, torch.zeros(0), torch.zeros(0)
+        self._count, self._mean, self._square = 0, torch.zeros(0, device="cpu"), torch.zeros(0, device="cpu")
 
     def offer(self, inputs: Sequence[Any], batch: Any, indices: Sequence[int], rows: dict[str, Tensor]) -> None:
         """Take rows that were just computed.
@@ -86,6 +88,9 @@ class RowProof:
         self._unusual += [kept(at) for at in found if scores[at] > least]
         self._unusual = sorted(self._unusual, key=lambda row: -row.score)[:most]
         self._ends = [*self._ends[:1], kept(len(inputs) - 1)] if self._ends else [kept(0), kept(len(inputs) - 1)]
+        num_left = _STEERED - (self._seen - len(inputs))
+        if self.computer.is_steered and num_left > 0:
+            self._prove_places([kept(at) for at in range(min(num_left, len(inputs)))])
 
     def check(self, *, is_last: bool = False) -> None:
         """Compute kept rows again, few of them where the budget is spent, and compare.
@@ -103,11 +108,20 @@ class RowProof:
             self._compare(rows)
             self._compare([*rows[1:], rows[0]][: max(1, len(rows) - 1)])
         self._compare(rows[:2][::-1])
-        # a sample alone is the first, the last and the only one: it decides by itself what a batch decides for it
-        for row in self._chosen() if is_last and self.computer.is_steered else rows[:1]:
-            self._compare([row])
+        self._compare(rows[:1])
+        if is_last and self.computer.is_steered:
+            self._prove_places(self._chosen())
         if is_whole:
             self.computer.prove([row.inputs for row in rows], [row.index for row in rows])
+
+    def _prove_places(self, rows: Sequence[_Row]) -> None:
+        """Where a value steers, one sample may decide for its batch: let every one decide alone, and for another.
+
+        A sample alone is the first, the last and the only one. In pairs each is the first once, and the second once.
+        """
+        for row, following in zip(rows, [*rows[1:], rows[0]], strict=True):
+            self._compare([row])
+            self._compare([row, following])
 
     def _chosen(self) -> list[_Row]:
         """Unusual and usual rows in turns, and the first and the last of all."""

@@ -33,6 +33,7 @@ from frostline.core.io import (
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from contextlib import ExitStack
 
 SHARD_NAME = re.compile(r"[0-9a-f]{64}\.safetensors")
 KEYS = "sample_keys"
@@ -76,8 +77,12 @@ class Shards:
                 known = self._open[name] = _read(path, self.recipe)
         return known[1]
 
-    def write(self, tensors: Mapping[str, Tensor]) -> str:
+    def write(self, tensors: Mapping[str, Tensor], hold: ExitStack) -> str:
         """Publish tensors as one file; the same content twice is one file.
+
+        Args:
+            tensors: By name.
+            hold: Keeps the file locked until it closes: the collector leaves it before a manifest names it.
 
         Returns:
             The file's name.
@@ -90,7 +95,7 @@ class Shards:
         name = f"{digest.hexdigest()}.safetensors"
         if not self._is_whole(name):
             make_folder(self.folder)
-            write_atomic(self.path(name), chunks)
+            write_atomic(self.path(name), chunks, hold)
         return name
 
     def _is_whole(self, name: str) -> bool:
@@ -229,7 +234,7 @@ def _tensor(mapped: mmap.mmap, base: int, entry: dict[str, Any], size: int) -> T
     if min(shape, default=0) < 0 or start < 0 or end - start != count * dtype.itemsize or base + end > size:
         raise ValueError("offsets that do not fit the file")
     if count == 0:
-        return torch.empty(shape, dtype=dtype)
+        return torch.empty(shape, dtype=dtype, device="cpu")
     return torch.frombuffer(mapped, dtype=torch.uint8, count=end - start, offset=base + start).view(dtype).view(shape)
 
 

@@ -6,6 +6,7 @@ Legend: M rows of all shards, B batch.
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -66,8 +67,9 @@ class ShardWriter:
             return
         self.before_publish()
         keys = torch.cat(self._keys)
-        name = self.shards.write({KEYS: keys} | {n: torch.cat(r) for n, r in self._rows.items()})
-        write_manifest(self.manifests, Manifest(shards=(name,), rows=(len(keys),)))
+        with ExitStack() as hold:
+            name = self.shards.write({KEYS: keys} | {n: torch.cat(r) for n, r in self._rows.items()}, hold)
+            write_manifest(self.manifests, Manifest(shards=(name,), rows=(len(keys),)))
         self.published.append(name)
         self._keys, self._rows, self._bytes, self._since = [], {}, 0, time.monotonic()
 
@@ -85,7 +87,7 @@ def merge(opened: Opened, own: list[str]) -> bool:
         False if there was nothing to do, or another process would not end its merge.
     """
     # a disk without locks lets two merge at once, which costs work and loses nothing
-    with lock_file(opened.folder / MERGE_LOCK, wait_s=_WAIT_S) as is_alone:
+    with lock_file(opened.folder / MERGE_LOCK, wait_s=_WAIT_S) as is_alone, ExitStack() as hold:
         if not is_alone:
             return False
         opened.refresh()
@@ -94,7 +96,7 @@ def merge(opened: Opened, own: list[str]) -> bool:
         chosen = _to_rewrite(rows, is_first_M, own)
         if not chosen:
             return False
-        new, added = _rewritten(opened, rows, chosen, is_first_M)
+        new, added = _rewritten(opened, rows, chosen, is_first_M, hold)
         replaced: list[tuple[str, tuple[str, ...]]] = []
         for at in [at for at in chosen if rows.names[at] not in new]:
             of_others = set(owner_M[rows.starts[at] : rows.starts[at + 1]].tolist()) - set(chosen)
@@ -132,7 +134,7 @@ def _to_rewrite(rows: Rows, is_first_M: NDArray[np.bool_], own: list[str]) -> li
 
 
 def _rewritten(
-    opened: Opened, rows: Rows, chosen: list[int], is_first_M: NDArray[np.bool_]
+    opened: Opened, rows: Rows, chosen: list[int], is_first_M: NDArray[np.bool_], hold: ExitStack
 ) -> tuple[list[str], list[int]]:
     """(names, rows) of new shards with every first row of the chosen ones, each as large as a shard may be."""
     names: list[str] = []
@@ -143,7 +145,7 @@ def _rewritten(
     def write() -> None:
         if group:
             tensors = {key: torch.cat([part[key] for part in group]) for key in group[0]}
-            names.append(opened.shards.write(tensors))
+            names.append(opened.shards.write(tensors, hold))
             counts.append(len(tensors[KEYS]))
 
     for at in chosen:

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, default_collate
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 LABEL_KEYS = ("label", "labels")
+_UNSIGNED = (torch.uint16, torch.uint32, torch.uint64)  # torch can neither compare nor choose rows of these
 _PADDED = "pad it to one tensor, and pass the lengths or a mask beside it."
 
 
@@ -71,7 +73,7 @@ def map_arrays(inputs: Any) -> Any:
         return {key: map_arrays(value) for key, value in cast("Mapping[str, Any]", inputs).items()}
     if isinstance(inputs, (tuple, list)):
         return tuple(map_arrays(value) for value in cast("Sequence[Any]", inputs))
-    return inputs if isinstance(inputs, Tensor) else torch.as_tensor(inputs)
+    return torch.as_tensor(inputs)
 
 
 def is_broken(inputs: Any) -> bool:
@@ -288,7 +290,24 @@ def _odd_one(items: Sequence[Any]) -> int | None:
 
 
 def collate_targets(targets: Sequence[Any], indices: Sequence[int]) -> Any:
-    """Stack targets into a tensor; Python floats become float32."""
+    """Stack targets into a tensor; Python floats become float32, unsigned whole numbers of many bits int64.
+
+    Raises:
+        DataError: If one is a text, bytes or None, or they do not fit together.
+    """
+    odd = next((at for at, target in enumerate(targets) if target is None or isinstance(target, (str, bytes))), None)
+    if odd is not None:
+        raise DataError(
+            what="The targets are not numbers.", where=f"dataset[{indices[odd]}]",
+            received="None" if targets[odd] is None else f"the text {targets[odd]!r}",
+            do="number the classes: names = sorted(set(labels)), and return names.index(label) as the target.",
+        )  # fmt: skip
+    stacked = _stacked_targets(targets, indices)
+    return map_tensors(stacked, lambda target: target.long() if target.dtype in _UNSIGNED else target)
+
+
+def _stacked_targets(targets: Sequence[Any], indices: Sequence[int]) -> Any:
+    targets = [int(target) if isinstance(target, np.unsignedinteger) else target for target in targets]
     if all(isinstance(target, float) for target in targets):
         return torch.tensor(targets, dtype=torch.float32)
     if len({type(target) for target in targets}) > 1:  # known targets come back as tensors, new ones as numbers

@@ -17,6 +17,7 @@ from frostline.core.errors import CacheError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
+    from contextlib import ExitStack
 
 Result = TypeVar("Result")
 
@@ -48,14 +49,23 @@ def make_folder(path: Path) -> None:
             raise FileExistsError(errno.EEXIST, "a file of that name exists", str(path))
 
 
-def write_atomic(path: Path, chunks: Iterable[bytes | memoryview]) -> None:
+def write_atomic(path: Path, chunks: Iterable[bytes | memoryview], hold: ExitStack | None = None) -> None:
     """Write a file that replaces `path` at once.
+
+    Args:
+        path: Of the file.
+        chunks: Its content.
+        hold: Keeps the file locked until it closes, as a reader does; none keeps it.
 
     Raises:
         CacheError: If the disk is full or the folder cannot be written; the old file is still there.
     """
-    with disk_errors("write", path), _temporary(path, chunks) as temporary:
+    with disk_errors("write", path), _temporary(path, chunks) as (descriptor, temporary):
+        if hold is not None:
+            hold.callback(os.close, call(os.dup, descriptor))  # the lock belongs to both
         call(os.replace, temporary, path)
+        with suppress(OSError):  # others may read it from here on; without locks nothing is deleted either
+            lock(descriptor, is_exclusive=False, is_waiting=True)
         _sync_folder(path.parent)
 
 
@@ -65,7 +75,7 @@ def publish_new(path: Path, chunks: Iterable[bytes | memoryview]) -> bool:
     Returns:
         False if somebody else has published this name: theirs stays.
     """
-    with disk_errors("write", path), _temporary(path, chunks) as temporary:
+    with disk_errors("write", path), _temporary(path, chunks) as (_, temporary):
         try:
             call(os.link, temporary, path)
         except FileExistsError:
@@ -283,13 +293,13 @@ def disk_errors(verb: str, path: Path) -> Generator[None]:
 
 
 @contextmanager
-def _temporary(path: Path, chunks: Iterable[bytes | memoryview]) -> Generator[Path]:
+def _temporary(path: Path, chunks: Iterable[bytes | memoryview]) -> Generator[tuple[int, Path]]:
     descriptor, temporary = _open_temporary(path)
     try:
         for chunk in chunks:
             _write_all(descriptor, chunk)
         call(os.fsync, descriptor)
-        yield temporary
+        yield descriptor, temporary
     finally:
         try:
             with suppress(OSError):  # what is left is swept later; the first error is the one to tell

@@ -25,6 +25,6 @@ def epoch_order(num_samples: int, *, shuffle: bool, seed: int, epoch: int) -> Te
         True
     """
     if not shuffle:
-        return torch.arange(num_samples)
-    generator = torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63)
-    return torch.randperm(num_samples, generator=generator)
+        return torch.arange(num_samples, device="cpu")
+    generator = torch.Generator("cpu").manual_seed((seed * 1_000_003 + epoch) % 2**63)
+    return torch.randperm(num_samples, generator=generator, device="cpu")

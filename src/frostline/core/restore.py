@@ -80,7 +80,6 @@ def plain_ambient(dtype: torch.dtype = torch.float32) -> Generator[None]:
     Args:
         dtype: The default dtype inside.
     """
-    was = torch.get_default_dtype()
     accelerator = torch.accelerator.current_accelerator()
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))
@@ -90,11 +89,19 @@ def plain_ambient(dtype: torch.dtype = torch.float32) -> Generator[None]:
                 stack.enter_context(torch.autocast(kind, enabled=False))
         if torch.get_default_device().type != "cpu":
             stack.enter_context(torch.device("cpu"))
-        torch.set_default_dtype(dtype)
-        try:
-            yield
-        finally:
-            torch.set_default_dtype(was)
+        stack.enter_context(default_dtype(dtype))
+        yield
+
+
+@contextmanager
+def default_dtype(dtype: torch.dtype) -> Generator[None]:
+    """Inside, this is the dtype of new tensors; autocast and gradients stay as the caller has them."""
+    was = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(was)
 
 
 @contextmanager
@@ -113,17 +120,31 @@ def plain_kernels() -> Generator[None]:
 
 
 @contextmanager
+def plain_calls(model: nn.Module) -> Generator[None]:
+    """Inside, modules that were compiled in place (`module.compile()`) run as they are written."""
+    compiled = [module for module in model.modules() if vars(module).get("_compiled_call_impl") is not None]
+    calls = [vars(module).pop("_compiled_call_impl") for module in compiled]
+    try:
+        yield
+    finally:
+        for module, call in zip(compiled, calls, strict=True):
+            module._compiled_call_impl = call
+
+
+@contextmanager
 def kept_modes(model: nn.Module) -> Generator[None]:
     """Put every module's `training` flag back; modules that came in meanwhile get that of the model."""
     modes = [(module, module.training) for module in model.modules()]
-    is_training = model.training
+    known, is_training = {id(module) for module, _ in modes}, model.training
     try:
         yield
     finally:
         for module in model.modules():
-            module.training = is_training
+            if id(module) not in known:
+                module.training = is_training
         for module, training in modes:
-            module.training = training
+            if module.training is not training:
+                module.training = training
 
 
 @contextmanager
@@ -160,8 +181,8 @@ def _is_record(value: Any) -> bool:
 
 def _put_back(table: dict[str, Any], kept: dict[str, Any], *, numbers: bool) -> None:
     for name in table.keys() | kept.keys():
-        if name == "training" or table.get(name) is kept.get(name):
-            continue  # `training` is put back by `kept_modes`
+        if name == "training":
+            continue  # `kept_modes` puts it back
         if isinstance(table.get(name), (bool, int, float)) and not numbers:
             continue
         if name in kept:

@@ -5,5 +5,6 @@ from frostline.data.arrays import load_arrays as load_arrays
 from frostline.data.classes import class_names as class_names
 from frostline.data.classes import with_classes_of as with_classes_of
 from frostline.data.images import ImageFolder as ImageFolder
+from frostline.data.labels import labels_of as labels_of
 from frostline.data.subsets import Part as Part
 from frostline.data.subsets import split_share as split_share

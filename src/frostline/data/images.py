@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from frostline.core.arguments import as_name, as_path, check_callable
+from frostline.core.arguments import as_items, as_name, as_number, as_path, check_callable
 from frostline.core.errors import DataError
 
 _ENDINGS = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
@@ -22,22 +22,26 @@ _ADDRESS = re.compile(r" at 0x[0-9a-f]+|<lambda>|<function")
 class ImageFolder:
     """Images as `(tensor, class index)`; the classes are the subfolders, in the order of their names.
 
-    Files that are hidden, or do not end like an image, are passed over. Images are decoded with pillow and converted
-    to RGB.
+    Files that are hidden, or do not end like an image, are passed over. Images are decoded with pillow, turned upright
+    as their EXIF data says, and converted to RGB; of several frames the first is taken.
 
     Args:
         root: The folder.
         transform: Called on the PIL image; None gives float32 (3, H, W) in 0 to 1.
         fingerprint: A text that changes whenever the transform does; needed for transforms that cannot be described.
+        background: A colour as pillow names it, behind transparent places.
+        value_range: (black, white) of images with more than 8 bits for each colour. None takes 0 to 65535 for 16 bits,
+            and refuses floats and 32 bits, whose range no file tells.
 
     Attributes:
         classes: Names of the classes.
         labels: Class index of each image.
         paths: File of each image.
-        fingerprint: Description of the transform.
+        fingerprint: Description of the transform, the background and the range.
 
     Raises:
-        DataError: If there is no folder, fewer than two classes, an empty class, or a transform without description.
+        DataError: If there is no folder, fewer than two classes, an empty class, a transform without description, no
+            such colour or an empty range.
     """
 
     def __init__(
@@ -46,13 +50,18 @@ class ImageFolder:
         transform: Callable[[Any], Any] | None = None,
         *,
         fingerprint: str | None = None,
+        background: str = "white",
+        value_range: tuple[float, float] | None = None,
     ) -> None:
         self.root, self.transform = as_path("ImageFolder", "root", root), transform
         if transform is not None:
             check_callable("ImageFolder", "transform", transform, takes="(image) -> tensor")
         if fingerprint is not None:
             fingerprint = as_name("ImageFolder", "fingerprint", fingerprint)
-        self.fingerprint = fingerprint if fingerprint is not None else _describe(transform)
+        self._background, self._range = _background(background), _value_range(value_range)
+        described = fingerprint if fingerprint is not None else _describe(transform)
+        options = f"{self._background} {self._range}"
+        self.fingerprint = described if options == "(255, 255, 255) None" else f"{described} on {options}"
         folders = _class_folders(self.root)
         self.classes = tuple(folder.name for folder in folders)
         self.paths: list[Path] = []
@@ -75,8 +84,7 @@ class ImageFolder:
         path = self.paths[index]
         try:
             with Image.open(path) as image:
-                image.load()
-                plain = _to_rgb(image, path)
+                plain = _to_rgb(image, path, self._background, self._range)
         except (OSError, UnidentifiedImageError, ValueError, SyntaxError) as error:
             raise _wrong("An image cannot be read.", str(path), f"{type(error).__name__}: {error}",
                          "repair or remove the file.") from error  # fmt: skip
@@ -118,25 +126,65 @@ def _is_image(path: Path) -> bool:
     return path.suffix.lower() in _ENDINGS and not path.name.startswith(".") and path.is_file()
 
 
-def _to_rgb(image: Any, path: Path) -> Any:
-    """The upright image in RGB: 16 bits scaled to 8, transparent places white.
+def _to_rgb(image: Any, path: Path, background: tuple[int, ...], value_range: tuple[float, float] | None) -> Any:
+    """The upright image in RGB: more than 8 bits scaled to 8, transparent places on the background.
 
     Raises:
-        DataError: If its numbers have no known range.
+        DataError: If its numbers have no known range, or are not finite.
     """
     from PIL import Image, ImageOps
 
+    kind = image.format  # which the next line forgets
     image = ImageOps.exif_transpose(image)
-    if image.mode == "F" or (image.mode == "I" and image.format not in (None, "PNG", "PPM")):
-        low, high = image.getextrema()
-        raise _wrong("The range of an image's numbers is not known.", str(path), f"mode {image.mode}, {low} to {high}",
-                     "scale it to 0 to 255 and save it with 8 bits, or use a dataset of your own.")  # fmt: skip
-    if image.mode.startswith("I"):
-        image = Image.fromarray(np.round(np.asarray(image).astype(np.float64) / 257).clip(0, 255).astype(np.uint8))
+    if image.mode == "F" or image.mode.startswith("I"):
+        clear = image.info.get("transparency")
+        is_16_bit = image.mode.startswith("I;16") or (image.mode == "I" and kind in ("PNG", "PPM"))
+        low_high = value_range if value_range is not None else (0.0, 65535.0) if is_16_bit else None
+        values = np.asarray(image).astype(np.float64)
+        image = Image.fromarray(_scaled(values, low_high, f"mode {image.mode}", path))
+        if isinstance(clear, int):  # the grey level of transparent places
+            image.putalpha(Image.fromarray(np.where(values == clear, 0, 255).astype(np.uint8)))
     if "A" in image.getbands() or "transparency" in image.info:
         layer = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+        image = Image.alpha_composite(Image.new("RGBA", layer.size, background), layer)
     return image.convert("RGB")
+
+
+def _scaled(values: Any, low_high: tuple[float, float] | None, mode: str, path: Path) -> Any:
+    """Numbers of any range as 8 bits."""
+    low, high = float(values.min()), float(values.max())
+    if not np.isfinite(values).all():
+        raise _wrong("An image holds numbers that are not finite.", str(path), mode, "repair or remove the file.")
+    if low_high is None:
+        raise _wrong("The range of an image's numbers is not known.", str(path), f"{mode}, {low:g} to {high:g}",
+                     "say what is black and what is white in all images: "
+                     f"ImageFolder(root, value_range=({min(low, 0.0):g}, {high if high > min(low, 0.0) else 1.0:g})); "
+                     "or save them with 8 bits.")  # fmt: skip
+    black, white = low_high
+    return np.round((values - black) / (white - black) * 255).clip(0, 255).astype(np.uint8)
+
+
+def _background(name: Any) -> tuple[int, ...]:
+    from PIL import ImageColor
+
+    try:
+        return ImageColor.getrgb(as_name("ImageFolder", "background", name))
+    except ValueError as error:
+        raise _wrong("There is no such colour.", "ImageFolder(background)", repr(name),
+                     "use a name or a number of CSS, such as 'black' or '#808080'.") from error  # fmt: skip
+
+
+def _value_range(given: Any) -> tuple[float, float] | None:
+    if given is None:
+        return None
+    items = as_items("ImageFolder", "value_range", given)
+    black, white, *more = [*items, None, None][: max(2, len(items))]
+    black = as_number("ImageFolder", "value_range", black)
+    white = as_number("ImageFolder", "value_range", white)
+    if more or black == white:
+        raise _wrong("A range of numbers needs two ends.", "ImageFolder(value_range)", repr(given),
+                     "pass (black, white), such as (0, 1) or (0, 4095).")  # fmt: skip
+    return black, white
 
 
 def _to_tensor(image: Any) -> Tensor:
@@ -150,7 +198,7 @@ def _describe(transform: Callable[[Any], Any] | None) -> str:
         raise _wrong("The transform cannot be described: a change would pass unnoticed.", "ImageFolder(transform)",
                      text, 'pass ImageFolder(root, transform, fingerprint="resize 224, v1") and change the text with '
                      "the transform; or use torchvision transforms.")  # fmt: skip
-    return f"images/2 {text}"
+    return f"images/3 {text}"
 
 
 def _wrong(what: str, where: str, received: str, do: str) -> DataError:

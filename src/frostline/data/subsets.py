@@ -10,6 +10,7 @@ from frostline.core.arguments import as_count, as_items, as_number, as_seed
 from frostline.core.doors import public
 from frostline.core.errors import DataError
 from frostline.core.inputs import check_map_style, describe
+from frostline.data.labels import labels_of
 
 
 class Part:
@@ -52,7 +53,7 @@ def split_share(dataset: Any, share: float, seed: int) -> tuple[Part, Part]:
     """(training part, validation part), the validation part a share of every class.
 
     Args:
-        dataset: A dataset with `.labels`, one class index per sample.
+        dataset: A dataset with `.labels` or `.targets`, one class index per sample; or a part of one.
         share: Of the validation part, between 0 and 1.
         seed: Of the choice.
 
@@ -61,12 +62,13 @@ def split_share(dataset: Any, share: float, seed: int) -> tuple[Part, Part]:
     """
     generator = torch.Generator().manual_seed(as_seed("split_share", "seed", seed))
     share = as_number("split_share", "share", share)
-    if not hasattr(dataset, "labels"):
+    check_map_style(dataset)
+    labels = labels_of(dataset)
+    if labels is None:
         raise DataError(
             what="This dataset does not tell its labels.", where="split_share(dataset)", received=describe(dataset),
             do="give it an attribute `labels`, one class index per sample; ImageFolder and Arrays have it.",
         )  # fmt: skip
-    labels = torch.as_tensor(dataset.labels)
     held: list[int] = []
     for label in labels.unique().tolist():
         own = (labels == label).nonzero().squeeze(1)

@@ -82,6 +82,7 @@ class Monitor:
         check_model("Monitor", model, needs=())
         inner, self._unseen = _unwrapped(model)
         check_model("Monitor", inner, needs=("values", "training"))
+        _check_plain(inner)
         _check(inner, optimizer, every)
         if budget != float("inf"):  # no limit
             budget = as_number("Monitor", "budget", budget)
@@ -343,6 +344,16 @@ def _unwrapped(model: nn.Module) -> tuple[nn.Module, tuple[str, ...]]:
             model = model.module
         else:
             return model, unseen
+
+
+def _check_plain(model: nn.Module) -> None:
+    name = next((n for n, part in model.named_modules() if isinstance(part, torch.jit.ScriptModule)), None)
+    if name is not None:
+        raise DataError(
+            what="A scripted module takes no hooks, so that its gradients cannot be watched.", where="Monitor(model)",
+            received=f"a ScriptModule at {name!r}" if name else "a ScriptModule",
+            do="watch the module that it was made from, before torch.jit.script.",
+        )  # fmt: skip
 
 
 def _check(model: nn.Module, optimizer: Optimizer | None, every: int) -> None:

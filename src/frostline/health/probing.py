@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from frostline.core.errors import FOREIGN
+from frostline.core.errors import FOREIGN, DataError
 from frostline.health.records import LossFacts
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def probe_loss(loss_fn: Callable[[Any, Any], Tensor], output: Any, target: Any) 
                 shift, degree = _of_shifts(loss_fn, wanted, target.nan_to_num())
                 pairs_all = _pairs_all(loss_fn, output.detach(), target)
                 return LossFacts("values", pairs_all=pairs_all, follows_shift=shift, degree=degree)
-    except FOREIGN:
+    except (*FOREIGN, DataError):
         pass  # a loss that takes no answer but the model's own cannot be asked
     return LossFacts("unknown")
 
@@ -131,7 +131,7 @@ def _is_wrong_for_each(
 
 def _range_of(output: Tensor) -> Callable[[Tensor], Tensor]:
     """What turns free answers into such as the model gives: logits, log-probabilities or probabilities."""
-    ones = torch.ones(len(output), device=output.device)
+    ones = output.new_ones(len(output))
     if torch.allclose(output.exp().sum(dim=1), ones, atol=1e-3):
         return _as_log_probabilities
     if bool((output >= 0).all()) and torch.allclose(output.sum(dim=1), ones, atol=1e-3):
@@ -277,7 +277,7 @@ def _cost(loss_fn: Callable[[Any, Any], Tensor], answer: Tensor, target: Tensor)
     """The loss at an answer; NaN where it does not take that."""
     try:
         return _ask(loss_fn, answer, target)[0]
-    except FOREIGN:
+    except (*FOREIGN, DataError):
         return math.nan
 
 

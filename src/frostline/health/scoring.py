@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from frostline.core import inputs as batches
-from frostline.core.errors import FOREIGN
+from frostline.core.errors import FOREIGN, DataError
 from frostline.core.restore import kept_generators, kept_modes, seed_generators
 from frostline.health.answers import is_moved, num_rows, one_answer
 
@@ -202,7 +202,7 @@ class _Flat:
                 continue  # the last batch, of one sample, may have lost its dimensions
             try:
                 self._losses.append(_scalar(self._loss_fn(same, one.target)))
-            except FOREIGN:  # a loss that takes no answer but such as the model gives
+            except (*FOREIGN, DataError):  # a loss that takes no answer but such as the model gives
                 self._is_refused = True
                 continue
             self._own.append(one.loss)

@@ -13,7 +13,8 @@ from frostline.core.arguments import as_count, as_number
 from frostline.core.doors import public
 from frostline.core.errors import DataError
 from frostline.core.inputs import describe
-from frostline.core.restore import kept_generators
+from frostline.core.layers import default_dtype_of
+from frostline.core.restore import default_dtype, kept_generators
 from frostline.core.steps import is_optimizer
 from frostline.health import Patient
 from frostline.recipes.examination import (
@@ -88,6 +89,14 @@ def checkup(
             what="That is no scaler of gradients.", where="checkup(scaler=...)", received=describe(scaler),
             do="pass your torch.amp.GradScaler, or leave it out.",
         )  # fmt: skip
+    with default_dtype(default_dtype_of(model)):  # what is made on the way fits the model, whatever the caller makes
+        return _checkup(model, batches, loss_fn, optimizer, steps, epochs, accumulation, scaler)
+
+
+def _checkup(
+    model: nn.Module, batches: Iterable[Any], loss_fn: Callable[[Any, Any], Tensor], optimizer: Any, steps: int | None,
+    epochs: float | None, accumulation: int, scaler: Any,
+) -> Diagnosis:  # fmt: skip
     with kept_generators():  # a loader that shuffles draws
         whole = as_batches(batches, model, steps)
     data, judged = held_out(whole)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import operator
 import sys
 import time
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,14 @@ from frostline.core.arguments import as_path, as_seed, check_callable, check_fla
 from frostline.core.doors import public
 from frostline.core.layers import check_initialized, default_dtype_of, unwrapped
 from frostline.core.records import FitResult, Timings
-from frostline.core.restore import kept_generators, kept_gradients, kept_modes, plain_ambient, seed_generators
+from frostline.core.restore import (
+    kept_generators,
+    kept_gradients,
+    kept_modes,
+    plain_ambient,
+    plain_calls,
+    seed_generators,
+)
 from frostline.core.steps import check_dense
 from frostline.data import class_names, with_classes_of
 from frostline.recipes.healing import Healed, heal_first
@@ -33,6 +41,7 @@ from frostline.training import (
     describe_callable,
     describe_frozen,
     describe_model,
+    ignored_label,
     is_stateless,
     make_fabric,
     make_loss,
@@ -42,11 +51,11 @@ from frostline.training import (
     num_counted,
     run_training,
 )
-from frostline.transfer import FrozenState, check_promise
+from frostline.transfer import FrozenState, check_places, check_promise, kept_freeze
 from frostline.transfer import freeze as freeze_layers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Generator, Mapping
 
     from torch import nn
     from torch.optim import Optimizer
@@ -128,52 +137,60 @@ def fit(
     model = _inside(model, is_told=progress)
     chosen_loss, metrics = make_loss(loss), make_metrics(metric, loss)
     val = _checked_val(train, val, loss)
-    if freeze is not None:
-        freeze_layers(model, freeze)
-    check_promise(model, "fit(model)")
-    fabric = make_fabric(precision, devices, folder)
-    model.to(fabric.device, _DTYPES.get(precision))
-    described = {"loss": describe_callable(loss), "optimizer": describe_callable(optimizer), "lr": lr,
-                 "scheduler": describe_callable(scheduler), "batch_size": batch_size, "seed": seed,
-                 "precision": precision, "epochs": epochs, "model": describe_model(model),
-                 "frozen layers": describe_frozen(model) if folder or resume else "",
-                 "classes": class_names(train)}  # fmt: skip
-    watching = Watching(fabric, folder, chosen_loss, asks_loss=is_stateless(loss)) if monitor else None
+    with _frozen(model, freeze):
+        fabric = make_fabric(precision, devices, folder)
+        model.to(fabric.device, _DTYPES.get(precision))
+        described = {"loss": describe_callable(loss), "optimizer": describe_callable(optimizer), "lr": lr,
+                     "scheduler": describe_callable(scheduler), "batch_size": batch_size, "seed": seed,
+                     "precision": precision, "epochs": epochs, "model": describe_model(model),
+                     "frozen layers": describe_frozen(model) if folder or resume else "",
+                     "classes": class_names(train)}  # fmt: skip
+        watching = Watching(fabric, folder, chosen_loss, asks_loss=is_stateless(loss)) if monitor else None
 
-    def new_optimizer() -> Optimizer:
-        return make_optimizer(optimizer, model.parameters(), lr)
+        def new_optimizer() -> Optimizer:
+            return make_optimizer(optimizer, model.parameters(), lr)
 
-    ambient = plain_ambient(default_dtype_of(model))
-    with ambient, kept_generators(), kept_modes(model), kept_gradients(model):
-        seed_generators(seed)
-        healed = heal_first(
-            model, train, chosen_loss, new_optimizer, clip, batch_size=batch_size, seed=seed, resume=again,
-            progress=progress,
-        ) if monitor == "heal" else Healed(new_optimizer())  # fmt: skip
-        settings = Settings(watching.loss if watching else chosen_loss, metrics, epochs, clip, patience, folder,
-                            again, {**described, **healed.described}, progress,
-                            watching.around if watching else None, partial(num_counted, loss))  # fmt: skip
-        check_closure(healed.optimizer, precision=precision, has_clip=clip is not None, has_out=folder is not None)
-        promise = FrozenState(model)
-        seed_generators(seed)
-        ready = prepare(model, train, val, cache, fabric, folder, batch_size=batch_size, seed=seed, progress=progress,
-                        example=example, loss=loss)  # fmt: skip
-        schedule = make_scheduler(scheduler, healed.optimizer, epochs)
-        seed_generators(seed)
-        training = time.perf_counter()
-        done = run_training(fabric, model, ready.module, healed.optimizer, schedule, ready.train, ready.val, settings)
-        epochs_s = time.perf_counter() - training
-        promise.check()
-    uncached_s = None
-    if ready.figures is not None:
-        uncached_s = epochs_s + ready.frozen_batch_s * len(ready.train) * len(done.history)
-    timings = Timings(ready.split_s, ready.fill_s, epochs_s, time.perf_counter() - started, uncached_s,
-                      healed.elapsed_s)  # fmt: skip
+        with plain_ambient(default_dtype_of(model)), kept_generators(), kept_modes(model), kept_gradients(model):
+            seed_generators(seed)
+            healed = heal_first(
+                model, train, chosen_loss, new_optimizer, clip, batch_size=batch_size, seed=seed, resume=again,
+                progress=progress,
+            ) if monitor == "heal" else Healed(new_optimizer())  # fmt: skip
+            settings = Settings(watching.loss if watching else chosen_loss, metrics, epochs, clip, patience, folder,
+                                again, {**described, **healed.described}, progress,
+                                watching.around if watching else None, partial(num_counted, loss),
+                                ignored_label(loss))  # fmt: skip
+            check_closure(healed.optimizer, precision=precision, has_clip=clip is not None, has_out=folder is not None)
+            promise = FrozenState(model)
+            seed_generators(seed)
+            ready = prepare(model, train, val, cache, fabric, folder, batch_size=batch_size, seed=seed,
+                            progress=progress, example=example, loss=loss)  # fmt: skip
+            schedule = make_scheduler(scheduler, healed.optimizer, epochs)
+            seed_generators(seed)
+            training = time.perf_counter()
+            with ready.around:
+                done = run_training(fabric, model, ready.module, healed.optimizer, schedule, ready.train, ready.val,
+                                    settings)  # fmt: skip
+            epochs_s = time.perf_counter() - training
+            promise.check()
+    timings = Timings(ready.split_s, ready.fill_s, epochs_s, time.perf_counter() - started,
+                      ready.uncached_s(epochs_s, len(done.history)), healed.elapsed_s)  # fmt: skip
     diagnosis = watching.diagnosis(ready) if watching else None
     if diagnosis is not None and progress:
         tell(diagnosis)
     return FitResult(tuple(done.history), done.best_epoch, done.stopped_early, timings, ready.figures, folder,
                      diagnosis.findings if diagnosis else (), healed.healing, healed.steps)  # fmt: skip
+
+
+@contextmanager
+def _frozen(model: nn.Module, through: str | None) -> Generator[None]:
+    """Inside, the model is frozen as this call asks, and runs as written; an error takes this freeze back."""
+    with plain_calls(model), kept_freeze(model) if through is not None else nullcontext():
+        if through is not None:
+            freeze_layers(model, through)
+        check_promise(model, "fit(model)")
+        check_places(model, "fit(model)")
+        yield
 
 
 def _checked_val(train: Any, val: Any, loss: Any) -> Any:

@@ -14,8 +14,9 @@ import torch
 from frostline.core.doors import public
 from frostline.core.errors import DataError
 from frostline.core.inputs import are_finite, batch_size
+from frostline.core.layers import default_dtype_of
 from frostline.core.records import Healing, Treatment
-from frostline.core.restore import kept_generators, kept_gradients
+from frostline.core.restore import default_dtype, kept_generators, kept_gradients
 from frostline.core.steps import is_optimizer
 from frostline.health import Patient, Score, all_of, diagnosis_of, score, train
 from frostline.recipes.examination import as_batches, check_given, merged, usual_rows
@@ -83,6 +84,13 @@ def heal(
             received=type(optimizer).__name__ if not isinstance(optimizer, type) else f"the class {optimizer.__name__}",
             do="make it first, optimizer = torch.optim.AdamW(model.parameters()), and pass it.",
         )  # fmt: skip
+    with default_dtype(default_dtype_of(model)):  # what is made on the way fits the model, whatever the caller makes
+        return _heal(model, batches, loss_fn, optimizer)
+
+
+def _heal(
+    model: nn.Module, batches: Iterable[Any], loss_fn: Callable[[Any, Any], Tensor], optimizer: Optimizer
+) -> Healing:  # fmt: skip
     with kept_generators():  # a loader that shuffles draws
         data = as_batches(batches, model, None)
     count = max(1, len(data) // 5)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import time
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +16,12 @@ from frostline.caching import CachedDataset, FeatureCache
 from frostline.core import inputs as batches
 from frostline.core.arguments import as_path
 from frostline.core.errors import DataError
+from frostline.core.mismatch import told_mismatch
+from frostline.data import labels_of
 from frostline.health import InputFacts, facts_of_input
 from frostline.remedies.timing import wait
-from frostline.splitting import split
-from frostline.training import DatasetBatches
+from frostline.splitting import frozen_side_in_inference_mode, split
+from frostline.training import DatasetBatches, check_classes, in_dtype
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
 _SEEN = 32
 # Rows of a real batch that the split is proven on, gradients included; `fill` goes on proving it on others.
 _PROVEN = 8
+_FEW = 2  # samples that show how many classes the output has
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,7 @@ class Ready:
         fill_s: Seconds for the frozen pass.
         inputs: The scale of the inputs behind cached features, by the first batch; None where nothing was cached here.
         frozen_batch_s: Seconds to read one batch and run its frozen part: what an uncached step costs more.
+        around: Open during the training, closed after it.
     """
 
     module: nn.Module
@@ -56,6 +61,11 @@ class Ready:
     fill_s: float = 0.0
     frozen_batch_s: float = 0.0
     inputs: InputFacts | None = None
+    around: ExitStack = field(default_factory=ExitStack)
+
+    def uncached_s(self, epochs_s: float, num_epochs: int) -> float | None:
+        """Seconds that the same epochs take without a cache; None where nothing is cached."""
+        return epochs_s + self.frozen_batch_s * len(self.train) * num_epochs if self.figures else None
 
 
 def prepare(
@@ -71,33 +81,67 @@ def prepare(
     """
     if isinstance(train, CachedDataset):
         return _from_cached(model, train, val, batch_size, seed)
-    keep = batches.required_labels(model.forward)
-    plain = DatasetBatches(train, batch_size, keep=keep, shuffle=True, seed=seed)
-    plain_val = DatasetBatches(val, batch_size, keep=keep) if val is not None else None
+    keep, dtype = batches.required_labels(model.forward), _precision(model)
+    plain = DatasetBatches(train, batch_size, keep=keep, shuffle=True, seed=seed, dtype=dtype)
+    plain_val = DatasetBatches(val, batch_size, keep=keep, dtype=dtype) if val is not None else None
     is_frozen = any(not parameter.requires_grad for parameter in model.parameters())
-    if not is_frozen or cache is False:
+    if not is_frozen:
         if cache is not False and progress:
             sys.stderr.write("Nothing is frozen: training without a cache (frostline.freeze makes one worthwhile).\n")
         return Ready(model, plain, plain_val)
+    labels = _labels(plain, plain_val) if loss == "cross_entropy" else {}
+    if cache is False:
+        return Ready(model, plain, plain_val, around=_uncached(model, plain, fabric, example, labels))
     return _cached(model, plain, plain_val, _store(cache, out), fabric, seed=seed, progress=progress, example=example,
-                   loss=loss)  # fmt: skip
+                   labels=labels, loss=loss)  # fmt: skip
+
+
+def _labels(plain: DatasetBatches, plain_val: DatasetBatches | None) -> dict[str, tuple[Any, Tensor]]:
+    """Datasets that keep their labels apart from their inputs, with these, by the argument of `fit`."""
+    found = {"fit(train)": plain.dataset} | ({"fit(val=...)": plain_val.dataset} if plain_val is not None else {})
+    return {where: (data, labels) for where, data in found.items() if (labels := labels_of(data)) is not None}
+
+
+def _uncached(
+    model: nn.Module, plain: DatasetBatches, fabric: Any, example: Any, labels: dict[str, tuple[Any, Tensor]]
+) -> ExitStack:
+    """Around an uncached training: the model leaves out the noise that it leaves out where features are cached."""
+    around = ExitStack()
+    with fabric.autocast():
+        first, shown = _shown(model, plain, fabric, example)
+        if labels:
+            with told_mismatch(model, first):
+                check_classes(model, batches.rows(first, slice(0, _FEW)), labels)
+        with told_mismatch(model, shown):
+            notes = around.enter_context(frozen_side_in_inference_mode(model, shown))
+    for note in notes:
+        sys.stderr.write(f"model: {note}\n")
+    return around
+
+
+def _shown(model: nn.Module, plain: DatasetBatches, fabric: Any, example: Any) -> tuple[Any, Any]:
+    """The first samples, and what the model is split by."""
+    seen = list(range(min(max(plain.batch_size, _SEEN), len(plain.dataset))))
+    first = batches.move(plain.batch(seen)[0], fabric.device)
+    return first, first if example is None else in_dtype(batches.move(example, fabric.device), _precision(model))
 
 
 def _cached(
     model: nn.Module, plain: DatasetBatches, plain_val: DatasetBatches | None, store: FeatureCache, fabric: Any,
-    *, seed: int, progress: bool, example: Any, loss: Any,
+    *, seed: int, progress: bool, example: Any, labels: dict[str, tuple[Any, Tensor]], loss: Any,
 ) -> Ready:  # fmt: skip
-    size, dtype = plain.batch_size, _low_precision(model)
+    size, dtype = plain.batch_size, _precision(model)
     with fabric.autocast():
         started = time.perf_counter()
-        seen = list(range(min(max(size, _SEEN), len(plain.dataset))))
-        first = _converted(batches.move(plain.batch(seen)[0], fabric.device), dtype)
-        shown = first if example is None else _converted(batches.move(example, fabric.device), dtype)
-        made = split(model, shown)
+        first, shown = _shown(model, plain, fabric, example)
+        with told_mismatch(model, shown):
+            made = split(model, shown)
         if callable(loss):
             made.check_reads(loss)
         real = batches.rows(first, slice(0, max(2, min(size, _PROVEN))))
         made.verify(real, modes=("train",) if plain_val is None else ("train", "eval"))
+        if labels:
+            check_classes(made.head, made.extract(batches.rows(real, slice(0, _FEW))), labels)
         split_s = time.perf_counter() - started
         started = time.perf_counter()
         part = made if dtype is None else _InPrecision(made, dtype)
@@ -118,7 +162,7 @@ def _cached(
 
 
 class _InPrecision:
-    """A frozen part whose model has low precision: its inputs are converted before they reach it."""
+    """A frozen part whose model has half or double precision: its inputs are converted before they reach it."""
 
     def __init__(self, part: Split, dtype: torch.dtype) -> None:
         self._part, self._dtype = part, dtype
@@ -127,24 +171,17 @@ class _InPrecision:
 
     def extract(self, inputs: Any) -> tuple[Tensor, ...]:
         """As the part itself."""
-        return self._part.extract(_converted(inputs, self._dtype))
+        return self._part.extract(in_dtype(inputs, self._dtype))
 
     def prove(self, inputs: Any, features: tuple[Tensor, ...]) -> None:
         """As the part itself."""
-        self._part.prove(_converted(inputs, self._dtype), features)
+        self._part.prove(in_dtype(inputs, self._dtype), features)
 
 
-def _low_precision(model: nn.Module) -> torch.dtype | None:
-    """The dtype of a model whose floats are all of half precision: its inputs are converted to it."""
+def _precision(model: nn.Module) -> torch.dtype | None:
+    """The dtype of a model whose floats are all of half or double precision: its inputs are converted to it."""
     kinds = {parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()}
-    return next(iter(kinds)) if len(kinds) == 1 and kinds <= {torch.float16, torch.bfloat16} else None
-
-
-def _converted(inputs: Any, dtype: torch.dtype | None) -> Any:
-    """Inputs whose floats are of this dtype."""
-    if dtype is None:
-        return inputs
-    return batches.map_tensors(inputs, lambda tensor: tensor.to(dtype) if tensor.is_floating_point() else tensor)
+    return next(iter(kinds)) if len(kinds) == 1 and kinds <= {torch.float16, torch.bfloat16, torch.float64} else None
 
 
 def _from_cached(model: nn.Module, train: CachedDataset, val: Any, batch_size: int, seed: int) -> Ready:

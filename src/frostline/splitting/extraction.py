@@ -16,6 +16,7 @@ from frostline.splitting.graphs import apply_function
 from frostline.splitting.guards import Expected, Guard
 from frostline.splitting.listening import listening
 from frostline.splitting.points import Frame, Frames, Point
+from frostline.splitting.quieting import Quiet, arguments_of, run_module
 from frostline.splitting.structure import outline, tensors_in
 from frostline.splitting.values import version_of
 
@@ -38,10 +39,13 @@ class Extraction:
         kinds: Wholly frozen modules run without being listened to, unless a frontier tensor lies inside.
         entries: The frontier tensors to take.
         expected: What the run must hand to Python for the head to hold.
+        quiet: Noise that is left out.
     """
 
-    def __init__(self, model: nn.Module, kinds: Kinds, entries: list[Entry], expected: Expected) -> None:
-        self.model, self.kinds, self.expected = model, kinds, expected
+    def __init__(
+        self, model: nn.Module, kinds: Kinds, entries: list[Entry], expected: Expected, quiet: Quiet
+    ) -> None:  # fmt: skip
+        self.model, self.kinds, self.expected, self.quiet = model, kinds, expected, quiet
         self.frames = Frames(model)
         self.births = {entry.birth for entry in entries}
         self.reads: dict[Point, list[Entry]] = {}
@@ -99,7 +103,7 @@ class Extraction:
         try:
             with ExitStack() as stack:
                 self._switch(is_heard, stack)
-                result = run()
+                result = run_module(self.quiet, opened.frame, module, run)
         except Exception as error:
             failure = error
             raise
@@ -107,7 +111,9 @@ class Extraction:
             self.frames.close()
             if failure is not None:
                 self._failed(Point(opened.frame, "return", 0, "python"), failure)
-        self._returned(opened.frame, result)
+        if opened.frame in self.returning:
+            with torch._C.DisableTorchFunction():  # these questions are ours, not the model's
+                self._returned(opened.frame, result)
         return result
 
     def _compare_sizes(self, point: Point, tensor: Tensor) -> None:
@@ -118,12 +124,11 @@ class Extraction:
             self.differing.append((Guard(point, foretold, f"the shape of {point.name}"), shape))
 
     def _returned(self, frame: Frame, result: Any) -> None:
-        if frame in self.returning:
-            guard = self.expected.guards.get(Point(frame, "return", 0, "python"))
-            if guard is not None:
-                self._compare(guard, outline(result))
-            for at, tensor in enumerate(tensors_in(result)):
-                self.made(Point(frame, "return", 0, at), tensor)
+        guard = self.expected.guards.get(Point(frame, "return", 0, "python"))
+        if guard is not None:
+            self._compare(guard, outline(result))
+        for at, tensor in enumerate(tensors_in(result)):
+            self.made(Point(frame, "return", 0, at), tensor)
 
     def _switch(self, is_heard: bool, stack: ExitStack) -> None:
         if is_heard and not self.mode.is_on:
@@ -226,6 +231,7 @@ class _Mode(TorchFunctionMode):
             return iter(self.__torch_function__(Tensor.unbind, types, (args[0], 0)))
         if operations.asks_for_gradients(func) and not args[0].requires_grad:
             return args[0]
+        args, kwargs = arguments_of(self.extraction.quiet, self.extraction.frames, func, args, kwargs)
         versions = [(tensor, version_of(tensor)) for tensor in tensors_in((args, kwargs))]
         try:
             result = func(*args, **kwargs)
@@ -240,7 +246,7 @@ class _Mode(TorchFunctionMode):
 
 
 def extract_features(
-    model: nn.Module, kinds: Kinds, frontier: Frontier, expected: dict[bool, Expected], inputs: Any
+    model: nn.Module, kinds: Kinds, frontier: Frontier, expected: dict[bool, Expected], quiet: Quiet, inputs: Any
 ) -> tuple[list[Tensor | None], list[tuple[Guard, Any]]]:
     """The frontier tensors of a batch in the layout of the model, and the guards that differ.
 
@@ -256,7 +262,7 @@ def extract_features(
             if not entries and not (training and expected[True].asks_more_than(expected[False])):
                 continue
             model.train(training)
-            extraction = Extraction(model, kinds, entries, expected[training])
+            extraction = Extraction(model, kinds, entries, expected[training], quiet if training else {})
             for (birth, read), tensor in extraction.run(inputs).items():
                 values[training, birth, read] = tensor
             differing += extraction.differing

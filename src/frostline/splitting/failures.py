@@ -162,6 +162,16 @@ def frozen_weight_error(name: str) -> NotCacheable:
     )
 
 
+def outside_error(module: str, after: str) -> NotCacheable:
+    """Values have left torch and come back as another tensor."""
+    return NotCacheable(
+        what="The frozen part computes outside of torch: what it computes there cannot be fingerprinted.",
+        where=f"{module or 'the model'}, {operations.user_line()}",
+        received=f"a tensor made from numpy data, after {after}",
+        do="write that step in torch, or move it into the dataset's transform.",
+    )
+
+
 def refuse_closed_over_tensors(hook: Any, module: str) -> None:
     """A hook on an activation is kept as it was made in the recording: with the tensors of that run, it would be wrong.
 

@@ -116,7 +116,7 @@ def _slot(entries: list[Entry], a: Crossing, b: Crossing, source: Pair, from_tra
             return at
     small, large = source[0].births[a.birth], source[1].births[b.birth]
     layout = find_layout(small, large, source[0].batch_size, source[1].batch_size)
-    if layout is None or not _is_per_sample(small, large, layout, source[0].batch_size):
+    if layout is None or not is_per_sample(small, large, layout, source[0].batch_size):
         raise DependsOnBatch(frozenset([a.birth, b.birth]), NotCacheable(
             what=f"Cannot store the output of {b.name!r} per sample: it does not follow the batch.",
             where=b.name,
@@ -125,19 +125,20 @@ def _slot(entries: list[Entry], a: Crossing, b: Crossing, source: Pair, from_tra
             + (", with other values for the same samples" if layout else ""),
             do="freeze to a layer whose output has one entry per sample, or keep that layer trainable.",
         ))  # fmt: skip
-    record = _record(b.name, large, layout)
+    record = record_of(b.name, large, layout)
     entries.append(Entry(b.birth, b.read, a.is_changed_later or b.is_changed_later, from_training, layout, record))
     return len(entries) - 1
 
 
-def _record(name: str, tensor: Tensor, layout: Layout) -> FrontierTensor:
+def record_of(name: str, tensor: Tensor, layout: Layout) -> FrontierTensor:
+    """The public record of a tensor that is stored in this layout."""
     is_shared = layout.axis is None
     shape = tuple(tensor.shape) if is_shared else tuple(layout.to_rows(tensor).shape[1:])
     size = 0 if is_shared else math.prod(shape) * tensor.element_size()
     return FrontierTensor(name, shape, tensor.dtype, size, is_shared)
 
 
-def _is_per_sample(small: Tensor, large: Tensor, layout: Layout, count: int) -> bool:
+def is_per_sample(small: Tensor, large: Tensor, layout: Layout, count: int) -> bool:
     """True for a shared tensor with equal values, and for rows that are the same in the larger batch."""
     if layout.axis is None:
         return is_same(small, large)

@@ -157,7 +157,7 @@ class GraphWriter:
 
     def _is_remade(self, birth: Birth, tensor: Tensor) -> bool:
         """True for a tensor that depends on the whole batch and that no frozen layer has made."""
-        if birth.point not in self.remade or birth.producer is None or self.values.last_write(tensor, birth):
+        if birth.point not in self.remade or birth.producer is None or self.values.is_written(tensor):
             return False
         return not any(map(self.kinds.is_frozen_parameter, tensors_in((birth.producer.args, birth.producer.kwargs))))
 
@@ -233,7 +233,7 @@ class GraphWriter:
     def _copy(self, tensor: Tensor, version: int) -> None:
         birth = self.values.births.get(id(tensor))
         producer = birth.producer if birth else None
-        if producer and is_remade(producer):
+        if producer and is_remade(producer) and not self.values.is_written(tensor):
             node = self._call_again(producer)
         else:
             node = self.graph.call_function(copied, (self._frozen_node(tensor, version),))

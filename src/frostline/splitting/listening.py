@@ -1,7 +1,7 @@
 """Hear every module call and every custom autograd Function of one run, in this thread only.
 
 This is the one place that changes torch: `nn.Module.__call__` and `autograd.Function.apply` are wrapped for the
-time of a run and put back on errors too. Torch functions need no patch: a `TorchFunctionMode` hears them.
+time of one run or several, and put back on errors too. Torch functions need no patch: a `TorchFunctionMode` hears them.
 """
 
 from __future__ import annotations
@@ -33,30 +33,74 @@ class Listener(Protocol):
         ...
 
 
+class _Ears:
+    """Who listens in which thread, while torch is wrapped; the last user puts torch back."""
+
+    def __init__(self) -> None:
+        self.call: Any = nn.Module.__call__
+        self.apply: Any = torch.autograd.Function.__dict__["apply"]
+        self.listeners: dict[int, list[Listener]] = {}
+        self.users = 0
+
+    def wrap(self) -> None:
+        plain_call, plain_apply, listeners = self.call, self.apply, self.listeners
+
+        def call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+            listening_here = listeners.get(threading.get_ident())
+            if not listening_here:
+                return plain_call(module, *args, **kwargs)
+            return listening_here[-1].module_called(module, args, kwargs, lambda: plain_call(module, *args, **kwargs))
+
+        def apply(cls: type[torch.autograd.Function], *args: Any, **kwargs: Any) -> Any:
+            def run() -> Any:
+                return plain_apply.__get__(None, cls)(*args, **kwargs)
+
+            listening_here = listeners.get(threading.get_ident())
+            if not listening_here or kwargs:
+                return run()
+            return listening_here[-1].autograd_function_called(cls, args, run)
+
+        setattr(call, _EARS, self)
+        nn.Module.__call__ = call
+        torch.autograd.Function.apply = classmethod(apply)  # type: ignore[assignment]
+
+    def unwrap(self) -> None:
+        nn.Module.__call__ = self.call
+        torch.autograd.Function.apply = self.apply
+
+
+_EARS = "frostline_ears"
+_LOCK = threading.Lock()
+
+
+@contextmanager
+def wrapped() -> Generator[_Ears]:
+    """For the time of the block torch's calls can be heard; where they can be, in any thread, nothing is wrapped again.
+
+    To wrap takes a good part of a run of a small model, since Python then forgets what it knows of every module class.
+    """
+    with _LOCK:
+        ears: _Ears | None = getattr(nn.Module.__call__, _EARS, None)
+        if ears is None:
+            ears = _Ears()
+            ears.wrap()
+        ears.users += 1
+    try:
+        yield ears
+    finally:
+        with _LOCK:
+            ears.users -= 1
+            if not ears.users:
+                ears.unwrap()
+
+
 @contextmanager
 def listening(listener: Listener) -> Generator[None]:
     """For the time of the block, module calls and autograd Functions of this thread go through `listener`."""
-    thread = threading.get_ident()
-    plain_call = nn.Module.__call__
-    plain_apply: Any = torch.autograd.Function.__dict__["apply"]
-
-    def call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        if threading.get_ident() != thread:
-            return plain_call(module, *args, **kwargs)
-        return listener.module_called(module, args, kwargs, lambda: plain_call(module, *args, **kwargs))
-
-    def apply(cls: type[torch.autograd.Function], *args: Any, **kwargs: Any) -> Any:
-        def run() -> Any:
-            return plain_apply.__get__(None, cls)(*args, **kwargs)
-
-        if threading.get_ident() != thread or kwargs:
-            return run()
-        return listener.autograd_function_called(cls, args, run)
-
-    nn.Module.__call__ = call
-    torch.autograd.Function.apply = classmethod(apply)  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        nn.Module.__call__ = plain_call
-        torch.autograd.Function.apply = plain_apply
+    with wrapped() as ears:
+        own = ears.listeners.setdefault(threading.get_ident(), [])
+        own.append(listener)
+        try:
+            yield
+        finally:
+            own.pop()

@@ -9,10 +9,11 @@ import random
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
+import torch
 
 from frostline.core.errors import NotCacheable, SplitError
 from frostline.splitting import operations
-from frostline.splitting.quieting import NoiseOnFrozenSide, NoiseSource
+from frostline.splitting.quieting import NoiseOnFrozenSide, NoiseSource, is_dropout
 from frostline.splitting.structure import tensors_in
 
 if TYPE_CHECKING:
@@ -89,22 +90,53 @@ class Noise:
             )
         if top.module is not owner and self.may_be(top.module):
             raise NoisyModule
-        container = self.kinds.name(owner)
-        return NoiseSource(None, container, -1, operations.user_line())
+        call = top.following(operations.name_of(func)) if is_dropout(func) else None
+        return NoiseSource(call, self.kinds.name(owner), operations.user_line())
 
     def notice_python(self) -> None:
-        """Before anything trainable has run it is an augmentation, which the frozen side leaves out, and says so."""
+        """What Python or NumPy draws before anything trainable has run in a layer without parameters, is left out.
+
+        Raises:
+            NoiseOnFrozenSide: For such a layer: an augmentation.
+            SplitError: Elsewhere: what the numbers decided would stand still in the head.
+        """
         if not self.python.has_drawn():
             return
-        name, line = self.frames.top.frame.name, operations.user_line()
-        if self.model.training and not self.values.nodes:
-            raise NoiseOnFrozenSide(NoiseSource(None, name, -1, f"what draws from Python or NumPy before {line}"))
-        raise python_noise_error(name, line)
+        top, line = self.frames.top, operations.user_line()
+        if not self.values.nodes and self.may_be(top.module):
+            line = f"what draws from Python or NumPy before {line}"
+            raise NoiseOnFrozenSide(NoiseSource(top.frame, top.frame.name, line))
+        raise python_noise_error(top.frame.name, line)
+
+    def is_certain(self, tensors: list[Tensor]) -> bool:
+        """True for a comparison of noise that cannot come out in another way: a layer drop whose rate is 0."""
+        node = self.values.nodes.get(id(tensors[0])) if len(tensors) == 1 else None
+        if node is None or node.target not in ("lt", torch.lt) or len(node.args) != 2:
+            return False
+        drawn, rate = node.args
+        is_uniform = getattr(drawn, "target", None) in (torch.rand, torch.rand_like)
+        return is_uniform and isinstance(rate, (int, float)) and rate <= 0
+
+    def refuse_decision(self, tensors: list[Tensor]) -> None:
+        """Raise if noise decides what runs: what one recording drew would stand still in the head."""
+        noise = [self.values.noise.get(id(tensor)) for tensor in tensors]
+        if not noise or not all(noise):
+            return
+        source = cast("NoiseSource", noise[0])
+        raise SplitError(
+            what="Random numbers decide which layers run (layer drop): each step of the training takes another path.",
+            where=f"{source.container or 'the model'}, {source.line}",
+            received="a number that torch draws, read by Python",
+            do="set the rate of the layer drop to 0 (in transformers: model.config.layerdrop, encoder_layerdrop, "
+            "decoder_layerdrop); or put the layer and its decision into a module of its own that holds no frozen "
+            "layers, so that it is called whole; or train with frostline.fit(..., cache=False).",
+        )
 
     def refuse_batch_statistics(self, module: nn.Module) -> None:
         """Raise if a frozen normalisation layer uses the statistics of the batch."""
         if operations.is_batch_norm_in_training(module) and self.kinds.is_frozen(module):
             name = self.kinds.name(module)
+            self.values.recording.is_unsound = True
             raise NotCacheable(
                 what=f"Cannot cache the output of {name!r}: it normalises with the statistics of the batch.",
                 where=f"{name} ({type(module).__name__}) is in training mode.",
@@ -132,8 +164,9 @@ def python_noise_error(module: str, line: str) -> SplitError:
         what="The model draws random numbers from Python or NumPy: what they decide would stand still in the head.",
         where=f"{module or 'the model'}, before {line}",
         received="another state of `random` or `numpy.random`",
-        do="draw with torch and decide with torch.where; or put that step into a module of its own that holds no "
-        "frozen layers, so that it is called whole; or train with frostline.fit(..., cache=False).",
+        do="move an augmentation into the dataset's transform; draw with torch and decide with torch.where; or put "
+        "that step into a module of its own that holds no frozen layers, so that it is called whole; or train with "
+        "frostline.fit(..., cache=False).",
     )
 
 

@@ -15,6 +15,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.utils.hooks import RemovableHandle
 
 from frostline.core.digests import tensor_digest
+from frostline.splitting.structure import tensors_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -39,6 +40,9 @@ _CONVERSIONS = frozenset(
 
 # What follows from sizes. Sizes that follow the batch are expected; others, such as that of `nonzero`, are guarded.
 _SIZES = frozenset(("shape", "size", "numel", "nelement", "__len__", "stride", "storage_offset", "nbytes"))
+
+_SIZED_NAMES = "nonzero argwhere unique _unique2 unique_dim unique_consecutive masked_select bincount repeat_interleave"
+_SIZED_BY_VALUES = frozenset(_SIZED_NAMES.split())
 
 # Calls whose tensor arguments give shape, dtype and device only: their results hold no values.
 _FACTORIES = frozenset(
@@ -99,6 +103,13 @@ def is_setter(func: Any) -> bool:
 def is_size(func: Any) -> bool:
     """True if the call hands sizes of a tensor to Python."""
     return name_of(func) in _SIZES
+
+
+def is_sized_by_values(func: Any, args: tuple[Any, ...]) -> bool:
+    """True if the size of the result follows values: another batch has another one, at the same batch size."""
+    if name_of(func) == "__getitem__":
+        return any(tensor.dtype in (torch.bool, torch.uint8) for tensor in tensors_in(args[1:]))
+    return name_of(func) in _SIZED_BY_VALUES or (name_of(func) == "where" and len(args) == 1)
 
 
 def asks_for_gradients(func: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,17 +18,18 @@ from frostline.splitting.guards import Expected, Handed, expect
 from frostline.splitting.head import Head, assemble, build_head
 from frostline.splitting.kinds import Kinds
 from frostline.splitting.layouts import find_layout
-from frostline.splitting.quieting import NoiseOnFrozenSide, Quiet, add_quiet, check_quiet_modules
+from frostline.splitting.quieting import NoiseOnFrozenSide, Quiet, add_quiet, check_quiet_modules, quieted
 from frostline.splitting.recipes import make_recipe
 from frostline.splitting.recorder import Recorder
 from frostline.splitting.recording import RecorderSettings
-from frostline.splitting.samples import LARGE, SMALL, batch_of
+from frostline.splitting.samples import LARGE, SMALL, batch_of, other_values
 from frostline.splitting.sizes import generalise
 from frostline.splitting.state import steered_state
 from frostline.splitting.structure import outline
+from frostline.splitting.verification import kept_model
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Generator, Mapping
 
     from torch import Tensor, nn
 
@@ -55,6 +57,7 @@ class Plan:
         sources: The code that ran.
         weights: Parameters and buffers that the frozen part reads, by name.
         left_frozen: Attributes in which forward leaves values that the head does not make.
+        num_sized_by_values: Frozen tensors beside frozen layers whose sizes follow values.
     """
 
     kinds: Kinds
@@ -70,6 +73,7 @@ class Plan:
     sources: tuple[Source, ...]
     weights: Mapping[str, Tensor]
     left_frozen: frozenset[str]
+    num_sized_by_values: int = 0
 
     @property
     def quiet(self) -> Quiet:
@@ -80,6 +84,27 @@ class Plan:
     def decides_by_size(self) -> bool:
         """True if the model's code may run in another way at another batch size."""
         return any(expected.decides_by_size for expected in self.expected.values())
+
+    @property
+    def is_steered(self) -> bool:
+        """True if a frozen value reached Python anywhere, inside of blocks too."""
+        return any(expected.is_steered for expected in self.expected.values())
+
+    @property
+    def between(self) -> Any:
+        """A batch unlike all others, for the proof of a head that runs the model's own code; else None."""
+        if not self.settings.replayed:
+            return None
+        back = torch.arange(batches.batch_size(self.recorded) - 1, -1, -1)
+        device = next(iter(batches.leaves(self.recorded).values())).device
+        return other_values(batches.rows(self.recorded, back.to(device)))
+
+    @property
+    def num_guards(self) -> int:
+        """How many values beside frozen layers reach Python, or decide a size, and must be as in the recording."""
+        return (
+            len({point for expected in self.expected.values() for point in expected.guards}) + self.num_sized_by_values
+        )
 
 
 def record_plan(model: nn.Module, example: Any, *, is_whole: bool) -> tuple[Plan, Head]:
@@ -111,12 +136,13 @@ def frozen_log(model: nn.Module, plan: Plan) -> list[str]:
         model.train(training)
         with torch.enable_grad():
             log += _record(model, kinds, inputs, plan.settings.in_mode(training), is_logging=True).log
-    if any(own.is_steered for own in plan.expected.values()):
-        log += _steered(model, kinds, plan.sources)
+    if plan.is_steered:
+        log += steered_log(model, kinds, plan.sources)
     return log
 
 
-def _steered(model: nn.Module, kinds: Kinds, sources: tuple[Source, ...]) -> list[str]:
+def steered_log(model: nn.Module, kinds: Kinds, sources: tuple[Source, ...]) -> list[str]:
+    """What a later batch may read, of a frozen part whose values steer Python."""
     ids, modules = frozen_modules(model), dict(model.named_modules())
     frozen = {name: module for name, module in modules.items() if id(module) in ids}
     mixed = {name: module for name, module in modules.items() if name not in frozen and kinds.is_mixed(module)}
@@ -127,17 +153,7 @@ def _record_once(model: nn.Module, example: Any, settings: RecorderSettings) -> 
     kinds = Kinds(model)
     sizes = (batch_of(example, SMALL), batch_of(example, LARGE))
     with torch.enable_grad():
-        model.train()
-        while True:
-            try:
-                trained = _record_pair(model, kinds, sizes, settings)
-            except NoiseOnFrozenSide as signal:
-                settings = settings.but(quiet=add_quiet(settings.quiet, signal.source))
-                continue
-            live = settings.live.union(*(recording.live | set(recording.rebound) for recording in trained))
-            if live == settings.live:
-                break
-            settings = settings.but(live=live)
+        trained, settings = _record_trained(model, kinds, sizes, settings)
         check_quiet_modules(settings.quiet, trained[1])
         model.eval()
         evaluated = _record_pair(model, kinds, sizes, settings.in_mode(training=False), is_logging=True)
@@ -146,7 +162,7 @@ def _record_once(model: nn.Module, example: Any, settings: RecorderSettings) -> 
     expected = {mode: expect(*map(_handed, pair)) for mode, pair in ((False, evaluated), (True, trained))}
     check_frontier(model, frontier.tensors)
     sample = batches.map_tensors(sizes[0], torch.clone)
-    frontier = frontier.in_order_of(extract_features(model, kinds, frontier, expected, sample)[0])
+    frontier = frontier.in_order_of(extract_features(model, kinds, frontier, expected, settings.quiet, sample)[0])
     sources = tuple(
         {key: own for recording in (*evaluated, *trained) for key, own in recording.sources.items()}.values()
     )
@@ -162,7 +178,7 @@ def _record_once(model: nn.Module, example: Any, settings: RecorderSettings) -> 
             model.train()
             log += _record(model, kinds, sizes[0], settings, is_logging=True).log
     if is_steered:  # which weights and numbers a later batch reads is not known
-        log += _steered(model, kinds, sources)
+        log += steered_log(model, kinds, sources)
     plan = Plan(
         kinds=kinds, frontier=frontier, expected=expected, settings=settings,
         recipe=make_recipe(log, frontier, settings.quiet), has_batch_numbers=any(batch_nodes), recorded=sizes[1],
@@ -172,8 +188,54 @@ def _record_once(model: nn.Module, example: Any, settings: RecorderSettings) -> 
         sources=sources,
         weights={name: own for recording in recordings for name, own in recording.weights.items()},
         left_frozen=frozenset(name for recording in recordings for name in recording.left_frozen),
+        num_sized_by_values=sum(
+            point.frame not in recording.handed.closed() for recording in trained for point in recording.sized_by_values
+        ),
     )  # fmt: skip
     return plan, head
+
+
+def noise_of_frozen_side(model: nn.Module, example: Any) -> Quiet:
+    """Noise of mixed modules that feeds frozen layers, which a split leaves out; empty where a split is refused."""
+    try:
+        with torch.enable_grad():
+            sizes = (batch_of(example, SMALL), batch_of(example, LARGE))
+            return _record_trained(model, Kinds(model), sizes, RecorderSettings(is_whole=True))[1].quiet
+    except Exception:  # whatever it is, the split says so in its own words
+        return {}
+
+
+@contextmanager
+def frozen_side_in_inference_mode(model: nn.Module, example: Any) -> Generator[tuple[str, ...]]:
+    """For the time of the block, the model leaves out the noise that its split leaves out.
+
+    An uncached training is then the same as a cached one. Gives what people should know of it.
+
+    Args:
+        model: Any module, frozen in part.
+        example: A batch as the model takes it.
+    """
+    with kept_model(model):
+        quiet = noise_of_frozen_side(model, example)
+    with quieted(model, quiet):
+        yield tuple(quiet.values())
+
+
+def _record_trained(
+    model: nn.Module, kinds: Kinds, sizes: tuple[Any, Any], settings: RecorderSettings
+) -> tuple[Pair, RecorderSettings]:
+    """The recordings of the training mode, and what had to be known for them."""
+    model.train()
+    while True:
+        try:
+            trained = _record_pair(model, kinds, sizes, settings)
+        except NoiseOnFrozenSide as signal:
+            settings = settings.but(quiet=add_quiet(settings.quiet, signal.source))
+            continue
+        live = settings.live.union(*(recording.live | set(recording.rebound) for recording in trained))
+        if live == settings.live:
+            return trained, settings
+        settings = settings.but(live=live)
 
 
 def _record_pair(

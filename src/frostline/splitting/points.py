@@ -53,11 +53,15 @@ class OpenFrame:
     born_from: int
     operations: Counter[str] = field(default_factory=lambda: Counter[str]())
 
+    def following(self, operation: str) -> Point:
+        """The address that the next call of `operation` in this frame will have."""
+        return Point(self.frame, operation, self.operations[operation])
+
     def point(self, operation: str) -> Point:
-        """The address of the next call of `operation` in this frame."""
-        nth = self.operations[operation]
+        """The address of this call of `operation`; the next one has another."""
+        point = self.following(operation)
         self.operations[operation] += 1
-        return Point(self.frame, operation, nth)
+        return point
 
 
 class Frames:
@@ -71,6 +75,14 @@ class Frames:
     def is_known(self, module: nn.Module) -> bool:
         """True if the module is registered in the model."""
         return id(module) in self.names
+
+    def counted(self, module: nn.Module) -> Frame | None:
+        """The frame of a call that is not opened; None for a module that is not registered."""
+        name = self.names.get(id(module))
+        if not name:  # the model itself is in no other frame
+            return None
+        self.calls[name] += 1
+        return Frame(name, self.calls[name] - 1)
 
     def opened(self, module: nn.Module, born_from: int = 0) -> OpenFrame:
         """Open the frame of a registered module."""

@@ -1,46 +1,55 @@
-"""Noise that feeds frozen layers from a mixed module: it runs in inference mode, and `explain()` says so.
+"""Noise that feeds frozen layers from a mixed module: it is left out, and `explain()` says so.
 
 A dropout that the trainable part shares, or that stands in the forward of a module with frozen and trainable layers,
-is out of the reach of `freeze`. Legend: a call (name, n) of a module is quiet; (name, -1) means the module's own
-`training` flag, in all its calls.
+is out of the reach of `freeze`. Of such a module only the call that feeds frozen layers is left out: noise of its
+trainable part is drawn as ever.
 """
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.nn.functional as F
+from torch.overrides import TorchFunctionMode
 
-from frostline.core import inputs as batches
 from frostline.core.errors import NotCacheable
-from frostline.splitting.listening import listening
-from frostline.splitting.points import Frames
+from frostline.splitting import operations
+from frostline.splitting.listening import listening, wrapped
+from frostline.splitting.points import Frame, Frames, Point
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator, Mapping
 
     from torch import nn
 
     from frostline.splitting.recording import Recording
 
-Quiet = dict[tuple[str, int], str]
+# What is left out, a call of a module or of a function, each with a note for people.
+Quiet = dict[Frame | Point, str]
+
+# Functions that can be told to be quiet, and by which argument; it is the third of each.
+_DROPOUTS: dict[Any, str] = {
+    F.dropout: "training", F.dropout1d: "training", F.dropout2d: "training", F.dropout3d: "training",
+    F.alpha_dropout: "training", F.feature_alpha_dropout: "training",
+    torch.dropout: "train", torch.feature_dropout: "train",
+    torch.alpha_dropout: "train", torch.feature_alpha_dropout: "train",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class NoiseSource:
-    """Where noise was drawn: the module, if it was one without parameters, and the line; and what came of it."""
+    """Where noise was drawn: the call, if that call alone can be left out; the module around it, and the line."""
 
-    module: str | None
+    call: Frame | Point | None
     container: str
-    nth: int
     line: str
-    effect: str = "it feeds frozen layers"
 
 
 class NoiseOnFrozenSide(Exception):  # noqa: N818 (a signal inside this pillar, never seen by callers)
-    """A noisy call of a mixed module feeds frozen layers: record again with that call in inference mode."""
+    """A noisy call of a mixed module feeds frozen layers: record again without it."""
 
     def __init__(self, source: NoiseSource) -> None:
         self.source = source
@@ -51,17 +60,26 @@ def add_quiet(quiet: Quiet, source: NoiseSource) -> Quiet:
     """One more quiet call.
 
     Raises:
-        NotCacheable: If the call is quiet already and draws noise all the same.
+        NotCacheable: If the call cannot be left out, or draws noise all the same.
     """
-    key = (source.module, source.nth) if source.module is not None else (source.container, -1)
-    if key in quiet:
+    call = source.call
+    if call is None:
+        raise NotCacheable(
+            what="Random numbers that a module with frozen and trainable layers draws feed frozen layers.",
+            where=f"{source.container or 'the model'}, {source.line}",
+            received="noise that is no dropout",
+            do="move that line into the dataset's transform or behind the frozen layers; or into a module of its own "
+            "that does nothing in inference mode, then freeze that with frostline.freeze(model, modules=[...]); or "
+            "train with frostline.fit(..., cache=False).",
+        )
+    if call in quiet:
         raise NotCacheable(
             what="The frozen part draws random numbers even in inference mode.",
             where=source.line,
-            received=f"noise inside of {source.container or 'the model'!r}: {source.effect}",
+            received=f"noise inside of {source.container or 'the model'!r} that feeds frozen layers",
             do="make that line depend on self.training, or freeze less deeply.",
         )
-    return {**quiet, key: f"{source.line} runs in inference mode: {source.effect}"}
+    return {**quiet, call: f"{source.line} runs in inference mode: it feeds frozen layers"}
 
 
 def check_quiet_modules(quiet: Quiet, trained: Recording) -> None:
@@ -70,29 +88,25 @@ def check_quiet_modules(quiet: Quiet, trained: Recording) -> None:
     Raises:
         NotCacheable: If the trainable part does not use such a module.
     """
-    for (name, nth), note in quiet.items():
-        if nth >= 0 and name not in trained.modules:
+    for call, note in quiet.items():
+        if isinstance(call, Frame) and call.name not in trained.modules:
             raise NotCacheable(
-                what=f"{name!r} draws random numbers and feeds frozen layers.",
-                where=f"{name} is in training mode; {note.partition(' runs in')[0]}",
+                what=f"{call.name!r} draws random numbers and feeds frozen layers.",
+                where=f"{call.name} is in training mode; {note.partition(' runs in')[0]}",
                 received="noise on the frozen side of the frost line",
-                do=f"frostline.freeze(model, modules=[model.get_submodule({name!r})]), then split again.",
+                do=f"frostline.freeze(model, modules=[model.get_submodule({call.name!r})]), then split again.",
             )
 
 
-def quiet_reference(model: nn.Module, quiet: Quiet) -> Callable[[Any], Any]:
-    """The model as a function of a batch, its quiet calls in inference mode."""
-
-    def run(inputs: Any) -> Any:
-        own = batches.map_tensors(inputs, torch.clone)  # a model may write into its inputs
-        with listening(_Quieter(model, quiet)) if quiet else nullcontext():
-            return batches.call(model, own)
-
-    return run
+def is_dropout(func: Any) -> bool:
+    """True for a function that can be told to be quiet."""
+    return func in _DROPOUTS
 
 
-def in_inference_mode(module: nn.Module, run: Callable[[], Any]) -> Any:
-    """Call `run` while the module's own `training` flag is off."""
+def run_module(quiet: Mapping[Frame | Point, str], frame: Frame, module: nn.Module, run: Callable[[], Any]) -> Any:
+    """Call `run`, the call of a module, with the module's own `training` flag off if this call is quiet."""
+    if frame not in quiet:
+        return run()
     was, module.training = module.training, False
     try:
         return run()
@@ -100,20 +114,73 @@ def in_inference_mode(module: nn.Module, run: Callable[[], Any]) -> Any:
         module.training = was
 
 
-class _Quieter:
-    def __init__(self, model: nn.Module, quiet: Quiet) -> None:
+def arguments_of(
+    quiet: Mapping[Frame | Point, str], frames: Frames, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments of a call of the innermost frame: those of a quiet dropout leave everything as it is."""
+    if func not in _DROPOUTS or frames.top.following(operations.name_of(func)) not in quiet:
+        return args, kwargs
+    if len(args) > 2:
+        return (*args[:2], False, *args[3:]), kwargs
+    return args, {**kwargs, _DROPOUTS[func]: False}
+
+
+@contextmanager
+def quieted(model: nn.Module, quiet: Mapping[Frame | Point, str]) -> Generator[None]:
+    """For the time of the block, the model leaves out the noise of its frozen side whenever it is called."""
+    if not quiet:
+        yield
+        return
+    running = ExitStack()
+
+    def before(module: nn.Module, inputs: Any) -> None:
+        if module.training:  # inference mode has no noise
+            quieter = _Quieter(module, quiet)
+            running.enter_context(listening(quieter))
+            running.enter_context(quieter)
+
+    def after(module: nn.Module, inputs: Any, output: Any) -> None:
+        running.close()
+
+    handles = (
+        model.register_forward_pre_hook(before),
+        model.register_forward_hook(after, always_call=True),
+    )
+    try:
+        with wrapped():
+            yield
+    finally:
+        running.close()
+        for handle in handles:
+            handle.remove()
+
+
+class _Quieter(TorchFunctionMode):
+    """Follows one call of a model."""
+
+    def __init__(self, model: nn.Module, quiet: Mapping[Frame | Point, str]) -> None:
+        super().__init__()
         self.frames, self.quiet = Frames(model), quiet
+        self.frames.opened(model)
 
     def module_called(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], run: Callable[[], Any]
     ) -> Any:
         if not self.frames.is_known(module):
             return run()
-        key = (self.frames.names[id(module)], self.frames.calls[self.frames.names[id(module)]])
-        self.frames.calls[key[0]] += 1
-        if key in self.quiet or (key[0], -1) in self.quiet:
-            return in_inference_mode(module, run)
-        return run()
+        frame = self.frames.opened(module).frame
+        try:
+            return run_module(self.quiet, frame, module, run)
+        finally:
+            self.frames.close()
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        args, kwargs = arguments_of(self.quiet, self.frames, func, args, kwargs or {})
+        if is_dropout(func):
+            self.frames.top.point(operations.name_of(func))
+        return func(*args, **kwargs)
 
     def autograd_function_called(
         self, function: type[torch.autograd.Function], args: tuple[Any, ...], run: Callable[[], Any]

@@ -38,7 +38,7 @@ def make_recipe(log: Sequence[str], frontier: Frontier, quiet: Quiet) -> Mapping
             "calls": calls_digest(log),
             "stored": "; ".join(stored),
             "mode": "inference",
-            "quiet": "; ".join(sorted(f"{name}#{nth}" for name, nth in quiet)),
+            "quiet": "; ".join(sorted(map(str, quiet))),
         }
     )
 

@@ -7,9 +7,8 @@ values written in place), the recorder follows it by hand.
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, fx, nn
@@ -21,6 +20,7 @@ from frostline.splitting import operations
 from frostline.splitting.callog import describe_call
 from frostline.splitting.failures import (
     frozen_weight_error,
+    outside_error,
     refuse_closed_over_tensors,
     refuse_moved_line,
     trainable_failure_error,
@@ -32,15 +32,15 @@ from frostline.splitting.left_values import LeftValues
 from frostline.splitting.listening import listening
 from frostline.splitting.moved_buffers import MovedBuffers, is_own_state, refuse_moved_buffers
 from frostline.splitting.noise import Noise, NoisyModule, PythonNoise
-from frostline.splitting.points import Frames, Point
-from frostline.splitting.quieting import NoiseOnFrozenSide, NoiseSource, in_inference_mode
-from frostline.splitting.recording import RecorderSettings, Recording
+from frostline.splitting.points import Frame, Frames, Point
+from frostline.splitting.quieting import NoiseOnFrozenSide, NoiseSource, arguments_of, run_module
+from frostline.splitting.recording import Block, RecorderSettings, Recording
 from frostline.splitting.size_number import tracked
 from frostline.splitting.sources import Source, catches
 from frostline.splitting.state import code_fingerprint
 from frostline.splitting.structure import has_numbers, is_plain, template_of, tensors_in
 from frostline.splitting.structure import replace as change_tensors
-from frostline.splitting.values import Values, Versions, version_of
+from frostline.splitting.values import Values, told_apart
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -64,7 +64,7 @@ class Recorder(TorchFunctionMode):
     def __init__(self, model: nn.Module, kinds: Kinds, settings: RecorderSettings, *, is_logging: bool) -> None:
         super().__init__()
         self.model, self.kinds, self.is_whole = model, kinds, settings.is_whole
-        self.quiet = frozenset(settings.quiet)
+        self.quiet, self.keeps_blocks = settings.quiet, bool(settings.replayed)
         self.frames = Frames(model)
         self.suspended, self.is_logging = False, is_logging
         self.has_left_torch: str | None = None
@@ -114,16 +114,17 @@ class Recorder(TorchFunctionMode):
             return run()
         self.noise.notice_python()
         if module is self.model:
-            return in_inference_mode(module, run) if ("", -1) in self.quiet else run()
+            return run()
         name = self.frames.names[id(module)]
-        if (name, self.frames.calls[name]) in self.quiet or (name, -1) in self.quiet:
-            run = partial(in_inference_mode, module, run)
-        inputs = tensors_in((args, kwargs))
-        tainted = [tensor for tensor in inputs if self.values.is_tainted(tensor)]
-        self.noise.refuse_into(module, tainted)
-        if not tainted:
-            self.noise.refuse_batch_statistics(module)
-        if self._is_recorded_whole(module, bool(tainted), (args, kwargs)):
+        run = partial(run_module, self.quiet, Frame(name, self.frames.calls[name]), module, run)
+        with torch._C.DisableTorchFunction():  # these questions are ours, not the model's
+            inputs = tensors_in((args, kwargs))
+            tainted = [tensor for tensor in inputs if self.values.is_tainted(tensor)]
+            self.noise.refuse_into(module, tainted)
+            if not tainted:
+                self.noise.refuse_batch_statistics(module)
+            is_whole = self._is_recorded_whole(module, bool(tainted), (args, kwargs))
+        if is_whole:
             return self._record_module(module, args, kwargs, run)
         if not tainted and self.noise.may_be(module):
             return self._enter_or_record(module, args, kwargs, inputs, run)
@@ -136,23 +137,31 @@ class Recorder(TorchFunctionMode):
         handed.opened(frame.frame, outer.frame, is_frozen=is_frozen)
         is_block = handed.blocks.get(frame.frame) == frame.frame
         state = python_state(module) if is_block else {}
+        calls = self.frames.calls.copy() if self.keeps_blocks else None
         try:
             result = run()
             self.noise.notice_python()
         except Exception as error:
+            self.recording.is_unsound |= isinstance(error, NotCacheable) and is_block and self.kinds.has_frozen(module)
             if is_block:
                 self._failed(Point(frame.frame, "return", 0, "python"), error, is_trained=False)
             raise
         finally:
             self.frames.close()
-        if is_block:
-            guard = returned_guard(frame.frame, result, operations.user_line())
-            if guard is not None:
-                handed.guards[guard.point] = guard
-            if python_state(module) != state or self.kinds.shared.has(module):
-                handed.leave_open(frame.frame)
-        if not self.kinds.has_trainable(module):
-            self.values.returned(result, frame)
+        with torch._C.DisableTorchFunction():
+            if is_block:
+                guard = returned_guard(frame.frame, result, operations.user_line())
+                if guard is not None:
+                    handed.guards[guard.point] = guard
+                if python_state(module) != state or self.kinds.shared.has(module):
+                    handed.leave_open(frame.frame)
+                elif calls is not None and self.kinds.has_frozen(module):
+                    kept = change_tensors(result, lambda tensor: tensor.detach().clone())
+                    inner = self.frames.calls - calls
+                    block = Block(frame.frame, kept, inner, len(self.recording.log), handed.guards.copy())
+                    self.recording.blocks.append(block)
+            if not self.kinds.has_trainable(module):
+                self.values.returned(result, frame)
         return result
 
     def _enter_or_record(
@@ -162,8 +171,9 @@ class Recorder(TorchFunctionMode):
         """Enter a module without parameters; if it draws noise, start over and record it whole."""
         if operations.is_batch_norm_in_training(module):
             return self._record_module(module, args, kwargs, run, is_noise=True)
-        noise, kept = operations.noise_state(), [tensor.detach().clone() for tensor in inputs]
-        versions = [tensor._version for tensor in inputs]
+        noise = operations.noise_state()
+        with torch._C.DisableTorchFunction():
+            kept = [(tensor, tensor.detach().clone(), tensor._version) for tensor in inputs]
         depth, calls = len(self.frames.stack), self.frames.calls.copy()
         try:
             return self._enter(module, run)
@@ -171,8 +181,8 @@ class Recorder(TorchFunctionMode):
             operations.set_noise_state(noise)
             self.frames.calls = calls
             del self.frames.stack[depth:]
-            with torch.no_grad():
-                for tensor, copy, version in zip(inputs, kept, versions, strict=True):
+            with torch.no_grad(), torch._C.DisableTorchFunction():
+                for tensor, copy, version in kept:
                     if tensor._version != version:
                         tensor.copy_(copy)
         return self._record_module(module, args, kwargs, run, is_noise=True)
@@ -184,12 +194,13 @@ class Recorder(TorchFunctionMode):
         name = self.frames.names[id(module)]
         nth = self.frames.calls[name]
         self.frames.calls[name] += 1
-        before, noise = self.values.versions((args, kwargs)), operations.noise_state()
+        with torch._C.DisableTorchFunction():
+            before, noise = self.values.versions((args, kwargs)), operations.noise_state()
         self.suspended = True
         try:
             result = run()
             if self.noise.python.has_drawn() or not operations.is_same_noise(noise, operations.noise_state()):
-                result = self._told_apart(result, before)
+                result = told_apart(result, before)
         except Exception as error:
             self._failed(Point(self.frames.top.frame, name, nth, "raised"), error, is_trained=True)
             raise
@@ -197,14 +208,10 @@ class Recorder(TorchFunctionMode):
             self.suspended = False
         if has_numbers(result):  # they may follow trainable values, and would steer whoever called the module
             raise UnknownValue
-        source = NoiseSource(name, name, nth, operations.user_line()) if is_noise else None
-        self.writer.write("call_module", name, (args, kwargs), result, before, source, module)
+        source = NoiseSource(Frame(name, nth), name, operations.user_line()) if is_noise else None
+        with torch._C.DisableTorchFunction():
+            self.writer.write("call_module", name, (args, kwargs), result, before, source, module)
         return result
-
-    def _told_apart(self, result: Any, before: Versions) -> Any:
-        """A module that may leave itself out by chance returns its input as it is: the result is not that input."""
-        unwritten = {id(tensor) for tensor, version in before if version_of(tensor) == version}
-        return change_tensors(result, lambda tensor: tensor.view_as(tensor) if id(tensor) in unwritten else tensor)
 
     def _is_recorded_whole(self, module: nn.Module, is_fed: bool, arguments: Any) -> bool:
         if self.kinds.has_frozen(module):
@@ -231,6 +238,7 @@ class Recorder(TorchFunctionMode):
         if operations.name_of(func) == "__iter__":
             return iter(self.__torch_function__(Tensor.unbind, types, (args[0], 0)))
         self._note_sources()
+        args, kwargs = arguments_of(self.quiet, self.frames, func, args, kwargs)
         inputs = tensors_in((args, kwargs))
         self._refuse_numpy(func, inputs)
         before, noise = self.values.versions((args, kwargs)), operations.noise_state()
@@ -245,12 +253,12 @@ class Recorder(TorchFunctionMode):
         if tainted and operations.converts(func):
             self._handed_over(func, None, inputs, tainted)
         if operations.renormalises(func, args, kwargs) and not args[1].requires_grad:
+            self.recording.is_unsound = True
             raise frozen_weight_error(self.values.name_of_memory(args[1]) or "a weight")
         try:
             result = func(*args, **kwargs)
         except Exception as error:
-            point = self.frames.top.point(operations.failure_of(func))
-            self._failed(point, error, is_trained=bool(tainted))
+            self._failed(self.frames.top.point(operations.failure_of(func)), error, is_trained=bool(tainted))
             raise
         if operations.hands_over(func, result):
             self._handed_over(func, result, inputs, tainted)
@@ -323,6 +331,7 @@ class Recorder(TorchFunctionMode):
             return
         refuse_moved_buffers(self.values, written)
         point = self.frames.top.point(operations.name_of(func))
+        self.recording.sized_by_values.update([point] if operations.is_sized_by_values(func, args) else [])
         self.values.frozen_call(point, func, args, kwargs, result, written)
         if self.is_logging:
             self.recording.log.append(describe_call(func, args, kwargs, result, self.values))
@@ -333,20 +342,22 @@ class Recorder(TorchFunctionMode):
         """A custom autograd Function is one call: its body would lose its own backward."""
         if self.suspended:
             return run()
-        before = self.values.versions((args, {}))
-        is_tainted = any(self.values.is_tainted(tensor) for tensor in tensors_in(args))
+        with torch._C.DisableTorchFunction():
+            before = self.values.versions((args, {}))
+            is_tainted = any(self.values.is_tainted(tensor) for tensor in tensors_in(args))
         self.suspended = True
         try:
             result = run()
         finally:
             self.suspended = False
-        if is_tainted:
-            self.frames.top.point(operations.name_of(apply_function))
-            self.writer.write("call_function", apply_function, ((function, *args), {}), result, before, None, None)
-            return result
-        if self.is_logging:  # its body was not heard
-            self.recording.log.append(f"{function.__qualname__} {code_fingerprint(function.forward)}")
-        self._frozen_call(apply_function, (function, *args), {}, result, before)
+        with torch._C.DisableTorchFunction():
+            if is_tainted:
+                self.frames.top.point(operations.name_of(apply_function))
+                self.writer.write("call_function", apply_function, ((function, *args), {}), result, before, None, None)
+                return result
+            if self.is_logging:  # its body was not heard
+                self.recording.log.append(f"{function.__qualname__} {code_fingerprint(function.forward)}")
+            self._frozen_call(apply_function, (function, *args), {}, result, before)
         return result
 
     # Values that leave torch
@@ -356,10 +367,9 @@ class Recorder(TorchFunctionMode):
         if operations.is_size(func):
             self._size_read(tensors, tainted, is_decided=name == "__len__")  # `len` gives Python a plain number
             return
-        noise = [self.values.noise.get(id(tensor)) for tensor in tainted]
-        if self.model.training and noise and all(noise):  # layer drop: inference mode has none
-            effect = "random numbers decide there what runs, in the trainable part too"
-            raise NoiseOnFrozenSide(replace(cast("NoiseSource", noise[0]), effect=effect))
+        if self.noise.is_certain(tainted):
+            return
+        self.noise.refuse_decision(tainted)
         if tainted:
             raise trainable_value_error(frame.name, name)
         point = self.frames.top.point(name)
@@ -386,9 +396,4 @@ class Recorder(TorchFunctionMode):
             return
         is_made = operations.name_of(func) in ("tensor", "as_tensor", "asarray")
         if is_made or not all(self.values.is_known(tensor) for tensor in inputs):
-            raise NotCacheable(
-                what="The frozen part computes outside of torch: what it computes there cannot be fingerprinted.",
-                where=f"{self.frames.top.frame.name or 'the model'}, {operations.user_line()}",
-                received=f"a tensor made from numpy data, after {self.has_left_torch}",
-                do="write that step in torch, or move it into the dataset's transform.",
-            )
+            raise outside_error(self.frames.top.frame.name, self.has_left_torch)

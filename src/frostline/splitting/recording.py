@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from frostline.splitting.guards import Handed
+from frostline.splitting.guards import Guard, Handed
 from frostline.splitting.left_values import LeftValue
 from frostline.splitting.sources import Source
 
 if TYPE_CHECKING:
     from torch import Tensor, fx, nn
 
-    from frostline.splitting.points import Point
+    from frostline.splitting.points import Frame, Point
     from frostline.splitting.quieting import Quiet
 
 
@@ -52,6 +53,25 @@ class Crossing:
         return (self.read or self.birth).name
 
 
+@dataclass(frozen=True)
+class Block:
+    """A call of an outermost frozen module, as it was when it returned.
+
+    Attributes:
+        frame: The call.
+        result: What it returned, its tensors copied.
+        inner: Calls of modules inside of it.
+        num_lines: Lines of the log until then.
+        guards: Values that had reached Python until then.
+    """
+
+    frame: Frame
+    result: Any
+    inner: Counter[str]
+    num_lines: int
+    guards: dict[Point, Guard]
+
+
 @dataclass
 class Recording:
     """One run of the model on one batch in one mode."""
@@ -77,6 +97,9 @@ class Recording:
     left: list[LeftValue] = field(default_factory=list["LeftValue"])
     left_frozen: set[str] = field(default_factory=set[str])
     log: list[str] = field(default_factory=list[str])
+    blocks: list[Block] = field(default_factory=list["Block"])
+    sized_by_values: set[Point] = field(default_factory=set["Point"])
+    is_unsound: bool = False  # a frozen module is noisy, moves its state or its weights: no head helps
 
 
 @dataclass(frozen=True)
@@ -85,15 +108,17 @@ class RecorderSettings:
 
     Attributes:
         is_whole: Record modules without frozen parameters as one call each; False enters them.
-        quiet: Modules and calls of modules that run in inference mode: noise that feeds frozen layers.
+        quiet: Noise that feeds frozen layers, and is left out.
         live: Buffers that the trainable part writes.
         remade: Frozen tensors that depend on the batch as a whole: the head makes them again.
+        replayed: Why no graph holds, so that the head runs the model's own forward; empty for a graph.
     """
 
     is_whole: bool
-    quiet: Quiet = field(default_factory=dict[tuple[str, int], str])
+    quiet: Quiet = field(default_factory=dict["Frame | Point", str])
     live: frozenset[str] = frozenset()
     remade: frozenset[Point] = frozenset()
+    replayed: str = ""
 
     def but(self, **changes: Any) -> RecorderSettings:
         """The same with something more."""
@@ -107,4 +132,7 @@ class RecorderSettings:
         """What people should know of it."""
         names = sorted({point.name for point in self.remade})
         remade = [f"{', '.join(names)}: depends on the whole batch, and is computed in the head"] if names else []
-        return (*self.quiet.values(), *remade)
+        replayed = (
+            [f"the head runs the model's own forward over stored features: {self.replayed}"] if self.replayed else []
+        )
+        return (*self.quiet.values(), *remade, *replayed)

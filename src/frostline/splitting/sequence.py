@@ -40,6 +40,7 @@ class SequenceProof:
         reference: The model as a function of a batch.
         own: Modules that are called whole by the head: they keep their state themselves.
         sources: The code that ran.
+        is_replayed: True if the head runs the model's own forward, which keeps what it keeps.
     """
 
     model: nn.Module
@@ -48,6 +49,7 @@ class SequenceProof:
     reference: Callable[[Any], Any]
     own: frozenset[str]
     sources: Sequence[Source]
+    is_replayed: bool = False
 
     def prove(self, batches: Sequence[Any]) -> None:
         """Compare model and head over these batches, and refuse what the frozen part remembers.
@@ -83,8 +85,9 @@ class SequenceProof:
     def _moving(self, batch: Any) -> list[str]:
         names = [name for name, _ in self.model.named_modules() if not self._is_own(name)]
         return moving_state(
-            self.model, names, self.sources, lambda: _seeded(self.model, lambda: self.reference(batch), 0)
-        )
+            self.model, names, self.sources, lambda: _seeded(self.model, lambda: self.reference(batch), 0),
+            has_queues=not self.is_replayed,
+        )  # fmt: skip
 
     def _is_own(self, name: str) -> bool:
         return any(name == own or name.startswith(f"{own}.") for own in self.own)

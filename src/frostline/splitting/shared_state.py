@@ -40,6 +40,8 @@ class _Usage:
         stored: Attributes and globals that it writes.
         foreign_stored: Attributes that it writes on other objects than its first argument.
         changed: Names on lines that write an entry of a container, or call a method that changes one.
+        stored_on: Attributes that it writes, each with a name of the object that gets it, if it has one.
+        loaded_on: Attributes and methods that it reads, in the same way.
     """
 
     loaded: set[str] = field(default_factory=set[str])
@@ -47,10 +49,12 @@ class _Usage:
     stored: set[str] = field(default_factory=set[str])
     foreign_stored: set[str] = field(default_factory=set[str])
     changed: set[str] = field(default_factory=set[str])
+    stored_on: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
+    loaded_on: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
 
     def add(self, other: _Usage) -> None:
         """Take the names of other code."""
-        for name in ("loaded", "foreign", "stored", "foreign_stored", "changed"):
+        for name in ("loaded", "foreign", "stored", "foreign_stored", "changed", "stored_on", "loaded_on"):
             getattr(self, name).update(getattr(other, name))
 
 
@@ -83,31 +87,30 @@ class SharedState:
 
     def _exchanges(self, module: nn.Module) -> bool:
         parts = {id(part) for part in module.modules()}
-        inside, outside = _Usage(), _Usage()
+        inside, outside, others = _Usage(), _Usage(), _Usage()
         own: dict[int, tuple[Any, set[str]]] = {}
-        others: dict[int, tuple[Any, set[str]]] = {}
+        theirs: dict[int, tuple[Any, set[str]]] = {}
         own_codes = {code for part in module.modules() for code in self._reach(part).codes}
         for part in self._model.modules():
             reach, is_inside = self._reach(part), id(part) in parts
-            (own if is_inside else others).update(reach.objects)
-            if is_inside:
-                inside.add(reach.usage)
-            elif not reach.codes <= own_codes:
-                outside.add(reach.usage)
-        if inside.stored & outside.foreign or inside.loaded & outside.foreign_stored:
+            (own if is_inside else theirs).update(reach.objects)
+            (inside if is_inside else outside).add(reach.usage)
+            if not is_inside and not reach.codes <= own_codes:  # else it reads its own attributes under these names
+                others.add(reach.usage)
+        if inside.stored & others.foreign or inside.loaded & others.foreign_stored:
             return True
-        everywhere = _Usage()
-        everywhere.add(inside)
-        everywhere.add(outside)
         tables = (vars(part) for part in module.modules())
         held = {name for table in tables for name, value in table.items() if isinstance(value, _CONTAINERS)}
-        if held & outside.foreign & everywhere.changed:
+        if held & others.foreign & (inside.changed | others.changed):
             return True
-        return any(_is_written(*own[key], everywhere) for key in own.keys() & others.keys())
+        return any(
+            _passes(*own[key], inside, outside) or _passes(*own[key], outside, inside)
+            for key in own.keys() & theirs.keys()
+        )  # fmt: skip
 
     def _reach(self, module: nn.Module) -> _Reach:
         if id(module) not in self._reaches:
-            sources = with_callees(sources_of(module), [module])
+            sources = with_callees(sources_of(module, has_train=False), [module])
             codes = frozenset(code for source in sources for code in nested(source.code))
             usage = _Usage()
             for code in codes:
@@ -116,10 +119,26 @@ class SharedState:
         return self._reaches[id(module)]
 
 
-def _is_written(value: Any, names: set[str], usage: _Usage) -> bool:
+def _passes(value: Any, names: set[str], writer: _Usage, reader: _Usage) -> bool:
+    """True if the first code writes into the object what the second reads there."""
     if isinstance(value, _CONTAINERS):
-        return bool(names & usage.changed)
-    return any(name in usage.stored for name in attributes_of(value))
+        return bool(names & writer.changed and names & reader.loaded)
+    written = {attribute for name, attribute in writer.stored_on if name in names}
+    written = (written & set(attributes_of(value))) | _of_methods(value, names, writer, "stored")
+    return bool(written & (reader.loaded | _of_methods(value, names, reader, "loaded")))
+
+
+def _of_methods(value: Any, names: set[str], usage: _Usage, what: str) -> set[str]:
+    """What the methods of the object do that this code calls; those of a class do it to objects of their own."""
+    if isinstance(value, type):
+        return set()
+    called = {method for name, method in usage.loaded_on if name in names}
+    called |= {"__call__"} if names & usage.loaded else set()
+    tables = [vars(kind) for kind in type(value).__mro__ if not is_library(kind)]
+    functions = [table[name] for table in tables for name in called if name in table]
+    return {
+        name for own in functions if isinstance(own, FunctionType) for name in getattr(_usage(own.__code__), what)
+    }  # fmt: skip
 
 
 def _objects(module: nn.Module, sources: Iterable[Source]) -> Iterator[tuple[int, tuple[Any, set[str]]]]:
@@ -157,27 +176,32 @@ def _usage(code: CodeType) -> _Usage:
     found = _Usage()
     first = code.co_varnames[0] if code.co_argcount else None
     line: set[str] = set()
-    is_changing = False
-    before = None
+    on_locals: set[str] = set()  # attributes that are written on local variables
+    is_changing, before = False, ("", "")
     for instruction in dis.get_instructions(code):
         name, opname = str(instruction.argval), instruction.opname
         if instruction.starts_line is not None:
             found.changed.update(line if is_changing else ())
             line, is_changing = set(), False
-        is_own = before is not None and before.opname.startswith("LOAD_FAST") and before.argval == first
+        is_local, is_held = before[0].startswith("LOAD_FAST"), before[0].startswith(_LOADS)
+        is_own = is_local and before[1] == first
         if opname.startswith(_LOADS):
             line.add(name)
             found.loaded.add(name)
-            if opname.startswith(("LOAD_ATTR", "LOAD_METHOD")) and not is_own:
-                found.foreign.add(name)
+            is_attribute = opname.startswith(("LOAD_ATTR", "LOAD_METHOD"))
+            found.foreign.update([name] if is_attribute and not is_own else [])
+            found.loaded_on.update([(before[1], name)] if is_attribute and is_held else [])
             is_changing |= name in _CHANGING
         elif opname in ("STORE_ATTR", "STORE_GLOBAL", "DELETE_ATTR"):
             found.stored.add(name)
             if opname == "STORE_ATTR" and not is_own:
                 found.foreign_stored.add(name)
+                found.stored_on.update([(before[1], name)] if is_held else [])
+                on_locals.update([name] if is_local else [])
         is_changing |= opname in ("STORE_SUBSCR", "DELETE_SUBSCR")
-        before = instruction
+        before = (opname, name)
     found.changed.update(line if is_changing else ())
+    found.stored_on.update((holder, name) for holder in found.loaded for name in on_locals)
     found.foreign.update(texts_as_names(code))
     return found
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dis
 import functools
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from types import CodeType, FrameType, FunctionType, ModuleType
 from typing import Any, cast
 
@@ -27,7 +27,7 @@ class Source:
     code: CodeType
     scope: Mapping[str, Any]
     closure: Mapping[str, Any]
-    defaults: Sequence[Any] = ()
+    defaults: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     @classmethod
     def of_frame(cls, frame: FrameType) -> Source:
@@ -40,7 +40,9 @@ class Source:
     def of_function(cls, function: FunctionType) -> Source:
         """The code of a function that did not call torch itself."""
         held = _Cells(function)
-        defaults = (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values())
+        names = function.__code__.co_varnames[: function.__code__.co_argcount]
+        values = function.__defaults__ or ()
+        defaults = {**dict(zip(reversed(names), reversed(values), strict=False)), **(function.__kwdefaults__ or {})}
         return cls(function.__code__, function.__globals__, held, defaults)
 
 
@@ -70,9 +72,10 @@ class _Cells(Mapping[str, Any]):
         return len(list(iter(self)))
 
 
-def sources_of(module: nn.Module) -> list[Source]:
+def sources_of(module: nn.Module, *, has_train: bool = True) -> list[Source]:
     """The code that a call of the module, or of its `train`, begins with: forward, and hooks."""
-    functions: list[Any] = [type(module).forward, vars(module).get("forward"), type(module).train]
+    functions: list[Any] = [type(module).forward, vars(module).get("forward")]
+    functions += [type(module).train] if has_train else []
     for hooks in (module._forward_hooks, module._forward_pre_hooks):
         functions += hooks.values()
     plain = [getattr(function, "__func__", function) for function in functions]
@@ -154,6 +157,13 @@ def names_read_by(function: Any) -> frozenset[str]:
     return frozenset(name for source in callees.found() for code in nested(source.code) for name in loaded(code))
 
 
+def names_written_by(modules: Iterable[nn.Module]) -> frozenset[str]:
+    """Attributes that the forward passes of these modules, and of their parts, may set."""
+    parts = {id(part): part for module in modules for part in module.modules()}.values()
+    sources = with_callees([source for part in parts for source in sources_of(part)], parts)
+    return frozenset(name for source in sources for code in nested(source.code) for name in stored(code))
+
+
 def is_torch(kind: Any) -> bool:
     """True for classes and functions of torch, and for `object`."""
     return kind is object or str(getattr(kind, "__module__", "")).split(".")[0] == "torch"
@@ -182,13 +192,21 @@ def loaded(code: CodeType) -> frozenset[str]:
     return frozenset(found)
 
 
+def is_only_added_to(code: CodeType, name: str) -> bool:
+    """True if the code uses a local variable for nothing but to add to it: a list of notes, for example."""
+    instructions = list(dis.get_instructions(code))
+    uses = [at for at, own in enumerate(instructions) if own.opname.startswith("LOAD_FAST") and own.argval == name]
+    return all(instructions[at + 1].argval in _ADDING for at in uses)
+
+
 @functools.lru_cache(maxsize=4096)
 def catches(code: CodeType) -> bool:
     """True if the code handles errors, so that a call that fails may steer it."""
     opcodes = [instruction.opname for instruction in dis.get_instructions(code)]
-    if {"CHECK_EXC_MATCH", "JUMP_IF_NOT_EXC_MATCH"}.intersection(opcodes):
+    if {"CHECK_EXC_MATCH", "JUMP_IF_NOT_EXC_MATCH"}.intersection(opcodes) or "suppress" in code.co_names:
         return True
-    return opcodes.count("PUSH_EXC_INFO") > opcodes.count("WITH_EXCEPT_START")  # `except:` without a type
+    passed_on = opcodes.count("PUSH_EXC_INFO") + opcodes.count("WITH_EXCEPT_START")  # by `finally` and by `with`
+    return opcodes.count("POP_EXCEPT") > passed_on  # `except:` without a type
 
 
 @functools.lru_cache(maxsize=4096)

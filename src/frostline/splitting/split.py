@@ -11,23 +11,26 @@ from frostline.core.arguments import as_count, check_model
 from frostline.core.digests import checksum
 from frostline.core.doors import public
 from frostline.core.errors import DataError, NotCacheable, SplitError
-from frostline.core.restore import kept_attributes, kept_buffers, kept_generators, kept_modes, kept_parameters
+from frostline.core.restore import kept_attributes, kept_generators, kept_modes, kept_parameters
 from frostline.splitting.checks import check_example, check_features, check_line, check_modes, check_repeatable
+from frostline.splitting.company import prove_company
 from frostline.splitting.explaining import Explanation, explain
 from frostline.splitting.extraction import extract_features
 from frostline.splitting.failures import changed_error, explained_failure, other_path, other_size, unmade_error
 from frostline.splitting.graphs import UnknownValue
 from frostline.splitting.guards import Guard
+from frostline.splitting.listening import wrapped
 from frostline.splitting.plan import Plan, frozen_log, record_plan
 from frostline.splitting.points import Frame, Point
-from frostline.splitting.quieting import quiet_reference
+from frostline.splitting.quieting import quieted
 from frostline.splitting.recipes import calls_digest
+from frostline.splitting.replay_plan import first_proven, replayed_log
 from frostline.splitting.samples import FAR, LARGE, PROOF, SMALL, batch_of, other_values, put_first
 from frostline.splitting.sequence import SequenceProof
 from frostline.splitting.sources import names_read_by
 from frostline.splitting.state import Traces
 from frostline.splitting.structure import outline
-from frostline.splitting.verification import Verification, kernels_for, verify_head
+from frostline.splitting.verification import Verification, kept_model, kernels_for, verify_head
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -39,6 +42,7 @@ _INPUTS = Point(Frame("", 0), "input", 0, "python")
 _Steering = tuple[str, tuple[tuple[Point, str], ...]]
 # How often to record again because some sample of the example takes another path than those that were recorded.
 _PATHS = 3
+_READS = "values of the frozen part decide in Python what runs in the trainable part"
 
 
 class Split:
@@ -132,10 +136,16 @@ class Split:
     def _verify(
         self, inputs: Any, features: tuple[Tensor, ...], modes: tuple[str, ...], *, has_backward: bool = True
     ) -> Verification:
-        reference = quiet_reference(self._model, self._plan.quiet)
         return verify_head(
-            self._model, self.head, features, reference, inputs, modes, self._plan.moved, has_backward=has_backward
-        )
+            self._model, self.head, features, self._reference, inputs, modes, self._plan.moved,
+            has_backward=has_backward, between=self._plan.between,
+        )  # fmt: skip
+
+    def _reference(self, inputs: Any) -> Any:
+        """The model, without the noise of its frozen side."""
+        own = batches.map_tensors(inputs, torch.clone)  # a model may write into its inputs
+        with quieted(self._model, self._plan.quiet):
+            return batches.call(self._model, own)
 
     def explain(self) -> Explanation:
         """What is frozen, what trains, what is stored per sample, what it costs; `print` it."""
@@ -153,8 +163,10 @@ class Split:
         names = [tensor.name for tensor in self.frontier]
         features, frozen_s = check_repeatable(self._model, lambda: self.extract(sample), names)
         other = other_values(batch_of(example, PROOF, start=1))
-        reference = quiet_reference(self._model, plan.quiet)
-        sequence = SequenceProof(self._model, self.head, self.extract, reference, plan.whole, plan.sources)
+        holds = self._holds if self.is_steered else None
+        prove_company(lambda batch: self._run_frozen(batch)[0], holds, batch_of(example, SMALL), self.frontier)
+        sequence = SequenceProof(self._model, self.head, self.extract, self._reference, plan.whole, plan.sources,
+                                 bool(plan.settings.replayed))  # fmt: skip
         sequence.prove([sample, other, sample])
         verification = self.verify(other)
         if plan.decides_by_size or plan.has_batch_numbers:
@@ -178,7 +190,7 @@ class Split:
     @property
     def is_steered(self) -> bool:
         """True if values of the frozen part reach Python, where they may decide for a whole batch."""
-        return any(expected.is_steered for expected in self._plan.expected.values())
+        return self._plan.is_steered
 
     @public("Split.check_unchanged")
     def check_unchanged(self) -> None:
@@ -191,7 +203,7 @@ class Split:
             kept_modes(self._model), kept_generators(), kept_parameters(self._model), kernels_for(self._model),
             kept_attributes(self._model, numbers=True),
         ):  # fmt: skip
-            log = frozen_log(self._model, self._plan)
+            log = (replayed_log if self._plan.settings.replayed else frozen_log)(self._model, self._plan)
         if calls_digest(log) != self.recipe["calls"]:
             raise changed_error(self._moved_weights())
 
@@ -232,6 +244,13 @@ class Split:
     def _takes_another_path(self, inputs: Any) -> bool:
         features, differing = self._run_frozen(inputs)
         return bool(differing) or features is None
+
+    def _holds(self, inputs: Any, features: tuple[Tensor, ...]) -> bool:
+        try:
+            self._verify(inputs, features, ("train", "eval"), has_backward=False)
+        except SplitError:
+            return False
+        return True
 
     @property
     def _device(self) -> torch.device:
@@ -281,7 +300,7 @@ class Split:
         """(features, or None if one was not made as it was recorded; what was handed to Python in another way)."""
         plan = self._plan
         own = batches.map_tensors(inputs, torch.clone)  # a model may write into its inputs
-        found, differing = extract_features(self._model, plan.kinds, plan.frontier, plan.expected, own)
+        found, differing = extract_features(self._model, plan.kinds, plan.frontier, plan.expected, plan.quiet, own)
         given = outline(inputs)
         if given != plan.outline:
             differing.insert(0, (Guard(_INPUTS, plan.outline, "the inputs"), given))
@@ -327,26 +346,35 @@ def split(model: nn.Module, example: Any) -> Split:
     check_model("split", model, needs=("shapes", "values"))
     check_line(model)
     check_example(model, example)
-    failed: list[Exception] = []
-    traces, made = Traces(model), None
-    with (
-        traces, kept_modes(model), kept_buffers(model), kept_attributes(model, numbers=True), kept_generators(),
-        kept_parameters(model), kernels_for(model),
-    ):  # fmt: skip
-        for is_whole in (True, False):
-            try:
-                made = _split(model, example, is_whole=is_whole)
-                break
-            except (NotCacheable, DataError):
-                raise
-            except Exception as error:
-                failed.append(error)
-                if not isinstance(error, (UnknownValue, SplitError)):
-                    break
-        if made is None:
-            raise explained_failure(model, batch_of(example, LARGE), failed)
+    with Traces(model) as traces, kept_model(model), wrapped():
+        made = _found(model, example)
     traces.check()
     return made
+
+
+def _found(model: nn.Module, example: Any) -> Split:
+    """The split whose head is a graph, or else the one whose head runs the model's own forward."""
+    failed: list[Exception] = []
+    for is_whole in (True, False):
+        try:
+            return _split(model, example, is_whole=is_whole)
+        except DataError:
+            raise
+        except Exception as error:
+            failed.append(error)
+            if isinstance(error, NotCacheable) or not isinstance(error, (UnknownValue, SplitError)):
+                break
+    found = _replayed(model, example, failed[0])
+    if found is not None:
+        return found
+    if isinstance(failed[-1], NotCacheable):
+        raise failed[-1]
+    raise explained_failure(model, batch_of(example, LARGE), failed)
+
+
+def _replayed(model: nn.Module, example: Any, why: Exception | str, *, only_lean: bool = False) -> Split | None:
+    """The split whose head runs the model's own forward, if there is one that is proven."""
+    return first_proven(lambda *made: Split(model, *made)._proven(example), model, example, why, only_lean=only_lean)
 
 
 def _split(model: nn.Module, example: Any, *, is_whole: bool) -> Split:
@@ -357,4 +385,8 @@ def _split(model: nn.Module, example: Any, *, is_whole: bool) -> Split:
             break
         example = put_first(example, at)
         made = Split(model, *record_plan(model, example, is_whole=is_whole))
+    if made._plan.num_guards:  # a head that reads the values itself holds for all of them
+        other = _replayed(model, example, _READS, only_lean=True)
+        if other is not None and other._plan.num_guards < made._plan.num_guards:
+            return other
     return made._proven(example)

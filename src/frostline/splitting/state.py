@@ -14,7 +14,7 @@ from torch import nn
 
 from frostline.core.digests import code_digest, tensor_digest
 from frostline.core.errors import NotCacheable
-from frostline.splitting.fingerprints import fingerprint
+from frostline.splitting.fingerprints import fingerprint, has_state
 from frostline.splitting.places import Place, Walk, contents
 from frostline.splitting.sources import Source, sources_of
 
@@ -37,14 +37,28 @@ def watched_places(
 
 
 def moving_state(
-    model: nn.Module, names: Iterable[str], sources: Iterable[Source], run: Callable[[], Any]
+    model: nn.Module,
+    names: Iterable[str],
+    sources: Iterable[Source],
+    run: Callable[[], Any],
+    *,
+    has_queues: bool = True,
 ) -> list[str]:
-    """What the named modules and the code keep that one more call of `run`, with the same batch, changes."""
+    """What the named modules and the code keep that one more call of `run`, with the same batch, changes.
+
+    Args:
+        model: The model.
+        names: The modules whose attributes are looked at.
+        sources: The code that ran.
+        run: One call.
+        has_queues: Look at queues, sets and iterators too; False where the head itself moves them.
+    """
     own, sources = dict(model.named_modules()), list(sources)
     modules = {name: own[name] for name in names}
 
     def now() -> dict[str, Any]:
-        return contents(_walked(Walk(sources, modules.values(), is_complete=True), modules))
+        places = _walked(Walk(sources, modules.values(), is_complete=True), modules)
+        return contents(place for place in places if has_queues or not has_state(place.value))
 
     before = now()
     run()

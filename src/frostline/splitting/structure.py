@@ -17,6 +17,10 @@ _CLOSED = (
 )  # fmt: skip
 
 
+_ATOMS = frozenset((type(None), bool, int, float, str, torch.dtype, torch.device, torch.Size))  # found at once
+_CONTAINERS = frozenset((tuple, list, dict))
+
+
 @dataclass(frozen=True)
 class Step:
     """One step from a value to a part of it: an item (`value[key]`) or an attribute (`value.key`)."""
@@ -133,18 +137,23 @@ def filled(template: Any, tensors: Sequence[Any]) -> Any:
 
 
 def _find(value: Any, path: Path, found: list[tuple[Path, Tensor]], seen: set[int]) -> None:
+    kind = type(value)
+    if kind in _ATOMS:
+        return
     if isinstance(value, Tensor):
         found.append((path, value))
         return
-    if value is None or isinstance(value, _CLOSED) or id(value) in seen:
+    if (kind not in _CONTAINERS and isinstance(value, _CLOSED)) or id(value) in seen:
         return
     seen = seen | {id(value)}
-    if isinstance(value, Mapping):
-        for key, part in cast("Mapping[Any, Any]", value).items():
-            _find(part, (*path, Step(key, False)), found, seen)
-    elif isinstance(value, (tuple, list)):
+    if isinstance(value, (tuple, list)):
         for at, part in enumerate(cast("Sequence[Any]", value)):
-            _find(part, (*path, Step(at, False)), found, seen)
+            if type(part) not in _ATOMS:
+                _find(part, (*path, Step(at, False)), found, seen)
+    elif isinstance(value, Mapping):
+        for key, part in cast("Mapping[Any, Any]", value).items():
+            if type(part) not in _ATOMS:
+                _find(part, (*path, Step(key, False)), found, seen)
     elif isinstance(value, slice):
         for key in ("start", "stop", "step"):
             _find(getattr(value, key), (*path, Step(key, False)), found, seen)

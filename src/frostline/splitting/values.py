@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from frostline.core.digests import code_digest, tensor_digest
 from frostline.splitting import operations
 from frostline.splitting.points import OpenFrame, Point
-from frostline.splitting.structure import tensor_paths, tensors_in
+from frostline.splitting.structure import replace, tensor_paths, tensors_in
 
 if TYPE_CHECKING:
     import types
@@ -35,13 +35,17 @@ class Producer:
 
 @dataclass
 class Birth:
-    """When and where a frozen tensor was made; `is_sized` if it follows from sizes alone, such as `arange(B)`."""
+    """When and where a frozen tensor was made; `is_sized` if it follows from sizes alone, such as `arange(B)`.
+
+    `is_written` if the call wrote into the tensor in place: then the producer made its memory, not its values.
+    """
 
     point: Point
     clock: int
     version: int
     producer: Producer | None
     is_sized: bool = False
+    is_written: bool = False
 
 
 Versions = list[tuple[Tensor, int]]
@@ -112,11 +116,12 @@ class Values:
     # Frozen values
 
     def born(
-        self, tensor: Tensor, point: Point, producer: Producer | None = None, *, is_sized: bool = False
+        self, tensor: Tensor, point: Point, producer: Producer | None = None, *, is_sized: bool = False,
+        is_written: bool = False,
     ) -> None:  # fmt: skip
         """A frozen call made this tensor."""
         self.keep(tensor)
-        self.births[id(tensor)] = Birth(point, self.clock, version_of(tensor), producer, is_sized)
+        self.births[id(tensor)] = Birth(point, self.clock, version_of(tensor), producer, is_sized, is_written)
         self.recording.births[point] = tensor
 
     def frozen_call(
@@ -135,7 +140,7 @@ class Values:
                 continue
             leaf = Point(point.frame, point.operation, point.nth, at)
             producer = known.producer if known else Producer(func, args, kwargs, path)
-            self.born(tensor, leaf, producer, is_sized=is_sized)
+            self.born(tensor, leaf, producer, is_sized=is_sized, is_written=is_written)
         for at, tensor in enumerate(written):
             leaf = Point(point.frame, point.operation, point.nth, f"written{at}" if at else "written")
             self._writes[storage_of(tensor)] = (self.clock, leaf)
@@ -150,8 +155,8 @@ class Values:
                 continue  # it was made before the module ran, and only passes through
             is_sized = self.is_sized(tensor)
             self.clock += 1
-            producer = known.producer if known else None
-            self.born(tensor, Point(frame.frame, "return", 0, at), producer, is_sized=is_sized)
+            producer, point = known.producer if known else None, Point(frame.frame, "return", 0, at)
+            self.born(tensor, point, producer, is_sized=is_sized, is_written=self.is_written(tensor))
 
     def is_sized(self, tensor: Tensor) -> bool:
         """True if the tensor follows from sizes alone: it depends on its place in the batch, not on the sample.
@@ -181,6 +186,11 @@ class Values:
         """The frozen call that changed the tensor's memory after its birth, if any."""
         clock, point = self._writes.get(storage_of(tensor), (0, None))
         return point if clock > birth.clock else None
+
+    def is_written(self, tensor: Tensor) -> bool:
+        """True if a frozen call has written into the tensor after its producer made it."""
+        birth = self.births.get(id(tensor))
+        return birth is not None and (birth.is_written or self.last_write(tensor, birth) is not None)
 
     # Names and versions
 
@@ -237,3 +247,9 @@ def version_of(tensor: Tensor) -> int:
 def is_remade(producer: Producer | None) -> bool:
     """True if the call gives no values, only memory: it is made again inside the head, not stored."""
     return producer is not None and operations.is_factory(producer.func)
+
+
+def told_apart(result: Any, before: Versions) -> Any:
+    """A module that may leave itself out by chance returns its input as it is: the result is not that input."""
+    unwritten = {id(tensor) for tensor, version in before if version_of(tensor) == version}
+    return replace(result, lambda tensor: tensor.view_as(tensor) if id(tensor) in unwritten else tensor)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,7 @@ from frostline.core.restore import (
 from frostline.splitting.structure import tensor_paths
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
     from frostline.splitting.head import Head
 
@@ -79,6 +79,7 @@ def verify_head(
     moved: frozenset[str] = frozenset(),
     *,
     has_backward: bool = True,
+    between: Any = None,
 ) -> Verification:
     """Compare head and model on a batch, in outputs, gradients and buffer changes.
 
@@ -91,11 +92,13 @@ def verify_head(
         modes: `train`, `eval`, or both.
         moved: Buffers that training moves: they are moved as the weights are.
         has_backward: False compares outputs and buffers only.
+        between: A batch that the model runs over before the head does, so that what a layer has left in a global or a
+            closure is not that of the same batch; None where the head runs no code of the model.
 
     Raises:
         SplitError: If they differ: it says in what.
     """
-    proof = _Proof(model, head, features, reference, inputs, modes, moved, has_backward)
+    proof = _Proof(model, head, features, reference, inputs, modes, moved, has_backward, between)
     is_on_gpu = next(model.parameters()).is_cuda
     if is_on_gpu:
         with suppress(SplitError), kernels_for(model):  # fused kernels draw noise by the layout of their arguments
@@ -107,6 +110,16 @@ def verify_head(
 def kernels_for(model: nn.Module) -> AbstractContextManager[None]:
     """Plain ones if a GPU runs recurrent layers: those of cuDNN hide their noise, and have no backward in eval mode."""
     return plain_kernels() if next(model.parameters()).is_cuda and has_recurrent(model) else nullcontext()
+
+
+@contextmanager
+def kept_model(model: nn.Module) -> Generator[None]:
+    """After the block the model is as it was before."""
+    with (
+        kept_modes(model), kept_buffers(model), kept_attributes(model, numbers=True), kept_generators(),
+        kept_parameters(model), kernels_for(model),
+    ):  # fmt: skip
+        yield
 
 
 @dataclass(frozen=True)
@@ -121,6 +134,7 @@ class _Proof:
     modes: tuple[str, ...]
     moved: frozenset[str]
     has_backward: bool
+    between: Any
 
     def run(self) -> Verification:
         features = tuple(f.detach().clone(memory_format=torch.contiguous_format) for f in self.features)
@@ -149,6 +163,8 @@ class _Proof:
         for is_learning in passes:  # evaluation runs without gradients, too
             states = generator_states()
             expected = self._run(self.model, mode, lambda: self.reference(self.inputs), is_learning)
+            if self.between is not None:
+                self._run(self.model, mode, lambda: self.reference(self.between), is_learning)
             set_generator_states(states)
             found = self._run(self.head, mode, lambda: self.head.recorded(*features), is_learning)
             differences += compare_outcomes(expected, found, mode if is_learning else "eval (without gradients)")

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from frostline.core import inputs as batches
 from frostline.core.errors import DataError
 from frostline.core.order import epoch_order
-from frostline.training.losses import IGNORED
+from frostline.core.restore import kept_attributes, kept_buffers, kept_generators, kept_modes
+from frostline.training.losses import IGNORED, as_labels
+from frostline.training.outputs import output_of
+
+if TYPE_CHECKING:
+    from torch import nn
 
 _LOOKED_AT = 8  # items whose targets are looked at before anything runs
 
@@ -24,6 +29,7 @@ class DatasetBatches:
         keep: Label keys that stay among the inputs.
         shuffle: Another order every epoch.
         seed: Of the order.
+        dtype: Of a model of one precision: floats of the inputs are converted to it; None leaves them as they are.
     """
 
     def __init__(
@@ -34,10 +40,11 @@ class DatasetBatches:
         keep: frozenset[str] = frozenset(),
         shuffle: bool = False,
         seed: int = 0,
+        dtype: torch.dtype | None = None,
     ) -> None:
         batches.check_map_style(dataset)
         self.dataset, self.batch_size, self.keep = dataset, batch_size, keep
-        self.shuffle, self.seed, self.epoch = shuffle, seed, 0
+        self.shuffle, self.seed, self.epoch, self.dtype = shuffle, seed, 0, dtype
 
     def __len__(self) -> int:
         return -(-len(self.dataset) // self.batch_size)
@@ -51,8 +58,15 @@ class DatasetBatches:
     def batch(self, indices: list[int]) -> tuple[Any, Any]:
         """The samples at these positions as one batch."""
         items = [batches.unpack(batches.read(self.dataset, index), index, self.keep) for index in indices]
-        inputs = batches.collate([inputs for inputs, _ in items], indices)
+        inputs = in_dtype(batches.collate([inputs for inputs, _ in items], indices), self.dtype)
         return inputs, batches.collate_targets([target for _, target in items], indices)
+
+
+def in_dtype(inputs: Any, dtype: torch.dtype | None) -> Any:
+    """Inputs whose floats are of this dtype; None leaves them as they are."""
+    if dtype is None:
+        return inputs
+    return batches.map_tensors(inputs, lambda tensor: tensor.to(dtype) if tensor.is_floating_point() else tensor)
 
 
 def check_targets(dataset: Any, loss: Any, where: str) -> None:
@@ -73,14 +87,13 @@ def check_targets(dataset: Any, loss: Any, where: str) -> None:
     batches.check_map_style(dataset)
     indices = list(range(min(_LOOKED_AT, len(dataset))))
     targets = [batches.unpack(batches.read(dataset, index), index)[1] for index in indices]
-    if any(isinstance(target, str) for target in targets):
-        raise DataError(
-            what="The targets are not numbers.", where=where, received=f"the text {targets[0]!r}",
-            do="number the classes: names = sorted(set(labels)), and return names.index(label) as the target.",
-        )  # fmt: skip
+    try:
+        shown = batches.collate_targets(targets, indices)
+    except DataError as error:
+        place = f"{where}, {error.where}"
+        raise DataError(what=error.what, where=place, received=error.received, do=error.do) from error
     if loss != "cross_entropy":
         return
-    shown = batches.collate_targets(targets, indices)
     if isinstance(shown, torch.Tensor) and shown.dim() < 2 and (shown.is_floating_point() or shown.dtype == torch.bool):
         raise DataError(
             what="Cross entropy needs class indices as targets, or probabilities in the shape of the output.",
@@ -93,6 +106,38 @@ def check_targets(dataset: Any, loss: Any, where: str) -> None:
             what="No sample has a label.", where=where, received=f"{len(every)} targets, all of them {IGNORED}",
             do="check the labels: -100 stands for 'no label here'.",
         )  # fmt: skip
+
+
+def check_classes(module: nn.Module, inputs: Any, labels: dict[str, tuple[Any, torch.Tensor]]) -> None:
+    """Raise if a label is no class of the module's output, before anything is computed that takes long.
+
+    Args:
+        module: Called once on a few inputs, in inference mode; nothing of it changes.
+        inputs: As it takes them.
+        labels: (dataset, its labels (N,)) by the argument, for the error.
+
+    Raises:
+        DataError: It names the sample.
+    """
+    kept = kept_buffers(module), kept_attributes(module, numbers=True)
+    with torch.no_grad(), kept_modes(module), kept_generators(), kept[0], kept[1]:
+        module.eval()
+        output = batches.call(module, inputs)
+    try:
+        logits = output_of(output)
+    except DataError:
+        return  # told at the loss, with the choices
+    if logits.dim() != 2:
+        return
+    classes = logits.shape[1]
+    for where, (dataset, known) in labels.items():
+        bad = (((known < 0) | (known >= classes)) & (known != IGNORED)).nonzero()
+        if not len(bad):
+            continue
+        at = int(bad[0])
+        target = batches.unpack(batches.read(dataset, at), at)[1]
+        if not isinstance(target, torch.Tensor) or target.dim() == 0:  # what is kept may be transformed on its way
+            as_labels(logits[:1], torch.as_tensor([int(target)]), where=f"{where}, dataset[{at}]")
 
 
 def _all_targets(dataset: Any) -> torch.Tensor | None:

@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 
 from frostline.core import inputs as batches
 from frostline.core.errors import DataError
+from frostline.core.mismatch import told_mismatch
 from frostline.core.records import Epoch
 from frostline.core.steps import check_loss, take_step
 from frostline.training.checkpoints import (
@@ -30,6 +31,7 @@ from frostline.training.checkpoints import (
 from frostline.training.losses import Loss, check_scalar
 from frostline.training.machine import log_figures
 from frostline.training.metrics import Metric, make_collector
+from frostline.training.outputs import loss_of
 from frostline.training.stepping import needs_closure, step_scheduler
 
 if TYPE_CHECKING:
@@ -77,6 +79,7 @@ class Settings:
         watch: callable(module, optimizer, steps before) -> a context in which the epochs run, or None; not called where
             a resumed run has none left.
         counted: callable(target) -> how much a batch counts in the means of losses; one that counts 0 is left out.
+        ignored: The label that metrics by name leave out; None: torch's own, -100.
     """
 
     loss: Loss
@@ -90,6 +93,7 @@ class Settings:
     progress: bool
     watch: Watch | None = None
     counted: Callable[[Any], int] = batches.batch_size
+    ignored: int | None = None
 
 
 def run_training(
@@ -157,7 +161,7 @@ def _train_epoch(
         if size == 0:
             continue  # every label of the batch is ignored: it has no loss
         inputs, target = batches.move(inputs, fabric.device), batches.move(target, fabric.device)
-        loss = _stepped(fabric, wrapped, optimizer, (inputs, target), f"epoch {epoch}, step {step}", settings)
+        loss = _stepped(fabric, wrapped, optimizer, (inputs, target), (epoch, step), settings)
         if observer is not None:
             observer.step(loss)
         total += loss.detach().double().cpu() * size
@@ -172,15 +176,17 @@ def _train_epoch(
 
 
 def _stepped(
-    fabric: Any, wrapped: Any, optimizer: Any, batch: tuple[Any, Any], place: str, settings: Settings
+    fabric: Any, wrapped: Any, optimizer: Any, batch: tuple[Any, Any], at: tuple[int, int], settings: Settings
 ) -> Tensor:  # fmt: skip
     """One step of the optimizer; its loss. An optimizer that needs a closure asks for the loss as often as it likes."""
     losses: list[Tensor] = []
+    place = f"epoch {at[0]}, step {at[1]}"
 
     def closure() -> Tensor:
         optimizer.zero_grad()
-        loss = settings.loss(_called(wrapped, batch[0]), batch[1])
-        check_scalar(loss, place, batch[0], module=wrapped)
+        loss = loss_of(settings.loss, _called(wrapped, batch[0]), batch[1], is_first=at[1] == 0)
+        is_first = at == (0, 0) and not losses
+        check_scalar(loss, place, batch[0], target=batch[1], module=wrapped, is_first=is_first)
         check_loss(loss, place)
         fabric.backward(loss)
         losses.append(loss)
@@ -200,8 +206,15 @@ def _stepped(
 
 def _called(wrapped: Any, inputs: Any) -> Any:
     try:
-        return batches.call(wrapped, inputs)
+        with told_mismatch(wrapped, inputs):
+            return batches.call(wrapped, inputs)
     except ValueError as error:
+        if "frozen dataclass" in str(error):
+            raise DataError(
+                what="The model returns a frozen dataclass, whose tensors cannot be converted.",
+                where="the model's output", received=str(error),
+                do="make it @dataclass without frozen=True, or return a mapping.",
+            ) from error  # fmt: skip
         if "more than 1 value per channel" not in str(error):
             raise
         raise DataError(
@@ -216,7 +229,7 @@ def _validate(
     fabric: Any, wrapped: Any, data: Batches, settings: Settings
 ) -> tuple[float, dict[str, float]]:  # fmt: skip
     wrapped.eval()
-    collectors = {name: make_collector(metric) for name, metric in settings.metrics.items()}
+    collectors = {name: make_collector(metric, settings.ignored) for name, metric in settings.metrics.items()}
     total_loss, count = 0.0, 0
     with torch.no_grad():
         for inputs, target in data:
@@ -224,8 +237,8 @@ def _validate(
             if size == 0:
                 continue
             inputs, target = batches.move(inputs, fabric.device), batches.move(target, fabric.device)
-            output = batches.call(wrapped, inputs)
-            total_loss += float(settings.loss(output, target)) * size
+            output = _called(wrapped, inputs)
+            total_loss += float(loss_of(settings.loss, output, target)) * size
             count += size
             for collector in collectors.values():
                 collector.add(output, target)

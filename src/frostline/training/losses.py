@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from frostline.core.arguments import check_callable
 from frostline.core.errors import DataError, nearest
 from frostline.core.inputs import batch_size, describe, leaves
+from frostline.training.outputs import output_of
 
 Loss = Callable[[Any, Any], Tensor]
 
@@ -24,6 +25,10 @@ _HALF_ADVICE = (
 _ADVICE = (
     "lower lr, clip the gradients (clip=frostline.remedies.clip_by_norm(1.0)) or check the inputs; the last checkpoint "
     "is kept."
+)
+_OWN_LOSS = (
+    " A model computes a loss of its own only if labels are among its inputs: return ({**inputs, 'labels': labels}, "
+    "labels) from the dataset."
 )
 IGNORED = -100  # torch's own mark for "no label here"
 
@@ -49,47 +54,36 @@ def _of_output(loss: Loss, output: Any, target: Any) -> Tensor:
     return loss(output_of(output), target)
 
 
+def ignored_label(loss: str | Loss) -> int | None:
+    """The label that a loss leaves out: torch's -100 for cross entropy by name, or its own `ignore_index`."""
+    if isinstance(loss, str):
+        return IGNORED if loss == "cross_entropy" else None
+    found = getattr(loss, "ignore_index", getattr(loss, "keywords", {}).get("ignore_index"))
+    return found if isinstance(found, int) else None
+
+
 def num_counted(loss: str | Loss, target: Any) -> int:
     """How much a batch counts: its labels without those that the loss ignores (-100), else its samples."""
-    ignored = IGNORED if loss == "cross_entropy" else getattr(loss, "ignore_index", None)
-    if not isinstance(ignored, int) or not isinstance(target, Tensor) or target.is_floating_point():
+    ignored = ignored_label(loss)
+    if ignored is None or not isinstance(target, Tensor) or target.is_floating_point():
         return batch_size(target)
     is_counted = target != ignored
     return int(is_counted.sum()) if is_counted.dim() else len(target)
 
 
-def output_of(result: Any) -> Tensor:
-    """The tensor of a model's output that a loss by name takes: itself, `.logits`, or the only one of a container.
-
-    Raises:
-        DataError: If there is none, or several: they are listed.
-    """
-    if isinstance(result, Tensor):
-        return result
-    logits = getattr(result, "logits", None)
-    if isinstance(logits, Tensor):
-        return logits
-    found = leaves(result)
-    if len(found) == 1:
-        return next(iter(found.values()))
-    listed = ", ".join(f"{name}: {describe(tensor)}" for name, tensor in found.items())
-    raise DataError(
-        what="Cannot tell which part of the model's output the loss takes.",
-        where="the model's output",
-        received=f"{type(result).__name__} with {len(found)} tensors ({listed})" if found else type(result).__name__,
-        do="pass a loss that is callable(output, target): it gets the whole output, and picks from it; "
-        "for example loss=lambda output, target: torch.nn.functional.cross_entropy(output[0], target).",
-    )
-
-
-def check_scalar(loss: Any, place: str, inputs: Any = None, *, module: nn.Module | None = None) -> None:
+def check_scalar(
+    loss: Any, place: str, inputs: Any = None, *, target: Any = None, module: nn.Module | None = None,
+    is_first: bool = False,
+) -> None:  # fmt: skip
     """Raise unless the loss is one finite number.
 
     Args:
         loss: What the loss returned.
         place: Epoch and step.
         inputs: What it was computed from; values that are not finite there are the cause.
+        target: The same.
         module: What is trained; float16 weights have causes of their own.
+        is_first: No step was taken yet: weights that are not finite are the cause.
 
     Raises:
         DataError: If it is not.
@@ -97,11 +91,26 @@ def check_scalar(loss: Any, place: str, inputs: Any = None, *, module: nn.Module
     if not isinstance(loss, Tensor):
         raise DataError(
             what="The loss is not one finite number.", where=place, received=describe(loss),
-            do="return a scalar tensor from the loss, computed from the output.",
+            do="return a scalar tensor from the loss, computed from the output."
+            + (_OWN_LOSS if loss is None else ""),
         )  # fmt: skip
     loss = loss.detach()
     if loss.dim() or not bool(torch.isfinite(loss)):
         rows = [] if loss.dim() else _rows_not_finite(inputs)
+        bad = [] if loss.dim() or rows else _rows_not_finite(target)
+        if bad:
+            raise DataError(
+                what="The loss is not one finite number: the targets are not.", where=place,
+                received=f"{float(loss)}; NaN or Inf in {len(bad)} targets of the batch, the first at {bad[0]}",
+                do="remove or mend the samples whose target is not finite; the last checkpoint is kept.",
+            )  # fmt: skip
+        weights = [] if module is None or loss.dim() or not is_first else _weights_not_finite(module)
+        if weights:
+            raise DataError(
+                what="The loss is not one finite number: the model's weights are not.", where=place,
+                received=f"{float(loss)}; NaN or Inf in {weights[0]}, before the first step",
+                do="load or draw these weights again: torch.isfinite(parameter).all() finds them.",
+            )  # fmt: skip
         if rows:
             raise DataError(
                 what="The loss is not one finite number: the samples are not.", where=place,
@@ -120,10 +129,14 @@ def _is_half(module: nn.Module | None) -> bool:
     return module is not None and any(p.dtype == torch.float16 for p in module.parameters() if p.requires_grad)
 
 
+def _weights_not_finite(module: nn.Module) -> list[str]:
+    return [name for name, tensor in module.named_parameters() if not bool(torch.isfinite(tensor).all())]
+
+
 def _rows_not_finite(inputs: Any) -> list[int]:
     """Positions in the batch of samples with values that are not finite."""
     tensors = [t for t in leaves(inputs).values() if t.dim() and (t.is_floating_point() or t.is_complex())]
-    return sorted({int(at) for t in tensors for at in (~torch.isfinite(t).flatten(1).all(1)).nonzero()})
+    return sorted({int(at) for t in tensors for at in (~torch.isfinite(t).reshape(len(t), -1).all(1)).nonzero()})
 
 
 def _cross_entropy(output: Tensor, target: Any) -> Tensor:
@@ -135,7 +148,16 @@ def _mse(output: Tensor, target: Tensor) -> Tensor:
 
 
 def _bce(output: Tensor, target: Tensor) -> Tensor:
-    return F.binary_cross_entropy_with_logits(output, _shaped(output, target))
+    shaped = _shaped(output, target)
+    bad = (shaped < 0) | (shaped > 1)
+    if bool(bad.any()):
+        at = tuple(int(place) for place in bad.nonzero()[0])
+        raise DataError(
+            what="A target is no probability.", where=f"sample {at[0]} of the batch",
+            received=f"{float(shaped[at]):g}; binary cross entropy takes 0 to 1",
+            do="return 0 or 1 as the target; for more classes: loss='cross_entropy' and a model with C outputs.",
+        )  # fmt: skip
+    return F.binary_cross_entropy_with_logits(output, shaped)
 
 
 def _shaped(output: Tensor, target: Any) -> Tensor:
@@ -156,21 +178,29 @@ def _shaped(output: Tensor, target: Any) -> Tensor:
     return target.to(output.dtype)
 
 
-def as_labels(output: Tensor, target: Any) -> Tensor:
+def as_labels(output: Tensor, target: Any, *, ignored: int = IGNORED, where: str = "the loss") -> Tensor:
     """Targets as cross entropy takes them: class indices (B, ...), or probabilities in the shape of the output.
 
-    A column of indices (B, 1) loses its axis; one-hot integers become probabilities.
+    A column of indices (B, 1) loses its axis; one-hot integers and booleans become probabilities.
+
+    Args:
+        output: Of the model, the classes on axis 1.
+        target: Of the dataset.
+        ignored: A label that stands for "no label here".
+        where: Who asks, for the error.
 
     Raises:
         DataError: If they are neither, or a label is no class of the output.
     """
     if isinstance(target, Tensor) and target.is_floating_point() and target.shape == output.shape and output.dim() > 1:
         return target.to(output.dtype)
+    if isinstance(target, Tensor) and target.dtype == torch.bool and target.dim() > 1 and _is_one_hot(target):
+        target = target.long()
     if not isinstance(target, Tensor) or target.is_floating_point() or target.dtype == torch.bool:
         is_text = not isinstance(target, Tensor) and all(isinstance(label, str) for label in target)
         raise DataError(
             what="Cross entropy needs class indices as targets, or probabilities in the shape of the output.",
-            where="the loss", received=f"{describe(target)}; the output is {describe(output)}",
+            where=where, received=f"{describe(target)}; the output is {describe(output)}",
             do="number the classes: names = sorted(set(labels)), and return names.index(label) as the target."
             if is_text else
             "return an integer class index as the target; or pass loss='mse', loss='bce' or a callable.",
@@ -189,21 +219,27 @@ def as_labels(output: Tensor, target: Any) -> Tensor:
     if target.shape != wanted:
         is_last = output.dim() > 2 and target.shape == output.shape[:-1]
         raise DataError(
-            what="Cross entropy needs one class index for each place of the output.", where="the loss",
+            what="Cross entropy needs one class index for each place of the output.", where=where,
             received=f"target {tuple(target.shape)}, output {tuple(output.shape)}, whose classes are on axis 1",
             do="the classes are on the last axis here: pass loss=lambda output, target: "
             "torch.nn.functional.cross_entropy(output.flatten(0, -2), target.flatten())." if is_last else
             f"return targets of shape {tuple(wanted)}, integers from 0 to {classes - 1}; or pass a callable.",
         )  # fmt: skip
-    bad = ((target < 0) | (target >= classes)) & (target != IGNORED)
+    if classes == 1 and output.dim() > 1:
+        raise DataError(
+            what="With a single output, cross entropy is always 0: nothing can be learnt.", where=where,
+            received=f"output {tuple(output.shape)}",
+            do="give the model C outputs: frostline.replace_head(model, C); or pass loss='bce' for two classes.",
+        )  # fmt: skip
+    bad = ((target < 0) | (target >= classes)) & (target != ignored)
     if bool(bad.any()):
         at = tuple(int(place) for place in bad.nonzero()[0])
         is_no_class = not 0 <= int(target[at]) < _MOST_CLASSES
         raise DataError(
             what="A label is outside of the range of the model's classes.",
-            where=f"sample {at[0]} of the batch",
+            where=f"sample {at[0]} of the batch" if where == "the loss" else where,
             received=f"label {int(target[at])}; the output has {classes} classes (0 to {classes - 1})",
-            do="map the labels to 0..C-1; -100 marks a sample without a label."
+            do=f"map the labels to 0..C-1; {ignored} marks a sample without a label."
             if is_no_class
             else "map the labels to 0..C-1, or give the model C outputs: frostline.replace_head(model, C).",
         )

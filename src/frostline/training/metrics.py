@@ -10,11 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from frostline.core.errors import DataError, nearest
 from frostline.core.inputs import describe
-from frostline.training.losses import IGNORED, as_labels, output_of
+from frostline.training.losses import IGNORED, as_labels
+from frostline.training.outputs import fields_of, output_of
 
 Metric = Callable[[Any, Any], Any]
 
@@ -53,9 +54,13 @@ def make_metrics(metric: str | Metric | Mapping[str, str | Metric] | None, loss:
     return given
 
 
-def make_collector(metric: str | Metric) -> Collector:
-    """What gathers the batches of one validation for a metric."""
-    return Predictions(_BY_NAME[metric]) if isinstance(metric, str) else Gathered(metric)
+def make_collector(metric: str | Metric, ignored: int | None = None) -> Collector:
+    """What gathers the batches of one validation for a metric; a metric by name leaves the ignored label out."""
+    return (
+        Predictions(_BY_NAME[metric], IGNORED if ignored is None else ignored)
+        if isinstance(metric, str)
+        else Gathered(metric)
+    )
 
 
 class Predictions:
@@ -63,19 +68,20 @@ class Predictions:
 
     Args:
         compute: callable(predicted (N,), true (N,)) -> number.
+        ignored: The label that does not count.
     """
 
-    def __init__(self, compute: Callable[[Tensor, Tensor], float]) -> None:
-        self._compute = compute
+    def __init__(self, compute: Callable[[Tensor, Tensor], float], ignored: int = IGNORED) -> None:
+        self._compute, self._ignored = compute, ignored
         self._pairs: list[tuple[Tensor, Tensor]] = []
 
     def add(self, output: Any, target: Any) -> None:
-        """Take a batch; labels of -100 are left out."""
+        """Take a batch; ignored labels are left out."""
         logits = output_of(output)
-        labels = as_labels(logits, target)
+        labels = as_labels(logits, target, ignored=self._ignored, where="fit(metric=...)")
         true = labels.argmax(dim=1) if labels.is_floating_point() else labels
         predicted = logits.argmax(dim=1)
-        counts = true != IGNORED
+        counts = true != self._ignored
         self._pairs.append((predicted[counts].cpu(), true[counts].cpu()))
 
     def result(self) -> float:
@@ -166,16 +172,22 @@ def _combined(values: list[Any], function: Callable[[Sequence[Tensor]], Tensor])
         for key, entry in entries.items():
             made[key] = entry
         return made
+    if isinstance(first, list):
+        listed = cast("list[Any]", first)
+        are_parts = all(isinstance(entry, Tensor) for entry in listed)
+        if not are_parts or any(len(value) != len(listed) for value in values):
+            return [entry for value in values for entry in value]  # one entry a sample, such as texts
     if isinstance(first, (tuple, list)):
         parts = [_combined(list(several), function) for several in zip(*values, strict=True)]
         if hasattr(first, "_fields"):
             return type(first)(*parts)
-        if isinstance(first, list) and any(not isinstance(part, Tensor) for part in parts):
-            return [entry for value in values for entry in value]  # one entry a sample, such as texts
         return parts if isinstance(first, list) else tuple(parts)
-    if hasattr(first, "__dict__") and not isinstance(first, (nn.Module, type)):
+    names = fields_of(first)
+    if names:
         made = copy.copy(first)
-        for name in vars(first):
+        for name in names:
             object.__setattr__(made, name, _combined([getattr(value, name) for value in values], function))
         return made
+    if isinstance(first, (int, float)) and any(value != first for value in values):
+        return torch.tensor(values)  # one entry a batch, as for tensors of one number
     return first

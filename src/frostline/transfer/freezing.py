@@ -11,13 +11,12 @@ from frostline.core.arguments import as_items, as_names, check_model
 from frostline.core.errors import LayerNotFound
 from frostline.core.layers import check_initialized, first_name, matching, resolve, unwrapped
 from frostline.core.records import FreezeSummary
-from frostline.transfer.promise import check_promise
+from frostline.transfer.promise import CHILDREN, FROZEN, MODE, check_promise
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 _T = TypeVar("_T")
-_FROZEN, _MODE = "_names_frozen", "_mode_before_freeze"  # notes that `freeze` leaves on a module for `thaw`
 _HEADS = ("classifier", "fc", "head", "heads", "score", "lm_head")
 
 
@@ -77,13 +76,14 @@ def freeze(
         chosen = list(model.modules())
     frozen = [*held, *(p for module in chosen for p in module.parameters(recurse=False))]
     among = {id(parameter) for parameter in frozen}
-    check_promise(model, "freeze(model)", [m for m in model.modules() if id(getattr(m, "weight", None)) in among])
+    check_promise(model, "freeze(model)", [m for m in model.modules() if id(m._parameters.get("weight")) in among])
     _remember(model, among)
     for parameter in frozen:
         parameter.requires_grad_(False)
         parameter.grad = None
     for module in [*chosen, *_wholly_frozen(model)]:
         _keep_in_inference_mode(module)
+    _note_children(model)
     notes = [f"the model inside of {wrapper} was frozen" for wrapper in wrappers]
     if through is not None:
         notes += _order_notes(model, chosen, through)
@@ -111,24 +111,27 @@ def thaw(model: nn.Module, down_to: str | None = None, *, all: bool = False) -> 
     check_model("thaw", model, needs=("training",))
     before = _state(model)
     chosen = _after(model, down_to) if down_to is not None else list(model.modules())
-    mode = vars(model).get(_MODE, True) if _is_kept(model) else model.training
-    fixed = 0
+    mode = vars(model).get(MODE, True) if _is_kept(model) else model.training
     thawed: set[int] = set()
     for module in chosen:
-        frozen = vars(module).get(_FROZEN, ())
-        for name, parameter in module.named_parameters(recurse=False):
-            if name in frozen or (all and parameter.dtype.is_floating_point):
-                thawed.add(id(parameter))
-                parameter.requires_grad_(True)
-            fixed += not parameter.requires_grad
+        frozen = _parameters_now(module, vars(module).get(FROZEN, ()))
+        if all:
+            frozen += [one for one in module.parameters(recurse=False) if one.dtype.is_floating_point]
+        for parameter in frozen:
+            thawed.add(id(parameter))
+            parameter.requires_grad_(True)
         _release(module, mode)
+    held = [parameter for module in chosen for parameter in module.parameters(recurse=False)]
+    fixed = sum(not parameter.requires_grad and parameter.dtype.is_floating_point for parameter in held)
     for module in model.modules():  # a container that is no longer wholly frozen follows train() again
         if _is_kept(module) and any(parameter.requires_grad for parameter in module.parameters()):
             _release(module, mode)
     _forget(model, thawed)
+    _note_children(model)
     notes = [f"the model inside of {wrapper} was thawed" for wrapper in wrappers]
     if fixed:
-        notes.append(f"{fixed} parameters were fixed before freeze and stay so; thaw(model, all=True) thaws them too")
+        count = "1 parameter was" if fixed == 1 else f"{fixed} parameters were"
+        notes.append(f"{count} fixed before freeze, and not thawed; thaw(model, all=True) thaws all")
     return _summary(model, before, tuple(notes))
 
 
@@ -143,7 +146,7 @@ def stay_frozen(module: nn.Module, mode: bool = True) -> nn.Module:
 
 def follow_train(module: nn.Module) -> None:
     """Let a module that holds a new trainable layer follow `train()` again; its mode is left as it is."""
-    for name in ("train", _MODE):
+    for name in ("train", MODE):
         vars(module).pop(name, None)
 
 
@@ -153,7 +156,7 @@ class _BoundToItself(partial):  # type: ignore[type-arg]
 
 def _keep_in_inference_mode(module: nn.Module) -> None:
     if not _is_kept(module):
-        vars(module)[_MODE] = module.training
+        vars(module)[MODE] = module.training
         object.__setattr__(module, "train", _BoundToItself(stay_frozen, module))
     module.training = False
 
@@ -163,7 +166,17 @@ def _release(module: nn.Module, mode: bool) -> None:
     if not _is_kept(module):
         return
     vars(module).pop("train")
-    module.training = mode and vars(module).pop(_MODE, True)
+    own = vars(module).pop(MODE, True)
+    module.training = mode and own
+
+
+def _note_children(model: nn.Module) -> None:
+    for module in model.modules():
+        held = tuple(name for name, child in module.named_children() if _is_kept(child))
+        if held:
+            vars(module)[CHILDREN] = held
+        else:
+            vars(module).pop(CHILDREN, None)
 
 
 def _remember(model: nn.Module, among: set[int]) -> None:
@@ -172,19 +185,34 @@ def _remember(model: nn.Module, among: set[int]) -> None:
         own = module.named_parameters(recurse=False)
         names = [name for name, parameter in own if id(parameter) in among and parameter.requires_grad]
         if names:
-            vars(module)[_FROZEN] = (*vars(module).get(_FROZEN, ()), *names)
+            vars(module)[FROZEN] = (*vars(module).get(FROZEN, ()), *names)
+
+
+def _parameters_now(module: nn.Module, names: Iterable[str]) -> list[nn.Parameter]:
+    """The module's parameters of these names, or what a norm or parametrization since has made of them."""
+    own = dict(module.named_parameters(recurse=False))
+    made: Any = module._modules.get("parametrizations", {})
+    found: list[nn.Parameter] = []
+    for name in names:
+        if name in own:
+            found.append(own[name])
+        elif name in made:
+            found += list(made[name].parameters())
+        else:
+            found += [parameter for key, parameter in own.items() if key.startswith(f"{name}_")]  # weight_g, weight_v
+    return found
 
 
 def _forget(model: nn.Module, thawed: set[int]) -> None:
     for module in model.modules():
-        if _FROZEN not in vars(module):
+        if FROZEN not in vars(module):
             continue
-        own = dict(module.named_parameters(recurse=False))
-        left = tuple(name for name in vars(module)[_FROZEN] if name in own and id(own[name]) not in thawed)
+        names = vars(module)[FROZEN]
+        left = tuple(name for name in names if any(id(p) not in thawed for p in _parameters_now(module, [name])))
         if left:
-            vars(module)[_FROZEN] = left
+            vars(module)[FROZEN] = left
         else:
-            del vars(module)[_FROZEN]
+            del vars(module)[FROZEN]
 
 
 def _once(values: Iterable[_T] | None) -> list[_T] | None:

@@ -7,11 +7,11 @@ from typing import Any
 from torch import nn
 
 from frostline.core.arguments import as_count, check_model
-from frostline.core.errors import LayerNotFound
+from frostline.core.errors import DataError, LayerNotFound
 from frostline.core.layers import check_initialized, resolve, unwrapped
 from frostline.transfer.freezing import follow_train
 
-_Output = (nn.Linear, nn.Conv2d)
+_Output = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 def replace_head(model: nn.Module, num_classes: int, *, name: str | None = None) -> nn.Module:
@@ -30,7 +30,7 @@ def replace_head(model: nn.Module, num_classes: int, *, name: str | None = None)
 
     Raises:
         LayerNotFound: If no output layer, or more than one, is found.
-        DataError: If `num_classes` is not a whole number of 1 or more.
+        DataError: If `num_classes` is not a whole number of 1 or more, or no multiple of the layer's groups.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 10))
@@ -46,12 +46,12 @@ def replace_head(model: nn.Module, num_classes: int, *, name: str | None = None)
     place = name if name is not None else _find(model)
     old = resolve(model, place)
     if not isinstance(old, _Output):
-        inner = [f"{place}.{child}" for child, module in old.named_modules() if isinstance(module, _Output) and child]
+        inner = [f"{place}.{child}" for child, module in old.named_modules() if isinstance(module, _Output)]
         if not inner:
             raise _not_found(model, f"{place!r} is a {type(old).__name__}")
         place = inner[-1]
         old = resolve(model, place)
-    new = _like(old, num_classes)
+    new = _like(old, num_classes, place)
     parent, _, leaf = place.rpartition(".")
     setattr(model.get_submodule(parent), leaf, new)
     _open_ancestors(model, place)
@@ -105,13 +105,22 @@ def _is_output(module: nn.Module) -> bool:
     return isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1))
 
 
-def _like(old: nn.Module, num_classes: int) -> nn.Module:
+def _like(old: nn.Module, num_classes: int, place: str) -> nn.Module:
+    """A layer that computes as the old one does, with other outputs and new weights."""
     weight: Any = old.weight
-    place: dict[str, Any] = {"device": weight.device, "dtype": weight.dtype}
+    made: dict[str, Any] = {"bias": "bias" in _own_parameters(old), "device": weight.device, "dtype": weight.dtype}
     if isinstance(old, nn.Linear):
-        return nn.Linear(old.in_features, num_classes, bias="bias" in _own_parameters(old), **place)
-    assert isinstance(old, nn.Conv2d)
-    return nn.Conv2d(old.in_channels, num_classes, old.kernel_size, bias="bias" in _own_parameters(old), **place)  # type: ignore[arg-type]
+        return nn.Linear(old.in_features, num_classes, **made)
+    assert isinstance(old, nn.modules.conv._ConvNd)
+    if num_classes % old.groups:
+        raise DataError(
+            what="The outputs of the new layer cannot be shared out among its groups.",
+            where="replace_head(num_classes=...)", received=f"{num_classes} outputs, {old.groups} groups in {place!r}",
+            do=f"pass a multiple of {old.groups}, or put a layer without groups there.",
+        )  # fmt: skip
+    kind: Any = next(kind for kind in (nn.Conv1d, nn.Conv2d, nn.Conv3d) if isinstance(old, kind))
+    made |= {name: getattr(old, name) for name in ("stride", "padding", "dilation", "groups", "padding_mode")}
+    return kind(old.in_channels, num_classes, old.kernel_size, **made)
 
 
 def _own_parameters(module: nn.Module) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from torch import nn
@@ -11,18 +12,28 @@ from frostline.core.errors import DataError, FrostlineError
 from frostline.core.layers import is_pinned
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Generator, Iterable
+
+
+# Notes that `freeze` leaves on a module for `thaw`: names of the parameters it froze, and the mode before.
+FROZEN, MODE = "_names_frozen", "_mode_before_freeze"
+CHILDREN = "_children_frozen"  # noted on a parent: names of its children that `freeze` holds in inference mode
+_NOTES = (FROZEN, MODE, CHILDREN, "train")
 
 
 class FrozenState:
     """Digests of the frozen part, to be compared later.
 
     Args:
-        model: Its frozen parameters are digested, and buffers and modes of the modules that `freeze` holds.
+        model: Its frozen parameters are digested, and buffers and modes of the modules that `freeze` holds. These are
+            put in inference mode, if somebody has set their `training` by hand.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model
+        for module in model.modules():
+            if MODE in vars(module):
+                module.train(False)
         self._before = _digests(model)
 
     def check(self) -> None:
@@ -68,10 +79,60 @@ def check_promise(model: nn.Module, where: str, frozen: Iterable[nn.Module] | No
             )  # fmt: skip
 
 
+def check_places(model: nn.Module, where: str) -> None:
+    """Raise if a layer was put where a frozen one stood, and would move: as convert_sync_batchnorm does.
+
+    Args:
+        model: The model.
+        where: The call, for the error.
+
+    Raises:
+        DataError: It names the layer.
+    """
+    for path, parent in model.named_modules():
+        if MODE in vars(parent):
+            continue  # it holds all that is inside
+        for name in vars(parent).get(CHILDREN, ()):
+            child = parent._modules.get(name)
+            if child is None or MODE in vars(child) or next(child.buffers(), None) is None:
+                continue
+            if any(parameter.requires_grad for parameter in child.parameters()):
+                continue  # a new layer, meant to train
+            place = f"{path}.{name}" if path else name
+            raise DataError(
+                what=f"The layer {place!r} was frozen, and another one stands in its place that is not.", where=where,
+                received=f"a {type(child).__name__} with buffers that move in training",
+                do=f"freeze it as well: frostline.freeze(model, modules=[model.get_submodule({place!r})]); or convert "
+                "layers before frostline.freeze.",
+            )  # fmt: skip
+
+
+@contextmanager
+def kept_freeze(model: nn.Module) -> Generator[None]:
+    """If an error leaves the block, everything is as frozen as it was before."""
+    modules = [(module, module.training, {key: vars(module).get(key) for key in _NOTES}) for module in model.modules()]
+    parameters = [(parameter, parameter.requires_grad, parameter.grad) for parameter in model.parameters()]
+    try:
+        yield
+    except BaseException:
+        for module, training, notes in modules:
+            module.training = training
+            for key, note in notes.items():
+                vars(module).pop(key, None)
+                if note is not None:
+                    vars(module)[key] = note
+        for parameter, requires_grad, grad in parameters:
+            parameter.requires_grad_(requires_grad)
+            parameter.grad = grad
+        raise
+
+
 def _digests(model: nn.Module) -> dict[str, str]:
     found = {f"parameter {n}": tensor_digest(p) for n, p in model.named_parameters() if not p.requires_grad}
+    pinned = [module for module in model.modules() if is_pinned(module)]
+    inside = {id(part) for module in pinned for part in module.modules()}
     for name, module in model.named_modules():
-        if not is_pinned(module):
+        if id(module) not in inside:
             continue
         found[f"mode of {name or 'the model'}"] = str(module.training)
         for key, buffer in module.named_buffers(prefix=name, recurse=False):

@@ -2,7 +2,7 @@ import pytest
 
 from frostline.health.records import Evidence
 from frostline.health.rules import dead_units
-from helpers_health import activations, outcomes, record, records
+from helpers_health import activations, by_layer, chain, outcomes, record, records
 
 
 def judged(*shares):
@@ -29,3 +29,24 @@ def test_only_the_last_steps_count():
 def test_it_does_not_apply():
     evidence = Evidence(activations("tanh"), records(act0={"saturated": 0.0}))
     assert outcomes(dead_units, evidence) == ["not applicable"]
+
+
+@pytest.mark.parametrize(("share", "outcome"), [(0.51, "issue"), (0.49, "tip"), (0.21, "tip"), (0.19, "passed")])
+def test_the_limits(share, outcome):
+    assert outcomes(dead_units, judged(share)) == [outcome]
+
+
+def test_units_that_died_while_training_are_told_from_those_that_started_dead():
+    grown = tuple(record(at, act0={"dead": 0.1 + 0.1 * min(at, 5)}) for at in range(12))
+    (finding,) = dead_units.check(Evidence(activations("relu"), grown))
+    assert (finding.outcome, finding.measured, finding.limit) == ("issue", pytest.approx(0.6), 0.5)
+    assert finding.why == "60% of the units of act0 were zero for every sample that was seen, 10% at the first step."
+    (finding,) = dead_units.check(judged(0.0, 0.4))
+    assert finding.why == "40% of the units of act1 were zero for every sample that was seen."
+    (passed,) = dead_units.check(judged(0.05, 0.1))
+    assert passed.why == "at most 10% of the units of a layer are silent."
+
+
+def test_functions_cannot_be_looked_at():
+    assert outcomes(dead_units, Evidence(chain(3), records(**by_layer("deviation", 1.0, 1.0, 1.0)))) == ["not judged"]
+    assert outcomes(dead_units, Evidence(chain(1), records())) == ["not applicable"]

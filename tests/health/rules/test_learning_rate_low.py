@@ -55,3 +55,32 @@ def test_less_than_three_epochs_are_too_short_to_call_it_low(epochs, outcome):
 
 def test_steps_that_blew_the_loss_up_are_not_too_small():
     assert outcomes(learning_rate_low, of(1e-6, losses(2.3, 1e9, *[4.0] * 18))) == ["not applicable"]
+
+
+def test_it_says_what_was_seen():
+    (finding,) = learning_rate_low.check(of(1e-4, losses(*[2.0] * 10, *[1.5] * 10)))
+    assert finding.why == "a step changes at most 1.0e-04 of a layer's weights; the loss fell by 25.0%."
+    (finding,) = learning_rate_low.check(of(1e-4, losses(*[2.0] * 10, *[3.0] * 10)))
+    assert "the loss rose by 50.0%." in finding.why
+    (finding,) = learning_rate_low.check(of(1e-4, losses(*[-2.0] * 10, *[-3.0] * 10)))
+    assert "the loss fell by 50.0%." in finding.why
+    (finding,) = learning_rate_low.check(of(1e-4, losses(*[0.0] * 20)))
+    assert "the loss fell by 0.0%." in finding.why
+
+
+@pytest.mark.parametrize(
+    ("epochs", "ratio", "outcome"),
+    [(2.4, 1e-4, "not judged"), (2.6, 1e-4, "tip"), (1.0, 0.9e-5, "tip"), (1.0, 1.1e-5, "not judged")],
+)
+def test_steps_that_hardly_move_anything_are_too_small_however_long_it_takes(epochs, ratio, outcome):
+    assert outcomes(learning_rate_low, replace(of(ratio, FLAT), epochs=epochs)) == [outcome]
+
+
+@pytest.mark.parametrize(("epochs", "words"), [(1.04, "each input was seen once"), (1.1, "are about 1.1 epochs")])
+def test_how_short_is_told(epochs, words):
+    assert words in learning_rate_low.check(replace(of(1e-4, FLAT), epochs=epochs))[0].why
+
+
+@pytest.mark.parametrize(("ratio", "times"), [(4e-4, "10"), (2e-5, "100"), (4e-6, "100"), (2e-6, "1,000")])
+def test_the_advice_brings_steps_to_what_is_usual(ratio, times):
+    assert f"multiply the learning rate by {times}. " in learning_rate_low.check(of(ratio, FLAT))[0].advice

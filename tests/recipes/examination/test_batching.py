@@ -6,7 +6,15 @@ from torch import nn
 from torch.nn import functional as F
 
 import frostline as fl
-from frostline.recipes.examination.batching import as_batches, finite_rows, held_out, merged
+from frostline.recipes.examination.batching import (
+    as_batches,
+    check_given,
+    finite_rows,
+    held_out,
+    merged,
+    num_epochs,
+    usual_rows,
+)
 from helpers_health import mlp, task
 
 
@@ -173,3 +181,126 @@ def test_where_joining_changes_answers_batches_stay(model):
 ])  # fmt: skip
 def test_batches_that_cannot_be_joined_stay(data):
     assert merged(nn.Identity(), data, F.mse_loss) == data
+
+
+def test_how_often_the_usual_input_comes():
+    data = task(5)
+    assert num_epochs(data) == 1.0
+    assert num_epochs(data * 3) == 3.0
+    assert num_epochs([*data, data[0]]) == pytest.approx(6 / 5)
+    pairs = [((inputs, torch.zeros(())), target) for inputs, target in data]  # what is no row is in none
+    assert num_epochs([*pairs, *pairs]) == 2.0
+
+
+def test_rows_are_told_apart_by_all_of_their_inputs():
+    first = torch.ones(4, 2)
+    data = [({"a": first, "b": torch.full((4,), at) + torch.arange(4) * 10}, torch.zeros(4)) for at in range(3)]
+    assert num_epochs(data) == 1.0
+
+
+def table(count, times, dtype=torch.float32):
+    """A truth table of so many rows that comes again and again, four rows a batch."""
+    rows = torch.arange(float(count))[:, None].repeat(1, 3).to(dtype)
+    order = torch.cat([torch.randperm(count, generator=torch.Generator().manual_seed(at)) for at in range(times)])
+    return [(rows[part], part % 2) for part in order.split(4)]
+
+
+@pytest.mark.parametrize(("count", "is_few"), [(64, True), (65, False)])
+def test_of_few_inputs_each_stands_for_itself(count, is_few):
+    data = table(count, 20)
+    rest, judged = held_out(data)
+    known = {tuple(row.tolist()) for inputs, _ in rest for row in inputs}
+    asked = {tuple(row.tolist()) for inputs, _ in judged for row in inputs}
+    assert (asked <= known) is is_few
+    assert (not asked & known) is not is_few
+
+
+def test_what_comes_in_the_last_fifth_only_is_trained_on_too():
+    data = table(8, 10)
+    late = (torch.full((4, 3), 99.0), torch.zeros(4).long())
+    data[-2] = late
+    rest, judged = held_out(data)
+    assert any(batch is late for batch in rest)
+    assert len(rest) == len(data) - len(data) // 5 + 1
+    assert sum(len(inputs) for inputs, _ in judged) == 4 * (len(data) // 5)
+
+
+def test_categories_stand_for_themselves_however_many():
+    ids = torch.arange(500)
+    data = [(part, part % 2) for part in torch.cat([ids, ids, ids]).split(10)]
+    rest, judged = held_out(data)
+    assert {int(x) for part, _ in judged for x in part} <= {int(x) for part, _ in rest for x in part}
+    pairs = [(torch.stack([part, part], 1), target) for part, target in data]  # two numbers are no category
+    rest, judged = held_out(pairs)
+    assert not {int(x) for part, _ in judged for x in part[:, 0]} & {int(x) for part, _ in rest for x in part[:, 0]}
+
+
+def test_inputs_that_were_drawn_one_by_one_stand_for_themselves():
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randn(100, 3, generator=generator)
+    drawn = torch.randint(100, (1000,), generator=generator)
+    rest, judged = held_out([(rows[part], part % 2) for part in drawn.split(10)])
+    known = {tuple(row.tolist()) for inputs, _ in rest for row in inputs}
+    assert {tuple(row.tolist()) for inputs, _ in judged for row in inputs} <= known
+
+
+@pytest.mark.parametrize(
+    ("model", "given", "loss_fn", "what", "received"),
+    [
+        (None, [], F.mse_loss, "no model", "NoneType None"),
+        (nn.Linear, [], F.mse_loss, "no model", "the class Linear"),
+        (nn.Linear(2, 2), 3, F.mse_loss, "cannot be gone through", "int 3"),
+        (nn.Linear(2, 2), list, F.mse_loss, "cannot be gone through", "the class list"),
+        (nn.Linear(2, 2), [], "mse", "loss cannot be called", "str 'mse'"),
+        (nn.Linear(2, 2), [], nn.MSELoss, "loss cannot be called", "the class MSELoss"),
+        (nn.Linear(2, 2, device="meta"), [], F.mse_loss, "meta device", "weight, bias"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("where", ["checkup", "heal"])
+def test_what_a_training_needs_is_asked_for_first(model, given, loss_fn, what, received, where):
+    with pytest.raises(fl.DataError, match=what) as error:
+        check_given(model, given, loss_fn, where)
+    assert error.value.received == received
+    assert error.value.where.startswith(where)
+
+
+def test_only_heal_needs_shapes_that_are_known():
+    lazy = nn.LazyLinear(2)
+    assert check_given(lazy, [], F.mse_loss, "checkup") is None
+    with pytest.raises(fl.DataError, match="without a shape"):
+        check_given(lazy, [], F.mse_loss, "heal")
+
+    class Indexed:
+        def __getitem__(self, at):
+            raise IndexError
+
+    assert check_given(nn.Linear(2, 2), Indexed(), F.mse_loss, "heal") is None
+
+
+def test_steps_that_are_asked_for_must_be_there():
+    assert len(as_batches(task(3), mlp(), 3)) == 3
+    with pytest.raises(fl.DataError, match="The batches ran out") as error:
+        as_batches(task(3), mlp(), 4)
+    assert (error.value.where, error.value.received) == ("steps=4", "3 batches")
+    with pytest.raises(fl.DataError, match="too few batches") as error:
+        as_batches(task(1), mlp(), 4)
+    assert error.value.received == "1 batches"
+    x = torch.ones(4, 12, requires_grad=True)
+    assert not as_batches([(x * 2, x.sum(1) * 2)] * 2, mlp(), None)[0][1].requires_grad
+
+
+@pytest.mark.parametrize(("most", "sizes"), [(64, [64, 64, 64, 64, 64]), (100, [96, 96, 96, 32]), (31, [16] * 20)])
+def test_joined_batches_are_as_large_as_is_asked(most, sizes):
+    assert [len(x) for x, _ in merged(mlp(), task(20), F.cross_entropy, most)] == sizes
+
+
+def test_rows_out_of_the_data_or_no_numbers_judge_nobody():
+    data = task(10)
+    data[3][0][2] *= 1e5
+    data[4][0][1, 0] = math.nan
+    found = usual_rows(data)
+    assert [len(inputs) for inputs, _ in found] == [16, 16, 16, 15, 15, 16, 16, 16, 16, 16]
+    data[5] = (data[5][0] * math.nan, data[5][1])
+    assert len(usual_rows(data)) == 9
+    gone = [(inputs * math.nan, target) for inputs, target in data]
+    assert len(finite_rows(gone)) == 10  # as they are: nothing else is left

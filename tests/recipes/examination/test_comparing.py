@@ -9,7 +9,9 @@ from frostline.recipes.examination.comparing import (
     has_more,
     leads,
     leads_a_little,
+    leads_at_last,
     leads_by_far,
+    leads_clearly,
     leads_steadily,
 )
 
@@ -85,3 +87,47 @@ def test_there_is_more_to_gain_unless_nearly_all_is_saved():
     assert has_more(score(1.0))
     assert has_more(score(1.0, skill=0.94))
     assert not has_more(score(1.0, skill=0.95))
+
+
+@pytest.mark.parametrize(
+    ("loss", "right", "expected"), [(0.79, 50, True), (0.81, 50, False), (0.79, 49, False), (0.9, 60, False)]
+)
+def test_a_clear_lead_loses_no_answers(loss, right, expected):
+    assert leads_clearly(score(loss, right), score(1.0, 50)) is expected
+
+
+@pytest.mark.parametrize(
+    ("loss", "right", "learns", "expected"),
+    [
+        (0.9, 60, True, True), (0.97, 60, True, False),  # one that learns: less loss is asked
+        (0.97, 60, False, True), (1.01, 60, False, False),  # else no more loss
+        (0.9, 53, False, False), (0.9, 54, False, True),
+    ],
+)  # fmt: skip
+def test_at_last_answers_decide_beside_one_that_learns_nothing(loss, right, learns, expected):
+    assert leads_at_last(score(loss, right), score(1.0, 50), learns=learns) is expected
+
+
+def test_a_lead_in_answers_that_may_be_luck_is_none():
+    """Of ten samples, two more right answers are two others less the next time."""
+    few, other = score(0.5, right=7, of=10), score(1.0, right=5, of=10)
+    mixed = Score(0.7, 0.5, (0.0,) * 2 + (1.0,) * 7 + (0.0,))  # it gains four, and loses two
+    assert not leads(mixed, other, is_issue=False, has_symptom=True, learns=False)
+    assert not leads_at_last(mixed, other, learns=False)
+    assert leads(score(0.5, right=70), score(1.0, right=50), is_issue=False, has_symptom=True, learns=False)
+    assert few.share == mixed.share
+
+
+@pytest.mark.parametrize("has_symptom", [False, True])
+def test_an_issue_of_a_network_that_learns_nothing_needs_no_more_answers_and_a_slightly_lower_loss(has_symptom):
+    other = score(1.0, right=50, skill=0.99)
+    asked = {"is_issue": True, "has_symptom": has_symptom, "learns": False}
+    assert leads(score(0.965, right=50), other, **asked) is has_symptom
+    assert not leads(score(0.975, right=50), other, **asked)
+
+
+def test_losses_below_zero_fall_by_a_share_of_their_size():
+    assert falls(score(-4.3), score(-4.0), 0.05)
+    assert not falls(score(-4.1), score(-4.0), 0.05)
+    assert falls(score(0.24), score(0.3), 0.1)
+    assert not falls(score(0.28), score(0.3), 0.1)

@@ -1,3 +1,4 @@
+import math
 from dataclasses import replace
 
 import pytest
@@ -5,8 +6,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from frostline.health import Patient, diagnosis_of
-from frostline.recipes.examination.examining import Suspicion, examine
+from frostline.health import Patient, Score, diagnosis_of
+from frostline.health.rules import RULES
+from frostline.recipes.examination.examining import Suspicion, examine, is_skilled
 from frostline.recipes.examination.treatments import Remedy
 from helpers_health import mlp, sgd, sick_sigmoids, task
 from remedies.surgeon import fingerprint, same
@@ -102,3 +104,97 @@ def test_squashers_of_a_stuck_network_are_suspected_without_a_symptom():
     (one,) = found.suspicions()
     assert (one.family, one.has_symptom, one.is_issue) == ("vanishing", False, False)
     assert replace(found, data=found.data[:20]).suspicions() == []
+
+
+@pytest.mark.parametrize(
+    ("skill", "loss", "lead", "expected"),
+    [(None, 9.0, None, True), (0.11, 1.0, None, True), (0.09, 1.0, None, False), (0.5, 2.0, None, True),
+     (0.5, 2.1, None, False), (0.5, 2.1, 0.11, True), (0.5, 2.1, 0.09, False), (0.05, 1.0, 0.5, False),
+     (0.5, math.nan, None, True)],
+)  # fmt: skip
+def test_who_is_skilled_saves_a_tenth_and_is_not_above_where_it_began(skill, loss, lead, expected):
+    assert is_skilled(Score(0.5, loss, skill=skill, lead=lead), 2.0) is expected
+
+
+def test_how_little_is_asked_is_the_callers_choice():
+    assert is_skilled(Score(0.5, 1.0, skill=0.01), 2.0, least=0.0)
+    assert not is_skilled(Score(0.5, 1.0, skill=0.0), 2.0, least=0.0)
+
+
+@pytest.mark.parametrize(("epochs", "codes", "is_short"), [(2.4, (), True), (2.6, (), False), (None, (), False),
+                                                            (1.0, ("FL402",), False)])  # fmt: skip
+def test_after_few_epochs_larger_steps_prove_nothing(epochs, codes, is_short):
+    found = examined(lr=0.01, epochs=epochs)
+    told = [rule.ABOUT.tip("why.", 1e-6, 1e-3) for rule in RULES if rule.ABOUT.code in codes]
+    found = replace(found, diagnosis=diagnosis_of(told, None))
+    assert found.is_short is is_short
+    assert bool(found.rates(both=True)[1]) is not is_short
+
+
+def test_steps_are_counted_by_the_optimizers_own():
+    model = mlp()
+    found = examine(Patient(model, sgd(model), accumulation=3), task(32), task(8), F.cross_entropy)
+    assert found.num_steps == 10
+
+
+def test_a_loss_that_does_not_fit_is_a_misfit_only_as_an_issue():
+    about = next(rule.ABOUT for rule in RULES if rule.ABOUT.code == "FL503")
+    found = examined()
+    assert not found.is_misfit
+    assert replace(found, diagnosis=diagnosis_of([about.issue("why.", None, None)], None)).is_misfit
+    assert not replace(found, diagnosis=diagnosis_of([about.tip("why.", None, None)], None)).is_misfit
+
+
+def with_codes(found, *codes, outcome="tip"):
+    told = [getattr(rule.ABOUT, outcome)("why.", None, None) for rule in RULES if rule.ABOUT.code in codes]
+    return replace(found, diagnosis=diagnosis_of(told, None))
+
+
+@pytest.mark.parametrize("code", ["FL102", "FL103", "FL201", "FL401", "FL403", "FL502"])
+def test_what_steps_that_are_too_large_can_bring_speaks_for_smaller_ones(code):
+    slower, faster = with_codes(examined(), code).rates(both=False)
+    assert slower
+    assert faster == []
+    assert with_codes(examined(), "FL101").rates(both=False) == [[], []]
+    assert with_codes(examined(lr=1e-4), "FL402").rates(both=False)[1]
+
+
+def test_a_rate_is_lowered_a_little_only_where_steps_look_too_large():
+    assert len(with_codes(examined(), "FL401").rates(both=True)) == 3
+    assert len(with_codes(examined(), "FL401").rates(both=False)) == 2
+    assert len(with_codes(examined(), "FL402").rates(both=True)) == 2
+
+
+@pytest.mark.parametrize(("both", "has_symptom"), [(True, True), (False, False)])
+def test_what_has_grown_while_training_is_a_symptom_of_large_steps(both, has_symptom):
+    grown = with_codes(examined(), "FL102")
+    assert {one.has_symptom for one in grown.rates(both=both)[0]} == {has_symptom}
+    there = replace(grown, start=grown.diagnosis)
+    assert {one.has_symptom for one in there.rates(both=both)[0]} == {False}
+
+
+def test_rates_of_a_clear_finding_are_clear():
+    assert {one.is_clear for one in with_codes(examined(), "FL401", outcome="issue").rates(both=True)[0]} == {True}
+    assert {one.is_clear for one in with_codes(examined(), "FL401").rates(both=True)[0]} == {False}
+    assert {one.is_issue for one in with_codes(examined(), "FL401", outcome="issue").rates(both=True)[0]} == {True}
+
+
+def test_a_trial_is_scored_against_the_untreated_network():
+    found = examined()
+    better = replace(found, seen=replace(found.seen, score=replace(found.seen.score, loss=4.0)))
+    half = better.attempt(remedy(nothing))
+    assert half.loss_ratio == pytest.approx(found.seen.score.loss / 4.0)
+    below = replace(found, seen=replace(found.seen, score=replace(found.seen.score, loss=-1.0)))
+    assert below.attempt(remedy(nothing)).loss_ratio == pytest.approx(2 + found.seen.score.loss)
+    for loss in (math.nan, 0.0):
+        unknown = replace(found, seen=replace(found.seen, score=replace(found.seen.score, loss=loss)))
+        assert unknown.attempt(remedy(nothing)).loss_ratio == 0.0
+
+
+def test_what_is_left_to_do_after_training_is_done_before_the_score():
+    calls = []
+    trial = examined().attempt(
+        remedy(nothing, finish=lambda patient, data: calls.append(len(data)) or spoil(patient, data))
+    )
+    assert calls == [32]
+    assert trial.gain < 0

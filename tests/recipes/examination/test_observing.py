@@ -5,7 +5,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from frostline.health import Patient, judge
+import frostline as fl
+from frostline.health import Evidence, Patient, judge
 from frostline.recipes.examination import observing
 from frostline.recipes.examination.observing import Observer, observe
 from helpers_health import CLASSES, FEATURES, mlp, sgd, task
@@ -225,3 +226,86 @@ def test_all_the_data_are_looked_at_once(monkeypatch):
             observer.train(steps)
             assert observer.evidence.inputs is None
     assert len(calls) == 1
+
+
+def refusing(output, target):
+    raise ValueError("only my own outputs")
+
+
+@pytest.mark.parametrize(
+    ("model", "loss_fn", "what"),
+    [(nn.Linear(5, 3), F.cross_entropy, "model cannot be called"), (mlp(), F.nll_loss, None),
+     (nn.Linear(FEATURES, 2), lambda out, y: F.cross_entropy(out, y + 1), "loss cannot be taken"),
+     (nn.Linear(FEATURES, 2), refusing, "loss cannot be taken")],
+)  # fmt: skip
+def test_a_batch_that_does_not_fit_is_told_before_anything_is_trained(model, loss_fn, what):
+    patient, data = Patient(model, sgd(model)), task(6)
+    if what is None:
+        assert observe(patient, data, data[-2:], loss_fn).evidence.losses
+        return
+    with pytest.raises(fl.DataError, match=what) as error:
+        observe(patient, data, data[-2:], loss_fn)
+    assert error.value.where == "batch 0, in evaluation mode"
+    assert error.value.received.startswith("inputs float32 (16, 12), target int64 (16,); ")
+
+
+def several(**inputs):
+    """Facts of the inputs where a model takes these."""
+    data = [(dict(inputs), torch.zeros(16))] * 4
+    return observing._facts_of_inputs(Evidence(), data)
+
+
+def test_of_several_inputs_the_oddest_is_told_by_its_name():
+    x, far, ids = torch.randn(16, 4), 100 * torch.randn(16, 4), torch.randint(5, (16, 4))
+    mask, time = (torch.randn(16, 4) > 0).float() * 1000, 1e6 * torch.rand(16, 1)
+    assert several(a=x, b=far).name == "b"
+    assert several(a=x, b=far).widest > 50
+    assert several(a=x, ids=ids, mask=mask, time=time).name == "a"  # masks and times are no features
+    assert several(ids=ids, a=far).name == "a"
+    assert several(a=far).name == ""
+    assert several(mask=mask, a=x).name == "mask"  # the first is always meant
+    assert several(ids=ids) is None
+    assert several(flat=torch.randn(16), a=x).name == "a"
+
+
+def test_the_scale_is_that_of_many_batches():
+    data = [(torch.full((16, 2), 1.0 + at) * torch.tensor([1.0, -1.0]), None) for at in range(40)]
+    facts = observing._facts_of_inputs(Evidence(), data)
+    assert facts.largest == 32.0  # of 512 samples
+    assert facts.outlier == pytest.approx(40 / 20)  # of all
+    ragged = [(inputs if at % 2 else torch.cat([inputs, inputs], 1), None) for at, (inputs, _) in enumerate(data)]
+    assert observing._facts_of_inputs(Evidence(), ragged).outlier == pytest.approx(40 / 20)
+
+
+@pytest.mark.parametrize("part", [0, 1])
+def test_of_many_odd_rows_the_first_sixteen_are_told(part):
+    data = [(inputs.repeat(3, 1), inputs.repeat(3, 1)[:, :1].clone()) for inputs, _ in task(10)]
+    data[1][part][5:40] = math.nan
+    model = nn.Sequential(nn.Linear(FEATURES, 8), nn.ReLU(), nn.Linear(8, 1))
+    record = observe(Patient(model, sgd(model)), data, data[-2:], F.mse_loss).evidence.records[-1]
+    assert (record.nonfinite, record.nonfinite_samples) == (["input", "target"][part], tuple(range(5, 21)))
+
+
+def test_skill_is_what_is_saved_of_the_loss_or_gained_in_answers_whichever_is_more():
+    observation = seen(mlp())
+    assert observation.evidence.skill == max(observation.score.skill, observation.score.lead)
+    assert observation.evidence.skill > 0.5
+    assert observation.first_loss == observation.evidence.losses[0][1]
+    assert observing.Observation(Evidence(), observation.score).first_loss == math.inf
+
+
+def test_statistics_of_one_value_per_channel_and_of_images_are_counted():
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(2 * 36, 3), nn.BatchNorm1d(3))
+    data = [(torch.randn(4, 1, 8, 8), torch.randint(3, (4,))) for _ in range(4)]
+    facts = observe(Patient(model, sgd(model)), data, data[-1:], F.cross_entropy).evidence.norms
+    assert facts.layers == ("1", "4")
+    assert facts.smallest_batch == 4
+    without = nn.Sequential(nn.Linear(FEATURES, 4), nn.BatchNorm1d(4, track_running_stats=False), nn.Linear(4, 3))
+    facts = seen(without).evidence.norms
+    assert (facts.layers, facts.smallest_batch, facts.eval_loss) == (("1",), None, None)
+
+
+def test_a_number_beside_the_rows_that_is_none_is_no_row():
+    assert observing._odd_rows({"scale": torch.tensor(math.nan), "x": torch.ones(2, 2)}) is None
+    assert observing._odd_rows({"scale": torch.tensor(math.nan), "x": torch.tensor([1.0, math.inf])}) == [1]
+    assert observing._odd_rows({"ids": torch.arange(3)}) is None

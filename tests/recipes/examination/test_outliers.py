@@ -141,3 +141,94 @@ def test_labels_are_no_values(values):
     target = torch.tensor(values).repeat(8)[:, None]
     assert facts_of_targets([(torch.randn(16, 3), target)]) is None
     assert facts_of_targets([(torch.randn(16, 3), 2 * target)]) is not None
+
+
+@pytest.mark.parametrize(("part", "count", "is_out"), [(0, 2, True), (1, 2, False), (1, 0, True)])
+def test_targets_that_are_often_nan_are_not_asked_and_inputs_never_may_be(part, count, is_out):
+    data = regression()  # 16 rows in each batch
+    for batch in data:
+        batch[part][:count] = math.nan
+    data[3][part][7] = math.nan
+    assert bool(outlying_rows(data)[3][7]) is is_out
+
+
+def test_an_infinite_row_does_not_hide_a_large_one_and_is_none_itself():
+    data = [(1e-3 * inputs, 1e-3 * target) for inputs, target in regression()]
+    data[2][0][7] = math.inf
+    data[4][0][1] = math.nan
+    assert facts_of_outliers(data) is None
+    data[5][0][3] *= 100
+    facts = facts_of_outliers(data)
+    assert (facts.step, facts.samples) == (5, (3,))
+    assert 50 < facts.ratio < 200
+
+
+def test_of_many_rows_the_first_sixteen_are_named():
+    data = [(torch.randn(100, 3), torch.zeros(100, 1)) for _ in range(5)]
+    data[1][0][20:40] *= 1000
+    assert facts_of_outliers(data).samples == tuple(range(20, 36))
+
+
+def test_inputs_count_from_zero():
+    data = [(inputs + 1000, target) for inputs, target in regression()]
+    data[2][0][7] += 100
+    assert facts_of_outliers(data) is None
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (2,), (2, 3)])
+def test_targets_of_any_shape_may_be_out_of_the_data(shape):
+    data = [(torch.randn(16, 3), torch.randn(16, *shape)) for _ in range(20)]
+    data[4][1][9] += 500
+    facts = facts_of_outliers(data)
+    assert (facts.what, facts.step, facts.samples) == ("target", 4, (9,))
+    assert outlying_rows(data)[4].nonzero().flatten().tolist() == [9]
+    assert abs(facts_of_targets(data).mean) < 0.2  # of the usual rows
+
+
+def test_mean_and_deviation_are_those_of_all_values():
+    data = [(torch.zeros(2, 1), torch.tensor([[2.0], [6.0]]))]
+    assert (facts_of_targets(data).mean, facts_of_targets(data).deviation) == (4.0, 2.0)
+    for constant in (torch.full((2, 1), 3.0), torch.tensor([[5.0]])):
+        assert facts_of_targets([(torch.zeros(len(constant), 1), constant)]) is None
+
+
+def test_targets_that_belong_to_no_row_do_not_count():
+    plain = regression(4)
+    none = (None, torch.tensor(900.0), 700 + torch.arange(16), torch.full((3,), 500.0), {"y": torch.ones(16)})
+    odd = [(torch.randn(16, 12), target) for target in none]
+    assert facts_of_targets([*plain, *odd]) == facts_of_targets(plain)
+    for target in (None, torch.arange(16), {"y": torch.ones(16)}, torch.full((3,), 500.0), torch.tensor(9.0)):
+        assert facts_of_targets([(torch.randn(16, 12), target)]) is None
+
+
+def test_batches_that_lack_a_tensor_leave_it_out_for_all():
+    data = [({"x": torch.randn(8, 2), "extra": torch.randn(8)}, torch.zeros(8)) for _ in range(10)]
+    data[2][0]["x"][3] *= 1000
+    data[4][0]["extra"][1] = 1e4
+    assert [rows.nonzero().flatten().tolist() for rows in outlying_rows(data)[2:5]] == [[3], [], [1]]
+    for other in (None, torch.tensor(1.0), torch.zeros(3), torch.zeros(8).long(), torch.zeros(8, 0)):
+        data[7][0]["extra"] = other
+        assert [rows.nonzero().flatten().tolist() for rows in outlying_rows(data)[2:5]] == [[3], [], []]
+
+
+def test_where_the_usual_row_is_zero_or_no_number_there_is_no_limit():
+    inputs = torch.zeros(100, 3)
+    inputs[7] = 1.0
+    assert facts_of_outliers([(inputs, torch.arange(100))]) is None
+    assert not outlying_rows([(inputs, torch.arange(100))])[0].any()
+    assert outlying_rows([(torch.full((4, 2), math.nan), torch.arange(4))])[0].all()
+
+
+@pytest.mark.parametrize(("count", "is_told"), [(4, True), (6, False)])
+def test_more_than_a_twentieth_is_what_the_data_are_like(count, is_told):
+    inputs = torch.ones(100, 3)
+    inputs[:count] = 1000.0
+    assert (facts_of_outliers([(inputs, torch.arange(100))]) is not None) is is_told
+
+
+@pytest.mark.parametrize(("odd", "is_share"), [(4, True), (6, False)])
+def test_nearly_all_rows_of_soft_labels_sum_to_one(odd, is_share):
+    inputs, shares = soft((4,))[0]
+    shares = shares.repeat(7, 1)[:100]
+    shares[:odd] *= 1.1
+    assert (facts_of_targets([(inputs.repeat(7, 1)[:100], shares)]) is None) is is_share

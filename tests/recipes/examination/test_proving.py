@@ -1,5 +1,6 @@
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -106,3 +107,114 @@ def test_what_came_while_training_came_of_the_steps():
 def test_what_was_there_at_the_start_comes_before_what_came_even_by_batchnorm():
     late, norm = trial(gain=0.3, is_late=True), trial("exploding", gain=0.28, name=BATCHNORM)
     assert proving._most_specific([late, norm]) is norm
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"gain": 0.01}, True), ({"gain": 0.0}, False), ({"gain": 0.01, "error": 9.0}, True),  # clear: any gain
+        ({"gain": 0.071, "is_clear": False}, True), ({"gain": 0.069, "is_clear": False}, False),
+        ({"gain": 0.1, "is_clear": False, "error": 0.062}, True),
+        ({"gain": 0.1, "is_clear": False, "error": 0.063}, False),
+        ({"gain": 0.121, "is_clear": False, "has_symptom": False}, True),
+        ({"gain": 0.119, "is_clear": False, "has_symptom": False}, False),
+        ({"gain": 0.2, "is_clear": False, "has_symptom": False, "error": 0.099}, True),
+        ({"gain": 0.2, "is_clear": False, "has_symptom": False, "error": 0.101}, False),
+        ({"ratio": 0.999}, True), ({"ratio": 1.0}, False),
+    ],
+)  # fmt: skip
+def test_what_is_asked_of_one_trial(changes, expected):
+    assert proving.counts(trial(**changes)) is expected
+
+
+@pytest.mark.parametrize(
+    ("code", "is_clear", "ratio", "expected"),
+    [("FL402", True, 1.09, True), ("FL402", True, 1.11, False), ("FL402", False, 1.01, False),
+     ("FL401", True, 1.01, False)],
+)  # fmt: skip
+def test_who_has_hardly_moved_may_lose_a_little(code, is_clear, ratio, expected):
+    one = trial("learning_rate", ratio=ratio, is_clear=is_clear)
+    remedy = replace(one.suspicion.remedy, code=code)
+    assert proving.counts(replace(one, suspicion=replace(one.suspicion, remedy=remedy))) is expected
+
+
+def test_of_a_loss_three_times_as_much_is_asked():
+    one = trial(gain=0.2, is_clear=False)
+    assert proving.counts(one)
+    assert not proving.counts(replace(one, score=Score(0.5, 1.0, is_of_loss=True)))
+    assert proving.counts(replace(one, gain=0.22, score=Score(0.5, 1.0, is_of_loss=True)))
+
+
+@pytest.mark.parametrize(
+    ("gains", "error", "tries"),
+    [
+        ((0.03, 0.011), 0.001, 2), ((0.03, 0.009), 0.001, None),  # two in a hundred on average
+        ((0.1, 0.1), 0.09, 2), ((0.1, 0.1, 0.1), 0.1, 3),  # one and a half standard errors
+        ((0.4, -0.01, 0.3), 0.02, 3), ((0.4, -0.01, -0.03, 0.3), 0.02, 4), ((0.4, -0.01, -0.03, -0.03), 0.02, None),
+    ],
+)  # fmt: skip
+def test_when_a_treatment_is_proven(gains, error, tries):
+    proof, _ = repeated(trial(gain=gains[0], error=error), *gains[1:], *[-1.0] * 3, error=error)
+    assert (proof.tries if proof else None) == tries
+    if proof is not None:
+        assert proof.gain == pytest.approx(sum(gains[:tries]) / tries)
+        assert proof.demand == 0.02
+
+
+def test_a_proof_is_told_in_the_unit_of_its_score():
+    one = trial(gain=0.3)
+    assert (
+        str(proving.Proof(one, Score(0.5, 1.0), 0.3, 1, 0.02)) == "the score on held-out samples goes from 50% to 80%."
+    )
+    of_loss = replace(one, score=Score(0.5, 0.25, is_of_loss=True))
+    text = str(proving.Proof(of_loss, Score(0.3, 2.0, is_of_loss=True), 0.875, 3, 0.06))
+    assert text == (
+        "the loss on held-out samples goes from 2 to 0.25; in 3 trials on other samples, by 88 % on average."
+    )
+
+
+def seen(loss=1.0, first_loss=2.0):
+    return SimpleNamespace(seen=SimpleNamespace(score=Score(0.5, loss), first_loss=first_loss))
+
+
+def test_from_nothing_to_something_is_no_luck():
+    one = trial(gain=0.3)
+    proof = proving.prove(seen(loss=math.nan), [trial(gain=-0.1), one], [])
+    assert (proof.trial, proof.tries, proof.demand, proof.gain) == (one, 1, 0.0, 0.3)
+    assert proving.prove(seen(loss=math.nan), [trial(gain=-0.1)], []) is None
+
+
+@pytest.mark.parametrize("family", ["learning_rate", "oscillation", "gradient_spikes"])
+def test_where_no_step_was_taken_steps_are_not_the_cause(family):
+    for first, is_proven in ((math.inf, False), (math.nan, False), (2.0, True)):
+        proof = proving.prove(seen(math.nan, first), [trial(family, gain=0.3)], [])
+        assert (proof is not None) is is_proven
+    assert proving.prove(seen(math.nan, math.inf), [trial("nonfinite", gain=0.3)], []) is not None
+
+
+def test_what_is_not_proven_gives_way_to_the_next(monkeypatch):
+    first, second = trial(gain=0.3), trial("symmetry", gain=0.2)
+    monkeypatch.setattr(proving, "_repeat", lambda one, *_: one if one is second else None)
+    assert proving.prove(seen(), [first, second, trial(gain=-0.1)], []) is second
+    monkeypatch.setattr(proving, "_repeat", lambda *_: None)
+    assert proving.prove(seen(), [first, second], []) is None
+
+
+def test_other_trials_are_on_other_samples_in_another_order():
+    folds = proving._Folds(seen(), list(range(10)))
+    assert folds._in_order(1) == [9, 8, 7, 6, 5, 4, 3, 2, 1, 0]
+    assert folds._in_order(2) == [4, 5, 6, 7, 8, 9, 0, 1, 2, 3]
+    assert folds._in_order(3) == [6, 7, 8, 9, 0, 1, 2, 3, 4, 5]
+    assert proving._Folds(seen(), [0, 1, 2])._in_order(2) == [2, 0, 1]
+
+
+def test_nearly_the_best_is_three_quarters_of_it_and_the_first_of_those():
+    best = trial("symmetry", gain=0.4)
+    assert proving._most_specific([trial(gain=0.31), best]).suspicion.family == "dead_units"
+    assert proving._most_specific([trial(gain=0.29), best]) is best
+
+
+def test_who_is_steady_after_spikes_is_calm():
+    calm, spiky, short = (99.0,) * 5 + (1.0,) * 9 + (7.9,), (1.0,) * 14 + (8.1,), (1.0,) * 5
+    for norms, is_calm in ((calm, True), (spiky, False), (short, False), ((1.0,) * 8 + (math.nan,), True)):
+        assert replace(trial(), course=Course(norms, 0)).is_calm is is_calm

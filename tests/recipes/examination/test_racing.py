@@ -1,13 +1,18 @@
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
+import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from frostline.health import Patient
+from frostline.health import Patient, Score, diagnosis_of
+from frostline.health.rules import RULES
+from frostline.recipes.examination import racing
 from frostline.recipes.examination.racing import Race
 from frostline.recipes.examination.running import Runner
+from frostline.recipes.examination.treatments import BATCHNORM
 from helpers_health import mlp, sgd, sick_sigmoids, task
 from remedies.surgeon import fingerprint, same
 
@@ -214,3 +219,175 @@ def test_nothing_that_is_not_finite_wins():
         model[-1].bias[0] = math.nan
     found, winner = ran(model)
     assert winner.suspicion is None or math.isfinite(winner.loss)
+
+
+def in_race(found, loss, *, steps=LEG, share=0.5, lead=0.5, **options):
+    """One that has come so far, with this score."""
+    one = Runner(found._patient.copy(), suspected(found, **options), steps=steps)
+    one.scores[steps] = Score(share, loss, skill=0.5, lead=lead)
+    found.runners.append(one)
+    return one
+
+
+@pytest.mark.parametrize(
+    ("loss", "steps", "options", "why"),
+    [
+        (math.nan, LEG, {}, "its loss is not finite"),
+        (0.1, LEG, {"has_symptom": False}, "no rule has found what it treats"),
+        (0.1, 50, {}, "the batches end before it can be told from a faster start: give more of them"),
+        (9.0, 50, {}, "its lead is too small to be sure"), (0.1, LEG, {}, "its lead is too small to be sure"),
+    ],
+)  # fmt: skip
+def test_why_one_has_not_won_is_told(loss, steps, options, why):
+    found = race()
+    with found._observer:
+        found._bring_base(LEG)
+        one = in_race(found, loss, steps=steps, **options)
+        found.seen = replace(found.seen, diagnosis=diagnosis_of([], None))
+        assert found._what_lacks(one) == why
+
+
+def test_of_those_that_still_run_the_best_two_stay_and_later_one():
+    for mark, kept in ((30, 2), (40, 1)):
+        found = race()
+        with found._observer:
+            found._bring_base(mark)
+            runners = [in_race(found, loss, steps=mark) for loss in (0.3, 0.1, 0.2)]
+            assert found._bring_all(mark) is None
+        assert [one.loss for one in found._running()] == [0.1, 0.2, 0.3][:kept]
+        assert runners[0].failure == f"another was ahead of it after {mark} steps"
+
+
+def test_none_is_left_out_for_one_whose_loss_is_not_finite():
+    found = race()
+    with found._observer:
+        found._bring_base(40)
+        for _ in range(3):
+            in_race(found, math.nan, steps=40)
+        found._bring_all(40)
+    assert len(found._running()) == 3
+
+
+def test_marks_end_before_the_steps_in_which_the_rules_are_asked_again():
+    data = task(60)  # fifty to train on
+    assert list(race(data=data, legs=9)._marks) == [10, 20, 30, 40]
+    assert race(data=data)._end == 40
+    assert list(race(data=data, legs=2)._marks) == [10, 20]
+    assert list(race(data=data, start=20, legs=9)._marks) == [30, 40]
+    short = race(data=task(22))  # twelve: one mark in any case
+    assert (list(short._marks), short._end) == ([10], 10)
+
+
+def test_what_was_wrong_first_is_tried_first():
+    def line(name, family="vanishing", **options):
+        return replace(
+            suspected(found, family=family),
+            remedy=replace(clip, name=name, key=name, **options.pop("own", {})),
+            **options,
+        )
+
+    found = race()
+    with found._observer:
+        found._bring_base(LEG)
+        clip = found.seen.rates(both=True)[0][0].remedy
+        late, early = line("late", is_late=True), line("early", is_late=False)
+        spikes, due = line("clip", is_late=True), line("due", is_late=True, own={"is_due": True})
+        nonfinite = line("skip", "nonfinite", is_late=False)
+        rates = [[line("slower")], [line("f0"), line("f1"), line("f2"), line("f3")]]
+        for codes, order in (
+            ({"FL103"}, ["due", "early", "clip", "slower", "late", "due", "f2 f3", "f1 f0"]),
+            (set(), ["due", "early", "slower", "late", "clip", "due", "f2 f3", "f1 f0"]),
+        ):
+            found.seen = SimpleNamespace(
+                suspicions=lambda: [late, early, spikes, due, nonfinite], rates=lambda both: rates, is_stuck=False,
+                codes=codes,
+            )  # fmt: skip
+            assert [" ".join(one.remedy.name for one in part) for part in found._lines()] == order
+        found.base.scores[LEG] = Score(0.0, math.nan)  # what it has left out has done harm
+        assert [nonfinite] in found._lines()
+
+
+def test_a_stuck_network_without_a_symptom_gets_faster_rates():
+    found = race()
+    with found._observer:
+        found._bring_base(LEG)
+        other = suspected(found)
+        for is_stuck, slower, expected in ((True, [], 1), (False, [], 0), (True, [other], 0)):
+            found.seen = SimpleNamespace(
+                suspicions=list, is_stuck=is_stuck, codes=set(),
+                rates=lambda both, own=slower: (own, [other] if both else []),
+            )  # fmt: skip
+            assert sum(len(part) for part in found._lines()) == expected + len(slower)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, True), ({"steps": 5}, False), ({"has_symptom": False}, False), ({"loss": 0.99}, False),
+        ({"share": 0.52}, False), ({"name": BATCHNORM}, True), ({"name": BATCHNORM, "is_issue": False}, False),
+    ],
+)  # fmt: skip
+def test_who_leads_at_the_end_of_a_race_must_lead_clearly(changes, expected):
+    found = race(lr=0.0)  # the untreated one stays where it is
+    loss, share, name = changes.pop("loss", 0.5), changes.pop("share", 0.9), changes.pop("name", "x")
+    with found._observer:
+        found._bring_base(20)
+        for mark, score_ in list(found.base.scores.items()):
+            found.base.scores[mark] = replace(score_, loss=1.0, share=0.5, samples=())
+        one = in_race(found, loss, steps=changes.pop("steps", 20), share=share, **changes)
+        one.scores = {one.steps: Score(share, loss)}
+        one.suspicion = replace(one.suspicion, remedy=replace(one.suspicion.remedy, name=name, key=name))
+        later = found._bring_base
+        found._bring_base = lambda mark: (later(mark), found.base.scores.update({mark: Score(0.5, 1.0)}))
+        found._is_healthy = lambda *_: True
+        found._learns = lambda *_, **__: True
+        margin = Score.gain_over
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Score, "gain_over", lambda own, other: (margin(own, other)[0], 0.0))
+            assert found._is_ahead_at_last(one) is expected
+
+
+def test_a_sickness_that_stands_or_is_new_is_no_cure(monkeypatch):
+    found = race()
+    with found._observer:
+        found._bring_base(20)
+    about = {rule.ABOUT.code: rule.ABOUT for rule in RULES}
+
+    def issues(*codes):
+        return diagnosis_of([about[code].issue("why.", None, None) for code in codes], None)
+
+    for known, now, learns, expected in (
+        (["FL101"], [], True, True), (["FL101"], ["FL101"], True, False), (["FL101"], ["FL201"], True, False),
+        (["FL101"], ["FL201"], False, True), (["FL101"], ["FL101"], False, False),
+        (["FL101", "FL201"], ["FL201"], True, True),
+    ):  # fmt: skip
+        one = in_race(found, 0.1, steps=20, family="vanishing")
+        found.seen = replace(found.seen, diagnosis=issues(*known))
+        monkeypatch.setattr(racing, "watched", lambda *_, own=now, **__: issues(*own))
+        found._learns = lambda *_, own=learns, **__: own
+        assert found._is_healthy(one, one.suspicion) is expected
+        assert one.issues == tuple(now)
+        assert one.failure == ("" if expected else f"{now[0]} stands or is new")
+    one.steps = len(found._data)
+    assert not found._is_healthy(one, one.suspicion)  # nothing is left to see it by
+
+
+def test_ten_steps_are_asked_wherever_a_race_begins():
+    found = race(start=30, lr=0.0)
+    with found._observer:
+        found._bring_base(40)
+        one = in_race(found, 0.01, steps=40)
+        found.base.scores |= {35: Score(0.1, 9.0), 40: Score(0.1, 9.0)}
+        one.scores = {35: one.score, 40: one.score}
+        found._is_healthy = lambda *_: True
+        found._is_ahead = lambda *_: True
+        one.steps = 35
+        assert not found._wins(one)
+        one.steps = 40
+        assert found._wins(one)
+
+
+def test_only_the_copy_of_the_best_is_kept():
+    found, winner = ran(sick_sigmoids(), task(120), lr=0.05)
+    found.forget(winner)
+    assert {id(one.patient) for one in (found.base, *found.runners)} == {id(winner.patient)}

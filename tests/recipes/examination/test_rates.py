@@ -2,8 +2,8 @@ import pytest
 
 from frostline.health import Evidence, Patient
 from frostline.health.records import OptimizerFacts
-from frostline.recipes.examination.rates import rate_remedies
-from helpers_health import by_layer, chain, mlp, records, sgd, task
+from frostline.recipes.examination.rates import is_rising, rate_remedies
+from helpers_health import by_layer, chain, mlp, record, records, sgd, task
 
 
 def rates(ratio):
@@ -44,3 +44,56 @@ def test_with_time_the_way_is_followed_further_and_a_small_change_is_tried():
     names = [[remedy.name for remedy in direction] for direction in rate_remedies(evidence)]
     assert names == [["learning rate times 0.1"], ["learning rate times 10", "learning rate times 100"],
                      ["learning rate times 0.3"]]  # fmt: skip
+
+
+def seen(*ratios, **optimizer):
+    """A run whose first layer was changed by these shares of its weights, the second by a third of it."""
+    rows = tuple(record(at, fc0={"update_ratio": r}, fc1={"update_ratio": r / 3}) for at, r in enumerate(ratios))
+    return Evidence(chain(2), rows, optimizer=OptimizerFacts(**{"lr": 1.0, **optimizer}))
+
+
+def names(evidence):
+    return [[remedy.name.split()[-1] for remedy in direction] for direction in rate_remedies(evidence)]
+
+
+@pytest.mark.parametrize(
+    ("ratios", "slower", "faster"),
+    [
+        ((), ["0.1", "0.01"], ["10", "100", "1,000"]),  # of steps of an unknown size
+        ((5e-3,), ["0.1"], ["10", "100"]),
+        ((0.5, 0.5, 0.5, *[5e-4] * 9), ["0.1", "0.01"], ["10", "100"]),  # the first steps say how much slower
+        ((0.5, 0.5, 5e-4, 5e-4, 0.5, 0.5), ["0.1", "0.01"], []),
+        ((0.5, *[1.1e-2] * 5), ["0.1"], []), ((0.5, *[0.9e-2] * 5), ["0.1"], ["10", "100"]),
+        ((0.5, 5e-4), ["0.1", "0.02"], ["10", "100"]),
+        ((2e-2, 2e-2, 2e-2, 1e-4, 1e-4, 1e-4, 1e-4), ["0.1"], ["10", "50", "500"]),
+        ([1e-12] * 4, ["0.1"], ["10", "200", "5,000", "100,000", "1,000,000"]),  # no further than 100,000, and one more
+        ([1e6] * 4, ["0.1", "0.003", "0.0001"], []),
+    ],
+)  # fmt: skip
+def test_how_far_other_rates_go(ratios, slower, faster):
+    assert names(seen(*ratios)) == [slower, faster, ["0.3"]]
+
+
+def test_the_advice_says_both_rates():
+    (slower, faster, gentle) = rate_remedies(seen(5e-3, lr=0.02))
+    assert slower[0].advice == "multiply the learning rate by 0.1: 0.02 becomes 0.002."
+    assert faster[-1].advice == "multiply the learning rate by 100: 0.02 becomes 2."
+    assert gentle[0].advice == "multiply the learning rate by 0.3: 0.02 becomes 0.006."
+    assert [remedy.code for remedy in (*slower, *faster, *gentle)] == ["FL401", "FL402", "FL402", "FL401"]
+    assert len({remedy.key for remedy in (*slower, *faster, *gentle)}) == 4
+    assert not any(remedy.needs_symptom or remedy.is_structural for remedy in (*slower, *faster, *gentle))
+
+
+@pytest.mark.parametrize(
+    ("ratios", "optimizer", "expected"),
+    [
+        ((9.0, *[1e-4] * 3, *[1e-3] * 3, *[2.1e-4] * 3), {"is_scale_free": True}, True),
+        ((9.0, *[1e-4] * 3, *[1e-3] * 3, *[1.9e-4] * 3), {"is_scale_free": True}, False),
+        ((9.0, *[1e-4] * 3, *[1e-3] * 3, *[2.1e-4] * 3), {}, False),  # gradients may have grown
+        ([1e-4] * 9, {"is_scheduled": True}, True), ([1e-4] * 9, {"is_scale_free": True}, False),
+        ((9.0, 1e-4, 1e-4, 1e-2), {"is_scale_free": True}, True), ((9.0, 1e-4, 1e-2), {"is_scale_free": True}, False),
+        ((), {"is_scale_free": True}, False),
+    ],
+)  # fmt: skip
+def test_steps_that_get_larger_may_be_a_warm_up(ratios, optimizer, expected):
+    assert is_rising(seen(*ratios, **optimizer)) is expected

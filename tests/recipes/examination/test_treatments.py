@@ -5,12 +5,13 @@ import torch
 from torch import nn
 
 from frostline.health import Evidence, Patient, diagnosis_of
-from frostline.health.records import OptimizerFacts, TargetFacts
+from frostline.health.records import InputFacts, LossFacts, OptimizerFacts, OutlierFacts, TargetFacts
 from frostline.health.rules import RULES
-from frostline.recipes.examination.treatments import Remedy, family_of, remedies_for
-from helpers_health import activations, chain, mlp, records, sgd, task
+from frostline.recipes.examination.treatments import Remedy, family_of, is_clear, remedies_for
+from helpers_health import activations, chain, mlp, record, records, sgd, task
 
 ABOUTS = {rule.ABOUT.family: rule.ABOUT for rule in RULES}
+CODES = {rule.ABOUT.code: rule.ABOUT for rule in RULES}
 EVIDENCE = Evidence(
     (*chain(3), *activations("relu", "tanh")), records(norm=2.0), optimizer=OptimizerFacts(0.1, 0.99),
     targets=TargetFacts(100.0, 50.0),
@@ -136,3 +137,170 @@ def test_squashers_of_a_stuck_network_are_suspected_where_gradients_vanish_only_
     found = remedies_for(patient, EVIDENCE, later, is_stuck=is_stuck)
     swaps = [remedy for remedy in found if remedy.name.startswith("Leaky ReLU for sigmoid")]
     assert {family for remedy in swaps if (family := family_of(remedy, [start, later]))} == families
+
+
+def offered(evidence=EVIDENCE, *, codes=(), families=(), **options):
+    """Remedies by name, where rules of these codes, or of these families, found something."""
+    abouts = [rule.ABOUT for rule in RULES if rule.ABOUT.code in codes] + [ABOUTS[family] for family in families]
+    found = diagnosis_of([about.issue("because.", None, None) for about in abouts], None)
+    model = mlp()
+    return {remedy.name: remedy for remedy in remedies_for(Patient(model, sgd(model)), evidence, found, **options)}
+
+
+@pytest.mark.parametrize("family", ["gradient_spikes", "exploding", "nonfinite", "oscillation", "learning_rate"])
+def test_gradients_are_clipped_at_what_they_were_at_first(family):
+    norms = (1.0, 2.0, 3.0, 4.0, 5.0, *[900.0] * 5)
+    evidence = replace(EVIDENCE, records=tuple(record(at, norm=norm) for at, norm in enumerate(norms)))
+    clip = offered(evidence, families=[family])["clip gradients at 3, their usual norm"]
+    assert (clip.is_due, clip.identity, clip.is_structural) == (False, "clip", False)
+    patient = Patient(model := mlp(), sgd(model))
+    clip.apply(patient, [])
+    for parameter in patient.parameters:
+        parameter.grad = torch.full_like(parameter, 10.0)
+    patient.clip(patient.parameters)
+    assert float(torch.stack([p.grad.norm() for p in patient.parameters]).norm()) == pytest.approx(3.0, rel=1e-4)
+
+
+def test_of_a_long_run_the_first_third_of_the_norms_is_usual_and_without_any_there_is_no_clip():
+    norms = (*[2.0] * 10, *[50.0] * 20, torch.inf, None)
+    evidence = replace(EVIDENCE, records=tuple(record(at, norm=norm) for at, norm in enumerate(norms)))
+    assert "clip gradients at 2, their usual norm" in offered(evidence, families=["exploding"])
+    assert not any(name.startswith("clip") for name in offered(evidence, families=["symmetry"]))
+    for none in (None, torch.nan):
+        nothing = replace(EVIDENCE, records=(record(norm=none),))
+        assert not any(name.startswith("clip") for name in offered(nothing, families=["exploding"]))
+
+
+@pytest.mark.parametrize(("share", "at"), [(0.0, 15), (0.05, 8)])
+def test_with_rows_that_are_far_out_the_clip_follows_the_norms_of_the_others(share, at):
+    outliers = OutlierFacts("input", 300.0, share, 3, (5,))
+    evidence = replace(EVIDENCE, outliers=outliers, records=tuple(record(at, norm=at + 1.0) for at in range(4)))
+    found = offered(evidence, families=["gradient_spikes", "symmetry"])
+    clip = found["clip gradients at the usual one of their last norms"]
+    assert next(iter(found)) == clip.name  # before all others
+    assert clip.is_due
+    patient = Patient(model := mlp(), sgd(model))
+    clip.apply(patient, [(torch.zeros(13, 2), None)])
+    for size in range(1, 31):  # norms from 1 to 30
+        patient.parameters[0].grad = torch.zeros_like(patient.parameters[0])
+        patient.parameters[0].grad.view(-1)[0] = float(size)
+        patient.clip(patient.parameters[:1])
+    patient.parameters[0].grad.view(-1)[0] = 100.0
+    patient.clip(patient.parameters[:1])
+    assert float(patient.parameters[0].grad.norm()) == pytest.approx(at, abs=1.5)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "degree", "lr"),
+    [(OptimizerFacts(0.1), 2.0, 0.1 / 2500), (OptimizerFacts(0.1), 1.0, 0.1 / 50),
+     (OptimizerFacts(0.1, is_scale_free=True), 2.0, 0.1),
+     (OptimizerFacts(0.1, is_scale_free=True, is_scheduled=True), 2.0, 0.1),
+     (OptimizerFacts(0.1, is_scheduled=True), 2.0, None)],
+)  # fmt: skip
+def test_targets_in_another_unit_are_answered_in_it_with_a_rate_that_fits(optimizer, degree, lr):
+    evidence = replace(EVIDENCE, optimizer=optimizer, loss=LossFacts("values", degree=degree))
+    found = offered(evidence, codes=["FL505"])
+    if lr is None:
+        assert found == {}
+        return
+    (remedy,) = found.values()
+    assert remedy.name == "answers in the unit of the targets: times 50, plus 100"
+    assert ("the learning rate divided by" in remedy.advice) is (lr < 0.1)
+    model = nn.Sequential(nn.Linear(12, 4), nn.ReLU(), nn.Linear(4, 1))
+    patient = Patient(model, sgd(model, lr=0.1))
+    torch.optim.lr_scheduler.StepLR(patient.optimizer, 5)
+    data = [(inputs, torch.zeros(len(inputs), 1)) for inputs, _ in task(3)]
+    remedy.apply(patient, data)
+    (group,) = patient.optimizer.param_groups
+    assert (group["lr"], group["initial_lr"]) == (pytest.approx(lr), pytest.approx(lr))
+    assert abs(float(model(data[0][0]).detach().mean()) - 100) < 100
+
+
+@pytest.mark.parametrize(
+    ("names", "families", "order"),
+    [
+        (("sigmoid",), ["vanishing"], ["Leaky", "new", "BatchNorm"]),  # whatever the weights, a quarter at best
+        (("sigmoid",), ["vanishing", "saturation"], ["new", "Leaky", "BatchNorm"]),
+        (("tanh",), ["vanishing"], ["new", "Leaky", "BatchNorm"]), (("hardtanh",), ["saturation"], ["new", "Leaky"]),
+        (("relu",), ["vanishing"], ["new", "BatchNorm"]), (("relu",), ["dead_units"], ["new", "BatchNorm", "Leaky"]),
+        (("relu",), ["symmetry"], ["new"]), (("relu",), ["initialization"], ["new"]), (("tanh",), [], []),
+    ],
+)  # fmt: skip
+def test_the_most_specific_comes_first(names, families, order):
+    evidence = replace(EVIDENCE, layers=(*chain(3), *activations(*names)), records=())
+    assert [name.split()[0] for name in offered(evidence, families=families)] == order
+
+
+def test_a_stuck_network_with_squashers_is_suspected_without_a_symptom():
+    evidence = replace(EVIDENCE, layers=(*chain(3), *activations("tanh")))
+    (name,) = offered(evidence, is_stuck=True)
+    assert name.startswith("Leaky ReLU for sigmoid and tanh")
+    assert offered(replace(EVIDENCE, layers=chain(3)), is_stuck=True) == {}
+
+
+def test_where_there_are_norms_no_more_are_put_in():
+    layers = (*chain(3), *chain(4, "norm")[3:])
+    assert not any(
+        name.startswith("BatchNorm") for name in offered(replace(EVIDENCE, layers=layers), families=["vanishing"])
+    )
+
+
+@pytest.mark.parametrize(("momentum", "is_due"), [(0.99, True), (0.96, False), (0.9, None), (None, None)])
+def test_a_momentum_above_the_usual_is_lowered(momentum, is_due):
+    evidence = replace(EVIDENCE, optimizer=OptimizerFacts(0.1, momentum))
+    remedy = offered(evidence, families=["oscillation"]).get("momentum 0.9")
+    assert (remedy.is_due if remedy else None) is is_due
+    assert offered(evidence, families=["symmetry"]).get("momentum 0.9") is None
+    if remedy is not None:
+        assert remedy.advice == "set the momentum to 0.9."
+        model = mlp()
+        for own, expected in ((0.99, 0.9), (0.5, 0.5)):
+            patient = Patient(model, sgd(model, momentum=own))
+            remedy.apply(patient, [])
+            assert patient.optimizer.param_groups[0]["momentum"] == expected
+
+
+def test_batchnorm_gets_a_usual_momentum_and_statistics_of_all_batches_at_the_end():
+    for code in ("FL601", "FL602"):
+        remedy = offered(codes=[code])["BatchNorm statistics of all batches, momentum 0.1"]
+    model = nn.Sequential(nn.Linear(12, 8), nn.BatchNorm1d(8, momentum=1e-3), nn.Linear(8, 3))
+    patient, data = Patient(model, sgd(model)), [(inputs + 9, target) for inputs, target in task(5)]
+    remedy.apply(patient, data)
+    assert model[1].momentum == 0.1
+    remedy.finish(patient, data)
+    exact = model[0](torch.cat([inputs for inputs, _ in data])).mean(0)
+    assert torch.allclose(model[1].running_mean, exact, atol=1e-3)
+    remedy.finish(Patient(plain := mlp(), sgd(plain)), data)  # nothing to do
+
+
+def test_inputs_are_scaled_by_the_name_that_was_found_odd():
+    inputs = InputFacts(0.0, 1.0, 3.0, 100.0, 0.1, 1.0, False, 1.0, name="b")
+    remedy = offered(replace(EVIDENCE, inputs=inputs), codes=["FL501"])["standardise the inputs"]
+
+    class Sum(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rest = mlp()
+
+        def forward(self, a, b):
+            return self.rest(a + b)
+
+    data = [({"a": x, "b": 100 * x}, target) for x, target in task(4)]
+    patient = Patient(model := Sum(), sgd(model))
+    before = model(**data[0][0]).detach()
+    remedy.apply(patient, data)
+    assert float(model(**data[0][0]).detach().abs().mean()) < float(before.abs().mean()) / 5
+
+
+@pytest.mark.parametrize(
+    ("finding", "expected"),
+    [
+        (ABOUTS["vanishing"].issue("why.", None, None), True), (ABOUTS["vanishing"].tip("why.", None, None), False),
+        (ABOUTS["vanishing"].tip("why.", 9.0, 1.0), False), (ABOUTS["vanishing"].issue("why.", 9.0, 10.0), True),
+        (CODES["FL401"].tip("why.", 0.051, 0.05), True), (CODES["FL401"].tip("why.", 0.049, 0.05), False),
+        (CODES["FL402"].tip("why.", 5.9e-4, 1e-3), True), (CODES["FL402"].tip("why.", 6.1e-4, 1e-3), False),
+        (CODES["FL401"].tip("why.", None, 0.05), False),
+    ],
+)  # fmt: skip
+def test_an_issue_and_a_step_size_beyond_its_limit_are_clear(finding, expected):
+    assert is_clear(finding) is expected

@@ -93,3 +93,92 @@ def test_a_checkup_tells_both():
     diagnosis = fl.checkup(model, data, F.cross_entropy, torch.optim.SGD(model.head.parameters(), lr=0.1))
     assert {"FL405", "FL506"} <= {finding.code for finding in diagnosis.findings}
     assert "rnn: not in the optimizer" in str(diagnosis)
+
+
+class Leaning(nn.Module):
+    """Every answer leans a little on the mean of the batch; `change` makes something else of the answers."""
+
+    def __init__(self, share, change=lambda answers: answers):
+        super().__init__()
+        self.share, self.change = share, change
+
+    def forward(self, x):
+        return self.change(x + self.share * x.mean(0))
+
+
+def rows(count=8):
+    x = torch.zeros(count, 4)
+    x[-1] = 1.0  # the largest answer; the first row gets it in its place
+    return x
+
+
+@pytest.mark.parametrize(("share", "expected"), [(0.016, True), (0.004, False)])
+def test_answers_that_change_by_more_than_a_thousandth_mix(share, expected):
+    for target in (torch.zeros(8, dtype=torch.long), torch.zeros(8, 4)):
+        assert mixes_samples(Leaning(share), rows(), target) is expected
+        assert mixes_samples(Leaning(share), 1000 * rows(), target) is expected
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_two_samples_and_as_many_as_there_are_features_are_enough(count):
+    assert mixes_samples(Leaning(1.0), rows(count), torch.zeros(count)) is True
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda x: {"logits": x},
+        lambda x: x[:-1],
+        lambda x: x.long(),
+        lambda x: x / 0,
+        lambda x: x[:, 0],
+        lambda x: x[None],
+    ],
+    ids="by-name shorter whole-numbers not-finite flat deeper".split(),
+)
+def test_answers_of_another_kind_are_not_asked_about(change):
+    assert mixes_samples(Leaning(1.0, change), rows(), torch.zeros(8)) is None
+
+
+@pytest.mark.parametrize("target", [None, torch.zeros(7), torch.zeros(8, 2, 2)])
+def test_targets_of_another_kind_are_not_asked_about(target):
+    assert mixes_samples(Leaning(1.0), rows(), target) is None
+    assert mixes_samples(Leaning(1.0), torch.tensor(1.0), torch.zeros(1)) is None
+
+
+def test_noise_of_the_common_generator_is_none_and_state_is_put_back():
+    class Counting(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.calls = 0
+
+        def forward(self, x):
+            self.calls += 1
+            return x + torch.rand(len(x), 4)
+
+    model = Counting()
+    assert mixes_samples(model, rows(), torch.zeros(8)) is False
+    assert model.calls == 0
+
+
+class Bare(nn.Module):
+    """A weight of the model itself, that gets no gradient."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale, self.head = nn.Parameter(torch.ones(())), nn.Linear(12, 3)
+
+    def forward(self, inputs):
+        return self.head(inputs) * self.scale.detach()
+
+
+def test_a_weight_of_the_model_itself_is_named_by_its_own_name():
+    model = Bare()
+    assert idle_of(model, torch.optim.SGD(model.parameters(), lr=0.1)) == {"scale": "without a gradient"}
+
+
+def test_a_part_that_gets_a_gradient_of_zeros_is_not_told():
+    model = mlp(depth=2)
+    with torch.no_grad():
+        model[0].bias.fill_(-1e6)  # dead
+    assert idle_of(model, torch.optim.SGD(model.parameters(), lr=0.1)) == {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from frostline.health.rules.contract import About
@@ -14,7 +15,7 @@ ABOUT = About(
     "FL405", "parts that do not train", "learning_rate",
     "if they are meant to train: make the optimizer once the model is complete, over model.parameters(), at a rate "
     "above 0, and keep them in the graph (no detach, no torch.no_grad). If not, freeze them, which saves their "
-    "gradients and lets them be cached: fl.freeze(model, patterns=[\"fc1\"]), with their names.",
+    "gradients and lets them be cached: fl.freeze(model, patterns=...), with their names.",
     8,
 )  # fmt: skip
 _SHOWN = 4
@@ -41,9 +42,15 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
     (layer, *others) = [name for names in by_reason.values() for name in names]
     layer = None if others else layer
     if not evidence.holds_strangers or not evidence.unheld:
-        return (ABOUT.tip(why, count, 0, layer),)
+        return (_named(ABOUT.tip(why, count, 0, layer), by_reason),)
     why += " The optimizer holds parameters that are not in the model and get no gradient: it is older than the model."
-    return (ABOUT.issue(why, count, 0, layer),)
+    return (_named(ABOUT.issue(why, count, 0, layer), by_reason),)
+
+
+def _named(finding: Finding, by_reason: dict[str, list[str]]) -> Finding:
+    """The finding with the names in its advice, so that the call runs as it is written."""
+    names = [name for several in by_reason.values() for name in several if name]
+    return replace(finding, advice=finding.advice.replace("patterns=...), with their names", f"patterns={names!r})"))
 
 
 def _names(names: list[str]) -> str:

@@ -25,8 +25,10 @@ _SIZE = 0.1  # of the loss: smaller ones are noise
 def check(evidence: Evidence) -> tuple[Finding, ...]:
     """Rises of the loss from one tenth of the run to the next, that are not noise."""
     parts, levels = smoothed(evidence), loss_levels(evidence)
-    if levels is None or not parts:
+    if levels is None:
         return (ABOUT.not_judged("fewer than ten losses were seen."),)
+    if min(parts) < 0 < max(parts):
+        return (ABOUT.not_judged("the loss takes both signs, as that of a policy: its size says nothing."),)
     floor = _SIZE * max(abs(levels[0]), 1e-12)
     rises = sum(after > before + max(_SIZE * abs(before), 0.3 * floor) for before, after in pairwise(parts))
     why = f"the loss rose by a tenth or more {rises} times between the tenths of the run."

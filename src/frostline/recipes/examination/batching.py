@@ -83,6 +83,11 @@ def as_batches(given: Iterable[Any], model: nn.Module, steps: int | None) -> lis
         inputs, target = batches.unpack(item, at, keep)
         _check_dense(inputs, target, at)
         inputs, target = (batches.map_tensors(part, Tensor.detach) for part in (inputs, target))
+        if batches.batch_size(inputs) == 0:
+            raise DataError(
+                what="A batch has no samples.", where=f"batches[{at}]", received=batches.describe(inputs),
+                do="leave empty batches out: [batch for batch in batches if len(batch[1])].",
+            )  # fmt: skip
         found.append((batches.move(inputs, parameter.device), batches.move(target, parameter.device)))
     if steps is not None and 2 <= len(found) < steps:
         raise DataError(

@@ -1,0 +1,111 @@
+"""The proof of company: samples give the same features beside extreme ones, wherever these stand in the batch.
+
+A sample may decide for its whole batch by a large value (`h * (h[0] < 1)`, `if h[0].max() > 1`). Few data sets show one
+to a proof that looks at their first samples, so extreme ones are made from these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from frostline.core import inputs as batches
+from frostline.core.errors import NotCacheable
+from frostline.core.tolerances import batch_tolerance, relative_difference
+
+if TYPE_CHECKING:
+    from frostline.core.records import FrontierTensor
+
+Features = tuple[Tensor, ...]
+
+# How far beyond the samples of the example: large enough to pass a threshold; less in 16 bits, which end early.
+_EXTREME, _EXTREME_16 = 1000.0, 30.0
+# Batches of two plain samples, 0 and 1, and of extreme ones, 2 and 3.
+_AT_THE_ENDS = ((2, 0, 1, 3), (3, 1, 0, 2))
+_AT_EVERY_PLACE = (((2, 0, 1), (0, 2, 1), (0, 1, 2)), ((3, 0, 1), (0, 3, 1), (0, 1, 3)))
+
+
+def prove_company(
+    run: Callable[[Any], Features | None], holds: Callable[[Any, Features], bool] | None, sample: Any,
+    frontier: tuple[FrontierTensor, ...],
+) -> None:  # fmt: skip
+    """Compare the features of two samples alone with theirs beside extreme samples.
+
+    Args:
+        run: The frozen part: (B, *shape) by frontier entry, or None if one was not made as it was recorded. What it
+            raises at extreme samples says nothing of it: a check of the inputs, perhaps.
+        holds: Whether the head is the model on a batch with these features; None if no frozen value reaches Python.
+        sample: Two samples.
+        frontier: What `run` gives.
+
+    Raises:
+        NotCacheable: If extreme samples change others, or decide by their place.
+    """
+    plain = run(sample)
+    if plain is None:
+        return
+    pool = batches.joined(sample, batches.joined(_extreme(sample, 1), _extreme(sample, -1)))
+    pool = batches.rows(pool, torch.tensor([0, 1, 2, 4], device=plain[0].device))
+    for places in _AT_THE_ENDS:
+        _run_beside(run, None, pool, places, plain, frontier)
+    for group in _AT_EVERY_PLACE if holds is not None else ():
+        outcomes = {_run_beside(run, holds, pool, places, plain, frontier) for places in group}
+        if outcomes == {True, False}:
+            raise NotCacheable(
+                what="A sample decides for its whole batch, by its place: Python reads a value of one place.",
+                where="the model's forward",
+                received="another path where an extreme sample of a batch of three changes its place",
+                do="decide by a value of each sample (torch.where), or by one of all samples (max, any); or train with "
+                "frostline.fit(..., cache=False).",
+            )
+
+
+def _run_beside(
+    run: Callable[[Any], Features | None], holds: Callable[[Any, Features], bool] | None, pool: Any,
+    places: tuple[int, ...], plain: Features, frontier: tuple[FrontierTensor, ...],
+) -> bool | None:  # fmt: skip
+    """Whether the head is the model on this batch; None if the model does not take it."""
+    batch = batches.rows(pool, torch.tensor(places, device=plain[0].device))
+    try:
+        features = run(batch)
+        is_model = holds is None or (features is not None and holds(batch, features))
+    except Exception:
+        return None
+    if features is not None:
+        _compare(features, places, plain, frontier)
+    return is_model
+
+
+def _compare(
+    features: Features, places: tuple[int, ...], plain: Features, frontier: tuple[FrontierTensor, ...]
+) -> None:
+    for tensor, found, expected in zip(frontier, features, plain, strict=True):
+        if tensor.shared or tensor.is_input:
+            continue
+        allowed = batch_tolerance(expected.dtype, is_on_gpu=expected.is_cuda)
+        for at, number in enumerate(places):
+            difference = relative_difference(found[at], expected[number]) if number < 2 else 0.0
+            if difference > allowed:
+                raise NotCacheable(
+                    what=f"The output of {tensor.name!r} depends on the other samples of the batch.",
+                    where=tensor.name,
+                    received=f"relative difference {difference:.1e} beside extreme samples, allowed {allowed:.0e}",
+                    do="a layer that mixes samples must stay trainable: freeze the layers below it; or train with "
+                    "frostline.fit(..., cache=False).",
+                )
+
+
+def _extreme(inputs: Any, sign: int) -> Any:
+    """The same samples far out: floats are scaled, whole numbers are the largest or smallest; masks are all or none."""
+
+    def change(tensor: Tensor) -> Tensor:
+        is_mask = bool(((tensor == 0) | (tensor == 1)).all())
+        if tensor.is_floating_point() and not is_mask:
+            return tensor * (sign * (_EXTREME_16 if tensor.element_size() == 2 else _EXTREME))
+        ends = tensor.unique()
+        return torch.full_like(tensor, ends[-1 if sign > 0 else 0].item())
+
+    return batches.map_tensors(inputs, lambda tensor: change(tensor) if tensor.numel() else tensor)

@@ -1,0 +1,57 @@
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import frostline as fl
+from frostline.core.mismatch import told_mismatch
+
+LINEAR = nn.Linear(4, 2)
+CONV = nn.Sequential(nn.Conv2d(3, 2, 3), nn.Flatten())
+WORDS = nn.Sequential(nn.Embedding(5, 4), nn.Flatten())
+COLOURS = torch.randint(0, 255, (2, 8, 8, 3), dtype=torch.uint8)
+
+
+@pytest.mark.parametrize(
+    ("model", "inputs", "told", "mended"),
+    [
+        (LINEAR, torch.ones(2, 4).double(), "inputs.to(torch.float32)", lambda x: x.to(torch.float32)),
+        (LINEAR, torch.ones(2, 4).half(), "inputs.to(torch.float32)", lambda x: x.to(torch.float32)),
+        (LINEAR, torch.ones(2, 4).long(), "inputs.to(torch.float32)", lambda x: x.to(torch.float32)),
+        (nn.Linear(4, 2).double(), torch.ones(2, 4), "inputs.to(torch.float64)", lambda x: x.to(torch.float64)),
+        (CONV, COLOURS.movedim(3, 1), "inputs.to(torch.float32) / 255", lambda x: x.to(torch.float32) / 255),
+        (CONV, COLOURS / 255, "permute(2, 0, 1)", lambda x: torch.stack([image.permute(2, 0, 1) for image in x])),
+        (CONV, COLOURS, "/ 255; put the channels first",
+         lambda x: torch.stack([image.permute(2, 0, 1) for image in x.to(torch.float32) / 255])),
+        (WORDS, torch.ones(2, 3), "inputs.long()", lambda x: x.long()),
+    ],
+)  # fmt: skip
+def test_the_remedy_is_told_and_works(model, inputs, told, mended):
+    with (
+        pytest.raises(fl.DataError, match="cannot take the inputs as they come") as error,
+        told_mismatch(model, inputs),
+    ):
+        model(inputs)
+    assert told in error.value.do
+    assert isinstance(error.value.__cause__, RuntimeError)
+    assert model(mended(inputs)).isfinite().all()
+
+
+def test_other_errors_and_errors_of_ours_with_such_a_cause():
+    with pytest.raises(RuntimeError, match="cannot be multiplied"), told_mismatch(LINEAR, torch.ones(2, 5)):
+        LINEAR(torch.ones(2, 5))
+    with pytest.raises(KeyError), told_mismatch(LINEAR, torch.ones(2, 4).double()):
+        raise KeyError("same")
+    with pytest.raises(fl.CacheError), told_mismatch(LINEAR, torch.ones(2, 4).double()):
+        raise fl.CacheError(what="a", where="b", received="c", do="d")
+
+
+@pytest.mark.parametrize("is_cached", [True, False])
+def test_items_of_numpy_in_double_precision_are_named_by_fit(tmp_path, is_cached):
+    items = [(np.ones(4), at % 2) for at in range(8)]
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))
+    fl.freeze(model, through="0")
+    with pytest.raises(fl.DataError, match="as they come from the dataset") as error:
+        fl.fit(model, items, cache=tmp_path if is_cached else False, progress=False)
+    assert "torch.float32" in error.value.do
+    fl.fit(model, [(x.astype(np.float32), y) for x, y in items], epochs=1, cache=False, progress=False)

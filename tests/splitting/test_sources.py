@@ -1,0 +1,136 @@
+import contextlib
+
+import pytest
+from torch import nn
+
+from frostline.splitting.sources import (
+    Source,
+    catches,
+    is_only_added_to,
+    loaded,
+    names_read_by,
+    names_written_by,
+    sources_of,
+    stored,
+    texts_as_names,
+    with_callees,
+)
+
+REGISTRY = {"twice": lambda layer: layer.of_registry}
+
+
+def _typed(step):
+    try:
+        return step()
+    except ValueError:
+        return None
+
+
+def _bare(step):
+    try:
+        return step()
+    except:  # noqa: E722
+        return None
+
+
+def _suppressed(step):
+    with contextlib.suppress(ValueError):
+        step()
+
+
+def _finally(step):
+    try:
+        step()
+    finally:
+        step()
+
+
+def _with(step):
+    with step:
+        step()
+
+
+@pytest.mark.parametrize(("function", "expected"), [(_typed, True), (_bare, True), (_suppressed, True),
+                                                    (_finally, False), (_with, False)])  # fmt: skip
+def test_code_that_handles_errors_is_told_from_code_that_passes_them_on(function, expected):
+    assert catches(function.__code__) is expected
+
+
+class Helper:
+    def __call__(self):
+        return self.of_call
+
+    def step(self):
+        return self.of_step
+
+    def unused(self):
+        return self.of_unused
+
+
+class Layer(nn.Linear):
+    def __init__(self):
+        super().__init__(2, 2)
+        self.helper = Helper()
+
+    def forward(self, batch):
+        self.written = self._prepared(batch)
+        self.calls += 1
+        return self.helper() + self.helper.step() + REGISTRY["twice"](self)
+
+    def _prepared(self, batch):
+        return batch * self.of_method
+
+
+def test_names_are_followed_into_methods_helpers_and_registries():
+    sources = with_callees(sources_of(Layer()), [Layer()])
+    names = {name for source in sources for name in loaded(source.code)}
+    assert {"of_method", "of_call", "of_step", "of_registry"} <= names
+    assert not names & {"of_unused", "calls"}
+    assert "written" in names_written_by([nn.Sequential(Layer())])
+    assert stored(Layer.forward.__code__) == {"written", "calls"}
+
+
+def test_names_of_attributes_that_code_builds_are_texts():
+    code = (lambda layer, at: getattr(layer, f"scale_{at}")).__code__
+    assert list(texts_as_names(code)) == ["scale_"]
+    assert not list(texts_as_names((lambda layer: {"scale": layer}).__code__))
+
+
+def test_a_default_argument_that_is_only_added_to_is_told_from_one_that_is_read():
+    def noting(batch, notes=[]):  # noqa: B006
+        notes.append(batch)
+
+    def counting(batch, notes=[]):  # noqa: B006
+        notes.append(batch)
+        return len(notes)
+
+    assert is_only_added_to(noting.__code__, "notes")
+    assert not is_only_added_to(counting.__code__, "notes")
+    assert list(Source.of_function(counting).defaults) == ["notes"]
+
+
+def test_closures_are_read_as_they_are_now():
+    def make():
+        count = 0
+
+        def function():
+            nonlocal count
+            count += 1
+            return count
+
+        return function
+
+    function = make()
+    source = Source.of_function(function)
+    function()
+    assert dict(source.closure) == {"count": 1}
+
+
+def test_what_a_loss_reads_is_found_in_functions_and_modules():
+    class Loss(nn.Module):
+        def forward(self, output, target):
+            return output.of_output
+
+    assert "of_output" in names_read_by(Loss())
+    assert "of_output" in names_read_by(lambda output, target: output.of_output)
+    assert not names_read_by("cross_entropy")
