@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 import frostline as fl
-from helpers_splitting import D, Net, unanswered, x
+from helpers_splitting import D, Net, check, unanswered, x
 
 
 def _written_after_use(m, x):
@@ -39,3 +39,94 @@ def test_a_transform_of_functions_in_a_mixed_module_is_refused_with_the_way_out(
 
     split = fl.split(Net(lambda m, x: m.high(m.low(x)), high=Mapped(D, D)), x(4))
     assert split.explain().verification.is_exact
+
+
+def test_a_frozen_call_that_fails_on_some_samples_is_a_guard():
+    def forward(m, batch):
+        low, scale = unanswered(m, batch), 1.0
+        try:
+            torch.linalg.cholesky(torch.eye(8) * 9 - batch[:, :, None] * batch[:, None])
+        except RuntimeError:
+            scale = 3.0
+        return m.high(low) * scale
+
+    model = Net(forward)
+    split = fl.split(model, x(4) * 0.1)
+    split.extract(x(4) * 0.1)
+    with pytest.raises(fl.SplitError, match="another path"):
+        split.extract(x(4) * 100)
+
+
+def test_a_frozen_layer_that_fails_on_some_samples_is_a_guard():
+    class Strict(nn.Linear):
+        def forward(self, batch):
+            if batch.abs().max() > 50:
+                raise ValueError("out of range")
+            return super().forward(batch)
+
+    def forward(m, batch):
+        try:
+            return m.high(m.low(batch))
+        except ValueError:
+            return m.high(batch) * 2
+
+    model = Net(forward)
+    model.low = Strict(8, 8).requires_grad_(False)
+    split = fl.split(model, x(4))
+    with pytest.raises(fl.SplitError, match="another path"):
+        split.extract(x(4) * 1000)
+
+
+@pytest.mark.parametrize("is_whole", [True, False])
+def test_a_trainable_call_whose_failure_the_model_catches_is_refused(is_whole):
+    def root(m, factor):
+        return torch.linalg.cholesky(torch.eye(8) * factor)
+
+    class Root(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.factor = nn.Parameter(torch.tensor(-0.1))
+
+        def forward(self, batch):
+            return batch @ root(self, self.factor)
+
+    def forward(m, batch):
+        low = m.high(unanswered(m, batch))
+        try:
+            return m.root(low) if is_whole else low @ root(m, m.root.factor)
+        except RuntimeError:
+            return low * m.root.factor
+
+    with pytest.raises(fl.SplitError, match="catches an error of its trainable part"):
+        fl.split(Net(forward, root=Root()), x(4))
+
+
+def test_a_refusal_that_the_model_catches_is_raised_all_the_same():
+    def forward(m, batch):
+        high = m.high(unanswered(m, batch))
+        try:
+            return high * (2.0 if high.max() > 100 else 1.0)
+        except Exception:
+            return high
+
+    with pytest.raises(fl.SplitError, match="handed to Python"):
+        fl.split(Net(forward), x(4))
+
+
+def test_a_forward_that_freezes_a_weight_is_refused():
+    def forward(m, batch):
+        m.high.requires_grad_(m.training)
+        return m.high(m.low(batch))
+
+    model = Net(forward)
+    with pytest.raises(fl.SplitError, match="freezes the weight 'high.weight'"):
+        fl.split(model, x(4))
+    assert model.high.weight.requires_grad
+
+
+def test_a_forward_that_says_again_what_trains_is_no_matter():
+    def forward(m, batch):
+        m.high.requires_grad_(True)
+        return m.high(m.low(batch))
+
+    check(Net(forward), x(4))

@@ -27,3 +27,48 @@ def test_weights_that_only_training_reads_are_part_of_the_recipe():
     with torch.no_grad():
         model.aside.weight[0, 0] += 1
     assert fl.split(model, x(4)).recipe["calls"] != before["calls"]
+
+
+class Scaled(torch.autograd.Function):
+    factor = 2.0
+
+    @staticmethod
+    def forward(ctx, batch):
+        return batch * Scaled.factor
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient
+
+
+def test_the_body_of_a_frozen_autograd_function_is_part_of_the_recipe(monkeypatch):
+    model = Net(lambda m, batch: m.high(Scaled.apply(m.low(batch))))
+    before = dict(fl.split(model, x(4)).recipe)
+    monkeypatch.setattr(Scaled, "factor", 3.0)
+    assert dict(fl.split(model, x(4)).recipe) != before
+
+
+def test_what_a_later_batch_may_read_is_part_of_the_recipe():
+    class Chosen(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.usual, self.rare, self.scale = nn.Linear(D, D), nn.Linear(D, D), 1.0
+
+        def forward(self, batch):
+            return self.usual(batch) if batch.max() < 1e9 else self.rare(batch) * self.scale
+
+    model = Net(
+        lambda m, batch: m.high(m.chosen(m.low(batch)) * (1.0 if batch.max() < 1e9 else m.gain)), chosen=Chosen()
+    )
+    model.chosen.requires_grad_(False)
+    model.gain = 1.0
+    recipes = [dict(fl.split(model, x(4)).recipe)]
+    model.chosen.scale = 2.0
+    recipes.append(dict(fl.split(model, x(4)).recipe))
+    model.gain = 2.0
+    recipes.append(dict(fl.split(model, x(4)).recipe))
+    with torch.no_grad():
+        model.chosen.rare.weight += 1
+    split = fl.split(model, x(4))
+    assert len({recipe["calls"] for recipe in (*recipes, split.recipe)}) == 4
+    split.check_unchanged()

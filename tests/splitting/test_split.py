@@ -1,3 +1,4 @@
+import typing
 from collections import OrderedDict
 
 import pytest
@@ -236,3 +237,53 @@ def test_weights_that_are_standardised_are_no_statistics_of_the_batch():
     model[1].forward = lambda x: nn.functional.batch_norm(x, None, None, training=True)
     with pytest.raises(fl.NotCacheable, match="statistics of the batch"):
         fl.split(model, x(4))
+
+
+def test_one_sample_is_proven_when_it_is_met():
+    def forward(m, batch):
+        squeezed = m.high(m.low(batch)).squeeze()
+        return squeezed * 2 if squeezed.dim() == 1 else squeezed
+
+    split = fl.split(Net(forward), x(4))
+    split.head(*split.extract(x(3)))
+    features = split.extract(x(1))
+    with pytest.raises(fl.SplitError, match="another way for a batch of 1"):
+        split.head(*features)
+
+
+@pytest.mark.parametrize("write", [lambda batch: batch.sub_(1).div_(2), lambda batch: batch.clamp_(-0.5, 0.5)])
+def test_a_model_that_writes_into_its_inputs_is_split(write):
+    model = Net(lambda m, batch: m.high(m.low(write(batch))) + batch)
+    example = x(4)
+    kept = example.clone()
+    split = check(model, example)
+    assert torch.equal(example, kept)
+    batch = x(3)
+    features = split.extract(batch)
+    split.verify(batch, features)
+    assert torch.equal(split.head(*features), model(batch.clone()))
+
+
+def test_a_named_tuple_reaches_a_trainable_layer():
+    class Pair(typing.NamedTuple):
+        low: torch.Tensor
+        high: torch.Tensor
+
+    class Taking(nn.Linear):
+        def forward(self, pair):
+            return super().forward(pair.low) + pair.high
+
+    check(Net(lambda m, batch: m.taking(Pair(m.low(batch), m.high(batch))), taking=Taking(8, 8)), x(4))
+
+
+def test_a_frozen_autograd_function_of_the_root_crosses_the_line():
+    class Round(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, batch):
+            return batch.round()
+
+        @staticmethod
+        def backward(ctx, gradient):
+            return gradient
+
+    check(Net(lambda m, batch: m.high(Round.apply(m.low(batch)))), x(4), names=["apply_function"])

@@ -1,4 +1,6 @@
 import collections
+import itertools
+import random
 
 import numpy as np
 import pytest
@@ -10,6 +12,17 @@ from frostline.splitting.state import Place, fingerprint, keeps_state_error
 from helpers_splitting import Net, unanswered, x
 
 SCALE, TABLE, COUNT = {"of": 1.0}, [1.0, 2.0], 0
+
+
+class Factors:
+    scale = 1.0
+
+
+class Schedule:
+    scale = 1.0
+
+    def __call__(self):
+        return self.scale
 
 
 class Configured(Net):
@@ -25,6 +38,10 @@ CONFIGURATIONS = {
     "a nested object": (lambda m: m.settings.scale, lambda m: setattr(m.settings, "scale", 2.0)),
     "a plain tensor": (lambda m: m.plain, lambda m: setattr(m, "plain", torch.tensor(2.0))),
     "a plain tensor in place": (lambda m: m.plain, lambda m: m.plain.mul_(2)),
+    "an attribute by its name": (lambda m: getattr(m, f"scale_{1}"), lambda m: setattr(m, "scale_1", 2.0)),
+    "a class that is no module": (lambda m: Factors.scale, lambda m: setattr(Factors, "scale", 2.0)),
+    "a set": (lambda m: 2.0 if "big" in m.flags else 1.0, lambda m: m.flags.add("big")),
+    "an object that is called": (lambda m: m.schedule(), lambda m: setattr(m.schedule, "scale", 2.0)),
     "an array": (lambda m: float(m.array[0]), lambda m: m.array.__setitem__(0, 2.0)),
     "a global": (lambda m: SCALE["of"], lambda m: SCALE.update(of=2.0)),
 }
@@ -34,6 +51,7 @@ CONFIGURATIONS = {
 def _as_before():
     yield
     SCALE.update(of=1.0)
+    Factors.scale = 1.0
     Configured.scale_of_class = 1.0
 
 
@@ -42,6 +60,7 @@ def configured(read):
     model.scale, model.kind, model.config, model.scales = 1.0, "one", {"scale": 1.0}, [1.0, 3.0]
     model.settings = type("Settings", (), {})()
     model.settings.scale = 1.0
+    model.scale_1, model.flags, model.schedule = 1.0, {"small"}, Schedule()
     model.plain, model.array = torch.tensor(1.0), np.ones(2)
     return model
 
@@ -72,6 +91,117 @@ MEMORIES = {
     "a global": (lambda m, new: TABLE.__setitem__(0, float(new.mean())), lambda m: TABLE[0]),
     "a counter": (lambda m, new: setattr(m, "calls", m.calls + 1), lambda m: 1.0 if m.calls > 1 else None),
 }
+
+
+class Holder:
+    calls = 0
+
+
+class Slotted:
+    __slots__ = ("calls",)
+
+
+def _counting_default(calls=[]):  # noqa: B006 (what people write)
+    calls.append(0)
+    return len(calls)
+
+
+def _counting_closure():
+    calls = 0
+
+    def count():
+        nonlocal calls
+        calls += 1
+        return calls
+
+    return count
+
+
+def _counted(holder):
+    holder.calls += 1
+    return holder.calls
+
+
+COUNTERS = {
+    "an attribute by its name": lambda m: setattr(m, "own_calls", getattr(m, "own_calls") + 1) or m.own_calls,  # noqa: B009
+    "a class": lambda m: _counted(Holder),
+    "an object with slots": lambda m: _counted(m.slotted),
+    "a default argument": lambda m: _counting_default(),
+    "a closure": lambda m: m.count(),
+    "an iterator": lambda m: next(m.counter),
+    "a queue": lambda m: m.queue.append(0) or len(m.queue),
+    "a set": lambda m: m.seen_batches.add(len(m.seen_batches)) or len(m.seen_batches),
+    "a generator of Python's own": lambda m: m.python.random() + 1,
+    "a generator of NumPy's own": lambda m: m.numpy.random() + 1,
+}
+
+
+def counting(name, *, in_layer):
+    """A model that is another one after many calls, by a count that no attribute of a module holds as a number."""
+
+    class Counting(nn.Linear):
+        def forward(self, batch):
+            return super().forward(batch) * (2.0 if COUNTERS[name](self) > 1000 else 1.0)
+
+    model = Net(lambda m, batch: m.high(m.low(batch)) * (1.0 if in_layer or COUNTERS[name](m) < 1000 else 2.0))
+    model.high = Counting(8, 8) if in_layer else model.high
+    holder = model.high if in_layer else model
+    holder.slotted, holder.queue, holder.own_calls = Slotted(), collections.deque(maxlen=2000), 0
+    holder.slotted.calls, holder.count, holder.counter = 0, _counting_closure(), itertools.count()
+    holder.seen_batches, holder.python, holder.numpy = set(), random.Random(0), np.random.default_rng(0)
+    return model
+
+
+@pytest.mark.parametrize("name", COUNTERS)
+def test_a_count_that_lives_anywhere_is_refused(name):
+    with pytest.raises(fl.NotCacheable) as error:
+        fl.split(counting(name, in_layer=False), x(4))
+    told = ("keeps state", "moves values", "has seen other batches")
+    assert any(text in error.value.what for text in told)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in COUNTERS if name not in ("an attribute by its name", "a queue", "a set")]
+)
+def test_a_count_of_a_layer_that_is_called_whole_is_refused_where_it_cannot_be_put_back(name):
+    with pytest.raises(fl.NotCacheable, match="moves values|keeps state"):
+        fl.split(counting(name, in_layer=True), x(4))
+
+
+def test_a_count_of_calls_of_train_is_as_before():
+    class Counting(nn.Linear):
+        epochs = 0
+
+        def train(self, mode=True):
+            self.epochs += int(mode)
+            return super().train(mode)
+
+        def forward(self, batch):
+            return super().forward(batch) * (1 + self.epochs)
+
+    model = Net(lambda m, batch: m.high(m.low(batch)))
+    model.high = Counting(8, 8)
+    model.train()
+    split = fl.split(model, x(4))
+    split.verify(x(4))
+    batch = x(3)
+    split.prove(batch, split.extract(batch))
+    split.check_unchanged()
+    assert model.high.epochs == 1
+
+
+def test_a_table_of_tensors_by_size_may_grow():
+    tables = {}
+
+    def forward(m, batch):
+        if batch.shape[1] not in tables:
+            tables[batch.shape[1]] = torch.ones(batch.shape[1])
+        return m.high(m.low(batch)) + tables[batch.shape[1]]
+
+    model = Net(forward)
+    split = fl.split(model, x(4))
+    batch = x(3)
+    assert torch.equal(split.head(*split.extract(batch)), model(batch))
 
 
 @pytest.mark.parametrize("name", MEMORIES)

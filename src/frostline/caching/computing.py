@@ -69,9 +69,9 @@ class Computer:
 
     def _check_finite(self, rows: dict[str, Tensor], indices: Sequence[int]) -> None:
         for name, tensor in rows.items():
-            if not tensor.is_floating_point() or bool(torch.isfinite(tensor).all()):
+            if not tensor.is_floating_point() or bool(_is_usable(tensor).all()):
                 continue
-            bad = (~torch.isfinite(tensor).flatten(1).all(dim=1)).nonzero().squeeze(1).tolist()
+            bad = (~_is_usable(tensor).flatten(1).all(dim=1)).nonzero().squeeze(1).tolist()
             samples = ", ".join(str(indices[at]) for at in bad[:8])
             raise DataError(
                 what=f"The features {name!r} are not finite.",
@@ -116,3 +116,8 @@ class Computer:
     def tolerance_of(self, tensor: Tensor) -> float:
         """What two batch shapes may differ by in this dtype, where the frozen part runs."""
         return batch_tolerance(tensor.dtype, is_on_gpu=self.device is not None and self.device.type == "cuda")
+
+
+def _is_usable(tensor: Tensor) -> Tensor:
+    """Finite values, and -infinity, which masks are made of."""
+    return torch.isfinite(tensor) | torch.isneginf(tensor)

@@ -31,6 +31,7 @@ _PROVEN = 8  # kept rows of one proof, usual and unusual ones
 _KEPT = 16  # of each kind; more show nothing that these do not
 # Of a frozen part whose values steer Python, so many rows are proven alone and in pairs.
 _STEERED = 64
+_LARGEST = 1e30  # of a statistic; its square is finite
 _MAX_KEPT_BYTES = 128 * 2**20  # of each kind, inputs and features; one row is kept however large it is
 
 
@@ -174,7 +175,8 @@ def _statistics(tensor: Tensor, count: int) -> list[Tensor]:
     flat = tensor.reshape(count, -1)
     flat = flat.abs() if flat.is_complex() else flat
     flat = flat if flat.is_floating_point() else flat.float()
-    return [column.double().cpu() for column in (flat.amin(1), flat.amax(1), flat.mean(1))]
+    columns = (flat.amin(1), flat.amax(1), flat.mean(1))
+    return [column.double().cpu().clamp(-_LARGEST, _LARGEST) for column in columns]  # masks hold -infinity
 
 
 def _num_bytes(inputs: Any, rows: dict[str, Tensor]) -> int:

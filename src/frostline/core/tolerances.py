@@ -7,7 +7,10 @@ from torch import Tensor
 
 # Relative to the largest value. Measured on resnet18, vit_tiny and BERT in float32: below 2e-6. A GPU multiplies
 # float32 in TF32, with the mantissa of float16: 4e-4 on resnet18 and mobilenetv3, so float16's is allowed there.
-_BY_DTYPE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
+_BY_DTYPE = {
+    torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2,
+    torch.complex128: 1e-9, torch.complex64: 1e-4,
+}  # fmt: skip
 
 
 def batch_tolerance(dtype: torch.dtype, *, is_on_gpu: bool) -> float:

@@ -12,6 +12,7 @@ from torch.overrides import TorchFunctionMode, _pop_mode_temporarily
 from frostline.core import inputs as batches
 from frostline.core.restore import kept_attributes, kept_generators, kept_modes
 from frostline.splitting import operations
+from frostline.splitting.graphs import apply_function
 from frostline.splitting.guards import Expected, Guard
 from frostline.splitting.listening import listening
 from frostline.splitting.points import Frame, Frames, Point
@@ -71,7 +72,9 @@ class Extraction:
             with listening(self), self.mode:
                 batches.call_with_model(self.model, inputs)
         except _Finished:
-            pass
+            return self.found
+        for point in self.unmet & self.expected.guards.keys():
+            self.differing.append((self.expected.guards[point], "nothing"))
         return self.found
 
     def made(self, point: Point, tensor: Tensor) -> None:
@@ -96,12 +99,18 @@ class Extraction:
             return run()
         opened = self.frames.opened(module)
         is_heard = opened.frame in self.listened or self.kinds.is_mixed(module)
+        failure: Exception | None = None
         try:
             with ExitStack() as stack:
                 self._switch(is_heard, stack)
                 result = run_module(self.quiet, opened.frame, module, run)
+        except Exception as error:
+            failure = error
+            raise
         finally:
             self.frames.close()
+            if failure is not None:
+                self._failed(Point(opened.frame, "return", 0, "python"), failure)
         if opened.frame in self.returning:
             with torch._C.DisableTorchFunction():  # these questions are ours, not the model's
                 self._returned(opened.frame, result)
@@ -136,7 +145,7 @@ class Extraction:
         versions = [(tensor, version_of(tensor)) for tensor in tensors_in(args)]
         with self.mode.off():
             result = run()
-        self.called(function.__name__, result, versions)
+        self.called(operations.name_of(apply_function), result, versions)
         return result
 
     def called(self, operation: str, result: Any, versions: list[tuple[Tensor, int]]) -> None:
@@ -162,6 +171,17 @@ class Extraction:
         guard = self.expected.guards.get(point)
         value = operations.plain_value(result, tensors)
         self._compare(guard or Guard(point, "nothing", operations.user_line()), value)
+
+    def call_failed(self, func: Any, tensors: list[Tensor], error: Exception) -> None:
+        """A torch call of the innermost frame raised an error, which the model may catch."""
+        if not any(tensor.requires_grad for tensor in tensors):  # the recording has refused those of the trainable part
+            self._failed(self.frames.top.point(operations.failure_of(func)), error)
+
+    def _failed(self, point: Point, error: Exception) -> None:
+        frame = self.frames.top.frame
+        if frame not in self.expected.unguarded and self._is_guarded(frame):
+            guard = self.expected.guards.get(point)
+            self._compare(guard or Guard(point, "nothing", operations.user_line()), type(error).__name__)
 
     def _is_guarded(self, frame: Frame) -> bool:
         return frame in self.listened or self.kinds.is_mixed(self.frames.top.module)
@@ -213,7 +233,11 @@ class _Mode(TorchFunctionMode):
             return args[0]
         args, kwargs = arguments_of(self.extraction.quiet, self.extraction.frames, func, args, kwargs)
         versions = [(tensor, version_of(tensor)) for tensor in tensors_in((args, kwargs))]
-        result = func(*args, **kwargs)
+        try:
+            result = func(*args, **kwargs)
+        except Exception as error:
+            self.extraction.call_failed(func, tensors_in((args, kwargs)), error)
+            raise
         if operations.hands_over(func, result):
             self.extraction.handed_over(func, result, tensors_in((args, kwargs)))
             return result

@@ -102,6 +102,44 @@ def trainable_value_error(module: str, name: str) -> SplitError:
     )
 
 
+def outside_of_torch_error(module: str, since: str) -> NotCacheable:
+    """What numpy computes on the frozen side leaves no trace in the recipe."""
+    return NotCacheable(
+        what="The frozen part computes outside of torch: what it computes there cannot be fingerprinted.",
+        where=f"{module or 'the model'}, {operations.user_line()}",
+        received=f"a tensor made from numpy data, after {since}",
+        do="write that step in torch, or move it into the dataset's transform.",
+    )
+
+
+def trainable_failure_error(module: str, error: Exception) -> SplitError:
+    """A call of the trainable part fails and the model goes on: whether it fails will follow the weights."""
+    return SplitError(
+        what="The model catches an error of its trainable part.",
+        where=f"{module or 'the model'}, {operations.user_line()}",
+        received=f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}",
+        do="put the step, with its try, into a module of its own that holds no frozen layers, so that it is called "
+        "whole; or train with frostline.fit(..., cache=False).",
+    )
+
+
+def refuse_moved_line(name: str | None, parameter: nn.Parameter, is_wanted: bool) -> None:
+    """A forward pass that freezes or thaws a weight moves the frost line.
+
+    Raises:
+        SplitError: If it does.
+    """
+    if parameter.requires_grad == is_wanted:
+        return
+    raise SplitError(
+        what=f"The forward pass {'thaws' if is_wanted else 'freezes'} the weight {name or 'outside of the model'!r}.",
+        where=operations.user_line(),
+        received=f"requires_grad = {is_wanted} on a weight that is {'frozen' if is_wanted else 'trainable'}",
+        do="set what trains before the training, with frostline.freeze and frostline.thaw; or use torch.no_grad() "
+        "where no gradients are wanted.",
+    )
+
+
 def changed_error(names: Sequence[str]) -> SplitError:
     """The frozen part is not the one that was split any more."""
     shown = ", ".join(map(repr, names[:3])) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

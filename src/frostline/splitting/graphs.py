@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, fx
@@ -197,6 +197,9 @@ class GraphWriter:
             return slice(*(self._with_constants(part) for part in (value.start, value.stop, value.step)))
         if isinstance(value, torch.Size) or type(value) is tuple:
             return tuple(self._with_constants(part) for part in value)
+        if isinstance(value, tuple) and hasattr(value, "_fields"):
+            kind: Any = type(value)
+            return kind(*map(self._with_constants, cast("tuple[Any, ...]", value)))
         if type(value) is list:
             return [self._with_constants(part) for part in value]
         if type(value) is dict:

@@ -60,6 +60,7 @@ class Handed:
         open_blocks: Blocks that change more than what they return: their insides are guarded.
         decides_by_size: True if the model's code may run in another way at another batch size.
         is_steered: True if a frozen value reached Python anywhere, inside of blocks too.
+        catches: True if the model's code handles errors: calls that fail may steer it.
     """
 
     guards: dict[Point, Guard] = field(default_factory=dict["Point", "Guard"])
@@ -68,6 +69,7 @@ class Handed:
     open_blocks: set[Frame] = field(default_factory=set["Frame"])
     decides_by_size: bool = False
     is_steered: bool = False
+    catches: bool = False
 
     def opened(self, frame: Frame, outer: Frame, *, is_frozen: bool) -> None:
         """A module was entered: inside of a block everything belongs to the block."""
@@ -128,7 +130,8 @@ class Expected:
         guards: Values.
         sizes: Shapes, by the birth of the tensor.
         unguarded: Frames in which nothing is guarded.
-        is_steady: False if the two recordings asked for other values: then a run goes on to its end.
+        is_steady: False if the two recordings asked for other values, or calls that fail may steer the model: then a
+            run goes on to its end.
         decides_by_size: True if the model's code may run in another way at another batch size.
         is_steered: True if a frozen value reached Python anywhere, inside of blocks too.
     """
@@ -158,7 +161,7 @@ def expect(small: tuple[Handed, dict[Point, Tensor], int], large: tuple[Handed, 
     closed = second.closed()
     calls = [{point for point in births if point.frame not in closed} for births in (first_births, second_births)]
     decides = first.decides_by_size or second.decides_by_size or calls[0] != calls[1]
-    is_steady = set(first.guards) == set(second.guards)
+    is_steady = set(first.guards) == set(second.guards) and not (first.catches or second.catches)
     is_steered = first.is_steered or second.is_steered
     return Expected(second.guards, sizes, frozenset(closed), is_steady, decides, is_steered)
 

@@ -11,8 +11,9 @@ from torch import Tensor, fx, nn
 
 from frostline.core.errors import SplitError
 from frostline.splitting.layouts import Layout, from_rows
+from frostline.splitting.places import Place
 from frostline.splitting.regions import kept_region
-from frostline.splitting.state import Place, watched_places
+from frostline.splitting.state import watched_places
 from frostline.splitting.structure import filled
 
 if TYPE_CHECKING:

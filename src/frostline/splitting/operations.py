@@ -79,7 +79,7 @@ _SETTINGS = (
 )  # fmt: skip
 
 _TORCH = str(Path(torch.__file__).parent)
-_OURS = str(Path(__file__).parent)
+_OURS = tuple(str(Path(__file__).parents[1] / name) for name in ("core", "splitting"))
 
 
 def name_of(func: Any) -> str:
@@ -88,6 +88,11 @@ def name_of(func: Any) -> str:
     if name in ("__get__", "__set__"):
         return str(getattr(func.__self__, "__name__", name))
     return str(name)
+
+
+def failure_of(func: Any) -> str:
+    """The name of the event that the call raises an error."""
+    return f"{name_of(func)} failed"
 
 
 def is_setter(func: Any) -> bool:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from frostline.core import inputs as batches
+from frostline.core.layers import frozen_modules
 from frostline.core.restore import kept_attributes, kept_buffers
 from frostline.splitting.checks import check_frontier
 from frostline.splitting.extraction import extract_features
@@ -22,17 +23,18 @@ from frostline.splitting.recorder import Recorder
 from frostline.splitting.recording import RecorderSettings
 from frostline.splitting.samples import LARGE, SMALL, batch_of, other_values
 from frostline.splitting.sizes import generalise
+from frostline.splitting.state import steered_state
 from frostline.splitting.structure import outline
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from torch import Tensor, nn
 
     from frostline.splitting.frontiers import Frontier, Pair
     from frostline.splitting.points import Point
     from frostline.splitting.recording import Recording
-    from frostline.splitting.state import Source
+    from frostline.splitting.sources import Source
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,19 @@ def frozen_log(model: nn.Module, plan: Plan) -> list[str]:
         model.train(training)
         with torch.enable_grad():
             log += _record(model, kinds, inputs, plan.settings.in_mode(training), is_logging=True).log
-    return log
+    return log + steered_lines(model, kinds, plan.expected, plan.sources)
+
+
+def steered_lines(
+    model: nn.Module, kinds: Kinds, expected: Mapping[bool, Expected], sources: Iterable[Source]
+) -> list[str]:  # fmt: skip
+    """What a later batch may read of the frozen part, where values steer it; the log knows what this batch has read."""
+    if not any(own.is_steered for own in expected.values()):
+        return []
+    ids, modules = frozen_modules(model), dict(model.named_modules())
+    frozen = {name: module for name, module in modules.items() if id(module) in ids}
+    mixed = {name: module for name, module in modules.items() if name not in frozen and kinds.is_mixed(module)}
+    return steered_state(frozen, mixed, sources)
 
 
 def _record_once(model: nn.Module, example: Any, settings: RecorderSettings) -> tuple[Plan, Head]:
@@ -140,7 +154,11 @@ def _record_once(model: nn.Module, example: Any, settings: RecorderSettings) -> 
     frontier = find_frontier(evaluated, trained)
     expected = {mode: expect(*map(_handed, pair)) for mode, pair in ((False, evaluated), (True, trained))}
     check_frontier(model, frontier.tensors)
-    frontier = frontier.in_order_of(extract_features(model, kinds, frontier, expected, settings.quiet, sizes[0])[0])
+    sample = batches.map_tensors(sizes[0], torch.clone)
+    frontier = frontier.in_order_of(extract_features(model, kinds, frontier, expected, settings.quiet, sample)[0])
+    sources = tuple(
+        {key: own for recording in (*evaluated, *trained) for key, own in recording.sources.items()}.values()
+    )
     graphs = (
         assemble(evaluated[1], batch_nodes[0], frontier, frontier.eval_slots),
         assemble(trained[1], batch_nodes[1], frontier, frontier.train_slots),
@@ -151,13 +169,14 @@ def _record_once(model: nn.Module, example: Any, settings: RecorderSettings) -> 
         with torch.enable_grad():
             model.train()
             log += _record(model, kinds, sizes[0], settings, is_logging=True).log
+    log += steered_lines(model, kinds, expected, sources)
     plan = Plan(
         kinds=kinds, frontier=frontier, expected=expected, settings=settings,
         recipe=make_recipe(log, frontier, settings.quiet), has_batch_numbers=any(batch_nodes), recorded=sizes[1],
         outline=outline(example),
         moved=settings.live.union(*(recording.moved for recording in recordings)),
         whole=frozenset(name for recording in recordings for name in recording.modules),
-        sources=tuple({key: own for recording in recordings for key, own in recording.sources.items()}.values()),
+        sources=sources,
         weights={name: own for recording in recordings for name, own in recording.weights.items()},
         num_sized_by_values=sum(
             point.frame not in recording.handed.closed() for recording in trained for point in recording.sized_by_values
@@ -201,8 +220,9 @@ def _record_pair(
 
 
 def _record(model: nn.Module, kinds: Kinds, inputs: Any, settings: RecorderSettings, *, is_logging: bool) -> Recording:
+    own = batches.map_tensors(inputs, torch.clone)  # a model may write into its inputs
     with kept_buffers(model), kept_attributes(model, numbers=True):
-        return Recorder(model, kinds, settings, is_logging=is_logging).run_once(inputs)
+        return Recorder(model, kinds, settings, is_logging=is_logging).run_once(own)
 
 
 def _handed(recording: Recording) -> tuple[Handed, dict[Point, Tensor], int]:

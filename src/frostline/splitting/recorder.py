@@ -6,6 +6,7 @@ values written in place), the recorder follows it by hand.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -14,27 +15,30 @@ from torch import Tensor, fx, nn
 from torch.overrides import TorchFunctionMode
 
 from frostline.core import inputs as batches
-from frostline.core.errors import NotCacheable
-from frostline.splitting import operations
+from frostline.core.errors import FrostlineError, NotCacheable
+from frostline.splitting import failures, operations
 from frostline.splitting.callog import describe_call
-from frostline.splitting.failures import frozen_weight_error, refuse_closed_over_tensors, trainable_value_error
 from frostline.splitting.graphs import GraphWriter, UnknownValue, apply_function
 from frostline.splitting.guards import Guard, python_state, returned_guard
 from frostline.splitting.listening import listening
+from frostline.splitting.moved_buffers import MovedBuffers, is_own_state, refuse_moved_buffers
 from frostline.splitting.noise import Noise, NoisyModule, PythonNoise
 from frostline.splitting.points import Frame, Frames, Point
-from frostline.splitting.quieting import NoiseSource, arguments_of, run_module
+from frostline.splitting.quieting import NoiseOnFrozenSide, NoiseSource, arguments_of, run_module
 from frostline.splitting.recording import Block, RecorderSettings, Recording
 from frostline.splitting.size_number import tracked
-from frostline.splitting.state import Source
-from frostline.splitting.structure import has_numbers, is_plain, is_same, template_of, tensors_in
-from frostline.splitting.structure import replace as change_tensors
-from frostline.splitting.values import Values, Versions, version_of
+from frostline.splitting.sources import Source, catches
+from frostline.splitting.state import code_fingerprint
+from frostline.splitting.structure import detached, has_numbers, is_plain, template_of, tensors_in
+from frostline.splitting.values import Values, told_apart
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
     from frostline.splitting.kinds import Kinds
+
+# What stops a recording; a model may catch it by mistake.
+_SIGNALS = (FrostlineError, UnknownValue, NoiseOnFrozenSide)
 
 
 class Recorder(TorchFunctionMode):
@@ -54,6 +58,7 @@ class Recorder(TorchFunctionMode):
         self.frames = Frames(model)
         self.suspended, self.is_logging = False, is_logging
         self.has_left_torch: str | None = None
+        self.refused: Exception | None = None
         self.recording = Recording(fx.Graph(), training=model.training)
         self.values = Values(model, self.frames, self.recording, settings.live)
         self.noise = Noise(model, kinds, self.values, self.frames)
@@ -69,13 +74,13 @@ class Recorder(TorchFunctionMode):
         root = self.frames.opened(self.model)
         for name, tensor in batches.leaves(inputs).items():
             self.values.born(tensor, Point(root.frame, "input", 0, name))
-        buffers = self.kinds.buffer_slots()
-        values = {name: buffer.detach().clone() for name, buffer in buffers.items()}
+        moved = MovedBuffers(self.kinds, self.values, self.recording)
         with listening(self), self:
             output = batches.call_with_model(self.model, inputs)
+        if self.refused is not None:
+            raise self.refused  # the model has caught it
         self.noise.notice_python()
-        self._notice_rebound(buffers)
-        self._notice_moved(buffers, values)
+        moved.notice()
         recording.output, tensors = template_of(output)
         self.writer.finish(tensors)
         recording.handed.close_blocks(point for crossing in recording.crossings for point in crossing.points)
@@ -87,6 +92,12 @@ class Recorder(TorchFunctionMode):
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], run: Callable[[], Any]
     ) -> Any:
         """Decide whether a module is recorded whole, or entered."""
+        with self._noting():
+            return self._module_called(module, args, kwargs, run)
+
+    def _module_called(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], run: Callable[[], Any]
+    ) -> Any:
         if self.suspended or not self.frames.is_known(module):
             self.frames.calls[self.frames.names.get(id(module), "")] += 1  # `extract` counts these calls too
             return run()
@@ -126,8 +137,11 @@ class Recorder(TorchFunctionMode):
         try:
             result = run()
             self.noise.notice_python()
-        except NotCacheable:
-            self.recording.is_unsound |= is_block and self.kinds.has_frozen(module)
+        except Exception as error:
+            if isinstance(error, NotCacheable):
+                self.recording.is_unsound |= is_block and self.kinds.has_frozen(module)
+            if is_block:
+                self._failed(Point(frame.frame, "return", 0, "python"), error, is_trained=False)
             raise
         finally:
             self.frames.close()
@@ -139,7 +153,7 @@ class Recorder(TorchFunctionMode):
                 if python_state(module) != state:
                     handed.leave_open(frame.frame)
                 elif calls is not None and self.kinds.has_frozen(module):
-                    kept = change_tensors(result, lambda tensor: tensor.detach().clone())
+                    kept = detached(result)
                     inner = self.frames.calls - calls
                     block = Block(frame.frame, kept, inner, len(self.recording.log), handed.guards.copy())
                     self.recording.blocks.append(block)
@@ -183,7 +197,10 @@ class Recorder(TorchFunctionMode):
         try:
             result = run()
             if self.noise.python.has_drawn() or not operations.is_same_noise(noise, operations.noise_state()):
-                result = self._told_apart(result, before)
+                result = told_apart(result, before)
+        except Exception as error:
+            self._failed(Point(self.frames.top.frame, name, nth, "raised"), error, is_trained=True)
+            raise
         finally:
             self.suspended = False
         if has_numbers(result):  # they may follow trainable values, and would steer whoever called the module
@@ -192,11 +209,6 @@ class Recorder(TorchFunctionMode):
         with torch._C.DisableTorchFunction():
             self.writer.write("call_module", name, (args, kwargs), result, before, source, module)
         return result
-
-    def _told_apart(self, result: Any, before: Versions) -> Any:
-        """A module that may leave itself out by chance returns its input as it is: the result is not that input."""
-        unwritten = {id(tensor) for tensor, version in before if version_of(tensor) == version}
-        return change_tensors(result, lambda tensor: tensor.view_as(tensor) if id(tensor) in unwritten else tensor)
 
     def _is_recorded_whole(self, module: nn.Module, is_fed: bool, arguments: Any) -> bool:
         if self.kinds.has_frozen(module):
@@ -212,9 +224,12 @@ class Recorder(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Every torch call of the run comes through here."""
-        kwargs = kwargs or {}
         if self.suspended:
-            return func(*args, **kwargs)
+            return func(*args, **(kwargs or {}))
+        with self._noting():
+            return self._called(func, types, args, kwargs or {})
+
+    def _called(self, func: Any, types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if operations.name_of(func) == "__iter__":
             return iter(self.__torch_function__(Tensor.unbind, types, (args[0], 0)))
         self._note_sources()
@@ -223,19 +238,23 @@ class Recorder(TorchFunctionMode):
         self._refuse_numpy(func, inputs)
         before, noise = self.values.versions((args, kwargs)), operations.noise_state()
         tainted = [tensor for tensor in inputs if self.values.is_tainted(tensor)]
-        if operations.asks_for_gradients(func) and not tainted:
-            self.recording.asks_for_gradients = True
-            return args[0]  # gradients of a frozen value: the switch of gradient checkpointing
+        if operations.asks_for_gradients(func):
+            if isinstance(args[0], nn.Parameter):
+                failures.refuse_moved_line(self.values.name_of_memory(args[0]), args[0], bool((*args[1:], True)[0]))
+            elif not tainted:
+                self.recording.asks_for_gradients = True
+                return args[0]  # gradients of a frozen value: the switch of gradient checkpointing
         self.noise.refuse_into(None, tainted, inputs)
         if tainted and operations.converts(func):
             self._handed_over(func, None, inputs, tainted)
         if operations.renormalises(func, args, kwargs) and not args[1].requires_grad:
             self.recording.is_unsound = True
-            raise frozen_weight_error(self.values.name_of_memory(args[1]) or "a weight")
+            raise failures.frozen_weight_error(self.values.name_of_memory(args[1]) or "a weight")
         try:
             result = func(*args, **kwargs)
-        except Exception:  # the model may catch it, and so learn of a size or a value
-            self.recording.handed.decide(self.frames.top.frame)
+        except Exception as error:
+            point = self.frames.top.point(operations.failure_of(func))
+            self._failed(point, error, is_trained=bool(tainted))
             raise
         if operations.hands_over(func, result):
             self._handed_over(func, result, inputs, tainted)
@@ -246,30 +265,44 @@ class Recorder(TorchFunctionMode):
         source = None
         if not tainted and (tensors_in(result) or self.values.written(before)):
             source = self.noise.source_of(func, args, kwargs, noise)
-        if tainted or source or self._is_own_state(before):
+        if tainted or source or is_own_state(self.kinds, self.values, before):
             self._record_call(func, args, kwargs, result, before, source)
         else:
             self._frozen_call(func, args, kwargs, result, before)
         return result
+
+    def _failed(self, point: Point, error: Exception, *, is_trained: bool) -> None:
+        """The model may catch an error of its own, and so learn of a size or a value."""
+        if isinstance(error, (*_SIGNALS, NoisyModule)):
+            return
+        if is_trained:
+            self.refused = self.refused or failures.trainable_failure_error(point.frame.name, error)
+        self.recording.handed.decide(point.frame)
+        self.recording.handed.guards[point] = Guard(point, type(error).__name__, operations.user_line())
+
+    @contextmanager
+    def _noting(self) -> Generator[None]:
+        """Remember a refusal, which the model's own `except` may catch."""
+        try:
+            yield
+        except _SIGNALS as error:
+            self.refused = self.refused or error
+            raise
 
     def _note_sources(self) -> None:
         for frame in operations.user_frames():
             key = id(frame.f_code)
             if key not in self.recording.sources:
                 self.recording.sources[key] = Source.of_frame(frame)
+                if not self.recording.handed.is_inside_block(self.frames.top.frame):
+                    self.recording.handed.catches |= catches(frame.f_code)
 
     def _record_call(
-        self,
-        func: Any,
-        args: Any,
-        kwargs: dict[str, Any],
-        result: Any,
-        before: Any,
-        source: NoiseSource | None,
+        self, func: Any, args: Any, kwargs: dict[str, Any], result: Any, before: Any, source: NoiseSource | None
     ) -> None:
         has_effect = tensors_in(result) or self.values.written(before) or operations.is_setter(func)
         if operations.is_hook(func):
-            refuse_closed_over_tensors(args[1], self.frames.top.frame.name)
+            failures.refuse_closed_over_tensors(args[1], self.frames.top.frame.name)
             has_effect = True
         if not has_effect:
             return
@@ -286,7 +319,7 @@ class Recorder(TorchFunctionMode):
             written = [*written, args[0]]
         if not tensors_in(result) and not written:
             return
-        self._refuse_moved_buffers(written)
+        refuse_moved_buffers(self.values, written)
         point = self.frames.top.point(operations.name_of(func))
         self.recording.sized_by_values.update([point] if operations.is_sized_by_values(func, args) else [])
         self.values.frozen_call(point, func, args, kwargs, result, written)
@@ -309,10 +342,12 @@ class Recorder(TorchFunctionMode):
             self.suspended = False
         with torch._C.DisableTorchFunction():
             if is_tainted:
-                self.frames.top.point(function.__name__)
+                self.frames.top.point(operations.name_of(apply_function))
                 self.writer.write("call_function", apply_function, ((function, *args), {}), result, before, None, None)
-            else:
-                self._frozen_call(function.apply, args, {}, result, before)
+                return result
+            if self.is_logging:  # its body was not heard
+                self.recording.log.append(f"{function.__qualname__} {code_fingerprint(function.forward)}")
+            self._frozen_call(apply_function, (function, *args), {}, result, before)
         return result
 
     # Values that leave torch
@@ -326,7 +361,7 @@ class Recorder(TorchFunctionMode):
             return
         self.noise.refuse_decision(tainted)
         if tainted:
-            raise trainable_value_error(frame.name, name)
+            raise failures.trainable_value_error(frame.name, name)
         point = self.frames.top.point(name)
         value = operations.plain_value(result, tensors)
         self.recording.handed.guards[point] = Guard(point, value, operations.user_line())
@@ -351,50 +386,4 @@ class Recorder(TorchFunctionMode):
             return
         is_made = operations.name_of(func) in ("tensor", "as_tensor", "asarray")
         if is_made or not all(self.values.is_known(tensor) for tensor in inputs):
-            raise NotCacheable(
-                what="The frozen part computes outside of torch: what it computes there cannot be fingerprinted.",
-                where=f"{self.frames.top.frame.name or 'the model'}, {operations.user_line()}",
-                received=f"a tensor made from numpy data, after {self.has_left_torch}",
-                do="write that step in torch, or move it into the dataset's transform.",
-            )
-
-    def _is_own_state(self, before: Versions) -> bool:
-        """True if the call writes buffers of the trainable part: a counter that no trainable value feeds."""
-        names = [self.values.name_of_attribute(tensor) for tensor in self.values.written(before)]
-        return bool(names) and all(name is not None and self.kinds.is_trainable_state(name) for name in names)
-
-    def _refuse_moved_buffers(self, written: list[Tensor]) -> None:
-        for tensor in written:
-            name = self.values.name_of_memory(tensor)
-            if name:
-                raise NotCacheable(
-                    what=f"The frozen part changes its own state: {name!r} is written during the forward pass.",
-                    where=f"{self.frames.top.frame.name or 'the model'}, {operations.user_line()}",
-                    received=f"an in-place change of {name!r}",
-                    do="frostline.freeze the module, so that it runs in inference mode; or remove that line.",
-                )
-
-    def _notice_rebound(self, before: dict[str, Tensor]) -> None:
-        for name, now in self.kinds.buffer_slots().items():
-            if now is before.get(name) or self._is_inside_whole(name):
-                continue
-            if not self.values.is_tainted(now):
-                raise NotCacheable(
-                    what=f"The frozen part changes its own state: the buffer {name!r} is replaced in forward.",
-                    where=name,
-                    received="another tensor under the same name after the forward pass",
-                    do="frostline.freeze the module, so that it runs in inference mode; or remove that line.",
-                )
-            self.recording.rebound[name] = self.values.nodes[id(now)]
-
-    def _notice_moved(self, buffers: dict[str, Tensor], values: dict[str, Tensor]) -> None:
-        """Buffers that the run has written; some kernels, such as that of batch normalisation, count no version."""
-        for name, buffer in buffers.items():
-            if not is_same(buffer, values[name]):
-                self.recording.moved.add(name)
-                if not self.kinds.has_trainable(self.model.get_submodule(name.rpartition(".")[0])):
-                    self.recording.live.add(name)
-
-    def _is_inside_whole(self, name: str) -> bool:
-        """True for a buffer of a module that is called whole: the head replaces it as the model does."""
-        return any(name.startswith(f"{module}.") for module in self.recording.modules)
+            raise failures.outside_of_torch_error(self.frames.top.frame.name, self.has_left_torch)

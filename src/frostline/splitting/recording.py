@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from frostline.splitting.guards import Guard, Handed
-from frostline.splitting.state import Source
+from frostline.splitting.sources import Source
 
 if TYPE_CHECKING:
     from torch import Tensor, fx, nn

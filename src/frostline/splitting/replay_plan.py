@@ -18,7 +18,7 @@ from frostline.splitting.guards import Expected, Sizes, expect
 from frostline.splitting.head import Head, build_head
 from frostline.splitting.kinds import Kinds
 from frostline.splitting.layouts import find_layout
-from frostline.splitting.plan import Plan
+from frostline.splitting.plan import Plan, steered_lines
 from frostline.splitting.points import Frame, Point
 from frostline.splitting.recipes import make_recipe
 from frostline.splitting.recorder import Recorder
@@ -111,13 +111,15 @@ def record_replayed(model: nn.Module, example: Any, why: str, *, is_lean: bool) 
         recording.sources = recordings[training][1].sources
     head = build_head(model, made[0], made[1], (made[0].graph, made[1].graph), frontier)
     every = [*recordings[False], *recordings[True]]
+    expected = {mode: _expected(pair, frontier) for mode, pair in recordings.items()}
+    sources = tuple({key: own for recording in every for key, own in recording.sources.items()}.values())
+    log = [*_logged(recordings[False][0]), *steered_lines(model, kinds, expected, sources)]
     plan = Plan(
         kinds=kinds, frontier=frontier, settings=settings,
-        expected={mode: _expected(pair, frontier) for mode, pair in recordings.items()},
-        recipe=make_recipe(_logged(recordings[False][0]), frontier, {}), has_batch_numbers=True, recorded=sizes[1],
+        expected=expected, recipe=make_recipe(log, frontier, {}), has_batch_numbers=True, recorded=sizes[1],
         outline=outline(example), moved=frozenset(moved),
         whole=frozenset(name for recording in made for name in recording.modules),
-        sources=tuple({key: own for recording in every for key, own in recording.sources.items()}.values()),
+        sources=sources,
         weights={name: own for recording in every for name, own in recording.weights.items() if name not in moved},
     )  # fmt: skip
     return plan, head
@@ -137,7 +139,9 @@ def record_blocks(model: nn.Module, kinds: Kinds, inputs: Any, settings: Recorde
 def replayed_log(model: nn.Module, plan: Plan) -> list[str]:
     """The log of the frozen calls as the model is now; nothing in the model changes."""
     model.eval()
-    return _logged(record_blocks(model, Kinds(model), batch_of(plan.recorded, SMALL), plan.settings))
+    kinds = Kinds(model)
+    log = _logged(record_blocks(model, kinds, batch_of(plan.recorded, SMALL), plan.settings))
+    return log + steered_lines(model, kinds, plan.expected, plan.sources)
 
 
 def _logged(recording: Recording) -> list[str]:

@@ -19,7 +19,8 @@ from frostline.core.restore import (
     kept_modes,
     seed_generators,
 )
-from frostline.splitting.state import Source, keeps_state_error, moving_state
+from frostline.splitting.sources import Source
+from frostline.splitting.state import keeps_state_error, moving_state
 from frostline.splitting.verification import compare_outcomes, run_once
 
 if TYPE_CHECKING:
@@ -57,23 +58,26 @@ class SequenceProof:
         """
         features = [self.extract(batch) for batch in batches]
         for training in (True, False):
-            with kept_modes(self.model), kept_modes(self.head), kept_gradients(self.model), kept_generators():
-                self.model.train(training)
-                self.head.train(training)
-                expected, moving = self._over_model(batches)
+            with (
+                kept_modes(self.model), kept_modes(self.head), kept_gradients(self.model), kept_generators(),
+                kept_attributes(self.model, numbers=True),
+            ):  # fmt: skip
+                expected, moving = self._over_model(batches, training)
                 if moving:
                     raise keeps_state_error(moving)
-                found = self._over_head(features)
+                found = self._over_head(features, training)
                 for ours, theirs in zip(found, expected, strict=True):
                     self._compare(ours, theirs, "train" if training else "eval", batches)
 
-    def _over_model(self, batches: Sequence[Any]) -> tuple[list[Any], list[str]]:
+    def _over_model(self, batches: Sequence[Any], training: bool) -> tuple[list[Any], list[str]]:
         with kept_buffers(self.model), kept_attributes(self.model, numbers=True):
+            self.model.train(training)
             outcomes = [_seeded(self.model, lambda b=b: self.reference(b), at) for at, b in enumerate(batches)]
             return outcomes, self._moving(batches[-1])
 
-    def _over_head(self, features: Sequence[tuple[Tensor, ...]]) -> list[Any]:
+    def _over_head(self, features: Sequence[tuple[Tensor, ...]], training: bool) -> list[Any]:
         with kept_buffers(self.model), kept_attributes(self.model, numbers=True):
+            self.head.train(training)
             return [_seeded(self.model, lambda f=f: self.head.recorded(*f), at) for at, f in enumerate(features)]
 
     def _moving(self, batch: Any) -> list[str]:

@@ -63,7 +63,7 @@ class _Rewriter:
             if len(a) != len(b):
                 raise _not_general(node, f"{a!r} for one batch size, {b!r} for another")
             parts = [self.rewritten(x, y, node) for x, y in zip(a, b, strict=True)]
-            return type(b)(parts)
+            return type(b)(*parts) if hasattr(b, "_fields") else type(b)(parts)
         if isinstance(b, slice):
             return slice(*(self.rewritten(getattr(a, k), getattr(b, k), node) for k in ("start", "stop", "step")))
         if isinstance(b, dict):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,7 +11,7 @@ from frostline.core.arguments import as_count, check_model
 from frostline.core.digests import checksum
 from frostline.core.doors import public
 from frostline.core.errors import DataError, NotCacheable, SplitError
-from frostline.core.restore import kept_attributes, kept_buffers, kept_generators, kept_modes, kept_parameters
+from frostline.core.restore import kept_attributes, kept_generators, kept_modes, kept_parameters
 from frostline.splitting.checks import check_example, check_features, check_line, check_modes, check_repeatable
 from frostline.splitting.company import prove_company
 from frostline.splitting.explaining import Explanation, explain
@@ -21,19 +20,19 @@ from frostline.splitting.failures import changed_error, explained_failure, other
 from frostline.splitting.graphs import UnknownValue
 from frostline.splitting.guards import Guard
 from frostline.splitting.listening import wrapped
-from frostline.splitting.plan import Plan, frozen_log, noise_of_frozen_side, record_plan
+from frostline.splitting.plan import Plan, frozen_log, record_plan
 from frostline.splitting.points import Frame, Point
 from frostline.splitting.quieting import quieted
 from frostline.splitting.recipes import calls_digest
 from frostline.splitting.replay_plan import first_proven, replayed_log
 from frostline.splitting.samples import FAR, LARGE, PROOF, SMALL, batch_of, other_values, put_first
 from frostline.splitting.sequence import SequenceProof
+from frostline.splitting.state import Traces
 from frostline.splitting.structure import outline
+from frostline.splitting.uncached import kept_model
 from frostline.splitting.verification import Verification, kernels_for, verify_head
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
-
     from torch import Tensor, nn
 
     from frostline.core.records import FrontierTensor
@@ -64,8 +63,7 @@ class Split:
         self._proven_sizes: set[int] = set()
         self._explanation: Explanation | None = None
         self._sums = {name: checksum(tensor) for name, tensor in plan.weights.items()}
-        if plan.decides_by_size:
-            head.prove_sizes_with(self.prove_size)
+        head.prove_sizes_with(self._prove_when_met)
 
     @public("Split.extract")
     def extract(self, inputs: Any) -> tuple[Tensor, ...]:
@@ -87,6 +85,11 @@ class Split:
         if self._plan.decides_by_size:
             self.prove_size(batches.batch_size(inputs))
         return features
+
+    def _prove_when_met(self, batch_size: int) -> None:
+        """Prove a size that the head meets where code decides by it; and always one sample, whose axis is squeezed."""
+        if self._plan.decides_by_size or batch_size == 1:
+            self.prove_size(batch_size)
 
     @public("Split.prove_size")
     def prove_size(self, batch_size: int) -> None:
@@ -141,7 +144,7 @@ class Split:
     def _reference(self, inputs: Any) -> Any:
         """The model, without the noise of its frozen side."""
         with quieted(self._model, self._plan.quiet):
-            return batches.call(self._model, inputs)
+            return batches.call(self._model, batches.map_tensors(inputs, torch.clone))  # a model may write into them
 
     def explain(self) -> Explanation:
         """What is frozen, what trains, what is stored per sample, what it costs; `print` it."""
@@ -196,6 +199,7 @@ class Split:
         """
         with (
             kept_modes(self._model), kept_generators(), kept_parameters(self._model), kernels_for(self._model),
+            kept_attributes(self._model, numbers=True),
         ):  # fmt: skip
             log = (replayed_log if self._plan.settings.replayed else frozen_log)(self._model, self._plan)
         if calls_digest(log) != self.recipe["calls"]:
@@ -283,7 +287,8 @@ class Split:
     def _run_frozen(self, inputs: Any) -> tuple[tuple[Tensor, ...] | None, list[tuple[Guard, Any]]]:
         """(features, or None if one was not made as it was recorded; what was handed to Python in another way)."""
         plan = self._plan
-        found, differing = extract_features(self._model, plan.kinds, plan.frontier, plan.expected, plan.quiet, inputs)
+        own = batches.map_tensors(inputs, torch.clone)  # a model may write into its inputs
+        found, differing = extract_features(self._model, plan.kinds, plan.frontier, plan.expected, plan.quiet, own)
         given = outline(inputs)
         if given != plan.outline:
             differing.insert(0, (Guard(_INPUTS, plan.outline, "the inputs"), given))
@@ -329,49 +334,30 @@ def split(model: nn.Module, example: Any) -> Split:
     check_model("split", model, needs=("shapes", "values"))
     check_line(model)
     check_example(model, example)
+    traces = Traces(model)
+    with kept_model(model), wrapped():
+        made = _made(model, example)
+    traces.check()
+    return made
+
+
+def _made(model: nn.Module, example: Any) -> Split:
     failed: list[Exception] = []
-    with _kept(model), wrapped():
-        for is_whole in (True, False):
-            try:
-                return _split(model, example, is_whole=is_whole)
-            except DataError:
-                raise
-            except Exception as error:
-                failed.append(error)
-                if isinstance(error, NotCacheable) or not isinstance(error, (UnknownValue, SplitError)):
-                    break
-        found = _replayed(model, example, failed[0])
-        if found is not None:
-            return found
-        if isinstance(failed[-1], NotCacheable):
-            raise failed[-1]
-        raise explained_failure(model, batch_of(example, LARGE), failed)
-
-
-@contextmanager
-def frozen_side_in_inference_mode(model: nn.Module, example: Any) -> Generator[tuple[str, ...]]:
-    """For the time of the block, the model leaves out the noise that its split leaves out.
-
-    An uncached training is then the same as a cached one. Gives what people should know of it.
-
-    Args:
-        model: Any module, frozen in part.
-        example: A batch as the model takes it.
-    """
-    with _kept(model):
-        quiet = noise_of_frozen_side(model, example)
-    with quieted(model, quiet):
-        yield tuple(quiet.values())
-
-
-@contextmanager
-def _kept(model: nn.Module) -> Generator[None]:
-    """After the block the model is as it was before."""
-    with (
-        kept_modes(model), kept_buffers(model), kept_attributes(model, numbers=True), kept_generators(),
-        kept_parameters(model), kernels_for(model),
-    ):  # fmt: skip
-        yield
+    for is_whole in (True, False):
+        try:
+            return _split(model, example, is_whole=is_whole)
+        except DataError:
+            raise
+        except Exception as error:
+            failed.append(error)
+            if isinstance(error, NotCacheable) or not isinstance(error, (UnknownValue, SplitError)):
+                break
+    found = _replayed(model, example, failed[0])
+    if found is not None:
+        return found
+    if isinstance(failed[-1], NotCacheable):
+        raise failed[-1]
+    raise explained_failure(model, batch_of(example, LARGE), failed)
 
 
 def _replayed(model: nn.Module, example: Any, why: Exception | str, *, only_lean: bool = False) -> Split | None:

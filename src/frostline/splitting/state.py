@@ -1,96 +1,24 @@
 """What a model keeps in Python from call to call: attributes, containers, class attributes, globals and closures.
 
 A graph holds numbers, texts and plain tensors as the recording read them. So the frozen part must not move them from
-batch to batch (`moving_state`), and they must stay what they are after the split (`watched_places`).
+batch to batch (`moving_state`), they must stay what they are after the split (`watched_places`), and a split must leave
+all of them as they were (`Traces`).
 """
 
 from __future__ import annotations
 
-import dis
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
-from types import CodeType, FrameType, FunctionType, ModuleType
-from typing import Any, cast
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
-import numpy as np
-from torch import Tensor, nn
+from torch import nn
 
-from frostline.core.digests import tensor_digest
+from frostline.core.digests import code_digest, tensor_digest
 from frostline.core.errors import NotCacheable
+from frostline.splitting.fingerprints import fingerprint
+from frostline.splitting.places import Place, Walk, contents
+from frostline.splitting.sources import Source, sources_of
 
-# Attributes of every module that are torch's own; `training` is chosen by the mode of the head.
-_TORCH_OWN = frozenset(vars(nn.Module()))
-_MAX_DEPTH = 4
-_MAX_PLACES = 2000  # of one watch: a table of a million numbers is not a configuration
-_MAX_CODES = 4096  # whose instructions are remembered: what a function names follows from its code alone
-_ADDING = ("append", "extend", "add", "update", "appendleft")  # methods that add to a container and give nothing back
-_NUMBERS = (bool, int, float, complex, str, bytes)
-
-
-@dataclass(frozen=True)
-class Source:
-    """The code of a model that ran: what it reads from its globals and closures, and the attributes it names."""
-
-    code: CodeType
-    scope: Mapping[str, Any]
-    closure: Mapping[str, Any]
-
-    @classmethod
-    def of_frame(cls, frame: FrameType) -> Source:
-        """The code that a frame runs."""
-        names = frame.f_code.co_freevars
-        held = {name: frame.f_locals[name] for name in names if name in frame.f_locals} if names else {}
-        return cls(frame.f_code, frame.f_globals, held)
-
-    @classmethod
-    def of_function(cls, function: FunctionType) -> Source:
-        """The code of a function that did not call torch itself."""
-        held: dict[str, Any] = {}
-        for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
-            try:
-                held[name] = cell.cell_contents
-            except ValueError:  # not yet assigned
-                continue
-        return cls(function.__code__, function.__globals__, held)
-
-
-class Place:
-    """Where one value is kept: an entry of a table, by its name for people."""
-
-    def __init__(self, name: str, table: Mapping[Any, Any] | Sequence[Any], key: Any) -> None:
-        self.name, self._table, self._key = name, table, key
-        self.value = self.now()
-        self._mark = _mark(self.value)
-
-    def now(self) -> Any:
-        """What is kept there now; a text where nothing is."""
-        try:
-            return self._table[self._key]
-        except (KeyError, IndexError):
-            return "nothing"
-
-    def has_changed(self) -> bool:
-        """True if the value is another one, or was written in place."""
-        now = self.now()
-        if now is self.value and self._mark is None:
-            return False
-        if isinstance(now, _NUMBERS) and isinstance(self.value, _NUMBERS):
-            return now != self.value and now == now
-        return now is not self.value or _mark(now) != self._mark
-
-
-class _Size(Sequence[int]):
-    """The length of a container as an entry of a table."""
-
-    def __init__(self, container: Any) -> None:
-        self._container = container
-
-    def __len__(self) -> int:
-        return 1
-
-    def __getitem__(self, index: Any) -> Any:
-        return len(self._container)
+_DIGEST = 64  # letters of a digest of a tensor; texts are quoted
 
 
 def watched_places(modules: Mapping[str, nn.Module], sources: Iterable[Source]) -> list[Place]:
@@ -98,38 +26,87 @@ def watched_places(modules: Mapping[str, nn.Module], sources: Iterable[Source]) 
 
     What forward itself writes is left out: it is moved by every call, and `moving_state` has looked at it.
     """
-    walk = _Walk(list(sources), modules.values())
-    for name, module in modules.items():
-        walk.module(name, module)
-    walk.scopes()
-    return walk.places
+    return _walked(Walk(list(sources), modules.values()), modules)
 
 
 def moving_state(
     model: nn.Module, names: Iterable[str], sources: Iterable[Source], run: Callable[[], Any]
 ) -> list[str]:
     """What the named modules and the code keep that one more call of `run`, with the same batch, changes."""
-    modules, names = dict(model.named_modules()), list(names)
-    own = [modules[name] for name in names]
-    walk = _Walk(list(sources), own, is_complete=True)
-    for name in names:
-        walk.module(name, modules[name])
-    walk.scopes()
-    before = {place.name: fingerprint(place.value) for place in walk.places}
+    own, sources = dict(model.named_modules()), list(sources)
+    modules = {name: own[name] for name in names}
+
+    def now() -> dict[str, Any]:
+        return contents(_walked(Walk(sources, modules.values(), is_complete=True), modules))
+
+    before = now()
     run()
-    again = _Walk(walk.sources, own, is_complete=True)
-    for name in names:
-        again.module(name, modules[name])
-    again.scopes()
-    after = {place.name: fingerprint(place.value) for place in again.places}
+    after = now()
     return [name for name in {**before, **after} if before.get(name) != after.get(name)]
+
+
+class Traces:
+    """What all code of a model reads outside of what a split puts back: a split must leave no trace there.
+
+    Args:
+        model: The model before it is split.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._modules = dict(model.named_modules())
+        self._before = self._contents()
+
+    def check(self) -> None:
+        """Compare after the split.
+
+        Raises:
+            NotCacheable: If the runs of the split have moved something that a training begins with.
+        """
+        after = self._contents()
+        moved = [name for name in {**self._before, **after} if self._before.get(name) != after.get(name)]
+        moved = [name for name in moved if not _is_of_cache(name, self._before, after)]
+        if moved:
+            raise leaves_traces_error(moved)
+
+    def _contents(self) -> dict[str, Any]:
+        sources = [source for module in self._modules.values() for source in sources_of(module)]
+        return contents(_walked(Walk(sources, self._modules.values(), is_complete=True), self._modules))
+
+
+def code_fingerprint(function: Any) -> str:
+    """What a function computes as text: its code, that of the functions it calls, and the numbers that these read."""
+    walk = Walk([Source.of_function(function)], (), is_complete=True)
+    walk.scopes()
+    codes = [code_digest(source.code) for source in walk.sources]
+    return repr((codes, sorted((place.name, repr(fingerprint(place.value))) for place in walk.places)))
+
+
+def steered_state(
+    frozen: Mapping[str, nn.Module], mixed: Mapping[str, nn.Module], sources: Iterable[Source]
+) -> list[str]:  # fmt: skip
+    """All that a frozen part may read, as lines, where it follows the values of a batch what it reads.
+
+    Args:
+        frozen: Frozen modules: all that they keep.
+        mixed: Modules of frozen and trainable parts: what their code names.
+        sources: The code that ran.
+    """
+    walk = Walk([], frozen.values(), is_complete=True, reads_all=True)
+    lines: list[str] = []
+    for name, module in frozen.items():
+        walk.module(name, module)
+        tensors = {**module._parameters, **module._buffers}
+        lines += [f"{name}.{leaf} {tensor_digest(own)}" for leaf, own in tensors.items() if own is not None]
+    places = {place.name: place for place in (*walk.places, *watched_places(mixed, sources))}
+    return lines + [
+        f"{name} {fingerprint(place.value)}" for name, place in places.items() if not isinstance(place.value, Iterator)
+    ]
 
 
 def keeps_state_error(names: Sequence[str]) -> NotCacheable:
     """The frozen part remembers batches."""
-    shown = ", ".join(repr(name) for name in names[:4])
     return NotCacheable(
-        what=f"The model keeps state from batch to batch outside of its trainable layers: {shown}.",
+        what=f"The model keeps state from batch to batch outside of its trainable layers: {_shown(names)}.",
         where=names[0] if names else "the model",
         received="another value after one more call with the same batch",
         do="keep the state in a module of its own that is trainable and holds no frozen layers, or remove it; or train "
@@ -137,141 +114,30 @@ def keeps_state_error(names: Sequence[str]) -> NotCacheable:
     )
 
 
-def fingerprint(value: Any, depth: int = 0) -> Any:
-    """A value as something that can be compared later."""
-    if isinstance(value, Tensor):
-        return tensor_digest(value)
-    if isinstance(value, np.ndarray):
-        return (value.shape, value.tobytes())
-    if value is None or isinstance(value, _NUMBERS):
-        return repr(value)
-    if depth < _MAX_DEPTH and isinstance(value, Mapping):
-        return tuple((str(key), fingerprint(part, depth + 1)) for key, part in cast("Mapping[Any, Any]", value).items())
-    if depth < _MAX_DEPTH and isinstance(value, (list, tuple, set, frozenset)):
-        return tuple(fingerprint(part, depth + 1) for part in cast("Iterable[Any]", value))
-    return type(value).__qualname__
+def leaves_traces_error(names: Sequence[str]) -> NotCacheable:
+    """A call of the model moves what no split can put back: a cached training would begin with another value."""
+    return NotCacheable(
+        what=f"The model moves values outside of its modules' own attributes in every call: {_shown(names)}.",
+        where=names[0],
+        received="another value after the model was run to split it",
+        do="keep that value in a plain attribute or a buffer of a module, as a number or a tensor; or train with "
+        "frostline.fit(..., cache=False).",
+    )
 
 
-def _mark(value: Any) -> Any:
-    """What tells that a value was written in place; None where nothing can be."""
-    if isinstance(value, Tensor):
-        return value._version
-    if isinstance(value, np.ndarray):
-        return value.tobytes()
-    return None
+def _walked(walk: Walk, modules: Mapping[str, nn.Module]) -> list[Place]:
+    for name, module in modules.items():
+        walk.module(name, module)
+    walk.scopes()
+    return walk.places
 
 
-class _Walk:
-    """Collects places; `is_complete` takes those too that forward itself writes."""
-
-    def __init__(self, sources: list[Source], modules: Iterable[nn.Module], *, is_complete: bool = False) -> None:
-        kinds = {kind for module in modules for kind in type(module).__mro__ if not _is_torch(kind)}
-        self.sources, self.places = _with_callees(sources, kinds), list[Place]()
-        self._is_complete = is_complete
-        codes = [part for source in self.sources for part in _nested(source.code)]
-        self._read = {name for code in codes for name in _loaded(code)}
-        self._written = set[str]() if is_complete else {name for code in codes for name in _stored(code)}
-        self._seen: set[int] = set()
-
-    def module(self, name: str, module: nn.Module) -> None:
-        """Attributes of the module and of its classes."""
-        prefix = f"{name}." if name else ""
-        self._table(prefix, vars(module), _TORCH_OWN)
-        for kind in type(module).__mro__:
-            if not _is_torch(kind):
-                self._table(f"{kind.__name__}.", vars(kind), frozenset())
-
-    def scopes(self) -> None:
-        """Globals and closures that the code names."""
-        for source in self.sources:
-            for name in sorted({name for code in _nested(source.code) for name in _loaded(code)} & source.scope.keys()):
-                self._value(f"the global {name}", source.scope, name, 0)
-            for name in self._read & source.closure.keys():
-                self._value(f"{name} of {source.code.co_name}", source.closure, name, 0)
-
-    def _table(self, prefix: str, table: Mapping[str, Any], hidden: frozenset[str]) -> None:
-        for key in list(table):
-            if key in self._read and key not in hidden and key not in self._written:
-                self._value(f"{prefix}{key}", table, key, 0)
-
-    def _value(self, name: str, table: Any, key: Any, depth: int) -> None:
-        if len(self.places) >= _MAX_PLACES or depth > _MAX_DEPTH:
-            return
-        value = table[key]
-        if value is None or isinstance(value, (*_NUMBERS, Tensor, np.ndarray)):
-            if not isinstance(value, nn.Parameter):
-                self.places.append(Place(name, table, key))
-        elif isinstance(value, (nn.Module, ModuleType, FunctionType, type)) or id(value) in self._seen:
-            return
-        elif isinstance(value, Mapping):
-            self._container(name, value, list(cast("Mapping[Any, Any]", value)), depth)
-        elif isinstance(value, (list, tuple)):
-            self._container(name, value, range(len(cast("Sequence[Any]", value))), depth)
-        elif hasattr(value, "__dict__") and not callable(value):
-            self._seen.add(id(value))
-            entries = vars(value)
-            for key_ in [key_ for key_ in entries if key_ in self._read and key_ not in self._written]:
-                self._value(f"{name}.{key_}", entries, key_, depth + 1)
-
-    def _container(self, name: str, container: Any, keys: Iterable[Any], depth: int) -> None:
-        self._seen.add(id(container))
-        self.places.append(Place(f"len({name})", _Size(container), 0))
-        for key in keys:
-            self._value(f"{name}[{key!r}]", container, key, depth + 1)
+def _is_of_cache(name: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
+    """True for a tensor that a table of tensors (by size, or the like) has gained, and for the number of its keys."""
+    is_tensor = isinstance(after.get(name), str) and len(after[name]) == _DIGEST and after[name][0] not in "'\""
+    is_gained = name not in before and is_tensor and f"keys of {name.rpartition('[')[0]}" in after
+    return is_gained or name.startswith("keys of ")
 
 
-def _with_callees(sources: list[Source], kinds: Iterable[type]) -> list[Source]:
-    """The code, and the functions that it names: they may have returned before anything could be heard of them."""
-    methods = {name: value for kind in kinds for name, value in vars(kind).items()}
-    found = {id(source.code): source for source in sources}
-    waiting = list(sources)
-    while waiting:
-        source = waiting.pop()
-        for code in _nested(source.code):
-            named = (
-                table[name] for table in (source.scope, source.closure, methods)
-                for name in (*code.co_names, *code.co_freevars) if name in table
-            )  # fmt: skip
-            for function in map(_function, named):
-                if function is not None and id(function.__code__) not in found:
-                    waiting.append(Source.of_function(function))
-                    found[id(function.__code__)] = waiting[-1]
-    return list(found.values())
-
-
-def _is_torch(kind: type) -> bool:
-    return kind is object or kind.__module__.split(".")[0] == "torch"
-
-
-def _function(value: Any) -> FunctionType | None:
-    """The function behind a name, if it is the user's own."""
-    value = value.fget if isinstance(value, property) else getattr(value, "__func__", value)
-    is_own = isinstance(value, FunctionType) and not value.__module__.startswith(("torch", "frostline"))
-    return value if is_own else None
-
-
-@lru_cache(_MAX_CODES)
-def _nested(code: CodeType) -> tuple[CodeType, ...]:
-    inner = (constant for constant in code.co_consts if isinstance(constant, CodeType))
-    return (code, *(part for constant in inner for part in _nested(constant)))
-
-
-@lru_cache(_MAX_CODES)
-def _loaded(code: CodeType) -> frozenset[str]:
-    """Names whose values the code uses: not those that it only adds to, as `self.calls += 1` and `log.append(x)` do."""
-    instructions, found = list(dis.get_instructions(code)), set[str]()
-    for at, instruction in enumerate(instructions):
-        if not instruction.opname.startswith(("LOAD_ATTR", "LOAD_GLOBAL", "LOAD_NAME", "LOAD_DEREF", "LOAD_METHOD")):
-            continue
-        before = instructions[at - 1].opname if at else ""
-        after = instructions[at + 1].argval if at + 1 < len(instructions) else None
-        is_added_to = before in ("COPY", "DUP_TOP") or after in _ADDING
-        if not is_added_to:
-            found.add(str(instruction.argval))
-    return frozenset(found)
-
-
-@lru_cache(_MAX_CODES)
-def _stored(code: CodeType) -> frozenset[str]:
-    written = ("STORE_ATTR", "STORE_GLOBAL", "DELETE_ATTR")
-    return frozenset(str(each.argval) for each in dis.get_instructions(code) if each.opname in written)
+def _shown(names: Sequence[str]) -> str:
+    return ", ".join(repr(name) for name in names[:4])

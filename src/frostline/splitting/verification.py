@@ -32,7 +32,10 @@ if TYPE_CHECKING:
 
 # Kernels may differ by memory format and path; a value frozen into the head by mistake is off by far more, because
 # every trainable weight moves by a twentieth of its size. In units of the largest value compared.
-_TOLERANCES = {torch.float64: 1e-9, torch.float32: 2e-4, torch.float16: 2e-2, torch.bfloat16: 6e-2}
+_TOLERANCES = {
+    torch.float64: 1e-9, torch.float32: 2e-4, torch.float16: 2e-2, torch.bfloat16: 6e-2,
+    torch.complex128: 1e-9, torch.complex64: 2e-4,
+}  # fmt: skip
 _MOVE = 0.05
 
 
@@ -129,7 +132,7 @@ class _Proof:
         differences: list[float] = []
         with (
             kept_modes(self.model), kept_modes(self.head), kept_gradients(self.model), kept_parameters(self.model),
-            kept_buffers(self.model), kept_generators(),
+            kept_buffers(self.model), kept_generators(), kept_attributes(self.model, numbers=True),
         ):  # fmt: skip
             _move(self.model, self.moved)
             for mode in self.modes:
@@ -148,19 +151,18 @@ class _Proof:
         differences: list[float] = []
         passes = (True, False) if mode == "eval" and self.has_backward else (True,)
         for is_learning in passes:  # evaluation runs without gradients, too
-            self.model.train(mode == "train")
-            self.head.train(mode == "train")
             states = generator_states()
-            expected = self._run(lambda: self.reference(self.inputs), is_learning)
+            expected = self._run(self.model, mode, lambda: self.reference(self.inputs), is_learning)
             if self.between is not None:
-                self._run(lambda: self.reference(self.between), is_learning)
+                self._run(self.model, mode, lambda: self.reference(self.between), is_learning)
             set_generator_states(states)
-            found = self._run(lambda: self.head.recorded(*features), is_learning)
+            found = self._run(self.head, mode, lambda: self.head.recorded(*features), is_learning)
             differences += compare_outcomes(expected, found, mode if is_learning else "eval (without gradients)")
         return differences
 
-    def _run(self, forward: Callable[[], Any], is_learning: bool) -> Outcome | Exception:
+    def _run(self, module: nn.Module, mode: str, forward: Callable[[], Any], is_learning: bool) -> Outcome | Exception:
         with kept_buffers(self.model), kept_attributes(self.model, numbers=True):  # both sides start alike
+            module.train(mode == "train")
             return run_once(self.model, forward, is_learning=is_learning, has_backward=self.has_backward)
 
 

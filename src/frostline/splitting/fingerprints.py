@@ -1,0 +1,67 @@
+"""Python values as something that can be compared later: numbers, texts, tensors, containers, generators of numbers."""
+
+from __future__ import annotations
+
+import random
+from array import array
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from frostline.core.digests import tensor_digest
+
+NUMBERS = (bool, int, float, complex, str, bytes)
+_MAX_DEPTH = 4
+_RANDOM = (random.Random, np.random.Generator, np.random.RandomState, torch.Generator)
+_HOLDERS = (set, frozenset, deque, bytearray, array)
+
+
+def has_state(value: Any) -> bool:
+    """True for values that are compared as one, beside numbers and tensors: sets, queues, iterators, generators."""
+    return isinstance(value, (*_RANDOM, *_HOLDERS)) or _is_iterator(value)
+
+
+def fingerprint(value: Any, depth: int = 0) -> Any:
+    """A value as something that can be compared later; an iterator is never the same: only reading shows its state."""
+    if isinstance(value, Tensor):
+        return tensor_digest(value)
+    if isinstance(value, np.ndarray):
+        return (value.shape, value.tobytes())
+    if value is None or isinstance(value, NUMBERS):
+        return repr(value)
+    if isinstance(value, _RANDOM):
+        return _state_of(value)
+    if _is_iterator(value):
+        return object()
+    if depth < _MAX_DEPTH and isinstance(value, Mapping):
+        return tuple((str(key), fingerprint(part, depth + 1)) for key, part in cast("Mapping[Any, Any]", value).items())
+    if depth < _MAX_DEPTH and isinstance(value, (set, frozenset)):
+        return frozenset(map(repr, cast("Iterable[Any]", value)))
+    if depth < _MAX_DEPTH and isinstance(value, (list, tuple, *_HOLDERS)):
+        return tuple(fingerprint(part, depth + 1) for part in cast("Iterable[Any]", value))
+    return type(value).__qualname__
+
+
+def mark_of(value: Any) -> Any:
+    """What tells that a value was written in place; None where nothing can be, or nobody can tell."""
+    if isinstance(value, Tensor):
+        return value._version
+    if isinstance(value, np.ndarray):
+        return value.tobytes()
+    return fingerprint(value) if isinstance(value, (*_RANDOM, *_HOLDERS)) else None
+
+
+def _state_of(value: Any) -> Any:
+    if isinstance(value, random.Random):
+        return value.getstate()
+    if isinstance(value, torch.Generator):
+        return tensor_digest(value.get_state())
+    return repr(value.get_state() if isinstance(value, np.random.RandomState) else value.bit_generator.state)
+
+
+def _is_iterator(value: Any) -> bool:
+    return isinstance(value, Iterator) and not isinstance(value, Tensor)

@@ -1,0 +1,211 @@
+"""The code of a model: the functions that run, those that they name, and the names that they read and write."""
+
+from __future__ import annotations
+
+import dis
+import functools
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import CodeType, FrameType, FunctionType, ModuleType
+from typing import Any, cast
+
+from torch import Tensor, nn
+
+_ADDING = ("append", "extend", "add", "update", "appendleft")  # methods that add to a container and give nothing back
+_LRU = type(functools.lru_cache(len))
+_LIBRARIES = frozenset((*sys.stdlib_module_names, "torch", "numpy", "frostline")) - {"__main__"}
+_MAX_REGISTERED = 64
+_HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: classes that were made by Python code
+_BY_TEXT = frozenset(("getattr", "setattr", "hasattr", "vars", "__dict__", "attrgetter", "__getattribute__"))
+
+
+@dataclass(frozen=True)
+class Source:
+    """The code of a model that ran: what it reads from its globals and closures, and the attributes it names."""
+
+    code: CodeType
+    scope: Mapping[str, Any]
+    closure: Mapping[str, Any]
+    defaults: Sequence[Any] = ()
+
+    @classmethod
+    def of_frame(cls, frame: FrameType) -> Source:
+        """The code that a frame runs."""
+        names = frame.f_code.co_freevars
+        held = {name: frame.f_locals[name] for name in names if name in frame.f_locals} if names else {}
+        return cls(frame.f_code, frame.f_globals, held)
+
+    @classmethod
+    def of_function(cls, function: FunctionType) -> Source:
+        """The code of a function that did not call torch itself."""
+        held = _Cells(function)
+        defaults = (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values())
+        return cls(function.__code__, function.__globals__, held, defaults)
+
+
+class _Cells(Mapping[str, Any]):
+    """The variables that a function shares with the one that made it, as they are now."""
+
+    def __init__(self, function: FunctionType) -> None:
+        self._cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
+
+    def __getitem__(self, key: str) -> Any:
+        try:
+            return self._cells[key].cell_contents
+        except ValueError:  # not yet assigned
+            raise KeyError(key) from None
+
+    def __iter__(self) -> Iterator[str]:
+        return (key for key in self._cells if key in self)
+
+    def __contains__(self, key: object) -> bool:
+        try:
+            self[str(key)]
+        except KeyError:
+            return False
+        return True
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
+
+
+def sources_of(module: nn.Module) -> list[Source]:
+    """The code that a call of the module, or of its `train`, begins with: forward, and hooks."""
+    functions: list[Any] = [type(module).forward, vars(module).get("forward"), type(module).train]
+    for hooks in (module._forward_hooks, module._forward_pre_hooks):
+        functions += hooks.values()
+    plain = [getattr(function, "__func__", function) for function in functions]
+    return [Source.of_function(own) for own in plain if isinstance(own, FunctionType) and not is_library(own)]
+
+
+def with_callees(sources: Iterable[Source], modules: Iterable[nn.Module]) -> list[Source]:
+    """The code, and the functions that it names: they may have returned before anything could be heard of them."""
+    callees = _Callees(sources)
+    modules = list(modules)
+    for kind in {kind for module in modules for kind in type(module).__mro__ if not is_torch(kind)}:
+        callees.offer(vars(kind).items())
+    for module in modules:
+        callees.offer(_kept(module))
+    return callees.found()
+
+
+class _Callees:
+    """Follows names from function to function; methods of a class that is named count as soon as code names them."""
+
+    def __init__(self, sources: Iterable[Source]) -> None:
+        self._found = {id(source.code): source for source in sources}
+        self._waiting = list(self._found.values())
+        self._by_name: dict[str, list[Any]] = {}
+        self._named: set[str] = {"__call__"}
+        self._kinds: set[type] = set()
+
+    def offer(self, methods: Iterable[tuple[str, Any]]) -> None:
+        """Values that code may name as attributes."""
+        for name, value in methods:
+            self._by_name.setdefault(name, []).append(value)
+            if name in self._named:
+                self._take(value)
+
+    def found(self) -> list[Source]:
+        """All that is reached."""
+        while self._waiting:
+            source = self._waiting.pop()
+            for code in nested(source.code):
+                for name in (*code.co_names, *code.co_freevars):
+                    for table in (source.scope, source.closure):
+                        if name in table:
+                            self._take(table[name])
+                    if name not in self._named:
+                        self._named.add(name)
+                        for value in self._by_name.get(name, ()):
+                            self._take(value)
+        return list(self._found.values())
+
+    def _take(self, value: Any) -> None:
+        """A function is followed; of a class or an object of one, the methods are offered."""
+        value = value.fget if isinstance(value, property) else value
+        value = value.func if isinstance(value, (functools.partial, functools.cached_property)) else value
+        value = getattr(value.__wrapped__ if isinstance(value, _LRU) else value, "__func__", value)
+        if isinstance(value, FunctionType):
+            if not is_library(value) and id(value.__code__) not in self._found:
+                self._waiting.append(Source.of_function(value))
+                self._found[id(value.__code__)] = self._waiting[-1]
+            return
+        if isinstance(value, (dict, list, tuple)):  # a registry of functions
+            own = cast("list[Any]", list(value.values()) if isinstance(value, dict) else list(value))
+            for part in own[:_MAX_REGISTERED]:
+                if isinstance(part, FunctionType):
+                    self._take(part)
+            return
+        kind: type = value if isinstance(value, type) else type(value)
+        if kind not in self._kinds and not issubclass(kind, nn.Module):  # modules are heard by themselves
+            self._kinds.add(kind)
+            for own in kind.__mro__:
+                if not is_library(own):
+                    self.offer([(name, value) for name, value in vars(own).items() if isinstance(value, FunctionType)])
+
+
+def is_torch(kind: Any) -> bool:
+    """True for classes and functions of torch, and for `object`."""
+    return kind is object or str(getattr(kind, "__module__", "")).split(".")[0] == "torch"
+
+
+def nested(code: CodeType) -> Iterator[CodeType]:
+    """The code, and that of functions defined in it."""
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from nested(constant)
+
+
+@functools.lru_cache(maxsize=4096)
+def loaded(code: CodeType) -> frozenset[str]:
+    """Names whose values the code uses: not those that it only adds to, as `self.calls += 1` and `log.append(x)` do."""
+    instructions, found = list(dis.get_instructions(code)), set[str]()
+    for at, instruction in enumerate(instructions):
+        if not instruction.opname.startswith(("LOAD_ATTR", "LOAD_GLOBAL", "LOAD_NAME", "LOAD_DEREF", "LOAD_METHOD")):
+            continue
+        before = instructions[at - 1].opname if at else ""
+        after = instructions[at + 1].argval if at + 1 < len(instructions) else None
+        is_added_to = before in ("COPY", "DUP_TOP") or after in _ADDING
+        if not is_added_to:
+            found.add(str(instruction.argval))
+    return frozenset(found)
+
+
+@functools.lru_cache(maxsize=4096)
+def catches(code: CodeType) -> bool:
+    """True if the code handles errors, so that a call that fails may steer it."""
+    opcodes = [instruction.opname for instruction in dis.get_instructions(code)]
+    if {"CHECK_EXC_MATCH", "JUMP_IF_NOT_EXC_MATCH"}.intersection(opcodes):
+        return True
+    return opcodes.count("PUSH_EXC_INFO") > opcodes.count("WITH_EXCEPT_START")  # `except:` without a type
+
+
+@functools.lru_cache(maxsize=4096)
+def stored(code: CodeType) -> frozenset[str]:
+    """Names of attributes and globals that the code writes."""
+    writes = ("STORE_ATTR", "STORE_GLOBAL", "DELETE_ATTR")
+    return frozenset(str(own.argval) for own in dis.get_instructions(code) if own.opname in writes)
+
+
+def texts_as_names(code: CodeType) -> Iterator[str]:
+    """Texts, or their beginnings, by which the code may look attributes up: `getattr(self, f"scale_{i}")`."""
+    if _BY_TEXT.intersection(code.co_names):
+        for constant in code.co_consts:
+            if isinstance(constant, str) and constant.isidentifier():
+                yield constant
+
+
+def _kept(module: nn.Module) -> list[tuple[str, Any]]:
+    """Functions and helper objects that a module keeps in plain attributes."""
+    own = vars(module).items()
+    return [(name, value) for name, value in own if not isinstance(value, (nn.Module, Tensor, str, int))]
+
+
+def is_library(value: Any) -> bool:
+    """True for modules, classes and functions of Python, torch, NumPy and this project: no model keeps state there."""
+    name = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
+    is_builtin = isinstance(value, type) and not value.__flags__ & _HEAP_TYPE
+    return is_builtin or str(name).split(".")[0] in _LIBRARIES
