@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import ctypes
 import random
 from typing import Any
 
@@ -121,13 +122,13 @@ class Fuse:
     __slots__ = ("left",)
 
     def __init__(self, values):
-        (self.left,) = values
+        self.left = ctypes.c_long(*values)
 
     def __getitem__(self, index):
-        return self.left
+        return self.left.value
 
     def __setitem__(self, index, value):
-        self.left = value
+        self.left.value = value
 
 
 class Bomb(nn.Module):

@@ -20,6 +20,7 @@ from frostline.splitting import failures, operations
 from frostline.splitting.callog import describe_call
 from frostline.splitting.graphs import GraphWriter, UnknownValue, apply_function
 from frostline.splitting.guards import Guard, python_state, returned_guard
+from frostline.splitting.left_attributes import LeftAttributes
 from frostline.splitting.listening import listening
 from frostline.splitting.moved_buffers import MovedBuffers, is_own_state, refuse_moved_buffers
 from frostline.splitting.noise import Noise, NoisyModule, PythonNoise
@@ -74,13 +75,14 @@ class Recorder(TorchFunctionMode):
         root = self.frames.opened(self.model)
         for name, tensor in batches.leaves(inputs).items():
             self.values.born(tensor, Point(root.frame, "input", 0, name))
-        moved = MovedBuffers(self.kinds, self.values, self.recording)
+        moved, left = MovedBuffers(self.kinds, self.values, self.recording), LeftAttributes(self.model)
         with listening(self), self:
             output = batches.call_with_model(self.model, inputs)
         if self.refused is not None:
             raise self.refused  # the model has caught it
         self.noise.notice_python()
         moved.notice()
+        left.refuse(self.values, self.recording.modules)
         recording.output, tensors = template_of(output)
         self.writer.finish(tensors)
         recording.handed.close_blocks(point for crossing in recording.crossings for point in crossing.points)
