@@ -12,6 +12,7 @@ from frostline.core.digests import checksum
 from frostline.core.doors import public
 from frostline.core.errors import DataError, NotCacheable, SplitError
 from frostline.core.restore import kept_attributes, kept_generators, kept_modes, kept_parameters
+from frostline.core.tolerances import batch_tolerance, relative_difference
 from frostline.splitting.checks import check_example, check_features, check_line, check_modes, check_repeatable
 from frostline.splitting.company import prove_company
 from frostline.splitting.explaining import Explanation, explain
@@ -105,10 +106,25 @@ class Split:
         try:
             inputs = batch_of(self._plan.recorded, batch_size)
             with kept_generators():  # the caller's noise is the same whether a proof was due or not
-                self._verify(inputs, self.extract(inputs), ("train", "eval"), has_backward=False)
+                features = self.extract(inputs)
+                self._verify(inputs, features, ("train", "eval"), has_backward=False)
+            self._check_rows(features, batch_size)
         except SplitError as error:
             self._proven_sizes.discard(batch_size)
             raise other_size(batch_size, error) from error
+
+    def _check_rows(self, features: tuple[Tensor, ...], batch_size: int) -> None:
+        """Features of a sample are stored once: they must not be others at this size."""
+        plain = self._run_frozen(self._plan.recorded)[0] or ()
+        for tensor, ours, theirs in zip(self.frontier, features, plain, strict=False):
+            count = 0 if tensor.shared or tensor.is_input else min(batch_size, SMALL)
+            allowed = batch_tolerance(ours.dtype, is_on_gpu=ours.is_cuda)
+            if count and relative_difference(ours[:count], theirs[:count]) > allowed:
+                raise SplitError(
+                    what=f"The output of {tensor.name!r} depends on the batch size.", where=tensor.name,
+                    received=f"other features of the same samples in a batch of {batch_size}",
+                    do="freeze the layers below it; or train with frostline.fit(..., cache=False).",
+                )  # fmt: skip
 
     @public("Split.verify")
     def verify(
