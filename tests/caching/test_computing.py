@@ -53,15 +53,6 @@ def test_shared_tensors_are_stored_once_and_watched(tmp_path):
         fill(tmp_path, changing)
 
 
-def test_minus_infinity_is_what_masks_are_made_of(tmp_path):
-    part = Part()
-    part.extract = lambda x: (x.masked_fill(x > 1, float("-inf")),)
-    made = fill(tmp_path, part, batch_size=8)
-    inputs = dataset().tensors[0]
-    (rows,), _ = next(iter(made.loader(N)))
-    assert torch.equal(rows, inputs.masked_fill(inputs > 1, float("-inf")))
-
-
 def test_of_many_samples_that_are_not_finite_the_first_are_named(tmp_path):
     inputs, targets = dataset().tensors
     inputs[5:15, 0] = float("inf")
@@ -100,3 +91,12 @@ def test_a_shared_tensor_may_hold_nan_and_must_keep_its_shape(tmp_path, table):
     with pytest.raises(fl.NotCacheable, match="was the same for every batch of the example") as error:
         fill(tmp_path, part)
     assert "shape (4,)" in error.value.received
+
+
+def test_minus_infinity_is_what_masks_are_made_of(tmp_path):
+    part = Part()
+    part.extract = lambda x: (x.masked_fill(x > 1, float("-inf")),)
+    made = fill(tmp_path, part, batch_size=8)
+    inputs = dataset().tensors[0]
+    (rows,), _ = next(iter(made.loader(N)))
+    assert torch.equal(rows, inputs.masked_fill(inputs > 1, float("-inf")))

@@ -27,13 +27,13 @@ def test_imaginary_parts_count():
     assert relative_difference(torch.tensor([1 + 1j]), torch.tensor([1 + 0j])) == 1.0
 
 
-def test_complex_rows_may_differ_as_their_parts_do():
-    assert batch_tolerance(torch.complex64, is_on_gpu=False) == batch_tolerance(torch.float32, is_on_gpu=False)
-    assert batch_tolerance(torch.complex128, is_on_gpu=False) == batch_tolerance(torch.float64, is_on_gpu=False)
-
-
 def test_complex_numbers_differ_by_their_modulus_and_infinity_has_no_size():
     assert relative_difference(torch.tensor([3 + 4j, 1j]), torch.tensor([0j, 1j])) == 5.0
     inf = float("inf")
     assert relative_difference(torch.tensor([inf, 3.0]), torch.tensor([inf, 2.0])) == 0.5
     assert relative_difference(torch.tensor([3, 5]), torch.tensor([4, 5])) == 0.2
+
+
+def test_complex_rows_may_differ_as_their_parts_do():
+    assert batch_tolerance(torch.complex64, is_on_gpu=False) == batch_tolerance(torch.float32, is_on_gpu=False)
+    assert batch_tolerance(torch.complex128, is_on_gpu=False) == batch_tolerance(torch.float64, is_on_gpu=False)

@@ -117,16 +117,18 @@ def test_no_feature_depends_on_its_mates(plan):
 
 
 class Fuse:
-    """Burns on: a split puts back the lists that modules hold, and refuses what counts in sight; C it cannot see."""
+    """Burns on: a split puts back the lists that modules hold, and refuses what counts in sight; this it cannot see."""
+
+    __slots__ = ("left",)
 
     def __init__(self, values):
-        self.left = (ctypes.c_long * 1)(*values)
+        self.left = ctypes.c_long(*values)
 
     def __getitem__(self, index):
-        return self.left[index]
+        return self.left.value
 
     def __setitem__(self, index, value):
-        self.left[index] = value
+        self.left.value = value
 
 
 class Bomb(nn.Module):

@@ -7,33 +7,42 @@ import torch
 
 from frostline.splitting.fingerprints import fingerprint, has_state, mark_of
 
-MOVED = {
-    "a tensor": (lambda: torch.zeros(2), lambda own: own.add_(1)),
-    "an array": (lambda: np.zeros(2), lambda own: own.__iadd__(1)),
-    "a list": (lambda: [1, [2]], lambda own: own[1].append(3)),
-    "a table": (lambda: {"a": {"b": 1}}, lambda own: own["a"].update(b=2)),
-    "a set": (lambda: {1}, lambda own: own.add(2)),
-    "a queue": (lambda: collections.deque([1]), lambda own: own.append(2)),
-    "a generator of Python": (lambda: random.Random(0), lambda own: own.random()),
-    "a generator of NumPy": (lambda: np.random.default_rng(0), lambda own: own.random()),
-    "an old generator of NumPy": (lambda: np.random.RandomState(0), lambda own: own.rand()),
-    "a generator of torch": (lambda: torch.Generator(), lambda own: torch.rand(1, generator=own)),
+WRITES = {
+    "a tensor": (lambda: torch.zeros(3), lambda value: value.add_(1)),
+    "an array": (lambda: np.zeros(3), lambda value: value.__setitem__(0, 1)),
+    "a set": (lambda: {1, 2}, lambda value: value.add(3)),
+    "a queue": (lambda: collections.deque([1], maxlen=2), lambda value: value.append(2)),
+    "bytes": (lambda: bytearray(b"ab"), lambda value: value.append(1)),
+    "Python's generator": (lambda: random.Random(0), lambda value: value.random()),
+    "NumPy's generator": (lambda: np.random.default_rng(0), lambda value: value.random()),
+    "NumPy's old generator": (lambda: np.random.RandomState(0), lambda value: value.rand()),
+    "torch's generator": (lambda: torch.Generator().manual_seed(0), lambda value: torch.rand(1, generator=value)),
 }
 
 
-@pytest.mark.parametrize("name", MOVED)
-def test_a_value_that_moves_has_another_fingerprint(name):
-    make, move = MOVED[name]
+@pytest.mark.parametrize("name", WRITES)
+def test_what_is_written_in_place_has_another_mark_and_fingerprint(name):
+    make, write = WRITES[name]
     value = make()
-    before, mark = fingerprint(value), mark_of(value)
-    assert fingerprint(value) == before
-    assert fingerprint(make()) == before
-    move(value)
-    assert fingerprint(value) != before
-    assert mark_of(value) != mark or not (has_state(value) or isinstance(value, (torch.Tensor, np.ndarray)))
+    before = (mark_of(value), fingerprint(value))
+    assert fingerprint(make()) == before[1]
+    write(value)
+    assert mark_of(value) != before[0]
+    assert fingerprint(value) != before[1]
+
+
+def test_numbers_and_texts_are_told_from_each_other():
+    assert len({fingerprint(value) for value in (1, 1.0, True, "1", b"1", None, 1j)}) == 7
+    assert mark_of(1) is None
+
+
+def test_containers_are_compared_by_content():
+    assert fingerprint({"a": [1, (2, torch.ones(2))]}) == fingerprint({"a": [1, (2, torch.ones(2))]})
+    assert fingerprint({"a": [1, (2, torch.ones(2))]}) != fingerprint({"a": [1, (2, torch.zeros(2))]})
 
 
 def test_an_iterator_is_never_the_same():
-    assert has_state(iter([1]))
-    assert fingerprint(iter([1])) != fingerprint(iter([1]))
+    numbers = iter([1, 2])
+    assert has_state(numbers)
+    assert fingerprint(numbers) != fingerprint(numbers)
     assert not has_state([1])

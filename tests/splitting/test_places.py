@@ -1,68 +1,50 @@
-import functools
+from types import SimpleNamespace
 
 import torch
-from torch import nn
 
-from frostline.splitting.places import Walk, attributes_of, contents
+from frostline.splitting.places import Place, Walk, attributes_of, contents
 from frostline.splitting.sources import sources_of
+from helpers_splitting import Net, x
 
 
 class Slotted:
-    __slots__ = ("scale",)
-
-
-class Settings:
-    scale = 1.0
-
-
-class Reading(nn.Module):
-    rate = 0.5
+    __slots__ = ("rate", "unset")
 
     def __init__(self):
-        super().__init__()
-        self.slotted, self.settings, self.table = Slotted(), Settings(), {"a": 1, "b": [2.0]}
-        self.slotted.scale, self.unread, self.partial = 3.0, 4.0, functools.partial(max, 5)
-
-    def forward(self, batch):
-        return batch * self.slotted.scale * self.settings.scale * self.table["a"] * self.rate * self.partial(1)
+        self.rate = 1.0
 
 
-def places(module, **options):
-    walk = Walk(sources_of(module), [module], **options)
-    walk.module("", module)
+def test_a_place_notices_another_value_and_a_write_in_place():
+    table = {"number": 1, "tensor": torch.zeros(2), "gone": 3, "nan": float("nan")}
+    places = {name: Place(name, table, name) for name in table}
+    assert not any(place.has_changed() for place in places.values())
+    table["number"] = 2
+    table["tensor"].add_(1)
+    del table["gone"]
+    table["nan"] = float("nan")
+    assert [name for name, place in places.items() if place.has_changed()] == ["number", "tensor", "gone"]
+
+
+def test_slots_are_attributes_that_are_followed():
+    value = Slotted()
+    attributes = attributes_of(value)
+    assert dict(attributes) == {"rate": 1.0}
+    value.rate = 2.0
+    assert attributes["rate"] == 2.0
+
+
+def test_a_walk_finds_what_the_code_names_wherever_it_is_kept():
+    def forward(m, batch):
+        return m.high(m.low(batch)) * m.settings.rate * m.table["gain"] * m.slotted.rate
+
+    model = Net(forward)
+    model.settings, model.table, model.slotted = SimpleNamespace(rate=2.0, unread=1), {"gain": 3.0}, Slotted()
+    walk = Walk(sources_of(model), [model])
+    walk.module("", model)
     walk.scopes()
-    return {place.name: place for place in walk.places}
-
-
-def test_numbers_are_found_wherever_the_code_reads_them():
-    found = {name: place.value for name, place in places(Reading()).items()}
-    expected = {"slotted.scale": 3.0, "Settings.scale": 1.0, "table['a']": 1, "table['b'][0]": 2.0, "Reading.rate": 0.5}
-    assert expected.items() <= found.items()
-    assert found["partial.args[0]"] == 5
-    assert "unread" not in found
-    assert "unread" in places(Reading(), reads_all=True)
-
-
-def test_a_place_tells_a_new_value_and_one_that_hides_it():
-    module = Reading()
-    found = places(module)
-    assert not any(place.has_changed() for place in found.values())
-    module.settings.scale = 2.0  # hides that of the class
-    module.slotted.scale = 4.0
-    module.table["b"][0] = 3.0
-    changed = {name for name, place in found.items() if place.has_changed()}
-    assert changed == {"Settings.scale", "slotted.scale", "table['b'][0]"}
-
-
-def test_contents_are_compared_by_value():
-    module = Reading()
-    assert contents(places(module).values()) == contents(places(Reading()).values())
-    module.table["a"] = torch.ones(2)
-    assert contents(places(module).values()) != contents(places(Reading()).values())
-
-
-def test_slots_are_attributes():
-    slotted = Slotted()
-    assert not list(attributes_of(slotted))
-    slotted.scale = 1
-    assert dict(attributes_of(slotted)) == {"scale": 1}
+    found = contents(walk.places)
+    assert found["settings.rate"] == "2.0"
+    assert found["table['gain']"] == "3.0"
+    assert found["slotted.rate"] == "1.0"
+    assert not any("unread" in name for name in found)
+    assert model(x(2)).shape == (2, 8)

@@ -78,13 +78,6 @@ def _scaled(m, x):
     return made.sum(1, keepdim=size == 2) if size < 3 else made
 
 
-def _queued(m, x):
-    low = m.low(x)
-    found = m.high(low + m.queue[0] if m.queue else low)
-    m.queue.append(low.detach().mean(0))
-    return found
-
-
 def _sorted_rows(m, x):
     return torch.stack(sorted(m.high(m.low(x)), key=lambda row: float(row.detach().sum())))
 
@@ -103,7 +96,6 @@ REPLAYED = {
     "a value of the batch": lambda m, x: m.high(low := m.low(x)) * low.abs().max().item(),
     "values decide": lambda m, x: m.high(low := m.low(x)) * (2 if low.abs().max() > 1 else 1),
     "trainable values decide": lambda m, x: (high := m.high(m.low(x))) * (2 if high.abs().max() > 1 else 1),
-    "a queue": _queued,
     "a hook that holds its batch": _hooked,
     "a first call": _first_call,
     "chance in Python": _dropped_by_chance,
@@ -120,7 +112,7 @@ REPLAYED = {
 def _model(name):
     torch.manual_seed(0)
     model = Net(REPLAYED[name], rnn=nn.RNN(D // 2, 3, batch_first=True))
-    model.is_ready, model.queue = False, collections.deque(maxlen=3)
+    model.is_ready = False
     return model
 
 
@@ -136,7 +128,7 @@ def test_the_head_is_the_model_at_every_batch_size_and_stores_the_frozen_output_
 
 
 @pytest.mark.parametrize(
-    "name", ["a layer for every row", "a first call", "chance in Python", "a queue", "layer drop that Python decides"]
+    "name", ["a layer for every row", "a first call", "chance in Python", "layer drop that Python decides"]
 )
 def test_a_cached_training_is_the_uncached_one(name, tmp_path):
     torch.manual_seed(0)

@@ -10,6 +10,7 @@ from frostline.splitting.sources import (
     loaded,
     names_read_by,
     names_written_by,
+    nested,
     sources_of,
     stored,
     texts_as_names,
@@ -134,3 +135,13 @@ def test_what_a_loss_reads_is_found_in_functions_and_modules():
     assert "of_output" in names_read_by(Loss())
     assert "of_output" in names_read_by(lambda output, target: output.of_output)
     assert not names_read_by("cross_entropy")
+
+
+def test_inner_functions_belong_to_the_code():
+    def outer():
+        def inner():
+            return REGISTRY
+
+        return inner
+
+    assert [code.co_name for code in nested(outer.__code__)] == ["outer", "inner"]

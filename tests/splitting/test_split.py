@@ -287,3 +287,12 @@ def test_a_frozen_autograd_function_of_the_root_crosses_the_line():
             return gradient
 
     check(Net(lambda m, batch: m.high(Round.apply(m.low(batch)))), x(4), names=["apply_function"])
+
+
+def test_features_that_are_others_at_one_batch_size_are_refused_when_it_is_met():
+    model = Net(lambda m, x: m.high((m.low(x) * (2 if len(x) == 5 else 1)).tanh()))
+    split = fl.split(model, x(4))
+    split.extract(x(6))
+    with pytest.raises(fl.SplitError, match="batch of 5") as error:
+        split.extract(x(5))
+    assert "depends on the batch size" in str(error.value.__cause__)

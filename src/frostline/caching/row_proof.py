@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 BUDGET = 0.02
 _PROVEN = 8  # kept rows of one proof, usual and unusual ones
 _KEPT = 16  # of each kind; more show nothing that these do not
-_LARGEST = 1e30  # of a statistic; its square is finite
 # Of a frozen part whose values steer Python, so many rows are proven alone and in pairs.
 _STEERED = 64
+_LARGEST = 1e30  # of a statistic; its square is finite
 _MAX_KEPT_BYTES = 128 * 2**20  # of each kind, inputs and features; one row is kept however large it is
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
-from collections import deque
+from collections import OrderedDict, deque
 from contextlib import ExitStack, contextmanager
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -147,6 +147,10 @@ def kept_modes(model: nn.Module) -> Generator[None]:
                 module.training = training
 
 
+# What modules keep values in; hooks are kept in ordered dicts.
+_HOLDERS = (dict, OrderedDict, list, set, deque)
+
+
 @contextmanager
 def kept_attributes(model: nn.Module, *, numbers: bool) -> Generator[None]:
     """Put back what modules keep in plain attributes: caches, stashed values, and lists and dicts they are kept in.
@@ -157,7 +161,7 @@ def kept_attributes(model: nn.Module, *, numbers: bool) -> Generator[None]:
     """
     tables = [(vars(module), vars(module).copy()) for module in model.modules()]
     tables += [(vars(value), vars(value).copy()) for _, kept in tables for value in kept.values() if _is_record(value)]
-    holders = [value for _, kept in tables for value in kept.values() if type(value) in (dict, list, set, deque)]
+    holders = [value for _, kept in tables for value in kept.values() if type(value) in _HOLDERS]
     contents = [copy.copy(holder) for holder in holders]
     try:
         yield

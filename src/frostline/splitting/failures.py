@@ -17,7 +17,7 @@ from frostline.splitting.graphs import UnknownValue
 from frostline.splitting.structure import tensors_in
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from torch import nn
 
@@ -102,6 +102,16 @@ def trainable_value_error(module: str, name: str) -> SplitError:
     )
 
 
+def outside_of_torch_error(module: str, since: str) -> NotCacheable:
+    """What numpy computes on the frozen side leaves no trace in the recipe."""
+    return NotCacheable(
+        what="The frozen part computes outside of torch: what it computes there cannot be fingerprinted.",
+        where=f"{module or 'the model'}, {operations.user_line()}",
+        received=f"a tensor made from numpy data, after {since}",
+        do="write that step in torch, or move it into the dataset's transform.",
+    )
+
+
 def trainable_failure_error(module: str, error: Exception) -> SplitError:
     """A call of the trainable part fails and the model goes on: whether it fails will follow the weights."""
     return SplitError(
@@ -130,9 +140,16 @@ def refuse_moved_line(name: str | None, parameter: nn.Parameter, is_wanted: bool
     )
 
 
-def unmade_error(name: str) -> SplitError:
-    """A loss reads what the frozen part leaves in an attribute, and the head does not run it."""
-    return SplitError(
+def refuse_unmade(names: Iterable[str]) -> None:
+    """Refuse a loss that reads what the frozen part leaves in these attributes: the head does not run it.
+
+    Raises:
+        SplitError: If there is one.
+    """
+    name = min(names, default=None)
+    if name is None:
+        return
+    raise SplitError(
         what=f"The loss reads {name!r}, which the model's forward sets from its frozen part.",
         where=f"the loss, at .{name}",
         received="an attribute that a cached training does not set",
@@ -159,16 +176,6 @@ def frozen_weight_error(name: str) -> NotCacheable:
         where=f"{name}, {operations.user_line()}",
         received="a frozen embedding with max_norm",
         do=f"set model.get_submodule({name.rpartition('.')[0]!r}).max_norm = None, then split again.",
-    )
-
-
-def outside_error(module: str, after: str) -> NotCacheable:
-    """Values have left torch and come back as another tensor."""
-    return NotCacheable(
-        what="The frozen part computes outside of torch: what it computes there cannot be fingerprinted.",
-        where=f"{module or 'the model'}, {operations.user_line()}",
-        received=f"a tensor made from numpy data, after {after}",
-        do="write that step in torch, or move it into the dataset's transform.",
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,7 @@ from frostline.splitting.guards import Expected, Handed, expect
 from frostline.splitting.head import Head, assemble, build_head
 from frostline.splitting.kinds import Kinds
 from frostline.splitting.layouts import find_layout
-from frostline.splitting.quieting import NoiseOnFrozenSide, Quiet, add_quiet, check_quiet_modules, quieted
+from frostline.splitting.quieting import NoiseOnFrozenSide, Quiet, add_quiet, check_quiet_modules
 from frostline.splitting.recipes import make_recipe
 from frostline.splitting.recorder import Recorder
 from frostline.splitting.recording import RecorderSettings
@@ -26,10 +25,9 @@ from frostline.splitting.samples import LARGE, SMALL, batch_of, other_values
 from frostline.splitting.sizes import generalise
 from frostline.splitting.state import steered_state
 from frostline.splitting.structure import outline
-from frostline.splitting.verification import kept_model
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping
+    from collections.abc import Iterable, Mapping
 
     from torch import Tensor, nn
 
@@ -136,13 +134,15 @@ def frozen_log(model: nn.Module, plan: Plan) -> list[str]:
         model.train(training)
         with torch.enable_grad():
             log += _record(model, kinds, inputs, plan.settings.in_mode(training), is_logging=True).log
-    if plan.is_steered:
-        log += steered_log(model, kinds, plan.sources)
-    return log
+    return log + steered_lines(model, kinds, plan.expected, plan.sources)
 
 
-def steered_log(model: nn.Module, kinds: Kinds, sources: tuple[Source, ...]) -> list[str]:
-    """What a later batch may read, of a frozen part whose values steer Python."""
+def steered_lines(
+    model: nn.Module, kinds: Kinds, expected: Mapping[bool, Expected], sources: Iterable[Source]
+) -> list[str]:  # fmt: skip
+    """What a later batch may read of the frozen part, where values steer it; the log knows what this batch has read."""
+    if not any(own.is_steered for own in expected.values()):
+        return []
     ids, modules = frozen_modules(model), dict(model.named_modules())
     frozen = {name: module for name, module in modules.items() if id(module) in ids}
     mixed = {name: module for name, module in modules.items() if name not in frozen and kinds.is_mixed(module)}
@@ -166,7 +166,6 @@ def _record_once(model: nn.Module, example: Any, settings: RecorderSettings) -> 
     sources = tuple(
         {key: own for recording in (*evaluated, *trained) for key, own in recording.sources.items()}.values()
     )
-    is_steered = any(own.is_steered for own in expected.values())
     graphs = (
         assemble(evaluated[1], batch_nodes[0], frontier, frontier.eval_slots),
         assemble(trained[1], batch_nodes[1], frontier, frontier.train_slots),
@@ -177,8 +176,7 @@ def _record_once(model: nn.Module, example: Any, settings: RecorderSettings) -> 
         with torch.enable_grad():
             model.train()
             log += _record(model, kinds, sizes[0], settings, is_logging=True).log
-    if is_steered:  # which weights and numbers a later batch reads is not known
-        log += steered_log(model, kinds, sources)
+    log += steered_lines(model, kinds, expected, sources)
     plan = Plan(
         kinds=kinds, frontier=frontier, expected=expected, settings=settings,
         recipe=make_recipe(log, frontier, settings.quiet), has_batch_numbers=any(batch_nodes), recorded=sizes[1],
@@ -203,22 +201,6 @@ def noise_of_frozen_side(model: nn.Module, example: Any) -> Quiet:
             return _record_trained(model, Kinds(model), sizes, RecorderSettings(is_whole=True))[1].quiet
     except Exception:  # whatever it is, the split says so in its own words
         return {}
-
-
-@contextmanager
-def frozen_side_in_inference_mode(model: nn.Module, example: Any) -> Generator[tuple[str, ...]]:
-    """For the time of the block, the model leaves out the noise that its split leaves out.
-
-    An uncached training is then the same as a cached one. Gives what people should know of it.
-
-    Args:
-        model: Any module, frozen in part.
-        example: A batch as the model takes it.
-    """
-    with kept_model(model):
-        quiet = noise_of_frozen_side(model, example)
-    with quieted(model, quiet):
-        yield tuple(quiet.values())
 
 
 def _record_trained(

@@ -16,16 +16,8 @@ from torch.overrides import TorchFunctionMode
 
 from frostline.core import inputs as batches
 from frostline.core.errors import FrostlineError, NotCacheable
-from frostline.splitting import operations
+from frostline.splitting import failures, operations
 from frostline.splitting.callog import describe_call
-from frostline.splitting.failures import (
-    frozen_weight_error,
-    outside_error,
-    refuse_closed_over_tensors,
-    refuse_moved_line,
-    trainable_failure_error,
-    trainable_value_error,
-)
 from frostline.splitting.graphs import GraphWriter, UnknownValue, apply_function
 from frostline.splitting.guards import Guard, python_state, returned_guard
 from frostline.splitting.left_values import LeftValues
@@ -38,8 +30,7 @@ from frostline.splitting.recording import Block, RecorderSettings, Recording
 from frostline.splitting.size_number import tracked
 from frostline.splitting.sources import Source, catches
 from frostline.splitting.state import code_fingerprint
-from frostline.splitting.structure import has_numbers, is_plain, template_of, tensors_in
-from frostline.splitting.structure import replace as change_tensors
+from frostline.splitting.structure import detached, has_numbers, is_plain, template_of, tensors_in
 from frostline.splitting.values import Values, told_apart
 
 if TYPE_CHECKING:
@@ -142,7 +133,8 @@ class Recorder(TorchFunctionMode):
             result = run()
             self.noise.notice_python()
         except Exception as error:
-            self.recording.is_unsound |= isinstance(error, NotCacheable) and is_block and self.kinds.has_frozen(module)
+            if isinstance(error, NotCacheable):
+                self.recording.is_unsound |= is_block and self.kinds.has_frozen(module)
             if is_block:
                 self._failed(Point(frame.frame, "return", 0, "python"), error, is_trained=False)
             raise
@@ -156,7 +148,7 @@ class Recorder(TorchFunctionMode):
                 if python_state(module) != state or self.kinds.shared.has(module):
                     handed.leave_open(frame.frame)
                 elif calls is not None and self.kinds.has_frozen(module):
-                    kept = change_tensors(result, lambda tensor: tensor.detach().clone())
+                    kept = detached(result)
                     inner = self.frames.calls - calls
                     block = Block(frame.frame, kept, inner, len(self.recording.log), handed.guards.copy())
                     self.recording.blocks.append(block)
@@ -245,7 +237,7 @@ class Recorder(TorchFunctionMode):
         tainted = [tensor for tensor in inputs if self.values.is_tainted(tensor)]
         if operations.asks_for_gradients(func):
             if isinstance(args[0], nn.Parameter):
-                refuse_moved_line(self.values.name_of_memory(args[0]), args[0], bool((*args[1:], True)[0]))
+                failures.refuse_moved_line(self.values.name_of_memory(args[0]), args[0], bool((*args[1:], True)[0]))
             elif not tainted:
                 self.recording.asks_for_gradients = True
                 return args[0]  # gradients of a frozen value: the switch of gradient checkpointing
@@ -254,7 +246,7 @@ class Recorder(TorchFunctionMode):
             self._handed_over(func, None, inputs, tainted)
         if operations.renormalises(func, args, kwargs) and not args[1].requires_grad:
             self.recording.is_unsound = True
-            raise frozen_weight_error(self.values.name_of_memory(args[1]) or "a weight")
+            raise failures.frozen_weight_error(self.values.name_of_memory(args[1]) or "a weight")
         try:
             result = func(*args, **kwargs)
         except Exception as error:
@@ -280,7 +272,7 @@ class Recorder(TorchFunctionMode):
         if isinstance(error, (*_SIGNALS, NoisyModule)):
             return
         if is_trained:
-            self.refused = self.refused or trainable_failure_error(point.frame.name, error)
+            self.refused = self.refused or failures.trainable_failure_error(point.frame.name, error)
         self.recording.handed.decide(point.frame)
         self.recording.handed.guards[point] = Guard(point, type(error).__name__, operations.user_line())
 
@@ -302,17 +294,11 @@ class Recorder(TorchFunctionMode):
                     self.recording.handed.catches |= catches(frame.f_code)
 
     def _record_call(
-        self,
-        func: Any,
-        args: Any,
-        kwargs: dict[str, Any],
-        result: Any,
-        before: Any,
-        source: NoiseSource | None,
+        self, func: Any, args: Any, kwargs: dict[str, Any], result: Any, before: Any, source: NoiseSource | None
     ) -> None:
         has_effect = tensors_in(result) or self.values.written(before) or operations.is_setter(func)
         if operations.is_hook(func):
-            refuse_closed_over_tensors(args[1], self.frames.top.frame.name)
+            failures.refuse_closed_over_tensors(args[1], self.frames.top.frame.name)
             has_effect = True
         if not has_effect:
             return
@@ -371,7 +357,7 @@ class Recorder(TorchFunctionMode):
             return
         self.noise.refuse_decision(tainted)
         if tainted:
-            raise trainable_value_error(frame.name, name)
+            raise failures.trainable_value_error(frame.name, name)
         point = self.frames.top.point(name)
         value = operations.plain_value(result, tensors)
         self.recording.handed.guards[point] = Guard(point, value, operations.user_line())
@@ -396,4 +382,4 @@ class Recorder(TorchFunctionMode):
             return
         is_made = operations.name_of(func) in ("tensor", "as_tensor", "asarray")
         if is_made or not all(self.values.is_known(tensor) for tensor in inputs):
-            raise outside_error(self.frames.top.frame.name, self.has_left_torch)
+            raise failures.outside_of_torch_error(self.frames.top.frame.name, self.has_left_torch)

@@ -18,7 +18,7 @@ from frostline.splitting.guards import Expected, Sizes, expect
 from frostline.splitting.head import Head, build_head
 from frostline.splitting.kinds import Kinds
 from frostline.splitting.layouts import find_layout
-from frostline.splitting.plan import Plan, steered_log
+from frostline.splitting.plan import Plan, steered_lines
 from frostline.splitting.points import Frame, Point
 from frostline.splitting.recipes import make_recipe
 from frostline.splitting.recorder import Recorder
@@ -112,11 +112,9 @@ def record_replayed(model: nn.Module, example: Any, why: str, *, is_lean: bool) 
         recording.sources = recordings[training][1].sources
     head = build_head(model, made[0], made[1], (made[0].graph, made[1].graph), frontier, has_queues=False)
     every = [*recordings[False], *recordings[True]]
-    sources = tuple({key: own for recording in every for key, own in recording.sources.items()}.values())
     expected = {mode: _expected(pair, frontier) for mode, pair in recordings.items()}
-    log = _logged(recordings[False][0])
-    if any(own.is_steered for own in expected.values()):
-        log = [*log, *steered_log(model, kinds, sources)]
+    sources = tuple({key: own for recording in every for key, own in recording.sources.items()}.values())
+    log = [*_logged(recordings[False][0]), *steered_lines(model, kinds, expected, sources)]
     plan = Plan(
         kinds=kinds, frontier=frontier, settings=settings,
         expected=expected, recipe=make_recipe(log, frontier, {}), has_batch_numbers=True, recorded=sizes[1],
@@ -145,7 +143,7 @@ def replayed_log(model: nn.Module, plan: Plan) -> list[str]:
     model.eval()
     kinds = Kinds(model)
     log = _logged(record_blocks(model, kinds, batch_of(plan.recorded, SMALL), plan.settings))
-    return [*log, *steered_log(model, kinds, plan.sources)] if plan.is_steered else log
+    return log + steered_lines(model, kinds, plan.expected, plan.sources)
 
 
 def _logged(recording: Recording) -> list[str]:

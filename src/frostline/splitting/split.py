@@ -12,11 +12,12 @@ from frostline.core.digests import checksum
 from frostline.core.doors import public
 from frostline.core.errors import DataError, NotCacheable, SplitError
 from frostline.core.restore import kept_attributes, kept_generators, kept_modes, kept_parameters
+from frostline.core.tolerances import batch_tolerance, relative_difference
 from frostline.splitting.checks import check_example, check_features, check_line, check_modes, check_repeatable
 from frostline.splitting.company import prove_company
 from frostline.splitting.explaining import Explanation, explain
 from frostline.splitting.extraction import extract_features
-from frostline.splitting.failures import changed_error, explained_failure, other_path, other_size, unmade_error
+from frostline.splitting.failures import changed_error, explained_failure, other_path, other_size, refuse_unmade
 from frostline.splitting.graphs import UnknownValue
 from frostline.splitting.guards import Guard
 from frostline.splitting.listening import wrapped
@@ -30,7 +31,8 @@ from frostline.splitting.sequence import SequenceProof
 from frostline.splitting.sources import names_read_by
 from frostline.splitting.state import Traces
 from frostline.splitting.structure import outline
-from frostline.splitting.verification import Verification, kept_model, kernels_for, verify_head
+from frostline.splitting.uncached import kept_model
+from frostline.splitting.verification import Verification, kernels_for, verify_head
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -105,10 +107,25 @@ class Split:
         try:
             inputs = batch_of(self._plan.recorded, batch_size)
             with kept_generators():  # the caller's noise is the same whether a proof was due or not
-                self._verify(inputs, self.extract(inputs), ("train", "eval"), has_backward=False)
+                features = self.extract(inputs)
+                self._verify(inputs, features, ("train", "eval"), has_backward=False)
+            self._check_rows(features, batch_size)
         except SplitError as error:
             self._proven_sizes.discard(batch_size)
             raise other_size(batch_size, error) from error
+
+    def _check_rows(self, features: tuple[Tensor, ...], batch_size: int) -> None:
+        """Features of a sample are stored once: they must not be others at this size."""
+        plain = self._run_frozen(self._plan.recorded)[0] or ()
+        for tensor, ours, theirs in zip(self.frontier, features, plain, strict=False):
+            count = 0 if tensor.shared or tensor.is_input else min(batch_size, SMALL)
+            allowed = batch_tolerance(ours.dtype, is_on_gpu=ours.is_cuda)
+            if count and relative_difference(ours[:count], theirs[:count]) > allowed:
+                raise SplitError(
+                    what=f"The output of {tensor.name!r} depends on the batch size.", where=tensor.name,
+                    received=f"other features of the same samples in a batch of {batch_size}",
+                    do="freeze the layers below it; or train with frostline.fit(..., cache=False).",
+                )  # fmt: skip
 
     @public("Split.verify")
     def verify(
@@ -143,9 +160,8 @@ class Split:
 
     def _reference(self, inputs: Any) -> Any:
         """The model, without the noise of its frozen side."""
-        own = batches.map_tensors(inputs, torch.clone)  # a model may write into its inputs
         with quieted(self._model, self._plan.quiet):
-            return batches.call(self._model, own)
+            return batches.call(self._model, batches.map_tensors(inputs, torch.clone))  # a model may write into them
 
     def explain(self) -> Explanation:
         """What is frozen, what trains, what is stored per sample, what it costs; `print` it."""
@@ -165,9 +181,7 @@ class Split:
         other = other_values(batch_of(example, PROOF, start=1))
         holds = self._holds if self.is_steered else None
         prove_company(lambda batch: self._run_frozen(batch)[0], holds, batch_of(example, SMALL), self.frontier)
-        sequence = SequenceProof(self._model, self.head, self.extract, self._reference, plan.whole, plan.sources,
-                                 bool(plan.settings.replayed))  # fmt: skip
-        sequence.prove([sample, other, sample])
+        SequenceProof(self._model, self.head, self.extract, self._reference, plan).prove([sample, other, sample])
         verification = self.verify(other)
         if plan.decides_by_size or plan.has_batch_numbers:
             self.prove_size(FAR)
@@ -218,14 +232,8 @@ class Split:
             raise changed_error(moved)
 
     def check_reads(self, function: Any) -> None:
-        """Check that a loss reads no attribute in which the model's forward leaves values of its frozen part.
-
-        Raises:
-            SplitError: If it does: the head does not run what makes them.
-        """
-        read = self._plan.left_frozen & names_read_by(function)
-        if read:
-            raise unmade_error(sorted(read)[0])
+        """Raise a SplitError if a loss reads an attribute in which forward leaves values of the frozen part."""
+        refuse_unmade(self._plan.left_frozen & names_read_by(function))
 
     def _moved_weights(self) -> list[str]:
         now = {**dict(self._model.named_parameters()), **dict(self._model.named_buffers())}
@@ -347,12 +355,12 @@ def split(model: nn.Module, example: Any) -> Split:
     check_line(model)
     check_example(model, example)
     with Traces(model) as traces, kept_model(model), wrapped():
-        made = _found(model, example)
+        made = _made(model, example)
     traces.check()
     return made
 
 
-def _found(model: nn.Module, example: Any) -> Split:
+def _made(model: nn.Module, example: Any) -> Split:
     """The split whose head is a graph, or else the one whose head runs the model's own forward."""
     failed: list[Exception] = []
     for is_whole in (True, False):

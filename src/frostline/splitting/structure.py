@@ -203,3 +203,8 @@ def _slot_names(kind: type) -> Sequence[str]:
     slots: Any = kind.__dict__.get("__slots__", ())
     names = (slots,) if isinstance(slots, str) else tuple(slots)
     return [name for name in names if name not in ("__dict__", "__weakref__")]
+
+
+def detached(value: Any) -> Any:
+    """A copy with copies of the tensors, which later writes do not reach."""
+    return replace(value, lambda tensor: tensor.detach().clone())

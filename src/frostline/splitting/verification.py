@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,7 @@ from frostline.core.restore import (
 from frostline.splitting.structure import tensor_paths
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable
 
     from frostline.splitting.head import Head
 
@@ -110,16 +110,6 @@ def verify_head(
 def kernels_for(model: nn.Module) -> AbstractContextManager[None]:
     """Plain ones if a GPU runs recurrent layers: those of cuDNN hide their noise, and have no backward in eval mode."""
     return plain_kernels() if next(model.parameters()).is_cuda and has_recurrent(model) else nullcontext()
-
-
-@contextmanager
-def kept_model(model: nn.Module) -> Generator[None]:
-    """After the block the model is as it was before."""
-    with (
-        kept_modes(model), kept_buffers(model), kept_attributes(model, numbers=True), kept_generators(),
-        kept_parameters(model), kernels_for(model),
-    ):  # fmt: skip
-        yield
 
 
 @dataclass(frozen=True)

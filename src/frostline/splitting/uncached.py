@@ -1,0 +1,42 @@
+"""The uncached twin of a cached training: the model without the noise that its split leaves out."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from frostline.core.restore import kept_attributes, kept_buffers, kept_generators, kept_modes, kept_parameters
+from frostline.splitting.plan import noise_of_frozen_side
+from frostline.splitting.quieting import quieted
+from frostline.splitting.verification import kernels_for
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from torch import nn
+
+
+@contextmanager
+def frozen_side_in_inference_mode(model: nn.Module, example: Any) -> Generator[tuple[str, ...]]:
+    """For the time of the block, the model leaves out the noise that its split leaves out.
+
+    An uncached training is then the same as a cached one. Gives what people should know of it.
+
+    Args:
+        model: Any module, frozen in part.
+        example: A batch as the model takes it.
+    """
+    with kept_model(model):
+        quiet = noise_of_frozen_side(model, example)
+    with quieted(model, quiet):
+        yield tuple(quiet.values())
+
+
+@contextmanager
+def kept_model(model: nn.Module) -> Generator[None]:
+    """After the block the model is as it was before."""
+    with (
+        kept_modes(model), kept_buffers(model), kept_attributes(model, numbers=True), kept_generators(),
+        kept_parameters(model), kernels_for(model),
+    ):  # fmt: skip
+        yield
