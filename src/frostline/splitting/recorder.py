@@ -30,7 +30,14 @@ from frostline.splitting.recording import Block, RecorderSettings, Recording
 from frostline.splitting.size_number import tracked
 from frostline.splitting.sources import Source, catches
 from frostline.splitting.state import code_fingerprint
-from frostline.splitting.structure import detached, has_numbers, is_plain, template_of, tensors_in
+from frostline.splitting.structure import (
+    calls_itself_otherwise,
+    detached,
+    has_numbers,
+    is_plain,
+    template_of,
+    tensors_in,
+)
 from frostline.splitting.values import Values, told_apart
 
 if TYPE_CHECKING:
@@ -105,6 +112,7 @@ class Recorder(TorchFunctionMode):
             return run()
         self.noise.notice_python()
         if module is self.model:
+            failures.refuse_backward_hooks(module, "")
             return run()
         name = self.frames.names[id(module)]
         run = partial(run_module, self.quiet, Frame(name, self.frames.calls[name]), module, run)
@@ -122,6 +130,8 @@ class Recorder(TorchFunctionMode):
         return self._enter(module, run, is_fed=bool(tainted))
 
     def _enter(self, module: nn.Module, run: Callable[[], Any], *, is_fed: bool = False) -> Any:
+        if is_fed or self.kinds.has_trainable(module):
+            failures.refuse_backward_hooks(module, self.frames.names[id(module)])
         is_frozen = not is_fed and not self.kinds.has_trainable(module)
         outer, frame = self.frames.top, self.frames.opened(module, self.values.clock)
         handed = self.recording.handed
@@ -206,6 +216,8 @@ class Recorder(TorchFunctionMode):
         return result
 
     def _is_recorded_whole(self, module: nn.Module, is_fed: bool, arguments: Any) -> bool:
+        if calls_itself_otherwise(module):
+            return False
         if self.kinds.has_frozen(module):
             is_leaf = self.kinds.is_torch_leaf(module) and not self.kinds.has_trainable(module)
             return is_leaf and is_fed and is_plain(arguments)
@@ -235,6 +247,8 @@ class Recorder(TorchFunctionMode):
         self._refuse_numpy(func, inputs)
         before, noise = self.values.versions((args, kwargs)), operations.noise_state()
         tainted = [tensor for tensor in inputs if self.values.is_tainted(tensor)]
+        if operations.name_of(func) == "grad_fn" and tainted and operations.is_of_model():
+            raise failures.autograd_error(self.frames.top.frame.name)
         if operations.asks_for_gradients(func):
             if isinstance(args[0], nn.Parameter):
                 failures.refuse_moved_line(self.values.name_of_memory(args[0]), args[0], bool((*args[1:], True)[0]))

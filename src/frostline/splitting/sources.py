@@ -209,6 +209,17 @@ def catches(code: CodeType) -> bool:
     return opcodes.count("POP_EXCEPT") > passed_on  # `except:` without a type
 
 
+def returns_nothing(function: Any) -> bool:
+    """True if a function of Python's returns None on every path."""
+    code = getattr(getattr(function, "__func__", function), "__code__", None)
+    if not isinstance(code, CodeType):
+        return False
+    instructions = list(dis.get_instructions(code))
+    ends = [at for at, own in enumerate(instructions) if own.opname == "RETURN_VALUE"]
+    is_none = all(instructions[at - 1].opname == "LOAD_CONST" and instructions[at - 1].argval is None for at in ends)
+    return is_none and all(own.argval is None for own in instructions if own.opname == "RETURN_CONST")
+
+
 @functools.lru_cache(maxsize=4096)
 def stored(code: CodeType) -> frozenset[str]:
     """Names of attributes and globals that the code writes."""

@@ -8,15 +8,18 @@ all of them as they were (`Traces`).
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from frostline.core.digests import code_digest, tensor_digest
-from frostline.core.errors import NotCacheable
+from frostline.core.errors import NotCacheable, SplitError
 from frostline.splitting.fingerprints import fingerprint, has_state
 from frostline.splitting.places import Place, Walk, contents
 from frostline.splitting.sources import Source, sources_of
+
+if TYPE_CHECKING:
+    from frostline.splitting.recording import Recording
 
 _DIGEST = 64  # letters of a digest of a tensor; texts are quoted
 
@@ -137,6 +140,29 @@ def steered_state(
     return lines + [
         f"{name} {fingerprint(place.value)}" for name, place in places.items() if not isinstance(place.value, Iterator)
     ]
+
+
+def refuse_unknown_constants(model: nn.Module, recordings: Iterable[Recording]) -> None:
+    """Refuse tensors that stand in a graph as they are, and that the model keeps nowhere: an unheard call made them.
+
+    Raises:
+        SplitError: If there is one; scripted functions and those of C are not heard.
+    """
+    recordings = list(recordings)
+    constants = {id(own) for each in recordings for own in each.constants.values() if isinstance(own, Tensor)}
+    if not constants:
+        return
+    sources = [source for each in recordings for source in each.sources.values()]
+    modules = dict(model.named_modules())
+    kept = _walked(Walk(sources, modules.values(), is_complete=True), modules)
+    if constants - {id(place.value) for place in kept}:
+        raise SplitError(
+            what="The model makes a tensor by a call that cannot be recorded.",
+            where="a tensor that no torch call, module or attribute tells the origin of",
+            received="the result of a scripted or compiled function, or of one that is not torch's",
+            do="call the function without torch.jit or torch.compile; or put the step into a module of its own that "
+            "holds no frozen layers; or train with frostline.fit(..., cache=False).",
+        )
 
 
 def keeps_state_error(names: Sequence[str]) -> NotCacheable:
