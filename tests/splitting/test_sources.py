@@ -1,4 +1,15 @@
-from frostline.splitting.sources import Source, loaded, nested, sources_of, stored, with_callees
+import contextlib
+
+from frostline.splitting.sources import (
+    Source,
+    catches,
+    loaded,
+    loaded_arguments,
+    nested,
+    sources_of,
+    stored,
+    with_callees,
+)
 from helpers_splitting import Net
 
 RATE = 2.0
@@ -45,6 +56,48 @@ def test_closures_and_default_arguments_are_known():
 
     source = Source.of_function(scaled)
     assert dict(source.closure) == {"factor": 3.0}
-    assert source.defaults == ([2],)
+    assert source.defaults == {"power": [2]}
     factor = 4.0
     assert source.closure["factor"] == 4.0
+
+
+def test_arguments_that_code_only_adds_to_are_not_read():
+    def logging(value, log=[], *, scale=[1.0], shown=[]):  # noqa: B006
+        log.append(value)
+        return value * scale[0] + sum(inner for inner in (lambda: shown)())
+
+    assert {"value", "scale", "shown"} <= loaded_arguments(logging.__code__)
+    assert "log" not in loaded_arguments(logging.__code__)
+
+
+def _typed(value):
+    try:
+        return 1 / value
+    except ZeroDivisionError:
+        return 0
+
+
+def _bare(value):
+    try:
+        return 1 / value
+    except:  # noqa: E722
+        return 0
+
+
+def _suppressed(value):
+    with contextlib.suppress(ZeroDivisionError):
+        return 1 / value
+
+
+def _plain(value):
+    with contextlib.nullcontext():
+        return 1 / value
+
+
+def test_code_that_handles_errors_is_told_from_code_that_does_not():
+    assert [catches(function.__code__) for function in (_typed, _bare, _suppressed, _plain)] == [
+        True,
+        True,
+        True,
+        False,
+    ]

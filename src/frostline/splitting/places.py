@@ -18,6 +18,7 @@ from frostline.splitting.sources import (
     Source,
     is_library,
     loaded,
+    loaded_arguments,
     nested,
     stored,
     texts_as_names,
@@ -108,9 +109,9 @@ class Walk:
             for name in source.closure:
                 if name in self._read:
                     self._value(f"{name} of {source.code.co_name}", source.closure, name, 0)
-            for at, default in enumerate(source.defaults):
-                if not isinstance(default, NUMBERS):
-                    self._value(f"a default argument of {source.code.co_name}", source.defaults, at, 0)
+            for name in source.defaults.keys() & loaded_arguments(source.code):
+                if not isinstance(source.defaults[name], NUMBERS):
+                    self._value(f"the default {name} of {source.code.co_name}", source.defaults, name, 0)
 
     def _is_read(self, key: Any) -> bool:
         if key in self._written or not isinstance(key, str) or key.startswith("__"):

@@ -38,6 +38,10 @@ _ROOT = Frame("", 0)
 _Proven = TypeVar("_Proven")
 
 
+# What a recording ends with, ours or torch's, where a call cannot be heard; any other error is the model's own.
+RECORDING_FAILS = (FrostlineError, UnknownValue, RuntimeError, ValueError, TypeError, AttributeError, IndexError)
+
+
 class NothingToReplay(Exception):  # noqa: N818 (a signal inside this pillar, never seen by callers)
     """No frozen module runs whose output can be stored per sample, or one does what no frozen module may."""
 
@@ -64,7 +68,7 @@ def first_proven(
             return prove(*record_replayed(model, example, why, is_lean=is_lean))
         except NothingToReplay:
             return None
-        except Exception:  # what the graph's own failure says is nearer to the model
+        except RECORDING_FAILS:  # what the graph's own failure says is nearer to the model
             continue
     return None
 
@@ -131,7 +135,7 @@ def record_blocks(model: nn.Module, kinds: Kinds, inputs: Any, settings: Recorde
         recorder = Recorder(model, kinds, settings, is_logging=True)
         try:
             recorder.run_once(inputs)
-        except (FrostlineError, UnknownValue, RuntimeError, ValueError, TypeError, AttributeError, IndexError):
+        except RECORDING_FAILS:
             recorder.recording.batch_size = batches.batch_size(inputs)
     return recorder.recording
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dis
 import functools
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from types import CodeType, FrameType, FunctionType, ModuleType
 from typing import Any, cast
 
@@ -27,7 +27,7 @@ class Source:
     code: CodeType
     scope: Mapping[str, Any]
     closure: Mapping[str, Any]
-    defaults: Sequence[Any] = ()
+    defaults: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     @classmethod
     def of_frame(cls, frame: FrameType) -> Source:
@@ -40,8 +40,10 @@ class Source:
     def of_function(cls, function: FunctionType) -> Source:
         """The code of a function that did not call torch itself."""
         held = _Cells(function)
-        defaults = (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values())
-        return cls(function.__code__, function.__globals__, held, defaults)
+        own, values = function.__code__, function.__defaults__ or ()
+        named = own.co_varnames[own.co_argcount - len(values) : own.co_argcount]
+        defaults = {**dict(zip(named, values, strict=True)), **(function.__kwdefaults__ or {})}
+        return cls(own, function.__globals__, held, defaults)
 
 
 class _Cells(Mapping[str, Any]):
@@ -162,15 +164,26 @@ def nested(code: CodeType) -> Iterator[CodeType]:
 @functools.lru_cache(maxsize=4096)
 def loaded(code: CodeType) -> frozenset[str]:
     """Names whose values the code uses: not those that it only adds to, as `self.calls += 1` and `log.append(x)` do."""
+    return _used(code, ("LOAD_ATTR", "LOAD_GLOBAL", "LOAD_NAME", "LOAD_DEREF", "LOAD_METHOD"))
+
+
+@functools.lru_cache(maxsize=4096)
+def loaded_arguments(code: CodeType) -> frozenset[str]:
+    """Arguments and local names whose values the code uses, as `loaded`; an inner function's use counts."""
+    return _used(code, ("LOAD_FAST", "LOAD_DEREF")) | frozenset(code.co_cellvars)
+
+
+def _used(code: CodeType, opcodes: tuple[str, ...]) -> frozenset[str]:
     instructions, found = list(dis.get_instructions(code)), set[str]()
     for at, instruction in enumerate(instructions):
-        if not instruction.opname.startswith(("LOAD_ATTR", "LOAD_GLOBAL", "LOAD_NAME", "LOAD_DEREF", "LOAD_METHOD")):
+        if not instruction.opname.startswith(opcodes):
             continue
         before = instructions[at - 1].opname if at else ""
         after = instructions[at + 1].argval if at + 1 < len(instructions) else None
         is_added_to = before in ("COPY", "DUP_TOP") or after in _ADDING
-        if not is_added_to:
-            found.add(str(instruction.argval))
+        if not is_added_to:  # one instruction may load two names
+            names = instruction.argval if isinstance(instruction.argval, tuple) else (instruction.argval,)
+            found.update(map(str, cast("tuple[Any, ...]", names)))
     return frozenset(found)
 
 
@@ -178,9 +191,9 @@ def loaded(code: CodeType) -> frozenset[str]:
 def catches(code: CodeType) -> bool:
     """True if the code handles errors, so that a call that fails may steer it."""
     opcodes = [instruction.opname for instruction in dis.get_instructions(code)]
-    if {"CHECK_EXC_MATCH", "JUMP_IF_NOT_EXC_MATCH"}.intersection(opcodes):
+    if {"CHECK_EXC_MATCH", "JUMP_IF_NOT_EXC_MATCH"}.intersection(opcodes) or "suppress" in code.co_names:
         return True
-    return opcodes.count("PUSH_EXC_INFO") > opcodes.count("WITH_EXCEPT_START")  # `except:` without a type
+    return opcodes.count("PUSH_EXC_INFO") > opcodes.count("WITH_EXCEPT_START")  # `except:` without a type, or `finally`
 
 
 @functools.lru_cache(maxsize=4096)

@@ -25,7 +25,7 @@ from frostline.splitting.plan import Plan, frozen_log, record_plan
 from frostline.splitting.points import Frame, Point
 from frostline.splitting.quieting import quieted
 from frostline.splitting.recipes import calls_digest
-from frostline.splitting.replay_plan import first_proven, replayed_log
+from frostline.splitting.replay_plan import RECORDING_FAILS, first_proven, replayed_log
 from frostline.splitting.samples import FAR, LARGE, PROOF, SMALL, batch_of, other_values, put_first
 from frostline.splitting.sequence import SequenceProof
 from frostline.splitting.state import Traces
@@ -352,12 +352,13 @@ def split(model: nn.Module, example: Any) -> Split:
     check_example(model, example)
     traces = Traces(model)
     with kept_model(model), wrapped():
-        made = _made(model, example)
+        made = _first_that_holds(model, example)
     traces.check()
     return made
 
 
-def _made(model: nn.Module, example: Any) -> Split:
+def _first_that_holds(model: nn.Module, example: Any) -> Split:
+    """The split whose head is a graph, or else the one whose head runs the model's own forward."""
     failed: list[Exception] = []
     for is_whole in (True, False):
         try:
@@ -368,9 +369,10 @@ def _made(model: nn.Module, example: Any) -> Split:
             failed.append(error)
             if isinstance(error, NotCacheable) or not isinstance(error, (UnknownValue, SplitError)):
                 break
-    found = _replayed(model, example, failed[0])
-    if found is not None:
-        return found
+    if all(isinstance(error, RECORDING_FAILS) for error in failed):
+        found = _replayed(model, example, failed[0])
+        if found is not None:
+            return found
     if isinstance(failed[-1], NotCacheable):
         raise failed[-1]
     raise explained_failure(model, batch_of(example, LARGE), failed)
