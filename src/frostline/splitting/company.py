@@ -72,7 +72,7 @@ def _run_beside(
     try:
         features = run(batch)
         is_model = holds is None or (features is not None and holds(batch, features))
-    except Exception:
+    except Exception:  # the model checks its inputs, or cannot compute with these
         return None
     if features is not None:
         _compare(features, places, plain, frontier)
