@@ -241,7 +241,7 @@ def test_an_error_anywhere_in_a_split_leaves_the_model_as_it_was(plan, seed, fus
         assert bomb.fuse[0] < 1
     else:
         # an error at the extreme samples of the proof of company says nothing of the model
-        assert bomb.fuse[0] > 0 or (kind is KeyError and "_run_beside" in BURNT_IN[0])
+        assert bomb.fuse[0] > 0 or (kind is KeyError and "_outcome" in BURNT_IN[0])
     bomb.fuse[0] = -1
     assert_untouched(model, before)
 

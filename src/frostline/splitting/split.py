@@ -14,7 +14,7 @@ from frostline.core.errors import DataError, NotCacheable, SplitError
 from frostline.core.restore import kept_attributes, kept_generators, kept_modes, kept_parameters
 from frostline.core.tolerances import batch_tolerance, relative_difference
 from frostline.splitting.checks import check_example, check_features, check_line, check_modes, check_repeatable
-from frostline.splitting.company import prove_company
+from frostline.splitting.company import Company
 from frostline.splitting.explaining import Explanation, explain
 from frostline.splitting.extraction import extract_features
 from frostline.splitting.failures import changed_error, explained_failure, other_path, other_size
@@ -178,13 +178,13 @@ class Split:
         names = [tensor.name for tensor in self.frontier]
         features, frozen_s = check_repeatable(self._model, lambda: self.extract(sample), names)
         other = other_values(batch_of(example, PROOF, start=1))
-        holds = self._holds if self.is_steered else None
-        prove_company(lambda batch: self._run_frozen(batch)[0], holds, batch_of(example, SMALL), self.frontier)
         sequence = SequenceProof(self._model, self.head, self.extract, self._reference, plan.whole, plan.sources)
         sequence.prove([sample, other, sample])
         verification = self.verify(other)
         if plan.decides_by_size or plan.has_batch_numbers:
             self.prove_size(FAR)
+        company = Company(lambda batch: self._run_frozen(batch)[0], self._holds, self.frontier)
+        company.prove(batch_of(example, SMALL), is_steered=self.is_steered)
         self._explanation = explain(
             plan.kinds, self.head, self.frontier, features, frozen_s, SMALL, verification, plan.settings.notes()
         )
