@@ -15,23 +15,20 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 
-def seconds(run: Callable[[], object], device: str = "cpu", clock: Callable[[], float] = time.perf_counter) -> float:
-    """Wall time of one call, or that of another clock, the device's work included."""
+def seconds(run: Callable[[], object], device: str = "cpu") -> float:
+    """Wall time of one call, the device's work included."""
     if device == "cuda":
         torch.cuda.synchronize()
-    started = clock()
+    started = time.perf_counter()
     run()
     if device == "cuda":
         torch.cuda.synchronize()
-    return clock() - started
+    return time.perf_counter() - started
 
 
-def paired(
-    ours: Callable[[], object], other: Callable[[], object], rounds: int, device: str = "cpu",
-    clock: Callable[[], float] = time.perf_counter,
-) -> float:  # fmt: skip
+def paired(ours: Callable[[], object], other: Callable[[], object], rounds: int, device: str = "cpu") -> float:
     """Median over rounds of ours / other, the two in turn."""
-    ratios = [seconds(ours, device, clock) / seconds(other, device, clock) for _ in range(rounds)]
+    ratios = [seconds(ours, device) / seconds(other, device) for _ in range(rounds)]
     return statistics.median(ratios)
 
 

@@ -1,9 +1,8 @@
-"""P4: the loader against raw `index_select` on the same rows in memory, by row size and shards; processor time."""
+"""P4: the public loader against raw `index_select` on the same rows in memory, by row size and number of shards."""
 
 from __future__ import annotations
 
 import tempfile
-import time
 from functools import partial
 from typing import Any
 
@@ -32,13 +31,9 @@ class Part:
 
 
 def run(device: str, *, is_quick: bool) -> dict[str, Any]:
-    """Rows per second of processor time through the loader over those of raw index_select: the median of paired rounds.
-
-    Page faults count, other programs on the machine hardly do; on one thread, for idle ones spin.
-    """
+    """Rows per second through the loader over those of raw index_select, the median of paired rounds."""
     del device
-    torch.set_num_threads(1)
-    figures: dict[str, Any] = {"threads": 1}
+    figures: dict[str, Any] = {}
     usual = writing.SHARD_BYTES
     for name, repeats, count in SIZES:
         count = count // 20 if is_quick else count
@@ -52,7 +47,7 @@ def run(device: str, *, is_quick: bool) -> dict[str, Any]:
                     batch = min(256, size)
                     data = fl.FeatureCache(folder).fill(Part(repeats), dataset, batch_size=batch, progress=False)
                     found, loader = len(data._gatherer.names), data.loader(256, shuffle=True)
-                    ratio = paired(partial(_ours, loader), partial(_raw, rows), ROUNDS, clock=time.process_time)
+                    ratio = paired(partial(_ours, loader), partial(_raw, rows), ROUNDS)
             finally:
                 writing.SHARD_BYTES = usual
             figures[f"loader / raw index_select in memory, {name} rows, {found} shards"] = 1 / ratio

@@ -124,3 +124,14 @@ def outcome(monitor, code: str) -> set[str]:
     """What the rule of this code answers."""
     diagnosis = monitor.diagnosis
     return {finding.outcome for finding in all_of(diagnosis) if finding.code == code}
+
+
+class SumOfInputs(nn.Module):
+    """An `mlp` over the sum of two inputs."""
+
+    def __init__(self):
+        super().__init__()
+        self.rest = mlp()
+
+    def forward(self, a, b):
+        return self.rest(a + b)

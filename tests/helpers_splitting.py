@@ -53,6 +53,12 @@ def unanswered(m: Any, x: Tensor) -> Tensor:
     return F.linear(x, m.low.weight, m.low.bias)
 
 
+def two_dropouts(m: Any, x: Tensor) -> Tensor:
+    """One that feeds the frozen layer `mid`, and one of the trainable part."""
+    h = m.mid(F.dropout(m.low(x), 0.5, m.training))
+    return m.high(F.dropout(h, 0.5, m.training))
+
+
 FORWARDS = {
     "plain": lambda m, x: m.high(m.low(x)),
     "residual": lambda m, x: (h := m.low(x)) + m.high(h),

@@ -61,15 +61,11 @@ def test_damage_that_was_mended_is_said(tmp_path, capsys):
     assert "was set aside" in capsys.readouterr().err
 
 
-def _counting(rows):
-    return lambda module, args, output: rows.append(len(output))
-
-
 def test_every_row_is_computed_once_and_the_proof_costs_the_same_for_more_rows(tmp_path):
     costs = []
     for count in (N, 3 * N):
         model, rows = mlp(), []
-        model[0].register_forward_hook(_counting(rows))
+        model[0].register_forward_hook(lambda module, args, output, rows=rows: rows.append(len(output)))
         fit(model, data(count), freeze="2", epochs=1, batch_size=16, cache=tmp_path / str(count))
         costs.append(sum(rows))
     assert costs[1] - costs[0] == 2 * N

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import frostline as fl
-from frostline.splitting.company import prove_company
+from frostline.splitting.company import Company
 from helpers_splitting import D, Net, check, unanswered, x
 
 
@@ -90,7 +90,8 @@ def test_whole_numbers_and_masks_go_to_their_ends():
         return (batch["ids"].float(),)
 
     frontier = fl.split(Net(SOUND["each sample for itself"]), x(4)).frontier
-    prove_company(run, None, {"ids": torch.tensor([[1, 2], [3, 4]]), "mask": torch.tensor([[1.0], [0.0]])}, frontier)
+    sample = {"ids": torch.tensor([[1, 2], [3, 4]]), "mask": torch.tensor([[1.0], [0.0]])}
+    Company(run, lambda batch, features: True, frontier).prove(sample, is_steered=False)
     plain, first, second = seen
     assert plain["ids"].tolist() == [[1, 2], [3, 4]]
     assert first["ids"].tolist() == [[4, 4], [1, 2], [3, 4], [1, 1]]
@@ -101,3 +102,18 @@ def test_whole_numbers_and_masks_go_to_their_ends():
 def test_half_precision_is_not_driven_to_infinity():
     model = Net(lambda m, batch: m.high(m.low(batch))).to(torch.bfloat16)
     assert fl.split(model, x(4).to(torch.bfloat16)).frontier[0].dtype == torch.bfloat16
+
+
+def _clamped(m, low):
+    return m.high((low.clamp(-5, 5) if m.training else low) + 1)
+
+
+def test_large_values_that_the_modes_treat_differently_are_found_among_small_ones():
+    with pytest.raises(fl.SplitError, match="far from those of the example"):
+        fl.split(Net(lambda m, batch: _clamped(m, unanswered(m, batch))), x(4))
+    model = Net(lambda m, batch: _clamped(m, m.low(batch)))
+    split, far = check(model, x(4)), x(4) * 1000
+    for training in (True, False):
+        model.train(training)
+        split.head.train(training)
+        assert torch.equal(split.head(*split.extract(far)), model(far))

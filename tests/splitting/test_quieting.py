@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import frostline as fl
-from helpers_splitting import D, Net, check, x
+from helpers_splitting import D, Net, check, two_dropouts, x
 
 
 def test_noise_that_feeds_frozen_layers_is_named():
@@ -25,13 +25,8 @@ def test_functional_noise_in_a_mixed_module_is_turned_off_and_said():
     assert any("inference mode" in note for note in split.explain().notes)
 
 
-def _two_dropouts(m, x):
-    h = m.mid(F.dropout(m.low(x), 0.5, m.training))
-    return m.high(F.dropout(h, 0.5, m.training))
-
-
 def test_only_the_dropout_that_feeds_frozen_layers_is_left_out():
-    model = Net(_two_dropouts, mid=nn.Linear(D, D))
+    model = Net(two_dropouts, mid=nn.Linear(D, D))
     model.mid.requires_grad_(False)
     split = check(model, x(4), names=["mid"])
     split.head.train()

@@ -85,3 +85,26 @@ def test_a_plan_that_is_not_proven_is_made_again_with_all_inputs():
 
     assert first_proven(prove, model, x(4), "because") is None
     assert seen == [["low"], ["input.0", "low"]]
+
+
+def test_a_forward_that_writes_into_a_frozen_weight_is_refused_though_its_layer_could_be_answered():
+    def forward(m, batch):
+        with torch.no_grad():
+            m.low.weight.mul_(0.99)
+        return torch.stack([m.high(row) for row in m.low(batch)])
+
+    with pytest.raises(fl.NotCacheable, match="'low.weight' is written"):
+        fl.split(Net(forward), x(4))
+
+
+def test_an_error_of_the_model_itself_is_not_tried_again():
+    calls = []
+
+    def forward(m, batch):
+        calls.append(1)
+        if len(calls) == 1:
+            raise KeyError("bang")
+        return m.high(m.low(batch))
+
+    with pytest.raises(fl.SplitError, match="KeyError"):
+        fl.split(Net(forward), x(4))

@@ -6,8 +6,8 @@ from torch import nn
 from frostline.splitting.sources import (
     Source,
     catches,
-    is_only_added_to,
     loaded,
+    loaded_arguments,
     names_read_by,
     names_written_by,
     nested,
@@ -97,34 +97,26 @@ def test_names_of_attributes_that_code_builds_are_texts():
     assert not list(texts_as_names((lambda layer: {"scale": layer}).__code__))
 
 
-def test_a_default_argument_that_is_only_added_to_is_told_from_one_that_is_read():
-    def noting(batch, notes=[]):  # noqa: B006
-        notes.append(batch)
+def test_arguments_that_code_only_adds_to_are_not_read():
+    def logging(value, log=[], *, scale=[1.0], shown=[]):  # noqa: B006
+        log.append(value)
+        return value * scale[0] + sum(inner for inner in (lambda: shown)())
 
-    def counting(batch, notes=[]):  # noqa: B006
-        notes.append(batch)
-        return len(notes)
-
-    assert is_only_added_to(noting.__code__, "notes")
-    assert not is_only_added_to(counting.__code__, "notes")
-    assert list(Source.of_function(counting).defaults) == ["notes"]
+    assert {"value", "scale", "shown"} <= loaded_arguments(logging.__code__)
+    assert "log" not in loaded_arguments(logging.__code__)
 
 
-def test_closures_are_read_as_they_are_now():
-    def make():
-        count = 0
+def test_closures_and_default_arguments_are_known_as_they_are_now():
+    factor = 3.0
 
-        def function():
-            nonlocal count
-            count += 1
-            return count
+    def scaled(value, power=[2]):  # noqa: B006
+        return value * factor ** power[0]
 
-        return function
-
-    function = make()
-    source = Source.of_function(function)
-    function()
-    assert dict(source.closure) == {"count": 1}
+    source = Source.of_function(scaled)
+    assert dict(source.closure) == {"factor": 3.0}
+    assert source.defaults == {"power": [2]}
+    factor = 4.0
+    assert source.closure["factor"] == 4.0
 
 
 def test_what_a_loss_reads_is_found_in_functions_and_modules():

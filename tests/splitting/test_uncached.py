@@ -1,19 +1,13 @@
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 import frostline as fl
 from frostline.splitting import frozen_side_in_inference_mode
-from helpers_splitting import D, Net, x
-
-
-def _two_dropouts(m, x):
-    h = m.mid(F.dropout(m.low(x), 0.5, m.training))
-    return m.high(F.dropout(h, 0.5, m.training))
+from helpers_splitting import D, Net, two_dropouts, x
 
 
 def test_an_uncached_model_leaves_out_the_same_noise():
-    model = Net(_two_dropouts, mid=nn.Linear(D, D))
+    model = Net(two_dropouts, mid=nn.Linear(D, D))
     model.mid.requires_grad_(False)
     split, batch = fl.split(model, x(4)), x(5)
     model.train()

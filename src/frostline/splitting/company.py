@@ -7,13 +7,14 @@ to a proof that looks at their first samples, so extreme ones are made from thes
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from frostline.core import inputs as batches
-from frostline.core.errors import NotCacheable
+from frostline.core.errors import NotCacheable, SplitError
 from frostline.core.tolerances import batch_tolerance, relative_difference
 
 if TYPE_CHECKING:
@@ -30,55 +31,79 @@ _REPEATED = ((0, 0, 1), (1, 0, 1))
 _AT_EVERY_PLACE = (((2, 0, 1), (0, 2, 1), (0, 1, 2)), ((3, 0, 1), (0, 3, 1), (0, 1, 3)))
 
 
-def prove_company(
-    run: Callable[[Any], Features | None], holds: Callable[[Any, Features], bool] | None, sample: Any,
-    frontier: tuple[FrontierTensor, ...],
-) -> None:  # fmt: skip
-    """Compare the features of two samples alone with theirs beside extreme samples.
+@dataclass(frozen=True)
+class Company:
+    """What the proof runs.
 
-    Args:
+    Attributes:
         run: The frozen part: (B, *shape) by frontier entry, or None if one was not made as it was recorded. What it
             raises at extreme samples says nothing of it: a check of the inputs, perhaps.
-        holds: Whether the head is the model on a batch with these features; None if no frozen value reaches Python.
-        sample: Two samples.
+        holds: Whether the head is the model on a batch with these features.
         frontier: What `run` gives.
-
-    Raises:
-        NotCacheable: If extreme samples change others, or decide by their place.
     """
-    plain = run(sample)
-    if plain is None:
-        return
-    pool = batches.joined(sample, batches.joined(_extreme(sample, 1), _extreme(sample, -1)))
-    pool = batches.rows(pool, torch.tensor([0, 1, 2, 4], device=plain[0].device))
-    for places in (*_REPEATED, *_AT_THE_ENDS):
-        _run_beside(run, None, pool, places, plain, frontier)
-    for group in _AT_EVERY_PLACE if holds is not None else ():
-        outcomes = {_run_beside(run, holds, pool, places, plain, frontier) for places in group}
-        if outcomes == {True, False}:
-            raise NotCacheable(
-                what="A sample decides for its whole batch, by its place: Python reads a value of one place.",
-                where="the model's forward",
-                received="another path where an extreme sample of a batch of three changes its place",
-                do="decide by a value of each sample (torch.where), or by one of all samples (max, any); or train with "
-                "frostline.fit(..., cache=False).",
-            )
+
+    run: Callable[[Any], Features | None]
+    holds: Callable[[Any, Features], bool]
+    frontier: tuple[FrontierTensor, ...]
+
+    def prove(self, sample: Any, *, is_steered: bool) -> None:
+        """Compare the features of two samples alone with theirs beside extreme samples, and the head with the model.
+
+        Args:
+            sample: Two samples.
+            is_steered: True if values of the frozen part reach Python: then extreme samples may take a path of their
+                own, which is proven when it is met, and which no place may choose.
+
+        Raises:
+            NotCacheable: If extreme samples change others, or decide by their place.
+            SplitError: If the head is not the model on them.
+        """
+        plain = self.run(sample)
+        if plain is None:
+            return
+        pool = batches.joined(sample, batches.joined(_extreme(sample, 1), _extreme(sample, -1)))
+        pool = batches.rows(pool, torch.tensor([0, 1, 2, 4], device=plain[0].device))
+        outcomes = [self._outcome(pool, places, plain) for places in (*_REPEATED, *_AT_THE_ENDS)]
+        if not is_steered:
+            if False in outcomes:
+                raise _another_far_out()
+            return
+        for group in _AT_EVERY_PLACE:
+            if {self._outcome(pool, places, plain) for places in group} == {True, False}:
+                raise _decides_by_place()
+
+    def _outcome(self, pool: Any, places: tuple[int, ...], plain: Features) -> bool | None:
+        """Whether the head is the model on the samples at these places; None if the model does not take them."""
+        batch = batches.rows(pool, torch.tensor(places, device=plain[0].device))
+        try:
+            features = self.run(batch)
+            is_model = features is not None and self.holds(batch, features)
+        except Exception:  # the model checks its inputs, or cannot compute with these
+            return None
+        if features is not None:
+            _compare(features, places, plain, self.frontier)
+        return is_model
 
 
-def _run_beside(
-    run: Callable[[Any], Features | None], holds: Callable[[Any, Features], bool] | None, pool: Any,
-    places: tuple[int, ...], plain: Features, frontier: tuple[FrontierTensor, ...],
-) -> bool | None:  # fmt: skip
-    """Whether the head is the model on this batch; None if the model does not take it."""
-    batch = batches.rows(pool, torch.tensor(places, device=plain[0].device))
-    try:
-        features = run(batch)
-        is_model = holds is None or (features is not None and holds(batch, features))
-    except Exception:
-        return None
-    if features is not None:
-        _compare(features, places, plain, frontier)
-    return is_model
+def _decides_by_place() -> NotCacheable:
+    return NotCacheable(
+        what="A sample decides for its whole batch, by its place: Python reads a value of one place.",
+        where="the model's forward",
+        received="another path where an extreme sample of a batch of three changes its place",
+        do="decide by a value of each sample (torch.where), or by one of all samples (max, any); or train with "
+        "frostline.fit(..., cache=False).",
+    )
+
+
+def _another_far_out() -> SplitError:
+    return SplitError(
+        what="The head is not the model on samples far from those of the example.",
+        where="the model's forward",
+        received="other outputs for samples that were scaled, as where a branch on `self.training` changes large "
+        "values of the frozen part",
+        do="pass an example whose samples differ as those of the dataset do; let frozen layers compute the same in "
+        "both modes; or train with frostline.fit(..., cache=False).",
+    )
 
 
 def _compare(

@@ -162,7 +162,7 @@ def expect(small: tuple[Handed, dict[Point, Tensor], int], large: tuple[Handed, 
     calls = [{point for point in births if point.frame not in closed} for births in (first_births, second_births)]
     decides = first.decides_by_size or second.decides_by_size or calls[0] != calls[1]
     is_steady = set(first.guards) == set(second.guards) and not (first.catches or second.catches)
-    is_steered = first.is_steered or second.is_steered
+    is_steered = any(handed.is_steered or handed.catches for handed in (first, second))
     return Expected(second.guards, sizes, frozenset(closed), is_steady, decides, is_steered)
 
 

@@ -17,8 +17,8 @@ from frostline.splitting.fingerprints import NUMBERS, fingerprint, has_state, ma
 from frostline.splitting.sources import (
     Source,
     is_library,
-    is_only_added_to,
     loaded,
+    loaded_arguments,
     nested,
     stored,
     texts_as_names,
@@ -111,9 +111,9 @@ class Walk:
             for name in source.closure:
                 if name in self._read:
                     self._value(f"{name} of {source.code.co_name}", source.closure, name, 0)
-            for name, default in source.defaults.items():
-                if not isinstance(default, NUMBERS) and not is_only_added_to(source.code, name):
-                    self._value(f"{name}, a default argument of {source.code.co_name}", source.defaults, name, 0)
+            for name in source.defaults.keys() & loaded_arguments(source.code):
+                if not isinstance(source.defaults[name], NUMBERS):
+                    self._value(f"the default {name} of {source.code.co_name}", source.defaults, name, 0)
 
     def _is_read(self, key: Any) -> bool:
         if key in self._written or not isinstance(key, str) or key.startswith("__"):

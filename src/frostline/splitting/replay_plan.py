@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 
 from frostline.core import inputs as batches
+from frostline.core.digests import checksum
 from frostline.core.errors import FrostlineError
 from frostline.core.restore import kept_attributes, kept_buffers, kept_generators
 from frostline.splitting.checks import check_frontier
-from frostline.splitting.frontiers import Entry, Frontier, is_per_sample, record_of
+from frostline.splitting.frontiers import DependsOnBatch, Entry, Frontier, is_per_sample, record_of
 from frostline.splitting.graphs import UnknownValue
 from frostline.splitting.guards import Expected, Sizes, expect
 from frostline.splitting.head import Head, build_head
@@ -20,6 +21,7 @@ from frostline.splitting.kinds import Kinds
 from frostline.splitting.layouts import find_layout
 from frostline.splitting.plan import Plan, steered_lines
 from frostline.splitting.points import Frame, Point
+from frostline.splitting.quieting import NoiseOnFrozenSide
 from frostline.splitting.recipes import make_recipe
 from frostline.splitting.recorder import Recorder
 from frostline.splitting.recording import RecorderSettings
@@ -37,6 +39,13 @@ if TYPE_CHECKING:
 
 _ROOT = Frame("", 0)
 _Proven = TypeVar("_Proven")
+
+
+# What a recording ends with, ours or torch's, where a call cannot be heard; any other error is the model's own.
+# A warning is an error where the caller says so.
+RECORDING_FAILS = (
+    FrostlineError, UnknownValue, RuntimeError, ValueError, TypeError, AttributeError, IndexError, Warning,
+)  # fmt: skip
 
 
 class NothingToReplay(Exception):  # noqa: N818 (a signal inside this pillar, never seen by callers)
@@ -65,7 +74,7 @@ def first_proven(
             return prove(*record_replayed(model, example, why, is_lean=is_lean))
         except NothingToReplay:
             return None
-        except Exception:  # what the graph's own failure says is nearer to the model
+        except (*RECORDING_FAILS, NoiseOnFrozenSide, DependsOnBatch):  # the graph's own failure is nearer to the model
             continue
     return None
 
@@ -133,7 +142,7 @@ def record_blocks(model: nn.Module, kinds: Kinds, inputs: Any, settings: Recorde
         recorder = Recorder(model, kinds, settings, is_logging=True)
         try:
             recorder.run_once(batches.map_tensors(inputs, torch.clone))  # a model may write into its inputs
-        except (FrostlineError, UnknownValue, RuntimeError, ValueError, TypeError, AttributeError, IndexError):
+        except RECORDING_FAILS:
             recorder.recording.batch_size = batches.batch_size(inputs)
     return recorder.recording
 
@@ -181,13 +190,21 @@ def _is_storable(small: Any, large: Any) -> bool:
 def _observed(
     model: nn.Module, kinds: Kinds, inputs: Any, frames: frozenset[Frame]
 ) -> tuple[set[tuple[Frame | None, int]], set[str]]:
-    """What a whole run uses, and the buffers that it moves."""
+    """What a whole run uses, and the buffers that it moves.
+
+    Raises:
+        NothingToReplay: If it writes into a frozen weight: what is stored would be that of another one.
+    """
     uses = Uses(model, frames)
+    frozen = {name: own for name, own in kinds.parameters.items() if not own.requires_grad}
+    sums = {name: checksum(own) for name, own in frozen.items()}
     with torch.enable_grad(), kept_buffers(model), kept_attributes(model, numbers=True), kept_generators():
         before = {name: buffer.detach().clone() for name, buffer in kinds.buffer_slots().items()}
         uses.run_once(batches.map_tensors(inputs, torch.clone))
         after = kinds.buffer_slots()
         moved = {name for name, own in before.items() if name not in after or not is_same(own, after[name])}
+    if any(checksum(own) != sums[name] for name, own in frozen.items()):
+        raise NothingToReplay
     return uses.used, moved
 
 

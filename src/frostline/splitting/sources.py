@@ -40,10 +40,10 @@ class Source:
     def of_function(cls, function: FunctionType) -> Source:
         """The code of a function that did not call torch itself."""
         held = _Cells(function)
-        names = function.__code__.co_varnames[: function.__code__.co_argcount]
-        values = function.__defaults__ or ()
-        defaults = {**dict(zip(reversed(names), reversed(values), strict=False)), **(function.__kwdefaults__ or {})}
-        return cls(function.__code__, function.__globals__, held, defaults)
+        own, values = function.__code__, function.__defaults__ or ()
+        named = own.co_varnames[own.co_argcount - len(values) : own.co_argcount]
+        defaults = {**dict(zip(named, values, strict=True)), **(function.__kwdefaults__ or {})}
+        return cls(own, function.__globals__, held, defaults)
 
 
 class _Cells(Mapping[str, Any]):
@@ -180,23 +180,27 @@ def nested(code: CodeType) -> Iterator[CodeType]:
 @functools.lru_cache(maxsize=4096)
 def loaded(code: CodeType) -> frozenset[str]:
     """Names whose values the code uses: not those that it only adds to, as `self.calls += 1` and `log.append(x)` do."""
+    return _used(code, ("LOAD_ATTR", "LOAD_GLOBAL", "LOAD_NAME", "LOAD_DEREF", "LOAD_METHOD"))
+
+
+@functools.lru_cache(maxsize=4096)
+def loaded_arguments(code: CodeType) -> frozenset[str]:
+    """Arguments and local names whose values the code uses, as `loaded`; an inner function's use counts."""
+    return _used(code, ("LOAD_FAST", "LOAD_DEREF")) | frozenset(code.co_cellvars)
+
+
+def _used(code: CodeType, opcodes: tuple[str, ...]) -> frozenset[str]:
     instructions, found = list(dis.get_instructions(code)), set[str]()
     for at, instruction in enumerate(instructions):
-        if not instruction.opname.startswith(("LOAD_ATTR", "LOAD_GLOBAL", "LOAD_NAME", "LOAD_DEREF", "LOAD_METHOD")):
+        if not instruction.opname.startswith(opcodes):
             continue
         before = instructions[at - 1].opname if at else ""
         after = instructions[at + 1].argval if at + 1 < len(instructions) else None
         is_added_to = before in ("COPY", "DUP_TOP") or after in _ADDING
-        if not is_added_to:
-            found.add(str(instruction.argval))
+        if not is_added_to:  # one instruction may load two names
+            names = instruction.argval if isinstance(instruction.argval, tuple) else (instruction.argval,)
+            found.update(map(str, cast("tuple[Any, ...]", names)))
     return frozenset(found)
-
-
-def is_only_added_to(code: CodeType, name: str) -> bool:
-    """True if the code uses a local variable for nothing but to add to it: a list of notes, for example."""
-    instructions = list(dis.get_instructions(code))
-    uses = [at for at, own in enumerate(instructions) if own.opname.startswith("LOAD_FAST") and own.argval == name]
-    return all(instructions[at + 1].argval in _ADDING for at in uses)
 
 
 @functools.lru_cache(maxsize=4096)

@@ -14,7 +14,7 @@ from frostline.core.errors import DataError, NotCacheable, SplitError
 from frostline.core.restore import kept_attributes, kept_generators, kept_modes, kept_parameters
 from frostline.core.tolerances import batch_tolerance, relative_difference
 from frostline.splitting.checks import check_example, check_features, check_line, check_modes, check_repeatable
-from frostline.splitting.company import prove_company
+from frostline.splitting.company import Company
 from frostline.splitting.explaining import Explanation, explain
 from frostline.splitting.extraction import extract_features
 from frostline.splitting.failures import changed_error, explained_failure, other_path, other_size, refuse_unmade
@@ -25,7 +25,7 @@ from frostline.splitting.plan import Plan, frozen_log, record_plan
 from frostline.splitting.points import Frame, Point
 from frostline.splitting.quieting import quieted
 from frostline.splitting.recipes import calls_digest
-from frostline.splitting.replay_plan import first_proven, replayed_log
+from frostline.splitting.replay_plan import RECORDING_FAILS, first_proven, replayed_log
 from frostline.splitting.samples import FAR, LARGE, PROOF, SMALL, batch_of, other_values, put_first
 from frostline.splitting.sequence import SequenceProof
 from frostline.splitting.sources import names_read_by
@@ -179,12 +179,13 @@ class Split:
         names = [tensor.name for tensor in self.frontier]
         features, frozen_s = check_repeatable(self._model, lambda: self.extract(sample), names)
         other = other_values(batch_of(example, PROOF, start=1))
-        holds = self._holds if self.is_steered else None
-        prove_company(lambda batch: self._run_frozen(batch)[0], holds, batch_of(example, SMALL), self.frontier)
-        SequenceProof(self._model, self.head, self.extract, self._reference, plan).prove([sample, other, sample])
+        sequence = SequenceProof(self._model, self.head, self.extract, self._reference, plan)
+        sequence.prove([sample, other, sample])
         verification = self.verify(other)
         if plan.decides_by_size or plan.has_batch_numbers:
             self.prove_size(FAR)
+        company = Company(lambda batch: self._run_frozen(batch)[0], self._holds, self.frontier)
+        company.prove(batch_of(example, SMALL), is_steered=self.is_steered)
         self._explanation = explain(
             plan.kinds, self.head, self.frontier, features, frozen_s, SMALL, verification, plan.settings.notes()
         )
@@ -355,12 +356,12 @@ def split(model: nn.Module, example: Any) -> Split:
     check_line(model)
     check_example(model, example)
     with Traces(model) as traces, kept_model(model), wrapped():
-        made = _made(model, example)
+        made = _first_that_holds(model, example)
     traces.check()
     return made
 
 
-def _made(model: nn.Module, example: Any) -> Split:
+def _first_that_holds(model: nn.Module, example: Any) -> Split:
     """The split whose head is a graph, or else the one whose head runs the model's own forward."""
     failed: list[Exception] = []
     for is_whole in (True, False):
@@ -372,9 +373,10 @@ def _made(model: nn.Module, example: Any) -> Split:
             failed.append(error)
             if isinstance(error, NotCacheable) or not isinstance(error, (UnknownValue, SplitError)):
                 break
-    found = _replayed(model, example, failed[0])
-    if found is not None:
-        return found
+    if all(isinstance(error, RECORDING_FAILS) for error in failed):
+        found = _replayed(model, example, failed[0])
+        if found is not None:
+            return found
     if isinstance(failed[-1], NotCacheable):
         raise failed[-1]
     raise explained_failure(model, batch_of(example, LARGE), failed)

@@ -9,7 +9,7 @@ import frostline as fl
 from frostline.health import Evidence, Patient, judge
 from frostline.recipes.examination import observing
 from frostline.recipes.examination.observing import Observer, observe
-from helpers_health import CLASSES, FEATURES, mlp, sgd, task
+from helpers_health import CLASSES, FEATURES, SumOfInputs, mlp, sgd, task
 
 
 def normed(momentum=0.1):
@@ -199,15 +199,7 @@ def test_rows_far_out_in_any_input_are_seen_while_it_trains(order):
 
 
 def test_rows_far_out_in_a_second_float_input_are_seen():
-    class Sum(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.rest = mlp()
-
-        def forward(self, a, b):
-            return self.rest(a + b)
-
-    model = Sum()
+    model = SumOfInputs()
     data = [((inputs, torch.randn_like(inputs)), target) for inputs, target in task()]
     data[7][0][1][3] *= 1e4
     with Observer(Patient(model, sgd(model)), data, F.cross_entropy, every=4) as observer:

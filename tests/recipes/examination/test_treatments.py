@@ -8,7 +8,7 @@ from frostline.health import Evidence, Patient, diagnosis_of
 from frostline.health.records import InputFacts, LossFacts, OptimizerFacts, OutlierFacts, TargetFacts
 from frostline.health.rules import RULES
 from frostline.recipes.examination.treatments import Remedy, family_of, is_clear, remedies_for
-from helpers_health import activations, chain, mlp, record, records, sgd, task
+from helpers_health import SumOfInputs, activations, chain, mlp, record, records, sgd, task
 
 ABOUTS = {rule.ABOUT.family: rule.ABOUT for rule in RULES}
 CODES = {rule.ABOUT.code: rule.ABOUT for rule in RULES}
@@ -277,16 +277,8 @@ def test_inputs_are_scaled_by_the_name_that_was_found_odd():
     inputs = InputFacts(0.0, 1.0, 3.0, 100.0, 0.1, 1.0, False, 1.0, name="b")
     remedy = offered(replace(EVIDENCE, inputs=inputs), codes=["FL501"])["standardise the inputs"]
 
-    class Sum(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.rest = mlp()
-
-        def forward(self, a, b):
-            return self.rest(a + b)
-
     data = [({"a": x, "b": 100 * x}, target) for x, target in task(4)]
-    patient = Patient(model := Sum(), sgd(model))
+    patient = Patient(model := SumOfInputs(), sgd(model))
     before = model(**data[0][0]).detach()
     remedy.apply(patient, data)
     assert float(model(**data[0][0]).detach().abs().mean()) < float(before.abs().mean()) / 5
