@@ -140,3 +140,39 @@ def test_a_forward_that_says_again_what_trains_is_no_matter():
         return m.high(m.low(batch))
 
     check(Net(forward), x(4))
+
+
+def _doubled(module, gradients, *outer):
+    return tuple(None if own is None else own * 2 for own in gradients)
+
+
+def test_a_hook_that_changes_gradients_is_kept_or_refused():
+    seen = []
+
+    def looking(module, *gradients):
+        seen.append(gradients)
+
+    class Block(Net):
+        def __init__(self):
+            super().__init__(lambda m, batch: m.high(m.low(batch).relu()))
+
+    for hook in (_doubled, looking):
+        model = nn.Sequential(nn.Linear(D, D).requires_grad_(False), nn.Linear(D, D), Block())
+        model[2].register_full_backward_hook(hook)
+        check(model, x(4))
+    model = Net(lambda m, batch: m.high(m.low(batch)))
+    model.register_full_backward_pre_hook(_doubled)
+    with pytest.raises(fl.SplitError, match="A hook changes gradients on their way back through the model"):
+        fl.split(model, x(4))
+
+
+def _hooked(made):
+    if made.grad_fn is not None:
+        made.grad_fn.register_hook(lambda inner, outer: tuple(None if own is None else own * 2 for own in inner))
+    return made
+
+
+def test_a_hook_in_the_graph_of_autograd_is_kept_or_refused():
+    check(Net(lambda m, batch: _hooked(m.high(m.low(batch)))), x(4))
+    with pytest.raises(fl.SplitError, match="reaches into the autograd graph"):
+        fl.split(Net(lambda m, batch: _hooked(m.high(unanswered(m, batch)))), x(4))

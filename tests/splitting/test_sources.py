@@ -11,6 +11,7 @@ from frostline.splitting.sources import (
     names_read_by,
     names_written_by,
     nested,
+    returns_nothing,
     sources_of,
     stored,
     texts_as_names,
@@ -137,3 +138,14 @@ def test_inner_functions_belong_to_the_code():
         return inner
 
     assert [code.co_name for code in nested(outer.__code__)] == ["outer", "inner"]
+
+
+def _sometimes(module, gradients):
+    return gradients if module else None
+
+
+def test_a_function_that_returns_nothing_cannot_change_what_it_is_given():
+    assert returns_nothing(lambda module, gradients: None)
+    assert not returns_nothing(_sometimes)
+    assert not returns_nothing(nn.Linear(2, 2).forward)
+    assert not returns_nothing(print)  # not known

@@ -220,8 +220,13 @@ def returns_nothing(function: Any) -> bool:
         return False
     instructions = list(dis.get_instructions(code))
     ends = [at for at, own in enumerate(instructions) if own.opname == "RETURN_VALUE"]
-    is_none = all(instructions[at - 1].opname == "LOAD_CONST" and instructions[at - 1].argval is None for at in ends)
-    return is_none and all(own.argval is None for own in instructions if own.opname == "RETURN_CONST")
+    before = [instructions[at - 1] for at in ends if not instructions[at].is_jump_target]
+    is_none = all(own.opname == "LOAD_CONST" and own.argval is None for own in before)
+    return (
+        is_none
+        and len(before) == len(ends)
+        and all(own.argval is None for own in instructions if own.opname == "RETURN_CONST")
+    )
 
 
 @functools.lru_cache(maxsize=4096)

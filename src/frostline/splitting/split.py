@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -177,7 +178,7 @@ class Split:
         """
         plan, sample = self._plan, batch_of(example, SMALL)
         names = [tensor.name for tensor in self.frontier]
-        features, frozen_s = check_repeatable(self._model, lambda: self.extract(sample), names)
+        _, frozen_s = check_repeatable(self._model, lambda: self.extract(sample), names)
         other = other_values(batch_of(example, PROOF, start=1))
         sequence = SequenceProof(self._model, self.head, self.extract, self._reference, plan)
         sequence.prove([sample, other, sample])
@@ -185,7 +186,8 @@ class Split:
         if plan.decides_by_size or plan.has_batch_numbers:
             self.prove_size(FAR)
         company = Company(lambda batch: self._run_frozen(batch)[0], self._holds, self.frontier)
-        company.prove(batch_of(example, SMALL), is_steered=self.is_steered)
+        company.prove(sample, is_steered=self.is_steered)
+        features = self.extract(sample)  # extreme samples may have left values elsewhere
         self._explanation = explain(
             plan.kinds, self.head, self.frontier, features, frozen_s, SMALL, verification, plan.settings.notes()
         )
@@ -255,11 +257,10 @@ class Split:
         return bool(differing) or features is None
 
     def _holds(self, inputs: Any, features: tuple[Tensor, ...]) -> bool:
-        try:
+        with suppress(SplitError):
             self._verify(inputs, features, ("train", "eval"), has_backward=False)
-        except SplitError:
-            return False
-        return True
+            return True
+        return False
 
     @property
     def _device(self) -> torch.device:
@@ -307,16 +308,13 @@ class Split:
 
     def _run_frozen(self, inputs: Any) -> tuple[tuple[Tensor, ...] | None, list[tuple[Guard, Any]]]:
         """(features, or None if one was not made as it was recorded; what was handed to Python in another way)."""
-        plan = self._plan
-        own = batches.map_tensors(inputs, torch.clone)  # a model may write into its inputs
+        plan, own = self._plan, batches.map_tensors(inputs, torch.clone)  # a model may write into its inputs
         found, differing = extract_features(self._model, plan.kinds, plan.frontier, plan.expected, plan.quiet, own)
-        given = outline(inputs)
-        if given != plan.outline:
+        if (given := outline(inputs)) != plan.outline:
             differing.insert(0, (Guard(_INPUTS, plan.outline, "the inputs"), given))
         features: list[Tensor] = []
-        size = batches.batch_size(inputs)
         for entry, tensor in zip(plan.frontier.entries, found, strict=True):
-            if tensor is None or not entry.layout.fits(tensor, size):
+            if tensor is None or not entry.layout.fits(tensor, batches.batch_size(inputs)):
                 return None, differing
             features.append(entry.layout.to_rows(tensor))
         return tuple(features), differing
