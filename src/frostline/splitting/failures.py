@@ -142,7 +142,7 @@ def refuse_moved_line(name: str | None, parameter: nn.Parameter, is_wanted: bool
 
 
 def refuse_unmade(names: Iterable[str]) -> None:
-    """Refuse a loss that reads what the frozen part leaves in these attributes: the head does not run it.
+    """Refuse a loss or metric that reads what the frozen part leaves in these attributes: the head does not run it.
 
     Raises:
         SplitError: If there is one.
@@ -151,10 +151,10 @@ def refuse_unmade(names: Iterable[str]) -> None:
     if name is None:
         return
     raise SplitError(
-        what=f"The loss reads {name!r}, which the model's forward sets from its frozen part.",
-        where=f"the loss, at .{name}",
+        what=f"The loss or metric reads {name!r}, which the model's forward sets from its frozen part.",
+        where=f"the loss or metric, at .{name}",
         received="an attribute that a cached training does not set",
-        do="return that value from forward, beside the output: the loss gets all of it; or train with "
+        do="return that value from forward, beside the output: loss and metric get all of it; or train with "
         "frostline.fit(..., cache=False).",
     )
 
