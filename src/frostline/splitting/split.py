@@ -12,6 +12,7 @@ from frostline.core.arguments import as_count, check_model
 from frostline.core.digests import checksum
 from frostline.core.doors import public
 from frostline.core.errors import DataError, NotCacheable, SplitError
+from frostline.core.layers import unwrapped
 from frostline.core.restore import kept_attributes, kept_generators, kept_modes, kept_parameters
 from frostline.core.tolerances import batch_tolerance, relative_difference
 from frostline.splitting.checks import check_example, check_features, check_line, check_modes, check_repeatable
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
     from frostline.splitting.head import Head
 
 _INPUTS = Point(Frame("", 0), "input", 0, "python")
-_Steering = tuple[str, tuple[tuple[Point, str], ...]]
 # How often to record again because some sample of the example takes another path than those that were recorded.
 _PATHS = 3
 _READS = "values of the frozen part decide in Python what runs in the trainable part"
@@ -62,7 +62,7 @@ class Split:
         self.frontier: tuple[FrontierTensor, ...] = plan.frontier.tensors
         self.recipe = plan.recipe
         self._model, self._plan = model, plan
-        self._accepted: set[_Steering] = set()
+        self._accepted: set[tuple[str, tuple[tuple[Point, str], ...]]] = set()
         self._proven_sizes: set[int] = set()
         self._explanation: Explanation | None = None
         self._sums = {name: checksum(tensor) for name, tensor in plan.weights.items()}
@@ -248,13 +248,12 @@ class Split:
         has_guards = any(expected.guards or expected.sizes for expected in self._plan.expected.values())
         if not has_guards or count <= LARGE or not self._takes_another_path(example):
             return None
-        pairs = (torch.tensor([at, at], device=self._device) for at in range(count))
-        return next((at for at, pair in enumerate(pairs)
-                     if self._takes_another_path(batches.rows(example, pair))), None)  # fmt: skip
+        pairs = (batches.rows(example, torch.tensor([at, at], device=self._device)) for at in range(count))
+        return next((at for at, pair in enumerate(pairs) if self._takes_another_path(pair)), None)
 
     def _takes_another_path(self, inputs: Any) -> bool:
         features, differing = self._run_frozen(inputs)
-        return bool(differing) or features is None
+        return features is None or bool(differing)
 
     def _holds(self, inputs: Any, features: tuple[Tensor, ...]) -> bool:
         with suppress(SplitError):
@@ -325,7 +324,7 @@ def split(model: nn.Module, example: Any) -> Split:
     """A model's frozen part and trainable part, found by running it, and proven to be the model.
 
     Args:
-        model: Any module with frozen and trainable parameters (`frostline.freeze`). It is left as it was.
+        model: Any module with frozen and trainable parameters (`frostline.freeze`), wrapped or not; left as it was.
         example: A batch as the model takes it: a tensor, a tuple or a mapping, two samples or more, on the
             model's device. At most four samples are used.
 
@@ -351,6 +350,7 @@ def split(model: nn.Module, example: Any) -> Split:
         True
     """
     check_model("split", model, needs=("shapes", "values"))
+    model = unwrapped(model)[0]
     check_line(model)
     check_example(model, example)
     with Traces(model) as traces, kept_model(model), wrapped():
