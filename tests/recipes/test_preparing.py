@@ -163,3 +163,22 @@ def test_a_model_of_another_precision_gets_its_inputs_in_it_cached_and_uncached(
         assert {parameter.dtype for parameter in model.parameters()} == {dtype}
         ended.append([parameter.detach().clone() for parameter in model.parameters()])
     assert all(torch.equal(a, b) for a, b in zip(*ended, strict=True))
+
+
+def _stashing(m, batch):
+    m.stash = m.low(batch)
+    return m.high(m.stash)
+
+
+@pytest.mark.parametrize("given", ["loss", "metric", "metrics"])
+def test_a_loss_or_metric_that_reads_what_the_frozen_part_leaves_is_refused(tmp_path, given):
+    model, samples = Net(_stashing), torch.utils.data.TensorDataset(torch.randn(12, D), torch.arange(12) % D)
+
+    def score(output, target):
+        return F.cross_entropy(output, target) + model.stash.mean()
+
+    options = {"loss": {"loss": score}, "metric": {"metric": score}, "metrics": {"metric": {"kept": score}}}[given]
+    with pytest.raises(fl.SplitError, match="reads 'stash'") as error:
+        fit(model, samples, epochs=1, cache=tmp_path, **options)
+    assert "return that value from forward" in error.value.do
+    fit(model, samples, epochs=1, cache=False, **options)

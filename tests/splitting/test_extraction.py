@@ -14,3 +14,19 @@ def test_a_guard_that_differs_is_verified_and_taken_or_refused():
     split = check(refused, x(4))
     with pytest.raises(fl.SplitError, match="another path for this batch"):
         split.extract(x(4) + 200)
+
+
+def test_a_hook_that_forward_takes_away_again_is_taken_away_where_extraction_ends_before():
+    def forward(m, batch):
+        seen = []
+        handle = m.low.register_forward_hook(lambda module, given, made: seen.append(made))
+        low = m.low(batch)
+        made = m.high(low + seen[-1])
+        handle.remove()
+        return made
+
+    model = Net(forward)
+    split, batch = fl.split(model, x(4)), x(3)
+    features = split.extract(batch)
+    assert not model.low._forward_hooks
+    assert torch.equal(split.head(*features), model(batch))

@@ -1,54 +1,113 @@
 import contextlib
 
+import pytest
+from torch import nn
+
 from frostline.splitting.sources import (
     Source,
     catches,
     loaded,
     loaded_arguments,
+    names_read_by,
+    names_written_by,
     nested,
+    returns_nothing,
     sources_of,
     stored,
+    texts_as_names,
     with_callees,
 )
-from helpers_splitting import Net
 
-RATE = 2.0
-
-
-def _named(value):
-    return value * RATE
+REGISTRY = {"twice": lambda layer: layer.of_registry}
 
 
-def _calling(m, batch):
-    m.count = len(batch)
-    m.calls += 1
-    return _named(m.high(m.low(batch)) * m.gain)
+def _typed(step):
+    try:
+        return step()
+    except ValueError:
+        return None
 
 
-def test_names_that_code_reads_and_writes():
-    code = _calling.__code__
-    assert {"high", "low", "gain", "_named"} <= loaded(code)
-    assert "calls" not in loaded(code)  # only added to
-    assert {"count", "calls"} <= set(stored(code))
+def _bare(step):
+    try:
+        return step()
+    except:  # noqa: E722
+        return None
 
 
-def test_inner_functions_belong_to_the_code():
-    def outer():
-        def inner():
-            return RATE
-
-        return inner
-
-    assert [code.co_name for code in nested(outer.__code__)] == ["outer", "inner"]
+def _suppressed(step):
+    with contextlib.suppress(ValueError):
+        step()
 
 
-def test_functions_that_code_names_are_followed():
-    model = Net(_calling)
-    names = {source.code.co_name for source in with_callees(sources_of(model), [model])}
-    assert {"forward", "_calling", "_named"} <= names
+def _finally(step):
+    try:
+        step()
+    finally:
+        step()
 
 
-def test_closures_and_default_arguments_are_known():
+def _with(step):
+    with step:
+        step()
+
+
+@pytest.mark.parametrize(("function", "expected"), [(_typed, True), (_bare, True), (_suppressed, True),
+                                                    (_finally, False), (_with, False)])  # fmt: skip
+def test_code_that_handles_errors_is_told_from_code_that_passes_them_on(function, expected):
+    assert catches(function.__code__) is expected
+
+
+class Helper:
+    def __call__(self):
+        return self.of_call
+
+    def step(self):
+        return self.of_step
+
+    def unused(self):
+        return self.of_unused
+
+
+class Layer(nn.Linear):
+    def __init__(self):
+        super().__init__(2, 2)
+        self.helper = Helper()
+
+    def forward(self, batch):
+        self.written = self._prepared(batch)
+        self.calls += 1
+        return self.helper() + self.helper.step() + REGISTRY["twice"](self)
+
+    def _prepared(self, batch):
+        return batch * self.of_method
+
+
+def test_names_are_followed_into_methods_helpers_and_registries():
+    sources = with_callees(sources_of(Layer()), [Layer()])
+    names = {name for source in sources for name in loaded(source.code)}
+    assert {"of_method", "of_call", "of_step", "of_registry"} <= names
+    assert not names & {"of_unused", "calls"}
+    assert "written" in names_written_by([nn.Sequential(Layer())])
+    assert stored(Layer.forward.__code__) == {"written", "calls"}
+
+
+def test_names_of_attributes_that_code_builds_are_texts():
+    code = (lambda layer, at: getattr(layer, f"scale_{at}")).__code__
+    assert list(texts_as_names(code)) == ["scale_"]
+    assert not list(texts_as_names((lambda layer: {"scale": layer}).__code__))
+
+
+def test_arguments_that_code_only_adds_to_are_not_read():
+    def logging(value, log=[], *, scale=[1.0], shown=[]):  # noqa: B006
+        log.append(value)
+        return value * scale[0] + sum(inner for inner in (lambda: shown)())
+
+    assert {"value", "scale", "shown"} <= loaded_arguments(logging.__code__)
+    assert "log" not in loaded_arguments(logging.__code__)
+
+
+def test_closures_and_default_arguments_are_known_as_they_are_now():
     factor = 3.0
 
     def scaled(value, power=[2]):  # noqa: B006
@@ -61,43 +120,32 @@ def test_closures_and_default_arguments_are_known():
     assert source.closure["factor"] == 4.0
 
 
-def test_arguments_that_code_only_adds_to_are_not_read():
-    def logging(value, log=[], *, scale=[1.0], shown=[]):  # noqa: B006
-        log.append(value)
-        return value * scale[0] + sum(inner for inner in (lambda: shown)())
+def test_what_a_loss_reads_is_found_in_functions_and_modules():
+    class Loss(nn.Module):
+        def forward(self, output, target):
+            return output.of_output
 
-    assert {"value", "scale", "shown"} <= loaded_arguments(logging.__code__)
-    assert "log" not in loaded_arguments(logging.__code__)
-
-
-def _typed(value):
-    try:
-        return 1 / value
-    except ZeroDivisionError:
-        return 0
+    assert "of_output" in names_read_by(Loss())
+    assert "of_output" in names_read_by(lambda output, target: output.of_output)
+    assert not names_read_by("cross_entropy")
 
 
-def _bare(value):
-    try:
-        return 1 / value
-    except:  # noqa: E722
-        return 0
+def test_inner_functions_belong_to_the_code():
+    def outer():
+        def inner():
+            return REGISTRY
+
+        return inner
+
+    assert [code.co_name for code in nested(outer.__code__)] == ["outer", "inner"]
 
 
-def _suppressed(value):
-    with contextlib.suppress(ZeroDivisionError):
-        return 1 / value
+def _sometimes(module, gradients):
+    return gradients if module else None
 
 
-def _plain(value):
-    with contextlib.nullcontext():
-        return 1 / value
-
-
-def test_code_that_handles_errors_is_told_from_code_that_does_not():
-    assert [catches(function.__code__) for function in (_typed, _bare, _suppressed, _plain)] == [
-        True,
-        True,
-        True,
-        False,
-    ]
+def test_a_function_that_returns_nothing_cannot_change_what_it_is_given():
+    assert returns_nothing(lambda module, gradients: None)
+    assert not returns_nothing(_sometimes)
+    assert not returns_nothing(nn.Linear(2, 2).forward)
+    assert not returns_nothing(print)  # not known

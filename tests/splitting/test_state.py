@@ -9,7 +9,7 @@ from torch import nn
 
 import frostline as fl
 from frostline.splitting.state import Place, fingerprint, keeps_state_error
-from helpers_splitting import Net, unanswered, x
+from helpers_splitting import Net, check, unanswered, x
 
 SCALE, TABLE, COUNT = {"of": 1.0}, [1.0, 2.0], 0
 
@@ -309,3 +309,28 @@ def test_state_of_a_layer_that_is_called_whole_is_its_own():
     model[1].last = None
     for own, theirs in zip(features, expected, strict=True):
         torch.testing.assert_close(split.head(*own), theirs)
+
+
+def test_a_layer_that_freezes_itself_is_refused_and_thawed():
+    class Freezing(nn.Linear):
+        def forward(self, batch):
+            self.requires_grad_(self.training)
+            return super().forward(batch)
+
+    model = Net(lambda m, batch: m.high(m.low(batch)))
+    model.high = Freezing(8, 8)
+    with pytest.raises(fl.FrostlineError):
+        fl.split(model, x(4))
+    assert model.high.weight.requires_grad
+
+
+def _arange(count: int) -> torch.Tensor:
+    return torch.arange(count).float()
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script")
+def test_a_tensor_that_an_unheard_call_makes_is_made_again_or_refused():
+    scripted = torch.jit.script(_arange)
+    check(Net(lambda m, batch: m.high(m.low(batch)) + scripted(8)), x(4))
+    with pytest.raises(fl.SplitError, match="makes a tensor by a call that cannot be recorded"):
+        fl.split(Net(lambda m, batch: m.high(unanswered(m, batch)) + scripted(8)), x(4))

@@ -3,8 +3,10 @@ from dataclasses import dataclass
 
 import pytest
 import torch
+from torch import nn
 
 from frostline.splitting.structure import (
+    calls_itself_otherwise,
     filled,
     has_numbers,
     is_plain,
@@ -15,6 +17,7 @@ from frostline.splitting.structure import (
     tensor_paths,
     tensors_in,
 )
+from helpers_splitting import Net, check, x
 
 Pair = namedtuple("Pair", "a b")
 
@@ -133,3 +136,16 @@ def test_plain_values_cannot_carry_tensors_in_secret():
     plain = [A, (A, [3, "x"]), {"a": slice(A, 2)}, None, torch.float32, Pair(A, 1)]
     assert all(map(is_plain, plain))
     assert not any(map(is_plain, [Record(A), UserDict(a=A), OrderedDict(a=A), (1, [Record(2)]), Slotted(1)]))
+
+
+def test_a_class_that_computes_around_its_forward_is_told():
+    class Doubled(nn.Linear):
+        def __call__(self, batch):
+            return super().__call__(batch) * 2
+
+    assert calls_itself_otherwise(Doubled(2, 2))
+    assert not calls_itself_otherwise(nn.Linear(2, 2))
+    for place in ("low", "high"):
+        model = Net(lambda m, batch: m.high(m.low(batch)))
+        setattr(model, place, Doubled(8, 8).requires_grad_(place == "high"))
+        check(model, x(4))

@@ -12,6 +12,7 @@ from exams.fuzz.public.networks import MODELS
 from exams.fuzz.public.pools import Pool, World, constants
 from exams.fuzz.public.scalars import COUNTS
 from exams.fuzz.public.tensors import EXAMPLES, OTHERS, TENSORS, batch
+from exams.fuzz.public.trainers import LOSSES
 
 SPLITTABLE = MODELS.usual("half", "wrapped", "own")
 ANY = {**TENSORS, **OTHERS}
@@ -73,6 +74,14 @@ DOORS: list[Door] = [
     ),
     method("Split.check_unchanged", fl.Split.check_unchanged, {"model": SPLITTABLE}, _split, owner="splitting", cost=2),
     method("Split.check_weights", fl.Split.check_weights, {"model": SPLITTABLE}, _split, owner="splitting", cost=2),
+    method(
+        "Split.check_reads",
+        fl.Split.check_reads,
+        {"model": SPLITTABLE, "function": LOSSES},
+        _split,
+        owner="splitting",
+        cost=2,
+    ),
     method(
         "Split.telling_sample",
         fl.Split.telling_sample,

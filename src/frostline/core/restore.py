@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import copy
 import random
-from collections import deque
+from collections import OrderedDict, deque
 from contextlib import ExitStack, contextmanager
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
+from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from torch import Tensor, nn
+    from torch import Tensor
 
 GeneratorStates: TypeAlias = "tuple[Any, dict[str, Any], Tensor, tuple[Tensor, ...]]"
 
@@ -145,6 +147,10 @@ def kept_modes(model: nn.Module) -> Generator[None]:
                 module.training = training
 
 
+# What modules keep values in; hooks are kept in ordered dicts.
+_HOLDERS = (dict, OrderedDict, list, set, deque)
+
+
 @contextmanager
 def kept_attributes(model: nn.Module, *, numbers: bool) -> Generator[None]:
     """Put back what modules keep in plain attributes: caches, stashed values, and lists and dicts they are kept in.
@@ -154,7 +160,8 @@ def kept_attributes(model: nn.Module, *, numbers: bool) -> Generator[None]:
         numbers: Put numbers back too; else they stay as they are, so that a counter that steers is seen to move.
     """
     tables = [(vars(module), vars(module).copy()) for module in model.modules()]
-    holders = [value for _, kept in tables for value in kept.values() if type(value) in (dict, list, set, deque)]
+    tables += [(vars(value), vars(value).copy()) for _, kept in tables for value in kept.values() if _is_record(value)]
+    holders = [value for _, kept in tables for value in kept.values() if type(value) in _HOLDERS]
     contents = [copy.copy(holder) for holder in holders]
     try:
         yield
@@ -168,6 +175,12 @@ def kept_attributes(model: nn.Module, *, numbers: bool) -> Generator[None]:
             elif isinstance(holder, set) or _differs(holder, content):
                 holder.clear()
                 holder.update(content)
+
+
+def _is_record(value: Any) -> bool:
+    """True for an object that keeps values in attributes, and is no module, function or class."""
+    is_other = isinstance(value, (nn.Module, type, ModuleType)) or callable(value) or torch.is_tensor(value)
+    return hasattr(value, "__dict__") and not is_other
 
 
 def _put_back(table: dict[str, Any], kept: dict[str, Any], *, numbers: bool) -> None:

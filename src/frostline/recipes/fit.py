@@ -164,7 +164,7 @@ def fit(
             promise = FrozenState(model)
             seed_generators(seed)
             ready = prepare(model, train, val, cache, fabric, folder, batch_size=batch_size, seed=seed,
-                            progress=progress, example=example, loss=loss)  # fmt: skip
+                            progress=progress, example=example, loss=loss, metric=metric)  # fmt: skip
             schedule = make_scheduler(scheduler, healed.optimizer, epochs)
             seed_generators(seed)
             training = time.perf_counter()

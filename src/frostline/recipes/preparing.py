@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
@@ -70,7 +71,7 @@ class Ready:
 
 def prepare(
     model: nn.Module, train: Any, val: Any, cache: bool | str | Path | FeatureCache, fabric: Any, out: Path | None,
-    *, batch_size: int, seed: int, progress: bool, example: Any = None, loss: Any = None,
+    *, batch_size: int, seed: int, progress: bool, example: Any = None, loss: Any = None, metric: Any = None,
 ) -> Ready:  # fmt: skip
     """Decide between the cached and the plain way, and say why.
 
@@ -93,13 +94,17 @@ def prepare(
     if cache is False:
         return Ready(model, plain, plain_val, around=_uncached(model, plain, fabric, example, labels))
     return _cached(model, plain, plain_val, _store(cache, out), fabric, seed=seed, progress=progress, example=example,
-                   labels=labels)  # fmt: skip
+                   labels=labels, readers=(loss, *_each(metric)))  # fmt: skip
 
 
 def _labels(plain: DatasetBatches, plain_val: DatasetBatches | None) -> dict[str, tuple[Any, Tensor]]:
     """Datasets that keep their labels apart from their inputs, with these, by the argument of `fit`."""
     found = {"fit(train)": plain.dataset} | ({"fit(val=...)": plain_val.dataset} if plain_val is not None else {})
     return {where: (data, labels) for where, data in found.items() if (labels := labels_of(data)) is not None}
+
+
+def _each(metric: Any) -> Iterable[Any]:
+    return cast("Mapping[str, Any]", metric).values() if isinstance(metric, Mapping) else (metric,)
 
 
 def _uncached(
@@ -128,7 +133,7 @@ def _shown(model: nn.Module, plain: DatasetBatches, fabric: Any, example: Any) -
 
 def _cached(
     model: nn.Module, plain: DatasetBatches, plain_val: DatasetBatches | None, store: FeatureCache, fabric: Any,
-    *, seed: int, progress: bool, example: Any, labels: dict[str, tuple[Any, Tensor]],
+    *, seed: int, progress: bool, example: Any, labels: dict[str, tuple[Any, Tensor]], readers: Sequence[Any],
 ) -> Ready:  # fmt: skip
     size, dtype = plain.batch_size, _precision(model)
     with fabric.autocast():
@@ -136,6 +141,8 @@ def _cached(
         first, shown = _shown(model, plain, fabric, example)
         with told_mismatch(model, shown):
             made = split(model, shown)
+        for reader in filter(callable, readers):
+            made.check_reads(reader)
         real = batches.rows(first, slice(0, max(2, min(size, _PROVEN))))
         made.verify(real, modes=("train",) if plain_val is None else ("train", "eval"))
         if labels:

@@ -1,4 +1,4 @@
-"""The proof of company: samples give the same features beside extreme ones, wherever these stand in the batch.
+"""The proof of company: samples give the same features beside extreme ones and beside themselves, wherever they stand.
 
 A sample may decide for its whole batch by a large value (`h * (h[0] < 1)`, `if h[0].max() > 1`). Few data sets show one
 to a proof that looks at their first samples, so extreme ones are made from these.
@@ -26,6 +26,8 @@ Features = tuple[Tensor, ...]
 _EXTREME, _EXTREME_16 = 1000.0, 30.0
 # Batches of two plain samples, 0 and 1, and of extreme ones, 2 and 3.
 _AT_THE_ENDS = ((2, 0, 1, 3), (3, 1, 0, 2))
+# Batches that hold one sample twice: equal rows may be counted, or dropped.
+_REPEATED = ((0, 0, 1), (1, 0, 1))
 _AT_EVERY_PLACE = (((2, 0, 1), (0, 2, 1), (0, 1, 2)), ((3, 0, 1), (0, 3, 1), (0, 1, 3)))
 
 
@@ -61,7 +63,7 @@ class Company:
             return
         pool = batches.joined(sample, batches.joined(_extreme(sample, 1), _extreme(sample, -1)))
         pool = batches.rows(pool, torch.tensor([0, 1, 2, 4], device=plain[0].device))
-        outcomes = [self._outcome(pool, places, plain) for places in _AT_THE_ENDS]
+        outcomes = [self._outcome(pool, places, plain) for places in (*_REPEATED, *_AT_THE_ENDS)]
         if not is_steered:
             if False in outcomes:
                 raise _another_far_out()
@@ -117,7 +119,8 @@ def _compare(
                 raise NotCacheable(
                     what=f"The output of {tensor.name!r} depends on the other samples of the batch.",
                     where=tensor.name,
-                    received=f"relative difference {difference:.1e} beside extreme samples, allowed {allowed:.0e}",
+                    received=f"relative difference {difference:.1e} beside extreme samples or its own twin, allowed "
+                    f"{allowed:.0e}",
                     do="a layer that mixes samples must stay trainable: freeze the layers below it; or train with "
                     "frostline.fit(..., cache=False).",
                 )

@@ -14,10 +14,11 @@ from frostline.core.errors import NotCacheable, SplitError
 from frostline.core.restore import kept_attributes, kept_buffers, kept_generators, kept_gradients, kept_modes
 from frostline.splitting import operations
 from frostline.splitting.graphs import UnknownValue
+from frostline.splitting.sources import returns_nothing
 from frostline.splitting.structure import tensors_in
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from torch import nn
 
@@ -137,6 +138,53 @@ def refuse_moved_line(name: str | None, parameter: nn.Parameter, is_wanted: bool
         received=f"requires_grad = {is_wanted} on a weight that is {'frozen' if is_wanted else 'trainable'}",
         do="set what trains before the training, with frostline.freeze and frostline.thaw; or use torch.no_grad() "
         "where no gradients are wanted.",
+    )
+
+
+def refuse_unmade(names: Iterable[str]) -> None:
+    """Refuse a loss or metric that reads what the frozen part leaves in these attributes: the head does not run it.
+
+    Raises:
+        SplitError: If there is one.
+    """
+    name = min(names, default=None)
+    if name is None:
+        return
+    raise SplitError(
+        what=f"The loss or metric reads {name!r}, which the model's forward sets from its frozen part.",
+        where=f"the loss or metric, at .{name}",
+        received="an attribute that a cached training does not set",
+        do="return that value from forward, beside the output: loss and metric get all of it; or train with "
+        "frostline.fit(..., cache=False).",
+    )
+
+
+def refuse_backward_hooks(module: nn.Module, name: str) -> None:
+    """Hooks on the backward pass of a module that is entered are not in a graph; those that only look are no matter.
+
+    Raises:
+        SplitError: If one may change gradients.
+    """
+    hooks = [*module._backward_hooks.values(), *module._backward_pre_hooks.values()]
+    if all(map(returns_nothing, hooks)):
+        return
+    raise SplitError(
+        what=f"A hook changes gradients on their way back through {name or 'the model'}.",
+        where=name or type(module).__name__,
+        received="register_full_backward_hook or register_full_backward_pre_hook on a module with frozen layers",
+        do="register the hook on a module that holds no frozen layers, or on a tensor; or train with "
+        "frostline.fit(..., cache=False).",
+    )
+
+
+def autograd_error(module: str) -> SplitError:
+    """The graph of autograd of a recording is not that of the head."""
+    return SplitError(
+        what="The model reaches into the autograd graph of its trainable part.",
+        where=f"{module or 'the model'}, {operations.user_line()}",
+        received="Tensor.grad_fn: a hook on it, or a decision by it, would be missing in the head",
+        do="use tensor.register_hook; or put the step into a module of its own that holds no frozen layers; or train "
+        "with frostline.fit(..., cache=False).",
     )
 
 

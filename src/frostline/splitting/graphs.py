@@ -111,14 +111,15 @@ class GraphWriter:
         node = self.node_of(tensor, version_of(tensor))
         self.graph.call_function(check_sizes, (node, tuple(tensor.shape)))
 
-    def finish(self, outputs: list[Tensor]) -> None:
-        """Write the output and the buffers that forward replaced."""
+    def finish(self, outputs: list[Tensor], left: list[Tensor]) -> None:
+        """Write the output, the buffers that forward replaced, and what it leaves in attributes."""
         if self._region != self._ambient:
             self._region = self._ambient
             self._write_region(self._ambient)
         nodes = tuple(self.node_of(tensor, version_of(tensor)) for tensor in outputs)
         rebound = tuple(self.recording.rebound.values())
-        self.graph.output((nodes, rebound))
+        kept = tuple(self.node_of(tensor, version_of(tensor)) for tensor in left)
+        self.graph.output((nodes, rebound, kept))
         for crossing in self.recording.crossings:
             crossing.is_changed_later = version_of(crossing.tensor) != crossing.version
 

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor, fx, nn
 
 from frostline.core.errors import SplitError
+from frostline.splitting.fingerprints import has_state
 from frostline.splitting.layouts import Layout, from_rows
+from frostline.splitting.left_values import LeftValue, leave
 from frostline.splitting.places import Place
 from frostline.splitting.regions import kept_region
 from frostline.splitting.state import watched_places
@@ -73,6 +75,7 @@ class Program:
     code: str
     template: Any
     rebound: tuple[str, ...]
+    left: tuple[LeftValue, ...]
     asks_for_gradients: bool
 
 
@@ -171,11 +174,13 @@ class Head(nn.Module):
             features = tuple(f.detach().requires_grad_(f.is_floating_point()) for f in features)
         try:
             with kept_region():
-                outputs, rebound = program.forward(self, *features)
+                outputs, rebound, left = program.forward(self, *features)
         except RuntimeError as error:
             raise _failed(error) from error
         for name, value in zip(program.rebound, rebound, strict=True):
             self._rebind(name, value)
+        if self._own.model is not None:
+            leave(self._own.model, program.left, left)
         return filled(program.template, outputs)
 
     def _check(self, features: tuple[Tensor, ...]) -> None:
@@ -232,7 +237,7 @@ _TAKEN = frozenset([*dir(fx.GraphModule), *dir(Head)])
 
 
 def build_head(model: nn.Module, evaluated: Recording, trained: Recording, graphs: tuple[fx.Graph, fx.Graph],
-               frontier: Frontier) -> Head:  # fmt: skip
+               frontier: Frontier, *, has_queues: bool = True) -> Head:  # fmt: skip
     """The head of a model from the recordings of both modes.
 
     Args:
@@ -241,6 +246,7 @@ def build_head(model: nn.Module, evaluated: Recording, trained: Recording, graph
         trained: The recording as `train()` leaves the model.
         graphs: The finished graphs of the two, in this order.
         frontier: The frontier that both read.
+        has_queues: Watch queues, sets and iterators too; False where the head itself moves them.
     """
     own = Own([], model)
     head = Head(own, frontier)
@@ -249,7 +255,7 @@ def build_head(model: nn.Module, evaluated: Recording, trained: Recording, graph
         _mount(head, model, recording, own)
     programs = [_program(head, recording, graph) for recording, graph in zip(recordings, graphs, strict=True)]
     head.set_programs(programs[0], programs[1])
-    _watch(own, recordings)
+    _watch(own, recordings, has_queues=has_queues)
     object.__setattr__(head, "training", model.training)
     return head
 
@@ -320,7 +326,7 @@ def _program(head: Head, recording: Recording, graph: fx.Graph) -> Program:
                if node.op in ("get_attr", "call_module")}  # fmt: skip
     compiled = fx.GraphModule(dict(targets), graph, class_name="Head")
     return Program(
-        graph, type(compiled).forward, compiled.code, recording.output, tuple(recording.rebound),
+        graph, type(compiled).forward, compiled.code, recording.output, tuple(recording.rebound), tuple(recording.left),
         recording.asks_for_gradients,
     )  # fmt: skip
 
@@ -332,10 +338,12 @@ def _find(head: Head, target: str) -> Any:
     return value
 
 
-def _watch(own: Own, recordings: tuple[Recording, ...]) -> None:
+def _watch(own: Own, recordings: tuple[Recording, ...], *, has_queues: bool) -> None:
     entered = {name: module for recording in recordings for name, module in recording.entered.items()}
     sources = {key: source for recording in recordings for key, source in recording.sources.items()}
-    own.places = watched_places(entered, sources.values())
+    left = {(own.module, own.name) for recording in recordings for own in recording.left}
+    places = watched_places(entered, sources.values(), left)
+    own.places = [place for place in places if has_queues or not has_state(place.value)]
     for recording in recordings:
         for tensor, name in recording.steered_by:
             own.watches.append(WatchedTensor(tensor, name, tensor._version))

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from frostline.splitting.shared_state import SharedState
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -21,6 +23,7 @@ class Kinds:
         self.attributes |= {id(tensor): name for name, tensor in self.parameters.items()}
         self._frozen = {id(p) for p in self.parameters.values() if not p.requires_grad}
         self._kinds = {id(module): self._kind(module) for module in model.modules()}
+        self.shared = SharedState(model)
 
     def name(self, module: nn.Module) -> str:
         """The qualified name of a registered module."""

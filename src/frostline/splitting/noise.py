@@ -136,6 +136,7 @@ class Noise:
         """Raise if a frozen normalisation layer uses the statistics of the batch."""
         if operations.is_batch_norm_in_training(module) and self.kinds.is_frozen(module):
             name = self.kinds.name(module)
+            self.values.recording.is_unsound = True
             raise NotCacheable(
                 what=f"Cannot cache the output of {name!r}: it normalises with the statistics of the batch.",
                 where=f"{name} ({type(module).__name__}) is in training mode.",

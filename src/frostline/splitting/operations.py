@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import linecache
 import operator
 import sys
@@ -78,6 +79,7 @@ _SETTINGS = (
     Tensor, bool, int, float, complex, str, torch.dtype, torch.device, torch.layout, torch.memory_format, type(...),
 )  # fmt: skip
 
+_CONTEXTLIB = str(contextlib.__file__)
 _TORCH = str(Path(torch.__file__).parent)
 _OURS = tuple(str(Path(__file__).parents[1] / name) for name in ("core", "splitting"))
 
@@ -264,6 +266,14 @@ def user_frames() -> list[FrameType]:
             found.append(frame)
         frame = frame.f_back
     return found
+
+
+def is_of_model() -> bool:
+    """True if the call that is heard now stands in the model's own code, not in torch's."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code.co_filename.startswith((*_OURS, _CONTEXTLIB)):
+        frame = frame.f_back
+    return frame is not None and not frame.f_code.co_filename.startswith(_TORCH)
 
 
 def user_line() -> str:

@@ -6,7 +6,7 @@ A walk starts from code and from modules, and collects the places that the code 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from types import FunctionType, MethodType, ModuleType
 from typing import Any, cast
 
@@ -77,14 +77,15 @@ class Walk:
         modules: The modules whose attributes and methods are followed.
         is_complete: Take those places too that forward itself writes.
         reads_all: Take every attribute of the modules, whether the code names it or not.
+        left: Attributes that are not followed, by module and name.
     """
 
     def __init__(
         self, sources: list[Source], modules: Iterable[nn.Module], *, is_complete: bool = False,
-        reads_all: bool = False,
+        reads_all: bool = False, left: Container[tuple[str, str]] = (),
     ) -> None:  # fmt: skip
         self.sources, self.places = with_callees(sources, modules), list[Place]()
-        self._reads_all = reads_all
+        self._reads_all, self._left = reads_all, left
         codes = [part for source in self.sources for part in nested(source.code)]
         self._read = {name for code in codes for name in loaded(code)}
         self._named = tuple({text for code in codes for text in texts_as_names(code)})
@@ -94,7 +95,8 @@ class Walk:
     def module(self, name: str, module: nn.Module) -> None:
         """Attributes of the module and of its classes."""
         prefix = f"{name}." if name else ""
-        self._table(prefix, vars(module), 0, _TORCH_OWN)
+        own = vars(module)
+        self._table(prefix, own, 0, _TORCH_OWN.union(key for key in own if (name, key) in self._left))
         self._class_of(module, 0)
 
     def scopes(self) -> None:

@@ -23,7 +23,7 @@ from frostline.splitting.recorder import Recorder
 from frostline.splitting.recording import RecorderSettings
 from frostline.splitting.samples import LARGE, SMALL, batch_of, other_values
 from frostline.splitting.sizes import generalise
-from frostline.splitting.state import steered_state
+from frostline.splitting.state import refuse_unknown_constants, steered_state
 from frostline.splitting.structure import outline
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ class Plan:
         whole: Modules that the head calls whole.
         sources: The code that ran.
         weights: Parameters and buffers that the frozen part reads, by name.
+        left_frozen: Attributes in which forward leaves values that the head does not make.
         num_sized_by_values: Frozen tensors beside frozen layers whose sizes follow values.
     """
 
@@ -69,6 +70,7 @@ class Plan:
     whole: frozenset[str]
     sources: tuple[Source, ...]
     weights: Mapping[str, Tensor]
+    left_frozen: frozenset[str]
     num_sized_by_values: int = 0
 
     @property
@@ -80,6 +82,11 @@ class Plan:
     def decides_by_size(self) -> bool:
         """True if the model's code may run in another way at another batch size."""
         return any(expected.decides_by_size for expected in self.expected.values())
+
+    @property
+    def is_steered(self) -> bool:
+        """True if a frozen value reached Python anywhere, inside of blocks too."""
+        return any(expected.is_steered for expected in self.expected.values())
 
     @property
     def between(self) -> Any:
@@ -150,6 +157,7 @@ def _record_once(model: nn.Module, example: Any, settings: RecorderSettings) -> 
         check_quiet_modules(settings.quiet, trained[1])
         model.eval()
         evaluated = _record_pair(model, kinds, sizes, settings.in_mode(training=False), is_logging=True)
+    refuse_unknown_constants(model, (*evaluated, *trained))
     batch_nodes = [generalise(*pair, _anchor(pair)) for pair in (evaluated, trained)]
     frontier = find_frontier(evaluated, trained)
     expected = {mode: expect(*map(_handed, pair)) for mode, pair in ((False, evaluated), (True, trained))}
@@ -178,6 +186,7 @@ def _record_once(model: nn.Module, example: Any, settings: RecorderSettings) -> 
         whole=frozenset(name for recording in recordings for name in recording.modules),
         sources=sources,
         weights={name: own for recording in recordings for name, own in recording.weights.items()},
+        left_frozen=frozenset(name for recording in recordings for name in recording.left_frozen),
         num_sized_by_values=sum(
             point.frame not in recording.handed.closed() for recording in trained for point in recording.sized_by_values
         ),

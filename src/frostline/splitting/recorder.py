@@ -20,7 +20,7 @@ from frostline.splitting import failures, operations
 from frostline.splitting.callog import describe_call
 from frostline.splitting.graphs import GraphWriter, UnknownValue, apply_function
 from frostline.splitting.guards import Guard, python_state, returned_guard
-from frostline.splitting.left_attributes import LeftAttributes
+from frostline.splitting.left_values import LeftValues
 from frostline.splitting.listening import listening
 from frostline.splitting.moved_buffers import MovedBuffers, is_own_state, refuse_moved_buffers
 from frostline.splitting.noise import Noise, NoisyModule, PythonNoise
@@ -30,7 +30,14 @@ from frostline.splitting.recording import Block, RecorderSettings, Recording
 from frostline.splitting.size_number import tracked
 from frostline.splitting.sources import Source, catches
 from frostline.splitting.state import code_fingerprint
-from frostline.splitting.structure import detached, has_numbers, is_plain, template_of, tensors_in
+from frostline.splitting.structure import (
+    calls_itself_otherwise,
+    detached,
+    has_numbers,
+    is_plain,
+    template_of,
+    tensors_in,
+)
 from frostline.splitting.values import Values, told_apart
 
 if TYPE_CHECKING:
@@ -75,16 +82,16 @@ class Recorder(TorchFunctionMode):
         root = self.frames.opened(self.model)
         for name, tensor in batches.leaves(inputs).items():
             self.values.born(tensor, Point(root.frame, "input", 0, name))
-        moved, left = MovedBuffers(self.kinds, self.values, self.recording), LeftAttributes(self.model)
+        moved, left = MovedBuffers(self.kinds, self.values, self.recording), LeftValues(self.model)
         with listening(self), self:
             output = batches.call_with_model(self.model, inputs)
         if self.refused is not None:
             raise self.refused  # the model has caught it
         self.noise.notice_python()
         moved.notice()
-        left.refuse(self.values, self.recording.modules)
         recording.output, tensors = template_of(output)
-        self.writer.finish(tensors)
+        recording.left, kept, recording.left_frozen = left.found(self.values, recording.modules)
+        self.writer.finish(tensors, kept)
         recording.handed.close_blocks(point for crossing in recording.crossings for point in crossing.points)
         return recording
 
@@ -105,6 +112,7 @@ class Recorder(TorchFunctionMode):
             return run()
         self.noise.notice_python()
         if module is self.model:
+            failures.refuse_backward_hooks(module, "")
             return run()
         name = self.frames.names[id(module)]
         run = partial(run_module, self.quiet, Frame(name, self.frames.calls[name]), module, run)
@@ -113,7 +121,7 @@ class Recorder(TorchFunctionMode):
             tainted = [tensor for tensor in inputs if self.values.is_tainted(tensor)]
             self.noise.refuse_into(module, tainted)
             if not tainted:
-                self._refuse_batch_statistics(module)
+                self.noise.refuse_batch_statistics(module)
             is_whole = self._is_recorded_whole(module, bool(tainted), (args, kwargs))
         if is_whole:
             return self._record_module(module, args, kwargs, run)
@@ -121,14 +129,9 @@ class Recorder(TorchFunctionMode):
             return self._enter_or_record(module, args, kwargs, inputs, run)
         return self._enter(module, run, is_fed=bool(tainted))
 
-    def _refuse_batch_statistics(self, module: nn.Module) -> None:
-        try:
-            self.noise.refuse_batch_statistics(module)
-        except NotCacheable:
-            self.recording.is_unsound = True
-            raise
-
     def _enter(self, module: nn.Module, run: Callable[[], Any], *, is_fed: bool = False) -> Any:
+        if is_fed or self.kinds.has_trainable(module):
+            failures.refuse_backward_hooks(module, self.frames.names[id(module)])
         is_frozen = not is_fed and not self.kinds.has_trainable(module)
         outer, frame = self.frames.top, self.frames.opened(module, self.values.clock)
         handed = self.recording.handed
@@ -152,7 +155,7 @@ class Recorder(TorchFunctionMode):
                 guard = returned_guard(frame.frame, result, operations.user_line())
                 if guard is not None:
                     handed.guards[guard.point] = guard
-                if python_state(module) != state:
+                if python_state(module) != state or self.kinds.shared.has(module):
                     handed.leave_open(frame.frame)
                 elif calls is not None and self.kinds.has_frozen(module):
                     kept = detached(result)
@@ -213,12 +216,16 @@ class Recorder(TorchFunctionMode):
         return result
 
     def _is_recorded_whole(self, module: nn.Module, is_fed: bool, arguments: Any) -> bool:
+        if calls_itself_otherwise(module):
+            return False
         if self.kinds.has_frozen(module):
             is_leaf = self.kinds.is_torch_leaf(module) and not self.kinds.has_trainable(module)
             return is_leaf and is_fed and is_plain(arguments)
         if not (is_fed or self.kinds.has_trainable(module)):
             return False
-        return is_plain(arguments) and (self.is_whole or self.kinds.is_torch_leaf(module))
+        if self.kinds.is_torch_leaf(module):
+            return is_plain(arguments)
+        return is_plain(arguments) and self.is_whole and not self.kinds.shared.has(module)
 
     # Torch functions
 
@@ -240,6 +247,8 @@ class Recorder(TorchFunctionMode):
         self._refuse_numpy(func, inputs)
         before, noise = self.values.versions((args, kwargs)), operations.noise_state()
         tainted = [tensor for tensor in inputs if self.values.is_tainted(tensor)]
+        if operations.name_of(func) == "grad_fn" and tainted and operations.is_of_model():
+            raise failures.autograd_error(self.frames.top.frame.name)
         if operations.asks_for_gradients(func):
             if isinstance(args[0], nn.Parameter):
                 failures.refuse_moved_line(self.values.name_of_memory(args[0]), args[0], bool((*args[1:], True)[0]))
@@ -255,8 +264,7 @@ class Recorder(TorchFunctionMode):
         try:
             result = func(*args, **kwargs)
         except Exception as error:
-            point = self.frames.top.point(operations.failure_of(func))
-            self._failed(point, error, is_trained=bool(tainted))
+            self._failed(self.frames.top.point(operations.failure_of(func)), error, is_trained=bool(tainted))
             raise
         if operations.hands_over(func, result):
             self._handed_over(func, result, inputs, tainted)

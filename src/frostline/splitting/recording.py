@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from frostline.splitting.guards import Guard, Handed
+from frostline.splitting.left_values import LeftValue
 from frostline.splitting.sources import Source
 
 if TYPE_CHECKING:
@@ -93,6 +94,8 @@ class Recording:
     moved: set[str] = field(default_factory=set[str])
     asks_for_gradients: bool = False
     output: Any = None
+    left: list[LeftValue] = field(default_factory=list["LeftValue"])
+    left_frozen: set[str] = field(default_factory=set[str])
     log: list[str] = field(default_factory=list[str])
     blocks: list[Block] = field(default_factory=list["Block"])
     sized_by_values: set[Point] = field(default_factory=set["Point"])

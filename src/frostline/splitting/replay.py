@@ -188,7 +188,7 @@ def replayed_recording(model: nn.Module, kinds: Kinds, forward: OwnForward, *, t
     recording = Recording(graph, training=training, output=Slot(0), constants={"own_forward": forward})
     features = [graph.placeholder(f"feature_{at}") for at in range(len(forward.entries))]
     result = graph.call_function(operations.call_function, (graph.get_attr("own_forward"), *features))
-    graph.output(((result,), ()))
+    graph.output(((result,), (), ()))
     for name, module in model.named_modules():
         if not kinds.has_frozen(module):
             if not any(name.startswith(f"{outer}.") for outer in recording.modules):

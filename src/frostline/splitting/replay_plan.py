@@ -27,6 +27,7 @@ from frostline.splitting.recorder import Recorder
 from frostline.splitting.recording import RecorderSettings
 from frostline.splitting.replay import Answer, OwnForward, Place, Uses, replayed_recording
 from frostline.splitting.samples import LARGE, SMALL, batch_of
+from frostline.splitting.sources import names_written_by
 from frostline.splitting.structure import is_same, outline, template_of
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ def record_replayed(model: nn.Module, example: Any, why: str, *, is_lean: bool) 
     made = [replayed_recording(model, kinds, forward, training=training) for training in (False, True)]
     for recording, training in zip(made, (False, True), strict=True):
         recording.sources = recordings[training][1].sources
-    head = build_head(model, made[0], made[1], (made[0].graph, made[1].graph), frontier)
+    head = build_head(model, made[0], made[1], (made[0].graph, made[1].graph), frontier, has_queues=False)
     every = [*recordings[False], *recordings[True]]
     expected = {mode: _expected(pair, frontier) for mode, pair in recordings.items()}
     sources = tuple({key: own for recording in every for key, own in recording.sources.items()}.values())
@@ -130,6 +131,7 @@ def record_replayed(model: nn.Module, example: Any, why: str, *, is_lean: bool) 
         whole=frozenset(name for recording in made for name in recording.modules),
         sources=sources,
         weights={name: own for recording in every for name, own in recording.weights.items() if name not in moved},
+        left_frozen=names_written_by(model.get_submodule(frame.name) for frame in blocks),
     )  # fmt: skip
     return plan, head
 
@@ -139,7 +141,7 @@ def record_blocks(model: nn.Module, kinds: Kinds, inputs: Any, settings: Recorde
     with torch.enable_grad(), kept_buffers(model), kept_attributes(model, numbers=True):
         recorder = Recorder(model, kinds, settings, is_logging=True)
         try:
-            recorder.run_once(inputs)
+            recorder.run_once(batches.map_tensors(inputs, torch.clone))  # a model may write into its inputs
         except RECORDING_FAILS:
             recorder.recording.batch_size = batches.batch_size(inputs)
     return recorder.recording
@@ -198,7 +200,7 @@ def _observed(
     sums = {name: checksum(own) for name, own in frozen.items()}
     with torch.enable_grad(), kept_buffers(model), kept_attributes(model, numbers=True), kept_generators():
         before = {name: buffer.detach().clone() for name, buffer in kinds.buffer_slots().items()}
-        uses.run_once(inputs)
+        uses.run_once(batches.map_tensors(inputs, torch.clone))
         after = kinds.buffer_slots()
         moved = {name for name, own in before.items() if name not in after or not is_same(own, after[name])}
     if any(checksum(own) != sums[name] for name, own in frozen.items()):

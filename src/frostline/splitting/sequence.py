@@ -19,7 +19,6 @@ from frostline.core.restore import (
     kept_modes,
     seed_generators,
 )
-from frostline.splitting.sources import Source
 from frostline.splitting.state import keeps_state_error, moving_state
 from frostline.splitting.verification import compare_outcomes, run_once
 
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from frostline.splitting.head import Head
+    from frostline.splitting.plan import Plan
 
 
 @dataclass(frozen=True)
@@ -38,16 +38,15 @@ class SequenceProof:
         head: Its head.
         extract: The features of a batch.
         reference: The model as a function of a batch.
-        own: Modules that are called whole by the head: they keep their state themselves.
-        sources: The code that ran.
+        plan: The recordings. Modules that the head calls whole keep their state themselves, as does a head that runs
+            the model's own forward.
     """
 
     model: nn.Module
     head: Head
     extract: Callable[[Any], tuple[Tensor, ...]]
     reference: Callable[[Any], Any]
-    own: frozenset[str]
-    sources: Sequence[Source]
+    plan: Plan
 
     def prove(self, batches: Sequence[Any]) -> None:
         """Compare model and head over these batches, and refuse what the frozen part remembers.
@@ -83,11 +82,12 @@ class SequenceProof:
     def _moving(self, batch: Any) -> list[str]:
         names = [name for name, _ in self.model.named_modules() if not self._is_own(name)]
         return moving_state(
-            self.model, names, self.sources, lambda: _seeded(self.model, lambda: self.reference(batch), 0)
-        )
+            self.model, names, self.plan.sources, lambda: _seeded(self.model, lambda: self.reference(batch), 0),
+            has_queues=not self.plan.settings.replayed,
+        )  # fmt: skip
 
     def _is_own(self, name: str) -> bool:
-        return any(name == own or name.startswith(f"{own}.") for own in self.own)
+        return any(name == own or name.startswith(f"{own}.") for own in self.plan.whole)
 
     def _compare(self, ours: Any, theirs: Any, mode: str, batches: Sequence[Any]) -> None:
         try:

@@ -72,9 +72,10 @@ class _Cells(Mapping[str, Any]):
         return len(list(iter(self)))
 
 
-def sources_of(module: nn.Module) -> list[Source]:
+def sources_of(module: nn.Module, *, has_train: bool = True) -> list[Source]:
     """The code that a call of the module, or of its `train`, begins with: forward, and hooks."""
-    functions: list[Any] = [type(module).forward, vars(module).get("forward"), type(module).train]
+    functions: list[Any] = [type(module).forward, vars(module).get("forward")]
+    functions += [type(module).train] if has_train else []
     for hooks in (module._forward_hooks, module._forward_pre_hooks):
         functions += hooks.values()
     plain = [getattr(function, "__func__", function) for function in functions]
@@ -148,6 +149,21 @@ class _Callees:
                     self.offer([(name, value) for name, value in vars(own).items() if isinstance(value, FunctionType)])
 
 
+def names_read_by(function: Any) -> frozenset[str]:
+    """The names that a function, or the forward of a module, and the functions that they call use."""
+    code = type(function).forward if isinstance(function, nn.Module) else function
+    callees = _Callees([])
+    callees.offer([("__call__", code)])
+    return frozenset(name for source in callees.found() for code in nested(source.code) for name in loaded(code))
+
+
+def names_written_by(modules: Iterable[nn.Module]) -> frozenset[str]:
+    """Attributes that the forward passes of these modules, and of their parts, may set."""
+    parts = {id(part): part for module in modules for part in module.modules()}.values()
+    sources = with_callees([source for part in parts for source in sources_of(part)], parts)
+    return frozenset(name for source in sources for code in nested(source.code) for name in stored(code))
+
+
 def is_torch(kind: Any) -> bool:
     """True for classes and functions of torch, and for `object`."""
     return kind is object or str(getattr(kind, "__module__", "")).split(".")[0] == "torch"
@@ -193,7 +209,24 @@ def catches(code: CodeType) -> bool:
     opcodes = [instruction.opname for instruction in dis.get_instructions(code)]
     if {"CHECK_EXC_MATCH", "JUMP_IF_NOT_EXC_MATCH"}.intersection(opcodes) or "suppress" in code.co_names:
         return True
-    return opcodes.count("PUSH_EXC_INFO") > opcodes.count("WITH_EXCEPT_START")  # `except:` without a type, or `finally`
+    passed_on = opcodes.count("PUSH_EXC_INFO") + opcodes.count("WITH_EXCEPT_START")  # by `finally` and by `with`
+    return opcodes.count("POP_EXCEPT") > passed_on  # `except:` without a type
+
+
+def returns_nothing(function: Any) -> bool:
+    """True if a function of Python's returns None on every path."""
+    code = getattr(getattr(function, "__func__", function), "__code__", None)
+    if not isinstance(code, CodeType):
+        return False
+    instructions = list(dis.get_instructions(code))
+    ends = [at for at, own in enumerate(instructions) if own.opname == "RETURN_VALUE"]
+    before = [instructions[at - 1] for at in ends if not instructions[at].is_jump_target]
+    is_none = all(own.opname == "LOAD_CONST" and own.argval is None for own in before)
+    return (
+        is_none
+        and len(before) == len(ends)
+        and all(own.argval is None for own in instructions if own.opname == "RETURN_CONST")
+    )
 
 
 @functools.lru_cache(maxsize=4096)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,13 +12,14 @@ from frostline.core.arguments import as_count, check_model
 from frostline.core.digests import checksum
 from frostline.core.doors import public
 from frostline.core.errors import DataError, NotCacheable, SplitError
+from frostline.core.layers import unwrapped
 from frostline.core.restore import kept_attributes, kept_generators, kept_modes, kept_parameters
 from frostline.core.tolerances import batch_tolerance, relative_difference
 from frostline.splitting.checks import check_example, check_features, check_line, check_modes, check_repeatable
 from frostline.splitting.company import Company
 from frostline.splitting.explaining import Explanation, explain
 from frostline.splitting.extraction import extract_features
-from frostline.splitting.failures import changed_error, explained_failure, other_path, other_size
+from frostline.splitting.failures import changed_error, explained_failure, other_path, other_size, refuse_unmade
 from frostline.splitting.graphs import UnknownValue
 from frostline.splitting.guards import Guard
 from frostline.splitting.listening import wrapped
@@ -28,6 +30,7 @@ from frostline.splitting.recipes import calls_digest
 from frostline.splitting.replay_plan import RECORDING_FAILS, first_proven, replayed_log
 from frostline.splitting.samples import FAR, LARGE, PROOF, SMALL, batch_of, other_values, put_first
 from frostline.splitting.sequence import SequenceProof
+from frostline.splitting.sources import names_read_by
 from frostline.splitting.state import Traces
 from frostline.splitting.structure import outline
 from frostline.splitting.uncached import kept_model
@@ -40,7 +43,6 @@ if TYPE_CHECKING:
     from frostline.splitting.head import Head
 
 _INPUTS = Point(Frame("", 0), "input", 0, "python")
-_Steering = tuple[str, tuple[tuple[Point, str], ...]]
 # How often to record again because some sample of the example takes another path than those that were recorded.
 _PATHS = 3
 _READS = "values of the frozen part decide in Python what runs in the trainable part"
@@ -60,7 +62,7 @@ class Split:
         self.frontier: tuple[FrontierTensor, ...] = plan.frontier.tensors
         self.recipe = plan.recipe
         self._model, self._plan = model, plan
-        self._accepted: set[_Steering] = set()
+        self._accepted: set[tuple[str, tuple[tuple[Point, str], ...]]] = set()
         self._proven_sizes: set[int] = set()
         self._explanation: Explanation | None = None
         self._sums = {name: checksum(tensor) for name, tensor in plan.weights.items()}
@@ -176,15 +178,16 @@ class Split:
         """
         plan, sample = self._plan, batch_of(example, SMALL)
         names = [tensor.name for tensor in self.frontier]
-        features, frozen_s = check_repeatable(self._model, lambda: self.extract(sample), names)
+        _, frozen_s = check_repeatable(self._model, lambda: self.extract(sample), names)
         other = other_values(batch_of(example, PROOF, start=1))
-        sequence = SequenceProof(self._model, self.head, self.extract, self._reference, plan.whole, plan.sources)
+        sequence = SequenceProof(self._model, self.head, self.extract, self._reference, plan)
         sequence.prove([sample, other, sample])
         verification = self.verify(other)
         if plan.decides_by_size or plan.has_batch_numbers:
             self.prove_size(FAR)
         company = Company(lambda batch: self._run_frozen(batch)[0], self._holds, self.frontier)
-        company.prove(batch_of(example, SMALL), is_steered=self.is_steered)
+        company.prove(sample, is_steered=self.is_steered)
+        features = self.extract(sample)  # extreme samples may have left values elsewhere
         self._explanation = explain(
             plan.kinds, self.head, self.frontier, features, frozen_s, SMALL, verification, plan.settings.notes()
         )
@@ -204,7 +207,7 @@ class Split:
     @property
     def is_steered(self) -> bool:
         """True if values of the frozen part reach Python, where they may decide for a whole batch."""
-        return any(expected.is_steered for expected in self._plan.expected.values())
+        return self._plan.is_steered
 
     @public("Split.check_unchanged")
     def check_unchanged(self) -> None:
@@ -231,6 +234,10 @@ class Split:
         if moved:
             raise changed_error(moved)
 
+    def check_reads(self, function: Any) -> None:
+        """Raise a SplitError if a loss reads an attribute in which forward leaves values of the frozen part."""
+        refuse_unmade(self._plan.left_frozen & names_read_by(function))
+
     def _moved_weights(self) -> list[str]:
         now = {**dict(self._model.named_parameters()), **dict(self._model.named_buffers())}
         return [name for name, sum_ in self._sums.items() if name not in now or checksum(now[name]) != sum_]
@@ -241,20 +248,18 @@ class Split:
         has_guards = any(expected.guards or expected.sizes for expected in self._plan.expected.values())
         if not has_guards or count <= LARGE or not self._takes_another_path(example):
             return None
-        pairs = (torch.tensor([at, at], device=self._device) for at in range(count))
-        return next((at for at, pair in enumerate(pairs)
-                     if self._takes_another_path(batches.rows(example, pair))), None)  # fmt: skip
+        pairs = (batches.rows(example, torch.tensor([at, at], device=self._device)) for at in range(count))
+        return next((at for at, pair in enumerate(pairs) if self._takes_another_path(pair)), None)
 
     def _takes_another_path(self, inputs: Any) -> bool:
         features, differing = self._run_frozen(inputs)
-        return bool(differing) or features is None
+        return features is None or bool(differing)
 
     def _holds(self, inputs: Any, features: tuple[Tensor, ...]) -> bool:
-        try:
+        with suppress(SplitError):
             self._verify(inputs, features, ("train", "eval"), has_backward=False)
-        except SplitError:
-            return False
-        return True
+            return True
+        return False
 
     @property
     def _device(self) -> torch.device:
@@ -302,16 +307,13 @@ class Split:
 
     def _run_frozen(self, inputs: Any) -> tuple[tuple[Tensor, ...] | None, list[tuple[Guard, Any]]]:
         """(features, or None if one was not made as it was recorded; what was handed to Python in another way)."""
-        plan = self._plan
-        own = batches.map_tensors(inputs, torch.clone)  # a model may write into its inputs
+        plan, own = self._plan, batches.map_tensors(inputs, torch.clone)  # a model may write into its inputs
         found, differing = extract_features(self._model, plan.kinds, plan.frontier, plan.expected, plan.quiet, own)
-        given = outline(inputs)
-        if given != plan.outline:
+        if (given := outline(inputs)) != plan.outline:
             differing.insert(0, (Guard(_INPUTS, plan.outline, "the inputs"), given))
         features: list[Tensor] = []
-        size = batches.batch_size(inputs)
         for entry, tensor in zip(plan.frontier.entries, found, strict=True):
-            if tensor is None or not entry.layout.fits(tensor, size):
+            if tensor is None or not entry.layout.fits(tensor, batches.batch_size(inputs)):
                 return None, differing
             features.append(entry.layout.to_rows(tensor))
         return tuple(features), differing
@@ -322,7 +324,7 @@ def split(model: nn.Module, example: Any) -> Split:
     """A model's frozen part and trainable part, found by running it, and proven to be the model.
 
     Args:
-        model: Any module with frozen and trainable parameters (`frostline.freeze`). It is left as it was.
+        model: Any module with frozen and trainable parameters (`frostline.freeze`), wrapped or not; left as it was.
         example: A batch as the model takes it: a tensor, a tuple or a mapping, two samples or more, on the
             model's device. At most four samples are used.
 
@@ -348,10 +350,10 @@ def split(model: nn.Module, example: Any) -> Split:
         True
     """
     check_model("split", model, needs=("shapes", "values"))
+    model = unwrapped(model)[0]
     check_line(model)
     check_example(model, example)
-    traces = Traces(model)
-    with kept_model(model), wrapped():
+    with Traces(model) as traces, kept_model(model), wrapped():
         made = _first_that_holds(model, example)
     traces.check()
     return made

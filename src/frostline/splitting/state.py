@@ -7,37 +7,61 @@ all of them as they were (`Traces`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from frostline.core.digests import code_digest, tensor_digest
-from frostline.core.errors import NotCacheable
-from frostline.splitting.fingerprints import fingerprint
+from frostline.core.errors import NotCacheable, SplitError
+from frostline.splitting.fingerprints import fingerprint, has_state
 from frostline.splitting.places import Place, Walk, contents
 from frostline.splitting.sources import Source, sources_of
+
+if TYPE_CHECKING:
+    from frostline.splitting.recording import Recording
 
 _DIGEST = 64  # letters of a digest of a tensor; texts are quoted
 
 
-def watched_places(modules: Mapping[str, nn.Module], sources: Iterable[Source]) -> list[Place]:
+def watched_places(
+    modules: Mapping[str, nn.Module], sources: Iterable[Source], left: Container[tuple[str, str]] = ()
+) -> list[Place]:  # fmt: skip
     """Every number, text and plain tensor that the code may read from these modules, its globals and its closures.
 
     What forward itself writes is left out: it is moved by every call, and `moving_state` has looked at it.
+
+    Args:
+        modules: Modules by name.
+        sources: The code that ran.
+        left: Attributes that the head itself sets, by module and name.
     """
-    return _walked(Walk(list(sources), modules.values()), modules)
+    return _walked(Walk(list(sources), modules.values(), left=left), modules)
 
 
 def moving_state(
-    model: nn.Module, names: Iterable[str], sources: Iterable[Source], run: Callable[[], Any]
+    model: nn.Module,
+    names: Iterable[str],
+    sources: Iterable[Source],
+    run: Callable[[], Any],
+    *,
+    has_queues: bool = True,
 ) -> list[str]:
-    """What the named modules and the code keep that one more call of `run`, with the same batch, changes."""
+    """What the named modules and the code keep that one more call of `run`, with the same batch, changes.
+
+    Args:
+        model: The model.
+        names: The modules whose attributes are looked at.
+        sources: The code that ran.
+        run: One call.
+        has_queues: Look at queues, sets and iterators too; False where the head itself moves them.
+    """
     own, sources = dict(model.named_modules()), list(sources)
     modules = {name: own[name] for name in names}
 
     def now() -> dict[str, Any]:
-        return contents(_walked(Walk(sources, modules.values(), is_complete=True), modules))
+        places = _walked(Walk(sources, modules.values(), is_complete=True), modules)
+        return contents(place for place in places if has_queues or not has_state(place.value))
 
     before = now()
     run()
@@ -55,6 +79,9 @@ class Traces:
     def __init__(self, model: nn.Module) -> None:
         self._modules = dict(model.named_modules())
         self._before = self._contents()
+        self._training = {name: own.requires_grad for name, own in model.named_parameters()}
+        self._parameters = dict(model.named_parameters())
+        self._toggled: list[str] = []
 
     def check(self) -> None:
         """Compare after the split.
@@ -62,11 +89,23 @@ class Traces:
         Raises:
             NotCacheable: If the runs of the split have moved something that a training begins with.
         """
+        if self._toggled:
+            raise leaves_traces_error([f"{name}.requires_grad" for name in self._toggled])
         after = self._contents()
         moved = [name for name in {**self._before, **after} if self._before.get(name) != after.get(name)]
         moved = [name for name in moved if not _is_of_cache(name, self._before, after)]
         if moved:
             raise leaves_traces_error(moved)
+
+    def __enter__(self) -> Traces:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Put back which weights train, on errors too."""
+        for name, parameter in self._parameters.items():
+            if parameter.requires_grad != self._training[name]:
+                parameter.requires_grad_(self._training[name])
+                self._toggled.append(name)
 
     def _contents(self) -> dict[str, Any]:
         sources = [source for module in self._modules.values() for source in sources_of(module)]
@@ -101,6 +140,29 @@ def steered_state(
     return lines + [
         f"{name} {fingerprint(place.value)}" for name, place in places.items() if not isinstance(place.value, Iterator)
     ]
+
+
+def refuse_unknown_constants(model: nn.Module, recordings: Iterable[Recording]) -> None:
+    """Refuse tensors that stand in a graph as they are, and that the model keeps nowhere: an unheard call made them.
+
+    Raises:
+        SplitError: If there is one; scripted functions and those of C are not heard.
+    """
+    recordings = list(recordings)
+    constants = {id(own) for each in recordings for own in each.constants.values() if isinstance(own, Tensor)}
+    if not constants:
+        return
+    sources = [source for each in recordings for source in each.sources.values()]
+    modules = dict(model.named_modules())
+    kept = _walked(Walk(sources, modules.values(), is_complete=True), modules)
+    if constants - {id(place.value) for place in kept}:
+        raise SplitError(
+            what="The model makes a tensor by a call that cannot be recorded.",
+            where="a tensor that no torch call, module or attribute tells the origin of",
+            received="the result of a scripted or compiled function, or of one that is not torch's",
+            do="call the function without torch.jit or torch.compile; or put the step into a module of its own that "
+            "holds no frozen layers; or train with frostline.fit(..., cache=False).",
+        )
 
 
 def keeps_state_error(names: Sequence[str]) -> NotCacheable:

@@ -67,6 +67,12 @@ def is_plain(value: Any) -> bool:
     return False
 
 
+def calls_itself_otherwise(module: nn.Module) -> bool:
+    """True if the class of a module computes in `__call__`, around its forward."""
+    kinds = type(module).__mro__
+    return any("__call__" in vars(kind) for kind in kinds[: kinds.index(nn.Module)])
+
+
 def is_same(one: Tensor, other: Tensor) -> bool:
     """True for two tensors of the same shape and values, NaN included."""
     if one.shape != other.shape or one.dtype != other.dtype:
