@@ -12,7 +12,8 @@ from helpers_caching import D, N, dataset, fill
 ROWS = torch.arange(64.0).view(16, 4)
 AT = torch.arange(8)
 DTYPES = (
-    torch.float32, torch.float64, torch.bfloat16, torch.int64, torch.uint8, torch.bool, torch.complex64, torch.float8_e5m2,
+    torch.float32, torch.float64, torch.bfloat16, torch.int64, torch.uint8, torch.bool, torch.complex64,
+    torch.float8_e5m2,
 )  # fmt: skip
 
 
