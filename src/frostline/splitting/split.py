@@ -170,28 +170,24 @@ class Split:
         return self._explanation
 
     def _proven(self, example: Any) -> Split:
-        """The same split, proven on the samples of the example and explained.
-
-        Raises:
-            SplitError: If the head is not the model.
-            NotCacheable: If the frozen part is not repeatable, or remembers batches.
-        """
-        plan, sample = self._plan, batch_of(example, SMALL)
-        names = [tensor.name for tensor in self.frontier]
-        _, frozen_s = check_repeatable(self._model, lambda: self.extract(sample), names)
-        other = other_values(batch_of(example, PROOF, start=1))
-        sequence = SequenceProof(self._model, self.head, self.extract, self._reference, plan)
-        sequence.prove([sample, other, sample])
-        verification = self.verify(other)
-        if plan.decides_by_size or plan.has_batch_numbers:
-            self.prove_size(FAR)
-        company = Company(lambda batch: self._run_frozen(batch)[0], self._holds, self.frontier)
-        company.prove(sample, is_steered=self.is_steered)
-        features = self.extract(sample)  # extreme samples may have left values elsewhere
-        self._explanation = explain(
-            plan.kinds, self.head, self.frontier, features, frozen_s, SMALL, verification, plan.settings.notes()
-        )
-        return self
+        """The same split, proven on the samples of the example, and explained; what forward keeps is put back."""
+        with kept_attributes(self._model, numbers=True):
+            plan, sample = self._plan, batch_of(example, SMALL)
+            names = [tensor.name for tensor in self.frontier]
+            _, frozen_s = check_repeatable(self._model, lambda: self.extract(sample), names)
+            other = other_values(batch_of(example, PROOF, start=1))
+            sequence = SequenceProof(self._model, self.head, self.extract, self._reference, plan)
+            sequence.prove([sample, other, sample])
+            verification = self.verify(other)
+            if plan.decides_by_size or plan.has_batch_numbers:
+                self.prove_size(FAR)
+            company = Company(lambda batch: self._run_frozen(batch)[0], self._holds, self.frontier)
+            company.prove(sample, is_steered=self.is_steered)
+            features = self.extract(sample)  # extreme samples may have left values elsewhere
+            self._explanation = explain(
+                plan.kinds, self.head, self.frontier, features, frozen_s, SMALL, verification, plan.settings.notes()
+            )
+            return self
 
     @public("Split.prove")
     def prove(self, inputs: Any, features: tuple[Tensor, ...]) -> None:
