@@ -339,3 +339,12 @@ def test_thawing_all_includes_what_was_fixed_before_and_leaves_whole_numbers_alo
     assert summary.parameters == ("1.weight",)
     assert not model.table.requires_grad
     assert summary.notes == ()
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script")
+def test_a_scripted_part_can_be_frozen():
+    model = nn.Sequential(torch.jit.script(nn.Linear(4, 4)), nn.Linear(4, 2))
+    fl.freeze(model, through="0")
+    assert [parameter.requires_grad for parameter in model.parameters()] == [False, False, True, True]
+    fl.thaw(model)
+    assert all(parameter.requires_grad for parameter in model.parameters())
