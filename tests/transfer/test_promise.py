@@ -167,3 +167,30 @@ def test_an_error_takes_a_freeze_back():
     with kept_freeze(model):
         fl.freeze(model, through="1")
     assert not model[1].training
+
+
+@pytest.mark.parametrize("mode", [True, False])
+def test_an_error_takes_the_modes_of_a_freeze_back(mode):
+    model = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3), nn.Linear(3, 2)).train(mode)
+    model[1].train(not mode)
+    with pytest.raises(KeyError), kept_freeze(model):
+        fl.freeze(model, through="1")
+        model.eval()
+        raise KeyError
+    assert [module.training for module in model.modules()] == [mode, mode, not mode, mode]
+    fl.freeze(model)
+    with pytest.raises(KeyError), kept_freeze(model):
+        fl.thaw(model)
+        raise KeyError
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+    fl.thaw(model)
+    assert [module.training for module in model.modules()] == [mode, mode, False, mode]
+
+
+def test_gradients_that_a_freeze_dropped_come_back_after_an_error():
+    model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 2))
+    model[0].weight.grad = gradient = torch.ones(3, 3)
+    with pytest.raises(KeyError), kept_freeze(model):
+        fl.freeze(model, through="0")
+        raise KeyError
+    assert model[0].weight.grad is gradient
