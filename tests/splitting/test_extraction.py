@@ -1,8 +1,10 @@
 import pytest
 import torch
+import torch.nn.functional as F
+from torch import nn
 
 import frostline as fl
-from helpers_splitting import Net, check, x
+from helpers_splitting import D, Net, check, x
 
 
 def test_a_guard_that_differs_is_verified_and_taken_or_refused():
@@ -30,3 +32,43 @@ def test_a_hook_that_forward_takes_away_again_is_taken_away_where_extraction_end
     features = split.extract(batch)
     assert not model.low._forward_hooks
     assert torch.equal(split.head(*features), model(batch))
+
+
+def test_rows_of_a_frozen_value_that_forward_goes_through_are_features_of_a_graph():
+    model = Net(lambda m, batch: m.high(torch.stack(list(m.low(batch).t())).t()))
+    split = check(model, x(4))
+    assert split.explain().notes == ()  # the head does not run the model's own forward
+    batch = x(7)
+    assert torch.equal(split.head(*split.extract(batch)), model(batch))
+
+
+def test_what_only_training_makes_is_made_without_the_noise_that_feeds_it():
+    def forward(m, batch):
+        dropped = F.dropout(m.low(batch), 0.5, m.training)
+        return m.high(m.mid(dropped)) + (m.high(m.aside(dropped)) if m.training else 0)
+
+    model = Net(forward, mid=nn.Linear(D, D), aside=nn.Linear(D, D))
+    fl.freeze(model, modules=[model.mid, model.aside])
+    split = check(model, x(4), names=["mid", "aside"])
+    batch = x(5)
+    state = torch.get_rng_state()
+    found = split.extract(batch)
+    assert torch.equal(torch.get_rng_state(), state)
+    low = model.low(batch)
+    for feature, expected in zip(found, (model.mid(low), model.aside(low)), strict=True):
+        torch.testing.assert_close(feature, expected)
+
+
+@pytest.mark.parametrize("mode", [True, False])
+def test_extraction_leaves_modes_and_attributes_as_they_are(mode):
+    def forward(m, batch):
+        m.last = m.low(batch)
+        return m.high(m.last)
+
+    model = Net(forward).train(mode)
+    model.low.train(not mode)
+    model.last = None
+    split = check(model, x(4))
+    split.extract(x(3))
+    assert [module.training for module in (model, model.low, model.high)] == [mode, not mode, mode]
+    assert model.last is None
