@@ -124,3 +124,23 @@ def test_a_proof_that_is_due_leaves_the_noise_of_the_caller_as_it_is():
         found = made.head(*features)
         torch.manual_seed(1)
         assert torch.equal(found, model(batch))
+
+
+class Noisy(nn.Linear):
+    """A layer that draws in inference mode, too."""
+
+    def forward(self, batch):
+        return nn.functional.dropout(super().forward(batch), 0.5)
+
+
+def test_a_frozen_layer_that_draws_in_inference_mode_is_told_what_its_mode_cannot_help():
+    model = Net(lambda m, batch: m.high(m.low(batch)))
+    model.low = Noisy(D, D).requires_grad_(False)
+    with pytest.raises(fl.NotCacheable, match="low draws random numbers") as error:
+        fl.split(model, x(4))
+    assert "in training mode" in error.value.where
+    fl.freeze(model, modules=[model.get_submodule("low")])  # as the remedy says
+    with pytest.raises(fl.NotCacheable, match="low draws random numbers") as error:
+        fl.split(model, x(4))
+    assert "in inference mode" in error.value.where
+    assert "draw only if self.training" in error.value.do

@@ -63,8 +63,9 @@ def test_a_look_up_that_scales_its_own_frozen_weight_is_refused_and_left_as_it_w
     model = Net(lambda m, batch: m.high(m.table(batch)), table=nn.Embedding(9, D, max_norm=0.1))
     model.table.requires_grad_(False)
     before = model.table.weight.clone()
-    with pytest.raises(fl.NotCacheable, match="scaled to max_norm"):
+    with pytest.raises(fl.NotCacheable, match="scaled to max_norm") as error:
         fl.split(model, torch.arange(4))
+    assert "set max_norm = None on the nn.Embedding" in error.value.do
     assert torch.equal(model.table.weight, before)
 
 

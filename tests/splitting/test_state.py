@@ -1,4 +1,5 @@
 import collections
+import copy
 import itertools
 import random
 
@@ -242,6 +243,62 @@ def test_a_first_call_that_initialises_is_refused():
     model.is_ready = False
     with pytest.raises(fl.NotCacheable, match="is_ready"):
         fl.split(model, x(4))
+
+
+class Centred(nn.Linear):
+    """A layer that takes a number from the first batch that it sees, if only a small one."""
+
+    def forward(self, batch):
+        made = super().forward(batch)
+        if not hasattr(self, "centre"):
+            self.centre = made.detach().mean() * 1e-6
+        return made - self.centre
+
+
+def _centred(m, low):
+    if not hasattr(m, "centre"):
+        m.centre = low.detach().mean() * 1e-6
+    return low - m.centre
+
+
+def test_what_the_first_batch_sets_is_refused_however_small_it_is():
+    with pytest.raises(fl.NotCacheable, match="'low.centre'") as error:
+        fl.split(Net(lambda m, batch: m.high(m.low(batch)), low=Centred(8, 8).requires_grad_(False)), x(4))
+    assert "the first batch" in error.value.received
+    with pytest.raises(fl.NotCacheable, match="'centre'"):
+        fl.split(Net(lambda m, batch: m.high(_centred(m, unanswered(m, batch)))), x(4))
+
+
+def test_what_the_first_batch_sets_in_the_trainable_part_is_set_by_the_head():
+    model = Net(lambda m, batch: m.high(_centred(m, m.low(batch))))
+    split, twin = check(model, x(4)), copy.deepcopy(model)
+    for batch in (x(3), x(5) + 100):
+        assert torch.equal(split.head(*split.extract(batch)), twin(batch))
+    assert model.centre == twin.centre
+
+
+def test_what_one_attempt_at_a_split_leaves_is_not_there_in_the_next():
+    def forward(m, batch):
+        low = m.low(batch)
+        m.attention(low, low, low)  # values decide in it, so that two heads are tried
+        return m.high(_centred(m, low))
+
+    model = Net(forward, attention=nn.MultiheadAttention(8, 2, batch_first=True).requires_grad_(False))
+    split, twin = check(model, x(4)), copy.deepcopy(model)
+    assert not hasattr(model, "centre")
+    for batch in (x(3), x(5) + 100):
+        assert torch.equal(split.head(*split.extract(batch)), twin(batch))
+
+
+def test_what_every_first_call_makes_alike_is_no_state():
+    def forward(m, batch):
+        if m.waves is None:
+            m.waves = torch.arange(8).cos()
+        return m.high(m.low(batch) * m.waves)
+
+    model = Net(forward)
+    model.waves = None
+    check(model, x(4))
 
 
 def test_notes_that_are_only_added_to_are_no_state():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import random
 from collections import OrderedDict, deque
 from contextlib import ExitStack, contextmanager
@@ -15,7 +14,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Iterable
 
     from torch import Tensor
 
@@ -148,7 +147,9 @@ def kept_modes(model: nn.Module) -> Generator[None]:
 
 
 # What modules keep values in; hooks are kept in ordered dicts.
-_HOLDERS = (dict, OrderedDict, list, set, deque)
+_HOLDERS = frozenset((dict, OrderedDict, list, set, deque))
+# Most of what a module keeps: none of it is a record. Models of a hundred modules keep thousands of them.
+_NO_RECORDS = _HOLDERS | {bool, int, float, str, tuple, type(None)}
 
 
 @contextmanager
@@ -159,16 +160,26 @@ def kept_attributes(model: nn.Module, *, numbers: bool) -> Generator[None]:
         model: The model.
         numbers: Put numbers back too; else they stay as they are, so that a counter that steers is seen to move.
     """
-    tables = [(vars(module), vars(module).copy()) for module in model.modules()]
-    tables += [(vars(value), vars(value).copy()) for _, kept in tables for value in kept.values() if _is_record(value)]
-    holders = [value for _, kept in tables for value in kept.values() if type(value) in _HOLDERS]
-    contents = [copy.copy(holder) for holder in holders]
+    tables = [vars(module) for module in model.modules()]
+    tables += [vars(value) for table in tables for value in table.values() if _is_record(value)]
+    with kept_values(tables, numbers=numbers):
+        yield
+
+
+@contextmanager
+def kept_values(tables: list[dict[str, Any]], values: Iterable[Any] = (), *, numbers: bool = True) -> Generator[None]:
+    """Put back the entries of these tables, and what containers among their entries and these values hold."""
+    copies = [(table, table.copy()) for table in tables]
+    holders = [own for own in (*values, *(v for _, kept in copies for v in kept.values())) if type(own) in _HOLDERS]
+    contents = [holder.copy() if holder else () for holder in holders]
     try:
         yield
     finally:
-        for table, kept in tables:
+        for table, kept in copies:
             _put_back(table, kept, numbers=numbers)
         for holder, content in zip(holders, contents, strict=True):
+            if not holder and not content:
+                continue
             if isinstance(holder, (list, deque)):
                 holder.clear()
                 holder.extend(content)
@@ -179,14 +190,16 @@ def kept_attributes(model: nn.Module, *, numbers: bool) -> Generator[None]:
 
 def _is_record(value: Any) -> bool:
     """True for an object that keeps values in attributes, and is no module, function or class."""
+    if type(value) in _NO_RECORDS:
+        return False
     is_other = isinstance(value, (nn.Module, type, ModuleType)) or callable(value) or torch.is_tensor(value)
     return hasattr(value, "__dict__") and not is_other
 
 
 def _put_back(table: dict[str, Any], kept: dict[str, Any], *, numbers: bool) -> None:
     for name in table.keys() | kept.keys():
-        if name == "training":
-            continue  # `kept_modes` puts it back
+        if table.get(name, kept) is kept.get(name, table) or name == "training":
+            continue  # nothing was changed; `kept_modes` puts modes back
         if isinstance(table.get(name), (bool, int, float)) and not numbers:
             continue
         if name in kept:
@@ -195,7 +208,9 @@ def _put_back(table: dict[str, Any], kept: dict[str, Any], *, numbers: bool) -> 
             del table[name]
 
 
-def _differs(one: dict[Any, Any], other: dict[Any, Any]) -> bool:
+def _differs(one: dict[Any, Any], other: dict[Any, Any] | tuple[()]) -> bool:
+    if not isinstance(other, dict):
+        return bool(one)
     return list(one) != list(other) or any(one[key] is not other[key] for key in other)
 
 

@@ -205,7 +205,7 @@ def frozen_weight_error(name: str) -> NotCacheable:
         what=f"The frozen part changes its own weights: {name!r} is scaled to max_norm in every forward pass.",
         where=f"{name}, {operations.user_line()}",
         received="a frozen embedding with max_norm",
-        do=f"set model.get_submodule({name.rpartition('.')[0]!r}).max_norm = None, then split again.",
+        do="set max_norm = None on the nn.Embedding that holds it, or leave it out of F.embedding; then split again.",
     )
 
 

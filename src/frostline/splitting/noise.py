@@ -80,13 +80,16 @@ class Noise:
         top, owner = self.frames.top, self.owner()
         if not self.kinds.is_mixed(owner) and not self.kinds.is_trainable(owner):
             reason = "uses the statistics of the batch" if has_statistics else "draws random numbers"
+            name, mode = top.frame.name or "the model", "training" if owner.training else "inference"
             raise NotCacheable(
-                what=f"The frozen part is not deterministic: {top.frame.name or 'the model'} {reason}.",
-                where=f"{top.frame.name or 'the model'} ({type(top.module).__name__}) is in training mode; "
-                f"{operations.user_line()}",
+                what=f"The frozen part is not deterministic: {name} {reason}.",
+                where=f"{name} ({type(top.module).__name__}) is in {mode} mode; {operations.user_line()}",
                 received=f"{operations.name_of(func)} inside of a frozen module",
                 do=f"frostline.freeze(model, modules=[model.get_submodule({self.kinds.name(owner)!r})]), "
-                "then split again.",
+                "then split again."
+                if owner.training
+                else "let that line draw only if self.training (F.dropout(..., training=self.training)); or train with "
+                "frostline.fit(..., cache=False).",
             )
         if top.module is not owner and self.may_be(top.module):
             raise NoisyModule

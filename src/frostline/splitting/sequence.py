@@ -19,7 +19,7 @@ from frostline.core.restore import (
     kept_modes,
     seed_generators,
 )
-from frostline.splitting.state import keeps_state_error, moving_state
+from frostline.splitting.state import keeps_state_error, moving_state, state_of_first_call
 from frostline.splitting.verification import compare_outcomes, run_once
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ class SequenceProof:
                 expected, moving = self._over_model(batches, training)
                 if moving:
                     raise keeps_state_error(moving)
+                self._refuse_first_call(batches[0], batches[1])
                 found = self._over_head(features, training)
                 for ours, theirs in zip(found, expected, strict=True):
                     self._compare(ours, theirs, "train" if training else "eval", batches)
@@ -85,6 +86,19 @@ class SequenceProof:
             self.model, names, self.plan.sources, lambda: _seeded(self.model, lambda: self.reference(batch), 0),
             has_queues=not self.plan.settings.replayed,
         )  # fmt: skip
+
+    def _refuse_first_call(self, first: Any, second: Any) -> None:
+        """Refuse what the first call sets from its batch: a fill sees another first batch than the training."""
+        names = [name for name, _ in self.model.named_modules() if not self._is_own(name)]
+        runs = (lambda: _seeded(self.model, lambda: self.reference(first), 0),
+                lambda: _seeded(self.model, lambda: self.reference(second), 1))  # fmt: skip
+        found = state_of_first_call(self.model, names, self.plan.sources, runs)
+        if self.plan.settings.replayed:  # the head runs all but the frozen modules
+            kinds = self.plan.kinds
+            answered = tuple(f"{name}." for name, own in self.model.named_modules() if kinds.is_frozen(own))
+            found = [name for name in found if name.startswith(answered)]
+        if found:
+            raise keeps_state_error(found, "the value that the first batch gave it, after a second batch")
 
     def _is_own(self, name: str) -> bool:
         return any(name == own or name.startswith(f"{own}.") for own in self.plan.whole)

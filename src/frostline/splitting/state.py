@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from frostline.core.digests import code_digest, tensor_digest
 from frostline.core.errors import NotCacheable, SplitError
+from frostline.core.restore import kept_attributes, kept_buffers
 from frostline.splitting.fingerprints import fingerprint, has_state
 from frostline.splitting.places import Place, Walk, contents
 from frostline.splitting.sources import Source, sources_of
@@ -56,17 +57,47 @@ def moving_state(
         run: One call.
         has_queues: Look at queues, sets and iterators too; False where the head itself moves them.
     """
-    own, sources = dict(model.named_modules()), list(sources)
-    modules = {name: own[name] for name in names}
-
-    def now() -> dict[str, Any]:
-        places = _walked(Walk(sources, modules.values(), is_complete=True), modules)
-        return contents(place for place in places if has_queues or not has_state(place.value))
-
-    before = now()
+    before = _contents(model, names, sources, has_queues)
     run()
-    after = now()
+    after = _contents(model, names, sources, has_queues)
     return [name for name in {**before, **after} if before.get(name) != after.get(name)]
+
+
+def state_of_first_call(
+    model: nn.Module,
+    names: Iterable[str],
+    sources: Iterable[Source],
+    runs: tuple[Callable[[], Any], Callable[[], Any]],
+) -> list[str]:
+    """What the first call sets from its batch, and a second one with another batch leaves as it is.
+
+    Args:
+        model: The model, as it was before any call. Its attributes are put back.
+        names: The modules whose attributes are looked at.
+        sources: The code that ran.
+        runs: Calls with two batches.
+    """
+    names, sources = list(names), list(sources)
+
+    def after(*calls: Callable[[], Any]) -> dict[str, Any]:
+        with kept_buffers(model), kept_attributes(model, numbers=True):
+            for call in calls:
+                call()
+            return _contents(model, names, sources, has_queues=False)
+
+    before, first = after(), after(runs[0])
+    changed = [name for name in first if first[name] != before.get(name)]
+    if not changed:
+        return []
+    second, both = after(runs[1]), after(*runs)
+    return [name for name in changed if both.get(name) == first[name] != second.get(name)]
+
+
+def _contents(model: nn.Module, names: Iterable[str], sources: Iterable[Source], has_queues: bool) -> dict[str, Any]:
+    own = dict(model.named_modules())
+    modules = {name: own[name] for name in names}
+    places = _walked(Walk(list(sources), modules.values(), is_complete=True), modules)
+    return contents(place for place in places if has_queues or not has_state(place.value))
 
 
 class Traces:
@@ -165,12 +196,14 @@ def refuse_unknown_constants(model: nn.Module, recordings: Iterable[Recording]) 
         )
 
 
-def keeps_state_error(names: Sequence[str]) -> NotCacheable:
+def keeps_state_error(
+    names: Sequence[str], received: str = "another value after one more call with the same batch"
+) -> NotCacheable:
     """The frozen part remembers batches."""
     return NotCacheable(
         what=f"The model keeps state from batch to batch outside of its trainable layers: {_shown(names)}.",
         where=names[0] if names else "the model",
-        received="another value after one more call with the same batch",
+        received=received,
         do="keep the state in a module of its own that is trainable and holds no frozen layers, or remove it; or train "
         "with frostline.fit(..., cache=False).",
     )
