@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import frostline as fl
-from helpers_splitting import D, Net, check, x
+from helpers_splitting import D, Net, check, unanswered, x
 
 
 def test_a_guard_that_differs_is_verified_and_taken_or_refused():
@@ -14,6 +14,20 @@ def test_a_guard_that_differs_is_verified_and_taken_or_refused():
     assert torch.allclose(split.head(*split.extract(batch)), taken(batch))
     refused = Net(lambda m, x: m.high(m.low(x)) * 2 if bool((x > 100).any()) else m.high(m.low(x)))
     split = check(refused, x(4))
+    with pytest.raises(fl.SplitError, match="another path for this batch") as error:
+        split.extract(x(4) + 200)
+    assert error.value.received.startswith("float32 (4, 8): relative difference")
+    assert isinstance(error.value.__cause__, fl.SplitError)
+
+
+def test_features_that_have_not_a_row_for_every_sample_are_refused():
+    """The model itself gives one row for the batch: its head would, too."""
+
+    def forward(m, batch):
+        low = unanswered(m, batch)
+        return m.high(low[:1] if bool((batch > 100).any()) else low)
+
+    split = check(Net(forward), x(4))
     with pytest.raises(fl.SplitError, match="another path for this batch"):
         split.extract(x(4) + 200)
 
