@@ -76,7 +76,8 @@ def freeze(
         chosen = list(model.modules())
     frozen = [*held, *(p for module in chosen for p in module.parameters(recurse=False))]
     among = {id(parameter) for parameter in frozen}
-    check_promise(model, "freeze(model)", [m for m in model.modules() if id(m._parameters.get("weight")) in among])
+    tables = [module for module in model.modules() if isinstance(module, (nn.Embedding, nn.EmbeddingBag))]
+    check_promise(model, "freeze(model)", [module for module in tables if id(module.weight) in among])
     _remember(model, among)
     for parameter in frozen:
         parameter.requires_grad_(False)
@@ -191,7 +192,7 @@ def _remember(model: nn.Module, among: set[int]) -> None:
 def _parameters_now(module: nn.Module, names: Iterable[str]) -> list[nn.Parameter]:
     """The module's parameters of these names, or what a norm or parametrization since has made of them."""
     own = dict(module.named_parameters(recurse=False))
-    made: Any = module._modules.get("parametrizations", {})
+    made: Any = dict(module.named_children()).get("parametrizations", {})
     found: list[nn.Parameter] = []
     for name in names:
         if name in own:
