@@ -89,6 +89,16 @@ def test_layer_drop_with_the_rate_0_is_no_layer_drop(rate):
     check(model, x(4))
 
 
+@pytest.mark.parametrize("draw", [torch.randn, lambda shape: torch.rand(shape) - 0.5, lambda shape: -torch.rand(shape)])
+def test_other_numbers_may_fall_below_a_rate_of_0(draw):
+    def forward(m, batch):
+        h = unanswered(m, batch)
+        return m.code(h if m.training and draw([]) < 0 else m.high(h))
+
+    with pytest.raises(fl.SplitError, match="layer drop"):
+        fl.split(Net(forward), x(4))
+
+
 def test_noise_of_the_trainable_part_that_decides_is_refused_in_both_modes():
     model = Net(lambda m, x: m.high(unanswered(m, x)) * (2 if torch.rand(1).item() < 0.5 else 1))
     with pytest.raises(fl.SplitError, match="layer drop"):

@@ -112,7 +112,7 @@ def thaw(model: nn.Module, down_to: str | None = None, *, all: bool = False) -> 
     check_model("thaw", model, needs=("training",))
     before = _state(model)
     chosen = _after(model, down_to) if down_to is not None else list(model.modules())
-    mode = vars(model).get(MODE, True) if _is_kept(model) else model.training
+    mode = vars(model)[MODE] if _is_kept(model) else model.training
     thawed: set[int] = set()
     for module in chosen:
         frozen = _parameters_now(module, vars(module).get(FROZEN, ()))
@@ -167,7 +167,7 @@ def _release(module: nn.Module, mode: bool) -> None:
     if not _is_kept(module):
         return
     vars(module).pop("train")
-    own = vars(module).pop(MODE, True)
+    own = vars(module).pop(MODE)
     module.training = mode and own
 
 
