@@ -208,7 +208,7 @@ class Head(nn.Module):
             watch.check()
         for place in self._own.places:
             if place.has_changed():
-                if has_state(place.value):
+                if isinstance(place.value, torch.Generator):
                     raise _moved(place)
                 raise _changed(place.name, f"{place.value!r} when the model was split, {place.now()!r} now")
 
@@ -384,9 +384,8 @@ def _changed(name: str, received: str) -> SplitError:
 
 def _moved(place: Place) -> NotCacheable:
     return NotCacheable(
-        what=f"The model's own calls move {place.name!r}, which no head can follow.",
+        what=f"The model draws from a generator of its own, {place.name!r}, which no head can follow.",
         where=place.name,
-        received=f"a {type(place.value).__name__} in another state than when the model was split",
-        do="draw from torch's own generator (torch.manual_seed), and keep queues and iterators in a module that is "
-        "trainable and holds no frozen layers; or train with frostline.fit(..., cache=False).",
+        received="a torch.Generator in another state than when the model was split",
+        do="draw from torch's own generator (torch.manual_seed); or train with frostline.fit(..., cache=False).",
     )
