@@ -1,6 +1,8 @@
 import contextvars
+import random
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -120,3 +122,26 @@ def test_a_loss_that_fails_is_left_to_the_training():
 def test_noise_of_the_trainable_part_is_the_same_on_both_sides():
     model = Net(lambda m, batch: F.dropout(m.high(m.low(batch)), 0.5, m.training))
     fl.split(model, x(4)).check_loss(lambda output, target: (output * torch.rand(D)).sum(), x(4), None, training=True)
+
+
+class Mixing:
+    """A loss with a generator of its own."""
+
+    def __init__(self):
+        self.own = np.random.default_rng(0)
+
+    def __call__(self, output, target):
+        return output.sum() * self.own.random() + random_of_closure.random()
+
+
+random_of_closure = random.Random(0)
+
+
+def test_a_loss_may_draw_from_a_generator_of_its_own_and_be_next_to_nothing():
+    split = fl.split(Net(lambda m, batch: m.high(m.low(batch))), x(4))
+    mixing = Mixing()
+    first = np.random.default_rng(0).random()
+    split.check_loss(mixing, x(4), None, training=True)
+    assert mixing.own.random() == first
+    rounding = iter([1e-9, 3e-9])
+    split.check_loss(lambda output, target: next(rounding), x(4), None, training=True)

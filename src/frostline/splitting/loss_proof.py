@@ -17,22 +17,25 @@ from torch import Tensor, nn
 from frostline.core import inputs as batches
 from frostline.core.errors import SplitError
 from frostline.core.restore import (
+    GENERATORS,
     generator_states,
     kept_attributes,
     kept_buffers,
     kept_generators,
     kept_gradients,
     kept_modes,
+    kept_state,
     kept_values,
     set_generator_states,
 )
-from frostline.core.tolerances import relative_difference
+from frostline.core.tolerances import batch_tolerance, relative_difference
 from frostline.splitting.sources import Source, is_library, nested
 
 if TYPE_CHECKING:
     from frostline.splitting.head import Head
 
 _TOLERANCE = 1e-3  # of the value; what a loss reads of another batch changes it by far more
+_SMALLEST = 1e-3  # a loss that is smaller is compared with this: rounding is as large as such losses
 
 
 def prove_loss(
@@ -73,8 +76,8 @@ def prove_loss(
             found = _called(function, head(*features), targets)
         except Exception as error:
             raise _reads_frozen_part(function, f"{type(error).__name__}: {error}, over the trainable part") from error
-    difference = _difference(found, expected)
-    if difference > _TOLERANCE:
+    allowed = max([_TOLERANCE, *(batch_tolerance(own.dtype, is_on_gpu=own.is_cuda) for own in features)])
+    if _difference(found, expected) > allowed:
         raise _reads_frozen_part(
             function, f"{_number(expected)} over the model, {_number(found)} over its trainable part"
         )
@@ -97,11 +100,15 @@ def _reads_frozen_part(function: Any, received: str) -> SplitError:
 
 
 def _difference(found: Any, expected: Any) -> float:
-    if isinstance(found, Tensor) and isinstance(expected, Tensor) and found.shape == expected.shape:
-        return relative_difference(found, expected)
     if isinstance(found, (int, float)) and isinstance(expected, (int, float)):
-        return relative_difference(torch.tensor(float(found)), torch.tensor(float(expected)))
+        found, expected = torch.tensor(float(found)), torch.tensor(float(expected))
+    if isinstance(found, Tensor) and isinstance(expected, Tensor) and found.shape == expected.shape:
+        return relative_difference(_floored(found), _floored(expected))
     return 0.0 if type(found) is type(expected) and not isinstance(found, Tensor) else 1.0
+
+
+def _floored(value: Tensor) -> Tensor:
+    return torch.cat([value.double().flatten(), value.new_full((1,), _SMALLEST, dtype=torch.float64)])
 
 
 def _number(value: Any) -> str:
@@ -115,7 +122,9 @@ def _kept_by(function: Any) -> Generator[None]:
         tables: list[dict[str, Any]] = []
         holders: list[Any] = []
         for value in _reached(function):
-            if isinstance(value, nn.Module):
+            if isinstance(value, GENERATORS):
+                stack.enter_context(kept_state(value))
+            elif isinstance(value, nn.Module):
                 stack.enter_context(kept_buffers(value))
                 stack.enter_context(kept_attributes(value, numbers=True))
             elif hasattr(value, "__dict__") and not isinstance(value, type) and not is_library(type(value)):
@@ -152,7 +161,10 @@ def _functions(function: Any) -> Iterator[FunctionType]:
 
 
 def _reached(function: Any) -> Iterator[Any]:
-    yield from (own for own in (function, getattr(function, "__self__", None)) if own is not None)
+    for own in (function, getattr(function, "__self__", None)):
+        if own is not None:
+            yield own
+            yield from (value for value in getattr(own, "__dict__", {}).values() if isinstance(value, GENERATORS))
     for plain in _functions(function):
         source = Source.of_function(plain)
         read = {name for code in nested(source.code) for name in (*code.co_names, *code.co_freevars, *code.co_varnames)}
