@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import frostline as fl
-from frostline.splitting.state import Place, fingerprint, keeps_state_error
+from frostline.splitting.state import Place, fingerprint, keeps_state_error, steered_state
 from helpers_splitting import Net, check, unanswered, x
 
 SCALE, TABLE, COUNT = {"of": 1.0}, [1.0, 2.0], 0
@@ -205,6 +205,17 @@ def test_a_table_of_tensors_by_size_may_grow():
     assert torch.equal(split.head(*split.extract(batch)), model(batch))
 
 
+def test_a_table_of_numbers_by_size_may_not_grow():
+    counts = {}
+
+    def forward(m, batch):
+        counts[len(counts)] = 1
+        return m.high(m.low(batch)) * (2.0 if len(counts) > 1000 else 1.0)
+
+    with pytest.raises(fl.NotCacheable, match="moves values|keeps state"):
+        fl.split(Net(forward), x(4))
+
+
 @pytest.mark.parametrize("name", MEMORIES)
 def test_what_is_remembered_from_batch_to_batch_is_refused(name):
     remember, recall = MEMORIES[name]
@@ -260,7 +271,7 @@ def test_what_the_first_batch_sets_is_refused_however_small_it_is():
 
 def test_what_the_first_batch_sets_in_the_trainable_part_is_set_by_the_head():
     model = Net(lambda m, batch: m.high(_centred(m, m.low(batch))))
-    split, twin = check(model, x(4)), copy.deepcopy(model)
+    split, twin = check(model, x(4), is_graph=False), copy.deepcopy(model)
     for batch in (x(3), x(5) + 100):
         assert torch.equal(split.head(*split.extract(batch)), twin(batch))
     assert model.centre == twin.centre
@@ -273,7 +284,7 @@ def test_what_one_attempt_at_a_split_leaves_is_not_there_in_the_next():
         return m.high(_centred(m, low))
 
     model = Net(forward, attention=nn.MultiheadAttention(8, 2, batch_first=True).requires_grad_(False))
-    split, twin = check(model, x(4)), copy.deepcopy(model)
+    split, twin = check(model, x(4), is_graph=False), copy.deepcopy(model)
     assert not hasattr(model, "centre")
     for batch in (x(3), x(5) + 100):
         assert torch.equal(split.head(*split.extract(batch)), twin(batch))
@@ -388,6 +399,27 @@ def _arange(count: int) -> torch.Tensor:
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script")
 def test_a_tensor_that_an_unheard_call_makes_is_made_again_or_refused():
     scripted = torch.jit.script(_arange)
-    check(Net(lambda m, batch: m.high(m.low(batch)) + scripted(8)), x(4))
+    check(Net(lambda m, batch: m.high(m.low(batch)) + scripted(8)), x(4), is_graph=False)
     with pytest.raises(fl.SplitError, match="makes a tensor by a call that cannot be recorded"):
         fl.split(Net(lambda m, batch: m.high(unanswered(m, batch)) + scripted(8)), x(4))
+
+
+def test_all_that_a_frozen_layer_keeps_is_told_and_an_iterator_is_not():
+    layer = nn.BatchNorm1d(2)
+    layer.scale, layer.names, layer.numbers = 1.0, ["a"], iter([1, 2])
+    layer.register_buffer("none", None)
+
+    def told():
+        return steered_state({"norm": layer}, {}, [])
+
+    found = [told()]
+    assert told() == found[0]
+    assert not any("numbers" in line or "none" in line for line in found[0])
+    changes = (
+        lambda: layer.weight.data.add_(1), lambda: layer.running_mean.add_(1), lambda: layer.names.append("b"),
+        lambda: setattr(layer, "scale", 2.0),
+    )  # fmt: skip
+    for change in changes:
+        change()
+        found.append(told())
+    assert len({tuple(lines) for lines in found}) == 5
