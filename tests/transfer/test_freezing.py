@@ -398,6 +398,8 @@ def test_a_container_follows_train_again_when_a_part_of_it_is_thawed():
     assert [module.training for module in (model[0], model[0][0], model[0][1])] == [True, False, True]
     model.eval()
     assert not model[0].training
+
+
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script")
 def test_a_scripted_part_can_be_frozen():
     model = nn.Sequential(torch.jit.script(nn.Linear(4, 4)), nn.Linear(4, 2))
