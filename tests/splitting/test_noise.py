@@ -144,3 +144,22 @@ def test_a_frozen_layer_that_draws_in_inference_mode_is_told_what_its_mode_canno
         fl.split(model, x(4))
     assert "in inference mode" in error.value.where
     assert "draw only if self.training" in error.value.do
+
+
+def test_statistics_of_the_batch_in_inference_mode_are_told_as_such():
+    model = Net(lambda m, batch: m.high(m.norm(m.low(batch))), norm=nn.BatchNorm1d(D, track_running_stats=False))
+    fl.freeze(model, modules=[model.low, model.norm])
+    with pytest.raises(fl.NotCacheable, match="norm uses the statistics of the batch") as error:
+        fl.split(model, x(4))
+    assert "track_running_stats=True" in error.value.do
+
+
+def test_a_generator_of_the_models_own_is_named():
+    def forward(m, batch):
+        return m.high(unanswered(m, batch) + torch.randn(len(batch), D, generator=m.own))
+
+    model = Net(forward)
+    model.own = torch.Generator().manual_seed(0)
+    with pytest.raises(fl.NotCacheable, match="'own'") as error:
+        fl.split(model, x(4))
+    assert "torch.manual_seed" in error.value.do
