@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import frostline as fl
-from frostline.splitting.state import Place, fingerprint, keeps_state_error, steered_state
+from frostline.splitting.state import Place, fingerprint, keeps_state_error
 from helpers_splitting import Net, check, unanswered, x
 
 SCALE, TABLE, COUNT = {"of": 1.0}, [1.0, 2.0], 0
@@ -205,17 +205,6 @@ def test_a_table_of_tensors_by_size_may_grow():
     assert torch.equal(split.head(*split.extract(batch)), model(batch))
 
 
-def test_a_table_of_numbers_by_size_may_not_grow():
-    counts = {}
-
-    def forward(m, batch):
-        counts[len(counts)] = 1
-        return m.high(m.low(batch)) * (2.0 if len(counts) > 1000 else 1.0)
-
-    with pytest.raises(fl.NotCacheable, match="moves values|keeps state"):
-        fl.split(Net(forward), x(4))
-
-
 @pytest.mark.parametrize("name", MEMORIES)
 def test_what_is_remembered_from_batch_to_batch_is_refused(name):
     remember, recall = MEMORIES[name]
@@ -402,24 +391,3 @@ def test_a_tensor_that_an_unheard_call_makes_is_made_again_or_refused():
     check(Net(lambda m, batch: m.high(m.low(batch)) + scripted(8)), x(4), is_graph=False)
     with pytest.raises(fl.SplitError, match="makes a tensor by a call that cannot be recorded"):
         fl.split(Net(lambda m, batch: m.high(unanswered(m, batch)) + scripted(8)), x(4))
-
-
-def test_all_that_a_frozen_layer_keeps_is_told_and_an_iterator_is_not():
-    layer = nn.BatchNorm1d(2)
-    layer.scale, layer.names, layer.numbers = 1.0, ["a"], iter([1, 2])
-    layer.register_buffer("none", None)
-
-    def told():
-        return steered_state({"norm": layer}, {}, [])
-
-    found = [told()]
-    assert told() == found[0]
-    assert not any("numbers" in line or "none" in line for line in found[0])
-    changes = (
-        lambda: layer.weight.data.add_(1), lambda: layer.running_mean.add_(1), lambda: layer.names.append("b"),
-        lambda: setattr(layer, "scale", 2.0),
-    )  # fmt: skip
-    for change in changes:
-        change()
-        found.append(told())
-    assert len({tuple(lines) for lines in found}) == 5

@@ -407,3 +407,11 @@ def test_a_scripted_part_can_be_frozen():
     assert [parameter.requires_grad for parameter in model.parameters()] == [False, False, True, True]
     fl.thaw(model)
     assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_a_frozen_module_gives_itself_back_when_its_mode_is_set():
+    model = net()
+    fl.freeze(model)
+    assert model.train() is model
+    assert model.eval() is model
+    assert model[0].train(True) is model[0]

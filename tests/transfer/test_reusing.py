@@ -390,3 +390,10 @@ def test_what_did_not_fit_is_told_with_the_start_of_both():
     assert error.value.where == "Bag"
     assert error.value.received.startswith("2 tensors, such as '")
     assert "the target has '" in error.value.do
+
+
+def test_names_that_fit_as_they_are_are_taken_before_those_that_fit_as_well_behind_a_beginning():
+    source, target = net(), net()
+    for starts in (("", "ema."), ("", "model.")):
+        assert fl.reuse(Bag(under(*starts, source=source)), target).notes == ()
+        assert torch.equal(target[0].weight, source[0].weight)
