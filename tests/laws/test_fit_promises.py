@@ -94,6 +94,29 @@ def test_a_dataset_that_changes_between_epochs_is_refused_where_it_is_cached(tmp
     assert "val" in error.value.where if is_val else "train" in error.value.where
 
 
+REPLACED = {
+    "7": lambda m: m.__setitem__(7, nn.Linear(16, 2)),
+    "forward_hook number 0": lambda m: m.register_forward_hook(lambda *_: None),
+    "0.forward": lambda m: setattr(m[0], "forward", lambda inputs: inputs.repeat(1, 3)[:, :16]),
+    "1.eps": lambda m: setattr(m[1], "eps", 1.0),
+}
+
+
+@pytest.mark.parametrize("name", REPLACED)
+def test_a_layer_that_is_replaced_while_a_cached_fit_runs_is_refused_at_the_next_epoch(tmp_path, name):
+    model, seen = mlp(), []
+    fl.freeze(model, through="2")
+
+    def change(epoch):
+        seen.append(epoch)
+        REPLACED[name](model)
+
+    with pytest.raises(fl.SplitError, match="was changed after it was split") as error:
+        fit(model, cache=tmp_path, epochs=3, scheduler=lambda _: Calling(change))
+    assert error.value.where == name
+    assert seen == [1]
+
+
 @pytest.mark.parametrize("is_array", [False, True])
 def test_a_tensor_that_the_dataset_fills_anew_for_every_item_is_copied(tmp_path, is_array):
     class Buffers(Curriculum):
