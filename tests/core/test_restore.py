@@ -206,19 +206,3 @@ def test_objects_that_hold_values_are_put_back(numbers):
     assert model.record.text == "a"
     assert not hasattr(model.record, "came")
     assert model.record.count == (1 if numbers else 2)
-
-
-@pytest.mark.parametrize(
-    ("generator", "draw"),
-    [
-        (torch.Generator().manual_seed(0), lambda own: torch.rand(3, generator=own).tolist()),
-        (random.Random(0), lambda own: [own.random(), own.gauss(0, 1)]),
-        (np.random.default_rng(0), lambda own: own.random(3).tolist()),
-        (np.random.RandomState(0), lambda own: own.randn(3).tolist()),
-    ],
-)
-def test_a_generator_of_ones_own_is_put_back(generator, draw):
-    draw(generator)
-    with restore.kept_state(generator):
-        inside = draw(generator)
-    assert draw(generator) == inside

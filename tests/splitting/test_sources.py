@@ -3,14 +3,12 @@ import contextlib
 import pytest
 from torch import nn
 
+from frostline.core.code_names import loaded, loaded_arguments, nested
 from frostline.splitting.sources import (
     Source,
     catches,
-    loaded,
-    loaded_arguments,
     names_read_by,
     names_written_by,
-    nested,
     returns_nothing,
     sources_of,
     stored,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections import OrderedDict, deque
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -69,27 +68,6 @@ def kept_generators() -> Generator[None]:
         yield
     finally:
         set_generator_states(states)
-
-
-GENERATORS = (torch.Generator, random.Random, np.random.Generator, np.random.RandomState)
-
-
-@contextmanager
-def kept_state(
-    generator: torch.Generator | random.Random | np.random.Generator | np.random.RandomState,
-) -> Generator[None]:
-    """Inside, draw from a generator of one's own as you like; outside, nobody can tell."""
-    if isinstance(generator, random.Random):
-        state: Any = generator.getstate()
-        put_back: Any = generator.setstate
-    elif isinstance(generator, np.random.Generator):
-        state, put_back = generator.bit_generator.state, partial(setattr, generator.bit_generator, "state")
-    else:
-        state, put_back = generator.get_state(), generator.set_state
-    try:
-        yield
-    finally:
-        put_back(state)
 
 
 @contextmanager

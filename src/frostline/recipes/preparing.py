@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from frostline.caching import CachedDataset, FeatureCache
+from frostline.caching import CachedDataset, DatasetState, FeatureCache
 from frostline.core import inputs as batches
 from frostline.core.arguments import as_path
 from frostline.core.errors import DataError
@@ -54,6 +55,7 @@ class Ready:
         inputs: The scale of the inputs behind cached features, by the first batch; None where nothing was cached here.
         frozen_batch_s: Seconds to read one batch and run its frozen part: what an uncached step costs more.
         around: Open during the training, closed after it.
+        check: Raises where the datasets were changed since their items were cached.
     """
 
     module: nn.Module
@@ -65,6 +67,7 @@ class Ready:
     frozen_batch_s: float = 0.0
     inputs: InputFacts | None = None
     around: ExitStack = field(default_factory=ExitStack)
+    check: Callable[[], None] | None = None
 
     def uncached_s(self, epochs_s: float, num_epochs: int) -> float | None:
         """Seconds that the same epochs take without a cache; None where nothing is cached."""
@@ -141,6 +144,8 @@ def _cached(
     *, seed: int, progress: bool, example: Any, labels: dict[str, tuple[Any, Tensor]], readers: _Readers,
 ) -> Ready:  # fmt: skip
     size, dtype = plain.batch_size, _precision(model)
+    read = {"fit(train)": plain} | ({"fit(val=...)": plain_val} if plain_val else {})
+    states = {where: DatasetState(own.dataset, has_identity=True) for where, own in read.items()}
     with fabric.autocast():
         started = time.perf_counter()
         first, shown = _shown(model, plain, fabric, example)
@@ -162,6 +167,8 @@ def _cached(
         is_cold = data.figures.computed == len(data) and val_data is None
         num_rows = data.figures.computed + data.figures.proven
         frozen_batch_s = fill_s * size / num_rows if is_cold else _time_frozen(part, plain)
+    for state in states.values():
+        state.leave_out_moved()
     for note in made.explain().notes:
         sys.stderr.write(f"split: {note}\n")
     for note in (*data.notes, *(val_data.notes if val_data else ())):
@@ -169,7 +176,20 @@ def _cached(
     loader = data.loader(size, shuffle=True, seed=seed)
     val_loader = val_data.loader(size) if val_data else None
     facts = facts_of_input(next(iter(batches.leaves(real).values())), (), {})
-    return Ready(made.head, loader, val_loader, data.figures, split_s, fill_s, frozen_batch_s, facts)
+    return Ready(made.head, loader, val_loader, data.figures, split_s, fill_s, frozen_batch_s, facts,
+                 check=partial(_check_same, states))  # fmt: skip
+
+
+def _check_same(states: Mapping[str, DatasetState]) -> None:
+    """Raise if a dataset is not what it was when its items were cached: they are not read again."""
+    for where, state in states.items():
+        if moved := state.moved():
+            raise DataError(
+                what=f"The dataset was changed while fit runs: {', '.join(map(repr, moved[:3]))}.", where=where,
+                received="another value at the start of an epoch than when its items were cached",
+                do="leave the dataset as it is until fit returns, or train with frostline.fit(..., cache=False), which "
+                "reads the items in every epoch.",
+            )  # fmt: skip
 
 
 class _InPrecision:

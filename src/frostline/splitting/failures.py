@@ -210,6 +210,16 @@ def changed_error(names: Sequence[str]) -> SplitError:
     )
 
 
+def changed_model_error(name: str, received: str) -> SplitError:
+    """What the head was made from is another one now."""
+    return SplitError(
+        what=f"The model was changed after it was split: {name!r} is not what the head was made from.",
+        where=name,
+        received=received,
+        do="call frostline.split(model, example) again after such a change.",
+    )
+
+
 def frozen_weight_error(name: str) -> NotCacheable:
     """A frozen look-up table that its own forward changes."""
     return NotCacheable(

@@ -15,21 +15,21 @@ import torch
 from torch import Tensor, nn
 
 from frostline.core import inputs as batches
+from frostline.core.code_names import is_library, nested
 from frostline.core.errors import SplitError
+from frostline.core.generators import GENERATORS, kept_state
 from frostline.core.restore import (
-    GENERATORS,
     generator_states,
     kept_attributes,
     kept_buffers,
     kept_generators,
     kept_gradients,
     kept_modes,
-    kept_state,
     kept_values,
     set_generator_states,
 )
 from frostline.core.tolerances import batch_tolerance, relative_difference
-from frostline.splitting.sources import Source, is_library, nested
+from frostline.splitting.sources import Source
 
 if TYPE_CHECKING:
     from frostline.splitting.head import Head

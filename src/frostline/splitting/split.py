@@ -200,11 +200,12 @@ class Split:
             raise changed_error(self._moved_weights())
 
     def check_weights(self) -> None:
-        """Check the weights and buffers of the frozen part by a sum over their bits.
+        """Check the weights and buffers of the frozen part by a sum over their bits, and what modules are made of.
 
         Raises:
             SplitError: If one of them has changed since the split.
         """
+        self.head.check_modules()
         moved = self._moved_weights()
         if moved:
             raise changed_error(moved)
