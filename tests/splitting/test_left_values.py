@@ -121,3 +121,13 @@ def test_what_was_there_before_and_parameters_are_no_matter():
     model = Net(lambda m, batch: m.high(m.low(batch)) * m.scales[0].sum())
     model.scales = [model.code.weight]
     assert fl.split(model, x(4)).frontier[0].shape[0] == D
+
+
+def test_lists_and_tables_that_forward_fills_stay_the_same_objects():
+    for leave, name in ((_list, "penalties"), (_table, "kept")):
+        model = leaving(leave)
+        held = getattr(model, name)
+        split = fl.split(model, x(4))
+        split.head(*split.extract(x(3)))
+        assert getattr(model, name) is held
+        assert len(held) == 1

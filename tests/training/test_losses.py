@@ -226,10 +226,18 @@ def test_the_label_that_a_loss_leaves_out_is_its_own():
 
 
 @pytest.mark.parametrize(
-    ("output", "target"), [((4, 3, 2), (4,)), ((4, 3, 2), (8,)), ((4, 3), (3,)), ((4, 3), (4, 2)), ((4, 3, 2), (4, 1, 3)),
-                           ((4, 3, 2), (2, 1, 2))],
+    ("output", "target"),
+    [((4, 3, 2), (4,)), ((4, 3, 2), (8,)), ((4, 3), (3,)), ((4, 3), (4, 2)), ((4, 3, 2), (4, 1, 3)),
+     ((4, 3, 2), (2, 1, 2))],
 )  # fmt: skip
 def test_labels_of_no_place_of_the_output_are_told_whatever_their_shape(output, target):
     with pytest.raises(fl.DataError, match="one class index for each place of the output") as error:
         as_labels(torch.zeros(output), torch.zeros(target, dtype=torch.long))
     assert error.value.received == f"target {target}, output {output}, whose classes are on axis 1"
+
+
+@pytest.mark.parametrize("odd", ["none", None, 2.5, [1]])
+def test_a_mark_that_is_no_label_is_none(odd):
+    loss = nn.MSELoss()
+    loss.ignore_index = odd
+    assert ignored_label(loss) is None
