@@ -4,6 +4,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import frostline as fl
+from frostline.splitting.structure import tensors_in
 from helpers_fit import fit
 from helpers_splitting import D, Net, x
 
@@ -154,3 +155,33 @@ def test_names_that_any_code_loads_say_nothing_of_a_loss():
     split.check_loss(lambda output, target: (output - target).mean() / output.shape[1], x(4), x(4), training=True)
     with pytest.raises(fl.SplitError, match="more than the model's output"):
         split.check_loss(lambda output, target: (output * model.low.mean).mean(), x(4), x(4), training=True)
+def test_lists_and_tables_that_forward_fills_stay_the_same_objects():
+    for leave, name in ((_list, "penalties"), (_table, "kept")):
+        model = leaving(leave)
+        held = getattr(model, name)
+        split = fl.split(model, x(4))
+        split.head(*split.extract(x(3)))
+        assert getattr(model, name) is held
+        assert len(held) == 1
+
+
+MADE = {"a list": lambda value: [value], "a table": lambda value: {"a": value}, "a tensor": lambda value: value}
+
+
+@pytest.mark.parametrize("made", MADE)
+@pytest.mark.parametrize("held", [None, [], {}, 0.0])
+def test_what_stands_in_an_attribute_may_be_replaced_by_anything(made, held):
+    def forward(m, batch):
+        high = m.high(m.low(batch))
+        m.left = MADE[made](high.pow(2).mean())
+        return high
+
+    model = Net(forward)
+    model.left = held
+    split, batch = fl.split(model, x(4)), x(3)
+    assert model.left == held
+    model(batch)
+    (expected,) = tensors_in(model.left)
+    split.head(*split.extract(batch))
+    assert type(model.left) is type(MADE[made](expected))
+    assert torch.equal(*tensors_in(model.left), expected)
