@@ -215,7 +215,7 @@ class Head(nn.Module):
         for watch in self._own.watches:
             watch.check()
         for place in self._own.places:
-            if place.haschanged_model_error():
+            if place.has_changed():
                 raise changed_model_error(place.name, f"{place.value!r} when the model was split, {place.now()!r} now")
 
     def _batch_size(self, features: tuple[Tensor, ...]) -> int:
