@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from frostline.core.generators import GENERATORS, state_of
+from frostline.core.generators import GENERATORS, kept_state, state_of
 
 DRAWS = {
     "python": (random.Random(0), lambda g: g.random()),
@@ -23,3 +23,11 @@ def test_a_state_changes_by_drawing_alone(name):
     assert state_of(generator) == before
     draw(generator)
     assert state_of(generator) != before
+
+
+@pytest.mark.parametrize("name", DRAWS)
+def test_a_generator_is_put_back(name):
+    generator, draw = DRAWS[name]
+    with kept_state(generator):
+        inside = draw(generator)
+    assert draw(generator) == inside

@@ -98,3 +98,10 @@ def test_an_index_of_shards_is_no_file_of_weights(tmp_path):
     with pytest.raises(fl.DataError, match="Cannot read weights") as error:
         read_weights(tmp_path / "model.safetensors.index.json", None, [])
     assert "one of the files that it names" in error.value.do
+
+
+def test_a_file_that_is_not_there_is_told_as_such_whatever_its_name():
+    for name in ("gone.json", "gone.pt", "gone.safetensors"):
+        with pytest.raises(fl.DataError, match="Cannot read weights") as error:
+            read_weights(pathlib.Path("/nowhere") / name, None, [])
+        assert "No such file" in error.value.received

@@ -276,7 +276,8 @@ def collate(items: Sequence[Any], indices: Sequence[int]) -> Any:
     odd = _odd_one(items)
     try:
         if odd is None:
-            return default_collate(list(items))
+            with torch.no_grad():  # samples are data, even where a dataset asks for their gradients
+                return default_collate(list(items))
         reason: Exception | None = None
     except (TypeError, RuntimeError, KeyError, ValueError) as error:
         reason = error

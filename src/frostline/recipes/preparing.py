@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -22,7 +22,7 @@ from frostline.data import labels_of
 from frostline.health import InputFacts, facts_of_input
 from frostline.remedies.timing import wait
 from frostline.splitting import frozen_side_in_inference_mode, split
-from frostline.training import DatasetBatches, check_classes, in_dtype
+from frostline.training import DatasetBatches, check_classes, in_dtype, is_stateless
 from frostline.transfer import check_still
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from frostline.core.records import CacheFigures
     from frostline.splitting import Split
 
+
+_Readers = list[tuple[Any, bool]]
 
 # Samples that a split sees at least: small batches may not show that some samples are padded.
 _SEEN = 32
@@ -97,7 +99,7 @@ def prepare(
     if cache is False:
         return Ready(model, plain, plain_val, around=_uncached(model, plain, fabric, example, labels))
     return _cached(model, plain, plain_val, _store(cache, out), fabric, seed=seed, progress=progress, example=example,
-                   labels=labels, readers=(loss, *_each(metric)))  # fmt: skip
+                   labels=labels, readers=_readers(loss, metric))  # fmt: skip
 
 
 def _labels(plain: DatasetBatches, plain_val: DatasetBatches | None) -> dict[str, tuple[Any, Tensor]]:
@@ -106,8 +108,11 @@ def _labels(plain: DatasetBatches, plain_val: DatasetBatches | None) -> dict[str
     return {where: (data, labels) for where, data in found.items() if (labels := labels_of(data)) is not None}
 
 
-def _each(metric: Any) -> Iterable[Any]:
-    return cast("Mapping[str, Any]", metric).values() if isinstance(metric, Mapping) else (metric,)
+def _readers(loss: Any, metric: Any) -> _Readers:
+    """Functions of the caller that get the output, and whether it is the loss; those of torch read nothing else."""
+    metrics = cast("Mapping[str, Any]", metric).values() if isinstance(metric, Mapping) else (metric,)
+    found = [(loss, True), *((own, False) for own in metrics)]
+    return [(own, is_loss) for own, is_loss in found if callable(own) and not is_stateless(own)]
 
 
 def _uncached(
@@ -138,7 +143,7 @@ def _shown(model: nn.Module, plain: DatasetBatches, fabric: Any, example: Any) -
 
 def _cached(
     model: nn.Module, plain: DatasetBatches, plain_val: DatasetBatches | None, store: FeatureCache, fabric: Any,
-    *, seed: int, progress: bool, example: Any, labels: dict[str, tuple[Any, Tensor]], readers: Sequence[Any],
+    *, seed: int, progress: bool, example: Any, labels: dict[str, tuple[Any, Tensor]], readers: _Readers,
 ) -> Ready:  # fmt: skip
     size, dtype = plain.batch_size, _precision(model)
     read = {"fit(train)": plain} | ({"fit(val=...)": plain_val} if plain_val else {})
@@ -149,10 +154,11 @@ def _cached(
         _refuse_texts(first)
         with told_mismatch(model, shown):
             made = split(model, shown)
-        for reader in filter(callable, readers):
-            made.check_reads(reader)
         real = batches.rows(first, slice(0, max(2, min(size, _PROVEN))))
         made.verify(real, modes=("train",) if plain_val is None else ("train", "eval"))
+        targets = batches.move(plain.batch([*range(batches.batch_size(real))])[1], fabric.device)
+        for reader, is_loss in readers:
+            made.check_loss(reader, real, targets, training=is_loss)
         if labels:
             check_classes(made.head, made.extract(batches.rows(real, slice(0, _FEW))), labels)
         split_s = time.perf_counter() - started

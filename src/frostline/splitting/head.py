@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, fx, nn
 
-from frostline.core.errors import SplitError
+from frostline.core.errors import NotCacheable, SplitError
 from frostline.splitting.failures import changed_model_error
 from frostline.splitting.fingerprints import has_state
 from frostline.splitting.layouts import Layout, from_rows
@@ -216,6 +216,8 @@ class Head(nn.Module):
             watch.check()
         for place in self._own.places:
             if place.has_changed():
+                if isinstance(place.value, torch.Generator):
+                    raise _moved(place)
                 raise changed_model_error(place.name, f"{place.value!r} when the model was split, {place.now()!r} now")
 
     def _batch_size(self, features: tuple[Tensor, ...]) -> int:
@@ -378,4 +380,13 @@ def _failed(error: RuntimeError) -> Exception:
         received=f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:300]}",
         do="call the model itself on the same inputs: if it fails too, mend it there; if it catches this error, train "
         "with frostline.fit(..., cache=False).",
+    )
+
+
+def _moved(place: Place) -> NotCacheable:
+    return NotCacheable(
+        what=f"The model draws from a generator of its own, {place.name!r}, which no head can follow.",
+        where=place.name,
+        received="a torch.Generator in another state than when the model was split",
+        do="draw from torch's own generator (torch.manual_seed); or train with frostline.fit(..., cache=False).",
     )

@@ -6,8 +6,9 @@ time of one run or several, and put back on errors too. Torch functions need no 
 
 from __future__ import annotations
 
+import sys
 import threading
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -94,6 +95,11 @@ def wrapped() -> Generator[_Ears]:
                 ears.unwrap()
 
 
+def _uncompiled() -> AbstractContextManager[Any]:
+    """Compiled parts run as they are written, since a compiler would trace who listens."""
+    return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
+
+
 @contextmanager
 def listening(listener: Listener) -> Generator[None]:
     """For the time of the block, module calls and autograd Functions of this thread go through `listener`."""
@@ -101,6 +107,7 @@ def listening(listener: Listener) -> Generator[None]:
         own = ears.listeners.setdefault(threading.get_ident(), [])
         own.append(listener)
         try:
-            yield
+            with _uncompiled():
+                yield
         finally:
             own.pop()

@@ -6,6 +6,7 @@ or a hook that is registered later, would have no effect.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Mapping
 from types import FunctionType
 from typing import Any
@@ -61,7 +62,7 @@ class ModuleTables:
     def _table_of(self, name: str) -> dict[str, Any]:
         module = self._modules[name]
         table: dict[str, Any] = dict(module._modules)
-        table["forward"] = vars(module).get("forward", type(module).forward)
+        table["forward"] = vars(module).get("forward", inspect.getattr_static(type(module), "forward", None))
         for kind in _HOOKS:
             hooks: Mapping[int, Any] = getattr(module, kind)
             own = [hook for hook in hooks.values() if not _is_ours(hook)]
@@ -80,7 +81,7 @@ def _numbers_of(module: nn.Module) -> dict[str, Any]:
     kept.pop("training", None)  # modes are compared by the digest at the end of a training
     if is_torch(type(module)):
         return kept
-    function = type(module).forward
+    function = inspect.getattr_static(type(module), "forward", None)
     codes = list(nested(function.__code__)) if isinstance(function, FunctionType) else []
     read = {name for code in codes for name in loaded(code)} - {name for code in codes for name in stored(code)}
     return {key: value for key, value in kept.items() if key in read}

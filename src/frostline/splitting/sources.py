@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dis
 import functools
+import inspect
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import CodeType, FrameType, FunctionType
@@ -46,7 +47,7 @@ class Source:
 
 def sources_of(module: nn.Module, *, has_train: bool = True) -> list[Source]:
     """The code that a call of the module, or of its `train`, begins with: forward, and hooks."""
-    functions: list[Any] = [type(module).forward, vars(module).get("forward")]
+    functions: list[Any] = [inspect.getattr_static(type(module), "forward"), vars(module).get("forward")]
     functions += [type(module).train] if has_train else []
     for hooks in (module._forward_hooks, module._forward_pre_hooks):
         functions += hooks.values()
@@ -123,7 +124,7 @@ class _Callees:
 
 def names_read_by(function: Any) -> frozenset[str]:
     """The names that a function, or the forward of a module, and the functions that they call use."""
-    code = type(function).forward if isinstance(function, nn.Module) else function
+    code = inspect.getattr_static(type(function), "forward") if isinstance(function, nn.Module) else function
     callees = _Callees([])
     callees.offer([("__call__", code)])
     return frozenset(name for source in callees.found() for code in nested(source.code) for name in loaded(code))
