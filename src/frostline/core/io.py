@@ -44,7 +44,17 @@ def make_folder(path: Path) -> None:
         for folder in reversed(missing):
             with suppress(FileExistsError):  # made by another process in between
                 call(os.mkdir, folder, 0o700)
-        found = call(os.stat, path)
+        try:
+            found = call(os.stat, path)
+        except FileNotFoundError as error:
+            linked = next((own for own in (path, *path.parents) if own.is_symlink()), None)
+            if linked is None:
+                raise
+            raise CacheError(
+                what=f"Cannot create the folder {path.name or path}: a link stands there that leads nowhere.",
+                where=str(linked), received=f"a link to {os.readlink(linked)}, which does not exist",
+                do="make the folder that the link leads to, or remove the link.",
+            ) from error  # fmt: skip
         if not stat.S_ISDIR(found.st_mode):
             raise FileExistsError(errno.EEXIST, "a file of that name exists", str(path))
 
@@ -274,10 +284,12 @@ def disk_errors(verb: str, path: Path) -> Generator[None]:
         yield
     except OSError as error:
         remedy = {
-            errno.ENOSPC: "free some space on this disk, or use another folder; finished shards are kept.",
-            errno.EDQUOT: "free some of your quota, or use another folder; finished shards are kept.",
+            errno.ENOSPC: "free some space on this disk, or use another folder; files that were finished are kept.",
+            errno.EDQUOT: "free some of your quota, or use another folder; files that were finished are kept.",
             errno.EACCES: "make the folder readable and writable for you, or use another folder.",
-            errno.EROFS: "use a folder on a disk that is not read-only.",
+            errno.EROFS: "the disk is read-only: make it writable, then run again; or use a folder on another disk."
+            if not verb.startswith("delete")
+            else "the disk is read-only, and nothing was deleted: make it writable, then run again.",
             errno.ENOTDIR: "use a path whose parents are folders.",
             errno.EEXIST: "use a path that is not a file.",
             errno.ENOENT: "check that nobody deletes the folder meanwhile, then run again.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from array import array
 from collections import deque
@@ -13,8 +14,9 @@ import torch
 from torch import Tensor
 
 from frostline.core.digests import tensor_digest
+from frostline.splitting.scripts import SCRIPTED, UnreadableScript, script_text
 
-NUMBERS = (bool, int, float, complex, str, bytes)
+NUMBERS = (bool, int, float, complex, str, bytes, np.generic)
 _MAX_DEPTH = 4
 _RANDOM = (random.Random, np.random.Generator, np.random.RandomState, torch.Generator)
 _HOLDERS = (set, frozenset, deque, bytearray, array)
@@ -30,7 +32,8 @@ def fingerprint(value: Any, depth: int = 0) -> Any:
     if isinstance(value, Tensor):
         return tensor_digest(value)
     if isinstance(value, np.ndarray):
-        return (value.shape, value.tobytes())
+        held = value.tobytes() if not value.dtype.hasobject else fingerprint(value.ravel().tolist(), depth)
+        return (value.dtype.str, value.shape, held)
     if value is None or isinstance(value, NUMBERS):
         return repr(value)
     if isinstance(value, _RANDOM):
@@ -40,9 +43,12 @@ def fingerprint(value: Any, depth: int = 0) -> Any:
     if depth < _MAX_DEPTH and isinstance(value, Mapping):
         return tuple((str(key), fingerprint(part, depth + 1)) for key, part in cast("Mapping[Any, Any]", value).items())
     if depth < _MAX_DEPTH and isinstance(value, (set, frozenset)):
-        return frozenset(map(repr, cast("Iterable[Any]", value)))
+        return ("set", *sorted(map(repr, cast("Iterable[Any]", value))))  # a set has an order in each process
     if depth < _MAX_DEPTH and isinstance(value, (list, tuple, *_HOLDERS)):
         return tuple(fingerprint(part, depth + 1) for part in cast("Iterable[Any]", value))
+    if isinstance(value, SCRIPTED):
+        with contextlib.suppress(UnreadableScript):
+            return script_text(value)
     return type(value).__qualname__
 
 

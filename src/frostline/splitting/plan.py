@@ -12,6 +12,7 @@ from frostline.core.layers import frozen_modules
 from frostline.core.restore import kept_attributes, kept_buffers
 from frostline.splitting.checks import check_frontier
 from frostline.splitting.extraction import extract_features
+from frostline.splitting.failures import unheard_error
 from frostline.splitting.frontiers import DependsOnBatch, find_frontier
 from frostline.splitting.guards import Expected, Handed, expect
 from frostline.splitting.head import Head, assemble, build_head
@@ -158,6 +159,7 @@ def _record_once(model: nn.Module, example: Any, settings: RecorderSettings) -> 
         model.eval()
         evaluated = _record_pair(model, kinds, sizes, settings.in_mode(training=False), is_logging=True)
     refuse_unknown_constants(model, (*evaluated, *trained))
+    refuse_unheard(*evaluated)
     batch_nodes = [generalise(*pair, _anchor(pair)) for pair in (evaluated, trained)]
     frontier = find_frontier(evaluated, trained)
     expected = {mode: expect(*map(_handed, pair)) for mode, pair in ((False, evaluated), (True, trained))}
@@ -232,6 +234,16 @@ def _record(model: nn.Module, kinds: Kinds, inputs: Any, settings: RecorderSetti
     own = batches.map_tensors(inputs, torch.clone)  # a model may write into its inputs
     with kept_buffers(model), kept_attributes(model, numbers=True):
         return Recorder(model, kinds, settings, is_logging=is_logging).run_once(own)
+
+
+def refuse_unheard(small: Recording, large: Recording) -> None:
+    """Refuse frozen tensors that follow the batch, and that no call was heard to make: their content has no name.
+
+    Raises:
+        NotCacheable: If there is one; such a tensor that is the same for both batches is in the log by its values.
+    """
+    if set(small.unheard) != set(large.unheard):
+        raise unheard_error()
 
 
 def _handed(recording: Recording) -> tuple[Handed, dict[Point, Tensor], int]:

@@ -19,7 +19,7 @@ from frostline.splitting.guards import Expected, Sizes, expect
 from frostline.splitting.head import Head, build_head
 from frostline.splitting.kinds import Kinds
 from frostline.splitting.layouts import find_layout
-from frostline.splitting.plan import Plan, steered_lines
+from frostline.splitting.plan import Plan, refuse_unheard, steered_lines
 from frostline.splitting.points import Frame, Point
 from frostline.splitting.quieting import NoiseOnFrozenSide
 from frostline.splitting.recipes import make_recipe
@@ -99,6 +99,7 @@ def record_replayed(model: nn.Module, example: Any, why: str, *, is_lean: bool) 
         recordings[training] = [record_blocks(model, kinds, inputs, settings) for inputs in sizes]
     if any(recording.is_unsound for pair in recordings.values() for recording in pair):
         raise NothingToReplay
+    refuse_unheard(*recordings[False])
     blocks = _answered(recordings)
     moved, used = set[str](), set[tuple[Frame | None, int]]()
     for training in (True, False):

@@ -74,7 +74,7 @@ class _Cells(Mapping[str, Any]):
 
 def sources_of(module: nn.Module, *, has_train: bool = True) -> list[Source]:
     """The code that a call of the module, or of its `train`, begins with: forward, and hooks."""
-    functions: list[Any] = [type(module).forward, vars(module).get("forward")]
+    functions: list[Any] = [getattr(type(module), "forward", None), vars(module).get("forward")]
     functions += [type(module).train] if has_train else []
     for hooks in (module._forward_hooks, module._forward_pre_hooks):
         functions += hooks.values()

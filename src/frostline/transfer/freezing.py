@@ -76,7 +76,7 @@ def freeze(
         chosen = list(model.modules())
     frozen = [*held, *(p for module in chosen for p in module.parameters(recurse=False))]
     among = {id(parameter) for parameter in frozen}
-    check_promise(model, "freeze(model)", [m for m in model.modules() if id(m._parameters.get("weight")) in among])
+    check_promise(model, "freeze(model)", [m for m in model.modules() if id(getattr(m, "weight", None)) in among])
     _remember(model, among)
     for parameter in frozen:
         parameter.requires_grad_(False)
