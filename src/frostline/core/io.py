@@ -40,23 +40,28 @@ def call(function: Callable[..., Result], *arguments: Any, **options: Any) -> Re
 def make_folder(path: Path) -> None:
     """Create a folder and its parents, readable by the owner only: features of private data are private data."""
     with disk_errors("create the folder", path):
-        missing = [folder for folder in (path, *path.parents) if status(folder) is None]
-        for folder in reversed(missing):
-            with suppress(FileExistsError):  # made by another process in between
-                call(os.mkdir, folder, 0o700)
         try:
-            found = call(os.stat, path)
+            _make_folders(path)
         except FileNotFoundError as error:
-            linked = next((own for own in (path, *path.parents) if own.is_symlink()), None)
+            linked = next((own for own in (path, *path.parents) if own.is_symlink() and not own.exists()), None)
             if linked is None:
                 raise
             raise CacheError(
                 what=f"Cannot create the folder {path.name or path}: a link stands there that leads nowhere.",
-                where=str(linked), received=f"a link to {os.readlink(linked)}, which does not exist",
+                where=str(linked),
+                received=f"a link to {os.readlink(linked)}, which does not exist",
                 do="make the folder that the link leads to, or remove the link.",
-            ) from error  # fmt: skip
-        if not stat.S_ISDIR(found.st_mode):
-            raise FileExistsError(errno.EEXIST, "a file of that name exists", str(path))
+            ) from error
+
+
+def _make_folders(path: Path) -> None:
+    missing = [folder for folder in (path, *path.parents) if status(folder) is None]
+    for folder in reversed(missing):
+        with suppress(FileExistsError):  # made by another process in between
+            call(os.mkdir, folder, 0o700)
+    found = call(os.stat, path)
+    if not stat.S_ISDIR(found.st_mode):
+        raise FileExistsError(errno.EEXIST, "a file of that name exists", str(path))
 
 
 def write_atomic(path: Path, chunks: Iterable[bytes | memoryview], hold: ExitStack | None = None) -> None:
