@@ -76,7 +76,7 @@ def freeze(
         chosen = list(model.modules())
     frozen = [*held, *(p for module in chosen for p in module.parameters(recurse=False))]
     among = {id(parameter) for parameter in frozen}
-    check_promise(model, "freeze(model)", [m for m in model.modules() if id(getattr(m, "weight", None)) in among])
+    check_promise(model, "freeze(model)", [m for m in model.modules() if id(_own_weight(m)) in among])
     _remember(model, among)
     for parameter in frozen:
         parameter.requires_grad_(False)
@@ -177,6 +177,11 @@ def _note_children(model: nn.Module) -> None:
             vars(module)[CHILDREN] = held
         else:
             vars(module).pop(CHILDREN, None)
+
+
+def _own_weight(module: nn.Module) -> nn.Parameter | None:
+    """The parameter `weight`; one that is computed when it is read, and the table of a scripted module, are no such."""
+    return dict(module.named_parameters(recurse=False)).get("weight")
 
 
 def _remember(model: nn.Module, among: set[int]) -> None:
