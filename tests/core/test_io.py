@@ -251,6 +251,6 @@ def test_a_read_only_disk_is_told_by_what_was_wanted():
         with pytest.raises(fl.CacheError) as error, io.disk_errors(verb, Path("x")):
             raise OSError(errno.EROFS, "Read-only file system")
         texts.append(error.value.do)
-    assert "another disk" in texts[0]
-    assert "another" not in texts[1]
+    assert "use a folder" in texts[0]
+    assert "use a folder" not in texts[1]
     assert "nothing was deleted" in texts[1]

@@ -331,9 +331,9 @@ def test_weights_without_usable_values_are_refused_and_nothing_changes(tmp_path)
         assert all(torch.equal(own, before[name]) for name, own in target.state_dict().items())
         return error.value
 
-    assert "values" in refused(lambda tensor: tensor.to("meta"), "no values").do
+    assert "values" in refused(lambda tensor: tensor.to("meta"), "The source has names and shapes, and no values: ").do
     assert "names=" in refused(lambda tensor: tensor * torch.nan, "'0.weight'").do
-    refused(lambda tensor: tensor / 0, "NaN or infinite")
+    refused(lambda tensor: tensor / 0, "Weights of the source are NaN or infinite: ")
 
 
 def test_a_part_of_a_checkpoint_that_diverged_can_be_taken(tmp_path):

@@ -112,7 +112,8 @@ def test_a_file_is_read_by_its_content_whatever_its_name(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "told", "remedy"),
-    [(gzip.compress(b"weights"), "gzip", "gunzip"), (b"version https://git-lfs.github.com/spec/v1", "Git LFS", "pull"),
+    [(gzip.compress(b"weights"), "This file does not hold weights: it is compressed by gzip", "gunzip"),
+     (b"version https://git-lfs.github.com/spec/v1", "a pointer of Git LFS", "git lfs pull"),
      (b"\n <!DOCTYPE html><html>", "web page", "download"), (b"hi", "neither a safetensors file", "torch.save"),
      (b"", "neither a safetensors file", "torch.save"), (b"\x80\x02hi there", "damaged", "torch.save"),
      (b"PK\x03\x04 and no more", "weights", "torch.save")],

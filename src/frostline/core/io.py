@@ -292,7 +292,7 @@ def disk_errors(verb: str, path: Path) -> Generator[None]:
             errno.ENOSPC: "free some space on this disk, or use another folder; files that were finished are kept.",
             errno.EDQUOT: "free some of your quota, or use another folder; files that were finished are kept.",
             errno.EACCES: "make the folder readable and writable for you, or use another folder.",
-            errno.EROFS: "the disk is read-only: make it writable, then run again; or use a folder on another disk."
+            errno.EROFS: "use a folder on a disk that is not read-only."
             if not verb.startswith("delete")
             else "the disk is read-only, and nothing was deleted: make it writable, then run again.",
             errno.ENOTDIR: "use a path whose parents are folders.",
