@@ -11,6 +11,10 @@ from helpers_caching import D, N, dataset, fill
 
 ROWS = torch.arange(64.0).view(16, 4)
 AT = torch.arange(8)
+DTYPES = (
+    torch.float32, torch.float64, torch.bfloat16, torch.int64, torch.uint8, torch.bool, torch.complex64,
+    torch.float8_e5m2,
+)  # fmt: skip
 
 
 def saved_for_backward(batch):
@@ -46,12 +50,12 @@ def test_memory_is_lent_again_when_nobody_holds_it_and_not_before(hold):
 
 
 def test_what_is_lent_are_the_rows():
-    for dtype in (torch.float32, torch.float64, torch.bfloat16, torch.int64, torch.uint8, torch.bool, torch.complex64):
+    for dtype in DTYPES:
         rows = ROWS.to(dtype).view(16, 2, 2)
         lending = Buffers()
         for at in (AT, AT[:3], AT + 8):  # a short batch takes a part of a long one's memory, and gives all of it back
             found = lending.select("low", rows, at)
-            assert torch.equal(found, rows[at])
+            assert torch.equal(found.view(torch.uint8), rows[at].view(torch.uint8))
             assert found.is_contiguous()
             assert found.untyped_storage().nbytes() == found.nbytes
             assert found.data_ptr() % 64 == 0  # as torch aligns: kernels choose by it
@@ -63,6 +67,7 @@ def test_little_memory_is_kept():
     assert len({batch.data_ptr() for batch in held}) == 9
     del held
     assert len(lending._free["low"]) == 2
+    assert not lending._watched
     assert not is_worth_lending(2**19)
     assert is_worth_lending(2**20)
 

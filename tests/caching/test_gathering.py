@@ -134,3 +134,25 @@ def test_a_wrong_row_in_a_later_shard_is_named_with_its_place(tmp_path, monkeypa
         data[39]
     assert error.value.where == f"{data._gatherer.names[last]}, row {int(data._gatherer.row[39])}"
     assert data[38][1] == 38 % 4
+
+
+def test_rows_that_do_not_begin_on_a_multiple_of_their_values_and_wide_ones_are_gathered(tmp_path, monkeypatch):
+    rows = {"odd": (3, torch.uint8), "low": (5, torch.float32), "wide": (2**15 + 3, torch.uint8)}
+    part = Part()
+    part.frontier = tuple(fl.FrontierTensor(k, (w,), d, w * d.itemsize, False) for k, (w, d) in rows.items())
+    part.extract = lambda x: tuple((x.abs().repeat(1, w)[:, :w] * 9).to(d) for w, d in rows.values())
+    monkeypatch.setattr(writing, "SHARD_BYTES", 3 * 2**15)
+    data = fill(tmp_path, part, batch_size=3)
+    assert len(shards(tmp_path)) > 5
+    low = data._gatherer._span("low")
+    assert any(tensor.data_ptr() % 4 for tensor in low._mapped)
+    found = [torch.cat(own) for own in zip(*(features for features, _ in data.loader(7)), strict=True)]
+    assert all(map(torch.equal, found, part.extract(dataset().tensors[0])))
+
+
+def test_a_batch_is_one_operation_whatever_the_number_of_shards(tmp_path, monkeypatch):
+    monkeypatch.setattr(writing, "SHARD_BYTES", 8 * 4 * D)
+    span = fill(tmp_path, batch_size=8)._gatherer._span("low")
+    with Operations() as operations:
+        span.gather(span.starts_N)
+    assert operations.names == ["aten.index_select.default"]

@@ -33,8 +33,6 @@ DRAWS = {
 @pytest.mark.parametrize("name", DRAWS)
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_random_dataset_is_refused(tmp_path, name, workers):
-    if workers and name == "private":
-        workers = 0  # a private generator is seen by reading items twice, which happens in this process
     with pytest.raises(fl.DataError, match="The dataset is random") as error:
         fill(tmp_path, data=Random(DRAWS[name]), num_workers=workers)
     assert "cache=False" in error.value.do

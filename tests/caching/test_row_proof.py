@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import frostline as fl
-from frostline.caching import row_proof
+from frostline.caching import row_proof, writing
 from helpers_caching import D, Part, fill
 
 N = 64
@@ -67,6 +67,30 @@ def test_the_proof_costs_two_in_a_hundred_rows_and_a_few(tmp_path):
     data = fill(tmp_path, part, samples(4000), batch_size=50)
     assert data.figures.proven <= 0.02 * 4000 + 40
     assert part.samples <= 4000 * 1.02 + 60
+
+
+class Proven(Part):
+    """A frozen part that counts the rows that its model computes in a proof, in both modes."""
+
+    is_steered = False
+
+    def prove(self, inputs, features):
+        assert torch.equal(features[0], inputs * self.scale)
+        self.samples += 2 * len(inputs)
+
+    def check_unchanged(self):
+        pass
+
+    def check_weights(self):
+        pass
+
+
+def test_the_passes_of_the_model_are_part_of_the_budget(tmp_path, monkeypatch):
+    monkeypatch.setattr(writing, "SHARD_BYTES", 400 * 4 * D)
+    part = Proven()
+    fill(tmp_path, part, samples(4000), batch_size=50)
+    num_steady = 6  # items that are read twice
+    assert part.samples <= 4000 * 1.02 + row_proof._COST + num_steady
 
 
 class DecidingPlace(torch.nn.Module):

@@ -2,6 +2,7 @@ import os
 
 import pytest
 import torch
+from safetensors.torch import load
 
 import frostline as fl
 from frostline.caching import shards as shard_files
@@ -47,3 +48,18 @@ def test_a_shard_is_read_once_by_a_process_and_again_if_it_changed(tmp_path, mon
     data.chmod(0o600)
     data.write_bytes(data.read_bytes()[:-1] + b"!")
     assert "set aside" in cache.fill(Part(), dataset(), progress=False).notes[0]
+
+
+@pytest.mark.parametrize("frontier", [("low",), ("odd", "low"), ("low", "odd")])
+def test_the_widest_rows_of_a_shard_start_on_a_page(tmp_path, frontier):
+    wide = {"low": (64, torch.float32), "odd": (3, torch.uint8)}
+    part = Part()
+    part.frontier = tuple(fl.FrontierTensor(name, (wide[name][0],), wide[name][1], 3, False) for name in frontier)
+    part.extract = lambda x: tuple(x.repeat(1, 64)[:, : wide[name][0]].to(wide[name][1]) for name in frontier)
+    data = fill(tmp_path, part)
+    (mapped,) = data._gatherer._mapped
+    assert mapped["low"].data_ptr() % 4096 < 8
+    (shard,) = shards(tmp_path)
+    content = shard.read_bytes()
+    assert int.from_bytes(content[:8], "little") % 8 == 0
+    assert torch.equal(load(content)["low"], mapped["low"])

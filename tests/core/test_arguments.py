@@ -164,3 +164,35 @@ def test_a_long_or_odd_argument_is_shown_in_one_short_line():
     assert len(shown) < 100
     assert "\n" not in shown
     assert refused(arguments.as_count, "fit", "epochs", nn.Linear(2, 2)).received == "a Linear"
+
+
+@pytest.mark.parametrize("value", [float("inf"), -float("inf"), float("nan")])
+@pytest.mark.parametrize("limits", [{}, {"above": 0}, {"least": 0}, {"most": 1}, {"below": 1}])
+def test_a_number_is_finite_whatever_its_limits(value, limits):
+    assert "is not a finite number" in refused(arguments.as_number, "fit", "lr", value, **limits).what
+
+
+def test_the_ends_of_the_limits():
+    assert arguments.as_number("fit", "lr", 1, least=1, most=1) == 1
+    assert refused(arguments.as_number, "fit", "lr", 1, above=1).do == "pass a number above 1."
+    assert arguments.as_seed("fit", "seed", -(2**63)) == -(2**63)
+    assert "whole number" in refused(arguments.as_seed, "fit", "seed", -(2**63) - 1).what
+
+
+def test_of_many_weights_the_first_three_are_named():
+    model = nn.Sequential(nn.LazyLinear(3), nn.LazyLinear(3, bias=False))
+    assert refused(arguments.check_model, "fit", model).received == "0.weight, 0.bias, 1.weight"
+    model.append(nn.LazyLinear(3, bias=False))
+    assert refused(arguments.check_model, "fit", model).received == "0.weight, 0.bias, 1.weight and 1 more"
+
+
+def test_eighty_letters_of_an_argument_are_shown():
+    assert refused(arguments.as_count, "fit", "epochs", "x" * 78).received == f"'{'x' * 78}' (str)"
+    assert refused(arguments.as_count, "fit", "epochs", "x" * 79).received == f"'{'x' * 79}... (str)"
+    assert refused(arguments.as_count, "fit", "epochs", None).received == "None"
+
+
+@pytest.mark.parametrize("value", [None, 3, b"layer3", ["layer3"]])
+def test_a_name_is_a_text(value):
+    error = refused(arguments.as_name, "freeze", "through", value)
+    assert (error.what, error.where) == ("through is not a name.", "freeze(through=...)")

@@ -1,9 +1,10 @@
 import subprocess
 import sys
 
+import pytest
 import torch
 
-from frostline.core.digests import code_digest, tensor_digest
+from frostline.core.digests import checksum, code_digest, tensor_digest
 
 
 def test_a_tensor_is_its_dtype_shape_and_values_wherever_it_lies():
@@ -41,3 +42,32 @@ def test_code_with_a_set_is_the_same_in_every_process():
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
         found.add(done.stdout)
     assert len(found) == 1
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["def f(x): return [v for v in x if v != 'a']", "def f(x): return any(v == 'a' for v in x)",
+     "f = lambda x: x == 'a'", "def f(x): return {v: 'a' for v in x}", "def f(x):\n    'a'\n    return x, 'a'"],
+    ids="list generator lambda dict same-as-docstring".split(),
+)  # fmt: skip
+def test_a_text_that_the_code_uses_is_no_docstring(source):
+    assert digest(source) != digest(source.replace("'a'", "'b'"))
+
+
+def test_a_docstring_is_not_what_code_does():
+    told, retold = (f"def f(x):\n    '{text}'\n    return x == 'c'" for text in "ab")
+    assert digest(told) == digest(retold)
+    assert digest(told) != digest(told.replace("'c'", "'a'"))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.uint8])
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 8])
+def test_a_sum_over_the_bits_tells_one_bit_and_the_size(dtype, size):
+    x = torch.ones(size, dtype=dtype)
+    assert checksum(x) == checksum(x.clone()) == checksum(torch.stack([x, x])[:, :].t().contiguous().t()[0])
+    assert checksum(x) != checksum(torch.ones(size + 1, dtype=dtype))
+    assert checksum(x * 0) != checksum(torch.zeros(size + 1, dtype=dtype))
+    for at in range(size):
+        moved = x.clone()
+        moved.view(torch.uint8)[at * x.element_size()] ^= 1
+        assert checksum(moved) != checksum(x)

@@ -1,4 +1,5 @@
 import inspect
+from pathlib import Path
 
 import pytest
 import torch
@@ -121,3 +122,38 @@ def test_any_other_device_as_default_is_the_callers_choice():
 
     with torch.device("cuda:0"):  # nothing is made there
         assert ask() == torch.device("cuda:0")
+
+
+def test_an_error_of_a_lambda_is_the_callers():
+    @public("score")
+    def score(metric):
+        return metric(torch.zeros(2))
+
+    for wrong in (lambda x: x[5], lambda x: x.no_such_name, lambda x: [][x.numel()]):
+        with pytest.raises(fl.DataError, match="score stopped") as caught:
+            score(wrong)
+        assert caught.value.where.startswith("<lambda>, test_doors.py line ")
+
+
+def called_from(file, function):
+    """The function called by a line of this file."""
+    names = {"function": function}
+    exec(compile("def call():\n    return function()", str(file), "exec"), names)
+    return names["call"]
+
+
+def test_the_command_line_and_neighbours_of_the_package_are_callers_and_the_package_is_none():
+    package = Path(fl.__file__).parent
+
+    def fails():
+        raise ValueError("no")
+
+    door = public("make")(fails)
+    for file in (package / "cli" / "main.py", package.parent / "train.py"):
+        with pytest.raises(fl.DataError, match="make stopped"):
+            called_from(file, door)()
+    with pytest.raises(ValueError, match="no"):
+        called_from(package / "recipes" / "fit.py", door)()
+    raised = called_from(package.parent / "train.py", lambda: [][3])
+    with pytest.raises(fl.DataError, match="make stopped"):
+        public("make")(raised)()

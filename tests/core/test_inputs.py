@@ -230,3 +230,8 @@ def test_targets_of_several_kinds_become_one(targets, dtype):
 def test_a_length_alone_makes_no_dataset():
     with pytest.raises(fl.DataError, match="not a map-style dataset"):
         inputs.check_map_style({1, 2})
+
+
+def test_samples_that_require_gradients_are_data():
+    stacked = inputs.collate([(torch.ones(2, requires_grad=True), 1), (torch.ones(2, requires_grad=True), 0)], [0, 1])
+    assert not stacked[0].requires_grad

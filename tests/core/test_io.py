@@ -1,6 +1,7 @@
 import errno
 import os
 import re
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -254,3 +255,48 @@ def test_a_read_only_disk_is_told_by_what_was_wanted():
     assert "use a folder" in texts[0]
     assert "use a folder" not in texts[1]
     assert "nothing was deleted" in texts[1]
+
+
+def test_a_lock_that_is_let_go_meanwhile_is_had(tmp_path, monkeypatch):
+    holder = io.lock_file(tmp_path / "lock", wait_s=0)
+    assert holder.__enter__()
+    waits = []
+
+    def wait(seconds):  # the other process ends while this one waits
+        waits.append(seconds)
+        if len(waits) == 3:
+            holder.__exit__(None, None, None)
+
+    monkeypatch.setattr(io.time, "sleep", wait)
+    with io.lock_file(tmp_path / "lock", wait_s=60) as is_free:
+        assert is_free
+    assert len(waits) == 3
+
+
+def test_a_lock_is_given_up_when_its_time_is_over(tmp_path, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(io.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(io.time, "sleep", lambda seconds: now.__setitem__(0, now[0] + seconds))
+    with io.lock_file(tmp_path / "lock", wait_s=0), io.lock_file(tmp_path / "lock", wait_s=1.0) as is_free:
+        assert not is_free
+    assert 1.0 <= now[0] < 1.1
+
+
+def test_a_file_may_be_as_large_as_allowed_and_a_new_name_is_ours():
+    assert not io.is_temporary(".part", re.compile(".*"))
+
+
+@pytest.mark.parametrize(("number", "words"), [(errno.ENOENT, "nobody deletes"), (errno.EMFILE, "ulimit -n"),
+                                               (errno.ENOMEM, "memory")])  # fmt: skip
+def test_what_runs_short_is_told(tmp_path, number, words):
+    with pytest.raises(fl.CacheError) as error, io.disk_errors("write", tmp_path / "a"):
+        raise OSError(number, "no")
+    assert words in error.value.do
+
+
+def test_what_was_written_stays_locked_for_its_builder(tmp_path):
+    with ExitStack() as hold:
+        io.write_atomic(tmp_path / "a", [b"x"], hold)
+        assert not io.remove_unlocked(tmp_path / "a")
+    assert io.remove_unlocked(tmp_path / "a")
+    assert not (tmp_path / "a").exists()

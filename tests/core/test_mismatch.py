@@ -55,3 +55,40 @@ def test_items_of_numpy_in_double_precision_are_named_by_fit(tmp_path, is_cached
         fl.fit(model, items, cache=tmp_path if is_cached else False, progress=False)
     assert "torch.float32" in error.value.do
     fl.fit(model, [(x.astype(np.float32), y) for x, y in items], epochs=1, cache=False, progress=False)
+
+
+CONVERTED = "convert them to the dtype of the weights: inputs.to(torch.float32)"
+
+
+@pytest.mark.parametrize(
+    ("model", "inputs", "do"),
+    [
+        (CONV, torch.ones(2, 3, 8, 4).double(), CONVERTED),
+        (nn.Conv1d(5, 2, 3), torch.ones(2, 5, 3).double(),
+         CONVERTED),
+        (LINEAR, torch.ones(4, dtype=torch.uint8), CONVERTED),
+        (LINEAR, torch.ones(2, 4, dtype=torch.uint8),
+         CONVERTED),
+        (CONV, torch.ones(2, 8, 8, 3), "put the channels first: image.permute(2, 0, 1)"),
+        (nn.Conv2d(5, 2, 3), torch.ones(2, 8, 8, 5), "put the channels first: image.permute(2, 0, 1)"),
+    ],
+    ids="wide-image sequence vector bytes channels-last five-channels".split(),
+)  # fmt: skip
+def test_no_more_is_told_than_what_is_wrong(model, inputs, do):
+    with pytest.raises(fl.DataError) as error, told_mismatch(model, inputs):
+        model(inputs)
+    assert error.value.do == f"{do} in the dataset."
+
+
+def test_of_an_error_of_ours_the_cause_is_told():
+    said = RuntimeError("mat1 and mat2 must have the same dtype\nand more")
+    with pytest.raises(fl.DataError) as error, told_mismatch(LINEAR, torch.ones(2, 4).double()):
+        raise fl.SplitError(what="a", where="b", received="c", do="d") from said
+    assert error.value.__cause__ is said
+    assert error.value.received == "float64 (2, 4); mat1 and mat2 must have the same dtype"
+
+
+def test_models_without_or_with_several_dtypes_name_none():
+    for model in (nn.Identity(), nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2).double())):
+        with pytest.raises(RuntimeError, match="same dtype"), told_mismatch(model, torch.ones(2, 4).half()):
+            raise RuntimeError("the same dtype")

@@ -1,3 +1,4 @@
+import pytest
 import torch
 from torch import nn
 
@@ -70,3 +71,19 @@ def test_what_does_not_fit_float32_fits_the_dtype_that_is_asked_for():
     parameter = with_gradient(1e25, 0.0)
     assert not torch.isfinite(gradient_norms(parameter).total)
     assert float(gradient_norms(parameter, dtype=torch.float64).total) == float(parameter.grad[0])
+
+
+def test_norms_of_half_precision_have_float32_and_an_own_dtype_that_is_asked_for():
+    for dtype in (torch.float16, torch.bfloat16):
+        assert gradient_norms(with_gradient(3.0, 4.0, dtype=dtype)).norms.dtype == torch.float32
+        assert gradient_norms(with_gradient(3.0, 4.0, dtype=dtype), dtype=torch.float64).norms.dtype == torch.float64
+    assert gradient_norms(with_gradient(3.0, 4.0)).norms.dtype == torch.float32
+
+
+def test_gradients_that_are_differentiable_themselves_give_plain_numbers():
+    weight = torch.ones(2, requires_grad=True)
+    (weight.grad,) = torch.autograd.grad((weight**3).sum(), weight, create_graph=True)
+    measured = gradient_norms(weight)
+    assert not measured.total.requires_grad
+    assert float(measured.total) ** 2 == pytest.approx(18.0)
+    weight.grad = None

@@ -168,3 +168,41 @@ def test_frozen_parameters_and_missing_buffers_are_left_alone():
     assert (model.bias.tolist(), model.weight.tolist()) == ([3, 3], [1, 1])
     assert model.running_mean is mean
     assert (mean.tolist(), int(model.num_batches_tracked)) == ([0, 0], 0)
+
+
+def test_modules_that_were_compiled_in_place_run_as_written_and_are_compiled_again_afterwards():
+    model = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
+    calls = []
+    model[0]._compiled_call_impl = lambda x: calls.append(1) or x
+    model[1].compile(backend="eager")
+    kept = model[0]._compiled_call_impl, model[1]._compiled_call_impl
+    with pytest.raises(ZeroDivisionError), restore.plain_calls(model):
+        model(torch.ones(1, 2))
+        assert not calls
+        raise ZeroDivisionError
+    assert (model[0]._compiled_call_impl, model[1]._compiled_call_impl) == kept
+    model[0](torch.ones(1, 2))
+    assert calls == [1]
+
+
+def test_the_default_dtype_comes_back_on_errors_too():
+    with pytest.raises(ZeroDivisionError), restore.default_dtype(torch.float64):
+        assert torch.ones(1).dtype == torch.float64
+        raise ZeroDivisionError
+    assert torch.get_default_dtype() == torch.float32
+
+
+class Record:
+    def __init__(self):
+        self.text, self.count = "a", 1
+
+
+@pytest.mark.parametrize("numbers", [True, False])
+def test_objects_that_hold_values_are_put_back(numbers):
+    model = nn.Linear(2, 2)
+    model.record = Record()
+    with restore.kept_attributes(model, numbers=numbers):
+        model.record.text, model.record.count, model.record.came = "b", 2, "new"
+    assert model.record.text == "a"
+    assert not hasattr(model.record, "came")
+    assert model.record.count == (1 if numbers else 2)

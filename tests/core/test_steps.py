@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn.utils import prune
 
 import frostline as fl
-from frostline.core.steps import check_dense, check_loss, copied, take_step
+from frostline.core.steps import check_dense, check_loss, copied, is_optimizer, take_step
 
 
 @pytest.mark.parametrize("bad", [None, 1.0, torch.ones(2)], ids=["nothing", "a float", "a vector"])
@@ -161,3 +161,44 @@ def test_hooks_after_the_step_stay_with_the_original():
     twin(torch.ones(1, 2)).sum().backward()
     own.step()
     assert not calls
+
+
+def test_an_optimizer_that_needs_a_closure_is_told_from_other_errors():
+    model = nn.Linear(2, 1)
+    with pytest.raises(fl.DataError, match="needs a closure") as error:
+        take_step(torch.optim.LBFGS(model.parameters()))
+    assert error.value.where == "LBFGS"
+
+    class Broken(torch.optim.SGD):
+        def step(self, closure=None):
+            raise TypeError("something else") if self.param_groups[0]["lr"] < 1 else TypeError("closure")
+
+    with pytest.raises(TypeError, match="something else"):
+        take_step(Broken(model.parameters(), lr=0.1))
+
+
+def test_what_stands_for_an_optimizer_is_one_and_its_class_is_none():
+    optimizer = torch.optim.SGD(nn.Linear(2, 1).parameters(), lr=0.1)
+    assert is_optimizer(optimizer)
+    for other in (torch.optim.SGD, None, nn.Linear(2, 1), "sgd"):
+        assert not is_optimizer(other)
+
+
+def test_a_hook_with_defaults_and_attributes_keeps_them_in_the_copy():
+    model = nn.Linear(2, 1, bias=False)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+
+    def hook(one, *_, factor=0.5, of=model.weight, **__):
+        of.grad.mul_(factor * hook_of["extra"])
+
+    hook_of = {"extra": 0.5}
+    hook.parameter = model.weight
+    optimizer.register_step_pre_hook(hook)
+    twin, own = copied(model, optimizer)
+    before = twin.weight.detach().clone()
+    twin(torch.ones(1, 2)).sum().backward()
+    own.step()
+    assert torch.allclose(before - twin.weight.detach(), torch.full((1, 2), 0.25))
+    assert model.weight.grad is None
+    (turned,) = own._optimizer_step_pre_hooks.values()
+    assert turned.parameter is twin.weight

@@ -37,3 +37,10 @@ def test_complex_numbers_differ_by_their_modulus_and_infinity_has_no_size():
 def test_complex_rows_may_differ_as_their_parts_do():
     assert batch_tolerance(torch.complex64, is_on_gpu=False) == batch_tolerance(torch.float32, is_on_gpu=False)
     assert batch_tolerance(torch.complex128, is_on_gpu=False) == batch_tolerance(torch.float64, is_on_gpu=False)
+
+
+def test_the_tolerances_are_those_that_were_measured():
+    known = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2,
+             torch.complex128: 1e-9, torch.complex64: 1e-4, torch.int64: 0.0, torch.bool: 0.0}  # fmt: skip
+    assert {dtype: batch_tolerance(dtype, is_on_gpu=False) for dtype in known} == known
+    assert {dtype: batch_tolerance(dtype, is_on_gpu=True) for dtype in known} == {**known, torch.float32: 1e-2}

@@ -69,3 +69,23 @@ def test_a_layer_is_told_with_its_type_and_sizes():
     diagnosis = judge(Evidence(layers, records(**by_layer("gradient_norm", 1e-9, 0.1, 0.5, 1.0))))
     assert str(diagnosis).startswith("FL101 issue: vanishing gradients in layer 'fc0' (Linear, 784 to 64)\n")
     assert diagnosis.findings[0].layer == "fc0"
+
+
+def test_what_stops_a_training_comes_before_what_slows_it():
+    """The order in which findings of all rules are shown; those of one line are as severe as each other."""
+    groups = [
+        {"FL502"},  # values that are no numbers
+        {"FL301", "FL503", "FL504"},  # nothing that is learnt would be what is wanted
+        {"FL102", "FL404", "FL405", "FL506"},
+        {"FL101", "FL501", "FL601"},
+        {"FL103", "FL201", "FL202", "FL602"},
+        {"FL302", "FL505", "FL603"},
+        {"FL401", "FL403"},
+        {"FL402"},
+    ]
+    for rules in (RULES, RULES[::-1]):
+        shown = [f.code for f in diagnosis_of([rule.ABOUT.issue("x.", 1.0, 1.0) for rule in rules], None).findings]
+        for group in groups:
+            assert set(shown[: len(group)]) == group
+            shown = shown[len(group) :]
+        assert not shown

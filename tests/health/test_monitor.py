@@ -371,3 +371,41 @@ def test_the_input_is_seen_as_the_loop_passes_it():
     model = mlp()
     model.register_forward_pre_hook(lambda module, args: (args[0] * 1000,))
     assert watched(model, sgd(model, lr=1e-6)).evidence.inputs.widest < 10
+
+
+@pytest.mark.parametrize(("spent", "elapsed", "share"), [(1.0, 4.0, 0.25), (5.0, 2.0, 1.0), (1.0, 0.0, 0.0)])
+def test_the_overhead_is_a_share(monkeypatch, spent, elapsed, share):
+    monkeypatch.setattr(Account, "elapsed_s", property(lambda _: elapsed))
+    monkeypatch.setattr(Account, "spent_s", property(lambda _: spent))
+    assert Monitor(mlp()).overhead == share
+
+
+@pytest.mark.parametrize("every", [1, 2, 7])
+def test_the_time_around_every_sample_is_noted_and_between_samples_nothing_is_done(monkeypatch, every):
+    """The steps of samples, and those after them, are told to the account; of the others no clock is asked."""
+    noted, asked = [], []
+
+    class Noting(Account):
+        def before_sample(self, step):
+            noted.append(("before", step))
+
+        def after_sample(self, step):
+            noted.append(("after", step))
+
+    monkeypatch.setattr(monitoring, "Account", lambda: Noting(lambda: asked.append(1) or 0.0))
+    model = mlp()
+    optimizer = sgd(model)
+    with Monitor(model, optimizer, every=every, budget=1e9) as monitor:
+        for at, (inputs, target) in enumerate(task(30)):
+            before = len(asked)
+            F.cross_entropy(model(inputs), target).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            if every == 7 and at > 7:
+                is_quiet = at % 7 not in (0, 1, 6)  # a sample, the step after it, the step that asks for the next
+                assert (len(asked) == before) is is_quiet, at
+    samples = [step for step in range(31) if step % every == 0]
+    assert [step for kind, step in noted if kind == "before"] == samples
+    if every > 1:
+        assert [step for kind, step in noted if kind == "after"] == [step + 2 for step in samples if step + 2 <= 30]
+    assert monitor.samples == (len([step for step in samples if step < 30]), len(samples))

@@ -410,3 +410,30 @@ def test_a_critic_falls_without_end_on_both_sides_and_labels_on_one():
     assert probe_loss(lambda out, y: -(out * y).mean(), torch.randn(16, 2), SIDES).is_bounded
     assert not probe_loss(F.binary_cross_entropy_with_logits, torch.randn(16, 2), SIDES).is_bounded
     assert probe_loss(F.soft_margin_loss, torch.randn(16, 2), SIDES).is_bounded
+
+
+@pytest.mark.parametrize("count", [16, 15, 1])
+def test_a_loss_that_looks_at_no_target_prefers_nothing(count):
+    def of_size(output, target):
+        return (output.square().sum(1) - 1).square().mean()
+
+    facts = probe_loss(of_size, LOGITS[:count], CLASSES[:count])
+    assert (facts.kind, facts.prefers_right) == ("classes", False)
+
+
+@pytest.mark.parametrize(
+    ("function", "best"), [("tanh", math.log(1 + 3 * math.exp(-2))), ("sigmoid", math.log(1 + 3 * math.exp(-1)))]
+)
+def test_the_share_of_a_loss_that_a_range_cannot_take_off(function, best):
+    """Of four classes: the logits of the right one are at the top of the range, all others at its bottom."""
+    facts = probe_loss(F.cross_entropy, getattr(FREE, function)(), CLASSES)
+    assert facts.stuck_share == pytest.approx(best / math.log(4), rel=1e-3)
+    assert probe_loss(F.cross_entropy, FREE.relu(), CLASSES).stuck_share == pytest.approx(0.0, abs=1e-3)
+
+
+def test_an_answer_that_costs_minus_infinity_costs_least():
+    def log_error(output, target):
+        return (output - target.clamp_min(0.1).log()).abs().log().mean()  # minus infinity at the log of the targets
+
+    facts = probe_loss(log_error, torch.randn(16, 2), COUNTS + 2)
+    assert facts.prefers_right

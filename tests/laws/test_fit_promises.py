@@ -49,6 +49,101 @@ def test_what_writes_into_the_frozen_part_is_named():
     assert "0.weight" in error.value.received
 
 
+class Curriculum(torch.utils.data.Dataset):
+    """Items that follow an epoch which somebody sets."""
+
+    def __init__(self, of_label=False):
+        self.items, self.epoch, self.of_label, self.reads = data(), 0, of_label, 0
+
+    def __len__(self):
+        return len(self.items)
+
+    def __getitem__(self, index):
+        self.reads += 1
+        inputs, label = self.items[index]
+        return (inputs, (label + self.epoch) % 2) if self.of_label else (inputs * (1 + self.epoch), label)
+
+
+class Calling:
+    """A scheduler that calls back at the end of an epoch."""
+
+    def __init__(self, function):
+        self.function, self.num_epochs = function, 0
+
+    def step(self):
+        self.num_epochs += 1
+        self.function(self.num_epochs)
+
+
+@pytest.mark.parametrize("of_label", [False, True])
+@pytest.mark.parametrize("is_val", [False, True])
+def test_a_dataset_that_changes_between_epochs_is_refused_where_it_is_cached(tmp_path, of_label, is_val):
+    changing = Curriculum(of_label)
+    sets = {"train": data(), "val": changing} if is_val else {"train": changing, "val": None}
+
+    def run(cache):
+        changing.epoch = 0
+        model = mlp()
+        fl.freeze(model, through="2")
+        return fit(model, **sets, cache=cache, epochs=2, loss="cross_entropy",
+                   scheduler=lambda _: Calling(lambda epoch: setattr(changing, "epoch", epoch)))  # fmt: skip
+
+    run(False)
+    with pytest.raises(fl.DataError, match="changed while fit runs: 'dataset.epoch'") as error:
+        run(tmp_path)
+    assert "val" in error.value.where if is_val else "train" in error.value.where
+
+
+REPLACED = {
+    "7": lambda m: m.__setitem__(7, nn.Linear(16, 2)),
+    "forward_hook number 0": lambda m: m.register_forward_hook(lambda *_: None),
+    "0.forward": lambda m: setattr(m[0], "forward", lambda inputs: inputs.repeat(1, 3)[:, :16]),
+    "1.eps": lambda m: setattr(m[1], "eps", 1.0),
+}
+
+
+@pytest.mark.parametrize("name", REPLACED)
+def test_a_layer_that_is_replaced_while_a_cached_fit_runs_is_refused_at_the_next_epoch(tmp_path, name):
+    model, seen = mlp(), []
+    fl.freeze(model, through="2")
+
+    def change(epoch):
+        seen.append(epoch)
+        REPLACED[name](model)
+
+    with pytest.raises(fl.SplitError, match="was changed after it was split") as error:
+        fit(model, cache=tmp_path, epochs=3, scheduler=lambda _: Calling(change))
+    assert error.value.where == name
+    assert seen == [1]
+
+
+@pytest.mark.parametrize("is_array", [False, True])
+def test_a_tensor_that_the_dataset_fills_anew_for_every_item_is_copied(tmp_path, is_array):
+    class Buffers(Curriculum):
+        def __init__(self):
+            super().__init__()
+            self.inputs, self.target = torch.zeros(6), torch.zeros(2)
+            if is_array:
+                self.inputs, self.target = self.inputs.numpy(), self.target.numpy()
+
+        def __getitem__(self, index):
+            inputs, label = self.items[index]
+            self.inputs[:], self.target[:] = inputs.numpy() if is_array else inputs, 0
+            self.target[int(label) % 2] = 1
+            return self.inputs, self.target
+
+    def weights(train, cache):
+        model = mlp()
+        fl.freeze(model, through="2")
+        fit(model, train, cache=cache, epochs=1, loss="bce")
+        return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+    plain = [(x, torch.eye(2)[int(y) % 2]) for x, y in data()]
+    expected = weights(plain, False)
+    for cache in (False, tmp_path):
+        assert torch.allclose(weights(Buffers(), cache), expected, atol=1e-6)
+
+
 def test_a_frozen_embedding_that_rewrites_itself_is_refused_and_the_remedy_works():
     model = nn.Sequential(nn.Embedding(5, 4, max_norm=1.0), nn.Flatten(), nn.Linear(8, 2))
     with pytest.raises(fl.DataError, match="max_norm"):

@@ -159,7 +159,7 @@ def test_a_hook_that_changes_gradients_is_kept_or_refused():
     for hook in (_doubled, looking):
         model = nn.Sequential(nn.Linear(D, D).requires_grad_(False), nn.Linear(D, D), Block())
         model[2].register_full_backward_hook(hook)
-        check(model, x(4))
+        check(model, x(4), is_graph=hook is not _doubled)
     model = Net(lambda m, batch: m.high(m.low(batch)))
     model.register_full_backward_pre_hook(_doubled)
     with pytest.raises(fl.SplitError, match="A hook changes gradients on their way back through the model"):
@@ -173,6 +173,20 @@ def _hooked(made):
 
 
 def test_a_hook_in_the_graph_of_autograd_is_kept_or_refused():
-    check(Net(lambda m, batch: _hooked(m.high(m.low(batch)))), x(4))
+    check(Net(lambda m, batch: _hooked(m.high(m.low(batch)))), x(4), is_graph=False)
     with pytest.raises(fl.SplitError, match="reaches into the autograd graph"):
         fl.split(Net(lambda m, batch: _hooked(m.high(unanswered(m, batch)))), x(4))
+
+
+def test_a_number_that_moves_in_every_call_is_not_taken_for_a_size():
+    def forward(m, batch):
+        m.calls += 1
+        return m.high(unanswered(m, batch)) * (1 + 0.05 * m.calls)
+
+    model = Net(forward)
+    model.calls = 0
+    with pytest.raises(fl.NotCacheable, match="keeps state from batch to batch .*'calls'"):
+        fl.split(model, x(4))
+    assert model.calls == 0
+    with pytest.raises(fl.SplitError, match="cannot be generalised over the batch size"):
+        fl.split(Net(lambda m, batch: m.high(unanswered(m, batch)) * (len(batch) ** 2 / 3)), x(4))

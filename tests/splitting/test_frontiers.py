@@ -1,3 +1,4 @@
+import pytest
 import torch
 from torch import nn
 
@@ -30,3 +31,24 @@ def test_low_rank_adapters_above_frozen_layers():
     split = check(model, x(4))
     # the frozen product of layer 2 is stored too: nothing that depends on frozen values alone runs in the head
     assert [tensor.name for tensor in split.frontier] == ["layers.1", "layers.2"]
+
+
+OTHER_IN_TRAINING = {
+    "another shape": lambda m, low: low.repeat(1, 2 if m.training else 1),
+    "another dtype": lambda m, low: low.to(torch.float64 if m.training else torch.float16),
+    "another axis": lambda m, low: low.unsqueeze(1 if m.training else 2),
+}
+
+
+@pytest.mark.parametrize("name", OTHER_IN_TRAINING)
+def test_what_one_call_makes_in_another_form_in_training_is_stored_for_both_modes(name):
+    model = Net(lambda m, batch: OTHER_IN_TRAINING[name](m, m.low(batch)) * m.high.weight.sum())
+    split = check(model, x(4))
+    assert len(split.frontier) == 2
+    batch = x(5)
+    for training in (True, False):
+        model.train(training)
+        split.head.train(training)
+        found, expected = split.head(*split.extract(batch)), model(batch)
+        assert found.dtype == expected.dtype
+        assert torch.equal(found, expected)

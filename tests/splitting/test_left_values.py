@@ -57,11 +57,11 @@ def test_a_loss_that_reads_what_only_the_frozen_part_leaves_is_refused():
     model = leaving(lambda m, high: None)
     model._forward = lambda m, batch: m.high(_kept(m, m.low(batch)))
     split = fl.split(model, x(4))
-    split.check_reads(lambda output, target: output.mean())
-    with pytest.raises(fl.SplitError, match="reads 'scale'"):
-        split.check_reads(lambda output, target: output.mean() * model.scale)
-    with pytest.raises(fl.SplitError, match="reads 'scale'"):
-        split.check_reads(Scaled(model))
+    batch = (x(3), torch.zeros(3))
+    split.check_loss(lambda output, target: output.mean(), *batch, training=True)
+    for loss in (lambda output, target: output.mean() * model.scale, Scaled(model)):
+        with pytest.raises(fl.SplitError, match="reads 'scale'"):
+            split.check_loss(loss, *batch, training=True)
 
 
 class Scaled(nn.Module):

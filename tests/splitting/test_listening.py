@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 from typing import Any
 
+import pytest
 import torch
 from torch import nn
 
 from frostline.splitting.listening import listening, wrapped
+from helpers_splitting import Net, check, x
 
 
 class Ear:
@@ -64,3 +67,20 @@ def test_a_thread_that_stops_listening_does_not_stop_another() -> None:
         nn.ReLU()(torch.ones(1))
     assert ear.heard == ["ReLU"]
     assert nn.Module.__call__ is call
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
+@pytest.mark.parametrize("place", ["low", "high"])
+@pytest.mark.parametrize("made", [partial(torch.compile, backend="eager"), torch.jit.script])
+def test_compiled_and_scripted_parts_are_heard_as_they_are_written(place, made):
+    model = Net(lambda m, batch: m.high(m.low(batch)))
+    setattr(model, place, made(getattr(model, place)))
+    model(x(4))  # compiled by its first call
+    assert [tensor.name for tensor in check(model, x(4)).frontier] in (["low"], ["low._orig_mod"])
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
+def test_a_forward_that_was_compiled_in_its_place_is_heard_as_it_is_written():
+    model = Net(lambda m, batch: m.high(m.low(batch)))
+    model.forward = torch.compile(model.forward, backend="eager")
+    check(model, x(4), names=["low"])

@@ -89,6 +89,16 @@ def test_layer_drop_with_the_rate_0_is_no_layer_drop(rate):
     check(model, x(4))
 
 
+@pytest.mark.parametrize("draw", [torch.randn, lambda shape: torch.rand(shape) - 0.5, lambda shape: -torch.rand(shape)])
+def test_other_numbers_may_fall_below_a_rate_of_0(draw):
+    def forward(m, batch):
+        h = unanswered(m, batch)
+        return m.code(h if m.training and draw([]) < 0 else m.high(h))
+
+    with pytest.raises(fl.SplitError, match="layer drop"):
+        fl.split(Net(forward), x(4))
+
+
 def test_noise_of_the_trainable_part_that_decides_is_refused_in_both_modes():
     model = Net(lambda m, x: m.high(unanswered(m, x)) * (2 if torch.rand(1).item() < 0.5 else 1))
     with pytest.raises(fl.SplitError, match="layer drop"):
@@ -134,3 +144,22 @@ def test_a_frozen_layer_that_draws_in_inference_mode_is_told_what_its_mode_canno
         fl.split(model, x(4))
     assert "in inference mode" in error.value.where
     assert "draw only if self.training" in error.value.do
+
+
+def test_statistics_of_the_batch_in_inference_mode_are_told_as_such():
+    model = Net(lambda m, batch: m.high(m.norm(m.low(batch))), norm=nn.BatchNorm1d(D, track_running_stats=False))
+    fl.freeze(model, modules=[model.low, model.norm])
+    with pytest.raises(fl.NotCacheable, match="norm uses the statistics of the batch") as error:
+        fl.split(model, x(4))
+    assert "track_running_stats=True" in error.value.do
+
+
+def test_a_generator_of_the_models_own_is_named():
+    def forward(m, batch):
+        return m.high(unanswered(m, batch) + torch.randn(len(batch), D, generator=m.own))
+
+    model = Net(forward)
+    model.own = torch.Generator().manual_seed(0)
+    with pytest.raises(fl.NotCacheable, match="'own'") as error:
+        fl.split(model, x(4))
+    assert "torch.manual_seed" in error.value.do

@@ -159,3 +159,66 @@ def test_what_cudnn_computes_is_known():
     assert operations.is_rounded_on_gpu(torch.conv2d)
     assert operations.is_rounded_on_gpu(torch._VF.lstm)
     assert not operations.is_rounded_on_gpu(F.linear)
+
+
+@pytest.mark.parametrize(
+    ("func", "args", "expected"),
+    [
+        (torch.nonzero, (0,), True), (torch.unique, (0,), True), (torch.masked_select, (0, 1), True),
+        (torch.repeat_interleave, (0, 1), True), (torch.bincount, (0,), True), (torch.where, (0,), True),
+        (torch.where, (0, 1, 2), False), (torch.sort, (0,), False),
+        (Tensor.__getitem__, (torch.ones(2), torch.tensor([True, False])), True),
+        (Tensor.__getitem__, (torch.ones(2), (0, torch.tensor([1, 0], dtype=torch.uint8))), True),
+        (Tensor.__getitem__, (torch.tensor([True, False]), torch.tensor([0, 1])), False),
+        (Tensor.__getitem__, (torch.ones(2), slice(1)), False),
+    ],
+)  # fmt: skip
+def test_results_whose_size_follows_values_are_known(func, args, expected):
+    assert operations.is_sized_by_values(func, args) is expected
+
+
+def test_as_many_numbers_as_are_compared_one_by_one():
+    x = torch.zeros(4097)
+    assert operations.plain_value([0.0] * 4096, [x]) == repr([0.0] * 4096)
+    assert operations.plain_value((0.0,) * 4096, [x]) == (0.0,) * 4096
+    assert operations.plain_value((0.0,) * 4097, [x]) == operations.plain_value([0.0] * 4097, [x])
+    assert operations.plain_value((0.0,) * 4097, [x]) != operations.plain_value((0.0,) * 4097, [x + 1])
+
+
+def test_what_tensors_hand_to_tensors_is_not_handed_to_python():
+    x = torch.ones(2, requires_grad=True)
+    handle = x.register_hook(lambda gradient: None)
+    for result in (None, NotImplemented, x, (x, [x, None]), handle):
+        assert not operations.hands_over(torch.add, result)
+    for result in (2, x.shape, (x, 1), [[x, "a"]], object()):
+        assert operations.hands_over(torch.add, result)
+    assert not operations.hands_over(Tensor.data.__set__, 3)
+
+
+def test_statistics_that_are_asked_for_by_their_place():
+    x = torch.ones(2)
+    assert not operations.uses_batch_statistics(F.batch_norm, (x, x, x, None, None, False), {})
+    assert not operations.uses_batch_statistics(F.instance_norm, (x, x, x, None, None, False), {})
+    assert not operations.uses_batch_statistics(F.instance_norm, (x,), {"use_input_stats": False})
+    assert not operations.is_batch_norm_in_training(nn.Dropout())
+    assert operations.is_batch_norm_in_training(nn.InstanceNorm1d(2))
+
+
+def test_a_line_without_a_source_is_told_by_its_number():
+    names = {"ask": operations.user_line}
+    exec(compile("\n\ndef call():\n    return ask()", "/nowhere/model.py", "exec"), names)
+    assert names["call"]() == "model.py:4"
+
+
+def test_a_call_of_the_models_own_code_is_told_from_one_of_torch():
+    assert operations.is_of_model()
+    names = {"ask": operations.is_of_model}
+    exec(compile("def call():\n    return ask()", str(nn.__file__), "exec"), names)
+    assert not names["call"]()
+
+
+def test_a_reversed_operator_and_a_function_that_has_a_name_are_called_by_it():
+    x = torch.ones(2)
+    assert operations.as_node(Tensor.__rsub__, (x, 1), {}) == ("call_method", "__rsub__", (x, 1))
+    assert operations.as_node(F.relu, (x,), {}) == ("call_function", F.relu, (x,))
+    assert operations.failure_of(F.relu) == "relu failed"

@@ -2,7 +2,8 @@ from types import SimpleNamespace
 
 import torch
 
-from frostline.splitting.places import Place, Walk, attributes_of, contents
+from frostline.core.attributes import attributes_of
+from frostline.splitting.places import Place, Walk, contents
 from frostline.splitting.sources import sources_of
 from helpers_splitting import Net, x
 

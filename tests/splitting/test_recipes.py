@@ -2,6 +2,7 @@ import torch
 from torch import nn
 
 import frostline as fl
+from frostline.splitting.state import steered_state
 from helpers_splitting import FORWARDS, D, Net, x
 
 
@@ -72,3 +73,24 @@ def test_what_a_later_batch_may_read_is_part_of_the_recipe():
     split = fl.split(model, x(4))
     assert len({recipe["calls"] for recipe in (*recipes, split.recipe)}) == 4
     split.check_unchanged()
+
+
+def test_all_that_a_frozen_layer_keeps_is_told_and_an_iterator_is_not():
+    layer = nn.BatchNorm1d(2)
+    layer.scale, layer.names, layer.numbers = 1.0, ["a"], iter([1, 2])
+    layer.register_buffer("none", None)
+
+    def told():
+        return steered_state({"norm": layer}, {}, [])
+
+    found = [told()]
+    assert told() == found[0]
+    assert not any("numbers" in line or "none" in line for line in found[0])
+    changes = (
+        lambda: layer.weight.data.add_(1), lambda: layer.running_mean.add_(1), lambda: layer.names.append("b"),
+        lambda: setattr(layer, "scale", 2.0),
+    )  # fmt: skip
+    for change in changes:
+        change()
+        found.append(told())
+    assert len({tuple(lines) for lines in found}) == 5

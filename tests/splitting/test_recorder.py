@@ -60,7 +60,7 @@ class Steep(torch.autograd.Function):
 
 def test_a_function_with_a_backward_of_its_own_may_look_at_values_that_train():
     model = Net(lambda m, x: Steep.apply(m.high(m.low(x))))
-    split = fl.split(model, x(4))
+    split = check(model, x(4))
     for scale in (0.01, 100.0):
         batch = x(5) * scale
         gradients = []
@@ -79,7 +79,7 @@ def test_a_module_that_is_called_whole_may_have_such_a_function_inside():
             return Steep.apply(super().forward(x))
 
     model = Net(lambda m, x: m.inside(m.low(x)), inside=Inside(D, D))
-    split = fl.split(model, x(4))
+    split = check(model, x(4))
     batch = x(5) * 100
     assert torch.equal(split.head(*split.extract(batch)), model(batch))
 
@@ -130,6 +130,14 @@ def _limited_zeros(m, x):
 @pytest.mark.parametrize("forward", [_limited, _limited_zeros])
 def test_what_is_made_again_in_the_head_is_what_it_was_after_it_was_written(forward):
     model = Net(forward)
-    split = check(model, x(4))
+    split = check(model, x(4), is_graph=forward is _limited_zeros)
     for batch in (x(3) * 99, x(6)):
         torch.testing.assert_close(split.head(*split.extract(batch)), model(batch))
+
+
+@pytest.mark.parametrize("wrap", [lambda model: model, nn.Sequential])
+def test_what_is_computed_outside_of_torch_between_frozen_layers_is_computed_by_the_models_own_forward(wrap):
+    model = wrap(Net(lambda m, batch: m.high(torch.as_tensor(m.low(batch).numpy() * 2))))
+    split = check(model, x(4), is_graph=False)
+    batch = x(5)
+    assert torch.equal(split.head(*split.extract(batch)), model(batch))

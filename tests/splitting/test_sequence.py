@@ -143,3 +143,14 @@ def test_a_hook_that_holds_a_tensor_of_its_batch_is_refused():
 
     with pytest.raises(fl.SplitError, match="hook on an activation holds values of one batch"):
         fl.split(Net(forward), x(4))
+
+
+def test_a_table_of_numbers_by_size_may_not_grow():
+    counts = {}
+
+    def forward(m, batch):
+        counts[len(counts)] = 1
+        return m.high(m.low(batch)) * (2.0 if len(counts) > 1000 else 1.0)
+
+    with pytest.raises(fl.NotCacheable, match="moves values|keeps state"):
+        fl.split(Net(forward), x(4))

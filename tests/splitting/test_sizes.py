@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import frostline as fl
-from helpers_splitting import D, Net, unanswered, x
+from helpers_splitting import D, Net, has_graph, unanswered, x
 
 SIZES = {
     "the batch": lambda m, x: m.high(m.low(x)).reshape(x.shape[0], 2, -1),
@@ -23,6 +23,7 @@ SIZES = {
 def test_sizes_follow_the_batch(name, count):
     model = Net(SIZES[name]).eval()
     split = fl.split(model, x(4))
+    assert has_graph(split)
     batch = x(count)
     assert torch.equal(split.head(*split.extract(batch)), model(batch))
 
@@ -111,6 +112,7 @@ SAMES = {
 def test_what_stays_or_follows_the_batch_is_exact_at_every_size(name):
     model = Net(SAMES[name]).eval()
     split = fl.split(model, x(4))
+    assert has_graph(split)
     for count in (1, 3, 7):
         batch = x(count)
         assert torch.equal(split.head(*split.extract(batch)).nan_to_num(), model(batch).nan_to_num())

@@ -3,14 +3,12 @@ import contextlib
 import pytest
 from torch import nn
 
+from frostline.core.code_names import loaded, loaded_arguments, nested
 from frostline.splitting.sources import (
     Source,
     catches,
-    loaded,
-    loaded_arguments,
     names_read_by,
     names_written_by,
-    nested,
     returns_nothing,
     sources_of,
     stored,
@@ -149,3 +147,28 @@ def test_a_function_that_returns_nothing_cannot_change_what_it_is_given():
     assert not returns_nothing(_sometimes)
     assert not returns_nothing(nn.Linear(2, 2).forward)
     assert not returns_nothing(print)  # not known
+
+
+class Timed(nn.Linear):
+    def train(self, mode=True):
+        return super().train(mode)
+
+
+def test_a_call_begins_with_forward_hooks_and_train():
+    layer = Timed(2, 2)
+    assert [source.code.co_name for source in sources_of(layer)] == ["train"]  # forward is torch's own
+    assert sources_of(layer, has_train=False) == []
+
+    def own_forward(batch):
+        return batch
+
+    def before(module, inputs):
+        return None
+
+    def after(module, inputs, output):
+        return None
+
+    layer.forward = own_forward
+    layer.register_forward_pre_hook(before)
+    layer.register_forward_hook(after)
+    assert {source.code.co_name for source in sources_of(layer)} == {"train", "own_forward", "before", "after"}

@@ -4,7 +4,6 @@ from collections import OrderedDict
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
 import frostline as fl
 from helpers_splitting import FORWARDS, D, Net, Out, check, unanswered, x
@@ -297,12 +296,3 @@ def test_features_that_are_others_at_one_batch_size_are_refused_when_it_is_met()
     with pytest.raises(fl.SplitError, match="batch of 5") as error:
         split.extract(x(5))
     assert "depends on the batch size" in str(error.value.__cause__)
-
-
-@pytest.mark.filterwarnings("ignore:.*torch.jit.script_method")
-@pytest.mark.parametrize("wrap", [torch.compile, nn.DataParallel, AveragedModel])
-def test_a_wrapper_of_the_whole_model_is_taken_off(wrap):
-    wrapper = wrap(Net(lambda m, batch: m.high(m.low(batch))))
-    fl.freeze(wrapper, through="low")
-    split = check(wrapper, x(4), names=["low"])
-    assert split.recipe["calls"] == fl.split(next(iter(wrapper.children())), x(4)).recipe["calls"]

@@ -260,7 +260,7 @@ def test_what_the_first_batch_sets_is_refused_however_small_it_is():
 
 def test_what_the_first_batch_sets_in_the_trainable_part_is_set_by_the_head():
     model = Net(lambda m, batch: m.high(_centred(m, m.low(batch))))
-    split, twin = check(model, x(4)), copy.deepcopy(model)
+    split, twin = check(model, x(4), is_graph=False), copy.deepcopy(model)
     for batch in (x(3), x(5) + 100):
         assert torch.equal(split.head(*split.extract(batch)), twin(batch))
     assert model.centre == twin.centre
@@ -273,7 +273,7 @@ def test_what_one_attempt_at_a_split_leaves_is_not_there_in_the_next():
         return m.high(_centred(m, low))
 
     model = Net(forward, attention=nn.MultiheadAttention(8, 2, batch_first=True).requires_grad_(False))
-    split, twin = check(model, x(4)), copy.deepcopy(model)
+    split, twin = check(model, x(4), is_graph=False), copy.deepcopy(model)
     assert not hasattr(model, "centre")
     for batch in (x(3), x(5) + 100):
         assert torch.equal(split.head(*split.extract(batch)), twin(batch))
@@ -388,6 +388,6 @@ def _arange(count: int) -> torch.Tensor:
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script")
 def test_a_tensor_that_an_unheard_call_makes_is_made_again_or_refused():
     scripted = torch.jit.script(_arange)
-    check(Net(lambda m, batch: m.high(m.low(batch)) + scripted(8)), x(4))
+    check(Net(lambda m, batch: m.high(m.low(batch)) + scripted(8)), x(4), is_graph=False)
     with pytest.raises(fl.SplitError, match="makes a tensor by a call that cannot be recorded"):
         fl.split(Net(lambda m, batch: m.high(unanswered(m, batch)) + scripted(8)), x(4))

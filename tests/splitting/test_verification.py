@@ -1,8 +1,10 @@
 import pytest
 import torch
+import torch.nn.functional as F
+from torch import nn
 
 import frostline as fl
-from frostline.splitting.verification import Outcome, compare_outcomes
+from frostline.splitting.verification import Outcome, compare_outcomes, verify_head
 from helpers_splitting import FORWARDS, Net, check, x
 
 
@@ -93,3 +95,120 @@ def test_stored_features_are_proven_in_the_mode_that_is_asked_for():
     with pytest.raises(fl.SplitError, match="does not equal the model") as error:
         split.verify(batch, tuple(feature.flip(0) for feature in features), modes=("eval",))
     assert "in eval mode" in error.value.where
+
+
+class Stub(nn.Module):
+    """Stands for a head, which is right or wrong in a way that a test chooses."""
+
+    def __init__(self, model, run):
+        super().__init__()
+        self.model, self._run = [model], run
+        self.weight, self.shift = model.high.weight.detach().clone(), model.shift.clone()
+
+    def recorded(self, low):
+        return self._run(self, self.model[0], low)
+
+
+def shifting():
+    model = Net(lambda m, batch: m.high(m.low(batch)) + m.shift)
+    model.register_buffer("shift", torch.ones(8))
+    return model
+
+
+def right(h, m, low):
+    return m.high(low) + m.shift
+
+
+def verified(model, run, *, moved=frozenset(), modes=("train", "eval"), **options):
+    batch = x(4)
+    features = (model.low(batch).detach(),)
+    return verify_head(model, Stub(model, run), features, model, batch, modes, moved, **options)
+
+
+WRONG = {
+    "weights of before": (lambda h, m, low: F.linear(low, h.weight, m.high.bias) + m.shift, "output , in train"),
+    "twice the gradient": (lambda h, m, low: right(h, m, low) * 2 - right(h, m, low).detach(), "gradient high.weight"),
+    "no gradient of one weight": (lambda h, m, low: F.linear(low, m.high.weight.detach(), m.high.bias) + m.shift,
+                                  "gradient high.weight"),
+    "another output in training": (lambda h, m, low: right(h, m, low) + int(h.training), "output , in train mode"),
+    "another output in evaluation": (lambda h, m, low: right(h, m, low) + int(not h.training), "output , in eval mode"),
+    "another output without gradients": (lambda h, m, low: right(h, m, low) + int(not torch.is_grad_enabled()),
+                                         "in eval (without gradients) mode"),
+    "another buffer": (lambda h, m, low: (right(h, m, low), m.seen.add_(1))[0], "buffer seen"),
+    "noise": (lambda h, m, low: right(h, m, low) + 1e-2 * torch.rand(()), "output , in train"),
+    "rows in another order": (lambda h, m, low: right(h, m, low).flip(0), "output , in train"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_head_that_is_wrong_in_one_way_is_refused_by_where_it_is(name):
+    run, where = WRONG[name]
+    with pytest.raises(fl.SplitError, match="does not equal the model") as error:
+        verified(shifting(), run)
+    assert where in error.value.where
+
+
+def test_a_head_that_writes_into_its_features_is_refused():
+    with pytest.raises(fl.SplitError, match="writes into its features"):
+        verified(shifting(), lambda h, m, low: (right(h, m, low), low.mul_(2))[0], has_backward=False, modes=("eval",))
+
+
+def test_a_proof_without_gradients_looks_at_outputs_and_buffers_alone():
+    doubled, _ = WRONG["twice the gradient"]
+    found = verified(shifting(), doubled, has_backward=False)
+    assert found.is_exact
+    assert found.compared < verified(shifting(), right).compared
+
+
+def test_buffers_that_training_moves_are_moved_in_the_proof():
+    def run(h, m, low):
+        return m.high(low) + h.shift  # as it was
+
+    assert verified(shifting(), run).is_exact
+    with pytest.raises(fl.SplitError, match="does not equal the model"):
+        verified(shifting(), run, moved=frozenset(["shift"]))
+    counting = shifting()
+    counting._forward = lambda m, batch: m.high(m.low(batch)) + m.seen
+    assert verified(counting, lambda h, m, low: m.high(low)).is_exact
+    with pytest.raises(fl.SplitError, match="does not equal the model"):
+        verified(counting, lambda h, m, low: m.high(low), moved=frozenset(["seen"]))
+
+
+def test_a_proof_leaves_everything_as_it_was():
+    model = shifting()
+    model.high.weight.grad = gradient = torch.ones(8, 8)
+    model.high.eval()
+    kept = {name: own.clone() for name, own in model.state_dict().items()}
+    torch.manual_seed(3)
+    x(4)  # the batch of the proof
+    expected = torch.rand(1)
+    torch.manual_seed(3)
+    assert verified(model, right, moved=frozenset(["shift", "seen"])).is_exact
+    assert all(torch.equal(own, kept[name]) for name, own in model.state_dict().items())
+    assert model.high.weight.grad is gradient
+    assert (model.training, model.high.training) == (True, False)
+    assert torch.equal(torch.rand(1), expected)
+
+
+def test_what_a_layer_has_left_elsewhere_is_that_of_another_batch():
+    left = {}
+
+    def forward(m, batch):
+        left["low"] = m.low(batch)
+        return m.high(m.low(batch)) + m.shift + left["low"].detach()
+
+    def run(h, m, low):
+        return right(h, m, low) + left["low"].detach()
+
+    model = shifting()
+    model._forward = forward
+    assert verified(model, run).is_exact
+    with pytest.raises(fl.SplitError, match="does not equal the model"):
+        verified(model, run, between=x(4))
+
+
+def test_a_model_of_which_no_output_trains_is_refused():
+    model = Net(lambda m, batch: m.high(m.low(batch)).detach())
+    model.register_buffer("shift", torch.zeros(8))
+    with pytest.raises(fl.SplitError, match="No output of the model depends on a trainable weight"):
+        verified(model, lambda h, m, low: m.high(low).detach())

@@ -1,4 +1,6 @@
 import math
+from contextlib import contextmanager
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -199,3 +201,110 @@ def test_float16_with_adam_is_told_its_own_remedy_and_it_works():
     assert "bf16-true" in error.value.do
     assert "lower lr" not in error.value.do
     assert fl.fit(wide(), train, precision="bf16-true", **options).history
+
+
+def test_a_step_that_the_clip_leaves_out_is_not_taken():
+    model, before, calls = linear(), linear(), []
+
+    def clip(parameters):
+        calls.append(len(parameters))
+        return SimpleNamespace(skipped=len(calls) > 3)
+
+    run(model, epochs=2, clip=clip)
+    one_epoch = linear()
+    run(one_epoch, epochs=1)
+    assert torch.equal(model.weight, one_epoch.weight)
+    assert not torch.equal(model.weight, before.weight)
+    assert calls == [2] * 6
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def watching(heard):
+    @contextmanager
+    def watch(module, optimizer, steps):
+        heard.append(("begins", steps))
+        yield SimpleNamespace(step=lambda loss: heard.append(("step", float(loss.detach()))))
+        heard.append(("ends", len(optimizer.param_groups)))
+
+    return watch
+
+
+def test_a_watch_hears_every_loss_and_where_a_resumed_run_goes_on(tmp_path):
+    heard = []
+    progress = run(linear(), epochs=2, out=tmp_path, watch=watching(heard))
+    assert [kind for kind, _ in heard] == ["begins", *["step"] * 6, "ends"]
+    assert heard[0] == ("begins", 0)
+    sizes = (5, 5, 2)
+    first = sum(loss * size for (_, loss), size in zip(heard[1:4], sizes, strict=True)) / N
+    assert progress.history[0].train_loss == pytest.approx(first)
+    heard.clear()
+    run(linear(), epochs=3, resume=tmp_path, watch=watching(heard))
+    assert heard[0] == ("begins", 6)
+    assert len(heard) == 5
+    heard.clear()
+    run(linear(), epochs=2, resume=tmp_path, watch=watching(heard))
+    assert heard == []
+
+
+def test_of_several_metrics_all_are_told_and_the_first_chooses():
+    metrics = {"a": scored(0.1, 0.5, 0.3), "b": scored(0.9, 0.2, 0.8)}
+    progress = run(linear(), val=True, metrics=metrics)
+    assert progress.best_epoch == 1
+    assert [epoch.val_metric for epoch in progress.history] == [0.1, 0.5, 0.3]
+    assert progress.history[1].val_metrics == {"a": 0.5, "b": 0.2}
+    single = run(linear(), val=True, metric=scored(0.1, 0.5, 0.3))
+    assert [epoch.val_metrics for epoch in single.history] == [None] * 3
+
+
+def test_without_a_metric_the_lowest_loss_of_validation_is_best():
+    progress = run(linear(), val=True, lr=0.05)
+    losses = [epoch.val_loss for epoch in progress.history]
+    assert progress.best_epoch == losses.index(min(losses))
+    assert progress.best_score == -min(losses)
+    assert [epoch.val_metric for epoch in progress.history] == [None] * 3
+
+
+def test_of_the_validation_too_batches_that_count_nothing_are_left_out():
+    counts = iter([5, 5, 2, 0, 3])
+    progress = run(model := linear(), val=True, epochs=1, counted=lambda target: next(counts))
+    x, y = (part[4:] for part in data(7).tensors)
+    assert progress.history[0].val_loss == pytest.approx(nn.functional.mse_loss(model(x), y).item())
+    counts = iter([5, 5, 2, 0, 0])
+    with pytest.raises(fl.DataError, match="No sample of the validation data has a label") as error:
+        run(linear(), val=True, epochs=1, counted=lambda target: next(counts))
+    assert error.value.received == "2 batches of ignored labels only"
+
+
+def test_nothing_is_written_to_standard_error_unless_asked(capsys):
+    run(linear(), val=True)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(("at", "text"), [(0, "weights are not."), (1, "not one finite number.")])
+def test_weights_are_blamed_before_the_first_step_alone(at, text):
+    model = linear()
+    optimizer = torch.optim.LBFGS(model.parameters(), max_iter=4)
+    calls = []
+
+    def loss(output, target):
+        if len(calls) == at:
+            model.bias.data.fill_(math.nan)
+        calls.append(1)
+        return (output + model.bias.detach() - target).square().mean()
+
+    settings = Settings(loss, {}, 1, None, None, None, None, {}, False)
+    with pytest.raises(fl.DataError, match="not one finite number") as error:
+        run_training(make_fabric("32-true", 1, None), model, model, optimizer, None, DatasetBatches(data(), N), None,
+                     settings)  # fmt: skip
+    assert error.value.what.endswith(text)
+    assert error.value.where == "epoch 0, step 0"
+
+
+class Refusing(nn.Linear):
+    def forward(self, x):
+        raise ValueError(f"{x.shape[0]} is no number of mine")
+
+
+def test_other_errors_of_the_model_stay_what_they_are():
+    with pytest.raises(ValueError, match="5 is no number of mine"):
+        run(Refusing(3, 1))

@@ -339,3 +339,79 @@ def test_thawing_all_includes_what_was_fixed_before_and_leaves_whole_numbers_alo
     assert summary.parameters == ("1.weight",)
     assert not model.table.requires_grad
     assert summary.notes == ()
+
+
+@pytest.mark.parametrize("mode", [True, False])
+def test_what_is_thawed_follows_the_mode_that_the_model_has_now(mode):
+    model = net().train(not mode)
+    model.train()
+    fl.freeze(model, through="0")
+    model.train(mode)
+    fl.thaw(model)
+    assert [module.training for module in model.modules()] == [mode] * len(list(model.modules()))
+
+
+def test_what_was_fixed_by_hand_after_a_freeze_of_other_layers_stays_fixed():
+    model = net()
+    fl.freeze(model, through="0")
+    model[3].bias.requires_grad_(False)
+    model[3].weight.requires_grad_(False)
+    summary = fl.thaw(model)
+    assert [name for name, p in model.named_parameters() if not p.requires_grad] == ["3.weight", "3.bias"]
+    assert summary.notes == ("2 parameters were fixed before freeze, and not thawed; thaw(model, all=True) thaws all",)
+    assert (summary.num_frozen, summary.num_parameters) == (10, 58)
+
+
+def test_a_layer_that_is_named_as_a_parameter_that_is_gone_stays_fixed():
+    model = nn.Module()
+    model.token, model.token_mixer = nn.Parameter(torch.zeros(2)), nn.Linear(2, 2)
+    model.token_mixer.requires_grad_(False)
+    fl.freeze(model)
+    del model.token
+    fl.thaw(model)
+    assert not model.token_mixer.weight.requires_grad
+
+
+def test_a_layer_whose_parameters_are_all_frozen_stays_in_inference_mode_and_others_do_not():
+    model = net()
+    summary = fl.freeze(model, parameters=[*model[0][1].parameters(), model[1].weight])
+    model.train()
+    assert [part.training for part in model[0]] == [True, False, True]
+    assert model[1].training
+    assert summary.layers == ("0.1",)
+    assert fl.thaw(model, down_to="0.1").layers == ("0.1",)
+    assert model[0][1].training
+
+
+def test_a_layer_without_parameters_can_be_frozen_alone():
+    model = net()
+    assert fl.freeze(model, modules=[model[2]]).layers == ("2",)
+    model.train()
+    assert [module.training for module in model] == [True, True, False, True]
+
+
+def test_a_container_follows_train_again_when_a_part_of_it_is_thawed():
+    model = nn.Sequential(nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)), nn.Linear(2, 2))
+    fl.freeze(model, through="0")
+    fl.thaw(model, down_to="0.1")
+    model.train()
+    assert [module.training for module in (model[0], model[0][0], model[0][1])] == [True, False, True]
+    model.eval()
+    assert not model[0].training
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script")
+def test_a_scripted_part_can_be_frozen():
+    model = nn.Sequential(torch.jit.script(nn.Linear(4, 4)), nn.Linear(4, 2))
+    fl.freeze(model, through="0")
+    assert [parameter.requires_grad for parameter in model.parameters()] == [False, False, True, True]
+    fl.thaw(model)
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_a_frozen_module_gives_itself_back_when_its_mode_is_set():
+    model = net()
+    fl.freeze(model)
+    assert model.train() is model
+    assert model.eval() is model
+    assert model[0].train(True) is model[0]

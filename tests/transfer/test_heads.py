@@ -234,3 +234,15 @@ def test_outputs_that_groups_cannot_share_are_refused():
     with pytest.raises(fl.DataError, match="cannot be shared out among its groups"):
         fl.replace_head(model, 5, name="0")
     fl.replace_head(model, 4, name="0")
+
+
+def test_in_a_frozen_model_all_that_holds_the_new_head_follows_train_again():
+    model = nn.Sequential(nn.Linear(4, 4), nn.Sequential(nn.Linear(4, 4), nn.Sequential(nn.Linear(4, 2))))
+    fl.freeze(model)
+    new = fl.replace_head(model, 3)
+    model.train()
+    assert [part.training for part in (model, model[0], model[1], model[1][0], model[1][1])] == [
+        True, False, True, False, True]  # fmt: skip
+    assert new.training
+    model.eval()
+    assert not new.training

@@ -167,3 +167,60 @@ def test_an_error_takes_a_freeze_back():
     with kept_freeze(model):
         fl.freeze(model, through="1")
     assert not model[1].training
+
+
+@pytest.mark.parametrize("mode", [True, False])
+def test_an_error_takes_the_modes_of_a_freeze_back(mode):
+    model = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3), nn.Linear(3, 2)).train(mode)
+    model[1].train(not mode)
+    with pytest.raises(KeyError), kept_freeze(model):
+        fl.freeze(model, through="1")
+        model.eval()
+        raise KeyError
+    assert [module.training for module in model.modules()] == [mode, mode, not mode, mode]
+    fl.freeze(model)
+    with pytest.raises(KeyError), kept_freeze(model):
+        fl.thaw(model)
+        raise KeyError
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+    fl.thaw(model)
+    assert [module.training for module in model.modules()] == [mode, mode, False, mode]
+
+
+def test_gradients_that_a_freeze_dropped_come_back_after_an_error():
+    model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 2))
+    model[0].weight.grad = gradient = torch.ones(3, 3)
+    with pytest.raises(KeyError), kept_freeze(model):
+        fl.freeze(model, through="0")
+        raise KeyError
+    assert model[0].weight.grad is gradient
+
+
+def test_what_trains_keeps_the_mode_that_it_has():
+    model = frozen()
+    model.train()
+    FrozenState(model)
+    assert [module.training for module in model] == [False, False, True]
+    assert model.training
+
+
+def test_of_four_that_moved_three_are_named():
+    model = frozen()
+    state = FrozenState(model)
+    with torch.no_grad():
+        for tensor in (*model[0].parameters(), *model[1].parameters()):
+            tensor.add_(1)
+    with pytest.raises(fl.FrostlineError) as error:
+        state.check()
+    assert error.value.received == "parameter 0.weight, parameter 0.bias, parameter 1.weight, and 1 more"
+
+
+def test_every_place_is_looked_at_and_layers_that_cannot_move_may_stand_there():
+    blocks = [nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3), nn.Linear(3, 3)) for _ in range(2)]
+    model = nn.Sequential(*blocks)
+    fl.freeze(model, modules=[model[0], model[1][0], model[1][1]])
+    model[1][0] = nn.Linear(3, 3).requires_grad_(False)
+    check_places(model, "fit(model)")
+    model[1][1] = nn.BatchNorm1d(3).requires_grad_(False)
+    with pytest.raises(fl.DataError, match=r"'1\.1' was frozen"):
+        check_places(model, "fit(model)")

@@ -380,3 +380,81 @@ def test_a_source_of_another_kind_is_told_what_may_be_one(source):
 
 def two_layers():
     return nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+
+
+def test_statistics_alone_are_no_weights_where_the_target_has_weights():
+    target = nn.Sequential(nn.Linear(2, 8), nn.BatchNorm1d(8))
+    before = target[1].running_mean.clone()
+    source = Bag({"1.running_mean": torch.ones(8), "1.running_var": torch.ones(8)})
+    with pytest.raises(fl.LayerNotFound, match="Nothing could be reused"):
+        fl.reuse(source, target)
+    assert torch.equal(target[1].running_mean, before)
+    plain = nn.BatchNorm1d(8, affine=False)
+    assert fl.reuse(Bag({"running_mean": torch.ones(8)}), plain).copied == ("running_mean",)
+    with pytest.raises(fl.LayerNotFound, match="Nothing could be reused"):
+        fl.reuse(nn.BatchNorm1d(4, affine=False), plain)  # its counter fits
+
+
+def test_a_tied_weight_is_a_weight_by_any_of_its_names():
+    tied = nn.ModuleDict({"embed": nn.Embedding(5, 4), "head": nn.Linear(4, 5, bias=False)})
+    tied["head"].weight = tied["embed"].weight
+    assert fl.reuse(Bag({"head.weight": torch.ones(5, 4)}), tied).copied == ("head.weight",)
+    assert torch.equal(tied["embed"].weight, torch.ones(5, 4))
+
+
+def test_a_tensor_that_is_missing_is_no_other_form():
+    state = net().state_dict()
+    del state["2.bias"]
+    summary = fl.reuse(Bag(state), net())
+    assert (summary.new, summary.notes) == (("2.bias",), ())
+
+
+@pytest.mark.parametrize(("others", "is_wrapper"), [(27, True), (28, False)])
+def test_a_beginning_that_a_quarter_of_the_names_have_is_taken_off(others, is_wrapper):
+    source, target = net(), net()
+    assert len(source.state_dict()) == 9
+    state = {**under("encoder.", source=source), **{f"other.{at}.weight": torch.ones(1) for at in range(others)}}
+    if is_wrapper:
+        assert fl.reuse(Bag(state), target).notes == ("prefix 'encoder.' taken off 9 names",)
+        assert torch.equal(target[0].weight, source[0].weight)
+    else:
+        with pytest.raises(fl.LayerNotFound, match="Nothing could be reused"):
+            fl.reuse(Bag(state), target)
+
+
+@pytest.mark.parametrize(("others", "is_wrapper"), [(1, True), (2, False)])
+def test_where_hooks_rename_the_rest_a_wrapper_of_most_names_is_taken_off(others, is_wrapper):
+    target = Renaming()
+    state = {"module.net.old.weight": torch.ones(3, 4), "module.net.old.bias": torch.ones(3)}
+    state |= {f"other.{at}": torch.ones(1) for at in range(others)}
+    if is_wrapper:
+        assert fl.reuse(Bag(state), target).notes == ("prefix 'module.net.' taken off 2 names",)
+        assert torch.equal(target.layer.weight, torch.ones(3, 4))
+    else:
+        with pytest.raises(fl.LayerNotFound, match="Nothing could be reused"):
+            fl.reuse(Bag(state), target)
+
+
+def test_a_range_in_the_middle_takes_what_its_ancestors_hold():
+    def block():
+        made = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+        made.register_parameter("scale", nn.Parameter(torch.randn(2)))
+        return nn.Sequential(made, nn.Linear(2, 2))
+
+    assert fl.reuse(block(), block(), through="0.0").copied == ("0.scale", "0.0.weight", "0.0.bias")
+    assert fl.reuse(block(), block(), through="0").new == ()
+
+
+def test_what_did_not_fit_is_told_with_the_start_of_both():
+    with pytest.raises(fl.LayerNotFound) as error:
+        fl.reuse(Bag({"a.weight": torch.ones(7), "b.weight": torch.ones(7)}), net())
+    assert error.value.where == "Bag"
+    assert error.value.received.startswith("2 tensors, such as '")
+    assert "the target has '" in error.value.do
+
+
+def test_names_that_fit_as_they_are_are_taken_before_those_that_fit_as_well_behind_a_beginning():
+    source, target = net(), net()
+    for starts in (("", "ema."), ("", "model.")):
+        assert fl.reuse(Bag(under(*starts, source=source)), target).notes == ()
+        assert torch.equal(target[0].weight, source[0].weight)

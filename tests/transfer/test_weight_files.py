@@ -127,3 +127,10 @@ def test_a_file_that_is_something_else_is_told_by_what_it_is(tmp_path, content, 
     assert told in str(error.value)
     assert remedy in error.value.do
     assert "running its code" not in str(error.value)
+
+
+def test_a_file_that_is_not_there_is_told_as_such_whatever_its_name():
+    for name in ("gone.json", "gone.pt", "gone.safetensors"):
+        with pytest.raises(fl.DataError, match="Cannot read weights") as error:
+            read_weights(pathlib.Path("/nowhere") / name, None, [])
+        assert "No such file" in error.value.received

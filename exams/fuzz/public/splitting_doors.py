@@ -10,7 +10,7 @@ import frostline as fl
 from exams.fuzz.public.doors import GENERATORS, Door, function, method
 from exams.fuzz.public.networks import MODELS
 from exams.fuzz.public.pools import Pool, World, constants
-from exams.fuzz.public.scalars import COUNTS
+from exams.fuzz.public.scalars import COUNTS, FLAGS
 from exams.fuzz.public.tensors import EXAMPLES, OTHERS, TENSORS, batch
 from exams.fuzz.public.trainers import LOSSES
 
@@ -75,9 +75,9 @@ DOORS: list[Door] = [
     method("Split.check_unchanged", fl.Split.check_unchanged, {"model": SPLITTABLE}, _split, owner="splitting", cost=2),
     method("Split.check_weights", fl.Split.check_weights, {"model": SPLITTABLE}, _split, owner="splitting", cost=2),
     method(
-        "Split.check_reads",
-        fl.Split.check_reads,
-        {"model": SPLITTABLE, "function": LOSSES},
+        "Split.check_loss",
+        fl.Split.check_loss,
+        {"model": SPLITTABLE, "function": LOSSES, "inputs": EXAMPLES, "targets": EXAMPLES, "training": FLAGS},
         _split,
         owner="splitting",
         cost=2,

@@ -43,24 +43,22 @@ class Computer:
         return {name: tensor.cpu() for name, tensor in rows.items()}
 
     def again(self, inputs: Sequence[Any], indices: Sequence[int]) -> dict[str, Tensor]:
-        """The rows of samples that were computed before in other batches."""
-        found = self._extract(batches.collate(inputs, indices))
-        return {tensor.name: found[tensor.name] for tensor in self.stored}
+        """All that the frontier holds, in its order, of samples that were computed before in other batches."""
+        return self._extract(batches.collate(inputs, indices))
 
     @property
     def is_steered(self) -> bool:
         """True if one sample may decide for its whole batch, by a value that reaches Python."""
         return isinstance(self.part, Provable) and self.part.is_steered
 
-    def prove(self, inputs: Sequence[Any], indices: Sequence[int]) -> None:
-        """Prove that what trains on these rows is the model.
+    def prove(self, inputs: Sequence[Any], indices: Sequence[int], features: tuple[Tensor, ...]) -> None:
+        """Prove that what trains on these features is the model.
 
         Raises:
             SplitError: If it is not.
         """
         if isinstance(self.part, Provable):
-            batch = batches.collate(inputs, indices)
-            self.part.prove(batch, self.part.extract(batch))
+            self.part.prove(batches.collate(inputs, indices), features)
 
     def _extract(self, batch: Any) -> dict[str, Tensor]:
         found = dict(zip((t.name for t in self.part.frontier), self.part.extract(batch), strict=True))

@@ -18,7 +18,7 @@ from frostline.caching.gathering import Gatherer
 from frostline.caching.golden import Golden, spread
 from frostline.caching.keys import item_key, offered_keys
 from frostline.caching.part import Provable
-from frostline.caching.reading import Reader
+from frostline.caching.reading import Reader, content_of
 from frostline.caching.recalling import Recall
 from frostline.caching.row_proof import RowProof
 from frostline.caching.shards import KEYS
@@ -36,6 +36,10 @@ if TYPE_CHECKING:
     from frostline.caching.part import FrozenPart
     from frostline.caching.rows import Rows
     from frostline.core.records import FrontierTensor
+
+
+# Items that are read again after all were read: a fiftieth of them, at least four, at most as many as golden rows.
+_SHARE_AGAIN, _FEW_AGAIN = 50, 4
 
 
 class Filling:
@@ -128,10 +132,14 @@ class Filling:
         writer = ShardWriter(self.opened, self._prove)
         waiting: dict[int, Any] = {}
         seen: set[bytes] = set()
+        chosen = {unread[at] for at in spread(len(unread), max(_FEW_AGAIN, len(unread) // _SHARE_AGAIN))}
+        read_before: dict[int, tuple[bytes, bytes]] = {}
         for index, (inputs, target) in zip(unread, self.reader.read(unread), strict=True):
             if not self.is_keyed:
                 self.keys[index] = np.frombuffer(item_key(inputs, index), np.uint8)
             self.targets[index], self.passed[index] = target, self._passed(inputs)
+            if index in chosen:
+                read_before[index] = content_of((inputs, target), index)
             key = self.keys[index].tobytes()
             if self.before.find(self.keys[index : index + 1])[0] >= 0:
                 if not self.is_keyed:  # else the golden rows were chosen and proven before the first item was read
@@ -145,6 +153,7 @@ class Filling:
             advance(1)
         if waiting:
             self._compute(waiting, writer)
+        self.reader.check_again(read_before)
         self.row_proof.check(is_last=True)
         writer.finish()
         self.golden.check()

@@ -1,6 +1,6 @@
 """Gathers whole batches of rows from mapped shards, and compares every row's key with the one that was asked for.
 
-Legend: N samples of a dataset, B batch, M places where a row may begin, W words and E elements of a row.
+Legend: N samples of a dataset, B batch, M places where a row may begin.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 _KEYS_AT_ONCE = 2**14  # half a megabyte: the processor's own cache holds what is compared
 Select = Callable[[str, Tensor, Tensor], Tensor]  # (name, rows, places): the rows at these places
+_WIDE = 2**15  # values: torch copies wider rows one by one through a slower path; as words of 8 bytes they are shorter
 _WORDS = {8: torch.int64, 4: torch.int32, 2: torch.int16, 1: torch.uint8}
 
 
@@ -140,9 +141,9 @@ class Gatherer:
 class Span:
     """The rows of one name in all shards as one tensor, so that one call gathers a batch from any number of them.
 
-    The tensor spans the addresses from the first mapped shard to the last. Its row i begins i words behind the first:
+    The tensor spans the addresses from the first mapped shard to the last. Its row i begins i values behind the first:
     most rows overlap others, or lie where nothing is mapped; only those that begin where a stored row does are ever
-    asked for.
+    asked for. Rows that do not begin on a multiple of their values, and wide ones, are gathered as words.
 
     Args:
         name: Of the rows.
@@ -151,32 +152,34 @@ class Span:
         row: (N,) its row there.
 
     Attributes:
-        starts_N: Where the row of each sample begins, in words.
+        starts_N: Where the row of each sample begins, in values or words.
     """
 
     def __init__(self, name: str, mapped: list[Tensor], shard: Tensor, row: Tensor) -> None:
         self._name, self._mapped = name, mapped  # the latter keeps the memory
-        self._dtype, self._shape = mapped[0].dtype, mapped[0].shape[1:]
-        row_bytes = math.prod(self._shape) * mapped[0].element_size()
+        self._dtype, self._shape = dtype, shape = mapped[0].dtype, mapped[0].shape[1:]
+        row_bytes, strides = math.prod(shape) * dtype.itemsize, mapped[0].stride()[1:]
         lowest = min(tensor.data_ptr() for tensor in mapped)
         distances = [tensor.data_ptr() - lowest for tensor in mapped]
         size = max(own + tensor.nbytes for own, tensor in zip(distances, mapped, strict=True))
-        word = math.gcd(8, row_bytes, *distances)
-        self._words = row_bytes // word
-        firsts = torch.tensor([own // word for own in distances], device="cpu")
-        self.starts_N = firsts.index_select(0, shard).add_(row, alpha=self._words)
-        if not self._words:  # rows of no values
+        word = math.gcd(8, row_bytes, lowest, *distances)
+        self._is_whole = word % dtype.itemsize == 0 and math.prod(shape) < _WIDE
+        if not self._is_whole:
+            dtype, shape, strides = _WORDS[word], (row_bytes // word,), (1,)
+        step = row_bytes // dtype.itemsize
+        firsts = torch.tensor([own // dtype.itemsize for own in distances], device="cpu")
+        self.starts_N = firsts.index_select(0, shard).add_(row, alpha=step)
+        if not step:  # rows of no values
+            self._rows_M = mapped[0].new_empty((1, *shape))
             return
         memory = (ctypes.c_uint8 * size).from_address(lowest)
-        flat = torch.frombuffer(memory, dtype=torch.uint8)[: size // word * word].view(_WORDS[word])
-        self._rows_MW = flat.as_strided((len(flat) - self._words + 1, self._words), (1, 1))
+        flat = torch.frombuffer(memory, dtype=dtype, count=size // dtype.itemsize)
+        self._rows_M = flat.as_strided((len(flat) - step + 1, *shape), (1, *strides))
 
     def gather(self, starts: Tensor, select: Select = fresh) -> Tensor:
         """The rows that begin there, (B, *shape)."""
-        if not self._words:
-            return torch.empty((len(starts), *self._shape), dtype=self._dtype, device="cpu")
-        rows_BE = select(self._name, self._rows_MW, starts).view(self._dtype)
-        return rows_BE if len(self._shape) == 1 else rows_BE.view(len(starts), *self._shape)
+        found = select(self._name, self._rows_M, starts)
+        return found if self._is_whole else found.view(self._dtype).view(len(starts), *self._shape)
 
 
 def moved(values: Any, device: torch.device | None) -> Any:

@@ -58,6 +58,7 @@ class Golden:
             self.computer.check_golden(found, self.stored(indices), indices)
 
 
-def spread(count: int) -> list[int]:
-    """At most GOLDEN_ROWS positions, from the first to the last of `count`."""
-    return np.unique(np.linspace(0, count - 1, min(count, GOLDEN_ROWS)).astype(int)).tolist() if count else []
+def spread(count: int, most: int = GOLDEN_ROWS) -> list[int]:
+    """At most `most`, and at most GOLDEN_ROWS, positions from the first to the last of `count`."""
+    chosen = min(count, most, GOLDEN_ROWS)
+    return np.unique(np.linspace(0, count - 1, chosen).astype(int)).tolist() if count else []

@@ -1,13 +1,14 @@
-"""Reads the items of a dataset, and notices when they are random."""
+"""Reads the items of a dataset, and notices when they are random, or change."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from frostline.caching.dataset_state import DatasetState, HeldGenerators
 from frostline.caching.keys import item_key
 from frostline.core import inputs as batches
 from frostline.core.errors import DataError, FrostlineError
@@ -45,23 +46,55 @@ class Reader:
             yield read
 
     def check_steady(self) -> None:
-        """Read the first, middle and last item twice: private generators leave no other trace.
+        """Read the first, middle and last item twice.
 
         Raises:
-            DataError: If an item differs from itself.
+            DataError: If an item differs from itself, or one more read of it moves values that the dataset reads.
         """
         count = len(self.watched)
         for index in sorted({0, count // 2, count - 1}):
-            first, second = (item_key(self.watched[index][0], index) for _ in range(2))
+            first = content_of(self.watched[index], index)
+            state = DatasetState(self.watched.dataset, has_identity=False)
+            second = content_of(self.watched[index], index)
             if first != second:
-                raise _random(index, "two different results for the same index")
+                raise _random(index, f"{_part(first, second)} at the second read of the same index")
+            if moved := state.moved(only_own=True):
+                raise _remembers(moved, index)
+
+    def check_again(self, seen: Mapping[int, tuple[bytes, bytes]]) -> None:
+        """Read items once more, after all were read.
+
+        Args:
+            seen: What `content_of` gave of them before.
+
+        Raises:
+            DataError: If one has changed.
+        """
+        for index, before in seen.items():
+            now = content_of(self.watched[index], index)
+            if now != before:
+                raise _random(index, f"{_part(before, now)} when it was read again after the other items")
+
+
+def content_of(item: Item, index: int) -> tuple[bytes, bytes]:
+    """The content of an item, inputs and target, to be compared; a target that has no bytes is left to others."""
+    inputs, target = item
+    try:
+        return item_key(inputs, index), item_key(target, index)
+    except DataError:
+        return item_key(inputs, index), b""
 
 
 class Watched(Dataset[Any]):
-    """A dataset whose items must not draw from the global generators."""
+    """A dataset whose items must not draw from generators: the global ones, and those that it holds."""
 
     def __init__(self, dataset: Any, keep: frozenset[str]) -> None:
         self.dataset, self.keep = dataset, keep
+        self._held: HeldGenerators | None = None
+        self._num_read = 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_held": None, "_num_read": 0}  # a worker process has generators of its own
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -76,14 +109,30 @@ class Watched(Dataset[Any]):
             raise
 
     def _read(self, index: int) -> Item:
-        before = generator_states()
+        item = self._read_once(index)
+        if self._generators().has_entropy and content_of(item, index) != content_of(self._read_once(index), index):
+            raise _random(index, "two different results for the same index")
+        return item
+
+    def _read_once(self, index: int) -> Item:
+        held, before = self._generators(), generator_states()
+        held.note()
         item = batches.read(self.dataset, index)
         drawn = _drawn(before, generator_states())
         if drawn:
             set_generator_states(before)
             raise _random(index, f"the {drawn} generator advanced while the item was read")
+        if own := held.drawn():
+            raise _random(index, f"the generator {own} advanced while the item was read")
         inputs, target = batches.unpack(item, index, self.keep)
+        self._num_read += 1
         return inputs, batches.move(target, "cpu")
+
+    def _generators(self) -> HeldGenerators:
+        """Those that the dataset holds; looked for again after the first read, which may have made some."""
+        if self._held is None or self._num_read == 1:
+            self._held = HeldGenerators(self.dataset)
+        return self._held
 
 
 def _drawn(before: GeneratorStates, after: GeneratorStates) -> str | None:
@@ -97,13 +146,27 @@ def _drawn(before: GeneratorStates, after: GeneratorStates) -> str | None:
     return None
 
 
+def _part(one: tuple[bytes, bytes], other: tuple[bytes, bytes]) -> str:
+    return "other inputs" if one[0] != other[0] else "another target"
+
+
 def _random(index: int, received: str) -> DataError:
     return DataError(
-        what="The dataset is random: the same index does not give the same inputs.",
+        what="The dataset is random: the same index does not give the same item.",
         where=f"dataset[{index}]",
         received=received,
         do="use a deterministic transform (Resize and CenterCrop instead of RandomResizedCrop), or train with "
         "frostline.fit(..., cache=False).",
+    )
+
+
+def _remembers(names: Sequence[str], index: int) -> DataError:
+    shown = ", ".join(map(repr, names[:3]))
+    return DataError(
+        what=f"The dataset reads values that change with every read: {shown}.",
+        where=f"dataset[{index}]",
+        received="another value after the same item was read once more",
+        do="make items follow from their index alone, or train with frostline.fit(..., cache=False).",
     )
 
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 # Rows computed for the proof, as a share of the rows of the fill; the last proof is made however few rows there are.
 BUDGET = 0.02
 _PROVEN = 8  # kept rows of one proof, usual and unusual ones
+_COST = 4 * _PROVEN + 2  # rows that it computes: in two orders, two and one of them, and by the model in both modes
 _KEPT = 16  # of each kind; more show nothing that these do not
 # Of a frozen part whose values steer Python, so many rows are proven alone and in pairs.
 _STEERED = 64
@@ -59,7 +60,7 @@ class RowProof:
         self._usual: list[_Row] = []
         self._unusual: list[_Row] = []
         self._ends: list[_Row] = []
-        self._seen = self.num_proven = 0
+        self._seen = self.num_proven = self._num_by_model = 0
         self._count, self._mean, self._square = 0, torch.zeros(0, device="cpu"), torch.zeros(0, device="cpu")
 
     def offer(self, inputs: Sequence[Any], batch: Any, indices: Sequence[int], rows: dict[str, Tensor]) -> None:
@@ -101,18 +102,20 @@ class RowProof:
         """
         if not self._usual:
             return
-        is_whole = is_last or self.num_proven + 3 * _PROVEN <= BUDGET * self._seen
+        is_whole = is_last or self.num_proven + self._num_by_model + _COST <= BUDGET * self._seen
         rows = self._chosen()[: _PROVEN if is_whole else 2]
+        features: tuple[Tensor, ...] = ()
         if is_whole:
             # the same rows in two orders: every one changes its neighbours and the parity of its place
-            self._compare(rows)
+            features = self._compare(rows)
             self._compare([*rows[1:], rows[0]][: max(1, len(rows) - 1)])
         self._compare(rows[:2][::-1])
         self._compare(rows[:1])
         if is_last and self.computer.is_steered:
             self._prove_places(self._chosen())
         if is_whole:
-            self.computer.prove([row.inputs for row in rows], [row.index for row in rows])
+            self._num_by_model += 2 * len(rows)
+            self.computer.prove([row.inputs for row in rows], [row.index for row in rows], features)
 
     def _prove_places(self, rows: Sequence[_Row]) -> None:
         """Where a value steers, one sample may decide for its batch: let every one decide alone, and for another.
@@ -132,14 +135,17 @@ class RowProof:
                 found.setdefault(row.index, row)
         return list(found.values())
 
-    def _compare(self, rows: Sequence[_Row]) -> None:
+    def _compare(self, rows: Sequence[_Row]) -> tuple[Tensor, ...]:
+        """Compute rows again, compare them, and give the features of this batch."""
         self.num_proven += len(rows)
-        found = self.computer.again([row.inputs for row in rows], [row.index for row in rows])
-        for name, tensor in found.items():
+        features = self.computer.again([row.inputs for row in rows], [row.index for row in rows])
+        for name in rows[0].features:
+            tensor = features[name]
             for at, row in enumerate(rows):
                 difference = relative_difference(tensor[at], row.features[name])
                 if difference > self.computer.tolerance_of(tensor):
                     raise row_depends_on_batch(name, row.index, difference, self.computer.tolerance_of(tensor))
+        return tuple(features.values())
 
     def _scores(self, batch: Any, rows: dict[str, Tensor]) -> list[float]:
         """How unusual each sample is: the largest deviation of its statistics, in standard deviations so far."""

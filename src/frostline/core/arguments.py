@@ -134,7 +134,7 @@ def as_number(
         number = math.nan if isinstance(value, (bool, str, bytes)) else float(value)
     except (TypeError, RuntimeError, ValueError, OverflowError):
         number = math.nan
-    if not (math.isfinite(number) and above < number < below and least <= number <= most):
+    if not (above < number < below and least <= number <= most):  # NaN is within nothing, infinity below nothing
         limits = [("above", above), ("of at least", least), ("of at most", most), ("below", below)]
         told = " and ".join(f"{word} {limit:g}" for word, limit in limits if math.isfinite(limit))
         raise _wrong(f"{name} is not a finite number{f' {told}' if told else ''}.", call, name, value,

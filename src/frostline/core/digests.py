@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dis
 import hashlib
 import types
 from typing import TYPE_CHECKING, Any, cast
@@ -51,4 +52,7 @@ def _text(constant: Any) -> str:
 
 
 def _is_docstring(constant: Any, code: types.CodeType) -> bool:
-    return isinstance(constant, str) and bool(code.co_consts) and constant is code.co_consts[0]
+    """Whether it stands first and no instruction loads it: comprehensions have none, and begin with any text."""
+    if not isinstance(constant, str) or constant is not code.co_consts[0]:
+        return False
+    return not any(step.opcode in dis.hasconst and step.arg == 0 for step in dis.get_instructions(code))

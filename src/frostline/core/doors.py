@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 _OURS = str(Path(__file__).parents[1])  # the package
-_PASSING = ("__torch_function__", "__torch_dispatch__", "<lambda>")  # lines that hand an operation of the caller on
+_PASSING = ("__torch_function__", "__torch_dispatch__", "<lambda>")  # of ours: they hand an operation of the caller on
 _ARITY = re.compile(r"\S+\(\) (takes|missing) .*argument")  # a callable wants others than we pass
 _LIBRARIES = ("site-packages", "dist-packages", "/lib/python", "<frozen ")
 
@@ -46,9 +46,9 @@ def public(call: str) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
                 if _is_inside(sys._getframe(1).f_code.co_filename):
                     raise  # the outermost door tells it
                 frames = extract_tb(error.__traceback__)
-                while frames[-1].name in _PASSING:
+                while _is_ours(frames[-1]) and frames[-1].name in _PASSING:
                     frames.pop()
-                is_ours = frames[-1].filename.startswith(_OURS) and not _ARITY.match(str(error))
+                is_ours = _is_ours(frames[-1]) and not _ARITY.match(str(error))
                 if type(error).__module__ not in ("builtins", "torch") or is_ours:
                     raise
                 raise DataError(
@@ -60,6 +60,10 @@ def public(call: str) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
         return opened
 
     return decorate
+
+
+def _is_ours(frame: FrameSummary) -> bool:
+    return frame.filename.startswith(_OURS)
 
 
 def _is_inside(file: str) -> bool:
@@ -74,7 +78,7 @@ def _values() -> AbstractContextManager[Any]:
 
 def _place(frames: list[FrameSummary]) -> str:
     """The innermost line of the caller's own code, or else that of the library that it calls."""
-    own = [frame for frame in frames[1:] if not frame.filename.startswith(_OURS) and not _is_library(frame)]
+    own = [frame for frame in frames[1:] if not _is_ours(frame) and not _is_library(frame)]
     last = (own or frames)[-1]
     return f"{last.name}, {Path(last.filename).name} line {last.lineno}"
 

@@ -219,7 +219,7 @@ def read(dataset: Any, index: int) -> Any:
 
 
 def unpack(item: Any, index: int | str, keep: frozenset[str] = frozenset()) -> tuple[Any, Any]:
-    """(inputs, target) of one dataset item.
+    """(inputs, target) of one dataset item, as copies: a dataset may fill the same tensor anew for every item.
 
     Args:
         item: A pair, or a mapping whose `label` or `labels` is the target.
@@ -233,12 +233,12 @@ def unpack(item: Any, index: int | str, keep: frozenset[str] = frozenset()) -> t
         mapping = cast("Mapping[str, Any]", item)
         for key in LABEL_KEYS:
             if key in mapping:
-                kept = {k: v for k, v in mapping.items() if k not in LABEL_KEYS or k in keep}
-                return kept, mapping[key]
+                kept = {k: _copied(v) for k, v in mapping.items() if k not in LABEL_KEYS or k in keep}
+                return kept, _copied(mapping[key])
         received = f"a mapping with keys {sorted(map(str, mapping))}"
     elif isinstance(item, (tuple, list)) and len(cast("Sequence[Any]", item)) == 2:
         inputs, target = cast("Sequence[Any]", item)
-        return inputs, target
+        return _copied(inputs), _copied(target)
     else:
         received = describe(item)
     raise DataError(
@@ -247,6 +247,20 @@ def unpack(item: Any, index: int | str, keep: frozenset[str] = frozenset()) -> t
         received=received,
         do="return a pair from the dataset's __getitem__, for example `return image, class_index`.",
     )
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.clone()
+    if isinstance(value, np.ndarray):
+        return np.array(value)
+    if type(value) is dict:
+        return {key: _copied(part) for key, part in cast("dict[Any, Any]", value).items()}
+    if isinstance(value, (tuple, list)):
+        kind: Any = type(value)
+        parts = [_copied(part) for part in cast("Sequence[Any]", value)]
+        return kind(*parts) if hasattr(value, "_fields") else kind(parts)
+    return value
 
 
 def collate(items: Sequence[Any], indices: Sequence[int]) -> Any:
@@ -262,7 +276,8 @@ def collate(items: Sequence[Any], indices: Sequence[int]) -> Any:
     odd = _odd_one(items)
     try:
         if odd is None:
-            return default_collate(list(items))
+            with torch.no_grad():  # samples are data, even where a dataset asks for their gradients
+                return default_collate(list(items))
         reason: Exception | None = None
     except (TypeError, RuntimeError, KeyError, ValueError) as error:
         reason = error

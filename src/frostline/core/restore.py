@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Iterable
 
     from torch import Tensor
 
@@ -160,14 +160,22 @@ def kept_attributes(model: nn.Module, *, numbers: bool) -> Generator[None]:
         model: The model.
         numbers: Put numbers back too; else they stay as they are, so that a counter that steers is seen to move.
     """
-    tables = [(vars(module), vars(module).copy()) for module in model.modules()]
-    tables += [(vars(value), vars(value).copy()) for _, kept in tables for value in kept.values() if _is_record(value)]
-    holders = [value for _, kept in tables for value in kept.values() if type(value) in _HOLDERS]
+    tables = [vars(module) for module in model.modules()]
+    tables += [vars(value) for table in tables for value in table.values() if _is_record(value)]
+    with kept_values(tables, numbers=numbers):
+        yield
+
+
+@contextmanager
+def kept_values(tables: list[dict[str, Any]], values: Iterable[Any] = (), *, numbers: bool = True) -> Generator[None]:
+    """Put back the entries of these tables, and what containers among their entries and these values hold."""
+    copies = [(table, table.copy()) for table in tables]
+    holders = [own for own in (*values, *(v for _, kept in copies for v in kept.values())) if type(own) in _HOLDERS]
     contents = [holder.copy() if holder else () for holder in holders]
     try:
         yield
     finally:
-        for table, kept in tables:
+        for table, kept in copies:
             _put_back(table, kept, numbers=numbers)
         for holder, content in zip(holders, contents, strict=True):
             if not holder and not content:

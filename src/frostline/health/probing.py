@@ -196,7 +196,7 @@ def _side(loss_fn: Callable[[Any, Any], Tensor], answer: Tensor, unit: float, ta
     """1 if answers cost more when all are moved up or down by a unit, -1 if they cost less, else 0."""
     exact, *moved = [_cost(loss_fn, answer + shift * unit, target) for shift in (0.0, -1.0, 1.0)]
     known = _finite(moved)
-    if not known or not math.isfinite(exact):
+    if not known:
         return 0
     room = _SAME * max(abs(exact), *map(abs, known))
     return 1 if exact < min(known) else -1 if exact > max(known) + room else 0

@@ -9,6 +9,7 @@ import operator
 import sys
 import time
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -170,7 +171,7 @@ def fit(
             training = time.perf_counter()
             with ready.around:
                 done = run_training(fabric, model, ready.module, healed.optimizer, schedule, ready.train, ready.val,
-                                    settings)  # fmt: skip
+                                    replace(settings, before_epoch=ready.check))  # fmt: skip
             epochs_s = time.perf_counter() - training
             promise.check()
     timings = Timings(ready.split_s, ready.fill_s, epochs_s, time.perf_counter() - started,

@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from frostline.caching import CachedDataset, FeatureCache
+from frostline.caching import CachedDataset, DatasetState, FeatureCache
 from frostline.core import inputs as batches
 from frostline.core.arguments import as_path
 from frostline.core.errors import DataError
@@ -22,7 +23,7 @@ from frostline.data import labels_of
 from frostline.health import InputFacts, facts_of_input
 from frostline.remedies.timing import wait
 from frostline.splitting import frozen_side_in_inference_mode, split
-from frostline.training import DatasetBatches, check_classes, in_dtype
+from frostline.training import DatasetBatches, check_classes, in_dtype, is_stateless
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from frostline.core.records import CacheFigures
     from frostline.splitting import Split
 
+
+_Readers = list[tuple[Any, bool]]
 
 # Samples that a split sees at least: small batches may not show that some samples are padded.
 _SEEN = 32
@@ -52,6 +55,7 @@ class Ready:
         inputs: The scale of the inputs behind cached features, by the first batch; None where nothing was cached here.
         frozen_batch_s: Seconds to read one batch and run its frozen part: what an uncached step costs more.
         around: Open during the training, closed after it.
+        check: Raises where the datasets were changed since their items were cached.
     """
 
     module: nn.Module
@@ -63,6 +67,7 @@ class Ready:
     frozen_batch_s: float = 0.0
     inputs: InputFacts | None = None
     around: ExitStack = field(default_factory=ExitStack)
+    check: Callable[[], None] | None = None
 
     def uncached_s(self, epochs_s: float, num_epochs: int) -> float | None:
         """Seconds that the same epochs take without a cache; None where nothing is cached."""
@@ -94,7 +99,7 @@ def prepare(
     if cache is False:
         return Ready(model, plain, plain_val, around=_uncached(model, plain, fabric, example, labels))
     return _cached(model, plain, plain_val, _store(cache, out), fabric, seed=seed, progress=progress, example=example,
-                   labels=labels, readers=(loss, *_each(metric)))  # fmt: skip
+                   labels=labels, readers=_readers(loss, metric))  # fmt: skip
 
 
 def _labels(plain: DatasetBatches, plain_val: DatasetBatches | None) -> dict[str, tuple[Any, Tensor]]:
@@ -103,8 +108,11 @@ def _labels(plain: DatasetBatches, plain_val: DatasetBatches | None) -> dict[str
     return {where: (data, labels) for where, data in found.items() if (labels := labels_of(data)) is not None}
 
 
-def _each(metric: Any) -> Iterable[Any]:
-    return cast("Mapping[str, Any]", metric).values() if isinstance(metric, Mapping) else (metric,)
+def _readers(loss: Any, metric: Any) -> _Readers:
+    """Functions of the caller that get the output, and whether it is the loss; those of torch read nothing else."""
+    metrics = cast("Mapping[str, Any]", metric).values() if isinstance(metric, Mapping) else (metric,)
+    found = [(loss, True), *((own, False) for own in metrics)]
+    return [(own, is_loss) for own, is_loss in found if callable(own) and not is_stateless(own)]
 
 
 def _uncached(
@@ -133,18 +141,21 @@ def _shown(model: nn.Module, plain: DatasetBatches, fabric: Any, example: Any) -
 
 def _cached(
     model: nn.Module, plain: DatasetBatches, plain_val: DatasetBatches | None, store: FeatureCache, fabric: Any,
-    *, seed: int, progress: bool, example: Any, labels: dict[str, tuple[Any, Tensor]], readers: Sequence[Any],
+    *, seed: int, progress: bool, example: Any, labels: dict[str, tuple[Any, Tensor]], readers: _Readers,
 ) -> Ready:  # fmt: skip
     size, dtype = plain.batch_size, _precision(model)
+    read = {"fit(train)": plain} | ({"fit(val=...)": plain_val} if plain_val else {})
+    states = {where: DatasetState(own.dataset, has_identity=True) for where, own in read.items()}
     with fabric.autocast():
         started = time.perf_counter()
         first, shown = _shown(model, plain, fabric, example)
         with told_mismatch(model, shown):
             made = split(model, shown)
-        for reader in filter(callable, readers):
-            made.check_reads(reader)
         real = batches.rows(first, slice(0, max(2, min(size, _PROVEN))))
         made.verify(real, modes=("train",) if plain_val is None else ("train", "eval"))
+        targets = batches.move(plain.batch([*range(batches.batch_size(real))])[1], fabric.device)
+        for reader, is_loss in readers:
+            made.check_loss(reader, real, targets, training=is_loss)
         if labels:
             check_classes(made.head, made.extract(batches.rows(real, slice(0, _FEW))), labels)
         split_s = time.perf_counter() - started
@@ -156,6 +167,8 @@ def _cached(
         is_cold = data.figures.computed == len(data) and val_data is None
         num_rows = data.figures.computed + data.figures.proven
         frozen_batch_s = fill_s * size / num_rows if is_cold else _time_frozen(part, plain)
+    for state in states.values():
+        state.leave_out_moved()
     for note in made.explain().notes:
         sys.stderr.write(f"split: {note}\n")
     for note in (*data.notes, *(val_data.notes if val_data else ())):
@@ -163,7 +176,20 @@ def _cached(
     loader = data.loader(size, shuffle=True, seed=seed)
     val_loader = val_data.loader(size) if val_data else None
     facts = facts_of_input(next(iter(batches.leaves(real).values())), (), {})
-    return Ready(made.head, loader, val_loader, data.figures, split_s, fill_s, frozen_batch_s, facts)
+    return Ready(made.head, loader, val_loader, data.figures, split_s, fill_s, frozen_batch_s, facts,
+                 check=partial(_check_same, states))  # fmt: skip
+
+
+def _check_same(states: Mapping[str, DatasetState]) -> None:
+    """Raise if a dataset is not what it was when its items were cached: they are not read again."""
+    for where, state in states.items():
+        if moved := state.moved():
+            raise DataError(
+                what=f"The dataset was changed while fit runs: {', '.join(map(repr, moved[:3]))}.", where=where,
+                received="another value at the start of an epoch than when its items were cached",
+                do="leave the dataset as it is until fit returns, or train with frostline.fit(..., cache=False), which "
+                "reads the items in every epoch.",
+            )  # fmt: skip
 
 
 class _InPrecision:

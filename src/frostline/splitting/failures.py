@@ -14,7 +14,9 @@ from frostline.core.errors import NotCacheable, SplitError
 from frostline.core.restore import kept_attributes, kept_buffers, kept_generators, kept_gradients, kept_modes
 from frostline.splitting import operations
 from frostline.splitting.graphs import UnknownValue
-from frostline.splitting.sources import returns_nothing
+from frostline.splitting.sizes import NOT_GENERAL
+from frostline.splitting.sources import returns_nothing, sources_of
+from frostline.splitting.state import keeps_state_error, moving_state
 from frostline.splitting.structure import tensors_in
 
 if TYPE_CHECKING:
@@ -28,7 +30,7 @@ _OURS = str(Path(__file__).parent)
 _TORCH = str(Path(torch.__file__).parent)
 
 
-def explained_failure(model: nn.Module, inputs: Any, errors: list[Exception]) -> SplitError:
+def explained_failure(model: nn.Module, inputs: Any, errors: list[Exception]) -> SplitError | NotCacheable:
     """The error to raise after every way to record the model has failed.
 
     Args:
@@ -38,7 +40,8 @@ def explained_failure(model: nn.Module, inputs: Any, errors: list[Exception]) ->
     """
     ours = next((error for error in errors if isinstance(error, SplitError)), None)
     if ours is not None:
-        return ours
+        moving = _moving(model, inputs) if ours.what == NOT_GENERAL else []
+        return keeps_state_error(moving) if moving else ours
     own = next((error for mode in (True, False) if (error := _own_failure(model, inputs, training=mode))), None)
     if own is not None:
         return _because(
@@ -59,6 +62,14 @@ def explained_failure(model: nn.Module, inputs: Any, errors: list[Exception]) ->
         "put the step into a module of its own that holds no frozen layers, so that it is called whole; or train "
         "without a cache: frostline.fit(..., cache=False).",
     )  # fmt: skip
+
+
+def _moving(model: nn.Module, inputs: Any) -> list[str]:
+    """What one more call of the model changes: a number that is another one in each call looks like a size."""
+    modules = dict(model.named_modules())
+    sources = [source for module in modules.values() for source in sources_of(module)]
+    with kept_attributes(model, numbers=True), kept_buffers(model), kept_generators():
+        return moving_state(model, modules, sources, lambda: batches.call(model, inputs))
 
 
 def other_path(inputs: Any, differing: Sequence[tuple[Guard, Any]], failure: SplitError | None) -> SplitError:
@@ -218,6 +229,16 @@ def changed_error(names: Sequence[str]) -> SplitError:
         where=shown or "its code, its numbers, or what is frozen",
         received="other content than the split and its stored features were made from",
         do="call frostline.split(model, example) again, then FeatureCache.fill; load weights before the split.",
+    )
+
+
+def changed_model_error(name: str, received: str) -> SplitError:
+    """What the head was made from is another one now."""
+    return SplitError(
+        what=f"The model was changed after it was split: {name!r} is not what the head was made from.",
+        where=name,
+        received=received,
+        do="call frostline.split(model, example) again after such a change.",
     )
 
 

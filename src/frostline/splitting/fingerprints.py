@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-import random
 from array import array
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, cast
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from frostline.core.digests import tensor_digest
+from frostline.core.generators import GENERATORS, state_of
 from frostline.splitting.scripts import SCRIPTED, UnreadableScript, script_text
 
 NUMBERS = (bool, int, float, complex, str, bytes, np.generic)
 _MAX_DEPTH = 4
-_RANDOM = (random.Random, np.random.Generator, np.random.RandomState, torch.Generator)
 _HOLDERS = (set, frozenset, deque, bytearray, array)
 
 
 def has_state(value: Any) -> bool:
     """True for values that are compared as one, beside numbers and tensors: sets, queues, iterators, generators."""
-    return isinstance(value, (*_RANDOM, *_HOLDERS)) or _is_iterator(value)
+    return isinstance(value, (*GENERATORS, *_HOLDERS)) or _is_iterator(value)
 
 
 def fingerprint(value: Any, depth: int = 0) -> Any:
@@ -36,8 +34,8 @@ def fingerprint(value: Any, depth: int = 0) -> Any:
         return (value.dtype.str, value.shape, held)
     if value is None or isinstance(value, NUMBERS):
         return repr(value)
-    if isinstance(value, _RANDOM):
-        return _state_of(value)
+    if isinstance(value, GENERATORS):
+        return state_of(value)
     if _is_iterator(value):
         return object()
     if depth < _MAX_DEPTH and isinstance(value, Mapping):
@@ -58,15 +56,7 @@ def mark_of(value: Any) -> Any:
         return value._version
     if isinstance(value, np.ndarray):
         return value.tobytes()
-    return fingerprint(value) if isinstance(value, (*_RANDOM, *_HOLDERS)) else None
-
-
-def _state_of(value: Any) -> Any:
-    if isinstance(value, random.Random):
-        return value.getstate()
-    if isinstance(value, torch.Generator):
-        return tensor_digest(value.get_state())
-    return repr(value.get_state() if isinstance(value, np.random.RandomState) else value.bit_generator.state)
+    return fingerprint(value) if isinstance(value, (*GENERATORS, *_HOLDERS)) else None
 
 
 def _is_iterator(value: Any) -> bool:

@@ -9,19 +9,18 @@ import torch
 from torch import Tensor, fx
 
 from frostline.core.errors import SplitError
-from frostline.splitting.operations import as_node
+from frostline.splitting.operations import as_node, is_factory
 from frostline.splitting.recording import Crossing, Recording
 from frostline.splitting.regions import Region, current_region, enter_region
 from frostline.splitting.size_number import SizeNumber, plain
 from frostline.splitting.structure import Path, replace, tensor_paths, tensors_in
-from frostline.splitting.values import Producer, Values, Versions, is_remade, storage_of, version_of
+from frostline.splitting.values import Producer, Values, Versions, storage_of, version_of
 
 if TYPE_CHECKING:
     from torch import nn
 
     from frostline.splitting.kinds import Kinds
     from frostline.splitting.points import Point
-    from frostline.splitting.values import Birth
 
 _PLAIN = (
     str, int, float, bool, complex, type(None), torch.dtype, torch.device, torch.memory_format, torch.layout,
@@ -147,19 +146,20 @@ class GraphWriter:
         birth = self.values.births.get(id(tensor))
         if birth is None:
             return self._constant(tensor)
-        if birth.producer is not None and (self.values.is_sized(tensor) or self._is_remade(birth, tensor)):
-            return self._call_again(birth.producer)
+        producer = birth.producer
+        if producer is not None and (self.values.is_sized(tensor) or self._is_remade(birth.point, producer, tensor)):
+            return self._call_again(producer)
         with self.graph.inserting_before(self._first_call()):
             node = self.graph.placeholder(f"feature_{len(self.recording.crossings)}")
         read = self.values.last_write(tensor, birth)
         self.recording.crossings.append(Crossing(birth.point, read, tensor, version, node))
         return node
 
-    def _is_remade(self, birth: Birth, tensor: Tensor) -> bool:
+    def _is_remade(self, point: Point, producer: Producer, tensor: Tensor) -> bool:
         """True for a tensor that depends on the whole batch and that no frozen layer has made."""
-        if birth.point not in self.remade or birth.producer is None or self.values.is_written(tensor):
+        if point not in self.remade or self.values.is_written(tensor):
             return False
-        return not any(map(self.kinds.is_frozen_parameter, tensors_in((birth.producer.args, birth.producer.kwargs))))
+        return not any(map(self.kinds.is_frozen_parameter, tensors_in((producer.args, producer.kwargs))))
 
     def _first_call(self) -> fx.Node:
         return next((node for node in self.graph.nodes if node.op != "placeholder"), self.graph._root)
@@ -233,7 +233,7 @@ class GraphWriter:
     def _copy(self, tensor: Tensor, version: int) -> None:
         birth = self.values.births.get(id(tensor))
         producer = birth.producer if birth else None
-        if producer and is_remade(producer) and not self.values.is_written(tensor):
+        if producer and is_factory(producer.func) and not self.values.is_written(tensor):
             node = self._call_again(producer)
         else:
             node = self.graph.call_function(copied, (self._frozen_node(tensor, version),))

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, fx, nn
 
-from frostline.core.errors import SplitError
+from frostline.core.errors import NotCacheable, SplitError
+from frostline.splitting.failures import changed_model_error
 from frostline.splitting.fingerprints import has_state
 from frostline.splitting.layouts import Layout, from_rows
 from frostline.splitting.left_values import LeftValue, leave
+from frostline.splitting.module_tables import ModuleTables
 from frostline.splitting.places import Place
 from frostline.splitting.regions import kept_region
 from frostline.splitting.state import watched_places
@@ -45,10 +47,10 @@ class Link:
         if own is ours:
             return
         if isinstance(self.seen, nn.Parameter):
-            raise _changed(self.name, "another Parameter under the same name")
+            raise changed_model_error(self.name, "another Parameter under the same name")
         newest = own if ours is self.seen else ours
         if newest is None:
-            raise _changed(self.name, "nothing under that name")
+            raise changed_model_error(self.name, "nothing under that name")
         self.owner._buffers[self.leaf] = self.mirror._buffers[self.leaf] = self.seen = newest
 
 
@@ -63,7 +65,7 @@ class WatchedTensor:
     def check(self) -> None:
         """Raise if the tensor was written since."""
         if self.tensor._version != self.version:
-            raise _changed(self.name, "a new value; the old one was handed to Python and stands in the head")
+            raise changed_model_error(self.name, "a new value; the old one was handed to Python and stands in the head")
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,7 @@ class Own:
         self.links, self.model = links, model
         self.watches: list[WatchedTensor] = []
         self.places: list[Place] = []
+        self.tables: ModuleTables | None = None
         self.prove_size: Callable[[int], None] | None = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Own:
@@ -130,6 +133,11 @@ class Head(nn.Module):
     def prove_sizes_with(self, prove_size: Callable[[int], None]) -> None:
         """Ask for a proof at every batch size that is met for the first time."""
         self._own.prove_size = prove_size
+
+    def check_modules(self) -> None:
+        """Raise a SplitError if a module was replaced since the split, or got another forward or a hook."""
+        if self._own.tables is not None:
+            self._own.tables.check()
 
     def set_programs(self, evaluated: Program, trained: Program) -> None:
         """The two modes; they are made after the attributes that they read."""
@@ -208,7 +216,9 @@ class Head(nn.Module):
             watch.check()
         for place in self._own.places:
             if place.has_changed():
-                raise _changed(place.name, f"{place.value!r} when the model was split, {place.now()!r} now")
+                if isinstance(place.value, torch.Generator):
+                    raise _moved(place)
+                raise changed_model_error(place.name, f"{place.value!r} when the model was split, {place.now()!r} now")
 
     def _batch_size(self, features: tuple[Tensor, ...]) -> int:
         entries = self._frontier.entries
@@ -256,6 +266,8 @@ def build_head(model: nn.Module, evaluated: Recording, trained: Recording, graph
     programs = [_program(head, recording, graph) for recording, graph in zip(recordings, graphs, strict=True)]
     head.set_programs(programs[0], programs[1])
     _watch(own, recordings, has_queues=has_queues)
+    followed = set(evaluated.modules).intersection(trained.modules)
+    own.tables = ModuleTables(model, followed, has_own_forward="own_forward" in trained.constants)
     object.__setattr__(head, "training", model.training)
     return head
 
@@ -371,10 +383,10 @@ def _failed(error: RuntimeError) -> Exception:
     )
 
 
-def _changed(name: str, received: str) -> SplitError:
-    return SplitError(
-        what=f"The model was changed after it was split: {name!r} is not what the head was made from.",
-        where=name,
-        received=received,
-        do="call frostline.split(model, example) again after such a change.",
+def _moved(place: Place) -> NotCacheable:
+    return NotCacheable(
+        what=f"The model draws from a generator of its own, {place.name!r}, which no head can follow.",
+        where=place.name,
+        received="a torch.Generator in another state than when the model was split",
+        do="draw from torch's own generator (torch.manual_seed); or train with frostline.fit(..., cache=False).",
     )

@@ -10,7 +10,6 @@ import enum
 import functools
 import hashlib
 import numbers
-import random
 from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -21,19 +20,20 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from frostline.core.code_names import is_library
 from frostline.core.digests import code_digest, tensor_digest
+from frostline.core.generators import GENERATORS, state_of
 from frostline.splitting.fingerprints import fingerprint
 from frostline.splitting.places import Place, Walk
 from frostline.splitting.scripts import SCRIPTED, UnreadableScript, script_text
 from frostline.splitting.size_number import plain
-from frostline.splitting.sources import Source, is_library
+from frostline.splitting.sources import Source
 from frostline.splitting.structure import attributes_in
 
 TensorText = Callable[[Tensor], str]
 
 _PLAIN = (bool, int, float, complex, str, bytes)
 _SETTINGS = (torch.dtype, torch.layout, torch.memory_format)
-_GENERATORS = (random.Random, np.random.Generator, np.random.RandomState, torch.Generator)
 _BUFFERS = (bytearray, memoryview, array)
 _BUILTIN = (BuiltinFunctionType, np.ufunc, type(Tensor.add), type(Tensor.__add__), type(torch.ops.aten.mul.Tensor))
 _MAX_DEPTH = 12
@@ -126,8 +126,8 @@ def _number(value: Any, part: Callable[[Any], str]) -> str | None:
     if isinstance(value, _BUFFERS):
         view = memoryview(value)
         return f"{type(value).__name__}{view.format}{view.shape}{hashlib.sha256(view.tobytes()).hexdigest()}"
-    if isinstance(value, _GENERATORS):
-        return f"{type(value).__qualname__}{fingerprint(value)}"
+    if isinstance(value, GENERATORS):
+        return f"{type(value).__qualname__}{state_of(value)}"
     return None
 
 

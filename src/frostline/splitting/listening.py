@@ -7,8 +7,9 @@ patch: a `TorchFunctionMode` hears them.
 
 from __future__ import annotations
 
+import sys
 import threading
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -121,6 +122,11 @@ def wrapped() -> Generator[_Ears]:
                 ears.unwrap()
 
 
+def _uncompiled() -> AbstractContextManager[Any]:
+    """Compiled parts run as they are written, since a compiler would trace who listens."""
+    return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
+
+
 @contextmanager
 def listening(listener: Listener) -> Generator[None]:
     """For the time of the block, module calls and autograd Functions of this thread go through `listener`."""
@@ -128,6 +134,7 @@ def listening(listener: Listener) -> Generator[None]:
         own = ears.listeners.setdefault(threading.get_ident(), [])
         own.append(listener)
         try:
-            yield
+            with _uncompiled():
+                yield
         finally:
             own.pop()

@@ -85,16 +85,23 @@ class Noise:
                 what=f"The frozen part is not deterministic: {name} {reason}.",
                 where=f"{name} ({type(top.module).__name__}) is in {mode} mode; {operations.user_line()}",
                 received=f"{operations.name_of(func)} inside of a frozen module",
-                do=f"frostline.freeze(model, modules=[model.get_submodule({self.kinds.name(owner)!r})]), "
-                "then split again."
-                if owner.training
-                else "let that line draw only if self.training (F.dropout(..., training=self.training)); or train with "
-                "frostline.fit(..., cache=False).",
+                do=self._remedy(owner, has_statistics),
             )
         if top.module is not owner and self.may_be(top.module):
             raise NoisyModule
         call = top.following(operations.name_of(func)) if is_dropout(func) else None
         return NoiseSource(call, self.kinds.name(owner), operations.user_line())
+
+    def _remedy(self, owner: nn.Module, has_statistics: bool) -> str:
+        if owner.training:
+            name = self.kinds.name(owner)
+            return f"frostline.freeze(model, modules=[model.get_submodule({name!r})]), then split again."
+        line = (
+            "let that layer use stored statistics in inference mode (track_running_stats=True, training=self.training)"
+            if has_statistics
+            else "let that line draw only if self.training (F.dropout(..., training=self.training))"
+        )
+        return f"{line}; or train with frostline.fit(..., cache=False)."
 
     def notice_python(self) -> None:
         """What Python or NumPy draws before anything trainable has run in a layer without parameters, is left out.

@@ -13,18 +13,11 @@ from typing import Any, cast
 import numpy as np
 from torch import Tensor, nn
 
+from frostline.core.attributes import attributes_of
+from frostline.core.code_names import is_library, loaded, loaded_arguments, nested
 from frostline.splitting.fingerprints import NUMBERS, fingerprint, has_state, mark_of
 from frostline.splitting.scripts import SCRIPTED
-from frostline.splitting.sources import (
-    Source,
-    is_library,
-    loaded,
-    loaded_arguments,
-    nested,
-    stored,
-    texts_as_names,
-    with_callees,
-)
+from frostline.splitting.sources import Source, stored, texts_as_names, with_callees
 
 # Attributes of every module that are torch's own; `training` is chosen by the mode of the head.
 _TORCH_OWN = frozenset(vars(nn.Module()))
@@ -222,33 +215,6 @@ class _Shown(Mapping[str, Any]):
 
     def __len__(self) -> int:
         return len(self._names)
-
-
-class _Slots(Mapping[str, Any]):
-    """The slots of an object as a table."""
-
-    def __init__(self, value: Any, names: Sequence[str]) -> None:
-        self._value, self._names = value, names
-
-    def __getitem__(self, key: str) -> Any:
-        if key not in self._names or not hasattr(self._value, key):
-            raise KeyError(key)
-        return getattr(self._value, key)
-
-    def __iter__(self) -> Any:
-        return (name for name in self._names if hasattr(self._value, name))
-
-    def __len__(self) -> int:
-        return len(list(iter(self)))
-
-
-def attributes_of(value: Any) -> Mapping[str, Any]:
-    """The attributes that an object keeps itself, as a table that follows them."""
-    if hasattr(value, "__dict__"):
-        return vars(value)
-    slots = [kind.__dict__.get("__slots__", ()) for kind in type(value).__mro__]
-    names = [name for own in slots for name in ((own,) if isinstance(own, str) else own)]
-    return _Slots(value, [name for name in names if not name.startswith("__")])
 
 
 def contents(places: Iterable[Place]) -> dict[str, Any]:

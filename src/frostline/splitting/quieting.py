@@ -76,7 +76,7 @@ def add_quiet(quiet: Quiet, source: NoiseSource) -> Quiet:
         raise NotCacheable(
             what="The frozen part draws random numbers even in inference mode.",
             where=source.line,
-            received=f"noise inside of {source.container or 'the model'!r} that feeds frozen layers",
+            received=f"noise inside of {source.container or 'the model'} that feeds frozen layers",
             do="make that line depend on self.training, or freeze less deeply.",
         )
     return {**quiet, call: f"{source.line} runs in inference mode: it feeds frozen layers"}

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from torch import Tensor, nn
 
-from frostline.splitting.places import attributes_of
-from frostline.splitting.sources import is_library, nested, sources_of, texts_as_names, with_callees
+from frostline.core.attributes import attributes_of
+from frostline.core.code_names import is_library, nested
+from frostline.splitting.sources import sources_of, texts_as_names, with_callees
 
 if TYPE_CHECKING:
     from frostline.splitting.sources import Source

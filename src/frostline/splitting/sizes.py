@@ -14,6 +14,8 @@ from frostline.splitting.structure import replace
 if TYPE_CHECKING:
     from frostline.splitting.recording import Recording
 
+NOT_GENERAL = "The trainable part has sizes or calls that cannot be generalised over the batch size."
+
 
 def generalise(small: Recording, large: Recording, anchor: int | None) -> fx.Node | None:
     """Rewrite, in the graph of `large`, every integer that differs from `small` as linear in the batch size.
@@ -140,7 +142,7 @@ def _kind(node: fx.Node) -> tuple[str, Any]:
 
 def _not_general(node: fx.Node, received: str) -> SplitError:
     return SplitError(
-        what="The trainable part has sizes or calls that cannot be generalised over the batch size.",
+        what=NOT_GENERAL,
         where=f"{node.name} ({node.op} {getattr(node.target, '__name__', node.target)})",
         received=received,
         do="make the sizes follow the batch (a multiple of x.shape[0], or -1 in reshape), or freeze above that line.",

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import dis
 import functools
-import sys
+import inspect
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from types import CodeType, FrameType, FunctionType, ModuleType
+from types import CodeType, FrameType, FunctionType
 from typing import Any, cast
 
 from torch import Tensor, nn
 
-_ADDING = ("append", "extend", "add", "update", "appendleft")  # methods that add to a container and give nothing back
+from frostline.core.code_names import Cells, is_library, loaded, nested
+
 _LRU = type(functools.lru_cache(len))
-_LIBRARIES = frozenset((*sys.stdlib_module_names, "torch", "numpy", "frostline")) - {"__main__"}
 _MAX_REGISTERED = 64
-_HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: classes that were made by Python code
 _BY_TEXT = frozenset(("getattr", "setattr", "hasattr", "vars", "__dict__", "attrgetter", "__getattribute__"))
 
 
@@ -39,42 +38,16 @@ class Source:
     @classmethod
     def of_function(cls, function: FunctionType) -> Source:
         """The code of a function that did not call torch itself."""
-        held = _Cells(function)
+        held = Cells(function)
         own, values = function.__code__, function.__defaults__ or ()
         named = own.co_varnames[own.co_argcount - len(values) : own.co_argcount]
         defaults = {**dict(zip(named, values, strict=True)), **(function.__kwdefaults__ or {})}
         return cls(own, function.__globals__, held, defaults)
 
 
-class _Cells(Mapping[str, Any]):
-    """The variables that a function shares with the one that made it, as they are now."""
-
-    def __init__(self, function: FunctionType) -> None:
-        self._cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
-
-    def __getitem__(self, key: str) -> Any:
-        try:
-            return self._cells[key].cell_contents
-        except ValueError:  # not yet assigned
-            raise KeyError(key) from None
-
-    def __iter__(self) -> Iterator[str]:
-        return (key for key in self._cells if key in self)
-
-    def __contains__(self, key: object) -> bool:
-        try:
-            self[str(key)]
-        except KeyError:
-            return False
-        return True
-
-    def __len__(self) -> int:
-        return len(list(iter(self)))
-
-
 def sources_of(module: nn.Module, *, has_train: bool = True) -> list[Source]:
     """The code that a call of the module, or of its `train`, begins with: forward, and hooks."""
-    functions: list[Any] = [getattr(type(module), "forward", None), vars(module).get("forward")]
+    functions: list[Any] = [inspect.getattr_static(type(module), "forward"), vars(module).get("forward")]
     functions += [type(module).train] if has_train else []
     for hooks in (module._forward_hooks, module._forward_pre_hooks):
         functions += hooks.values()
@@ -151,7 +124,7 @@ class _Callees:
 
 def names_read_by(function: Any) -> frozenset[str]:
     """The names that a function, or the forward of a module, and the functions that they call use."""
-    code = type(function).forward if isinstance(function, nn.Module) else function
+    code = inspect.getattr_static(type(function), "forward") if isinstance(function, nn.Module) else function
     callees = _Callees([])
     callees.offer([("__call__", code)])
     return frozenset(name for source in callees.found() for code in nested(source.code) for name in loaded(code))
@@ -167,40 +140,6 @@ def names_written_by(modules: Iterable[nn.Module]) -> frozenset[str]:
 def is_torch(kind: Any) -> bool:
     """True for classes and functions of torch, and for `object`."""
     return kind is object or str(getattr(kind, "__module__", "")).split(".")[0] == "torch"
-
-
-def nested(code: CodeType) -> Iterator[CodeType]:
-    """The code, and that of functions defined in it."""
-    yield code
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from nested(constant)
-
-
-@functools.lru_cache(maxsize=4096)
-def loaded(code: CodeType) -> frozenset[str]:
-    """Names whose values the code uses: not those that it only adds to, as `self.calls += 1` and `log.append(x)` do."""
-    return _used(code, ("LOAD_ATTR", "LOAD_GLOBAL", "LOAD_NAME", "LOAD_DEREF", "LOAD_METHOD"))
-
-
-@functools.lru_cache(maxsize=4096)
-def loaded_arguments(code: CodeType) -> frozenset[str]:
-    """Arguments and local names whose values the code uses, as `loaded`; an inner function's use counts."""
-    return _used(code, ("LOAD_FAST", "LOAD_DEREF")) | frozenset(code.co_cellvars)
-
-
-def _used(code: CodeType, opcodes: tuple[str, ...]) -> frozenset[str]:
-    instructions, found = list(dis.get_instructions(code)), set[str]()
-    for at, instruction in enumerate(instructions):
-        if not instruction.opname.startswith(opcodes):
-            continue
-        before = instructions[at - 1].opname if at else ""
-        after = instructions[at + 1].argval if at + 1 < len(instructions) else None
-        is_added_to = before in ("COPY", "DUP_TOP") or after in _ADDING
-        if not is_added_to:  # one instruction may load two names
-            names = instruction.argval if isinstance(instruction.argval, tuple) else (instruction.argval,)
-            found.update(map(str, cast("tuple[Any, ...]", names)))
-    return frozenset(found)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -248,10 +187,3 @@ def _kept(module: nn.Module) -> list[tuple[str, Any]]:
     """Functions and helper objects that a module keeps in plain attributes."""
     own = vars(module).items()
     return [(name, value) for name, value in own if not isinstance(value, (nn.Module, Tensor, str, int))]
-
-
-def is_library(value: Any) -> bool:
-    """True for modules, classes and functions of Python, torch, NumPy and this project: no model keeps state there."""
-    name = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
-    is_builtin = isinstance(value, type) and not value.__flags__ & _HEAP_TYPE
-    return is_builtin or str(name).split(".")[0] in _LIBRARIES

@@ -1,4 +1,4 @@
-"""Split a model at its frost line: record, generalise, assemble, verify."""
+"""A model that is split at its frost line: its head, what runs the frozen part, and their proofs."""
 
 from __future__ import annotations
 
@@ -8,32 +8,28 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from frostline.core import inputs as batches
-from frostline.core.arguments import as_count, check_model
+from frostline.core.arguments import as_count, check_callable, check_flag
 from frostline.core.digests import checksum
 from frostline.core.doors import public
-from frostline.core.errors import DataError, NotCacheable, SplitError
-from frostline.core.layers import unwrapped
+from frostline.core.errors import SplitError
 from frostline.core.restore import kept_attributes, kept_generators, kept_modes, kept_parameters
 from frostline.core.tolerances import batch_tolerance, relative_difference
-from frostline.splitting.checks import check_example, check_features, check_line, check_modes, check_repeatable
+from frostline.splitting.checks import check_features, check_modes, check_repeatable
 from frostline.splitting.company import Company
 from frostline.splitting.explaining import Explanation, explain
 from frostline.splitting.extraction import extract_features
-from frostline.splitting.failures import changed_error, explained_failure, other_path, other_size, refuse_unmade
-from frostline.splitting.graphs import UnknownValue
+from frostline.splitting.failures import changed_error, other_path, other_size, refuse_unmade
 from frostline.splitting.guards import Guard
-from frostline.splitting.listening import wrapped
-from frostline.splitting.plan import Plan, frozen_log, record_plan
+from frostline.splitting.loss_proof import prove_loss
+from frostline.splitting.plan import Plan, frozen_log
 from frostline.splitting.points import Frame, Point
 from frostline.splitting.quieting import quieted
 from frostline.splitting.recipes import calls_digest
-from frostline.splitting.replay_plan import RECORDING_FAILS, first_proven, replayed_log
-from frostline.splitting.samples import FAR, LARGE, PROOF, SMALL, batch_of, other_values, put_first
+from frostline.splitting.replay_plan import replayed_log
+from frostline.splitting.samples import FAR, LARGE, PROOF, SMALL, batch_of, other_values
 from frostline.splitting.sequence import SequenceProof
 from frostline.splitting.sources import names_read_by
-from frostline.splitting.state import Traces
 from frostline.splitting.structure import outline
-from frostline.splitting.uncached import kept_model
 from frostline.splitting.verification import Verification, kernels_for, verify_head
 
 if TYPE_CHECKING:
@@ -44,8 +40,6 @@ if TYPE_CHECKING:
 
 _INPUTS = Point(Frame("", 0), "input", 0, "python")
 # How often to record again because some sample of the example takes another path than those that were recorded.
-_PATHS = 3
-_READS = "values of the frozen part decide in Python what runs in the trainable part"
 
 
 class Split:
@@ -169,26 +163,6 @@ class Split:
         assert self._explanation is not None
         return self._explanation
 
-    def _proven(self, example: Any) -> Split:
-        """The same split, proven on the samples of the example, and explained; what forward keeps is put back."""
-        with kept_attributes(self._model, numbers=True):
-            plan, sample = self._plan, batch_of(example, SMALL)
-            names = [tensor.name for tensor in self.frontier]
-            _, frozen_s = check_repeatable(self._model, lambda: self.extract(sample), names)
-            other = other_values(batch_of(example, PROOF, start=1))
-            sequence = SequenceProof(self._model, self.head, self.extract, self._reference, plan)
-            sequence.prove([sample, other, sample])
-            verification = self.verify(other)
-            if plan.decides_by_size or plan.has_batch_numbers:
-                self.prove_size(FAR)
-            company = Company(lambda batch: self._run_frozen(batch)[0], self._holds, self.frontier)
-            company.prove(sample, is_steered=self.is_steered)
-            features = self.extract(sample)  # extreme samples may have left values elsewhere
-            self._explanation = explain(
-                plan.kinds, self.head, self.frontier, features, frozen_s, SMALL, verification, plan.settings.notes()
-            )
-            return self
-
     @public("Split.prove")
     def prove(self, inputs: Any, features: tuple[Tensor, ...]) -> None:
         """Prove outputs and buffers on a batch, without the gradients: what `fill` asks again and again.
@@ -199,6 +173,11 @@ class Split:
         inputs = batches.move(inputs, self._device)
         check_features(features, self.frontier)
         self._verify(inputs, batches.move(features, self._device), ("train", "eval"), has_backward=False)
+
+    @property
+    def num_guards(self) -> int:
+        """How many values of the frozen part decide in Python what the head runs."""
+        return self._plan.num_guards
 
     @property
     def is_steered(self) -> bool:
@@ -221,18 +200,25 @@ class Split:
             raise changed_error(self._moved_weights())
 
     def check_weights(self) -> None:
-        """Check the weights and buffers of the frozen part by a sum over their bits.
+        """Check the weights and buffers of the frozen part by a sum over their bits, and what modules are made of.
 
         Raises:
             SplitError: If one of them has changed since the split.
         """
+        self.head.check_modules()
         moved = self._moved_weights()
         if moved:
             raise changed_error(moved)
 
-    def check_reads(self, function: Any) -> None:
-        """Raise a SplitError if a loss reads an attribute in which forward leaves values of the frozen part."""
+    @public("Split.check_loss")
+    def check_loss(self, function: Any, inputs: Any, targets: Any, *, training: bool) -> None:
+        """Raise a SplitError if a loss or metric reads values that the frozen part leaves beside the model's output."""
+        check_callable("Split.check_loss", "function", function, takes="(output, target) -> number or scalar tensor")
+        check_flag("Split.check_loss", "training", training)
         refuse_unmade(self._plan.left_frozen & names_read_by(function))
+        inputs, targets = batches.move(inputs, self._device), batches.move(targets, self._device)
+        features, batch = self.extract(inputs), (inputs, targets)
+        prove_loss(function, self._model, self.head, self._reference, features, batch, training=training)
 
     def _moved_weights(self) -> list[str]:
         now = {**dict(self._model.named_parameters()), **dict(self._model.named_buffers())}
@@ -315,82 +301,22 @@ class Split:
         return tuple(features), differing
 
 
-@public("split")
-def split(model: nn.Module, example: Any) -> Split:
-    """A model's frozen part and trainable part, found by running it, and proven to be the model.
-
-    Args:
-        model: Any module with frozen and trainable parameters (`frostline.freeze`), wrapped or not; left as it was.
-        example: A batch as the model takes it: a tensor, a tuple or a mapping, two samples or more, on the
-            model's device. At most four samples are used.
-
-    Returns:
-        The split; training `split.head` trains `model`.
-
-    Raises:
-        SplitError: If nothing or everything is frozen, a trainable value steers Python, sizes cannot be
-            generalised, or the head does not equal the model.
-        NotCacheable: If the frozen part is noisy, moves its own state, or does not follow the batch.
-        DataError: If the example is too small, on another device, or does not fit `forward`.
-
-    Example:
-        >>> import torch, frostline as fl
-        >>> from torch import nn
-        >>> model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
-        >>> summary = fl.freeze(model, through="1")
-        >>> split = fl.split(model, torch.randn(4, 8))
-        >>> [(tensor.name, tensor.shape) for tensor in split.frontier]
-        [('1', (16,))]
-        >>> x = torch.randn(5, 8)
-        >>> torch.equal(split.head(*split.extract(x)), model(x))
-        True
-    """
-    check_model("split", model, needs=("shapes", "values"))
-    model = unwrapped(model)[0]
-    check_line(model)
-    check_example(model, example)
-    with Traces(model) as traces, kept_model(model), wrapped():
-        made = _first_that_holds(model, example)
-    traces.check()
-    return made
-
-
-def _first_that_holds(model: nn.Module, example: Any) -> Split:
-    """The split whose head is a graph, or else the one whose head runs the model's own forward."""
-    failed: list[Exception] = []
-    for is_whole in (True, False):
-        try:
-            return _split(model, example, is_whole=is_whole)
-        except DataError:
-            raise
-        except Exception as error:
-            failed.append(error)
-            if isinstance(error, NotCacheable) or not isinstance(error, (UnknownValue, SplitError)):
-                break
-    if all(isinstance(error, RECORDING_FAILS) for error in failed):
-        found = _replayed(model, example, failed[0])
-        if found is not None:
-            return found
-    if isinstance(failed[-1], NotCacheable):
-        raise failed[-1]
-    raise explained_failure(model, batch_of(example, LARGE), failed)
-
-
-def _replayed(model: nn.Module, example: Any, why: Exception | str, *, only_lean: bool = False) -> Split | None:
-    """The split whose head runs the model's own forward, if there is one that is proven."""
-    return first_proven(lambda *made: Split(model, *made)._proven(example), model, example, why, only_lean=only_lean)
-
-
-def _split(model: nn.Module, example: Any, *, is_whole: bool) -> Split:
-    made = Split(model, *record_plan(model, example, is_whole=is_whole))
-    for _ in range(_PATHS):  # the first samples may have no padding: those are recorded that take the general path
-        at = made.telling_sample(example)
-        if at is None:
-            break
-        example = put_first(example, at)
-        made = Split(model, *record_plan(model, example, is_whole=is_whole))
-    if made._plan.num_guards:  # a head that reads the values itself holds for all of them
-        other = _replayed(model, example, _READS, only_lean=True)
-        if other is not None and other._plan.num_guards < made._plan.num_guards:
-            return other
-    return made._proven(example)
+def proven(split: Split, example: Any) -> Split:
+    """The same split, proven on the samples of the example, and explained; what forward keeps is put back."""
+    with kept_attributes(split._model, numbers=True):
+        plan, sample = split._plan, batch_of(example, SMALL)
+        names = [tensor.name for tensor in split.frontier]
+        _, frozen_s = check_repeatable(split._model, lambda: split.extract(sample), names)
+        other = other_values(batch_of(example, PROOF, start=1))
+        sequence = SequenceProof(split._model, split.head, split.extract, split._reference, plan)
+        sequence.prove([sample, other, sample])
+        verification = split.verify(other)
+        if plan.decides_by_size or plan.has_batch_numbers:
+            split.prove_size(FAR)
+        company = Company(lambda batch: split._run_frozen(batch)[0], split._holds, split.frontier)
+        company.prove(sample, is_steered=split.is_steered)
+        features = split.extract(sample)  # extreme samples may have left values elsewhere
+        split._explanation = explain(
+            plan.kinds, split.head, split.frontier, features, frozen_s, SMALL, verification, plan.settings.notes()
+        )
+        return split

@@ -266,11 +266,6 @@ def version_of(tensor: Tensor) -> int:
     return 0 if torch.is_inference(tensor) else tensor._version
 
 
-def is_remade(producer: Producer | None) -> bool:
-    """True if the call gives no values, only memory: it is made again inside the head, not stored."""
-    return producer is not None and operations.is_factory(producer.func)
-
-
 def told_apart(result: Any, before: Versions) -> Any:
     """A module that may leave itself out by chance returns its input as it is: the result is not that input."""
     unwritten = {id(tensor) for tensor, version in before if version_of(tensor) == version}

@@ -80,6 +80,7 @@ class Settings:
             a resumed run has none left.
         counted: callable(target) -> how much a batch counts in the means of losses; one that counts 0 is left out.
         ignored: The label that metrics by name leave out; None: torch's own, -100.
+        before_epoch: Called at the start of every epoch; it raises if something has changed that must not.
     """
 
     loss: Loss
@@ -94,6 +95,7 @@ class Settings:
     watch: Watch | None = None
     counted: Callable[[Any], int] = batches.batch_size
     ignored: int | None = None
+    before_epoch: Callable[[], None] | None = None
 
 
 def run_training(
@@ -119,6 +121,8 @@ def run_training(
     with _watched(module, optimizer, len(progress.history) * len(train_batches), progress, settings) as observer:
         while not _is_done(progress, settings):
             epoch = len(progress.history)
+            if settings.before_epoch is not None:
+                settings.before_epoch()
             started, lr = time.perf_counter(), float(optimizer.param_groups[0]["lr"])
             train_batches.epoch = epoch
             train_loss = _train_epoch(fabric, wrapped, stepper, train_batches, epoch, settings, observer)

@@ -76,7 +76,8 @@ def freeze(
         chosen = list(model.modules())
     frozen = [*held, *(p for module in chosen for p in module.parameters(recurse=False))]
     among = {id(parameter) for parameter in frozen}
-    check_promise(model, "freeze(model)", [m for m in model.modules() if id(_own_weight(m)) in among])
+    tables = [module for module in model.modules() if isinstance(module, (nn.Embedding, nn.EmbeddingBag))]
+    check_promise(model, "freeze(model)", [module for module in tables if id(module.weight) in among])
     _remember(model, among)
     for parameter in frozen:
         parameter.requires_grad_(False)
@@ -111,7 +112,7 @@ def thaw(model: nn.Module, down_to: str | None = None, *, all: bool = False) -> 
     check_model("thaw", model, needs=("training",))
     before = _state(model)
     chosen = _after(model, down_to) if down_to is not None else list(model.modules())
-    mode = vars(model).get(MODE, True) if _is_kept(model) else model.training
+    mode = vars(model)[MODE] if _is_kept(model) else model.training
     thawed: set[int] = set()
     for module in chosen:
         frozen = _parameters_now(module, vars(module).get(FROZEN, ()))
@@ -166,7 +167,7 @@ def _release(module: nn.Module, mode: bool) -> None:
     if not _is_kept(module):
         return
     vars(module).pop("train")
-    own = vars(module).pop(MODE, True)
+    own = vars(module).pop(MODE)
     module.training = mode and own
 
 
@@ -177,11 +178,6 @@ def _note_children(model: nn.Module) -> None:
             vars(module)[CHILDREN] = held
         else:
             vars(module).pop(CHILDREN, None)
-
-
-def _own_weight(module: nn.Module) -> nn.Parameter | None:
-    """The parameter `weight`; one that is computed when it is read, and the table of a scripted module, are no such."""
-    return dict(module.named_parameters(recurse=False)).get("weight")
 
 
 def _remember(model: nn.Module, among: set[int]) -> None:
@@ -196,7 +192,7 @@ def _remember(model: nn.Module, among: set[int]) -> None:
 def _parameters_now(module: nn.Module, names: Iterable[str]) -> list[nn.Parameter]:
     """The module's parameters of these names, or what a norm or parametrization since has made of them."""
     own = dict(module.named_parameters(recurse=False))
-    made: Any = module._modules.get("parametrizations", {})
+    made: Any = dict(module.named_children()).get("parametrizations", {})
     found: list[nn.Parameter] = []
     for name in names:
         if name in own:

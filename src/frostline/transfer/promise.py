@@ -93,7 +93,7 @@ def check_places(model: nn.Module, where: str) -> None:
         if MODE in vars(parent):
             continue  # it holds all that is inside
         for name in vars(parent).get(CHILDREN, ()):
-            child = parent._modules.get(name)
+            child = dict(parent.named_children()).get(name)
             if child is None or MODE in vars(child) or next(child.buffers(), None) is None:
                 continue
             if any(parameter.requires_grad for parameter in child.parameters()):

@@ -1,0 +1,45 @@
+"""Generators of random numbers that somebody holds, beside the global ones."""
+
+from __future__ import annotations
+
+import random
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from frostline.core.digests import tensor_digest
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+GENERATORS = (random.Random, np.random.Generator, np.random.RandomState, np.random.BitGenerator, torch.Generator)
+
+
+def state_of(generator: Any) -> Any:
+    """The state of a generator as something that can be compared later; drawing from it changes the state."""
+    if isinstance(generator, random.Random):
+        return generator.getstate()
+    if isinstance(generator, torch.Generator):
+        return tensor_digest(generator.get_state())
+    if isinstance(generator, np.random.RandomState):
+        return repr(generator.get_state())
+    return repr(getattr(generator, "bit_generator", generator).state)
+
+
+@contextmanager
+def kept_state(generator: Any) -> Generator[None]:
+    """Inside, draw from one of `GENERATORS` as you like; outside, nobody can tell."""
+    if isinstance(generator, random.Random):
+        state, put_back = generator.getstate(), generator.setstate
+    elif isinstance(generator, (torch.Generator, np.random.RandomState)):
+        state, put_back = generator.get_state(), generator.set_state
+    else:
+        bits = getattr(generator, "bit_generator", generator)
+        state, put_back = bits.state, partial(setattr, bits, "state")
+    try:
+        yield
+    finally:
+        put_back(state)

@@ -1,0 +1,102 @@
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+import frostline as fl
+
+
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.low, self.norm, self.drop = nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Dropout(0.1)
+        self.middle, self.out = nn.Sequential(nn.Linear(4, 4), nn.Tanh()), nn.Linear(4, 2)
+
+    def forward(self, inputs):
+        return self.out(self.middle(self.drop(self.norm(self.low(inputs)))))
+
+
+class Stepping(Model):
+    """No graph holds: it takes as many steps as its batch has rows."""
+
+    def forward(self, inputs):
+        hidden = self.norm(self.low(inputs))
+        for _ in range(len(inputs)):
+            hidden = self.middle(hidden)
+        return self.out(hidden)
+
+
+def made(kind=Model):
+    torch.manual_seed(0)
+    model = kind()
+    fl.freeze(model, modules=[model.low, model.norm])
+    return model, fl.split(model, torch.randn(8, 4))
+
+
+def twice(module, inputs, output):
+    return 2 * output
+
+
+REFUSED = {
+    "out": lambda m: setattr(m, "out", nn.Linear(4, 2)),
+    "middle": lambda m: setattr(m, "middle", nn.Sequential(m.middle, nn.Tanh())),
+    "low": lambda m: setattr(m, "low", copy.deepcopy(m.low)),
+    "added": lambda m: m.add_module("added", nn.Linear(2, 2)),
+    "forward_hook number 0": lambda m: m.register_forward_hook(twice),
+    "forward_pre_hook number 0": lambda m: m.register_forward_pre_hook(lambda own, inputs: inputs),
+    "low.forward_hook number 0": lambda m: m.low.register_forward_hook(twice),
+    "low.backward_hook number 0": lambda m: m.low.register_full_backward_hook(lambda *_: None),
+    "forward": lambda m: setattr(m, "forward", lambda inputs: m.out(m.low(inputs))),
+    "low.forward": lambda m: setattr(m.low, "forward", lambda inputs: inputs),
+    "norm.eps": lambda m: setattr(m.norm, "eps", 1.0),
+}
+FOLLOWED = {
+    "a hook on a trainable layer": lambda m: m.middle.register_forward_hook(twice),
+    "a trainable layer that changes inside": lambda m: m.middle.append(nn.Tanh()),
+    "weights of the trainable part": lambda m: m.out.weight.data.zero_(),
+    "nothing": lambda m: None,
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_the_head_cannot_follow_is_refused_by_name(name):
+    model, split = made()
+    split.check_weights()
+    REFUSED[name](model)
+    with pytest.raises(fl.SplitError, match="was changed after it was split") as error:
+        split.check_weights()
+    assert error.value.where == name
+
+
+@pytest.mark.parametrize("name", FOLLOWED)
+def test_what_the_head_follows_is_taken(name):
+    model, split = made()
+    FOLLOWED[name](model)
+    split.check_weights()
+    model.eval(), split.head.eval()
+    inputs = torch.randn(5, 4)
+    assert torch.allclose(split.head(*split.extract(inputs)), model(inputs), atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [Model, Stepping])
+def test_a_frozen_layer_is_watched_whatever_the_head_runs(kind):
+    model, split = made(kind)
+    model.low.register_forward_hook(twice)
+    with pytest.raises(fl.SplitError, match=r"'low\.forward_hook number 0'"):
+        split.check_weights()
+
+
+def test_a_head_that_runs_the_own_forward_follows_the_other_layers():
+    model, split = made(Stepping)
+    model.register_forward_hook(twice)
+    split.check_weights()
+    inputs = torch.randn(8, 4)
+    model.eval(), split.head.eval()
+    assert torch.allclose(split.head(*split.extract(inputs)), model(inputs), atol=1e-6)
+
+
+def test_hooks_of_a_monitor_are_no_change():
+    model, split = made()
+    with fl.Monitor(model, torch.optim.SGD(split.head.parameters(), lr=0.1)):
+        split.check_weights()
