@@ -2,6 +2,7 @@ import errno
 import os
 import re
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
@@ -233,6 +234,27 @@ def test_numbers_that_json_has_not_are_not_written(tmp_path):
     with pytest.raises(ValueError, match="JSON"):
         io.write_json(tmp_path / "a.json", {"a": float("nan")})
     assert not list(tmp_path.iterdir())
+
+
+def test_a_link_that_leads_nowhere_is_named(tmp_path):
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "nowhere" / "deep")
+    for path in (link, link / "inside"):
+        with pytest.raises(fl.CacheError, match="leads nowhere") as error:
+            io.make_folder(path)
+        assert error.value.where == str(link)
+        assert "remove the link" in error.value.do
+
+
+def test_a_read_only_disk_is_told_by_what_was_wanted():
+    texts = []
+    for verb in ("write", "delete files in"):
+        with pytest.raises(fl.CacheError) as error, io.disk_errors(verb, Path("x")):
+            raise OSError(errno.EROFS, "Read-only file system")
+        texts.append(error.value.do)
+    assert "use a folder" in texts[0]
+    assert "use a folder" not in texts[1]
+    assert "nothing was deleted" in texts[1]
 
 
 def test_a_lock_that_is_let_go_meanwhile_is_had(tmp_path, monkeypatch):

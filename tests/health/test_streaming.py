@@ -1,3 +1,4 @@
+import errno
 import json
 import math
 
@@ -26,3 +27,32 @@ def test_no_file_is_overwritten(tmp_path):
     with pytest.raises(fl.CacheError, match="Cannot create"):
         JsonLines(path)
     assert path.read_text() == "mine"
+
+
+class FullDisk:
+    """A file on a disk that takes so many more bytes."""
+
+    def __init__(self, file, room):
+        self.file, self.room = file, room
+
+    def write(self, data):
+        taken = self.file.write(bytes(data[: self.room]))
+        self.room -= taken
+        if not taken:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return taken
+
+    def __getattr__(self, name):
+        return getattr(self.file, name)
+
+
+def test_a_full_disk_costs_the_line_that_does_not_fit_and_no_other(tmp_path):
+    path = tmp_path / "health.jsonl"
+    stream = JsonLines(path)
+    stream.write(record(1))
+    stream._file = FullDisk(stream._file, room=20)
+    with pytest.raises(fl.CacheError, match="Cannot write") as error:
+        stream.write(record(2))
+    assert "free some space" in error.value.do
+    stream.close()
+    assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [1]

@@ -115,7 +115,6 @@ TESTED_ELSEWHERE = {
     "recipes/commands.py": "what the command does: tested through the command, in cli/test_main.py",
     "recipes/demo_health_tables.py": "how the first act reads: tested with it, in recipes/test_demo_health.py",
     "recipes/demo_tables.py": "how the demo reads: tested with it, in recipes/test_demo.py",
-    "splitting/callog.py": "its lines are the recipe key: laws/test_caching_laws.py changes every field of it",
     "splitting/graphs.py": "writes what the recorder hears: tested as the head, in splitting/test_split.py",
     "splitting/values.py": "the recorder's memory: every forward of splitting/test_split.py needs it",
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import json
 import pickle
 import tempfile
@@ -11,11 +12,13 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from torch.utils.data import DataLoader, TensorDataset
 
 import frostline as fl
@@ -193,6 +196,12 @@ class Recipe:
     power: int = 1
     cut: str = "norm"
     precision: str = "highest"
+    number: float = 1.0
+    table: float = 1.0
+    shift: int = 0
+    capped: float = 9.0
+    traced: float = 9.0
+    checkpointed: float = 9.0
     head: float = 0.0
     examples: int = 4
     example_seed: int = 0
@@ -222,6 +231,11 @@ class Preprocessed(nn.Module):
         super().__init__()
         self.low, self.mid, self.act = nn.Linear(D, D), nn.Linear(D, D), nn.LeakyReLU(recipe.slope)
         self.norm = nn.BatchNorm1d(D, eps=recipe.eps)
+        self.number, self.shift = np.float32(recipe.number), np.int64(recipe.shift)
+        self.table = {"rows": [np.full(D, recipe.table, dtype=np.float32)]}
+        self.capped = functools.partial(min, recipe.capped)
+        self.traced = torch.jit.trace(lambda x: x.clamp(max=recipe.traced), torch.ones(2, D))
+        self.checkpointed = lambda x: x.clamp(max=recipe.checkpointed)
         self.middle, self.high = nn.Linear(D, D), nn.Linear(D, 2)
         self.mean, self.factor, self.power, self.note = (
             torch.tensor(recipe.mean),
@@ -238,6 +252,9 @@ class Preprocessed(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = ((x - self.mean) * self.factor).to(x.dtype)
+        x = torch.roll(x * self.number * torch.tensor(self.table["rows"][0]).to(x.dtype), self.shift, 1)
+        x = self.traced(x.clone().apply_(self.capped))
+        x = checkpoint(self.checkpointed, x, use_reentrant=True)
         for _ in range(self.power):
             x = self.act(self.mid(self.low(x)))
         return self.high(self.middle(self.norm(x)))
@@ -248,7 +265,10 @@ FIELDS = {
     "slope": st.sampled_from([0.1000001, 0.2]), "eps": st.sampled_from([1e-6, 1e-3]), "weight": small,
     "running_mean": small, "mean": st.sampled_from([0.4, 0.5000001]), "factor": st.sampled_from([2.0000001, 1.0]),
     "dtype": st.sampled_from([torch.float64, torch.bfloat16]), "power": st.sampled_from([2, 3]),
-    "cut": st.just("middle"), "precision": st.just("high"),
+    "cut": st.just("middle"), "precision": st.just("high"), "number": st.sampled_from([1.0000001, 2.0]),
+    "table": st.sampled_from([1.0000001, 2.0]), "shift": st.integers(1, D - 1),
+    "capped": st.sampled_from([9.0000001, 2.0]), "traced": st.sampled_from([9.0000001, 2.0]),
+    "checkpointed": st.sampled_from([9.0000001, 2.0]),
 }  # fmt: skip
 OTHERS = {
     "head": small, "examples": st.integers(2, 7), "example_seed": st.integers(1, 9), "training": st.just(False),
@@ -260,6 +280,7 @@ def one_of(fields: dict[str, Any]) -> Any:
     return st.sampled_from(sorted(fields)).flatmap(lambda name: fields[name].map(lambda value: {name: value}))
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning", "ignore:None of the inputs:UserWarning")
 @settings(max_examples=15)
 @given(one_of(FIELDS), one_of(OTHERS))
 def test_every_field_of_a_recipe_changes_its_key_and_nothing_else_does(field, other):
@@ -269,10 +290,12 @@ def test_every_field_of_a_recipe_changes_its_key_and_nothing_else_does(field, ot
     assert Recipe(**field, **other).key() == Recipe(**field).key()
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning", "ignore:None of the inputs:UserWarning")
 @pytest.mark.parametrize("name", FIELDS)
 def test_no_field_is_forgotten(name):
     changed = {"slope": 0.3, "eps": 1e-4, "weight": 1e-6, "running_mean": 1e-6, "mean": 0.25, "factor": 3.0,
-               "dtype": torch.float64, "power": 2, "cut": "middle", "precision": "high"}  # fmt: skip
+               "dtype": torch.float64, "power": 2, "cut": "middle", "precision": "high", "number": 1.5, "table": 1.5,
+               "shift": 1, "capped": 8.0, "traced": 8.0, "checkpointed": 8.0}  # fmt: skip
     assert Recipe(**{name: changed[name]}).key() != Recipe().key()
 
 

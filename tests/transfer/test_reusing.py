@@ -264,7 +264,7 @@ def test_options_are_texts(option):
 def test_models_that_cannot_take_or_give_weights_are_refused():
     lazy, meta = nn.Sequential(nn.LazyLinear(2)), nn.Linear(2, 2, device="meta")
     for source, target, what in ((lazy, net(), "lazy layer"), (net(), lazy, "lazy layer"), (meta, net(), "meta device"),
-                                 (net(), None, "not a model"), (3, net(), "not a path")):  # fmt: skip
+                                 (net(), None, "not a model"), (3, net(), "a model, or the path")):  # fmt: skip
         with pytest.raises(fl.DataError, match=what):
             fl.reuse(source, target)
     with torch.inference_mode():
@@ -319,6 +319,67 @@ def test_what_fits_is_copied_into_a_frozen_target_and_wrappers_are_told():
     assert notes == ("into the model inside of DataParallel", "from the model inside of DataParallel")
     assert torch.equal(target[0].weight, source[0].weight)
     assert not target[0].weight.requires_grad
+
+
+def test_weights_without_usable_values_are_refused_and_nothing_changes(tmp_path):
+    def refused(change, told, **options):
+        target = two_layers()
+        before = copy.deepcopy(target.state_dict())
+        torch.save({name: change(tensor) for name, tensor in two_layers().state_dict().items()}, tmp_path / "w.pt")
+        with pytest.raises(fl.DataError, match=told) as error:
+            fl.reuse(tmp_path / "w.pt", target, **options)
+        assert all(torch.equal(own, before[name]) for name, own in target.state_dict().items())
+        return error.value
+
+    assert "values" in refused(lambda tensor: tensor.to("meta"), "The source has names and shapes, and no values: ").do
+    assert "names=" in refused(lambda tensor: tensor * torch.nan, "'0.weight'").do
+    refused(lambda tensor: tensor / 0, "Weights of the source are NaN or infinite: ")
+
+
+def test_a_part_of_a_checkpoint_that_diverged_can_be_taken(tmp_path):
+    source = two_layers()
+    with torch.no_grad():
+        source[1].weight[0, 0] = torch.nan
+    fl.reuse(source, two_layers(), names=["0.weight", "0.bias"])
+    with pytest.raises(fl.DataError, match=r"'1\.weight'"):
+        fl.reuse(source, two_layers())
+
+
+def test_a_buffer_may_be_infinite_as_masks_are():
+    def masked():
+        model = two_layers()
+        model.register_buffer("mask", torch.full((2, 2), -torch.inf))
+        return model
+
+    assert "mask" in fl.reuse(masked(), masked()).copied
+
+
+def test_sparse_weights_are_unpacked_and_said(tmp_path):
+    source, target = two_layers(), two_layers()
+    torch.save({name: tensor.to_sparse() for name, tensor in source.state_dict().items()}, tmp_path / "w.pt")
+    found = fl.reuse(tmp_path / "w.pt", target)
+    assert "4 sparse or quantised tensors unpacked" in str(found.notes)
+    assert all(torch.equal(own, source.state_dict()[name]) for name, own in target.state_dict().items())
+
+
+def test_names_of_another_framework_are_told_as_what_they_are(tmp_path):
+    source = two_layers().state_dict()
+    renamed = {name.replace("1.weight", "1.gamma").replace("1.bias", "1.beta"): own for name, own in source.items()}
+    torch.save(renamed, tmp_path / "w.pt")
+    found = fl.reuse(tmp_path / "w.pt", two_layers())
+    assert "1: weight, bias not copied; the source has gamma, beta there" in found.notes
+    assert "weight norm" not in str(found.notes)
+
+
+@pytest.mark.parametrize("source", [{}, None, 3, torch.ones(2)])
+def test_a_source_of_another_kind_is_told_what_may_be_one(source):
+    with pytest.raises(fl.DataError, match="a model, or the path") as error:
+        fl.reuse(source, two_layers())
+    assert "torch.save" in error.value.do
+
+
+def two_layers():
+    return nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
 
 
 def test_statistics_alone_are_no_weights_where_the_target_has_weights():

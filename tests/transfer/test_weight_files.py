@@ -1,11 +1,13 @@
 import argparse
 import collections
+import gzip
 import os
 import pathlib
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import frostline as fl
 from frostline.transfer.weight_files import read_weights
@@ -98,6 +100,33 @@ def test_an_index_of_shards_is_no_file_of_weights(tmp_path):
     with pytest.raises(fl.DataError, match="Cannot read weights") as error:
         read_weights(tmp_path / "model.safetensors.index.json", None, [])
     assert "one of the files that it names" in error.value.do
+
+
+def test_a_file_is_read_by_its_content_whatever_its_name(tmp_path):
+    torch.save(WEIGHTS, tmp_path / "torch.safetensors")
+    save_file(WEIGHTS, tmp_path / "safe.pt")
+    torch.save(WEIGHTS, tmp_path / "older.bin", _use_new_zipfile_serialization=False)
+    for name in ("torch.safetensors", "safe.pt", "older.bin"):
+        assert read_weights(tmp_path / name, None, []).keys() == WEIGHTS.keys()
+
+
+@pytest.mark.parametrize(
+    ("content", "told", "remedy"),
+    [(gzip.compress(b"weights"), "This file does not hold weights: it is compressed by gzip", "gunzip"),
+     (b"version https://git-lfs.github.com/spec/v1", "a pointer of Git LFS", "git lfs pull"),
+     (b"\n <!DOCTYPE html><html>", "web page", "download"), (b"hi", "neither a safetensors file", "torch.save"),
+     (b"", "neither a safetensors file", "torch.save"), (b"\x80\x02hi there", "damaged", "torch.save"),
+     (b"PK\x03\x04 and no more", "weights", "torch.save")],
+)  # fmt: skip
+@pytest.mark.parametrize("ending", [".pt", ".bin"])
+def test_a_file_that_is_something_else_is_told_by_what_it_is(tmp_path, content, told, remedy, ending):
+    path = tmp_path / f"w{ending}"
+    path.write_bytes(content)
+    with pytest.raises(fl.DataError) as error:
+        read_weights(path, None, [])
+    assert told in str(error.value)
+    assert remedy in error.value.do
+    assert "running its code" not in str(error.value)
 
 
 def test_a_file_that_is_not_there_is_told_as_such_whatever_its_name():

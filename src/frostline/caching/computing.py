@@ -107,8 +107,9 @@ class Computer:
                     what="Stored features are not what the model computes today.",
                     where=f"{name}, samples {', '.join(map(str, indices[:8]))}",
                     received=f"relative difference {difference:.1e}, allowed {self.tolerance_of(tensor):.0e}",
-                    do="purge this recipe (`frostline cache purge`) and fill again; if it comes back, the dataset or "
-                    "the numeric settings change between runs.",
+                    do="purge this recipe (`frostline cache purge`) and fill again. If it comes back, something "
+                    "changes between runs that the recipe key does not hold: a file or a setting that the frozen part "
+                    "reads, the version of a library, or numeric settings; cache=False trains without stored features.",
                 )
 
     def tolerance_of(self, tensor: Tensor) -> float:

@@ -40,13 +40,28 @@ def call(function: Callable[..., Result], *arguments: Any, **options: Any) -> Re
 def make_folder(path: Path) -> None:
     """Create a folder and its parents, readable by the owner only: features of private data are private data."""
     with disk_errors("create the folder", path):
-        missing = [folder for folder in (path, *path.parents) if status(folder) is None]
-        for folder in reversed(missing):
-            with suppress(FileExistsError):  # made by another process in between
-                call(os.mkdir, folder, 0o700)
-        found = call(os.stat, path)
-        if not stat.S_ISDIR(found.st_mode):
-            raise FileExistsError(errno.EEXIST, "a file of that name exists", str(path))
+        try:
+            _make_folders(path)
+        except FileNotFoundError as error:
+            linked = next((own for own in (path, *path.parents) if own.is_symlink() and not own.exists()), None)
+            if linked is None:
+                raise
+            raise CacheError(
+                what=f"Cannot create the folder {path.name or path}: a link stands there that leads nowhere.",
+                where=str(linked),
+                received=f"a link to {os.readlink(linked)}, which does not exist",
+                do="make the folder that the link leads to, or remove the link.",
+            ) from error
+
+
+def _make_folders(path: Path) -> None:
+    missing = [folder for folder in (path, *path.parents) if status(folder) is None]
+    for folder in reversed(missing):
+        with suppress(FileExistsError):  # made by another process in between
+            call(os.mkdir, folder, 0o700)
+    found = call(os.stat, path)
+    if not stat.S_ISDIR(found.st_mode):
+        raise FileExistsError(errno.EEXIST, "a file of that name exists", str(path))
 
 
 def write_atomic(path: Path, chunks: Iterable[bytes | memoryview], hold: ExitStack | None = None) -> None:
@@ -274,10 +289,12 @@ def disk_errors(verb: str, path: Path) -> Generator[None]:
         yield
     except OSError as error:
         remedy = {
-            errno.ENOSPC: "free some space on this disk, or use another folder; finished shards are kept.",
-            errno.EDQUOT: "free some of your quota, or use another folder; finished shards are kept.",
+            errno.ENOSPC: "free some space on this disk, or use another folder; files that were finished are kept.",
+            errno.EDQUOT: "free some of your quota, or use another folder; files that were finished are kept.",
             errno.EACCES: "make the folder readable and writable for you, or use another folder.",
-            errno.EROFS: "use a folder on a disk that is not read-only.",
+            errno.EROFS: "use a folder on a disk that is not read-only."
+            if not verb.startswith("delete")
+            else "the disk is read-only, and nothing was deleted: make it writable, then run again.",
             errno.ENOTDIR: "use a path whose parents are folders.",
             errno.EEXIST: "use a path that is not a file.",
             errno.ENOENT: "check that nobody deletes the folder meanwhile, then run again.",

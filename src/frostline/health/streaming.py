@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,17 +25,33 @@ class JsonLines:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         with disk_errors("create", self.path):
-            self._file = self.path.open("x", encoding="utf-8")
+            self._file = self.path.open("xb", buffering=0)  # a line that could not be written is not tried again
 
     def write(self, record: StepRecord) -> None:
-        """Append a record."""
+        """Append a record: the whole line, or nothing of it.
+
+        Raises:
+            CacheError: If the disk is full or fails; the lines before are kept.
+        """
+        rest = memoryview((json.dumps(_plain(asdict(record)), allow_nan=False) + "\n").encode())
         with disk_errors("write", self.path):
-            self._file.write(json.dumps(_plain(asdict(record)), allow_nan=False) + "\n")
-            self._file.flush()
+            start = self._file.tell()
+            try:
+                while rest:
+                    rest = rest[self._file.write(rest) :]
+            except OSError:
+                with suppress(OSError):
+                    self._file.truncate(start)
+                raise
 
     def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+        """Close the file.
+
+        Raises:
+            CacheError: If the disk fails.
+        """
+        with disk_errors("close", self.path):
+            self._file.close()
 
 
 def _plain(value: Any) -> Any:

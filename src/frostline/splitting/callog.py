@@ -1,31 +1,95 @@
 """One line for every frozen call: the graph of the recipe key.
 
-Every line holds the function, its scalar arguments, shapes, the digests of the parameters, buffers and constants it
-reads, and the bytecode of the model's own functions that were running.
+Every line holds the function, its arguments by their content, shapes, the digests of the parameters, buffers and
+constants it reads, and the bytecode of the model's own functions that were running.
 """
 
 from __future__ import annotations
 
-import enum
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from types import FunctionType
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 
 from frostline.splitting import operations
-from frostline.splitting.size_number import plain
+from frostline.splitting.failures import unnamed_error
+from frostline.splitting.graphs import apply_function
+from frostline.splitting.key_texts import Unnamed, code_text, is_library_function, text_of
 from frostline.splitting.structure import tensors_in
+from frostline.splitting.values import storage_of
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from frostline.splitting.recording import Recording
     from frostline.splitting.values import Values
+
+
+class CallLog:
+    """The lines of one run.
+
+    Args:
+        recording: Takes the lines.
+        values: The tensors of the run.
+        is_on: False takes no lines.
+    """
+
+    def __init__(self, recording: Recording, values: Values, *, is_on: bool) -> None:
+        self.is_on = is_on
+        self._recording, self._values = recording, values
+
+    def call(self, func: Any, args: Any, kwargs: dict[str, Any], result: Any) -> None:
+        """A frozen call, after the tensors that it has made are known."""
+        if self.is_on:
+            self._note_unheard((args, kwargs))
+            self._recording.log.append(describe_call(func, args, kwargs, result, self._values))
+
+    def inner_call(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        """Run a call in the body of a frozen autograd Function: it has a line, and no place in the graph."""
+        before = self._values.versions((args, kwargs))
+        result = func(*args, **kwargs)
+        with torch._C.DisableTorchFunction():
+            if tensors_in(result) or self._values.written(before):
+                self.call(func, args, kwargs, result)
+                self._values.made(result)
+            elif operations.hands_over(func, result):
+                self._recording.handed.is_steered = True
+        return result
+
+    def script(self, script: Any, args: Any, kwargs: dict[str, Any], result: Any) -> Any:
+        """A frozen call of a scripted function has run: its graph, its weights and its arguments."""
+        with torch._C.DisableTorchFunction():
+            if any(map(self._values.is_tainted, tensors_in((args, kwargs, result)))):
+                return result
+            if self.is_on:
+                self._note_unheard((args, kwargs))
+                self._recording.log.append(f"script {_text((script, args, kwargs), self._values)}")
+            self._values.made(result)
+        return result
+
+    def returned(self, result: Any) -> None:
+        """A frozen module has returned: what no call was heard to make is in the log by its content."""
+        if self.is_on:
+            self._recording.log += self._note_unheard(result)
+
+    def function_returned(self, args: Any, result: Any) -> None:
+        """A frozen autograd Function has returned; torch gives an input that it returns as another tensor."""
+        passed = {storage_of(own) for own in tensors_in(args)}
+        self.returned([own for own in tensors_in(result) if not self._values.is_made(own, passed)])
+
+    def _note_unheard(self, value: Any) -> list[str]:
+        found = [self._values.digest(own) for own in tensors_in(value) if not self._values.is_known(own)]
+        self._recording.unheard += found
+        return found
 
 
 def describe_call(func: Any, args: Any, kwargs: dict[str, Any], result: Any, values: Values) -> str:
     """The line of one frozen call."""
     called = f"{getattr(func, '__module__', None)}.{operations.name_of(func)}"
     code = ",".join(values.code(frame.f_code) for frame in operations.user_frames())
-    arguments = f"{_text(args, values)}{_text(kwargs, values)}"
+    runs_heard = func is apply_function  # what its body calls has lines of its own
+    arguments = _text((args, kwargs), values, runs_heard=runs_heard)
+    called += code_text(func) if isinstance(func, FunctionType) and not is_library_function(func) else ""
     made = tensors_in(result)
     shapes = [tuple(tensor.shape) for tensor in made]
     settings = f"{torch.is_autocast_enabled('cpu')}{torch.is_autocast_enabled('cuda')}"
@@ -34,24 +98,11 @@ def describe_call(func: Any, args: Any, kwargs: dict[str, Any], result: Any, val
     return f"{called}{arguments}->{shapes}|{settings}|{code}"
 
 
-def _text(value: Any, values: Values) -> str:
-    if isinstance(value, Tensor):
-        is_made_in_run = id(value) in values.births
-        return f"<{value.dtype}{tuple(value.shape)}>" if is_made_in_run else f"<{values.digest(value)}>"
-    value = plain(value)
-    if value is None or isinstance(value, (bool, int, float, complex, str, bytes)):
-        return repr(value)
-    if isinstance(value, Mapping):
-        entries = cast("Mapping[Any, Any]", value).items()
-        return "{" + ",".join(f"{key}:{_text(part, values)}" for key, part in entries) + "}"
-    if isinstance(value, (tuple, list)):
-        return "(" + ",".join(_text(part, values) for part in cast("Sequence[Any]", value)) + ")"
-    if isinstance(value, slice):
-        return f"slice{_text((value.start, value.stop, value.step), values)}"
-    if isinstance(value, (torch.dtype, torch.layout, torch.memory_format, enum.Enum)) or value is ...:
-        return str(value)
-    if isinstance(value, torch.device):
-        return value.type
-    if isinstance(value, type):
-        return f"{value.__module__}.{value.__qualname__}"
-    return type(value).__qualname__
+def _text(value: Any, values: Values, *, runs_heard: bool = False) -> str:
+    def of_tensor(tensor: Tensor) -> str:
+        return f"<{tensor.dtype}{tuple(tensor.shape)}>" if values.is_made(tensor) else f"<{values.digest(tensor)}>"
+
+    try:
+        return text_of(value, of_tensor, runs_heard=runs_heard)
+    except Unnamed as unnamed:
+        raise unnamed_error(str(unnamed), values.frames.top.frame.name) from None

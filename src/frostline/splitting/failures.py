@@ -124,6 +124,28 @@ def outside_of_torch_error(module: str, since: str) -> NotCacheable:
     )
 
 
+def unnamed_error(value: str, module: str) -> NotCacheable:
+    """The recipe key would be the same for two models that compute different features."""
+    return NotCacheable(
+        what="The recipe key cannot hold an argument of a frozen call: its content cannot be read.",
+        where=f"{module or 'the model'}, {operations.user_line()}",
+        received=value,
+        do="pass a number, a tensor, an array, a container of these, or a plain function of them; or train with "
+        "frostline.fit(..., cache=False).",
+    )
+
+
+def unheard_error() -> NotCacheable:
+    """A frozen value that follows the batch came from a call without a line in the log."""
+    return NotCacheable(
+        what="The frozen part makes a tensor from its inputs by a call that cannot be recorded.",
+        where="a frozen tensor that follows the batch, and that no torch call, script or autograd Function made",
+        received="the result of another thread, of a compiled extension, or of a library that is not torch",
+        do="call torch in the thread that runs the model; or move the step into the dataset's transform; or train with "
+        "frostline.fit(..., cache=False).",
+    )
+
+
 def trainable_failure_error(module: str, error: Exception) -> SplitError:
     """A call of the trainable part fails and the model goes on: whether it fails will follow the weights."""
     return SplitError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from array import array
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,8 +13,9 @@ from torch import Tensor
 
 from frostline.core.digests import tensor_digest
 from frostline.core.generators import GENERATORS, state_of
+from frostline.splitting.scripts import SCRIPTED, UnreadableScript, script_text
 
-NUMBERS = (bool, int, float, complex, str, bytes)
+NUMBERS = (bool, int, float, complex, str, bytes, np.generic)
 _MAX_DEPTH = 4
 _HOLDERS = (set, frozenset, deque, bytearray, array)
 
@@ -28,7 +30,8 @@ def fingerprint(value: Any, depth: int = 0) -> Any:
     if isinstance(value, Tensor):
         return tensor_digest(value)
     if isinstance(value, np.ndarray):
-        return (value.shape, value.tobytes())
+        held = value.tobytes() if not value.dtype.hasobject else fingerprint(value.ravel().tolist(), depth)
+        return (value.dtype.str, value.shape, held)
     if value is None or isinstance(value, NUMBERS):
         return repr(value)
     if isinstance(value, GENERATORS):
@@ -38,9 +41,12 @@ def fingerprint(value: Any, depth: int = 0) -> Any:
     if depth < _MAX_DEPTH and isinstance(value, Mapping):
         return tuple((str(key), fingerprint(part, depth + 1)) for key, part in cast("Mapping[Any, Any]", value).items())
     if depth < _MAX_DEPTH and isinstance(value, (set, frozenset)):
-        return frozenset(map(repr, cast("Iterable[Any]", value)))
+        return ("set", *sorted(map(repr, cast("Iterable[Any]", value))))  # a set has an order in each process
     if depth < _MAX_DEPTH and isinstance(value, (list, tuple, *_HOLDERS)):
         return tuple(fingerprint(part, depth + 1) for part in cast("Iterable[Any]", value))
+    if isinstance(value, SCRIPTED):
+        with contextlib.suppress(UnreadableScript):
+            return script_text(value)
     return type(value).__qualname__
 
 

@@ -107,7 +107,7 @@ class Handed:
             block = self.blocks.get(point.frame)
             if block is not None and not (point.frame == block and point.operation == "return"):
                 self.open_blocks.add(block)
-        self.is_steered = bool(self.guards)
+        self.is_steered |= bool(self.guards)
         closed = self.closed()
         returned = {frame for frame in closed if self.blocks[frame] == frame}
         self.guards = {

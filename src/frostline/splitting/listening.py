@@ -1,7 +1,8 @@
 """Hear every module call and every custom autograd Function of one run, in this thread only.
 
-This is the one place that changes torch: `nn.Module.__call__` and `autograd.Function.apply` are wrapped for the
-time of one run or several, and put back on errors too. Torch functions need no patch: a `TorchFunctionMode` hears them.
+This is the one place that changes torch: `nn.Module.__call__`, `autograd.Function.apply` and the calls of scripted
+functions are wrapped for the time of one run or several, and put back on errors too. Other torch functions need no
+patch: a `TorchFunctionMode` hears them.
 """
 
 from __future__ import annotations
@@ -34,12 +35,24 @@ class Listener(Protocol):
         ...
 
 
+class ScriptListener(Protocol):
+    """A run that tells calls of scripted functions, too."""
+
+    def script_called(self, script: Any, args: tuple[Any, ...], kwargs: dict[str, Any], run: Callable[[], Any]) -> Any:
+        """A scripted function, or a method of a scripted module, is called; `run()` is the call itself."""
+        ...
+
+
+_SCRIPTS: Any = (torch.jit.ScriptFunction, torch._C.ScriptMethod)
+
+
 class _Ears:
     """Who listens in which thread, while torch is wrapped; the last user puts torch back."""
 
     def __init__(self) -> None:
         self.call: Any = nn.Module.__call__
         self.apply: Any = torch.autograd.Function.__dict__["apply"]
+        self.scripts: list[Any] = [kind.__call__ for kind in _SCRIPTS]
         self.listeners: dict[int, list[Listener]] = {}
         self.users = 0
 
@@ -64,10 +77,24 @@ class _Ears:
         setattr(call, _EARS, self)
         nn.Module.__call__ = call
         torch.autograd.Function.apply = classmethod(apply)  # type: ignore[assignment]
+        for kind, plain_script in zip(_SCRIPTS, self.scripts, strict=True):
+            kind.__call__ = self._hearing_script(plain_script)
+
+    def _hearing_script(self, plain_script: Any) -> Any:
+        def call(script: Any, *args: Any, **kwargs: Any) -> Any:
+            listening_here = self.listeners.get(threading.get_ident())
+            heard = getattr(listening_here[-1], "script_called", None) if listening_here else None
+            if heard is None:
+                return plain_script(script, *args, **kwargs)
+            return heard(script, args, kwargs, lambda: plain_script(script, *args, **kwargs))
+
+        return call
 
     def unwrap(self) -> None:
         nn.Module.__call__ = self.call
         torch.autograd.Function.apply = self.apply
+        for kind, plain_script in zip(_SCRIPTS, self.scripts, strict=True):
+            kind.__call__ = plain_script
 
 
 _EARS = "frostline_ears"

@@ -69,16 +69,18 @@ def prove_loss(
         model.train(training)
         head.train(training)
         states = generator_states()
+        _left_by(model, reference, others)  # also what a first call sets
+        set_generator_states(states)
         try:
-            with kept_buffers(model):
+            with _kept(model):
                 expected = _called(function, reference(inputs), targets)
         except Exception:  # training tells what is wrong
             return
-        with kept_buffers(model), suppress(Exception):  # a model may refuse samples that are all the same
-            reference(others)
+        with _kept(model):
+            _left_by(model, reference, others)
         set_generator_states(states)
         try:
-            with kept_buffers(model):
+            with _kept(model):
                 found = _called(function, head(*features), targets)
         except Exception as error:
             raise _reads_frozen_part(function, f"{type(error).__name__}: {error}, over the trainable part") from error
@@ -87,6 +89,17 @@ def prove_loss(
         raise _reads_frozen_part(
             function, f"{_number(expected)} over the model, {_number(found)} over its trainable part"
         )
+
+
+def _left_by(model: nn.Module, reference: Callable[[Any], Any], others: Any) -> None:
+    with kept_buffers(model), suppress(Exception):  # a model may refuse samples that are all the same
+        reference(others)
+
+
+@contextmanager
+def _kept(model: nn.Module) -> Generator[None]:
+    with kept_buffers(model), kept_attributes(model, numbers=True):
+        yield
 
 
 def _called(function: Callable[[Any, Any], Any], output: Any, target: Any) -> Any:

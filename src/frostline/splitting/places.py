@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from frostline.core.attributes import attributes_of
 from frostline.core.code_names import is_library, loaded, loaded_arguments, nested
 from frostline.splitting.fingerprints import NUMBERS, fingerprint, has_state, mark_of
+from frostline.splitting.scripts import SCRIPTED
 from frostline.splitting.sources import Source, stored, texts_as_names, with_callees
 
 # Attributes of every module that are torch's own; `training` is chosen by the mode of the head.
@@ -71,19 +72,28 @@ class Walk:
         is_complete: Take those places too that forward itself writes.
         reads_all: Take every attribute of the modules, whether the code names it or not.
         left: Names of places that are not followed.
+        follows_modules: Follow modules that stand in containers, globals and closures: what the code names of them.
+        known: Identities of objects that are not followed.
+
+    Attributes:
+        places: What was found.
+        library: Names of places that hold something of a library, with its name there.
+        unnamed: Names of places whose content cannot be read.
     """
 
     def __init__(
         self, sources: list[Source], modules: Iterable[nn.Module], *, is_complete: bool = False,
-        reads_all: bool = False, left: Container[str] = (),
+        reads_all: bool = False, left: Container[str] = (), follows_modules: bool = False,
+        known: Iterable[int] = (),
     ) -> None:  # fmt: skip
         self.sources, self.places = with_callees(sources, modules), list[Place]()
-        self._reads_all, self._left = reads_all, left
+        self.library, self.unnamed = list[str](), list[str]()
+        self._reads_all, self._left, self._follows_modules = reads_all, left, follows_modules
         codes = [part for source in self.sources for part in nested(source.code)]
         self._read = {name for code in codes for name in loaded(code)}
         self._named = tuple({text for code in codes for text in texts_as_names(code)})
         self._written = set[str]() if is_complete else {name for code in codes for name in stored(code)}
-        self._seen: set[int] = set()
+        self._seen = set(known)
 
     def module(self, name: str, module: nn.Module) -> None:
         """Attributes of the module and of its classes."""
@@ -108,6 +118,15 @@ class Walk:
                 if not isinstance(source.defaults[name], NUMBERS):
                     self._value(f"the default {name} of {source.code.co_name}", source.defaults, name, 0)
 
+    def default_numbers(self) -> list[str]:
+        """Numbers and texts that stand as default arguments: no call moves them, and code alone does not show them."""
+        return sorted(
+            f"the default {name} of {source.code.co_name} {fingerprint(value)}"
+            for source in self.sources
+            for name, value in source.defaults.items()
+            if value is None or isinstance(value, NUMBERS)
+        )
+
     def _is_read(self, key: Any) -> bool:
         if key in self._written or not isinstance(key, str) or key.startswith("__"):
             return False
@@ -119,14 +138,23 @@ class Walk:
                 self._value(f"{prefix}{key}", table, key, depth)
 
     def _value(self, name: str, table: Any, key: Any, depth: int) -> None:
-        if len(self.places) >= _MAX_PLACES or depth > _MAX_DEPTH or name in self._left:
+        if name in self._left:
+            return
+        if len(self.places) >= _MAX_PLACES or depth > _MAX_DEPTH:
+            self.unnamed.append(name)
             return
         value = table[key]
-        if value is None or isinstance(value, (*NUMBERS, Tensor, np.ndarray)) or has_state(value):
-            if not isinstance(value, nn.Parameter):
+        if value is None or isinstance(value, (*NUMBERS, Tensor, np.ndarray, *SCRIPTED)) or has_state(value):
+            if not isinstance(value, nn.Parameter) or self._follows_modules:
                 self.places.append(Place(name, table, key))
-        elif isinstance(value, nn.Module) or id(value) in self._seen:
+        elif id(value) in self._seen:
             return
+        elif isinstance(value, nn.Module):
+            if self._follows_modules:
+                self._seen.add(id(value))
+                self.module(name, value)
+                for part in (value._parameters, value._buffers, value._modules):
+                    self._table(f"{name}.", part, depth + 1)
         elif isinstance(value, Mapping):
             self._container(name, value, list(cast("Mapping[Any, Any]", value)), depth, size=f"keys of {name}")
         elif isinstance(value, (list, tuple)):
@@ -145,7 +173,9 @@ class Walk:
     def _object(self, name: str, value: Any, depth: int) -> None:
         """What a module, a class, a function or another object keeps."""
         if isinstance(value, (ModuleType, type, FunctionType)):
-            if not is_library(value):
+            if is_library(value):
+                self.library.append(f"{name} = {value.__name__}")
+            else:
                 self._table(f"{name}.", vars(value), depth + 1)
         elif isinstance(value, functools.partial):
             kept: dict[str, Any] = {"args": value.args, "keywords": value.keywords, "func": value.func}
@@ -154,7 +184,12 @@ class Walk:
         elif isinstance(value, MethodType):
             self._value(f"{name}.__self__", {0: value.__self__}, 0, depth + 1)
         else:
-            self._table(f"{name}.", attributes_of(value), depth + 1)
+            own = attributes_of(value)
+            if not own and callable(value) and hasattr(value, "__name__"):  # built in
+                self.library.append(f"{name} = {getattr(value, '__module__', None)}.{value.__name__}")
+            elif not own and is_library(type(value)):
+                self.unnamed.append(name)
+            self._table(f"{name}.", own, depth + 1)
             self._class_of(value, depth + 1)
 
     def _class_of(self, value: Any, depth: int) -> None:

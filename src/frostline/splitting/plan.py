@@ -12,6 +12,7 @@ from frostline.core.layers import frozen_modules
 from frostline.core.restore import kept_attributes, kept_buffers
 from frostline.splitting.checks import check_frontier
 from frostline.splitting.extraction import extract_features
+from frostline.splitting.failures import unheard_error
 from frostline.splitting.frontiers import DependsOnBatch, find_frontier
 from frostline.splitting.guards import Expected, Handed, expect
 from frostline.splitting.head import Head, assemble, build_head
@@ -27,7 +28,7 @@ from frostline.splitting.state import refuse_unknown_constants, steered_state
 from frostline.splitting.structure import outline
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from torch import Tensor, nn
 
@@ -158,6 +159,14 @@ def _record_once(model: nn.Module, example: Any, settings: RecorderSettings) -> 
         model.eval()
         evaluated = _record_pair(model, kinds, sizes, settings.in_mode(training=False), is_logging=True)
     refuse_unknown_constants((*evaluated, *trained))
+    if any(recording.unheard for recording in evaluated):
+
+        def again() -> Recording:
+            inputs = other_values(batch_of(example, SMALL, start=1))  # whole numbers stay: other samples
+            return _record(model, kinds, inputs, settings.in_mode(training=False), is_logging=True)
+
+        with torch.enable_grad():
+            refuse_unheard(*evaluated, again)
     batch_nodes = [generalise(*pair, _anchor(pair)) for pair in (evaluated, trained)]
     frontier = find_frontier(evaluated, trained)
     expected = {mode: expect(*map(_handed, pair)) for mode, pair in ((False, evaluated), (True, trained))}
@@ -232,6 +241,21 @@ def _record(model: nn.Module, kinds: Kinds, inputs: Any, settings: RecorderSetti
     own = batches.map_tensors(inputs, torch.clone)  # a model may write into its inputs
     with kept_buffers(model), kept_attributes(model, numbers=True):
         return Recorder(model, kinds, settings, is_logging=is_logging).run_once(own)
+
+
+def refuse_unheard(small: Recording, large: Recording, again: Callable[[], Recording]) -> None:
+    """Refuse frozen tensors that follow the inputs, and that no call was heard to make: the log holds one batch's only.
+
+    Args:
+        small: A recording.
+        large: One of more samples; a tensor may follow their number alone.
+        again: Records as many samples as `small` has, others and with other values.
+
+    Raises:
+        NotCacheable: If there is one; a tensor that is the same for other values is in the log by its own.
+    """
+    if set(small.unheard) != set(large.unheard) and set(small.unheard) != set(again().unheard):
+        raise unheard_error()
 
 
 def _handed(recording: Recording) -> tuple[Handed, dict[Point, Tensor], int]:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from frostline.splitting.quieting import Quiet
 
 # Raise it when what `callog` writes changes its meaning.
-_SCHEMA = "1"
+_SCHEMA = "2"
 
 
 def make_recipe(log: Sequence[str], frontier: Frontier, quiet: Quiet) -> Mapping[str, str]:

@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 from frostline.core import inputs as batches
 from frostline.core.errors import FrostlineError, NotCacheable
 from frostline.splitting import failures, operations
-from frostline.splitting.callog import describe_call
+from frostline.splitting.callog import CallLog
 from frostline.splitting.graphs import GraphWriter, UnknownValue, apply_function
 from frostline.splitting.guards import Guard, python_state, returned_guard
 from frostline.splitting.left_values import LeftValues
@@ -28,8 +28,6 @@ from frostline.splitting.points import Frame, Frames, Point
 from frostline.splitting.quieting import NoiseOnFrozenSide, NoiseSource, arguments_of, run_module
 from frostline.splitting.recording import Block, RecorderSettings, Recording
 from frostline.splitting.size_number import tracked
-from frostline.splitting.sources import Source, catches
-from frostline.splitting.state import code_fingerprint
 from frostline.splitting.structure import (
     calls_itself_otherwise,
     detached,
@@ -64,11 +62,12 @@ class Recorder(TorchFunctionMode):
         self.model, self.kinds, self.is_whole = model, kinds, settings.is_whole
         self.quiet, self.keeps_blocks = settings.quiet, bool(settings.replayed)
         self.frames = Frames(model)
-        self.suspended, self.is_logging = False, is_logging
+        self.suspended, self.logs_body = False, False
         self.has_left_torch: str | None = None
         self.refused: Exception | None = None
         self.recording = Recording(fx.Graph(), training=model.training)
         self.values = Values(model, self.frames, self.recording, settings.live)
+        self.log = CallLog(self.recording, self.values, is_on=is_logging)
         self.noise = Noise(model, kinds, self.values, self.frames)
         self.writer = GraphWriter(self.recording, self.values, kinds, settings.remade)
 
@@ -163,6 +162,7 @@ class Recorder(TorchFunctionMode):
                     block = Block(frame.frame, kept, inner, len(self.recording.log), handed.guards.copy())
                     self.recording.blocks.append(block)
             if not self.kinds.has_trainable(module):
+                self.log.returned(result)
                 self.values.returned(result, frame)
         return result
 
@@ -234,14 +234,18 @@ class Recorder(TorchFunctionMode):
     ) -> Any:
         """Every torch call of the run comes through here."""
         if self.suspended:
-            return func(*args, **(kwargs or {}))
+            if not self.logs_body:
+                return func(*args, **(kwargs or {}))
+            with self._noting():
+                self.recording.note_sources(self.frames.top.frame)
+                return self.log.inner_call(func, args, kwargs or {})
         with self._noting():
             return self._called(func, types, args, kwargs or {})
 
     def _called(self, func: Any, types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if operations.name_of(func) == "__iter__":
             return iter(self.__torch_function__(Tensor.unbind, types, (args[0], 0)))
-        self._note_sources()
+        self.recording.note_sources(self.frames.top.frame)
         args, kwargs = arguments_of(self.quiet, self.frames, func, args, kwargs)
         inputs = tensors_in((args, kwargs))
         self._refuse_numpy(func, inputs)
@@ -299,14 +303,6 @@ class Recorder(TorchFunctionMode):
             self.refused = self.refused or error
             raise
 
-    def _note_sources(self) -> None:
-        for frame in operations.user_frames():
-            key = id(frame.f_code)
-            if key not in self.recording.sources:
-                self.recording.sources[key] = Source.of_frame(frame)
-                if not self.recording.handed.is_inside_block(self.frames.top.frame):
-                    self.recording.handed.catches |= catches(frame.f_code)
-
     def _record_call(
         self, func: Any, args: Any, kwargs: dict[str, Any], result: Any, before: Any, source: NoiseSource | None
     ) -> None:
@@ -333,8 +329,7 @@ class Recorder(TorchFunctionMode):
         point = self.frames.top.point(operations.name_of(func))
         self.recording.sized_by_values.update([point] if operations.is_sized_by_values(func, args) else [])
         self.values.frozen_call(point, func, args, kwargs, result, written)
-        if self.is_logging:
-            self.recording.log.append(describe_call(func, args, kwargs, result, self.values))
+        self.log.call(func, args, kwargs, result)
 
     def autograd_function_called(
         self, function: type[torch.autograd.Function], args: tuple[Any, ...], run: Callable[[], Any]
@@ -345,20 +340,26 @@ class Recorder(TorchFunctionMode):
         with torch._C.DisableTorchFunction():
             before = self.values.versions((args, {}))
             is_tainted = any(self.values.is_tainted(tensor) for tensor in tensors_in(args))
-        self.suspended = True
+        self.suspended, self.logs_body = True, self.log.is_on and not is_tainted
         try:
             result = run()
         finally:
-            self.suspended = False
+            self.suspended, self.logs_body = False, False
         with torch._C.DisableTorchFunction():
             if is_tainted:
                 self.frames.top.point(operations.name_of(apply_function))
                 self.writer.write("call_function", apply_function, ((function, *args), {}), result, before, None, None)
                 return result
-            if self.is_logging:  # its body was not heard
-                self.recording.log.append(f"{function.__qualname__} {code_fingerprint(function.forward)}")
+            self.log.function_returned(args, result)
             self._frozen_call(apply_function, (function, *args), {}, result, before)
         return result
+
+    def script_called(self, script: Any, args: tuple[Any, ...], kwargs: dict[str, Any], run: Callable[[], Any]) -> Any:
+        """A scripted function is one frozen call; no graph holds one that is fed by trainable values."""
+        if self.suspended and not self.logs_body:
+            return run()
+        with self._noting():
+            return self.log.script(script, args, kwargs, run())
 
     # Values that leave torch
 

@@ -6,9 +6,10 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from frostline.splitting import operations
 from frostline.splitting.guards import Guard, Handed
 from frostline.splitting.left_values import LeftValue
-from frostline.splitting.sources import Source
+from frostline.splitting.sources import Source, catches
 
 if TYPE_CHECKING:
     from torch import Tensor, fx, nn
@@ -97,9 +98,19 @@ class Recording:
     left: list[LeftValue] = field(default_factory=list["LeftValue"])
     left_frozen: set[str] = field(default_factory=set[str])
     log: list[str] = field(default_factory=list[str])
+    unheard: list[str] = field(default_factory=list[str])  # digests of frozen tensors that no call was heard to make
     blocks: list[Block] = field(default_factory=list["Block"])
     sized_by_values: set[Point] = field(default_factory=set["Point"])
     is_unsound: bool = False  # a frozen module is noisy, moves its state or its weights: no head helps
+
+    def note_sources(self, frame: Frame) -> None:
+        """Remember the model's own code that is running now, in the call of a module."""
+        for running in operations.user_frames():
+            key = id(running.f_code)
+            if key not in self.sources:
+                self.sources[key] = Source.of_frame(running)
+                if not self.handed.is_inside_block(frame):
+                    self.handed.catches |= catches(running.f_code)
 
 
 @dataclass(frozen=True)

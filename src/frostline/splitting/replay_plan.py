@@ -19,14 +19,14 @@ from frostline.splitting.guards import Expected, Sizes, expect
 from frostline.splitting.head import Head, build_head
 from frostline.splitting.kinds import Kinds
 from frostline.splitting.layouts import find_layout
-from frostline.splitting.plan import Plan, steered_lines
+from frostline.splitting.plan import Plan, refuse_unheard, steered_lines
 from frostline.splitting.points import Frame, Point
 from frostline.splitting.quieting import NoiseOnFrozenSide
 from frostline.splitting.recipes import make_recipe
 from frostline.splitting.recorder import Recorder
 from frostline.splitting.recording import RecorderSettings
 from frostline.splitting.replay import Answer, OwnForward, Place, Uses, replayed_recording
-from frostline.splitting.samples import LARGE, SMALL, batch_of
+from frostline.splitting.samples import LARGE, SMALL, batch_of, other_values
 from frostline.splitting.sources import names_written_by
 from frostline.splitting.structure import is_same, outline, template_of
 
@@ -99,6 +99,8 @@ def record_replayed(model: nn.Module, example: Any, why: str, *, is_lean: bool) 
         recordings[training] = [record_blocks(model, kinds, inputs, settings) for inputs in sizes]
     if any(recording.is_unsound for pair in recordings.values() for recording in pair):
         raise NothingToReplay
+    others = other_values(batch_of(example, SMALL, start=1))
+    refuse_unheard(*recordings[False], lambda: record_blocks(model, kinds, others, settings))
     blocks = _answered(recordings)
     moved, used = set[str](), set[tuple[Frame | None, int]]()
     for training in (True, False):

@@ -143,14 +143,6 @@ class Traces:
         return contents(_walked(Walk(sources, self._modules.values(), is_complete=True), self._modules))
 
 
-def code_fingerprint(function: Any) -> str:
-    """What a function computes as text: its code, that of the functions it calls, and the numbers that these read."""
-    walk = Walk([Source.of_function(function)], (), is_complete=True)
-    walk.scopes()
-    codes = [code_digest(source.code) for source in walk.sources]
-    return repr((codes, sorted((place.name, repr(fingerprint(place.value))) for place in walk.places)))
-
-
 def steered_state(
     frozen: Mapping[str, nn.Module], mixed: Mapping[str, nn.Module], sources: Iterable[Source]
 ) -> list[str]:  # fmt: skip
@@ -161,13 +153,20 @@ def steered_state(
         mixed: Modules of frozen and trainable parts: what their code names.
         sources: The code that ran.
     """
-    walk = Walk([], frozen.values(), is_complete=True, reads_all=True)
+    known = [id(part) for module in (*frozen.values(), *mixed.values()) for part in module.modules()]
+    walk = Walk([], frozen.values(), is_complete=True, reads_all=True, follows_modules=True, known=known)
     lines: list[str] = []
     for name, module in frozen.items():
         walk.module(name, module)
-        tensors = {**module._parameters, **module._buffers}
-        lines += [f"{name}.{leaf} {tensor_digest(own)}" for leaf, own in tensors.items() if own is not None]
-    places = {place.name: place for place in (*walk.places, *watched_places(mixed, sources))}
+        tensors = {**dict(module.named_parameters(recurse=False)), **dict(module.named_buffers(recurse=False))}
+        lines += [f"{name}.{leaf} {tensor_digest(own)}" for leaf, own in tensors.items()]
+    begins = [source for module in frozen.values() for source in sources_of(module)]
+    code = Walk(begins, frozen.values(), is_complete=True, follows_modules=True, known=known)
+    code.scopes()
+    lines += sorted({code_digest(source.code) for source in code.sources}) + sorted(set(code.library))
+    lines += code.default_numbers()
+    found = (*walk.places, *code.places, *watched_places(mixed, sources))
+    places = {place.name: place for place in found}
     return lines + [
         f"{name} {fingerprint(place.value)}" for name, place in places.items() if not isinstance(place.value, Iterator)
     ]

@@ -96,7 +96,7 @@ def outline(value: Any) -> Any:
         return (type(value).__name__, tuple(map(outline, cast("Sequence[Any]", value))))
     if isinstance(value, (*_CLOSED, slice)):
         return (type(value).__name__, str(value))
-    return (type(value).__name__, tuple((name, outline(part)) for name, part in sorted(_attributes(value).items())))
+    return (type(value).__name__, tuple((name, outline(part)) for name, part in sorted(attributes_in(value).items())))
 
 
 def replace(value: Any, change: Callable[[Any], Any], kinds: type | tuple[type, ...] = Tensor) -> Any:
@@ -164,7 +164,7 @@ def _find(value: Any, path: Path, found: list[tuple[Path, Tensor]], seen: set[in
         for key in ("start", "stop", "step"):
             _find(getattr(value, key), (*path, Step(key, False)), found, seen)
     else:
-        for key, part in _attributes(value).items():
+        for key, part in attributes_in(value).items():
             _find(part, (*path, Step(key, True)), found, seen)
 
 
@@ -189,7 +189,7 @@ def _replace_mapping(value: Mapping[Any, Any], change: Callable[[Any], Any], kin
 
 
 def _replace_object(value: Any, change: Callable[[Any], Any], kinds: Any) -> Any:
-    attributes = _attributes(value)
+    attributes = attributes_in(value)
     parts = {key: replace(part, change, kinds) for key, part in attributes.items()}
     if all(parts[key] is part for key, part in attributes.items()):
         return value
@@ -199,7 +199,8 @@ def _replace_object(value: Any, change: Callable[[Any], Any], kinds: Any) -> Any
     return copied
 
 
-def _attributes(value: Any) -> dict[str, Any]:
+def attributes_in(value: Any) -> dict[str, Any]:
+    """What an object keeps, in slots and attributes."""
     slots = [name for kind in type(value).__mro__ for name in _slot_names(kind)]
     found = {name: getattr(value, name) for name in slots if hasattr(value, name)}
     return {**found, **getattr(value, "__dict__", {})}

@@ -15,6 +15,7 @@ from frostline.splitting.structure import replace, tensor_paths, tensors_in
 
 if TYPE_CHECKING:
     import types
+    from collections.abc import Collection
 
     from torch import fx
 
@@ -75,6 +76,8 @@ class Values:
         self.noise: dict[int, Any] = {}
         self.births: dict[int, Birth] = {}
         self.clock = 0
+        self._made: set[int] = set()
+        self._made_memories: set[int] = set()
         self._writes: dict[int, tuple[int, Point]] = {}
         self._tainted_storages: set[int] = set()
         self._digests: dict[int, str] = {}
@@ -98,7 +101,26 @@ class Values:
 
     def is_known(self, tensor: Tensor) -> bool:
         """True if the run has shown where the tensor comes from."""
-        return id(tensor) in self.births or id(tensor) in self.attributes or self.is_tainted(tensor)
+        return self.is_made(tensor) or id(tensor) in self.attributes or self.is_tainted(tensor)
+
+    def is_made(self, tensor: Tensor, passed: Collection[int] = ()) -> bool:
+        """True for frozen tensors that heard calls of this run have made: their lines tell their content.
+
+        Args:
+            tensor: A tensor.
+            passed: Memory of tensors that a body was given, where the tensor may be that of one it was given or made.
+        """
+        if id(tensor) in self.births or id(tensor) in self._made:
+            return True
+        return bool(passed) and storage_of(tensor) in (*passed, *self._made_memories)
+
+    def made(self, result: Any) -> None:
+        """A call that has a line in the log, and no place in the graph, made these tensors."""
+        for tensor in tensors_in(result):
+            if id(tensor) not in self.attributes:
+                self.keep(tensor)
+                self._made.add(id(tensor))
+                self._made_memories.add(storage_of(tensor))
 
     def taint(self, tensor: Tensor, node: fx.Node, noise: Any = None) -> None:
         """From here on the tensor is the result of `node`."""

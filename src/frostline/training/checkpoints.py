@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from frostline.core.errors import CacheError, DataError
-from frostline.core.io import make_folder, read_json, write_atomic, write_json
+from frostline.core.io import disk_errors, make_folder, read_json, remove, write_atomic, write_json
 from frostline.core.records import Epoch
 from frostline.core.restore import generator_states, set_generator_states
 
@@ -82,9 +82,10 @@ def save_checkpoint(
         "python": [python[0], list(python[1]), python[2]], "numpy": _numpy_json(numpy),
     }  # fmt: skip
     write_json(folder / _INDEX, index)
-    for old in folder.glob("state-*.safetensors"):
-        if old.name != name:
-            old.unlink(missing_ok=True)
+    with disk_errors("delete old checkpoints in", folder):
+        for old in folder.glob("state-*.safetensors"):
+            if old.name != name:
+                remove(old)
 
 
 def load_checkpoint(

@@ -5,10 +5,15 @@ from __future__ import annotations
 import logging
 import os
 import warnings
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from frostline.core.errors import CacheError
+from frostline.core.io import disk_errors, write_atomic
+
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Generator
 
 
 def make_fabric(precision: str, devices: int, out: Path | None) -> Any:
@@ -35,7 +40,27 @@ def make_fabric(precision: str, devices: int, out: Path | None) -> Any:
 
 
 def log_figures(fabric: Any, figures: dict[str, float], step: int) -> None:
-    """Tell the loggers, if there are any, figures of a step, counted from the beginning of the run; written at once."""
-    fabric.log_dict(figures, step=step)
+    """Tell the loggers, if there are any, figures of a step, counted from the beginning of the run; written at once.
+
+    Raises:
+        CacheError: If the disk is full or fails; what was logged before is kept.
+    """
     for logger in fabric.loggers:
-        logger.save()
+        folder = Path(logger.log_dir)
+        with disk_errors("write the logs in", folder), _kept(folder / "metrics.csv", logger, figures):
+            logger.log_metrics(figures, step=step)
+            logger.save()
+
+
+@contextmanager
+def _kept(path: Path, logger: Any, figures: dict[str, float]) -> Generator[None]:
+    """A figure with a new name makes the logger write its file anew: what stood there is put back if that fails."""
+    is_anew = path.exists() and not set(figures).issubset(logger.experiment.metrics_keys)
+    content = path.read_bytes() if is_anew else None
+    try:
+        yield
+    except OSError:
+        if content is not None:
+            with suppress(CacheError):
+                write_atomic(path, [content])
+        raise

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from frostline.core.arguments import as_name, as_names, as_path, check_model
-from frostline.core.errors import LayerNotFound, nearest
+from frostline.core.errors import DataError, LayerNotFound, nearest
 from frostline.core.layers import check_initialized, first_name, resolve, unwrapped
 from frostline.core.records import ReuseSummary
 from frostline.transfer.weight_files import read_weights
@@ -52,7 +52,7 @@ def reuse(
     Raises:
         LayerNotFound: If `through` or a name is not in the target, nothing could be copied, or several parts of the
             source fit as well.
-        DataError: If the file cannot be read.
+        DataError: If the file cannot be read, or a weight that would be copied has no values, NaN or infinite ones.
     """
     check_model("reuse", target, needs=())
     key = as_name("reuse", "key", key) if key is not None else None
@@ -64,7 +64,7 @@ def reuse(
     notes += [f"into the model inside of {wrapper}" for wrapper in around]
     values = _values(source, key, notes)
     wanted = _range(target, through)
-    values = _hooked(target, _stripped(values, _range(target, None), prefix, notes))
+    values = _hooked(target, _stripped(_dense(values, notes), _range(target, None), prefix, notes))
     if names is not None:
         wanted = _named(wanted, as_names("reuse", "names", names))
     copied = [name for name in wanted if name in values and values[name].shape == wanted[name].shape]
@@ -83,6 +83,7 @@ def reuse(
             do=f"give the source's own start of its names, prefix=..., or pass the part of the target that it is for, "
             f"target.get_submodule(name); the target has {nearest('', wanted)}.",
         )
+    _refuse_without_values({name: values[name] for name in copied}, weights)
     with torch.no_grad():
         for name in copied:
             wanted[name].copy_(values[name])
@@ -92,6 +93,47 @@ def reuse(
     )
 
 
+def _dense(values: Mapping[str, Tensor], notes: list[str]) -> dict[str, Tensor]:
+    """The tensors in the usual form: sparse and quantised ones hold the same numbers."""
+    packed = [name for name, tensor in values.items() if tensor.layout is not torch.strided or tensor.is_quantized]
+    if packed:
+        notes.append(f"{len(packed)} sparse or quantised tensors unpacked, such as {packed[0]!r}")
+    made = {
+        name: values[name].dequantize() if values[name].is_quantized else values[name].to_dense() for name in packed
+    }
+    return {**values, **made}
+
+
+def _refuse_without_values(copied: Mapping[str, Tensor], weights: set[str]) -> None:
+    """Refuse weights that no network can compute with; buffers may be infinite, as masks are.
+
+    Raises:
+        DataError: It names them; nothing was copied yet.
+    """
+    empty = [name for name, tensor in copied.items() if tensor.is_meta]
+    if empty:
+        raise DataError(
+            what=f"The source has names and shapes, and no values: {_shown(empty)}.",
+            where="reuse(source, target)", received="tensors on the meta device",
+            do="load the weights of the source before they are saved or copied: a module or a file with values.",
+        )  # fmt: skip
+    broken = [
+        name for name, own in copied.items() if bool(own.isnan().any() or (name in weights and own.isinf().any()))
+    ]
+    if broken:
+        raise DataError(
+            what=f"Weights of the source are NaN or infinite: {_shown(broken)}.",
+            where="reuse(source, target)",
+            received=f"{len(broken)} of {len(copied)} tensors that would be copied; the target is unchanged",
+            do="take a checkpoint from before the training diverged; or copy the others alone: names=[...].",
+        )
+
+
+def _shown(names: list[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"{', '.join(map(repr, names[:3]))}{more}"
+
+
 def _of_dtypes(wanted: Mapping[str, Tensor], values: Mapping[str, Tensor], copied: list[str]) -> list[str]:
     pairs = Counter((values[name].dtype, wanted[name].dtype) for name in copied)
     return [f"{count} tensors converted from {own} to {new}" for (own, new), count in pairs.items() if own != new]
@@ -99,13 +141,35 @@ def _of_dtypes(wanted: Mapping[str, Tensor], values: Mapping[str, Tensor], copie
 
 def _of_other_forms(wanted: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> list[str]:
     """Layers that both have, whose weight is stored in another form: as weight norm, or a parametrization."""
-    missing = {_layer(name) for name in wanted if name not in values} - {""}
+    missing_names = [name for name in wanted if name not in values]
+    missing = {_layer(name) for name in missing_names} - {""}
     spare = [name for name in values if name not in wanted]
     layers = sorted(layer for layer in missing if any(_layer(name) == layer for name in spare))
     if not layers:
         return []
-    named = ", ".join(layer.removesuffix(".") for layer in layers)
-    return [f"{named}: not all was copied, since only one of the two has a weight norm or parametrization there"]
+    normed = [
+        layer
+        for layer in layers
+        if any(_is_of_norm(name) for name in (*spare, *missing_names) if _layer(name) == layer)
+    ]
+    notes: list[str] = []
+    if normed:
+        named = ", ".join(layer.removesuffix(".") for layer in normed)
+        notes.append(
+            f"{named}: not all was copied, since only one of the two has a weight norm or parametrization there"
+        )
+    for layer in (layer for layer in layers if layer not in normed):
+        ours = [name.removeprefix(layer) for name in missing_names if _layer(name) == layer]
+        theirs = [name.removeprefix(layer) for name in spare if _layer(name) == layer]
+        notes.append(
+            f"{layer.removesuffix('.')}: {', '.join(ours)} not copied; the source has {', '.join(theirs)} there"
+        )
+    return notes
+
+
+def _is_of_norm(name: str) -> bool:
+    """True for the two parts of a weight under weight norm, and for parametrized weights."""
+    return name.endswith(("weight_g", "weight_v")) or "parametrizations." in name
 
 
 def _layer(name: str) -> str:
@@ -226,4 +290,10 @@ def _values(source: nn.Module | str | Path, key: str | None, notes: list[str]) -
         check_model("reuse", inner, needs=("values",))
         notes += [f"from the model inside of {wrapper}" for wrapper in around]
         return {name: tensor for name, tensor in inner.state_dict().items() if isinstance(tensor, Tensor)}
+    if not isinstance(source, (str, Path)):
+        raise DataError(
+            what="reuse takes a model, or the path of a file of weights, as its source.",
+            where="reuse(source=...)", received=f"a value of type {type(source).__name__}",
+            do="pass the model itself; or write a state dict to a file, torch.save(state_dict, path), and pass path.",
+        )  # fmt: skip
     return read_weights(as_path("reuse", "source", source), key, notes)

@@ -21,6 +21,15 @@ if TYPE_CHECKING:
 
 _KEYS = ("state_dict", "model_state_dict", "model", "model_state", "net", "network", "weights", "params", "module",
          "teacher", "state_dict_ema", "model_ema", "params_ema", "ema")  # fmt: skip
+_HEAD_BYTES = 64
+_TORCH_STARTS = (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")  # a zip archive, or the older format
+_OTHERS = (
+    (b"\x1f\x8b", "compressed by gzip", "unpack it (`gunzip FILE`), then pass the unpacked file."),
+    (b"version https://git-lfs", "a pointer of Git LFS, which stands for the file",
+     "fetch the file itself: `git lfs pull` in its repository."),
+    (b"<!doctype", "a web page", "download the file itself: the address led to a page about it."),
+    (b"<html", "a web page", "download the file itself: the address led to a page about it."),
+)  # fmt: skip
 _REFUSED = re.compile(r"GLOBAL (\S+)")
 
 
@@ -41,7 +50,9 @@ def read_weights(path: Path, key: str | None, notes: list[str]) -> dict[str, Ten
             do="pass one of the files that it names, such as model-00001-of-00002.safetensors, one after the other.",
         )  # fmt: skip
     try:
-        loaded: Any = load_file(path) if path.suffix == ".safetensors" else _load_torch(path)
+        head = _head_of(path)
+        _refuse_others(path, head)
+        loaded: Any = load_file(path) if _is_safetensors(path, head) else _load_torch(path)
     except (OSError, SafetensorError, RuntimeError, ValueError, EOFError) as error:
         told = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
         raise _unreadable(path, told, is_folder=path.is_dir()) from error
@@ -68,6 +79,32 @@ def read_weights(path: Path, key: str | None, notes: list[str]) -> dict[str, Ten
             do=f"say where they are: key={next(iter(_holders(whole)), 'NAME')!r}; dots lead into entries of entries.",
         )  # fmt: skip
     return tensors
+
+
+def _head_of(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(_HEAD_BYTES)
+
+
+def _is_safetensors(path: Path, head: bytes) -> bool:
+    """By content, since files are renamed; by name where neither kind begins like this."""
+    if head.startswith(_TORCH_STARTS):
+        return False
+    return path.suffix == ".safetensors" or head[8:9] == b"{"  # behind the length of the header
+
+
+def _refuse_others(path: Path, head: bytes) -> None:
+    """Refuse files that are no weights, and often lie where weights should: by what they are.
+
+    Raises:
+        DataError: It says what the file is, and what to do with it.
+    """
+    for start, name, remedy in _OTHERS:
+        if head.lstrip().lower().startswith(start):
+            raise DataError(
+                what=f"This file does not hold weights: it is {name}.", where=str(path),
+                received=f"a file that begins with {head[:16]!r}", do=remedy,
+            )  # fmt: skip
 
 
 def _holders(loaded: dict[Any, Any]) -> list[str]:
@@ -116,13 +153,19 @@ def _harmless() -> list[Any]:
 def _load_torch(path: Path) -> Any:
     from pickle import UnpicklingError
 
+    if not _head_of(path).startswith(_TORCH_STARTS):
+        raise ValueError("the file is neither a safetensors file nor one of torch")
     try:
-        with torch.serialization.safe_globals(_harmless()):
-            return torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as file, torch.serialization.safe_globals(_harmless()):  # torch looks at names, too
+            return torch.load(file, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
         name = _REFUSED.search(str(error))
-        held = f" (a {name[1]})" if name else ""
-        raise ValueError(f"the file holds more than tensors{held}, and running its code is not safe") from error
+        if name is None:
+            raise ValueError("the file is damaged, or not one of torch") from error
+        told = f"the file holds more than tensors (a {name[1]}), and running its code is not safe"
+        raise ValueError(told) from error
+    except (KeyError, IndexError, TypeError, AttributeError) as error:  # bytes that are no file of torch
+        raise ValueError("the file is damaged, or not one of torch") from error
 
 
 def _unreadable(path: Path, received: str, *, is_folder: bool = False) -> DataError:

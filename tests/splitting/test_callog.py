@@ -1,0 +1,154 @@
+"""The key of two models is one only if their frozen parts compute the same, wherever the difference lies."""
+
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+import frostline as fl
+from frostline.caching.keys import recipe_key
+from helpers_splitting import D, Net, x
+
+CALLS = {
+    "tensor(array)": lambda m, h: h.clamp(max=torch.tensor(m.held["a"][0])[0]),
+    "as_tensor(array)": lambda m, h: h * torch.as_tensor(m.held["a"][0]),
+    "asarray(array)": lambda m, h: h * torch.asarray(m.held["a"][0]),
+    "new_tensor(array)": lambda m, h: h * m.low.weight.new_tensor(m.held["a"][0]),
+    "compared with a number of NumPy": lambda m, h: torch.where(h > m.number, h * 0, h),
+    "a number of NumPy on the left": lambda m, h: m.number * h,
+    "roll": lambda m, h: torch.roll(h, m.count, 1),
+    "slice": lambda m, h: h * h[:, m.count : m.count + 1],
+    "index by an array": lambda m, h: h[:, np.arange(D) - m.count],
+    "apply_": lambda m, h: h.clone().apply_(m.function),
+    "apply_ with self": lambda m, h: h.clone().apply_(lambda v: min(v, m.limit)),
+    "a traced function": lambda m, h: m.traced(h),
+    "a traced function in the middle": lambda m, h: m.traced(h + 1) * 2,
+    "a scripted module in a list": lambda m, h: m.scripts[0](h),
+    "a checkpointed layer": lambda m, h: checkpoint(m.inner, h, use_reentrant=True),
+    "a checkpointed function": lambda m, h: checkpoint(lambda v: v.clamp(max=m.limit), h, use_reentrant=True),
+    "a branch not taken that calls a script": lambda m, h: h if h.max() < 1e9 else m.traced(h),
+    "a branch not taken that reads a number of NumPy": lambda m, h: h if h.max() < 1e9 else h * m.number,
+    "a branch not taken of a checkpointed function": lambda m, h: checkpoint(
+        lambda v: v if v.max() < 1e9 else v * m.limit, h, use_reentrant=True
+    ),
+}
+
+pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
+
+
+class Clip(nn.Module):
+    def __init__(self, limit: float) -> None:
+        super().__init__()
+        self.limit = limit
+
+    def forward(self, h: torch.Tensor) -> torch.Tensor:
+        return torch.where(h > self.limit, h * 0, h)
+
+
+class Hiding(nn.Module):
+    """A frozen layer, then a call that reads a value from an odd place."""
+
+    def __init__(self, call: Any, value: int) -> None:
+        super().__init__()
+        self.low, self.inner, self.call = nn.Linear(D, D), nn.Linear(D, D), call
+        with torch.no_grad():
+            self.inner.bias.fill_(value)
+        self.held = {"a": [np.full(D, value, dtype=np.float32)]}
+        self.number, self.count, self.limit = np.float32(value), np.int64(value), float(value)
+        self.function = lambda v: min(v, value)
+        self.traced = torch.jit.trace(lambda h: torch.where(h > value, h * 0, h), torch.ones(2, D))
+        self.scripts = [torch.jit.script(Clip(value))]
+
+    def forward(self, batch: torch.Tensor) -> torch.Tensor:
+        return self.call(self, self.low(batch))
+
+
+def key_of(call: Any, value: int) -> str:
+    torch.manual_seed(0)
+    model = nn.Sequential(Hiding(call, value), nn.Linear(D, 2))
+    fl.freeze(model, modules=[model[0]])
+    return recipe_key(fl.split(model, x(4)))
+
+
+@pytest.mark.filterwarnings("ignore:None of the inputs:UserWarning")
+@pytest.mark.parametrize("name", CALLS)
+def test_every_argument_of_a_frozen_call_changes_the_key(name):
+    call = CALLS[name]
+    key = key_of(call, 2)
+    assert key_of(call, 2) == key
+    assert key_of(call, 3) != key
+
+
+def test_an_argument_without_content_is_refused():
+    numbers = iter(range(10**6))
+    with pytest.raises(fl.NotCacheable, match="content cannot be read") as error:
+        key_of(lambda m, h: h.clone().apply_(lambda v: v + 0 * next(numbers)), 1)
+    assert "numbers" in error.value.received
+    assert "cache=False" in error.value.do
+
+
+def test_a_frozen_value_from_another_thread_is_refused():
+    def in_thread(m, h):
+        made = []
+        thread = threading.Thread(target=lambda: made.append(h * m.limit))
+        thread.start()
+        thread.join()
+        return made[0]
+
+    with pytest.raises(fl.NotCacheable, match="cannot be recorded"):
+        key_of(in_thread, 2)
+    with pytest.raises(fl.NotCacheable, match="cannot be recorded"):
+        key_of(lambda m, h: in_thread(m, h) + 1, 2)
+
+
+def test_whole_numbers_that_another_thread_computes_with_are_refused():
+    class Looking(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.table = nn.Embedding(9, D)
+
+        def forward(self, ids):
+            made = []
+            thread = threading.Thread(target=lambda: made.append(self.table.weight.detach()[ids]))
+            thread.start()
+            thread.join()
+            return made[0] * 2
+
+    model = nn.Sequential(Looking(), nn.Linear(D, 2))
+    fl.freeze(model, modules=[model[0]])
+    with pytest.raises(fl.NotCacheable, match="cannot be recorded"):
+        fl.split(model, torch.arange(8).reshape(4, 2))
+
+
+def test_a_constant_that_no_call_made_is_known_by_its_values():
+    def made_from(value):
+        return key_of(lambda m, h: h * torch.from_numpy(m.held["a"][0]), value)
+
+    assert made_from(2) == made_from(2) != made_from(3)
+
+
+class Passing(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, batch):
+        return batch
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return -gradient
+
+
+def test_an_autograd_function_may_return_its_input():
+    model = Net(lambda m, batch: m.high(Passing.apply(F.relu(m.low(batch)))))
+    assert fl.split(model, x(4)).recipe == fl.split(model, x(4)).recipe
+
+
+def test_a_constant_that_follows_the_number_of_samples_alone_is_known_by_its_values():
+    def made_from(value):
+        return key_of(lambda m, h: h * torch.FloatTensor([m.limit] * len(h)).unsqueeze(1), value)
+
+    assert made_from(2) == made_from(2) != made_from(3)
