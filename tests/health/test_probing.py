@@ -382,6 +382,18 @@ def test_a_loss_that_compares_rows_with_each_other_is_told_by_its_halves():
     assert probe_loss(lambda out, y: (out - out.mean(0)).square().mean(), LOGITS, CLASSES).kind == "unknown"
 
 
+def margin(output, target):
+    distances, is_same = torch.cdist(output, output), target[:, None] == target[None]
+    return F.relu(1 + torch.where(is_same, distances, -distances)).mean()
+
+
+@pytest.mark.parametrize("count", [16, 15])
+def test_pairs_of_outputs_that_are_still_alike_stand_for_no_classes(count):
+    assert probe_loss(margin, 1e-4 * LOGITS[:count], CLASSES[:count]).kind == "unknown"
+    assert probe_loss(F.cross_entropy, 1e-4 * LOGITS[:count], CLASSES[:count]).prefers_right
+    assert not probe_loss(lambda out, y: -F.cross_entropy(out, y), 1e-4 * LOGITS[:count], CLASSES[:count]).prefers_right
+
+
 def test_probabilities_that_are_nearly_ones_are_asked_as_such():
     shares = LOGITS.softmax(1)
     assert probe_loss(F.cross_entropy, shares * 1.0005, CLASSES).reach == (0.0, 1.0)

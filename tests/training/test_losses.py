@@ -215,7 +215,10 @@ def test_targets_and_weights_that_are_not_finite_are_told_from_a_rate_that_is_to
 def test_other_shapes_of_targets_are_told_which_is_wanted():
     with pytest.raises(fl.DataError, match="one class index for each place") as error:
         make_loss("cross_entropy")(torch.zeros(2, 5, 7), torch.zeros(2, 3).long())
-    assert error.value.do.startswith("return targets of shape (2, 7), integers from 0 to 4")
+    assert error.value.do.startswith("return integers of shape (7,) from 0 to 4 as the target of an item")
+    with pytest.raises(fl.DataError, match="one class index for each place") as error:
+        make_loss("cross_entropy")(torch.zeros(8, 2), torch.zeros(8, 1, 1).long())
+    assert error.value.do.startswith("return one integer from 0 to 1 as the target of an item")
 
 
 def test_the_label_that_a_loss_leaves_out_is_its_own():
