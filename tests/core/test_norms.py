@@ -87,3 +87,9 @@ def test_gradients_that_are_differentiable_themselves_give_plain_numbers():
     assert not measured.total.requires_grad
     assert float(measured.total) ** 2 == pytest.approx(18.0)
     weight.grad = None
+
+
+def test_norms_of_complex_gradients_are_real():
+    parameters = [with_gradient(3 + 4j, dtype=kind) for kind in (torch.complex64, torch.complex128)]
+    assert [gradient_norms(one).norms.dtype for one in parameters] == [torch.float32, torch.float64]
+    assert gradient_norms(parameters).norms.tolist() == [5.0, 5.0]

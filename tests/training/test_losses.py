@@ -236,7 +236,7 @@ def test_the_label_that_a_loss_leaves_out_is_its_own():
 def test_labels_of_no_place_of_the_output_are_told_whatever_their_shape(output, target):
     with pytest.raises(fl.DataError, match="one class index for each place of the output") as error:
         as_labels(torch.zeros(output), torch.zeros(target, dtype=torch.long))
-    assert error.value.received == f"target {target}, output {output}, whose classes are on axis 1"
+    assert error.value.received == f"targets {target} of a batch, outputs {output}, classes on axis 1"
 
 
 @pytest.mark.parametrize("odd", ["none", None, 2.5, [1]])
@@ -244,3 +244,10 @@ def test_a_mark_that_is_no_label_is_none(odd):
     loss = nn.MSELoss()
     loss.ignore_index = odd
     assert ignored_label(loss) is None
+
+
+def test_a_column_of_labels_for_every_place_loses_its_axis():
+    labels = torch.randint(5, (4, 1, 3))
+    assert torch.equal(as_labels(torch.zeros(4, 5, 3), labels), labels[:, 0])
+    with pytest.raises(fl.DataError, match="one class index for each place"):
+        as_labels(torch.zeros(4, 5, 3), labels[:, :, :2])
