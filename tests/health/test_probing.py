@@ -449,3 +449,18 @@ def test_an_answer_that_costs_minus_infinity_costs_least():
 
     facts = probe_loss(log_error, torch.randn(16, 2), COUNTS + 2)
     assert facts.prefers_right
+
+
+@pytest.mark.parametrize(
+    ("loss_fn", "share"),
+    [(F.cross_entropy, math.log(1 + 3 * math.exp(-1)) / math.log(4)), (lambda out, y: F.nll_loss(out.log(), y), 0.0),
+     (F.nll_loss, 0.95)],
+    ids="shares-as-logits logs-of-shares shares-as-logs".split(),
+)  # fmt: skip
+def test_the_share_of_a_loss_that_shares_of_a_whole_cannot_take_off(loss_fn, share):
+    assert probe_loss(loss_fn, LOGITS.softmax(1), CLASSES).stuck_share == pytest.approx(share, abs=1e-3)
+
+
+def test_a_loss_of_labels_that_no_answer_moves_is_stuck_in_nothing():
+    facts = probe_loss(lambda p, y: (p - p).mean() + 1, SIGMOIDS, LABELS)
+    assert (facts.prefers_right, facts.stuck_share) == (False, 0.0)

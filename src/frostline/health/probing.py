@@ -220,8 +220,9 @@ def _labels(
         return LossFacts("unknown")  # log-probabilities; or a label of 1 may ask for a small distance
     reach, are_sides = _range_of_last(made), bool(known.abs().min() == 1)
     is_probability = reach == (0.0, 1.0) and not are_sides
-    stuck = _stuck_between(loss_fn, right, wanted, target) if is_probability else 0.0
-    if not is_probability:
+    if is_probability:
+        stuck = _stuck_between(loss_fn, right, wanted, target)
+    else:
         stuck = _stuck(loss_fn, right / _SURE, target, reach)
     if stuck and _is_floorless(loss_fn, right / _SURE, target):
         stuck = 0.0  # the range of the model is the only floor that this loss has

@@ -70,12 +70,12 @@ class Walk:
         modules: The modules whose attributes and methods are followed.
         is_complete: Take those places too that forward itself writes.
         reads_all: Take every attribute of the modules, whether the code names it or not.
-        left: Attributes that are not followed, by module and name.
+        left: Names of places that are not followed.
     """
 
     def __init__(
         self, sources: list[Source], modules: Iterable[nn.Module], *, is_complete: bool = False,
-        reads_all: bool = False, left: Container[tuple[str, str]] = (),
+        reads_all: bool = False, left: Container[str] = (),
     ) -> None:  # fmt: skip
         self.sources, self.places = with_callees(sources, modules), list[Place]()
         self._reads_all, self._left = reads_all, left
@@ -89,7 +89,7 @@ class Walk:
         """Attributes of the module and of its classes."""
         prefix = f"{name}." if name else ""
         own = vars(module)
-        self._table(prefix, own, 0, _TORCH_OWN.union(key for key in own if (name, key) in self._left))
+        self._table(prefix, own, 0, _TORCH_OWN)
         self._class_of(module, 0)
 
     def scopes(self) -> None:
@@ -119,7 +119,7 @@ class Walk:
                 self._value(f"{prefix}{key}", table, key, depth)
 
     def _value(self, name: str, table: Any, key: Any, depth: int) -> None:
-        if len(self.places) >= _MAX_PLACES or depth > _MAX_DEPTH:
+        if len(self.places) >= _MAX_PLACES or depth > _MAX_DEPTH or name in self._left:
             return
         value = table[key]
         if value is None or isinstance(value, (*NUMBERS, Tensor, np.ndarray)) or has_state(value):
@@ -137,7 +137,8 @@ class Walk:
 
     def _container(self, name: str, container: Any, keys: Iterable[Any], depth: int, *, size: str) -> None:
         self._seen.add(id(container))
-        self.places.append(Place(size, _Size(container), 0))
+        if size not in self._left:
+            self.places.append(Place(size, _Size(container), 0))
         for key in keys:
             self._value(f"{name}[{key!r}]", container, key, depth + 1)
 

@@ -157,7 +157,7 @@ def _record_once(model: nn.Module, example: Any, settings: RecorderSettings) -> 
         check_quiet_modules(settings.quiet, trained[1])
         model.eval()
         evaluated = _record_pair(model, kinds, sizes, settings.in_mode(training=False), is_logging=True)
-    refuse_unknown_constants(model, (*evaluated, *trained))
+    refuse_unknown_constants((*evaluated, *trained))
     batch_nodes = [generalise(*pair, _anchor(pair)) for pair in (evaluated, trained)]
     frontier = find_frontier(evaluated, trained)
     expected = {mode: expect(*map(_handed, pair)) for mode, pair in ((False, evaluated), (True, trained))}
