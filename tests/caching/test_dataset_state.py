@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import ConcatDataset, Dataset, Subset
 
 import frostline as fl
-from frostline.caching.dataset_state import DatasetState, HeldGenerators
+from frostline.caching.dataset_state import DatasetState, HeldGenerators, mark_of
 from helpers_caching import D, fill
 
 N = 12
@@ -270,3 +270,19 @@ def test_indices_of_a_subset_and_items_of_a_list_are_compared():
     state = DatasetState(items, has_identity=True)
     items[1][0].mul_(2)
     assert state.moved() == ["dataset"]
+
+
+@pytest.mark.parametrize("has_identity", [False, True])
+def test_a_mark_follows_the_content(has_identity):
+    kinds = [torch.bool, torch.uint8, torch.bfloat16, torch.float64, torch.complex64]
+    tensors = [torch.ones(shape, dtype=kind) for kind in kinds for shape in ((), (0,), (3, 2))]
+    arrays = [np.ones(3), np.zeros((2, 0)), np.array(["a"], dtype=object), np.ones((4, 4))[:, 1]]
+    values = [*tensors, *arrays, torch.ones(3, 2).T, torch.ones(2).to_sparse(), {"a": [1, {2}]}, {1, "b"}, float("nan")]
+    for value in values:
+        mark = mark_of(value, has_identity=has_identity)
+        assert mark == mark_of(value, has_identity=has_identity)
+    changed = torch.ones(3, 2)
+    before = mark_of(changed, has_identity=has_identity)
+    changed[2, 1] = 0
+    assert mark_of(changed, has_identity=has_identity) != before
+    assert mark_of({"a": [1, {3}]}, has_identity=has_identity) != mark_of(values[-3], has_identity=has_identity)

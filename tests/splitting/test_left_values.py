@@ -155,6 +155,8 @@ def test_names_that_any_code_loads_say_nothing_of_a_loss():
     split.check_loss(lambda output, target: (output - target).mean() / output.shape[1], x(4), x(4), training=True)
     with pytest.raises(fl.SplitError, match="more than the model's output"):
         split.check_loss(lambda output, target: (output * model.low.mean).mean(), x(4), x(4), training=True)
+
+
 def test_lists_and_tables_that_forward_fills_stay_the_same_objects():
     for leave, name in ((_list, "penalties"), (_table, "kept")):
         model = leaving(leave)

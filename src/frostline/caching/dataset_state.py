@@ -122,7 +122,7 @@ def mark_of(value: Any, depth: int = 0, *, has_identity: bool) -> Any:
         return _mark_of_tensor(value, has_identity=has_identity)
     if isinstance(value, np.ndarray):
         flat = value.reshape(-1)[:: max(1, value.size // _MAX_PARTS)] if value.flags.c_contiguous else value[:1]
-        return (value.shape, repr(flat.tolist()))
+        return (value.shape, flat.tobytes() if has_identity or value.dtype != object else 0)
     if isinstance(value, _SHARED):
         return value.value
     if isinstance(value, (dict, list, tuple, deque)) and depth < _MAX_DEPTH:
@@ -137,9 +137,10 @@ def mark_of(value: Any, depth: int = 0, *, has_identity: bool) -> Any:
 def _mark_of_tensor(value: Tensor, *, has_identity: bool) -> Any:
     version = value._version if has_identity and not value.is_inference() else 0
     is_plain = value.layout is torch.strided and value.device.type == "cpu" and not value.is_nested
-    numbers = ""
+    numbers = b""
     if is_plain and value.is_contiguous():
-        numbers = repr(value.detach().view(-1)[:: max(1, value.numel() // _MAX_PARTS)].tolist())
+        some = value.detach().view(-1)[:: max(1, value.numel() // _MAX_PARTS)]
+        numbers = some.contiguous().view(torch.uint8).numpy().tobytes()
     return (tuple(value.shape) if is_plain else 0, version, numbers)
 
 
