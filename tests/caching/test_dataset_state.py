@@ -1,4 +1,5 @@
 import functools
+import itertools
 import multiprocessing
 import random
 
@@ -152,7 +153,24 @@ def by_list(dataset, index):
     return plain(index) * (2 if len(dataset.log) > 100 else 1)
 
 
-@pytest.mark.parametrize("data", [Rows(after_many, count=0), Rows(by_list, log=[])])
+def following(dataset, index):
+    return plain(index) + (next(dataset.count) > 100)
+
+
+def yielding():
+    number = 0
+    while True:
+        number += 1
+        yield number
+
+
+COUNTING = [
+    Rows(after_many, count=0), Rows(by_list, log=[]), Rows(following, count=itertools.count()),
+    Rows(following, count=yielding()), Rows(following, count=iter(list(range(1000)))),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("data", COUNTING)
 def test_a_dataset_that_counts_its_reads_and_follows_the_count_is_refused(tmp_path, data):
     with pytest.raises(fl.DataError, match="change with every read") as error:
         fill(tmp_path, data=data)
