@@ -82,7 +82,8 @@ def _is_ours(hook: Any) -> bool:
 
 def _numbers_of(module: nn.Module) -> dict[str, Any]:
     """Numbers and texts that forward reads and does not write."""
-    kept = {key: value for key, value in vars(module).items() if isinstance(value, (*NUMBERS, tuple))}
+    own = ((key, value) for key, value in vars(module).items() if not key.startswith("_"))  # notes of freeze
+    kept = {key: value for key, value in own if isinstance(value, (*NUMBERS, tuple))}
     kept.pop("training", None)  # modes are compared by the digest at the end of a training
     if is_torch(type(module)):
         return kept
