@@ -1,4 +1,5 @@
 import functools
+import itertools
 import multiprocessing
 import random
 
@@ -8,7 +9,7 @@ import torch
 from torch.utils.data import ConcatDataset, Dataset, Subset
 
 import frostline as fl
-from frostline.caching.dataset_state import DatasetState, HeldGenerators
+from frostline.caching.dataset_state import DatasetState, HeldGenerators, mark_of
 from helpers_caching import D, fill
 
 N = 12
@@ -152,7 +153,24 @@ def by_list(dataset, index):
     return plain(index) * (2 if len(dataset.log) > 100 else 1)
 
 
-@pytest.mark.parametrize("data", [Rows(after_many, count=0), Rows(by_list, log=[])])
+def following(dataset, index):
+    return plain(index) + (next(dataset.count) > 100)
+
+
+def yielding():
+    number = 0
+    while True:
+        number += 1
+        yield number
+
+
+COUNTING = [
+    Rows(after_many, count=0), Rows(by_list, log=[]), Rows(following, count=itertools.count()),
+    Rows(following, count=yielding()), Rows(following, count=iter(list(range(1000)))),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("data", COUNTING)
 def test_a_dataset_that_counts_its_reads_and_follows_the_count_is_refused(tmp_path, data):
     with pytest.raises(fl.DataError, match="change with every read") as error:
         fill(tmp_path, data=data)
@@ -270,3 +288,19 @@ def test_indices_of_a_subset_and_items_of_a_list_are_compared():
     state = DatasetState(items, has_identity=True)
     items[1][0].mul_(2)
     assert state.moved() == ["dataset"]
+
+
+@pytest.mark.parametrize("has_identity", [False, True])
+def test_a_mark_follows_the_content(has_identity):
+    kinds = [torch.bool, torch.uint8, torch.bfloat16, torch.float64, torch.complex64]
+    tensors = [torch.ones(shape, dtype=kind) for kind in kinds for shape in ((), (0,), (3, 2))]
+    arrays = [np.ones(3), np.zeros((2, 0)), np.array(["a"], dtype=object), np.ones((4, 4))[:, 1]]
+    values = [*tensors, *arrays, torch.ones(3, 2).T, torch.ones(2).to_sparse(), {"a": [1, {2}]}, {1, "b"}, float("nan")]
+    for value in values:
+        mark = mark_of(value, has_identity=has_identity)
+        assert mark == mark_of(value, has_identity=has_identity)
+    changed = torch.ones(3, 2)
+    before = mark_of(changed, has_identity=has_identity)
+    changed[2, 1] = 0
+    assert mark_of(changed, has_identity=has_identity) != before
+    assert mark_of({"a": [1, {3}]}, has_identity=has_identity) != mark_of(values[-3], has_identity=has_identity)

@@ -41,3 +41,9 @@ def test_slots_are_a_table_that_follows_them():
 
 def test_a_value_without_attributes_has_an_empty_table():
     assert dict(attributes_of(3)) == {}
+def test_slots_are_attributes_that_are_followed():
+    value = Slotted()
+    attributes = attributes_of(value)
+    assert dict(attributes) == {"rate": 1.0}
+    value.rate = 2.0
+    assert attributes["rate"] == 2.0

@@ -11,10 +11,14 @@ class Model(nn.Module):
     def __init__(self):
         super().__init__()
         self.low, self.norm, self.drop = nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Dropout(0.1)
+        self.activation = torch.tanh
         self.middle, self.out = nn.Sequential(nn.Linear(4, 4), nn.Tanh()), nn.Linear(4, 2)
 
     def forward(self, inputs):
-        return self.out(self.middle(self.drop(self.norm(self.low(inputs)))))
+        return self.out(self.middle(self.shaped(self.activation(self.drop(self.norm(self.low(inputs)))))))
+
+    def shaped(self, hidden):
+        return 2 * hidden
 
 
 class Stepping(Model):
@@ -49,6 +53,8 @@ REFUSED = {
     "low.backward_hook number 0": lambda m: m.low.register_full_backward_hook(lambda *_: None),
     "forward": lambda m: setattr(m, "forward", lambda inputs: m.out(m.low(inputs))),
     "low.forward": lambda m: setattr(m.low, "forward", lambda inputs: inputs),
+    "activation": lambda m: setattr(m, "activation", torch.relu),
+    "shaped": lambda m: setattr(m, "shaped", torch.relu),
     "norm.eps": lambda m: setattr(m.norm, "eps", 1.0),
 }
 FOLLOWED = {
@@ -67,6 +73,13 @@ def test_what_the_head_cannot_follow_is_refused_by_name(name):
     with pytest.raises(fl.SplitError, match="was changed after it was split") as error:
         split.check_weights()
     assert error.value.where == name
+
+
+def test_a_method_that_is_replaced_in_the_class_is_refused(monkeypatch):
+    _, split = made()
+    monkeypatch.setattr(Model, "shaped", lambda self, hidden: hidden)
+    with pytest.raises(fl.SplitError, match="'shaped' is not what the head was made from"):
+        split.check_weights()
 
 
 @pytest.mark.parametrize("name", FOLLOWED)

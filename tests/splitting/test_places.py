@@ -2,7 +2,6 @@ from types import SimpleNamespace
 
 import torch
 
-from frostline.core.attributes import attributes_of
 from frostline.splitting.places import Place, Walk, contents
 from frostline.splitting.sources import sources_of
 from helpers_splitting import Net, x
@@ -24,14 +23,6 @@ def test_a_place_notices_another_value_and_a_write_in_place():
     del table["gone"]
     table["nan"] = float("nan")
     assert [name for name, place in places.items() if place.has_changed()] == ["number", "tensor", "gone"]
-
-
-def test_slots_are_attributes_that_are_followed():
-    value = Slotted()
-    attributes = attributes_of(value)
-    assert dict(attributes) == {"rate": 1.0}
-    value.rate = 2.0
-    assert attributes["rate"] == 2.0
 
 
 def test_a_walk_finds_what_the_code_names_wherever_it_is_kept():

@@ -9,10 +9,12 @@ import ctypes
 import functools
 import sys
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
-from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
+from io import IOBase
+from itertools import count, islice
+from operator import length_hint
+from types import BuiltinFunctionType, FunctionType, GeneratorType, MethodType, ModuleType
 from typing import Any, cast
 
 import numpy as np
@@ -122,24 +124,35 @@ def mark_of(value: Any, depth: int = 0, *, has_identity: bool) -> Any:
         return _mark_of_tensor(value, has_identity=has_identity)
     if isinstance(value, np.ndarray):
         flat = value.reshape(-1)[:: max(1, value.size // _MAX_PARTS)] if value.flags.c_contiguous else value[:1]
-        return (value.shape, repr(flat.tolist()))
+        return (value.shape, flat.tobytes() if has_identity or value.dtype != object else 0)
     if isinstance(value, _SHARED):
         return value.value
+    if isinstance(value, GeneratorType):
+        return _mark_of_generator(value, depth, has_identity=has_identity)
     if isinstance(value, (dict, list, tuple, deque)) and depth < _MAX_DEPTH:
         parts = [mark_of(part, depth + 1, has_identity=has_identity) for part in _parts(value)]
         return (len(cast("Any", value)), parts)
     if isinstance(value, (set, frozenset)):
         own = cast("set[Any]", value)
         return (len(own), frozenset(map(repr, own)) if len(own) <= _MAX_PARTS else 0)
+    if isinstance(value, Iterator) and not isinstance(value, IOBase):
+        return (repr(value) if isinstance(value, count) else 0, length_hint(value, -1))
     return (type(value), id(value) if has_identity else 0)
+
+
+def _mark_of_generator(value: GeneratorType[Any, Any, Any], depth: int, *, has_identity: bool) -> Any:
+    """Where the function stands that yields the values, and its variables."""
+    frame = value.gi_frame
+    return (frame.f_lasti, mark_of(dict(frame.f_locals), depth + 1, has_identity=has_identity)) if frame else "ended"
 
 
 def _mark_of_tensor(value: Tensor, *, has_identity: bool) -> Any:
     version = value._version if has_identity and not value.is_inference() else 0
     is_plain = value.layout is torch.strided and value.device.type == "cpu" and not value.is_nested
-    numbers = ""
+    numbers = b""
     if is_plain and value.is_contiguous():
-        numbers = repr(value.detach().view(-1)[:: max(1, value.numel() // _MAX_PARTS)].tolist())
+        some = value.detach().view(-1)[:: max(1, value.numel() // _MAX_PARTS)]
+        numbers = some.contiguous().view(torch.uint8).numpy().tobytes()
     return (tuple(value.shape) if is_plain else 0, version, numbers)
 
 
@@ -149,8 +162,8 @@ def _parts(value: Any) -> Sequence[Any]:
         return list(islice(dict.items(cast("dict[Any, Any]", value)), _MAX_PARTS))
     if isinstance(value, (list, tuple)):
         kind = list if isinstance(value, list) else tuple
-        count = kind.__len__(cast("Any", value))
-        chosen = range(count) if count <= _MAX_PARTS else np.linspace(0, count - 1, _MAX_PARTS).astype(int).tolist()
+        size = kind.__len__(cast("Any", value))
+        chosen = range(size) if size <= _MAX_PARTS else np.linspace(0, size - 1, _MAX_PARTS).astype(int).tolist()
         return [kind.__getitem__(cast("Any", value), at) for at in chosen]
     return list(islice(value, _MAX_PARTS))
 
@@ -203,6 +216,9 @@ class _Walk:
             for key in ("__self__", "__func__", "__wrapped__"):
                 if not isinstance(part := getattr(value, key, None), ModuleType):
                     self._offer(name, part, is_read)
+        elif isinstance(value, GeneratorType):
+            for part in (value.gi_frame.f_locals if value.gi_frame else {}).values():
+                self._offer(name, part, is_read)
         elif isinstance(value, (ModuleType, type)):
             self._class_or_module(name, value, is_read)
         else:

@@ -32,6 +32,8 @@ def state_of(generator: Any) -> Any:
 @contextmanager
 def kept_state(generator: Any) -> Generator[None]:
     """Inside, draw from one of `GENERATORS` as you like; outside, nobody can tell."""
+    state: Any
+    put_back: Any
     if isinstance(generator, random.Random):
         state, put_back = generator.getstate(), generator.setstate
     elif isinstance(generator, (torch.Generator, np.random.RandomState)):

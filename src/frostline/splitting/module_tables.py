@@ -19,6 +19,7 @@ from frostline.splitting.fingerprints import NUMBERS
 from frostline.splitting.sources import is_torch, stored
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+_OWN = ("train", "_compiled_call_impl")  # what freeze and compile put there
 
 
 class ModuleTables:
@@ -67,6 +68,10 @@ class ModuleTables:
             hooks: Mapping[int, Any] = getattr(module, kind)
             own = [hook for hook in hooks.values() if not _is_ours(hook)]
             table |= {f"{kind[1:-1]} number {at}": hook for at, hook in enumerate(own)}
+        table |= {key: own for key, own in vars(module).items() if key not in _OWN and callable(own)}
+        for kind in type(module).__mro__:
+            if not is_torch(kind):
+                table |= {key: own for key, own in vars(kind).items() if isinstance(own, FunctionType)} | table
         return table | (_numbers_of(module) if name in self._frozen else {})
 
 
@@ -77,7 +82,8 @@ def _is_ours(hook: Any) -> bool:
 
 def _numbers_of(module: nn.Module) -> dict[str, Any]:
     """Numbers and texts that forward reads and does not write."""
-    kept = {key: value for key, value in vars(module).items() if isinstance(value, (*NUMBERS, tuple))}
+    own = ((key, value) for key, value in vars(module).items() if not key.startswith("_"))  # notes of freeze
+    kept = {key: value for key, value in own if isinstance(value, (*NUMBERS, tuple))}
     kept.pop("training", None)  # modes are compared by the digest at the end of a training
     if is_torch(type(module)):
         return kept
