@@ -192,16 +192,16 @@ def function_text(func: Any) -> str:
     if not isinstance(func, (torch._ops.OpOverload, torch._ops.OpOverloadPacket)):
         return ""
     name = str(getattr(func, "_qualified_op_name", None) or cast("Any", func).name()).split(".")[0]
-    space = name.split("::")[0]
+    if name.split("::")[0] in _TORCH_SPACES:
+        return ""
+    made: Any = cast("Any", torch)._library.custom_ops.OPDEFS.get(name)
+    if made is not None and not set(made._backend_fns) - {None}:
+        return code_text(made._init_fn)
     kernels: Iterable[str] = getattr(torch.library, "_impls", ())
     start = f"{name.replace('::', '/')}/"
-    own = [key for key in kernels if key.startswith(start) and not key.removeprefix(start).startswith(_NO_KERNELS)]
-    if space in _TORCH_SPACES or not own:
-        return ""
-    made: Any = torch._library.custom_ops.OPDEFS.get(name)
-    if made is None or set(made._backend_fns) - {None}:
+    if made or any(key.startswith(start) and not key.removeprefix(start).startswith(_NO_KERNELS) for key in kernels):
         raise Unnamed(f"the operator {name}, whose kernel was written in Python and registered with torch.library")
-    return code_text(made._init_fn)
+    return ""
 
 
 def is_library_function(function: FunctionType) -> bool:
