@@ -300,3 +300,20 @@ def test_what_was_written_stays_locked_for_its_builder(tmp_path):
         assert not io.remove_unlocked(tmp_path / "a")
     assert io.remove_unlocked(tmp_path / "a")
     assert not (tmp_path / "a").exists()
+
+
+def test_others_may_read_what_its_builder_still_holds(tmp_path):
+    with ExitStack() as hold:
+        io.write_atomic(tmp_path / "a", [b"x"], hold)
+        with (tmp_path / "a").open("rb") as reader:
+            assert io.lock(reader.fileno(), is_exclusive=False)
+        with (tmp_path / "a").open("rb") as collector:
+            assert not io.lock(collector.fileno(), is_exclusive=True)
+
+
+def test_a_file_that_only_looks_like_a_temporary_one_is_left_alone(tmp_path):
+    finished = tmp_path / f"x.json.{'0' * 32}"
+    finished.write_text("")
+    assert not io.is_temporary(finished.name, re.compile(r".+\.json"))
+    assert io.sweep(tmp_path) == 0
+    assert finished.exists()

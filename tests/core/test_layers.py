@@ -104,3 +104,9 @@ def test_a_shared_layer_has_a_first_name():
     net = nn.ModuleDict({"a": shared, "b": shared})
     assert first_name(net, resolve(net, "b")) == "a"
     assert layer_names(net) == ["a", "b"]
+
+
+@pytest.mark.parametrize("name", [3, None, ["0"], {"0": 1}, b"0"])
+def test_what_is_no_text_is_no_name_of_a_layer(name):
+    with pytest.raises(fl.LayerNotFound, match="no layer named"):
+        resolve(model(), name)

@@ -102,3 +102,7 @@ def test_the_other_places_of_a_finding_leave_out_the_whole_run():
 
 def test_notes_of_a_freeze_stand_on_lines_of_their_own():
     assert str(FreezeSummary((), (), 0, 0, ("a", "b"))).endswith("(0.0%)\nnote: a\nnote: b")
+
+
+def test_a_diagnosis_of_nothing_calls_nothing_healthy():
+    assert str(Diagnosis((), None, ())) == "Nothing could be judged:"

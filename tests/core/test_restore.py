@@ -206,3 +206,33 @@ def test_objects_that_hold_values_are_put_back(numbers):
     assert model.record.text == "a"
     assert not hasattr(model.record, "came")
     assert model.record.count == (1 if numbers else 2)
+
+
+def test_seeds_that_share_their_last_bits_are_others():
+    drawn = []
+    for seed in (7, 7 + 64, 7 + 2**16, 7 + 2**31):
+        restore.seed_generators(seed)
+        drawn.append((random.random(), np.random.rand(), float(torch.rand(()))))
+    for numbers in zip(*drawn, strict=True):
+        assert len(set(numbers)) == 4
+
+
+def test_containers_that_were_empty_are_emptied_and_functions_keep_what_they_count():
+    def counting():
+        return None
+
+    model = nn.Linear(2, 2)
+    model.seen, model.table, model.marks, model.queue = [], {}, set(), collections.deque()
+    model.step, counting.calls = counting, 0
+    with restore.kept_attributes(model, numbers=True):
+        model.seen.append(1)
+        model.table["a"] = 1
+        model.marks.add(1)
+        model.queue.append(1)
+        counting.calls = 1
+    assert (model.seen, model.table, model.marks, list(model.queue)) == ([], {}, set(), [])
+    assert counting.calls == 1
+    model.seen.append(1)
+    with restore.kept_attributes(model, numbers=True):
+        model.seen.clear()
+    assert model.seen == [1]

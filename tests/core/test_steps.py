@@ -202,3 +202,15 @@ def test_a_hook_with_defaults_and_attributes_keeps_them_in_the_copy():
     assert model.weight.grad is None
     (turned,) = own._optimizer_step_pre_hooks.values()
     assert turned.parameter is twin.weight
+
+
+def test_a_plain_tensor_that_trains_trains_in_the_copy_too():
+    model = nn.Linear(2, 1)
+    model.temperature = torch.ones((), requires_grad=True)
+    optimizer = torch.optim.SGD([*model.parameters(), model.temperature], lr=1.0)
+    twin, own = copied(model, optimizer)
+    assert twin.temperature.requires_grad
+    (twin(torch.ones(1, 2)) * twin.temperature).sum().backward()
+    own.step()
+    assert twin.temperature.item() != 1.0
+    assert model.temperature.item() == 1.0

@@ -382,6 +382,18 @@ def test_a_loss_that_compares_rows_with_each_other_is_told_by_its_halves():
     assert probe_loss(lambda out, y: (out - out.mean(0)).square().mean(), LOGITS, CLASSES).kind == "unknown"
 
 
+def margin(output, target):
+    distances, is_same = torch.cdist(output, output), target[:, None] == target[None]
+    return F.relu(1 + torch.where(is_same, distances, -distances)).mean()
+
+
+@pytest.mark.parametrize("count", [16, 15])
+def test_pairs_of_outputs_that_are_still_alike_stand_for_no_classes(count):
+    assert probe_loss(margin, 1e-4 * LOGITS[:count], CLASSES[:count]).kind == "unknown"
+    assert probe_loss(F.cross_entropy, 1e-4 * LOGITS[:count], CLASSES[:count]).prefers_right
+    assert not probe_loss(lambda out, y: -F.cross_entropy(out, y), 1e-4 * LOGITS[:count], CLASSES[:count]).prefers_right
+
+
 def test_probabilities_that_are_nearly_ones_are_asked_as_such():
     shares = LOGITS.softmax(1)
     assert probe_loss(F.cross_entropy, shares * 1.0005, CLASSES).reach == (0.0, 1.0)
@@ -437,3 +449,18 @@ def test_an_answer_that_costs_minus_infinity_costs_least():
 
     facts = probe_loss(log_error, torch.randn(16, 2), COUNTS + 2)
     assert facts.prefers_right
+
+
+@pytest.mark.parametrize(
+    ("loss_fn", "share"),
+    [(F.cross_entropy, math.log(1 + 3 * math.exp(-1)) / math.log(4)), (lambda out, y: F.nll_loss(out.log(), y), 0.0),
+     (F.nll_loss, 0.95)],
+    ids="shares-as-logits logs-of-shares shares-as-logs".split(),
+)  # fmt: skip
+def test_the_share_of_a_loss_that_shares_of_a_whole_cannot_take_off(loss_fn, share):
+    assert probe_loss(loss_fn, LOGITS.softmax(1), CLASSES).stuck_share == pytest.approx(share, abs=1e-3)
+
+
+def test_a_loss_of_labels_that_no_answer_moves_is_stuck_in_nothing():
+    facts = probe_loss(lambda p, y: (p - p).mean() + 1, SIGMOIDS, LABELS)
+    assert (facts.prefers_right, facts.stuck_share) == (False, 0.0)

@@ -94,6 +94,77 @@ def test_a_dataset_that_changes_between_epochs_is_refused_where_it_is_cached(tmp
     assert "val" in error.value.where if is_val else "train" in error.value.where
 
 
+def test_a_dataset_that_changes_directory_moves_neither_cache_nor_run(tmp_path, monkeypatch):
+    class Moving(Curriculum):
+        def __getitem__(self, index):
+            monkeypatch.chdir(tmp_path / "other")
+            return self.items[index]
+
+    (tmp_path / "here").mkdir()
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    model = mlp()
+    fl.freeze(model, through="2")
+    result = fit(model, Moving(), cache="rows", out="run", epochs=1)
+    assert sorted(path.name for path in (tmp_path / "here").iterdir()) == ["rows", "run"]
+    assert result.out == tmp_path / "here" / "run"
+    assert not list((tmp_path / "other").iterdir())
+    monkeypatch.chdir(tmp_path / "here")
+    fit(model, Moving(), cache="rows", resume="run", epochs=1)
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_a_frozen_observer_is_named_before_the_first_epoch_and_the_remedy_works(tmp_path, cached):
+    quantization = torch.ao.quantization
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 6), quantization.FakeQuantize(quantization.MinMaxObserver), nn.Linear(6, 2))
+    model(torch.randn(8, 6))
+    fl.freeze(model, through="1")
+    before, epochs = model[1].scale.clone(), []
+    options = {"cache": tmp_path if cached else False, "epochs": 1, "scheduler": lambda _: Calling(epochs.append)}
+    with pytest.raises(fl.DataError, match="frozen layer '1' moves its own buffers") as error:
+        fit(model, **options)
+    assert "FakeQuantize" in error.value.where
+    assert not epochs
+    assert torch.equal(model[1].scale, before)
+    model.apply(quantization.disable_observer)
+    fit(model, **options)
+    assert epochs == [1]
+
+
+def test_inputs_of_another_dtype_are_told_with_the_class_of_the_model():
+    items = [(x.double(), y) for x, y in data()]
+    with pytest.raises(fl.DataError, match="^Sequential cannot take the inputs"):
+        trained(train=items)
+
+
+@pytest.mark.parametrize("by_name", [False, True])
+def test_texts_among_the_inputs_train_without_a_cache_and_are_named_with_one(tmp_path, by_name):
+    class Told(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.low, self.out = nn.Linear(6, 4), nn.Linear(4, 2)
+
+        def forward(self, x, text):
+            return self.out(self.low(x)) * (2 if "a" in text else 1)
+
+    def items(texts):
+        pairs = zip(data(), texts, strict=True)
+        return [({"x": x, "text": text} if by_name else (x, text), y) for (x, y), text in pairs]
+
+    def run(texts, cache):
+        torch.manual_seed(0)
+        model = Told()
+        fl.freeze(model, modules=[model.low])
+        return fit(model, items(texts), cache=cache, epochs=1, monitor=False).history[0].train_loss
+
+    assert run("ab" * 24, False) > 0
+    with pytest.raises(fl.DataError, match=f"The input '{'text' if by_name else 1}' is a text") as error:
+        run("ab" * 24, tmp_path)
+    assert error.value.received == "'a', 'b'"
+    assert run("a" * 48, tmp_path) == run("a" * 48, False)
+
+
 REPLACED = {
     "7": lambda m: m.__setitem__(7, nn.Linear(16, 2)),
     "forward_hook number 0": lambda m: m.register_forward_hook(lambda *_: None),

@@ -4,6 +4,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import frostline as fl
+from frostline.splitting.structure import tensors_in
 from helpers_fit import fit
 from helpers_splitting import D, Net, x
 
@@ -121,3 +122,68 @@ def test_what_was_there_before_and_parameters_are_no_matter():
     model = Net(lambda m, batch: m.high(m.low(batch)) * m.scales[0].sum())
     model.scales = [model.code.weight]
     assert fl.split(model, x(4)).frontier[0].shape[0] == D
+
+
+def test_entries_that_forward_does_not_set_stay_and_are_watched():
+    def forward(m, batch):
+        high = m.high(m.low(batch))
+        m.config["penalty"] = high.pow(2).mean()
+        return high * m.config["scale"]
+
+    model = Net(forward)
+    model.config = {"penalty": None, "scale": 0.5}
+    split = fl.split(model, x(4))
+    features = split.extract(x(3))
+    model.config["new"] = 1
+    split.head(*features)
+    assert model.config["penalty"].requires_grad
+    assert (model.config["scale"], model.config["new"]) == (0.5, 1)
+    model.config["scale"] = 5.0
+    with pytest.raises(fl.SplitError, match="changed after it was split") as error:
+        split.head(*features)
+    assert "scale" in error.value.where
+
+
+def test_names_that_any_code_loads_say_nothing_of_a_loss():
+    class Normalised(nn.Linear):
+        def forward(self, batch):
+            self.mean, self.shape = batch.mean(1, keepdim=True), batch.shape
+            return super().forward(batch - self.mean)
+
+    model = Net(lambda m, batch: m.high(m.low(batch)), low=Normalised(D, D).requires_grad_(False))
+    split = fl.split(model, x(4))
+    split.check_loss(lambda output, target: (output - target).mean() / output.shape[1], x(4), x(4), training=True)
+    with pytest.raises(fl.SplitError, match="more than the model's output"):
+        split.check_loss(lambda output, target: (output * model.low.mean).mean(), x(4), x(4), training=True)
+
+
+def test_lists_and_tables_that_forward_fills_stay_the_same_objects():
+    for leave, name in ((_list, "penalties"), (_table, "kept")):
+        model = leaving(leave)
+        held = getattr(model, name)
+        split = fl.split(model, x(4))
+        split.head(*split.extract(x(3)))
+        assert getattr(model, name) is held
+        assert len(held) == 1
+
+
+MADE = {"a list": lambda value: [value], "a table": lambda value: {"a": value}, "a tensor": lambda value: value}
+
+
+@pytest.mark.parametrize("made", MADE)
+@pytest.mark.parametrize("held", [None, [], {}, 0.0])
+def test_what_stands_in_an_attribute_may_be_replaced_by_anything(made, held):
+    def forward(m, batch):
+        high = m.high(m.low(batch))
+        m.left = MADE[made](high.pow(2).mean())
+        return high
+
+    model = Net(forward)
+    model.left = held
+    split, batch = fl.split(model, x(4)), x(3)
+    assert model.left == held
+    model(batch)
+    (expected,) = tensors_in(model.left)
+    split.head(*split.extract(batch))
+    assert type(model.left) is type(MADE[made](expected))
+    assert torch.equal(*tensors_in(model.left), expected)

@@ -141,3 +141,33 @@ def test_what_is_computed_outside_of_torch_between_frozen_layers_is_computed_by_
     split = check(model, x(4), is_graph=False)
     batch = x(5)
     assert torch.equal(split.head(*split.extract(batch)), model(batch))
+
+
+def _set(low):
+    low[:, 0] = 1.0
+
+
+WRITES = {
+    "an entry": _set,
+    "all": lambda low: low.copy_(low * 2),
+    "through a view": lambda low: low[:, :2].zero_(),
+    "an out argument": lambda low: torch.mul(low, 2, out=low),
+    "where a mask says": lambda low: low.masked_fill_(low > 0, 3.0),
+}
+
+
+@pytest.mark.parametrize("name", WRITES)
+def test_what_is_written_into_a_frozen_value_before_it_crosses_is_stored(name):
+    def forward(m, batch):
+        low = m.low(batch)
+        WRITES[name](low)
+        return m.high(low)
+
+    model = Net(forward)
+    split = check(model, x(4))
+    batch = x(5)
+    (feature,) = split.extract(batch)
+    low = model.low(batch)
+    WRITES[name](low)
+    assert torch.equal(feature, low)
+    assert torch.equal(split.head(feature), model(batch))

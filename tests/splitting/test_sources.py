@@ -1,4 +1,5 @@
 import contextlib
+import functools
 
 import pytest
 from torch import nn
@@ -138,6 +139,15 @@ def test_inner_functions_belong_to_the_code():
     assert [code.co_name for code in nested(outer.__code__)] == ["outer", "inner"]
 
 
+def _looking(seen, module, gradients):
+    seen.append(gradients)
+
+
+class Looking:
+    def __call__(self, module, gradients):
+        self.seen = gradients
+
+
 def _sometimes(module, gradients):
     return gradients if module else None
 
@@ -145,6 +155,9 @@ def _sometimes(module, gradients):
 def test_a_function_that_returns_nothing_cannot_change_what_it_is_given():
     assert returns_nothing(lambda module, gradients: None)
     assert not returns_nothing(_sometimes)
+    assert returns_nothing(functools.partial(_looking, []))
+    assert not returns_nothing(functools.partial(_sometimes, 1))
+    assert returns_nothing(Looking())
     assert not returns_nothing(nn.Linear(2, 2).forward)
     assert not returns_nothing(print)  # not known
 

@@ -279,6 +279,12 @@ def test_what_one_attempt_at_a_split_leaves_is_not_there_in_the_next():
         assert torch.equal(split.head(*split.extract(batch)), twin(batch))
 
 
+def test_a_tensor_over_an_array_of_the_model_is_a_constant_of_the_graph():
+    model = Net(lambda m, batch: m.high(unanswered(m, batch)) + torch.from_numpy(m.table))
+    model.table = np.arange(8, dtype=np.float32)
+    check(model, x(4))
+
+
 def test_what_every_first_call_makes_alike_is_no_state():
     def forward(m, batch):
         if m.waves is None:

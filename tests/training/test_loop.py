@@ -1,4 +1,5 @@
 import math
+import sys
 from contextlib import contextmanager
 from types import SimpleNamespace
 
@@ -275,7 +276,9 @@ def test_of_the_validation_too_batches_that_count_nothing_are_left_out():
     assert error.value.received == "2 batches of ignored labels only"
 
 
-def test_nothing_is_written_to_standard_error_unless_asked(capsys):
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_nothing_is_written_to_standard_error_unless_asked(capsys, monkeypatch, is_terminal):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: is_terminal)
     run(linear(), val=True)
     assert capsys.readouterr().err == ""
 

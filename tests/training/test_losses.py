@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import frostline as fl
-from frostline.training.losses import check_scalar, ignored_label, make_loss, num_counted
+from frostline.training.losses import as_labels, check_scalar, ignored_label, make_loss, num_counted
 
 
 def test_losses_by_name_are_those_of_torch():
@@ -215,7 +215,10 @@ def test_targets_and_weights_that_are_not_finite_are_told_from_a_rate_that_is_to
 def test_other_shapes_of_targets_are_told_which_is_wanted():
     with pytest.raises(fl.DataError, match="one class index for each place") as error:
         make_loss("cross_entropy")(torch.zeros(2, 5, 7), torch.zeros(2, 3).long())
-    assert error.value.do.startswith("return targets of shape (2, 7), integers from 0 to 4")
+    assert error.value.do.startswith("return integers of shape (7,) from 0 to 4 as the target of an item")
+    with pytest.raises(fl.DataError, match="one class index for each place") as error:
+        make_loss("cross_entropy")(torch.zeros(8, 2), torch.zeros(8, 1, 1).long())
+    assert error.value.do.startswith("return one integer from 0 to 1 as the target of an item")
 
 
 def test_the_label_that_a_loss_leaves_out_is_its_own():
@@ -223,3 +226,21 @@ def test_the_label_that_a_loss_leaves_out_is_its_own():
     assert ignored_label(own) == ignored_label(partial(F.cross_entropy, ignore_index=255)) == 255
     assert (ignored_label("cross_entropy"), ignored_label("mse"), ignored_label(F.mse_loss)) == (-100, None, None)
     assert num_counted(partial(F.cross_entropy, ignore_index=255), torch.tensor([0, 255, 1])) == 2
+
+
+@pytest.mark.parametrize(
+    ("output", "target"),
+    [((4, 3, 2), (4,)), ((4, 3, 2), (8,)), ((4, 3), (3,)), ((4, 3), (4, 2)), ((4, 3, 2), (4, 1, 3)),
+     ((4, 3, 2), (2, 1, 2))],
+)  # fmt: skip
+def test_labels_of_no_place_of_the_output_are_told_whatever_their_shape(output, target):
+    with pytest.raises(fl.DataError, match="one class index for each place of the output") as error:
+        as_labels(torch.zeros(output), torch.zeros(target, dtype=torch.long))
+    assert error.value.received == f"target {target}, output {output}, whose classes are on axis 1"
+
+
+@pytest.mark.parametrize("odd", ["none", None, 2.5, [1]])
+def test_a_mark_that_is_no_label_is_none(odd):
+    loss = nn.MSELoss()
+    loss.ignore_index = odd
+    assert ignored_label(loss) is None

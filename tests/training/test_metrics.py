@@ -161,3 +161,11 @@ def test_a_metric_with_counts_of_its_own_is_called_once_a_validation():
     metric, logits, labels = Accumulating(), torch.randn(7, 3), torch.arange(7) % 3
     value = collected(metric, [(logits[:4], labels[:4]), (logits[4:], labels[4:])])
     assert (value, metric.calls) == (pytest.approx(float((logits.argmax(1) == labels).float().mean())), 1)
+
+
+def test_texts_and_other_things_of_an_output_that_differ_are_those_of_the_first_batch():
+    seen = []
+    batches = [({"y": torch.ones(n), "name": name, "more": more}, torch.ones(n))
+               for n, name, more in ((2, "a", None), (1, "b", ...))]  # fmt: skip
+    collected(lambda o, t: seen.append(o) or 0.0, batches)
+    assert (seen[0]["name"], seen[0]["more"], len(seen[0]["y"])) == ("a", None, 3)

@@ -68,12 +68,12 @@ def map_tensors(inputs: Any, function: Callable[[Tensor], Tensor]) -> Any:
 
 
 def map_arrays(inputs: Any) -> Any:
-    """The same structure with numpy arrays and numbers turned into tensors."""
+    """The same structure with numpy arrays and numbers turned into tensors; texts stay as they are."""
     if isinstance(inputs, Mapping):
         return {key: map_arrays(value) for key, value in cast("Mapping[str, Any]", inputs).items()}
     if isinstance(inputs, (tuple, list)):
         return tuple(map_arrays(value) for value in cast("Sequence[Any]", inputs))
-    return torch.as_tensor(inputs)
+    return inputs if inputs is None or isinstance(inputs, (str, bytes)) else torch.as_tensor(inputs)
 
 
 def is_broken(inputs: Any) -> bool:

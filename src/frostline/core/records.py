@@ -254,7 +254,7 @@ class Diagnosis:
 
     def __str__(self) -> str:
         judged = sum(finding.outcome == "passed" for finding in self.passed)
-        if not self.findings and not judged and (self.passed or self.not_judged):
+        if not self.findings and not judged:
             silent = self.not_judged or self.passed
             return "\n".join(["Nothing could be judged:", *dict.fromkeys(finding.why for finding in silent)])
         idle = len(self.passed) - judged

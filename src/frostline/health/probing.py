@@ -92,7 +92,9 @@ def _classes(
     of_right = {size: ask(size * right) for size in (0.5, 1.0, 2.0, 4.0, _SURE, _CERTAIN, 2 * _CERTAIN)}
     of_wrong = {size: ask(size * wrong) for size in (_SURE, _CERTAIN)}
     sure_right, sure_wrong = of_right[_SURE][0], of_wrong[_SURE][0]
-    if abs(sure_right - sure_wrong) <= _SAME * abs(sure_right) and not _is_by_row(loss_fn, output, target):
+    if abs(sure_right - sure_wrong) <= _SAME * abs(sure_right) and not (
+        _is_by_row(loss_fn, output, target) and _is_by_row(loss_fn, 2 * right, target)  # outputs at the start are alike
+    ):
         return LossFacts("unknown")  # outputs are compared with each other: columns stand for no classes
     if math.isclose(of_right[0.5][0], sure_right, rel_tol=_SAME):
         return LossFacts("unknown")  # answers are brought to one size, and compared with weights in the loss
@@ -154,11 +156,12 @@ def _as_probabilities(answer: Tensor) -> Tensor:
 def _is_by_row(loss_fn: Callable[[Any, Any], Tensor], output: Tensor, target: Tensor) -> bool:
     """True if the loss of a batch is the mean, or the sum, of the losses of its rows."""
     half = len(output) // 2
-    if half == 0 or len(output) % 2:
+    if half == 0:
         return True
     with torch.no_grad():
-        whole = float(loss_fn(output, target))
-        total = float(loss_fn(output[:half], target[:half])) + float(loss_fn(output[half:], target[half:]))
+        whole = float(loss_fn(output[: 2 * half], target[: 2 * half]))
+        parts = [slice(half), slice(half, 2 * half)]
+        total = sum(float(loss_fn(output[part], target[part])) for part in parts)
     return min(abs(whole - total), abs(2 * whole - total)) <= 1e-3 * abs(total)
 
 
@@ -217,8 +220,9 @@ def _labels(
         return LossFacts("unknown")  # log-probabilities; or a label of 1 may ask for a small distance
     reach, are_sides = _range_of_last(made), bool(known.abs().min() == 1)
     is_probability = reach == (0.0, 1.0) and not are_sides
-    stuck = _stuck_between(loss_fn, right, wanted, target) if is_probability else 0.0
-    if not is_probability:
+    if is_probability:
+        stuck = _stuck_between(loss_fn, right, wanted, target)
+    else:
         stuck = _stuck(loss_fn, right / _SURE, target, reach)
     if stuck and _is_floorless(loss_fn, right / _SURE, target):
         stuck = 0.0  # the range of the model is the only floor that this loss has

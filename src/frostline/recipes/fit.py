@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from frostline.caching import CachedDataset
+from frostline.caching import CachedDataset, FeatureCache
 from frostline.core.arguments import as_path, as_seed, check_callable, check_flag, check_model
 from frostline.core.doors import public
+from frostline.core.io import disk_errors
 from frostline.core.layers import check_initialized, default_dtype_of, unwrapped
 from frostline.core.records import FitResult, Timings
 from frostline.core.restore import (
@@ -60,8 +61,6 @@ if TYPE_CHECKING:
 
     from torch import nn
     from torch.optim import Optimizer
-
-    from frostline.caching import FeatureCache
 
 _DTYPES = {"bf16-true": torch.bfloat16, "16-true": torch.float16, "64-true": torch.float64}
 
@@ -131,8 +130,10 @@ def fit(
                    monitor=monitor)  # fmt: skip
     epochs, batch_size = operator.index(epochs), operator.index(batch_size)
     seed, progress = as_seed("fit", "seed", seed), check_flag("fit", "progress", progress)
-    folder = as_path("fit", "out", out) if out is not None else None
-    again = as_path("fit", "resume", resume) if resume is not None else None
+    # Paths are looked up here, once: reading items may move the process to another folder.
+    folder = _absolute("out", out) if out is not None else None
+    again = _absolute("resume", resume) if resume is not None else None
+    cache = cache if isinstance(cache, (bool, FeatureCache)) else FeatureCache(as_path("fit", "cache", cache))
     if clip is not None:
         check_callable("fit", "clip", clip, takes="(parameters), such as frostline.remedies.clip_by_norm(1.0)")
     model = _inside(model, is_told=progress)
@@ -181,6 +182,12 @@ def fit(
         tell(diagnosis)
     return FitResult(tuple(done.history), done.best_epoch, done.stopped_early, timings, ready.figures, folder,
                      diagnosis.findings if diagnosis else (), healed.healing, healed.steps)  # fmt: skip
+
+
+def _absolute(name: str, value: Any) -> Path:
+    path = as_path("fit", name, value)
+    with disk_errors("find", path):  # the current folder may be gone
+        return path.absolute()
 
 
 @contextmanager

@@ -16,7 +16,6 @@ import torch
 
 from frostline.caching import CachedDataset, DatasetState, FeatureCache
 from frostline.core import inputs as batches
-from frostline.core.arguments import as_path
 from frostline.core.errors import DataError
 from frostline.core.mismatch import told_mismatch
 from frostline.data import labels_of
@@ -24,6 +23,7 @@ from frostline.health import InputFacts, facts_of_input
 from frostline.remedies.timing import wait
 from frostline.splitting import frozen_side_in_inference_mode, split
 from frostline.training import DatasetBatches, check_classes, in_dtype, is_stateless
+from frostline.transfer import check_still
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -75,7 +75,7 @@ class Ready:
 
 
 def prepare(
-    model: nn.Module, train: Any, val: Any, cache: bool | str | Path | FeatureCache, fabric: Any, out: Path | None,
+    model: nn.Module, train: Any, val: Any, cache: bool | FeatureCache, fabric: Any, out: Path | None,
     *, batch_size: int, seed: int, progress: bool, example: Any = None, loss: Any = None, metric: Any = None,
 ) -> Ready:  # fmt: skip
     """Decide between the cached and the plain way, and say why.
@@ -133,9 +133,11 @@ def _uncached(
 
 
 def _shown(model: nn.Module, plain: DatasetBatches, fabric: Any, example: Any) -> tuple[Any, Any]:
-    """The first samples, and what the model is split by."""
+    """The first samples, and what the model is split by; no frozen layer moves when it runs on them."""
     seen = list(range(min(max(plain.batch_size, _SEEN), len(plain.dataset))))
     first = batches.move(plain.batch(seen)[0], fabric.device)
+    with told_mismatch(model, first):
+        check_still(model, batches.rows(first, slice(0, _FEW)))
     return first, first if example is None else in_dtype(batches.move(example, fabric.device), _precision(model))
 
 
@@ -149,6 +151,7 @@ def _cached(
     with fabric.autocast():
         started = time.perf_counter()
         first, shown = _shown(model, plain, fabric, example)
+        _refuse_texts(first)
         with told_mismatch(model, shown):
             made = split(model, shown)
         real = batches.rows(first, slice(0, max(2, min(size, _PROVEN))))
@@ -190,6 +193,32 @@ def _check_same(states: Mapping[str, DatasetState]) -> None:
                 do="leave the dataset as it is until fit returns, or train with frostline.fit(..., cache=False), which "
                 "reads the items in every epoch.",
             )  # fmt: skip
+
+
+def _refuse_texts(inputs: Any, name: str = "") -> None:
+    """Raise if texts that differ from sample to sample are among the inputs: features follow from tensors alone."""
+    if isinstance(inputs, Mapping):
+        parts = cast("Mapping[Any, Any]", inputs).items()
+    elif isinstance(inputs, (tuple, list)):
+        parts = enumerate(cast("Sequence[Any]", inputs))
+    else:
+        return
+    for key, part in parts:
+        own = f"{name}.{key}" if name else str(key)
+        texts = {text for text in cast("Sequence[Any]", part) if isinstance(text, str)} if _is_list(part) else ()
+        if len(texts) > 1:
+            raise DataError(
+                what=f"The input {own!r} is a text, which cannot be kept with cached features.", where="fit(train)",
+                received=f"{', '.join(map(repr, sorted(texts)[:3]))}, and others" if len(texts) > 3
+                else ", ".join(map(repr, sorted(texts))),
+                do="encode the texts as a tensor in the dataset, such as token ids; or train with "
+                "frostline.fit(..., cache=False).",
+            )  # fmt: skip
+        _refuse_texts(part, own)
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, (tuple, list))
 
 
 class _InPrecision:
@@ -237,11 +266,9 @@ def _time_frozen(made: Any, plain: DatasetBatches) -> float:
     return min(times)
 
 
-def _store(cache: bool | str | Path | FeatureCache, out: Path | None) -> FeatureCache:
+def _store(cache: bool | FeatureCache, out: Path | None) -> FeatureCache:
     if isinstance(cache, FeatureCache):
         return cache
-    if not isinstance(cache, bool):
-        return FeatureCache(as_path("fit", "cache", cache))
     if out is not None:
         return FeatureCache(out / "cache")
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"

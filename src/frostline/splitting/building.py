@@ -22,6 +22,7 @@ from frostline.splitting.uncached import kept_model
 if TYPE_CHECKING:
     from torch import nn
 
+# How often to record again because some sample of the example takes another path than those that were recorded.
 _PATHS = 3
 _READS = "values of the frozen part decide in Python what runs in the trainable part"
 

@@ -202,11 +202,11 @@ def refuse_backward_hooks(module: nn.Module, name: str) -> None:
     if all(map(returns_nothing, hooks)):
         return
     raise SplitError(
-        what=f"A hook changes gradients on their way back through {name or 'the model'}.",
+        what=f"A hook may change gradients on their way back through {name or 'the model'}.",
         where=name or type(module).__name__,
         received="register_full_backward_hook or register_full_backward_pre_hook on a module with frozen layers",
-        do="register the hook on a module that holds no frozen layers, or on a tensor; or train with "
-        "frostline.fit(..., cache=False).",
+        do="let the hook return None, if it only looks; or register it on a module that holds no frozen layers, or on "
+        "a tensor; or train with frostline.fit(..., cache=False).",
     )
 
 

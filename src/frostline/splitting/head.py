@@ -353,7 +353,7 @@ def _find(head: Head, target: str) -> Any:
 def _watch(own: Own, recordings: tuple[Recording, ...], *, has_queues: bool) -> None:
     entered = {name: module for recording in recordings for name, module in recording.entered.items()}
     sources = {key: source for recording in recordings for key, source in recording.sources.items()}
-    left = {(own.module, own.name) for recording in recordings for own in recording.left}
+    left = {place for recording in recordings for own in recording.left for place in own.places()}
     places = watched_places(entered, sources.values(), left)
     own.places = [place for place in places if has_queues or not has_state(place.value)]
     for recording in recordings:

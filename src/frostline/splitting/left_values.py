@@ -24,11 +24,18 @@ _MAX_TENSORS = 64  # of one attribute
 
 @dataclass(frozen=True)
 class LeftValue:
-    """One attribute, and what it holds, with a slot for every tensor."""
+    """One attribute, and what it holds, with a slot for every tensor; of a dict, the entries with tensors."""
 
     module: str
     name: str
     template: Any
+
+    def places(self) -> set[str]:
+        """The places that the head sets, as `places.Place` names them."""
+        name = f"{self.module}.{self.name}" if self.module else self.name
+        if type(self.template) is dict:
+            return {f"keys of {name}", *(f"{name}[{key!r}]" for key in cast("dict[Any, Any]", self.template))}
+        return {name}
 
 
 class LeftValues:
@@ -48,7 +55,7 @@ class LeftValues:
         }
 
     def found(self, values: Values, whole: Iterable[str]) -> tuple[list[LeftValue], list[Tensor], set[str]]:
-        """After the run: what follows from trainable weights, its tensors, and the names of others that hold tensors.
+        """After the run: what follows from trainable weights, its tensors, and the names of others that were changed.
 
         Args:
             values: The tensors of the run.
@@ -64,11 +71,19 @@ class LeftValues:
             for key, value in vars(module).items():
                 if key in _TORCH_OWN or not self._is_new(name, key, value):
                     continue
+                if type(value) is dict:  # its other entries are configuration, or are refused where a loss reads them
+                    value = {entry: held for entry, held in cast("dict[Any, Any]", value).items() if tensors_in(held)}
                 own = tensors_in(value)
-                if own and len(own) <= _MAX_TENSORS and all(id(tensor) in values.nodes for tensor in own):
+                is_mixed = type(value) is list and not all(map(tensors_in, cast("list[Any]", value)))
+                if (
+                    own
+                    and not is_mixed
+                    and len(own) <= _MAX_TENSORS
+                    and all(id(tensor) in values.nodes for tensor in own)
+                ):
                     left.append(LeftValue(name, key, _shifted(template_of(value)[0], len(tensors))))
                     tensors += own
-                elif own:
+                else:
                     others.add(key)
         return left, tensors, others
 
@@ -85,7 +100,6 @@ def leave(model: nn.Module, left: Sequence[LeftValue], tensors: Sequence[Tensor]
         if type(value) is list and type(held) is list:
             held[:] = value
         elif type(value) is dict and type(held) is dict:
-            held.clear()
             held.update(cast("dict[Any, Any]", value))
         else:
             table[own.name] = value

@@ -7,7 +7,7 @@ and its head other samples run, so that what was left there is not that of the b
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +45,8 @@ def prove_loss(
     """Compare what a loss or metric gives over model and head; everything that they keep is put back.
 
     Args:
-        function: Callable(output, target). If it fails on the model's own output, nothing is said of it here.
+        function: Callable(output, target). If it fails on the model's own output, or holds an iterator, nothing is
+            said of it here.
         model: The model.
         head: Its head.
         reference: Runs the model on inputs.
@@ -56,24 +57,29 @@ def prove_loss(
     Raises:
         SplitError: If they differ.
     """
+    if any(isinstance(value, Iterator) for value in _reached(function)):
+        return  # what it takes from an iterator cannot be put back
     inputs, targets = batch
-    first = torch.zeros(batches.batch_size(inputs), dtype=torch.long, device=features[0].device)
-    others = batches.rows(inputs, first)  # the first sample in every place
+    first = torch.zeros(batches.batch_size(inputs) + 1, dtype=torch.long, device=features[0].device)
+    others = batches.rows(inputs, first)  # the first sample in every place, and one more place
     with (
-        kept_modes(model), kept_modes(head), kept_gradients(model), kept_buffers(model), kept_generators(),
+        kept_modes(model), kept_modes(head), kept_gradients(model), kept_generators(),
         kept_attributes(model, numbers=True), torch.set_grad_enabled(training),
     ):  # fmt: skip
         model.train(training)
         head.train(training)
         states = generator_states()
         try:
-            expected = _called(function, reference(inputs), targets)
+            with kept_buffers(model):
+                expected = _called(function, reference(inputs), targets)
         except Exception:  # training tells what is wrong
             return
-        reference(others)
+        with kept_buffers(model), suppress(Exception):  # a model may refuse samples that are all the same
+            reference(others)
         set_generator_states(states)
         try:
-            found = _called(function, head(*features), targets)
+            with kept_buffers(model):
+                found = _called(function, head(*features), targets)
         except Exception as error:
             raise _reads_frozen_part(function, f"{type(error).__name__}: {error}, over the trainable part") from error
     allowed = max([_TOLERANCE, *(batch_tolerance(own.dtype, is_on_gpu=own.is_cuda) for own in features)])

@@ -71,7 +71,7 @@ class Walk:
         modules: The modules whose attributes and methods are followed.
         is_complete: Take those places too that forward itself writes.
         reads_all: Take every attribute of the modules, whether the code names it or not.
-        left: Attributes that are not followed, by module and name.
+        left: Names of places that are not followed.
         follows_modules: Follow modules that stand in containers, globals and closures: what the code names of them.
         known: Identities of objects that are not followed.
 
@@ -83,7 +83,7 @@ class Walk:
 
     def __init__(
         self, sources: list[Source], modules: Iterable[nn.Module], *, is_complete: bool = False,
-        reads_all: bool = False, left: Container[tuple[str, str]] = (), follows_modules: bool = False,
+        reads_all: bool = False, left: Container[str] = (), follows_modules: bool = False,
         known: Iterable[int] = (),
     ) -> None:  # fmt: skip
         self.sources, self.places = with_callees(sources, modules), list[Place]()
@@ -99,7 +99,7 @@ class Walk:
         """Attributes of the module and of its classes."""
         prefix = f"{name}." if name else ""
         own = vars(module)
-        self._table(prefix, own, 0, _TORCH_OWN.union(key for key in own if (name, key) in self._left))
+        self._table(prefix, own, 0, _TORCH_OWN)
         self._class_of(module, 0)
 
     def scopes(self) -> None:
@@ -138,6 +138,8 @@ class Walk:
                 self._value(f"{prefix}{key}", table, key, depth)
 
     def _value(self, name: str, table: Any, key: Any, depth: int) -> None:
+        if name in self._left:
+            return
         if len(self.places) >= _MAX_PLACES or depth > _MAX_DEPTH:
             self.unnamed.append(name)
             return
@@ -163,7 +165,8 @@ class Walk:
 
     def _container(self, name: str, container: Any, keys: Iterable[Any], depth: int, *, size: str) -> None:
         self._seen.add(id(container))
-        self.places.append(Place(size, _Size(container), 0))
+        if size not in self._left:
+            self.places.append(Place(size, _Size(container), 0))
         for key in keys:
             self._value(f"{name}[{key!r}]", container, key, depth + 1)
 

@@ -158,7 +158,7 @@ def _record_once(model: nn.Module, example: Any, settings: RecorderSettings) -> 
         check_quiet_modules(settings.quiet, trained[1])
         model.eval()
         evaluated = _record_pair(model, kinds, sizes, settings.in_mode(training=False), is_logging=True)
-    refuse_unknown_constants(model, (*evaluated, *trained))
+    refuse_unknown_constants((*evaluated, *trained))
     if any(recording.unheard for recording in evaluated):
 
         def again() -> Recording:

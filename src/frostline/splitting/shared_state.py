@@ -7,10 +7,10 @@ it leaves in an attribute, a table, an object or a class, or finds there, would 
 from __future__ import annotations
 
 import dis
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from types import CodeType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
@@ -86,28 +86,45 @@ class SharedState:
             self._known[id(module)] = self._exchanges(module)
         return self._known[id(module)]
 
-    def _exchanges(self, module: nn.Module) -> bool:
-        parts = {id(part) for part in module.modules()}
-        inside, outside, others = _Usage(), _Usage(), _Usage()
-        own: dict[int, tuple[Any, set[str]]] = {}
-        theirs: dict[int, tuple[Any, set[str]]] = {}
-        own_codes = {code for part in module.modules() for code in self._reach(part).codes}
+    @cached_property
+    def _by_codes(self) -> dict[frozenset[CodeType], list[_Reach]]:
+        """The parts of the model by their code: models of a thousand parts have a dozen classes."""
+        found: dict[frozenset[CodeType], list[_Reach]] = {}
         for part in self._model.modules():
-            reach, is_inside = self._reach(part), id(part) in parts
-            (own if is_inside else theirs).update(reach.objects)
-            (inside if is_inside else outside).add(reach.usage)
-            if not is_inside and not reach.codes <= own_codes:  # else it reads its own attributes under these names
-                others.add(reach.usage)
+            reach = self._reach(part)
+            found.setdefault(reach.codes, []).append(reach)
+        return found
+
+    @cached_property
+    def _holders(self) -> Counter[int]:
+        """How many parts reach an object, by identity."""
+        return Counter(key for own in self._by_codes.values() for reach in own for key in reach.objects)
+
+    def _exchanges(self, module: nn.Module) -> bool:
+        parts = [self._reach(part) for part in module.modules()]
+        counts = Counter(reach.codes for reach in parts)
+        own_codes = {code for codes in counts for code in codes}
+        inside, outside, others = _Usage(), _Usage(), _Usage()
+        for codes, reaches in self._by_codes.items():
+            if codes in counts:
+                inside.add(reaches[0].usage)
+            if counts[codes] < len(reaches):
+                outside.add(reaches[0].usage)
+                if not codes <= own_codes:  # else it reads its own attributes under these names
+                    others.add(reaches[0].usage)
         if inside.stored & others.foreign or inside.loaded & others.foreign_stored:
             return True
         tables = (vars(part) for part in module.modules())
         held = {name for table in tables for name, value in table.items() if isinstance(value, _CONTAINERS)}
         if held & others.foreign & (inside.changed | others.changed):
             return True
+        reached = Counter(key for reach in parts for key in reach.objects)
+        objects = {key: own for reach in parts for key, own in reach.objects.items()}
         return any(
-            _passes(*own[key], inside, outside) or _passes(*own[key], outside, inside)
-            for key in own.keys() & theirs.keys()
-        )  # fmt: skip
+            _passes(*objects[key], inside, outside) or _passes(*objects[key], outside, inside)
+            for key, count in reached.items()
+            if count < self._holders[key]
+        )
 
     def _reach(self, module: nn.Module) -> _Reach:
         if id(module) not in self._reaches:

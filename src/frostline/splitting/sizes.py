@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, fx
 
 from frostline.core.errors import SplitError
-from frostline.splitting.structure import replace
+from frostline.splitting.structure import is_same, replace
 
 if TYPE_CHECKING:
     from frostline.splitting.recording import Recording
@@ -88,6 +88,13 @@ class _Rewriter:
         old, new = self.small.constants.get(str(a.target)), self.large.constants[str(b.target)]
         if old is new:
             return
+        if (
+            isinstance(old, Tensor)
+            and isinstance(new, Tensor)
+            and is_same(old, new)
+            and old.data_ptr() == new.data_ptr()
+        ):
+            return  # the same memory, such as that of an array
         if isinstance(new, Tensor):  # a call that nobody heard has made it, as scripted functions do
             raise _not_general(node, "a tensor whose origin no torch call, module or attribute tells")
         is_equal = type(old) is type(new) and (old == new or repr(old) == repr(new) or _is_same_code(old, new))
@@ -147,3 +154,9 @@ def _not_general(node: fx.Node, received: str) -> SplitError:
         received=received,
         do="make the sizes follow the batch (a multiple of x.shape[0], or -1 in reshape), or freeze above that line.",
     )
+
+
+def _is_same_memory(old: Any, new: Any) -> bool:
+    """True for tensors over the same memory, such as that of an array that the model keeps."""
+    is_both = isinstance(old, Tensor) and isinstance(new, Tensor)
+    return is_both and is_same(old, new) and old.data_ptr() == new.data_ptr()

@@ -133,7 +133,7 @@ def names_read_by(function: Any) -> frozenset[str]:
 def names_written_by(modules: Iterable[nn.Module]) -> frozenset[str]:
     """Attributes that the forward passes of these modules, and of their parts, may set."""
     parts = {id(part): part for module in modules for part in module.modules()}.values()
-    sources = with_callees([source for part in parts for source in sources_of(part)], parts)
+    sources = with_callees([source for part in parts for source in sources_of(part, has_train=False)], parts)
     return frozenset(name for source in sources for code in nested(source.code) for name in stored(code))
 
 
@@ -154,6 +154,9 @@ def catches(code: CodeType) -> bool:
 
 def returns_nothing(function: Any) -> bool:
     """True if a function of Python's returns None on every path."""
+    function = getattr(function, "func", function)  # of a partial
+    if not isinstance(getattr(function, "__func__", function), FunctionType):
+        function = vars(type(function)).get("__call__")
     code = getattr(getattr(function, "__func__", function), "__code__", None)
     if not isinstance(code, CodeType):
         return False

@@ -6,6 +6,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor, nn
 
 from frostline.core import inputs as batches
 from frostline.core.arguments import as_count, check_callable, check_flag
@@ -33,13 +34,12 @@ from frostline.splitting.structure import outline
 from frostline.splitting.verification import Verification, kernels_for, verify_head
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
-
     from frostline.core.records import FrontierTensor
     from frostline.splitting.head import Head
 
 _INPUTS = Point(Frame("", 0), "input", 0, "python")
-# How often to record again because some sample of the example takes another path than those that were recorded.
+# Names that any code loads, whatever its object is: the proof of the loss itself tells of those.
+_COMMON = frozenset((*dir(Tensor), *vars(nn.Module()), "training"))
 
 
 class Split:
@@ -212,10 +212,20 @@ class Split:
 
     @public("Split.check_loss")
     def check_loss(self, function: Any, inputs: Any, targets: Any, *, training: bool) -> None:
-        """Raise a SplitError if a loss or metric reads values that the frozen part leaves beside the model's output."""
+        """Raise if a loss or metric gets another value in a cached training, since it reads more than the output.
+
+        Args:
+            function: Callable(output, target) -> number or scalar tensor. What it keeps from call to call is put back.
+            inputs: A batch of two samples or more.
+            targets: Its targets.
+            training: True for a loss, which sees outputs in training mode; False for a metric.
+
+        Raises:
+            SplitError: If it reads what the frozen part leaves in a hook, an attribute, a list or a global.
+        """
         check_callable("Split.check_loss", "function", function, takes="(output, target) -> number or scalar tensor")
         check_flag("Split.check_loss", "training", training)
-        refuse_unmade(self._plan.left_frozen & names_read_by(function))
+        refuse_unmade((self._plan.left_frozen & names_read_by(function)) - _COMMON)
         inputs, targets = batches.move(inputs, self._device), batches.move(targets, self._device)
         features, batch = self.extract(inputs), (inputs, targets)
         prove_loss(function, self._model, self.head, self._reference, features, batch, training=training)

@@ -26,7 +26,7 @@ _DIGEST = 64  # letters of a digest of a tensor; texts are quoted
 
 
 def watched_places(
-    modules: Mapping[str, nn.Module], sources: Iterable[Source], left: Container[tuple[str, str]] = ()
+    modules: Mapping[str, nn.Module], sources: Iterable[Source], left: Container[str] = ()
 ) -> list[Place]:  # fmt: skip
     """Every number, text and plain tensor that the code may read from these modules, its globals and its closures.
 
@@ -35,7 +35,7 @@ def watched_places(
     Args:
         modules: Modules by name.
         sources: The code that ran.
-        left: Attributes that the head itself sets, by module and name.
+        left: Names of places that the head itself sets.
     """
     return _walked(Walk(list(sources), modules.values(), left=left), modules)
 
@@ -172,20 +172,14 @@ def steered_state(
     ]
 
 
-def refuse_unknown_constants(model: nn.Module, recordings: Iterable[Recording]) -> None:
-    """Refuse tensors that stand in a graph as they are, and that the model keeps nowhere: an unheard call made them.
+def refuse_unknown_constants(recordings: Iterable[Recording]) -> None:
+    """Refuse tensors that stand in a graph as they are, and that every run makes anew: an unheard call made them.
 
     Raises:
         SplitError: If there is one; scripted functions and those of C are not heard.
     """
-    recordings = list(recordings)
-    constants = {id(own) for each in recordings for own in each.constants.values() if isinstance(own, Tensor)}
-    if not constants:
-        return
-    sources = [source for each in recordings for source in each.sources.values()]
-    modules = dict(model.named_modules())
-    kept = _walked(Walk(sources, modules.values(), is_complete=True), modules)
-    if constants - {id(place.value) for place in kept}:
+    kept = [{own.data_ptr() for own in each.constants.values() if isinstance(own, Tensor)} for each in recordings]
+    if any(sum(pointer in others for others in kept) == 1 for own in kept for pointer in own):
         raise SplitError(
             what="The model makes a tensor by a call that cannot be recorded.",
             where="a tensor that no torch call, module or attribute tells the origin of",

@@ -210,7 +210,7 @@ def _stepped(
 
 def _called(wrapped: Any, inputs: Any) -> Any:
     try:
-        with told_mismatch(wrapped, inputs):
+        with told_mismatch(getattr(wrapped, "module", wrapped), inputs):  # Fabric's wrapper holds the model
             return batches.call(wrapped, inputs)
     except ValueError as error:
         if "frozen dataclass" in str(error):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -220,10 +220,10 @@ def as_labels(output: Tensor, target: Any, *, ignored: int = IGNORED, where: str
         is_last = output.dim() > 2 and target.shape == output.shape[:-1]
         raise DataError(
             what="Cross entropy needs one class index for each place of the output.", where=where,
-            received=f"target {tuple(target.shape)}, output {tuple(output.shape)}, whose classes are on axis 1",
+            received=f"targets {tuple(target.shape)} of a batch, outputs {tuple(output.shape)}, classes on axis 1",
             do="the classes are on the last axis here: pass loss=lambda output, target: "
             "torch.nn.functional.cross_entropy(output.flatten(0, -2), target.flatten())." if is_last else
-            f"return targets of shape {tuple(wanted)}, integers from 0 to {classes - 1}; or pass a callable.",
+            f"return {_shape_of_item(wanted)} from 0 to {classes - 1} as the target of an item; or pass a callable.",
         )  # fmt: skip
     if classes == 1 and output.dim() > 1:
         raise DataError(
@@ -244,6 +244,10 @@ def as_labels(output: Tensor, target: Any, *, ignored: int = IGNORED, where: str
             else "map the labels to 0..C-1, or give the model C outputs: frostline.replace_head(model, C).",
         )
     return target.long()
+
+
+def _shape_of_item(wanted: Sequence[int]) -> str:
+    return f"integers of shape {tuple(wanted[1:])}" if wanted[1:] else "one integer"
 
 
 def _is_one_hot(target: Tensor) -> bool:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _NormBase  # pyright: ignore[reportPrivateUsage]  # all kinds of it
 
+from frostline.core import inputs as batches
 from frostline.core.digests import tensor_digest
 from frostline.core.errors import DataError, FrostlineError
 from frostline.core.layers import is_pinned
+from frostline.core.restore import kept_attributes, kept_buffers, kept_generators, kept_modes, kept_parameters
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
@@ -19,6 +23,7 @@ if TYPE_CHECKING:
 FROZEN, MODE = "_names_frozen", "_mode_before_freeze"
 CHILDREN = "_children_frozen"  # noted on a parent: names of its children that `freeze` holds in inference mode
 _NOTES = (FROZEN, MODE, CHILDREN, "train")
+_LARGER = 100.0
 
 
 class FrozenState:
@@ -79,6 +84,40 @@ def check_promise(model: nn.Module, where: str, frozen: Iterable[nn.Module] | No
             )  # fmt: skip
 
 
+def check_still(model: nn.Module, inputs: Any) -> None:
+    """Raise if a frozen layer moves its own buffers whenever it runs, in inference mode too, as an observer does.
+
+    Args:
+        model: The model; nothing of it changes.
+        inputs: A few samples. It runs on them, and on larger ones: an observer of ranges moves by what is new to it.
+
+    Raises:
+        DataError: It names the layer.
+    """
+    held = {name: module for name, module in _held(model).items() if not isinstance(module, _NormBase)}
+    owners = [name for name, module in held.items() if any(True for _ in module.buffers(recurse=False))]
+    if not owners:
+        return
+    before = {name: _own_buffers(held[name], name) for name in owners}
+    kept = kept_buffers(model), kept_parameters(model), kept_attributes(model, numbers=True)
+    with torch.no_grad(), kept_modes(model), kept_generators(), kept[0], kept[1], kept[2]:
+        model.train()
+        for size in (1, _LARGER):
+            batches.call(
+                model, batches.map_tensors(inputs, lambda x, size=size: x * size if x.is_floating_point() else x)
+            )
+        after = {name: _own_buffers(held[name], name) for name in owners}
+    moved = {name: [key for key, own in before[name].items() if after[name].get(key) != own] for name in owners}
+    layer = next((name for name in owners if moved[name]), None)
+    if layer is not None:
+        raise DataError(
+            what=f"The frozen layer {layer!r} moves its own buffers whenever it runs, in inference mode too.",
+            where=f"fit(model), {layer} ({type(held[layer]).__name__})", received=", ".join(moved[layer][:3]),
+            do="let it keep still: model.apply(torch.ao.quantization.disable_observer) for observers of quantization, "
+            "or remove the line of its forward that writes them; or leave that layer trainable.",
+        )  # fmt: skip
+
+
 def check_places(model: nn.Module, where: str) -> None:
     """Raise if a layer was put where a frozen one stood, and would move: as convert_sync_batchnorm does.
 
@@ -129,12 +168,19 @@ def kept_freeze(model: nn.Module) -> Generator[None]:
 
 def _digests(model: nn.Module) -> dict[str, str]:
     found = {f"parameter {n}": tensor_digest(p) for n, p in model.named_parameters() if not p.requires_grad}
+    for name, module in _held(model).items():
+        found[f"mode of {name or 'the model'}"] = str(module.training)
+        found |= _own_buffers(module, name)
+    return found
+
+
+def _held(model: nn.Module) -> dict[str, nn.Module]:
+    """Modules that `freeze` holds in inference mode, with all that is inside of them."""
     pinned = [module for module in model.modules() if is_pinned(module)]
     inside = {id(part) for module in pinned for part in module.modules()}
-    for name, module in model.named_modules():
-        if id(module) not in inside:
-            continue
-        found[f"mode of {name or 'the model'}"] = str(module.training)
-        for key, buffer in module.named_buffers(prefix=name, recurse=False):
-            found[f"buffer {key}"] = tensor_digest(buffer)
-    return found
+    return {name: module for name, module in model.named_modules() if id(module) in inside}
+
+
+def _own_buffers(module: nn.Module, name: str) -> dict[str, str]:
+    own = module.named_buffers(prefix=name, recurse=False)
+    return {f"buffer {key}": tensor_digest(buffer) for key, buffer in own}

@@ -58,3 +58,14 @@ def test_an_infinite_slope_has_a_remedy_of_its_own():
     assert finding.advice.startswith("look for sqrt, norm or a power below 1 of zero")
     (finding,) = nonfinite.check(Evidence(records=(StepRecord(0, math.nan, 1.0, (), "fc1"),)))
     assert finding.advice.startswith("remove the samples, or mend the function")
+
+
+def test_one_value_is_too_many():
+    seen = [
+        *(Evidence(records=(StepRecord(0, 1.0, math.nan, (), place),)) for place in ("input", "gradient", "fc1")),
+        Evidence(records=(record(),), losses=losses(math.nan)),
+        Evidence(records=(record(),), loss=LossFacts("classes", is_finite=False)),
+    ]
+    for evidence in seen:
+        (finding,) = nonfinite.check(evidence)
+        assert (finding.measured, finding.limit) == (1.0, 0.0)

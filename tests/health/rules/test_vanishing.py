@@ -73,3 +73,10 @@ def test_one_sample_is_better_than_none_and_late_ones_do_not_count():
 def test_two_hidden_layers_or_silent_ones_have_no_way_to_shrink_on():
     assert outcomes(vanishing, of("deviation", 1.0, 1e-9, 1.0)) == ["not judged"]
     assert outcomes(vanishing, of("deviation", 0.0, 0.0, 0.0, 1.0)) == ["not judged"]
+
+
+def test_of_two_samples_the_second_is_judged():
+    zero = record(0, **by_layer("gradient_norm", 0.0, 0.0, 1.0))
+    for first, outcome in ((0.3, "passed"), (1e-6, "issue")):
+        later = record(1, **by_layer("gradient_norm", first, 0.4, 1.0))
+        assert outcomes(vanishing, Evidence(chain(3), (zero, later))) == [outcome]
