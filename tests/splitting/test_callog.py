@@ -41,6 +41,13 @@ CALLS = {
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
 
 
+CALLS |= {
+    "a branch not taken that reads a dtype": lambda m, h: h if h.max() < 1e9 else h.to(m.dtype).float(),
+    "a branch not taken that reads a range": lambda m, h: h if h.max() < 1e9 else h * len(m.range),
+    "a branch not taken that calls a function of torch": lambda m, h: h if h.max() < 1e9 else m.builtin(h),
+}
+
+
 class Clip(nn.Module):
     def __init__(self, limit: float) -> None:
         super().__init__()
@@ -60,6 +67,8 @@ class Hiding(nn.Module):
             self.inner.bias.fill_(value)
         self.held = {"a": [np.full(D, value, dtype=np.float32)]}
         self.number, self.count, self.limit = np.float32(value), np.int64(value), float(value)
+        self.dtype, self.range = (torch.float16, torch.bfloat16)[value - 2], range(value)
+        self.builtin = (torch.sin, torch.cos)[value - 2]
         self.function = lambda v: min(v, value)
         self.traced = torch.jit.trace(lambda h: torch.where(h > value, h * 0, h), torch.ones(2, D))
         self.scripts = [torch.jit.script(Clip(value))]
@@ -87,7 +96,7 @@ def test_every_argument_of_a_frozen_call_changes_the_key(name):
 def test_an_argument_without_content_is_refused():
     numbers = iter(range(10**6))
     with pytest.raises(fl.NotCacheable, match="content cannot be read") as error:
-        key_of(lambda m, h: h.clone().apply_(lambda v: v + 0 * next(numbers)), 1)
+        key_of(lambda m, h: h.clone().apply_(lambda v: v + 0 * next(numbers)), 2)
     assert "numbers" in error.value.received
     assert "cache=False" in error.value.do
 
@@ -152,3 +161,27 @@ def test_a_constant_that_follows_the_number_of_samples_alone_is_known_by_its_val
         return key_of(lambda m, h: h * torch.FloatTensor([m.limit] * len(h)).unsqueeze(1), value)
 
     assert made_from(2) == made_from(2) != made_from(3)
+
+
+def test_an_operator_that_is_written_in_python_is_known_by_its_code():
+    def scaled(scale):
+        @torch.library.custom_op("frostline_test_callog::scaled", mutates_args=())
+        def operator(h: torch.Tensor) -> torch.Tensor:
+            return h * scale
+
+        return operator
+
+    def key(scale):
+        operator = scaled(scale)
+        return key_of(lambda m, h: operator(h), 2)
+
+    assert key(1.5) == key(1.5) != key(2.5)
+
+
+def test_an_operator_whose_code_cannot_be_read_is_refused():
+    library = torch.library.Library("frostline_test_callog_hidden", "FRAGMENT")
+    library.define("scaled(Tensor h) -> Tensor")
+    library.impl("scaled", lambda h: h * 2, "CompositeExplicitAutograd")
+    with pytest.raises(fl.NotCacheable, match="content cannot be read") as error:
+        key_of(lambda m, h: torch.ops.frostline_test_callog_hidden.scaled(h), 2)
+    assert "frostline_test_callog_hidden::scaled" in error.value.received

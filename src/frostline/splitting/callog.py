@@ -6,7 +6,7 @@ constants it reads, and the bytecode of the model's own functions that were runn
 
 from __future__ import annotations
 
-from types import FunctionType
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,11 +14,13 @@ import torch
 from frostline.splitting import operations
 from frostline.splitting.failures import unnamed_error
 from frostline.splitting.graphs import apply_function
-from frostline.splitting.key_texts import Unnamed, code_text, is_library_function, text_of
+from frostline.splitting.key_texts import Unnamed, function_text, text_of
 from frostline.splitting.structure import tensors_in
 from frostline.splitting.values import storage_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor
 
     from frostline.splitting.recording import Recording
@@ -89,7 +91,7 @@ def describe_call(func: Any, args: Any, kwargs: dict[str, Any], result: Any, val
     code = ",".join(values.code(frame.f_code) for frame in operations.user_frames())
     runs_heard = func is apply_function  # what its body calls has lines of its own
     arguments = _text((args, kwargs), values, runs_heard=runs_heard)
-    called += code_text(func) if isinstance(func, FunctionType) and not is_library_function(func) else ""
+    called += _named(function_text, func, values)
     made = tensors_in(result)
     shapes = [tuple(tensor.shape) for tensor in made]
     settings = f"{torch.is_autocast_enabled('cpu')}{torch.is_autocast_enabled('cuda')}"
@@ -102,7 +104,16 @@ def _text(value: Any, values: Values, *, runs_heard: bool = False) -> str:
     def of_tensor(tensor: Tensor) -> str:
         return f"<{tensor.dtype}{tuple(tensor.shape)}>" if values.is_made(tensor) else f"<{values.digest(tensor)}>"
 
+    return _named(partial(text_of, tensor=of_tensor, runs_heard=runs_heard), value, values)
+
+
+def _named(text: Callable[[Any], str], value: Any, values: Values) -> str:
+    """A text for the log.
+
+    Raises:
+        NotCacheable: If the value has none.
+    """
     try:
-        return text_of(value, of_tensor, runs_heard=runs_heard)
+        return text(value)
     except Unnamed as unnamed:
         raise unnamed_error(str(unnamed), values.frames.top.frame.name) from None

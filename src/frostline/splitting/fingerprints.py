@@ -9,13 +9,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, cast
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from frostline.core.digests import tensor_digest
 from frostline.core.generators import GENERATORS, state_of
 from frostline.splitting.scripts import SCRIPTED, UnreadableScript, script_text
 
-NUMBERS = (bool, int, float, complex, str, bytes, np.generic)
+NUMBERS = (bool, int, float, complex, str, bytes, np.generic, range,
+           torch.dtype, torch.device, torch.layout, torch.memory_format)  # fmt: skip
 _MAX_DEPTH = 4
 _HOLDERS = (set, frozenset, deque, bytearray, array)
 

@@ -37,6 +37,8 @@ _SETTINGS = (torch.dtype, torch.layout, torch.memory_format)
 _BUFFERS = (bytearray, memoryview, array)
 _BUILTIN = (BuiltinFunctionType, np.ufunc, type(Tensor.add), type(Tensor.__add__), type(torch.ops.aten.mul.Tensor))
 _MAX_DEPTH = 12
+_TORCH_SPACES = ("aten", "prim", "prims", "quantized", "rngprims", "higher_order", "inductor")
+_NO_KERNELS = ("Meta", "Autograd", "Autocast")  # they compute shapes and gradients, or call the kernel again
 
 
 class Unnamed(Exception):  # noqa: N818 (a signal inside this pillar: `callog` tells where it was met)
@@ -111,7 +113,7 @@ def _number(value: Any, part: Callable[[Any], str]) -> str | None:
         return f"{type(value).__qualname__}.{value.name}={part(value.value)}"
     for kind in _PLAIN:
         if isinstance(value, kind) and not isinstance(value, np.generic):
-            return kind.__repr__(value)
+            return str(cast("Any", kind).__repr__(value))
     if value is None or value is ... or value is NotImplemented:
         return repr(value)
     if isinstance(value, (np.generic, np.ndarray)):
@@ -177,6 +179,29 @@ def _callable(value: Any, part: Callable[[Any], str]) -> str | None:
     if isinstance(value, ModuleType) and is_library(value):
         return value.__name__
     return None
+
+
+def function_text(func: Any) -> str:
+    """What a torch call runs beyond its name: the code of a function, or of an operator, that is written in Python.
+
+    Raises:
+        Unnamed: If the code of an operator cannot be read.
+    """
+    if isinstance(func, FunctionType):
+        return "" if is_library_function(func) else code_text(func)
+    if not isinstance(func, (torch._ops.OpOverload, torch._ops.OpOverloadPacket)):
+        return ""
+    name = str(getattr(func, "_qualified_op_name", None) or cast("Any", func).name()).split(".")[0]
+    if name.split("::")[0] in _TORCH_SPACES:
+        return ""
+    made: Any = cast("Any", torch)._library.custom_ops.OPDEFS.get(name)
+    if made is not None and not set(made._backend_fns) - {None}:
+        return code_text(made._init_fn)
+    kernels: Iterable[str] = getattr(torch.library, "_impls", ())
+    start = f"{name.replace('::', '/')}/"
+    if made or any(key.startswith(start) and not key.removeprefix(start).startswith(_NO_KERNELS) for key in kernels):
+        raise Unnamed(f"the operator {name}, whose kernel was written in Python and registered with torch.library")
+    return ""
 
 
 def is_library_function(function: FunctionType) -> bool:

@@ -100,7 +100,8 @@ def record_replayed(model: nn.Module, example: Any, why: str, *, is_lean: bool) 
     if any(recording.is_unsound for pair in recordings.values() for recording in pair):
         raise NothingToReplay
     others = other_values(batch_of(example, SMALL, start=1))
-    refuse_unheard(*recordings[False], lambda: record_blocks(model, kinds, others, settings))
+    small, large = recordings[False]
+    refuse_unheard(small, large, lambda: record_blocks(model, kinds, others, settings))
     blocks = _answered(recordings)
     moved, used = set[str](), set[tuple[Frame | None, int]]()
     for training in (True, False):

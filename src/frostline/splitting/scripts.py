@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -30,13 +30,14 @@ def script_text(script: Any) -> str:
     Raises:
         UnreadableScript: If it calls Python, or a method that is chosen when it runs.
     """
-    owner = None
+    owner: Any = None
     if isinstance(script, torch.jit.ScriptModule):
-        script = script._c._get_method("forward")
+        script = cast("Any", script)._c._get_method("forward")
     if isinstance(script, torch._C.ScriptMethod):
         owner = script.owner
+    script = cast("Any", script)
     graph = script.inlined_graph
-    objects = {next(iter(graph.inputs())).debugName(): owner} if owner is not None else {}
+    objects: dict[str, Any] = {next(iter(graph.inputs())).debugName(): owner} if owner is not None else {}
     read: list[str] = []
     for node in _nodes(graph):
         if node.kind() in _UNREADABLE:

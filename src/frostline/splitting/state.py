@@ -163,7 +163,7 @@ def steered_state(
     begins = [source for module in frozen.values() for source in sources_of(module)]
     code = Walk(begins, frozen.values(), is_complete=True, follows_modules=True, known=known)
     code.scopes()
-    lines += sorted({code_digest(source.code) for source in code.sources}) + sorted(set(code.library))
+    lines += sorted({code_digest(source.code) for source in code.sources}) + sorted({*code.library, *walk.library})
     lines += code.default_numbers()
     found = (*walk.places, *code.places, *watched_places(mixed, sources))
     places = {place.name: place for place in found}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
@@ -290,7 +290,7 @@ def _values(source: nn.Module | str | Path, key: str | None, notes: list[str]) -
         check_model("reuse", inner, needs=("values",))
         notes += [f"from the model inside of {wrapper}" for wrapper in around]
         return {name: tensor for name, tensor in inner.state_dict().items() if isinstance(tensor, Tensor)}
-    if not isinstance(source, (str, Path)):
+    if not isinstance(cast("object", source), (str, Path)):
         raise DataError(
             what="reuse takes a model, or the path of a file of weights, as its source.",
             where="reuse(source=...)", received=f"a value of type {type(source).__name__}",
