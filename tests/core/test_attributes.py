@@ -41,6 +41,8 @@ def test_slots_are_a_table_that_follows_them():
 
 def test_a_value_without_attributes_has_an_empty_table():
     assert dict(attributes_of(3)) == {}
+
+
 def test_slots_are_attributes_that_are_followed():
     value = Slotted()
     attributes = attributes_of(value)
