@@ -86,15 +86,8 @@ class _Rewriter:
                 raise _not_general(node, f"{a.target} for one batch size, {b.target} for another")
             return
         old, new = self.small.constants.get(str(a.target)), self.large.constants[str(b.target)]
-        if old is new:
+        if old is new or _is_same_memory(old, new):
             return
-        if (
-            isinstance(old, Tensor)
-            and isinstance(new, Tensor)
-            and is_same(old, new)
-            and old.data_ptr() == new.data_ptr()
-        ):
-            return  # the same memory, such as that of an array
         if isinstance(new, Tensor):  # a call that nobody heard has made it, as scripted functions do
             raise _not_general(node, "a tensor whose origin no torch call, module or attribute tells")
         is_equal = type(old) is type(new) and (old == new or repr(old) == repr(new) or _is_same_code(old, new))
