@@ -19,9 +19,8 @@ from torch import Tensor
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_LEAST_BYTES = (
-    2**20
-)  # to lend takes up to 25 us, a quarter of the copy of half a megabyte (measured, 2 cores of an EPYC)
+# To lend takes up to 25 us, a quarter of the copy of half a megabyte (measured, 2 cores of an EPYC, busy).
+_LEAST_BYTES = 2**20
 _KEPT = 2  # of each name; a loop that holds more batches still frees one for each that it takes
 
 
