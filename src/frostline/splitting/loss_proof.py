@@ -42,7 +42,10 @@ def prove_loss(
     function: Callable[[Any, Any], Any], model: nn.Module, head: Head, reference: Callable[[Any], Any],
     features: tuple[Tensor, ...], batch: tuple[Any, Any], *, training: bool,
 ) -> None:  # fmt: skip
-    """Compare what a loss or metric gives over model and head; everything that they keep is put back.
+    """Compare what a loss or metric gives over model and head.
+
+    What the model keeps is put back, and of what the function keeps: numbers, attributes, buffers, generators, and the
+    entries of its lists and dicts. Tensors that it writes in place, and lists in lists, are not.
 
     Args:
         function: Callable(output, target). If it fails on the model's own output, or holds an iterator, nothing is

@@ -1,4 +1,4 @@
-"""`frostline.split`: the first way to write a model's trainable part that is proven to be the model."""
+"""`frostline.split`: attempts at a split, in order; the first that is proven to be the model is taken."""
 
 from __future__ import annotations
 
