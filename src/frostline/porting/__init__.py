@@ -1,0 +1,1 @@
+"""Weights of other frameworks: read without them, matched to a module's layers, converted, and proven."""
