@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
-from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -110,15 +109,12 @@ def _shard_names(file: WeightFile, listing: bytes) -> list[str]:
 
 def _reopened(file: WeightFile, name: str, shard: WeightFile, array: Array) -> Array:
     """An array of a shard, which is opened again whenever the array is read."""
-    return hdf5.Array(array.path, array.shape, array.dtype, partial(_load_again, file, name, shard.size, array))
 
+    def load() -> Tensor:
+        with neighbour(file, name, shard) as again:
+            return hdf5.walk(again).arrays[array.path].load()
 
-def _load_again(file: WeightFile, name: str, size: int, array: Array) -> Tensor:
-    with neighbour(file, name) as shard:
-        found = hdf5.walk(shard).arrays.get(array.path)
-        if shard.size != size or found != array:
-            raise shard.damaged("it changed since it was opened first")
-        return found.load()
+    return hdf5.Array(array.path, array.shape, array.dtype, load)
 
 
 def _gather(found: Hdf5) -> _Weights:
