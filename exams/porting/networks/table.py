@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
-from . import convolutions, images, sequences, small
+from . import convolutions, graphs, images, sequences, small
 
-COUNTERPARTS = convolutions.COUNTERPARTS | images.COUNTERPARTS | sequences.COUNTERPARTS | small.COUNTERPARTS
+COUNTERPARTS = (
+    convolutions.COUNTERPARTS | images.COUNTERPARTS | sequences.COUNTERPARTS | small.COUNTERPARTS | graphs.COUNTERPARTS
+)
