@@ -28,13 +28,19 @@ KERNEL = {  # from (k..., I, O) to (O, I, k...)
 def unit(arrays: Arrays, name: str) -> Leaves:
     """The arrays of one layer by the last part of their names, wherever in the network the layer stands."""
     found = {}
+    starts = any(path.startswith(f"{name}/") for path in arrays)  # a whole path is meant before a part of one
     for path, value in arrays.items():
-        if f"/{name}/" in f"/{path}":
+        if path.startswith(f"{name}/") if starts else f"/{name}/" in path:
             leaf = f"/{path}".split(f"/{name}/", 1)[1]
             found[leaf] = found[leaf.rsplit("/", 1)[-1]] = value
     if not found:
         raise KeyError(name)
     return found
+
+
+def torch_leaves(layer: nn.Module, source: Leaves) -> Leaves:
+    """PyTorch into PyTorch."""
+    return {leaf: source[leaf] for leaf in layer.state_dict()}
 
 
 def by_hand(module: nn.Module, arrays: Arrays, pairs: Pairs, framework: str) -> dict[str, torch.Tensor]:
@@ -205,4 +211,9 @@ def onnx_recurrent(layer: nn.RNNBase, source: Leaves, level: int = 0) -> Leaves:
     return found
 
 
-RULES: dict[str, Callable[[nn.Module, Leaves], Leaves]] = {"keras": keras, "tf_keras": keras, "onnx": onnx}
+RULES: dict[str, Callable[[nn.Module, Leaves], Leaves]] = {
+    "keras": keras,
+    "tf_keras": keras,
+    "onnx": onnx,
+    "torch": torch_leaves,
+}
