@@ -55,6 +55,8 @@ def by_hand(module: nn.Module, arrays: Arrays, pairs: Pairs, framework: str) -> 
     Raises:
         KeyError: If a tensor of the module has no source, or a source has no such tensor.
     """
+    if framework == "flax":  # collections: the leaves of `params` and `batch_stats` have different names
+        arrays = {path.split("/", 1)[1]: value for path, value in arrays.items()}
     state = dict(module.state_dict())
     missing = {name for name in state if not name.endswith("num_batches_tracked")}
     for name, source in pairs.items():
@@ -211,9 +213,43 @@ def onnx_recurrent(layer: nn.RNNBase, source: Leaves, level: int = 0) -> Leaves:
     return found
 
 
+def flax(layer: nn.Module, source: Leaves) -> Leaves:
+    """Flax: as Keras, but transposed kernels are flipped, and each gate has a part of its own."""
+    if isinstance(layer, nn.MultiheadAttention):
+        return attention(layer, source, "out")
+    if isinstance(layer, nn.RNNBase):
+        return flax_recurrent(layer, [source])
+    if isinstance(layer, nn.Embedding):
+        return {"weight": source["embedding"]}
+    if "kernel" not in source:
+        found = norm(layer, source.get("scale"), source.get("bias"))
+        return found | ({"running_mean": source["mean"], "running_var": source["var"]} if "mean" in source else {})
+    kernel, found = source["kernel"], {"bias": source["bias"]} if "bias" in source else {}
+    if isinstance(layer, nn.Linear):
+        return {"weight": kernel.T, **found}
+    if isinstance(layer, nn.modules.conv._ConvTransposeNd):
+        return {"weight": np.flip(kernel.transpose(2, 3, 0, 1), (2, 3)), **found}
+    return {"weight": convolution(kernel), **found}
+
+
+def flax_recurrent(layer: nn.RNNBase, sources: list[Leaves]) -> Leaves:
+    """Cells with one dense part for each gate, for inputs (`ii`) and for the state (`hi`)."""
+    names = "rzn" if isinstance(layer, nn.GRU) else "ifgo"
+    units, ways = layer.hidden_size, 2 if layer.bidirectional else 1
+    found = {}
+    for index, source in enumerate(sources):
+        end = f"l{index // ways}" + ("_reverse" if index % ways else "")
+        for side, of in (("i", "ih"), ("h", "hh")):
+            kernels = [source[f"{side}{gate}/kernel"].T for gate in names]
+            biases = [source.get(f"{side}{gate}/bias", np.zeros(units)) for gate in names]
+            found |= {f"weight_{of}_{end}": np.concatenate(kernels), f"bias_{of}_{end}": np.concatenate(biases)}
+    return found
+
+
 RULES: dict[str, Callable[[nn.Module, Leaves], Leaves]] = {
     "keras": keras,
     "tf_keras": keras,
     "onnx": onnx,
     "torch": torch_leaves,
+    "flax": flax,
 }

@@ -1,8 +1,8 @@
-"""Networks of PyTorch, exported to ONNX (which folds BatchNorm into convolutions and renames what it touches), and
-saved as state dictionaries (bare, wrapped, safetensors) and as TorchScript.
+"""Networks of PyTorch, exported to ONNX, and saved as state dictionaries and as TorchScript.
 
-Their classes and names are others than those of the counterparts. Run by `exams.porting.build` in the project's own
-environment: python from_torch.py FOLDER [CASE ...]
+The export folds BatchNorm into convolutions and renames what it touches. The state dictionaries are bare, wrapped, of
+the legacy kind, and safetensors. Classes and names are others than those of the counterparts. Run by
+`exams.porting.build` in the project's own environment: python from_torch.py FOLDER [CASE ...]
 """
 
 from __future__ import annotations
