@@ -13,7 +13,7 @@ from .counterpart import Counterpart
 
 ALIKE = (
     "same_padding", "depthwise", "transposed_same", "transposed_valid", "batchnorm", "attention", "embeddings", "norms",
-    "twelve_blocks", "twins", "square_dense", "conv2d",
+    "twins", "square_dense", "conv2d",
 )  # fmt: skip
 
 
@@ -73,7 +73,7 @@ def vit() -> dict[str, str | hand.Rule]:
         return {"positions": arrays["pos_embedding"], "classes": arrays["cls"]}
 
     pairs = {"": parameters, "patchify": "embedding", "ln": "encoder_norm", "logits": "head"}
-    return pairs | sequences.blocks("depths.{}", "encoderblock", 3)
+    return pairs | sequences.blocks("depths.{}", "encoderblock", 3, "/")
 
 
 def scanned() -> dict[str, hand.Rule]:
@@ -101,6 +101,7 @@ COUNTERPARTS = {f"flax/{name}": KERAS[name] for name in ALIKE} | {
     ),
     "flax/resnet": replace(KERAS["resnet"], pairs=resnet()),
     "flax/vit": Counterpart(Vision, vit(), moved=True),
+    "flax/twelve_blocks": replace(KERAS["twelve_blocks"], pairs=sequences.blocks("{}", "layer", 12, "/")),
     "flax/scanned": replace(KERAS["twelve_blocks"], pairs=scanned()),
     "flax/unet": replace(KERAS["unet"], pairs=unet()),
     "flax/twelve_convs": replace(KERAS["twelve_convs"], pairs={f"steps.{i}": f"Conv_{i}" for i in range(12)}),

@@ -133,11 +133,11 @@ class Words(nn.Module):
         return self.cls(self.pool(x[:, 0]).tanh())
 
 
-def blocks(torch_name: str, source: str, count: int) -> dict[str, str]:
+def blocks(torch_name: str, source: str, count: int, join: str = "_") -> dict[str, str]:
     """The pairs of `count` blocks."""
     parts = {"ln_1": "norm1", "ln_2": "norm2", "attn": "attention", "mlp.0": "up", "mlp.2": "down"}
     return {
-        f"{torch_name.format(index)}.{ours}": f"{source}_{index}_{theirs}"
+        f"{torch_name.format(index)}.{ours}": f"{source}_{index}{join}{theirs}"
         for index in range(count)
         for ours, theirs in parts.items()
     }
