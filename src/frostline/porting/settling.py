@@ -56,11 +56,9 @@ def settle(plan: PortPlan, model: nn.Module, golden: Golden | None) -> tuple[Por
             passing.append(way)
     if not passing:
         raise _differs(plan, golden, best, tolerance, f"none of {tried} assignments gives the outputs")
-    note = f"{len(passing)} of {tried} assignments give the golden outputs" + (
-        "; they are equal on these inputs, and the first was taken" if len(passing) > 1 else ""
-    )
-    if len(passing) > 1:
+    if len(passing) > 1:  # samples that show no difference settle nothing
         refuse_ambiguity(plan)
+    note = f"the golden outputs told {tried} assignments apart"
     return replace(passing[0], notes=(*plan.notes, note)), tried
 
 
