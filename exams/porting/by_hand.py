@@ -28,13 +28,19 @@ KERNEL = {  # from (k..., I, O) to (O, I, k...)
 def unit(arrays: Arrays, name: str) -> Leaves:
     """The arrays of one layer by the last part of their names, wherever in the network the layer stands."""
     found = {}
+    starts = any(path.startswith(f"{name}/") for path in arrays)  # a whole path is meant before a part of one
     for path, value in arrays.items():
-        if f"/{name}/" in f"/{path}":
+        if path.startswith(f"{name}/") if starts else f"/{name}/" in path:
             leaf = f"/{path}".split(f"/{name}/", 1)[1]
             found[leaf] = found[leaf.rsplit("/", 1)[-1]] = value
     if not found:
         raise KeyError(name)
     return found
+
+
+def torch_leaves(layer: nn.Module, source: Leaves) -> Leaves:
+    """PyTorch into PyTorch."""
+    return {leaf: source[leaf] for leaf in layer.state_dict()}
 
 
 def by_hand(module: nn.Module, arrays: Arrays, pairs: Pairs, framework: str) -> dict[str, torch.Tensor]:
@@ -176,4 +182,38 @@ def joined(*rules: Rule) -> Rule:
     return lambda arrays: {key: value for rule in rules for key, value in rule(arrays).items()}
 
 
-RULES: dict[str, Callable[[nn.Module, Leaves], Leaves]] = {"keras": keras, "tf_keras": keras}
+def onnx(layer: nn.Module, source: Leaves) -> Leaves:
+    """ONNX: as PyTorch, but for the kernels of products and the gates of recurrent nodes."""
+    if isinstance(layer, nn.RNNBase):
+        return onnx_recurrent(layer, source)
+    if isinstance(layer, nn.PReLU):
+        return {"weight": source["alpha"].reshape(-1)}
+    if "scale" in source:
+        found = {"weight": source["scale"], "bias": source["bias"]}
+        return found | ({"running_mean": source["mean"], "running_var": source["var"]} if "mean" in source else {})
+    found = {"bias": source["bias"]} if "bias" in source else {}
+    return found | {"weight": source["kernel"].T if "kernel" in source else source["weight"]}
+
+
+def onnx_recurrent(layer: nn.RNNBase, source: Leaves, level: int = 0) -> Leaves:
+    """W, R and B of (directions, gates x units, ...) for one layer: i, o, f, c of an LSTM; z, r, h of a GRU."""
+    order = {nn.LSTM: (0, 2, 3, 1), nn.GRU: (1, 0, 2), nn.RNN: (0,)}[type(layer)]
+
+    def sorted_gates(value: np.ndarray) -> np.ndarray:
+        parts = np.split(value, len(order))
+        return np.concatenate([parts[index] for index in order])
+
+    found = {}
+    for way, end in enumerate(("", "_reverse")[: len(source["W"])]):
+        first, second = np.split(source["B"][way], 2)
+        values = {"weight_ih": source["W"][way], "weight_hh": source["R"][way], "bias_ih": first, "bias_hh": second}
+        found |= {f"{name}_l{level}{end}": sorted_gates(value) for name, value in values.items()}
+    return found
+
+
+RULES: dict[str, Callable[[nn.Module, Leaves], Leaves]] = {
+    "keras": keras,
+    "tf_keras": keras,
+    "onnx": onnx,
+    "torch": torch_leaves,
+}

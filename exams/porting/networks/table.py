@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
-from . import convolutions, images, sequences, small
+from . import convolutions, exported, graphs, images, sequences, small
 
-COUNTERPARTS = convolutions.COUNTERPARTS | images.COUNTERPARTS | sequences.COUNTERPARTS | small.COUNTERPARTS
+COUNTERPARTS = {
+    name: counterpart
+    for part in (convolutions, images, sequences, small, graphs, exported)
+    for name, counterpart in part.COUNTERPARTS.items()
+}
