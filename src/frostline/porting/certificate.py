@@ -120,8 +120,7 @@ class Certificate:
         """A summary for people."""
         differing = [check for check in self.checks if check.status in ("differs", "unknown")]
         lines = [
-            f"{self.file} ({self.format}) -> {self.model}: {len(self.mapping)} tensors of "
-            f"{len(self.units())} layers.",
+            f"{self.file} ({self.format}) -> {self.model}: {len(self.mapping)} tensors of {len(self.units())} layers.",
             *(f"  {name}" for name in self.notes),
             f"Proven:  {self.proven}",
             f"Tested:  {self.tested}",
@@ -152,11 +151,15 @@ def sentences(
         + "."
     )
     if runs:
-        tested = "; ".join(
-            f"the outputs agree with {run.kind} on {run.samples} samples (relative difference {run.error:.1e}, allowed "
-            f"{run.tolerance:.0e})" + (f", in which {run.alternatives} assignments were tried" if run.alternatives > 1 else "")
-            for run in runs
-        ) + "."
+        tested = (
+            "; ".join(
+                f"the outputs agree with {run.kind} on {run.samples} samples (relative difference {run.error:.1e}, allowed "
+                f"{run.tolerance:.0e})"
+                + (f", in which {run.alternatives} assignments were tried" if run.alternatives > 1 else "")
+                for run in runs
+            )
+            + "."
+        )
     else:
         told = sorted({one.reason for one in mapping if one.margin < 1})
         tested = f"nothing was run; layers were told apart by {', '.join(told)}." if told else "nothing was run."
@@ -164,7 +167,11 @@ def sentences(
     if not has_graph and not runs:
         unknown.append("settings that weights do not show: epsilon, padding, activations, the order of a flatten")
     unknown += [f"{check.setting} of {check.layer}" for check in checks if check.status == "unknown"]
-    return proven, tested, f"{'; '.join(unknown)}." if unknown else "inputs of other sizes or ranges than those that were run."
+    return (
+        proven,
+        tested,
+        f"{'; '.join(unknown)}." if unknown else "inputs of other sizes or ranges than those that were run.",
+    )
 
 
 def from_json(text: str) -> dict[str, Any]:

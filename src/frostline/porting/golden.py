@@ -29,7 +29,9 @@ def as_golden(given: Any) -> Golden:
         raise _refused(f"a value of type {type(given).__name__}")
     inputs, outputs = cast("tuple[Any, Any]", given)
     made = _mapped(inputs)
-    found = tuple(_mapped(one) for one in (cast("list[Any]", outputs) if isinstance(outputs, (tuple, list)) else [outputs]))
+    found = tuple(
+        _mapped(one) for one in (cast("list[Any]", outputs) if isinstance(outputs, (tuple, list)) else [outputs])
+    )
     if not found or not all(isinstance(one, Tensor) and one.numel() for one in found):
         raise _refused("outputs without values")
     return Golden(made, found)

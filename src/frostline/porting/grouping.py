@@ -13,30 +13,34 @@ if TYPE_CHECKING:
     from frostline.porting.readers.contract import SourceTensor
     from frostline.porting.units import SourceUnit, TargetUnit
 
-_ATTENTION = (("query", "key", "value", "attention_output"), ("query", "key", "value", "output"), ("query", "key", "value", "out"))
-
 
 def grouped(units: Sequence[SourceUnit], targets: Sequence[TargetUnit]) -> tuple[SourceUnit, ...]:
     """The units that are matched.
 
-    A separable convolution is two layers in PyTorch; the bias of a GRU is two; query, key, value and output of an attention
-    are one `nn.MultiheadAttention` where the module has any.
+    A separable convolution is two layers in PyTorch, the bias of a GRU is two tensors. What a layer of the file consists
+    of (the directions of a recurrent layer, the projections of an attention) are units of their own, but for attention
+    where the module has any `nn.MultiheadAttention`.
 
     Args:
         units: Of the file.
         targets: Of the module.
     """
-    apart: list[SourceUnit] = []
-    for unit in units:
-        apart += _apart(unit)
-    if any(isinstance(target.module, nn.MultiheadAttention) for target in targets):
-        for parts in _ATTENTION:
-            apart = _joined(apart, parts)
-    return tuple(apart)
+    has_attention = any(isinstance(target.module, nn.MultiheadAttention) for target in targets)
+    return tuple(one for unit in units for one in _apart(unit, has_attention=has_attention))
 
 
-def _apart(unit: SourceUnit) -> list[SourceUnit]:
+def _apart(unit: SourceUnit, *, has_attention: bool) -> list[SourceUnit]:
     leaves = dict(unit.leaves)
+    inner = {leaf.rpartition("/")[0] for leaf in leaves}
+    if inner - {""} and not (has_attention and "query" in inner):  # the layers of a layer
+        made: list[SourceUnit] = []
+        for name in dict.fromkeys(leaf.rpartition("/")[0] for leaf in leaves):
+            own = {
+                leaf.rpartition("/")[2]: tensor for leaf, tensor in leaves.items() if leaf.rpartition("/")[0] == name
+            }
+            one = replace(unit, name=f"{unit.name}/{name}" if name else unit.name, leaves=own)
+            made += _apart(one, has_attention=has_attention)
+        return made
     if "pointwise_kernel" in leaves and "depthwise_kernel" in leaves:
         first = {"depthwise_kernel": leaves.pop("depthwise_kernel")}
         rest = {"kernel": leaves.pop("pointwise_kernel"), **leaves}
@@ -57,22 +61,3 @@ def part(tensor: SourceTensor, name: str, shape: tuple[int, ...], take: Callable
 
 def _row(index: int) -> Callable[[Tensor], Tensor]:
     return lambda tensor: tensor[index]
-
-
-def _joined(units: list[SourceUnit], parts: tuple[str, ...]) -> list[SourceUnit]:
-    """Units `x/a, x/b, ...` as one unit `x` with leaves `a/kernel, ...`, where all parts are there."""
-    by_parent: dict[str, dict[str, SourceUnit]] = {}
-    for unit in units:
-        parent, _, last = unit.name.rpartition("/")
-        if last in parts:
-            by_parent.setdefault(parent, {})[last] = unit
-    whole = {parent: found for parent, found in by_parent.items() if len(found) == len(parts)}
-    result: list[SourceUnit] = []
-    for unit in units:
-        parent, _, last = unit.name.rpartition("/")
-        if parent not in whole or last not in parts:
-            result.append(unit)
-        elif last == parts[0]:
-            leaves = {f"{name}/{leaf}": tensor for name, one in whole[parent].items() for leaf, tensor in one.leaves.items()}
-            result.append(replace(unit, name=parent, leaves=leaves))
-    return result

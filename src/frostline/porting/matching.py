@@ -96,7 +96,9 @@ def match(candidates: Candidates, order: Sequence[str], targets: Sequence[str], 
             _take(left, pairs, Pair(source, target, "your hint", 1.0))
     _propagate(left, pairs, "no other layer has this type and shape")
     if evidence.source_flow is not None and evidence.target_flow is not None:
-        refined = refine({pair.source: {pair.target} for pair in pairs} | left, evidence.source_flow, evidence.target_flow)
+        refined = refine(
+            {pair.source: {pair.target} for pair in pairs} | left, evidence.source_flow, evidence.target_flow
+        )
         left = {name: refined[name] for name in left}
         _propagate(left, pairs, "its place in the flow of values")
     asked: dict[tuple[str, ...], str] = {}
@@ -107,9 +109,7 @@ def match(candidates: Candidates, order: Sequence[str], targets: Sequence[str], 
         for pair in told:
             _take(left, pairs, pair)
         _propagate(left, pairs, "no other layer of this type and shape is left")
-    opened = [
-        Open(tuple(sources), tuple(others), asked[tuple(sources)]) for sources, others in components(left)
-    ]
+    opened = [Open(tuple(sources), tuple(others), asked[tuple(sources)]) for sources, others in components(left)]
     return tuple(sorted(pairs, key=lambda pair: order.index(pair.source))), tuple(opened)
 
 
@@ -151,7 +151,9 @@ def _told(sources: list[str], targets: list[str], evidence: Evidence) -> tuple[l
         return [], f"names do not tell them apart (margin {margin:.2f} of {CLEAR_MARGIN}), nor does the flow of values"
     if by_names is None or by_order is None or by_names == by_order:
         told = by_names or by_order or {}
-        reason = "names and order" if by_names == by_order else "names" if by_names else "order along the flow of values"
+        reason = (
+            "names and order" if by_names == by_order else "names" if by_names else "order along the flow of values"
+        )
         return [Pair(source, target, reason, margin if by_names else 0.0) for source, target in told.items()], ""
     return [], "names and order contradict each other"
 
@@ -180,7 +182,10 @@ def _of_names(sources: list[str], targets: list[str]) -> tuple[dict[str, str] | 
         second = max(second, float(without[others].sum()))
     margin = min(1.0, best - second)
     found = {sources[row]: targets[column] for row, column in zip(rows, columns, strict=True)}
-    is_clear = margin >= CLEAR_MARGIN and float(alike[rows, columns].mean()) >= ENOUGH
+    chosen = alike[rows, columns]
+    is_alike = chosen > 0  # or like nothing else, so that both are what is left over
+    is_left = (alike.max(1)[rows] == 0) & (alike.max(0)[columns] == 0)
+    is_clear = margin >= CLEAR_MARGIN and float(chosen.mean()) >= ENOUGH and bool((is_alike | is_left).all())
     return (found if is_clear else None), margin
 
 

@@ -20,7 +20,7 @@ _MEANING = {
     "classifier": "head", "embeddings": "embedding", "embed": "embedding", "emb": "embedding", "shortcut": "downsample",
     "d": "", "proj": "", "projection": "", "layer": "", "layers": "", "block": "", "blocks": "", "kernel": "",
     "weight": "", "depthwise": "dw", "pointwise": "pw", "expand": "expand", "project": "project", "self": "",
-    "lstm": "", "gru": "", "l": "", "conv": "conv", "positional": "position", "pos": "position", "cls": "class",
+    "lstm": "", "gru": "", "rnn": "", "l": "", "conv": "conv", "positional": "position", "pos": "position", "cls": "class",
     "token": "", "intermediate": "intermediate",
 }  # fmt: skip
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from torch.nn.modules.conv import _ConvNd
 
 from frostline.core.errors import AmbiguousPortError, LayerNotFound, PortError, nearest
-from frostline.porting import source_graph, target_graph
+from frostline.porting import flattening, source_graph, target_graph
 from frostline.porting.grouping import grouped
 from frostline.porting.layouts.choice import moves
 from frostline.porting.matching import Evidence, Open, Pair, match
@@ -51,6 +53,7 @@ class PortPlan:
         path: Of the file.
         steps: What is told.
         opened: What is not.
+        choices: Steps that may be done in several ways, all of them: the order of a flatten that cannot be told.
         unused: Units of the file that go nowhere; only where a partial port was asked for.
         kept: Layers of the module that keep their values; likewise.
         dropped: As of `Source`.
@@ -61,6 +64,7 @@ class PortPlan:
     path: str
     steps: tuple[Step, ...]
     opened: tuple[Open, ...] = ()
+    choices: tuple[tuple[Step, ...], ...] = ()
     unused: tuple[str, ...] = ()
     kept: tuple[str, ...] = ()
     dropped: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -82,8 +86,9 @@ class PortPlan:
 
 
 def make_plan(
-    source: Source, path: str, model: nn.Module, *, hints: Mapping[str, str] | None = None, partial: bool = False
-) -> PortPlan:
+    source: Source, path: str, model: nn.Module, *, hints: Mapping[str, str] | None = None, partial: bool = False,
+    inputs: Any = None,
+) -> PortPlan:  # fmt: skip
     """The plan for a file and a module.
 
     Args:
@@ -92,6 +97,7 @@ def make_plan(
         model: The module; it is not changed.
         hints: Names of units of the file and the layers they become, where these are known.
         partial: Whether layers may be left out on both sides.
+        inputs: As the module takes them, if they are known.
 
     Raises:
         PortError: If layers have no partner.
@@ -110,13 +116,19 @@ def make_plan(
     kept = tuple(name for name in by_target if not any(name in others for others in candidates.values()))
     if not partial and (unused or kept):
         raise _without_partner(path, [by_source[name] for name in unused], [by_target[name] for name in kept], units, targets)  # fmt: skip
-    evidence = Evidence(
-        model, source_graph.flow(source, units), target_graph.flow(model, targets), source.order != "file", hints
-    )
+    seen = target_graph.flow(model, targets, inputs, source_graph.input_shapes(source))
+    edges = seen.edges if seen is not None else None
+    has_maps = any(isinstance(unit.module, _ConvNd) for unit in targets)
+    evidence = Evidence(model, source_graph.flow(source, units), edges, source.order != "file", hints)
     pairs, opened = match(candidates, list(by_source), list(by_target), evidence)
     if not partial:
         _check_counts(path, opened)
-    steps = tuple(_step(pair, by_source, by_target, table) for pair in pairs)
+    ways = [
+        flattening.ways(_step(pair, by_source, by_target, table), seen, source.framework, has_maps=has_maps)
+        for pair in pairs
+    ]
+    steps = tuple(one[0] for one in ways if len(one) == 1)
+    choices = tuple(one for one in ways if len(one) > 1)
     options = {
         (name, other): _step(Pair(name, other, one.why, 0.0), by_source, by_target, table)
         for one in opened
@@ -124,7 +136,7 @@ def make_plan(
         for other in one.targets
         if other in table[name]
     }
-    return PortPlan(path, steps, opened, unused, kept, source.dropped, source.notes, options)
+    return PortPlan(path, steps, opened, choices, unused, kept, source.dropped, source.notes, options)
 
 
 def refuse_ambiguity(plan: PortPlan) -> None:
@@ -133,6 +145,14 @@ def refuse_ambiguity(plan: PortPlan) -> None:
     Raises:
         AmbiguousPortError: It lists what fits what as well.
     """
+    if not plan.opened and plan.choices:
+        layer = plan.choices[0][0].target.name
+        raise AmbiguousPortError(
+            what=f"The order in which the values before {layer!r} are flattened cannot be told.",
+            where=f"{plan.path}: {plan.choices[0][0].source}",
+            received="a module that could not be run on an example, or a map whose channels are not known by their number",
+            do="pass outputs of the source network, golden=(inputs, outputs), which settle it.",
+        )  # fmt: skip
     if not plan.opened:
         return
     first = plan.opened[0]

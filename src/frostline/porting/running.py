@@ -59,7 +59,9 @@ def error_of(model: nn.Module, golden: Golden) -> float:
         if one.shape != other.shape or not bool(torch.isfinite(one).all()):
             return float("inf")
         largest = max(float(other.abs().max()), 1e-30) if other.numel() else 1.0
-        worst = max(worst, float((one.double().cpu() - other.double()).abs().max()) / largest) if other.numel() else worst
+        worst = (
+            max(worst, float((one.double().cpu() - other.double()).abs().max()) / largest) if other.numel() else worst
+        )
     return worst
 
 

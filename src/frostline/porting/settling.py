@@ -36,7 +36,7 @@ def settle(plan: PortPlan, model: nn.Module, golden: Golden | None) -> tuple[Por
         PortError: If none of them gives the golden outputs.
         AmbiguousPortError: If there are too many of them.
     """
-    if not plan.opened:
+    if not plan.opened and not plan.choices:
         return plan, 1
     if golden is None or math.prod(_num_ways(plan)) > MOST_TRIALS:
         refuse_ambiguity(plan)
@@ -77,7 +77,7 @@ def prove(plan: PortPlan, model: nn.Module, golden: Golden | None, alternatives:
 
 
 def _num_ways(plan: PortPlan) -> list[int]:
-    return [math.perm(len(one.targets), len(one.sources)) for one in plan.opened]
+    return [math.perm(len(one.targets), len(one.sources)) for one in plan.opened] + [len(one) for one in plan.choices]
 
 
 def _ways(plan: PortPlan) -> Iterator[PortPlan]:
@@ -89,7 +89,8 @@ def _ways(plan: PortPlan) -> Iterator[PortPlan]:
             for source, target in zip(one.sources, order, strict=True):
                 made = plan.possible(source, target)
                 steps.append(Step(made.source, made.target, made.moves, "golden outputs", 1.0))
-        yield replace(plan, steps=tuple(steps), opened=())
+        for choice in itertools.product(*plan.choices):
+            yield replace(plan, steps=(*steps, *choice), opened=(), choices=())
 
 
 def _differs(plan: PortPlan, golden: Golden, error: float, tolerance: float, what: str) -> PortError:

@@ -1,77 +1,181 @@
-"""How values flow between the layers of a module: from its own code, where that can be traced; else from containers."""
+"""How values flow between the layers of a module: it is run once on an example, and every operation is followed.
+
+Legend: B batch, C channels.
+"""
 
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
-from torch import fx, nn
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
-from frostline.porting.units import LAYERS, RECURRENT
+from frostline.core.inputs import call
+from frostline.porting.examples import examples
+from frostline.porting.units import RECURRENT
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from frostline.porting.units import TargetUnit
 
 Edges = dict[str, set[str]]  # of a unit: the units whose outputs reach it with no other unit in between
 
 
-class _Tracer(fx.Tracer):
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, (*LAYERS, *RECURRENT, nn.MultiheadAttention)) or super().is_leaf_module(
-            m, module_qualified_name
-        )
+@dataclass(frozen=True)
+class Flat:
+    """The shape that a flattened value had before, without the batch axis.
+
+    Attributes:
+        shape: In the order in which the module held it, such as (C, height, width).
+        channels: How many channels the last layer before gave; 0 if unknown.
+    """
+
+    shape: tuple[int, ...]
+    channels: int
 
 
-def flow(model: nn.Module, units: Sequence[TargetUnit]) -> Edges | None:
-    """Which units feed which.
+@dataclass(frozen=True)
+class Flow:
+    """What one run of the module showed.
+
+    Attributes:
+        edges: Which units feed which.
+        flattened: Units whose input was flattened on its way from a layer with channels.
+    """
+
+    edges: Edges
+    flattened: dict[str, Flat] = field(default_factory=dict[str, Flat])
+
+
+def flow(
+    model: nn.Module,
+    units: Sequence[TargetUnit],
+    inputs: Any = None,
+    shapes: Sequence[tuple[tuple[int, ...], str]] = (),
+) -> Flow | None:
+    """Run the module in evaluation, and follow its values.
 
     Args:
-        model: The module; it is not run.
+        model: The module; its modes and generators are as before afterwards.
         units: Its units.
+        inputs: As the module takes them; None tries inputs that its layers can take.
+        shapes: As of `examples`.
 
     Returns:
-        For each unit the units before it; None if the module's forward cannot be traced.
+        What the run showed; None if no input could be run.
     """
-    owners: dict[str, list[str]] = {}
-    for unit in units:
-        owners.setdefault(unit.owner, []).append(unit.name)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            graph = _Tracer().trace(model)
-    except Exception:  # a forward may raise anything where it is given stand-ins for tensors
-        return None
-    return contracted(_nodes(graph, owners, {unit.name for unit in units}))
+    for example in examples(model, shapes) if inputs is None else [inputs]:
+        watch = _Watch(units)
+        try:
+            with _undisturbed(model), warnings.catch_warnings(), torch.enable_grad(), watch:
+                warnings.simplefilter("ignore")
+                watch.begin(example)
+                call(model, example)
+        except Exception:
+            continue
+        return Flow(watch.edges, watch.flattened)
+    return None
 
 
-def _nodes(graph: fx.Graph, owners: Mapping[str, list[str]], names: set[str]) -> list[tuple[list[str], list[int]]]:
-    """Per node in order: the units that it is (several for the layers of a recurrent one), and its inputs."""
-    order = {node: index for index, node in enumerate(graph.nodes)}
-    found: list[tuple[list[str], list[int]]] = []
-    for node in graph.nodes:
-        target = str(node.target)
-        own = owners.get(target, []) if node.op == "call_module" else []
-        if node.op == "get_attr":
-            own = [target] if target in names else owners.get(target.rpartition(".")[0], [])
-        found.append((own, [order[one] for one in node.all_input_nodes]))
-    return found
+class _Watch(TorchFunctionMode):
+    """Follows tensors by identity: which units' outputs each value comes from, and which tensors are weights."""
+
+    def __init__(self, units: Sequence[TargetUnit]) -> None:
+        super().__init__()
+        self.edges: Edges = {}
+        self.flattened: dict[str, Flat] = {}
+        self._units = {unit.name: unit for unit in units}
+        self._order = {unit.name: index for index, unit in enumerate(units)}
+        self._weights: dict[int, frozenset[str]] = {}
+        self._reached: dict[int, frozenset[str]] = {}
+        self._flat: dict[int, Flat] = {}
+        self._alive: list[Any] = []  # an identity is used again when its tensor is gone
+        for unit in units:
+            held = list(unit.tensors.values())
+            for module in (unit.module, getattr(unit.module, "parametrizations", None)):
+                held += [] if module is None or isinstance(unit.module, RECURRENT) else module.parameters()
+            for tensor in held:
+                self._weights[id(tensor)] = self._weights.get(id(tensor), frozenset()) | {unit.name}
+
+    def begin(self, inputs: Any) -> None:
+        """Values that come from no unit."""
+        for tensor in _tensors(inputs):
+            self._reached[id(tensor)] = frozenset()
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        del types
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
+        taken, made = _tensors((args, kwargs)), _tensors(result)
+        self._alive += (taken, made)
+        before = [self._reached[id(one)] for one in taken if id(one) in self._reached]
+        weights = frozenset[str]().union(*(self._weights.get(id(one), frozenset()) for one in taken))
+        if getattr(func, "__name__", "") == "__setitem__" and taken:
+            made = [taken[0]]
+        if not before:  # computed from weights alone, or from nothing
+            if weights:
+                self._weights.update({id(one): weights for one in made})
+            return result
+        reached = frozenset[str]().union(*before)
+        for stage in self._stages(weights):
+            for name in stage:
+                self.edges.setdefault(name, set()).update(reached - {name})
+            reached = frozenset(stage)
+        self._follow_flattened(taken, made, weights)
+        self._reached.update({id(one): reached for one in made})
+        return result
+
+    def _stages(self, names: frozenset[str]) -> list[list[str]]:
+        """Units that one operation takes: layers of a recurrent module follow each other, directions do not."""
+        stages: dict[str, list[str]] = {}
+        for name in sorted(names, key=self._order.__getitem__):
+            stages.setdefault(name.removesuffix("_reverse"), []).append(name)
+        return list(stages.values())
+
+    def _follow_flattened(self, taken: list[Tensor], made: list[Tensor], weights: frozenset[str]) -> None:
+        flats = [self._flat[id(one)] for one in taken if id(one) in self._flat]
+        for name in weights:
+            if flats:
+                self.flattened[name] = flats[0]
+        for one in made:
+            source = next((other for other in taken if id(other) in self._reached and other.ndim > 2), None)
+            if one.ndim == 2 and not weights and source is not None and source.ndim > 2:
+                if source.numel() == one.numel() and source.shape[0] == one.shape[0]:
+                    self._flat[id(one)] = Flat(tuple(source.shape[1:]), self._channels(source))
+            elif flats and len(flats) == 1 and one.ndim == 2 and one.shape[1:] == taken[0].shape[1:]:
+                self._flat[id(one)] = flats[0]
+            elif flats and not weights and one.ndim == 2:  # joined with others: nobody knows where the pieces lie
+                self._flat[id(one)] = Flat((), 0)
+
+    def _channels(self, tensor: Tensor) -> int:
+        for name in self._reached.get(id(tensor), ()):
+            weight = self._units[name].tensors.get("weight")
+            if weight is not None:
+                return int(weight.shape[1] if isinstance(self._units[name].module, nn.modules.conv._ConvTransposeNd)
+                           else weight.shape[0])  # fmt: skip
+        return 0
 
 
-def contracted(nodes: Sequence[tuple[list[str], list[int]]]) -> Edges:
+def contracted(nodes: Sequence[tuple[Sequence[Sequence[str]], Sequence[int]]]) -> Edges:
     """The flow between units alone, from a graph in an order in which it can be computed.
 
     Args:
-        nodes: For each node the units that it is, one after the other, and the nodes whose outputs it takes.
+        nodes: For each node the units that it is, stage by stage (units of one stage stand side by side), and the nodes
+            whose outputs it takes.
     """
     edges: Edges = {}
     reached: list[set[str]] = []
-    for own, inputs in nodes:
+    for stages, inputs in nodes:
         before = set[str]().union(*(reached[index] for index in inputs)) if inputs else set[str]()
-        for name in own:
-            edges.setdefault(name, set()).update(before - {name})
-            before = {name}
+        for stage in stages:
+            for name in stage:
+                edges.setdefault(name, set()).update(before - {name})
+            before = set(stage)
         reached.append(before)
     return edges
 
@@ -102,3 +206,26 @@ def is_before_in_containers(model: nn.Module, first: str, second: str) -> bool:
         return False
     entries = list(holder._modules)
     return entries.index(parts[shared]) < entries.index(others[shared])
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, dict):
+        return [tensor for one in value.values() for tensor in _tensors(one)]
+    if isinstance(value, (tuple, list)):
+        return [tensor for one in value for tensor in _tensors(one)]
+    return []
+
+
+@contextmanager
+def _undisturbed(model: nn.Module) -> Iterator[None]:
+    modes = {module: module.training for module in model.modules()}
+    state = torch.get_rng_state()
+    model.eval()
+    try:
+        yield
+    finally:
+        torch.set_rng_state(state)
+        for module, mode in modes.items():
+            module.training = mode

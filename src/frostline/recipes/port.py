@@ -80,7 +80,7 @@ def port(
     path = as_path("port", "source", source)
     wanted = as_golden(golden) if golden is not None else None
     with open_source(path, key) as (content, sha256):
-        plan = make_plan(content, str(path), model, hints=hints, partial=partial)
+        plan = make_plan(content, str(path), model, hints=hints, partial=partial, inputs=wanted and wanted.inputs)
         if wanted is None:
             refuse_ambiguity(plan)
         plan, alternatives = settle(plan, model, wanted)

@@ -24,7 +24,7 @@ def assemble(
     unit: SourceUnit,
     target: TargetUnit,
     rows: Mapping[str, Row],
-    defaults: Mapping[str, float] = {"bias": 0.0, "num_batches_tracked": 0.0},  # noqa: B006 (read only)
+    defaults: Mapping[str, float] = {"bias": 0.0, "num_batches_tracked": 0.0},
 ) -> tuple[Move, ...] | None:
     """The moves from a source unit to a layer.
 
