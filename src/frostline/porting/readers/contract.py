@@ -53,12 +53,14 @@ class SourceLayer:
         kind: Its class or operator in the words of its framework (`Conv2D`, `BatchNormalization`, `Gemm`).
         config: Its settings in the words of its framework: plain numbers, texts, lists and mappings.
         inputs: Names of the layers whose outputs it takes, in order; empty for an input layer.
+        unit: The unit whose tensors it uses, if its name is another: a layer that is called again (`encoder:1`).
     """
 
     name: str
     kind: str
     config: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     inputs: tuple[str, ...] = ()
+    unit: str = ""
 
 
 @dataclass(frozen=True)
