@@ -61,9 +61,9 @@ def main() -> None:
             save={
                 "model.h5": network.save,
                 "legacy_weights.h5": network.save_weights,
-                "checkpoint": lambda at, network=network: network.save_weights(f"{at}/weights", save_format="tf"),
+                "checkpoint/weights.index": lambda at, network=network: network.save_weights(at[:-6], save_format="tf"),
                 "saved_model": lambda at, network=network: network.save(at, save_format="tf"),
-                "objects": lambda at, network=network: tf.train.Checkpoint(model=network).save(f"{at}/ckpt"),
+                "objects/ckpt.index": lambda at, network=network: tf.train.Checkpoint(model=network).write(at[:-6]),
             },
         )
 

@@ -88,7 +88,7 @@ class Folder:
             arrays: Its variables, as the framework itself names and sees them.
             inputs: What it was given.
             outputs: What the framework made of it.
-            save: By the name of the file (or folder), the call that writes it to a path.
+            save: By the path that is ported from (a file or a folder, within its own), the call that writes it there.
         """
         folder = self.path / name
         folder.mkdir(parents=True, exist_ok=True)
