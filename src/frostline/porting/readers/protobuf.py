@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from frostline.core.errors import PortError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -43,6 +45,10 @@ class Wire:
     def message(self) -> Message:
         """The outermost message."""
         return Message(self, 0, self.size, 0)
+
+    def span(self) -> Span:
+        """All of it."""
+        return Span(self, 0, self.size)
 
     def read_at(self, offset: int, count: int) -> bytes:
         """`count` bytes from `offset`."""
@@ -92,6 +98,30 @@ class Span(NamedTuple):
             return self.bytes().decode()
         except UnicodeDecodeError as error:
             raise self.wire.file.damaged(f"a text that is not UTF-8: {self.bytes()[:40]!r}") from error
+
+
+def beginning(span: Span, limit: int = 32) -> list[tuple[int, int | Span]]:
+    """The first fields of a message, up to where it stops to be one: to tell what a file is, damaged or not.
+
+    Returns:
+        Numbers, with the value, or the place that may end beyond the file.
+    """
+    found: list[tuple[int, int | Span]] = []
+    wire, offset, end = span.wire, span.offset, span.offset + span.size
+    while offset < end and len(found) < limit:
+        try:
+            key, offset = wire.varint(offset, end)
+            value, offset = wire.varint(offset, end)
+        except PortError:
+            break
+        if key & 7 == _BYTES:
+            found.append((key >> 3, Span(wire, offset, value)))
+            offset += value
+        elif key & 7 == _VARINT:
+            found.append((key >> 3, value))
+        else:
+            break
+    return found
 
 
 class Message:
