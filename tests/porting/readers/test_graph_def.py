@@ -83,7 +83,8 @@ def test_additions_without_a_scope(graph):
     found = graph(
         node("x", "Placeholder") + node("w", "Const", value=KERNEL) + node("b", "Const", value=BIAS)
         + node("c", "Const", value=BIAS) + node("half", "Const", value=SCALAR) + node("mul", "MatMul", "x", "w")
-        + node("add", "AddV2", "mul", "b:0") + node("again", "AddV2", "add", "c") + node("scaled", "Mul", "again", "half")
+        + node("add", "AddV2", "mul", "b:0") + node("again", "AddV2", "add", "c")
+        + node("scaled", "Mul", "again", "half")
     )  # fmt: skip
     assert [(tensor.unit, tensor.leaf) for tensor in found.tensors] == [
         ("mul", "kernel"),

@@ -9,6 +9,7 @@ of recurrent cells do not.
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from frostline.porting.readers.arrays import check_names
@@ -138,6 +139,8 @@ def _assembled(
             unit, last = unit_and_leaf(variable.path)
             leaf = leaf or last.lstrip("_")
         tensors.append(_tensor(found, weights[variable.key], unit, leaf))
+    if is_keras:
+        tensors = _without_model(tensors)
     is_keras = is_keras or any(tensor.leaf in _KERAS_LEAVES for tensor in tensors)
     notes = [
         "Names come from the graph of objects in the checkpoint; leaves are those of "
@@ -150,6 +153,14 @@ def _assembled(
     return Source(
         "TensorFlow checkpoint", framework, tuple(tensors), order="numbers", dropped=roles, notes=tuple(notes)
     )
+
+
+def _without_model(tensors: Sequence[SourceTensor]) -> list[SourceTensor]:
+    """Units without the name of the outermost model, which Keras 3 begins every name with."""
+    first = {tensor.unit.partition("/")[0] for tensor in tensors}
+    if len(first) != 1 or any("/" not in tensor.unit for tensor in tensors):
+        return list(tensors)
+    return [replace(tensor, unit=tensor.unit.partition("/")[2]) for tensor in tensors]
 
 
 def _tensor(found: Bundle, entry: Entry, unit: str, leaf: str) -> SourceTensor:
