@@ -1,0 +1,63 @@
+"""Units of the file as the module needs them: layers that it has in one piece are joined, others are taken apart."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from frostline.porting.readers.contract import SourceTensor
+    from frostline.porting.units import SourceUnit, TargetUnit
+
+
+def grouped(units: Sequence[SourceUnit], targets: Sequence[TargetUnit]) -> tuple[SourceUnit, ...]:
+    """The units that are matched.
+
+    A separable convolution is two layers in PyTorch, the bias of a GRU is two tensors. What a layer of the file consists
+    of (the directions of a recurrent layer, the projections of an attention) are units of their own, but for attention
+    where the module has any `nn.MultiheadAttention`.
+
+    Args:
+        units: Of the file.
+        targets: Of the module.
+    """
+    has_attention = any(isinstance(target.module, nn.MultiheadAttention) for target in targets)
+    return tuple(one for unit in units for one in _apart(unit, has_attention=has_attention))
+
+
+def _apart(unit: SourceUnit, *, has_attention: bool) -> list[SourceUnit]:
+    leaves = dict(unit.leaves)
+    inner = {leaf.rpartition("/")[0] for leaf in leaves}
+    if inner - {""} and not (has_attention and "query" in inner):  # the layers of a layer
+        made: list[SourceUnit] = []
+        for name in dict.fromkeys(leaf.rpartition("/")[0] for leaf in leaves):
+            own = {
+                leaf.rpartition("/")[2]: tensor for leaf, tensor in leaves.items() if leaf.rpartition("/")[0] == name
+            }
+            one = replace(unit, name=f"{unit.name}/{name}" if name else unit.name, leaves=own)
+            made += _apart(one, has_attention=has_attention)
+        return made
+    if "pointwise_kernel" in leaves and "depthwise_kernel" in leaves:
+        first = {"depthwise_kernel": leaves.pop("depthwise_kernel")}
+        rest = {"kernel": leaves.pop("pointwise_kernel"), **leaves}
+        return [replace(unit, name=f"{unit.name}/depthwise", leaves=first),
+                replace(unit, name=f"{unit.name}/pointwise", leaves=rest)]  # fmt: skip
+    bias = leaves.get("bias")
+    if bias is not None and "recurrent_kernel" in leaves and len(bias.shape) == 2:
+        del leaves["bias"]
+        rows = {f"bias[{row}]": part(bias, f"[{row}]", (bias.shape[1],), _row(row)) for row in range(bias.shape[0])}
+        return [replace(unit, leaves={**leaves, **rows})]
+    return [unit]
+
+
+def part(tensor: SourceTensor, name: str, shape: tuple[int, ...], take: Callable[[Tensor], Tensor]) -> SourceTensor:
+    """A part of a source tensor as a tensor of its own; the parts of one tensor must cover it."""
+    return replace(tensor, name=f"{tensor.name}{name}", shape=shape, load=lambda: take(tensor.load()))
+
+
+def _row(index: int) -> Callable[[Tensor], Tensor]:
+    return lambda tensor: tensor[index]

@@ -1,0 +1,49 @@
+"""The one door to weights: which reader a file belongs to is told by its content."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from frostline.core.errors import PortError
+from frostline.porting.readers import keras3
+from frostline.porting.readers.arrays import check_names
+from frostline.porting.readers.weight_file import WeightFile
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from frostline.porting.readers.contract import Source
+
+READERS = (keras3,)
+
+
+@contextmanager
+def open_source(path: Path, key: str | None = None) -> Iterator[tuple[Source, str]]:
+    """The content of a file of weights, and the digest of the file; tensors are read while it is open.
+
+    Args:
+        path: Of the file.
+        key: The entry of the file that holds the weights, where there are several.
+
+    Raises:
+        PortError: If no reader knows the content, or the file is damaged, hostile, or written to meanwhile.
+    """
+    with WeightFile(path) as file:
+        reader = next((reader for reader in READERS if reader.claims(file)), None)
+        if reader is None:
+            raise file.refused(
+                "The content of this file is of no format that is read for weights.",
+                f"a file of {file.size} bytes that begins with {file.start(16)!r}",
+                "pass a file of weights as its framework saved it; the formats are listed in docs/formats.md.",
+            )  # fmt: skip
+        source = reader.read(file, key)
+        check_names(file, [tensor.name for tensor in source.tensors])
+        if not source.tensors:
+            raise PortError(
+                what="The file holds no weights.", where=str(path), received=f"{source.format} without arrays",
+                do="pass the file that holds the weights; this one may hold the architecture alone.",
+            )  # fmt: skip
+        yield source, file.digest()
+        file.check_unchanged()
