@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     from frostline.porting.units import SourceUnit, TargetUnit
 
 
+# Dense layers of which Flax and hand-written networks make one layer of PyTorch.
+_CELLS = (("ii", "if", "ig", "io", "hi", "hf", "hg", "ho"), ("ir", "iz", "in", "hr", "hz", "hn"))
+_ATTENTION = (("query", "key", "value", "out"), ("query", "key", "value", "output"))
+
+
 def grouped(units: Sequence[SourceUnit], targets: Sequence[TargetUnit]) -> tuple[SourceUnit, ...]:
     """The units that are matched.
 
@@ -26,7 +31,10 @@ def grouped(units: Sequence[SourceUnit], targets: Sequence[TargetUnit]) -> tuple
         targets: Of the module.
     """
     has_attention = any(isinstance(target.module, nn.MultiheadAttention) for target in targets)
-    return tuple(one for unit in units for one in _apart(unit, has_attention=has_attention))
+    apart = [one for unit in units for one in _apart(unit, has_attention=has_attention)]
+    for parts in (*_CELLS, *(_ATTENTION if has_attention else ())):
+        apart = _joined(apart, parts)
+    return tuple(apart)
 
 
 def _apart(unit: SourceUnit, *, has_attention: bool) -> list[SourceUnit]:
@@ -61,3 +69,26 @@ def part(tensor: SourceTensor, name: str, shape: tuple[int, ...], take: Callable
 
 def _row(index: int) -> Callable[[Tensor], Tensor]:
     return lambda tensor: tensor[index]
+
+
+def _joined(units: list[SourceUnit], parts: tuple[str, ...]) -> list[SourceUnit]:
+    """Units `x/a, x/b, ...` as one unit `x` with leaves `a/kernel, ...`, where all parts are there."""
+    by_parent: dict[str, dict[str, SourceUnit]] = {}
+    for unit in units:
+        parent, _, last = unit.name.rpartition("/")
+        if last in parts:
+            by_parent.setdefault(parent, {})[last] = unit
+    whole = {parent: found for parent, found in by_parent.items() if len(found) == len(parts)}
+    result: list[SourceUnit] = []
+    made: set[str] = set()
+    for unit in units:
+        parent, _, last = unit.name.rpartition("/")
+        if parent not in whole or last not in parts:
+            result.append(unit)
+        elif parent not in made:
+            made.add(parent)
+            leaves = {
+                f"{name}/{leaf}": tensor for name, one in whole[parent].items() for leaf, tensor in one.leaves.items()
+            }
+            result.append(replace(unit, name=parent, leaves=leaves))
+    return result
