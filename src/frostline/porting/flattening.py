@@ -39,10 +39,10 @@ def ways(step: Step, flow: Flow | None, framework: str, *, has_maps: bool) -> tu
         is_dense = weight is not None and weight.ndim == 2 and "kernel" in step.source.leaves
         return (step, step) if has_maps and is_dense else (step,)
     flat = flow.flattened.get(step.target.name)
+    if flat is not None and not flat.shape:  # pieces that were joined after they were flattened
+        return (step, step)
     if flat is None or math.prod(flat.shape[1:]) == 1:
         return (step,)
-    if not flat.shape:  # pieces that were joined after they were flattened
-        return (step, step)
     is_first, is_last = flat.shape[0] == flat.channels, flat.shape[-1] == flat.channels
     as_maps = _ordered(step, flat.shape)
     if is_first == is_last:
