@@ -1,0 +1,229 @@
+"""HDF5 without its trapdoors: groups and plain arrays that lie in the file itself, reached by hard links only."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from frostline.core.errors import PortError
+from frostline.porting.readers.arrays import DTYPES, MAX_TENSORS, check_names, num_bytes
+
+if TYPE_CHECKING:
+    import io
+    from collections.abc import Callable
+
+    from torch import Tensor
+
+    from frostline.porting.readers.weight_file import WeightFile
+
+SIGNATURE = b"\x89HDF\r\n\x1a\n"
+_MAX_DEPTH = 64
+_MAX_TEXT_BYTES = 1 << 26
+# deflate, shuffle, checksum, and h5py's own LZF; others are plugins, that is, code from elsewhere.
+_FILTERS = {1, 2, 3, 32000}
+# Deflate packs at most 1032 to 1. Below the floor a bomb cannot hurt, and fill values of small arrays are no bomb.
+_MAX_EXPANSION = 1032
+_FLOOR_BYTES = 1 << 22
+# What h5py raises for files that contradict themselves.
+_DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, MemoryError, NotImplementedError)
+
+
+@dataclass(frozen=True)
+class Array:
+    """One array of an HDF5 file.
+
+    Attributes:
+        path: The names of its groups and its own, joined by `/`.
+        shape: Its shape.
+        dtype: A name in `arrays.DTYPES`.
+        load: Reads it.
+    """
+
+    path: str
+    shape: tuple[int, ...]
+    dtype: str
+    load: Callable[[], Tensor] = field(compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Hdf5:
+    """An HDF5 file that was walked from end to end.
+
+    Attributes:
+        arrays: By path, in the order of the file (alphabetical).
+        groups: Paths of all groups; the root is the empty path.
+    """
+
+    arrays: dict[str, Array]
+    groups: tuple[str, ...]
+    _file: WeightFile = field(repr=False)
+    _root: Any = field(repr=False)
+
+    def attribute(self, group: str, name: str) -> str | list[str] | None:
+        """A text, or a list of texts, that is attached to a group; None if there is none of this name.
+
+        Raises:
+            PortError: If it is damaged, or neither.
+        """
+        try:
+            return _attribute(self._file, self._root[group or "/"].attrs, name)
+        except _DAMAGE as error:
+            raise _damaged(self._file, error) from error
+
+
+def walk(file: WeightFile, raw: io.RawIOBase | io.BytesIO | None = None) -> Hdf5:
+    """Every group and array of an HDF5 file.
+
+    Args:
+        file: The file of weights.
+        raw: The HDF5 file inside of it, if it is a member of an archive.
+
+    Raises:
+        PortError: If it is damaged, or holds what no file of weights needs: links into other files, arrays whose bytes
+            are elsewhere, filters that are not part of HDF5, arrays far larger than their bytes.
+    """
+    h5py = _library()
+    source = raw or file
+    source.seek(0)
+    if source.read(len(SIGNATURE)) != SIGNATURE:
+        raise file.damaged("no HDF5 signature at its start")
+    size = source.seek(0, 2)
+    try:
+        root = h5py.File(source, "r")
+        found = Hdf5({}, tuple(groups := [""]), file, root)
+        seen = {_address(root)}
+        stack = [(root, "", 0)]
+        while stack:
+            group, path, depth = stack.pop()
+            if depth > _MAX_DEPTH or group.id.get_num_objs() + len(seen) > MAX_TENSORS:
+                raise file.damaged(f"groups nested deeper than {_MAX_DEPTH}, or more than {MAX_TENSORS} objects")
+            for name in list(group):
+                child = _child(file, group, name, seen)
+                inner = f"{path}/{name}".lstrip("/")
+                if isinstance(child, h5py.Group):
+                    groups.append(inner)
+                    stack.append((child, inner, depth + 1))
+                else:
+                    found.arrays[inner] = _array(file, child, inner, size)
+    except _DAMAGE as error:
+        raise _damaged(file, error) from error
+    check_names(file, groups[1:] + list(found.arrays))
+    return Hdf5(dict(sorted(found.arrays.items())), tuple(groups), file, root)
+
+
+def _library() -> Any:
+    try:
+        import h5py
+    except ImportError as error:
+        raise PortError(
+            what="Files in HDF5 need a package that is not installed.", where="h5py", received=str(error),
+            do="pip install 'frostline[port]'",
+        ) from error  # fmt: skip
+    return h5py
+
+
+def _address(thing: Any) -> tuple[int, int]:
+    import h5py
+
+    info = h5py.h5o.get_info(thing.id)
+    return info.fileno, info.addr
+
+
+def _child(file: WeightFile, group: Any, name: str, seen: set[tuple[int, int]]) -> Any:
+    """The group or array of this name, reached by the only link that leads to it."""
+    import h5py
+
+    link = group.get(name, getlink=True)
+    if not isinstance(link, h5py.HardLink):
+        raise _refused(file, f"{name!r} is a link to another place ({type(link).__name__})")
+    child = group[name]
+    if not isinstance(child, (h5py.Group, h5py.Dataset)):
+        raise _refused(file, f"{name!r} is neither a group nor an array")
+    address = _address(child)
+    if address in seen:
+        raise _refused(file, f"{name!r} is a second name of one object, or a cycle")
+    seen.add(address)
+    return child
+
+
+def _array(file: WeightFile, dataset: Any, path: str, size: int) -> Array:
+    """A dataset, after everything that is stated about it was compared with what the file can hold."""
+    layout = dataset.id.get_create_plist()
+    if dataset.external or dataset.is_virtual:
+        raise _refused(file, f"the bytes of {path!r} are in another file")
+    filters = {layout.get_filter(index)[0] for index in range(layout.get_nfilters())}
+    if not filters <= _FILTERS:
+        raise _refused(file, f"{path!r} needs the filters {sorted(filters - _FILTERS)}")
+    dtype = _dtype(file, dataset, path)
+    if dataset.shape is None:
+        raise _refused(file, f"{path!r} is an array without a shape")
+    declared, stored = num_bytes(file, dataset.shape, dtype), dataset.id.get_storage_size()
+    chunk = math.prod(dataset.chunks or ()) * DTYPES[dtype].itemsize
+    allowed = max(_FLOOR_BYTES, _MAX_EXPANSION * stored) if filters else stored
+    place = dataset.id.get_offset() or 0
+    if declared > 0 and (stored == 0 or declared > allowed or chunk > allowed or stored + place > size):
+        raise file.damaged(f"{path!r} declares {declared} bytes, and the file holds {stored} for it")
+    return Array(path, tuple(dataset.shape), dtype, partial(_load, file, dataset, dtype))
+
+
+def _dtype(file: WeightFile, dataset: Any, path: str) -> str:
+    stored = dataset.dtype
+    if stored.kind in "fiub" and stored.fields is None and stored.name in DTYPES:
+        return stored.name
+    # NumPy has no bfloat16: Keras stores two bytes of no type, with the name beside them.
+    if stored.str == "|V2" and _attribute(file, dataset.attrs, "dtype") == "bfloat16":
+        return "bfloat16"
+    raise _refused(file, f"the elements of {path!r} are of the type {stored}")
+
+
+def _load(file: WeightFile, dataset: Any, dtype: str) -> Tensor:
+    import numpy as np
+    import torch
+
+    stored = dataset.dtype.newbyteorder("=")
+    values = np.zeros(dataset.shape, dtype=stored)
+    try:
+        if values.size and values.ndim:
+            dataset.read_direct(values)
+        elif values.size:
+            values[()] = dataset[()]
+    except _DAMAGE as error:
+        raise _damaged(file, error) from error
+    if dtype == "bfloat16":
+        return torch.from_numpy(values.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(values)
+
+
+def _attribute(file: WeightFile, attributes: Any, name: str) -> str | list[str] | None:
+    if name not in attributes:
+        return None
+    stored = attributes.get_id(name)
+    is_text = stored.dtype.kind in "SO" and (stored.shape == () or stored.dtype.kind == "S")
+    # Texts of variable length may all point to one place: only a single one is bounded by the size of the file.
+    if not is_text or len(stored.shape) > 1 or stored.get_storage_size() > min(file.size, _MAX_TEXT_BYTES):
+        raise _refused(file, f"the attribute {name!r} is of the type {stored.dtype} and the shape {stored.shape}")
+    value = attributes[name]
+    if stored.shape == ():
+        return _text(file, value, name)
+    return [_text(file, part, name) for part in value]
+
+
+def _text(file: WeightFile, value: object, name: str) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bytes):
+        return value.decode()
+    raise _refused(file, f"the attribute {name!r} is no text")
+
+
+def _refused(file: WeightFile, received: str) -> PortError:
+    return file.refused(
+        "The HDF5 file holds what no file of weights needs.", received,
+        "do not trust this file; take it from its origin again, or save plain weights with `model.save_weights`.",
+    )  # fmt: skip
+
+
+def _damaged(file: WeightFile, error: BaseException) -> PortError:
+    return error if isinstance(error, PortError) else file.damaged(f"HDF5: {' '.join(str(error).split())[:200]}")
