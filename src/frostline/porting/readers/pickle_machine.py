@@ -118,13 +118,14 @@ class Tape:
             raise self.file.damaged(f"a pickle that ends at byte {self.end}, and needs {count} from byte {self.at}")
 
 
-def interpret(tape: Tape, allowed: Container[str], do: str) -> Any:
+def interpret(tape: Tape, allowed: Container[str], do: str, references: list[Persistent] | None = None) -> Any:
     """The value of the pickle at `tape`, which is left behind its last opcode.
 
     Args:
         tape: At the first opcode.
         allowed: Names that the pickle may use, whole: `collections.OrderedDict`.
         do: What the reader of the error can do about a file that asks for another.
+        references: Takes every reference to something outside, in the order of the pickle.
 
     Returns:
         None, booleans, numbers, texts, bytes, lists, tuples, dicts, sets, and the records of this module. It may
@@ -133,12 +134,12 @@ def interpret(tape: Tape, allowed: Container[str], do: str) -> Any:
     Raises:
         PortError: If the pickle is damaged, asks for another name, or has an opcode or a size that is not read.
     """
-    return _Machine(tape, allowed, do).run()
+    return _Machine(tape, allowed, do, references if references is not None else []).run()
 
 
 class _Machine:
-    def __init__(self, tape: Tape, allowed: Container[str], do: str) -> None:
-        self.tape, self.file, self.allowed, self.do = tape, tape.file, allowed, do
+    def __init__(self, tape: Tape, allowed: Container[str], do: str, references: list[Persistent]) -> None:
+        self.tape, self.file, self.allowed, self.do, self.references = tape, tape.file, allowed, do, references
         self.stack: list[Any] = []
         self.marks: list[int] = []
         self.memo: dict[int, Any] = {}
@@ -323,6 +324,10 @@ class _Machine:
         except (UnicodeEncodeError, AttributeError) as error:
             raise self.file.damaged("a pickle with bytes written as a text that stands for none") from error
 
+    def refer(self) -> None:
+        self.references.append(Persistent(self.pop()))
+        self.stack.append(self.references[-1])
+
     def build(self) -> None:
         state, target = self.pop(), self.pop()
         if isinstance(target, Made) and target.state is None:
@@ -379,5 +384,5 @@ _STEPS: dict[bytes, Callable[[_Machine], object]] = {
     b"R": lambda m: m.make("REDUCE"),
     b"\x81": lambda m: m.make("NEWOBJ"),
     b"b": _Machine.build,
-    b"Q": lambda m: m.stack.append(Persistent(m.pop())),
+    b"Q": _Machine.refer,
 }
