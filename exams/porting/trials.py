@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from frostline.recipes.port import port
 from frostline.core.errors import AmbiguousPortError, FrostlineError
+from frostline.recipes.port import port
 
 from .renaming import rename
 from .stored import LIMIT
