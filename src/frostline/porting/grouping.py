@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 # Dense layers of which Flax and hand-written networks make one layer of PyTorch.
 _CELLS = (("ii", "if", "ig", "io", "hi", "hf", "hg", "ho"), ("ir", "iz", "in", "hr", "hz", "hn"))
 _ATTENTION = (("query", "key", "value", "out"), ("query", "key", "value", "output"))
+
+
+_RECURRENT = re.compile(r"((?:weight|bias)_(?:ih|hh|hr))_(l\d+(?:_reverse)?)")
 
 
 def grouped(units: Sequence[SourceUnit], targets: Sequence[TargetUnit]) -> tuple[SourceUnit, ...]:
@@ -54,6 +58,13 @@ def _apart(unit: SourceUnit, *, has_attention: bool) -> list[SourceUnit]:
         rest = {"kernel": leaves.pop("pointwise_kernel"), **leaves}
         return [replace(unit, name=f"{unit.name}/depthwise", leaves=first),
                 replace(unit, name=f"{unit.name}/pointwise", leaves=rest)]  # fmt: skip
+    by_direction = [(leaf, _RECURRENT.fullmatch(leaf)) for leaf in leaves]
+    if leaves and all(found for _, found in by_direction):
+        made: dict[str, dict[str, SourceTensor]] = {}
+        for leaf, found in by_direction:
+            assert found is not None
+            made.setdefault(f"{unit.name}/{found[2]}", {})[found[1]] = leaves[leaf]
+        return [replace(unit, name=name, leaves=made[name]) for name in sorted(made)]
     bias = leaves.get("bias")
     if bias is not None and "recurrent_kernel" in leaves and len(bias.shape) == 2:
         del leaves["bias"]
