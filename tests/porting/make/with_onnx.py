@@ -114,7 +114,7 @@ def dtypes():
         raw = numpy_helper.from_array(numpy_helper.to_array(typed), f"{name}_raw")
         initializers += [typed, raw]
     nodes = [helper.make_node("Add", ["x", t.name], [f"y_{t.name}"]) for t in initializers]
-    built = model(nodes, initializers)
+    built = model(nodes, initializers, outputs=[(node.output[0], (4, 20)) for node in nodes])
     onnx.save(built, OUT / "dtypes.onnx")
     expected(built, "dtypes")
 
