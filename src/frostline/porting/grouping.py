@@ -58,6 +58,8 @@ def _apart(unit: SourceUnit, *, has_attention: bool) -> list[SourceUnit]:
         rest = {"kernel": leaves.pop("pointwise_kernel"), **leaves}
         return [replace(unit, name=f"{unit.name}/depthwise", leaves=first),
                 replace(unit, name=f"{unit.name}/pointwise", leaves=rest)]  # fmt: skip
+    if {"W", "R"} <= set(leaves):
+        return _directions(unit)
     by_direction = [(leaf, _RECURRENT.fullmatch(leaf)) for leaf in leaves]
     if leaves and all(found for _, found in by_direction):
         made: dict[str, dict[str, SourceTensor]] = {}
@@ -71,6 +73,27 @@ def _apart(unit: SourceUnit, *, has_attention: bool) -> list[SourceUnit]:
         rows = {f"bias[{row}]": part(bias, f"[{row}]", (bias.shape[1],), _row(row)) for row in range(bias.shape[0])}
         return [replace(unit, leaves={**leaves, **rows})]
     return [unit]
+
+
+def _directions(unit: SourceUnit) -> list[SourceUnit]:
+    """The directions of a recurrent node of ONNX, whose first axis they are; its bias has two halves."""
+    made: list[SourceUnit] = []
+    for index in range(unit.leaves["W"].shape[0]):
+        leaves: dict[str, SourceTensor] = {}
+        for leaf, tensor in unit.leaves.items():
+            name = f"[{index}]"
+            if leaf == "B":
+                half = tensor.shape[1] // 2
+                leaves["Wb"] = part(tensor, f"{name}[:{half}]", (half,), _slice(index, 0, half))
+                leaves["Rb"] = part(tensor, f"{name}[{half}:]", (half,), _slice(index, half, 2 * half))
+            else:
+                leaves[leaf] = part(tensor, name, tensor.shape[1:], _row(index))
+        made.append(replace(unit, name=f"{unit.name}/{('forward', 'backward')[index]}", leaves=leaves))
+    return made
+
+
+def _slice(index: int, start: int, stop: int) -> Callable[[Tensor], Tensor]:
+    return lambda tensor: tensor[index, start:stop]
 
 
 def part(tensor: SourceTensor, name: str, shape: tuple[int, ...], take: Callable[[Tensor], Tensor]) -> SourceTensor:

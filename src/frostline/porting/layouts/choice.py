@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from frostline.porting.layouts import flax, keras, torch
+from frostline.porting.layouts import flax, keras, onnx, torch
 from frostline.porting.layouts.layout import SAME
 from frostline.porting.layouts.rules import assemble
 from frostline.porting.units import is_layer
@@ -13,7 +13,10 @@ if TYPE_CHECKING:
     from frostline.porting.layouts.layout import Move
     from frostline.porting.units import SourceUnit, TargetUnit
 
-_BY_FRAMEWORK = {"keras": keras.moves, "tensorflow": keras.moves, "torch": torch.moves, "flax": flax.moves}
+_BY_FRAMEWORK = {
+    "keras": keras.moves, "tensorflow": keras.moves, "torch": torch.moves, "flax": flax.moves,
+    "onnx": onnx.moves,
+}
 
 
 def moves(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:

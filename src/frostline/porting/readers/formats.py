@@ -10,6 +10,7 @@ from frostline.porting.readers import (
     graph_def,
     keras3,
     npz,
+    onnx,
     safetensors,
     tensorflow,
     torch_archive,
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from frostline.porting.readers.contract import Source
 
 # The order counts where content fits two: the one that looks closest comes first.
-READERS = (keras3, torch_archive, npz, safetensors, tensorflow, torch_legacy, graph_def)
+READERS = (keras3, torch_archive, npz, safetensors, tensorflow, onnx, torch_legacy, graph_def)
 
 
 @contextmanager
