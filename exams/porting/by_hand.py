@@ -263,6 +263,12 @@ def sklearn(layer: nn.Module, source: Leaves) -> Leaves:
     return {"weight": source["coef"].T, "bias": source["intercept"]}
 
 
+def tensorflow(layer: nn.Module, source: Leaves) -> Leaves:
+    """Names of TF1 and of modules written by hand: as Keras, by other words."""
+    words = {"weights": "kernel", "w": "kernel", "biases": "bias", "b": "bias"}
+    return keras(layer, {words.get(leaf, leaf): value for leaf, value in source.items()})
+
+
 RULES: dict[str, Callable[[nn.Module, Leaves], Leaves]] = {
     "keras": keras,
     "tf_keras": keras,
@@ -271,4 +277,5 @@ RULES: dict[str, Callable[[nn.Module, Leaves], Leaves]] = {
     "flax": flax,
     "paddle": paddle,
     "sklearn": sklearn,
+    "tensorflow": tensorflow,
 }
