@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 # Dense layers of which Flax and hand-written networks make one layer of PyTorch.
 _CELLS = (("ii", "if", "ig", "io", "hi", "hf", "hg", "ho"), ("ir", "iz", "in", "hr", "hz", "hn"))
-_ATTENTION = (("query", "key", "value", "out"), ("query", "key", "value", "output"))
+_ATTENTION = tuple(("query", "key", "value", out) for out in ("attention_output", "output", "out", "out_proj"))
 
 
 _RECURRENT = re.compile(r"((?:weight|bias)_(?:ih|hh|hr))_(l\d+(?:_reverse)?)")

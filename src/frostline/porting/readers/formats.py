@@ -9,8 +9,12 @@ from frostline.core.errors import PortError
 from frostline.porting.readers import (
     graph_def,
     keras3,
+    keras_h5,
+    mxnet,
     npz,
     onnx,
+    paddle,
+    paddle_inference,
     safetensors,
     tensorflow,
     torch_archive,
@@ -27,7 +31,10 @@ if TYPE_CHECKING:
     from frostline.porting.readers.contract import Source
 
 # The order counts where content fits two: the one that looks closest comes first.
-READERS = (keras3, torch_archive, npz, safetensors, tensorflow, onnx, torch_legacy, graph_def)
+READERS = (
+    keras3, keras_h5, torch_archive, npz, safetensors, tensorflow, mxnet, torch_legacy, paddle, onnx, paddle_inference,
+    graph_def,
+)  # fmt: skip
 
 
 @contextmanager

@@ -159,7 +159,9 @@ class _Known:
     def place(self, layer: str, path: str) -> tuple[str, str]:
         """Unit and leaf of an array in the group of a layer."""
         parts = re.sub(r":\d+$", "", path.removeprefix(f"{layer}/")).split("/")
-        leaf = parts.pop().removeprefix(f"{layer}_")  # Keras 1: `dense_1/dense_1_W`
+        leaf = parts.pop()
+        if not parts:  # Keras 1: `dense_1/dense_1_W`; in others the layer stands before the leaf
+            leaf = leaf.removeprefix(f"{layer}_")
         if layer == _OWN:
             return "/".join(parts), leaf
         name = layer.rpartition("/")[2]
