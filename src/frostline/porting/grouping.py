@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from frostline.porting.readers.contract import SourceTensor
     from frostline.porting.units import SourceUnit, TargetUnit
@@ -152,3 +152,25 @@ def _joined(units: list[SourceUnit], parts: tuple[str, ...]) -> list[SourceUnit]
             }
             result.append(replace(unit, name=parent, leaves=leaves))
     return result
+
+
+def other_forms(unit: SourceUnit) -> Iterator[list[SourceUnit]]:
+    """A unit that fits no layer, in the other forms that it may have: tensors of their own, or layers in one stack.
+
+    `nn.scan` of Flax keeps equal layers in one array each, along its first axis.
+    """
+    leaves = unit.leaves
+    if len(leaves) > 1:
+        yield [
+            replace(unit, name=f"{unit.name}/{leaf}" if unit.name else leaf, leaves={leaf: tensor})
+            for leaf, tensor in leaves.items()
+        ]
+    counts = {tensor.shape[:1] for tensor in leaves.values()}
+    if unit.framework == "flax" and len(counts) == 1 and counts != {()}:
+        (count,) = counts.pop()
+        yield [
+            replace(unit, name=f"{unit.name}/{index}", leaves={
+                leaf: part(tensor, f"[{index}]", tensor.shape[1:], _row(index)) for leaf, tensor in leaves.items()
+            })
+            for index in range(count)
+        ]  # fmt: skip
