@@ -115,7 +115,8 @@ def make_plan(
     seen = target_graph.flow(model, targets, inputs, source_graph.input_shapes(source))
     edges = seen.edges if seen is not None else None
     has_maps = any(isinstance(unit.module, _ConvNd) for unit in targets)
-    evidence = Evidence(model, source_graph.flow(source, units), edges, source.order != "file", hints)
+    order = "layers" if source.framework == "keras" and source.order == "numbers" else source.order
+    evidence = Evidence(model, source_graph.flow(source, units), edges, order, hints)
     pairs, opened = match(candidates, list(by_source), list(by_target), evidence)
     if not partial:
         _check_counts(path, opened)
