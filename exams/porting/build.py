@@ -56,7 +56,7 @@ def share(python: Path) -> None:
 def state(script: Path) -> str:
     """A digest of everything a script is made of."""
     wanted = HERE / "environments" / f"{SCRIPTS[script.name]}.txt"
-    files = [script, script.with_name("golden.py"), *sorted(script.parent.glob("*_networks.py"))]
+    files = [script, script.with_name("golden.py"), *sorted(script.parent.glob("*_n[ea]*.py"))]
     files += [wanted] if wanted.exists() else []
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
 

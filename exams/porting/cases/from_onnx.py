@@ -14,6 +14,7 @@ import onnxruntime
 from golden import Folder, chosen, images, seeded, tokens
 from onnx import TensorProto
 from onnx_graph import Graph
+from onnx_names import lying, renamed
 
 
 def conv2d(g: Graph) -> str:
@@ -194,7 +195,11 @@ def main() -> None:
             is_text = entry.type == "tensor(int64)"
             feed[entry.name] = tokens(random, *shape, size=8).astype(np.int64) if is_text else images(random, *shape)
         outputs = session.run(None, feed)
-        save = {"model.onnx": lambda at, model=model: onnx.save(model, at)}
+        save = {
+            "model.onnx": lambda at, model=model: onnx.save(model, at),
+            "renamed.onnx": lambda at, model=model, name=name: onnx.save(renamed(model, name), at),
+            "lying.onnx": lambda at, model=model, name=name: onnx.save(lying(model, name), at),
+        }
         if name == "external_data":
             save = {"model.onnx": lambda at, model=model: save_in_two(model, at)}
         folder.put(name, arrays=g.weights, inputs=list(feed.values()), outputs=outputs, save=save)

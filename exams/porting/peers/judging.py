@@ -27,7 +27,7 @@ UNKNOWN = ("paddle", "sklearn")  # frameworks whose layouts weightbridge has no 
 
 
 def weightbridge(networks: Sequence[Stored]) -> list[Verdict]:
-    """weightbridge into the counterparts."""
+    """Weightbridge into the counterparts."""
     asked = [each for each in networks if each.framework not in UNKNOWN]
     with tempfile.TemporaryDirectory() as scratch:
         targets, out = Path(scratch) / "targets", Path(scratch) / "out"
