@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -90,6 +89,7 @@ class Certificate:
         proven: What holds whatever the inputs are.
         tested: What was tried on samples only.
         unknown: What the file does not tell.
+        to: How the command built the module; empty in Python.
     """
 
     file: str
@@ -107,10 +107,26 @@ class Certificate:
     proven: str
     tested: str
     unknown: str
+    to: str = ""
 
-    def to_json(self) -> str:
-        """The certificate as JSON, as `frostline port --check` reads it."""
-        return json.dumps({"schema": SCHEMA, **asdict(self)}, indent=1, ensure_ascii=False)
+    def as_dict(self) -> dict[str, Any]:
+        """The certificate as `frostline port --check` reads it: plain values, for JSON."""
+        return {"schema": SCHEMA, **asdict(self)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Certificate:
+        """A certificate from what `as_dict` gave.
+
+        Raises:
+            ValueError: If it was written in a form that this version does not know.
+            KeyError, TypeError: If it is no certificate.
+        """
+        values = dict(values)
+        if values.pop("schema") != SCHEMA:
+            raise ValueError("a certificate of another version")
+        lists = {"mapping": Mapped, "checks": Check, "runs": Run}
+        made = {name: tuple(kind(**_plain(one)) for one in values.pop(name)) for name, kind in lists.items()}
+        return cls(**made, **_plain(values))
 
     def units(self) -> dict[str, str]:
         """The layer of the module that each layer of the file became: hints that repeat this port."""
@@ -153,8 +169,8 @@ def sentences(
     if runs:
         tested = (
             "; ".join(
-                f"the outputs agree with {run.kind} on {run.samples} samples (relative difference {run.error:.1e}, allowed "
-                f"{run.tolerance:.0e})"
+                f"the outputs agree with {run.kind} on {run.samples} samples (relative difference {run.error:.1e}, "
+                f"allowed {run.tolerance:.0e})"
                 + (f", in which {run.alternatives} assignments were tried" if run.alternatives > 1 else "")
                 for run in runs
             )
@@ -174,6 +190,6 @@ def sentences(
     )
 
 
-def from_json(text: str) -> dict[str, Any]:
-    """The fields of a certificate that was written by `to_json`."""
-    return json.loads(text)
+def _plain(values: dict[str, Any]) -> dict[str, Any]:
+    """Lists of JSON as the tuples of records."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,14 @@ if TYPE_CHECKING:
 
     from frostline.porting.readers.contract import SourceTensor
     from frostline.porting.units import SourceUnit, TargetUnit
+
+
+# Dense layers of which Flax and hand-written networks make one layer of PyTorch.
+_CELLS = (("ii", "if", "ig", "io", "hi", "hf", "hg", "ho"), ("ir", "iz", "in", "hr", "hz", "hn"))
+_ATTENTION = tuple(("query", "key", "value", out) for out in ("attention_output", "output", "out", "out_proj"))
+
+
+_RECURRENT = re.compile(r"((?:weight|bias)_(?:ih|hh|hr))_(l\d+(?:_reverse)?)")
 
 
 def grouped(units: Sequence[SourceUnit], targets: Sequence[TargetUnit]) -> tuple[SourceUnit, ...]:
@@ -26,7 +35,10 @@ def grouped(units: Sequence[SourceUnit], targets: Sequence[TargetUnit]) -> tuple
         targets: Of the module.
     """
     has_attention = any(isinstance(target.module, nn.MultiheadAttention) for target in targets)
-    return tuple(one for unit in units for one in _apart(unit, has_attention=has_attention))
+    apart = [one for unit in units for one in _apart(unit, has_attention=has_attention)]
+    for parts in (*_CELLS, *(_ATTENTION if has_attention else ())):
+        apart = _joined(apart, parts)
+    return tuple(apart)
 
 
 def _apart(unit: SourceUnit, *, has_attention: bool) -> list[SourceUnit]:
@@ -46,12 +58,42 @@ def _apart(unit: SourceUnit, *, has_attention: bool) -> list[SourceUnit]:
         rest = {"kernel": leaves.pop("pointwise_kernel"), **leaves}
         return [replace(unit, name=f"{unit.name}/depthwise", leaves=first),
                 replace(unit, name=f"{unit.name}/pointwise", leaves=rest)]  # fmt: skip
+    if {"W", "R"} <= set(leaves):
+        return _directions(unit)
+    by_direction = [(leaf, _RECURRENT.fullmatch(leaf)) for leaf in leaves]
+    if leaves and all(found for _, found in by_direction):
+        made: dict[str, dict[str, SourceTensor]] = {}
+        for leaf, found in by_direction:
+            assert found is not None
+            made.setdefault(f"{unit.name}/{found[2]}", {})[found[1]] = leaves[leaf]
+        return [replace(unit, name=name, leaves=made[name]) for name in sorted(made)]
     bias = leaves.get("bias")
     if bias is not None and "recurrent_kernel" in leaves and len(bias.shape) == 2:
         del leaves["bias"]
         rows = {f"bias[{row}]": part(bias, f"[{row}]", (bias.shape[1],), _row(row)) for row in range(bias.shape[0])}
         return [replace(unit, leaves={**leaves, **rows})]
     return [unit]
+
+
+def _directions(unit: SourceUnit) -> list[SourceUnit]:
+    """The directions of a recurrent node of ONNX, whose first axis they are; its bias has two halves."""
+    made: list[SourceUnit] = []
+    for index in range(unit.leaves["W"].shape[0]):
+        leaves: dict[str, SourceTensor] = {}
+        for leaf, tensor in unit.leaves.items():
+            name = f"[{index}]"
+            if leaf == "B":
+                half = tensor.shape[1] // 2
+                leaves["Wb"] = part(tensor, f"{name}[:{half}]", (half,), _slice(index, 0, half))
+                leaves["Rb"] = part(tensor, f"{name}[{half}:]", (half,), _slice(index, half, 2 * half))
+            else:
+                leaves[leaf] = part(tensor, name, tensor.shape[1:], _row(index))
+        made.append(replace(unit, name=f"{unit.name}/{('forward', 'backward')[index]}", leaves=leaves))
+    return made
+
+
+def _slice(index: int, start: int, stop: int) -> Callable[[Tensor], Tensor]:
+    return lambda tensor: tensor[index, start:stop]
 
 
 def part(tensor: SourceTensor, name: str, shape: tuple[int, ...], take: Callable[[Tensor], Tensor]) -> SourceTensor:
@@ -61,3 +103,26 @@ def part(tensor: SourceTensor, name: str, shape: tuple[int, ...], take: Callable
 
 def _row(index: int) -> Callable[[Tensor], Tensor]:
     return lambda tensor: tensor[index]
+
+
+def _joined(units: list[SourceUnit], parts: tuple[str, ...]) -> list[SourceUnit]:
+    """Units `x/a, x/b, ...` as one unit `x` with leaves `a/kernel, ...`, where all parts are there."""
+    by_parent: dict[str, dict[str, SourceUnit]] = {}
+    for unit in units:
+        parent, _, last = unit.name.rpartition("/")
+        if last in parts:
+            by_parent.setdefault(parent, {})[last] = unit
+    whole = {parent: found for parent, found in by_parent.items() if len(found) == len(parts)}
+    result: list[SourceUnit] = []
+    made: set[str] = set()
+    for unit in units:
+        parent, _, last = unit.name.rpartition("/")
+        if parent not in whole or last not in parts:
+            result.append(unit)
+        elif parent not in made:
+            made.add(parent)
+            leaves = {
+                f"{name}/{leaf}": tensor for name, one in whole[parent].items() for leaf, tensor in one.leaves.items()
+            }
+            result.append(replace(unit, name=parent, leaves=leaves))
+    return result

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from frostline.porting import target_graph
+from frostline.porting import kinship, target_graph
 from frostline.porting.names import likeness, tokens
 from frostline.porting.topology import Candidates, components, refine
 
@@ -102,14 +102,25 @@ def match(candidates: Candidates, order: Sequence[str], targets: Sequence[str], 
         left = {name: refined[name] for name in left}
         _propagate(left, pairs, "its place in the flow of values")
     asked: dict[tuple[str, ...], str] = {}
-    while group := next((one for one in components(left) if tuple(one[0]) not in asked), None):
+    while True:
+        group = next((one for one in components(left) if tuple(sorted(one[0])) not in asked), None)
+        if group is None:
+            kin = kinship.refine(left, {pair.source: pair.target for pair in pairs})
+            if kin == left:
+                break
+            left = kin
+            _propagate(left, pairs, "its block: layers whose names begin alike")
+            continue
         sources, others = sorted(group[0], key=order.index), sorted(group[1], key=targets.index)
-        told, why = _told(sources, others, evidence)
-        asked[tuple(group[0])] = why
-        for pair in told:
+        found, asked[tuple(sorted(sources))] = _told(sources, others, evidence)
+        for pair in found:
             _take(left, pairs, pair)
         _propagate(left, pairs, "no other layer of this type and shape is left")
-    opened = [Open(tuple(sources), tuple(others), asked[tuple(sources)]) for sources, others in components(left)]
+    opened = [
+        Open(tuple(sorted(sources, key=order.index)), tuple(sorted(others, key=targets.index)),
+             asked[tuple(sorted(sources))])
+        for sources, others in components(left)
+    ]  # fmt: skip
     return tuple(sorted(pairs, key=lambda pair: order.index(pair.source))), tuple(opened)
 
 

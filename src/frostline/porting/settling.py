@@ -8,10 +8,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from frostline.core.errors import PortError
-from frostline.porting.certificate import Run
+from frostline.porting.certificate import Certificate, Run
 from frostline.porting.execution import exchange, make_values
 from frostline.porting.plan import PortPlan, Step, refuse_ambiguity
 from frostline.porting.running import Golden, error_of, tolerance_of
+from frostline.porting.units import full_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,6 +75,19 @@ def prove(plan: PortPlan, model: nn.Module, golden: Golden | None, alternatives:
     if error > tolerance:
         raise _differs(plan, golden, error, tolerance, "the weights are all assigned, and the outputs differ")
     return (Run(golden.kind, golden.num_samples, error, tolerance, alternatives),)
+
+
+def repeated(plan: PortPlan, then: Certificate) -> PortPlan:
+    """The plan with each choice as it was made for a certificate; what is open beyond that stays open."""
+    layouts = {one.target: one.layout for one in then.mapping}
+
+    def as_then(choice: tuple[Step, ...]) -> list[Step]:
+        return [step for step in choice if all(
+            layouts.get(full_name(step.target, move.target)) == move.text() for move in step.moves)]  # fmt: skip
+
+    told = [found[0] for choice in plan.choices if (found := as_then(choice))]
+    left = tuple(choice for choice in plan.choices if not as_then(choice))
+    return replace(plan, steps=(*plan.steps, *told), choices=left)
 
 
 def _num_ways(plan: PortPlan) -> list[int]:

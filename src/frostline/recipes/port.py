@@ -13,7 +13,7 @@ from frostline.porting.execution import digest_of, exchange, make_values
 from frostline.porting.golden import as_golden
 from frostline.porting.plan import make_plan, refuse_ambiguity
 from frostline.porting.readers.formats import open_source
-from frostline.porting.settling import prove, settle
+from frostline.porting.settling import prove, repeated, settle
 from frostline.porting.units import full_name
 
 if TYPE_CHECKING:
@@ -33,8 +33,10 @@ def port(
     *,
     hints: Mapping[str, str] | None = None,
     partial: bool = False,
+    adapt: bool = False,
     golden: Any = None,
     key: str | None = None,
+    like: Certificate | None = None,
 ) -> Certificate:
     """Load the weights of another framework into a module, and say how far that is proven.
 
@@ -48,9 +50,11 @@ def port(
         hints: Which layer of the file becomes which layer of the module, by name, where that cannot be told.
         partial: Whether layers may be left over on both sides, such as a head of other classes. They are listed in the
             certificate.
+        adapt: Whether settings of layers that the file states and the module has otherwise (epsilon, momentum) are set.
         golden: Inputs and the outputs of the source network for them, as the module takes and gives them:
             `(inputs, outputs)`, or the path of a `.npz` file with arrays `inputs` and `outputs`.
         key: The entry of the file that holds the weights, if it holds several networks.
+        like: The certificate of an earlier port of the same file, whose choices are made again.
 
     Returns:
         The certificate; `print` it.
@@ -81,6 +85,7 @@ def port(
     wanted = as_golden(golden) if golden is not None else None
     with open_source(path, key) as (content, sha256):
         plan = make_plan(content, str(path), model, hints=hints, partial=partial, inputs=wanted and wanted.inputs)
+        plan = repeated(plan, like) if like is not None else plan
         if wanted is None:
             refuse_ambiguity(plan)
         plan, alternatives = settle(plan, model, wanted)

@@ -101,7 +101,7 @@ def test_shards_lie_beside_their_list(tmp_path):
     with WeightFile(tmp_path / "shards.weights.json") as file:
         source = keras3.read(file, None)
         (tmp_path / "shards_00001.weights.h5").write_bytes((tmp_path / "shards_00000.weights.h5").read_bytes())
-        with pytest.raises(PortError, match="changed since it was opened first|damaged"):
+        with pytest.raises(PortError, match="changed while it was read"):
             for tensor in source.tensors:
                 tensor.load()
 

@@ -24,6 +24,8 @@ _MAX_MEMBERS = 100_000
 _ALLOWED_FLAGS = 0x080E  # how hard it was compressed, sizes after the data, names in UTF-8
 _SIZES_FOLLOW = 0x0008
 _CHUNK_BYTES = 1 << 22
+_RECORD_BYTES = 24  # the record of sizes after a member that was written to a stream takes 12 to 24
+_SLACK_BYTES = 1 << 12  # more than the table of codes that a block of deflate begins with
 # Arrays of zeros pack at 1000 to 1, and a small file of them is no bomb; a file of 10 MB that holds 10 GB is.
 _MAX_EXPANSION = 100
 _FLOOR_BYTES = 1 << 26
@@ -96,6 +98,21 @@ class Archive:
         if len(raw) != member.size or zlib.crc32(raw) != member.crc:
             raise self._file.damaged(f"the member {name!r} does not have the checksum {member.crc:08x}")
         return raw
+
+    def start(self, name: str, count: int) -> bytes:
+        """The first `count` bytes of a member, fewer if it is shorter; its checksum is not compared.
+
+        Raises:
+            PortError: If there is none of this name, or it cannot be unpacked.
+        """
+        member = self._named(name)
+        if not member.is_packed:
+            return self._file.read_at(member.start, min(count, member.size))
+        packed = self._file.read_at(member.start, min(member.packed, count + _SLACK_BYTES))
+        try:
+            return zlib.decompressobj(-15).decompress(packed, count)
+        except zlib.error as error:
+            raise self._file.damaged(f"the member {name!r}: {error}") from error
 
     def open(self, name: str) -> io.RawIOBase | io.BytesIO:
         """A member as a file; one that is not compressed stays where it is.
@@ -180,7 +197,6 @@ def _member(file: WeightFile, info: zipfile.ZipInfo) -> Member:
     header = _LOCAL.unpack(file.read_at(info.header_offset, _LOCAL.size))
     signature, _, flags, method, _, _, crc, packed, size, name_length, extra_length = header
     raw_name = file.read_at(info.header_offset + _LOCAL.size, name_length)
-    sizes = (info.CRC, min(info.compress_size, 0xFFFFFFFF), min(info.file_size, 0xFFFFFFFF))
     agree = (
         signature == SIGNATURE
         and raw_name.decode("utf-8" if flags & 0x800 else "cp437") == name
@@ -188,7 +204,7 @@ def _member(file: WeightFile, info: zipfile.ZipInfo) -> Member:
         and (flags & _SIZES_FOLLOW or crc == info.CRC)
         and all(
             flags & _SIZES_FOLLOW or mine in (theirs, 0xFFFFFFFF)
-            for mine, theirs in zip((packed, size), sizes[1:], strict=True)
+            for mine, theirs in ((packed, info.compress_size), (size, info.file_size))
         )
     )
     if not agree or (method == zipfile.ZIP_STORED and info.compress_size != info.file_size):
@@ -199,12 +215,10 @@ def _member(file: WeightFile, info: zipfile.ZipInfo) -> Member:
 
 def _check_cover(file: WeightFile, infos: list[zipfile.ZipInfo], members: list[Member], end: int) -> None:
     """Members follow each other without overlap, and without room for anything else."""
-    at = 0
+    at = slack = 0
     for info, member in zip(infos, members, strict=True):
-        # The record after the data of a member that was written to a stream: 12 to 24 bytes.
-        slack = 24 if at > 0 and infos[0].flag_bits & _SIZES_FOLLOW else 0
         if not 0 <= info.header_offset - at <= slack:
             raise file.damaged(f"members of the archive that overlap, or bytes between them, before {member.name!r}")
-        at = member.start + member.packed
-    if not 0 <= end - at <= 24:
+        at, slack = member.start + member.packed, _RECORD_BYTES if info.flag_bits & _SIZES_FOLLOW else 0
+    if not 0 <= end - at <= slack:
         raise file.damaged("bytes between the members and the table of the archive")
