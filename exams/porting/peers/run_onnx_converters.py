@@ -1,7 +1,8 @@
-"""onnx2torch and onnx2pytorch on the ONNX files of the exam: python run_onnx_converters.py NETWORKS OUT
+"""Runs onnx2torch and onnx2pytorch on the ONNX files of the exam.
 
-They make a module of their own from the graph, so that only its outputs can be compared. `OUT` is a JSON of errors of the
-outputs by tool and network, or the text of what was raised.
+They make a module of their own from the graph, so that only its outputs can be compared. Run as
+`python run_onnx_converters.py NETWORKS OUT`: `OUT` is a JSON of errors of the outputs by tool and network, or the text
+of what was raised.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""weightbridge on the networks of the exam: python run_weightbridge.py NETWORKS TARGETS OUT
+"""Runs weightbridge on the networks of the exam.
 
 It is given what it asks for: the arrays of the source under their own names, those of the module with their shapes, and
-the format of the source where it has one. `TARGETS` holds a `.npz` for each network; `OUT` gets one with the values.
+the format of the source where it has one. Run as `python run_weightbridge.py NETWORKS TARGETS OUT`: `TARGETS` holds a
+`.npz` for each network, and `OUT` gets one with the values.
 """
 
 from __future__ import annotations
