@@ -137,8 +137,8 @@ def prelu(g: Graph) -> str:
     x = g.conv(g.input("image", 3, 8, 8), "conv_a", 3, 6, 3, 3)
     x = g.node("PRelu", x, g.weight("slope_a/alpha", 6, 1, 1))
     x = g.node("PRelu", g.conv(x, "conv_b", 6, 6, 3, 3), g.weight("slope_b/alpha", 6, 1, 1))
-    x = g.node("GlobalMaxPool", g.node("LeakyRelu", x, alpha=0.3))
-    return g.gemm(g.node("Flatten", x), "out", 6, 4)
+    x = g.gemm(g.node("Flatten", g.node("GlobalMaxPool", x)), "out", 6, 4)
+    return g.node("LeakyRelu", x, alpha=0.3)
 
 
 def heads(g: Graph, x: str) -> str:

@@ -208,8 +208,8 @@ def prelu(keras: Any) -> Any:
     x = layers.PReLU(shared_axes=[1, 2], name="slope_a")(x)
     x = layers.Conv2D(6, 3, name="conv_b")(x)
     x = layers.PReLU(shared_axes=[1, 2], name="slope_b")(x)
-    x = layers.LeakyReLU(name="leaky")(x)
-    return keras.Model(start, layers.Dense(4, name="out")(layers.GlobalMaxPooling2D()(x)))
+    x = layers.Dense(4, name="out")(layers.GlobalMaxPooling2D()(x))
+    return keras.Model(start, layers.LeakyReLU(name="leaky")(x))
 
 
 def nested(keras: Any) -> Any:
