@@ -55,9 +55,10 @@ def share(python: Path) -> None:
 
 def state(script: Path) -> str:
     """A digest of everything a script is made of."""
-    files = [script, *sorted(path for path in script.parent.glob("*.py") if not path.name.startswith("from_"))]
-    lists = sorted((HERE / "environments").glob("*.txt"))
-    return hashlib.sha256(b"".join(path.read_bytes() for path in files + lists)).hexdigest()
+    wanted = HERE / "environments" / f"{SCRIPTS[script.name]}.txt"
+    files = [script, script.with_name("golden.py"), *sorted(script.parent.glob("*_n[ea]*.py"))]
+    files += [wanted] if wanted.exists() else []
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
 
 
 def build(only: list[str] | None = None) -> None:
@@ -69,7 +70,8 @@ def build(only: list[str] | None = None) -> None:
     for name, where in SCRIPTS.items():
         script = HERE / "cases" / name
         stamp = NETWORKS / f"{script.stem}.built"
-        if (only and name not in only) or (stamp.exists() and stamp.read_text() == state(script)):
+        is_done = stamp.exists() and stamp.read_text() == state(script)
+        if is_done or (only and name not in only):
             continue
         NETWORKS.mkdir(parents=True, exist_ok=True)
         command = [environment(where), "-W", "ignore", script, NETWORKS.resolve()]

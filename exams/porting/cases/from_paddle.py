@@ -121,8 +121,8 @@ class Prelu(nn.Layer):
         self.slope_a, self.slope_b, self.out = nn.PReLU(6), nn.PReLU(6), nn.Linear(6, 4)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.leaky_relu(self.slope_b(self.conv_b(self.slope_a(self.conv_a(x)))), 0.3)
-        return self.out(x.max((2, 3)))
+        x = self.slope_b(self.conv_b(self.slope_a(self.conv_a(x))))
+        return F.leaky_relu(self.out(x.max((2, 3))), 0.3)
 
 
 class SquareDense(nn.Layer):
