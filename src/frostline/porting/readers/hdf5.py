@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import math
+import struct
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -11,7 +13,6 @@ from frostline.core.errors import PortError
 from frostline.porting.readers.arrays import DTYPES, MAX_TENSORS, check_names, num_bytes
 
 if TYPE_CHECKING:
-    import io
     from collections.abc import Callable
 
     from torch import Tensor
@@ -20,12 +21,18 @@ if TYPE_CHECKING:
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _MAX_DEPTH = 64
-_MAX_TEXT_BYTES = 1 << 26
+# Texts may all point to one place, so that a small file can state a large sum of them.
+_MAX_TEXT_BYTES = 1 << 28
 # deflate, shuffle, checksum, and h5py's own LZF; others are plugins, that is, code from elsewhere.
 _FILTERS = {1, 2, 3, 32000}
-# Deflate packs at most 1032 to 1. Below the floor a bomb cannot hurt, and fill values of small arrays are no bomb.
-_MAX_EXPANSION = 1032
-_FLOOR_BYTES = 1 << 22
+# Arrays of zeros pack at 1000 to 1, and a small file of them is no bomb; a file of 10 MB that holds 10 GB is.
+_MAX_EXPANSION = 100
+_FLOOR_BYTES = 1 << 26
+# Texts of variable length lie in heaps that begin with a mark, a version, and their size.
+_HEAP_MARK = b"GCOL\1\0\0\0"
+_HEAP = struct.Struct("<8sQ")
+_CHUNK_BYTES = 1 << 22
+_SMALL_BYTES = 1 << 16
 # What h5py raises for files that contradict themselves.
 _DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, MemoryError, NotImplementedError)
 
@@ -58,8 +65,15 @@ class Hdf5:
 
     arrays: dict[str, Array]
     groups: tuple[str, ...]
-    _file: WeightFile = field(repr=False)
     _root: Any = field(repr=False)
+    _texts: _Texts = field(repr=False)
+
+    def has(self, group: str, name: str) -> bool:
+        """Whether something of this name is attached to a group."""
+        try:
+            return name in self._root[group or "/"].attrs
+        except _DAMAGE as error:
+            raise _damaged(self._texts.file, error) from error
 
     def attribute(self, group: str, name: str) -> str | list[str] | None:
         """A text, or a list of texts, that is attached to a group; None if there is none of this name.
@@ -68,9 +82,9 @@ class Hdf5:
             PortError: If it is damaged, or neither.
         """
         try:
-            return _attribute(self._file, self._root[group or "/"].attrs, name)
+            return self._texts.read(self._root[group or "/"].attrs, name)
         except _DAMAGE as error:
-            raise _damaged(self._file, error) from error
+            raise _damaged(self._texts.file, error) from error
 
 
 def walk(file: WeightFile, raw: io.RawIOBase | io.BytesIO | None = None) -> Hdf5:
@@ -92,7 +106,8 @@ def walk(file: WeightFile, raw: io.RawIOBase | io.BytesIO | None = None) -> Hdf5
     size = source.seek(0, 2)
     try:
         root = h5py.File(source, "r")
-        found = Hdf5({}, tuple(groups := [""]), file, root)
+        arrays: dict[str, Array] = {}
+        groups = [""]
         seen = {_address(root)}
         stack = [(root, "", 0)]
         while stack:
@@ -106,11 +121,14 @@ def walk(file: WeightFile, raw: io.RawIOBase | io.BytesIO | None = None) -> Hdf5
                     groups.append(inner)
                     stack.append((child, inner, depth + 1))
                 else:
-                    found.arrays[inner] = _array(file, child, inner, size)
+                    arrays[inner] = _array(file, child, inner, size)
     except _DAMAGE as error:
         raise _damaged(file, error) from error
-    check_names(file, groups[1:] + list(found.arrays))
-    return Hdf5(dict(sorted(found.arrays.items())), tuple(groups), file, root)
+    check_names(file, groups[1:] + list(arrays))
+    total = sum(num_bytes(file, array.shape, array.dtype) for array in arrays.values())
+    if total > max(_FLOOR_BYTES, _MAX_EXPANSION * size):
+        raise file.damaged(f"arrays of {total} bytes in {size}")
+    return Hdf5(dict(sorted(arrays.items())), tuple(groups), root, _Texts(file, source))
 
 
 def _library() -> Any:
@@ -160,10 +178,10 @@ def _array(file: WeightFile, dataset: Any, path: str, size: int) -> Array:
     if dataset.shape is None:
         raise _refused(file, f"{path!r} is an array without a shape")
     declared, stored = num_bytes(file, dataset.shape, dtype), dataset.id.get_storage_size()
+    end = (dataset.id.get_offset() or 0) + stored
+    largest = max(_FLOOR_BYTES, _MAX_EXPANSION * size) if filters else stored
     chunk = math.prod(dataset.chunks or ()) * DTYPES[dtype].itemsize
-    allowed = max(_FLOOR_BYTES, _MAX_EXPANSION * stored) if filters else stored
-    place = dataset.id.get_offset() or 0
-    if declared > 0 and (stored == 0 or declared > allowed or chunk > allowed or stored + place > size):
+    if declared and (end > size or not stored or declared > largest or chunk > max(declared, _CHUNK_BYTES)):
         raise file.damaged(f"{path!r} declares {declared} bytes, and the file holds {stored} for it")
     return Array(path, tuple(dataset.shape), dtype, partial(_load, file, dataset, dtype))
 
@@ -173,7 +191,7 @@ def _dtype(file: WeightFile, dataset: Any, path: str) -> str:
     if stored.kind in "fiub" and stored.fields is None and stored.name in DTYPES:
         return stored.name
     # NumPy has no bfloat16: Keras stores two bytes of no type, with the name beside them.
-    if stored.str == "|V2" and _attribute(file, dataset.attrs, "dtype") == "bfloat16":
+    if stored.str == "|V2" and _Texts(file, io.BytesIO()).read(dataset.attrs, "dtype") == "bfloat16":
         return "bfloat16"
     raise _refused(file, f"the elements of {path!r} are of the type {stored}")
 
@@ -196,18 +214,49 @@ def _load(file: WeightFile, dataset: Any, dtype: str) -> Tensor:
     return torch.from_numpy(values)
 
 
-def _attribute(file: WeightFile, attributes: Any, name: str) -> str | list[str] | None:
-    if name not in attributes:
-        return None
-    stored = attributes.get_id(name)
-    is_text = stored.dtype.kind in "SO" and (stored.shape == () or stored.dtype.kind == "S")
-    # Texts of variable length may all point to one place: only a single one is bounded by the size of the file.
-    if not is_text or len(stored.shape) > 1 or stored.get_storage_size() > min(file.size, _MAX_TEXT_BYTES):
-        raise _refused(file, f"the attribute {name!r} is of the type {stored.dtype} and the shape {stored.shape}")
-    value = attributes[name]
-    if stored.shape == ():
-        return _text(file, value, name)
-    return [_text(file, part, name) for part in value]
+class _Texts:
+    """Reads the texts that are attached to groups and arrays, as long as they are few enough."""
+
+    def __init__(self, file: WeightFile, raw: io.RawIOBase | io.BytesIO) -> None:
+        self.file, self._raw = file, raw
+        self._left = _MAX_TEXT_BYTES
+
+    def read(self, attributes: Any, name: str) -> str | list[str] | None:
+        """A text, or a list of texts; None if there is none of this name."""
+        if name not in attributes:
+            return None
+        stored = attributes.get_id(name)
+        if 0 in stored.shape:
+            return []
+        if stored.dtype.kind not in "SO" or len(stored.shape) > 1:
+            raise _refused(self.file, f"the attribute {name!r} is of the type {stored.dtype}")
+        self._spend(stored.get_storage_size())
+        if stored.dtype.kind == "O" and stored.shape:
+            self._spend(self._largest() * stored.shape[0])
+        value = attributes[name]
+        texts = [_text(self.file, part, name) for part in (value if stored.shape else [value])]
+        self._spend(sum(map(len, texts)))
+        return texts if stored.shape else texts[0]
+
+    def _spend(self, count: int) -> None:
+        self._left -= count
+        if self._left < 0:
+            raise self.file.damaged(f"attributes of more than {_MAX_TEXT_BYTES} bytes")
+
+    def _largest(self) -> int:
+        """How long the longest text of variable length can be: as the largest heap of the file."""
+        size = self._raw.seek(0, 2)
+        if size <= _SMALL_BYTES:
+            return size
+        largest = 0
+        for offset in range(0, size, _CHUNK_BYTES):
+            self._raw.seek(offset)
+            chunk = self._raw.read(_CHUNK_BYTES + _HEAP.size) or b""
+            at = chunk.find(_HEAP_MARK)
+            while 0 <= at <= len(chunk) - _HEAP.size:
+                largest = max(largest, _HEAP.unpack_from(chunk, at)[1])
+                at = chunk.find(_HEAP_MARK, at + 1)
+        return largest
 
 
 def _text(file: WeightFile, value: object, name: str) -> str:
