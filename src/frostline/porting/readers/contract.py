@@ -53,12 +53,14 @@ class SourceLayer:
         kind: Its class or operator in the words of its framework (`Conv2D`, `BatchNormalization`, `Gemm`).
         config: Its settings in the words of its framework: plain numbers, texts, lists and mappings.
         inputs: Names of the layers whose outputs it takes, in order; empty for an input layer.
+        unit: The unit whose tensors it uses, if its name is another: a layer that is called again (`encoder:1`).
     """
 
     name: str
     kind: str
     config: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     inputs: tuple[str, ...] = ()
+    unit: str = ""
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,8 @@ class Source:
     Attributes:
         format: What the file is, for people (`Keras 3 weights`, `TensorFlow checkpoint`).
         framework: Whose layouts its tensors follow: `keras`, `flax`, `onnx`, `torch`, `caffe`, `paddle`, `mxnet`,
-            `sklearn`, `darknet`, `matconvnet`, `tensorflow` (names of TF1), or `gguf`.
+            `sklearn`, `darknet`, `matconvnet`, `tensorflow` (names of TF1), `gguf`, or `numpy` (arrays whose names do
+            not tell: their layout is unknown).
         tensors: Every array that is part of the network, in the order of `order`.
         order: What the order of `tensors` follows: `graph` (the architecture in the file), `numbers` (numbers in names:
             `conv2d_2` before `conv2d_10`), or `file` (as they stand there: no evidence of anything).

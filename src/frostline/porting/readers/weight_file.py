@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from frostline.core.errors import PortError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
 _CHUNK_BYTES = 1 << 22
 
@@ -45,6 +45,7 @@ class WeightFile(io.RawIOBase):
                 do="pass the path of the file itself; of a checkpoint in a folder, the folder as it was saved.",
             )  # fmt: skip
         self.size, self.num_links = self._opened.st_size, self._opened.st_nlink
+        self.stamp = (self._opened.st_dev, self._opened.st_ino, self._opened.st_size, self._opened.st_mtime_ns)
 
     def read_at(self, offset: int, count: int) -> bytes:
         """The `count` bytes that begin at `offset`.
@@ -76,13 +77,17 @@ class WeightFile(io.RawIOBase):
 
     def check_unchanged(self) -> None:
         """Raises `PortError` if the file was written to since it was opened."""
-        now, then = os.fstat(self._descriptor), self._opened
-        if (now.st_size, now.st_mtime_ns) != (then.st_size, then.st_mtime_ns):
-            raise PortError(
-                what="The file of weights changed while it was read.", where=str(self.path),
-                received=f"{then.st_size} bytes at first, {now.st_size} now",
-                do="wait until whatever writes it is done, then port again.",
-            )  # fmt: skip
+        now = os.fstat(self._descriptor)
+        if (now.st_size, now.st_mtime_ns) != self.stamp[2:]:
+            raise self.changed(now.st_size)
+
+    def changed(self, size: int) -> PortError:
+        """The error for a file that has `size` bytes now, and had others when it was opened."""
+        return PortError(
+            what="The file of weights changed while it was read.", where=str(self.path),
+            received=f"{self.size} bytes at first, {size} now",
+            do="wait until whatever writes it is done, then port again.",
+        )  # fmt: skip
 
     def damaged(self, received: str) -> PortError:
         """The error for content that contradicts itself."""
@@ -132,15 +137,16 @@ class WeightFile(io.RawIOBase):
 
 
 @contextmanager
-def neighbour(file: WeightFile, name: str) -> Iterator[WeightFile]:
+def neighbour(file: WeightFile, name: str, first: WeightFile | None = None) -> Generator[WeightFile]:
     """A file beside `file`, such as one shard of an index.
 
     Args:
         file: The file that names it.
         name: Its name; a path is refused, since a file must not choose what else is read.
+        first: The same file as it was opened before, to read on in what was seen then.
 
     Raises:
-        PortError: If the name leads elsewhere, or the file cannot be opened.
+        PortError: If the name leads elsewhere, the file cannot be opened, or it is no longer the one of before.
     """
     refused = file.refused(
         "The file of weights names another file outside of its folder.", repr(name),
@@ -152,6 +158,8 @@ def neighbour(file: WeightFile, name: str) -> Iterator[WeightFile]:
         # A cache of downloads may hold links into one folder of its own; a link to anywhere else is an attack.
         if other.real_path.parent != file.real_path.parent or other.num_links > 1:
             raise refused
+        if first is not None and other.stamp != first.stamp:
+            raise first.changed(other.size)
         yield other
 
 
