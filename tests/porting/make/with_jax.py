@@ -57,10 +57,10 @@ def flax():
     (out / "state.msgpack").write_bytes(serialization.to_bytes(state))
     serialization.MAX_CHUNK_SIZE = 64
     rng = np.random.default_rng(0)
-    big = {"layers": [{"kernel": rng.normal(size=(7, 5)).astype("f4")}, {"kernel": np.zeros((0, 3), "i1")}], "z": 1 + 2j,
-           "scalar": np.float32(2.5), "text": "no weight", "none": None, "flag": True}  # fmt: skip
+    layers = [{"kernel": rng.normal(size=(7, 5)).astype("f4")}, {"kernel": np.zeros((0, 3), "i1")}]
+    big = {"layers": layers, "z": 1 + 2j, "scalar": np.float32(2.5), "text": "no weight", "none": None, "flag": True}
     (out / "chunked.msgpack").write_bytes(serialization.to_bytes(big))
-    np.savez_compressed(out / "chunked.npz", **{"layers/0/kernel": big["layers"][0]["kernel"]})
+    np.savez_compressed(out / "chunked.npz", **{"layers/0/kernel": layers[0]["kernel"]})
 
 
 def orbax():
