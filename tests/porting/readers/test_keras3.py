@@ -135,6 +135,23 @@ def test_bfloat16_and_slots_of_an_optimizer():
     assert set(source.dropped.values()) == {"optimizer slot"}
 
 
+def test_archives_of_keras_2_attach_no_names():
+    found, source = tensors(FILES.parent / "keras_h5" / "numbers.keras")
+    with np.load(FILES.parent / "keras_h5" / "numbers.npz") as wanted:
+        cells = {"gru_cell": 0, "lstm_cell": 1, "gru_cell_1": 2}
+        scopes = {f"stack/stacked_rnn_cells/{name}/": f"stack/{number}/" for name, number in cells.items()}
+
+        def ours(name):
+            return next(
+                (name.replace(theirs, mine) for theirs, mine in scopes.items() if name.startswith(theirs)), name
+            )
+
+        assert_same(found, dict(wanted), ours)
+    assert source.order == "graph"
+    assert [tensor.unit for tensor in source.tensors][8::3] == ["stack/0", "stack/1", "stack/2", "head"]
+    assert set(source.dropped.values()) == {"optimizer slot", "counter"}
+
+
 def archive_of(path, config, weights=None):
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("config.json", config if isinstance(config, (str, bytes)) else json.dumps(config))

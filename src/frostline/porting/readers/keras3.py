@@ -203,6 +203,8 @@ def _no_part(path: str, weights: _Weights) -> str | None:
     attached = weights.names.get("/".join(parts[:-2])) or ""
     if parts[0] == "optimizer":
         return "optimizer slot"
+    if parts[0] == "metrics":
+        return "counter"
     if any(part.startswith("seed_generator") for part in parts) or attached.startswith("seed_generator"):
         return "random state"
     return None
