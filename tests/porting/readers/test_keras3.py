@@ -4,6 +4,7 @@ import shutil
 import zipfile
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -133,6 +134,18 @@ def test_bfloat16_and_slots_of_an_optimizer():
     assert found["half/kernel"].dtype == torch.bfloat16
     assert len(source.dropped) == 6
     assert set(source.dropped.values()) == {"optimizer slot"}
+
+
+def test_the_list_of_layers_had_another_name_once(tmp_path):
+    path = weights_in("texts", tmp_path)
+    with h5py.File(path, "r+") as weights:
+        weights.move("layers", "_layer_checkpoint_dependencies")
+        del weights["vars"].attrs["name"]
+    config = zipfile.ZipFile(FILES / "texts.keras").read("config.json")
+    found, source = tensors(archive_of(tmp_path / "old.keras", config, path.read_bytes()))
+    assert_same(found, expected("texts"))
+    assert source.order == "graph"
+    assert_same(tensors(path)[0], expected("texts"))
 
 
 def test_archives_of_keras_2_attach_no_names():

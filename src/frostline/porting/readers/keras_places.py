@@ -13,8 +13,9 @@ from frostline.porting.readers.keras_leaves import is_known, snake_case
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-# The lists that hold a model's layers; Keras 3.0 to 3.1 and Keras 2.13 called it otherwise.
-_LISTS = ("layers", "_layer_checkpoint_dependencies")
+# The list of a model's layers, and its name in Keras 2.13.
+_LIST, _OLD_LIST = "layers", "_layer_checkpoint_dependencies"
+_LISTS = (_LIST, _OLD_LIST)
 _CELLS = "cells"
 # With an underscore in front in Keras 2.
 _ATTENTION = {"query_dense": "query", "key_dense": "key", "value_dense": "value", "output_dense": "attention_output"}
@@ -51,6 +52,11 @@ def places(model: Mapping[str, Any]) -> dict[str, Place]:
     found: dict[str, Place] = {}
     _model(model, "", "", found)
     return found
+
+
+def modern(path: str) -> str:
+    """A path as Keras writes it now."""
+    return "/".join(_LIST if part == _OLD_LIST else part for part in path.split("/"))
 
 
 def guess(path: str, name_at: Callable[[str], str | None]) -> Place:
