@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from frostline.porting.readers.zarr import ZarrArray
 
 _DATABASE = "manifest.ocdbt"
-_CHUNK = re.compile(r"(.*)/(?:c(?:/\d+)*|\d+(?:[./]\d+)*)", re.DOTALL)
+_CHUNK = re.compile(r"(.*?)/(?:c(?:/\d+)*|\d+(?:[./]\d+)*)", re.DOTALL)
 _MAX_FILES = 200_000
 _MAX_RATIO = 4_096  # of zeros under zstd, which reaches 30,000
 _FLOOR_BYTES = 1 << 24
@@ -113,14 +113,14 @@ def read(file: WeightFile, key: str | None = None) -> Source:
     tree = stated.get("tree_metadata") if isinstance(stated, dict) else None
     if not isinstance(tree, dict):
         raise file.damaged("metadata without a tree")
-    paths = {path: name for entry in tree.values() if (path := _path(file, entry)) for name in [".".join(path)]}
-    check_names(file, list(paths.values()))
+    paths = [path for entry in tree.values() if (path := _path(file, entry))]
+    check_names(file, [".".join(path) for path in paths])
     store = _store(file)
     arrays: dict[tuple[str, ...], SourceTensor] = {}
     num_stored = Counter(found[1] for key in store.keys if (found := _CHUNK.fullmatch(key)))
     num_missing = 0
-    for path, name in paths.items():
-        array = store.array(name)
+    for path in paths:
+        array = store.array(name := ".".join(path))
         missing = max(0, array.num_chunks - num_stored[name])
         if missing and stated.get("store_array_data_equal_to_fill_value"):
             raise file.damaged(f"{missing} of {array.num_chunks} chunks of {name!r} are missing")
