@@ -26,9 +26,9 @@ def test_usual_networks_run(model):
 
 def test_shapes_of_the_source_are_tried_first_with_channels_moved():
     first = next(iter(examples(nn.Conv2d(3, 4, 3), [((10, 12, 3), "float32")])))
-    assert first.shape == (1, 3, 10, 12)
+    assert first.shape == (3, 3, 10, 12)
     image, ids = next(iter(examples(nn.Conv2d(3, 4, 3), [((10, 12, 3), "float32"), ((7,), "int32")])))
-    assert (image.shape, ids.shape, ids.dtype) == ((1, 3, 10, 12), (1, 7), torch.long)
+    assert (image.shape, ids.shape, ids.dtype) == ((3, 3, 10, 12), (3, 7), torch.long)
 
 
 def test_a_module_without_layers_has_no_examples():

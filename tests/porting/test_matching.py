@@ -5,8 +5,8 @@ from frostline.porting.matching import Evidence, match
 CHAIN = nn.Sequential(*(nn.Linear(2, 2) for _ in range(3)))
 
 
-def told(candidates, targets, *, model=CHAIN, flows=(None, None), is_ordered=False, hints=None):
-    pairs, opened = match(candidates, list(candidates), targets, Evidence(model, *flows, is_ordered, hints or {}))
+def told(candidates, targets, *, model=CHAIN, flows=(None, None), order="file", hints=None):
+    pairs, opened = match(candidates, list(candidates), targets, Evidence(model, *flows, order, hints or {}))
     return {pair.source: (pair.target, pair.reason) for pair in pairs}, opened
 
 
@@ -31,22 +31,29 @@ def test_order_counts_along_the_flow_of_values_only():
     any_of = {"0", "1", "2"}
     candidates = dict.fromkeys(("dense", "dense_1", "dense_2"), any_of)
     chain = {"0": set(), "1": {"0"}, "2": {"1"}}
-    found, _ = told(candidates, ["0", "1", "2"], flows=(None, chain), is_ordered=True)
+    found, _ = told(candidates, ["0", "1", "2"], flows=(None, chain), order="numbers")
     assert found["dense_2"] == ("2", "order along the flow of values")
     side_by_side = {"0": set(), "1": set(), "2": {"0", "1"}}
-    assert told(candidates, ["0", "1", "2"], flows=(None, side_by_side), is_ordered=True)[0] == {}
+    assert told(candidates, ["0", "1", "2"], flows=(None, side_by_side), order="numbers")[0] == {}
     assert told(candidates, ["0", "1", "2"], flows=(None, chain))[0] == {}  # the order of a file is no evidence
+
+
+def test_numbers_count_layers_of_one_name():
+    chain = {"0": set(), "1": {"0"}}
+    assert told({"down": set(chain), "up": set(chain)}, ["0", "1"], flows=(None, chain), order="numbers")[0] == {}
+    # Keras counts the layers that it makes, whatever they are called
+    assert told({"down": set(chain), "up": set(chain)}, ["0", "1"], flows=(None, chain), order="layers")[0]["up"][0] == "1"
 
 
 def test_where_nothing_ran_the_entries_of_a_sequence_are_in_order():
     candidates = dict.fromkeys(("dense", "dense_1", "dense_2"), {"0", "1", "2"})
-    assert told(candidates, ["0", "1", "2"], is_ordered=True)[0]["dense_1"][0] == "1"
+    assert told(candidates, ["0", "1", "2"], order="numbers")[0]["dense_1"][0] == "1"
 
 
 def test_names_against_order_is_an_ambiguity():
     chain = {"a.key": set(), "a.query": {"a.key"}}
     both = set(chain)
-    found, opened = told({"query": both, "key": both}, ["a.key", "a.query"], flows=(None, chain), is_ordered=True)
+    found, opened = told({"query": both, "key": both}, ["a.key", "a.query"], flows=(None, chain), order="graph")
     assert not found
     assert opened[0].why == "names and order contradict each other"
 

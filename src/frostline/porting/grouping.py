@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from frostline.porting.readers.contract import SourceTensor
     from frostline.porting.units import SourceUnit, TargetUnit
@@ -43,6 +43,9 @@ def grouped(units: Sequence[SourceUnit], targets: Sequence[TargetUnit]) -> tuple
 
 def _apart(unit: SourceUnit, *, has_attention: bool) -> list[SourceUnit]:
     leaves = dict(unit.leaves)
+    if unit.framework == "tensorflow":
+        leaves = _of_tensorflow(unit.name, leaves)
+        unit = replace(unit, leaves=leaves)
     inner = {leaf.rpartition("/")[0] for leaf in leaves}
     if inner - {""} and not (has_attention and "query" in inner):  # the layers of a layer
         made: list[SourceUnit] = []
@@ -73,6 +76,29 @@ def _apart(unit: SourceUnit, *, has_attention: bool) -> list[SourceUnit]:
         rows = {f"bias[{row}]": part(bias, f"[{row}]", (bias.shape[1],), _row(row)) for row in range(bias.shape[0])}
         return [replace(unit, leaves={**leaves, **rows})]
     return [unit]
+
+
+_OLD_LEAVES = {"weights": "kernel", "biases": "bias", "depthwise_weights": "depthwise_kernel",
+               "pointwise_weights": "pointwise_kernel", "embedding": "embeddings"}  # fmt: skip
+
+
+def _of_tensorflow(name: str, leaves: dict[str, SourceTensor]) -> dict[str, SourceTensor]:
+    """Leaves of TF1 in the words of Keras; the one kernel of an LSTM cell as that of its input and that of its state."""
+    leaves = {_OLD_LEAVES.get(leaf, leaf): tensor for leaf, tensor in leaves.items()}
+    kernel = leaves.get("kernel")
+    if not name.endswith("lstm_cell") or kernel is None or len(kernel.shape) != 2 or "recurrent_kernel" in leaves:
+        return leaves
+    del leaves["kernel"]
+    rows, units = kernel.shape[0], kernel.shape[1] // 4
+    halves = {"kernel_of_input": (0, rows - units), "kernel_of_state": (rows - units, rows)}
+    return leaves | {
+        leaf: part(kernel, f"[{start}:{stop}]", (stop - start, kernel.shape[1]), _rows(start, stop))
+        for leaf, (start, stop) in halves.items()
+    }
+
+
+def _rows(start: int, stop: int) -> Callable[[Tensor], Tensor]:
+    return lambda tensor: tensor[start:stop]
 
 
 def _directions(unit: SourceUnit) -> list[SourceUnit]:
@@ -126,3 +152,25 @@ def _joined(units: list[SourceUnit], parts: tuple[str, ...]) -> list[SourceUnit]
             }
             result.append(replace(unit, name=parent, leaves=leaves))
     return result
+
+
+def other_forms(unit: SourceUnit) -> Iterator[list[SourceUnit]]:
+    """A unit that fits no layer, in the other forms that it may have: tensors of their own, or layers in one stack.
+
+    `nn.scan` of Flax keeps equal layers in one array each, along its first axis.
+    """
+    leaves = unit.leaves
+    if len(leaves) > 1:
+        yield [
+            replace(unit, name=f"{unit.name}/{leaf}" if unit.name else leaf, leaves={leaf: tensor})
+            for leaf, tensor in leaves.items()
+        ]
+    counts = {tensor.shape[:1] for tensor in leaves.values()}
+    if unit.framework == "flax" and len(counts) == 1 and counts != {()}:
+        (count,) = counts.pop()
+        yield [
+            replace(unit, name=f"{unit.name}/{index}", leaves={
+                leaf: part(tensor, f"[{index}]", tensor.shape[1:], _row(index)) for leaf, tensor in leaves.items()
+            })
+            for index in range(count)
+        ]  # fmt: skip

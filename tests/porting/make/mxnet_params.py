@@ -31,10 +31,13 @@ def symbols() -> None:
     body = mx.sym.FullyConnected(mx.sym.Flatten(body, name="flatten"), num_hidden=2, name="fc")
     shapes, _, aux_shapes = body.infer_shape(data=(1, 3, 5, 5))
     arguments = {
-        name: mx.nd.random.normal(shape=shape) for name, shape in zip(body.list_arguments(), shapes, strict=True) if name != "data"
+        name: mx.nd.random.normal(shape=shape)
+        for name, shape in zip(body.list_arguments(), shapes, strict=True)
+        if name != "data"
     }
     statistics = {
-        name: mx.nd.random.uniform(shape=shape) + 0.5 for name, shape in zip(body.list_auxiliary_states(), aux_shapes, strict=True)
+        name: mx.nd.random.uniform(shape=shape) + 0.5
+        for name, shape in zip(body.list_auxiliary_states(), aux_shapes, strict=True)
     }
     arrays = {name: one.asnumpy() for name, one in {**arguments, **statistics}.items()}
     mx.model.save_checkpoint(str(FOLDER / "net"), 3, body, arguments, statistics)

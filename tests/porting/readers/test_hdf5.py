@@ -109,7 +109,7 @@ def test_links_to_other_places_are_never_followed(path, write, tmp_path):
         with write() as file:
             file["b"] = np.ones(3)
             file["a"] = link
-        refuse(path, NEEDS_NOT, f"'a' is a link to another place ({type(link).__name__})")
+        refuse(path, NEEDS_NOT, "'a' is a link to another place")
 
 
 def test_virtual_datasets_are_refused(path, write, tmp_path):
@@ -168,7 +168,7 @@ def test_deep_and_crowded_files_are_refused(path, write, monkeypatch):
     with write() as file:
         file.create_group("/".join(["g"] * 70))
     refuse(path, "damaged", "nested deeper than 64")
-    monkeypatch.setattr(hdf5, "MAX_TENSORS", 10)
+    monkeypatch.setattr(hdf5, "_MAX_OBJECTS", 10)
     with write() as file:
         for number in range(11):
             file.create_group(f"{number}")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from frostline.porting.layouts import flax, keras, mxnet, onnx, paddle, torch
+from frostline.porting.layouts import flax, keras, mxnet, onnx, paddle, tensorflow, torch
 from frostline.porting.layouts.layout import SAME, TRANSPOSED
 from frostline.porting.layouts.rules import assemble
 from frostline.porting.units import is_layer
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from frostline.porting.units import SourceUnit, TargetUnit
 
 _BY_FRAMEWORK = {
-    "keras": keras.moves, "tensorflow": keras.moves, "torch": torch.moves, "flax": flax.moves,
+    "keras": keras.moves, "tensorflow": tensorflow.moves, "torch": torch.moves, "flax": flax.moves,
     "onnx": onnx.moves, "paddle": paddle.moves, "mxnet": mxnet.moves,
 }
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from frostline.core.errors import PortError
 from frostline.porting.readers import (
+    flax,
     graph_def,
     keras3,
     keras_h5,
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 # The order counts where content fits two: the one that looks closest comes first.
 READERS = (
     keras3, keras_h5, torch_archive, npz, safetensors, tensorflow, mxnet, torch_legacy, paddle, onnx, paddle_inference,
-    graph_def,
+    graph_def, flax,
 )  # fmt: skip
 
 

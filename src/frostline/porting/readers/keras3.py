@@ -42,8 +42,7 @@ def claims(file: WeightFile) -> bool:
     """Whether it holds variables by number (`vars/0`), as Keras 3 stores them, in HDF5, in an archive, or in shards."""
     start = file.start(8)
     if start == hdf5.SIGNATURE:
-        found = hdf5.walk(file)
-        return bool(found.arrays) and all(path.split("/")[-2:-1] == ["vars"] for path in found.arrays)
+        return any(path.split("/")[-2:-1] == ["vars"] for path in hdf5.walk(file, most=1).arrays)
     if start.startswith(zip_archive.SIGNATURE):
         members = Archive(file).members
         return _CONFIG in members and (_WEIGHTS in members or _SHARDS in members)
@@ -167,9 +166,9 @@ def _source(file: WeightFile, kind: str, model: Mapping[str, Any], weights: _Wei
 def _ranks(layers: tuple[SourceLayer, ...], known: Mapping[str, Place]) -> Callable[[str, str], tuple[int, int]]:
     """Gives where a group of variables stands in the architecture: that of its layer, then its own in the layer."""
     of_layer: dict[str, int] = {}
-    for rank, layer in enumerate(layers):
-        of_layer.setdefault(layer.unit or layer.name, rank)
-    of_group = {path: rank for rank, path in enumerate(known)}
+    for number, layer in enumerate(layers):
+        of_layer.setdefault(layer.unit or layer.name, number)
+    of_group = {path: number for number, path in enumerate(known)}
 
     def rank(group: str, unit: str) -> tuple[int, int]:
         while unit and unit not in of_layer:

@@ -30,8 +30,9 @@ def claims(file: WeightFile) -> bool:
     """Whether it is HDF5 with the names of layers at its root, or at the root of its weights."""
     if file.start(8) != hdf5.SIGNATURE:
         return False
-    found = hdf5.walk(file)
-    return any(found.has(_root(found), name) for name in ("layer_names", "layer_names0"))
+    found = hdf5.walk(file, most=1)
+    roots = [root for root in ("", _WEIGHTS) if root in found.groups]
+    return any(found.has(root, name) for root in roots for name in ("layer_names", "layer_names0"))
 
 
 def read(file: WeightFile, key: str | None = None) -> Source:
