@@ -14,5 +14,5 @@ image = pixels - np.array([104, 117, 123], np.float32)[:, None, None]
 outputs = []
 for each in image:
     network.setInput(each[None])
-    outputs.append(network.forward()[0].copy())
+    outputs.append(network.forward("fc_nsfw")[0].copy())  # logits: probabilities of noise are all but 0 and 1
 np.savez(golden, input0=image, output0=np.stack(outputs))
