@@ -64,6 +64,16 @@ def graph(file: WeightFile, model: Mapping[str, Any]) -> tuple[SourceLayer, ...]
     return tuple(builder.layers)
 
 
+def ends(file: WeightFile, model: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The layers of `graph` that take the inputs of a model, and those whose outputs it gives, each in its order."""
+    builder = _Builder(file)
+    outputs = builder.model(model, "", "", None)
+    first = [layer.name for layer in builder.layers if layer.kind == "InputLayer"]
+    named = {name_of(layer): None for layer in layers_in(model)}
+    stated = [place for place, _, _ in _references(settings_of(model).get("input_layers"), named)]
+    return tuple(stated if sorted(stated) == sorted(first) else first), tuple(outputs)
+
+
 def code_in(model: object) -> tuple[str, ...]:
     """A sentence for each part of a serialized model that only code could rebuild."""
     found = dict.fromkeys(_code(model))
@@ -121,6 +131,9 @@ class _Builder:
         arguments = _arguments(node)
         if arguments is not None:
             config = MappingProxyType({**config, "call": arguments})
+        names = tuple(_argument_names(node, ""))
+        if any(names):
+            config = MappingProxyType({**config, "names": names})
         self.layers.append(
             SourceLayer(name, str(layer.get("class_name")), config, tuple(inputs), unit if unit != name else "")
         )
@@ -206,6 +219,22 @@ def _references(part: object, layers: Mapping[str, object]) -> list[tuple[str, i
     if len(part) >= 3 and isinstance(part[0], str) and part[0] in layers and _are_numbers(part[1:3]):
         return [(part[0], part[1], part[2]), *_references(part[3:], layers)]
     return [found for item in part for found in _references(item, layers)]
+
+
+def _argument_names(part: object, name: str) -> Iterator[str]:
+    """For each mention of a layer's output, the argument it was given as; empty if by position."""
+    if isinstance(part, dict):
+        if part.get("class_name") == "__keras_tensor__":
+            yield name
+            return
+        for key, item in part.items():
+            yield from _argument_names(item, "" if not name and key in ("args", "kwargs") else str(key))
+    elif isinstance(part, list):
+        if len(part) >= 3 and isinstance(part[0], str) and _are_numbers(part[1:3]):
+            yield name
+            part = part[3:]
+        for item in part:
+            yield from _argument_names(item, name)
 
 
 def _are_numbers(parts: list[Any]) -> bool:
