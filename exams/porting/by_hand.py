@@ -246,10 +246,36 @@ def flax_recurrent(layer: nn.RNNBase, sources: list[Leaves]) -> Leaves:
     return found
 
 
+def paddle(layer: nn.Module, source: Leaves) -> Leaves:
+    """PaddlePaddle: as PyTorch, but for dense layers of (in, out) and the names of running statistics."""
+    if isinstance(layer, nn.RNNBase):
+        return {leaf: source[leaf] for leaf in layer.state_dict()}
+    if isinstance(layer, nn.PReLU):
+        return {"weight": source["_weight"]}
+    found = {"bias": source["bias"]} if "bias" in source else {}
+    if "_mean" in source:
+        found |= {"running_mean": source["_mean"], "running_var": source["_variance"]}
+    return found | {"weight": source["weight"].T if isinstance(layer, nn.Linear) else source["weight"]}
+
+
+def sklearn(layer: nn.Module, source: Leaves) -> Leaves:
+    """scikit-learn: coefficients of (in, out)."""
+    return {"weight": source["coef"].T, "bias": source["intercept"]}
+
+
+def tensorflow(layer: nn.Module, source: Leaves) -> Leaves:
+    """Names of TF1 and of modules written by hand: as Keras, by other words."""
+    words = {"weights": "kernel", "w": "kernel", "biases": "bias", "b": "bias"}
+    return keras(layer, {words.get(leaf, leaf): value for leaf, value in source.items()})
+
+
 RULES: dict[str, Callable[[nn.Module, Leaves], Leaves]] = {
     "keras": keras,
     "tf_keras": keras,
     "onnx": onnx,
     "torch": torch_leaves,
     "flax": flax,
+    "paddle": paddle,
+    "sklearn": sklearn,
+    "tensorflow": tensorflow,
 }

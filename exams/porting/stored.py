@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -35,9 +35,14 @@ class Stored:
     path: Path
 
     @cached_property
-    def facts(self) -> dict[str, dict[str, str]]:
+    def facts(self) -> dict[str, Any]:
         """What the builder noted: the names of the files, the versions of the packages."""
         return json.loads((self.path / "case.json").read_text())
+
+    @property
+    def files(self) -> list[str]:
+        """The paths that can be ported from, within its folder."""
+        return list(self.facts["files"])
 
     @cached_property
     def arrays(self) -> dict[str, np.ndarray]:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from frostline.recipes.port import port
 from frostline.core.errors import AmbiguousPortError, FrostlineError
+from frostline.recipes.port import port
 
 from .renaming import rename
 from .stored import LIMIT
@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
     from .stored import Stored
 
-EXACT, REFUSED, AMBIGUOUS, WRONG, CRASHED = "exact", "refused", "ambiguous", "silently wrong", "crashed"
-OUTCOMES = (EXACT, AMBIGUOUS, REFUSED, CRASHED, WRONG)
+EXACT, REFUSED, AMBIGUOUS, CRASHED = "exact", "refused", "ambiguous", "crashed"
+TOLD, WRONG = "differs, and says so", "silently wrong"
+OUTCOMES = (EXACT, AMBIGUOUS, REFUSED, TOLD, CRASHED, WRONG)
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def attempt(
     facts = {"network": f"{network.framework}/{network.name}", "file": file, "mode": mode}
     started = time.perf_counter()
     try:
-        port(path or network.path / file, module, golden=golden, **options)
+        certificate = port(path or network.path / file, module, golden=golden, **options)
     except AmbiguousPortError as error:
         return Verdict(**facts, outcome=AMBIGUOUS, detail=str(error), elapsed_s=time.perf_counter() - started)
     except FrostlineError as error:
@@ -91,7 +92,9 @@ def attempt(
         return Verdict(**facts, outcome=CRASHED, detail=f"{type(error).__name__}: {error}")
     elapsed = time.perf_counter() - started
     found = network.error(module)
-    return Verdict(**facts, outcome=EXACT if found <= LIMIT else WRONG, error=found, elapsed_s=elapsed)
+    told = next((check.text for check in certificate.checks if check.status == "differs"), "")
+    outcome = EXACT if found <= LIMIT else TOLD if told else WRONG
+    return Verdict(**facts, outcome=outcome, detail=told, error=found, elapsed_s=elapsed)
 
 
 def renamed(network: Stored, file: str, seed: int) -> Verdict:

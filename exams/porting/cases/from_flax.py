@@ -17,7 +17,7 @@ import orbax.checkpoint as ocp
 from flax import serialization, traverse_util
 from flax.training import train_state
 from flax_networks import NETWORKS
-from golden import Folder, chosen, images, random_value, seeded, tokens
+from golden import Folder, chosen, images, new_names, random_value, seeded, tokens
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -57,11 +57,22 @@ def orbax(variables: Tree, at: str) -> None:
         checkpointer.save(Path(at).absolute(), variables)
 
 
-def savers(network: Any, variables: Tree, arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
+def renamed(variables: Tree, name: str) -> Tree:
+    """The layers under random names; the parts of a cell or of attention keep theirs, which Flax fixes."""
+    fixed = {"query", "key", "value", "out", *(side + gate for side in "ih" for gate in "ifgorzn")}
+    flat = traverse_util.flatten_dict(variables)
+    found = sorted({part for path in flat for part in path[1:-1]} - fixed)
+    names = new_names(seeded("names of " + name), found)
+    moved = {tuple(names.get(part, part) for part in path[:-1]) + path[-1:]: value for path, value in flat.items()}
+    return traverse_util.unflatten_dict(dict(sorted(moved.items())))
+
+
+def savers(name: str, network: Any, variables: Tree, arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """Every form in which the network is saved."""
     forms = {
         "model.msgpack": lambda at: write(at, serialization.to_bytes(variables)),
         "orbax": lambda at: orbax(variables, at),
+        "renamed.msgpack": lambda at: write(at, serialization.to_bytes(renamed(variables, name))),
         "model.npz": lambda at: np.savez(at, **arrays),
     }
     if "batch_stats" not in variables:
@@ -86,7 +97,7 @@ def main() -> None:
             arrays=arrays,
             inputs=inputs,
             outputs=[network.apply(variables, *inputs)],
-            save=savers(network, variables, arrays),
+            save=savers(name, network, variables, arrays),
         )
 
 

@@ -12,8 +12,8 @@ os.environ.setdefault("KERAS_BACKEND", "jax")
 
 import keras
 import numpy as np
-from golden import Folder, chosen, images, random_value, seeded, tokens
-from keras_networks import NETWORKS
+from golden import Folder, chosen, images, lying_names, new_names, random_value, seeded, tokens
+from keras_networks import NETWORKS, layer_kinds, renamed
 
 SHARDED = ("resnet", "twelve_convs")  # their weights are saved in several files, too
 
@@ -48,6 +48,11 @@ def main() -> None:
         arrays, inputs = values(network, name), examples(network, name)
         outputs = network(inputs if len(inputs) > 1 else inputs[0], training=False)
         save = {"model.keras": network.save, "model.weights.h5": network.save_weights, "model.h5": network.save}
+        kinds, random = layer_kinds(network), seeded("names of " + name)
+        if name != "preprocessing":  # its weights are no part of its configuration
+            other = renamed(network, new_names(random, kinds))
+            save |= {"renamed.keras": other.save, "renamed.weights.h5": other.save_weights}
+            save["lying.keras"] = renamed(network, lying_names(random, kinds)).save
         if name in SHARDED:
             save["sharded.weights.json"] = lambda at, network=network: network.save_weights(at, max_shard_size=5e-6)
         folder.put(name, arrays=arrays, inputs=inputs, outputs=[outputs], save=save)

@@ -14,6 +14,7 @@ import onnxruntime
 from golden import Folder, chosen, images, seeded, tokens
 from onnx import TensorProto
 from onnx_graph import Graph
+from onnx_names import lying, renamed
 
 
 def conv2d(g: Graph) -> str:
@@ -136,8 +137,8 @@ def prelu(g: Graph) -> str:
     x = g.conv(g.input("image", 3, 8, 8), "conv_a", 3, 6, 3, 3)
     x = g.node("PRelu", x, g.weight("slope_a/alpha", 6, 1, 1))
     x = g.node("PRelu", g.conv(x, "conv_b", 6, 6, 3, 3), g.weight("slope_b/alpha", 6, 1, 1))
-    x = g.node("GlobalMaxPool", g.node("LeakyRelu", x, alpha=0.3))
-    return g.gemm(g.node("Flatten", x), "out", 6, 4)
+    x = g.gemm(g.node("Flatten", g.node("GlobalMaxPool", x)), "out", 6, 4)
+    return g.node("LeakyRelu", x, alpha=0.3)
 
 
 def heads(g: Graph, x: str) -> str:
@@ -194,7 +195,11 @@ def main() -> None:
             is_text = entry.type == "tensor(int64)"
             feed[entry.name] = tokens(random, *shape, size=8).astype(np.int64) if is_text else images(random, *shape)
         outputs = session.run(None, feed)
-        save = {"model.onnx": lambda at, model=model: onnx.save(model, at)}
+        save = {
+            "model.onnx": lambda at, model=model: onnx.save(model, at),
+            "renamed.onnx": lambda at, model=model, name=name: onnx.save(renamed(model, name), at),
+            "lying.onnx": lambda at, model=model, name=name: onnx.save(lying(model, name), at),
+        }
         if name == "external_data":
             save = {"model.onnx": lambda at, model=model: save_in_two(model, at)}
         folder.put(name, arrays=g.weights, inputs=list(feed.values()), outputs=outputs, save=save)

@@ -14,8 +14,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 import tensorflow as tf
 import tf_keras as keras
-from golden import Folder, chosen, images, random_value, seeded, tokens
-from keras_networks import NETWORKS
+from golden import Folder, chosen, images, new_names, random_value, seeded, tokens
+from keras_networks import NETWORKS, layer_kinds, renamed
 
 TRAINED = ("conv2d", "resnet", "embeddings", "lstm")  # a few steps of Adam, so that its slots are in the files, too
 LEFT_OUT = ("conv3d", "preprocessing", "separable")  # enough of them are examined with Keras 3
@@ -53,6 +53,7 @@ def main() -> None:
         if name in TRAINED:
             network.compile(keras.optimizers.Adam(1e-2), "mse")
             network.fit(inputs, np.ones(network(inputs).shape), epochs=3, verbose=0)
+        other = renamed(network, new_names(seeded("names of " + name), layer_kinds(network)))
         folder.put(
             name,
             arrays={variable.name.partition(":")[0]: variable.numpy() for variable in network.variables},
@@ -61,6 +62,7 @@ def main() -> None:
             save={
                 "model.h5": network.save,
                 "legacy_weights.h5": network.save_weights,
+                "renamed.h5": other.save,
                 "checkpoint/weights.index": lambda at, network=network: network.save_weights(at[:-6], save_format="tf"),
                 "saved_model": lambda at, network=network: network.save(at, save_format="tf"),
                 "objects/ckpt.index": lambda at, network=network: tf.train.Checkpoint(model=network).write(at[:-6]),

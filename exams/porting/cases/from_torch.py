@@ -11,11 +11,14 @@ import contextlib
 import io
 import sys
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import onnx
 import torch
 import torch.nn.functional as F
 from golden import Folder, chosen, images, random_value, seeded, tokens
+from onnx_names import lying, renamed
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -253,12 +256,19 @@ def main() -> None:
             outputs=outputs,
             save={
                 "model.onnx": lambda at, module=module, inputs=inputs: export(module, inputs, at),
+                "renamed.onnx": lambda at, name=name: onnx.save(renamed(onnx.load(beside(at)), name), at),
+                "lying.onnx": lambda at, name=name: onnx.save(lying(onnx.load(beside(at)), name), at),
                 "script.pt": lambda at, module=module, inputs=inputs: script(module, inputs, at),
                 "model.pt": lambda at, wrapped=wrapped: torch.save(wrapped, at),
                 "legacy.pt": lambda at, state=state: torch.save(state, at, _use_new_zipfile_serialization=False),
                 "model.safetensors": lambda at, state=state: save_file(state, at),
             },
         )
+
+
+def beside(at: str) -> str:
+    """The exported file, which is written first."""
+    return str(Path(at).with_name("model.onnx"))
 
 
 def text(random: np.random.Generator, size: int) -> Tensor:

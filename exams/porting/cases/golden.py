@@ -59,6 +59,33 @@ def tokens(random: np.random.Generator, *shape: int, size: int) -> np.ndarray:
     return random.integers(0, size, shape).astype(np.int32)
 
 
+def word(random: np.random.Generator) -> str:
+    """A name without a meaning."""
+    return "".join(random.choice(list("abcdefghijklmnopqrstuvwxyz"), 7))
+
+
+def new_names(random: np.random.Generator, names: Iterable[str]) -> dict[str, str]:
+    """A meaningless name for each."""
+    return {name: word(random) for name in names}
+
+
+def lying_names(random: np.random.Generator, kinds: Mapping[str, Any]) -> dict[str, str]:
+    """Names that belong to others of their kind.
+
+    Args:
+        random: Where the order comes from.
+        kinds: By name, what it has in common with those whose names it may get.
+    """
+    groups: dict[Any, list[str]] = {}
+    for name, kind in kinds.items():
+        groups.setdefault(kind, []).append(name)
+    return {
+        old: new
+        for names in groups.values()
+        for old, new in zip(names, random.permutation(names).tolist(), strict=True)
+    }
+
+
 class Folder:
     """Where the networks of one framework are stored: a folder each.
 

@@ -6,9 +6,14 @@ Names of layers are given where a network has few of them, and left to Keras whe
 
 from __future__ import annotations
 
-from typing import Any
+import json
+import re
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 def conv1d(keras: Any) -> Any:
@@ -203,8 +208,8 @@ def prelu(keras: Any) -> Any:
     x = layers.PReLU(shared_axes=[1, 2], name="slope_a")(x)
     x = layers.Conv2D(6, 3, name="conv_b")(x)
     x = layers.PReLU(shared_axes=[1, 2], name="slope_b")(x)
-    x = layers.LeakyReLU(name="leaky")(x)
-    return keras.Model(start, layers.Dense(4, name="out")(layers.GlobalMaxPooling2D()(x)))
+    x = layers.Dense(4, name="out")(layers.GlobalMaxPooling2D()(x))
+    return keras.Model(start, layers.LeakyReLU(name="leaky")(x))
 
 
 def nested(keras: Any) -> Any:
@@ -432,6 +437,25 @@ def preprocessing(keras: Any) -> Any:
     x = layers.Rescaling(0.5, offset=1.0)(scale(x))
     x = layers.Conv2D(4, 3, activation="elu", name="conv")(x)
     return keras.Model(start, layers.Dense(4, name="out")(layers.GlobalAveragePooling2D()(x)))
+
+
+def layer_kinds(network: Any) -> dict[str, str]:
+    """The layers of the network and of the networks in it: by name, their class and the shapes of their weights."""
+    kinds = {}
+    for layer in network.layers:
+        kinds[layer.name] = f"{type(layer).__name__} {[tuple(weight.shape) for weight in layer.weights]}"
+        if hasattr(layer, "layers"):
+            kinds |= layer_kinds(layer)
+    return kinds
+
+
+def renamed(network: Any, names: Mapping[str, str]) -> Any:
+    """The same network with other names of layers, from its own configuration."""
+    pattern = re.compile("|".join(f'"{re.escape(name)}"' for name in sorted(names, key=len, reverse=True)))
+    text = pattern.sub(lambda match: json.dumps(names[match.group()[1:-1]]), json.dumps(network.get_config()))
+    other = type(network).from_config(json.loads(text))
+    other.set_weights(network.get_weights())
+    return other
 
 
 NETWORKS = {

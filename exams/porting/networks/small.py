@@ -49,8 +49,8 @@ class Slopes(nn.Sequential):
 
     def __init__(self) -> None:
         super().__init__(
-            nn.Conv2d(3, 6, 3), nn.PReLU(6), nn.Conv2d(6, 6, 3), nn.PReLU(6), nn.LeakyReLU(0.3),
-            nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(6, 4),
+            nn.Conv2d(3, 6, 3), nn.PReLU(6), nn.Conv2d(6, 6, 3), nn.PReLU(6), nn.AdaptiveMaxPool2d(1), nn.Flatten(),
+            nn.Linear(6, 4), nn.LeakyReLU(0.3),
         )  # fmt: skip
 
 
@@ -128,7 +128,7 @@ COUNTERPARTS = {
     ),
     "norms": Counterpart(OtherNorms, {"g4": "groups", "g2": "halves", "ln": "channels", "conv": "mix"}, moved=True),
     "prelu": Counterpart(
-        Slopes, {"0": "conv_a", "1": "slope_a", "2": "conv_b", "3": "slope_b", "7": "out"}, moved=True
+        Slopes, {"0": "conv_a", "1": "slope_a", "2": "conv_b", "3": "slope_b", "6": "out"}, moved=True
     ),
     "nested": Counterpart(
         Nested,

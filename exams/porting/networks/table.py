@@ -2,10 +2,32 @@
 
 from __future__ import annotations
 
-from . import convolutions, exported, flax_trees, graphs, images, sequences, small
+from . import (
+    checkpoints,
+    convolutions,
+    exported,
+    flax_trees,
+    graphs,
+    images,
+    paddle_layers,
+    perceptrons,
+    sequences,
+    small,
+)
 
 COUNTERPARTS = {
     name: counterpart
-    for part in (convolutions, images, sequences, small, graphs, exported, flax_trees)
+    for part in (
+        convolutions,
+        images,
+        sequences,
+        small,
+        graphs,
+        exported,
+        flax_trees,
+        paddle_layers,
+        perceptrons,
+        checkpoints,
+    )
     for name, counterpart in part.COUNTERPARTS.items()
 }

@@ -15,6 +15,7 @@ _SIDES = (64, 224, 32, 28, 48, 96, 12, 8, 128, 160, 299, 512)  # usual sizes of 
 _LENGTHS = (16, 8, 64, 5, 128)
 
 
+BATCH = 3  # samples; one would look like an axis to spare
 _MOST = 80  # examples that are tried
 
 
@@ -33,7 +34,7 @@ def examples(model: nn.Module, shapes: Sequence[tuple[tuple[int, ...], str]] = (
 
 def _tuples(model: nn.Module, forms: list[Tensor], shapes: Sequence[tuple[tuple[int, ...], str]]) -> Iterator[Any]:
     if shapes:
-        last = tuple(torch.zeros((1, *shape), dtype=torch.long) if "int" in dtype else torch.ones((1, *shape))
+        last = tuple(torch.zeros((BATCH, *shape), dtype=torch.long) if "int" in dtype else torch.ones((BATCH, *shape))
                      for shape, dtype in shapes)  # fmt: skip
         for way in (tuple(one.movedim(-1, 1) if one.is_floating_point() else one for one in last), last):
             yield way if len(way) > 1 else way[0]
@@ -55,29 +56,29 @@ def _forms(layer: nn.Module) -> Iterator[Tensor]:
 
     if isinstance(layer, (nn.Embedding, nn.EmbeddingBag)):
         for length in _LENGTHS:
-            yield torch.zeros((1, length), dtype=torch.long, device=device)
+            yield torch.zeros((BATCH, length), dtype=torch.long, device=device)
     elif isinstance(layer, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
         axes = len(layer.kernel_size)
         for side in _SIDES if axes < 3 else (16, 8, 6, 32):
-            yield values(1, layer.in_channels, *(side,) * axes)
+            yield values(BATCH, layer.in_channels, *(side,) * axes)
         for side in _SIDES[:4]:
-            yield values(1, *(side,) * axes, layer.in_channels)
+            yield values(BATCH, *(side,) * axes, layer.in_channels)
     elif isinstance(layer, (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)):
         for side in (4, 8, 16):
-            yield values(1, layer.in_channels, *(side,) * len(layer.kernel_size))
+            yield values(BATCH, layer.in_channels, *(side,) * len(layer.kernel_size))
     elif isinstance(layer, nn.Linear):
-        yield values(1, layer.in_features)
+        yield values(BATCH, layer.in_features)
         for length in _LENGTHS:
-            yield values(1, length, layer.in_features)
+            yield values(BATCH, length, layer.in_features)
     elif isinstance(layer, (nn.LSTM, nn.GRU, nn.RNN)):
         for length in _LENGTHS:
-            yield values(1, length, layer.input_size)
+            yield values(BATCH, length, layer.input_size)
     elif isinstance(layer, nn.modules.batchnorm._BatchNorm):
-        yield values(1, layer.num_features)
+        yield values(BATCH, layer.num_features)
         for side in _SIDES[:6]:
-            yield values(1, layer.num_features, side, side)
+            yield values(BATCH, layer.num_features, side, side)
     elif isinstance(layer, (nn.LayerNorm, nn.GroupNorm)):
         count = layer.num_channels if isinstance(layer, nn.GroupNorm) else layer.normalized_shape[-1]
         for side in _SIDES[:3]:
-            yield values(1, count, side, side)
-        yield values(1, 16, count)
+            yield values(BATCH, count, side, side)
+        yield values(BATCH, 16, count)

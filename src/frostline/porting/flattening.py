@@ -9,7 +9,9 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from frostline.porting.layouts.layout import Layout
+from torch import nn
+
+from frostline.porting.layouts.layout import SAME, TRANSPOSED, Layout
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,6 +34,8 @@ def ways(step: Step, flow: Flow | None, framework: str, *, has_maps: bool) -> tu
     Returns:
         One step if the order is told; several if it is not.
     """
+    if framework == "numpy" and isinstance(step.target.module, nn.Linear):
+        return _either_side(step)
     if framework not in CHANNELS_LAST:
         return (step,)
     if flow is None:
@@ -39,15 +43,27 @@ def ways(step: Step, flow: Flow | None, framework: str, *, has_maps: bool) -> tu
         is_dense = weight is not None and weight.ndim == 2 and "kernel" in step.source.leaves
         return (step, step) if has_maps and is_dense else (step,)
     flat = flow.flattened.get(step.target.name)
+    if flat is not None and not flat.shape:  # pieces that were joined after they were flattened
+        return (step, step)
     if flat is None or math.prod(flat.shape[1:]) == 1:
         return (step,)
-    if not flat.shape:  # pieces that were joined after they were flattened
-        return (step, step)
     is_first, is_last = flat.shape[0] == flat.channels, flat.shape[-1] == flat.channels
     as_maps = _ordered(step, flat.shape)
     if is_first == is_last:
         return (step, as_maps)
     return (as_maps,) if is_first else (step,)
+
+
+def _either_side(step: Step) -> tuple[Step, ...]:
+    """Arrays of nobody knows whom: a square matrix may be (in, out) or (out, in)."""
+    shape = step.target.tensors["weight"].shape
+    if shape[0] != shape[1]:
+        return (step,)
+    turned = tuple(
+        replace(move, layouts=(TRANSPOSED,) if move.layouts == (SAME,) else (SAME,)) if move.target == "weight" else move
+        for move in step.moves
+    )
+    return (step, replace(step, moves=turned))
 
 
 def _ordered(step: Step, shape: tuple[int, ...]) -> Step:

@@ -7,13 +7,14 @@ ambiguity, and a result: golden outputs or a run may settle it, a guess may not.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from frostline.porting import target_graph
-from frostline.porting.names import likeness, tokens
+from frostline.porting import kinship, target_graph
+from frostline.porting.names import likeness, parts, tokens
 from frostline.porting.topology import Candidates, components, refine
 
 if TYPE_CHECKING:
@@ -69,14 +70,14 @@ class Evidence:
         model: The module.
         source_flow: As of `source_graph.flow`.
         target_flow: As of `target_graph.flow`.
-        is_ordered: Whether the order of the units follows the network, or numbers in its names.
+        order: As of `Source`; `layers` if the numbers are those in which Keras made the layers, whatever their names are.
         hints: Of the user: target unit by source unit.
     """
 
     model: nn.Module
     source_flow: Edges | None
     target_flow: Edges | None
-    is_ordered: bool
+    order: str
     hints: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
@@ -102,14 +103,25 @@ def match(candidates: Candidates, order: Sequence[str], targets: Sequence[str], 
         left = {name: refined[name] for name in left}
         _propagate(left, pairs, "its place in the flow of values")
     asked: dict[tuple[str, ...], str] = {}
-    while group := next((one for one in components(left) if tuple(one[0]) not in asked), None):
+    while True:
+        group = next((one for one in components(left) if tuple(sorted(one[0])) not in asked), None)
+        if group is None:
+            kin = kinship.refine(left, {pair.source: pair.target for pair in pairs})
+            if kin == left:
+                break
+            left = kin
+            _propagate(left, pairs, "its block: layers whose names begin alike")
+            continue
         sources, others = sorted(group[0], key=order.index), sorted(group[1], key=targets.index)
-        told, why = _told(sources, others, evidence)
-        asked[tuple(group[0])] = why
-        for pair in told:
+        found, asked[tuple(sorted(sources))] = _told(sources, others, evidence)
+        for pair in found:
             _take(left, pairs, pair)
         _propagate(left, pairs, "no other layer of this type and shape is left")
-    opened = [Open(tuple(sources), tuple(others), asked[tuple(sources)]) for sources, others in components(left)]
+    opened = [
+        Open(tuple(sorted(sources, key=order.index)), tuple(sorted(others, key=targets.index)),
+             asked[tuple(sorted(sources))])
+        for sources, others in components(left)
+    ]  # fmt: skip
     return tuple(sorted(pairs, key=lambda pair: order.index(pair.source))), tuple(opened)
 
 
@@ -144,7 +156,7 @@ def _told(sources: list[str], targets: list[str], evidence: Evidence) -> tuple[l
         return [], f"{len(sources)} layers of the file fit {len(targets)} layers of the module"
     same = _of_equal_names(sources, targets)
     by_names, margin = _of_names(sources, targets)
-    by_order = dict(zip(sources, targets, strict=True)) if _is_ordered(targets, evidence) else None
+    by_order = dict(zip(sources, targets, strict=True)) if _is_ordered(sources, targets, evidence) else None
     if same is not None:
         return [Pair(source, target, "the same name", 1.0) for source, target in same.items()], ""
     if by_names is None and by_order is None:
@@ -189,11 +201,17 @@ def _of_names(sources: list[str], targets: list[str]) -> tuple[dict[str, str] | 
     return (found if is_clear else None), margin
 
 
-def _is_ordered(targets: list[str], evidence: Evidence) -> bool:
-    """Whether values flow through these layers one after the other, so that their order can be compared."""
-    if not evidence.is_ordered:
+def _is_ordered(sources: list[str], targets: list[str], evidence: Evidence) -> bool:
+    """Whether the file counts these layers in an order, and values flow through them one after the other."""
+    if evidence.order == "file":
         return False
-    pairs = list(zip(targets, targets[1:], strict=False))
+    if evidence.order == "numbers" and len({_words(name) for name in sources}) > 1:
+        return False  # numbers count layers of one name; layers of others stand between them in no order
+    pairs = list(itertools.pairwise(targets))
     if evidence.target_flow is not None:
         return all(target_graph.is_before(evidence.target_flow, one, other) for one, other in pairs)
     return all(target_graph.is_before_in_containers(evidence.model, one, other) for one, other in pairs)
+
+
+def _words(name: str) -> tuple[str, ...]:
+    return tuple(part for part in parts(name) if not part.isdigit())

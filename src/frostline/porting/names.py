@@ -17,12 +17,22 @@ _MEANING = {
     "q": "query", "k": "key", "v": "value", "o": "output", "out": "output", "backward": "reverse", "bw": "reverse",
     "forward": "", "fw": "", "batchnorm": "norm", "bn": "norm", "batch": "", "normalization": "norm",
     "layernorm": "norm", "ln": "norm", "dense": "linear", "fc": "linear", "logits": "head", "predictions": "head",
-    "classifier": "head", "embeddings": "embedding", "embed": "embedding", "emb": "embedding", "shortcut": "downsample",
+    "classifier": "head", "skip": "downsample", "embeddings": "embedding", "embed": "embedding", "emb": "embedding", "shortcut": "downsample",
     "d": "", "proj": "", "projection": "", "layer": "", "layers": "", "block": "", "blocks": "", "kernel": "",
     "weight": "", "depthwise": "dw", "pointwise": "pw", "expand": "expand", "project": "project", "self": "",
     "lstm": "", "gru": "", "rnn": "", "l": "", "conv": "conv", "positional": "position", "pos": "position", "cls": "class",
     "token": "", "intermediate": "intermediate",
 }  # fmt: skip
+
+
+def parts(name: str) -> list[str]:
+    """The words and numbers of a name as they stand there, in small letters.
+
+    Example:
+        >>> parts("encoder.layers_10/selfAttention")
+        ['encoder', 'layers', '10', 'self', 'attention']
+    """
+    return [part.lower() for part in _PART.findall(name)]
 
 
 def tokens(name: str) -> Tokens:
@@ -33,11 +43,11 @@ def tokens(name: str) -> Tokens:
         ('conv', 2, 1, 3, 'conv')
     """
     found: list[str | int] = []
-    for part in _PART.findall(name):
+    for part in parts(name):
         if part.isdigit():
             found.append(int(part))
         else:
-            word = _MEANING.get(part.lower(), part.lower())
+            word = _MEANING.get(part, part)
             if word:
                 found.append(word)
     return tuple(found)
@@ -46,8 +56,9 @@ def tokens(name: str) -> Tokens:
 def likeness(sources: Sequence[str], targets: Sequence[str]) -> list[list[float]]:
     """How much each name of the file is like each name of the module, among these names alone.
 
-    What all names of a side share is left out. Numbers that vary count by their place: the same number, or the same
-    distance from the first (`block_1, block_2` and `blocks.0, blocks.1`). Other numbers say nothing.
+    What all names of a side share is left out. A number counts at its place if it is an index: the same words stand
+    before it in all names of its side (`block_1`, `block_2`), and both sides count alike from whatever first number. Where
+    there is an index, further numbers count if both sides have the very same ones.
 
     Args:
         sources: Names of the file.
@@ -56,16 +67,18 @@ def likeness(sources: Sequence[str], targets: Sequence[str]) -> list[list[float]
     Returns:
         From 0 (nothing in common) to 1 (the same), one row for each source.
     """
-    left, right = [tokens(name) for name in sources], [tokens(name) for name in targets]
-    ours, theirs = _varying(left), _varying(right)
-    if len(ours) != len(theirs) or not all(map(_is_same_scale, ours, theirs)):
-        ours, theirs = [], []
-    one = [_Feature(words, tuple(place[at] for place in ours)) for at, words in enumerate(_words(left))]
-    two = [_Feature(words, tuple(place[at] for place in theirs)) for at, words in enumerate(_words(right))]
-    starts = [(min(place), min(other)) for place, other in zip(ours, theirs, strict=True)]
-    starts = [(0, 0) if set(place) == set(other) else start
-              for place, other, start in zip(ours, theirs, starts, strict=True)]  # fmt: skip
-    return [[_alike(a, b, starts) for b in two] for a in one]
+    ours, theirs = _places(sources), _places(targets)
+    kept: list[tuple[tuple[int, ...], tuple[int, ...]]] = []
+    for (one, is_index), (other, is_other_index) in zip(ours, theirs, strict=False):
+        if is_index and is_other_index and _from_first(one) == _from_first(other):
+            kept.append((_from(one, min(one)), _from(other, min(other))))
+        elif kept and len(ours) == len(theirs) and set(one) == set(other):
+            kept.append((one, other))
+        else:
+            break
+    left = [_Feature(words, tuple(one[at] for one, _ in kept)) for at, words in enumerate(_words(sources))]
+    right = [_Feature(words, tuple(other[at] for _, other in kept)) for at, words in enumerate(_words(targets))]
+    return [[_alike(one, other) for other in right] for one in left]
 
 
 class _Feature(NamedTuple):
@@ -73,31 +86,38 @@ class _Feature(NamedTuple):
     numbers: tuple[int, ...]
 
 
-def _words(split: list[Tokens]) -> list[Counter[str]]:
+def _words(names: Sequence[str]) -> list[Counter[str]]:
     """The words of each name that not all names have."""
-    words = [Counter(token for token in one if isinstance(token, str)) for one in split]
+    words = [Counter(token for token in tokens(name) if isinstance(token, str)) for name in names]
     shared = words[0].copy()
     for one in words:
         shared &= one
     return [one - shared for one in words]
 
 
-def _varying(split: list[Tokens]) -> list[tuple[int, ...]]:
-    """For each place at which numbers differ, the number of every name; none if names have more or fewer numbers."""
-    numbers = [tuple(token for token in one if isinstance(token, int)) for one in split]
-    if len({len(one) for one in numbers}) != 1:
-        return []
-    return [place for place in zip(*numbers, strict=True) if len(set(place)) > 1]
+def _places(names: Sequence[str]) -> list[tuple[tuple[int, ...], bool]]:
+    """The places at which numbers differ: the number of every name, and whether it is an index."""
+    split = [parts(name) for name in names]
+    numbers = [[(tuple(word for word in one[:at] if not word.isdigit()), int(part))
+                for at, part in enumerate(one) if part.isdigit()] for one in split]  # fmt: skip
+    found: list[tuple[tuple[int, ...], bool]] = []
+    for place in zip(*numbers, strict=False):
+        values = tuple(number for _, number in place)
+        if len(set(values)) > 1:
+            found.append((values, len({before for before, _ in place}) == 1))
+    return found
 
 
-def _is_same_scale(place: tuple[int, ...], other: tuple[int, ...]) -> bool:
-    one, two = sorted(set(place)), sorted(set(other))
-    return [number - one[0] for number in one] == [number - two[0] for number in two]
+def _from(place: tuple[int, ...], first: int) -> tuple[int, ...]:
+    return tuple(number - first for number in place)
 
 
-def _alike(one: _Feature, other: _Feature, starts: list[tuple[int, int]]) -> float:
+def _from_first(place: tuple[int, ...]) -> set[int]:
+    return set(_from(place, min(place)))
+
+
+def _alike(one: _Feature, other: _Feature) -> float:
     both = sum((one.words & other.words).values())
+    both += sum(a == b for a, b in zip(one.numbers, other.numbers, strict=True))
     total = sum((one.words | other.words).values()) + len(one.numbers)
-    for number, another, (start, other_start) in zip(one.numbers, other.numbers, starts, strict=True):
-        both += number - start == another - other_start
     return both / total if total else 0.0

@@ -9,7 +9,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from frostline.core.errors import AmbiguousPortError, LayerNotFound, PortError, nearest
 from frostline.porting import flattening, source_graph, target_graph
-from frostline.porting.grouping import grouped
+from frostline.porting.grouping import grouped, other_forms
 from frostline.porting.layouts.choice import moves
 from frostline.porting.matching import Evidence, Open, Pair, match
 from frostline.porting.units import full_name, source_units, target_units
@@ -104,12 +104,8 @@ def make_plan(
         LayerNotFound: If a hint names what is not there.
     """
     targets = target_units(model)
-    units = grouped(source_units(source), targets)
+    units, table = _candidates(grouped(source_units(source), targets), targets)
     by_source, by_target = {unit.name: unit for unit in units}, {unit.name: unit for unit in targets}
-    table = {
-        unit.name: {target.name: found for target in targets if (found := moves(unit, target)) is not None}
-        for unit in units
-    }
     hints = _checked(hints or {}, by_source, by_target)
     candidates = {name: set(others) for name, others in table.items() if others}
     unused = tuple(name for name in by_source if name not in candidates)
@@ -119,7 +115,8 @@ def make_plan(
     seen = target_graph.flow(model, targets, inputs, source_graph.input_shapes(source))
     edges = seen.edges if seen is not None else None
     has_maps = any(isinstance(unit.module, _ConvNd) for unit in targets)
-    evidence = Evidence(model, source_graph.flow(source, units), edges, source.order != "file", hints)
+    order = "layers" if source.framework == "keras" and source.order == "numbers" else source.order
+    evidence = Evidence(model, source_graph.flow(source, units), edges, order, hints)
     pairs, opened = match(candidates, list(by_source), list(by_target), evidence)
     if not partial:
         _check_counts(path, opened)
@@ -137,6 +134,25 @@ def make_plan(
         if other in table[name]
     }
     return PortPlan(path, steps, opened, choices, unused, kept, source.dropped, source.notes, options)
+
+
+def _candidates(
+    units: Sequence[SourceUnit], targets: Sequence[TargetUnit]
+) -> tuple[list[SourceUnit], dict[str, dict[str, tuple[Move, ...]]]]:
+    """The units in the form in which they fit layers, and for each the layers that it fits."""
+    found: list[SourceUnit] = []
+    table: dict[str, dict[str, tuple[Move, ...]]] = {}
+    for unit in units:
+        forms = ((form, [_fitting(one, targets) for one in form]) for form in ([unit], *other_forms(unit)))
+        rows = [(form, fits) for form, fits in forms if all(fits)]
+        form, fits = rows[0] if rows else ([unit], [{}])
+        found += form
+        table.update(zip((one.name for one in form), fits, strict=True))
+    return found, table
+
+
+def _fitting(unit: SourceUnit, targets: Sequence[TargetUnit]) -> dict[str, tuple[Move, ...]]:
+    return {target.name: made for target in targets if (made := moves(unit, target)) is not None}
 
 
 def refuse_ambiguity(plan: PortPlan) -> None:

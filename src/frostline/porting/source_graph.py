@@ -31,6 +31,9 @@ _STAGE = {"forward": 0, "backward": 0, "query": 0, "key": 0, "value": 0, "attent
           "depthwise": 0, "pointwise": 1}  # fmt: skip
 
 
+_SHAPES = ("batch_shape", "batch_input_shape", "shape")
+
+
 def _stages(names: list[str]) -> list[list[str]]:
     stages: dict[int, list[str]] = {}
     for index, name in enumerate(names):
@@ -42,8 +45,8 @@ def input_shapes(source: Source) -> tuple[tuple[tuple[int, ...], str], ...]:
     """Shapes of the inputs without the batch axis, and their dtypes, as the file states them; empty if one is open."""
     shapes: list[tuple[tuple[int, ...], str]] = []
     for layer in source.layers:
-        if layer.kind == "InputLayer":
-            shape = layer.config.get("batch_shape") or layer.config.get("batch_input_shape") or ()
+        if layer.kind in ("InputLayer", "Input"):
+            shape = next((layer.config[name] for name in _SHAPES if layer.config.get(name)), ())
             if not isinstance(shape, (list, tuple)) or not all(isinstance(size, int) for size in shape[1:]):
                 return ()
             shapes.append((tuple(shape[1:]), str(layer.config.get("dtype", "float32"))))

@@ -16,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 
 from frostline.core.inputs import call
 from frostline.porting.examples import examples
-from frostline.porting.units import RECURRENT
+from frostline.porting.units import is_layer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -97,8 +97,9 @@ class _Watch(TorchFunctionMode):
         self._alive: list[Any] = []  # an identity is used again when its tensor is gone
         for unit in units:
             held = list(unit.tensors.values())
-            for module in (unit.module, getattr(unit.module, "parametrizations", None)):
-                held += [] if module is None or isinstance(unit.module, RECURRENT) else module.parameters()
+            parametrizations = getattr(unit.module, "parametrizations", None)
+            if is_layer(unit.module) and isinstance(parametrizations, nn.Module):
+                held += parametrizations.parameters()
             for tensor in held:
                 self._weights[id(tensor)] = self._weights.get(id(tensor), frozenset()) | {unit.name}
 

@@ -42,7 +42,8 @@ class Move:
     Attributes:
         target: Its name in its layer.
         sources: Leaves of the source unit that it is made of, in order; empty for a constant.
-        layouts: One for each leaf: the results are joined along `axis`.
+        layouts: One for each leaf: the results are joined along `axis`. Of a constant that is not one number, the layout
+            that makes it of any tensor of its shape.
         axis: Along which several are joined.
         constant: What the tensor is filled with if it is made of no source tensor.
     """
@@ -55,14 +56,14 @@ class Move:
 
     def text(self) -> str:
         """The layouts in words."""
-        if not self.sources:
+        if not self.sources and not self.layouts:
             return f"constant {self.constant:g}"
         return " | ".join(dict.fromkeys(layout.name for layout in self.layouts))
 
     def forward(self, parts: tuple[Tensor, ...], like: Tensor) -> Tensor:
         """The tensor of the module: `parts` are the source tensors, `like` the tensor that it replaces."""
         if not self.sources:
-            return torch.full_like(like, self.constant)
+            return self.layouts[0].forward(like) if self.layouts else torch.full_like(like, self.constant)
         made = [layout.forward(part) for layout, part in zip(self.layouts, parts, strict=True)]
         return made[0] if len(made) == 1 else torch.cat(made, self.axis)
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from frostline.porting.layouts.layout import SAME, reshaped
-from frostline.porting.layouts.rules import assemble
+from torch import nn
+
+from frostline.porting.layouts.layout import SAME, Move, reshaped
+from frostline.porting.layouts.rules import assemble, fits
 
 if TYPE_CHECKING:
-    from frostline.porting.layouts.layout import Layout, Move
+    from frostline.porting.layouts.layout import Layout
     from frostline.porting.units import SourceUnit, TargetUnit
 
 _OLD_NAMES = {"gamma": "weight", "beta": "bias"}  # of the first BERT and other ports from TensorFlow
@@ -19,6 +21,8 @@ def moves(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
 
     A linear layer and a convolution over one place hold the same numbers; nothing else is given another form.
     """
+    if isinstance(target.module, nn.MultiheadAttention) and "query/weight" in unit.leaves:
+        return _packed(unit, target)
     rows: dict[str, tuple[str, Layout]] = {}
     for leaf, tensor in unit.leaves.items():
         own = _OLD_NAMES.get(leaf, leaf)
@@ -34,3 +38,16 @@ def _form(shape: tuple[int, ...], wanted: tuple[int, ...]) -> Layout:
     if len(short) == 2 and long[:2] == short and all(size == 1 for size in long[2:]) and len(long) > 2:
         return reshaped("a convolution over one place and a linear layer are the same", shape, wanted)
     return SAME
+
+
+def _packed(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
+    """Linear layers of query, key and value as the one that `nn.MultiheadAttention` keeps."""
+    out = next((name for name in ("output", "out_proj", "out") if f"{name}/weight" in unit.leaves), "")
+    made: list[Move] = []
+    for leaf in ("weight", "bias"):
+        parts = tuple(f"{part}/{leaf}" for part in ("query", "key", "value"))
+        if not {*parts, f"{out}/{leaf}"} <= set(unit.leaves):
+            return None
+        made += [Move(f"in_proj_{leaf}", parts, (SAME,) * 3), Move(f"out_proj.{leaf}", (f"{out}/{leaf}",), (SAME,))]
+    is_whole = {move.target for move in made} == set(target.tensors) and len(unit.leaves) == 8
+    return tuple(made) if is_whole and fits(unit, target, tuple(made)) else None

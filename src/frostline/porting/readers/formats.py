@@ -6,8 +6,23 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from frostline.core.errors import PortError
-from frostline.porting.readers import keras3
+from frostline.porting.readers import (
+    flax,
+    graph_def,
+    keras3,
+    keras_h5,
+    mxnet,
+    npz,
+    onnx,
+    paddle,
+    paddle_inference,
+    safetensors,
+    tensorflow,
+    torch_archive,
+    torch_legacy,
+)
 from frostline.porting.readers.arrays import check_names
+from frostline.porting.readers.folders import weight_path
 from frostline.porting.readers.weight_file import WeightFile
 
 if TYPE_CHECKING:
@@ -16,7 +31,11 @@ if TYPE_CHECKING:
 
     from frostline.porting.readers.contract import Source
 
-READERS = (keras3,)
+# The order counts where content fits two: the one that looks closest comes first.
+READERS = (
+    keras3, keras_h5, torch_archive, npz, safetensors, tensorflow, mxnet, torch_legacy, paddle, onnx, paddle_inference,
+    graph_def, flax,
+)  # fmt: skip
 
 
 @contextmanager
@@ -24,13 +43,13 @@ def open_source(path: Path, key: str | None = None) -> Iterator[tuple[Source, st
     """The content of a file of weights, and the digest of the file; tensors are read while it is open.
 
     Args:
-        path: Of the file.
+        path: Of the file; of a folder, or a prefix, as checkpoints are named by it.
         key: The entry of the file that holds the weights, where there are several.
 
     Raises:
         PortError: If no reader knows the content, or the file is damaged, hostile, or written to meanwhile.
     """
-    with WeightFile(path) as file:
+    with WeightFile(weight_path(path)) as file:
         reader = next((reader for reader in READERS if reader.claims(file)), None)
         if reader is None:
             raise file.refused(

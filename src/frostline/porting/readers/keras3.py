@@ -16,7 +16,7 @@ from frostline.porting.readers.weight_file import neighbour
 from frostline.porting.readers.zip_archive import Archive
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from torch import Tensor
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _CONFIG, _WEIGHTS, _SHARDS = "config.json", "model.weights.h5", "model.weights.json"
 _MAX_SHARDS = 10_000
 _MAX_NOTES = 20
+_UNKNOWN = (-1, -1)
 
 
 @dataclass
@@ -41,8 +42,7 @@ def claims(file: WeightFile) -> bool:
     """Whether it holds variables by number (`vars/0`), as Keras 3 stores them, in HDF5, in an archive, or in shards."""
     start = file.start(8)
     if start == hdf5.SIGNATURE:
-        found = hdf5.walk(file)
-        return bool(found.arrays) and all(path.split("/")[-2:-1] == ["vars"] for path in found.arrays)
+        return any(path.split("/")[-2:-1] == ["vars"] for path in hdf5.walk(file, most=1).arrays)
     if start.startswith(zip_archive.SIGNATURE):
         members = Archive(file).members
         return _CONFIG in members and (_WEIGHTS in members or _SHARDS in members)
@@ -139,43 +139,43 @@ def _source(file: WeightFile, kind: str, model: Mapping[str, Any], weights: _Wei
     for path in sorted(weights.arrays.keys() - dropped.keys(), key=file_order):
         groups[path.rpartition("/vars")[0].rstrip("/")].append(path)
     notes = list(code_in(model))
-    tensors: list[SourceTensor] = []
+    ranks = _ranks(layers, known)
+    found: list[tuple[tuple[int, int], SourceTensor]] = []
     for group, paths in groups.items():
         place = _place(group, known, weights.names)
         named = leaves(place.kind, len(paths), place.config)
         if "" in named:
-            notes.append(
-                f"The {len(paths)} variables of {place.unit!r} are stored by number; their meaning is not known."
-            )
+            unit = place.unit or "the model itself"
+            notes.append(f"The {len(paths)} variables of {unit!r} are stored by number; their meaning is not known.")
         for path, leaf in zip(paths, named, strict=True):
             array = weights.arrays[path]
             whole = f"{place.prefix}/{leaf}" if place.prefix and leaf else leaf
-            tensors.append(SourceTensor(path, array.shape, array.dtype, place.unit, whole, array.load))
-    order = "numbers"
-    ranks = _ranks(layers)
-    if layers and all(_rank(tensor.unit, ranks) is not None for tensor in tensors):
-        order = "graph"
-        tensors.sort(key=lambda tensor: _rank(tensor.unit, ranks) or 0)
+            tensor = SourceTensor(path, array.shape, array.dtype, place.unit, whole, array.load)
+            found.append((ranks(group, place.unit), tensor))
+    is_placed = bool(layers) and all(rank != _UNKNOWN for rank, _ in found)
+    if is_placed:
+        found.sort(key=lambda item: item[0])
+    order = "graph" if is_placed else "numbers"
     hidden = len(notes) - _MAX_NOTES
     shown = notes[:_MAX_NOTES] + ([f"There are {hidden} more notes of this kind."] if hidden > 0 else [])
     inputs, outputs = ends(file, model) if layers else ((), ())
-    return Source(
-        kind, "keras", tuple(tensors), order, layers, MappingProxyType(dropped), tuple(shown), inputs, outputs
-    )
+    kept = tuple(tensor for _, tensor in found)
+    return Source(kind, "keras", kept, order, layers, MappingProxyType(dropped), tuple(shown), inputs, outputs)
 
 
-def _ranks(layers: tuple[SourceLayer, ...]) -> dict[str, int]:
-    ranks: dict[str, int] = {}
-    for rank, layer in enumerate(layers):
-        ranks.setdefault(layer.unit or layer.name, rank)
-    return ranks
+def _ranks(layers: tuple[SourceLayer, ...], known: Mapping[str, Place]) -> Callable[[str, str], tuple[int, int]]:
+    """Gives where a group of variables stands in the architecture: that of its layer, then its own in the layer."""
+    of_layer: dict[str, int] = {}
+    for number, layer in enumerate(layers):
+        of_layer.setdefault(layer.unit or layer.name, number)
+    of_group = {path: number for number, path in enumerate(known)}
 
+    def rank(group: str, unit: str) -> tuple[int, int]:
+        while unit and unit not in of_layer:
+            unit = unit.rpartition("/")[0]
+        return (of_layer[unit], of_group.get(group, len(of_group))) if unit else _UNKNOWN
 
-def _rank(unit: str, ranks: dict[str, int]) -> int | None:
-    """The rank of a layer, or of the layer that it is a part of."""
-    while unit and unit not in ranks:
-        unit = unit.rpartition("/")[0]
-    return ranks.get(unit)
+    return rank
 
 
 def _place(group: str, known: Mapping[str, Place], names: Mapping[str, str]) -> Place:
@@ -184,10 +184,8 @@ def _place(group: str, known: Mapping[str, Place], names: Mapping[str, str]) -> 
     while path and path not in known:
         path = path.rpartition("/")[0]
     place = known.get(path)
-    attached = names.get(path)
-    if place is None or (
-        attached and place.prefix == "" and _last(path) not in ("cell", "layer") and attached != _last(place.unit)
-    ):
+    attached = names.get(path) if path.split("/")[-2:-1] == ["layers"] else None
+    if place is None or (attached and attached != _last(place.unit)):
         return guess(group, names.get)
     if path == group:
         return place

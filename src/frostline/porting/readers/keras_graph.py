@@ -145,14 +145,31 @@ class _Builder:
             if layer.get("class_name") == "InputLayer" and inputs is not None:
                 continue
             own = name_of(layer)
+            if not outputs and not is_model(layer):
+                outputs = self._stated_input(model, layer, name + own)
             outputs = self.call(layer, unit + own, name + own, outputs, None)
         return outputs
+
+    def _stated_input(self, model: Mapping[str, Any], layer: Mapping[str, Any], name: str) -> list[str]:
+        """An input layer for a sequential model without one, whose input shape stands in its first layer."""
+        if layer.get("class_name") == "InputLayer":
+            return []
+        shape = settings_of(layer).get("batch_input_shape")
+        form = {"batch_input_shape": shape} if shape else {"batch_shape": settings_of(model).get("build_input_shape")}
+        if not all(isinstance(value, list) for value in form.values()):
+            return []
+        self.layers.append(SourceLayer(f"{name}_input", "InputLayer", MappingProxyType(form)))
+        return [f"{name}_input"]
 
     def _functional(self, model: Mapping[str, Any], unit: str, name: str, inputs: Sequence[str] | None) -> list[str]:
         config = settings_of(model)
         layers = {name_of(layer): layer for layer in layers_in(model)}
         outer = dict(
-            zip([place for place, _, _ in _references(config.get("input_layers"), layers)], inputs or (), strict=False)
+            zip(
+                [place for place, _, _ in self._references(config.get("input_layers"), layers)],
+                inputs or (),
+                strict=False,
+            )
         )
         outputs: dict[Call, list[str]] = {}
         for step in self._steps(layers):
@@ -163,13 +180,18 @@ class _Builder:
             else:
                 again = f":{step.index}" if step.index else ""
                 outputs[(own, step.index)] = self.call(step.layer, unit + own, f"{name}{own}{again}", taken, step.node)
-        ends = _references(config.get("output_layers"), layers)
+        ends = self._references(config.get("output_layers"), layers)
         return [part for place, index, slot in ends for part in _slot(outputs.get((place, index), []), slot)]
+
+    def _references(self, part: object, layers: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, int, int]]:
+        """Each mention of a layer's output, in order; the calls of a layer are counted from 0."""
+        mentions = _references(part, layers)
+        return [(name, max(0, index - _first_call(layers[name])), slot) for name, index, slot in mentions]
 
     def _steps(self, layers: Mapping[str, Mapping[str, Any]]) -> Iterator[_Step]:
         """The calls of a functional model in an order in which they can be computed, near to the file's."""
         steps = [
-            _Step(layer, index, tuple(_references(node, layers)), node)
+            _Step(layer, index, tuple(self._references(node, layers)), node)
             for layer in layers.values()
             for index, node in enumerate(_nodes(layer))
         ]
@@ -200,6 +222,13 @@ class _Builder:
 def _slot(outputs: list[str], slot: int) -> list[str]:
     """The producer of one output; a layer with several outputs is listed once."""
     return [outputs[slot if 0 <= slot < len(outputs) else 0]] if outputs else []
+
+
+def _first_call(layer: Mapping[str, Any]) -> int:
+    """The number of a layer's first call: Keras 2 counts the way in which a model with an input was built as call 0."""
+    nodes, inner = _nodes(layer), layers_in(layer)
+    is_keras_2 = bool(nodes) and isinstance(nodes[0], list)
+    return int(is_keras_2 and bool(inner) and inner[0].get("class_name") == "InputLayer")
 
 
 def _nodes(layer: Mapping[str, Any]) -> list[Any]:

@@ -34,7 +34,7 @@ _VARIABLES = {
     "p_re_lu": ("alpha",),
     "attention": ("scale?use_scale",),
     "additive_attention": ("scale?use_scale",),
-    "spectral_normalization": ("vector_u",),
+    "spectral_normalization": ("layer_kernel", "vector_u"),  # the first is the kernel of the layer inside, again
 }  # fmt: skip
 
 

@@ -59,17 +59,16 @@ def guess(path: str, name_at: Callable[[str], str | None]) -> Place:
         name_at: Gives the name that Keras attached to a path; None where it attached none.
     """
     parts = path.split("/") if path else []
-    prefix = ""
-    if len(parts) > 1 and parts[-1] == "cell" and _is_recurrent(_kind(parts[:-1], name_at)):
-        parts.pop()
-    kind = _kind(parts, name_at)
-    if len(parts) > 1 and parts[-1] in _DIRECTIONS and _kind(parts[:-1], name_at) == "bidirectional":
-        prefix = _DIRECTIONS[parts.pop()]
+    if len(parts) > 1 and parts[-1] == "cell":
+        if _is_recurrent(kind := _kind(parts[:-1], name_at)) or _half(parts[:-1], name_at):
+            half = _half(parts[:-1], name_at)
+            # All recurrent cells have the same variables.
+            return Place(_unit(parts[: -2 if half else -1], name_at), kind or "lstm", None, half)
     elif len(parts) > 1 and parts[-1] in _ATTENTION and _kind(parts[:-1], name_at) in _ATTENTION_KINDS:
-        prefix, kind = _ATTENTION[parts.pop()], "einsum_dense"
+        return Place(_unit(parts[:-1], name_at), "einsum_dense", None, _ATTENTION[parts[-1]])
     elif len(parts) > 1 and parts[-1] == "layer" and _kind(parts[:-1], name_at) == "time_distributed":
-        parts.pop()
-    return Place(_unit(parts, name_at), kind, None, prefix)
+        return Place(_unit(parts[:-1], name_at), _kind(parts, name_at))
+    return Place(_unit(parts, name_at), _kind(parts, name_at))
 
 
 def file_order(path: str) -> list[tuple[str, int]]:
@@ -110,7 +109,15 @@ def _layer(layer: Mapping[str, Any], path: str, unit: str, found: dict[str, Plac
 def _recurrent(layer: Mapping[str, Any], path: str, unit: str, prefix: str, found: dict[str, Place]) -> None:
     config = settings_of(layer)
     cell = config.get("cell")
-    if isinstance(cell, dict):
+    if isinstance(cell, dict) and cell.get("class_name") == "StackedRNNCells":
+        cells = settings_of(cell).get("cells")
+        used: Counter[str] = Counter()
+        for number, part in enumerate(cells if isinstance(cells, list) else []):
+            kind = snake_case(str(part.get("class_name"))) if isinstance(part, dict) else ""
+            inner = f"{path}/cell/cells/{kind}_{used[kind]}".removesuffix("_0")
+            used[kind] += 1
+            found[inner] = Place(f"{unit}/{number}", kind, settings_of(part), prefix)
+    elif isinstance(cell, dict):
         found[f"{path}/cell"] = Place(unit, snake_case(str(cell.get("class_name"))), settings_of(cell), prefix)
     elif _is_recurrent(kind := snake_case(str(layer.get("class_name")))):
         found[f"{path}/cell"] = Place(unit, kind, config, prefix)
@@ -120,15 +127,24 @@ def _is_recurrent(kind: str) -> bool:
     return kind in ("lstm", "gru", "simple_rnn") or kind.startswith("conv_lstm")
 
 
+def _half(parts: list[str], name_at: Callable[[str], str | None]) -> str:
+    """Which half of a bidirectional layer lies at a path; empty for what is none."""
+    is_half = len(parts) > 1 and parts[-1] in _DIRECTIONS and _kind(parts[:-1], name_at) == "bidirectional"
+    return _DIRECTIONS[parts[-1]] if is_half else ""
+
+
 def _kind(parts: list[str], name_at: Callable[[str], str | None]) -> str:
-    """The class of what lies at a path: as its last part says, else as the name that Keras gave it by itself."""
+    """The class of what lies at a path; empty if it is not known.
+
+    In a list, parts of paths are classes. Elsewhere they are the names of attributes, which may be those of other
+    classes; there the name that Keras gives to a layer by itself tells its class.
+    """
     if not parts:
         return ""
-    named = _base((name_at("/".join(parts)) or "").removeprefix("forward_").removeprefix("backward_"))[0]
-    own = _base(parts[-1])[0]
-    if _means_class(own) or not _means_class(named):
-        return own if _means_class(own) else ""
-    return named
+    is_listed = len(parts) > 1 and (parts[-2] in _LISTS or (name_at("") and not name_at("/".join(parts[:-1]))))
+    named = parts[-1] if is_listed else name_at("/".join(parts)) or ""
+    kind = _base(re.sub("^(forward|backward)_", "", named))[0]
+    return kind if _means_class(kind) else ""
 
 
 def _means_class(name: str) -> bool:
@@ -147,5 +163,5 @@ def _unit(parts: list[str], name_at: Callable[[str], str | None]) -> str:
 
 
 def _base(part: str) -> tuple[str, int]:
-    match = re.fullmatch(r"(.*?)_(\d{1,9})", part)
-    return (match[1], int(match[2])) if match else (part, 0)
+    match = re.fullmatch(r"(?:(.*?)_)?(\d{1,9})", part)
+    return (match[1] or "", int(match[2])) if match else (part, 0)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from frostline.core.errors import PortError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
 _CHUNK_BYTES = 1 << 22
 
@@ -137,7 +137,7 @@ class WeightFile(io.RawIOBase):
 
 
 @contextmanager
-def neighbour(file: WeightFile, name: str, first: WeightFile | None = None) -> Iterator[WeightFile]:
+def neighbour(file: WeightFile, name: str, first: WeightFile | None = None) -> Generator[WeightFile]:
     """A file beside `file`, such as one shard of an index.
 
     Args:
