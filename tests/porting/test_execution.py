@@ -1,6 +1,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import parametrizations
 
 from frostline.core.errors import PortError
 from frostline.porting.execution import digest_of, exchange, make_values
@@ -17,9 +18,9 @@ def test_values_are_exchanged_and_come_back():
     before = layer.weight.detach().clone()
     plan = plan_for(layer, kernel=numbers(3, 2))
     values = make_values(plan)
-    exchange(plan, values)
+    exchange(plan, nn.Sequential(), values)
     assert torch.equal(layer.weight, numbers(3, 2).T)
-    exchange(plan, values)
+    exchange(plan, nn.Sequential(), values)
     assert torch.equal(layer.weight, before)
 
 
@@ -48,3 +49,17 @@ def test_a_layout_that_loses_bytes_is_noticed(monkeypatch):
 def test_a_digest_is_of_bytes():
     assert digest_of([torch.tensor(0.0)]) != digest_of([torch.tensor(-0.0)])
     assert digest_of([numbers(2, 3).T]) == digest_of([numbers(2, 3).T.contiguous()])
+
+
+def test_a_weight_norm_holds_what_is_written_and_a_spectral_norm_does_not():
+    kernel = numbers(3, 2)
+    normed = parametrizations.weight_norm(nn.Linear(3, 2))
+    plan = plan_for(normed, kernel=kernel)
+    exchange(plan, nn.Sequential(normed), make_values(plan))
+    assert torch.allclose(normed.weight, kernel.T)
+    spectral = parametrizations.spectral_norm(nn.Linear(3, 2))
+    before = {name: tensor.clone() for name, tensor in spectral.state_dict().items()}
+    plan = plan_for(spectral, kernel=kernel, bias=numbers(2))
+    with pytest.raises(PortError, match="The layer does not hold the weight that is written into it"):
+        exchange(plan, nn.Sequential(spectral), make_values(plan))
+    assert all(torch.allclose(tensor, before[name]) for name, tensor in spectral.state_dict().items())

@@ -9,12 +9,16 @@ import torch
 from torch import Tensor
 
 from frostline.core.errors import PortError
-from frostline.porting.units import full_name, write
+from frostline.porting.target_graph import undisturbed
+from frostline.porting.units import full_name, held, write
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from torch import nn
+
     from frostline.porting.plan import PortPlan
+    from frostline.porting.units import TargetUnit
 
 
 def make_values(plan: PortPlan) -> dict[str, Tensor]:
@@ -37,14 +41,42 @@ def make_values(plan: PortPlan) -> dict[str, Tensor]:
     return made
 
 
-def exchange(plan: PortPlan, values: dict[str, Tensor]) -> None:
-    """Write the values into the module, and keep what it held in `values`; the same call takes it back."""
-    for step in plan.steps:
-        for move in step.moves:
-            name = full_name(step.target, move.target)
-            before = step.target.tensors[move.target].detach().clone()
-            write(step.target, move.target, values[name].to(before.device))
-            values[name] = before
+def exchange(plan: PortPlan, model: nn.Module, values: dict[str, Tensor]) -> None:
+    """Write the values into the module, and keep what it held in `values`; the same call takes it back.
+
+    Raises:
+        PortError: If a layer does not hold what was written into it; nothing is changed then.
+    """
+    done: list[tuple[TargetUnit, str, str]] = []
+    with undisturbed(model):
+        try:
+            for step in plan.steps:
+                for move in step.moves:
+                    name = full_name(step.target, move.target)
+                    before = held(step.target, move.target).detach().clone()
+                    done.append((step.target, move.target, name))
+                    write(step.target, move.target, values[name].to(before.device))
+                    _check_held(plan, step.target, move.target, name, values[name])
+                    values[name] = before
+        except PortError:
+            for target, own, name in done[:-1]:
+                write(target, own, values[name])
+            raise
+
+
+def _check_held(plan: PortPlan, target: TargetUnit, own: str, name: str, value: Tensor) -> None:
+    """What is written through a parametrization may be held otherwise, as a spectral norm does.
+
+    Raises:
+        PortError: If it is.
+    """
+    now = held(target, own).detach()
+    if now.data_ptr() != target.tensors[own].data_ptr() and not torch.allclose(now, value.to(now), rtol=1e-5, atol=1e-7):
+        raise PortError(
+            what=f"The layer does not hold the weight that is written into it: {name!r} is parametrized.",
+            where=plan.path, received=f"a difference of up to {float((now - value.to(now)).abs().max()):.1e}",
+            do="port first, parametrize then: torch.nn.utils.parametrize.remove_parametrizations(layer, name).",
+        )  # fmt: skip
 
 
 def digest_of(tensors: Iterable[Tensor]) -> str:

@@ -47,11 +47,11 @@ def settle(plan: PortPlan, model: nn.Module, golden: Golden | None) -> tuple[Por
     for way in _ways(plan):
         tried += 1
         values = make_values(way)
-        exchange(way, values)
+        exchange(way, model, values)
         try:
             error = error_of(model, golden)
         finally:
-            exchange(way, values)
+            exchange(way, model, values)
         best = min(best, error)
         if error <= tolerance:
             passing.append(way)

@@ -145,6 +145,11 @@ def full_name(unit: TargetUnit, own: str) -> str:
     return f"{unit.owner}.{base}" if unit.owner else base
 
 
+def held(unit: TargetUnit, own: str) -> Tensor:
+    """What a tensor of the unit is now; through a parametrization if it has one."""
+    return getattr(unit.module, own) if parametrize.is_parametrized(unit.module, own) else unit.tensors[own]
+
+
 @torch.no_grad()
 def write(unit: TargetUnit, own: str, value: Tensor) -> None:
     """Write a tensor of the unit; through a parametrization if it has one."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from frostline.core.arguments import as_path, check_model
 from frostline.core.doors import public
+from frostline.core.errors import DataError
 from frostline.core.layers import check_initialized, unwrapped
 from frostline.porting.certificate import Certificate, Mapped, sentences
 from frostline.porting.execution import digest_of, exchange, make_values
@@ -14,7 +15,7 @@ from frostline.porting.golden import as_golden
 from frostline.porting.plan import make_plan, refuse_ambiguity
 from frostline.porting.readers.formats import open_source
 from frostline.porting.settling import prove, repeated, settle
-from frostline.porting.units import full_name
+from frostline.porting.units import full_name, held
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -81,8 +82,14 @@ def port(
     check_model("port", model, needs=())
     model, _ = unwrapped(model)
     check_initialized(model, "port(source, model)")
+    check_model("port", model)
     path = as_path("port", "source", source)
     wanted = as_golden(golden) if golden is not None else None
+    if like is not None and not isinstance(cast("object", like), Certificate):
+        raise DataError(
+            what="An earlier port is told by its certificate.", where="port(like=...)",
+            received=f"a value of type {type(like).__name__}", do="pass what an earlier call of port returned.",
+        )  # fmt: skip
     with open_source(path, key) as (content, sha256):
         plan = make_plan(content, str(path), model, hints=hints, partial=partial, inputs=wanted and wanted.inputs)
         plan = repeated(plan, like) if like is not None else plan
@@ -90,11 +97,11 @@ def port(
             refuse_ambiguity(plan)
         plan, alternatives = settle(plan, model, wanted)
         values = make_values(plan)
-        exchange(plan, values)
+        exchange(plan, model, values)
         try:
             runs = prove(plan, model, wanted, alternatives)
         except BaseException:
-            exchange(plan, values)
+            exchange(plan, model, values)
             raise
     return _certificate(plan, content, sha256, model, runs)
 
@@ -106,7 +113,7 @@ def _certificate(
         Mapped(
             full_name(step.target, move.target), tuple(step.source.leaves[leaf].name for leaf in move.sources),
             move.text(), step.source.name, step.target.name, step.reason, round(step.margin, 3),
-            digest_of([step.target.tensors[move.target]]),
+            digest_of([held(step.target, move.target)]),
         )
         for step in plan.steps
         for move in step.moves

@@ -11,7 +11,7 @@ from helpers_porting import numbers, source_of
 def port_node(module, kind, config, leaves):
     source = source_of("onnx", {"n": leaves}, layers=[("n", kind, config, ())])
     plan = make_plan(source, "file", nn.Sequential(module))
-    exchange(plan, make_values(plan))
+    exchange(plan, nn.Sequential(), make_values(plan))
     return module
 
 

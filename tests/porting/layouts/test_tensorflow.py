@@ -13,7 +13,7 @@ def test_the_cell_of_tensorflow_1_adds_a_forget_bias_that_is_not_stored():
     plan = make_plan(
         source_of("tensorflow", {"basic_lstm_cell": {"kernel": kernel, "bias": bias}}), "f", nn.Sequential(cell)
     )
-    exchange(plan, make_values(plan))
+    exchange(plan, nn.Sequential(), make_values(plan))
     i, j, f, o = (torch.cat([x, h], 1) @ kernel + bias).chunk(4, 1)
     after = c * (f + 1).sigmoid() + i.sigmoid() * j.tanh()
     found_h, found_c = cell(x, (h, c))
