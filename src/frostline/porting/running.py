@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from frostline.core.inputs import call
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
 TOLERANCE = 1e-5  # of the largest output, in float32; stored halves allow what halves can show
 _BY_DTYPE = {torch.float16: 2e-3, torch.bfloat16: 2e-2}
@@ -76,7 +76,7 @@ def _tensors(outputs: Any) -> list[Tensor]:
 
 
 @contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
+def _evaluating(model: nn.Module) -> Generator[None]:
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:

@@ -101,9 +101,11 @@ def persistent(module: nn.Module) -> dict[str, Tensor]:
 
 def _units_of(name: str, module: nn.Module, taken: set[int]) -> Iterator[TargetUnit]:
     if parametrize.is_parametrized(module):
-        taken.update(id(part) for part in module.parametrizations.modules())
+        parametrizations = module.parametrizations
+        assert isinstance(parametrizations, nn.ModuleDict)
+        taken.update(id(part) for part in parametrizations.modules())
         tensors = persistent(module)
-        for own in module.parametrizations:
+        for own in parametrizations:
             tensors[own] = getattr(module, own)
         yield TargetUnit(name, module, tensors, name)
     elif isinstance(module, RECURRENT):
