@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from .networks import COUNTERPARTS, Counterpart
+from .networks.published import one_layer
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,6 +54,8 @@ class Stored:
     @cached_property
     def counterpart(self) -> Counterpart:
         """Its PyTorch module."""
+        if self.facts.get("layer"):
+            return Counterpart(lambda: one_layer(**self.facts["layer"]), {})
         table = COUNTERPARTS.get(f"{self.framework}/{self.name}")
         return table or COUNTERPARTS[self.name]
 

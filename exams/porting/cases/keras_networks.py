@@ -22,7 +22,7 @@ def conv1d(keras: Any) -> Any:
     x = start = keras.Input((20, 6))
     x = layers.Conv1D(8, 3, padding="same", activation="relu", name="first")(x)
     x = layers.Conv1D(8, 5, padding="same", dilation_rate=2, activation="relu", name="wide")(x)
-    x = layers.Conv1D(8, 3, padding="causal", activation="relu", name="causal")(x)
+    x = layers.Conv1D(8, 3, padding="causal", activation="relu", name="past")(x)
     x = layers.MaxPooling1D(2)(x)
     x = layers.GlobalAveragePooling1D()(x)
     return keras.Model(start, layers.Dense(5, name="scores")(x))

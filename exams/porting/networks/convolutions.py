@@ -238,7 +238,7 @@ def numbered(name: str, index: int) -> str:
 BRANCH = {"0": "a", "2": "b", "6": "c"}
 
 COUNTERPARTS = {
-    "conv1d": Counterpart(Sequences, {"c1": "first", "c2": "wide", "c3": "causal", "judge": "scores"}, moved=True),
+    "conv1d": Counterpart(Sequences, {"c1": "first", "c2": "wide", "c3": "past", "judge": "scores"}, moved=True),
     "conv2d": Counterpart(
         Plain,
         {"eye.0": "edges", "eye.2": "shapes", "mind.0": hand.flattened("hidden", 4, 4, 8), "mind.2": "scores"},

@@ -11,6 +11,7 @@ from . import (
     images,
     paddle_layers,
     perceptrons,
+    published,
     sequences,
     small,
 )
@@ -28,6 +29,7 @@ COUNTERPARTS = {
         paddle_layers,
         perceptrons,
         checkpoints,
+        published,
     )
     for name, counterpart in part.COUNTERPARTS.items()
 }
