@@ -10,10 +10,10 @@ from torch import Tensor
 
 from frostline.core.errors import PortError
 from frostline.porting.target_graph import undisturbed
-from frostline.porting.units import full_name, held, write
+from frostline.porting.units import full_name, held, is_parametrized, stored, write
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from torch import nn
 
@@ -41,40 +41,55 @@ def make_values(plan: PortPlan) -> dict[str, Tensor]:
     return made
 
 
-def exchange(plan: PortPlan, model: nn.Module, values: dict[str, Tensor]) -> None:
-    """Write the values into the module, and keep what it held in `values`; the same call takes it back.
+def carry_out(plan: PortPlan, model: nn.Module) -> Callable[[], None]:
+    """Write the values of a plan into the module.
+
+    Args:
+        plan: With nothing left open.
+        model: The module of the plan.
+
+    Returns:
+        A function that puts back what the module held, to the bit.
 
     Raises:
-        PortError: If a layer does not hold what was written into it; nothing is changed then.
+        PortError: As `make_values`, or if a layer does not hold what is written into it; nothing is changed then.
     """
-    done: list[tuple[TargetUnit, str, str]] = []
+    values = make_values(plan)
+    kept: list[tuple[Tensor, Tensor]] = []
+
+    @torch.no_grad()
+    def undo() -> None:
+        for tensor, before in reversed(kept):
+            tensor.copy_(before)
+
     with undisturbed(model):
         try:
             for step in plan.steps:
                 for move in step.moves:
-                    name = full_name(step.target, move.target)
-                    before = held(step.target, move.target).detach().clone()
-                    done.append((step.target, move.target, name))
-                    write(step.target, move.target, values[name].to(before.device))
-                    _check_held(plan, step.target, move.target, name, values[name])
-                    values[name] = before
-        except PortError:
-            for target, own, name in done[:-1]:
-                write(target, own, values[name])
+                    value = values.pop(full_name(step.target, move.target))
+                    kept += [(one, one.detach().clone()) for one in stored(step.target, move.target)]
+                    write(step.target, move.target, value.to(kept[-1][0].device))
+                    _check_held(plan, step.target, move.target, value)
+        except BaseException:
+            undo()
             raise
+    return undo
 
 
-def _check_held(plan: PortPlan, target: TargetUnit, own: str, name: str, value: Tensor) -> None:
+def _check_held(plan: PortPlan, target: TargetUnit, own: str, value: Tensor) -> None:
     """What is written through a parametrization may be held otherwise, as a spectral norm does.
 
     Raises:
         PortError: If it is.
     """
+    if not is_parametrized(target, own):
+        return
     now = held(target, own).detach()
-    if now.data_ptr() != target.tensors[own].data_ptr() and not torch.allclose(now, value.to(now), rtol=1e-5, atol=1e-7):
+    if not torch.allclose(now, value.to(now), rtol=1e-5, atol=1e-7):
         raise PortError(
-            what=f"The layer does not hold the weight that is written into it: {name!r} is parametrized.",
-            where=plan.path, received=f"a difference of up to {float((now - value.to(now)).abs().max()):.1e}",
+            what="The layer does not hold the weight that is written into it: it is parametrized.",
+            where=f"{plan.path}, {full_name(target, own)}",
+            received=f"a difference of up to {float((now - value.to(now)).abs().max()):.1e}",
             do="port first, parametrize then: torch.nn.utils.parametrize.remove_parametrizations(layer, name).",
         )  # fmt: skip
 

@@ -147,15 +147,29 @@ def full_name(unit: TargetUnit, own: str) -> str:
     return f"{unit.owner}.{base}" if unit.owner else base
 
 
+def is_parametrized(unit: TargetUnit, own: str) -> bool:
+    """Whether the layer computes this tensor from others whenever it is asked for."""
+    return parametrize.is_parametrized(unit.module, own)
+
+
 def held(unit: TargetUnit, own: str) -> Tensor:
-    """What a tensor of the unit is now; through a parametrization if it has one."""
-    return getattr(unit.module, own) if parametrize.is_parametrized(unit.module, own) else unit.tensors[own]
+    """What a tensor of the unit is now."""
+    return getattr(unit.module, own) if is_parametrized(unit, own) else unit.tensors[own]
+
+
+def stored(unit: TargetUnit, own: str) -> list[Tensor]:
+    """The tensors in which the module keeps it: itself, or those that it is computed from."""
+    if not is_parametrized(unit, own):
+        return [unit.tensors[own]]
+    parametrizations = unit.module.parametrizations
+    assert isinstance(parametrizations, nn.ModuleDict)
+    return [*parametrizations[own].parameters(), *parametrizations[own].buffers()]
 
 
 @torch.no_grad()
 def write(unit: TargetUnit, own: str, value: Tensor) -> None:
     """Write a tensor of the unit; through a parametrization if it has one."""
-    if parametrize.is_parametrized(unit.module, own):
+    if is_parametrized(unit, own):
         setattr(unit.module, own, value)
     else:
         unit.tensors[own].copy_(value)
