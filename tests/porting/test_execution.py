@@ -1,11 +1,11 @@
 import pytest
 import torch
-from helpers_porting import numbers, source_of
 from torch import nn
 
 from frostline.core.errors import PortError
 from frostline.porting.execution import digest_of, exchange, make_values
 from frostline.porting.plan import make_plan
+from helpers_porting import numbers, source_of
 
 
 def plan_for(module, **leaves):

@@ -1,11 +1,13 @@
-from helpers_porting import numbers, source_of
 from torch import nn
 
 from frostline.porting.flattening import ways
 from frostline.porting.plan import make_plan
 from frostline.porting.target_graph import Flat, Flow
+from helpers_porting import numbers, source_of
 
-STEP = make_plan(source_of("keras", {"u": {"kernel": numbers(12, 5)}}), "file", nn.Sequential(nn.Linear(12, 5))).steps[0]
+STEP = make_plan(source_of("keras", {"u": {"kernel": numbers(12, 5)}}), "file", nn.Sequential(nn.Linear(12, 5))).steps[
+    0
+]
 
 
 def num_ways(flat, framework="keras", *, has_maps=True):

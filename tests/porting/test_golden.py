@@ -16,7 +16,9 @@ def test_arrays_tuples_mappings_and_files(tmp_path):
     assert len(as_golden(str(tmp_path / "b.npz")).inputs) == 2
 
 
-@pytest.mark.parametrize("given", [3, (1,), ("a", "b"), (np.ones(2), np.ones(0)), (np.ones(2), [object()]), "missing.npz"])
+@pytest.mark.parametrize(
+    "given", [3, (1,), ("a", "b"), (np.ones(2), np.ones(0)), (np.ones(2), [object()]), "missing.npz"]
+)
 def test_anything_else_is_refused(given):
     with pytest.raises(DataError, match="Golden outputs are inputs of the network and what the source network makes"):
         as_golden(given)

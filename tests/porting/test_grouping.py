@@ -1,9 +1,9 @@
 import torch
-from helpers_porting import numbers, source_of
 from torch import nn
 
 from frostline.porting.grouping import grouped, other_forms
 from frostline.porting.units import source_units, target_units
+from helpers_porting import numbers, source_of
 
 
 def names(units, module):
@@ -51,7 +51,10 @@ def test_a_unit_that_fits_no_layer_has_other_forms():
 def test_one_kernel_of_a_cell_is_that_of_its_input_and_that_of_its_state():
     made = names_of("tensorflow", {"rnn/basic_lstm_cell": {"kernel": numbers(5, 8), "bias": numbers(8)}})
     assert made == {"rnn/basic_lstm_cell": {"bias": (8,), "kernel_of_input": (3, 8), "kernel_of_state": (2, 8)}}
-    assert names_of("tensorflow", {"fc": {"weights": numbers(2, 3), "biases": numbers(3)}})["fc"] == {"kernel": (2, 3), "bias": (3,)}
+    assert names_of("tensorflow", {"fc": {"weights": numbers(2, 3), "biases": numbers(3)}})["fc"] == {
+        "kernel": (2, 3),
+        "bias": (3,),
+    }
 
 
 def test_directions_of_a_node_and_layers_of_a_state_dict():

@@ -42,7 +42,9 @@ def test_numbers_count_layers_of_one_name():
     chain = {"0": set(), "1": {"0"}}
     assert told({"down": set(chain), "up": set(chain)}, ["0", "1"], flows=(None, chain), order="numbers")[0] == {}
     # Keras counts the layers that it makes, whatever they are called
-    assert told({"down": set(chain), "up": set(chain)}, ["0", "1"], flows=(None, chain), order="layers")[0]["up"][0] == "1"
+    assert (
+        told({"down": set(chain), "up": set(chain)}, ["0", "1"], flows=(None, chain), order="layers")[0]["up"][0] == "1"
+    )
 
 
 def test_where_nothing_ran_the_entries_of_a_sequence_are_in_order():

@@ -25,7 +25,11 @@ def test_a_shortcut_is_told_from_the_convolution_of_the_same_shape():
 
 
 def test_numbers_may_begin_elsewhere_and_are_no_letters():
-    assert best([f"block_{i}" for i in (1, 2, 10)], [f"blocks.{i}" for i in (0, 1, 9)]) == ["blocks.0", "blocks.1", "blocks.9"]
+    assert best([f"block_{i}" for i in (1, 2, 10)], [f"blocks.{i}" for i in (0, 1, 9)]) == [
+        "blocks.0",
+        "blocks.1",
+        "blocks.9",
+    ]
 
 
 def test_numbers_at_other_distances_say_nothing():

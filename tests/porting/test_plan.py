@@ -1,9 +1,9 @@
 import pytest
-from helpers_porting import numbers, source_of
 from torch import nn
 
 from frostline.core.errors import AmbiguousPortError, LayerNotFound, PortError
 from frostline.porting.plan import make_plan, refuse_ambiguity
+from helpers_porting import numbers, source_of
 
 
 def plan(units, module, **options):
@@ -11,7 +11,10 @@ def plan(units, module, **options):
 
 
 def dense(*sizes):
-    return {f"dense_{at}": {"kernel": numbers(one, other)} for at, (one, other) in enumerate(zip(sizes, sizes[1:], strict=False))}
+    return {
+        f"dense_{at}": {"kernel": numbers(one, other)}
+        for at, (one, other) in enumerate(zip(sizes, sizes[1:], strict=False))
+    }
 
 
 def test_a_plan_can_be_read():

@@ -29,4 +29,7 @@ def test_another_structure_says_nothing():
 
 def test_components():
     found = components({"a": {"x"}, "b": {"y", "z"}, "c": {"z"}, "d": {"x", "w"}})
-    assert [(sorted(one), sorted(other)) for one, other in found] == [(["b", "c"], ["y", "z"]), (["a", "d"], ["w", "x"])]
+    assert [(sorted(one), sorted(other)) for one, other in found] == [
+        (["b", "c"], ["y", "z"]),
+        (["a", "d"], ["w", "x"]),
+    ]

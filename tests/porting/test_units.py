@@ -1,9 +1,9 @@
 import torch
-from helpers_porting import numbers, source_of
 from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
 
 from frostline.porting.units import full_name, is_layer, persistent, source_units, target_units, write
+from helpers_porting import numbers, source_of
 
 
 class Own(nn.Module):

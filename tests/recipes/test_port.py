@@ -1,5 +1,6 @@
 """`fl.port` on files that real frameworks wrote; what each step does is tested in tests/porting."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -139,3 +140,12 @@ def test_networks_of_other_frameworks_compute_the_same(folder):
 
 def test_there_are_networks_of_several_frameworks():
     assert len({folder.parent.name for folder in CASES}) >= 3
+
+
+def test_the_example_of_the_guide_runs(monkeypatch):
+    root = Path(__file__).parents[2]
+    monkeypatch.chdir(root)
+    (block,) = re.findall(r"```python\n(.*?)```", (root / "docs" / "porting.md").read_text(), re.S)
+    names = {}
+    exec(block, names)
+    assert "the outputs agree with golden outputs on 3 samples" in names["certificate"].tested

@@ -76,7 +76,9 @@ def test_hints_are_json(ported):
     report = port_to_file(source, own(), to="", out=str(folder / "b.safetensors"), **given)
     assert report.certificate.mapping[0].reason == "your hint"
     (folder / "hints.json").write_text('{"0": "hidden"}')
-    port_to_file(source, own(), to="", out=str(folder / "b.safetensors"), **{**GIVEN, "hints": str(folder / "hints.json")})
+    port_to_file(
+        source, own(), to="", out=str(folder / "b.safetensors"), **{**GIVEN, "hints": str(folder / "hints.json")}
+    )
     for wrong in ("{", "[1]", str(folder / "missing.json")):
         with pytest.raises(fl.DataError, match="Hints are a mapping from layers of the file to layers of the module"):
             port_to_file(source, own(), to="", out=str(folder / "b.safetensors"), **{**GIVEN, "hints": wrong})

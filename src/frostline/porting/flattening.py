@@ -60,7 +60,9 @@ def _either_side(step: Step) -> tuple[Step, ...]:
     if shape[0] != shape[1]:
         return (step,)
     turned = tuple(
-        replace(move, layouts=(TRANSPOSED,) if move.layouts == (SAME,) else (SAME,)) if move.target == "weight" else move
+        replace(move, layouts=(TRANSPOSED,) if move.layouts == (SAME,) else (SAME,))
+        if move.target == "weight"
+        else move
         for move in step.moves
     )
     return (step, replace(step, moves=turned))

@@ -71,9 +71,7 @@ def port_to_file(
             do=f"write --out {path.with_suffix('.safetensors')}.",
         )  # fmt: skip
     given = _hints(hints) if hints is not None else None
-    certificate = replace(
-        port(source, model, golden=golden, partial=partial, adapt=adapt, hints=given, key=key), to=to
-    )
+    certificate = replace(port(source, model, golden=golden, partial=partial, adapt=adapt, hints=given, key=key), to=to)
     saved = save_model(model, path.parent, {"model": to, "ported_from": str(source)}, name=path.stem)
     beside = path.with_suffix(".certificate.json")
     write_json(beside, certificate.as_dict())

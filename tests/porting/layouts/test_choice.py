@@ -1,8 +1,8 @@
-from helpers_porting import numbers, source_of
 from torch import nn
 
 from frostline.porting.layouts.choice import moves
 from frostline.porting.units import source_units, target_units
+from helpers_porting import numbers, source_of
 
 
 class Token(nn.Module):

@@ -1,7 +1,8 @@
 import torch
-from helpers_porting import numbers, port_into
 from torch import nn
 from torch.nn import functional as F
+
+from helpers_porting import numbers, port_into
 
 
 @torch.no_grad()
@@ -14,7 +15,9 @@ def test_transposed_convolutions_are_mirrored():
 
 
 def test_norms_and_embeddings_have_names_of_their_own():
-    own = port_into(nn.BatchNorm2d(3), {"scale": numbers(3), "bias": numbers(3), "mean": numbers(3), "var": numbers(3)}, "flax")
+    own = port_into(
+        nn.BatchNorm2d(3), {"scale": numbers(3), "bias": numbers(3), "mean": numbers(3), "var": numbers(3)}, "flax"
+    )
     assert torch.equal(own.running_mean, numbers(3))
     assert torch.equal(port_into(nn.Embedding(4, 4), {"embedding": numbers(4, 4)}, "flax").weight, numbers(4, 4))
 

@@ -2,9 +2,10 @@
 
 import pytest
 import torch
-from helpers_porting import numbers, port_into
 from torch import nn
 from torch.nn import functional as F
+
+from helpers_porting import numbers, port_into
 
 
 @torch.no_grad()
@@ -36,7 +37,9 @@ def test_an_embedding_is_not_transposed():
 def test_the_gates_of_a_gru_change_places_and_its_bias_has_two_rows():
     units, inputs = 2, 3
     kernel, recurrent, bias = numbers(inputs, 3 * units), numbers(units, 3 * units), numbers(2, 3 * units)
-    own = port_into(nn.GRU(inputs, units, batch_first=True), {"kernel": kernel, "recurrent_kernel": recurrent, "bias": bias})
+    own = port_into(
+        nn.GRU(inputs, units, batch_first=True), {"kernel": kernel, "recurrent_kernel": recurrent, "bias": bias}
+    )
     x, h = numbers(1, inputs), numbers(1, units)
     zx, rx, hx = (x @ kernel + bias[0]).chunk(3, 1)
     zh, rh, hh = (h @ recurrent + bias[1]).chunk(3, 1)
@@ -53,7 +56,9 @@ def test_a_gru_with_its_reset_before_the_product_is_no_gru_of_pytorch():
 @torch.no_grad()
 def test_the_parts_of_an_attention_are_packed():
     width, heads, size = 6, 2, 3
-    leaves = {f"{part}/kernel": numbers(width, heads, size, seed=at) for at, part in enumerate(("query", "key", "value"))}
+    leaves = {
+        f"{part}/kernel": numbers(width, heads, size, seed=at) for at, part in enumerate(("query", "key", "value"))
+    }
     leaves |= {f"{part}/bias": numbers(heads, size, seed=at) for at, part in enumerate(("query", "key", "value"))}
     leaves |= {"attention_output/kernel": numbers(heads, size, width), "attention_output/bias": numbers(width)}
     own = port_into(nn.MultiheadAttention(width, heads, batch_first=True), leaves)

@@ -1,6 +1,5 @@
 import pytest
 import torch
-from helpers_porting import numbers
 
 from frostline.porting.flattening import from_channels_last
 from frostline.porting.layouts.layout import (
@@ -12,6 +11,7 @@ from frostline.porting.layouts.layout import (
     permuted,
     reshaped,
 )
+from helpers_porting import numbers
 
 LAYOUTS = [
     (SAME, (3, 4)), (TRANSPOSED, (3, 4)), (permuted("a", 3, 2, 0, 1), (2, 3, 4, 5)), (blocks("b", 3, (1, 0, 2)), (6, 2)),

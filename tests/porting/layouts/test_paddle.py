@@ -1,10 +1,13 @@
 import torch
-from helpers_porting import numbers, port_into
 from torch import nn
+
+from helpers_porting import numbers, port_into
 
 
 def test_linear_layers_are_transposed_and_embeddings_are_not():
-    assert torch.equal(port_into(nn.Linear(3, 3, bias=False), {"weight": numbers(3, 3)}, "paddle").weight, numbers(3, 3).T)
+    assert torch.equal(
+        port_into(nn.Linear(3, 3, bias=False), {"weight": numbers(3, 3)}, "paddle").weight, numbers(3, 3).T
+    )
     assert torch.equal(port_into(nn.Embedding(3, 3), {"weight": numbers(3, 3)}, "paddle").weight, numbers(3, 3))
 
 

@@ -1,9 +1,9 @@
-from helpers_porting import numbers, source_of
 from torch import nn
 
 from frostline.porting.layouts.layout import SAME, TRANSPOSED
 from frostline.porting.layouts.rules import assemble
 from frostline.porting.units import source_units, target_units
+from helpers_porting import numbers, source_of
 
 
 def pair(module, leaves):

@@ -1,6 +1,7 @@
 import torch
-from helpers_porting import numbers, port_into
 from torch import nn
+
+from helpers_porting import numbers, port_into
 
 
 def test_names_of_the_first_bert():

@@ -38,7 +38,9 @@ def test_a_file_that_changes_meanwhile_is_noticed(tmp_path):
         (tmp_path / "a.safetensors").write_bytes(b"other")
 
 
-@pytest.mark.parametrize("content", [b"", b"hello", b"%PDF-1.7", b"\x89PNG\r\n\x1a\n", bytes(100), b"<html>", b"\xff" * 64])
+@pytest.mark.parametrize(
+    "content", [b"", b"hello", b"%PDF-1.7", b"\x89PNG\r\n\x1a\n", bytes(100), b"<html>", b"\xff" * 64]
+)
 def test_other_files_are_refused(tmp_path, content):
     (tmp_path / "a.h5").write_bytes(content)
     with pytest.raises(PortError), open_source(tmp_path / "a.h5"):

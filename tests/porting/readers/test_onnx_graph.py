@@ -103,6 +103,7 @@ def test_constants_graphs_inside_of_nodes_and_what_goes_through_others(read):
     assert layers["tied"].config["input"] == ["c", "fc.weight"]  # the same tensor, not turned
     assert "transB" not in layers["tied"].config
     assert layers["adds"].inputs == ("fc",)
+    assert (layers["adds"].unit, layers["tied"].unit, layers["fc"].unit) == ("fc", "fc", "")
     assert layers["y"].inputs == ("choice",)
 
 
@@ -195,6 +196,21 @@ def test_graphs_inside_of_graphs_are_bounded(built):
         inner = node("If", "x", "y", block(1, "then") + block(6, inner))
     with pytest.raises(PortError, match="nested more than 64 deep"):
         built(X + inner)
+
+
+def test_graphs_inside_of_nodes_have_names_of_their_own(built):
+    def branch(kind):
+        return block(6, block(5, tensor("w", 2, 2)) + node(kind, "xw", "y") + block(12, block(1, "y")))
+
+    attributes = [block(1, name) + branch(kind) for name, kind in (("then", "MatMul"), ("else", "PRelu"))]
+    graph = built(X + node("If", "x", "z", *attributes, name="if"))
+    assert [(tensor.name, tensor.unit, tensor.leaf) for tensor in graph.tensors()] == [
+        ("w", "if/then/MatMul_0", "weight"), ("if/else/w", "if/else/PRelu_0", "slope"),
+    ]  # fmt: skip
+    assert [(layer.name, layer.inputs) for layer in graph.layers()] == [
+        ("x", ()), ("if/then/MatMul_0", ("x",)), ("if/then/y", ("if/then/MatMul_0",)), ("if/else/PRelu_0", ("x",)),
+        ("if/else/y", ("if/else/PRelu_0",)), ("if", ("x",)),
+    ]  # fmt: skip
 
 
 def test_a_state_of_zeros_is_no_weight(built):

@@ -16,8 +16,13 @@ if TYPE_CHECKING:
     from frostline.porting.units import SourceUnit, TargetUnit
 
 _BY_FRAMEWORK = {
-    "keras": keras.moves, "tensorflow": tensorflow.moves, "torch": torch.moves, "flax": flax.moves,
-    "onnx": onnx.moves, "paddle": paddle.moves, "mxnet": mxnet.moves,
+    "keras": keras.moves,
+    "tensorflow": tensorflow.moves,
+    "torch": torch.moves,
+    "flax": flax.moves,
+    "onnx": onnx.moves,
+    "paddle": paddle.moves,
+    "mxnet": mxnet.moves,
 }
 
 

@@ -107,7 +107,9 @@ def _gru(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
 def _attention(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
     """Query, key and value are packed into one weight; heads are joined."""
     parts = ("query", "key", "value")
-    out = next((name for name in ("attention_output", "output", "out", "out_proj") if f"{name}/kernel" in unit.leaves), "")
+    out = next(
+        (name for name in ("attention_output", "output", "out", "out_proj") if f"{name}/kernel" in unit.leaves), ""
+    )
     if not out or any(f"{part}/kernel" not in unit.leaves for part in parts):
         return None
 

@@ -39,7 +39,9 @@ def moves(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
         return assemble(unit, target, _NORM, {"bias": 0.0, "num_batches_tracked": 0.0})
     if isinstance(module, nn.PReLU):
         shape = unit.leaves["slope"].shape if "slope" in unit.leaves else ()
-        return assemble(unit, target, {"slope": ("weight", reshaped("(channels, 1, 1) to (channels)", shape, shape[:1]))})
+        return assemble(
+            unit, target, {"slope": ("weight", reshaped("(channels, 1, 1) to (channels)", shape, shape[:1]))}
+        )
     if isinstance(module, (nn.LSTM, nn.LSTMCell)):
         return _recurrent(unit, target, _LSTM_GATES)
     if isinstance(module, (nn.GRU, nn.GRUCell)):

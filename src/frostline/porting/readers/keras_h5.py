@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from frostline.porting.readers import hdf5, strict_json
 from frostline.porting.readers.contract import Source, SourceTensor
-from frostline.porting.readers.keras_graph import code_in, graph, is_model, layers_in, name_of
+from frostline.porting.readers.keras_graph import code_in, ends, graph, is_model, layers_in, name_of
 from frostline.porting.readers.keras_places import file_order
 
 if TYPE_CHECKING:
@@ -74,7 +74,9 @@ def read(file: WeightFile, key: str | None = None) -> Source:
         notes.append("Arrays that belong to no layer of the file's list of layers were left out.")
     kind = "Keras model in HDF5" if root else "Keras weights in HDF5"
     order = "graph" if names else "numbers"
-    return Source(kind, "keras", tuple(t for _, t in tensors), order, layers, MappingProxyType(dropped), tuple(notes))
+    inputs, outputs = ends(file, model) if layers else ((), ())
+    kept = tuple(tensor for _, tensor in tensors)
+    return Source(kind, "keras", kept, order, layers, MappingProxyType(dropped), tuple(notes), inputs, outputs)
 
 
 def _root(found: Hdf5) -> str:

@@ -9,7 +9,7 @@ nodes can be part of a unit: the addition of a bias, and those whose constants s
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import ChainMap, Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -69,6 +69,7 @@ class _Node:
     kind: str
     config: dict[str, Any]
     inputs: list[str]
+    sources: list[_Node]  # the nodes that compute its inputs
     owned: list[tuple[_Constant, str]] = field(default_factory=list)  # with leaves
 
 
@@ -87,9 +88,11 @@ class Graph:
         self.dropped: dict[str, str] = {}
         self._nodes: list[_Node] = []
         self._names: set[str] = set()
-        self._made: dict[str, _Node] = {}  # by the value that it computes
-        self._constants: dict[str, _Constant] = {}
+        # What names mean; a graph inside of a node has names of its own, and sees those around it.
+        self._made: ChainMap[str, _Node] = ChainMap()  # by the value that it computes
+        self._constants: ChainMap[str, _Constant] = ChainMap()
         self._owned: set[str] = set()  # constants
+        self._known: set[str] = set()  # constants
         self._num_dequantised = 0
 
     def add(self, message: Message, prefix: str) -> None:
@@ -101,7 +104,7 @@ class Graph:
             )  # fmt: skip
         for initializer in message.messages(5):
             tensor = OnnxTensor(self.file, initializer)
-            self._define(tensor.name, _Constant(tensor.name, tensor))
+            self._define(tensor.name, _Constant(self._distinct(prefix, tensor.name), tensor))
         for given in message.messages(11):
             if (name := given.text(1)) not in self._constants:
                 self._append(prefix + name, "Input", {"output": [name], "shape": _shape(given)}, [], [name])
@@ -138,18 +141,19 @@ class Graph:
         return SourceTensor(constant.name, tensor.shape, dtype, unit, leaf, constant.load or tensor.load)
 
     def layers(self) -> tuple[SourceLayer, ...]:
-        """Every node, named as its unit where it is the first one of it."""
+        """Every node, named as its unit where it is the first one that uses the unit's tensors."""
+        units = {tensor.name: tensor.unit for tensor in self.tensors()}
         names: dict[int, str] = {}
         taken: set[str] = set()
+        found: list[SourceLayer] = []
         for node in self._nodes:
-            unit = _unit(node)
-            names[id(node)] = node.name if unit in taken or not unit else unit
-            taken.add(names[id(node)])
-        return tuple(
-            SourceLayer(names[id(node)], node.kind, node.config,
-                        tuple(names[id(self._made[value])] for value in node.inputs if value in self._made))
-            for node in self._nodes
-        )  # fmt: skip
+            used = next((units[value] for value in node.config.get("input", ()) if value in units), "")
+            is_first = bool(used) and used not in taken and bool(node.owned)
+            name = names[id(node)] = used if is_first else node.name
+            taken.add(name)
+            inputs = tuple(names[id(source)] for source in node.sources)
+            found.append(SourceLayer(name, node.kind, node.config, inputs, "" if name == used else used))
+        return tuple(found)
 
     def notes(self) -> Iterable[str]:
         """What was chosen."""
@@ -187,13 +191,15 @@ class Graph:
             else:
                 config[key] = _setting(attribute)
         if kind == "Constant" and "value" in tensors and len(outputs) == 1:
-            self._define(outputs[0], _Constant(outputs[0], tensors["value"]))
+            self._define(outputs[0], _Constant(self._distinct(prefix, outputs[0]), tensors["value"]))
             return
         if len(outputs) == 1 and (constant := self._passed_on(kind, config, inputs)) is not None:
             self._define(outputs[0], constant)
             return
         for key, graph in graphs:
+            self._made, self._constants = self._made.new_child(), self._constants.new_child()
             self.add(graph, f"{name}/{key}/")
+            self._made, self._constants = self._made.parents, self._constants.parents
         config |= {key: tensor.load().tolist() for key, tensor in tensors.items() if self._is_small(tensor)}
         if domain := message.text(7):
             config["domain"] = domain
@@ -204,7 +210,7 @@ class Graph:
         while name in self._names:
             name = f"{name}_{len(self._nodes)}"
         self._names.add(name)
-        node = _Node(name, kind, config, inputs)
+        node = _Node(name, kind, config, inputs, [self._made[value] for value in inputs if value in self._made])
         for value in inputs:
             if value and value not in self._made and value not in self._constants:
                 raise self.file.damaged(f"the node {name!r} takes {value!r}, which no node before it computes")
@@ -215,9 +221,15 @@ class Graph:
         return node
 
     def _define(self, name: str, constant: _Constant) -> None:
-        if name in self._constants and self._constants[name].tensor is not constant.tensor:
+        if name in self._constants.maps[0]:
             raise self.file.damaged(f"two tensors named {name!r}")
         self._constants[name] = constant
+
+    def _distinct(self, prefix: str, name: str) -> str:
+        """The name of a constant, with that of its graph if another graph has a constant of the same name."""
+        distinct = f"{prefix}{name}" if name in self._known else name
+        self._known.add(distinct)
+        return distinct
 
     def _passed_on(self, kind: str, config: dict[str, Any], inputs: list[str]) -> _Constant | None:
         """The constant that a node gives if it only passes one on."""
