@@ -95,9 +95,10 @@ def _kind(value: object) -> str:
 
 def _entries(whole: Entries) -> Iterator[tuple[tuple[str, ...], Entries]]:
     """Every dict of a checkpoint with its path, itself first; each once, however often it is referred to."""
-    seen, waiting, visits = {id(whole)}, [((), whole)], 0
+    waiting: list[tuple[tuple[str, ...], Entries]] = [((), whole)]
+    seen, visits = {id(whole)}, 0
     while waiting:
-        path, entries = cast("tuple[tuple[str, ...], Entries]", waiting.pop())
+        path, entries = waiting.pop()
         yield path, entries
         inner: list[tuple[tuple[str, ...], Entries]] = []
         for name, value in entries.items():

@@ -122,7 +122,7 @@ class Meanings:
         return Made(given[0].text, cast("tuple[Any, ...]", given[2]))
 
     def _tensor(self, made: Made) -> Held | None:
-        given = made.arguments
+        given = list(made.arguments)
         name = made.name.removeprefix("torch._utils.")
         try:
             if name in ("_rebuild_tensor", "_rebuild_tensor_v2"):
@@ -232,12 +232,12 @@ class Meanings:
         def load() -> Tensor:
             loaded = [part.load() for part in held]
             try:
-                made = (
-                    torch.sparse_coo_tensor(*loaded, shape, check_invariants=True)
-                    if is_coo
-                    else torch.sparse_compressed_tensor(*loaded, shape, layout=kind[text], check_invariants=True)
-                )
-                return made.to_dense()
+                if is_coo:
+                    return torch.sparse_coo_tensor(loaded[0], loaded[1], shape, check_invariants=True).to_dense()
+                first, second, values = loaded
+                return torch.sparse_compressed_tensor(
+                    first, second, values, shape, layout=kind[text], check_invariants=True
+                ).to_dense()
             except (RuntimeError, IndexError) as error:
                 raise self._wrong("a sparse tensor whose indices lie outside of it") from error
 
