@@ -23,9 +23,9 @@ TESTS = "\n".join(
 )
 
 PUBLIC = {
-    "CacheError", "CachedDataset", "DataError", "Diagnosis", "FeatureCache", "Finding", "FitResult", "FreezeSummary",
-    "FrontierTensor", "FrostlineError", "Healing", "LayerNotFound", "Monitor", "NotCacheable", "ReuseSummary", "Split",
-    "SplitError", "checkup", "fit", "freeze", "heal", "remedies", "replace_head", "reuse", "split", "thaw",
+    "AmbiguousPortError", "CacheError", "CachedDataset", "Certificate", "DataError", "Diagnosis", "FeatureCache", "Finding", "FitResult", "FreezeSummary",
+    "FrontierTensor", "FrostlineError", "Healing", "LayerNotFound", "Monitor", "NotCacheable", "PortError", "ReuseSummary", "Split",
+    "SplitError", "checkup", "fit", "freeze", "heal", "port", "remedies", "replace_head", "reuse", "split", "thaw",
 }  # fmt: skip
 
 OPTIONS = {
@@ -34,10 +34,14 @@ OPTIONS = {
             "--out", "--resume", "--no-cache", "--heal", "--json"},
     "inspect": {"--model", "--freeze", "--weights", "--json"},
     "checkup": {"--weights", "--batch-size", "--lr", "--steps", "--seed", "--json"},
+    "port": {"--to", "--out", "--verify", "--partial", "--adapt", "--hints", "--key", "--list", "--check", "--json"},
     "cache": {"ls", "verify", "purge"},
 }  # fmt: skip
 
-HEAVY = "lightning_fabric sklearn rich typer timm torchvision PIL transformers h5py onnx matplotlib ray".split()
+HEAVY = (
+    "lightning_fabric sklearn rich typer timm torchvision PIL transformers h5py onnx onnxruntime msgpack tensorstore "
+    "ml_dtypes scipy gguf matplotlib ray"
+).split()
 
 PROBE = """
 import json, logging, os, sys, warnings

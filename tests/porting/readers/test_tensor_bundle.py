@@ -141,5 +141,7 @@ def test_a_text_is_checked(tmp_path):
         assert found.text(key).startswith(b"\n")
         for place in (at, at + 1, at + 3, at + 100):
             data.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
-            with pytest.raises(PortError, match="damaged"):
+            with pytest.raises(PortError, match="changed while it was read"):
                 found.text(key)
+            with pytest.raises(PortError, match="damaged"):
+                bundle(file).text(key)

@@ -25,7 +25,9 @@ Call = tuple[str, int]  # a layer of one model, and how many calls of it came be
 
 def is_model(layer: object) -> bool:
     """Whether a layer's serialized form is that of a model whose layers are listed in it."""
-    return isinstance(layer, dict) and layer.get("class_name") in _MODELS and bool(layers_in(layer))
+    if not isinstance(layer, dict) or not layers_in(layer):
+        return False
+    return layer.get("class_name") in _MODELS or "input_layers" in settings_of(layer)  # or a class made from them
 
 
 def layers_in(model: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -62,6 +64,16 @@ def graph(file: WeightFile, model: Mapping[str, Any]) -> tuple[SourceLayer, ...]
     builder = _Builder(file)
     builder.model(model, "", "", None)
     return tuple(builder.layers)
+
+
+def ends(file: WeightFile, model: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The layers of `graph` that take the inputs of a model, and those whose outputs it gives, each in its order."""
+    builder = _Builder(file)
+    outputs = builder.model(model, "", "", None)
+    first = [layer.name for layer in builder.layers if layer.kind == "InputLayer"]
+    named = {name_of(layer): None for layer in layers_in(model)}
+    stated = [place for place, _, _ in _references(settings_of(model).get("input_layers"), named)]
+    return tuple(stated if sorted(stated) == sorted(first) else first), tuple(outputs)
 
 
 def code_in(model: object) -> tuple[str, ...]:
@@ -121,6 +133,9 @@ class _Builder:
         arguments = _arguments(node)
         if arguments is not None:
             config = MappingProxyType({**config, "call": arguments})
+        names = tuple(_argument_names(node, ""))
+        if any(names):
+            config = MappingProxyType({**config, "names": names})
         self.layers.append(
             SourceLayer(name, str(layer.get("class_name")), config, tuple(inputs), unit if unit != name else "")
         )
@@ -132,8 +147,21 @@ class _Builder:
             if layer.get("class_name") == "InputLayer" and inputs is not None:
                 continue
             own = name_of(layer)
+            if not outputs and not is_model(layer):
+                outputs = self._stated_input(model, layer, name + own)
             outputs = self.call(layer, unit + own, name + own, outputs, None)
         return outputs
+
+    def _stated_input(self, model: Mapping[str, Any], layer: Mapping[str, Any], name: str) -> list[str]:
+        """An input layer for a sequential model without one, whose input shape stands in its first layer."""
+        if layer.get("class_name") == "InputLayer":
+            return []
+        shape = settings_of(layer).get("batch_input_shape")
+        form = {"batch_input_shape": shape} if shape else {"batch_shape": settings_of(model).get("build_input_shape")}
+        if not all(isinstance(value, list) for value in form.values()):
+            return []
+        self.layers.append(SourceLayer(f"{name}_input", "InputLayer", MappingProxyType(form)))
+        return [f"{name}_input"]
 
     def _functional(self, model: Mapping[str, Any], unit: str, name: str, inputs: Sequence[str] | None) -> list[str]:
         config = settings_of(model)
@@ -222,6 +250,22 @@ def _references(part: object, layers: Mapping[str, object]) -> list[tuple[str, i
     if len(part) >= 3 and isinstance(part[0], str) and part[0] in layers and _are_numbers(part[1:3]):
         return [(part[0], part[1], part[2]), *_references(part[3:], layers)]
     return [found for item in part for found in _references(item, layers)]
+
+
+def _argument_names(part: object, name: str) -> Iterator[str]:
+    """For each mention of a layer's output, the argument it was given as; empty if by position."""
+    if isinstance(part, dict):
+        if part.get("class_name") == "__keras_tensor__":
+            yield name
+            return
+        for key, item in part.items():
+            yield from _argument_names(item, "" if not name and key in ("args", "kwargs") else str(key))
+    elif isinstance(part, list):
+        if len(part) >= 3 and isinstance(part[0], str) and _are_numbers(part[1:3]):
+            yield name
+            part = part[3:]
+        for item in part:
+            yield from _argument_names(item, name)
 
 
 def _are_numbers(parts: list[Any]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from types import MappingProxyType
 from typing import TYPE_CHECKING, cast
 
@@ -13,6 +14,8 @@ from frostline.porting.readers.numpy_pickles import NAMES, Held, array_of
 from frostline.porting.readers.pickle_machine import Made, Tape, interpret
 
 if TYPE_CHECKING:
+    from collections.abc import Container
+
     from torch import Tensor
 
     from frostline.porting.readers.weight_file import WeightFile
@@ -68,18 +71,31 @@ def read(file: WeightFile, key: str | None = None) -> Source:
     )
     check_names(file, list(chosen.tensors))
     names = state_dict.named(file, list(chosen.tensors))
+    again = {name: "repeated" for name in chosen.tensors if _is_repeated(name, chosen.tensors)}
     tensors = tuple(
         _tensor(name, held, *names.places[name], is_paddle=is_paddle)
         for name, held in chosen.tensors.items()
-        if name in names.places
+        if name in names.places and name not in again
     )
     notes = (*chosen.notes, *names.notes)
     if not is_paddle:
         notes = (*notes, "The file does not say which framework wrote it: the layout of its arrays is unknown.")
     return Source(
         "PaddlePaddle weights" if is_paddle else "pickle of arrays", "paddle" if is_paddle else "numpy", tensors,
-        dropped=MappingProxyType({**chosen.dropped, **names.dropped}), notes=notes,
+        dropped=MappingProxyType({**chosen.dropped, **names.dropped, **again}), notes=notes,
     )  # fmt: skip
+
+
+_CELL = re.compile(r"(.*)\.(\d+)\.cell(_fw|_bw)?\.((?:weight|bias)_(?:ih|hh))")
+
+
+def _is_repeated(name: str, names: Container[str]) -> bool:
+    """Whether it is a tensor of a recurrent layer under its second name: `lstm.0.cell.bias_ih` is `lstm.bias_ih_l0`."""
+    found = _CELL.fullmatch(name)
+    if found is None:
+        return False
+    owner, layer, direction, leaf = found.groups()
+    return f"{owner}.{leaf}_l{layer}{'_reverse' if direction == '_bw' else ''}" in names
 
 
 def _tensor(name: str, held: Held, unit: str, leaf: str, *, is_paddle: bool) -> SourceTensor:

@@ -213,6 +213,11 @@ class Message:
         ]
         return np.concatenate(parts) if parts else np.zeros(0, dtype=np.uint64)
 
+    def num_bytes(self, number: int, dtype: str) -> int:
+        """How many bytes `fixed` would give."""
+        width = np.dtype(dtype).itemsize
+        return sum(value.size if isinstance(value, Span) else width for _, value in self._fields.get(number, []))
+
     def fixed(self, number: int, dtype: str) -> bytes:
         """A repeated float (`dtype` "<f4") or double ("<f8"), packed or not, as bytes in little-endian order."""
         width = np.dtype(dtype).itemsize

@@ -76,6 +76,7 @@ class Bundle:
         is_big_endian: The byte order of their numbers.
         entries: Every tensor, by name.
         parts: The parts of tensors that are stored in parts, by the key that the index has for them.
+        shards: The data files as they were when the index was read (they are closed).
     """
 
     file: WeightFile
@@ -84,6 +85,7 @@ class Bundle:
     is_big_endian: bool
     entries: dict[str, Entry]
     parts: dict[bytes, Entry] = field(repr=False)
+    shards: dict[int, WeightFile] = field(default_factory=dict, repr=False)
 
     def load(self, entry: Entry) -> Tensor:
         """The tensor, checked."""
@@ -117,9 +119,12 @@ class Bundle:
 
     def stored(self, entry: Entry) -> bytes:
         """The bytes of an entry as they stand in its data file."""
-        name = f"{self.stem}.data-{entry.shard:05d}-of-{self.num_shards:05d}"
-        with neighbour(self.file, name) as shard:
+        with neighbour(self.file, self.shard_name(entry), self.shards.get(entry.shard)) as shard:
             return shard.read_at(entry.offset, entry.size)
+
+    def shard_name(self, entry: Entry) -> str:
+        """The name of the data file of an entry."""
+        return f"{self.stem}.data-{entry.shard:05d}-of-{self.num_shards:05d}"
 
     def _check(self, entry: Entry, crc: int) -> None:
         if crc != entry.crc:
@@ -193,7 +198,7 @@ def _entry(file: WeightFile, key: bytes, message: Message) -> Entry:
 
 def _check_places(found: Bundle) -> None:
     """Each tensor has the size of its shape, and lies in a data file that is there."""
-    file, sizes = found.file, {}
+    file = found.file
     for entry in itertools.chain(found.entries.values(), found.parts.values()):
         if entry.dtype in DTYPE_NAMES:
             expected = num_bytes(file, entry.shape, DTYPE_NAMES[entry.dtype])
@@ -203,13 +208,13 @@ def _check_places(found: Bundle) -> None:
             continue
         if not 0 <= entry.shard < found.num_shards:
             raise file.damaged(f"{entry.key!r} lies in data file {entry.shard} of {found.num_shards}")
-        if entry.shard not in sizes:
-            with neighbour(file, f"{found.stem}.data-{entry.shard:05d}-of-{found.num_shards:05d}") as shard:
-                sizes[entry.shard] = shard.size
-        if entry.offset < 0 or entry.size < 0 or entry.offset + entry.size > sizes[entry.shard]:
-            raise file.damaged(
-                f"{entry.key!r} ends at byte {entry.offset + entry.size} of a data file of {sizes[entry.shard]} bytes"
-            )
+        if entry.shard not in found.shards:
+            with neighbour(file, found.shard_name(entry)) as shard:
+                found.shards[entry.shard] = shard
+        size = found.shards[entry.shard].size
+        if entry.offset < 0 or entry.size < 0 or entry.offset + entry.size > size:
+            end = entry.offset + entry.size
+            raise file.damaged(f"{entry.key!r} ends at byte {end} of a data file of {size} bytes")
 
 
 def _check_slices(found: Bundle, entry: Entry) -> None:

@@ -1,0 +1,176 @@
+"""Units of the file as the module needs them: layers that it has in one piece are joined, others are taken apart."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from frostline.porting.readers.contract import SourceTensor
+    from frostline.porting.units import SourceUnit, TargetUnit
+
+
+# Dense layers of which Flax and hand-written networks make one layer of PyTorch.
+_CELLS = (("ii", "if", "ig", "io", "hi", "hf", "hg", "ho"), ("ir", "iz", "in", "hr", "hz", "hn"))
+_ATTENTION = tuple(("query", "key", "value", out) for out in ("attention_output", "output", "out", "out_proj"))
+
+
+_RECURRENT = re.compile(r"((?:weight|bias)_(?:ih|hh|hr))_(l\d+(?:_reverse)?)")
+
+
+def grouped(units: Sequence[SourceUnit], targets: Sequence[TargetUnit]) -> tuple[SourceUnit, ...]:
+    """The units that are matched.
+
+    A separable convolution is two layers in PyTorch, the bias of a GRU is two tensors. What a layer of the file consists
+    of (the directions of a recurrent layer, the projections of an attention) are units of their own, but for attention
+    where the module has any `nn.MultiheadAttention`.
+
+    Args:
+        units: Of the file.
+        targets: Of the module.
+    """
+    has_attention = any(isinstance(target.module, nn.MultiheadAttention) for target in targets)
+    apart = [one for unit in units for one in _apart(unit, has_attention=has_attention)]
+    for parts in (*_CELLS, *(_ATTENTION if has_attention else ())):
+        apart = _joined(apart, parts)
+    return tuple(apart)
+
+
+def _apart(unit: SourceUnit, *, has_attention: bool) -> list[SourceUnit]:
+    leaves = dict(unit.leaves)
+    if unit.framework == "tensorflow":
+        leaves = _of_tensorflow(unit.name, leaves)
+        unit = replace(unit, leaves=leaves)
+    inner = {leaf.rpartition("/")[0] for leaf in leaves}
+    if inner - {""} and not (has_attention and "query" in inner):  # the layers of a layer
+        made: list[SourceUnit] = []
+        for name in dict.fromkeys(leaf.rpartition("/")[0] for leaf in leaves):
+            own = {
+                leaf.rpartition("/")[2]: tensor for leaf, tensor in leaves.items() if leaf.rpartition("/")[0] == name
+            }
+            one = replace(unit, name=f"{unit.name}/{name}" if name else unit.name, leaves=own)
+            made += _apart(one, has_attention=has_attention)
+        return made
+    if "pointwise_kernel" in leaves and "depthwise_kernel" in leaves:
+        first = {"depthwise_kernel": leaves.pop("depthwise_kernel")}
+        rest = {"kernel": leaves.pop("pointwise_kernel"), **leaves}
+        return [replace(unit, name=f"{unit.name}/depthwise", leaves=first),
+                replace(unit, name=f"{unit.name}/pointwise", leaves=rest)]  # fmt: skip
+    if {"W", "R"} <= set(leaves):
+        return _directions(unit)
+    by_direction = [(leaf, _RECURRENT.fullmatch(leaf)) for leaf in leaves]
+    if leaves and all(found for _, found in by_direction):
+        made: dict[str, dict[str, SourceTensor]] = {}
+        for leaf, found in by_direction:
+            assert found is not None
+            made.setdefault(f"{unit.name}/{found[2]}", {})[found[1]] = leaves[leaf]
+        return [replace(unit, name=name, leaves=made[name]) for name in sorted(made)]
+    bias = leaves.get("bias")
+    if bias is not None and "recurrent_kernel" in leaves and len(bias.shape) == 2:
+        del leaves["bias"]
+        rows = {f"bias[{row}]": part(bias, f"[{row}]", (bias.shape[1],), _row(row)) for row in range(bias.shape[0])}
+        return [replace(unit, leaves={**leaves, **rows})]
+    return [unit]
+
+
+_OLD_LEAVES = {"weights": "kernel", "biases": "bias", "depthwise_weights": "depthwise_kernel",
+               "pointwise_weights": "pointwise_kernel", "embedding": "embeddings"}  # fmt: skip
+
+
+def _of_tensorflow(name: str, leaves: dict[str, SourceTensor]) -> dict[str, SourceTensor]:
+    """Leaves of TF1 in the words of Keras; the one kernel of an LSTM cell as that of its input and that of its state."""
+    leaves = {_OLD_LEAVES.get(leaf, leaf): tensor for leaf, tensor in leaves.items()}
+    kernel = leaves.get("kernel")
+    if not name.endswith("lstm_cell") or kernel is None or len(kernel.shape) != 2 or "recurrent_kernel" in leaves:
+        return leaves
+    del leaves["kernel"]
+    rows, units = kernel.shape[0], kernel.shape[1] // 4
+    halves = {"kernel_of_input": (0, rows - units), "kernel_of_state": (rows - units, rows)}
+    return leaves | {
+        leaf: part(kernel, f"[{start}:{stop}]", (stop - start, kernel.shape[1]), _rows(start, stop))
+        for leaf, (start, stop) in halves.items()
+    }
+
+
+def _rows(start: int, stop: int) -> Callable[[Tensor], Tensor]:
+    return lambda tensor: tensor[start:stop]
+
+
+def _directions(unit: SourceUnit) -> list[SourceUnit]:
+    """The directions of a recurrent node of ONNX, whose first axis they are; its bias has two halves."""
+    made: list[SourceUnit] = []
+    for index in range(unit.leaves["W"].shape[0]):
+        leaves: dict[str, SourceTensor] = {}
+        for leaf, tensor in unit.leaves.items():
+            name = f"[{index}]"
+            if leaf == "B":
+                half = tensor.shape[1] // 2
+                leaves["Wb"] = part(tensor, f"{name}[:{half}]", (half,), _slice(index, 0, half))
+                leaves["Rb"] = part(tensor, f"{name}[{half}:]", (half,), _slice(index, half, 2 * half))
+            else:
+                leaves[leaf] = part(tensor, name, tensor.shape[1:], _row(index))
+        made.append(replace(unit, name=f"{unit.name}/{('forward', 'backward')[index]}", leaves=leaves))
+    return made
+
+
+def _slice(index: int, start: int, stop: int) -> Callable[[Tensor], Tensor]:
+    return lambda tensor: tensor[index, start:stop]
+
+
+def part(tensor: SourceTensor, name: str, shape: tuple[int, ...], take: Callable[[Tensor], Tensor]) -> SourceTensor:
+    """A part of a source tensor as a tensor of its own; the parts of one tensor must cover it."""
+    return replace(tensor, name=f"{tensor.name}{name}", shape=shape, load=lambda: take(tensor.load()))
+
+
+def _row(index: int) -> Callable[[Tensor], Tensor]:
+    return lambda tensor: tensor[index]
+
+
+def _joined(units: list[SourceUnit], parts: tuple[str, ...]) -> list[SourceUnit]:
+    """Units `x/a, x/b, ...` as one unit `x` with leaves `a/kernel, ...`, where all parts are there."""
+    by_parent: dict[str, dict[str, SourceUnit]] = {}
+    for unit in units:
+        parent, _, last = unit.name.rpartition("/")
+        if last in parts:
+            by_parent.setdefault(parent, {})[last] = unit
+    whole = {parent: found for parent, found in by_parent.items() if len(found) == len(parts)}
+    result: list[SourceUnit] = []
+    made: set[str] = set()
+    for unit in units:
+        parent, _, last = unit.name.rpartition("/")
+        if parent not in whole or last not in parts:
+            result.append(unit)
+        elif parent not in made:
+            made.add(parent)
+            leaves = {
+                f"{name}/{leaf}": tensor for name, one in whole[parent].items() for leaf, tensor in one.leaves.items()
+            }
+            result.append(replace(unit, name=parent, leaves=leaves))
+    return result
+
+
+def other_forms(unit: SourceUnit) -> Iterator[list[SourceUnit]]:
+    """A unit that fits no layer, in the other forms that it may have: tensors of their own, or layers in one stack.
+
+    `nn.scan` of Flax keeps equal layers in one array each, along its first axis.
+    """
+    leaves = unit.leaves
+    if len(leaves) > 1:
+        yield [
+            replace(unit, name=f"{unit.name}/{leaf}" if unit.name else leaf, leaves={leaf: tensor})
+            for leaf, tensor in leaves.items()
+        ]
+    counts = {tensor.shape[:1] for tensor in leaves.values()}
+    if unit.framework == "flax" and len(counts) == 1 and counts != {()}:
+        (count,) = counts.pop()
+        yield [
+            replace(unit, name=f"{unit.name}/{index}", leaves={
+                leaf: part(tensor, f"[{index}]", tensor.shape[1:], _row(index)) for leaf, tensor in leaves.items()
+            })
+            for index in range(count)
+        ]  # fmt: skip

@@ -1,0 +1,68 @@
+"""The one door to weights: which reader a file belongs to is told by its content."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from frostline.core.errors import PortError
+from frostline.porting.readers import (
+    flax,
+    graph_def,
+    keras3,
+    keras_h5,
+    mxnet,
+    npz,
+    onnx,
+    paddle,
+    paddle_inference,
+    safetensors,
+    tensorflow,
+    torch_archive,
+    torch_legacy,
+)
+from frostline.porting.readers.arrays import check_names
+from frostline.porting.readers.folders import weight_path
+from frostline.porting.readers.weight_file import WeightFile
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from frostline.porting.readers.contract import Source
+
+# The order counts where content fits two: the one that looks closest comes first.
+READERS = (
+    keras3, keras_h5, torch_archive, npz, safetensors, tensorflow, mxnet, torch_legacy, paddle, onnx, paddle_inference,
+    graph_def, flax,
+)  # fmt: skip
+
+
+@contextmanager
+def open_source(path: Path, key: str | None = None) -> Iterator[tuple[Source, str]]:
+    """The content of a file of weights, and the digest of the file; tensors are read while it is open.
+
+    Args:
+        path: Of the file; of a folder, or a prefix, as checkpoints are named by it.
+        key: The entry of the file that holds the weights, where there are several.
+
+    Raises:
+        PortError: If no reader knows the content, or the file is damaged, hostile, or written to meanwhile.
+    """
+    with WeightFile(weight_path(path)) as file:
+        reader = next((reader for reader in READERS if reader.claims(file)), None)
+        if reader is None:
+            raise file.refused(
+                "The content of this file is of no format that is read for weights.",
+                f"a file of {file.size} bytes that begins with {file.start(16)!r}",
+                "pass a file of weights as its framework saved it; the formats are listed in docs/formats.md.",
+            )  # fmt: skip
+        source = reader.read(file, key)
+        check_names(file, [tensor.name for tensor in source.tensors])
+        if not source.tensors:
+            raise PortError(
+                what="The file holds no weights.", where=str(path), received=f"{source.format} without arrays",
+                do="pass the file that holds the weights; this one may hold the architecture alone.",
+            )  # fmt: skip
+        yield source, file.digest()
+        file.check_unchanged()
