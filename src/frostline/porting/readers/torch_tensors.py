@@ -213,7 +213,7 @@ class Meanings:
                 scale, zero = (cast("Held", self.array(part)).load().reshape(along) for part in numbers)
             return ((whole.double() - zero) * scale.double()).float()
 
-        return Held(values.shape, "float32", load, None)
+        return Held(values.shape, "float32", load, None, is_unpacked=True)
 
     def _sparse(self, layout: Any, data: Any) -> Held:
         """A sparse tensor with all of its zeros."""
@@ -241,7 +241,7 @@ class Meanings:
             except (RuntimeError, IndexError) as error:
                 raise self._wrong("a sparse tensor whose indices lie outside of it") from error
 
-        return Held(shape, dtype, load, None)
+        return Held(shape, dtype, load, None, is_unpacked=True)
 
     def _without_values(self, dtype: str, shape: tuple[int, ...]) -> Held:
         def load() -> Tensor:
