@@ -37,7 +37,7 @@ def test_a_whole_training_run(tmp_path):
     assert source.dropped["model_ema.last.bias"] == "moving average"
     assert source.dropped["rng"] == "random state"
     assert "also holds 'model_ema'" in source.notes[0]
-    assert read(saved(tmp_path, held), "model_ema")[1].notes == ("The weights were taken from the entry 'model_ema'.",)
+    assert read(saved(tmp_path, held), "model_ema")[1].notes == ()
 
 
 @pytest.mark.parametrize(
@@ -71,3 +71,11 @@ def test_an_entry_that_contains_itself(tmp_path):
 
 def test_names_that_occur_twice(tmp_path):
     refused(saved(tmp_path, {"1": torch.ones(1), 1: torch.ones(1)}), "damaged", name="two tensors named '1'")
+
+
+def test_a_key_may_be_what_the_names_begin_with(tmp_path):
+    held = {"model.w": torch.zeros(1), "model.b": torch.zeros(1), "ema.w": torch.ones(1), "ema.b": torch.ones(1)}
+    found, source = read(saved(tmp_path, held), "ema")
+    assert {name: one.item() for name, one in found.items()} == {"ema.w": 1, "ema.b": 1}
+    assert set(source.dropped) == {"model.w", "model.b"}
+    assert list(read(saved(tmp_path, held))[0]) == ["model.w", "model.b"]

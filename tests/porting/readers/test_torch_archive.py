@@ -1,6 +1,8 @@
 import io
 import struct
 import zipfile
+from collections import Counter
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +11,7 @@ from torch import nn
 from frostline.core.errors import PortError
 from frostline.porting.readers import torch_archive
 from frostline.porting.readers.weight_file import WeightFile
+from porting.pickle_damage import outcomes
 from porting.torch_files import Small, check, hand_made, pickled, read, refused, saved
 
 
@@ -19,6 +22,9 @@ def test_a_state_dict(tmp_path):
     check(found, source, state)
     assert (source.format, source.framework, source.order, source.notes) == ("PyTorch weights", "torch", "file", ())
     assert [(one.unit, one.leaf) for one in source.tensors][:2] == [("first/0", "weight"), ("first/0", "bias")]
+
+
+FILES = Path(__file__).parents[1] / "files" / "torch"
 
 
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
@@ -113,3 +119,11 @@ def zipped():
     with zipfile.ZipFile(buffer, "w") as archive:
         archive.writestr("config.json", "{}")
     return buffer.getvalue()
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", ["state.pt", "run.pt", "script.pt"])
+def test_damaged_pickles_raise_nothing_else(tmp_path, name):
+    found = Counter(outcomes(FILES / name, tmp_path, range(150)))
+    assert found["source"] > 0
+    assert found["refused"] > 100

@@ -52,7 +52,9 @@ def test_sparse_and_quantised_tensors_are_unpacked(tmp_path):
         "columns": torch.quantize_per_channel(weight, torch.rand(6).double() + 0.01, torch.arange(6), 1, torch.qint8),
     }  # fmt: skip
     plain = {name: one.dequantize() if one.is_quantized else one.to_dense() for name, one in state.items()}
-    check(*read(saved(tmp_path, state)), plain)
+    found, source = read(saved(tmp_path, state))
+    check(found, source, plain)
+    assert source.notes == ("8 sparse or quantised tensors were unpacked, such as 'coo'.",)
 
 
 def test_tensors_without_values_are_refused_when_they_are_asked_for(tmp_path):

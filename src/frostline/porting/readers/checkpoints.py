@@ -46,7 +46,8 @@ def choose(file: WeightFile, whole: object, key: str | None, array_of: ArrayOf) 
     Args:
         file: For errors.
         whole: The value of the file.
-        key: The entry that holds the weights, entries of entries joined with dots; None looks under the usual names.
+        key: The entry that holds the weights, entries of entries joined with dots, or what the names of the weights
+            begin with; None looks under the usual names.
         array_of: Gives the array that a value stands for, None for what is none.
 
     Raises:
@@ -58,9 +59,8 @@ def choose(file: WeightFile, whole: object, key: str | None, array_of: ArrayOf) 
             "where the file was made, save the tensors by name: torch.save(model.state_dict(), path).",
         )  # fmt: skip
     holders = list(_holders(cast("Entries", whole), array_of))
-    path = _path_of(file, cast("Entries", whole), key, [".".join(one) for one in holders]) if key is not None else ()
-    found = _at(cast("Entries", whole), path)
-    notes = [f"The weights were taken from the entry {key!r}."] if key is not None else []
+    path, found = _asked_for(file, cast("Entries", whole), key, [".".join(one) for one in holders])
+    notes: list[str] = []
     while (name := next((one for one in KEYS if isinstance(found.get(one), dict)), None)) is not None:
         path, found = (*path, name), found[name]
         if len(path) > _MAX_DEPTH:
@@ -86,7 +86,24 @@ def choose(file: WeightFile, whole: object, key: str | None, array_of: ArrayOf) 
             f"say where they are: key={'.'.join(holders[0]) if holders else 'NAME'!r}; dots lead into entries of "
             "entries.",
         )  # fmt: skip
-    return Chosen(tensors, _dropped(cast("Entries", whole), path, array_of), tuple(notes))
+    dropped = _dropped(cast("Entries", whole), path, array_of)
+    if not path and len(found) < len(cast("Entries", whole)):
+        beside = {str(name) for name, value in whole.items() if name not in found and array_of(value) is not None}
+        dropped |= {name: _class_of(name) for name in sorted(beside)}
+    return Chosen(tensors, dropped, tuple(notes))
+
+
+def _asked_for(
+    file: WeightFile, whole: Entries, key: str | None, known: list[str]
+) -> tuple[tuple[str, ...], Entries]:
+    """The entry of a key, and its path; of a flat file, the tensors whose names begin with the key."""
+    if key is None:
+        return (), whole
+    flat = {name: value for name, value in whole.items() if str(name).startswith(f"{key}.")}
+    if flat and key not in whole:
+        return (), flat
+    path = _path_of(file, whole, key, known)
+    return path, _at(whole, path)
 
 
 def _kind(value: object) -> str:
@@ -95,9 +112,10 @@ def _kind(value: object) -> str:
 
 def _entries(whole: Entries) -> Iterator[tuple[tuple[str, ...], Entries]]:
     """Every dict of a checkpoint with its path, itself first; each once, however often it is referred to."""
-    seen, waiting, visits = {id(whole)}, [((), whole)], 0
+    waiting: list[tuple[tuple[str, ...], Entries]] = [((), whole)]
+    seen, visits = {id(whole)}, 0
     while waiting:
-        path, entries = cast("tuple[tuple[str, ...], Entries]", waiting.pop())
+        path, entries = waiting.pop()
         yield path, entries
         inner: list[tuple[tuple[str, ...], Entries]] = []
         for name, value in entries.items():

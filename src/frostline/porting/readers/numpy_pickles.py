@@ -33,12 +33,14 @@ class Held(NamedTuple):
         dtype: PyTorch's name of its dtype.
         load: Reads it.
         memory: Equal for two arrays only if they are the same elements of the same memory.
+        is_unpacked: Whether it is stored as a sparse or quantised tensor.
     """
 
     shape: tuple[int, ...]
     dtype: str
     load: Callable[[], Tensor]
     memory: object
+    is_unpacked: bool = False
 
 
 def array_of(tape: Tape, made: Made) -> Held | None:

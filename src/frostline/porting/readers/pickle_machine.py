@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from pickletools import code2op
 from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
@@ -23,6 +22,12 @@ MAX_INTEGER_BYTES = 64  # states of random generators hold integers of 128 bits
 MAX_KEY_PARTS = 64  # in a tuple that is a key
 SPAN_BYTES = 4_096  # longer texts and bytes stay in the file until they are asked for
 _WINDOW_BYTES = 1 << 16
+# Of protocols 0 and 1, of objects outside of the pickle, and of calls that no file of weights needs.
+_REFUSED = {
+    b"F": "FLOAT", b"I": "INT", b"L": "LONG", b"S": "STRING", b"V": "UNICODE", b"d": "DICT", b"l": "LIST", b"g": "GET",
+    b"p": "PUT", b"2": "DUP", b"P": "PERSID", b"i": "INST", b"o": "OBJ", b"\x82": "EXT1", b"\x83": "EXT2",
+    b"\x84": "EXT4", b"\x92": "NEWOBJ_EX", b"\x97": "NEXT_BUFFER", b"\x98": "READONLY_BUFFER",
+}  # fmt: skip
 _ENCODINGS = ("latin1", "latin-1")
 
 
@@ -155,10 +160,9 @@ class _Machine:
                 return self.stack.pop()
             step = _STEPS.get(opcode)
             if step is None:
-                known = code2op.get(opcode.decode("latin-1"))
-                if known is None:
+                if opcode not in _REFUSED:
                     raise self.file.damaged(f"a pickle with the byte {opcode!r} for an opcode")
-                raise self.refused(f"the opcode {known.name} in a pickle")
+                raise self.refused(f"the opcode {_REFUSED[opcode]} in a pickle")
             step(self)
         raise self.file.damaged(f"a pickle of more than {MAX_OPCODES} opcodes")
 

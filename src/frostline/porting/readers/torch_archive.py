@@ -59,7 +59,7 @@ def source_of(file: WeightFile, chosen: Chosen, format_name: str) -> Source:
         for name, held in chosen.tensors.items()
         if name in names.places
     )
-    notes = (*chosen.notes, *names.notes, *_ties(chosen.tensors))
+    notes = (*chosen.notes, *names.notes, *_ties(chosen.tensors), *_unpacked(chosen.tensors))
     dropped = MappingProxyType({**chosen.dropped, **names.dropped})
     return Source(format_name, "torch", tensors, "file", dropped=dropped, notes=notes)
 
@@ -133,6 +133,13 @@ _SCRIPT_NAMES = NAMES | {
     f"torch.jit._pickle.{name}"
     for name in ("build_intlist", "build_tensorlist", "build_doublelist", "build_boollist", "restore_type_tag")
 }
+
+
+def _unpacked(tensors: dict[str, Held]) -> Iterator[str]:
+    """A sentence on tensors that are stored in another form than the usual one."""
+    packed = [name for name, held in tensors.items() if held.is_unpacked]
+    if packed:
+        yield f"{len(packed)} sparse or quantised tensors were unpacked, such as {packed[0]!r}."
 
 
 class _ScriptNames:

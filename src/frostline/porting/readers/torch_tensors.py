@@ -122,7 +122,7 @@ class Meanings:
         return Made(given[0].text, cast("tuple[Any, ...]", given[2]))
 
     def _tensor(self, made: Made) -> Held | None:
-        given = made.arguments
+        given = list(made.arguments)
         name = made.name.removeprefix("torch._utils.")
         try:
             if name in ("_rebuild_tensor", "_rebuild_tensor_v2"):
@@ -213,7 +213,7 @@ class Meanings:
                 scale, zero = (cast("Held", self.array(part)).load().reshape(along) for part in numbers)
             return ((whole.double() - zero) * scale.double()).float()
 
-        return Held(values.shape, "float32", load, None)
+        return Held(values.shape, "float32", load, None, is_unpacked=True)
 
     def _sparse(self, layout: Any, data: Any) -> Held:
         """A sparse tensor with all of its zeros."""
@@ -232,16 +232,16 @@ class Meanings:
         def load() -> Tensor:
             loaded = [part.load() for part in held]
             try:
-                made = (
-                    torch.sparse_coo_tensor(*loaded, shape, check_invariants=True)
-                    if is_coo
-                    else torch.sparse_compressed_tensor(*loaded, shape, layout=kind[text], check_invariants=True)
-                )
-                return made.to_dense()
+                if is_coo:
+                    return torch.sparse_coo_tensor(loaded[0], loaded[1], shape, check_invariants=True).to_dense()
+                first, second, values = loaded
+                return torch.sparse_compressed_tensor(
+                    first, second, values, shape, layout=kind[text], check_invariants=True
+                ).to_dense()
             except (RuntimeError, IndexError) as error:
                 raise self._wrong("a sparse tensor whose indices lie outside of it") from error
 
-        return Held(shape, dtype, load, None)
+        return Held(shape, dtype, load, None, is_unpacked=True)
 
     def _without_values(self, dtype: str, shape: tuple[int, ...]) -> Held:
         def load() -> Tensor:
