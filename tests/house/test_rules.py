@@ -23,9 +23,10 @@ TESTS = "\n".join(
 )
 
 PUBLIC = {
-    "AmbiguousPortError", "CacheError", "CachedDataset", "Certificate", "DataError", "Diagnosis", "FeatureCache", "Finding", "FitResult", "FreezeSummary",
-    "FrontierTensor", "FrostlineError", "Healing", "LayerNotFound", "Monitor", "NotCacheable", "PortError", "ReuseSummary", "Split",
-    "SplitError", "checkup", "fit", "freeze", "heal", "port", "remedies", "replace_head", "reuse", "split", "thaw",
+    "AmbiguousPortError", "CacheError", "CachedDataset", "Certificate", "DataError", "Diagnosis", "FeatureCache",
+    "Finding", "FitResult", "FreezeSummary", "FrontierTensor", "FrostlineError", "Healing", "LayerNotFound",
+    "Monitor", "NotCacheable", "PortError", "ReuseSummary", "Split", "SplitError", "checkup", "fit", "freeze",
+    "heal", "port", "remedies", "replace_head", "reuse", "split", "thaw",
 }  # fmt: skip
 
 OPTIONS = {

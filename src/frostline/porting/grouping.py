@@ -32,9 +32,9 @@ _RECURRENT = re.compile(r"((?:weight|bias)_(?:ih|hh|hr))_(l\d+(?:_reverse)?)")
 def grouped(units: Sequence[SourceUnit], targets: Sequence[TargetUnit]) -> tuple[SourceUnit, ...]:
     """The units that are matched.
 
-    A separable convolution is two layers in PyTorch, the bias of a GRU is two tensors. What a layer of the file consists
-    of (the directions of a recurrent layer, the projections of an attention) are units of their own, but for attention
-    where the module has any `nn.MultiheadAttention`.
+    A separable convolution is two layers in PyTorch, the bias of a GRU is two tensors. What a layer of the file
+    consists of (the directions of a recurrent layer, the projections of an attention) are units of their own, but for
+    attention where the module has any `nn.MultiheadAttention`.
 
     Args:
         units: Of the file.
@@ -91,7 +91,7 @@ _OLD_LEAVES = {"weights": "kernel", "biases": "bias", "depthwise_weights": "dept
 
 
 def _of_tensorflow(name: str, leaves: dict[str, SourceTensor]) -> dict[str, SourceTensor]:
-    """Leaves of TF1 in the words of Keras; the one kernel of an LSTM cell as that of its input and that of its state."""
+    """Leaves of TF1 in the words of Keras; the kernel of an LSTM cell as that of its input and that of its state."""
     leaves = {_OLD_LEAVES.get(leaf, leaf): tensor for leaf, tensor in leaves.items()}
     kernel = leaves.get("kernel")
     if not name.endswith("lstm_cell") or kernel is None or len(kernel.shape) != 2 or "recurrent_kernel" in leaves:
