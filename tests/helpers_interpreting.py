@@ -9,6 +9,7 @@ import torch
 
 from frostline.porting.interpreting.kinds import apply
 from frostline.porting.interpreting.layer import Layer
+from frostline.porting.readers.contract import Source, SourceLayer, SourceTensor
 
 FILES = Path(__file__).parent / "porting" / "files" / "interpreting"
 
@@ -52,3 +53,19 @@ def assert_same(file, name):
     assert found.dtype == torch.float64
     assert found.shape == expected.shape
     assert float((found - expected).abs().max()) <= 1e-5 * max(float(expected.abs().max()), 1.0)
+
+
+def network(*layers, **weights):
+    """A Keras network: each layer as (name, kind, settings, inputs); weights by `unit__leaf`, inputs last."""
+    listed = tuple(SourceLayer(name, kind, {"name": name, "trainable": True, **config}, tuple(inputs))
+                   for name, kind, config, inputs in layers)  # fmt: skip
+    tensors = []
+    for key, value in weights.items():
+        unit, leaf = key.split("__")
+        tensors.append(SourceTensor(key, tuple(value.shape), "float32", unit, leaf, lambda value=value: value))
+    return Source("a test", "keras", tuple(tensors), "graph", listed)
+
+
+def floats(*shape, seed=0):
+    """Normal numbers."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))

@@ -88,7 +88,8 @@ def put(name: str, files: dict[str, Path], script: str, where: str, *arguments: 
 
 def note(folder: Path, files: list[str], layer: dict[str, object] | None = None) -> None:
     """What the exam reads of every network; `layer`: what its module is made of, if that is one layer."""
-    facts = {"files": files, "versions": {**FROM_PYPI, **FROM_NPM}, "layer": layer}
+    needs_golden = folder.name.endswith("other_weights")
+    facts = {"files": files, "versions": {**FROM_PYPI, **FROM_NPM}, "layer": layer, "needs_golden": needs_golden}
     (folder / "case.json").write_text(json.dumps(facts) + "\n")
 
 
@@ -107,7 +108,7 @@ def put_packages() -> None:
     voice = FETCHED / "silero-vad" / "silero_vad" / "data"
     model = voice / "silero_vad_16k_op15.onnx"
     put("silero", {"model.onnx": model}, "of_onnxruntime.py", "onnx", model)
-    # Of the same shapes and other weights: its outputs are not those of the other files.
+    # Of the same shapes and other weights: only golden outputs tell that it is another network.
     put(
         "silero_other_weights",
         {"model.safetensors": voice / "silero_vad_16k.safetensors"},

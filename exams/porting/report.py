@@ -28,6 +28,9 @@ structure and order of registration. The golden outputs are those of the framewo
 layout rules applied by hand (`exams/porting/by_hand.py`, written independently of the library), so that a port that is
 not exact is the library's fault.
 
+Beside them stand real weight files of public packages (`public`), fetched by name and version, with the outputs of
+OpenCV, TensorFlow, ONNX Runtime, TF.js and the packages' own code; and the one-layer models of ONNX's own tests.
+
 * **exact**: the largest difference of the outputs is at most {limit} of the largest output, in float32.
 * **ambiguous**: `AmbiguousPortError` with alternatives. **refused**: another `PortError`.
 * **differs, and says so**: the outputs differ, and the certificate names a setting that does.

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from exams.porting.__main__ import check, files, renamings
 from exams.porting.by_hand import by_hand
 from exams.porting.networks import COUNTERPARTS
 from exams.porting.renaming import rename
+from exams.porting.report import counts, not_exact, summary
 from exams.porting.stored import LIMIT, Stored, stored
-from exams.porting.trials import EXACT, REFUSED, WRONG, attempt
+from exams.porting.traps import TRAPS
+from exams.porting.trials import EXACT, REFUSED, TOLD, WRONG, Verdict, attempt
 
 FILES = Path(__file__).parents[1] / "porting" / "files" / "networks"
 NETWORKS = stored(FILES)
@@ -83,3 +87,38 @@ def test_a_port_is_judged_by_the_golden_outputs():
 
 def spoil(module, args, output):
     return output * (1 + 1e-3)
+
+
+def test_renamings_are_spread_over_all_files_and_repeatable():
+    chosen = [network for network in NETWORKS if named(network) in ("keras/gru", "keras/conv2d")]
+    one, two = ([replace(each, elapsed_s=0.0) for each in renamings(chosen, 4)] for _ in range(2))
+    assert one == two
+    assert [verdict.outcome for verdict in one] == [EXACT] * 4
+    assert {verdict.network for verdict in one} == {"keras/gru", "keras/conv2d"}
+
+
+def test_files_under_other_names_are_told_apart():
+    network = replace(next(network for network in NETWORKS if named(network) == "onnx/twins"))
+    network.__dict__["facts"] = {"files": ["model.onnx", "renamed.onnx", "lying.onnx"]}
+    assert [files(network, kind=kind) for kind in ("", "renamed", "lying")] == [
+        ["model.onnx"], ["renamed.onnx"], ["lying.onnx"],
+    ]  # fmt: skip
+
+
+def test_a_trap_must_change_the_outputs():
+    network = next(network for network in NETWORKS if named(network) == "onnx/square_dense")
+    check(network, TRAPS["another activation"][1])
+    with pytest.raises(ValueError, match="no trap"):
+        check(network, lambda module: None)
+
+
+def test_the_page_counts_what_is_wrong():
+    facts = {"network": "keras/gru", "file": "model.keras"}
+    verdicts = [
+        Verdict(**facts, mode="plain", outcome=EXACT), Verdict(**facts, mode="golden", outcome=WRONG, error=0.5),
+        Verdict(**facts, mode="traps", outcome=TOLD, detail="eps differs"),
+        Verdict(**facts, mode="plain", outcome=REFUSED, detail="no", as_expected=True),
+    ]  # fmt: skip
+    assert summary("plain", verdicts) == f"plain: 1 {EXACT}, 1 {REFUSED}, 1 {TOLD}, 1 {WRONG}"
+    assert [line.split("|")[2].strip() for line in counts(verdicts)[2:]] == ["2", "1", "1"]
+    assert [line.split("|")[3].strip() for line in not_exact(verdicts)[2:]] == ["golden"]

@@ -1,7 +1,7 @@
 import pytest
 from torch import nn
 
-from frostline.core.errors import AmbiguousPortError, LayerNotFound, PortError
+from frostline.core.errors import AmbiguousPortError, DataError, LayerNotFound, PortError
 from frostline.porting.plan import make_plan, refuse_ambiguity
 from helpers_porting import numbers, source_of
 
@@ -46,6 +46,15 @@ def test_hints_name_layers_that_exist():
         plan(dense(2, 2, 2), module, hints={"dense_9": "b"})
     with pytest.raises(LayerNotFound, match="The module has no layer with weights named 'c'"):
         plan(dense(2, 2, 2), module, hints={"dense_0": "c"})
+
+
+def test_hints_pair_layers_that_fit_each_once():
+    module = nn.ModuleDict({"a": nn.Linear(2, 2), "b": nn.Linear(2, 3)})
+    with pytest.raises(PortError, match="A hint pairs layers that do not fit"):
+        plan(dense(2, 2, 3), module, hints={"dense_0": "b"})
+    for hints in ("dense_0", ["a"], {"dense_0": "a", "dense_1": "a"}):
+        with pytest.raises(DataError, match="Hints are a mapping from layers of the file to layers of the module, each"):
+            plan(dense(2, 2, 3), module, hints=hints)
 
 
 def test_an_ambiguity_lists_its_alternatives():

@@ -91,6 +91,14 @@ def test_golden_outputs_settle_what_names_do_not(tmp_path):
         fl.port(path, nn.ModuleDict({"a": nn.Linear(3, 3), "b": nn.Linear(3, 3)}).eval())
 
 
+def test_an_earlier_port_is_told_by_its_certificate(saved):
+    _, path = saved
+    certificate = fl.port(path, Mine())
+    assert fl.port(path, Mine(), like=certificate) == certificate
+    with pytest.raises(fl.DataError, match="An earlier port is told by its certificate"):
+        fl.port(path, Mine(), like="certificate.json")
+
+
 def test_a_partial_port_is_asked_for_and_listed(saved):
     _, path = saved
     own = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 7))

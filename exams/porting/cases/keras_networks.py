@@ -6,8 +6,6 @@ Names of layers are given where a network has few of them, and left to Keras whe
 
 from __future__ import annotations
 
-import json
-import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -451,11 +449,20 @@ def layer_kinds(network: Any) -> dict[str, str]:
 
 def renamed(network: Any, names: Mapping[str, str]) -> Any:
     """The same network with other names of layers, from its own configuration."""
-    pattern = re.compile("|".join(f'"{re.escape(name)}"' for name in sorted(names, key=len, reverse=True)))
-    text = pattern.sub(lambda match: json.dumps(names[match.group()[1:-1]]), json.dumps(network.get_config()))
-    other = type(network).from_config(json.loads(text))
+    other = type(network).from_config(with_names(network.get_config(), names))
     other.set_weights(network.get_weights())
     return other
+
+
+def with_names(config: Any, names: Mapping[str, str], key: str = "") -> Any:
+    """A configuration in which layers have other names, where they are stated and where they are referred to."""
+    if isinstance(config, dict):
+        return {each: with_names(value, names, each) for each, value in config.items()}
+    if isinstance(config, (list, tuple)):
+        refers = len(config) >= 3 and isinstance(config[0], str) and isinstance(config[1], int)
+        parts = [with_names(value, names, "name" if refers and not index else "") for index, value in enumerate(config)]
+        return type(config)(parts)
+    return names.get(config, config) if key == "name" and isinstance(config, str) else config
 
 
 NETWORKS = {

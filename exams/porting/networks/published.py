@@ -206,5 +206,5 @@ COUNTERPARTS = {
     "public/mtcnn_refinement": Counterpart(Refinement, {}),
     "public/nsfwjs": Counterpart(MobileNet, {}, moved=True),
     "public/silero": Counterpart(Speech, {}),
-    "public/silero_other_weights": Counterpart(Speech, {}),
+    "public/silero_other_weights": Counterpart(Speech, {}, refused="of the same shapes, and of other weights"),
 }

@@ -14,7 +14,7 @@ import torch
 
 from ..build import NETWORKS, environment
 from ..stored import LIMIT
-from ..trials import CRASHED, EXACT, REFUSED, WRONG, Verdict
+from ..trials import EXACT, REFUSED, WRONG, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 SHIM = HERE.parents[2] / "tests" / "shim"  # for a torchvision whose schemas are missing
-UNKNOWN = ("paddle", "sklearn")  # frameworks whose layouts weightbridge has no name for
+UNKNOWN = ("paddle", "sklearn", "public")  # frameworks whose layouts weightbridge has no name for, and mixed ones
 
 
 def weightbridge(networks: Sequence[Stored]) -> list[Verdict]:
@@ -67,8 +67,7 @@ def onnx_converters() -> list[Verdict]:
         for network, found in errors.items():
             facts = {"network": network, "file": "model.onnx", "mode": tool}
             if isinstance(found, str):
-                refusal = REFUSED if "NotImplemented" in found else CRASHED
-                verdicts.append(Verdict(**facts, outcome=refusal, detail=found[:2000]))
+                verdicts.append(Verdict(**facts, outcome=REFUSED, detail=found[:2000]))
             else:
                 verdicts.append(Verdict(**facts, outcome=EXACT if found <= LIMIT else WRONG, error=found))
     return verdicts

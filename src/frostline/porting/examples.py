@@ -39,7 +39,7 @@ def _tuples(model: nn.Module, forms: list[Tensor], shapes: Sequence[tuple[tuple[
         for way in (tuple(one.movedim(-1, 1) if one.is_floating_point() else one for one in last), last):
             yield way if len(way) > 1 else way[0]
     by_layer = sorted(
-        forms, key=lambda form: (form.dtype != torch.long, form.ndim < 4, form.shape[1] if form.ndim > 1 else 0)
+        forms, key=lambda form: (form.dtype != torch.long, form.ndim < 4, int(form.size(1)) if form.ndim > 1 else 0)
     )
     yield from by_layer
     for form in by_layer:

@@ -9,12 +9,16 @@ import torch
 from torch import Tensor
 
 from frostline.core.errors import PortError
-from frostline.porting.units import full_name, write
+from frostline.porting.target_graph import undisturbed
+from frostline.porting.units import full_name, held, is_parametrized, stored, write
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
+
+    from torch import nn
 
     from frostline.porting.plan import PortPlan
+    from frostline.porting.units import TargetUnit
 
 
 def make_values(plan: PortPlan) -> dict[str, Tensor]:
@@ -37,21 +41,64 @@ def make_values(plan: PortPlan) -> dict[str, Tensor]:
     return made
 
 
-def exchange(plan: PortPlan, values: dict[str, Tensor]) -> None:
-    """Write the values into the module, and keep what it held in `values`; the same call takes it back."""
-    for step in plan.steps:
-        for move in step.moves:
-            name = full_name(step.target, move.target)
-            before = step.target.tensors[move.target].detach().clone()
-            write(step.target, move.target, values[name].to(before.device))
-            values[name] = before
+def carry_out(plan: PortPlan, model: nn.Module) -> Callable[[], None]:
+    """Write the values of a plan into the module.
+
+    Args:
+        plan: With nothing left open.
+        model: The module of the plan.
+
+    Returns:
+        A function that puts back what the module held, to the bit.
+
+    Raises:
+        PortError: As `make_values`, or if a layer does not hold what is written into it; nothing is changed then.
+    """
+    values = make_values(plan)
+    kept: list[tuple[Tensor, Tensor]] = []
+
+    @torch.no_grad()
+    def undo() -> None:
+        for tensor, before in reversed(kept):
+            tensor.copy_(before)
+
+    with undisturbed(model):
+        try:
+            for step in plan.steps:
+                for move in step.moves:
+                    value = values.pop(full_name(step.target, move.target))
+                    kept += [(one, one.detach().clone()) for one in stored(step.target, move.target)]
+                    write(step.target, move.target, value.to(kept[-1][0].device))
+                    _check_held(plan, step.target, move.target, value)
+        except BaseException:
+            undo()
+            raise
+    return undo
+
+
+def _check_held(plan: PortPlan, target: TargetUnit, own: str, value: Tensor) -> None:
+    """What is written through a parametrization may be held otherwise, as a spectral norm does.
+
+    Raises:
+        PortError: If it is.
+    """
+    if not is_parametrized(target, own):
+        return
+    now = held(target, own).detach()
+    if not torch.allclose(now, value.to(now), rtol=1e-5, atol=1e-7):
+        raise PortError(
+            what="The layer does not hold the weight that is written into it: it is parametrized.",
+            where=f"{plan.path}, {full_name(target, own)}",
+            received=f"a difference of up to {float((now - value.to(now)).abs().max()):.1e}",
+            do="port first, parametrize then: torch.nn.utils.parametrize.remove_parametrizations(layer, name).",
+        )  # fmt: skip
 
 
 def digest_of(tensors: Iterable[Tensor]) -> str:
     """The SHA-256 of the bytes of tensors, in order."""
     whole = hashlib.sha256()
     for tensor in tensors:
-        whole.update(memoryview(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()))
+        whole.update(memoryview(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()).cast("B"))
     return whole.hexdigest()
 
 

@@ -65,11 +65,11 @@ def _apart(unit: SourceUnit, *, has_attention: bool) -> list[SourceUnit]:
         return _directions(unit)
     by_direction = [(leaf, _RECURRENT.fullmatch(leaf)) for leaf in leaves]
     if leaves and all(found for _, found in by_direction):
-        made: dict[str, dict[str, SourceTensor]] = {}
+        by_layer: dict[str, dict[str, SourceTensor]] = {}
         for leaf, found in by_direction:
             assert found is not None
-            made.setdefault(f"{unit.name}/{found[2]}", {})[found[1]] = leaves[leaf]
-        return [replace(unit, name=name, leaves=made[name]) for name in sorted(made)]
+            by_layer.setdefault(f"{unit.name}/{found[2]}", {})[found[1]] = leaves[leaf]
+        return [replace(unit, name=name, leaves=by_layer[name]) for name in sorted(by_layer)]
     bias = leaves.get("bias")
     if bias is not None and "recurrent_kernel" in leaves and len(bias.shape) == 2:
         del leaves["bias"]

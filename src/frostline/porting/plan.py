@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from torch.nn.modules.conv import _ConvNd
 
-from frostline.core.errors import AmbiguousPortError, LayerNotFound, PortError, nearest
+from frostline.core.errors import AmbiguousPortError, DataError, LayerNotFound, PortError, nearest
 from frostline.porting import flattening, source_graph, target_graph
 from frostline.porting.grouping import grouped, other_forms
 from frostline.porting.layouts.choice import moves
 from frostline.porting.matching import Evidence, Open, Pair, match
+from frostline.porting.target_graph import undisturbed
 from frostline.porting.units import full_name, source_units, target_units
 
 if TYPE_CHECKING:
@@ -103,10 +104,11 @@ def make_plan(
         PortError: If layers have no partner.
         LayerNotFound: If a hint names what is not there.
     """
-    targets = target_units(model)
+    with undisturbed(model):  # a spectral norm in training moves its vectors whenever its weight is looked at
+        targets = target_units(model)
     units, table = _candidates(grouped(source_units(source), targets), targets)
     by_source, by_target = {unit.name: unit for unit in units}, {unit.name: unit for unit in targets}
-    hints = _checked(hints or {}, by_source, by_target)
+    hints = _checked(hints if hints is not None else {}, by_source, by_target, table)
     candidates = {name: set(others) for name, others in table.items() if others}
     unused = tuple(name for name in by_source if name not in candidates)
     kept = tuple(name for name in by_target if not any(name in others for others in candidates.values()))
@@ -195,16 +197,30 @@ def _step(
 
 
 def _checked(
-    hints: Mapping[str, str], sources: Mapping[str, SourceUnit], targets: Mapping[str, TargetUnit]
-) -> Mapping[str, str]:
-    for name, other in hints.items():
+    hints: Any, sources: Mapping[str, SourceUnit], targets: Mapping[str, TargetUnit],
+    table: Mapping[str, Mapping[str, tuple[Move, ...]]],
+) -> dict[str, str]:  # fmt: skip
+    """Hints that name layers which fit, each once."""
+    if not isinstance(hints, dict) or len(set(map(str, hints.values()))) < len(cast("dict[Any, Any]", hints)):
+        raise DataError(
+            what="Hints are a mapping from layers of the file to layers of the module, each named once.",
+            where="port(hints=...)", received=repr(hints)[:80], do='pass hints={"dense_1": "head"}, for example.',
+        )  # fmt: skip
+    found = {str(name): str(other) for name, other in cast("dict[Any, Any]", hints).items()}
+    for name, other in found.items():
         for asked, known, side in ((name, sources, "file"), (other, targets, "module")):
             if asked not in known:
                 raise LayerNotFound(
                     what=f"The {side} has no layer with weights named {asked!r}.", where="port(hints=...)",
                     received=repr(asked), do=f"use one of {nearest(asked, known)}.",
                 )  # fmt: skip
-    return hints
+        if other not in table[name]:
+            raise PortError(
+                what="A hint pairs layers that do not fit.", where="port(hints=...)",
+                received=f"{sources[name]}, and {targets[other]}",
+                do=f"pair {name!r} with one of {', '.join(map(repr, table[name])) or 'no layer: leave the hint out'}.",
+            )  # fmt: skip
+    return found
 
 
 def _check_counts(path: str, opened: Sequence[Open]) -> None:

@@ -4,77 +4,109 @@ from __future__ import annotations
 
 import itertools
 import math
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from frostline.core.errors import PortError
 from frostline.porting.certificate import Certificate, Run
-from frostline.porting.execution import exchange, make_values
+from frostline.porting.divergence import first_difference
+from frostline.porting.execution import carry_out
 from frostline.porting.plan import PortPlan, Step, refuse_ambiguity
-from frostline.porting.running import Golden, error_of, tolerance_of
+from frostline.porting.running import Golden, difference, further, nearest, outputs_of, tolerance_of
 from frostline.porting.units import full_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator, Sequence
 
-    from torch import nn
+    from torch import Tensor, nn
+
+    from frostline.porting.reference import Reference
 
 MOST_TRIALS = 1_000  # assignments that are run
+_FURTHER = 2  # other inputs on which assignments must agree that all give the golden outputs
 
 
-def settle(plan: PortPlan, model: nn.Module, golden: Golden | None) -> tuple[PortPlan, int]:
+def settle(plan: PortPlan, model: nn.Module, goldens: Sequence[Golden]) -> tuple[PortPlan, int]:
     """The plan with nothing left open.
 
     Args:
         plan: As names and order left it.
         model: The module; unchanged afterwards.
-        golden: What the source network gives.
+        goldens: What the source network gives; the module has to give one of them.
 
     Returns:
         The plan, and how many assignments were run.
 
     Raises:
         PortError: If none of them gives the golden outputs.
-        AmbiguousPortError: If there are too many of them.
+        AmbiguousPortError: If there are too many of them, or several that compute different things.
     """
     if not plan.opened and not plan.choices:
         return plan, 1
-    if golden is None or math.prod(_num_ways(plan)) > MOST_TRIALS:
+    if not goldens or math.prod(_num_ways(plan)) > MOST_TRIALS:
         refuse_ambiguity(plan)
-    assert golden is not None
-    tolerance, best, tried = tolerance_of(model), math.inf, 0
+    tolerance, best, tried = tolerance_of(model), (math.inf, goldens[0]), 0
     passing: list[PortPlan] = []
-    for way in _ways(plan):
+    for way in _ways(plan, goldens[0].told):
         tried += 1
-        values = make_values(way)
-        exchange(way, values)
-        try:
-            error = error_of(model, golden)
-        finally:
-            exchange(way, values)
-        best = min(best, error)
-        if error <= tolerance:
+        with _ported(way, model):
+            found = nearest(model, goldens)
+        best = min(best, found, key=lambda one: one[0])
+        if found[0] <= tolerance:
             passing.append(way)
     if not passing:
-        raise _differs(plan, golden, best, tolerance, f"none of {tried} assignments gives the outputs")
-    if len(passing) > 1:  # samples that show no difference settle nothing
-        refuse_ambiguity(plan)
-    note = f"the golden outputs told {tried} assignments apart"
+        raise _differs(plan, best[1], best[0], tolerance, f"none of {tried} assignments gives the outputs")
+    if len(passing) > 1 and not _are_equal(passing, model, best[1], tolerance):
+        refuse_ambiguity(plan)  # samples that show no difference settle nothing
+    note = f"{goldens[0].told} told {tried} assignments apart"
+    if len(passing) > 1:
+        note += f"; {len(passing)} of them compute the same on other inputs, too: equal branches that are exchanged"
     return replace(passing[0], notes=(*plan.notes, note)), tried
 
 
-def prove(plan: PortPlan, model: nn.Module, golden: Golden | None, alternatives: int) -> tuple[Run, ...]:
+def prove(plan: PortPlan, model: nn.Module, reference: Reference, alternatives: int) -> tuple[Run, ...]:
     """Run the module as it is now beside the source's outputs.
+
+    Args:
+        plan: What was written.
+        model: The module.
+        reference: What the source network gives.
+        alternatives: As `settle` gave it.
 
     Raises:
         PortError: If they differ.
     """
-    if golden is None:
+    if not reference.goldens:
         return ()
-    error, tolerance = error_of(model, golden), tolerance_of(model)
+    (error, golden), tolerance = nearest(model, reference.goldens), tolerance_of(model)
     if error > tolerance:
-        raise _differs(plan, golden, error, tolerance, "the weights are all assigned, and the outputs differ")
+        raise _differs(plan, golden, error, tolerance, first_difference(plan, model, reference, golden))
     return (Run(golden.kind, golden.num_samples, error, tolerance, alternatives),)
+
+
+@contextmanager
+def _ported(plan: PortPlan, model: nn.Module) -> Generator[None]:
+    """The module with the weights of one assignment; afterwards with its own."""
+    undo = carry_out(plan, model)
+    try:
+        yield
+    finally:
+        undo()
+
+
+def _are_equal(ways: Sequence[PortPlan], model: nn.Module, golden: Golden, tolerance: float) -> bool:
+    """Whether assignments compute the same on further inputs, as where twins are summed."""
+    for seed in range(_FURTHER):
+        inputs = further(golden.inputs, seed)
+        first: list[Tensor] = []
+        for way in ways:
+            with _ported(way, model):
+                found = outputs_of(model, inputs)
+            first = first or found or []
+            if not found or difference(found, first) > tolerance:
+                return False
+    return True
 
 
 def repeated(plan: PortPlan, then: Certificate) -> PortPlan:
@@ -94,7 +126,7 @@ def _num_ways(plan: PortPlan) -> list[int]:
     return [math.perm(len(one.targets), len(one.sources)) for one in plan.opened] + [len(one) for one in plan.choices]
 
 
-def _ways(plan: PortPlan) -> Iterator[PortPlan]:
+def _ways(plan: PortPlan, reason: str) -> Iterator[PortPlan]:
     """Every plan with the open groups assigned in one way each."""
     orders = [itertools.permutations(one.targets, len(one.sources)) for one in plan.opened]
     for chosen in itertools.product(*orders):
@@ -102,7 +134,7 @@ def _ways(plan: PortPlan) -> Iterator[PortPlan]:
         for one, order in zip(plan.opened, chosen, strict=True):
             for source, target in zip(one.sources, order, strict=True):
                 made = plan.possible(source, target)
-                steps.append(Step(made.source, made.target, made.moves, "golden outputs", 1.0))
+                steps.append(Step(made.source, made.target, made.moves, reason, 1.0))
         for choice in itertools.product(*plan.choices):
             yield replace(plan, steps=(*steps, *choice), opened=(), choices=())
 

@@ -19,7 +19,7 @@ from frostline.porting.examples import examples
 from frostline.porting.units import is_layer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Sequence
 
     from frostline.porting.units import TargetUnit
 
@@ -72,7 +72,7 @@ def flow(
     for example in examples(model, shapes) if inputs is None else [inputs]:
         watch = _Watch(units)
         try:
-            with _undisturbed(model), warnings.catch_warnings(), torch.enable_grad(), watch:
+            with undisturbed(model), warnings.catch_warnings(), torch.enable_grad(), watch:
                 warnings.simplefilter("ignore")
                 watch.begin(example)
                 call(model, example)
@@ -220,7 +220,8 @@ def _tensors(value: Any) -> list[Tensor]:
 
 
 @contextmanager
-def _undisturbed(model: nn.Module) -> Iterator[None]:
+def undisturbed(model: nn.Module) -> Generator[None]:
+    """The module in evaluation; its modes, and the generator of random numbers, are as before afterwards."""
     modes = {module: module.training for module in model.modules()}
     state = torch.get_rng_state()
     model.eval()

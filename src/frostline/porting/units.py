@@ -101,9 +101,11 @@ def persistent(module: nn.Module) -> dict[str, Tensor]:
 
 def _units_of(name: str, module: nn.Module, taken: set[int]) -> Iterator[TargetUnit]:
     if parametrize.is_parametrized(module):
-        taken.update(id(part) for part in module.parametrizations.modules())
+        parametrizations = module.parametrizations
+        assert isinstance(parametrizations, nn.ModuleDict)
+        taken.update(id(part) for part in parametrizations.modules())
         tensors = persistent(module)
-        for own in module.parametrizations:
+        for own in parametrizations:
             tensors[own] = getattr(module, own)
         yield TargetUnit(name, module, tensors, name)
     elif isinstance(module, RECURRENT):
@@ -145,10 +147,29 @@ def full_name(unit: TargetUnit, own: str) -> str:
     return f"{unit.owner}.{base}" if unit.owner else base
 
 
+def is_parametrized(unit: TargetUnit, own: str) -> bool:
+    """Whether the layer computes this tensor from others whenever it is asked for."""
+    return parametrize.is_parametrized(unit.module, own)
+
+
+def held(unit: TargetUnit, own: str) -> Tensor:
+    """What a tensor of the unit is now."""
+    return getattr(unit.module, own) if is_parametrized(unit, own) else unit.tensors[own]
+
+
+def stored(unit: TargetUnit, own: str) -> list[Tensor]:
+    """The tensors in which the module keeps it: itself, or those that it is computed from."""
+    if not is_parametrized(unit, own):
+        return [unit.tensors[own]]
+    parametrizations = unit.module.parametrizations
+    assert isinstance(parametrizations, nn.ModuleDict)
+    return [*parametrizations[own].parameters(), *parametrizations[own].buffers()]
+
+
 @torch.no_grad()
 def write(unit: TargetUnit, own: str, value: Tensor) -> None:
     """Write a tensor of the unit; through a parametrization if it has one."""
-    if parametrize.is_parametrized(unit.module, own):
+    if is_parametrized(unit, own):
         setattr(unit.module, own, value)
     else:
         unit.tensors[own].copy_(value)

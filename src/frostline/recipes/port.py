@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from frostline.core.arguments import as_path, check_model
 from frostline.core.doors import public
+from frostline.core.errors import DataError
 from frostline.core.layers import check_initialized, unwrapped
 from frostline.porting.certificate import Certificate, Mapped, sentences
-from frostline.porting.execution import digest_of, exchange, make_values
+from frostline.porting.execution import carry_out, digest_of
 from frostline.porting.golden import as_golden
-from frostline.porting.plan import make_plan, refuse_ambiguity
+from frostline.porting.plan import make_plan
 from frostline.porting.readers.formats import open_source
+from frostline.porting.reference import Reference, reference_of
 from frostline.porting.settling import prove, repeated, settle
-from frostline.porting.units import full_name
+from frostline.porting.units import full_name, held
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
 
     from frostline.porting.certificate import Run
     from frostline.porting.plan import PortPlan
-    from frostline.porting.readers.contract import Source
 
 
 @public("frostline.port(source, model)")
@@ -42,7 +43,8 @@ def port(
 
     The file is read as data, without its framework; no code of it is run. Each layer of the file becomes the layer of the
     module that has its type and shape, told apart by the flow of values, by names and by order. Where these leave more
-    than one way, golden outputs decide, or an error lists them: nothing is guessed.
+    than one way, golden outputs decide, or an error lists them: nothing is guessed. Files of Keras that carry their
+    architecture bring golden outputs of their own: their network is computed in float64, and the module beside it.
 
     Args:
         source: The path of a file of weights; the formats are listed in docs/formats.md.
@@ -81,32 +83,37 @@ def port(
     check_model("port", model, needs=())
     model, _ = unwrapped(model)
     check_initialized(model, "port(source, model)")
+    check_model("port", model)
     path = as_path("port", "source", source)
     wanted = as_golden(golden) if golden is not None else None
+    if like is not None and not isinstance(cast("object", like), Certificate):
+        raise DataError(
+            what="An earlier port is told by its certificate.", where="port(like=...)",
+            received=f"a value of type {type(like).__name__}", do="pass what an earlier call of port returned.",
+        )  # fmt: skip
     with open_source(path, key) as (content, sha256):
         plan = make_plan(content, str(path), model, hints=hints, partial=partial, inputs=wanted and wanted.inputs)
         plan = repeated(plan, like) if like is not None else plan
-        if wanted is None:
-            refuse_ambiguity(plan)
-        plan, alternatives = settle(plan, model, wanted)
-        values = make_values(plan)
-        exchange(plan, values)
+        beside = Reference(content, (wanted,)) if wanted is not None else reference_of(content, plan, model)
+        plan, alternatives = settle(plan, model, beside.goldens)
+        undo = carry_out(plan, model)
         try:
-            runs = prove(plan, model, wanted, alternatives)
+            runs = prove(plan, model, beside, alternatives)
         except BaseException:
-            exchange(plan, values)
+            undo()
             raise
-    return _certificate(plan, content, sha256, model, runs)
+    return _certificate(plan, beside, sha256, model, runs)
 
 
 def _certificate(
-    plan: PortPlan, content: Source, sha256: str, model: nn.Module, runs: tuple[Run, ...]
+    plan: PortPlan, beside: Reference, sha256: str, model: nn.Module, runs: tuple[Run, ...]
 ) -> Certificate:  # fmt: skip
+    content = beside.source
     mapping = tuple(
         Mapped(
             full_name(step.target, move.target), tuple(step.source.leaves[leaf].name for leaf in move.sources),
             move.text(), step.source.name, step.target.name, step.reason, round(step.margin, 3),
-            digest_of([step.target.tensors[move.target]]),
+            digest_of([held(step.target, move.target)]),
         )
         for step in plan.steps
         for move in step.moves
@@ -115,5 +122,5 @@ def _certificate(
     return Certificate(
         file=plan.path, sha256=sha256, format=content.format, framework=content.framework, model=type(model).__name__,
         mapping=mapping, kept=plan.kept, unused=plan.unused, dropped=dict(plan.dropped), checks=(), runs=runs,
-        notes=plan.notes, proven=proven, tested=tested, unknown=unknown,
+        notes=(*plan.notes, *beside.notes), proven=proven, tested=tested, unknown=unknown,
     )  # fmt: skip

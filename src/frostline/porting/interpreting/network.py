@@ -27,11 +27,13 @@ class Interpretation:
         outputs: Of the network, in the order of the file; float64, channels last.
         layers: Of each layer, by its name; only where they were asked for.
         before: The outputs before the activation of the last layer, where it has one: modules often leave it out.
+        plain: Of each layer, its output before its activation; only where they were asked for.
     """
 
     outputs: tuple[Tensor, ...]
     layers: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
     before: tuple[Tensor, ...] = ()
+    plain: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
 
 
 @torch.no_grad()
@@ -51,17 +53,16 @@ def interpret(source: Source, inputs: Sequence[Tensor], *, keeps_layers: bool = 
         raise NotInterpretedError(f"not interpreted: {len(names)} inputs, {len(inputs)} values")
     values = dict(zip(names, inputs, strict=True))
     weights = _weights(source)
+    number = version(source)
     left = Counter(name for layer in source.layers for name in layer.inputs) + Counter(ends)
     kept: dict[str, Tensor] = {}
     before: dict[str, Tensor] = {}
     for stated in source.layers:
         if stated.kind != "InputLayer":
-            layer = Layer(
-                stated.name, stated.kind, stated.config, tuple(_taken(stated, values)),
-                weights.get(stated.unit or stated.name, {}), version(source),
-            )  # fmt: skip
+            own = weights.get(stated.unit or stated.name, {})
+            layer = Layer(stated.name, stated.kind, stated.config, tuple(_taken(stated, values)), own, number)
             values[stated.name] = _applied(layer)
-            if stated.name in ends:
+            if stated.name in ends or keeps_layers:
                 before[stated.name] = _before(layer, values[stated.name])
         if keeps_layers:
             kept[stated.name] = values[stated.name]
@@ -72,7 +73,13 @@ def interpret(source: Source, inputs: Sequence[Tensor], *, keeps_layers: bool = 
     outputs = tuple(values[name] for name in ends)
     logits = tuple(before[name] for name in ends if name in before)
     is_same = len(logits) != len(outputs) or all(one is other for one, other in zip(logits, outputs, strict=True))
-    return Interpretation(outputs, kept, () if is_same else logits)
+    return Interpretation(outputs, kept, () if is_same else logits, before if keeps_layers else {})
+
+
+def called(source: Source, stated: SourceLayer, inputs: tuple[Tensor, ...]) -> Tensor:
+    """What one layer of a network makes of values."""
+    own = _weights(source).get(stated.unit or stated.name, {})
+    return _applied(Layer(stated.name, stated.kind, stated.config, inputs, own, version(source)))
 
 
 def version(source: Source) -> int:

@@ -13,7 +13,7 @@ from frostline.porting.layouts.rules import assemble, fits
 if TYPE_CHECKING:
     from frostline.porting.units import SourceUnit, TargetUnit
 
-_TRANSPOSED = {
+_TRANSPOSED: dict[type[nn.Module], Layout] = {
     nn.ConvTranspose1d: permuted("(k, in, out) to (in, out, k)", 1, 2, 0).then(flipped("mirrored", 2)),
     nn.ConvTranspose2d: permuted("(h, w, in, out) to (in, out, h, w)", 2, 3, 0, 1).then(flipped("mirrored", 2, 3)),
     nn.ConvTranspose3d: permuted("(d, h, w, in, out) to (in, out, d, h, w)", 3, 4, 0, 1, 2).then(

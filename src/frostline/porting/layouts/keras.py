@@ -12,12 +12,12 @@ from frostline.porting.layouts.rules import assemble, fits
 if TYPE_CHECKING:
     from frostline.porting.units import SourceUnit, TargetUnit
 
-_CONV = {
+_CONV: dict[type[nn.Module], Layout] = {
     nn.Conv1d: permuted("(k, in, out) to (out, in, k)", 2, 1, 0),
     nn.Conv2d: permuted("(h, w, in, out) to (out, in, h, w)", 3, 2, 0, 1),
     nn.Conv3d: permuted("(d, h, w, in, out) to (out, in, d, h, w)", 4, 3, 0, 1, 2),
 }
-_CONV_TRANSPOSED = {
+_CONV_TRANSPOSED: dict[type[nn.Module], Layout] = {
     nn.ConvTranspose1d: permuted("(k, out, in) to (in, out, k)", 2, 1, 0),
     nn.ConvTranspose2d: permuted("(h, w, out, in) to (in, out, h, w)", 3, 2, 0, 1),
     nn.ConvTranspose3d: permuted("(d, h, w, out, in) to (in, out, d, h, w)", 4, 3, 0, 1, 2),

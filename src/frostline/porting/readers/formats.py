@@ -26,7 +26,7 @@ from frostline.porting.readers.folders import weight_path
 from frostline.porting.readers.weight_file import WeightFile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
     from pathlib import Path
 
     from frostline.porting.readers.contract import Source
@@ -48,7 +48,7 @@ _STRANGERS = (
 
 
 @contextmanager
-def open_source(path: Path, key: str | None = None) -> Iterator[tuple[Source, str]]:
+def open_source(path: Path, key: str | None = None) -> Generator[tuple[Source, str]]:
     """The content of a file of weights, and the digest of the file; tensors are read while it is open.
 
     Args:
