@@ -7,19 +7,24 @@ from typing import TYPE_CHECKING
 
 from frostline.core.errors import PortError
 from frostline.porting.readers import (
+    darknet,
     flax,
+    gguf,
     graph_def,
     keras3,
     keras_h5,
+    matconvnet,
     mxnet,
     npz,
     onnx,
     paddle,
     paddle_inference,
     safetensors,
+    sklearn,
     tensorflow,
     torch_archive,
     torch_legacy,
+    torch_shards,
 )
 from frostline.porting.readers.arrays import check_names
 from frostline.porting.readers.folders import weight_path
@@ -33,8 +38,8 @@ if TYPE_CHECKING:
 
 # The order counts where content fits two: the one that looks closest comes first.
 READERS = (
-    keras3, keras_h5, torch_archive, npz, safetensors, tensorflow, mxnet, torch_legacy, paddle, onnx, paddle_inference,
-    graph_def, flax,
+    keras3, keras_h5, torch_archive, sklearn, npz, safetensors, torch_shards, tensorflow, mxnet, gguf, matconvnet,
+    torch_legacy, paddle, onnx, paddle_inference, graph_def, flax, darknet,
 )  # fmt: skip
 
 # What often lies where weights should: the first bytes, what it is, and what to do.
