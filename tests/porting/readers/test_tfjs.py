@@ -115,7 +115,8 @@ def test_damaged_models_are_refused(changed, name):
 
 @pytest.mark.parametrize(
     "values",
-    [{"dtype": "string"}, {"dtype": "O"}, {"quantization": {"dtype": "uint8", "min": "x", "scale": 1}},
+    [{"dtype": "string"}, {"dtype": "O"}, {"dtype": []}, {"quantization": {"dtype": {}}},
+     {"quantization": {"dtype": "uint8", "min": "x", "scale": 1}},
      {"quantization": {"dtype": "uint8", "min": 0, "scale": float("nan")}}, {"quantization": {"dtype": "int4"}},
      {"quantization": {"dtype": "float16"}, "dtype": "int32"}, {"quantization": {"dtype": "uint8", "min": 10**400}}],
     ids=str,
