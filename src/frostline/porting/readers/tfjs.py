@@ -151,13 +151,12 @@ def _tensor(group: _Group, weight: _Weight, offset: int) -> SourceTensor:
 
 
 def _weight(file: WeightFile, item: dict[str, Any]) -> _Weight:
-    name, shape, dtype = item.get("name"), item.get("shape"), item.get("dtype")
+    name, shape, dtype = item.get("name"), item.get("shape"), str(item.get("dtype"))
     if not isinstance(name, str) or not isinstance(shape, list) or not all(type(size) is int for size in shape):
         raise file.damaged(f"a weight {str(item)[:80]}")
     how = _mapping(file, item.get("quantization", {}))
-    stored = how.get("dtype", dtype)
-    is_known = all(isinstance(kind, str) and kind in _DTYPES for kind in (dtype, stored))
-    if not is_known or (how and not _is_possible(how, dtype, stored)):
+    stored = str(how.get("dtype", dtype))
+    if dtype not in _DTYPES or stored not in _DTYPES or (how and not _is_possible(how, dtype, stored)):
         raise file.refused(
             "The model holds weights of a kind that is not read.", f"{name!r} in {str(dtype)[:40]}, {str(how)[:80]}",
             "convert the model again, with weights in float32.",
