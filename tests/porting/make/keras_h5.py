@@ -1,4 +1,4 @@
-"""Small files as Keras 2 writes them in HDF5, each with its arrays as Keras sees them (`.npz`).
+"""Small files as Keras 2 writes them, by name and by number, each with its arrays as Keras sees them (`.npz`).
 
 Needs `tensorflow==2.21.0 tf_keras==2.21.0` in an environment of its own:
 
@@ -63,6 +63,14 @@ def main(folder):
     model.fit(np.zeros((2, 2)), np.zeros((2, 2)), verbose=0)
     save(folder, "trained", model)
     model.save(folder / "trained.h5")
+    tokens = tf_keras.Input((3, 2))
+    x = layers.MultiHeadAttention(2, 2, name="attention")(tokens, tokens)
+    x = layers.RNN([layers.GRUCell(2), layers.LSTMCell(2), layers.GRUCell(2)], name="stack")(x)
+    model = tf_keras.Model(tokens, layers.Dense(1, name="head")(x))
+    model.compile(tf_keras.optimizers.SGD(0.1), "mse")
+    model.fit(np.zeros((2, 3, 2)), np.zeros((2, 1)), verbose=0)
+    save(folder, "numbers", model)
+    model.save(folder / "numbers.keras")
     tf_keras.backend.clear_session()
     model = Classes()
     model(np.ones((1, 2)))

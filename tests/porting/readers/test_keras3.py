@@ -4,6 +4,7 @@ import shutil
 import zipfile
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -133,6 +134,35 @@ def test_bfloat16_and_slots_of_an_optimizer():
     assert found["half/kernel"].dtype == torch.bfloat16
     assert len(source.dropped) == 6
     assert set(source.dropped.values()) == {"optimizer slot"}
+
+
+def test_the_list_of_layers_had_another_name_once(tmp_path):
+    path = weights_in("texts", tmp_path)
+    with h5py.File(path, "r+") as weights:
+        weights.move("layers", "_layer_checkpoint_dependencies")
+        del weights["vars"].attrs["name"]
+    config = zipfile.ZipFile(FILES / "texts.keras").read("config.json")
+    found, source = tensors(archive_of(tmp_path / "old.keras", config, path.read_bytes()))
+    assert_same(found, expected("texts"))
+    assert source.order == "graph"
+    assert_same(tensors(path)[0], expected("texts"))
+
+
+def test_archives_of_keras_2_attach_no_names():
+    found, source = tensors(FILES.parent / "keras_h5" / "numbers.keras")
+    with np.load(FILES.parent / "keras_h5" / "numbers.npz") as wanted:
+        cells = {"gru_cell": 0, "lstm_cell": 1, "gru_cell_1": 2}
+        scopes = {f"stack/stacked_rnn_cells/{name}/": f"stack/{number}/" for name, number in cells.items()}
+
+        def ours(name):
+            return next(
+                (name.replace(theirs, mine) for theirs, mine in scopes.items() if name.startswith(theirs)), name
+            )
+
+        assert_same(found, dict(wanted), ours)
+    assert source.order == "graph"
+    assert [tensor.unit for tensor in source.tensors][8::3] == ["stack/0", "stack/1", "stack/2", "head"]
+    assert set(source.dropped.values()) == {"optimizer slot", "counter"}
 
 
 def archive_of(path, config, weights=None):

@@ -81,6 +81,12 @@ def test_sequences_of_keras_1_have_no_name(file):
     assert flat(graph(file, model)) == [("a", (), ""), ("b", ("a",), "")]
 
 
+def test_classes_made_from_functional_models_are_models(file):
+    model = functional("m", [layer("InputLayer", "x"), layer("Dense", "d", [tensor("x")])], ["x", 0, 0], ["d", 0, 0])
+    assert flat(graph(file, model | {"class_name": "Mine"})) == flat(graph(file, model))
+    assert is_model(model | {"class_name": "Mine"})
+
+
 def test_cycles_and_unknown_outputs_are_refused(file):
     for call, received in ((tensor("b"), "in a circle"), (tensor("a", 7), "outputs that no layer has")):
         listed = [layer("Dense", "a", [call]), layer("Dense", "b", [tensor("a")])]

@@ -57,6 +57,8 @@ def test_paths_are_those_that_keras_writes():
         ("b/mix/query_dense", {"b/mix": "multi_head_attention_1"}, ("b/mix", "einsum_dense", "query")),
         ("block/dense", {"block/dense": "embedding"}, ("block/dense", "embedding", "")),
         ("block/dense", {}, ("block/dense", "", "")),
+        ("layers/multi_head_attention/_key_dense", {}, ("multi_head_attention", "einsum_dense", "key")),
+        ("layers/rnn/cell/cells/gru_cell_1", {}, ("rnn/cell/cells/gru_cell_1", "gru_cell", "")),
         ("block/query_dense", {"block/query_dense": "dense_4"}, ("block/query_dense", "dense", "")),
         ("blocks/dense_2", {"": "model", "blocks/dense_2": "mine"}, ("blocks/dense_2", "dense", "")),
         ("layers/time_distributed/layer", {}, ("time_distributed", "", "")),

@@ -11,7 +11,7 @@ from frostline.porting.readers import hdf5, strict_json, zip_archive
 from frostline.porting.readers.contract import Source, SourceTensor
 from frostline.porting.readers.keras_graph import code_in, graph, is_model
 from frostline.porting.readers.keras_leaves import leaves
-from frostline.porting.readers.keras_places import Place, file_order, guess, places
+from frostline.porting.readers.keras_places import Place, file_order, guess, modern, places
 from frostline.porting.readers.weight_file import neighbour
 from frostline.porting.readers.zip_archive import Archive
 
@@ -173,24 +173,24 @@ def _ranks(layers: tuple[SourceLayer, ...], known: Mapping[str, Place]) -> Calla
     def rank(group: str, unit: str) -> tuple[int, int]:
         while unit and unit not in of_layer:
             unit = unit.rpartition("/")[0]
-        return (of_layer[unit], of_group.get(group, len(of_group))) if unit else _UNKNOWN
+        return (of_layer[unit], of_group.get(modern(group), len(of_group))) if unit else _UNKNOWN
 
     return rank
 
 
 def _place(group: str, known: Mapping[str, Place], names: Mapping[str, str]) -> Place:
     """The place of a group of variables: by the configuration, unless the name that is attached contradicts it."""
-    path = group
+    path = modern(group)
     while path and path not in known:
         path = path.rpartition("/")[0]
     place = known.get(path)
     attached = names.get(path) if path.split("/")[-2:-1] == ["layers"] else None
     if place is None or (attached and attached != _last(place.unit)):
         return guess(group, names.get)
-    if path == group:
+    if path == modern(group):
         return place
     inner = guess(group, names.get)
-    return Place(place.unit + group[len(path) :], inner.kind, None, inner.prefix)
+    return Place(place.unit + modern(group)[len(path) :], inner.kind, None, inner.prefix)
 
 
 def _last(path: str) -> str:
@@ -203,6 +203,8 @@ def _no_part(path: str, weights: _Weights) -> str | None:
     attached = weights.names.get("/".join(parts[:-2])) or ""
     if parts[0] == "optimizer":
         return "optimizer slot"
+    if parts[0] == "metrics":
+        return "counter"
     if any(part.startswith("seed_generator") for part in parts) or attached.startswith("seed_generator"):
         return "random state"
     return None

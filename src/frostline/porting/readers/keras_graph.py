@@ -25,7 +25,9 @@ Call = tuple[str, int]  # a layer of one model, and how many calls of it came be
 
 def is_model(layer: object) -> bool:
     """Whether a layer's serialized form is that of a model whose layers are listed in it."""
-    return isinstance(layer, dict) and layer.get("class_name") in _MODELS and bool(layers_in(layer))
+    if not isinstance(layer, dict) or not layers_in(layer):
+        return False
+    return layer.get("class_name") in _MODELS or "input_layers" in settings_of(layer)  # or a class made from them
 
 
 def layers_in(model: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -13,8 +13,11 @@ from frostline.porting.readers.keras_leaves import is_known, snake_case
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-# The lists that hold a model's layers; Keras 3.0 to 3.1 and Keras 2.13 called it otherwise.
-_LISTS = ("layers", "_layer_checkpoint_dependencies")
+# The list of a model's layers, and its name in Keras 2.13.
+_LIST, _OLD_LIST = "layers", "_layer_checkpoint_dependencies"
+_LISTS = (_LIST, _OLD_LIST)
+_CELLS = "cells"
+# With an underscore in front in Keras 2.
 _ATTENTION = {"query_dense": "query", "key_dense": "key", "value_dense": "value", "output_dense": "attention_output"}
 _ATTENTION_KINDS = ("multi_head_attention", "grouped_query_attention", "group_query_attention")
 _DIRECTIONS = {"forward_layer": "forward", "backward_layer": "backward"}
@@ -51,6 +54,11 @@ def places(model: Mapping[str, Any]) -> dict[str, Place]:
     return found
 
 
+def modern(path: str) -> str:
+    """A path as Keras writes it now."""
+    return "/".join(_LIST if part == _OLD_LIST else part for part in path.split("/"))
+
+
 def guess(path: str, name_at: Callable[[str], str | None]) -> Place:
     """The place of a path of a file without a configuration.
 
@@ -64,8 +72,8 @@ def guess(path: str, name_at: Callable[[str], str | None]) -> Place:
             half = _half(parts[:-1], name_at)
             # All recurrent cells have the same variables.
             return Place(_unit(parts[: -2 if half else -1], name_at), kind or "lstm", None, half)
-    elif len(parts) > 1 and parts[-1] in _ATTENTION and _kind(parts[:-1], name_at) in _ATTENTION_KINDS:
-        return Place(_unit(parts[:-1], name_at), "einsum_dense", None, _ATTENTION[parts[-1]])
+    elif len(parts) > 1 and (part := parts[-1].removeprefix("_")) in _ATTENTION and _is_attention(parts[:-1], name_at):
+        return Place(_unit(parts[:-1], name_at), "einsum_dense", None, _ATTENTION[part])
     elif len(parts) > 1 and parts[-1] == "layer" and _kind(parts[:-1], name_at) == "time_distributed":
         return Place(_unit(parts[:-1], name_at), _kind(parts, name_at))
     return Place(_unit(parts, name_at), _kind(parts, name_at))
@@ -99,7 +107,7 @@ def _layer(layer: Mapping[str, Any], path: str, unit: str, found: dict[str, Plac
             _recurrent(inner, f"{path}/{part}", unit, prefix, found)
     elif kind in _ATTENTION_KINDS:
         for part, prefix in _ATTENTION.items():
-            found[f"{path}/{part}"] = Place(unit, "einsum_dense", config, prefix)
+            found[f"{path}/{part}"] = found[f"{path}/_{part}"] = Place(unit, "einsum_dense", config, prefix)
     elif isinstance(inner, dict):
         _layer(inner, f"{path}/layer", unit, found)
     else:
@@ -127,6 +135,10 @@ def _is_recurrent(kind: str) -> bool:
     return kind in ("lstm", "gru", "simple_rnn") or kind.startswith("conv_lstm")
 
 
+def _is_attention(parts: list[str], name_at: Callable[[str], str | None]) -> bool:
+    return _kind(parts, name_at) in _ATTENTION_KINDS
+
+
 def _half(parts: list[str], name_at: Callable[[str], str | None]) -> str:
     """Which half of a bidirectional layer lies at a path; empty for what is none."""
     is_half = len(parts) > 1 and parts[-1] in _DIRECTIONS and _kind(parts[:-1], name_at) == "bidirectional"
@@ -141,7 +153,9 @@ def _kind(parts: list[str], name_at: Callable[[str], str | None]) -> str:
     """
     if not parts:
         return ""
-    is_listed = len(parts) > 1 and (parts[-2] in _LISTS or (name_at("") and not name_at("/".join(parts[:-1]))))
+    is_listed = len(parts) > 1 and (
+        parts[-2] in (*_LISTS, _CELLS) or (name_at("") and not name_at("/".join(parts[:-1])))
+    )
     named = parts[-1] if is_listed else name_at("/".join(parts)) or ""
     kind = _base(re.sub("^(forward|backward)_", "", named))[0]
     return kind if _means_class(kind) else ""
