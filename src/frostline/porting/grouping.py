@@ -29,6 +29,9 @@ _LEAF_NAMES = ("query", "key", "value", "output")
 _RECURRENT = re.compile(r"((?:weight|bias)_(?:ih|hh|hr))_(l\d+(?:_reverse)?)")
 
 
+MATCONVNET_EPSILON = 1e-4  # the default of `vl_nnbnorm`
+
+
 def grouped(units: Sequence[SourceUnit], targets: Sequence[TargetUnit]) -> tuple[SourceUnit, ...]:
     """The units that are matched.
 
@@ -41,7 +44,7 @@ def grouped(units: Sequence[SourceUnit], targets: Sequence[TargetUnit]) -> tuple
         targets: Of the module.
     """
     has_attention = any(isinstance(target.module, nn.MultiheadAttention) for target in targets)
-    apart = [one for unit in units for one in _apart(unit, has_attention=has_attention)]
+    apart = [one for unit in _with_scales(units) for one in _apart(unit, has_attention=has_attention)]
     for parts in _CELLS:
         apart = _joined(apart, parts)
     for parts in _ATTENTION if has_attention else ():
@@ -69,6 +72,11 @@ def _apart(unit: SourceUnit, *, has_attention: bool) -> list[SourceUnit]:
         rest = {"kernel": leaves.pop("pointwise_kernel"), **leaves}
         return [replace(unit, name=f"{unit.name}/depthwise", leaves=first),
                 replace(unit, name=f"{unit.name}/pointwise", leaves=rest)]  # fmt: skip
+    if "moments" in leaves:
+        return [_of_moments(unit)]
+    if {"weights", "rolling_mean"} <= set(leaves):  # Darknet: a convolution and its BatchNorm
+        kernel = {"weights": leaves.pop("weights")}
+        return [replace(unit, leaves=kernel), replace(unit, name=f"{unit.name}/norm", leaves=leaves)]
     if {"W", "R"} <= set(leaves):
         return _directions(unit)
     by_direction = [(leaf, _RECURRENT.fullmatch(leaf)) for leaf in leaves]
@@ -107,6 +115,38 @@ def _of_tensorflow(name: str, leaves: dict[str, SourceTensor]) -> dict[str, Sour
 
 def _rows(start: int, stop: int) -> Callable[[Tensor], Tensor]:
     return lambda tensor: tensor[start:stop]
+
+
+def _with_scales(units: Sequence[SourceUnit]) -> list[SourceUnit]:
+    """Caffe's BatchNorm has no scale; the layer behind it that has is part of it."""
+    result: list[SourceUnit] = []
+    for unit in units:
+        before = result[-1] if result else None
+        is_scale = unit.framework == "caffe" and "gamma" in unit.leaves and before is not None
+        if before is not None and is_scale and _is_scaled_by(before, unit):
+            result[-1] = replace(before, leaves={**before.leaves, **unit.leaves})
+        else:
+            result.append(unit)
+    return result
+
+
+def _is_scaled_by(norm: SourceUnit, scale: SourceUnit) -> bool:
+    return (
+        set(norm.leaves) == {"mean", "variance"}
+        and norm.leaves["mean"].shape == scale.leaves["gamma"].shape
+        and (scale.layer is None or norm.name in scale.layer.inputs)
+    )
+
+
+def _of_moments(unit: SourceUnit) -> SourceUnit:
+    """MatConvNet's moments, of shape (C, 2): means, and standard deviations of variance and epsilon."""
+    leaves = dict(unit.leaves)
+    moments = leaves.pop("moments")
+    count = (moments.shape[0],)
+    epsilon = float(unit.setting("epsilon", MATCONVNET_EPSILON))
+    leaves["mean"] = part(moments, "[0]", count, lambda tensor: tensor[:, 0])
+    leaves["variance"] = part(moments, "[1]^2", count, lambda tensor: (tensor[:, 1].square() - epsilon).clamp_min(0))
+    return replace(unit, leaves=leaves)
 
 
 def _directions(unit: SourceUnit) -> list[SourceUnit]:
