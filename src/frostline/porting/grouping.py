@@ -52,6 +52,16 @@ def grouped(units: Sequence[SourceUnit], targets: Sequence[TargetUnit]) -> tuple
     return tuple(apart)
 
 
+def is_packed(units: Sequence[SourceUnit], targets: Sequence[TargetUnit]) -> bool:
+    """Whether the file has query, key and value of an attention as one matrix, where the module has an attention."""
+    wanted = {
+        frozenset((target.module.embed_dim, 3 * target.module.embed_dim)) for target in targets
+        if isinstance(target.module, nn.MultiheadAttention)
+    }  # fmt: skip
+    shapes = (tensor.shape for unit in units for tensor in unit.leaves.values())
+    return any(len(shape) == 2 and frozenset(shape) in wanted for shape in shapes)
+
+
 def _apart(unit: SourceUnit, *, has_attention: bool) -> list[SourceUnit]:
     leaves = dict(unit.leaves)
     if unit.framework == "tensorflow":
@@ -72,6 +82,9 @@ def _apart(unit: SourceUnit, *, has_attention: bool) -> list[SourceUnit]:
         rest = {"kernel": leaves.pop("pointwise_kernel"), **leaves}
         return [replace(unit, name=f"{unit.name}/depthwise", leaves=first),
                 replace(unit, name=f"{unit.name}/pointwise", leaves=rest)]  # fmt: skip
+    if leaves and set(leaves) <= {"in_proj_weight", "in_proj_bias"}:
+        packed = {leaf.removeprefix("in_proj_"): tensor for leaf, tensor in leaves.items()}
+        return [replace(unit, name=f"{unit.name}/in_proj" if unit.name else "in_proj", leaves=packed)]
     if "moments" in leaves:
         return [_of_moments(unit)]
     if {"weights", "rolling_mean"} <= set(leaves):  # Darknet: a convolution and its BatchNorm

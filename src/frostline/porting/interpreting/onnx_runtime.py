@@ -28,7 +28,7 @@ def run(source: Source, path: str, seed: int = 0) -> tuple[tuple[Tensor, ...], t
         seed: Of the inputs.
 
     Raises:
-        NotInterpretedError: If ONNX Runtime is not installed, does not compute this graph, or an input has an open size.
+        NotInterpretedError: If ONNX Runtime is not installed, does not compute this graph, or a size is open.
     """
     try:
         import onnxruntime
