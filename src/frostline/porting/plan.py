@@ -137,12 +137,7 @@ def make_plan(
     steps = tuple(one[0] for one in ways if len(one) == 1)
     choices = tuple(one for one in ways if len(one) > 1)
     options = {
-        (name, other): flattening.ways(
-            _step(Pair(name, other, one.why, 0.0), by_source, by_target, table),
-            seen,
-            source.framework,
-            has_maps=has_maps,
-        )[0]
+        (name, other): ways_of(Pair(name, other, one.why, 0.0))[0]
         for one in opened
         for name in one.sources
         for other in one.targets
