@@ -13,6 +13,7 @@ from frostline.porting.grouping import grouped, other_forms
 from frostline.porting.layouts.choice import moves
 from frostline.porting.matching import Evidence, Open, Pair, match
 from frostline.porting.target_graph import undisturbed
+from frostline.porting.unfit import refuse_unfit
 from frostline.porting.units import full_name, source_units, target_units
 
 if TYPE_CHECKING:
@@ -113,6 +114,7 @@ def make_plan(
     unused = tuple(name for name in by_source if name not in candidates)
     kept = tuple(name for name in by_target if not any(name in others for others in candidates.values()))
     if not partial and (unused or kept):
+        refuse_unfit(path, [by_source[name] for name in unused])
         raise _without_partner(path, [by_source[name] for name in unused], [by_target[name] for name in kept], units, targets)  # fmt: skip
     seen = target_graph.flow(model, targets, inputs, source_graph.input_shapes(source))
     edges = seen.edges if seen is not None else None

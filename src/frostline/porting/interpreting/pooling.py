@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 
-from frostline.porting.interpreting.convolutions import pad_same
+from frostline.porting.blocks import pad_same
 from frostline.porting.interpreting.layer import Layer, as_sizes
 
 if TYPE_CHECKING:
