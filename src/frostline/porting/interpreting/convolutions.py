@@ -44,6 +44,7 @@ def _convolved(layer: Layer, weight: Tensor, bias: Tensor | None, groups: int) -
     """The layer's convolution with a weight in PyTorch's layout; channels last again."""
     axes, stride, dilation = _form(layer)
     x, kernel, padding = layer.input().movedim(-1, 1), weight.shape[2:], layer.setting("padding", "valid")
+    layer.bounded(*x.shape[:2], *(size + k * d for size, k, d in zip(x.shape[2:], kernel, dilation, strict=True)))
     if padding == "same":
         x = pad_same(x, kernel, stride, dilation)
     elif padding == "causal" and axes == 1:
@@ -93,6 +94,8 @@ def _transposed(layer: Layer) -> Tensor:
     outer = None if more is None else as_sizes(layer, more, axes)
     weight = _of_kernel(layer.weight("kernel"))  # stored as (K..., out, in): this is (in, out, K...)
     x = layer.input().movedim(-1, 1)
+    sizes = zip(x.shape[2:], stride, weight.shape[2:], dilation, strict=True)
+    layer.bounded(len(x), weight.shape[1], *(size * step + k * d for size, step, k, d in sizes))
     whole = _TRANSPOSED[axes](x, weight, None, stride, 0, 0, 1, dilation)
     for axis in range(axes):
         reach = (weight.shape[2 + axis] - 1) * dilation[axis] + 1

@@ -62,7 +62,8 @@ def moves(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
                 "bias": ("bias_ih", SAME)}  # fmt: skip
         return assemble(unit, target, rows, {"bias_ih": 0.0, "bias_hh": 0.0})
     if isinstance(module, ResetBeforeGRU):
-        rows = {"kernel": ("weight_ih", TRANSPOSED), "recurrent_kernel": ("weight_hh", TRANSPOSED), "bias": ("bias", SAME)}
+        rows = {"kernel": ("weight_ih", TRANSPOSED), "recurrent_kernel": ("weight_hh", TRANSPOSED),
+                "bias": ("bias", SAME)}  # fmt: skip
         return assemble(unit, target, rows)
     if isinstance(module, (nn.GRU, nn.GRUCell)):
         return _gru(unit, target)

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from torch import nn
-
 from frostline.porting.settings.setting import AGREES, DIFFERS, UNKNOWN, Setting, told
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from torch.nn.modules.conv import _ConvNd
+
     from frostline.porting.readers.contract import SourceLayer
 
 
 def convolution(
-    name: str, module: nn.Module, layer: SourceLayer, before: SourceLayer | None, size: Sequence[int] | None
+    name: str, module: _ConvNd, layer: SourceLayer, before: SourceLayer | None, size: Sequence[int] | None
 ) -> Setting:
     """The padding of a convolution.
 
@@ -58,12 +58,13 @@ def convolution(
     )
 
 
-def transposed(name: str, module: nn.Module, layer: SourceLayer) -> Setting:
+def transposed(name: str, module: _ConvNd, layer: SourceLayer) -> Setting:
     """The rim that a transposed convolution leaves out."""
     stated, more = layer.config.get("padding", "valid"), layer.config.get("output_padding")
     if more is not None or set(module.dilation) != {1}:
         return told(name, "padding", UNKNOWN, f"output_padding={more} in the file")
-    kinds = list(zip(module.kernel_size, module.stride, module.padding, module.output_padding, strict=True))
+    padding = _symmetric(module.padding, module.kernel_size)
+    kinds = list(zip(module.kernel_size, module.stride, padding, module.output_padding, strict=True))
     if stated == "same":
         agrees = all(p == max(k - s, 0) // 2 and o == s - k + 2 * p for k, s, p, o in kinds)
         is_whole = all(p == o == 0 for _, _, p, o in kinds)
@@ -83,7 +84,7 @@ def _outside(name: str, kind: str, remedy: str) -> Setting:
     )
 
 
-def _remedy(module: nn.Module) -> str:
+def _remedy(module: _ConvNd) -> str:
     def short(sizes: Any) -> str:
         return str(sizes[0] if len(set(sizes)) == 1 else tuple(sizes))
 

@@ -61,7 +61,7 @@ def of_pair(
         yield number(name, "dropout", module, "dropout", float(config.get("dropout", 0.0)))
 
 
-def _convolution(name: str, module: nn.Module, config: Any) -> Iterator[Setting]:
+def _convolution(name: str, module: nn.modules.conv._ConvNd, config: Any) -> Iterator[Setting]:
     axes = len(module.kernel_size)
     for setting, attribute, default in (("strides", "stride", 1), ("dilation_rate", "dilation", 1)):
         stated = config.get(setting, default)
