@@ -13,6 +13,7 @@ from frostline.porting.grouping import grouped, is_packed, other_forms
 from frostline.porting.layouts.choice import moves
 from frostline.porting.matching import Evidence, Open, Pair, match
 from frostline.porting.target_graph import undisturbed
+from frostline.porting.unfit import refuse_unfit
 from frostline.porting.units import full_name, source_units, target_units
 
 if TYPE_CHECKING:
@@ -120,6 +121,7 @@ def make_plan(
     kept = tuple(name for name in by_target if not any(name in others for others in candidates.values()))
     if not partial and (unused or kept):
         lost = [by_source[name] for name in unused], [by_target[name] for name in kept]
+        refuse_unfit(path, lost[0])
         raise _without_partner(path, *lost, units, targets)
     edges = seen.edges if seen is not None else None
     has_maps = any(isinstance(unit.module, _ConvNd) for unit in targets)

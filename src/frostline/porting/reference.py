@@ -95,9 +95,7 @@ def _goldens(source: Source, model: nn.Module, inputs: tuple[Tensor, ...], found
             for ending, outputs in wanted:
                 for form in arrangements.of_outputs(outputs):
                     if given is not None and _are_shaped(given, form):
-                        is_moved = any(one.ndim > 2 for one in values)
-                        text = f"{KIND}{ending}{told}" + (f" ({order})" if is_moved or len(values) > 1 else "")
-                        yield Golden(taken, form, text, TOLD)
+                        yield Golden(taken, form, f"{KIND}{ending}{told} ({order})", TOLD)
 
 
 def _are_shaped(given: list[Tensor], wanted: tuple[Tensor, ...]) -> bool:

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from frostline.porting.blocks import ResetBeforeGRU
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -152,7 +154,7 @@ def _units_of(name: str, module: nn.Module, taken: set[int]) -> Iterator[TargetU
 LAYERS: tuple[type[nn.Module], ...] = (
     nn.Linear, nn.Bilinear, nn.Embedding, nn.EmbeddingBag, nn.PReLU, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm,
     nn.LSTMCell, nn.GRUCell, nn.RNNCell, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d,
-    nn.ConvTranspose3d, nn.modules.batchnorm._NormBase,
+    nn.ConvTranspose3d, nn.modules.batchnorm._NormBase, ResetBeforeGRU,
 )  # fmt: skip
 
 
