@@ -21,7 +21,7 @@ _MAX_DEPTH = 64
 _MAX_OBJECTS = 100_000  # a network of 1,000 layers with the slots of an optimizer has 10,000
 # Texts may all point to one place, so that a small file can state a large sum of them.
 _MAX_TEXT_BYTES = 1 << 28
-_ONCE = (hdf5_records.SPACE, hdf5_records.TYPE, hdf5_records.LAYOUT, hdf5_records.FILTERS, hdf5_records.TABLE)
+_ONCE = (hdf5_records.SPACE, hdf5_records.TYPE, hdf5_records.LAYOUT, hdf5_records.FILTERS)
 
 
 class Hdf5:
