@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from frostline.porting.readers.weight_file import WeightFile
 
-_MAX_LAYERS = 100_000
+_MAX_CALLS = 100_000
 _MODELS = ("Functional", "Model", "Sequential")
 _CODE = ("Lambda", "__lambda__", "TorchModuleWrapper", "TFSMLayer", "JaxLayer", "FlaxLayer")
 _MAX_NOTES = 20
@@ -106,6 +106,7 @@ class _Builder:
     def __init__(self, file: WeightFile) -> None:
         self._file = file
         self.layers: list[SourceLayer] = []
+        self._num_calls = 0
 
     def model(self, model: Mapping[str, Any], unit: str, name: str, inputs: Sequence[str] | None) -> list[str]:
         """Lists the layers of a model that is called on the outputs of `inputs`; gives the names of its outputs."""
@@ -117,8 +118,6 @@ class _Builder:
         """Lists one call of a layer, or the layers of a model that is one; gives the names of its outputs."""
         if is_model(layer):
             return self.model(layer, f"{unit}/", f"{name}/", inputs)
-        if len(self.layers) >= _MAX_LAYERS:
-            raise self._file.damaged(f"an architecture of more than {_MAX_LAYERS} layers")
         config = settings_of(layer)
         arguments = _arguments(node)
         if arguments is not None:
@@ -128,8 +127,15 @@ class _Builder:
         )
         return [name]
 
+    def _count(self, calls: int) -> None:
+        """Notes calls; models that call models often can multiply."""
+        self._num_calls += calls
+        if self._num_calls > _MAX_CALLS:
+            raise self._file.damaged(f"an architecture of more than {_MAX_CALLS} layers")
+
     def _sequential(self, model: Mapping[str, Any], unit: str, name: str, inputs: Sequence[str] | None) -> list[str]:
         outputs = list(inputs or ())
+        self._count(len(layers_in(model)))
         for layer in layers_in(model):
             if layer.get("class_name") == "InputLayer" and inputs is not None:
                 continue
@@ -171,6 +177,7 @@ class _Builder:
             for layer in layers.values()
             for index, node in enumerate(_nodes(layer))
         ]
+        self._count(len(steps))
         known = {(name_of(step.layer), step.index) for step in steps}
         waiting = defaultdict[Call, list[int]](list)
         missing: dict[int, int] = {}
