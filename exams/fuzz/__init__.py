@@ -1,1 +1,2 @@
-"""Fuzzers: random models against `split` and `fit`, random calls against every public name."""
+"""Fuzzers: random models against `split` and `fit`, random calls against every public name, damaged files
+against every reader of weights."""
