@@ -1,2 +1,1 @@
-"""Fuzzers: random models against `split` and `fit`, random calls against every public name, damaged files
-against every reader of weights."""
+"""Fuzzers: random models against `split` and `fit`, random public calls, damaged files against every reader."""
