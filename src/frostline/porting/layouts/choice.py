@@ -6,7 +6,18 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from frostline.porting.layouts import flax, keras, mxnet, onnx, paddle, tensorflow, torch
+from frostline.porting.layouts import (
+    darknet,
+    flax,
+    keras,
+    matconvnet,
+    mxnet,
+    onnx,
+    paddle,
+    sklearn,
+    tensorflow,
+    torch,
+)
 from frostline.porting.layouts.layout import SAME, TRANSPOSED
 from frostline.porting.layouts.rules import assemble
 from frostline.porting.units import is_layer
@@ -23,6 +34,10 @@ _BY_FRAMEWORK = {
     "onnx": onnx.moves,
     "paddle": paddle.moves,
     "mxnet": mxnet.moves,
+    "sklearn": sklearn.moves,
+    "darknet": darknet.moves,
+    "matconvnet": matconvnet.moves,
+    "gguf": torch.moves,
 }
 
 
