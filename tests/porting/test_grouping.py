@@ -32,6 +32,16 @@ def test_the_layers_of_a_layer_are_units_of_their_own():
     assert len(names({"look": attention}, nn.Linear(2, 2))) == 4
 
 
+def test_projections_of_an_attention_by_their_usual_names():
+    square = {"weight": numbers(2, 2), "bias": numbers(2)}
+    module = nn.MultiheadAttention(2, 1)
+    bert = {f"layer/0/{part}": square for part in ("self/query", "self/key", "self/value", "output/dense")}
+    assert "output/weight" in names(bert, module)["layer/0"]
+    # a second layer of the same shapes beside them may be the one that is meant
+    doubtful = {f"layer/0/{part}": square for part in ("query", "key", "value", "output", "intermediate")}
+    assert len(names(doubtful, module)) == 5
+
+
 def test_dense_layers_of_a_cell_are_one_layer():
     cell = {f"cell/{part}": {"kernel": numbers(2, 2)} for part in ("ii", "if", "ig", "io", "hi", "hf", "hg", "ho")}
     assert list(names({"before": {"kernel": numbers(2, 2)}} | cell, nn.LSTM(2, 2))) == ["before", "cell"]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from frostline.porting.readers.contract import SourceTensor
     from frostline.porting.units import SourceUnit, TargetUnit
@@ -17,7 +17,13 @@ if TYPE_CHECKING:
 
 # Dense layers of which Flax and hand-written networks make one layer of PyTorch.
 _CELLS = (("ii", "if", "ig", "io", "hi", "hf", "hg", "ho"), ("ir", "iz", "in", "hr", "hz", "hn"))
-_ATTENTION = tuple(("query", "key", "value", out) for out in ("attention_output", "output", "out", "out_proj"))
+# What the projections of an attention are called below it: Keras, Flax, BERT, and those who write them by hand.
+_ATTENTION = (
+    *(("query", "key", "value", out) for out in ("attention_output", "output", "out", "dense")),
+    ("self/query", "self/key", "self/value", "output/dense"), ("q_proj", "k_proj", "v_proj", "out_proj"),
+    ("q_proj", "k_proj", "v_proj", "o_proj"), ("q", "k", "v", "o"),
+)  # fmt: skip
+_LEAF_NAMES = ("query", "key", "value", "output")
 
 
 _RECURRENT = re.compile(r"((?:weight|bias)_(?:ih|hh|hr))_(l\d+(?:_reverse)?)")
@@ -26,9 +32,9 @@ _RECURRENT = re.compile(r"((?:weight|bias)_(?:ih|hh|hr))_(l\d+(?:_reverse)?)")
 def grouped(units: Sequence[SourceUnit], targets: Sequence[TargetUnit]) -> tuple[SourceUnit, ...]:
     """The units that are matched.
 
-    A separable convolution is two layers in PyTorch, the bias of a GRU is two tensors. What a layer of the file consists
-    of (the directions of a recurrent layer, the projections of an attention) are units of their own, but for attention
-    where the module has any `nn.MultiheadAttention`.
+    A separable convolution is two layers in PyTorch, the bias of a GRU is two tensors. What a layer of the file
+    consists of (the directions of a recurrent layer, the projections of an attention) are units of their own, but for
+    attention where the module has any `nn.MultiheadAttention`.
 
     Args:
         units: Of the file.
@@ -36,8 +42,10 @@ def grouped(units: Sequence[SourceUnit], targets: Sequence[TargetUnit]) -> tuple
     """
     has_attention = any(isinstance(target.module, nn.MultiheadAttention) for target in targets)
     apart = [one for unit in units for one in _apart(unit, has_attention=has_attention)]
-    for parts in (*_CELLS, *(_ATTENTION if has_attention else ())):
+    for parts in _CELLS:
         apart = _joined(apart, parts)
+    for parts in _ATTENTION if has_attention else ():
+        apart = _joined(apart, parts, _LEAF_NAMES)
     return tuple(apart)
 
 
@@ -83,7 +91,7 @@ _OLD_LEAVES = {"weights": "kernel", "biases": "bias", "depthwise_weights": "dept
 
 
 def _of_tensorflow(name: str, leaves: dict[str, SourceTensor]) -> dict[str, SourceTensor]:
-    """Leaves of TF1 in the words of Keras; the one kernel of an LSTM cell as that of its input and that of its state."""
+    """Leaves of TF1 in the words of Keras; the kernel of an LSTM cell as that of its input and that of its state."""
     leaves = {_OLD_LEAVES.get(leaf, leaf): tensor for leaf, tensor in leaves.items()}
     kernel = leaves.get("kernel")
     if not name.endswith("lstm_cell") or kernel is None or len(kernel.shape) != 2 or "recurrent_kernel" in leaves:
@@ -131,27 +139,51 @@ def _row(index: int) -> Callable[[Tensor], Tensor]:
     return lambda tensor: tensor[index]
 
 
-def _joined(units: list[SourceUnit], parts: tuple[str, ...]) -> list[SourceUnit]:
-    """Units `x/a, x/b, ...` as one unit `x` with leaves `a/kernel, ...`, where all parts are there."""
+def _joined(units: list[SourceUnit], parts: tuple[str, ...], names: tuple[str, ...] = ()) -> list[SourceUnit]:
+    """Units `x/a, x/b, ...` as one unit `x` with leaves `a/kernel, ...`, where all parts are there.
+
+    Args:
+        units: Of the file.
+        parts: What the units are called below the one that they are joined to.
+        names: What their leaves begin with then; None takes `parts`.
+    """
     by_parent: dict[str, dict[str, SourceUnit]] = {}
     for unit in units:
-        parent, _, last = unit.name.rpartition("/")
-        if last in parts:
-            by_parent.setdefault(parent, {})[last] = unit
-    whole = {parent: found for parent, found in by_parent.items() if len(found) == len(parts)}
+        for one in parts:
+            if unit.name == one or unit.name.endswith(f"/{one}"):
+                by_parent.setdefault(unit.name[: len(unit.name) - len(one)].removesuffix("/"), {})[one] = unit
+    whole = {
+        parent: found for parent, found in by_parent.items()
+        if len(found) == len(parts) and not _has_double(units, parent, found, parts[-1])
+    }  # fmt: skip
+    owner = {unit.name: parent for parent, found in whole.items() for unit in found.values()}
     result: list[SourceUnit] = []
     made: set[str] = set()
     for unit in units:
-        parent, _, last = unit.name.rpartition("/")
-        if parent not in whole or last not in parts:
+        parent = owner.get(unit.name)
+        if parent is None:
             result.append(unit)
         elif parent not in made:
             made.add(parent)
             leaves = {
-                f"{name}/{leaf}": tensor for name, one in whole[parent].items() for leaf, tensor in one.leaves.items()
+                f"{name}/{leaf}": tensor
+                for part_name, name in zip(parts, names or parts, strict=True)
+                for leaf, tensor in whole[parent][part_name].leaves.items()
             }
             result.append(replace(unit, name=parent, leaves=leaves))
     return result
+
+
+def _has_double(units: list[SourceUnit], parent: str, found: Mapping[str, SourceUnit], last: str) -> bool:
+    """Whether another unit beside these has the shapes of the last one, and may be what that looks like."""
+    shapes = _shapes(found[last])
+    inside = {unit.name for unit in found.values()}
+    beside = (unit for unit in units if unit.name.rpartition("/")[0] == parent and unit.name not in inside)
+    return "/" not in last and any(_shapes(unit) == shapes for unit in beside)
+
+
+def _shapes(unit: SourceUnit) -> dict[str, tuple[int, ...]]:
+    return {leaf: tensor.shape for leaf, tensor in unit.leaves.items()}
 
 
 def other_forms(unit: SourceUnit) -> Iterator[list[SourceUnit]]:

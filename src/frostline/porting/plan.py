@@ -113,7 +113,8 @@ def make_plan(
     unused = tuple(name for name in by_source if name not in candidates)
     kept = tuple(name for name in by_target if not any(name in others for others in candidates.values()))
     if not partial and (unused or kept):
-        raise _without_partner(path, [by_source[name] for name in unused], [by_target[name] for name in kept], units, targets)  # fmt: skip
+        lost = [by_source[name] for name in unused], [by_target[name] for name in kept]
+        raise _without_partner(path, *lost, units, targets)
     seen = target_graph.flow(model, targets, inputs, source_graph.input_shapes(source))
     edges = seen.edges if seen is not None else None
     has_maps = any(isinstance(unit.module, _ConvNd) for unit in targets)
@@ -168,7 +169,7 @@ def refuse_ambiguity(plan: PortPlan) -> None:
         raise AmbiguousPortError(
             what=f"The order in which the values before {layer!r} are flattened cannot be told.",
             where=f"{plan.path}: {plan.choices[0][0].source}",
-            received="a module that could not be run on an example, or a map whose channels are not known by their number",
+            received="a module that could not be run on an example, or a map of which several axes may be the channels",
             do="pass outputs of the source network, golden=(inputs, outputs), which settle it.",
         )  # fmt: skip
     if not plan.opened:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -30,15 +30,15 @@ class Reference:
 
     Attributes:
         source: The file.
-        goldens: Inputs and outputs as the module may take and give them: it has to give one of them. Those of the user, or
-            one for each order of axes in which the module can be run on what the network of the file computes.
+        goldens: Inputs and outputs as the module may take and give them: it has to give one of them. Those of the user,
+            or one for each order of axes in which the module can be run on what the network of the file computes.
         found: What the network of the file made of the inputs, with the outputs of all layers.
         notes: Why there is nothing to compare with, if the file has an architecture and there is nothing.
     """
 
     source: Source
     goldens: tuple[Golden, ...] = ()
-    found: Interpretation = Interpretation(())
+    found: Interpretation = field(default_factory=lambda: Interpretation(()))
     notes: tuple[str, ...] = ()
 
 

@@ -92,7 +92,7 @@ def target_units(model: nn.Module) -> tuple[TargetUnit, ...]:
 
 def persistent(module: nn.Module) -> dict[str, Tensor]:
     """Parameters and persistent buffers of a module itself, without those of its children, by their name."""
-    tensors: dict[str, Tensor] = {name: own for name, own in module.named_parameters(recurse=False)}
+    tensors: dict[str, Tensor] = dict(module.named_parameters(recurse=False))
     for name, own in module.named_buffers(recurse=False):
         if name not in module._non_persistent_buffers_set:
             tensors[name] = own
