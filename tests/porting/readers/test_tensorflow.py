@@ -40,13 +40,20 @@ def units(found):
     return whole
 
 
-@pytest.mark.parametrize("stem", ["tfkeras", "saved_tfkeras/variables/variables"])
-def test_layers_of_keras_2(source, stem):
-    found = source(stem)
+def test_layers_of_keras_2(source):
+    found = source("tfkeras")
     assert found.framework == "keras"
     assert units(found) == KERAS
     assert list(units(found)) == ["stem", "stem_bn", "depth", "squeeze", "head"]  # by the numbers of the objects
-    assert found.order == "numbers"
+    assert (found.order, found.layers) == ("numbers", ())
+
+
+def test_a_saved_model_has_its_architecture(source):
+    found = source("saved_tfkeras/variables/variables")
+    assert units(found) == {"inner/squeeze" if name == "squeeze" else name: leaves for name, leaves in KERAS.items()}
+    assert found.order == "graph"
+    assert {layer.name for layer in found.layers} >= set(units(found))
+    assert found.notes[-1] == "The architecture is that of keras_metadata.pb."
 
 
 @pytest.mark.parametrize("stem", ["keras3-1", "saved_keras3/variables/variables"])
@@ -64,7 +71,8 @@ def test_what_keras_3_stores_besides(source):
     assert set(trained.dropped.values()) == {"optimizer slot", "counter"}
     exported = source("saved_keras3/variables/variables")
     assert exported.dropped["variables/10"] == "random state"
-    assert exported.dropped["_all_variables/5"] == "copy of variables/0"
+    copies = {role for name, role in exported.dropped.items() if name.startswith("_all_variables/")}
+    assert copies == {f"copy of {tensor.name}" for tensor in exported.tensors}
     assert "stored twice" in exported.notes[1]
 
 
