@@ -23,6 +23,7 @@ def expected(prefix, name):
     """What TensorFlow itself reads, by checkpoint key."""
     reader = tf.train.load_checkpoint(str(prefix))
     kept = [key for key in reader.get_variable_to_shape_map() if reader.get_variable_to_dtype_map()[key] != tf.string]
+    kept = [key for key in kept if not key.startswith("optimizer/_variables") and ".OPTIMIZER_SLOT" not in key]
     arrays = {key: np.asarray(reader.get_tensor(key)) for key in kept}
     arrays = {key: a.view(np.uint16) if a.dtype == tf.bfloat16.as_numpy_dtype else a for key, a in arrays.items()}
     np.savez_compressed(OUT / f"{name}.npz", **arrays)
@@ -75,6 +76,19 @@ def objects():
 
     prefix = tf.train.Checkpoint(net=Net()).write(str(OUT / "modules"))
     expected(prefix, "modules")
+
+
+def recurrent():
+    """Layers whose variables have scopes inside of them."""
+    for name, package in (("recurrent2", tf_keras), ("recurrent3", keras)):
+        package.utils.set_random_seed(0)
+        layers = package.layers
+        given = layers.Input((5, 4))
+        x = layers.LSTM(3, return_sequences=True, name="rec")(given)
+        x = layers.Bidirectional(layers.GRU(3, return_sequences=True), name="both")(x)
+        x = layers.MultiHeadAttention(2, 3, name="att")(x, x)
+        model = package.Model(given, layers.Dense(2, name="query")(x))
+        tf.train.Checkpoint(model=model).write(str(OUT / name))
 
 
 def names():
@@ -175,7 +189,7 @@ def frozen():
 if __name__ == "__main__":
     shutil.rmtree(OUT, ignore_errors=True)
     OUT.mkdir(parents=True)
-    for write in (names, objects, dtypes, shards, saved_models, frozen):
+    for write in (names, objects, recurrent, dtypes, shards, saved_models, frozen):
         write()
     for path in sorted(OUT.rglob("*")):
         if path.name in ("checkpoint",):

@@ -66,6 +66,19 @@ def test_layers_of_keras_3(source, stem):
     assert list(units(found)) == ["stem", "stem_bn", "depth", "inner/squeeze", "head"]
 
 
+@pytest.mark.parametrize("stem", ["recurrent2", "recurrent3"])
+def test_cells_halves_and_attention_belong_to_their_layer(source, stem):
+    cell = {"kernel": (4, 12), "recurrent_kernel": (3, 12), "bias": (12,)}
+    half = {"kernel": (3, 9), "recurrent_kernel": (3, 9), "bias": (2, 9)}
+    product = {"kernel": (6, 2, 3), "bias": (2, 3)}
+    attention = {f"{part}/{leaf}": shape for part in ("query", "key", "value") for leaf, shape in product.items()}
+    assert units(source(stem)) == {
+        "rec": cell, "query": {"kernel": (6, 2), "bias": (2,)},
+        "both": {f"{side}/{leaf}": shape for side in ("forward", "backward") for leaf, shape in half.items()},
+        "att": attention | {"attention_output/kernel": (2, 3, 6), "attention_output/bias": (6,)},
+    }  # fmt: skip
+
+
 def test_what_keras_3_stores_besides(source):
     trained = source("keras3-1")
     assert set(trained.dropped.values()) == {"optimizer slot", "counter"}

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from frostline.porting.readers.arrays import check_names
 from frostline.porting.readers.contract import Source, SourceTensor
 from frostline.porting.readers.leveldb import is_table
-from frostline.porting.readers.names import AVERAGE_LEAF, by_numbers, role_by_name, unit_and_leaf
+from frostline.porting.readers.names import AVERAGE_LEAF, by_numbers, keras_place, role_by_name, unit_and_leaf
 from frostline.porting.readers.object_graph import KEY, SUFFIX, objects
 from frostline.porting.readers.saved_model import architecture
 from frostline.porting.readers.tensor_bundle import DT_STRING, DTYPE_NAMES, bundle
@@ -142,6 +142,9 @@ def _assembled(
             leaf = leaf or last.lstrip("_")
         tensors.append(_tensor(found, weights[variable.key], unit, leaf))
     if is_keras:
+        units = {tensor.unit for tensor in tensors}
+        places = [keras_place(tensor.unit, tensor.leaf, units) for tensor in tensors]
+        tensors = [replace(t, unit=unit, leaf=leaf) for t, (unit, leaf) in zip(tensors, places, strict=True)]
         tensors = _without_model(tensors)
     is_keras = is_keras or any(tensor.leaf in _KERAS_LEAVES for tensor in tensors)
     notes = [
