@@ -1,11 +1,11 @@
 import pytest
 import torch
-from helpers_porting import numbers, source_of
 from torch import nn
 
 from frostline.core.errors import PortError
 from frostline.porting.execution import carry_out
 from frostline.porting.plan import make_plan
+from helpers_porting import numbers, source_of
 
 LAYERS = [("in", "Input", {}, ()), ("a", "Conv", {}, ("in",)), ("r", "Relu", {}, ("a",)), ("b", "Conv", {}, ("r",))]
 
