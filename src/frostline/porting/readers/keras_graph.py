@@ -68,6 +68,16 @@ def graph(file: WeightFile, model: Mapping[str, Any]) -> tuple[SourceLayer, ...]
     return tuple(builder.layers)
 
 
+def ends(file: WeightFile, model: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The layers of `graph` that take the inputs of a model, and those whose outputs it gives, each in its order."""
+    builder = _Builder(file)
+    outputs = builder.model(model, "", "", None)
+    first = [layer.name for layer in builder.layers if layer.kind == "InputLayer"]
+    named = {name_of(layer): None for layer in layers_in(model)}
+    stated = [place for place, _, _ in _references(settings_of(model).get("input_layers"), named)]
+    return tuple(stated if sorted(stated) == sorted(first) else first), tuple(outputs)
+
+
 def code_in(model: object) -> tuple[str, ...]:
     """A sentence for each part of a serialized model that only code could rebuild."""
     found = dict.fromkeys(_code(model))
@@ -94,13 +104,13 @@ def _code(part: object) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class _Step:
-    """One call of a layer: where each of its inputs comes from, and what else it was called with."""
+    """One call of a layer: where each of its inputs comes from, and what else the call states."""
 
     layer: Mapping[str, Any]
     name: str
     index: int
     sources: tuple[Output, ...]
-    arguments: object
+    stated: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -129,8 +139,21 @@ class _Builder:
         for layer in layers_in(model):
             if layer.get("class_name") != "InputLayer" or inputs is None:
                 own = name_of(layer)
-                outputs = self._call(layer, unit + own, name + own, outputs, None)
+                if not outputs and not is_model(layer):
+                    outputs = self._stated_input(model, layer, name + own)
+                outputs = self._call(layer, unit + own, name + own, outputs, {})
         return outputs
+
+    def _stated_input(self, model: Mapping[str, Any], layer: Mapping[str, Any], name: str) -> list[str]:
+        """An input layer for a sequential model without one, whose input shape stands in its first layer."""
+        if layer.get("class_name") == "InputLayer":
+            return []
+        shape = settings_of(layer).get("batch_input_shape")
+        form = {"batch_input_shape": shape} if shape else {"batch_shape": settings_of(model).get("build_input_shape")}
+        if not all(isinstance(value, list) for value in form.values()):
+            return []
+        self.layers.append(SourceLayer(f"{name}_input", "InputLayer", MappingProxyType(form)))
+        return [f"{name}_input"]
 
     def _functional(self, model: Mapping[str, Any], unit: str, name: str, inputs: Sequence[str] | None) -> list[str]:
         if id(model) not in self._plans:
@@ -145,20 +168,20 @@ class _Builder:
                 found = [outer[step.name]]
             else:
                 called = f"{step.name}:{step.index}" if step.index else step.name
-                found = self._call(step.layer, unit + step.name, name + called, taken, step.arguments)
+                found = self._call(step.layer, unit + step.name, name + called, taken, step.stated)
             outputs[(step.name, step.index)] = found
         return [part for place, index, slot in plan.outputs for part in _slot(outputs.get((place, index), []), slot)]
 
     def _call(
-        self, layer: Mapping[str, Any], unit: str, name: str, inputs: Sequence[str], arguments: object
+        self, layer: Mapping[str, Any], unit: str, name: str, inputs: Sequence[str], stated: Mapping[str, Any]
     ) -> list[str]:
         """Lists one call of a layer, or the layers of a model that is one; gives the names of its outputs."""
         self._spend(1 + len(name) // _USUAL_NAME + len(inputs))
         if is_model(layer):
             return self.model(layer, f"{unit}/", f"{name}/", inputs)
         config = settings_of(layer)
-        if arguments is not None:
-            config = MappingProxyType({**config, "call": arguments})
+        if stated:
+            config = MappingProxyType({**config, **stated})
         other = unit if unit != name else ""
         self.layers.append(SourceLayer(name, str(layer.get("class_name")), config, tuple(inputs), other))
         return [name]
@@ -179,7 +202,7 @@ class _Builder:
             return tuple((name, max(0, index - first_calls[name]), slot) for name, index, slot in found)
 
         steps = [
-            _Step(layer, name, index, mentions(node), _arguments(node))
+            _Step(layer, name, index, mentions(node), _stated(node))
             for name, layer in layers.items()
             for index, node in enumerate(_nodes(layer))
         ]
@@ -247,10 +270,26 @@ def _are_numbers(parts: list[Any]) -> bool:
     return all(isinstance(part, int) for part in parts)
 
 
-def _arguments(node: object) -> object:
-    """What a layer was called with beside outputs of other layers; None if there is nothing."""
-    kept = _without_tensors(node)
-    return kept if _says_something(kept) else None
+def _stated(node: object) -> dict[str, Any]:
+    """What a call states beside its inputs: its other arguments (`call`), and the names its inputs were given by."""
+    kept, names = _without_tensors(node), tuple(_argument_names(node, ""))
+    return ({"call": kept} if _says_something(kept) else {}) | ({"names": names} if any(names) else {})
+
+
+def _argument_names(part: object, name: str) -> Iterator[str]:
+    """For each mention of a layer's output, the argument it was given as; empty if by position."""
+    if isinstance(part, dict):
+        if part.get("class_name") == "__keras_tensor__":
+            yield name
+            return
+        for key, item in part.items():
+            yield from _argument_names(item, "" if not name and key in ("args", "kwargs") else str(key))
+    elif isinstance(part, list):
+        if len(part) >= 3 and isinstance(part[0], str) and _are_numbers(part[1:3]):
+            yield name
+            part = part[3:]
+        for item in part:
+            yield from _argument_names(item, name)
 
 
 def _without_tensors(part: object) -> object:
