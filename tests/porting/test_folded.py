@@ -11,7 +11,9 @@ LAYERS = [("in", "Input", {}, ()), ("a", "Conv", {}, ("in",)), ("r", "Relu", {},
 
 
 def folded_source():
-    units = {name: {"weight": numbers(4, 4, 1, 1, seed=at), "bias": numbers(4, seed=at)} for at, name in enumerate("ab")}
+    units = {
+        name: {"weight": numbers(4, 4, 1, 1, seed=at), "bias": numbers(4, seed=at)} for at, name in enumerate("ab")
+    }
     return source_of("onnx", units, order="graph", layers=LAYERS)
 
 
