@@ -202,7 +202,7 @@ def _notes(rows: list[tuple[str, _Entry]], metadata: dict[str, Any]) -> list[str
     if metadata.get("general.architecture") == "llama" and any(".attn_q." in name for name, _ in rows):
         notes.append(
             "The architecture is llama: in attn_q and attn_k the rows of each head are in the order of Meta's files, "
-            "which rotate neighbouring rows, where transformers rotates halves. Which of them a module does cannot be told "
-            "from its layers, so that these tensors are assigned to none."
+            "which rotate neighbouring rows, where transformers rotates halves. Which of them a module does cannot be "
+            "told from its layers, so that these tensors are assigned to none."
         )
     return notes
