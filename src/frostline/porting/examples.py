@@ -36,7 +36,8 @@ def _tuples(model: nn.Module, forms: list[Tensor], shapes: Sequence[tuple[tuple[
     if shapes:
         last = tuple(torch.zeros((BATCH, *shape), dtype=torch.long) if "int" in dtype else torch.ones((BATCH, *shape))
                      for shape, dtype in shapes)  # fmt: skip
-        for way in (tuple(one.movedim(-1, 1) if one.is_floating_point() else one for one in last), last):
+        first = tuple(one.movedim(-1, 1) if one.is_floating_point() and one.ndim > 1 else one for one in last)
+        for way in (first, last):
             yield way if len(way) > 1 else next(iter(way))
     by_layer = sorted(forms, key=lambda form: (form.dtype != torch.long, form.ndim < 4, tuple(form.shape[1:])))
     yield from by_layer

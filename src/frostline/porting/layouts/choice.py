@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from frostline.porting.layouts import (
+    caffe,
     darknet,
     flax,
+    folded,
     keras,
     matconvnet,
     mxnet,
@@ -34,6 +36,7 @@ _BY_FRAMEWORK = {
     "onnx": onnx.moves,
     "paddle": paddle.moves,
     "mxnet": mxnet.moves,
+    "caffe": caffe.moves,
     "sklearn": sklearn.moves,
     "darknet": darknet.moves,
     "matconvnet": matconvnet.moves,
@@ -43,6 +46,8 @@ _BY_FRAMEWORK = {
 
 def moves(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
     """How `unit` becomes `target`, tensor by tensor; None if it cannot."""
+    if target.norm is not None:
+        return folded.moves(unit, target)
     rules = _BY_FRAMEWORK.get(unit.framework, _unknown)
     found = rules(unit, target) if is_layer(target.module) else None
     if found is None and not is_layer(target.module) and len(unit.leaves) == len(target.tensors) == 1:
