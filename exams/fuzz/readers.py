@@ -11,6 +11,7 @@ Workers are processes of their own with a limit on their memory, so that a libra
 from __future__ import annotations
 
 import argparse
+import codecs
 import importlib
 import json
 import pkgutil
@@ -108,6 +109,7 @@ def prepared(fixture: str) -> Iterator[Path]:
         top = fixture.split("/")[0]
         shutil.copytree(FILES / top, Path(folder).resolve() / top)
         path = Path(folder).resolve() / fixture
+        codecs.lookup("cp437")  # zipfile imports it for the first name outside of ASCII
         for module in modules().values():
             _outcome(module, path)
         yield path
