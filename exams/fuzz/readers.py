@@ -109,7 +109,8 @@ def prepared(fixture: str) -> Iterator[Path]:
         top = fixture.split("/")[0]
         shutil.copytree(FILES / top, Path(folder).resolve() / top)
         path = Path(folder).resolve() / fixture
-        codecs.lookup("cp437")  # zipfile imports it for the first name outside of ASCII
+        for name in ("cp437", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"):
+            codecs.lookup(name)  # Python imports a codec when it first decodes a name of a file with it
         for module in modules().values():
             _outcome(module, path)
         yield path
