@@ -11,6 +11,7 @@ Workers are processes of their own with a limit on their memory, so that a libra
 from __future__ import annotations
 
 import argparse
+import codecs
 import importlib
 import json
 import pkgutil
@@ -108,6 +109,8 @@ def prepared(fixture: str) -> Iterator[Path]:
         top = fixture.split("/")[0]
         shutil.copytree(FILES / top, Path(folder).resolve() / top)
         path = Path(folder).resolve() / fixture
+        for name in ("cp437", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"):
+            codecs.lookup(name)  # Python imports a codec when it first decodes a name of a file with it
         for module in modules().values():
             _outcome(module, path)
         yield path

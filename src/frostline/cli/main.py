@@ -22,7 +22,7 @@ app.add_typer(cache_app, name="cache")
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 Data = Annotated[str, typer.Argument(help="A folder of images, one subfolder per class; or .npz / .safetensors.")]
 Model = Annotated[str, typer.Option("--model", help="timm:NAME or package.module:function.")]
-Weights = Annotated[str | None, typer.Option(help="A .safetensors file of weights.")]
+Weights = Annotated[str | None, typer.Option(help="A file of PyTorch's weights: safetensors, torch.save.")]
 Freeze = Annotated[str | None, typer.Option(help="Freeze through this layer; default: all but the new head.")]
 CacheFolder = Annotated[str, typer.Option("--cache", help="The cache folder.")]
 

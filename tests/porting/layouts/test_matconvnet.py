@@ -1,8 +1,12 @@
+import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from helpers_porting import numbers, port_into
+from frostline.core.errors import PortError
+from frostline.porting.execution import carry_out
+from frostline.porting.plan import make_plan
+from helpers_porting import numbers, port_into, source_of
 
 
 def test_filters_are_permuted():
@@ -31,3 +35,11 @@ def test_a_batch_norm_divides_by_sigma_whatever_its_epsilon():
 
 def test_what_is_no_such_layer_is_none():
     assert port_into(nn.ConvTranspose2d(2, 2, 3), {"filters": numbers(3, 3, 2, 2)}, "matconvnet") is None
+
+
+def test_a_sigma_smaller_than_the_epsilon_of_the_module_is_refused():
+    leaves = {name: numbers(4, seed=at) for at, name in enumerate(("multipliers", "biases", "mean"))}
+    source = source_of("matconvnet", {"bn": {**leaves, "sigma": torch.tensor([0.01, 1, 1, 1])}})
+    model = nn.Sequential(nn.BatchNorm2d(4, eps=1e-3))
+    with pytest.raises(PortError, match="infinite, or a negative variance"):
+        carry_out(make_plan(source, "file", model), model)
