@@ -79,6 +79,8 @@ class Source:
         dropped: Arrays that are no part of the network, by name: the class they were dropped in (`optimizer slot`,
             `moving average`, `counter`, `random state`).
         notes: One sentence for each wrapper that was looked into, and each choice that was made.
+        inputs: The layers of `layers` that take the network's inputs, in their order; empty if the file does not say.
+        outputs: The layers of `layers` whose outputs the network gives, in their order; likewise.
     """
 
     format: str
@@ -88,3 +90,5 @@ class Source:
     layers: tuple[SourceLayer, ...] = ()
     dropped: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     notes: tuple[str, ...] = ()
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from frostline.porting.readers import hdf5, strict_json, zip_archive
 from frostline.porting.readers.contract import Source, SourceTensor
-from frostline.porting.readers.keras_graph import code_in, graph, is_model
+from frostline.porting.readers.keras_graph import code_in, ends, graph, is_model
 from frostline.porting.readers.keras_leaves import leaves
 from frostline.porting.readers.keras_places import Place, file_order, guess, modern, places
 from frostline.porting.readers.weight_file import neighbour
@@ -158,9 +158,9 @@ def _source(file: WeightFile, kind: str, model: Mapping[str, Any], weights: _Wei
     order = "graph" if is_placed else "numbers"
     hidden = len(notes) - _MAX_NOTES
     shown = notes[:_MAX_NOTES] + ([f"There are {hidden} more notes of this kind."] if hidden > 0 else [])
-    return Source(
-        kind, "keras", tuple(tensor for _, tensor in found), order, layers, MappingProxyType(dropped), tuple(shown)
-    )
+    inputs, outputs = ends(file, model) if layers else ((), ())
+    kept = tuple(tensor for _, tensor in found)
+    return Source(kind, "keras", kept, order, layers, MappingProxyType(dropped), tuple(shown), inputs, outputs)
 
 
 def _ranks(layers: tuple[SourceLayer, ...], known: Mapping[str, Place]) -> Callable[[str, str], tuple[int, int]]:

@@ -15,12 +15,14 @@ if TYPE_CHECKING:
 
     from frostline.porting.readers.weight_file import WeightFile
 
-_MAX_LAYERS = 100_000
+_MAX_COST = 300_000  # a network of 1,000 layers takes 3,000
+_USUAL_NAME = 100
 _MODELS = ("Functional", "Model", "Sequential")
 _CODE = ("Lambda", "__lambda__", "TorchModuleWrapper", "TFSMLayer", "JaxLayer", "FlaxLayer")
 _MAX_NOTES = 20
 
 Call = tuple[str, int]  # a layer of one model, and how many calls of it came before
+Output = tuple[str, int, int]  # a call, and which of its outputs
 
 
 def is_model(layer: object) -> bool:
@@ -66,6 +68,16 @@ def graph(file: WeightFile, model: Mapping[str, Any]) -> tuple[SourceLayer, ...]
     return tuple(builder.layers)
 
 
+def ends(file: WeightFile, model: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The layers of `graph` that take the inputs of a model, and those whose outputs it gives, each in its order."""
+    builder = _Builder(file)
+    outputs = builder.model(model, "", "", None)
+    first = [layer.name for layer in builder.layers if layer.kind == "InputLayer"]
+    named = {name_of(layer): None for layer in layers_in(model)}
+    stated = [place for place, _, _ in _references(settings_of(model).get("input_layers"), named)]
+    return tuple(stated if sorted(stated) == sorted(first) else first), tuple(outputs)
+
+
 def code_in(model: object) -> tuple[str, ...]:
     """A sentence for each part of a serialized model that only code could rebuild."""
     found = dict.fromkeys(_code(model))
@@ -92,12 +104,22 @@ def _code(part: object) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class _Step:
-    """One call of a layer: where each of its inputs comes from, and what else it was called with."""
+    """One call of a layer: where each of its inputs comes from, and what else the call states."""
 
     layer: Mapping[str, Any]
+    name: str
     index: int
-    sources: tuple[tuple[str, int, int], ...]
-    node: object
+    sources: tuple[Output, ...]
+    stated: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """The calls of a functional model in an order in which they can be computed, and its inputs and outputs."""
+
+    steps: tuple[_Step, ...]
+    inputs: tuple[Output, ...]
+    outputs: tuple[Output, ...]
 
 
 class _Builder:
@@ -106,78 +128,96 @@ class _Builder:
     def __init__(self, file: WeightFile) -> None:
         self._file = file
         self.layers: list[SourceLayer] = []
+        self._cost = 0
+        self._plans: dict[int, _Plan] = {}  # by the identity of the model, which may be called often
 
     def model(self, model: Mapping[str, Any], unit: str, name: str, inputs: Sequence[str] | None) -> list[str]:
         """Lists the layers of a model that is called on the outputs of `inputs`; gives the names of its outputs."""
-        if model.get("class_name") == "Sequential":
-            return self._sequential(model, unit, name, inputs)
-        return self._functional(model, unit, name, inputs)
-
-    def call(self, layer: Mapping[str, Any], unit: str, name: str, inputs: Sequence[str], node: object) -> list[str]:
-        """Lists one call of a layer, or the layers of a model that is one; gives the names of its outputs."""
-        if is_model(layer):
-            return self.model(layer, f"{unit}/", f"{name}/", inputs)
-        if len(self.layers) >= _MAX_LAYERS:
-            raise self._file.damaged(f"an architecture of more than {_MAX_LAYERS} layers")
-        config = settings_of(layer)
-        arguments = _arguments(node)
-        if arguments is not None:
-            config = MappingProxyType({**config, "call": arguments})
-        self.layers.append(
-            SourceLayer(name, str(layer.get("class_name")), config, tuple(inputs), unit if unit != name else "")
-        )
-        return [name]
-
-    def _sequential(self, model: Mapping[str, Any], unit: str, name: str, inputs: Sequence[str] | None) -> list[str]:
+        if "input_layers" in settings_of(model) or model.get("class_name") != "Sequential":
+            return self._functional(model, unit, name, inputs)
         outputs = list(inputs or ())
         for layer in layers_in(model):
-            if layer.get("class_name") == "InputLayer" and inputs is not None:
-                continue
-            own = name_of(layer)
-            outputs = self.call(layer, unit + own, name + own, outputs, None)
+            if layer.get("class_name") != "InputLayer" or inputs is None:
+                own = name_of(layer)
+                if not outputs and not is_model(layer):
+                    outputs = self._stated_input(model, layer, name + own)
+                outputs = self._call(layer, unit + own, name + own, outputs, {})
         return outputs
 
+    def _stated_input(self, model: Mapping[str, Any], layer: Mapping[str, Any], name: str) -> list[str]:
+        """An input layer for a sequential model without one, whose input shape stands in its first layer."""
+        if layer.get("class_name") == "InputLayer":
+            return []
+        shape = settings_of(layer).get("batch_input_shape")
+        form = {"batch_input_shape": shape} if shape else {"batch_shape": settings_of(model).get("build_input_shape")}
+        if not all(isinstance(value, list) for value in form.values()):
+            return []
+        self.layers.append(SourceLayer(f"{name}_input", "InputLayer", MappingProxyType(form)))
+        return [f"{name}_input"]
+
     def _functional(self, model: Mapping[str, Any], unit: str, name: str, inputs: Sequence[str] | None) -> list[str]:
+        if id(model) not in self._plans:
+            self._plans[id(model)] = self._plan(model)
+        plan = self._plans[id(model)]
+        outer = dict(zip([place for place, _, _ in plan.inputs], inputs or (), strict=False))
+        outputs: dict[Call, list[str]] = {}
+        for step in plan.steps:
+            taken = [part for place, index, slot in step.sources for part in _slot(outputs[(place, index)], slot)]
+            if step.name in outer and not step.sources:
+                self._spend(1)
+                found = [outer[step.name]]
+            else:
+                called = f"{step.name}:{step.index}" if step.index else step.name
+                found = self._call(step.layer, unit + step.name, name + called, taken, step.stated)
+            outputs[(step.name, step.index)] = found
+        return [part for place, index, slot in plan.outputs for part in _slot(outputs.get((place, index), []), slot)]
+
+    def _call(
+        self, layer: Mapping[str, Any], unit: str, name: str, inputs: Sequence[str], stated: Mapping[str, Any]
+    ) -> list[str]:
+        """Lists one call of a layer, or the layers of a model that is one; gives the names of its outputs."""
+        self._spend(1 + len(name) // _USUAL_NAME + len(inputs))
+        if is_model(layer):
+            return self.model(layer, f"{unit}/", f"{name}/", inputs)
+        config = settings_of(layer)
+        if stated:
+            config = MappingProxyType({**config, **stated})
+        other = unit if unit != name else ""
+        self.layers.append(SourceLayer(name, str(layer.get("class_name")), config, tuple(inputs), other))
+        return [name]
+
+    def _spend(self, cost: int) -> None:
+        """Models that call models often can multiply: a small file could list endlessly many layers."""
+        self._cost += cost
+        if self._cost > _MAX_COST:
+            raise self._file.damaged(f"an architecture of more than {_MAX_COST} calls of layers")
+
+    def _plan(self, model: Mapping[str, Any]) -> _Plan:
         config = settings_of(model)
         layers = {name_of(layer): layer for layer in layers_in(model)}
-        outer = dict(
-            zip(
-                [place for place, _, _ in self._references(config.get("input_layers"), layers)],
-                inputs or (),
-                strict=False,
-            )
-        )
-        outputs: dict[Call, list[str]] = {}
-        for step in self._steps(layers):
-            own = name_of(step.layer)
-            taken = [part for place, index, slot in step.sources for part in _slot(outputs[(place, index)], slot)]
-            if own in outer and not step.sources:
-                outputs[(own, step.index)] = [outer[own]]
-            else:
-                again = f":{step.index}" if step.index else ""
-                outputs[(own, step.index)] = self.call(step.layer, unit + own, f"{name}{own}{again}", taken, step.node)
-        ends = self._references(config.get("output_layers"), layers)
-        return [part for place, index, slot in ends for part in _slot(outputs.get((place, index), []), slot)]
+        first_calls = {name: _first_call(layer) for name, layer in layers.items()}
 
-    def _references(self, part: object, layers: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, int, int]]:
-        """Each mention of a layer's output, in order; the calls of a layer are counted from 0."""
-        mentions = _references(part, layers)
-        return [(name, max(0, index - _first_call(layers[name])), slot) for name, index, slot in mentions]
+        def mentions(part: object) -> tuple[Output, ...]:
+            found = _references(part, layers)
+            return tuple((name, max(0, index - first_calls[name]), slot) for name, index, slot in found)
 
-    def _steps(self, layers: Mapping[str, Mapping[str, Any]]) -> Iterator[_Step]:
-        """The calls of a functional model in an order in which they can be computed, near to the file's."""
         steps = [
-            _Step(layer, index, tuple(self._references(node, layers)), node)
-            for layer in layers.values()
+            _Step(layer, name, index, mentions(node), _stated(node))
+            for name, layer in layers.items()
             for index, node in enumerate(_nodes(layer))
         ]
-        known = {(name_of(step.layer), step.index) for step in steps}
+        ends = config.get("output_layers")
+        return _Plan(tuple(self._ordered(steps)), mentions(config.get("input_layers")), mentions(ends))
+
+    def _ordered(self, steps: list[_Step]) -> Iterator[_Step]:
+        """Calls after those whose outputs they take, else in the order of the file."""
+        known = {(step.name, step.index) for step in steps}
         waiting = defaultdict[Call, list[int]](list)
         missing: dict[int, int] = {}
         for number, step in enumerate(steps):
             needed = {(place, index) for place, index, _ in step.sources}
             if not needed <= known:
-                raise self._file.damaged(f"the layer {name_of(step.layer)!r} takes outputs that no layer has")
+                raise self._file.damaged(f"the layer {step.name[:60]!r} takes outputs that no layer has")
             missing[number] = len(needed)
             for call in needed:
                 waiting[call].append(number)
@@ -187,7 +227,7 @@ class _Builder:
             step = steps[heapq.heappop(ready)]
             done += 1
             yield step
-            for number in waiting[(name_of(step.layer), step.index)]:
+            for number in waiting[(step.name, step.index)]:
                 missing[number] -= 1
                 if missing[number] == 0:
                     heapq.heappush(ready, number)
@@ -212,7 +252,7 @@ def _nodes(layer: Mapping[str, Any]) -> list[Any]:
     return nodes if isinstance(nodes, list) and nodes else [[]]
 
 
-def _references(part: object, layers: Mapping[str, object]) -> list[tuple[str, int, int]]:
+def _references(part: object, layers: Mapping[str, object]) -> list[Output]:
     """Each mention of a layer's output, in order: of Keras 3 (`keras_history`) or of Keras 2 (`[name, node, slot]`)."""
     if isinstance(part, dict):
         config = part.get("config")
@@ -230,10 +270,26 @@ def _are_numbers(parts: list[Any]) -> bool:
     return all(isinstance(part, int) for part in parts)
 
 
-def _arguments(node: object) -> object:
-    """What a layer was called with beside outputs of other layers; None if there is nothing."""
-    kept = _without_tensors(node)
-    return kept if _says_something(kept) else None
+def _stated(node: object) -> dict[str, Any]:
+    """What a call states beside its inputs: its other arguments (`call`), and the names its inputs were given by."""
+    kept, names = _without_tensors(node), tuple(_argument_names(node, ""))
+    return ({"call": kept} if _says_something(kept) else {}) | ({"names": names} if any(names) else {})
+
+
+def _argument_names(part: object, name: str) -> Iterator[str]:
+    """For each mention of a layer's output, the argument it was given as; empty if by position."""
+    if isinstance(part, dict):
+        if part.get("class_name") == "__keras_tensor__":
+            yield name
+            return
+        for key, item in part.items():
+            yield from _argument_names(item, "" if not name and key in ("args", "kwargs") else str(key))
+    elif isinstance(part, list):
+        if len(part) >= 3 and isinstance(part[0], str) and _are_numbers(part[1:3]):
+            yield name
+            part = part[3:]
+        for item in part:
+            yield from _argument_names(item, name)
 
 
 def _without_tensors(part: object) -> object:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from frostline.porting.readers import hdf5, strict_json
 from frostline.porting.readers.contract import Source, SourceTensor
-from frostline.porting.readers.keras_graph import code_in, graph, is_model, layers_in, name_of
+from frostline.porting.readers.keras_graph import code_in, ends, graph, is_model, layers_in, name_of
 from frostline.porting.readers.keras_places import file_order
 
 if TYPE_CHECKING:
@@ -74,7 +74,9 @@ def read(file: WeightFile, key: str | None = None) -> Source:
         notes.append("Arrays that belong to no layer of the file's list of layers were left out.")
     kind = "Keras model in HDF5" if root else "Keras weights in HDF5"
     order = "graph" if names else "numbers"
-    return Source(kind, "keras", tuple(t for _, t in tensors), order, layers, MappingProxyType(dropped), tuple(notes))
+    inputs, outputs = ends(file, model) if layers else ((), ())
+    kept = tuple(tensor for _, tensor in tensors)
+    return Source(kind, "keras", kept, order, layers, MappingProxyType(dropped), tuple(notes), inputs, outputs)
 
 
 def _root(found: Hdf5) -> str:
@@ -160,7 +162,9 @@ class _Known:
     def place(self, layer: str, path: str) -> tuple[str, str]:
         """Unit and leaf of an array in the group of a layer."""
         parts = re.sub(r":\d+$", "", path.removeprefix(f"{layer}/")).split("/")
-        leaf = parts.pop().removeprefix(f"{layer}_")  # Keras 1: `dense_1/dense_1_W`
+        leaf = parts.pop()
+        if not parts:  # Keras 1: `dense_1/dense_1_W`; in others the layer stands before the leaf
+            leaf = leaf.removeprefix(f"{layer}_")
         if layer == _OWN:
             return "/".join(parts), leaf
         name = layer.rpartition("/")[2]

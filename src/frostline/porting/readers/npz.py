@@ -82,12 +82,20 @@ def read(file: WeightFile, key: str | None = None) -> Source:
     found: dict[str, SourceTensor] = {}
     for member in archive.members.values():
         name = member.name.removesuffix(".npy")
-        header = _header(file, archive.start(member.name, _MAX_HEADER_BYTES + 12), member.size, name)
-        found[name] = SourceTensor(
-            name, header.shape, header.dtype, "", "", partial(_load_member, file, archive, member.name, header)
-        )
+        found[name] = array_of(file, archive, member.name, name)
     check_names(file, list(found))
     return _source(file, found)
+
+
+def array_of(file: WeightFile, archive: Archive, member: str, name: str) -> SourceTensor:
+    """The array that a member of an archive is, called `name`.
+
+    Raises:
+        PortError: If the archive has no such member, or it is no array of numbers.
+    """
+    start = archive.start(member, _MAX_HEADER_BYTES + 12)
+    header = _header(file, start, archive.members[member].size, name)
+    return SourceTensor(name, header.shape, header.dtype, "", "", partial(_load_member, file, archive, member, header))
 
 
 def _header(file: WeightFile, start: bytes, size: int, name: str) -> _Header:
