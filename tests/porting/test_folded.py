@@ -1,17 +1,19 @@
 import pytest
 import torch
-from helpers_porting import numbers, source_of
 from torch import nn
 
 from frostline.core.errors import PortError
 from frostline.porting.execution import carry_out
 from frostline.porting.plan import make_plan
+from helpers_porting import numbers, source_of
 
 LAYERS = [("in", "Input", {}, ()), ("a", "Conv", {}, ("in",)), ("r", "Relu", {}, ("a",)), ("b", "Conv", {}, ("r",))]
 
 
 def folded_source():
-    units = {name: {"weight": numbers(4, 4, 1, 1, seed=at), "bias": numbers(4, seed=at)} for at, name in enumerate("ab")}
+    units = {
+        name: {"weight": numbers(4, 4, 1, 1, seed=at), "bias": numbers(4, seed=at)} for at, name in enumerate("ab")
+    }
     return source_of("onnx", units, order="graph", layers=LAYERS)
 
 

@@ -1,8 +1,8 @@
-from helpers_porting import numbers, source_of
 from torch import nn
 
 from frostline.porting.layouts.folded import moves
 from frostline.porting.units import TargetUnit, source_units
+from helpers_porting import numbers, source_of
 
 
 def test_the_bias_goes_where_there_is_a_place_for_it():
