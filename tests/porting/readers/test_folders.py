@@ -16,9 +16,12 @@ def test_a_file_is_itself():
     assert weight_path(FILES / "missing") == FILES / "missing"  # opening it says so
 
 
-def test_prefixes_and_data_files_lead_to_their_index():
+def test_prefixes_and_data_files_lead_to_their_index(tmp_path):
     for name in ("names.ckpt", "names.ckpt.index", "names.ckpt.data-00000-of-00001"):
         assert weight_path(FILES / name) == FILES / "names.ckpt.index"
+    (tmp_path / ".index").write_bytes(b"")  # an empty prefix
+    assert weight_path(tmp_path / ".meta") == tmp_path / ".index"
+    assert weight_path(tmp_path / "b.meta") == tmp_path / "b.meta"
 
 
 def test_folders(tmp_path):

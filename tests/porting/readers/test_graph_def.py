@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from frostline.core.errors import PortError
+from frostline.porting.readers import caffe
 from frostline.porting.readers.graph_def import claims, read
 from frostline.porting.readers.weight_file import WeightFile
 from helpers_porting_wire import block, float32, number
@@ -54,6 +55,16 @@ def test_the_graph_of_a_saved_model(tmp_path):
 def test_a_graph_whose_weights_are_elsewhere():
     with WeightFile(FILES / "saved_tfkeras" / "saved_model.pb") as file:
         assert claims(file)
+        with pytest.raises(PortError, match="holds no weights: they are variables"):
+            read(file)
+
+
+def test_the_graph_beside_a_checkpoint_of_tensorflow_1(tmp_path):
+    variable = block(1, block(1, "w") + block(2, "VariableV2"))
+    (tmp_path / "a.meta").write_bytes(block(1, block(2, number(1, 5))) + block(2, variable))
+    with WeightFile(tmp_path / "a.meta") as file:
+        assert claims(file)
+        assert not caffe.claims(file)
         with pytest.raises(PortError, match="holds no weights: they are variables"):
             read(file)
 

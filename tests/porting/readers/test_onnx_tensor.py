@@ -44,6 +44,13 @@ def test_values_elsewhere(tensor):
     assert tensor(proto((7,), 1, elsewhere(location="part"))).load().tolist()[2:] == FLOATS[1:].tolist()
 
 
+def test_a_file_elsewhere_that_changes_is_noticed(tensor, tmp_path):
+    read = tensor(proto((7,), 1, elsewhere(location="part")))
+    (tmp_path / "part").write_bytes(bytes(28) + b"more")
+    with pytest.raises(PortError, match="changed while it was read"):
+        read.load()
+
+
 DAMAGED = {
     "fewer bytes": proto((2, 3), 1, block(9, b"1234")),
     "more bytes": proto((2, 3), 1, block(9, bytes(28))),

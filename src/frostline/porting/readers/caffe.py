@@ -49,21 +49,23 @@ class _Layer:
 
 
 def claims(file: WeightFile) -> bool:
-    """Whether the file begins as a network of Caffe does."""
+    """Whether the file begins as a network of Caffe does: a name, and layers with names and kinds."""
     first = beginning(Wire(file).span())
-    numbers = {number for number, _ in first}
-    if (
-        not first
-        or not numbers <= _KNOWN
-        or not numbers & {_V1, _V2}
-        or not all(isinstance(v, Span) for _, v in first[:1])
-    ):
+    layer = next(((number, value) for number, value in first if number in (_V1, _V2)), None)
+    if layer is None or not {number for number, _ in first} <= _KNOWN or not _is_name(dict(first).get(1)):
         return False
-    number, layer = next((number, value) for number, value in first if number in (_V1, _V2))
-    inner = dict(beginning(layer, 8)) if isinstance(layer, Span) else {}
-    if number == _V2:
+    inner = dict(beginning(layer[1], 8)) if isinstance(layer[1], Span) else {}
+    if layer[0] == _V2:
         return isinstance(inner.get(1), Span) and isinstance(inner.get(2), Span)
     return isinstance(inner.get(4), Span) or isinstance(inner.get(1), Span)
+
+
+def _is_name(value: int | Span | None) -> bool:
+    if value is None:
+        return True
+    if isinstance(value, int) or value.size > 1_000 or value.offset + value.size > value.wire.size:
+        return False
+    return value.bytes().decode(errors="replace").isprintable()
 
 
 def read(file: WeightFile, key: str | None = None) -> Source:

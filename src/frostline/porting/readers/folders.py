@@ -19,7 +19,7 @@ _KNOWN = (
     "pytorch_model.bin.index.json", "pytorch_model.bin", "flax_model.msgpack.index.json", "flax_model.msgpack",
     "tf_model.h5.index.json", "tf_model.h5", "model.weights.json", "model.weights.h5", "model.onnx",
 )  # fmt: skip
-_SHARD = re.compile(r"(.*)\.data-\d{5}-of-\d{5}")
+_SHARD = re.compile(r"(.*)\.(?:data-\d{5}-of-\d{5}|meta)")
 _MAX_FILES = 100_000
 _MAX_DEPTH = 2  # `10/default/_METADATA`: a step of Orbax's manager
 
@@ -28,7 +28,7 @@ def weight_path(path: Path) -> Path:
     """The file to read for `path`.
 
     Args:
-        path: A file; the prefix of a TensorFlow checkpoint (`model.ckpt`, `folder/` for an empty one); or a folder: a
+        path: A file; the prefix or another file of a TensorFlow checkpoint (`model.ckpt`); or a folder: a
             SavedModel, an Orbax checkpoint, a TensorFlow.js model, or any other that holds one file of weights.
 
     Raises:

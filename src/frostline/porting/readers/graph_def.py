@@ -44,18 +44,11 @@ class _Node:
 
 
 def claims(file: WeightFile) -> bool:
-    """Whether the file is a graph of TensorFlow, or a SavedModel's."""
+    """Whether the file is a graph of TensorFlow, a SavedModel's, or one with notes for restoring it (`.meta`)."""
     first = beginning(Wire(file).span())
     if len(first) > 1 and first[0] == (1, 1) and all(number == 2 and isinstance(v, Span) for number, v in first[1:]):
         return True
-    nodes = [value for number, value in first if number == 1]
-    if not nodes or {number for number, _ in first} - {1, 2, 3, 4, 5}:
-        return False
-    node = nodes[0]
-    inner = (
-        [number for number, value in beginning(node, 4) if isinstance(value, Span)] if isinstance(node, Span) else []
-    )
-    return inner[:2] == [1, 2]
+    return _has_nodes(first) or _has_nodes(_inside(first, 2))
 
 
 def read(file: WeightFile, key: str | None = None) -> Source:
@@ -83,21 +76,35 @@ def read(file: WeightFile, key: str | None = None) -> Source:
             config = {name: _setting(item) for name, item in attributes.items() if item is not None}
             nodes[name] = _Node(name, kind, inputs, {k: v for k, v in config.items() if v is not None})
     check_names(file, names)
-    source = _Graph(file, constants, nodes).source()
-    if not source.tensors and any(node.kind in _VARIABLES for node in nodes.values()):
+    if num_variables := sum(node.kind in _VARIABLES for node in nodes.values()):
         raise file.refused(
-            "The graph holds no weights: they are variables.", f"{len(nodes)} nodes and no constants of theirs",
+            "The graph holds no weights: they are variables.", f"{num_variables} variables in {len(nodes)} nodes",
             "pass the checkpoint that belongs to it (`variables/variables.index` of a SavedModel).",
         )  # fmt: skip
-    return source
+    return _Graph(file, constants, nodes).source()
+
+
+def _has_nodes(fields: list[tuple[int, int | Span]]) -> bool:
+    """Whether fields are those of a graph: nodes, each with a name and an operator first."""
+    numbers = [number for number, value in _inside(fields, 1) if isinstance(value, Span)]
+    return numbers[:2] == [1, 2] and {number for number, _ in fields} <= {1, 2, 3, 4, 5}
+
+
+def _inside(fields: list[tuple[int, int | Span]], number: int) -> list[tuple[int, int | Span]]:
+    """The first fields of the first message of a number."""
+    found = next((value for key, value in fields if key == number), None)
+    return beginning(found) if isinstance(found, Span) else []
 
 
 def _node_messages(file: WeightFile) -> list[Message]:
     whole = Wire(file).message()
-    if not whole.has(1) or isinstance(dict(beginning(whole.wire.span(), 1)).get(1), Span):
+    first = beginning(whole.wire.span())
+    if _has_nodes(first):
         graphs = [whole]
-    else:
+    elif first and isinstance(first[0][1], int):
         graphs = [graph for meta in whole.messages(2) if (graph := meta.message(2)) is not None]
+    else:
+        graphs = list(whole.messages(2))
     functions = [f for graph in graphs for library in graph.messages(2) for f in library.messages(1)]
     found = [node for graph in graphs for node in graph.messages(1)]
     return found or [node for function in functions for node in function.messages(3)]

@@ -54,6 +54,7 @@ class OnnxTensor:
 
     def __init__(self, file: WeightFile, message: Message) -> None:
         self._file, self._message = file, message
+        self._part: WeightFile | None = None  # the other file as it was at first
         self.name, self.kind = message.text(8), message.integer(2)
         self.shape = tuple(message.integers(1))
         self.dtype = _DTYPES.get(self.kind, "")
@@ -86,7 +87,7 @@ class OnnxTensor:
         if sum(ways) > 1:
             raise self._file.damaged(f"the tensor {self.name!r} has its values in two places")
         if self.is_external:
-            self._external()
+            self._place = self._external()
             return
         span = self._message.span(_RAW_DATA)
         if span is not None and span.size != self._expected:
@@ -96,8 +97,10 @@ class OnnxTensor:
 
     def _raw(self) -> bytes:
         if self.is_external:
-            location, offset = self._external()
+            location, offset = self._place
             with beneath(self._file, location) as other:
+                if self._part is not None and other.stamp != self._part.stamp:
+                    raise self._part.changed(other.size)
                 return other.read_at(offset, self._expected)
         span = self._message.span(_RAW_DATA)
         if span is not None:
@@ -116,6 +119,7 @@ class OnnxTensor:
             raise self._file.damaged(f"the tensor {self.name!r} at offset and length {numbers} of another file")
         offset, length = int(numbers[0]), int(numbers[1])
         with beneath(self._file, said.get("location", "")) as other:
+            self._part = other
             length = length if "length" in said else other.size - offset
             if length != self._expected or offset + length > other.size:
                 raise self._file.damaged(

@@ -19,7 +19,7 @@ import torch
 from frostline.porting.readers.arrays import DTYPES, num_bytes, tensor_of
 from frostline.porting.readers.crc32c import crc32c, unmasked
 from frostline.porting.readers.leveldb import table
-from frostline.porting.readers.protobuf import Wire
+from frostline.porting.readers.protobuf import Span, Wire, beginning
 from frostline.porting.readers.weight_file import neighbour
 
 if TYPE_CHECKING:
@@ -143,7 +143,13 @@ def bundle(file: WeightFile) -> Bundle:
     rows = table(file)
     if b"" not in rows:
         raise file.damaged("a table without the header of a checkpoint")
-    header = Wire(file, rows.pop(b"")).message()
+    first = Wire(file, rows.pop(b""))
+    if any(number == 1 and isinstance(value, Span) for number, value in beginning(first.span(), 1)):
+        raise file.refused(
+            "The checkpoint is of TensorFlow's first version, which holds its tensors in one table, and is not read.",
+            f"{len(rows)} entries", "restore it with TensorFlow, and save it again with tf.compat.v1.train.Saver.",
+        )  # fmt: skip
+    header = first.message()
     num_shards = header.integer(1)
     if not 0 < num_shards <= _MAX_SHARDS:
         raise file.damaged(f"a checkpoint of {num_shards} data files")
