@@ -10,6 +10,8 @@ import struct
 import zipfile
 from typing import TYPE_CHECKING, Any
 
+from .sealed import in_message, in_table
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -50,7 +52,11 @@ def _inside(content: bytes, others: Sequence[bytes], draw: random.Random, depth:
         size = int.from_bytes(content[:8], "little")
         header = _in_json(content[8 : 8 + size], draw)
         return None if header is None else struct.pack("<Q", len(header)) + header + content[8 + size :]
-    return _in_json(content, draw) if content[:1] in (b"{", b"[") else None
+    if content[:1] in (b"{", b"["):
+        return _in_json(content, draw)
+    return in_table(content, lambda part: _damage(part, others, draw, _MAX_DEEP), draw) or in_message(
+        content, lambda part: _damage(part, others, draw, _MAX_DEEP), draw
+    )
 
 
 def _in_archive(content: bytes, others: Sequence[bytes], draw: random.Random, depth: int) -> bytes | None:

@@ -24,11 +24,11 @@ from frostline.recipes import checkup as checkup
 from frostline.recipes import fit as fit
 from frostline.recipes import heal as heal
 from frostline.recipes import port as port
+from frostline.recipes import reuse as reuse
 from frostline.splitting import Split as Split
 from frostline.splitting import split as split
 from frostline.transfer import freeze as freeze
 from frostline.transfer import replace_head as replace_head
-from frostline.transfer import reuse as reuse
 from frostline.transfer import thaw as thaw
 
 __all__ = [

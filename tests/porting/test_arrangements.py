@@ -21,8 +21,8 @@ def test_inputs_are_tried_in_other_orders():
     words, kinds = torch.tensor([[1, 2]]), torch.tensor([[3, 4]])
     found = list(of_inputs([words, kinds]))
     assert [name for name, _ in found] == [
-        "channels on axis 1", "time before batch", "channels on axis 1, inputs in another order",
-        "time before batch, inputs in another order",
+        "axes as in the file", "axes as in the file", "axes as in the file, inputs in another order",
+        "axes as in the file, inputs in another order",
     ]  # fmt: skip
     assert torch.equal(found[2][1][0], kinds)
     assert len(list(of_inputs([words] * 4))) == 2

@@ -38,13 +38,13 @@ def test_what_is_proven_tested_and_unknown_is_said_apart():
     assert (
         "agree with golden outputs on 4 samples (relative difference 1.0e-07, allowed 1e-05), in which 6" in run.tested
     )
-    assert run.unknown == "padding of n."
+    assert run.unknown == "padding of 'n'."
 
 
 def test_a_summary_for_people():
     text = certificate(checks=CHECKS, kept=("head",), unused=("top",), dropped={"m": "optimizer slot"}).text()
     for line in ("f.h5 (Keras) -> Net: 2 tensors of 1 layers.", "  a wrapper", "Kept:    head (not in the file)",
                  "Unused:  top (not in the module)", "Dropped: 1 tensors (optimizer slot)",
-                 "Differs: n, eps: 0.001 in the file, 1e-05 in the module"):  # fmt: skip
+                 "Differs: eps of 'n': 0.001 in the file, 1e-05 in the module"):  # fmt: skip
         assert line in text
     assert certificate().units() == {"x": "a"}

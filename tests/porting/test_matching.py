@@ -48,7 +48,7 @@ def test_numbers_count_layers_of_one_name():
 
 
 def test_where_nothing_ran_the_entries_of_a_sequence_are_in_order():
-    candidates = dict.fromkeys(("dense", "dense_1", "dense_2"), {"0", "1", "2"})
+    candidates = {name: {"0", "1", "2"} for name in ("dense", "dense_1", "dense_2")}
     assert told(candidates, ["0", "1", "2"], order="numbers")[0]["dense_1"][0] == "1"
 
 

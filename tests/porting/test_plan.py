@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 from torch import nn
 
@@ -11,10 +13,7 @@ def plan(units, module, **options):
 
 
 def dense(*sizes):
-    return {
-        f"dense_{at}": {"kernel": numbers(one, other)}
-        for at, (one, other) in enumerate(zip(sizes, sizes[1:], strict=False))
-    }
+    return {f"dense_{at}": {"kernel": numbers(one, other)} for at, (one, other) in enumerate(itertools.pairwise(sizes))}
 
 
 def test_a_plan_can_be_read():
@@ -53,7 +52,9 @@ def test_hints_pair_layers_that_fit_each_once():
     with pytest.raises(PortError, match="A hint pairs layers that do not fit"):
         plan(dense(2, 2, 3), module, hints={"dense_0": "b"})
     for hints in ("dense_0", ["a"], {"dense_0": "a", "dense_1": "a"}):
-        with pytest.raises(DataError, match="Hints are a mapping from layers of the file to layers of the module, each"):
+        with pytest.raises(
+            DataError, match="Hints are a mapping from layers of the file to layers of the module, each"
+        ):
             plan(dense(2, 2, 3), module, hints=hints)
 
 

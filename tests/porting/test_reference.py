@@ -80,4 +80,5 @@ def test_inputs_that_the_module_takes_prepared():
     fitting = [
         golden.kind for golden in reference.goldens if torch.allclose(model(golden.inputs).double(), golden.outputs[0])
     ]
-    assert fitting == ["an interpretation of the file's own graph in float64, on inputs after its scale"]
+    (kind,) = fitting
+    assert kind.endswith("graph in float64, on inputs after its scale (axes as in the file)")

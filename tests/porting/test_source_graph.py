@@ -2,8 +2,9 @@ from frostline.porting.source_graph import flow, input_shapes
 from frostline.porting.units import source_units
 from helpers_porting import numbers, source_of
 
-LAYERS = [("in", "InputLayer", {"batch_shape": [None, 8, 3], "dtype": "float32"}, ()), ("a", "Dense", {}, ("in",)),
-          ("relu", "ReLU", {}, ("a",)), ("both", "Bidirectional", {}, ("relu", "in")), ("b", "Dense", {}, ("both",))]  # fmt: skip
+LAYERS = [("in", "InputLayer", {"batch_shape": [None, 8, 3]}, ()), ("a", "Dense", {}, ("in",)),
+          ("relu", "ReLU", {}, ("a",)), ("both", "Bidirectional", {}, ("relu", "in")),
+          ("b", "Dense", {}, ("both",))]  # fmt: skip
 
 
 def test_layers_without_weights_are_passed_through():

@@ -137,7 +137,7 @@ def test_networks_of_other_frameworks_compute_the_same(folder):
     golden = (inputs[0] if len(inputs) == 1 else tuple(inputs), outputs)
     assert case.facts["files"]
     if case.counterpart.refused:
-        with pytest.raises(fl.PortError, match="no partner"):
+        with pytest.raises(fl.PortError, match="nn.GRU cannot represent 'recurrent': its reset gate acts before"):
             fl.port(folder / case.facts["files"][0], case.counterpart.build(), golden=golden)
         return
     for name in case.facts["files"]:
@@ -157,3 +157,75 @@ def test_the_example_of_the_guide_runs(monkeypatch):
     names = {}
     exec(block, names)
     assert "the outputs agree with golden outputs on 3 samples" in names["certificate"].tested
+
+
+DEPTHWISE = NETWORKS / "keras" / "depthwise" / "model.keras"
+
+
+def depthwise(kind=nn.ReLU):
+    """The network of this file in other words."""
+    return nn.Sequential(
+        nn.Conv2d(4, 4, 3, padding=1, groups=4), nn.ReLU(), nn.Conv2d(4, 8, 3, groups=4), kind(), nn.Conv2d(8, 4, 1)
+    )
+
+
+def test_a_file_with_its_architecture_brings_its_own_golden_outputs():
+    certificate = fl.port(DEPTHWISE, depthwise())
+    (run,) = certificate.runs
+    assert run.kind == "an interpretation of the file's own graph in float64 (channels on axis 1)"
+    assert (run.samples, run.alternatives) == (3, 1)
+    assert run.error <= EXACT
+    assert {check.status for check in certificate.checks} == {"agrees"}
+
+
+def test_a_module_that_computes_something_else_is_refused_with_the_place_and_the_cause():
+    own = depthwise(nn.Tanh)
+    before = {name: tensor.clone() for name, tensor in own.state_dict().items()}
+    with pytest.raises(fl.PortError, match="The module does not compute what the source network does") as caught:
+        fl.port(DEPTHWISE, own)
+    assert "the first layer that differs is 'mix' (Conv2D) and '4' (Conv2d)" in caught.value.received
+    assert "activation of '2': Tanh() in the module, 'relu' in the file" in caught.value.do
+    assert all(torch.equal(tensor, before[name]) for name, tensor in own.state_dict().items())
+
+
+class Branches(nn.Module):
+    """A norm of each branch, which only a run tells apart."""
+
+    def __init__(self, eps):
+        super().__init__()
+        self.left, self.right = nn.LayerNorm(4, eps), nn.LayerNorm(4, eps)
+
+    def forward(self, x):
+        return self.left(x) - self.right(x)
+
+
+BRANCHES = NETWORKS.parent / "interpreting" / "branches.keras"
+
+
+def test_settings_are_set_on_request_and_only_where_the_outputs_agree_then():
+    own = Branches(1e-5)
+    with pytest.raises(fl.PortError, match="none of 2 assignments|The module does not compute") as caught:
+        fl.port(BRANCHES, own)
+    assert "epsilon of 'left': 1e-05 in the module, 0.5 in the file (adapt=True sets it)" in caught.value.do
+    assert own.left.eps == own.right.eps == 1e-5
+    certificate = fl.port(BRANCHES, own, adapt=True)
+    assert own.left.eps == own.right.eps == 0.5
+    assert certificate.units() == {"p": "left", "q": "right"}
+    assert "Set:     epsilon of 'left', 'right': 0.5 as in the file, 1e-05 before" in str(certificate)
+    other = Branches(1e-5)
+    other.right.register_forward_hook(lambda module, args, output: -output)
+    with pytest.raises(fl.PortError):
+        fl.port(BRANCHES, other, adapt=True)
+    assert other.left.eps == 1e-5
+
+
+def test_a_setting_that_differs_and_was_not_run_is_named():
+    own = Branches(1e-5)
+    own.forward = lambda a, b: a
+    certificate = fl.port(BRANCHES, own, hints={"p": "left"})
+    assert certificate.runs == ()
+    assert "The file's graph gives outputs of shape (3, 4) for random inputs; the module takes or gives others." in str(
+        certificate
+    )
+    assert "what follows from another epsilon of 'left', 'right'" in certificate.unknown
+    assert "Differs: epsilon of 'left', 'right': 1e-05 in the module, 0.5 in the file" in str(certificate)

@@ -74,7 +74,7 @@ DOORS: list[Door] = [
     door(
         "port",
         {
-            "FILE": Pool({"safetensors": FILE.sane["safetensors"]}, {k: v for k, v in FILE.odd.items() if "dict" not in k}),
+            "FILE": Pool(FILE.sane, {k: v for k, v in FILE.odd.items() if "dict" not in k}),
             "to": Pool({UNSET: lambda _: "", **MODEL.sane}, MODEL.odd),
             "out": Pool({"new": lambda w: str(w.folder / "out.safetensors")}, OUT.odd),
             "verify": Pool(constants({UNSET: ""}), {
@@ -82,7 +82,7 @@ DOORS: list[Door] = [
                 **constants({"missing": "missing.npz", "empty": ""}),
             }),
             "hints": Pool(constants({UNSET: "", "right": '{"1": "1"}'}), constants({
-                "no JSON": "{", "list": "[1]", "unknown": '{"x": "y"}', "missing": "missing.json", "numbers": '{"1": 3}',
+                "no JSON": "{", "list": "[1]", "unknown": '{"x": "y"}', "missing": "a.json", "numbers": '{"1": 3}',
             })),
             "key": Pool(constants({UNSET: ""}), constants({"unknown": "ema", "empty": ""})),
             "check": Pool({UNSET: lambda _: "", "right": _certificate()}, {

@@ -59,7 +59,7 @@ def _timm_model(name: str) -> nn.Module:
 
 
 def _transformers_model(folder: str) -> nn.Module:
-    """The architecture that a folder's `config.json` describes; no weights are loaded, and no code of the folder runs."""
+    """The architecture that a folder's `config.json` describes; no weights are loaded, no code of the folder runs."""
     try:
         import transformers
     except (ImportError, RuntimeError) as error:

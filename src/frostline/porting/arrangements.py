@@ -36,10 +36,11 @@ def _without_last(value: Tensor) -> Tensor:
     return value.squeeze(-1) if value.ndim == 2 else value
 
 
+_AS_THEY_ARE = "axes as in the file"
 ORDERS: tuple[tuple[str, Callable[[Tensor], Tensor]], ...] = (
     ("channels on axis 1", _channels_first),
     ("channels of images on axis 1", _images_first),
-    ("axes as in the file", _plain),
+    (_AS_THEY_ARE, _plain),
     ("time before batch", _time_first),
 )
 _MOST_ORDERED = 3  # inputs whose order is varied
@@ -56,7 +57,8 @@ def of_inputs(values: Sequence[Tensor]) -> Iterator[tuple[str, tuple[Tensor, ...
             key = tuple((index, one.stride(), one.shape) for index, one in zip(order, made, strict=True))
             if key not in seen:
                 seen.add(key)
-                text = name if order == tuple(range(count)) else f"{name}, inputs in another order"
+                text = name if any(one.ndim > 2 for one in made) else _AS_THEY_ARE
+                text = text if order == tuple(range(count)) else f"{text}, inputs in another order"
                 yield text, tuple(one.contiguous() for one in made)
 
 

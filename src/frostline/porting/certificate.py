@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 SCHEMA = 1
+_SHOWN = 3  # layers in one line
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,6 @@ class Certificate:
 
     def text(self) -> str:
         """A summary for people."""
-        differing = [check for check in self.checks if check.status in ("differs", "unknown")]
         lines = [
             f"{self.file} ({self.format}) -> {self.model}: {len(self.mapping)} tensors of {len(self.units())} layers.",
             *(f"  {name}" for name in self.notes),
@@ -149,7 +149,7 @@ class Certificate:
         if self.dropped:
             kinds = sorted(set(self.dropped.values()))
             lines.append(f"Dropped: {len(self.dropped)} tensors ({', '.join(kinds)})")
-        lines += [f"{check.status.capitalize()}: {check.layer}, {check.setting}: {check.text}" for check in differing]
+        lines += _of_checks(self.checks)
         return "\n".join(lines)
 
     def __str__(self) -> str:
@@ -182,12 +182,41 @@ def sentences(
     unknown = [] if runs else ["whether the module computes what the source network does (pass golden outputs)"]
     if not has_graph and not runs:
         unknown.append("settings that weights do not show: epsilon, padding, activations, the order of a flatten")
-    unknown += [f"{check.setting} of {check.layer}" for check in checks if check.status == "unknown"]
+    unknown += [f"{setting} of {names}" for setting, names in _by_setting(checks, "unknown")]
+    if not runs:
+        unknown += [
+            f"what follows from another {setting} of {names}" for setting, names in _by_setting(checks, "differs")
+        ]
     return (
         proven,
         tested,
         f"{'; '.join(unknown)}." if unknown else "inputs of other sizes or ranges than those that were run.",
     )
+
+
+def _of_checks(checks: tuple[Check, ...]) -> list[str]:
+    """One line for each setting that does not agree, with the layers that share it."""
+    groups: dict[tuple[str, str, str], list[str]] = {}
+    for check in checks:
+        if check.status != "agrees":
+            groups.setdefault((check.status, check.setting, check.text), []).append(check.layer)
+    return [
+        f"{status.capitalize() + ':':9}{setting} of {_listed(names)}: {text}"
+        for (status, setting, text), names in groups.items()
+    ]
+
+
+def _by_setting(checks: tuple[Check, ...], status: str) -> list[tuple[str, str]]:
+    groups: dict[str, list[str]] = {}
+    for check in checks:
+        if check.status == status:
+            groups.setdefault(check.setting, []).append(check.layer)
+    return [(setting, _listed(names)) for setting, names in groups.items()]
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"{', '.join(map(repr, names[:_SHOWN]))}{more}"
 
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Inputs that a module may take, guessed from its first layer; only the flow of values is looked at, not its numbers."""
+"""Inputs that a module may take, guessed from its layers; only the flow of values is looked at, not its numbers."""
 
 from __future__ import annotations
 
@@ -36,11 +36,10 @@ def _tuples(model: nn.Module, forms: list[Tensor], shapes: Sequence[tuple[tuple[
     if shapes:
         last = tuple(torch.zeros((BATCH, *shape), dtype=torch.long) if "int" in dtype else torch.ones((BATCH, *shape))
                      for shape, dtype in shapes)  # fmt: skip
-        for way in (tuple(one.movedim(-1, 1) if one.is_floating_point() else one for one in last), last):
-            yield way if len(way) > 1 else way[0]
-    by_layer = sorted(
-        forms, key=lambda form: (form.dtype != torch.long, form.ndim < 4, int(form.size(1)) if form.ndim > 1 else 0)
-    )
+        first = tuple(one.movedim(-1, 1) if one.is_floating_point() and one.ndim > 1 else one for one in last)
+        for way in (first, last):
+            yield way if len(way) > 1 else next(iter(way))
+    by_layer = sorted(forms, key=lambda form: (form.dtype != torch.long, form.ndim < 4, tuple(form.shape[1:])))
     yield from by_layer
     for form in by_layer:
         for count in (2, 3):  # networks of several inputs of one kind

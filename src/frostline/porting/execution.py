@@ -98,7 +98,7 @@ def digest_of(tensors: Iterable[Tensor]) -> str:
     """The SHA-256 of the bytes of tensors, in order."""
     whole = hashlib.sha256()
     for tensor in tensors:
-        whole.update(memoryview(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()).cast("B"))
+        whole.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return whole.hexdigest()
 
 

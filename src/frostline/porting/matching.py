@@ -1,8 +1,8 @@
 """Which layer of the file becomes which layer of the module: by type and shape, then by place, names and order.
 
-Type and shape say what is possible. Of what is possible, a pair is taken if nothing else is left for one of the two; else if
-the flow of values, the names or the order tell it apart, and do not contradict each other. What is left then is an
-ambiguity, and a result: golden outputs or a run may settle it, a guess may not.
+Type and shape say what is possible. Of what is possible, a pair is taken if nothing else is left for one of the two;
+else if the flow of values, the names or the order tell it apart, and do not contradict each other. What is left then is
+an ambiguity, and a result: golden outputs or a run may settle it, a guess may not.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class Pair:
         source: The unit.
         target: The layer.
         reason: What told it.
-        margin: By how much it was told: 1 if nothing else was possible, else how much more alike the names are than in the
-            second best assignment.
+        margin: By how much it was told: 1 if nothing else was possible, else how much more alike the names are than in
+            the second best assignment.
     """
 
     source: str
@@ -70,7 +70,7 @@ class Evidence:
         model: The module.
         source_flow: As of `source_graph.flow`.
         target_flow: As of `target_graph.flow`.
-        order: As of `Source`; `layers` if the numbers are those in which Keras made the layers, whatever their names are.
+        order: As of `Source`; `layers` if the numbers are those in which Keras made the layers, whatever their names.
         hints: Of the user: target unit by source unit.
     """
 
@@ -81,7 +81,9 @@ class Evidence:
     hints: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
-def match(candidates: Candidates, order: Sequence[str], targets: Sequence[str], evidence: Evidence) -> tuple[tuple[Pair, ...], tuple[Open, ...]]:  # fmt: skip
+def match(
+    candidates: Candidates, order: Sequence[str], targets: Sequence[str], evidence: Evidence
+) -> tuple[tuple[Pair, ...], tuple[Open, ...]]:
     """Pairs of units that are told, and groups that are not.
 
     Args:

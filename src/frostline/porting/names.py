@@ -17,11 +17,10 @@ _MEANING = {
     "q": "query", "k": "key", "v": "value", "o": "output", "out": "output", "backward": "reverse", "bw": "reverse",
     "forward": "", "fw": "", "batchnorm": "norm", "bn": "norm", "batch": "", "normalization": "norm",
     "layernorm": "norm", "ln": "norm", "dense": "linear", "fc": "linear", "logits": "head", "predictions": "head",
-    "classifier": "head", "skip": "downsample", "embeddings": "embedding", "embed": "embedding", "emb": "embedding", "shortcut": "downsample",
-    "d": "", "proj": "", "projection": "", "layer": "", "layers": "", "block": "", "blocks": "", "kernel": "",
-    "weight": "", "depthwise": "dw", "pointwise": "pw", "expand": "expand", "project": "project", "self": "",
-    "lstm": "", "gru": "", "rnn": "", "l": "", "conv": "conv", "positional": "position", "pos": "position", "cls": "class",
-    "token": "", "intermediate": "intermediate",
+    "classifier": "head", "skip": "downsample", "embeddings": "embedding", "embed": "embedding", "emb": "embedding",
+    "shortcut": "downsample", "d": "", "proj": "", "projection": "", "layer": "", "layers": "", "block": "",
+    "blocks": "", "kernel": "", "weight": "", "depthwise": "dw", "pointwise": "pw", "self": "", "lstm": "", "gru": "",
+    "rnn": "", "l": "", "positional": "position", "pos": "position", "cls": "class", "token": "",
 }  # fmt: skip
 
 
@@ -57,8 +56,8 @@ def likeness(sources: Sequence[str], targets: Sequence[str]) -> list[list[float]
     """How much each name of the file is like each name of the module, among these names alone.
 
     What all names of a side share is left out. A number counts at its place if it is an index: the same words stand
-    before it in all names of its side (`block_1`, `block_2`), and both sides count alike from whatever first number. Where
-    there is an index, further numbers count if both sides have the very same ones.
+    before it in all names of its side (`block_1`, `block_2`), and both sides count alike from whatever first number.
+    Where there is an index, further numbers count if both sides have the very same ones.
 
     Args:
         sources: Names of the file.

@@ -27,13 +27,16 @@ MOST_TRIALS = 1_000  # assignments that are run
 _FURTHER = 2  # other inputs on which assignments must agree that all give the golden outputs
 
 
-def settle(plan: PortPlan, model: nn.Module, goldens: Sequence[Golden]) -> tuple[PortPlan, int]:
+def settle(
+    plan: PortPlan, model: nn.Module, goldens: Sequence[Golden], causes: str = ""
+) -> tuple[PortPlan, int]:  # fmt: skip
     """The plan with nothing left open.
 
     Args:
         plan: As names and order left it.
         model: The module; unchanged afterwards.
         goldens: What the source network gives; the module has to give one of them.
+        causes: Settings that differ, for the error.
 
     Returns:
         The plan, and how many assignments were run.
@@ -56,7 +59,7 @@ def settle(plan: PortPlan, model: nn.Module, goldens: Sequence[Golden]) -> tuple
         if found[0] <= tolerance:
             passing.append(way)
     if not passing:
-        raise _differs(plan, best[1], best[0], tolerance, f"none of {tried} assignments gives the outputs")
+        raise _differs(plan, best[1], best[0], tolerance, f"none of {tried} assignments gives the outputs", causes)
     if len(passing) > 1 and not _are_equal(passing, model, best[1], tolerance):
         refuse_ambiguity(plan)  # samples that show no difference settle nothing
     note = f"{goldens[0].told} told {tried} assignments apart"
@@ -65,7 +68,9 @@ def settle(plan: PortPlan, model: nn.Module, goldens: Sequence[Golden]) -> tuple
     return replace(passing[0], notes=(*plan.notes, note)), tried
 
 
-def prove(plan: PortPlan, model: nn.Module, reference: Reference, alternatives: int) -> tuple[Run, ...]:
+def prove(
+    plan: PortPlan, model: nn.Module, reference: Reference, alternatives: int, causes: str = ""
+) -> tuple[Run, ...]:
     """Run the module as it is now beside the source's outputs.
 
     Args:
@@ -73,6 +78,7 @@ def prove(plan: PortPlan, model: nn.Module, reference: Reference, alternatives: 
         model: The module.
         reference: What the source network gives.
         alternatives: As `settle` gave it.
+        causes: Settings that differ, for the error.
 
     Raises:
         PortError: If they differ.
@@ -81,7 +87,8 @@ def prove(plan: PortPlan, model: nn.Module, reference: Reference, alternatives: 
         return ()
     (error, golden), tolerance = nearest(model, reference.goldens), tolerance_of(model)
     if error > tolerance:
-        raise _differs(plan, golden, error, tolerance, first_difference(plan, model, reference, golden))
+        where = first_difference(plan, model, reference, golden)
+        raise _differs(plan, golden, error, tolerance, where, causes)
     return (Run(golden.kind, golden.num_samples, error, tolerance, alternatives),)
 
 
@@ -139,11 +146,12 @@ def _ways(plan: PortPlan, reason: str) -> Iterator[PortPlan]:
             yield replace(plan, steps=(*steps, *choice), opened=(), choices=())
 
 
-def _differs(plan: PortPlan, golden: Golden, error: float, tolerance: float, what: str) -> PortError:
+def _differs(plan: PortPlan, golden: Golden, error: float, tolerance: float, what: str, causes: str) -> PortError:
+    usual = "epsilon of norms, padding, activations, the order of a flatten, and the preparation of inputs"
     return PortError(
         what="The module does not compute what the source network does.",
         where=f"{plan.path}, {golden.kind} of {golden.num_samples} samples",
         received=f"{what}: relative difference {error:.1e}, allowed {tolerance:.0e}",
-        do="compare what weights do not show: epsilon of norms, padding, activations, the order of a flatten, and the "
-        "preparation of inputs; the module is unchanged.",
+        do=f"mend what may be the cause: {causes}; the module is unchanged." if causes else
+        f"compare what weights do not show: {usual}; the module is unchanged.",
     )  # fmt: skip

@@ -47,7 +47,11 @@ def input_shapes(source: Source) -> tuple[tuple[tuple[int, ...], str], ...]:
     for layer in source.layers:
         if layer.kind in ("InputLayer", "Input"):
             shape = next((layer.config[name] for name in _SHAPES if layer.config.get(name)), ())
-            if not isinstance(shape, (list, tuple)) or not all(isinstance(size, int) for size in shape[1:]):
+            if (
+                not shape
+                or not isinstance(shape, (list, tuple))
+                or not all(isinstance(size, int) for size in shape[1:])
+            ):
                 return ()
             shapes.append((tuple(shape[1:]), str(layer.config.get("dtype", "float32"))))
     return tuple(shapes)

@@ -20,8 +20,8 @@ Candidates = dict[str, set[str]]  # of a source unit: the target units that it m
 def refine(candidates: Candidates, source: Edges, target: Edges) -> Candidates:
     """The candidates that stand at the same place in both networks.
 
-    Layers begin with the colour of what they may become, and take on those of the layers before and after them, round by
-    round. The last round in which both networks have as many layers of each colour is the answer: where the module
+    Layers begin with the colour of what they may become, and take on those of the layers before and after them, round
+    by round. The last round in which both networks have as many layers of each colour is the answer: where the module
     computes the same in another structure, what can be told before that shows stays told.
     """
     before, after = _inverse(source), _inverse(target)

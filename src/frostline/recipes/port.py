@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -15,6 +16,8 @@ from frostline.porting.golden import as_golden
 from frostline.porting.plan import make_plan
 from frostline.porting.readers.formats import open_source
 from frostline.porting.reference import Reference, reference_of
+from frostline.porting.settings.comparison import compare
+from frostline.porting.settings.setting import causes_of, checks_of, set_equal
 from frostline.porting.settling import prove, repeated, settle
 from frostline.porting.units import full_name, held
 
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from frostline.porting.certificate import Run
+    from frostline.porting.certificate import Check, Run
     from frostline.porting.plan import PortPlan
 
 
@@ -41,10 +44,10 @@ def port(
 ) -> Certificate:
     """Load the weights of another framework into a module, and say how far that is proven.
 
-    The file is read as data, without its framework; no code of it is run. Each layer of the file becomes the layer of the
-    module that has its type and shape, told apart by the flow of values, by names and by order. Where these leave more
-    than one way, golden outputs decide, or an error lists them: nothing is guessed. Files of Keras that carry their
-    architecture bring golden outputs of their own: their network is computed in float64, and the module beside it.
+    The file is read as data, without its framework; no code of it is run. Each layer of the file becomes the layer of
+    the module that has its type and shape, told apart by the flow of values, by names and by order. Where these leave
+    more than one way, golden outputs decide, or an error lists them: nothing is guessed. Files of Keras and ONNX that
+    carry their architecture bring golden outputs of their own: their network is computed, and the module beside it.
 
     Args:
         source: The path of a file of weights; the formats are listed in docs/formats.md.
@@ -91,22 +94,24 @@ def port(
             what="An earlier port is told by its certificate.", where="port(like=...)",
             received=f"a value of type {type(like).__name__}", do="pass what an earlier call of port returned.",
         )  # fmt: skip
-    with open_source(path, key) as (content, sha256):
+    with open_source(path, key) as (content, sha256), ExitStack() as undo:
         plan = make_plan(content, str(path), model, hints=hints, partial=partial, inputs=wanted and wanted.inputs)
         plan = repeated(plan, like) if like is not None else plan
         beside = Reference(content, (wanted,)) if wanted is not None else reference_of(content, plan, model)
-        plan, alternatives = settle(plan, model, beside.goldens)
-        undo = carry_out(plan, model)
-        try:
-            runs = prove(plan, model, beside, alternatives)
-        except BaseException:
-            undo()
-            raise
-    return _certificate(plan, beside, sha256, model, runs)
+        settings = compare(plan, content, model, beside.found.layers)
+        done = set_equal(settings, undo) if adapt else ()
+        plan, alternatives = settle(plan, model, beside.goldens, causes_of(settings))
+        settings = compare(plan, content, model, beside.found.layers)
+        done += set_equal(settings, undo) if adapt else ()
+        undo.callback(carry_out(plan, model))
+        runs = prove(plan, model, beside, alternatives, causes_of(settings))
+        undo.pop_all()
+    checks = checks_of(settings, done, has_run=bool(runs))
+    return _certificate(plan, beside, sha256, model, runs, checks)
 
 
 def _certificate(
-    plan: PortPlan, beside: Reference, sha256: str, model: nn.Module, runs: tuple[Run, ...]
+    plan: PortPlan, beside: Reference, sha256: str, model: nn.Module, runs: tuple[Run, ...], checks: tuple[Check, ...]
 ) -> Certificate:  # fmt: skip
     content = beside.source
     mapping = tuple(
@@ -118,9 +123,9 @@ def _certificate(
         for step in plan.steps
         for move in step.moves
     )  # fmt: skip
-    proven, tested, unknown = sentences(mapping, runs, (), has_graph=bool(content.layers))
+    proven, tested, unknown = sentences(mapping, runs, checks, has_graph=bool(content.layers))
     return Certificate(
         file=plan.path, sha256=sha256, format=content.format, framework=content.framework, model=type(model).__name__,
-        mapping=mapping, kept=plan.kept, unused=plan.unused, dropped=dict(plan.dropped), checks=(), runs=runs,
+        mapping=mapping, kept=plan.kept, unused=plan.unused, dropped=dict(plan.dropped), checks=checks, runs=runs,
         notes=(*plan.notes, *beside.notes), proven=proven, tested=tested, unknown=unknown,
     )  # fmt: skip

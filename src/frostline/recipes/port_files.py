@@ -141,6 +141,7 @@ def _hints(text: str) -> dict[str, str]:
 
 def _no_hints(text: str) -> DataError:
     return DataError(
-        what="Hints are a mapping from layers of the file to layers of the module.", where="--hints", received=text[:80],
+        what="Hints are a mapping from layers of the file to layers of the module.", where="--hints",
+        received=text[:60],
         do="""write it as JSON: --hints '{"dense_1": "head"}', or pass a .json file that holds it.""",
     )  # fmt: skip

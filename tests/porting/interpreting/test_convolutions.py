@@ -18,6 +18,8 @@ def test_every_layer_gives_what_keras_gives(file, name):
 @pytest.mark.parametrize(
     ("name", "config", "why"),
     [
+        ("conv2_same", {"dilation_rate": 10**9}, "values of the shape"),
+        ("transposed2_same_3_2", {"strides": 10**9}, "values of the shape"),
         ("conv2", {"data_format": "channels_first"}, "data_format='channels_first'"),
         ("conv2", {"padding": "causal"}, "padding 'causal'"),
         ("conv2", {"strides": [1, 1, 1]}, "sizes [1, 1, 1] for 2 axes"),
@@ -30,4 +32,4 @@ def test_what_is_not_known_is_refused(name, config, why):
     with pytest.raises(NotInterpretedError) as caught:
         apply(layer("keras3", name, **config))
     assert str(caught.value).startswith(f"not interpreted: {name} (")
-    assert str(caught.value).endswith(why)
+    assert why in str(caught.value)

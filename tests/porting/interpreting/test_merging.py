@@ -21,6 +21,8 @@ def test_every_layer_gives_what_keras_gives(file, name):
 @pytest.mark.parametrize(
     ("name", "config", "why"),
     [
+        ("repeat", {"n": 10**9}, "values of the shape"),
+        ("repeat", {"n": "2"}, "n '2'"),
         ("reshape", {"target_shape": [7, 7]}, "for values of shape (5, 6, 4)"),
         ("permute", {"dims": [1, 1, 2]}, "dims [1, 1, 2]"),
         ("flatten", {"data_format": "channels_first"}, "data_format='channels_first'"),
@@ -31,7 +33,7 @@ def test_every_layer_gives_what_keras_gives(file, name):
 def test_what_is_not_known_is_refused(name, config, why):
     with pytest.raises(NotInterpretedError) as caught:
         apply(layer("keras3", name, **config))
-    assert str(caught.value).endswith(why)
+    assert why in str(caught.value)
 
 
 def test_operations_on_tensors_take_numbers():

@@ -14,7 +14,8 @@ from frostline.porting.layouts.layout import (
 from helpers_porting import numbers
 
 LAYOUTS = [
-    (SAME, (3, 4)), (TRANSPOSED, (3, 4)), (permuted("a", 3, 2, 0, 1), (2, 3, 4, 5)), (blocks("b", 3, (1, 0, 2)), (6, 2)),
+    (SAME, (3, 4)), (TRANSPOSED, (3, 4)), (permuted("a", 3, 2, 0, 1), (2, 3, 4, 5)),
+    (blocks("b", 3, (1, 0, 2)), (6, 2)),
     (blocks("b", 4, (0, 2, 3, 1)), (8,)), (flipped("c", 0, 1), (2, 3)), (reshaped("d", (2, 6), (12,)), (2, 6)),
     (from_channels_last((3, 2, 4)), (24, 5)), (from_channels_last((3, 2)), (6,)),
     (TRANSPOSED.then(blocks("b", 3, (2, 0, 1))), (4, 9)),

@@ -180,6 +180,20 @@ def test_damaged_graphs_are_refused(built, data):
         built(data)
 
 
+def test_attributes_of_other_types_are_no_faults_of_ours(built):
+    odd = block(1, "perm") + number(20, 1)  # a float where a list belongs
+    graph = built(X + block(5, tensor("w", 2, 2)) + node("Transpose", "w", "t", odd) + node("MatMul", "xt", "y"))
+    assert [layer.kind for layer in graph.layers()] == ["Input", "Transpose", "MatMul"]
+    axis = block(1, "axis") + number(3, -9)
+    data = (
+        X + block(5, tensor("q", 2, 2, kind=6)) + block(5, tensor("s", 2)) + node("DequantizeLinear", "qs", "w", axis)
+    )
+    with pytest.raises(PortError, match="damaged"):
+        built(data + node("MatMul", "xw", "y"))
+    with pytest.raises(PortError, match="damaged"):
+        built(X + node("Relu", "x", "y", block(1, "constants") + number(3, 1)))
+
+
 def test_what_is_not_read_is_refused(built):
     with pytest.raises(PortError, match="holds sparse tensors"):
         built(block(15, b""))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from frostline.core.errors import PortError
-from frostline.porting.readers.protobuf import MAX_DEPTH, MAX_FIELDS, Message, Wire
+from frostline.porting.readers.protobuf import MAX_DEPTH, MAX_FIELDS, Message, Span, Wire, beginning
 from frostline.porting.readers.weight_file import WeightFile
 from helpers_porting_wire import block, fixed32, float32, number, packed, varint
 
@@ -113,6 +113,16 @@ def test_depth_is_bounded(parse):
     with pytest.raises(PortError, match="nested more than 64 deep"):
         while message is not None:
             message = message.message(1)
+
+
+def test_the_beginning_of_what_is_cut(parse):
+    whole = number(1, 8) + block(2, b"abcdef") + fixed32(3, 1) + number(4, 1)
+    message = parse(b"")
+    for size in range(len(whole)):
+        found = beginning(Wire(message.wire.file, whole[:size]).span())
+        assert [field for field, _ in found] == [1, 2][: (size >= 2) + (size >= 4)]
+    inner = beginning(Span(Wire(message.wire.file, b"\x08"), 0, 100))  # a field that ends beyond its file
+    assert inner == []
 
 
 def test_the_number_of_fields_is_bounded(parse, monkeypatch):

@@ -115,7 +115,8 @@ def test_damaged_models_are_refused(changed, name):
 
 @pytest.mark.parametrize(
     "values",
-    [{"dtype": "string"}, {"dtype": "O"}, {"quantization": {"dtype": "uint8", "min": "x", "scale": 1}},
+    [{"dtype": "string"}, {"dtype": "O"}, {"dtype": []}, {"quantization": {"dtype": {}}},
+     {"quantization": {"dtype": "uint8", "min": "x", "scale": 1}},
      {"quantization": {"dtype": "uint8", "min": 0, "scale": float("nan")}}, {"quantization": {"dtype": "int4"}},
      {"quantization": {"dtype": "float16"}, "dtype": "int32"}, {"quantization": {"dtype": "uint8", "min": 10**400}}],
     ids=str,
@@ -153,7 +154,15 @@ def test_graph_models_have_weights_and_no_layers(changed):
 
     found = changed(change)
     assert (found.framework, found.layers, found.order) == ("tensorflow", (), "file")
-    assert "operators of the graph were not looked at" in found.notes[0]
+    assert found.notes[0].startswith("No layers are known")
+
+
+def test_a_manifest_alone(source, tmp_path):
+    shutil.copytree(FILES / "quantised", tmp_path / "model")
+    path = tmp_path / "model" / "model.json"
+    path.write_text(json.dumps(json.loads(path.read_text())["weightsManifest"]))
+    found = source(tmp_path / "model")
+    assert (found.framework, len(found.tensors)) == ("tensorflow", 7)
 
 
 def test_code_in_the_topology_is_said(changed):
@@ -170,7 +179,9 @@ def test_what_is_loaded_is_the_tensors_own(source):
     assert torch.count_nonzero(tensor.load()) > 0
 
 
-@pytest.mark.parametrize("data", [b"", b"{}", b'{"weight_map": {}}', b'[{"weightsManifest": 1}]', b"\x89HDF"])
+@pytest.mark.parametrize(
+    "data", [b"", b"{}", b'{"weight_map": {}}', b'[{"weightsManifest": 1}]', b'[1, "weights"]', b"\x89HDF"]
+)
 def test_other_files_are_not_claimed(tmp_path, data):
     (tmp_path / "a").write_bytes(data)
     with WeightFile(tmp_path / "a") as file:

@@ -10,29 +10,17 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 import torch.nn.functional as F
 
+from frostline.porting.blocks import pad_same
 from frostline.porting.interpreting.activations import activated
 from frostline.porting.interpreting.layer import Layer, as_sizes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from torch import Tensor
 
 _CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 _TRANSPOSED = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
-
-
-def pad_same(
-    x: Tensor, kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int], value: float = 0.0
-) -> Tensor:
-    """A value (B, C, S...) padded as `SAME` does: so that each axis gives one output for each `stride` values."""
-    pads: list[int] = []
-    for axis in reversed(range(len(kernel))):
-        size = x.shape[2 + axis]
-        reach = (kernel[axis] - 1) * dilation[axis] + 1
-        total = max((-(-size // stride[axis]) - 1) * stride[axis] + reach - size, 0)
-        pads += [total // 2, total - total // 2]
-    return F.pad(x, pads, value=value) if any(pads) else x
 
 
 class _Form(NamedTuple):
@@ -56,6 +44,7 @@ def _convolved(layer: Layer, weight: Tensor, bias: Tensor | None, groups: int) -
     """The layer's convolution with a weight in PyTorch's layout; channels last again."""
     axes, stride, dilation = _form(layer)
     x, kernel, padding = layer.input().movedim(-1, 1), weight.shape[2:], layer.setting("padding", "valid")
+    layer.bounded(*x.shape[:2], *(size + k * d for size, k, d in zip(x.shape[2:], kernel, dilation, strict=True)))
     if padding == "same":
         x = pad_same(x, kernel, stride, dilation)
     elif padding == "causal" and axes == 1:
@@ -105,6 +94,8 @@ def _transposed(layer: Layer) -> Tensor:
     outer = None if more is None else as_sizes(layer, more, axes)
     weight = _of_kernel(layer.weight("kernel"))  # stored as (K..., out, in): this is (in, out, K...)
     x = layer.input().movedim(-1, 1)
+    sizes = zip(x.shape[2:], stride, weight.shape[2:], dilation, strict=True)
+    layer.bounded(len(x), weight.shape[1], *(size * step + k * d for size, step, k, d in sizes))
     whole = _TRANSPOSED[axes](x, weight, None, stride, 0, 0, 1, dilation)
     for axis in range(axes):
         reach = (weight.shape[2 + axis] - 1) * dilation[axis] + 1

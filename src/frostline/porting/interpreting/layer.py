@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -10,6 +11,9 @@ from torch import Tensor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+
+MOST_VALUES = 1 << 26  # in one tensor: 512 MB in float64
 
 
 class NotInterpretedError(Exception):
@@ -68,6 +72,11 @@ class Layer:
         if leaf not in self.weights:
             self.refuse(f"no weight {leaf!r}")
         return self.weights[leaf]().to(torch.float64)
+
+    def bounded(self, *sizes: int) -> None:
+        """Refuse values larger than any network has, before they are made: their sizes are whatever a file states."""
+        if math.prod(sizes) > MOST_VALUES:
+            self.refuse(f"values of the shape {sizes}")
 
     def bias(self) -> Tensor | None:
         """The bias, if it has one."""

@@ -100,6 +100,9 @@ def _permuted(layer: Layer) -> Tensor:
 
 def _repeated(layer: Layer) -> Tensor:
     count = layer.needed("n")
+    if not isinstance(count, int):
+        layer.refuse(f"n {count!r}")
+    layer.bounded(count, *layer.input().shape)
     return layer.input().unsqueeze(1).repeat_interleave(count, 1)
 
 

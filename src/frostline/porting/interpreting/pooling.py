@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 
-from frostline.porting.interpreting.convolutions import pad_same
+from frostline.porting.blocks import pad_same
 from frostline.porting.interpreting.layer import Layer, as_sizes
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ def _pooled(layer: Layer, *, largest: bool) -> Tensor:
     if padding not in ("valid", "same"):
         layer.refuse(f"padding {padding!r}")
     ones = (1,) * axes
+    layer.bounded(*x.shape[:2], *map(sum, zip(x.shape[2:], size, strict=True)))
     if largest:
         x = pad_same(x, size, stride, ones, -math.inf) if padding == "same" else x
         return _MAX[axes](x, size, stride).movedim(1, -1)
@@ -64,8 +65,9 @@ def _sides(layer: Layer, setting: str) -> list[tuple[int, int]]:
 
 
 def _zero_padded(layer: Layer) -> Tensor:
-    pads = [size for pair in reversed(_sides(layer, "padding")) for size in pair]
-    return F.pad(layer.input(), (0, 0, *pads))
+    x, sides = layer.input(), _sides(layer, "padding")
+    layer.bounded(len(x), x.shape[-1], *(size + sum(pair) for size, pair in zip(x.shape[1:-1], sides, strict=True)))
+    return F.pad(x, (0, 0, *(size for pair in reversed(sides) for size in pair)))
 
 
 def _cropped(layer: Layer) -> Tensor:
@@ -79,6 +81,7 @@ def _enlarged(layer: Layer) -> Tensor:
     layer.allow(data_format="channels_last")
     x, axes = layer.input(), layer.input().ndim - 2
     size = as_sizes(layer, layer.setting("size", 2), axes)
+    layer.bounded(*x.shape, *size)
     kind = layer.setting("interpolation", "nearest")
     if kind == "bilinear" and axes == 2:
         shape = [x.shape[1] * size[0], x.shape[2] * size[1]]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import math
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from frostline.porting.interpreting.layer import NotInterpretedError
+from frostline.porting.interpreting.layer import MOST_VALUES, NotInterpretedError
 from frostline.porting.interpreting.network import called, input_names
 
 if TYPE_CHECKING:
@@ -47,8 +48,8 @@ def _sample(source: Source, layer: SourceLayer, random: torch.Generator) -> Tens
     tables = [one for one in source.layers if layer.name in one.inputs and one.kind == "Embedding"]
     if tables:
         first = int(any(one.config.get("mask_zero") for one in tables))
-        rows = [one.config.get("input_dim") for one in tables]
-        if not all(isinstance(size, int) and size > first for size in rows):
+        rows = [size for one in tables if isinstance(size := one.config.get("input_dim"), int) and size > first]
+        if len(rows) < len(tables):
             raise NotInterpretedError(f"not interpreted: {layer.name} (InputLayer): the sizes of its embeddings")
         return torch.randint(first, min(rows), shape, generator=random)
     value = torch.randn(shape, generator=random, dtype=torch.float64)
@@ -65,11 +66,10 @@ def _shape(layer: SourceLayer) -> tuple[int, ...]:
     stated = layer.config.get("batch_shape") or layer.config.get("batch_input_shape")
     if not isinstance(stated, (list, tuple)) or len(stated) > 5:
         raise NotInterpretedError(f"not interpreted: {layer.name} (InputLayer): the shape {stated!r}")
-    sizes = list(stated[1:])
-    filling = OPEN_SIDE if len(sizes) == 3 else OPEN_LENGTH
-    is_vector = len(sizes) == 1
-    sizes = [filling if size is None and (axis < len(sizes) - 1 or is_vector) else size
-             for axis, size in enumerate(sizes)]  # fmt: skip
-    if not all(isinstance(size, int) and size > 0 for size in sizes):
+    filling = OPEN_SIDE if len(stated) == 4 else OPEN_LENGTH
+    sizes: list[Any] = list(stated[1:])
+    last = len(sizes) - 1 if len(sizes) > 1 else -1  # channels, which are never open
+    sizes = [filling if size is None and axis != last else size for axis, size in enumerate(sizes)]
+    if not all(isinstance(size, int) and size > 0 for size in sizes) or math.prod(sizes) > MOST_VALUES:
         raise NotInterpretedError(f"not interpreted: {layer.name} (InputLayer): the shape {stated!r}")
     return tuple(sizes)

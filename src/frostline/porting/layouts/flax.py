@@ -1,4 +1,4 @@
-"""Layouts of Flax: kernels as in Keras, but for transposed convolutions; recurrent cells in one dense layer per gate."""
+"""Layouts of Flax: kernels as in Keras, but for transposed convolutions; cells in one dense layer per gate."""
 
 from __future__ import annotations
 

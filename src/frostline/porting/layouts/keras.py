@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
+from frostline.porting.blocks import ResetBeforeGRU
 from frostline.porting.layouts.layout import SAME, TRANSPOSED, Layout, Move, blocks, permuted, reshaped
 from frostline.porting.layouts.rules import assemble, fits
 
@@ -60,6 +61,10 @@ def moves(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
         rows = {"kernel": ("weight_ih", TRANSPOSED), "recurrent_kernel": ("weight_hh", TRANSPOSED),
                 "bias": ("bias_ih", SAME)}  # fmt: skip
         return assemble(unit, target, rows, {"bias_ih": 0.0, "bias_hh": 0.0})
+    if isinstance(module, ResetBeforeGRU):
+        rows = {"kernel": ("weight_ih", TRANSPOSED), "recurrent_kernel": ("weight_hh", TRANSPOSED),
+                "bias": ("bias", SAME)}  # fmt: skip
+        return assemble(unit, target, rows)
     if isinstance(module, (nn.GRU, nn.GRUCell)):
         return _gru(unit, target)
     if isinstance(module, nn.MultiheadAttention):

@@ -42,8 +42,8 @@ class Move:
     Attributes:
         target: Its name in its layer.
         sources: Leaves of the source unit that it is made of, in order; empty for a constant.
-        layouts: One for each leaf: the results are joined along `axis`. Of a constant that is not one number, the layout
-            that makes it of any tensor of its shape.
+        layouts: One for each leaf: the results are joined along `axis`. Of a constant that is not one number, the
+            layout that makes it of any tensor of its shape.
         axis: Along which several are joined.
         constant: What the tensor is filled with if it is made of no source tensor.
     """

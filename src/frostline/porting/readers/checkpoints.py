@@ -93,9 +93,7 @@ def choose(file: WeightFile, whole: object, key: str | None, array_of: ArrayOf) 
     return Chosen(tensors, dropped, tuple(notes))
 
 
-def _asked_for(
-    file: WeightFile, whole: Entries, key: str | None, known: list[str]
-) -> tuple[tuple[str, ...], Entries]:
+def _asked_for(file: WeightFile, whole: Entries, key: str | None, known: list[str]) -> tuple[tuple[str, ...], Entries]:
     """The entry of a key, and its path; of a flat file, the tensors whose names begin with the key."""
     if key is None:
         return (), whole

@@ -7,19 +7,27 @@ from typing import TYPE_CHECKING
 
 from frostline.core.errors import PortError
 from frostline.porting.readers import (
+    caffe,
+    darknet,
     flax,
+    gguf,
     graph_def,
     keras3,
     keras_h5,
+    matconvnet,
     mxnet,
     npz,
     onnx,
+    orbax,
     paddle,
     paddle_inference,
     safetensors,
+    sklearn,
     tensorflow,
+    tfjs,
     torch_archive,
     torch_legacy,
+    torch_shards,
 )
 from frostline.porting.readers.arrays import check_names
 from frostline.porting.readers.folders import weight_path
@@ -33,8 +41,17 @@ if TYPE_CHECKING:
 
 # The order counts where content fits two: the one that looks closest comes first.
 READERS = (
-    keras3, keras_h5, torch_archive, npz, safetensors, tensorflow, mxnet, torch_legacy, paddle, onnx, paddle_inference,
-    graph_def, flax,
+    keras3, keras_h5, torch_archive, sklearn, npz, safetensors, torch_shards, tensorflow, mxnet, gguf, matconvnet,
+    torch_legacy, paddle, orbax, tfjs, caffe, onnx, paddle_inference, graph_def, flax, darknet,
+)  # fmt: skip
+
+# What often lies where weights should: the first bytes, what it is, and what to do.
+_STRANGERS = (
+    (b"\x1f\x8b", "compressed by gzip", "unpack it (`gunzip FILE`), then pass the unpacked file."),
+    (b"version https://git-lfs", "a pointer of Git LFS, which stands for the file",
+     "fetch the file itself: `git lfs pull` in its repository."),
+    (b"<!doctype", "a web page", "download the file itself: the address led to a page about it."),
+    (b"<html", "a web page", "download the file itself: the address led to a page about it."),
 )  # fmt: skip
 
 
@@ -52,6 +69,7 @@ def open_source(path: Path, key: str | None = None) -> Generator[tuple[Source, s
     with WeightFile(weight_path(path)) as file:
         reader = next((reader for reader in READERS if reader.claims(file)), None)
         if reader is None:
+            _refuse_strangers(file)
             raise file.refused(
                 "The content of this file is of no format that is read for weights.",
                 f"a file of {file.size} bytes that begins with {file.start(16)!r}",
@@ -66,3 +84,17 @@ def open_source(path: Path, key: str | None = None) -> Generator[tuple[Source, s
             )  # fmt: skip
         yield source, file.digest()
         file.check_unchanged()
+
+
+def _refuse_strangers(file: WeightFile) -> None:
+    """Refuse files that are no weights by what they are.
+
+    Raises:
+        PortError: It says what the file is, and what to do with it.
+    """
+    start = file.start(64)
+    for first, name, remedy in _STRANGERS:
+        if start.lstrip().lower().startswith(first):
+            raise file.refused(
+                f"This file does not hold weights: it is {name}.", f"a file that begins with {start[:16]!r}", remedy
+            )

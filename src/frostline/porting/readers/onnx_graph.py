@@ -43,6 +43,7 @@ _SETTINGS = {
     "QuantizeLinear": None, "DequantizeLinear": None, "DynamicQuantizeLinear": None, "Constant": None,
     "ConstantOfShape": None, "QLinearConv": (1, 2, 4, 5, 6, 7), "QLinearMatMul": (1, 2, 4, 5, 6, 7),
 }  # fmt: skip
+_OURS = frozenset({"input", "output", "domain", "constants", "transposed"})  # no operator has such attributes
 _INITIAL = frozenset({"LSTM", "GRU", "RNN"})  # their inputs that are no weights are the first state
 _QUANTISED = frozenset({"ConvInteger", "MatMulInteger", "QLinearConv", "QLinearMatMul"})
 _SMALL = 64  # elements; a constant of fewer integers is a setting of its node
@@ -186,6 +187,8 @@ class Graph:
         for attribute in message.messages(5):
             key = attribute.text(1)
             graphs += [(key, graph) for graph in (*attribute.messages(6), *attribute.messages(11))]
+            if key in _OURS:
+                raise self.file.damaged(f"an attribute named {key!r}")
             if (value := attribute.message(5)) is not None:
                 tensors[key] = OnnxTensor(self.file, value)
             else:
@@ -239,8 +242,8 @@ class Graph:
         if kind in ("Identity", "Cast"):
             return constant
         if kind == "Transpose" and not constant.perm and (constant.is_float or constant.load):
-            perm = tuple(config.get("perm", range(len(constant.tensor.shape))[::-1]))
-            return replace(constant, perm=perm) if perm == (1, 0) else None
+            perm = config.get("perm", [1, 0] if len(constant.tensor.shape) == 2 else None)
+            return replace(constant, perm=(1, 0)) if perm == [1, 0] else None
         if kind == "DequantizeLinear" and not config.get("block_size"):
             return self._dequantised(constant, config, [self._constants.get(name) for name in inputs[1:]])
         return None
@@ -248,12 +251,13 @@ class Graph:
     def _dequantised(
         self, constant: _Constant, config: dict[str, Any], given: list[_Constant | None]
     ) -> _Constant | None:
-        if not given or any(item is None for item in given) or constant.perm or not constant.tensor.dtype:
+        parts = [constant, *given]
+        if not given or constant.perm or not all(item is not None and item.tensor.dtype for item in parts):
             return None
         scale, *zero = [item.tensor for item in given if item is not None]
-        axis = int(config.get("axis", 1))
-        shape = constant.tensor.shape
-        if scale.num_elements > 1 and not (axis < len(shape) and scale.num_elements == shape[axis]):
+        axis, shape = config.get("axis", 1), constant.tensor.shape
+        is_axis = isinstance(axis, int) and -len(shape) <= axis < len(shape)
+        if scale.num_elements != 1 and not (is_axis and scale.num_elements == shape[axis]):
             raise self.file.damaged(f"{scale.num_elements} scales for {constant.name!r} of shape {shape}")
         if any(item.num_elements != scale.num_elements for item in zero):
             raise self.file.damaged(f"{scale.num_elements} scales and other zero points for {constant.name!r}")
@@ -339,7 +343,7 @@ def _is_folded(node: _Node) -> bool:
 def _transpose(node: _Node, slot: int) -> None:
     """Say that the constant in a slot goes through a Transpose of its two axes."""
     if slot == 1 and node.kind in ("MatMul", "Gemm"):
-        node.config["transB"] = 1 - int(node.config.get("transB", 0))
+        node.config["transB"] = int(not node.config.get("transB"))
     else:
         node.config.setdefault("transposed", []).append(slot)
 

@@ -18,9 +18,12 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import torch
+
 from frostline.core.errors import PortError
 from frostline.porting.readers import strict_json, zarr
-from frostline.porting.readers.arrays import check_names, tensor_of
+from frostline.porting.readers.arrays import DTYPES, check_names
 from frostline.porting.readers.contract import SourceTensor
 from frostline.porting.readers.jax_tree import source
 
@@ -88,9 +91,10 @@ class _Store:
             if tuple(opened.shape) != array.shape:
                 raise ValueError(f"the shape {opened.shape}")
             values = opened.read().result(timeout=_SECONDS)
+            raw = torch.from_numpy(np.ascontiguousarray(values).reshape(-1).view(np.uint8))
         except (ValueError, OSError) as error:
             raise self.file.damaged(f"{name!r}: {str(error)[:200]}") from error
-        return tensor_of(self.file, values.tobytes(), array.shape, array.dtype)
+        return raw.view(DTYPES[array.dtype]).reshape(array.shape)
 
 
 def claims(file: WeightFile) -> bool:

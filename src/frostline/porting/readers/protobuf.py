@@ -57,10 +57,11 @@ class Wire:
     def varint(self, offset: int, end: int) -> tuple[int, int]:
         """The unsigned number at `offset`, and where it ends."""
         data, at = self._near(offset)
-        if offset < end and data[at] < 0x80:
+        end = min(at + end - offset, len(data))
+        if at < end and data[at] < 0x80:
             return data[at], offset + 1
         value = shift = 0
-        for place in range(at, min(at + 10, at + end - offset)):
+        for place in range(at, min(at + 10, end)):
             byte = data[place]
             value |= (byte & 0x7F) << shift
             if byte < 0x80:
@@ -74,7 +75,7 @@ class Wire:
         """Bytes around `offset`, at least ten after it where there are as many, and its place among them."""
         at = offset - self._base
         if self._data is None and (at < 0 or at + 10 > len(self._window)):
-            self._window = self.file.read_at(offset, min(_WINDOW_BYTES, self.size - offset))
+            self._window = self.file.read_at(offset, max(0, min(_WINDOW_BYTES, self.size - offset)))
             self._base, at = offset, 0
         return self._window, at
 

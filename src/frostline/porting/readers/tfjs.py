@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,7 +18,7 @@ from frostline.porting.readers import strict_json
 from frostline.porting.readers.arrays import DTYPES, check_names, num_bytes, tensor_of
 from frostline.porting.readers.contract import Source, SourceTensor
 from frostline.porting.readers.keras_graph import code_in, graph, is_model
-from frostline.porting.readers.names import unit_and_leaf
+from frostline.porting.readers.names import keras_place, unit_and_leaf
 from frostline.porting.readers.weight_file import neighbour
 
 if TYPE_CHECKING:
@@ -74,33 +74,39 @@ class _Group:
 
 
 def claims(file: WeightFile) -> bool:
-    """Whether it is JSON that has a manifest of weights."""
-    return file.start(1) == b"{" and _MANIFEST in file.start(strict_json.MAX_BYTES)
+    """Whether it is JSON that has, or is, a manifest of weights."""
+    start = file.start(1)
+    if start not in (b"{", b"["):
+        return False
+    text = file.start(strict_json.MAX_BYTES)
+    return _MANIFEST in text if start == b"{" else b'"weights"' in text and b'"paths"' in text
 
 
 def read(file: WeightFile, key: str | None = None) -> Source:
     """Read a model.
 
     Args:
-        file: Its `model.json`.
+        file: Its `model.json`, or the manifest alone, as older versions wrote it.
         key: None.
 
     Raises:
         PortError: If it is damaged, names files elsewhere, or holds weights of a kind that is not read.
     """
-    stated = _mapping(file, strict_json.parse(file, file.start(strict_json.MAX_BYTES + 1)))
-    manifest = stated.get("weightsManifest")
+    stated = strict_json.parse(file, file.start(strict_json.MAX_BYTES + 1))
+    stated = {"weightsManifest": stated, "format": "graph-model"} if isinstance(stated, list) else stated
+    manifest = _mapping(file, stated).get("weightsManifest")
     if not isinstance(manifest, list):
         raise file.damaged(f"a manifest {str(manifest)[:60]}")
     tensors = [tensor for group in manifest for tensor in _tensors(file, _mapping(file, group))]
     check_names(file, [tensor.name for tensor in tensors])
+    units = {tensor.unit for tensor in tensors}
+    places = [keras_place(tensor.unit, tensor.leaf, units) for tensor in tensors]
+    tensors = [replace(t, unit=unit, leaf=leaf) for t, (unit, leaf) in zip(tensors, places, strict=True)]
     topology = stated.get("modelTopology")
     model = topology.get("model_config", topology) if isinstance(topology, dict) else None
     layers = graph(file, model) if isinstance(model, dict) and is_model(model) else ()
     is_graph = stated.get("format") == "graph-model" or (isinstance(topology, dict) and "node" in topology)
-    notes = (
-        ["The operators of the graph were not looked at: its weights have the names of its nodes."] if is_graph else []
-    )
+    notes = ["No layers are known: weights have the names that the file gives them."] if is_graph else []
     num_quantised = sum("quantization" in w for g in manifest for w in g["weights"])
     if num_quantised:
         notes.append(
@@ -151,11 +157,11 @@ def _tensor(group: _Group, weight: _Weight, offset: int) -> SourceTensor:
 
 
 def _weight(file: WeightFile, item: dict[str, Any]) -> _Weight:
-    name, shape, dtype = item.get("name"), item.get("shape"), item.get("dtype")
+    name, shape, dtype = item.get("name"), item.get("shape"), str(item.get("dtype"))
     if not isinstance(name, str) or not isinstance(shape, list) or not all(type(size) is int for size in shape):
         raise file.damaged(f"a weight {str(item)[:80]}")
     how = _mapping(file, item.get("quantization", {}))
-    stored = how.get("dtype", dtype)
+    stored = str(how.get("dtype", dtype))
     if dtype not in _DTYPES or stored not in _DTYPES or (how and not _is_possible(how, dtype, stored)):
         raise file.refused(
             "The model holds weights of a kind that is not read.", f"{name!r} in {str(dtype)[:40]}, {str(how)[:80]}",
