@@ -56,6 +56,7 @@ mutants: $(STAMP)
 fuzz: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m exams.fuzz --seconds 3600
 	$(BIN)/python -m exams.fuzz.calls --single
+	OMP_NUM_THREADS=1 $(BIN)/python -m exams.fuzz.readers --seconds 900
 
 clean:
 	rm -rf .venv frostline-demo

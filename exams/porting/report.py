@@ -53,9 +53,14 @@ MEANINGS = {
 
 
 def summary(mode: str, verdicts: Sequence[Verdict]) -> str:
-    """One line of counts."""
+    """One line of counts, and one for each port that must not be."""
     tally = Counter(verdict.outcome for verdict in verdicts)
-    return f"{mode}: " + ", ".join(f"{tally[outcome]} {outcome}" for outcome in OUTCOMES if tally[outcome])
+    line = f"{mode}: " + ", ".join(f"{tally[outcome]} {outcome}" for outcome in OUTCOMES if tally[outcome])
+    return "\n".join([line, *(_bad(verdict) for verdict in verdicts if verdict.outcome in (WRONG, CRASHED))])
+
+
+def _bad(verdict: Verdict) -> str:
+    return f"  {verdict.outcome}: {verdict.network} {verdict.file}, error {verdict.error:.1e} {verdict.detail}".rstrip()
 
 
 def counts(verdicts: Sequence[Verdict]) -> list[str]:

@@ -41,12 +41,22 @@ def grouped(units: Sequence[SourceUnit], targets: Sequence[TargetUnit]) -> tuple
         targets: Of the module.
     """
     has_attention = any(isinstance(target.module, nn.MultiheadAttention) for target in targets)
-    apart = [one for unit in units for one in _apart(unit, has_attention=has_attention)]
+    apart = [one for unit in _with_scales(units) for one in _apart(unit, has_attention=has_attention)]
     for parts in _CELLS:
         apart = _joined(apart, parts)
     for parts in _ATTENTION if has_attention else ():
         apart = _joined(apart, parts, _LEAF_NAMES)
     return tuple(apart)
+
+
+def is_packed(units: Sequence[SourceUnit], targets: Sequence[TargetUnit]) -> bool:
+    """Whether the file has query, key and value of an attention as one matrix, where the module has an attention."""
+    wanted = {
+        frozenset((target.module.embed_dim, 3 * target.module.embed_dim)) for target in targets
+        if isinstance(target.module, nn.MultiheadAttention)
+    }  # fmt: skip
+    shapes = (tensor.shape for unit in units for tensor in unit.leaves.values())
+    return any(len(shape) == 2 and frozenset(shape) in wanted for shape in shapes)
 
 
 def _apart(unit: SourceUnit, *, has_attention: bool) -> list[SourceUnit]:
@@ -69,6 +79,9 @@ def _apart(unit: SourceUnit, *, has_attention: bool) -> list[SourceUnit]:
         rest = {"kernel": leaves.pop("pointwise_kernel"), **leaves}
         return [replace(unit, name=f"{unit.name}/depthwise", leaves=first),
                 replace(unit, name=f"{unit.name}/pointwise", leaves=rest)]  # fmt: skip
+    if leaves and set(leaves) <= {"in_proj_weight", "in_proj_bias"}:
+        packed = {leaf.removeprefix("in_proj_"): tensor for leaf, tensor in leaves.items()}
+        return [replace(unit, name=f"{unit.name}/in_proj" if unit.name else "in_proj", leaves=packed)]
     if {"W", "R"} <= set(leaves):
         return _directions(unit)
     by_direction = [(leaf, _RECURRENT.fullmatch(leaf)) for leaf in leaves]
@@ -107,6 +120,27 @@ def _of_tensorflow(name: str, leaves: dict[str, SourceTensor]) -> dict[str, Sour
 
 def _rows(start: int, stop: int) -> Callable[[Tensor], Tensor]:
     return lambda tensor: tensor[start:stop]
+
+
+def _with_scales(units: Sequence[SourceUnit]) -> list[SourceUnit]:
+    """Caffe's BatchNorm has no scale; the layer behind it that has is part of it."""
+    result: list[SourceUnit] = []
+    for unit in units:
+        before = result[-1] if result else None
+        is_scale = unit.framework == "caffe" and "gamma" in unit.leaves and before is not None
+        if before is not None and is_scale and _is_scaled_by(before, unit):
+            result[-1] = replace(before, leaves={**before.leaves, **unit.leaves})
+        else:
+            result.append(unit)
+    return result
+
+
+def _is_scaled_by(norm: SourceUnit, scale: SourceUnit) -> bool:
+    return (
+        set(norm.leaves) == {"mean", "variance"}
+        and norm.leaves["mean"].shape == scale.leaves["gamma"].shape
+        and (scale.layer is None or norm.name in scale.layer.inputs)
+    )
 
 
 def _directions(unit: SourceUnit) -> list[SourceUnit]:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, cast
 from torch.nn.modules.conv import _ConvNd
 
 from frostline.core.errors import AmbiguousPortError, DataError, LayerNotFound, PortError, nearest
-from frostline.porting import flattening, source_graph, target_graph
-from frostline.porting.grouping import grouped, other_forms
+from frostline.porting import flattening, folded, source_graph, target_graph
+from frostline.porting.grouping import grouped, is_packed, other_forms
 from frostline.porting.layouts.choice import moves
 from frostline.porting.matching import Evidence, Open, Pair, match
 from frostline.porting.target_graph import undisturbed
@@ -107,7 +107,13 @@ def make_plan(
     """
     with undisturbed(model):  # a spectral norm in training moves its vectors whenever its weight is looked at
         targets = target_units(model)
-    units, table = _candidates(grouped(source_units(source), targets), targets)
+        if is_packed(source_units(source), targets):
+            targets = target_units(model, is_packed=True)
+    seen = target_graph.flow(model, targets, inputs, source_graph.input_shapes(source))
+    parts = grouped(source_units(source), targets)
+    if seen is not None and folded.is_folded(parts, targets):
+        targets, seen = folded.joined(targets, seen, model)
+    units, table = _candidates(parts, targets)
     by_source, by_target = {unit.name: unit for unit in units}, {unit.name: unit for unit in targets}
     hints = _checked(hints if hints is not None else {}, by_source, by_target, table)
     candidates = {name: set(others) for name, others in table.items() if others}
@@ -117,7 +123,6 @@ def make_plan(
         lost = [by_source[name] for name in unused], [by_target[name] for name in kept]
         refuse_unfit(path, lost[0])
         raise _without_partner(path, *lost, units, targets)
-    seen = target_graph.flow(model, targets, inputs, source_graph.input_shapes(source))
     edges = seen.edges if seen is not None else None
     has_maps = any(isinstance(unit.module, _ConvNd) for unit in targets)
     order = "layers" if source.framework == "keras" and source.order == "numbers" else source.order
@@ -125,14 +130,16 @@ def make_plan(
     pairs, opened = match(candidates, list(by_source), list(by_target), evidence)
     if not partial:
         _check_counts(path, opened)
-    ways = [
-        flattening.ways(_step(pair, by_source, by_target, table), seen, source.framework, has_maps=has_maps)
-        for pair in pairs
-    ]
+
+    def ways_of(pair: Pair) -> tuple[Step, ...]:
+        step = _step(pair, by_source, by_target, table)
+        return flattening.ways(step, seen, source.framework, has_maps=has_maps)
+
+    ways = [ways_of(pair) for pair in pairs]
     steps = tuple(one[0] for one in ways if len(one) == 1)
     choices = tuple(one for one in ways if len(one) > 1)
     options = {
-        (name, other): _step(Pair(name, other, one.why, 0.0), by_source, by_target, table)
+        (name, other): ways_of(Pair(name, other, one.why, 0.0))[0]
         for one in opened
         for name in one.sources
         for other in one.targets

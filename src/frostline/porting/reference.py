@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from frostline.porting import arrangements
+from frostline.porting.interpreting import onnx_runtime
 from frostline.porting.interpreting.layer import NotInterpretedError
 from frostline.porting.interpreting.network import Interpretation, input_names, interpret
 from frostline.porting.interpreting.samples import PREPARING, prepared_by, samples
@@ -51,6 +52,8 @@ def reference_of(source: Source, plan: PortPlan, model: nn.Module, seed: int = 0
         model: The module, with whatever weights: it is run to see which inputs it takes and what it gives.
         seed: Of the inputs.
     """
+    if source.framework == "onnx" and source.layers and not plan.kept and not plan.unused:
+        return _of_onnx(source, plan, model, seed)
     preparing = {layer.name for layer in source.layers if layer.kind in PREPARING}
     if not source.layers or source.framework != "keras" or plan.kept or set(plan.unused) - preparing:
         return Reference(source)
@@ -63,6 +66,20 @@ def reference_of(source: Source, plan: PortPlan, model: nn.Module, seed: int = 0
     shapes = ", ".join(str(tuple(one.shape)) for one in found.outputs)
     why = f"The file's graph gives outputs of shape {shapes} for random inputs; the module takes or gives others."
     return Reference(source, goldens, found, () if goldens else (why,))
+
+
+def _of_onnx(source: Source, plan: PortPlan, model: nn.Module, seed: int) -> Reference:
+    try:
+        inputs, outputs = onnx_runtime.run(source, plan.path, seed)
+    except NotInterpretedError as error:
+        return Reference(source, notes=(f"The file's graph was not run: {error}.",))
+    given = outputs_of(model, inputs[0] if len(inputs) == 1 else inputs)
+    if given is None or not outputs or not _are_shaped(given, outputs):
+        shapes = ", ".join(str(tuple(one.shape)) for one in outputs)
+        why = f"The file's graph gives outputs of shape {shapes} for random inputs; the module takes or gives others."
+        return Reference(source, notes=(why,))
+    kind = "ONNX Runtime on random inputs"
+    return Reference(source, (Golden(inputs[0] if len(inputs) == 1 else inputs, outputs, kind, "ONNX Runtime"),))
 
 
 def _goldens(source: Source, model: nn.Module, inputs: tuple[Tensor, ...], found: Interpretation) -> Iterator[Golden]:

@@ -48,8 +48,8 @@ def input_shapes(source: Source) -> tuple[tuple[tuple[int, ...], str], ...]:
         if layer.kind in ("InputLayer", "Input"):
             shape = next((layer.config[name] for name in _SHAPES if layer.config.get(name)), ())
             if (
-                not isinstance(shape, (list, tuple))
-                or not shape
+                not shape
+                or not isinstance(shape, (list, tuple))
                 or not all(isinstance(size, int) for size in shape[1:])
             ):
                 return ()

@@ -59,12 +59,16 @@ class TargetUnit:
         module: The layer.
         tensors: Parameters and buffers by their name in the layer.
         owner: The qualified name of the layer.
+        names: Names in the state dict of tensors that are not named by the layer and their own name.
+        norm: The BatchNorm that is part of the unit, since the file has none (see `folded`).
     """
 
     name: str
     module: nn.Module
     tensors: Mapping[str, Tensor] = field(repr=False)
     owner: str
+    names: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
+    norm: nn.modules.batchnorm._BatchNorm | None = None
 
     def __str__(self) -> str:
         shapes = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in self.tensors.items())
@@ -81,14 +85,23 @@ def source_units(source: Source) -> tuple[SourceUnit, ...]:
     return tuple(SourceUnit(name, source.framework, leaves, layers.get(name)) for name, leaves in grouped.items())
 
 
-def target_units(model: nn.Module) -> tuple[TargetUnit, ...]:
-    """The units of a module, in the order of registration; a layer that has two names is one unit, under its first."""
+def target_units(model: nn.Module, *, is_packed: bool = False) -> tuple[TargetUnit, ...]:
+    """The units of a module, in the order of registration; a layer that has two names is one unit, under its first.
+
+    Args:
+        model: The module.
+        is_packed: Whether the two matrices of an `nn.MultiheadAttention` are units of their own, as a file has them
+            whose query, key and value are one linear layer.
+    """
     units: list[TargetUnit] = []
     taken: set[int] = set()
     for name, module in model.named_modules():
         if id(module) in taken:
             continue
-        units += _units_of(name, module, taken)
+        if is_packed and isinstance(module, nn.MultiheadAttention) and module.in_proj_weight is not None:
+            units.append(_packed(name, module))
+        else:
+            units += _units_of(name, module, taken)
     return tuple(units)
 
 
@@ -99,6 +112,14 @@ def persistent(module: nn.Module) -> dict[str, Tensor]:
         if name not in module._non_persistent_buffers_set:
             tensors[name] = own
     return tensors
+
+
+def _packed(name: str, module: nn.MultiheadAttention) -> TargetUnit:
+    """The projection of query, key and value as the linear layer that it is."""
+    linear = nn.Linear(module.embed_dim, 3 * module.embed_dim, module.in_proj_bias is not None, device="meta")
+    tensors = {own: tensor for own in ("weight", "bias") if (tensor := getattr(module, f"in_proj_{own}")) is not None}
+    start = f"{name}." if name else ""
+    return TargetUnit(f"{start}in_proj", linear, tensors, name, {own: f"{start}in_proj_{own}" for own in tensors})
 
 
 def _units_of(name: str, module: nn.Module, taken: set[int]) -> Iterator[TargetUnit]:
@@ -144,6 +165,8 @@ def is_layer(module: nn.Module) -> bool:
 
 def full_name(unit: TargetUnit, own: str) -> str:
     """The name in the state dict of the module's tensor `own`."""
+    if own in unit.names:
+        return unit.names[own]
     end = unit.name.rpartition(":")[2] if isinstance(unit.module, RECURRENT) else ""
     base = f"{own}_{end}" if end else own
     return f"{unit.owner}.{base}" if unit.owner else base

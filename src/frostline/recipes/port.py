@@ -46,8 +46,8 @@ def port(
 
     The file is read as data, without its framework; no code of it is run. Each layer of the file becomes the layer of
     the module that has its type and shape, told apart by the flow of values, by names and by order. Where these leave
-    more than one way, golden outputs decide, or an error lists them: nothing is guessed. A file of Keras that carries
-    its architecture brings golden outputs of its own: its network is computed in float64, and the module beside it.
+    more than one way, golden outputs decide, or an error lists them: nothing is guessed. Files of Keras and ONNX that
+    carry their architecture bring golden outputs of their own: their network is computed, and the module beside it.
 
     Args:
         source: The path of a file of weights; the formats are listed in docs/formats.md.

@@ -17,7 +17,7 @@ def main():
     contents = {
         "empty": b"",
         "short": b"abc",
-        "runs": b"a" * 300 + b"ab" * 500 + bytes(5_000),
+        "runs": b"a" * 300 + b"ab" * 500 + bytes(700),
         "mixed": b"".join(b"layer_%d/kernel%s" % (k, rng.bytes(k % 90)) for k in range(60)) * 2,
         "random": rng.bytes(700),
     }

@@ -41,7 +41,7 @@ async function layers() {
       tf.layers.batchNormalization({ epsilon: 0.002, name: "norm" }),
       tf.layers.depthwiseConv2d({ kernelSize: 3, depthMultiplier: 2, name: "depth" }),
       tf.layers.flatten(),
-      tf.layers.dense({ units: 3, name: "head" }),
+      tf.layers.dense({ units: 1, name: "head" }),
     ],
   });
   let saved;

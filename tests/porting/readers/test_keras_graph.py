@@ -96,13 +96,16 @@ def test_cycles_and_unknown_outputs_are_refused(file):
 
 
 def test_models_that_multiply_are_refused(file, monkeypatch):
-    monkeypatch.setattr(keras_graph, "_MAX_LAYERS", 1000)
+    monkeypatch.setattr(keras_graph, "_MAX_COST", 1000)
     model = layer("Dense", "d")
     for depth in range(12):
         model = {"class_name": "Sequential", "config": {"name": f"m{depth}", "layers": [model, model]}}
     with pytest.raises(PortError, match="damaged") as caught:
         graph(file, model)
-    assert "more than 1000 layers" in caught.value.received
+    assert "more than 1000 calls of layers" in caught.value.received
+    inner = functional("i", [layer("InputLayer", f"x{number}") for number in range(40)], [], [], *["x"] * 40)
+    with pytest.raises(PortError, match="damaged"):
+        graph(file, functional("m", [layer("InputLayer", "x"), inner], [], []))
 
 
 @pytest.mark.parametrize("model", [None, 3, [], {}, {"class_name": "Functional"}, {"class_name": "Model", "config": []},

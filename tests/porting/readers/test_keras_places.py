@@ -77,3 +77,10 @@ def test_numbers_in_names_are_numbers():
     paths = ["l/conv2d_10/vars/0", "l/conv2d_2/vars/0", "l/conv2d/vars/0", "l/conv2d/vars/10", "l/conv2d/vars/9"]
     assert sorted(paths, key=file_order)[:3] == ["l/conv2d/vars/0", "l/conv2d/vars/9", "l/conv2d/vars/10"]
     assert sorted(paths, key=file_order)[3:] == ["l/conv2d_2/vars/0", "l/conv2d_10/vars/0"]
+
+
+def test_endless_names_have_no_place():
+    model = layer("Dense", "d")
+    for _ in range(50):
+        model = {"class_name": "Sequential", "config": {"name": "x" * 100, "layers": [model]}}
+    assert max(len(place.unit) for place in places(model).values()) <= 1000

@@ -1,6 +1,6 @@
 import pytest
 
-from frostline.porting.readers.names import by_numbers, role_by_name, unit_and_leaf
+from frostline.porting.readers.names import by_numbers, keras_place, role_by_name, unit_and_leaf
 
 
 def test_numbers_are_numbers():
@@ -11,6 +11,18 @@ def test_numbers_are_numbers():
 def test_a_name_is_a_layer_and_a_leaf():
     assert unit_and_leaf("a/b/kernel") == ("a/b", "kernel")
     assert unit_and_leaf("kernel") == ("", "kernel")
+
+
+def test_layers_of_keras_that_have_scopes_inside():
+    scopes = {
+        "rec/lstm_cell", "both/forward_gru/gru_cell", "both/backward_gru/gru_cell", "forward_net", "att/query",
+        "att/key", "att/value", "att/attention_output", "self/query", "self/key", "rnn/stacked_rnn_cells/lstm_cell",
+    }  # fmt: skip
+    assert keras_place("rec/lstm_cell", "kernel", scopes) == ("rec", "kernel")
+    assert keras_place("both/backward_gru/gru_cell", "bias", scopes) == ("both", "backward/bias")
+    assert keras_place("att/query", "kernel", scopes) == ("att", "query/kernel")
+    same = ("forward_net", "self/query", "rnn/stacked_rnn_cells/lstm_cell", "lstm_cell", "")
+    assert [keras_place(scope, "kernel", scopes) for scope in same] == [(scope, "kernel") for scope in same]
 
 
 NAMES = {

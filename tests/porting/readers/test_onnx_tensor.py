@@ -70,6 +70,12 @@ def test_damaged_tensors_are_refused_before_they_are_loaded(tensor, name):
         tensor(DAMAGED[name])
 
 
+def test_values_that_are_missing_are_noticed_when_they_are_loaded(tensor):
+    for data in (proto((3, 3), 22, packed(5, [1, 2, 3, 4])), proto((2,), 1, float32(4, 1))):
+        with pytest.raises(PortError, match="damaged"):
+            tensor(data).load()
+
+
 def test_places_elsewhere_that_are_refused(tensor, tmp_path):
     (tmp_path.parent / "secret").write_bytes(bytes(28))
     (tmp_path / "link").symlink_to(tmp_path.parent / "secret")

@@ -1,6 +1,8 @@
 import json
 import struct
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -49,6 +51,21 @@ def test_tensors_of_every_type(tmp_path):
         assert found[tensor.name].dtype == values.dtype
         assert torch.equal(found[tensor.name].reshape(-1).view(torch.uint8), values.reshape(-1).view(torch.uint8))
         assert (tensor.unit, tensor.leaf) == tuple(("." + tensor.name).lstrip(".").rpartition(".")[::2])
+
+
+FILES = Path(__file__).parents[1] / "files" / "plain"
+
+
+@pytest.mark.parametrize("name", ["half.safetensors", "model.safetensors.index.json"])
+def test_files_of_hugging_face(name):
+    source, found = read(FILES / name)
+    with np.load(FILES / "network.npz") as stored:
+        wanted = {key: torch.from_numpy(stored[key]) for key in stored}
+    assert {tensor.name.removeprefix("module.") for tensor in source.tensors} == wanted.keys()
+    for tensor in source.tensors:
+        values = wanted[tensor.name.removeprefix("module.")]
+        assert torch.equal(found[tensor.name], values.to(found[tensor.name].dtype))
+    assert {tensor.unit for tensor in source.tensors} == {"0", "1", "2/0", "2/1"}
 
 
 def test_names_are_those_of_a_state_dict(tmp_path):

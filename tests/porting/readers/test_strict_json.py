@@ -33,9 +33,10 @@ def test_json_is_read(parse):
         (b"", "no JSON"),
         (b'["' + b"[" * 100_000, "nested deeper"),
         (b"9" * 10_000, "no JSON"),
+        (b"[" + b"[]," * 700_000 + b"[]]", "brackets, where"),
         (b" " * (strict_json.MAX_BYTES + 1), "are the limit"),
     ],
-    ids=range(11),
+    ids=range(12),
 )
 def test_what_is_not_strict_json_is_refused(parse, text, received):
     with pytest.raises(PortError, match="damaged") as caught:

@@ -40,13 +40,20 @@ def units(found):
     return whole
 
 
-@pytest.mark.parametrize("stem", ["tfkeras", "saved_tfkeras/variables/variables"])
-def test_layers_of_keras_2(source, stem):
-    found = source(stem)
+def test_layers_of_keras_2(source):
+    found = source("tfkeras")
     assert found.framework == "keras"
     assert units(found) == KERAS
     assert list(units(found)) == ["stem", "stem_bn", "depth", "squeeze", "head"]  # by the numbers of the objects
-    assert found.order == "numbers"
+    assert (found.order, found.layers) == ("numbers", ())
+
+
+def test_a_saved_model_has_its_architecture(source):
+    found = source("saved_tfkeras/variables/variables")
+    assert units(found) == {"inner/squeeze" if name == "squeeze" else name: leaves for name, leaves in KERAS.items()}
+    assert found.order == "graph"
+    assert {layer.name for layer in found.layers} >= set(units(found))
+    assert found.notes[-1] == "The architecture is that of keras_metadata.pb."
 
 
 @pytest.mark.parametrize("stem", ["keras3-1", "saved_keras3/variables/variables"])
@@ -59,12 +66,26 @@ def test_layers_of_keras_3(source, stem):
     assert list(units(found)) == ["stem", "stem_bn", "depth", "inner/squeeze", "head"]
 
 
+@pytest.mark.parametrize("stem", ["recurrent2", "recurrent3"])
+def test_cells_halves_and_attention_belong_to_their_layer(source, stem):
+    cell = {"kernel": (4, 12), "recurrent_kernel": (3, 12), "bias": (12,)}
+    half = {"kernel": (3, 9), "recurrent_kernel": (3, 9), "bias": (2, 9)}
+    product = {"kernel": (6, 2, 3), "bias": (2, 3)}
+    attention = {f"{part}/{leaf}": shape for part in ("query", "key", "value") for leaf, shape in product.items()}
+    assert units(source(stem)) == {
+        "rec": cell, "query": {"kernel": (6, 2), "bias": (2,)},
+        "both": {f"{side}/{leaf}": shape for side in ("forward", "backward") for leaf, shape in half.items()},
+        "att": attention | {"attention_output/kernel": (2, 3, 6), "attention_output/bias": (6,)},
+    }  # fmt: skip
+
+
 def test_what_keras_3_stores_besides(source):
     trained = source("keras3-1")
     assert set(trained.dropped.values()) == {"optimizer slot", "counter"}
     exported = source("saved_keras3/variables/variables")
     assert exported.dropped["variables/10"] == "random state"
-    assert exported.dropped["_all_variables/5"] == "copy of variables/0"
+    copies = {role for name, role in exported.dropped.items() if name.startswith("_all_variables/")}
+    assert copies == {f"copy of {tensor.name}" for tensor in exported.tensors}
     assert "stored twice" in exported.notes[1]
 
 

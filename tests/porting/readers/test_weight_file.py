@@ -60,6 +60,21 @@ def test_neighbours_lie_in_the_same_folder(tmp_path):
                 pass
 
 
+def test_a_neighbour_that_is_opened_again_is_the_same(tmp_path):
+    (tmp_path / "index.json").write_text("{}")
+    (tmp_path / "part").write_bytes(b"abc")
+    with WeightFile(tmp_path / "index.json") as file:
+        with neighbour(file, "part") as first:
+            pass
+        with neighbour(file, "part", first) as again:
+            assert again.read() == b"abc"
+        (tmp_path / "part").unlink()
+        (tmp_path / "part").write_bytes(b"abcd")
+        with pytest.raises(PortError, match="changed while it was read") as caught, neighbour(file, "part", first):
+            pass
+        assert caught.value.received == "3 bytes at first, 4 now"
+
+
 def test_a_cache_of_downloads_holds_links_into_one_folder(tmp_path):
     (tmp_path / "blobs").mkdir()
     (tmp_path / "blobs" / "a").write_text("{}")

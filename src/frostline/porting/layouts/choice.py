@@ -6,7 +6,20 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from frostline.porting.layouts import flax, keras, mxnet, onnx, paddle, tensorflow, torch
+from frostline.porting.layouts import (
+    caffe,
+    darknet,
+    flax,
+    folded,
+    keras,
+    matconvnet,
+    mxnet,
+    onnx,
+    paddle,
+    sklearn,
+    tensorflow,
+    torch,
+)
 from frostline.porting.layouts.layout import SAME, TRANSPOSED
 from frostline.porting.layouts.rules import assemble
 from frostline.porting.units import is_layer
@@ -23,11 +36,18 @@ _BY_FRAMEWORK = {
     "onnx": onnx.moves,
     "paddle": paddle.moves,
     "mxnet": mxnet.moves,
+    "caffe": caffe.moves,
+    "sklearn": sklearn.moves,
+    "darknet": darknet.moves,
+    "matconvnet": matconvnet.moves,
+    "gguf": torch.moves,
 }
 
 
 def moves(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
     """How `unit` becomes `target`, tensor by tensor; None if it cannot."""
+    if target.norm is not None:
+        return folded.moves(unit, target)
     rules = _BY_FRAMEWORK.get(unit.framework, _unknown)
     found = rules(unit, target) if is_layer(target.module) else None
     if found is None and not is_layer(target.module) and len(unit.leaves) == len(target.tensors) == 1:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from frostline.core.errors import PortError
 from frostline.porting.readers import (
+    caffe,
     darknet,
     flax,
     gguf,
@@ -17,11 +18,13 @@ from frostline.porting.readers import (
     mxnet,
     npz,
     onnx,
+    orbax,
     paddle,
     paddle_inference,
     safetensors,
     sklearn,
     tensorflow,
+    tfjs,
     torch_archive,
     torch_legacy,
     torch_shards,
@@ -39,7 +42,7 @@ if TYPE_CHECKING:
 # The order counts where content fits two: the one that looks closest comes first.
 READERS = (
     keras3, keras_h5, torch_archive, sklearn, npz, safetensors, torch_shards, tensorflow, mxnet, gguf, matconvnet,
-    torch_legacy, paddle, onnx, paddle_inference, graph_def, flax, darknet,
+    torch_legacy, paddle, orbax, tfjs, caffe, onnx, paddle_inference, graph_def, flax, darknet,
 )  # fmt: skip
 
 # What often lies where weights should: the first bytes, what it is, and what to do.

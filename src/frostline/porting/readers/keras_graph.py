@@ -15,12 +15,14 @@ if TYPE_CHECKING:
 
     from frostline.porting.readers.weight_file import WeightFile
 
-_MAX_LAYERS = 100_000
+_MAX_COST = 300_000  # a network of 1,000 layers takes 3,000
+_USUAL_NAME = 100
 _MODELS = ("Functional", "Model", "Sequential")
 _CODE = ("Lambda", "__lambda__", "TorchModuleWrapper", "TFSMLayer", "JaxLayer", "FlaxLayer")
 _MAX_NOTES = 20
 
 Call = tuple[str, int]  # a layer of one model, and how many calls of it came before
+Output = tuple[str, int, int]  # a call, and which of its outputs
 
 
 def is_model(layer: object) -> bool:
@@ -105,9 +107,20 @@ class _Step:
     """One call of a layer: where each of its inputs comes from, and what else it was called with."""
 
     layer: Mapping[str, Any]
+    name: str
     index: int
-    sources: tuple[tuple[str, int, int], ...]
-    node: object
+    sources: tuple[Output, ...]
+    arguments: object
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """The calls of a functional model in an order in which they can be computed, and its inputs and outputs."""
+
+    steps: tuple[_Step, ...]
+    inputs: tuple[Output, ...]
+    outputs: tuple[Output, ...]
 
 
 class _Builder:
@@ -116,30 +129,14 @@ class _Builder:
     def __init__(self, file: WeightFile) -> None:
         self._file = file
         self.layers: list[SourceLayer] = []
+        self._cost = 0
+        self._plans: dict[int, _Plan] = {}  # by the identity of the model, which may be called often
 
     def model(self, model: Mapping[str, Any], unit: str, name: str, inputs: Sequence[str] | None) -> list[str]:
         """Lists the layers of a model that is called on the outputs of `inputs`; gives the names of its outputs."""
-        if model.get("class_name") == "Sequential":
-            return self._sequential(model, unit, name, inputs)
-        return self._functional(model, unit, name, inputs)
-
-    def call(self, layer: Mapping[str, Any], unit: str, name: str, inputs: Sequence[str], node: object) -> list[str]:
-        """Lists one call of a layer, or the layers of a model that is one; gives the names of its outputs."""
-        if is_model(layer):
-            return self.model(layer, f"{unit}/", f"{name}/", inputs)
-        if len(self.layers) >= _MAX_LAYERS:
-            raise self._file.damaged(f"an architecture of more than {_MAX_LAYERS} layers")
-        config = settings_of(layer)
-        arguments = _arguments(node)
-        if arguments is not None:
-            config = MappingProxyType({**config, "call": arguments})
-        names = tuple(_argument_names(node, ""))
-        if any(names):
-            config = MappingProxyType({**config, "names": names})
-        self.layers.append(
-            SourceLayer(name, str(layer.get("class_name")), config, tuple(inputs), unit if unit != name else "")
-        )
-        return [name]
+        if "input_layers" in settings_of(model) or model.get("class_name") != "Sequential":
+            return self._functional(model, unit, name, inputs)
+        return self._sequential(model, unit, name, inputs)
 
     def _sequential(self, model: Mapping[str, Any], unit: str, name: str, inputs: Sequence[str] | None) -> list[str]:
         outputs = list(inputs or ())
@@ -164,46 +161,71 @@ class _Builder:
         return [f"{name}_input"]
 
     def _functional(self, model: Mapping[str, Any], unit: str, name: str, inputs: Sequence[str] | None) -> list[str]:
+        if id(model) not in self._plans:
+            self._plans[id(model)] = self._plan(model)
+        plan = self._plans[id(model)]
+        outer = dict(zip([place for place, _, _ in plan.inputs], inputs or (), strict=False))
+        outputs: dict[Call, list[str]] = {}
+        for step in plan.steps:
+            taken = [part for place, index, slot in step.sources for part in _slot(outputs[(place, index)], slot)]
+            if step.name in outer and not step.sources:
+                self._spend(1)
+                found = [outer[step.name]]
+            else:
+                called = f"{step.name}:{step.index}" if step.index else step.name
+                found = self.call(step.layer, unit + step.name, name + called, taken, step.arguments, step.names)
+            outputs[(step.name, step.index)] = found
+        return [part for place, index, slot in plan.outputs for part in _slot(outputs.get((place, index), []), slot)]
+
+    def call(
+        self, layer: Mapping[str, Any], unit: str, name: str, inputs: Sequence[str], arguments: object,
+        names: tuple[str, ...] = (),
+    ) -> list[str]:  # fmt: skip
+        """Lists one call of a layer, or the layers of a model that is one; gives the names of its outputs."""
+        self._spend(1 + len(name) // _USUAL_NAME + len(inputs))
+        if is_model(layer):
+            return self.model(layer, f"{unit}/", f"{name}/", inputs)
+        config = settings_of(layer)
+        if arguments is not None:
+            config = MappingProxyType({**config, "call": arguments})
+        if any(names):
+            config = MappingProxyType({**config, "names": names})
+        other = unit if unit != name else ""
+        self.layers.append(SourceLayer(name, str(layer.get("class_name")), config, tuple(inputs), other))
+        return [name]
+
+    def _spend(self, cost: int) -> None:
+        """Models that call models often can multiply: a small file could list endlessly many layers."""
+        self._cost += cost
+        if self._cost > _MAX_COST:
+            raise self._file.damaged(f"an architecture of more than {_MAX_COST} calls of layers")
+
+    def _plan(self, model: Mapping[str, Any]) -> _Plan:
         config = settings_of(model)
         layers = {name_of(layer): layer for layer in layers_in(model)}
-        outer = dict(
-            zip(
-                [place for place, _, _ in self._references(config.get("input_layers"), layers)],
-                inputs or (),
-                strict=False,
-            )
-        )
-        outputs: dict[Call, list[str]] = {}
-        for step in self._steps(layers):
-            own = name_of(step.layer)
-            taken = [part for place, index, slot in step.sources for part in _slot(outputs[(place, index)], slot)]
-            if own in outer and not step.sources:
-                outputs[(own, step.index)] = [outer[own]]
-            else:
-                again = f":{step.index}" if step.index else ""
-                outputs[(own, step.index)] = self.call(step.layer, unit + own, f"{name}{own}{again}", taken, step.node)
-        ends = self._references(config.get("output_layers"), layers)
-        return [part for place, index, slot in ends for part in _slot(outputs.get((place, index), []), slot)]
+        first_calls = {name: _first_call(layer) for name, layer in layers.items()}
 
-    def _references(self, part: object, layers: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, int, int]]:
-        """Each mention of a layer's output, in order; the calls of a layer are counted from 0."""
-        mentions = _references(part, layers)
-        return [(name, max(0, index - _first_call(layers[name])), slot) for name, index, slot in mentions]
+        def mentions(part: object) -> tuple[Output, ...]:
+            found = _references(part, layers)
+            return tuple((name, max(0, index - first_calls[name]), slot) for name, index, slot in found)
 
-    def _steps(self, layers: Mapping[str, Mapping[str, Any]]) -> Iterator[_Step]:
-        """The calls of a functional model in an order in which they can be computed, near to the file's."""
         steps = [
-            _Step(layer, index, tuple(self._references(node, layers)), node)
-            for layer in layers.values()
+            _Step(layer, name, index, mentions(node), _arguments(node), tuple(_argument_names(node, "")))
+            for name, layer in layers.items()
             for index, node in enumerate(_nodes(layer))
         ]
-        known = {(name_of(step.layer), step.index) for step in steps}
+        ends = config.get("output_layers")
+        return _Plan(tuple(self._ordered(steps)), mentions(config.get("input_layers")), mentions(ends))
+
+    def _ordered(self, steps: list[_Step]) -> Iterator[_Step]:
+        """Calls after those whose outputs they take, else in the order of the file."""
+        known = {(step.name, step.index) for step in steps}
         waiting = defaultdict[Call, list[int]](list)
         missing: dict[int, int] = {}
         for number, step in enumerate(steps):
             needed = {(place, index) for place, index, _ in step.sources}
             if not needed <= known:
-                raise self._file.damaged(f"the layer {name_of(step.layer)!r} takes outputs that no layer has")
+                raise self._file.damaged(f"the layer {step.name[:60]!r} takes outputs that no layer has")
             missing[number] = len(needed)
             for call in needed:
                 waiting[call].append(number)
@@ -213,7 +235,7 @@ class _Builder:
             step = steps[heapq.heappop(ready)]
             done += 1
             yield step
-            for number in waiting[(name_of(step.layer), step.index)]:
+            for number in waiting[(step.name, step.index)]:
                 missing[number] -= 1
                 if missing[number] == 0:
                     heapq.heappush(ready, number)
@@ -238,7 +260,7 @@ def _nodes(layer: Mapping[str, Any]) -> list[Any]:
     return nodes if isinstance(nodes, list) and nodes else [[]]
 
 
-def _references(part: object, layers: Mapping[str, object]) -> list[tuple[str, int, int]]:
+def _references(part: object, layers: Mapping[str, object]) -> list[Output]:
     """Each mention of a layer's output, in order: of Keras 3 (`keras_history`) or of Keras 2 (`[name, node, slot]`)."""
     if isinstance(part, dict):
         config = part.get("config")

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _LIST, _OLD_LIST = "layers", "_layer_checkpoint_dependencies"
 _LISTS = (_LIST, _OLD_LIST)
 _CELLS = "cells"
+_MAX_UNIT = 1_000  # names of models in models in models add up
 # With an underscore in front in Keras 2.
 _ATTENTION = {"query_dense": "query", "key_dense": "key", "value_dense": "value", "output_dense": "attention_output"}
 _ATTENTION_KINDS = ("multi_head_attention", "grouped_query_attention", "group_query_attention")
@@ -97,6 +98,8 @@ def _model(model: Mapping[str, Any], path: str, unit: str, found: dict[str, Plac
 
 
 def _layer(layer: Mapping[str, Any], path: str, unit: str, found: dict[str, Place]) -> None:
+    if len(unit) > _MAX_UNIT:
+        return
     kind, config = snake_case(str(layer.get("class_name"))), settings_of(layer)
     inner = config.get("layer")
     found[path] = Place(unit, kind, config)

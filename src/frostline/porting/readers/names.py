@@ -20,6 +20,9 @@ _COUNTER = re.compile(
     r"|good_steps|count|total)(_\d+)?"
 )
 _KERAS_TRAINING = re.compile(r"training(_\d+)?/(Adam|SGD|RMSprop|Adagrad|Adadelta|Adamax|Nadam)/.*")
+_CELL = re.compile(r"(.*_)?(lstm|gru|simple_rnn|cu_?dnn_?lstm|cu_?dnn_?gru)_cell(_\d+)?")
+_HALF = re.compile(r"(forward|backward)_(.*)")
+_ATTENTION = ("query", "key", "value", "attention_output")
 _RANDOM = re.compile(r"(.*/)?(seed_generator_state|random_generator.*|rngs?)")
 
 
@@ -33,6 +36,31 @@ def unit_and_leaf(name: str) -> tuple[str, str]:
     """The layer, and what the tensor is in it: `a/b/kernel` is `kernel` of `a/b`."""
     unit, _, leaf = name.rpartition("/")
     return unit, leaf
+
+
+def keras_place(unit: str, leaf: str, units: Collection[str]) -> tuple[str, str]:
+    """The layer of Keras that a tensor belongs to, where the scopes of its name are finer.
+
+    Recurrent cells, both halves of a Bidirectional and the four products of an attention are one layer each: the
+    `kernel` of `both/forward_gru/gru_cell` is `forward/kernel` of `both`.
+
+    Args:
+        unit: The scope of the tensor's name.
+        leaf: The rest of it.
+        units: The scopes of all tensors.
+    """
+    parts = unit.split("/")
+    if len(parts) > 1 and _CELL.fullmatch(parts[-1]) and parts[-2] != "stacked_rnn_cells":
+        parts.pop()
+    outer = "/".join(parts[:-1])
+    half = _HALF.fullmatch(parts[-1])
+    if outer and half:
+        other = f"{outer}/{'backward' if half[1] == 'forward' else 'forward'}_{half[2]}"
+        if any(name == other or name.startswith(f"{other}/") for name in units):
+            return outer, f"{half[1]}/{leaf}"
+    if outer and parts[-1] in _ATTENTION and all(f"{outer}/{part}" in units for part in _ATTENTION):
+        return outer, f"{parts[-1]}/{leaf}"
+    return "/".join(parts), leaf
 
 
 def role_by_name(name: str, shape: Sequence[int], names: Collection[str]) -> str | None:

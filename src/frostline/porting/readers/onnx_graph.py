@@ -251,7 +251,8 @@ class Graph:
     def _dequantised(
         self, constant: _Constant, config: dict[str, Any], given: list[_Constant | None]
     ) -> _Constant | None:
-        if not given or any(item is None for item in given) or constant.perm or not constant.tensor.dtype:
+        parts = [constant, *given]
+        if not given or constant.perm or not all(item is not None and item.tensor.dtype for item in parts):
             return None
         scale, *zero = [item.tensor for item in given if item is not None]
         axis, shape = config.get("axis", 1), constant.tensor.shape

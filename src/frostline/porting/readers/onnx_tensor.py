@@ -75,6 +75,8 @@ class OnnxTensor:
     def load(self) -> Tensor:
         """The tensor."""
         raw = self._raw()
+        if len(raw) != self._expected:
+            raise self._file.damaged(f"{len(raw)} bytes of {self._expected} for {self.name!r} of shape {self.shape}")
         if self.kind in _HALF_BYTES:
             return _unpacked(raw, self.num_elements, is_signed=_HALF_BYTES[self.kind]).reshape(self.shape)
         return tensor_of(self._file, raw, self.shape, self.dtype)

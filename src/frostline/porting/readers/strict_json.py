@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 1 << 25  # the configuration of the largest public Keras model takes 1 MB, a header of 10,000 tensors 1.5 MB
 _MAX_DEPTH = 200
+_MAX_BRACKETS = 1_200_000  # a header of 200,000 tensors
 _STRING = re.compile(rb'"[^"]*"')
 _ALL_BUT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
@@ -27,7 +28,10 @@ def parse(file: WeightFile, text: bytes) -> Any:
     """
     if len(text) > MAX_BYTES:
         raise file.damaged(f"{len(text)} bytes of JSON, where {MAX_BYTES} are the limit")
-    if _depth(text) > _MAX_DEPTH:
+    brackets = _brackets(text)
+    if len(brackets) > _MAX_BRACKETS:
+        raise file.damaged(f"JSON with {len(brackets)} brackets, where {_MAX_BRACKETS} are the limit")
+    if _depth(brackets) > _MAX_DEPTH:
         raise file.damaged(f"JSON nested deeper than {_MAX_DEPTH}")
     try:
         return json.loads(text.decode(), object_pairs_hook=_distinct)
@@ -35,11 +39,16 @@ def parse(file: WeightFile, text: bytes) -> Any:
         raise file.damaged(f"no JSON: {str(error)[:200]}") from error
 
 
-def _depth(text: bytes) -> int:
-    """How deep the brackets outside of strings are nested."""
-    depth = deepest = 0
+def _brackets(text: bytes) -> bytes:
+    """The brackets outside of strings."""
     unescaped = text.replace(b"\\\\", b"").replace(b'\\"', b"")
-    for bracket in _STRING.sub(b"", unescaped).translate(None, _ALL_BUT_BRACKETS):
+    return _STRING.sub(b"", unescaped).translate(None, _ALL_BUT_BRACKETS)
+
+
+def _depth(brackets: bytes) -> int:
+    """How deep they are nested."""
+    depth = deepest = 0
+    for bracket in brackets:
         depth += 1 if bracket in b"[{" else -1
         deepest = max(deepest, depth)
     return deepest

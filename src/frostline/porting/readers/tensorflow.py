@@ -15,13 +15,15 @@ from typing import TYPE_CHECKING
 from frostline.porting.readers.arrays import check_names
 from frostline.porting.readers.contract import Source, SourceTensor
 from frostline.porting.readers.leveldb import is_table
-from frostline.porting.readers.names import AVERAGE_LEAF, by_numbers, role_by_name, unit_and_leaf
+from frostline.porting.readers.names import AVERAGE_LEAF, by_numbers, keras_place, role_by_name, unit_and_leaf
 from frostline.porting.readers.object_graph import KEY, SUFFIX, objects
+from frostline.porting.readers.saved_model import architecture
 from frostline.porting.readers.tensor_bundle import DT_STRING, DTYPE_NAMES, bundle
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from frostline.porting.readers.contract import SourceLayer
     from frostline.porting.readers.object_graph import Variable
     from frostline.porting.readers.tensor_bundle import Bundle, Entry
     from frostline.porting.readers.weight_file import WeightFile
@@ -140,6 +142,9 @@ def _assembled(
             leaf = leaf or last.lstrip("_")
         tensors.append(_tensor(found, weights[variable.key], unit, leaf))
     if is_keras:
+        units = {tensor.unit for tensor in tensors}
+        places = [keras_place(tensor.unit, tensor.leaf, units) for tensor in tensors]
+        tensors = [replace(t, unit=unit, leaf=leaf) for t, (unit, leaf) in zip(tensors, places, strict=True)]
         tensors = _without_model(tensors)
     is_keras = is_keras or any(tensor.leaf in _KERAS_LEAVES for tensor in tensors)
     notes = [
@@ -149,10 +154,23 @@ def _assembled(
     if num_copies := sum(role.startswith("copy of") for role in dropped.values()):
         notes.append(f"{num_copies} variables are stored twice, byte for byte; one of each was taken.")
     framework = "keras" if is_keras else "tensorflow"
+    layers, said = architecture(found.file)
+    order = "graph" if layers else "numbers"
+    tensors = _by_layers(tensors, layers)
     roles = {name.removesuffix(SUFFIX): role for name, role in dropped.items()}
     return Source(
-        "TensorFlow checkpoint", framework, tuple(tensors), order="numbers", dropped=roles, notes=tuple(notes)
-    )
+        "TensorFlow checkpoint", framework, tuple(tensors), order=order, layers=layers, dropped=roles,
+        notes=(*notes, *said),
+    )  # fmt: skip
+
+
+def _by_layers(tensors: Sequence[SourceTensor], layers: Sequence[SourceLayer]) -> list[SourceTensor]:
+    """Tensors in the order of their layers; variables do not say which model inside of the model they belong to."""
+    last = Counter(layer.name.rpartition("/")[2] for layer in layers)
+    whole = {name: layer.name for layer in layers if last[name := layer.name.rpartition("/")[2]] == 1}
+    rank = {layer.name: place for place, layer in reversed(list(enumerate(layers)))}
+    named = [t if t.unit in rank else replace(t, unit=whole.get(t.unit, t.unit)) for t in tensors]
+    return sorted(named, key=lambda tensor: rank.get(tensor.unit, len(rank)))
 
 
 def _without_model(tensors: Sequence[SourceTensor]) -> list[SourceTensor]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,7 +18,7 @@ from frostline.porting.readers import strict_json
 from frostline.porting.readers.arrays import DTYPES, check_names, num_bytes, tensor_of
 from frostline.porting.readers.contract import Source, SourceTensor
 from frostline.porting.readers.keras_graph import code_in, graph, is_model
-from frostline.porting.readers.names import unit_and_leaf
+from frostline.porting.readers.names import keras_place, unit_and_leaf
 from frostline.porting.readers.weight_file import neighbour
 
 if TYPE_CHECKING:
@@ -99,6 +99,9 @@ def read(file: WeightFile, key: str | None = None) -> Source:
         raise file.damaged(f"a manifest {str(manifest)[:60]}")
     tensors = [tensor for group in manifest for tensor in _tensors(file, _mapping(file, group))]
     check_names(file, [tensor.name for tensor in tensors])
+    units = {tensor.unit for tensor in tensors}
+    places = [keras_place(tensor.unit, tensor.leaf, units) for tensor in tensors]
+    tensors = [replace(t, unit=unit, leaf=leaf) for t, (unit, leaf) in zip(tensors, places, strict=True)]
     topology = stated.get("modelTopology")
     model = topology.get("model_config", topology) if isinstance(topology, dict) else None
     layers = graph(file, model) if isinstance(model, dict) and is_model(model) else ()
