@@ -15,8 +15,6 @@ from frostline.porting.scaffold.weighted import WEIGHTED
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from torch import Tensor
-
     from frostline.porting.readers.contract import Source, SourceLayer
 
 _HEAD = '''"""A network of {format}: written by Frostline from the architecture in the file, and yours to change.
@@ -47,9 +45,7 @@ def module_text(source: Source, path: str, name: str = "Network") -> str:
         PortError: If a layer of the network is none of those that are written; it names the first.
     """
     try:
-        values = samples(source)
-        layers = interpret(source, values, keeps_layers=True).layers
-        return _Writer(source, layers).text(name)
+        return _Writer(source, interpret(source, samples(source)).shapes).text(name)
     except (NotInterpretedError, NotWrittenError) as error:
         raise PortError(
             what="No module can be written for this network.", where=path,
@@ -61,8 +57,8 @@ def module_text(source: Source, path: str, name: str = "Network") -> str:
 class _Writer:
     """Layers become attributes and lines, in the order in which they are computed."""
 
-    def __init__(self, source: Source, values: Mapping[str, Tensor]) -> None:
-        self._source, self._values = source, values
+    def __init__(self, source: Source, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        self._source, self._shapes = source, shapes
         self._names: dict[str, str] = {}  # of values, by layer
         self._attributes: dict[str, str] = {}  # of layers, by unit
         self._made: dict[str, str] = {}
@@ -113,7 +109,7 @@ class _Writer:
         self._lines.append(f"{self._names[layer.name]} = {expression}")
 
     def _sizes(self, name: str) -> tuple[int, ...]:
-        return tuple(self._values[name].shape)
+        return self._shapes[name]
 
     def _shape(self, name: str) -> str:
         sizes = self._sizes(name)
