@@ -61,6 +61,9 @@ def is_packed(units: Sequence[SourceUnit], targets: Sequence[TargetUnit]) -> boo
 
 def _apart(unit: SourceUnit, *, has_attention: bool) -> list[SourceUnit]:
     leaves = dict(unit.leaves)
+    if unit.kind.startswith("DepthwiseConv") and "kernel" in leaves:  # Keras 3 calls it so in its older format
+        leaves["depthwise_kernel"] = leaves.pop("kernel")
+        unit = replace(unit, leaves=leaves)
     if unit.framework == "tensorflow":
         leaves = _of_tensorflow(unit.name, leaves)
         unit = replace(unit, leaves=leaves)
