@@ -49,7 +49,7 @@ _MOST_ORDERED = 3  # inputs whose order is varied
 def of_inputs(values: Sequence[Tensor]) -> Iterator[tuple[str, tuple[Tensor, ...]]]:
     """The inputs in every order of axes, then also in other orders among themselves; each once, with its name.
 
-    Inputs of one shape and dtype stay in their order: that they are exchanged, and that the layers behind them are, give
+    Inputs of one shape and dtype stay in their order: to exchange them and to exchange the layers behind them gives
     the same outputs, so that no run tells the two apart.
     """
     seen: set[tuple[object, ...]] = set()
