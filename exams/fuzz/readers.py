@@ -126,7 +126,8 @@ def examine(path: Path, content: bytes) -> str:
     verdicts: list[str] = []
     for name, module in modules().items():
         start = time.process_time()
-        with _WATCH.over(path.parent) as seen:
+        # The files of a SavedModel lie in its folder and in the folder `variables` of it.
+        with _WATCH.over(path.parents[1 if path.parent.name == "variables" else 0]) as seen:
             verdicts.append(_outcome(module, path))
         if seen:
             raise BrokenLawError(f"{name}: {seen[0]}")
