@@ -3,12 +3,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test test-gpu lint bench bench-gpu claims exam fuzz mutants soak clean
+.PHONY: demo test test-gpu lint bench bench-gpu claims exam exam-porting fuzz mutants soak clean
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Frostline needs Python 3.10 or later")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[vision,dev]'
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[vision,port,dev]'
 	@touch $(STAMP)
 
 demo: $(STAMP)
@@ -44,6 +44,10 @@ exam: $(STAMP)
 	$(BIN)/python -m exams.health --judge frostline --repair-only --merge
 	$(BIN)/python -m exams.health --judge autotrainer random --small --repair-only --merge
 
+# Networks of seven frameworks, each built in an environment of its own (4 GB and half an hour the first time).
+exam-porting: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m exams.porting
+
 # A seeded sample of small changes of the source, each of which a test should notice; survivors are printed.
 mutants: $(STAMP)
 	$(BIN)/python -m exams.mutants --count 218 --seed 0
@@ -52,6 +56,7 @@ mutants: $(STAMP)
 fuzz: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m exams.fuzz --seconds 3600
 	$(BIN)/python -m exams.fuzz.calls --single
+	OMP_NUM_THREADS=1 $(BIN)/python -m exams.fuzz.readers --seconds 900
 
 clean:
 	rm -rf .venv frostline-demo

@@ -1,1 +1,1 @@
-"""Fuzzers: random models against `split` and `fit`, random calls against every public name."""
+"""Fuzzers: random models against `split` and `fit`, random public calls, damaged files against every reader."""

@@ -3,11 +3,13 @@
 from frostline import remedies as remedies
 from frostline.caching import CachedDataset as CachedDataset
 from frostline.caching import FeatureCache as FeatureCache
+from frostline.core.errors import AmbiguousPortError as AmbiguousPortError
 from frostline.core.errors import CacheError as CacheError
 from frostline.core.errors import DataError as DataError
 from frostline.core.errors import FrostlineError as FrostlineError
 from frostline.core.errors import LayerNotFound as LayerNotFound
 from frostline.core.errors import NotCacheable as NotCacheable
+from frostline.core.errors import PortError as PortError
 from frostline.core.errors import SplitError as SplitError
 from frostline.core.records import Diagnosis as Diagnosis
 from frostline.core.records import Finding as Finding
@@ -17,19 +19,23 @@ from frostline.core.records import FrontierTensor as FrontierTensor
 from frostline.core.records import Healing as Healing
 from frostline.core.records import ReuseSummary as ReuseSummary
 from frostline.health import Monitor as Monitor
+from frostline.porting import Certificate as Certificate
 from frostline.recipes import checkup as checkup
 from frostline.recipes import fit as fit
 from frostline.recipes import heal as heal
+from frostline.recipes import port as port
+from frostline.recipes import reuse as reuse
 from frostline.splitting import Split as Split
 from frostline.splitting import split as split
 from frostline.transfer import freeze as freeze
 from frostline.transfer import replace_head as replace_head
-from frostline.transfer import reuse as reuse
 from frostline.transfer import thaw as thaw
 
 __all__ = [
+    "AmbiguousPortError",
     "CacheError",
     "CachedDataset",
+    "Certificate",
     "DataError",
     "Diagnosis",
     "FeatureCache",
@@ -42,6 +48,7 @@ __all__ = [
     "LayerNotFound",
     "Monitor",
     "NotCacheable",
+    "PortError",
     "ReuseSummary",
     "Split",
     "SplitError",
@@ -49,6 +56,7 @@ __all__ = [
     "fit",
     "freeze",
     "heal",
+    "port",
     "remedies",
     "replace_head",
     "reuse",

@@ -258,3 +258,34 @@ def test_a_run_on_other_frozen_layers_is_not_resumed(tmp_path, arrays):
     error = json.loads(run(*common, "--weights", weights, "--resume", code=1).stdout)["error"]
     assert "other settings" in error["what"]
     assert "frozen layers" in error["where"]
+
+
+NETWORKS = Path(__file__).parents[1] / "porting" / "files" / "networks"
+DEPTHWISE = NETWORKS / "keras" / "depthwise" / "model.keras"
+
+
+def test_port_saves_weights_and_a_certificate_that_is_checked(tmp_path):
+    out = tmp_path / "own.safetensors"
+    spec = "exams.porting.networks.convolutions:Depthwise"
+    told = json.loads(run("port", DEPTHWISE, "--to", spec, "--out", out, "--json").stdout)
+    assert told["certificate"]["framework"] == "keras"
+    assert out.exists()
+    assert "come out of it as they did" in run("port", "--check", tmp_path / "own.certificate.json").output
+    assert "layers/depthwise_conv2d/vars/0" in run("port", DEPTHWISE, "--list").output
+
+
+def test_port_wants_a_file_and_a_module():
+    result = CliRunner().invoke(app, ["port", "--json"])
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)["error"]["what"] == "The port needs a file and a module."
+
+
+def test_a_file_without_a_module_becomes_a_network(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    wrote = run("port", DEPTHWISE, "--scaffold", "written_by_port.py").output
+    assert "frostline port FILE --to written_by_port:Network" in wrote
+    told = run("port", DEPTHWISE, "--to", "written_by_port:Network", "--out", "w.safetensors").output
+    assert "the outputs agree with an interpretation of the file's own graph" in told
+    for taken in ("written_by_port.py", "a.txt", "1a.py"):
+        result = CliRunner().invoke(app, ["port", str(DEPTHWISE), "--scaffold", taken])
+        assert "A module is written into a new file of Python." in result.output

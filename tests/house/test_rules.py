@@ -23,9 +23,10 @@ TESTS = "\n".join(
 )
 
 PUBLIC = {
-    "CacheError", "CachedDataset", "DataError", "Diagnosis", "FeatureCache", "Finding", "FitResult", "FreezeSummary",
-    "FrontierTensor", "FrostlineError", "Healing", "LayerNotFound", "Monitor", "NotCacheable", "ReuseSummary", "Split",
-    "SplitError", "checkup", "fit", "freeze", "heal", "remedies", "replace_head", "reuse", "split", "thaw",
+    "AmbiguousPortError", "CacheError", "CachedDataset", "Certificate", "DataError", "Diagnosis", "FeatureCache",
+    "Finding", "FitResult", "FreezeSummary", "FrontierTensor", "FrostlineError", "Healing", "LayerNotFound",
+    "Monitor", "NotCacheable", "PortError", "ReuseSummary", "Split", "SplitError", "checkup", "fit", "freeze",
+    "heal", "port", "remedies", "replace_head", "reuse", "split", "thaw",
 }  # fmt: skip
 
 OPTIONS = {
@@ -34,10 +35,15 @@ OPTIONS = {
             "--out", "--resume", "--no-cache", "--heal", "--json"},
     "inspect": {"--model", "--freeze", "--weights", "--json"},
     "checkup": {"--weights", "--batch-size", "--lr", "--steps", "--seed", "--json"},
+    "port": {"--to", "--out", "--verify", "--partial", "--adapt", "--hints", "--key", "--list", "--check",
+             "--scaffold", "--json"},
     "cache": {"ls", "verify", "purge"},
 }  # fmt: skip
 
-HEAVY = "lightning_fabric sklearn rich typer timm torchvision PIL transformers h5py onnx matplotlib ray".split()
+HEAVY = (
+    "lightning_fabric sklearn rich typer timm torchvision PIL transformers h5py onnx onnxruntime msgpack tensorstore "
+    "ml_dtypes scipy gguf matplotlib ray"
+).split()
 
 PROBE = """
 import json, logging, os, sys, warnings
@@ -112,6 +118,7 @@ def test_nothing_loads_code_or_is_left_undone(path):
 # Source files whose tests have another name, each with the reason.
 TESTED_ELSEWHERE = {
     "caching/part.py": "a Protocol without code of its own",
+    "porting/readers/contract.py": "records without code of their own: every reader makes them",
     "recipes/commands.py": "what the command does: tested through the command, in cli/test_main.py",
     "recipes/demo_health_tables.py": "how the first act reads: tested with it, in recipes/test_demo_health.py",
     "recipes/demo_tables.py": "how the demo reads: tested with it, in recipes/test_demo.py",

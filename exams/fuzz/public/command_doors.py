@@ -107,7 +107,7 @@ def _run(words: tuple[str, ...], values: dict[str, Any]) -> Any:
     return _checked(result, is_json="json" in values)
 
 
-_FLAGS = {"json", "resume", "no_cache", "heal", "yes"}
+_FLAGS = {"json", "resume", "no_cache", "heal", "yes", "list", "partial", "adapt"}
 
 
 def _checked(result: Any, *, is_json: bool) -> str:
@@ -130,7 +130,8 @@ def _checked(result: Any, *, is_json: bool) -> str:
     return result.stdout
 
 
-def _door(words: str, pools: dict[str, Pool], cost: int = 1) -> Door:
+def door(words: str, pools: dict[str, Pool], cost: int = 1) -> Door:
+    """A command with options from these pools; names in capitals are its arguments."""
     names = tuple(words.split())
     return Door(
         f"cli {words}",
@@ -138,13 +139,13 @@ def _door(words: str, pools: dict[str, Pool], cost: int = 1) -> Door:
         pools,
         lambda world, prepared, values: _run(names, world.values),
         cost=cost,
-        owner="training" if names[0] != "cache" else "caching",
+        owner={"cache": "caching", "port": "porting"}.get(names[0], "training"),
         moves=GENERATORS,
     )
 
 
 DOORS: list[Door] = [
-    _door(
+    door(
         "fit",
         {
             "DATA": DATA,
@@ -165,8 +166,8 @@ DOORS: list[Door] = [
         },
         5,
     ),
-    _door("inspect", {"DATA": DATA, "model": MODEL, "freeze": LAYER, "weights": WEIGHTS, "json": FLAG}, 3),
-    _door(
+    door("inspect", {"DATA": DATA, "model": MODEL, "freeze": LAYER, "weights": WEIGHTS, "json": FLAG}, 3),
+    door(
         "checkup",
         {
             "MODEL": MODEL,
@@ -180,10 +181,10 @@ DOORS: list[Door] = [
         },
         5,
     ),
-    _door("cache ls", {"cache": ROOT, "json": FLAG}),
-    _door("cache verify", {"cache": ROOT, "json": FLAG}),
-    _door("cache purge", {"cache": ROOT, "recipe": RECIPE, "yes": FLAG, "json": FLAG}),
-    _door(
+    door("cache ls", {"cache": ROOT, "json": FLAG}),
+    door("cache verify", {"cache": ROOT, "json": FLAG}),
+    door("cache purge", {"cache": ROOT, "recipe": RECIPE, "yes": FLAG, "json": FLAG}),
+    door(
         "demo",
         {
             "out": Pool(

@@ -22,7 +22,7 @@ app.add_typer(cache_app, name="cache")
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 Data = Annotated[str, typer.Argument(help="A folder of images, one subfolder per class; or .npz / .safetensors.")]
 Model = Annotated[str, typer.Option("--model", help="timm:NAME or package.module:function.")]
-Weights = Annotated[str | None, typer.Option(help="A .safetensors file of weights.")]
+Weights = Annotated[str | None, typer.Option(help="A file of PyTorch's weights: safetensors, torch.save.")]
 Freeze = Annotated[str | None, typer.Option(help="Freeze through this layer; default: all but the new head.")]
 CacheFolder = Annotated[str, typer.Option("--cache", help="The cache folder.")]
 
@@ -114,6 +114,62 @@ def checkup(
             built, load_data(data, built), weights=weights, batch_size=batch_size, lr=lr, steps=steps, seed=seed
         )
         show(result, result.text(), as_json=as_json)
+
+
+@app.command()
+def port(
+    file: Annotated[str | None, typer.Argument(help="A file of weights, of any framework.")] = None,
+    to: Annotated[str | None, typer.Option("--to", help="timm:NAME, hf:FOLDER or package.module:function.")] = None,
+    out: Annotated[str, typer.Option(help="Where the weights go; the certificate goes beside.")] = "model.safetensors",
+    golden: Annotated[
+        str | None, typer.Option("--verify", help="A .npz file: inputs and the source network's outputs.")
+    ] = None,
+    partial: Annotated[bool, typer.Option("--partial", help="Layers may be left over on both sides.")] = False,
+    adapt: Annotated[bool, typer.Option("--adapt", help="Set epsilon and the like as the file states them.")] = False,
+    hints: Annotated[str | None, typer.Option(help="JSON: layers of the file to layers of the module.")] = None,
+    key: Annotated[str | None, typer.Option(help="The entry of the file that holds the weights.")] = None,
+    is_list: Annotated[bool, typer.Option("--list", help="Show the tensors of the file.")] = False,
+    check: Annotated[str | None, typer.Option(help="A certificate: port again, and compare.")] = None,
+    scaffold: Annotated[str | None, typer.Option(help="Write a module for the file's architecture there.")] = None,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Load weights of another framework into a module, and say how far that is proven."""
+    from frostline.recipes.port_files import (
+        check_certificate,
+        list_tensors,
+        port_to_file,
+        read_certificate,
+        write_scaffold,
+    )
+
+    with errors_in_four_parts(as_json=as_json):
+        if check is not None:
+            spec = to or read_certificate(check).to
+            result = check_certificate(check, build_model(spec), file)
+            show(result, result.text(), as_json=as_json)
+            return
+        if file is not None and scaffold is not None:
+            written = write_scaffold(file, scaffold, key)
+            show(written, written.text(), as_json=as_json)
+            return
+        if file is None or (to is None and not is_list):
+            raise DataError(
+                what="The port needs a file and a module.", where="frostline port FILE --to MODEL",
+                received=f"FILE {file}, --to {to}",
+                do="name both; or show what a file holds: frostline port FILE --list.",
+            )  # fmt: skip
+        if is_list:
+            listing = list_tensors(file, key)
+            rows = [(name, dtype, str(shape), place) for name, dtype, shape, place in listing.tensors]
+            rows += [(name, "", "", f"dropped: {kind}") for name, kind in listing.dropped.items()]
+            text = table(rows, ("tensor", "dtype", "shape", "layer: part"))
+            show(listing, "\n".join([f"{listing.format}", *listing.notes, text]), as_json=as_json)
+            return
+        report = port_to_file(
+            file, build_model(str(to)), to=str(to), out=out, golden=golden, partial=partial, adapt=adapt, hints=hints,
+            key=key,
+        )  # fmt: skip
+        show(report, report.text(), as_json=as_json)
 
 
 @cache_app.command("ls")

@@ -15,16 +15,18 @@ from frostline.data import Arrays, ImageFolder, load_arrays
 
 
 def build_model(spec: str) -> nn.Module:
-    """A model from `timm:NAME` or `package.module:function` (the current folder is searched too).
+    """A model from `timm:NAME`, `hf:DIR` or `package.module:function` (the current folder is searched too).
 
     Raises:
         DataError: If there is no such package, module, function or model, or it gives no `nn.Module`.
     """
     place, _, name = spec.partition(":")
     if not name:
-        raise _wrong(spec, "no colon in it", "write timm:NAME or package.module:function.")
+        raise _wrong(spec, "no colon in it", "write timm:NAME, hf:FOLDER or package.module:function.")
     if place == "timm":
         return _timm_model(name)
+    if place == "hf":
+        return _transformers_model(name)
     module = _imported(place, spec)
     function = getattr(module, name, None)
     if not callable(function):
@@ -54,6 +56,24 @@ def _timm_model(name: str) -> nn.Module:
     if not timm.is_model(name):
         raise _wrong(f"timm:{name}", f"timm has no model {name!r}", f"use {nearest(name, timm.list_models())}.")
     return timm.create_model(name, pretrained=False)
+
+
+def _transformers_model(folder: str) -> nn.Module:
+    """The architecture that a folder's `config.json` describes; no weights are loaded, no code of the folder runs."""
+    try:
+        import transformers
+    except (ImportError, RuntimeError) as error:
+        do = "pip install 'frostline[text]'."
+        raise _wrong(f"hf:{folder}", f"transformers cannot be imported: {error}", do) from error
+    if not (Path(folder) / "config.json").is_file():
+        raise _wrong(f"hf:{folder}", "no config.json in that folder", "pass a folder with the model's config.json.")
+    try:
+        config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        kind = getattr(transformers, (config.architectures or [""])[0], None)
+        return kind(config) if kind is not None else transformers.AutoModel.from_config(config)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        do = "check config.json: model_type and architectures name a class of transformers."
+        raise _wrong(f"hf:{folder}", f"{type(error).__name__}: {str(error).splitlines()[0]}", do) from error
 
 
 def _transform(model: nn.Module) -> Any:

@@ -55,6 +55,27 @@ class CacheError(FrostlineError):
     """A cache folder, shard or manifest that cannot be read or written."""
 
 
+class PortError(FrostlineError):
+    """A file of weights that cannot be read, or whose tensors do not belong to the model."""
+
+
+class AmbiguousPortError(PortError):
+    """Several assignments of a file's tensors fit the model equally well.
+
+    Attributes:
+        alternatives: Each a mapping from a unit of the file to the layers of the model that fit it as well.
+    """
+
+    def __init__(
+        self, *, what: str, where: str, received: str, do: str, alternatives: tuple[dict[str, str], ...] = ()
+    ) -> None:
+        super().__init__(what=what, where=where, received=received, do=do)
+        self.alternatives = alternatives
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild_ambiguous, (self.parts(), self.alternatives))
+
+
 def nearest(name: str, names: Iterable[str], *, count: int = 3) -> str:
     """The names most like `name`, ready for an error's last line.
 
@@ -69,6 +90,10 @@ def nearest(name: str, names: Iterable[str], *, count: int = 3) -> str:
 
 def _rebuild(kind: type[FrostlineError], parts: dict[str, str]) -> FrostlineError:
     return kind(**parts)
+
+
+def _rebuild_ambiguous(parts: dict[str, str], alternatives: tuple[dict[str, str], ...]) -> AmbiguousPortError:
+    return AmbiguousPortError(**parts, alternatives=alternatives)
 
 
 # What models, losses and hooks of others raise where they cannot take what they are given.

@@ -3,3 +3,5 @@
 from frostline.recipes.checkup import checkup as checkup
 from frostline.recipes.fit import fit as fit
 from frostline.recipes.heal import heal as heal
+from frostline.recipes.port import port as port
+from frostline.recipes.reuse import reuse as reuse

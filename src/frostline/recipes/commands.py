@@ -17,10 +17,11 @@ from frostline.core.records import Diagnosis, FitResult
 from frostline.data import split_share
 from frostline.recipes.checkup import checkup
 from frostline.recipes.fit import fit
+from frostline.recipes.reuse import reuse
 from frostline.recipes.saving import save_model
 from frostline.splitting import Explanation, split
 from frostline.training import DatasetBatches, describe_structure, make_loss, make_optimizer
-from frostline.transfer import freeze, replace_head, reuse
+from frostline.transfer import freeze, replace_head
 
 if TYPE_CHECKING:
     from torch import nn

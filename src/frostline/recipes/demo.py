@@ -21,9 +21,10 @@ from frostline.recipes.demo_data import accuracy, few_per_class, load_digits_tas
 from frostline.recipes.demo_health import run_health_act
 from frostline.recipes.demo_tables import DataRow, DemoResult, TimeRow
 from frostline.recipes.fit import fit
+from frostline.recipes.reuse import reuse
 from frostline.recipes.saving import save_model
 from frostline.remedies.timing import timed
-from frostline.transfer import freeze, replace_head, reuse
+from frostline.transfer import freeze, replace_head
 
 SEEDS = (0, 1, 2)
 EPOCHS = {5: 40, 20: 20, None: 16}  # the same for both sides; None: all images

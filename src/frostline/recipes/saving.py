@@ -11,20 +11,21 @@ from torch import nn
 from frostline.core.io import make_folder, write_atomic, write_json
 
 
-def save_model(model: nn.Module, folder: Path, about: dict[str, Any]) -> Path:
+def save_model(model: nn.Module, folder: Path, about: dict[str, Any], name: str = "model") -> Path:
     """Write `model.safetensors` and `model.json` into a folder, each at once.
 
     Args:
         model: Its whole state is written; tied tensors under each of their names.
         folder: It is made if it is missing.
         about: What the JSON says: how the model was built, its classes.
+        name: Of both files, if it shall not be `model`.
 
     Returns:
         The path of the safetensors file.
     """
     make_folder(folder)
     state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
-    path = folder / "model.safetensors"
+    path = folder / f"{name}.safetensors"
     write_atomic(path, [save(state)])
-    write_json(folder / "model.json", about)
+    write_json(folder / f"{name}.json", about)
     return path

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from frostline.core.arguments import as_name, as_names, as_path, check_model
+from frostline.core.arguments import as_name, as_names, check_model
 from frostline.core.errors import DataError, LayerNotFound, nearest
 from frostline.core.layers import check_initialized, first_name, resolve, unwrapped
 from frostline.core.records import ReuseSummary
-from frostline.transfer.weight_files import read_weights
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -24,45 +22,43 @@ _SHARE = 4  # a beginning that fewer than one in so many names have is a part of
 
 
 def reuse(
-    source: nn.Module | str | Path,
+    source: nn.Module | Mapping[str, Tensor],
     target: nn.Module,
     *,
     through: str | None = None,
     names: Iterable[str] | None = None,
-    key: str | None = None,
     prefix: str | None = None,
+    place: str | None = None,
+    told: Iterable[str] = (),
 ) -> ReuseSummary:
-    """Copy the lower layers of `source` into `target`, by name and shape.
+    """Copy the lower layers of `source` into `target`, by name and shape: see `recipes/reuse.py`, which reads files.
 
     Args:
-        source: A module, or the path of a safetensors file or of a torch file (tensors only: no code is run).
+        source: A module, or the tensors of a file by name.
         target: The model that takes them, changed in place; nothing is changed if an error is raised.
         through: A layer of `target`: only what is registered up to and including it is copied. None: everything.
         names: Copy exactly these tensors of the range.
-        key: The entry of the file that holds the weights, such as `ema` or `nets.generator`; None looks under the
-            usual names (`state_dict`, `model`, `model_ema`, ...).
         prefix: What the source's names begin with and the target's do not; None takes off the beginning without
-            which most tensors fit (`module.`, `backbone.`, `model.encoder.`, ...), if a quarter of the names have it.
-            What `torch.compile` and FSDP put into names is always taken out.
+            which most tensors fit.
+        place: Where the tensors come from, for errors; None: the class of the module.
+        told: What is known of the source already, for the notes.
 
     Returns:
-        What was copied, what the source does not have, and what did not fit. A tensor of another shape is listed,
-        never cropped; a tensor of another dtype is converted.
+        What was copied, what the source does not have, and what did not fit.
 
     Raises:
         LayerNotFound: If `through` or a name is not in the target, nothing could be copied, or several parts of the
             source fit as well.
-        DataError: If the file cannot be read, or a weight that would be copied has no values, NaN or infinite ones.
+        DataError: If a weight that would be copied has no values, NaN or infinite ones.
     """
     check_model("reuse", target, needs=())
-    key = as_name("reuse", "key", key) if key is not None else None
     prefix = as_name("reuse", "prefix", prefix) if prefix is not None else None
-    notes: list[str] = []
+    notes: list[str] = [*told]
     target, around = unwrapped(target)
     check_initialized(target, "reuse(source, target)")
     check_model("reuse", target, needs=("training",))
     notes += [f"into the model inside of {wrapper}" for wrapper in around]
-    values = _values(source, key, notes)
+    values = _values(source, notes)
     wanted = _range(target, through)
     values = _hooked(target, _stripped(_dense(values, notes), _range(target, None), prefix, notes))
     if names is not None:
@@ -78,7 +74,7 @@ def reuse(
     if not counted or all(name.endswith("num_batches_tracked") for name in copied):
         raise LayerNotFound(
             what="Nothing could be reused: no weight of the source fits the target by name and shape.",
-            where=str(source) if isinstance(source, (str, Path)) else type(source).__name__,
+            where=place or type(source).__name__,
             received=f"{len(values)} tensors, such as {nearest(next(iter(wanted), ''), values)}",
             do=f"give the source's own start of its names, prefix=..., or pass the part of the target that it is for, "
             f"target.get_submodule(name); the target has {nearest('', wanted)}.",
@@ -283,17 +279,11 @@ def _hooked(target: nn.Module, values: dict[str, Tensor]) -> dict[str, Tensor]:
     return values
 
 
-def _values(source: nn.Module | str | Path, key: str | None, notes: list[str]) -> Mapping[str, Tensor]:
-    if isinstance(source, nn.Module):
-        inner, around = unwrapped(source)
-        check_initialized(inner, "reuse(source, target)")
-        check_model("reuse", inner, needs=("values",))
-        notes += [f"from the model inside of {wrapper}" for wrapper in around]
-        return {name: tensor for name, tensor in inner.state_dict().items() if isinstance(tensor, Tensor)}
-    if not isinstance(cast("object", source), (str, Path)):
-        raise DataError(
-            what="reuse takes a model, or the path of a file of weights, as its source.",
-            where="reuse(source=...)", received=f"a value of type {type(source).__name__}",
-            do="pass the model itself; or write a state dict to a file, torch.save(state_dict, path), and pass path.",
-        )  # fmt: skip
-    return read_weights(as_path("reuse", "source", source), key, notes)
+def _values(source: nn.Module | Mapping[str, Tensor], notes: list[str]) -> Mapping[str, Tensor]:
+    if not isinstance(source, nn.Module):
+        return source
+    inner, around = unwrapped(source)
+    check_initialized(inner, "reuse(source, target)")
+    check_model("reuse", inner, needs=("values",))
+    notes += [f"from the model inside of {wrapper}" for wrapper in around]
+    return {name: tensor for name, tensor in inner.state_dict().items() if isinstance(tensor, Tensor)}

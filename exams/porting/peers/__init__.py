@@ -1,0 +1,1 @@
+"""Other tools on the same networks, each in an environment of its own, judged by the same golden outputs."""

@@ -1,0 +1,240 @@
+"""Exact building blocks of other frameworks that PyTorch lacks: SAME padding and what follows from it, older functions.
+
+Legend: B batch, C channels, S spatial axes, T time, I inputs, H hidden units.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+Sizes = int | tuple[int, ...]
+
+
+def _sizes(value: Sizes, axes: int) -> tuple[int, ...]:
+    return (value,) * axes if isinstance(value, int) else tuple(value)
+
+
+def pad_same(
+    x: Tensor, kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int], value: float = 0.0
+) -> Tensor:
+    """A value (B, C, S...) padded as `SAME` does: each axis gives one output for each `stride` values.
+
+    What cannot be split evenly stands after the data; how much that is depends on the size of the input.
+
+    References:
+        TensorFlow, "Notes on padding", https://www.tensorflow.org/api_docs/python/tf/nn#notes_on_padding_2
+    """
+    pads: list[int] = []
+    for axis in reversed(range(len(kernel))):
+        size = x.shape[2 + axis]
+        reach = (kernel[axis] - 1) * dilation[axis] + 1
+        total = max((-(-size // stride[axis]) - 1) * stride[axis] + reach - size, 0)
+        pads += [total // 2, total - total // 2]
+    return F.pad(x, pads, value=value) if any(pads) else x
+
+
+class _SamePad(nn.Module):
+    axes: ClassVar[int]
+
+    def __init__(self, kernel_size: Sizes, stride: Sizes = 1, dilation: Sizes = 1, value: float = 0.0) -> None:
+        super().__init__()
+        self.kernel_size, self.stride = _sizes(kernel_size, self.axes), _sizes(stride, self.axes)
+        self.dilation, self.value = _sizes(dilation, self.axes), value
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, S...) with the padding that the layer after it needs."""
+        return pad_same(x, self.kernel_size, self.stride, self.dilation, self.value)
+
+    def extra_repr(self) -> str:
+        """The sizes."""
+        return f"{self.kernel_size}, {self.stride}, dilation={self.dilation}, value={self.value:g}"
+
+
+class SamePad1d(_SamePad):
+    """`SAME` padding before a layer over one axis; see `SamePad2d`."""
+
+    axes = 1
+
+
+class SamePad2d(_SamePad):
+    """`SAME` padding before a convolution or pooling of the same kernel, stride and dilation, which then pads nothing.
+
+    Args:
+        kernel_size: Of the layer after it.
+        stride: Of the layer after it.
+        dilation: Of the layer after it.
+        value: What is filled in; `-math.inf` before a maximum.
+
+    Example:
+        >>> import torch
+        >>> layer = torch.nn.Sequential(SamePad2d(3, 2), torch.nn.Conv2d(3, 8, 3, stride=2))
+        >>> layer(torch.zeros(1, 3, 224, 224)).shape
+        torch.Size([1, 8, 112, 112])
+    """
+
+    axes = 2
+
+
+class SamePad3d(_SamePad):
+    """`SAME` padding before a layer over three axes; see `SamePad2d`."""
+
+    axes = 3
+
+
+class _SamePool(nn.Module):
+    axes: ClassVar[int]
+    pool: ClassVar[Any]
+    is_mean: ClassVar[bool]
+
+    def __init__(self, kernel_size: Sizes, stride: Sizes | None = None) -> None:
+        super().__init__()
+        self.kernel_size = _sizes(kernel_size, self.axes)
+        self.stride = self.kernel_size if stride is None else _sizes(stride, self.axes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, S...) to (B, C, ceil(S / stride)...)."""
+        ones = (1,) * self.axes
+        padded = pad_same(x, self.kernel_size, self.stride, ones, 0.0 if self.is_mean else -math.inf)
+        pooled = self.pool(padded, self.kernel_size, self.stride)
+        if not self.is_mean:
+            return pooled
+        counted = pad_same(torch.ones_like(x[:1, :1]), self.kernel_size, self.stride, ones)
+        return pooled / self.pool(counted, self.kernel_size, self.stride)  # the padding is not part of the mean
+
+    def extra_repr(self) -> str:
+        """The sizes."""
+        return f"{self.kernel_size}, {self.stride}"
+
+
+class SameMaxPool1d(_SamePool):
+    """Largest values with `SAME` padding, over one axis."""
+
+    axes, pool, is_mean = 1, staticmethod(F.max_pool1d), False
+
+
+class SameMaxPool2d(_SamePool):
+    """Largest values with `SAME` padding, over two axes.
+
+    Args:
+        kernel_size: Of the window.
+        stride: As large as the window by default.
+    """
+
+    axes, pool, is_mean = 2, staticmethod(F.max_pool2d), False
+
+
+class SameMaxPool3d(_SamePool):
+    """Largest values with `SAME` padding, over three axes."""
+
+    axes, pool, is_mean = 3, staticmethod(F.max_pool3d), False
+
+
+class SameAvgPool1d(_SamePool):
+    """Means with `SAME` padding, over one axis; the padding is not counted."""
+
+    axes, pool, is_mean = 1, staticmethod(F.avg_pool1d), True
+
+
+class SameAvgPool2d(_SamePool):
+    """Means with `SAME` padding, over two axes; the padding is not counted.
+
+    Args:
+        kernel_size: Of the window.
+        stride: As large as the window by default.
+    """
+
+    axes, pool, is_mean = 2, staticmethod(F.avg_pool2d), True
+
+
+class SameAvgPool3d(_SamePool):
+    """Means with `SAME` padding, over three axes; the padding is not counted."""
+
+    axes, pool, is_mean = 3, staticmethod(F.avg_pool3d), True
+
+
+class CropTransposed(nn.Module):
+    """The rim of a transposed convolution without padding cut off, as `SAME` does.
+
+    Args:
+        kernel_size: Of the transposed convolution before it, whose `padding` is 0. Where the kernel is smaller than the
+            stride, its `output_padding` is what is missing: `stride - kernel_size`.
+        stride: Of the transposed convolution before it.
+
+    Example:
+        >>> import torch
+        >>> layer = torch.nn.Sequential(torch.nn.ConvTranspose2d(4, 2, 3, stride=2), CropTransposed(3, 2))
+        >>> layer(torch.zeros(1, 4, 5, 5)).shape
+        torch.Size([1, 2, 10, 10])
+    """
+
+    def __init__(self, kernel_size: Sizes, stride: Sizes) -> None:
+        super().__init__()
+        self.kernel_size, self.stride = kernel_size, stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, S...), where each S is (n - 1) * stride + max(kernel, stride), to n * stride."""
+        axes = x.ndim - 2
+        sizes = zip(_sizes(self.kernel_size, axes), _sizes(self.stride, axes), strict=True)
+        for axis, (kernel, stride) in enumerate(sizes, start=2):
+            reach = max(kernel, stride)
+            x = x.narrow(axis, (reach - stride) // 2, ((x.shape[axis] - reach) // stride + 1) * stride)
+        return x
+
+    def extra_repr(self) -> str:
+        """The sizes."""
+        return f"{self.kernel_size}, {self.stride}"
+
+
+class OldHardSigmoid(nn.Module):
+    """The hard sigmoid of Keras 2: 0.2 x + 0.5, between 0 and 1; that of PyTorch and Keras 3 has a slope of 1/6."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Element by element."""
+        return (0.2 * x + 0.5).clamp(0, 1)
+
+
+class ResetBeforeGRU(nn.Module):
+    """A GRU whose reset gate acts before the product with the state (`reset_after=False`), which `nn.GRU` is not.
+
+    Args:
+        input_size: I.
+        hidden_size: H.
+        hard_sigmoid: Gates by the hard sigmoid of Keras 2, its default until 2.2, instead of the sigmoid.
+
+    References:
+        Cho et al., "Learning Phrase Representations using RNN Encoder-Decoder", 2014, equation 8.
+    """
+
+    def __init__(self, input_size: int, hidden_size: int, *, hard_sigmoid: bool = False) -> None:
+        super().__init__()
+        self.input_size, self.hidden_size = input_size, hidden_size
+        bound = hidden_size**-0.5
+        self.weight_ih = nn.Parameter(torch.empty(3 * hidden_size, input_size).uniform_(-bound, bound))
+        self.weight_hh = nn.Parameter(torch.empty(3 * hidden_size, hidden_size).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(3 * hidden_size).uniform_(-bound, bound))
+        self.gate: Callable[[Tensor], Tensor] = OldHardSigmoid() if hard_sigmoid else nn.Sigmoid()
+
+    def forward(self, x_BTI: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, T, I) to the outputs (B, T, H) and the last state (B, H)."""
+        state = x_BTI.new_zeros(len(x_BTI), self.hidden_size)
+        weight_zr, weight_n = self.weight_hh.split((2 * self.hidden_size, self.hidden_size))
+        outputs: list[Tensor] = []
+        for x_z, x_r, x_n in (step.chunk(3, -1) for step in F.linear(x_BTI, self.weight_ih, self.bias).unbind(1)):
+            h_z, h_r = F.linear(state, weight_zr).chunk(2, -1)
+            z, r = self.gate(x_z + h_z), self.gate(x_r + h_r)
+            new = torch.tanh(x_n + F.linear(r * state, weight_n))
+            state = z * state + (1 - z) * new
+            outputs.append(state)
+        return torch.stack(outputs, 1), state
+
+    def extra_repr(self) -> str:
+        """The sizes."""
+        return f"{self.input_size}, {self.hidden_size}"

@@ -1,0 +1,224 @@
+"""The certificate of a port: what went where, what was proven, what was only tested, what nobody knows."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+SCHEMA = 1
+_SHOWN = 3  # layers in one line
+
+
+@dataclass(frozen=True)
+class Mapped:
+    """One tensor of the module and what it was made of.
+
+    Attributes:
+        target: Its name in the module's state dict.
+        sources: Names of the file's tensors, in order; empty for a constant.
+        layout: The transforms, in words.
+        unit: The layer of the file.
+        layer: The layer of the module.
+        reason: Why these two belong together.
+        margin: By how much: 1 if nothing else was possible.
+        sha256: Digest of the bytes that the module holds now.
+    """
+
+    target: str
+    sources: tuple[str, ...]
+    layout: str
+    unit: str
+    layer: str
+    reason: str
+    margin: float
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Check:
+    """One setting that the file states, beside that of the module.
+
+    Attributes:
+        layer: The layer of the module.
+        setting: What was compared (`eps`, `momentum`, `padding`, ...).
+        status: `agrees`, `set` (made equal on request), `differs`, or `unknown`.
+        text: Both values, and what follows.
+    """
+
+    layer: str
+    setting: str
+    status: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """Outputs of the module beside those of the source network, on the same inputs.
+
+    Attributes:
+        kind: Where the source's outputs come from: `golden outputs`, `interpretation of the file's graph`, ...
+        samples: How many inputs were run.
+        error: Largest difference, relative to the largest output.
+        tolerance: What was allowed.
+        alternatives: How many assignments were run; 1 if only one was possible.
+    """
+
+    kind: str
+    samples: int
+    error: float
+    tolerance: float
+    alternatives: int = 1
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What `frostline.port` did, and how far it is proven.
+
+    Attributes:
+        file: Path of the file.
+        sha256: Digest of the file.
+        format: Of the file, in words.
+        framework: Whose layouts it follows.
+        model: Class of the module.
+        mapping: One entry for each tensor of the module that was written.
+        kept: Layers of the module that kept their values: a partial port.
+        unused: Layers of the file that went nowhere: a partial port.
+        dropped: Tensors of the file that are no part of the network, and their class.
+        checks: Settings of layers beside those of the file.
+        runs: Outputs that were compared.
+        notes: Wrappers that were looked into, choices that were made.
+        proven: What holds whatever the inputs are.
+        tested: What was tried on samples only.
+        unknown: What the file does not tell.
+        to: How the command built the module; empty in Python.
+    """
+
+    file: str
+    sha256: str
+    format: str
+    framework: str
+    model: str
+    mapping: tuple[Mapped, ...]
+    kept: tuple[str, ...]
+    unused: tuple[str, ...]
+    dropped: dict[str, str]
+    checks: tuple[Check, ...]
+    runs: tuple[Run, ...]
+    notes: tuple[str, ...]
+    proven: str
+    tested: str
+    unknown: str
+    to: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """The certificate as `frostline port --check` reads it: plain values, for JSON."""
+        return {"schema": SCHEMA, **asdict(self)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Certificate:
+        """A certificate from what `as_dict` gave.
+
+        Raises:
+            ValueError: If it was written in a form that this version does not know.
+            KeyError, TypeError: If it is no certificate.
+        """
+        values = dict(values)
+        if values.pop("schema") != SCHEMA:
+            raise ValueError("a certificate of another version")
+        lists = {"mapping": Mapped, "checks": Check, "runs": Run}
+        made = {name: tuple(kind(**_plain(one)) for one in values.pop(name)) for name, kind in lists.items()}
+        return cls(**made, **_plain(values))
+
+    def units(self) -> dict[str, str]:
+        """The layer of the module that each layer of the file became: hints that repeat this port."""
+        return {one.unit: one.layer for one in self.mapping}
+
+    def text(self) -> str:
+        """A summary for people."""
+        lines = [
+            f"{self.file} ({self.format}) -> {self.model}: {len(self.mapping)} tensors of {len(self.units())} layers.",
+            *(f"  {name}" for name in self.notes),
+            f"Proven:  {self.proven}",
+            f"Tested:  {self.tested}",
+            f"Unknown: {self.unknown}",
+        ]
+        if self.kept:
+            lines.append(f"Kept:    {', '.join(self.kept)} (not in the file)")
+        if self.unused:
+            lines.append(f"Unused:  {', '.join(self.unused)} (not in the module)")
+        if self.dropped:
+            kinds = sorted(set(self.dropped.values()))
+            lines.append(f"Dropped: {len(self.dropped)} tensors ({', '.join(kinds)})")
+        lines += _of_checks(self.checks)
+        return "\n".join(lines)
+
+    def __str__(self) -> str:
+        return self.text()
+
+
+def sentences(
+    mapping: tuple[Mapped, ...], runs: tuple[Run, ...], checks: tuple[Check, ...], *, has_graph: bool
+) -> tuple[str, str, str]:
+    """What is proven, what is only tested, and what is unknown; one sentence each."""
+    constants = sum(not one.sources for one in mapping)
+    proven = (
+        f"each of {len(mapping)} tensors was written once, and the inverse of its layout gives back the file's bytes"
+        + (f"; {constants} are constants that the file leaves out" if constants else "")
+        + "."
+    )
+    if runs:
+        tested = (
+            "; ".join(
+                f"the outputs agree with {run.kind} on {run.samples} samples (relative difference {run.error:.1e}, "
+                f"allowed {run.tolerance:.0e})"
+                + (f", in which {run.alternatives} assignments were tried" if run.alternatives > 1 else "")
+                for run in runs
+            )
+            + "."
+        )
+    else:
+        told = sorted({one.reason for one in mapping if one.margin < 1})
+        tested = f"nothing was run; layers were told apart by {', '.join(told)}." if told else "nothing was run."
+    unknown = [] if runs else ["whether the module computes what the source network does (pass golden outputs)"]
+    if not has_graph and not runs:
+        unknown.append("settings that weights do not show: epsilon, padding, activations, the order of a flatten")
+    unknown += [f"{setting} of {names}" for setting, names in _by_setting(checks, "unknown")]
+    if not runs:
+        unknown += [
+            f"what follows from another {setting} of {names}" for setting, names in _by_setting(checks, "differs")
+        ]
+    return (
+        proven,
+        tested,
+        f"{'; '.join(unknown)}." if unknown else "inputs of other sizes or ranges than those that were run.",
+    )
+
+
+def _of_checks(checks: tuple[Check, ...]) -> list[str]:
+    """One line for each setting that does not agree, with the layers that share it."""
+    groups: dict[tuple[str, str, str], list[str]] = {}
+    for check in checks:
+        if check.status != "agrees":
+            groups.setdefault((check.status, check.setting, check.text), []).append(check.layer)
+    return [
+        f"{status.capitalize() + ':':9}{setting} of {_listed(names)}: {text}"
+        for (status, setting, text), names in groups.items()
+    ]
+
+
+def _by_setting(checks: tuple[Check, ...], status: str) -> list[tuple[str, str]]:
+    groups: dict[str, list[str]] = {}
+    for check in checks:
+        if check.status == status:
+            groups.setdefault(check.setting, []).append(check.layer)
+    return [(setting, _listed(names)) for setting, names in groups.items()]
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"{', '.join(map(repr, names[:_SHOWN]))}{more}"
+
+
+def _plain(values: dict[str, Any]) -> dict[str, Any]:
+    """Lists of JSON as the tuples of records."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}

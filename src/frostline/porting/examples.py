@@ -1,0 +1,92 @@
+"""Inputs that a module may take, guessed from its layers; only the flow of values is looked at, not its numbers."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+_SIDES = (64, 224, 32, 28, 48, 96, 12, 8, 128, 160, 299, 512)  # usual sizes of images, small ones first
+_LENGTHS = (16, 8, 64, 5, 128)
+
+
+BATCH = 3  # samples; one would look like an axis to spare
+_MOST_VALUES = 1 << 24  # in one example: an image of 512 x 512 with 32 channels, twice
+_MOST = 80  # examples that are tried
+
+
+def examples(model: nn.Module, shapes: Sequence[tuple[tuple[int, ...], str]] = ()) -> Iterator[Any]:
+    """Inputs that the module could take, the likely ones first.
+
+    Args:
+        model: The module.
+        shapes: Of the inputs of its source, without the batch axis and with channels last, and their dtypes, where they
+            are known.
+    """
+    layers = [module for module in model.modules() if not list(module.children())]
+    forms = {(form.dtype, form.shape): form for layer in layers for form in _forms(layer)}
+    yield from itertools.islice(_tuples(model, list(forms.values()), shapes), _MOST)
+
+
+def _tuples(model: nn.Module, forms: list[Tensor], shapes: Sequence[tuple[tuple[int, ...], str]]) -> Iterator[Any]:
+    if shapes:
+        last = tuple(torch.zeros((BATCH, *shape), dtype=torch.long) if "int" in dtype else torch.ones((BATCH, *shape))
+                     for shape, dtype in shapes)  # fmt: skip
+        first = tuple(one.movedim(-1, 1) if one.is_floating_point() and one.ndim > 1 else one for one in last)
+        for way in (first, last):
+            yield way if len(way) > 1 else next(iter(way))
+    by_layer = sorted(forms, key=lambda form: (form.dtype != torch.long, form.ndim < 4, tuple(form.shape[1:])))
+    small = [form for form in by_layer if form.numel() <= _MOST_VALUES]
+    device = next((one.device for one in model.parameters()), torch.device("cpu"))
+    for form in small:
+        yield _made(form, device)
+    for form in small:
+        for count in (2, 3):  # networks of several inputs of one kind
+            yield (_made(form, device),) * count
+
+
+def _made(form: Tensor, device: torch.device) -> Tensor:
+    """A value of this form: rows of an embedding are zeros, which every embedding has."""
+    return torch.zeros_like(form, device=device) if form.dtype == torch.long else torch.ones_like(form, device=device)
+
+
+def _forms(layer: nn.Module) -> Iterator[Tensor]:
+    """Forms of values without memory: a deep layer of many channels would take gigabytes of it for the large ones."""
+    dtype = next((one.dtype for one in layer.parameters() if one.is_floating_point()), torch.float32)
+
+    def values(*shape: int) -> Tensor:
+        return torch.empty(shape, device="meta", dtype=dtype)
+
+    if isinstance(layer, (nn.Embedding, nn.EmbeddingBag)):
+        for length in _LENGTHS:
+            yield torch.empty((BATCH, length), dtype=torch.long, device="meta")
+    elif isinstance(layer, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
+        axes = len(layer.kernel_size)
+        for side in _SIDES if axes < 3 else (16, 8, 6, 32):
+            yield values(BATCH, layer.in_channels, *(side,) * axes)
+        for side in _SIDES[:4]:
+            yield values(BATCH, *(side,) * axes, layer.in_channels)
+    elif isinstance(layer, (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)):
+        for side in (4, 8, 16):
+            yield values(BATCH, layer.in_channels, *(side,) * len(layer.kernel_size))
+    elif isinstance(layer, nn.Linear):
+        yield values(BATCH, layer.in_features)
+        for length in _LENGTHS:
+            yield values(BATCH, length, layer.in_features)
+    elif isinstance(layer, (nn.LSTM, nn.GRU, nn.RNN)):
+        for length in _LENGTHS:
+            yield values(BATCH, length, layer.input_size)
+    elif isinstance(layer, nn.modules.batchnorm._BatchNorm):
+        yield values(BATCH, layer.num_features)
+        for side in _SIDES[:6]:
+            yield values(BATCH, layer.num_features, side, side)
+    elif isinstance(layer, (nn.LayerNorm, nn.GroupNorm)):
+        count = layer.num_channels if isinstance(layer, nn.GroupNorm) else layer.normalized_shape[-1]
+        for side in _SIDES[:3]:
+            yield values(BATCH, count, side, side)
+        yield values(BATCH, 16, count)

@@ -1,0 +1,104 @@
+"""One call of one layer: its settings, its weights in float64, and the values it takes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+
+MOST_VALUES = 1 << 26  # in one tensor: 512 MB in float64
+
+
+class NotInterpretedError(Exception):
+    """A layer, or a setting of one, whose meaning is not known for certain; the text names it."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer of a Keras network, called on values.
+
+    Attributes:
+        name: Its name in the network.
+        kind: Its class.
+        config: Its settings.
+        inputs: What it takes, in order; channels last, in float64 or, for embeddings, whole numbers.
+        weights: By leaf, what reads them.
+        version: The major version of Keras that wrote the file: 2 or 3; 0 if unknown.
+    """
+
+    name: str
+    kind: str
+    config: Mapping[str, Any]
+    inputs: tuple[Tensor, ...]
+    weights: Mapping[str, Callable[[], Tensor]]
+    version: int = 0
+
+    def refuse(self, why: str = "") -> NoReturn:
+        """Say that this layer is not interpreted."""
+        raise NotInterpretedError(f"not interpreted: {self.name} ({self.kind})" + (f": {why}" if why else ""))
+
+    def input(self) -> Tensor:
+        """What it takes, if that is one value."""
+        if len(self.inputs) != 1:
+            self.refuse(f"{len(self.inputs)} inputs")
+        return self.inputs[0]
+
+    def setting(self, name: str, default: Any = None) -> Any:
+        """One setting, or what it was before Keras had it."""
+        return self.config.get(name, default)
+
+    def needed(self, name: str) -> Any:
+        """A setting that must be there."""
+        if name not in self.config:
+            self.refuse(f"no setting {name!r}")
+        return self.config[name]
+
+    def allow(self, **values: Any) -> None:
+        """Refuse settings that have other values than these, which are the only ones interpreted."""
+        for name, value in values.items():
+            given = self.config.get(name, value)
+            if given != value:
+                self.refuse(f"{name}={given!r}")
+
+    def weight(self, leaf: str) -> Tensor:
+        """A weight, in float64."""
+        if leaf not in self.weights:
+            self.refuse(f"no weight {leaf!r}")
+        return self.weights[leaf]().to(torch.float64)
+
+    def bounded(self, *sizes: int) -> None:
+        """Refuse values larger than any network has, before they are made: their sizes are whatever a file states."""
+        if math.prod(sizes) > MOST_VALUES:
+            self.refuse(f"values of the shape {sizes}")
+
+    def bias(self) -> Tensor | None:
+        """The bias, if it has one."""
+        return self.weight("bias") if self.setting("use_bias", True) else None
+
+    def within(self, prefix: str, config: Mapping[str, Any], kind: str) -> Layer:
+        """A layer that this one consists of, on the same inputs."""
+        own = {leaf.removeprefix(prefix): load for leaf, load in self.weights.items() if leaf.startswith(prefix)}
+        return replace(self, kind=kind, config=config, weights=own)
+
+
+def inner(layer: Layer, name: str) -> tuple[str, Mapping[str, Any]]:
+    """The class and the settings of a layer that stands in the settings of another."""
+    given = layer.needed(name)
+    if not isinstance(given, dict) or not isinstance(given.get("config"), dict):
+        layer.refuse(f"{name} is no layer")
+    return str(given.get("class_name")), given["config"]
+
+
+def as_sizes(layer: Layer, value: Any, axes: int) -> tuple[int, ...]:
+    """One whole number for each axis: a number alone counts for all."""
+    sizes = [value] * axes if isinstance(value, int) else value
+    if not isinstance(sizes, (list, tuple)) or len(sizes) != axes or not all(isinstance(size, int) for size in sizes):
+        layer.refuse(f"sizes {value!r} for {axes} axes")
+    return tuple(sizes)

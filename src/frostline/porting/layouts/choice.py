@@ -1,0 +1,68 @@
+"""Which layouts hold for a file: those of its framework; a parameter of no known layer is taken as it is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from frostline.porting.layouts import (
+    caffe,
+    darknet,
+    flax,
+    folded,
+    keras,
+    matconvnet,
+    mxnet,
+    onnx,
+    paddle,
+    sklearn,
+    tensorflow,
+    torch,
+)
+from frostline.porting.layouts.layout import SAME, TRANSPOSED
+from frostline.porting.layouts.rules import assemble
+from frostline.porting.units import is_layer
+
+if TYPE_CHECKING:
+    from frostline.porting.layouts.layout import Move
+    from frostline.porting.units import SourceUnit, TargetUnit
+
+_BY_FRAMEWORK = {
+    "keras": keras.moves,
+    "tensorflow": tensorflow.moves,
+    "torch": torch.moves,
+    "flax": flax.moves,
+    "onnx": onnx.moves,
+    "paddle": paddle.moves,
+    "mxnet": mxnet.moves,
+    "caffe": caffe.moves,
+    "sklearn": sklearn.moves,
+    "darknet": darknet.moves,
+    "matconvnet": matconvnet.moves,
+    "gguf": torch.moves,
+}
+
+
+def moves(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
+    """How `unit` becomes `target`, tensor by tensor; None if it cannot."""
+    if target.norm is not None:
+        return folded.moves(unit, target)
+    rules = _BY_FRAMEWORK.get(unit.framework, _unknown)
+    found = rules(unit, target) if is_layer(target.module) else None
+    if found is None and not is_layer(target.module) and len(unit.leaves) == len(target.tensors) == 1:
+        leaf, own = next(iter(unit.leaves)), next(iter(target.tensors))
+        found = assemble(unit, target, {leaf: (own, SAME)})
+    return found
+
+
+def _unknown(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
+    """Arrays without a framework: their names say whose words they use; what is square is told elsewhere."""
+    for rules in (torch.moves, flax.moves, keras.moves):
+        found = rules(unit, target)
+        if found is not None:
+            return found
+    if isinstance(target.module, nn.Linear):
+        rows = {"weight": ("weight", TRANSPOSED), "bias": ("bias", SAME)}
+        return assemble(unit, target, rows)
+    return None

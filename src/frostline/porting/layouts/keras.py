@@ -1,0 +1,146 @@
+"""Layouts of Keras 3, tf.keras and TensorFlow's own checkpoints, whose layers store the same arrays."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from frostline.porting.blocks import ResetBeforeGRU
+from frostline.porting.layouts.layout import SAME, TRANSPOSED, Layout, Move, blocks, permuted, reshaped
+from frostline.porting.layouts.rules import assemble, fits
+
+if TYPE_CHECKING:
+    from frostline.porting.units import SourceUnit, TargetUnit
+
+_CONV: dict[type[nn.Module], Layout] = {
+    nn.Conv1d: permuted("(k, in, out) to (out, in, k)", 2, 1, 0),
+    nn.Conv2d: permuted("(h, w, in, out) to (out, in, h, w)", 3, 2, 0, 1),
+    nn.Conv3d: permuted("(d, h, w, in, out) to (out, in, d, h, w)", 4, 3, 0, 1, 2),
+}
+_CONV_TRANSPOSED: dict[type[nn.Module], Layout] = {
+    nn.ConvTranspose1d: permuted("(k, out, in) to (in, out, k)", 2, 1, 0),
+    nn.ConvTranspose2d: permuted("(h, w, out, in) to (in, out, h, w)", 3, 2, 0, 1),
+    nn.ConvTranspose3d: permuted("(d, h, w, out, in) to (in, out, d, h, w)", 4, 3, 0, 1, 2),
+}
+_NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+_NORM = {
+    "gamma": ("weight", SAME), "beta": ("bias", SAME), "scale": ("weight", SAME),
+    "moving_mean": ("running_mean", SAME), "moving_variance": ("running_var", SAME),
+}  # fmt: skip
+_GATES = blocks("gates z, r, h to r, z, n", 3, (1, 0, 2))
+
+
+def moves(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
+    """How a Keras layer becomes a layer of PyTorch; None if it cannot.
+
+    References:
+        Keras 3.15, `layers/`; measured against PyTorch 2.13 (docs/formats.md).
+    """
+    module = target.module
+    if isinstance(module, tuple(_CONV)):
+        layout = next(layout for kind, layout in _CONV.items() if isinstance(module, kind))
+        if "depthwise_kernel" in unit.leaves:
+            shape = unit.leaves["depthwise_kernel"].shape
+            return assemble(unit, target, {"depthwise_kernel": ("weight", _depthwise(shape)), "bias": ("bias", SAME)})
+        return assemble(unit, target, {"kernel": ("weight", layout), "bias": ("bias", SAME)})
+    if isinstance(module, tuple(_CONV_TRANSPOSED)):
+        layout = next(layout for kind, layout in _CONV_TRANSPOSED.items() if isinstance(module, kind))
+        return assemble(unit, target, {"kernel": ("weight", layout), "bias": ("bias", SAME)})
+    if isinstance(module, nn.Linear):
+        return _linear(unit, target)
+    if isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
+        return assemble(unit, target, {"embeddings": ("weight", SAME)})
+    if isinstance(module, _NORMS):
+        defaults = {"weight": 1.0, "bias": 0.0, "num_batches_tracked": 0.0}
+        return assemble(unit, target, _NORM, defaults) if unit.leaves else None
+    if isinstance(module, nn.PReLU):
+        shape = unit.leaves["alpha"].shape if "alpha" in unit.leaves else ()
+        return assemble(unit, target, {"alpha": ("weight", reshaped("shared axes left out", shape, shape[-1:]))})
+    if isinstance(module, (nn.LSTM, nn.LSTMCell, nn.RNN, nn.RNNCell)):
+        rows = {"kernel": ("weight_ih", TRANSPOSED), "recurrent_kernel": ("weight_hh", TRANSPOSED),
+                "bias": ("bias_ih", SAME)}  # fmt: skip
+        return assemble(unit, target, rows, {"bias_ih": 0.0, "bias_hh": 0.0})
+    if isinstance(module, ResetBeforeGRU):
+        rows = {"kernel": ("weight_ih", TRANSPOSED), "recurrent_kernel": ("weight_hh", TRANSPOSED),
+                "bias": ("bias", SAME)}  # fmt: skip
+        return assemble(unit, target, rows)
+    if isinstance(module, (nn.GRU, nn.GRUCell)):
+        return _gru(unit, target)
+    if isinstance(module, nn.MultiheadAttention):
+        return _attention(unit, target)
+    return None
+
+
+def _depthwise(shape: tuple[int, ...]) -> Layout:
+    """(k..., C, M) to (C * M, 1, k...): the multipliers of one channel stay together."""
+    spatial = len(shape) - 2
+    ordered = permuted("(k, in, multiplier) to (in * multiplier, 1, k)", spatial, spatial + 1, *range(spatial))
+    apart = (shape[-2], shape[-1], *shape[:spatial])
+    return ordered.then(reshaped("joined", apart, (shape[-2] * shape[-1], 1, *shape[:spatial])))
+
+
+def _linear(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
+    kernel = unit.leaves.get("kernel")
+    if kernel is None:
+        return None
+    layout = TRANSPOSED
+    features_out, features_in = target.tensors["weight"].shape if target.tensors["weight"].ndim == 2 else (0, 0)
+    if len(kernel.shape) > 2:  # heads, and 1x1 convolutions that the module computes as a linear layer
+        if kernel.shape[:-2] and all(size == 1 for size in kernel.shape[:-2]):
+            flat = kernel.shape[-2:]
+        else:
+            flat = (features_in, features_out)
+        layout = reshaped("axes joined", kernel.shape, flat).then(TRANSPOSED)
+    bias = unit.leaves.get("bias")
+    bias_layout = reshaped("axes joined", bias.shape, (features_out,)) if bias and len(bias.shape) > 1 else SAME
+    return assemble(unit, target, {"kernel": ("weight", layout), "bias": ("bias", bias_layout)})
+
+
+def _gru(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
+    """The bias comes in two rows, of the inputs and of the state; one row alone is another layer.
+
+    That is `reset_after=False`: the reset gate acts before the product there, which no GRU of PyTorch does.
+    """
+    rows = {
+        "kernel": ("weight_ih", TRANSPOSED.then(_GATES)), "recurrent_kernel": ("weight_hh", TRANSPOSED.then(_GATES)),
+        "bias[0]": ("bias_ih", _GATES), "bias[1]": ("bias_hh", _GATES),
+    }  # fmt: skip
+    return assemble(unit, target, rows, {"bias_ih": 0.0, "bias_hh": 0.0})
+
+
+def _attention(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
+    """Query, key and value are packed into one weight; heads are joined."""
+    parts = ("query", "key", "value")
+    out = next(
+        (name for name in ("attention_output", "output", "out", "out_proj") if f"{name}/kernel" in unit.leaves), ""
+    )
+    if not out or any(f"{part}/kernel" not in unit.leaves for part in parts):
+        return None
+
+    def joined(leaf: str, *flat: int) -> Layout:
+        shape = unit.leaves[leaf].shape
+        return reshaped("heads joined", shape, flat)
+
+    def kernel(leaf: str, axis: int) -> Layout:  # the axis that is not of heads
+        shape = unit.leaves[leaf].shape
+        flat = (shape[0], -1) if axis == 0 else (-1, shape[-1])
+        return joined(leaf, *flat).then(TRANSPOSED)
+
+    packed = tuple(kernel(f"{part}/kernel", 0) for part in parts)
+    made = [
+        Move("in_proj_weight", tuple(f"{part}/kernel" for part in parts), packed),
+        Move("out_proj.weight", (f"{out}/kernel",), (kernel(f"{out}/kernel", 1),)),
+    ]
+    used = 4
+    if "in_proj_bias" in target.tensors:
+        biases = tuple(f"{part}/bias" for part in parts)
+        if all(leaf in unit.leaves for leaf in biases) and f"{out}/bias" in unit.leaves:
+            made.append(Move("in_proj_bias", biases, tuple(joined(leaf, -1) for leaf in biases)))
+            made.append(Move("out_proj.bias", (f"{out}/bias",), (SAME,)))
+            used = 8
+        else:
+            made += [Move("in_proj_bias"), Move("out_proj.bias")]
+    found = tuple(made)
+    is_whole = {move.target for move in found} == set(target.tensors) and len(unit.leaves) == used
+    return found if is_whole and fits(unit, target, found) else None

@@ -1,0 +1,57 @@
+"""Layouts of ONNX: convolutions as in PyTorch; products by their `transB`; gates in an order of its own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from frostline.porting.layouts.layout import SAME, TRANSPOSED, blocks, reshaped
+from frostline.porting.layouts.rules import assemble
+
+if TYPE_CHECKING:
+    from frostline.porting.layouts.layout import Layout, Move
+    from frostline.porting.units import SourceUnit, TargetUnit
+
+_NORM = {
+    "scale": ("weight", SAME), "weight": ("weight", SAME), "B": ("bias", SAME), "bias": ("bias", SAME),
+    "mean": ("running_mean", SAME), "var": ("running_var", SAME),
+}  # fmt: skip
+_LSTM_GATES = blocks("gates i, o, f, c to i, f, c, o", 4, (0, 2, 3, 1))
+_GRU_GATES = blocks("gates z, r, h to r, z, n", 3, (1, 0, 2))
+
+
+def moves(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
+    """How a node of an ONNX graph becomes a layer of PyTorch; None if it cannot.
+
+    References:
+        ONNX operators, opset 21; measured against PyTorch 2.13 (docs/formats.md).
+    """
+    module = target.module
+    if isinstance(module, (nn.modules.conv._ConvNd,)):
+        return assemble(unit, target, {"weight": ("weight", SAME), "bias": ("bias", SAME)})
+    if isinstance(module, nn.Linear):
+        layout = SAME if unit.setting("transB", 0) else TRANSPOSED
+        return assemble(unit, target, {"weight": ("weight", layout), "bias": ("bias", SAME)})
+    if isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
+        return assemble(unit, target, {"weight": ("weight", SAME)})
+    if isinstance(module, (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)):
+        return assemble(unit, target, _NORM, {"bias": 0.0, "num_batches_tracked": 0.0})
+    if isinstance(module, nn.PReLU):
+        shape = unit.leaves["slope"].shape if "slope" in unit.leaves else ()
+        return assemble(
+            unit, target, {"slope": ("weight", reshaped("(channels, 1, 1) to (channels)", shape, shape[:1]))}
+        )
+    if isinstance(module, (nn.LSTM, nn.LSTMCell)):
+        return _recurrent(unit, target, _LSTM_GATES)
+    if isinstance(module, (nn.GRU, nn.GRUCell)):
+        # Without `linear_before_reset` the reset gate acts before the product, which no GRU of PyTorch does.
+        return _recurrent(unit, target, _GRU_GATES) if unit.setting("linear_before_reset", 0) else None
+    if isinstance(module, (nn.RNN, nn.RNNCell)):
+        return _recurrent(unit, target, SAME)
+    return None
+
+
+def _recurrent(unit: SourceUnit, target: TargetUnit, gates: Layout) -> tuple[Move, ...] | None:
+    rows = {"W": ("weight_ih", gates), "R": ("weight_hh", gates), "Wb": ("bias_ih", gates), "Rb": ("bias_hh", gates)}
+    return assemble(unit, target, rows, {"bias_ih": 0.0, "bias_hh": 0.0})

@@ -1,0 +1,53 @@
+"""Layouts of PyTorch itself, and of frameworks that store the same arrays: names of tensors, and their form."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from frostline.porting.layouts.layout import SAME, Move, reshaped
+from frostline.porting.layouts.rules import assemble, fits
+
+if TYPE_CHECKING:
+    from frostline.porting.layouts.layout import Layout
+    from frostline.porting.units import SourceUnit, TargetUnit
+
+_OLD_NAMES = {"gamma": "weight", "beta": "bias"}  # of the first BERT and other ports from TensorFlow
+
+
+def moves(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
+    """How a layer of a PyTorch file becomes a layer of the module; None if it cannot.
+
+    A linear layer and a convolution over one place hold the same numbers; nothing else is given another form.
+    """
+    if isinstance(target.module, nn.MultiheadAttention) and "query/weight" in unit.leaves:
+        return _packed(unit, target)
+    rows: dict[str, tuple[str, Layout]] = {}
+    for leaf, tensor in unit.leaves.items():
+        own = _OLD_NAMES.get(leaf, leaf)
+        wanted = target.tensors.get(own)
+        if wanted is None:
+            return None
+        rows[leaf] = (own, _form(tuple(tensor.shape), tuple(wanted.shape)))
+    return assemble(unit, target, rows, {"num_batches_tracked": 0.0})
+
+
+def _form(shape: tuple[int, ...], wanted: tuple[int, ...]) -> Layout:
+    short, long = sorted((shape, wanted), key=len)
+    if len(short) == 2 and long[:2] == short and all(size == 1 for size in long[2:]) and len(long) > 2:
+        return reshaped("a convolution over one place and a linear layer are the same", shape, wanted)
+    return SAME
+
+
+def _packed(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
+    """Linear layers of query, key and value as the one that `nn.MultiheadAttention` keeps."""
+    out = next((name for name in ("output", "out_proj", "out") if f"{name}/weight" in unit.leaves), "")
+    made: list[Move] = []
+    for leaf in ("weight", "bias"):
+        parts = tuple(f"{part}/{leaf}" for part in ("query", "key", "value"))
+        if not {*parts, f"{out}/{leaf}"} <= set(unit.leaves):
+            return None
+        made += [Move(f"in_proj_{leaf}", parts, (SAME,) * 3), Move(f"out_proj.{leaf}", (f"{out}/{leaf}",), (SAME,))]
+    is_whole = {move.target for move in made} == set(target.tensors) and len(unit.leaves) == 8
+    return tuple(made) if is_whole and fits(unit, target, tuple(made)) else None

@@ -1,0 +1,122 @@
+"""How alike the names of layers are: words by meaning, numbers by rank, and only where they tell layers apart."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+Tokens = tuple["str | int", ...]
+
+_PART = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+# Words of one meaning among frameworks; words that only tell the type of a layer mean nothing here.
+_MEANING = {
+    "q": "query", "k": "key", "v": "value", "o": "output", "out": "output", "backward": "reverse", "bw": "reverse",
+    "forward": "", "fw": "", "batchnorm": "norm", "bn": "norm", "batch": "", "normalization": "norm",
+    "layernorm": "norm", "ln": "norm", "dense": "linear", "fc": "linear", "logits": "head", "predictions": "head",
+    "classifier": "head", "skip": "downsample", "embeddings": "embedding", "embed": "embedding", "emb": "embedding",
+    "shortcut": "downsample", "d": "", "proj": "", "projection": "", "layer": "", "layers": "", "block": "",
+    "blocks": "", "kernel": "", "weight": "", "depthwise": "dw", "pointwise": "pw", "self": "", "lstm": "", "gru": "",
+    "rnn": "", "l": "", "positional": "position", "pos": "position", "cls": "class", "token": "",
+}  # fmt: skip
+
+
+def parts(name: str) -> list[str]:
+    """The words and numbers of a name as they stand there, in small letters.
+
+    Example:
+        >>> parts("encoder.layers_10/selfAttention")
+        ['encoder', 'layers', '10', 'self', 'attention']
+    """
+    return [part.lower() for part in _PART.findall(name)]
+
+
+def tokens(name: str) -> Tokens:
+    """The words and numbers of a name, in order.
+
+    Example:
+        >>> tokens("conv2_block1_3_conv")
+        ('conv', 2, 1, 3, 'conv')
+    """
+    found: list[str | int] = []
+    for part in parts(name):
+        if part.isdigit():
+            found.append(int(part))
+        else:
+            word = _MEANING.get(part, part)
+            if word:
+                found.append(word)
+    return tuple(found)
+
+
+def likeness(sources: Sequence[str], targets: Sequence[str]) -> list[list[float]]:
+    """How much each name of the file is like each name of the module, among these names alone.
+
+    What all names of a side share is left out. A number counts at its place if it is an index: the same words stand
+    before it in all names of its side (`block_1`, `block_2`), and both sides count alike from whatever first number.
+    Where there is an index, further numbers count if both sides have the very same ones.
+
+    Args:
+        sources: Names of the file.
+        targets: Names of the module.
+
+    Returns:
+        From 0 (nothing in common) to 1 (the same), one row for each source.
+    """
+    ours, theirs = _places(sources), _places(targets)
+    kept: list[tuple[tuple[int, ...], tuple[int, ...]]] = []
+    for (one, is_index), (other, is_other_index) in zip(ours, theirs, strict=False):
+        if is_index and is_other_index and _from_first(one) == _from_first(other):
+            kept.append((_from(one, min(one)), _from(other, min(other))))
+        elif kept and len(ours) == len(theirs) and set(one) == set(other):
+            kept.append((one, other))
+        else:
+            break
+    left = [_Feature(words, tuple(one[at] for one, _ in kept)) for at, words in enumerate(_words(sources))]
+    right = [_Feature(words, tuple(other[at] for _, other in kept)) for at, words in enumerate(_words(targets))]
+    return [[_alike(one, other) for other in right] for one in left]
+
+
+class _Feature(NamedTuple):
+    words: Counter[str]
+    numbers: tuple[int, ...]
+
+
+def _words(names: Sequence[str]) -> list[Counter[str]]:
+    """The words of each name that not all names have."""
+    words = [Counter(token for token in tokens(name) if isinstance(token, str)) for name in names]
+    shared = words[0].copy()
+    for one in words:
+        shared &= one
+    return [one - shared for one in words]
+
+
+def _places(names: Sequence[str]) -> list[tuple[tuple[int, ...], bool]]:
+    """The places at which numbers differ: the number of every name, and whether it is an index."""
+    split = [parts(name) for name in names]
+    numbers = [[(tuple(word for word in one[:at] if not word.isdigit()), int(part))
+                for at, part in enumerate(one) if part.isdigit()] for one in split]  # fmt: skip
+    found: list[tuple[tuple[int, ...], bool]] = []
+    for place in zip(*numbers, strict=False):
+        values = tuple(number for _, number in place)
+        if len(set(values)) > 1:
+            found.append((values, len({before for before, _ in place}) == 1))
+    return found
+
+
+def _from(place: tuple[int, ...], first: int) -> tuple[int, ...]:
+    return tuple(number - first for number in place)
+
+
+def _from_first(place: tuple[int, ...]) -> set[int]:
+    return set(_from(place, min(place)))
+
+
+def _alike(one: _Feature, other: _Feature) -> float:
+    both = sum((one.words & other.words).values())
+    both += sum(a == b for a, b in zip(one.numbers, other.numbers, strict=True))
+    total = sum((one.words | other.words).values()) + len(one.numbers)
+    return both / total if total else 0.0

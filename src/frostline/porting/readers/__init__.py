@@ -1,0 +1,1 @@
+"""One file per format: a file of weights to named arrays."""

@@ -1,0 +1,86 @@
+"""Bytes to tensors: every dtype that PyTorch has, by the names that formats use."""
+
+from __future__ import annotations
+
+import math
+import sys
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from frostline.porting.readers.weight_file import WeightFile
+
+MAX_AXES = 64  # as NumPy; a tensor of more is a damaged file
+MAX_TENSORS = 1_000_000
+MAX_NAME_BYTES = 4_096
+
+DTYPES = {
+    str(dtype).removeprefix("torch."): dtype
+    for dtype in (
+        torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2,
+        torch.int64, torch.int32, torch.int16, torch.int8, torch.uint64, torch.uint32, torch.uint16, torch.uint8,
+        torch.bool, torch.complex64, torch.complex128,
+    )
+}  # fmt: skip
+
+
+def num_bytes(file: WeightFile, shape: Sequence[int], dtype: str) -> int:
+    """How many bytes an array takes.
+
+    Args:
+        file: For the error.
+        shape: As the file declares it; any Python integers.
+        dtype: A name in `DTYPES`.
+
+    Raises:
+        PortError: If the shape is impossible, or needs more bytes than the file could hold uncompressed.
+    """
+    if len(shape) > MAX_AXES or any(size < 0 for size in shape):
+        raise file.damaged(f"an array of the shape {tuple(shape)[:8]}")
+    return math.prod(shape) * DTYPES[dtype].itemsize
+
+
+def tensor_of(file: WeightFile, raw: bytes, shape: Sequence[int], dtype: str, *, is_big_endian: bool = False) -> Tensor:
+    """The tensor whose elements are `raw`, in C order.
+
+    Args:
+        file: For the error.
+        raw: Its elements.
+        shape: Its shape.
+        dtype: A name in `DTYPES`.
+        is_big_endian: Whether the most significant byte of an element comes first.
+
+    Raises:
+        PortError: If there are more or fewer bytes than the shape needs.
+    """
+    expected = num_bytes(file, shape, dtype)
+    if len(raw) != expected:
+        raise file.damaged(f"{len(raw)} bytes for an array of shape {tuple(shape)} in {dtype}, which needs {expected}")
+    if not raw:
+        return torch.empty(tuple(shape), dtype=DTYPES[dtype])
+    data = bytearray(raw)  # writable, as PyTorch wants its memory
+    if is_big_endian != (sys.byteorder == "big"):
+        width = DTYPES[dtype].itemsize // (2 if DTYPES[dtype].is_complex else 1)
+        data = bytearray(torch.frombuffer(data, dtype=torch.uint8).reshape(-1, width).flip(1).numpy().tobytes())
+    return torch.frombuffer(data, dtype=DTYPES[dtype]).reshape(tuple(shape))
+
+
+def check_names(file: WeightFile, names: Sequence[str]) -> None:
+    """Refuse tables of contents that no tool writes: names that occur twice, endless ones, control characters.
+
+    Raises:
+        PortError: It names the first such name.
+    """
+    if len(names) > MAX_TENSORS:
+        raise file.damaged(f"a table of {len(names)} arrays")
+    seen: set[str] = set()
+    for name in names:
+        if len(name.encode(errors="replace")) > MAX_NAME_BYTES or not name.isprintable():
+            raise file.damaged(f"an array named {name[:60]!r}")
+        if name in seen:
+            raise file.damaged(f"two arrays named {name!r}")
+        seen.add(name)

@@ -1,0 +1,171 @@
+"""The weights in a trainer's checkpoint: which of its entries holds them, and what the others are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+from frostline.core.errors import nearest
+from frostline.porting.readers.numpy_pickles import Held
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from frostline.porting.readers.weight_file import WeightFile
+
+    Entries = dict[Any, Any]
+    ArrayOf = Callable[[object], Held | None]
+
+# The usual names, the first that is there is taken: the weights as trained, before averages of them.
+KEYS = ("state_dict", "model_state_dict", "model", "model_state", "net", "network", "weights", "params", "module",
+        "teacher", "state_dict_ema", "model_ema", "params_ema", "ema")  # fmt: skip
+_MAX_DEPTH = 12
+_MAX_VISITS = 2_000_000
+# A class for arrays beside the weights, by what the names of their entries contain.
+_CLASSES = (("optim", "optimizer slot"), ("momentum", "optimizer slot"), ("ema", "moving average"),
+            ("average", "moving average"), ("swa", "moving average"), ("rng", "random state"),
+            ("random", "random state"), ("step", "counter"), ("epoch", "counter"))  # fmt: skip
+
+
+class Chosen(NamedTuple):
+    """The weights of a checkpoint.
+
+    Attributes:
+        tensors: By name, in the order of the file.
+        dropped: Names of the other arrays, whole, with the class that each was dropped in.
+        notes: A sentence for each entry that was looked into.
+    """
+
+    tensors: dict[str, Held]
+    dropped: dict[str, str]
+    notes: tuple[str, ...]
+
+
+def choose(file: WeightFile, whole: object, key: str | None, array_of: ArrayOf) -> Chosen:
+    """The weights among the entries of a checkpoint.
+
+    Args:
+        file: For errors.
+        whole: The value of the file.
+        key: The entry that holds the weights, entries of entries joined with dots, or what the names of the weights
+            begin with; None looks under the usual names.
+        array_of: Gives the array that a value stands for, None for what is none.
+
+    Raises:
+        PortError: If there is no such entry, or it has no arrays.
+    """
+    if not isinstance(whole, dict):
+        raise file.refused(
+            "The file holds no named tensors.", f"a value of type {_kind(whole)}",
+            "where the file was made, save the tensors by name: torch.save(model.state_dict(), path).",
+        )  # fmt: skip
+    holders = list(_holders(cast("Entries", whole), array_of))
+    path, found = _asked_for(file, cast("Entries", whole), key, [".".join(one) for one in holders])
+    notes: list[str] = []
+    while (name := next((one for one in KEYS if isinstance(found.get(one), dict)), None)) is not None:
+        path, found = (*path, name), found[name]
+        if len(path) > _MAX_DEPTH:
+            raise file.damaged(f"an entry {name!r} that contains itself")
+        others = [
+            repr(".".join(one))
+            for one in holders
+            if one[: len(path)] != path and _class_of(".".join(one)) not in ("optimizer slot", "random state")
+        ]
+        also = f" The file also holds {', '.join(others[:8])} (key=...)." if others else ""
+        notes.append(f"The weights were taken from the entry {name!r}.{also}")
+    tensors: dict[str, Held] = {}
+    for name, value in found.items():
+        held = array_of(value)
+        if held is not None:
+            if str(name) in tensors:
+                raise file.damaged(f"two tensors named {str(name)[:60]!r}")
+            tensors[str(name)] = held
+    if not tensors:
+        raise file.refused(
+            "The file holds no named tensors where they are looked for.",
+            f"entries {', '.join(repr(str(one)[:60]) for one in list(found)[:8]) or 'of no name'}",
+            f"say where they are: key={'.'.join(holders[0]) if holders else 'NAME'!r}; dots lead into entries of "
+            "entries.",
+        )  # fmt: skip
+    dropped = _dropped(cast("Entries", whole), path, array_of)
+    if not path and len(found) < len(cast("Entries", whole)):
+        beside = {str(name) for name, value in whole.items() if name not in found and array_of(value) is not None}
+        dropped |= {name: _class_of(name) for name in sorted(beside)}
+    return Chosen(tensors, dropped, tuple(notes))
+
+
+def _asked_for(file: WeightFile, whole: Entries, key: str | None, known: list[str]) -> tuple[tuple[str, ...], Entries]:
+    """The entry of a key, and its path; of a flat file, the tensors whose names begin with the key."""
+    if key is None:
+        return (), whole
+    flat = {name: value for name, value in whole.items() if str(name).startswith(f"{key}.")}
+    if flat and key not in whole:
+        return (), flat
+    path = _path_of(file, whole, key, known)
+    return path, _at(whole, path)
+
+
+def _kind(value: object) -> str:
+    return getattr(value, "name", type(value).__name__)[:200]
+
+
+def _entries(whole: Entries) -> Iterator[tuple[tuple[str, ...], Entries]]:
+    """Every dict of a checkpoint with its path, itself first; each once, however often it is referred to."""
+    waiting: list[tuple[tuple[str, ...], Entries]] = [((), whole)]
+    seen, visits = {id(whole)}, 0
+    while waiting:
+        path, entries = waiting.pop()
+        yield path, entries
+        inner: list[tuple[tuple[str, ...], Entries]] = []
+        for name, value in entries.items():
+            visits += 1
+            if isinstance(value, dict) and id(value) not in seen and len(path) < _MAX_DEPTH and visits < _MAX_VISITS:
+                seen.add(id(value))
+                inner.append(((*path, str(name)), cast("Entries", value)))
+        waiting += reversed(inner)
+
+
+def _holders(whole: Entries, array_of: ArrayOf) -> Iterator[tuple[str, ...]]:
+    """Paths of the entries that hold arrays, the whole one excepted."""
+    for path, entries in _entries(whole):
+        if path and any(array_of(value) is not None for value in entries.values()):
+            yield path
+
+
+def _path_of(file: WeightFile, whole: Entries, key: str, known: list[str]) -> tuple[str, ...]:
+    """The names that a dotted key stands for; names may have dots, too."""
+    path: list[str] = []
+    found, left = whole, key
+    while left:
+        name = next((str(one) for one in found if left == str(one) or left.startswith(f"{one}.")), None)
+        inner = None if name is None else next(value for one, value in found.items() if str(one) == name)
+        if name is None or not isinstance(inner, dict):
+            raise file.refused(
+                f"The file has no weights under {key!r}.", repr(key),
+                f"pass key= one of {nearest(key, known)}." if known else "leave out key=: the file is flat.",
+            )  # fmt: skip
+        path.append(name)
+        found, left = cast("Entries", inner), left[len(name) + 1 :]
+    return tuple(path)
+
+
+def _at(whole: Entries, path: tuple[str, ...]) -> Entries:
+    for name in path:
+        whole = next(value for one, value in whole.items() if str(one) == name)
+    return whole
+
+
+def _dropped(whole: Entries, chosen: tuple[str, ...], array_of: ArrayOf) -> dict[str, str]:
+    """The arrays of the other entries, each with its class."""
+    found: dict[str, str] = {}
+    for path, entries in _entries(whole):
+        if path == chosen:
+            continue
+        for name, value in entries.items():
+            if array_of(value) is not None:
+                whole_name = ".".join((*path, str(name)))
+                found[whole_name] = _class_of(whole_name)
+    return found
+
+
+def _class_of(name: str) -> str:
+    return next((kind for part, kind in _CLASSES if part in name.lower()), "another entry of the checkpoint")

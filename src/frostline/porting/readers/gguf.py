@@ -1,0 +1,208 @@
+"""GGUF, the format of llama.cpp: metadata, a table of tensors, their bytes; quantised tensors are unpacked to float32.
+
+References:
+    ggml, `docs/gguf.md`.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+
+from frostline.porting.readers import state_dict
+from frostline.porting.readers.arrays import MAX_TENSORS, check_names, num_bytes, tensor_of
+from frostline.porting.readers.contract import Source, SourceTensor
+from frostline.porting.readers.gguf_blocks import BLOCK_TYPES
+from frostline.porting.readers.pickle_machine import Tape
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from frostline.porting.readers.weight_file import WeightFile
+
+_PLAIN = {0: "float32", 1: "float16", 24: "int8", 25: "int16", 26: "int32", 27: "int64", 28: "float64", 30: "bfloat16"}
+_OTHER_TYPES = {
+    9: "Q8_1", 15: "Q8_K", 16: "IQ2_XXS", 17: "IQ2_XS", 18: "IQ3_XXS", 19: "IQ1_S", 20: "IQ4_NL", 21: "IQ3_S",
+    22: "IQ2_S", 23: "IQ4_XS", 29: "IQ1_M", 34: "TQ1_0", 35: "TQ2_0", 39: "MXFP4", 40: "NVFP4", 41: "Q1_0",
+}  # fmt: skip
+_SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
+_TEXT, _ARRAY = 8, 9
+_ROTATED = ("/attn_q", "/attn_k")
+_MAX_KEYS, _MAX_KEY_BYTES, _MAX_ITEMS = 65_535, 65_535, 4_000_000
+_MAX_AXES = 4
+_CHUNK_BLOCKS = 8_192  # unpacked at once: 8 MB of float32
+
+
+class _Entry(NamedTuple):
+    """One row of the table of tensors."""
+
+    shape: tuple[int, ...]
+    kind: int
+    offset: int
+
+
+def claims(file: WeightFile) -> bool:
+    """Whether it begins with `GGUF`."""
+    return file.start(4) == b"GGUF"
+
+
+def read(file: WeightFile, key: str | None = None) -> Source:
+    """Every tensor of the file.
+
+    Args:
+        file: The file, one that was not split.
+        key: Not used.
+
+    Raises:
+        PortError: If the file is damaged, is one part of several, or has a tensor of a type that is not read.
+    """
+    del key
+    tape = Tape(file, file.read_at, 4, file.size)
+    version, num_tensors, num_keys = struct.unpack("<IQQ", tape.take(20))
+    if version not in (2, 3):
+        raise file.refused(
+            "GGUF of this version is not read.", f"version {version}; versions 2 and 3 are, in little-endian order",
+            "convert the model again with a llama.cpp of today.",
+        )  # fmt: skip
+    if num_tensors > MAX_TENSORS or num_keys > _MAX_KEYS:
+        raise file.damaged(f"{num_tensors} tensors and {num_keys} entries of metadata")
+    metadata = _metadata(tape, num_keys)
+    if metadata.get("split.count", 0) not in (0, 1):
+        raise file.refused(
+            "The file is one part of several.", f"split.count is {metadata['split.count']}",
+            "join the parts: llama-gguf-split --merge FIRST-PART OUT.gguf.",
+        )  # fmt: skip
+    rows = [(_text(tape, _MAX_KEY_BYTES), _entry(tape)) for _ in range(num_tensors)]
+    check_names(file, [name for name, _ in rows])
+    begin = _check_cover(file, dict(rows), tape.at, metadata)
+    places = dict(state_dict.named(file, [name for name, _ in rows]).places)
+    is_llama = metadata.get("general.architecture") == "llama"
+    for name, (unit, leaf) in places.items():
+        if is_llama and unit.endswith(_ROTATED):
+            places[name] = (unit, f"{leaf} in rotary pairs")
+    tensors = tuple(_tensor(file, name, entry, begin, places.get(name, ("", name))) for name, entry in rows)
+    return Source("GGUF", "gguf", tensors, "file", notes=tuple(_notes(rows, metadata)))
+
+
+def _text(tape: Tape, limit: int) -> str:
+    """A text behind its length."""
+    (size,) = struct.unpack("<Q", tape.take(8))
+    if size > limit:
+        raise tape.file.damaged(f"a text of {size} bytes")
+    return tape.take(size).decode(errors="replace")
+
+
+def _metadata(tape: Tape, count: int) -> dict[str, Any]:
+    """The metadata but its lists, which are the vocabulary."""
+    found: dict[str, Any] = {}
+    for _ in range(count):
+        name = _text(tape, _MAX_KEY_BYTES)
+        if name in found:
+            raise tape.file.damaged(f"two entries of metadata named {name[:60]!r}")
+        (kind,) = struct.unpack("<I", tape.take(4))
+        found[name] = _value(tape, kind)
+    return found
+
+
+def _value(tape: Tape, kind: int) -> Any:
+    if kind == _TEXT:
+        (size,) = struct.unpack("<Q", tape.take(8))
+        begin = tape.skip(size)
+        return tape.read_at(begin, size).decode(errors="replace") if size <= _MAX_KEY_BYTES else None
+    if kind in _SCALARS:
+        return struct.unpack(_SCALARS[kind], tape.take(struct.calcsize(_SCALARS[kind])))[0]
+    if kind != _ARRAY:
+        raise tape.file.damaged(f"an entry of metadata of the type {kind}")
+    item, count = struct.unpack("<IQ", tape.take(12))
+    if item in _SCALARS:
+        tape.skip(count * struct.calcsize(_SCALARS[item]))
+    elif item == _TEXT and count <= _MAX_ITEMS:
+        for _ in range(count):
+            tape.skip(struct.unpack("<Q", tape.take(8))[0])
+    else:
+        raise tape.file.damaged(f"a list of metadata with {count} items of the type {item}")
+    return None
+
+
+def _entry(tape: Tape) -> _Entry:
+    (num_axes,) = struct.unpack("<I", tape.take(4))
+    if num_axes > _MAX_AXES:
+        raise tape.file.damaged(f"a tensor of {num_axes} axes")
+    *sizes, kind, offset = struct.unpack(f"<{num_axes}QIQ", tape.take(8 * num_axes + 12))
+    return _Entry(tuple(reversed(sizes)), kind, offset)
+
+
+def _size_of(file: WeightFile, entry: _Entry) -> int:
+    """Bytes of a tensor; only whole blocks can be stored."""
+    if entry.kind in _PLAIN:
+        return num_bytes(file, entry.shape, _PLAIN[entry.kind])
+    block = BLOCK_TYPES.get(entry.kind)
+    if block is None:
+        raise file.refused(
+            "The file has tensors of a type that is not read.",
+            _OTHER_TYPES.get(entry.kind, f"the type {entry.kind}, which is unknown"),
+            f"take the file of the same model in F16, BF16, or {', '.join(one.name for one in BLOCK_TYPES.values())}.",
+        )  # fmt: skip
+    if not entry.shape or entry.shape[-1] % block.elements:
+        raise file.damaged(f"a tensor of shape {entry.shape} in blocks of {block.elements}")
+    return math.prod(entry.shape) // block.elements * block.size
+
+
+def _check_cover(file: WeightFile, entries: dict[str, _Entry], at: int, metadata: dict[str, Any]) -> int:
+    """Where the bytes of tensors begin, once they are known to follow each other up to the end of the file."""
+    alignment = metadata.get("general.alignment", 32)
+    if type(alignment) is not int or not 8 <= alignment <= 1 << 20 or alignment & (alignment - 1):
+        raise file.damaged(f"an alignment of {alignment!r}"[:200])
+    begin = -(-at // alignment) * alignment if entries else at
+    end = 0
+    for name, entry in sorted(entries.items(), key=lambda item: item[1].offset):
+        if not 0 <= entry.offset - end < alignment or entry.offset % alignment:
+            raise file.damaged(f"bytes that belong to two tensors or to none, before {name!r}")
+        end = entry.offset + _size_of(file, entry)
+        if begin + end > file.size:
+            raise file.damaged(f"{name!r} ends at byte {begin + end}, and the file at {file.size}")
+    if file.size - begin - end >= alignment:
+        raise file.damaged(f"{file.size - begin - end} bytes behind the last tensor")
+    return begin
+
+
+def _tensor(file: WeightFile, name: str, entry: _Entry, begin: int, place: tuple[str, str]) -> SourceTensor:
+    at, size = begin + entry.offset, _size_of(file, entry)
+
+    def load() -> Tensor:
+        if entry.kind in _PLAIN:
+            return tensor_of(file, file.read_at(at, size), entry.shape, _PLAIN[entry.kind])
+        return torch.from_numpy(_unpacked(file, entry, at, size).reshape(entry.shape))
+
+    return SourceTensor(name, entry.shape, _PLAIN.get(entry.kind, "float32"), *place, load)
+
+
+def _unpacked(file: WeightFile, entry: _Entry, at: int, size: int) -> np.ndarray[Any, Any]:
+    """The elements of a quantised tensor, a number of blocks at a time."""
+    block = BLOCK_TYPES[entry.kind]
+    count = size // block.size
+    whole = np.empty((count, block.elements), np.float32)
+    for first in range(0, count, _CHUNK_BLOCKS):
+        some = min(_CHUNK_BLOCKS, count - first)
+        raw = np.frombuffer(file.read_at(at + first * block.size, some * block.size), np.uint8)
+        with np.errstate(all="ignore"):  # scales of a damaged file may be infinite: what is finite is checked later
+            whole[first : first + some] = block.unpack(raw.reshape(some, block.size))
+    return whole
+
+
+def _notes(rows: list[tuple[str, _Entry]], metadata: dict[str, Any]) -> list[str]:
+    notes: list[str] = []
+    packed = sorted({BLOCK_TYPES[entry.kind].name for _, entry in rows if entry.kind in BLOCK_TYPES})
+    if packed:
+        notes.append(f"Tensors of the types {', '.join(packed)} were unpacked to float32: they are roundings.")
+    if metadata.get("general.architecture") == "llama" and any(".attn_q." in name for name, _ in rows):
+        notes.append(
+            "The architecture is llama: in attn_q and attn_k the rows of each head are in the order of Meta's files, "
+            "which rotate neighbouring rows, where transformers rotates halves. Which of them a module does cannot be "
+            "told from its layers, so that these tensors are assigned to none."
+        )
+    return notes

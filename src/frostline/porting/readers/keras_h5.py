@@ -1,0 +1,194 @@
+"""Keras 1 and 2, and Keras 3 in its old format: `.h5` files of weights by name, with or without the architecture."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from frostline.porting.readers import hdf5, strict_json
+from frostline.porting.readers.contract import Source, SourceTensor
+from frostline.porting.readers.keras_graph import code_in, ends, graph, is_model, layers_in, name_of
+from frostline.porting.readers.keras_places import file_order
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from frostline.porting.readers.contract import SourceLayer
+    from frostline.porting.readers.hdf5 import Hdf5
+    from frostline.porting.readers.weight_file import WeightFile
+
+_WEIGHTS, _OPTIMIZER, _OWN = "model_weights", "optimizer_weights", "top_level_model_weights"
+_CELL = re.compile(r"(.*_)?(lstm|gru|simple_rnn|conv_lstm[123]?d?|cu_?dnn_?lstm|cu_?dnn_?gru)_cell(_\d+)?|cell")
+_HALF = re.compile(r"(forward|backward)_.*")
+_ATTENTION = ("query", "key", "value", "attention_output")
+_MAX_ATTRIBUTE_PARTS = 1_000
+
+
+def claims(file: WeightFile) -> bool:
+    """Whether it is HDF5 with the names of layers at its root, or at the root of its weights."""
+    if file.start(8) != hdf5.SIGNATURE:
+        return False
+    found = hdf5.walk(file, most=1)
+    roots = [root for root in ("", _WEIGHTS) if root in found.groups]
+    return any(found.has(root, name) for root in roots for name in ("layer_names", "layer_names0"))
+
+
+def read(file: WeightFile, key: str | None = None) -> Source:
+    """Every array of the file.
+
+    Args:
+        file: A file of `model.save("x.h5")` or `model.save_weights("x.h5")`.
+        key: Not used: there is one network in such a file.
+
+    Raises:
+        PortError: If it is damaged, holds what no such file needs, or was written on Theano, whose convolutions are
+            mirrored.
+    """
+    del key
+    found = hdf5.walk(file)
+    root = _root(found)
+    model = _model(file, found)
+    layers = graph(file, model) if is_model(model) else ()
+    names = [name_of(layer) for layer in layers_in(model)] if layers else _names(file, found, root, "layer_names")
+    _check_backend(file, found, root)
+    notes = list(code_in(model))
+    dropped: dict[str, str] = {}
+    tensors: list[tuple[tuple[int, int, int], SourceTensor]] = []
+    known = _Known(layers, names)
+    for path in _in_order(file, found, root, [] if layers else names):
+        array = found.arrays[path]
+        inner = path.removeprefix(f"{root}/") if root else path
+        layer = known.layer_of(inner)
+        why = _no_part(path, inner, layer)
+        if why:
+            dropped[path] = why
+            continue
+        unit, leaf = known.place(layer or "", inner)
+        tensors.append(
+            (known.rank(unit, layer or ""), SourceTensor(path, array.shape, array.dtype, unit, leaf, array.load))
+        )
+    tensors.sort(key=lambda item: item[0])
+    if "not named by its layer" in dropped.values():
+        notes.append("Arrays that belong to no layer of the file's list of layers were left out.")
+    kind = "Keras model in HDF5" if root else "Keras weights in HDF5"
+    order = "graph" if names else "numbers"
+    inputs, outputs = ends(file, model) if layers else ((), ())
+    kept = tuple(tensor for _, tensor in tensors)
+    return Source(kind, "keras", kept, order, layers, MappingProxyType(dropped), tuple(notes), inputs, outputs)
+
+
+def _root(found: Hdf5) -> str:
+    return _WEIGHTS if _WEIGHTS in found.groups else ""
+
+
+def _model(file: WeightFile, found: Hdf5) -> Mapping[str, Any]:
+    stated = found.attribute("", "model_config")
+    if not isinstance(stated, str):
+        return {}
+    model = strict_json.parse(file, stated.encode(errors="replace"))
+    return model if isinstance(model, dict) else {}
+
+
+def _names(file: WeightFile, found: Hdf5, group: str, name: str) -> list[str]:
+    """A list of names; long ones are spread over several attributes, as HDF5 allows 64 KB for each."""
+    whole = found.attribute(group, name)
+    if isinstance(whole, list):
+        return whole
+    parts: list[str] = []
+    for number in range(_MAX_ATTRIBUTE_PARTS):
+        part = found.attribute(group, f"{name}{number}")
+        if part is None:
+            return parts
+        parts += part if isinstance(part, list) else [part]
+    raise file.damaged(f"more than {_MAX_ATTRIBUTE_PARTS} lists of names")
+
+
+def _in_order(file: WeightFile, found: Hdf5, root: str, layers: Sequence[str]) -> list[str]:
+    """The paths of all arrays: as the layers list them, then by the numbers in them."""
+    base = f"{root}/" if root else ""
+    groups = set(found.groups)
+    listed = [
+        f"{base}{layer}/{name}"
+        for layer in layers
+        if base + layer in groups
+        for name in _names(file, found, base + layer, "weight_names")
+    ]
+    ranks = {path: rank for rank, path in enumerate(listed)}
+    return sorted(found.arrays, key=lambda path: (ranks.get(path, len(ranks)), file_order(path)))
+
+
+def _check_backend(file: WeightFile, found: Hdf5, root: str) -> None:
+    backend = found.attribute(root, "backend") or found.attribute("", "backend")
+    if backend == "theano" and any(len(array.shape) > 2 for array in found.arrays.values()):
+        raise file.refused(
+            "The file was written by Keras on Theano, whose convolutions are mirrored.", f"backend {backend!r}",
+            "load it in Keras 2 on TensorFlow, which mirrors them back, and save the weights again.",
+        )  # fmt: skip
+
+
+def _no_part(path: str, inner: str, layer: str | None) -> str | None:
+    """Why an array is no part of the network; None if it is one."""
+    if path.startswith(f"{_OPTIMIZER}/"):
+        return "optimizer slot"
+    if "seed_generator" in inner:
+        return "random state"
+    return "not named by its layer" if layer is None else None
+
+
+class _Known:
+    """The layers that the file lists, by group and by the unit that their architecture gives them."""
+
+    def __init__(self, layers: Sequence[SourceLayer], names: Sequence[str]) -> None:
+        self._names = {name: rank for rank, name in enumerate(names)}
+        units = dict.fromkeys(layer.unit or layer.name for layer in layers)
+        self._ranks = {unit: rank for rank, unit in enumerate(units)}
+        self._inner = defaultdict[tuple[str, str], list[str]](list)
+        for unit in units:
+            self._inner[(unit.partition("/")[0], unit.rpartition("/")[2])].append(unit)
+        self._seen: dict[str, int] = {}
+
+    def layer_of(self, path: str) -> str | None:
+        """The listed layer in whose group an array is; names of layers may have slashes."""
+        if path.startswith(f"{_OWN}/"):
+            return _OWN
+        parts = path.split("/")[:-1]
+        if not self._names:
+            return parts[0] if parts else None
+        starts = ("/".join(parts[:count]) for count in range(len(parts), 0, -1))
+        return next((start for start in starts if start in self._names), None)
+
+    def place(self, layer: str, path: str) -> tuple[str, str]:
+        """Unit and leaf of an array in the group of a layer."""
+        parts = re.sub(r":\d+$", "", path.removeprefix(f"{layer}/")).split("/")
+        leaf = parts.pop()
+        if not parts:  # Keras 1: `dense_1/dense_1_W`; in others the layer stands before the leaf
+            leaf = leaf.removeprefix(f"{layer}_")
+        if layer == _OWN:
+            return "/".join(parts), leaf
+        name = layer.rpartition("/")[2]
+        if name in parts:
+            parts = parts[len(parts) - parts[::-1].index(name) :]  # scopes of models around it stand before it
+        return self._collapsed(layer, parts, leaf)
+
+    def _collapsed(self, layer: str, parts: list[str], leaf: str) -> tuple[str, str]:
+        if parts and _CELL.fullmatch(parts[-1]) and "stacked_rnn_cells" not in parts[-2:-1]:
+            parts = parts[:-1]
+        if parts and _HALF.fullmatch(parts[-1]):
+            return self._unit(layer, parts[:-1]), f"{parts[-1].partition('_')[0]}/{leaf}"
+        if parts and parts[-1] in _ATTENTION:
+            return self._unit(layer, parts[:-1]), f"{parts[-1]}/{leaf}"
+        return self._unit(layer, parts), leaf
+
+    def _unit(self, layer: str, parts: list[str]) -> str:
+        """The layer, or the one inside of it: the arrays of models in models do not have the names of all of them."""
+        if not parts:
+            return layer
+        inner = self._inner.get((layer, parts[-1]), [])
+        return inner[0] if len(inner) == 1 else "/".join([layer, *parts])
+
+    def rank(self, unit: str, layer: str) -> tuple[int, int, int]:
+        """Where a unit stands: as in the architecture, else as in the list of layers, then as it was met."""
+        met = self._seen.setdefault(unit, len(self._seen))
+        return (self._names.get(layer, len(self._names)), self._ranks.get(unit, len(self._ranks)), met)

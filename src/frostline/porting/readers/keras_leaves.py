@@ -1,0 +1,84 @@
+"""What the variables of a Keras layer are called: Keras 3 stores them by number only."""
+
+from __future__ import annotations
+
+import re
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_KERNEL = ("kernel", "bias?use_bias")
+_DEPTHWISE = ("depthwise_kernel", "bias?use_bias")
+_SEPARABLE = ("depthwise_kernel", "pointwise_kernel", "bias?use_bias")
+_RECURRENT = ("kernel", "recurrent_kernel", "bias?use_bias")
+_SCALED = ("gamma?scale", "beta?center")
+# By class in snake case, in the order in which Keras stores them; after `?` the setting without which one is missing.
+_VARIABLES = {
+    **dict.fromkeys(("dense", "einsum_dense"), _KERNEL),
+    **dict.fromkeys(("conv1d", "conv2d", "conv3d"), _KERNEL),
+    **dict.fromkeys(("conv1d_transpose", "conv2d_transpose", "conv3d_transpose"), _KERNEL),
+    **dict.fromkeys(("depthwise_conv1d", "depthwise_conv2d"), _DEPTHWISE),
+    **dict.fromkeys(("separable_conv1d", "separable_conv2d"), _SEPARABLE),
+    **dict.fromkeys(("lstm", "gru", "simple_rnn", "lstm_cell", "gru_cell", "simple_rnn_cell"), _RECURRENT),
+    **dict.fromkeys(("conv_lstm1d", "conv_lstm2d", "conv_lstm3d", "conv_lstm_cell"), _RECURRENT),
+    **dict.fromkeys(("layer_normalization", "group_normalization"), _SCALED),
+    "batch_normalization": (
+        *_SCALED, "moving_mean", "moving_variance",
+        "moving_stddev?renorm", "renorm_mean?renorm", "renorm_stddev?renorm",
+    ),
+    "rms_normalization": ("scale",),
+    "normalization": ("mean", "variance", "count"),
+    "embedding": ("embeddings",),
+    "p_re_lu": ("alpha",),
+    "attention": ("scale?use_scale",),
+    "additive_attention": ("scale?use_scale",),
+    "spectral_normalization": ("layer_kernel", "vector_u"),  # the first is the kernel of the layer inside, again
+}  # fmt: skip
+
+
+def snake_case(name: str) -> str:
+    """The name of a class as Keras writes it into paths: `Conv2DTranspose` is `conv2d_transpose`."""
+    name = re.sub(r"\W+", "", name)
+    name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", name)
+    return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()
+
+
+def is_known(kind: str) -> bool:
+    """Whether the variables of this class (in snake case) are known by name."""
+    return kind in _VARIABLES
+
+
+def leaves(kind: str, count: int, config: Mapping[str, Any] | None) -> tuple[str, ...]:
+    """The names of a layer's `count` variables, in the order of their numbers; empty names if they cannot be known.
+
+    Args:
+        kind: Its class, in snake case.
+        count: How many variables it has in the file.
+        config: Its settings, if the file carries them. Without them, three vectors of a batch normalization could be
+            gamma or beta, and the moving mean and variance.
+
+    Example:
+        >>> leaves("conv2d", 1, None)
+        ('kernel',)
+        >>> leaves("batch_normalization", 3, None)
+        ('', '', '')
+        >>> leaves("batch_normalization", 3, {"scale": False})
+        ('beta', 'moving_mean', 'moving_variance')
+    """
+    variables = [name.partition("?") for name in _VARIABLES.get(kind, ())]
+    flags = sorted({flag for _, _, flag in variables if flag})
+    found: set[tuple[str, ...]] = set()
+    for values in product((False, True), repeat=len(flags)):
+        on = dict(zip(flags, values, strict=True))
+        if config is None or all(on[flag] == _setting(config, flag) for flag in flags):
+            found.add(tuple(name for name, _, flag in variables if on.get(flag, True)))
+    fitting = [names for names in found if len(names) == count]
+    return fitting[0] if len(fitting) == 1 else ("",) * count
+
+
+def _setting(config: Mapping[str, Any], flag: str) -> bool:
+    if config.get("rms_scaling") and flag in ("scale", "center"):
+        return flag == "scale"
+    return bool(config.get(flag, flag not in ("renorm", "use_scale")))

@@ -1,0 +1,186 @@
+"""Which layer a path of a Keras 3 file belongs to: paths hold classes and numbers, not the names of layers."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from frostline.porting.readers.keras_graph import is_model, layers_in, name_of, settings_of
+from frostline.porting.readers.keras_leaves import is_known, snake_case
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+# The list of a model's layers, and its name in Keras 2.13.
+_LIST, _OLD_LIST = "layers", "_layer_checkpoint_dependencies"
+_LISTS = (_LIST, _OLD_LIST)
+_CELLS = "cells"
+_MAX_UNIT = 1_000  # names of models in models in models add up
+# With an underscore in front in Keras 2.
+_ATTENTION = {"query_dense": "query", "key_dense": "key", "value_dense": "value", "output_dense": "attention_output"}
+_ATTENTION_KINDS = ("multi_head_attention", "grouped_query_attention", "group_query_attention")
+_DIRECTIONS = {"forward_layer": "forward", "backward_layer": "backward"}
+
+
+@dataclass(frozen=True)
+class Place:
+    """What the variables at one path are part of.
+
+    Attributes:
+        unit: The layer's name, after those of the models that it is nested in.
+        kind: The class of what holds them, in snake case; empty if unknown.
+        config: Its settings; None if the file carries none.
+        prefix: Which part of a layer of several they belong to: `forward`, `backward`, `query`, `attention_output`.
+    """
+
+    unit: str
+    kind: str
+    config: Mapping[str, Any] | None = None
+    prefix: str = ""
+
+
+def places(model: Mapping[str, Any]) -> dict[str, Place]:
+    """The place of every path that Keras would write for a serialized model.
+
+    Example:
+        >>> layer = {"class_name": "Conv2D", "config": {"name": "stem", "use_bias": False}}
+        >>> found = places({"class_name": "Sequential", "config": {"layers": [layer, layer]}})
+        >>> {path: place.unit for path, place in found.items()}
+        {'layers/conv2d': 'stem', 'layers/conv2d_1': 'stem'}
+    """
+    found: dict[str, Place] = {}
+    _model(model, "", "", found)
+    return found
+
+
+def modern(path: str) -> str:
+    """A path as Keras writes it now."""
+    return "/".join(_LIST if part == _OLD_LIST else part for part in path.split("/"))
+
+
+def guess(path: str, name_at: Callable[[str], str | None]) -> Place:
+    """The place of a path of a file without a configuration.
+
+    Args:
+        path: Names of groups, joined by `/`.
+        name_at: Gives the name that Keras attached to a path; None where it attached none.
+    """
+    parts = path.split("/") if path else []
+    if len(parts) > 1 and parts[-1] == "cell":
+        if _is_recurrent(kind := _kind(parts[:-1], name_at)) or _half(parts[:-1], name_at):
+            half = _half(parts[:-1], name_at)
+            # All recurrent cells have the same variables.
+            return Place(_unit(parts[: -2 if half else -1], name_at), kind or "lstm", None, half)
+    elif len(parts) > 1 and (part := parts[-1].removeprefix("_")) in _ATTENTION and _is_attention(parts[:-1], name_at):
+        return Place(_unit(parts[:-1], name_at), "einsum_dense", None, _ATTENTION[part])
+    elif len(parts) > 1 and parts[-1] == "layer" and _kind(parts[:-1], name_at) == "time_distributed":
+        return Place(_unit(parts[:-1], name_at), _kind(parts, name_at))
+    return Place(_unit(parts, name_at), _kind(parts, name_at))
+
+
+def file_order(path: str) -> list[tuple[str, int]]:
+    """A key that sorts paths by their numbers: `conv2d` before `conv2d_2` before `conv2d_10`."""
+    return [_base(part) for part in path.split("/")]
+
+
+def _model(model: Mapping[str, Any], path: str, unit: str, found: dict[str, Place]) -> None:
+    used: Counter[str] = Counter()
+    for layer in layers_in(model):
+        module = str(layer.get("module"))
+        if module.startswith(("keras.src.ops", "keras.ops")):
+            continue  # an operation on tensors is listed in the configuration, and is none of the model's layers
+        kind = snake_case(str(layer.get("class_name")))
+        part = f"{kind}_{used[kind]}" if used[kind] else kind
+        used[kind] += 1
+        _layer(layer, f"{path}layers/{part}", unit + name_of(layer), found)
+
+
+def _layer(layer: Mapping[str, Any], path: str, unit: str, found: dict[str, Place]) -> None:
+    if len(unit) > _MAX_UNIT:
+        return
+    kind, config = snake_case(str(layer.get("class_name"))), settings_of(layer)
+    inner = config.get("layer")
+    found[path] = Place(unit, kind, config)
+    if is_model(layer):
+        _model(layer, f"{path}/", f"{unit}/", found)
+    elif kind == "bidirectional" and isinstance(inner, dict):
+        for part, prefix in _DIRECTIONS.items():
+            _recurrent(inner, f"{path}/{part}", unit, prefix, found)
+    elif kind in _ATTENTION_KINDS:
+        for part, prefix in _ATTENTION.items():
+            found[f"{path}/{part}"] = found[f"{path}/_{part}"] = Place(unit, "einsum_dense", config, prefix)
+    elif isinstance(inner, dict):
+        _layer(inner, f"{path}/layer", unit, found)
+    else:
+        _recurrent(layer, path, unit, "", found)
+
+
+def _recurrent(layer: Mapping[str, Any], path: str, unit: str, prefix: str, found: dict[str, Place]) -> None:
+    config = settings_of(layer)
+    cell = config.get("cell")
+    if isinstance(cell, dict) and cell.get("class_name") == "StackedRNNCells":
+        cells = settings_of(cell).get("cells")
+        used: Counter[str] = Counter()
+        for number, part in enumerate(cells if isinstance(cells, list) else []):
+            if not isinstance(part, dict):
+                continue
+            kind = snake_case(str(part.get("class_name")))
+            inner = f"{path}/cell/cells/{kind}_{used[kind]}".removesuffix("_0")
+            used[kind] += 1
+            found[inner] = Place(f"{unit}/{number}", kind, settings_of(part), prefix)
+    elif isinstance(cell, dict):
+        found[f"{path}/cell"] = Place(unit, snake_case(str(cell.get("class_name"))), settings_of(cell), prefix)
+    elif _is_recurrent(kind := snake_case(str(layer.get("class_name")))):
+        found[f"{path}/cell"] = Place(unit, kind, config, prefix)
+
+
+def _is_recurrent(kind: str) -> bool:
+    return kind in ("lstm", "gru", "simple_rnn") or kind.startswith("conv_lstm")
+
+
+def _is_attention(parts: list[str], name_at: Callable[[str], str | None]) -> bool:
+    return _kind(parts, name_at) in _ATTENTION_KINDS
+
+
+def _half(parts: list[str], name_at: Callable[[str], str | None]) -> str:
+    """Which half of a bidirectional layer lies at a path; empty for what is none."""
+    is_half = len(parts) > 1 and parts[-1] in _DIRECTIONS and _kind(parts[:-1], name_at) == "bidirectional"
+    return _DIRECTIONS[parts[-1]] if is_half else ""
+
+
+def _kind(parts: list[str], name_at: Callable[[str], str | None]) -> str:
+    """The class of what lies at a path; empty if it is not known.
+
+    In a list, parts of paths are classes. Elsewhere they are the names of attributes, which may be those of other
+    classes; there the name that Keras gives to a layer by itself tells its class.
+    """
+    if not parts:
+        return ""
+    is_listed = len(parts) > 1 and (
+        parts[-2] in (*_LISTS, _CELLS) or (name_at("") and not name_at("/".join(parts[:-1])))
+    )
+    named = parts[-1] if is_listed else name_at("/".join(parts)) or ""
+    kind = _base(re.sub("^(forward|backward)_", "", named))[0]
+    return kind if _means_class(kind) else ""
+
+
+def _means_class(name: str) -> bool:
+    return is_known(name) or name in (*_ATTENTION_KINDS, "bidirectional", "time_distributed")
+
+
+def _unit(parts: list[str], name_at: Callable[[str], str | None]) -> str:
+    """The path without the lists of layers, and with the names of the layers that lie in them."""
+    names: list[str] = []
+    for at, part in enumerate(parts):
+        if part in _LISTS and at + 1 < len(parts):
+            continue
+        is_listed = at > 0 and parts[at - 1] in _LISTS
+        names.append((name_at("/".join(parts[: at + 1])) or part) if is_listed else part)
+    return "/".join(names)
+
+
+def _base(part: str) -> tuple[str, int]:
+    match = re.fullmatch(r"(?:(.*?)_)?(\d{1,9})", part)
+    return (match[1] or "", int(match[2])) if match else (part, 0)

@@ -1,0 +1,83 @@
+"""Names of source networks: units and leaves, the order that numbers in names give, and what is no weight."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+# What optimizers of TensorFlow 1 append to a variable's name; the last three are from published BERT and slim code.
+SLOT_LEAVES = frozenset(
+    {"Adam", "Adam_1", "Momentum", "Momentum_1", "RMSProp", "RMSProp_1", "RMSProp_2", "Adagrad", "Adadelta",
+     "Adadelta_1", "Ftrl", "Ftrl_1", "Nadam", "Nadam_1", "LARSOptimizer", "adam_m", "adam_v", "lamb_m", "lamb_v",
+     "Adafactor", "Adafactor_1", "vr", "vc"}
+)  # fmt: skip
+AVERAGE_LEAF = "ExponentialMovingAverage"
+_COUNTER = re.compile(
+    r"(.*/)?(global_step|save_counter|step|local_step|iterations?|iter|learning_rate|decay|beta_?[12](_power)?|loss_scale"
+    r"|good_steps|count|total)(_\d+)?"
+)
+_KERAS_TRAINING = re.compile(r"training(_\d+)?/(Adam|SGD|RMSprop|Adagrad|Adadelta|Adamax|Nadam)/.*")
+_CELL = re.compile(r"(.*_)?(lstm|gru|simple_rnn|cu_?dnn_?lstm|cu_?dnn_?gru)_cell(_\d+)?")
+_HALF = re.compile(r"(forward|backward)_(.*)")
+_ATTENTION = ("query", "key", "value", "attention_output")
+_RANDOM = re.compile(r"(.*/)?(seed_generator_state|random_generator.*|rngs?)")
+
+
+def by_numbers(name: str) -> tuple[tuple[int, str | int], ...]:
+    """A key to sort names by, in which `conv2d_2` comes before `conv2d_10`."""
+    parts = re.split(r"(\d+)", name)
+    return tuple((0, int(part)) if part.isdecimal() and part.isascii() else (1, part) for part in parts if part)
+
+
+def unit_and_leaf(name: str) -> tuple[str, str]:
+    """The layer, and what the tensor is in it: `a/b/kernel` is `kernel` of `a/b`."""
+    unit, _, leaf = name.rpartition("/")
+    return unit, leaf
+
+
+def keras_place(unit: str, leaf: str, units: Collection[str]) -> tuple[str, str]:
+    """The layer of Keras that a tensor belongs to, where the scopes of its name are finer.
+
+    Recurrent cells, both halves of a Bidirectional and the four products of an attention are one layer each: the
+    `kernel` of `both/forward_gru/gru_cell` is `forward/kernel` of `both`.
+
+    Args:
+        unit: The scope of the tensor's name.
+        leaf: The rest of it.
+        units: The scopes of all tensors.
+    """
+    parts = unit.split("/")
+    if len(parts) > 1 and _CELL.fullmatch(parts[-1]) and parts[-2] != "stacked_rnn_cells":
+        parts.pop()
+    outer = "/".join(parts[:-1])
+    half = _HALF.fullmatch(parts[-1])
+    if outer and half:
+        other = f"{outer}/{'backward' if half[1] == 'forward' else 'forward'}_{half[2]}"
+        if any(name == other or name.startswith(f"{other}/") for name in units):
+            return outer, f"{half[1]}/{leaf}"
+    if outer and parts[-1] in _ATTENTION and all(f"{outer}/{part}" in units for part in _ATTENTION):
+        return outer, f"{parts[-1]}/{leaf}"
+    return "/".join(parts), leaf
+
+
+def role_by_name(name: str, shape: Sequence[int], names: Collection[str]) -> str | None:
+    """What a variable of TensorFlow is if it is no weight: the class that it is dropped in.
+
+    Args:
+        name: The variable's.
+        shape: Its shape; counters have no axes.
+        names: Of all variables; a slot belongs to one of them.
+    """
+    base, leaf = unit_and_leaf(name)
+    if (leaf in SLOT_LEAVES and base in names) or _KERAS_TRAINING.fullmatch(name):
+        return "optimizer slot"
+    if leaf == AVERAGE_LEAF:
+        return "moving average"
+    if leaf in ("biased", "local_step") and base in names:  # of moving averages that correct their bias
+        return "counter"
+    if len(shape) == 0 and _COUNTER.fullmatch(name):
+        return "counter"
+    return "random state" if _RANDOM.fullmatch(name) else None

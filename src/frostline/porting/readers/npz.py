@@ -1,0 +1,190 @@
+"""NumPy's `.npy` and `.npz`: plain arrays only, with headers that are checked against their bytes."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from frostline.porting.readers import state_dict, zip_archive
+from frostline.porting.readers.arrays import check_names, num_bytes, tensor_of
+from frostline.porting.readers.contract import Source, SourceTensor
+from frostline.porting.readers.keras_places import file_order
+from frostline.porting.readers.zip_archive import Archive
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
+    from frostline.porting.readers.weight_file import WeightFile
+
+SIGNATURE = b"\x93NUMPY"
+_MAX_HEADER_BYTES = 10_000  # NumPy's own limit
+_FIELDS = re.compile(
+    r"""\{\s*(?:(?:'descr':\s*'(?P<descr>[^']*)'|'fortran_order':\s*(?P<fortran>True|False)"""
+    r"""|'shape':\s*\((?P<shape>[\d,\sL]*)\))\s*,?\s*){3}\}\s*""",
+)
+_DTYPES = {
+    "f8": "float64", "f4": "float32", "f2": "float16", "V2": "bfloat16", "i8": "int64", "i4": "int32", "i2": "int16",
+    "i1": "int8", "u8": "uint64", "u4": "uint32", "u2": "uint16", "u1": "uint8", "b1": "bool", "c8": "complex64",
+    "c16": "complex128",
+}  # fmt: skip
+# What names end in, framework by framework; where they are mixed, the most frequent decides.
+_LEAVES = {
+    "flax": ("kernel", "scale", "embedding", "mean", "var", "pos_embedding"),
+    "torch": ("weight", "running_mean", "running_var", "num_batches_tracked", "in_proj_weight"),
+    "keras": ("gamma", "beta", "moving_mean", "moving_variance", "embeddings", "depthwise_kernel", "recurrent_kernel"),
+    "tensorflow": ("weights", "biases"),
+}
+# Where training states of big_vision and its kin keep the weights.
+_ROOTS = ("params/", "opt/target/")
+
+
+@dataclass(frozen=True)
+class _Header:
+    """What stands before the elements of an array."""
+
+    size: int
+    dtype: str
+    shape: tuple[int, ...]
+    is_fortran: bool
+    is_big_endian: bool
+
+
+def claims(file: WeightFile) -> bool:
+    """Whether it is one array of NumPy, or an archive of nothing but such arrays."""
+    start = file.start(len(SIGNATURE))
+    if start.startswith(zip_archive.SIGNATURE):
+        members = Archive(file).members
+        return bool(members) and all(name.endswith(".npy") for name in members)
+    return start == SIGNATURE
+
+
+def read(file: WeightFile, key: str | None = None) -> Source:
+    """Every array of the file.
+
+    Args:
+        file: A `.npy` or `.npz` file.
+        key: Not used: there is one network in such a file.
+
+    Raises:
+        PortError: If it is damaged, or holds Python objects, which only running code could rebuild.
+    """
+    del key
+    if file.start(len(SIGNATURE)) == SIGNATURE:
+        header = _header(file, file.start(_MAX_HEADER_BYTES + 12), file.size, "array")
+        load = partial(_load_file, file, header)
+        return Source("NumPy array", "numpy", (SourceTensor("array", header.shape, header.dtype, "", "", load),))
+    archive = Archive(file)
+    found: dict[str, SourceTensor] = {}
+    for member in archive.members.values():
+        name = member.name.removesuffix(".npy")
+        found[name] = array_of(file, archive, member.name, name)
+    check_names(file, list(found))
+    return _source(file, found)
+
+
+def array_of(file: WeightFile, archive: Archive, member: str, name: str) -> SourceTensor:
+    """The array that a member of an archive is, called `name`.
+
+    Raises:
+        PortError: If the archive has no such member, or it is no array of numbers.
+    """
+    start = archive.start(member, _MAX_HEADER_BYTES + 12)
+    header = _header(file, start, archive.members[member].size, name)
+    return SourceTensor(name, header.shape, header.dtype, "", "", partial(_load_member, file, archive, member, header))
+
+
+def _header(file: WeightFile, start: bytes, size: int, name: str) -> _Header:
+    """The header at the start of an array's bytes, `size` of which there are."""
+    version = start[6:8]
+    width = {b"\1\0": 2, b"\2\0": 4, b"\3\0": 4}.get(version)
+    if start[:6] != SIGNATURE or width is None:
+        raise file.damaged(f"{name!r} is no array of NumPy")
+    length = int.from_bytes(start[8 : 8 + width], "little")
+    text = start[8 + width : 8 + width + length]
+    if length > _MAX_HEADER_BYTES or len(text) < length:
+        raise file.damaged(f"{name!r} has a header of {length} bytes")
+    fields = _FIELDS.fullmatch(text.decode("latin-1"))
+    if fields is None or None in fields.groups():
+        raise _objects(file, name, text[:80].decode("latin-1"))
+    descr = fields["descr"]
+    dtype = _DTYPES.get(descr.lstrip("<>|="))
+    if dtype is None:
+        raise _objects(file, name, descr[:80])
+    shape = tuple(int(part) for part in re.findall(r"\d{1,20}", fields["shape"]))
+    header = _Header(8 + width + length, dtype, shape, fields["fortran"] == "True", descr.startswith(">"))
+    if header.size + num_bytes(file, shape, dtype) != size:
+        raise file.damaged(f"{name!r} of shape {shape[:8]} and type {descr} in {size - header.size} bytes"[:200])
+    return header
+
+
+def _objects(file: WeightFile, name: str, received: str) -> Exception:
+    return file.refused(
+        "The file holds an array of something else than numbers.", f"{received!r} in {name!r}"[:200],
+        "save the arrays of numbers only; arrays of objects are pickles, and are not loaded.",
+    )  # fmt: skip
+
+
+def _load_file(file: WeightFile, header: _Header) -> Tensor:
+    return _tensor(file, file.read_at(header.size, file.size - header.size), header)
+
+
+def _load_member(file: WeightFile, archive: Archive, name: str, header: _Header) -> Tensor:
+    return _tensor(file, archive.read(name)[header.size :], header)
+
+
+def _tensor(file: WeightFile, raw: bytes, header: _Header) -> Tensor:
+    shape = header.shape[::-1] if header.is_fortran else header.shape
+    values = tensor_of(file, raw, shape, header.dtype, is_big_endian=header.is_big_endian)
+    return values.permute(*range(values.ndim)[::-1]).contiguous() if header.is_fortran else values
+
+
+def _source(file: WeightFile, found: Mapping[str, SourceTensor]) -> Source:
+    framework = _framework(list(found))
+    if framework == "torch":
+        names = state_dict.named(file, list(found))
+        return Source("NumPy arrays", "torch", _placed(found, names.places), "file", (), names.dropped, names.notes)
+    places: dict[str, tuple[str, str]] = {}
+    dropped: dict[str, str] = {}
+    notes: list[str] = []
+    root = next((root for root in _ROOTS if any(name.startswith(root) for name in found)), "")
+    if root:
+        notes.append(f"The weights were taken from {root!r}.")
+    for name in sorted(found, key=file_order):
+        if name.startswith(root):
+            unit, _, leaf = re.sub(r":\d+$", "", name.removeprefix(root)).rpartition("/")
+            places[name] = (unit, leaf)
+        else:
+            dropped[name] = "optimizer slot" if name.startswith("opt/") else "counter"
+    if framework == "numpy":
+        notes.append("The names of the arrays do not tell which framework they are from.")
+    if framework == "flax" and not root and not any(_end(name) in _LEAVES["flax"][1:] for name in found):
+        notes.append("The names fit Flax and Keras, which lay out transposed convolutions differently; Flax was taken.")
+    if any(tensor.dtype == "bfloat16" for tensor in found.values()):
+        notes.append("Elements of two bytes without a type were read as bfloat16, as JAX stores it.")
+    return Source(
+        "NumPy arrays", framework, _placed(found, places), "numbers", (), MappingProxyType(dropped), tuple(notes)
+    )
+
+
+def _placed(found: Mapping[str, SourceTensor], places: Mapping[str, tuple[str, str]]) -> tuple[SourceTensor, ...]:
+    return tuple(
+        SourceTensor(name, found[name].shape, found[name].dtype, unit, leaf, found[name].load)
+        for name, (unit, leaf) in places.items()
+    )
+
+
+def _framework(names: list[str]) -> str:
+    """The framework whose words the names end in; `numpy` if they end in no framework's."""
+    counts = {framework: sum(_end(name) in words for name in names) for framework, words in _LEAVES.items()}
+    counts["keras"] += sum(2 for name in names if name.endswith(":0"))
+    best = max(counts, key=lambda framework: counts[framework])
+    return best if counts[best] else "numpy"
+
+
+def _end(name: str) -> str:
+    return re.split(r"[./]", re.sub(r":\d+$", "", name))[-1]

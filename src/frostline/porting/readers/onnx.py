@@ -1,0 +1,56 @@
+"""ONNX: the graph as layers, and the tensors that it computes with; nothing is run.
+
+References:
+    ONNX, `onnx/onnx.proto`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from frostline.porting.readers.arrays import check_names
+from frostline.porting.readers.contract import Source
+from frostline.porting.readers.onnx_graph import Graph
+from frostline.porting.readers.protobuf import Wire, beginning
+
+if TYPE_CHECKING:
+    from frostline.porting.readers.weight_file import WeightFile
+
+_IR_VERSION, _GRAPH, _TRAINING, _FUNCTIONS = 1, 7, 20, 25
+_KNOWN = frozenset({1, 2, 3, 4, 5, 6, 7, 8, 14, 20, 25, 26})
+
+
+def claims(file: WeightFile) -> bool:
+    """Whether the file begins as a model of ONNX does."""
+    first = beginning(Wire(file).span())
+    numbers = {number for number, _ in first}
+    version = dict(first).get(_IR_VERSION)
+    return isinstance(version, int) and version < 1_000 and _GRAPH in numbers and numbers <= _KNOWN
+
+
+def read(file: WeightFile, key: str | None = None) -> Source:
+    """Read a model.
+
+    Args:
+        file: The `.onnx` file; files that hold its larger tensors lie beside it or below.
+        key: None.
+
+    Raises:
+        PortError: If it is damaged, names a file elsewhere, or holds tensors that PyTorch does not have.
+    """
+    model = Wire(file).message()
+    message = model.message(_GRAPH)
+    if message is None:
+        raise file.damaged("a model of ONNX without a graph")
+    graph = Graph(file)
+    graph.add(message, "")
+    tensors = graph.tensors()
+    check_names(file, [tensor.name for tensor in tensors])
+    notes = list(graph.notes())
+    if model.has(_TRAINING):
+        notes.append("The graph for training that the file holds was left out.")
+    if functions := [function.text(1) for function in model.messages(_FUNCTIONS)]:
+        notes.append(f"Functions of the file were not looked into: {', '.join(sorted(functions)[:5])}.")
+    return Source(
+        "ONNX", "onnx", tensors, order="graph", layers=graph.layers(), dropped=graph.dropped, notes=tuple(notes)
+    )

@@ -1,0 +1,382 @@
+"""The nodes of an ONNX graph: what each of their constant inputs is, and what unit it belongs to.
+
+A unit is a node with weights. Exporters keep the names of parameters (`layer1.0.conv1.weight`): then its unit has the
+name that they share, `layer1.0.conv1`. Where names were made up (`onnx::Conv_193`), it has the name of its node. Other
+nodes can be part of a unit: the addition of a bias, and those whose constants share its name (`norm.weight` in a Mul,
+`norm.bias` in an Add).
+"""
+
+from __future__ import annotations
+
+import re
+from collections import ChainMap, Counter
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from frostline.porting.readers.contract import SourceLayer, SourceTensor
+from frostline.porting.readers.onnx_tensor import OnnxTensor, dequantised
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from torch import Tensor
+
+    from frostline.porting.readers.protobuf import Message
+    from frostline.porting.readers.weight_file import WeightFile
+
+_MATRIX = {1: "weight", 2: "bias"}
+_RECURRENT = {1: "W", 2: "R", 3: "B", 7: "P"}
+_NORM = {1: "scale", 2: "B", 3: "mean", 4: "var"}
+# What the inputs of an operator are, by their place.
+_LEAVES = {
+    "Conv": _MATRIX, "ConvTranspose": _MATRIX, "Gemm": _MATRIX, "MatMul": {1: "weight"}, "LSTM": _RECURRENT,
+    "GRU": _RECURRENT, "RNN": _RECURRENT, "BatchNormalization": _NORM, "InstanceNormalization": _NORM,
+    "LayerNormalization": _NORM, "GroupNormalization": _NORM, "RMSNormalization": _NORM, "PRelu": {1: "slope"},
+    "Gather": {0: "weight"}, "ConvInteger": {1: "weight"}, "MatMulInteger": {1: "weight"},
+    "QLinearConv": {3: "weight", 8: "bias"}, "QLinearMatMul": {3: "weight"},
+}  # fmt: skip
+# Inputs that are settings, although they may be floats of several elements; None: all of them.
+_SETTINGS = {
+    "Resize": None, "Upsample": None, "Clip": None, "Pad": None, "OneHot": None, "Range": None, "Dropout": None,
+    "QuantizeLinear": None, "DequantizeLinear": None, "DynamicQuantizeLinear": None, "Constant": None,
+    "ConstantOfShape": None, "QLinearConv": (1, 2, 4, 5, 6, 7), "QLinearMatMul": (1, 2, 4, 5, 6, 7),
+}  # fmt: skip
+_OURS = frozenset({"input", "output", "domain", "constants", "transposed"})  # no operator has such attributes
+_INITIAL = frozenset({"LSTM", "GRU", "RNN"})  # their inputs that are no weights are the first state
+_QUANTISED = frozenset({"ConvInteger", "MatMulInteger", "QLinearConv", "QLinearMatMul"})
+_SMALL = 64  # elements; a constant of fewer integers is a setting of its node
+_MADE_UP = re.compile(r".*::|.*_output_\d+|val_\d+|const_|new_shape_|\d+\Z|\Z")
+
+
+@dataclass(frozen=True)
+class _Constant:
+    """A value that is known without running the graph."""
+
+    name: str
+    tensor: OnnxTensor
+    perm: tuple[int, ...] = ()  # it goes through a Transpose
+    load: Callable[[], Tensor] | None = None  # instead of the tensor's own, for one that is stored quantised
+
+    @property
+    def is_float(self) -> bool:
+        return self.load is not None or self.tensor.is_float
+
+
+@dataclass
+class _Node:
+    name: str
+    kind: str
+    config: dict[str, Any]
+    inputs: list[str]
+    sources: list[_Node]  # the nodes that compute its inputs
+    owned: list[tuple[_Constant, str]] = field(default_factory=list)  # with leaves
+
+
+class Graph:
+    """All nodes of a graph and of the graphs inside of its nodes.
+
+    Args:
+        file: The file that holds it.
+
+    Attributes:
+        dropped: Constants that are no weights, by name.
+    """
+
+    def __init__(self, file: WeightFile) -> None:
+        self.file = file
+        self.dropped: dict[str, str] = {}
+        self._nodes: list[_Node] = []
+        self._names: set[str] = set()
+        # What names mean; a graph inside of a node has names of its own, and sees those around it.
+        self._made: ChainMap[str, _Node] = ChainMap()  # by the value that it computes
+        self._constants: ChainMap[str, _Constant] = ChainMap()
+        self._owned: set[str] = set()  # constants
+        self._known: set[str] = set()  # constants
+        self._num_dequantised = 0
+
+    def add(self, message: Message, prefix: str) -> None:
+        """Take up a graph; `prefix` is the name of the node that it is part of."""
+        if message.has(15):
+            raise self.file.refused(
+                "The graph holds sparse tensors.", f"{len(message.spans(15))} of them",
+                "export the network with dense weights.",
+            )  # fmt: skip
+        for initializer in message.messages(5):
+            tensor = OnnxTensor(self.file, initializer)
+            self._define(tensor.name, _Constant(self._distinct(prefix, tensor.name), tensor))
+        for given in message.messages(11):
+            if (name := given.text(1)) not in self._constants:
+                self._append(prefix + name, "Input", {"output": [name], "shape": _shape(given)}, [], [name])
+        for index, node in enumerate(message.messages(1)):
+            self._add_node(node, prefix, index)
+        for given in message.messages(12):
+            name = given.text(1)
+            self._append(f"{prefix}{name}", "Output", {"input": [name]}, [name], [])
+
+    def tensors(self) -> tuple[SourceTensor, ...]:
+        """The weights, in the order of the nodes that use them."""
+        places = [(_unit(node), leaf, constant, node) for node in self._nodes for constant, leaf in node.owned]
+        times = Counter((unit, leaf) for unit, leaf, _, _ in places)
+        crowded = {unit for (unit, _), count in times.items() if count > 1}
+        found: list[SourceTensor] = []
+        taken: set[tuple[str, str]] = set()
+        for shared, slot_leaf, constant, node in places:
+            # Where several nodes share a unit, only the names tell their tensors apart.
+            place = (shared, constant.name.rpartition(".")[2] if shared in crowded else slot_leaf)
+            place = (node.name, constant.name) if place in taken else place
+            taken.add(place)
+            found.append(self._tensor(constant, *place))
+        return tuple(found)
+
+    def _tensor(self, constant: _Constant, unit: str, leaf: str) -> SourceTensor:
+        tensor = constant.tensor
+        dtype = "float32" if constant.load else tensor.dtype
+        if not dtype:
+            raise self.file.refused(
+                "The graph holds tensors in a dtype that is not read.",
+                f"{constant.name!r} in the dtype {tensor.kind} of ONNX",
+                "export the network in float32 or bfloat16.",
+            )  # fmt: skip
+        return SourceTensor(constant.name, tensor.shape, dtype, unit, leaf, constant.load or tensor.load)
+
+    def layers(self) -> tuple[SourceLayer, ...]:
+        """Every node, named as its unit where it is the first one that uses the unit's tensors."""
+        units = {tensor.name: tensor.unit for tensor in self.tensors()}
+        names: dict[int, str] = {}
+        taken: set[str] = set()
+        found: list[SourceLayer] = []
+        for node in self._nodes:
+            used = next((units[value] for value in node.config.get("input", ()) if value in units), "")
+            is_first = bool(used) and used not in taken and bool(node.owned)
+            name = names[id(node)] = used if is_first else node.name
+            taken.add(name)
+            inputs = tuple(names[id(source)] for source in node.sources)
+            found.append(SourceLayer(name, node.kind, node.config, inputs, "" if name == used else used))
+        return tuple(found)
+
+    def notes(self) -> Iterable[str]:
+        """What was chosen."""
+        if self._num_dequantised:
+            yield (
+                f"{self._num_dequantised} weights are stored as integers with a scale, and are given as the numbers "
+                "they stand for; the weights before quantisation are not in the file."
+            )
+        kinds = {node.kind for node in self._nodes}
+        if integers := sorted(kinds & _QUANTISED):
+            yield f"Weights of {', '.join(integers)} are integers, and are given as they are stored."
+        folded = [node.name for node in self._nodes if node.kind == "Conv" and _is_folded(node)]
+        if folded:
+            yield (
+                f"The export multiplied the BatchNorm behind them into {len(folded)} of the convolutions: "
+                f"{', '.join(folded[:3])}."
+            )
+        elif "Conv" in kinds and "BatchNormalization" not in kinds:
+            yield (
+                "The graph has convolutions and no BatchNorm: if the network had one, the export multiplied it into "
+                "them, and their names do not tell."
+            )
+
+    def _add_node(self, message: Message, prefix: str, index: int) -> None:
+        kind, inputs, outputs = message.text(4), message.texts(1), message.texts(2)
+        name = f"{prefix}{message.text(3) or f'{kind}_{index}'}"
+        config: dict[str, Any] = {}
+        graphs: list[tuple[str, Message]] = []
+        tensors: dict[str, OnnxTensor] = {}
+        for attribute in message.messages(5):
+            key = attribute.text(1)
+            graphs += [(key, graph) for graph in (*attribute.messages(6), *attribute.messages(11))]
+            if key in _OURS:
+                raise self.file.damaged(f"an attribute named {key!r}")
+            if (value := attribute.message(5)) is not None:
+                tensors[key] = OnnxTensor(self.file, value)
+            else:
+                config[key] = _setting(attribute)
+        if kind == "Constant" and "value" in tensors and len(outputs) == 1:
+            self._define(outputs[0], _Constant(self._distinct(prefix, outputs[0]), tensors["value"]))
+            return
+        if len(outputs) == 1 and (constant := self._passed_on(kind, config, inputs)) is not None:
+            self._define(outputs[0], constant)
+            return
+        for key, graph in graphs:
+            self._made, self._constants = self._made.new_child(), self._constants.new_child()
+            self.add(graph, f"{name}/{key}/")
+            self._made, self._constants = self._made.parents, self._constants.parents
+        config |= {key: tensor.load().tolist() for key, tensor in tensors.items() if self._is_small(tensor)}
+        if domain := message.text(7):
+            config["domain"] = domain
+        node = self._append(name, kind, config | {"input": list(inputs), "output": outputs}, inputs, outputs)
+        self._own(node)
+
+    def _append(self, name: str, kind: str, config: dict[str, Any], inputs: list[str], outputs: list[str]) -> _Node:
+        while name in self._names:
+            name = f"{name}_{len(self._nodes)}"
+        self._names.add(name)
+        node = _Node(name, kind, config, inputs, [self._made[value] for value in inputs if value in self._made])
+        for value in inputs:
+            if value and value not in self._made and value not in self._constants:
+                raise self.file.damaged(f"the node {name!r} takes {value!r}, which no node before it computes")
+        for value in outputs:
+            if value:
+                self._made[value] = node
+        self._nodes.append(node)
+        return node
+
+    def _define(self, name: str, constant: _Constant) -> None:
+        if name in self._constants.maps[0]:
+            raise self.file.damaged(f"two tensors named {name!r}")
+        self._constants[name] = constant
+
+    def _distinct(self, prefix: str, name: str) -> str:
+        """The name of a constant, with that of its graph if another graph has a constant of the same name."""
+        distinct = f"{prefix}{name}" if name in self._known else name
+        self._known.add(distinct)
+        return distinct
+
+    def _passed_on(self, kind: str, config: dict[str, Any], inputs: list[str]) -> _Constant | None:
+        """The constant that a node gives if it only passes one on."""
+        constant = self._constants.get(inputs[0]) if inputs else None
+        if constant is None:
+            return None
+        if kind in ("Identity", "Cast"):
+            return constant
+        if kind == "Transpose" and not constant.perm and (constant.is_float or constant.load):
+            perm = config.get("perm", [1, 0] if len(constant.tensor.shape) == 2 else None)
+            return replace(constant, perm=(1, 0)) if perm == [1, 0] else None
+        if kind == "DequantizeLinear" and not config.get("block_size"):
+            return self._dequantised(constant, config, [self._constants.get(name) for name in inputs[1:]])
+        return None
+
+    def _dequantised(
+        self, constant: _Constant, config: dict[str, Any], given: list[_Constant | None]
+    ) -> _Constant | None:
+        parts = [constant, *given]
+        if not given or constant.perm or not all(item is not None and item.tensor.dtype for item in parts):
+            return None
+        scale, *zero = [item.tensor for item in given if item is not None]
+        axis, shape = config.get("axis", 1), constant.tensor.shape
+        is_axis = isinstance(axis, int) and -len(shape) <= axis < len(shape)
+        if scale.num_elements != 1 and not (is_axis and scale.num_elements == shape[axis]):
+            raise self.file.damaged(f"{scale.num_elements} scales for {constant.name!r} of shape {shape}")
+        if any(item.num_elements != scale.num_elements for item in zero):
+            raise self.file.damaged(f"{scale.num_elements} scales and other zero points for {constant.name!r}")
+        self._num_dequantised += 1
+        self.dropped |= {item.name: "quantisation" for item in given if item is not None}
+
+        def load() -> Tensor:
+            return dequantised(constant.tensor.load(), scale.load(), zero[0].load() if zero else None, axis)
+
+        return replace(constant, load=load)
+
+    def _own(self, node: _Node) -> None:
+        """Give the node the constants that it uses first."""
+        for slot, value in enumerate(node.inputs):
+            constant = self._constants.get(value)
+            if constant is None:
+                continue
+            leaf = _LEAVES.get(node.kind, {}).get(slot, "")
+            node.config["input"][slot] = constant.name
+            if constant.perm:
+                _transpose(node, slot)
+            if not self._is_weight(constant, node.kind, slot, leaf):
+                self._drop(node, constant)
+            elif constant.name not in self._owned:
+                owner = self._biased(node, constant) or node
+                leaf = "bias" if owner is not node else leaf or constant.name.rpartition(".")[2]
+                self._owned.add(constant.name)
+                owner.owned.append((constant, leaf))
+
+    def _is_weight(self, constant: _Constant, kind: str, slot: int, leaf: str) -> bool:
+        tensor = constant.tensor
+        if kind in _SETTINGS and (_SETTINGS[kind] is None or slot in (_SETTINGS[kind] or ())):
+            return False
+        if (
+            (kind in _INITIAL or (kind == "Expand" and _MADE_UP.match(constant.name)))
+            and constant.is_float
+            and not leaf
+        ):
+            return bool(tensor.load().any())  # a state of zeros is where recurrent layers begin anyway
+        if leaf and kind != "Gather":
+            return True
+        if not tensor.dtype and tensor.kind != 8:
+            return True  # it is refused later, by name
+        return tensor.num_elements > (1 if constant.is_float else _SMALL)
+
+    def _drop(self, node: _Node, constant: _Constant) -> None:
+        self.dropped.setdefault(constant.name, "constant of the graph")
+        if self._is_small(constant.tensor):
+            node.config.setdefault("constants", {})[constant.name] = constant.tensor.load().tolist()
+
+    def _is_small(self, tensor: OnnxTensor) -> bool:
+        return bool(tensor.dtype) and tensor.num_elements <= _SMALL
+
+    def _biased(self, node: _Node, constant: _Constant) -> _Node | None:
+        """The product of matrices that a node adds a bias to, if it does."""
+        if node.kind != "Add" or len(constant.tensor.shape) != 1:
+            return None
+        for value in node.inputs:
+            before = self._made.get(value)
+            if before is not None and before.kind == "MatMul" and [leaf for _, leaf in before.owned] == ["weight"]:
+                shape = before.owned[0][0].tensor.shape
+                if shape and shape[0 if before.config.get("transB") else -1] == constant.tensor.shape[0]:
+                    return before
+        return None
+
+
+def _unit(node: _Node) -> str:
+    """What the names of a node's weights share, if they were not made up; else its own name."""
+    given = [constant.name for constant, _ in node.owned if not _MADE_UP.match(constant.name)]
+    shared = {name.rpartition(".")[0] for name in given if "." in name}
+    if len(shared) == 1:
+        return shared.pop()
+    # A parameter of the outermost module: its name has no point, and no operator of weights takes it.
+    return "" if len(given) == 1 and given[0].isidentifier() and node.kind not in _LEAVES else node.name
+
+
+def _is_folded(node: _Node) -> bool:
+    """Whether an exporter of PyTorch wrote new weights for a convolution; it does that to fold a BatchNorm."""
+    names = [constant.name for constant, _ in node.owned]
+    return len(names) == 2 and (names[0].startswith("onnx::Conv_") or names[1].endswith(".weight_bias"))
+
+
+def _transpose(node: _Node, slot: int) -> None:
+    """Say that the constant in a slot goes through a Transpose of its two axes."""
+    if slot == 1 and node.kind in ("MatMul", "Gemm"):
+        node.config["transB"] = int(not node.config.get("transB"))
+    else:
+        node.config.setdefault("transposed", []).append(slot)
+
+
+def _setting(attribute: Message) -> Any:
+    """The value of an attribute, by the type that it states, or by the field that it has."""
+    kind = attribute.integer(20) or next((k for k, number in _KINDS.items() if attribute.has(number)), 0)
+    if kind == 1:
+        return attribute.float32(2)
+    if kind == 2:
+        return attribute.integer(3)
+    if kind == 3:
+        span = attribute.span(4)
+        return span.bytes()[:200].decode(errors="replace") if span is not None else ""
+    if kind == 6:
+        return _floats(attribute)
+    if kind == 7:
+        return attribute.integers(8)
+    return [span.bytes()[:200].decode(errors="replace") for span in attribute.spans(9)] if kind == 8 else None
+
+
+_KINDS = {1: 2, 2: 3, 3: 4, 6: 7, 7: 8, 8: 9}
+
+
+def _floats(attribute: Message) -> list[float]:
+    return np.frombuffer(attribute.fixed(7, "<f4"), dtype="<f4").tolist()
+
+
+def _shape(given: Message) -> list[int | str | None]:
+    """The sizes of a graph's input; names for those that vary."""
+    kind = given.message(2)
+    tensor = kind.message(1) if kind is not None else None
+    shape = tensor.message(2) if tensor is not None else None
+    if shape is None:
+        return []
+    return [axis.integer(1) if axis.has(1) else axis.text(2) or None for axis in shape.messages(1)]

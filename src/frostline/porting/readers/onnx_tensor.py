@@ -1,0 +1,155 @@
+"""Tensors as they stand in ONNX files, or in files beside them.
+
+References:
+    ONNX, `onnx/onnx.proto` (TensorProto) and `docs/ExternalData.md`.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from frostline.porting.readers.arrays import DTYPES, num_bytes, tensor_of
+from frostline.porting.readers.folders import beneath
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from frostline.porting.readers.protobuf import Message
+    from frostline.porting.readers.weight_file import WeightFile
+
+_DTYPES = {
+    1: "float32", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64", 9: "bool", 10: "float16",
+    11: "float64", 12: "uint32", 13: "uint64", 14: "complex64", 15: "complex128", 16: "bfloat16", 17: "float8_e4m3fn",
+    19: "float8_e5m2", 21: "uint8", 22: "int8",
+}  # fmt: skip
+_HALF_BYTES = {21: False, 22: True}  # UINT4, INT4: two elements in a byte; whether they are signed
+_STRING = 8
+# The field that holds the values of a dtype, if they do not stand in `raw_data`; all others: int32_data.
+_FIELDS = {1: 4, 14: 4, 11: 10, 15: 10, 7: 7, 12: 11, 13: 11}
+_FIXED = {4: "<f4", 10: "<f8"}
+_INT32_DATA, _RAW_DATA, _EXTERNAL_DATA = 5, 9, 13
+_VALUES = (4, 5, 6, 7, 10, 11)
+
+
+class OnnxTensor:
+    """One tensor; its sizes are compared with what the file holds at once, its values are read later.
+
+    Args:
+        file: The file that holds it, or names the file that does.
+        message: A TensorProto.
+
+    Attributes:
+        name: Its name, empty for a value of a node.
+        shape: Its shape.
+        dtype: Its dtype in `arrays.DTYPES`, empty for texts and for what PyTorch does not have.
+        kind: Its dtype as ONNX numbers it.
+
+    Raises:
+        PortError: If its bytes are not there, or are there twice.
+    """
+
+    def __init__(self, file: WeightFile, message: Message) -> None:
+        self._file, self._message = file, message
+        self._part: WeightFile | None = None  # the other file as it was at first
+        self.name, self.kind = message.text(8), message.integer(2)
+        self.shape = tuple(message.integers(1))
+        self.dtype = _DTYPES.get(self.kind, "")
+        self.num_elements = math.prod(self.shape)
+        self.is_external = message.integer(14) == 1 or message.has(_EXTERNAL_DATA)
+        if message.has(3):
+            raise file.damaged(f"the tensor {self.name!r} in segments, which no version of ONNX wrote")
+        if self.dtype:
+            self._expected = num_bytes(file, self.shape, self.dtype)
+            if self.kind in _HALF_BYTES:
+                self._expected = (self._expected + 1) // 2
+            self._check()
+
+    @property
+    def is_float(self) -> bool:
+        """Whether its elements are floating-point or complex."""
+        return bool(self.dtype) and (DTYPES[self.dtype].is_floating_point or DTYPES[self.dtype].is_complex)
+
+    def load(self) -> Tensor:
+        """The tensor."""
+        raw = self._raw()
+        if len(raw) != self._expected:
+            raise self._file.damaged(f"{len(raw)} bytes of {self._expected} for {self.name!r} of shape {self.shape}")
+        if self.kind in _HALF_BYTES:
+            return _unpacked(raw, self.num_elements, is_signed=_HALF_BYTES[self.kind]).reshape(self.shape)
+        return tensor_of(self._file, raw, self.shape, self.dtype)
+
+    def _check(self) -> None:
+        ways = [self._message.has(_RAW_DATA), self.is_external, *(self._message.has(field) for field in _VALUES)]
+        if sum(ways) > 1:
+            raise self._file.damaged(f"the tensor {self.name!r} has its values in two places")
+        if self.is_external:
+            self._place = self._external()
+            return
+        span = self._message.span(_RAW_DATA)
+        if span is not None and span.size != self._expected:
+            raise self._file.damaged(f"{span.size} bytes for {self.name!r} of shape {self.shape} in {self.dtype}")
+        if span is None and self._expected > 8 * self._message.size:  # a value takes a byte at least
+            raise self._file.damaged(f"{self.name!r} of shape {self.shape} in {self._message.size} bytes")
+
+    def _raw(self) -> bytes:
+        if self.is_external:
+            location, offset = self._place
+            with beneath(self._file, location) as other:
+                if self._part is not None and other.stamp != self._part.stamp:
+                    raise self._part.changed(other.size)
+                return other.read_at(offset, self._expected)
+        span = self._message.span(_RAW_DATA)
+        if span is not None:
+            return span.bytes()
+        field = _FIELDS.get(self.kind, _INT32_DATA)
+        if field in _FIXED:
+            return self._message.fixed(field, _FIXED[field])
+        width = 1 if self.kind in _HALF_BYTES else DTYPES[self.dtype].itemsize
+        return self._message.varints(field).astype(f"<u{width}").tobytes()
+
+    def _external(self) -> tuple[str, int]:
+        """The file beside this one that holds the bytes, and where they begin; checked against its size."""
+        said = {pair.text(1): pair.text(2) for pair in self._message.messages(_EXTERNAL_DATA)}
+        numbers = [said.get(key, "0") for key in ("offset", "length")]
+        if not all(text.isascii() and text.isdecimal() and len(text) < 20 for text in numbers):
+            raise self._file.damaged(f"the tensor {self.name!r} at offset and length {numbers} of another file")
+        offset, length = int(numbers[0]), int(numbers[1])
+        with beneath(self._file, said.get("location", "")) as other:
+            self._part = other
+            length = length if "length" in said else other.size - offset
+            if length != self._expected or offset + length > other.size:
+                raise self._file.damaged(
+                    f"{self.name!r} needs {self._expected} bytes, and has {length} at byte {offset} of "
+                    f"{said['location']!r}, which holds {other.size}"
+                )
+        return said["location"], offset
+
+
+def dequantised(values: Tensor, scale: Tensor, zero: Tensor | None, axis: int) -> Tensor:
+    """The real values of integers, as DequantizeLinear computes them.
+
+    Args:
+        values: Integers.
+        scale: One number, or one for each entry of `axis`.
+        zero: The integer that stands for zero, likewise; None for 0.
+        axis: The axis of `scale`.
+    """
+    if scale.numel() > 1:
+        shape = [1] * values.dim()
+        shape[axis] = -1
+        scale, zero = scale.reshape(shape), None if zero is None else zero.reshape(shape)
+    centred = values.to(torch.int64) - (0 if zero is None else zero.to(torch.int64))
+    return centred.to(torch.float32) * scale.to(torch.float32)
+
+
+def _unpacked(raw: bytes, count: int, *, is_signed: bool) -> Tensor:
+    """Elements of four bits, the lower half of each byte first."""
+    data = np.frombuffer(raw, dtype=np.uint8)
+    halves = np.stack([data & 15, data >> 4], axis=1).reshape(-1)[:count]
+    return torch.from_numpy(
+        np.where(halves > 7, halves.astype(np.int8) - 16, halves).astype(np.int8) if is_signed else halves
+    )

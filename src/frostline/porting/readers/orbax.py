@@ -1,0 +1,213 @@
+"""Orbax checkpoints: the tree in `_METADATA`, and its arrays in the folder, as tensorstore reads them.
+
+Where an array lies follows from its path in the tree, and is compared with what the folder holds: the file names
+nothing that is opened. The arrays are zarr, in a database (OCDBT) or in one folder each. tensorstore reads by itself,
+so the folder is searched for links first, and each array's metadata are checked before tensorstore gets a
+specification, which is made here.
+
+References:
+    Orbax documentation, "Checkpoint format guide"; tensorstore documentation, `ocdbt`, `zarr` and `zarr3`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from frostline.core.errors import PortError
+from frostline.porting.readers import strict_json, zarr
+from frostline.porting.readers.arrays import DTYPES, check_names
+from frostline.porting.readers.contract import SourceTensor
+from frostline.porting.readers.jax_tree import source
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from frostline.porting.readers.contract import Source
+    from frostline.porting.readers.weight_file import WeightFile
+    from frostline.porting.readers.zarr import ZarrArray
+
+_DATABASE = "manifest.ocdbt"
+_CHUNK = re.compile(r"(.*?)/(?:c(?:/\d+)*|\d+(?:[./]\d+)*)", re.DOTALL)
+_MAX_FILES = 200_000
+_MAX_RATIO = 4_096  # of zeros under zstd, which reaches 30,000
+_FLOOR_BYTES = 1 << 24
+_SECONDS = 600.0
+
+
+@dataclass(frozen=True)
+class _Store:
+    """The folder's arrays, as tensorstore sees them.
+
+    Attributes:
+        file: The metadata file, for errors.
+        keys: Everything that is stored, by key.
+        spec: What tensorstore opens.
+        entries: That, opened.
+        size: Bytes of all files.
+    """
+
+    file: WeightFile
+    keys: frozenset[str]
+    spec: Mapping[str, Any]
+    entries: Any
+    size: int
+
+    def read(self, key: str) -> bytes:
+        """The bytes of one entry."""
+        try:
+            return bytes(self.entries.read(key).result(timeout=_SECONDS).value)
+        except (ValueError, OSError) as error:
+            raise self.file.damaged(f"{key!r}: {str(error)[:200]}") from error
+
+    def array(self, name: str) -> ZarrArray:
+        """The array of a name, checked against what is stored."""
+        if f"{name}/.zarray" in self.keys:
+            found = zarr.version_2(self.file, name, self.read(f"{name}/.zarray"))
+        elif f"{name}/zarr.json" in self.keys:
+            found = zarr.version_3(self.file, name, self.read(f"{name}/zarr.json"))
+        else:
+            raise self.file.damaged(f"the tree names {name!r}, and the checkpoint does not hold it")
+        if found.num_bytes > _MAX_RATIO * self.size + _FLOOR_BYTES:
+            raise self.file.damaged(f"{name!r} of {found.num_bytes} bytes in a checkpoint of {self.size}")
+        return found
+
+    def load(self, name: str, array: ZarrArray) -> Tensor:
+        """The values of an array."""
+        driver = "zarr" if array.version == 2 else "zarr3"
+        spec = {"driver": driver, "kvstore": _beneath(self.spec, f"{name}/")}
+        try:
+            opened = _tensorstore(self.file).open(spec, open=True, read=True).result(timeout=_SECONDS)
+            if tuple(opened.shape) != array.shape:
+                raise ValueError(f"the shape {opened.shape}")
+            values = opened.read().result(timeout=_SECONDS)
+            raw = torch.from_numpy(np.ascontiguousarray(values).reshape(-1).view(np.uint8))
+        except (ValueError, OSError) as error:
+            raise self.file.damaged(f"{name!r}: {str(error)[:200]}") from error
+        return raw.view(DTYPES[array.dtype]).reshape(array.shape)
+
+
+def claims(file: WeightFile) -> bool:
+    """Whether the file is the `_METADATA` of a checkpoint."""
+    start = file.start(64).lstrip()
+    return start.startswith(b"{") and b'"tree_metadata"' in start
+
+
+def read(file: WeightFile, key: str | None = None) -> Source:
+    """Read a checkpoint.
+
+    Args:
+        file: Its file `_METADATA`; the others are looked for beside it.
+        key: The part of the tree to take, such as `ema_params`; None for the network's own.
+
+    Raises:
+        PortError: If it is damaged, holds links, or stores arrays in a way that is not read.
+    """
+    stated = strict_json.parse(file, file.start(strict_json.MAX_BYTES + 1))
+    tree = stated.get("tree_metadata") if isinstance(stated, dict) else None
+    if not isinstance(tree, dict):
+        raise file.damaged("metadata without a tree")
+    paths = [path for entry in tree.values() if (path := _path(file, entry))]
+    check_names(file, [".".join(path) for path in paths])
+    store = _store(file)
+    arrays: dict[tuple[str, ...], SourceTensor] = {}
+    num_stored = Counter(found[1] for key in store.keys if (found := _CHUNK.fullmatch(key)))
+    num_missing = 0
+    for path in paths:
+        array = store.array(name := ".".join(path))
+        missing = max(0, array.num_chunks - num_stored[name])
+        if missing and stated.get("store_array_data_equal_to_fill_value"):
+            raise file.damaged(f"{missing} of {array.num_chunks} chunks of {name!r} are missing")
+        num_missing += missing
+        arrays[path] = _tensor(store, name, array)
+    notes = [f"{num_missing} chunks are not stored, as Orbax leaves out zeros."] if num_missing else []
+    found = source("Orbax checkpoint", arrays, key, notes)
+    if found is None or not arrays:
+        raise file.refused(
+            "The checkpoint does not hold what was asked for.", f"{len(arrays)} arrays, and the key {key!r}",
+            "leave the key out, or pass a part of its tree, such as 'params'.",
+        )  # fmt: skip
+    return found
+
+
+def _tensor(store: _Store, name: str, array: ZarrArray) -> SourceTensor:
+    return SourceTensor(name, array.shape, array.dtype, "", "", lambda: store.load(name, array))
+
+
+def _path(file: WeightFile, entry: Any) -> tuple[str, ...]:
+    """The path of an array; empty for what is none."""
+    value = entry.get("value_metadata") if isinstance(entry, dict) else None
+    keys = entry.get("key_metadata") if isinstance(entry, dict) else None
+    if not isinstance(value, dict) or not isinstance(keys, list) or not keys:
+        raise file.damaged(f"an entry {str(entry)[:60]} in the tree")
+    if value.get("skip_deserialize") or value.get("value_type") in ("None", "string", "Dict", "List", "Tuple"):
+        return ()
+    path = tuple(str(item.get("key")) if isinstance(item, dict) else "" for item in keys)
+    parts = [part for item in path for part in item.split("/")]
+    if any(part in ("", ".", "..") or "\\" in part or "\0" in part for part in parts):
+        raise file.damaged(f"the path {'.'.join(path)[:100]!r}, which leads out of the checkpoint")
+    return path
+
+
+def _store(file: WeightFile) -> _Store:
+    folder = file.real_path.parent
+    names, size = _walked(file, folder)
+    spec: dict[str, Any] = {"driver": "file", "path": f"{folder}/"}
+    if _DATABASE in names:
+        spec = {"driver": "ocdbt", "base": spec}
+    try:
+        entries = _tensorstore(file).KvStore.open(spec).result(timeout=_SECONDS)
+        if _DATABASE in names:
+            names = frozenset(key.decode() for key in entries.list().result(timeout=_SECONDS))
+        return _Store(file, names, spec, entries, size)
+    except (ValueError, OSError) as error:
+        raise file.damaged(f"the database: {str(error)[:200]}") from error
+
+
+def _walked(file: WeightFile, folder: Path) -> tuple[frozenset[str], int]:
+    """The files of the folder, by their paths from there, and their size; none of them may be a link or a device."""
+    names: set[str] = set()
+    size = 0
+    for root, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            path = os.path.join(root, name)
+            status = os.lstat(path)
+            is_plain = stat.S_ISDIR(status.st_mode) or (stat.S_ISREG(status.st_mode) and status.st_nlink == 1)
+            if not is_plain:
+                raise file.refused(
+                    "The checkpoint holds a link, a pipe or a device.", os.path.relpath(path, folder),
+                    "take the checkpoint from its origin again: it consists of plain files.",
+                )  # fmt: skip
+            if stat.S_ISREG(status.st_mode):
+                names.add(os.path.relpath(path, folder))
+                size += status.st_size
+        if len(names) > _MAX_FILES:
+            raise file.damaged(f"a checkpoint of more than {_MAX_FILES} files")
+    return frozenset(names), size
+
+
+def _beneath(spec: Mapping[str, Any], path: str) -> dict[str, Any]:
+    if spec["driver"] == "file":
+        return {**spec, "path": spec["path"] + path}
+    return {**spec, "path": path}
+
+
+def _tensorstore(file: WeightFile) -> Any:
+    try:
+        import tensorstore
+    except ImportError as error:
+        raise PortError(
+            what="Orbax checkpoints are read with tensorstore, which is not installed.", where=str(file.path),
+            received=str(error), do="pip install 'frostline[port]'",
+        ) from error  # fmt: skip
+    return tensorstore

@@ -1,0 +1,219 @@
+"""PaddlePaddle's `.pdiparams`: raw tensors one after the other, whose names stand in the program beside them.
+
+The program is `.pdmodel` (a protocol buffer), or `.json` since PaddlePaddle 3. Beside a `.pdmodel`, `.pdiparams.info`
+may hold the names that the tensors had in the module.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+from frostline.porting.readers import strict_json
+from frostline.porting.readers.arrays import MAX_TENSORS, check_names, num_bytes, tensor_of
+from frostline.porting.readers.contract import Source, SourceTensor
+from frostline.porting.readers.pickle_machine import Tape, interpret
+from frostline.porting.readers.protobuf import Wire
+from frostline.porting.readers.weight_file import neighbour
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from torch import Tensor
+
+    from frostline.porting.readers.protobuf import Message
+    from frostline.porting.readers.weight_file import WeightFile
+
+_HEAD = struct.Struct("<IQIi")  # version, levels of detail (sequences), version of the tensor, size of its description
+_DTYPES = {
+    0: "bool", 1: "int16", 2: "int32", 3: "int64", 4: "float16", 5: "float32", 6: "float64", 20: "uint8", 21: "int8",
+    22: "bfloat16", 23: "complex64", 24: "complex128", 32: "float8_e4m3fn", 33: "float8_e5m2",
+}  # fmt: skip
+_PIR_DTYPES = {
+    "f64": 6, "f32": 5, "f16": 4, "bf16": 22, "i64": 3, "i32": 2, "i16": 1, "i8": 21, "ui8": 20, "bool": 0, "c64": 23,
+    "c128": 24, "f8e4m3fn": 32, "f8e5m2": 33,
+}  # fmt: skip
+_MAX_DESCRIPTION = 1_024
+# Paddle counts the parameters of a layer; what they are depends on its kind. Both kinds are transposed in it.
+_LEAVES = {"w_0": "weight", "b_0": "bias"}
+_BATCH_NORM_LEAVES = {**_LEAVES, "w_1": "_mean", "w_2": "_variance"}
+
+
+class _Parameter(NamedTuple):
+    """What a program states of one tensor."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+class _Stored(NamedTuple):
+    """Where a tensor lies."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    begin: int
+    size: int
+
+
+def claims(file: WeightFile) -> bool:
+    """Whether it begins with the head of a tensor as PaddlePaddle writes it."""
+    start = file.start(_HEAD.size + 1)
+    if len(start) <= _HEAD.size:
+        return False
+    version, levels, tensor_version, size = _HEAD.unpack(start[:-1])
+    return (version, tensor_version) == (0, 0) and levels < 8 and 2 <= size <= _MAX_DESCRIPTION and start[-1] == 8
+
+
+def read(file: WeightFile, key: str | None = None) -> Source:
+    """Every tensor of the file, with the names of the program beside it.
+
+    Args:
+        file: The parameters, `inference.pdiparams`; the program is looked for in the same folder, under the same name.
+        key: Not used.
+
+    Raises:
+        PortError: If the file is damaged, or is not the one of the program.
+    """
+    del key
+    stored = _tensors(file)
+    parameters, used = _program(file)
+    if parameters is None:
+        names = [f"tensor_{index}" for index in range(len(stored))]
+        note = "No program (.pdmodel or .json) lies beside the file: its tensors have no names."
+        tensors = tuple(_tensor(file, name, one, name, "") for name, one in zip(names, stored, strict=True))
+        return Source("PaddlePaddle inference parameters", "paddle", tensors, notes=(note,))
+    parameters = sorted(parameters)  # as Paddle writes them
+    check_names(file, [one.name for one in parameters])
+    if [(one.shape, one.dtype) for one in parameters] != [(one.shape, one.dtype) for one in stored]:
+        raise file.damaged(
+            f"{len(stored)} tensors whose shapes are not those of the {len(parameters)} in the program beside it"
+        )
+    modules = _module_names(file)
+    found = {
+        one.name: _tensor(file, one.name, held, *_place(one.name, modules))
+        for one, held in zip(parameters, stored, strict=True)
+    }
+    in_order = [name for name in dict.fromkeys(used) if name in found]
+    rest = [name for name in found if name not in set(in_order)]
+    return Source(
+        "PaddlePaddle inference parameters", "paddle", tuple(found[name] for name in (*in_order, *rest)), "graph",
+        notes=("The names were taken from the .pdiparams.info beside the file.",) if modules else (),
+    )  # fmt: skip
+
+
+def _tensors(file: WeightFile) -> list[_Stored]:
+    """The heads of all tensors; together they cover the file."""
+    found: list[_Stored] = []
+    at = 0
+    while at < file.size:
+        version, levels, tensor_version, size = _HEAD.unpack(file.read_at(at, _HEAD.size))
+        if version or levels or tensor_version or not 0 < size <= _MAX_DESCRIPTION or len(found) >= MAX_TENSORS:
+            raise file.damaged(f"no head of a tensor at byte {at}")
+        at += _HEAD.size
+        message = Wire(file, file.read_at(at, size)).message()
+        dtype, shape = _described(file, message)
+        count = num_bytes(file, shape, dtype)
+        at += size
+        if count > file.size - at:
+            raise file.damaged(f"a tensor of {count} bytes, where {file.size - at} are left")
+        found.append(_Stored(shape, dtype, at, count))
+        at += count
+    return found
+
+
+def _described(file: WeightFile, message: Message) -> tuple[str, tuple[int, ...]]:
+    """Dtype and shape of a TensorDesc."""
+    dtype = _DTYPES.get(message.integer(1))
+    if dtype is None:
+        raise file.damaged(f"a tensor of the dtype {message.integer(1)}")
+    return dtype, tuple(message.integers(2))
+
+
+def _tensor(file: WeightFile, name: str, held: _Stored, unit: str, leaf: str) -> SourceTensor:
+    def load() -> Tensor:
+        return tensor_of(file, file.read_at(held.begin, held.size), held.shape, held.dtype)
+
+    return SourceTensor(name, held.shape, held.dtype, unit, leaf, load)
+
+
+def _place(name: str, modules: dict[str, str]) -> tuple[str, str]:
+    """Unit and leaf: from the module's name of the tensor if it is known, else from Paddle's (`conv2d_0.w_0`)."""
+    if name in modules:
+        unit, _, leaf = modules[name].rpartition(".")
+        return unit.replace(".", "/"), leaf
+    unit, _, leaf = name.rpartition(".")
+    leaves = _BATCH_NORM_LEAVES if unit.startswith(("batch_norm", "sync_batch_norm")) else _LEAVES
+    return (unit, leaves.get(leaf, leaf)) if unit else (name, "")
+
+
+def _program(file: WeightFile) -> tuple[list[_Parameter] | None, list[str]]:
+    """The parameters of the program beside the file, and their names in the order of their use; None without one."""
+    stem = file.path.name.removesuffix(".pdiparams")
+    readers: list[tuple[str, Callable[[WeightFile], tuple[list[_Parameter], list[str]]]]] = [
+        (f"{stem}.pdmodel", _protobuf_program), (f"{stem}.json", _json_program),
+        ("__model__", _protobuf_program),
+    ]  # fmt: skip
+    for name, reader in readers:
+        if (name != "__model__" or stem in ("__params__", "params")) and (file.path.parent / name).is_file():
+            with neighbour(file, name) as program:
+                return reader(program)
+    return None, []
+
+
+def _protobuf_program(program: WeightFile) -> tuple[list[_Parameter], list[str]]:
+    """Of a ProgramDesc: the persistent tensors of its first block, and what its operators take."""
+    block = next(Wire(program).message().messages(1), None)
+    if block is None:
+        raise program.damaged("a program without a block")
+    parameters: list[_Parameter] = []
+    for variable in block.messages(3):
+        kind = variable.message(2)
+        tensor = kind.message(3) if kind is not None and variable.integer(3) else None
+        described = tensor.message(1) if tensor is not None else None
+        if described is not None:
+            dtype, shape = _described(program, described)
+            parameters.append(_Parameter(variable.text(1), shape, dtype))
+    used = [name for operator in block.messages(4) for taken in operator.messages(1) for name in taken.texts(2)]
+    return parameters, used
+
+
+def _json_program(program: WeightFile) -> tuple[list[_Parameter], list[str]]:
+    """Of a program in JSON (PaddlePaddle 3): its operators `p`, and what the others take."""
+    whole = strict_json.parse(program, program.read_at(0, min(program.size, strict_json.MAX_BYTES + 1)))
+    parameters: list[_Parameter] = []
+    used: list[str] = []
+    names: dict[int, str] = {}
+    try:
+        operators = whole["program"]["regions"][0]["blocks"][0]["ops"]
+        for operator in operators:
+            if operator["#"] == "p":
+                kind, shape = operator["O"]["TT"]["D"][:2]
+                dtype = _DTYPES[_PIR_DTYPES[kind["#"].removeprefix("0.t_")]]
+                names[operator["O"]["%"]] = name = str(operator["A"][3])
+                parameters.append(_Parameter(name, tuple(shape), dtype))
+            else:
+                used += [
+                    names[taken["%"]] for taken in cast("Iterable[Any]", operator.get("I", ())) if taken["%"] in names
+                ]
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
+        raise program.damaged("JSON that is not a program of PaddlePaddle") from error
+    return parameters, used
+
+
+def _module_names(file: WeightFile) -> dict[str, str]:
+    """The names that tensors had in the module, by Paddle's own; empty where they are not stated."""
+    name = f"{file.path.name}.info"
+    if not (file.path.parent / name).is_file():
+        return {}
+    with neighbour(file, name) as info:
+        stated = interpret(Tape(info, info.read_at, 0, info.size), (), "delete it: it is not needed.")
+    if not isinstance(stated, dict):
+        return {}
+    found = {
+        str(own): entry.get("structured_name")
+        for own, entry in cast("dict[Any, Any]", stated).items()
+        if isinstance(entry, dict)
+    }
+    named = {own: given for own, given in found.items() if isinstance(given, str)}
+    return named if len(set(named.values())) == len(named) else {}

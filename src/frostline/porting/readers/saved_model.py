@@ -1,0 +1,72 @@
+"""The architecture that Keras leaves in a SavedModel, as data: no function of the model is looked at.
+
+References:
+    Keras 2, `saving/legacy/saved_model`: the metadata of each object as JSON, in `keras_metadata.pb` (SavedMetadata),
+    in older versions in `saved_model.pb` (SavedUserObject); the first object is the model.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from frostline.core.errors import PortError
+from frostline.porting.readers import strict_json
+from frostline.porting.readers.keras_graph import code_in, graph, is_model
+from frostline.porting.readers.protobuf import Wire
+from frostline.porting.readers.weight_file import WeightFile
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from frostline.porting.readers.contract import SourceLayer
+
+_METADATA, _MODEL = "keras_metadata.pb", "saved_model.pb"
+
+
+def architecture(file: WeightFile) -> tuple[tuple[SourceLayer, ...], tuple[str, ...]]:
+    """The layers of the SavedModel that a checkpoint belongs to, and notes; nothing if there is none.
+
+    Args:
+        file: `variables/variables.index` in the folder of the model.
+    """
+    if (file.path.parent.name, file.path.name) != ("variables", "variables.index"):
+        return (), ()
+    for name in (_METADATA, _MODEL):
+        path = file.path.parent.parent / name
+        if not path.is_file():
+            continue
+        try:
+            model = _model(file, path)
+            if model is not None:
+                return graph(file, model), (f"The architecture is that of {name}.", *code_in(model))
+        except PortError as error:
+            return (), (f"The architecture in {name} was not read: {error.received}.",)
+    return (), ()
+
+
+def _model(file: WeightFile, path: Path) -> dict[str, Any] | None:
+    """The serialized model that a file of the folder holds."""
+    with WeightFile(path) as other:
+        if other.real_path.parent != file.real_path.parent.parent or other.num_links > 1:
+            raise other.damaged("it is a link to another folder")
+        whole = Wire(other).message()
+        if path.name == _METADATA:
+            texts = [node.span(5) for node in whole.messages(1) if node.integer(2) == 0]
+        else:
+            meta = next(iter(whole.messages(2)), None)
+            objects = meta.message(7) if meta is not None else None
+            first = next(iter(objects.messages(1)), None) if objects is not None else None
+            user = first.message(4) if first is not None else None
+            texts = [user.span(3)] if user is not None else []
+        stated = [_plain(strict_json.parse(other, text.bytes())) for text in texts if text is not None and text.size]
+    models = [value for value in stated if is_model(value)]
+    return models[0] if len(models) == 1 else None
+
+
+def _plain(value: Any) -> Any:
+    """Settings with lists for tuples, which Keras wraps."""
+    if isinstance(value, dict):
+        if value.get("class_name") == "__tuple__" and isinstance(value.get("items"), list):
+            return [_plain(item) for item in value["items"]]
+        return {name: _plain(item) for name, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list) else value

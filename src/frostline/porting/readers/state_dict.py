@@ -1,0 +1,80 @@
+"""Names of PyTorch's state dicts: which module each tensor belongs to, without what wrappers put around the module."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from frostline.porting.readers.weight_file import WeightFile
+
+# In front of every name: what training loops and parallel wrappers call the model that they hold.
+_HOLDERS = ("module", "model", "net", "network", "_forward_module", "_module", "pl_module")
+# Anywhere in a name: a compiled, sharded or checkpointed module keeps the original one under such a name.
+_INSIDE = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
+_AVERAGES = ("ema", "model_ema", "ema_model", "swa_model", "averaged_model", "module_ema")
+
+
+@dataclass(frozen=True)
+class Names:
+    """What the names of a state dict say.
+
+    Attributes:
+        places: The unit (module, joined by `/`) and the leaf of each tensor of the network, by its whole name.
+        dropped: Tensors that are no part of it, by whole name: the class they were dropped in.
+        notes: One sentence for each wrapper that was taken off, and each choice that was made.
+    """
+
+    places: Mapping[str, tuple[str, str]]
+    dropped: Mapping[str, str]
+    notes: tuple[str, ...]
+
+
+def named(file: WeightFile, names: Sequence[str]) -> Names:
+    """The modules that the tensors of a state dict belong to.
+
+    Args:
+        file: For the error.
+        names: Every name of it, in its order.
+
+    Raises:
+        PortError: If two tensors have one name without wrappers.
+    """
+    parts = {name: [part for part in name.split(".") if part not in _INSIDE] for name in names}
+    removed = {part for name in names for part in name.split(".") if part in _INSIDE}
+    notes: list[str] = []
+    averages = {name for name, own in parts.items() if len(own) > 1 and own[0] in _AVERAGES}
+    if averages and len(averages) < len(parts):
+        notes.append(f"{len(averages)} tensors of a moving average stand beside the weights, which were taken.")
+        parts = {name: own for name, own in parts.items() if name not in averages}
+    else:
+        averages.clear()
+    while (first := _holder(list(parts.values()))) is not None:
+        removed.add(first)
+        parts = {name: own[1:] for name, own in parts.items()}
+    if removed:
+        notes.append(f"The wrappers {', '.join(repr(part) for part in sorted(removed))} were taken off the names.")
+    places = {name: _place(own) for name, own in parts.items()}
+    if len(set(places.values())) < len(places):
+        twice, _ = Counter(places.values()).most_common(1)[0]
+        raise file.damaged(f"two tensors that are {'.'.join(twice)!r} without wrappers")
+    return Names(MappingProxyType(places), MappingProxyType(dict.fromkeys(averages, "moving average")), tuple(notes))
+
+
+def _holder(parts: list[list[str]]) -> str | None:
+    """The first part of all names, if it is what a wrapper calls its model."""
+    firsts = {own[0] for own in parts if own}
+    if len(firsts) != 1 or min(map(len, parts)) < 3:  # a model of one layer may be called so itself
+        return None
+    (first,) = firsts
+    return first if first in (*_HOLDERS, *_AVERAGES) else None
+
+
+def _place(parts: list[str]) -> tuple[str, str]:
+    # The two factors of a weight norm belong to the layer whose weight they make.
+    at = parts.index("parametrizations") if "parametrizations" in parts else len(parts) - 1
+    return "/".join(parts[:at]), ".".join(parts[at:])

@@ -1,0 +1,176 @@
+"""The one door to files of weights: regular files only, read by offset, the same from the first byte to the last."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import io
+import os
+import stat
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from frostline.core.errors import PortError
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+_CHUNK_BYTES = 1 << 22
+
+
+class WeightFile(io.RawIOBase):
+    """A file that is open for reading; also the raw file that `zipfile` and `h5py` read from.
+
+    Args:
+        path: A regular file, or a link to one. Pipes, devices and folders are refused.
+
+    Raises:
+        PortError: If it is none, or cannot be opened.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._at, self._descriptor = 0, -1
+        self.path, self.real_path = path, Path(os.path.realpath(path))
+        try:
+            self._descriptor = os.open(self.real_path, os.O_RDONLY | os.O_NONBLOCK | getattr(os, "O_NOFOLLOW", 0))
+        except OSError as error:
+            raise _unopened(path, error) from error
+        self._opened = os.fstat(self._descriptor)
+        if not stat.S_ISREG(self._opened.st_mode):
+            self.close()
+            raise PortError(
+                what="Only regular files are read for weights.", where=str(path), received=_kind(self._opened.st_mode),
+                do="pass the path of the file itself; of a checkpoint in a folder, the folder as it was saved.",
+            )  # fmt: skip
+        self.size, self.num_links = self._opened.st_size, self._opened.st_nlink
+        self.stamp = (self._opened.st_dev, self._opened.st_ino, self._opened.st_size, self._opened.st_mtime_ns)
+
+    def read_at(self, offset: int, count: int) -> bytes:
+        """The `count` bytes that begin at `offset`.
+
+        Raises:
+            PortError: If the file does not hold them.
+        """
+        if offset < 0 or count < 0 or offset + count > self.size:
+            raise self.damaged(f"bytes {offset} to {offset + count} are named, and the file holds {self.size}")
+        parts: list[bytes] = []
+        while count > 0:
+            part = os.pread(self._descriptor, min(count, 1 << 30), offset)
+            if not part:
+                raise self.damaged(f"it became shorter than {self.size} bytes while it was read")
+            parts.append(part)
+            offset, count = offset + len(part), count - len(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def start(self, count: int) -> bytes:
+        """The first `count` bytes, fewer if the file is shorter."""
+        return self.read_at(0, min(count, self.size))
+
+    def digest(self) -> str:
+        """The SHA-256 of the file, in hexadecimal digits."""
+        whole = hashlib.sha256()
+        for offset in range(0, self.size, _CHUNK_BYTES):
+            whole.update(self.read_at(offset, min(_CHUNK_BYTES, self.size - offset)))
+        return whole.hexdigest()
+
+    def check_unchanged(self) -> None:
+        """Raises `PortError` if the file was written to since it was opened."""
+        now = os.fstat(self._descriptor)
+        if (now.st_size, now.st_mtime_ns) != self.stamp[2:]:
+            raise self.changed(now.st_size)
+
+    def changed(self, size: int) -> PortError:
+        """The error for a file that has `size` bytes now, and had others when it was opened."""
+        return PortError(
+            what="The file of weights changed while it was read.", where=str(self.path),
+            received=f"{self.size} bytes at first, {size} now",
+            do="wait until whatever writes it is done, then port again.",
+        )  # fmt: skip
+
+    def damaged(self, received: str) -> PortError:
+        """The error for content that contradicts itself."""
+        return PortError(
+            what="The file of weights is damaged, or still being written.", where=str(self.path), received=received,
+            do="fetch or save the file again, and compare its size or digest with that of its origin.",
+        )  # fmt: skip
+
+    def refused(self, what: str, received: str, do: str) -> PortError:
+        """The error for content that is intact, and is not read on purpose."""
+        return PortError(what=what, where=str(self.path), received=received, do=do)
+
+    def readable(self) -> bool:
+        """True: `io` asks."""
+        return True
+
+    def seekable(self) -> bool:
+        """True: `io` asks."""
+        return True
+
+    def tell(self) -> int:
+        """Where `read` goes on."""
+        return self._at
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Move to where `read` shall go on."""
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self.size}[whence]
+        if base + offset < 0:
+            raise OSError(errno.EINVAL, "a place before the file's first byte")
+        self._at = base + offset
+        return self._at
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
+        """Fill `buffer` from here."""
+        view = memoryview(buffer).cast("B")
+        count = max(0, min(len(view), self.size - self._at))
+        view[:count] = self.read_at(self._at, count)
+        self._at += count
+        return count
+
+    def close(self) -> None:
+        """Close it; more than once is no error."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+        super().close()
+
+
+@contextmanager
+def neighbour(file: WeightFile, name: str, first: WeightFile | None = None) -> Generator[WeightFile]:
+    """A file beside `file`, such as one shard of an index.
+
+    Args:
+        file: The file that names it.
+        name: Its name; a path is refused, since a file must not choose what else is read.
+        first: The same file as it was opened before, to read on in what was seen then.
+
+    Raises:
+        PortError: If the name leads elsewhere, the file cannot be opened, or it is no longer the one of before.
+    """
+    refused = file.refused(
+        "The file of weights names another file outside of its folder.", repr(name),
+        "take the files from their origin again: the parts of a checkpoint lie in one folder, and are no links.",
+    )  # fmt: skip
+    if name in ("", ".", "..") or "/" in name or "\\" in name or "\0" in name:
+        raise refused
+    with WeightFile(file.path.parent / name) as other:
+        # A cache of downloads may hold links into one folder of its own; a link to anywhere else is an attack.
+        if other.real_path.parent != file.real_path.parent or other.num_links > 1:
+            raise refused
+        if first is not None and other.stamp != first.stamp:
+            raise first.changed(other.size)
+        yield other
+
+
+def _kind(mode: int) -> str:
+    kinds = ((stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a pipe"), (stat.S_ISCHR, "a device"),
+             (stat.S_ISBLK, "a device"), (stat.S_ISSOCK, "a socket"))  # fmt: skip
+    return next((name for test, name in kinds if test(mode)), "a file of another kind")
+
+
+def _unopened(path: Path, error: OSError) -> PortError:
+    return PortError(
+        what="Cannot open the file of weights.", where=str(path), received=error.strerror or type(error).__name__,
+        do="check the path, and that you may read the file.",
+    )  # fmt: skip

@@ -1,0 +1,54 @@
+"""Every setting that a file states, beside that of the module."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from frostline.porting.settings.pairs import of_pair
+from frostline.porting.settings.whole import of_network
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from frostline.porting.plan import PortPlan
+    from frostline.porting.readers.contract import Source
+    from frostline.porting.settings.setting import Setting
+
+
+def compare(
+    plan: PortPlan, source: Source, model: nn.Module, shapes: Mapping[str, tuple[int, ...]]
+) -> tuple[Setting, ...]:
+    """The settings of every layer that has a partner, and those of the whole network.
+
+    Args:
+        plan: Which layer became which. Layers that are still open are compared in the order in which they are listed.
+        source: The file; only networks of Keras state settings in words that are known here.
+        model: The module.
+        shapes: Of the outputs of the file's layers, as far as they are known; channels last.
+    """
+    if source.framework != "keras" or not source.layers:
+        return ()
+    layers = {layer.name: layer for layer in source.layers}
+    open_steps = [plan.possible(name, target) for one in plan.opened for name, target in zip(
+        one.sources, one.targets, strict=False) if (name, target) in plan.options]  # fmt: skip
+    found: list[Setting] = []
+    for step in (*plan.steps, *(choice[0] for choice in plan.choices), *open_steps):
+        layer = step.source.layer
+        before = layers.get(layer.inputs[0]) if layer is not None and layer.inputs else None
+        shape = shapes.get(before.name) if before is not None else None
+        size = shape[1:-1] if shape is not None else None
+        found += of_pair(step, before, size, _follower(model, step.target.owner))
+    return (*found, *of_network(source.layers, model))
+
+
+def _follower(model: nn.Module, name: str) -> nn.Module | None:
+    """What comes after a layer in the `Sequential` that holds it."""
+    holder, _, own = name.rpartition(".")
+    parent = model.get_submodule(holder)
+    if not isinstance(parent, nn.Sequential) or own not in parent._modules:
+        return None
+    entries = list(parent._modules)
+    at = entries.index(own) + 1
+    return parent._modules[entries[at]] if at < len(entries) else None

@@ -1,0 +1,103 @@
+"""The settings of one layer of the file beside those of the layer that it became."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from frostline.porting.settings import padding
+from frostline.porting.settings.setting import AGREES, DIFFERS, Setting, fixed, number, told
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from frostline.porting.plan import Step
+    from frostline.porting.readers.contract import SourceLayer
+
+EPSILON = {"BatchNormalization": 1e-3, "LayerNormalization": 1e-3, "GroupNormalization": 1e-3, "RMSNormalization": 1e-6}
+# The module that computes what Keras calls so.
+ACTIVATIONS: dict[str, nn.Module] = {
+    "relu": nn.ReLU(), "relu6": nn.ReLU6(), "tanh": nn.Tanh(), "sigmoid": nn.Sigmoid(), "gelu": nn.GELU(),
+    "elu": nn.ELU(), "selu": nn.SELU(), "swish": nn.SiLU(), "silu": nn.SiLU(), "softmax": nn.Softmax(-1),
+    "softplus": nn.Softplus(), "softsign": nn.Softsign(), "mish": nn.Mish(), "leaky_relu": nn.LeakyReLU(0.2),
+    "hard_silu": nn.Hardswish(), "log_softmax": nn.LogSoftmax(-1),
+}  # fmt: skip
+
+
+def of_pair(
+    step: Step, before: SourceLayer | None, size: Sequence[int] | None, follower: nn.Module | None
+) -> Iterator[Setting]:
+    """Every setting of one layer that can be compared.
+
+    Args:
+        step: The layer of the file and that of the module.
+        before: The layer of the file whose output it takes.
+        size: Sizes of its input between batch and channels, if they are known.
+        follower: What stands after the layer in a `Sequential`, if it stands in one.
+    """
+    layer, module, name = step.source.layer, step.target.module, step.target.name
+    if layer is None:
+        return
+    config = layer.config
+    if layer.kind in EPSILON and hasattr(module, "eps"):
+        yield number(name, "epsilon", module, "eps", float(config.get("epsilon", EPSILON[layer.kind])),
+                     is_seen=True)  # fmt: skip
+    if layer.kind == "BatchNormalization" and hasattr(module, "momentum"):
+        yield number(name, "momentum", module, "momentum", 1 - float(config.get("momentum", 0.99)))
+    is_depthwise = step.source.name.endswith("/depthwise")
+    if isinstance(module, nn.modules.conv._ConvTransposeNd):
+        yield from _convolution(name, module, config)
+        yield padding.transposed(name, module, layer)
+    elif isinstance(module, nn.modules.conv._ConvNd) and not step.source.name.endswith("/pointwise"):
+        yield from _convolution(name, module, config)
+        yield padding.convolution(name, module, layer, before, size)
+    if isinstance(module, (nn.LSTM, nn.GRU, nn.RNN, nn.LSTMCell, nn.GRUCell, nn.RNNCell)):
+        yield from _recurrent(name, module, _of_direction(layer, step.source.name))
+    elif follower is not None and not is_depthwise and isinstance(config.get("activation"), str):
+        yield from _activation(name, config["activation"], follower)
+    if isinstance(module, nn.MultiheadAttention):
+        yield number(name, "dropout", module, "dropout", float(config.get("dropout", 0.0)))
+
+
+def _convolution(name: str, module: nn.modules.conv._ConvNd, config: Any) -> Iterator[Setting]:
+    axes = len(module.kernel_size)
+    for setting, attribute, default in (("strides", "stride", 1), ("dilation_rate", "dilation", 1)):
+        stated = config.get(setting, default)
+        yield fixed(name, attribute, tuple(getattr(module, attribute)),
+                    (stated,) * axes if isinstance(stated, int) else tuple(stated))  # fmt: skip
+
+
+def _of_direction(layer: SourceLayer, unit: str) -> Any:
+    """The settings of a recurrent layer, which may stand in those of `Bidirectional`."""
+    inner = layer.config.get("layer")
+    if isinstance(inner, dict) and isinstance(inner.get("config"), dict) and layer.kind == "Bidirectional":
+        other = layer.config.get("backward_layer")
+        if unit.endswith("/backward") and isinstance(other, dict) and isinstance(other.get("config"), dict):
+            return {**other["config"], "go_backwards": False}
+        return inner["config"]
+    return layer.config
+
+
+def _recurrent(name: str, module: nn.Module, config: Any) -> Iterator[Setting]:
+    wanted = getattr(module, "nonlinearity", "tanh")
+    remedy = "a module of PyTorch cannot: use a cell of your own"
+    yield fixed(name, "activation", wanted, config.get("activation", "tanh"), remedy)
+    if not isinstance(module, (nn.RNN, nn.RNNCell)):
+        yield fixed(name, "recurrent activation", "sigmoid", config.get("recurrent_activation", "sigmoid"), remedy)
+    if config.get("go_backwards"):
+        yield told(
+            name, "direction", "unknown", "the file's layer runs from the last step to the first: flip its input"
+        )
+
+
+def _activation(name: str, stated: str, follower: nn.Module) -> Iterator[Setting]:
+    known = tuple(type(one) for one in ACTIVATIONS.values())
+    if stated not in ACTIVATIONS or not isinstance(follower, known):
+        return
+    probe = torch.linspace(-4, 4, 33).reshape(3, 11)
+    with torch.no_grad():
+        is_same = torch.allclose(follower(probe.clone()), ACTIVATIONS[stated](probe), atol=1e-6)
+    text = f"{follower} in the module, {stated!r} in the file"
+    yield told(name, "activation", AGREES if is_same else DIFFERS, text)

@@ -1,0 +1,201 @@
+"""Units: the tensors of one layer, of the file and of the module; what is matched is always a whole layer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from frostline.porting.blocks import ResetBeforeGRU
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from frostline.porting.readers.contract import Source, SourceLayer, SourceTensor
+
+RECURRENT = (nn.RNN, nn.LSTM, nn.GRU)
+
+
+@dataclass(frozen=True)
+class SourceUnit:
+    """The tensors of one layer of the file.
+
+    Attributes:
+        name: The layer, as in `SourceTensor.unit`.
+        framework: As in `Source.framework`.
+        leaves: Its tensors by leaf; by whole name where the file does not know the leaf.
+        layer: What the file states about the layer; None if it carries no architecture.
+    """
+
+    name: str
+    framework: str
+    leaves: Mapping[str, SourceTensor]
+    layer: SourceLayer | None = None
+
+    @property
+    def kind(self) -> str:
+        """The class of the layer in the words of its framework; empty if unknown."""
+        return self.layer.kind if self.layer else ""
+
+    def setting(self, name: str, default: Any = None) -> Any:
+        """One setting of the layer, if the file carries it."""
+        return self.layer.config.get(name, default) if self.layer else default
+
+    def __str__(self) -> str:
+        shapes = ", ".join(f"{leaf} {tuple(tensor.shape)}" for leaf, tensor in self.leaves.items())
+        return f"{self.name} ({shapes})"
+
+
+@dataclass(frozen=True)
+class TargetUnit:
+    """The tensors of one layer of the module.
+
+    Attributes:
+        name: The qualified name of the layer; for one direction of a recurrent layer with a suffix (`rnn:l0_reverse`),
+            for a parameter of a module that is no known layer the name of the parameter.
+        module: The layer.
+        tensors: Parameters and buffers by their name in the layer.
+        owner: The qualified name of the layer.
+        names: Names in the state dict of tensors that are not named by the layer and their own name.
+        norm: The BatchNorm that is part of the unit, since the file has none (see `folded`).
+    """
+
+    name: str
+    module: nn.Module
+    tensors: Mapping[str, Tensor] = field(repr=False)
+    owner: str
+    names: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
+    norm: nn.modules.batchnorm._BatchNorm | None = None
+
+    def __str__(self) -> str:
+        shapes = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in self.tensors.items())
+        return f"{self.name} ({type(self.module).__name__}: {shapes})"
+
+
+def source_units(source: Source) -> tuple[SourceUnit, ...]:
+    """The units of a file, in the order of its tensors."""
+    layers = {layer.name: layer for layer in source.layers}
+    grouped: dict[str, dict[str, SourceTensor]] = {}
+    for tensor in source.tensors:
+        unit = grouped.setdefault(tensor.unit, {})
+        unit[tensor.leaf if tensor.leaf and tensor.leaf not in unit else tensor.name] = tensor
+    return tuple(SourceUnit(name, source.framework, leaves, layers.get(name)) for name, leaves in grouped.items())
+
+
+def target_units(model: nn.Module, *, is_packed: bool = False) -> tuple[TargetUnit, ...]:
+    """The units of a module, in the order of registration; a layer that has two names is one unit, under its first.
+
+    Args:
+        model: The module.
+        is_packed: Whether the two matrices of an `nn.MultiheadAttention` are units of their own, as a file has them
+            whose query, key and value are one linear layer.
+    """
+    units: list[TargetUnit] = []
+    taken: set[int] = set()
+    for name, module in model.named_modules():
+        if id(module) in taken:
+            continue
+        if is_packed and isinstance(module, nn.MultiheadAttention) and "in_proj_weight" in persistent(module):
+            units.append(_packed(name, module))
+        else:
+            units += _units_of(name, module, taken)
+    return tuple(units)
+
+
+def persistent(module: nn.Module) -> dict[str, Tensor]:
+    """Parameters and persistent buffers of a module itself, without those of its children, by their name."""
+    tensors: dict[str, Tensor] = dict(module.named_parameters(recurse=False))
+    for name, own in module.named_buffers(recurse=False):
+        if name not in module._non_persistent_buffers_set:
+            tensors[name] = own
+    return tensors
+
+
+def _packed(name: str, module: nn.MultiheadAttention) -> TargetUnit:
+    """The projection of query, key and value as the linear layer that it is."""
+    held = persistent(module)
+    linear = nn.Linear(module.embed_dim, 3 * module.embed_dim, "in_proj_bias" in held, device="meta")
+    tensors = {own: held[f"in_proj_{own}"] for own in ("weight", "bias") if f"in_proj_{own}" in held}
+    start = f"{name}." if name else ""
+    return TargetUnit(f"{start}in_proj", linear, tensors, name, {own: f"{start}in_proj_{own}" for own in tensors})
+
+
+def _units_of(name: str, module: nn.Module, taken: set[int]) -> Iterator[TargetUnit]:
+    if parametrize.is_parametrized(module):
+        parametrizations = module.parametrizations
+        assert isinstance(parametrizations, nn.ModuleDict)
+        taken.update(id(part) for part in parametrizations.modules())
+        tensors = persistent(module)
+        for own in parametrizations:
+            tensors[own] = getattr(module, own)
+        yield TargetUnit(name, module, tensors, name)
+    elif isinstance(module, RECURRENT):
+        for layer in range(module.num_layers):
+            for direction in ("", "_reverse") if module.bidirectional else ("",):
+                end = f"_l{layer}{direction}"
+                tensors = {own.removesuffix(end): tensor for own, tensor in persistent(module).items()
+                           if own.endswith(end)}  # fmt: skip
+                yield TargetUnit(f"{name}:{end[1:]}", module, tensors, name)
+    elif isinstance(module, nn.MultiheadAttention):
+        taken.add(id(module.out_proj))
+        tensors = persistent(module)
+        tensors |= {f"out_proj.{own}": tensor for own, tensor in persistent(module.out_proj).items()}
+        yield TargetUnit(name, module, tensors, name)
+    elif tensors := persistent(module):
+        if is_layer(module):
+            yield TargetUnit(name, module, tensors, name)
+        else:
+            for own, tensor in tensors.items():
+                yield TargetUnit(f"{name}.{own}" if name else own, module, {own: tensor}, name)
+
+
+LAYERS: tuple[type[nn.Module], ...] = (
+    nn.Linear, nn.Bilinear, nn.Embedding, nn.EmbeddingBag, nn.PReLU, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm,
+    nn.LSTMCell, nn.GRUCell, nn.RNNCell, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d,
+    nn.ConvTranspose3d, nn.modules.batchnorm._NormBase, ResetBeforeGRU,
+)  # fmt: skip
+
+
+def is_layer(module: nn.Module) -> bool:
+    """Whether the layouts of the module's tensors follow from its type."""
+    return isinstance(module, (*LAYERS, *RECURRENT, nn.MultiheadAttention))
+
+
+def full_name(unit: TargetUnit, own: str) -> str:
+    """The name in the state dict of the module's tensor `own`."""
+    if own in unit.names:
+        return unit.names[own]
+    end = unit.name.rpartition(":")[2] if isinstance(unit.module, RECURRENT) else ""
+    base = f"{own}_{end}" if end else own
+    return f"{unit.owner}.{base}" if unit.owner else base
+
+
+def is_parametrized(unit: TargetUnit, own: str) -> bool:
+    """Whether the layer computes this tensor from others whenever it is asked for."""
+    return parametrize.is_parametrized(unit.module, own)
+
+
+def held(unit: TargetUnit, own: str) -> Tensor:
+    """What a tensor of the unit is now."""
+    return getattr(unit.module, own) if is_parametrized(unit, own) else unit.tensors[own]
+
+
+def stored(unit: TargetUnit, own: str) -> list[Tensor]:
+    """The tensors in which the module keeps it: itself, or those that it is computed from."""
+    if not is_parametrized(unit, own):
+        return [unit.tensors[own]]
+    parametrizations = unit.module.parametrizations
+    assert isinstance(parametrizations, nn.ModuleDict)
+    return [*parametrizations[own].parameters(), *parametrizations[own].buffers()]
+
+
+@torch.no_grad()
+def write(unit: TargetUnit, own: str, value: Tensor) -> None:
+    """Write a tensor of the unit; through a parametrization if it has one."""
+    if is_parametrized(unit, own):
+        setattr(unit.module, own, value)
+    else:
+        unit.tensors[own].copy_(value)

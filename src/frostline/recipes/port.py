@@ -1,0 +1,131 @@
+"""Weights of another framework into your own module: read, plan, write, prove."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from frostline.core.arguments import as_path, check_model
+from frostline.core.doors import public
+from frostline.core.errors import DataError
+from frostline.core.layers import check_initialized, unwrapped
+from frostline.porting.certificate import Certificate, Mapped, sentences
+from frostline.porting.execution import carry_out, digest_of
+from frostline.porting.golden import as_golden
+from frostline.porting.plan import make_plan
+from frostline.porting.readers.formats import open_source
+from frostline.porting.reference import Reference, reference_of
+from frostline.porting.settings.comparison import compare
+from frostline.porting.settings.setting import causes_of, checks_of, set_equal
+from frostline.porting.settling import prove, repeated, settle
+from frostline.porting.units import full_name, held
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import nn
+
+    from frostline.porting.certificate import Check, Run
+    from frostline.porting.plan import PortPlan
+
+
+@public("frostline.port(source, model)")
+def port(
+    source: str | Path,
+    model: nn.Module,
+    *,
+    hints: Mapping[str, str] | None = None,
+    partial: bool = False,
+    adapt: bool = False,
+    golden: Any = None,
+    key: str | None = None,
+    like: Certificate | None = None,
+) -> Certificate:
+    """Load the weights of another framework into a module, and say how far that is proven.
+
+    The file is read as data, without its framework; no code of it is run. Each layer of the file becomes the layer of
+    the module that has its type and shape, told apart by the flow of values, by names and by order. Where these leave
+    more than one way, golden outputs decide, or an error lists them: nothing is guessed. Files of Keras and ONNX that
+    carry their architecture bring golden outputs of their own: their network is computed, and the module beside it.
+
+    Args:
+        source: The path of a file of weights; the formats are listed in docs/formats.md.
+        model: The module that takes them, changed in place; it is unchanged if an error is raised.
+        hints: Which layer of the file becomes which layer of the module, by name, where that cannot be told.
+        partial: Whether layers may be left over on both sides, such as a head of other classes. They are listed in the
+            certificate.
+        adapt: Whether settings of layers that the file states and the module has otherwise (epsilon, momentum) are set.
+        golden: Inputs and the outputs of the source network for them, as the module takes and gives them:
+            `(inputs, outputs)`, or the path of a `.npz` file with arrays `inputs` and `outputs`.
+        key: The entry of the file that holds the weights, if it holds several networks.
+        like: The certificate of an earlier port of the same file, whose choices are made again.
+
+    Returns:
+        The certificate; `print` it.
+
+    Raises:
+        PortError: If the file cannot be read, or its layers are not those of the module, or the outputs differ.
+        AmbiguousPortError: If several assignments fit as well; `alternatives` lists them.
+
+    Example:
+        >>> import torch, frostline as fl
+        >>> from safetensors.torch import save_file
+        >>> source = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
+        >>> save_file(source.state_dict(), "source.safetensors")
+        >>> class Mine(torch.nn.Module):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.hidden, self.out = torch.nn.Linear(4, 8), torch.nn.Linear(8, 2)
+        ...     def forward(self, x):
+        ...         return self.out(self.hidden(x).relu())
+        >>> certificate = fl.port("source.safetensors", Mine())
+        >>> certificate.units()
+        {'0': 'hidden', '2': 'out'}
+    """
+    check_model("port", model, needs=())
+    model, _ = unwrapped(model)
+    check_initialized(model, "port(source, model)")
+    check_model("port", model)
+    path = as_path("port", "source", source)
+    wanted = as_golden(golden) if golden is not None else None
+    if like is not None and not isinstance(cast("object", like), Certificate):
+        raise DataError(
+            what="An earlier port is told by its certificate.", where="port(like=...)",
+            received=f"a value of type {type(like).__name__}", do="pass what an earlier call of port returned.",
+        )  # fmt: skip
+    with open_source(path, key) as (content, sha256), ExitStack() as undo:
+        plan = make_plan(content, str(path), model, hints=hints, partial=partial, inputs=wanted and wanted.inputs)
+        plan = repeated(plan, like) if like is not None else plan
+        beside = Reference(content, (wanted,)) if wanted is not None else reference_of(content, plan, model)
+        settings = compare(plan, content, model, beside.shapes)
+        done = set_equal(settings, undo) if adapt else ()
+        plan, alternatives = settle(plan, model, beside.goldens, causes_of(settings))
+        settings = compare(plan, content, model, beside.shapes)
+        done += set_equal(settings, undo) if adapt else ()
+        undo.callback(carry_out(plan, model))
+        runs = prove(plan, model, beside, alternatives, causes_of(settings))
+        undo.pop_all()
+    checks = checks_of(settings, done, has_run=bool(runs))
+    return _certificate(plan, beside, sha256, model, runs, checks)
+
+
+def _certificate(
+    plan: PortPlan, beside: Reference, sha256: str, model: nn.Module, runs: tuple[Run, ...], checks: tuple[Check, ...]
+) -> Certificate:  # fmt: skip
+    content = beside.source
+    mapping = tuple(
+        Mapped(
+            full_name(step.target, move.target), tuple(step.source.leaves[leaf].name for leaf in move.sources),
+            move.text(), step.source.name, step.target.name, step.reason, round(step.margin, 3),
+            digest_of([held(step.target, move.target)]),
+        )
+        for step in plan.steps
+        for move in step.moves
+    )  # fmt: skip
+    proven, tested, unknown = sentences(mapping, runs, checks, has_graph=bool(content.layers))
+    return Certificate(
+        file=plan.path, sha256=sha256, format=content.format, framework=content.framework, model=type(model).__name__,
+        mapping=mapping, kept=plan.kept, unused=plan.unused, dropped=dict(plan.dropped), checks=checks, runs=runs,
+        notes=(*plan.notes, *beside.notes), proven=proven, tested=tested, unknown=unknown,
+    )  # fmt: skip

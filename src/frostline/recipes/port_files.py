@@ -1,0 +1,186 @@
+"""What `frostline port` does: a file of weights to a file of the module's weights, with the certificate beside it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from frostline.core.arguments import as_path
+from frostline.core.errors import CacheError, DataError, PortError
+from frostline.core.io import read_json, write_atomic, write_json
+from frostline.porting.certificate import Certificate
+from frostline.porting.readers.formats import open_source
+from frostline.porting.scaffold.module_text import module_text
+from frostline.recipes.port import port
+from frostline.recipes.saving import save_model
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class PortReport:
+    """What `frostline port` shows after a port."""
+
+    certificate: Certificate
+    weights: str
+    certificate_path: str
+
+    def text(self) -> str:
+        """For people."""
+        return f"{self.certificate.text()}\nSaved:   {self.weights}\n         {self.certificate_path}"
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What `frostline port FILE --list` shows."""
+
+    format: str
+    framework: str
+    tensors: tuple[tuple[str, str, tuple[int, ...], str], ...]
+    dropped: dict[str, str]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Replay:
+    """What `frostline port --check` shows."""
+
+    certificate: str
+    file: str
+    tensors: int
+
+    def text(self) -> str:
+        """For people."""
+        return (
+            f"{self.certificate}: the file has the digest of the certificate, and all {self.tensors} tensors of the "
+            "module come out of it as they did."
+        )
+
+
+def port_to_file(
+    source: str, model: nn.Module, *, to: str, out: str, golden: str | None, partial: bool, adapt: bool,
+    hints: str | None, key: str | None,
+) -> PortReport:  # fmt: skip
+    """Port a file into a module, and save both the weights and the certificate."""
+    path = as_path("frostline port", "--out", out)
+    if path.suffix != ".safetensors":
+        raise DataError(
+            what="Ported weights are saved as safetensors.", where="--out", received=out,
+            do=f"write --out {path.with_suffix('.safetensors')}.",
+        )  # fmt: skip
+    given = _hints(hints) if hints is not None else None
+    certificate = replace(port(source, model, golden=golden, partial=partial, adapt=adapt, hints=given, key=key), to=to)
+    saved = save_model(model, path.parent, {"model": to, "ported_from": str(source)}, name=path.stem)
+    beside = path.with_suffix(".certificate.json")
+    write_json(beside, certificate.as_dict())
+    return PortReport(certificate, str(saved), str(beside))
+
+
+def list_tensors(source: str, key: str | None = None) -> Listing:
+    """What a file of weights holds; no array is read."""
+    with open_source(as_path("frostline port", "FILE", source), key) as (content, _):
+        tensors = tuple((one.name, one.dtype, one.shape, f"{one.unit}: {one.leaf}") for one in content.tensors)
+        return Listing(content.format, content.framework, tensors, dict(content.dropped), content.notes)
+
+
+@dataclass(frozen=True)
+class Scaffold:
+    """What `frostline port FILE --scaffold` shows."""
+
+    module: str
+    layers: int
+
+    def text(self) -> str:
+        """For people."""
+        stem = Path(self.module).stem
+        return (
+            f"Wrote {self.module}, a module of {self.layers} layers. Fill it:\n"
+            f"  frostline port FILE --to {stem}:{CLASS} --out {stem}.safetensors"
+        )
+
+
+CLASS = "Network"  # of the module that is written
+
+
+def write_scaffold(source: str, out: str, key: str | None = None) -> Scaffold:
+    """Write a module for the architecture in a file.
+
+    Raises:
+        DataError: If `out` is there already, or is no name of a module of Python.
+        PortError: If a layer is none of those that are written.
+    """
+    path = as_path("frostline port", "--scaffold", out)
+    if path.suffix != ".py" or not path.stem.isidentifier() or path.exists():
+        raise DataError(
+            what="A module is written into a new file of Python.", where="--scaffold", received=out,
+            do="pass the name of a file that does not exist yet, such as --scaffold network.py.",
+        )  # fmt: skip
+    with open_source(as_path("frostline port", "FILE", source), key) as (content, _):
+        text = module_text(content, source, CLASS)
+        write_atomic(path, [text.encode()])
+        return Scaffold(str(path), len(content.layers))
+
+
+def check_certificate(path: str, model: nn.Module, source: str | None = None) -> Replay:
+    """Port again as a certificate says, and compare every tensor with the digest in it.
+
+    Raises:
+        PortError: If the file is another one, or a tensor comes out otherwise.
+        DataError: If the certificate cannot be read.
+    """
+    then = read_certificate(path)
+    file = source or then.file
+    now = port(file, model, hints=then.units(), partial=bool(then.kept or then.unused), like=then)
+    if now.sha256 != then.sha256:
+        raise PortError(
+            what="The file of weights is not the one of the certificate.", where=file,
+            received=f"digest {now.sha256[:12]}, and {then.sha256[:12]} in the certificate",
+            do="fetch the file of the certificate, or port this one anew.",
+        )  # fmt: skip
+    digests = {one.target: one.sha256 for one in now.mapping}
+    changed = [one.target for one in then.mapping if digests.get(one.target) != one.sha256]
+    if changed or len(digests) != len(then.mapping):
+        raise PortError(
+            what="The port comes out otherwise than the certificate says.", where=f"{path}: {', '.join(changed[:6])}",
+            received=f"{len(changed)} of {len(then.mapping)} tensors with another digest, {len(digests)} tensors now",
+            do="build the module as it was then; a newer version of this library may say why in its changelog.",
+        )  # fmt: skip
+    return Replay(path, file, len(then.mapping))
+
+
+def read_certificate(path: str) -> Certificate:
+    """A certificate that a port has written.
+
+    Raises:
+        DataError: If the file is none.
+    """
+    place = as_path("frostline port", "--check", path)
+    try:
+        return Certificate.from_dict(read_json(place))
+    except (CacheError, OSError, TypeError, KeyError, ValueError, AttributeError) as error:
+        raise DataError(
+            what="This is not the certificate of a port.", where=path, received=f"{type(error).__name__}: {error}",
+            do="pass the file that `frostline port ... --out NAME.safetensors` wrote beside it: NAME.certificate.json.",
+        ) from error  # fmt: skip
+
+
+def _hints(text: str) -> dict[str, str]:
+    """A mapping as JSON: a text, or the path of a file with it."""
+    try:
+        found: Any = json.loads(Path(text).read_text() if text.endswith(".json") else text)
+    except (OSError, ValueError) as error:
+        raise _no_hints(text) from error
+    if not isinstance(found, dict):
+        raise _no_hints(text)
+    return {str(name): str(layer) for name, layer in found.items()}
+
+
+def _no_hints(text: str) -> DataError:
+    return DataError(
+        what="Hints are a mapping from layers of the file to layers of the module.", where="--hints",
+        received=text[:60],
+        do="""write it as JSON: --hints '{"dense_1": "head"}', or pass a .json file that holds it.""",
+    )  # fmt: skip

@@ -1,0 +1,124 @@
+"""The exam of `fl.port`: its golden outputs are within reach, and its judge can tell right from wrong."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from exams.porting.__main__ import by_rules, check, files, filled, renamings
+from exams.porting.by_hand import by_hand
+from exams.porting.networks import COUNTERPARTS
+from exams.porting.renaming import rename
+from exams.porting.report import counts, not_exact, summary
+from exams.porting.stored import LIMIT, Stored, stored
+from exams.porting.traps import TRAPS
+from exams.porting.trials import EXACT, REFUSED, TOLD, WRONG, Verdict, attempt
+
+FILES = Path(__file__).parents[1] / "porting" / "files" / "networks"
+NETWORKS = stored(FILES)
+REACHABLE = [network for network in NETWORKS if not network.counterpart.refused]
+
+
+def named(network: Stored) -> str:
+    return f"{network.framework}/{network.name}"
+
+
+def test_the_networks_are_those_that_were_stored():
+    assert len(NETWORKS) == 14
+    assert {network.framework for network in NETWORKS} == {"flax", "keras", "onnx", "paddle", "tensorflow", "torch"}
+
+
+@pytest.mark.parametrize("network", REACHABLE, ids=named)
+def test_the_layout_rules_applied_by_hand_reach_the_golden_outputs(network):
+    assert network.error(filled(network)) <= LIMIT
+
+
+def test_golden_outputs_notice_one_wrong_layer():
+    twins = next(network for network in NETWORKS if named(network) == "onnx/twins")
+    pairs = dict(twins.counterpart.pairs)
+    pairs["plus.2"], pairs["minus.2"] = pairs["minus.2"], pairs["plus.2"]
+    module = twins.counterpart.build()
+    module.load_state_dict(by_hand(module, twins.arrays, pairs, "onnx"))
+    assert twins.error(module) > 1000 * LIMIT
+
+
+@pytest.mark.parametrize("name", sorted(COUNTERPARTS))
+def test_a_renamed_counterpart_has_the_same_parts(name):
+    plain, other = (COUNTERPARTS[name].build() for _ in range(2))
+    rename(other, random.Random(name))
+    assert parts(other) == parts(plain)
+
+
+def parts(module):
+    kinds = [type(part).__name__ for part in module.modules()]
+    return sorted(kinds), sorted(tuple(value.shape) for value in module.state_dict().values())
+
+
+@pytest.mark.parametrize("network", REACHABLE, ids=named)
+def test_a_renamed_counterpart_still_reaches_the_golden_outputs(network):
+    assert network.error(rename(filled(network), random.Random(0))) <= LIMIT
+
+
+def test_a_renamed_counterpart_has_no_old_name():
+    network = next(network for network in NETWORKS if named(network) == "flax/attention")
+    module = rename(network.counterpart.build(), random.Random(0))
+    assert not {name.split(".")[0] for name in module.state_dict()} & {"intra", "inter", "ln", "end"}
+
+
+def test_a_port_is_judged_by_the_golden_outputs():
+    network = next(network for network in NETWORKS if named(network) == "keras/conv2d")
+    assert attempt(network, "model.weights.h5", "plain").outcome == EXACT
+    refused = next(network for network in NETWORKS if network.counterpart.refused)
+    verdict = attempt(refused, "model.weights.h5", "plain")
+    assert (verdict.outcome, verdict.as_expected) == (REFUSED, True)
+    gru = next(network for network in NETWORKS if named(network) == "keras/gru")
+    wrong = attempt(gru, "model.weights.h5", "plain", change=lambda module: module.register_forward_hook(spoil))
+    assert wrong.outcome == WRONG
+
+
+def spoil(module, args, output):
+    return output * (1 + 1e-3)
+
+
+def test_renamings_are_spread_over_all_files_and_repeatable():
+    chosen = [network for network in NETWORKS if named(network) in ("keras/gru", "keras/conv2d")]
+    one, two = ([replace(each, elapsed_s=0.0) for each in renamings(chosen, 4)] for _ in range(2))
+    assert one == two
+    assert [verdict.outcome for verdict in one] == [EXACT] * 4
+    assert {verdict.network for verdict in one} == {"keras/gru", "keras/conv2d"}
+
+
+def test_files_under_other_names_are_told_apart():
+    network = replace(next(network for network in NETWORKS if named(network) == "onnx/twins"))
+    network.__dict__["facts"] = {"files": ["model.onnx", "renamed.onnx", "lying.onnx"]}
+    assert [files(network, kind=kind) for kind in ("", "renamed", "lying")] == [
+        ["model.onnx"], ["renamed.onnx"], ["lying.onnx"],
+    ]  # fmt: skip
+
+
+def test_a_trap_must_change_the_outputs():
+    network = next(network for network in NETWORKS if named(network) == "onnx/square_dense")
+    check(network, TRAPS["another activation"][1])
+    with pytest.raises(ValueError, match="no trap"):
+        check(network, lambda module: None)
+
+
+def test_the_page_counts_what_is_wrong():
+    facts = {"network": "keras/gru", "file": "model.keras"}
+    verdicts = [
+        Verdict(**facts, mode="plain", outcome=EXACT), Verdict(**facts, mode="golden", outcome=WRONG, error=0.5),
+        Verdict(**facts, mode="traps", outcome=TOLD, detail="eps differs"),
+        Verdict(**facts, mode="plain", outcome=REFUSED, detail="no", as_expected=True),
+    ]  # fmt: skip
+    first, second = summary("plain", verdicts).split("\n")
+    assert first == f"plain: 1 {EXACT}, 1 {REFUSED}, 1 {TOLD}, 1 {WRONG}"
+    assert second == f"  golden, {WRONG}: keras/gru model.keras, error 5.0e-01"
+    assert [line.split("|")[2].strip() for line in counts(verdicts)[2:]] == ["2", "1", "1"]
+    assert [line.split("|")[2].strip() for line in not_exact(verdicts)[2:]] == ["golden"]
+
+
+def test_the_rules_by_hand_are_part_of_the_page():
+    assert {verdict.outcome for verdict in by_rules(NETWORKS)} == {EXACT}

@@ -1,0 +1,39 @@
+"""Sources made of arrays, as readers make them of files."""
+
+import torch
+from torch import nn
+
+from frostline.porting.grouping import grouped
+from frostline.porting.layouts.choice import moves
+from frostline.porting.readers.contract import Source, SourceLayer, SourceTensor
+from frostline.porting.units import source_units, target_units, write
+
+
+def source_of(framework, units, *, order="file", layers=(), dropped=None):
+    """A source with the tensors of `units`: by unit and leaf."""
+    tensors = tuple(
+        SourceTensor(f"{unit}/{leaf}", tuple(value.shape), str(value.dtype).removeprefix("torch."), unit, leaf,
+                     lambda value=value: value.clone())
+        for unit, leaves in units.items()
+        for leaf, value in leaves.items()
+    )  # fmt: skip
+    made = tuple(SourceLayer(name, kind, config, tuple(inputs)) for name, kind, config, inputs in layers)
+    return Source("arrays of a test", framework, tensors, order, made, dropped or {})
+
+
+def numbers(*shape, seed=0):
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed + sum(shape))) + 0.1
+
+
+def port_into(module, leaves, framework="keras"):
+    """The module with the unit's values, or None if the rules do not pair them."""
+    targets = target_units(nn.Sequential(module))
+    units = grouped(source_units(source_of(framework, {"u": leaves})), targets)
+    for unit, target in zip(units, targets, strict=True):
+        found = moves(unit, target)
+        if found is None:
+            return None
+        for move in found:
+            parts = tuple(unit.leaves[leaf].load() for leaf in move.sources)
+            write(target, move.target, move.forward(parts, target.tensors[move.target].detach()))
+    return module

@@ -1,0 +1,53 @@
+import pytest
+import torch
+
+from frostline.porting.flattening import from_channels_last
+from frostline.porting.layouts.layout import (
+    SAME,
+    TRANSPOSED,
+    Move,
+    blocks,
+    flipped,
+    permuted,
+    reshaped,
+)
+from helpers_porting import numbers
+
+LAYOUTS = [
+    (SAME, (3, 4)), (TRANSPOSED, (3, 4)), (permuted("a", 3, 2, 0, 1), (2, 3, 4, 5)),
+    (blocks("b", 3, (1, 0, 2)), (6, 2)),
+    (blocks("b", 4, (0, 2, 3, 1)), (8,)), (flipped("c", 0, 1), (2, 3)), (reshaped("d", (2, 6), (12,)), (2, 6)),
+    (from_channels_last((3, 2, 4)), (24, 5)), (from_channels_last((3, 2)), (6,)),
+    (TRANSPOSED.then(blocks("b", 3, (2, 0, 1))), (4, 9)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("layout", "shape"), LAYOUTS, ids=lambda value: str(getattr(value, "name", value)))
+def test_the_inverse_gives_the_same_bytes(layout, shape):
+    tensor = numbers(*shape)
+    assert torch.equal(layout.inverse(layout.forward(tensor)), tensor)
+
+
+def test_blocks_of_gates_change_places():
+    assert blocks("gates", 3, (1, 0, 2)).forward(torch.arange(6)).tolist() == [2, 3, 0, 1, 4, 5]
+
+
+def test_rows_of_a_map_come_channel_by_channel():
+    rows = torch.arange(12)  # (height 2, width 3, channels 2)
+    assert from_channels_last((2, 2, 3)).forward(rows).tolist() == [0, 2, 4, 6, 8, 10, 1, 3, 5, 7, 9, 11]
+
+
+def test_a_move_joins_and_parts_again():
+    move = Move("packed", ("q", "k"), (TRANSPOSED, TRANSPOSED))
+    parts = (numbers(4, 2), numbers(4, 3))
+    made = move.forward(parts, torch.zeros(5, 4))
+    assert made.shape == (5, 4)
+    assert all(torch.equal(a, b) for a, b in zip(move.inverse(made, parts), parts, strict=True))
+    assert move.text() == "(in, out) to (out, in)"
+
+
+def test_a_constant_needs_no_source():
+    move = Move("running_var", constant=1.0)
+    assert move.forward((), torch.zeros(3)).tolist() == [1, 1, 1]
+    assert move.inverse(torch.ones(3), ()) == ()
+    assert move.text() == "constant 1"

@@ -1,0 +1,48 @@
+import pytest
+import torch
+from torch import nn
+
+from frostline.core.errors import PortError
+from frostline.porting.execution import carry_out
+from frostline.porting.plan import make_plan
+from helpers_porting import numbers, source_of
+
+
+def port_node(module, kind, config, leaves):
+    source = source_of("onnx", {"n": leaves}, layers=[("n", kind, config, ())])
+    plan = make_plan(source, "file", nn.Sequential(module))
+    carry_out(plan, nn.Sequential())
+    return module
+
+
+def test_a_product_is_transposed_by_its_attribute_alone():
+    square = numbers(3, 3)
+    assert torch.equal(port_node(nn.Linear(3, 3), "Gemm", {"transB": 1}, {"weight": square}).weight, square)
+    assert torch.equal(port_node(nn.Linear(3, 3), "MatMul", {}, {"weight": square}).weight, square.T)
+
+
+def test_gates_change_places_and_a_bias_has_two_halves():
+    leaves = {"W": numbers(2, 8, 3), "R": numbers(2, 8, 2), "B": numbers(2, 16)}
+    own = port_node(nn.LSTM(3, 2, bidirectional=True), "LSTM", {}, leaves)
+    w = leaves["W"][1]
+    assert torch.equal(own.weight_ih_l0_reverse, torch.cat([w[:2], w[4:6], w[6:], w[2:4]]))
+    assert torch.equal(own.bias_hh_l0[:2], leaves["B"][0, 8:10])
+
+
+def test_a_gru_that_resets_before_the_product_is_refused():
+    leaves = {"W": numbers(1, 6, 3), "R": numbers(1, 6, 2), "B": numbers(1, 12)}
+    with pytest.raises(PortError, match="Some layers have no partner"):
+        port_node(nn.GRU(3, 2), "GRU", {}, leaves)
+    own = port_node(nn.GRU(3, 2), "GRU", {"linear_before_reset": 1}, leaves)
+    assert torch.equal(own.bias_ih_l0[:2], leaves["B"][0, 2:4])
+
+
+def test_norms_slopes_embeddings_and_convolutions():
+    norm = port_node(nn.BatchNorm2d(2), "BatchNormalization", {},
+                     {"scale": numbers(2), "B": numbers(2), "mean": numbers(2), "var": numbers(2, seed=1)})  # fmt: skip
+    assert torch.equal(norm.running_var, numbers(2, seed=1))
+    assert port_node(nn.PReLU(2), "PRelu", {}, {"slope": numbers(2, 1, 1)}).weight.shape == (2,)
+    assert torch.equal(port_node(nn.Embedding(3, 3), "Gather", {}, {"weight": numbers(3, 3)}).weight, numbers(3, 3))
+    assert torch.equal(port_node(nn.Conv1d(2, 2, 2), "Conv", {}, {"weight": numbers(2, 2, 2)}).weight, numbers(2, 2, 2))
+    rnn = port_node(nn.RNN(3, 2), "RNN", {}, {"W": numbers(1, 2, 3), "R": numbers(1, 2, 2)})
+    assert torch.equal(rnn.weight_ih_l0, numbers(1, 2, 3)[0])

@@ -1,0 +1,59 @@
+"""Write the files of PaddlePaddle that the tests read, and beside each the arrays as PaddlePaddle sees them.
+
+Needs paddlepaddle 3.3.1 and setuptools, in an environment of their own:
+
+    python3 -m venv paddle && paddle/bin/pip install paddlepaddle==3.3.1 setuptools
+    paddle/bin/python tests/porting/make/paddlepaddle.py
+"""
+
+from pathlib import Path
+
+import numpy as np
+import paddle
+from paddle import nn
+
+FOLDER = Path(__file__).parents[1] / "files" / "paddle"
+
+
+class Small(nn.Layer):
+    """A convolution, a BatchNorm, an embedding and a head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2D(3, 4, 3), nn.BatchNorm2D(4), nn.ReLU())
+        self.table = nn.Embedding(5, 4)
+        self.head = nn.Linear(4, 2)
+
+    def forward(self, x: paddle.Tensor, index: paddle.Tensor) -> paddle.Tensor:
+        return self.head(self.body(x).mean([2, 3]) + self.table(index))
+
+
+def main() -> None:
+    """Write all files."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    paddle.seed(0)
+    model = Small()
+    optimizer = paddle.optimizer.Adam(parameters=model.parameters())
+    for _ in range(2):
+        model(paddle.randn([2, 3, 5, 5]), paddle.to_tensor([1, 2])).sum().backward()
+        optimizer.step()
+    model.eval()
+    state = model.state_dict()
+    arrays = {name: tensor.numpy() for name, tensor in state.items()}
+    for protocol in (2, 4):
+        paddle.save(state, str(FOLDER / f"protocol{protocol}.pdparams"), protocol=protocol)
+    paddle.save({"model": state, "optimizer": optimizer.state_dict(), "epoch": 3}, str(FOLDER / "run.pdparams"))
+    np.savez(FOLDER / "state.npz", **arrays)
+    half = {"a": paddle.randn([2, 3]).astype("bfloat16"), "b": paddle.randn([3]).astype("float16")}
+    paddle.save(half, str(FOLDER / "half.pdparams"))
+    np.savez(FOLDER / "half.npz", a=half["a"].astype("float32").numpy(), b=half["b"].numpy())
+    spec = [paddle.static.InputSpec([None, 3, 5, 5]), paddle.static.InputSpec([None], "int64")]
+    paddle.jit.save(model, str(FOLDER / "inference"), input_spec=spec)
+    with paddle.pir_utils.OldIrGuard():
+        paddle.jit.save(model, str(FOLDER / "older"), input_spec=spec)
+    own = {tensor.name: name for name, tensor in state.items()}
+    np.savez(FOLDER / "inference.npz", **{name: arrays[given] for name, given in own.items()})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,37 @@
+from torch import nn
+
+from frostline.porting.readers.contract import SourceLayer
+from frostline.porting.settings.whole import of_network
+
+
+def found(layers, *modules):
+    listed = [SourceLayer(f"f{at}", kind, config) for at, (kind, config) in enumerate(layers)]
+    return [
+        (one.check.layer, one.check.setting, one.check.status) for one in of_network(listed, nn.Sequential(*modules))
+    ]
+
+
+def test_rates_of_dropout():
+    half = ("Dropout", {"rate": 0.5})
+    assert found([half, half], nn.Dropout(0.5), nn.Dropout(0.1)) == [
+        ("0", "dropout", "agrees"),
+        ("1", "dropout", "differs"),
+    ]
+    assert found([half, ("Dropout", {"rate": 0.1})], nn.Dropout(0.5), nn.Dropout(0.1)) == [
+        ("the network", "dropout", "agrees")]  # fmt: skip
+    assert found([half, ("Dropout", {"rate": 0.1})], nn.Dropout(0.1), nn.Dropout(0.5)) == [
+        ("the network", "dropout", "unknown")]  # fmt: skip
+    assert found([half]) == [("the network", "dropout", "unknown")]
+    assert found([]) == []
+
+
+def test_slopes_and_the_kind_of_gelu():
+    assert found([("LeakyReLU", {})], nn.LeakyReLU(0.3)) == [("0", "slope", "agrees")]
+    assert found([("LeakyReLU", {"alpha": 0.1})], nn.LeakyReLU()) == [("0", "slope", "differs")]
+    assert found([("LeakyReLU", {})]) == []
+    assert found([("Dense", {"activation": "gelu"})], nn.GELU("tanh"), nn.GELU()) == [("0", "GELU", "differs")]
+
+
+def test_preparation_of_inputs_and_the_variance_of_batch_norm():
+    assert found([("Rescaling", {"scale": 0.5})]) == [("f0", "preparation of inputs", "unknown")]
+    assert found([("BatchNormalization", {})], nn.BatchNorm1d(3)) == [("0", "variance in training", "differs")]

@@ -1,0 +1,80 @@
+import pytest
+import torch
+from torch import nn
+
+from frostline.porting import blocks
+from helpers_interpreting import layer, stored
+
+
+def compared(file, name, module):
+    """The largest difference to what Keras gave, with channels moved."""
+    (x,) = layer(file, name).inputs
+    with torch.no_grad():
+        found = module(x.float().movedim(-1, 1)).movedim(1, -1)
+    expected = stored(file)[1][f"{name}:output"]
+    assert found.shape == expected.shape
+    return float((found - expected).abs().max())
+
+
+def weights(file, name):
+    return {leaf: load().float() for leaf, load in layer(file, name).weights.items()}
+
+
+@pytest.mark.parametrize("file", ["keras2", "keras3"])
+@pytest.mark.parametrize("axes", [1, 2, 3])
+def test_pools_with_same_padding(file, axes):
+    for kind, block in (("Max", f"SameMaxPool{axes}d"), ("Average", f"SameAvgPool{axes}d")):
+        assert compared(file, f"{kind}{axes}_same", getattr(blocks, block)(3, 2)) <= 1e-6
+
+
+@pytest.mark.parametrize("file", ["keras2", "keras3"])
+@pytest.mark.parametrize("axes", [1, 2, 3])
+def test_convolutions_with_same_padding(file, axes):
+    kernel = weights(file, f"conv{axes}_same")["kernel"]
+    conv = getattr(nn, f"Conv{axes}d")(*kernel.shape[-2:], 3, stride=2, bias=False)
+    conv.weight.data = kernel.permute(-1, -2, *range(axes)).contiguous()
+    pad = getattr(blocks, f"SamePad{axes}d")(3, 2)
+    assert compared(file, f"conv{axes}_same", nn.Sequential(pad, conv)) <= 1e-5
+
+
+def test_padding_follows_dilation_and_value():
+    x = torch.zeros(1, 1, 5, 5)
+    assert blocks.SamePad2d((3, 2), dilation=(1, 2))(x).shape == (1, 1, 7, 7)
+    assert float(blocks.SamePad1d(2, value=-1.0)(torch.zeros(1, 1, 3))[0, 0, -1]) == -1
+    assert blocks.SamePad2d(1)(x) is x
+
+
+@pytest.mark.parametrize("file", ["keras2", "keras3"])
+@pytest.mark.parametrize(("kernel", "stride"), [(3, 2), (4, 2), (2, 3)])
+def test_transposed_convolutions_cropped_as_same(file, kernel, stride):
+    name = f"transposed1_same_{kernel}_{stride}"
+    given = weights(file, name)
+    conv = nn.ConvTranspose1d(4, 3, kernel, stride, output_padding=max(stride - kernel, 0))
+    conv.weight.data, conv.bias.data = given["kernel"].permute(2, 1, 0).contiguous(), given["bias"]
+    assert compared(file, name, nn.Sequential(conv, blocks.CropTransposed(kernel, stride))) <= 1e-5
+
+
+def test_the_hard_sigmoid_of_keras_2():
+    assert compared("keras2", "activation_hard_sigmoid", blocks.OldHardSigmoid()) <= 1e-6
+    assert compared("keras3", "activation_hard_sigmoid", blocks.OldHardSigmoid()) > 1e-2
+
+
+@pytest.mark.parametrize("file", ["keras2", "keras3"])
+def test_a_gru_whose_reset_gate_acts_first(file):
+    given, (x,) = weights(file, "gru_before"), layer(file, "gru_before").inputs
+    block = blocks.ResetBeforeGRU(4, 3, hard_sigmoid=file == "keras2")
+    if file == "keras3":
+        block.gate = nn.Hardsigmoid()
+    block.weight_ih.data, block.weight_hh.data = given["kernel"].T, given["recurrent_kernel"].T
+    block.bias.data = given["bias"]
+    with torch.no_grad():
+        outputs, state = block(x.float())
+    assert torch.equal(outputs[:, -1], state)
+    assert float((state - stored(file)[1]["gru_before:output"]).abs().max()) <= 1e-6
+
+
+def test_blocks_say_what_they_are():
+    assert "SamePad2d((3, 3), (2, 2), dilation=(1, 1), value=0)" in str(blocks.SamePad2d(3, 2))
+    assert "SameMaxPool2d((3, 3), (2, 2))" in str(blocks.SameMaxPool2d(3, 2))
+    assert "CropTransposed(3, 2)" in str(blocks.CropTransposed(3, 2))
+    assert str(blocks.ResetBeforeGRU(4, 3)).startswith("ResetBeforeGRU(\n  4, 3")

@@ -1,0 +1,50 @@
+import json
+
+import pytest
+
+from frostline.porting.certificate import Certificate, Check, Mapped, Run, sentences
+
+MAPPING = (
+    Mapped("a.weight", ("x/kernel",), "(in, out) to (out, in)", "x", "a", "names", 0.5, "0" * 64),
+    Mapped("a.bias", (), "constant 0", "x", "a", "names", 0.5, "1" * 64),
+)
+RUNS = (Run("golden outputs", 4, 1e-7, 1e-5, 6),)
+CHECKS = (Check("n", "eps", "differs", "0.001 in the file, 1e-05 in the module"), Check("n", "padding", "unknown", "?"))
+
+
+def certificate(**fields):
+    proven, tested, unknown = sentences(MAPPING, fields.get("runs", ()), fields.get("checks", ()), has_graph=False)
+    values = {"kept": (), "unused": (), "dropped": {}, "checks": (), "runs": (), "notes": ("a wrapper",)} | fields
+    return Certificate(
+        "f.h5", "2" * 64, "Keras", "keras", "Net", MAPPING, proven=proven, tested=tested, unknown=unknown, **values
+    )
+
+
+def test_it_comes_back_from_json():
+    made = certificate(runs=RUNS, checks=CHECKS, kept=("head",), dropped={"m": "optimizer slot"})
+    assert Certificate.from_dict(json.loads(json.dumps(made.as_dict()))) == made
+    with pytest.raises(ValueError, match="another version"):
+        Certificate.from_dict({**made.as_dict(), "schema": 0})
+
+
+def test_what_is_proven_tested_and_unknown_is_said_apart():
+    bare = certificate()
+    assert bare.proven.startswith("each of 2 tensors was written once")
+    assert "1 are constants" in bare.proven
+    assert bare.tested == "nothing was run; layers were told apart by names."
+    assert "whether the module computes what the source network does" in bare.unknown
+    assert "the order of a flatten" in bare.unknown
+    run = certificate(runs=RUNS, checks=CHECKS)
+    assert (
+        "agree with golden outputs on 4 samples (relative difference 1.0e-07, allowed 1e-05), in which 6" in run.tested
+    )
+    assert run.unknown == "padding of 'n'."
+
+
+def test_a_summary_for_people():
+    text = certificate(checks=CHECKS, kept=("head",), unused=("top",), dropped={"m": "optimizer slot"}).text()
+    for line in ("f.h5 (Keras) -> Net: 2 tensors of 1 layers.", "  a wrapper", "Kept:    head (not in the file)",
+                 "Unused:  top (not in the module)", "Dropped: 1 tensors (optimizer slot)",
+                 "Differs: eps of 'n': 0.001 in the file, 1e-05 in the module"):  # fmt: skip
+        assert line in text
+    assert certificate().units() == {"x": "a"}

@@ -1,0 +1,231 @@
+"""`fl.port` on files that real frameworks wrote; what each step does is tested in tests/porting."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+import frostline as fl
+from exams.porting.stored import Stored
+from helpers_porting import numbers
+
+NETWORKS = Path(__file__).parents[1] / "porting" / "files" / "networks"
+EXACT = 1e-5
+
+
+def two_layers():
+    return nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+
+
+class Mine(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.out, self.hidden = nn.Linear(4, 2), nn.Linear(3, 4)
+
+    def forward(self, x):
+        return self.out(self.hidden(x).relu())
+
+
+@pytest.fixture
+def saved(tmp_path):
+    source = two_layers()
+    path = tmp_path / "source.safetensors"
+    save_file(source.state_dict(), path)
+    return source, path
+
+
+def test_a_module_with_other_names_computes_the_same(saved):
+    source, path = saved
+    own, x = Mine().train(), numbers(5, 3)
+    certificate = fl.port(path, own)
+    assert torch.equal(own(x), source(x))
+    assert own.training
+    assert certificate.units() == {"0": "hidden", "2": "out"}
+    assert {one.target for one in certificate.mapping} == set(own.state_dict())
+    assert all(one.reason == "no other layer has this type and shape" for one in certificate.mapping)
+    assert "nothing was run" in certificate.tested
+    assert "Proven:" in str(certificate)
+
+
+def test_golden_outputs_are_compared_and_a_wrong_one_changes_nothing(saved):
+    source, path = saved
+    x = numbers(5, 3)
+    certificate = fl.port(path, Mine(), golden=(x, source(x).detach()))
+    assert certificate.runs[0].error <= EXACT
+    assert "the outputs agree with golden outputs on 5 samples" in certificate.tested
+    own = Mine()
+    before = {name: tensor.clone() for name, tensor in own.state_dict().items()}
+    with pytest.raises(fl.PortError, match="The module does not compute what the source network does"):
+        fl.port(path, own, golden=(x, source(x).detach() + 1))
+    assert all(torch.equal(tensor, before[name]) for name, tensor in own.state_dict().items())
+
+
+def test_golden_outputs_settle_what_names_do_not(tmp_path):
+    source = nn.Sequential(nn.Linear(3, 3), nn.Tanh(), nn.Linear(3, 3))
+    path = tmp_path / "source.safetensors"
+    save_file({f"{name}.{leaf}": tensor for name, layer in (("x", source[0]), ("y", source[2]))
+               for leaf, tensor in layer.state_dict().items()}, path)  # fmt: skip
+    x = numbers(4, 3)
+
+    class Turned(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.second, self.first = nn.Linear(3, 3), nn.Linear(3, 3)
+
+        def forward(self, x):
+            return self.second(self.first(x).tanh())
+
+    with pytest.raises(fl.AmbiguousPortError) as caught:
+        fl.port(path, Turned())
+    assert {"x": "first", "y": "second"} in caught.value.alternatives
+    own = Turned()
+    certificate = fl.port(path, own, golden=(x, source(x).detach()))
+    assert certificate.units() == {"x": "first", "y": "second"}
+    assert certificate.runs[0].alternatives == 2
+    assert fl.port(path, Turned(), hints={"x": "first"}).units() == certificate.units()
+    with pytest.raises(fl.AmbiguousPortError):  # samples that show no difference settle nothing
+        fl.port(path, nn.ModuleDict({"a": nn.Linear(3, 3), "b": nn.Linear(3, 3)}).eval())
+
+
+def test_an_earlier_port_is_told_by_its_certificate(saved):
+    _, path = saved
+    certificate = fl.port(path, Mine())
+    assert fl.port(path, Mine(), like=certificate) == certificate
+    with pytest.raises(fl.DataError, match="An earlier port is told by its certificate"):
+        fl.port(path, Mine(), like="certificate.json")
+
+
+def test_a_partial_port_is_asked_for_and_listed(saved):
+    _, path = saved
+    own = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 7))
+    with pytest.raises(fl.PortError, match="no partner"):
+        fl.port(path, own)
+    certificate = fl.port(path, own, partial=True)
+    assert (certificate.kept, certificate.unused) == (("2",), ("2",))
+    assert "Kept:    2 (not in the file)" in str(certificate)
+
+
+def test_a_path_and_a_module_are_wanted(tmp_path):
+    with pytest.raises(fl.PortError, match="Cannot open the file of weights"):
+        fl.port(tmp_path / "missing", Mine())
+    (tmp_path / "text").write_text("hello, world")
+    with pytest.raises(fl.PortError, match="The content of this file is of no format that is read for weights"):
+        fl.port(tmp_path / "text", Mine())
+    with pytest.raises(fl.DataError):
+        fl.port(3, Mine())
+    with pytest.raises(fl.DataError):
+        fl.port(tmp_path / "text", "model")
+
+
+def test_a_file_without_weights(tmp_path):
+    np.savez(tmp_path / "none.npz")
+    with pytest.raises(fl.PortError):
+        fl.port(tmp_path / "none.npz", Mine())
+
+
+CASES = sorted(path.parent for path in NETWORKS.rglob("case.json"))
+
+
+@pytest.mark.parametrize("folder", CASES, ids=lambda folder: f"{folder.parent.name}-{folder.name}")
+def test_networks_of_other_frameworks_compute_the_same(folder):
+    case = Stored(folder.parent.name, folder.name, folder)
+    inputs, outputs = case.golden("input"), tuple(case.golden("output"))
+    golden = (inputs[0] if len(inputs) == 1 else tuple(inputs), outputs)
+    assert case.facts["files"]
+    if case.counterpart.refused:
+        with pytest.raises(fl.PortError, match="nn.GRU cannot represent 'recurrent': its reset gate acts before"):
+            fl.port(folder / case.facts["files"][0], case.counterpart.build(), golden=golden)
+        return
+    for name in case.facts["files"]:
+        own = case.counterpart.build()
+        certificate = fl.port(folder / name, own, golden=golden)
+        assert certificate.runs[0].error <= EXACT, name
+
+
+def test_there_are_networks_of_several_frameworks():
+    assert len({folder.parent.name for folder in CASES}) >= 3
+
+
+def test_the_example_of_the_guide_runs(monkeypatch):
+    root = Path(__file__).parents[2]
+    monkeypatch.chdir(root)
+    (block,) = re.findall(r"```python\n(.*?)```", (root / "docs" / "porting.md").read_text(), re.S)
+    names = {}
+    exec(block, names)
+    assert "the outputs agree with golden outputs on 3 samples" in names["certificate"].tested
+
+
+DEPTHWISE = NETWORKS / "keras" / "depthwise" / "model.keras"
+
+
+def depthwise(kind=nn.ReLU):
+    """The network of this file in other words."""
+    return nn.Sequential(
+        nn.Conv2d(4, 4, 3, padding=1, groups=4), nn.ReLU(), nn.Conv2d(4, 8, 3, groups=4), kind(), nn.Conv2d(8, 4, 1)
+    )
+
+
+def test_a_file_with_its_architecture_brings_its_own_golden_outputs():
+    certificate = fl.port(DEPTHWISE, depthwise())
+    (run,) = certificate.runs
+    assert run.kind == "an interpretation of the file's own graph in float64 (channels on axis 1)"
+    assert (run.samples, run.alternatives) == (3, 1)
+    assert run.error <= EXACT
+    assert {check.status for check in certificate.checks} == {"agrees"}
+
+
+def test_a_module_that_computes_something_else_is_refused_with_the_place_and_the_cause():
+    own = depthwise(nn.Tanh)
+    before = {name: tensor.clone() for name, tensor in own.state_dict().items()}
+    with pytest.raises(fl.PortError, match="The module does not compute what the source network does") as caught:
+        fl.port(DEPTHWISE, own)
+    assert "the first layer that differs is 'mix' (Conv2D) and '4' (Conv2d)" in caught.value.received
+    assert "activation of '2': Tanh() in the module, 'relu' in the file" in caught.value.do
+    assert all(torch.equal(tensor, before[name]) for name, tensor in own.state_dict().items())
+
+
+class Branches(nn.Module):
+    """A norm of each branch, which only a run tells apart."""
+
+    def __init__(self, eps):
+        super().__init__()
+        self.left, self.right = nn.LayerNorm(4, eps), nn.LayerNorm(4, eps)
+
+    def forward(self, x):
+        return self.left(x) - self.right(x)
+
+
+BRANCHES = NETWORKS.parent / "interpreting" / "branches.keras"
+
+
+def test_settings_are_set_on_request_and_only_where_the_outputs_agree_then():
+    own = Branches(1e-5)
+    with pytest.raises(fl.PortError, match="none of 2 assignments|The module does not compute") as caught:
+        fl.port(BRANCHES, own)
+    assert "epsilon of 'left': 1e-05 in the module, 0.5 in the file (adapt=True sets it)" in caught.value.do
+    assert own.left.eps == own.right.eps == 1e-5
+    certificate = fl.port(BRANCHES, own, adapt=True)
+    assert own.left.eps == own.right.eps == 0.5
+    assert certificate.units() == {"p": "left", "q": "right"}
+    assert "Set:     epsilon of 'left', 'right': 0.5 as in the file, 1e-05 before" in str(certificate)
+    other = Branches(1e-5)
+    other.right.register_forward_hook(lambda module, args, output: -output)
+    with pytest.raises(fl.PortError):
+        fl.port(BRANCHES, other, adapt=True)
+    assert other.left.eps == 1e-5
+
+
+def test_a_setting_that_differs_and_was_not_run_is_named():
+    own = Branches(1e-5)
+    own.forward = lambda a, b: a
+    certificate = fl.port(BRANCHES, own, hints={"p": "left"})
+    assert certificate.runs == ()
+    assert "The file's graph gives outputs of shape (3, 4) for random inputs; the module takes or gives others." in str(
+        certificate
+    )
+    assert "what follows from another epsilon of 'left', 'right'" in certificate.unknown
+    assert "Differs: epsilon of 'left', 'right': 1e-05 in the module, 0.5 in the file" in str(certificate)
