@@ -69,3 +69,15 @@ def network(*layers, **weights):
 def floats(*shape, seed=0):
     """Normal numbers."""
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def alone(file, name):
+    """A network of one stored layer, its inputs, and what Keras gave."""
+    table, arrays = stored(file)
+    row = table[name]
+    inputs = [arrays[place] for place in row["inputs"]]
+    start = "batch_shape" if file == "keras3" else "batch_input_shape"
+    listed = [(f"in{at}", "InputLayer", {start: [None, *value.shape[1:]]}, ()) for at, value in enumerate(inputs)]
+    weights = {f"layer__{leaf}": arrays[f"{name}:{leaf}"] for leaf in row["leaves"]}
+    source = network(*listed, ("layer", row["kind"], row["config"], [one[0] for one in listed]), **weights)
+    return source, inputs, arrays[f"{name}:output"]

@@ -19,7 +19,7 @@ from .peers import judging
 from .public_files import build_public
 from .stored import LIMIT, stored
 from .traps import TRAPS, WITH_GRAPH, WITHOUT
-from .trials import Verdict, attempt, renamed
+from .trials import EXACT, WRONG, Verdict, attempt, renamed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 RESULTS = Path("build/porting/results.json")
 REPORT = Path("docs/exam-porting.md")
-MODES = ("plain", "golden", "other names", "lying names", "renamed", "traps", "peers")
+MODES = ("by hand", "plain", "golden", "other names", "lying names", "renamed", "traps", "peers")
 
 
 def files(network: Stored, *, kind: str = "") -> list[str]:
@@ -54,6 +54,22 @@ def renamings(networks: list[Stored], count: int) -> Iterator[Verdict]:
         yield renamed(network, file, seed)
 
 
+def by_rules(networks: list[Stored]) -> Iterator[Verdict]:
+    """The golden outputs of every built network, reached without the library."""
+    for network in networks:
+        if network.counterpart.pairs:
+            facts = {"network": f"{network.framework}/{network.name}", "file": "arrays.npz", "mode": "by hand"}
+            error = network.error(filled(network))
+            yield Verdict(**facts, outcome=EXACT if error <= LIMIT else WRONG, error=error)
+
+
+def filled(network: Stored) -> nn.Module:
+    """The counterpart with what the layout rules give."""
+    module = network.counterpart.build()
+    module.load_state_dict(by_hand(module, network.arrays, network.counterpart.pairs, network.framework))
+    return module
+
+
 def traps(networks: list[Stored]) -> Iterator[Verdict]:
     """Modules that compute something else; those whose file does not say so are given golden outputs."""
     by_name = {f"{network.framework}/{network.name}": network for network in networks}
@@ -67,8 +83,7 @@ def traps(networks: list[Stored]) -> Iterator[Verdict]:
 
 def check(network: Stored, change: Callable[[nn.Module], None]) -> None:
     """Raise an error if the right weights would give the right outputs in spite of the change."""
-    module = network.counterpart.build()
-    module.load_state_dict(by_hand(module, network.arrays, network.counterpart.pairs, network.framework))
+    module = filled(network)
     change(module)
     if network.error(module) <= 10 * LIMIT:
         raise ValueError(f"{network.name} is no trap")
@@ -78,6 +93,8 @@ def run(mode: str, networks: list[Stored], count: int) -> Iterator[Verdict]:
     """Every port of one mode."""
     if mode == "renamed":
         yield from renamings(networks, count)
+    elif mode == "by hand":
+        yield from by_rules(networks)
     elif mode == "traps":
         yield from traps(networks)
     elif mode == "peers":

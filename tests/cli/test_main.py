@@ -278,3 +278,14 @@ def test_port_wants_a_file_and_a_module():
     result = CliRunner().invoke(app, ["port", "--json"])
     assert result.exit_code == 1
     assert json.loads(result.stdout)["error"]["what"] == "The port needs a file and a module."
+
+
+def test_a_file_without_a_module_becomes_a_network(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    wrote = run("port", DEPTHWISE, "--scaffold", "written_by_port.py").output
+    assert "frostline port FILE --to written_by_port:Network" in wrote
+    told = run("port", DEPTHWISE, "--to", "written_by_port:Network", "--out", "w.safetensors").output
+    assert "the outputs agree with an interpretation of the file's own graph" in told
+    for taken in ("written_by_port.py", "a.txt", "1a.py"):
+        result = CliRunner().invoke(app, ["port", str(DEPTHWISE), "--scaffold", taken])
+        assert "A module is written into a new file of Python." in result.output

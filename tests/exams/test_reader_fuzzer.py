@@ -17,6 +17,8 @@ from exams.fuzz.damage import damaged
 from frostline.core.errors import PortError
 
 NUM_CASES = 12
+# PyTorch warns once in a process that it reads a sparse tensor of compressed rows.
+pytestmark = pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta")
 FIXTURES = readers.fixtures()
 
 

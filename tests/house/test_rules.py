@@ -35,7 +35,8 @@ OPTIONS = {
             "--out", "--resume", "--no-cache", "--heal", "--json"},
     "inspect": {"--model", "--freeze", "--weights", "--json"},
     "checkup": {"--weights", "--batch-size", "--lr", "--steps", "--seed", "--json"},
-    "port": {"--to", "--out", "--verify", "--partial", "--adapt", "--hints", "--key", "--list", "--check", "--json"},
+    "port": {"--to", "--out", "--verify", "--partial", "--adapt", "--hints", "--key", "--list", "--check",
+             "--scaffold", "--json"},
     "cache": {"ls", "verify", "purge"},
 }  # fmt: skip
 

@@ -18,6 +18,7 @@ _CALLS = 10  # of a cheap door; dearer ones get fewer
 # Public names without a door, each with the reason.
 RECORDS = {
     "CachedDataset": "made by FeatureCache.fill; its methods have doors",
+    "Certificate": "a record that port gives; what reads it back has a door, the command",
     "Clip": "made by clip_by_...; its methods have doors",
     "Split": "made by split; its methods have doors",
     "ActivationPrice": "a record that price_activations gives",

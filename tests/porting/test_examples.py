@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import nn
 
+from frostline.porting import examples as examples_of
 from frostline.porting.examples import examples
 
 
@@ -33,3 +34,11 @@ def test_shapes_of_the_source_are_tried_first_with_channels_moved():
 
 def test_a_module_without_layers_has_no_examples():
     assert list(examples(nn.ReLU())) == []
+
+
+def test_forms_of_many_channels_take_no_memory_and_are_not_tried():
+    deep = torch.nn.Sequential(*(torch.nn.Conv2d(2048, 2048, 1, bias=False, device="meta") for _ in range(2)))
+    forms = [form for layer in deep for form in examples_of._forms(layer)]
+    assert {form.device.type for form in forms} == {"meta"}
+    assert max(form.numel() for form in forms) > 1 << 29
+    assert all(one.numel() <= 1 << 24 for one in examples_of.examples(deep) if isinstance(one, torch.Tensor))

@@ -77,3 +77,9 @@ def test_directions_of_a_node_and_layers_of_a_state_dict():
 def names_of(framework, units):
     made = grouped(source_units(source_of(framework, units)), ())
     return {unit.name: {leaf: tensor.shape for leaf, tensor in unit.leaves.items()} for unit in made}
+
+
+def test_the_class_of_a_layer_tells_a_depthwise_kernel():
+    source = source_of("keras", {"d": {"kernel": numbers(3, 3, 2, 1)}}, layers=[("d", "DepthwiseConv2D", {}, ())])
+    (unit,) = grouped(source_units(source), ())
+    assert set(unit.leaves) == {"depthwise_kernel"}

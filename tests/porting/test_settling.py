@@ -3,6 +3,7 @@ import torch
 from torch import nn
 
 from frostline.core.errors import AmbiguousPortError, PortError
+from frostline.porting.execution import carry_out
 from frostline.porting.plan import make_plan
 from frostline.porting.reference import Reference, reference_of
 from frostline.porting.settling import prove, settle
@@ -70,3 +71,45 @@ def test_no_assignment_and_no_module_that_computes_something_else_passes():
     assert prove(plan, model, Reference(source), tried) == ()
     with pytest.raises(PortError, match="The module does not compute what the source network does"):
         prove(plan, model, reference_of(source, plan, model), tried)
+
+
+def probabilities(scale):
+    return network(
+        ("x", "InputLayer", {"batch_shape": [None, 3]}, ()), ("p", "Dense", {"use_bias": False}, ("x",)),
+        ("q", "Dense", {"use_bias": False, "activation": "sigmoid"}, ("p",)),
+        p__kernel=ONE, q__kernel=floats(3, 2) * scale,
+    )  # fmt: skip
+
+
+class Probabilities(nn.Module):
+    def __init__(self, factor):
+        super().__init__()
+        self.one, self.two, self.factor = nn.Linear(3, 3, bias=False), nn.Linear(3, 2, bias=False), factor
+
+    def forward(self, x):
+        return self.two(self.one(x) * self.factor).sigmoid()
+
+
+def proven(source, model):
+    plan = make_plan(source, "file", model)
+    carry_out(plan, model)
+    return prove(plan, model, reference_of(source, plan, model), 1)
+
+
+def test_outputs_that_are_all_0_or_1_hide_nothing():
+    source = probabilities(1e6)
+    assert proven(source, Probabilities(1.0))[0].error <= 1e-5
+    with pytest.raises(PortError, match="The module does not compute what the source network does") as caught:
+        proven(source, Probabilities(2.0))
+    assert "the first layer that differs is 'q' (Dense) and 'two' (Linear)" in caught.value.received
+
+
+def test_roundings_of_float32_are_told_from_differences():
+    class Rounded(Probabilities):
+        def forward(self, x):
+            large = 2.0**12  # what float32 rounds away, float64 keeps
+            return super().forward((x + large) - large)
+
+    (run,) = proven(probabilities(1.0), Rounded(1.0))
+    assert run.kind.endswith("the module in float64 too,")
+    assert run.error <= 1e-5

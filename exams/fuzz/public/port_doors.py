@@ -91,6 +91,7 @@ DOORS: list[Door] = [
                 **constants({"missing": "missing.json", "empty": "", "folder": "/"}),
             }),
             "list": FLAG,
+            "scaffold": Pool({UNSET: lambda _: "", "new": lambda w: str(w.folder / "net.py")}, OUT.odd),
             "partial": FLAG,
             "adapt": FLAG,
             "json": FLAG,

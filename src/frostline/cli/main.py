@@ -22,7 +22,7 @@ app.add_typer(cache_app, name="cache")
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 Data = Annotated[str, typer.Argument(help="A folder of images, one subfolder per class; or .npz / .safetensors.")]
 Model = Annotated[str, typer.Option("--model", help="timm:NAME or package.module:function.")]
-Weights = Annotated[str | None, typer.Option(help="A .safetensors file of weights.")]
+Weights = Annotated[str | None, typer.Option(help="A file of PyTorch's weights: safetensors, torch.save.")]
 Freeze = Annotated[str | None, typer.Option(help="Freeze through this layer; default: all but the new head.")]
 CacheFolder = Annotated[str, typer.Option("--cache", help="The cache folder.")]
 
@@ -130,16 +130,27 @@ def port(
     key: Annotated[str | None, typer.Option(help="The entry of the file that holds the weights.")] = None,
     is_list: Annotated[bool, typer.Option("--list", help="Show the tensors of the file.")] = False,
     check: Annotated[str | None, typer.Option(help="A certificate: port again, and compare.")] = None,
+    scaffold: Annotated[str | None, typer.Option(help="Write a module for the file's architecture there.")] = None,
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Load weights of another framework into a module, and say how far that is proven."""
-    from frostline.recipes.port_files import check_certificate, list_tensors, port_to_file, read_certificate
+    from frostline.recipes.port_files import (
+        check_certificate,
+        list_tensors,
+        port_to_file,
+        read_certificate,
+        write_scaffold,
+    )
 
     with errors_in_four_parts(as_json=as_json):
         if check is not None:
             spec = to or read_certificate(check).to
             result = check_certificate(check, build_model(spec), file)
             show(result, result.text(), as_json=as_json)
+            return
+        if file is not None and scaffold is not None:
+            written = write_scaffold(file, scaffold, key)
+            show(written, written.text(), as_json=as_json)
             return
         if file is None or (to is None and not is_list):
             raise DataError(

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from frostline.core.inputs import call
 from frostline.porting.arrangements import of_outputs
+from frostline.porting.interpreting.network import Interpretation, interpret
 from frostline.porting.running import difference, evaluating, tolerance_of
 from frostline.porting.units import RECURRENT
 
@@ -36,12 +37,13 @@ def first_difference(plan: PortPlan, model: nn.Module, reference: Reference, gol
     """
     steps = {step.source.name.removesuffix("/pointwise"): step for step in plan.steps}
     given = _outputs(model, plan.steps, golden.inputs)
+    found = interpret(reference.source, reference.inputs, keeps_layers=True) if reference.inputs else Interpretation(())
     limit, agreeing = _SLACK * tolerance_of(model), list[str]()
     for layer in reference.source.layers:
         step = steps.get(layer.unit or layer.name)
         if step is None or not given.get(step.target.name):
             continue
-        forms = [form for values in (reference.found.plain, reference.found.layers) if layer.name in values
+        forms = [form for values in (found.plain, found.layers) if layer.name in values
                  for form in of_outputs((values[layer.name],))]  # fmt: skip
         error = min((difference([one], form) for one in given[step.target.name] for form in forms), default=torch.inf)
         pair = f"{layer.name!r} ({layer.kind}) and {step.target.name!r} ({type(step.target.module).__name__})"

@@ -16,6 +16,7 @@ _LENGTHS = (16, 8, 64, 5, 128)
 
 
 BATCH = 3  # samples; one would look like an axis to spare
+_MOST_VALUES = 1 << 24  # in one example: an image of 512 x 512 with 32 channels, twice
 _MOST = 80  # examples that are tried
 
 
@@ -40,22 +41,30 @@ def _tuples(model: nn.Module, forms: list[Tensor], shapes: Sequence[tuple[tuple[
         for way in (first, last):
             yield way if len(way) > 1 else next(iter(way))
     by_layer = sorted(forms, key=lambda form: (form.dtype != torch.long, form.ndim < 4, tuple(form.shape[1:])))
-    yield from by_layer
-    for form in by_layer:
+    small = [form for form in by_layer if form.numel() <= _MOST_VALUES]
+    device = next((one.device for one in model.parameters()), torch.device("cpu"))
+    for form in small:
+        yield _made(form, device)
+    for form in small:
         for count in (2, 3):  # networks of several inputs of one kind
-            yield (form,) * count
+            yield (_made(form, device),) * count
+
+
+def _made(form: Tensor, device: torch.device) -> Tensor:
+    """A value of this form: rows of an embedding are zeros, which every embedding has."""
+    return torch.zeros_like(form, device=device) if form.dtype == torch.long else torch.ones_like(form, device=device)
 
 
 def _forms(layer: nn.Module) -> Iterator[Tensor]:
-    device = next((one.device for one in layer.parameters()), torch.device("cpu"))
+    """Forms of values without memory: a deep layer of many channels would take gigabytes of it for the large ones."""
     dtype = next((one.dtype for one in layer.parameters() if one.is_floating_point()), torch.float32)
 
     def values(*shape: int) -> Tensor:
-        return torch.ones(shape, device=device, dtype=dtype)
+        return torch.empty(shape, device="meta", dtype=dtype)
 
     if isinstance(layer, (nn.Embedding, nn.EmbeddingBag)):
         for length in _LENGTHS:
-            yield torch.zeros((BATCH, length), dtype=torch.long, device=device)
+            yield torch.empty((BATCH, length), dtype=torch.long, device="meta")
     elif isinstance(layer, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
         axes = len(layer.kernel_size)
         for side in _SIDES if axes < 3 else (16, 8, 6, 32):

@@ -36,8 +36,8 @@ def make_values(plan: PortPlan) -> dict[str, Tensor]:
             like = step.target.tensors[move.target]
             value = move.forward(parts, like.detach()).contiguous()
             name = full_name(step.target, move.target)
-            _check_inverse(plan, name, parts, move.inverse(value, parts))
             made[name] = _converted(plan, name, value, like, is_variance=move.target == "running_var")
+            _check_inverse(plan, name, parts, move.inverse(value, parts))
     return made
 
 

@@ -29,9 +29,6 @@ _LEAF_NAMES = ("query", "key", "value", "output")
 _RECURRENT = re.compile(r"((?:weight|bias)_(?:ih|hh|hr))_(l\d+(?:_reverse)?)")
 
 
-MATCONVNET_EPSILON = 1e-4  # the default of `vl_nnbnorm`
-
-
 def grouped(units: Sequence[SourceUnit], targets: Sequence[TargetUnit]) -> tuple[SourceUnit, ...]:
     """The units that are matched.
 
@@ -64,6 +61,9 @@ def is_packed(units: Sequence[SourceUnit], targets: Sequence[TargetUnit]) -> boo
 
 def _apart(unit: SourceUnit, *, has_attention: bool) -> list[SourceUnit]:
     leaves = dict(unit.leaves)
+    if unit.kind.startswith("DepthwiseConv") and "kernel" in leaves:  # Keras 3 calls it so in its older format
+        leaves["depthwise_kernel"] = leaves.pop("kernel")
+        unit = replace(unit, leaves=leaves)
     if unit.framework == "tensorflow":
         leaves = _of_tensorflow(unit.name, leaves)
         unit = replace(unit, leaves=leaves)
@@ -85,11 +85,6 @@ def _apart(unit: SourceUnit, *, has_attention: bool) -> list[SourceUnit]:
     if leaves and set(leaves) <= {"in_proj_weight", "in_proj_bias"}:
         packed = {leaf.removeprefix("in_proj_"): tensor for leaf, tensor in leaves.items()}
         return [replace(unit, name=f"{unit.name}/in_proj" if unit.name else "in_proj", leaves=packed)]
-    if "moments" in leaves:
-        return [_of_moments(unit)]
-    if {"weights", "rolling_mean"} <= set(leaves):  # Darknet: a convolution and its BatchNorm
-        kernel = {"weights": leaves.pop("weights")}
-        return [replace(unit, leaves=kernel), replace(unit, name=f"{unit.name}/norm", leaves=leaves)]
     if {"W", "R"} <= set(leaves):
         return _directions(unit)
     by_direction = [(leaf, _RECURRENT.fullmatch(leaf)) for leaf in leaves]
@@ -149,17 +144,6 @@ def _is_scaled_by(norm: SourceUnit, scale: SourceUnit) -> bool:
         and norm.leaves["mean"].shape == scale.leaves["gamma"].shape
         and (scale.layer is None or norm.name in scale.layer.inputs)
     )
-
-
-def _of_moments(unit: SourceUnit) -> SourceUnit:
-    """MatConvNet's moments, of shape (C, 2): means, and standard deviations of variance and epsilon."""
-    leaves = dict(unit.leaves)
-    moments = leaves.pop("moments")
-    count = (moments.shape[0],)
-    epsilon = float(unit.setting("epsilon", MATCONVNET_EPSILON))
-    leaves["mean"] = part(moments, "[0]", count, lambda tensor: tensor[:, 0])
-    leaves["variance"] = part(moments, "[1]^2", count, lambda tensor: (tensor[:, 1].square() - epsilon).clamp_min(0))
-    return replace(unit, leaves=leaves)
 
 
 def _directions(unit: SourceUnit) -> list[SourceUnit]:

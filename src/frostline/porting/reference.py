@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from frostline.porting import arrangements
 from frostline.porting.interpreting import onnx_runtime
 from frostline.porting.interpreting.layer import NotInterpretedError
-from frostline.porting.interpreting.network import Interpretation, input_names, interpret
+from frostline.porting.interpreting.network import Interpretation, called, input_names, interpret
 from frostline.porting.interpreting.samples import PREPARING, prepared_by, samples
 from frostline.porting.running import Golden, outputs_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from frostline.porting.plan import PortPlan
     from frostline.porting.readers.contract import Source
@@ -33,13 +33,15 @@ class Reference:
         source: The file.
         goldens: Inputs and outputs as the module may take and give them: it has to give one of them. Those of the user,
             or one for each order of axes in which the module can be run on what the network of the file computes.
-        found: What the network of the file made of the inputs, with the outputs of all layers.
+        inputs: Of the network of the file, channels last; empty if it was not run.
+        shapes: Of the outputs of its layers.
         notes: Why there is nothing to compare with, if the file has an architecture and there is nothing.
     """
 
     source: Source
     goldens: tuple[Golden, ...] = ()
-    found: Interpretation = field(default_factory=lambda: Interpretation(()))
+    inputs: tuple[Tensor, ...] = ()
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict[str, tuple[int, ...]])
     notes: tuple[str, ...] = ()
 
 
@@ -59,13 +61,13 @@ def reference_of(source: Source, plan: PortPlan, model: nn.Module, seed: int = 0
         return Reference(source)
     try:
         inputs = samples(source, seed)
-        found = interpret(source, inputs, keeps_layers=True)
+        found = interpret(source, inputs)
     except NotInterpretedError as error:
         return Reference(source, notes=(f"The file's graph was not run: {error}.",))
     goldens = tuple(_goldens(source, model, inputs, found))
     shapes = ", ".join(str(tuple(one.shape)) for one in found.outputs)
     why = f"The file's graph gives outputs of shape {shapes} for random inputs; the module takes or gives others."
-    return Reference(source, goldens, found, () if goldens else (why,))
+    return Reference(source, goldens, inputs, found.shapes, () if goldens else (why,))
 
 
 def _of_onnx(source: Source, plan: PortPlan, model: nn.Module, seed: int) -> Reference:
@@ -85,7 +87,7 @@ def _of_onnx(source: Source, plan: PortPlan, model: nn.Module, seed: int) -> Ref
 def _goldens(source: Source, model: nn.Module, inputs: tuple[Tensor, ...], found: Interpretation) -> Iterator[Golden]:
     parameter = next((one for one in model.parameters() if one.is_floating_point()), torch.zeros(()))
     wanted = [("", found.outputs), *([(", before its last activation", found.before)] if found.before else [])]
-    for told, values in _prepared(source, inputs, found):
+    for told, values in _prepared(source, inputs):
         for order, arranged in arrangements.of_inputs(values):
             made: Any = tuple(
                 one.to(parameter.device, parameter.dtype if one.is_floating_point() else one.dtype) for one in arranged
@@ -104,9 +106,7 @@ def _are_shaped(given: list[Tensor], wanted: tuple[Tensor, ...]) -> bool:
     )
 
 
-def _prepared(
-    source: Source, inputs: tuple[Tensor, ...], found: Interpretation
-) -> Iterator[tuple[str, tuple[Tensor, ...]]]:
+def _prepared(source: Source, inputs: tuple[Tensor, ...]) -> Iterator[tuple[str, tuple[Tensor, ...]]]:
     """The inputs, and as they are after the layers that only bring them to another range: modules often have none."""
     yield "", inputs
     made, names = list(inputs), list[str]()
@@ -115,6 +115,6 @@ def _prepared(
         while (after := prepared_by(source, last)) is not None:
             last = after.name
             names.append(last)
-        made[index] = found.layers[last] if last != name else made[index]
+            made[index] = called(source, after, (made[index],))
     if names:
         yield f", on inputs after its {' and '.join(names)}", tuple(made)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -65,6 +66,17 @@ def nearest(model: nn.Module, goldens: Sequence[Golden]) -> tuple[float, Golden]
     errors = [difference(runs[id(golden.inputs)], golden.outputs) for golden in goldens]
     best = min(range(len(goldens)), key=errors.__getitem__)
     return errors[best], goldens[best]
+
+
+def nearest_in_float64(model: nn.Module, goldens: Sequence[Golden]) -> tuple[float, Golden]:
+    """As `nearest`, of a copy of the module in float64: what deep networks make of roundings is left out."""
+    exact = copy.deepcopy(model).double()
+    wide = [replace(golden, inputs=map_tensors(golden.inputs, _widened)) for golden in goldens]
+    return nearest(exact, wide)
+
+
+def _widened(value: Tensor) -> Tensor:
+    return value.double() if value.is_floating_point() else value
 
 
 def outputs_of(model: nn.Module, inputs: Any) -> list[Tensor] | None:

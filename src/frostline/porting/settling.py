@@ -13,7 +13,7 @@ from frostline.porting.certificate import Certificate, Run
 from frostline.porting.divergence import first_difference
 from frostline.porting.execution import carry_out
 from frostline.porting.plan import PortPlan, Step, refuse_ambiguity
-from frostline.porting.running import Golden, difference, further, nearest, outputs_of, tolerance_of
+from frostline.porting.running import Golden, difference, further, nearest, nearest_in_float64, outputs_of, tolerance_of
 from frostline.porting.units import full_name
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from frostline.porting.reference import Reference
 
 MOST_TRIALS = 1_000  # assignments that are run
+_NEAR = 1e-2  # differences that roundings may make in a deep network; larger ones are of another network
+_TINY = 1e-3
 _FURTHER = 2  # other inputs on which assignments must agree that all give the golden outputs
 
 
@@ -86,10 +88,22 @@ def prove(
     if not reference.goldens:
         return ()
     (error, golden), tolerance = nearest(model, reference.goldens), tolerance_of(model)
+    if tolerance < error < _NEAR and reference.inputs:
+        error, golden = nearest_in_float64(model, reference.goldens)
+        golden = replace(golden, kind=f"{golden.kind}, the module in float64 too,")
     if error > tolerance:
         where = first_difference(plan, model, reference, golden)
         raise _differs(plan, golden, error, tolerance, where, causes)
+    if reference.inputs and _are_saturated(golden):
+        where = first_difference(plan, model, reference, golden)
+        if where.startswith("the first layer"):  # outputs that are all 0 or 1 hide it
+            raise _differs(plan, golden, error, tolerance, where, causes)
     return (Run(golden.kind, golden.num_samples, error, tolerance, alternatives),)
+
+
+def _are_saturated(golden: Golden) -> bool:
+    """Whether outputs are probabilities that are all 0 or 1, as nearly as float32 tells."""
+    return all(bool(((one.abs() < _TINY) | ((one - 1).abs() < _TINY)).all()) for one in golden.outputs)
 
 
 @contextmanager

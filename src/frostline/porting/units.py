@@ -98,7 +98,7 @@ def target_units(model: nn.Module, *, is_packed: bool = False) -> tuple[TargetUn
     for name, module in model.named_modules():
         if id(module) in taken:
             continue
-        if is_packed and isinstance(module, nn.MultiheadAttention) and module.in_proj_weight is not None:
+        if is_packed and isinstance(module, nn.MultiheadAttention) and "in_proj_weight" in persistent(module):
             units.append(_packed(name, module))
         else:
             units += _units_of(name, module, taken)
@@ -116,8 +116,9 @@ def persistent(module: nn.Module) -> dict[str, Tensor]:
 
 def _packed(name: str, module: nn.MultiheadAttention) -> TargetUnit:
     """The projection of query, key and value as the linear layer that it is."""
-    linear = nn.Linear(module.embed_dim, 3 * module.embed_dim, module.in_proj_bias is not None, device="meta")
-    tensors = {own: tensor for own in ("weight", "bias") if (tensor := getattr(module, f"in_proj_{own}")) is not None}
+    held = persistent(module)
+    linear = nn.Linear(module.embed_dim, 3 * module.embed_dim, "in_proj_bias" in held, device="meta")
+    tensors = {own: held[f"in_proj_{own}"] for own in ("weight", "bias") if f"in_proj_{own}" in held}
     start = f"{name}." if name else ""
     return TargetUnit(f"{start}in_proj", linear, tensors, name, {own: f"{start}in_proj_{own}" for own in tensors})
 

@@ -98,10 +98,10 @@ def port(
         plan = make_plan(content, str(path), model, hints=hints, partial=partial, inputs=wanted and wanted.inputs)
         plan = repeated(plan, like) if like is not None else plan
         beside = Reference(content, (wanted,)) if wanted is not None else reference_of(content, plan, model)
-        settings = compare(plan, content, model, beside.found.layers)
+        settings = compare(plan, content, model, beside.shapes)
         done = set_equal(settings, undo) if adapt else ()
         plan, alternatives = settle(plan, model, beside.goldens, causes_of(settings))
-        settings = compare(plan, content, model, beside.found.layers)
+        settings = compare(plan, content, model, beside.shapes)
         done += set_equal(settings, undo) if adapt else ()
         undo.callback(carry_out(plan, model))
         runs = prove(plan, model, beside, alternatives, causes_of(settings))

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from frostline.core.arguments import as_path
 from frostline.core.errors import CacheError, DataError, PortError
-from frostline.core.io import read_json, write_json
+from frostline.core.io import read_json, write_atomic, write_json
 from frostline.porting.certificate import Certificate
 from frostline.porting.readers.formats import open_source
+from frostline.porting.scaffold.module_text import module_text
 from frostline.recipes.port import port
 from frostline.recipes.saving import save_model
 
@@ -83,6 +84,44 @@ def list_tensors(source: str, key: str | None = None) -> Listing:
     with open_source(as_path("frostline port", "FILE", source), key) as (content, _):
         tensors = tuple((one.name, one.dtype, one.shape, f"{one.unit}: {one.leaf}") for one in content.tensors)
         return Listing(content.format, content.framework, tensors, dict(content.dropped), content.notes)
+
+
+@dataclass(frozen=True)
+class Scaffold:
+    """What `frostline port FILE --scaffold` shows."""
+
+    module: str
+    layers: int
+
+    def text(self) -> str:
+        """For people."""
+        stem = Path(self.module).stem
+        return (
+            f"Wrote {self.module}, a module of {self.layers} layers. Fill it:\n"
+            f"  frostline port FILE --to {stem}:{CLASS} --out {stem}.safetensors"
+        )
+
+
+CLASS = "Network"  # of the module that is written
+
+
+def write_scaffold(source: str, out: str, key: str | None = None) -> Scaffold:
+    """Write a module for the architecture in a file.
+
+    Raises:
+        DataError: If `out` is there already, or is no name of a module of Python.
+        PortError: If a layer is none of those that are written.
+    """
+    path = as_path("frostline port", "--scaffold", out)
+    if path.suffix != ".py" or not path.stem.isidentifier() or path.exists():
+        raise DataError(
+            what="A module is written into a new file of Python.", where="--scaffold", received=out,
+            do="pass the name of a file that does not exist yet, such as --scaffold network.py.",
+        )  # fmt: skip
+    with open_source(as_path("frostline port", "FILE", source), key) as (content, _):
+        text = module_text(content, source, CLASS)
+        write_atomic(path, [text.encode()])
+        return Scaffold(str(path), len(content.layers))
 
 
 def check_certificate(path: str, model: nn.Module, source: str | None = None) -> Replay:

@@ -17,7 +17,7 @@ CFG = "[net]\nchannels=3\n[convolutional]\nbatch_normalize=1\nfilters=4\nsize=3\
 def main() -> None:
     """Write the weights of two convolutions, and their description."""
     FOLDER.mkdir(parents=True, exist_ok=True)
-    floats = np.random.default_rng(0).normal(size=4 * 4 + 4 * 3 * 9 + 2 + 2 * 4).astype("<f4")
+    floats = np.random.default_rng(0).uniform(0.5, 1.5, size=4 * 4 + 4 * 3 * 9 + 2 + 2 * 4).astype("<f4")
     (FOLDER / "net.weights").write_bytes(struct.pack("<3iq", 0, 2, 5, 100) + floats.tobytes())
     (FOLDER / "net.cfg").write_text(CFG)
 

@@ -45,8 +45,9 @@ filters=2
 anchors = 10,13,  16,30
 """
 SHAPES = [
-    ("0_convolutional", "biases", (4,)), ("0_convolutional", "scales", (4,)), ("0_convolutional", "rolling_mean", (4,)),
-    ("0_convolutional", "rolling_variance", (4,)), ("0_convolutional", "weights", (4, 3, 3, 3)),
+    ("0_convolutional/bn", "biases", (4,)), ("0_convolutional/bn", "scales", (4,)),
+    ("0_convolutional/bn", "rolling_mean", (4,)), ("0_convolutional/bn", "rolling_variance", (4,)),
+    ("0_convolutional", "weights", (4, 3, 3, 3)),
     ("1_convolutional", "biases", (4,)), ("1_convolutional", "weights", (4, 2, 1, 1)),
     ("5_convolutional", "biases", (2,)), ("5_convolutional", "weights", (2, 32, 1, 1)),
 ]  # fmt: skip
@@ -75,9 +76,9 @@ def test_the_description_divides_the_floats(tmp_path, minor):
     assert [(one.unit, one.leaf, one.shape) for one in source.tensors] == SHAPES
     assert np.array_equal(np.concatenate([one.numpy().ravel() for one in found.values()]), np.arange(COUNT))
     assert (source.framework, source.order) == ("darknet", "graph")
-    assert [(one.name, one.inputs) for one in source.layers][2:5] == [
-        ("2_shortcut", ("1_convolutional", "0_convolutional")), ("3_route", ("2_shortcut", "0_convolutional")),
-        ("4_reorg", ("3_route",)),
+    assert [(one.name, one.inputs) for one in source.layers][1:5] == [
+        ("0_convolutional/bn", ("0_convolutional",)), ("1_convolutional", ("0_convolutional/bn",)),
+        ("2_shortcut", ("1_convolutional", "0_convolutional/bn")), ("3_route", ("2_shortcut", "0_convolutional/bn")),
     ]  # fmt: skip
     assert source.layers[0].config["activation"] == "leaky"
 
@@ -97,7 +98,7 @@ def test_without_a_description_there_is_one_row_of_floats(tmp_path):
     assert caught.value.received == f"{COUNT} floats, and the network has {124 + 2 * (COUNT - 125)}"
     with WeightFile(path) as file:
         first = darknet.divided(file, [layers[0], Layer("b", (1, COUNT - 125, 1, 1), has_batch_norm=False)])[0]
-        assert (first.name, first.leaf, first.load().tolist()) == ("a.biases", "biases", [0, 1, 2, 3])
+        assert (first.name, first.leaf, first.load().tolist()) == ("a/bn.biases", "biases", [0, 1, 2, 3])
 
 
 @pytest.mark.parametrize("count", [COUNT - 1, COUNT + 1])

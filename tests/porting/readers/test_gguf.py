@@ -29,6 +29,7 @@ def test_every_type():
     assert found["blk.0.int64.weight"].numpy().dtype == np.int64
     assert (source.tensors[0].unit, source.tensors[0].leaf) == ("blk/0/float32", "weight")
     assert [one.dtype for one in source.tensors][-2:] == ["bfloat16", "float32"]
+    assert source.tensors[-1].leaf == "weight in rotary pairs"
     assert (source.format, source.framework) == ("GGUF", "gguf")
     assert "Q4_0, Q4_1, Q5_0, Q5_1, Q8_0 were unpacked" in source.notes[0]
     assert "the architecture is llama" in source.notes[1].lower()

@@ -79,6 +79,12 @@ def test_numbers_in_names_are_numbers():
     assert sorted(paths, key=file_order)[3:] == ["l/conv2d_2/vars/0", "l/conv2d_10/vars/0"]
 
 
+@pytest.mark.parametrize("cells", ["x", 3, None, ["x", 3, None], {}])
+def test_stacked_cells_that_are_none_have_no_place(cells):
+    model = {"class_name": "Sequential", "config": [layer("RNN", "a", cell=layer("StackedRNNCells", "b", cells=cells))]}
+    assert list(places(model)) == ["layers/rnn"]
+
+
 def test_endless_names_have_no_place():
     model = layer("Dense", "d")
     for _ in range(50):

@@ -11,7 +11,8 @@ from frostline.porting.readers.weight_file import WeightFile
 FILES = Path(__file__).parents[1] / "files" / "matconvnet"
 PARTS = {
     "conv1f": ("conv1", "filters", (3, 3, 2, 4)), "conv1b": ("conv1", "biases", (4,)),
-    "bn1f": ("bn1", "multipliers", (4,)), "bn1b": ("bn1", "biases", (4,)), "bn1m": ("bn1", "moments", (4, 2)),
+    "bn1f": ("bn1", "multipliers", (4,)), "bn1b": ("bn1", "biases", (4,)), "bn1m": ("bn1", "mean", (4,)),
+    "sigma": ("bn1", "sigma", (4,)),
 }  # fmt: skip
 
 
@@ -30,7 +31,10 @@ def test_networks(name, kind):
     assert [(one.unit, one.leaf, one.shape) for one in source.tensors] == list(PARTS.values())
     for one, stored in zip(source.tensors, PARTS, strict=True):
         assert found[one.name].shape == one.shape
-        assert np.array_equal(found[one.name].ravel(), expected[stored].ravel())
+        if one.leaf in ("mean", "sigma"):
+            assert np.array_equal(found[one.name], expected["bn1m"][:, ("mean", "sigma").index(one.leaf)])
+        else:
+            assert np.array_equal(found[one.name].ravel(), expected[stored].ravel())
     assert [layer.name for layer in source.layers][:2] == ["conv1", "bn1"]
     assert source.layers[1].inputs == ("conv1",)
     assert source.layers[1].config["epsilon"] == 1e-4
@@ -56,6 +60,17 @@ def test_other_files_of_matlab(tmp_path):
     assert list(found) == ["w"]
     assert source.framework == "numpy"
     assert "layout is unknown" in source.notes[0]
+
+
+def test_moments_are_two_columns(tmp_path):
+    layers = np.empty((1, 1), object)
+    weights = np.empty((1, 3), object)
+    weights[0, :] = [np.ones((4, 1)), np.ones((4, 1)), np.ones((4, 3))]
+    layers[0, 0] = {"type": "bnorm", "name": "b", "weights": weights}
+    savemat(tmp_path / "a.mat", {"layers": layers})
+    with pytest.raises(PortError, match="damaged") as caught:
+        read(tmp_path / "a.mat")
+    assert "moments" in caught.value.received
 
 
 def test_layers_that_are_none(tmp_path):

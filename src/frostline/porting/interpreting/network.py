@@ -28,12 +28,14 @@ class Interpretation:
         layers: Of each layer, by its name; only where they were asked for.
         before: The outputs before the activation of the last layer, where it has one: modules often leave it out.
         plain: Of each layer, its output before its activation; only where they were asked for.
+        shapes: Of the output of each layer, channels last, by its name.
     """
 
     outputs: tuple[Tensor, ...]
     layers: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
     before: tuple[Tensor, ...] = ()
     plain: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict[str, tuple[int, ...]])
 
 
 @torch.no_grad()
@@ -57,6 +59,7 @@ def interpret(source: Source, inputs: Sequence[Tensor], *, keeps_layers: bool = 
     left = Counter(name for layer in source.layers for name in layer.inputs) + Counter(ends)
     kept: dict[str, Tensor] = {}
     before: dict[str, Tensor] = {}
+    shapes: dict[str, tuple[int, ...]] = {}
     for stated in source.layers:
         if stated.kind != "InputLayer":
             own = weights.get(stated.unit or stated.name, {})
@@ -64,6 +67,7 @@ def interpret(source: Source, inputs: Sequence[Tensor], *, keeps_layers: bool = 
             values[stated.name] = _applied(layer)
             if stated.name in ends or keeps_layers:
                 before[stated.name] = _before(layer, values[stated.name])
+        shapes[stated.name] = tuple(values[stated.name].shape)
         if keeps_layers:
             kept[stated.name] = values[stated.name]
         left.subtract(stated.inputs)
@@ -73,7 +77,7 @@ def interpret(source: Source, inputs: Sequence[Tensor], *, keeps_layers: bool = 
     outputs = tuple(values[name] for name in ends)
     logits = tuple(before[name] for name in ends if name in before)
     is_same = len(logits) != len(outputs) or all(one is other for one, other in zip(logits, outputs, strict=True))
-    return Interpretation(outputs, kept, () if is_same else logits, before if keeps_layers else {})
+    return Interpretation(outputs, kept, () if is_same else logits, before if keeps_layers else {}, shapes)
 
 
 def called(source: Source, stated: SourceLayer, inputs: tuple[Tensor, ...]) -> Tensor:

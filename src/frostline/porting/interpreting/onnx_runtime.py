@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -47,7 +48,8 @@ def run(source: Source, path: str, seed: int = 0) -> tuple[tuple[Tensor, ...], t
         raise
     except Exception as error:  # its errors share no class
         raise NotInterpretedError(f"ONNX Runtime refuses it ({type(error).__name__})") from error
-    outputs = tuple(torch.from_numpy(one) for one in found if hasattr(one, "dtype") and one.dtype.kind == "f")
+    arrays = (one for one in found if isinstance(one, np.ndarray))
+    outputs = tuple(torch.from_numpy(one) for one in arrays if one.dtype.kind == "f")
     whole = tuple(one.long() if one.dtype == torch.int32 else one for one in inputs)
     return whole, outputs
 

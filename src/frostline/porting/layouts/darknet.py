@@ -1,4 +1,4 @@
-"""Layouts of Darknet: arrays lie as in PyTorch; a convolution with BatchNorm is two layers (see `grouping`)."""
+"""Layouts of Darknet: arrays lie as in PyTorch, under names of its own."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from frostline.porting.layouts.layout import Move
     from frostline.porting.units import SourceUnit, TargetUnit
 
+_CONV = {"weights": ("weight", SAME), "biases": ("bias", SAME)}
 _NORM = {
     "scales": ("weight", SAME), "biases": ("bias", SAME), "rolling_mean": ("running_mean", SAME),
     "rolling_variance": ("running_var", SAME),
@@ -23,10 +24,10 @@ def moves(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
     """How a layer of Darknet becomes a layer of PyTorch; None if it cannot.
 
     References:
-        Darknet, `src/parser.c`, `load_convolutional_weights`.
+        Darknet, `src/parser.c` (`load_convolutional_weights`): weights are (filters, channels, height, width).
     """
-    if isinstance(target.module, nn.modules.batchnorm._NormBase):
-        return assemble(unit, target, _NORM, {"num_batches_tracked": 0.0})
-    if isinstance(target.module, (nn.modules.conv._ConvNd, nn.Linear)):
-        return assemble(unit, target, {"weights": ("weight", SAME), "biases": ("bias", SAME)})
+    if isinstance(target.module, nn.Conv2d):
+        return assemble(unit, target, _CONV)
+    if isinstance(target.module, nn.BatchNorm2d) and "rolling_variance" in unit.leaves:
+        return assemble(unit, target, _NORM)
     return None

@@ -1,4 +1,4 @@
-"""Layouts of MatConvNet: filters (height, width, in, out); moments are taken apart in `grouping`."""
+"""Layouts of MatConvNet: filters (height, width, in, out); a BatchNorm stores the root of variance and epsilon."""
 
 from __future__ import annotations
 
@@ -6,36 +6,44 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from frostline.porting.layouts.layout import SAME, permuted, reshaped
+from frostline.porting.layouts.layout import SAME, Layout, permuted
 from frostline.porting.layouts.rules import assemble
 
 if TYPE_CHECKING:
     from frostline.porting.layouts.layout import Move
     from frostline.porting.units import SourceUnit, TargetUnit
 
-_FILTERS = permuted("(h, w, in, out) to (out, in, h, w)", 3, 2, 0, 1)
-_NORM = {
-    "multipliers": ("weight", SAME), "biases": ("bias", SAME), "mean": ("running_mean", SAME),
-    "variance": ("running_var", SAME),
-}  # fmt: skip
+_FILTERS = permuted("HWIO to OIHW", 3, 2, 0, 1)
 
 
 def moves(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
     """How a layer of MatConvNet becomes a layer of PyTorch; None if it cannot.
 
     References:
-        MatConvNet 1.0-beta25, `vl_nnconv`, `vl_nnbnorm`.
+        MatConvNet 1.0-beta25, `vl_nnconv.m` and `vl_nnbnorm.m`: in test mode sigma is divided by as it is stored, so
+        that the variance which gives it depends on the epsilon of the module.
     """
-    if isinstance(target.module, nn.modules.batchnorm._NormBase):
-        return assemble(unit, target, _NORM, {"num_batches_tracked": 0.0})
-    filters = unit.leaves.get("filters")
-    if filters is None or len(filters.shape) != 4:
-        return None
     if isinstance(target.module, nn.Conv2d):
         return assemble(unit, target, {"filters": ("weight", _FILTERS), "biases": ("bias", SAME)})
-    if isinstance(target.module, nn.Linear):  # a convolution over the whole map, flattened (channels, height, width)
-        flat = (filters.shape[3], filters.shape[0] * filters.shape[1] * filters.shape[2])
-        apart = (filters.shape[3], filters.shape[2], *filters.shape[:2])
-        joined = _FILTERS.then(reshaped("axes joined", apart, flat))
-        return assemble(unit, target, {"filters": ("weight", joined), "biases": ("bias", SAME)})
+    if isinstance(target.module, nn.Linear) and "filters" in unit.leaves:
+        height, width, inputs, outputs = unit.leaves["filters"].shape
+        flat = Layout(
+            "HWIO to (out, channels x height x width)",
+            lambda tensor: tensor.permute(3, 2, 0, 1).reshape(outputs, -1),
+            lambda tensor: tensor.reshape(outputs, inputs, height, width).permute(2, 3, 1, 0),
+        )
+        return assemble(unit, target, {"filters": ("weight", flat), "biases": ("bias", SAME)})
+    if isinstance(target.module, nn.BatchNorm2d):
+        rows = {"multipliers": ("weight", SAME), "biases": ("bias", SAME), "mean": ("running_mean", SAME),
+                "sigma": ("running_var", _variance(target.module.eps))}  # fmt: skip
+        return assemble(unit, target, rows)
     return None
+
+
+def _variance(epsilon: float) -> Layout:
+    """From sigma to the variance with which a BatchNorm of this epsilon divides by sigma."""
+    return Layout(
+        f"sigma to variance (epsilon {epsilon:g})",
+        lambda tensor: (tensor.double() ** 2 - epsilon).to(tensor.dtype),
+        lambda tensor: (tensor.double() + epsilon).sqrt().to(tensor.dtype),
+    )

@@ -1,4 +1,4 @@
-"""Layouts of scikit-learn's networks: one matrix and one vector per layer."""
+"""Layouts of scikit-learn: perceptrons, whose weights are (in, out)."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 
 def moves(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
-    """How a layer of an `MLPClassifier` or `MLPRegressor` becomes a linear layer; None if it cannot.
+    """How a layer of a perceptron becomes a linear layer; None if it cannot.
 
     References:
-        scikit-learn 1.9, `neural_network/_multilayer_perceptron.py`; measured against PyTorch 2.13 (docs/formats.md).
+        scikit-learn 1.9, `neural_network/_multilayer_perceptron.py`: `X @ coefs_[i] + intercepts_[i]`.
     """
-    if not isinstance(target.module, nn.Linear):
-        return None
-    return assemble(unit, target, {"coefs": ("weight", TRANSPOSED), "intercepts": ("bias", SAME)})
+    if isinstance(target.module, nn.Linear):
+        return assemble(unit, target, {"coefs": ("weight", TRANSPOSED), "intercepts": ("bias", SAME)})
+    return None

@@ -95,8 +95,8 @@ def divided(file: WeightFile, layers: Sequence[Layer]) -> tuple[SourceTensor, ..
     at = begin = _begin(*_HEAD.unpack(file.read_at(0, _HEAD.size))[:2])
     found: list[SourceTensor] = []
     for layer in layers:
-        for leaf, shape in _leaves(layer):
-            found.append(_tensor(file, layer.name, leaf, at, shape))
+        for unit, leaf, shape in _leaves(layer):
+            found.append(_tensor(file, unit, leaf, at, shape))
             at += 4 * math.prod(shape)
     if at != file.size:
         raise file.refused(
@@ -112,13 +112,14 @@ def _begin(major: int, minor: int) -> int:
     return _HEAD.size + (8 if major * 10 + minor >= 2 and major < 1000 and minor < 1000 else 4)
 
 
-def _leaves(layer: Layer) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """What a layer has, in Darknet's order and words."""
-    filters = (layer.shape[0],)
-    yield "biases", filters
+def _leaves(layer: Layer) -> Iterator[tuple[str, str, tuple[int, ...]]]:
+    """Unit, leaf and shape of what a layer has, in Darknet's order and words; its BatchNorm is a unit of its own."""
+    filters, norm = (layer.shape[0],), f"{layer.name}/bn"
     if layer.has_batch_norm:
-        yield from (("scales", filters), ("rolling_mean", filters), ("rolling_variance", filters))
-    yield "weights", layer.shape
+        yield from ((norm, leaf, filters) for leaf in ("biases", "scales", "rolling_mean", "rolling_variance"))
+    else:
+        yield layer.name, "biases", filters
+    yield layer.name, "weights", layer.shape
 
 
 def _tensor(file: WeightFile, unit: str, leaf: str, at: int, shape: tuple[int, ...]) -> SourceTensor:
@@ -137,6 +138,7 @@ def _network(cfg: WeightFile) -> tuple[list[Layer], tuple[SourceLayer, ...]]:
     channels = [_number(cfg, sections[0][1], "channels", 3)]
     layers: list[Layer] = []
     described: list[SourceLayer] = []
+    outputs: list[str] = []
     for index, (kind, fields) in enumerate(sections[1:]):
         name = f"{index}_{kind}"
         taken, width = _inputs(cfg, index, kind, fields, channels[1:])
@@ -158,16 +160,17 @@ def _network(cfg: WeightFile) -> tuple[list[Layer], tuple[SourceLayer, ...]]:
         elif kind == "reorg":
             given *= _number(cfg, fields, "stride", 1) ** 2
         channels.append(given)
-        described.append(SourceLayer(name, kind, MappingProxyType(dict(fields)), taken))
-    names = [layer.name for layer in described]
-    return layers, tuple(
-        SourceLayer(one.name, one.kind, one.config, tuple(names[int(at)] for at in one.inputs)) for one in described
-    )
+        described.append(SourceLayer(name, kind, MappingProxyType(dict(fields)), tuple(outputs[at] for at in taken)))
+        outputs.append(name)
+        if kind == "convolutional" and layers[-1].has_batch_norm:
+            outputs[-1] = f"{name}/bn"
+            described.append(SourceLayer(outputs[-1], "batchnorm", inputs=(name,)))
+    return layers, tuple(described)
 
 
 def _inputs(
     cfg: WeightFile, index: int, kind: str, fields: Mapping[str, str], channels: Sequence[int]
-) -> tuple[tuple[str, ...], int]:
+) -> tuple[list[int], int]:
     """Indices of the layers that a layer takes, and their channels together."""
     before = [index - 1] if index else []
     stated = fields.get("layers", "") if kind == "route" else fields.get("from", "") if kind in _FROM else ""
@@ -180,7 +183,7 @@ def _inputs(
     if any(not 0 <= one < index for one in taken):
         raise cfg.damaged(f"layer {index} takes {stated!r}"[:200])
     groups = _number(cfg, fields, "groups", 1) if kind == "route" else 1
-    return tuple(str(one) for one in taken), sum(channels[one] // max(1, groups) for one in taken)
+    return taken, sum(channels[one] // max(1, groups) for one in taken)
 
 
 def _sections(cfg: WeightFile) -> list[tuple[str, dict[str, str]]]:

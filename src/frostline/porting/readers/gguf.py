@@ -31,6 +31,7 @@ _OTHER_TYPES = {
 }  # fmt: skip
 _SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
 _TEXT, _ARRAY = 8, 9
+_ROTATED = ("/attn_q", "/attn_k")
 _MAX_KEYS, _MAX_KEY_BYTES, _MAX_ITEMS = 65_535, 65_535, 4_000_000
 _MAX_AXES = 4
 _CHUNK_BLOCKS = 8_192  # unpacked at once: 8 MB of float32
@@ -78,7 +79,11 @@ def read(file: WeightFile, key: str | None = None) -> Source:
     rows = [(_text(tape, _MAX_KEY_BYTES), _entry(tape)) for _ in range(num_tensors)]
     check_names(file, [name for name, _ in rows])
     begin = _check_cover(file, dict(rows), tape.at, metadata)
-    places = state_dict.named(file, [name for name, _ in rows]).places
+    places = dict(state_dict.named(file, [name for name, _ in rows]).places)
+    is_llama = metadata.get("general.architecture") == "llama"
+    for name, (unit, leaf) in places.items():
+        if is_llama and unit.endswith(_ROTATED):
+            places[name] = (unit, f"{leaf} in rotary pairs")
     tensors = tuple(_tensor(file, name, entry, begin, places.get(name, ("", name))) for name, entry in rows)
     return Source("GGUF", "gguf", tensors, "file", notes=tuple(_notes(rows, metadata)))
 
@@ -197,6 +202,7 @@ def _notes(rows: list[tuple[str, _Entry]], metadata: dict[str, Any]) -> list[str
     if metadata.get("general.architecture") == "llama" and any(".attn_q." in name for name, _ in rows):
         notes.append(
             "The architecture is llama: in attn_q and attn_k the rows of each head are in the order of Meta's files, "
-            "which rotate neighbouring rows; transformers rotates halves."
+            "which rotate neighbouring rows, where transformers rotates halves. Which of them a module does cannot be "
+            "told from its layers, so that these tensors are assigned to none."
         )
     return notes

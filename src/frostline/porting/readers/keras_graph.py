@@ -104,13 +104,14 @@ def _code(part: object) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class _Step:
-    """One call of a layer: where each of its inputs comes from, and what else the call states."""
+    """One call of a layer: where each of its inputs comes from, and what else it was called with."""
 
     layer: Mapping[str, Any]
     name: str
     index: int
     sources: tuple[Output, ...]
-    stated: Mapping[str, Any]
+    arguments: object
+    names: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -135,13 +136,17 @@ class _Builder:
         """Lists the layers of a model that is called on the outputs of `inputs`; gives the names of its outputs."""
         if "input_layers" in settings_of(model) or model.get("class_name") != "Sequential":
             return self._functional(model, unit, name, inputs)
+        return self._sequential(model, unit, name, inputs)
+
+    def _sequential(self, model: Mapping[str, Any], unit: str, name: str, inputs: Sequence[str] | None) -> list[str]:
         outputs = list(inputs or ())
         for layer in layers_in(model):
-            if layer.get("class_name") != "InputLayer" or inputs is None:
-                own = name_of(layer)
-                if not outputs and not is_model(layer):
-                    outputs = self._stated_input(model, layer, name + own)
-                outputs = self._call(layer, unit + own, name + own, outputs, {})
+            if layer.get("class_name") == "InputLayer" and inputs is not None:
+                continue
+            own = name_of(layer)
+            if not outputs and not is_model(layer):
+                outputs = self._stated_input(model, layer, name + own)
+            outputs = self.call(layer, unit + own, name + own, outputs, None)
         return outputs
 
     def _stated_input(self, model: Mapping[str, Any], layer: Mapping[str, Any], name: str) -> list[str]:
@@ -168,20 +173,23 @@ class _Builder:
                 found = [outer[step.name]]
             else:
                 called = f"{step.name}:{step.index}" if step.index else step.name
-                found = self._call(step.layer, unit + step.name, name + called, taken, step.stated)
+                found = self.call(step.layer, unit + step.name, name + called, taken, step.arguments, step.names)
             outputs[(step.name, step.index)] = found
         return [part for place, index, slot in plan.outputs for part in _slot(outputs.get((place, index), []), slot)]
 
-    def _call(
-        self, layer: Mapping[str, Any], unit: str, name: str, inputs: Sequence[str], stated: Mapping[str, Any]
-    ) -> list[str]:
+    def call(
+        self, layer: Mapping[str, Any], unit: str, name: str, inputs: Sequence[str], arguments: object,
+        names: tuple[str, ...] = (),
+    ) -> list[str]:  # fmt: skip
         """Lists one call of a layer, or the layers of a model that is one; gives the names of its outputs."""
         self._spend(1 + len(name) // _USUAL_NAME + len(inputs))
         if is_model(layer):
             return self.model(layer, f"{unit}/", f"{name}/", inputs)
         config = settings_of(layer)
-        if stated:
-            config = MappingProxyType({**config, **stated})
+        if arguments is not None:
+            config = MappingProxyType({**config, "call": arguments})
+        if any(names):
+            config = MappingProxyType({**config, "names": names})
         other = unit if unit != name else ""
         self.layers.append(SourceLayer(name, str(layer.get("class_name")), config, tuple(inputs), other))
         return [name]
@@ -202,7 +210,7 @@ class _Builder:
             return tuple((name, max(0, index - first_calls[name]), slot) for name, index, slot in found)
 
         steps = [
-            _Step(layer, name, index, mentions(node), _stated(node))
+            _Step(layer, name, index, mentions(node), _arguments(node), tuple(_argument_names(node, "")))
             for name, layer in layers.items()
             for index, node in enumerate(_nodes(layer))
         ]
@@ -266,16 +274,6 @@ def _references(part: object, layers: Mapping[str, object]) -> list[Output]:
     return [found for item in part for found in _references(item, layers)]
 
 
-def _are_numbers(parts: list[Any]) -> bool:
-    return all(isinstance(part, int) for part in parts)
-
-
-def _stated(node: object) -> dict[str, Any]:
-    """What a call states beside its inputs: its other arguments (`call`), and the names its inputs were given by."""
-    kept, names = _without_tensors(node), tuple(_argument_names(node, ""))
-    return ({"call": kept} if _says_something(kept) else {}) | ({"names": names} if any(names) else {})
-
-
 def _argument_names(part: object, name: str) -> Iterator[str]:
     """For each mention of a layer's output, the argument it was given as; empty if by position."""
     if isinstance(part, dict):
@@ -290,6 +288,16 @@ def _argument_names(part: object, name: str) -> Iterator[str]:
             part = part[3:]
         for item in part:
             yield from _argument_names(item, name)
+
+
+def _are_numbers(parts: list[Any]) -> bool:
+    return all(isinstance(part, int) for part in parts)
+
+
+def _arguments(node: object) -> object:
+    """What a layer was called with beside outputs of other layers; None if there is nothing."""
+    kept = _without_tensors(node)
+    return kept if _says_something(kept) else None
 
 
 def _without_tensors(part: object) -> object:

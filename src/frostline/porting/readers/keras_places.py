@@ -124,7 +124,9 @@ def _recurrent(layer: Mapping[str, Any], path: str, unit: str, prefix: str, foun
         cells = settings_of(cell).get("cells")
         used: Counter[str] = Counter()
         for number, part in enumerate(cells if isinstance(cells, list) else []):
-            kind = snake_case(str(part.get("class_name"))) if isinstance(part, dict) else ""
+            if not isinstance(part, dict):
+                continue
+            kind = snake_case(str(part.get("class_name")))
             inner = f"{path}/cell/cells/{kind}_{used[kind]}".removesuffix("_0")
             used[kind] += 1
             found[inner] = Place(f"{unit}/{number}", kind, settings_of(part), prefix)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -14,6 +15,8 @@ from frostline.porting.readers.numpy_pickles import Held
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from torch import Tensor
+
     from frostline.porting.readers.weight_file import WeightFile
 
 _HDF5_TEXT = b"MATLAB 7.3 MAT-file"
@@ -23,6 +26,7 @@ _LEAVES = {
     "dagnn.BatchNorm": ("multipliers", "biases", "moments"),
 }  # fmt: skip
 _VECTORS = ("biases", "multipliers")
+_MOMENTS = ("mean", "sigma")  # the columns of the moments: sigma is the root of the variance and epsilon
 _MAX_SETTING = 16  # numbers of one setting of a layer, such as four of padding
 
 
@@ -75,20 +79,32 @@ def read(file: WeightFile, key: str | None = None) -> Source:
     parts, described = _graph(found) if is_graph else _chain(file, layers)
     parts = list(parts)
     check_names(file, [one.name for one in parts])
-    tensors = tuple(_tensor(one) for one in parts)
+    tensors = tuple(tensor for one in parts for tensor in _tensors(file, one))
     kind = "DagNN" if is_graph else "SimpleNN"
     return Source(f"MatConvNet {kind} (MATLAB)", "matconvnet", tensors, "graph", tuple(described))
 
 
-def _tensor(part: _Part) -> SourceTensor:
-    """One array, with the axes that MATLAB cannot store: it has no vectors, and leaves out last axes of size 1."""
+def _tensors(file: WeightFile, part: _Part) -> Iterator[SourceTensor]:
+    """The tensors of one array: one, but for the moments of a BatchNorm, which are two.
+
+    They have the axes that MATLAB cannot store: it has no vectors, and leaves out last axes of size 1.
+    """
     stored = part.held.shape
+    if part.leaf == "moments":
+        if len(stored) != 2 or stored[1] != 2:
+            raise file.damaged(f"moments of the shape {stored[:8]}")
+        for at, leaf in enumerate(_MOMENTS):
+            load = partial(_column, part.held, at)
+            yield SourceTensor(f"{part.name}.{leaf}", stored[:1], part.held.dtype, part.unit, leaf, load)
+        return
     shape = (math.prod(stored),) if part.leaf in _VECTORS else stored
     if part.leaf == "filters":
         shape = (*stored, *(1,) * (4 - len(stored)))
-    return SourceTensor(
-        part.name, shape, part.held.dtype, part.unit, part.leaf, lambda: part.held.load().reshape(shape)
-    )
+    yield SourceTensor(part.name, shape, part.held.dtype, part.unit, part.leaf, lambda: part.held.load().reshape(shape))
+
+
+def _column(held: Held, at: int) -> Tensor:
+    return held.load()[:, at].contiguous()
 
 
 def _arrays(file: WeightFile, found: Mapping[str, Any]) -> Source:

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 PARAMETER_NAMES = "StructuredToParameterName@@"  # the entry in which Paddle keeps its own names of the tensors
 _ALLOWED = NAMES | {"builtins.tuple", "__builtin__.tuple", "collections.OrderedDict"}
 _DO = (
-    "where the file was made, save the arrays alone: paddle.save(layer.state_dict(), path), or numpy.savez(path, "
-    "**arrays)."
+    "where the file was made, save the arrays alone: torch.save(model.state_dict(), path), "
+    "paddle.save(layer.state_dict(), path), or numpy.savez(path, **arrays)."
 )
 _STATISTICS = ("_mean", "_variance")
 

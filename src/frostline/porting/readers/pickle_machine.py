@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from frostline.core.errors import PortError
     from frostline.porting.readers.weight_file import WeightFile
 
-MAX_OPCODES = 4_000_000  # a tensor takes about 40; each makes at most one object of about 100 bytes
+# A tensor takes about 40, and each makes at most one object of about 100 bytes: they bound time and memory.
+MAX_OPCODES = 2_000_000
 MAX_MARKS = 1_000  # open lists, tuples and dicts
 MAX_INTEGER_BYTES = 64  # states of random generators hold integers of 128 bits
 MAX_KEY_PARTS = 64  # in a tuple that is a key
@@ -95,13 +96,14 @@ class Tape:
         Raises:
             PortError: If fewer are left.
         """
-        self._check(count)
         first = self.at - self._begin
-        if first < 0 or first + count > len(self._window):
-            self._begin, first = self.at, 0
+        last = first + count
+        if last > len(self._window):
+            self._check(count)
+            self._begin, first, last = self.at, 0, count
             self._window = self.read_at(self.at, min(max(count, _WINDOW_BYTES), self.end - self.at))
         self.at += count
-        return self._window[first : first + count]
+        return self._window[first:last]
 
     def skip(self, count: int) -> int:
         """Go on behind the next `count` bytes; gives where they begin."""
@@ -152,8 +154,9 @@ class _Machine:
     def run(self) -> Any:
         if self.tape.take(1) != b"\x80" or not 2 <= self.tape.take(1)[0] <= 5:
             raise self.refused("a pickle that does not begin with protocol 2 to 5")
+        take = self.tape.take
         for _ in range(MAX_OPCODES):
-            opcode = self.tape.take(1)
+            opcode = take(1)
             if opcode == b".":
                 if len(self.stack) != 1 or self.marks:
                     raise self.file.damaged("a pickle that ends with a value half made")
@@ -237,12 +240,15 @@ class _Machine:
         self.memo[index] = value
 
     def get(self, index: int) -> None:
-        if index not in self.memo:
-            raise self.file.damaged("a pickle that refers to a value that it never made")
-        self.stack.append(self.memo[index])
+        try:
+            self.stack.append(self.memo[index])
+        except KeyError as error:
+            raise self.file.damaged("a pickle that refers to a value that it never made") from error
 
     def push_tuple(self, count: int) -> None:
-        self.stack.append(tuple(reversed([self.pop() for _ in range(count)])))
+        if len(self.stack) - (self.marks[-1] if self.marks else 0) < count:
+            raise self.file.damaged("a pickle that takes a value from an empty stack")
+        self.stack[-count:] = [tuple(self.stack[-count:])]
 
     def extend(self, values: list[Any], opcode: str) -> None:
         cast("list[Any]", self.top(list, opcode)).extend(values)
@@ -350,7 +356,7 @@ _STEPS: dict[bytes, Callable[[_Machine], object]] = {
     b"\x88": lambda m: m.stack.append(True),
     b"\x89": lambda m: m.stack.append(False),
     b"J": lambda m: m.stack.append(m.number("<i")),
-    b"K": lambda m: m.stack.append(m.number("<B")),
+    b"K": lambda m: m.stack.append(m.tape.take(1)[0]),
     b"M": lambda m: m.stack.append(m.number("<H")),
     b"G": lambda m: m.stack.append(m.number(">d")),
     b"\x8a": lambda m: m.push_integer(m.number("<B")),
@@ -378,9 +384,9 @@ _STEPS: dict[bytes, Callable[[_Machine], object]] = {
     b"\x85": lambda m: m.push_tuple(1),
     b"\x86": lambda m: m.push_tuple(2),
     b"\x87": lambda m: m.push_tuple(3),
-    b"h": lambda m: m.get(m.number("<B")),
+    b"h": lambda m: m.get(m.tape.take(1)[0]),
     b"j": lambda m: m.get(m.number("<I")),
-    b"q": lambda m: m.put(m.number("<B")),
+    b"q": lambda m: m.put(m.tape.take(1)[0]),
     b"r": lambda m: m.put(m.number("<I")),
     b"\x94": lambda m: m.put(len(m.memo)),
     b"c": _Machine.push_line_name,

@@ -12,21 +12,21 @@ from frostline.porting.settings.whole import of_network
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from torch import Tensor
-
     from frostline.porting.plan import PortPlan
     from frostline.porting.readers.contract import Source
     from frostline.porting.settings.setting import Setting
 
 
-def compare(plan: PortPlan, source: Source, model: nn.Module, values: Mapping[str, Tensor]) -> tuple[Setting, ...]:
+def compare(
+    plan: PortPlan, source: Source, model: nn.Module, shapes: Mapping[str, tuple[int, ...]]
+) -> tuple[Setting, ...]:
     """The settings of every layer that has a partner, and those of the whole network.
 
     Args:
         plan: Which layer became which. Layers that are still open are compared in the order in which they are listed.
         source: The file; only networks of Keras state settings in words that are known here.
         model: The module.
-        values: Outputs of the file's layers, as far as they are known.
+        shapes: Of the outputs of the file's layers, as far as they are known; channels last.
     """
     if source.framework != "keras" or not source.layers:
         return ()
@@ -37,8 +37,8 @@ def compare(plan: PortPlan, source: Source, model: nn.Module, values: Mapping[st
     for step in (*plan.steps, *(choice[0] for choice in plan.choices), *open_steps):
         layer = step.source.layer
         before = layers.get(layer.inputs[0]) if layer is not None and layer.inputs else None
-        value = values.get(before.name) if before is not None else None
-        size = tuple(value.shape[1:-1]) if value is not None else None
+        shape = shapes.get(before.name) if before is not None else None
+        size = shape[1:-1] if shape is not None else None
         found += of_pair(step, before, size, _follower(model, step.target.owner))
     return (*found, *of_network(source.layers, model))
 

@@ -1,0 +1,115 @@
+"""One call of a layer on its way into the text of a module: its settings as checked numbers, its values as expressions.
+
+Values of images and volumes have their channels on axis 1 in the module, all others lie as in the file.
+"""
+
+from __future__ import annotations
+
+import keyword
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from torch import nn
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_TAKEN = frozenset(dir(nn.Module())) | frozenset(keyword.kwlist) | {"torch", "nn", "F", "blocks", "self", "x"}
+
+
+class NotWrittenError(Exception):
+    """A layer that the text of a module cannot have; the text names it."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """A layer, called on values.
+
+    Attributes:
+        name: Of the attribute in the module.
+        kind: Its class.
+        config: Its settings.
+        shapes: Of its inputs with the batch axis, channels last.
+        shape: Of its output, likewise.
+        inputs: The expressions of its inputs.
+        version: As of `Layer`.
+    """
+
+    name: str
+    kind: str
+    config: Mapping[str, Any]
+    shapes: tuple[tuple[int, ...], ...]
+    shape: tuple[int, ...]
+    inputs: tuple[str, ...]
+    version: int = 3
+
+    def refuse(self, why: str = "") -> NoReturn:
+        """Say that this layer is not written."""
+        raise NotWrittenError(f"{self.name} ({self.kind})" + (f": {why}" if why else ""))
+
+    @property
+    def x(self) -> str:
+        """The expression of its only input."""
+        return self.inputs[0]
+
+    @property
+    def rank(self) -> int:
+        """Axes of its first input, with the batch."""
+        return len(self.shapes[0])
+
+    @property
+    def width(self) -> int:
+        """Channels or features of its first input."""
+        return self.shapes[0][-1]
+
+    def sizes(self, name: str, default: Any) -> tuple[int, ...]:
+        """A setting of one whole number for each axis between batch and channels."""
+        value, axes = self.config.get(name, default), self.rank - 2
+        value = [value] * axes if isinstance(value, int) else value
+        if not isinstance(value, (list, tuple)) or len(value) != axes or not all(isinstance(one, int) for one in value):
+            self.refuse(f"{name} {value!r}")
+        return tuple(int(one) for one in value)
+
+    def number(self, name: str, default: float) -> float:
+        """A setting that is one number."""
+        value = self.config.get(name, default)
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            self.refuse(f"{name} {value!r}")
+        return float(value)
+
+    def flag(self, name: str, default: bool) -> bool:
+        """A setting that is true or false."""
+        return bool(self.config.get(name, default))
+
+
+def first(expression: str, rank: int) -> str:
+    """A value with channels last, as the module holds it."""
+    return f"{expression}.movedim(-1, 1)" if rank > 3 else expression
+
+
+def last(expression: str, rank: int) -> str:
+    """A value as the module holds it, with channels last."""
+    return f"{expression}.movedim(1, -1)" if rank > 3 else expression
+
+
+def over_channels(call: Call, layer: str) -> str:
+    """A layer that wants channels on axis 1, on the value: sequences are turned there and back."""
+    return f"{layer}({call.x}.transpose(1, 2)).transpose(1, 2)" if call.rank == 3 else f"{layer}({call.x})"
+
+
+def short(sizes: tuple[int, ...]) -> str:
+    """Sizes as they are written: one number where all are equal."""
+    return str(sizes[0]) if len(set(sizes)) == 1 else str(sizes)
+
+
+def decimal(value: float) -> str:
+    """A number as it is written, without the noise of its float32."""
+    return f"{value:.7g}"
+
+
+def identifier(name: str) -> str:
+    """A name of letters, digits and underscores: nothing else of a file comes into the text."""
+    plain = re.sub(r"[^A-Za-z0-9]+", "_", name).strip("_") or "layer"
+    plain = f"layer_{plain}" if plain[0].isdigit() else plain
+    return f"{plain}_" if plain in _TAKEN else plain

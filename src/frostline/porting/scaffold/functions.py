@@ -1,0 +1,191 @@
+"""Layers without weights as expressions: activations, sums, shapes, pooling.
+
+An entry gives what stands in `__init__`, if anything, and the expression in `forward`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from frostline.porting.scaffold.call import Call, decimal, first, last, over_channels, short
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Written = tuple[str, str]
+
+_ACTIVATIONS = {
+    "linear": "{}", "relu": "F.relu({})", "relu6": "F.relu6({})", "tanh": "torch.tanh({})", "elu": "F.elu({})",
+    "sigmoid": "torch.sigmoid({})", "selu": "F.selu({})", "gelu": "F.gelu({})", "swish": "F.silu({})",
+    "silu": "F.silu({})", "softplus": "F.softplus({})", "softsign": "F.softsign({})", "mish": "F.mish({})",
+    "exponential": "torch.exp({})", "leaky_relu": "F.leaky_relu({}, 0.2)", "hard_silu": "F.hardswish({})",
+}  # fmt: skip
+
+
+def activated(call: Call, expression: str, rank: int) -> str:
+    """An expression after the activation of the layer."""
+    given = call.config.get("activation") or "linear"
+    if given in ("softmax", "log_softmax"):
+        return f"F.{given}({expression}, {1 if rank > 3 else -1})"
+    if given == "hard_sigmoid":
+        return f"F.hardsigmoid({expression})" if call.version >= 3 else f"(0.2 * {expression} + 0.5).clamp(0, 1)"
+    if not isinstance(given, str) or given not in _ACTIVATIONS:
+        call.refuse(f"activation {given!r}")
+    return _ACTIVATIONS[given].format(expression)
+
+
+def _relu(call: Call) -> Written:
+    if call.number("negative_slope", 0) or call.number("threshold", 0):
+        call.refuse("a slope or a threshold")
+    largest = call.config.get("max_value")
+    return "", f"F.relu({call.x})" if largest is None else f"{call.x}.clamp(0, {decimal(call.number('max_value', 0))})"
+
+
+def _leaky(call: Call) -> Written:
+    name = "negative_slope" if "negative_slope" in call.config else "alpha"
+    return "", f"F.leaky_relu({call.x}, {decimal(call.number(name, 0.3))})"
+
+
+def _axis(call: Call, axis: Any) -> int:
+    """An axis of the file as that of the module."""
+    if not isinstance(axis, int):
+        call.refuse(f"axis {axis!r}")
+    at = axis % call.rank
+    if call.rank <= 3 or at == 0:
+        return at
+    return 1 if at == call.rank - 1 else at + 1
+
+
+def _joined(sign: str) -> Callable[[Call], Written]:
+    def written(call: Call) -> Written:
+        _check_ranks(call)
+        return "", f" {sign} ".join(call.inputs)
+
+    return written
+
+
+def _averaged(call: Call) -> Written:
+    _check_ranks(call)
+    return "", f"({' + '.join(call.inputs)}) / {len(call.inputs)}"
+
+
+def _pairwise(function: str) -> Callable[[Call], Written]:
+    def written(call: Call) -> Written:
+        _check_ranks(call)
+        made = call.inputs[0]
+        for other in call.inputs[1:]:
+            made = f"torch.{function}({made}, {other})"
+        return "", made
+
+    return written
+
+
+def _check_ranks(call: Call) -> None:
+    if len(call.inputs) < 2 or len({len(shape) for shape in call.shapes}) > 1 or "call" in call.config:
+        call.refuse("other inputs than values of one number of axes")
+
+
+def _concatenated(call: Call) -> Written:
+    _check_ranks(call)
+    return "", f"torch.cat([{', '.join(call.inputs)}], {_axis(call, call.config.get('axis', -1))})"
+
+
+def _global(function: str) -> Callable[[Call], Written]:
+    def written(call: Call) -> Written:
+        axes = list(range(2, call.rank)) if call.rank > 3 else [1]
+        kept = ", keepdim=True" if call.flag("keepdims", False) else ""
+        return "", f"{call.x}.{function}({tuple(axes) if len(axes) > 1 else axes[0]}{kept})"
+
+    return written
+
+
+def _pooled(kind: str) -> Callable[[Call], Written]:
+    def written(call: Call) -> Written:
+        size = call.sizes("pool_size", 2)
+        stride = call.sizes("strides", size) if call.config.get("strides") else size
+        same = "blocks.Same" if call.config.get("padding", "valid") == "same" else "nn."
+        return f"{same}{kind}Pool{call.rank - 2}d({short(size)}, {short(stride)})", over_channels(
+            call, f"self.{call.name}"
+        )
+
+    return written
+
+
+def _sides(call: Call, name: str) -> list[tuple[int, int]]:
+    value: Any = call.config.get(name)
+    axes = call.rank - 2
+    given: list[Any] = [value] * axes if isinstance(value, int) else list(value or ())
+    if axes == 1 and len(given) == 2:
+        given = [given]
+    pairs = [(one, one) if isinstance(one, int) else tuple(one) for one in given]
+    if len(pairs) != axes or not all(len(pair) == 2 and all(isinstance(one, int) for one in pair) for pair in pairs):
+        call.refuse(f"{name} {value!r}")
+    return [(int(before), int(after)) for before, after in pairs]
+
+
+def _padded(call: Call) -> Written:
+    pads = [size for pair in reversed(_sides(call, "padding")) for size in pair]
+    return "", f"F.pad({call.x}, {tuple(pads if call.rank > 3 else [0, 0, *pads])})"
+
+
+def _cropped(call: Call) -> Written:
+    cuts = [f"{before}:{size - after}" for (before, after), size in zip(
+        _sides(call, "cropping"), call.shapes[0][1:-1], strict=True)]  # fmt: skip
+    return "", f"{call.x}[{', '.join([':', ':', *cuts] if call.rank > 3 else [':', *cuts])}]"
+
+
+def _enlarged(call: Call) -> Written:
+    size, kind = call.sizes("size", 2), call.config.get("interpolation", "nearest")
+    if call.rank == 3:
+        return "", f"{call.x}.repeat_interleave({size[0]}, 1)"
+    if kind not in ("nearest", "bilinear"):
+        call.refuse("interpolation")
+    more = ', mode="bilinear", align_corners=False' if kind == "bilinear" else ""
+    return "", f"F.interpolate({call.x}, scale_factor={size}{more})"
+
+
+def _reshaped(call: Call) -> Written:
+    shape = ", ".join(str(size) for size in call.shape[1:])
+    return "", first(f"{last(call.x, call.rank)}.reshape(-1, {shape})", len(call.shape))
+
+
+def _permuted(call: Call) -> Written:
+    dims = call.config.get("dims") or ()
+    moved = f"{last(call.x, call.rank)}.permute(0, {', '.join(str(int(axis)) for axis in dims)})"
+    return "", first(moved, len(call.shape))
+
+
+def _softmax(call: Call) -> Written:
+    return "", f"F.softmax({call.x}, {_axis(call, call.config.get('axis', -1))})"
+
+
+def _dropout(kind: str) -> Callable[[Call], Written]:
+    def written(call: Call) -> Written:
+        applied = over_channels(call, f"self.{call.name}") if kind != "Dropout" else f"self.{call.name}({call.x})"
+        return f"nn.{kind}({decimal(call.number('rate', 0.5))})", applied
+
+    return written
+
+
+def _rescaled(call: Call) -> Written:
+    return "", f"{call.x} * {decimal(call.number('scale', 1))} + {decimal(call.number('offset', 0))}"
+
+
+FUNCTIONS: dict[str, Callable[[Call], Written]] = {
+    "Activation": lambda call: ("", activated(call, call.x, call.rank)),
+    "ReLU": _relu, "LeakyReLU": _leaky, "Softmax": _softmax,
+    "ELU": lambda call: ("", f"F.elu({call.x}, {decimal(call.number('alpha', 1))})"),
+    "Add": _joined("+"), "Subtract": _joined("-"), "Multiply": _joined("*"), "Average": _averaged,
+    "Maximum": _pairwise("maximum"), "Minimum": _pairwise("minimum"), "Concatenate": _concatenated,
+    "Flatten": lambda call: ("", f"{last(call.x, call.rank)}.flatten(1)"), "Reshape": _reshaped, "Permute": _permuted,
+    "RepeatVector": lambda call: ("", f"{call.x}.unsqueeze(1).repeat_interleave({call.shape[1]}, 1)"),
+    "Rescaling": _rescaled, "Dropout": _dropout("Dropout"),
+    **{f"SpatialDropout{axes}D": _dropout(f"Dropout{axes}d") for axes in (1, 2, 3)},
+    **{f"MaxPooling{axes}D": _pooled("Max") for axes in (1, 2, 3)},
+    **{f"AveragePooling{axes}D": _pooled("Avg") for axes in (1, 2, 3)},
+    **{f"GlobalMaxPooling{axes}D": _global("amax") for axes in (1, 2, 3)},
+    **{f"GlobalAveragePooling{axes}D": _global("mean") for axes in (1, 2, 3)},
+    **{f"ZeroPadding{axes}D": _padded for axes in (1, 2, 3)},
+    **{f"Cropping{axes}D": _cropped for axes in (1, 2, 3)},
+    **{f"UpSampling{axes}D": _enlarged for axes in (1, 2, 3)},
+}  # fmt: skip

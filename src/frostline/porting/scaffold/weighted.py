@@ -1,0 +1,229 @@
+"""Layers with weights as layers of PyTorch and as expressions."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from frostline.porting.scaffold.call import Call, decimal, first, last, over_channels, short
+from frostline.porting.scaffold.functions import activated
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Layers = tuple[dict[str, str], str]  # what stands in `__init__` by attribute, and the expression
+
+
+def _bias(call: Call) -> str:
+    return "" if call.flag("use_bias", True) else ", bias=False"
+
+
+def _dense(call: Call) -> Layers:
+    made = {call.name: f"nn.Linear({call.width}, {call.shape[-1]}{_bias(call)})"}
+    applied = first(f"self.{call.name}({last(call.x, call.rank)})", len(call.shape))
+    return made, activated(call, applied, len(call.shape))
+
+
+def _each(call: Call) -> Layers:
+    inner: Any = call.config.get("layer")
+    if not isinstance(inner, dict) or inner.get("class_name") != "Dense" or not isinstance(inner.get("config"), dict):
+        call.refuse("of another layer than Dense")
+    return _dense(replace(call, config=inner["config"]))
+
+
+def _padding(
+    call: Call, kernel: tuple[int, ...], stride: tuple[int, ...], dilation: tuple[int, ...]
+) -> tuple[str, str]:
+    """The argument of the convolution, and the expression of its input."""
+    kind, x = call.config.get("padding", "valid"), call.x
+    x = f"{x}.transpose(1, 2)" if call.rank == 3 else x
+    if kind == "causal":
+        return "", f"F.pad({x}, ({dilation[0] * (kernel[0] - 1)}, 0))"
+    if kind == "valid" or set(kernel) == {1} == set(stride):
+        return "", x
+    reach = tuple((k - 1) * d for k, d in zip(kernel, dilation, strict=True))
+    if set(stride) == {1} and not any(size % 2 for size in reach):
+        return f", padding={short(tuple(size // 2 for size in reach))}", x
+    return "", f"blocks.pad_same({x}, {kernel}, {stride}, {dilation})"
+
+
+def _back(call: Call, expression: str) -> str:
+    return f"{expression}.transpose(1, 2)" if call.rank == 3 else expression
+
+
+def _convolution(call: Call, outs: int, groups: int, name: str, bias: str) -> tuple[dict[str, str], str]:
+    kernel, stride = call.sizes("kernel_size", 1), call.sizes("strides", 1)
+    dilation = call.sizes("dilation_rate", 1)
+    padding, x = _padding(call, kernel, stride, dilation)
+    options = "".join(f", {key}={value}" for key, value, plain in (
+        ("stride", short(stride), "1"), ("dilation", short(dilation), "1"), ("groups", str(groups), "1"))
+        if value != plain)  # fmt: skip
+    made = f"nn.Conv{call.rank - 2}d({call.width}, {outs}, {short(kernel)}{options}{padding}{bias})"
+    return {name: made}, f"self.{name}({x})"
+
+
+def _conv(call: Call) -> Layers:
+    made, applied = _convolution(call, call.shape[-1], int(call.number("groups", 1)), call.name, _bias(call))
+    return made, activated(call, _back(call, applied), len(call.shape))
+
+
+def _depthwise(call: Call) -> Layers:
+    made, applied = _convolution(call, call.shape[-1], call.width, call.name, _bias(call))
+    return made, activated(call, _back(call, applied), len(call.shape))
+
+
+def _separable(call: Call) -> Layers:
+    wide = call.width * int(call.number("depth_multiplier", 1))
+    made, applied = _convolution(call, wide, call.width, f"{call.name}_depthwise", ", bias=False")
+    made[f"{call.name}_pointwise"] = f"nn.Conv{call.rank - 2}d({wide}, {call.shape[-1]}, 1{_bias(call)})"
+    applied = _back(call, f"self.{call.name}_pointwise({applied})")
+    return made, activated(call, applied, len(call.shape))
+
+
+def _transposed(call: Call) -> Layers:
+    kernel, stride = call.sizes("kernel_size", 1), call.sizes("strides", 1)
+    if call.config.get("output_padding") is not None or set(call.sizes("dilation_rate", 1)) != {1}:
+        call.refuse("output_padding or dilation")
+    pairs = list(zip(kernel, stride, strict=True))
+    made: dict[str, str] = {}
+    options, crop = "", ""
+    if call.config.get("padding", "valid") == "same" and any(k > s for k, s in pairs):
+        if any((k - s) % 2 for k, s in pairs):
+            crop = f"self.{call.name}_crop"
+            made[f"{call.name}_crop"] = f"blocks.CropTransposed({short(kernel)}, {short(stride)})"
+        else:
+            options = f", padding={short(tuple(max(k - s, 0) // 2 for k, s in pairs))}"
+    more = tuple(max(s - k, 0) for k, s in pairs)
+    options += f", output_padding={short(more)}" if any(more) else ""
+    made[call.name] = (
+        f"nn.ConvTranspose{call.rank - 2}d({call.width}, {call.shape[-1]}, {short(kernel)}, {short(stride)}"
+        f"{options}{_bias(call)})"
+    )
+    x = f"{call.x}.transpose(1, 2)" if call.rank == 3 else call.x
+    applied = f"{crop}(self.{call.name}({x}))" if crop else f"self.{call.name}({x})"
+    return made, activated(call, _back(call, applied), len(call.shape))
+
+
+def _is_last(call: Call) -> bool:
+    axis = call.config.get("axis", -1)
+    return (axis[0] if isinstance(axis, (list, tuple)) and len(axis) == 1 else axis) in (-1, call.rank - 1)
+
+
+def _batch_norm(call: Call) -> Layers:
+    if not _is_last(call):
+        call.refuse("another axis than the last")
+    affine = "" if call.flag("scale", True) or call.flag("center", True) else ", affine=False"
+    made = (
+        f"nn.BatchNorm{max(call.rank - 2, 1)}d({call.width}, eps={decimal(call.number('epsilon', 1e-3))}, "
+        f"momentum={decimal(1 - call.number('momentum', 0.99))}{affine})"
+    )
+    return {call.name: made}, over_channels(call, f"self.{call.name}")
+
+
+def _layer_norm(call: Call) -> Layers:
+    if not _is_last(call) or call.flag("rms_scaling", False):
+        call.refuse("another axis than the last")
+    affine = ", elementwise_affine=False" if not call.flag("scale", True) and not call.flag("center", True) else ""
+    affine = ", bias=False" if call.flag("scale", True) and not call.flag("center", True) else affine
+    made = f"nn.LayerNorm({call.width}, eps={decimal(call.number('epsilon', 1e-3))}{affine})"
+    return {call.name: made}, first(f"self.{call.name}({last(call.x, call.rank)})", call.rank)
+
+
+def _group_norm(call: Call) -> Layers:
+    groups = int(call.number("groups", 32))
+    if not _is_last(call):
+        call.refuse("another axis than the last")
+    affine = "" if call.flag("scale", True) or call.flag("center", True) else ", affine=False"
+    groups = call.width if groups == -1 else groups
+    made = f"nn.GroupNorm({groups}, {call.width}, eps={decimal(call.number('epsilon', 1e-3))}{affine})"
+    return {call.name: made}, over_channels(call, f"self.{call.name}")
+
+
+def _embedding(call: Call) -> Layers:
+    return {
+        call.name: f"nn.Embedding({int(call.number('input_dim', 0))}, {call.shape[-1]})"
+    }, f"self.{call.name}({call.x})"
+
+
+def _prelu(call: Call) -> Layers:
+    if list(call.config.get("shared_axes") or ()) != list(range(1, call.rank - 1)):
+        call.refuse("one slope for each place")
+    return {call.name: f"nn.PReLU({call.width})"}, over_channels(call, f"self.{call.name}")
+
+
+def _recurrent(call: Call, kind: str, config: Any, options: str = "") -> str:
+    """The layer; only those with the functions that PyTorch's have."""
+    functions = config.get("activation", "tanh"), config.get("recurrent_activation", "sigmoid")
+    if functions != ("tanh", "sigmoid"):
+        call.refuse(f"the functions {functions[0]!r} and {functions[1]!r}")
+    units, bias = config.get("units"), "" if config.get("use_bias", True) else ", bias=False"
+    if not isinstance(units, int):
+        call.refuse("no number of units")
+    return f"nn.{kind.replace('SimpleRNN', 'RNN')}({call.width}, {units}, batch_first=True{options}{bias})"
+
+
+def _plain_recurrent(call: Call) -> Layers:
+    config = call.config
+    x = f"{call.x}.flip(1)" if call.flag("go_backwards", False) else call.x
+    end = "" if call.flag("return_sequences", False) else "[:, -1]"
+    applied = f"self.{call.name}({x})[0]{end}"
+    if call.kind == "GRU" and not config.get("reset_after"):
+        functions = config.get("activation", "tanh"), config.get("recurrent_activation", "sigmoid")
+        if functions != ("tanh", "sigmoid") or not call.flag("use_bias", True):
+            call.refuse("its functions, or no bias")
+        return {call.name: f"blocks.ResetBeforeGRU({call.width}, {call.shape[-1]})"}, applied
+    return {call.name: _recurrent(call, call.kind, config)}, applied
+
+
+def _bidirectional(call: Call) -> Layers:
+    inner: Any = call.config.get("layer")
+    if not isinstance(inner, dict) or inner.get("class_name") not in ("LSTM", "GRU", "SimpleRNN"):
+        call.refuse("of another layer")
+    kind, config = str(inner["class_name"]), inner.get("config") or {}
+    is_plain = call.config.get("merge_mode", "concat") == "concat" and not call.config.get("backward_layer", None)
+    is_plain = is_plain or _is_mirrored(call, config)
+    if not is_plain or (kind == "GRU" and not config.get("reset_after")) or config.get("go_backwards"):
+        call.refuse("merged in another way, or of layers that differ")
+    made = {call.name: _recurrent(call, kind, config, ", bidirectional=True")}
+    if config.get("return_sequences"):
+        return made, f"self.{call.name}({call.x})[0]"
+    state = "[1][0]" if kind == "LSTM" else "[1]"
+    return made, f"self.{call.name}({call.x}){state}.transpose(0, 1).flatten(1)"
+
+
+def _is_mirrored(call: Call, config: Any) -> bool:
+    """Whether the layer that runs backwards is stated, and is the other one mirrored."""
+    other: Any = call.config.get("backward_layer")
+    if call.config.get("merge_mode", "concat") != "concat" or not isinstance(other, dict):
+        return False
+    settings = other.get("config") or {}
+    names = ("units", "activation", "recurrent_activation", "use_bias", "return_sequences", "reset_after")
+    return all(settings.get(name) == config.get(name) for name in names) and bool(settings.get("go_backwards"))
+
+
+def _attention(call: Call) -> Layers:
+    heads, key = int(call.number("num_heads", 1)), int(call.number("key_dim", 1))
+    is_packed = {heads * key, call.shape[-1]} == {shape[-1] for shape in call.shapes}
+    arguments: Any = call.config.get("call")
+    is_causal = isinstance(arguments, dict) and (arguments.get("kwargs") or {}).get("use_causal_mask")
+    if not is_packed or call.config.get("value_dim") not in (None, key) or is_causal:
+        call.refuse("heads that are not as wide as their input together, or a mask")
+    names = call.config.get("names") or ("",) * len(call.inputs)
+    given = dict(zip(("query", "value", "key"), (one for one, name in zip(
+        call.inputs, names, strict=True) if not name), strict=False))  # fmt: skip
+    given |= {name: one for one, name in zip(call.inputs, names, strict=True) if name}
+    query, value, seen = given["query"], given["value"], given.get("key", given["value"])
+    made = f"nn.MultiheadAttention({call.width}, {heads}, batch_first=True{_bias(call)})"
+    return {call.name: made}, f"self.{call.name}({query}, {seen}, {value}, need_weights=False)[0]"
+
+
+WEIGHTED: dict[str, Callable[[Call], Layers]] = {
+    "Dense": _dense, "TimeDistributed": _each, "Embedding": _embedding, "PReLU": _prelu,
+    **{f"Conv{axes}D": _conv for axes in (1, 2, 3)},
+    **{f"DepthwiseConv{axes}D": _depthwise for axes in (1, 2)},
+    **{f"SeparableConv{axes}D": _separable for axes in (1, 2)},
+    **{f"Conv{axes}DTranspose": _transposed for axes in (1, 2, 3)},
+    "BatchNormalization": _batch_norm, "LayerNormalization": _layer_norm, "GroupNormalization": _group_norm,
+    "LSTM": _plain_recurrent, "GRU": _plain_recurrent, "SimpleRNN": _plain_recurrent, "Bidirectional": _bidirectional,
+    "MultiHeadAttention": _attention,
+}  # fmt: skip
