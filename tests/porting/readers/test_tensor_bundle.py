@@ -8,7 +8,7 @@ import torch
 from frostline.core.errors import PortError
 from frostline.porting.readers.tensor_bundle import bundle, slice_key
 from frostline.porting.readers.weight_file import WeightFile
-from helpers_porting_wire import block, entry, extents, number, table
+from helpers_porting_wire import entry, extents, number, table
 
 FILES = Path(__file__).parents[1] / "files" / "tensorflow"
 STEMS = {
