@@ -46,6 +46,7 @@ exam: $(STAMP)
 
 # Networks of seven frameworks, each built in an environment of its own (4 GB and half an hour the first time).
 exam-porting: $(STAMP)
+	$(BIN)/pip install --quiet -c constraints.txt onnx==1.23.2
 	OMP_NUM_THREADS=1 $(BIN)/python -m exams.porting
 
 # A seeded sample of small changes of the source, each of which a test should notice; survivors are printed.

@@ -14,12 +14,14 @@ import tarfile
 import zipfile
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import onnx
-from onnx import helper, numpy_helper
 
 from .build import BUILD, HERE, NETWORKS, environment
+
+if TYPE_CHECKING:
+    import onnx
 
 PACKAGES, FETCHED = BUILD / "packages", BUILD / "fetched"
 PUBLIC = NETWORKS / "public"
@@ -131,6 +133,7 @@ def put_tfjs() -> None:
 
 def put_backend() -> None:
     """The one-layer models of ONNX's own tests that have weights and that today's ONNX Runtime still agrees with."""
+    import onnx
     import onnxruntime
 
     onnxruntime.set_default_logger_severity(4)
@@ -152,6 +155,9 @@ def put_backend() -> None:
 
 
 def _tensor(path: Path) -> np.ndarray:
+    import onnx
+    from onnx import numpy_helper
+
     tensor = onnx.TensorProto()
     tensor.ParseFromString(path.read_bytes())
     return numpy_helper.to_array(tensor)
@@ -159,6 +165,8 @@ def _tensor(path: Path) -> np.ndarray:
 
 def put_layer(folder: Path, path: Path, model: onnx.ModelProto, node: onnx.NodeProto, values: list[np.ndarray]) -> None:
     """Copy a one-layer model, with what its module is made of."""
+    from onnx import helper
+
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copy(path, folder / "model.onnx")
     np.savez(folder / "golden.npz", input0=values[0], output0=values[1])

@@ -123,6 +123,30 @@ def names():
     (OUT / "checkpoint").unlink()
 
 
+def first_version():
+    """A checkpoint of one file, as TensorFlow wrote them before 2017."""
+    from tensorflow.core.protobuf import saver_pb2
+
+    v1 = tf.compat.v1
+    rng = np.random.default_rng(4)
+    with tf.Graph().as_default(), v1.Session() as session:
+        v1.get_variable("fc1/weights", initializer=rng.normal(size=(5, 7)).astype("f4"))
+        v1.get_variable("fc1/biases", initializer=np.zeros(7, "f4"))
+        parts = v1.fixed_size_partitioner(3)
+        table = v1.get_variable(
+            "table/embeddings", (7, 4), partitioner=parts, initializer=v1.random_normal_initializer(seed=1)
+        )
+        v1.get_variable("double", initializer=np.arange(3.0))
+        v1.train.get_or_create_global_step()
+        session.run(v1.global_variables_initializer())
+        saver = v1.train.Saver(write_version=saver_pb2.SaverDef.V1)
+        saver.save(session, str(OUT / "first.ckpt"), write_meta_graph=False)
+        reader = tf.train.load_checkpoint(str(OUT / "first.ckpt"))
+        kept = [key for key in reader.get_variable_to_shape_map() if key != "table/embeddings"]  # it reads no parts
+        arrays = {key: np.asarray(reader.get_tensor(key)) for key in kept}
+        np.savez_compressed(OUT / "first.npz", **arrays, **{"table/embeddings": session.run(tf.concat(list(table), 0))})
+
+
 def dtypes():
     """One array of each dtype, and shapes without elements."""
     base = np.arange(6).reshape(2, 3)
@@ -189,7 +213,7 @@ def frozen():
 if __name__ == "__main__":
     shutil.rmtree(OUT, ignore_errors=True)
     OUT.mkdir(parents=True)
-    for write in (names, objects, recurrent, dtypes, shards, saved_models, frozen):
+    for write in (names, first_version, objects, recurrent, dtypes, shards, saved_models, frozen):
         write()
     for path in sorted(OUT.rglob("*")):
         if path.name in ("checkpoint",):

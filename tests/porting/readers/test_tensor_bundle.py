@@ -8,7 +8,7 @@ import torch
 from frostline.core.errors import PortError
 from frostline.porting.readers.tensor_bundle import bundle, slice_key
 from frostline.porting.readers.weight_file import WeightFile
-from helpers_porting_wire import block, entry, extents, number, table
+from helpers_porting_wire import entry, extents, number, table
 
 FILES = Path(__file__).parents[1] / "files" / "tensorflow"
 STEMS = {
@@ -110,13 +110,6 @@ def test_hostile_indexes_are_refused(read, name):
 def test_a_table_of_something_else(tmp_path):
     (tmp_path / "a.index").write_bytes(table([(b"k", b"v")]))
     with WeightFile(tmp_path / "a.index") as file, pytest.raises(PortError, match="without the header"):
-        bundle(file)
-
-
-def test_the_first_version_is_refused(tmp_path):
-    meta = block(1, block(1, block(1, "fc1/weights") + number(3, 1)))
-    (tmp_path / "model.ckpt").write_bytes(table([(b"", meta), (b"\0fc1/weights", block(2, block(1, "fc1/weights")))]))
-    with WeightFile(tmp_path / "model.ckpt") as file, pytest.raises(PortError, match="of TensorFlow's first version"):
         bundle(file)
 
 

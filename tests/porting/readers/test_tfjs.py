@@ -39,6 +39,11 @@ def test_every_weight_is_what_tensorflow_js_decodes(source, name):
         assert list(tensor.shape) == expected[tensor.name]["shape"]
 
 
+def test_a_scale_that_is_a_large_integer(changed):
+    found = changed(weight(0, quantization={"dtype": "uint8", "min": 0, "scale": 10**30}), "quantised")
+    assert found.tensors[0].load()[0, 1] == pytest.approx(1e30)
+
+
 def test_layers_and_their_order(source):
     found = source(FILES / "layers")
     assert found.order == "graph"

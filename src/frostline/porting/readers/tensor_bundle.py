@@ -19,10 +19,12 @@ import torch
 from frostline.porting.readers.arrays import DTYPES, num_bytes, tensor_of
 from frostline.porting.readers.crc32c import crc32c, unmasked
 from frostline.porting.readers.leveldb import table
-from frostline.porting.readers.protobuf import Span, Wire, beginning
+from frostline.porting.readers.protobuf import Wire
 from frostline.porting.readers.weight_file import neighbour
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor
 
     from frostline.porting.readers.protobuf import Message
@@ -53,6 +55,7 @@ class Entry:
         size: Its size in bytes.
         crc: The CRC-32C of its bytes.
         slices: If it is stored in parts: for each its start and length on each axis, -1 where an axis is whole.
+        raw: Gives its bytes, where they are in the index itself, which is checked as a whole.
     """
 
     key: str
@@ -63,6 +66,7 @@ class Entry:
     size: int
     crc: int
     slices: tuple[tuple[tuple[int, int], ...], ...] = ()
+    raw: Callable[[], bytes] | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -90,8 +94,9 @@ class Bundle:
     def load(self, entry: Entry) -> Tensor:
         """The tensor, checked."""
         if not entry.slices:
-            raw = self.stored(entry)
-            self._check(entry, crc32c(raw))
+            raw = entry.raw() if entry.raw is not None else self.stored(entry)
+            if entry.raw is None:
+                self._check(entry, crc32c(raw))
             name = DTYPE_NAMES[entry.dtype]
             return tensor_of(self.file, raw, entry.shape, name, is_big_endian=self.is_big_endian)
         whole = torch.empty(entry.shape, dtype=DTYPES[DTYPE_NAMES[entry.dtype]])
@@ -131,25 +136,20 @@ class Bundle:
             raise self.file.damaged(f"the bytes of {entry.key!r} do not have the CRC-32C that the index holds")
 
 
-def bundle(file: WeightFile) -> Bundle:
+def bundle(file: WeightFile, rows: dict[bytes, bytes] | None = None) -> Bundle:
     """Read the index of a checkpoint.
 
     Args:
         file: The `.index` file.
+        rows: Its table, if it was read already.
 
     Raises:
         PortError: If it is damaged, or needs data files that are too short.
     """
-    rows = table(file)
+    rows = table(file) if rows is None else dict(rows)
     if b"" not in rows:
         raise file.damaged("a table without the header of a checkpoint")
-    first = Wire(file, rows.pop(b""))
-    if any(number == 1 and isinstance(value, Span) for number, value in beginning(first.span(), 1)):
-        raise file.refused(
-            "The checkpoint is of TensorFlow's first version, which holds its tensors in one table, and is not read.",
-            f"{len(rows)} entries", "restore it with TensorFlow, and save it again with tf.compat.v1.train.Saver.",
-        )  # fmt: skip
-    header = first.message()
+    header = Wire(file, rows.pop(b"")).message()
     num_shards = header.integer(1)
     if not 0 < num_shards <= _MAX_SHARDS:
         raise file.damaged(f"a checkpoint of {num_shards} data files")
@@ -164,7 +164,7 @@ def bundle(file: WeightFile) -> Bundle:
     found = Bundle(file, file.path.name.removesuffix(".index"), num_shards, header.integer(2) == 1, entries, parts)
     _check_places(found)
     for entry in entries.values():
-        _check_slices(found, entry)
+        check_slices(found, entry)
     return found
 
 
@@ -190,16 +190,21 @@ def _entry(file: WeightFile, key: bytes, message: Message) -> Entry:
     name = key.decode(errors="replace")
     if "\ufffd" in name and not key.startswith(b"\0"):
         raise file.damaged(f"a tensor named {key[:60]!r}")
-    shape_message = message.message(2)
-    shape = tuple(axis.integer(1) for axis in shape_message.messages(2)) if shape_message else ()
-    slices = tuple(
-        tuple((extent.integer(1), extent.integer(2)) if extent.has(2) else _WHOLE for extent in part.messages(1))
-        for part in message.messages(7)
-    )
+    shape, slices = shape_of(message.message(2)), tuple(extents_of(part) for part in message.messages(7))
     return Entry(
         name, message.integer(1), shape, message.integer(3), message.integer(4), message.integer(5),
         unmasked(message.fixed32(6)), slices,
     )  # fmt: skip
+
+
+def shape_of(message: Message | None) -> tuple[int, ...]:
+    """The shape that a TensorShapeProto states."""
+    return tuple(axis.integer(1) for axis in message.messages(2)) if message is not None else ()
+
+
+def extents_of(message: Message) -> tuple[tuple[int, int], ...]:
+    """Start and length on each axis, as a TensorSliceProto states them."""
+    return tuple((extent.integer(1), extent.integer(2)) if extent.has(2) else _WHOLE for extent in message.messages(1))
 
 
 def _check_places(found: Bundle) -> None:
@@ -223,7 +228,7 @@ def _check_places(found: Bundle) -> None:
             raise file.damaged(f"{entry.key!r} ends at byte {end} of a data file of {size} bytes")
 
 
-def _check_slices(found: Bundle, entry: Entry) -> None:
+def check_slices(found: Bundle, entry: Entry) -> None:
     """The parts of a tensor are all there, and cover it once."""
     if not entry.slices:
         return

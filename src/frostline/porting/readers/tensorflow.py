@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 
 from frostline.porting.readers.arrays import check_names
 from frostline.porting.readers.contract import Source, SourceTensor
-from frostline.porting.readers.leveldb import is_table
+from frostline.porting.readers.leveldb import is_table, table
 from frostline.porting.readers.names import AVERAGE_LEAF, by_numbers, keras_place, role_by_name, unit_and_leaf
 from frostline.porting.readers.object_graph import KEY, SUFFIX, objects
 from frostline.porting.readers.saved_model import architecture
 from frostline.porting.readers.tensor_bundle import DT_STRING, DTYPE_NAMES, bundle
+from frostline.porting.readers.tensor_slices import is_first_version, tensor_slices
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -44,14 +45,15 @@ def read(file: WeightFile, key: str | None = None) -> Source:
     """Read a checkpoint.
 
     Args:
-        file: Its `.index` file; of a SavedModel, `variables/variables.index`.
+        file: Its `.index` file (of a SavedModel, `variables/variables.index`); of the first version, its only file.
         key: "ExponentialMovingAverage" for the moving averages instead of the variables, where a checkpoint of
             TensorFlow 1 holds both.
 
     Raises:
         PortError: If it is damaged, or holds none of what `key` asks for.
     """
-    found = bundle(file)
+    rows = table(file)
+    found = tensor_slices(file, rows) if is_first_version(file, rows) else bundle(file, rows)
     check_names(file, list(found.entries))
     weights = {name: entry for name, entry in found.entries.items() if entry.dtype in DTYPE_NAMES}
     if KEY in found.entries and found.entries[KEY].dtype == DT_STRING:

@@ -73,14 +73,16 @@ class TensorFlowTensor:
     def _typed(self, name: str) -> bytes:
         if name not in _FIELDS:
             raise self._file.damaged(f"a tensor in {name} without its bytes")
-        item, field = DTYPES[name].itemsize, _FIELDS[name]
-        if name in _FIXED:
-            raw = self._message.fixed(field, _FIXED[name])
-        else:
-            width = f"<u{item}"
-            raw = self._message.varints(field).astype(width).tobytes()
+        item, raw = DTYPES[name].itemsize, typed_values(self._message, name)
         missing = self.num_elements * item - len(raw)
         if missing <= 0:
             return raw
         last = raw[-item:] if len(raw) >= item else bytes(item)
         return raw + last * (missing // item)
+
+
+def typed_values(message: Message, dtype: str) -> bytes:
+    """The values that stand in the field of a dtype, as bytes; none for a dtype without a field."""
+    if dtype in _FIXED:
+        return message.fixed(_FIELDS[dtype], _FIXED[dtype])
+    return message.varints(_FIELDS[dtype]).astype(f"<u{DTYPES[dtype].itemsize}").tobytes() if dtype in _FIELDS else b""

@@ -167,7 +167,7 @@ def _weight(file: WeightFile, item: dict[str, Any]) -> _Weight:
             "The model holds weights of a kind that is not read.", f"{name!r} in {str(dtype)[:40]}, {str(how)[:80]}",
             "convert the model again, with weights in float32.",
         )  # fmt: skip
-    scale, least = how.get("scale", 1.0), how.get("min", 0.0)
+    scale, least = float(how.get("scale", 1.0)), float(how.get("min", 0.0))
     return _Weight(name, tuple(shape), dtype, stored, scale, least, num_bytes(file, shape, stored))
 
 
