@@ -113,13 +113,6 @@ def test_a_table_of_something_else(tmp_path):
         bundle(file)
 
 
-def test_the_first_version_is_refused(tmp_path):
-    meta = block(1, block(1, block(1, "fc1/weights") + number(3, 1)))
-    (tmp_path / "model.ckpt").write_bytes(table([(b"", meta), (b"\0fc1/weights", block(2, block(1, "fc1/weights")))]))
-    with WeightFile(tmp_path / "model.ckpt") as file, pytest.raises(PortError, match="of TensorFlow's first version"):
-        bundle(file)
-
-
 def test_a_data_file_that_is_missing_or_a_link(tmp_path):
     for name in ("shards.index", "shards.data-00000-of-00002", "shards.data-00001-of-00002"):
         shutil.copy(FILES / name, tmp_path / name)
