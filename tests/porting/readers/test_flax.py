@@ -78,7 +78,7 @@ SHAPE_4 = b"\x81" + text("0") + b"\x04"
 HOSTILE = {
     "an array of objects": array(dtype="O"),
     "an array of raw records": array(dtype="V8"),
-    "a dtype that is a list": bytes([0xC7, 13, 1]) + b"\x93\x91\x02\x90" + b"\xc4\x08" + bytes(8),
+    "a dtype that is a list": bytes([0xC7, 14, 1]) + b"\x93\x91\x02\x90" + b"\xc4\x08" + bytes(8),
     "fewer bytes than the shape": array(shape=b"\x91\x03"),
     "a shape of 2^64": array(shape=b"\x92" + b"\xcf" + b"\xff" * 8 + b"\x02"),
     "a negative axis": array(shape=b"\x91\xff"),

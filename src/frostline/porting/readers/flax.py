@@ -132,7 +132,8 @@ def _array(unpacker: Unpacker, blob: Blob) -> tuple[tuple[int, ...], str, Blob]:
     if not (isinstance(parts, list) and len(parts) == 3 and isinstance(parts[0], list) and isinstance(parts[2], Blob)):
         raise file.damaged(f"an array at byte {blob.offset} that has no shape, dtype and bytes")
     shape, dtype, content = parts
-    if dtype not in DTYPES or content.kind is not None or not all(type(size) is int for size in shape):
+    is_known = isinstance(dtype, str) and dtype in DTYPES
+    if not is_known or content.kind is not None or not all(type(size) is int for size in shape):
         raise file.damaged(f"an array of dtype {str(dtype)[:40]!r} and shape {str(shape)[:60]}")
     expected = num_bytes(file, shape, dtype)
     if content.size != expected or end != blob.offset + blob.size:
