@@ -76,7 +76,7 @@ def flow(
                 warnings.simplefilter("ignore")
                 watch.begin(example)
                 call(model, example)
-        except Exception:
+        except Exception:  # the forward of a user may raise anything on an input that it does not take
             continue
         return Flow(watch.edges, watch.flattened)
     return None

@@ -11,4 +11,4 @@ def test_scales_and_statistics_have_names_of_their_own():
 
 def test_dense_layers_and_slopes_lie_as_in_pytorch():
     assert torch.equal(port_into(nn.Linear(3, 3, bias=False), {"weight": numbers(3, 3)}, "mxnet").weight, numbers(3, 3))
-    assert port_into(nn.PReLU(2), {"alpha": numbers(2)}, "mxnet") is not None
+    assert torch.equal(port_into(nn.PReLU(2), {"alpha": numbers(2)}, "mxnet").weight, numbers(2))

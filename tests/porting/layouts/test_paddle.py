@@ -15,4 +15,5 @@ def test_statistics_have_names_of_their_own():
     leaves = {"weight": numbers(2), "bias": numbers(2), "_mean": numbers(2, seed=1), "_variance": numbers(2, seed=2)}
     own = port_into(nn.BatchNorm2d(2), leaves, "paddle")
     assert torch.equal(own.running_var, numbers(2, seed=2))
-    assert port_into(nn.Conv2d(2, 2, 1), {"weight": numbers(2, 2, 1, 1), "bias": numbers(2)}, "paddle") is not None
+    made = port_into(nn.Conv2d(2, 2, 1), {"weight": numbers(2, 2, 1, 1), "bias": numbers(2)}, "paddle")
+    assert torch.equal(made.weight, numbers(2, 2, 1, 1))

@@ -20,7 +20,7 @@ _CHUNK_BYTES = 1 << 22
 
 
 class WeightFile(io.RawIOBase):
-    """A file that is open for reading; also the raw file that `zipfile` and `h5py` read from.
+    """A file that is open for reading; also the raw file that `zipfile` reads from.
 
     Args:
         path: A regular file, or a link to one. Pipes, devices and folders are refused.
