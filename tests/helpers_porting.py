@@ -3,10 +3,10 @@
 import torch
 from torch import nn
 
-from frostline.porting.grouping import grouped
 from frostline.porting.layouts.choice import moves
 from frostline.porting.readers.contract import Source, SourceLayer, SourceTensor
-from frostline.porting.units import source_units, target_units, write
+from frostline.porting.units.forms import grouped
+from frostline.porting.units.units import source_units, target_units, write
 
 
 def source_of(framework, units, *, order="file", layers=(), dropped=None):

@@ -11,15 +11,15 @@ from frostline.core.doors import public
 from frostline.core.errors import DataError
 from frostline.core.layers import check_initialized, unwrapped
 from frostline.porting.certificate import Certificate, Mapped, sentences
-from frostline.porting.execution import carry_out, digest_of
-from frostline.porting.golden import as_golden
-from frostline.porting.plan import make_plan
+from frostline.porting.plan.execution import carry_out, digest_of
+from frostline.porting.plan.plan import make_plan
+from frostline.porting.proof.golden import as_golden
+from frostline.porting.proof.reference import Reference, reference_of
+from frostline.porting.proof.trials import prove, repeated, settle
 from frostline.porting.readers.formats import open_source
-from frostline.porting.reference import Reference, reference_of
 from frostline.porting.settings.comparison import compare
 from frostline.porting.settings.setting import causes_of, checks_of, set_equal
-from frostline.porting.settling import prove, repeated, settle
-from frostline.porting.units import full_name, held
+from frostline.porting.units.units import full_name, held
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from frostline.porting.certificate import Check, Run
-    from frostline.porting.plan import PortPlan
+    from frostline.porting.plan.plan import PortPlan
 
 
 @public("frostline.port(source, model)")

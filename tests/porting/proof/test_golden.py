@@ -1,0 +1,31 @@
+import numpy as np
+import pytest
+import torch
+
+from frostline.core.errors import DataError
+from frostline.porting.proof.golden import as_golden
+
+
+def test_arrays_tuples_mappings_and_files(tmp_path):
+    x, y = np.ones((2, 3), "f4"), torch.zeros(2, 4)
+    assert as_golden((x, y)).num_samples == 2
+    assert set(as_golden(({"ids": x}, [y, y])).inputs) == {"ids"}
+    np.savez(tmp_path / "a.npz", inputs=x, outputs=y.numpy())
+    assert torch.equal(as_golden(tmp_path / "a.npz").outputs[0], y)
+    np.savez(tmp_path / "b.npz", inputs_0=x, inputs_1=x, outputs=y.numpy())
+    assert len(as_golden(str(tmp_path / "b.npz")).inputs) == 2
+
+
+@pytest.mark.parametrize(
+    "given", [3, (1,), ("a", "b"), (np.ones(2), np.ones(0)), (np.ones(2), [object()]), "missing.npz"]
+)
+def test_anything_else_is_refused(given):
+    with pytest.raises(DataError, match="Golden outputs are inputs of the network and what the source network makes"):
+        as_golden(given)
+
+
+def test_a_file_with_other_names_is_refused(tmp_path):
+    np.savez(tmp_path / "a.npz", x=np.ones(2))
+    with pytest.raises(DataError, match="Golden outputs") as caught:
+        as_golden(tmp_path / "a.npz")
+    assert "arrays x" in caught.value.received
