@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 SCHEMA = 1
+STATISTICS = "statistics"  # the setting of checks by running statistics
 _SHOWN = 3  # layers in one line
 
 
@@ -166,19 +167,22 @@ def sentences(
         + (f"; {constants} are constants that the file leaves out" if constants else "")
         + "."
     )
-    if runs:
-        tested = (
-            "; ".join(
-                f"the outputs agree with {run.kind} on {run.samples} samples (relative difference {run.error:.1e}, "
-                f"allowed {run.tolerance:.0e})"
-                + (f", in which {run.alternatives} assignments were tried" if run.alternatives > 1 else "")
-                for run in runs
-            )
-            + "."
+    tried = [
+        f"the outputs agree with {run.kind} on {run.samples} samples (relative difference {run.error:.1e}, "
+        f"allowed {run.tolerance:.0e})"
+        + (f", in which {run.alternatives} assignments were tried" if run.alternatives > 1 else "")
+        for run in runs
+    ]
+    statuses = [check.status for check in checks if check.setting == STATISTICS]
+    if statuses:
+        tried.append(
+            f"values on real samples are distributed as the file says in {statuses.count('agrees')} of {len(statuses)} "
+            f"BatchNorm layers, and otherwise in {statuses.count('differs')}"
         )
-    else:
+    if not tried:
         told = sorted({one.reason for one in mapping if one.margin < 1})
-        tested = f"nothing was run; layers were told apart by {', '.join(told)}." if told else "nothing was run."
+        tried = ["nothing was run" + (f"; layers were told apart by {', '.join(told)}" if told else "")]
+    tested = f"{'; '.join(tried)}."
     unknown = [] if runs else ["whether the module computes what the source network does (pass golden outputs)"]
     if not has_graph and not runs:
         unknown.append("settings that weights do not show: epsilon, padding, activations, the order of a flatten")

@@ -15,6 +15,7 @@ from frostline.porting.plan.execution import carry_out, digest_of
 from frostline.porting.plan.plan import make_plan
 from frostline.porting.proof.golden import as_golden
 from frostline.porting.proof.reference import Reference, reference_of
+from frostline.porting.proof.statistics import compare_statistics
 from frostline.porting.proof.trials import prove, repeated, settle
 from frostline.porting.readers.formats import open_source
 from frostline.porting.settings.comparison import compare
@@ -57,7 +58,9 @@ def port(
             certificate.
         adapt: Whether settings of layers that the file states and the module has otherwise (epsilon, momentum) are set.
         golden: Inputs and the outputs of the source network for them, as the module takes and gives them:
-            `(inputs, outputs)`, or the path of a `.npz` file with arrays `inputs` and `outputs`.
+            `(inputs, outputs)`, or the path of a `.npz` file with arrays `inputs` and `outputs`. Without outputs
+            (`(inputs, None)`) at least 16 real samples, of which the values that reach BatchNorm layers are compared
+            with the running statistics in the file.
         key: The entry of the file that holds the weights, if it holds several networks.
         like: The certificate of an earlier port of the same file, whose choices are made again.
 
@@ -97,7 +100,8 @@ def port(
     with open_source(path, key) as (content, sha256), ExitStack() as undo:
         plan = make_plan(content, str(path), model, hints=hints, partial=partial, inputs=wanted and wanted.inputs)
         plan = repeated(plan, like) if like is not None else plan
-        beside = Reference(content, (wanted,)) if wanted is not None else reference_of(content, plan, model)
+        goldens = (wanted,) if wanted is not None and wanted.outputs else ()
+        beside = Reference(content, goldens) if goldens else reference_of(content, plan, model)
         settings = compare(plan, content, model, beside.shapes)
         done = set_equal(settings, undo) if adapt else ()
         plan, alternatives = settle(plan, model, beside.goldens, causes_of(settings))
@@ -105,8 +109,10 @@ def port(
         done += set_equal(settings, undo) if adapt else ()
         undo.callback(carry_out(plan, model))
         runs = prove(plan, model, beside, alternatives, causes_of(settings))
+        checks = checks_of(settings, done, has_run=bool(runs))
+        if wanted is not None and not goldens:
+            checks += compare_statistics(model, wanted.inputs, plan)
         undo.pop_all()
-    checks = checks_of(settings, done, has_run=bool(runs))
     return _certificate(plan, beside, sha256, model, runs, checks)
 
 

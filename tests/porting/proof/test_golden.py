@@ -29,3 +29,12 @@ def test_a_file_with_other_names_is_refused(tmp_path):
     with pytest.raises(DataError, match="Golden outputs") as caught:
         as_golden(tmp_path / "a.npz")
     assert "arrays x" in caught.value.received
+
+
+def test_samples_without_outputs(tmp_path):
+    assert as_golden((np.ones((2, 3)), None)).outputs == ()
+    np.savez(tmp_path / "a.npz", inputs=np.ones((2, 3)))
+    assert as_golden(tmp_path / "a.npz").outputs == ()
+    np.savez(tmp_path / "b.npz", inputs=np.ones((2, 3)), output=np.ones(2))
+    with pytest.raises(DataError, match="Golden outputs"):
+        as_golden(tmp_path / "b.npz")

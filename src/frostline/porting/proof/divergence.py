@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from frostline.core.inputs import call
+from frostline.porting.graphs.target_graph import undisturbed
 from frostline.porting.interpreter.network import Interpretation, interpret
 from frostline.porting.proof.axis_orders import of_outputs
-from frostline.porting.proof.outputs import difference, evaluating, tolerance_of
+from frostline.porting.proof.outputs import difference, tolerance_of
 from frostline.porting.units.units import RECURRENT
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def _outputs(model: nn.Module, steps: Sequence[Step], inputs: Any) -> dict[str, 
         if step.target.name in (step.target.owner, f"{step.target.owner}:l{_last(step.target.module)}")
     ]
     try:
-        with evaluating(model), torch.no_grad():
+        with undisturbed(model), torch.no_grad():
             call(model, inputs)
     finally:
         for handle in handles:

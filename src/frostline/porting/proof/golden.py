@@ -14,11 +14,12 @@ from frostline.porting.proof.outputs import Golden
 
 
 def as_golden(given: Any) -> Golden:
-    """Inputs and outputs of the source network.
+    """Inputs and outputs of the source network; or inputs alone, real samples.
 
     Args:
-        given: `(inputs, outputs)`, arrays or tensors, several of them in tuples or mappings; or the path of a `.npz`
-            file with the arrays `inputs` and `outputs` (several: `inputs_0`, `inputs_1`, ...).
+        given: `(inputs, outputs)`, arrays or tensors, several of them in tuples or mappings; `(inputs, None)`; or the
+            path of a `.npz` file with arrays `inputs` and `outputs` (several: `inputs_0`, `inputs_1`, ...), or inputs
+            only.
 
     Raises:
         DataError: If it is none of these, or the two do not have as many samples.
@@ -29,6 +30,8 @@ def as_golden(given: Any) -> Golden:
         raise _refused(f"a value of type {type(given).__name__}")
     inputs, outputs = cast("tuple[Any, Any]", given)
     made = _mapped(inputs)
+    if outputs is None:
+        return Golden(made, ())
     found = tuple(
         _mapped(one) for one in (cast("list[Any]", outputs) if isinstance(outputs, (tuple, list)) else [outputs])
     )
@@ -50,6 +53,7 @@ def _mapped(value: Any) -> Any:
 
 
 def _from_file(path: Path) -> tuple[Any, Any]:
+    """Inputs, and outputs or None."""
     try:
         with np.load(path, allow_pickle=False) as arrays:
             found = {name: arrays[name] for name in arrays.files}
@@ -57,9 +61,9 @@ def _from_file(path: Path) -> tuple[Any, Any]:
         raise _refused(f"{path}: {error}") from error
     inputs = [found[name] for name in sorted(found) if name.startswith("inputs")]
     outputs = [found[name] for name in sorted(found) if name.startswith("outputs")]
-    if not inputs or not outputs:
+    if not inputs or (not outputs and len(inputs) != len(found)):
         raise _refused(f"{path} with arrays {', '.join(sorted(found))}")
-    return (inputs[0] if len(inputs) == 1 else tuple(inputs)), outputs
+    return (inputs[0] if len(inputs) == 1 else tuple(inputs)), outputs or None
 
 
 def _refused(received: str) -> DataError:
@@ -67,5 +71,6 @@ def _refused(received: str) -> DataError:
         what="Golden outputs are inputs of the network and what the source network makes of them.",
         where="port(golden=...)", received=received,
         do="pass (inputs, outputs) as arrays, in the form that the module takes and gives; or the path of a .npz file "
-        "with arrays named inputs and outputs.",
+        "with arrays named inputs and outputs. Without outputs, (inputs, None), real samples are compared with the "
+        "running statistics of BatchNorm.",
     )  # fmt: skip

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +11,10 @@ from torch import Tensor, nn
 
 from frostline.core.errors import FOREIGN
 from frostline.core.inputs import call, map_tensors
+from frostline.porting.graphs.target_graph import undisturbed
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Sequence
 
 TOLERANCE = 1e-5  # of the largest output, in float32; stored halves allow what halves can show
 _BY_DTYPE = {torch.float16: 2e-3, torch.bfloat16: 2e-2}
@@ -26,7 +26,7 @@ class Golden:
 
     Attributes:
         inputs: As the module takes them: a tensor, tuple or mapping.
-        outputs: As the module gives them: one tensor, or several in order.
+        outputs: As the module gives them: one tensor, or several in order; none if only samples were given.
         kind: Where they come from.
         told: The same in short, as the reason for what they tell.
     """
@@ -81,13 +81,10 @@ def _widened(value: Tensor) -> Tensor:
 
 def outputs_of(model: nn.Module, inputs: Any) -> list[Tensor] | None:
     """What the module gives in evaluation, every tensor of it in order; None if it does not take these inputs."""
-    state = torch.get_rng_state()
     try:
         return _run(model, inputs)
     except FOREIGN:
         return None
-    finally:
-        torch.set_rng_state(state)
 
 
 def further(inputs: Any, seed: int) -> Any:
@@ -121,7 +118,7 @@ def difference(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> float:
 
 
 def _run(model: nn.Module, inputs: Any) -> list[Tensor]:
-    with evaluating(model), torch.no_grad():
+    with undisturbed(model), torch.no_grad():
         return _tensors(call(model, inputs))
 
 
@@ -133,15 +130,3 @@ def _tensors(outputs: Any) -> list[Tensor]:
     if isinstance(outputs, (tuple, list)):
         return [tensor for value in outputs for tensor in _tensors(value)]
     return []
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Generator[None]:
-    """The module in evaluation; afterwards every part is in the mode it was in."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
