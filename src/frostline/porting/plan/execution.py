@@ -10,6 +10,7 @@ from torch import Tensor
 
 from frostline.core.errors import PortError
 from frostline.porting.graphs.target_graph import undisturbed
+from frostline.porting.plan.tied import check_shared, shared_names
 from frostline.porting.units.units import full_name, held, is_parametrized, stored, write
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ def carry_out(plan: PortPlan, model: nn.Module) -> Callable[[], None]:
         PortError: As `make_values`, or if a layer does not hold what is written into it; nothing is changed then.
     """
     values = make_values(plan)
+    shared = shared_names(plan)
     kept: list[tuple[Tensor, Tensor]] = []
 
     @torch.no_grad()
@@ -66,10 +68,12 @@ def carry_out(plan: PortPlan, model: nn.Module) -> Callable[[], None]:
         try:
             for step in plan.steps:
                 for move in step.moves:
-                    value = values.pop(full_name(step.target, move.target))
+                    name = full_name(step.target, move.target)
+                    value = values[name] if name in shared else values.pop(name)
                     kept += [(one, one.detach().clone()) for one in stored(step.target, move.target)]
                     write(step.target, move.target, value.to(kept[-1][0].device))
                     _check_held(plan, step.target, move.target, value)
+            check_shared(plan, values)
         except BaseException:
             undo()
             raise

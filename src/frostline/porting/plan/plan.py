@@ -13,6 +13,7 @@ from frostline.porting.graphs import source_graph, target_graph
 from frostline.porting.graphs.target_graph import undisturbed
 from frostline.porting.layouts.choice import moves
 from frostline.porting.plan import flattened, folded
+from frostline.porting.plan.tied import without_ties
 from frostline.porting.plan.unfit import refuse_unfit
 from frostline.porting.units.forms import grouped, is_packed, other_forms
 from frostline.porting.units.units import full_name, source_units, target_units
@@ -114,6 +115,7 @@ def make_plan(
     parts = grouped(source_units(source), targets)
     if seen is not None and folded.is_folded(parts, targets):
         targets, seen = folded.joined(targets, seen, model)
+    targets, shared = without_ties(targets, parts)
     units, table = _candidates(parts, targets)
     by_source, by_target = {unit.name: unit for unit in units}, {unit.name: unit for unit in targets}
     hints = _checked(hints if hints is not None else {}, by_source, by_target, table)
@@ -146,7 +148,7 @@ def make_plan(
         for other in one.targets
         if other in table[name]
     }
-    return PortPlan(path, steps, opened, choices, unused, kept, source.dropped, source.notes, options)
+    return PortPlan(path, steps, opened, choices, unused, kept, source.dropped, (*source.notes, *shared), options)
 
 
 def _candidates(
@@ -241,7 +243,8 @@ def _check_counts(path: str, opened: Sequence[Open]) -> None:
                 what="The file and the module have different numbers of layers of one type and shape.", where=path,
                 received=f"{len(one.sources)} in the file ({_listed(one.sources)}), {len(one.targets)} in the module "
                 f"({_listed(one.targets)})",
-                do="build the module as the network of the file; or port what both have: partial=True with hints.",
+                do="build the module as the network of the file, sharing weights where that shares them (head.weight = "
+                "embedding.weight); or port what both have: partial=True with hints.",
             )  # fmt: skip
 
 
