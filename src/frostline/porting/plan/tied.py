@@ -94,6 +94,5 @@ def check_shared(plan: PortPlan, values: Mapping[str, Tensor]) -> None:
                 raise PortError(
                     what=f"The file has different values for weights that the module shares: {name!r} is one of them.",
                     where=f"{plan.path}, {step.source.name!r}", received="two tensors for one place in memory",
-                    do="give the layers weights of their own, as the network of the file has them; or leave one of them "
-                    "out of the file.",
+                    do="give the layers weights of their own, as the network of the file has them.",
                 )  # fmt: skip
