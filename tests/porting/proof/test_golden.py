@@ -17,7 +17,16 @@ def test_arrays_tuples_mappings_and_files(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "given", [3, (1,), ("a", "b"), (np.ones(2), np.ones(0)), (np.ones(2), [object()]), "missing.npz"]
+    "given",
+    [
+        3,
+        (1,),
+        ("a", "b"),
+        (np.ones(2), np.ones(0)),
+        (np.ones(2), [object()]),
+        "missing.npz",
+        (np.ones(2), np.full(2, np.nan)),
+    ],
 )
 def test_anything_else_is_refused(given):
     with pytest.raises(DataError, match="Golden outputs are inputs of the network and what the source network makes"):

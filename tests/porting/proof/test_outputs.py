@@ -44,3 +44,8 @@ def test_further_inputs_are_of_the_same_kind():
 
 def test_halves_are_less_exact():
     assert tolerance_of(nn.Linear(2, 2)) < tolerance_of(nn.Linear(2, 2).half())
+
+
+def test_outputs_that_are_nan_are_no_agreement():
+    assert difference([torch.ones(2)], [torch.full((2,), float("nan"))]) == float("inf")
+    assert difference([torch.full((2,), float("nan"))], [torch.ones(2)]) == float("inf")

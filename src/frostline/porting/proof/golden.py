@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from frostline.core.errors import DataError
+from frostline.core.inputs import are_finite
 from frostline.porting.proof.outputs import Golden
 
 
@@ -37,6 +38,8 @@ def as_golden(given: Any) -> Golden:
     )
     if not found or not all(isinstance(one, Tensor) and one.numel() for one in found):
         raise _refused("outputs without values")
+    if not are_finite(found):
+        raise _refused("outputs that are NaN or infinite")
     return Golden(made, found)
 
 

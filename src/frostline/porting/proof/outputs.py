@@ -112,8 +112,8 @@ def difference(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> float:
             return float("inf")
         if other.numel():
             largest = max(float(other.abs().max()), 1e-30)
-            apart = (one.double().cpu() - other.double().cpu()).abs().max()
-            worst = max(worst, float(apart) / largest)
+            apart = float((one.double().cpu() - other.double().cpu()).abs().max()) / largest
+            worst = max(worst, apart) if apart == apart else float("inf")
     return worst
 
 
