@@ -15,7 +15,8 @@ from frostline.porting.layouts.choice import moves
 from frostline.porting.plan import flattened, folded
 from frostline.porting.plan.tied import without_ties
 from frostline.porting.plan.unfit import refuse_unfit
-from frostline.porting.units.forms import grouped, is_packed, other_forms
+from frostline.porting.units.forms.attention import is_packed
+from frostline.porting.units.forms.forms import grouped, other_forms
 from frostline.porting.units.units import full_name, source_units, target_units
 
 if TYPE_CHECKING:
