@@ -158,13 +158,23 @@ class Certificate:
 
 
 def sentences(
-    mapping: tuple[Mapped, ...], runs: tuple[Run, ...], checks: tuple[Check, ...], *, has_graph: bool
-) -> tuple[str, str, str]:
-    """What is proven, what is only tested, and what is unknown; one sentence each."""
+    mapping: tuple[Mapped, ...], runs: tuple[Run, ...], checks: tuple[Check, ...], *, has_graph: bool,
+    converted: int = 0,
+) -> tuple[str, str, str]:  # fmt: skip
+    """What is proven, what is only tested, and what is unknown; one sentence each.
+
+    Args:
+        mapping: Every tensor that was written.
+        runs: Outputs that were compared.
+        checks: Settings that were compared.
+        has_graph: Whether the file carries its architecture.
+        converted: How many tensors the module holds in another dtype than the file.
+    """
     constants = sum(not one.sources for one in mapping)
     proven = (
         f"each of {len(mapping)} tensors was written once, and the inverse of its layout gives back the file's bytes"
         + (f"; {constants} are constants that the file leaves out" if constants else "")
+        + (f"; {converted} were then converted to the module's dtype" if converted else "")
         + "."
     )
     tried = [

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -13,7 +15,7 @@ from frostline.core.layers import check_initialized, unwrapped
 from frostline.porting.certificate import Certificate, Mapped, sentences
 from frostline.porting.plan.execution import carry_out, digest_of
 from frostline.porting.plan.plan import make_plan
-from frostline.porting.proof.golden import as_golden
+from frostline.porting.proof.golden import as_golden, fitted
 from frostline.porting.proof.reference import Reference, reference_of
 from frostline.porting.proof.statistics import compare_statistics
 from frostline.porting.proof.trials import prove, repeated, settle
@@ -91,7 +93,7 @@ def port(
     check_initialized(model, "port(source, model)")
     check_model("port", model)
     path = as_path("port", "source", source)
-    wanted = as_golden(golden) if golden is not None else None
+    wanted, converted = fitted(as_golden(golden), model) if golden is not None else (None, ())
     if like is not None and not isinstance(cast("object", like), Certificate):
         raise DataError(
             what="An earlier port is told by its certificate.", where="port(like=...)",
@@ -100,6 +102,7 @@ def port(
     with open_source(path, key) as (content, sha256), ExitStack() as undo:
         plan = make_plan(content, str(path), model, hints=hints, partial=partial, inputs=wanted and wanted.inputs)
         plan = repeated(plan, like) if like is not None else plan
+        plan = replace(plan, notes=(*plan.notes, *converted))
         goldens = (wanted,) if wanted is not None and wanted.outputs else ()
         beside = Reference(content, goldens) if goldens else reference_of(content, plan, model)
         settings = compare(plan, content, model, beside.shapes)
@@ -129,9 +132,19 @@ def _certificate(
         for step in plan.steps
         for move in step.moves
     )  # fmt: skip
-    proven, tested, unknown = sentences(mapping, runs, checks, has_graph=bool(content.layers))
+    pairs = Counter(
+        (step.source.leaves[move.sources[0]].dtype, str(held(step.target, move.target).dtype).removeprefix("torch."))
+        for step in plan.steps
+        for move in step.moves
+        if move.sources
+    )
+    converted = {(own, new): count for (own, new), count in pairs.items() if own != new}
+    told = tuple(f"{count} tensors converted from {own} to {new}" for (own, new), count in converted.items())
+    proven, tested, unknown = sentences(
+        mapping, runs, checks, has_graph=bool(content.layers), converted=sum(converted.values())
+    )
     return Certificate(
         file=plan.path, sha256=sha256, format=content.format, framework=content.framework, model=type(model).__name__,
         mapping=mapping, kept=plan.kept, unused=plan.unused, dropped=dict(plan.dropped), checks=checks, runs=runs,
-        notes=(*plan.notes, *beside.notes), proven=proven, tested=tested, unknown=unknown,
+        notes=(*plan.notes, *told, *beside.notes), proven=proven, tested=tested, unknown=unknown,
     )  # fmt: skip

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from frostline.core.errors import FOREIGN
 from frostline.core.inputs import call, map_tensors
-from frostline.porting.graphs.target_graph import undisturbed
+from frostline.core.restore import undisturbed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
