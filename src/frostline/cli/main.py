@@ -134,18 +134,13 @@ def port(
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Load weights of another framework into a module, and say how far that is proven."""
-    from frostline.recipes.port_files import (
-        check_certificate,
-        list_tensors,
-        port_to_file,
-        read_certificate,
-        write_scaffold,
-    )
+    from frostline.recipes.port_files import list_tensors, port_to_file, write_scaffold
+    from frostline.recipes.port_replay import check_certificate, read_certificate
 
     with errors_in_four_parts(as_json=as_json):
         if check is not None:
             spec = to or read_certificate(check).to
-            result = check_certificate(check, build_model(spec), file)
+            result = check_certificate(check, build_model(spec), file, golden)
             show(result, result.text(), as_json=as_json)
             return
         if file is not None and scaffold is not None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from frostline.core.arguments import as_path, check_model
+from frostline.core.arguments import as_name, as_path, check_model
 from frostline.core.doors import public
 from frostline.core.errors import DataError
 from frostline.core.layers import check_initialized, unwrapped
@@ -16,6 +17,7 @@ from frostline.porting.golden import as_golden
 from frostline.porting.plan import make_plan
 from frostline.porting.readers.formats import open_source
 from frostline.porting.reference import Reference, reference_of
+from frostline.porting.running import Golden
 from frostline.porting.settings.comparison import compare
 from frostline.porting.settings.setting import causes_of, checks_of, set_equal
 from frostline.porting.settling import prove, repeated, settle
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
     from frostline.porting.certificate import Check, Run
     from frostline.porting.plan import PortPlan
+    from frostline.porting.readers.contract import Source
 
 
 @public("frostline.port(source, model)")
@@ -88,16 +91,17 @@ def port(
     check_initialized(model, "port(source, model)")
     check_model("port", model)
     path = as_path("port", "source", source)
+    key = as_name("port", "key", key) if key is not None else None
     wanted = as_golden(golden) if golden is not None else None
     if like is not None and not isinstance(cast("object", like), Certificate):
         raise DataError(
             what="An earlier port is told by its certificate.", where="port(like=...)",
             received=f"a value of type {type(like).__name__}", do="pass what an earlier call of port returned.",
         )  # fmt: skip
-    with open_source(path, key) as (content, sha256), ExitStack() as undo:
+    with open_source(path, key) as (content, file), ExitStack() as undo:
         plan = make_plan(content, str(path), model, hints=hints, partial=partial, inputs=wanted and wanted.inputs)
         plan = repeated(plan, like) if like is not None else plan
-        beside = Reference(content, (wanted,)) if wanted is not None else reference_of(content, plan, model)
+        beside = _reference(content, plan, model, wanted, like)
         settings = compare(plan, content, model, beside.shapes)
         done = set_equal(settings, undo) if adapt else ()
         plan, alternatives = settle(plan, model, beside.goldens, causes_of(settings))
@@ -105,14 +109,27 @@ def port(
         done += set_equal(settings, undo) if adapt else ()
         undo.callback(carry_out(plan, model))
         runs = prove(plan, model, beside, alternatives, causes_of(settings))
+        made = _certificate(plan, beside, model, runs, checks_of(settings, done, has_run=bool(runs)))
+        made = replace(made, sha256=file.digest(), files=file.digests_of_parts())
+        file.check_unchanged()
         undo.pop_all()
-    checks = checks_of(settings, done, has_run=bool(runs))
-    return _certificate(plan, beside, sha256, model, runs, checks)
+    return replace(made, key=key or "", is_adapted=adapt)
+
+
+def _reference(
+    content: Source, plan: PortPlan, model: nn.Module, golden: Golden | None, like: Certificate | None
+) -> Reference:  # fmt: skip
+    """What the module is compared with; a port that golden outputs proved is not compared with anything less."""
+    if golden is not None:
+        return Reference(content, (golden,))
+    if like is not None and any(run.kind == Golden.kind for run in like.runs):
+        return Reference(content, notes=("The golden outputs of the earlier port were not given again.",))
+    return reference_of(content, plan, model)
 
 
 def _certificate(
-    plan: PortPlan, beside: Reference, sha256: str, model: nn.Module, runs: tuple[Run, ...], checks: tuple[Check, ...]
-) -> Certificate:  # fmt: skip
+    plan: PortPlan, beside: Reference, model: nn.Module, runs: tuple[Run, ...], checks: tuple[Check, ...]
+) -> Certificate:
     content = beside.source
     mapping = tuple(
         Mapped(
@@ -125,7 +142,7 @@ def _certificate(
     )  # fmt: skip
     proven, tested, unknown = sentences(mapping, runs, checks, has_graph=bool(content.layers))
     return Certificate(
-        file=plan.path, sha256=sha256, format=content.format, framework=content.framework, model=type(model).__name__,
+        file=plan.path, sha256="", format=content.format, framework=content.framework, model=type(model).__name__,
         mapping=mapping, kept=plan.kept, unused=plan.unused, dropped=dict(plan.dropped), checks=checks, runs=runs,
         notes=(*plan.notes, *beside.notes), proven=proven, tested=tested, unknown=unknown,
     )  # fmt: skip
