@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from frostline.core.records import ReuseSummary
 
-_OURS = ("torch", "numpy")  # whose names and layouts can be those of a module
+OURS = ("torch", "numpy")  # whose names and layouts can be those of a module
 
 
 def reuse(
@@ -65,7 +65,7 @@ def reuse(
         )  # fmt: skip
     path = as_path("reuse", "source", source)
     with open_source(path, key) as (found, _):
-        if found.framework not in _OURS:
+        if found.framework not in OURS:
             raise PortError(
                 what="The file holds the weights of another framework, whose names and layouts differ.",
                 where=str(path), received=found.format, do=f"frostline.port({str(path)!r}, model).",
