@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from frostline.core.records import ReuseSummary
+    from frostline.porting.readers.contract import SourceTensor
 
 OURS = ("torch", "numpy")  # whose names and layouts can be those of a module
 
@@ -70,5 +71,13 @@ def reuse(
                 what="The file holds the weights of another framework, whose names and layouts differ.",
                 where=str(path), received=found.format, do=f"frostline.port({str(path)!r}, model).",
             )  # fmt: skip
-        values = {tensor.name: tensor.load() for tensor in found.tensors}
+        values = {_name(tensor, key): tensor.load() for tensor in found.tensors}
     return reuse_tensors(values, target, through=through, names=names, prefix=prefix, place=str(path), told=found.notes)
+
+
+def _name(tensor: SourceTensor, key: str | None) -> str:
+    """The name in the file; of an entry that was asked for, such as a moving average, the name in its network."""
+    if key is None:
+        return tensor.name
+    unit = tensor.unit.replace("/", ".")
+    return f"{unit}.{tensor.leaf}" if unit else tensor.leaf

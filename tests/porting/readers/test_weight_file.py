@@ -45,6 +45,14 @@ def test_a_file_that_is_written_to_is_noticed(tmp_path):
             file.read_at(4, 4)
 
 
+def test_a_file_of_one_network_has_no_entries(tmp_path):
+    (tmp_path / "a.bin").write_bytes(b"0")
+    with WeightFile(tmp_path / "a.bin") as file:
+        file.check_no_key(None)
+        with pytest.raises(PortError, match="A file of this format holds one network"):
+            file.check_no_key("ema")
+
+
 def test_neighbours_lie_in_the_same_folder(tmp_path):
     (tmp_path / "index.json").write_text("{}")
     (tmp_path / "part").write_bytes(b"abc")

@@ -120,6 +120,14 @@ class WeightFile(io.RawIOBase):
         """The error for a file that has `size` bytes now, and had others when it was opened."""
         return _changed(self.path, self.size, size)
 
+    def check_no_key(self, key: str | None) -> None:
+        """Raises `PortError` if an entry was asked for, in a format that has one network in a file."""
+        if key is not None:
+            raise self.refused(
+                "A file of this format holds one network, and no entries to choose from.", f"key={key!r}",
+                "leave the key out.",
+            )  # fmt: skip
+
     def damaged(self, received: str) -> PortError:
         """The error for content that contradicts itself."""
         return PortError(
