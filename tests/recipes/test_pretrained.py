@@ -13,8 +13,10 @@ from typer.testing import CliRunner
 import frostline as fl
 import helpers_pretrained as nets
 from frostline.cli.main import app
+from frostline.recipes.port_files import port_to_file
 from frostline.recipes.port_replay import check_certificate
 from frostline.recipes.pretrained import load_pretrained
+from frostline.recipes.saving import about, save_model
 
 FILES = Path(__file__).parents[1] / "porting" / "files"
 CLASSES = ("a", "b", "c")
@@ -170,3 +172,37 @@ def test_a_certificate_needs_weights(tmp_path):
     given = COMMANDS["inspect"](arrays(tmp_path, (8,)), "helpers_pretrained:onnx")
     error = json.loads(run(*given, "--certificate", tmp_path / "c.json", "--json", code=1).stdout)["error"]
     assert error["what"] == "There is nothing to certify: no weights are given."
+
+
+@pytest.mark.parametrize("value", [0.5, "much"])
+def test_settings_that_a_port_set_come_with_the_weights_that_it_saved(tmp_path, value):
+    """Epsilon is no weight: without it, weights that were ported rightly compute something else."""
+    saved = nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4), nn.Linear(4, 3))
+    save_model(saved, tmp_path, {"model": "m:f", "settings": {"1.eps": 0.5}}, name="w")
+    own = nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4), nn.Linear(4, 3))
+    _, line = load_pretrained(own, str(tmp_path / "w.safetensors"), CLASSES, spec="m:f")
+    assert own[1].eps == 0.5
+    assert line.endswith("set as these weights need it: 1.eps = 0.5, 1e-05 before")
+    for place in ("1.gain", "9.eps", "0.weight"):
+        save_model(saved, tmp_path, {"settings": {place: value}}, name="w")
+        with pytest.raises(fl.DataError, match="ported with a setting that the model does not have"):
+            load_pretrained(own, str(tmp_path / "w.safetensors"), CLASSES, spec="m:f")
+
+
+def test_a_port_with_adapt_saves_its_settings(tmp_path):
+    class Norm(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.left, self.right = nn.LayerNorm(4), nn.LayerNorm(4)
+
+        def forward(self, x):
+            return self.left(x) - self.right(x)
+
+    source, out = FILES / "interpreting" / "branches.keras", tmp_path / "w.safetensors"
+    given = {"golden": None, "partial": False, "hints": None, "key": None}
+    report = port_to_file(str(source), Norm(), to="m:f", out=str(out), adapt=True, **given)
+    settings = report.certificate.settings()
+    assert settings
+    assert all(name.endswith(".eps") for name in settings)
+    assert "set it again wherever they are loaded" in report.text()
+    assert about(out)["settings"] == settings

@@ -47,12 +47,16 @@ class Check:
         setting: What was compared (`eps`, `momentum`, `padding`, ...).
         status: `agrees`, `set` (made equal on request), `differs`, or `unknown`.
         text: Both values, and what follows.
+        attribute: Of a value that was set: its name in the layer.
+        value: Of a value that was set: what it is now.
     """
 
     layer: str
     setting: str
     status: str
     text: str
+    attribute: str = ""
+    value: Any = None
 
 
 @dataclass(frozen=True)
@@ -153,6 +157,10 @@ class Certificate:
         """The layer of the module that each layer of the file became: hints that repeat this port."""
         return {one.unit: one.layer for one in self.mapping}
 
+    def settings(self) -> dict[str, Any]:
+        """Values of the module that were set, by layer and attribute (`norm.eps`): weights do not hold them."""
+        return {f"{one.layer.partition(':')[0]}.{one.attribute}": one.value for one in self.checks if one.attribute}
+
     def text(self) -> str:
         """A summary for people."""
         lines = [
@@ -171,6 +179,8 @@ class Certificate:
             kinds = sorted(set(self.dropped.values()))
             lines.append(f"Dropped: {len(self.dropped)} tensors ({', '.join(kinds)})")
         lines += _of_checks(self.checks)
+        if self.settings():
+            lines.append("Weights do not hold what was set: set it again wherever they are loaded.")
         return "\n".join(lines)
 
     def __str__(self) -> str:

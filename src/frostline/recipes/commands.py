@@ -17,7 +17,7 @@ from frostline.data import split_share
 from frostline.recipes.checkup import checkup
 from frostline.recipes.fit import fit
 from frostline.recipes.pretrained import load_pretrained
-from frostline.recipes.saving import save_model
+from frostline.recipes.saving import about, save_model
 from frostline.splitting import Explanation, split
 from frostline.training import DatasetBatches, describe_structure, make_loss, make_optimizer
 from frostline.transfer import freeze, replace_head
@@ -125,10 +125,12 @@ def fit_command(
     result = fit(model, dataset, val, epochs=epochs, batch_size=batch_size, lr=lr, seed=seed, out=out, cache=cache,
                  resume=out if resume else None, monitor="heal" if heal else True)  # fmt: skip
     classes = tuple(getattr(dataset, "classes", None) or getattr(dataset.dataset, "classes", None) or ())
-    about: dict[str, Any] = {"model": name, "classes": classes, "best_epoch": result.best_epoch}
+    facts: dict[str, Any] = {"model": name, "classes": classes, "best_epoch": result.best_epoch}
+    if weights is not None and (settings := about(Path(weights)).get("settings")):
+        facts["settings"] = settings
     if describe_structure(model) != built:
-        about["treated"] = _kept(result)
-    path = save_model(model, out, about)
+        facts["treated"] = _kept(result)
+    path = save_model(model, out, facts)
     return FitReport(name, str(path), classes, result, reused)
 
 

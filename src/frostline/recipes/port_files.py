@@ -59,7 +59,8 @@ def port_to_file(
         )  # fmt: skip
     given = _hints(hints) if hints is not None else None
     certificate = port(source, model, golden=golden, partial=partial, adapt=adapt, hints=given, key=key)
-    saved = save_model(model, path.parent, {"model": to, "ported_from": str(source)}, name=path.stem)
+    about = {"model": to, "ported_from": str(source), "settings": certificate.settings()}
+    saved = save_model(model, path.parent, about, name=path.stem)
     certificate = replace(certificate, to=to, weights={saved.name: digest_of_file(saved)})
     beside = path.with_suffix(".certificate.json")
     write_json(beside, certificate.as_dict())

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from frostline.core.arguments import as_path
 from frostline.core.errors import DataError, LayerNotFound, PortError
-from frostline.core.io import read_json, write_json
+from frostline.core.io import write_json
 from frostline.porting.readers.formats import open_source
 from frostline.recipes.port import port
 from frostline.recipes.reuse import OURS, reuse
+from frostline.recipes.saving import about
 from frostline.transfer import replace_head
 
 if TYPE_CHECKING:
@@ -71,8 +72,7 @@ def load_pretrained(
 
 
 def _copied(model: nn.Module, weights: Path, classes: tuple[str, ...]) -> tuple[nn.Module, str]:
-    about = weights.with_suffix(".json")
-    made = read_json(about) if about.is_file() else {}
+    made = about(weights)
     if made.get("treated"):
         raise DataError(
             what="These weights belong to a network whose layers a treatment has changed.", where=str(weights),
@@ -89,7 +89,38 @@ def _copied(model: nn.Module, weights: Path, classes: tuple[str, ...]) -> tuple[
     odd = (*summary.skipped, *summary.new)
     if odd:
         sys.stderr.write(f"Not taken from {weights}: {', '.join(odd[:3])}\n")
-    return head, f"{summary} from {weights}"
+    changed = set_settings(model, made.get("settings") or {}, weights)
+    return head, f"{summary} from {weights}" + (f"; set as these weights need it: {changed}" if changed else "")
+
+
+def set_settings(model: nn.Module, settings: dict[str, Any], weights: Path) -> str:
+    """Give layers the values that weights were ported with (epsilon of a norm), which the weights do not hold.
+
+    Args:
+        model: Changed in place.
+        settings: Values by layer and attribute, such as `norm.eps`.
+        weights: For errors.
+
+    Returns:
+        What was another value before, in words.
+
+    Raises:
+        DataError: If the model has no such layer or attribute.
+    """
+    changed: list[str] = []
+    for place, value in settings.items():
+        layer, _, attribute = place.rpartition(".")
+        module = dict(model.named_modules()).get(layer)
+        if type(value) not in (int, float, str) or not isinstance(getattr(module, attribute, None), (int, float, str)):
+            raise DataError(
+                what="The weights were ported with a setting that the model does not have.",
+                where=f"{weights.with_suffix('.json')}", received=f"{place} = {value!r}",
+                do="build the model for which they were ported.",
+            )  # fmt: skip
+        if getattr(module, attribute) != value:
+            changed.append(f"{place} = {value}, {getattr(module, attribute)} before")
+            setattr(module, attribute, value)
+    return ", ".join(changed)
 
 
 def _ported(model: nn.Module, weights: Path, spec: str) -> Certificate:

@@ -8,16 +8,22 @@ from typing import Any
 from safetensors.torch import save
 from torch import nn
 
-from frostline.core.io import make_folder, write_atomic, write_json
+from frostline.core.io import make_folder, read_json, write_atomic, write_json
 
 
-def save_model(model: nn.Module, folder: Path, about: dict[str, Any], name: str = "model") -> Path:
+def about(weights: Path) -> dict[str, Any]:
+    """What the JSON beside saved weights says; empty if there is none."""
+    path = weights.with_suffix(".json")
+    return read_json(path) if path.is_file() else {}
+
+
+def save_model(model: nn.Module, folder: Path, facts: dict[str, Any], name: str = "model") -> Path:
     """Write `model.safetensors` and `model.json` into a folder, each at once.
 
     Args:
         model: Its whole state is written; tied tensors under each of their names.
         folder: It is made if it is missing.
-        about: What the JSON says: how the model was built, its classes.
+        facts: What the JSON says: how the model was built, its classes, settings that its weights do not hold.
         name: Of both files, if it shall not be `model`.
 
     Returns:
@@ -27,5 +33,5 @@ def save_model(model: nn.Module, folder: Path, about: dict[str, Any], name: str 
     state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
     path = folder / f"{name}.safetensors"
     write_atomic(path, [save(state)])
-    write_json(folder / f"{name}.json", about)
+    write_json(folder / f"{name}.json", facts)
     return path

@@ -19,6 +19,7 @@ def test_what_differs_is_set_and_put_back():
         (check,) = set_equal(settings, undo)
         assert norm.eps == 1e-6
         assert (check.status, check.text) == ("set", "1e-06 as in the file, 0.001 before")
+        assert (check.attribute, check.value) == ("eps", 1e-6)
         assert [one.status for one in checks_of(settings, [check], has_run=False)] == ["set", "differs"]
     assert norm.eps == 1e-3
 

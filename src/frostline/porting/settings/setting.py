@@ -77,7 +77,13 @@ def set_equal(settings: Iterable[Setting], undo: ExitStack) -> tuple[Check, ...]
             setattr(one.module, one.attribute, one.value)
             undo.callback(setattr, one.module, one.attribute, before)
             done.append(
-                replace(one.check, status=SET, text=f"{_shown(one.value)} as in the file, {_shown(before)} before")
+                replace(
+                    one.check,
+                    status=SET,
+                    text=f"{_shown(one.value)} as in the file, {_shown(before)} before",
+                    attribute=one.attribute,
+                    value=one.value,
+                )
             )
     return tuple(done)
 
