@@ -64,6 +64,7 @@ class Run:
         error: Largest difference, relative to the largest output.
         tolerance: What was allowed.
         alternatives: How many assignments were run; 1 if only one was possible.
+        layers: The layers of the file whose outputs these are; empty for those of the network.
     """
 
     kind: str
@@ -71,6 +72,7 @@ class Run:
     error: float
     tolerance: float
     alternatives: int = 1
+    layers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -198,8 +200,8 @@ def sentences(
     if runs:
         tested = (
             "; ".join(
-                f"the outputs agree with {run.kind} on {run.samples} samples (relative difference {run.error:.1e}, "
-                f"allowed {run.tolerance:.0e})"
+                f"the outputs{_of_layers(run)} agree with {run.kind} on {run.samples} samples "
+                f"(relative difference {run.error:.1e}, allowed {run.tolerance:.0e})"
                 + (f", in which {run.alternatives} assignments were tried" if run.alternatives > 1 else "")
                 for run in runs
             )
@@ -208,7 +210,8 @@ def sentences(
     else:
         told = sorted({one.reason for one in mapping if one.margin < 1})
         tested = f"nothing was run; layers were told apart by {', '.join(told)}." if told else "nothing was run."
-    unknown = [] if runs else ["whether the module computes what the source network does (pass golden outputs)"]
+    behind = [f"what the module computes behind {_listed(list(run.layers))}" for run in runs if run.layers]
+    unknown = behind if runs else ["whether the module computes what the source network does (pass golden outputs)"]
     if not has_graph and not runs:
         unknown.append("settings that weights do not show: epsilon, padding, activations, the order of a flatten")
     unknown += [f"{setting} of {names}" for setting, names in _by_setting(checks, "unknown")]
@@ -221,6 +224,10 @@ def sentences(
         tested,
         f"{'; '.join(unknown)}." if unknown else "inputs of other sizes or ranges than those that were run.",
     )
+
+
+def _of_layers(run: Run) -> str:
+    return f" of {_listed(list(run.layers))}, the last layers that were ported," if run.layers else ""
 
 
 def _of_checks(checks: tuple[Check, ...]) -> list[str]:

@@ -109,7 +109,9 @@ def port(
         done += set_equal(settings, undo) if adapt else ()
         undo.callback(carry_out(plan, model))
         runs = prove(plan, model, beside, alternatives, causes_of(settings))
-        made = _certificate(plan, beside, model, runs, checks_of(settings, done, has_run=bool(runs)))
+        made = _certificate(
+            plan, beside, model, runs, checks_of(settings, done, has_run=any(not run.layers for run in runs))
+        )
         made = replace(made, sha256=file.digest(), files=file.digests_of_parts())
         file.check_unchanged()
         undo.pop_all()
