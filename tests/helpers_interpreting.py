@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from frostline.porting.interpreting.kinds import apply
-from frostline.porting.interpreting.layer import Layer
+from frostline.porting.interpreter.kinds import apply
+from frostline.porting.interpreter.layer import Layer
 from frostline.porting.readers.contract import Source, SourceLayer, SourceTensor
 
 FILES = Path(__file__).parent / "porting" / "files" / "interpreting"

@@ -4,12 +4,12 @@ import importlib.util
 
 import torch
 
-from frostline.porting.execution import carry_out
-from frostline.porting.plan import make_plan
-from frostline.porting.reference import reference_of
-from frostline.porting.running import difference, outputs_of
+from frostline.porting.plan.execution import carry_out
+from frostline.porting.plan.plan import make_plan
+from frostline.porting.proof.outputs import difference, outputs_of
+from frostline.porting.proof.reference import reference_of
+from frostline.porting.proof.trials import settle
 from frostline.porting.scaffold.module_text import module_text
-from frostline.porting.settling import settle
 from helpers_interpreting import alone
 
 

@@ -6,6 +6,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 import frostline as fl
+from frostline.core.errors import DataError
 
 
 def net(classes: int = 3) -> nn.Sequential:
@@ -467,3 +468,15 @@ def test_names_that_fit_as_they_are_are_taken_before_those_that_fit_as_well_behi
     for starts in (("", "ema."), ("", "model.")):
         assert fl.reuse(Bag(under(*starts, source=source)), target).notes == ()
         assert torch.equal(target[0].weight, source[0].weight)
+
+
+def test_different_values_for_weights_that_the_target_shares_are_refused():
+    source = nn.Sequential(nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False))
+    target = nn.Sequential(nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False))
+    target[1].weight = target[0].weight
+    before = target[0].weight.detach().clone()
+    with pytest.raises(DataError, match="different values for '0.weight' and '1.weight', which the target shares"):
+        fl.reuse(source, target)
+    assert torch.equal(target[0].weight, before)
+    source[1].weight = source[0].weight
+    assert fl.reuse(source, target).copied == ("0.weight", "1.weight")

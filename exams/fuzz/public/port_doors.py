@@ -51,8 +51,9 @@ HINTS = Pool(constants({UNSET: None, "right": {"1": "1"}}), constants({
 _X = torch.zeros(2, 1)
 GOLDEN = Pool(constants({UNSET: None}), {
     **constants({"number": 3, "text": "missing.npz", "three": (1, 2, 3), "other shape": (_X, _X), "lists": ([1], [2])}),
+    **constants({"samples": (torch.zeros(16, 4), None)}),
     "a file": _arrays(inputs=np.ones((2, 4), "f4"), outputs=np.ones((2, 2), "f4")),
-    "other names": _arrays(x=np.ones(2)),
+    "other names": _arrays(x=np.ones(2)), "samples in a file": _arrays(inputs=np.ones((16, 4), "f4")),
 })  # fmt: skip
 
 DOORS: list[Door] = [
@@ -78,7 +79,7 @@ DOORS: list[Door] = [
             "to": Pool({UNSET: lambda _: "", **MODEL.sane}, MODEL.odd),
             "out": Pool({"new": lambda w: str(w.folder / "out.safetensors")}, OUT.odd),
             "verify": Pool(constants({UNSET: ""}), {
-                **{k: v for k, v in GOLDEN.odd.items() if k in ("a file", "other names")},
+                **{k: v for k, v in GOLDEN.odd.items() if k in ("a file", "other names", "samples in a file")},
                 **constants({"missing": "missing.npz", "empty": ""}),
             }),
             "hints": Pool(constants({UNSET: "", "right": '{"1": "1"}'}), constants({

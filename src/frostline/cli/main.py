@@ -131,7 +131,7 @@ def port(
     to: Annotated[str | None, typer.Option("--to", help="timm:NAME, hf:FOLDER or package.module:function.")] = None,
     out: Annotated[str, typer.Option(help="Where the weights go; the certificate goes beside.")] = "model.safetensors",
     golden: Annotated[
-        str | None, typer.Option("--verify", help="A .npz file: inputs and the source network's outputs.")
+        str | None, typer.Option("--verify", help="A .npz file: inputs, and the source network's outputs.")
     ] = None,
     partial: Annotated[bool, typer.Option("--partial", help="Layers may be left over on both sides.")] = False,
     adapt: Annotated[bool, typer.Option("--adapt", help="Set epsilon and the like as the file states them.")] = False,

@@ -9,6 +9,7 @@ from typing import Any
 
 SCHEMA = 2
 RULES = 1  # of layouts; a change of a rule that writes other values than before raises it
+STATISTICS = "statistics"  # the setting of checks by running statistics
 _SHOWN = 3  # layers in one line
 
 
@@ -188,28 +189,41 @@ def _beside(files: dict[str, str]) -> str:
 
 
 def sentences(
-    mapping: tuple[Mapped, ...], runs: tuple[Run, ...], checks: tuple[Check, ...], *, has_graph: bool
-) -> tuple[str, str, str]:
-    """What is proven, what is only tested, and what is unknown; one sentence each."""
+    mapping: tuple[Mapped, ...], runs: tuple[Run, ...], checks: tuple[Check, ...], *, has_graph: bool,
+    converted: int = 0,
+) -> tuple[str, str, str]:  # fmt: skip
+    """What is proven, what is only tested, and what is unknown; one sentence each.
+
+    Args:
+        mapping: Every tensor that was written.
+        runs: Outputs that were compared.
+        checks: Settings that were compared.
+        has_graph: Whether the file carries its architecture.
+        converted: How many tensors the module holds in another dtype than the file.
+    """
     constants = sum(not one.sources for one in mapping)
     proven = (
         f"each of {len(mapping)} tensors was written once, and the inverse of its layout gives back the file's bytes"
         + (f"; {constants} are constants that the file leaves out" if constants else "")
+        + (f"; {converted} were then converted to the module's dtype" if converted else "")
         + "."
     )
-    if runs:
-        tested = (
-            "; ".join(
-                f"the outputs{_of_layers(run)} agree with {run.kind} on {run.samples} samples "
-                f"(relative difference {run.error:.1e}, allowed {run.tolerance:.0e})"
-                + (f", in which {run.alternatives} assignments were tried" if run.alternatives > 1 else "")
-                for run in runs
-            )
-            + "."
+    tried = [
+        f"the outputs{_of_layers(run)} agree with {run.kind} on {run.samples} samples "
+        f"(relative difference {run.error:.1e}, allowed {run.tolerance:.0e})"
+        + (f", in which {run.alternatives} assignments were tried" if run.alternatives > 1 else "")
+        for run in runs
+    ]
+    statuses = [check.status for check in checks if check.setting == STATISTICS]
+    if statuses:
+        tried.append(
+            f"values on real samples are distributed as the file says in {statuses.count('agrees')} of {len(statuses)} "
+            f"BatchNorm layers, and otherwise in {statuses.count('differs')}"
         )
-    else:
+    if not tried:
         told = sorted({one.reason for one in mapping if one.margin < 1})
-        tested = f"nothing was run; layers were told apart by {', '.join(told)}." if told else "nothing was run."
+        tried = ["nothing was run" + (f"; layers were told apart by {', '.join(told)}" if told else "")]
+    tested = f"{'; '.join(tried)}."
     behind = [f"what the module computes behind {_listed(list(run.layers))}" for run in runs if run.layers]
     unknown = behind if runs else ["whether the module computes what the source network does (pass golden outputs)"]
     if not has_graph and not runs:

@@ -11,25 +11,25 @@ from frostline.core.arguments import as_name, as_path, check_model
 from frostline.core.doors import public
 from frostline.core.errors import DataError
 from frostline.core.layers import check_initialized, unwrapped
-from frostline.porting.certificate import Certificate, Mapped, sentences
-from frostline.porting.execution import carry_out, digest_of
-from frostline.porting.golden import as_golden
-from frostline.porting.plan import make_plan
+from frostline.porting.certificate import Certificate
+from frostline.porting.plan.execution import carry_out
+from frostline.porting.plan.plan import make_plan
+from frostline.porting.proof.golden import as_golden, fitted
+from frostline.porting.proof.outputs import Golden
+from frostline.porting.proof.record import certificate_of
+from frostline.porting.proof.reference import Reference, reference_of
+from frostline.porting.proof.statistics import compare_statistics
+from frostline.porting.proof.trials import prove, repeated, settle
 from frostline.porting.readers.formats import open_source
-from frostline.porting.reference import Reference, reference_of
-from frostline.porting.running import Golden
 from frostline.porting.settings.comparison import compare
 from frostline.porting.settings.setting import causes_of, checks_of, set_equal
-from frostline.porting.settling import prove, repeated, settle
-from frostline.porting.units import full_name, held
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from torch import nn
 
-    from frostline.porting.certificate import Check, Run
-    from frostline.porting.plan import PortPlan
+    from frostline.porting.plan.plan import PortPlan
     from frostline.porting.readers.contract import Source
 
 
@@ -60,7 +60,9 @@ def port(
             certificate.
         adapt: Whether settings of layers that the file states and the module has otherwise (epsilon, momentum) are set.
         golden: Inputs and the outputs of the source network for them, as the module takes and gives them:
-            `(inputs, outputs)`, or the path of a `.npz` file with arrays `inputs` and `outputs`.
+            `(inputs, outputs)`, or the path of a `.npz` file with arrays `inputs` and `outputs`. Without outputs
+            (`(inputs, None)`) at least 16 real samples, of which the values that reach BatchNorm layers are compared
+            with the running statistics in the file.
         key: The entry of the file that holds the weights, if it holds several networks.
         like: The certificate of an earlier port of the same file, whose choices are made again.
 
@@ -92,7 +94,7 @@ def port(
     check_model("port", model)
     path = as_path("port", "source", source)
     key = as_name("port", "key", key) if key is not None else None
-    wanted = as_golden(golden) if golden is not None else None
+    wanted, converted = fitted(as_golden(golden), model) if golden is not None else (None, ())
     if like is not None and not isinstance(cast("object", like), Certificate):
         raise DataError(
             what="An earlier port is told by its certificate.", where="port(like=...)",
@@ -101,6 +103,7 @@ def port(
     with open_source(path, key) as (content, file), ExitStack() as undo:
         plan = make_plan(content, str(path), model, hints=hints, partial=partial, inputs=wanted and wanted.inputs)
         plan = repeated(plan, like) if like is not None else plan
+        plan = replace(plan, notes=(*plan.notes, *converted))
         beside = _reference(content, plan, model, wanted, like)
         settings = compare(plan, content, model, beside.shapes)
         done = set_equal(settings, undo) if adapt else ()
@@ -109,42 +112,22 @@ def port(
         done += set_equal(settings, undo) if adapt else ()
         undo.callback(carry_out(plan, model))
         runs = prove(plan, model, beside, alternatives, causes_of(settings))
-        made = _certificate(
-            plan, beside, model, runs, checks_of(settings, done, has_run=any(not run.layers for run in runs))
-        )
-        made = replace(made, sha256=file.digest(), files=file.digests_of_parts())
+        checks = checks_of(settings, done, has_run=any(not run.layers for run in runs))
+        if wanted is not None and not wanted.outputs:
+            checks += compare_statistics(model, wanted.inputs, plan)
+        made = certificate_of(plan, beside, model, runs, checks)
+        made = replace(made, sha256=file.digest(), files=file.digests_of_parts(), key=key or "", is_adapted=adapt)
         file.check_unchanged()
         undo.pop_all()
-    return replace(made, key=key or "", is_adapted=adapt)
+    return made
 
 
 def _reference(
     content: Source, plan: PortPlan, model: nn.Module, golden: Golden | None, like: Certificate | None
 ) -> Reference:  # fmt: skip
     """What the module is compared with; a port that golden outputs proved is not compared with anything less."""
-    if golden is not None:
+    if golden is not None and golden.outputs:
         return Reference(content, (golden,))
     if like is not None and any(run.kind == Golden.kind for run in like.runs):
         return Reference(content, notes=("The golden outputs of the earlier port were not given again.",))
     return reference_of(content, plan, model)
-
-
-def _certificate(
-    plan: PortPlan, beside: Reference, model: nn.Module, runs: tuple[Run, ...], checks: tuple[Check, ...]
-) -> Certificate:
-    content = beside.source
-    mapping = tuple(
-        Mapped(
-            full_name(step.target, move.target), tuple(step.source.leaves[leaf].name for leaf in move.sources),
-            move.text(), step.source.name, step.target.name, step.reason, round(step.margin, 3),
-            digest_of([held(step.target, move.target)]),
-        )
-        for step in plan.steps
-        for move in step.moves
-    )  # fmt: skip
-    proven, tested, unknown = sentences(mapping, runs, checks, has_graph=bool(content.layers))
-    return Certificate(
-        file=plan.path, sha256="", format=content.format, framework=content.framework, model=type(model).__name__,
-        mapping=mapping, kept=plan.kept, unused=plan.unused, dropped=dict(plan.dropped), checks=checks, runs=runs,
-        notes=(*plan.notes, *beside.notes), proven=proven, tested=tested, unknown=unknown,
-    )  # fmt: skip

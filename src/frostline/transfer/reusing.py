@@ -49,7 +49,8 @@ def reuse(
     Raises:
         LayerNotFound: If `through` or a name is not in the target, nothing could be copied, or several parts of the
             source fit as well.
-        DataError: If a weight that would be copied has no values, NaN or infinite ones.
+        DataError: If a weight that would be copied has no values, NaN or infinite ones, or if the source has different
+            values for weights that the target shares.
     """
     check_model("reuse", target, needs=())
     prefix = as_name("reuse", "prefix", prefix) if prefix is not None else None
@@ -80,6 +81,7 @@ def reuse(
             f"target.get_submodule(name); the target has {nearest('', wanted)}.",
         )
     _refuse_without_values({name: values[name] for name in copied}, weights)
+    _refuse_two_for_one(wanted, values, copied)
     with torch.no_grad():
         for name in copied:
             wanted[name].copy_(values[name])
@@ -123,6 +125,23 @@ def _refuse_without_values(copied: Mapping[str, Tensor], weights: set[str]) -> N
             received=f"{len(broken)} of {len(copied)} tensors that would be copied; the target is unchanged",
             do="take a checkpoint from before the training diverged; or copy the others alone: names=[...].",
         )
+
+
+def _refuse_two_for_one(wanted: Mapping[str, Tensor], values: Mapping[str, Tensor], copied: list[str]) -> None:
+    """Refuse different values for weights that the target shares: the last one would take the place of the others.
+
+    Raises:
+        DataError: It names two of them; nothing was copied yet.
+    """
+    first: dict[tuple[int, torch.Size], str] = {}
+    for name in copied:
+        other = first.setdefault((wanted[name].data_ptr(), wanted[name].shape), name) if wanted[name].numel() else name
+        if other != name and not torch.equal(values[name], values[other].to(values[name])):
+            raise DataError(
+                what=f"The source has different values for {other!r} and {name!r}, which the target shares.",
+                where="reuse(source, target)", received="two tensors for one place in memory; the target is unchanged",
+                do="give the two layers weights of their own; or copy one of them alone: names=[...].",
+            )  # fmt: skip
 
 
 def _shown(names: list[str]) -> str:

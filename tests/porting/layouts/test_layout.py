@@ -1,7 +1,6 @@
 import pytest
 import torch
 
-from frostline.porting.flattening import from_channels_last
 from frostline.porting.layouts.layout import (
     SAME,
     TRANSPOSED,
@@ -11,6 +10,7 @@ from frostline.porting.layouts.layout import (
     permuted,
     reshaped,
 )
+from frostline.porting.plan.flattened import from_channels_last
 from helpers_porting import numbers
 
 LAYOUTS = [

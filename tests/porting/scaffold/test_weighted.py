@@ -1,8 +1,8 @@
 import pytest
 
 from frostline.core.errors import PortError
-from frostline.porting.interpreting.network import interpret
-from frostline.porting.running import difference
+from frostline.porting.interpreter.network import interpret
+from frostline.porting.proof.outputs import difference
 from helpers_interpreting import floats, names, network
 from helpers_scaffold import error, filled
 

@@ -1,4 +1,4 @@
-"""Layouts of Caffe: arrays lie as in PyTorch; a BatchNorm and the Scale behind it are one layer (see `grouping`)."""
+"""Layouts of Caffe: arrays lie as in PyTorch; a BatchNorm takes the Scale behind it (see `units/forms/caffe.py`)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from frostline.porting.layouts.rules import assemble
 
 if TYPE_CHECKING:
     from frostline.porting.layouts.layout import Move
-    from frostline.porting.units import SourceUnit, TargetUnit
+    from frostline.porting.units.units import SourceUnit, TargetUnit
 
 _NORM = {
     "gamma": ("weight", SAME), "beta": ("bias", SAME), "mean": ("running_mean", SAME),

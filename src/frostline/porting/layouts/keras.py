@@ -11,7 +11,7 @@ from frostline.porting.layouts.layout import SAME, TRANSPOSED, Layout, Move, blo
 from frostline.porting.layouts.rules import assemble, fits
 
 if TYPE_CHECKING:
-    from frostline.porting.units import SourceUnit, TargetUnit
+    from frostline.porting.units.units import SourceUnit, TargetUnit
 
 _CONV: dict[type[nn.Module], Layout] = {
     nn.Conv1d: permuted("(k, in, out) to (out, in, k)", 2, 1, 0),

@@ -11,7 +11,7 @@ from frostline.porting.layouts.rules import assemble
 
 if TYPE_CHECKING:
     from frostline.porting.layouts.layout import Layout, Move
-    from frostline.porting.units import SourceUnit, TargetUnit
+    from frostline.porting.units.units import SourceUnit, TargetUnit
 
 _NORM = {
     "scale": ("weight", SAME), "weight": ("weight", SAME), "B": ("bias", SAME), "bias": ("bias", SAME),

@@ -11,7 +11,7 @@ from frostline.porting.layouts.rules import assemble, fits
 
 if TYPE_CHECKING:
     from frostline.porting.layouts.layout import Layout
-    from frostline.porting.units import SourceUnit, TargetUnit
+    from frostline.porting.units.units import SourceUnit, TargetUnit
 
 _OLD_NAMES = {"gamma": "weight", "beta": "bias"}  # of the first BERT and other ports from TensorFlow
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from frostline.core.errors import PortError
-from frostline.porting.interpreting.layer import NotInterpretedError
-from frostline.porting.interpreting.network import input_names, interpret, output_names, version
-from frostline.porting.interpreting.samples import samples
+from frostline.porting.interpreter.layer import NotInterpretedError
+from frostline.porting.interpreter.network import input_names, interpret, output_names, version
+from frostline.porting.interpreter.samples import samples
 from frostline.porting.scaffold.call import Call, NotWrittenError, identifier
 from frostline.porting.scaffold.functions import FUNCTIONS
 from frostline.porting.scaffold.weighted import WEIGHTED

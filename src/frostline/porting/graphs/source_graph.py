@@ -1,0 +1,57 @@
+"""How values flow between the units of a file that carries its architecture."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from frostline.porting.graphs.target_graph import contracted
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from frostline.porting.graphs.target_graph import Edges
+    from frostline.porting.readers.contract import Source
+    from frostline.porting.units.units import SourceUnit
+
+
+def flow(source: Source, units: Sequence[SourceUnit]) -> Edges | None:
+    """For each unit the units before it; None if the file does not carry its architecture."""
+    if not source.layers:
+        return None
+    order = {layer.name: index for index, layer in enumerate(source.layers)}
+    nodes: list[tuple[list[list[str]], list[int]]] = []
+    for layer in source.layers:
+        own = [unit.name for unit in units if unit.name == layer.name or unit.name.startswith(f"{layer.name}/")]
+        nodes.append((_stages(own), [order[name] for name in layer.inputs if name in order]))
+    return contracted(nodes)
+
+
+# Layers of a layer: the stage at which each runs; what is not here runs after what stands before it in the file.
+_STAGE = {"forward": 0, "backward": 0, "query": 0, "key": 0, "value": 0, "attention_output": 1, "output": 1,
+          "depthwise": 0, "pointwise": 1}  # fmt: skip
+
+
+_SHAPES = ("batch_shape", "batch_input_shape", "shape")
+
+
+def _stages(names: list[str]) -> list[list[str]]:
+    stages: dict[int, list[str]] = {}
+    for index, name in enumerate(names):
+        stages.setdefault(_STAGE.get(name.rpartition("/")[2], index), []).append(name)
+    return [stages[stage] for stage in sorted(stages)]
+
+
+def input_shapes(source: Source) -> tuple[tuple[tuple[int, ...], str], ...]:
+    """Shapes of the inputs without the batch axis, and their dtypes, as the file states them; empty if one is open."""
+    shapes: list[tuple[tuple[int, ...], str]] = []
+    for layer in source.layers:
+        if layer.kind in ("InputLayer", "Input"):
+            shape = next((layer.config[name] for name in _SHAPES if layer.config.get(name)), ())
+            if (
+                not shape
+                or not isinstance(shape, (list, tuple))
+                or not all(isinstance(size, int) for size in shape[1:])
+            ):
+                return ()
+            shapes.append((tuple(shape[1:]), str(layer.config.get("dtype", "float32"))))
+    return tuple(shapes)

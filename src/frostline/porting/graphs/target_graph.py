@@ -1,0 +1,219 @@
+"""How values flow between the layers of a module: it is run once on an example, and every operation is followed.
+
+Legend: B batch, C channels.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from frostline.core.inputs import call
+from frostline.core.restore import undisturbed
+from frostline.porting.graphs.examples import examples
+from frostline.porting.units.units import is_layer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from frostline.porting.units.units import TargetUnit
+
+Edges = dict[str, set[str]]  # of a unit: the units whose outputs reach it with no other unit in between
+
+
+@dataclass(frozen=True)
+class Flat:
+    """The shape that a flattened value had before, without the batch axis.
+
+    Attributes:
+        shape: In the order in which the module held it, such as (C, height, width).
+        channels: How many channels the last layer before gave; 0 if unknown.
+    """
+
+    shape: tuple[int, ...]
+    channels: int
+
+
+@dataclass(frozen=True)
+class Flow:
+    """What one run of the module showed.
+
+    Attributes:
+        edges: Which units feed which.
+        flattened: Units whose input was flattened on its way from a layer with channels.
+    """
+
+    edges: Edges
+    flattened: dict[str, Flat] = field(default_factory=dict[str, Flat])
+
+
+def flow(
+    model: nn.Module,
+    units: Sequence[TargetUnit],
+    inputs: Any = None,
+    shapes: Sequence[tuple[tuple[int, ...], str]] = (),
+) -> Flow | None:
+    """Run the module in evaluation, and follow its values.
+
+    Args:
+        model: The module; its modes and generators are as before afterwards.
+        units: Its units.
+        inputs: As the module takes them; None tries inputs that its layers can take.
+        shapes: As of `examples`.
+
+    Returns:
+        What the run showed; None if no input could be run.
+    """
+    for example in examples(model, shapes) if inputs is None else [inputs]:
+        watch = _Watch(units)
+        try:
+            with undisturbed(model), warnings.catch_warnings(), torch.enable_grad(), watch:
+                warnings.simplefilter("ignore")
+                watch.begin(example)
+                call(model, example)
+        except Exception:  # the forward of a user may raise anything on an input that it does not take
+            continue
+        return Flow(watch.edges, watch.flattened)
+    return None
+
+
+class _Watch(TorchFunctionMode):
+    """Follows tensors by identity: which units' outputs each value comes from, and which tensors are weights."""
+
+    def __init__(self, units: Sequence[TargetUnit]) -> None:
+        super().__init__()
+        self.edges: Edges = {}
+        self.flattened: dict[str, Flat] = {}
+        self._units = {unit.name: unit for unit in units}
+        self._order = {unit.name: index for index, unit in enumerate(units)}
+        self._weights: dict[int, frozenset[str]] = {}
+        self._reached: dict[int, frozenset[str]] = {}
+        self._flat: dict[int, Flat] = {}
+        self._alive: list[Any] = []  # an identity is used again when its tensor is gone
+        for unit in units:
+            held = list(unit.tensors.values())
+            parametrizations = getattr(unit.module, "parametrizations", None)
+            if is_layer(unit.module) and isinstance(parametrizations, nn.Module):
+                held += parametrizations.parameters()
+            for tensor in held:
+                self._weights[id(tensor)] = self._weights.get(id(tensor), frozenset()) | {unit.name}
+
+    def begin(self, inputs: Any) -> None:
+        """Values that come from no unit."""
+        for tensor in _tensors(inputs):
+            self._reached[id(tensor)] = frozenset()
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        del types
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
+        taken, made = _tensors((args, kwargs)), _tensors(result)
+        self._alive += (taken, made)
+        before = [self._reached[id(one)] for one in taken if id(one) in self._reached]
+        weights = frozenset[str]().union(*(self._weights.get(id(one), frozenset()) for one in taken))
+        if getattr(func, "__name__", "") == "__setitem__" and taken:
+            made = [taken[0]]
+        if not before:  # computed from weights alone, or from nothing
+            if weights:
+                self._weights.update({id(one): weights for one in made})
+            return result
+        reached = frozenset[str]().union(*before)
+        for stage in self._stages(weights):
+            for name in stage:
+                self.edges.setdefault(name, set()).update(reached - {name})
+            reached = frozenset(stage)
+        self._follow_flattened(taken, made, weights)
+        self._reached.update({id(one): reached for one in made})
+        return result
+
+    def _stages(self, names: frozenset[str]) -> list[list[str]]:
+        """Units that one operation takes: layers of a recurrent module follow each other, directions do not."""
+        stages: dict[str, list[str]] = {}
+        for name in sorted(names, key=self._order.__getitem__):
+            stages.setdefault(name.removesuffix("_reverse"), []).append(name)
+        return list(stages.values())
+
+    def _follow_flattened(self, taken: list[Tensor], made: list[Tensor], weights: frozenset[str]) -> None:
+        flats = [self._flat[id(one)] for one in taken if id(one) in self._flat]
+        for name in weights:
+            if flats:
+                self.flattened[name] = flats[0]
+        for one in made:
+            source = next((other for other in taken if id(other) in self._reached and other.ndim > 2), None)
+            if one.ndim == 2 and not weights and source is not None and source.ndim > 2:
+                if source.numel() == one.numel() and source.shape[0] == one.shape[0]:
+                    self._flat[id(one)] = Flat(tuple(source.shape[1:]), self._channels(source))
+            elif flats and len(flats) == 1 and one.ndim == 2 and one.shape[1:] == taken[0].shape[1:]:
+                self._flat[id(one)] = flats[0]
+            elif flats and not weights and one.ndim == 2:  # joined with others: nobody knows where the pieces lie
+                self._flat[id(one)] = Flat((), 0)
+
+    def _channels(self, tensor: Tensor) -> int:
+        for name in self._reached.get(id(tensor), ()):
+            weight = self._units[name].tensors.get("weight")
+            if weight is not None:
+                return int(weight.shape[1] if isinstance(self._units[name].module, nn.modules.conv._ConvTransposeNd)
+                           else weight.shape[0])  # fmt: skip
+        return 0
+
+
+def contracted(nodes: Sequence[tuple[Sequence[Sequence[str]], Sequence[int]]]) -> Edges:
+    """The flow between units alone, from a graph in an order in which it can be computed.
+
+    Args:
+        nodes: For each node the units that it is, stage by stage (units of one stage stand side by side), and the nodes
+            whose outputs it takes.
+    """
+    edges: Edges = {}
+    reached: list[set[str]] = []
+    for stages, inputs in nodes:
+        before = set[str]().union(*(reached[index] for index in inputs)) if inputs else set[str]()
+        for stage in stages:
+            for name in stage:
+                edges.setdefault(name, set()).update(before - {name})
+            before = set(stage)
+        reached.append(before)
+    return edges
+
+
+def is_before(edges: Edges, first: str, second: str) -> bool:
+    """Whether values flow from one unit to the other, on whatever way."""
+    waiting, seen = list(edges.get(second, ())), set[str]()
+    while waiting:
+        name = waiting.pop()
+        if name == first:
+            return True
+        if name not in seen:
+            seen.add(name)
+            waiting += edges.get(name, ())
+    return False
+
+
+def is_before_in_containers(model: nn.Module, first: str, second: str) -> bool:
+    """Whether both lie in one `Sequential` or `ModuleList`, the one in an earlier entry than the other."""
+    parts, others = first.split("."), second.split(".")
+    shared = 0
+    while shared < min(len(parts), len(others)) - 1 and parts[shared] == others[shared]:
+        shared += 1
+    if parts[shared] == others[shared]:
+        return False
+    holder = model.get_submodule(".".join(parts[:shared]))
+    if not isinstance(holder, (nn.Sequential, nn.ModuleList)):
+        return False
+    entries = list(holder._modules)
+    return entries.index(parts[shared]) < entries.index(others[shared])
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, dict):
+        return [tensor for one in value.values() for tensor in _tensors(one)]
+    if isinstance(value, (tuple, list)):
+        return [tensor for one in value for tensor in _tensors(one)]
+    return []

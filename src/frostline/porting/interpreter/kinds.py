@@ -1,0 +1,61 @@
+"""Every kind of layer that is interpreted, and the check that nothing else was said in its call."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from frostline.porting.interpreter import activations, convolutions, dense, merges, norms, pools, recurrent
+from frostline.porting.interpreter.layer import Layer, inner
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+
+
+def apply(layer: Layer) -> Tensor:
+    """What a layer makes of its inputs.
+
+    Raises:
+        NotInterpretedError: If the layer, or anything it was told, is not known.
+    """
+    if layer.kind not in KINDS:
+        layer.refuse()
+    if not _says_nothing(layer.setting("call"), _ALLOWED.get(layer.kind, frozenset())):
+        layer.refuse("it is called with arguments")
+    names = set(layer.setting("names") or ()) - {"", "inputs", "x", "sequences", "query", "value", "key"}
+    if names:
+        layer.refuse(f"it is called with {', '.join(sorted(names))}")
+    return KINDS[layer.kind](layer)
+
+
+def _says_nothing(call: Any, allowed: frozenset[str]) -> bool:
+    """Whether what a layer was called with beside tensors are defaults, or arguments that its kind takes."""
+    if isinstance(call, dict):
+        return all(key in allowed or _says_nothing(value, allowed) for key, value in call.items())
+    if isinstance(call, (list, tuple)):
+        return all(_says_nothing(value, allowed) for value in call)
+    return call is None or call is False
+
+
+def _time_distributed(layer: Layer) -> Tensor:
+    """One layer for every step: steps become samples, which only layers allow that do not look at the batch."""
+    kind, config = inner(layer, "layer")
+    x = layer.input()
+    if kind == "TimeDistributed":
+        layer.refuse("of itself")
+    steps = replace(layer.within("", config, kind), inputs=(x.flatten(0, 1),))
+    made = apply(steps)
+    return made.unflatten(0, x.shape[:2])
+
+
+_ALLOWED = {
+    "MultiHeadAttention": frozenset({"use_causal_mask"}),
+    **dict.fromkeys(("Add", "Subtract", "Multiply", "Maximum", "Minimum"), frozenset({"args"})),
+}
+
+KINDS: dict[str, Callable[[Layer], Tensor]] = {
+    **activations.LAYERS, **convolutions.KINDS, **dense.KINDS, **merges.KINDS, **norms.KINDS, **pools.KINDS,
+    **recurrent.KINDS, "TimeDistributed": _time_distributed,
+}  # fmt: skip

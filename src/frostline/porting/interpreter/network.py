@@ -1,0 +1,147 @@
+"""A whole network computed in float64, layer by layer, from the architecture in its file."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from frostline.porting.interpreter.activations import without_activation
+from frostline.porting.interpreter.kinds import apply
+from frostline.porting.interpreter.layer import Layer, NotInterpretedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from frostline.porting.readers.contract import Source, SourceLayer
+
+
+@dataclass(frozen=True)
+class Interpretation:
+    """What a network computes.
+
+    Attributes:
+        outputs: Of the network, in the order of the file; float64, channels last.
+        layers: Of each layer, by its name; only where they were asked for.
+        before: The outputs before the activation of the last layer, where it has one: modules often leave it out.
+        plain: Of each layer, its output before its activation; only where they were asked for.
+        shapes: Of the output of each layer, channels last, by its name.
+    """
+
+    outputs: tuple[Tensor, ...]
+    layers: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
+    before: tuple[Tensor, ...] = ()
+    plain: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict[str, tuple[int, ...]])
+
+
+@torch.no_grad()
+def interpret(source: Source, inputs: Sequence[Tensor], *, keeps_layers: bool = False) -> Interpretation:
+    """Run the network of a file.
+
+    Args:
+        source: A Keras network with its architecture; weights are read when their layer is reached.
+        inputs: As the network takes them, channels last, one for each input layer.
+        keeps_layers: Whether the output of every layer is kept.
+
+    Raises:
+        NotInterpretedError: If any layer is not known for certain; nothing is guessed.
+    """
+    names, ends = input_names(source), output_names(source)
+    if len(names) != len(inputs):
+        raise NotInterpretedError(f"not interpreted: {len(names)} inputs, {len(inputs)} values")
+    values = dict(zip(names, inputs, strict=True))
+    weights = _weights(source)
+    number = version(source)
+    left = Counter(name for layer in source.layers for name in layer.inputs) + Counter(ends)
+    kept: dict[str, Tensor] = {}
+    before: dict[str, Tensor] = {}
+    shapes: dict[str, tuple[int, ...]] = {}
+    for stated in source.layers:
+        if stated.kind != "InputLayer":
+            own = weights.get(stated.unit or stated.name, {})
+            layer = Layer(stated.name, stated.kind, stated.config, tuple(_taken(stated, values)), own, number)
+            values[stated.name] = _applied(layer)
+            if stated.name in ends or keeps_layers:
+                before[stated.name] = _before(layer, values[stated.name])
+        shapes[stated.name] = tuple(values[stated.name].shape)
+        if keeps_layers:
+            kept[stated.name] = values[stated.name]
+        left.subtract(stated.inputs)
+        for name in stated.inputs:
+            if left[name] <= 0:
+                values.pop(name, None)
+    outputs = tuple(values[name] for name in ends)
+    logits = tuple(before[name] for name in ends if name in before)
+    is_same = len(logits) != len(outputs) or all(one is other for one, other in zip(logits, outputs, strict=True))
+    return Interpretation(outputs, kept, () if is_same else logits, before if keeps_layers else {}, shapes)
+
+
+def called(source: Source, stated: SourceLayer, inputs: tuple[Tensor, ...]) -> Tensor:
+    """What one layer of a network makes of values."""
+    own = _weights(source).get(stated.unit or stated.name, {})
+    return _applied(Layer(stated.name, stated.kind, stated.config, inputs, own, version(source)))
+
+
+def version(source: Source) -> int:
+    """The major version of Keras that wrote the architecture, by how it describes inputs; 0 if it does not."""
+    for layer in source.layers:
+        if layer.kind == "InputLayer":
+            if "batch_shape" in layer.config:
+                return 3
+            if "batch_input_shape" in layer.config:
+                return 2
+    return 3 if any(isinstance(layer.config.get("dtype"), dict) for layer in source.layers) else 0
+
+
+def input_names(source: Source) -> tuple[str, ...]:
+    """The input layers, in the order in which the network takes them."""
+    return source.inputs or tuple(layer.name for layer in source.layers if layer.kind == "InputLayer")
+
+
+def output_names(source: Source) -> tuple[str, ...]:
+    """The layers whose outputs the network gives.
+
+    Raises:
+        NotInterpretedError: If the file does not say, and there are several at the end.
+    """
+    if source.outputs:
+        return source.outputs
+    taken = {name for layer in source.layers for name in layer.inputs}
+    ends = tuple(layer.name for layer in source.layers if layer.name not in taken)
+    if len(ends) != 1:
+        raise NotInterpretedError("not interpreted: the file does not say which layers are the network's outputs")
+    return ends
+
+
+def _weights(source: Source) -> dict[str, dict[str, Callable[[], Tensor]]]:
+    found: dict[str, dict[str, Callable[[], Tensor]]] = {}
+    for tensor in source.tensors:
+        if tensor.leaf:
+            found.setdefault(tensor.unit, {})[tensor.leaf] = tensor.load
+    return found
+
+
+def _taken(stated: SourceLayer, values: Mapping[str, Tensor]) -> list[Tensor]:
+    missing = [name for name in stated.inputs if name not in values]
+    if missing or not stated.inputs:
+        raise NotInterpretedError(f"not interpreted: {stated.name} ({stated.kind}): it takes no layer's output")
+    return [values[name] for name in stated.inputs]
+
+
+def _applied(layer: Layer) -> Tensor:
+    try:
+        return apply(layer)
+    except (RuntimeError, IndexError, ValueError, TypeError, KeyError) as error:  # shapes that do not belong together
+        raise NotInterpretedError(f"not interpreted: {layer.name} ({layer.kind}): {error}") from error
+
+
+def _before(layer: Layer, value: Tensor) -> Tensor:
+    """The value before the last activation; the activation may also be a layer of its own."""
+    if layer.kind in ("Activation", "Softmax", "ReLU"):
+        return layer.inputs[0]
+    plain = without_activation(layer)
+    return value if plain is None else _applied(plain)

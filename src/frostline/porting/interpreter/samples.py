@@ -1,0 +1,75 @@
+"""Random inputs for the network of a file: of the shapes that it states, and of a kind that its first layers take."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from frostline.porting.interpreter.layer import MOST_VALUES, NotInterpretedError
+from frostline.porting.interpreter.network import called, input_names
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from frostline.porting.readers.contract import Source, SourceLayer
+
+NUM_SAMPLES = 3
+OPEN_SIDE = 64  # of images whose size is left open: what five halvings leave two of
+OPEN_LENGTH = 16  # of other axes that are left open
+PREPARING = ("Rescaling", "Normalization")  # layers that bring inputs to the range of the others
+
+
+@torch.no_grad()
+def samples(source: Source, seed: int = 0) -> tuple[Tensor, ...]:
+    """One value for each input: normal numbers where the first layer with weights sees them, or numbers of rows.
+
+    Args:
+        source: A network with its architecture.
+        seed: Of the generator; that of PyTorch is left alone.
+
+    Raises:
+        NotInterpretedError: If the file leaves open what an input looks like.
+    """
+    random = torch.Generator().manual_seed(seed)
+    layers = {layer.name: layer for layer in source.layers}
+    return tuple(_sample(source, layers[name], random) for name in input_names(source) if name in layers)
+
+
+def prepared_by(source: Source, name: str) -> SourceLayer | None:
+    """The layer that alone takes the output of another, if it only brings values to another range."""
+    takers = [layer for layer in source.layers if name in layer.inputs]
+    return takers[0] if len(takers) == 1 and takers[0].kind in PREPARING else None
+
+
+def _sample(source: Source, layer: SourceLayer, random: torch.Generator) -> Tensor:
+    shape = (NUM_SAMPLES, *_shape(layer))
+    tables = [one for one in source.layers if layer.name in one.inputs and one.kind == "Embedding"]
+    if tables:
+        first = int(any(one.config.get("mask_zero") for one in tables))
+        rows = [size for one in tables if isinstance(size := one.config.get("input_dim"), int) and size > first]
+        if len(rows) < len(tables):
+            raise NotInterpretedError(f"not interpreted: {layer.name} (InputLayer): the sizes of its embeddings")
+        return torch.randint(first, min(rows), shape, generator=random)
+    value = torch.randn(shape, generator=random, dtype=torch.float64)
+    chain: list[SourceLayer] = []
+    while (after := prepared_by(source, chain[-1].name if chain else layer.name)) is not None:
+        chain.append(after)
+    for one in reversed(chain):  # each is a multiple and an offset, which two values tell
+        zero = called(source, one, (torch.zeros_like(value),))
+        value = (value - zero) / (called(source, one, (torch.ones_like(value),)) - zero)
+    return value.float().double()  # values that the module takes as they are
+
+
+def _shape(layer: SourceLayer) -> tuple[int, ...]:
+    stated = layer.config.get("batch_shape") or layer.config.get("batch_input_shape")
+    if not isinstance(stated, (list, tuple)) or len(stated) > 5:
+        raise NotInterpretedError(f"not interpreted: {layer.name} (InputLayer): the shape {stated!r}")
+    filling = OPEN_SIDE if len(stated) == 4 else OPEN_LENGTH
+    sizes: list[Any] = list(stated[1:])
+    last = len(sizes) - 1 if len(sizes) > 1 else -1  # channels, which are never open
+    sizes = [filling if size is None and axis != last else size for axis, size in enumerate(sizes)]
+    if not all(isinstance(size, int) and size > 0 for size in sizes) or math.prod(sizes) > MOST_VALUES:
+        raise NotInterpretedError(f"not interpreted: {layer.name} (InputLayer): the shape {stated!r}")
+    return tuple(sizes)

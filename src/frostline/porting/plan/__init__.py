@@ -1,0 +1,1 @@
+"""What a port will write, in full, before anything is written; and the writing of it."""

@@ -1,0 +1,65 @@
+"""Files whose BatchNorm was folded into convolutions, into a module that has both: the norm becomes an identity."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from frostline.core.errors import PortError
+from frostline.porting.graphs.target_graph import Flow
+from frostline.porting.layouts.folded import NORM
+from frostline.porting.units.units import full_name
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from frostline.porting.units.units import SourceUnit, TargetUnit
+
+
+def is_folded(units: Sequence[SourceUnit], targets: Sequence[TargetUnit]) -> bool:
+    """Whether the module has norms with statistics, and the file, of ONNX, none at all."""
+    has_norm = any(isinstance(target.module, nn.modules.batchnorm._BatchNorm) for target in targets)
+    return has_norm and all(unit.framework == "onnx" and "var" not in unit.leaves for unit in units)
+
+
+def joined(targets: Sequence[TargetUnit], flow: Flow, model: nn.Module) -> tuple[tuple[TargetUnit, ...], Flow]:
+    """The units of the module with each norm as a part of the one layer that feeds it, and their flow.
+
+    Raises:
+        PortError: If the module is in training mode: an identity is no norm to train.
+    """
+    by_name = {target.name: target for target in targets}
+    owner: dict[str, str] = {}
+    for target in targets:
+        before = flow.edges.get(target.name, set())
+        if isinstance(target.module, nn.modules.batchnorm._BatchNorm) and len(before) == 1:
+            (owner[target.name],) = before
+    if model.training:
+        raise PortError(
+            what="The file's BatchNorm was folded into its convolutions, which cannot be undone.",
+            where=f"port(model), {next(iter(owner), 'a norm')}", received="a module in training mode, with BatchNorm",
+            do="for prediction call model.eval() first: the norms become identities. To train, take a file that has "
+            "them, or freeze the norms: frostline.freeze(model).",
+        )  # fmt: skip
+    made = tuple(
+        _with(target, [by_name[name] for name, other in owner.items() if other == target.name])
+        for target in targets
+        if target.name not in owner
+    )
+    edges = {
+        name: {owner.get(other, other) for other in before} for name, before in flow.edges.items() if name not in owner
+    }
+    flattened = {owner.get(name, name): flat for name, flat in flow.flattened.items()}
+    return made, Flow(edges, flattened)
+
+
+def _with(target: TargetUnit, norms: list[TargetUnit]) -> TargetUnit:
+    if len(norms) != 1 or not isinstance(target.module, nn.modules.conv._ConvNd):
+        return target
+    (norm,) = norms
+    assert isinstance(norm.module, nn.modules.batchnorm._BatchNorm)
+    tensors = {**target.tensors, **{f"{NORM}{own}": tensor for own, tensor in norm.tensors.items()}}
+    names = {f"{NORM}{own}": full_name(norm, own) for own in norm.tensors}
+    return replace(target, tensors=tensors, names={**target.names, **names}, norm=norm.module)

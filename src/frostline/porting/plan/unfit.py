@@ -1,0 +1,51 @@
+"""Layers of files that no module of PyTorch can represent, or whose weights have no names: refused with the remedy."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from frostline.core.errors import PortError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from frostline.porting.units.units import SourceUnit
+
+
+def refuse_unfit(path: str, units: Sequence[SourceUnit]) -> None:
+    """Say what can be done about layers that have no partner for a reason of their own.
+
+    Args:
+        path: Of the file.
+        units: Layers of the file without a partner.
+
+    Raises:
+        PortError: It names the first of them.
+    """
+    for unit in units:
+        if _is_reset_before(unit):
+            raise PortError(
+                what=f"nn.GRU cannot represent {unit.name!r}: its reset gate acts before the product with the state.",
+                where=path, received="reset_after=False, one bias of three gates",
+                do="use frostline.porting.blocks.ResetBeforeGRU in the module; or train the network again with "
+                "reset_after=True.",
+            )  # fmt: skip
+        if _is_unnamed_norm(unit):
+            raise PortError(
+                what=f"Three vectors of {unit.name!r} may be scale or shift, mean and variance of a norm.",
+                where=path, received=f"{unit}, stored by number only",
+                do="pass the .keras file or the whole model in .h5, which say so; the weights alone do not.",
+            )  # fmt: skip
+
+
+def _is_reset_before(unit: SourceUnit) -> bool:
+    kernel, bias = unit.leaves.get("recurrent_kernel"), unit.leaves.get("bias")
+    if kernel is None or len(kernel.shape) != 2 or kernel.shape[1] != 3 * kernel.shape[0]:
+        return False
+    return unit.setting("reset_after") is False or (bias is not None and len(bias.shape) == 1)
+
+
+def _is_unnamed_norm(unit: SourceUnit) -> bool:
+    shapes = {tensor.shape for tensor in unit.leaves.values()}
+    is_unnamed = all(not tensor.leaf for tensor in unit.leaves.values())
+    return is_unnamed and len(unit.leaves) == 3 and len(shapes) == 1 and len(next(iter(shapes))) == 1

@@ -1,0 +1,92 @@
+"""Where a module leaves its source network: layer by layer, the first whose outputs differ.
+
+Legend: B batch, T time.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from frostline.core.inputs import call
+from frostline.core.restore import undisturbed
+from frostline.porting.interpreter.network import Interpretation, interpret
+from frostline.porting.proof.axis_orders import of_outputs
+from frostline.porting.proof.outputs import difference, tolerance_of
+from frostline.porting.units.units import RECURRENT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from frostline.porting.plan.plan import PortPlan, Step
+    from frostline.porting.proof.outputs import Golden
+    from frostline.porting.proof.reference import Reference
+
+_SLACK = 10  # times the tolerance: layers inside of a network are not as exact, relative to their largest value
+
+
+def first_difference(plan: PortPlan, model: nn.Module, reference: Reference, golden: Golden) -> str:
+    """The first layer of the file whose outputs the module does not have, in words.
+
+    Args:
+        plan: What was written into the module.
+        model: The module with the weights.
+        reference: The network of the file, with the outputs of its layers.
+        golden: Whose inputs the module takes.
+    """
+    steps = {step.source.name.removesuffix("/pointwise"): step for step in plan.steps}
+    given = _outputs(model, plan.steps, golden.inputs)
+    found = interpret(reference.source, reference.inputs, keeps_layers=True) if reference.inputs else Interpretation(())
+    limit, agreeing = _SLACK * tolerance_of(model), list[str]()
+    for layer in reference.source.layers:
+        step = steps.get(layer.unit or layer.name)
+        if step is None or not given.get(step.target.name):
+            continue
+        forms = [form for values in (found.plain, found.layers) if layer.name in values
+                 for form in of_outputs((values[layer.name],))]  # fmt: skip
+        error = min((difference([one], form) for one in given[step.target.name] for form in forms), default=torch.inf)
+        pair = f"{layer.name!r} ({layer.kind}) and {step.target.name!r} ({type(step.target.module).__name__})"
+        if error == torch.inf:
+            continue  # outputs of other shapes: padded or cropped outside of the layer
+        if error > limit:
+            return f"the first layer that differs is {pair}, by {error:.1e}; {len(agreeing)} before it agree"
+        agreeing.append(pair)
+    if not agreeing:
+        return "the weights are all assigned, and the outputs differ"
+    return f"all {len(agreeing)} layers that can be compared agree: the difference comes after {agreeing[-1]}"
+
+
+def _outputs(model: nn.Module, steps: Sequence[Step], inputs: Any) -> dict[str, list[Tensor]]:
+    """What each layer gave at each of its calls, by the name of the unit."""
+    given: dict[str, list[Tensor]] = {}
+    handles = [
+        step.target.module.register_forward_hook(
+            lambda module, args, output, name=step.target.name: given.setdefault(name, []).extend(
+                _forms(module, output)
+            )
+        )
+        for step in steps
+        if step.target.name in (step.target.owner, f"{step.target.owner}:l{_last(step.target.module)}")
+    ]
+    try:
+        with undisturbed(model), torch.no_grad():
+            call(model, inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return given
+
+
+def _last(module: nn.Module) -> int:
+    return module.num_layers - 1 if isinstance(module, RECURRENT) else 0
+
+
+def _forms(module: nn.Module, output: Any) -> Iterator[Tensor]:
+    """The output, and of a recurrent layer the last step of it."""
+    value = output[0] if isinstance(output, tuple) and output else output
+    if isinstance(value, Tensor):
+        yield value
+        if isinstance(module, RECURRENT) and value.ndim == 3:
+            yield value[:, -1] if module.batch_first else value[-1]

@@ -1,0 +1,103 @@
+"""Golden outputs as users give them: pairs of arrays, or a file of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from frostline.core.errors import DataError
+from frostline.core.inputs import are_finite, leaves, map_tensors
+from frostline.porting.proof.outputs import Golden
+
+
+def as_golden(given: Any) -> Golden:
+    """Inputs and outputs of the source network; or inputs alone, real samples.
+
+    Args:
+        given: `(inputs, outputs)`, arrays or tensors, several of them in tuples or mappings; `(inputs, None)`; or the
+            path of a `.npz` file with arrays `inputs` and `outputs` (several: `inputs_0`, `inputs_1`, ...), or inputs
+            only.
+
+    Raises:
+        DataError: If it is none of these, or the two do not have as many samples.
+    """
+    if isinstance(given, (str, Path)):
+        given = _from_file(Path(given))
+    if not isinstance(given, (tuple, list)) or len(cast("tuple[Any, ...]", given)) != 2:
+        raise _refused(f"a value of type {type(given).__name__}")
+    inputs, outputs = cast("tuple[Any, Any]", given)
+    made = _mapped(inputs)
+    if outputs is None:
+        return Golden(made, ())
+    found = tuple(
+        _mapped(one) for one in (cast("list[Any]", outputs) if isinstance(outputs, (tuple, list)) else [outputs])
+    )
+    if not found or not all(isinstance(one, Tensor) and one.numel() for one in found):
+        raise _refused("outputs without values")
+    if not are_finite(found):
+        raise _refused("outputs that are NaN or infinite")
+    return Golden(made, found)
+
+
+def fitted(golden: Golden, model: nn.Module) -> tuple[Golden, tuple[str, ...]]:
+    """The golden with its inputs as the module takes them, in dtype and device; and what was converted, for the notes.
+
+    NumPy makes float64 of most things; what a module computes in is the dtype of its first weight.
+
+    Args:
+        golden: As it was given.
+        model: The module.
+    """
+    weight = next((one for one in model.parameters() if one.is_floating_point()), None)
+    if weight is None:
+        return golden, ()
+    own = weight.dtype
+    found = {one.dtype for one in leaves(golden.inputs).values() if one.is_floating_point()} - {own}
+    inputs = map_tensors(golden.inputs, lambda one: one.to(weight if one.is_floating_point() else weight.device))
+    notes = tuple(f"inputs converted from {_shown(dtype)} to {_shown(own)}" for dtype in sorted(found, key=str))
+    return replace(golden, inputs=inputs), notes
+
+
+def _shown(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _mapped(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _mapped(one) for name, one in cast("dict[str, Any]", value).items()}
+    if isinstance(value, (tuple, list)):
+        return tuple(_mapped(one) for one in cast("list[Any]", value))
+    if isinstance(value, Tensor):
+        return value.detach()
+    if isinstance(value, np.ndarray) and value.dtype.kind in "fiub":
+        return torch.from_numpy(np.ascontiguousarray(value))
+    raise _refused(f"a value of type {type(value).__name__}")
+
+
+def _from_file(path: Path) -> tuple[Any, Any]:
+    """Inputs, and outputs or None."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            found = {name: arrays[name] for name in arrays.files}
+    except (OSError, ValueError) as error:
+        raise _refused(f"{path}: {error}") from error
+    inputs = [found[name] for name in sorted(found) if name.startswith("inputs")]
+    outputs = [found[name] for name in sorted(found) if name.startswith("outputs")]
+    if not inputs or (not outputs and len(inputs) != len(found)):
+        raise _refused(f"{path} with arrays {', '.join(sorted(found))}")
+    return (inputs[0] if len(inputs) == 1 else tuple(inputs)), outputs or None
+
+
+def _refused(received: str) -> DataError:
+    return DataError(
+        what="Golden outputs are inputs of the network and what the source network makes of them.",
+        where="port(golden=...)", received=received,
+        do="pass (inputs, outputs) as arrays, in the form that the module takes and gives; or the path of a .npz file "
+        "with arrays named inputs and outputs. Without outputs, (inputs, None), real samples are compared with the "
+        "running statistics of BatchNorm.",
+    )  # fmt: skip

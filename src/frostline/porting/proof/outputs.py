@@ -1,0 +1,175 @@
+"""The module run beside its source: golden outputs, or those of the file's own graph."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from frostline.core.errors import FOREIGN
+from frostline.core.inputs import call, map_tensors
+from frostline.core.restore import undisturbed
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+TOLERANCE = 1e-5  # of the largest output, in float32; stored halves allow what halves can show
+_BY_DTYPE = {torch.float16: 2e-3, torch.bfloat16: 2e-2}
+
+
+@dataclass(frozen=True)
+class Place:
+    """A layer of the module whose output is meant instead of that of the module.
+
+    Attributes:
+        name: Its qualified name.
+        takes_last_step: Whether only the last step of a recurrent layer is meant.
+    """
+
+    name: str
+    takes_last_step: bool = False
+
+
+@dataclass(frozen=True)
+class Golden:
+    """Inputs and what the source network makes of them.
+
+    Attributes:
+        inputs: As the module takes them: a tensor, tuple or mapping.
+        outputs: As the module gives them: one tensor, or several in order; none if only samples were given.
+        kind: Where they come from.
+        told: The same in short, as the reason for what they tell.
+        at: Layers of the module that give these outputs, in order; empty for the module as a whole.
+        layers: The layers of the source that do.
+    """
+
+    inputs: Any
+    outputs: tuple[Tensor, ...]
+    kind: str = "golden outputs"
+    told: str = "golden outputs"
+    at: tuple[Place, ...] = ()
+    layers: tuple[str, ...] = ()
+
+    @property
+    def num_samples(self) -> int:
+        """How many inputs there are."""
+        return self.outputs[0].shape[0] if self.outputs and self.outputs[0].ndim else 1
+
+
+def tolerance_of(model: nn.Module) -> float:
+    """What may differ: more if the module computes in a half precision."""
+    dtypes = {parameter.dtype for parameter in model.parameters()}
+    return max((_BY_DTYPE.get(dtype, TOLERANCE) for dtype in dtypes), default=TOLERANCE)
+
+
+def error_of(model: nn.Module, golden: Golden) -> float:
+    """The largest difference of the module's outputs, in evaluation, relative to the largest output.
+
+    Returns:
+        Infinity if the outputs have other shapes or are not finite.
+    """
+    return difference(_run(model, golden.inputs, golden.at), golden.outputs)
+
+
+def nearest(model: nn.Module, goldens: Sequence[Golden]) -> tuple[float, Golden]:
+    """The error of the golden that the module comes nearest to, and that golden; each input is run once."""
+    runs: dict[int, list[Tensor]] = {}
+    for golden in goldens:
+        if id(golden.inputs) not in runs:
+            runs[id(golden.inputs)] = _run(model, golden.inputs, golden.at)
+    errors = [difference(runs[id(golden.inputs)], golden.outputs) for golden in goldens]
+    best = min(range(len(goldens)), key=errors.__getitem__)
+    return errors[best], goldens[best]
+
+
+def nearest_in_float64(model: nn.Module, goldens: Sequence[Golden]) -> tuple[float, Golden]:
+    """As `nearest`, of a copy of the module in float64: what deep networks make of roundings is left out.
+
+    Returns:
+        The error, and the golden as it was given, with inputs as the module itself takes them.
+    """
+    exact = copy.deepcopy(model).double()
+    wide = [replace(golden, inputs=map_tensors(golden.inputs, _widened)) for golden in goldens]
+    error, found = nearest(exact, wide)
+    return error, next(golden for golden, other in zip(goldens, wide, strict=True) if other is found)
+
+
+def _widened(value: Tensor) -> Tensor:
+    return value.double() if value.is_floating_point() else value
+
+
+def outputs_of(model: nn.Module, inputs: Any, at: Sequence[Place] = ()) -> list[Tensor] | None:
+    """What the module, or layers of it, give in evaluation: tensors in order; None if it does not take these inputs."""
+    try:
+        return _run(model, inputs, at)
+    except FOREIGN:
+        return None
+
+
+def further(inputs: Any, seed: int) -> Any:
+    """Inputs like others: normal numbers of the same range, the same whole numbers in another order."""
+    random = torch.Generator().manual_seed(seed)
+
+    def other(value: Tensor) -> Tensor:
+        if value.is_floating_point():
+            made = torch.randn(value.shape, generator=random, dtype=torch.float64)
+            spread = float(value.double().std(correction=0)) or 1.0
+            return (made * spread + float(value.double().mean())).to(value)
+        order = torch.randperm(value.numel(), generator=random).to(value.device)
+        return value.reshape(-1)[order].reshape(value.shape)
+
+    return map_tensors(inputs, other)
+
+
+def difference(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> float:
+    """The largest difference relative to the largest wanted value; infinity for other shapes, and for NaN."""
+    if len(found) < len(wanted):
+        return float("inf")
+    worst = 0.0
+    for one, other in zip(found, wanted, strict=False):
+        if one.shape != other.shape or not bool(torch.isfinite(one).all()):
+            return float("inf")
+        if other.numel():
+            largest = max(float(other.abs().max()), 1e-30)
+            apart = float((one.double().cpu() - other.double().cpu()).abs().max()) / largest
+            worst = max(worst, apart) if apart == apart else float("inf")
+    return worst
+
+
+def _run(model: nn.Module, inputs: Any, at: Sequence[Place] = ()) -> list[Tensor]:
+    seen: dict[str, list[Any]] = {place.name: [] for place in at}
+    handles = [
+        model.get_submodule(name).register_forward_hook(lambda _, __, output, held=held: held.append(output))
+        for name, held in seen.items()
+    ]
+    try:
+        with undisturbed(model), torch.no_grad():
+            outputs = call(model, inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    if not at:
+        return _tensors(outputs)
+    if any(len(held) != 1 for held in seen.values()):
+        return []  # a layer that is not called, or several times: which output is meant cannot be told
+    return [_at(model.get_submodule(place.name), place, seen[place.name][0]) for place in at]
+
+
+def _at(layer: nn.Module, place: Place, output: Any) -> Tensor:
+    value = _tensors(output)[0]
+    if not place.takes_last_step:
+        return value
+    return value[:, -1] if getattr(layer, "batch_first", False) else value[-1]
+
+
+def _tensors(outputs: Any) -> list[Tensor]:
+    if isinstance(outputs, Tensor):
+        return [outputs]
+    if isinstance(outputs, dict):
+        return [tensor for value in outputs.values() for tensor in _tensors(value)]
+    if isinstance(outputs, (tuple, list)):
+        return [tensor for value in outputs for tensor in _tensors(value)]
+    return []

@@ -1,0 +1,137 @@
+"""What the network of a file computes, as outputs to compare a module with: golden outputs that nobody had to make."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from frostline.porting.interpreter import onnx_runtime
+from frostline.porting.interpreter.layer import NotInterpretedError
+from frostline.porting.interpreter.network import Interpretation, called, input_names, interpret
+from frostline.porting.interpreter.samples import PREPARING, prepared_by, samples
+from frostline.porting.proof import axis_orders
+from frostline.porting.proof.outputs import Golden, outputs_of
+from frostline.porting.proof.partial import Meeting, depends_on_kept, meeting_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from frostline.porting.plan.plan import PortPlan
+    from frostline.porting.readers.contract import Source
+
+KIND = "an interpretation of the file's own graph in float64"
+TOLD = "a run beside the file's own graph"
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What a module is compared with.
+
+    Attributes:
+        source: The file.
+        goldens: Inputs and outputs as the module may take and give them: it has to give one of them. Those of the user,
+            or one for each order of axes in which the module can be run on what the network of the file computes.
+        inputs: Of the network of the file, channels last; empty if it was not run.
+        shapes: Of the outputs of its layers.
+        notes: Why there is nothing to compare with, if the file has an architecture and there is nothing.
+    """
+
+    source: Source
+    goldens: tuple[Golden, ...] = ()
+    inputs: tuple[Tensor, ...] = ()
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict[str, tuple[int, ...]])
+    notes: tuple[str, ...] = ()
+
+
+def reference_of(source: Source, plan: PortPlan, model: nn.Module, seed: int = 0) -> Reference:
+    """Outputs of the network of a file for random inputs, in every form in which the module can be compared.
+
+    Args:
+        source: The file, open.
+        plan: Of the port: a partial one leaves nothing to compare.
+        model: The module, with whatever weights: it is run to see which inputs it takes and what it gives.
+        seed: Of the inputs.
+    """
+    if not source.layers or source.framework not in ("keras", "onnx"):
+        return Reference(source)
+    preparing = {layer.name for layer in source.layers if layer.kind in PREPARING}
+    meeting = meeting_of(source, plan) if plan.kept or set(plan.unused) - preparing else None
+    if isinstance(meeting, str):
+        return Reference(source, notes=(f"The port was not run beside the file's graph: {meeting}.",))
+    try:
+        found = (_of_onnx if source.framework == "onnx" else _of_keras)(source, plan, model, seed, meeting)
+    except NotInterpretedError as error:
+        return Reference(source, notes=(f"The file's graph was not run: {error}.",))
+    if meeting is not None and found.goldens and depends_on_kept(plan, model, found.goldens[0].inputs, meeting.at):
+        why = "layers that keep their values stand before layers that were ported"
+        return Reference(source, notes=(f"The port was not run beside the file's graph: {why}.",))
+    return found
+
+
+def _of_keras(source: Source, plan: PortPlan, model: nn.Module, seed: int, meeting: Meeting | None) -> Reference:
+    del plan
+    source = meeting.source if meeting is not None else source
+    inputs = samples(source, seed)
+    found = interpret(source, inputs)
+    goldens = tuple(_goldens(source, model, inputs, found, meeting))
+    return Reference(source, goldens, inputs, found.shapes, () if goldens else (_misshaped(found.outputs),))
+
+
+def _of_onnx(source: Source, plan: PortPlan, model: nn.Module, seed: int, meeting: Meeting | None) -> Reference:
+    at, layers = (meeting.at, meeting.layers) if meeting is not None else ((), ())
+    made = {layer.name: layer.config.get("output", ()) for layer in source.layers}
+    values = [name for layer in layers for name in made[layer][:1]]
+    inputs, outputs = onnx_runtime.run(source, plan.path, seed, values)
+    taken = inputs[0] if len(inputs) == 1 else inputs
+    given = outputs_of(model, taken, at)
+    if given is None or not outputs or not _are_shaped(given, outputs):
+        return Reference(source, notes=(_misshaped(outputs),))
+    golden = Golden(taken, outputs, "ONNX Runtime on random inputs", "ONNX Runtime", at, layers)
+    return Reference(source, (golden,))
+
+
+def _misshaped(outputs: tuple[Tensor, ...]) -> str:
+    shapes = ", ".join(str(tuple(one.shape)) for one in outputs)
+    return f"The file's graph gives outputs of shape {shapes} for random inputs; the module takes or gives others."
+
+
+def _goldens(
+    source: Source, model: nn.Module, inputs: tuple[Tensor, ...], found: Interpretation, meeting: Meeting | None
+) -> Iterator[Golden]:
+    parameter = next((one for one in model.parameters() if one.is_floating_point()), torch.zeros(()))
+    at, layers = (meeting.at, meeting.layers) if meeting is not None else ((), ())
+    wanted = [("", found.outputs), *([(", before its last activation", found.before)] if found.before else [])]
+    for told, values in _prepared(source, inputs):
+        for order, arranged in axis_orders.of_inputs(values):
+            made: Any = tuple(
+                one.to(parameter.device, parameter.dtype if one.is_floating_point() else one.dtype) for one in arranged
+            )
+            taken = made[0] if len(made) == 1 else made
+            given = outputs_of(model, taken, at)
+            for ending, outputs in wanted:
+                for form in axis_orders.of_outputs(outputs):
+                    if given is not None and _are_shaped(given, form):
+                        yield Golden(taken, form, f"{KIND}{ending}{told} ({order})", TOLD, at, layers)
+
+
+def _are_shaped(given: list[Tensor], wanted: tuple[Tensor, ...]) -> bool:
+    return len(given) >= len(wanted) and all(
+        one.shape == other.shape for one, other in zip(given, wanted, strict=False)
+    )
+
+
+def _prepared(source: Source, inputs: tuple[Tensor, ...]) -> Iterator[tuple[str, tuple[Tensor, ...]]]:
+    """The inputs, and as they are after the layers that only bring them to another range: modules often have none."""
+    yield "", inputs
+    made, names = list(inputs), list[str]()
+    for index, name in enumerate(input_names(source)):
+        last = name
+        while (after := prepared_by(source, last)) is not None:
+            last = after.name
+            names.append(last)
+            made[index] = called(source, after, (made[index],))
+    if names:
+        yield f", on inputs after its {' and '.join(names)}", tuple(made)

@@ -1,0 +1,174 @@
+"""Values that reach BatchNorm layers on real samples, beside the means and variances that the file holds for them.
+
+Where a file has no graph and nobody has outputs of its network, running statistics are what remains of its training:
+they describe, channel by channel, what came into each BatchNorm there. A layer before it that has the weights of
+another brings other values. Statistics may refute a port; they do not prove it, and settle nothing.
+
+Legend: B batch, C channels, S spatial axes.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from frostline.core.errors import FOREIGN, DataError, PortError
+from frostline.core.inputs import batch_size, call
+from frostline.core.restore import undisturbed
+from frostline.porting.certificate import STATISTICS, Check
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from frostline.porting.plan.plan import PortPlan
+
+ENOUGH = 16  # samples; means of fewer scatter as much as those of another layer
+# Divergences as shares of chance, and in nats. Exchanged layers jump from below 0.03 to above 0.17 nats; samples unlike
+# those of the training depart slowly, to 0.9 of chance at the last layers (docs/decisions.md, Porting).
+_AGREES, _SMALL = 0.4, 0.05
+_DIFFERS, _LARGE = 0.7, 0.1
+_REFUTES, _JUMP, _NOISE = 0.5, 5, 0.02
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """One BatchNorm layer.
+
+    Attributes:
+        layer: Its name.
+        divergence: Of the values' normal distribution from the one that the file holds, in nats: the median over
+            channels.
+        chance: The same if each channel is compared with another one's.
+    """
+
+    layer: str
+    divergence: float
+    chance: float
+
+    @property
+    def share(self) -> float:
+        """The divergence as a share of that of chance; 0 is equal, 1 is chance."""
+        return self.divergence / self.chance if self.chance > 0 else math.inf
+
+
+def agreements(model: nn.Module, inputs: Any, plan: PortPlan) -> list[Agreement]:
+    """Every BatchNorm layer that the file filled, in the order in which they ran.
+
+    Layers are followed up to the first one that kept its own weights: what comes after it is not the source's.
+
+    Args:
+        model: The module, filled.
+        inputs: Real samples, as the module takes them.
+        plan: What was written.
+
+    Raises:
+        DataError: If the module does not take the inputs.
+    """
+    written = {step.target.owner for step in plan.steps}
+    modules = dict(model.named_modules())
+    names = {module: name for name, module in modules.items()}
+    kept = {_owner(name, modules) for name in plan.kept}
+    found: list[Agreement] = []
+    is_over = False
+
+    def look(module: nn.Module, given: tuple[Any, ...]) -> None:
+        nonlocal is_over
+        name = names[module]
+        is_over = is_over or name in kept
+        if not is_over and name in written and _holds(module) and given and isinstance(given[0], Tensor):
+            found.append(_agreement(name, module, given[0]))
+
+    handles = [
+        module.register_forward_pre_hook(look)
+        for name, module in modules.items() if name in kept or _holds(module)
+    ]  # fmt: skip
+    try:
+        with undisturbed(model), torch.no_grad():
+            call(model, inputs)
+    except FOREIGN as error:
+        raise DataError(
+            what="The module does not take these samples.", where="port(golden=...)", received=str(error)[:200],
+            do="give the samples in the form that the module takes.",
+        ) from error  # fmt: skip
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found
+
+
+def compare_statistics(model: nn.Module, inputs: Any, plan: PortPlan) -> tuple[Check, ...]:
+    """One check for each BatchNorm layer.
+
+    Args:
+        model: The module, filled.
+        inputs: Real samples, at least 16, as the module takes them.
+        plan: What was written.
+
+    Raises:
+        DataError: If there are too few samples, or nothing to compare them with.
+        PortError: If the values that reach a layer are suddenly not those of the file.
+    """
+    count = batch_size(inputs)
+    found = agreements(model, inputs, plan) if count >= ENOUGH else []
+    if not found:
+        raise DataError(
+            what="Samples without outputs are compared with the running statistics of BatchNorm layers.",
+            where="port(golden=...)", received=f"{count} samples, {len(found)} such layers that the file fills",
+            do=f"give at least {ENOUGH} real samples, prepared as in training; for a network without BatchNorm also "
+            "the outputs of its source for them.",
+        )  # fmt: skip
+    for index, one in enumerate(found):
+        _check_jump(one, found[:index], plan)
+    return tuple(_check(one, count) for one in found)
+
+
+def _check_jump(one: Agreement, earlier: Sequence[Agreement], plan: PortPlan) -> None:
+    usual = max([_NOISE, *(other.divergence for other in earlier)])
+    if one.share > _REFUTES and one.divergence > _JUMP * usual:
+        before = f" and after {earlier[-1].layer!r}" if earlier else ""
+        raise PortError(
+            what=f"The values that reach {one.layer!r} are not those that its running statistics were taken of.",
+            where=plan.path,
+            received=f"they differ by {one.divergence:.2g} nats per channel, and by {one.chance:.2g} if channels are "
+            "compared at random" + (f"; up to {earlier[-1].layer!r} by {usual:.2g} at most" if earlier else ""),
+            do=f"look at the layers before {one.layer!r}{before}: exchanged layers, padding, activation"
+            + ("." if earlier else ", and how the samples are prepared: range, mean, order of colours."),
+        )  # fmt: skip
+
+
+def _check(one: Agreement, count: int) -> Check:
+    if one.share <= _AGREES and one.divergence <= _SMALL:
+        return Check(one.layer, STATISTICS, "agrees", f"values on {count} samples are distributed as the file says")
+    if one.share > _DIFFERS and one.divergence > _LARGE:
+        text = f"values on {count} samples are distributed otherwise than the file says: samples unlike those of the "
+        return Check(one.layer, STATISTICS, "differs", f"{text}training, or another layer before it")
+    return Check(one.layer, STATISTICS, "unknown", f"{count} samples do not tell")
+
+
+def _owner(unit: str, modules: Mapping[str, nn.Module]) -> str:
+    """The module that holds a unit: a layer, one layer of a stack (`lstm:l0`), or a parameter by its name."""
+    layer = unit.rpartition(":")[0] or unit
+    return layer if layer in modules else layer.rpartition(".")[0]
+
+
+def _holds(module: nn.Module) -> bool:
+    return isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is not None
+
+
+def _agreement(name: str, module: nn.Module, values: Tensor) -> Agreement:
+    """Divergences of Kullback and Leibler between normal distributions, each channel with each."""
+    axes = [axis for axis in range(values.ndim) if axis != 1]
+    eps = float(module.eps)  # type: ignore[arg-type]
+    mean, variance = values.double().mean(axes), values.double().var(axes, correction=0) + eps
+    assert isinstance(module.running_mean, Tensor)
+    assert isinstance(module.running_var, Tensor)
+    held_mean, held_variance = module.running_mean.double(), module.running_var.double() + eps
+    ratio = variance[:, None] / held_variance[None]
+    table = 0.5 * (ratio - 1 - ratio.log() + (mean[:, None] - held_mean[None]) ** 2 / held_variance[None])
+    others = table[~torch.eye(len(mean), dtype=torch.bool, device=table.device)]
+    chance = float(others.median()) if others.numel() else 0.0
+    return Agreement(name, float(table.diagonal().median()), chance)

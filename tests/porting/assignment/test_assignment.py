@@ -1,0 +1,79 @@
+from torch import nn
+
+from frostline.porting.assignment.assignment import Evidence, match
+
+CHAIN = nn.Sequential(*(nn.Linear(2, 2) for _ in range(3)))
+
+
+def told(candidates, targets, *, model=CHAIN, flows=(None, None), order="file", hints=None):
+    pairs, opened = match(candidates, list(candidates), targets, Evidence(model, *flows, order, hints or {}))
+    return {pair.source: (pair.target, pair.reason) for pair in pairs}, opened
+
+
+def test_what_only_one_layer_can_be_is_taken_and_leaves_less_for_the_others():
+    found, opened = told({"a": {"x", "y"}, "b": {"y"}, "c": {"x", "y", "z"}}, ["x", "y", "z"])
+    assert {name: target for name, (target, _) in found.items()} == {"a": "x", "b": "y", "c": "z"}
+    assert not opened
+
+
+def test_names_tell_and_say_so():
+    found, _ = told({"q": {"a.query", "a.key"}, "k": {"a.query", "a.key"}}, ["a.query", "a.key"])
+    assert found == {"q": ("a.query", "names"), "k": ("a.key", "names")}
+
+
+def test_the_same_names_are_told_before_anything_else():
+    both = {"a.one", "a.two"}
+    found, _ = told({"a/two": both, "a/one": both}, ["a.one", "a.two"])
+    assert found["a/two"] == ("a.two", "the same name")
+
+
+def test_order_counts_along_the_flow_of_values_only():
+    any_of = {"0", "1", "2"}
+    candidates = dict.fromkeys(("dense", "dense_1", "dense_2"), any_of)
+    chain = {"0": set(), "1": {"0"}, "2": {"1"}}
+    found, _ = told(candidates, ["0", "1", "2"], flows=(None, chain), order="numbers")
+    assert found["dense_2"] == ("2", "order along the flow of values")
+    side_by_side = {"0": set(), "1": set(), "2": {"0", "1"}}
+    assert told(candidates, ["0", "1", "2"], flows=(None, side_by_side), order="numbers")[0] == {}
+    assert told(candidates, ["0", "1", "2"], flows=(None, chain))[0] == {}  # the order of a file is no evidence
+
+
+def test_numbers_count_layers_of_one_name():
+    chain = {"0": set(), "1": {"0"}}
+    assert told({"down": set(chain), "up": set(chain)}, ["0", "1"], flows=(None, chain), order="numbers")[0] == {}
+    # Keras counts the layers that it makes, whatever they are called
+    assert (
+        told({"down": set(chain), "up": set(chain)}, ["0", "1"], flows=(None, chain), order="layers")[0]["up"][0] == "1"
+    )
+
+
+def test_where_nothing_ran_the_entries_of_a_sequence_are_in_order():
+    candidates = {name: {"0", "1", "2"} for name in ("dense", "dense_1", "dense_2")}
+    assert told(candidates, ["0", "1", "2"], order="numbers")[0]["dense_1"][0] == "1"
+
+
+def test_names_against_order_is_an_ambiguity():
+    chain = {"a.key": set(), "a.query": {"a.key"}}
+    both = set(chain)
+    found, opened = told({"query": both, "key": both}, ["a.key", "a.query"], flows=(None, chain), order="graph")
+    assert not found
+    assert opened[0].why == "names and order contradict each other"
+
+
+def test_names_that_share_little_are_a_guess():
+    # `out` sounds like `o_proj`, and is not: what else sounds like it is not yet told
+    any_of = {"o_proj", "final"}
+    found, opened = told({"look/attention_output": any_of, "out": any_of}, ["o_proj", "final"])
+    assert not found
+    assert opened[0].sources == ("look/attention_output", "out")
+
+
+def test_more_layers_on_one_side_are_left_open():
+    _, opened = told({"a": {"x", "y"}}, ["x", "y"])
+    assert opened[0].why == "1 layers of the file fit 2 layers of the module"
+
+
+def test_hints_come_first():
+    both = {"x", "y"}
+    found, _ = told({"a": both, "b": both}, ["x", "y"], hints={"a": "y"})
+    assert found == {"a": ("y", "your hint"), "b": ("x", "no other layer has this type and shape")}

@@ -1,0 +1,87 @@
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils import parametrizations
+
+from frostline.core.errors import PortError
+from frostline.porting.plan.execution import carry_out, digest_of, make_values
+from frostline.porting.plan.plan import make_plan
+from helpers_porting import numbers, source_of
+
+
+def plan_for(module, **leaves):
+    return make_plan(source_of("keras", {"u": leaves}), "file", nn.Sequential(module))
+
+
+def test_values_are_written_and_what_was_there_comes_back():
+    layer = nn.Linear(3, 2)
+    before = layer.weight.detach().clone()
+    undo = carry_out(plan_for(layer, kernel=numbers(3, 2)), layer)
+    assert torch.equal(layer.weight, numbers(3, 2).T)
+    undo()
+    assert torch.equal(layer.weight, before)
+
+
+def test_values_that_are_no_numbers_are_refused():
+    broken = numbers(3, 2)
+    broken[0, 0] = float("nan")
+    with pytest.raises(PortError, match="NaN, infinite, or a negative variance"):
+        make_values(plan_for(nn.Linear(3, 2), kernel=broken))
+    with pytest.raises(PortError, match="negative variance"):
+        make_values(plan_for(nn.BatchNorm1d(2), moving_mean=numbers(2), moving_variance=-numbers(2)))
+
+
+def test_values_beyond_the_dtype_of_the_module_are_refused():
+    with pytest.raises(PortError, match="do not fit into float16"):
+        make_values(plan_for(nn.Linear(3, 2).half(), kernel=numbers(3, 2) * 1e6))
+
+
+def test_a_layout_that_loses_bytes_is_noticed(monkeypatch):
+    plan = plan_for(nn.Linear(3, 2), kernel=numbers(3, 2))
+    move = plan.steps[0].moves[0]
+    monkeypatch.setattr(type(move), "inverse", lambda self, value, parts: tuple(part + 1 for part in parts))
+    with pytest.raises(PortError, match="the source's bytes do not come back"):
+        make_values(plan)
+
+
+def test_a_digest_is_of_bytes():
+    assert digest_of([torch.tensor(0.0)]) != digest_of([torch.tensor(-0.0)])
+    assert digest_of([numbers(2, 3).T]) == digest_of([numbers(2, 3).T.contiguous()])
+
+
+def test_a_weight_norm_holds_what_is_written_and_a_spectral_norm_does_not():
+    kernel = numbers(3, 2)
+    normed = parametrizations.weight_norm(nn.Linear(3, 2))
+    before = {name: tensor.clone() for name, tensor in normed.state_dict().items()}
+    undo = carry_out(plan_for(normed, kernel=kernel), normed)
+    assert torch.allclose(normed.weight, kernel.T)
+    undo()
+    assert all(torch.equal(tensor, before[name]) for name, tensor in normed.state_dict().items())
+    spectral = parametrizations.spectral_norm(nn.Linear(3, 2))
+    before = {name: tensor.clone() for name, tensor in spectral.state_dict().items()}
+    plan = plan_for(spectral, kernel=kernel, bias=numbers(2))
+    with pytest.raises(PortError, match="The layer does not hold the weight that is written into it"):
+        carry_out(plan, spectral)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in spectral.state_dict().items())
+
+
+def test_whole_numbers_that_are_cut_and_variances_that_become_zero_are_refused():
+    class Held(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("table", torch.zeros(2, dtype=torch.int8))
+
+    for value in (300.0, -2.7):
+        with pytest.raises(PortError, match="do not fit into int8") as caught:
+            make_values(plan_for(Held(), table=torch.tensor([1.0, value])))
+        assert f"1 of 2 values, such as {value:g}" in caught.value.received
+    norm = nn.BatchNorm1d(2, affine=False).half()
+    with pytest.raises(PortError, match="do not fit into float16"):
+        make_values(plan_for(norm, moving_mean=numbers(2), moving_variance=torch.tensor([1.0, 1e-9])))
+
+
+def test_an_expanded_tensor_cannot_be_written():
+    layer = nn.Linear(3, 2, bias=False)
+    layer.weight = nn.Parameter(torch.zeros(1, 3).expand(2, 3))
+    with pytest.raises(PortError, match="expanded tensor, one number in many places"):
+        make_values(plan_for(layer, kernel=numbers(3, 2)))

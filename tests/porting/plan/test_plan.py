@@ -1,0 +1,94 @@
+import itertools
+
+import pytest
+from torch import nn
+
+from frostline.core.errors import AmbiguousPortError, DataError, LayerNotFound, PortError
+from frostline.porting.plan.plan import make_plan, refuse_ambiguity
+from helpers_porting import numbers, source_of
+
+
+def plan(units, module, **options):
+    return make_plan(source_of("keras", units, order=options.pop("order", "file")), "file.h5", module, **options)
+
+
+def dense(*sizes):
+    return {f"dense_{at}": {"kernel": numbers(one, other)} for at, (one, other) in enumerate(itertools.pairwise(sizes))}
+
+
+def test_a_plan_can_be_read():
+    made = plan(dense(2, 3, 4), nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 4)))
+    assert "dense_1 -> 2: no other layer has this type and shape" in str(made)
+    assert "2.weight = (in, out) to (out, in)" in str(made)
+
+
+def test_layers_without_a_partner_are_listed_and_may_be_left_out():
+    module = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 5))
+    with pytest.raises(PortError, match="Some layers have no partner of their type and shape") as caught:
+        plan(dense(2, 3, 4), module)
+    assert "dense_1 (kernel (3, 4))" in caught.value.received
+    assert "1 (Linear: weight (5, 3), bias (5,))" in caught.value.received
+    made = plan(dense(2, 3, 4), module, partial=True)
+    assert (made.unused, made.kept) == (("dense_1",), ("1",))
+
+
+def test_another_number_of_equal_layers_is_refused():
+    with pytest.raises(PortError, match="different numbers of layers of one type and shape"):
+        plan(dense(2, 2, 2, 2), nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)))
+
+
+def test_hints_name_layers_that_exist():
+    module = nn.ModuleDict({"a": nn.Linear(2, 2), "b": nn.Linear(2, 2)})
+    made = plan(dense(2, 2, 2), module, hints={"dense_0": "b"})
+    assert {step.source.name: step.target.name for step in made.steps} == {"dense_0": "b", "dense_1": "a"}
+    with pytest.raises(LayerNotFound, match="The file has no layer with weights named 'dense_9'"):
+        plan(dense(2, 2, 2), module, hints={"dense_9": "b"})
+    with pytest.raises(LayerNotFound, match="The module has no layer with weights named 'c'"):
+        plan(dense(2, 2, 2), module, hints={"dense_0": "c"})
+
+
+def test_hints_pair_layers_that_fit_each_once():
+    module = nn.ModuleDict({"a": nn.Linear(2, 2), "b": nn.Linear(2, 3)})
+    with pytest.raises(PortError, match="A hint pairs layers that do not fit"):
+        plan(dense(2, 2, 3), module, hints={"dense_0": "b"})
+    for hints in ("dense_0", ["a"], {"dense_0": "a", "dense_1": "a"}):
+        with pytest.raises(
+            DataError, match="Hints are a mapping from layers of the file to layers of the module, each"
+        ):
+            plan(dense(2, 2, 3), module, hints=hints)
+
+
+def test_an_ambiguity_lists_its_alternatives():
+    module = nn.ModuleDict({"a": nn.Linear(2, 2), "b": nn.Linear(2, 2)})
+    made = plan({"x": {"kernel": numbers(2, 2)}, "y": {"kernel": numbers(2, 2)}}, module)
+    with pytest.raises(AmbiguousPortError, match="1 groups of layers of the file fit the module") as caught:
+        refuse_ambiguity(made)
+    assert {"x": "a", "y": "b"} in caught.value.alternatives
+    assert {"x": "b", "y": "a"} in caught.value.alternatives
+
+
+class Flattening(nn.Module):
+    def __init__(self, channels, is_first=True):
+        super().__init__()
+        self.conv, self.out, self.is_first = nn.Conv2d(3, channels, 1), nn.Linear(channels * 16, 2), is_first
+        self.pool = nn.AdaptiveAvgPool2d(4)
+
+    def forward(self, x):
+        x = self.pool(self.conv(x))
+        return self.out((x if self.is_first else x.permute(0, 2, 3, 1)).flatten(1))
+
+
+def flat_units(channels):
+    return {"conv": {"kernel": numbers(1, 1, 3, channels)}, "dense": {"kernel": numbers(channels * 16, 2)}}
+
+
+def test_the_order_of_a_flatten_is_seen_where_the_module_runs():
+    first = plan(flat_units(8), Flattening(8)).steps[1]
+    assert "channels" in first.moves[0].text()
+    last = plan(flat_units(8), Flattening(8, is_first=False)).steps[1]
+    assert "channels" not in last.moves[0].text()
+
+
+def test_a_map_with_as_many_rows_as_channels_does_not_tell_its_order():
+    with pytest.raises(AmbiguousPortError, match="The order in which the values before 'out' are flattened"):
+        refuse_ambiguity(plan(flat_units(4), Flattening(4)))

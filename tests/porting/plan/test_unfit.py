@@ -1,0 +1,33 @@
+import pytest
+from torch import nn
+
+from frostline.core.errors import PortError
+from frostline.porting.blocks import ResetBeforeGRU
+from frostline.porting.plan.plan import make_plan
+from helpers_interpreting import floats, network
+
+GRU = network(("x", "InputLayer", {}, ()), ("rnn", "GRU", {"reset_after": False}, ("x",)),
+              rnn__kernel=floats(3, 12), rnn__recurrent_kernel=floats(4, 12), rnn__bias=floats(12))  # fmt: skip
+
+
+def test_a_gru_that_pytorch_has_not_is_refused_with_the_block_that_is_one():
+    with pytest.raises(
+        PortError, match="nn.GRU cannot represent 'rnn': its reset gate acts before the product"
+    ) as caught:
+        make_plan(GRU, "file", nn.GRU(3, 4))
+    assert "frostline.porting.blocks.ResetBeforeGRU" in caught.value.do
+    (step,) = make_plan(GRU, "file", nn.ModuleDict({"own": ResetBeforeGRU(3, 4)})).steps
+    assert step.target.name == "own"
+    assert {move.target for move in step.moves} == {"weight_ih", "weight_hh", "bias"}
+
+
+def test_three_vectors_without_names_are_refused():
+    from dataclasses import replace
+
+    bare = network(norm__0=floats(3), norm__1=floats(3), norm__2=floats(3))
+    unnamed = replace(bare, tensors=tuple(replace(one, leaf="") for one in bare.tensors))
+    with pytest.raises(PortError, match="Three vectors of 'norm' may be scale or shift, mean and variance of a norm"):
+        make_plan(unnamed, "file", nn.BatchNorm1d(3))
+    other = replace(bare, tensors=tuple(replace(one, leaf="") for one in bare.tensors[:2]))
+    with pytest.raises(PortError, match="no partner"):
+        make_plan(other, "file", nn.BatchNorm1d(3))

@@ -1,0 +1,92 @@
+import torch
+from torch import nn
+
+from frostline.porting.plan.execution import carry_out
+from frostline.porting.plan.plan import make_plan
+from frostline.porting.proof.divergence import first_difference
+from frostline.porting.proof.outputs import nearest
+from frostline.porting.proof.reference import Reference, reference_of
+from helpers_interpreting import floats, network
+
+SOURCE = network(
+    ("x", "InputLayer", {"batch_shape": [None, 6, 7, 2]}, ()),
+    ("conv", "Conv2D", {"use_bias": False, "activation": "relu"}, ("x",)),
+    ("norm", "BatchNormalization", {"epsilon": 0.5}, ("conv",)),
+    ("pool", "GlobalAveragePooling2D", {}, ("norm",)),
+    ("out", "Dense", {"use_bias": False, "activation": "tanh"}, ("pool",)),
+    conv__kernel=floats(3, 3, 2, 4), norm__gamma=floats(4, seed=1), norm__beta=floats(4, seed=2),
+    norm__moving_mean=floats(4, seed=3), norm__moving_variance=floats(4, seed=4).square(),
+    out__kernel=floats(4, 3, seed=5),
+)  # fmt: skip
+
+
+class Own(nn.Module):
+    def __init__(self, eps=0.5, ending=torch.tanh):
+        super().__init__()
+        self.see, self.even, self.say = (
+            nn.Conv2d(2, 4, 3, bias=False),
+            nn.BatchNorm2d(4, eps),
+            nn.Linear(4, 3, bias=False),
+        )
+        self.ending = ending
+
+    def forward(self, x):
+        return self.ending(self.say(self.even(self.see(x).relu()).mean((2, 3))))
+
+
+def told(model, source=SOURCE):
+    plan = make_plan(source, "file", model)
+    carry_out(plan, nn.Sequential())
+    reference = reference_of(source, plan, model)
+    return nearest(model, reference.goldens)[0], first_difference(plan, model, reference, reference.goldens[0])
+
+
+def test_the_first_layer_that_differs_is_named():
+    error, text = told(Own(eps=1e-5))
+    assert error > 1e-3
+    assert text.startswith("the first layer that differs is 'norm' (BatchNormalization) and 'even' (BatchNorm2d), by ")
+    assert text.endswith("1 before it agree")
+
+
+def test_a_difference_after_all_layers():
+    error, text = told(Own(ending=torch.sin))
+    assert error > 1e-3
+    assert (
+        text == "all 3 layers that can be compared agree: the difference comes after 'out' (Dense) and 'say' (Linear)"
+    )
+
+
+def test_layers_of_a_module_that_agrees_all_agree():
+    error, text = told(Own())
+    assert error < 1e-5
+    assert text.startswith("all 3 layers")
+
+
+def test_recurrent_layers_are_compared_by_their_last_step():
+    source = network(
+        ("x", "InputLayer", {"batch_shape": [None, 5, 3]}, ()), ("rnn", "SimpleRNN", {"activation": "tanh"}, ("x",)),
+        ("out", "Dense", {"use_bias": False}, ("rnn",)), rnn__kernel=floats(3, 4), rnn__recurrent_kernel=floats(4, 4),
+        rnn__bias=floats(4), out__kernel=floats(4, 2),
+    )  # fmt: skip
+
+    class Recurrent(nn.Module):
+        def __init__(self, **options):
+            super().__init__()
+            self.rnn, self.out = nn.RNN(3, 4, batch_first=True, **options), nn.Linear(4, 2, bias=False)
+
+        def forward(self, x):
+            return self.out(self.rnn(x)[0][:, -1])
+
+    assert told(Recurrent(), source)[1].startswith("all 2 layers")
+    assert "the first layer that differs is 'rnn' (SimpleRNN)" in told(Recurrent(nonlinearity="relu"), source)[1]
+
+
+def test_without_layers_to_compare():
+    model = Own()
+    plan, x = make_plan(SOURCE, "file", model), floats(1, 2, 6, 7)
+    golden = reference_of(SOURCE, plan, model).goldens[0]
+    assert (
+        first_difference(plan, model, Reference(SOURCE), golden)
+        == "the weights are all assigned, and the outputs differ"
+    )
+    assert x.shape == (1, 2, 6, 7)
