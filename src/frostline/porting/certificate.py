@@ -69,6 +69,7 @@ class Run:
         error: Largest difference, relative to the largest output.
         tolerance: What was allowed.
         alternatives: How many assignments were run; 1 if only one was possible.
+        layers: The layers of the file whose outputs these are; empty for those of the network.
     """
 
     kind: str
@@ -76,6 +77,7 @@ class Run:
     error: float
     tolerance: float
     alternatives: int = 1
+    layers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -217,8 +219,8 @@ def sentences(
         + "."
     )
     tried = [
-        f"the outputs agree with {run.kind} on {run.samples} samples (relative difference {run.error:.1e}, "
-        f"allowed {run.tolerance:.0e})"
+        f"the outputs{_of_layers(run)} agree with {run.kind} on {run.samples} samples "
+        f"(relative difference {run.error:.1e}, allowed {run.tolerance:.0e})"
         + (f", in which {run.alternatives} assignments were tried" if run.alternatives > 1 else "")
         for run in runs
     ]
@@ -232,7 +234,8 @@ def sentences(
         told = sorted({one.reason for one in mapping if one.margin < 1})
         tried = ["nothing was run" + (f"; layers were told apart by {', '.join(told)}" if told else "")]
     tested = f"{'; '.join(tried)}."
-    unknown = [] if runs else ["whether the module computes what the source network does (pass golden outputs)"]
+    behind = [f"what the module computes behind {_listed(list(run.layers))}" for run in runs if run.layers]
+    unknown = behind if runs else ["whether the module computes what the source network does (pass golden outputs)"]
     if not has_graph and not runs:
         unknown.append("settings that weights do not show: epsilon, padding, activations, the order of a flatten")
     unknown += [f"{setting} of {names}" for setting, names in _by_setting(checks, "unknown")]
@@ -245,6 +248,10 @@ def sentences(
         tested,
         f"{'; '.join(unknown)}." if unknown else "inputs of other sizes or ranges than those that were run.",
     )
+
+
+def _of_layers(run: Run) -> str:
+    return f" of {_listed(list(run.layers))}, the last layers that were ported," if run.layers else ""
 
 
 def _of_checks(checks: tuple[Check, ...]) -> list[str]:

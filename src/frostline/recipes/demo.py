@@ -1,7 +1,7 @@
 """The main job on real scans: a sick network is healed; then one trained on digits 0-4 is reused for digits 5-9.
 
-The first act is in `demo_health.py`. In the second, lower layers are frozen and run once per image; the same run
-without a cache proves that the result is the same.
+The first act is in `demo_health.py`, the third, a network of Keras, in `demo_port.py`. In the second, lower layers are
+frozen and run once per image; the same run without a cache proves that the result is the same.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from frostline.core.records import FitResult
 from frostline.data import Arrays
 from frostline.recipes.demo_data import accuracy, few_per_class, load_digits_task, save_arrays
 from frostline.recipes.demo_health import run_health_act
+from frostline.recipes.demo_port import run_port_act
 from frostline.recipes.demo_tables import DataRow, DemoResult, TimeRow
 from frostline.recipes.fit import fit
 from frostline.recipes.reuse import reuse
@@ -92,9 +93,10 @@ def _run(out: Path) -> DemoResult:
     saved = save_model(
         model, out / "model", {"model": "frostline.recipes.demo:build", "classes": list(task.classes or ())}
     )
+    ported = run_port_act(_say)
     total_s = time.perf_counter() - started
     result = DemoResult(
-        health, tuple(rows), tuple(times), difference, frozen_share, total_s, str(out), str(weights), str(saved)
+        health, ported, tuple(rows), tuple(times), difference, frozen_share, total_s, str(out), str(weights), str(saved)
     )
     write_json(out / "result.json", result.as_json())
     return result

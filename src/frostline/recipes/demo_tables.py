@@ -9,6 +9,7 @@ from typing import Any
 
 from frostline.core.records import FitResult
 from frostline.recipes.demo_health_tables import HealthAct
+from frostline.recipes.demo_port import FILE, PortAct
 
 TOLERANCE = 1e-4
 
@@ -50,6 +51,7 @@ class DemoResult:
     """Everything the demo shows."""
 
     health: HealthAct
+    port: PortAct
     by_data: tuple[DataRow, ...]
     by_time: tuple[TimeRow, ...]
     largest_difference: float
@@ -64,7 +66,7 @@ class DemoResult:
         return _plain(asdict(self))
 
     def text(self) -> str:
-        """Both acts, and what to run next."""
+        """All acts, and what to run next."""
         lines = [self.health.text(), "", "", "2. A sound network, reused for another task", "",
                  "Accuracy on held-out digits 5-9 (means of three seeds)",
                  f"  {'images per class':<18}{'from scratch':>14}{'reused':>10}"]  # fmt: skip
@@ -83,12 +85,14 @@ class DemoResult:
         verdict = "the same" if self.largest_difference <= TOLERANCE else "NOT THE SAME"
         lines += ["", f"Same seed, uncached against cached: the trained weights are {verdict} (largest difference "
                   f"{self.largest_difference:.1e}, allowed {TOLERANCE:.0e}).",
-                  "", f"Done in {self.total_s:.0f} s. Files are in {self.out}/. Next:",
+                  "", "", self.port.text(), "", f"Done in {self.total_s:.0f} s. Files are in {self.out}/. Next:",
                   f"  frostline fit {self.out}/digits-5-9.npz --model frostline.recipes.demo:build "
                   f"--weights {self.pretrained} --val-share 0.2",
                   f"  frostline inspect {self.out}/digits-5-9.npz --model frostline.recipes.demo:build",
                   f"  frostline cache ls --cache {self.out}/run/cache",
-                  f"  frostline checkup frostline.recipes.demo_health:build {self.out}/digits-5-9.npz"]  # fmt: skip
+                  f"  frostline checkup frostline.recipes.demo_health:build {self.out}/digits-5-9.npz",
+                  f"  frostline port {FILE} --to frostline.recipes.demo_port:build "
+                  f"--out {self.out}/ported.safetensors"]  # fmt: skip
         return "\n".join(lines)
 
 

@@ -3,6 +3,7 @@ import torch
 from torch import nn
 
 from frostline.porting.plan.plan import make_plan
+from frostline.porting.proof.outputs import Place
 from frostline.porting.proof.reference import reference_of
 from helpers_interpreting import floats, network
 
@@ -45,12 +46,16 @@ def test_there_is_a_golden_for_every_way_in_which_the_module_can_be_run():
     assert reference.notes == ()
 
 
-def test_nothing_is_run_for_files_without_architecture_and_for_partial_ports():
+def test_nothing_is_run_for_files_without_architecture():
     plain = network(conv__kernel=KERNEL, out__kernel=NARROW)
     assert found(plain, Own()).goldens == ()
+
+
+def test_a_partial_port_is_compared_at_the_last_layers_that_were_ported():
     model = nn.Sequential(Own(), nn.Linear(3, 9))
-    plan = make_plan(SOURCE, "file", model, partial=True)
-    assert reference_of(SOURCE, plan, model).goldens == ()
+    reference = reference_of(SOURCE, make_plan(SOURCE, "file", model, partial=True), model)
+    assert {golden.layers for golden in reference.goldens} == {("out",)}
+    assert {golden.at for golden in reference.goldens} == {(Place("0.out"),)}
 
 
 @pytest.mark.parametrize(

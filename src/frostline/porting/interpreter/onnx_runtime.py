@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,14 +12,19 @@ from torch import Tensor
 from frostline.porting.interpreter.layer import NotInterpretedError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from frostline.porting.readers.contract import Source
 
 SAMPLES = 3
+_GRAPH, _OUTPUT, _NAME = 7, 12, 1  # numbers of fields: ModelProto.graph, GraphProto.output, ValueInfoProto.name
 _FLOATS = {"tensor(float)": torch.float32, "tensor(double)": torch.float64, "tensor(float16)": torch.float16}
 _WHOLE = {"tensor(int64)": torch.int64, "tensor(int32)": torch.int32}
 
 
-def run(source: Source, path: str, seed: int = 0) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+def run(
+    source: Source, path: str, seed: int = 0, values: Sequence[str] = ()
+) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
     """Random inputs, and the outputs of the file's graph for them.
 
     The graph was parsed before, its external data checked; ONNX Runtime computes its operators, and no others.
@@ -27,6 +33,7 @@ def run(source: Source, path: str, seed: int = 0) -> tuple[tuple[Tensor, ...], t
         source: The content of the file.
         path: Of the file.
         seed: Of the inputs.
+        values: Names of values inside of the graph that are wanted instead of its outputs.
 
     Raises:
         NotInterpretedError: If ONNX Runtime is not installed, does not compute this graph, or a size is open.
@@ -38,12 +45,15 @@ def run(source: Source, path: str, seed: int = 0) -> tuple[tuple[Tensor, ...], t
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = 1
+    folder = str(Path(path).resolve().parent)
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
     try:
-        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        model = _with_outputs(Path(path).read_bytes(), values) if values else path
+        session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         generator = torch.Generator().manual_seed(seed)
         inputs = tuple(_input(one, _vocabulary(source), generator) for one in session.get_inputs())
         names = [one.name for one in session.get_inputs()]
-        found = session.run(None, {name: one.numpy() for name, one in zip(names, inputs, strict=True)})
+        found = session.run(list(values) or None, {name: one.numpy() for name, one in zip(names, inputs, strict=True)})
     except NotInterpretedError:
         raise
     except Exception as error:  # its errors share no class
@@ -52,6 +62,21 @@ def run(source: Source, path: str, seed: int = 0) -> tuple[tuple[Tensor, ...], t
     outputs = tuple(torch.from_numpy(one) for one in arrays if one.dtype.kind == "f")
     whole = tuple(one.long() if one.dtype == torch.int32 else one for one in inputs)
     return whole, outputs
+
+
+def _with_outputs(model: bytes, values: Sequence[str]) -> bytes:
+    """The model with further outputs: fields of messages that are appended to a message are added to it."""
+    infos = b"".join(_field(_OUTPUT, _field(_NAME, name.encode())) for name in values)
+    return model + _field(_GRAPH, infos)
+
+
+def _field(number: int, content: bytes) -> bytes:
+    """A field of a message of protobuf that holds bytes."""
+    size, rest = bytearray(), len(content)
+    while rest > 127:
+        size.append(rest & 127 | 128)
+        rest >>= 7
+    return bytes([number << 3 | 2, *size, rest]) + content
 
 
 def _input(wanted: Any, vocabulary: int, generator: torch.Generator) -> Tensor:

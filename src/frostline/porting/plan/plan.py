@@ -134,6 +134,9 @@ def make_plan(
     pairs, opened = match(candidates, list(by_source), list(by_target), evidence)
     if not partial:
         _check_counts(path, opened)
+    unused += tuple(name for one in opened if not one.targets for name in one.sources)
+    kept += tuple(name for one in opened if not one.sources for name in one.targets)
+    opened = tuple(one for one in opened if one.sources and one.targets)
 
     def ways_of(pair: Pair) -> tuple[Step, ...]:
         step = _step(pair, by_source, by_target, table)

@@ -21,6 +21,19 @@ _BY_DTYPE = {torch.float16: 2e-3, torch.bfloat16: 2e-2}
 
 
 @dataclass(frozen=True)
+class Place:
+    """A layer of the module whose output is meant instead of that of the module.
+
+    Attributes:
+        name: Its qualified name.
+        takes_last_step: Whether only the last step of a recurrent layer is meant.
+    """
+
+    name: str
+    takes_last_step: bool = False
+
+
+@dataclass(frozen=True)
 class Golden:
     """Inputs and what the source network makes of them.
 
@@ -29,12 +42,16 @@ class Golden:
         outputs: As the module gives them: one tensor, or several in order; none if only samples were given.
         kind: Where they come from.
         told: The same in short, as the reason for what they tell.
+        at: Layers of the module that give these outputs, in order; empty for the module as a whole.
+        layers: The layers of the source that do.
     """
 
     inputs: Any
     outputs: tuple[Tensor, ...]
     kind: str = "golden outputs"
     told: str = "golden outputs"
+    at: tuple[Place, ...] = ()
+    layers: tuple[str, ...] = ()
 
     @property
     def num_samples(self) -> int:
@@ -54,7 +71,7 @@ def error_of(model: nn.Module, golden: Golden) -> float:
     Returns:
         Infinity if the outputs have other shapes or are not finite.
     """
-    return difference(_run(model, golden.inputs), golden.outputs)
+    return difference(_run(model, golden.inputs, golden.at), golden.outputs)
 
 
 def nearest(model: nn.Module, goldens: Sequence[Golden]) -> tuple[float, Golden]:
@@ -62,7 +79,7 @@ def nearest(model: nn.Module, goldens: Sequence[Golden]) -> tuple[float, Golden]
     runs: dict[int, list[Tensor]] = {}
     for golden in goldens:
         if id(golden.inputs) not in runs:
-            runs[id(golden.inputs)] = _run(model, golden.inputs)
+            runs[id(golden.inputs)] = _run(model, golden.inputs, golden.at)
     errors = [difference(runs[id(golden.inputs)], golden.outputs) for golden in goldens]
     best = min(range(len(goldens)), key=errors.__getitem__)
     return errors[best], goldens[best]
@@ -84,10 +101,10 @@ def _widened(value: Tensor) -> Tensor:
     return value.double() if value.is_floating_point() else value
 
 
-def outputs_of(model: nn.Module, inputs: Any) -> list[Tensor] | None:
-    """What the module gives in evaluation, every tensor of it in order; None if it does not take these inputs."""
+def outputs_of(model: nn.Module, inputs: Any, at: Sequence[Place] = ()) -> list[Tensor] | None:
+    """What the module, or layers of it, give in evaluation: tensors in order; None if it does not take these inputs."""
     try:
-        return _run(model, inputs)
+        return _run(model, inputs, at)
     except FOREIGN:
         return None
 
@@ -122,9 +139,30 @@ def difference(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> float:
     return worst
 
 
-def _run(model: nn.Module, inputs: Any) -> list[Tensor]:
-    with undisturbed(model), torch.no_grad():
-        return _tensors(call(model, inputs))
+def _run(model: nn.Module, inputs: Any, at: Sequence[Place] = ()) -> list[Tensor]:
+    seen: dict[str, list[Any]] = {place.name: [] for place in at}
+    handles = [
+        model.get_submodule(name).register_forward_hook(lambda _, __, output, held=held: held.append(output))
+        for name, held in seen.items()
+    ]
+    try:
+        with undisturbed(model), torch.no_grad():
+            outputs = call(model, inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    if not at:
+        return _tensors(outputs)
+    if any(len(held) != 1 for held in seen.values()):
+        return []  # a layer that is not called, or several times: which output is meant cannot be told
+    return [_at(model.get_submodule(place.name), place, seen[place.name][0]) for place in at]
+
+
+def _at(layer: nn.Module, place: Place, output: Any) -> Tensor:
+    value = _tensors(output)[0]
+    if not place.takes_last_step:
+        return value
+    return value[:, -1] if getattr(layer, "batch_first", False) else value[-1]
 
 
 def _tensors(outputs: Any) -> list[Tensor]:

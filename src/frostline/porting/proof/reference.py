@@ -14,6 +14,7 @@ from frostline.porting.interpreter.network import Interpretation, called, input_
 from frostline.porting.interpreter.samples import PREPARING, prepared_by, samples
 from frostline.porting.proof import axis_orders
 from frostline.porting.proof.outputs import Golden, outputs_of
+from frostline.porting.proof.partial import Meeting, depends_on_kept, meeting_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -54,38 +55,54 @@ def reference_of(source: Source, plan: PortPlan, model: nn.Module, seed: int = 0
         model: The module, with whatever weights: it is run to see which inputs it takes and what it gives.
         seed: Of the inputs.
     """
-    if source.framework == "onnx" and source.layers and not plan.kept and not plan.unused:
-        return _of_onnx(source, plan, model, seed)
-    preparing = {layer.name for layer in source.layers if layer.kind in PREPARING}
-    if not source.layers or source.framework != "keras" or plan.kept or set(plan.unused) - preparing:
+    if not source.layers or source.framework not in ("keras", "onnx"):
         return Reference(source)
+    preparing = {layer.name for layer in source.layers if layer.kind in PREPARING}
+    meeting = meeting_of(source, plan) if plan.kept or set(plan.unused) - preparing else None
+    if isinstance(meeting, str):
+        return Reference(source, notes=(f"The port was not run beside the file's graph: {meeting}.",))
     try:
-        inputs = samples(source, seed)
-        found = interpret(source, inputs)
+        found = (_of_onnx if source.framework == "onnx" else _of_keras)(source, plan, model, seed, meeting)
     except NotInterpretedError as error:
         return Reference(source, notes=(f"The file's graph was not run: {error}.",))
-    goldens = tuple(_goldens(source, model, inputs, found))
-    shapes = ", ".join(str(tuple(one.shape)) for one in found.outputs)
-    why = f"The file's graph gives outputs of shape {shapes} for random inputs; the module takes or gives others."
-    return Reference(source, goldens, inputs, found.shapes, () if goldens else (why,))
+    if meeting is not None and found.goldens and depends_on_kept(plan, model, found.goldens[0].inputs, meeting.at):
+        why = "layers that keep their values stand before layers that were ported"
+        return Reference(source, notes=(f"The port was not run beside the file's graph: {why}.",))
+    return found
 
 
-def _of_onnx(source: Source, plan: PortPlan, model: nn.Module, seed: int) -> Reference:
-    try:
-        inputs, outputs = onnx_runtime.run(source, plan.path, seed)
-    except NotInterpretedError as error:
-        return Reference(source, notes=(f"The file's graph was not run: {error}.",))
-    given = outputs_of(model, inputs[0] if len(inputs) == 1 else inputs)
+def _of_keras(source: Source, plan: PortPlan, model: nn.Module, seed: int, meeting: Meeting | None) -> Reference:
+    del plan
+    source = meeting.source if meeting is not None else source
+    inputs = samples(source, seed)
+    found = interpret(source, inputs)
+    goldens = tuple(_goldens(source, model, inputs, found, meeting))
+    return Reference(source, goldens, inputs, found.shapes, () if goldens else (_misshaped(found.outputs),))
+
+
+def _of_onnx(source: Source, plan: PortPlan, model: nn.Module, seed: int, meeting: Meeting | None) -> Reference:
+    at, layers = (meeting.at, meeting.layers) if meeting is not None else ((), ())
+    made = {layer.name: layer.config.get("output", ()) for layer in source.layers}
+    values = [name for layer in layers for name in made[layer][:1]]
+    inputs, outputs = onnx_runtime.run(source, plan.path, seed, values)
+    taken = inputs[0] if len(inputs) == 1 else inputs
+    given = outputs_of(model, taken, at)
     if given is None or not outputs or not _are_shaped(given, outputs):
-        shapes = ", ".join(str(tuple(one.shape)) for one in outputs)
-        why = f"The file's graph gives outputs of shape {shapes} for random inputs; the module takes or gives others."
-        return Reference(source, notes=(why,))
-    kind = "ONNX Runtime on random inputs"
-    return Reference(source, (Golden(inputs[0] if len(inputs) == 1 else inputs, outputs, kind, "ONNX Runtime"),))
+        return Reference(source, notes=(_misshaped(outputs),))
+    golden = Golden(taken, outputs, "ONNX Runtime on random inputs", "ONNX Runtime", at, layers)
+    return Reference(source, (golden,))
 
 
-def _goldens(source: Source, model: nn.Module, inputs: tuple[Tensor, ...], found: Interpretation) -> Iterator[Golden]:
+def _misshaped(outputs: tuple[Tensor, ...]) -> str:
+    shapes = ", ".join(str(tuple(one.shape)) for one in outputs)
+    return f"The file's graph gives outputs of shape {shapes} for random inputs; the module takes or gives others."
+
+
+def _goldens(
+    source: Source, model: nn.Module, inputs: tuple[Tensor, ...], found: Interpretation, meeting: Meeting | None
+) -> Iterator[Golden]:
     parameter = next((one for one in model.parameters() if one.is_floating_point()), torch.zeros(()))
+    at, layers = (meeting.at, meeting.layers) if meeting is not None else ((), ())
     wanted = [("", found.outputs), *([(", before its last activation", found.before)] if found.before else [])]
     for told, values in _prepared(source, inputs):
         for order, arranged in axis_orders.of_inputs(values):
@@ -93,11 +110,11 @@ def _goldens(source: Source, model: nn.Module, inputs: tuple[Tensor, ...], found
                 one.to(parameter.device, parameter.dtype if one.is_floating_point() else one.dtype) for one in arranged
             )
             taken = made[0] if len(made) == 1 else made
-            given = outputs_of(model, taken)
+            given = outputs_of(model, taken, at)
             for ending, outputs in wanted:
                 for form in axis_orders.of_outputs(outputs):
                     if given is not None and _are_shaped(given, form):
-                        yield Golden(taken, form, f"{KIND}{ending}{told} ({order})", TOLD)
+                        yield Golden(taken, form, f"{KIND}{ending}{told} ({order})", TOLD, at, layers)
 
 
 def _are_shaped(given: list[Tensor], wanted: tuple[Tensor, ...]) -> bool:

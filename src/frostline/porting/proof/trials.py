@@ -57,7 +57,7 @@ def settle(
     """
     if not plan.opened and not plan.choices:
         return plan, 1
-    if not goldens or math.prod(_num_ways(plan)) > MOST_TRIALS:
+    if not goldens or not 0 < math.prod(_num_ways(plan)) <= MOST_TRIALS:
         refuse_ambiguity(plan)
     tolerance, best, tried = tolerance_of(model), (math.inf, goldens[0]), 0
     passing: list[PortPlan] = []
@@ -106,7 +106,7 @@ def prove(
         where = first_difference(plan, model, reference, golden)
         if where.startswith("the first layer"):  # outputs that are all 0 or 1 hide it
             raise _differs(plan, golden, error, tolerance, where, causes)
-    return (Run(golden.kind, golden.num_samples, error, tolerance, alternatives),)
+    return (Run(golden.kind, golden.num_samples, error, tolerance, alternatives, golden.layers),)
 
 
 def _are_saturated(golden: Golden) -> bool:
@@ -131,7 +131,7 @@ def _are_equal(ways: Sequence[PortPlan], model: nn.Module, golden: Golden, toler
         first: list[Tensor] = []
         for way in ways:
             with _ported(way, model):
-                found = outputs_of(model, inputs)
+                found = outputs_of(model, inputs, golden.at)
             first = first or found or []
             if not found or difference(found, first) > tolerance:
                 return False

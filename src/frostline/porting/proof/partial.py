@@ -1,0 +1,121 @@
+"""A partial port beside its source: the last layers of the file that went into the module, and what both compute there.
+
+The source is computed up to these layers, the module is run and looked at there. It is not where layers stand before
+them that only one of the two has: then their outputs differ for a good reason.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from frostline.porting.interpreter.samples import PREPARING
+from frostline.porting.proof.outputs import Place, outputs_of
+from frostline.porting.units.units import RECURRENT, stored
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from frostline.porting.plan.plan import PortPlan, Step
+    from frostline.porting.readers.contract import Source, SourceLayer
+
+_SEED = 0
+
+
+@dataclass(frozen=True)
+class Meeting:
+    """Where a source and a module are compared.
+
+    Attributes:
+        source: The source up to there: its outputs are those of the last layers.
+        layers: These layers.
+        at: The layers of the module that they became.
+    """
+
+    source: Source
+    layers: tuple[str, ...]
+    at: tuple[Place, ...]
+
+
+def meeting_of(source: Source, plan: PortPlan) -> Meeting | str:
+    """Where a partial port can be compared; a reason if nowhere."""
+    if any(len(one.sources) != len(one.targets) for one in plan.opened):
+        return "layers are left open that have more partners than there are"
+    steps = {step.source.name.removesuffix("/pointwise"): step for step in _told(plan)}
+    opened = {name for one in plan.opened for name in one.sources}
+    ported = {layer.name for layer in source.layers if (layer.unit or layer.name) in steps.keys() | opened}
+    last = [layer for layer in source.layers if layer.name in ported - _before(source.layers, ported)]
+    above = _before(source.layers, {layer.name for layer in last})
+    kinds = {layer.name: layer.kind for layer in source.layers}
+    lost = [name for name in plan.unused if name in above and kinds[name] not in PREPARING]
+    if lost:
+        return f"{', '.join(map(repr, lost[:3]))} of the file went nowhere, and stands before layers that were ported"
+    places: list[Place] = []
+    for layer in last:
+        step = steps.get(layer.unit or layer.name)
+        place = _place(step) if step is not None else None
+        if place is None or place in places:
+            return f"{layer.name!r}, the last layer that was ported, cannot be looked at in the module"
+        places.append(place)
+    if not last:
+        return "the architecture in the file does not name the layers that were ported"
+    names = tuple(layer.name for layer in last)
+    kept = {*above, *names}
+    layers = tuple(one for one in source.layers if one.name in kept or one.kind in ("InputLayer", "Input"))
+    return Meeting(replace(source, layers=layers, outputs=names), names, tuple(places))
+
+
+def depends_on_kept(plan: PortPlan, model: nn.Module, inputs: Any, at: Sequence[Place]) -> bool:
+    """Whether layers that keep their values have a part in the outputs of others.
+
+    All tensors that are not ported get other values for one run, and their own afterwards.
+    """
+    written = {id(tensor) for step in (*_told(plan), *plan.options.values())
+               for move in step.moves for tensor in stored(step.target, move.target)}  # fmt: skip
+    others = [one for one in (*model.parameters(), *model.buffers())
+              if id(one) not in written and one.is_floating_point()]  # fmt: skip
+    kept = [one.detach().clone() for one in others]
+    random = torch.Generator().manual_seed(_SEED)
+    first = outputs_of(model, inputs, at)
+    try:
+        with torch.no_grad():
+            for one in others:
+                one.copy_(torch.rand(one.shape, generator=random) + 0.5)
+        second = outputs_of(model, inputs, at)
+    finally:
+        with torch.no_grad():
+            for one, before in zip(others, kept, strict=True):
+                one.copy_(before)
+    if first is None or second is None:
+        return True
+    return not all(torch.equal(one, other) for one, other in zip(first, second, strict=True))
+
+
+def _told(plan: PortPlan) -> Iterable[Step]:
+    return (*plan.steps, *(choice[0] for choice in plan.choices))
+
+
+def _before(layers: Sequence[SourceLayer], names: Iterable[str]) -> set[str]:
+    """All layers whose outputs one of `names` depends on."""
+    inputs = {layer.name: layer.inputs for layer in layers}
+    found: set[str] = set()
+    waiting = [name for one in names for name in inputs[one]]
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            waiting += inputs.get(name, ())
+    return found
+
+
+def _place(step: Step) -> Place | None:
+    """Where the output of the layer of a step is in the module; None if it has no one output that can be compared."""
+    target = step.target
+    if not isinstance(target.module, RECURRENT):
+        return Place(target.owner) if target.name == target.owner else None
+    if target.module.bidirectional or target.module.num_layers > 1 or step.source.framework != "keras":
+        return None
+    return Place(target.owner, takes_last_step=not step.source.setting("return_sequences", False))
