@@ -44,3 +44,15 @@ def test_further_inputs_are_of_the_same_kind():
 
 def test_halves_are_less_exact():
     assert tolerance_of(nn.Linear(2, 2)) < tolerance_of(nn.Linear(2, 2).half())
+
+
+def test_distances_are_means_over_all_values():
+    from frostline.porting.proof.outputs import distance
+
+    model, ones = nn.Identity(), torch.ones(1, 4)
+    near = Golden(ones, (ones + torch.tensor([1.0, 0, 0, 0]),))
+    assert math.isclose(distance(model, [near]), 0.25 / 1.75)
+    assert distance(model, [near, Golden(ones, (ones,))]) == 0
+    assert distance(model, [Golden(ones, (ones[:, :2],))]) == math.inf
+    assert distance(model, [Golden(ones, (ones, ones))]) == math.inf
+    assert distance(nn.Softplus(beta=math.nan), [Golden(ones, (ones,))]) == math.inf
