@@ -75,7 +75,7 @@ def test_a_search_that_finds_nothing_is_an_ambiguity(monkeypatch):
 
 def test_an_exchange_that_only_looks_equal_on_the_samples_is_an_ambiguity():
     model = Chain()
-    source, golden = case(model)
+    source, _golden = case(model)
     for layer in (*model.first, *model.second):
         nn.init.zeros_(layer.bias)
     for unit in source.tensors:
@@ -88,7 +88,7 @@ def test_an_exchange_that_only_looks_equal_on_the_samples_is_an_ambiguity():
 
 def test_assignments_out_of_the_order_of_the_file_are_tried_last():
     model = Chain()
-    source, golden = case(model)
+    source, _golden = case(model)
     plan = make_plan(replace(source, order="layers"), "file", model)
     assert any(group.before for group in plan.opened)
     assert not any(group.before for group in search.without_order(plan).opened)
