@@ -67,3 +67,15 @@ def test_the_golden_of_a_run_in_float64_is_given_back_as_it_was():
     assert error < 1e-6
     assert golden is goldens[1]
     assert golden.inputs.dtype == torch.float32
+
+
+def test_distances_are_means_over_all_values():
+    from frostline.porting.proof.outputs import distance
+
+    model, ones = nn.Identity(), torch.ones(1, 4)
+    near = Golden(ones, (ones + torch.tensor([1.0, 0, 0, 0]),))
+    assert math.isclose(distance(model, [near]), 0.25 / 1.75)
+    assert distance(model, [near, Golden(ones, (ones,))]) == 0
+    assert distance(model, [Golden(ones, (ones[:, :2],))]) == math.inf
+    assert distance(model, [Golden(ones, (ones, ones))]) == math.inf
+    assert distance(nn.Softplus(beta=math.nan), [Golden(ones, (ones,))]) == math.inf

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from frostline.porting.assignment import kinship
+from frostline.porting.assignment.likely import likely
 from frostline.porting.assignment.names import likeness, parts, tokens
 from frostline.porting.assignment.topology import Candidates, components, refine
 from frostline.porting.graphs import target_graph
@@ -54,13 +55,15 @@ class Open:
 
     Attributes:
         sources: The units.
-        targets: The layers.
+        targets: The layers, the likely one of each unit first.
         why: What was asked, and what it answered.
+        is_counted: Whether the file counts the units in an order, in which values flow through the network.
     """
 
     sources: tuple[str, ...]
     targets: tuple[str, ...]
     why: str
+    is_counted: bool = False
 
 
 @dataclass(frozen=True)
@@ -120,12 +123,18 @@ def match(
         for pair in found:
             _take(left, pairs, pair)
         _propagate(left, pairs, "no other layer of this type and shape is left")
-    opened = [
-        Open(tuple(sorted(sources, key=order.index)), tuple(sorted(others, key=targets.index)),
-             asked[tuple(sorted(sources))])
-        for sources, others in components(left)
-    ]  # fmt: skip
+    opened = [_open(*group, order, targets, asked, evidence) for group in components(left)]
     return tuple(sorted(pairs, key=lambda pair: order.index(pair.source))), tuple(opened)
+
+
+def _open(
+    sources: list[str], others: list[str], order: Sequence[str], targets: Sequence[str],
+    asked: Mapping[tuple[str, ...], str], evidence: Evidence,
+) -> Open:  # fmt: skip
+    found = tuple(sorted(sources, key=order.index))
+    is_counted = len(sources) == len(others) and _is_counted(found, evidence)
+    guess = likely(found, sorted(others, key=targets.index), evidence.target_flow)
+    return Open(found, guess, asked[tuple(sorted(sources))], is_counted)
 
 
 def _take(left: Candidates, pairs: list[Pair], pair: Pair) -> None:
@@ -206,14 +215,22 @@ def _of_names(sources: list[str], targets: list[str]) -> tuple[dict[str, str] | 
 
 def _is_ordered(sources: list[str], targets: list[str], evidence: Evidence) -> bool:
     """Whether the file counts these layers in an order, and values flow through them one after the other."""
-    if evidence.order == "file":
+    if not _is_counted(sources, evidence):
         return False
-    if evidence.order == "numbers" and len({_words(name) for name in sources}) > 1:
-        return False  # numbers count layers of one name; layers of others stand between them in no order
     pairs = list(itertools.pairwise(targets))
     if evidence.target_flow is not None:
         return all(target_graph.is_before(evidence.target_flow, one, other) for one, other in pairs)
     return all(target_graph.is_before_in_containers(evidence.model, one, other) for one, other in pairs)
+
+
+def _is_counted(sources: Sequence[str], evidence: Evidence) -> bool:
+    """Whether the order of these units is one in which their layers were made."""
+    if evidence.order != "numbers":
+        return evidence.order != "file"
+    if len({_words(name) for name in sources}) > 1:
+        return False  # numbers count layers of one name; layers of others stand between them in no order
+    numbers = [tuple(int(part) for part in parts(name) if part.isdigit()) for name in sources]
+    return numbers == sorted(numbers)
 
 
 def _words(name: str) -> tuple[str, ...]:

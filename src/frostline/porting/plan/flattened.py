@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from frostline.porting.graphs.target_graph import Flow
-    from frostline.porting.plan.plan import Step
+    from frostline.porting.plan.steps import Step
 
 CHANNELS_LAST = ("keras", "tensorflow", "flax")
 

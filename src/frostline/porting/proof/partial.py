@@ -73,7 +73,8 @@ def depends_on_kept(plan: PortPlan, model: nn.Module, inputs: Any, at: Sequence[
 
     All tensors that are not ported get other values for one run, and their own afterwards.
     """
-    written = {id(tensor) for step in (*_told(plan), *plan.options.values())
+    ways = [way for group in plan.opened for ways in group.steps.values() for way in ways]
+    written = {id(tensor) for step in (*plan.steps, *ways)
                for move in step.moves for tensor in stored(step.target, move.target)}  # fmt: skip
     others = [one for one in (*model.parameters(), *model.buffers())
               if id(one) not in written and one.is_floating_point()]  # fmt: skip
@@ -95,7 +96,7 @@ def depends_on_kept(plan: PortPlan, model: nn.Module, inputs: Any, at: Sequence[
 
 
 def _told(plan: PortPlan) -> Iterable[Step]:
-    return (*plan.steps, *(choice[0] for choice in plan.choices))
+    return (*plan.steps, *(next(group.ways())[0] for group in plan.opened if group.is_pair))
 
 
 def _before(layers: Sequence[SourceLayer], names: Iterable[str]) -> set[str]:

@@ -16,7 +16,7 @@ def test_dense_layers_of_a_cell_are_one_layer():
 def test_a_stack_is_taken_apart_along_its_first_axis():
     (unit,) = source_units(source_of("flax", {"block": {"kernel": numbers(3, 2, 2), "bias": numbers(3, 2)}}))
     (stacked,) = unstacked(unit)
-    assert [one.name for one in stacked] == ["block/0", "block/1", "block/2"]
+    assert [one.name for one in stacked] == ["0/block", "1/block", "2/block"]
     assert torch.equal(stacked[2].leaves["bias"].load(), numbers(3, 2)[2])
     assert stacked[1].leaves["kernel"].name == "block/kernel[1]"
     (unit,) = source_units(source_of("keras", {"block": {"kernel": numbers(3, 2, 2), "bias": numbers(3, 2)}}))

@@ -17,4 +17,4 @@ def test_a_unit_that_fits_no_layer_has_other_forms():
     (unit,) = source_units(source_of("flax", {"block": {"kernel": numbers(3, 2, 2), "bias": numbers(3, 2)}}))
     apart, stacked = other_forms(unit)
     assert [one.name for one in apart] == ["block/kernel", "block/bias"]
-    assert [one.name for one in stacked] == ["block/0", "block/1", "block/2"]
+    assert [one.name for one in stacked] == ["0/block", "1/block", "2/block"]

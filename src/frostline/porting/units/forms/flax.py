@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from frostline.porting.units.forms.joined import joined
-from frostline.porting.units.forms.parts import row
+from frostline.porting.units.forms.parts import row, under
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -25,12 +25,13 @@ def with_cells(units: Sequence[SourceUnit]) -> list[SourceUnit]:
 
 
 def unstacked(unit: SourceUnit) -> Iterator[list[SourceUnit]]:
-    """The layers of a stack, which lie along the first axis of each array."""
+    """The layers of a stack, which lie along the first axis of each array: `block/norm` is `block/0/norm` and so on."""
     counts = {tensor.shape[:1] for tensor in unit.leaves.values()}
     if unit.framework == "flax" and len(counts) == 1 and counts != {()}:
         (count,) = counts.pop()
+        outer, _, own = unit.name.rpartition("/")
         yield [
-            replace(unit, name=f"{unit.name}/{index}",
+            replace(unit, name=under(under(outer, str(index)), own),
                     leaves={leaf: row(tensor, index) for leaf, tensor in unit.leaves.items()})
             for index in range(count)
         ]  # fmt: skip
