@@ -127,7 +127,7 @@ def _slice(node: Node) -> Result:
                 index[axis] = slice(start, None if step < 0 and isinstance(end, int) and end < -_FAR else end, step)
             return given.like(given.data[tuple(index)])
         given = node.as_tensor(given)
-    flipped = [axis for axis, (start, end, step) in ways.items() if step < 0]
+    flipped = [axis for axis, (_, _, step) in ways.items() if step < 0]
     for axis in flipped:
         start, end, step = ways.pop(axis)
         if step != -1 or start != -1 or not isinstance(end, int) or end >= -_FAR:
@@ -151,7 +151,7 @@ def _gather(node: Node) -> Result:
     if isinstance(given, Numbers):
         if isinstance(index, Numbers) and index.is_known:
             taken = np.take(given.data, index.data.astype(int), axis=axis)
-            return given.like(objects(taken) if not isinstance(taken, np.ndarray) else taken)
+            return given.like(objects(taken))
         given = node.as_tensor(given)
     axis = node.axis(axis, node.need(given.rank) if axis < 0 else None)
     before = ":, " * axis
@@ -273,7 +273,8 @@ def _tile(node: Node) -> Result:
 def _range(node: Node) -> Result:
     bounds = [node.given(slot) for slot in range(3)]
     if all(isinstance(one, Numbers) and one.is_known for one in bounds):
-        values = np.arange(*(one.item for one in bounds if isinstance(one, Numbers)))
+        known: list[Any] = [one.item for one in bounds if isinstance(one, Numbers)]
+        values = np.arange(*known)
         if values.size <= 64:
             return Numbers(objects(values.tolist()), bounds[0].kind)
     start, end, step = (node.scalar(slot) for slot in range(3))

@@ -133,8 +133,8 @@ def _average_pool(node: Node) -> Result:
 
 def _global_pool(function: str) -> Callable[[Node], Result]:
     def apply(node: Node) -> Result:
-        axes = tuple(range(2, node.need(node.x.rank)))
-        told = axes if len(axes) > 1 else axes[0]
+        rank = node.need(node.x.rank)
+        told = tuple(range(2, rank)) if rank > 3 else 2
         return Value(f"{node.x.atom}.{function}({told}, keepdim=True)", node.x.rank)
 
     return apply
