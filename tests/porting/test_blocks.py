@@ -59,6 +59,19 @@ def test_the_hard_sigmoid_of_keras_2():
     assert compared("keras3", "activation_hard_sigmoid", blocks.OldHardSigmoid()) > 1e-2
 
 
+def test_padding_may_stand_at_the_start():
+    x = torch.ones(1, 1, 4)
+    assert blocks.pad_same(x, (3,), (2,), (1,)).tolist() == [[[1, 1, 1, 1, 0]]]
+    assert blocks.pad_same(x, (3,), (2,), (1,), at_start=True).tolist() == [[[0, 1, 1, 1, 1]]]
+
+
+def test_a_second_bias_is_added_to_the_first():
+    one, two = blocks.ResetBeforeGRU(4, 3), blocks.ResetBeforeGRU(4, 3, state_bias=True)
+    two.load_state_dict({**one.state_dict(), "bias": one.bias - 1, "bias_hh": torch.ones(9)})
+    x = torch.linspace(-1, 1, 40).reshape(2, 5, 4)
+    assert torch.allclose(one(x)[0], two(x)[0], atol=1e-6)
+
+
 @pytest.mark.parametrize("file", ["keras2", "keras3"])
 def test_a_gru_whose_reset_gate_acts_first(file):
     given, (x,) = weights(file, "gru_before"), layer(file, "gru_before").inputs

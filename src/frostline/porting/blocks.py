@@ -23,11 +23,13 @@ def _sizes(value: Sizes, axes: int) -> tuple[int, ...]:
 
 
 def pad_same(
-    x: Tensor, kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int], value: float = 0.0
-) -> Tensor:
+    x: Tensor, kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int], value: float = 0.0, *,
+    at_start: bool = False,
+) -> Tensor:  # fmt: skip
     """A value (B, C, S...) padded as `SAME` does: each axis gives one output for each `stride` values.
 
-    What cannot be split evenly stands after the data; how much that is depends on the size of the input.
+    What cannot be split evenly stands after the data, or before it if `at_start` (`SAME_LOWER` of ONNX); how much that
+    is depends on the size of the input.
 
     References:
         TensorFlow, "Notes on padding", https://www.tensorflow.org/api_docs/python/tf/nn#notes_on_padding_2
@@ -37,7 +39,8 @@ def pad_same(
         size = x.shape[2 + axis]
         reach = (kernel[axis] - 1) * dilation[axis] + 1
         total = max((-(-size // stride[axis]) - 1) * stride[axis] + reach - size, 0)
-        pads += [total // 2, total - total // 2]
+        sides = [total // 2, total - total // 2]
+        pads += reversed(sides) if at_start else sides
     return F.pad(x, pads, value=value) if any(pads) else x
 
 
@@ -208,26 +211,31 @@ class ResetBeforeGRU(nn.Module):
         input_size: I.
         hidden_size: H.
         hard_sigmoid: Gates by the hard sigmoid of Keras 2, its default until 2.2, instead of the sigmoid.
+        state_bias: A second bias, `bias_hh`, as files of ONNX have it; it is added to the first.
 
     References:
         Cho et al., "Learning Phrase Representations using RNN Encoder-Decoder", 2014, equation 8.
     """
 
-    def __init__(self, input_size: int, hidden_size: int, *, hard_sigmoid: bool = False) -> None:
+    def __init__(
+        self, input_size: int, hidden_size: int, *, hard_sigmoid: bool = False, state_bias: bool = False
+    ) -> None:
         super().__init__()
         self.input_size, self.hidden_size = input_size, hidden_size
         bound = hidden_size**-0.5
         self.weight_ih = nn.Parameter(torch.empty(3 * hidden_size, input_size).uniform_(-bound, bound))
         self.weight_hh = nn.Parameter(torch.empty(3 * hidden_size, hidden_size).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.empty(3 * hidden_size).uniform_(-bound, bound))
+        self.bias_hh = nn.Parameter(torch.zeros(3 * hidden_size)) if state_bias else None
         self.gate: Callable[[Tensor], Tensor] = OldHardSigmoid() if hard_sigmoid else nn.Sigmoid()
 
     def forward(self, x_BTI: Tensor) -> tuple[Tensor, Tensor]:
         """(B, T, I) to the outputs (B, T, H) and the last state (B, H)."""
         state = x_BTI.new_zeros(len(x_BTI), self.hidden_size)
         weight_zr, weight_n = self.weight_hh.split((2 * self.hidden_size, self.hidden_size))
+        bias = self.bias if self.bias_hh is None else self.bias + self.bias_hh
         outputs: list[Tensor] = []
-        for x_z, x_r, x_n in (step.chunk(3, -1) for step in F.linear(x_BTI, self.weight_ih, self.bias).unbind(1)):
+        for x_z, x_r, x_n in (step.chunk(3, -1) for step in F.linear(x_BTI, self.weight_ih, bias).unbind(1)):
             h_z, h_r = F.linear(state, weight_zr).chunk(2, -1)
             z, r = self.gate(x_z + h_z), self.gate(x_r + h_r)
             new = torch.tanh(x_n + F.linear(r * state, weight_n))

@@ -3,6 +3,7 @@ import torch
 from torch import nn
 
 from frostline.core.errors import PortError
+from frostline.porting.blocks import ResetBeforeGRU
 from frostline.porting.plan.execution import carry_out
 from frostline.porting.plan.plan import make_plan
 from helpers_porting import numbers, source_of
@@ -35,6 +36,15 @@ def test_a_gru_that_resets_before_the_product_is_refused():
         port_node(nn.GRU(3, 2), "GRU", {}, leaves)
     own = port_node(nn.GRU(3, 2), "GRU", {"linear_before_reset": 1}, leaves)
     assert torch.equal(own.bias_ih_l0[:2], leaves["B"][0, 2:4])
+
+
+def test_a_block_takes_it_as_it_is():
+    leaves = {"W": numbers(1, 6, 3), "R": numbers(1, 6, 2), "B": numbers(1, 12)}
+    own = port_node(ResetBeforeGRU(3, 2, state_bias=True), "GRU", {}, leaves)
+    assert torch.equal(own.weight_ih, leaves["W"][0])
+    assert torch.equal(own.bias_hh, leaves["B"][0, 6:])
+    with pytest.raises(PortError, match="Some layers have no partner"):
+        port_node(ResetBeforeGRU(3, 2, state_bias=True), "GRU", {"linear_before_reset": 1}, leaves)
 
 
 def test_norms_slopes_embeddings_and_convolutions():

@@ -62,3 +62,10 @@ def test_other_files_are_not_claimed(tmp_path, data):
     (tmp_path / "a").write_bytes(data)
     with WeightFile(tmp_path / "a") as file:
         assert not claims(file)
+
+
+def test_the_version_of_the_operators_and_the_dtypes_of_inputs_are_told():
+    with WeightFile(FILES / "torchscript.onnx") as file:
+        source = read(file)
+    dtypes = [layer.config["dtype"] for layer in source.layers if layer.kind == "Input"]
+    assert (source.opset, dtypes) == (20, ["float32", "int64"])

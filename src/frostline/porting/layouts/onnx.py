@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
+from frostline.porting.blocks import ResetBeforeGRU
 from frostline.porting.layouts.layout import SAME, TRANSPOSED, blocks, reshaped
 from frostline.porting.layouts.rules import assemble
 
@@ -47,6 +48,11 @@ def moves(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
     if isinstance(module, (nn.GRU, nn.GRUCell)):
         # Without `linear_before_reset` the reset gate acts before the product, which no GRU of PyTorch does.
         return _recurrent(unit, target, _GRU_GATES) if unit.setting("linear_before_reset", 0) else None
+    if isinstance(module, ResetBeforeGRU):
+        if unit.setting("linear_before_reset", 0):
+            return None
+        rows = {"W": ("weight_ih", SAME), "R": ("weight_hh", SAME), "Wb": ("bias", SAME), "Rb": ("bias_hh", SAME)}
+        return assemble(unit, target, rows, {"bias": 0.0, "bias_hh": 0.0})
     if isinstance(module, (nn.RNN, nn.RNNCell)):
         return _recurrent(unit, target, SAME)
     return None

@@ -81,6 +81,7 @@ class Source:
         notes: One sentence for each wrapper that was looked into, and each choice that was made.
         inputs: The layers of `layers` that take the network's inputs, in their order; empty if the file does not say.
         outputs: The layers of `layers` whose outputs the network gives, in their order; likewise.
+        opset: The version of ONNX's operators that the layers are written in; 0 for other formats.
     """
 
     format: str
@@ -92,3 +93,4 @@ class Source:
     notes: tuple[str, ...] = ()
     inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
+    opset: int = 0

@@ -16,7 +16,7 @@ from frostline.porting.readers.protobuf import Wire, beginning
 if TYPE_CHECKING:
     from frostline.porting.readers.weight_file import WeightFile
 
-_IR_VERSION, _GRAPH, _TRAINING, _FUNCTIONS = 1, 7, 20, 25
+_IR_VERSION, _GRAPH, _OPSETS, _TRAINING, _FUNCTIONS = 1, 7, 8, 20, 25
 _KNOWN = frozenset({1, 2, 3, 4, 5, 6, 7, 8, 14, 20, 25, 26})
 
 
@@ -52,6 +52,8 @@ def read(file: WeightFile, key: str | None = None) -> Source:
         notes.append("The graph for training that the file holds was left out.")
     if functions := [function.text(1) for function in model.messages(_FUNCTIONS)]:
         notes.append(f"Functions of the file were not looked into: {', '.join(sorted(functions)[:5])}.")
+    opsets = [one.integer(2) for one in model.messages(_OPSETS) if one.text(1) in ("", "ai.onnx")]
     return Source(
-        "ONNX", "onnx", tensors, order="graph", layers=graph.layers(), dropped=graph.dropped, notes=tuple(notes)
-    )
+        "ONNX", "onnx", tensors, order="graph", layers=graph.layers(), dropped=graph.dropped, notes=tuple(notes),
+        opset=max(opsets, default=1),
+    )  # fmt: skip

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from frostline.porting.readers.contract import SourceLayer, SourceTensor
-from frostline.porting.readers.onnx_tensor import OnnxTensor, dequantised
+from frostline.porting.readers.onnx_tensor import DTYPE_NAMES, OnnxTensor, dequantised
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -108,7 +108,7 @@ class Graph:
             self._define(tensor.name, _Constant(self._distinct(prefix, tensor.name), tensor))
         for given in message.messages(11):
             if (name := given.text(1)) not in self._constants:
-                self._append(prefix + name, "Input", {"output": [name], "shape": _shape(given)}, [], [name])
+                self._append(prefix + name, "Input", {"output": [name], **_stated(given)}, [], [name])
         for index, node in enumerate(message.messages(1)):
             self._add_node(node, prefix, index)
         for given in message.messages(12):
@@ -372,11 +372,12 @@ def _floats(attribute: Message) -> list[float]:
     return np.frombuffer(attribute.fixed(7, "<f4"), dtype="<f4").tolist()
 
 
-def _shape(given: Message) -> list[int | str | None]:
-    """The sizes of a graph's input; names for those that vary."""
+def _stated(given: Message) -> dict[str, Any]:
+    """The sizes of a graph's input, names for those that vary, and its dtype."""
     kind = given.message(2)
     tensor = kind.message(1) if kind is not None else None
     shape = tensor.message(2) if tensor is not None else None
-    if shape is None:
-        return []
-    return [axis.integer(1) if axis.has(1) else axis.text(2) or None for axis in shape.messages(1)]
+    dtype = DTYPE_NAMES.get(tensor.integer(1), "") if tensor is not None else ""
+    axes = shape.messages(1) if shape is not None else []
+    sizes = [axis.integer(1) if axis.has(1) else axis.text(2) or None for axis in axes]
+    return {"shape": sizes, "dtype": dtype or "float32"}

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from frostline.porting.readers.protobuf import Message
     from frostline.porting.readers.weight_file import WeightFile
 
-_DTYPES = {
+DTYPE_NAMES = {  # by the number that ONNX gives them
     1: "float32", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64", 9: "bool", 10: "float16",
     11: "float64", 12: "uint32", 13: "uint64", 14: "complex64", 15: "complex128", 16: "bfloat16", 17: "float8_e4m3fn",
     19: "float8_e5m2", 21: "uint8", 22: "int8",
@@ -57,7 +57,7 @@ class OnnxTensor:
         self._part: WeightFile | None = None  # the other file as it was at first
         self.name, self.kind = message.text(8), message.integer(2)
         self.shape = tuple(message.integers(1))
-        self.dtype = _DTYPES.get(self.kind, "")
+        self.dtype = DTYPE_NAMES.get(self.kind, "")
         self.num_elements = math.prod(self.shape)
         self.is_external = message.integer(14) == 1 or message.has(_EXTERNAL_DATA)
         if message.has(3):

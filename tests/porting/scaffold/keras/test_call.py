@@ -1,17 +1,9 @@
 import pytest
 
-from frostline.porting.scaffold.call import Call, NotWrittenError, decimal, first, identifier, last, short
+from frostline.porting.scaffold.keras.call import Call, first, last
+from frostline.porting.scaffold.python_text import NotWrittenError
 
 CALL = Call("layer", "Conv2D", {"strides": [2, 1], "groups": "2", "rate": True}, ((1, 8, 8, 3),), (1, 4, 8, 2), ("x",))
-
-
-def test_names_of_a_file_become_identifiers_and_nothing_else():
-    assert identifier("block_1/conv2d") == "block_1_conv2d"
-    assert identifier('a"); import os; ("') == "a_import_os"
-    assert identifier("1") == "layer_1"
-    assert identifier("") == "layer"
-    for taken in ("forward", "train", "class", "self", "x", "torch"):
-        assert identifier(taken) == f"{taken}_"
 
 
 def test_settings_are_numbers_or_refused():
@@ -27,6 +19,3 @@ def test_settings_are_numbers_or_refused():
 def test_expressions():
     assert first("x", 4) == "x.movedim(-1, 1)"
     assert last("x", 3) == first("x", 3) == "x"
-    assert short((2, 2)) == "2"
-    assert short((2, 1)) == "(2, 1)"
-    assert decimal(0.0010000000474974513) == "0.001"

@@ -5,21 +5,13 @@ Values of images and volumes have their channels on axis 1 in the module, all ot
 
 from __future__ import annotations
 
-import keyword
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from torch import nn
+from frostline.porting.scaffold.python_text import NotWrittenError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-_TAKEN = frozenset(dir(nn.Module())) | frozenset(keyword.kwlist) | {"torch", "nn", "F", "blocks", "self", "x"}
-
-
-class NotWrittenError(Exception):
-    """A layer that the text of a module cannot have; the text names it."""
 
 
 @dataclass(frozen=True)
@@ -96,20 +88,3 @@ def last(expression: str, rank: int) -> str:
 def over_channels(call: Call, layer: str) -> str:
     """A layer that wants channels on axis 1, on the value: sequences are turned there and back."""
     return f"{layer}({call.x}.transpose(1, 2)).transpose(1, 2)" if call.rank == 3 else f"{layer}({call.x})"
-
-
-def short(sizes: tuple[int, ...]) -> str:
-    """Sizes as they are written: one number where all are equal."""
-    return str(sizes[0]) if len(set(sizes)) == 1 else str(sizes)
-
-
-def decimal(value: float) -> str:
-    """A number as it is written, without the noise of its float32."""
-    return f"{value:.7g}"
-
-
-def identifier(name: str) -> str:
-    """A name of letters, digits and underscores: nothing else of a file comes into the text."""
-    plain = re.sub(r"[^A-Za-z0-9]+", "_", name).strip("_") or "layer"
-    plain = f"layer_{plain}" if plain[0].isdigit() else plain
-    return f"{plain}_" if plain in _TAKEN else plain

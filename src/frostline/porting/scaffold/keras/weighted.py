@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from frostline.porting.scaffold.call import Call, decimal, first, last, over_channels, short
-from frostline.porting.scaffold.functions import activated
+from frostline.porting.scaffold.keras.call import Call, first, last, over_channels
+from frostline.porting.scaffold.keras.functions import activated
+from frostline.porting.scaffold.python_text import decimal, short
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,0 +1,87 @@
+"""A Keras network as the text of a module."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from frostline.porting.interpreter.network import input_names, interpret, output_names, version
+from frostline.porting.interpreter.samples import samples
+from frostline.porting.scaffold.keras.call import Call
+from frostline.porting.scaffold.keras.functions import FUNCTIONS
+from frostline.porting.scaffold.keras.weighted import WEIGHTED
+from frostline.porting.scaffold.python_text import module_source, unused
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from frostline.porting.readers.contract import Source, SourceLayer
+
+_AXES = "Images have their channels on axis 1, sequences on the last."
+
+
+def write(source: Source, path: str, name: str) -> str:
+    """The text.
+
+    Raises:
+        NotWrittenError: If a layer is none of those that are written.
+        NotInterpretedError: If the shapes of the values are not known.
+    """
+    return _Writer(source, interpret(source, samples(source)).shapes).text(path, name)
+
+
+class _Writer:
+    """Layers become attributes and lines, in the order in which they are computed."""
+
+    def __init__(self, source: Source, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        self._source, self._shapes = source, shapes
+        self._names: dict[str, str] = {}  # of values, by layer
+        self._attributes: dict[str, str] = {}  # of layers, by unit
+        self._made: dict[str, str] = {}
+        self._lines: list[str] = []
+        self._version = version(source)
+
+    def text(self, path: str, name: str) -> str:
+        """The whole file."""
+        inputs, outputs = input_names(self._source), output_names(self._source)
+        for one in inputs:
+            self._names[one] = unused(one, self._names.values())
+        for index, layer in enumerate(self._source.layers):
+            if layer.name not in inputs:
+                self._write(layer, index, outputs)
+        return module_source(
+            file=path, format=self._source.format, axes=_AXES, name=name, made=self._made, lines=self._lines,
+            inputs={self._names[one]: self._shape(one) for one in inputs},
+            outputs=[self._names[one] for one in outputs],
+        )  # fmt: skip
+
+    def _write(self, layer: SourceLayer, index: int, outputs: tuple[str, ...]) -> None:
+        unit = layer.unit or layer.name
+        if unit not in self._attributes:
+            self._attributes[unit] = unused(unit, self._attributes.values())
+        call = Call(
+            self._attributes[unit], layer.kind, layer.config, tuple(self._sizes(one) for one in layer.inputs),
+            self._sizes(layer.name), tuple(self._names[one] for one in layer.inputs), self._version,
+        )  # fmt: skip
+        if layer.kind in WEIGHTED:
+            made, expression = WEIGHTED[layer.kind](call)
+            self._made |= made
+        elif layer.kind in FUNCTIONS:
+            stands, expression = FUNCTIONS[layer.kind](call)
+            self._made |= {call.name: stands} if stands else {}
+        else:
+            call.refuse()
+        takers = [other for other in self._source.layers if layer.name in other.inputs]
+        following = self._source.layers[index + 1] if index + 1 < len(self._source.layers) else None
+        is_sole_end = outputs == (layer.name,) and following is None
+        is_passed_on = following is not None and takers == [following] and len(following.inputs) == 1
+        is_passed_on = is_sole_end or (is_passed_on and layer.name not in outputs)
+        self._names[layer.name] = "x" if is_passed_on else unused(layer.name, self._names.values())
+        self._lines.append(f"{self._names[layer.name]} = {expression}")
+
+    def _sizes(self, name: str) -> tuple[int, ...]:
+        return self._shapes[name]
+
+    def _shape(self, name: str) -> str:
+        sizes = self._sizes(name)
+        inner = (sizes[-1], *sizes[1:-1]) if len(sizes) > 3 else sizes[1:]
+        return f"(batch, {', '.join(map(str, inner))})"

@@ -1,0 +1,147 @@
+"""Values of a graph on their way into the text of a module: expressions of tensors, and numbers that Python computes.
+
+Sizes of tensors and whatever is computed from them are plain numbers in the module, as a person would write it:
+`x.reshape(x.shape[0], -1)`, where the graph has a chain of Shape, Gather, Unsqueeze, Concat and Reshape.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from frostline.porting.scaffold.python_text import literal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+FLOAT, INT, BOOL = "float", "int", "bool"
+Item = int | float | bool | str  # a number, or the expression of one
+
+_INNERMOST = re.compile(r"\([^()\[\]]*\)|\[[^()\[\]]*\]")
+
+
+@dataclass(frozen=True)
+class Value:
+    """A tensor.
+
+    Attributes:
+        text: Its expression.
+        rank: How many axes it has; None if that is not known.
+        kind: Of its elements.
+    """
+
+    text: str
+    rank: int | None = None
+    kind: str = FLOAT
+
+    @property
+    def atom(self) -> str:
+        """Its expression as a part of a larger one."""
+        return atom(self.text)
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """An array of numbers that are known, or that Python computes from sizes.
+
+    Attributes:
+        data: The numbers and expressions, as an array of objects.
+        kind: Of its elements.
+    """
+
+    data: np.ndarray[Any, Any]
+    kind: str = INT
+
+    @property
+    def rank(self) -> int:
+        """How many axes it has."""
+        return self.data.ndim
+
+    @property
+    def is_known(self) -> bool:
+        """Whether no element is an expression."""
+        return not any(isinstance(one, str) for one in self.data.flat)
+
+    @property
+    def items(self) -> list[Item]:
+        """Its elements in order."""
+        return list(self.data.reshape(-1))
+
+    @property
+    def item(self) -> Item:
+        """Its only element."""
+        (only,) = self.items
+        return only
+
+    @property
+    def text(self) -> str:
+        """Its elements as Python writes them, in lists where it has axes."""
+        return _nested(self.data)
+
+    def like(self, data: np.ndarray[Any, Any]) -> Numbers:
+        """The same elements otherwise arranged."""
+        return Numbers(data, self.kind)
+
+
+def numbers(values: Any) -> Numbers:
+    """Numbers of a file: nested lists, or one number."""
+    data = objects(values)
+    first = data.flat[0] if data.size else 0
+    kind = BOOL if isinstance(first, bool) else INT if isinstance(first, int) else FLOAT
+    return Numbers(data, kind)
+
+
+def objects(values: Any) -> np.ndarray[Any, Any]:
+    """An array of objects."""
+    return np.array(values, dtype=object)
+
+
+def atom(text: str) -> str:
+    """An expression as a part of a larger one: in parentheses if it needs them."""
+    outside, before = text, ""
+    while outside != before:
+        outside, before = _INNERMOST.sub("", outside), outside
+    return text if re.fullmatch(r"[\w.]*", outside) else f"({text})"
+
+
+def written(item: Item) -> str:
+    """A number or its expression, as an argument."""
+    return item if isinstance(item, str) else literal(item)
+
+
+def part(item: Item) -> str:
+    """The same as a part of a larger expression."""
+    return atom(item) if isinstance(item, str) else literal(item) if item >= 0 else f"({literal(item)})"
+
+
+def elementwise(function: Callable[..., Item], *arrays: Numbers, kind: str) -> Numbers:
+    """What a function makes of the elements of arrays that are broadcast."""
+    spread = np.broadcast_arrays(*(one.data for one in arrays))
+    made = np.empty(spread[0].shape, dtype=object)
+    for index in np.ndindex(made.shape):
+        made[index] = function(*(one[index] for one in spread))
+    return Numbers(made, kind)
+
+
+def operation(sign: str, compute: Callable[[Any, Any], Any]) -> Callable[[Item, Item], Item]:
+    """A binary operator on items: computed where both are known, else written."""
+
+    def apply(one: Item, other: Item) -> Item:
+        if not isinstance(one, str) and not isinstance(other, str):
+            return compute(one, other)
+        if (sign, other) in (("*", 1), ("+", 0), ("-", 0), ("//", 1)):
+            return one
+        if (sign, one) in (("*", 1), ("+", 0)):
+            return other
+        return f"{part(one)} {sign} {part(other)}"
+
+    return apply
+
+
+def _nested(data: np.ndarray[Any, Any]) -> str:
+    if data.ndim == 0:
+        return written(data.item())
+    return f"[{', '.join(_nested(one) if isinstance(one, np.ndarray) else written(one) for one in data)}]"

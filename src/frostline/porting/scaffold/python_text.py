@@ -1,0 +1,120 @@
+"""The text of a module, and the names and numbers of a file as they may stand in it: nothing else comes in."""
+
+from __future__ import annotations
+
+import keyword
+import math
+import re
+from pathlib import PurePath
+from typing import TYPE_CHECKING
+
+import numpy as np
+from torch import nn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+_TAKEN = frozenset(dir(nn.Module())) | frozenset(keyword.kwlist) | {"torch", "nn", "F", "blocks", "self", "x", "math"}
+
+_HEAD = '''"""The network of {file} ({format}): written by Frostline from its architecture, and yours to change.
+
+{axes}
+"""
+
+{imports}
+
+
+class {name}(nn.Module):
+    """{inputs}"""
+
+    def __init__(self) -> None:
+        super().__init__()
+'''
+
+
+class NotWrittenError(Exception):
+    """A layer that the text of a module cannot have; the text names it."""
+
+
+def module_source(
+    *, file: str, format: str, axes: str, name: str, inputs: Mapping[str, str], made: Mapping[str, str],
+    lines: Sequence[str], outputs: Sequence[str],
+) -> str:  # fmt: skip
+    """A file of Python with one class.
+
+    Args:
+        file: The path of the file of weights, of which only the name comes in.
+        format: Of the file.
+        axes: A sentence on the order of axes.
+        name: Of the class.
+        inputs: Names of the arguments, and what each looks like.
+        made: What stands in `__init__`, by attribute: the expression of a layer, or `register_buffer(...)`.
+        lines: The statements of `forward`.
+        outputs: The expressions that it returns.
+    """
+    shapes = "; ".join(f"`{one}` {shape}".rstrip() for one, shape in inputs.items())
+    text = _HEAD.format(
+        file=re.sub(r"[^A-Za-z0-9_.-]+", "_", PurePath(file).name), format=format, axes=axes, name=identifier(name),
+        imports=_imports([*made.values(), *lines, *outputs]), inputs=f"Takes {shapes}.",
+    )  # fmt: skip
+    text += "".join(
+        f"        self.{text if text.startswith('register_buffer(') else f'{own} = {text}'}\n"
+        for own, text in made.items()
+    )
+    text += f"\n    def forward(self, {', '.join(f'{one}: Tensor' for one in inputs)}) -> "
+    text += "Tensor:\n" if len(outputs) == 1 else f"tuple[{', '.join(['Tensor'] * len(outputs))}]:\n"
+    text += "".join(f"        {line}\n" for line in lines)
+    return f"{text}        return {', '.join(outputs)}\n"
+
+
+def _imports(body: Sequence[str]) -> str:
+    text = "\n".join(body)
+    lines = [f"import {name}" for name in ("math", "torch") if re.search(rf"\b{name}\.", text)]
+    lines = [*lines[:-1], "", lines[-1]] if len(lines) > 1 else lines
+    lines += ["import torch.nn.functional as F"] if re.search(r"\bF\.", text) else []
+    lines.append("from torch import Tensor, nn")
+    lines += ["", "from frostline.porting import blocks"] if "blocks." in text else []
+    return "\n".join(lines)
+
+
+def short(sizes: Sequence[int]) -> str:
+    """Sizes as they are written: one number where all are equal."""
+    return str(sizes[0]) if len(set(sizes)) == 1 else str(tuple(sizes))
+
+
+def decimal(value: float) -> str:
+    """A number as it is written, without the noise of its float32."""
+    return f"{value:.7g}"
+
+
+def literal(value: float | bool) -> str:
+    """A number in the shortest form that is the same in float32, or in float64 if it has more digits.
+
+    Example:
+        >>> literal(0.10000000149011612), literal(2), literal(True), literal(-math.inf)
+        ('0.1', '2', 'True', '-math.inf')
+    """
+    if isinstance(value, (bool, int)):
+        return str(value)
+    if math.isinf(value):
+        return "math.inf" if value > 0 else "-math.inf"
+    if math.isnan(value):
+        return "math.nan"
+    with np.errstate(over="ignore"):
+        single = np.float32(value)
+    return str(single) if float(single) == value else repr(value)
+
+
+def identifier(name: str) -> str:
+    """A name of letters, digits and underscores: nothing else of a file comes into the text."""
+    plain = re.sub(r"[^A-Za-z0-9]+", "_", name).strip("_") or "layer"
+    plain = f"layer_{plain}" if plain[0].isdigit() else plain
+    return f"{plain}_" if plain in _TAKEN else plain
+
+
+def unused(name: str, taken: Iterable[str]) -> str:
+    """An identifier for a name of the file that nothing else has yet."""
+    plain, used = identifier(name), set(taken)
+    while plain in used:
+        plain += "_"
+    return plain
