@@ -12,30 +12,38 @@ from types import SimpleNamespace
 
 import pytest
 
-from exams.fuzz import readers
+from exams.fuzz import reader_counts, readers
 from exams.fuzz.damage import damaged
 from frostline.core.errors import PortError
 
 NUM_CASES = 12
-# PyTorch warns once in a process that it reads a sparse tensor of compressed rows.
-pytestmark = pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta")
-FIXTURES = readers.fixtures()
+PLACES = readers.entrances()
 
 
-@pytest.mark.parametrize("fixture", FIXTURES)
+@pytest.mark.parametrize("fixture", sorted(PLACES))
 def test_damaged_files_are_read_or_refused(fixture):
-    found = [verdict for _, verdict in readers.verdicts(fixture, 0, NUM_CASES) if verdict]
+    found = [verdict for _, verdict in readers.verdicts(fixture, 0, NUM_CASES, PLACES[fixture][0]) if verdict]
     assert len(found) == NUM_CASES
     assert set(found) <= {"source", "refused"}, found
 
 
-@pytest.mark.parametrize("folder", sorted({name.split("/")[0] for name in FIXTURES}))
-def test_intact_files_of_every_folder_are_read(folder):
+def test_every_reader_meets_damaged_files():
+    assert {reader for _, reader in PLACES.values()} == set(readers.modules())
+
+
+def test_files_beside_a_file_are_damaged_too():
+    assert PLACES["tensorflow/names.ckpt.data-00000-of-00001"] == ("tensorflow/names.ckpt.index", "tensorflow")
+    assert PLACES["orbax/ocdbt/manifest.ocdbt"] == ("orbax/ocdbt/_METADATA", "orbax")
+    assert PLACES["plain/network.npz"] == ("plain/network.npz", "npz")
+
+
+@pytest.mark.parametrize("reader", sorted({reader for _, reader in PLACES.values()}))
+def test_intact_files_of_every_reader_are_read(reader):
     found = []
-    for fixture in readers.fixtures(folder):
+    for fixture in (name for name, place in PLACES.items() if place == (name, reader)):
         with readers.prepared(fixture) as path:
             found.append(readers.examine(path, path.read_bytes()))
-    assert "source" in found or folder == "snappy"  # its files are parts of files
+    assert "source" in found
 
 
 def test_damage_follows_from_the_seed_alone():
@@ -115,13 +123,27 @@ def test_laws_that_hold_pass(read, monkeypatch, tmp_path):
 
 
 def test_a_run_counts_its_cases(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(readers, "fixtures", lambda only=None: ["a/b"])
-    log = {"a/b": [(0, "source"), (1, "refused"), (2, "broken: it ended")]}
-    monkeypatch.setattr(readers, "_batch", lambda fixture, first, path: log[fixture])
+    monkeypatch.setattr(readers, "entrances", lambda: {"a/b": ("a/b", "npz"), "c/d": ("c/d", "onnx")})
+    cases = [(0, "source"), (1, "refused"), (2, "broken: it ended")]
+    monkeypatch.setattr(readers, "_batch", lambda fixture, entrance, first, path: [(first + n, v) for n, v in cases])
+    monkeypatch.setattr(readers.time, "monotonic", iter([0.0, 0.0, 0.5, 2.0]).__next__)
+    assert readers.run(1, None, tmp_path / "counts.json") == 1
     monkeypatch.setattr(readers.time, "monotonic", iter([0.0, 0.0, 2.0]).__next__)
-    assert readers.run(1, None, tmp_path) == 1
-    assert "| a | 3 | 1 | 1 | 1 |" in capsys.readouterr().out
-    assert (tmp_path / "broken.txt").read_text() == "a/b 2 broken: it ended\n"
+    assert readers.run(1, "npz", tmp_path / "counts.json") == 1
+    written = capsys.readouterr().out
+    assert "a/b 2 broken: it ended\na" not in written
+    assert "a/b 5 broken: it ended\n" in written
+    assert "| npz | 1 | 6 | 2 | 2 | 2 | 6 | 2 |\n" in (tmp_path / "counts.md").read_text()
+    assert "| onnx | 1 | 3 | 1 | 1 | 1 | 3 | 1 |\n" in written
+
+
+def test_counts_of_other_versions_stay_in_the_total(monkeypatch, tmp_path):
+    reader_counts.Counts(tmp_path / "a.json").add("npz", "a/b", ["source", "broken: so"])
+    monkeypatch.setattr(reader_counts, "version", lambda: "another")
+    again = reader_counts.Counts(tmp_path / "a.json")
+    again.add("npz", "a/b", ["refused"])
+    assert again.num_cases("npz", "a/b") == 3
+    assert "| npz | 1 | 3 | 1 | 1 | 1 | 1 | 0 |\n" in again.table()
 
 
 def test_a_worker_that_is_killed_is_a_broken_law(monkeypatch, tmp_path):
@@ -130,10 +152,11 @@ def test_a_worker_that_is_killed_is_a_broken_law(monkeypatch, tmp_path):
         return SimpleNamespace(returncode=-11)
 
     monkeypatch.setattr(readers.subprocess, "run", end)
-    assert readers._batch("a/b", 0, tmp_path / "log") == [(0, "source"), (1, "broken: the process ended with -11")]
+    found = readers._batch("a/b", "a/b", 0, tmp_path / "log")
+    assert found == [(0, "source"), (1, "broken: the process ended with -11")]
 
 
 def test_the_command_runs_one_case(monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["readers", "--show", FIXTURES[0], "3"])
+    monkeypatch.setattr(sys, "argv", ["readers", "--show", "tensorflow/names.ckpt.data-00000-of-00001", "3"])
     assert readers.main() == 0
     assert capsys.readouterr().out in ("source\n", "refused\n")

@@ -5,6 +5,7 @@ Needs torch 2.13:
     python tests/porting/make/pytorch.py
 """
 
+import json
 import warnings
 from pathlib import Path
 
@@ -34,6 +35,18 @@ def main() -> None:
     optimizer.step()
     torch.save({"model": {**state, **kinds}, "optimizer": optimizer.state_dict(), "epoch": 3}, FOLDER / "run.pt")
     torch.jit.script(model.eval()).save(FOLDER / "script.pt")
+    save_shards(state, FOLDER / "shards")
+
+
+def save_shards(state: dict[str, torch.Tensor], folder: Path) -> None:
+    """Write an index and two shards as transformers does."""
+    folder.mkdir(exist_ok=True)
+    shards = {f"pytorch_model-0000{number}-of-00002.bin": list(state)[number - 1 :: 2] for number in (1, 2)}
+    for shard, names in shards.items():
+        torch.save({name: state[name] for name in names}, folder / shard)
+    where = {name: shard for shard, names in shards.items() for name in names}
+    index = {"metadata": {"total_size": sum(tensor.nbytes for tensor in state.values())}, "weight_map": where}
+    (folder / "pytorch_model.bin.index.json").write_text(json.dumps(index, indent=1))
 
 
 if __name__ == "__main__":

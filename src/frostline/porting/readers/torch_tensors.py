@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
@@ -235,9 +236,11 @@ class Meanings:
                 if is_coo:
                     return torch.sparse_coo_tensor(loaded[0], loaded[1], shape, check_invariants=True).to_dense()
                 first, second, values = loaded
-                return torch.sparse_compressed_tensor(
-                    first, second, values, shape, layout=kind[text], check_invariants=True
-                ).to_dense()
+                with warnings.catch_warnings():  # PyTorch calls compressed rows a beta, once in a process
+                    warnings.filterwarnings("ignore", "Sparse .* tensor support is in beta", UserWarning)
+                    return torch.sparse_compressed_tensor(
+                        first, second, values, shape, layout=kind[text], check_invariants=True
+                    ).to_dense()
             except (RuntimeError, IndexError) as error:
                 raise self._wrong("a sparse tensor whose indices lie outside of it") from error
 

@@ -60,7 +60,7 @@ def version_2(file: WeightFile, name: str, text: bytes) -> ZarrArray:
     """
     stated = _mapping(file, name, strict_json.parse(file, text))
     compressor = stated.get("compressor")
-    if compressor is not None and _mapping(file, name, compressor).get("id") not in _COMPRESSORS:
+    if compressor is not None and str(_mapping(file, name, compressor).get("id")) not in _COMPRESSORS:
         raise _refused(file, name, f"the compressor {str(compressor)[:60]}")
     if stated.get("filters") or stated.get("order", "C") != "C" or not _is_plain(stated.get("fill_value")):
         raise _refused(file, name, f"filters, order or fill value {str(stated.get('fill_value'))[:60]}")
@@ -85,7 +85,7 @@ def _check_codecs(file: WeightFile, name: str, codecs: Any, depth: int) -> None:
         raise _refused(file, name, f"the codecs {str(codecs)[:60]}")
     for codec in codecs:
         stated = _mapping(file, name, codec)
-        if stated.get("name") not in _CODECS:
+        if str(stated.get("name")) not in _CODECS:
             raise _refused(file, name, f"the codec {str(stated.get('name'))[:60]!r}")
         if stated["name"] == "sharding_indexed":
             inner = _mapping(file, name, stated.get("configuration"))
