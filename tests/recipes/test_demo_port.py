@@ -2,8 +2,10 @@ import dataclasses
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
 import frostline as fl
+from frostline.cli.main import app
 from frostline.recipes.demo_port import FILE, KERAS_ACCURACY, Digits, build, run_port_act
 
 
@@ -33,6 +35,17 @@ def test_all_shapes_of_the_wrong_module_fit():
     with pytest.raises(fl.PortError, match="does not compute what the source network does"):
         fl.port(FILE, Digits(is_usual=True))
     assert build()(torch.zeros(2, 1, 32, 32)).shape == (2, 10)
+
+
+def test_a_new_head_is_trained_on_the_layers_of_keras(tmp_path):
+    from frostline.recipes.demo_data import few_per_class, load_digits_task, save_arrays
+
+    save_arrays(tmp_path / "data.npz", few_per_class(load_digits_task(range(5, 10))[0], 8, 0))
+    args = ["fit", tmp_path / "data.npz", "--model", "frostline.recipes.demo_port:build", "--weights", FILE,
+            "--epochs", 1, "--no-cache", "--out", tmp_path / "o"]  # fmt: skip
+    result = CliRunner().invoke(app, list(map(str, args)))
+    assert result.exit_code == 0, result.output
+    assert "12 tensors of 5 layers ported from" in result.stdout
 
 
 def test_the_file_is_small():

@@ -12,7 +12,7 @@ from torch import nn
 
 import frostline as fl
 from exams.porting.stored import Stored
-from frostline.porting.certificate import Certificate
+from frostline.porting.certificate import Certificate, Check
 from frostline.recipes.port_files import port_to_file
 from frostline.recipes.port_replay import check_certificate, read_certificate
 from helpers_porting import numbers
@@ -209,18 +209,48 @@ def test_outputs_are_compared_again_where_they_can_be(tmp_path):
         check_certificate(str(path), own(), golden=(x, golden[1] + 1))
 
 
+BRANCHES = FILES / "interpreting" / "branches.keras"
+
+
+class Branches(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.left, self.right = nn.LayerNorm(4), nn.LayerNorm(4)
+
+    def forward(self, x):
+        return self.left(x) - self.right(x)
+
+
+def test_settings_that_only_outputs_settle_may_be_unknown_again(tmp_path):
+    filled, other, x = Branches(), Branches(), numbers(4, 4)
+    fl.port(BRANCHES, filled, adapt=True)
+    other.load_state_dict(filled.state_dict())  # with an epsilon of its own
+    golden = (x, other(x).detach())
+    made = fl.port(BRANCHES, Branches(), golden=golden)
+    path = tmp_path / "c.certificate.json"
+    path.write_text(json.dumps(made.as_dict()))
+    assert "not compared again" in check_certificate(str(path), Branches()).outputs
+    assert "agree again" in check_certificate(str(path), Branches(), golden=golden).outputs
+    edited(path, checks=(Check("left", "epsilon", "agrees", "1e-05"), *made.checks))
+    with pytest.raises(fl.PortError, match="comes out otherwise") as caught:
+        check_certificate(str(path), Branches())
+    assert caught.value.where.endswith(": checks")
+
+
+def test_samples_without_outputs_are_not_needed_again(tmp_path):
+    source, samples = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4, momentum=1.0)), numbers(64, 3)
+    source(samples)
+    save_file(source.state_dict(), tmp_path / "source.safetensors")
+    build = lambda: nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))  # noqa: E731
+    made = fl.port(tmp_path / "source.safetensors", build(), golden=(samples, None))
+    assert made.checks
+    path = tmp_path / "c.certificate.json"
+    path.write_text(json.dumps(made.as_dict()))
+    assert check_certificate(str(path), build()).tensors == 7
+
+
 def test_settings_that_were_set_are_set_again(tmp_path):
-    branches = FILES / "interpreting" / "branches.keras"
-
-    class Branches(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.left, self.right = nn.LayerNorm(4), nn.LayerNorm(4)
-
-        def forward(self, x):
-            return self.left(x) - self.right(x)
-
-    path = ported_to(tmp_path, branches, Branches(), adapt=True)
+    path = ported_to(tmp_path, BRANCHES, Branches(), adapt=True)
     assert read_certificate(path).is_adapted
     assert "agree again with an interpretation of the file's own graph" in check_certificate(path, Branches()).text()
 

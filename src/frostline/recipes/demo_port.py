@@ -34,7 +34,7 @@ class Digits(nn.Module):
 
     def __init__(self, *, is_usual: bool = False) -> None:
         super().__init__()
-        self.classify = nn.Linear(12 * 4 * 4, 10)
+        self.head = nn.Linear(12 * 4 * 4, 10)
         padding = 1 if is_usual else 0
         self.third = nn.Conv2d(12, 12, 3, stride=2, padding=padding)
         self.second = nn.Conv2d(8, 12, 3, stride=2, padding=padding)
@@ -47,7 +47,7 @@ class Digits(nn.Module):
         x = self.norm(self.first(self.pad(images_B1HW))).relu()
         x = self.second(self.pad(x)).relu()
         x = self.third(self.pad(x)).relu()
-        return self.classify(x.flatten(1))
+        return self.head(x.flatten(1))
 
 
 def build() -> nn.Module:
@@ -105,7 +105,7 @@ def run_port_act(say: Callable[[str], None]) -> PortAct:
 def _copied_by_hand(model: Digits) -> Digits:
     """The file's tensors, each turned as PyTorch has its axes, and copied to the layer at the same place."""
     layers = {"strokes": model.first, "strokes_bn": model.norm, "corners": model.second, "shapes": model.third,
-              "digit": model.classify}  # fmt: skip
+              "digit": model.head}  # fmt: skip
     names = {"kernel": "weight", "gamma": "weight", "beta": "bias", "moving_mean": "running_mean",
              "moving_variance": "running_var"}  # fmt: skip
     with open_source(FILE) as (source, _), torch.no_grad():

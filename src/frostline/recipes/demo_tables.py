@@ -92,7 +92,9 @@ class DemoResult:
                   f"  frostline cache ls --cache {self.out}/run/cache",
                   f"  frostline checkup frostline.recipes.demo_health:build {self.out}/digits-5-9.npz",
                   f"  frostline port {FILE} --to frostline.recipes.demo_port:build "
-                  f"--out {self.out}/ported.safetensors"]  # fmt: skip
+                  f"--out {self.out}/ported.safetensors",
+                  f"  frostline fit {self.out}/digits-5-9.npz --model frostline.recipes.demo_port:build "
+                  f"--weights {FILE} --val-share 0.2 --out {self.out}/of-keras"]  # fmt: skip
         return "\n".join(lines)
 
 

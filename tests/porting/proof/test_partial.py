@@ -14,6 +14,7 @@ from frostline.porting.proof.partial import depends_on_kept, meeting_of
 from frostline.porting.proof.reference import reference_of
 from frostline.porting.proof.trials import prove, settle
 from helpers_interpreting import floats, network
+from helpers_porting import numbers, source_of
 
 SOURCE = network(
     ("x", "InputLayer", {"batch_shape": [None, 6, 7, 2]}, ()),
@@ -153,8 +154,9 @@ def test_recurrent_layers_are_compared_by_what_they_give(sequences):
 
 
 def test_a_layer_that_has_no_one_output_is_not_compared():
-    plan = make_plan(recurrent(), "file", Recurrent(), partial=True)
-    assert meeting_of(recurrent(), plan).at == (Place("rnn", takes_last_step=True),)
+    model = Recurrent()
+    plan = make_plan(recurrent(), "file", model, partial=True)
+    assert meeting_of(recurrent(), plan, model).at == (Place("rnn", takes_last_step=True),)
     twice = Recurrent()
     twice.forward = lambda x: twice.new(twice.rnn(twice.rnn(x)[0][:, :, :3])[0][:, -1])
     assert outputs_of(twice, torch.ones(2, 5, 3), (Place("rnn"),)) == []
@@ -232,3 +234,19 @@ def test_nearest_looks_at_layers():
     reference = reference_of(SOURCE, make_plan(SOURCE, "file", model, partial=True), model)
     carry_out(make_plan(SOURCE, "file", model, partial=True), model)
     assert nearest(model, reference.goldens)[0] < 1e-5
+
+
+def test_a_layer_with_a_folded_norm_is_compared_behind_the_norm():
+    layers = [("in", "Input", {}, ()), ("a", "Conv", {}, ("in",)), ("r", "Relu", {}, ("a",)),
+              ("b", "Conv", {}, ("r",)), ("head", "Conv", {}, ("b",))]  # fmt: skip
+    units = {
+        name: {"weight": numbers(4, 4, 1, 1, seed=at), "bias": numbers(4, seed=at)} for at, name in enumerate("ab")
+    }
+    units["head"] = {"weight": numbers(5, 4, 1, 1), "bias": numbers(5)}
+    source = source_of("onnx", units, order="graph", layers=layers)
+    model = nn.Sequential(
+        nn.Conv2d(4, 4, 1, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 1, bias=False),
+        nn.BatchNorm2d(4), nn.Conv2d(4, 9, 1),
+    ).eval()  # fmt: skip
+    meeting = meeting_of(source, make_plan(source, "file", model, partial=True), model)
+    assert (meeting.layers, meeting.at) == (("b",), (Place("4"),))

@@ -64,6 +64,8 @@ def test_averages_that_stand_alone_are_the_weights(taken):
     found = taken(["ema.a.weight", "ema.a.bias"])
     assert len(found.own) == 2
     assert (found.dropped, found.notes) == ({}, ())
+    assert taken(["ema.a.weight", "decay"]).dropped == {"decay": "counter"}
+    assert taken(["step", "decay"]).dropped == {}
 
 
 def test_a_layer_that_is_called_as_averages_are_is_a_layer(taken):
@@ -99,6 +101,14 @@ def test_names_without_dots_are_those_of_their_weights(taken):
         "model_ema.unetin0bias": "model.unet.in.0.bias",
     }  # fmt: skip
     assert set(taken(names).own) == set(names[:3])
+
+
+def test_very_many_names_take_no_more_than_a_look_each(taken):
+    names = [f"{first}.block.{at}.weight" for first in ("net", "slow_ema") for at in range(50_000)]
+    assert len(taken(names).own) == 50_000
+    assert len(taken(names, "slow_ema").own) == 50_000
+    many = [f"ema_{at}.weight" for at in range(20_000)]
+    assert len(taken(many).own) == 20_000
 
 
 def test_any_other_part_is_taken_alone(taken):

@@ -40,7 +40,7 @@ class Meeting:
     at: tuple[Place, ...]
 
 
-def meeting_of(source: Source, plan: PortPlan) -> Meeting | str:
+def meeting_of(source: Source, plan: PortPlan, model: nn.Module) -> Meeting | str:
     """Where a partial port can be compared; a reason if nowhere."""
     if any(len(one.sources) != len(one.targets) for one in plan.opened):
         return "layers are left open that have more partners than there are"
@@ -56,7 +56,7 @@ def meeting_of(source: Source, plan: PortPlan) -> Meeting | str:
     places: list[Place] = []
     for layer in last:
         step = steps.get(layer.unit or layer.name)
-        place = _place(step) if step is not None else None
+        place = _place(step, model) if step is not None else None
         if place is None or place in places:
             return f"{layer.name!r}, the last layer that was ported, cannot be looked at in the module"
         places.append(place)
@@ -112,9 +112,11 @@ def _before(layers: Sequence[SourceLayer], names: Iterable[str]) -> set[str]:
     return found
 
 
-def _place(step: Step) -> Place | None:
+def _place(step: Step, model: nn.Module) -> Place | None:
     """Where the output of the layer of a step is in the module; None if it has no one output that can be compared."""
     target = step.target
+    if target.norm is not None:  # the file has it in the layer before, whose output is that of the norm
+        return next((Place(name) for name, module in model.named_modules() if module is target.norm), None)
     if not isinstance(target.module, RECURRENT):
         return Place(target.owner) if target.name == target.owner else None
     if target.module.bidirectional or target.module.num_layers > 1 or step.source.framework != "keras":

@@ -58,7 +58,7 @@ def reference_of(source: Source, plan: PortPlan, model: nn.Module, seed: int = 0
     if not source.layers or source.framework not in ("keras", "onnx"):
         return Reference(source)
     preparing = {layer.name for layer in source.layers if layer.kind in PREPARING}
-    meeting = meeting_of(source, plan) if plan.kept or set(plan.unused) - preparing else None
+    meeting = meeting_of(source, plan, model) if plan.kept or set(plan.unused) - preparing else None
     if isinstance(meeting, str):
         return Reference(source, notes=(f"The port was not run beside the file's graph: {meeting}.",))
     try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from itertools import islice, product
 from typing import TYPE_CHECKING
 
 from frostline.core.errors import nearest
@@ -23,6 +24,8 @@ HOLDERS = ("module", "model", "net", "network", "_forward_module", "_module", "p
 _NAMES = ("ema", "model_ema", "ema_model", "swa_model", "averaged_model", "module_ema")
 _COUNTERS = ("decay", "num_updates", "n_averaged", "initted", "step", "updates")  # that averages keep beside weights
 _MAX_BEGINNINGS = 64
+_MAX_GROUPS = 8  # of averages beside the weights
+_SAMPLE = 64  # names that decide in which way averages are named
 _SHOWN = 3
 REPLACED = "replaced by its moving average"
 
@@ -84,15 +87,15 @@ def _weights(names: Sequence[str]) -> Taken:
         if dot and is_average(first):
             groups.setdefault(first, {})[name] = tail
     averages: dict[str, list[str]] = {}
-    for first, tails in groups.items():
-        rest = [name for name in names if name not in tails]
+    largest = sorted(groups.items(), key=lambda item: -len(item[1]))[:_MAX_GROUPS]
+    rest = [name for name in names if name.partition(".")[0] not in groups and name not in _COUNTERS]
+    for first, tails in largest:
         if rest and (first in _NAMES or len(_twins(tails, rest)) == len(tails)):
             averages[first] = list(tails)
-    if sum(map(len, averages.values())) == len(names):
-        averages.clear()
     dropped = {name: "moving average" for group in averages.values() for name in group}
     left = [name for name in names if name not in dropped]
-    if all(name.startswith("module.") or name in _COUNTERS for name in left) and any("." in name for name in left):
+    firsts = {name.partition(".")[0] for name in left if name not in _COUNTERS}
+    if firsts and all(first == "module" or is_average(first) for first in firsts):
         dropped |= {name: "counter" for name in left if name in _COUNTERS}
     notes = tuple(
         f"{len(group)} tensors of a moving average stand beside the weights, which were taken (key={first!r} takes "
@@ -125,18 +128,18 @@ def _averages(key: str, tails: Mapping[str, str], rest: Sequence[str]) -> Taken:
 
 def _twins(tails: Mapping[str, str], weights: Collection[str]) -> dict[str, str]:
     """The weight that each average is of: by the same name, but for what stands in front of it, or for dots."""
-    known = set(weights)
-    found: dict[str, str] = {}
-    for start in _beginnings(weights):
-        for own in ("", *(f"{holder}." for holder in HOLDERS)):
-            names = {name: start + tail.removeprefix(own) for name, tail in tails.items()}
-            pairs = {name: other for name, other in names.items() if other in known}
-            found = pairs if len(pairs) > len(found) else found
-        if not any("." in tail for tail in tails.values()):
-            plain = {name.removeprefix(start).replace(".", ""): name for name in weights if name.startswith(start)}
-            pairs = {name: plain[tail] for name, tail in tails.items() if tail in plain}
-            found = pairs if len(pairs) > len(found) else found
-    return found
+    known = {name: name for name in weights}
+    plain = {} if any("." in tail for tail in tails.values()) else {name.replace(".", ""): name for name in weights}
+
+    def pairs(start: str, own: str, names: Mapping[str, str]) -> dict[str, str]:
+        found = {name: known.get(start + tail.removeprefix(own)) for name, tail in names.items()}
+        if plain and not own:
+            found = {name: one or plain.get(start.replace(".", "") + names[name]) for name, one in found.items()}
+        return {name: one for name, one in found.items() if one is not None}
+
+    some = dict(islice(tails.items(), 0, None, max(1, len(tails) // _SAMPLE)))
+    ways = product(_beginnings(weights), ("", *(f"{holder}." for holder in HOLDERS)))
+    return pairs(*max(ways, key=lambda way: len(pairs(*way, some))), tails)
 
 
 def _beginnings(names: Iterable[str]) -> list[str]:
