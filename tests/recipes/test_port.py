@@ -12,6 +12,7 @@ from torch import nn
 
 import frostline as fl
 from exams.porting.stored import Stored
+from frostline.porting.blocks import ResetBeforeGRU
 from helpers_porting import numbers
 
 NETWORKS = Path(__file__).parents[1] / "porting" / "files" / "networks"
@@ -138,7 +139,7 @@ def test_networks_of_other_frameworks_compute_the_same(folder):
     golden = (inputs[0] if len(inputs) == 1 else tuple(inputs), outputs)
     assert case.facts["files"]
     if case.counterpart.refused:
-        with pytest.raises(fl.PortError, match="nn.GRU cannot represent 'recurrent': its reset gate acts before"):
+        with pytest.raises(fl.PortError, match=r"nn.GRU cannot represent '\S+': its reset gate acts before"):
             fl.port(folder / case.facts["files"][0], case.counterpart.build(), golden=golden)
         return
     for name in case.facts["files"]:
@@ -264,3 +265,23 @@ def test_a_conversion_is_told(tmp_path):
     certificate = fl.port(tmp_path / "a.safetensors", nn.Linear(3, 2).half())
     assert "2 tensors converted from float32 to float16" in certificate.notes
     assert "2 were then converted to the module's dtype" in certificate.proven
+
+
+@pytest.mark.parametrize("name", ["onnx/gru_reset_before", "tensorflow/tf1_gru"])
+def test_grus_that_reset_before_the_product_become_the_block_that_does(name):
+    framework, own = name.split("/")
+    network = Stored(framework, own, NETWORKS / name)
+
+    class Counterpart(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn, self.out = ResetBeforeGRU(5, 6), nn.Linear(6, 3)
+
+        def forward(self, x):
+            steps = self.rnn(x)[0]
+            return self.out(steps if outputs.ndim == 3 else steps[:, -1])
+
+    inputs, outputs = network.golden("input")[0], network.golden("output")[0]
+    model = Counterpart()
+    certificate = fl.port(network.path / network.files[0], model, golden=(inputs, outputs))
+    assert certificate.runs[0].error <= EXACT

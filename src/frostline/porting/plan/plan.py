@@ -13,9 +13,11 @@ from frostline.porting.assignment.assignment import Evidence, Open, Pair, match
 from frostline.porting.graphs import source_graph, target_graph
 from frostline.porting.layouts.choice import moves
 from frostline.porting.plan import flattened, folded
+from frostline.porting.plan.preparation import prepared
 from frostline.porting.plan.steps import OpenGroup, Step
 from frostline.porting.plan.tied import without_ties
 from frostline.porting.plan.unfit import refuse_unfit
+from frostline.porting.readers.torch_archive import CONSTANTS
 from frostline.porting.units.forms.attention import is_packed
 from frostline.porting.units.forms.forms import grouped, other_forms
 from frostline.porting.units.units import full_name, source_units, target_units
@@ -88,7 +90,8 @@ def make_plan(
         if is_packed(source_units(source), targets):
             targets = target_units(model, is_packed=True)
     seen = target_graph.flow(model, targets, inputs, source_graph.input_shapes(source))
-    parts = grouped(source_units(source), targets)
+    ready = prepared(source_units(source), targets)
+    parts = grouped(ready.units, targets)
     if seen is not None and folded.is_folded(parts, targets):
         targets, seen = folded.joined(targets, seen, model)
     targets, shared = without_ties(targets, parts)
@@ -96,7 +99,8 @@ def make_plan(
     by_source, by_target = {unit.name: unit for unit in units}, {unit.name: unit for unit in targets}
     hints = _checked(hints if hints is not None else {}, by_source, by_target, table)
     candidates = {name: set(others) for name, others in table.items() if others}
-    unused = tuple(name for name in by_source if name not in candidates)
+    constants = {name for name, unit in by_source.items() if name not in candidates and _is_constant(unit)}
+    unused = tuple(name for name in by_source if name not in candidates and name not in constants)
     kept = tuple(name for name in by_target if not any(name in others for others in candidates.values()))
     if not partial and (unused or kept):
         lost = [by_source[name] for name in unused], [by_target[name] for name in kept]
@@ -121,7 +125,14 @@ def make_plan(
     steps = tuple(one[0] for one in ways if len(one) == 1)
     unordered = tuple(_as_group(one) for one in ways if len(one) > 1)
     groups = tuple(_group(one, table, ways_of, edges) for one in opened)
-    return PortPlan(path, steps, groups + unordered, unused, kept, source.dropped, (*source.notes, *shared))
+    dropped, notes = {**source.dropped, **ready.dropped}, (*source.notes, *ready.notes, *shared)
+    dropped |= {one.name: "constant of the code" for name in constants for one in by_source[name].leaves.values()}
+    return PortPlan(path, steps, groups + unordered, unused, kept, dropped, notes)
+
+
+def _is_constant(unit: SourceUnit) -> bool:
+    """Whether it is a number in the code of a TorchScript archive, which a module has in its own code."""
+    return unit.name.split("/")[0] == CONSTANTS and all(tensor.shape == () for tensor in unit.leaves.values())
 
 
 def _as_group(ways: tuple[Step, ...]) -> OpenGroup:

@@ -23,3 +23,8 @@ def test_whether_query_key_and_value_are_one_matrix_in_the_file():
     targets = target_units(nn.Sequential(MODULE))
     assert is_packed(source_units(source_of("torch", {"qkv": {"weight": numbers(6, 2)}})), targets)
     assert not is_packed(source_units(source_of("torch", {"q": {"weight": numbers(2, 2)}})), targets)
+
+
+def test_the_layers_of_the_perceptron_in_bert_are_no_doubles_of_the_last_projection():
+    bert = {f"layer/0/{part}": SQUARE for part in ("query", "key", "value", "dense", "intermediate", "output")}
+    assert set(formed("torch", bert, MODULE)) == {"layer/0", "layer/0/intermediate", "layer/0/output"}

@@ -19,6 +19,7 @@ _PARTS = (
     ("self/query", "self/key", "self/value", "output/dense"), ("q_proj", "k_proj", "v_proj", "out_proj"),
     ("q_proj", "k_proj", "v_proj", "o_proj"), ("q", "k", "v", "o"),
 )  # fmt: skip
+_MLP = ("intermediate", "output")  # of BERT, beside a projection that is called `dense`
 _LEAF_NAMES = ("query", "key", "value", "output")
 
 
@@ -31,7 +32,7 @@ def with_attention(units: Sequence[SourceUnit]) -> list[SourceUnit]:
     """The units, the four projections of each attention as one."""
     made = list(units)
     for parts in _PARTS:
-        made = joined(made, parts, _LEAF_NAMES)
+        made = joined(made, parts, _LEAF_NAMES, _MLP if parts[-1] == "dense" else ())
     return made
 
 

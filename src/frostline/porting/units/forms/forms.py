@@ -14,7 +14,12 @@ if TYPE_CHECKING:
     from frostline.porting.readers.contract import SourceTensor
     from frostline.porting.units.units import SourceUnit, TargetUnit
 
-_APART = (keras.apart, torch.apart, onnx.apart)  # each knows its layers by their leaves, whoever wrote the file
+_APART = (
+    keras.apart,
+    torch.apart,
+    onnx.apart,
+    tensorflow.apart,
+)  # each knows its layers by their leaves, whoever wrote the file
 
 
 def grouped(units: Sequence[SourceUnit], targets: Sequence[TargetUnit]) -> tuple[SourceUnit, ...]:
@@ -29,7 +34,7 @@ def grouped(units: Sequence[SourceUnit], targets: Sequence[TargetUnit]) -> tuple
     """
     is_whole = attention.has_attention(targets)
     made = [one for unit in caffe.with_scales(units) for one in _apart(unit, keeps_attention=is_whole)]
-    made = flax.with_cells(made)
+    made = tensorflow.with_gru_cells(flax.with_cells(made))
     return tuple(attention.with_attention(made) if is_whole else made)
 
 

@@ -5,19 +5,24 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from frostline.porting.units.forms.parts import under
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from frostline.porting.units.units import SourceUnit
 
 
-def joined(units: Sequence[SourceUnit], parts: Sequence[str], names: Sequence[str] = ()) -> list[SourceUnit]:
+def joined(
+    units: Sequence[SourceUnit], parts: Sequence[str], names: Sequence[str] = (), others: Sequence[str] = ()
+) -> list[SourceUnit]:
     """Units `x/a, x/b, ...` as one unit `x` with leaves `a/kernel, ...`, where all parts are there.
 
     Args:
         units: Of the file.
         parts: What the units are called below the one that they are joined to.
         names: What their leaves begin with then; none takes `parts`.
+        others: What units beside them are called that are something else, if all of these are there.
     """
     by_parent: dict[str, dict[str, SourceUnit]] = {}
     for unit in units:
@@ -26,7 +31,7 @@ def joined(units: Sequence[SourceUnit], parts: Sequence[str], names: Sequence[st
                 by_parent.setdefault(unit.name[: len(unit.name) - len(one)].removesuffix("/"), {})[one] = unit
     whole = {
         parent: found for parent, found in by_parent.items()
-        if len(found) == len(parts) and not _has_double(units, parent, found, parts[-1])
+        if len(found) == len(parts) and not _has_double(units, parent, found, parts[-1], others)
     }  # fmt: skip
     owner = {unit.name: parent for parent, found in whole.items() for unit in found.values()}
     result: list[SourceUnit] = []
@@ -46,10 +51,15 @@ def joined(units: Sequence[SourceUnit], parts: Sequence[str], names: Sequence[st
     return result
 
 
-def _has_double(units: Sequence[SourceUnit], parent: str, found: Mapping[str, SourceUnit], last: str) -> bool:
+def _has_double(
+    units: Sequence[SourceUnit], parent: str, found: Mapping[str, SourceUnit], last: str, others: Sequence[str]
+) -> bool:
     """Whether another unit beside these has the shapes of the last one, and may be what that looks like."""
     shapes = _shapes(found[last])
     inside = {unit.name for unit in found.values()}
+    known = {under(parent, other) for other in others}
+    if known <= {unit.name for unit in units}:
+        inside |= known
     beside = (unit for unit in units if unit.name.rpartition("/")[0] == parent and unit.name not in inside)
     return "/" not in last and any(_shapes(unit) == shapes for unit in beside)
 
