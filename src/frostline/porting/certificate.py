@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 SCHEMA = 1
+NUMBERS = "numbers in names"  # the reason for pairs that nothing else told
 STATISTICS = "statistics"  # the setting of checks by running statistics
 _SHOWN = 3  # layers in one line
 
@@ -182,6 +183,9 @@ def sentences(
     if not tried:
         told = sorted({one.reason for one in mapping if one.margin < 1})
         tried = ["nothing was run" + (f"; layers were told apart by {', '.join(told)}" if told else "")]
+        pairs = dict.fromkeys(f"{one.unit} to {one.layer}" for one in mapping if one.reason == NUMBERS)
+        if pairs:
+            tried.append(f"{len(pairs)} by numbers alone, which networks count from either end: {_listed([*pairs])}")
     tested = f"{'; '.join(tried)}."
     unknown = [] if runs else ["whether the module computes what the source network does (pass golden outputs)"]
     if not has_graph and not runs:
