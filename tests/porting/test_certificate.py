@@ -31,6 +31,14 @@ def test_it_comes_back_from_json():
         Certificate.from_dict(certificate(files=3).as_dict())
 
 
+def test_pairs_that_only_numbers_told_are_listed():
+    mapping = (
+        Mapped("ups.0.weight", ("up_1/kernel",), "as it is", "up_1", "ups.0", "numbers in names", 0.1, "0" * 64),
+    )
+    _, tested, _ = sentences(mapping, (), (), has_graph=False)
+    assert "1 by numbers alone, which networks count from either end: 'up_1 to ups.0'" in tested
+
+
 def test_what_is_proven_tested_and_unknown_is_said_apart():
     bare = certificate()
     assert bare.proven.startswith("each of 2 tensors was written once")

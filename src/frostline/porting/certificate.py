@@ -9,6 +9,7 @@ from typing import Any
 
 SCHEMA = 2
 RULES = 1  # of layouts; a change of a rule that writes other values than before raises it
+NUMBERS = "numbers in names"  # the reason for pairs that nothing else told
 STATISTICS = "statistics"  # the setting of checks by running statistics
 _SHOWN = 3  # layers in one line
 
@@ -233,6 +234,9 @@ def sentences(
     if not tried:
         told = sorted({one.reason for one in mapping if one.margin < 1})
         tried = ["nothing was run" + (f"; layers were told apart by {', '.join(told)}" if told else "")]
+        pairs = dict.fromkeys(f"{one.unit} to {one.layer}" for one in mapping if one.reason == NUMBERS)
+        if pairs:
+            tried.append(f"{len(pairs)} by numbers alone, which networks count from either end: {_listed([*pairs])}")
     tested = f"{'; '.join(tried)}."
     behind = [f"what the module computes behind {_listed(list(run.layers))}" for run in runs if run.layers]
     unknown = behind if runs else ["whether the module computes what the source network does (pass golden outputs)"]

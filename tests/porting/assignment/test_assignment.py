@@ -91,3 +91,63 @@ def test_what_is_open_says_whether_the_file_counts_it():
     for order, is_counted in (("numbers", True), ("file", False)):
         _, (opened,) = told(candidates, ["a", "b"], flows=(None, side_by_side), order=order)
         assert opened.is_counted is is_counted
+
+
+def test_the_same_names_against_the_order_is_an_ambiguity():
+    # the file counts `dense` before `dense_1`; the module runs `dense_1` first
+    both = {"dense", "dense_1"}
+    chain = {"dense_1": set(), "dense": {"dense_1"}}
+    found, opened = told(dict.fromkeys(("dense", "dense_1"), both), ["dense_1", "dense"], flows=(None, chain),
+                         order="numbers")  # fmt: skip
+    assert not found
+    assert opened[0].why == "names and order contradict each other"
+
+
+def margins(sources, targets, **evidence):
+    pairs, _ = match({name: set(targets) for name in sources}, sources, targets, Evidence(CHAIN, None, **evidence))
+    return {pair.source: (pair.target, pair.reason, pair.margin) for pair in pairs}
+
+
+def test_numbers_alone_tell_little():
+    # a decoder may count its levels from below: the numbers of both sides agree, and nothing else does
+    chain = {"ups.0": set(), "ups.1": {"ups.0"}, "ups.2": {"ups.1"}}
+    found = margins(["up_1", "up_2", "up_3"], list(chain), target_flow=chain, order="numbers")
+    assert found["up_1"][:2] == ("ups.0", "numbers in names")
+    assert max(margin for _, _, margin in found.values()) <= 0.1
+
+
+def test_the_order_of_a_graph_is_more_than_numbers():
+    chain = {"ups.0": set(), "ups.1": {"ups.0"}}
+    assert margins(["up_1", "up_2"], list(chain), target_flow=chain, order="graph")["up_1"][1] == "names and order"
+
+
+def test_numbers_of_layers_as_they_were_made_tell_nothing():
+    assert margins(["dense", "dense_1"], ["net.0", "net.1"], target_flow=None, order="made") == {}
+    assert margins(["dense_0", "dense_1"], ["net.0", "net.1"], target_flow=None, order="file") != {}
+
+
+def test_what_the_others_leave_over_is_told_by_no_name():
+    found = margins(["a/query", "a/key", "a/rotation"], ["b.query", "b.key", "b.value"], target_flow=None, order="file")
+    assert found["a/query"][1] == "names"
+    assert found["a/rotation"] == ("b.value", "what names left over", 0.0)
+
+
+def test_what_is_left_is_no_surer_than_what_left_it():
+    sources, targets = ["up_1", "up_2", "x"], ["ups.0", "ups.1", "y"]
+    candidates = {"up_1": {"ups.0", "ups.1"}, "up_2": {"ups.0", "ups.1"}, "x": {"y", "ups.0"}}
+    pairs, _ = match(candidates, sources, targets, Evidence(CHAIN, None, None, "file"))
+    assert {pair.source: pair.margin for pair in pairs}["x"] == 1.0  # nothing else can be `y`
+    assert {pair.source: pair.margin for pair in pairs}["up_1"] <= 0.1
+
+
+def test_a_group_that_cannot_be_assigned_to_its_end_is_left_open():
+    found, opened = told({"a": {"x"}, "b": {"x"}, "c": {"x", "y", "z"}}, ["x", "y", "z"])
+    assert not found
+    assert opened[0].sources == ("a", "b", "c")
+
+
+def test_what_follows_from_each_other_is_taken_however_many():
+    count = 400
+    candidates = {f"s{at}": {f"t{other}" for other in range(at + 1)} for at in range(count)}
+    found, _ = told(candidates, [f"t{at}" for at in range(count)])
+    assert all(found[f"s{at}"][0] == f"t{at}" for at in range(count))

@@ -1,10 +1,13 @@
 import itertools
+from pathlib import Path
 
 import pytest
+import torch
 from torch import nn
 
 from frostline.core.errors import AmbiguousPortError, DataError, LayerNotFound, PortError
 from frostline.porting.plan.plan import make_plan, refuse_ambiguity
+from frostline.recipes.port import port
 from helpers_porting import numbers, source_of
 
 
@@ -92,3 +95,25 @@ def test_the_order_of_a_flatten_is_seen_where_the_module_runs():
 def test_a_map_with_as_many_rows_as_channels_does_not_tell_its_order():
     with pytest.raises(AmbiguousPortError, match="The order in which the values before 'out' are flattened"):
         refuse_ambiguity(plan(flat_units(4), Flattening(4)))
+
+
+SUBCLASSED = Path(__file__).parents[1] / "files" / "keras_subclassed"
+
+
+def chain(count):
+    return nn.Sequential(*(nn.Linear(4, 4, bias=False) for _ in range(count)))
+
+
+@pytest.mark.parametrize("name", ["keras3.weights.h5", "tf_keras.h5", "objects"])
+def test_a_keras_network_that_is_a_class_has_no_order(name):
+    # `first` runs first, `last` last; the file has them by the names of attributes, or as they were made
+    with pytest.raises(AmbiguousPortError, match="fit the module in more than one way"):
+        port(SUBCLASSED / name, chain(4))
+
+
+@pytest.mark.parametrize("name", ["chain.weights.h5", "chain"])
+def test_a_keras_network_of_a_list_of_layers_has_one(name):
+    module = chain(2)
+    port(SUBCLASSED / name, module)
+    assert torch.equal(module[0].weight, torch.zeros(4, 4))
+    assert torch.equal(module[1].weight, torch.ones(4, 4))

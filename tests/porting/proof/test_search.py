@@ -89,7 +89,7 @@ def test_an_exchange_that_only_looks_equal_on_the_samples_is_an_ambiguity():
 def test_assignments_out_of_the_order_of_the_file_are_tried_last():
     model = Chain()
     source, _golden = case(model)
-    plan = make_plan(replace(source, order="layers"), "file", model)
+    plan = make_plan(replace(source, order="graph"), "file", model)
     assert any(group.before for group in plan.opened)
     assert not any(group.before for group in search.without_order(plan).opened)
     assert search.without_order(search.without_order(plan)) is None

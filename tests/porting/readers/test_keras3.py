@@ -78,10 +78,19 @@ def test_layers_come_in_an_order_in_which_they_can_be_computed():
     assert ranks == sorted(ranks)
 
 
-def test_weights_alone_have_names_and_the_order_of_numbers(tmp_path):
+def test_weights_alone_have_names_and_the_order_of_lists_of_layers(tmp_path):
     found, source = tensors(weights_in("texts", tmp_path))
     assert_same(found, expected("texts"))
-    assert (source.format, source.order, source.layers) == ("Keras 3 weights", "numbers", ())
+    assert (source.format, source.order, source.layers) == ("Keras 3 weights", "layers", ())
+
+
+def test_attributes_of_a_class_stand_in_no_order():
+    with WeightFile(FILES.parent / "keras_subclassed" / "keras3.weights.h5") as file:
+        source = keras3.read(file, None)
+    assert [tensor.name.removesuffix("/vars/0") for tensor in source.tensors] == [
+        "first", "last", "layers/dense", "layers/dense_1",
+    ]  # fmt: skip
+    assert source.order == "made"
 
 
 def test_three_vectors_of_a_batch_normalization_are_ambiguous_without_a_configuration(tmp_path):

@@ -184,3 +184,10 @@ def test_other_files_are_not_claimed(tmp_path):
     for name in ("a.h5", "b.h5"):
         with WeightFile(tmp_path / name) as file:
             assert not keras_h5.claims(file)
+
+
+def test_layers_of_a_class_stand_as_they_were_made():
+    _, source = tensors(FILES.parent / "keras_subclassed" / "tf_keras.h5")  # which says nothing about how they run
+    assert (source.order, [tensor.unit for tensor in source.tensors]) == (
+        "made", ["dense", "dense_1", "dense_2", "dense_3"],
+    )  # fmt: skip

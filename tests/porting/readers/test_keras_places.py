@@ -1,6 +1,6 @@
 import pytest
 
-from frostline.porting.readers.keras_places import file_order, guess, places
+from frostline.porting.readers.keras_places import file_order, guess, is_counted, places
 
 
 def layer(kind, name, module="keras.layers", **config):
@@ -90,3 +90,18 @@ def test_endless_names_have_no_place():
     for _ in range(50):
         model = {"class_name": "Sequential", "config": {"name": "x" * 100, "layers": [model]}}
     assert max(len(place.unit) for place in places(model).values()) <= 1000
+
+
+def test_lists_of_layers_are_counted_as_they_run():
+    counted = ("layers/dense_1", "layers/functional/layers/dense", "layers/bidirectional/backward_layer/cell",
+               "layers/multi_head_attention/query_dense", "layers/rnn/cell/cells/gru_cell_1")  # fmt: skip
+    names = dict.fromkeys(("layers/input_layer", "layers/functional/layers/input_layer_3"), "x")
+    assert all(is_counted(path, names) for path in counted)
+    others = ("", "encode", "stack/dense_1", "layers/my_block/decode", "block/layers/dense", "layers/net/layers/dense")
+    assert not any(is_counted(path, names) for path in others)
+
+
+def test_a_list_of_layers_that_is_no_functional_model_says_nothing():
+    assert not is_counted("layers/dense_1", {"": "my_network"})  # a class whose attributes come after `layers`
+    assert is_counted("layers/dense_1", {"": "sequential_4"})
+    assert is_counted("layers/sequential/layers/dense_1", {"layers/input_layer": "image"})

@@ -45,7 +45,7 @@ def test_layers_of_keras_2(source):
     assert found.framework == "keras"
     assert units(found) == KERAS
     assert list(units(found)) == ["stem", "stem_bn", "depth", "squeeze", "head"]  # by the numbers of the objects
-    assert (found.order, found.layers) == ("numbers", ())
+    assert (found.order, found.layers) == ("layers", ())
 
 
 def test_a_saved_model_has_its_architecture(source):

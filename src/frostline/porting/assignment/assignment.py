@@ -15,8 +15,9 @@ import numpy as np
 
 from frostline.porting.assignment import kinship
 from frostline.porting.assignment.likely import likely
-from frostline.porting.assignment.names import likeness, parts, tokens
+from frostline.porting.assignment.names import likeness, parts, tokens, words
 from frostline.porting.assignment.topology import Candidates, components, refine
+from frostline.porting.certificate import NUMBERS
 from frostline.porting.graphs import target_graph
 
 if TYPE_CHECKING:
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 # How much more alike in sum the names of the best assignment must be than of the second best: half a word of three.
 CLEAR_MARGIN = 0.15
 ENOUGH = 0.4  # and how alike they must be on average: names of three letters share some by chance
+NUMBERS_MARGIN = 0.1  # at most, of what numbers alone tell: networks are counted from either end
+LEFT_OVER = "what names left over"
+CONTRADICTION = "names and order contradict each other"
 
 
 @dataclass(frozen=True)
@@ -74,8 +78,9 @@ class Evidence:
         model: The module.
         source_flow: As of `source_graph.flow`.
         target_flow: As of `target_graph.flow`.
-        order: As of `Source`; `layers` if the numbers are those in which Keras made the layers, whatever their names.
+        order: As of `Source`.
         hints: Of the user: target unit by source unit.
+        classes: By source unit, what layers that the file counts together have in common, if `order` is `layers`.
     """
 
     model: nn.Module
@@ -83,6 +88,7 @@ class Evidence:
     target_flow: Edges | None
     order: str
     hints: Mapping[str, str] = field(default_factory=dict[str, str])
+    classes: Mapping[str, Sequence[str]] = field(default_factory=dict[str, "Sequence[str]"])
 
 
 def match(
@@ -116,13 +122,13 @@ def match(
             if kin == left:
                 break
             left = kin
-            _propagate(left, pairs, "its block: layers whose names begin alike")
+            _propagate(left, pairs, "its block: layers whose names begin alike", _least(pairs))
             continue
         sources, others = sorted(group[0], key=order.index), sorted(group[1], key=targets.index)
         found, asked[tuple(sorted(sources))] = _told(sources, others, evidence)
         for pair in found:
             _take(left, pairs, pair)
-        _propagate(left, pairs, "no other layer of this type and shape is left")
+        _propagate(left, pairs, "no other layer of this type and shape is left", _least(pairs))
     opened = [_open(*group, order, targets, asked, evidence) for group in components(left)]
     return tuple(sorted(pairs, key=lambda pair: order.index(pair.source))), tuple(opened)
 
@@ -137,6 +143,11 @@ def _open(
     return Open(found, guess, asked[tuple(sorted(sources))], is_counted)
 
 
+def _least(pairs: Sequence[Pair]) -> float:
+    """The margin of what depends on all pairs before."""
+    return min((pair.margin for pair in pairs), default=1.0)
+
+
 def _take(left: Candidates, pairs: list[Pair], pair: Pair) -> None:
     pairs.append(pair)
     left.pop(pair.source, None)
@@ -144,42 +155,68 @@ def _take(left: Candidates, pairs: list[Pair], pair: Pair) -> None:
         others.discard(pair.target)
 
 
-def _propagate(left: Candidates, pairs: list[Pair], reason: str) -> None:
-    """Take what is the only candidate of a source or of a target, until nothing is."""
-    while True:
-        single = next(((name, next(iter(others))) for name, others in left.items() if len(others) == 1), None)
-        if single is None:
-            sought: dict[str, list[str]] = {}
-            for name, others in left.items():
-                for other in others:
-                    sought.setdefault(other, []).append(name)
-            sole = next(((names[0], other) for other, names in sought.items() if len(names) == 1), None)
-            if sole is None or sum(len(group[0]) != len(group[1]) for group in components(left) if sole[0] in group[0]):
-                return
-            single = sole
-        elif any(len(group[0]) != len(group[1]) for group in components(left) if single[0] in group[0]):
-            return
-        _take(left, pairs, Pair(*single, reason, 1.0))
+def _propagate(left: Candidates, pairs: list[Pair], reason: str, margin: float = 1.0) -> None:
+    """Take what is the only candidate of a source or of a target, until nothing is.
+
+    What is taken so is part of every assignment of a group to as many layers; of other groups nothing is taken.
+    """
+    for sources, _ in [group for group in components(left) if _is_whole(left, *group)]:
+        seekers: dict[str, set[str]] = {}
+        for name in sources:
+            for other in left[name]:
+                seekers.setdefault(other, set()).add(name)
+        waiting = [(name, other) for name in sources for other in left[name]
+                   if len(left[name]) == 1 or len(seekers[other]) == 1]  # fmt: skip
+        while waiting:
+            name, other = waiting.pop()
+            if name not in left:
+                continue
+            pairs.append(Pair(name, other, reason, margin))
+            for lost in left.pop(name) - {other}:
+                seekers[lost].discard(name)
+                waiting += [(one, lost) for one in seekers[lost] if len(seekers[lost]) == 1]
+            for one in seekers.pop(other) - {name}:
+                left[one].discard(other)
+                waiting += [(one, last) for last in left[one] if len(left[one]) == 1]
+
+
+def _is_whole(left: Candidates, sources: Sequence[str], targets: Sequence[str]) -> bool:
+    """Whether each source can become a target of its own, and none is left over."""
+    from scipy.sparse import csr_array
+    from scipy.sparse.csgraph import maximum_bipartite_matching
+
+    if len(sources) != len(targets):
+        return False
+    place = {name: index for index, name in enumerate(targets)}
+    edges = [(row, place[other]) for row, name in enumerate(sources) for other in left[name]]
+    rows, columns = zip(*edges, strict=True) if edges else ((), ())
+    table = csr_array((np.ones(len(edges)), (rows, columns)), shape=(len(sources), len(targets)))
+    return bool((maximum_bipartite_matching(table) >= 0).all())
 
 
 def _told(sources: list[str], targets: list[str], evidence: Evidence) -> tuple[list[Pair], str]:
     """The pairs of one group, or why they cannot be told."""
     if len(sources) != len(targets):
         return [], f"{len(sources)} layers of the file fit {len(targets)} layers of the module"
-    same = _of_equal_names(sources, targets)
-    by_names, margin = _of_names(sources, targets)
     by_order = dict(zip(sources, targets, strict=True)) if _is_ordered(sources, targets, evidence) else None
-    if same is not None:
-        return [Pair(source, target, "the same name", 1.0) for source, target in same.items()], ""
-    if by_names is None and by_order is None:
-        return [], f"names do not tell them apart (margin {margin:.2f} of {CLEAR_MARGIN}), nor does the flow of values"
-    if by_names is None or by_order is None or by_names == by_order:
-        told = by_names or by_order or {}
-        reason = (
-            "names and order" if by_names == by_order else "names" if by_names else "order along the flow of values"
-        )
-        return [Pair(source, target, reason, margin if by_names else 0.0) for source, target in told.items()], ""
-    return [], "names and order contradict each other"
+    same = _of_equal_names(sources, targets)
+    names = _of_names(sources, targets, has_numbers=evidence.order != "made") if same is None else Names(same, 1.0)
+    if names.found is not None and by_order is not None and names.found != by_order:
+        return [], CONTRADICTION
+    if names.found is None and by_order is None:
+        return [], f"names do not tell them apart (margin {names.margin:.2f} of {CLEAR_MARGIN}), nor does the flow"
+    if names.found is None:
+        told = by_order or {}
+        return [Pair(source, target, "order along the flow of values", 0.0) for source, target in told.items()], ""
+    reason, margin = ("the same name" if same is not None else "names"), names.margin
+    if same is None and _of_names(sources, targets, has_numbers=False).found is None:
+        reason, margin = NUMBERS, min(margin, NUMBERS_MARGIN)
+    if same is None and by_order is not None and not (reason == NUMBERS and evidence.order == "numbers"):
+        reason = "names and order"
+    return [
+        Pair(source, target, *((LEFT_OVER, 0.0) if source in names.left else (reason, margin)))
+        for source, target in names.found.items()
+    ], ""
 
 
 def _of_equal_names(sources: list[str], targets: list[str]) -> dict[str, str] | None:
@@ -191,11 +228,25 @@ def _of_equal_names(sources: list[str], targets: list[str]) -> dict[str, str] | 
     return {name: right[key] for key, name in left.items()}
 
 
-def _of_names(sources: list[str], targets: list[str]) -> tuple[dict[str, str] | None, float]:
-    """The assignment whose names are most alike, if no other comes near; and by how much it is better."""
+@dataclass(frozen=True)
+class Names:
+    """What names tell.
+
+    Attributes:
+        found: The assignment whose names are most alike, if no other comes near.
+        margin: By how much it is better than the second best.
+        left: Sources whose names are like none, so that they got what the others left.
+    """
+
+    found: dict[str, str] | None
+    margin: float
+    left: frozenset[str] = frozenset()
+
+
+def _of_names(sources: list[str], targets: list[str], *, has_numbers: bool) -> Names:
     from scipy.optimize import linear_sum_assignment
 
-    alike = np.array(likeness(sources, targets))
+    alike = np.array(likeness(sources, targets, has_numbers=has_numbers))
     rows, columns = linear_sum_assignment(-alike)
     best = float(alike[rows, columns].sum())
     second = -np.inf
@@ -210,7 +261,8 @@ def _of_names(sources: list[str], targets: list[str]) -> tuple[dict[str, str] | 
     is_alike = chosen > 0  # or like nothing else, so that both are what is left over
     is_left = (alike.max(1)[rows] == 0) & (alike.max(0)[columns] == 0)
     is_clear = margin >= CLEAR_MARGIN and float(chosen.mean()) >= ENOUGH and bool((is_alike | is_left).all())
-    return (found if is_clear else None), margin
+    left = frozenset(sources[row] for row, is_one in zip(rows, is_left, strict=True) if is_one)
+    return Names(found if is_clear else None, margin, left)
 
 
 def _is_ordered(sources: list[str], targets: list[str], evidence: Evidence) -> bool:
@@ -224,14 +276,11 @@ def _is_ordered(sources: list[str], targets: list[str], evidence: Evidence) -> b
 
 
 def _is_counted(sources: Sequence[str], evidence: Evidence) -> bool:
-    """Whether the order of these units is one in which their layers were made."""
-    if evidence.order != "numbers":
-        return evidence.order != "file"
-    if len({_words(name) for name in sources}) > 1:
-        return False  # numbers count layers of one name; layers of others stand between them in no order
+    """Whether the order of these units is one in which the network of the file runs them."""
+    if evidence.order in ("file", "made", "graph"):
+        return evidence.order == "graph"
+    of_one = evidence.classes if evidence.order == "layers" else {name: words(name) for name in sources}
+    if len({of_one.get(name) for name in sources}) > 1:
+        return False  # layers of others stand between them in no order
     numbers = [tuple(int(part) for part in parts(name) if part.isdigit()) for name in sources]
-    return numbers == sorted(numbers)
-
-
-def _words(name: str) -> tuple[str, ...]:
-    return tuple(part for part in parts(name) if not part.isdigit())
+    return evidence.order == "layers" or numbers == sorted(numbers)

@@ -34,6 +34,11 @@ def parts(name: str) -> list[str]:
     return [part.lower() for part in _PART.findall(name)]
 
 
+def words(name: str) -> tuple[str, ...]:
+    """The words of a name, without its numbers."""
+    return tuple(part for part in parts(name) if not part.isdigit())
+
+
 def tokens(name: str) -> Tokens:
     """The words and numbers of a name, in order.
 
@@ -52,7 +57,7 @@ def tokens(name: str) -> Tokens:
     return tuple(found)
 
 
-def likeness(sources: Sequence[str], targets: Sequence[str]) -> list[list[float]]:
+def likeness(sources: Sequence[str], targets: Sequence[str], *, has_numbers: bool = True) -> list[list[float]]:
     """How much each name of the file is like each name of the module, among these names alone.
 
     What all names of a side share is left out. A number counts at its place if it is an index: the same words stand
@@ -62,11 +67,12 @@ def likeness(sources: Sequence[str], targets: Sequence[str]) -> list[list[float]
     Args:
         sources: Names of the file.
         targets: Names of the module.
+        has_numbers: Whether numbers count.
 
     Returns:
         From 0 (nothing in common) to 1 (the same), one row for each source.
     """
-    ours, theirs = _places(sources), _places(targets)
+    ours, theirs = (_places(sources), _places(targets)) if has_numbers else ([], [])
     kept: list[tuple[tuple[int, ...], tuple[int, ...]]] = []
     for (one, is_index), (other, is_other_index) in zip(ours, theirs, strict=False):
         if is_index and is_other_index and _from_first(one) == _from_first(other):

@@ -10,6 +10,7 @@ from torch.nn.modules.conv import _ConvNd
 from frostline.core.errors import AmbiguousPortError, DataError, LayerNotFound, PortError, nearest
 from frostline.core.restore import evaluating
 from frostline.porting.assignment.assignment import Evidence, Open, Pair, match
+from frostline.porting.assignment.names import words
 from frostline.porting.graphs import source_graph, target_graph
 from frostline.porting.layouts.choice import moves
 from frostline.porting.plan import flattened, folded
@@ -108,8 +109,8 @@ def make_plan(
         raise _without_partner(path, *lost, units, targets)
     edges = seen.edges if seen is not None else None
     has_maps = any(isinstance(unit.module, _ConvNd) for unit in targets)
-    order = "layers" if source.framework == "keras" and source.order == "numbers" else source.order
-    evidence = Evidence(model, source_graph.flow(source, units), edges, order, hints)
+    classes = {unit.name: words(next(iter(unit.leaves.values())).name.rpartition("/")[0]) for unit in units}
+    evidence = Evidence(model, source_graph.flow(source, units), edges, source.order, hints, classes)
     pairs, opened = match(candidates, list(by_source), list(by_target), evidence)
     if not partial:
         _check_counts(path, opened)

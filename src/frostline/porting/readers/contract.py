@@ -73,8 +73,10 @@ class Source:
             `sklearn`, `darknet`, `matconvnet`, `tensorflow` (names of TF1), `gguf`, or `numpy` (arrays whose names do
             not tell: their layout is unknown).
         tensors: Every array that is part of the network, in the order of `order`.
-        order: What the order of `tensors` follows: `graph` (the architecture in the file), `numbers` (numbers in names:
-            `conv2d_2` before `conv2d_10`), or `file` (as they stand there: no evidence of anything).
+        order: What the order of `tensors` follows: `graph` (the architecture in the file), `layers` (numbers that a
+            framework gives layers of one class as the network runs them, whatever their names), `numbers` (numbers in
+            names: `conv2d_2` before `conv2d_10`), `made` (as a program made the layers, which also gave their names
+            numbers: they may run in another order), or `file` (as they stand there: no evidence of anything).
         layers: The architecture, in an order in which it can be computed; empty if the file carries none.
         dropped: Arrays that are no part of the network, by name: the class they were dropped in (`optimizer slot`,
             `moving average`, `counter`, `random state`).

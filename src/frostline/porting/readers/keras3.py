@@ -11,12 +11,12 @@ from frostline.porting.readers import hdf5, strict_json, zip_archive
 from frostline.porting.readers.contract import Source, SourceTensor
 from frostline.porting.readers.keras_graph import code_in, ends, graph, is_model
 from frostline.porting.readers.keras_leaves import leaves
-from frostline.porting.readers.keras_places import Place, file_order, guess, modern, places
+from frostline.porting.readers.keras_places import Place, file_order, guess, is_counted, modern, places
 from frostline.porting.readers.weight_file import neighbour
 from frostline.porting.readers.zip_archive import Archive
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from torch import Tensor
 
@@ -155,12 +155,18 @@ def _source(file: WeightFile, kind: str, model: Mapping[str, Any], weights: _Wei
     is_placed = bool(layers) and all(rank != _UNKNOWN for rank, _ in found)
     if is_placed:
         found.sort(key=lambda item: item[0])
-    order = "graph" if is_placed else "numbers"
+    order = "graph" if is_placed else _order(groups, weights.names)
     hidden = len(notes) - _MAX_NOTES
     shown = notes[:_MAX_NOTES] + ([f"There are {hidden} more notes of this kind."] if hidden > 0 else [])
     inputs, outputs = ends(file, model) if layers else ((), ())
     kept = tuple(tensor for _, tensor in found)
     return Source(kind, "keras", kept, order, layers, MappingProxyType(dropped), tuple(shown), inputs, outputs)
+
+
+def _order(groups: Iterable[str], names: Mapping[str, str]) -> str:
+    if all(is_counted(group, names) for group in groups):
+        return "layers"
+    return "made" if any(group.startswith("layers/") for group in groups) else "numbers"
 
 
 def _ranks(layers: tuple[SourceLayer, ...], known: Mapping[str, Place]) -> Callable[[str, str], tuple[int, int]]:

@@ -73,7 +73,7 @@ def read(file: WeightFile, key: str | None = None) -> Source:
     if "not named by its layer" in dropped.values():
         notes.append("Arrays that belong to no layer of the file's list of layers were left out.")
     kind = "Keras model in HDF5" if root else "Keras weights in HDF5"
-    order = "graph" if names else "numbers"
+    order = "graph" if layers or (names and not known.is_scoped) else "made" if names else "numbers"
     inputs, outputs = ends(file, model) if layers else ((), ())
     kept = tuple(tensor for _, tensor in tensors)
     return Source(kind, "keras", kept, order, layers, MappingProxyType(dropped), tuple(notes), inputs, outputs)
@@ -148,6 +148,7 @@ class _Known:
         for unit in units:
             self._inner[(unit.partition("/")[0], unit.rpartition("/")[2])].append(unit)
         self._seen: dict[str, int] = {}
+        self.is_scoped = False  # whether a name stands around that of a layer: a subclassed model, in no order
 
     def layer_of(self, path: str) -> str | None:
         """The listed layer in whose group an array is; names of layers may have slashes."""
@@ -168,6 +169,7 @@ class _Known:
         if layer == _OWN:
             return "/".join(parts), leaf
         name = layer.rpartition("/")[2]
+        self.is_scoped |= name in parts[1:]
         if name in parts:
             parts = parts[len(parts) - parts[::-1].index(name) :]  # scopes of models around it stand before it
         return self._collapsed(layer, parts, leaf)

@@ -21,6 +21,8 @@ _MAX_UNIT = 1_000  # names of models in models in models add up
 # With an underscore in front in Keras 2.
 _ATTENTION = {"query_dense": "query", "key_dense": "key", "value_dense": "value", "output_dense": "attention_output"}
 _ATTENTION_KINDS = ("multi_head_attention", "grouped_query_attention", "group_query_attention")
+# What a layer of Keras itself consists of.
+_PARTS = {"cell", _CELLS, "layer", *_ATTENTION, *(f"_{name}" for name in _ATTENTION), "forward_layer", "backward_layer"}
 _DIRECTIONS = {"forward_layer": "forward", "backward_layer": "backward"}
 
 
@@ -78,6 +80,34 @@ def guess(path: str, name_at: Callable[[str], str | None]) -> Place:
     elif len(parts) > 1 and parts[-1] == "layer" and _kind(parts[:-1], name_at) == "time_distributed":
         return Place(_unit(parts[:-1], name_at), _kind(parts, name_at))
     return Place(_unit(parts, name_at), _kind(parts, name_at))
+
+
+def is_counted(path: str, names: Mapping[str, str]) -> bool:
+    """Whether a path numbers layers as they run: in the lists of functional and sequential models alone.
+
+    Keras walks the attributes of every other object in the order of their names, which says nothing about what it
+    computes. One of them, `layers`, is a list of the layers as they were made. Functional models have input layers in
+    theirs.
+
+    Args:
+        path: Names of groups, joined by `/`.
+        names: What Keras attached to groups, also to those without variables.
+
+    Example:
+        >>> names = {"": "sequential", "layers/dense_1": "last"}
+        >>> [is_counted(path, names) for path in ("layers/dense_1", "decode", "layers/block/decode")]
+        [True, False, False]
+    """
+    parts = modern(path).split("/")
+    lists = [at for at, part in enumerate(parts) if part == _LIST]
+    rest = [part for at, part in enumerate(parts) if part != _LIST and parts[at - 1] not in (_LIST, _CELLS)]
+    return lists[:1] == [0] and all(part in _PARTS for part in rest) and all(_is_run(parts[:at], names) for at in lists)
+
+
+def _is_run(parts: list[str], names: Mapping[str, str]) -> bool:
+    inside = "/".join([*parts, _LIST, "input_layer"])
+    is_functional = any(name == inside or name.startswith(f"{inside}_") for name in names)
+    return is_functional or _base(parts[-1] if parts else names.get("", ""))[0] == "sequential"
 
 
 def file_order(path: str) -> list[tuple[str, int]]:

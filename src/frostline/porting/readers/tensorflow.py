@@ -8,6 +8,7 @@ of recurrent cells do not.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from frostline.porting.readers.tensor_bundle import Bundle, Entry
     from frostline.porting.readers.weight_file import WeightFile
 
+# Sequential and functional models of Keras count the layers in their list; other paths are attributes, by name.
+_COUNTED = re.compile(r"(^|/)(layer_with_weights-|_operations/)\d")
 _KERAS_COPIES = "_all_variables/"  # Keras 3 exports every variable twice
 _KERAS_LEAVES = frozenset(
     {"kernel", "gamma", "beta", "moving_mean", "moving_variance", "embeddings", "depthwise_kernel", "pointwise_kernel",
@@ -166,7 +169,8 @@ def _assembled(
         notes.append(f"{num_copies} variables are stored twice, byte for byte; one of each was taken.")
     framework = "keras" if is_keras else "tensorflow"
     layers, said = architecture(found.file)
-    order = "graph" if layers else "numbers"
+    is_counted = all(_COUNTED.search(variable.path) for variable in variables)
+    order = "graph" if layers else "layers" if is_keras and is_counted else "made" if is_keras else "numbers"
     tensors = _by_layers(tensors, layers)
     roles = {name.removesuffix(SUFFIX): role for name, role in dropped.items()}
     return Source(
