@@ -76,7 +76,7 @@ def source(
     beside = {path: place(path, one.shape, one.dtype) for path, one in arrays.items() if path not in wanted}
     averaged = {(where.unit, where.leaf) for where in places.values()}
     twins = {path for path, where in beside.items() if not where.role and (where.unit, where.leaf) in averaged}
-    is_of_weights = bool(twins and prefix) and is_average(prefix[-1])
+    is_of_weights = bool(twins) and key is not None and is_average(key.rpartition("/")[2])
     for path, where in beside.items():
         if is_of_weights and path not in twins and where.role is None:
             places[path] = where  # such as batch statistics, of which no averages are kept
