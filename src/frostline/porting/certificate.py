@@ -22,6 +22,7 @@ class Mapped:
         reason: Why these two belong together.
         margin: By how much: 1 if nothing else was possible.
         sha256: Digest of the bytes that the module holds now.
+        is_computed: Whether it was computed, as of a weight norm: no inverse gives its sources back.
     """
 
     target: str
@@ -32,6 +33,7 @@ class Mapped:
     reason: str
     margin: float
     sha256: str
+    is_computed: bool = False
 
 
 @dataclass(frozen=True)
@@ -160,9 +162,10 @@ def sentences(
     mapping: tuple[Mapped, ...], runs: tuple[Run, ...], checks: tuple[Check, ...], *, has_graph: bool
 ) -> tuple[str, str, str]:
     """What is proven, what is only tested, and what is unknown; one sentence each."""
-    constants = sum(not one.sources for one in mapping)
+    constants, num_computed = sum(not one.sources for one in mapping), sum(one.is_computed for one in mapping)
     proven = (
         f"each of {len(mapping)} tensors was written once, and the inverse of its layout gives back the file's bytes"
+        + (f"; but {num_computed} were computed from the file's, which nothing gives back" if num_computed else "")
         + (f"; {constants} are constants that the file leaves out" if constants else "")
         + "."
     )
