@@ -285,3 +285,16 @@ def test_grus_that_reset_before_the_product_become_the_block_that_does(name):
     model = Counterpart()
     certificate = fl.port(network.path / network.files[0], model, golden=(inputs, outputs))
     assert certificate.runs[0].error <= EXACT
+
+
+def test_a_weight_norm_of_the_file_becomes_a_plain_weight_and_the_certificate_says_so(tmp_path):
+    from torch.nn.utils.parametrizations import weight_norm
+
+    source = two_layers()
+    weight_norm(source[0])
+    save_file(source.state_dict(), tmp_path / "w.safetensors")
+    own, x = Mine(), numbers(5, 3)
+    certificate = fl.port(tmp_path / "w.safetensors", own, golden=(x, source(x).detach()))
+    assert "but 1 were computed from the file's, which nothing gives back" in certificate.proven
+    assert certificate.runs[0].error <= EXACT
+    assert fl.Certificate.from_dict(certificate.as_dict()) == certificate

@@ -27,6 +27,7 @@ class Mapped:
         reason: Why these two belong together.
         margin: By how much: 1 if nothing else was possible.
         sha256: Digest of the bytes that the module holds now.
+        is_computed: Whether it was computed, as of a weight norm: no inverse gives its sources back.
     """
 
     target: str
@@ -37,6 +38,7 @@ class Mapped:
     reason: str
     margin: float
     sha256: str
+    is_computed: bool = False
 
 
 @dataclass(frozen=True)
@@ -212,9 +214,10 @@ def sentences(
         has_graph: Whether the file carries its architecture.
         converted: How many tensors the module holds in another dtype than the file.
     """
-    constants = sum(not one.sources for one in mapping)
+    constants, num_computed = sum(not one.sources for one in mapping), sum(one.is_computed for one in mapping)
     proven = (
         f"each of {len(mapping)} tensors was written once, and the inverse of its layout gives back the file's bytes"
+        + (f"; but {num_computed} were computed from the file's, which nothing gives back" if num_computed else "")
         + (f"; {constants} are constants that the file leaves out" if constants else "")
         + (f"; {converted} were then converted to the module's dtype" if converted else "")
         + "."

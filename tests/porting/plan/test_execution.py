@@ -1,7 +1,7 @@
 import pytest
 import torch
 from torch import nn
-from torch.nn.utils import parametrizations
+from torch.nn.utils import parametrizations, parametrize
 
 from frostline.core.errors import PortError
 from frostline.porting.plan.execution import carry_out, digest_of, make_values
@@ -49,7 +49,15 @@ def test_a_digest_is_of_bytes():
     assert digest_of([numbers(2, 3).T]) == digest_of([numbers(2, 3).T.contiguous()])
 
 
-def test_a_weight_norm_holds_what_is_written_and_a_spectral_norm_does_not():
+class Symmetric(nn.Module):
+    def forward(self, x):
+        return x.triu() + x.triu(1).mT
+
+    def right_inverse(self, x):
+        return x.triu()
+
+
+def test_a_weight_norm_holds_what_is_written_and_a_symmetric_weight_may_not():
     kernel = numbers(3, 2)
     normed = parametrizations.weight_norm(nn.Linear(3, 2))
     before = {name: tensor.clone() for name, tensor in normed.state_dict().items()}
@@ -57,12 +65,13 @@ def test_a_weight_norm_holds_what_is_written_and_a_spectral_norm_does_not():
     assert torch.allclose(normed.weight, kernel.T)
     undo()
     assert all(torch.equal(tensor, before[name]) for name, tensor in normed.state_dict().items())
-    spectral = parametrizations.spectral_norm(nn.Linear(3, 2))
-    before = {name: tensor.clone() for name, tensor in spectral.state_dict().items()}
-    plan = plan_for(spectral, kernel=kernel, bias=numbers(2))
+    layer = nn.Linear(3, 3)
+    parametrize.register_parametrization(layer, "weight", Symmetric())
+    before = {name: tensor.clone() for name, tensor in layer.state_dict().items()}
+    plan = plan_for(layer, kernel=numbers(3, 3), bias=numbers(3))
     with pytest.raises(PortError, match="The layer does not hold the weight that is written into it"):
-        carry_out(plan, spectral)
-    assert all(torch.equal(tensor, before[name]) for name, tensor in spectral.state_dict().items())
+        carry_out(plan, layer)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in layer.state_dict().items())
 
 
 def test_whole_numbers_that_are_cut_and_variances_that_become_zero_are_refused():

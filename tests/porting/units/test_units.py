@@ -1,6 +1,6 @@
 import torch
 from torch import nn
-from torch.nn.utils.parametrizations import weight_norm
+from torch.nn.utils.parametrizations import orthogonal, weight_norm
 
 from frostline.porting.units.units import full_name, is_layer, persistent, source_units, target_units, write
 from helpers_porting import numbers, source_of
@@ -33,12 +33,18 @@ def test_buffers_that_are_not_saved_are_no_part_of_it():
     assert not is_layer(Own())
 
 
-def test_a_weight_norm_takes_the_weight_itself():
-    layer = weight_norm(nn.Linear(2, 3))
+def test_a_weight_norm_holds_what_its_weight_is_computed_from():
+    (unit,) = target_units(nn.Sequential(weight_norm(nn.Linear(2, 3))))
+    assert set(unit.tensors) == {"bias", "weight_g", "weight_v"}
+    assert full_name(unit, "weight_g") == "0.parametrizations.weight.original0"
+
+
+def test_a_parametrization_of_another_kind_takes_the_tensor_itself():
+    layer = orthogonal(nn.Linear(3, 3))
     (unit,) = target_units(nn.Sequential(layer))
-    assert "weight" in unit.tensors
-    write(unit, "weight", numbers(3, 2))
-    assert torch.allclose(layer.weight, numbers(3, 2))
+    assert set(unit.tensors) == {"bias", "weight"}
+    write(unit, "weight", torch.eye(3))
+    assert torch.allclose(layer.weight, torch.eye(3))
 
 
 def test_tensors_of_one_layer_of_a_file_are_one_unit():

@@ -155,10 +155,12 @@ class _Watch(TorchFunctionMode):
 
     def _channels(self, tensor: Tensor) -> int:
         for name in self._reached.get(id(tensor), ()):
-            weight = self._units[name].tensors.get("weight")
-            if weight is not None:
-                return int(weight.shape[1] if isinstance(self._units[name].module, nn.modules.conv._ConvTransposeNd)
-                           else weight.shape[0])  # fmt: skip
+            unit = self._units[name]
+            norm, weight = unit.norms.get("weight"), unit.tensors.get("weight")
+            shape = norm.shape if norm is not None else weight.shape if weight is not None else ()
+            if shape:
+                is_transposed = isinstance(unit.module, nn.modules.conv._ConvTransposeNd)
+                return int(shape[1] if is_transposed else shape[0])
         return 0
 
 

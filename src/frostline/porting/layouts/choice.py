@@ -14,6 +14,7 @@ from frostline.porting.layouts import (
     keras,
     matconvnet,
     mxnet,
+    normed,
     onnx,
     paddle,
     sklearn,
@@ -46,6 +47,13 @@ _BY_FRAMEWORK = {
 
 def moves(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
     """How `unit` becomes `target`, tensor by tensor; None if it cannot."""
+    if all(set(norm.tensors) <= set(unit.leaves) for norm in target.norms.values()):
+        return _moves(unit, target)  # both have the same norms, or the layer has none
+    found = _moves(unit, normed.without_norms(target))
+    return normed.with_norms(unit, target, found) if found is not None else None
+
+
+def _moves(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
     if target.norm is not None:
         return folded.moves(unit, target)
     rules = _BY_FRAMEWORK.get(unit.framework, _unknown)

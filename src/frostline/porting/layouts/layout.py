@@ -80,7 +80,10 @@ class Move:
         """The tensor of the module: `parts` are the source tensors, `like` the tensor that it replaces."""
         if not self.sources:
             return self.layouts[0].forward(like) if self.layouts else torch.full_like(like, self.constant)
-        made = [layout.forward(part) for layout, part in zip(self.layouts, parts, strict=True)]
+        return self.joined([layout.forward(part) for layout, part in zip(self.layouts, parts, strict=True)])
+
+    def joined(self, made: list[Tensor]) -> Tensor:
+        """The tensor of the module, from the source tensors after their layouts."""
         if self.combine is not None:
             return self.combine.of(made)
         return made[0] if len(made) == 1 else torch.cat(made, self.axis)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from torch import nn
 
+from frostline.porting.layouts import normed
 from frostline.porting.layouts.layout import SAME, Move, reshaped
 from frostline.porting.layouts.rules import assemble, fits
 
@@ -23,6 +25,9 @@ def moves(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
     """
     if isinstance(target.module, nn.MultiheadAttention) and "query/weight" in unit.leaves:
         return packed(unit, target, SAME)
+    hidden = normed.computed(unit, target)
+    if hidden:
+        return _of_norms(unit, target, hidden)
     rows: dict[str, tuple[str, Layout]] = {}
     for leaf, tensor in unit.leaves.items():
         own = _OLD_NAMES.get(leaf, leaf)
@@ -31,6 +36,19 @@ def moves(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
             return None
         rows[leaf] = (own, _form(tuple(tensor.shape), tuple(wanted.shape)))
     return assemble(unit, target, rows, {"num_batches_tracked": 0.0})
+
+
+def _of_norms(unit: SourceUnit, target: TargetUnit, hidden: dict[str, tuple[str, ...]]) -> tuple[Move, ...] | None:
+    """A layer whose weights the file has under a weight norm or a spectral norm."""
+    used = {part for parts in hidden.values() for part in parts}
+    leaves = {leaf: tensor for leaf, tensor in unit.leaves.items() if leaf not in used}
+    tensors = {own: tensor for own, tensor in target.tensors.items() if own not in hidden}
+    rest = moves(replace(unit, leaves=leaves), replace(target, tensors=tensors))
+    made = [normed.plain(unit, own, parts, target) for own, parts in hidden.items()]
+    found = tuple(move for move in made if move is not None)
+    if rest is None or len(found) < len(made) or not fits(unit, target, found):
+        return None
+    return (*found, *rest)
 
 
 def _form(shape: tuple[int, ...], wanted: tuple[int, ...]) -> Layout:

@@ -64,8 +64,10 @@ def _is_unnamed(step: Step) -> bool:
 
 def _either_side(step: Step) -> tuple[Step, ...]:
     """Arrays of nobody knows whom: a square matrix may be (in, out) or (out, in)."""
-    shape = step.target.tensors["weight"].shape
-    if shape[0] != shape[1]:
+    weight = step.target.tensors.get("weight")
+    if weight is None:  # under a norm
+        return (step, step)
+    if weight.shape[0] != weight.shape[1]:
         return (step,)
     turned = tuple(
         replace(move, layouts=(TRANSPOSED,) if move.layouts == (SAME,) else (SAME,))

@@ -34,7 +34,7 @@ def certificate_of(
         Mapped(
             full_name(step.target, move.target), tuple(step.source.leaves[leaf].name for leaf in move.sources),
             move.text(), step.source.name, step.target.name, step.reason, round(step.margin, 3),
-            digest_of([held(step.target, move.target)]),
+            digest_of([held(step.target, move.target)]), move.combine is not None,
         )
         for step in plan.steps
         for move in step.moves

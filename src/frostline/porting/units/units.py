@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from frostline.porting.blocks import ResetBeforeGRU
+from frostline.porting.units.norms import Norm, norms_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -61,6 +62,7 @@ class TargetUnit:
         owner: The qualified name of the layer.
         names: Names in the state dict of tensors that are not named by the layer and their own name.
         norm: The BatchNorm that is part of the unit, since the file has none (see `folded`).
+        norms: Of its tensors those that it computes from others under a weight norm or a spectral norm.
     """
 
     name: str
@@ -69,6 +71,7 @@ class TargetUnit:
     owner: str
     names: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
     norm: nn.modules.batchnorm._BatchNorm | None = None
+    norms: Mapping[str, Norm] = field(default_factory=dict[str, Norm], repr=False)
 
     def __str__(self) -> str:
         shapes = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in self.tensors.items())
@@ -124,7 +127,17 @@ def _packed(name: str, module: nn.MultiheadAttention) -> TargetUnit:
 
 
 def _units_of(name: str, module: nn.Module, taken: set[int]) -> Iterator[TargetUnit]:
-    if parametrize.is_parametrized(module):
+    norms = norms_of(module) if isinstance(module, LAYERS) else {}
+    if norms:
+        if parametrize.is_parametrized(module):
+            taken.update(id(part) for part in module.parametrizations.modules())  # pyright: ignore[reportAttributeAccessIssue]
+        tensors = persistent(module)
+        names: dict[str, str] = {}
+        for norm in norms.values():
+            tensors |= norm.tensors
+            names |= {own: f"{name}.{inner}" if name else inner for own, inner in norm.names.items()}
+        yield TargetUnit(name, module, tensors, name, names, norms=norms)
+    elif parametrize.is_parametrized(module):
         parametrizations = module.parametrizations
         assert isinstance(parametrizations, nn.ModuleDict)
         taken.update(id(part) for part in parametrizations.modules())

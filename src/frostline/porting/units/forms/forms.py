@@ -39,7 +39,7 @@ def grouped(units: Sequence[SourceUnit], targets: Sequence[TargetUnit]) -> tuple
 
 
 def _apart(unit: SourceUnit, *, keeps_attention: bool) -> list[SourceUnit]:
-    unit = keras.renamed(unit)
+    unit = torch.renamed(keras.renamed(unit))
     if unit.framework == "tensorflow":
         unit = tensorflow.renamed(unit)
     scopes = dict.fromkeys(leaf.rpartition("/")[0] for leaf in unit.leaves)

@@ -1,0 +1,73 @@
+"""Weight norm and spectral norm: layers of a module whose weight is computed from other tensors, old and new kind."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+from torch.nn.utils import parametrizations, parametrize
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+WEIGHT, SPECTRAL = "weight norm", "spectral norm"
+_PARTS = {
+    parametrizations._WeightNorm: (WEIGHT, {"g": "original0", "v": "original1"}),
+    parametrizations._SpectralNorm: (SPECTRAL, {"orig": "original", "u": "0._u", "v": "0._v"}),
+}  # the tensors of the new kind, by the ending that the old kind gives them
+
+
+@dataclass(frozen=True)
+class Norm:
+    """How a layer computes one of its tensors.
+
+    Attributes:
+        kind: `WEIGHT` or `SPECTRAL`.
+        shape: Of the tensor that is computed.
+        dim: Along which a spectral norm begins its matrix.
+        tensors: What it is computed from, by the names of the old kind (`weight_g`, `weight_v`).
+        names: The names that these have in the layer, if it is of the new kind.
+    """
+
+    kind: str
+    shape: tuple[int, ...]
+    dim: int
+    tensors: Mapping[str, Tensor] = field(repr=False)
+    names: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+def norms_of(module: nn.Module) -> dict[str, Norm]:
+    """The tensors of a layer that are computed, by name; empty if there is none, or one in a way that is unknown."""
+    return _old(module) or _new(module)
+
+
+def _old(module: nn.Module) -> dict[str, Norm]:
+    found: dict[str, Norm] = {}
+    for hook in module._forward_pre_hooks.values():
+        if isinstance(hook, (WeightNorm, SpectralNorm)):
+            kind, ends = (WEIGHT, "gv") if isinstance(hook, WeightNorm) else (SPECTRAL, ("orig", "u", "v"))
+            tensors: dict[str, Tensor] = {f"{hook.name}_{end}": getattr(module, f"{hook.name}_{end}") for end in ends}
+            whole = tensors[f"{hook.name}_{'v' if kind == WEIGHT else 'orig'}"]
+            found[hook.name] = Norm(kind, tuple(whole.shape), hook.dim, tensors)
+    return found
+
+
+def _new(module: nn.Module) -> dict[str, Norm]:
+    if not parametrize.is_parametrized(module):
+        return {}
+    lists = module.parametrizations
+    assert isinstance(lists, nn.ModuleDict)
+    found: dict[str, Norm] = {}
+    for own, each in lists.items():
+        kind, parts = _PARTS.get(type(each[0]), ("", {})) if len(each) == 1 else ("", {})
+        held = dict(each.named_parameters()) | dict(each.named_buffers())
+        if not kind or not set(parts.values()) <= set(held):
+            return {}
+        tensors = {f"{own}_{end}": held[name] for end, name in parts.items()}
+        names = {f"{own}_{end}": f"parametrizations.{own}.{name}" for end, name in parts.items()}
+        whole = tensors[f"{own}_{'v' if kind == WEIGHT else 'orig'}"]
+        found[own] = Norm(kind, tuple(whole.shape), each[0].dim, tensors, names)
+    return found
