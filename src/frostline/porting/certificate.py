@@ -157,9 +157,7 @@ class Certificate:
         return self.text()
 
 
-def sentences(
-    mapping: tuple[Mapped, ...], runs: tuple[Run, ...], checks: tuple[Check, ...], *, has_graph: bool
-) -> tuple[str, str, str]:
+def sentences(mapping: tuple[Mapped, ...], runs: tuple[Run, ...], checks: tuple[Check, ...]) -> tuple[str, str, str]:
     """What is proven, what is only tested, and what is unknown; one sentence each."""
     constants = sum(not one.sources for one in mapping)
     proven = (
@@ -184,8 +182,10 @@ def sentences(
         tried = ["nothing was run" + (f"; layers were told apart by {', '.join(told)}" if told else "")]
     tested = f"{'; '.join(tried)}."
     unknown = [] if runs else ["whether the module computes what the source network does (pass golden outputs)"]
-    if not has_graph and not runs:
-        unknown.append("settings that weights do not show: epsilon, padding, activations, the order of a flatten")
+    if not runs:
+        is_compared = any(check.setting != STATISTICS for check in checks)
+        hidden = "" if is_compared else "epsilon, padding, activations, "
+        unknown.append(f"settings that weights do not show: {hidden}the order of a flatten")
     unknown += [f"{setting} of {names}" for setting, names in _by_setting(checks, "unknown")]
     if not runs:
         unknown += [

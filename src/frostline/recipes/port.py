@@ -129,7 +129,7 @@ def _certificate(
         for step in plan.steps
         for move in step.moves
     )  # fmt: skip
-    proven, tested, unknown = sentences(mapping, runs, checks, has_graph=bool(content.layers))
+    proven, tested, unknown = sentences(mapping, runs, checks)
     return Certificate(
         file=plan.path, sha256=sha256, format=content.format, framework=content.framework, model=type(model).__name__,
         mapping=mapping, kept=plan.kept, unused=plan.unused, dropped=dict(plan.dropped), checks=checks, runs=runs,

@@ -40,6 +40,7 @@ class Step:
         moves: One for each tensor of the layer.
         reason: Why these two belong together.
         margin: As of `Pair`.
+        doubt: Why it may be wrong although no other way can be made; empty if it is not in doubt.
     """
 
     source: SourceUnit
@@ -47,6 +48,7 @@ class Step:
     moves: tuple[Move, ...]
     reason: str
     margin: float
+    doubt: str = ""
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,8 @@ class PortPlan:
         path: Of the file.
         steps: What is told.
         opened: What is not.
-        choices: Steps that may be done in several ways, all of them: the order of a flatten that cannot be told.
+        choices: Steps that may be done in several ways, all of them: the order of a flatten that cannot be told. Of a
+            step in doubt the one way that can be made.
         unused: Units of the file that go nowhere; only where a partial port was asked for.
         kept: Layers of the module that keep their values; likewise.
         dropped: As of `Source`.
@@ -136,11 +139,11 @@ def make_plan(
 
     def ways_of(pair: Pair) -> tuple[Step, ...]:
         step = _step(pair, by_source, by_target, table)
-        return flattened.ways(step, seen, source.framework, has_maps=has_maps)
+        return flattened.ways(step, seen, source, has_maps=has_maps)
 
     ways = [ways_of(pair) for pair in pairs]
-    steps = tuple(one[0] for one in ways if len(one) == 1)
-    choices = tuple(one for one in ways if len(one) > 1)
+    steps = tuple(one[0] for one in ways if len(one) == 1 and not one[0].doubt)
+    choices = tuple(one for one in ways if len(one) > 1 or one[0].doubt)
     options = {
         (name, other): ways_of(Pair(name, other, one.why, 0.0))[0]
         for one in opened
@@ -177,12 +180,13 @@ def refuse_ambiguity(plan: PortPlan) -> None:
         AmbiguousPortError: It lists what fits what as well.
     """
     if not plan.opened and plan.choices:
-        layer = plan.choices[0][0].target.name
+        step, *others = plan.choices[0]
         raise AmbiguousPortError(
-            what=f"The order in which the values before {layer!r} are flattened cannot be told.",
-            where=f"{plan.path}: {plan.choices[0][0].source}",
-            received="a module that could not be run on an example, or a map of which several axes may be the channels",
-            do="pass outputs of the source network, golden=(inputs, outputs), which settle it.",
+            what=f"The order in which the values before or behind {step.target.name!r} are flattened cannot be told.",
+            where=f"{plan.path}: {step.source}",
+            received=step.doubt or f"{len(others) + 1} orders that fit as well",
+            do=flattened.WRITTEN_OTHERWISE if step.doubt == flattened.NOT_FOLLOWED else
+            "pass outputs of the source network, golden=(inputs, outputs), which settle it.",
         )  # fmt: skip
     if not plan.opened:
         return
