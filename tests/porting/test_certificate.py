@@ -13,7 +13,7 @@ CHECKS = (Check("n", "eps", "differs", "0.001 in the file, 1e-05 in the module")
 
 
 def certificate(**fields):
-    proven, tested, unknown = sentences(MAPPING, fields.get("runs", ()), fields.get("checks", ()), has_graph=False)
+    proven, tested, unknown = sentences(MAPPING, fields.get("runs", ()), fields.get("checks", ()))
     values = {"kept": (), "unused": (), "dropped": {}, "checks": (), "runs": (), "notes": ("a wrapper",)} | fields
     return Certificate(
         "f.h5", "2" * 64, "Keras", "keras", "Net", MAPPING, proven=proven, tested=tested, unknown=unknown, **values
@@ -35,7 +35,7 @@ def test_pairs_that_only_numbers_told_are_listed():
     mapping = (
         Mapped("ups.0.weight", ("up_1/kernel",), "as it is", "up_1", "ups.0", "numbers in names", 0.1, "0" * 64),
     )
-    _, tested, _ = sentences(mapping, (), (), has_graph=False)
+    _, tested, _ = sentences(mapping, (), ())
     assert "1 by numbers alone, which networks count from either end: 'up_1 to ups.0'" in tested
 
 
@@ -46,6 +46,9 @@ def test_what_is_proven_tested_and_unknown_is_said_apart():
     assert bare.tested == "nothing was run; layers were told apart by names."
     assert "whether the module computes what the source network does" in bare.unknown
     assert "the order of a flatten" in bare.unknown
+    assert "epsilon" in bare.unknown
+    compared = certificate(checks=CHECKS)
+    assert "do not show: the order of a flatten;" in compared.unknown
     run = certificate(runs=RUNS, checks=CHECKS)
     assert (
         "agree with golden outputs on 4 samples (relative difference 1.0e-07, allowed 1e-05), in which 6" in run.tested

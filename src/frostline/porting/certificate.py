@@ -202,8 +202,7 @@ def _beside(files: dict[str, str]) -> str:
 
 
 def sentences(
-    mapping: tuple[Mapped, ...], runs: tuple[Run, ...], checks: tuple[Check, ...], *, has_graph: bool,
-    converted: int = 0,
+    mapping: tuple[Mapped, ...], runs: tuple[Run, ...], checks: tuple[Check, ...], *, converted: int = 0
 ) -> tuple[str, str, str]:  # fmt: skip
     """What is proven, what is only tested, and what is unknown; one sentence each.
 
@@ -211,7 +210,6 @@ def sentences(
         mapping: Every tensor that was written.
         runs: Outputs that were compared.
         checks: Settings that were compared.
-        has_graph: Whether the file carries its architecture.
         converted: How many tensors the module holds in another dtype than the file.
     """
     constants, num_computed = sum(not one.sources for one in mapping), sum(one.is_computed for one in mapping)
@@ -243,8 +241,10 @@ def sentences(
     tested = f"{'; '.join(tried)}."
     behind = [f"what the module computes behind {_listed(list(run.layers))}" for run in runs if run.layers]
     unknown = behind if runs else ["whether the module computes what the source network does (pass golden outputs)"]
-    if not has_graph and not runs:
-        unknown.append("settings that weights do not show: epsilon, padding, activations, the order of a flatten")
+    if not runs:
+        is_compared = any(check.setting != STATISTICS for check in checks)
+        hidden = "" if is_compared else "epsilon, padding, activations, "
+        unknown.append(f"settings that weights do not show: {hidden}the order of a flatten")
     unknown += [f"{setting} of {names}" for setting, names in _by_setting(checks, "unknown")]
     if not runs:
         unknown += [

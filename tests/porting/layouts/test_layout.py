@@ -10,14 +10,12 @@ from frostline.porting.layouts.layout import (
     permuted,
     reshaped,
 )
-from frostline.porting.plan.flattened import from_channels_last
 from helpers_porting import numbers
 
 LAYOUTS = [
     (SAME, (3, 4)), (TRANSPOSED, (3, 4)), (permuted("a", 3, 2, 0, 1), (2, 3, 4, 5)),
     (blocks("b", 3, (1, 0, 2)), (6, 2)),
     (blocks("b", 4, (0, 2, 3, 1)), (8,)), (flipped("c", 0, 1), (2, 3)), (reshaped("d", (2, 6), (12,)), (2, 6)),
-    (from_channels_last((3, 2, 4)), (24, 5)), (from_channels_last((3, 2)), (6,)),
     (TRANSPOSED.then(blocks("b", 3, (2, 0, 1))), (4, 9)),
 ]  # fmt: skip
 
@@ -30,11 +28,6 @@ def test_the_inverse_gives_the_same_bytes(layout, shape):
 
 def test_blocks_of_gates_change_places():
     assert blocks("gates", 3, (1, 0, 2)).forward(torch.arange(6)).tolist() == [2, 3, 0, 1, 4, 5]
-
-
-def test_rows_of_a_map_come_channel_by_channel():
-    rows = torch.arange(12)  # (height 2, width 3, channels 2)
-    assert from_channels_last((2, 2, 3)).forward(rows).tolist() == [0, 2, 4, 6, 8, 10, 1, 3, 5, 7, 9, 11]
 
 
 def test_a_move_joins_and_parts_again():

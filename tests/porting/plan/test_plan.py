@@ -87,14 +87,9 @@ def flat_units(channels):
 
 def test_the_order_of_a_flatten_is_seen_where_the_module_runs():
     first = plan(flat_units(8), Flattening(8)).steps[1]
-    assert "channels" in first.moves[0].text()
+    assert "from (4, 4, 8) to (8, 4, 4)" in first.moves[0].text()
     last = plan(flat_units(8), Flattening(8, is_first=False)).steps[1]
-    assert "channels" not in last.moves[0].text()
-
-
-def test_a_map_with_as_many_rows_as_channels_does_not_tell_its_order():
-    with pytest.raises(AmbiguousPortError, match="The order in which the values before 'out' are flattened"):
-        refuse_ambiguity(plan(flat_units(4), Flattening(4)))
+    assert last.moves[0].text() == "(in, out) to (out, in)"
 
 
 SUBCLASSED = Path(__file__).parents[1] / "files" / "keras_subclassed"
@@ -117,3 +112,8 @@ def test_a_keras_network_of_a_list_of_layers_has_one(name):
     port(SUBCLASSED / name, module)
     assert torch.equal(module[0].weight, torch.zeros(4, 4))
     assert torch.equal(module[1].weight, torch.ones(4, 4))
+
+
+def test_a_map_with_as_many_rows_as_channels_is_told_by_its_axes():
+    (step,) = plan(flat_units(4), Flattening(4)).steps[1:]
+    assert "from (4, 4, 4) to (4, 4, 4), axes (1, 2, 0)" in step.moves[0].text()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from frostline.porting.graphs.calls import names
 from frostline.porting.graphs.target_graph import contracted
 
 if TYPE_CHECKING:
@@ -55,3 +56,45 @@ def input_shapes(source: Source) -> tuple[tuple[tuple[int, ...], str], ...]:
                 return ()
             shapes.append((tuple(shape[1:]), str(layer.config.get("dtype", "float32"))))
     return tuple(shapes)
+
+
+_PASSING = names("""Relu LeakyRelu PRelu Sigmoid Tanh Elu Selu Gelu Erf HardSigmoid HardSwish Softplus Softsign Clip
+    Dropout Identity Cast Add Sub Mul Div BatchNormalization Celu Mish ThresholdedRelu Softmax""")
+_FLATTENING = frozenset(("Reshape", "Flatten", "Squeeze", "Unsqueeze"))
+
+
+def is_turned(source: Source, name: str, *, before: bool) -> bool | None:
+    """Whether an ONNX graph moves channels to the end before it flattens them, or back after a reshape.
+
+    Args:
+        source: The file.
+        name: Of a layer with weights.
+        before: Whether values on their way to the layer are meant, or those behind it.
+
+    Returns:
+        None if the graph does not show it.
+    """
+    layers = {layer.name: layer for layer in source.layers}
+    following: dict[str, list[str]] = {}
+    for layer in source.layers:
+        for other in layer.inputs:
+            following.setdefault(other, []).append(layer.name)
+    at, has_flatten = name, False
+    for _ in layers:
+        near = list(layers[at].inputs[:1]) if before and at in layers else following.get(at, [])
+        kinds = {layers[one].kind for one in near if one in layers}
+        if len(kinds) != 1 or (len(near) != 1 and not kinds <= {"Transpose"}):
+            return None
+        (kind,), at = kinds, near[0]
+        if kind == "Transpose" and has_flatten:
+            perm = tuple(layers[at].config.get("perm", ()))
+            axes = range(len(perm))
+            back, forth = (0, *axes[2:], 1), (0, axes[-1], *axes[1:-1])
+            return (perm == (back if before else forth)) or None if perm else None
+        if kind in _FLATTENING:
+            has_flatten = True
+        elif has_flatten and kind not in _PASSING:
+            return False
+        elif kind not in _PASSING:
+            return None
+    return None

@@ -15,6 +15,7 @@ from torch.overrides import TorchFunctionMode
 
 from frostline.core.inputs import call
 from frostline.core.restore import undisturbed
+from frostline.porting.graphs.axes_of_run import AxesOfRun, Flat
 from frostline.porting.graphs.examples import examples
 from frostline.porting.units.units import is_layer
 
@@ -27,29 +28,16 @@ Edges = dict[str, set[str]]  # of a unit: the units whose outputs reach it with 
 
 
 @dataclass(frozen=True)
-class Flat:
-    """The shape that a flattened value had before, without the batch axis.
-
-    Attributes:
-        shape: In the order in which the module held it, such as (C, height, width).
-        channels: How many channels the last layer before gave; 0 if unknown.
-    """
-
-    shape: tuple[int, ...]
-    channels: int
-
-
-@dataclass(frozen=True)
 class Flow:
     """What one run of the module showed.
 
     Attributes:
         edges: Which units feed which.
-        flattened: Units whose input was flattened on its way from a layer with channels.
+        flattened: Units of whose weights an axis stands for a whole map, or for several.
     """
 
     edges: Edges
-    flattened: dict[str, Flat] = field(default_factory=dict[str, Flat])
+    flattened: dict[str, tuple[Flat, ...]] = field(default_factory=dict[str, tuple[Flat, ...]])
 
 
 def flow(
@@ -70,7 +58,7 @@ def flow(
         What the run showed; None if no input could be run.
     """
     for example in examples(model, shapes) if inputs is None else [inputs]:
-        watch = _Watch(units)
+        watch = _Watch(units, is_guessed=inputs is None and not shapes)
         try:
             with undisturbed(model), warnings.catch_warnings(), torch.enable_grad(), watch:
                 warnings.simplefilter("ignore")
@@ -78,22 +66,20 @@ def flow(
                 call(model, example)
         except Exception:  # the forward of a user may raise anything on an input that it does not take
             continue
-        return Flow(watch.edges, watch.flattened)
+        return Flow(watch.edges, watch.axes.flats())
     return None
 
 
 class _Watch(TorchFunctionMode):
     """Follows tensors by identity: which units' outputs each value comes from, and which tensors are weights."""
 
-    def __init__(self, units: Sequence[TargetUnit]) -> None:
+    def __init__(self, units: Sequence[TargetUnit], *, is_guessed: bool) -> None:
         super().__init__()
         self.edges: Edges = {}
-        self.flattened: dict[str, Flat] = {}
-        self._units = {unit.name: unit for unit in units}
+        self.axes = AxesOfRun(is_guessed=is_guessed)
         self._order = {unit.name: index for index, unit in enumerate(units)}
         self._weights: dict[int, frozenset[str]] = {}
         self._reached: dict[int, frozenset[str]] = {}
-        self._flat: dict[int, Flat] = {}
         self._alive: list[Any] = []  # an identity is used again when its tensor is gone
         for unit in units:
             held = list(unit.tensors.values())
@@ -107,6 +93,7 @@ class _Watch(TorchFunctionMode):
         """Values that come from no unit."""
         for tensor in _tensors(inputs):
             self._reached[id(tensor)] = frozenset()
+            self.axes.begin(tensor)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         del types
@@ -127,7 +114,7 @@ class _Watch(TorchFunctionMode):
             for name in stage:
                 self.edges.setdefault(name, set()).update(reached - {name})
             reached = frozenset(stage)
-        self._follow_flattened(taken, made, weights)
+        self.axes.follow(func, args, kwargs, (taken, made), self._weights)
         self._reached.update({id(one): reached for one in made})
         return result
 
@@ -137,31 +124,6 @@ class _Watch(TorchFunctionMode):
         for name in sorted(names, key=self._order.__getitem__):
             stages.setdefault(name.removesuffix("_reverse"), []).append(name)
         return list(stages.values())
-
-    def _follow_flattened(self, taken: list[Tensor], made: list[Tensor], weights: frozenset[str]) -> None:
-        flats = [self._flat[id(one)] for one in taken if id(one) in self._flat]
-        for name in weights:
-            if flats:
-                self.flattened[name] = flats[0]
-        for one in made:
-            source = next((other for other in taken if id(other) in self._reached and other.ndim > 2), None)
-            if one.ndim == 2 and not weights and source is not None and source.ndim > 2:
-                if source.numel() == one.numel() and source.shape[0] == one.shape[0]:
-                    self._flat[id(one)] = Flat(tuple(source.shape[1:]), self._channels(source))
-            elif flats and len(flats) == 1 and one.ndim == 2 and one.shape[1:] == taken[0].shape[1:]:
-                self._flat[id(one)] = flats[0]
-            elif flats and not weights and one.ndim == 2:  # joined with others: nobody knows where the pieces lie
-                self._flat[id(one)] = Flat((), 0)
-
-    def _channels(self, tensor: Tensor) -> int:
-        for name in self._reached.get(id(tensor), ()):
-            unit = self._units[name]
-            norm, weight = unit.norms.get("weight"), unit.tensors.get("weight")
-            shape = norm.shape if norm is not None else weight.shape if weight is not None else ()
-            if shape:
-                is_transposed = isinstance(unit.module, nn.modules.conv._ConvTransposeNd)
-                return int(shape[1] if is_transposed else shape[0])
-        return 0
 
 
 def contracted(nodes: Sequence[tuple[Sequence[Sequence[str]], Sequence[int]]]) -> Edges:

@@ -1,61 +1,123 @@
 """The order in which a map was flattened: (height, width, channels) in most frameworks, (channels, height, width) here.
 
-Legend: C channels, I flattened features.
+Weights that meet a flattened map have an axis for all of it: the inputs of a linear layer behind a flatten, the outputs
+of one before a reshape into maps, the numbers of a norm between them.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
+from frostline.porting.graphs import source_graph
+from frostline.porting.graphs.axes import BROKEN, CHANNELS, FEATURES, GIVEN, INPUTS, OUTPUTS, PLACE, UNKNOWN
 from frostline.porting.layouts.layout import SAME, TRANSPOSED, Layout
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from collections.abc import Iterator, Sequence
 
+    from frostline.porting.graphs.axes import Part, Piece
+    from frostline.porting.graphs.axes_of_run import Flat
     from frostline.porting.graphs.target_graph import Flow
+    from frostline.porting.layouts.layout import Move
     from frostline.porting.plan.steps import Step
+    from frostline.porting.readers.contract import Source
 
 CHANNELS_LAST = ("keras", "tensorflow", "flax")
+LAST, FIRST, EITHER = "channels last", "channels first", "either"
+NOT_RUN = "the module could not be run on an example, so that nothing shows what is flattened in it"
+NOT_FOLLOWED = "what the module does with the values there cannot be followed"
+WRITTEN_OTHERWISE = (
+    "write that part of the module with channels last, so that the weights stay as they are, such as "
+    "x.movedim(1, -1).flatten(1) for x.flatten(1); golden=(inputs, outputs) then proves it."
+)
+
+Order = tuple[int, ...]  # for each axis of the file's map its place among those of the module's
 
 
-def ways(step: Step, flow: Flow | None, framework: str, *, has_maps: bool) -> tuple[Step, ...]:
+def ways(step: Step, flow: Flow | None, source: Source, *, has_maps: bool) -> tuple[Step, ...]:
     """The step as it may be, by the order in which the file's network flattens what comes before the layer.
 
     Args:
         step: As layouts alone have it.
         flow: What a run of the module showed; None if it could not be run.
-        framework: Of the file.
+        source: The file.
         has_maps: Whether the module has convolutions, so that something may be flattened.
 
     Returns:
-        One step if the order is told; several if it is not.
+        Steps of which one is right. One that has a doubt is the only one that can be made, and may be wrong.
     """
-    if framework == "numpy" and isinstance(step.target.module, nn.Linear):
-        return _either_side(step)
-    if _is_unnamed(step) and isinstance(step.target.module, nn.Linear):  # `w` of somebody's own class: (in, out) or not
-        sides = _either_side(step)
-        if len(sides) > 1:
-            return sides
-    if framework not in CHANNELS_LAST:
-        return (step,)
+    is_free = isinstance(step.target.module, nn.Linear) and (source.framework == "numpy" or _is_unnamed(step))
+    sides = _either_side(step) if is_free else (step,)
+    if source.framework not in (*CHANNELS_LAST, "numpy", "onnx"):
+        return sides
     if flow is None:
-        weight = step.target.tensors.get("weight")
-        is_dense = weight is not None and weight.ndim == 2 and "kernel" in step.source.leaves
-        return (step, step) if has_maps and is_dense else (step,)
-    flat = flow.flattened.get(step.target.name)
-    if flat is not None and not flat.shape:  # pieces that were joined after they were flattened
-        return (step, step)
-    if flat is None or math.prod(flat.shape[1:]) == 1:
-        return (step,)
-    is_first, is_last = flat.shape[0] == flat.channels, flat.shape[-1] == flat.channels
-    as_maps = _ordered(step, flat.shape)
-    if is_first == is_last:
-        return (step, as_maps)
-    return (as_maps,) if is_first else (step,)
+        may_be = has_maps and isinstance(step.target.module, nn.Linear) and source.framework != "onnx"
+        return tuple(replace(one, doubt=NOT_RUN) for one in sides) if may_be else sides
+    return tuple(way for one in sides for way in _in_order(one, flow.flattened.get(step.target.name, ()), source))
+
+
+def _in_order(step: Step, flats: Sequence[Flat], source: Source) -> Iterator[Step]:
+    doubt = ""
+    choices: list[list[tuple[Flat, tuple[Order, ...]]]] = []
+    for flat in flats:
+        how = LAST if source.framework in CHANNELS_LAST else EITHER
+        if source.framework == "onnx":
+            how = _of_onnx(source, step.source.name, flat.side)
+        orders = [_orders(piece, how) for piece in flat.pieces]
+        if any(part.role == BROKEN for piece in flat.pieces for part in piece):
+            doubt = NOT_FOLLOWED
+        else:
+            choices.append([(flat, chosen) for chosen in itertools.product(*orders)])
+    for chosen in itertools.product(*choices):
+        made: Step | None = step
+        for flat, orders in chosen:
+            made = made and _ordered(made, flat, orders)
+        yield replace(made or step, doubt=doubt if made else NOT_FOLLOWED)
+
+
+def _of_onnx(source: Source, name: str, side: str) -> str:
+    has_turned = source_graph.is_turned(source, name, before=side != OUTPUTS)
+    return EITHER if has_turned is None else LAST if has_turned else FIRST
+
+
+def _orders(piece: Piece, how: str) -> list[Order]:
+    """Every order in which the file's network may have flattened it, the likely one first."""
+    same = tuple(range(len(piece)))
+    roles = [part.role for part in piece]
+    if len(piece) < 2:
+        return [same]
+    if how == EITHER:
+        return list(dict.fromkeys((*_orders(piece, FIRST), *_orders(piece, LAST))))
+    channels = {part.place[:2] for part in piece if part.role == CHANNELS}
+    if not {UNKNOWN, GIVEN} & set(roles) and len(channels) < 2:
+        return _known(piece, how)
+    found = [same]
+    for index in same:
+        if roles[index] != PLACE:
+            rest = tuple(other for other in same if other != index)
+            found.append((*rest, index) if how == LAST else (index, *rest))
+    return list(dict.fromkeys(found))
+
+
+def _known(piece: Piece, how: str) -> list[Order]:
+    same = tuple(range(len(piece)))
+    natural = tuple(sorted(same, key=lambda index: piece[index].place))
+
+    def arranged(order: Sequence[int]) -> Order:
+        is_late = {index: (piece[index].role == CHANNELS) == (how == LAST) for index in order}
+        return tuple(sorted(order, key=lambda index: is_late[index]))
+
+    if all(part.role == CHANNELS for part in piece) or same == arranged(natural):
+        return [same]
+    if same == natural:
+        return [arranged(natural)]
+    return list(dict.fromkeys((arranged(natural), same, arranged(same))))  # the file's network may turn it as well
 
 
 def _is_unnamed(step: Step) -> bool:
@@ -66,7 +128,7 @@ def _either_side(step: Step) -> tuple[Step, ...]:
     """Arrays of nobody knows whom: a square matrix may be (in, out) or (out, in)."""
     weight = step.target.tensors.get("weight")
     if weight is None:  # under a norm
-        return (step, step)
+        return (replace(step, doubt="a matrix under a norm, whose sides its name does not tell"),)
     if weight.shape[0] != weight.shape[1]:
         return (step,)
     turned = tuple(
@@ -78,34 +140,79 @@ def _either_side(step: Step) -> tuple[Step, ...]:
     return (step, replace(step, moves=turned))
 
 
-def _ordered(step: Step, shape: tuple[int, ...]) -> Step:
-    """The step whose source rows come in the order of the module, which flattens (channels, ...)."""
-    count = math.prod(shape)
-    layout = from_channels_last(shape)
-    moves = tuple(
-        replace(move, layouts=tuple(layout.then(own) for own in move.layouts))
-        if move.sources and all(step.source.leaves[leaf].shape[:1] == (count,) for leaf in move.sources)
-        else move
-        for move in step.moves
-    )  # fmt: skip
-    return replace(step, moves=moves)
+def _ordered(step: Step, flat: Flat, orders: Sequence[Order]) -> Step | None:
+    """The step with an axis of its tensors in the order of the module; None if it is not known which axis that is."""
+    if all(order == tuple(range(len(order))) for order in orders):
+        return step
+    made: list[Move] = []
+    for move in step.moves:
+        axis = _axis(step, move.target, flat.side)
+        if axis is None and flat.side not in (INPUTS, OUTPUTS, FEATURES):
+            return None
+        if axis is None or not move.sources:
+            made.append(move)
+            continue
+        shape = step.target.tensors[move.target].shape
+        size = sum(math.prod(part.size for part in piece) for piece in flat.pieces)
+        if axis >= len(shape) or shape[axis] != size or (len(move.sources) > 1 and move.axis == axis):
+            return None
+        layout = in_order(flat.pieces, orders, axis)
+        made.append(replace(move, layouts=tuple(own.then(layout) for own in move.layouts)))
+    return replace(step, moves=tuple(made)) if tuple(made) != step.moves else None
 
 
-def from_channels_last(shape: tuple[int, ...]) -> Layout:
-    """Rows in the order (..., C) to rows in the order (C, ...).
+_RECURRENT = (nn.RNNBase, nn.RNNCellBase)
+
+
+def _axis(step: Step, own: str, side: str) -> int | None:
+    """Which axis of a tensor of a layer stands for what it takes or gives; None if the tensor has none."""
+    module, shape = step.target.module, step.target.tensors[own].shape
+    if side == FEATURES:
+        wide = [axis for axis, size in enumerate(shape) if size > 1]
+        return wide[0] if len(wide) == 1 else None
+    if isinstance(module, _RECURRENT):
+        return 1 if side == INPUTS and own == "weight_ih" else None
+    if isinstance(module, nn.modules.conv._ConvNd) and module.groups > 1:
+        return len(shape)  # channels stand in groups: no axis has all of them
+    if own == "weight" and len(shape) > 1:
+        is_turned = isinstance(module, (nn.modules.conv._ConvTransposeNd, nn.Embedding, nn.EmbeddingBag))
+        return int((side == INPUTS) != is_turned)
+    return 0 if side == OUTPUTS and len(shape) == 1 else None
+
+
+def in_order(pieces: Sequence[Piece], orders: Sequence[Order], axis: int) -> Layout:
+    """The layout that brings one axis from the order of the file's network into that of the module.
 
     Args:
-        shape: (C, ...), as the module flattens it.
+        pieces: What lies on it, in the order of the module.
+        orders: Of the file's network, for each piece.
+        axis: Of the tensor.
     """
-    axes = len(shape)
-    last = (*shape[1:], shape[0])
+    index = torch.cat(list(_indices(pieces, orders)))
+    back = torch.empty_like(index)
+    back[index] = torch.arange(len(index))
+    texts = [
+        f"{_shape([piece[index] for index in order])} to {_shape(piece)}, axes {order}"
+        for piece, order in zip(pieces, orders, strict=True)
+    ]
 
     def forward(tensor: Tensor) -> Tensor:
-        rest = tuple(range(axes, axes + tensor.ndim - 1))
-        return tensor.reshape(*last, *tensor.shape[1:]).permute(axes - 1, *range(axes - 1), *rest).reshape(tensor.shape)
+        return tensor.index_select(axis, index.to(tensor.device))
 
     def inverse(tensor: Tensor) -> Tensor:
-        rest = tuple(range(axes, axes + tensor.ndim - 1))
-        return tensor.reshape(*shape, *tensor.shape[1:]).permute(*range(1, axes), 0, *rest).reshape(tensor.shape)
+        return tensor.index_select(axis, back.to(tensor.device))
 
-    return Layout("rows from (..., channels) to (channels, ...)", forward, inverse)
+    return Layout(f"axis {axis} from {' and '.join(texts)}", forward, inverse)
+
+
+def _indices(pieces: Sequence[Piece], orders: Sequence[Order]) -> Iterator[Tensor]:
+    start = 0
+    for piece, order in zip(pieces, orders, strict=True):
+        size = math.prod(part.size for part in piece)
+        theirs = torch.arange(start, start + size).reshape([piece[index].size for index in order])
+        yield theirs.permute([order.index(index) for index in range(len(order))]).reshape(-1)
+        start += size
+
+
+def _shape(parts: Sequence[Part]) -> str:
+    return f"({', '.join(str(part.size) for part in parts)})"

@@ -51,8 +51,7 @@ def joined(targets: Sequence[TargetUnit], flow: Flow, model: nn.Module) -> tuple
     edges = {
         name: {owner.get(other, other) for other in before} for name, before in flow.edges.items() if name not in owner
     }
-    flattened = {owner.get(name, name): flat for name, flat in flow.flattened.items()}
-    return made, Flow(edges, flattened)
+    return made, Flow(edges, flow.flattened)
 
 
 def _with(target: TargetUnit, norms: list[TargetUnit]) -> TargetUnit:

@@ -120,11 +120,11 @@ def make_plan(
 
     def ways_of(pair: Pair) -> tuple[Step, ...]:
         step = _step(pair, by_source, by_target, table)
-        return flattened.ways(step, seen, source.framework, has_maps=has_maps)
+        return flattened.ways(step, seen, source, has_maps=has_maps)
 
     ways = [ways_of(pair) for pair in pairs]
-    steps = tuple(one[0] for one in ways if len(one) == 1)
-    unordered = tuple(_as_group(one) for one in ways if len(one) > 1)
+    steps = tuple(step for step, *others in ways if not others and not step.doubt)
+    unordered = tuple(_as_group(one) for one in ways if len(one) > 1 or any(step.doubt for step in one))
     groups = tuple(_group(one, table, ways_of, edges) for one in opened)
     dropped, notes = {**source.dropped, **ready.dropped}, (*source.notes, *ready.notes, *shared)
     dropped |= {one.name: "constant of the code" for name in constants for one in by_source[name].leaves.values()}
@@ -139,7 +139,7 @@ def _is_constant(unit: SourceUnit) -> bool:
 def _as_group(ways: tuple[Step, ...]) -> OpenGroup:
     """A pair that is told, whose flatten is not."""
     source, target = ways[0].source.name, ways[0].target.name
-    why = "a module that could not be run on an example, or a map of which several axes may be the channels"
+    why = ways[0].doubt or f"{len(ways)} orders that fit as well"
     return OpenGroup((source,), (target,), why, {(source, target): ways})
 
 
@@ -191,10 +191,12 @@ def refuse_ambiguity(plan: PortPlan) -> None:
         return
     first, groups = plan.opened[0], [one for one in plan.opened if not one.is_pair]
     if not groups:
+        doubt = next(first.ways())[0].doubt
         raise AmbiguousPortError(
-            what=f"The order in which the values before {first.targets[0]!r} are flattened cannot be told.",
+            what=f"The order in which the values before or behind {first.targets[0]!r} are flattened cannot be told.",
             where=f"{plan.path}: {first.sources[0]}", received=first.why,
-            do="pass outputs of the source network, golden=(inputs, outputs), which settle it.",
+            do=flattened.WRITTEN_OTHERWISE if doubt == flattened.NOT_FOLLOWED else
+            "pass outputs of the source network, golden=(inputs, outputs), which settle it.",
         )  # fmt: skip
     alternatives = tuple(
         dict(zip(one.sources, order, strict=False))

@@ -22,6 +22,7 @@ class Step:
         moves: One for each tensor of the layer.
         reason: Why these two belong together.
         margin: As of `Pair`.
+        doubt: Why it may be wrong although no other way can be made; empty if it is not in doubt.
     """
 
     source: SourceUnit
@@ -29,6 +30,7 @@ class Step:
     moves: tuple[Move, ...]
     reason: str
     margin: float
+    doubt: str = ""
 
 
 @dataclass(frozen=True)

@@ -47,9 +47,7 @@ def certificate_of(
     )
     converted = {(own, new): count for (own, new), count in pairs.items() if own != new}
     told = tuple(f"{count} tensors converted from {own} to {new}" for (own, new), count in converted.items())
-    proven, tested, unknown = sentences(
-        mapping, runs, checks, has_graph=bool(content.layers), converted=sum(converted.values())
-    )
+    proven, tested, unknown = sentences(mapping, runs, checks, converted=sum(converted.values()))
     return Certificate(
         file=plan.path, sha256="", format=content.format, framework=content.framework, model=type(model).__name__,
         mapping=mapping, kept=plan.kept, unused=plan.unused, dropped=dict(plan.dropped), checks=checks, runs=runs,

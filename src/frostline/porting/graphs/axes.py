@@ -1,0 +1,209 @@
+"""What the axes of a value are: channels, or places of a map; and of what axes an axis was made by a reshape.
+
+An axis is a row of factors, the slowest first: a flattened map has (channels, height, width) on one axis. A factor is a
+part of an axis as one operation made it, which is its origin. Sizes say where an axis is cut, never what it means.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+CHANNELS, PLACE = "channels", "place"
+GIVEN = "given"  # the first or last axis of an input of the network: one of them may be its channels
+UNKNOWN = "unknown"  # channels or a place: an operation that is not known here made it
+BROKEN = "broken"  # pieces of both, in an order that cannot be followed
+JOINED = "joined"  # pieces that lie one after the other
+
+# Which axis of a layer's weights stands for an axis of a value: that of the inputs, of the outputs, or of layers that
+# have one number for each feature; or it is not known which.
+INPUTS, OUTPUTS, FEATURES, OTHER = "inputs", "outputs", "features", "other"
+
+
+@dataclass(frozen=True, eq=False)
+class Origin:
+    """An axis as one operation made it.
+
+    Attributes:
+        size: Of it.
+        role: What it is.
+        place: The number of the operation and the axis: those of one value stand in this order.
+        unit: The layer whose output channels it is; empty if it is none's.
+        parents: The axes that it was made of; of one that is joined its pieces.
+        is_aligned: Whether it has the entries of its parents one by one, as in a sum.
+        is_same: Whether it is the axis of its parents in another size, as in a pool.
+    """
+
+    size: int
+    role: str
+    place: tuple[int, int]
+    unit: str = ""
+    parents: tuple[Axis, ...] = ()
+    is_aligned: bool = False
+    is_same: bool = False
+
+
+@dataclass(frozen=True)
+class Factor:
+    """A part of an axis: of its index the part `index // stride % size`."""
+
+    origin: Origin
+    size: int
+    stride: int = 1
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is the axis as its operation made it."""
+        return self.size == self.origin.size
+
+
+Axis = tuple[Factor, ...]
+Axes = tuple[Axis, ...]
+
+
+def whole(origin: Origin) -> Axis:
+    """The axis that an operation has made; one of size 1 has no factors."""
+    return (Factor(origin, origin.size),) if origin.size != 1 else ()
+
+
+def of_role(role: str, shape: Sequence[int], number: int, parents: tuple[Axis, ...] = ()) -> Axes:
+    """The axes of a value that an operation has made, all of one role."""
+    return tuple(whole(Origin(size, role, (number, axis), parents=parents)) for axis, size in enumerate(shape))
+
+
+def size_of(axis: Axis) -> int:
+    """How many entries it has."""
+    return math.prod(factor.size for factor in axis)
+
+
+def merged(axis: Sequence[Factor]) -> Axis:
+    """Parts of one axis that lie beside each other as they did there are one factor."""
+    made: list[Factor] = []
+    for factor in axis:
+        last = made[-1] if made else None
+        if last is not None and last.origin is factor.origin and last.stride == factor.stride * factor.size:
+            made[-1] = Factor(factor.origin, last.size * factor.size, factor.stride)
+        else:
+            made.append(factor)
+    return tuple(made)
+
+
+def role_over(group: Sequence[Factor]) -> str:
+    """Of factors that lie over each other. A part of channels may be a place: what it lies over may show it."""
+    roles = {one.origin.role for one in group}
+    sure = {one.origin.role for one in group if one.is_whole} & {CHANNELS, PLACE}
+    if roles & {BROKEN, JOINED}:
+        return BROKEN
+    return sure.pop() if len(sure) == 1 else UNKNOWN
+
+
+def reshaped(axes: Axes, shape: Sequence[int]) -> Axes | None:
+    """The axes after a reshape, which keeps the order of elements; None if a factor would be cut where it has no seam.
+
+    Args:
+        axes: Before it.
+        shape: After it.
+    """
+    waiting = [factor for axis in axes for factor in axis]
+    made: list[Axis] = []
+    for size in shape:
+        axis: list[Factor] = []
+        wanted = size
+        while wanted > 1:
+            if not waiting:
+                return None
+            factor = waiting.pop(0)
+            if wanted % factor.size == 0:
+                axis.append(factor)
+                wanted //= factor.size
+            elif factor.size % wanted == 0 and factor.origin.role not in (JOINED, BROKEN):
+                rest = factor.size // wanted
+                axis.append(Factor(factor.origin, wanted, factor.stride * rest))
+                waiting.insert(0, Factor(factor.origin, rest, factor.stride))
+                wanted = 1
+            else:
+                return None
+        made.append(merged(axis))
+    return tuple(made) if not waiting else None
+
+
+@dataclass(frozen=True)
+class Part:
+    """One axis of a map that was flattened.
+
+    Attributes:
+        size: Of it.
+        role: What it is.
+        place: Where it stood among the others in the value that was flattened; parts of one axis by stride.
+    """
+
+    size: int
+    role: str
+    place: tuple[int, ...]
+
+
+Piece = tuple[Part, ...]
+Cuts = dict[Origin, dict[tuple[int, int], str]]  # by origin: parts of it, as stride and size, that have shown a role
+
+
+def resolved(axis: Axis, cuts: Cuts) -> tuple[Piece, ...]:
+    """What an axis is made of, after all operations were seen: one piece, or several that were joined."""
+    if len(axis) == 1 and axis[0].is_whole and axis[0].origin.role == JOINED:
+        return tuple(piece for parent in axis[0].origin.parents for piece in resolved(parent, cuts))
+    return (tuple(part for factor in axis for part in _parts(factor, cuts)),)
+
+
+def _parts(factor: Factor, cuts: Cuts) -> Iterator[Part]:
+    origin, stop = factor.origin, factor.stride * factor.size
+    known = {
+        cut: role for cut, role in cuts.get(origin, {}).items() if cut[0] >= factor.stride and cut[0] * cut[1] <= stop
+    }
+    role = BROKEN if origin.role == JOINED else origin.role
+    for (stride, size), told in sorted(known.items(), reverse=True):
+        if stride * size > stop or stop % (stride * size):
+            yield Part(stop // factor.stride, BROKEN, origin.place)
+            return
+        if stride * size < stop:
+            yield Part(stop // (stride * size), role, (*origin.place, -stride * size))
+        yield Part(size, told, (*origin.place, -stride))
+        stop = stride
+    if stop > factor.stride:
+        yield Part(stop // factor.stride, role, (*origin.place, -factor.stride))
+
+
+def is_last(piece: Piece) -> bool:
+    """Whether it lies as networks with channels last flatten it: places in their order, then channels."""
+    roles = [part.role for part in piece]
+    if len(piece) <= 1:
+        return BROKEN not in roles
+    if not set(roles) <= {CHANNELS, PLACE}:
+        return False
+    places = [part.place for part in piece if part.role == PLACE]
+    return roles == sorted(roles, reverse=True) and places == sorted(places)
+
+
+def is_odd(axes: Axes, at: int, *, is_sure: bool) -> bool:
+    """Whether a value was cut so that no network with channels last has the same: its weights would have no order.
+
+    Args:
+        axes: Of the value, the batch first.
+        at: The axis that is used as channels.
+        is_sure: Whether an operation says so that has maps, such as a convolution.
+    """
+    others = [axis for index, axis in enumerate(axes) if index not in (0, at)]
+    if any({CHANNELS, PLACE} <= {one.origin.role for one in axis} for axis in others):
+        return True
+    parts = [one for one in axes[at] if not one.is_whole and one.origin.role == PLACE]
+    if parts and len(parts) == len(axes[at]):
+        return True
+    if not is_sure:
+        return False
+    origins = [one.origin for axis in others for one in axis]
+    is_cut = any(not one.is_whole and one.origin.role == CHANNELS for axis in others for one in axis)
+    is_of_one = len({one.origin for axis in axes[1:] for one in axis}) == 1
+    has_twice = any(one.role == PLACE and origins.count(one) > 1 for one in origins)
+    return (is_cut and not is_of_one) or has_twice or any(one.stride != 1 for one in parts)

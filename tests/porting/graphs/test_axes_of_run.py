@@ -1,0 +1,70 @@
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from frostline.porting.graphs.axes_of_run import AxesOfRun
+from frostline.porting.graphs.target_graph import flow
+from frostline.porting.units.units import target_units
+
+
+class Net(nn.Module):
+    def __init__(self, function, **layers):
+        super().__init__()
+        self._function = function
+        for name, layer in layers.items():
+            setattr(self, name, layer)
+
+    def forward(self, x):
+        return self._function(self, x)
+
+
+def sides(module, name, x):
+    seen = flow(module, target_units(module), x)
+    return {flat.side: [[(part.size, part.role) for part in piece] for piece in flat.pieces]
+            for flat in seen.flattened.get(name, ())}  # fmt: skip
+
+
+def test_an_input_may_have_its_channels_first_or_last():
+    module = Net(lambda net, x: net.d(x.flatten(1)), d=nn.Linear(60, 2))
+    assert sides(module, "d", torch.zeros(2, 3, 4, 5))["inputs"] == [[(3, "given"), (4, "place"), (5, "given")]]
+    assert sides(module, "d", torch.zeros(2, 60)) == {}
+
+
+def test_a_guessed_input_that_is_flattened_at_once_may_have_been_a_map():
+    module = Net(lambda net, x: net.d(x.flatten(1)), d=nn.Linear(60, 2))
+    assert sides(module, "d", None)["inputs"] == [[(60, "broken")]]
+    assert sides(Net(lambda net, x: net.d(x), d=nn.Linear(60, 2)), "d", None) == {}
+
+
+def test_a_layer_that_is_called_on_values_of_two_kinds_has_no_order():
+    module = Net(lambda net, x: net.d(net.a(x).flatten(1)) + net.d(net.a(x).permute(0, 2, 3, 1).flatten(1)),
+                 a=nn.Conv2d(3, 4, 1), d=nn.Linear(24, 2))  # fmt: skip
+    assert "broken" in str(sides(module, "d", torch.zeros(2, 3, 2, 3)))
+
+
+def test_an_operation_without_a_rule_leaves_its_weights_in_doubt():
+    module = Net(lambda net, x: torch.einsum("bi,io->bo", net.a(x).flatten(1), net.w), a=nn.Conv2d(3, 4, 1),
+                 w=nn.Parameter(torch.ones(24, 2)))  # fmt: skip
+    assert "other" in sides(module, "w", torch.zeros(2, 3, 2, 3))
+
+
+def test_makers_of_what_was_cut_are_in_doubt():
+    module = Net(lambda net, x: net.a(net.d(x).chunk(2, 1)[0].reshape(-1, 4, 2, 2)), d=nn.Linear(5, 32),
+                 a=nn.Conv2d(4, 2, 1))  # fmt: skip
+    assert "other" in sides(module, "d", torch.zeros(2, 5))
+    summed = Net(lambda net, x: net.a(net.d(x).view(-1, 4, 2, 2) + net.e(x).view(-1, 4, 2, 2)), d=nn.Linear(5, 16),
+                 e=nn.Linear(5, 16), a=nn.Conv2d(4, 2, 1))  # fmt: skip
+    for name in ("d", "e"):
+        assert sides(summed, name, torch.zeros(2, 5)) == {
+            "outputs": [[(4, "channels"), (2, "place"), (2, "place")]]}  # fmt: skip
+
+
+def test_calls_that_are_not_as_a_rule_expects_are_unknown():
+    run = AxesOfRun(is_guessed=False)
+    x = torch.zeros(2, 3, 4, 5)
+    run.begin(x)
+    made = x.clone()
+    run.follow(torch.cat, (), {}, ([x], [made]), {})
+    assert [axis[0].origin.role for axis in run.of(made)] == ["unknown"] * 4
+    other = F.relu(x)
+    assert not run.has(other)
