@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 WEIGHT, SPECTRAL = "weight norm", "spectral norm"
-_PARTS = {
+_PARTS: dict[type[nn.Module], tuple[str, dict[str, str]]] = {
     parametrizations._WeightNorm: (WEIGHT, {"g": "original0", "v": "original1"}),
     parametrizations._SpectralNorm: (SPECTRAL, {"orig": "original", "u": "0._u", "v": "0._v"}),
 }  # the tensors of the new kind, by the ending that the old kind gives them
@@ -51,6 +51,8 @@ def _old(module: nn.Module) -> dict[str, Norm]:
             kind, ends = (WEIGHT, "gv") if isinstance(hook, WeightNorm) else (SPECTRAL, ("orig", "u", "v"))
             tensors: dict[str, Tensor] = {f"{hook.name}_{end}": getattr(module, f"{hook.name}_{end}") for end in ends}
             whole = tensors[f"{hook.name}_{'v' if kind == WEIGHT else 'orig'}"]
+        dim = each[0].dim
+        assert isinstance(dim, int)
             found[hook.name] = Norm(kind, tuple(whole.shape), hook.dim, tensors)
     return found
 
@@ -70,5 +72,5 @@ def _new(module: nn.Module) -> dict[str, Norm]:
         tensors = {f"{own}_{end}": held[name] for end, name in parts.items()}
         names = {f"{own}_{end}": f"parametrizations.{own}.{name}" for end, name in parts.items()}
         whole = tensors[f"{own}_{'v' if kind == WEIGHT else 'orig'}"]
-        found[own] = Norm(kind, tuple(whole.shape), each[0].dim, tensors, names)
+        found[own] = Norm(kind, tuple(whole.shape), dim, tensors, names)
     return found
