@@ -91,3 +91,14 @@ def test_what_is_open_says_whether_the_file_counts_it():
     for order, is_counted in (("numbers", True), ("file", False)):
         _, (opened,) = told(candidates, ["a", "b"], flows=(None, side_by_side), order=order)
         assert opened.is_counted is is_counted
+
+
+def test_numbers_in_names_count_the_entries_of_a_sequence():
+    model = nn.ModuleDict({"mlp": nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 2)), "a": nn.Linear(2, 2)})
+    both = {"mlp.0", "mlp.2"}
+    found, _ = told({"linear2": both, "linear1": both}, ["mlp.0", "mlp.2"], model=model)
+    assert {name: target for name, (target, _) in found.items()} == {"linear1": "mlp.0", "linear2": "mlp.2"}
+    for names in (("up", "down"), ("fc1", "fc4"), ("fc1", "out2"), ("a1b1", "a2b2")):  # nothing counts there
+        assert told(dict.fromkeys(names, both), ["mlp.0", "mlp.2"], model=model)[0] == {}
+    others = {"mlp.0", "a"}
+    assert told(dict.fromkeys(("fc1", "fc2"), others), ["mlp.0", "a"], model=model)[0] == {}

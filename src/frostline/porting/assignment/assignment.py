@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
+from torch import nn
 
 from frostline.porting.assignment import kinship
 from frostline.porting.assignment.likely import likely
@@ -21,8 +22,6 @@ from frostline.porting.graphs import target_graph
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-    from torch import nn
 
     from frostline.porting.graphs.target_graph import Edges
 
@@ -169,6 +168,7 @@ def _told(sources: list[str], targets: list[str], evidence: Evidence) -> tuple[l
     same = _of_equal_names(sources, targets)
     by_names, margin = _of_names(sources, targets)
     by_order = dict(zip(sources, targets, strict=True)) if _is_ordered(sources, targets, evidence) else None
+    by_order = by_order or _of_a_sequence(sources, targets, evidence.model)
     if same is not None:
         return [Pair(source, target, "the same name", 1.0) for source, target in same.items()], ""
     if by_names is None and by_order is None:
@@ -211,6 +211,31 @@ def _of_names(sources: list[str], targets: list[str]) -> tuple[dict[str, str] | 
     is_left = (alike.max(1)[rows] == 0) & (alike.max(0)[columns] == 0)
     is_clear = margin >= CLEAR_MARGIN and float(chosen.mean()) >= ENOUGH and bool((is_alike | is_left).all())
     return (found if is_clear else None), margin
+
+
+def _of_a_sequence(sources: list[str], targets: list[str], model: nn.Module) -> dict[str, str] | None:
+    """By the numbers in names that count one kind of layer (`fc1`, `fc2`), and the entries of one `Sequential`.
+
+    Its numbers have gaps where layers without weights stand.
+    """
+    numbers = {tuple(int(part) for part in parts(name) if part.isdigit()): name for name in sources}
+    if len(numbers) < len(sources) or len({len(number) for number in numbers}) > 1 or () in numbers:
+        return None
+    if len({_words(name) for name in sources}) > 1:
+        return None
+    changing = [column for column in zip(*sorted(numbers), strict=True) if len(set(column)) > 1]
+    if len(changing) != 1 or list(changing[0]) != list(range(changing[0][0], changing[0][0] + len(sources))):
+        return None
+    holders = {name.rpartition(".")[0] for name in targets}
+    holder = model.get_submodule(holders.pop()) if len(holders) == 1 else None
+    if not isinstance(holder, nn.Sequential):
+        return None
+    entries = list(holder._modules)
+    places = {name.rpartition(".")[2]: name for name in targets}
+    if not set(places) <= set(entries):
+        return None
+    ordered = [places[entry] for entry in entries if entry in places]
+    return dict(zip((numbers[number] for number in sorted(numbers)), ordered, strict=True))
 
 
 def _is_ordered(sources: list[str], targets: list[str], evidence: Evidence) -> bool:
