@@ -151,3 +151,14 @@ def test_what_follows_from_each_other_is_taken_however_many():
     candidates = {f"s{at}": {f"t{other}" for other in range(at + 1)} for at in range(count)}
     found, _ = told(candidates, [f"t{at}" for at in range(count)])
     assert all(found[f"s{at}"][0] == f"t{at}" for at in range(count))
+
+
+def test_numbers_in_names_count_the_entries_of_a_sequence():
+    model = nn.ModuleDict({"mlp": nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 2)), "a": nn.Linear(2, 2)})
+    both = {"mlp.0", "mlp.2"}
+    found, _ = told({"linear2": both, "linear1": both}, ["mlp.0", "mlp.2"], model=model)
+    assert {name: target for name, (target, _) in found.items()} == {"linear1": "mlp.0", "linear2": "mlp.2"}
+    for names in (("up", "down"), ("fc1", "fc4"), ("fc1", "out2"), ("a1b1", "a2b2")):  # nothing counts there
+        assert told(dict.fromkeys(names, both), ["mlp.0", "mlp.2"], model=model)[0] == {}
+    others = {"mlp.0", "a"}
+    assert told(dict.fromkeys(("fc1", "fc2"), others), ["mlp.0", "a"], model=model)[0] == {}

@@ -28,3 +28,11 @@ def test_blocks_that_differ_leave_their_own_shapes_alone():
     open_ = {"b_0_x": {"t.0.x", "t.0.y"}, "b_1_x": {"t.0.x", "t.0.y"}}
     clear = {"b_0_n": {"t.0.n", "t.1.n"}, "b_1_n": {"t.0.n", "t.1.n"}}
     assert refine(open_ | clear, told) == open_ | {"b_0_n": {"t.0.n"}, "b_1_n": {"t.1.n"}}
+
+
+def test_blocks_may_lie_at_another_depth_of_names():
+    told = {f"features/{at}/conv/{part}/0": f"body.{at}.convs.{part}" for at in range(2) for part in range(2)}
+    told |= {f"features/{at}/conv/0/1": f"body.{at}.bns.0" for at in range(2)}
+    any_of = {f"body.{at}.bns.2" for at in range(2)}
+    found = refine({f"features/{at}/conv/2/1": any_of for at in range(2)}, told)
+    assert found == {f"features/{at}/conv/2/1": {f"body.{at}.bns.2"} for at in range(2)}

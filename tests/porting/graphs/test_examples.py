@@ -42,3 +42,11 @@ def test_forms_of_many_channels_take_no_memory_and_are_not_tried():
     assert {form.device.type for form in forms} == {"meta"}
     assert max(form.numel() for form in forms) > 1 << 29
     assert all(one.numel() <= 1 << 24 for one in examples_of.examples(deep) if isinstance(one, torch.Tensor))
+
+
+def test_images_have_as_many_patches_as_the_model_has_positions():
+    model = nn.Module()
+    model.patches, model.positions = nn.Conv2d(3, 8, 4, stride=4), nn.Parameter(torch.zeros(1, 17, 8))
+    assert (3, 3, 16, 16) in [tuple(one.shape) for one in examples(model) if isinstance(one, torch.Tensor)]
+    model.patches = nn.Conv2d(3, 8, 4, stride=2)
+    assert (3, 3, 16, 16) not in [tuple(one.shape) for one in examples(model) if isinstance(one, torch.Tensor)]

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
+from torch import nn
 
 from frostline.porting.assignment import kinship
 from frostline.porting.assignment.likely import likely
@@ -22,8 +23,6 @@ from frostline.porting.graphs import target_graph
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-    from torch import nn
 
     from frostline.porting.graphs.target_graph import Edges
 
@@ -201,6 +200,9 @@ def _told(sources: list[str], targets: list[str], evidence: Evidence) -> tuple[l
     by_order = dict(zip(sources, targets, strict=True)) if _is_ordered(sources, targets, evidence) else None
     same = _of_equal_names(sources, targets)
     names = _of_names(sources, targets, has_numbers=evidence.order != "made") if same is None else Names(same, 1.0)
+    by_count = _of_a_sequence(sources, targets, evidence.model) if evidence.order != "made" else None
+    if names.found is None and by_order is None and by_count is not None:
+        return [Pair(source, target, NUMBERS, NUMBERS_MARGIN) for source, target in by_count.items()], ""
     if names.found is not None and by_order is not None and names.found != by_order:
         return [], CONTRADICTION
     if names.found is None and by_order is None:
@@ -263,6 +265,31 @@ def _of_names(sources: list[str], targets: list[str], *, has_numbers: bool) -> N
     is_clear = margin >= CLEAR_MARGIN and float(chosen.mean()) >= ENOUGH and bool((is_alike | is_left).all())
     left = frozenset(sources[row] for row, is_one in zip(rows, is_left, strict=True) if is_one)
     return Names(found if is_clear else None, margin, left)
+
+
+def _of_a_sequence(sources: list[str], targets: list[str], model: nn.Module) -> dict[str, str] | None:
+    """By the numbers in names that count one kind of layer (`fc1`, `fc2`), and the entries of one `Sequential`.
+
+    Its numbers have gaps where layers without weights stand.
+    """
+    numbers = {tuple(int(part) for part in parts(name) if part.isdigit()): name for name in sources}
+    if len(numbers) < len(sources) or len({len(number) for number in numbers}) > 1 or () in numbers:
+        return None
+    if len({words(name) for name in sources}) > 1:
+        return None
+    changing = [column for column in zip(*sorted(numbers), strict=True) if len(set(column)) > 1]
+    if len(changing) != 1 or list(changing[0]) != list(range(changing[0][0], changing[0][0] + len(sources))):
+        return None
+    holders = {name.rpartition(".")[0] for name in targets}
+    holder = dict(model.named_modules()).get(holders.pop()) if len(holders) == 1 else None
+    if not isinstance(holder, nn.Sequential):
+        return None
+    entries = list(holder._modules)
+    places = {name.rpartition(".")[2]: name for name in targets}
+    if not set(places) <= set(entries):
+        return None
+    ordered = [places[entry] for entry in entries if entry in places]
+    return dict(zip((numbers[number] for number in sorted(numbers)), ordered, strict=True))
 
 
 def _is_ordered(sources: list[str], targets: list[str], evidence: Evidence) -> bool:

@@ -9,7 +9,7 @@ from frostline.porting.assignment.names import parts
 from frostline.porting.assignment.topology import components
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from frostline.porting.assignment.topology import Candidates
 
@@ -26,28 +26,52 @@ def refine(candidates: Candidates, told: Mapping[str, str]) -> Candidates:
         both sides have these kin. Layers that have none on one side, such as a norm before all blocks, are left for
         each other; where blocks of the two sides differ otherwise, the candidates stay as they are.
     """
-    kin_s = {name: frozenset(told[kin] for kin in _nearest(name, list(told))) for name in candidates}
-    kin_t = {name: frozenset(_nearest(name, list(told.values()))) for found in candidates.values() for name in found}
+    sides = {name: parts(name) for name in (*told, *told.values(), *candidates, *set().union(*candidates.values()))}
     refined = dict(candidates)
     for sources, targets in components(candidates):
-        blocks_s, blocks_t = Counter(kin_s[name] for name in sources), Counter(kin_t[name] for name in targets)
-        same = {kin for kin, count in blocks_s.items() if blocks_t[kin] == count}
-        if set(blocks_s) - same - {frozenset()} and set(blocks_t) - same - {frozenset()}:
-            continue
-        part = {
-            name: {other for other in candidates[name]
-                   if (kin_t[other] == kin_s[name] if kin_s[name] in same else kin_t[other] not in same)}
-            for name in sources
-        }  # fmt: skip
-        if all(part.values()):
-            refined |= part
+        for depth_s, depth_t in _depths(sources, targets, sides):
+            kin_s = {name: frozenset(told[kin] for kin in _kin(name, told, sides, depth_s)) for name in sources}
+            kin_t = {name: frozenset(_kin(name, told.values(), sides, depth_t)) for name in targets}
+            part = _within({name: candidates[name] for name in sources}, kin_s, kin_t)
+            if part is not None and any(part[name] != candidates[name] for name in sources):
+                refined |= part
+                break
     return refined
 
 
-def _nearest(name: str, known: list[str]) -> list[str]:
-    """The known names that share the longest beginning with `name`, one part at least."""
-    own = parts(name)
-    shared = {other: _num_shared(own, parts(other)) for other in known}
+def _depths(
+    sources: list[str], targets: list[str], sides: Mapping[str, list[str]]
+) -> Iterator[tuple[int | None, int | None]]:
+    """How many parts of names make a block, on both sides: first as many as there are, then fewer."""
+    yield None, None
+    deepest_s, deepest_t = (max((len(sides[name]) for name in names), default=0) for names in (sources, targets))
+    for depth_s in range(deepest_s - 1, 0, -1):
+        for depth_t in range(deepest_t - 1, 0, -1):
+            yield depth_s, depth_t
+
+
+def _within(
+    candidates: Candidates, kin_s: Mapping[str, frozenset[str]], kin_t: Mapping[str, frozenset[str]]
+) -> Candidates | None:
+    """The candidates of the same kin; None if the blocks of the two sides differ."""
+    blocks_s, blocks_t = Counter(kin_s.values()), Counter(kin_t.values())
+    same = {kin for kin, count in blocks_s.items() if blocks_t[kin] == count}
+    if set(blocks_s) - same - {frozenset()} and set(blocks_t) - same - {frozenset()}:
+        return None
+    part = {
+        name: {other for other in found
+               if (kin_t[other] == kin_s[name] if kin_s[name] in same else kin_t[other] not in same)}
+        for name, found in candidates.items()
+    }  # fmt: skip
+    return part if all(part.values()) else None
+
+
+def _kin(name: str, known: Iterable[str], sides: Mapping[str, list[str]], depth: int | None) -> list[str]:
+    """The known names that share the first `depth` parts; with None those that share most, one part at least."""
+    own = sides[name]
+    if depth is not None:
+        return [other for other in known if own[:depth] == sides[other][:depth] and len(own) >= depth]
+    shared = {other: _num_shared(own, sides[other]) for other in known}
     longest = max(shared.values(), default=0)
     return [other for other, count in shared.items() if count == longest] if longest else []
 

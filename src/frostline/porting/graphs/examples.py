@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import math
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 _SIDES = (64, 224, 32, 28, 48, 96, 12, 8, 128, 160, 299, 512)  # usual sizes of images, small ones first
 _LENGTHS = (16, 8, 64, 5, 128)
@@ -17,6 +18,7 @@ _LENGTHS = (16, 8, 64, 5, 128)
 
 BATCH = 3  # samples; one would look like an axis to spare
 _MOST_VALUES = 1 << 24  # in one example: an image of 512 x 512 with 32 channels, twice
+_SMALLEST_PATCH = 4
 _MOST = 80  # examples that are tried
 
 
@@ -29,7 +31,9 @@ def examples(model: nn.Module, shapes: Sequence[tuple[tuple[int, ...], str]] = (
             are known.
     """
     layers = [module for module in model.modules() if not list(module.children())]
-    forms = {(form.dtype, form.shape): form for layer in layers for form in _forms(layer)}
+    lengths = {size for one in model.parameters() if one.ndim in (2, 3) for size in one.shape[-2:-1]}
+    first = (form for layer in layers for form in _of_patches(layer, lengths))
+    forms = {(form.dtype, form.shape): form for form in (*first, *(form for layer in layers for form in _forms(layer)))}
     yield from itertools.islice(_tuples(model, list(forms.values()), shapes), _MOST)
 
 
@@ -53,6 +57,18 @@ def _tuples(model: nn.Module, forms: list[Tensor], shapes: Sequence[tuple[tuple[
 def _made(form: Tensor, device: torch.device) -> Tensor:
     """A value of this form: rows of an embedding are zeros, which every embedding has."""
     return torch.zeros_like(form, device=device) if form.dtype == torch.long else torch.ones_like(form, device=device)
+
+
+def _of_patches(layer: nn.Module, lengths: Iterable[int]) -> Iterator[Tensor]:
+    """Images of as many patches as the model has positions for, but for a class token and a second one."""
+    if not isinstance(layer, nn.Conv2d) or layer.stride != layer.kernel_size or layer.stride[0] < _SMALLEST_PATCH:
+        return
+    for length in sorted(lengths):
+        for count in (length, length - 1, length - 2):
+            side = math.isqrt(max(count, 0))
+            if side > 1 and side**2 == count:
+                sizes = (side * stride for stride in layer.stride)
+                yield torch.empty((BATCH, layer.in_channels, *sizes), device="meta", dtype=layer.weight.dtype)
 
 
 def _forms(layer: nn.Module) -> Iterator[Tensor]:

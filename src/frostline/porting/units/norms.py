@@ -51,8 +51,6 @@ def _old(module: nn.Module) -> dict[str, Norm]:
             kind, ends = (WEIGHT, "gv") if isinstance(hook, WeightNorm) else (SPECTRAL, ("orig", "u", "v"))
             tensors: dict[str, Tensor] = {f"{hook.name}_{end}": getattr(module, f"{hook.name}_{end}") for end in ends}
             whole = tensors[f"{hook.name}_{'v' if kind == WEIGHT else 'orig'}"]
-        dim = each[0].dim
-        assert isinstance(dim, int)
             found[hook.name] = Norm(kind, tuple(whole.shape), hook.dim, tensors)
     return found
 
@@ -72,5 +70,7 @@ def _new(module: nn.Module) -> dict[str, Norm]:
         tensors = {f"{own}_{end}": held[name] for end, name in parts.items()}
         names = {f"{own}_{end}": f"parametrizations.{own}.{name}" for end, name in parts.items()}
         whole = tensors[f"{own}_{'v' if kind == WEIGHT else 'orig'}"]
+        dim = each[0].dim
+        assert isinstance(dim, int)
         found[own] = Norm(kind, tuple(whole.shape), dim, tensors, names)
     return found
