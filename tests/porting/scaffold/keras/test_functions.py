@@ -1,20 +1,19 @@
 import pytest
+import torch
 
 from frostline.core.errors import PortError
-from helpers_interpreting import names
-from helpers_scaffold import error
+from helpers_interpreting import floats, names, network
+from helpers_scaffold import error, filled
 
 KINDS = (
     "Activation ReLU LeakyReLU Softmax ELU Add Subtract Multiply Average Maximum Minimum Concatenate Flatten Reshape "
     "Permute RepeatVector Rescaling Dropout MaxPooling1D MaxPooling2D MaxPooling3D AveragePooling1D AveragePooling2D "
     "AveragePooling3D GlobalMaxPooling1D GlobalMaxPooling2D GlobalMaxPooling3D GlobalAveragePooling1D "
     "GlobalAveragePooling2D GlobalAveragePooling3D ZeroPadding1D ZeroPadding2D ZeroPadding3D Cropping1D Cropping2D "
-    "UpSampling1D UpSampling2D"
+    "UpSampling1D UpSampling2D GaussianNoise "
+    "ThresholdedReLU UnitNormalization Dot"
 ).split()
-REFUSED = {
-    "relu_all", "rescaling_each", "activation_celu", "activation_log_sigmoid", "activation_hard_tanh",
-    "activation_tanh_shrink", "activation_soft_shrink", "activation_hard_shrink", "activation_squareplus",
-}  # fmt: skip
+REFUSED = {"relu_all", "activation_squareplus", "dot_normal"}
 
 
 @pytest.mark.parametrize(("file", "name"), names(*KINDS), ids=lambda one: one)
@@ -24,3 +23,14 @@ def test_every_layer_is_written_as_keras_computes_it(file, name, tmp_path):
             error(file, name, tmp_path)
     else:
         assert error(file, name, tmp_path) <= 1e-5
+
+
+def test_layers_that_do_nothing_in_inference_are_left_out(tmp_path):
+    kinds = ("Identity", "ActivityRegularization", "GaussianDropout", "AlphaDropout")
+    layers = [(kind, kind, {"rate": 0.5}, (before,)) for before, kind in zip(("in", *kinds), kinds, strict=False)]
+    source = network(
+        ("in", "InputLayer", {"batch_shape": [None, 3]}, ()), *layers,
+        ("end", "Dense", {"use_bias": False}, (kinds[-1],)), end__kernel=floats(3, 4),
+    )  # fmt: skip
+    x = floats(2, 3)
+    assert torch.allclose(filled(source, tmp_path)(x), x @ floats(3, 4), atol=1e-6)
