@@ -1,7 +1,10 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
 from frostline.core.errors import PortError
+from frostline.porting.scaffold.module_text import module_text
 from helpers_interpreting import floats, names, network
 from helpers_scaffold import error, filled
 
@@ -26,7 +29,7 @@ def test_every_layer_is_written_as_keras_computes_it(file, name, tmp_path):
 
 
 def test_layers_that_do_nothing_in_inference_are_left_out(tmp_path):
-    kinds = ("Identity", "ActivityRegularization", "GaussianDropout", "AlphaDropout")
+    kinds = ("Identity", "ActivityRegularization", "GaussianDropout", "AlphaDropout", "RandomFlip")
     layers = [(kind, kind, {"rate": 0.5}, (before,)) for before, kind in zip(("in", *kinds), kinds, strict=False)]
     source = network(
         ("in", "InputLayer", {"batch_shape": [None, 3]}, ()), *layers,
@@ -34,3 +37,18 @@ def test_layers_that_do_nothing_in_inference_are_left_out(tmp_path):
     )  # fmt: skip
     x = floats(2, 3)
     assert torch.allclose(filled(source, tmp_path)(x), x @ floats(3, 4), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("kind", "args", "text"),
+    [("Add", [None, 3.0], "x = x + 3"), ("Multiply", [0.5, None], "x = 0.5 * x"), ("Subtract", [1, None], "x = 1 - x")],
+)
+def test_an_operation_on_a_tensor_and_a_number(kind, args, text, tmp_path):
+    source = network(
+        ("in", "InputLayer", {"batch_shape": [None, 3]}, ()), ("fc", "Dense", {"use_bias": False}, ("in",)),
+        ("end", kind, {"call": {"args": args, "kwargs": {}}}, ("fc",)), fc__kernel=floats(3, 4),
+    )  # fmt: skip
+    own = replace(source.layers[-1], config={"call": {"args": args, "kwargs": {}}})
+    source = replace(source, layers=(*source.layers[:-1], own))
+    assert text in module_text(source, "file")
+    assert filled(source, tmp_path)(floats(2, 3)).shape == (2, 4)

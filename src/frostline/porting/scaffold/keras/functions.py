@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from frostline.porting.interpreting.merging import SAME
 from frostline.porting.scaffold.keras.call import Call, first, last, over_channels
 from frostline.porting.scaffold.python_text import decimal, short
 
@@ -88,10 +89,21 @@ def _axis(call: Call, axis: Any) -> int:
 
 def _joined(sign: str) -> Callable[[Call], Written]:
     def written(call: Call) -> Written:
+        stated: Any = call.config.get("call")
+        if len(call.inputs) == 1 and isinstance(stated, dict):  # an operation on a tensor and a number
+            return "", f" {sign} ".join(_operand(call, one) for one in stated.get("args") or ())
         _check_ranks(call)
         return "", f" {sign} ".join(call.inputs)
 
     return written
+
+
+def _operand(call: Call, given: Any) -> str:
+    if given is None:
+        return call.x
+    if isinstance(given, bool) or not isinstance(given, (int, float)):
+        call.refuse(f"the operand {given!r}")
+    return decimal(given)
 
 
 def _averaged(call: Call) -> Written:
@@ -238,8 +250,7 @@ FUNCTIONS: dict[str, Callable[[Call], Written]] = {
     "Maximum": _pairwise("maximum"), "Minimum": _pairwise("minimum"), "Concatenate": _concatenated,
     "Flatten": lambda call: ("", f"{last(call.x, call.rank)}.flatten(1)"), "Reshape": _reshaped, "Permute": _permuted,
     "RepeatVector": lambda call: ("", f"{call.x}.unsqueeze(1).repeat_interleave({call.shape[1]}, 1)"),
-    **dict.fromkeys(("Identity", "ActivityRegularization", "GaussianNoise", "GaussianDropout", "AlphaDropout"),
-                    lambda call: ("", call.x)),
+    **dict.fromkeys(SAME, lambda call: ("", call.x)),
     "ThresholdedReLU": _thresholded, "UnitNormalization": _unit_normalized, "Dot": _dot,
     "Rescaling": _rescaled, "Dropout": _dropout("Dropout"),
     **{f"SpatialDropout{axes}D": _dropout(f"Dropout{axes}d") for axes in (1, 2, 3)},
