@@ -17,6 +17,7 @@ from .build import NETWORKS, build
 from .by_hand import by_hand
 from .peers import judging
 from .public_files import build_public
+from .scaffolds import scaffolds
 from .stored import LIMIT, stored
 from .traps import TRAPS, WITH_GRAPH, WITHOUT
 from .trials import EXACT, WRONG, Verdict, attempt, renamed
@@ -29,8 +30,9 @@ if TYPE_CHECKING:
     from .stored import Stored
 
 RESULTS = Path("build/porting/results.json")
+PUBLIC = Path("build/porting/public")
 REPORT = Path("docs/exam-porting.md")
-MODES = ("by hand", "plain", "golden", "other names", "lying names", "renamed", "traps", "peers")
+MODES = ("by hand", "plain", "golden", "other names", "lying names", "renamed", "traps", "scaffold", "peers")
 
 
 def files(network: Stored, *, kind: str = "") -> list[str]:
@@ -95,6 +97,8 @@ def run(mode: str, networks: list[Stored], count: int) -> Iterator[Verdict]:
         yield from renamings(networks, count)
     elif mode == "by hand":
         yield from by_rules(networks)
+    elif mode == "scaffold":
+        yield from scaffolds(networks, files, PUBLIC)
     elif mode == "traps":
         yield from traps(networks)
     elif mode == "peers":

@@ -6,6 +6,7 @@ import json
 import platform
 from collections import Counter
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,7 +16,6 @@ from .trials import AMBIGUOUS, CRASHED, EXACT, OUTCOMES, REFUSED, TOLD, WRONG
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from .stored import Stored
     from .trials import Verdict
@@ -42,6 +42,12 @@ NOT_EXACT = """\
 Ambiguity is the right answer where a file without an architecture holds twins that neither names nor the flow of values
 tell apart; golden outputs then settle it."""
 
+SCAFFOLDS = """\
+`frostline port FILE --scaffold network.py`, then the port of the same file into the module that it wrote, for every
+file with an architecture: Keras (2 and 3, SavedModel and TF.js with it too) and ONNX. The module is compared with the
+golden outputs of the framework; ONNX files of public packages with ONNX Runtime, on other random inputs than those of
+the port. Wrong must be 0."""
+
 MEANINGS = {
     "by hand": "The layout rules applied by hand",
     "plain": "A file and a module, nothing else",
@@ -50,6 +56,7 @@ MEANINGS = {
     "lying names": "Files with an architecture in which names were exchanged between layers of one kind and shape",
     "renamed": "Modules under random names and in random order of registration",
     "traps": "Modules with a setting that is wrong (epsilon, slope, padding, heads): nothing can be exact here",
+    "scaffold": "Files with an architecture and no module: one is written (`--scaffold`), and filled by the port",
     "weightbridge": "weightbridge 0.0.4, given the arrays of the framework, their format and separators",
     "onnx2torch": "onnx2torch 1.5.15, into its own module",
     "onnx2pytorch": "onnx2pytorch 0.6.0, into its own module",
@@ -98,6 +105,24 @@ def by_framework(verdicts: Sequence[Verdict]) -> list[str]:
     return lines
 
 
+def scaffolds(verdicts: Sequence[Verdict]) -> list[str]:
+    """The table of modules that were written, by framework, and what was refused with its reason."""
+    rows: dict[str, list[Verdict]] = {}
+    for verdict in verdicts:
+        if verdict.mode == "scaffold":
+            rows.setdefault(
+                f"{verdict.network.split('/')[0]}, `{Path(verdict.file).suffix or verdict.file}`", []
+            ).append(verdict)
+    lines = ["| framework, files | files | right | refused | wrong | refused because |", "|---|---|---|---|---|---|"]
+    for name, found in sorted(rows.items()):
+        tally = Counter(verdict.outcome for verdict in found)
+        right, refused = tally[EXACT], tally[REFUSED] + tally[AMBIGUOUS]
+        why = "; ".join(dict.fromkeys(verdict.detail for verdict in found if verdict.outcome in (REFUSED, AMBIGUOUS)))
+        why = why.replace("|", "/").replace("\n", " ")
+        lines.append(f"| {name} | {len(found)} | {right} | {refused} | {_bold(len(found) - right - refused)} | {why} |")
+    return lines
+
+
 def _short(verdict: Verdict) -> str:
     return verdict.outcome if verdict.outcome in (EXACT, AMBIGUOUS, REFUSED) else "other"
 
@@ -139,6 +164,7 @@ def write(verdicts: Sequence[Verdict], networks: Sequence[Stored], path: Path) -
         f"stands before the product). The largest error of an exact port is {largest:.1e}; the slowest port took "
         f"{slowest:.1f} s.",
         "", "## By framework and file", "", *by_framework(verdicts), "",
+        "## From a file to a network, without a module", "", SCAFFOLDS, "", *scaffolds(verdicts), "",
         "## Not exact", "", NOT_EXACT, "", *not_exact(verdicts), "",
     ]  # fmt: skip
     path.write_text("\n".join(lines))

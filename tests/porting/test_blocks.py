@@ -86,6 +86,33 @@ def test_a_gru_whose_reset_gate_acts_first(file):
     assert float((state - stored(file)[1]["gru_before:output"]).abs().max()) <= 1e-6
 
 
+@pytest.mark.parametrize("name", ["attention", "attention_cross"])
+def test_attention_whose_heads_have_a_width_of_their_own(name):
+    made = layer("keras3", name)
+    given, inputs = weights("keras3", name), [one.float() for one in made.inputs]
+    heads, key, value = (made.config[part] for part in ("num_heads", "key_dim", "value_dim"))
+    query, seen = inputs[0], inputs[1]
+    sizes = (query.shape[-1], inputs[-1].shape[-1], seen.shape[-1], given["attention_output/kernel"].shape[-1])
+    block = blocks.WideAttention(sizes, heads, key, value, bias="query/bias" in given)
+    for part in ("query", "key", "value", "attention_output"):
+        own = getattr(block, part)
+        own.weight.data = given[f"{part}/kernel"].reshape(own.in_features, -1).T
+        if own.bias is not None:
+            own.bias.data = given[f"{part}/bias"].reshape(-1)
+    with torch.no_grad():
+        found = block(query, inputs[-1], seen)
+    assert float((found - stored("keras3")[1][f"{name}:output"]).abs().max()) <= 1e-5
+
+
+def test_no_query_sees_what_comes_later():
+    block, x = blocks.WideAttention(4, 2, 4), torch.ones(1, 3, 4)
+    changed = x.clone()
+    changed[:, 2] = 2
+    with torch.no_grad():
+        first, second = (block(one, one, one, is_causal=True) for one in (x, changed))
+    assert torch.equal(first[:, :2], second[:, :2])
+
+
 def test_blocks_say_what_they_are():
     assert "SamePad2d((3, 3), (2, 2), dilation=(1, 1), value=0)" in str(blocks.SamePad2d(3, 2))
     assert "SameMaxPool2d((3, 3), (2, 2))" in str(blocks.SameMaxPool2d(3, 2))

@@ -246,3 +246,42 @@ class ResetBeforeGRU(nn.Module):
     def extra_repr(self) -> str:
         """The sizes."""
         return f"{self.input_size}, {self.hidden_size}"
+
+
+class WideAttention(nn.Module):
+    """Attention whose heads are together not as wide as its input, or whose values have a width of their own.
+
+    `nn.MultiheadAttention` splits the width of its input among the heads; Keras gives each head a width.
+
+    Args:
+        sizes: The width of queries, keys, values and outputs, or of all four.
+        num_heads: How many heads there are.
+        key_size: The width of queries and keys in a head.
+        value_size: The width of values in a head; `key_size` by default.
+        bias: Whether the four products have one.
+
+    Example:
+        >>> import torch
+        >>> layer = WideAttention(8, num_heads=2, key_size=8)
+        >>> layer(*[torch.zeros(1, 5, 8)] * 3).shape
+        torch.Size([1, 5, 8])
+    """
+
+    def __init__(
+        self, sizes: Sizes, num_heads: int, key_size: int, value_size: int | None = None, *, bias: bool = True
+    ) -> None:
+        super().__init__()
+        query, key, value, out = _sizes(sizes, 4)
+        value_size = key_size if value_size is None else value_size
+        self.num_heads = num_heads
+        self.query = nn.Linear(query, num_heads * key_size, bias)
+        self.key = nn.Linear(key, num_heads * key_size, bias)
+        self.value = nn.Linear(value, num_heads * value_size, bias)
+        self.attention_output = nn.Linear(num_heads * value_size, out, bias)
+
+    def forward(self, query: Tensor, key: Tensor, value: Tensor, *, is_causal: bool = False) -> Tensor:
+        """(B, T, query) and twice (B, S, ...) to (B, T, out)."""
+        pairs = ((self.query, query), (self.key, key), (self.value, value))
+        q, k, v = (layer(one).unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for layer, one in pairs)
+        seen = F.scaled_dot_product_attention(q, k, v, is_causal=is_causal)
+        return self.attention_output(seen.transpose(1, 2).flatten(2))

@@ -125,9 +125,10 @@ def _plain(layer: Layer, name: str, default: float) -> Any:
 
 
 # Layers that act in training only.
-_SAME = (
+SAME = (
     "Dropout", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D", "GaussianDropout", "GaussianNoise",
-    "AlphaDropout", "ActivityRegularization", "Identity",
+    "AlphaDropout", "ActivityRegularization", "Identity", "RandomFlip", "RandomRotation", "RandomZoom",
+    "RandomTranslation", "RandomContrast", "RandomBrightness",
 )  # fmt: skip
 
 KINDS: dict[str, Callable[[Layer], Tensor]] = {
@@ -140,5 +141,5 @@ KINDS: dict[str, Callable[[Layer], Tensor]] = {
     "Permute": _permuted,
     "RepeatVector": _repeated,
     "Rescaling": _rescaled,
-    **dict.fromkeys(_SAME, Layer.input),
+    **dict.fromkeys(SAME, Layer.input),
 }

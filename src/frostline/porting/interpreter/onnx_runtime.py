@@ -47,8 +47,9 @@ def run(
     options.intra_op_num_threads = 1
     folder = str(Path(path).resolve().parent)
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
-    # Its further optimizations compute products with dequantized weights in integers, 4e-3 off.
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    if "quantisation" in source.dropped.values():
+        # Its further optimizations compute products with dequantized weights in integers, 4e-3 off.
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     try:
         model = _with_outputs(Path(path).read_bytes(), values) if values else path
         session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])

@@ -30,6 +30,9 @@ _NORM = {
     "gamma": ("weight", SAME), "beta": ("bias", SAME), "scale": ("weight", SAME),
     "moving_mean": ("running_mean", SAME), "moving_variance": ("running_var", SAME),
 }  # fmt: skip
+_STANDARD = {
+    "mean": ("running_mean", SAME), "variance": ("running_var", SAME), "count": ("num_batches_tracked", SAME),
+}  # fmt: skip
 _GATES = blocks("gates z, r, h to r, z, n", 3, (1, 0, 2))
 
 
@@ -55,6 +58,8 @@ def moves(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
         return assemble(unit, target, {"embeddings": ("weight", SAME)})
     if isinstance(module, _NORMS):
         defaults = {"weight": 1.0, "bias": 0.0, "num_batches_tracked": 0.0}
+        if {"mean", "variance"} <= set(unit.leaves):  # of Normalization
+            return assemble(unit, target, _STANDARD) if not {"weight", "bias"} & set(target.tensors) else None
         return assemble(unit, target, _NORM, defaults) if unit.leaves else None
     if isinstance(module, nn.PReLU):
         shape = unit.leaves["alpha"].shape if "alpha" in unit.leaves else ()

@@ -70,8 +70,7 @@ def test_nothing_of_a_file_but_letters_and_numbers_comes_into_the_text():
 
 @pytest.mark.parametrize(
     ("kind", "config", "why"),
-    [("Lambda", {}, "end (Lambda)"), ("UnitNormalization", {}, "end (UnitNormalization)"),
-     ("ReLU", {"threshold": 1.0}, "end (ReLU): a slope or a threshold")],
+    [("Lambda", {}, "end (Lambda)"), ("ReLU", {"threshold": 1.0}, "end (ReLU): a threshold")],
 )  # fmt: skip
 def test_a_network_with_other_layers_is_refused(kind, config, why):
     source = network(("in", "InputLayer", {"batch_shape": [None, 3]}, ()), ("end", kind, config, ("in",)))

@@ -26,6 +26,7 @@ class Call:
         shape: Of its output, likewise.
         inputs: The expressions of its inputs.
         version: As of `Layer`.
+        packs_attention: Whether all attentions of the network can be `nn.MultiheadAttention`: all have one form.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Call:
     shape: tuple[int, ...]
     inputs: tuple[str, ...]
     version: int = 3
+    packs_attention: bool = True
 
     def refuse(self, why: str = "") -> NoReturn:
         """Say that this layer is not written."""

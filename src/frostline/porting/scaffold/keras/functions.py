@@ -5,8 +5,10 @@ An entry gives what stands in `__init__`, if anything, and the expression in `fo
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from frostline.porting.interpreter.merges import SAME
 from frostline.porting.scaffold.keras.call import Call, first, last, over_channels
 from frostline.porting.scaffold.python_text import decimal, short
 
@@ -20,12 +22,20 @@ _ACTIVATIONS = {
     "sigmoid": "torch.sigmoid({})", "selu": "F.selu({})", "gelu": "F.gelu({})", "swish": "F.silu({})",
     "silu": "F.silu({})", "softplus": "F.softplus({})", "softsign": "F.softsign({})", "mish": "F.mish({})",
     "exponential": "torch.exp({})", "leaky_relu": "F.leaky_relu({}, 0.2)", "hard_silu": "F.hardswish({})",
+    "hard_swish": "F.hardswish({})", "celu": "F.celu({})", "log_sigmoid": "F.logsigmoid({})",
+    "hard_tanh": "F.hardtanh({})", "tanh_shrink": "F.tanhshrink({})", "soft_shrink": "F.softshrink({})",
+    "hard_shrink": "F.hardshrink({})",
 }  # fmt: skip
 
 
 def activated(call: Call, expression: str, rank: int) -> str:
     """An expression after the activation of the layer."""
-    given = call.config.get("activation") or "linear"
+    given: Any = call.config.get("activation") or "linear"
+    if isinstance(given, dict):  # a layer as activation
+        kind, config = given.get("class_name"), given.get("config")
+        if kind not in _AS_ACTIVATION or not isinstance(config, dict):
+            call.refuse(f"activation {kind!r}")
+        return FUNCTIONS[kind](replace(call, inputs=(expression,), shapes=(call.shape,), config=config))[1]
     if given in ("softmax", "log_softmax"):
         return f"F.{given}({expression}, {1 if rank > 3 else -1})"
     if given == "hard_sigmoid":
@@ -35,11 +45,31 @@ def activated(call: Call, expression: str, rank: int) -> str:
     return _ACTIVATIONS[given].format(expression)
 
 
+_AS_ACTIVATION = ("ReLU", "LeakyReLU", "ELU", "Softmax")
+
+
 def _relu(call: Call) -> Written:
-    if call.number("negative_slope", 0) or call.number("threshold", 0):
-        call.refuse("a slope or a threshold")
+    slope, threshold = call.number("negative_slope", 0), call.number("threshold", 0)
     largest = call.config.get("max_value")
-    return "", f"F.relu({call.x})" if largest is None else f"{call.x}.clamp(0, {decimal(call.number('max_value', 0))})"
+    if threshold:
+        call.refuse("a threshold")
+    if largest is None:
+        return "", f"F.leaky_relu({call.x}, {decimal(slope)})" if slope else f"F.relu({call.x})"
+    bound = decimal(call.number("max_value", 0))
+    return (
+        "",
+        f"F.leaky_relu({call.x}, {decimal(slope)}).clamp(max={bound})" if slope else f"{call.x}.clamp(0, {bound})",
+    )
+
+
+def _thresholded(call: Call) -> Written:
+    return "", f"F.threshold({call.x}, {decimal(call.number('theta', 1))}, 0)"
+
+
+def _unit_normalized(call: Call) -> Written:
+    axis = call.config.get("axis", -1)
+    axis = axis[0] if isinstance(axis, list) and len(axis) == 1 else axis
+    return "", f"F.normalize({call.x}, dim={_axis(call, axis)}, eps=1e-6)"
 
 
 def _leaky(call: Call) -> Written:
@@ -59,10 +89,21 @@ def _axis(call: Call, axis: Any) -> int:
 
 def _joined(sign: str) -> Callable[[Call], Written]:
     def written(call: Call) -> Written:
+        stated: Any = call.config.get("call")
+        if len(call.inputs) == 1 and isinstance(stated, dict):  # an operation on a tensor and a number
+            return "", f" {sign} ".join(_operand(call, one) for one in stated.get("args") or ())
         _check_ranks(call)
         return "", f" {sign} ".join(call.inputs)
 
     return written
+
+
+def _operand(call: Call, given: Any) -> str:
+    if given is None:
+        return call.x
+    if isinstance(given, bool) or not isinstance(given, (int, float)):
+        call.refuse(f"the operand {given!r}")
+    return decimal(given)
 
 
 def _averaged(call: Call) -> Written:
@@ -168,8 +209,37 @@ def _dropout(kind: str) -> Callable[[Call], Written]:
     return written
 
 
+def per_channel(call: Call, value: Any) -> str:
+    """A setting that is a number, or one for each channel."""
+    if isinstance(value, (list, tuple)) and len(value) == call.width and call.rank > 1:
+        told = ", ".join(decimal(float(one)) for one in value)
+        more = f".reshape(-1{', 1' * (call.rank - 2)})" if call.rank > 3 else ""
+        return f"torch.tensor([{told}], device={call.x}.device){more}"
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        call.refuse(f"the numbers {value!r}")
+    return decimal(value)
+
+
 def _rescaled(call: Call) -> Written:
-    return "", f"{call.x} * {decimal(call.number('scale', 1))} + {decimal(call.number('offset', 0))}"
+    scale, offset = (per_channel(call, call.config.get(name, value)) for name, value in (("scale", 1), ("offset", 0)))
+    return "", f"{call.x} * {scale} + {offset}"
+
+
+def _dot(call: Call) -> Written:
+    """The sum over one axis of each, of vectors or sequences."""
+    axes: Any = call.config.get("axes")
+    pair = [axes, axes] if isinstance(axes, int) else axes
+    if len(call.inputs) != 2 or max(map(len, call.shapes)) > 3 or not isinstance(pair, list) or len(pair) != 2:
+        call.refuse("axes, or values of more than three axes")
+    if call.flag("normalize", False):
+        call.refuse("normalized")
+    words = [["a", "b", "c"], ["a", "d", "e"]]
+    for word, axis, shape in zip(words, pair, call.shapes, strict=True):
+        word[axis % len(shape)] = "z"
+    left, right = ("".join(word[: len(shape)]) for word, shape in zip(words, call.shapes, strict=True))
+    kept = f"{left}{right[1:]}".replace("z", "")
+    ends = ".unsqueeze(1)" if len(kept) == 1 else ""
+    return "", f'torch.einsum("{left},{right}->{kept}", {call.inputs[0]}, {call.inputs[1]}){ends}'
 
 
 FUNCTIONS: dict[str, Callable[[Call], Written]] = {
@@ -180,6 +250,8 @@ FUNCTIONS: dict[str, Callable[[Call], Written]] = {
     "Maximum": _pairwise("maximum"), "Minimum": _pairwise("minimum"), "Concatenate": _concatenated,
     "Flatten": lambda call: ("", f"{last(call.x, call.rank)}.flatten(1)"), "Reshape": _reshaped, "Permute": _permuted,
     "RepeatVector": lambda call: ("", f"{call.x}.unsqueeze(1).repeat_interleave({call.shape[1]}, 1)"),
+    **dict.fromkeys(SAME, lambda call: ("", call.x)),
+    "ThresholdedReLU": _thresholded, "UnitNormalization": _unit_normalized, "Dot": _dot,
     "Rescaling": _rescaled, "Dropout": _dropout("Dropout"),
     **{f"SpatialDropout{axes}D": _dropout(f"Dropout{axes}d") for axes in (1, 2, 3)},
     **{f"MaxPooling{axes}D": _pooled("Max") for axes in (1, 2, 3)},

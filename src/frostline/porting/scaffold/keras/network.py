@@ -8,7 +8,7 @@ from frostline.porting.interpreter.network import input_names, interpret, output
 from frostline.porting.interpreter.samples import samples
 from frostline.porting.scaffold.keras.call import Call
 from frostline.porting.scaffold.keras.functions import FUNCTIONS
-from frostline.porting.scaffold.keras.weighted import WEIGHTED
+from frostline.porting.scaffold.keras.weighted import WEIGHTED, is_packed
 from frostline.porting.scaffold.python_text import module_source, unused
 
 if TYPE_CHECKING:
@@ -39,6 +39,11 @@ class _Writer:
         self._made: dict[str, str] = {}
         self._lines: list[str] = []
         self._version = version(source)
+        self._packs_attention = all(
+            is_packed(layer.config, [self._sizes(one) for one in layer.inputs], self._sizes(layer.name))
+            for layer in source.layers
+            if layer.kind == "MultiHeadAttention"
+        )
 
     def text(self, path: str, name: str) -> str:
         """The whole file."""
@@ -61,6 +66,7 @@ class _Writer:
         call = Call(
             self._attributes[unit], layer.kind, layer.config, tuple(self._sizes(one) for one in layer.inputs),
             self._sizes(layer.name), tuple(self._names[one] for one in layer.inputs), self._version,
+            self._packs_attention,
         )  # fmt: skip
         if layer.kind in WEIGHTED:
             made, expression = WEIGHTED[layer.kind](call)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from frostline.porting.scaffold.keras.call import Call, first, last, over_channels
-from frostline.porting.scaffold.keras.functions import activated
+from frostline.porting.scaffold.keras.functions import activated, per_channel
 from frostline.porting.scaffold.python_text import decimal, short
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
 Layers = tuple[dict[str, str], str]  # what stands in `__init__` by attribute, and the expression
 
@@ -121,6 +122,40 @@ def _batch_norm(call: Call) -> Layers:
     return {call.name: made}, over_channels(call, f"self.{call.name}")
 
 
+def _root_norm(call: Call) -> Layers:
+    if not _is_last(call):
+        call.refuse("another axis than the last")
+    made = f"nn.RMSNorm({call.width}, eps={decimal(call.number('epsilon', 1e-6))})"
+    return {call.name: made}, first(f"self.{call.name}({last(call.x, call.rank)})", call.rank)
+
+
+def _standardised(call: Call) -> Layers:
+    """The inputs by their mean and deviation, which are weights or settings."""
+    if not _is_last(call) or call.flag("invert", False):
+        call.refuse("another axis than the last, or backwards")
+    mean, variance = (call.config.get(f"input_{name}", call.config.get(name)) for name in ("mean", "variance"))
+    if mean is None and variance is None:
+        made = f"nn.BatchNorm{max(call.rank - 2, 1)}d({call.width}, eps=0, affine=False)"
+        return {call.name: made}, over_channels(call, f"self.{call.name}")
+    return {}, f"({call.x} - {per_channel(call, _flat(mean))}) / {per_channel(call, _flat(variance))} ** 0.5"
+
+
+def _flat(values: Any) -> Any:
+    """Nested lists as one, or as one number."""
+    while isinstance(values, list) and len(values) == 1:
+        values = values[0]
+    return values
+
+
+def _einsum(call: Call) -> Layers:
+    """A product of the last axis with a matrix, whatever its letters."""
+    found = re.fullmatch(r"([a-zA-Z.]+)([a-zA-Z]),\2([a-zA-Z])->\1\3", str(call.config.get("equation")))
+    bias = call.config.get("bias_axes")
+    if found is None or bias not in (None, found[3]):
+        call.refuse("an equation that is not a product of the last axis with a matrix")
+    return _dense(replace(call, config={**call.config, "use_bias": bias is not None}))
+
+
 def _layer_norm(call: Call) -> Layers:
     if not _is_last(call) or call.flag("rms_scaling", False):
         call.refuse("another axis than the last")
@@ -170,9 +205,11 @@ def _plain_recurrent(call: Call) -> Layers:
     applied = f"self.{call.name}({x})[0]{end}"
     if call.kind == "GRU" and not config.get("reset_after"):
         functions = config.get("activation", "tanh"), config.get("recurrent_activation", "sigmoid")
-        if functions != ("tanh", "sigmoid") or not call.flag("use_bias", True):
+        is_old = functions == ("tanh", "hard_sigmoid") and 0 < call.version < 3
+        if (functions != ("tanh", "sigmoid") and not is_old) or not call.flag("use_bias", True):
             call.refuse("its functions, or no bias")
-        return {call.name: f"blocks.ResetBeforeGRU({call.width}, {call.shape[-1]})"}, applied
+        more = ", hard_sigmoid=True" if is_old else ""
+        return {call.name: f"blocks.ResetBeforeGRU({call.width}, {call.shape[-1]}{more})"}, applied
     return {call.name: _recurrent(call, call.kind, config)}, applied
 
 
@@ -181,46 +218,65 @@ def _bidirectional(call: Call) -> Layers:
     if not isinstance(inner, dict) or inner.get("class_name") not in ("LSTM", "GRU", "SimpleRNN"):
         call.refuse("of another layer")
     kind, config = str(inner["class_name"]), inner.get("config") or {}
-    is_plain = call.config.get("merge_mode", "concat") == "concat" and not call.config.get("backward_layer", None)
+    merge = call.config.get("merge_mode", "concat")
+    is_plain = merge in _MERGED and not call.config.get("backward_layer", None)
     is_plain = is_plain or _is_mirrored(call, config)
     if not is_plain or (kind == "GRU" and not config.get("reset_after")) or config.get("go_backwards"):
         call.refuse("merged in another way, or of layers that differ")
     made = {call.name: _recurrent(call, kind, config, ", bidirectional=True")}
     if config.get("return_sequences"):
-        return made, f"self.{call.name}({call.x})[0]"
+        both = f"self.{call.name}({call.x})[0]"
+        return made, both if merge == "concat" else f"{both}.unflatten(-1, (2, -1)).{_MERGED[merge]}(-2)"
     state = "[1][0]" if kind == "LSTM" else "[1]"
-    return made, f"self.{call.name}({call.x}){state}.transpose(0, 1).flatten(1)"
+    ends = ".transpose(0, 1).flatten(1)" if merge == "concat" else f".{_MERGED[merge]}(0)"
+    return made, f"self.{call.name}({call.x}){state}{ends}"
+
+
+_MERGED = {"concat": "", "sum": "sum", "mul": "prod", "ave": "mean"}
 
 
 def _is_mirrored(call: Call, config: Any) -> bool:
     """Whether the layer that runs backwards is stated, and is the other one mirrored."""
     other: Any = call.config.get("backward_layer")
-    if call.config.get("merge_mode", "concat") != "concat" or not isinstance(other, dict):
+    if call.config.get("merge_mode", "concat") not in _MERGED or not isinstance(other, dict):
         return False
     settings = other.get("config") or {}
     names = ("units", "activation", "recurrent_activation", "use_bias", "return_sequences", "reset_after")
     return all(settings.get(name) == config.get(name) for name in names) and bool(settings.get("go_backwards"))
 
 
+def is_packed(config: Mapping[str, Any], shapes: Sequence[tuple[int, ...]], shape: tuple[int, ...]) -> bool:
+    """Whether an attention is one that `nn.MultiheadAttention` can be: its heads are as wide as its input together."""
+    heads, key, call = config.get("num_heads"), config.get("key_dim"), config.get("call")
+    is_causal = isinstance(call, dict) and (call.get("kwargs") or {}).get("use_causal_mask")
+    is_whole = isinstance(heads, int) and isinstance(key, int) and config.get("value_dim") in (None, key)
+    return is_whole and {heads * key, shape[-1]} == {one[-1] for one in shapes} and not is_causal
+
+
 def _attention(call: Call) -> Layers:
     heads, key = int(call.number("num_heads", 1)), int(call.number("key_dim", 1))
-    is_packed = {heads * key, call.shape[-1]} == {shape[-1] for shape in call.shapes}
+    names = call.config.get("names") or ("",) * len(call.inputs)
+    places = dict(zip(("query", "value", "key"), (at for at, name in enumerate(names) if not name), strict=False))
+    places |= {name: at for at, name in enumerate(names) if name}
+    query, value, seen = places["query"], places["value"], places.get("key", places["value"])
+    texts = [call.inputs[at] for at in (query, seen, value)]
+    if call.packs_attention:
+        made = f"nn.MultiheadAttention({call.width}, {heads}, batch_first=True{_bias(call)})"
+        return {call.name: made}, f"self.{call.name}({', '.join(texts)}, need_weights=False)[0]"
+    widths = [call.shapes[at][-1] for at in (query, seen, value)]
+    sizes = widths[0] if set(widths) == {call.shape[-1]} else (*widths, call.shape[-1])
+    value_dim = call.config.get("value_dim")
+    more = f", value_size={int(call.number('value_dim', key))}" if value_dim not in (None, key) else ""
+    made = f"blocks.WideAttention({sizes}, {heads}, {key}{more}{_bias(call)})"
     arguments: Any = call.config.get("call")
     is_causal = isinstance(arguments, dict) and (arguments.get("kwargs") or {}).get("use_causal_mask")
-    if not is_packed or call.config.get("value_dim") not in (None, key) or is_causal:
-        call.refuse("heads that are not as wide as their input together, or a mask")
-    names = call.config.get("names") or ("",) * len(call.inputs)
-    given = dict(zip(("query", "value", "key"), (one for one, name in zip(
-        call.inputs, names, strict=True) if not name), strict=False))  # fmt: skip
-    given |= {name: one for one, name in zip(call.inputs, names, strict=True) if name}
-    query, value, seen = given["query"], given["value"], given.get("key", given["value"])
-    made = f"nn.MultiheadAttention({call.width}, {heads}, batch_first=True{_bias(call)})"
-    return {call.name: made}, f"self.{call.name}({query}, {seen}, {value}, need_weights=False)[0]"
+    return {call.name: made}, f"self.{call.name}({', '.join(texts)}{', is_causal=True' if is_causal else ''})"
 
 
 WEIGHTED: dict[str, Callable[[Call], Layers]] = {
-    "Dense": _dense, "TimeDistributed": _each, "Embedding": _embedding, "PReLU": _prelu,
-    **{f"Conv{axes}D": _conv for axes in (1, 2, 3)},
+    "Dense": _dense, "EinsumDense": _einsum, "RMSNormalization": _root_norm, "Normalization": _standardised,
+    "TimeDistributed": _each, "Embedding": _embedding, "PReLU": _prelu,
+    **{f"Conv{axes}D": _conv for axes in (1, 2, 3)}, **{f"Convolution{axes}D": _conv for axes in (1, 2, 3)},
     **{f"DepthwiseConv{axes}D": _depthwise for axes in (1, 2)},
     **{f"SeparableConv{axes}D": _separable for axes in (1, 2)},
     **{f"Conv{axes}DTranspose": _transposed for axes in (1, 2, 3)},

@@ -1,0 +1,126 @@
+"""Files that carry their architecture, without a module: one is written, filled by the port, and compared."""
+
+from __future__ import annotations
+
+import importlib.util
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from frostline.core.errors import AmbiguousPortError, FrostlineError
+from frostline.porting.interpreter import onnx_runtime
+from frostline.porting.interpreter.layer import NotInterpretedError
+from frostline.porting.readers.formats import open_source
+from frostline.recipes.port import port
+from frostline.recipes.port_files import CLASS, write_scaffold
+
+from .stored import LIMIT
+from .trials import AMBIGUOUS, CRASHED, EXACT, REFUSED, WRONG, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import Tensor, nn
+
+    from .stored import Stored
+
+MODE = "scaffold"
+_NO_GRAPH = ("checkpoint", "training", "objects", "named")  # kinds of files that hold no architecture
+_SMALLEST = 0.01  # outputs are compared in shares of this at least: sigmoids of ONNX Runtime are exact to 1e-7 only
+Golden = tuple[list["Tensor"], list["Tensor"]]
+
+
+def scaffolds(networks: list[Stored], files: Any, public: Path) -> Iterator[Verdict]:
+    """One verdict for each file with an architecture: of the built networks, and ONNX files of public packages.
+
+    Args:
+        networks: The built networks.
+        files: Gives the files of a network.
+        public: The folder of the packages.
+    """
+    for network in networks:
+        for file in files(network):
+            if file not in _NO_GRAPH and _has_architecture(network.path / file):
+                yield _attempt(f"{network.framework}/{network.name}", network.path / file, _stored(network, file))
+    for path in sorted(public.rglob("*.onnx")):
+        if golden := _of_onnx_runtime(path):
+            yield _attempt(f"public/{path.relative_to(public).parts[0]}", path, golden)
+
+
+def _has_architecture(path: Path) -> bool:
+    try:
+        with open_source(path) as (source, _):
+            return source.framework in ("keras", "onnx") and bool(source.layers)
+    except FrostlineError:
+        return False
+
+
+def _stored(network: Stored, file: str) -> Golden:
+    """The golden arrays, images of Keras with their channels on axis 1."""
+    found: Golden = ([], [])
+    with np.load(network.path / "golden.npz") as arrays:
+        for kind, values in zip(("input", "output"), found, strict=True):
+            count = sum(name.startswith(kind) for name in arrays)
+            values += [torch.tensor(arrays[f"{kind}{index}"]) for index in range(count)]
+    if file.endswith(".onnx"):
+        return tuple([_whole(one) for one in values] for values in found)
+    return tuple([one.movedim(-1, 1) if one.ndim > 3 else _whole(one) for one in values] for values in found)
+
+
+def _whole(value: Tensor) -> Tensor:
+    return value.long() if value.dtype == torch.int32 else value
+
+
+def _of_onnx_runtime(path: Path) -> Golden | None:
+    """Other random inputs than those of the port, and what ONNX Runtime gives."""
+    try:
+        with open_source(path) as (source, _):
+            inputs, outputs = onnx_runtime.run(source, str(path), seed=1)
+    except NotInterpretedError:
+        return [], []
+    except FrostlineError:
+        return None
+    return list(inputs), list(outputs)
+
+
+def _attempt(name: str, path: Path, golden: Golden) -> Verdict:
+    facts = {"network": name, "file": path.name, "mode": MODE}
+    with tempfile.TemporaryDirectory() as folder:
+        written = Path(folder) / "written.py"
+        try:
+            write_scaffold(str(path), str(written))
+            module = _built(written)
+            port(path, module)
+        except AmbiguousPortError as error:
+            return Verdict(**facts, outcome=AMBIGUOUS, detail=str(error))
+        except FrostlineError as error:
+            return Verdict(**facts, outcome=REFUSED, detail=f"{error.received or error}")
+        except Exception as error:  # a crash is a result, too
+            return Verdict(**facts, outcome=CRASHED, detail=f"{type(error).__name__}: {error}")
+        found = _error(module, golden)
+    return Verdict(**facts, outcome=EXACT if found <= LIMIT else WRONG, error=found)
+
+
+def _built(path: Path) -> nn.Module:
+    spec = importlib.util.spec_from_file_location("written", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return getattr(module, CLASS)().eval()
+
+
+def _error(module: nn.Module, golden: Golden) -> float:
+    """The largest difference of the outputs, in shares of their largest value; infinity where shapes differ."""
+    with torch.no_grad():
+        found = module(*golden[0])
+    found = found if isinstance(found, tuple) else (found,)
+    if len(found) != len(golden[1]):
+        return float("inf")
+    return max(
+        float((one - other).abs().max() / max(float(other.abs().max()), _SMALLEST))
+        if one.shape == other.shape
+        else float("inf")
+        for one, other in zip(found, golden[1], strict=True)
+    )
