@@ -48,7 +48,8 @@ def test_impossible_shapes_are_refused(file, change):
 
 @pytest.mark.parametrize(
     "change",
-    [{"compressor": {"id": "lzma"}}, {"compressor": {"id": {}}}, {"compressor": {"id": "pickle"}}, {"filters": [{"id": "delta"}]}, {"order": "F"},
+    [{"compressor": {"id": "lzma"}}, {"compressor": {"id": {}}}, {"compressor": {"id": "pickle"}},
+     {"filters": [{"id": "delta"}]}, {"order": "F"},
      {"fill_value": "AAAA"}, {"fill_value": [1]}, {"dtype": "O"}, {"dtype": "|V8"}, {"dtype": ">f4"},
      {"dtype": [["a", "<f4"]]}],
     ids=str,
@@ -61,7 +62,8 @@ def test_what_no_checkpoint_needs_is_refused_in_version_2(file, change):
 @pytest.mark.parametrize(
     "change",
     [{"node_type": "group"}, {"storage_transformers": [{"name": "x"}]}, {"codecs": [{"name": "numcodecs.pickle"}]},
-     {"codecs": None}, {"codecs": [{"name": ["bytes"]}]}, {"codecs": [SHARDED[0] | {"configuration": {"codecs": [{"name": "x"}], "index_codecs": []}}]},
+     {"codecs": None}, {"codecs": [{"name": ["bytes"]}]},
+     {"codecs": [SHARDED[0] | {"configuration": {"codecs": [{"name": "x"}], "index_codecs": []}}]},
      {"chunk_grid": {"name": "rectilinear"}}, {"fill_value": {}}, {"data_type": "string"},
      {"data_type": {"name": "r8"}}],
     ids=str,
