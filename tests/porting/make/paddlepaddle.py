@@ -28,6 +28,30 @@ class Small(nn.Layer):
         return self.head(self.body(x).mean([2, 3]) + self.table(index))
 
 
+class Recurrent(nn.Layer):
+    """Two layers of one direction, then one of both."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(3, 2, num_layers=2)
+        self.gru = nn.GRU(2, 2, direction="bidirect")
+        self.head = nn.Linear(4, 2)
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        return self.head(self.gru(self.lstm(x)[0])[0])
+
+
+def save_recurrent() -> None:
+    """Write a recurrent network; PaddlePaddle 3.3 cannot write the older kind of program for it."""
+    model = Recurrent()
+    model.eval()
+    spec = [paddle.static.InputSpec([None, 4, 3])]
+    paddle.jit.save(model, str(FOLDER / "recurrent"), input_spec=spec)
+    named = {name: tensor.numpy() for name, tensor in model.state_dict().items() if ".cell" not in name}
+    x = paddle.randn([2, 4, 3])
+    np.savez(FOLDER / "recurrent.npz", x=x.numpy(), y=model(x).numpy(), **named)
+
+
 def main() -> None:
     """Write all files."""
     FOLDER.mkdir(parents=True, exist_ok=True)
@@ -53,6 +77,7 @@ def main() -> None:
         paddle.jit.save(model, str(FOLDER / "older"), input_spec=spec)
     own = {tensor.name: name for name, tensor in state.items()}
     np.savez(FOLDER / "inference.npz", **{name: arrays[given] for name, given in own.items()})
+    save_recurrent()
 
 
 if __name__ == "__main__":

@@ -115,6 +115,11 @@ def test_statistics_are_multiplied_with_the_reciprocal_of_their_factor(built):
     assert built(network("BatchNorm", blob(3, 3), blob(3, 3), zero))["mean"].tolist() == [0, 0, 0]  # as Caffe does
 
 
+def test_a_factor_too_small_for_its_reciprocal_gives_no_finite_statistics(built):
+    tiny = block(7, number(1, 1)) + block(5, np.array([1e-45], "<f4").tobytes())
+    assert torch.isinf(built(network("BatchNorm", blob(3, 3), blob(3, 3), tiny))["mean"]).all()
+
+
 def test_values_of_double_precision_and_layers_of_other_kinds(built):
     double = block(7, number(1, 2)) + block(8, np.array([1.5, 2.5]).tobytes())
     (value,) = built(network("Custom", double)).items()

@@ -6,10 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
+import frostline as fl
 from frostline.core.errors import PortError
 from frostline.porting.readers import paddle_inference
 from frostline.porting.readers.weight_file import WeightFile
+from helpers_porting_wire import block, number
 
 FILES = Path(__file__).parents[1] / "files" / "paddle"
 
@@ -100,3 +104,49 @@ def test_other_files_are_not_claimed(tmp_path):
         (tmp_path / "a").write_bytes(content)
         with WeightFile(tmp_path / "a") as file:
             assert not paddle_inference.claims(file)
+
+
+class Recurrent(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first = nn.LSTM(3, 2, num_layers=2, batch_first=True)
+        self.second = nn.GRU(2, 2, bidirectional=True, batch_first=True)
+        self.last = nn.Linear(4, 2)
+
+    def forward(self, x):
+        return self.last(self.second(self.first(x)[0])[0])
+
+
+def test_recurrent_layers_are_put_together_from_their_cells():
+    found, source = read(FILES / "recurrent.pdiparams")
+    expected = np.load(FILES / "recurrent.npz")
+    known = {"lstm_0": "lstm", "gru_0": "gru", "linear_0": "head"}
+    assert {one.unit for one in source.tensors} == set(known)
+    for one in source.tensors:
+        assert np.array_equal(found[one.name].numpy(), expected[f"{known[one.unit]}.{one.leaf}"])
+    model = Recurrent()
+    golden = (torch.from_numpy(expected["x"]), torch.from_numpy(expected["y"]))
+    assert fl.port(FILES / "recurrent.pdiparams", model, golden=golden).runs
+    torch.testing.assert_close(model(golden[0]), golden[1])
+
+
+def test_recurrent_layers_of_older_programs(tmp_path):
+    names = [
+        f"lstm_cell_{cell}.{leaf}" for leaf in ("w", "b") for cell in (0, 1) for leaf in (f"{leaf}_0", f"{leaf}_1")
+    ]
+    described = block(1, number(1, 7) + block(3, block(1, number(1, 5) + number(2, 2))))
+    state = "lstm_0.dropout_state__non_persistable"
+    variables = b"".join(block(3, block(1, name) + block(2, described[2:]) + number(3, 1)) for name in [*names, state])
+    rnn = (
+        block(1, block(1, "WeightList") + b"".join(block(2, name) for name in names))
+        + block(2, block(1, "DropoutState") + block(2, state)) + block(3, "rnn")
+        + block(4, block(1, "is_bidirec") + number(2, 6) + number(10, 1))
+    )  # fmt: skip
+    (tmp_path / "a.pdmodel").write_bytes(block(1, variables + block(4, rnn)))
+    head = struct.pack("<IQIi", 0, 0, 0, 4) + number(1, 5) + number(2, 2)
+    (tmp_path / "a.pdiparams").write_bytes((head + bytes(8)) * 8)
+    _, source = read(tmp_path / "a.pdiparams")
+    assert {one.unit for one in source.tensors} == {"lstm_0"}
+    assert [one.leaf for one in source.tensors][:4] == [
+        "weight_ih_l0", "weight_hh_l0", "weight_ih_l0_reverse", "weight_hh_l0_reverse"
+    ]  # fmt: skip

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from frostline.core.errors import PortError
 from frostline.porting.readers import pickle_machine
-from frostline.porting.readers.pickle_machine import Made, Name, Persistent, Span, Tape, interpret
+from frostline.porting.readers.pickle_machine import Tape, interpret
+from frostline.porting.readers.pickle_values import Made, Name, Persistent, Span
 from frostline.porting.readers.weight_file import WeightFile
 
 ALLOWED = {

@@ -105,3 +105,19 @@ def test_a_cache_of_downloads_holds_links_into_one_folder(tmp_path):
     (tmp_path / "snapshot" / "part").symlink_to("../blobs/b")
     with WeightFile(tmp_path / "snapshot" / "index.json") as file, neighbour(file, "part") as other:
         assert other.read() == b"abc"
+
+
+@pytest.mark.parametrize(
+    ("head", "zeros", "is_refused"),
+    [(b"\1" * 4096, 1 << 16, True), (b"\1" * 4093 + bytes(3), 1 << 16, True), (b"\1" * 4000, 1 << 16, False),
+     (b"\1" * 4096, (1 << 16) - 1, False), (b"\1" * (1 << 20), 1 << 17, False), (b"\1" * 4096, 5 << 20, True),
+     (b"", 1 << 20, True)],
+)  # fmt: skip
+def test_a_file_whose_end_was_never_written_is_refused(tmp_path, head, zeros, is_refused):
+    (tmp_path / "a").write_bytes(head + bytes(zeros))
+    with WeightFile(tmp_path / "a") as file:
+        if is_refused:
+            with pytest.raises(PortError, match="still being written"):
+                file.check_written()
+        else:
+            file.check_written()

@@ -177,7 +177,8 @@ class _Blob:
             return values
         raw = self._raw(self.factor)
         (factor,) = np.frombuffer(raw, dtype="<f8" if self.factor.has(8) else "<f4")[:1] if raw else [np.float32(0)]
-        reciprocal = np.float32(1) / np.float32(factor) if factor else np.float32(0)
+        with np.errstate(over="ignore", divide="ignore", invalid="ignore"):  # what is not finite is refused by the port
+            reciprocal = np.float32(1) / np.float32(factor) if factor else np.float32(0)
         return values * torch.tensor(reciprocal)
 
     def _raw(self, blob: Message) -> bytes:

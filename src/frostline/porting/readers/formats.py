@@ -75,6 +75,7 @@ def open_source(path: Path, key: str | None = None) -> Generator[tuple[Source, W
                 f"a file of {file.size} bytes that begins with {file.start(16)!r}",
                 "pass a file of weights as its framework saved it; the formats are listed in docs/formats.md.",
             )  # fmt: skip
+        file.check_written()
         source = reader.read(file, key)
         check_names(file, [tensor.name for tensor in source.tensors])
         if not source.tensors:

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from frostline.porting.readers.arrays import DTYPES, num_bytes, tensor_of
-from frostline.porting.readers.pickle_machine import Made, Span
+from frostline.porting.readers.pickle_values import Made, Span
 
 if TYPE_CHECKING:
     from collections.abc import Callable

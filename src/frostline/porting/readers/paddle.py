@@ -11,7 +11,8 @@ from frostline.porting.readers.arrays import check_names
 from frostline.porting.readers.checkpoints import choose
 from frostline.porting.readers.contract import Source, SourceTensor
 from frostline.porting.readers.numpy_pickles import NAMES, Held, array_of
-from frostline.porting.readers.pickle_machine import Made, Tape, interpret
+from frostline.porting.readers.pickle_machine import Tape, interpret
+from frostline.porting.readers.pickle_values import Made
 
 if TYPE_CHECKING:
     from collections.abc import Container

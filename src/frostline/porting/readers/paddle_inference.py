@@ -36,13 +36,8 @@ _PIR_DTYPES = {
 _MAX_DESCRIPTION = 1_024
 # Paddle counts the parameters of a layer; what they are depends on its kind. Both kinds are transposed in it.
 _LEAVES = {"w_0": "weight", "b_0": "bias"}
-_NORM_LEAVES = {**_LEAVES, "w_1": "_mean", "w_2": "_variance"}
-_CELL_LEAVES = {"w_0": "weight_ih", "w_1": "weight_hh", "b_0": "bias_ih", "b_1": "bias_hh"}
-_LEAVES_OF = {
-    "batch_norm": _NORM_LEAVES, "sync_batch_norm": _NORM_LEAVES, "lstm_cell": _CELL_LEAVES, "gru_cell": _CELL_LEAVES,
-    "simple_rnn_cell": _CELL_LEAVES,
-}  # fmt: skip
-_NOT_STORED = "__non_persistable"  # states of a program that it makes while it runs
+_NOT_KEPT = "__non_persistable"  # the state of dropout in recurrent layers
+_BATCH_NORM_LEAVES = {**_LEAVES, "w_1": "_mean", "w_2": "_variance"}
 
 
 class _Parameter(NamedTuple):
@@ -51,6 +46,20 @@ class _Parameter(NamedTuple):
     name: str
     shape: tuple[int, ...]
     dtype: str
+
+
+class _Program(NamedTuple):
+    """What the program beside the file states.
+
+    Attributes:
+        parameters: Every tensor that is kept in the file.
+        used: Their names in the order of their use.
+        places: Unit and leaf of those of recurrent layers, which Paddle counts by cells.
+    """
+
+    parameters: list[_Parameter]
+    used: list[str]
+    places: dict[str, tuple[str, str]]
 
 
 class _Stored(NamedTuple):
@@ -76,20 +85,20 @@ def read(file: WeightFile, key: str | None = None) -> Source:
 
     Args:
         file: The parameters, `inference.pdiparams`; the program is looked for in the same folder, under the same name.
-        key: None: there is one network in such a file.
+        key: Not used.
 
     Raises:
         PortError: If the file is damaged, or is not the one of the program.
     """
     file.check_no_key(key)
     stored = _tensors(file)
-    parameters, used = _program(file)
-    if parameters is None:
+    program = _program(file)
+    if program is None:
         names = [f"tensor_{index}" for index in range(len(stored))]
         note = "No program (.pdmodel or .json) lies beside the file: its tensors have no names."
         tensors = tuple(_tensor(file, name, one, name, "") for name, one in zip(names, stored, strict=True))
         return Source("PaddlePaddle inference parameters", "paddle", tensors, notes=(note,))
-    parameters = sorted(parameters)  # as Paddle writes them
+    parameters = sorted(one for one in program.parameters if not one.name.endswith(_NOT_KEPT))  # as Paddle writes them
     check_names(file, [one.name for one in parameters])
     if [(one.shape, one.dtype) for one in parameters] != [(one.shape, one.dtype) for one in stored]:
         raise file.damaged(
@@ -97,10 +106,10 @@ def read(file: WeightFile, key: str | None = None) -> Source:
         )
     modules = _module_names(file)
     found = {
-        one.name: _tensor(file, one.name, held, *_place(one.name, modules))
+        one.name: _tensor(file, one.name, held, *(program.places.get(one.name) or _place(one.name, modules)))
         for one, held in zip(parameters, stored, strict=True)
     }
-    in_order = [name for name in dict.fromkeys(used) if name in found]
+    in_order = [name for name in dict.fromkeys(program.used) if name in found]
     rest = [name for name in found if name not in set(in_order)]
     return Source(
         "PaddlePaddle inference parameters", "paddle", tuple(found[name] for name in (*in_order, *rest)), "graph",
@@ -149,14 +158,14 @@ def _place(name: str, modules: dict[str, str]) -> tuple[str, str]:
         unit, _, leaf = modules[name].rpartition(".")
         return unit.replace(".", "/"), leaf
     unit, _, leaf = name.rpartition(".")
-    leaves = next((leaves for start, leaves in _LEAVES_OF.items() if unit.startswith(start)), _LEAVES)
+    leaves = _BATCH_NORM_LEAVES if unit.startswith(("batch_norm", "sync_batch_norm")) else _LEAVES
     return (unit, leaves.get(leaf, leaf)) if unit else (name, "")
 
 
-def _program(file: WeightFile) -> tuple[list[_Parameter] | None, list[str]]:
-    """The parameters of the program beside the file, and their names in the order of their use; None without one."""
+def _program(file: WeightFile) -> _Program | None:
+    """The program beside the file; None without one."""
     stem = file.path.name.removesuffix(".pdiparams")
-    readers: list[tuple[str, Callable[[WeightFile], tuple[list[_Parameter], list[str]]]]] = [
+    readers: list[tuple[str, Callable[[WeightFile], _Program]]] = [
         (f"{stem}.pdmodel", _protobuf_program), (f"{stem}.json", _json_program),
         ("__model__", _protobuf_program),
     ]  # fmt: skip
@@ -164,10 +173,28 @@ def _program(file: WeightFile) -> tuple[list[_Parameter] | None, list[str]]:
         if (name != "__model__" or stem in ("__params__", "params")) and (file.path.parent / name).is_file():
             with neighbour(file, name) as program:
                 return reader(program)
-    return None, []
+    return None
 
 
-def _protobuf_program(program: WeightFile) -> tuple[list[_Parameter], list[str]]:
+def _cells(state: str, weights: list[str], *, is_bidirectional: bool) -> dict[str, tuple[str, str]]:
+    """The places of a recurrent layer's tensors: two weights of each cell, then two biases of each.
+
+    Args:
+        state: The name of its state of dropout, which begins with the layer's.
+        weights: In the order of the operator: by layer and direction.
+        is_bidirectional: Whether every second cell runs backwards.
+    """
+    kinds = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    found: dict[str, tuple[str, str]] = {}
+    for index, name in enumerate(weights if len(weights) % 4 == 0 else ()):
+        is_bias, rest = divmod(index, len(weights) // 2)
+        layer, direction = divmod(rest // 2, 1 + is_bidirectional)
+        leaf = f"{kinds[2 * is_bias + rest % 2]}_l{layer}{'_reverse' if direction else ''}"
+        found[name] = (state.partition(".")[0], leaf)
+    return found
+
+
+def _protobuf_program(program: WeightFile) -> _Program:
     """Of a ProgramDesc: the persistent tensors of its first block, and what its operators take."""
     block = next(Wire(program).message().messages(1), None)
     if block is None:
@@ -180,32 +207,50 @@ def _protobuf_program(program: WeightFile) -> tuple[list[_Parameter], list[str]]
         if described is not None:
             dtype, shape = _described(program, described)
             parameters.append(_Parameter(variable.text(1), shape, dtype))
-    used = [name for operator in block.messages(4) for taken in operator.messages(1) for name in taken.texts(2)]
-    return parameters, used
+    used: list[str] = []
+    places: dict[str, tuple[str, str]] = {}
+    for operator in block.messages(4):
+        taken = {one.text(1): one.texts(2) for one in operator.messages(1)}
+        used += [name for names in taken.values() for name in names]
+        if operator.text(3) == "rnn":
+            states = [name for one in operator.messages(2) if one.text(1) == "DropoutState" for name in one.texts(2)]
+            attributes = {one.text(1): one for one in operator.messages(4)}
+            both = "is_bidirec" in attributes and attributes["is_bidirec"].integer(10)
+            places |= _cells("".join(states[:1]), list(taken.get("WeightList", ())), is_bidirectional=bool(both))
+    return _Program(parameters, used, places)
 
 
-def _json_program(program: WeightFile) -> tuple[list[_Parameter], list[str]]:
+def _json_program(program: WeightFile) -> _Program:
     """Of a program in JSON (PaddlePaddle 3): its operators `p`, and what the others take."""
     whole = strict_json.parse(program, program.read_at(0, min(program.size, strict_json.MAX_BYTES + 1)))
     parameters: list[_Parameter] = []
     used: list[str] = []
-    names: dict[int, str] = {}
+    names: dict[int, list[str]] = {}
+    places: dict[str, tuple[str, str]] = {}
     try:
         operators = whole["program"]["regions"][0]["blocks"][0]["ops"]
         for operator in operators:
             if operator["#"] == "p":
                 kind, shape = operator["O"]["TT"]["D"][:2]
                 dtype = _DTYPES[_PIR_DTYPES[kind["#"].removeprefix("0.t_")]]
-                names[operator["O"]["%"]] = name = str(operator["A"][3])
-                if not name.endswith(_NOT_STORED):
-                    parameters.append(_Parameter(name, tuple(shape), dtype))
+                name = str(operator["A"][3])
+                names[operator["O"]["%"]] = [name]
+                parameters.append(_Parameter(name, tuple(shape), dtype))
             else:
-                used += [
-                    names[taken["%"]] for taken in cast("Iterable[Any]", operator.get("I", ())) if taken["%"] in names
-                ]
+                taken = [names.get(one["%"], []) for one in cast("Iterable[Any]", operator.get("I", ()))]
+                held = [name for one in taken for name in one]
+                if operator["#"].endswith(".combine"):
+                    names[operator["O"][0]["%"]] = held
+                    continue
+                used += held
+                if operator["#"].endswith(".rnn"):
+                    stated = {one["N"]: one["AT"]["D"] for one in operator["A"]}
+                    state = next((one[0] for one in reversed(taken) if len(one) == 1), "")
+                    weights = max(taken, key=len, default=[])
+                    places |= _cells(state, weights, is_bidirectional=stated.get("is_bidirec") is True)
     except (LookupError, TypeError, AttributeError, ValueError) as error:
         raise program.damaged("JSON that is not a program of PaddlePaddle") from error
-    return parameters, used
+    return _Program(parameters, used, places)
 
 
 def _module_names(file: WeightFile) -> dict[str, str]:

@@ -7,8 +7,9 @@ knows; a pickle that asks for any other name is refused, and so is every opcode 
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
+
+from frostline.porting.readers.pickle_values import Made, Name, Persistent, Span, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container
@@ -21,6 +22,7 @@ MAX_OPCODES = 2_000_000
 MAX_MARKS = 1_000  # open lists, tuples and dicts
 MAX_INTEGER_BYTES = 64  # states of random generators hold integers of 128 bits
 MAX_KEY_PARTS = 64  # in a tuple that is a key
+MAX_COPIED = 1 << 25  # values and bytes that are copied out of others, which one opcode may do many of
 SPAN_BYTES = 4_096  # longer texts and bytes stay in the file until they are asked for
 _WINDOW_BYTES = 1 << 16
 # Of protocols 0 and 1, of objects outside of the pickle, and of calls that no file of weights needs.
@@ -29,51 +31,8 @@ _REFUSED = {
     b"p": "PUT", b"2": "DUP", b"P": "PERSID", b"i": "INST", b"o": "OBJ", b"\x82": "EXT1", b"\x83": "EXT2",
     b"\x84": "EXT4", b"\x92": "NEWOBJ_EX", b"\x97": "NEXT_BUFFER", b"\x98": "READONLY_BUFFER",
 }  # fmt: skip
+_LAYOUTS = {layout: struct.Struct(layout) for layout in ("<B", "<H", "<I", "<i", "<Q", "<d", ">d", "<q")}
 _ENCODINGS = ("latin1", "latin-1")
-
-
-@dataclass(frozen=True)
-class Name:
-    """A class or function that the pickle names: `torch._utils._rebuild_tensor_v2`."""
-
-    text: str
-
-
-@dataclass(frozen=True)
-class Span:
-    """Bytes that stay in the file.
-
-    Attributes:
-        start: Where they begin, as `Tape.read_at` counts.
-        size: How many they are.
-        is_text: Whether they are UTF-8, each character of which stands for one byte (Latin-1).
-    """
-
-    start: int
-    size: int
-    is_text: bool
-
-
-@dataclass(frozen=True)
-class Persistent:
-    """A reference to something outside of the pickle, such as the memory of a tensor."""
-
-    identity: Any
-
-
-@dataclass(eq=False)
-class Made:
-    """What a call would have made; nothing was called.
-
-    Attributes:
-        name: Of the class or function.
-        arguments: Plain values, and records of this module.
-        state: What would have been given to `__setstate__`; None if nothing.
-    """
-
-    name: str
-    arguments: tuple[Any, ...]
-    state: Any = None
 
 
 class Tape:
@@ -150,19 +109,20 @@ class _Machine:
         self.stack: list[Any] = []
         self.marks: list[int] = []
         self.memo: dict[int, Any] = {}
+        self.copied = 0
 
     def run(self) -> Any:
         if self.tape.take(1) != b"\x80" or not 2 <= self.tape.take(1)[0] <= 5:
             raise self.refused("a pickle that does not begin with protocol 2 to 5")
-        take = self.tape.take
+        take, steps = self.tape.take, _STEPS
         for _ in range(MAX_OPCODES):
             opcode = take(1)
-            if opcode == b".":
-                if len(self.stack) != 1 or self.marks:
-                    raise self.file.damaged("a pickle that ends with a value half made")
-                return self.stack.pop()
-            step = _STEPS.get(opcode)
+            step = steps.get(opcode)
             if step is None:
+                if opcode == b".":
+                    if len(self.stack) != 1 or self.marks:
+                        raise self.file.damaged("a pickle that ends with a value half made")
+                    return self.stack.pop()
                 if opcode not in _REFUSED:
                     raise self.file.damaged(f"a pickle with the byte {opcode!r} for an opcode")
                 raise self.refused(f"the opcode {_REFUSED[opcode]} in a pickle")
@@ -171,6 +131,12 @@ class _Machine:
 
     def refused(self, received: str) -> PortError:
         return self.file.refused("The file of weights asks for more than data, which is not done.", received, self.do)
+
+    def copy(self, count: int) -> None:
+        """Count what an opcode copies: one that refers to a long list or text a million times copies it as often."""
+        self.copied += count
+        if self.copied > MAX_COPIED + self.tape.end:
+            raise self.file.damaged("a pickle that copies the same values over and over")
 
     def pop(self) -> Any:
         if len(self.stack) <= (self.marks[-1] if self.marks else 0):
@@ -200,7 +166,8 @@ class _Machine:
         self.marks.append(len(self.stack))
 
     def number(self, layout: str) -> Any:
-        return struct.unpack(layout, self.tape.take(struct.calcsize(layout)))[0]
+        known = _LAYOUTS[layout]
+        return known.unpack(self.tape.take(known.size))[0]
 
     def push_integer(self, count: int) -> None:
         if not 0 <= count <= MAX_INTEGER_BYTES:
@@ -235,9 +202,9 @@ class _Machine:
             raise self.file.damaged("a pickle with a frame that is longer than the file")
 
     def put(self, index: int) -> None:
-        value = self.pop()
-        self.stack.append(value)
-        self.memo[index] = value
+        if len(self.stack) <= (self.marks[-1] if self.marks else 0):
+            raise self.file.damaged("a pickle that takes a value from an empty stack")
+        self.memo[index] = self.stack[-1]
 
     def get(self, index: int) -> None:
         try:
@@ -259,10 +226,11 @@ class _Machine:
     def fill(self, into: dict[Any, Any], values: list[Any]) -> None:
         if len(values) % 2:
             raise self.file.damaged("a pickle with a key that has no value")
+        self.copy(16 * len(values))
         for key, value in zip(values[::2], values[1::2], strict=True):
             self.check_key(key)
             if key in into:
-                raise self.file.damaged(f"a pickle with two entries named {str(key)[:60]!r}")
+                raise self.file.damaged(f"a pickle with two entries named {shown(key)}")
             into[key] = value
 
     def add(self, values: list[Any]) -> None:
@@ -273,15 +241,18 @@ class _Machine:
 
     def check_key(self, key: Any) -> None:
         """Refuse keys whose hash is costly: it may be taken of what was checked only."""
+        if type(key) is str:
+            return
         waiting, num_parts = [key], 0
         while waiting:
             part, num_parts = waiting.pop(), num_parts + 1
             if isinstance(part, tuple):
                 waiting += cast("tuple[Any, ...]", part)[:MAX_KEY_PARTS]
             is_small = not isinstance(part, int) or -(2**63) <= part < 2**64
-            is_plain = part is None or isinstance(part, (str, bytes, int, float, tuple, Name, Made, frozenset))
+            is_plain = part is None or isinstance(part, (str, bytes, int, float, tuple, Name, Made))
             if num_parts > MAX_KEY_PARTS or not is_small or not is_plain:
                 raise self.refused(f"a key of a kind that is not read: {type(part).__name__}")
+        self.copy(16 * num_parts)
 
     def push_frozenset(self) -> None:
         values = self.marked()
@@ -330,8 +301,9 @@ class _Machine:
         if isinstance(text, Span) and text.is_text:
             return text
         try:
+            self.copy(len(cast("str", text)))
             return cast("str", text).encode("latin-1")
-        except (UnicodeEncodeError, AttributeError) as error:
+        except (UnicodeEncodeError, AttributeError, TypeError) as error:
             raise self.file.damaged("a pickle with bytes written as a text that stands for none") from error
 
     def refer(self) -> None:

@@ -9,7 +9,8 @@ from frostline.porting.readers import state_dict
 from frostline.porting.readers.arrays import DTYPES, check_names
 from frostline.porting.readers.checkpoints import Chosen, choose
 from frostline.porting.readers.contract import Source, SourceTensor
-from frostline.porting.readers.pickle_machine import Made, Name, Tape, interpret
+from frostline.porting.readers.pickle_machine import Tape, interpret
+from frostline.porting.readers.pickle_values import Made, Name, shown
 from frostline.porting.readers.torch_tensors import DO, NAMES, STORAGES, Meanings, Storage
 from frostline.porting.readers.zip_archive import SIGNATURE, Archive
 
@@ -110,10 +111,10 @@ def parts_of(file: WeightFile, identity: Any) -> tuple[str, str, int]:
     """Key, dtype and number of elements of a memory, from what the pickle says of it."""
     parts = cast("tuple[Any, ...]", identity) if isinstance(identity, tuple) else ()
     if len(parts) < 5 or parts[0] != "storage" or not isinstance(parts[1], Name) or not isinstance(parts[2], str):
-        raise file.damaged(f"a memory of tensors that is described by {identity!r}"[:200])
+        raise file.damaged(f"a memory of tensors that is described by {shown(identity)}")
     dtype = STORAGES.get(parts[1].text.rpartition(".")[2])
     if dtype is None or type(parts[4]) is not int or parts[4] < 0:
-        raise file.damaged(f"a memory of tensors that is described by {identity!r}"[:200])
+        raise file.damaged(f"a memory of tensors that is described by {shown(identity)}")
     return parts[2], dtype, parts[4]
 
 

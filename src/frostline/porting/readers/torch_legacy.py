@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from frostline.porting.readers.arrays import DTYPES
 from frostline.porting.readers.checkpoints import choose
-from frostline.porting.readers.pickle_machine import Persistent, Tape, interpret
+from frostline.porting.readers.pickle_machine import Tape, interpret
+from frostline.porting.readers.pickle_values import Persistent, shown
 from frostline.porting.readers.torch_archive import parts_of, source_of
 from frostline.porting.readers.torch_tensors import DO, NAMES, Meanings, Storage
 
@@ -89,9 +90,9 @@ def _storage(file: WeightFile, memories: dict[str, tuple[int, int]], identity: A
     if view is not None:  # a part of the memory, as PyTorch before 0.4 described it
         width = DTYPES[dtype].itemsize
         if not isinstance(view, tuple) or len(view) != 3 or any(type(one) is not int for one in view[1:]):
-            raise file.damaged(f"the part {view!r} of the memory {key!r}"[:200])
+            raise file.damaged(f"the part {shown(view)} of the memory {key!r}"[:200])
         offset, count = view[1] * width, view[2] * width
         if not 0 <= offset <= offset + count <= size:
-            raise file.damaged(f"the part {view!r} of the memory {key!r}"[:200])
+            raise file.damaged(f"the part {shown(view)} of the memory {key!r}"[:200])
         begin, size, key = begin + offset, count, f"{key}+{offset}"
     return Storage(key, dtype, size, lambda start, count: file.read_at(begin + start, count), is_big_endian=False)

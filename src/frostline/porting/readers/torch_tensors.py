@@ -11,7 +11,7 @@ import torch
 from frostline.porting.readers import numpy_pickles
 from frostline.porting.readers.arrays import DTYPES, num_bytes, tensor_of
 from frostline.porting.readers.numpy_pickles import Held
-from frostline.porting.readers.pickle_machine import Made, Name, Persistent
+from frostline.porting.readers.pickle_values import Made, Name, Persistent, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -119,7 +119,7 @@ class Meanings:
         if len(given) != 4 or not isinstance(given[0], Name) or not isinstance(given[2], tuple):
             raise self._wrong("a tensor with attributes, without the tensor")
         if not isinstance(given[1], Name) or given[1].text not in _PLAIN_TYPES:
-            raise self._file.refused("The file holds a tensor of a class that is not read.", repr(given[1])[:200], DO)
+            raise self._file.refused("The file holds a tensor of a class that is not read.", shown(given[1]), DO)
         return Made(given[0].text, cast("tuple[Any, ...]", given[2]))
 
     def _tensor(self, made: Made) -> Held | None:
@@ -148,20 +148,20 @@ class Meanings:
     def _refuse_flags(self, metadata: Any) -> None:
         if metadata:
             raise self._file.refused(
-                "The file holds a conjugate or negated view of a tensor, which is not read.", repr(metadata)[:200],
+                "The file holds a conjugate or negated view of a tensor, which is not read.", shown(metadata),
                 "where the file was made, save `tensor.resolve_conj().resolve_neg()`.",
             )  # fmt: skip
 
     def _dtype(self, value: Any) -> str:
         if not isinstance(value, Name) or value.text.removeprefix("torch.") not in DTYPES:
-            raise self._wrong(f"a tensor of the dtype {value!r}"[:200])
+            raise self._wrong(f"a tensor of the dtype {shown(value)}")
         return value.text.removeprefix("torch.")
 
     def _sizes(self, value: Any) -> tuple[int, ...]:
         if isinstance(value, Made) and value.name == "torch.Size" and value.arguments:
             value = value.arguments[0]
         if not isinstance(value, (tuple, list)) or any(type(one) is not int or one < 0 for one in value):
-            raise self._wrong(f"a tensor of the size or stride {value!r}"[:200])
+            raise self._wrong(f"a tensor of the size or stride {shown(value)}")
         return tuple(value)
 
     def _view(self, memory: Any, offset: Any, shape: Any, stride: Any, *, dtype: str | None = None) -> Held:
@@ -173,7 +173,7 @@ class Meanings:
         width = DTYPES[dtype].itemsize
         shape, stride = self._sizes(shape), self._sizes(stride)
         if len(shape) != len(stride) or type(offset) is not int or offset < 0:
-            raise self._wrong(f"a tensor of shape {shape[:8]}, strides {stride[:8]} and offset {offset!r}"[:200])
+            raise self._wrong(f"a tensor of shape {shape[:8]}, strides {stride[:8]} and offset {shown(offset)}"[:200])
         is_empty = 0 in shape
         count = 0 if is_empty else 1 + sum((size - 1) * step for size, step in zip(shape, stride, strict=True))
         if not is_empty and (offset + count) * width > storage.size:
@@ -224,7 +224,7 @@ class Meanings:
         shape = self._sizes(data[len(parts)])
         kind = {f"torch.sparse_{name}": getattr(torch, f"sparse_{name}") for name in ("csr", "csc", "bsr", "bsc")}
         if any(part is None for part in parts) or not (is_coo or text in kind):
-            raise self._wrong(f"a sparse tensor in the layout {text!r}"[:200])
+            raise self._wrong(f"a sparse tensor in the layout {shown(text)}")
         held = cast("list[Held]", parts)
         dtype = held[-1].dtype
         stored = sum(num_bytes(self._file, part.shape, part.dtype) for part in held)

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     Stamp = tuple[int, int, int, int]
 
 _CHUNK_BYTES = 1 << 22
+_BLOCK_BYTES = 4_096  # disks and downloads write whole blocks
+_MIN_UNWRITTEN_BYTES = 1 << 16
 
 
 class WeightFile(io.RawIOBase):
@@ -115,6 +117,27 @@ class WeightFile(io.RawIOBase):
         now = os.fstat(self._descriptor)
         if (now.st_size, now.st_mtime_ns) != self.stamp[2:]:
             raise self.changed(now.st_size)
+
+    def check_written(self) -> None:
+        """Refuse a file whose last eighth or more is zeros that begin where a block does: it is still being written.
+
+        Downloads and copies that set the length of a file first leave it so, and formats without checksums would give
+        zeros for weights. Zeros that a network holds begin at such a place once in 512 times.
+
+        Raises:
+            PortError: It says where the zeros begin.
+        """
+        at = self.size
+        while at > 0:
+            start = max(0, at - _CHUNK_BYTES) if at < self.size else max(0, at - _MIN_UNWRITTEN_BYTES)
+            left = self.read_at(start, at - start).rstrip(b"\0")
+            at = start + len(left)
+            if left:
+                break
+        count = self.size - at
+        is_at_block = -at % _BLOCK_BYTES < 8  # the last number before them may end with zeros, too
+        if count >= max(_MIN_UNWRITTEN_BYTES, self.size // 8) and is_at_block:
+            raise self.damaged(f"nothing but zeros in its last {count} of {self.size} bytes")
 
     def changed(self, size: int) -> PortError:
         """The error for a file that has `size` bytes now, and had others when it was opened."""

@@ -1,0 +1,17 @@
+from frostline.porting.readers.pickle_values import Made, Name, Persistent, shown
+
+
+def test_values_are_shown_in_a_few_words():
+    assert shown(3) == "3"
+    assert shown("a" * 100) == f"'{'a' * 59}"
+    assert shown(("storage", Name("torch.FloatStorage"), [1], None)) == "('storage', torch.FloatStorage, a list, None)"
+    assert shown([1] * 9) == "(1, 1, 1, 1, 1, 1, ...)"
+
+
+def test_a_value_that_holds_itself_over_and_over_has_a_short_text():
+    value = ()
+    for _ in range(200):
+        value = (value, Made("a", (value,)))
+    assert shown(value) == "(a tuple, a Made)"
+    assert repr(Made("a", (value,))) == "a(...)"
+    assert repr(Persistent(value)) == "a reference"
