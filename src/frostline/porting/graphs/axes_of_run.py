@@ -13,6 +13,7 @@ from frostline.porting.graphs import axis_rules, layer_rules
 from frostline.porting.graphs.axes import (
     BROKEN,
     CHANNELS,
+    FEATURES,
     GIVEN,
     INPUTS,
     JOINED,
@@ -215,6 +216,15 @@ class AxesOfRun:
             and any(one.origin.role == PLACE and not one.is_whole and one.stride != 1 for one in axis)
             for axis in axes
         )
+
+    def take_features(self, unit: str, axes: Sequence[Axis]) -> None:
+        """A unit has one number for each entry of some axes, element by element."""
+        together = tuple(factor for axis in axes for factor in axis)
+        if len(axes) < 2 or all(factor.is_whole for factor in together):
+            self.take(unit, FEATURES, together)
+        else:
+            for axis in axes:
+                self.take(unit, OTHER, axis)
 
     def doubt_makers(self, axes: Axes) -> None:
         """What was made of an axis that was cut cannot be followed: its layers may have their outputs in any order."""

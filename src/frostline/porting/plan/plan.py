@@ -142,8 +142,8 @@ def make_plan(
         return flattened.ways(step, seen, source, has_maps=has_maps)
 
     ways = [ways_of(pair) for pair in pairs]
-    steps = tuple(one[0] for one in ways if len(one) == 1 and not one[0].doubt)
-    choices = tuple(one for one in ways if len(one) > 1 or one[0].doubt)
+    steps = tuple(one[0] for one in ways if len(one) == 1 and not any(step.doubt for step in one))
+    choices = tuple(one for one in ways if len(one) > 1 or any(step.doubt for step in one))
     options = {
         (name, other): ways_of(Pair(name, other, one.why, 0.0))[0]
         for one in opened
