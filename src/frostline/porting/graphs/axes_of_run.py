@@ -85,6 +85,11 @@ class AxesOfRun:
         )
         self._inputs.append(self._axes[id(value)])
 
+    def end(self, value: Tensor) -> None:
+        """An output of the network: features that were cut into axes may be a map."""
+        if self.has(value):
+            self.touch(self.of(value))
+
     def is_input(self, axes: Axes) -> bool:
         """Whether they are those of an input of the network, as it was given."""
         return any(axes == one for one in self._inputs)
@@ -188,7 +193,7 @@ class AxesOfRun:
                 self.take(unit, OTHER, _NOT_FOLLOWED)
         if is_sure:
             self.doubt_unknown(axes)
-        for factor in axes[at]:
+        for factor in _pieces(axes[at]):
             is_at_end = factor is axes[at][-1] and factor.stride == 1
             if is_sure or factor.origin.role == CHANNELS or factor.origin.is_aligned or factor.origin.is_same:
                 self.show((factor,), CHANNELS if is_sure or is_at_end else UNKNOWN)
@@ -282,6 +287,15 @@ class AxesOfRun:
             origin = Origin(group[0].size, role, first.place, parents=parents, is_aligned=role != JOINED)
             made.append(Factor(origin, group[0].size))
         return tuple(made)
+
+
+def _pieces(axis: Axis) -> Iterator[Factor]:
+    for factor in axis:
+        if factor.origin.role == JOINED:
+            for piece in factor.origin.parents:
+                yield from _pieces(piece)
+        else:
+            yield factor
 
 
 def _makers(origin: Origin) -> Iterator[str]:
