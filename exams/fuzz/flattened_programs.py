@@ -162,8 +162,8 @@ def _on_rows(rng: random.Random, program: Program, at: int, shape: tuple[int, ..
 
 def _on_flat(rng: random.Random, program: Program, at: int, shape: tuple[int, ...], like: list[int]) -> None:
     (count,) = shape
-    kind = rng.choice(("linear", "linear", "square", "norm", "layernorm", "gain", "activation", "add", "dropout", "maps",
-                       "maps", "flats", "flats", "softmax", "normalize"))  # fmt: skip
+    kind = rng.choice(("linear", "linear", "square", "norm", "layernorm", "gain", "activation", "add", "dropout",
+                       "maps", "maps", "flats", "flats", "softmax", "normalize"))  # fmt: skip
     inputs, made, settings = (at,), shape, {}
     flats = [index for index, other in enumerate(program.shapes) if index and len(other) == 1 and index != at]
     if kind == "linear":

@@ -1,4 +1,4 @@
-"""Networks that flatten maps, as frameworks with channels last compute them: in NumPy, with weights as Flax has them."""
+"""Networks that flatten maps, as frameworks with channels last compute them: in NumPy, with weights as of Flax."""
 
 from __future__ import annotations
 
@@ -115,7 +115,9 @@ def outputs_of(program: Program, weights: dict[str, dict[str, np.ndarray]], inpu
     return values[-1]
 
 
-def _computed(node: Node, x: np.ndarray, others: list[np.ndarray], own: dict[str, np.ndarray], places: dict[str, Any]) -> np.ndarray:  # fmt: skip
+def _computed(
+    node: Node, x: np.ndarray, others: list[np.ndarray], own: dict[str, np.ndarray], places: dict[str, Any]
+) -> np.ndarray:  # fmt: skip
     kind, channels = node.kind, x.shape[-1]
     if kind in ("conv", "conv1d"):
         return _convolved(x, own["kernel"], own["bias"])
@@ -137,7 +139,8 @@ def _computed(node: Node, x: np.ndarray, others: list[np.ndarray], own: dict[str
         "upsample": lambda: x.repeat(2, 1).repeat(2, 2), "shuffle": lambda: _spread(x),
         "gate": lambda: x * _sigmoid(x.mean((1, 2), keepdims=True)), "flatten": lambda: x.reshape(len(x), -1),
         "rows": lambda: x.reshape(len(x), -1, channels), "strips": lambda: x.reshape(*x.shape[:2], -1),
-        "mean": lambda: x.mean(tuple(range(1, x.ndim - 1))), "first": lambda: x[:, 0], "lstm": lambda: _recurrent(x, own),
+        "mean": lambda: x.mean(tuple(range(1, x.ndim - 1))), "first": lambda: x[:, 0],
+        "lstm": lambda: _recurrent(x, own),
         "attention": lambda: _softmax(x @ x.transpose(0, 2, 1)) @ x, "heads": lambda: np.tanh(x),
         "softmax": lambda: _softmax(x), "normalize": lambda: x / np.sqrt((x * x).sum(-1, keepdims=True)),
         "maps": lambda: x.reshape(len(x), node.settings["side"], node.settings["side"], -1),

@@ -130,8 +130,9 @@ def main() -> int:
     torch.set_num_threads(1)
     if options.show is not None:
         program = draw(options.show)
-        lines = [f"{index + 1}: {node.kind} {node.inputs} {node.settings} {shape}"
-                 for index, (node, shape) in enumerate(zip(program.nodes, program.shapes[1:], strict=True))]  # fmt: skip
+        nodes = zip(program.nodes, program.shapes[1:], strict=True)
+        lines = [f"{index}: {node.kind} {node.inputs} {node.settings} {shape}"
+                 for index, (node, shape) in enumerate(nodes, 1)]  # fmt: skip
         with tempfile.TemporaryDirectory() as folder:
             verdict = examine(options.show, Path(folder))
         sys.stdout.write("\n".join([program.begins, *lines, str(verdict), ""]))

@@ -68,3 +68,15 @@ def test_calls_that_are_not_as_a_rule_expects_are_unknown():
     assert [axis[0].origin.role for axis in run.of(made)] == ["unknown"] * 4
     other = F.relu(x)
     assert not run.has(other)
+
+
+def test_outputs_that_are_cut_into_axes_may_be_maps():
+    module = Net(lambda net, x: net.d(x).view(-1, 3, 4, 4), d=nn.Linear(5, 48))
+    (piece,) = sides(module, "d", torch.zeros(2, 5))["outputs"]
+    assert {role for _, role in piece} == {"unknown"}
+
+
+def test_a_map_that_is_flattened_and_cut_elsewhere_cannot_be_followed():
+    module = Net(lambda net, x: net.d(net.a(x).flatten(1).view(-1, 6, 2, 8).amax(3).flatten(1)), a=nn.Conv2d(3, 4, 1),
+                 d=nn.Linear(12, 2))  # fmt: skip
+    assert "broken" in str(sides(module, "d", torch.zeros(2, 3, 6, 4)))

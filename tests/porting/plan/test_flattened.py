@@ -144,6 +144,17 @@ def test_what_cannot_be_followed_is_said_and_golden_outputs_are_no_remedy():
     assert "write that part of the module with channels last" in caught.value.do
 
 
+def test_a_parameter_and_a_norm_of_whole_maps_of_equal_sides_are_in_doubt():
+    for layer, apply in ((nn.LayerNorm((6, 6, 6)), lambda net, x: net.n(x)),
+                         (nn.Parameter(torch.ones(6, 6, 6)), lambda net, x: x * net.n)):  # fmt: skip
+        module = Net(lambda net, x, apply=apply: apply(net, net.a(x)), a=conv(), n=layer)
+        leaves = {"scale": numbers(6, 6, 6)} if isinstance(layer, nn.Module) else {"n": numbers(6, 6, 6)}
+        leaves |= {"bias": numbers(6, 6, 6)} if isinstance(layer, nn.Module) else {}
+        assert [one.doubt for one in plan({"a": CONV, "n": leaves}, module, "flax").choices[0]] == [NOT_FOLLOWED]
+    module = Net(lambda net, x: net.a(x).flatten(2).mT * net.n, a=conv(), n=nn.Parameter(torch.ones(36, 6)))
+    assert not plan({"a": CONV, "n": {"n": numbers(36, 6)}}, module, "flax").choices
+
+
 def test_a_module_that_did_not_run_tells_nothing():
     module = Net(lambda net, x: x.no_such_thing, a=conv(), b=nn.Linear(216, 4))
     found = plan({"a": CONV, "b": dense(216, 4)}, module)

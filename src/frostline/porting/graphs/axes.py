@@ -102,7 +102,9 @@ def role_over(group: Sequence[Factor]) -> str:
 
 
 def reshaped(axes: Axes, shape: Sequence[int]) -> Axes | None:
-    """The axes after a reshape, which keeps the order of elements; None if a factor would be cut where it has no seam.
+    """The axes after a reshape, which keeps the order of elements; None if it cannot be followed.
+
+    That is if a factor is cut where it has no seam, or if it is cut and lies on one axis with others.
 
     Args:
         axes: Before it.
@@ -128,7 +130,19 @@ def reshaped(axes: Axes, shape: Sequence[int]) -> Axes | None:
             else:
                 return None
         made.append(merged(axis))
-    return tuple(made) if not waiting else None
+    together = {factor for axis in axes if len(axis) > 1 for factor in axis}
+    kept = {factor for axis in made for factor in axis} | {one for axis in axes if len(axis) == 1 for one in axis}
+    if waiting or any(_is_cut(factor, kept) for factor in together):
+        return None
+    return tuple(made)
+
+
+def _is_cut(factor: Factor, kept: set[Factor]) -> bool:
+    """Whether a factor, one of several on an axis, is left in parts: no network with other axes does that the same."""
+    return factor not in kept and not any(
+        one.origin is factor.origin and one.size * one.stride >= factor.size * factor.stride
+        and one.stride <= factor.stride for one in kept
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)

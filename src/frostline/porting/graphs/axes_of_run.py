@@ -13,6 +13,7 @@ from frostline.porting.graphs import axis_rules, layer_rules
 from frostline.porting.graphs.axes import (
     BROKEN,
     CHANNELS,
+    FEATURES,
     GIVEN,
     INPUTS,
     JOINED,
@@ -83,6 +84,11 @@ class AxesOfRun:
             for axis, (size, role) in enumerate(zip(value.shape, roles, strict=True))
         )
         self._inputs.append(self._axes[id(value)])
+
+    def end(self, value: Tensor) -> None:
+        """An output of the network: features that were cut into axes may be a map."""
+        if self.has(value):
+            self.touch(self.of(value))
 
     def is_input(self, axes: Axes) -> bool:
         """Whether they are those of an input of the network, as it was given."""
@@ -187,7 +193,7 @@ class AxesOfRun:
                 self.take(unit, OTHER, _NOT_FOLLOWED)
         if is_sure:
             self.doubt_unknown(axes)
-        for factor in axes[at]:
+        for factor in _pieces(axes[at]):
             is_at_end = factor is axes[at][-1] and factor.stride == 1
             if is_sure or factor.origin.role == CHANNELS or factor.origin.is_aligned or factor.origin.is_same:
                 self.show((factor,), CHANNELS if is_sure or is_at_end else UNKNOWN)
@@ -215,6 +221,15 @@ class AxesOfRun:
             and any(one.origin.role == PLACE and not one.is_whole and one.stride != 1 for one in axis)
             for axis in axes
         )
+
+    def take_features(self, unit: str, axes: Sequence[Axis]) -> None:
+        """A unit has one number for each entry of some axes, element by element."""
+        together = tuple(factor for axis in axes for factor in axis)
+        if len(axes) < 2 or all(factor.is_whole for factor in together):
+            self.take(unit, FEATURES, together)
+        else:
+            for axis in axes:
+                self.take(unit, OTHER, axis)
 
     def doubt_makers(self, axes: Axes) -> None:
         """What was made of an axis that was cut cannot be followed: its layers may have their outputs in any order."""
@@ -272,6 +287,15 @@ class AxesOfRun:
             origin = Origin(group[0].size, role, first.place, parents=parents, is_aligned=role != JOINED)
             made.append(Factor(origin, group[0].size))
         return tuple(made)
+
+
+def _pieces(axis: Axis) -> Iterator[Factor]:
+    for factor in axis:
+        if factor.origin.role == JOINED:
+            for piece in factor.origin.parents:
+                yield from _pieces(piece)
+        else:
+            yield factor
 
 
 def _makers(origin: Origin) -> Iterator[str]:

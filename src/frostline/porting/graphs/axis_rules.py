@@ -12,9 +12,7 @@ from torch import Tensor
 from frostline.porting.graphs.axes import (
     BROKEN,
     CHANNELS,
-    FEATURES,
     JOINED,
-    OTHER,
     PLACE,
     UNKNOWN,
     Origin,
@@ -67,8 +65,7 @@ def passed(run: AxesOfRun, call: Call) -> list[Axes]:
     axes = run.together([run.of(one) for one in values], shape, call.number)
     for unit, weight in call.units:
         wide = [axis for axis in range(-weight.ndim, 0) if weight.shape[axis] > 1]
-        for axis in wide:
-            run.take(unit, FEATURES if len(wide) == 1 else OTHER, axes[axis])
+        run.take_features(unit, [axes[axis] for axis in wide])
     return [axes] * len(call.made)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from frostline.porting.graphs.axes import CHANNELS, FEATURES, OTHER, PLACE, UNKNOWN, Origin, of_role, whole
+from frostline.porting.graphs.axes import CHANNELS, OTHER, PLACE, UNKNOWN, Origin, of_role, whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,11 +72,10 @@ def _norm(run: AxesOfRun, call: Call) -> list[Axes] | None:
     for unit, weight in call.units:
         if weight.ndim == 1 and weight.shape[0] == 1 and call.name == "prelu":
             continue
-        is_plain = call.name in ("batch_norm", "prelu", "layer_norm", "rms_norm") and weight.ndim <= 1
-        run.take(unit, FEATURES if is_plain else OTHER, axes[at])
-        if weight.ndim > 1:
-            for axis in axes[-weight.ndim :]:
-                run.take(unit, OTHER, axis)
+        if call.name in ("instance_norm", "group_norm"):
+            run.take(unit, OTHER, axes[at])
+        else:
+            run.take_features(unit, axes[-weight.ndim :] if is_layer_norm else [axes[at]])
     if not is_layer_norm and len(axes) > 2:  # one of channels, in maps
         run.show(axes[1], CHANNELS)
         for axis in axes[2:]:

@@ -63,7 +63,8 @@ def flow(
             with undisturbed(model), warnings.catch_warnings(), torch.enable_grad(), watch:
                 warnings.simplefilter("ignore")
                 watch.begin(example)
-                call(model, example)
+                for output in _tensors(call(model, example)):
+                    watch.axes.end(output)
         except Exception:  # the forward of a user may raise anything on an input that it does not take
             continue
         return Flow(watch.edges, watch.axes.flats())
