@@ -11,6 +11,7 @@ from torch import nn
 
 import frostline as fl
 from exams.porting.stored import Stored
+from frostline.porting.blocks import ResetBeforeGRU
 from helpers_porting import numbers
 
 NETWORKS = Path(__file__).parents[1] / "porting" / "files" / "networks"
@@ -137,7 +138,7 @@ def test_networks_of_other_frameworks_compute_the_same(folder):
     golden = (inputs[0] if len(inputs) == 1 else tuple(inputs), outputs)
     assert case.facts["files"]
     if case.counterpart.refused:
-        with pytest.raises(fl.PortError, match="nn.GRU cannot represent 'recurrent': its reset gate acts before"):
+        with pytest.raises(fl.PortError, match=r"nn.GRU cannot represent '\S+': its reset gate acts before"):
             fl.port(folder / case.facts["files"][0], case.counterpart.build(), golden=golden)
         return
     for name in case.facts["files"]:
@@ -229,3 +230,23 @@ def test_a_setting_that_differs_and_was_not_run_is_named():
     )
     assert "what follows from another epsilon of 'left', 'right'" in certificate.unknown
     assert "Differs: epsilon of 'left', 'right': 1e-05 in the module, 0.5 in the file" in str(certificate)
+
+
+@pytest.mark.parametrize("name", ["onnx/gru_reset_before", "tensorflow/tf1_gru"])
+def test_grus_that_reset_before_the_product_become_the_block_that_does(name):
+    framework, own = name.split("/")
+    network = Stored(framework, own, NETWORKS / name)
+
+    class Counterpart(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn, self.out = ResetBeforeGRU(5, 6), nn.Linear(6, 3)
+
+        def forward(self, x):
+            steps = self.rnn(x)[0]
+            return self.out(steps if outputs.ndim == 3 else steps[:, -1])
+
+    inputs, outputs = network.golden("input")[0], network.golden("output")[0]
+    model = Counterpart()
+    certificate = fl.port(network.path / network.files[0], model, golden=(inputs, outputs))
+    assert certificate.runs[0].error <= EXACT

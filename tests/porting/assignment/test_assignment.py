@@ -137,3 +137,17 @@ def test_what_follows_from_each_other_is_taken_however_many():
     candidates = {f"s{at}": {f"t{other}" for other in range(at + 1)} for at in range(count)}
     found, _ = told(candidates, [f"t{at}" for at in range(count)])
     assert all(found[f"s{at}"][0] == f"t{at}" for at in range(count))
+
+
+def test_numbers_that_do_not_ascend_are_no_order():
+    names = ("block/0/norm1", "block/1/norm1", "block/0/norm2", "block/1/norm2")  # as the layers of a stack come
+    chain = {str(at): {str(at - 1)} if at else set() for at in range(4)}
+    assert told({key: set(chain) for key in names}, list(chain), flows=(None, chain), order="numbers")[0] == {}
+
+
+def test_what_is_open_says_whether_the_file_counts_it():
+    candidates = {key: {"a", "b"} for key in ("dense", "dense_1")}
+    side_by_side = {"a": set(), "b": set()}
+    for order, is_counted in (("numbers", True), ("file", False)):
+        _, (opened,) = told(candidates, ["a", "b"], flows=(None, side_by_side), order=order)
+        assert opened.is_counted is is_counted

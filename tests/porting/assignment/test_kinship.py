@@ -15,3 +15,16 @@ def test_other_blocks_say_nothing():
     assert refine(candidates, told) == candidates
     assert refine(candidates, {}) == candidates
     assert refine(candidates, {"x": "y"}) == candidates
+
+
+def test_a_layer_without_kin_on_one_side_is_left_for_what_has_other_kin():
+    told = {"stem_conv": "entry.conv", "block_0_conv": "trunk.0.conv"}
+    names = {"bn": {"entry.bn", "trunk.0.bn"}, "block_0_bn": {"entry.bn", "trunk.0.bn"}}
+    assert refine(names, told) == {"bn": {"entry.bn"}, "block_0_bn": {"trunk.0.bn"}}
+
+
+def test_blocks_that_differ_leave_their_own_shapes_alone():
+    told = {"b_0_conv": "t.0.conv", "b_1_conv": "t.1.conv"}
+    open_ = {"b_0_x": {"t.0.x", "t.0.y"}, "b_1_x": {"t.0.x", "t.0.y"}}
+    clear = {"b_0_n": {"t.0.n", "t.1.n"}, "b_1_n": {"t.0.n", "t.1.n"}}
+    assert refine(open_ | clear, told) == open_ | {"b_0_n": {"t.0.n"}, "b_1_n": {"t.1.n"}}

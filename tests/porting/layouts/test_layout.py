@@ -51,3 +51,13 @@ def test_a_constant_needs_no_source():
     assert move.forward((), torch.zeros(3)).tolist() == [1, 1, 1]
     assert move.inverse(torch.ones(3), ()) == ()
     assert move.text() == "constant 1"
+
+
+def test_what_is_computed_of_several_is_not_given_back():
+    from frostline.porting.layouts.layout import SAME, Combine, Move
+
+    move = Move("w", ("a", "b"), (SAME, SAME), combine=Combine("the sum", lambda parts: parts[0] + parts[1]))
+    one, other = torch.ones(2), torch.full((2,), 2.0)
+    assert torch.equal(move.forward((one, other), one), torch.full((2,), 3.0))
+    assert move.inverse(one, (one, other)) == ()
+    assert move.text() == "computed, the sum, of: as it is"

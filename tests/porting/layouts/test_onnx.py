@@ -3,6 +3,7 @@ import torch
 from torch import nn
 
 from frostline.core.errors import PortError
+from frostline.porting.blocks import ResetBeforeGRU
 from frostline.porting.plan.execution import carry_out
 from frostline.porting.plan.plan import make_plan
 from helpers_porting import numbers, source_of
@@ -31,7 +32,7 @@ def test_gates_change_places_and_a_bias_has_two_halves():
 
 def test_a_gru_that_resets_before_the_product_is_refused():
     leaves = {"W": numbers(1, 6, 3), "R": numbers(1, 6, 2), "B": numbers(1, 12)}
-    with pytest.raises(PortError, match="Some layers have no partner"):
+    with pytest.raises(PortError, match=r"nn.GRU cannot represent 'n/forward'"):
         port_node(nn.GRU(3, 2), "GRU", {}, leaves)
     own = port_node(nn.GRU(3, 2), "GRU", {"linear_before_reset": 1}, leaves)
     assert torch.equal(own.bias_ih_l0[:2], leaves["B"][0, 2:4])
@@ -46,3 +47,25 @@ def test_norms_slopes_embeddings_and_convolutions():
     assert torch.equal(port_node(nn.Conv1d(2, 2, 2), "Conv", {}, {"weight": numbers(2, 2, 2)}).weight, numbers(2, 2, 2))
     rnn = port_node(nn.RNN(3, 2), "RNN", {}, {"W": numbers(1, 2, 3), "R": numbers(1, 2, 2)})
     assert torch.equal(rnn.weight_ih_l0, numbers(1, 2, 3)[0])
+
+
+@torch.no_grad()
+def test_a_gru_that_resets_before_the_product_fits_the_block_that_does():
+    own = port_node(
+        ResetBeforeGRU(3, 2), "GRU", {}, {"W": numbers(1, 6, 3), "R": numbers(1, 6, 2), "B": numbers(1, 12)}
+    )
+    assert torch.equal(own.bias, numbers(1, 12)[0, :6] + numbers(1, 12)[0, 6:])
+    assert torch.equal(own.weight_hh, numbers(1, 6, 2)[0])
+    without = port_node(ResetBeforeGRU(3, 2), "GRU", {}, {"W": numbers(1, 6, 3), "R": numbers(1, 6, 2)})
+    assert not without.bias.any()
+    with pytest.raises(PortError, match="no partner"):
+        leaves = {"W": numbers(1, 6, 3), "R": numbers(1, 6, 2)}
+        port_node(ResetBeforeGRU(3, 2), "GRU", {"linear_before_reset": 1}, leaves)
+
+
+def test_arrays_of_a_cell_of_pytorch_stay_as_they_are():
+    leaves = {"weight_ih": numbers(8, 3), "weight_hh": numbers(8, 2), "bias_ih": numbers(8), "bias_hh": numbers(8)}
+    source = source_of("onnx", {"n": leaves})
+    cell = nn.LSTMCell(3, 2)
+    carry_out(make_plan(source, "file", nn.Sequential(cell)), nn.Sequential())
+    assert torch.equal(cell.weight_ih, leaves["weight_ih"])

@@ -17,3 +17,13 @@ def test_statistics_have_names_of_their_own():
     assert torch.equal(own.running_var, numbers(2, seed=2))
     made = port_into(nn.Conv2d(2, 2, 1), {"weight": numbers(2, 2, 1, 1), "bias": numbers(2)}, "paddle")
     assert torch.equal(made.weight, numbers(2, 2, 1, 1))
+
+
+def test_projections_of_an_attention_are_linear_layers_and_transposed_each():
+    parts = ("query", "key", "value", "output")
+    leaves = {f"{part}/weight": numbers(2, 2, seed=at) for at, part in enumerate(parts)}
+    leaves |= {f"{part}/bias": numbers(2, seed=at) for at, part in enumerate(parts)}
+    made = port_into(nn.MultiheadAttention(2, 1), leaves, "paddle")
+    assert torch.equal(made.in_proj_weight[2:4], leaves["key/weight"].T)
+    assert torch.equal(made.out_proj.weight, leaves["output/weight"].T)
+    assert torch.equal(made.in_proj_bias[4:], leaves["value/bias"])

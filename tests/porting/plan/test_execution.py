@@ -63,3 +63,15 @@ def test_a_weight_norm_holds_what_is_written_and_a_spectral_norm_does_not():
     with pytest.raises(PortError, match="The layer does not hold the weight that is written into it"):
         carry_out(plan, spectral)
     assert all(torch.equal(tensor, before[name]) for name, tensor in spectral.state_dict().items())
+
+
+def test_what_layers_held_comes_back():
+    from frostline.porting.plan.execution import remember
+    from frostline.porting.units.units import target_units
+
+    layer = nn.Linear(3, 2)
+    before = layer.weight.detach().clone()
+    undo = remember(target_units(nn.Sequential(layer)))
+    carry_out(plan_for(layer, kernel=numbers(3, 2)), layer)
+    undo()
+    assert torch.equal(layer.weight, before)

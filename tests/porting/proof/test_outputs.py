@@ -49,3 +49,15 @@ def test_halves_are_less_exact():
 def test_outputs_that_are_nan_are_no_agreement():
     assert difference([torch.ones(2)], [torch.full((2,), float("nan"))]) == float("inf")
     assert difference([torch.full((2,), float("nan"))], [torch.ones(2)]) == float("inf")
+
+
+def test_distances_are_means_over_all_values():
+    from frostline.porting.proof.outputs import distance
+
+    model, ones = nn.Identity(), torch.ones(1, 4)
+    near = Golden(ones, (ones + torch.tensor([1.0, 0, 0, 0]),))
+    assert math.isclose(distance(model, [near]), 0.25 / 1.75)
+    assert distance(model, [near, Golden(ones, (ones,))]) == 0
+    assert distance(model, [Golden(ones, (ones[:, :2],))]) == math.inf
+    assert distance(model, [Golden(ones, (ones, ones))]) == math.inf
+    assert distance(nn.Softplus(beta=math.nan), [Golden(ones, (ones,))]) == math.inf

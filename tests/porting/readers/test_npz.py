@@ -185,3 +185,12 @@ def test_a_kernel_may_be_of_two_frameworks_and_that_is_said(tmp_path):
     assert source.notes == (
         "The names fit Flax and Keras, which lay out transposed convolutions differently; Flax was taken.",
     )
+
+
+def test_statistics_of_flax_belong_to_the_layers_of_its_weights(tmp_path):
+    arrays = {"params/norm/scale": np.ones(2), "batch_stats/norm/mean": np.zeros(2), "step": np.array(3)}
+    np.savez(tmp_path / "w.npz", **arrays)
+    with WeightFile(tmp_path / "w.npz") as file:
+        source = npz.read(file)
+    assert {(one.unit, one.leaf) for one in source.tensors} == {("norm", "scale"), ("norm", "mean")}
+    assert source.dropped == {"step": "counter"}

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from frostline.porting.assignment import kinship
+from frostline.porting.assignment.likely import likely
 from frostline.porting.assignment.names import likeness, parts, tokens, words
 from frostline.porting.assignment.topology import Candidates, components, refine
 from frostline.porting.certificate import NUMBERS
@@ -58,13 +59,15 @@ class Open:
 
     Attributes:
         sources: The units.
-        targets: The layers.
+        targets: The layers, the likely one of each unit first.
         why: What was asked, and what it answered.
+        is_counted: Whether the file counts the units in an order, in which values flow through the network.
     """
 
     sources: tuple[str, ...]
     targets: tuple[str, ...]
     why: str
+    is_counted: bool = False
 
 
 @dataclass(frozen=True)
@@ -126,12 +129,18 @@ def match(
         for pair in found:
             _take(left, pairs, pair)
         _propagate(left, pairs, "no other layer of this type and shape is left", _least(pairs))
-    opened = [
-        Open(tuple(sorted(sources, key=order.index)), tuple(sorted(others, key=targets.index)),
-             asked[tuple(sorted(sources))])
-        for sources, others in components(left)
-    ]  # fmt: skip
+    opened = [_open(*group, order, targets, asked, evidence) for group in components(left)]
     return tuple(sorted(pairs, key=lambda pair: order.index(pair.source))), tuple(opened)
+
+
+def _open(
+    sources: list[str], others: list[str], order: Sequence[str], targets: Sequence[str],
+    asked: Mapping[tuple[str, ...], str], evidence: Evidence,
+) -> Open:  # fmt: skip
+    found = tuple(sorted(sources, key=order.index))
+    is_counted = len(sources) == len(others) and _is_counted(found, evidence)
+    guess = likely(found, sorted(others, key=targets.index), evidence.target_flow)
+    return Open(found, guess, asked[tuple(sorted(sources))], is_counted)
 
 
 def _least(pairs: Sequence[Pair]) -> float:

@@ -6,6 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from frostline.porting.assignment.names import parts
+from frostline.porting.assignment.topology import components
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,18 +22,26 @@ def refine(candidates: Candidates, told: Mapping[str, str]) -> Candidates:
         told: Target unit by source unit, of what is told already.
 
     Returns:
-        The candidates whose nearest kin are what the nearest kin of the source unit became; all of them, if the blocks
-        of the two sides differ.
+        The candidates whose nearest kin are what the nearest kin of the source unit became, where as many layers of
+        both sides have these kin. Layers that have none on one side, such as a norm before all blocks, are left for
+        each other; where blocks of the two sides differ otherwise, the candidates stay as they are.
     """
-    sources = {name: frozenset(told[kin] for kin in _nearest(name, list(told))) for name in candidates}
-    others = {name for found in candidates.values() for name in found}
-    targets = {name: frozenset(_nearest(name, list(told.values()))) for name in others}
-    if Counter(sources.values()) != Counter(targets.values()):
-        return candidates
-    refined = {
-        name: {other for other in found if targets[other] == sources[name]} for name, found in candidates.items()
-    }
-    return refined if all(refined.values()) else candidates
+    kin_s = {name: frozenset(told[kin] for kin in _nearest(name, list(told))) for name in candidates}
+    kin_t = {name: frozenset(_nearest(name, list(told.values()))) for found in candidates.values() for name in found}
+    refined = dict(candidates)
+    for sources, targets in components(candidates):
+        blocks_s, blocks_t = Counter(kin_s[name] for name in sources), Counter(kin_t[name] for name in targets)
+        same = {kin for kin, count in blocks_s.items() if blocks_t[kin] == count}
+        if set(blocks_s) - same - {frozenset()} and set(blocks_t) - same - {frozenset()}:
+            continue
+        part = {
+            name: {other for other in candidates[name]
+                   if (kin_t[other] == kin_s[name] if kin_s[name] in same else kin_t[other] not in same)}
+            for name in sources
+        }  # fmt: skip
+        if all(part.values()):
+            refined |= part
+    return refined
 
 
 def _nearest(name: str, known: list[str]) -> list[str]:

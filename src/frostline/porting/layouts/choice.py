@@ -50,6 +50,8 @@ def moves(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
         return folded.moves(unit, target)
     rules = _BY_FRAMEWORK.get(unit.framework, _unknown)
     found = rules(unit, target) if is_layer(target.module) else None
+    if unit.framework == "keras" and set(unit.leaves) in ({"mean"}, {"variance"}):
+        return keras.statistic(unit, target) if keras.is_statistic(unit, target) else None
     if found is None and not is_layer(target.module) and len(unit.leaves) == len(target.tensors) == 1:
         leaf, own = next(iter(unit.leaves)), next(iter(target.tensors))
         found = assemble(unit, target, {leaf: (own, SAME)})

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from torch import nn
 
 from frostline.porting.blocks import ResetBeforeGRU
-from frostline.porting.layouts.layout import SAME, TRANSPOSED, Layout, Move, blocks, permuted, reshaped
+from frostline.porting.layouts.layout import SAME, TRANSPOSED, Combine, Layout, Move, blocks, permuted, reshaped
 from frostline.porting.layouts.rules import assemble, fits
+from frostline.porting.units.units import is_layer
 
 if TYPE_CHECKING:
     from frostline.porting.units.units import SourceUnit, TargetUnit
@@ -70,6 +72,28 @@ def moves(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
     if isinstance(module, nn.MultiheadAttention):
         return _attention(unit, target)
     return None
+
+
+_ROOT = Combine("the square root", lambda parts: parts[0].sqrt())
+
+
+def statistic(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
+    """The mean or the variance of a `Normalization` as a tensor of the module whose name says that it is one."""
+    (leaf, tensor), own = next(iter(unit.leaves.items())), next(iter(target.tensors))
+    words = set(re.findall(r"[a-z]+", own.lower()))
+    shape = tuple(target.tensors[own].shape)
+    layout = reshaped("axes of the module", tensor.shape, shape)
+    made = None
+    if words & ({"mean"} if leaf == "mean" else {"variance", "var"}):
+        made = (Move(own, (leaf,), (layout,)),)
+    elif leaf == "variance" and words & {"std", "sd"}:
+        made = (Move(own, (leaf,), (layout,), combine=_ROOT),)
+    return made if made is not None and fits(unit, target, made) else None
+
+
+def is_statistic(unit: SourceUnit, target: TargetUnit) -> bool:
+    """Whether the module has a tensor for this mean or variance."""
+    return not is_layer(target.module) and len(target.tensors) == 1 and statistic(unit, target) is not None
 
 
 def _depthwise(shape: tuple[int, ...]) -> Layout:

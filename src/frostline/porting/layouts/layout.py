@@ -36,6 +36,19 @@ class Layout:
 
 
 @dataclass(frozen=True)
+class Combine:
+    """How one tensor is computed from several, or from the numbers of one: nothing gives the bytes of these back.
+
+    Attributes:
+        name: What it does, for people (`g v / |v|`).
+        of: Gives it, from the tensors after their layouts.
+    """
+
+    name: str
+    of: Callable[[list[Tensor]], Tensor]
+
+
+@dataclass(frozen=True)
 class Move:
     """How one tensor of the module is made.
 
@@ -46,6 +59,7 @@ class Move:
             layout that makes it of any tensor of its shape.
         axis: Along which several are joined.
         constant: What the tensor is filled with if it is made of no source tensor.
+        combine: How the results become one, if they are not joined.
     """
 
     target: str
@@ -53,23 +67,32 @@ class Move:
     layouts: tuple[Layout, ...] = ()
     axis: int = 0
     constant: float = 0.0
+    combine: Combine | None = None
 
     def text(self) -> str:
         """The layouts in words."""
         if not self.sources and not self.layouts:
             return f"constant {self.constant:g}"
-        return " | ".join(dict.fromkeys(layout.name for layout in self.layouts))
+        names = " | ".join(dict.fromkeys(layout.name for layout in self.layouts))
+        return f"computed, {self.combine.name}, of: {names}" if self.combine else names
 
     def forward(self, parts: tuple[Tensor, ...], like: Tensor) -> Tensor:
         """The tensor of the module: `parts` are the source tensors, `like` the tensor that it replaces."""
         if not self.sources:
             return self.layouts[0].forward(like) if self.layouts else torch.full_like(like, self.constant)
         made = [layout.forward(part) for layout, part in zip(self.layouts, parts, strict=True)]
+        if self.combine is not None:
+            return self.combine.of(made)
         return made[0] if len(made) == 1 else torch.cat(made, self.axis)
 
     def inverse(self, value: Tensor, parts: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """The source tensors again, from the tensor of the module; `parts` give their sizes."""
-        if not self.sources:
+        """The source tensors again, from the tensor of the module, if they are not computed with.
+
+        Args:
+            value: The tensor of the module.
+            parts: The source tensors, for their sizes.
+        """
+        if not self.sources or self.combine is not None:
             return ()
         sizes = [layout.forward(part).shape[self.axis] if part.ndim or len(parts) > 1 else 1
                  for layout, part in zip(self.layouts, parts, strict=True)]  # fmt: skip

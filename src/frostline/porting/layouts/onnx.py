@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from frostline.porting.layouts.layout import SAME, TRANSPOSED, blocks, reshaped
-from frostline.porting.layouts.rules import assemble
+from frostline.porting.blocks import ResetBeforeGRU
+from frostline.porting.layouts import torch
+from frostline.porting.layouts.layout import SAME, TRANSPOSED, Combine, Move, blocks, reshaped
+from frostline.porting.layouts.rules import assemble, fits
 
 if TYPE_CHECKING:
-    from frostline.porting.layouts.layout import Layout, Move
+    from frostline.porting.layouts.layout import Layout
     from frostline.porting.units.units import SourceUnit, TargetUnit
 
 _NORM = {
@@ -42,14 +44,32 @@ def moves(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
         return assemble(
             unit, target, {"slope": ("weight", reshaped("(channels, 1, 1) to (channels)", shape, shape[:1]))}
         )
+    if "weight_ih" in unit.leaves:  # arrays of a PyTorch module, whose gates the graph puts in order
+        return torch.moves(unit, target)
     if isinstance(module, (nn.LSTM, nn.LSTMCell)):
         return _recurrent(unit, target, _LSTM_GATES)
     if isinstance(module, (nn.GRU, nn.GRUCell)):
         # Without `linear_before_reset` the reset gate acts before the product, which no GRU of PyTorch does.
         return _recurrent(unit, target, _GRU_GATES) if unit.setting("linear_before_reset", 0) else None
+    if isinstance(module, ResetBeforeGRU):
+        return None if unit.setting("linear_before_reset", 0) else _reset_before(unit, target)
     if isinstance(module, (nn.RNN, nn.RNNCell)):
         return _recurrent(unit, target, SAME)
     return None
+
+
+_SUM = Combine("the sum", lambda biases: biases[0] + biases[1])
+
+
+def _reset_before(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
+    """Gates z, r, h as in the module, which has one bias: both of ONNX are added in every gate."""
+    made = [Move("weight_ih", ("W",), (SAME,)), Move("weight_hh", ("R",), (SAME,))]
+    if {"Wb", "Rb"} <= set(unit.leaves):
+        made.append(Move("bias", ("Wb", "Rb"), (SAME, SAME), combine=_SUM))
+    else:
+        made.append(Move("bias"))
+    is_whole = {leaf for move in made for leaf in move.sources} == set(unit.leaves)
+    return tuple(made) if is_whole and fits(unit, target, tuple(made)) else None
 
 
 def _recurrent(unit: SourceUnit, target: TargetUnit, gates: Layout) -> tuple[Move, ...] | None:

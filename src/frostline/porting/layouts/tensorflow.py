@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from frostline.porting.blocks import ResetBeforeGRU
 from frostline.porting.layouts import keras
-from frostline.porting.layouts.layout import TRANSPOSED, Layout, Move, blocks
+from frostline.porting.layouts.layout import SAME, TRANSPOSED, Layout, Move, blocks
 from frostline.porting.layouts.rules import fits
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ def moves(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
     References:
         TensorFlow 1.15, `ops/rnn_cell_impl.py`; measured against PyTorch 2.13 (docs/formats.md).
     """
+    if "gates_of_state" in unit.leaves:
+        return _reset_before(unit, target) if isinstance(target.module, ResetBeforeGRU) else None
     if "kernel_of_state" not in unit.leaves:
         return keras.moves(unit, target)
     if not isinstance(target.module, (nn.LSTM, nn.LSTMCell)):
@@ -34,6 +37,21 @@ def moves(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
         Move("bias_ih", ("bias",), (_GATES,)), Move("bias_hh", (), (_forget(),)),
     )  # fmt: skip
     is_whole = {move.target for move in made} == set(target.tensors) and "bias" in unit.leaves
+    return made if is_whole and fits(unit, target, made) else None
+
+
+_RESET_LAST = blocks("gates r, u to u, r", 2, (1, 0))
+
+
+def _reset_before(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
+    """The GRU cell of TF1: kernels of both gates, and of the candidate, each for input and state."""
+    gates = TRANSPOSED.then(_RESET_LAST)
+    made = (
+        Move("weight_ih", ("gates_of_input", "candidate_of_input"), (gates, TRANSPOSED)),
+        Move("weight_hh", ("gates_of_state", "candidate_of_state"), (gates, TRANSPOSED)),
+        Move("bias", ("gates_bias", "candidate_bias"), (_RESET_LAST, SAME)),
+    )
+    is_whole = {leaf for move in made for leaf in move.sources} == set(unit.leaves)
     return made if is_whole and fits(unit, target, made) else None
 
 

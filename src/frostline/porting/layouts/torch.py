@@ -22,7 +22,7 @@ def moves(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
     A linear layer and a convolution over one place hold the same numbers; nothing else is given another form.
     """
     if isinstance(target.module, nn.MultiheadAttention) and "query/weight" in unit.leaves:
-        return _packed(unit, target)
+        return packed(unit, target, SAME)
     rows: dict[str, tuple[str, Layout]] = {}
     for leaf, tensor in unit.leaves.items():
         own = _OLD_NAMES.get(leaf, leaf)
@@ -40,14 +40,20 @@ def _form(shape: tuple[int, ...], wanted: tuple[int, ...]) -> Layout:
     return SAME
 
 
-def _packed(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
-    """Linear layers of query, key and value as the one that `nn.MultiheadAttention` keeps."""
+def packed(unit: SourceUnit, target: TargetUnit, linear: Layout) -> tuple[Move, ...] | None:
+    """Linear layers of query, key and value as the one that `nn.MultiheadAttention` keeps.
+
+    Args:
+        unit: The four layers.
+        target: The attention.
+        linear: Of the weight of a linear layer in that framework.
+    """
     out = next((name for name in ("output", "out_proj", "out") if f"{name}/weight" in unit.leaves), "")
     made: list[Move] = []
-    for leaf in ("weight", "bias"):
+    for leaf, layout in (("weight", linear), ("bias", SAME)):
         parts = tuple(f"{part}/{leaf}" for part in ("query", "key", "value"))
         if not {*parts, f"{out}/{leaf}"} <= set(unit.leaves):
             return None
-        made += [Move(f"in_proj_{leaf}", parts, (SAME,) * 3), Move(f"out_proj.{leaf}", (f"{out}/{leaf}",), (SAME,))]
+        made += [Move(f"in_proj_{leaf}", parts, (layout,) * 3), Move(f"out_proj.{leaf}", (f"{out}/{leaf}",), (layout,))]
     is_whole = {move.target for move in made} == set(target.tensors) and len(unit.leaves) == 8
     return tuple(made) if is_whole and fits(unit, target, tuple(made)) else None

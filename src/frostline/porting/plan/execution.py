@@ -80,6 +80,27 @@ def carry_out(plan: PortPlan, model: nn.Module) -> Callable[[], None]:
     return undo
 
 
+def remember(targets: Iterable[TargetUnit]) -> Callable[[], None]:
+    """What layers hold now.
+
+    Returns:
+        A function that puts it back, to the bit.
+    """
+    kept = [
+        (tensor, tensor.detach().clone())
+        for target in targets
+        for own in target.tensors
+        for tensor in stored(target, own)
+    ]
+
+    @torch.no_grad()
+    def undo() -> None:
+        for tensor, before in kept:
+            tensor.copy_(before)
+
+    return undo
+
+
 def _check_held(plan: PortPlan, target: TargetUnit, own: str, value: Tensor) -> None:
     """What is written through a parametrization may be held otherwise, as a spectral norm does.
 

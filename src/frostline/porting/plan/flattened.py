@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from frostline.porting.graphs.target_graph import Flow
-    from frostline.porting.plan.plan import Step
+    from frostline.porting.plan.steps import Step
 
 CHANNELS_LAST = ("keras", "tensorflow", "flax")
 
@@ -36,6 +36,10 @@ def ways(step: Step, flow: Flow | None, framework: str, *, has_maps: bool) -> tu
     """
     if framework == "numpy" and isinstance(step.target.module, nn.Linear):
         return _either_side(step)
+    if _is_unnamed(step) and isinstance(step.target.module, nn.Linear):  # `w` of somebody's own class: (in, out) or not
+        sides = _either_side(step)
+        if len(sides) > 1:
+            return sides
     if framework not in CHANNELS_LAST:
         return (step,)
     if flow is None:
@@ -52,6 +56,10 @@ def ways(step: Step, flow: Flow | None, framework: str, *, has_maps: bool) -> tu
     if is_first == is_last:
         return (step, as_maps)
     return (as_maps,) if is_first else (step,)
+
+
+def _is_unnamed(step: Step) -> bool:
+    return any(tensor.leaf == "w" for tensor in step.source.leaves.values())
 
 
 def _either_side(step: Step) -> tuple[Step, ...]:

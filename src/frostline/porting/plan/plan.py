@@ -14,40 +14,26 @@ from frostline.porting.graphs import source_graph, target_graph
 from frostline.porting.graphs.target_graph import undisturbed
 from frostline.porting.layouts.choice import moves
 from frostline.porting.plan import flattened, folded
+from frostline.porting.plan.preparation import prepared
+from frostline.porting.plan.steps import OpenGroup, Step
 from frostline.porting.plan.tied import without_ties
 from frostline.porting.plan.unfit import refuse_unfit
-from frostline.porting.units.forms import grouped, is_packed, other_forms
+from frostline.porting.readers.torch_archive import CONSTANTS
+from frostline.porting.units.forms.attention import is_packed
+from frostline.porting.units.forms.forms import grouped, other_forms
 from frostline.porting.units.units import full_name, source_units, target_units
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from torch import nn
 
+    from frostline.porting.graphs.target_graph import Edges
     from frostline.porting.layouts.layout import Move
     from frostline.porting.readers.contract import Source
     from frostline.porting.units.units import SourceUnit, TargetUnit
 
 _SHOWN = 6
-
-
-@dataclass(frozen=True)
-class Step:
-    """One layer of the file on its way into one layer of the module.
-
-    Attributes:
-        source: The unit.
-        target: The layer.
-        moves: One for each tensor of the layer.
-        reason: Why these two belong together.
-        margin: As of `Pair`.
-    """
-
-    source: SourceUnit
-    target: TargetUnit
-    moves: tuple[Move, ...]
-    reason: str
-    margin: float
 
 
 @dataclass(frozen=True)
@@ -58,27 +44,19 @@ class PortPlan:
         path: Of the file.
         steps: What is told.
         opened: What is not.
-        choices: Steps that may be done in several ways, all of them: the order of a flatten that cannot be told.
         unused: Units of the file that go nowhere; only where a partial port was asked for.
         kept: Layers of the module that keep their values; likewise.
         dropped: As of `Source`.
         notes: As of `Source`, and what was decided while planning.
-        options: The steps that the open groups choose from.
     """
 
     path: str
     steps: tuple[Step, ...]
-    opened: tuple[Open, ...] = ()
-    choices: tuple[tuple[Step, ...], ...] = ()
+    opened: tuple[OpenGroup, ...] = ()
     unused: tuple[str, ...] = ()
     kept: tuple[str, ...] = ()
     dropped: Mapping[str, str] = field(default_factory=dict[str, str])
     notes: tuple[str, ...] = ()
-    options: Mapping[tuple[str, str], Step] = field(default_factory=dict[tuple[str, str], Step], repr=False)
-
-    def possible(self, source: str, target: str) -> Step:
-        """The step of a unit and a layer that are left open."""
-        return self.options[source, target]
 
     def __str__(self) -> str:
         lines = [
@@ -113,7 +91,8 @@ def make_plan(
         if is_packed(source_units(source), targets):
             targets = target_units(model, is_packed=True)
     seen = target_graph.flow(model, targets, inputs, source_graph.input_shapes(source))
-    parts = grouped(source_units(source), targets)
+    ready = prepared(source_units(source), targets)
+    parts = grouped(ready.units, targets)
     if seen is not None and folded.is_folded(parts, targets):
         targets, seen = folded.joined(targets, seen, model)
     targets, shared = without_ties(targets, parts)
@@ -121,7 +100,8 @@ def make_plan(
     by_source, by_target = {unit.name: unit for unit in units}, {unit.name: unit for unit in targets}
     hints = _checked(hints if hints is not None else {}, by_source, by_target, table)
     candidates = {name: set(others) for name, others in table.items() if others}
-    unused = tuple(name for name in by_source if name not in candidates)
+    constants = {name for name, unit in by_source.items() if name not in candidates and _is_constant(unit)}
+    unused = tuple(name for name in by_source if name not in candidates and name not in constants)
     kept = tuple(name for name in by_target if not any(name in others for others in candidates.values()))
     if not partial and (unused or kept):
         lost = [by_source[name] for name in unused], [by_target[name] for name in kept]
@@ -141,15 +121,42 @@ def make_plan(
 
     ways = [ways_of(pair) for pair in pairs]
     steps = tuple(one[0] for one in ways if len(one) == 1)
-    choices = tuple(one for one in ways if len(one) > 1)
-    options = {
-        (name, other): ways_of(Pair(name, other, one.why, 0.0))[0]
-        for one in opened
-        for name in one.sources
-        for other in one.targets
+    unordered = tuple(_as_group(one) for one in ways if len(one) > 1)
+    groups = tuple(_group(one, table, ways_of, edges) for one in opened)
+    dropped, notes = {**source.dropped, **ready.dropped}, (*source.notes, *ready.notes, *shared)
+    dropped |= {one.name: "constant of the code" for name in constants for one in by_source[name].leaves.values()}
+    return PortPlan(path, steps, groups + unordered, unused, kept, dropped, notes)
+
+
+def _is_constant(unit: SourceUnit) -> bool:
+    """Whether it is a number in the code of a TorchScript archive, which a module has in its own code."""
+    return unit.name.split("/")[0] == CONSTANTS and all(tensor.shape == () for tensor in unit.leaves.values())
+
+
+def _as_group(ways: tuple[Step, ...]) -> OpenGroup:
+    """A pair that is told, whose flatten is not."""
+    source, target = ways[0].source.name, ways[0].target.name
+    why = "a module that could not be run on an example, or a map of which several axes may be the channels"
+    return OpenGroup((source,), (target,), why, {(source, target): ways})
+
+
+def _group(
+    opened: Open, table: Mapping[str, Mapping[str, tuple[Move, ...]]], ways_of: Callable[[Pair], tuple[Step, ...]],
+    edges: Edges | None,
+) -> OpenGroup:  # fmt: skip
+    steps = {
+        (name, other): ways_of(Pair(name, other, opened.why, 0.0))
+        for name in opened.sources
+        for other in opened.targets
         if other in table[name]
     }
-    return PortPlan(path, steps, opened, choices, unused, kept, source.dropped, (*source.notes, *shared), options)
+    before: dict[str, frozenset[str]] = {}
+    if opened.is_counted and edges is not None:
+        before = {
+            name: frozenset(other for other in opened.targets if target_graph.is_before(edges, other, name))
+            for name in opened.targets
+        }
+    return OpenGroup(opened.sources, opened.targets, opened.why, steps, before if any(before.values()) else {})
 
 
 def _candidates(
@@ -160,7 +167,7 @@ def _candidates(
     table: dict[str, dict[str, tuple[Move, ...]]] = {}
     for unit in units:
         forms = ((form, [_fitting(one, targets) for one in form]) for form in ([unit], *other_forms(unit)))
-        rows = [(form, fits) for form, fits in forms if all(fits)]
+        rows = [(form, fits) for form, fits in forms if all(fits) and not any(one.name in table for one in form)]
         form, fits = rows[0] if rows else ([unit], [{}])
         found += form
         table.update(zip((one.name for one in form), fits, strict=True))
@@ -177,24 +184,22 @@ def refuse_ambiguity(plan: PortPlan) -> None:
     Raises:
         AmbiguousPortError: It lists what fits what as well.
     """
-    if not plan.opened and plan.choices:
-        layer = plan.choices[0][0].target.name
-        raise AmbiguousPortError(
-            what=f"The order in which the values before {layer!r} are flattened cannot be told.",
-            where=f"{plan.path}: {plan.choices[0][0].source}",
-            received="a module that could not be run on an example, or a map of which several axes may be the channels",
-            do="pass outputs of the source network, golden=(inputs, outputs), which settle it.",
-        )  # fmt: skip
     if not plan.opened:
         return
-    first = plan.opened[0]
+    first, groups = plan.opened[0], [one for one in plan.opened if not one.is_pair]
+    if not groups:
+        raise AmbiguousPortError(
+            what=f"The order in which the values before {first.targets[0]!r} are flattened cannot be told.",
+            where=f"{plan.path}: {first.sources[0]}", received=first.why,
+            do="pass outputs of the source network, golden=(inputs, outputs), which settle it.",
+        )  # fmt: skip
     alternatives = tuple(
         dict(zip(one.sources, order, strict=False))
-        for one in plan.opened
+        for one in groups
         for order in (one.targets, (*one.targets[1:], one.targets[0]))
     )
     raise AmbiguousPortError(
-        what=f"{len(plan.opened)} groups of layers of the file fit the module in more than one way.",
+        what=f"{len(groups)} groups of layers of the file fit the module in more than one way.",
         where=f"{plan.path}: {_listed(first.sources)}",
         received=f"layers that fit as well: {_listed(first.targets)}; {first.why}",
         do=f"say which is which: hints={{{first.sources[0]!r}: {first.targets[0]!r}, ...}}; or pass outputs of the "

@@ -26,9 +26,10 @@ def refuse_unfit(path: str, units: Sequence[SourceUnit]) -> None:
         if _is_reset_before(unit):
             raise PortError(
                 what=f"nn.GRU cannot represent {unit.name!r}: its reset gate acts before the product with the state.",
-                where=path, received="reset_after=False, one bias of three gates",
-                do="use frostline.porting.blocks.ResetBeforeGRU in the module; or train the network again with "
-                "reset_after=True.",
+                where=path,
+                received=f"{unit}: reset_after=False of Keras, linear_before_reset=0 of ONNX, GRUCell of TensorFlow 1",
+                do="use frostline.porting.blocks.ResetBeforeGRU in the module, one for each layer and direction; or "
+                "train the network again with a GRU that resets after the product.",
             )  # fmt: skip
         if _is_unnamed_norm(unit):
             raise PortError(
@@ -39,6 +40,9 @@ def refuse_unfit(path: str, units: Sequence[SourceUnit]) -> None:
 
 
 def _is_reset_before(unit: SourceUnit) -> bool:
+    is_onnx = unit.framework == "onnx" and unit.kind == "GRU"
+    if "gates_of_state" in unit.leaves or (is_onnx and not unit.setting("linear_before_reset", 0)):
+        return True
     kernel, bias = unit.leaves.get("recurrent_kernel"), unit.leaves.get("bias")
     if kernel is None or len(kernel.shape) != 2 or kernel.shape[1] != 3 * kernel.shape[0]:
         return False

@@ -20,7 +20,8 @@ from frostline.porting.units.units import RECURRENT
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from frostline.porting.plan.plan import PortPlan, Step
+    from frostline.porting.plan.plan import PortPlan
+    from frostline.porting.plan.steps import Step
     from frostline.porting.proof.outputs import Golden
     from frostline.porting.proof.reference import Reference
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -115,6 +116,22 @@ def difference(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> float:
             apart = float((one.double().cpu() - other.double().cpu()).abs().max()) / largest
             worst = max(worst, apart) if apart == apart else float("inf")
     return worst
+
+
+def distance(model: nn.Module, goldens: Sequence[Golden]) -> float:
+    """How far the module's outputs are from the nearest golden on average: smoother than `error_of`, for a search."""
+    found = [(_run(model, golden.inputs), golden.outputs) for golden in goldens]
+    return min((_spread(given, wanted) for given, wanted in found), default=float("inf"))
+
+
+def _spread(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> float:
+    if len(found) < len(wanted) or any(one.shape != other.shape for one, other in zip(found, wanted, strict=False)):
+        return float("inf")
+    apart = sum(
+        float((one.double().cpu() - other.double().cpu()).square().mean() / (other.double().square().mean() + 1e-30))
+        for one, other in zip(found, wanted, strict=False)
+    )
+    return apart if math.isfinite(apart) else float("inf")
 
 
 def _run(model: nn.Module, inputs: Any) -> list[Tensor]:

@@ -2,39 +2,27 @@
 
 from __future__ import annotations
 
-import itertools
-import math
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from frostline.core.errors import PortError
 from frostline.porting.certificate import Certificate, Run
-from frostline.porting.plan.execution import carry_out
-from frostline.porting.plan.plan import PortPlan, Step, refuse_ambiguity
+from frostline.porting.plan.plan import PortPlan, refuse_ambiguity
 from frostline.porting.proof.divergence import first_difference
-from frostline.porting.proof.outputs import (
-    Golden,
-    difference,
-    further,
-    nearest,
-    nearest_in_float64,
-    outputs_of,
-    tolerance_of,
-)
+from frostline.porting.proof.outputs import Golden, nearest, nearest_in_float64, tolerance_of
+from frostline.porting.proof.search import is_few, search, try_all, without_order
 from frostline.porting.units.units import full_name
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Sequence
+    from collections.abc import Sequence
 
-    from torch import Tensor, nn
+    from torch import nn
 
+    from frostline.porting.plan.steps import OpenGroup, Step
     from frostline.porting.proof.reference import Reference
 
-MOST_TRIALS = 1_000  # assignments that are run
 _NEAR = 1e-2  # differences that roundings may make in a deep network; larger ones are of another network
 _TINY = 1e-3
-_FURTHER = 2  # other inputs on which assignments must agree that all give the golden outputs
 
 
 def settle(
@@ -55,27 +43,21 @@ def settle(
         PortError: If none of them gives the golden outputs.
         AmbiguousPortError: If there are too many of them, or several that compute different things.
     """
-    if not plan.opened and not plan.choices:
+    if not plan.opened:
         return plan, 1
-    if not goldens or math.prod(_num_ways(plan)) > MOST_TRIALS:
+    if not goldens:
         refuse_ambiguity(plan)
-    tolerance, best, tried = tolerance_of(model), (math.inf, goldens[0]), 0
-    passing: list[PortPlan] = []
-    for way in _ways(plan, goldens[0].told):
-        tried += 1
-        with _ported(way, model):
-            found = nearest(model, goldens)
-        best = min(best, found, key=lambda one: one[0])
-        if found[0] <= tolerance:
-            passing.append(way)
-    if not passing:
-        raise _differs(plan, best[1], best[0], tolerance, f"none of {tried} assignments gives the outputs", causes)
-    if len(passing) > 1 and not _are_equal(passing, model, best[1], tolerance):
-        refuse_ambiguity(plan)  # samples that show no difference settle nothing
-    note = f"{goldens[0].told} told {tried} assignments apart"
-    if len(passing) > 1:
-        note += f"; {len(passing)} of them compute the same on other inputs, too: equal branches that are exchanged"
-    return replace(passing[0], notes=(*plan.notes, note)), tried
+    tried, form = 0, plan
+    while True:
+        settled = (try_all if is_few(form) else search)(form, model, goldens)
+        tried += settled.tried
+        if settled.plan is not None:
+            return settled.plan, tried
+        unordered = without_order(form)
+        if unordered is None:
+            why = f"none of {tried} assignments gives the outputs"
+            raise _differs(plan, settled.golden, settled.error, tolerance_of(model), why, causes)
+        form = unordered
 
 
 def prove(
@@ -114,58 +96,22 @@ def _are_saturated(golden: Golden) -> bool:
     return all(bool(((one.abs() < _TINY) | ((one - 1).abs() < _TINY)).all()) for one in golden.outputs)
 
 
-@contextmanager
-def _ported(plan: PortPlan, model: nn.Module) -> Generator[None]:
-    """The module with the weights of one assignment; afterwards with its own."""
-    undo = carry_out(plan, model)
-    try:
-        yield
-    finally:
-        undo()
-
-
-def _are_equal(ways: Sequence[PortPlan], model: nn.Module, golden: Golden, tolerance: float) -> bool:
-    """Whether assignments compute the same on further inputs, as where twins are summed."""
-    for seed in range(_FURTHER):
-        inputs = further(golden.inputs, seed)
-        first: list[Tensor] = []
-        for way in ways:
-            with _ported(way, model):
-                found = outputs_of(model, inputs)
-            first = first or found or []
-            if not found or difference(found, first) > tolerance:
-                return False
-    return True
-
-
 def repeated(plan: PortPlan, then: Certificate) -> PortPlan:
-    """The plan with each choice as it was made for a certificate; what is open beyond that stays open."""
+    """The plan with each way as it was gone for a certificate; what is open beyond that stays open."""
     layouts = {one.target: one.layout for one in then.mapping}
 
-    def as_then(choice: tuple[Step, ...]) -> list[Step]:
-        return [step for step in choice if all(
-            layouts.get(full_name(step.target, move.target)) == move.text() for move in step.moves)]  # fmt: skip
+    def is_as_then(step: Step) -> bool:
+        return all(layouts.get(full_name(step.target, move.target)) == move.text() for move in step.moves)
 
-    told = [found[0] for choice in plan.choices if (found := as_then(choice))]
-    left = tuple(choice for choice in plan.choices if not as_then(choice))
-    return replace(plan, steps=(*plan.steps, *told), choices=left)
-
-
-def _num_ways(plan: PortPlan) -> list[int]:
-    return [math.perm(len(one.targets), len(one.sources)) for one in plan.opened] + [len(one) for one in plan.choices]
-
-
-def _ways(plan: PortPlan, reason: str) -> Iterator[PortPlan]:
-    """Every plan with the open groups assigned in one way each."""
-    orders = [itertools.permutations(one.targets, len(one.sources)) for one in plan.opened]
-    for chosen in itertools.product(*orders):
-        steps = list(plan.steps)
-        for one, order in zip(plan.opened, chosen, strict=True):
-            for source, target in zip(one.sources, order, strict=True):
-                made = plan.possible(source, target)
-                steps.append(Step(made.source, made.target, made.moves, reason, 1.0))
-        for choice in itertools.product(*plan.choices):
-            yield replace(plan, steps=(*steps, *choice), opened=(), choices=())
+    told: list[Step] = []
+    left: list[OpenGroup] = []
+    for group in plan.opened:
+        found = [way for way in group.ways() if all(map(is_as_then, way))] if group.is_pair else []
+        if found:
+            told += found[0]
+        else:
+            left.append(group)
+    return replace(plan, steps=(*plan.steps, *told), opened=tuple(left))
 
 
 def _differs(plan: PortPlan, golden: Golden, error: float, tolerance: float, what: str, causes: str) -> PortError:

@@ -41,6 +41,7 @@ _LEAVES = {
 }
 # Where training states of big_vision and its kin keep the weights.
 _ROOTS = ("params/", "opt/target/")
+_STATISTICS = ("batch_stats/",)  # of Flax: the collection beside the weights
 
 
 @dataclass(frozen=True)
@@ -155,8 +156,9 @@ def _source(file: WeightFile, found: Mapping[str, SourceTensor]) -> Source:
     if root:
         notes.append(f"The weights were taken from {root!r}.")
     for name in sorted(found, key=file_order):
-        if name.startswith(root):
-            unit, _, leaf = re.sub(r":\d+$", "", name.removeprefix(root)).rpartition("/")
+        if name.startswith((root, *_STATISTICS)):
+            inner = name.removeprefix(next((one for one in _STATISTICS if name.startswith(one)), root))
+            unit, _, leaf = re.sub(r":\d+$", "", inner).rpartition("/")
             places[name] = (unit, leaf)
         else:
             dropped[name] = "optimizer slot" if name.startswith("opt/") else "counter"

@@ -36,7 +36,13 @@ _PIR_DTYPES = {
 _MAX_DESCRIPTION = 1_024
 # Paddle counts the parameters of a layer; what they are depends on its kind. Both kinds are transposed in it.
 _LEAVES = {"w_0": "weight", "b_0": "bias"}
-_BATCH_NORM_LEAVES = {**_LEAVES, "w_1": "_mean", "w_2": "_variance"}
+_NORM_LEAVES = {**_LEAVES, "w_1": "_mean", "w_2": "_variance"}
+_CELL_LEAVES = {"w_0": "weight_ih", "w_1": "weight_hh", "b_0": "bias_ih", "b_1": "bias_hh"}
+_LEAVES_OF = {
+    "batch_norm": _NORM_LEAVES, "sync_batch_norm": _NORM_LEAVES, "lstm_cell": _CELL_LEAVES, "gru_cell": _CELL_LEAVES,
+    "simple_rnn_cell": _CELL_LEAVES,
+}  # fmt: skip
+_NOT_STORED = "__non_persistable"  # states of a program that it makes while it runs
 
 
 class _Parameter(NamedTuple):
@@ -143,7 +149,7 @@ def _place(name: str, modules: dict[str, str]) -> tuple[str, str]:
         unit, _, leaf = modules[name].rpartition(".")
         return unit.replace(".", "/"), leaf
     unit, _, leaf = name.rpartition(".")
-    leaves = _BATCH_NORM_LEAVES if unit.startswith(("batch_norm", "sync_batch_norm")) else _LEAVES
+    leaves = next((leaves for start, leaves in _LEAVES_OF.items() if unit.startswith(start)), _LEAVES)
     return (unit, leaves.get(leaf, leaf)) if unit else (name, "")
 
 
@@ -191,7 +197,8 @@ def _json_program(program: WeightFile) -> tuple[list[_Parameter], list[str]]:
                 kind, shape = operator["O"]["TT"]["D"][:2]
                 dtype = _DTYPES[_PIR_DTYPES[kind["#"].removeprefix("0.t_")]]
                 names[operator["O"]["%"]] = name = str(operator["A"][3])
-                parameters.append(_Parameter(name, tuple(shape), dtype))
+                if not name.endswith(_NOT_STORED):
+                    parameters.append(_Parameter(name, tuple(shape), dtype))
             else:
                 used += [
                     names[taken["%"]] for taken in cast("Iterable[Any]", operator.get("I", ())) if taken["%"] in names

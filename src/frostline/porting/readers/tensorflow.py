@@ -143,8 +143,9 @@ def _assembled(
     for variable in sorted(variables, key=lambda variable: by_numbers(variable.path)):
         unit, leaf = unit_and_leaf(variable.full_name)
         if not unit or times[variable.full_name] > 1:  # such a name tells nothing: the path of objects does
+            is_shared = times[variable.full_name] > 1
             unit, last = unit_and_leaf(variable.path)
-            leaf = leaf or last.lstrip("_")
+            leaf = last.lstrip("_") if is_shared or not leaf else leaf
         tensors.append(_tensor(found, weights[variable.key], unit, leaf))
     if is_keras:
         units = {tensor.unit for tensor in tensors}

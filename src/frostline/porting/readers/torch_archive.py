@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from frostline.porting.readers.numpy_pickles import Held
     from frostline.porting.readers.weight_file import WeightFile
 
+CONSTANTS = "CONSTANTS"  # the unit of tensors that stand in the code of a TorchScript archive
 _PICKLE = "data.pkl"
 _SCRIPT = ("constants.pkl", "code/")
 _MAX_MODULES = 100_000
@@ -163,7 +164,7 @@ def _script(file: WeightFile, archive: Archive, root: str) -> Source:
         for index, value in enumerate(constants if isinstance(constants, (tuple, list)) else ()):
             held = meanings.array(value)
             if held is not None:
-                chosen[f"CONSTANTS.c{index}"] = held
+                chosen[f"{CONSTANTS}.c{index}"] = held
     if not chosen:
         raise file.refused(
             "The file holds code and no tensors.", "a TorchScript module without parameters",

@@ -31,10 +31,10 @@ def compare(
     if source.framework != "keras" or not source.layers:
         return ()
     layers = {layer.name: layer for layer in source.layers}
-    open_steps = [plan.possible(name, target) for one in plan.opened for name, target in zip(
-        one.sources, one.targets, strict=False) if (name, target) in plan.options]  # fmt: skip
+    open_steps = [step for one in plan.opened for pair in zip(one.sources, one.targets, strict=False)
+                  for step in one.steps.get(pair, ())[:1]]  # fmt: skip
     found: list[Setting] = []
-    for step in (*plan.steps, *(choice[0] for choice in plan.choices), *open_steps):
+    for step in (*plan.steps, *open_steps):
         layer = step.source.layer
         before = layers.get(layer.inputs[0]) if layer is not None and layer.inputs else None
         shape = shapes.get(before.name) if before is not None else None

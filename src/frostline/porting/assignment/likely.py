@@ -1,0 +1,37 @@
+"""Where a search begins: what names and numbers make likely, and do not tell."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from frostline.porting.assignment.names import likeness
+from frostline.porting.graphs.target_graph import is_before
+from frostline.porting.readers.names import by_numbers
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from frostline.porting.graphs.target_graph import Edges
+
+_WEIGHT_OF_ORDER = 0.1  # beside names, whose likeness goes from 0 to 1
+
+
+def likely(sources: Sequence[str], targets: Sequence[str], flow: Edges | None) -> tuple[str, ...]:
+    """The targets in the order in which they are likely to belong to the sources; what is left over stands behind.
+
+    Names count first, then the place: that of a source by the numbers in its name, that of a target by the flow of
+    values, or by registration if that is unknown.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    by_name = sorted(sources, key=by_numbers)
+    places_s = np.array([by_name.index(name) for name in sources]) / len(sources)
+    depths = [sum(is_before(flow, other, name) for other in targets) if flow is not None else at
+              for at, name in enumerate(targets)]  # fmt: skip
+    places_t = np.argsort(np.argsort(depths, kind="stable"), kind="stable") / len(targets)
+    score = np.array(likeness(sources, targets)) - _WEIGHT_OF_ORDER * (places_s[:, None] - places_t[None]) ** 2
+    rows, columns = linear_sum_assignment(-score)
+    chosen = [targets[column] for _, column in sorted(zip(rows, columns, strict=True))]
+    return (*chosen, *(name for name in targets if name not in chosen))

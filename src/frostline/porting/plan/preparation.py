@@ -1,0 +1,70 @@
+"""Layers of the file that only prepare inputs: `Normalization` of Keras holds the mean and variance of its data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from frostline.porting.layouts.keras import is_statistic
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from frostline.porting.units.units import SourceUnit, TargetUnit
+
+_SHOWN = 4  # numbers of a mean
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """The units of a file, and what of it prepares inputs that the module does not.
+
+    Attributes:
+        units: With the mean and the variance of a `Normalization` as units of their own, where the module has both.
+        dropped: Arrays that go nowhere, and why.
+        notes: What has to be done to inputs before they reach the module.
+    """
+
+    units: tuple[SourceUnit, ...]
+    dropped: dict[str, str]
+    notes: tuple[str, ...]
+
+
+def prepared(units: Sequence[SourceUnit], targets: Sequence[TargetUnit]) -> Preparation:
+    """Take layers that normalise inputs apart, or out.
+
+    Args:
+        units: Of the file.
+        targets: Of the module.
+    """
+    kept: list[SourceUnit] = []
+    dropped: dict[str, str] = {}
+    notes: list[str] = []
+    for unit in units:
+        if not _is_normalization(unit):
+            kept.append(unit)
+            continue
+        dropped |= {tensor.name: "counter" for leaf, tensor in unit.leaves.items() if leaf == "count"}
+        parts = [replace(unit, name=f"{unit.name}/{leaf}", leaves={leaf: unit.leaves[leaf]})
+                 for leaf in ("mean", "variance")]  # fmt: skip
+        if all(any(is_statistic(part, target) for target in targets) for part in parts):
+            kept += parts
+            continue
+        mean, variance = (part.leaves[leaf] for part, leaf in zip(parts, ("mean", "variance"), strict=True))
+        dropped |= {tensor.name: "preparation of inputs" for tensor in (mean, variance)}
+        notes.append(
+            f"The file's network normalises its inputs in {unit.name!r}, and the module has no layer for it: subtract "
+            f"{_numbers(mean.load())} and divide by {_numbers(variance.load().sqrt())} before the module."
+        )
+    return Preparation(tuple(kept), dropped, tuple(notes))
+
+
+def _is_normalization(unit: SourceUnit) -> bool:
+    return unit.framework == "keras" and {"mean", "variance"} <= set(unit.leaves) <= {"mean", "variance", "count"}
+
+
+def _numbers(values: Tensor) -> str:
+    found = [f"{number:.6g}" for number in values.reshape(-1)[: _SHOWN + 1].tolist()]
+    return f"({', '.join([*found[:_SHOWN], *(['...'] if len(found) > _SHOWN else [])])})"

@@ -1,0 +1,257 @@
+"""Assignments that are tried by running the module: all of them if they are few, else by a search with a proof.
+
+A search goes from one assignment to a neighbour that comes nearer to the golden outputs. What it finds gives these
+outputs to the same tolerance; and each single exchange is tried from there, which must change them.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from frostline.porting.plan.execution import carry_out, remember
+from frostline.porting.plan.plan import PortPlan, refuse_ambiguity
+from frostline.porting.proof.outputs import (
+    Golden,
+    difference,
+    distance,
+    further,
+    nearest,
+    outputs_of,
+    tolerance_of,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Sequence
+
+    from torch import Tensor, nn
+
+    from frostline.porting.plan.steps import Step
+
+    Way = tuple[Step, ...]
+
+MOST_TRIALS = 1_000  # assignments that are all run
+_MOST_RUNS = 4_000  # of a search
+_FEW = 120  # assignments of one group that a search runs in turn, as many as five layers have
+_FURTHER = 2  # other inputs on which assignments must agree that all give the golden outputs
+_GAIN = 1 - 1e-6  # what must be left of a distance for an exchange to count: less is rounding
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What became of the open groups of a plan.
+
+    Attributes:
+        plan: With nothing left open; None if no assignment gave the golden outputs.
+        tried: How many assignments were run.
+        error: The smallest error of all of them.
+        golden: The golden outputs that it belongs to.
+    """
+
+    plan: PortPlan | None
+    tried: int
+    error: float
+    golden: Golden
+
+
+def is_few(plan: PortPlan) -> bool:
+    """Whether all assignments can be run."""
+    total = 1
+    for group in plan.opened:
+        total *= sum(1 for _ in itertools.islice(group.ways(), MOST_TRIALS + 1))
+    return total <= MOST_TRIALS
+
+
+def try_all(plan: PortPlan, model: nn.Module, goldens: Sequence[Golden]) -> Settled:
+    """Run every assignment.
+
+    Raises:
+        AmbiguousPortError: If several give the golden outputs and compute different things.
+    """
+    tolerance, best, tried = tolerance_of(model), (math.inf, goldens[0]), 0
+    passing: list[PortPlan] = []
+    for ways in itertools.product(*(group.ways() for group in plan.opened)):
+        tried += 1
+        way = _closed(plan, ways, goldens[0].told)
+        with _ported(way, model):
+            found = nearest(model, goldens)
+        best = min(best, found, key=lambda one: one[0])
+        if found[0] <= tolerance:
+            passing.append(way)
+    if not passing:
+        return Settled(None, tried, *best)
+    if len(passing) > 1 and not _are_equal(passing, model, best[1], tolerance):
+        refuse_ambiguity(plan)  # samples that show no difference settle nothing
+    note = f"{goldens[0].told} told {tried} assignments apart"
+    if len(passing) > 1:
+        note += f"; {len(passing)} of them compute the same on other inputs, too: equal branches that are exchanged"
+    return Settled(replace(passing[0], notes=(*plan.notes, note)), tried, *best)
+
+
+def search(plan: PortPlan, model: nn.Module, goldens: Sequence[Golden]) -> Settled:
+    """Look for the assignment that gives the golden outputs, and try every single exchange from there.
+
+    Raises:
+        AmbiguousPortError: If none is found, or an exchange gives the golden outputs and computes something else.
+    """
+    undo = remember(step.target for step in plan.steps)
+    undo_open = remember({step.target.name: step.target for group in plan.opened
+                          for steps in group.steps.values() for step in steps}.values())  # fmt: skip
+    try:
+        carry_out(plan, model)
+        walk = _Walk(plan, model, goldens)
+        if not walk.found():
+            refuse_ambiguity(plan)
+        error, golden = nearest(model, goldens)
+        num_equal, num_exchanges = walk.exchanges(golden)
+    finally:
+        undo_open()
+        undo()
+    told = f"{goldens[0].told}, found by search"
+    note = (
+        f"{goldens[0].told} told assignments apart, found by search: {walk.tried} were run, and {num_exchanges} single "
+        f"exchanges from the one that was found" + (f"; {num_equal} of these compute the same" if num_equal else "")
+    )
+    closed = _closed(plan, walk.ways, told)
+    return Settled(replace(closed, notes=(*plan.notes, note)), walk.tried, error, golden)
+
+
+class _Walk:
+    """A search that is at one assignment at a time, whose weights the module holds."""
+
+    def __init__(self, plan: PortPlan, model: nn.Module, goldens: Sequence[Golden]) -> None:
+        self._plan, self._model, self._goldens = plan, model, goldens
+        self._groups, self._random = plan.opened, random.Random(0)
+        self._choices = [list(itertools.islice(group.ways(), _FEW + 1)) for group in self._groups]
+        self.tried = 0
+        self.ways: list[Way] = [choices[0] for choices in self._choices]
+        for way in self.ways:
+            self._write(way)
+
+    def found(self) -> bool:
+        """Whether the golden outputs were reached; the module holds the assignment that gives them."""
+        tolerance = tolerance_of(self._model)
+        best, at = self._descended(), list(self.ways)
+        while nearest(self._model, self._goldens)[0] > tolerance:
+            if self.tried >= _MOST_RUNS:
+                return False
+            self._go_to(at)
+            self._shake()
+            value = self._descended()
+            if value < best:
+                best, at = value, list(self.ways)
+        return True
+
+    def _descended(self) -> float:
+        """The distance after exchanges that shorten it, until no more do."""
+        value, is_better = distance(self._model, self._goldens), True
+        while is_better and self.tried < _MOST_RUNS:
+            is_better = False
+            for index in range(len(self._groups)):
+                before, best = self.ways[index], self.ways[index]
+                for way in self._nearby(index):
+                    self._put(index, way)
+                    self.tried += 1
+                    found = distance(self._model, self._goldens)
+                    if found < value * _GAIN:
+                        value, best = found, way
+                self._put(index, best)
+                is_better = is_better or best is not before
+        return value
+
+    def _nearby(self, index: int) -> list[Way]:
+        choices = self._choices[index]
+        way = self.ways[index]
+        return choices if len(choices) <= _FEW else list(self._groups[index].neighbours(way))
+
+    def _shake(self) -> None:
+        """Some groups put into another order, so that the next descent ends elsewhere."""
+        for index in range(len(self._groups)):
+            if self._random.random() < 0.5:
+                continue
+            for _ in range(1 + len(self.ways[index]) // 3):
+                nearby = self._nearby(index)
+                if nearby:
+                    self._put(index, self._random.choice(nearby))
+
+    def _go_to(self, ways: list[Way]) -> None:
+        for index, way in enumerate(ways):
+            self._put(index, way)
+
+    def _put(self, index: int, way: Way) -> None:
+        before = {id(step) for step in self.ways[index]}
+        self._write(tuple(step for step in way if id(step) not in before))
+        self.ways[index] = way
+
+    def _write(self, way: Way) -> None:
+        carry_out(replace(self._plan, steps=way, opened=()), self._model)
+
+    def exchanges(self, golden: Golden) -> tuple[int, int]:
+        """Try every single exchange from here.
+
+        Returns:
+            How many of them compute the same, and how many there are.
+
+        Raises:
+            AmbiguousPortError: If one gives the golden outputs, and other outputs on other inputs.
+        """
+        tolerance, num_equal, count = tolerance_of(self._model), 0, 0
+        inputs = [further(golden.inputs, seed) for seed in range(_FURTHER)]
+        wanted = [outputs_of(self._model, one) or [] for one in inputs]
+        for index, group in enumerate(self._groups):
+            here = self.ways[index]
+            for way in group.neighbours(here):
+                self._put(index, way)
+                count += 1
+                if nearest(self._model, self._goldens)[0] <= tolerance:
+                    num_equal += 1
+                    found = [outputs_of(self._model, one) or [] for one in inputs]
+                    if any(difference(one, other) > tolerance for one, other in zip(found, wanted, strict=True)):
+                        refuse_ambiguity(self._plan)
+                self._put(index, here)
+        return num_equal, count
+
+
+def _closed(plan: PortPlan, ways: Sequence[Way], reason: str) -> PortPlan:
+    """The plan with one assignment of each group."""
+    steps = tuple(
+        step if group.is_pair else replace(step, reason=reason, margin=1.0)
+        for group, way in zip(plan.opened, ways, strict=True)
+        for step in way
+    )
+    return replace(plan, steps=(*plan.steps, *steps), opened=())
+
+
+@contextmanager
+def _ported(plan: PortPlan, model: nn.Module) -> Generator[None]:
+    """The module with the weights of one assignment; afterwards with its own."""
+    undo = carry_out(plan, model)
+    try:
+        yield
+    finally:
+        undo()
+
+
+def _are_equal(ways: Sequence[PortPlan], model: nn.Module, golden: Golden, tolerance: float) -> bool:
+    """Whether assignments compute the same on further inputs, as where twins are summed."""
+    for seed in range(_FURTHER):
+        inputs = further(golden.inputs, seed)
+        first: list[Tensor] = []
+        for way in ways:
+            with _ported(way, model):
+                found = outputs_of(model, inputs)
+            first = first or found or []
+            if not found or difference(found, first) > tolerance:
+                return False
+    return True
+
+
+def without_order(plan: PortPlan) -> PortPlan | None:
+    """The plan with assignments in any order, if it has groups that are tried in the order of the file only."""
+    if not any(group.before for group in plan.opened):
+        return None
+    return replace(plan, opened=tuple(replace(group, before={}) for group in plan.opened))

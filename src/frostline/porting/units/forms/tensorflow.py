@@ -1,0 +1,67 @@
+"""Layers of TensorFlow 1: leaves in the words of Keras; cells keep one kernel for their input and their state."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from frostline.porting.units.forms.joined import joined
+from frostline.porting.units.forms.parts import rows
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from frostline.porting.readers.contract import SourceTensor
+    from frostline.porting.units.units import SourceUnit
+
+_LEAVES = {"weights": "kernel", "biases": "bias", "w": "kernel", "b": "bias", "depthwise_weights": "depthwise_kernel",
+           "pointwise_weights": "pointwise_kernel", "embedding": "embeddings"}  # fmt: skip
+_TABLE = re.compile(r"\w+_embeddings|embedding_table|full_position_embeddings")
+_OF_GRU = ("gates", "candidate")
+
+
+def renamed(unit: SourceUnit) -> SourceUnit:
+    """The unit with the leaves of Keras; the kernel of an LSTM cell as that of its input and that of its state."""
+    names = {leaf: _LEAVES.get(leaf, leaf) for leaf in unit.leaves}
+    if len(set(names.values())) < len(names):
+        return unit
+    leaves = {names[leaf]: tensor for leaf, tensor in unit.leaves.items()}
+    is_cell = unit.name.endswith("lstm_cell") and "recurrent_kernel" not in leaves
+    if is_cell and "kernel" in leaves and len(leaves["kernel"].shape) == 2:
+        kernel = leaves.pop("kernel")
+        leaves |= _halves("kernel", kernel, kernel.shape[1] // 4)
+    return replace(unit, leaves=leaves)
+
+
+def apart(unit: SourceUnit) -> list[SourceUnit]:
+    """The tables of a scope that holds several, each an embedding of its own: BERT has three in one."""
+    tables = {leaf: one for leaf, one in unit.leaves.items() if _TABLE.fullmatch(leaf) and len(one.shape) == 2}
+    if unit.framework != "tensorflow" or not tables:
+        return [unit]
+    rest = {leaf: tensor for leaf, tensor in unit.leaves.items() if leaf not in tables}
+    made = [replace(unit, name=f"{unit.name}/{leaf}", leaves={"embeddings": one}) for leaf, one in tables.items()]
+    return [*made, replace(unit, leaves=rest)] if rest else made
+
+
+def with_gru_cells(units: Sequence[SourceUnit]) -> list[SourceUnit]:
+    """The units, the gates and the candidate of each GRU cell as one."""
+    return [_gru(unit) for unit in joined(units, _OF_GRU)]
+
+
+def _gru(unit: SourceUnit) -> SourceUnit:
+    if unit.framework != "tensorflow" or set(unit.leaves) != {
+        f"{p}/{leaf}" for p in _OF_GRU for leaf in ("kernel", "bias")
+    }:
+        return unit
+    size = unit.leaves["candidate/bias"].shape[0]
+    leaves = {f"{part}_bias": unit.leaves[f"{part}/bias"] for part in _OF_GRU}
+    for part in _OF_GRU:
+        leaves |= _halves(part, unit.leaves[f"{part}/kernel"], size)
+    return replace(unit, leaves=leaves)
+
+
+def _halves(name: str, kernel: SourceTensor, size: int) -> dict[str, SourceTensor]:
+    """The rows of a kernel for the input, and those for the state."""
+    inputs = kernel.shape[0] - size
+    return {f"{name}_of_input": rows(kernel, 0, inputs), f"{name}_of_state": rows(kernel, inputs, kernel.shape[0])}

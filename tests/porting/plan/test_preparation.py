@@ -1,0 +1,53 @@
+import pytest
+import torch
+from torch import nn
+
+from frostline.core.errors import PortError
+from frostline.porting.plan.execution import carry_out
+from frostline.porting.plan.plan import make_plan
+from helpers_porting import numbers, source_of
+
+
+class Prepared(nn.Module):
+    def __init__(self, *names, shape=(3, 1)):
+        super().__init__()
+        for name in names:
+            self.register_buffer(name, torch.zeros(shape))
+        self.out = nn.Linear(3, 2)
+
+
+SOURCE = source_of("keras", {
+    "scale": {"mean": numbers(3), "variance": numbers(3) + 1, "count": torch.tensor(7)},
+    "dense": {"kernel": numbers(3, 2), "bias": numbers(2)},
+})  # fmt: skip
+
+
+def test_mean_and_variance_become_tensors_that_are_called_so():
+    model = Prepared("data_mean", "data_var")
+    plan = make_plan(SOURCE, "file", model)
+    carry_out(plan, model)
+    assert torch.equal(model.data_mean[:, 0], numbers(3))
+    assert torch.equal(model.data_var[:, 0], numbers(3) + 1)
+    assert plan.dropped == {"scale/count": "counter"}
+
+
+def test_a_standard_deviation_is_the_root_of_the_variance():
+    model = Prepared("mean", "std", shape=(3,))
+    carry_out(make_plan(SOURCE, "file", model), model)
+    assert torch.equal(model.std, (numbers(3) + 1).sqrt())
+
+
+def test_a_module_without_them_is_told_what_to_do_with_its_inputs():
+    plan = make_plan(SOURCE, "file", nn.Sequential(nn.Linear(3, 2)))
+    assert plan.dropped["scale/mean"] == "preparation of inputs"
+    (note,) = plan.notes
+    first = numbers(3)[0]
+    assert f"subtract ({first:.6g}, " in note
+    assert f"divide by ({(first + 1).sqrt():.6g}, " in note
+    long = source_of("keras", {"n": {"mean": numbers(9), "variance": numbers(9)}, "dense": {"kernel": numbers(3, 2)}})
+    assert ", ...)" in make_plan(long, "file", nn.Sequential(nn.Linear(3, 2))).notes[0]
+
+
+def test_names_that_say_something_else_are_no_partners():
+    with pytest.raises(PortError, match="no partner"):
+        make_plan(SOURCE, "file", Prepared("mean", "scale", shape=(3,)))
