@@ -109,7 +109,7 @@ def port(
         done += set_equal(settings, undo) if adapt else ()
         undo.callback(carry_out(plan, model))
         runs = prove(plan, model, beside, alternatives, causes_of(settings))
-        checks = checks_of(settings, done, has_run=bool(runs))
+        checks = checks_of(settings, done, has_run=bool(runs)) + plan.assumed
         if wanted is not None and not goldens:
             checks += compare_statistics(model, wanted.inputs, plan)
         undo.pop_all()

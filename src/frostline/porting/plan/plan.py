@@ -13,7 +13,7 @@ from frostline.porting.assignment.names import words
 from frostline.porting.graphs import source_graph, target_graph
 from frostline.porting.graphs.target_graph import undisturbed
 from frostline.porting.layouts.choice import moves
-from frostline.porting.plan import flattened, folded
+from frostline.porting.plan import flattened, folded, layouts
 from frostline.porting.plan.preparation import prepared
 from frostline.porting.plan.steps import OpenGroup, Step
 from frostline.porting.plan.tied import without_ties
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
+    from frostline.porting.certificate import Check
     from frostline.porting.graphs.target_graph import Edges
     from frostline.porting.layouts.layout import Move
     from frostline.porting.readers.contract import Source
@@ -48,6 +49,7 @@ class PortPlan:
         kept: Layers of the module that keep their values; likewise.
         dropped: As of `Source`.
         notes: As of `Source`, and what was decided while planning.
+        assumed: What was taken although neither the file nor a run tells it.
     """
 
     path: str
@@ -57,6 +59,7 @@ class PortPlan:
     kept: tuple[str, ...] = ()
     dropped: Mapping[str, str] = field(default_factory=dict[str, str])
     notes: tuple[str, ...] = ()
+    assumed: tuple[Check, ...] = ()
 
     def __str__(self) -> str:
         lines = [
@@ -115,9 +118,12 @@ def make_plan(
     if not partial:
         _check_counts(path, opened)
 
+    known = layouts.habits(source, table)
+
     def ways_of(pair: Pair) -> tuple[Step, ...]:
         step = _step(pair, by_source, by_target, table)
-        return flattened.ways(step, seen, source.framework, has_maps=has_maps)
+        orders = flattened.ways(step, seen, source.framework, has_maps=has_maps)
+        return tuple(way for one in orders for way in layouts.ways(one, model, source.framework, known))
 
     ways = [ways_of(pair) for pair in pairs]
     steps = tuple(one[0] for one in ways if len(one) == 1)
@@ -134,9 +140,11 @@ def _is_constant(unit: SourceUnit) -> bool:
 
 
 def _as_group(ways: tuple[Step, ...]) -> OpenGroup:
-    """A pair that is told, whose flatten is not."""
+    """A pair that is told, whose layout is not."""
     source, target = ways[0].source.name, ways[0].target.name
-    why = "a module that could not be run on an example, or a map of which several axes may be the channels"
+    texts = list(dict.fromkeys(" | ".join(dict.fromkeys(move.text() for move in way.moves)) for way in ways))
+    why = f"layouts that fit as well: {'; or '.join(texts)}" if len(texts) > 1 else (
+        "a module that could not be run on an example, or a map of which several axes may be the channels")  # fmt: skip
     return OpenGroup((source,), (target,), why, {(source, target): ways})
 
 
@@ -189,7 +197,7 @@ def refuse_ambiguity(plan: PortPlan) -> None:
     first, groups = plan.opened[0], [one for one in plan.opened if not one.is_pair]
     if not groups:
         raise AmbiguousPortError(
-            what=f"The order in which the values before {first.targets[0]!r} are flattened cannot be told.",
+            what=f"How the weights of {first.targets[0]!r} lie in the file cannot be told.",
             where=f"{plan.path}: {first.sources[0]}", received=first.why,
             do="pass outputs of the source network, golden=(inputs, outputs), which settle it.",
         )  # fmt: skip

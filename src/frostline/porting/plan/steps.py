@@ -22,6 +22,7 @@ class Step:
         moves: One for each tensor of the layer.
         reason: Why these two belong together.
         margin: As of `Pair`.
+        assumed: The setting of the source that makes this the usual way, if only a run can tell it from others.
     """
 
     source: SourceUnit
@@ -29,6 +30,7 @@ class Step:
     moves: tuple[Move, ...]
     reason: str
     margin: float
+    assumed: str = ""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from frostline.core.errors import PortError
-from frostline.porting.certificate import Certificate, Run
+from frostline.porting.certificate import Certificate, Check, Run
 from frostline.porting.plan.plan import PortPlan, refuse_ambiguity
 from frostline.porting.proof.divergence import first_difference
 from frostline.porting.proof.outputs import Golden, nearest, nearest_in_float64, tolerance_of
@@ -43,6 +43,7 @@ def settle(
         PortError: If none of them gives the golden outputs.
         AmbiguousPortError: If there are too many of them, or several that compute different things.
     """
+    plan = plan if goldens else _assumed(plan)
     if not plan.opened:
         return plan, 1
     if not goldens:
@@ -58,6 +59,21 @@ def settle(
             why = f"none of {tried} assignments gives the outputs"
             raise _differs(plan, settled.golden, settled.error, tolerance_of(model), why, causes)
         form = unordered
+
+
+def _assumed(plan: PortPlan) -> PortPlan:
+    """The plan with the usual way of what only a run could tell, each listed as unknown."""
+    usual = [(group, next(iter(group.steps.values()))[0]) for group in plan.opened if group.is_pair]
+    taken = [step for _, step in usual if step.assumed]
+    checks = tuple(
+        Check(step.target.name, step.assumed, "unknown",
+              f"{', '.join(move.text() for move in step.moves if not move.sources)} was assumed; outputs would tell")
+        for step in taken
+    )  # fmt: skip
+    return replace(
+        plan, steps=(*plan.steps, *taken), assumed=(*plan.assumed, *checks),
+        opened=tuple(one for one in plan.opened if not any(one is group and step.assumed for group, step in usual)),
+    )  # fmt: skip
 
 
 def prove(
