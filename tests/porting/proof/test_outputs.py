@@ -3,7 +3,16 @@ import math
 import torch
 from torch import nn
 
-from frostline.porting.proof.outputs import Golden, difference, error_of, further, nearest, outputs_of, tolerance_of
+from frostline.porting.proof.outputs import (
+    Golden,
+    difference,
+    error_of,
+    further,
+    nearest,
+    nearest_in_float64,
+    outputs_of,
+    tolerance_of,
+)
 from helpers_interpreting import floats
 
 
@@ -61,3 +70,12 @@ def test_distances_are_means_over_all_values():
     assert distance(model, [Golden(ones, (ones[:, :2],))]) == math.inf
     assert distance(model, [Golden(ones, (ones, ones))]) == math.inf
     assert distance(nn.Softplus(beta=math.nan), [Golden(ones, (ones,))]) == math.inf
+
+
+def test_the_golden_of_a_run_in_float64_is_given_back_as_it_was():
+    model, x = nn.Linear(3, 2), torch.rand(4, 3)
+    goldens = [Golden(x, (torch.zeros(4, 2),)), Golden(x, (model(x).detach(),))]
+    error, golden = nearest_in_float64(model, goldens)
+    assert error < 1e-6
+    assert golden is goldens[1]
+    assert golden.inputs.dtype == torch.float32

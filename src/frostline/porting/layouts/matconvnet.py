@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from frostline.porting.layouts.layout import Move
     from frostline.porting.units.units import SourceUnit, TargetUnit
 
-# A root of a difference does not come back to the last bit: of a variance of 1e-2 epsilon, to 2e-5 of sigma.
-_SLACK = 1e-4
+# A square, less epsilon, rounded to float32, and the root of it again: 6e-8 of sigma at most.
+_SLACK = 1e-6
 _FILTERS = permuted("HWIO to OIHW", 3, 2, 0, 1)
 
 

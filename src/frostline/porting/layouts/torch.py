@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from frostline.porting.layouts.layout import Layout
     from frostline.porting.units.units import SourceUnit, TargetUnit
 
-CONV1D = ("c_attn", "c_fc", "c_proj", "q_attn")  # layers of GPT-2, which are (in, out); others have them as linear layers
+# Layers of GPT-2, which are (in, out) there; others use the names for linear layers.
+CONV1D = ("c_attn", "c_fc", "c_proj", "q_attn")
 _OLD_NAMES = {"gamma": "weight", "beta": "bias"}  # of the first BERT and other ports from TensorFlow
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from frostline.porting.plan.steps import Step
     from frostline.porting.readers.contract import Source
 
-# Names under which query, key and value stand one after the other, in PyTorch, timm, and the networks that came of them.
+# Names under which query, key and value stand one after the other: in PyTorch, timm, and what came of them.
 _IN_ORDER = ("in_proj", "qkv", "to_qkv", "c_attn", "Wqkv", "qkv_proj")
 # Leaves of Flax that Keras has not.
 _OF_FLAX = ("scale", "mean", "var", "embedding", "negative_slope")

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, cast
 from torch.nn.modules.conv import _ConvNd
 
 from frostline.core.errors import AmbiguousPortError, DataError, LayerNotFound, PortError, nearest
+from frostline.core.restore import evaluating
 from frostline.porting.assignment.assignment import Evidence, Open, Pair, match
 from frostline.porting.assignment.names import words
+from frostline.porting.assignment.support import supported
 from frostline.porting.graphs import source_graph, target_graph
-from frostline.porting.graphs.target_graph import undisturbed
 from frostline.porting.layouts.choice import moves
 from frostline.porting.plan import flattened, folded, layouts
 from frostline.porting.plan.preparation import prepared
@@ -89,7 +90,7 @@ def make_plan(
         PortError: If layers have no partner.
         LayerNotFound: If a hint names what is not there.
     """
-    with undisturbed(model):  # a spectral norm in training moves its vectors whenever its weight is looked at
+    with evaluating(model):  # a spectral norm in training moves its vectors whenever its weight is looked at
         targets = target_units(model)
         if is_packed(source_units(source), targets):
             targets = target_units(model, is_packed=True)
@@ -117,6 +118,10 @@ def make_plan(
     pairs, opened = match(candidates, list(by_source), list(by_target), evidence)
     if not partial:
         _check_counts(path, opened)
+    told, pairs = pairs, supported(pairs, evidence) if partial else pairs
+    doubted = [pair for pair in told if pair.source not in {one.source for one in pairs}]
+    unused += tuple(pair.source for pair in doubted)
+    kept += tuple(pair.target for pair in doubted)
 
     known = layouts.habits(source, table)
 
@@ -130,6 +135,11 @@ def make_plan(
     unordered = tuple(_as_group(one) for one in ways if len(one) > 1)
     groups = tuple(_group(one, table, ways_of, edges) for one in opened)
     dropped, notes = {**source.dropped, **ready.dropped}, (*source.notes, *ready.notes, *shared)
+    notes += tuple(
+        f"{pair.source!r} has the type and shape of {pair.target!r}, and nothing else in common: left out; "
+        f"hints={{{pair.source!r}: {pair.target!r}}} takes it"
+        for pair in doubted
+    )
     dropped |= {one.name: "constant of the code" for name in constants for one in by_source[name].leaves.values()}
     return PortPlan(path, steps, groups + unordered, unused, kept, dropped, notes)
 
