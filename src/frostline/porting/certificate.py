@@ -66,6 +66,8 @@ class Run:
         error: Largest difference, relative to the largest output.
         tolerance: What was allowed.
         alternatives: How many assignments were run; 1 if only one was possible.
+        silent: Layers that these outputs do not show: a change of their weights by a tenth would be allowed.
+        extra: How many outputs the module gave beyond those that were compared.
     """
 
     kind: str
@@ -73,6 +75,8 @@ class Run:
     error: float
     tolerance: float
     alternatives: int = 1
+    silent: tuple[str, ...] = ()
+    extra: int = 0
 
 
 @dataclass(frozen=True)
@@ -211,6 +215,8 @@ def sentences(
         f"the outputs agree with {run.kind} on {run.samples} samples (relative difference {run.error:.1e}, "
         f"allowed {run.tolerance:.0e})"
         + (f", in which {run.alternatives} assignments were tried" if run.alternatives > 1 else "")
+        + (f", but hardly depend on {_listed([*run.silent])}" if run.silent else "")
+        + (f"; {run.extra} further outputs of the module were not compared" if run.extra else "")
         for run in runs
     ]
     statuses = [check.status for check in checks if check.setting == STATISTICS]
@@ -230,6 +236,7 @@ def sentences(
     if not has_graph and not runs:
         unknown.append("settings that weights do not show: epsilon, padding, activations, the order of a flatten")
     unknown += [f"{setting} of {names}" for setting, names in _by_setting(checks, "unknown")]
+    unknown += [f"whether {_listed([*run.silent])} compute what their source does" for run in runs if run.silent]
     if not runs:
         unknown += [
             f"what follows from another {setting} of {names}" for setting, names in _by_setting(checks, "differs")

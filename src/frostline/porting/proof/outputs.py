@@ -141,14 +141,15 @@ def _spread(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> float:
 
 def _run(model: nn.Module, inputs: Any) -> list[Tensor]:
     with undisturbed(model), torch.no_grad():
-        return _tensors(call(model, inputs))
+        return tensors_in(call(model, inputs))
 
 
-def _tensors(outputs: Any) -> list[Tensor]:
+def tensors_in(outputs: Any) -> list[Tensor]:
+    """Every tensor that a module gave, in order."""
     if isinstance(outputs, Tensor):
         return [outputs]
     if isinstance(outputs, dict):
-        return [tensor for value in outputs.values() for tensor in _tensors(value)]
+        return [tensor for value in outputs.values() for tensor in tensors_in(value)]
     if isinstance(outputs, (tuple, list)):
-        return [tensor for value in outputs for tensor in _tensors(value)]
+        return [tensor for value in outputs for tensor in tensors_in(value)]
     return []

@@ -9,8 +9,9 @@ from frostline.core.errors import PortError
 from frostline.porting.certificate import Certificate, Check, Run
 from frostline.porting.plan.plan import PortPlan, refuse_ambiguity
 from frostline.porting.proof.divergence import first_difference
-from frostline.porting.proof.outputs import Golden, nearest, nearest_in_float64, tolerance_of
+from frostline.porting.proof.outputs import Golden, nearest, nearest_in_float64, outputs_of, tolerance_of
 from frostline.porting.proof.search import is_few, search, try_all, without_order
+from frostline.porting.proof.sensitivity import silent_layers
 from frostline.porting.units.units import full_name
 
 if TYPE_CHECKING:
@@ -104,7 +105,17 @@ def prove(
         where = first_difference(plan, model, reference, golden)
         if where.startswith("the first layer"):  # outputs that are all 0 or 1 hide it
             raise _differs(plan, golden, error, tolerance, where, causes)
-    return (Run(golden.kind, golden.num_samples, error, tolerance, alternatives),)
+    silent = silent_layers(plan, model, golden, tolerance)
+    if not reference.inputs and plan.steps and len(silent) == len(plan.steps):
+        raise PortError(
+            what="These outputs show nothing of the weights: no change of them would be noticed.",
+            where=f"{plan.path}, {golden.kind} of {golden.num_samples} samples",
+            received="probabilities that are all 0 or 1" if _are_saturated(golden) else "outputs that hardly depend on "
+            "any layer",
+            do="pass outputs before their last activation (logits), or other inputs; the module is unchanged.",
+        )  # fmt: skip
+    extra = max(0, len(outputs_of(model, golden.inputs) or ()) - len(golden.outputs))
+    return (Run(golden.kind, golden.num_samples, error, tolerance, alternatives, silent, extra),)
 
 
 def _are_saturated(golden: Golden) -> bool:
