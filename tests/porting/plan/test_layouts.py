@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from frostline.core.errors import AmbiguousPortError
 from frostline.porting.plan.plan import make_plan, refuse_ambiguity
 from frostline.porting.proof.outputs import Golden
 from frostline.porting.proof.trials import settle
+from frostline.porting.readers.gguf import SHIFTED
 from frostline.recipes.port import port
 from helpers_porting import numbers, source_of
 
@@ -128,3 +131,22 @@ def test_without_outputs_the_usual_forget_bias_is_taken_and_listed():
     (check,) = made.assumed
     assert (check.layer, check.setting, check.status) == ("rnn:l0", "forget bias", "unknown")
     assert "the forget bias of 1, which is not stored was assumed" in check.text
+
+
+class OneMore(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(4))
+
+    def forward(self, x):
+        return nn.functional.rms_norm(x, (4,), 1 + self.weight)
+
+
+def test_scales_of_gemma_in_gguf_are_one_more_than_its_own_module_has_them():
+    stored, x = numbers(4), torch.randn(3, 4)
+    source = replace(source_of("gguf", {"blk/0/attn_norm": {"weight": stored}}), notes=(SHIFTED,))
+    golden = Golden(x, (nn.functional.rms_norm(x, (4,), stored),))
+    for model, text in ((OneMore(), "one less, as Gemma's modules add it"), (nn.RMSNorm(4), "as it is")):
+        module = nn.Sequential(model).eval()
+        made, _ = settle(make_plan(source, "file", module), module, [golden])
+        assert [move.text() for step in made.steps for move in step.moves] == [text]

@@ -14,6 +14,8 @@ from frostline.porting.layouts import keras
 from frostline.porting.layouts.layout import SAME, TRANSPOSED, Layout
 from frostline.porting.layouts.tensorflow import NO_FORGET_BIAS
 from frostline.porting.layouts.torch import CONV1D
+from frostline.porting.readers.gguf import SHIFTED
+from frostline.porting.units.units import is_layer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -38,11 +40,13 @@ class Habits:
         is_undecided: Whether its words are those of Flax and of Keras, which differ in transposed convolutions.
         has_turned: Whether some layer with a name of GPT-2 fits only as (in, out).
         has_straight: Whether some fits only as (out, in).
+        has_shifted: Whether scales of norms are one more than Gemma's own modules have them.
     """
 
     is_undecided: bool = False
     has_turned: bool = False
     has_straight: bool = False
+    has_shifted: bool = False
 
 
 def habits(source: Source, table: Mapping[str, Mapping[str, Sequence[Move]]]) -> Habits:
@@ -62,7 +66,7 @@ def habits(source: Source, table: Mapping[str, Mapping[str, Sequence[Move]]]) ->
         for move in moves
         if move.target == "weight" and _is_conv1d(name) and len(set(shapes.get(name, ()))) == 2
     }
-    return Habits(is_undecided, (TRANSPOSED,) in found, (SAME,) in found)
+    return Habits(is_undecided, (TRANSPOSED,) in found, (SAME,) in found, SHIFTED in source.notes)
 
 
 def ways(step: Step, model: nn.Module, framework: str, known: Habits) -> tuple[Step, ...]:
@@ -78,6 +82,8 @@ def ways(step: Step, model: nn.Module, framework: str, known: Habits) -> tuple[S
     if "kernel_of_state" in step.source.leaves:
         bare = tuple(NO_FORGET_BIAS if move.target == "bias_hh" else move for move in step.moves)
         return replace(step, assumed="forget bias"), replace(step, moves=bare)
+    if known.has_shifted and not is_layer(module) and step.source.name.endswith("norm"):
+        return (step, replace(step, moves=tuple(replace(move, layouts=(_LESS_ONE,)) for move in step.moves)))
     if known.is_undecided and isinstance(module, nn.modules.conv._ConvTransposeNd):
         other = keras.moves(step.source, step.target)
         return (step,) if other is None else (step, replace(step, moves=other))
@@ -86,6 +92,9 @@ def ways(step: Step, model: nn.Module, framework: str, known: Habits) -> tuple[S
     if framework in ("torch", "numpy") and isinstance(module, nn.Linear) and _is_conv1d(step.source.name):
         return _square(step, known)
     return (step,)
+
+
+_LESS_ONE = Layout("one less, as Gemma's modules add it", lambda tensor: tensor - 1, lambda tensor: tensor + 1, 1e-6)
 
 
 def _is_conv1d(name: str) -> bool:
