@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from torch import nn
 
+    from frostline.porting.certificate import Check
+
     from .stored import Stored
 
 EXACT, REFUSED, AMBIGUOUS, CRASHED = "exact", "refused", "ambiguous", "crashed"
@@ -39,7 +41,8 @@ class Verdict:
         detail: The error, or nothing.
         error: Of the outputs, in shares of the largest; -1 if there are none.
         elapsed_s: How long the port took.
-        as_expected: Whether the module cannot represent the network, and the port said so.
+        as_expected: Whether the module cannot represent the network, or names and files do not tell the layers apart,
+            and the port said so.
     """
 
     network: str
@@ -82,7 +85,9 @@ def attempt(
     try:
         certificate = fl.port(path or network.path / file, module, golden=golden, **options)
     except fl.AmbiguousPortError as error:
-        return Verdict(**facts, outcome=AMBIGUOUS, detail=str(error), elapsed_s=time.perf_counter() - started)
+        expected = bool(network.facts.get("needs_golden")) and not has_golden
+        elapsed = time.perf_counter() - started
+        return Verdict(**facts, outcome=AMBIGUOUS, detail=str(error), elapsed_s=elapsed, as_expected=expected)
     except fl.FrostlineError as error:
         elapsed = time.perf_counter() - started
         expected = bool(network.counterpart.refused)
@@ -91,9 +96,17 @@ def attempt(
         return Verdict(**facts, outcome=CRASHED, detail=f"{type(error).__name__}: {error}")
     elapsed = time.perf_counter() - started
     found = network.error(module)
-    told = next((check.text for check in certificate.checks if check.status == "differs"), "")
+    told = next((check.text for check in certificate.checks if check.status == "differs" and _is_seen(check)), "")
     outcome = EXACT if found <= LIMIT else TOLD if told else WRONG
     return Verdict(**facts, outcome=outcome, detail=told, error=found, elapsed_s=elapsed)
+
+
+# Settings that differ in training only: they explain no difference of outputs.
+_OF_TRAINING = ("momentum", "variance in training", "dropout")
+
+
+def _is_seen(check: Check) -> bool:
+    return check.setting not in _OF_TRAINING
 
 
 def renamed(network: Stored, file: str, seed: int) -> Verdict:

@@ -233,6 +233,26 @@ def test_a_setting_that_differs_and_was_not_run_is_named():
     assert "Differs: epsilon of 'left', 'right': 1e-05 in the module, 0.5 in the file" in str(certificate)
 
 
+@pytest.mark.parametrize("name", ["onnx/gru_reset_before", "tensorflow/tf1_gru"])
+def test_grus_that_reset_before_the_product_become_the_block_that_does(name):
+    framework, own = name.split("/")
+    network = Stored(framework, own, NETWORKS / name)
+
+    class Counterpart(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn, self.out = ResetBeforeGRU(5, 6), nn.Linear(6, 3)
+
+        def forward(self, x):
+            steps = self.rnn(x)[0]
+            return self.out(steps if outputs.ndim == 3 else steps[:, -1])
+
+    inputs, outputs = network.golden("input")[0], network.golden("output")[0]
+    model = Counterpart()
+    certificate = fl.port(network.path / network.files[0], model, golden=(inputs, outputs))
+    assert certificate.runs[0].error <= EXACT
+
+
 class Counting(nn.Module):
     """A module whose forward leaves traces: in a buffer, and in an attribute."""
 
@@ -265,26 +285,6 @@ def test_a_conversion_is_told(tmp_path):
     certificate = fl.port(tmp_path / "a.safetensors", nn.Linear(3, 2).half())
     assert "2 tensors converted from float32 to float16" in certificate.notes
     assert "2 were then converted to the module's dtype" in certificate.proven
-
-
-@pytest.mark.parametrize("name", ["onnx/gru_reset_before", "tensorflow/tf1_gru"])
-def test_grus_that_reset_before_the_product_become_the_block_that_does(name):
-    framework, own = name.split("/")
-    network = Stored(framework, own, NETWORKS / name)
-
-    class Counterpart(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.rnn, self.out = ResetBeforeGRU(5, 6), nn.Linear(6, 3)
-
-        def forward(self, x):
-            steps = self.rnn(x)[0]
-            return self.out(steps if outputs.ndim == 3 else steps[:, -1])
-
-    inputs, outputs = network.golden("input")[0], network.golden("output")[0]
-    model = Counterpart()
-    certificate = fl.port(network.path / network.files[0], model, golden=(inputs, outputs))
-    assert certificate.runs[0].error <= EXACT
 
 
 def test_a_weight_norm_of_the_file_becomes_a_plain_weight_and_the_certificate_says_so(tmp_path):

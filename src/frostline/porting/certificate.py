@@ -73,6 +73,8 @@ class Run:
         tolerance: What was allowed.
         alternatives: How many assignments were run; 1 if only one was possible.
         layers: The layers of the file whose outputs these are; empty for those of the network.
+        silent: Layers that these outputs do not show: a change of their weights by a tenth would be allowed.
+        extra: How many outputs the module gave beyond those that were compared.
     """
 
     kind: str
@@ -81,6 +83,8 @@ class Run:
     tolerance: float
     alternatives: int = 1
     layers: tuple[str, ...] = ()
+    silent: tuple[str, ...] = ()
+    extra: int = 0
 
 
 @dataclass(frozen=True)
@@ -224,6 +228,8 @@ def sentences(
         f"the outputs{_of_layers(run)} agree with {run.kind} on {run.samples} samples "
         f"(relative difference {run.error:.1e}, allowed {run.tolerance:.0e})"
         + (f", in which {run.alternatives} assignments were tried" if run.alternatives > 1 else "")
+        + (f", but hardly depend on {_listed([*run.silent])}" if run.silent else "")
+        + (f"; {run.extra} further outputs of the module were not compared" if run.extra else "")
         for run in runs
     ]
     statuses = [check.status for check in checks if check.setting == STATISTICS]
@@ -246,6 +252,7 @@ def sentences(
         hidden = "" if is_compared else "epsilon, padding, activations, "
         unknown.append(f"settings that weights do not show: {hidden}the order of a flatten")
     unknown += [f"{setting} of {names}" for setting, names in _by_setting(checks, "unknown")]
+    unknown += [f"whether {_listed([*run.silent])} compute what their source does" for run in runs if run.silent]
     if not runs:
         unknown += [
             f"what follows from another {setting} of {names}" for setting, names in _by_setting(checks, "differs")

@@ -112,7 +112,7 @@ def port(
         done += set_equal(settings, undo) if adapt else ()
         undo.callback(carry_out(plan, model))
         runs = prove(plan, model, beside, alternatives, causes_of(settings))
-        checks = checks_of(settings, done, has_run=any(not run.layers for run in runs))
+        checks = checks_of(settings, done, has_run=any(not run.layers for run in runs)) + plan.assumed
         if wanted is not None and not wanted.outputs:
             checks += compare_statistics(model, wanted.inputs, plan)
         made = certificate_of(plan, beside, model, runs, checks)

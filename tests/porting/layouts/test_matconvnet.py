@@ -41,5 +41,13 @@ def test_a_sigma_smaller_than_the_epsilon_of_the_module_is_refused():
     leaves = {name: numbers(4, seed=at) for at, name in enumerate(("multipliers", "biases", "mean"))}
     source = source_of("matconvnet", {"bn": {**leaves, "sigma": torch.tensor([0.01, 1, 1, 1])}})
     model = nn.Sequential(nn.BatchNorm2d(4, eps=1e-3))
-    with pytest.raises(PortError, match="infinite, or a negative variance"):
+    with pytest.raises(PortError, match="divides by less than the epsilon"):
         carry_out(make_plan(source, "file", model), model)
+
+
+def test_small_sigmas_come_back_as_nearly_as_float32_tells():
+    leaves = {name: numbers(1000, seed=at) for at, name in enumerate(("multipliers", "biases", "mean"))}
+    sigma = torch.linspace(0.0033, 2, 1000)  # epsilon is 0.00316 squared
+    model = nn.Sequential(nn.BatchNorm2d(1000))
+    carry_out(make_plan(source_of("matconvnet", {"bn": {**leaves, "sigma": sigma}}), "file", model), model)
+    assert torch.allclose((model[0].running_var + 1e-5).sqrt(), sigma, rtol=1e-6)

@@ -74,6 +74,18 @@ def test_a_weight_norm_holds_what_is_written_and_a_symmetric_weight_may_not():
     assert all(torch.equal(tensor, before[name]) for name, tensor in layer.state_dict().items())
 
 
+def test_what_layers_held_comes_back():
+    from frostline.porting.plan.execution import remember
+    from frostline.porting.units.units import target_units
+
+    layer = nn.Linear(3, 2)
+    before = layer.weight.detach().clone()
+    undo = remember(target_units(nn.Sequential(layer)))
+    carry_out(plan_for(layer, kernel=numbers(3, 2)), layer)
+    undo()
+    assert torch.equal(layer.weight, before)
+
+
 def test_whole_numbers_that_are_cut_and_variances_that_become_zero_are_refused():
     class Held(nn.Module):
         def __init__(self) -> None:
@@ -94,15 +106,3 @@ def test_an_expanded_tensor_cannot_be_written():
     layer.weight = nn.Parameter(torch.zeros(1, 3).expand(2, 3))
     with pytest.raises(PortError, match="expanded tensor, one number in many places"):
         make_values(plan_for(layer, kernel=numbers(3, 2)))
-
-
-def test_what_layers_held_comes_back():
-    from frostline.porting.plan.execution import remember
-    from frostline.porting.units.units import target_units
-
-    layer = nn.Linear(3, 2)
-    before = layer.weight.detach().clone()
-    undo = remember(target_units(nn.Sequential(layer)))
-    carry_out(plan_for(layer, kernel=numbers(3, 2)), layer)
-    undo()
-    assert torch.equal(layer.weight, before)

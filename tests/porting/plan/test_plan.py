@@ -31,7 +31,7 @@ def test_layers_without_a_partner_are_listed_and_may_be_left_out():
         plan(dense(2, 3, 4), module)
     assert "dense_1 (kernel (3, 4))" in caught.value.received
     assert "1 (Linear: weight (5, 3), bias (5,))" in caught.value.received
-    made = plan(dense(2, 3, 4), module, partial=True)
+    made = plan(dense(2, 3, 4), module, partial=True, hints={"dense_0": "0"})
     assert (made.unused, made.kept) == (("dense_1",), ("1",))
 
 
@@ -90,6 +90,7 @@ def test_the_order_of_a_flatten_is_seen_where_the_module_runs():
     assert "from (4, 4, 8) to (8, 4, 4)" in first.moves[0].text()
     last = plan(flat_units(8), Flattening(8, is_first=False)).steps[1]
     assert last.moves[0].text() == "(in, out) to (out, in)"
+    assert "channels" not in last.moves[0].text()
 
 
 SUBCLASSED = Path(__file__).parents[1] / "files" / "keras_subclassed"
@@ -117,3 +118,42 @@ def test_a_keras_network_of_a_list_of_layers_has_one(name):
 def test_a_map_with_as_many_rows_as_channels_is_told_by_its_axes():
     (step,) = plan(flat_units(4), Flattening(4)).steps[1:]
     assert "from (4, 4, 4) to (4, 4, 4), axes (1, 2, 0)" in step.moves[0].text()
+
+
+def partial(units, module):
+    made = plan({name: {"kernel": numbers(*shape)} for name, shape in units.items()}, module, partial=True)
+    return {step.source.name: (step.target.name, step.margin) for step in made.steps}, made
+
+
+def linear(**shapes):
+    return nn.ModuleDict({name: nn.Linear(*shape, bias=False) for name, shape in shapes.items()})
+
+
+def test_in_a_partial_port_one_shape_is_no_evidence():
+    units = {"backbone/fc": (4, 8), "aux_discriminator": (8, 8), "head": (8, 3)}
+    module = nn.ModuleDict({"backbone": linear(fc=(4, 8)), "rest": linear(projector=(8, 8), head=(8, 5))})
+    found, made = partial(units, module)
+    assert found == {"backbone/fc": ("backbone.fc", 1.0)}
+    assert set(made.unused) == {"aux_discriminator", "head"}
+    assert set(made.kept) == {"rest.projector", "rest.head"}
+    assert any("hints={'aux_discriminator': 'rest.projector'} takes it" in note for note in made.notes)
+
+
+def test_in_a_partial_port_a_margin_is_no_larger_than_the_likeness_of_names():
+    found, _ = partial({"net/body": (4, 8), "top": (8, 3)}, linear(body=(4, 8), head=(8, 5)))
+    assert found == {"net/body": ("body", 0.5)}
+
+
+def test_in_a_partial_port_what_stands_before_and_after_is_evidence():
+    units = {"a": {"kernel": numbers(4, 8)}, "b": {"kernel": numbers(8, 6)}, "c": {"kernel": numbers(6, 3)}}
+    layers = [("a", "Dense", {}, ()), ("b", "Dense", {}, ("a",)), ("c", "Dense", {}, ("b",))]
+    source = source_of("keras", units, order="graph", layers=layers)
+
+    def pairs(module):
+        made = make_plan(source, "file", module, partial=True)
+        return {step.source.name: step.target.name for step in made.steps}
+
+    new_head = nn.Sequential(*(nn.Linear(*shape, bias=False) for shape in ((4, 8), (8, 6), (6, 2))))
+    assert pairs(new_head) == {"a": "0", "b": "1"}
+    other = nn.Sequential(*(nn.Linear(*shape, bias=False) for shape in ((4, 8), (8, 6), (6, 3), (3, 2))))
+    assert "c" not in pairs(other)  # it was the head of the file, and something follows here

@@ -109,3 +109,25 @@ def test_other_files_are_not_claimed(tmp_path):
     (tmp_path / "a").write_bytes(b"GGML")
     with WeightFile(tmp_path / "a") as file:
         assert not gguf.claims(file)
+
+
+def of_architecture(tmp_path, name):
+    keys = [key(b"general.architecture", 8, text(name))] if name else []
+    rows = [row(b"blk.0.attn_q.weight"), row(b"blk.0.attn_norm.weight", offset=32)]
+    (tmp_path / "a.gguf").write_bytes(whole(rows, bytes(64), keys=keys))
+    source = read(tmp_path / "a.gguf")[1]
+    return source.tensors[0].leaf, " ".join(source.notes)
+
+
+@pytest.mark.parametrize(("name", "leaf", "note"), [
+    (b"llama", "weight in rotary pairs", "rotate neighbouring rows"),
+    (b"qwen3", "weight", ""),
+    (b"gemma2", "weight", "one more than the weights of Gemma in transformers"),
+    (b"something_new", "weight in an unknown order", "The architecture is something_new: whether"),
+    (b"", "weight in an unknown order", "The architecture is not stated: whether"),
+])  # fmt: skip
+def test_what_the_converter_of_an_architecture_changed(tmp_path, name, leaf, note):
+    found, notes = of_architecture(tmp_path, name)
+    assert found == leaf
+    assert note in notes
+    assert bool(note) == bool(notes)

@@ -17,6 +17,7 @@ from torch import nn
 from frostline.porting.assignment import kinship
 from frostline.porting.assignment.likely import likely
 from frostline.porting.assignment.names import likeness, parts, tokens, words
+from frostline.porting.assignment.support import LEFT, ONLY
 from frostline.porting.assignment.topology import Candidates, components, refine
 from frostline.porting.certificate import NUMBERS
 from frostline.porting.graphs import target_graph
@@ -106,7 +107,7 @@ def match(
     for source, target in evidence.hints.items():
         if source in left:
             _take(left, pairs, Pair(source, target, "your hint", 1.0))
-    _propagate(left, pairs, "no other layer has this type and shape")
+    _propagate(left, pairs, ONLY)
     if evidence.source_flow is not None and evidence.target_flow is not None:
         refined = refine(
             {pair.source: {pair.target} for pair in pairs} | left, evidence.source_flow, evidence.target_flow
@@ -127,7 +128,7 @@ def match(
         found, asked[tuple(sorted(sources))] = _told(sources, others, evidence)
         for pair in found:
             _take(left, pairs, pair)
-        _propagate(left, pairs, "no other layer of this type and shape is left", _least(pairs))
+        _propagate(left, pairs, LEFT, _least(pairs))
     opened = [_open(*group, order, targets, asked, evidence) for group in components(left)]
     return tuple(sorted(pairs, key=lambda pair: order.index(pair.source))), tuple(opened)
 

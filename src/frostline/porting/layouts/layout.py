@@ -20,11 +20,13 @@ class Layout:
         name: What it does, for people (`HWIO to OIHW`).
         forward: From the source's tensor to PyTorch's.
         inverse: Back; `inverse(forward(x))` equals `x` to the bit.
+        slack: How much of a value may be lost on the way and back, where numbers are computed; relative.
     """
 
     name: str
     forward: Callable[[Tensor], Tensor]
     inverse: Callable[[Tensor], Tensor]
+    slack: float = 0.0
 
     def then(self, other: Layout) -> Layout:
         """This layout, and another one after it."""
@@ -32,6 +34,7 @@ class Layout:
             f"{self.name}, then {other.name}",
             lambda tensor: other.forward(self.forward(tensor)),
             lambda tensor: self.inverse(other.inverse(tensor)),
+            max(self.slack, other.slack),
         )
 
 

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from frostline.porting.layouts.layout import Move
     from frostline.porting.units.units import SourceUnit, TargetUnit
 
+# A square, less epsilon, rounded to float32, and the root of it again: 6e-8 of sigma at most.
+_SLACK = 1e-6
 _FILTERS = permuted("HWIO to OIHW", 3, 2, 0, 1)
 
 
@@ -46,4 +48,5 @@ def _variance(epsilon: float) -> Layout:
         f"sigma to variance (epsilon {epsilon:g})",
         lambda tensor: (tensor.double() ** 2 - epsilon).to(tensor.dtype),
         lambda tensor: (tensor.double() + epsilon).sqrt().to(tensor.dtype),
+        slack=_SLACK,
     )

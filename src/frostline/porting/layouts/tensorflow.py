@@ -19,6 +19,9 @@ FORGET_BIAS = 1.0  # `BasicLSTMCell` and `LSTMCell` add it while they run, and d
 _GATES = blocks("gates i, j, f, o to i, f, j, o", 4, (0, 2, 1, 3))
 
 
+NO_FORGET_BIAS = Move("bias_hh")
+
+
 def moves(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
     """How a layer of TensorFlow 1 becomes a layer of PyTorch; None if it cannot.
 

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from frostline.porting.layouts import normed
-from frostline.porting.layouts.layout import SAME, Move, reshaped
+from frostline.porting.layouts.layout import SAME, TRANSPOSED, Move, reshaped
 from frostline.porting.layouts.rules import assemble, fits
 
 if TYPE_CHECKING:
     from frostline.porting.layouts.layout import Layout
     from frostline.porting.units.units import SourceUnit, TargetUnit
 
+# Layers of GPT-2, which are (in, out) there; others use the names for linear layers.
+CONV1D = ("c_attn", "c_fc", "c_proj", "q_attn")
 _OLD_NAMES = {"gamma": "weight", "beta": "bias"}  # of the first BERT and other ports from TensorFlow
 
 
@@ -29,12 +31,15 @@ def moves(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
     if hidden:
         return _of_norms(unit, target, hidden)
     rows: dict[str, tuple[str, Layout]] = {}
+    is_conv1d = unit.name.rpartition("/")[2].rpartition(".")[2] in CONV1D and isinstance(target.module, nn.Linear)
     for leaf, tensor in unit.leaves.items():
         own = _OLD_NAMES.get(leaf, leaf)
         wanted = target.tensors.get(own)
         if wanted is None:
             return None
-        rows[leaf] = (own, _form(tuple(tensor.shape), tuple(wanted.shape)))
+        form = _form(tuple(tensor.shape), tuple(wanted.shape))
+        is_turned = is_conv1d and own == "weight" and tuple(tensor.shape) != tuple(wanted.shape)
+        rows[leaf] = (own, TRANSPOSED if is_turned else form)
     return assemble(unit, target, rows, {"num_batches_tracked": 0.0})
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
+    from frostline.porting.layouts.layout import Move
     from frostline.porting.plan.plan import PortPlan
     from frostline.porting.units.units import TargetUnit
 
@@ -38,8 +39,10 @@ def make_values(plan: PortPlan) -> dict[str, Tensor]:
             value = move.forward(parts, like.detach()).contiguous()
             name = full_name(step.target, move.target)
             _check_own_memory(plan, name, stored(step.target, move.target))
+            if move.target == "running_var" and any(layout.slack for layout in move.layouts):
+                _check_root(plan, name, value)
             made[name] = _converted(plan, name, value, like, is_variance=move.target == "running_var")
-            _check_inverse(plan, name, parts, move.inverse(value, parts))
+            _check_inverse(plan, name, move, parts, move.inverse(value, parts))
     return made
 
 
@@ -128,9 +131,28 @@ def digest_of(tensors: Iterable[Tensor]) -> str:
     return whole.hexdigest()
 
 
-def _check_inverse(plan: PortPlan, name: str, parts: tuple[Tensor, ...], back: tuple[Tensor, ...]) -> None:
-    for part, other in zip(parts, back, strict=False):
-        if part.shape != other.shape or digest_of([part]) != digest_of([other]):
+def _check_root(plan: PortPlan, name: str, value: Tensor) -> None:
+    """A file that stores sigma, the root of variance and epsilon, may divide by less than the module's own epsilon.
+
+    Raises:
+        PortError: If it does.
+    """
+    if bool((value < 0).any()):
+        raise PortError(
+            what=f"The file divides by less than the epsilon of the module allows: {name!r} would be negative.",
+            where=plan.path, received=f"sigma squared minus epsilon is {float(value.min()):.3g} at least, and negative "
+            f"for {int((value < 0).sum())} channels",
+            do="build the BatchNorm with a smaller eps, such as eps=1e-12: sigma holds the file's own.",
+        )  # fmt: skip
+
+
+def _check_inverse(
+    plan: PortPlan, name: str, move: Move, parts: tuple[Tensor, ...], back: tuple[Tensor, ...]
+) -> None:  # fmt: skip
+    for layout, part, other in zip(move.layouts, parts, back, strict=False):
+        is_same = part.shape == other.shape and digest_of([part]) == digest_of([other])
+        is_near = part.shape == other.shape and bool(((part - other).abs() <= layout.slack * part.abs()).all())
+        if not is_same and not (layout.slack and is_near):
             raise PortError(
                 what="A layout is not the inverse of itself: the source's bytes do not come back.",
                 where=f"{plan.path}, {name}", received=f"{tuple(part.shape)}, {tuple(other.shape)}",

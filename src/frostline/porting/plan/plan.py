@@ -11,9 +11,10 @@ from frostline.core.errors import AmbiguousPortError, DataError, LayerNotFound, 
 from frostline.core.restore import evaluating
 from frostline.porting.assignment.assignment import Evidence, Open, Pair, match
 from frostline.porting.assignment.names import words
+from frostline.porting.assignment.support import supported
 from frostline.porting.graphs import source_graph, target_graph
 from frostline.porting.layouts.choice import moves
-from frostline.porting.plan import flattened, folded
+from frostline.porting.plan import flattened, folded, layouts
 from frostline.porting.plan.preparation import prepared
 from frostline.porting.plan.steps import OpenGroup, Step
 from frostline.porting.plan.tied import without_ties
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
+    from frostline.porting.certificate import Check
     from frostline.porting.graphs.target_graph import Edges
     from frostline.porting.layouts.layout import Move
     from frostline.porting.readers.contract import Source
@@ -48,6 +50,7 @@ class PortPlan:
         kept: Layers of the module that keep their values; likewise.
         dropped: As of `Source`.
         notes: As of `Source`, and what was decided while planning.
+        assumed: What was taken although neither the file nor a run tells it.
     """
 
     path: str
@@ -57,6 +60,7 @@ class PortPlan:
     kept: tuple[str, ...] = ()
     dropped: Mapping[str, str] = field(default_factory=dict[str, str])
     notes: tuple[str, ...] = ()
+    assumed: tuple[Check, ...] = ()
 
     def __str__(self) -> str:
         lines = [
@@ -118,15 +122,28 @@ def make_plan(
     kept += tuple(name for one in opened if not one.sources for name in one.targets)
     opened = tuple(one for one in opened if one.sources and one.targets)
 
+    told, pairs = pairs, supported(pairs, evidence) if partial else pairs
+    doubted = [pair for pair in told if pair.source not in {one.source for one in pairs}]
+    unused += tuple(pair.source for pair in doubted)
+    kept += tuple(pair.target for pair in doubted)
+
+    known = layouts.habits(source, table)
+
     def ways_of(pair: Pair) -> tuple[Step, ...]:
         step = _step(pair, by_source, by_target, table)
-        return flattened.ways(step, seen, source, has_maps=has_maps)
+        orders = flattened.ways(step, seen, source, has_maps=has_maps)
+        return tuple(way for one in orders for way in layouts.ways(one, model, source.framework, known))
 
     ways = [ways_of(pair) for pair in pairs]
     steps = tuple(step for step, *others in ways if not others and not step.doubt)
     unordered = tuple(_as_group(one) for one in ways if len(one) > 1 or any(step.doubt for step in one))
     groups = tuple(_group(one, table, ways_of, edges) for one in opened)
     dropped, notes = {**source.dropped, **ready.dropped}, (*source.notes, *ready.notes, *shared)
+    notes += tuple(
+        f"{pair.source!r} has the type and shape of {pair.target!r}, and nothing else in common: left out; "
+        f"hints={{{pair.source!r}: {pair.target!r}}} takes it"
+        for pair in doubted
+    )
     dropped |= {one.name: "constant of the code" for name in constants for one in by_source[name].leaves.values()}
     return PortPlan(path, steps, groups + unordered, unused, kept, dropped, notes)
 
@@ -137,9 +154,10 @@ def _is_constant(unit: SourceUnit) -> bool:
 
 
 def _as_group(ways: tuple[Step, ...]) -> OpenGroup:
-    """A pair that is told, whose flatten is not."""
+    """A pair that is told, whose layout is not."""
     source, target = ways[0].source.name, ways[0].target.name
-    why = ways[0].doubt or f"{len(ways)} orders that fit as well"
+    texts = list(dict.fromkeys(" | ".join(dict.fromkeys(move.text() for move in way.moves)) for way in ways))
+    why = ways[0].doubt or f"layouts that fit as well: {'; or '.join(texts)}"
     return OpenGroup((source,), (target,), why, {(source, target): ways})
 
 
@@ -193,7 +211,7 @@ def refuse_ambiguity(plan: PortPlan) -> None:
     if not groups:
         doubt = next(first.ways())[0].doubt
         raise AmbiguousPortError(
-            what=f"The order in which the values before or behind {first.targets[0]!r} are flattened cannot be told.",
+            what=f"How the weights of {first.targets[0]!r} lie in the file cannot be told.",
             where=f"{plan.path}: {first.sources[0]}", received=first.why,
             do=flattened.WRITTEN_OTHERWISE if doubt == flattened.NOT_FOLLOWED else
             "pass outputs of the source network, golden=(inputs, outputs), which settle it.",

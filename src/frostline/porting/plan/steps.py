@@ -23,6 +23,7 @@ class Step:
         reason: Why these two belong together.
         margin: As of `Pair`.
         doubt: Why it may be wrong although no other way can be made; empty if it is not in doubt.
+        assumed: The setting of the source that makes this the usual way, if only a run can tell it from others.
     """
 
     source: SourceUnit
@@ -31,6 +32,7 @@ class Step:
     reason: str
     margin: float
     doubt: str = ""
+    assumed: str = ""
 
 
 @dataclass(frozen=True)

@@ -169,24 +169,25 @@ def _run(model: nn.Module, inputs: Any, at: Sequence[Place] = ()) -> list[Tensor
         for handle in handles:
             handle.remove()
     if not at:
-        return _tensors(outputs)
+        return tensors_in(outputs)
     if any(len(held) != 1 for held in seen.values()):
         return []  # a layer that is not called, or several times: which output is meant cannot be told
     return [_at(model.get_submodule(place.name), place, seen[place.name][0]) for place in at]
 
 
 def _at(layer: nn.Module, place: Place, output: Any) -> Tensor:
-    value = _tensors(output)[0]
+    value = tensors_in(output)[0]
     if not place.takes_last_step:
         return value
     return value[:, -1] if getattr(layer, "batch_first", False) else value[-1]
 
 
-def _tensors(outputs: Any) -> list[Tensor]:
+def tensors_in(outputs: Any) -> list[Tensor]:
+    """Every tensor that a module gave, in order."""
     if isinstance(outputs, Tensor):
         return [outputs]
     if isinstance(outputs, dict):
-        return [tensor for value in outputs.values() for tensor in _tensors(value)]
+        return [tensor for value in outputs.values() for tensor in tensors_in(value)]
     if isinstance(outputs, (tuple, list)):
-        return [tensor for value in outputs for tensor in _tensors(value)]
+        return [tensor for value in outputs for tensor in tensors_in(value)]
     return []

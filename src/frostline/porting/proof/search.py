@@ -17,13 +17,12 @@ from frostline.porting.plan.execution import carry_out, remember
 from frostline.porting.plan.plan import PortPlan, refuse_ambiguity
 from frostline.porting.proof.outputs import (
     Golden,
-    difference,
     distance,
     further,
     nearest,
-    outputs_of,
     tolerance_of,
 )
+from frostline.porting.proof.symmetry import are_same, probed
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -84,7 +83,7 @@ def try_all(plan: PortPlan, model: nn.Module, goldens: Sequence[Golden]) -> Sett
             passing.append(way)
     if not passing:
         return Settled(None, tried, *best)
-    if len(passing) > 1 and not _are_equal(passing, model, best[1], tolerance):
+    if len(passing) > 1 and not _are_equal(passing, model, best[1]):
         refuse_ambiguity(plan)  # samples that show no difference settle nothing
     note = f"{goldens[0].told} told {tried} assignments apart"
     if len(passing) > 1:
@@ -200,8 +199,8 @@ class _Walk:
             AmbiguousPortError: If one gives the golden outputs, and other outputs on other inputs.
         """
         tolerance, num_equal, count = tolerance_of(self._model), 0, 0
-        inputs = [further(golden.inputs, seed) for seed in range(_FURTHER)]
-        wanted = [outputs_of(self._model, one, golden.at) or [] for one in inputs]
+        inputs = [golden.inputs, *(further(golden.inputs, seed) for seed in range(_FURTHER))]
+        wanted: dict[int, list[Tensor] | None] = {}
         for index, group in enumerate(self._groups):
             here = self.ways[index]
             for way in group.neighbours(here):
@@ -209,10 +208,12 @@ class _Walk:
                 count += 1
                 if nearest(self._model, self._goldens)[0] <= tolerance:
                     num_equal += 1
-                    found = [outputs_of(self._model, one, golden.at) or [] for one in inputs]
-                    if any(
-                        not one or difference(one, other) > tolerance for one, other in zip(found, wanted, strict=True)
-                    ):
+                    targets = [step.target for step in way]
+                    found = probed(self._model, targets, inputs)
+                    self._put(index, here)
+                    if index not in wanted:
+                        wanted[index] = probed(self._model, targets, inputs)
+                    if not are_same(found, wanted[index]):
                         refuse_ambiguity(self._plan)
                 self._put(index, here)
         return num_equal, count
@@ -238,18 +239,17 @@ def _ported(plan: PortPlan, model: nn.Module) -> Generator[None]:
         undo()
 
 
-def _are_equal(ways: Sequence[PortPlan], model: nn.Module, golden: Golden, tolerance: float) -> bool:
-    """Whether assignments compute the same on further inputs, as where twins are summed."""
-    for seed in range(_FURTHER):
-        inputs = further(golden.inputs, seed)
-        first: list[Tensor] = []
-        for way in ways:
-            with _ported(way, model):
-                found = outputs_of(model, inputs, golden.at)
-            first = first or found or []
-            if not found or difference(found, first) > tolerance:
-                return False
-    return True
+def _are_equal(ways: Sequence[PortPlan], model: nn.Module, golden: Golden) -> bool:
+    """Whether assignments compute the same by symmetry, as where twins are summed."""
+    inputs = [golden.inputs, *(further(golden.inputs, seed) for seed in range(_FURTHER))]
+    steps = [{(step.source.name, step.target.name): step.target for step in way.steps} for way in ways]
+    shared = set(steps[0]).intersection(*steps)
+    open_targets = [target for one in steps for pair, target in one.items() if pair not in shared]
+    given: list[list[Tensor] | None] = []
+    for way in ways:
+        with _ported(way, model):
+            given.append(probed(model, open_targets, inputs))
+    return all(are_same(given[0], one) for one in given)
 
 
 def without_order(plan: PortPlan) -> PortPlan | None:

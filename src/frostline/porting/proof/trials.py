@@ -6,11 +6,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from frostline.core.errors import PortError
-from frostline.porting.certificate import Certificate, Run
+from frostline.porting.certificate import Certificate, Check, Run
 from frostline.porting.plan.plan import PortPlan, refuse_ambiguity
 from frostline.porting.proof.divergence import first_difference
-from frostline.porting.proof.outputs import Golden, nearest, nearest_in_float64, tolerance_of
+from frostline.porting.proof.outputs import Golden, nearest, nearest_in_float64, outputs_of, tolerance_of
 from frostline.porting.proof.search import is_few, search, try_all, without_order
+from frostline.porting.proof.sensitivity import silent_layers
 from frostline.porting.units.units import full_name
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ def settle(
         PortError: If none of them gives the golden outputs.
         AmbiguousPortError: If there are too many of them, or several that compute different things.
     """
+    plan = plan if goldens else _assumed(plan)
     if not plan.opened:
         return plan, 1
     if not goldens or any(next(group.ways(), None) is None for group in plan.opened):
@@ -58,6 +60,21 @@ def settle(
             why = f"none of {tried} assignments gives the outputs"
             raise _differs(plan, settled.golden, settled.error, tolerance_of(model), why, causes)
         form = unordered
+
+
+def _assumed(plan: PortPlan) -> PortPlan:
+    """The plan with the usual way of what only a run could tell, each listed as unknown."""
+    usual = [(group, next(iter(group.steps.values()))[0]) for group in plan.opened if group.is_pair]
+    taken = [step for _, step in usual if step.assumed]
+    return replace(
+        plan, steps=(*plan.steps, *taken), assumed=(*plan.assumed, *map(_check_of, taken)),
+        opened=tuple(one for one in plan.opened if not any(one is group and step.assumed for group, step in usual)),
+    )  # fmt: skip
+
+
+def _check_of(step: Step) -> Check:
+    constants = ", ".join(move.text() for move in step.moves if not move.sources)
+    return Check(step.target.name, step.assumed, "unknown", f"{constants} was assumed; outputs would tell")
 
 
 def prove(
@@ -88,7 +105,17 @@ def prove(
         where = first_difference(plan, model, reference, golden)
         if where.startswith("the first layer"):  # outputs that are all 0 or 1 hide it
             raise _differs(plan, golden, error, tolerance, where, causes)
-    return (Run(golden.kind, golden.num_samples, error, tolerance, alternatives, golden.layers),)
+    silent = silent_layers(plan, model, golden, tolerance) if not golden.at else ()
+    if not reference.inputs and plan.steps and len(silent) == len(plan.steps):
+        raise PortError(
+            what="These outputs show nothing of the weights: no change of them would be noticed.",
+            where=f"{plan.path}, {golden.kind} of {golden.num_samples} samples",
+            received="probabilities that are all 0 or 1" if _are_saturated(golden) else "outputs that hardly depend on "
+            "any layer",
+            do="pass outputs before their last activation (logits), or other inputs; the module is unchanged.",
+        )  # fmt: skip
+    extra = max(0, len(outputs_of(model, golden.inputs, golden.at) or ()) - len(golden.outputs))
+    return (Run(golden.kind, golden.num_samples, error, tolerance, alternatives, golden.layers, silent, extra),)
 
 
 def _are_saturated(golden: Golden) -> bool:
@@ -111,7 +138,8 @@ def repeated(plan: PortPlan, then: Certificate) -> PortPlan:
             told += found[0]
         else:
             left.append(group)
-    return replace(plan, steps=(*plan.steps, *told), opened=tuple(left))
+    assumed = (*plan.assumed, *(_check_of(step) for step in told if step.assumed))
+    return replace(plan, steps=(*plan.steps, *told), opened=tuple(left), assumed=assumed)
 
 
 def _differs(plan: PortPlan, golden: Golden, error: float, tolerance: float, what: str, causes: str) -> PortError:

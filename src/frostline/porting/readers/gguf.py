@@ -32,6 +32,12 @@ _OTHER_TYPES = {
 _SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
 _TEXT, _ARRAY = 8, 9
 _ROTATED = ("/attn_q", "/attn_k")
+# By `general.architecture`, as the converter of llama.cpp (`conversion/`, read in 2026) writes them: query and key with
+# the rows of each head in pairs; as in transformers; and scales of norms as one more than in transformers.
+_PAIRED = ("llama",)
+_UNCHANGED = ("bert", "qwen2", "qwen2moe", "qwen3", "qwen3moe", "gemma", "gemma2", "gemma3", "gemma-embedding")
+_SHIFTED = ("gemma", "gemma2", "gemma3", "gemma-embedding")
+SHIFTED = "Scales of norms are what they multiply with: one more than the weights of Gemma in transformers."
 _MAX_KEYS, _MAX_KEY_BYTES, _MAX_ITEMS = 65_535, 65_535, 4_000_000
 _MAX_AXES = 4
 _CHUNK_BLOCKS = 8_192  # unpacked at once: 8 MB of float32
@@ -80,10 +86,10 @@ def read(file: WeightFile, key: str | None = None) -> Source:
     check_names(file, [name for name, _ in rows])
     begin = _check_cover(file, dict(rows), tape.at, metadata)
     places = dict(state_dict.named(file, [name for name, _ in rows]).places)
-    is_llama = metadata.get("general.architecture") == "llama"
+    architecture = str(metadata.get("general.architecture", ""))
     for name, (unit, leaf) in places.items():
-        if is_llama and unit.endswith(_ROTATED):
-            places[name] = (unit, f"{leaf} in rotary pairs")
+        if architecture not in _UNCHANGED and unit.endswith(_ROTATED):
+            places[name] = (unit, f"{leaf} in {'rotary pairs' if architecture in _PAIRED else 'an unknown order'}")
     tensors = tuple(_tensor(file, name, entry, begin, places.get(name, ("", name))) for name, entry in rows)
     return Source("GGUF", "gguf", tensors, "file", notes=tuple(_notes(rows, metadata)))
 
@@ -199,10 +205,20 @@ def _notes(rows: list[tuple[str, _Entry]], metadata: dict[str, Any]) -> list[str
     packed = sorted({BLOCK_TYPES[entry.kind].name for _, entry in rows if entry.kind in BLOCK_TYPES})
     if packed:
         notes.append(f"Tensors of the types {', '.join(packed)} were unpacked to float32: they are roundings.")
-    if metadata.get("general.architecture") == "llama" and any(".attn_q." in name for name, _ in rows):
+    architecture = str(metadata.get("general.architecture", ""))
+    has_rotated = any(f".{end[1:]}." in name for name, _ in rows for end in _ROTATED)
+    if has_rotated and architecture in _PAIRED:
         notes.append(
-            "The architecture is llama: in attn_q and attn_k the rows of each head are in the order of Meta's files, "
-            "which rotate neighbouring rows, where transformers rotates halves. Which of them a module does cannot be "
-            "told from its layers, so that these tensors are assigned to none."
+            f"The architecture is {architecture}: in attn_q and attn_k the rows of each head are in the order of Meta's"
+            " files, which rotate neighbouring rows, where transformers rotates halves. Which of them a module does "
+            "cannot be told from its layers, so that these tensors are assigned to none."
         )
+    elif has_rotated and architecture not in _UNCHANGED:
+        notes.append(
+            f"The architecture is {architecture or 'not stated'}: whether llama.cpp's converter changed the order of "
+            "rows in attn_q and attn_k is not known, so that these tensors are assigned to none. Port the files that "
+            "the model was converted from."
+        )
+    if architecture in _SHIFTED and any("norm." in name for name, _ in rows):
+        notes.append(SHIFTED)
     return notes

@@ -1,0 +1,95 @@
+"""Which weights outputs show: those that a run beside its source says something about."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import TYPE_CHECKING, cast
+
+import torch
+
+from frostline.core.errors import FOREIGN
+from frostline.core.inputs import call
+from frostline.porting.graphs.target_graph import undisturbed
+from frostline.porting.proof.outputs import tensors_in
+from frostline.porting.units.units import stored
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor, nn
+
+    from frostline.porting.plan.plan import PortPlan
+    from frostline.porting.proof.outputs import Golden
+
+_CHANGE = 0.1  # of weights, relative to their size, that has to show
+
+
+def silent_layers(plan: PortPlan, model: nn.Module, golden: Golden, tolerance: float) -> tuple[str, ...]:
+    """Layers whose weights could be others, by a tenth, without a difference that the comparison allows.
+
+    One gradient of all compared outputs tells it to first order; running statistics have none and are left out.
+
+    Args:
+        plan: What was written.
+        model: The module, filled.
+        golden: What its outputs were compared with.
+        tolerance: Of the comparison.
+
+    Returns:
+        Names of layers; none if the module gives no gradients.
+    """
+    held = {
+        step.target.name: [tensor for own in step.target.tensors for tensor in stored(step.target, own)
+                           if tensor.is_leaf and tensor.is_floating_point() and isinstance(tensor, torch.nn.Parameter)]
+        for step in plan.steps
+    }  # fmt: skip
+    weights = list({id(tensor): tensor for tensors in held.values() for tensor in tensors}.values())
+    found = _gradients(model, golden, weights)
+    if found is None:
+        return ()
+    effects = {id(weight): effect for weight, effect in zip(weights, found, strict=True)}
+    return tuple(
+        name for name, tensors in held.items()
+        if tensors and max(effects[id(tensor)] for tensor in tensors) * _CHANGE <= tolerance
+    )  # fmt: skip
+
+
+def _gradients(model: nn.Module, golden: Golden, weights: Sequence[Tensor]) -> list[float] | None:
+    """How far outputs move with weights, relative to the largest output, if weights move by their own size."""
+    before = [weight.requires_grad for weight in weights]
+    try:
+        for weight in weights:
+            weight.requires_grad_(True)
+        with undisturbed(model), torch.enable_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            outputs = [one for one, _ in zip(tensors_in(call(model, golden.inputs)), golden.outputs, strict=False)]
+            total = _projected(outputs)
+            if total is None:
+                return None
+            found = cast("tuple[Tensor | None, ...]", torch.autograd.grad(total, weights, allow_unused=True))
+    except FOREIGN:
+        return None
+    finally:
+        for weight, was in zip(weights, before, strict=True):
+            weight.requires_grad_(was)
+    return [0.0 if one is None else _size(one) * _mean(weight) for one, weight in zip(found, weights, strict=True)]
+
+
+def _projected(outputs: list[Tensor]) -> Tensor | None:
+    random = torch.Generator().manual_seed(0)
+    parts = [
+        (one * torch.randn(one.shape, generator=random).to(one)).sum() / max(float(one.detach().abs().max()), 1e-30)
+        for one in outputs
+        if one.requires_grad and one.is_floating_point() and one.numel()
+    ]
+    return torch.stack(parts).sum() if parts else None
+
+
+def _size(gradient: Tensor) -> float:
+    size = float(gradient.double().norm())
+    return size if math.isfinite(size) else float("inf")
+
+
+def _mean(weight: Tensor) -> float:
+    return max(float(weight.detach().double().square().mean().sqrt()), 1e-3) if weight.numel() else 0.0

@@ -1,0 +1,152 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from frostline.core.errors import AmbiguousPortError
+from frostline.porting.plan.plan import make_plan, refuse_ambiguity
+from frostline.porting.proof.outputs import Golden
+from frostline.porting.proof.trials import settle
+from frostline.porting.readers.gguf import SHIFTED
+from frostline.recipes.port import port
+from helpers_porting import numbers, source_of
+
+
+class Looks(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.look = nn.MultiheadAttention(8, 2, batch_first=True)
+
+    def forward(self, x):
+        return self.look(x, x, x)[0]
+
+
+PACKED = {  # from what nn.MultiheadAttention has to what the file has
+    "as it is": lambda tensor: tensor,
+    "NeoX": lambda tensor: tensor.reshape(3, 2, 4, *tensor.shape[1:]).transpose(0, 1).reshape(tensor.shape),
+    "numbers first": lambda tensor: tensor.reshape(3, 2, 4, *tensor.shape[1:]).movedim(0, 2).reshape(tensor.shape),
+}
+
+
+def attention(path, name, change):
+    source = Looks().eval()
+    source.look.in_proj_bias.data = numbers(24)
+    look = source.look
+    state = {
+        f"attn.{name}.weight": change(look.in_proj_weight.detach()).clone(),
+        f"attn.{name}.bias": change(look.in_proj_bias.detach()).clone(),
+        "attn.dense.weight": look.out_proj.weight.detach().clone(),
+        "attn.dense.bias": look.out_proj.bias.detach().clone(),
+    }
+    save_file(state, path)
+    return source
+
+
+@pytest.mark.parametrize("kind", PACKED)
+def test_outputs_tell_the_order_of_query_key_and_value(tmp_path, kind):
+    path, x, module = tmp_path / "f.safetensors", torch.randn(3, 5, 8), Looks()
+    source = attention(path, "query_key_value", PACKED[kind])
+    port(path, module, golden=(x, source(x).detach()))
+    assert torch.equal(module.look.in_proj_weight, source.look.in_proj_weight)
+    assert torch.equal(module.look.in_proj_bias, source.look.in_proj_bias)
+    with pytest.raises(AmbiguousPortError, match="How the weights of 'look.in_proj' lie in the file cannot be told"):
+        port(path, Looks())
+
+
+def test_names_of_pytorch_and_timm_tell_it_too(tmp_path):
+    module = Looks()
+    source = attention(tmp_path / "f.safetensors", "qkv", PACKED["as it is"])
+    port(tmp_path / "f.safetensors", module)
+    assert torch.equal(module.look.in_proj_weight, source.look.in_proj_weight)
+
+
+def plan(units, module, framework="torch"):
+    return make_plan(source_of(framework, units), "file", module)
+
+
+@pytest.mark.parametrize(("shape", "text"), [((8, 24), "(in, out) to (out, in)"), ((24, 8), "as it is")])
+def test_layers_of_gpt2_are_turned_where_one_of_them_shows_it(shape, text):
+    module = nn.Sequential(nn.Linear(8, 24, bias=False), nn.Linear(8, 8, bias=False))
+    made = plan({"h/c_attn": {"weight": numbers(*shape)}, "h/c_proj": {"weight": numbers(8, 8)}}, module)
+    assert {move.text() for step in made.steps for move in step.moves} == {text}
+    assert not made.opened
+
+
+def test_a_square_matrix_under_a_name_of_gpt2_may_lie_either_way():
+    module = nn.Sequential(nn.Linear(8, 8, bias=False))
+    with pytest.raises(AmbiguousPortError, match="lie in the file cannot be told") as caught:
+        refuse_ambiguity(plan({"h/c_proj": {"weight": numbers(8, 8)}}, module))
+    assert "(in, out) to (out, in)" in caught.value.received
+    assert not plan({"h/proj": {"weight": numbers(8, 8)}}, module).opened
+
+
+def test_arrays_of_nobody_may_be_a_transposed_convolution_of_flax_or_of_keras(tmp_path):
+    path, kernel, x = tmp_path / "f.npz", numbers(3, 3, 4, 4), torch.randn(2, 4, 5, 5)
+    np.savez(path, **{"up/kernel": kernel.numpy(), "up/bias": np.zeros(4, "float32")})
+    module = nn.Sequential(nn.ConvTranspose2d(4, 4, 3))
+    with pytest.raises(AmbiguousPortError, match="lie in the file cannot be told"):
+        port(path, module)
+    of_keras = kernel.permute(3, 2, 0, 1)
+    port(path, module, golden=(x, nn.functional.conv_transpose2d(x, of_keras)))
+    assert torch.equal(module[0].weight, of_keras)
+
+
+class Reads(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.rnn = nn.LSTM(3, 4, batch_first=True)
+
+    def forward(self, x):
+        return self.rnn(x)[0]
+
+
+CELL = {"rnn/lstm_cell": {"kernel": numbers(7, 16), "bias": numbers(16, seed=2)}}
+GATES = [*range(4), *range(8, 12), *range(4, 8), *range(12, 16)]  # i, j, f, o to i, f, j, o
+
+
+def reads(forget):
+    kernel, bias = CELL["rnn/lstm_cell"].values()
+    made = Reads().eval()
+    made.rnn.weight_ih_l0.data, made.rnn.weight_hh_l0.data = kernel[:3].T[GATES], kernel[3:].T[GATES]
+    made.rnn.bias_ih_l0.data, made.rnn.bias_hh_l0.data = bias[GATES], torch.zeros(16)
+    made.rnn.bias_hh_l0.data[4:8] = forget
+    return made
+
+
+@pytest.mark.parametrize(("forget", "text"), [(1.0, "the forget bias of 1, which is not stored"), (0.0, "constant 0")])
+def test_outputs_tell_the_forget_bias_that_tensorflow_does_not_store(forget, text):
+    x, model = torch.randn(2, 5, 3), Reads().eval()
+    golden = Golden(x, (reads(forget)(x).detach(),))
+    made, _ = settle(plan(CELL, model, "tensorflow"), model, [golden])
+    assert [move.text() for move in made.steps[0].moves if move.target == "bias_hh"] == [text]
+    assert not made.assumed
+
+
+def test_without_outputs_the_usual_forget_bias_is_taken_and_listed():
+    model = Reads()
+    made, _ = settle(plan(CELL, model, "tensorflow"), model, [])
+    (check,) = made.assumed
+    assert (check.layer, check.setting, check.status) == ("rnn:l0", "forget bias", "unknown")
+    assert "the forget bias of 1, which is not stored was assumed" in check.text
+
+
+class OneMore(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(4))
+
+    def forward(self, x):
+        return nn.functional.rms_norm(x, (4,), 1 + self.weight)
+
+
+def test_scales_of_gemma_in_gguf_are_one_more_than_its_own_module_has_them():
+    stored, x = numbers(4), torch.randn(3, 4)
+    source = replace(source_of("gguf", {"blk/0/attn_norm": {"weight": stored}}), notes=(SHIFTED,))
+    golden = Golden(x, (nn.functional.rms_norm(x, (4,), stored),))
+    for model, text in ((OneMore(), "one less, as Gemma's modules add it"), (nn.RMSNorm(4), "as it is")):
+        module = nn.Sequential(model).eval()
+        made, _ = settle(make_plan(source, "file", module), module, [golden])
+        assert [move.text() for step in made.steps for move in step.moves] == [text]

@@ -1,0 +1,79 @@
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from frostline.core.errors import PortError
+from frostline.recipes.port import port
+
+
+class Probabilities(nn.Module):
+    def __init__(self, shift):
+        super().__init__()
+        self.one, self.two, self.out = nn.Linear(8, 8, bias=False), nn.Linear(8, 8, bias=False), nn.Linear(8, 3)
+        self.shift = torch.tensor([shift, 0.0, 0.0])
+
+    def forward(self, x):
+        return torch.softmax(self.out(self.two(self.one(x).relu())) + self.shift, -1)
+
+
+class Two(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.main, self.aux = nn.Linear(4, 2), nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.main(x), self.aux(x)
+
+
+def saved(tmp_path, source):
+    path = tmp_path / "f.safetensors"
+    save_file({name: value.clone() for name, value in source.state_dict().items()}, path)
+    return path
+
+
+def test_outputs_that_are_all_zero_or_one_prove_nothing(tmp_path):
+    torch.manual_seed(0)
+    source, x = Probabilities(60.0), torch.randn(16, 8)
+    golden = (x, source(x).detach())
+    source.one.weight.data, source.two.weight.data = source.two.weight.data, source.one.weight.data
+    source.out.weight.data *= 7
+    with pytest.raises(PortError, match="These outputs show nothing of the weights") as caught:
+        port(saved(tmp_path, source), Probabilities(60.0), golden=golden)
+    assert caught.value.received == "probabilities that are all 0 or 1"
+
+
+def test_outputs_that_show_the_weights_are_a_proof(tmp_path):
+    source, x = Probabilities(0.0), torch.randn(16, 8)
+    (run,) = port(saved(tmp_path, source), Probabilities(0.0), golden=(x, source(x).detach())).runs
+    assert (run.silent, run.extra) == ((), 0)
+
+
+def test_layers_behind_outputs_that_were_not_compared_are_listed(tmp_path):
+    source, x = Two(), torch.randn(5, 4)
+    model = Two()
+    model.aux.requires_grad_(False)
+    certificate = port(saved(tmp_path, source), model, golden=(x, source(x)[0].detach()))
+    (run,) = certificate.runs
+    assert (run.silent, run.extra) == (("aux",), 1)
+    assert "but hardly depend on 'aux'; 1 further outputs of the module were not compared" in certificate.tested
+    assert "whether 'aux' compute what their source does" in certificate.unknown
+    assert not model.aux.weight.requires_grad
+    assert model.main.weight.grad is None
+
+
+def test_layers_that_get_no_signal_are_listed(tmp_path):
+    source = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2))
+    source[0].bias.data -= 100  # no unit of it is ever above zero
+    x = torch.randn(5, 4)
+    model = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2))
+    assert port(saved(tmp_path, source), model, golden=(x, source(x).detach())).runs[0].silent == ("0",)
+
+
+def test_a_module_without_gradients_is_not_judged(tmp_path):
+    class Detached(nn.Sequential):
+        def forward(self, x):
+            return super().forward(x).detach()
+
+    source, x = Detached(nn.Linear(4, 2)), torch.randn(5, 4)
+    assert port(saved(tmp_path, source), Detached(nn.Linear(4, 2)), golden=(x, source(x))).runs[0].silent == ()
