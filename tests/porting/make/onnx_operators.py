@@ -51,6 +51,7 @@ CASES = {
                    IMAGE, {"s": (4,), "b": (4,), "m": (4,), "v": (4,)}),
     "batch_norm_rows": ("y = BatchNormalization(x, s, b, m, v)",
                         ROWS, {"s": (4,), "b": (4,), "m": (4,), "v": (4,)}),
+    "batch_norm_of_equals": ("y = BatchNormalization(x, v, b, b, v)", IMAGE, {"b": (4,), "v": (4,)}),
     "instance_norm": ("y = InstanceNormalization<epsilon=0.001>(x, s, b)", IMAGE, {"s": (4,), "b": (4,)}),
     "layer_norm": ("y = LayerNormalization(x, s, b)", SEQUENCE, {"s": (4,), "b": (4,)}),
     "layer_norm_axes": ("y = LayerNormalization<axis=1, epsilon=0.1>(x, s)", SEQUENCE, {"s": (5, 4)}),
@@ -133,6 +134,8 @@ CASES = {
     "shape_arithmetic": ("s = Shape(x) a = Slice(s, i, j) b = Gather(a, zero) h = Div(b, two) l = Mul(h, two) "
                          "u = Unsqueeze(l, k) o = Concat<axis=0>(m, u) y = Reshape(x, o)",
                          {"x": (2, 6, 4)}, {"zero": 0, "two": 2, "k": [0], "m": [2, -1], "i": [1], "j": [2]}),
+    "shape_product": ("s = Shape(x) a = Slice(s, i, j) p = ReduceProd(a) c = Concat<axis=0>(m, p) y = Reshape(x, c)",
+                      {"x": (2, 6, 4)}, {"i": [1], "j": [3], "m": [-1]}),
     "shape_root": ("s = Shape(x) n = Gather(s, last) f = Cast<to=1>(n) r = Sqrt(f) y = Div(x, r)",
                    SEQUENCE, {"last": -1}),
     "shape_filled": ("s = Shape(x) o = ConstantOfShape(s) y = Add(x, o)", SEQUENCE, {}),

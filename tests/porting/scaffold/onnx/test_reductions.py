@@ -36,6 +36,7 @@ def test_ranks():
 def test_products_of_sizes():
     assert result("ReduceProd", numbers([2, 3]), keepdims=0).item == 6
     assert result("ReduceProd", Numbers(objects(["n", 3])), keepdims=0).item == "n * 3"
+    assert result("ReduceProd", numbers([2, 3])).items == [6]
     assert result("ReduceProd", Numbers(objects(["n"]))).items == ["n"]
 
 

@@ -59,8 +59,7 @@ def _transposed_conv(node: Node) -> Result:
     kernel = _kernel(node)
     if "output_shape" in node.config:
         node.refuse("output_shape, whose padding depends on the size of the data")
-    plain = window(node, kernel)
-    one, groups = plain, node.integer("group", 1)
+    one, groups = window(node, kernel), node.integer("group", 1)
     more = node.integers("output_padding", [0] * one.axes)
     same = node.config.get("auto_pad", "")
     before, after = list(one.before), list(one.after)

@@ -25,7 +25,8 @@ def _weights(node: Node, *slots: int) -> list[SourceTensor] | None:
 
 def _layer(node: Node, made: str, weights: list[SourceTensor], names: tuple[str, ...]) -> str | None:
     """The layer with these weights, as its names of them."""
-    if not {weight.leaf for weight in weights} <= _LEAVES:
+    leaves = {weight.leaf for weight in weights}
+    if not leaves <= _LEAVES or len(leaves) < len(weights):  # converters store equal weights once
         return None
     return node.module.weighted(made, {
         weight.leaf: Held(weight, own) for weight, own in zip(weights, names, strict=True)})  # fmt: skip

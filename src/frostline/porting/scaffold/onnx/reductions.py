@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from frostline.porting.scaffold.onnx.node import Node, Result, Several, highest
-from frostline.porting.scaffold.onnx.values import INT, Numbers, Value, objects
+from frostline.porting.scaffold.onnx.values import INT, Numbers, Value, objects, part
 from frostline.porting.scaffold.python_text import literal
 
 if TYPE_CHECKING:
@@ -24,8 +24,8 @@ def _reduced(form: str, *, takes_all: bool = False) -> Callable[[Node], Result]:
             if node.kind == "ReduceProd" and len(given.items) == 1:
                 return given if keeps else given.like(given.data.reshape(()))
             if node.kind == "ReduceProd":
-                product = " * ".join(str(one) for one in given.items)
-                return Numbers(objects(product if not given.is_known else _product(given)), given.kind)
+                product = _product(given) if given.is_known else " * ".join(part(one) for one in given.items)
+                return Numbers(objects([product] if keeps else product), given.kind)
             given = node.as_tensor(given)
         if not axes and node.integer("noop_with_empty_axes", 0):
             return given
