@@ -5,7 +5,7 @@ from torch import nn
 
 from frostline.porting.layouts.choice import moves
 from frostline.porting.readers.contract import Source, SourceLayer, SourceTensor
-from frostline.porting.units.forms import grouped
+from frostline.porting.units.forms.forms import grouped
 from frostline.porting.units.units import source_units, target_units, write
 
 
@@ -37,3 +37,9 @@ def port_into(module, leaves, framework="keras"):
             parts = tuple(unit.leaves[leaf].load() for leaf in move.sources)
             write(target, move.target, move.forward(parts, target.tensors[move.target].detach()))
     return module
+
+
+def formed(framework, units, *modules, layers=()):
+    """The units of a source as they are matched with modules: shapes by unit and leaf."""
+    made = grouped(source_units(source_of(framework, units, layers=layers)), target_units(nn.Sequential(*modules)))
+    return {unit.name: {leaf: tensor.shape for leaf, tensor in unit.leaves.items()} for unit in made}

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from frostline.core.errors import AmbiguousPortError, FrostlineError
-from frostline.recipes.port import port
+import frostline as fl
 
 from .renaming import rename
 from .stored import LIMIT
@@ -72,7 +71,7 @@ def attempt(
         path: Another file than the stored one.
         has_golden: Whether the port is given the golden outputs.
         change: Done to the counterpart beforehand.
-        options: For `port`.
+        options: For `frostline.port`.
     """
     torch.manual_seed(0)
     module = network.counterpart.build().eval()
@@ -81,10 +80,10 @@ def attempt(
     facts = {"network": f"{network.framework}/{network.name}", "file": file, "mode": mode}
     started = time.perf_counter()
     try:
-        certificate = port(path or network.path / file, module, golden=golden, **options)
-    except AmbiguousPortError as error:
+        certificate = fl.port(path or network.path / file, module, golden=golden, **options)
+    except fl.AmbiguousPortError as error:
         return Verdict(**facts, outcome=AMBIGUOUS, detail=str(error), elapsed_s=time.perf_counter() - started)
-    except FrostlineError as error:
+    except fl.FrostlineError as error:
         elapsed = time.perf_counter() - started
         expected = bool(network.counterpart.refused)
         return Verdict(**facts, outcome=REFUSED, detail=str(error), elapsed_s=elapsed, as_expected=expected)

@@ -236,3 +236,19 @@ def test_containers_that_were_empty_are_emptied_and_functions_keep_what_they_cou
     with restore.kept_attributes(model, numbers=True):
         model.seen.clear()
     assert model.seen == [1]
+
+
+def test_a_model_may_be_run_and_is_as_it_was():
+    model = nn.Sequential(nn.BatchNorm1d(2), nn.Dropout())
+    model[1].eval()
+    state, modes = torch.get_rng_state(), [module.training for module in model.modules()]
+    with restore.undisturbed(model):
+        assert not model.training
+        model[0].running_mean += 1
+        model.seen = torch.rand(2)
+    assert torch.equal(model[0].running_mean, torch.zeros(2))
+    assert not hasattr(model, "seen")
+    assert [module.training for module in model.modules()] == modes
+    assert torch.equal(torch.get_rng_state(), state)
+    with torch.autocast("cpu"), restore.undisturbed(model):
+        assert not torch.is_autocast_enabled("cpu")

@@ -32,9 +32,9 @@ PUBLIC = {
 OPTIONS = {
     "demo": {"--out", "--json"},
     "fit": {"--model", "--weights", "--freeze", "--val", "--val-share", "--epochs", "--batch-size", "--lr", "--seed",
-            "--out", "--resume", "--no-cache", "--heal", "--json"},
-    "inspect": {"--model", "--freeze", "--weights", "--json"},
-    "checkup": {"--weights", "--batch-size", "--lr", "--steps", "--seed", "--json"},
+            "--out", "--resume", "--no-cache", "--heal", "--certificate", "--json"},
+    "inspect": {"--model", "--freeze", "--weights", "--certificate", "--json"},
+    "checkup": {"--weights", "--batch-size", "--lr", "--steps", "--seed", "--certificate", "--json"},
     "port": {"--to", "--out", "--verify", "--partial", "--adapt", "--hints", "--key", "--list", "--check",
              "--scaffold", "--json"},
     "cache": {"ls", "verify", "purge"},

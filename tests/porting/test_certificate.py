@@ -25,6 +25,10 @@ def test_it_comes_back_from_json():
     assert Certificate.from_dict(json.loads(json.dumps(made.as_dict()))) == made
     with pytest.raises(ValueError, match="another version"):
         Certificate.from_dict({**made.as_dict(), "schema": 0})
+    with pytest.raises(ValueError, match="edited after it was written"):
+        Certificate.from_dict({**made.as_dict(), "proven": "everything"})
+    with pytest.raises(TypeError, match="without its tables"):
+        Certificate.from_dict(certificate(files=3).as_dict())
 
 
 def test_what_is_proven_tested_and_unknown_is_said_apart():
@@ -51,3 +55,5 @@ def test_a_summary_for_people():
                  "Differs: eps of 'n': 0.001 in the file, 1e-05 in the module"):  # fmt: skip
         assert line in text
     assert certificate().units() == {"x": "a"}
+    assert "f.h5 (Keras, with 1 other file) -> Net" in certificate(files={"a": ""}).text()
+    assert "f.h5 (Keras, with 2 other files) -> Net" in certificate(files={"a": "", "b": ""}).text()

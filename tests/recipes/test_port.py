@@ -1,5 +1,6 @@
 """`fl.port` on files that real frameworks wrote; what each step does is tested in tests/porting."""
 
+import contextlib
 import re
 from pathlib import Path
 
@@ -229,3 +230,37 @@ def test_a_setting_that_differs_and_was_not_run_is_named():
     )
     assert "what follows from another epsilon of 'left', 'right'" in certificate.unknown
     assert "Differs: epsilon of 'left', 'right': 1e-05 in the module, 0.5 in the file" in str(certificate)
+
+
+class Counting(nn.Module):
+    """A module whose forward leaves traces: in a buffer, and in an attribute."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, 2)
+        self.register_buffer("calls", torch.zeros(1), persistent=False)
+        self.last: torch.Tensor | None = None
+
+    def forward(self, x):
+        self.calls += 1
+        self.last = x
+        return self.layer(x)
+
+
+@pytest.mark.parametrize("is_right", [True, False])
+def test_runs_leave_no_trace_and_need_no_plain_surroundings(tmp_path, is_right):
+    source, module = nn.Linear(3, 2), Counting()
+    save_file(dict(source.state_dict()), tmp_path / "a.safetensors")
+    x = torch.randn(4, 3, dtype=torch.float64).numpy()
+    outputs = source(torch.tensor(x).float()).detach() + (0 if is_right else 1)
+    with torch.autocast("cpu"), contextlib.nullcontext() if is_right else pytest.raises(fl.PortError):
+        certificate = fl.port(tmp_path / "a.safetensors", module, golden=(x, outputs))
+        assert "inputs converted from float64 to float32" in certificate.notes
+    assert (module.calls, module.last) == (0, None)
+
+
+def test_a_conversion_is_told(tmp_path):
+    save_file({"weight": torch.ones(2, 3), "bias": torch.zeros(2)}, tmp_path / "a.safetensors")
+    certificate = fl.port(tmp_path / "a.safetensors", nn.Linear(3, 2).half())
+    assert "2 tensors converted from float32 to float16" in certificate.notes
+    assert "2 were then converted to the module's dtype" in certificate.proven

@@ -29,7 +29,7 @@ def _arrays(**arrays: Any) -> Make:
 
 
 def _certificate(change: Any = None) -> Make:
-    """A certificate of a port of the plain file, with one field changed."""
+    """A certificate of a port of the plain file; with one field changed, which its digest shows."""
 
     def write(world: World) -> str:
         source = SOURCES.sane["safetensors"](world)

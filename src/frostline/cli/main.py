@@ -22,7 +22,10 @@ app.add_typer(cache_app, name="cache")
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 Data = Annotated[str, typer.Argument(help="A folder of images, one subfolder per class; or .npz / .safetensors.")]
 Model = Annotated[str, typer.Option("--model", help="timm:NAME or package.module:function.")]
-Weights = Annotated[str | None, typer.Option(help="A file of PyTorch's weights: safetensors, torch.save.")]
+Weights = Annotated[str | None, typer.Option(help="A file of weights, of any framework.")]
+CertificateFile = Annotated[
+    str | None, typer.Option("--certificate", help="Where the certificate goes if the weights are ported.")
+]
 Freeze = Annotated[str | None, typer.Option(help="Freeze through this layer; default: all but the new head.")]
 CacheFolder = Annotated[str, typer.Option("--cache", help="The cache folder.")]
 
@@ -59,7 +62,7 @@ def fit(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Train uncached, for comparison.")] = False,
     heal: Annotated[bool, typer.Option("--heal", help="Treat what keeps the model from learning first.")] = False,
-    as_json: Json = False,
+    certificate: CertificateFile = None, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Train a new head, or more, on your data."""
     from frostline.recipes.commands import fit_command
@@ -79,22 +82,27 @@ def fit(
         result = fit_command(
             built, dataset, val_data, name=model, weights=weights, freeze=freeze, val_share=val_share, epochs=epochs,
             batch_size=batch_size, lr=lr, seed=seed, out=Path(out), cache=not no_cache,
-            resume=resume, heal=heal,
+            resume=resume, heal=heal, certificate=certificate,
         )  # fmt: skip
         show(result, result.text(), as_json=as_json)
 
 
 @app.command()
-def inspect(data: Data, model: Model, freeze: Freeze = None, weights: Weights = None, as_json: Json = False) -> None:
+def inspect(
+    data: Data, model: Model, freeze: Freeze = None, weights: Weights = None, certificate: CertificateFile = None,
+    as_json: Json = False,
+) -> None:  # fmt: skip
     """Print the frost line: what is frozen, what would be stored per sample, what it costs."""
     from frostline.recipes.commands import inspect_command
 
     with errors_in_four_parts(as_json=as_json):
         built = build_model(model)
-        result = inspect_command(built, load_data(data, built), weights=weights, freeze=freeze)
+        result = inspect_command(
+            built, load_data(data, built), name=model, weights=weights, freeze=freeze, certificate=certificate
+        )
         rows = [(name, kind, str(state), f"{count:,}") for name, kind, state, count in result.layers]
         text = table(rows, ("layer", "type", "state", "parameters"))
-        show(result, f"{text}\n\n{result.explanation}\n{result.price}", as_json=as_json)
+        show(result, f"{text}\n\nReused:    {result.reused}\n{result.explanation}\n{result.price}", as_json=as_json)
 
 
 @app.command()
@@ -102,7 +110,7 @@ def checkup(
     model: Annotated[str, typer.Argument(help="timm:NAME or package.module:function.")], data: Data,
     weights: Weights = None, batch_size: int = 64, lr: float = 1e-3,
     steps: Annotated[int, typer.Option(help="Batches to train copies on.")] = 100, seed: int = 0,
-    as_json: Json = False,
+    certificate: CertificateFile = None, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Say what keeps a network from learning: what, how it is known, what to do."""
     from frostline.recipes.commands import checkup_command
@@ -111,8 +119,9 @@ def checkup(
         seed_generators(as_seed("frostline", "--seed", seed))
         built = build_model(model)
         result = checkup_command(
-            built, load_data(data, built), weights=weights, batch_size=batch_size, lr=lr, steps=steps, seed=seed
-        )
+            built, load_data(data, built), name=model, weights=weights, batch_size=batch_size, lr=lr, steps=steps,
+            seed=seed, certificate=certificate,
+        )  # fmt: skip
         show(result, result.text(), as_json=as_json)
 
 
@@ -134,18 +143,13 @@ def port(
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Load weights of another framework into a module, and say how far that is proven."""
-    from frostline.recipes.port_files import (
-        check_certificate,
-        list_tensors,
-        port_to_file,
-        read_certificate,
-        write_scaffold,
-    )
+    from frostline.recipes.port_files import list_tensors, port_to_file, write_scaffold
+    from frostline.recipes.port_replay import check_certificate, read_certificate
 
     with errors_in_four_parts(as_json=as_json):
         if check is not None:
             spec = to or read_certificate(check).to
-            result = check_certificate(check, build_model(spec), file)
+            result = check_certificate(check, build_model(spec), file, golden)
             show(result, result.text(), as_json=as_json)
             return
         if file is not None and scaffold is not None:

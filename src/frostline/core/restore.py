@@ -79,16 +79,24 @@ def plain_ambient(dtype: torch.dtype = torch.float32) -> Generator[None]:
     Args:
         dtype: The default dtype inside.
     """
-    accelerator = torch.accelerator.current_accelerator()
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
-        for kind in ["cpu", *([accelerator.type] if accelerator is not None else [])]:
-            if torch.is_autocast_enabled(kind):
-                stack.enter_context(torch.autocast(kind, enabled=False))
+        stack.enter_context(without_autocast())
         if torch.get_default_device().type != "cpu":
             stack.enter_context(torch.device("cpu"))
         stack.enter_context(default_dtype(dtype))
+        yield
+
+
+@contextmanager
+def without_autocast() -> Generator[None]:
+    """Inside, operations run in the dtype of their arguments, on the CPU and on the accelerator."""
+    accelerator = torch.accelerator.current_accelerator()
+    with ExitStack() as stack:
+        for kind in ["cpu", *([accelerator.type] if accelerator is not None else [])]:
+            if torch.is_autocast_enabled(kind):
+                stack.enter_context(torch.autocast(kind, enabled=False))
         yield
 
 
@@ -144,6 +152,29 @@ def kept_modes(model: nn.Module) -> Generator[None]:
         for module, training in modes:
             if module.training is not training:
                 module.training = training
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Generator[None]:
+    """Inside, the model is in evaluation; afterwards every module is in its own mode."""
+    with kept_modes(model):
+        model.eval()
+        yield
+
+
+@contextmanager
+def undisturbed(model: nn.Module) -> Generator[None]:
+    """Inside, the model may be run in evaluation, without autocast; afterwards it is as it was, and so are generators.
+
+    Buffers that a forward pass moves, what it keeps in attributes, and modes are put back. Calls that hooks make
+    outside of the model are not taken back.
+    """
+    with ExitStack() as stack:
+        for kept in (kept_generators(), kept_attributes(model, numbers=True), kept_buffers(model), evaluating(model)):
+            stack.enter_context(kept)
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(without_autocast())
+        yield
 
 
 # What modules keep values in; hooks are kept in ordered dicts.

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-SCHEMA = 1
+SCHEMA = 2
+RULES = 1  # of layouts; a change of a rule that writes other values than before raises it
 STATISTICS = "statistics"  # the setting of checks by running statistics
 _SHOWN = 3  # layers in one line
 
@@ -77,7 +80,7 @@ class Certificate:
 
     Attributes:
         file: Path of the file.
-        sha256: Digest of the file.
+        sha256: Digest of the file; of a checkpoint, of its index.
         format: Of the file, in words.
         framework: Whose layouts it follows.
         model: Class of the module.
@@ -92,6 +95,11 @@ class Certificate:
         tested: What was tried on samples only.
         unknown: What the file does not tell.
         to: How the command built the module; empty in Python.
+        files: Digests of all other files that were read (shards, external data), by their path from the file's folder.
+        weights: Digests of the files that the command saved, by their names beside the certificate.
+        key: Which entry of the file was asked for; empty if none was.
+        is_adapted: Whether settings were to be made equal.
+        rules: The version of the layout rules.
     """
 
     file: str
@@ -110,24 +118,35 @@ class Certificate:
     tested: str
     unknown: str
     to: str = ""
+    files: dict[str, str] = field(default_factory=dict[str, str])
+    weights: dict[str, str] = field(default_factory=dict[str, str])
+    key: str = ""
+    is_adapted: bool = False
+    rules: int = RULES
 
     def as_dict(self) -> dict[str, Any]:
-        """The certificate as `frostline port --check` reads it: plain values, for JSON."""
-        return {"schema": SCHEMA, **asdict(self)}
+        """The certificate as `frostline port --check` reads it: plain values, for JSON, with a digest of them all."""
+        values = {"schema": SCHEMA, **asdict(self)}
+        return {**values, "digest": _digest(values)}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Certificate:
         """A certificate from what `as_dict` gave.
 
         Raises:
-            ValueError: If it was written in a form that this version does not know.
+            ValueError: If it was written in a form that this version does not know, or edited since.
             KeyError, TypeError: If it is no certificate.
         """
         values = dict(values)
-        if values.pop("schema") != SCHEMA:
+        if values.get("schema") != SCHEMA:
             raise ValueError("a certificate of another version")
+        if values.pop("digest") != _digest(values):
+            raise ValueError("it was edited after it was written: its content does not have its digest")
+        values.pop("schema")
         lists = {"mapping": Mapped, "checks": Check, "runs": Run}
         made = {name: tuple(kind(**_plain(one)) for one in values.pop(name)) for name, kind in lists.items()}
+        if not all(isinstance(values[name], dict) for name in ("dropped", "files", "weights")):
+            raise TypeError("a certificate without its tables of names")
         return cls(**made, **_plain(values))
 
     def units(self) -> dict[str, str]:
@@ -137,7 +156,8 @@ class Certificate:
     def text(self) -> str:
         """A summary for people."""
         lines = [
-            f"{self.file} ({self.format}) -> {self.model}: {len(self.mapping)} tensors of {len(self.units())} layers.",
+            f"{self.file} ({self.format}{_beside(self.files)}) -> {self.model}: {len(self.mapping)} tensors of "
+            f"{len(self.units())} layers.",
             *(f"  {name}" for name in self.notes),
             f"Proven:  {self.proven}",
             f"Tested:  {self.tested}",
@@ -157,12 +177,31 @@ class Certificate:
         return self.text()
 
 
-def sentences(mapping: tuple[Mapped, ...], runs: tuple[Run, ...], checks: tuple[Check, ...]) -> tuple[str, str, str]:
-    """What is proven, what is only tested, and what is unknown; one sentence each."""
+def _digest(values: dict[str, Any]) -> str:
+    """Of a certificate without it. It shows that values were changed, not by whom: it is no signature."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def _beside(files: dict[str, str]) -> str:
+    return f", with {len(files)} other file{'s' if len(files) > 1 else ''}" if files else ""
+
+
+def sentences(
+    mapping: tuple[Mapped, ...], runs: tuple[Run, ...], checks: tuple[Check, ...], *, converted: int = 0,
+) -> tuple[str, str, str]:  # fmt: skip
+    """What is proven, what is only tested, and what is unknown; one sentence each.
+
+    Args:
+        mapping: Every tensor that was written.
+        runs: Outputs that were compared.
+        checks: Settings that were compared.
+        converted: How many tensors the module holds in another dtype than the file.
+    """
     constants = sum(not one.sources for one in mapping)
     proven = (
         f"each of {len(mapping)} tensors was written once, and the inverse of its layout gives back the file's bytes"
         + (f"; {constants} are constants that the file leaves out" if constants else "")
+        + (f"; {converted} were then converted to the module's dtype" if converted else "")
         + "."
     )
     tried = [

@@ -9,15 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from frostline.core import inputs as batches
-from frostline.core.arguments import as_count, as_path
+from frostline.core.arguments import as_count
 from frostline.core.doors import public
 from frostline.core.errors import DataError
-from frostline.core.io import read_json
 from frostline.core.records import Diagnosis, FitResult
 from frostline.data import split_share
 from frostline.recipes.checkup import checkup
 from frostline.recipes.fit import fit
-from frostline.recipes.reuse import reuse
+from frostline.recipes.pretrained import load_pretrained
 from frostline.recipes.saving import save_model
 from frostline.splitting import Explanation, split
 from frostline.training import DatasetBatches, describe_structure, make_loss, make_optimizer
@@ -68,6 +67,7 @@ class InspectReport:
     explanation: Explanation
     samples: int
     price: str
+    reused: str
 
 
 @dataclass(frozen=True)
@@ -77,10 +77,15 @@ class CheckupReport:
     diagnosis: Diagnosis
     batches: int
     elapsed_s: float
+    reused: str
 
     def text(self) -> str:
         """For people: what, how it is known, what to do, what it costs."""
-        lines = [str(self.diagnosis), f"Looked at {self.batches} batches on a copy, in {self.elapsed_s:.1f} s."]
+        lines = [
+            f"Reused:   {self.reused}",
+            str(self.diagnosis),
+            f"Looked at {self.batches} batches on a copy, in {self.elapsed_s:.1f} s.",
+        ]
         if self.diagnosis.cause is not None:
             lines.append("The advice costs one new training; each proof above is a training on these batches.")
         return "\n".join(lines)
@@ -88,15 +93,13 @@ class CheckupReport:
 
 @public("frostline checkup")
 def checkup_command(
-    model: nn.Module, dataset: Any, *, weights: str | None, batch_size: int, lr: float, steps: int, seed: int
-) -> CheckupReport:
+    model: nn.Module, dataset: Any, *, name: str, weights: str | None, batch_size: int, lr: float, steps: int,
+    seed: int, certificate: str | None = None,
+) -> CheckupReport:  # fmt: skip
     """Train copies for so many batches of AdamW, every layer watched, and say what keeps it from learning."""
     batch_size = as_count("frostline checkup", "--batch-size", batch_size)
     classes = classes_of(dataset)
-    if weights is not None:
-        _reuse(model, as_path("frostline", "--weights", weights), classes)
-    else:
-        replace_head(model, len(classes))
+    _, reused = _start(model, classes, name, weights, certificate)
     started = time.perf_counter()
     data = DatasetBatches(dataset, batch_size, shuffle=True, seed=seed)
     found: list[Any] = []
@@ -105,17 +108,17 @@ def checkup_command(
         data.epoch += 1
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     diagnosis = checkup(model.train(), found, make_loss("cross_entropy"), make_optimizer("adamw", trainable, lr))
-    return CheckupReport(diagnosis, len(found), time.perf_counter() - started)
+    return CheckupReport(diagnosis, len(found), time.perf_counter() - started, reused)
 
 
 @public("frostline fit")
 def fit_command(
     model: nn.Module, dataset: Any, val: Any, *, name: str, weights: str | None, freeze: str | None,
     val_share: float | None, epochs: int, batch_size: int, lr: float, seed: int, out: Path, cache: bool,
-    resume: bool, heal: bool = False,
+    resume: bool, heal: bool = False, certificate: str | None = None,
 ) -> FitReport:  # fmt: skip
     """Build the head, freeze, train, save; `heal` treats the model first if it is sick."""
-    reused = set_up(model, dataset, weights, freeze)
+    reused = set_up(model, dataset, name, weights, freeze, certificate)
     if val_share is not None:
         dataset, val = split_share(dataset, val_share, seed)
     built = describe_structure(model)
@@ -130,9 +133,12 @@ def fit_command(
 
 
 @public("frostline inspect")
-def inspect_command(model: nn.Module, dataset: Any, *, weights: str | None, freeze: str | None) -> InspectReport:
+def inspect_command(
+    model: nn.Module, dataset: Any, *, name: str, weights: str | None, freeze: str | None,
+    certificate: str | None = None,
+) -> InspectReport:  # fmt: skip
     """Split as `fit` would, and say what it would cost."""
-    set_up(model, dataset, weights, freeze)
+    reused = set_up(model, dataset, name, weights, freeze, certificate)
     count = min(4, len(dataset))
     items = [batches.unpack(dataset[index], index)[0] for index in range(count)]
     explanation = split(model, batches.collate(items, range(count))).explain()
@@ -140,18 +146,16 @@ def inspect_command(model: nn.Module, dataset: Any, *, weights: str | None, free
     stored = explanation.bytes_per_sample * len(dataset) / 1e6
     seconds = explanation.frozen_s / explanation.samples * len(dataset)
     price = f"Price:     {stored:.1f} MB and about {seconds:.1f} s once for {len(dataset)} samples"
-    return InspectReport(layers, explanation, len(dataset), price)
+    return InspectReport(layers, explanation, len(dataset), price, reused)
 
 
-def set_up(model: nn.Module, dataset: Any, weights: str | None, freeze_through: str | None) -> str:
+def set_up(
+    model: nn.Module, dataset: Any, name: str, weights: str | None, freeze_through: str | None, certificate: str | None
+) -> str:  # fmt: skip
     """Weights, a new head for the dataset's classes, and the freeze; says what was reused."""
-    names = classes_of(dataset)
-    classes = len(names)
-    if weights is not None:
-        head, first = _reuse(model, as_path("frostline", "--weights", weights), names)
-    else:
+    if weights is None:
         sys.stderr.write("No --weights: the frozen layers are random, not pretrained.\n")
-        head, first = replace_head(model, classes), "nothing (random layers)"
+    head, first = _start(model, classes_of(dataset), name, weights, certificate)
     if freeze_through is not None:
         freeze(model, freeze_through)
     else:
@@ -174,27 +178,18 @@ def classes_of(dataset: Any) -> tuple[str, ...]:
     return tuple(dataset.classes)
 
 
-def _reuse(model: nn.Module, weights: Path, classes: tuple[str, ...]) -> tuple[nn.Module, str]:
-    """Pretrained layers; the head too if the file was saved by a run on these very classes, else a new one."""
-    about = weights.with_suffix(".json")
-    made = read_json(about) if about.is_file() else {}
-    if made.get("treated"):
+def _start(
+    model: nn.Module, classes: tuple[str, ...], name: str, weights: str | None, certificate: str | None
+) -> tuple[nn.Module, str]:  # fmt: skip
+    """Weights and a head, and what was reused."""
+    if weights is not None:
+        return load_pretrained(model, weights, classes, spec=name, certificate=certificate)
+    if certificate is not None:
         raise DataError(
-            what="These weights belong to a network whose layers a treatment has changed.", where=str(weights),
-            received="; ".join(made["treated"]),
-            do="build the treated network in Python and load them there, or train again without --heal.",
+            what="There is nothing to certify: no weights are given.", where="--certificate", received=certificate,
+            do="give the weights, too: --weights FILE.",
         )  # fmt: skip
-    known = made.get("classes")
-    summary = None
-    if known is None or tuple(known) != classes:
-        summary = reuse(weights, model)
-    head = replace_head(model, len(classes))
-    if summary is None:
-        summary = reuse(weights, model)
-    odd = (*summary.skipped, *summary.new)
-    if odd:
-        sys.stderr.write(f"Not taken from {weights}: {', '.join(odd[:3])}\n")
-    return head, f"{summary} from {weights}"
+    return replace_head(model, len(classes)), "nothing (random layers)"
 
 
 def _health(result: FitResult) -> str:

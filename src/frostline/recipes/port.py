@@ -3,32 +3,34 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from frostline.core.arguments import as_path, check_model
+from frostline.core.arguments import as_name, as_path, check_model
 from frostline.core.doors import public
 from frostline.core.errors import DataError
 from frostline.core.layers import check_initialized, unwrapped
-from frostline.porting.certificate import Certificate, Mapped, sentences
-from frostline.porting.plan.execution import carry_out, digest_of
+from frostline.porting.certificate import Certificate
+from frostline.porting.plan.execution import carry_out
 from frostline.porting.plan.plan import make_plan
-from frostline.porting.proof.golden import as_golden
+from frostline.porting.proof.golden import as_golden, fitted
+from frostline.porting.proof.outputs import Golden
+from frostline.porting.proof.record import certificate_of
 from frostline.porting.proof.reference import Reference, reference_of
 from frostline.porting.proof.statistics import compare_statistics
 from frostline.porting.proof.trials import prove, repeated, settle
 from frostline.porting.readers.formats import open_source
 from frostline.porting.settings.comparison import compare
 from frostline.porting.settings.setting import causes_of, checks_of, set_equal
-from frostline.porting.units.units import full_name, held
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from torch import nn
 
-    from frostline.porting.certificate import Check, Run
     from frostline.porting.plan.plan import PortPlan
+    from frostline.porting.readers.contract import Source
 
 
 @public("frostline.port(source, model)")
@@ -91,17 +93,18 @@ def port(
     check_initialized(model, "port(source, model)")
     check_model("port", model)
     path = as_path("port", "source", source)
-    wanted = as_golden(golden) if golden is not None else None
+    key = as_name("port", "key", key) if key is not None else None
+    wanted, converted = fitted(as_golden(golden), model) if golden is not None else (None, ())
     if like is not None and not isinstance(cast("object", like), Certificate):
         raise DataError(
             what="An earlier port is told by its certificate.", where="port(like=...)",
             received=f"a value of type {type(like).__name__}", do="pass what an earlier call of port returned.",
         )  # fmt: skip
-    with open_source(path, key) as (content, sha256), ExitStack() as undo:
+    with open_source(path, key) as (content, file), ExitStack() as undo:
         plan = make_plan(content, str(path), model, hints=hints, partial=partial, inputs=wanted and wanted.inputs)
         plan = repeated(plan, like) if like is not None else plan
-        goldens = (wanted,) if wanted is not None and wanted.outputs else ()
-        beside = Reference(content, goldens) if goldens else reference_of(content, plan, model)
+        plan = replace(plan, notes=(*plan.notes, *converted))
+        beside = _reference(content, plan, model, wanted, like)
         settings = compare(plan, content, model, beside.shapes)
         done = set_equal(settings, undo) if adapt else ()
         plan, alternatives = settle(plan, model, beside.goldens, causes_of(settings))
@@ -110,28 +113,21 @@ def port(
         undo.callback(carry_out(plan, model))
         runs = prove(plan, model, beside, alternatives, causes_of(settings))
         checks = checks_of(settings, done, has_run=bool(runs))
-        if wanted is not None and not goldens:
+        if wanted is not None and not wanted.outputs:
             checks += compare_statistics(model, wanted.inputs, plan)
+        made = certificate_of(plan, beside, model, runs, checks)
+        made = replace(made, sha256=file.digest(), files=file.digests_of_parts(), key=key or "", is_adapted=adapt)
+        file.check_unchanged()
         undo.pop_all()
-    return _certificate(plan, beside, sha256, model, runs, checks)
+    return made
 
 
-def _certificate(
-    plan: PortPlan, beside: Reference, sha256: str, model: nn.Module, runs: tuple[Run, ...], checks: tuple[Check, ...]
-) -> Certificate:  # fmt: skip
-    content = beside.source
-    mapping = tuple(
-        Mapped(
-            full_name(step.target, move.target), tuple(step.source.leaves[leaf].name for leaf in move.sources),
-            move.text(), step.source.name, step.target.name, step.reason, round(step.margin, 3),
-            digest_of([held(step.target, move.target)]),
-        )
-        for step in plan.steps
-        for move in step.moves
-    )  # fmt: skip
-    proven, tested, unknown = sentences(mapping, runs, checks)
-    return Certificate(
-        file=plan.path, sha256=sha256, format=content.format, framework=content.framework, model=type(model).__name__,
-        mapping=mapping, kept=plan.kept, unused=plan.unused, dropped=dict(plan.dropped), checks=checks, runs=runs,
-        notes=(*plan.notes, *beside.notes), proven=proven, tested=tested, unknown=unknown,
-    )  # fmt: skip
+def _reference(
+    content: Source, plan: PortPlan, model: nn.Module, golden: Golden | None, like: Certificate | None
+) -> Reference:  # fmt: skip
+    """What the module is compared with; a port that golden outputs proved is not compared with anything less."""
+    if golden is not None and golden.outputs:
+        return Reference(content, (golden,))
+    if like is not None and any(run.kind == Golden.kind for run in like.runs):
+        return Reference(content, notes=("The golden outputs of the earlier port were not given again.",))
+    return reference_of(content, plan, model)

@@ -8,16 +8,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from frostline.core.arguments import as_path
-from frostline.core.errors import CacheError, DataError, PortError
-from frostline.core.io import read_json, write_atomic, write_json
-from frostline.porting.certificate import Certificate
+from frostline.core.errors import DataError
+from frostline.core.io import write_atomic, write_json
 from frostline.porting.readers.formats import open_source
+from frostline.porting.readers.weight_file import digest_of_file
 from frostline.porting.scaffold.module_text import module_text
 from frostline.recipes.port import port
 from frostline.recipes.saving import save_model
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from frostline.porting.certificate import Certificate
 
 
 @dataclass(frozen=True)
@@ -44,22 +46,6 @@ class Listing:
     notes: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Replay:
-    """What `frostline port --check` shows."""
-
-    certificate: str
-    file: str
-    tensors: int
-
-    def text(self) -> str:
-        """For people."""
-        return (
-            f"{self.certificate}: the file has the digest of the certificate, and all {self.tensors} tensors of the "
-            "module come out of it as they did."
-        )
-
-
 def port_to_file(
     source: str, model: nn.Module, *, to: str, out: str, golden: str | None, partial: bool, adapt: bool,
     hints: str | None, key: str | None,
@@ -72,8 +58,9 @@ def port_to_file(
             do=f"write --out {path.with_suffix('.safetensors')}.",
         )  # fmt: skip
     given = _hints(hints) if hints is not None else None
-    certificate = replace(port(source, model, golden=golden, partial=partial, adapt=adapt, hints=given, key=key), to=to)
+    certificate = port(source, model, golden=golden, partial=partial, adapt=adapt, hints=given, key=key)
     saved = save_model(model, path.parent, {"model": to, "ported_from": str(source)}, name=path.stem)
+    certificate = replace(certificate, to=to, weights={saved.name: digest_of_file(saved)})
     beside = path.with_suffix(".certificate.json")
     write_json(beside, certificate.as_dict())
     return PortReport(certificate, str(saved), str(beside))
@@ -122,49 +109,6 @@ def write_scaffold(source: str, out: str, key: str | None = None) -> Scaffold:
         text = module_text(content, source, CLASS)
         write_atomic(path, [text.encode()])
         return Scaffold(str(path), len(content.layers))
-
-
-def check_certificate(path: str, model: nn.Module, source: str | None = None) -> Replay:
-    """Port again as a certificate says, and compare every tensor with the digest in it.
-
-    Raises:
-        PortError: If the file is another one, or a tensor comes out otherwise.
-        DataError: If the certificate cannot be read.
-    """
-    then = read_certificate(path)
-    file = source or then.file
-    now = port(file, model, hints=then.units(), partial=bool(then.kept or then.unused), like=then)
-    if now.sha256 != then.sha256:
-        raise PortError(
-            what="The file of weights is not the one of the certificate.", where=file,
-            received=f"digest {now.sha256[:12]}, and {then.sha256[:12]} in the certificate",
-            do="fetch the file of the certificate, or port this one anew.",
-        )  # fmt: skip
-    digests = {one.target: one.sha256 for one in now.mapping}
-    changed = [one.target for one in then.mapping if digests.get(one.target) != one.sha256]
-    if changed or len(digests) != len(then.mapping):
-        raise PortError(
-            what="The port comes out otherwise than the certificate says.", where=f"{path}: {', '.join(changed[:6])}",
-            received=f"{len(changed)} of {len(then.mapping)} tensors with another digest, {len(digests)} tensors now",
-            do="build the module as it was then; a newer version of this library may say why in its changelog.",
-        )  # fmt: skip
-    return Replay(path, file, len(then.mapping))
-
-
-def read_certificate(path: str) -> Certificate:
-    """A certificate that a port has written.
-
-    Raises:
-        DataError: If the file is none.
-    """
-    place = as_path("frostline port", "--check", path)
-    try:
-        return Certificate.from_dict(read_json(place))
-    except (CacheError, OSError, TypeError, KeyError, ValueError, AttributeError) as error:
-        raise DataError(
-            what="This is not the certificate of a port.", where=path, received=f"{type(error).__name__}: {error}",
-            do="pass the file that `frostline port ... --out NAME.safetensors` wrote beside it: NAME.certificate.json.",
-        ) from error  # fmt: skip
 
 
 def _hints(text: str) -> dict[str, str]:

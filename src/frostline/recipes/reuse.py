@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from frostline.core.records import ReuseSummary
+    from frostline.porting.readers.contract import SourceTensor
 
-_OURS = ("torch", "numpy")  # whose names and layouts can be those of a module
+OURS = ("torch", "numpy")  # whose names and layouts can be those of a module
 
 
 def reuse(
@@ -65,10 +66,18 @@ def reuse(
         )  # fmt: skip
     path = as_path("reuse", "source", source)
     with open_source(path, key) as (found, _):
-        if found.framework not in _OURS:
+        if found.framework not in OURS:
             raise PortError(
                 what="The file holds the weights of another framework, whose names and layouts differ.",
                 where=str(path), received=found.format, do=f"frostline.port({str(path)!r}, model).",
             )  # fmt: skip
-        values = {tensor.name: tensor.load() for tensor in found.tensors}
+        values = {_name(tensor, key): tensor.load() for tensor in found.tensors}
     return reuse_tensors(values, target, through=through, names=names, prefix=prefix, place=str(path), told=found.notes)
+
+
+def _name(tensor: SourceTensor, key: str | None) -> str:
+    """The name in the file; of an entry that was asked for, such as a moving average, the name in its network."""
+    if key is None:
+        return tensor.name
+    unit = tensor.unit.replace("/", ".")
+    return f"{unit}.{tensor.leaf}" if unit else tensor.leaf

@@ -1,4 +1,4 @@
-"""Write the Flax and Orbax files of `tests/porting/files/{flax,orbax}`.
+"""Write the Flax and Orbax files of `tests/porting/files/{flax,orbax,averages}`.
 
 Needs jax==0.10.2, flax==0.12.8 and orbax-checkpoint==0.12.8 (`pip install jax flax orbax-checkpoint`).
 Run: `python tests/porting/make/with_jax.py` from the root of the repository.
@@ -81,7 +81,33 @@ def orbax():
     expected(tree, out / "tree.npz")
 
 
+class Classifier(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        x = nn.Conv(4, (3, 3), padding="VALID", name="see")(x)
+        x = nn.relu(nn.BatchNorm(use_running_average=True, name="even")(x)).mean((1, 2))
+        return nn.Dense(5, name="say")(x)
+
+
+def averages():
+    """A training state with moving averages of all parameters, and what the network gives with both."""
+    out = FILES / "averages"
+    out.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    inputs = rng.normal(size=(3, 6, 7, 2)).astype("f4")
+    whole = Classifier().init(jax.random.key(0), inputs)
+    other = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype("f4"), whole["params"])
+    stats = {"even": {"mean": rng.normal(size=4).astype("f4"), "var": rng.uniform(0.5, 2, 4).astype("f4")}}
+    state = {"step": 7, "params": whole["params"], "batch_stats": stats, "ema_params": other}
+    (out / "flax.msgpack").write_bytes(serialization.to_bytes(state))
+    outputs = {
+        name: np.asarray(Classifier().apply({"params": params, "batch_stats": stats}, inputs))
+        for name, params in (("params", whole["params"]), ("ema_params", other))
+    }
+    np.savez_compressed(out / "flax.npz", inputs=inputs, **outputs)
+
+
 if __name__ == "__main__":
-    for write in (flax, orbax):
+    for write in (flax, orbax, averages):
         shutil.rmtree(FILES / write.__name__, ignore_errors=True)
         write()

@@ -63,3 +63,25 @@ def test_a_weight_norm_holds_what_is_written_and_a_spectral_norm_does_not():
     with pytest.raises(PortError, match="The layer does not hold the weight that is written into it"):
         carry_out(plan, spectral)
     assert all(torch.equal(tensor, before[name]) for name, tensor in spectral.state_dict().items())
+
+
+def test_whole_numbers_that_are_cut_and_variances_that_become_zero_are_refused():
+    class Held(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("table", torch.zeros(2, dtype=torch.int8))
+
+    for value in (300.0, -2.7):
+        with pytest.raises(PortError, match="do not fit into int8") as caught:
+            make_values(plan_for(Held(), table=torch.tensor([1.0, value])))
+        assert f"1 of 2 values, such as {value:g}" in caught.value.received
+    norm = nn.BatchNorm1d(2, affine=False).half()
+    with pytest.raises(PortError, match="do not fit into float16"):
+        make_values(plan_for(norm, moving_mean=numbers(2), moving_variance=torch.tensor([1.0, 1e-9])))
+
+
+def test_an_expanded_tensor_cannot_be_written():
+    layer = nn.Linear(3, 2, bias=False)
+    layer.weight = nn.Parameter(torch.zeros(1, 3).expand(2, 3))
+    with pytest.raises(PortError, match="expanded tensor, one number in many places"):
+        make_values(plan_for(layer, kernel=numbers(3, 2)))

@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from frostline.core.errors import DataError
-from frostline.porting.proof.golden import as_golden
+from frostline.porting.proof.golden import as_golden, fitted
 
 
 def test_arrays_tuples_mappings_and_files(tmp_path):
@@ -47,3 +48,13 @@ def test_samples_without_outputs(tmp_path):
     np.savez(tmp_path / "b.npz", inputs=np.ones((2, 3)), output=np.ones(2))
     with pytest.raises(DataError, match="Golden outputs"):
         as_golden(tmp_path / "b.npz")
+
+
+def test_inputs_take_the_dtype_of_the_module_and_the_notes_say_so():
+    golden = as_golden(({"x": np.ones((2, 3)), "ids": np.ones(2, int)}, np.ones((2, 4))))
+    made, notes = fitted(golden, nn.Linear(3, 4))
+    assert made.inputs["x"].dtype == torch.float32
+    assert made.inputs["ids"].dtype == torch.int64
+    assert notes == ("inputs converted from float64 to float32",)
+    assert fitted(made, nn.Linear(3, 4))[1] == ()
+    assert fitted(golden, nn.Flatten())[0] is golden

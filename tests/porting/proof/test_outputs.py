@@ -3,7 +3,16 @@ import math
 import torch
 from torch import nn
 
-from frostline.porting.proof.outputs import Golden, difference, error_of, further, nearest, outputs_of, tolerance_of
+from frostline.porting.proof.outputs import (
+    Golden,
+    difference,
+    error_of,
+    further,
+    nearest,
+    nearest_in_float64,
+    outputs_of,
+    tolerance_of,
+)
 from helpers_interpreting import floats
 
 
@@ -49,3 +58,12 @@ def test_halves_are_less_exact():
 def test_outputs_that_are_nan_are_no_agreement():
     assert difference([torch.ones(2)], [torch.full((2,), float("nan"))]) == float("inf")
     assert difference([torch.full((2,), float("nan"))], [torch.ones(2)]) == float("inf")
+
+
+def test_the_golden_of_a_run_in_float64_is_given_back_as_it_was():
+    model, x = nn.Linear(3, 2), torch.rand(4, 3)
+    goldens = [Golden(x, (torch.zeros(4, 2),)), Golden(x, (model(x).detach(),))]
+    error, golden = nearest_in_float64(model, goldens)
+    assert error < 1e-6
+    assert golden is goldens[1]
+    assert golden.inputs.dtype == torch.float32

@@ -1,3 +1,4 @@
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -27,9 +28,55 @@ def test_a_format_is_told_by_its_content(path, tmp_path):
 
 def test_arrays_are_read_while_the_file_is_open(tmp_path):
     save_file({"a.weight": torch.ones(2, 2)}, tmp_path / "a.safetensors")
-    with open_source(tmp_path / "a.safetensors") as (source, digest):
+    with open_source(tmp_path / "a.safetensors") as (source, file):
         assert source.tensors[0].load().tolist() == [[1, 1], [1, 1]]
-        assert len(digest) == 64
+        assert file.size == (tmp_path / "a.safetensors").stat().st_size
+
+
+PARTS = {
+    "caffe/net.caffemodel": ["net.prototxt"],
+    "darknet/net.weights": ["net.cfg"],
+    "keras3/shards.weights.json": [f"shards_0000{at}.weights.h5" for at in range(3)],
+    "mxnet/net-0003.params": ["net-symbol.json"],
+    "onnx/below.onnx": ["parts/below.data"],
+    "onnx/beside.onnx": ["beside.data"],
+    "paddle/older.pdiparams": ["older.pdiparams.info", "older.pdmodel"],
+    "plain/model.safetensors.index.json": [f"model-0000{at}-of-00002.safetensors" for at in (1, 2)],
+    "tensorflow/shards.index": [f"shards.data-0000{at}-of-00002" for at in (0, 1)],
+    "tensorflow/saved_tfkeras/saved_model.pb": ["../keras_metadata.pb", "variables.data-00000-of-00001"],
+    "tfjs/layers/model.json": [f"group1-shard{at}of3.bin" for at in (1, 2, 3)],
+    "plain/half.safetensors": [],
+}
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_every_other_file_that_is_read_has_a_digest(name):
+    with open_source(FILES / name) as (source, file):
+        for tensor in source.tensors:
+            tensor.load()
+        found = file.digests_of_parts()
+        assert list(found) == PARTS[name]
+        for part, digest in found.items():
+            assert digest == hashlib.sha256((file.path.parent / part).read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize("name", ["ocdbt", "ocdbt3", "folders"])
+def test_every_file_of_an_orbax_checkpoint_has_a_digest(name):
+    folder = FILES / "orbax" / name
+    with open_source(folder) as (_, file):
+        wanted = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+        assert file.digests_of_parts().keys() == wanted - {"_METADATA"}
+
+
+def test_a_part_that_changes_meanwhile_is_noticed(tmp_path):
+    for path in (FILES / "onnx").glob("beside.*"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    with open_source(tmp_path / "beside.onnx") as (_, file):
+        with (tmp_path / "beside.data").open("ab") as part:
+            part.write(b"more")
+        with pytest.raises(PortError, match="changed while it was read") as caught:
+            file.digests_of_parts()
+        assert caught.value.where == str(tmp_path / "beside.data")
 
 
 def test_a_file_that_changes_meanwhile_is_noticed(tmp_path):

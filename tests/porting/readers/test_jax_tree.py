@@ -61,5 +61,23 @@ def test_a_part_of_the_tree():
     whole = tree("params/a/bias", "ema_params/a/bias")
     found = source("x", whole, "ema_params")
     assert [(tensor.name, tensor.unit, tensor.leaf) for tensor in found.tensors] == [("ema_params/a/bias", "a", "bias")]
-    assert found.dropped == {"params/a/bias": "not part of 'ema_params'"}
+    assert found.dropped == {"params/a/bias": "replaced by its moving average"}
+    assert found.notes == ("The parameters were taken from the moving average 'ema_params'.",)
+    assert source("x", whole, "params").dropped == {"ema_params/a/bias": "not part of 'params'"}
     assert source("x", whole, "missing") is None
+
+
+def test_what_has_no_average_is_taken_as_it_is_and_said():
+    whole = tree("params/a/bias", "ema_params/a/bias", "batch_stats/n/mean", "opt_state/0/mu/a/bias", "ema/a/bias")
+    found = source("x", whole, "ema_params")
+    assert [tensor.name for tensor in found.tensors] == ["ema_params/a/bias", "batch_stats/n/mean"]
+    assert found.dropped == {
+        "params/a/bias": "replaced by its moving average", "opt_state/0/mu/a/bias": "optimizer slot",
+        "ema/a/bias": "moving average",
+    }  # fmt: skip
+    assert found.notes == (
+        "The parameters were taken from the moving average 'ema_params'; 1 arrays have none there and were taken as "
+        "they are.",
+    )
+    other = source("x", tree("params/a/bias", "ema_params/b/bias"), "ema_params")
+    assert other.dropped == {"params/a/bias": "not part of 'ema_params'"}

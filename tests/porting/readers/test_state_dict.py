@@ -10,7 +10,7 @@ from frostline.porting.readers.weight_file import WeightFile
 def named(tmp_path):
     (tmp_path / "a").write_bytes(b"x")
     with WeightFile(tmp_path / "a") as file:
-        yield lambda names: state_dict.named(file, names)
+        yield lambda names, key=None: state_dict.named(file, names, key)
 
 
 def network():

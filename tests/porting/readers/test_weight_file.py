@@ -3,7 +3,7 @@ import os
 import pytest
 
 from frostline.core.errors import PortError
-from frostline.porting.readers.weight_file import WeightFile, neighbour
+from frostline.porting.readers.weight_file import WeightFile, digest_of_file, neighbour
 
 
 def test_bytes_are_read_by_offset_and_as_a_file(tmp_path):
@@ -45,6 +45,14 @@ def test_a_file_that_is_written_to_is_noticed(tmp_path):
             file.read_at(4, 4)
 
 
+def test_a_file_of_one_network_has_no_entries(tmp_path):
+    (tmp_path / "a.bin").write_bytes(b"0")
+    with WeightFile(tmp_path / "a.bin") as file:
+        file.check_no_key(None)
+        with pytest.raises(PortError, match="A file of this format holds one network"):
+            file.check_no_key("ema")
+
+
 def test_neighbours_lie_in_the_same_folder(tmp_path):
     (tmp_path / "index.json").write_text("{}")
     (tmp_path / "part").write_bytes(b"abc")
@@ -73,6 +81,19 @@ def test_a_neighbour_that_is_opened_again_is_the_same(tmp_path):
         with pytest.raises(PortError, match="changed while it was read") as caught, neighbour(file, "part", first):
             pass
         assert caught.value.received == "3 bytes at first, 4 now"
+
+
+def test_other_files_are_noted_with_their_digests(tmp_path):
+    (tmp_path / "index.json").write_text("{}")
+    (tmp_path / "part").write_bytes(b"0123456789")
+    with WeightFile(tmp_path / "index.json") as file:
+        assert file.digests_of_parts() == {}
+        with neighbour(file, "part"):
+            pass
+        assert file.digests_of_parts() == {"part": digest_of_file(tmp_path / "part")}
+        (tmp_path / "part").write_bytes(b"012345678")
+        with pytest.raises(PortError, match="changed while it was read"), neighbour(file, "part"):
+            pass
 
 
 def test_a_cache_of_downloads_holds_links_into_one_folder(tmp_path):

@@ -6,7 +6,6 @@ Legend: B batch, C channels.
 from __future__ import annotations
 
 import warnings
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +14,13 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from frostline.core.inputs import call
+from frostline.core.restore import undisturbed
 from frostline.porting.graphs.axes_of_run import AxesOfRun, Flat
 from frostline.porting.graphs.examples import examples
 from frostline.porting.units.units import is_layer
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Sequence
 
     from frostline.porting.units.units import TargetUnit
 
@@ -182,17 +182,3 @@ def _tensors(value: Any) -> list[Tensor]:
     if isinstance(value, (tuple, list)):
         return [tensor for one in value for tensor in _tensors(one)]
     return []
-
-
-@contextmanager
-def undisturbed(model: nn.Module) -> Generator[None]:
-    """The module in evaluation; its modes, and the generator of random numbers, are as before afterwards."""
-    modes = {module: module.training for module in model.modules()}
-    state = torch.get_rng_state()
-    model.eval()
-    try:
-        yield
-    finally:
-        torch.set_rng_state(state)
-        for module, mode in modes.items():
-            module.training = mode

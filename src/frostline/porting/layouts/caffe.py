@@ -1,4 +1,4 @@
-"""Layouts of Caffe: arrays lie as in PyTorch; a BatchNorm and the Scale behind it are one layer (see `grouping`)."""
+"""Layouts of Caffe: arrays lie as in PyTorch; a BatchNorm takes the Scale behind it (see `units/forms/caffe.py`)."""
 
 from __future__ import annotations
 

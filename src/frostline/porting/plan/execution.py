@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from frostline.core.errors import PortError
-from frostline.porting.graphs.target_graph import undisturbed
+from frostline.core.restore import evaluating
 from frostline.porting.plan.tied import check_shared, shared_names
 from frostline.porting.units.units import full_name, held, is_parametrized, stored, write
 
@@ -37,6 +37,7 @@ def make_values(plan: PortPlan) -> dict[str, Tensor]:
             like = step.target.tensors[move.target]
             value = move.forward(parts, like.detach()).contiguous()
             name = full_name(step.target, move.target)
+            _check_own_memory(plan, name, stored(step.target, move.target))
             made[name] = _converted(plan, name, value, like, is_variance=move.target == "running_var")
             _check_inverse(plan, name, parts, move.inverse(value, parts))
     return made
@@ -64,7 +65,7 @@ def carry_out(plan: PortPlan, model: nn.Module) -> Callable[[], None]:
         for tensor, before in reversed(kept):
             tensor.copy_(before)
 
-    with undisturbed(model):
+    with evaluating(model):
         try:
             for step in plan.steps:
                 for move in step.moves:
@@ -117,6 +118,12 @@ def _check_inverse(plan: PortPlan, name: str, parts: tuple[Tensor, ...], back: t
 
 
 def _converted(plan: PortPlan, name: str, value: Tensor, like: Tensor, *, is_variance: bool) -> Tensor:
+    """The value in the dtype of the module.
+
+    Raises:
+        PortError: If it is not finite, or means something else there: overflow, a whole number that is cut, a variance
+            that becomes zero.
+    """
     made = value.to(like.dtype)
     if not bool(torch.isfinite(value).all()) or (is_variance and bool((value < 0).any())):
         raise PortError(
@@ -125,10 +132,31 @@ def _converted(plan: PortPlan, name: str, value: Tensor, like: Tensor, *, is_var
             f"{float(value.float().nan_to_num().min()):.3g}",
             do="take a checkpoint from before the training diverged; the module is unchanged.",
         )  # fmt: skip
-    if not bool(torch.isfinite(made).all()):
+    is_whole = not like.dtype.is_floating_point and not like.dtype.is_complex
+    lost = made.to(value.dtype) != value if is_whole else ~torch.isfinite(made)
+    if is_variance:
+        lost |= (made == 0) & (value != 0)
+    if bool(lost.any()):
         raise PortError(
             what=f"The weights for {name!r} do not fit into {str(like.dtype).removeprefix('torch.')}.",
-            where=plan.path, received=f"values of up to {float(value.abs().max()):.3g}",
-            do="port into the module in float32 (`model.float()`), then convert it.",
+            where=plan.path,
+            received=f"{int(lost.sum())} of {value.numel()} values, such as {value[lost][0].item():.6g}",
+            do="port into the module in float32 (`model.float()`), then convert it." if not is_whole
+            else "give the module a tensor of the file's dtype.",
         )  # fmt: skip
     return made
+
+
+def _check_own_memory(plan: PortPlan, name: str, tensors: Iterable[Tensor]) -> None:
+    """An expanded tensor has one number in many places, and cannot be written.
+
+    Raises:
+        PortError: If one is.
+    """
+    for tensor in tensors:
+        if any(stride == 0 and size > 1 for stride, size in zip(tensor.stride(), tensor.shape, strict=True)):
+            raise PortError(
+                what=f"{name!r} cannot be written: it is an expanded tensor, one number in many places.",
+                where=plan.path, received=f"shape {tuple(tensor.shape)}, strides {tensor.stride()}",
+                do="give the layer memory of its own: nn.Parameter(tensor.clone()).",
+            )  # fmt: skip

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any, cast
 from torch.nn.modules.conv import _ConvNd
 
 from frostline.core.errors import AmbiguousPortError, DataError, LayerNotFound, PortError, nearest
+from frostline.core.restore import evaluating
 from frostline.porting.assignment.assignment import Evidence, Open, Pair, match
 from frostline.porting.graphs import source_graph, target_graph
-from frostline.porting.graphs.target_graph import undisturbed
 from frostline.porting.layouts.choice import moves
 from frostline.porting.plan import flattened, folded
 from frostline.porting.plan.tied import without_ties
 from frostline.porting.plan.unfit import refuse_unfit
-from frostline.porting.units.forms import grouped, is_packed, other_forms
+from frostline.porting.units.forms.attention import is_packed
+from frostline.porting.units.forms.forms import grouped, other_forms
 from frostline.porting.units.units import full_name, source_units, target_units
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ def make_plan(
         PortError: If layers have no partner.
         LayerNotFound: If a hint names what is not there.
     """
-    with undisturbed(model):  # a spectral norm in training moves its vectors whenever its weight is looked at
+    with evaluating(model):  # a spectral norm in training moves its vectors whenever its weight is looked at
         targets = target_units(model)
         if is_packed(source_units(source), targets):
             targets = target_units(model, is_packed=True)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from frostline.core.inputs import call
-from frostline.porting.graphs.target_graph import undisturbed
+from frostline.core.restore import undisturbed
 from frostline.porting.interpreter.network import Interpretation, interpret
 from frostline.porting.proof.axis_orders import of_outputs
 from frostline.porting.proof.outputs import difference, tolerance_of

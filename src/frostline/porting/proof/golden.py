@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from frostline.core.errors import DataError
-from frostline.core.inputs import are_finite
+from frostline.core.inputs import are_finite, leaves, map_tensors
 from frostline.porting.proof.outputs import Golden
 
 
@@ -41,6 +42,29 @@ def as_golden(given: Any) -> Golden:
     if not are_finite(found):
         raise _refused("outputs that are NaN or infinite")
     return Golden(made, found)
+
+
+def fitted(golden: Golden, model: nn.Module) -> tuple[Golden, tuple[str, ...]]:
+    """The golden with its inputs as the module takes them, in dtype and device; and what was converted, for the notes.
+
+    NumPy makes float64 of most things; what a module computes in is the dtype of its first weight.
+
+    Args:
+        golden: As it was given.
+        model: The module.
+    """
+    weight = next((one for one in model.parameters() if one.is_floating_point()), None)
+    if weight is None:
+        return golden, ()
+    own = weight.dtype
+    found = {one.dtype for one in leaves(golden.inputs).values() if one.is_floating_point()} - {own}
+    inputs = map_tensors(golden.inputs, lambda one: one.to(weight if one.is_floating_point() else weight.device))
+    notes = tuple(f"inputs converted from {_shown(dtype)} to {_shown(own)}" for dtype in sorted(found, key=str))
+    return replace(golden, inputs=inputs), notes
+
+
+def _shown(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _mapped(value: Any) -> Any:

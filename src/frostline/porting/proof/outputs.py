@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from frostline.core.errors import FOREIGN
 from frostline.core.inputs import call, map_tensors
-from frostline.porting.graphs.target_graph import undisturbed
+from frostline.core.restore import undisturbed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,10 +69,15 @@ def nearest(model: nn.Module, goldens: Sequence[Golden]) -> tuple[float, Golden]
 
 
 def nearest_in_float64(model: nn.Module, goldens: Sequence[Golden]) -> tuple[float, Golden]:
-    """As `nearest`, of a copy of the module in float64: what deep networks make of roundings is left out."""
+    """As `nearest`, of a copy of the module in float64: what deep networks make of roundings is left out.
+
+    Returns:
+        The error, and the golden as it was given, with inputs as the module itself takes them.
+    """
     exact = copy.deepcopy(model).double()
     wide = [replace(golden, inputs=map_tensors(golden.inputs, _widened)) for golden in goldens]
-    return nearest(exact, wide)
+    error, found = nearest(exact, wide)
+    return error, next(golden for golden, other in zip(goldens, wide, strict=True) if other is found)
 
 
 def _widened(value: Tensor) -> Tensor:

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from frostline.core.errors import FOREIGN, DataError, PortError
 from frostline.core.inputs import batch_size, call
+from frostline.core.restore import undisturbed
 from frostline.porting.certificate import STATISTICS, Check
-from frostline.porting.graphs.target_graph import undisturbed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

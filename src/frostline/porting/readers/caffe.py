@@ -74,11 +74,12 @@ def read(file: WeightFile, key: str | None = None) -> Source:
     Args:
         file: The `.caffemodel`. A description beside it (of the same name, or `deploy.prototxt`) gives the
             architecture, if it has the same layers; else that of the file itself is given.
-        key: None.
+        key: None: there is one network in such a file.
 
     Raises:
         PortError: If it is damaged, or of the oldest version.
     """
+    file.check_no_key(key)
     network = Wire(file).message()
     layers = [_layer_v2(message) for message in network.messages(_V2)]
     layers += [_layer_v1(file, message) for message in network.messages(_V1)]

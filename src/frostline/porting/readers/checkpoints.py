@@ -33,11 +33,13 @@ class Chosen(NamedTuple):
         tensors: By name, in the order of the file.
         dropped: Names of the other arrays, whole, with the class that each was dropped in.
         notes: A sentence for each entry that was looked into.
+        prefix: What the names of the wanted ones among `tensors` begin with; None takes the weights.
     """
 
     tensors: dict[str, Held]
     dropped: dict[str, str]
     notes: tuple[str, ...]
+    prefix: str | None = None
 
 
 def choose(file: WeightFile, whole: object, key: str | None, array_of: ArrayOf) -> Chosen:
@@ -59,9 +61,12 @@ def choose(file: WeightFile, whole: object, key: str | None, array_of: ArrayOf) 
             "where the file was made, save the tensors by name: torch.save(model.state_dict(), path).",
         )  # fmt: skip
     holders = list(_holders(cast("Entries", whole), array_of))
-    path, found = _asked_for(file, cast("Entries", whole), key, [".".join(one) for one in holders])
+    path, prefix = _asked_for(file, cast("Entries", whole), key, [".".join(one) for one in holders])
+    found = _at(cast("Entries", whole), path)
     notes: list[str] = []
-    while (name := next((one for one in KEYS if isinstance(found.get(one), dict)), None)) is not None:
+    while (
+        prefix is None and (name := next((one for one in KEYS if isinstance(found.get(one), dict)), None)) is not None
+    ):
         path, found = (*path, name), found[name]
         if len(path) > _MAX_DEPTH:
             raise file.damaged(f"an entry {name!r} that contains itself")
@@ -86,22 +91,46 @@ def choose(file: WeightFile, whole: object, key: str | None, array_of: ArrayOf) 
             f"say where they are: key={'.'.join(holders[0]) if holders else 'NAME'!r}; dots lead into entries of "
             "entries.",
         )  # fmt: skip
-    dropped = _dropped(cast("Entries", whole), path, array_of)
-    if not path and len(found) < len(cast("Entries", whole)):
-        beside = {str(name) for name, value in whole.items() if name not in found and array_of(value) is not None}
-        dropped |= {name: _class_of(name) for name in sorted(beside)}
-    return Chosen(tensors, dropped, tuple(notes))
+    return Chosen(tensors, _dropped(cast("Entries", whole), path, array_of), tuple(notes), prefix)
 
 
-def _asked_for(file: WeightFile, whole: Entries, key: str | None, known: list[str]) -> tuple[tuple[str, ...], Entries]:
-    """The entry of a key, and its path; of a flat file, the tensors whose names begin with the key."""
+def _asked_for(
+    file: WeightFile, whole: Entries, key: str | None, known: list[str]
+) -> tuple[tuple[str, ...], str | None]:  # fmt: skip
+    """The entry that a key leads to; where it leads into flat names, what they begin with.
+
+    A key is looked for at the top, then in the usual entries: `model_ema` in `state_dict`, as trainers nest them.
+    """
     if key is None:
-        return (), whole
-    flat = {name: value for name, value in whole.items() if str(name).startswith(f"{key}.")}
-    if flat and key not in whole:
-        return (), flat
-    path = _path_of(file, whole, key, known)
-    return path, _at(whole, path)
+        return (), None
+    path: tuple[str, ...] = ()
+    found = whole
+    while (led := _led(found, key)) is None:
+        name = next((one for one in KEYS if isinstance(found.get(one), dict)), None)
+        if name is None or len(path) > _MAX_DEPTH:
+            raise file.refused(
+                f"The file has no weights under {key!r}.", repr(key),
+                f"pass key= one of {nearest(key, known)}." if known else "leave out key=: the file is flat.",
+            )  # fmt: skip
+        path, found = (*path, name), found[name]
+    return (*path, *led[0]), led[1]
+
+
+def _led(found: Entries, key: str) -> tuple[tuple[str, ...], str | None] | None:
+    """The names that a dotted key stands for, which may have dots, too; and what is left of it for flat names."""
+    path: list[str] = []
+    left = key
+    while left:
+        inner = next(
+            ((str(one), value) for one, value in found.items()
+             if isinstance(value, dict) and (left == str(one) or left.startswith(f"{one}."))), None,
+        )  # fmt: skip
+        if inner is None:
+            is_flat = any(str(one).startswith(f"{left}.") for one in found)
+            return (tuple(path), left) if is_flat else None
+        path.append(inner[0])
+        found, left = cast("Entries", inner[1]), left[len(inner[0]) + 1 :]
+    return tuple(path), None
 
 
 def _kind(value: object) -> str:
@@ -129,23 +158,6 @@ def _holders(whole: Entries, array_of: ArrayOf) -> Iterator[tuple[str, ...]]:
     for path, entries in _entries(whole):
         if path and any(array_of(value) is not None for value in entries.values()):
             yield path
-
-
-def _path_of(file: WeightFile, whole: Entries, key: str, known: list[str]) -> tuple[str, ...]:
-    """The names that a dotted key stands for; names may have dots, too."""
-    path: list[str] = []
-    found, left = whole, key
-    while left:
-        name = next((str(one) for one in found if left == str(one) or left.startswith(f"{one}.")), None)
-        inner = None if name is None else next(value for one, value in found.items() if str(one) == name)
-        if name is None or not isinstance(inner, dict):
-            raise file.refused(
-                f"The file has no weights under {key!r}.", repr(key),
-                f"pass key= one of {nearest(key, known)}." if known else "leave out key=: the file is flat.",
-            )  # fmt: skip
-        path.append(name)
-        found, left = cast("Entries", inner), left[len(name) + 1 :]
-    return tuple(path)
 
 
 def _at(whole: Entries, path: tuple[str, ...]) -> Entries:

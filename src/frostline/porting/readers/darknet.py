@@ -61,13 +61,13 @@ def read(file: WeightFile, key: str | None = None) -> Source:
 
     Args:
         file: The file of weights; `NAME.cfg` is looked for beside `NAME.weights`.
-        key: Not used.
+        key: None: there is one network in such a file.
 
     Raises:
         PortError: If the file does not hold exactly the floats of the network, or the network has layers that are not
             read.
     """
-    del key
+    file.check_no_key(key)
     begin = _begin(*_HEAD.unpack(file.read_at(0, _HEAD.size))[:2])
     count = (file.size - begin) // 4
     name = f"{file.path.name.removesuffix('.weights')}.cfg"

@@ -68,6 +68,7 @@ def beneath(file: WeightFile, name: str) -> WeightFile:
     if not is_inside or other.num_links > 1:
         other.close()
         raise refused
+    file.record("/".join(parts), other.stamp)
     return other
 
 

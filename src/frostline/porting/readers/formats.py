@@ -56,8 +56,8 @@ _STRANGERS = (
 
 
 @contextmanager
-def open_source(path: Path, key: str | None = None) -> Generator[tuple[Source, str]]:
-    """The content of a file of weights, and the digest of the file; tensors are read while it is open.
+def open_source(path: Path, key: str | None = None) -> Generator[tuple[Source, WeightFile]]:
+    """The content of a file of weights, and the file itself; tensors are read while it is open.
 
     Args:
         path: Of the file; of a folder, or a prefix, as checkpoints are named by it.
@@ -82,7 +82,7 @@ def open_source(path: Path, key: str | None = None) -> Generator[tuple[Source, s
                 what="The file holds no weights.", where=str(path), received=f"{source.format} without arrays",
                 do="pass the file that holds the weights; this one may hold the architecture alone.",
             )  # fmt: skip
-        yield source, file.digest()
+        yield source, file
         file.check_unchanged()
 
 

@@ -55,12 +55,12 @@ def read(file: WeightFile, key: str | None = None) -> Source:
 
     Args:
         file: The file, one that was not split.
-        key: Not used.
+        key: None: there is one network in such a file.
 
     Raises:
         PortError: If the file is damaged, is one part of several, or has a tensor of a type that is not read.
     """
-    del key
+    file.check_no_key(key)
     tape = Tape(file, file.read_at, 4, file.size)
     version, num_tensors, num_keys = struct.unpack("<IQQ", tape.take(20))
     if version not in (2, 3):

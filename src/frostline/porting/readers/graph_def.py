@@ -56,11 +56,12 @@ def read(file: WeightFile, key: str | None = None) -> Source:
 
     Args:
         file: A GraphDef, or the `saved_model.pb` of a SavedModel whose variables are constants.
-        key: None.
+        key: None: there is one network in such a file.
 
     Raises:
         PortError: If it is damaged, or its weights are in another file.
     """
+    file.check_no_key(key)
     constants: dict[str, TensorFlowTensor] = {}
     nodes: dict[str, _Node] = {}
     names: list[str] = []

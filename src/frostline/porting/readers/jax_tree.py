@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from frostline.porting.readers.averages import REPLACED, is_average
 from frostline.porting.readers.contract import Source, SourceTensor
 from frostline.porting.readers.names import by_numbers
 
@@ -69,14 +70,24 @@ def source(
         notes: Further ones.
     """
     prefix = tuple(key.split("/")) if key else ()
+    wanted = {path: path[len(prefix) :] or path[-1:] for path in arrays if path[: len(prefix)] == prefix}
+    places = {path: place(own, arrays[path].shape, arrays[path].dtype) for path, own in wanted.items()}
     dropped: dict[str, str] = {}
+    beside = {path: place(path, one.shape, one.dtype) for path, one in arrays.items() if path not in wanted}
+    averaged = {(where.unit, where.leaf) for where in places.values()}
+    twins = {path for path, where in beside.items() if not where.role and (where.unit, where.leaf) in averaged}
+    is_of_weights = bool(twins) and is_average(prefix[-1])
+    for path, where in beside.items():
+        if is_of_weights and path not in twins and where.role is None:
+            places[path] = where  # such as batch statistics, of which no averages are kept
+        elif is_of_weights:
+            dropped[arrays[path].name] = where.role or REPLACED
+        else:
+            dropped[arrays[path].name] = f"not part of {key!r}"
     tensors: list[SourceTensor] = []
     wrappers: set[str] = set()
-    for path, tensor in arrays.items():
-        if prefix and path[: len(prefix)] != prefix:
-            dropped[tensor.name] = f"not part of {key!r}"
-            continue
-        where = place(path[len(prefix) :] or path[-1:], tensor.shape, tensor.dtype)
+    for path, where in places.items():
+        tensor = arrays[path]
         if where.role is not None:
             dropped[tensor.name] = where.role
             continue
@@ -86,7 +97,13 @@ def source(
         return None
     tensors.sort(key=lambda tensor: by_numbers(f"{tensor.unit}/{tensor.leaf}"))
     found = [f"The network was found in {wrapper!r}." for wrapper in sorted(wrappers - {""})]
-    if "moving average" in dropped.values():
+    if is_of_weights:
+        num_kept = len(places) - len(wanted)
+        found.append(
+            f"The parameters were taken from the moving average {key!r}"
+            + (f"; {num_kept} arrays have none there and were taken as they are." if num_kept else ".")
+        )
+    elif "moving average" in dropped.values():
         found.append("The tree holds moving averages too, which were left out; with their key they are taken.")
     return Source(
         kind, "flax", tuple(tensors), order="numbers", dropped=MappingProxyType(dropped), notes=(*notes, *found)

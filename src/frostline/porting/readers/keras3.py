@@ -58,12 +58,12 @@ def read(file: WeightFile, key: str | None = None) -> Source:
 
     Args:
         file: An archive, a file in HDF5, or the list of the shards that lie beside it.
-        key: Not used: there is one network in such a file.
+        key: None: there is one network in such a file.
 
     Raises:
         PortError: If it is damaged, or holds what no such file needs.
     """
-    del key
+    file.check_no_key(key)
     model: Mapping[str, Any] = {}
     start = file.start(4)
     if start == zip_archive.SIGNATURE:

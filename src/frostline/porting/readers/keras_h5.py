@@ -40,13 +40,13 @@ def read(file: WeightFile, key: str | None = None) -> Source:
 
     Args:
         file: A file of `model.save("x.h5")` or `model.save_weights("x.h5")`.
-        key: Not used: there is one network in such a file.
+        key: None: there is one network in such a file.
 
     Raises:
         PortError: If it is damaged, holds what no such file needs, or was written on Theano, whose convolutions are
             mirrored.
     """
-    del key
+    file.check_no_key(key)
     found = hdf5.walk(file)
     root = _root(found)
     model = _model(file, found)

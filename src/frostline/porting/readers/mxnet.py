@@ -54,12 +54,12 @@ def read(file: WeightFile, key: str | None = None) -> Source:
 
     Args:
         file: What `save_parameters`, `save_checkpoint` or `export` wrote.
-        key: Not used.
+        key: None: there is one network in such a file.
 
     Raises:
         PortError: If the file is damaged, has sparse arrays, or is one of TVM.
     """
-    del key
+    file.check_no_key(key)
     if int.from_bytes(file.start(8), "little") == _TVM_MAGIC:
         raise file.refused(
             "Parameters that TVM compiled are not read.", "TVM's magic number at the start of the file",

@@ -8,6 +8,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from frostline.core.errors import nearest
 from frostline.porting.readers import state_dict, zip_archive
 from frostline.porting.readers.arrays import check_names, num_bytes, tensor_of
 from frostline.porting.readers.contract import Source, SourceTensor
@@ -68,13 +69,13 @@ def read(file: WeightFile, key: str | None = None) -> Source:
 
     Args:
         file: A `.npy` or `.npz` file.
-        key: Not used: there is one network in such a file.
+        key: What the names of the wanted arrays begin with, such as `ema`; None takes the network's own.
 
     Raises:
         PortError: If it is damaged, or holds Python objects, which only running code could rebuild.
     """
-    del key
     if file.start(len(SIGNATURE)) == SIGNATURE:
+        file.check_no_key(key)
         header = _header(file, file.start(_MAX_HEADER_BYTES + 12), file.size, "array")
         load = partial(_load_file, file, header)
         return Source("NumPy array", "numpy", (SourceTensor("array", header.shape, header.dtype, "", "", load),))
@@ -84,7 +85,7 @@ def read(file: WeightFile, key: str | None = None) -> Source:
         name = member.name.removesuffix(".npy")
         found[name] = array_of(file, archive, member.name, name)
     check_names(file, list(found))
-    return _source(file, found)
+    return _source(file, found, key)
 
 
 def array_of(file: WeightFile, archive: Archive, member: str, name: str) -> SourceTensor:
@@ -143,15 +144,21 @@ def _tensor(file: WeightFile, raw: bytes, header: _Header) -> Tensor:
     return values.permute(*range(values.ndim)[::-1]).contiguous() if header.is_fortran else values
 
 
-def _source(file: WeightFile, found: Mapping[str, SourceTensor]) -> Source:
+def _source(file: WeightFile, found: Mapping[str, SourceTensor], key: str | None) -> Source:
     framework = _framework(list(found))
     if framework == "torch":
-        names = state_dict.named(file, list(found))
+        names = state_dict.named(file, list(found), key)
         return Source("NumPy arrays", "torch", _placed(found, names.places), "file", (), names.dropped, names.notes)
     places: dict[str, tuple[str, str]] = {}
     dropped: dict[str, str] = {}
     notes: list[str] = []
-    root = next((root for root in _ROOTS if any(name.startswith(root) for name in found)), "")
+    roots = _ROOTS if key is None else (f"{key.rstrip('/')}/",)
+    root = next((root for root in roots if any(name.startswith(root) for name in found)), "")
+    if key is not None and not root:
+        raise file.refused(
+            f"The file has no arrays under {key!r}.", f"{len(found)} arrays, such as {nearest(key, found)}",
+            "leave the key out, or pass what the names of the arrays begin with.",
+        )  # fmt: skip
     if root:
         notes.append(f"The weights were taken from {root!r}.")
     for name in sorted(found, key=file_order):

@@ -33,11 +33,12 @@ def read(file: WeightFile, key: str | None = None) -> Source:
 
     Args:
         file: The `.onnx` file; files that hold its larger tensors lie beside it or below.
-        key: None.
+        key: None: there is one network in such a file.
 
     Raises:
         PortError: If it is damaged, names a file elsewhere, or holds tensors that PyTorch does not have.
     """
+    file.check_no_key(key)
     model = Wire(file).message()
     message = model.message(_GRAPH)
     if message is None:

@@ -26,6 +26,7 @@ from frostline.porting.readers import strict_json, zarr
 from frostline.porting.readers.arrays import DTYPES, check_names
 from frostline.porting.readers.contract import SourceTensor
 from frostline.porting.readers.jax_tree import source
+from frostline.porting.readers.weight_file import stamp_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -189,7 +190,9 @@ def _walked(file: WeightFile, folder: Path) -> tuple[frozenset[str], int]:
                     "take the checkpoint from its origin again: it consists of plain files.",
                 )  # fmt: skip
             if stat.S_ISREG(status.st_mode):
-                names.add(os.path.relpath(path, folder))
+                names.add(own := os.path.relpath(path, folder))
+                if own != file.real_path.name:
+                    file.record(own, stamp_of(status))
                 size += status.st_size
         if len(names) > _MAX_FILES:
             raise file.damaged(f"a checkpoint of more than {_MAX_FILES} files")

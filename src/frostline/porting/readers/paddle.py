@@ -70,7 +70,7 @@ def read(file: WeightFile, key: str | None = None) -> Source:
         or any(name.endswith(_STATISTICS) for name in chosen.tensors)
     )
     check_names(file, list(chosen.tensors))
-    names = state_dict.named(file, list(chosen.tensors))
+    names = state_dict.named(file, list(chosen.tensors), chosen.prefix)
     again = {name: "repeated" for name in chosen.tensors if _is_repeated(name, chosen.tensors)}
     tensors = tuple(
         _tensor(name, held, *names.places[name], is_paddle=is_paddle)

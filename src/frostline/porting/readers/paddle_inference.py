@@ -70,12 +70,12 @@ def read(file: WeightFile, key: str | None = None) -> Source:
 
     Args:
         file: The parameters, `inference.pdiparams`; the program is looked for in the same folder, under the same name.
-        key: Not used.
+        key: None: there is one network in such a file.
 
     Raises:
         PortError: If the file is damaged, or is not the one of the program.
     """
-    del key
+    file.check_no_key(key)
     stored = _tensors(file)
     parameters, used = _program(file)
     if parameters is None:

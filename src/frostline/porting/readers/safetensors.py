@@ -52,20 +52,19 @@ def read(file: WeightFile, key: str | None = None) -> Source:
 
     Args:
         file: A file, or an index (`model.safetensors.index.json`) beside its shards.
-        key: Not used: there is one network in such a file.
+        key: What the names of the wanted tensors begin with, such as `ema`; only of PyTorch's files.
 
     Raises:
         PortError: If the header states a name twice, shapes or dtypes that do not fit the bytes, bytes that belong to
             several tensors or to none; if the index and the shards contradict each other.
     """
-    del key
     if file.start(9)[8:] == b"{":
         entries, metadata = _header(file)
         loads: dict[str, tuple[_Entry, Callable[[], Tensor]]] = {
             name: (entry, partial(_load, file, entry)) for name, entry in entries.items()
         }
-        return _source(file, "safetensors", loads, metadata)
-    return _from_index(file)
+        return _source(file, "safetensors", loads, metadata, key)
+    return _from_index(file, key)
 
 
 def _header(file: WeightFile) -> tuple[dict[str, _Entry], Mapping[str, Any]]:
@@ -118,7 +117,7 @@ def _load(file: WeightFile, entry: _Entry) -> Tensor:
     return tensor_of(file, file.read_at(entry.begin, entry.count), entry.shape, entry.dtype)
 
 
-def _from_index(file: WeightFile) -> Source:
+def _from_index(file: WeightFile, key: str | None) -> Source:
     stated = strict_json.parse(file, file.start(strict_json.MAX_BYTES + 1))
     listed = stated.get("weight_map") if isinstance(stated, dict) else None
     if not isinstance(listed, dict) or not all(isinstance(name, str) for name in listed.values()):
@@ -141,7 +140,7 @@ def _from_index(file: WeightFile) -> Source:
             loads[name] = (entry, partial(_load_again, file, shard_name, shard, entry))
     if len(formats) > 1:
         raise file.damaged(f"shards of several frameworks: {', '.join(sorted(formats))}"[:200])
-    return _source(file, "safetensors in shards", loads, {"format": formats.pop() if formats else "pt"})
+    return _source(file, "safetensors in shards", loads, {"format": formats.pop() if formats else "pt"}, key)
 
 
 def _load_again(file: WeightFile, name: str, first: WeightFile, entry: _Entry) -> Tensor:
@@ -154,6 +153,7 @@ def _source(
     kind: str,
     loads: Mapping[str, tuple[_Entry, Callable[[], Tensor]]],
     metadata: Mapping[str, str],
+    key: str | None,
 ) -> Source:
     framework = {"tf": "keras", "flax": "flax", "jax": "flax"}.get(metadata.get("format", "pt"), "torch")
     if metadata.get("format") == "mlx" and any(len(entry.shape) > 2 for entry, _ in loads.values()):
@@ -162,9 +162,10 @@ def _source(
             "tensors of more than two axes", "take the weights in the format of PyTorch, from which MLX's were made.",
         )  # fmt: skip
     if framework == "torch":
-        names = state_dict.named(file, list(loads))
+        names = state_dict.named(file, list(loads), key)
         places, dropped, notes = names.places, names.dropped, names.notes
     else:
+        file.check_no_key(key)
         places, dropped, notes = {name: _place(name) for name in loads}, MappingProxyType({}), ()
     tensors = tuple(
         SourceTensor(name, entry.shape, entry.dtype, *places[name], load)

@@ -49,6 +49,7 @@ def _model(file: WeightFile, path: Path) -> dict[str, Any] | None:
     with WeightFile(path) as other:
         if other.real_path.parent != file.real_path.parent.parent or other.num_links > 1:
             raise other.damaged("it is a link to another folder")
+        file.record(f"../{path.name}", other.stamp)
         whole = Wire(other).message()
         if path.name == _METADATA:
             texts = [node.span(5) for node in whole.messages(1) if node.integer(2) == 0]

@@ -35,12 +35,12 @@ def read(file: WeightFile, key: str | None = None) -> Source:
 
     Args:
         file: What `skops.io.dump` wrote, of one `MLPClassifier` or `MLPRegressor` that was fitted.
-        key: Not used.
+        key: None: there is one network in such a file.
 
     Raises:
         PortError: If it holds another kind of model, or is damaged.
     """
-    del key
+    file.check_no_key(key)
     archive = Archive(file)
     root = strict_json.parse(file, archive.read(_SCHEMA))
     kind = root.get("__class__") if isinstance(root, dict) else None

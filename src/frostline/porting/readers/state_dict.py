@@ -7,16 +7,15 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from frostline.porting.readers.averages import HOLDERS, is_average, take
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from frostline.porting.readers.weight_file import WeightFile
 
-# In front of every name: what training loops and parallel wrappers call the model that they hold.
-_HOLDERS = ("module", "model", "net", "network", "_forward_module", "_module", "pl_module")
 # Anywhere in a name: a compiled, sharded or checkpointed module keeps the original one under such a name.
 _INSIDE = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
-_AVERAGES = ("ema", "model_ema", "ema_model", "swa_model", "averaged_model", "module_ema")
 
 
 @dataclass(frozen=True)
@@ -34,25 +33,21 @@ class Names:
     notes: tuple[str, ...]
 
 
-def named(file: WeightFile, names: Sequence[str]) -> Names:
+def named(file: WeightFile, names: Sequence[str], key: str | None = None) -> Names:
     """The modules that the tensors of a state dict belong to.
 
     Args:
         file: For the error.
         names: Every name of it, in its order.
+        key: What the names of the wanted tensors begin with, such as `ema`; None takes the weights.
 
     Raises:
-        PortError: If two tensors have one name without wrappers.
+        PortError: If two tensors have one name without wrappers, or none begins with the key.
     """
-    parts = {name: [part for part in name.split(".") if part not in _INSIDE] for name in names}
+    taken = take(file, names, key)
+    parts = {name: [part for part in own.split(".") if part not in _INSIDE] for name, own in taken.own.items()}
     removed = {part for name in names for part in name.split(".") if part in _INSIDE}
-    notes: list[str] = []
-    averages = {name for name, own in parts.items() if len(own) > 1 and own[0] in _AVERAGES}
-    if averages and len(averages) < len(parts):
-        notes.append(f"{len(averages)} tensors of a moving average stand beside the weights, which were taken.")
-        parts = {name: own for name, own in parts.items() if name not in averages}
-    else:
-        averages.clear()
+    notes = [*taken.notes]
     while (first := _holder(list(parts.values()))) is not None:
         removed.add(first)
         parts = {name: own[1:] for name, own in parts.items()}
@@ -62,7 +57,7 @@ def named(file: WeightFile, names: Sequence[str]) -> Names:
     if len(set(places.values())) < len(places):
         twice, _ = Counter(places.values()).most_common(1)[0]
         raise file.damaged(f"two tensors that are {'.'.join(twice)!r} without wrappers")
-    return Names(MappingProxyType(places), MappingProxyType(dict.fromkeys(averages, "moving average")), tuple(notes))
+    return Names(MappingProxyType(places), MappingProxyType(taken.dropped), tuple(notes))
 
 
 def _holder(parts: list[list[str]]) -> str | None:
@@ -71,7 +66,7 @@ def _holder(parts: list[list[str]]) -> str | None:
     if len(firsts) != 1 or min(map(len, parts)) < 3:  # a model of one layer may be called so itself
         return None
     (first,) = firsts
-    return first if first in (*_HOLDERS, *_AVERAGES) else None
+    return first if first in HOLDERS or is_average(first) else None
 
 
 def _place(parts: list[str]) -> tuple[str, str]:

@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from frostline.porting.readers.arrays import check_names
+from frostline.porting.readers.averages import REPLACED
 from frostline.porting.readers.contract import Source, SourceTensor
 from frostline.porting.readers.leveldb import is_table, table
 from frostline.porting.readers.names import AVERAGE_LEAF, by_numbers, keras_place, role_by_name, unit_and_leaf
@@ -24,6 +25,7 @@ from frostline.porting.readers.tensor_slices import is_first_version, tensor_sli
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from frostline.core.errors import PortError
     from frostline.porting.readers.contract import SourceLayer
     from frostline.porting.readers.object_graph import Variable
     from frostline.porting.readers.tensor_bundle import Bundle, Entry
@@ -57,6 +59,8 @@ def read(file: WeightFile, key: str | None = None) -> Source:
     check_names(file, list(found.entries))
     weights = {name: entry for name, entry in found.entries.items() if entry.dtype in DTYPE_NAMES}
     if KEY in found.entries and found.entries[KEY].dtype == DT_STRING:
+        if key is not None:
+            raise _not_held(file, key, 0)
         return _of_objects(found, weights)
     return _of_names(found, weights, key)
 
@@ -73,7 +77,7 @@ def _of_names(found: Bundle, weights: Mapping[str, Entry], key: str | None) -> S
         chosen, note = _averaged(found.file, chosen, averages, key)
         for name, base in averages.items():
             if base in found.entries:
-                dropped[base] = "replaced by its moving average"
+                dropped[base] = REPLACED
             dropped.pop(name)
         notes.append(note)
     elif averages:
@@ -93,15 +97,19 @@ def _averaged(
 ) -> tuple[dict[str, str], str]:
     """Names in the file, with the names of the variables that they stand for."""
     if key != AVERAGE_LEAF or not averages:
-        raise file.refused(
-            "The checkpoint does not hold what was asked for.", f"the key {key!r}, of a file with "
-            f"{len(averages)} moving averages",
-            f"leave the key out, or pass {AVERAGE_LEAF!r} for a checkpoint that holds moving averages.",
-        )  # fmt: skip
+        raise _not_held(file, key, len(averages))
     averaged = set(averages.values())
     kept = {name: name for name in chosen if name not in averaged}
     note = f"{len(averages)} variables are taken from their moving averages, {len(kept)} have none."
     return {**kept, **averages}, note
+
+
+def _not_held(file: WeightFile, key: str, num_averages: int) -> PortError:
+    return file.refused(
+        "The checkpoint does not hold what was asked for.",
+        f"the key {key!r}, of a file with {num_averages} moving averages that are known by their names",
+        f"leave the key out, or pass {AVERAGE_LEAF!r} for a checkpoint that holds moving averages.",
+    )
 
 
 def _of_objects(found: Bundle, weights: Mapping[str, Entry]) -> Source:

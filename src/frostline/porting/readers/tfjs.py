@@ -87,11 +87,12 @@ def read(file: WeightFile, key: str | None = None) -> Source:
 
     Args:
         file: Its `model.json`, or the manifest alone, as older versions wrote it.
-        key: None.
+        key: None: there is one network in such a file.
 
     Raises:
         PortError: If it is damaged, names files elsewhere, or holds weights of a kind that is not read.
     """
+    file.check_no_key(key)
     stated = strict_json.parse(file, file.start(strict_json.MAX_BYTES + 1))
     stated = {"weightsManifest": stated, "format": "graph-model"} if isinstance(stated, list) else stated
     manifest = _mapping(file, stated).get("weightsManifest")

@@ -44,7 +44,7 @@ def read(file: WeightFile, key: str | None) -> Source:
     if root is None or not all(name.startswith(root) for name in archive.members):
         raise file.damaged("an archive of PyTorch with members outside of its folder")
     if any(name.removeprefix(root).startswith(_SCRIPT) for name in archive.members):
-        return _script(file, archive, root)
+        return _script(file, archive, root, key)
     whole, meanings = _value(file, archive, root, _PICKLE, "data/", NAMES)
     chosen = choose(file, whole, key, meanings.array)
     return source_of(file, chosen, "PyTorch weights")
@@ -53,7 +53,7 @@ def read(file: WeightFile, key: str | None) -> Source:
 def source_of(file: WeightFile, chosen: Chosen, format_name: str) -> Source:
     """What a reader of PyTorch's files returns."""
     check_names(file, list(chosen.tensors))
-    names = state_dict.named(file, list(chosen.tensors))
+    names = state_dict.named(file, list(chosen.tensors), chosen.prefix)
     tensors = tuple(
         SourceTensor(name, held.shape, held.dtype, *names.places[name], held.load)
         for name, held in chosen.tensors.items()
@@ -149,7 +149,7 @@ class _ScriptNames:
         return isinstance(name, str) and (name.startswith("__torch__.") or name in _SCRIPT_NAMES)
 
 
-def _script(file: WeightFile, archive: Archive, root: str) -> Source:
+def _script(file: WeightFile, archive: Archive, root: str, key: str | None) -> Source:
     """A TorchScript module: its attributes, and the constants of its code, which is not read."""
     chosen: dict[str, Held] = {}
     whole, meanings = _value(file, archive, root, _PICKLE, "data/", _ScriptNames())
@@ -169,7 +169,7 @@ def _script(file: WeightFile, archive: Archive, root: str) -> Source:
             "The file holds code and no tensors.", "a TorchScript module without parameters",
             "pass the file of the module whose weights you want.",
         )  # fmt: skip
-    return source_of(file, Chosen(chosen, {}, tuple(notes)), "TorchScript module")
+    return source_of(file, Chosen(chosen, {}, tuple(notes), key), "TorchScript module")
 
 
 def _attributes(file: WeightFile, whole: object) -> Iterator[tuple[str, object]]:

@@ -35,12 +35,11 @@ def read(file: WeightFile, key: str | None = None) -> Source:
 
     Args:
         file: The index, beside its shards.
-        key: Not used: shards hold one network.
+        key: What the names of the wanted tensors begin with, such as `ema`.
 
     Raises:
         PortError: If the index and the shards contradict each other, or a shard cannot be read.
     """
-    del key
     whole = strict_json.parse(file, file.read_at(0, min(file.size, strict_json.MAX_BYTES + 1)))
     where = whole.get("weight_map") if isinstance(whole, dict) else None
     if not isinstance(where, dict) or not all(isinstance(name, str) for name in cast("dict[str, Any]", where).values()):
@@ -59,7 +58,7 @@ def read(file: WeightFile, key: str | None = None) -> Source:
     if missing:
         raise file.damaged(f"{missing[0]!r} in no shard"[:200])
     check_names(file, list(where))
-    names = state_dict.named(file, list(where))
+    names = state_dict.named(file, list(where), key)
     tensors = tuple(replace(found[name], unit=unit, leaf=leaf) for name, (unit, leaf) in names.places.items())
     return Source("PyTorch weights in shards", "torch", tensors, dropped=names.dropped, notes=names.notes)
 

@@ -16,6 +16,8 @@ from frostline.core.errors import PortError
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+    Stamp = tuple[int, int, int, int]
+
 _CHUNK_BYTES = 1 << 22
 
 
@@ -24,6 +26,10 @@ class WeightFile(io.RawIOBase):
 
     Args:
         path: A regular file, or a link to one. Pipes, devices and folders are refused.
+
+    Attributes:
+        stamp: What tells whether a file is still the same: device, inode, size, time of the last change.
+        parts: The stamp of every other file that was read for this one, by its path from this file's folder.
 
     Raises:
         PortError: If it is none, or cannot be opened.
@@ -45,7 +51,8 @@ class WeightFile(io.RawIOBase):
                 do="pass the path of the file itself; of a checkpoint in a folder, the folder as it was saved.",
             )  # fmt: skip
         self.size, self.num_links = self._opened.st_size, self._opened.st_nlink
-        self.stamp = (self._opened.st_dev, self._opened.st_ino, self._opened.st_size, self._opened.st_mtime_ns)
+        self.stamp = stamp_of(self._opened)
+        self.parts: dict[str, Stamp] = {}
 
     def read_at(self, offset: int, count: int) -> bytes:
         """The `count` bytes that begin at `offset`.
@@ -75,6 +82,34 @@ class WeightFile(io.RawIOBase):
             whole.update(self.read_at(offset, min(_CHUNK_BYTES, self.size - offset)))
         return whole.hexdigest()
 
+    def digests_of_parts(self) -> dict[str, str]:
+        """The SHA-256 of every other file that was read for this one, by its path from this file's folder.
+
+        Raises:
+            PortError: If one of them is no longer what was read.
+        """
+        found: dict[str, str] = {}
+        for name in sorted(self.parts):
+            with WeightFile(self.path.parent / name) as part:
+                self.record(name, part.stamp)
+                found[name] = part.digest()
+                part.check_unchanged()
+        return found
+
+    def record(self, name: str, stamp: Stamp) -> None:
+        """Note that another file is read for this one; one and the same for as long as this one is open.
+
+        Args:
+            name: Its path from this file's folder.
+            stamp: As of `WeightFile.stamp`.
+
+        Raises:
+            PortError: If it was read before, and has changed since.
+        """
+        before = self.parts.setdefault(name, stamp)
+        if before != stamp:
+            raise _changed(self.path.parent / name, before[2], stamp[2])
+
     def check_unchanged(self) -> None:
         """Raises `PortError` if the file was written to since it was opened."""
         now = os.fstat(self._descriptor)
@@ -83,11 +118,15 @@ class WeightFile(io.RawIOBase):
 
     def changed(self, size: int) -> PortError:
         """The error for a file that has `size` bytes now, and had others when it was opened."""
-        return PortError(
-            what="The file of weights changed while it was read.", where=str(self.path),
-            received=f"{self.size} bytes at first, {size} now",
-            do="wait until whatever writes it is done, then port again.",
-        )  # fmt: skip
+        return _changed(self.path, self.size, size)
+
+    def check_no_key(self, key: str | None) -> None:
+        """Raises `PortError` if an entry was asked for, in a format that has one network in a file."""
+        if key is not None:
+            raise self.refused(
+                "A file of this format holds one network, and no entries to choose from.", f"key={key!r}",
+                "leave the key out.",
+            )  # fmt: skip
 
     def damaged(self, received: str) -> PortError:
         """The error for content that contradicts itself."""
@@ -160,7 +199,30 @@ def neighbour(file: WeightFile, name: str, first: WeightFile | None = None) -> G
             raise refused
         if first is not None and other.stamp != first.stamp:
             raise first.changed(other.size)
+        file.record(name, other.stamp)
         yield other
+
+
+def digest_of_file(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal digits.
+
+    Raises:
+        PortError: If it is no regular file, or cannot be opened.
+    """
+    with WeightFile(path) as file:
+        return file.digest()
+
+
+def stamp_of(status: os.stat_result) -> Stamp:
+    """What tells whether a file is still the same."""
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _changed(path: Path, before: int, now: int) -> PortError:
+    return PortError(
+        what="The file of weights changed while it was read.", where=str(path),
+        received=f"{before} bytes at first, {now} now", do="wait until whatever writes it is done, then port again.",
+    )  # fmt: skip
 
 
 def _kind(mode: int) -> str:

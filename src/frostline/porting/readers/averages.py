@@ -1,0 +1,148 @@
+"""Weights and their moving averages under one roof: which of the two is taken, and which average is of which weight.
+
+References:
+    PyTorch, `torch.optim.swa_utils.AveragedModel` (`module.`, `n_averaged`); timm, `ModelEmaV2` (`module.`);
+    CompVis latent-diffusion, `ldm/modules/ema.py` (`model_ema.`, names without dots).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from frostline.core.errors import nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping, Sequence
+
+    from frostline.porting.readers.weight_file import WeightFile
+
+# In front of every name: what training loops and parallel wrappers call the model that they hold.
+HOLDERS = ("module", "model", "net", "network", "_forward_module", "_module", "pl_module")
+_NAMES = ("ema", "model_ema", "ema_model", "swa_model", "averaged_model", "module_ema")
+_COUNTERS = ("decay", "num_updates", "n_averaged", "initted", "step", "updates")  # that averages keep beside weights
+_MAX_BEGINNINGS = 64
+_SHOWN = 3
+REPLACED = "replaced by its moving average"
+
+
+@dataclass(frozen=True)
+class Taken:
+    """Which tensors of a table of names are taken.
+
+    Attributes:
+        own: The name of each in its network, by its whole name; of an average, that of the weight it stands for.
+        dropped: The others: the class that each was dropped in.
+        notes: What was chosen.
+    """
+
+    own: Mapping[str, str]
+    dropped: Mapping[str, str]
+    notes: tuple[str, ...]
+
+
+def is_average(name: str) -> bool:
+    """Whether an entry of this name holds moving averages."""
+    return name in _NAMES or "ema" in name.lower().split("_")
+
+
+def take(file: WeightFile, names: Sequence[str], key: str | None = None) -> Taken:
+    """The tensors of one network.
+
+    Args:
+        file: For the error.
+        names: Of all tensors, parts joined by dots.
+        key: What the names of the wanted ones begin with; None takes weights, and leaves averages of them out.
+
+    Raises:
+        PortError: If no name begins with the key.
+    """
+    if key is None:
+        return _weights(names)
+    start = f"{key}."
+    tails = {name: name.removeprefix(start) for name in names if name.startswith(start)}
+    if not tails:
+        known = sorted({name.partition(".")[0] for name in names if "." in name})
+        raise file.refused(
+            f"The file has no weights under {key!r}.", f"{len(names)} tensors, such as {nearest(start, names)}",
+            f"leave out key=, or pass what their names begin with: {nearest(key, known)}." if known else
+            "leave out key=: the file is flat.",
+        )  # fmt: skip
+    rest = [name for name in names if name not in tails]
+    if is_average(key.rpartition(".")[2]):
+        return _averages(key, tails, rest)
+    note = f"The tensors whose names begin with {start!r} were taken."
+    return Taken(tails, dict.fromkeys(rest, "another entry of the checkpoint"), (note,))
+
+
+def _weights(names: Sequence[str]) -> Taken:
+    """Everything but averages of what is there, too; averages that stand alone are weights."""
+    groups: dict[str, dict[str, str]] = {}
+    for name in names:
+        first, dot, tail = name.partition(".")
+        if dot and is_average(first):
+            groups.setdefault(first, {})[name] = tail
+    averages: dict[str, list[str]] = {}
+    for first, tails in groups.items():
+        rest = [name for name in names if name not in tails]
+        if rest and (first in _NAMES or len(_twins(tails, rest)) == len(tails)):
+            averages[first] = list(tails)
+    if sum(map(len, averages.values())) == len(names):
+        averages.clear()
+    dropped = {name: "moving average" for group in averages.values() for name in group}
+    left = [name for name in names if name not in dropped]
+    if all(name.startswith("module.") or name in _COUNTERS for name in left) and any("." in name for name in left):
+        dropped |= {name: "counter" for name in left if name in _COUNTERS}
+    notes = tuple(
+        f"{len(group)} tensors of a moving average stand beside the weights, which were taken (key={first!r} takes "
+        "the average)."
+        for first, group in averages.items()
+    )
+    return Taken({name: name for name in names if name not in dropped}, dropped, notes)
+
+
+def _averages(key: str, tails: Mapping[str, str], rest: Sequence[str]) -> Taken:
+    """Averages under the names of their weights; weights that have none are taken as they are, and it is said."""
+    dropped = {name: "moving average" for name in rest if is_average(name.partition(".")[0])}
+    weights = [name for name in rest if name not in dropped]
+    counters = {name for name, tail in tails.items() if tail in _COUNTERS} if weights else set[str]()
+    dropped |= dict.fromkeys(counters, "counter")
+    tails = {name: tail for name, tail in tails.items() if name not in counters}
+    twins = _twins(tails, weights)
+    if not twins:
+        dropped |= dict.fromkeys(weights, "another entry of the checkpoint")
+        return Taken(tails, dropped, (f"The weights were taken from the moving average {key!r}.",))
+    replaced = set(twins.values())
+    dropped |= dict.fromkeys(replaced, REPLACED)
+    alone = [name for name in weights if name not in replaced]
+    own = {**{name: name for name in alone}, **{name: twins.get(name, tail) for name, tail in tails.items()}}
+    note = f"{len(tails)} tensors were taken from the moving average {key!r}"
+    if alone:
+        note += f"; {len(alone)} have none there and were taken as they are, such as {', '.join(alone[:_SHOWN])}"
+    return Taken(own, dropped, (f"{note}.",))
+
+
+def _twins(tails: Mapping[str, str], weights: Collection[str]) -> dict[str, str]:
+    """The weight that each average is of: by the same name, but for what stands in front of it, or for dots."""
+    known = set(weights)
+    found: dict[str, str] = {}
+    for start in _beginnings(weights):
+        for own in ("", *(f"{holder}." for holder in HOLDERS)):
+            names = {name: start + tail.removeprefix(own) for name, tail in tails.items()}
+            pairs = {name: other for name, other in names.items() if other in known}
+            found = pairs if len(pairs) > len(found) else found
+        if not any("." in tail for tail in tails.values()):
+            plain = {name.removeprefix(start).replace(".", ""): name for name in weights if name.startswith(start)}
+            pairs = {name: plain[tail] for name, tail in tails.items() if tail in plain}
+            found = pairs if len(pairs) > len(found) else found
+    return found
+
+
+def _beginnings(names: Iterable[str]) -> list[str]:
+    """What names begin with, up to the second dot, the most frequent first; the empty one before all."""
+    counts: Counter[str] = Counter()
+    for name in names:
+        parts = name.split(".")
+        counts.update(".".join(parts[:depth]) + "." for depth in range(1, min(len(parts), 3)))
+    return ["", *(start for start, _ in counts.most_common(_MAX_BEGINNINGS))]

@@ -1,0 +1,40 @@
+"""Parts of a tensor of the file as tensors of their own, and units made of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from frostline.porting.readers.contract import SourceTensor
+
+
+def part(tensor: SourceTensor, name: str, shape: tuple[int, ...], take: Callable[[Tensor], Tensor]) -> SourceTensor:
+    """A part of a source tensor as a tensor of its own; the parts of one tensor must cover it.
+
+    Args:
+        tensor: The whole.
+        name: Of the part, behind the name of the whole.
+        shape: Of the part.
+        take: Gives it.
+    """
+    return replace(tensor, name=f"{tensor.name}{name}", shape=shape, load=lambda: take(tensor.load()))
+
+
+def row(tensor: SourceTensor, index: int) -> SourceTensor:
+    """One entry along the first axis."""
+    return part(tensor, f"[{index}]", tensor.shape[1:], lambda whole: whole[index])
+
+
+def rows(tensor: SourceTensor, start: int, stop: int) -> SourceTensor:
+    """Some entries along the first axis."""
+    return part(tensor, f"[{start}:{stop}]", (stop - start, *tensor.shape[1:]), lambda whole: whole[start:stop])
+
+
+def under(unit: str, name: str) -> str:
+    """The name of a unit below another one, whose name may be empty."""
+    return f"{unit}/{name}" if unit and name else unit or name

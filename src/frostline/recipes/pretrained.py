@@ -1,0 +1,109 @@
+"""What `--weights` does: a file of weights of any framework into the model of a command, and a head for its classes."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from frostline.core.arguments import as_path
+from frostline.core.errors import DataError, LayerNotFound, PortError
+from frostline.core.io import read_json, write_json
+from frostline.porting.readers.formats import open_source
+from frostline.recipes.port import port
+from frostline.recipes.reuse import OURS, reuse
+from frostline.transfer import replace_head
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from frostline.porting.certificate import Certificate
+
+# What a refused port can be given in Python, and the option of `frostline port` for it.
+_OPTIONS = (("partial=True", "--partial"), ("adapt=True", "--adapt"), ("golden=", "--verify golden.npz"))
+
+
+def load_pretrained(
+    model: nn.Module, file: str, classes: tuple[str, ...], *, spec: str, certificate: str | None = None
+) -> tuple[nn.Module, str]:  # fmt: skip
+    """Pretrained layers and a head: that of the file if a run on these very classes saved it, else a new one.
+
+    Weights of PyTorch are copied by name and shape. Those of another framework are ported: every layer of the file into
+    a layer of the model, before the head is replaced.
+
+    Args:
+        model: Changed in place.
+        file: The path of the weights.
+        classes: Of the data.
+        spec: How the command built the model, for remedies.
+        certificate: Where the certificate of a port goes; None writes none.
+
+    Returns:
+        The head, and a sentence about what was taken.
+
+    Raises:
+        PortError: If the file cannot be read, or its layers are not those of the model.
+        DataError: If the weights are of a network that a treatment has changed, or there is no port to certify.
+    """
+    weights = as_path("frostline", "--weights", file)
+    with open_source(weights) as (source, _):
+        is_ours = source.framework in OURS
+    if is_ours:
+        if certificate is not None:
+            raise DataError(
+                what="Only a port has a certificate: weights of PyTorch are copied by name.", where="--certificate",
+                received=f"{file}, a file of PyTorch's weights", do="leave --certificate out.",
+            )  # fmt: skip
+        try:
+            return _copied(model, weights, classes)
+        except LayerNotFound as error:
+            error.do += f" If only the names differ: {_command(weights, spec)}."
+            raise
+    made = _ported(model, weights, spec)
+    line = (
+        f"{len(made.mapping)} tensors of {len(made.units())} layers ported from {file} ({made.format}): each was "
+        f"written once, and its layout gives the file's bytes back; {made.tested.removesuffix('.')}"
+    )
+    if certificate is not None:
+        write_json(as_path("frostline", "--certificate", certificate), made.as_dict())
+        line += f"; certificate: {certificate}"
+    return replace_head(model, len(classes)), line
+
+
+def _copied(model: nn.Module, weights: Path, classes: tuple[str, ...]) -> tuple[nn.Module, str]:
+    about = weights.with_suffix(".json")
+    made = read_json(about) if about.is_file() else {}
+    if made.get("treated"):
+        raise DataError(
+            what="These weights belong to a network whose layers a treatment has changed.", where=str(weights),
+            received="; ".join(made["treated"]),
+            do="build the treated network in Python and load them there, or train again without --heal.",
+        )  # fmt: skip
+    known = made.get("classes")
+    summary = None
+    if known is None or tuple(known) != classes:
+        summary = reuse(weights, model)
+    head = replace_head(model, len(classes))
+    if summary is None:
+        summary = reuse(weights, model)
+    odd = (*summary.skipped, *summary.new)
+    if odd:
+        sys.stderr.write(f"Not taken from {weights}: {', '.join(odd[:3])}\n")
+    return head, f"{summary} from {weights}"
+
+
+def _ported(model: nn.Module, weights: Path, spec: str) -> Certificate:
+    """Raises `PortError` with the command that settles what this one leaves open, if an option does."""
+    try:
+        made = port(weights, model)
+    except PortError as error:
+        options = [option for word, option in _OPTIONS if word in error.do]
+        if options:
+            error.do += f" On the command line: {_command(weights, spec, *options)}."
+        raise
+    return made
+
+
+def _command(weights: Path, spec: str, *options: str) -> str:
+    words = ["frostline port", str(weights), f"--to {spec}", *options, "--out model.safetensors"]
+    return f"{' '.join(words)}; then --weights model.safetensors"

@@ -1,0 +1,25 @@
+from torch import nn
+
+from frostline.porting.units.forms.attention import is_packed
+from frostline.porting.units.units import source_units, target_units
+from helpers_porting import formed, numbers, source_of
+
+SQUARE = {"weight": numbers(2, 2), "bias": numbers(2)}
+MODULE = nn.MultiheadAttention(2, 1)
+
+
+def test_projections_by_their_usual_names_are_one_attention():
+    bert = {f"layer/0/{part}": SQUARE for part in ("self/query", "self/key", "self/value", "output/dense")}
+    assert "output/weight" in formed("torch", bert, MODULE)["layer/0"]
+    assert len(formed("torch", bert, nn.Linear(2, 2))) == 4
+
+
+def test_a_second_layer_of_the_same_shapes_beside_them_may_be_the_one_that_is_meant():
+    doubtful = {f"layer/0/{part}": SQUARE for part in ("query", "key", "value", "output", "intermediate")}
+    assert len(formed("torch", doubtful, MODULE)) == 5
+
+
+def test_whether_query_key_and_value_are_one_matrix_in_the_file():
+    targets = target_units(nn.Sequential(MODULE))
+    assert is_packed(source_units(source_of("torch", {"qkv": {"weight": numbers(6, 2)}})), targets)
+    assert not is_packed(source_units(source_of("torch", {"q": {"weight": numbers(2, 2)}})), targets)
