@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 WEIGHT, SPECTRAL = "weight norm", "spectral norm"
-_PARTS = {
+_PARTS: dict[type[nn.Module], tuple[str, dict[str, str]]] = {
     parametrizations._WeightNorm: (WEIGHT, {"g": "original0", "v": "original1"}),
     parametrizations._SpectralNorm: (SPECTRAL, {"orig": "original", "u": "0._u", "v": "0._v"}),
 }  # the tensors of the new kind, by the ending that the old kind gives them
@@ -62,6 +62,7 @@ def _new(module: nn.Module) -> dict[str, Norm]:
     assert isinstance(lists, nn.ModuleDict)
     found: dict[str, Norm] = {}
     for own, each in lists.items():
+        assert isinstance(each, parametrize.ParametrizationList)
         kind, parts = _PARTS.get(type(each[0]), ("", {})) if len(each) == 1 else ("", {})
         held = dict(each.named_parameters()) | dict(each.named_buffers())
         if not kind or not set(parts.values()) <= set(held):
@@ -69,5 +70,7 @@ def _new(module: nn.Module) -> dict[str, Norm]:
         tensors = {f"{own}_{end}": held[name] for end, name in parts.items()}
         names = {f"{own}_{end}": f"parametrizations.{own}.{name}" for end, name in parts.items()}
         whole = tensors[f"{own}_{'v' if kind == WEIGHT else 'orig'}"]
-        found[own] = Norm(kind, tuple(whole.shape), each[0].dim, tensors, names)
+        dim = each[0].dim
+        assert isinstance(dim, int)
+        found[own] = Norm(kind, tuple(whole.shape), dim, tensors, names)
     return found
