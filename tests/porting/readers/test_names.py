@@ -46,3 +46,13 @@ NAMES = {
 )  # fmt: skip
 def test_what_is_no_weight(name, shape, role):
     assert role_by_name(name, shape, NAMES) == role
+
+
+def test_parts_of_a_layer_of_keras():
+    from frostline.porting.readers.names import part_of_keras_layer
+
+    assert part_of_keras_layer(["both", "forward_gru", "gru_cell_1"]) == (["both"], "forward_gru", "forward")
+    assert part_of_keras_layer(["look", "attention_output"]) == (["look"], "attention_output", "attention_output")
+    assert part_of_keras_layer(["rnn", "lstm_cell"]) == (["rnn"], "", "")
+    assert part_of_keras_layer(["query"]) == (["query"], "", "")
+    assert part_of_keras_layer(["rnn", "stacked_rnn_cells", "lstm_cell"])[0][-1] == "lstm_cell"

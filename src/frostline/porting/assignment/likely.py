@@ -35,5 +35,5 @@ def likely(sources: Sequence[str], targets: Sequence[str], flow: Edges | None) -
     places_t = np.argsort(np.argsort(depths, kind="stable"), kind="stable") / len(targets)
     score = np.array(likeness(sources, targets)) - _WEIGHT_OF_ORDER * (places_s[:, None] - places_t[None]) ** 2
     rows, columns = linear_sum_assignment(-score)
-    chosen = [targets[int(column)] for _, column in sorted(zip(rows, columns, strict=True))]
-    return (*chosen, *(name for name in targets if name not in chosen))
+    chosen: list[str] = [targets[int(column)] for _, column in sorted(zip(rows, columns, strict=True))]
+    return tuple(chosen + [name for name in targets if name not in chosen])

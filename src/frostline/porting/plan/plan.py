@@ -188,8 +188,8 @@ def _candidates(
     table: dict[str, dict[str, tuple[Move, ...]]] = {}
     for unit in units:
         forms = ((form, [_fitting(one, targets) for one in form]) for form in ([unit], *other_forms(unit)))
-        rows = [(form, fits) for form, fits in forms if all(fits) and not any(one.name in table for one in form)]
-        form, fits = rows[0] if rows else ([unit], [{}])
+        rows = ((form, fits) for form, fits in forms if all(fits) and not any(one.name in table for one in form))
+        form, fits = next(rows, ([unit], [{}]))
         found += form
         table.update(zip((one.name for one in form), fits, strict=True))
     return found, table

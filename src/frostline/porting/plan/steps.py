@@ -66,10 +66,15 @@ class OpenGroup:
         if at == len(self.sources):
             yield made
             return
+        if not all(self._free(source, used) for source in self.sources[at:]):
+            return  # a unit that has no layer left: nothing that begins so is an assignment
         for target in self.targets:
             if target not in used and self.before.get(target, used) <= used:
                 for step in self.steps.get((self.sources[at], target), ()):
                     yield from self._from(at + 1, used | {target}, (*made, step))
+
+    def _free(self, source: str, used: frozenset[str]) -> bool:
+        return any(target not in used and (source, target) in self.steps for target in self.targets)
 
     def neighbours(self, way: tuple[Step, ...]) -> Iterator[tuple[Step, ...]]:
         """The assignments that differ from one by a single exchange, or by another way of a single pair."""

@@ -11,6 +11,7 @@ from frostline.porting.readers import hdf5, strict_json
 from frostline.porting.readers.contract import Source, SourceTensor
 from frostline.porting.readers.keras_graph import code_in, ends, graph, is_model, layers_in, name_of
 from frostline.porting.readers.keras_places import file_order
+from frostline.porting.readers.names import part_of_keras_layer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
     from frostline.porting.readers.weight_file import WeightFile
 
 _WEIGHTS, _OPTIMIZER, _OWN = "model_weights", "optimizer_weights", "top_level_model_weights"
-_CELL = re.compile(r"(.*_)?(lstm|gru|simple_rnn|conv_lstm[123]?d?|cu_?dnn_?lstm|cu_?dnn_?gru)_cell(_\d+)?|cell")
-_HALF = re.compile(r"(forward|backward)_.*")
-_ATTENTION = ("query", "key", "value", "attention_output")
 _MAX_ATTRIBUTE_PARTS = 1_000
 
 
@@ -175,13 +173,8 @@ class _Known:
         return self._collapsed(layer, parts, leaf)
 
     def _collapsed(self, layer: str, parts: list[str], leaf: str) -> tuple[str, str]:
-        if parts and _CELL.fullmatch(parts[-1]) and "stacked_rnn_cells" not in parts[-2:-1]:
-            parts = parts[:-1]
-        if parts and _HALF.fullmatch(parts[-1]):
-            return self._unit(layer, parts[:-1]), f"{parts[-1].partition('_')[0]}/{leaf}"
-        if parts and parts[-1] in _ATTENTION:
-            return self._unit(layer, parts[:-1]), f"{parts[-1]}/{leaf}"
-        return self._unit(layer, parts), leaf
+        (_, *scopes), _, which = part_of_keras_layer([layer, *parts])
+        return self._unit(layer, scopes), f"{which}/{leaf}" if which else leaf
 
     def _unit(self, layer: str, parts: list[str]) -> str:
         """The layer, or the one inside of it: the arrays of models in models do not have the names of all of them."""

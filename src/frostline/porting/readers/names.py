@@ -20,7 +20,7 @@ _COUNTER = re.compile(
     r"|good_steps|count|total)(_\d+)?"
 )
 _KERAS_TRAINING = re.compile(r"training(_\d+)?/(Adam|SGD|RMSprop|Adagrad|Adadelta|Adamax|Nadam)/.*")
-_CELL = re.compile(r"(.*_)?(lstm|gru|simple_rnn|cu_?dnn_?lstm|cu_?dnn_?gru)_cell(_\d+)?")
+_CELL = re.compile(r"(.*_)?(lstm|gru|simple_rnn|conv_lstm[123]?d?|cu_?dnn_?lstm|cu_?dnn_?gru)_cell(_\d+)?|cell")
 _HALF = re.compile(r"(forward|backward)_(.*)")
 _ATTENTION = ("query", "key", "value", "attention_output")
 _RANDOM = re.compile(r"(.*/)?(seed_generator_state|random_generator.*|rngs?)")
@@ -49,18 +49,36 @@ def keras_place(unit: str, leaf: str, units: Collection[str]) -> tuple[str, str]
         leaf: The rest of it.
         units: The scopes of all tensors.
     """
-    parts = unit.split("/")
+    outer, own, which = part_of_keras_layer(unit.split("/"))
+    layer = "/".join(outer)
+    half = _HALF.fullmatch(own)
+    if half:
+        other = f"{layer}/{'backward' if half[1] == 'forward' else 'forward'}_{half[2]}"
+        is_part = any(name == other or name.startswith(f"{other}/") for name in units)
+    else:
+        is_part = bool(own) and all(f"{layer}/{part}" in units for part in _ATTENTION)
+    if is_part:
+        return layer, f"{which}/{leaf}"
+    return f"{layer}/{own}" if own else layer, leaf
+
+
+def part_of_keras_layer(scopes: Sequence[str]) -> tuple[list[str], str, str]:
+    """The scopes of a layer of Keras, and which part of it the last scope is.
+
+    Args:
+        scopes: Of a tensor, from the outermost; the first is a layer's own.
+
+    Returns:
+        The scopes of the layer, without that of a recurrent cell; the scope of its part (`forward_gru`, `query`), and
+        the part (`forward`, `query`), both empty if the tensor is the layer's own.
+    """
+    parts = list(scopes)
     if len(parts) > 1 and _CELL.fullmatch(parts[-1]) and parts[-2] != "stacked_rnn_cells":
         parts.pop()
-    outer = "/".join(parts[:-1])
     half = _HALF.fullmatch(parts[-1])
-    if outer and half:
-        other = f"{outer}/{'backward' if half[1] == 'forward' else 'forward'}_{half[2]}"
-        if any(name == other or name.startswith(f"{other}/") for name in units):
-            return outer, f"{half[1]}/{leaf}"
-    if outer and parts[-1] in _ATTENTION and all(f"{outer}/{part}" in units for part in _ATTENTION):
-        return outer, f"{parts[-1]}/{leaf}"
-    return "/".join(parts), leaf
+    if len(parts) > 1 and (half or parts[-1] in _ATTENTION):
+        return parts[:-1], parts[-1], half[1] if half else parts[-1]
+    return parts, "", ""
 
 
 def role_by_name(name: str, shape: Sequence[int], names: Collection[str]) -> str | None:

@@ -62,7 +62,7 @@ def _new(module: nn.Module) -> dict[str, Norm]:
     assert isinstance(lists, nn.ModuleDict)
     found: dict[str, Norm] = {}
     for own, each in lists.items():
-        assert isinstance(each, nn.ModuleList)
+        assert isinstance(each, parametrize.ParametrizationList)
         kind, parts = _PARTS.get(type(each[0]), ("", {})) if len(each) == 1 else ("", {})
         held = dict(each.named_parameters()) | dict(each.named_buffers())
         if not kind or not set(parts.values()) <= set(held):
