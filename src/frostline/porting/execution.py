@@ -102,9 +102,13 @@ def digest_of(tensors: Iterable[Tensor]) -> str:
     return whole.hexdigest()
 
 
+def _bits(tensor: Tensor) -> Tensor:
+    return tensor.contiguous().reshape(-1).view(torch.uint8)
+
+
 def _check_inverse(plan: PortPlan, name: str, parts: tuple[Tensor, ...], back: tuple[Tensor, ...]) -> None:
     for part, other in zip(parts, back, strict=False):
-        if part.shape != other.shape or digest_of([part]) != digest_of([other]):
+        if part.shape != other.shape or not torch.equal(_bits(part), _bits(other)):
             raise PortError(
                 what="A layout is not the inverse of itself: the source's bytes do not come back.",
                 where=f"{plan.path}, {name}", received=f"{tuple(part.shape)}, {tuple(other.shape)}",
@@ -112,16 +116,23 @@ def _check_inverse(plan: PortPlan, name: str, parts: tuple[Tensor, ...], back: t
             )  # fmt: skip
 
 
+def _is_finite(value: Tensor) -> bool:
+    """A sum of float32 in float64 is finite where all of its terms are, and is three times as fast to compute."""
+    if value.is_floating_point() and bool(torch.isfinite(value.sum(dtype=torch.float64))):
+        return True
+    return bool(torch.isfinite(value).all())
+
+
 def _converted(plan: PortPlan, name: str, value: Tensor, like: Tensor, *, is_variance: bool) -> Tensor:
     made = value.to(like.dtype)
-    if not bool(torch.isfinite(value).all()) or (is_variance and bool((value < 0).any())):
+    if not _is_finite(value) or (is_variance and bool((value < 0).any())):
         raise PortError(
             what=f"The weights for {name!r} are NaN, infinite, or a negative variance.", where=plan.path,
             received=f"{int((~torch.isfinite(value)).sum())} of {value.numel()} values are not finite; the smallest is "
             f"{float(value.float().nan_to_num().min()):.3g}",
             do="take a checkpoint from before the training diverged; the module is unchanged.",
         )  # fmt: skip
-    if not bool(torch.isfinite(made).all()):
+    if made is not value and not _is_finite(made):
         raise PortError(
             what=f"The weights for {name!r} do not fit into {str(like.dtype).removeprefix('torch.')}.",
             where=plan.path, received=f"values of up to {float(value.abs().max()):.3g}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING, Any, cast
 
 from torch.nn.modules.conv import _ConvNd
@@ -155,9 +156,8 @@ def _candidates(
     found: list[SourceUnit] = []
     table: dict[str, dict[str, tuple[Move, ...]]] = {}
     for unit in units:
-        forms = ((form, [_fitting(one, targets) for one in form]) for form in ([unit], *other_forms(unit)))
-        rows = [(form, fits) for form, fits in forms if all(fits)]
-        form, fits = rows[0] if rows else ([unit], [{}])
+        forms = ((form, [_fitting(one, targets) for one in form]) for form in chain([[unit]], other_forms(unit)))
+        form, fits = next((row for row in forms if all(row[1])), ([unit], [{}]))  # a stack of 1,024 is tried last
         found += form
         table.update(zip((one.name for one in form), fits, strict=True))
     return found, table
