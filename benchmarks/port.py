@@ -1,0 +1,94 @@
+"""Porting 100 MB of weights: time against reading the file and copying its bytes, peak memory against the file.
+
+Each format is measured in a process of its own: first the memory of one `fl.port` into a module that is there, then the
+times, in turns with the plain copy.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from common import ROOT, seconds
+from port_files import WRITERS, Network, arrays
+
+import frostline as fl
+from frostline.porting.readers.folders import weight_path
+from frostline.porting.readers.formats import READERS
+from frostline.porting.readers.weight_file import WeightFile
+
+ROUNDS = 5
+
+
+def run(device: str, *, is_quick: bool) -> dict[str, Any]:
+    """Ratios by format."""
+    del device
+    figures: dict[str, Any] = {"threads": torch.get_num_threads()}
+    values = arrays()
+    for name, write in list(WRITERS.items())[: 2 if is_quick else None]:
+        with tempfile.TemporaryDirectory() as folder:
+            path = write(Path(folder), values)
+            found = subprocess.run([sys.executable, __file__, str(path)], check=True, capture_output=True, text=True)
+        for figure, value in json.loads(found.stdout).items():
+            figures[f"{name}: {figure}"] = value
+    return figures
+
+
+def measure(path: Path) -> dict[str, float]:
+    """The figures of one file."""
+    model = Network()
+    small = nn.Sequential(nn.Conv2d(2, 3, 2), nn.BatchNorm2d(3), nn.Linear(2, 2))
+    fl.port(ROOT / "tests" / "porting" / "files" / "torch" / "state.pt", small)  # imports what a port needs
+    _load(path)  # and this reader
+    files = [path] if path.is_file() and path.suffix != ".index" else sorted(one for one in path.parent.rglob("*"))
+    files = [one for one in (files if path.is_file() else path.rglob("*")) if one.is_file()]
+    size = sum(one.stat().st_size for one in files)
+    _copy(files)
+    before = _reset_peak()
+    fl.port(path, model)
+    peak = _status("VmHWM") - before
+    rounds = [(seconds(lambda: _copy(files)), seconds(lambda: _load(path)), _port(path, model)) for _ in range(ROUNDS)]
+    return {
+        "file, MB": size / 1e6, "reader / (read + copy)": statistics.median(load / copy for copy, load, _ in rounds),
+        "port / (read + copy)": statistics.median(port / copy for copy, _, port in rounds),
+        "port, s": statistics.median(port for *_, port in rounds), "port, peak memory / file": peak / size,
+    }  # fmt: skip
+
+
+def _copy(files: list[Path]) -> list[torch.Tensor]:
+    return [torch.frombuffer(bytearray(one.read_bytes()), dtype=torch.uint8) for one in files]
+
+
+def _load(path: Path) -> list[torch.Tensor]:
+    with WeightFile(weight_path(path)) as file:
+        reader = next(reader for reader in READERS if reader.claims(file))
+        return [tensor.load() for tensor in reader.read(file, None).tensors]
+
+
+def _port(path: Path, model: nn.Module) -> float:
+    started = time.perf_counter()
+    fl.port(path, model)
+    return time.perf_counter() - started
+
+
+def _status(field: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
+
+
+def _reset_peak() -> int:
+    """Let the peak start from what the process has now, which is returned."""
+    Path("/proc/self/clear_refs").write_text("5")
+    return _status("VmRSS")
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(measure(Path(sys.argv[1]))))
