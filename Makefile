@@ -58,6 +58,7 @@ fuzz: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m exams.fuzz --seconds 3600
 	$(BIN)/python -m exams.fuzz.calls --single
 	OMP_NUM_THREADS=1 $(BIN)/python -m exams.fuzz.readers --seconds 900
+	OMP_NUM_THREADS=1 $(BIN)/python -m exams.fuzz.assignments --count 5000
 
 clean:
 	rm -rf .venv frostline-demo
