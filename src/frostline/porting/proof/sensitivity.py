@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 
@@ -15,6 +15,8 @@ from frostline.porting.proof.outputs import tensors_in
 from frostline.porting.units.units import stored
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor, nn
 
     from frostline.porting.plan.plan import PortPlan
@@ -53,7 +55,7 @@ def silent_layers(plan: PortPlan, model: nn.Module, golden: Golden, tolerance: f
     )  # fmt: skip
 
 
-def _gradients(model: nn.Module, golden: Golden, weights: list[Tensor]) -> list[float] | None:
+def _gradients(model: nn.Module, golden: Golden, weights: Sequence[Tensor]) -> list[float] | None:
     """How far outputs move with weights, relative to the largest output, if weights move by their own size."""
     before = [weight.requires_grad for weight in weights]
     try:
@@ -65,7 +67,7 @@ def _gradients(model: nn.Module, golden: Golden, weights: list[Tensor]) -> list[
             total = _projected(outputs)
             if total is None:
                 return None
-            found = torch.autograd.grad(total, weights, allow_unused=True)
+            found = cast("tuple[Tensor | None, ...]", torch.autograd.grad(total, weights, allow_unused=True))
     except FOREIGN:
         return None
     finally:
