@@ -59,6 +59,7 @@ fuzz: $(STAMP)
 	$(BIN)/python -m exams.fuzz.calls --single
 	OMP_NUM_THREADS=1 $(BIN)/python -m exams.fuzz.readers --seconds 900
 	OMP_NUM_THREADS=1 $(BIN)/python -m exams.fuzz.flattens --cases 3000
+	OMP_NUM_THREADS=1 $(BIN)/python -m exams.fuzz.assignments --count 5000
 
 clean:
 	rm -rf .venv frostline-demo

@@ -206,11 +206,10 @@ def _told(sources: list[str], targets: list[str], evidence: Evidence) -> tuple[l
         return [Pair(source, target, NUMBERS, NUMBERS_MARGIN) for source, target in by_count.items()], ""
     if names.found is not None and by_order is not None and names.found != by_order:
         return [], CONTRADICTION
-    if names.found is None and by_order is None:
-        return [], f"names do not tell them apart (margin {names.margin:.2f} of {CLEAR_MARGIN}), nor does the flow"
     if names.found is None:
-        told = by_order or {}
-        return [Pair(source, target, "order along the flow of values", 0.0) for source, target in told.items()], ""
+        if by_order is None:
+            return [], f"names do not tell them apart (margin {names.margin:.2f} of {CLEAR_MARGIN}), nor does the flow"
+        return [Pair(source, target, "order along the flow of values", 0.0) for source, target in by_order.items()], ""
     reason, margin = ("the same name" if same is not None else "names"), names.margin
     if same is None and _of_names(sources, targets, has_numbers=False).found is None:
         reason, margin = NUMBERS, min(margin, NUMBERS_MARGIN)

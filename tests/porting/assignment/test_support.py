@@ -1,0 +1,32 @@
+import pytest
+from torch import nn
+
+from frostline.porting.assignment.assignment import Evidence, Pair
+from frostline.porting.assignment.support import ONLY, resemblance, supported
+
+ANY = nn.Linear(1, 1)
+
+
+@pytest.mark.parametrize(("one", "other", "wanted"), [
+    ("backbone/fc", "backbone.linear", 1.0), ("net/body", "body", 0.5), ("classifier", "attention_pool", 0.0),
+    ("dense_7", "aux.fc", 0.0), ("dense_7", "dense_7", 1.0),
+])  # fmt: skip
+def test_words_are_compared_but_not_those_of_types(one, other, wanted):
+    assert resemblance(one, other) == wanted
+
+
+def kept(*pairs, flows=(None, None)):
+    return [pair.source for pair in supported(pairs, Evidence(ANY, *flows, "file"))]
+
+
+def test_pairs_of_one_shape_need_a_name_and_others_do_not():
+    hint = Pair("a", "x", "your hint", 1.0)
+    assert kept(hint, Pair("classifier", "pool", ONLY, 1.0), Pair("body", "net.body", ONLY, 1.0)) == ["a", "body"]
+
+
+def test_a_place_is_what_stands_before_and_after_and_that_must_be_paired_itself():
+    source = {"a": set(), "b": {"a"}, "c": {"b"}}
+    target = {"x": set(), "y": {"x"}, "z": {"y"}, "more": {"z"}}
+    pairs = [Pair("a", "x", ONLY, 1.0), Pair("b", "y", ONLY, 1.0), Pair("c", "z", ONLY, 1.0)]
+    assert kept(*pairs[:2], flows=(source, target)) == ["a", "b"]
+    assert kept(*pairs, flows=(source, target)) == ["a", "b"]  # `c` is an end, `z` is none
