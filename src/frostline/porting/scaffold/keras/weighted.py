@@ -249,8 +249,9 @@ def is_packed(config: Mapping[str, Any], shapes: Sequence[tuple[int, ...]], shap
     """Whether an attention is one that `nn.MultiheadAttention` can be: its heads are as wide as its input together."""
     heads, key, call = config.get("num_heads"), config.get("key_dim"), config.get("call")
     is_causal = isinstance(call, dict) and (call.get("kwargs") or {}).get("use_causal_mask")
-    is_whole = isinstance(heads, int) and isinstance(key, int) and config.get("value_dim") in (None, key)
-    return is_whole and {heads * key, shape[-1]} == {one[-1] for one in shapes} and not is_causal
+    if not isinstance(heads, int) or not isinstance(key, int) or config.get("value_dim") not in (None, key):
+        return False
+    return {heads * key, shape[-1]} == {one[-1] for one in shapes} and not is_causal
 
 
 def _attention(call: Call) -> Layers:
