@@ -17,6 +17,6 @@ def refusal(kind, *inputs, **given):
     """Why a node is not written."""
     try:
         result(kind, *inputs, **given)
-    except NotWrittenError as error:
+    except (NotWrittenError, ValueError) as error:
         return str(error)
     raise AssertionError("it is written")

@@ -49,6 +49,12 @@ def test_numbers_are_computed_by_python():
     assert result("Mod", SIZE, numbers(3)).item == "x.shape[1] % 3"
 
 
+def test_powers_without_end_are_not_computed():
+    assert result("Pow", numbers(2), numbers(3)).item == 8
+    with pytest.raises(ValueError, match="to the power of"):
+        result("Pow", numbers(10), numbers(10**10))
+
+
 def test_what_is_not_written():
     assert "a bias that is not its bound" in refusal("Shrink", X, bias=0.1)
     assert "its mask is used" in refusal("Dropout", X, outputs=2)

@@ -73,6 +73,8 @@ def test_padding_of_some_axes():
         ("Slice", (X, numbers([3]), numbers([0, 1])), {}, "different numbers"),
         ("OneHot", (X, numbers(3), numbers([0.5, 2.0])), {}, "other values"),
         ("Constant", (), {"value_string": "a"}, "no number"), ("GatherND", (X, X), {"batch_dims": 1}, "batch_dims"),
+        ("Range", (numbers(0), numbers(10**12), numbers(1)), {}, "an array of 1000000000000 numbers"),
+        ("Tile", (numbers([1]), numbers([10**9])), {}, "an array of 1000000000 numbers"),
         ("Pad", (X, Value("p", 1, INT)), {}, "its length is open"),
     ],
 )  # fmt: skip

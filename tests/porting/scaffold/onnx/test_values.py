@@ -56,6 +56,13 @@ def test_an_item_as_an_argument_and_as_a_part():
     assert (written(-1), part(-1), part(2), part("a - b"), written("a - b")) == ("-1", "(-1)", "2", "(a - b)", "a - b")
 
 
+def test_arrays_of_a_hostile_file_do_not_grow():
+    with pytest.raises(ValueError, match="an array of 1000000 numbers"):
+        elementwise(operator.add, numbers([[1]] * 1000), numbers([1] * 1000), kind=INT)
+    with pytest.raises(ValueError, match="an array of 5000 numbers"):
+        numbers([0] * 5000)
+
+
 def test_arrangements_keep_the_kind():
     turned = numbers([[0.5, 1.5]]).like(np.array([[0.5], [1.5]], dtype=object))
     assert (turned.kind, turned.data.shape) == (FLOAT, (2, 1))

@@ -122,10 +122,16 @@ def _modulo(node: Node) -> Result:
     return Value(text, highest(one, other), widest(one, other))
 
 
+def _power_of(base: float, exponent: float) -> float:
+    if abs(exponent) > 64 or abs(base) > 2**31:  # numbers without end
+        raise ValueError(f"{base} to the power of {exponent}")
+    return base**exponent
+
+
 def _power(node: Node) -> Result:
     one, other = node.given(0), node.given(1)
     if isinstance(one, Numbers) and isinstance(other, Numbers):
-        return elementwise(operation("**", operator.pow), one, other, kind=one.kind)
+        return elementwise(operation("**", _power_of), one, other, kind=one.kind)
     exponent = _operand(node, other, one)
     base = _operand(node, one, other)
     return Value(f"{base} ** {exponent}", highest(one, other), one.kind)

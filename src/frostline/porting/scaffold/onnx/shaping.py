@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from frostline.porting.scaffold.onnx.node import Node, Result, Several, widest
-from frostline.porting.scaffold.onnx.values import BOOL, FLOAT, INT, Numbers, Value, objects, part, written
+from frostline.porting.scaffold.onnx.values import BOOL, FLOAT, INT, Numbers, Value, check_size, objects, part, written
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -228,7 +229,7 @@ def _expand(node: Node) -> Result:
         return Value(f"{node.x.atom}.expand({sizes.atom}.tolist())", None, given.kind)
     wanted = node.list_of(1)
     if isinstance(given, Numbers):
-        if all(isinstance(one, int) for one in wanted) and np.prod([int(one) for one in wanted]) <= 64:
+        if all(isinstance(one, int) for one in wanted) and math.prod(int(one) for one in wanted) <= 64:
             spread = np.broadcast_shapes(given.data.shape, tuple(int(one) for one in wanted))
             return given.like(np.broadcast_to(given.data, spread))
         if len(given.items) == 1:
@@ -256,7 +257,7 @@ def _constant_of_shape(node: Node) -> Result:
     if isinstance(shape, Value):
         return Value(f"torch.full({shape.atom}.tolist(), {written(value.item)}, device={node.module.device})", None)
     sizes = node.list_of(0)
-    if all(isinstance(one, int) for one in sizes) and np.prod([int(one) for one in sizes]) <= 64:
+    if all(isinstance(one, int) for one in sizes) and 0 <= math.prod(int(one) for one in sizes) <= 64:
         return value.like(objects(np.full([int(one) for one in sizes], value.item, dtype=object)))
     return _full(node, sizes, value)
 
@@ -264,6 +265,7 @@ def _constant_of_shape(node: Node) -> Result:
 def _tile(node: Node) -> Result:
     given = node.given(0)
     if isinstance(given, Numbers) and all(isinstance(one, int) for one in node.list_of(1)):
+        check_size(given.data.size * math.prod(node.known(1)))
         return given.like(np.tile(given.data, node.known(1)))
     repeats = node.list_of(1)
     x = node.x
@@ -274,6 +276,7 @@ def _range(node: Node) -> Result:
     bounds = [node.given(slot) for slot in range(3)]
     if all(isinstance(one, Numbers) and one.is_known for one in bounds):
         known: list[Any] = [one.item for one in bounds if isinstance(one, Numbers)]
+        check_size((known[1] - known[0]) / known[2])
         values = np.arange(*known)
         if values.size <= 64:
             return Numbers(objects(values.tolist()), bounds[0].kind)

@@ -6,6 +6,7 @@ Sizes of tensors and whatever is computed from them are plain numbers in the mod
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 FLOAT, INT, BOOL = "float", "int", "bool"
 Item = int | float | bool | str  # a number, or the expression of one
 
+_MOST = 4096  # numbers that Python computes at once
 _INNERMOST = re.compile(r"\([^()\[\]]*\)|\[[^()\[\]]*\]")
 
 
@@ -55,6 +57,9 @@ class Numbers:
     data: np.ndarray[Any, Any]
     kind: str = INT
 
+    def __post_init__(self) -> None:
+        check_size(self.data.size)
+
     @property
     def rank(self) -> int:
         """How many axes it has."""
@@ -84,6 +89,12 @@ class Numbers:
     def like(self, data: np.ndarray[Any, Any]) -> Numbers:
         """The same elements otherwise arranged."""
         return Numbers(data, self.kind)
+
+
+def check_size(size: float) -> None:
+    """Refuse arrays that no network computes in Python: a hostile file could let them grow without end."""
+    if size > _MOST:
+        raise ValueError(f"an array of {size:.0f} numbers that are computed from sizes")
 
 
 def numbers(values: Any) -> Numbers:
@@ -119,6 +130,7 @@ def part(item: Item) -> str:
 
 def elementwise(function: Callable[..., Item], *arrays: Numbers, kind: str) -> Numbers:
     """What a function makes of the elements of arrays that are broadcast."""
+    check_size(math.prod(np.broadcast_shapes(*(one.data.shape for one in arrays))))
     spread = np.broadcast_arrays(*(one.data for one in arrays))
     made = np.empty(spread[0].shape, dtype=object)
     for index in np.ndindex(made.shape):
