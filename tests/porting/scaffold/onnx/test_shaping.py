@@ -70,6 +70,7 @@ def test_padding_of_some_axes():
     [
         ("Shape", (Value("x"),), {}, "the number of axes"), ("Transpose", (X,), {"perm": [0, 0, 1]}, "perm"),
         ("Slice", (X, numbers([3]), numbers([0]), numbers([1]), numbers([-1])), {}, "a negative step"),
+        ("Slice", (X, numbers([0]), numbers([1]), numbers([2**60])), {}, "axis 1152921504606846976"),
         ("Slice", (X, numbers([3]), numbers([0, 1])), {}, "different numbers"),
         ("OneHot", (X, numbers(3), numbers([0.5, 2.0])), {}, "other values"),
         ("Constant", (), {"value_string": "a"}, "no number"), ("GatherND", (X, X), {"batch_dims": 1}, "batch_dims"),

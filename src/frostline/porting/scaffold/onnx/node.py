@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from frostline.porting.readers.contract import SourceTensor
 
 Given = Value | Numbers
+_MOST_AXES = 64  # of a tensor of PyTorch
 
 
 @dataclass(frozen=True)
@@ -211,6 +212,8 @@ class Node:
 
     def axis(self, value: int, rank: int | None) -> int:
         """An axis, counted from the front where the rank is known."""
+        if abs(value) > _MOST_AXES:
+            self.refuse(f"axis {value}")
         return value + rank if value < 0 and rank is not None else value
 
     def need(self, rank: int | None) -> int:
