@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from frostline.porting.layouts.choice import moves
 from frostline.porting.layouts.keras import is_statistic
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def prepared(units: Sequence[SourceUnit], targets: Sequence[TargetUnit]) -> Prep
     dropped: dict[str, str] = {}
     notes: list[str] = []
     for unit in units:
-        if not _is_normalization(unit):
+        if not _is_normalization(unit) or any(moves(unit, target) is not None for target in targets):
             kept.append(unit)
             continue
         dropped |= {tensor.name: "counter" for leaf, tensor in unit.leaves.items() if leaf == "count"}
