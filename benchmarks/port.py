@@ -25,7 +25,7 @@ from frostline.porting.readers.folders import weight_path
 from frostline.porting.readers.formats import READERS
 from frostline.porting.readers.weight_file import WeightFile
 
-ROUNDS = 5
+ROUNDS = 3
 
 
 def run(device: str, *, is_quick: bool) -> dict[str, Any]:

@@ -72,7 +72,7 @@ def test_all_of_them_together_in_a_process_of_little_memory(tmp_path):
     """Memory that Python does not see, and crashes, would end this process."""
     code = (
         "import resource, sys; sys.path[:0] = sys.argv[2:]\n"
-        "from porting import test_hostile as own\n"
+        "from laws import test_hostile_weights as own\n"
         "own.run_all(sys.argv[1])"
     )
     tests = Path(__file__).parents[1]
