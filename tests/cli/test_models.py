@@ -19,6 +19,7 @@ def test_a_function_of_a_module_builds_the_model():
     ("spec", "received"),
     [
         ("resnet18", "no colon in it"),
+        ("torch.nn:", "nothing behind the colon"),
         ("torch.nn:Flaten", "torch.nn has no function 'Flaten'"),
         ("torch.nn:Linear", "TypeError: "),
         ("builtins:dict", "a dict"),
@@ -33,9 +34,10 @@ def test_what_builds_no_model_is_refused(spec, received):
 
 def test_the_current_folder_is_searched_and_left_again(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "mine_of_today.py").write_text("from torch.nn import Identity as net\n")
+    (tmp_path / "mine_of_today.py").write_text("from torch.nn import Identity as net\nmade = net()\n")
     before = list(sys.path)
     assert isinstance(build_model("mine_of_today:net"), nn.Identity)
+    assert isinstance(build_model("mine_of_today:made"), nn.Identity)
     assert sys.path == before
 
 

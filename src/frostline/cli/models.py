@@ -22,13 +22,16 @@ def build_model(spec: str) -> nn.Module:
     """
     place, _, name = spec.partition(":")
     if not name:
-        raise _wrong(spec, "no colon in it", "write timm:NAME, hf:FOLDER or package.module:function.")
+        found = "nothing behind the colon" if ":" in spec else "no colon in it"
+        raise _wrong(spec, found, "write timm:NAME, hf:FOLDER or package.module:function.")
     if place == "timm":
         return _timm_model(name)
     if place == "hf":
         return _transformers_model(name)
     module = _imported(place, spec)
     function = getattr(module, name, None)
+    if isinstance(function, nn.Module):
+        return function
     if not callable(function):
         known = [key for key, value in vars(module).items() if callable(value)]
         raise _wrong(spec, f"{place} has no function {name!r}", f"use one of its functions: {nearest(name, known)}.")
@@ -88,7 +91,9 @@ def _timm(spec: str) -> Any:
     try:
         import timm
     except (ImportError, RuntimeError) as error:
-        raise _wrong(spec, f"timm cannot be imported: {error}", "pip install 'frostline[vision]'.") from error
+        do = "pip install 'frostline[vision]'." if isinstance(error, ModuleNotFoundError) else (
+            "install torch and torchvision of one release and one build (both +cpu, or both of one CUDA).")  # fmt: skip
+        raise _wrong(spec, f"timm cannot be imported: {error}", do) from error
     return timm
 
 
@@ -109,4 +114,4 @@ def _imported(place: str, spec: str) -> Any:
 
 
 def _wrong(spec: str, received: str, do: str) -> DataError:
-    return DataError(what=f"Cannot build the model {spec!r}.", where="--model", received=received, do=do)
+    return DataError(what=f"Cannot build the model {spec!r}.", where="the name of a model", received=received, do=do)

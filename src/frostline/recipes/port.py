@@ -14,7 +14,7 @@ from frostline.core.layers import check_initialized, unwrapped
 from frostline.porting.certificate import Certificate
 from frostline.porting.plan.execution import carry_out
 from frostline.porting.plan.plan import make_plan
-from frostline.porting.proof.golden import as_golden, fitted
+from frostline.porting.proof.golden import as_golden, check_taken, fitted
 from frostline.porting.proof.outputs import Golden
 from frostline.porting.proof.record import certificate_of
 from frostline.porting.proof.reference import Reference, reference_of
@@ -95,6 +95,8 @@ def port(
     path = as_path("port", "source", source)
     key = as_name("port", "key", key) if key is not None else None
     wanted, converted = fitted(as_golden(golden), model) if golden is not None else (None, ())
+    if wanted is not None:
+        check_taken(wanted, model)
     if like is not None and not isinstance(cast("object", like), Certificate):
         raise DataError(
             what="An earlier port is told by its certificate.", where="port(like=...)",

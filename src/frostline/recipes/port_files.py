@@ -58,6 +58,7 @@ def port_to_file(
             do=f"write --out {path.with_suffix('.safetensors')}.",
         )  # fmt: skip
     given = _hints(hints) if hints is not None else None
+    model.eval()  # what is saved are weights: in which mode they will be used is not known here
     certificate = port(source, model, golden=golden, partial=partial, adapt=adapt, hints=given, key=key)
     about = {"model": to, "ported_from": str(source), "settings": certificate.settings()}
     saved = save_model(model, path.parent, about, name=path.stem)

@@ -159,6 +159,8 @@ def read_certificate(path: str) -> Certificate:
         return Certificate.from_dict(read_json(place))
     except (CacheError, OSError, TypeError, KeyError, ValueError, AttributeError) as error:
         raise DataError(
-            what="This is not the certificate of a port.", where=path, received=f"{type(error).__name__}: {error}",
+            what="This is not the certificate of a port.", where=path,
+            received=error.received if isinstance(error, CacheError) else f"no entry {error}"
+            if isinstance(error, KeyError) else str(error),
             do="pass the file that `frostline port ... --out NAME.safetensors` wrote beside it: NAME.certificate.json.",
         ) from error  # fmt: skip

@@ -29,7 +29,9 @@ def test_norms_become_identities():
     for norm in (model[1], model[4]):
         norm.running_mean.normal_()
         norm.weight.normal_()
-    carry_out(make_plan(folded_source(), "file", model), model)
+    plan = make_plan(folded_source(), "file", model)
+    assert plan.notes[-1].endswith("2 norms of the module become identities")
+    carry_out(plan, model)
     x = numbers(2, 4, 3, 3)
     plain = nn.functional.conv2d(x, numbers(4, 4, 1, 1), numbers(4)).relu()
     plain = nn.functional.conv2d(plain, numbers(4, 4, 1, 1, seed=1), numbers(4, seed=1))

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from frostline.core.errors import DataError
-from frostline.porting.proof.golden import as_golden, fitted
+from frostline.porting.proof.golden import as_golden, check_taken, fitted
 
 
 def test_arrays_tuples_mappings_and_files(tmp_path):
@@ -58,3 +58,22 @@ def test_inputs_take_the_dtype_of_the_module_and_the_notes_say_so():
     assert notes == ("inputs converted from float64 to float32",)
     assert fitted(made, nn.Linear(3, 4))[1] == ()
     assert fitted(golden, nn.Flatten())[0] is golden
+
+
+def test_an_array_without_a_name_and_inputs_that_are_nan_are_refused(tmp_path):
+    np.save(tmp_path / "a.npy", np.ones(2))
+    with pytest.raises(DataError, match="Golden outputs") as caught:
+        as_golden(tmp_path / "a.npy")
+    assert "one array without a name" in caught.value.received
+    golden, _ = fitted(as_golden((np.full((2, 3), np.nan), np.ones(2))), nn.Linear(3, 4))
+    with pytest.raises(DataError, match="Golden outputs") as caught:
+        check_taken(golden, nn.Linear(3, 4))
+    assert "NaN" in caught.value.received
+
+
+def test_inputs_as_the_source_network_takes_them_are_refused_with_the_remedy():
+    golden, _ = fitted(as_golden((np.ones((2, 8, 8, 3)), np.ones(2))), nn.Conv2d(3, 4, 3))
+    with pytest.raises(DataError, match="The module does not take these inputs") as caught:
+        check_taken(golden, nn.Conv2d(3, 4, 3))
+    assert caught.value.received.startswith("float32 (2, 8, 8, 3): ")
+    assert "channels on axis 1" in caught.value.do

@@ -114,5 +114,5 @@ def test_too_few_samples_or_nothing_to_compare(source, tmp_path, count, norm):
 
 
 def test_samples_that_the_module_does_not_take(source, tmp_path):
-    with pytest.raises(DataError, match="The module does not take these samples"):
+    with pytest.raises(DataError, match="The module does not take these inputs"):
         port(_saved(tmp_path, source), Stages(), golden=(torch.zeros(20, 3), None))

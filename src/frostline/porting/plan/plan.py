@@ -96,9 +96,10 @@ def make_plan(
             targets = target_units(model, is_packed=True)
     seen = target_graph.flow(model, targets, inputs, source_graph.input_shapes(source))
     ready = prepared(source_units(source), targets)
-    parts = grouped(ready.units, targets)
+    parts, identities = grouped(ready.units, targets), ()
     if seen is not None and folded.is_folded(parts, targets):
         targets, seen = folded.joined(targets, seen, model)
+        identities = (folded.note(targets),)
     targets, shared = without_ties(targets, parts)
     units, table = _candidates(parts, targets)
     by_source, by_target = {unit.name: unit for unit in units}, {unit.name: unit for unit in targets}
@@ -138,7 +139,7 @@ def make_plan(
     steps = tuple(step for step, *others in ways if not others and not step.doubt)
     unordered = tuple(_as_group(one) for one in ways if len(one) > 1 or any(step.doubt for step in one))
     groups = tuple(_group(one, table, ways_of, edges) for one in opened)
-    dropped, notes = {**source.dropped, **ready.dropped}, (*source.notes, *ready.notes, *shared)
+    dropped, notes = {**source.dropped, **ready.dropped}, (*source.notes, *ready.notes, *shared, *identities)
     notes += tuple(
         f"{pair.source!r} has the type and shape of {pair.target!r}, and nothing else in common: left out; "
         f"hints={{{pair.source!r}: {pair.target!r}}} takes it"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -10,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from frostline.core.errors import DataError
-from frostline.core.inputs import are_finite, leaves, map_tensors
+from frostline.core.errors import FOREIGN, DataError
+from frostline.core.inputs import are_finite, call, leaves, map_tensors
+from frostline.core.restore import undisturbed
 from frostline.porting.proof.outputs import Golden
 
 
@@ -63,6 +65,28 @@ def fitted(golden: Golden, model: nn.Module) -> tuple[Golden, tuple[str, ...]]:
     return replace(golden, inputs=inputs), notes
 
 
+def check_taken(golden: Golden, model: nn.Module) -> None:
+    """Run the module once on the inputs.
+
+    Raises:
+        DataError: If it does not take them, or they are NaN or infinite.
+    """
+    if not are_finite(golden.inputs):
+        raise _refused("inputs that are NaN or infinite")
+    try:
+        with undisturbed(model), torch.no_grad():
+            call(model, golden.inputs)
+    except FOREIGN as error:
+        shapes = ", ".join(f"{str(one.dtype).removeprefix('torch.')} {tuple(one.shape)}"
+                           for one in leaves(golden.inputs).values())  # fmt: skip
+        raise DataError(
+            what="The module does not take these inputs.", where="port(golden=...)",
+            received=f"{shapes}: {str(error).splitlines()[0][:160] if str(error) else type(error).__name__}",
+            do="give inputs as the module takes them, not as the source network does: images with channels on axis 1, "
+            "floats for images, whole numbers for words.",
+        ) from error  # fmt: skip
+
+
 def _shown(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
@@ -82,9 +106,12 @@ def _mapped(value: Any) -> Any:
 def _from_file(path: Path) -> tuple[Any, Any]:
     """Inputs, and outputs or None."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        arrays = np.load(path, allow_pickle=False)
+        if not isinstance(arrays, np.lib.npyio.NpzFile):
+            raise _refused(f"{path} with one array without a name (.npy)")
+        with arrays:
             found = {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise _refused(f"{path}: {error}") from error
     inputs = [found[name] for name in sorted(found) if name.startswith("inputs")]
     outputs = [found[name] for name in sorted(found) if name.startswith("outputs")]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from frostline.core.errors import FOREIGN, DataError, PortError
+from frostline.core.errors import DataError, PortError
 from frostline.core.inputs import batch_size, call
 from frostline.core.restore import undisturbed
 from frostline.porting.certificate import STATISTICS, Check
@@ -64,9 +64,6 @@ def agreements(model: nn.Module, inputs: Any, plan: PortPlan) -> list[Agreement]
         model: The module, filled.
         inputs: Real samples, as the module takes them.
         plan: What was written.
-
-    Raises:
-        DataError: If the module does not take the inputs.
     """
     written = {step.target.owner for step in plan.steps}
     modules = dict(model.named_modules())
@@ -89,11 +86,6 @@ def agreements(model: nn.Module, inputs: Any, plan: PortPlan) -> list[Agreement]
     try:
         with undisturbed(model), torch.no_grad():
             call(model, inputs)
-    except FOREIGN as error:
-        raise DataError(
-            what="The module does not take these samples.", where="port(golden=...)", received=str(error)[:200],
-            do="give the samples in the form that the module takes.",
-        ) from error  # fmt: skip
     finally:
         for handle in handles:
             handle.remove()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from frostline.porting.plan.steps import OpenGroup, Step
     from frostline.porting.proof.reference import Reference
 
+_UNSURE = "the pairs that names or order told (`hints` says otherwise), "
 _NEAR = 1e-2  # differences that roundings may make in a deep network; larger ones are of another network
 _TINY = 1e-3
 
@@ -143,11 +145,14 @@ def repeated(plan: PortPlan, then: Certificate) -> PortPlan:
 
 
 def _differs(plan: PortPlan, golden: Golden, error: float, tolerance: float, what: str, causes: str) -> PortError:
-    usual = "epsilon of norms, padding, activations, the order of a flatten, and the preparation of inputs"
+    usual = _UNSURE if any(step.margin < 1 for step in plan.steps) else ""
+    usual += "epsilon of norms, padding, activations, the order of a flatten, and the preparation of inputs"
+    wanted = ", ".join(str(tuple(one.shape)) for one in golden.outputs)
+    apart = f"relative difference {error:.1e}, allowed {tolerance:.0e}" if math.isfinite(error) else (
+        f"the module's are of other shapes than {wanted}, or not finite")  # fmt: skip
     return PortError(
         what="The module does not compute what the source network does.",
-        where=f"{plan.path}, {golden.kind} of {golden.num_samples} samples",
-        received=f"{what}: relative difference {error:.1e}, allowed {tolerance:.0e}",
+        where=f"{plan.path}, {golden.kind} of {golden.num_samples} samples", received=f"{what}: {apart}",
         do=f"mend what may be the cause: {causes}; the module is unchanged." if causes else
         f"compare what weights do not show: {usual}; the module is unchanged.",
     )  # fmt: skip

@@ -80,7 +80,7 @@ def transposed(name: str, module: _ConvNd, layer: SourceLayer) -> Setting:
 
 def _outside(name: str, kind: str, remedy: str) -> Setting:
     return told(
-        name, "padding", UNKNOWN, f"none in the layer itself, {kind} in the file: {remedy} around it, unless it is"
+        name, "padding", UNKNOWN, f"none in the layer, {kind} in the file: {remedy}, unless your forward does that"
     )
 
 
