@@ -41,11 +41,16 @@ def files(network: Stored, *, kind: str = "") -> list[str]:
     return [name for name, found in kinds.items() if found == kind]
 
 
+def judged(networks: list[Stored], mode: str) -> list[Stored]:
+    """Those whose ports of this mode say something: some only with golden outputs."""
+    return [network for network in networks if mode == "golden" or not network.counterpart.golden_only]
+
+
 def renamings(networks: list[Stored], count: int) -> Iterator[Verdict]:
     """So many ports into modules under random names, spread evenly over all files."""
     every = [
         (network, file)
-        for network in networks
+        for network in judged(networks, "renamed")
         for file in files(network)
         if not network.name.startswith("onnx_")  # one layer: no names to speak of
     ]
@@ -104,7 +109,7 @@ def run(mode: str, networks: list[Stored], count: int) -> Iterator[Verdict]:
         yield from [*judging.weightbridge(networks), *judging.onnx_converters()]
     else:
         kind = {"other names": "renamed", "lying names": "lying"}.get(mode, "")
-        for network in networks:
+        for network in judged(networks, mode):
             for file in files(network, kind=kind):
                 yield attempt(network, file, mode, has_golden=mode == "golden")
 

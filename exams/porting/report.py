@@ -123,6 +123,16 @@ def scaffolds(verdicts: Sequence[Verdict]) -> list[str]:
     return lines
 
 
+def left_out(networks: Sequence[Stored]) -> list[str]:
+    """A line for each network that is ported with golden outputs only."""
+    only = [network for network in networks if network.counterpart.golden_only]
+    lines = [
+        f"* `{each.framework}/{each.name}` is ported with golden outputs only: {each.counterpart.golden_only}."
+        for each in only
+    ]
+    return [*lines, ""] if lines else []
+
+
 def _short(verdict: Verdict) -> str:
     return verdict.outcome if verdict.outcome in (EXACT, AMBIGUOUS, REFUSED) else "other"
 
@@ -163,7 +173,7 @@ def write(verdicts: Sequence[Verdict], networks: Sequence[Stored], path: Path) -
         f"Of the refused plain ports, {expected} are networks that the module cannot represent (a GRU whose reset gate "
         f"stands before the product). The largest error of an exact port is {largest:.1e}; the slowest port took "
         f"{slowest:.1f} s.",
-        "", "## By framework and file", "", *by_framework(verdicts), "",
+        "", *left_out(networks), "## By framework and file", "", *by_framework(verdicts), "",
         "## From a file to a network, without a module", "", SCAFFOLDS, "", *scaffolds(verdicts), "",
         "## Not exact", "", NOT_EXACT, "", *not_exact(verdicts), "",
     ]  # fmt: skip

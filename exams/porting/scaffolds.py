@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 MODE = "scaffold"
 _NO_GRAPH = ("checkpoint", "training", "objects", "named")  # kinds of files that hold no architecture
-_SMALLEST = 0.01  # outputs are compared in shares of this at least: sigmoids of ONNX Runtime are exact to 1e-7 only
+_OF_ONNX_RUNTIME = 0.01  # its outputs are compared in shares of this at least: its sigmoids are exact to 1e-7 only
+_OF_FRAMEWORKS = 1e-30  # golden outputs in shares of their largest value, all zeros too
 Golden = tuple[list["Tensor"], list["Tensor"]]
 
 
@@ -44,10 +45,12 @@ def scaffolds(networks: list[Stored], files: Any, public: Path) -> Iterator[Verd
     for network in networks:
         for file in files(network):
             if file not in _NO_GRAPH and _has_architecture(network.path / file):
-                yield _attempt(f"{network.framework}/{network.name}", network.path / file, _stored(network, file))
+                yield _attempt(
+                    f"{network.framework}/{network.name}", network.path / file, _stored(network, file), _OF_FRAMEWORKS
+                )
     for path in sorted(public.rglob("*.onnx")):
         if golden := _of_onnx_runtime(path):
-            yield _attempt(f"public/{path.relative_to(public).parts[0]}", path, golden)
+            yield _attempt(f"public/{path.relative_to(public).parts[0]}", path, golden, _OF_ONNX_RUNTIME)
 
 
 def _has_architecture(path: Path) -> bool:
@@ -86,7 +89,7 @@ def _of_onnx_runtime(path: Path) -> Golden | None:
     return list(inputs), list(outputs)
 
 
-def _attempt(name: str, path: Path, golden: Golden) -> Verdict:
+def _attempt(name: str, path: Path, golden: Golden, smallest: float) -> Verdict:
     facts = {"network": name, "file": path.name, "mode": MODE}
     with tempfile.TemporaryDirectory() as folder:
         written = Path(folder) / "written.py"
@@ -100,7 +103,7 @@ def _attempt(name: str, path: Path, golden: Golden) -> Verdict:
             return Verdict(**facts, outcome=REFUSED, detail=f"{error.received or error}")
         except Exception as error:  # a crash is a result, too
             return Verdict(**facts, outcome=CRASHED, detail=f"{type(error).__name__}: {error}")
-        found = _error(module, golden)
+        found = _error(module, golden, smallest)
     return Verdict(**facts, outcome=EXACT if found <= LIMIT else WRONG, error=found)
 
 
@@ -111,15 +114,21 @@ def _built(path: Path) -> nn.Module:
     return getattr(module, CLASS)().eval()
 
 
-def _error(module: nn.Module, golden: Golden) -> float:
-    """The largest difference of the outputs, in shares of their largest value; infinity where shapes differ."""
+def _error(module: nn.Module, golden: Golden, smallest: float) -> float:
+    """The largest difference of the outputs, in shares of their largest value; infinity where shapes differ.
+
+    Args:
+        module: The written module, filled.
+        golden: Inputs and outputs.
+        smallest: What the largest value counts as at least.
+    """
     with torch.no_grad():
         found = module(*golden[0])
     found = found if isinstance(found, tuple) else (found,)
     if len(found) != len(golden[1]):
         return float("inf")
     return max(
-        float((one - other).abs().max() / max(float(other.abs().max()), _SMALLEST))
+        float((one - other).abs().max() / max(float(other.abs().max()), smallest))
         if one.shape == other.shape
         else float("inf")
         for one, other in zip(found, golden[1], strict=True)

@@ -7,12 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
-from exams.porting.__main__ import by_rules, check, files, filled, renamings
+from exams.porting.__main__ import by_rules, check, files, filled, judged, renamings
 from exams.porting.by_hand import by_hand
 from exams.porting.networks import COUNTERPARTS
 from exams.porting.renaming import rename
-from exams.porting.report import counts, not_exact, summary
+from exams.porting.report import counts, left_out, not_exact, summary
+from exams.porting.scaffolds import _error
 from exams.porting.stored import LIMIT, Stored, stored
 from exams.porting.traps import TRAPS
 from exams.porting.trials import EXACT, REFUSED, TOLD, WRONG, Verdict, attempt
@@ -89,6 +91,23 @@ def test_renamings_are_spread_over_all_files_and_repeatable():
     assert one == two
     assert [verdict.outcome for verdict in one] == [EXACT] * 4
     assert {verdict.network for verdict in one} == {"keras/gru", "keras/conv2d"}
+
+
+def test_a_network_may_be_judged_with_golden_outputs_only():
+    plain, other = NETWORKS[0], replace(NETWORKS[0], name="other")
+    other.__dict__["counterpart"] = replace(plain.counterpart, golden_only="other weights")
+    assert judged([plain, other], "golden") == [plain, other]
+    assert [judged([plain, other], mode) for mode in ("plain", "renamed", "lying names")] == [[plain]] * 3
+    assert left_out([plain]) == []
+    line = f"* `{other.framework}/other` is ported with golden outputs only: other weights."
+    assert left_out([plain, other]) == [line, ""]
+
+
+def test_small_outputs_of_scaffolds_are_compared_with_their_largest_value():
+    golden = ([torch.tensor([1e-4])], [torch.tensor([1.001e-4])])
+    assert _error(torch.nn.Identity(), golden, 1e-30) > LIMIT
+    assert _error(torch.nn.Identity(), golden, 0.1) <= LIMIT
+    assert _error(torch.nn.Identity(), ([torch.zeros(2)], [torch.zeros(2)]), 1e-30) == 0
 
 
 def test_files_under_other_names_are_told_apart():

@@ -25,12 +25,14 @@ class Counterpart:
         pairs: By the name of a layer, the source layer (see `by_hand`).
         moved: Whether inputs and outputs with more than two axes have their channels last in the source.
         refused: Why the module cannot represent the source network; empty if it can.
+        golden_only: Why no port without golden outputs is judged; empty if all are.
     """
 
     build: Callable[[], nn.Module]
     pairs: Pairs
     moved: bool = False
     refused: str = ""
+    golden_only: str = ""
 
 
 def pad_same(x: Tensor, kernel: int, stride: int, dilation: int = 1, value: float = 0.0) -> Tensor:

@@ -77,3 +77,12 @@ def test_a_module_without_gradients_is_not_judged(tmp_path):
 
     source, x = Detached(nn.Linear(4, 2)), torch.randn(5, 4)
     assert port(saved(tmp_path, source), Detached(nn.Linear(4, 2)), golden=(x, source(x))).runs[0].silent == ()
+
+
+def test_a_group_norm_on_channels_last_images_is_looked_at(tmp_path):
+    source, target = (nn.Sequential(nn.GroupNorm(2, 8), nn.Conv2d(8, 3, 1)) for _ in range(2))
+    images = torch.randn(2, 5, 5, 8).movedim(-1, 1)
+    path = saved(tmp_path, source)
+    (run,) = port(path, target, golden=((images,), [source(images).detach()])).runs
+    assert run.silent == ()
+    assert not images.requires_grad

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 import torch
 
 from frostline.core.errors import FOREIGN
-from frostline.core.inputs import call
+from frostline.core.inputs import call, leaves, map_tensors
 from frostline.porting.graphs.target_graph import undisturbed
 from frostline.porting.proof.outputs import tensors_in
 from frostline.porting.units.units import stored
@@ -58,22 +58,33 @@ def silent_layers(plan: PortPlan, model: nn.Module, golden: Golden, tolerance: f
 def _gradients(model: nn.Module, golden: Golden, weights: Sequence[Tensor]) -> list[float] | None:
     """How far outputs move with weights, relative to the largest output, if weights move by their own size."""
     before = [weight.requires_grad for weight in weights]
+    # PyTorch's GroupNorm crashes on channels-last images whose own gradient is not asked for, so it is
+    inputs = map_tensors(golden.inputs, lambda one: one.detach().requires_grad_(one.is_floating_point()))
+    asked = [one for one in leaves(inputs).values() if one.requires_grad]
     try:
         for weight in weights:
             weight.requires_grad_(True)
         with undisturbed(model), torch.enable_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            outputs = [one for one, _ in zip(tensors_in(call(model, golden.inputs)), golden.outputs, strict=False)]
+            outputs = [
+                one
+                for one, _ in zip(
+                    tensors_in(call(model, map_tensors(inputs, torch.clone))), golden.outputs, strict=False
+                )
+            ]
             total = _projected(outputs)
             if total is None:
                 return None
-            found = cast("tuple[Tensor | None, ...]", torch.autograd.grad(total, weights, allow_unused=True))
+            found = cast("tuple[Tensor | None, ...]", torch.autograd.grad(total, [*weights, *asked], allow_unused=True))
     except FOREIGN:
         return None
     finally:
         for weight, was in zip(weights, before, strict=True):
             weight.requires_grad_(was)
-    return [0.0 if one is None else _size(one) * _mean(weight) for one, weight in zip(found, weights, strict=True)]
+    return [
+        0.0 if one is None else _size(one) * _mean(weight)
+        for one, weight in zip(found[: len(weights)], weights, strict=True)
+    ]
 
 
 def _projected(outputs: list[Tensor]) -> Tensor | None:
