@@ -86,3 +86,12 @@ def test_a_group_norm_on_channels_last_images_is_looked_at(tmp_path):
     (run,) = port(path, target, golden=((images,), [source(images).detach()])).runs
     assert run.silent == ()
     assert not images.requires_grad
+
+
+def test_a_module_that_adds_its_input_to_detached_values_is_not_judged(tmp_path):
+    class Added(nn.Sequential):
+        def forward(self, x):
+            return x + super().forward(x).detach()
+
+    source, x = Added(nn.Linear(4, 4)), torch.randn(5, 4)
+    assert port(saved(tmp_path, source), Added(nn.Linear(4, 4)), golden=(x, source(x))).runs[0].silent == ()

@@ -57,34 +57,32 @@ def silent_layers(plan: PortPlan, model: nn.Module, golden: Golden, tolerance: f
 
 def _gradients(model: nn.Module, golden: Golden, weights: Sequence[Tensor]) -> list[float] | None:
     """How far outputs move with weights, relative to the largest output, if weights move by their own size."""
-    before = [weight.requires_grad for weight in weights]
-    # PyTorch's GroupNorm crashes on channels-last images whose own gradient is not asked for, so it is
+    # GroupNorm of PyTorch 2.13 ends the process on channels-last values whose own gradient is not asked for: all are.
+    known = {id(weight) for weight in weights}
+    others = [one for one in model.parameters() if one.is_leaf and one.is_floating_point() and id(one) not in known]
+    asked = [*weights, *others]
+    before = [one.requires_grad for one in asked]
     inputs = map_tensors(golden.inputs, lambda one: one.detach().requires_grad_(one.is_floating_point()))
-    asked = [one for one in leaves(inputs).values() if one.requires_grad]
+    given = [one for one in leaves(inputs).values() if one.requires_grad]
     try:
-        for weight in weights:
-            weight.requires_grad_(True)
+        for one in asked:
+            one.requires_grad_(True)
         with undisturbed(model), torch.enable_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            outputs = [
-                one
-                for one, _ in zip(
-                    tensors_in(call(model, map_tensors(inputs, torch.clone))), golden.outputs, strict=False
-                )
-            ]
+            outputs = tensors_in(call(model, map_tensors(inputs, torch.clone)))[: len(golden.outputs)]
             total = _projected(outputs)
             if total is None:
                 return None
-            found = cast("tuple[Tensor | None, ...]", torch.autograd.grad(total, [*weights, *asked], allow_unused=True))
+            found = cast("tuple[Tensor | None, ...]", torch.autograd.grad(total, [*asked, *given], allow_unused=True))
     except FOREIGN:
         return None
     finally:
-        for weight, was in zip(weights, before, strict=True):
-            weight.requires_grad_(was)
-    return [
-        0.0 if one is None else _size(one) * _mean(weight)
-        for one, weight in zip(found[: len(weights)], weights, strict=True)
-    ]
+        for one, was in zip(asked, before, strict=True):
+            one.requires_grad_(was)
+    moved = found[: len(weights)]
+    if all(one is None for one in moved):  # a forward that detaches tells nothing
+        return None
+    return [0.0 if one is None else _size(one) * _mean(weight) for one, weight in zip(moved, weights, strict=True)]
 
 
 def _projected(outputs: list[Tensor]) -> Tensor | None:
