@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import subprocess
 from collections import Counter
 from importlib.metadata import version
 from pathlib import Path
@@ -35,7 +36,8 @@ OpenCV, TensorFlow, ONNX Runtime, TF.js and the packages' own code; and the one-
 * **differs, and says so**: the outputs differ, and the certificate names a setting that does.
 * **crashed**: any other exception. **silently wrong**: a certificate, and other outputs. The last must be 0.
 
-Run with `make exam-porting`: {networks} networks in {files} files; {machine}; Python {python}, PyTorch {torch}.
+Run with `make exam-porting` at commit {commit}: {networks} networks in {files} files; {machine}; Python {python},
+PyTorch {torch}.
 """
 
 NOT_EXACT = """\
@@ -163,6 +165,7 @@ def write(verdicts: Sequence[Verdict], networks: Sequence[Stored], path: Path) -
         "python": platform.python_version(),
         "torch": torch.__version__,
         "limit": LIMIT,
+        "commit": _commit(),
     }
     exact = [verdict for verdict in verdicts if verdict.outcome == EXACT and verdict.mode in ("plain", "golden")]
     expected = sum(verdict.as_expected for verdict in verdicts if verdict.mode == "plain")
@@ -182,6 +185,11 @@ def write(verdicts: Sequence[Verdict], networks: Sequence[Stored], path: Path) -
     modes = {mode: Counter(each.outcome for each in verdicts if each.mode == mode) for mode in MEANINGS}
     content = {**facts, "versions": versions, "frameworks": _frameworks(networks), "counts": modes}
     path.with_suffix(".json").write_text(json.dumps({**content, "command": "make exam-porting"}, indent=1) + "\n")
+
+
+def _commit() -> str:
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or "unknown"
 
 
 def _frameworks(networks: Sequence[Stored]) -> dict[str, dict[str, str]]:
