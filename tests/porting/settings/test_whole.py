@@ -35,3 +35,12 @@ def test_slopes_and_the_kind_of_gelu():
 def test_preparation_of_inputs_and_the_variance_of_batch_norm():
     assert found([("Rescaling", {"scale": 0.5})]) == [("f0", "preparation of inputs", "unknown")]
     assert found([("BatchNormalization", {})], nn.BatchNorm1d(3)) == [("0", "variance in training", "differs")]
+
+
+def test_masks_are_told_whatever_was_run():
+    """Samples without padding agree with and without a mask."""
+    told = [("Embedding", {"mask_zero": True}), ("Masking", {"mask_value": 0.0}), ("Embedding", {"mask_zero": False})]
+    assert found(told) == [("f0", "mask", "unknown"), ("f1", "mask", "unknown")]
+    listed = [SourceLayer("e", "Embedding", {"mask_zero": True})]
+    (one,) = of_network(listed, nn.Sequential())
+    assert not one.is_seen

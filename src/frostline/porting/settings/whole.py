@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 
     from frostline.porting.readers.contract import SourceLayer
 
+_MASK = (
+    "the file's network leaves padded steps out of the layers behind it; outputs for padded samples differ unless the "
+    "module does that (torch.nn.utils.rnn.pack_padded_sequence, key_padding_mask)"
+)
 _DROPOUT = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 
 
@@ -43,6 +47,8 @@ def of_network(layers: Sequence[SourceLayer], model: nn.Module) -> Iterator[Sett
             stated = {key: one.config[key] for key in ("scale", "offset") if key in one.config}
             text = f"the file's network begins with {one.kind} {stated or ''}: the module does that, or its inputs "
             yield told(one.name, "preparation of inputs", UNKNOWN, f"{text}have to be prepared so")
+        if one.kind == "Masking" or (one.kind == "Embedding" and one.config.get("mask_zero")):
+            yield told(one.name, "mask", UNKNOWN, _MASK, is_seen=False)
     norms = _modules(model, (nn.modules.batchnorm._BatchNorm,))
     if norms and any(one.kind == "BatchNormalization" for one in layers):
         text = (
