@@ -91,6 +91,8 @@ SEED = _texts(**{UNSET: "", "7": "7", "minus": "-1", "huge": str(2**70), "half":
 SHARE = _texts(**{UNSET: "", "0.2": "0.2", "0": "0", "1": "1", "nan": "nan", "minus": "-0.5", "above": "2"})
 OUT = Pool({"new": lambda w: str(w.folder / "out")}, _PATHS)
 FLAG = Pool(constants({UNSET: "", "on": ""}))
+# Weights of PyTorch are copied, and have no certificate: every file for one is odd.
+CERTIFICATE = Pool(constants({UNSET: ""}), {"new": lambda w: str(w.folder / "c.json"), **_PATHS})
 ROOT = Pool(
     {"filled": _text(ROOTS.sane["filled"])}, {k: _text(v) for k, v in ROOTS.odd.items() if k not in PATHS} | _PATHS
 )
@@ -151,6 +153,7 @@ DOORS: list[Door] = [
             "DATA": DATA,
             "model": MODEL,
             "weights": WEIGHTS,
+            "certificate": CERTIFICATE,
             "freeze": LAYER,
             "val": Pool({UNSET: lambda _: "", **DATA.sane}, DATA.odd),
             "val_share": SHARE,
@@ -166,13 +169,18 @@ DOORS: list[Door] = [
         },
         5,
     ),
-    door("inspect", {"DATA": DATA, "model": MODEL, "freeze": LAYER, "weights": WEIGHTS, "json": FLAG}, 3),
+    door(
+        "inspect",
+        {"DATA": DATA, "model": MODEL, "freeze": LAYER, "weights": WEIGHTS, "certificate": CERTIFICATE, "json": FLAG},
+        3,
+    ),
     door(
         "checkup",
         {
             "MODEL": MODEL,
             "DATA": DATA,
             "weights": WEIGHTS,
+            "certificate": CERTIFICATE,
             "batch_size": SIZES,
             "lr": LR,
             "steps": WHOLE,

@@ -64,7 +64,7 @@ def test_hints_pair_layers_that_fit_each_once():
 def test_an_ambiguity_lists_its_alternatives():
     module = nn.ModuleDict({"a": nn.Linear(2, 2), "b": nn.Linear(2, 2)})
     made = plan({"x": {"kernel": numbers(2, 2)}, "y": {"kernel": numbers(2, 2)}}, module)
-    with pytest.raises(AmbiguousPortError, match="1 groups of layers of the file fit the module") as caught:
+    with pytest.raises(AmbiguousPortError, match="1 group of layers of the file fit the module") as caught:
         refuse_ambiguity(made)
     assert {"x": "a", "y": "b"} in caught.value.alternatives
     assert {"x": "b", "y": "a"} in caught.value.alternatives

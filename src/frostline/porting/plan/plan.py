@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 _SHOWN = 6
 
 
+_OTHER_OUTPUTS = "pass outputs for other inputs: those given do not tell these ways apart, or were not reached."
+
+
 @dataclass(frozen=True)
 class PortPlan:
     """Which tensor goes where.
@@ -200,8 +203,12 @@ def _fitting(unit: SourceUnit, targets: Sequence[TargetUnit]) -> dict[str, tuple
     return {target.name: made for target in targets if (made := moves(unit, target)) is not None}
 
 
-def refuse_ambiguity(plan: PortPlan) -> None:
-    """Refuse a plan that is not told to its end.
+def refuse_ambiguity(plan: PortPlan, *, was_run: bool = False) -> None:
+    """Refuse a plan with open assignments.
+
+    Args:
+        plan: With what is open.
+        was_run: Whether outputs were compared, which did not settle it.
 
     Raises:
         AmbiguousPortError: It lists what fits what as well.
@@ -214,7 +221,7 @@ def refuse_ambiguity(plan: PortPlan) -> None:
         raise AmbiguousPortError(
             what=f"How the weights of {first.targets[0]!r} lie in the file cannot be told.",
             where=f"{plan.path}: {first.sources[0]}", received=first.why,
-            do=flattened.WRITTEN_OTHERWISE if doubt == flattened.NOT_FOLLOWED else
+            do=flattened.WRITTEN_OTHERWISE if doubt == flattened.NOT_FOLLOWED else _OTHER_OUTPUTS if was_run else
             "pass outputs of the source network, golden=(inputs, outputs), which settle it.",
         )  # fmt: skip
     alternatives = tuple(
@@ -223,11 +230,16 @@ def refuse_ambiguity(plan: PortPlan) -> None:
         for order in (one.targets, (*one.targets[1:], one.targets[0]))
     )
     raise AmbiguousPortError(
-        what=f"{len(groups)} groups of layers of the file fit the module in more than one way.",
+        what=f"{len(groups)} group{'s' if len(groups) > 1 else ''} of layers of the file fit the module in more than "
+        "one way.",
         where=f"{plan.path}: {_listed(first.sources)}",
         received=f"layers that fit as well: {_listed(first.targets)}; {first.why}",
-        do=f"say which is which: hints={{{first.sources[0]!r}: {first.targets[0]!r}, ...}}; or pass outputs of the "
-        "source network, golden=(inputs, outputs), which settle it.",
+        do=f"say which is which: hints={{{first.sources[0]!r}: {first.targets[0]!r}, ...}}; or "
+        + (
+            _OTHER_OUTPUTS
+            if was_run
+            else "pass outputs of the source network, golden=(inputs, outputs), which settle it."
+        ),
         alternatives=alternatives,
     )
 

@@ -84,7 +84,7 @@ def try_all(plan: PortPlan, model: nn.Module, goldens: Sequence[Golden]) -> Sett
     if not passing:
         return Settled(None, tried, *best)
     if len(passing) > 1 and not _are_equal(passing, model, best[1]):
-        refuse_ambiguity(plan)  # samples that show no difference settle nothing
+        refuse_ambiguity(plan, was_run=True)  # samples that show no difference settle nothing
     note = f"{goldens[0].told} told {tried} assignments apart"
     if len(passing) > 1:
         note += f"; {len(passing)} of them compute the same on other inputs, too: equal branches that are exchanged"
@@ -104,7 +104,7 @@ def search(plan: PortPlan, model: nn.Module, goldens: Sequence[Golden]) -> Settl
         carry_out(plan, model)
         walk = _Walk(plan, model, goldens)
         if not walk.found():
-            refuse_ambiguity(plan)
+            refuse_ambiguity(plan, was_run=True)
         error, golden = nearest(model, goldens)
         num_equal, num_exchanges = walk.exchanges(golden)
     finally:
@@ -214,7 +214,7 @@ class _Walk:
                     if index not in wanted:
                         wanted[index] = probed(self._model, targets, inputs)
                     if not are_same(found, wanted[index]):
-                        refuse_ambiguity(self._plan)
+                        refuse_ambiguity(self._plan, was_run=True)
                 self._put(index, here)
         return num_equal, count
 
