@@ -53,7 +53,7 @@ def test_what_is_proven_tested_and_unknown_is_said_apart():
     assert (
         "agree with golden outputs on 4 samples (relative difference 1.0e-07, allowed 1e-05), in which 6" in run.tested
     )
-    assert run.unknown == "padding of 'n'."
+    assert run.unknown == "padding of 'n': ?."
 
 
 def test_a_summary_for_people():
@@ -62,6 +62,7 @@ def test_a_summary_for_people():
                  "Unused:  top (not in the module)", "Dropped: 1 tensors (optimizer slot)",
                  "Differs: eps of 'n': 0.001 in the file, 1e-05 in the module"):  # fmt: skip
         assert line in text
+    assert text.count("padding of 'n'") == 1
     assert certificate().units() == {"x": "a"}
     assert "f.h5 (Keras, with 1 other file) -> Net" in certificate(files={"a": ""}).text()
     assert "f.h5 (Keras, with 2 other files) -> Net" in certificate(files={"a": "", "b": ""}).text()

@@ -251,7 +251,7 @@ def sentences(
         is_compared = any(check.setting != STATISTICS for check in checks)
         hidden = "" if is_compared else "epsilon, padding, activations, "
         unknown.append(f"settings that weights do not show: {hidden}the order of a flatten")
-    unknown += [f"{setting} of {names}" for setting, names in _by_setting(checks, "unknown")]
+    unknown += [f"{setting} of {names}: {text}" for (_, setting, text), names in _grouped(checks, "unknown")]
     unknown += [f"whether {_listed([*run.silent])} compute what their source does" for run in runs if run.silent]
     if not runs:
         unknown += [
@@ -269,15 +269,20 @@ def _of_layers(run: Run) -> str:
 
 
 def _of_checks(checks: tuple[Check, ...]) -> list[str]:
-    """One line for each setting that does not agree, with the layers that share it."""
+    """One line for each setting that is not as in the file; those that are unknown stand in the sentence of these."""
+    return [
+        f"{status.capitalize() + ':':9}{setting} of {names}: {text}"
+        for (status, setting, text), names in _grouped(checks, "differs", "set")
+    ]
+
+
+def _grouped(checks: tuple[Check, ...], *statuses: str) -> list[tuple[tuple[str, str, str], str]]:
+    """Status, setting and text of checks, with the layers that share them."""
     groups: dict[tuple[str, str, str], list[str]] = {}
     for check in checks:
-        if check.status != "agrees":
+        if check.status in statuses:
             groups.setdefault((check.status, check.setting, check.text), []).append(check.layer)
-    return [
-        f"{status.capitalize() + ':':9}{setting} of {_listed(names)}: {text}"
-        for (status, setting, text), names in groups.items()
-    ]
+    return [(group, _listed(names)) for group, names in groups.items()]
 
 
 def _by_setting(checks: tuple[Check, ...], status: str) -> list[tuple[str, str]]:

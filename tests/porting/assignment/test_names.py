@@ -24,6 +24,17 @@ def test_a_shortcut_is_told_from_the_convolution_of_the_same_shape():
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(("sources", "targets"), [
+    (["z_mean", "z_log_var"], ["mu", "logvar"]), (["objects/class", "objects/box"], ["head.cls", "head.bbox"]),
+    (["attention/query", "mlp/query"], ["attn.q", "ffn.q"]),
+])  # fmt: skip
+def test_words_of_one_meaning(sources, targets):
+    rows = likeness(sources, targets)
+    assert rows[0][0] > 0.4
+    assert rows[0][0] > rows[0][1] + 0.15
+    assert best(sources, targets)[0] == targets[0]
+
+
 def test_numbers_may_begin_elsewhere_and_are_no_letters():
     assert best([f"block_{i}" for i in (1, 2, 10)], [f"blocks.{i}" for i in (0, 1, 9)]) == [
         "blocks.0",

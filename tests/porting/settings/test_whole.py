@@ -1,6 +1,7 @@
 from torch import nn
 
 from frostline.porting.readers.contract import SourceLayer
+from frostline.porting.settings.setting import causes_of, checks_of
 from frostline.porting.settings.whole import of_network
 
 
@@ -32,15 +33,15 @@ def test_slopes_and_the_kind_of_gelu():
     assert found([("Dense", {"activation": "gelu"})], nn.GELU("tanh"), nn.GELU()) == [("0", "GELU", "differs")]
 
 
+def test_masks_stay_unknown_whatever_the_outputs_say():
+    marking = [("Embedding", {"mask_zero": True}), ("Masking", {"mask_value": 0.0}), ("Embedding", {})]
+    assert found(marking, nn.Embedding(3, 2)) == [("f0", "mask_zero", "unknown"), ("f1", "mask_value", "unknown")]
+    settings = [*of_network([SourceLayer("ids", *marking[0])], nn.Embedding(3, 2))]
+    (check,) = checks_of(settings, (), has_run=True)
+    assert check.text == "the file's network leaves out padded steps: the module has to do that, too"
+    assert causes_of(settings).startswith("mask_zero of 'ids': the file's network leaves out padded steps")
+
+
 def test_preparation_of_inputs_and_the_variance_of_batch_norm():
     assert found([("Rescaling", {"scale": 0.5})]) == [("f0", "preparation of inputs", "unknown")]
     assert found([("BatchNormalization", {})], nn.BatchNorm1d(3)) == [("0", "variance in training", "differs")]
-
-
-def test_masks_are_told_whatever_was_run():
-    """Samples without padding agree with and without a mask."""
-    told = [("Embedding", {"mask_zero": True}), ("Masking", {"mask_value": 0.0}), ("Embedding", {"mask_zero": False})]
-    assert found(told) == [("f0", "mask", "unknown"), ("f1", "mask", "unknown")]
-    listed = [SourceLayer("e", "Embedding", {"mask_zero": True})]
-    (one,) = of_network(listed, nn.Sequential())
-    assert not one.is_seen

@@ -21,6 +21,7 @@ _MEANING = {
     "shortcut": "downsample", "d": "", "proj": "", "projection": "", "layer": "", "layers": "", "block": "",
     "blocks": "", "kernel": "", "weight": "", "depthwise": "dw", "pointwise": "pw", "self": "", "lstm": "", "gru": "",
     "rnn": "", "l": "", "positional": "position", "pos": "position", "cls": "class", "token": "",
+    "mu": "mean", "logvar": "var", "variance": "var", "log": "", "bbox": "box", "boxes": "box", "attn": "attention",
 }  # fmt: skip
 
 

@@ -27,7 +27,8 @@ class Setting:
         module: Whose attribute it is, if it can be set in place.
         attribute: The name of the attribute.
         value: What the file says.
-        is_seen: Whether outputs that agree show that it makes no difference (padding, but not momentum).
+        is_seen: Whether outputs show a difference in it (padding, but not momentum).
+        is_rare: Whether only some inputs show it, so that outputs that agree settle nothing (masks).
     """
 
     check: Check
@@ -35,6 +36,7 @@ class Setting:
     attribute: str = ""
     value: Any = None
     is_seen: bool = True
+    is_rare: bool = False
 
 
 def number(layer: str, name: str, module: nn.Module, attribute: str, value: float, *, is_seen: bool = False) -> Setting:
@@ -55,9 +57,11 @@ def fixed(layer: str, name: str, own: Any, stated: Any, remedy: str = "") -> Set
     )
 
 
-def told(layer: str, name: str, status: str, text: str, *, is_seen: bool = True) -> Setting:
+def told(
+    layer: str, name: str, status: str, text: str, *, is_seen: bool = True, is_rare: bool = False
+) -> Setting:  # fmt: skip
     """A finding in words."""
-    return Setting(Check(layer, name, status, text), is_seen=is_seen)
+    return Setting(Check(layer, name, status, text), is_seen=is_seen, is_rare=is_rare)
 
 
 def set_equal(settings: Iterable[Setting], undo: ExitStack) -> tuple[Check, ...]:
@@ -92,7 +96,7 @@ def checks_of(settings: Iterable[Setting], done: Iterable[Check], *, has_run: bo
     """What the certificate lists: without what outputs that agree have settled."""
     found = {(check.layer, check.setting): check for check in done}
     for one in settings:
-        if one.check.status == AGREES or not (has_run and one.is_seen):
+        if one.check.status == AGREES or one.is_rare or not (has_run and one.is_seen):
             found.setdefault((one.check.layer, one.check.setting), one.check)
     return tuple(found.values())
 

@@ -1,4 +1,4 @@
-"""Settings that belong to no layer with weights: dropout, slopes, the kind of GELU, how inputs are prepared."""
+"""Settings that belong to no layer with weights: dropout, slopes, the kind of GELU, how inputs are prepared, masks."""
 
 from __future__ import annotations
 
@@ -14,10 +14,6 @@ if TYPE_CHECKING:
 
     from frostline.porting.readers.contract import SourceLayer
 
-_MASK = (
-    "the file's network leaves padded steps out of the layers behind it; outputs for padded samples differ unless the "
-    "module does that (torch.nn.utils.rnn.pack_padded_sequence, key_padding_mask)"
-)
 _DROPOUT = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 
 
@@ -47,8 +43,9 @@ def of_network(layers: Sequence[SourceLayer], model: nn.Module) -> Iterator[Sett
             stated = {key: one.config[key] for key in ("scale", "offset") if key in one.config}
             text = f"the file's network begins with {one.kind} {stated or ''}: the module does that, or its inputs "
             yield told(one.name, "preparation of inputs", UNKNOWN, f"{text}have to be prepared so")
-        if one.kind == "Masking" or (one.kind == "Embedding" and one.config.get("mask_zero")):
-            yield told(one.name, "mask", UNKNOWN, _MASK, is_seen=False)
+        if setting := _mask_of(one):
+            text = "the file's network leaves out padded steps: the module has to do that, too"
+            yield told(one.name, setting, UNKNOWN, text, is_rare=True)
     norms = _modules(model, (nn.modules.batchnorm._BatchNorm,))
     if norms and any(one.kind == "BatchNormalization" for one in layers):
         text = (
@@ -58,6 +55,13 @@ def of_network(layers: Sequence[SourceLayer], model: nn.Module) -> Iterator[Sett
 
 
 _SPATIAL = ("SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D")
+
+
+def _mask_of(layer: SourceLayer) -> str:
+    """The setting by which a layer marks steps that the layers behind it leave out; empty if it marks none."""
+    if layer.kind == "Masking":
+        return "mask_value"
+    return "mask_zero" if layer.config.get("mask_zero") is True else ""
 
 
 def _modules(model: nn.Module, kinds: tuple[type[nn.Module], ...]) -> list[tuple[str, nn.Module]]:
