@@ -298,3 +298,15 @@ def test_a_weight_norm_of_the_file_becomes_a_plain_weight_and_the_certificate_sa
     assert "but 1 were computed from the file's, which nothing gives back" in certificate.proven
     assert certificate.runs[0].error <= EXACT
     assert fl.Certificate.from_dict(certificate.as_dict()) == certificate
+
+
+def test_a_graph_that_stands_for_a_folder_is_run(tmp_path):
+    graph = NETWORKS.parent / "onnx" / "half_folded.onnx"
+    (tmp_path / "model.onnx").write_bytes(graph.read_bytes())
+    certificate = fl.port(tmp_path, nn.LSTM(1030, 2, batch_first=True))
+    assert certificate.file == str(tmp_path / "model.onnx")
+    assert certificate.notes[0] == "Of the folder, model.onnx was read."
+    beside = fl.port(graph, nn.LSTM(1030, 2, batch_first=True))
+    assert [run.kind for run in certificate.runs] == [run.kind for run in beside.runs]
+    with pytest.raises(fl.PortError, match=re.escape(str(tmp_path / "model.onnx"))):
+        fl.port(tmp_path, nn.LSTM(9, 2))

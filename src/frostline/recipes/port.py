@@ -103,6 +103,7 @@ def port(
             received=f"a value of type {type(like).__name__}", do="pass what an earlier call of port returned.",
         )  # fmt: skip
     with open_source(path, key) as (content, file), ExitStack() as undo:
+        path = file.path if path.is_dir() else path
         plan = make_plan(content, str(path), model, hints=hints, partial=partial, inputs=wanted and wanted.inputs)
         plan = repeated(plan, like) if like is not None else plan
         plan = replace(plan, notes=(*plan.notes, *converted))

@@ -33,6 +33,16 @@ def test_arrays_are_read_while_the_file_is_open(tmp_path):
         assert file.size == (tmp_path / "a.safetensors").stat().st_size
 
 
+def test_the_file_that_stands_for_a_folder_is_named(tmp_path):
+    inner = tmp_path / "run" / "best"
+    inner.mkdir(parents=True)
+    save_file({"a.weight": torch.ones(2, 2)}, inner / "model.safetensors")
+    with open_source(tmp_path) as (source, _):
+        assert source.notes[0] == "Of the folder, run/best/model.safetensors was read."
+    with open_source(inner / "model.safetensors") as (source, _):
+        assert not any("folder" in note for note in source.notes)
+
+
 PARTS = {
     "caffe/net.caffemodel": ["net.prototxt"],
     "darknet/net.weights": ["net.cfg"],

@@ -67,6 +67,19 @@ def test_the_newer_exporter(read):
     assert "multiplied the BatchNorm" in next(iter(graph.notes()))
 
 
+def test_weights_of_which_the_exporter_put_some_in_order(read):
+    graph = read("half_folded")
+    assert units(graph) == {"l0": {"W": "weight_ih_l0", "R": "val_42", "B": "val_64"}}
+    stored = np.load(FILES / "half_folded.npz")
+    weight = next(tensor for tensor in graph.tensors() if tensor.leaf == "W")
+    i, f, c, o = np.split(stored["weight_ih_l0"], 4)
+    assert weight.load().numpy().tobytes() == np.concatenate([i, o, f, c]).tobytes()
+    assert weight.shape == (1, 8, 1030)
+    kinds = [layer.kind for layer in graph.layers()]
+    assert "LSTM" in kinds
+    assert not {"Concat", "Unsqueeze"} & set(kinds)
+
+
 @pytest.mark.parametrize("name", ["torchscript", "exported"])
 def test_tensors_are_in_the_order_of_the_network_and_are_its_own(read, name):
     graph = read(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from frostline.core.errors import PortError
@@ -83,6 +84,9 @@ def open_source(path: Path, key: str | None = None) -> Generator[tuple[Source, W
                 what="The file holds no weights.", where=str(path), received=f"{source.format} without arrays",
                 do="pass the file that holds the weights; this one may hold the architecture alone.",
             )  # fmt: skip
+        if path.is_dir():
+            chosen = file.path.relative_to(path).as_posix()
+            source = replace(source, notes=(f"Of the folder, {chosen} was read.", *source.notes))
         yield source, file
         file.check_unchanged()
 

@@ -8,18 +8,19 @@ nodes can be part of a unit: the addition of a bias, and those whose constants s
 
 from __future__ import annotations
 
-import re
 from collections import ChainMap, Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from frostline.porting.readers.contract import SourceLayer, SourceTensor
+from frostline.porting.readers.onnx_gates import joined
+from frostline.porting.readers.onnx_node import MADE_UP, Constant, Node, unit_of
 from frostline.porting.readers.onnx_tensor import DTYPE_NAMES, OnnxTensor, dequantised
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from torch import Tensor
 
@@ -47,31 +48,6 @@ _OURS = frozenset({"input", "output", "domain", "constants", "transposed"})  # n
 _INITIAL = frozenset({"LSTM", "GRU", "RNN"})  # their inputs that are no weights are the first state
 _QUANTISED = frozenset({"ConvInteger", "MatMulInteger", "QLinearConv", "QLinearMatMul"})
 _SMALL = 64  # elements; a constant of fewer integers is a setting of its node
-_MADE_UP = re.compile(r".*::|.*_output_\d+|val_\d+|const_|new_shape_|\d+\Z|\Z")
-
-
-@dataclass(frozen=True)
-class _Constant:
-    """A value that is known without running the graph."""
-
-    name: str
-    tensor: OnnxTensor
-    perm: tuple[int, ...] = ()  # it goes through a Transpose
-    load: Callable[[], Tensor] | None = None  # instead of the tensor's own, for one that is stored quantised
-
-    @property
-    def is_float(self) -> bool:
-        return self.load is not None or self.tensor.is_float
-
-
-@dataclass
-class _Node:
-    name: str
-    kind: str
-    config: dict[str, Any]
-    inputs: list[str]
-    sources: list[_Node]  # the nodes that compute its inputs
-    owned: list[tuple[_Constant, str]] = field(default_factory=list)  # with leaves
 
 
 class Graph:
@@ -87,11 +63,11 @@ class Graph:
     def __init__(self, file: WeightFile) -> None:
         self.file = file
         self.dropped: dict[str, str] = {}
-        self._nodes: list[_Node] = []
+        self._nodes: list[Node] = []
         self._names: set[str] = set()
         # What names mean; a graph inside of a node has names of its own, and sees those around it.
-        self._made: ChainMap[str, _Node] = ChainMap()  # by the value that it computes
-        self._constants: ChainMap[str, _Constant] = ChainMap()
+        self._made: ChainMap[str, Node] = ChainMap()  # by the value that it computes
+        self._constants: ChainMap[str, Constant] = ChainMap()
         self._owned: set[str] = set()  # constants
         self._known: set[str] = set()  # constants
         self._num_dequantised = 0
@@ -105,7 +81,7 @@ class Graph:
             )  # fmt: skip
         for initializer in message.messages(5):
             tensor = OnnxTensor(self.file, initializer)
-            self._define(tensor.name, _Constant(self._distinct(prefix, tensor.name), tensor))
+            self._define(tensor.name, Constant(self._distinct(prefix, tensor.name), tensor))
         for given in message.messages(11):
             if (name := given.text(1)) not in self._constants:
                 self._append(prefix + name, "Input", {"output": [name], **_stated(given)}, [], [name])
@@ -114,10 +90,14 @@ class Graph:
         for given in message.messages(12):
             name = given.text(1)
             self._append(f"{prefix}{name}", "Output", {"input": [name]}, [name], [])
+        if not prefix:
+            self._nodes = joined(self._nodes, self._made, self._constants)
 
     def tensors(self) -> tuple[SourceTensor, ...]:
         """The weights, in the order of the nodes that use them."""
-        places = [(_unit(node), leaf, constant, node) for node in self._nodes for constant, leaf in node.owned]
+        places = [
+            (unit_of(node, _LEAVES), leaf, constant, node) for node in self._nodes for constant, leaf in node.owned
+        ]
         times = Counter((unit, leaf) for unit, leaf, _, _ in places)
         crowded = {unit for (unit, _), count in times.items() if count > 1}
         found: list[SourceTensor] = []
@@ -130,16 +110,18 @@ class Graph:
             found.append(self._tensor(constant, *place))
         return tuple(found)
 
-    def _tensor(self, constant: _Constant, unit: str, leaf: str) -> SourceTensor:
+    def _tensor(self, constant: Constant, unit: str, leaf: str) -> SourceTensor:
         tensor = constant.tensor
-        dtype = "float32" if constant.load else tensor.dtype
+        dtype = "float32" if constant.load and not constant.shape else tensor.dtype
         if not dtype:
             raise self.file.refused(
                 "The graph holds tensors in a dtype that is not read.",
                 f"{constant.name!r} in the dtype {tensor.kind} of ONNX",
                 "export the network in float32 or bfloat16.",
             )  # fmt: skip
-        return SourceTensor(constant.name, tensor.shape, dtype, unit, leaf, constant.load or tensor.load)
+        return SourceTensor(
+            constant.name, constant.shape or tensor.shape, dtype, unit, leaf, constant.load or tensor.load
+        )
 
     def layers(self) -> tuple[SourceLayer, ...]:
         """Every node, named as its unit where it is the first one that uses the unit's tensors."""
@@ -194,7 +176,7 @@ class Graph:
             else:
                 config[key] = _setting(attribute)
         if kind == "Constant" and "value" in tensors and len(outputs) == 1:
-            self._define(outputs[0], _Constant(self._distinct(prefix, outputs[0]), tensors["value"]))
+            self._define(outputs[0], Constant(self._distinct(prefix, outputs[0]), tensors["value"]))
             return
         if len(outputs) == 1 and (constant := self._passed_on(kind, config, inputs)) is not None:
             self._define(outputs[0], constant)
@@ -209,11 +191,11 @@ class Graph:
         node = self._append(name, kind, config | {"input": list(inputs), "output": outputs}, inputs, outputs)
         self._own(node)
 
-    def _append(self, name: str, kind: str, config: dict[str, Any], inputs: list[str], outputs: list[str]) -> _Node:
+    def _append(self, name: str, kind: str, config: dict[str, Any], inputs: list[str], outputs: list[str]) -> Node:
         while name in self._names:
             name = f"{name}_{len(self._nodes)}"
         self._names.add(name)
-        node = _Node(name, kind, config, inputs, [self._made[value] for value in inputs if value in self._made])
+        node = Node(name, kind, config, inputs, [self._made[value] for value in inputs if value in self._made])
         for value in inputs:
             if value and value not in self._made and value not in self._constants:
                 raise self.file.damaged(f"the node {name!r} takes {value!r}, which no node before it computes")
@@ -223,7 +205,7 @@ class Graph:
         self._nodes.append(node)
         return node
 
-    def _define(self, name: str, constant: _Constant) -> None:
+    def _define(self, name: str, constant: Constant) -> None:
         if name in self._constants.maps[0]:
             raise self.file.damaged(f"two tensors named {name!r}")
         self._constants[name] = constant
@@ -234,7 +216,7 @@ class Graph:
         self._known.add(distinct)
         return distinct
 
-    def _passed_on(self, kind: str, config: dict[str, Any], inputs: list[str]) -> _Constant | None:
+    def _passed_on(self, kind: str, config: dict[str, Any], inputs: list[str]) -> Constant | None:
         """The constant that a node gives if it only passes one on."""
         constant = self._constants.get(inputs[0]) if inputs else None
         if constant is None:
@@ -248,9 +230,7 @@ class Graph:
             return self._dequantised(constant, config, [self._constants.get(name) for name in inputs[1:]])
         return None
 
-    def _dequantised(
-        self, constant: _Constant, config: dict[str, Any], given: list[_Constant | None]
-    ) -> _Constant | None:
+    def _dequantised(self, constant: Constant, config: dict[str, Any], given: list[Constant | None]) -> Constant | None:
         parts = [constant, *given]
         if not given or constant.perm or not all(item is not None and item.tensor.dtype for item in parts):
             return None
@@ -269,7 +249,7 @@ class Graph:
 
         return replace(constant, load=load)
 
-    def _own(self, node: _Node) -> None:
+    def _own(self, node: Node) -> None:
         """Give the node the constants that it uses first."""
         for slot, value in enumerate(node.inputs):
             constant = self._constants.get(value)
@@ -287,15 +267,11 @@ class Graph:
                 self._owned.add(constant.name)
                 owner.owned.append((constant, leaf))
 
-    def _is_weight(self, constant: _Constant, kind: str, slot: int, leaf: str) -> bool:
+    def _is_weight(self, constant: Constant, kind: str, slot: int, leaf: str) -> bool:
         tensor = constant.tensor
         if kind in _SETTINGS and (_SETTINGS[kind] is None or slot in (_SETTINGS[kind] or ())):
             return False
-        if (
-            (kind in _INITIAL or (kind == "Expand" and _MADE_UP.match(constant.name)))
-            and constant.is_float
-            and not leaf
-        ):
+        if (kind in _INITIAL or (kind == "Expand" and MADE_UP.match(constant.name))) and constant.is_float and not leaf:
             return bool(tensor.load().any())  # a state of zeros is where recurrent layers begin anyway
         if leaf and kind != "Gather":
             return True
@@ -303,7 +279,7 @@ class Graph:
             return True  # it is refused later, by name
         return tensor.num_elements > (1 if constant.is_float else _SMALL)
 
-    def _drop(self, node: _Node, constant: _Constant) -> None:
+    def _drop(self, node: Node, constant: Constant) -> None:
         self.dropped.setdefault(constant.name, "constant of the graph")
         if self._is_small(constant.tensor):
             node.config.setdefault("constants", {})[constant.name] = constant.tensor.load().tolist()
@@ -311,7 +287,7 @@ class Graph:
     def _is_small(self, tensor: OnnxTensor) -> bool:
         return bool(tensor.dtype) and tensor.num_elements <= _SMALL
 
-    def _biased(self, node: _Node, constant: _Constant) -> _Node | None:
+    def _biased(self, node: Node, constant: Constant) -> Node | None:
         """The product of matrices that a node adds a bias to, if it does."""
         if node.kind != "Add" or len(constant.tensor.shape) != 1:
             return None
@@ -324,23 +300,13 @@ class Graph:
         return None
 
 
-def _unit(node: _Node) -> str:
-    """What the names of a node's weights share, if they were not made up; else its own name."""
-    given = [constant.name for constant, _ in node.owned if not _MADE_UP.match(constant.name)]
-    shared = {name.rpartition(".")[0] for name in given if "." in name}
-    if len(shared) == 1:
-        return shared.pop()
-    # A parameter of the outermost module: its name has no point, and no operator of weights takes it.
-    return "" if len(given) == 1 and given[0].isidentifier() and node.kind not in _LEAVES else node.name
-
-
-def _is_folded(node: _Node) -> bool:
+def _is_folded(node: Node) -> bool:
     """Whether an exporter of PyTorch wrote new weights for a convolution; it does that to fold a BatchNorm."""
     names = [constant.name for constant, _ in node.owned]
     return len(names) == 2 and (names[0].startswith("onnx::Conv_") or names[1].endswith(".weight_bias"))
 
 
-def _transpose(node: _Node, slot: int) -> None:
+def _transpose(node: Node, slot: int) -> None:
     """Say that the constant in a slot goes through a Transpose of its two axes."""
     if slot == 1 and node.kind in ("MatMul", "Gemm"):
         node.config["transB"] = int(not node.config.get("transB"))
