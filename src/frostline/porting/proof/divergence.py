@@ -10,11 +10,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from frostline.core.inputs import call
-from frostline.core.restore import undisturbed
 from frostline.porting.interpreter.network import Interpretation, interpret
 from frostline.porting.proof.axis_orders import of_outputs
-from frostline.porting.proof.outputs import difference, tolerance_of
+from frostline.porting.proof.outputs import difference, tolerance_of, watched
 from frostline.porting.units.units import RECURRENT
 
 if TYPE_CHECKING:
@@ -71,12 +69,7 @@ def _outputs(model: nn.Module, steps: Sequence[Step], inputs: Any) -> dict[str, 
         for step in steps
         if step.target.name in (step.target.owner, f"{step.target.owner}:l{_last(step.target.module)}")
     ]
-    try:
-        with undisturbed(model), torch.no_grad():
-            call(model, inputs)
-    finally:
-        for handle in handles:
-            handle.remove()
+    watched(model, inputs, handles)
     return given
 
 

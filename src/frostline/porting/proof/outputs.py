@@ -15,7 +15,9 @@ from frostline.core.inputs import call, map_tensors
 from frostline.core.restore import undisturbed
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
+
+    from torch.utils.hooks import RemovableHandle
 
 TOLERANCE = 1e-5  # of the largest output, in float32; stored halves allow what halves can show
 _BY_DTYPE = {torch.float16: 2e-3, torch.bfloat16: 2e-2}
@@ -156,18 +158,23 @@ def _spread(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> float:
     return apart if math.isfinite(apart) else float("inf")
 
 
+def watched(model: nn.Module, inputs: Any, handles: Iterable[RemovableHandle]) -> Any:
+    """What the module gives in evaluation; hooks that look on are removed afterwards."""
+    try:
+        with undisturbed(model), torch.no_grad():
+            return call(model, inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
 def _run(model: nn.Module, inputs: Any, at: Sequence[Place] = ()) -> list[Tensor]:
     seen: dict[str, list[Any]] = {place.name: [] for place in at}
     handles = [
         model.get_submodule(name).register_forward_hook(lambda _, __, output, held=held: held.append(output))
         for name, held in seen.items()
     ]
-    try:
-        with undisturbed(model), torch.no_grad():
-            outputs = call(model, inputs)
-    finally:
-        for handle in handles:
-            handle.remove()
+    outputs = watched(model, inputs, handles)
     if not at:
         return tensors_in(outputs)
     if any(len(held) != 1 for held in seen.values()):

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from frostline.core.errors import DataError, PortError
-from frostline.core.inputs import batch_size, call
-from frostline.core.restore import undisturbed
+from frostline.core.inputs import batch_size
 from frostline.porting.certificate import STATISTICS, Check
+from frostline.porting.proof.outputs import watched
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -83,12 +83,7 @@ def agreements(model: nn.Module, inputs: Any, plan: PortPlan) -> list[Agreement]
         module.register_forward_pre_hook(look)
         for name, module in modules.items() if name in kept or _holds(module)
     ]  # fmt: skip
-    try:
-        with undisturbed(model), torch.no_grad():
-            call(model, inputs)
-    finally:
-        for handle in handles:
-            handle.remove()
+    watched(model, inputs, handles)
     return found
 
 
@@ -154,7 +149,8 @@ def _holds(module: nn.Module) -> bool:
 def _agreement(name: str, module: nn.Module, values: Tensor) -> Agreement:
     """Divergences of Kullback and Leibler between normal distributions, each channel with each."""
     axes = [axis for axis in range(values.ndim) if axis != 1]
-    eps = float(module.eps)  # type: ignore[arg-type]
+    eps = module.eps
+    assert isinstance(eps, (int, float))
     mean, variance = values.double().mean(axes), values.double().var(axes, correction=0) + eps
     assert isinstance(module.running_mean, Tensor)
     assert isinstance(module.running_var, Tensor)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from frostline.porting.scaffold.onnx.arrangements import SHAPING
 from frostline.porting.scaffold.onnx.node import Held, Node, Result
-from frostline.porting.scaffold.onnx.shaping import SHAPING
 from frostline.porting.scaffold.onnx.values import Numbers, Value
 from frostline.porting.scaffold.python_text import literal
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from frostline.porting.scaffold.onnx.arrangements import SHAPING
 from frostline.porting.scaffold.onnx.convolutions import CONVOLUTIONS
 from frostline.porting.scaffold.onnx.elementwise import ELEMENTWISE
 from frostline.porting.scaffold.onnx.norms import NORMS
 from frostline.porting.scaffold.onnx.recurrent import RECURRENT
 from frostline.porting.scaffold.onnx.reductions import REDUCTIONS
-from frostline.porting.scaffold.onnx.shaping import SHAPING
 from frostline.porting.scaffold.onnx.windows import WINDOWS
 
 if TYPE_CHECKING:

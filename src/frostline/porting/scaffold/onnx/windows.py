@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from frostline.porting.scaffold.onnx.arrangements import padded
 from frostline.porting.scaffold.onnx.node import Node, Result
-from frostline.porting.scaffold.onnx.shaping import padded
 from frostline.porting.scaffold.onnx.values import Numbers, Value
 from frostline.porting.scaffold.python_text import literal, short
 

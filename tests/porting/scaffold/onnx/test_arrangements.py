@@ -1,7 +1,7 @@
 import pytest
 
+from frostline.porting.scaffold.onnx.arrangements import padded
 from frostline.porting.scaffold.onnx.node import Several
-from frostline.porting.scaffold.onnx.shaping import padded
 from frostline.porting.scaffold.onnx.values import INT, Numbers, Value, numbers, objects
 from helpers_onnx_text import refusal, result
 
