@@ -6,7 +6,7 @@ from torch import nn
 from frostline.porting.layouts.choice import moves
 from frostline.porting.readers.contract import Source, SourceLayer, SourceTensor
 from frostline.porting.units.forms.forms import grouped
-from frostline.porting.units.units import source_units, target_units, write
+from frostline.porting.units.unit import source_units, target_units, write
 
 
 def source_of(framework, units, *, order="file", layers=(), dropped=None):

@@ -5,7 +5,7 @@ import importlib.util
 import torch
 
 from frostline.porting.plan.execution import carry_out
-from frostline.porting.plan.plan import make_plan
+from frostline.porting.plan.port_plan import make_plan
 from frostline.porting.proof.outputs import difference, outputs_of
 from frostline.porting.proof.reference import reference_of
 from frostline.porting.proof.trials import settle

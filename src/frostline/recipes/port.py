@@ -13,7 +13,7 @@ from frostline.core.errors import DataError
 from frostline.core.layers import check_initialized, unwrapped
 from frostline.porting.certificate import Certificate
 from frostline.porting.plan.execution import carry_out
-from frostline.porting.plan.plan import make_plan
+from frostline.porting.plan.port_plan import make_plan
 from frostline.porting.proof.golden import as_golden, check_taken, fitted
 from frostline.porting.proof.outputs import Golden
 from frostline.porting.proof.record import certificate_of
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from frostline.porting.plan.plan import PortPlan
+    from frostline.porting.plan.port_plan import PortPlan
     from frostline.porting.readers.contract import Source
 
 

@@ -1,7 +1,7 @@
 import pytest
 from torch import nn
 
-from frostline.porting.assignment.assignment import Evidence, Pair
+from frostline.porting.assignment.matching import Evidence, Pair
 from frostline.porting.assignment.support import ONLY, resemblance, supported
 
 ANY = nn.Linear(1, 1)

@@ -4,7 +4,7 @@ from torch.nn import functional as F
 
 from frostline.porting.graphs.axes_of_run import AxesOfRun
 from frostline.porting.graphs.target_graph import flow
-from frostline.porting.units.units import target_units
+from frostline.porting.units.unit import target_units
 
 
 class Net(nn.Module):

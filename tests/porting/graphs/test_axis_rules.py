@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from frostline.porting.graphs.axis_rules import rule_of
 from frostline.porting.graphs.target_graph import flow
-from frostline.porting.units.units import target_units
+from frostline.porting.units.unit import target_units
 
 C, P, U = "channels", "place", "unknown"
 

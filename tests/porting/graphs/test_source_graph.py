@@ -1,5 +1,5 @@
 from frostline.porting.graphs.source_graph import flow, input_shapes, is_turned
-from frostline.porting.units.units import source_units
+from frostline.porting.units.unit import source_units
 from helpers_porting import numbers, source_of
 
 LAYERS = [("in", "InputLayer", {"batch_shape": [None, 8, 3]}, ()), ("a", "Dense", {}, ("in",)),

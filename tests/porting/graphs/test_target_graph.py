@@ -4,7 +4,7 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 
 from frostline.porting.graphs.target_graph import flow, is_before, is_before_in_containers
-from frostline.porting.units.units import target_units
+from frostline.porting.units.unit import target_units
 
 
 class Block(nn.Module):

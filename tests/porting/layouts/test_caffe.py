@@ -2,7 +2,7 @@ import torch
 from torch import nn
 
 from frostline.porting.plan.execution import carry_out
-from frostline.porting.plan.plan import make_plan
+from frostline.porting.plan.port_plan import make_plan
 from helpers_porting import numbers, source_of
 
 

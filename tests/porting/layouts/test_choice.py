@@ -1,7 +1,7 @@
 from torch import nn
 
 from frostline.porting.layouts.choice import moves
-from frostline.porting.units.units import source_units, target_units
+from frostline.porting.units.unit import source_units, target_units
 from helpers_porting import numbers, source_of
 
 

@@ -1,7 +1,7 @@
 from torch import nn
 
 from frostline.porting.layouts.folded import moves
-from frostline.porting.units.units import TargetUnit, source_units
+from frostline.porting.units.unit import TargetUnit, source_units
 from helpers_porting import numbers, source_of
 
 

@@ -5,7 +5,7 @@ from torch.nn import functional as F
 
 from frostline.core.errors import PortError
 from frostline.porting.plan.execution import carry_out
-from frostline.porting.plan.plan import make_plan
+from frostline.porting.plan.port_plan import make_plan
 from helpers_porting import numbers, port_into, source_of
 
 

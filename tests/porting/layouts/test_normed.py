@@ -9,7 +9,7 @@ from torch.nn.utils import parametrizations, spectral_norm, weight_norm
 
 from frostline.core.errors import PortError
 from frostline.porting.plan.execution import carry_out
-from frostline.porting.plan.plan import make_plan
+from frostline.porting.plan.port_plan import make_plan
 from frostline.porting.readers.safetensors import read
 from frostline.porting.readers.weight_file import WeightFile
 from helpers_porting import numbers, source_of

@@ -2,7 +2,7 @@ from torch import nn
 
 from frostline.porting.layouts.layout import SAME, TRANSPOSED
 from frostline.porting.layouts.rules import assemble
-from frostline.porting.units.units import source_units, target_units
+from frostline.porting.units.unit import source_units, target_units
 from helpers_porting import numbers, source_of
 
 

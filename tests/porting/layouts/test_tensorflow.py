@@ -5,7 +5,7 @@ from torch import nn
 from frostline.core.errors import PortError
 from frostline.porting.blocks import ResetBeforeGRU
 from frostline.porting.plan.execution import carry_out
-from frostline.porting.plan.plan import make_plan
+from frostline.porting.plan.port_plan import make_plan
 from frostline.porting.proof.trials import settle
 from helpers_porting import numbers, source_of
 

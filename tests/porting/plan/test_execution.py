@@ -5,7 +5,7 @@ from torch.nn.utils import parametrizations, parametrize
 
 from frostline.core.errors import PortError
 from frostline.porting.plan.execution import carry_out, digest_of, make_values
-from frostline.porting.plan.plan import make_plan
+from frostline.porting.plan.port_plan import make_plan
 from helpers_porting import numbers, source_of
 
 
@@ -76,7 +76,7 @@ def test_a_weight_norm_holds_what_is_written_and_a_symmetric_weight_may_not():
 
 def test_what_layers_held_comes_back():
     from frostline.porting.plan.execution import remember
-    from frostline.porting.units.units import target_units
+    from frostline.porting.units.unit import target_units
 
     layer = nn.Linear(3, 2)
     before = layer.weight.detach().clone()

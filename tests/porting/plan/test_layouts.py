@@ -7,7 +7,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from frostline.core.errors import AmbiguousPortError
-from frostline.porting.plan.plan import make_plan, refuse_ambiguity
+from frostline.porting.plan.port_plan import make_plan, refuse_ambiguity
 from frostline.porting.proof.outputs import Golden
 from frostline.porting.proof.trials import settle
 from frostline.porting.readers.gguf import SHIFTED

@@ -1,8 +1,8 @@
 from torch import nn
 
-from frostline.porting.plan.plan import make_plan
+from frostline.porting.plan.port_plan import make_plan
 from frostline.porting.plan.steps import OpenGroup, Step
-from frostline.porting.units.units import SourceUnit, TargetUnit
+from frostline.porting.units.unit import SourceUnit, TargetUnit
 
 
 def step(source, target, reason=""):

@@ -3,7 +3,7 @@ from torch import nn
 
 from frostline.core.errors import PortError
 from frostline.porting.blocks import ResetBeforeGRU
-from frostline.porting.plan.plan import make_plan
+from frostline.porting.plan.port_plan import make_plan
 from helpers_interpreting import floats, network
 
 GRU = network(("x", "InputLayer", {}, ()), ("rnn", "GRU", {"reset_after": False}, ("x",)),

@@ -2,7 +2,7 @@ import torch
 from torch import nn
 
 from frostline.porting.plan.execution import carry_out
-from frostline.porting.plan.plan import make_plan
+from frostline.porting.plan.port_plan import make_plan
 from frostline.porting.proof.divergence import first_difference
 from frostline.porting.proof.outputs import nearest
 from frostline.porting.proof.reference import Reference, reference_of

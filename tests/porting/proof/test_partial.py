@@ -8,7 +8,7 @@ from torch import nn
 import frostline as fl
 import helpers_pretrained as nets
 from frostline.porting.plan.execution import carry_out
-from frostline.porting.plan.plan import make_plan
+from frostline.porting.plan.port_plan import make_plan
 from frostline.porting.proof.outputs import Place, nearest, outputs_of
 from frostline.porting.proof.partial import depends_on_kept, meeting_of
 from frostline.porting.proof.reference import reference_of

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from frostline.porting.plan.plan import make_plan
+from frostline.porting.plan.port_plan import make_plan
 from frostline.porting.proof.outputs import Place
 from frostline.porting.proof.reference import reference_of
 from helpers_interpreting import floats, network

@@ -6,7 +6,7 @@ from torch import nn
 
 from frostline.core.errors import AmbiguousPortError
 from frostline.porting.plan.execution import carry_out
-from frostline.porting.plan.plan import make_plan
+from frostline.porting.plan.port_plan import make_plan
 from frostline.porting.proof import search
 from frostline.porting.proof.outputs import Golden, error_of, outputs_of
 from frostline.porting.proof.trials import settle

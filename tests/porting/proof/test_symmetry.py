@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from frostline.core.errors import AmbiguousPortError
-from frostline.porting.plan.plan import make_plan
+from frostline.porting.plan.port_plan import make_plan
 from frostline.porting.proof.outputs import Golden
 from frostline.porting.proof.trials import settle
 from helpers_porting import numbers, source_of

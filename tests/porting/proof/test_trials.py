@@ -4,7 +4,7 @@ from torch import nn
 
 from frostline.core.errors import AmbiguousPortError, PortError
 from frostline.porting.plan.execution import carry_out
-from frostline.porting.plan.plan import make_plan
+from frostline.porting.plan.port_plan import make_plan
 from frostline.porting.proof.reference import Reference, reference_of
 from frostline.porting.proof.trials import prove, settle
 from helpers_interpreting import floats, network

@@ -1,6 +1,6 @@
 from torch import nn
 
-from frostline.porting.plan.plan import make_plan
+from frostline.porting.plan.port_plan import make_plan
 from frostline.porting.settings.comparison import compare
 from helpers_interpreting import floats, network
 

@@ -1,7 +1,7 @@
 import pytest
 from torch import nn
 
-from frostline.porting.plan.plan import make_plan
+from frostline.porting.plan.port_plan import make_plan
 from frostline.porting.settings.pairs import of_pair
 from helpers_interpreting import floats, network
 

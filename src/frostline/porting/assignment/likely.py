@@ -8,7 +8,7 @@ import numpy as np
 
 from frostline.porting.assignment.names import likeness
 from frostline.porting.graphs.target_graph import is_before
-from frostline.porting.readers.names import by_numbers
+from frostline.porting.readers.source_names import by_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

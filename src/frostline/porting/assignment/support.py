@@ -10,7 +10,7 @@ from frostline.porting.assignment.names import parts, tokens
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from frostline.porting.assignment.assignment import Evidence, Pair
+    from frostline.porting.assignment.matching import Evidence, Pair
     from frostline.porting.graphs.target_graph import Edges
 
 # Half of the words: those of `backbone/fc` and `backbone.linear`, but not of `classifier` and `attention.pool`.

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from frostline.porting.graphs.target_graph import Edges
     from frostline.porting.readers.contract import Source
-    from frostline.porting.units.units import SourceUnit
+    from frostline.porting.units.unit import SourceUnit
 
 
 def flow(source: Source, units: Sequence[SourceUnit]) -> Edges | None:

@@ -17,12 +17,12 @@ from frostline.core.inputs import call
 from frostline.core.restore import undisturbed
 from frostline.porting.graphs.axes_of_run import AxesOfRun, Flat
 from frostline.porting.graphs.examples import examples
-from frostline.porting.units.units import is_layer
+from frostline.porting.units.unit import is_layer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from frostline.porting.units.units import TargetUnit
+    from frostline.porting.units.unit import TargetUnit
 
 Edges = dict[str, set[str]]  # of a unit: the units whose outputs reach it with no other unit in between
 

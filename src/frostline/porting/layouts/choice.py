@@ -23,11 +23,11 @@ from frostline.porting.layouts import (
 )
 from frostline.porting.layouts.layout import SAME, TRANSPOSED
 from frostline.porting.layouts.rules import assemble
-from frostline.porting.units.units import is_layer
+from frostline.porting.units.unit import is_layer
 
 if TYPE_CHECKING:
     from frostline.porting.layouts.layout import Move
-    from frostline.porting.units.units import SourceUnit, TargetUnit
+    from frostline.porting.units.unit import SourceUnit, TargetUnit
 
 _BY_FRAMEWORK = {
     "keras": keras.moves,

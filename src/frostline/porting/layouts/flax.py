@@ -11,7 +11,7 @@ from frostline.porting.layouts.layout import SAME, TRANSPOSED, Layout, Move, fli
 from frostline.porting.layouts.rules import assemble, fits
 
 if TYPE_CHECKING:
-    from frostline.porting.units.units import SourceUnit, TargetUnit
+    from frostline.porting.units.unit import SourceUnit, TargetUnit
 
 _TRANSPOSED: dict[type[nn.Module], Layout] = {
     nn.ConvTranspose1d: permuted("(k, in, out) to (in, out, k)", 1, 2, 0).then(flipped("mirrored", 2)),

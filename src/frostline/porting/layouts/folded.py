@@ -8,7 +8,7 @@ from frostline.porting.layouts.layout import SAME, Move
 from frostline.porting.layouts.rules import fits
 
 if TYPE_CHECKING:
-    from frostline.porting.units.units import SourceUnit, TargetUnit
+    from frostline.porting.units.unit import SourceUnit, TargetUnit
 
 NORM = "norm."  # what the tensors of the norm are called in the unit of the convolution
 

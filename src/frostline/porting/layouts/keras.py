@@ -10,10 +10,10 @@ from torch import nn
 from frostline.porting.blocks import ResetBeforeGRU
 from frostline.porting.layouts.layout import SAME, TRANSPOSED, Combine, Layout, Move, blocks, permuted, reshaped
 from frostline.porting.layouts.rules import assemble, fits
-from frostline.porting.units.units import is_layer
+from frostline.porting.units.unit import is_layer
 
 if TYPE_CHECKING:
-    from frostline.porting.units.units import SourceUnit, TargetUnit
+    from frostline.porting.units.unit import SourceUnit, TargetUnit
 
 _CONV: dict[type[nn.Module], Layout] = {
     nn.Conv1d: permuted("(k, in, out) to (out, in, k)", 2, 1, 0),

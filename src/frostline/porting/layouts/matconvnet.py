@@ -11,7 +11,7 @@ from frostline.porting.layouts.rules import assemble
 
 if TYPE_CHECKING:
     from frostline.porting.layouts.layout import Move
-    from frostline.porting.units.units import SourceUnit, TargetUnit
+    from frostline.porting.units.unit import SourceUnit, TargetUnit
 
 # A square, less epsilon, rounded to float32, and the root of it again: 6e-8 of sigma at most.
 _SLACK = 1e-6

@@ -12,7 +12,7 @@ from frostline.porting.layouts.rules import assemble
 
 if TYPE_CHECKING:
     from frostline.porting.layouts.layout import Move
-    from frostline.porting.units.units import SourceUnit, TargetUnit
+    from frostline.porting.units.unit import SourceUnit, TargetUnit
 
 _NORM = {
     "gamma": ("weight", SAME), "beta": ("bias", SAME), "running_mean": ("running_mean", SAME),

@@ -17,7 +17,7 @@ from frostline.porting.units.norms import WEIGHT, Norm
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from frostline.porting.units.units import SourceUnit, TargetUnit
+    from frostline.porting.units.unit import SourceUnit, TargetUnit
 
 _NEAR = 1e-5  # how far from 1 the largest singular value may be, as float32 computes it
 

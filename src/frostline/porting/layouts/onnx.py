@@ -13,7 +13,7 @@ from frostline.porting.layouts.rules import assemble, fits
 
 if TYPE_CHECKING:
     from frostline.porting.layouts.layout import Layout
-    from frostline.porting.units.units import SourceUnit, TargetUnit
+    from frostline.porting.units.unit import SourceUnit, TargetUnit
 
 _NORM = {
     "scale": ("weight", SAME), "weight": ("weight", SAME), "B": ("bias", SAME), "bias": ("bias", SAME),

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from frostline.porting.layouts.layout import Layout
-    from frostline.porting.units.units import SourceUnit, TargetUnit
+    from frostline.porting.units.unit import SourceUnit, TargetUnit
 
 Row = tuple[str, "Layout"]  # the tensor of the module, and how the leaf becomes it
 

@@ -11,7 +11,7 @@ from frostline.porting.layouts.rules import assemble
 
 if TYPE_CHECKING:
     from frostline.porting.layouts.layout import Move
-    from frostline.porting.units.units import SourceUnit, TargetUnit
+    from frostline.porting.units.unit import SourceUnit, TargetUnit
 
 
 def moves(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:

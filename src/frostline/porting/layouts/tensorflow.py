@@ -13,7 +13,7 @@ from frostline.porting.layouts.layout import SAME, TRANSPOSED, Layout, Move, blo
 from frostline.porting.layouts.rules import fits
 
 if TYPE_CHECKING:
-    from frostline.porting.units.units import SourceUnit, TargetUnit
+    from frostline.porting.units.unit import SourceUnit, TargetUnit
 
 FORGET_BIAS = 1.0  # `BasicLSTMCell` and `LSTMCell` add it while they run, and do not store it
 _GATES = blocks("gates i, j, f, o to i, f, j, o", 4, (0, 2, 1, 3))

@@ -13,7 +13,7 @@ from frostline.porting.layouts.rules import assemble, fits
 
 if TYPE_CHECKING:
     from frostline.porting.layouts.layout import Layout
-    from frostline.porting.units.units import SourceUnit, TargetUnit
+    from frostline.porting.units.unit import SourceUnit, TargetUnit
 
 # Layers of GPT-2, which are (in, out) there; others use the names for linear layers.
 CONV1D = ("c_attn", "c_fc", "c_proj", "q_attn")

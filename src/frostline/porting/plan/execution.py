@@ -11,7 +11,7 @@ from torch import Tensor
 from frostline.core.errors import PortError
 from frostline.core.restore import evaluating
 from frostline.porting.plan.tied import check_shared, shared_names
-from frostline.porting.units.units import full_name, held, is_parametrized, stored, write
+from frostline.porting.units.unit import full_name, held, is_parametrized, stored, write
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from frostline.porting.layouts.layout import Move
-    from frostline.porting.plan.plan import PortPlan
-    from frostline.porting.units.units import TargetUnit
+    from frostline.porting.plan.port_plan import PortPlan
+    from frostline.porting.units.unit import TargetUnit
 
 
 def make_values(plan: PortPlan) -> dict[str, Tensor]:

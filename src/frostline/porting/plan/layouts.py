@@ -15,7 +15,7 @@ from frostline.porting.layouts.layout import SAME, TRANSPOSED, Layout
 from frostline.porting.layouts.tensorflow import NO_FORGET_BIAS
 from frostline.porting.layouts.torch import CONV1D
 from frostline.porting.readers.gguf import SHIFTED
-from frostline.porting.units.units import is_layer
+from frostline.porting.units.unit import is_layer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

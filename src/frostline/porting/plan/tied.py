@@ -15,15 +15,15 @@ import torch
 
 from frostline.core.errors import PortError
 from frostline.porting.layouts.choice import moves
-from frostline.porting.units.units import full_name, held, stored
+from frostline.porting.units.unit import full_name, held, stored
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from torch import Tensor
 
-    from frostline.porting.plan.plan import PortPlan
-    from frostline.porting.units.units import SourceUnit, TargetUnit
+    from frostline.porting.plan.port_plan import PortPlan
+    from frostline.porting.units.unit import SourceUnit, TargetUnit
 
 
 def without_ties(

@@ -9,7 +9,7 @@ from frostline.core.errors import PortError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from frostline.porting.units.units import SourceUnit
+    from frostline.porting.units.unit import SourceUnit
 
 
 def refuse_unfit(path: str, units: Sequence[SourceUnit]) -> None:

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from frostline.porting.interpreter.network import Interpretation, interpret
 from frostline.porting.proof.axis_orders import of_outputs
 from frostline.porting.proof.outputs import difference, tolerance_of, watched
-from frostline.porting.units.units import RECURRENT
+from frostline.porting.units.unit import RECURRENT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from frostline.porting.plan.plan import PortPlan
+    from frostline.porting.plan.port_plan import PortPlan
     from frostline.porting.plan.steps import Step
     from frostline.porting.proof.outputs import Golden
     from frostline.porting.proof.reference import Reference

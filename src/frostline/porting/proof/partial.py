@@ -14,12 +14,12 @@ from torch import nn
 
 from frostline.porting.interpreter.samples import PREPARING
 from frostline.porting.proof.outputs import Place, outputs_of
-from frostline.porting.units.units import RECURRENT, stored
+from frostline.porting.units.unit import RECURRENT, stored
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from frostline.porting.plan.plan import PortPlan, Step
+    from frostline.porting.plan.port_plan import PortPlan, Step
     from frostline.porting.readers.contract import Source, SourceLayer
 
 _SEED = 0

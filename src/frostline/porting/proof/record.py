@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from frostline.porting.certificate import Certificate, Mapped, sentences
 from frostline.porting.plan.execution import digest_of
-from frostline.porting.units.units import full_name, held
+from frostline.porting.units.unit import full_name, held
 
 if TYPE_CHECKING:
     from torch import nn
 
     from frostline.porting.certificate import Check, Run
-    from frostline.porting.plan.plan import PortPlan
+    from frostline.porting.plan.port_plan import PortPlan
     from frostline.porting.proof.reference import Reference
 
 

@@ -19,7 +19,7 @@ from frostline.porting.proof.partial import Meeting, depends_on_kept, meeting_of
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from frostline.porting.plan.plan import PortPlan
+    from frostline.porting.plan.port_plan import PortPlan
     from frostline.porting.readers.contract import Source
 
 KIND = "an interpretation of the file's own graph in float64"

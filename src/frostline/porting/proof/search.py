@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from frostline.porting.plan.execution import carry_out, remember
-from frostline.porting.plan.plan import PortPlan, refuse_ambiguity
+from frostline.porting.plan.port_plan import PortPlan, refuse_ambiguity
 from frostline.porting.proof.outputs import (
     Golden,
     distance,

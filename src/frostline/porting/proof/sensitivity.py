@@ -12,14 +12,14 @@ from frostline.core.errors import FOREIGN
 from frostline.core.inputs import call, leaves, map_tensors
 from frostline.porting.graphs.target_graph import undisturbed
 from frostline.porting.proof.outputs import tensors_in
-from frostline.porting.units.units import stored
+from frostline.porting.units.unit import stored
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import Tensor, nn
 
-    from frostline.porting.plan.plan import PortPlan
+    from frostline.porting.plan.port_plan import PortPlan
     from frostline.porting.proof.outputs import Golden
 
 _CHANGE = 0.1  # of weights, relative to their size, that has to show

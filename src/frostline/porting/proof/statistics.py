@@ -24,7 +24,7 @@ from frostline.porting.proof.outputs import watched
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from frostline.porting.plan.plan import PortPlan
+    from frostline.porting.plan.port_plan import PortPlan
 
 ENOUGH = 16  # samples; means of fewer scatter as much as those of another layer
 # Divergences as shares of chance, and in nats. Exchanged layers jump from below 0.03 to above 0.17 nats; samples unlike

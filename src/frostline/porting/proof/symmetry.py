@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from frostline.porting.units.units import TargetUnit
+    from frostline.porting.units.unit import TargetUnit
 
 _EXACT = 1e-12  # in float64: what other orders of a sum make of it
 _SCALE = 1e3  # of layers: a branch that is multiplied by 1e-8 shows then

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from frostline.core.errors import PortError
 from frostline.porting.certificate import Certificate, Check, Run
-from frostline.porting.plan.plan import PortPlan, refuse_ambiguity
+from frostline.porting.plan.port_plan import PortPlan, refuse_ambiguity
 from frostline.porting.proof.divergence import first_difference
 from frostline.porting.proof.outputs import Golden, nearest, nearest_in_float64, outputs_of, tolerance_of
 from frostline.porting.proof.search import is_few, search, try_all, without_order
 from frostline.porting.proof.sensitivity import silent_layers
-from frostline.porting.units.units import full_name
+from frostline.porting.units.unit import full_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

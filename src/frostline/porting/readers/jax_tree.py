@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from frostline.porting.readers.averages import REPLACED, is_average
 from frostline.porting.readers.contract import Source, SourceTensor
-from frostline.porting.readers.names import by_numbers
+from frostline.porting.readers.source_names import by_numbers
 
 _COLLECTIONS = ("params", "batch_stats")
 _OPTIMIZER = frozenset({"opt_state", "opt_states", "opt", "optimizer", "optimizer_state", "optim"})

@@ -11,7 +11,7 @@ from frostline.porting.readers import hdf5, strict_json
 from frostline.porting.readers.contract import Source, SourceTensor
 from frostline.porting.readers.keras_graph import code_in, ends, graph, is_model, layers_in, name_of
 from frostline.porting.readers.keras_places import file_order
-from frostline.porting.readers.names import part_of_keras_layer
+from frostline.porting.readers.source_names import part_of_keras_layer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -12,7 +12,7 @@ from frostline.porting.settings.whole import of_network
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from frostline.porting.plan.plan import PortPlan
+    from frostline.porting.plan.port_plan import PortPlan
     from frostline.porting.readers.contract import Source
     from frostline.porting.settings.setting import Setting
 

@@ -1,7 +1,7 @@
 from torch import nn
 
 from frostline.porting.units.forms.attention import is_packed
-from frostline.porting.units.units import source_units, target_units
+from frostline.porting.units.unit import source_units, target_units
 from helpers_porting import formed, numbers, source_of
 
 SQUARE = {"weight": numbers(2, 2), "bias": numbers(2)}

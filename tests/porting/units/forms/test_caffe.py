@@ -1,5 +1,5 @@
 from frostline.porting.units.forms.caffe import with_scales
-from frostline.porting.units.units import source_units
+from frostline.porting.units.unit import source_units
 from helpers_porting import numbers, source_of
 
 

@@ -2,7 +2,7 @@ import torch
 from torch import nn
 
 from frostline.porting.units.forms.flax import unstacked
-from frostline.porting.units.units import source_units
+from frostline.porting.units.unit import source_units
 from helpers_porting import formed, numbers, source_of
 
 

@@ -1,7 +1,7 @@
 import torch
 
 from frostline.porting.units.forms.onnx import apart
-from frostline.porting.units.units import source_units
+from frostline.porting.units.unit import source_units
 from helpers_porting import numbers, source_of
 
 

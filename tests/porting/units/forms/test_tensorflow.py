@@ -1,5 +1,5 @@
 from frostline.porting.units.forms.tensorflow import renamed
-from frostline.porting.units.units import source_units
+from frostline.porting.units.unit import source_units
 from helpers_porting import formed, numbers, source_of
 
 

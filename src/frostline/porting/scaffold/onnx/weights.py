@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from frostline.porting.scaffold.onnx.values import FLOAT, INT, Numbers, Value
 from frostline.porting.scaffold.python_text import NotWrittenError, unused
 from frostline.porting.units.forms.forms import grouped
-from frostline.porting.units.units import source_units
+from frostline.porting.units.unit import source_units
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -11,7 +11,7 @@ from frostline.porting.units.forms.joined import joined
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from frostline.porting.units.units import SourceUnit, TargetUnit
+    from frostline.porting.units.unit import SourceUnit, TargetUnit
 
 # What the projections are called below the attention: in Keras, Flax, BERT, and by those who write them by hand.
 _PARTS = (

@@ -11,7 +11,7 @@ from frostline.porting.units.forms.parts import row, under
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from frostline.porting.units.units import SourceUnit
+    from frostline.porting.units.unit import SourceUnit
 
 _CELLS = (("ii", "if", "ig", "io", "hi", "hf", "hg", "ho"), ("ir", "iz", "in", "hr", "hz", "hn"))
 

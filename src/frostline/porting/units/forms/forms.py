@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from frostline.porting.readers.contract import SourceTensor
-    from frostline.porting.units.units import SourceUnit, TargetUnit
+    from frostline.porting.units.unit import SourceUnit, TargetUnit
 
 _APART = (
     keras.apart,

@@ -10,7 +10,7 @@ from frostline.porting.units.forms.parts import under
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from frostline.porting.units.units import SourceUnit
+    from frostline.porting.units.unit import SourceUnit
 
 
 def joined(

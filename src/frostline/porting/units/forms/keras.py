@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from frostline.porting.units.forms.parts import row
 
 if TYPE_CHECKING:
-    from frostline.porting.units.units import SourceUnit
+    from frostline.porting.units.unit import SourceUnit
 
 
 def apart(unit: SourceUnit) -> list[SourceUnit]:

@@ -9,7 +9,7 @@ from frostline.porting.units.forms.parts import part, row
 
 if TYPE_CHECKING:
     from frostline.porting.readers.contract import SourceTensor
-    from frostline.porting.units.units import SourceUnit
+    from frostline.porting.units.unit import SourceUnit
 
 
 def apart(unit: SourceUnit) -> list[SourceUnit]:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from frostline.porting.readers.contract import SourceTensor
-    from frostline.porting.units.units import SourceUnit
+    from frostline.porting.units.unit import SourceUnit
 
 _LEAVES = {"weights": "kernel", "biases": "bias", "w": "kernel", "b": "bias", "depthwise_weights": "depthwise_kernel",
            "pointwise_weights": "pointwise_kernel", "embedding": "embeddings"}  # fmt: skip

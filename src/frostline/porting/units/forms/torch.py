@@ -10,7 +10,7 @@ from frostline.porting.units.forms.parts import under
 
 if TYPE_CHECKING:
     from frostline.porting.readers.contract import SourceTensor
-    from frostline.porting.units.units import SourceUnit
+    from frostline.porting.units.unit import SourceUnit
 
 _RECURRENT = re.compile(r"((?:weight|bias)_(?:ih|hh|hr))_(l\d+(?:_reverse)?)(_[gv])?")
 _PARAMETRIZED = re.compile(r"parametrizations\.(\w+)\.(original[01]?|0\._[uv])")

@@ -1,6 +1,6 @@
 import pytest
 
-from frostline.porting.readers.names import by_numbers, keras_place, role_by_name, unit_and_leaf
+from frostline.porting.readers.source_names import by_numbers, keras_place, role_by_name, unit_and_leaf
 
 
 def test_numbers_are_numbers():
@@ -49,7 +49,7 @@ def test_what_is_no_weight(name, shape, role):
 
 
 def test_parts_of_a_layer_of_keras():
-    from frostline.porting.readers.names import part_of_keras_layer
+    from frostline.porting.readers.source_names import part_of_keras_layer
 
     assert part_of_keras_layer(["both", "forward_gru", "gru_cell_1"]) == (["both"], "forward_gru", "forward")
     assert part_of_keras_layer(["look", "attention_output"]) == (["look"], "attention_output", "attention_output")

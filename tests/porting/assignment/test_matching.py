@@ -1,6 +1,6 @@
 from torch import nn
 
-from frostline.porting.assignment.assignment import Evidence, match
+from frostline.porting.assignment.matching import Evidence, match
 
 CHAIN = nn.Sequential(*(nn.Linear(2, 2) for _ in range(3)))
 

@@ -10,12 +10,12 @@ from torch import nn
 from frostline.core.errors import PortError
 from frostline.porting.graphs.target_graph import Flow
 from frostline.porting.layouts.folded import NORM
-from frostline.porting.units.units import full_name
+from frostline.porting.units.unit import full_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from frostline.porting.units.units import SourceUnit, TargetUnit
+    from frostline.porting.units.unit import SourceUnit, TargetUnit
 
 
 def is_folded(units: Sequence[SourceUnit], targets: Sequence[TargetUnit]) -> bool:

@@ -2,7 +2,7 @@ import torch
 from torch import nn
 from torch.nn.utils.parametrizations import orthogonal, weight_norm
 
-from frostline.porting.units.units import full_name, is_layer, persistent, source_units, target_units, write
+from frostline.porting.units.unit import full_name, is_layer, persistent, source_units, target_units, write
 from helpers_porting import numbers, source_of
 
 

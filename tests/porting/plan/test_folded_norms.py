@@ -4,7 +4,7 @@ from torch import nn
 
 from frostline.core.errors import PortError
 from frostline.porting.plan.execution import carry_out
-from frostline.porting.plan.plan import make_plan
+from frostline.porting.plan.port_plan import make_plan
 from helpers_porting import numbers, source_of
 
 LAYERS = [("in", "Input", {}, ()), ("a", "Conv", {}, ("in",)), ("r", "Relu", {}, ("a",)), ("b", "Conv", {}, ("r",))]

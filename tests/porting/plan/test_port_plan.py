@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from frostline.core.errors import AmbiguousPortError, DataError, LayerNotFound, PortError
-from frostline.porting.plan.plan import make_plan, refuse_ambiguity
+from frostline.porting.plan.port_plan import make_plan, refuse_ambiguity
 from frostline.recipes.port import port
 from helpers_porting import numbers, source_of
 

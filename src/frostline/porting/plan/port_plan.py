@@ -9,12 +9,12 @@ from torch.nn.modules.conv import _ConvNd
 
 from frostline.core.errors import AmbiguousPortError, DataError, LayerNotFound, PortError, nearest
 from frostline.core.restore import evaluating
-from frostline.porting.assignment.assignment import Evidence, Open, Pair, match
+from frostline.porting.assignment.matching import Evidence, Open, Pair, match
 from frostline.porting.assignment.names import words
 from frostline.porting.assignment.support import supported
 from frostline.porting.graphs import source_graph, target_graph
 from frostline.porting.layouts.choice import moves
-from frostline.porting.plan import flattened, folded, layouts
+from frostline.porting.plan import flattened, folded_norms, layouts
 from frostline.porting.plan.preparation import prepared
 from frostline.porting.plan.steps import OpenGroup, Step
 from frostline.porting.plan.tied import without_ties
@@ -22,7 +22,7 @@ from frostline.porting.plan.unfit import refuse_unfit
 from frostline.porting.readers.torch_archive import CONSTANTS
 from frostline.porting.units.forms.attention import is_packed
 from frostline.porting.units.forms.forms import grouped, other_forms
-from frostline.porting.units.units import full_name, source_units, target_units
+from frostline.porting.units.unit import full_name, source_units, target_units
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from frostline.porting.graphs.target_graph import Edges
     from frostline.porting.layouts.layout import Move
     from frostline.porting.readers.contract import Source
-    from frostline.porting.units.units import SourceUnit, TargetUnit
+    from frostline.porting.units.unit import SourceUnit, TargetUnit
 
 _SHOWN = 6
 
@@ -100,9 +100,9 @@ def make_plan(
     seen = target_graph.flow(model, targets, inputs, source_graph.input_shapes(source))
     ready = prepared(source_units(source), targets)
     parts, identities = grouped(ready.units, targets), ()
-    if seen is not None and folded.is_folded(parts, targets):
-        targets, seen = folded.joined(targets, seen, model)
-        identities = (folded.note(targets),)
+    if seen is not None and folded_norms.is_folded(parts, targets):
+        targets, seen = folded_norms.joined(targets, seen, model)
+        identities = (folded_norms.note(targets),)
     targets, shared = without_ties(targets, parts)
     units, table = _candidates(parts, targets)
     by_source, by_target = {unit.name: unit for unit in units}, {unit.name: unit for unit in targets}
