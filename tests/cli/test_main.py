@@ -271,7 +271,8 @@ def test_port_saves_weights_and_a_certificate_that_is_checked(tmp_path):
     assert told["certificate"]["framework"] == "keras"
     assert out.exists()
     assert (
-        "tensors of the module come out as they did" in run("port", "--check", tmp_path / "own.certificate.json").output
+        "tensors of the module have the same values as then"
+        in run("port", "--check", tmp_path / "own.certificate.json").output
     )
     assert "layers/depthwise_conv2d/vars/0" in run("port", DEPTHWISE, "--list").output
 
@@ -279,7 +280,7 @@ def test_port_saves_weights_and_a_certificate_that_is_checked(tmp_path):
 def test_port_wants_a_file_and_a_module():
     result = CliRunner().invoke(app, ["port", "--json"])
     assert result.exit_code == 1
-    assert json.loads(result.stdout)["error"]["what"] == "The port needs a file and a module."
+    assert json.loads(result.stdout)["error"]["what"] == "`frostline port` needs a file of weights and a module."
 
 
 def test_a_file_without_a_module_becomes_a_network(tmp_path, monkeypatch):
@@ -290,4 +291,4 @@ def test_a_file_without_a_module_becomes_a_network(tmp_path, monkeypatch):
     assert "the outputs agree with an interpretation of the file's own graph" in told
     for taken in ("written_by_port.py", "a.txt", "1a.py"):
         result = CliRunner().invoke(app, ["port", str(DEPTHWISE), "--scaffold", taken])
-        assert "A module is written into a new file of Python." in result.output
+        assert "A scaffold is written into a new Python file." in result.output

@@ -31,24 +31,24 @@ def test_it_comes_back_from_json():
         Certificate.from_dict(certificate(files=3).as_dict())
 
 
-def test_pairs_that_only_numbers_told_are_listed():
+def test_pairs_assigned_by_numbers_alone_are_listed():
     mapping = (
         Mapped("ups.0.weight", ("up_1/kernel",), "as it is", "up_1", "ups.0", "numbers in names", 0.1, "0" * 64),
     )
     _, tested, _ = sentences(mapping, (), ())
-    assert "1 by numbers alone, which networks count from either end: 'up_1 to ups.0'" in tested
+    assert "1 by numbers alone, which may count from either end of a network: 'up_1 to ups.0'" in tested
 
 
-def test_what_is_proven_tested_and_unknown_is_said_apart():
+def test_the_sentences_state_what_is_proven_tested_and_unknown():
     bare = certificate()
     assert bare.proven.startswith("each of 2 tensors was written once")
     assert "1 are constants" in bare.proven
-    assert bare.tested == "nothing was run; layers were told apart by names."
+    assert bare.tested == "nothing was run; layers were distinguished by names."
     assert "whether the module computes what the source network does" in bare.unknown
     assert "the order of a flatten" in bare.unknown
     assert "epsilon" in bare.unknown
     compared = certificate(checks=CHECKS)
-    assert "do not show: the order of a flatten;" in compared.unknown
+    assert "does not state: the order of a flatten;" in compared.unknown
     run = certificate(runs=RUNS, checks=CHECKS)
     assert (
         "agree with golden outputs on 4 samples (relative difference 1.0e-07, allowed 1e-05), in which 6" in run.tested

@@ -49,7 +49,7 @@ def test_an_untouched_port_comes_out_again(ported):
     replay = check_certificate(path, own())
     assert (replay.file, replay.tensors, replay.files) == (str(source), 4, 2)
     assert replay.text().endswith("all 2 files have the digests of the certificate, and all 4 tensors of the module "
-                                  "come out as they did; nothing was run then.")  # fmt: skip
+                                  "have the same values as then; nothing was run then.")  # fmt: skip
 
 
 def test_the_source_may_lie_elsewhere(ported, tmp_path):
@@ -113,7 +113,7 @@ def test_a_new_head_of_another_size_is_refused(tmp_path):
 def test_other_layout_rules_are_refused(ported):
     _, path = ported
     edited(path, rules=0)
-    with pytest.raises(fl.PortError, match="The certificate was made with other layout rules"):
+    with pytest.raises(fl.PortError, match="The certificate was written with another version of the layout rules"):
         check_certificate(path, own())
 
 
@@ -134,11 +134,11 @@ def test_a_mapping_that_does_not_come_out_again_is_refused(ported):
     first = then.mapping[0]
     for other in (replace(first, sha256="0" * 64), replace(first, layout="mirrored"), replace(first, sources=("x",))):
         edited(path, mapping=(other, *then.mapping[1:]))
-        with pytest.raises(fl.PortError, match="The port comes out otherwise than the certificate says") as caught:
+        with pytest.raises(fl.PortError, match="The port has other results than its certificate") as caught:
             check_certificate(path, own())
         assert "1 of 4 tensors" in caught.value.received
     edited(path, mapping=then.mapping, dropped={"m": "optimizer slot"})
-    with pytest.raises(fl.PortError, match="comes out otherwise") as caught:
+    with pytest.raises(fl.PortError, match="has other results") as caught:
         check_certificate(path, own())
     assert caught.value.where.endswith(": dropped")
 
@@ -189,7 +189,7 @@ def test_a_file_that_was_not_there_then_is_noticed(tmp_path):
     path = ported_to(tmp_path, main := in_shards(tmp_path), own())
     then = read_certificate(path)
     edited(path, files={name: digest for name, digest in then.files.items() if name != "0.safetensors"})
-    with pytest.raises(fl.PortError, match="comes out otherwise") as caught:
+    with pytest.raises(fl.PortError, match="has other results") as caught:
         check_certificate(path, own())
     assert caught.value.where.endswith(": files")
     assert main.is_file()
@@ -232,7 +232,7 @@ def test_settings_that_only_outputs_settle_may_be_unknown_again(tmp_path):
     assert "not compared again" in check_certificate(str(path), Branches()).outputs
     assert "agree again" in check_certificate(str(path), Branches(), golden=golden).outputs
     edited(path, checks=(Check("left", "epsilon", "agrees", "1e-05"), *made.checks))
-    with pytest.raises(fl.PortError, match="comes out otherwise") as caught:
+    with pytest.raises(fl.PortError, match="has other results") as caught:
         check_certificate(str(path), Branches())
     assert caught.value.where.endswith(": checks")
 

@@ -57,7 +57,7 @@ def test_every_command_takes_files_of_other_frameworks(tmp_path, case, command):
     found = json.loads(run(*given, "--weights", file, "--certificate", certificate, "--json").stdout)["reused"]
     assert found.startswith(f"{num_tensors} tensors of ")
     assert f" layers ported from {file} (" in found
-    assert ": each was written once, and its layout gives the file's bytes back; " in found
+    assert ": each was written once, and the inverse of its layout reproduces the file's bytes; " in found
     assert tested in found
     assert found.endswith(f"; certificate: {certificate}")
     assert check_certificate(str(certificate), getattr(nets, case)()).tensors == num_tensors
@@ -182,7 +182,7 @@ def test_settings_that_a_port_set_come_with_the_weights_that_it_saved(tmp_path, 
     own = nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4), nn.Linear(4, 3))
     _, line = load_pretrained(own, str(tmp_path / "w.safetensors"), CLASSES, spec="m:f")
     assert own[1].eps == 0.5
-    assert line.endswith("set as these weights need it: 1.eps = 0.5, 1e-05 before")
+    assert line.endswith("settings changed for these weights: 1.eps = 0.5, 1e-05 before")
     for place in ("1.gain", "9.eps", "0.weight"):
         save_model(saved, tmp_path, {"settings": {place: value}}, name="w")
         with pytest.raises(fl.DataError, match="ported with a setting that the model does not have"):
@@ -204,5 +204,5 @@ def test_a_port_with_adapt_saves_its_settings(tmp_path):
     settings = report.certificate.settings()
     assert settings
     assert all(name.endswith(".eps") for name in settings)
-    assert "set it again wherever they are loaded" in report.text()
+    assert "set them wherever the weights are loaded" in report.text()
     assert about(out)["settings"] == settings

@@ -24,7 +24,7 @@ Data = Annotated[str, typer.Argument(help="A folder of images, one subfolder per
 Model = Annotated[str, typer.Option("--model", help="timm:NAME or package.module:function.")]
 Weights = Annotated[str | None, typer.Option(help="A file of weights, of any framework.")]
 CertificateFile = Annotated[
-    str | None, typer.Option("--certificate", help="Where the certificate goes if the weights are ported.")
+    str | None, typer.Option("--certificate", help="Save the certificate here if the weights are ported.")
 ]
 Freeze = Annotated[str | None, typer.Option(help="Freeze through this layer; default: all but the new head.")]
 CacheFolder = Annotated[str, typer.Option("--cache", help="The cache folder.")]
@@ -127,22 +127,26 @@ def checkup(
 
 @app.command()
 def port(
-    file: Annotated[str | None, typer.Argument(help="A file of weights, of any framework.")] = None,
-    to: Annotated[str | None, typer.Option("--to", help="timm:NAME, hf:FOLDER or package.module:function.")] = None,
-    out: Annotated[str, typer.Option(help="Where the weights go; the certificate goes beside.")] = "model.safetensors",
-    golden: Annotated[
-        str | None, typer.Option("--verify", help="A .npz file: inputs, and the source network's outputs.")
+    file: Annotated[str | None, typer.Argument(help="The file of weights, of any framework.")] = None,
+    to: Annotated[
+        str | None, typer.Option("--to", help="The module: timm:NAME, hf:FOLDER or package.module:function.")
     ] = None,
-    partial: Annotated[bool, typer.Option("--partial", help="Layers may be left over on both sides.")] = False,
-    adapt: Annotated[bool, typer.Option("--adapt", help="Set epsilon and the like as the file states them.")] = False,
-    hints: Annotated[str | None, typer.Option(help="JSON: layers of the file to layers of the module.")] = None,
-    key: Annotated[str | None, typer.Option(help="The entry of the file that holds the weights.")] = None,
-    is_list: Annotated[bool, typer.Option("--list", help="Show the tensors of the file.")] = False,
-    check: Annotated[str | None, typer.Option(help="A certificate: port again, and compare.")] = None,
-    scaffold: Annotated[str | None, typer.Option(help="Write a module for the file's architecture there.")] = None,
+    out: Annotated[
+        str, typer.Option(help="Save the weights here, and the certificate in the same folder.")
+    ] = "model.safetensors",
+    golden: Annotated[
+        str | None, typer.Option("--verify", help="A .npz file: inputs, and the source network's outputs for them.")
+    ] = None,
+    partial: Annotated[bool, typer.Option("--partial", help="Allow unassigned layers on both sides.")] = False,
+    adapt: Annotated[bool, typer.Option("--adapt", help="Set epsilon and momentum to the values of the file.")] = False,
+    hints: Annotated[str | None, typer.Option(help="JSON: layer of the file to layer of the module.")] = None,
+    key: Annotated[str | None, typer.Option(help="The entry of the file with the weights, if it has several.")] = None,
+    is_list: Annotated[bool, typer.Option("--list", help="List the tensors of the file.")] = False,
+    check: Annotated[str | None, typer.Option(help="Repeat the port of this certificate, and compare.")] = None,
+    scaffold: Annotated[str | None, typer.Option(help="Write a module with the file's architecture here.")] = None,
     as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Load weights of another framework into a module, and say how far that is proven."""
+    """Load weights of another framework into a module, and certify how far the result is proven."""
     from frostline.recipes.port_files import list_tensors, port_to_file, write_scaffold
     from frostline.recipes.port_replay import check_certificate, read_certificate
 
@@ -158,9 +162,9 @@ def port(
             return
         if file is None or (to is None and not is_list):
             raise DataError(
-                what="The port needs a file and a module.", where="frostline port FILE --to MODEL",
+                what="`frostline port` needs a file of weights and a module.", where="frostline port FILE --to MODEL",
                 received=f"FILE {file}, --to {to}",
-                do="name both; or show what a file holds: frostline port FILE --list.",
+                do="pass both; or list the tensors of a file: frostline port FILE --list.",
             )  # fmt: skip
         if is_list:
             listing = list_tensors(file, key)

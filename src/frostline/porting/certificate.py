@@ -1,4 +1,4 @@
-"""The certificate of a port: what went where, what was proven, what was only tested, what nobody knows."""
+"""The certificate of a port: the assignment, what is proven, what was only tested, what is unknown."""
 
 from __future__ import annotations
 
@@ -8,26 +8,27 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 SCHEMA = 2
-RULES = 1  # of layouts; a change of a rule that writes other values than before raises it
-NUMBERS = "numbers in names"  # the reason for pairs that nothing else told
-STATISTICS = "statistics"  # the setting of checks by running statistics
-_SHOWN = 3  # layers in one line
+RULES = 1  # version of the layout rules; increased when a rule changes the values that it writes
+NUMBERS = "numbers in names"  # the reason for pairs without any other evidence
+STATISTICS = "statistics"  # `Check.setting` of comparisons with running statistics
+_SHOWN = 3  # names listed in one line
 
 
 @dataclass(frozen=True)
 class Mapped:
-    """One tensor of the module and what it was made of.
+    """One tensor of the module, and the tensors of the file that it was made of.
 
     Attributes:
         target: Its name in the module's state dict.
         sources: Names of the file's tensors, in order; empty for a constant.
-        layout: The transforms, in words.
+        layout: The names of the layouts that were applied.
         unit: The layer of the file.
         layer: The layer of the module.
-        reason: Why these two belong together.
-        margin: By how much: 1 if nothing else was possible.
-        sha256: Digest of the bytes that the module holds now.
-        is_computed: Whether it was computed, as of a weight norm: no inverse gives its sources back.
+        reason: The evidence for this pair of layers.
+        margin: How clear the evidence is: 1 if no other assignment was possible.
+        sha256: Digest of the tensor as the module holds it after the port.
+        is_computed: Whether it was computed from its sources, such as under a weight norm: the computation has no
+            inverse.
     """
 
     target: str
@@ -43,15 +44,15 @@ class Mapped:
 
 @dataclass(frozen=True)
 class Check:
-    """One setting that the file states, beside that of the module.
+    """One setting of the file, compared with that of the module.
 
     Attributes:
         layer: The layer of the module.
-        setting: What was compared (`eps`, `momentum`, `padding`, ...).
+        setting: Its name (`eps`, `momentum`, `padding`, ...).
         status: `agrees`, `set` (made equal on request), `differs`, or `unknown`.
-        text: Both values, and what follows.
-        attribute: Of a value that was set: its name in the layer.
-        value: Of a value that was set: what it is now.
+        text: Both values, and a remedy if there is one.
+        attribute: The attribute of the layer, if the setting was set.
+        value: The new value of the attribute, if the setting was set.
     """
 
     layer: str
@@ -64,17 +65,17 @@ class Check:
 
 @dataclass(frozen=True)
 class Run:
-    """Outputs of the module beside those of the source network, on the same inputs.
+    """A comparison of the outputs of the module with those of the source network, on the same inputs.
 
     Attributes:
-        kind: Where the source's outputs come from: `golden outputs`, `interpretation of the file's graph`, ...
+        kind: The origin of the source's outputs: `golden outputs`, `interpretation of the file's graph`, ...
         samples: How many inputs were run.
         error: Largest difference, relative to the largest output.
-        tolerance: What was allowed.
+        tolerance: Largest relative difference that was allowed.
         alternatives: How many assignments were run; 1 if only one was possible.
-        layers: The layers of the file whose outputs these are; empty for those of the network.
-        silent: Layers that these outputs do not show: a change of their weights by a tenth would be allowed.
-        extra: How many outputs the module gave beyond those that were compared.
+        layers: The layers of the file whose outputs were compared; empty for the outputs of the network.
+        silent: Layers that hardly change these outputs: a change of their weights by 10 % stays within the tolerance.
+        extra: Number of further outputs of the module that were not compared.
     """
 
     kind: str
@@ -89,29 +90,29 @@ class Run:
 
 @dataclass(frozen=True)
 class Certificate:
-    """What `frostline.port` did, and how far it is proven.
+    """The record of one call of `frostline.port`, and how far its result is proven.
 
     Attributes:
         file: Path of the file.
         sha256: Digest of the file; of a checkpoint, of its index.
-        format: Of the file, in words.
-        framework: Whose layouts it follows.
-        model: Class of the module.
+        format: Name of the file format.
+        framework: The framework whose layouts the tensors have.
+        model: Class name of the module.
         mapping: One entry for each tensor of the module that was written.
-        kept: Layers of the module that kept their values: a partial port.
-        unused: Layers of the file that went nowhere: a partial port.
-        dropped: Tensors of the file that are no part of the network, and their class.
-        checks: Settings of layers beside those of the file.
-        runs: Outputs that were compared.
-        notes: Wrappers that were looked into, choices that were made.
-        proven: What holds whatever the inputs are.
-        tested: What was tried on samples only.
-        unknown: What the file does not tell.
-        to: How the command built the module; empty in Python.
-        files: Digests of all other files that were read (shards, external data), by their path from the file's folder.
-        weights: Digests of the files that the command saved, by their names beside the certificate.
-        key: Which entry of the file was asked for; empty if none was.
-        is_adapted: Whether settings were to be made equal.
+        kept: Layers of the module that keep their values; only in a partial port.
+        unused: Layers of the file that were assigned to no layer; only in a partial port.
+        dropped: Tensors of the file that are not part of the network, and why (`optimizer slot`, `counter`).
+        checks: Comparisons of settings.
+        runs: Comparisons of outputs.
+        notes: Wrappers that were removed from names, and choices that were made.
+        proven: What holds for all inputs.
+        tested: What was only tested on samples.
+        unknown: What neither the file nor a test shows.
+        to: The argument `--to` of the command; empty if the port was made in Python.
+        files: Digests of all other files that were read (shards, external data), by path relative to the file's folder.
+        weights: Digests of the files that the command saved, by file name.
+        key: The argument `key`; empty if none was passed.
+        is_adapted: The argument `adapt`.
         rules: The version of the layout rules.
     """
 
@@ -138,17 +139,17 @@ class Certificate:
     rules: int = RULES
 
     def as_dict(self) -> dict[str, Any]:
-        """The certificate as `frostline port --check` reads it: plain values, for JSON, with a digest of them all."""
+        """The certificate as plain values for JSON, with a digest of them all; `frostline port --check` reads it."""
         values = {"schema": SCHEMA, **asdict(self)}
         return {**values, "digest": _digest(values)}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Certificate:
-        """A certificate from what `as_dict` gave.
+        """The certificate from the values that `as_dict` returned.
 
         Raises:
-            ValueError: If it was written in a form that this version does not know, or edited since.
-            KeyError, TypeError: If it is no certificate.
+            ValueError: If the schema is of another version, or the values were edited.
+            KeyError, TypeError: If the values are not those of a certificate.
         """
         values = dict(values)
         if values.get("schema") != SCHEMA:
@@ -163,15 +164,15 @@ class Certificate:
         return cls(**made, **_plain(values))
 
     def units(self) -> dict[str, str]:
-        """The layer of the module that each layer of the file became: hints that repeat this port."""
+        """The layer of the module for each layer of the file; as `hints` they repeat this port."""
         return {one.unit: one.layer for one in self.mapping}
 
     def settings(self) -> dict[str, Any]:
-        """Values of the module that were set, by layer and attribute (`norm.eps`): weights do not hold them."""
+        """Settings that the port changed, by layer and attribute (`norm.eps`): files of weights do not store them."""
         return {f"{one.layer.partition(':')[0]}.{one.attribute}": one.value for one in self.checks if one.attribute}
 
     def text(self) -> str:
-        """A summary for people."""
+        """The certificate as text for the terminal."""
         lines = [
             f"{self.file} ({self.format}{_beside(self.files)}) -> {self.model}: {len(self.mapping)} tensors of "
             f"{len(self.units())} layers.",
@@ -189,7 +190,7 @@ class Certificate:
             lines.append(f"Dropped: {len(self.dropped)} tensors ({', '.join(kinds)})")
         lines += _of_checks(self.checks)
         if self.settings():
-            lines.append("Weights do not hold what was set: set it again wherever they are loaded.")
+            lines.append("A file of weights does not store these settings: set them wherever the weights are loaded.")
         return "\n".join(lines)
 
     def __str__(self) -> str:
@@ -197,7 +198,7 @@ class Certificate:
 
 
 def _digest(values: dict[str, Any]) -> str:
-    """Of a certificate without it. It shows that values were changed, not by whom: it is no signature."""
+    """The digest of a certificate's values. It detects edits; it is not a signature and does not show who made them."""
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
@@ -212,15 +213,15 @@ def sentences(
 
     Args:
         mapping: Every tensor that was written.
-        runs: Outputs that were compared.
-        checks: Settings that were compared.
-        converted: How many tensors the module holds in another dtype than the file.
+        runs: Comparisons of outputs.
+        checks: Comparisons of settings.
+        converted: Number of tensors that were converted to another dtype.
     """
     constants, num_computed = sum(not one.sources for one in mapping), sum(one.is_computed for one in mapping)
     proven = (
-        f"each of {len(mapping)} tensors was written once, and the inverse of its layout gives back the file's bytes"
-        + (f"; but {num_computed} were computed from the file's, which nothing gives back" if num_computed else "")
-        + (f"; {constants} are constants that the file leaves out" if constants else "")
+        f"each of {len(mapping)} tensors was written once, and the inverse of its layout reproduces the file's bytes"
+        + (f"; but {num_computed} were computed from several tensors, which has no inverse" if num_computed else "")
+        + (f"; {constants} are constants that the file does not store" if constants else "")
         + (f"; {converted} were then converted to the module's dtype" if converted else "")
         + "."
     )
@@ -235,28 +236,30 @@ def sentences(
     statuses = [check.status for check in checks if check.setting == STATISTICS]
     if statuses:
         tried.append(
-            f"values on real samples are distributed as the file says in {statuses.count('agrees')} of {len(statuses)} "
-            f"BatchNorm layers, and otherwise in {statuses.count('differs')}"
+            f"values on real samples are distributed as the file states in {statuses.count('agrees')} of "
+            f"{len(statuses)} BatchNorm layers, and otherwise in {statuses.count('differs')}"
         )
     if not tried:
         told = sorted({one.reason for one in mapping if one.margin < 1})
-        tried = ["nothing was run" + (f"; layers were told apart by {', '.join(told)}" if told else "")]
+        tried = ["nothing was run" + (f"; layers were distinguished by {', '.join(told)}" if told else "")]
         pairs = dict.fromkeys(f"{one.unit} to {one.layer}" for one in mapping if one.reason == NUMBERS)
         if pairs:
-            tried.append(f"{len(pairs)} by numbers alone, which networks count from either end: {_listed([*pairs])}")
+            tried.append(
+                f"{len(pairs)} by numbers alone, which may count from either end of a network: {_listed([*pairs])}"
+            )
     tested = f"{'; '.join(tried)}."
-    behind = [f"what the module computes behind {_listed(list(run.layers))}" for run in runs if run.layers]
-    unknown = behind if runs else ["whether the module computes what the source network does (pass golden outputs)"]
+    after = [f"what the module computes after {_listed(list(run.layers))}" for run in runs if run.layers]
+    unknown = after if runs else ["whether the module computes what the source network does (pass golden outputs)"]
     if not runs:
         is_compared = any(check.setting != STATISTICS for check in checks)
         hidden = "" if is_compared else "epsilon, padding, activations, "
-        unknown.append(f"settings that weights do not show: {hidden}the order of a flatten")
+        unknown.append(f"settings that a file of weights does not state: {hidden}the order of a flatten")
     unknown += [f"{setting} of {names}: {text}" for (_, setting, text), names in _grouped(checks, "unknown")]
-    unknown += [f"whether {_listed([*run.silent])} compute what their source does" for run in runs if run.silent]
+    unknown += [
+        f"whether {_listed([*run.silent])} compute the same as in the source network" for run in runs if run.silent
+    ]
     if not runs:
-        unknown += [
-            f"what follows from another {setting} of {names}" for setting, names in _by_setting(checks, "differs")
-        ]
+        unknown += [f"the effect of another {setting} of {names}" for setting, names in _by_setting(checks, "differs")]
     return (
         proven,
         tested,
@@ -269,7 +272,7 @@ def _of_layers(run: Run) -> str:
 
 
 def _of_checks(checks: tuple[Check, ...]) -> list[str]:
-    """One line for each setting that is not as in the file; those that are unknown stand in the sentence of these."""
+    """One line for each setting that differs or was set; unknown settings are in the sentence `unknown`."""
     return [
         f"{status.capitalize() + ':':9}{setting} of {names}: {text}"
         for (status, setting, text), names in _grouped(checks, "differs", "set")
@@ -277,7 +280,7 @@ def _of_checks(checks: tuple[Check, ...]) -> list[str]:
 
 
 def _grouped(checks: tuple[Check, ...], *statuses: str) -> list[tuple[tuple[str, str, str], str]]:
-    """Status, setting and text of checks, with the layers that share them."""
+    """Checks grouped by status, setting and text, with the names of their layers."""
     groups: dict[tuple[str, str, str], list[str]] = {}
     for check in checks:
         if check.status in statuses:
@@ -299,5 +302,5 @@ def _listed(names: list[str]) -> str:
 
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:
-    """Lists of JSON as the tuples of records."""
+    """The values with lists, as JSON has them, replaced by tuples."""
     return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}

@@ -1,4 +1,4 @@
-"""Weights of another framework into your own module: read, plan, write, prove."""
+"""`port`: load the weights of another framework into a module, and prove the result."""
 
 from __future__ import annotations
 
@@ -45,33 +45,35 @@ def port(
     key: str | None = None,
     like: Certificate | None = None,
 ) -> Certificate:
-    """Load the weights of another framework into a module, and say how far that is proven.
+    """Load the weights of another framework into a module, and certify how far the result is proven.
 
-    The file is read as data, without its framework; no code of it is run. Each layer of the file becomes the layer of
-    the module that has its type and shape, told apart by the flow of values, by names and by order. Where these leave
-    more than one way, golden outputs decide, or an error lists them: nothing is guessed. Files of Keras and ONNX that
-    carry their architecture bring golden outputs of their own: their network is computed, and the module beside it.
+    The file is read as data, without its framework; no code in it is run. Each layer of the file is assigned to a layer
+    of the module with the same type and shape. Among several such layers the flow of values, names and order decide; if
+    they are not sufficient, golden outputs decide, or an error lists the candidates. Nothing is guessed. If a Keras or
+    ONNX file contains the architecture, the source network is computed on random inputs, and the outputs of the module
+    are compared with its outputs.
 
     Args:
-        source: The path of a file of weights; the formats are listed in docs/formats.md.
-        model: The module that takes them, changed in place; it is unchanged if an error is raised.
-        hints: Which layer of the file becomes which layer of the module, by name, where that cannot be told.
-        partial: Whether layers may be left over on both sides, such as a head of other classes. They are listed in the
-            certificate.
-        adapt: Whether settings of layers that the file states and the module has otherwise (epsilon, momentum) are set.
-        golden: Inputs and the outputs of the source network for them, as the module takes and gives them:
-            `(inputs, outputs)`, or the path of a `.npz` file with arrays `inputs` and `outputs`. Without outputs
-            (`(inputs, None)`) at least 16 real samples, of which the values that reach BatchNorm layers are compared
-            with the running statistics in the file.
-        key: The entry of the file that holds the weights, if it holds several networks.
-        like: The certificate of an earlier port of the same file, whose choices are made again.
+        source: The path of a file of weights; docs/formats.md lists the formats.
+        model: The module to load the weights into, changed in place. If an error is raised, it is unchanged.
+        hints: For layers that cannot be assigned without help: the name of the layer in the file, and the name of the
+            layer in the module.
+        partial: Whether layers may remain unassigned on both sides, such as a head with other classes. The certificate
+            lists them.
+        adapt: Whether to change settings of the module (epsilon, momentum) to the values that the file states.
+        golden: Golden outputs: `(inputs, outputs)`, or the path of a `.npz` file with arrays `inputs` and `outputs`.
+            `inputs` are in the form that the module takes; `outputs` are those of the source network, in the form that
+            the module returns. `(inputs, None)` with at least 16 real samples compares the values that enter the
+            BatchNorm layers with the running statistics in the file.
+        key: The entry of the file that holds the weights, if the file holds several networks.
+        like: The certificate of an earlier port of the same file; its choices are repeated.
 
     Returns:
-        The certificate; `print` it.
+        The certificate; `print` it for a summary.
 
     Raises:
-        PortError: If the file cannot be read, or its layers are not those of the module, or the outputs differ.
-        AmbiguousPortError: If several assignments fit as well; `alternatives` lists them.
+        PortError: If the file cannot be read, layers have no partner, or the outputs differ.
+        AmbiguousPortError: If several assignments fit equally well; `alternatives` lists them.
 
     Example:
         >>> import torch, frostline as fl
@@ -99,8 +101,8 @@ def port(
         check_taken(wanted, model)
     if like is not None and not isinstance(cast("object", like), Certificate):
         raise DataError(
-            what="An earlier port is told by its certificate.", where="port(like=...)",
-            received=f"a value of type {type(like).__name__}", do="pass what an earlier call of port returned.",
+            what="`like` takes the certificate of an earlier port.", where="port(like=...)",
+            received=f"a value of type {type(like).__name__}", do="pass the certificate that an earlier port returned.",
         )  # fmt: skip
     with open_source(path, key) as (content, file), ExitStack() as undo:
         path = file.path if path.is_dir() else path
@@ -128,9 +130,9 @@ def port(
 def _reference(
     content: Source, plan: PortPlan, model: nn.Module, golden: Golden | None, like: Certificate | None
 ) -> Reference:  # fmt: skip
-    """What the module is compared with; a port that golden outputs proved is not compared with anything less."""
+    """The outputs to compare with; if golden outputs proved the earlier port, nothing weaker replaces them."""
     if golden is not None and golden.outputs:
         return Reference(content, (golden,))
     if like is not None and any(run.kind == Golden.kind for run in like.runs):
-        return Reference(content, notes=("The golden outputs of the earlier port were not given again.",))
+        return Reference(content, notes=("The golden outputs of the earlier port were not passed again.",))
     return reference_of(content, plan, model)

@@ -1,4 +1,4 @@
-"""What `frostline port` does: a file of weights to a file of the module's weights, with the certificate beside it."""
+"""The command `frostline port`: save ported weights and their certificate, list tensors, write a scaffold."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PortReport:
-    """What `frostline port` shows after a port."""
+    """The output of `frostline port FILE --to MODEL`."""
 
     certificate: Certificate
     weights: str
@@ -37,7 +37,7 @@ class PortReport:
 
 @dataclass(frozen=True)
 class Listing:
-    """What `frostline port FILE --list` shows."""
+    """The output of `frostline port FILE --list`."""
 
     format: str
     framework: str
@@ -50,7 +50,7 @@ def port_to_file(
     source: str, model: nn.Module, *, to: str, out: str, golden: str | None, partial: bool, adapt: bool,
     hints: str | None, key: str | None,
 ) -> PortReport:  # fmt: skip
-    """Port a file into a module, and save both the weights and the certificate."""
+    """Port a file into a module; save the weights and the certificate."""
     path = as_path("frostline port", "--out", out)
     if path.suffix != ".safetensors":
         raise DataError(
@@ -69,7 +69,7 @@ def port_to_file(
 
 
 def list_tensors(source: str, key: str | None = None) -> Listing:
-    """What a file of weights holds; no array is read."""
+    """The tensors of a file of weights; no array is read."""
     with open_source(as_path("frostline port", "FILE", source), key) as (content, _):
         tensors = tuple((one.name, one.dtype, one.shape, f"{one.unit}: {one.leaf}") for one in content.tensors)
         return Listing(content.format, content.framework, tensors, dict(content.dropped), content.notes)
@@ -77,7 +77,7 @@ def list_tensors(source: str, key: str | None = None) -> Listing:
 
 @dataclass(frozen=True)
 class Scaffold:
-    """What `frostline port FILE --scaffold` shows."""
+    """The output of `frostline port FILE --scaffold OUT`."""
 
     module: str
     layers: int
@@ -86,25 +86,25 @@ class Scaffold:
         """For people."""
         stem = Path(self.module).stem
         return (
-            f"Wrote {self.module}, a module of {self.layers} layers. Fill it:\n"
+            f"Wrote {self.module}, a module of {self.layers} layers. To load the weights:\n"
             f"  frostline port FILE --to {stem}:{CLASS} --out {stem}.safetensors"
         )
 
 
-CLASS = "Network"  # of the module that is written
+CLASS = "Network"  # the name of the class that is written
 
 
 def write_scaffold(source: str, out: str, key: str | None = None) -> Scaffold:
     """Write a module for the architecture in a file.
 
     Raises:
-        DataError: If `out` is there already, or is no name of a module of Python.
-        PortError: If a layer is none of those that are written.
+        DataError: If `out` exists already, or is not a valid name of a Python module.
+        PortError: If a layer has no translation.
     """
     path = as_path("frostline port", "--scaffold", out)
     if path.suffix != ".py" or not path.stem.isidentifier() or path.exists():
         raise DataError(
-            what="A module is written into a new file of Python.", where="--scaffold", received=out,
+            what="A scaffold is written into a new Python file.", where="--scaffold", received=out,
             do="pass the name of a file that does not exist yet, such as --scaffold network.py.",
         )  # fmt: skip
     with open_source(as_path("frostline port", "FILE", source), key) as (content, _):
@@ -114,7 +114,7 @@ def write_scaffold(source: str, out: str, key: str | None = None) -> Scaffold:
 
 
 def _hints(text: str) -> dict[str, str]:
-    """A mapping as JSON: a text, or the path of a file with it."""
+    """The hints, from JSON text or from the path of a JSON file."""
     try:
         found: Any = json.loads(Path(text).read_text() if text.endswith(".json") else text)
     except (OSError, ValueError) as error:
@@ -128,5 +128,5 @@ def _no_hints(text: str) -> DataError:
     return DataError(
         what="Hints are a mapping from layers of the file to layers of the module.", where="--hints",
         received=text[:60],
-        do="""write it as JSON: --hints '{"dense_1": "head"}', or pass a .json file that holds it.""",
+        do="""write it as JSON: --hints '{"dense_1": "head"}', or pass the path of a .json file.""",
     )  # fmt: skip

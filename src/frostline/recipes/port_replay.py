@@ -1,4 +1,4 @@
-"""What `frostline port --check` does: a port made again as its certificate says, and compared with it."""
+"""The command `frostline port --check`: repeat a port from its certificate, and compare the results."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from frostline.recipes.port import port
 if TYPE_CHECKING:
     from torch import nn
 
-# What a certificate says beside its mapping, and comes out again in every port of the same files.
+# Fields of a certificate, other than the mapping, that are the same in every port of the same files.
 _COMPARED = ("sha256", "files", "format", "framework", "kept", "unused", "dropped", "proven")
 
 
 @dataclass(frozen=True)
 class Replay:
-    """What `frostline port --check` shows."""
+    """The output of `frostline port --check`."""
 
     certificate: str
     file: str
@@ -37,31 +37,31 @@ class Replay:
         """For people."""
         return (
             f"{self.certificate}: all {self.files} files have the digests of the certificate, and all {self.tensors} "
-            f"tensors of the module come out as they did; {self.outputs}."
+            f"tensors of the module have the same values as then; {self.outputs}."
         )
 
 
 def check_certificate(
     path: str, model: nn.Module, source: str | None = None, golden: str | None = None
 ) -> Replay:  # fmt: skip
-    """Port again as a certificate says, and compare everything with it: files, tensors, layouts, settings.
+    """Repeat a port from its certificate, and compare files, tensors, layouts and settings.
 
     Args:
-        path: Of the certificate.
-        model: The module, built as it was then.
-        source: The file of weights, if it lies elsewhere now.
-        golden: Golden outputs that were given then, to compare the outputs again.
+        path: The path of the certificate.
+        model: The module, built as for the first port.
+        source: The path of the file of weights, if it has moved.
+        golden: The golden outputs of the first port, to compare the outputs again.
 
     Raises:
-        PortError: If a file is another one, or anything comes out otherwise.
+        PortError: If a file has changed, or any result differs.
         DataError: If the certificate cannot be read, or was edited.
     """
     then = read_certificate(path)
     file = source or then.file
     if then.rules != RULES:
         raise PortError(
-            what="The certificate was made with other layout rules than those of this version.", where=path,
-            received=f"rules {then.rules}, and {RULES} now", do="port the file anew.",
+            what="The certificate was written with another version of the layout rules.", where=path,
+            received=f"rules {then.rules}, and {RULES} now", do="port the file again.",
         )  # fmt: skip
     _check_files(then, file)
     _check_saved(then, Path(path).parent, model)
@@ -78,7 +78,7 @@ def check_certificate(
 
 
 def _check_files(then: Certificate, path: str) -> None:
-    """Refuse sources that are not those of the certificate.
+    """Refuse files of weights that have changed since the certificate.
 
     Raises:
         PortError: It names the first file that differs.
@@ -95,15 +95,15 @@ def _checkdigest_of_file(path: Path, found: str, wanted: str) -> None:
         raise PortError(
             what="The file of weights is not the one of the certificate.", where=str(path),
             received=f"digest {found[:12]}, and {wanted[:12]} in the certificate",
-            do="fetch the file of the certificate, or port this one anew.",
+            do="get the file of the certificate, or port this one again.",
         )  # fmt: skip
 
 
 def _check_saved(then: Certificate, folder: Path, model: nn.Module) -> None:
-    """Refuse saved weights that are not those of the certificate, or not of this module.
+    """Refuse saved weights that have changed since the certificate, or that do not fit this module.
 
     Raises:
-        PortError: It says what differs.
+        PortError: If a digest, a name or a shape differs.
     """
     for name, digest in then.weights.items():
         path = folder / name
@@ -112,7 +112,7 @@ def _check_saved(then: Certificate, folder: Path, model: nn.Module) -> None:
             raise PortError(
                 what="The saved weights are not those of the certificate.", where=str(path),
                 received=f"digest {found[:12]}, and {digest[:12]} in the certificate",
-                do="put the weights beside the certificate as they were saved, or port the file anew.",
+                do="put the saved weights into the folder of the certificate, or port the file again.",
             )  # fmt: skip
         with safe_open(path, "pt") as saved_file:
             saved = {name: tuple(saved_file.get_slice(name).get_shape()) for name in saved_file.keys()}  # noqa: SIM118
@@ -122,37 +122,37 @@ def _check_saved(then: Certificate, folder: Path, model: nn.Module) -> None:
             raise PortError(
                 what="The module is not the one whose weights were saved.", where=f"{path}: {odd[0]!r}",
                 received=f"the shape {own.get(odd[0])} in the module, {saved.get(odd[0])} in the file; {len(odd)} such",
-                do="build the module as it was then, or port the file anew.",
+                do="build the module as for the first port, or port the file again.",
             )  # fmt: skip
 
 
 def _check_mapping(path: str, then: Certificate, now: Certificate) -> None:
-    """Refuse a port that comes out otherwise.
+    """Refuse a port with other results.
 
     Raises:
-        PortError: It names the tensors, or what else differs.
+        PortError: If a tensor or another field differs; the error names them.
     """
     facts = {one.target: (one.sources, one.layout, one.unit, one.layer, one.sha256) for one in then.mapping}
     again = {one.target: (one.sources, one.layout, one.unit, one.layer, one.sha256) for one in now.mapping}
     changed = [name for name in sorted(facts.keys() | again.keys()) if facts.get(name) != again.get(name)]
     others = [name for name in _COMPARED if getattr(then, name) != getattr(now, name)]
-    # Outputs that are not compared again leave more settings unknown; samples that are not given, no statistics.
+    # Without a comparison of outputs more settings are unknown; without samples there are no statistics.
     if not {one for one in then.checks if one.setting != STATISTICS} <= set(now.checks):
         others.append("checks")
     if changed or others:
         raise PortError(
-            what="The port comes out otherwise than the certificate says.",
+            what="The port has other results than its certificate.",
             where=f"{path}: {', '.join([*changed[:6], *others])}",
             received=f"{len(changed)} of {len(facts)} tensors, and {len(others)} of {len(_COMPARED) + 1} other entries",
-            do="build the module as it was then; a newer version of this library may say why in its changelog.",
+            do="build the module as for the first port; after an update of this library see its changelog.",
         )  # fmt: skip
 
 
 def read_certificate(path: str) -> Certificate:
-    """A certificate that a port has written.
+    """Read a certificate.
 
     Raises:
-        DataError: If the file is none.
+        DataError: If the file is not a certificate.
     """
     place = as_path("frostline port", "--check", path)
     try:
@@ -162,5 +162,5 @@ def read_certificate(path: str) -> Certificate:
             what="This is not the certificate of a port.", where=path,
             received=error.received if isinstance(error, CacheError) else f"no entry {error}"
             if isinstance(error, KeyError) else str(error),
-            do="pass the file that `frostline port ... --out NAME.safetensors` wrote beside it: NAME.certificate.json.",
+            do="pass the file that `frostline port ... --out NAME.safetensors` wrote: NAME.certificate.json.",
         ) from error  # fmt: skip

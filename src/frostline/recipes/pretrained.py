@@ -1,4 +1,4 @@
-"""What `--weights` does: a file of weights of any framework into the model of a command, and a head for its classes."""
+"""The option `--weights`: load weights of any framework into the model of a command, and give it a head."""
 
 from __future__ import annotations
 
@@ -20,31 +20,32 @@ if TYPE_CHECKING:
 
     from frostline.porting.certificate import Certificate
 
-# What a refused port can be given in Python, and the option of `frostline port` for it.
+# Arguments that an error of `port` recommends, and the options of `frostline port` for them.
 _OPTIONS = (("partial=True", "--partial"), ("adapt=True", "--adapt"), ("golden=", "--verify golden.npz"))
 
 
 def load_pretrained(
     model: nn.Module, file: str, classes: tuple[str, ...], *, spec: str, certificate: str | None = None
 ) -> tuple[nn.Module, str]:  # fmt: skip
-    """Pretrained layers and a head: that of the file if a run on these very classes saved it, else a new one.
+    """Load pretrained layers, and the head of the file if a run on the same classes saved it; else make a new head.
 
-    Weights of PyTorch are copied by name and shape. Those of another framework are ported: every layer of the file into
-    a layer of the model, before the head is replaced.
+    Weights of PyTorch are copied by name and shape. Weights of another framework are ported before the head is
+    replaced: every layer of the file has to be assigned to a layer of the model.
 
     Args:
         model: Changed in place.
         file: The path of the weights.
-        classes: Of the data.
-        spec: How the command built the model, for remedies.
-        certificate: Where the certificate of a port goes; None writes none.
+        classes: The classes of the data.
+        spec: The argument `--model` of the command, for error texts.
+        certificate: The path to which the certificate of a port is saved; None saves none.
 
     Returns:
-        The head, and a sentence about what was taken.
+        The head, and a sentence that states which weights were loaded.
 
     Raises:
         PortError: If the file cannot be read, or its layers are not those of the model.
-        DataError: If the weights are of a network that a treatment has changed, or there is no port to certify.
+        DataError: If the weights belong to a network that a treatment has changed, or `certificate` is passed and the
+            weights are copied.
     """
     weights = as_path("frostline", "--weights", file)
     with open_source(weights) as (source, _):
@@ -63,7 +64,7 @@ def load_pretrained(
     made = _ported(model, weights, spec)
     line = (
         f"{len(made.mapping)} tensors of {len(made.units())} layers ported from {file} ({made.format}): each was "
-        f"written once, and its layout gives the file's bytes back; {made.tested.removesuffix('.')}"
+        f"written once, and the inverse of its layout reproduces the file's bytes; {made.tested.removesuffix('.')}"
     )
     if certificate is not None:
         write_json(as_path("frostline", "--certificate", certificate), made.as_dict())
@@ -88,13 +89,13 @@ def _copied(model: nn.Module, weights: Path, classes: tuple[str, ...]) -> tuple[
         summary = reuse(weights, model)
     odd = (*summary.skipped, *summary.new)
     if odd:
-        sys.stderr.write(f"Not taken from {weights}: {', '.join(odd[:3])}\n")
+        sys.stderr.write(f"Not used from {weights}: {', '.join(odd[:3])}\n")
     changed = set_settings(model, made.get("settings") or {}, weights)
-    return head, f"{summary} from {weights}" + (f"; set as these weights need it: {changed}" if changed else "")
+    return head, f"{summary} from {weights}" + (f"; settings changed for these weights: {changed}" if changed else "")
 
 
 def set_settings(model: nn.Module, settings: dict[str, Any], weights: Path) -> str:
-    """Give layers the values that weights were ported with (epsilon of a norm), which the weights do not hold.
+    """Apply the settings with which weights were ported (epsilon of a norm), which the weights do not store.
 
     Args:
         model: Changed in place.
@@ -102,7 +103,7 @@ def set_settings(model: nn.Module, settings: dict[str, Any], weights: Path) -> s
         weights: For errors.
 
     Returns:
-        What was another value before, in words.
+        The settings that had another value, as text.
 
     Raises:
         DataError: If the model has no such layer or attribute.
@@ -124,7 +125,7 @@ def set_settings(model: nn.Module, settings: dict[str, Any], weights: Path) -> s
 
 
 def _ported(model: nn.Module, weights: Path, spec: str) -> Certificate:
-    """Raises `PortError` with the command that settles what this one leaves open, if an option does."""
+    """Port; an error that an option of `frostline port` resolves names the command with that option."""
     try:
         made = port(weights, model)
     except PortError as error:

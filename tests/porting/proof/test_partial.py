@@ -187,7 +187,7 @@ def test_graphs_of_onnx_are_compared_inside():
     (run,) = certificate.runs
     assert (run.kind, run.layers) == ("ONNX Runtime on random inputs", ("node_gemm_5",))
     assert "the outputs of 'node_gemm_5', the last layers that were ported, agree with ONNX" in certificate.tested
-    assert certificate.unknown == "what the module computes behind 'node_gemm_5'."
+    assert certificate.unknown == "what the module computes after 'node_gemm_5'."
     other = nn.Sequential(*[nn.ReLU() if isinstance(one, nn.Tanh) else one for one in nets.onnx_with_another_head()])
     with pytest.raises(fl.PortError, match="does not compute"):
         fl.port(path, other, partial=True, hints=hints)

@@ -57,7 +57,7 @@ def test_layers_behind_outputs_that_were_not_compared_are_listed(tmp_path):
     (run,) = certificate.runs
     assert (run.silent, run.extra) == (("aux",), 1)
     assert "but hardly depend on 'aux'; 1 further outputs of the module were not compared" in certificate.tested
-    assert "whether 'aux' compute what their source does" in certificate.unknown
+    assert "whether 'aux' compute the same as in the source network" in certificate.unknown
     assert not model.aux.weight.requires_grad
     assert model.main.weight.grad is None
 

@@ -51,7 +51,7 @@ def test_padding_by_a_layer_of_its_own():
 def test_causal_padding_and_other_fillings():
     assert checked(nn.Conv1d(1, 1, 3, dilation=2), {"padding": "causal"}) == (
         "unknown",
-        "none in the layer, causal in the file: pad 4 values before the data only, unless your forward does that",
+        "none in the layer, causal in the file: pad 4 values before the data only, unless the forward method does that",
     )
     assert checked(nn.Conv1d(1, 1, 3, padding=1), {"padding": "causal"})[0] == "differs"
     assert checked(nn.Conv1d(1, 1, 3, padding_mode="reflect"), {})[0] == "differs"

@@ -38,8 +38,8 @@ def test_masks_stay_unknown_whatever_the_outputs_say():
     assert found(marking, nn.Embedding(3, 2)) == [("f0", "mask_zero", "unknown"), ("f1", "mask_value", "unknown")]
     settings = [*of_network([SourceLayer("ids", *marking[0])], nn.Embedding(3, 2))]
     (check,) = checks_of(settings, (), has_run=True)
-    assert check.text == "the file's network leaves out padded steps: the module has to do that, too"
-    assert causes_of(settings).startswith("mask_zero of 'ids': the file's network leaves out padded steps")
+    assert check.text == "the network of the file skips padded steps: the module must skip them, too"
+    assert causes_of(settings).startswith("mask_zero of 'ids': the network of the file skips padded steps")
 
 
 def test_preparation_of_inputs_and_the_variance_of_batch_norm():

@@ -1,1 +1,1 @@
-"""Settings that weights do not show: those of the file beside those of the module, layer by layer."""
+"""Settings that tensors do not store, such as epsilon: those of the file compared with those of the module."""

@@ -1,4 +1,4 @@
-"""Every setting that a file states, beside that of the module."""
+"""Comparison of every setting that a file states with that of the module."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 def compare(
     plan: PortPlan, source: Source, model: nn.Module, shapes: Mapping[str, tuple[int, ...]]
 ) -> tuple[Setting, ...]:
-    """The settings of every layer that has a partner, and those of the whole network.
+    """Compare the settings of every assigned layer, and those of the whole network.
 
     Args:
-        plan: Which layer became which. Layers that are still open are compared in the order in which they are listed.
-        source: The file; only networks of Keras state settings in words that are known here.
+        plan: The assignment. Layers that are still open are compared in the order in which they are listed.
+        source: The file; settings are compared for networks of Keras only.
         model: The module.
-        shapes: Of the outputs of the file's layers, as far as they are known; channels last.
+        shapes: Shapes of the outputs of the file's layers that are known; channels last.
     """
     if source.framework != "keras" or not source.layers:
         return ()
@@ -44,7 +44,7 @@ def compare(
 
 
 def _follower(model: nn.Module, name: str) -> nn.Module | None:
-    """What comes after a layer in the `Sequential` that holds it."""
+    """The next entry of the `Sequential` that contains a layer."""
     holder, _, own = name.rpartition(".")
     parent = model.get_submodule(holder)
     if not isinstance(parent, nn.Sequential) or own not in parent._modules:

@@ -1,4 +1,4 @@
-"""The padding of convolutions: SAME depends on the size of the input, and is not symmetric at other strides than 1."""
+"""The padding of convolutions. SAME depends on the size of the input; with a stride above 1 it is not symmetric."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 def convolution(
     name: str, module: _ConvNd, layer: SourceLayer, before: SourceLayer | None, size: Sequence[int] | None
 ) -> Setting:
-    """The padding of a convolution.
+    """Compare the padding of a convolution.
 
     Args:
         name: The layer of the module.
         module: The layer, a convolution of PyTorch that is not transposed.
         layer: The layer of the file.
-        before: The layer whose output it takes.
+        before: The layer of the file before it.
         size: The sizes of its input along the kernel's axes, if they are known.
     """
     stated, own = layer.config.get("padding", "valid"), module.padding
@@ -37,7 +37,7 @@ def convolution(
         if symmetric == (0,) * axes and wanted != [(0, 0)] * axes:
             return _outside(name, "SAME", _remedy(module))
         if wanted is None:
-            text = f"{symmetric} in the module, SAME in the file, which depends on the size of the input at stride"
+            text = f"{symmetric} in the module, SAME in the file, which depends on the size of the input with stride"
             return told(name, "padding", UNKNOWN, f"{text} {module.stride}: {_remedy(module)}")
         agrees = all(first == p and _ends(p, last, k, s, n) for (first, last), p, k, s, n in zip(
             wanted, symmetric, reach, module.stride, size or [0] * axes, strict=True))  # fmt: skip
@@ -59,7 +59,7 @@ def convolution(
 
 
 def transposed(name: str, module: _ConvNd, layer: SourceLayer) -> Setting:
-    """The rim that a transposed convolution leaves out."""
+    """Compare the border that a transposed convolution crops."""
     stated, more = layer.config.get("padding", "valid"), layer.config.get("output_padding")
     if more is not None or set(module.dilation) != {1}:
         return told(name, "padding", UNKNOWN, f"output_padding={more} in the file")
@@ -80,7 +80,10 @@ def transposed(name: str, module: _ConvNd, layer: SourceLayer) -> Setting:
 
 def _outside(name: str, kind: str, remedy: str) -> Setting:
     return told(
-        name, "padding", UNKNOWN, f"none in the layer, {kind} in the file: {remedy}, unless your forward does that"
+        name,
+        "padding",
+        UNKNOWN,
+        f"none in the layer, {kind} in the file: {remedy}, unless the forward method does that",
     )
 
 
@@ -104,7 +107,7 @@ def _symmetric(padding: Any, reach: Sequence[int]) -> tuple[int, ...]:
 
 
 def _same(reach: Sequence[int], stride: Sequence[int], size: Sequence[int] | None) -> list[tuple[int, int]] | None:
-    """How much SAME pads before and after; None if that depends on a size that is not known."""
+    """The padding of SAME before and after the data; None if it depends on an unknown size."""
     found: list[tuple[int, int]] = []
     for axis, (k, s) in enumerate(zip(reach, stride, strict=True)):
         sizes = [size[axis]] if size else range(s, 2 * s)
@@ -117,7 +120,7 @@ def _same(reach: Sequence[int], stride: Sequence[int], size: Sequence[int] | Non
 
 
 def _ends(padding: int, last: int, reach: int, stride: int, size: int) -> bool:
-    """Whether symmetric padding gives as many outputs: what it pads too much at the end is not reached."""
+    """Whether symmetric padding gives the same outputs: no window reaches the surplus padding at the end."""
     if padding == last or size == 0:
         return padding == last
     return (size + 2 * padding - reach) // stride == -(-size // stride) - 1

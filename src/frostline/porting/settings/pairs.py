@@ -1,4 +1,4 @@
-"""The settings of one layer of the file beside those of the layer that it became."""
+"""Comparison of the settings of one layer of the file with those of its layer of the module."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from frostline.porting.readers.contract import SourceLayer
 
 EPSILON = {"BatchNormalization": 1e-3, "LayerNormalization": 1e-3, "GroupNormalization": 1e-3, "RMSNormalization": 1e-6}
-# The module that computes what Keras calls so.
+# Activations of Keras, and the modules that compute them.
 ACTIVATIONS: dict[str, nn.Module] = {
     "relu": nn.ReLU(), "relu6": nn.ReLU6(), "tanh": nn.Tanh(), "sigmoid": nn.Sigmoid(), "gelu": nn.GELU(),
     "elu": nn.ELU(), "selu": nn.SELU(), "swish": nn.SiLU(), "silu": nn.SiLU(), "softmax": nn.Softmax(-1),
@@ -29,13 +29,13 @@ ACTIVATIONS: dict[str, nn.Module] = {
 def of_pair(
     step: Step, before: SourceLayer | None, size: Sequence[int] | None, follower: nn.Module | None
 ) -> Iterator[Setting]:
-    """Every setting of one layer that can be compared.
+    """Compare every setting of one layer.
 
     Args:
         step: The layer of the file and that of the module.
-        before: The layer of the file whose output it takes.
+        before: The layer of the file before it.
         size: Sizes of its input between batch and channels, if they are known.
-        follower: What stands after the layer in a `Sequential`, if it stands in one.
+        follower: The next entry of the `Sequential` that contains the layer; None if none does.
     """
     layer, module, name = step.source.layer, step.target.module, step.target.name
     if layer is None:
@@ -70,7 +70,7 @@ def _convolution(name: str, module: nn.modules.conv._ConvNd, config: Any) -> Ite
 
 
 def _of_direction(layer: SourceLayer, unit: str) -> Any:
-    """The settings of a recurrent layer, which may stand in those of `Bidirectional`."""
+    """The settings of a recurrent layer; those inside a `Bidirectional`, if it is in one."""
     inner = layer.config.get("layer")
     if isinstance(inner, dict) and isinstance(inner.get("config"), dict) and layer.kind == "Bidirectional":
         other = layer.config.get("backward_layer")
@@ -82,13 +82,13 @@ def _of_direction(layer: SourceLayer, unit: str) -> Any:
 
 def _recurrent(name: str, module: nn.Module, config: Any) -> Iterator[Setting]:
     wanted = getattr(module, "nonlinearity", "tanh")
-    remedy = "a module of PyTorch cannot: use a cell of your own"
+    remedy = "the modules of PyTorch cannot represent it: write a custom cell"
     yield fixed(name, "activation", wanted, config.get("activation", "tanh"), remedy)
     if not isinstance(module, (nn.RNN, nn.RNNCell)):
         yield fixed(name, "recurrent activation", "sigmoid", config.get("recurrent_activation", "sigmoid"), remedy)
     if config.get("go_backwards"):
         yield told(
-            name, "direction", "unknown", "the file's layer runs from the last step to the first: flip its input"
+            name, "direction", "unknown", "the layer of the file runs from the last step to the first: flip its input"
         )
 
 

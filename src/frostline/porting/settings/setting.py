@@ -1,4 +1,4 @@
-"""One setting of the file beside that of the module, and what makes them equal."""
+"""One setting of the file compared with that of the module, and how to make them equal."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from contextlib import ExitStack
 
-_SHOWN = 4  # of the causes in one message
+_SHOWN = 4  # causes listed in one message
 AGREES, DIFFERS, SET, UNKNOWN = "agrees", "differs", "set", "unknown"
 
 
 @dataclass(frozen=True)
 class Setting:
-    """A setting that was compared.
+    """The comparison of one setting.
 
     Attributes:
-        check: What was found.
-        module: Whose attribute it is, if it can be set in place.
+        check: The result, for the certificate.
+        module: The module whose attribute can be set; None if the setting cannot be changed in place.
         attribute: The name of the attribute.
-        value: What the file says.
-        is_seen: Whether outputs show a difference in it (padding, but not momentum).
-        is_rare: Whether only some inputs show it, so that outputs that agree settle nothing (masks).
+        value: The value in the file.
+        is_seen: Whether a difference changes outputs in evaluation mode (padding does, momentum does not).
+        is_rare: Whether a difference changes outputs for some inputs only (masks), so that a run cannot exclude it.
     """
 
     check: Check
@@ -40,7 +40,7 @@ class Setting:
 
 
 def number(layer: str, name: str, module: nn.Module, attribute: str, value: float, *, is_seen: bool = False) -> Setting:
-    """A number of the file beside an attribute of a module, which can be set to it."""
+    """Compare a number of the file with an attribute of a module, which can be set to it."""
     own = getattr(module, attribute)
     is_same = isinstance(own, (int, float)) and math.isclose(own, value, rel_tol=1e-5, abs_tol=1e-12)
     text = f"{value:g} in both" if is_same else f"{_shown(own)} in the module, {value:g} in the file"
@@ -49,7 +49,7 @@ def number(layer: str, name: str, module: nn.Module, attribute: str, value: floa
 
 
 def fixed(layer: str, name: str, own: Any, stated: Any, remedy: str = "") -> Setting:
-    """A value of the file beside one of the module that cannot be set afterwards."""
+    """Compare a value of the file with one of the module that cannot be changed in place."""
     is_same = own == stated
     text = f"{_shown(stated)} in both" if is_same else f"{_shown(own)} in the module, {_shown(stated)} in the file"
     return Setting(
@@ -60,16 +60,16 @@ def fixed(layer: str, name: str, own: Any, stated: Any, remedy: str = "") -> Set
 def told(
     layer: str, name: str, status: str, text: str, *, is_seen: bool = True, is_rare: bool = False
 ) -> Setting:  # fmt: skip
-    """A finding in words."""
+    """A setting whose comparison is described in words."""
     return Setting(Check(layer, name, status, text), is_seen=is_seen, is_rare=is_rare)
 
 
 def set_equal(settings: Iterable[Setting], undo: ExitStack) -> tuple[Check, ...]:
-    """Give the module the values of the file where they differ and can be set.
+    """Set the attributes of the module that differ to the values of the file.
 
     Args:
-        settings: What was compared.
-        undo: Takes what puts the values back.
+        settings: The comparisons.
+        undo: Receives the callbacks that restore the previous values.
 
     Returns:
         One check for each value that was set.
@@ -93,7 +93,7 @@ def set_equal(settings: Iterable[Setting], undo: ExitStack) -> tuple[Check, ...]
 
 
 def checks_of(settings: Iterable[Setting], done: Iterable[Check], *, has_run: bool) -> tuple[Check, ...]:
-    """What the certificate lists: without what outputs that agree have settled."""
+    """The checks for the certificate, without those that a successful run has settled."""
     found = {(check.layer, check.setting): check for check in done}
     for one in settings:
         if one.check.status == AGREES or one.is_rare or not (has_run and one.is_seen):
@@ -102,7 +102,7 @@ def checks_of(settings: Iterable[Setting], done: Iterable[Check], *, has_run: bo
 
 
 def causes_of(settings: Iterable[Setting]) -> str:
-    """Settings that may be why outputs differ, in words; empty if there are none."""
+    """Settings that may explain different outputs, as text; empty if there are none."""
     parts: list[str] = []
     for one in settings:
         if one.check.status in (DIFFERS, UNKNOWN) and one.is_seen:

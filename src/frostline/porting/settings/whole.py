@@ -1,4 +1,4 @@
-"""Settings that belong to no layer with weights: dropout, slopes, the kind of GELU, how inputs are prepared, masks."""
+"""Settings of layers without weights: dropout, slopes, the variant of GELU, preparation of inputs, masks."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _DROPOUT = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 
 
 def of_network(layers: Sequence[SourceLayer], model: nn.Module) -> Iterator[Setting]:
-    """Settings of the whole network.
+    """Compare the settings of the whole network.
 
     Args:
-        layers: Of the file.
+        layers: The layers of the file.
         model: The module.
     """
     rates = [float(one.config.get("rate", 0)) for one in layers if one.kind in ("Dropout", *_SPATIAL)]
@@ -41,24 +41,24 @@ def of_network(layers: Sequence[SourceLayer], model: nn.Module) -> Iterator[Sett
     for one in layers:
         if one.kind in PREPARING:
             stated = {key: one.config[key] for key in ("scale", "offset") if key in one.config}
-            text = f"the file's network begins with {one.kind} {stated or ''}: the module does that, or its inputs "
-            yield told(one.name, "preparation of inputs", UNKNOWN, f"{text}have to be prepared so")
+            text = f"the network of the file begins with {one.kind} {stated or ''}: the module must do this, or "
+            yield told(one.name, "preparation of inputs", UNKNOWN, f"{text}its inputs must be prepared in this way")
         if setting := _mask_of(one):
-            text = "the file's network leaves out padded steps: the module has to do that, too"
+            text = "the network of the file skips padded steps: the module must skip them, too"
             yield told(one.name, setting, UNKNOWN, text, is_rare=True)
     norms = _modules(model, (nn.modules.batchnorm._BatchNorm,))
     if norms and any(one.kind == "BatchNormalization" for one in layers):
-        text = (
-            f"{len(norms)} batch norms of PyTorch collect the unbiased variance, Keras the biased one, (n-1)/n of it: "
+        text = f"{len(norms)} BatchNorm layers of PyTorch collect the unbiased variance, Keras the biased one: "
+        yield told(
+            norms[0][0], "variance in training", DIFFERS, f"{text}only further training is affected", is_seen=False
         )
-        yield told(norms[0][0], "variance in training", DIFFERS, f"{text}only further training differs", is_seen=False)
 
 
 _SPATIAL = ("SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D")
 
 
 def _mask_of(layer: SourceLayer) -> str:
-    """The setting by which a layer marks steps that the layers behind it leave out; empty if it marks none."""
+    """The setting by which a layer marks steps that later layers skip; empty if it marks none."""
     if layer.kind == "Masking":
         return "mask_value"
     return "mask_zero" if layer.config.get("mask_zero") is True else ""
@@ -71,7 +71,7 @@ def _modules(model: nn.Module, kinds: tuple[type[nn.Module], ...]) -> list[tuple
 def _by_order(
     setting: str, attribute: str, found: list[tuple[str, nn.Module]], stated: list[float], *, is_seen: bool
 ) -> Iterator[Setting]:
-    """Numbers of the file beside modules, where the order of both cannot be mistaken."""
+    """Compare numbers of the file with attributes of modules, if both have the same count and order."""
     if len(found) == len(stated) and (len(set(stated)) == 1 or len(found) == 1):
         for (name, module), value in zip(found, stated, strict=True):
             yield number(name, setting, module, attribute, value, is_seen=is_seen)
