@@ -115,7 +115,7 @@ def test_a_path_and_a_module_are_wanted(tmp_path):
     with pytest.raises(fl.PortError, match="Cannot open the file of weights"):
         fl.port(tmp_path / "missing", Mine())
     (tmp_path / "text").write_text("hello, world")
-    with pytest.raises(fl.PortError, match="The content of this file is of no format that is read for weights"):
+    with pytest.raises(fl.PortError, match="The format of this file is unknown"):
         fl.port(tmp_path / "text", Mine())
     with pytest.raises(fl.DataError):
         fl.port(3, Mine())
@@ -226,8 +226,9 @@ def test_a_setting_that_differs_and_was_not_run_is_named():
     own.forward = lambda a, b: a
     certificate = fl.port(BRANCHES, own, hints={"p": "left"})
     assert certificate.runs == ()
-    assert "The file's graph gives outputs of shape (3, 4) for random inputs; the module takes or gives others." in str(
-        certificate
+    assert (
+        "The file's graph returns outputs of shape (3, 4) for random inputs; the module takes or returns others."
+        in str(certificate)
     )
     assert "the effect of another epsilon of 'left', 'right'" in certificate.unknown
     assert "Differs: epsilon of 'left', 'right': 1e-05 in the module, 0.5 in the file" in str(certificate)

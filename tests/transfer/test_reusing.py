@@ -55,7 +55,7 @@ class Code:
 
 def test_a_file_with_code_is_refused(tmp_path, capsys):
     torch.save({"weight": Code()}, tmp_path / "w.pt")
-    with pytest.raises(fl.PortError, match="asks for more than data, which is not done") as error:
+    with pytest.raises(fl.PortError, match="contains more than data; nothing in it was executed") as error:
         fl.reuse(tmp_path / "w.pt", net())
     assert "print, which was not called" in error.value.received
     assert capsys.readouterr().out == ""

@@ -129,7 +129,7 @@ def test_numbers_of_layers_as_they_were_made_tell_nothing():
 def test_what_the_others_leave_over_is_told_by_no_name():
     found = margins(["a/query", "a/key", "a/rotation"], ["b.query", "b.key", "b.value"], target_flow=None, order="file")
     assert found["a/query"][1] == "names"
-    assert found["a/rotation"] == ("b.value", "what names left over", 0.0)
+    assert found["a/rotation"] == ("b.value", "the remaining names", 0.0)
 
 
 def test_what_is_left_is_no_surer_than_what_left_it():

@@ -47,7 +47,7 @@ def _true() -> Stack:
     return Stack()
 
 
-@built(52, "layers whose names say nothing", "more than one way|could not be told|fit as well",
+@built(52, "layers whose names say nothing", "more than one way|could not be told|fit equally well",
        port=lambda path: fl.port(path, Stack()))  # fmt: skip
 def _nameless(folder: Path) -> Path:
     state = _true().state_dict()
@@ -70,7 +70,12 @@ def _proven(path: Path) -> None:
         raise PortError(what="right", where="", received="", do="")
 
 
-@built(52, "names that were exchanged, with golden outputs", "right|differ|more than one way|fit as well", port=_proven)
+@built(
+    52,
+    "names that were exchanged, with golden outputs",
+    "right|differ|more than one way|fit equally well",
+    port=_proven,
+)
 def _exchanged(folder: Path) -> Path:
     state = _true().state_dict()
     lies = dict(zip(NAMES, ("layer10", "layer2", "layer1"), strict=True))

@@ -15,7 +15,7 @@ from porting.torch_files import hand_made, pickled, rewritten
 from .case import FILES, built, raw
 from .containers import DAMAGED, System
 
-MORE = "asks for more than data"
+MORE = "contains more than data"
 for _protocol in (2, 3, 4, 5):
     raw(18, f"a call of os.system, protocol {_protocol}", pickle.dumps({"a": System()}, _protocol), "(posix|nt).system")
 for _name in (b"builtins\neval", b"torch\nload", b"numpy\nload", b"torch._utils\n_import_dotted_name"):

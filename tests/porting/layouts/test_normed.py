@@ -88,7 +88,7 @@ def test_a_plain_weight_under_a_spectral_norm_needs_a_largest_singular_value_of_
         layer = norm(nn.Linear(3, 2, bias=False)).eval()
         source = source_of("keras", {"u": {"kernel": kernel}})
         with pytest.raises(
-            PortError, match="A layer under a spectral norm cannot hold a weight whose largest singular"
+            PortError, match="A layer with a spectral norm cannot represent a weight whose largest singular"
         ):
             carry_out(make_plan(source, "file", nn.Sequential(layer)), layer)
         one = kernel / torch.linalg.svdvals(kernel)[0]

@@ -129,10 +129,10 @@ def test_axes_of_an_unknown_operation_leave_every_order_open():
     module = Net(lambda net, x: net.b(torch.einsum("bchw->bwch", net.a(x)).flatten(1)), a=conv(), b=nn.Linear(216, 4))
     found = plan({"a": CONV, "b": dense(216, 4)}, module)
     assert len({one.moves[0].text() for one in ways(found)}) == 3
-    with pytest.raises(AmbiguousPortError, match="How the weights of 'b' lie in the file") as caught:
+    with pytest.raises(AmbiguousPortError, match="The layout of the weights of 'b' in the file") as caught:
         refuse_ambiguity(found)
     assert "axes (1, 2, 0)" in caught.value.received
-    assert "golden=(inputs, outputs), which settle it" in caught.value.do
+    assert "golden=(inputs, outputs) with outputs of the source network" in caught.value.do
 
 
 def test_what_cannot_be_followed_is_said_and_golden_outputs_are_no_remedy():
@@ -163,7 +163,7 @@ def test_a_module_that_did_not_run_tells_nothing():
     assert [one.doubt for one in ways(found)] == [NOT_RUN]
     with pytest.raises(AmbiguousPortError) as caught:
         refuse_ambiguity(found)
-    assert "pass outputs of the source network" in caught.value.do
+    assert "with outputs of the source network" in caught.value.do
     assert not plan({"b": dense(216, 4)}, Net(lambda net, x: x.no_such_thing, b=nn.Linear(216, 4))).opened
 
 

@@ -27,7 +27,7 @@ def test_a_plan_can_be_read():
 
 def test_layers_without_a_partner_are_listed_and_may_be_left_out():
     module = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 5))
-    with pytest.raises(PortError, match="Some layers have no partner of their type and shape") as caught:
+    with pytest.raises(PortError, match="Some layers have no partner with the same type and shape") as caught:
         plan(dense(2, 3, 4), module)
     assert "dense_1 (kernel (3, 4))" in caught.value.received
     assert "1 (Linear: weight (5, 3), bias (5,))" in caught.value.received
@@ -36,7 +36,7 @@ def test_layers_without_a_partner_are_listed_and_may_be_left_out():
 
 
 def test_another_number_of_equal_layers_is_refused():
-    with pytest.raises(PortError, match="different numbers of layers of one type and shape"):
+    with pytest.raises(PortError, match="different numbers of layers of the same type and shape"):
         plan(dense(2, 2, 2, 2), nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)))
 
 
@@ -56,7 +56,7 @@ def test_hints_pair_layers_that_fit_each_once():
         plan(dense(2, 2, 3), module, hints={"dense_0": "b"})
     for hints in ("dense_0", ["a"], {"dense_0": "a", "dense_1": "a"}):
         with pytest.raises(
-            DataError, match="Hints are a mapping from layers of the file to layers of the module, each"
+            DataError, match="Hints are a mapping from layers of the file to layers of the module; each"
         ):
             plan(dense(2, 2, 3), module, hints=hints)
 
@@ -136,7 +136,7 @@ def test_in_a_partial_port_one_shape_is_no_evidence():
     assert found == {"backbone/fc": ("backbone.fc", 1.0)}
     assert set(made.unused) == {"aux_discriminator", "head"}
     assert set(made.kept) == {"rest.projector", "rest.head"}
-    assert any("hints={'aux_discriminator': 'rest.projector'} takes it" in note for note in made.notes)
+    assert any("hints={'aux_discriminator': 'rest.projector'} assigns it" in note for note in made.notes)
 
 
 def test_in_a_partial_port_a_margin_is_no_larger_than_the_likeness_of_names():

@@ -30,7 +30,7 @@ def test_arrays_tuples_mappings_and_files(tmp_path):
     ],
 )
 def test_anything_else_is_refused(given):
-    with pytest.raises(DataError, match="Golden outputs are inputs of the network and what the source network makes"):
+    with pytest.raises(DataError, match="Golden outputs consist of inputs and of the source network"):
         as_golden(given)
 
 
@@ -73,7 +73,7 @@ def test_an_array_without_a_name_and_inputs_that_are_nan_are_refused(tmp_path):
 
 def test_inputs_as_the_source_network_takes_them_are_refused_with_the_remedy():
     golden, _ = fitted(as_golden((np.ones((2, 8, 8, 3)), np.ones(2))), nn.Conv2d(3, 4, 3))
-    with pytest.raises(DataError, match="The module does not take these inputs") as caught:
+    with pytest.raises(DataError, match="The module cannot be run on these inputs") as caught:
         check_taken(golden, nn.Conv2d(3, 4, 3))
     assert caught.value.received.startswith("float32 (2, 8, 8, 3): ")
     assert "channels on axis 1" in caught.value.do

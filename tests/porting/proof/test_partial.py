@@ -86,7 +86,7 @@ def test_a_source_that_cannot_be_computed_behind_is_computed_up_to_there():
 def test_a_new_stem_is_said(stem):
     runs, notes = ported(Own(stem=stem))
     assert runs == ()
-    assert "layers that keep their values stand before layers that were ported" in notes[0]
+    assert "layers that keep their values precede layers that were ported" in notes[0]
 
 
 def test_a_stem_of_the_file_that_went_nowhere_is_said():
@@ -99,7 +99,7 @@ def test_a_stem_of_the_file_that_went_nowhere_is_said():
     )  # fmt: skip
     runs, notes = ported(Own(), source)
     assert runs == ()
-    assert "'stem' of the file went nowhere, and stands before layers that were ported" in notes[0]
+    assert "'stem' of the file was not assigned, and precedes layers that were ported" in notes[0]
 
 
 TWO = network(
@@ -162,7 +162,7 @@ def test_a_layer_that_has_no_one_output_is_not_compared():
     assert outputs_of(twice, torch.ones(2, 5, 3), (Place("rnn"),)) == []
     runs, notes = ported(twice, recurrent())
     assert runs == ()
-    assert "the module takes or gives others" in notes[0]
+    assert "the module takes or returns others" in notes[0]
 
 
 def test_other_values_for_a_moment_leave_no_trace():

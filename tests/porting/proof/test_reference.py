@@ -66,10 +66,11 @@ def test_a_partial_port_is_compared_at_the_last_layers_that_were_ported():
          "The file's graph was not run: not interpreted: pool (Lambda)."),
         (network(*[(one.name, one.kind, dict(one.config), one.inputs) for one in SOURCE.layers[:2]],
                  ("out", "Dense", {"use_bias": False}, ("conv",)), conv__kernel=KERNEL, out__kernel=NARROW),
-         "The file's graph gives outputs of shape (3, 4, 5, 3) for random inputs; the module takes or gives others."),
+         "The file's graph returns outputs of shape (3, 4, 5, 3) for random inputs; the module takes or returns "
+         "others."),
     ],
 )  # fmt: skip
-def test_it_is_said_why_nothing_is_compared(source, note):
+def test_notes_state_why_nothing_is_compared(source, note):
     reference = found(source, Own())
     assert reference.goldens == ()
     assert reference.notes == (note,)

@@ -65,23 +65,23 @@ def test_exchanged_convolutions_are_refused_and_the_module_keeps_its_weights(sou
     wrong[1][0], wrong[2][0] = source[2][0], source[1][0]
     module = Stages()
     before = copy.deepcopy(module.state_dict())
-    with pytest.raises(PortError, match="The values that reach 'stage1.1' are not those") as caught:
+    with pytest.raises(PortError, match="The values that enter 'stage1.1' do not match") as caught:
         port(_saved(tmp_path, wrong), module, golden=(_digits()[500:564], None))
     assert "after 'stage0.1'" in caught.value.do
     assert all(torch.equal(module.state_dict()[name], tensor) for name, tensor in before.items())
 
 
 def test_samples_in_another_unit_are_refused(source, tmp_path):
-    with pytest.raises(PortError, match="values that reach 'stage0.1'") as caught:
+    with pytest.raises(PortError, match="values that enter 'stage0.1'") as caught:
         port(_saved(tmp_path, source), Stages(), golden=(_digits()[500:564] * 16, None))
-    assert "how the samples are prepared" in caught.value.do
+    assert "the preparation of the samples" in caught.value.do
 
 
 def test_samples_unlike_those_of_the_training_are_told(source, tmp_path):
     pale = _digits()[500:564] * 0.5
     certificate = port(_saved(tmp_path, source), Stages(), golden=(pale, None))
     assert {check.status for check in certificate.checks} == {"unknown"}
-    assert "statistics of 'stage0.1', 'stage1.1', 'stage2.1': 64 samples do not tell" in str(certificate)
+    assert "statistics of 'stage0.1', 'stage1.1', 'stage2.1': 64 samples are not conclusive" in str(certificate)
 
 
 def test_layers_behind_one_that_kept_its_weights_are_not_compared(source, tmp_path):
@@ -114,5 +114,5 @@ def test_too_few_samples_or_nothing_to_compare(source, tmp_path, count, norm):
 
 
 def test_samples_that_the_module_does_not_take(source, tmp_path):
-    with pytest.raises(DataError, match="The module does not take these inputs"):
+    with pytest.raises(DataError, match="The module cannot be run on these inputs"):
         port(_saved(tmp_path, source), Stages(), golden=(torch.zeros(20, 3), None))

@@ -39,7 +39,7 @@ def test_the_files_own_graph_tells_branches_apart():
     before = model.left.weight.clone()
     plan, tried = settled(branches("Subtract"), model)
     assert {step.source.name: step.target.name for step in plan.steps} == {"p": "right", "q": "left"}
-    assert {step.reason for step in plan.steps} == {"a run beside the file's own graph"}
+    assert {step.reason for step in plan.steps} == {"a comparison with the file's own graph"}
     assert tried == 2
     assert torch.equal(model.left.weight, before)
 

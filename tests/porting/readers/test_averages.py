@@ -53,7 +53,7 @@ def test_weights_are_taken_unless_averages_are_asked_for(taken):
     found = taken(names)
     assert found.own == {"model.a.weight": "model.a.weight"}
     assert found.dropped == {"ema.a.weight": "moving average", "ema.decay": "moving average"}
-    assert "2 tensors of a moving average stand beside the weights, which were taken (key='ema'" in found.notes[0]
+    assert "2 tensors are moving averages of the weights and were left out (key='ema'" in found.notes[0]
     average = taken(names, "ema")
     assert average.own == {"ema.a.weight": "model.a.weight"}
     assert average.dropped == {"model.a.weight": "replaced by its moving average", "ema.decay": "counter"}
@@ -80,7 +80,7 @@ def test_weights_without_average_are_taken_as_they_are_and_named(taken):
     assert found.own == {"net.n.running_mean": "net.n.running_mean", "model_ema.a.weight": "net.a.weight"}
     assert found.dropped == {"net.a.weight": "replaced by its moving average", "swa_model.a.weight": "moving average"}
     assert found.notes == (
-        "1 tensors were taken from the moving average 'model_ema'; 1 have none there and were taken as they are, such "
+        "1 tensors were taken from the moving average 'model_ema'; 1 have no average and were taken unaveraged, such "
         "as net.n.running_mean.",
     )
 
@@ -175,7 +175,7 @@ def test_either_is_ported_and_the_certificate_says_which(tmp_path, kind):
     assert not used & set(taken_from.dropped)
     mixed = [name for name in used if key not in name and kind != "timm"]
     if mixed:
-        assert "have none there and were taken as they are" in " ".join(taken_from.notes)
+        assert "have no average and were taken unaveraged" in " ".join(taken_from.notes)
         assert all("running" in name or "num_batches" in name for name in mixed)
 
 
@@ -215,7 +215,7 @@ def test_averages_of_flax_with_the_statistics_of_the_weights(key):
     certificate = fl.port(FILES / "averages" / "flax.msgpack", Own(), golden=(inputs, outputs), key=given)
     assert certificate.runs
     if given:
-        assert "2 arrays have none there and were taken as they are" in " ".join(certificate.notes)
+        assert "2 arrays have no average and were taken unaveraged" in " ".join(certificate.notes)
 
 
 WITHOUT_ENTRIES = (

@@ -67,7 +67,7 @@ def test_a_network_of_version_1(source):
 def test_without_a_description_the_file_gives_its_own(source, tmp_path):
     shutil.copy(FILES / "net.caffemodel", tmp_path / "net.caffemodel")
     found = source(tmp_path / "net.caffemodel")
-    assert "no description lies beside it" in found.notes[0]
+    assert "there is no description in the same folder" in found.notes[0]
     assert [layer.kind for layer in found.layers][:3] == ["Convolution", "BatchNorm", "Scale"]
     assert found.layers[1].config["batch_norm_param"]["eps"] == pytest.approx(1e-3)
     assert found.layers[5].inputs == ("pool",)

@@ -43,8 +43,8 @@ def test_a_whole_training_run(tmp_path):
 @pytest.mark.parametrize(
     ("held", "key", "match", "remedy"),
     [([torch.ones(1)], None, "no named tensors", "state_dict"), (torch.ones(1), None, "no named tensors", "state_dict"),
-     ({"a": 1}, None, "no named tensors where", "key='NAME'"), ({}, None, "no named tensors where", "key='NAME'"),
-     ({"nets": {"g": {"w": torch.ones(1)}}, "n": 3}, None, "no named tensors where", "key='nets.g'"),
+     ({"a": 1}, None, "no named tensors under", "key='NAME'"), ({}, None, "no named tensors under", "key='NAME'"),
+     ({"nets": {"g": {"w": torch.ones(1)}}, "n": 3}, None, "no named tensors under", "key='nets.g'"),
      ({"nets": {"g": {"w": torch.ones(1)}}, "n": 3}, "x", "no weights under 'x'", "'nets.g'"),
      ({"w": torch.ones(1)}, "x", "no weights under 'x'", "leave out key="),
      ({"w": torch.ones(1)}, "w", "no weights under 'w'", "leave out key=")],

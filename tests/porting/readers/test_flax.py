@@ -48,7 +48,7 @@ def test_the_rest_of_a_training_state(source):
     assert found.dropped["ema_params/kernel"] == "moving average"
     taken = source("state", "ema_params")
     assert [tensor.name for tensor in taken.tensors] == ["ema_params/bias", "ema_params/kernel"]
-    with pytest.raises(PortError, match="tree does not hold what was asked for") as caught:
+    with pytest.raises(PortError, match="tree does not contain the requested entry") as caught:
         source("state", "ema")
     assert "batch_stats, ema_params, opt_state, params, rng" in caught.value.received
 
@@ -118,7 +118,7 @@ def test_hostile_trees_are_refused(tmp_path):
         with WeightFile(tmp_path / "a") as file, pytest.raises(PortError, match="damaged"):
             read(file)
     (tmp_path / "a").write_bytes(b"\x81" + text("a") + b"\x01")
-    with WeightFile(tmp_path / "a") as file, pytest.raises(PortError, match="does not hold what was asked for"):
+    with WeightFile(tmp_path / "a") as file, pytest.raises(PortError, match="does not contain the requested entry"):
         read(file)
 
 

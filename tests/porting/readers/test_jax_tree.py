@@ -53,7 +53,7 @@ def test_numbers_order_the_layers_and_wrappers_are_said():
     assert [tensor.unit for tensor in found.tensors] == ["Dense_9", "Dense_10"]
     assert found.notes == (
         "n", "The network was found in 's'.",
-        "The tree holds moving averages too, which were left out; with their key they are taken.",
+        "The tree also holds moving averages, which were left out; their key selects them.",
     )  # fmt: skip
 
 
@@ -76,8 +76,8 @@ def test_what_has_no_average_is_taken_as_it_is_and_said():
         "ema/a/bias": "moving average",
     }  # fmt: skip
     assert found.notes == (
-        "The parameters were taken from the moving average 'ema_params'; 1 arrays have none there and were taken as "
-        "they are.",
+        "The parameters were taken from the moving average 'ema_params'; 1 arrays have no average and were taken "
+        "unaveraged.",
     )
     other = source("x", tree("params/a/bias", "ema_params/b/bias"), "ema_params")
     assert other.dropped == {"params/a/bias": "not part of 'ema_params'"}

@@ -126,7 +126,7 @@ def test_files_that_contradict_themselves(tmp_path, raw):
 def test_what_is_not_read_is_named(tmp_path):
     refused(FILES / "sparse.params", "sparse arrays, which are not read")
     (tmp_path / "a.params").write_bytes(struct.pack("<3Q", 0xF7E58D4F05049CB7, 0, 0))
-    refused(tmp_path / "a.params", "TVM compiled are not read")
+    refused(tmp_path / "a.params", "compiled by TVM are not supported")
 
 
 def test_symbols_that_are_no_graph(tmp_path):

@@ -48,7 +48,7 @@ def test_arrays_of_every_type(tmp_path, save):
         assert found[tensor.name].is_contiguous()
         assert np.array_equal(found[tensor.name].numpy(), values)
     assert source.framework == "numpy"
-    assert source.notes == ("The names of the arrays do not tell which framework they are from.",)
+    assert source.notes == ("The names of the arrays do not show which framework wrote them.",)
 
 
 def test_one_array_is_a_file(tmp_path):
@@ -183,7 +183,7 @@ def test_a_kernel_may_be_of_two_frameworks_and_that_is_said(tmp_path):
     source, _ = read(tmp_path / "a.npz")
     assert source.framework == "flax"
     assert source.notes == (
-        "The names fit Flax and Keras, which lay out transposed convolutions differently; Flax was taken.",
+        "The names fit Flax and Keras, whose layouts of transposed convolutions differ; Flax was assumed.",
     )
 
 

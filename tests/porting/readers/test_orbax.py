@@ -59,7 +59,7 @@ def test_every_array_is_what_orbax_saved(source, kind):
     assert [tensor.leaf for tensor in found.tensors if tensor.unit == "Conv_0"] == ["bias", "kernel"]
     taken = source(FILES / kind, "batch_stats")
     assert {tensor.unit for tensor in taken.tensors} == {"BatchNorm_0"}
-    with pytest.raises(PortError, match="checkpoint does not hold what was asked for"):
+    with pytest.raises(PortError, match="checkpoint does not contain the requested entry"):
         source(FILES / kind, "ema")
 
 

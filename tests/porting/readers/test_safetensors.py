@@ -72,7 +72,7 @@ def test_names_are_those_of_a_state_dict(tmp_path):
     save_file({"module.a.b.weight": torch.ones(1), "module.a.b.bias": torch.ones(1)}, tmp_path / "a.safetensors")
     source, _ = read(tmp_path / "a.safetensors")
     assert {(tensor.unit, tensor.leaf) for tensor in source.tensors} == {("a/b", "weight"), ("a/b", "bias")}
-    assert source.notes == ("The wrappers 'module' were taken off the names.",)
+    assert source.notes == ("The prefixes 'module' of wrappers were removed from the names.",)
 
 
 @pytest.mark.parametrize(

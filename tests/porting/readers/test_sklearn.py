@@ -104,6 +104,6 @@ def test_pickles_of_models_are_refused(tmp_path):
     (tmp_path / "a.pkl").write_bytes(pickle.dumps(MLPRegressor()))
     with WeightFile(tmp_path / "a.pkl") as file:
         assert not sklearn.claims(file)
-        with pytest.raises(PortError, match="asks for more than data") as caught:
+        with pytest.raises(PortError, match="contains more than data") as caught:
             paddle.read(file)
     assert "MLPRegressor" in caught.value.received

@@ -32,7 +32,7 @@ def test_what_a_wrapper_puts_in_front_is_taken_off(named):
     for wrapped in (nn.DataParallel(network()), nn.ModuleDict({"model": nn.ModuleDict({"net": network()})})):
         found = named(list(wrapped.state_dict()))
         assert list(found.places.values()) == plain
-        assert "were taken off the names" in found.notes[0]
+        assert "were removed from the names" in found.notes[0]
 
 
 def test_a_compiled_layer_inside_is_the_layer(named):
@@ -40,7 +40,7 @@ def test_a_compiled_layer_inside_is_the_layer(named):
     model[2] = nn.ModuleDict({"_orig_mod": model[2]})  # the names of torch.compile, which takes seconds
     found = named(list(model.state_dict()))
     assert found.places["2._orig_mod.0.weight"] == ("2/0", "weight")
-    assert found.notes == ("The wrappers '_orig_mod' were taken off the names.",)
+    assert found.notes == ("The prefixes '_orig_mod' of wrappers were removed from the names.",)
 
 
 def test_a_name_that_only_some_tensors_share_stays(named):
@@ -53,7 +53,7 @@ def test_a_moving_average_beside_the_weights_is_dropped_and_said(named):
     found = named(["net.a.weight", "ema.a.weight", "ema.decay"])
     assert set(found.places.values()) == {("a", "weight")}
     assert dict(found.dropped) == {"ema.a.weight": "moving average", "ema.decay": "moving average"}
-    assert "2 tensors of a moving average" in found.notes[0]
+    assert "2 tensors are moving averages" in found.notes[0]
     alone = named(["ema.a.weight", "ema.a.bias"])
     assert alone.places["ema.a.weight"] == ("a", "weight")
     assert not alone.dropped

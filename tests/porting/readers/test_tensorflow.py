@@ -121,7 +121,7 @@ def test_moving_averages_are_taken_on_request(source):
     assert found.dropped["fc1/weights"] == "replaced by its moving average"
     assert "2 variables are taken from their moving averages, 2 have none" in found.notes[1]
     for stem, key in (("names.ckpt", "ema"), ("shards", "ExponentialMovingAverage")):
-        with pytest.raises(PortError, match="does not hold what was asked for"):
+        with pytest.raises(PortError, match="does not contain the requested entry"):
             source(stem, key)
 
 

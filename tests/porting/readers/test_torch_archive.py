@@ -64,7 +64,7 @@ def test_a_frozen_script_module_has_its_weights_among_its_constants(tmp_path):
 
 
 def test_a_module_is_code_and_its_name_is_told(tmp_path):
-    error = refused(saved(tmp_path, Small()), "asks for more than data", name="Small, which was not called")
+    error = refused(saved(tmp_path, Small()), "contains more than data", name="Small, which was not called")
     assert "state_dict()" in error.do
 
 

@@ -88,7 +88,7 @@ def test_archives_of_the_first_pytorch_are_refused(tmp_path):
 
 
 def test_modules_are_code(tmp_path):
-    assert "Small" in refused(older(tmp_path, Small()), "asks for more than data").received
+    assert "Small" in refused(older(tmp_path, Small()), "contains more than data").received
 
 
 def test_other_files_are_not_claimed(tmp_path):

@@ -1,1 +1,1 @@
-"""Which layer of a file becomes which layer of a module, and what told it."""
+"""The assignment of layers of a file to layers of a module, and the evidence for it."""

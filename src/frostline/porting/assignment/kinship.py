@@ -1,4 +1,4 @@
-"""Layers of one block: which layers that are told already have names that begin like the name of one that is not."""
+"""Evidence from blocks: layers whose names have the same prefix as layers that are already assigned."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 
 
 def refine(candidates: Candidates, told: Mapping[str, str]) -> Candidates:
-    """The candidates that stand in the same block, where both sides have the same blocks.
+    """The candidates in the same block, if both sides have the same blocks.
 
     Args:
-        candidates: For each source unit the target units that it may become.
-        told: Target unit by source unit, of what is told already.
+        candidates: For each source unit the target units that it may be assigned to.
+        told: Assigned target unit by source unit.
 
     Returns:
-        The candidates whose nearest kin are what the nearest kin of the source unit became, where as many layers of
-        both sides have these kin. Layers that have none on one side, such as a norm before all blocks, are left for
-        each other; where blocks of the two sides differ otherwise, the candidates stay as they are.
+        The candidates whose block corresponds to the block of the source unit, if both blocks have the same number of
+        layers. Layers outside of all blocks, such as a norm before them, remain candidates for each other. If the
+        blocks of the two sides differ in another way, the candidates are unchanged.
     """
     sides = {name: parts(name) for name in (*told, *told.values(), *candidates, *set().union(*candidates.values()))}
     refined = dict(candidates)
@@ -42,7 +42,7 @@ def refine(candidates: Candidates, told: Mapping[str, str]) -> Candidates:
 def _depths(
     sources: list[str], targets: list[str], sides: Mapping[str, list[str]]
 ) -> Iterator[tuple[int | None, int | None]]:
-    """How many parts of names make a block, on both sides: first as many as there are, then fewer."""
+    """The lengths of the name prefix that defines a block, on both sides, the longest first."""
     yield None, None
     deepest_s, deepest_t = (max((len(sides[name]) for name in names), default=0) for names in (sources, targets))
     for depth_s in range(deepest_s - 1, 0, -1):
@@ -53,7 +53,7 @@ def _depths(
 def _within(
     candidates: Candidates, kin_s: Mapping[str, frozenset[str]], kin_t: Mapping[str, frozenset[str]]
 ) -> Candidates | None:
-    """The candidates of the same kin; None if the blocks of the two sides differ."""
+    """The candidates in the same block; None if the blocks of the two sides differ."""
     blocks_s, blocks_t = Counter(kin_s.values()), Counter(kin_t.values())
     same = {kin for kin, count in blocks_s.items() if blocks_t[kin] == count}
     if set(blocks_s) - same - {frozenset()} and set(blocks_t) - same - {frozenset()}:
@@ -67,7 +67,7 @@ def _within(
 
 
 def _kin(name: str, known: Iterable[str], sides: Mapping[str, list[str]], depth: int | None) -> list[str]:
-    """The known names that share the first `depth` parts; with None those that share most, one part at least."""
+    """The known names with the same first `depth` parts; with None those that share most parts, at least one."""
     own = sides[name]
     if depth is not None:
         return [other for other in known if own[:depth] == sides[other][:depth] and len(own) >= depth]

@@ -1,4 +1,4 @@
-"""Where a search begins: what names and numbers make likely, and do not tell."""
+"""The starting point of a search: the assignment that names and numbers suggest."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
     from frostline.porting.graphs.target_graph import Edges
 
-_WEIGHT_OF_ORDER = 0.1  # beside names, whose likeness goes from 0 to 1
+_WEIGHT_OF_ORDER = 0.1  # relative to the similarity of names, which is between 0 and 1
 
 
 def likely(sources: Sequence[str], targets: Sequence[str], flow: Edges | None) -> tuple[str, ...]:
-    """The targets in the order in which they are likely to belong to the sources; what is left over stands behind.
+    """The targets in the order of the sources that they are likely to belong to; surplus targets come last.
 
-    Names count first, then the place: that of a source by the numbers in its name, that of a target by the flow of
-    values, or by registration if that is unknown.
+    Names count first, then the position: of a source by the numbers in its name, of a target by the flow of values, or
+    by registration if the flow is unknown.
     """
     from scipy.optimize import linear_sum_assignment
 

@@ -1,8 +1,8 @@
-"""Which layer of the file becomes which layer of the module: by type and shape, then by place, names and order.
+"""The assignment of layers by type and shape, then by place in the flow of values, names and order.
 
-Type and shape say what is possible. Of what is possible, a pair is taken if nothing else is left for one of the two;
-else if the flow of values, the names or the order tell it apart, and do not contradict each other. What is left then is
-an ambiguity, and a result: golden outputs or a run may settle it, a guess may not.
+Type and shape determine the candidates. A pair is assigned if one of the two has no other candidate; otherwise, if the
+flow of values, names or order distinguish it without contradiction. The rest is returned as an ambiguity, which golden
+outputs or a run may resolve.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ if TYPE_CHECKING:
 
     from frostline.porting.graphs.target_graph import Edges
 
-# How much more alike in sum the names of the best assignment must be than of the second best: half a word of three.
+# Minimum lead of the best assignment over the second best, in summed similarity of names: half a word of three.
 CLEAR_MARGIN = 0.15
-ENOUGH = 0.4  # and how alike they must be on average: names of three letters share some by chance
-NUMBERS_MARGIN = 0.1  # at most, of what numbers alone tell: networks are counted from either end
-LEFT_OVER = "what names left over"
+ENOUGH = 0.4  # minimum average similarity of names: names of three letters share some by chance
+NUMBERS_MARGIN = 0.1  # the largest margin of pairs assigned by numbers alone: networks are numbered from either end
+LEFT_OVER = "the remaining names"
 CONTRADICTION = "names and order contradict each other"
 
 
 @dataclass(frozen=True)
 class Pair:
-    """One unit of the file and the layer that it becomes.
+    """One unit of the file, and the layer that it is assigned to.
 
     Attributes:
         source: The unit.
         target: The layer.
-        reason: What told it.
-        margin: By how much it was told: 1 if nothing else was possible, else how much more alike the names are than in
-            the second best assignment.
+        reason: The evidence for this pair.
+        margin: How clear the evidence is: 1 if nothing else was possible, else the lead in similarity of names over the
+            second best assignment.
     """
 
     source: str
@@ -55,13 +55,13 @@ class Pair:
 
 @dataclass(frozen=True)
 class Open:
-    """Units that fit several layers, and what could not tell them apart.
+    """Units that fit several layers, and why the evidence does not distinguish them.
 
     Attributes:
         sources: The units.
-        targets: The layers, the likely one of each unit first.
-        why: What was asked, and what it answered.
-        is_counted: Whether the file counts the units in an order, in which values flow through the network.
+        targets: The layers, in the order that is likely for the units.
+        why: Why the evidence does not decide.
+        is_counted: Whether the file numbers the units in an order that follows the flow of values.
     """
 
     sources: tuple[str, ...]
@@ -72,15 +72,15 @@ class Open:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What is known beside types and shapes.
+    """The evidence other than types and shapes.
 
     Attributes:
         model: The module.
-        source_flow: As of `source_graph.flow`.
-        target_flow: As of `target_graph.flow`.
-        order: As of `Source`.
-        hints: Of the user: target unit by source unit.
-        classes: By source unit, what layers that the file counts together have in common, if `order` is `layers`.
+        source_flow: The result of `source_graph.flow`.
+        target_flow: The result of `target_graph.flow`.
+        order: As `Source.order`.
+        hints: The hints of the user: target unit by source unit.
+        classes: By source unit the class of layers that the file numbers together, if `order` is `layers`.
     """
 
     model: nn.Module
@@ -94,13 +94,13 @@ class Evidence:
 def match(
     candidates: Candidates, order: Sequence[str], targets: Sequence[str], evidence: Evidence
 ) -> tuple[tuple[Pair, ...], tuple[Open, ...]]:
-    """Pairs of units that are told, and groups that are not.
+    """Assign units; return the pairs, and the groups that remain open.
 
     Args:
-        candidates: For each source unit the target units that it may become by type and shape.
+        candidates: For each source unit the target units with the same type and shape.
         order: All source units, in the order of the file.
         targets: All target units, in the order of registration.
-        evidence: What else is known.
+        evidence: The evidence other than types and shapes.
     """
     pairs: list[Pair] = []
     left = {name: set(others) for name, others in candidates.items()}
@@ -122,7 +122,7 @@ def match(
             if kin == left:
                 break
             left = kin
-            _propagate(left, pairs, "its block: layers whose names begin alike", _least(pairs))
+            _propagate(left, pairs, "the block of layers with the same name prefix", _least(pairs))
             continue
         sources, others = sorted(group[0], key=order.index), sorted(group[1], key=targets.index)
         found, asked[tuple(sorted(sources))] = _told(sources, others, evidence)
@@ -144,7 +144,7 @@ def _open(
 
 
 def _least(pairs: Sequence[Pair]) -> float:
-    """The margin of what depends on all pairs before."""
+    """The smallest margin of pairs: the margin of a pair that depends on all of them."""
     return min((pair.margin for pair in pairs), default=1.0)
 
 
@@ -156,9 +156,9 @@ def _take(left: Candidates, pairs: list[Pair], pair: Pair) -> None:
 
 
 def _propagate(left: Candidates, pairs: list[Pair], reason: str, margin: float = 1.0) -> None:
-    """Take what is the only candidate of a source or of a target, until nothing is.
+    """Assign pairs in which one side has a single candidate, until there are none.
 
-    What is taken so is part of every assignment of a group to as many layers; of other groups nothing is taken.
+    Only groups with as many sources as targets are changed: in these, such a pair is part of every assignment.
     """
     for sources, _ in [group for group in components(left) if _is_whole(left, *group)]:
         seekers: dict[str, set[str]] = {}
@@ -181,7 +181,7 @@ def _propagate(left: Candidates, pairs: list[Pair], reason: str, margin: float =
 
 
 def _is_whole(left: Candidates, sources: Sequence[str], targets: Sequence[str]) -> bool:
-    """Whether each source can become a target of its own, and none is left over."""
+    """Whether there is an assignment of all sources to all targets."""
     from scipy.sparse import csr_array
     from scipy.sparse.csgraph import maximum_bipartite_matching
 
@@ -195,7 +195,7 @@ def _is_whole(left: Candidates, sources: Sequence[str], targets: Sequence[str]) 
 
 
 def _told(sources: list[str], targets: list[str], evidence: Evidence) -> tuple[list[Pair], str]:
-    """The pairs of one group, or why they cannot be told."""
+    """The pairs of one group, or why the evidence does not decide."""
     if len(sources) != len(targets):
         return [], f"{len(sources)} layers of the file fit {len(targets)} layers of the module"
     by_order = dict(zip(sources, targets, strict=True)) if _is_ordered(sources, targets, evidence) else None
@@ -208,7 +208,7 @@ def _told(sources: list[str], targets: list[str], evidence: Evidence) -> tuple[l
         return [], CONTRADICTION
     if names.found is None:
         if by_order is None:
-            return [], f"names do not tell them apart (margin {names.margin:.2f} of {CLEAR_MARGIN}), nor does the flow"
+            return [], f"names do not distinguish them (margin {names.margin:.2f} of {CLEAR_MARGIN}), nor does the flow"
         return [Pair(source, target, "order along the flow of values", 0.0) for source, target in by_order.items()], ""
     reason, margin = ("the same name" if same is not None else "names"), names.margin
     if same is None and _of_names(sources, targets, has_numbers=False).found is None:
@@ -222,7 +222,7 @@ def _told(sources: list[str], targets: list[str], evidence: Evidence) -> tuple[l
 
 
 def _of_equal_names(sources: list[str], targets: list[str]) -> dict[str, str] | None:
-    """By names that are the same but for separators and a beginning that all share."""
+    """The assignment by names that are equal except for separators and a common prefix."""
     left = {tokens(name): name for name in sources}
     right = {tokens(name): name for name in targets}
     if len(left) != len(sources) or len(right) != len(targets) or set(left) != set(right) or () in left:
@@ -232,12 +232,12 @@ def _of_equal_names(sources: list[str], targets: list[str]) -> dict[str, str] | 
 
 @dataclass(frozen=True)
 class Names:
-    """What names tell.
+    """The evidence from names.
 
     Attributes:
-        found: The assignment whose names are most alike, if no other comes near.
-        margin: By how much it is better than the second best.
-        left: Sources whose names are like none, so that they got what the others left.
+        found: The assignment with the most similar names, if its lead is sufficient.
+        margin: Its lead over the second best.
+        left: Sources whose names resemble none, which were assigned to the remaining targets.
     """
 
     found: dict[str, str] | None
@@ -268,9 +268,9 @@ def _of_names(sources: list[str], targets: list[str], *, has_numbers: bool) -> N
 
 
 def _of_a_sequence(sources: list[str], targets: list[str], model: nn.Module) -> dict[str, str] | None:
-    """By the numbers in names that count one kind of layer (`fc1`, `fc2`), and the entries of one `Sequential`.
+    """The assignment of numbered names of one kind of layer (`fc1`, `fc2`) to the entries of one `Sequential`.
 
-    Its numbers have gaps where layers without weights stand.
+    The numbers of the entries have gaps at layers without weights.
     """
     numbers = {tuple(int(part) for part in parts(name) if part.isdigit()): name for name in sources}
     if len(numbers) < len(sources) or len({len(number) for number in numbers}) > 1 or () in numbers:
@@ -293,7 +293,7 @@ def _of_a_sequence(sources: list[str], targets: list[str], model: nn.Module) -> 
 
 
 def _is_ordered(sources: list[str], targets: list[str], evidence: Evidence) -> bool:
-    """Whether the file counts these layers in an order, and values flow through them one after the other."""
+    """Whether the file numbers these layers in order, and the module runs its layers one after the other."""
     if not _is_counted(sources, evidence):
         return False
     pairs = list(itertools.pairwise(targets))
@@ -303,11 +303,11 @@ def _is_ordered(sources: list[str], targets: list[str], evidence: Evidence) -> b
 
 
 def _is_counted(sources: Sequence[str], evidence: Evidence) -> bool:
-    """Whether the order of these units is one in which the network of the file runs them."""
+    """Whether the network of the file runs these units in their order."""
     if evidence.order in ("file", "made", "graph"):
         return evidence.order == "graph"
     of_one = evidence.classes if evidence.order == "layers" else {name: words(name) for name in sources}
     if len({of_one.get(name) for name in sources}) > 1:
-        return False  # layers of others stand between them in no order
+        return False  # the relative order of layers of different classes is unknown
     numbers = [tuple(int(part) for part in parts(name) if part.isdigit()) for name in sources]
     return evidence.order == "layers" or numbers == sorted(numbers)

@@ -1,4 +1,4 @@
-"""How alike the names of layers are: words by meaning, numbers by rank, and only where they tell layers apart."""
+"""Similarity of names of layers: words by meaning, numbers by rank; parts that all names share are ignored."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 Tokens = tuple["str | int", ...]
 
 _PART = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
-# Words of one meaning among frameworks; words that only tell the type of a layer mean nothing here.
+# Synonyms among frameworks. Words that only name the type of a layer are mapped to the empty text and ignored.
 _MEANING = {
     "q": "query", "k": "key", "v": "value", "o": "output", "out": "output", "backward": "reverse", "bw": "reverse",
     "forward": "", "fw": "", "batchnorm": "norm", "bn": "norm", "batch": "", "normalization": "norm",
@@ -26,7 +26,7 @@ _MEANING = {
 
 
 def parts(name: str) -> list[str]:
-    """The words and numbers of a name as they stand there, in small letters.
+    """The words and numbers of a name in order, in lower case.
 
     Example:
         >>> parts("encoder.layers_10/selfAttention")
@@ -59,11 +59,11 @@ def tokens(name: str) -> Tokens:
 
 
 def likeness(sources: Sequence[str], targets: Sequence[str], *, has_numbers: bool = True) -> list[list[float]]:
-    """How much each name of the file is like each name of the module, among these names alone.
+    """The similarity of each name of the file and each name of the module.
 
-    What all names of a side share is left out. A number counts at its place if it is an index: the same words stand
-    before it in all names of its side (`block_1`, `block_2`), and both sides count alike from whatever first number.
-    Where there is an index, further numbers count if both sides have the very same ones.
+    Words that all names of a side share are ignored. A number counts if it is an index: the words before it are equal
+    in all names of its side (`block_1`, `block_2`), and both sides have the same indices after the smallest one is
+    subtracted. After an index, further numbers count if both sides have the same ones.
 
     Args:
         sources: Names of the file.
@@ -71,7 +71,7 @@ def likeness(sources: Sequence[str], targets: Sequence[str], *, has_numbers: boo
         has_numbers: Whether numbers count.
 
     Returns:
-        From 0 (nothing in common) to 1 (the same), one row for each source.
+        Values from 0 (nothing in common) to 1 (equal), one row for each source.
     """
     ours, theirs = (_places(sources), _places(targets)) if has_numbers else ([], [])
     kept: list[tuple[tuple[int, ...], tuple[int, ...]]] = []
@@ -93,7 +93,7 @@ class _Feature(NamedTuple):
 
 
 def _words(names: Sequence[str]) -> list[Counter[str]]:
-    """The words of each name that not all names have."""
+    """The words of each name, without those that all names have."""
     words = [Counter(token for token in tokens(name) if isinstance(token, str)) for name in names]
     shared = words[0].copy()
     for one in words:
@@ -102,7 +102,7 @@ def _words(names: Sequence[str]) -> list[Counter[str]]:
 
 
 def _places(names: Sequence[str]) -> list[tuple[tuple[int, ...], bool]]:
-    """The places at which numbers differ: the number of every name, and whether it is an index."""
+    """For each position with different numbers: the number of every name, and whether it is an index."""
     split = [parts(name) for name in names]
     numbers = [[(tuple(word for word in one[:at] if not word.isdigit()), int(part))
                 for at, part in enumerate(one) if part.isdigit()] for one in split]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Pairs of a partial port that only fit: where layers may be left over, one type and shape is no evidence."""
+"""Further evidence for pairs of a partial port, in which a common type and shape is not sufficient."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 ALIKE = 0.5
 _TYPES = ("linear", "conv", "norm", "embedding")
 ONLY, LEFT = "no other layer has this type and shape", "no other layer of this type and shape is left"
-DOUBTED = (ONLY, LEFT, "what names left over", "its block: layers whose names begin alike")
+DOUBTED = (ONLY, LEFT, "the remaining names", "the block of layers with the same name prefix")
 
 
 def supported(pairs: Sequence[Pair], evidence: Evidence) -> list[Pair]:
-    """Pairs that something beside their shapes speaks for: a name, or what stands before and after both.
+    """The pairs that names, or the layers before and after, support.
 
     Args:
-        pairs: Of a partial port.
-        evidence: What else is known.
+        pairs: Pairs of a partial port.
+        evidence: The evidence other than types and shapes.
     """
     kept = {pair.source: pair.target for pair in pairs}
     alike = {pair.source: resemblance(pair.source, pair.target) for pair in pairs if pair.reason in DOUBTED}
@@ -40,7 +40,7 @@ def supported(pairs: Sequence[Pair], evidence: Evidence) -> list[Pair]:
 
 
 def resemblance(source: str, target: str) -> float:
-    """The share of words that two names have in common, from 0 to 1; words that tell only a type do not count."""
+    """The share of words that two names have in common, from 0 to 1; words that only name a type do not count."""
     target = target.partition(":")[0]  # the layer of a stack
     if parts(source) == parts(target) or tokens(source) == tokens(target):
         return 1.0
@@ -51,7 +51,7 @@ def resemblance(source: str, target: str) -> float:
 
 
 def _is_placed(source: str, target: str, kept: Mapping[str, str], evidence: Evidence) -> bool:
-    """Whether what stands before and after both is the same, and no end of one stands inside of the other."""
+    """Whether the layers before and after both correspond; a layer at an end must be at an end on both sides."""
     if evidence.source_flow is None or evidence.target_flow is None:
         return False
     is_near = False

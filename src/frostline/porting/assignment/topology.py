@@ -1,4 +1,4 @@
-"""Where a layer stands in the flow of values: colours that are refined on both networks at once.
+"""The place of a layer in the flow of values, by colour refinement of both networks at once.
 
 References:
     Weisfeiler and Leman, "A reduction of a graph to a canonical form", 1968.
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 
     from frostline.porting.graphs.target_graph import Edges
 
-Candidates = dict[str, set[str]]  # of a source unit: the target units that it may become
+Candidates = dict[str, set[str]]  # by source unit: the target units that it may be assigned to
 
 
 def refine(candidates: Candidates, source: Edges, target: Edges) -> Candidates:
-    """The candidates that stand at the same place in both networks.
+    """The candidates at the same place in both networks.
 
-    Layers begin with the colour of what they may become, and take on those of the layers before and after them, round
-    by round. The last round in which both networks have as many layers of each colour is the answer: where the module
-    computes the same in another structure, what can be told before that shows stays told.
+    The first colour of a layer is its group of candidates. In each round the colours of the layers before and after are
+    added to it. The result is that of the last round in which both networks have the same number of layers of each
+    colour: if the module has another structure, the rounds before the difference still count.
     """
     before, after = _inverse(source), _inverse(target)
     colours_s, colours_t = _first(candidates)
@@ -46,7 +46,7 @@ def refine(candidates: Candidates, source: Edges, target: Edges) -> Candidates:
 
 
 def components(candidates: Candidates) -> list[tuple[list[str], list[str]]]:
-    """Sets of source units and of target units that may only become each other."""
+    """Groups of source and target units that are candidates for each other only."""
     owner: dict[str, int] = {}
     groups: dict[int, tuple[list[str], list[str]]] = {}
     for index, (name, others) in enumerate(candidates.items()):

@@ -140,7 +140,7 @@ def _of_spectral_norm(move: Move, norm: Norm, name: str) -> list[Move]:
 def _check(name: str, largest: float) -> None:
     if abs(largest - 1) > _NEAR:
         raise PortError(
-            what="A layer under a spectral norm cannot hold a weight whose largest singular value is not 1.",
+            what="A layer with a spectral norm cannot represent a weight whose largest singular value is not 1.",
             where=name, received=f"{largest:.6g}",
-            do="port first, and put the spectral norm on afterwards; or take a file that was saved with it.",
+            do="port first, and apply the spectral norm afterwards; or use a file that was saved with it.",
         )  # fmt: skip

@@ -1,1 +1,1 @@
-"""What a port will write, in full, before anything is written; and the writing of it."""
+"""The plan of a port, complete before anything is written, and its execution."""

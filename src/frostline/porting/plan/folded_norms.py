@@ -1,4 +1,4 @@
-"""Files whose BatchNorm was folded into convolutions, into a module that has both: the norm becomes an identity."""
+"""Files with BatchNorm folded into convolutions, for a module that has both: its norms become identities."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 
 
 def is_folded(units: Sequence[SourceUnit], targets: Sequence[TargetUnit]) -> bool:
-    """Whether the module has norms with statistics, and the file, of ONNX, none at all."""
+    """Whether an ONNX file has no norms although the module has norms with running statistics."""
     has_norm = any(isinstance(target.module, nn.modules.batchnorm._BatchNorm) for target in targets)
     return has_norm and all(unit.framework == "onnx" and "var" not in unit.leaves for unit in units)
 
 
 def joined(targets: Sequence[TargetUnit], flow: Flow, model: nn.Module) -> tuple[tuple[TargetUnit, ...], Flow]:
-    """The units of the module with each norm as a part of the one layer that feeds it, and their flow.
+    """The units of the module with each norm joined to the layer before it, and the flow between them.
 
     Raises:
-        PortError: If the module is in training mode: an identity is no norm to train.
+        PortError: If the module is in training mode: a norm that is an identity cannot be trained.
     """
     by_name = {target.name: target for target in targets}
     owner: dict[str, str] = {}
@@ -38,10 +38,10 @@ def joined(targets: Sequence[TargetUnit], flow: Flow, model: nn.Module) -> tuple
             (owner[target.name],) = before
     if model.training:
         raise PortError(
-            what="The file's BatchNorm was folded into its convolutions, which cannot be undone.",
+            what="BatchNorm was folded into the convolutions of the file, and cannot be separated again.",
             where=f"port(model), {next(iter(owner), 'a norm')}", received="a module in training mode, with BatchNorm",
-            do="for prediction call model.eval() first: the norms become identities. To train, take a file that has "
-            "them, or freeze the norms: frostline.freeze(model).",
+            do="for prediction call model.eval() first: the norms become identities. For training use a file that "
+            "stores the norms, or freeze them: frostline.freeze(model).",
         )  # fmt: skip
     made = tuple(
         _with(target, [by_name[name] for name, other in owner.items() if other == target.name])
@@ -55,7 +55,7 @@ def joined(targets: Sequence[TargetUnit], flow: Flow, model: nn.Module) -> tuple
 
 
 def note(targets: Sequence[TargetUnit]) -> str:
-    """What became of the norms, for the certificate."""
+    """A note about the norms, for the certificate."""
     norms = sum(target.norm is not None for target in targets)
     return f"BatchNorm was folded into convolutions of the file: {norms} norms of the module become identities"
 

@@ -1,4 +1,4 @@
-"""The plan of a port: a plain value that says which source tensor goes where, how, and why; nothing is read for it."""
+"""The plan of a port: which tensors of the file go into which tensors of the module. No tensor is read for it."""
 
 from __future__ import annotations
 
@@ -38,22 +38,23 @@ if TYPE_CHECKING:
 _SHOWN = 6
 
 
-_OTHER_OUTPUTS = "pass outputs for other inputs: those given do not tell these ways apart, or were not reached."
+_ANY_OUTPUTS = "pass golden=(inputs, outputs) with outputs of the source network, which decide."
+_OTHER_OUTPUTS = "pass outputs for other inputs: no assignment, or more than one, reproduces the given ones."
 
 
 @dataclass(frozen=True)
 class PortPlan:
-    """Which tensor goes where.
+    """The assignment of layers, and the moves of their tensors.
 
     Attributes:
-        path: Of the file.
-        steps: What is told.
-        opened: What is not.
-        unused: Units of the file that go nowhere; only where a partial port was asked for.
-        kept: Layers of the module that keep their values; likewise.
+        path: Path of the file.
+        steps: Pairs of layers that are decided.
+        opened: Groups of layers that are not decided.
+        unused: Units of the file without a partner; only in a partial port.
+        kept: Layers of the module that keep their values; only in a partial port.
         dropped: As of `Source`.
         notes: As of `Source`, and what was decided while planning.
-        assumed: What was taken although neither the file nor a run tells it.
+        assumed: Assumptions that neither the file nor a run confirms.
     """
 
     path: str
@@ -79,21 +80,21 @@ def make_plan(
     source: Source, path: str, model: nn.Module, *, hints: Mapping[str, str] | None = None, partial: bool = False,
     inputs: Any = None,
 ) -> PortPlan:  # fmt: skip
-    """The plan for a file and a module.
+    """Make the plan for a file and a module.
 
     Args:
         source: The content of the file.
-        path: Of the file, for messages.
+        path: Path of the file, for error texts.
         model: The module; it is not changed.
-        hints: Names of units of the file and the layers they become, where these are known.
-        partial: Whether layers may be left out on both sides.
-        inputs: As the module takes them, if they are known.
+        hints: Names of units of the file, and the layers to assign them to.
+        partial: Whether layers may remain unassigned on both sides.
+        inputs: Inputs of the module, if the caller has some.
 
     Raises:
         PortError: If layers have no partner.
-        LayerNotFound: If a hint names what is not there.
+        LayerNotFound: If a hint names a layer that does not exist.
     """
-    with evaluating(model):  # a spectral norm in training moves its vectors whenever its weight is looked at
+    with evaluating(model):  # in training mode a spectral norm changes its vectors on each access
         targets = target_units(model)
         if is_packed(source_units(source), targets):
             targets = target_units(model, is_packed=True)
@@ -144,8 +145,8 @@ def make_plan(
     groups = tuple(_group(one, table, ways_of, edges) for one in opened)
     dropped, notes = {**source.dropped, **ready.dropped}, (*source.notes, *ready.notes, *shared, *identities)
     notes += tuple(
-        f"{pair.source!r} has the type and shape of {pair.target!r}, and nothing else in common: left out; "
-        f"hints={{{pair.source!r}: {pair.target!r}}} takes it"
+        f"{pair.source!r} agrees with {pair.target!r} in type and shape only and was left out; "
+        f"hints={{{pair.source!r}: {pair.target!r}}} assigns it"
         for pair in doubted
     )
     dropped |= {one.name: "constant of the code" for name in constants for one in by_source[name].leaves.values()}
@@ -153,15 +154,15 @@ def make_plan(
 
 
 def _is_constant(unit: SourceUnit) -> bool:
-    """Whether it is a number in the code of a TorchScript archive, which a module has in its own code."""
+    """Whether a unit is a constant in the code of a TorchScript archive; a module has it in its own code."""
     return unit.name.split("/")[0] == CONSTANTS and all(tensor.shape == () for tensor in unit.leaves.values())
 
 
 def _as_group(ways: tuple[Step, ...]) -> OpenGroup:
-    """A pair that is told, whose layout is not."""
+    """A group for one pair of layers whose layout is open."""
     source, target = ways[0].source.name, ways[0].target.name
     texts = list(dict.fromkeys(" | ".join(dict.fromkeys(move.text() for move in way.moves)) for way in ways))
-    why = ways[0].doubt or f"layouts that fit as well: {'; or '.join(texts)}"
+    why = ways[0].doubt or f"layouts that fit equally well: {'; or '.join(texts)}"
     return OpenGroup((source,), (target,), why, {(source, target): ways})
 
 
@@ -187,7 +188,7 @@ def _group(
 def _candidates(
     units: Sequence[SourceUnit], targets: Sequence[TargetUnit]
 ) -> tuple[list[SourceUnit], dict[str, dict[str, tuple[Move, ...]]]]:
-    """The units in the form in which they fit layers, and for each the layers that it fits."""
+    """The units in the forms that fit layers of the module, and the layers that each of them fits."""
     found: list[SourceUnit] = []
     table: dict[str, dict[str, tuple[Move, ...]]] = {}
     for unit in units:
@@ -204,14 +205,14 @@ def _fitting(unit: SourceUnit, targets: Sequence[TargetUnit]) -> dict[str, tuple
 
 
 def refuse_ambiguity(plan: PortPlan, *, was_run: bool = False) -> None:
-    """Refuse a plan with open assignments.
+    """Refuse a plan with open groups.
 
     Args:
-        plan: With what is open.
-        was_run: Whether outputs were compared, which did not settle it.
+        plan: The plan.
+        was_run: Whether outputs were compared without a decision.
 
     Raises:
-        AmbiguousPortError: It lists what fits what as well.
+        AmbiguousPortError: If a group is open; the error lists the candidates.
     """
     if not plan.opened:
         return
@@ -219,10 +220,10 @@ def refuse_ambiguity(plan: PortPlan, *, was_run: bool = False) -> None:
     if not groups:
         doubt = next(first.ways())[0].doubt
         raise AmbiguousPortError(
-            what=f"How the weights of {first.targets[0]!r} lie in the file cannot be told.",
+            what=f"The layout of the weights of {first.targets[0]!r} in the file is ambiguous.",
             where=f"{plan.path}: {first.sources[0]}", received=first.why,
             do=flattened.WRITTEN_OTHERWISE if doubt == flattened.NOT_FOLLOWED else _OTHER_OUTPUTS if was_run else
-            "pass outputs of the source network, golden=(inputs, outputs), which settle it.",
+            _ANY_OUTPUTS,
         )  # fmt: skip
     alternatives = tuple(
         dict(zip(one.sources, order, strict=False))
@@ -233,13 +234,9 @@ def refuse_ambiguity(plan: PortPlan, *, was_run: bool = False) -> None:
         what=f"{len(groups)} group{'s' if len(groups) > 1 else ''} of layers of the file fit the module in more than "
         "one way.",
         where=f"{plan.path}: {_listed(first.sources)}",
-        received=f"layers that fit as well: {_listed(first.targets)}; {first.why}",
-        do=f"say which is which: hints={{{first.sources[0]!r}: {first.targets[0]!r}, ...}}; or "
-        + (
-            _OTHER_OUTPUTS
-            if was_run
-            else "pass outputs of the source network, golden=(inputs, outputs), which settle it."
-        ),
+        received=f"layers that fit equally well: {_listed(first.targets)}; {first.why}",
+        do=f"assign the layers with hints={{{first.sources[0]!r}: {first.targets[0]!r}, ...}}; or "
+        + (_OTHER_OUTPUTS if was_run else _ANY_OUTPUTS),
         alternatives=alternatives,
     )
 
@@ -255,10 +252,10 @@ def _checked(
     hints: Any, sources: Mapping[str, SourceUnit], targets: Mapping[str, TargetUnit],
     table: Mapping[str, Mapping[str, tuple[Move, ...]]],
 ) -> dict[str, str]:  # fmt: skip
-    """Hints that name layers which fit, each once."""
+    """The hints, after a check that their layers exist, fit, and occur once."""
     if not isinstance(hints, dict) or len(set(map(str, hints.values()))) < len(cast("dict[Any, Any]", hints)):
         raise DataError(
-            what="Hints are a mapping from layers of the file to layers of the module, each named once.",
+            what="Hints are a mapping from layers of the file to layers of the module; each layer occurs once.",
             where="port(hints=...)", received=repr(hints)[:80], do='pass hints={"dense_1": "head"}, for example.',
         )  # fmt: skip
     found = {str(name): str(other) for name, other in cast("dict[Any, Any]", hints).items()}
@@ -282,11 +279,11 @@ def _check_counts(path: str, opened: Sequence[Open]) -> None:
     for one in opened:
         if len(one.sources) != len(one.targets):
             raise PortError(
-                what="The file and the module have different numbers of layers of one type and shape.", where=path,
+                what="The file and the module have different numbers of layers of the same type and shape.", where=path,
                 received=f"{len(one.sources)} in the file ({_listed(one.sources)}), {len(one.targets)} in the module "
                 f"({_listed(one.targets)})",
-                do="build the module as the network of the file, sharing weights where that shares them (head.weight = "
-                "embedding.weight); or port what both have: partial=True with hints.",
+                do="build the module like the network of the file, with the same shared weights (head.weight = "
+                "embedding.weight); or port the layers that both have: partial=True with hints.",
             )  # fmt: skip
 
 
@@ -300,11 +297,11 @@ def _without_partner(
     if kept:
         parts.append(f"of the module {_listed(list(map(str, kept)))}")
     return PortError(
-        what="Some layers have no partner of their type and shape on the other side.", where=path,
+        what="Some layers have no partner with the same type and shape on the other side.", where=path,
         received=f"{len(unused)} of {len(units)} layers of the file, {len(kept)} of {len(targets)} of the module: "
         + "; ".join(parts),
-        do="build the module as the network of the file; or leave these out, such as a head of other classes: "
-        "partial=True.",
+        do="build the module like the network of the file; or leave these layers out, such as a head with other "
+        "classes: partial=True.",
     )  # fmt: skip
 
 

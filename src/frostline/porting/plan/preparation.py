@@ -1,4 +1,4 @@
-"""Layers of the file that only prepare inputs: `Normalization` of Keras holds the mean and variance of its data."""
+"""Layers of the file that only prepare inputs: `Normalization` of Keras stores the mean and variance of its data."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 
     from frostline.porting.units.unit import SourceUnit, TargetUnit
 
-_SHOWN = 4  # numbers of a mean
+_SHOWN = 4  # numbers listed of a mean
 
 
 @dataclass(frozen=True)
 class Preparation:
-    """The units of a file, and what of it prepares inputs that the module does not.
+    """The units of a file without layers that prepare inputs and that the module lacks.
 
     Attributes:
-        units: With the mean and the variance of a `Normalization` as units of their own, where the module has both.
-        dropped: Arrays that go nowhere, and why.
-        notes: What has to be done to inputs before they reach the module.
+        units: The units. Mean and variance of a `Normalization` are one unit each, if the module has tensors for them.
+        dropped: Tensors that are not assigned, and why.
+        notes: How inputs have to be prepared before the module.
     """
 
     units: tuple[SourceUnit, ...]
@@ -34,11 +34,11 @@ class Preparation:
 
 
 def prepared(units: Sequence[SourceUnit], targets: Sequence[TargetUnit]) -> Preparation:
-    """Take layers that normalise inputs apart, or out.
+    """Split layers that normalise inputs, or remove them if the module has no tensors for them.
 
     Args:
-        units: Of the file.
-        targets: Of the module.
+        units: Units of the file.
+        targets: Units of the module.
     """
     kept: list[SourceUnit] = []
     dropped: dict[str, str] = {}
@@ -56,8 +56,8 @@ def prepared(units: Sequence[SourceUnit], targets: Sequence[TargetUnit]) -> Prep
         mean, variance = (part.leaves[leaf] for part, leaf in zip(parts, ("mean", "variance"), strict=True))
         dropped |= {tensor.name: "preparation of inputs" for tensor in (mean, variance)}
         notes.append(
-            f"The file's network normalises its inputs in {unit.name!r}, and the module has no layer for it: subtract "
-            f"{_numbers(mean.load())} and divide by {_numbers(variance.load().sqrt())} before the module."
+            f"The network of the file normalises its inputs in {unit.name!r}, and the module has no such layer: "
+            f"subtract {_numbers(mean.load())} and divide by {_numbers(variance.load().sqrt())} before the module."
         )
     return Preparation(tuple(kept), dropped, tuple(notes))
 

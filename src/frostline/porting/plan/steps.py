@@ -1,4 +1,4 @@
-"""The steps of a plan, and the groups of layers of which it is open which step belongs to which."""
+"""The steps of a plan, and groups of layers whose assignment is open."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Step:
-    """One layer of the file on its way into one layer of the module.
+    """One layer of the file that is assigned to one layer of the module.
 
     Attributes:
-        source: The unit.
-        target: The layer.
+        source: The unit of the file.
+        target: The layer of the module.
         moves: One for each tensor of the layer.
-        reason: Why these two belong together.
-        margin: As of `Pair`.
-        doubt: Why it may be wrong although no other way can be made; empty if it is not in doubt.
-        assumed: The setting of the source that makes this the usual way, if only a run can tell it from others.
+        reason: The evidence for this pair.
+        margin: As `Pair.margin`.
+        doubt: Why the step may be wrong although there is no alternative; empty if it is not in doubt.
+        assumed: The setting of the source under which this step is right, if only a run can confirm it.
     """
 
     source: SourceUnit
@@ -37,14 +37,14 @@ class Step:
 
 @dataclass(frozen=True)
 class OpenGroup:
-    """Layers of the file that fit several layers of the module, or one in several ways.
+    """Layers of the file that fit several layers of the module, or one layer with several layouts.
 
     Attributes:
         sources: The units, in the order of the file.
         targets: The layers.
-        why: What was asked, and what it answered.
-        steps: By unit and layer, for each pair that fits, its ways: more than one if the order of a flatten is open.
-        before: Layers that a layer can only come after, if the file counts its units in the order of their making.
+        why: Why the evidence does not decide.
+        steps: By unit and layer: the possible steps of each pair that fits; several if the order of a flatten is open.
+        before: By layer: the layers that must be assigned first, if the file numbers its units in order of creation.
     """
 
     sources: tuple[str, ...]
@@ -55,7 +55,7 @@ class OpenGroup:
 
     @property
     def is_pair(self) -> bool:
-        """Whether only the way is open, not the partner."""
+        """Whether only the layout is open, not the partner."""
         return len(self.sources) == 1 and len(self.targets) == 1
 
     def ways(self) -> Iterator[tuple[Step, ...]]:
@@ -67,7 +67,7 @@ class OpenGroup:
             yield made
             return
         if not all(self._free(source, used) for source in self.sources[at:]):
-            return  # a unit that has no layer left: nothing that begins so is an assignment
+            return  # no layer is left for this unit: these choices lead to no assignment
         for target in self.targets:
             if target not in used and self.before.get(target, used) <= used:
                 for step in self.steps.get((self.sources[at], target), ()):
@@ -77,7 +77,7 @@ class OpenGroup:
         return any(target not in used and (source, target) in self.steps for target in self.targets)
 
     def neighbours(self, way: tuple[Step, ...]) -> Iterator[tuple[Step, ...]]:
-        """The assignments that differ from one by a single exchange, or by another way of a single pair."""
+        """The assignments that differ by the exchange of two pairs, or by the layout of one pair."""
         for at, step in enumerate(way):
             for other in self.steps[step.source.name, step.target.name]:
                 if other is not step:

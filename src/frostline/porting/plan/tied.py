@@ -1,8 +1,8 @@
-"""Weights that a module shares between layers, such as an embedding and the layer that reads it backwards.
+"""Weights that a module shares between layers, such as an embedding and the output layer of a language model.
 
-A file may have them twice, or once: safetensors and many others leave out the second name. Where the file has fewer
-layers than the module, the layer that only shares is left out of the matching; where it has both, both are written, and
-values that differ are refused.
+A file may store such weights twice or once: safetensors and other formats omit the second name. If the file has fewer
+layers than the module, the layer whose tensors are all shared is left out of the assignment; if it has both layers,
+both are written, and different values are refused.
 """
 
 from __future__ import annotations
@@ -29,11 +29,14 @@ if TYPE_CHECKING:
 def without_ties(
     targets: Sequence[TargetUnit], units: Sequence[SourceUnit]
 ) -> tuple[tuple[TargetUnit, ...], tuple[str, ...]]:  # fmt: skip
-    """The layers of the module as the file has them, and a note for each shared tensor that is written once.
+    """Remove shared tensors that the file stores once.
 
     Args:
         targets: Layers of the module.
         units: Layers of the file.
+
+    Returns:
+        The layers to assign, and a note for each shared tensor.
     """
     first: dict[int, tuple[TargetUnit, str]] = {}
     made: list[TargetUnit] = []
@@ -46,8 +49,8 @@ def without_ties(
             made.append(target)
             continue
         notes += [
-            f"{full_name(target, own)} is {full_name(*first[id(target.tensors[own])])}: the module shares it, the file "
-            "has it once"
+            f"{full_name(target, own)} is {full_name(*first[id(target.tensors[own])])}: the module shares this "
+            "tensor, the file stores it once"
             for own in sorted(shared)
         ]
         own_tensors = {own: tensor for own, tensor in target.tensors.items() if own not in shared}
@@ -59,14 +62,14 @@ def without_ties(
 def _is_complete(
     target: TargetUnit, holders: Sequence[TargetUnit], targets: Sequence[TargetUnit], units: Sequence[SourceUnit]
 ) -> bool:
-    """Whether the file has a layer for this one beside those for the layers that it shares weights with."""
+    """Whether the file has a layer for this one in addition to those that it shares weights with."""
     sources = [unit for unit in units if any(moves(unit, one) is not None for one in (target, *holders))]
     rivals = [one for one in targets if any(moves(unit, one) is not None for unit in sources)]
     return any(moves(unit, target) is not None for unit in sources) and len(sources) >= len(rivals)
 
 
 def shared_names(plan: PortPlan) -> set[str]:
-    """Names of what a plan writes into memory that it writes another tensor into as well."""
+    """Names of tensors that share their memory with another tensor that the plan writes."""
     written = [
         (full_name(step.target, move.target), tensor.untyped_storage().data_ptr())
         for step in plan.steps
@@ -78,21 +81,21 @@ def shared_names(plan: PortPlan) -> set[str]:
 
 
 def check_shared(plan: PortPlan, values: Mapping[str, Tensor]) -> None:
-    """Of tensors that share memory, the last one written must leave the others as they are wanted.
+    """Check that tensors that share memory were written with the same values.
 
     Args:
-        plan: After it was written.
-        values: What was written, by name, of tensors that share memory.
+        plan: The plan, after it was written.
+        values: The written values of tensors that share memory, by name.
 
     Raises:
-        PortError: If one of them is something else now.
+        PortError: If one of the tensors has another value now.
     """
     for step in plan.steps:
         for move in step.moves:
             name, now = full_name(step.target, move.target), held(step.target, move.target)
             if name in values and not torch.equal(now, values[name].to(now)):
                 raise PortError(
-                    what=f"The file has different values for weights that the module shares: {name!r} is one of them.",
-                    where=f"{plan.path}, {step.source.name!r}", received="two tensors for one place in memory",
-                    do="give the layers weights of their own, as the network of the file has them.",
+                    what=f"The file has different values for weights that the module shares, such as {name!r}.",
+                    where=f"{plan.path}, {step.source.name!r}", received="two different tensors for the same memory",
+                    do="give each of these layers its own weights, as in the network of the file.",
                 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Layers of files that no module of PyTorch can represent, or whose weights have no names: refused with the remedy."""
+"""Refusal of layers that no module of PyTorch can represent, or whose weights have no names, with a remedy."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 
 def refuse_unfit(path: str, units: Sequence[SourceUnit]) -> None:
-    """Say what can be done about layers that have no partner for a reason of their own.
+    """Refuse layers that have no partner for a known reason.
 
     Args:
-        path: Of the file.
+        path: Path of the file.
         units: Layers of the file without a partner.
 
     Raises:
-        PortError: It names the first of them.
+        PortError: For the first such layer, with the remedy.
     """
     for unit in units:
         if _is_reset_before(unit):
@@ -35,7 +35,7 @@ def refuse_unfit(path: str, units: Sequence[SourceUnit]) -> None:
             raise PortError(
                 what=f"Three vectors of {unit.name!r} may be scale or shift, mean and variance of a norm.",
                 where=path, received=f"{unit}, stored by number only",
-                do="pass the .keras file or the whole model in .h5, which say so; the weights alone do not.",
+                do="pass the .keras file or the whole model in .h5, which state it; a file of weights alone does not.",
             )  # fmt: skip
 
 

@@ -53,7 +53,7 @@ def first_difference(plan: PortPlan, model: nn.Module, reference: Reference, gol
             return f"the first layer that differs is {pair}, by {error:.1e}; {len(agreeing)} before it agree"
         agreeing.append(pair)
     if not agreeing:
-        return "the weights are all assigned, and the outputs differ"
+        return "all weights are assigned, but the outputs differ"
     return f"all {len(agreeing)} layers that can be compared agree: the difference comes after {agreeing[-1]}"
 
 

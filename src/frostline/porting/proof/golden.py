@@ -80,10 +80,10 @@ def check_taken(golden: Golden, model: nn.Module) -> None:
         shapes = ", ".join(f"{str(one.dtype).removeprefix('torch.')} {tuple(one.shape)}"
                            for one in leaves(golden.inputs).values())  # fmt: skip
         raise DataError(
-            what="The module does not take these inputs.", where="port(golden=...)",
+            what="The module cannot be run on these inputs.", where="port(golden=...)",
             received=f"{shapes}: {str(error).splitlines()[0][:160] if str(error) else type(error).__name__}",
-            do="give inputs as the module takes them, not as the source network does: images with channels on axis 1, "
-            "floats for images, whole numbers for words.",
+            do="pass inputs in the form that the module takes, not that of the source network: images with channels on "
+            "axis 1, floats for images, integers for tokens.",
         ) from error  # fmt: skip
 
 
@@ -122,9 +122,9 @@ def _from_file(path: Path) -> tuple[Any, Any]:
 
 def _refused(received: str) -> DataError:
     return DataError(
-        what="Golden outputs are inputs of the network and what the source network makes of them.",
+        what="Golden outputs consist of inputs and of the source network's outputs for them.",
         where="port(golden=...)", received=received,
         do="pass (inputs, outputs) as arrays, in the form that the module takes and gives; or the path of a .npz file "
-        "with arrays named inputs and outputs. Without outputs, (inputs, None), real samples are compared with the "
+        "with arrays named inputs and outputs. (inputs, None) compares values on real samples with the "
         "running statistics of BatchNorm.",
     )  # fmt: skip

@@ -43,7 +43,7 @@ class Meeting:
 def meeting_of(source: Source, plan: PortPlan, model: nn.Module) -> Meeting | str:
     """Where a partial port can be compared; a reason if nowhere."""
     if any(len(one.sources) != len(one.targets) for one in plan.opened):
-        return "layers are left open that have more partners than there are"
+        return "some open layers have more candidates than there are layers"
     steps = {step.source.name.removesuffix("/pointwise"): step for step in _told(plan)}
     opened = {name for one in plan.opened for name in one.sources}
     ported = {layer.name for layer in source.layers if (layer.unit or layer.name) in steps.keys() | opened}
@@ -52,16 +52,16 @@ def meeting_of(source: Source, plan: PortPlan, model: nn.Module) -> Meeting | st
     kinds = {layer.name: layer.kind for layer in source.layers}
     lost = [name for name in plan.unused if name in above and kinds[name] not in PREPARING]
     if lost:
-        return f"{', '.join(map(repr, lost[:3]))} of the file went nowhere, and stands before layers that were ported"
+        return f"{', '.join(map(repr, lost[:3]))} of the file was not assigned, and precedes layers that were ported"
     places: list[Place] = []
     for layer in last:
         step = steps.get(layer.unit or layer.name)
         place = _place(step, model) if step is not None else None
         if place is None or place in places:
-            return f"{layer.name!r}, the last layer that was ported, cannot be looked at in the module"
+            return f"{layer.name!r}, the last layer that was ported, has no single output in the module"
         places.append(place)
     if not last:
-        return "the architecture in the file does not name the layers that were ported"
+        return "the architecture in the file does not contain the layers that were ported"
     names = tuple(layer.name for layer in last)
     kept = {*above, *names}
     layers = tuple(one for one in source.layers if one.name in kept or one.kind in ("InputLayer", "Input"))

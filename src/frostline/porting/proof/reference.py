@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from frostline.porting.readers.contract import Source
 
 KIND = "an interpretation of the file's own graph in float64"
-TOLD = "a run beside the file's own graph"
+TOLD = "a comparison with the file's own graph"
 
 
 @dataclass(frozen=True)
@@ -60,14 +60,14 @@ def reference_of(source: Source, plan: PortPlan, model: nn.Module, seed: int = 0
     preparing = {layer.name for layer in source.layers if layer.kind in PREPARING}
     meeting = meeting_of(source, plan, model) if plan.kept or set(plan.unused) - preparing else None
     if isinstance(meeting, str):
-        return Reference(source, notes=(f"The port was not run beside the file's graph: {meeting}.",))
+        return Reference(source, notes=(f"The outputs were not compared with the file's graph: {meeting}.",))
     try:
         found = (_of_onnx if source.framework == "onnx" else _of_keras)(source, plan, model, seed, meeting)
     except NotInterpretedError as error:
         return Reference(source, notes=(f"The file's graph was not run: {error}.",))
     if meeting is not None and found.goldens and depends_on_kept(plan, model, found.goldens[0].inputs, meeting.at):
-        why = "layers that keep their values stand before layers that were ported"
-        return Reference(source, notes=(f"The port was not run beside the file's graph: {why}.",))
+        why = "layers that keep their values precede layers that were ported"
+        return Reference(source, notes=(f"The outputs were not compared with the file's graph: {why}.",))
     return found
 
 
@@ -95,7 +95,7 @@ def _of_onnx(source: Source, plan: PortPlan, model: nn.Module, seed: int, meetin
 
 def _misshaped(outputs: tuple[Tensor, ...]) -> str:
     shapes = ", ".join(str(tuple(one.shape)) for one in outputs)
-    return f"The file's graph gives outputs of shape {shapes} for random inputs; the module takes or gives others."
+    return f"The file's graph returns outputs of shape {shapes} for random inputs; the module takes or returns others."
 
 
 def _goldens(

@@ -104,9 +104,9 @@ def compare_statistics(model: nn.Module, inputs: Any, plan: PortPlan) -> tuple[C
     if not found:
         raise DataError(
             what="Samples without outputs are compared with the running statistics of BatchNorm layers.",
-            where="port(golden=...)", received=f"{count} samples, {len(found)} such layers that the file fills",
-            do=f"give at least {ENOUGH} real samples, prepared as in training; for a network without BatchNorm also "
-            "the outputs of its source for them.",
+            where="port(golden=...)", received=f"{count} samples, {len(found)} layers with statistics of the file",
+            do=f"pass at least {ENOUGH} real samples, prepared as in training; for a network without BatchNorm also "
+            "the outputs of the source network for them.",
         )  # fmt: skip
     for index, one in enumerate(found):
         _check_jump(one, found[:index], plan)
@@ -118,22 +118,22 @@ def _check_jump(one: Agreement, earlier: Sequence[Agreement], plan: PortPlan) ->
     if one.share > _REFUTES and one.divergence > _JUMP * usual:
         before = f" and after {earlier[-1].layer!r}" if earlier else ""
         raise PortError(
-            what=f"The values that reach {one.layer!r} are not those that its running statistics were taken of.",
+            what=f"The values that enter {one.layer!r} do not match its running statistics.",
             where=plan.path,
-            received=f"they differ by {one.divergence:.2g} nats per channel, and by {one.chance:.2g} if channels are "
-            "compared at random" + (f"; up to {earlier[-1].layer!r} by {usual:.2g} at most" if earlier else ""),
-            do=f"look at the layers before {one.layer!r}{before}: exchanged layers, padding, activation"
-            + ("." if earlier else ", and how the samples are prepared: range, mean, order of colours."),
+            received=f"a divergence of {one.divergence:.2g} nats per channel, and of {one.chance:.2g} if channels are "
+            "paired at random" + (f"; up to {earlier[-1].layer!r} by {usual:.2g} at most" if earlier else ""),
+            do=f"check the layers before {one.layer!r}{before}: exchanged layers, padding, activation"
+            + ("." if earlier else ", and the preparation of the samples: range, mean, order of colours."),
         )  # fmt: skip
 
 
 def _check(one: Agreement, count: int) -> Check:
     if one.share <= _AGREES and one.divergence <= _SMALL:
-        return Check(one.layer, STATISTICS, "agrees", f"values on {count} samples are distributed as the file says")
+        return Check(one.layer, STATISTICS, "agrees", f"values on {count} samples are distributed as the file states")
     if one.share > _DIFFERS and one.divergence > _LARGE:
-        text = f"values on {count} samples are distributed otherwise than the file says: samples unlike those of the "
-        return Check(one.layer, STATISTICS, "differs", f"{text}training, or another layer before it")
-    return Check(one.layer, STATISTICS, "unknown", f"{count} samples do not tell")
+        text = f"values on {count} samples are not distributed as the file states: the samples are unlike the "
+        return Check(one.layer, STATISTICS, "differs", f"{text}training data, or a layer before it differs")
+    return Check(one.layer, STATISTICS, "unknown", f"{count} samples are not conclusive")
 
 
 def _owner(unit: str, modules: Mapping[str, nn.Module]) -> str:

@@ -98,8 +98,8 @@ def _weights(names: Sequence[str]) -> Taken:
     if firsts and all(first == "module" or is_average(first) for first in firsts):
         dropped |= {name: "counter" for name in left if name in _COUNTERS}
     notes = tuple(
-        f"{len(group)} tensors of a moving average stand beside the weights, which were taken (key={first!r} takes "
-        "the average)."
+        f"{len(group)} tensors are moving averages of the weights and were left out (key={first!r} selects "
+        "the averages)."
         for first, group in averages.items()
     )
     return Taken({name: name for name in names if name not in dropped}, dropped, notes)
@@ -122,7 +122,7 @@ def _averages(key: str, tails: Mapping[str, str], rest: Sequence[str]) -> Taken:
     own = {**{name: name for name in alone}, **{name: twins.get(name, tail) for name, tail in tails.items()}}
     note = f"{len(tails)} tensors were taken from the moving average {key!r}"
     if alone:
-        note += f"; {len(alone)} have none there and were taken as they are, such as {', '.join(alone[:_SHOWN])}"
+        note += f"; {len(alone)} have no average and were taken unaveraged, such as {', '.join(alone[:_SHOWN])}"
     return Taken(own, dropped, (f"{note}.",))
 
 

@@ -200,7 +200,10 @@ def _beside(file: WeightFile, units: set[str]) -> tuple[tuple[SourceLayer, ...],
         if units <= {layer.name for layer in layers}:
             return layers, f"The architecture is that of {name} beside the file."
         return (), f"The description {name} beside the file is of another network."
-    return (), "The architecture is that of the file itself, as it was trained; no description lies beside it."
+    return (
+        (),
+        "The architecture is that of the file itself, as it was trained; there is no description in the same folder.",
+    )
 
 
 def _texts(network: dict[str, list[Any]]) -> list[tuple[str, str, tuple[str, ...], tuple[str, ...], dict[str, Any]]]:

@@ -86,10 +86,10 @@ def choose(file: WeightFile, whole: object, key: str | None, array_of: ArrayOf) 
             tensors[str(name)] = held
     if not tensors:
         raise file.refused(
-            "The file holds no named tensors where they are looked for.",
+            "The file holds no named tensors under the usual entries.",
             f"entries {', '.join(repr(str(one)[:60]) for one in list(found)[:8]) or 'of no name'}",
-            f"say where they are: key={'.'.join(holders[0]) if holders else 'NAME'!r}; dots lead into entries of "
-            "entries.",
+            f"name the entry: key={'.'.join(holders[0]) if holders else 'NAME'!r}; dots separate "
+            "nested entries.",
         )  # fmt: skip
     return Chosen(tensors, _dropped(cast("Entries", whole), path, array_of), tuple(notes), prefix)
 

@@ -63,7 +63,7 @@ def read(file: WeightFile, key: str | None = None) -> Source:
     found = source("Flax MessagePack", arrays, key) if arrays else None
     if found is None:
         raise file.refused(
-            "The tree does not hold what was asked for.",
+            "The tree does not contain the requested entry.",
             f"{len(arrays)} arrays, the key {key!r}, and at the top {', '.join(sorted(tree)[:5]) or 'nothing'}",
             "pass a file that flax.serialization wrote, and as key a part of its tree.",
         )  # fmt: skip

@@ -56,7 +56,7 @@ def beneath(file: WeightFile, name: str) -> WeightFile:
     """
     refused = file.refused(
         "The file of weights names another file outside of its folder.", repr(name),
-        "take the files from their origin again: the parts of a network lie in one folder, and are no links.",
+        "download the files again: the parts of a network lie in one folder, and are no links.",
     )  # fmt: skip
     parts = name.removeprefix("./").split("/")
     if any(part in ("", ".", "..") or "\\" in part or "\0" in part for part in parts) or Path(name).is_absolute():

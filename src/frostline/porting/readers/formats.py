@@ -72,7 +72,7 @@ def open_source(path: Path, key: str | None = None) -> Generator[tuple[Source, W
         if reader is None:
             _refuse_strangers(file)
             raise file.refused(
-                "The content of this file is of no format that is read for weights.",
+                "The format of this file is unknown.",
                 f"a file of {file.size} bytes that begins with {file.start(16)!r}",
                 "pass a file of weights as its framework saved it; the formats are listed in docs/formats.md.",
             )  # fmt: skip
@@ -82,7 +82,7 @@ def open_source(path: Path, key: str | None = None) -> Generator[tuple[Source, W
         if not source.tensors:
             raise PortError(
                 what="The file holds no weights.", where=str(path), received=f"{source.format} without arrays",
-                do="pass the file that holds the weights; this one may hold the architecture alone.",
+                do="pass the file that holds the weights; this one may contain the architecture only.",
             )  # fmt: skip
         if path.is_dir():
             chosen = file.path.relative_to(path).as_posix()

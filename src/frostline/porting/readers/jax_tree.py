@@ -101,10 +101,10 @@ def source(
         num_kept = len(places) - len(wanted)
         found.append(
             f"The parameters were taken from the moving average {key!r}"
-            + (f"; {num_kept} arrays have none there and were taken as they are." if num_kept else ".")
+            + (f"; {num_kept} arrays have no average and were taken unaveraged." if num_kept else ".")
         )
     elif "moving average" in dropped.values():
-        found.append("The tree holds moving averages too, which were left out; with their key they are taken.")
+        found.append("The tree also holds moving averages, which were left out; their key selects them.")
     return Source(
         kind, "flax", tuple(tensors), order="numbers", dropped=MappingProxyType(dropped), notes=(*notes, *found)
     )

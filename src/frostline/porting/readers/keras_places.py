@@ -120,7 +120,7 @@ def _model(model: Mapping[str, Any], path: str, unit: str, found: dict[str, Plac
     for layer in layers_in(model):
         module = str(layer.get("module"))
         if module.startswith(("keras.src.ops", "keras.ops")):
-            continue  # an operation on tensors is listed in the configuration, and is none of the model's layers
+            continue  # an operation on tensors is listed in the configuration, and is not one of the model's layers
         kind = snake_case(str(layer.get("class_name")))
         part = f"{kind}_{used[kind]}" if used[kind] else kind
         used[kind] += 1

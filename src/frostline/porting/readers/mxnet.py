@@ -62,7 +62,7 @@ def read(file: WeightFile, key: str | None = None) -> Source:
     file.check_no_key(key)
     if int.from_bytes(file.start(8), "little") == _TVM_MAGIC:
         raise file.refused(
-            "Parameters that TVM compiled are not read.", "TVM's magic number at the start of the file",
+            "Parameters compiled by TVM are not supported.", "TVM's magic number at the start of the file",
             "port from the file that was compiled, before TVM changed its layout.",
         )  # fmt: skip
     found = _arrays(file)

@@ -170,9 +170,9 @@ def _source(file: WeightFile, found: Mapping[str, SourceTensor], key: str | None
         else:
             dropped[name] = "optimizer slot" if name.startswith("opt/") else "counter"
     if framework == "numpy":
-        notes.append("The names of the arrays do not tell which framework they are from.")
+        notes.append("The names of the arrays do not show which framework wrote them.")
     if framework == "flax" and not root and not any(_end(name) in _LEAVES["flax"][1:] for name in found):
-        notes.append("The names fit Flax and Keras, which lay out transposed convolutions differently; Flax was taken.")
+        notes.append("The names fit Flax and Keras, whose layouts of transposed convolutions differ; Flax was assumed.")
     if any(tensor.dtype == "bfloat16" for tensor in found.values()):
         notes.append("Elements of two bytes without a type were read as bfloat16, as JAX stores it.")
     return Source(

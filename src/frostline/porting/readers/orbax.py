@@ -135,7 +135,7 @@ def read(file: WeightFile, key: str | None = None) -> Source:
     found = source("Orbax checkpoint", arrays, key, notes)
     if found is None or not arrays:
         raise file.refused(
-            "The checkpoint does not hold what was asked for.", f"{len(arrays)} arrays, and the key {key!r}",
+            "The checkpoint does not contain the requested entry.", f"{len(arrays)} arrays, and the key {key!r}",
             "leave the key out, or pass a part of its tree, such as 'params'.",
         )  # fmt: skip
     return found

@@ -130,7 +130,9 @@ class _Machine:
         raise self.file.damaged(f"a pickle of more than {MAX_OPCODES} opcodes")
 
     def refused(self, received: str) -> PortError:
-        return self.file.refused("The file of weights asks for more than data, which is not done.", received, self.do)
+        return self.file.refused(
+            "The file of weights contains more than data; nothing in it was executed.", received, self.do
+        )
 
     def copy(self, count: int) -> None:
         """Count what an opcode copies: one that refers to a long list or text a million times copies it as often."""

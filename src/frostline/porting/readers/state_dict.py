@@ -52,7 +52,9 @@ def named(file: WeightFile, names: Sequence[str], key: str | None = None) -> Nam
         removed.add(first)
         parts = {name: own[1:] for name, own in parts.items()}
     if removed:
-        notes.append(f"The wrappers {', '.join(repr(part) for part in sorted(removed))} were taken off the names.")
+        notes.append(
+            f"The prefixes {', '.join(repr(part) for part in sorted(removed))} of wrappers were removed from the names."
+        )
     places = {name: _place(own) for name, own in parts.items()}
     if len(set(places.values())) < len(places):
         twice, _ = Counter(places.values()).most_common(1)[0]

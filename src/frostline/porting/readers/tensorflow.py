@@ -85,8 +85,8 @@ def _of_names(found: Bundle, weights: Mapping[str, Entry], key: str | None) -> S
         notes.append(note)
     elif averages:
         notes.append(
-            f"Moving averages of {len(averages)} variables are in the file too, and were left out; "
-            f"with the key {AVERAGE_LEAF!r} they are taken."
+            f"Moving averages of {len(averages)} variables are in the file, too, and were left out; "
+            f"the key {AVERAGE_LEAF!r} selects them."
         )
     tensors = [_tensor(found, entry, *unit_and_leaf(chosen[name])) for name, entry in weights.items() if name in chosen]
     tensors.sort(key=lambda tensor: by_numbers(tensor.name))
@@ -109,7 +109,7 @@ def _averaged(
 
 def _not_held(file: WeightFile, key: str, num_averages: int) -> PortError:
     return file.refused(
-        "The checkpoint does not hold what was asked for.",
+        "The checkpoint does not contain the requested entry.",
         f"the key {key!r}, of a file with {num_averages} moving averages that are known by their names",
         f"leave the key out, or pass {AVERAGE_LEAF!r} for a checkpoint that holds moving averages.",
     )

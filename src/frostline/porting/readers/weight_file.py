@@ -147,7 +147,7 @@ class WeightFile(io.RawIOBase):
         """Raises `PortError` if an entry was asked for, in a format that has one network in a file."""
         if key is not None:
             raise self.refused(
-                "A file of this format holds one network, and no entries to choose from.", f"key={key!r}",
+                "A file of this format holds one network, so that it takes no key.", f"key={key!r}",
                 "leave the key out.",
             )  # fmt: skip
 
@@ -212,7 +212,7 @@ def neighbour(file: WeightFile, name: str, first: WeightFile | None = None) -> G
     """
     refused = file.refused(
         "The file of weights names another file outside of its folder.", repr(name),
-        "take the files from their origin again: the parts of a checkpoint lie in one folder, and are no links.",
+        "download the files again: the parts of a checkpoint lie in one folder, and are no links.",
     )  # fmt: skip
     if name in ("", ".", "..") or "/" in name or "\\" in name or "\0" in name:
         raise refused
