@@ -65,7 +65,7 @@ def test_files_that_are_no_weights_are_refused(tmp_path):
     (tmp_path / "w.safetensors").write_bytes(b"nothing")
     torch.save([1, 2], tmp_path / "w.pt")
     for name, told in (
-        ("w.safetensors", "no format that is read"),
+        ("w.safetensors", "The format of this file is unknown"),
         ("w.pt", "no named tensors"),
         ("missing.pt", "Cannot open"),
     ):
