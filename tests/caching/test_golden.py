@@ -2,7 +2,7 @@ import pytest
 import torch
 
 import frostline as fl
-from frostline.caching import golden, writing
+from frostline.caching import golden, shard_writer
 from helpers_caching import N, Part, dataset, fill, shards
 
 
@@ -25,7 +25,7 @@ def test_stale_rows_are_found_by_the_golden_rows(tmp_path):
 def test_nothing_is_published_beside_stale_rows(tmp_path, monkeypatch):
     fill(tmp_path)
     before = shards(tmp_path)
-    monkeypatch.setattr(writing, "SHARD_BYTES", 1)
+    monkeypatch.setattr(shard_writer, "SHARD_BYTES", 1)
     liar = Part()
     liar.extract = lambda x: (x * 2.01,)
     with pytest.raises(fl.CacheError, match="not what the model computes today"):

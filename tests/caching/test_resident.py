@@ -1,13 +1,13 @@
 import torch
 
 import frostline as fl
-from frostline.caching import writing
+from frostline.caching import shard_writer
 from frostline.caching.resident import Resident, has_room
 from helpers_caching import D, N, Part, fill
 
 
 def test_rows_are_those_of_the_shards(tmp_path, monkeypatch):
-    monkeypatch.setattr(writing, "SHARD_BYTES", 8 * 4 * D)
+    monkeypatch.setattr(shard_writer, "SHARD_BYTES", 8 * 4 * D)
     part = Part()
     part.frontier += (fl.FrontierTensor("table", (2,), torch.float32, 0, True),)
     part.extract = lambda x: (x * 2, torch.tensor([1.0, 2.0]))

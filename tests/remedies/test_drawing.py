@@ -5,8 +5,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from frostline.core.tracing import trace
 from frostline.remedies.drawing import Follower, draw, follower_in_order, follower_in_run
-from frostline.remedies.tracing import trace
 
 
 def deviation(module, scheme, follower=Follower("ReLU")):  # noqa: B008

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from frostline.caching.computing import Computer
+    from frostline.caching.frozen_pass import Computer
 
 GOLDEN_ROWS = 16
 

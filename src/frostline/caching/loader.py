@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from frostline.caching.buffers import Buffers
-from frostline.caching.gathering import Gatherer, moved
+from frostline.caching.gather import Gatherer, moved
 from frostline.caching.resident import Resident, has_room
 from frostline.core import inputs as batches
 from frostline.core.arguments import as_count, as_seed

@@ -13,7 +13,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from frostline.caching.gathering import Gatherer
+    from frostline.caching.gather import Gatherer
 
 _SHARE = 0.25  # of the memory that is free: the rest is for the model and its gradients
 _AT_ONCE = 4096  # samples of one copy

@@ -8,13 +8,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from frostline.core.activations import is_activation, is_kind, kind_of, make
 from frostline.core.arguments import check_model
 from frostline.core.doors import public
 from frostline.core.errors import DataError
 from frostline.core.layers import frozen_modules, layer_names
 from frostline.core.records import Change
 from frostline.remedies.functional import function_names, functional_uses
-from frostline.remedies.kinds import is_activation, is_kind, kind_of, make
 from frostline.remedies.surgery import (
     Snapshot,
     adopt,
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from torch.optim import Optimizer
 
-    from frostline.remedies.kinds import Activation
+    from frostline.core.activations import Activation
 
 
 @public("swap_activations")

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from frostline.remedies.kinds import FUNCTIONS, is_activation
-from frostline.remedies.places import CONVOLUTIONS, LAYERS, is_activating
+from frostline.core.activations import FUNCTIONS, is_activation
+from frostline.remedies.batchnorm.insertion_points import CONVOLUTIONS, LAYERS, is_activating
 
 if TYPE_CHECKING:
-    from frostline.remedies.tracing import Step, Trace
+    from frostline.core.tracing import Step, Trace
 
 SCHEMES = ("auto", "he", "glorot", "lecun", "orthogonal")
 # 1 / sqrt(E[f(z)^2]) for a standard normal z, by quadrature: He's derivation for functions that are no rectifiers.

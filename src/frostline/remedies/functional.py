@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from frostline.remedies.kinds import FUNCTIONS
+from frostline.core.activations import FUNCTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Generator

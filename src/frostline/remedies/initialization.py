@@ -15,6 +15,9 @@ from frostline.core.errors import DataError, nearest
 from frostline.core.inputs import call_with_model
 from frostline.core.records import Change
 from frostline.core.restore import kept_buffers, kept_generators, kept_modes
+from frostline.core.tracing import Trace, hooked, trace
+from frostline.remedies.batchnorm.insertion_points import LAYERS
+from frostline.remedies.batchnorm.population import Population, Replay
 from frostline.remedies.drawing import (
     SCHEMES,
     draw,
@@ -23,10 +26,7 @@ from frostline.remedies.drawing import (
     follower_in_run,
     orthogonal,
 )
-from frostline.remedies.places import LAYERS
-from frostline.remedies.population import Population, Replay
 from frostline.remedies.surgery import Snapshot, chosen_modules, grouped, left_alone
-from frostline.remedies.tracing import Trace, hooked, trace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from frostline.splitting.frontiers import Frontier
-    from frostline.splitting.quieting import Quiet
+    from frostline.splitting.frontier import Frontier
+    from frostline.splitting.omitted_noise import Quiet
 
 # Raise it when what `callog` writes changes its meaning.
 _SCHEMA = "2"

@@ -1,0 +1,119 @@
+"""One line for every frozen call: the graph of the recipe key.
+
+Every line holds the function, its arguments by their content, shapes, the digests of the parameters, buffers and
+constants it reads, and the bytecode of the model's own functions that were running.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from frostline.splitting import torch_calls
+from frostline.splitting.containers import tensors_in
+from frostline.splitting.failures import unnamed_error
+from frostline.splitting.graph_writer import apply_function
+from frostline.splitting.key_texts import Unnamed, function_text, text_of
+from frostline.splitting.tensor_ledger import storage_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+
+    from frostline.splitting.recording import Recording
+    from frostline.splitting.tensor_ledger import Values
+
+
+class CallLog:
+    """The lines of one run.
+
+    Args:
+        recording: Takes the lines.
+        values: The tensors of the run.
+        is_on: False takes no lines.
+    """
+
+    def __init__(self, recording: Recording, values: Values, *, is_on: bool) -> None:
+        self.is_on = is_on
+        self._recording, self._values = recording, values
+
+    def call(self, func: Any, args: Any, kwargs: dict[str, Any], result: Any) -> None:
+        """A frozen call, after the tensors that it has made are known."""
+        if self.is_on:
+            self._note_unheard((args, kwargs))
+            self._recording.log.append(describe_call(func, args, kwargs, result, self._values))
+
+    def inner_call(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        """Run a call in the body of a frozen autograd Function: it has a line, and no place in the graph."""
+        before = self._values.versions((args, kwargs))
+        result = func(*args, **kwargs)
+        with torch._C.DisableTorchFunction():
+            if tensors_in(result) or self._values.written(before):
+                self.call(func, args, kwargs, result)
+                self._values.made(result)
+            elif torch_calls.hands_over(func, result):
+                self._recording.handed.is_steered = True
+        return result
+
+    def script(self, script: Any, args: Any, kwargs: dict[str, Any], result: Any) -> Any:
+        """A frozen call of a scripted function has run: its graph, its weights and its arguments."""
+        with torch._C.DisableTorchFunction():
+            if any(map(self._values.is_tainted, tensors_in((args, kwargs, result)))):
+                return result
+            if self.is_on:
+                self._note_unheard((args, kwargs))
+                self._recording.log.append(f"script {_text((script, args, kwargs), self._values)}")
+            self._values.made(result)
+        return result
+
+    def returned(self, result: Any) -> None:
+        """A frozen module has returned: what no call was heard to make is in the log by its content."""
+        if self.is_on:
+            self._recording.log += self._note_unheard(result)
+
+    def function_returned(self, args: Any, result: Any) -> None:
+        """A frozen autograd Function has returned; torch gives an input that it returns as another tensor."""
+        passed = {storage_of(own) for own in tensors_in(args)}
+        self.returned([own for own in tensors_in(result) if not self._values.is_made(own, passed)])
+
+    def _note_unheard(self, value: Any) -> list[str]:
+        found = [self._values.digest(own) for own in tensors_in(value) if not self._values.is_known(own)]
+        self._recording.unheard += found
+        return found
+
+
+def describe_call(func: Any, args: Any, kwargs: dict[str, Any], result: Any, values: Values) -> str:
+    """The line of one frozen call."""
+    called = f"{getattr(func, '__module__', None)}.{torch_calls.name_of(func)}"
+    code = ",".join(values.code(frame.f_code) for frame in torch_calls.user_frames())
+    runs_heard = func is apply_function  # what its body calls has lines of its own
+    arguments = _text((args, kwargs), values, runs_heard=runs_heard)
+    called += _named(function_text, func, values)
+    made = tensors_in(result)
+    shapes = [tuple(tensor.shape) for tensor in made]
+    settings = f"{torch.is_autocast_enabled('cpu')}{torch.is_autocast_enabled('cuda')}"
+    if any(tensor.is_cuda for tensor in made) and torch_calls.is_rounded_on_gpu(func):
+        settings += "cuda"
+    return f"{called}{arguments}->{shapes}|{settings}|{code}"
+
+
+def _text(value: Any, values: Values, *, runs_heard: bool = False) -> str:
+    def of_tensor(tensor: Tensor) -> str:
+        return f"<{tensor.dtype}{tuple(tensor.shape)}>" if values.is_made(tensor) else f"<{values.digest(tensor)}>"
+
+    return _named(partial(text_of, tensor=of_tensor, runs_heard=runs_heard), value, values)
+
+
+def _named(text: Callable[[Any], str], value: Any, values: Values) -> str:
+    """A text for the log.
+
+    Raises:
+        NotCacheable: If the value has none.
+    """
+    try:
+        return text(value)
+    except Unnamed as unnamed:
+        raise unnamed_error(str(unnamed), values.frames.top.frame.name) from None
