@@ -7,10 +7,9 @@ import json
 import random
 import sys
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import torch
 
 from . import report
 from .build import NETWORKS, build
@@ -21,6 +20,7 @@ from .scaffolds import scaffolds
 from .stored import LIMIT, stored
 from .traps import TRAPS, WITH_GRAPH, WITHOUT
 from .trials import EXACT, WRONG, Verdict, attempt, renamed
+from .workers import Task, verdicts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -46,7 +46,12 @@ def judged(networks: list[Stored], mode: str) -> list[Stored]:
     return [network for network in networks if mode == "golden" or not network.counterpart.golden_only]
 
 
-def renamings(networks: list[Stored], count: int) -> Iterator[Verdict]:
+def task(network: Stored, file: str, mode: str, judge: Callable[..., Verdict], *arguments: object) -> Task:
+    """A task that calls `judge` with the network, the file and the arguments."""
+    return Task(f"{network.framework}/{network.name}", file, mode, partial(judge, network, file, *arguments))
+
+
+def renamings(networks: list[Stored], count: int) -> Iterator[Task]:
     """So many ports into modules under random names, spread evenly over all files."""
     every = [
         (network, file)
@@ -57,16 +62,21 @@ def renamings(networks: list[Stored], count: int) -> Iterator[Verdict]:
     random.Random(0).shuffle(every)
     for seed in range(count):
         network, file = every[seed % len(every)]
-        yield renamed(network, file, seed)
+        yield task(network, file, "renamed", renamed, seed)
 
 
-def by_rules(networks: list[Stored]) -> Iterator[Verdict]:
+def by_rules(networks: list[Stored]) -> Iterator[Task]:
     """The golden outputs of every built network, reached without the library."""
     for network in networks:
         if network.counterpart.pairs:
-            facts = {"network": f"{network.framework}/{network.name}", "file": "arrays.npz", "mode": "by hand"}
-            error = network.error(filled(network))
-            yield Verdict(**facts, outcome=EXACT if error <= LIMIT else WRONG, error=error)
+            yield task(network, "arrays.npz", "by hand", by_rule)
+
+
+def by_rule(network: Stored, file: str) -> Verdict:
+    """The outputs of the counterpart with what the layout rules give."""
+    error = network.error(filled(network))
+    outcome = EXACT if error <= LIMIT else WRONG
+    return Verdict(f"{network.framework}/{network.name}", file, "by hand", outcome, error=error)
 
 
 def filled(network: Stored) -> nn.Module:
@@ -76,15 +86,21 @@ def filled(network: Stored) -> nn.Module:
     return module
 
 
-def traps(networks: list[Stored]) -> Iterator[Verdict]:
+def traps(networks: list[Stored]) -> Iterator[Task]:
     """Modules that compute something else; those whose file does not say so are given golden outputs."""
     by_name = {f"{network.framework}/{network.name}": network for network in networks}
-    for names, change in TRAPS.values():
+    for trap, (names, _) in TRAPS.items():
         for network in (by_name[name] for name in names if name in by_name):
             for file in files(network):
-                check(network, change)
                 if file in WITH_GRAPH or file == WITHOUT:
-                    yield attempt(network, file, "traps", change=change, has_golden=file == WITHOUT)
+                    yield task(network, file, "traps", trapped, trap)
+
+
+def trapped(network: Stored, file: str, trap: str) -> Verdict:
+    """Port into a counterpart that was changed by a trap."""
+    _, change = TRAPS[trap]
+    check(network, change)
+    return attempt(network, file, "traps", change=change, has_golden=file == WITHOUT)
 
 
 def check(network: Stored, change: Callable[[nn.Module], None]) -> None:
@@ -95,7 +111,12 @@ def check(network: Stored, change: Callable[[nn.Module], None]) -> None:
         raise ValueError(f"{network.name} is no trap")
 
 
-def run(mode: str, networks: list[Stored], count: int) -> Iterator[Verdict]:
+def plain(network: Stored, file: str, mode: str) -> Verdict:
+    """Port into the counterpart as it is."""
+    return attempt(network, file, mode, has_golden=mode == "golden")
+
+
+def tasks(mode: str, networks: list[Stored], count: int) -> Iterator[Task]:
     """Every port of one mode."""
     if mode == "renamed":
         yield from renamings(networks, count)
@@ -105,13 +126,18 @@ def run(mode: str, networks: list[Stored], count: int) -> Iterator[Verdict]:
         yield from scaffolds(networks, files, PUBLIC)
     elif mode == "traps":
         yield from traps(networks)
-    elif mode == "peers":
-        yield from [*judging.weightbridge(networks), *judging.onnx_converters()]
     else:
         kind = {"other names": "renamed", "lying names": "lying"}.get(mode, "")
         for network in judged(networks, mode):
             for file in files(network, kind=kind):
-                yield attempt(network, file, mode, has_golden=mode == "golden")
+                yield task(network, file, mode, plain, mode)
+
+
+def run(mode: str, networks: list[Stored], count: int, num_workers: int) -> list[Verdict]:
+    """The verdicts of one mode."""
+    if mode == "peers":
+        return [*judging.weightbridge(networks), *judging.onnx_converters()]
+    return list(verdicts(tasks(mode, networks, count), num_workers=num_workers))
 
 
 def main() -> None:
@@ -120,10 +146,10 @@ def main() -> None:
     parser.add_argument("--mode", nargs="+", default=list(MODES), choices=MODES, help="how the networks are ported")
     parser.add_argument("--only", nargs="+", help="networks whose names contain one of these texts")
     parser.add_argument("--renamings", type=int, default=1000, help="ports into modules under random names")
+    parser.add_argument("--workers", type=int, default=1, help="processes at the same time")
     parser.add_argument("--no-build", action="store_true", help="take the networks that are built")
     parser.add_argument("--report-only", action="store_true", help="write the page from the results at hand")
     options = parser.parse_args()
-    torch.set_num_threads(1)
     kept = [Verdict(**each) for each in json.loads(RESULTS.read_text())] if RESULTS.exists() else []
     if not options.report_only:
         if not options.no_build:
@@ -135,7 +161,7 @@ def main() -> None:
             if not options.only or any(text in f"{each.framework}/{each.name}" for text in options.only)
         ]
         for mode in options.mode:
-            found = list(run(mode, networks, options.renamings))
+            found = run(mode, networks, options.renamings, options.workers)
             sys.stdout.write(report.summary(mode, found) + "\n")
             modes = {verdict.mode for verdict in found}
             kept = [each for each in kept if each.mode not in modes or options.only] + found
