@@ -13,13 +13,11 @@ import torch
 from torch import Tensor
 
 from frostline.caching.cached_dataset import CachedDataset, check_targets
-from frostline.caching.dataset_reader import Reader, content_of
-from frostline.caching.frozen_pass import Computer
+from frostline.caching.dataset_reader import Reader, Recall, content_of
+from frostline.caching.frozen_pass import Computer, Golden, spread
 from frostline.caching.gather import Gatherer
-from frostline.caching.golden import Golden, spread
 from frostline.caching.keys import item_key, offered_keys
 from frostline.caching.part import Provable
-from frostline.caching.recalling import Recall
 from frostline.caching.row_proof import RowProof
 from frostline.caching.shard_writer import ShardWriter, merge
 from frostline.caching.shards import KEYS

@@ -1,4 +1,4 @@
-"""One line for every frozen call: the graph of the recipe key.
+"""The recipe of a frozen part, which says when stored features are valid: versions, and one line for every frozen call.
 
 Every line holds the function, its arguments by their content, shapes, the digests of the parameters, buffers and
 constants it reads, and the bytecode of the model's own functions that were running.
@@ -6,7 +6,9 @@ constants it reads, and the bytecode of the model's own functions that were runn
 
 from __future__ import annotations
 
+import hashlib
 from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,10 +21,12 @@ from frostline.splitting.key_texts import Unnamed, function_text, text_of
 from frostline.splitting.tensor_ledger import storage_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
     from torch import Tensor
 
+    from frostline.splitting.frontier import Frontier
+    from frostline.splitting.omitted_noise import Quiet
     from frostline.splitting.recording import Recording
     from frostline.splitting.tensor_ledger import Values
 
@@ -117,3 +121,39 @@ def _named(text: Callable[[Any], str], value: Any, values: Values) -> str:
         return text(value)
     except Unnamed as unnamed:
         raise unnamed_error(str(unnamed), values.frames.top.frame.name) from None
+
+
+# Raise it when what `callog` writes changes its meaning.
+_SCHEMA = "2"
+
+
+def make_recipe(log: Sequence[str], frontier: Frontier, quiet: Quiet) -> Mapping[str, str]:
+    """The recipe from the log of the frozen calls.
+
+    In it: the calls in order with scalar arguments, shapes and code; the digests of every parameter, buffer and
+    constant that they read; what is stored. Not in it: the head, paths, names of files, versions.
+
+    Args:
+        log: The calls of the run in inference mode at the smaller batch size; and of one in training mode, if features
+            are made only there.
+        frontier: What is stored.
+        quiet: Noise that was turned off.
+    """
+    stored = [
+        f"{entry.tensor.name} {entry.tensor.shape} {entry.tensor.dtype} {entry.layout} {entry.from_training}"
+        for entry in frontier.entries
+    ]
+    return MappingProxyType(
+        {
+            "schema": _SCHEMA,
+            "calls": calls_digest(log),
+            "stored": "; ".join(stored),
+            "mode": "inference",
+            "quiet": "; ".join(sorted(map(str, quiet))),
+        }
+    )
+
+
+def calls_digest(log: Sequence[str]) -> str:
+    """SHA-256 of the log of the frozen calls."""
+    return hashlib.sha256("\n".join(log).encode()).hexdigest()

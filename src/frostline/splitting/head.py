@@ -12,8 +12,8 @@ from torch import Tensor, fx, nn
 from frostline.core.errors import NotCacheable, SplitError
 from frostline.splitting.containers import filled
 from frostline.splitting.failures import changed_model_error
+from frostline.splitting.frontier import Layout, from_rows
 from frostline.splitting.grad_and_autocast import kept_region
-from frostline.splitting.layouts import Layout, from_rows
 from frostline.splitting.left_values import LeftValue, leave
 from frostline.splitting.module_tables import ModuleTables
 from frostline.splitting.places import Place

@@ -14,13 +14,12 @@ from frostline.splitting.batch_sizes import generalise
 from frostline.splitting.containers import outline
 from frostline.splitting.extraction import extract_features
 from frostline.splitting.failures import unheard_error
-from frostline.splitting.frontier import DependsOnBatch, find_frontier
+from frostline.splitting.fingerprint import make_recipe
+from frostline.splitting.frontier import DependsOnBatch, find_frontier, find_layout
 from frostline.splitting.frost_line import Kinds
 from frostline.splitting.guards import Expected, Handed, expect
 from frostline.splitting.head import Head, assemble, build_head
-from frostline.splitting.layouts import find_layout
 from frostline.splitting.omitted_noise import NoiseOnFrozenSide, Quiet, add_quiet, check_quiet_modules
-from frostline.splitting.recipes import make_recipe
 from frostline.splitting.recorder import Recorder
 from frostline.splitting.recording import RecorderSettings
 from frostline.splitting.refusals import check_frontier

@@ -14,15 +14,14 @@ from frostline.core.errors import FrostlineError
 from frostline.core.restore import kept_attributes, kept_buffers, kept_generators
 from frostline.splitting.addresses import Frame, Point
 from frostline.splitting.containers import is_same, outline, template_of
-from frostline.splitting.frontier import DependsOnBatch, Entry, Frontier, is_per_sample, record_of
+from frostline.splitting.fingerprint import make_recipe
+from frostline.splitting.frontier import DependsOnBatch, Entry, Frontier, find_layout, is_per_sample, record_of
 from frostline.splitting.frost_line import Kinds
 from frostline.splitting.graph_writer import UnknownValue
 from frostline.splitting.guards import Expected, Sizes, expect
 from frostline.splitting.head import Head, build_head
-from frostline.splitting.layouts import find_layout
 from frostline.splitting.omitted_noise import NoiseOnFrozenSide
 from frostline.splitting.plan import Plan, refuse_unheard, steered_lines
-from frostline.splitting.recipes import make_recipe
 from frostline.splitting.recorder import Recorder
 from frostline.splitting.recording import RecorderSettings
 from frostline.splitting.refusals import check_frontier

@@ -21,11 +21,11 @@ from frostline.splitting.containers import outline
 from frostline.splitting.explanation import Explanation, explain
 from frostline.splitting.extraction import extract_features
 from frostline.splitting.failures import changed_error, other_path, other_size, refuse_unmade
+from frostline.splitting.fingerprint import calls_digest
 from frostline.splitting.guards import Guard
 from frostline.splitting.loss_proof import prove_loss
 from frostline.splitting.omitted_noise import quieted
 from frostline.splitting.plan import Plan, frozen_log
-from frostline.splitting.recipes import calls_digest
 from frostline.splitting.refusals import check_features, check_modes, check_repeatable
 from frostline.splitting.replay_plan import replayed_log
 from frostline.splitting.samples import FAR, LARGE, PROOF, SMALL, batch_of, other_values

@@ -2,10 +2,10 @@ from dataclasses import replace
 
 import pytest
 
-from diagnosis.experiments.test_proving import trial
+from diagnosis.experiments.test_verdict import trial
 from frostline.diagnosis import Evidence, Score, diagnosis_of
-from frostline.diagnosis.experiments.proving import Proof
 from frostline.diagnosis.experiments.report import told
+from frostline.diagnosis.experiments.verdict import Proof
 from frostline.diagnosis.rules import RULES
 from frostline.diagnosis.rules import spikes as spikes_rule
 from frostline.diagnosis.rules.records import OutlierFacts

@@ -11,7 +11,7 @@ from frostline.diagnosis.experiments.examination import Examination as Examinati
 from frostline.diagnosis.experiments.examination import Suspicion as Suspicion
 from frostline.diagnosis.experiments.examination import Trial as Trial
 from frostline.diagnosis.experiments.examination import examine as examine
-from frostline.diagnosis.experiments.proving import counts as counts
-from frostline.diagnosis.experiments.proving import prove as prove
 from frostline.diagnosis.experiments.report import told as told
 from frostline.diagnosis.experiments.treatments import BATCHNORM as BATCHNORM
+from frostline.diagnosis.experiments.verdict import counts as counts
+from frostline.diagnosis.experiments.verdict import prove as prove

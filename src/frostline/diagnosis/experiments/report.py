@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from frostline.diagnosis.experiments.proving import counts
+from frostline.diagnosis.experiments.verdict import counts
 from frostline.diagnosis.rules import RULES
 from frostline.diagnosis.rules.judge import all_of, diagnosis_of
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from frostline.core.records import Diagnosis, Finding
     from frostline.diagnosis.experiments.examination import Trial
-    from frostline.diagnosis.experiments.proving import Proof
+    from frostline.diagnosis.experiments.verdict import Proof
     from frostline.diagnosis.rules.contract import About
 
 _CERTAIN = frozenset({"FL405", "FL502", "FL503", "FL504"})  # what needs no trial
@@ -54,7 +54,7 @@ def told(
         known = [*(start.findings if start is not None else ()), *diagnosis.passed]
         same = (one for one in known if one.code == about.code and one.outcome == "passed")
         seen = next((f"{one.why.removesuffix('.')}; " for one in same), "")
-        findings.append(_advised(about.issue(f"{seen}with {name}, {proof}", proof.gain, proof.demand), proof))
+        findings.append(_advised(about.issue(f"{seen}with {name}, {proof}", proof.gain, proof.min_gain), proof))
     passed = [one for one in diagnosis.passed if about is None or is_told or one.code != about.code]
     return diagnosis_of([*findings, *passed, *diagnosis.not_judged], cause)
 
