@@ -1,4 +1,4 @@
-"""The frontier: the frozen tensors that either mode of the head needs, where a run makes them, and how they follow the batch."""
+"""The frontier: the frozen tensors that the head needs, where a run computes them, and how they follow the batch."""
 
 from __future__ import annotations
 
