@@ -1,5 +1,6 @@
 """Frostline: reuse pretrained layers, run the frozen ones once per training instance, train the rest."""
 
+from frostline import data as data
 from frostline import remedies as remedies
 from frostline.caching import CachedDataset as CachedDataset
 from frostline.caching import FeatureCache as FeatureCache
@@ -53,6 +54,7 @@ __all__ = [
     "Split",
     "SplitError",
     "checkup",
+    "data",
     "fit",
     "freeze",
     "heal",

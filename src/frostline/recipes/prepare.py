@@ -22,7 +22,7 @@ from frostline.core.timing import wait
 from frostline.data import labels_of
 from frostline.diagnosis import InputFacts, facts_of_input
 from frostline.splitting import frozen_side_in_inference_mode, split
-from frostline.training import DatasetBatches, check_classes, in_dtype, is_stateless
+from frostline.training import CrossEntropy, DatasetBatches, check_classes, in_dtype, is_stateless
 from frostline.transfer import check_still
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def prepare(
         if cache is not False and progress:
             sys.stderr.write("Nothing is frozen: training without a cache (frostline.freeze makes one worthwhile).\n")
         return Ready(model, plain, plain_val)
-    labels = _labels(plain, plain_val) if loss == "cross_entropy" else {}
+    labels = _labels(plain, plain_val) if loss == "cross_entropy" or isinstance(loss, CrossEntropy) else {}
     if cache is False:
         return Ready(model, plain, plain_val, around=_uncached(model, plain, fabric, example, labels))
     return _cached(model, plain, plain_val, _store(cache, out), fabric, seed=seed, progress=progress, example=example,

@@ -25,7 +25,8 @@ _OPTIONS = (("partial=True", "--partial"), ("adapt=True", "--adapt"), ("golden="
 
 
 def load_pretrained(
-    model: nn.Module, file: str, classes: tuple[str, ...], *, spec: str, certificate: str | None = None
+    model: nn.Module, file: str, classes: tuple[str, ...], *, spec: str, certificate: str | None = None,
+    head: str | None = None,
 ) -> tuple[nn.Module, str]:  # fmt: skip
     """Pretrained layers and a head: that of the file if a run on these very classes saved it, else a new one.
 
@@ -38,6 +39,7 @@ def load_pretrained(
         classes: Of the data.
         spec: How the command built the model, for remedies.
         certificate: Where the certificate of a port goes; None writes none.
+        head: Qualified name of the output layer; None finds it.
 
     Returns:
         The head, and a sentence about what was taken.
@@ -56,7 +58,7 @@ def load_pretrained(
                 received=f"{file}, a file of PyTorch's weights", do="leave --certificate out.",
             )  # fmt: skip
         try:
-            return _copied(model, weights, classes)
+            return _copied(model, weights, classes, head)
         except LayerNotFound as error:
             error.do += f" If only the names differ: {_command(weights, spec)}."
             raise
@@ -68,10 +70,12 @@ def load_pretrained(
     if certificate is not None:
         write_json(as_path("frostline", "--certificate", certificate), made.as_dict())
         line += f"; certificate: {certificate}"
-    return replace_head(model, len(classes)), line
+    return replace_head(model, len(classes), name=head), line
 
 
-def _copied(model: nn.Module, weights: Path, classes: tuple[str, ...]) -> tuple[nn.Module, str]:
+def _copied(
+    model: nn.Module, weights: Path, classes: tuple[str, ...], head_name: str | None
+) -> tuple[nn.Module, str]:  # fmt: skip
     made = about(weights)
     if made.get("treated"):
         raise DataError(
@@ -83,7 +87,7 @@ def _copied(model: nn.Module, weights: Path, classes: tuple[str, ...]) -> tuple[
     summary = None
     if known is None or tuple(known) != classes:
         summary = reuse(weights, model)
-    head = replace_head(model, len(classes))
+    head = replace_head(model, len(classes), name=head_name)
     if summary is None:
         summary = reuse(weights, model)
     odd = (*summary.skipped, *summary.new)

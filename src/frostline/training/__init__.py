@@ -13,6 +13,7 @@ from frostline.training.fabric import make_fabric as make_fabric
 from frostline.training.loop import Settings as Settings
 from frostline.training.loop import Watch as Watch
 from frostline.training.loop import run_training as run_training
+from frostline.training.losses import CrossEntropy as CrossEntropy
 from frostline.training.losses import ignored_label as ignored_label
 from frostline.training.losses import make_loss as make_loss
 from frostline.training.losses import num_counted as num_counted

@@ -11,7 +11,7 @@ from frostline.core import inputs as batches
 from frostline.core.errors import DataError
 from frostline.core.order import epoch_order
 from frostline.core.restore import kept_attributes, kept_buffers, kept_generators, kept_modes
-from frostline.training.losses import IGNORED, as_labels
+from frostline.training.losses import IGNORED, CrossEntropy, as_labels, is_cross_entropy
 from frostline.training.outputs import output_of
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def check_targets(dataset: Any, loss: Any, where: str) -> None:
     Raises:
         DataError: If they are texts, not what cross entropy takes, or none of them counts.
     """
-    if not isinstance(loss, str):
+    if not isinstance(loss, (str, CrossEntropy)):
         return
     batches.check_map_style(dataset)
     indices = list(range(min(_LOOKED_AT, len(dataset))))
@@ -92,7 +92,7 @@ def check_targets(dataset: Any, loss: Any, where: str) -> None:
     except DataError as error:
         place = f"{where}, {error.where}"
         raise DataError(what=error.what, where=place, received=error.received, do=error.do) from error
-    if loss != "cross_entropy":
+    if not is_cross_entropy(loss):
         return
     if isinstance(shown, torch.Tensor) and shown.dim() < 2 and (shown.is_floating_point() or shown.dtype == torch.bool):
         raise DataError(
