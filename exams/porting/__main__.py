@@ -17,6 +17,7 @@ from .by_hand import by_hand
 from .peers import judging
 from .public_files import build_public
 from .scaffolds import scaffolds
+from .shuffling import KINDS, is_rewritable, shuffled
 from .stored import LIMIT, stored
 from .traps import TRAPS, WITH_GRAPH, WITHOUT
 from .trials import EXACT, WRONG, Verdict, attempt, renamed
@@ -32,7 +33,18 @@ if TYPE_CHECKING:
 RESULTS = Path("build/porting/results.json")
 PUBLIC = Path("build/porting/public")
 REPORT = Path("docs/exam-porting.md")
-MODES = ("by hand", "plain", "golden", "other names", "lying names", "renamed", "traps", "scaffold", "peers")
+MODES = (
+    "by hand",
+    "plain",
+    "golden",
+    "other names",
+    "lying names",
+    "renamed",
+    "shuffled",
+    "traps",
+    "scaffold",
+    "peers",
+)
 
 
 def files(network: Stored, *, kind: str = "") -> list[str]:
@@ -63,6 +75,19 @@ def renamings(networks: list[Stored], count: int) -> Iterator[Task]:
     for seed in range(count):
         network, file = every[seed % len(every)]
         yield task(network, file, "renamed", renamed, seed)
+
+
+def shufflings(networks: list[Stored], count: int) -> Iterator[Task]:
+    """So many ports from files that were written anew, spread evenly over those that can be."""
+    every = [
+        (network, file)
+        for network in judged(networks, "shuffled")
+        for file in files(network)
+        if is_rewritable(network, file)
+    ]
+    for seed in range(count if every else 0):
+        network, file = every[seed // len(KINDS) % len(every)]
+        yield task(network, file, "shuffled", shuffled, seed)
 
 
 def by_rules(networks: list[Stored]) -> Iterator[Task]:
@@ -120,6 +145,8 @@ def tasks(mode: str, networks: list[Stored], count: int) -> Iterator[Task]:
     """Every port of one mode."""
     if mode == "renamed":
         yield from renamings(networks, count)
+    elif mode == "shuffled":
+        yield from shufflings(networks, count)
     elif mode == "by hand":
         yield from by_rules(networks)
     elif mode == "scaffold":
@@ -145,7 +172,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m exams.porting", description=__doc__)
     parser.add_argument("--mode", nargs="+", default=list(MODES), choices=MODES, help="how the networks are ported")
     parser.add_argument("--only", nargs="+", help="networks whose names contain one of these texts")
-    parser.add_argument("--renamings", type=int, default=1000, help="ports into modules under random names")
+    parser.add_argument(
+        "--renamings", type=int, default=1000, help="ports into modules under random names, and from shuffled files"
+    )
     parser.add_argument("--workers", type=int, default=1, help="processes at the same time")
     parser.add_argument("--no-build", action="store_true", help="take the networks that are built")
     parser.add_argument("--report-only", action="store_true", help="write the page from the results at hand")

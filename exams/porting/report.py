@@ -57,6 +57,7 @@ MEANINGS = {
     "other names": "Layers of the source under random names, written so by the framework",
     "lying names": "Files with an architecture in which names were exchanged between layers of one kind and shape",
     "renamed": "Modules under random names and in random order of registration",
+    "shuffled": "Files written anew: layers under random names, tensors and nodes in random order, or both",
     "traps": "Modules with a setting that is wrong (epsilon, slope, padding, heads): nothing can be exact here",
     "scaffold": "Files with an architecture and no module: one is written (`--scaffold`), and filled by the port",
     "weightbridge": "weightbridge 0.0.4, given the arrays of the framework, their format and separators",
