@@ -133,6 +133,12 @@ def left_out(networks: Sequence[Stored]) -> list[str]:
         f"* `{each.framework}/{each.name}` is ported with golden outputs only: {each.counterpart.golden_only}."
         for each in only
     ]
+    for each in networks:
+        for file in each.counterpart.untold:
+            lines.append(
+                f"* `{each.framework}/{each.name}/{file}` is ported with golden outputs only: nothing in the file "
+                "tells how the network computes."
+            )
     return [*lines, ""] if lines else []
 
 

@@ -31,6 +31,11 @@ def files(network: Stored, *, kind: str = "") -> list[str]:
     return [name for name, found in kinds.items() if found == kind]
 
 
+def told(network: Stored, mode: str, *, kind: str = "") -> list[str]:
+    """Those of its files whose ports of this mode say something."""
+    return [name for name in files(network, kind=kind) if mode == "golden" or name not in network.counterpart.untold]
+
+
 def judged(networks: list[Stored], mode: str) -> list[Stored]:
     """Those whose ports of this mode say something: some only with golden outputs."""
     return [network for network in networks if mode == "golden" or not network.counterpart.golden_only]
@@ -46,7 +51,7 @@ def renamings(networks: list[Stored], count: int) -> Iterator[Task]:
     every = [
         (network, file)
         for network in judged(networks, "renamed")
-        for file in files(network)
+        for file in told(network, "renamed")
         if not network.name.startswith("onnx_")  # one layer: no names to speak of
     ]
     random.Random(0).shuffle(every)
@@ -60,7 +65,7 @@ def shufflings(networks: list[Stored], count: int) -> Iterator[Task]:
     every = [
         (network, file)
         for network in judged(networks, "shuffled")
-        for file in files(network)
+        for file in told(network, "shuffled")
         if is_rewritable(network, file)
     ]
     for seed in range(count if every else 0):
@@ -134,5 +139,5 @@ def tasks(mode: str, networks: list[Stored], count: int) -> Iterator[Task]:
     else:
         kind = {"other names": "renamed", "lying names": "lying"}.get(mode, "")
         for network in judged(networks, mode):
-            for file in files(network, kind=kind):
+            for file in told(network, mode, kind=kind):
                 yield task(network, file, mode, plain, mode)

@@ -63,11 +63,6 @@ def subclassed(keras: Any) -> Any:
             self.conv = layers.Conv2D(8, 3, padding="same", name="conv")
             self.norm = layers.BatchNormalization(epsilon=1e-3, name="norm")
 
-        def build(self, shape: Any) -> None:
-            self.conv.build(shape)
-            self.norm.build(shape)
-            self.built = True
-
         def call(self, x: Any) -> Any:
             return x + keras.activations.relu(self.norm(self.conv(x), training=False))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
@@ -81,7 +82,7 @@ class Scores(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.score = nn.Linear(8, 16)
+        self.score, self.shift = nn.Linear(8, 16, bias=False), nn.Parameter(torch.zeros(16))
         self.position, self.vocabulary = nn.Embedding(6, 8), nn.Embedding(16, 8)
         self.score.weight = self.vocabulary.weight
         self.attn = nn.MultiheadAttention(8, 2, batch_first=True)
@@ -90,26 +91,7 @@ class Scores(nn.Module):
     def forward(self, words: Tensor) -> Tensor:
         x = self.vocabulary(words) + self.position.weight
         x = self.dense(self.ln(x + self.attn(x, x, x)[0])).tanh()
-        return self.score(x)
-
-
-class Language(nn.Module):
-    """A masked language model; `is_tied`: whether the table of words is the matrix of its outputs."""
-
-    def __init__(self, *, is_tied: bool) -> None:
-        super().__init__()
-        self.lm_head = nn.Linear(8, 32)
-        self.wpe, self.wte = nn.Embedding(6, 8), nn.Embedding(32, 8)
-        self.h = nn.ModuleList([sequences.Block(16, 1e-6, before=True)])
-        self.ln_f, self.dense = nn.LayerNorm(8, eps=1e-12), nn.Linear(8, 8)
-        if is_tied:
-            self.lm_head.weight = self.wte.weight
-
-    def forward(self, words: Tensor, places: Tensor) -> Tensor:
-        x = self.wte(words) + self.wpe(places)
-        for block in self.h:
-            x = block(x)
-        return self.lm_head(self.ln_f(F.gelu(self.dense(x))))
+        return self.score(x) + self.shift
 
 
 class Attended(nn.Module):
@@ -132,6 +114,25 @@ class Attended(nn.Module):
         q, k, v = (part.unflatten(-1, (2, 4)).transpose(1, 2) for part in parts)
         x = x + self.o_proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
         return x + self.mlp(self.ln_2(x))
+
+
+class Language(nn.Module):
+    """A masked language model; `is_tied`: whether the table of words is the matrix of its outputs."""
+
+    def __init__(self, *, is_tied: bool) -> None:
+        super().__init__()
+        self.lm_head = nn.Linear(8, 32)
+        self.wpe, self.wte = nn.Embedding(6, 8), nn.Embedding(32, 8)
+        self.h = nn.ModuleList([Attended(is_packed=False)])
+        self.ln_f, self.dense = nn.LayerNorm(8, eps=1e-12), nn.Linear(8, 8)
+        if is_tied:
+            self.lm_head.weight = self.wte.weight
+
+    def forward(self, words: Tensor, places: Tensor) -> Tensor:
+        x = self.wte(words) + self.wpe(places)
+        for block in self.h:
+            x = block(x)
+        return self.lm_head(self.ln_f(F.gelu(self.dense(x))))
 
 
 class Attending(nn.Module):
@@ -205,30 +206,17 @@ def nnx_blocks() -> dict[str, str]:
     return {f"depth.{i}.{ours}": f"blocks/{i}/{theirs}" for i in range(3) for ours, theirs in parts.items()}
 
 
-def language(parts: str) -> dict[str, str | hand.Rule]:
+def language(parts: str) -> dict[str, str]:
     """Names of a language model whose block is called `parts`."""
-    block = {"ln_1": "norm1", "ln_2": "norm2", "mlp.0": "fc1", "mlp.2": "fc2"}
-    pairs: dict[str, str | hand.Rule] = {
+    block = {
+        "ln_1": "norm1", "ln_2": "norm2", "mlp.0": "fc1", "mlp.2": "fc2", "o_proj": "proj", "q_proj": "query",
+        "k_proj": "key", "v_proj": "value",
+    }  # fmt: skip
+    pairs = {
         "wte": "word_embeddings", "wpe": "position_embeddings", "dense": "transform", "ln_f": "norm",
-        "lm_head": "decoder", "h.0.attn": packed(parts),
+        "lm_head": "decoder",
     }  # fmt: skip
     return pairs | {f"h.0.{ours}": f"{parts}/{theirs}" for ours, theirs in block.items()}
-
-
-def packed(name: str) -> hand.Rule:
-    """Three Linear layers of PyTorch into one matrix of attention."""
-
-    def rule(arrays: hand.Arrays) -> hand.Leaves:
-        parts = [hand.unit(arrays, f"{name}/{part}") for part in ("query", "key", "value")]
-        out = hand.unit(arrays, f"{name}/proj")
-        return {
-            "in_proj_weight": np.concatenate([part["weight"] for part in parts]),
-            "in_proj_bias": np.concatenate([part["bias"] for part in parts]),
-            "out_proj.weight": out["weight"],
-            "out_proj.bias": out["bias"],
-        }
-
-    return rule
 
 
 def attending(*, is_packed: bool) -> dict[str, str | hand.Rule]:
@@ -253,11 +241,6 @@ def attending(*, is_packed: bool) -> dict[str, str | hand.Rule]:
         else:
             pairs |= {f"layers.{index}.{own}_proj": part(name, at) for at, own in enumerate("qkv")}
     return pairs
-
-
-def scores(arrays: hand.Arrays) -> hand.Leaves:
-    """The table of words, and a shift."""
-    return {"weight": arrays["network/words/embeddings"], "bias": arrays["network/shift"]}
 
 
 def haiku_norm(arrays: hand.Arrays) -> hand.Leaves:
@@ -301,7 +284,8 @@ FIRST = {"low": "edges", "bn": "norm", "high": "shapes"}
 STEPS = {"first": "stem", "last": "head"} | {f"body.{i}.{part}": f"step_{i}" for i in range(3) for part in ("cv", "bn")}
 CARDINAL = {f"convs.{i}": f"conv{i + 1}" for i in range(3)} | {f"norms.{i}": f"bn{i + 1}" for i in range(3)}
 TIED = {
-    "vocabulary": "network/words", "position": "network/places", "score": scores, "attn": "network/look",
+    "": hand.leaf("shift", "network/shift"), "vocabulary": "network/words", "position": "network/places",
+    "attn": "network/look",
     "ln": "network/norm", "dense": "network/mix",
 }  # fmt: skip
 HAIKU = {"near": haiku("conv2_d"), "bn": haiku_norm, "far": haiku("conv2_d_1"), "mind.0": haiku_flat}
@@ -310,7 +294,9 @@ COUNTERPARTS = {
     "masked": Counterpart(MaskedWords, {"table": "words", "rnn": "memory", "say": "out"}),
     "masking": Counterpart(MaskedSteps, {"rnn": "memory", "say": "out"}),
     "channels_first": Counterpart(FirstChannels, {**FIRST, "judge": hand.flattened("scores", 2, 2, 8)}),
-    "channels_first_as_they_are": Counterpart(FirstChannels, {**FIRST, "judge": "scores"}),
+    "channels_first_as_they_are": Counterpart(
+        FirstChannels, {**FIRST, "judge": "scores"}, untold=("model.weights.h5", "renamed.weights.h5")
+    ),
     "subclassed": Counterpart(Steps, STEPS, moved=True),
     "keras/tied": Counterpart(Scores, TIED),
     "torch/tied": Counterpart(lambda: Language(is_tied=True), language("layer/0")),
