@@ -18,7 +18,7 @@ from frostline.core.records import FreezeSummary as FreezeSummary
 from frostline.core.records import FrontierTensor as FrontierTensor
 from frostline.core.records import Healing as Healing
 from frostline.core.records import ReuseSummary as ReuseSummary
-from frostline.health import Monitor as Monitor
+from frostline.diagnosis import Monitor as Monitor
 from frostline.porting import Certificate as Certificate
 from frostline.recipes import checkup as checkup
 from frostline.recipes import fit as fit

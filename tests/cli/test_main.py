@@ -17,7 +17,7 @@ from frostline.caching import FeatureCache
 from frostline.cli.main import app
 from helpers_caching import fill
 
-MODEL = "frostline.recipes.demo:build"
+MODEL = "frostline.demo.demo:build"
 
 
 def run(*args, code=0):
@@ -162,8 +162,8 @@ ERRORS = {
     "no folder": (["missing", "--model", MODEL], "There is no such folder."),
     "no colon": (["x.npz", "--model", "resnet"], "Cannot build the model"),
     "no module": (["x.npz", "--model", "no.such:thing"], "Cannot build the model"),
-    "no function": (["x.npz", "--model", "frostline.recipes.demo:biuld"], "Cannot build the model"),
-    "no model": (["x.npz", "--model", "frostline.recipes.demo:Path"], "Cannot build the model"),
+    "no function": (["x.npz", "--model", "frostline.demo.demo:biuld"], "Cannot build the model"),
+    "no model": (["x.npz", "--model", "frostline.demo.demo:Path"], "Cannot build the model"),
     "no file": (["x.npz", "--model", MODEL], "Cannot read arrays from this file."),
 }
 

@@ -45,7 +45,7 @@ def demo(
     out: Annotated[str, typer.Option(help="Where the files go.")] = "frostline-demo", as_json: Json = False
 ) -> None:
     """Reuse a network for another task: the same result, in less time, shown on real scans."""
-    from frostline.recipes.demo import run_demo
+    from frostline.demo.demo import run_demo
 
     with errors_in_four_parts(as_json=as_json):
         result = run_demo(Path(out))

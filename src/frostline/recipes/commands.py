@@ -17,7 +17,7 @@ from frostline.data import split_share
 from frostline.recipes.checkup import checkup
 from frostline.recipes.fit import fit
 from frostline.recipes.pretrained import load_pretrained
-from frostline.recipes.saving import about, save_model
+from frostline.recipes.save import about, save_model
 from frostline.splitting import Explanation, split
 from frostline.training import DatasetBatches, describe_structure, make_loss, make_optimizer
 from frostline.transfer import freeze, replace_head

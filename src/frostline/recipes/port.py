@@ -16,6 +16,7 @@ from frostline.porting.plan.execution import carry_out
 from frostline.porting.plan.port_plan import make_plan
 from frostline.porting.proof.golden import as_golden, check_taken, fitted
 from frostline.porting.proof.outputs import Golden
+from frostline.porting.proof.padding import with_padding
 from frostline.porting.proof.record import certificate_of
 from frostline.porting.proof.reference import Reference, reference_of
 from frostline.porting.proof.statistics import compare_statistics
@@ -116,6 +117,7 @@ def port(
         undo.callback(carry_out(plan, model))
         runs = prove(plan, model, beside, alternatives, causes_of(settings))
         checks = checks_of(settings, done, has_run=any(not run.layers for run in runs)) + plan.assumed
+        checks = with_padding(checks, beside, model)
         if wanted is not None and not wanted.outputs:
             checks += compare_statistics(model, wanted.inputs, plan)
         made = certificate_of(plan, beside, model, runs, checks)

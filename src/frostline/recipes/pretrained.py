@@ -12,7 +12,7 @@ from frostline.core.io import write_json
 from frostline.porting.readers.formats import open_source
 from frostline.recipes.port import port
 from frostline.recipes.reuse import OURS, reuse
-from frostline.recipes.saving import about
+from frostline.recipes.save import about
 from frostline.transfer import replace_head
 
 if TYPE_CHECKING:
