@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from exams.porting.__main__ import by_rules, check, files, filled, judged, renamings
 from exams.porting.by_hand import by_hand
 from exams.porting.networks import COUNTERPARTS
 from exams.porting.renaming import rename
 from exams.porting.report import counts, left_out, not_exact, summary
 from exams.porting.scaffolds import _error
 from exams.porting.stored import LIMIT, Stored, stored
+from exams.porting.tasks import by_rules, check, files, filled, judged, renamings
 from exams.porting.traps import TRAPS
 from exams.porting.trials import EXACT, REFUSED, TOLD, WRONG, Verdict, attempt
 

@@ -189,6 +189,26 @@ def test_onnx_says_whether_channels_were_moved(perm, count):
         assert torch.equal(made(found.steps, "b"), numbers(216, 4).T[:, order])
 
 
+@pytest.mark.parametrize(
+    ("formats", "is_turned"), [(["channels_first"], True), (["channels_last"], False), (["channels_last"] * 0, False)]
+)
+def test_keras_with_channels_first_turns_maps_only_where_flatten_is_told_so(formats, is_turned):
+    layers = [("x", "InputLayer", {}, []), ("a", "Conv2D", {"data_format": "channels_first"}, ["x"])]
+    layers += [("f", "Flatten", {"data_format": each}, ["a"]) for each in formats]
+    units = {"a": CONV, "b": dense(216, 4)}
+    module = Net(lambda net, x: net.b(net.a(x).flatten(1)), a=conv(), b=nn.Linear(216, 4))
+    found = plan(units, module, "keras", [*layers, ("b", "Dense", {}, ["f" if formats else "a"])])
+    order = columns(216, 6, 6, 6) if is_turned else np.arange(216)
+    assert torch.equal(made(found.steps, "b"), units["b"]["kernel"].T[:, order])
+
+
+def test_keras_that_flattens_maps_in_both_orders_leaves_either():
+    layers = [("x", "InputLayer", {}, []), ("a", "Conv2D", {"data_format": "channels_first"}, ["x"])]
+    layers += [(each, "Flatten", {"data_format": each}, ["a"]) for each in ("channels_first", "channels_last")]
+    module = Net(lambda net, x: net.b(net.a(x).flatten(1)), a=conv(), b=nn.Linear(216, 4))
+    assert len(ways(plan({"a": CONV, "b": dense(216, 4)}, module, "keras", layers))) == 2
+
+
 def test_an_axis_in_order_comes_back():
     piece = (Part(3, CHANNELS, (0, 1)), Part(2, PLACE, (0, 2)), Part(2, PLACE, (0, 3)))
     layout = in_order([piece], [(1, 2, 0)], 0)

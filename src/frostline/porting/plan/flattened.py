@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from frostline.porting.readers.contract import Source
 
 CHANNELS_LAST = ("keras", "tensorflow", "flax")
+FIRST_IN_KERAS = "channels_first"  # a `data_format`
 LAST, FIRST, EITHER = "channels last", "channels first", "either"
 NOT_RUN = "the module could not be run on an example, so that nothing shows what is flattened in it"
 NOT_FOLLOWED = "what the module does with the values there cannot be followed"
@@ -69,6 +70,8 @@ def _in_order(step: Step, flats: Sequence[Flat], source: Source) -> Iterator[Ste
         how = LAST if source.framework in CHANNELS_LAST else EITHER
         if source.framework == "onnx":
             how = _of_onnx(source, step.source.name, flat.side)
+        elif source.framework == "keras":
+            how = _of_keras(source)
         orders = [_orders(piece, how) for piece in flat.pieces]
         if any(part.role == BROKEN for piece in flat.pieces for part in piece):
             doubt = NOT_FOLLOWED
@@ -79,6 +82,15 @@ def _in_order(step: Step, flats: Sequence[Flat], source: Source) -> Iterator[Ste
         for flat, orders in chosen:
             made = made and _ordered(made, flat, orders)
         yield replace(made or step, doubt=doubt if made else NOT_FOLLOWED)
+
+
+def _of_keras(source: Source) -> str:
+    """Maps of channels first are flattened as they are, unless `Flatten` is told: it puts the channels last first."""
+    formats = [(layer.kind == "Flatten", layer.config.get("data_format") == FIRST_IN_KERAS) for layer in source.layers]
+    if not any(is_first for is_flatten, is_first in formats if not is_flatten):
+        return LAST
+    turned = {is_first for is_flatten, is_first in formats if is_flatten}
+    return EITHER if len(turned) > 1 else LAST if True in turned else FIRST
 
 
 def _of_onnx(source: Source, name: str, side: str) -> str:
