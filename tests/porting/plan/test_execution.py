@@ -4,6 +4,7 @@ from torch import nn
 from torch.nn.utils import parametrizations, parametrize
 
 from frostline.core.errors import PortError
+from frostline.porting.layouts.layout import Move
 from frostline.porting.plan.execution import carry_out, digest_of, make_values
 from frostline.porting.plan.port_plan import make_plan
 from helpers_porting import numbers, source_of
@@ -42,6 +43,18 @@ def test_a_layout_that_loses_bytes_is_noticed(monkeypatch):
     monkeypatch.setattr(type(move), "inverse", lambda self, value, parts: tuple(part + 1 for part in parts))
     with pytest.raises(PortError, match="the source's bytes do not come back"):
         make_values(plan)
+
+
+def test_the_bytes_of_every_dtype_come_back_to_the_bit(monkeypatch):
+    inner = Move.inverse
+    monkeypatch.setattr(Move, "inverse", lambda self, value, parts: tuple(-part for part in inner(self, value, parts)))
+    for dtype in (torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.complex64, torch.complex128):
+        zeros = torch.zeros(3, 1, dtype=dtype)  # -0.0 equals 0.0, and has other bits
+        with pytest.raises(PortError, match="the source's bytes do not come back"):
+            make_values(plan_for(nn.Linear(3, 1, bias=False, dtype=dtype), kernel=zeros))
+    monkeypatch.setattr(Move, "inverse", inner)
+    made = make_values(plan_for(nn.Linear(3, 1, bias=False), kernel=numbers(3, 1)))
+    assert torch.equal(made["0.weight"], numbers(3, 1).T)
 
 
 def test_a_digest_is_of_bytes():

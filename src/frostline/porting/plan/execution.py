@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from frostline.porting.plan.port_plan import PortPlan
     from frostline.porting.units.unit import TargetUnit
 
+_WHOLE = {1: torch.uint8, 2: torch.int16, 4: torch.int32}  # by the bytes of an element
+
 
 def make_values(plan: PortPlan) -> dict[str, Tensor]:
     """The values of every tensor that the plan writes, by name in the module's state dict.
@@ -132,7 +134,8 @@ def digest_of(tensors: Iterable[Tensor]) -> str:
 
 
 def _bits(tensor: Tensor) -> Tensor:
-    return tensor.contiguous().reshape(-1).view(torch.uint8)
+    """The elements as whole numbers, which compare by their bits: NaN is equal to itself, and 0.0 is not -0.0."""
+    return tensor.contiguous().view(_WHOLE.get(tensor.dtype.itemsize, torch.int64))
 
 
 def _check_root(plan: PortPlan, name: str, value: Tensor) -> None:
@@ -154,14 +157,20 @@ def _check_inverse(
     plan: PortPlan, name: str, move: Move, parts: tuple[Tensor, ...], back: tuple[Tensor, ...]
 ) -> None:  # fmt: skip
     for layout, part, other in zip(move.layouts, parts, back, strict=False):
-        is_same = part.shape == other.shape and torch.equal(_bits(part), _bits(other))
-        is_near = part.shape == other.shape and bool(((part - other).abs() <= layout.slack * part.abs()).all())
-        if not is_same and not (layout.slack and is_near):
+        if not _is_same(part, other) and not _is_near(part, other, layout.slack):
             raise PortError(
                 what="A layout is not the inverse of itself: the source's bytes do not come back.",
                 where=f"{plan.path}, {name}", received=f"{tuple(part.shape)}, {tuple(other.shape)}",
                 do="this is a fault of Frostline: please report the file's format and the layer's type.",
             )  # fmt: skip
+
+
+def _is_same(one: Tensor, other: Tensor) -> bool:
+    return one.shape == other.shape and one.dtype == other.dtype and torch.equal(_bits(one), _bits(other))
+
+
+def _is_near(part: Tensor, other: Tensor, slack: float) -> bool:
+    return slack > 0 and part.shape == other.shape and bool(((part - other).abs() <= slack * part.abs()).all())
 
 
 def _is_finite(value: Tensor) -> bool:
