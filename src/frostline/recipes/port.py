@@ -20,6 +20,7 @@ from frostline.porting.proof.record import certificate_of
 from frostline.porting.proof.reference import Reference, reference_of
 from frostline.porting.proof.statistics import compare_statistics
 from frostline.porting.proof.trials import prove, repeated, settle
+from frostline.porting.readers.digests import digests_beside
 from frostline.porting.readers.formats import open_source
 from frostline.porting.settings.comparison import compare
 from frostline.porting.settings.setting import causes_of, checks_of, set_equal
@@ -102,7 +103,7 @@ def port(
             what="An earlier port is told by its certificate.", where="port(like=...)",
             received=f"a value of type {type(like).__name__}", do="pass what an earlier call of port returned.",
         )  # fmt: skip
-    with open_source(path, key) as (content, file), ExitStack() as undo:
+    with open_source(path, key) as (content, file), digests_beside(file) as digests, ExitStack() as undo:
         path = file.path if path.is_dir() else path
         plan = make_plan(content, str(path), model, hints=hints, partial=partial, inputs=wanted and wanted.inputs)
         plan = repeated(plan, like) if like is not None else plan
@@ -119,7 +120,8 @@ def port(
         if wanted is not None and not wanted.outputs:
             checks += compare_statistics(model, wanted.inputs, plan)
         made = certificate_of(plan, beside, model, runs, checks)
-        made = replace(made, sha256=file.digest(), files=file.digests_of_parts(), key=key or "", is_adapted=adapt)
+        sha256, files = digests()
+        made = replace(made, sha256=sha256, files=files, key=key or "", is_adapted=adapt)
         file.check_unchanged()
         undo.pop_all()
     return made

@@ -5,7 +5,7 @@ from torch.nn.utils import parametrizations, parametrize
 
 from frostline.core.errors import PortError
 from frostline.porting.layouts.layout import Move
-from frostline.porting.plan.execution import carry_out, digest_of, make_values
+from frostline.porting.plan.execution import carry_out, digest_of, held_digests, make_values
 from frostline.porting.plan.port_plan import make_plan
 from helpers_porting import numbers, source_of
 
@@ -58,8 +58,27 @@ def test_the_bytes_of_every_dtype_come_back_to_the_bit(monkeypatch):
 
 
 def test_a_digest_is_of_bytes():
-    assert digest_of([torch.tensor(0.0)]) != digest_of([torch.tensor(-0.0)])
-    assert digest_of([numbers(2, 3).T]) == digest_of([numbers(2, 3).T.contiguous()])
+    assert digest_of(torch.tensor(0.0)) != digest_of(torch.tensor(-0.0))
+    assert digest_of(numbers(2, 3).T) == digest_of(numbers(2, 3).T.contiguous())
+
+
+class Negated(nn.Module):
+    def forward(self, x):
+        return -x
+
+    def right_inverse(self, x):
+        return -x
+
+
+def test_digests_of_all_that_is_held_are_those_of_each(monkeypatch):
+    monkeypatch.setattr("frostline.porting.plan.execution._LARGE_BYTES", 100)
+    parametrized = nn.Linear(30, 20)
+    parametrize.register_parametrization(parametrized, "weight", Negated())
+    for layer in (nn.Linear(30, 20), parametrized):
+        plan = plan_for(layer, kernel=numbers(30, 20), bias=numbers(20))
+        carry_out(plan, layer)
+        wanted = {f"0.{own}": digest_of(getattr(layer, own)) for own in ("weight", "bias")}
+        assert held_digests(plan) == wanted
 
 
 class Symmetric(nn.Module):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,6 +16,7 @@ from frostline.porting.units.unit import full_name, held, is_parametrized, store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from concurrent.futures import Future
 
     from torch import nn
 
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from frostline.porting.plan.port_plan import PortPlan
     from frostline.porting.units.unit import TargetUnit
 
+_NUM_DIGESTS = 4  # at once
+_LARGE_BYTES = 1 << 18  # a thread costs more than the digest of less
 _WHOLE = {1: torch.uint8, 2: torch.int16, 4: torch.int32}  # by the bytes of an element
 
 
@@ -125,12 +129,26 @@ def _check_held(plan: PortPlan, target: TargetUnit, own: str, value: Tensor) -> 
         )  # fmt: skip
 
 
-def digest_of(tensors: Iterable[Tensor]) -> str:
-    """The SHA-256 of the bytes of tensors, in order."""
-    whole = hashlib.sha256()
-    for tensor in tensors:
-        whole.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return whole.hexdigest()
+def held_digests(plan: PortPlan) -> dict[str, str]:
+    """The SHA-256 of what the module holds now, by name in its state dict.
+
+    Large tensors are digested beside each other: SHA-256 runs beside Python.
+    """
+    found: dict[str, Future[str] | str] = {}
+    with ThreadPoolExecutor(max_workers=_NUM_DIGESTS) as workers:
+        for step in plan.steps:
+            for move in step.moves:
+                name, tensor = full_name(step.target, move.target), held(step.target, move.target)
+                is_small = tensor.nbytes < _LARGE_BYTES
+                # What a parametrization computes is memory of its own: one at a time.
+                is_alone = is_small or is_parametrized(step.target, move.target)
+                found[name] = digest_of(tensor) if is_alone else workers.submit(digest_of, tensor)
+    return {name: one if isinstance(one, str) else one.result() for name, one in found.items()}
+
+
+def digest_of(tensor: Tensor) -> str:
+    """The SHA-256 of the bytes of a tensor."""
+    return hashlib.sha256(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data).hexdigest()
 
 
 def _bits(tensor: Tensor) -> Tensor:
