@@ -1,4 +1,4 @@
-"""A plan carried out: all values are made and checked first, then exchanged with those of the module."""
+"""A plan carried out: each value is made and checked, then exchanged with that of the module, which can be put back."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from frostline.porting.layouts.layout import Move
     from frostline.porting.plan.port_plan import PortPlan
+    from frostline.porting.plan.steps import Step
     from frostline.porting.units.unit import TargetUnit
 
 _NUM_DIGESTS = 4  # at once
@@ -29,31 +30,8 @@ _LARGE_BYTES = 1 << 18  # a thread costs more than the digest of less
 _WHOLE = {1: torch.uint8, 2: torch.int16, 4: torch.int32}  # by the bytes of an element
 
 
-def make_values(plan: PortPlan) -> dict[str, Tensor]:
-    """The values of every tensor that the plan writes, by name in the module's state dict.
-
-    Each source tensor is read once; the inverse of each layout gives it back to the bit.
-
-    Raises:
-        PortError: If a value is not finite, does not fit into the module's dtype, or does not come back.
-    """
-    made: dict[str, Tensor] = {}
-    for step in plan.steps:
-        for move in step.moves:
-            parts = tuple(step.source.leaves[leaf].load() for leaf in move.sources)
-            like = step.target.tensors[move.target]
-            value = move.forward(parts, like.detach()).contiguous()
-            name = full_name(step.target, move.target)
-            _check_own_memory(plan, name, stored(step.target, move.target))
-            if move.target == "running_var" and any(layout.slack for layout in move.layouts):
-                _check_root(plan, name, value)
-            made[name] = _converted(plan, name, value, like, is_variance=move.target == "running_var")
-            _check_inverse(plan, name, move, parts, move.inverse(value, parts))
-    return made
-
-
 def carry_out(plan: PortPlan, model: nn.Module) -> Callable[[], None]:
-    """Write the values of a plan into the module.
+    """Write the values of a plan into the module: one tensor after the other is read, checked, and exchanged.
 
     Args:
         plan: With nothing left open.
@@ -63,10 +41,10 @@ def carry_out(plan: PortPlan, model: nn.Module) -> Callable[[], None]:
         A function that puts back what the module held, to the bit.
 
     Raises:
-        PortError: As `make_values`, or if a layer does not hold what is written into it; nothing is changed then.
+        PortError: As `value_of`, or if a layer does not hold what is written into it; nothing is changed then.
     """
-    values = make_values(plan)
     shared = shared_names(plan)
+    values: dict[str, Tensor] = {}
     kept: list[tuple[Tensor, Tensor]] = []
 
     @torch.no_grad()
@@ -78,16 +56,40 @@ def carry_out(plan: PortPlan, model: nn.Module) -> Callable[[], None]:
         try:
             for step in plan.steps:
                 for move in step.moves:
-                    name = full_name(step.target, move.target)
-                    value = values[name] if name in shared else values.pop(name)
+                    value = value_of(plan, step, move)
                     kept += [(one, one.detach().clone()) for one in stored(step.target, move.target)]
                     write(step.target, move.target, value.to(kept[-1][0].device))
                     _check_held(plan, step.target, move.target, value)
+                    if (name := full_name(step.target, move.target)) in shared:
+                        values[name] = value
             check_shared(plan, values)
         except BaseException:
             undo()
             raise
     return undo
+
+
+def value_of(plan: PortPlan, step: Step, move: Move) -> Tensor:
+    """What a move writes into the module, in the module's dtype; the inverse of each layout gives the sources back.
+
+    Args:
+        plan: For errors.
+        step: Of the plan.
+        move: Of the step; its source tensors are read once.
+
+    Raises:
+        PortError: If a value is not finite, does not fit into the module's dtype, or does not come back.
+    """
+    parts = tuple(step.source.leaves[leaf].load() for leaf in move.sources)
+    like = step.target.tensors[move.target]
+    value = move.forward(parts, like.detach()).contiguous()
+    name = full_name(step.target, move.target)
+    _check_own_memory(plan, name, stored(step.target, move.target))
+    if move.target == "running_var" and any(layout.slack for layout in move.layouts):
+        _check_root(plan, name, value)
+    made = _converted(plan, name, value, like, is_variance=move.target == "running_var")
+    _check_inverse(plan, name, move, parts, move.inverse(value, parts))
+    return made
 
 
 def remember(targets: Iterable[TargetUnit]) -> Callable[[], None]:
