@@ -58,8 +58,7 @@ def carry_out(plan: PortPlan, model: nn.Module) -> Callable[[], None]:
                 for move in step.moves:
                     value = value_of(plan, step, move)
                     kept += [(one, one.detach().clone()) for one in stored(step.target, move.target)]
-                    write(step.target, move.target, value.to(kept[-1][0].device))
-                    _check_held(plan, step.target, move.target, value)
+                    put(plan, step, move, value)
                     if (name := full_name(step.target, move.target)) in shared:
                         values[name] = value
             check_shared(plan, values)
@@ -67,6 +66,16 @@ def carry_out(plan: PortPlan, model: nn.Module) -> Callable[[], None]:
             undo()
             raise
     return undo
+
+
+def put(plan: PortPlan, step: Step, move: Move, value: Tensor) -> None:
+    """Write the value of one move; nothing is kept of what was there.
+
+    Raises:
+        PortError: If the layer does not hold then what is written.
+    """
+    write(step.target, move.target, value)
+    _check_held(plan, step.target, move.target, value)
 
 
 def value_of(plan: PortPlan, step: Step, move: Move) -> Tensor:
