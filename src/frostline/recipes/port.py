@@ -22,8 +22,7 @@ from frostline.porting.proof.statistics import compare_statistics
 from frostline.porting.proof.trials import prove, repeated, settle
 from frostline.porting.readers.digests import digests_beside
 from frostline.porting.readers.formats import open_source
-from frostline.porting.settings.comparison import compare
-from frostline.porting.settings.setting import causes_of, checks_of, set_equal
+from frostline.porting.settings.comparison import Compared
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -109,14 +108,12 @@ def port(
         plan = repeated(plan, like) if like is not None else plan
         plan = replace(plan, notes=(*plan.notes, *converted))
         beside = _reference(content, plan, model, wanted, like)
-        settings = compare(plan, content, model, beside.shapes)
-        done = set_equal(settings, undo) if adapt else ()
-        plan, alternatives = settle(plan, model, beside.goldens, causes_of(settings))
-        settings = compare(plan, content, model, beside.shapes)
-        done += set_equal(settings, undo) if adapt else ()
+        settings = Compared(content, model, beside.shapes, undo if adapt else None).by(plan)
+        plan, alternatives = settle(plan, model, beside.goldens, settings.causes())
+        settings = settings.by(plan)  # layers that were open have their partners now
         undo.callback(carry_out(plan, model))
-        runs = prove(plan, model, beside, alternatives, causes_of(settings))
-        checks = checks_of(settings, done, has_run=any(not run.layers for run in runs)) + plan.assumed
+        runs = prove(plan, model, beside, alternatives, settings.causes())
+        checks = settings.checks(has_run=any(not run.layers for run in runs)) + plan.assumed
         if wanted is not None and not wanted.outputs:
             checks += compare_statistics(model, wanted.inputs, plan)
         made = certificate_of(plan, beside, model, runs, checks)
