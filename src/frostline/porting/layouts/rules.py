@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from frostline.porting.layouts.layout import Move
+from frostline.porting.layouts.layout import SAME, Move
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -60,6 +60,8 @@ def fits(unit: SourceUnit, target: TargetUnit, moves: tuple[Move, ...]) -> bool:
 
 
 def _shape(unit: SourceUnit, move: Move, target: TargetUnit) -> tuple[int, ...] | None:
+    if len(move.layouts) == 1 and move.layouts[0] is SAME and move.combine is None:
+        return unit.leaves[move.sources[0]].shape if move.sources else tuple(target.tensors[move.target].shape)
     parts = tuple(torch.empty(unit.leaves[leaf].shape, device="meta") for leaf in move.sources)
     like = torch.empty(target.tensors[move.target].shape, device="meta")
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING, Any, cast
 
 from torch.nn.modules.conv import _ConvNd
@@ -191,7 +192,7 @@ def _candidates(
     found: list[SourceUnit] = []
     table: dict[str, dict[str, tuple[Move, ...]]] = {}
     for unit in units:
-        forms = ((form, [_fitting(one, targets) for one in form]) for form in ([unit], *other_forms(unit)))
+        forms = ((form, [_fitting(one, targets) for one in form]) for form in chain(([unit],), other_forms(unit)))
         rows = ((form, fits) for form, fits in forms if all(fits) and not any(one.name in table for one in form))
         form, fits = next(rows, ([unit], [{}]))
         found += form
