@@ -16,6 +16,7 @@ from frostline.porting.layouts import (
     mxnet,
     normed,
     onnx,
+    packed,
     paddle,
     sklearn,
     tensorflow,
@@ -56,6 +57,8 @@ def moves(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
 def _moves(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
     if target.norm is not None:
         return folded.moves(unit, target)
+    if unit.parts and isinstance(target.module, (nn.Linear, nn.MultiheadAttention)):
+        return packed.moves(unit, target, _moves)
     rules = _BY_FRAMEWORK.get(unit.framework, _unknown)
     found = rules(unit, target) if is_layer(target.module) else None
     if unit.framework == "keras" and set(unit.leaves) in ({"mean"}, {"variance"}):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
 
 from torch.nn.modules.conv import _ConvNd
@@ -14,7 +14,7 @@ from frostline.porting.assignment.names import words
 from frostline.porting.assignment.support import supported
 from frostline.porting.graphs import source_graph, target_graph
 from frostline.porting.layouts.choice import moves
-from frostline.porting.plan import flattened, folded_norms, layouts
+from frostline.porting.plan import flattened, folded_norms, layouts, packed_layers
 from frostline.porting.plan.preparation import prepared
 from frostline.porting.plan.steps import OpenGroup, Step
 from frostline.porting.plan.tied import without_ties
@@ -99,7 +99,7 @@ def make_plan(
             targets = target_units(model, is_packed=True)
     seen = target_graph.flow(model, targets, inputs, source_graph.input_shapes(source))
     ready = prepared(source_units(source), targets)
-    parts, identities = grouped(ready.units, targets), ()
+    parts, identities = packed_layers.as_in_module(grouped(ready.units, targets), targets), ()
     if seen is not None and folded_norms.is_folded(parts, targets):
         targets, seen = folded_norms.joined(targets, seen, model)
         identities = (folded_norms.note(targets),)
@@ -140,7 +140,7 @@ def make_plan(
 
     ways = [ways_of(pair) for pair in pairs]
     steps = tuple(step for step, *others in ways if not others and not step.doubt)
-    unordered = tuple(_as_group(one) for one in ways if len(one) > 1 or any(step.doubt for step in one))
+    unordered = _as_groups([one for one in ways if len(one) > 1 or any(step.doubt for step in one)])
     groups = tuple(_group(one, table, ways_of, edges) for one in opened)
     dropped, notes = {**source.dropped, **ready.dropped}, (*source.notes, *ready.notes, *shared, *identities)
     notes += tuple(
@@ -155,6 +155,22 @@ def make_plan(
 def _is_constant(unit: SourceUnit) -> bool:
     """Whether it is a number in the code of a TorchScript archive, which a module has in its own code."""
     return unit.name.split("/")[0] == CONSTANTS and all(tensor.shape == () for tensor in unit.leaves.values())
+
+
+def _as_groups(pairs: Sequence[tuple[Step, ...]]) -> tuple[OpenGroup, ...]:
+    """Pairs that are told, whose layouts are not; what is packed lies in one order in all layers of a file."""
+    made = [_as_group(ways) for ways in pairs if not ways[0].order]
+    by_order: dict[tuple[str, ...], list[tuple[Step, ...]]] = {}
+    for ways in pairs:
+        if ways[0].order:
+            by_order.setdefault(tuple(step.order for step in ways), []).append(ways)
+    for of_one in by_order.values():
+        group = _as_group(of_one[0])
+        steps = {(ways[0].source.name, ways[0].target.name): ways for ways in of_one}
+        sources, targets = zip(*steps, strict=True)
+        linked = tuple(zip(*of_one, strict=True))
+        made.append(replace(group, sources=sources, targets=targets, steps=steps, linked=linked))
+    return tuple(made)
 
 
 def _as_group(ways: tuple[Step, ...]) -> OpenGroup:
