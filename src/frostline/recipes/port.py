@@ -18,8 +18,9 @@ from frostline.porting.proof.golden import as_golden, check_taken, fitted
 from frostline.porting.proof.outputs import Golden
 from frostline.porting.proof.record import certificate_of
 from frostline.porting.proof.reference import Reference, reference_of
+from frostline.porting.proof.reopened import settle_or_reopen
 from frostline.porting.proof.statistics import compare_statistics
-from frostline.porting.proof.trials import prove, repeated, settle
+from frostline.porting.proof.trials import prove, repeated
 from frostline.porting.readers.formats import open_source
 from frostline.porting.settings.comparison import compare
 from frostline.porting.settings.setting import causes_of, checks_of, set_equal
@@ -104,13 +105,20 @@ def port(
         )  # fmt: skip
     with open_source(path, key) as (content, file), ExitStack() as undo:
         path = file.path if path.is_dir() else path
-        plan = make_plan(content, str(path), model, hints=hints, partial=partial, inputs=wanted and wanted.inputs)
+
+        def planned(*, has_names: bool) -> PortPlan:
+            made = make_plan(content, str(path), model, hints=hints, partial=partial, inputs=wanted and wanted.inputs,
+                             has_names=has_names, has_orders=has_names and like is None)  # fmt: skip
+            return replace(made, notes=(*made.notes, *converted))
+
+        plan = planned(has_names=True)
         plan = repeated(plan, like) if like is not None else plan
-        plan = replace(plan, notes=(*plan.notes, *converted))
         beside = _reference(content, plan, model, wanted, like)
         settings = compare(plan, content, model, beside.shapes)
         done = set_equal(settings, undo) if adapt else ()
-        plan, alternatives = settle(plan, model, beside.goldens, causes_of(settings))
+        plan, alternatives = settle_or_reopen(
+            plan, lambda: planned(has_names=False), model, beside, causes_of(settings)
+        )  # fmt: skip
         settings = compare(plan, content, model, beside.shapes)
         done += set_equal(settings, undo) if adapt else ()
         undo.callback(carry_out(plan, model))

@@ -1,5 +1,8 @@
 """Packed projections and separate ones: files that `transformers` writes, into modules of another make."""
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -231,8 +234,50 @@ def test_layers_of_the_module_without_such_names_are_told_by_outputs_alone(tmp_p
     assert torch.equal(module.one.weight, numbers(36, 12)[24:])
 
 
+class Interleaved(nn.Module):
+    """Its packed layer has a name that means nothing, and rows (heads, d, 3)."""
+
+    def __init__(self):
+        super().__init__()
+        self.num_heads, self.mix, self.last = 3, nn.Linear(12, 36), nn.Linear(12, 12)
+
+    def forward(self, x):
+        q, k, v = self.mix(x).unflatten(-1, (3, 4, 3)).permute(4, 0, 2, 1, 3)
+        return self.last(nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+
+
+def test_a_packed_layer_of_the_module_without_such_a_name_is_told_by_outputs_alone(tmp_path):
+    source, module, x = Holder().eval(), Interleaved().eval(), torch.randn(2, 5, 12)
+    save_file(source.state_dict(), tmp_path / "f.safetensors")
+    with pytest.raises(AmbiguousPortError, match="'mix' lie in the file cannot be told"):
+        port(tmp_path / "f.safetensors", module)
+    port(tmp_path / "f.safetensors", module, golden=(x, source(x).detach()))
+    assert torch.equal(module.mix.weight[1::3], source.attn.k_proj.weight)
+
+
 def test_layers_stay_as_they_are_where_the_module_has_no_place_for_another_form():
     units = source_units(source_of("torch", {"x/qkv": {"weight": numbers(36, 12), "bias": numbers(36)}} | LONE))
     assert as_in_module(units, target_units(Holder(packed=True))) == units
     assert as_in_module(units, target_units(nn.Sequential(nn.Linear(12, 12)))) == units
     assert len(as_in_module(units, target_units(Holder()))) == 4
+
+
+FILES = Path(__file__).parents[1] / "files" / "projections"
+
+
+class Mixed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.mix, self.norm = nn.MultiheadAttention(8, 2, batch_first=True), nn.LayerNorm(8)
+
+    def forward(self, x):
+        h = self.norm(x)
+        return x + self.mix(h, h, h, need_weights=False)[0]
+
+
+def test_products_of_an_onnx_graph_become_the_attention_of_pytorch():
+    module, golden = nn.Sequential(Mixed(), Mixed()).eval(), np.load(FILES / "separate.npz")
+    certificate = port(FILES / "separate.onnx", module)
+    assert np.allclose(module(torch.from_numpy(golden["inputs"])).detach(), golden["outputs"], atol=1e-5)
+    assert certificate.runs[0].kind.startswith("ONNX Runtime")
+    assert {one.reason for one in certificate.mapping} == {"its place in the flow of values"}

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from frostline.porting.layouts.layout import Move
     from frostline.porting.plan.steps import Step
     from frostline.porting.readers.contract import Source
-    from frostline.porting.units.unit import SourceUnit
 
 _NAMED = 0.5  # the margin of an order of query, key and value that the name of their layer tells
 # Leaves of Flax that Keras has not.
@@ -40,12 +39,14 @@ class Habits:
         has_turned: Whether some layer with a name of GPT-2 fits only as (in, out).
         has_straight: Whether some fits only as (out, in).
         has_shifted: Whether scales of norms are one more than Gemma's own modules have them.
+        has_orders: Whether names of layers tell how query, key and value lie in them.
     """
 
     is_undecided: bool = False
     has_turned: bool = False
     has_straight: bool = False
     has_shifted: bool = False
+    has_orders: bool = True
 
 
 def habits(source: Source, table: Mapping[str, Mapping[str, Sequence[Move]]]) -> Habits:
@@ -86,7 +87,7 @@ def ways(step: Step, model: nn.Module, framework: str, known: Habits) -> tuple[S
     if known.is_undecided and isinstance(module, nn.modules.conv._ConvTransposeNd):
         other = keras.moves(step.source, step.target)
         return (step,) if other is None else (step, replace(step, moves=other))
-    packed_ways = _packed(step, model)
+    packed_ways = _packed(step, model, known)
     if packed_ways is not None:
         return packed_ways
     if framework in ("torch", "numpy") and isinstance(module, nn.Linear) and _is_conv1d(step.source.name):
@@ -112,7 +113,7 @@ def _square(step: Step, known: Habits) -> tuple[Step, ...]:
     return (turned,) if known.has_turned else (step,)
 
 
-def _packed(step: Step, model: nn.Module) -> tuple[Step, ...] | None:
+def _packed(step: Step, model: nn.Module, known: Habits) -> tuple[Step, ...] | None:
     """A step from or to a layer that holds query, key and value, in every order in which they may lie; None if none."""
     source, target = step.source, step.target
     attention = model.get_submodule(target.owner)
@@ -124,22 +125,23 @@ def _packed(step: Step, model: nn.Module) -> tuple[Step, ...] | None:
     elif source.packed is not None:
         sizes, heads = source.packed.sizes, _heads(model, target.owner, source.packed.sizes)
     else:
-        sizes = _sizes(source) if source.parts and isinstance(target.module, nn.Linear) else ()
+        is_joined = source.parts and isinstance(target.module, nn.Linear) and "weight" in target.tensors
+        sizes = _sizes(step) if is_joined else ()
         whole, heads = target.name, _heads(model, target.owner, sizes)
     if not sizes:
         return None
-    if packed.is_in_order(whole):
+    if known.has_orders and packed.is_in_order(whole):
         reason = f"{step.reason}; query, key and value in this order in {whole!r}, as such names mean"
         return (replace(step, reason=reason, margin=min(step.margin, _NAMED)),)
     found = packed.orders(sizes, sorted(heads))
     return tuple(_in_order(step, name, rows) for name, rows in found.items())
 
 
-def _sizes(source: SourceUnit) -> tuple[int, ...]:
-    """How many rows each of several layers has, as parts of a whole."""
-    largest = [max(math.prod(one.shape) for one in part.leaves.values()) for part in source.parts.values()]
-    common = math.gcd(*largest)
-    return tuple(size // common for size in largest)
+def _sizes(step: Step) -> tuple[int, ...]:
+    """How many rows each of several layers has in the one that they become."""
+    largest = [max(math.prod(one.shape) for one in part.leaves.values()) for part in step.source.parts.values()]
+    rows = step.target.tensors["weight"].shape[0]
+    return tuple(size * rows // sum(largest) for size in largest)
 
 
 def _heads(model: nn.Module, owner: str, sizes: Sequence[int]) -> set[int]:

@@ -77,7 +77,7 @@ class PortPlan:
 
 def make_plan(
     source: Source, path: str, model: nn.Module, *, hints: Mapping[str, str] | None = None, partial: bool = False,
-    inputs: Any = None,
+    inputs: Any = None, has_names: bool = True, has_orders: bool = True,
 ) -> PortPlan:  # fmt: skip
     """The plan for a file and a module.
 
@@ -88,6 +88,8 @@ def make_plan(
         hints: Names of units of the file and the layers they become, where these are known.
         partial: Whether layers may be left out on both sides.
         inputs: As the module takes them, if they are known.
+        has_names: Whether names, and the order of the file, tell which layer is which.
+        has_orders: Whether names tell how query, key and value lie in one matrix.
 
     Raises:
         PortError: If layers have no partner.
@@ -118,7 +120,7 @@ def make_plan(
     edges = seen.edges if seen is not None else None
     has_maps = any(isinstance(unit.module, _ConvNd) for unit in targets)
     classes = {unit.name: words(next(iter(unit.leaves.values())).name.rpartition("/")[0]) for unit in units}
-    evidence = Evidence(model, source_graph.flow(source, units), edges, source.order, hints, classes)
+    evidence = Evidence(model, source_graph.flow(source, units), edges, source.order, hints, has_names, classes)
     pairs, opened = match(candidates, list(by_source), list(by_target), evidence)
     if not partial:
         _check_counts(path, opened)
@@ -131,7 +133,7 @@ def make_plan(
     unused += tuple(pair.source for pair in doubted)
     kept += tuple(pair.target for pair in doubted)
 
-    known = layouts.habits(source, table)
+    known = replace(layouts.habits(source, table), has_orders=has_orders)
 
     def ways_of(pair: Pair) -> tuple[Step, ...]:
         step = _step(pair, by_source, by_target, table)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from frostline.porting.proof.reference import Reference
 
 _UNSURE = "the pairs that names or order told (`hints` says otherwise), "
-_NEAR = 1e-2  # differences that roundings may make in a deep network; larger ones are of another network
+NEAR = 1e-2  # differences that roundings may make in a deep network; larger ones are of another network
 _TINY = 1e-3
 
 
@@ -97,7 +97,7 @@ def prove(
     if not reference.goldens:
         return ()
     (error, golden), tolerance = nearest(model, reference.goldens), tolerance_of(model)
-    if tolerance < error < _NEAR and reference.inputs:
+    if tolerance < error < NEAR and reference.inputs:
         error, golden = nearest_in_float64(model, reference.goldens)
         golden = replace(golden, kind=f"{golden.kind}, the module in float64 too,")
     if error > tolerance:
