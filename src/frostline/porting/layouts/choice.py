@@ -48,6 +48,8 @@ _BY_FRAMEWORK = {
 
 def moves(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
     """How `unit` becomes `target`, tensor by tensor; None if it cannot."""
+    if normed.is_of_flax(unit):
+        return normed.of_flax(unit, target, moves)
     if all(set(norm.tensors) <= set(unit.leaves) for norm in target.norms.values()):
         return _moves(unit, target)  # both have the same norms, or the layer has none
     found = _moves(unit, normed.without_norms(target))

@@ -158,7 +158,8 @@ def _ordered(step: Step, flat: Flat, orders: Sequence[Order]) -> Step | None:
             continue
         shape = step.target.tensors[move.target].shape
         size = sum(math.prod(part.size for part in piece) for piece in flat.pieces)
-        if axis >= len(shape) or shape[axis] != size or (len(move.sources) > 1 and move.axis == axis):
+        is_mixed = len(move.sources) > 1 and (move.axis == axis or move.combine is not None)
+        if axis >= len(shape) or shape[axis] != size or is_mixed:
             return None
         layout = in_order(flat.pieces, orders, axis)
         made.append(replace(move, layouts=tuple(own.then(layout) for own in move.layouts)))

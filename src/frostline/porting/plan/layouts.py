@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from frostline.porting.layouts import keras, packed
+from frostline.porting.layouts import keras, normed, packed
 from frostline.porting.layouts.layout import SAME, TRANSPOSED, Layout
 from frostline.porting.layouts.tensorflow import NO_FORGET_BIAS
 from frostline.porting.layouts.torch import CONV1D
@@ -82,6 +82,8 @@ def ways(step: Step, model: nn.Module, framework: str, known: Habits) -> tuple[S
     if "kernel_of_state" in step.source.leaves:
         bare = tuple(NO_FORGET_BIAS if move.target == "bias_hh" else move for move in step.moves)
         return replace(step, assumed="forget bias"), replace(step, moves=bare)
+    if normed.is_of_flax(step.source):
+        return (replace(step, assumed=normed.assumed_of(step.source)),)
     if known.has_shifted and not is_layer(module) and step.source.name.endswith("norm"):
         return (step, replace(step, moves=tuple(replace(move, layouts=(_LESS_ONE,)) for move in step.moves)))
     if known.is_undecided and isinstance(module, nn.modules.conv._ConvTransposeNd):

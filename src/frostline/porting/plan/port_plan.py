@@ -15,6 +15,7 @@ from frostline.porting.assignment.support import supported
 from frostline.porting.graphs import source_graph, target_graph
 from frostline.porting.layouts.choice import moves
 from frostline.porting.plan import flattened, folded_norms, layouts, packed_layers
+from frostline.porting.plan.norm_wrappers import unwrapped
 from frostline.porting.plan.preparation import prepared
 from frostline.porting.plan.steps import OpenGroup, Step
 from frostline.porting.plan.tied import without_ties
@@ -100,7 +101,8 @@ def make_plan(
         if is_packed(source_units(source), targets):
             targets = target_units(model, is_packed=True)
     seen = target_graph.flow(model, targets, inputs, source_graph.input_shapes(source))
-    ready = prepared(source_units(source), targets)
+    bare, of_norms = unwrapped(source_units(source), path)
+    ready = prepared(bare, targets)
     parts, identities = packed_layers.as_in_module(grouped(ready.units, targets), targets), ()
     if seen is not None and folded_norms.is_folded(parts, targets):
         targets, seen = folded_norms.joined(targets, seen, model)
@@ -144,14 +146,20 @@ def make_plan(
     steps = tuple(step for step, *others in ways if not others and not step.doubt)
     unordered = _as_groups([one for one in ways if len(one) > 1 or any(step.doubt for step in one)])
     groups = tuple(_group(one, table, ways_of, edges) for one in opened)
-    dropped, notes = {**source.dropped, **ready.dropped}, (*source.notes, *ready.notes, *shared, *identities)
-    notes += tuple(
-        f"{pair.source!r} has the type and shape of {pair.target!r}, and nothing else in common: left out; "
-        f"hints={{{pair.source!r}: {pair.target!r}}} takes it"
-        for pair in doubted
+    dropped, notes = (
+        {**source.dropped, **of_norms, **ready.dropped},
+        (*source.notes, *ready.notes, *shared, *identities),
     )
+    notes += tuple(map(_left_out, doubted))
     dropped |= {one.name: "constant of the code" for name in constants for one in by_source[name].leaves.values()}
     return PortPlan(path, steps, groups + unordered, unused, kept, dropped, notes)
+
+
+def _left_out(pair: Pair) -> str:
+    return (
+        f"{pair.source!r} has the type and shape of {pair.target!r}, and nothing else in common: left out; "
+        f"hints={{{pair.source!r}: {pair.target!r}}} takes it"
+    )
 
 
 def _is_constant(unit: SourceUnit) -> bool:

@@ -68,15 +68,16 @@ def _assumed(plan: PortPlan) -> PortPlan:
     """The plan with the usual way of what only a run could tell, each listed as unknown."""
     usual = [(group, next(iter(group.steps.values()))[0]) for group in plan.opened if group.is_pair]
     taken = [step for _, step in usual if step.assumed]
+    told = [step for step in plan.steps if step.assumed]
     return replace(
-        plan, steps=(*plan.steps, *taken), assumed=(*plan.assumed, *map(_check_of, taken)),
+        plan, steps=(*plan.steps, *taken), assumed=(*plan.assumed, *map(_check_of, [*told, *taken])),
         opened=tuple(one for one in plan.opened if not any(one is group and step.assumed for group, step in usual)),
     )  # fmt: skip
 
 
 def _check_of(step: Step) -> Check:
-    constants = ", ".join(move.text() for move in step.moves if not move.sources)
-    return Check(step.target.name, step.assumed, "unknown", f"{constants} was assumed; outputs would tell")
+    ways = ", ".join(move.text() for move in step.moves if not move.sources or move.combine is not None)
+    return Check(step.target.name, step.assumed, "unknown", f"{ways or 'the default'} was assumed; outputs would tell")
 
 
 def prove(
