@@ -19,8 +19,9 @@ from frostline.porting.proof.outputs import Golden
 from frostline.porting.proof.padding import with_padding
 from frostline.porting.proof.record import certificate_of
 from frostline.porting.proof.reference import Reference, reference_of
+from frostline.porting.proof.reopened import settle_or_reopen
 from frostline.porting.proof.statistics import compare_statistics
-from frostline.porting.proof.trials import prove, repeated, settle
+from frostline.porting.proof.trials import prove, repeated
 from frostline.porting.readers.digests import digests_beside
 from frostline.porting.readers.formats import open_source
 from frostline.porting.settings.comparison import Compared
@@ -105,12 +106,19 @@ def port(
         )  # fmt: skip
     with open_source(path, key) as (content, file), digests_beside(file) as digests, ExitStack() as undo:
         path = file.path if path.is_dir() else path
-        plan = make_plan(content, str(path), model, hints=hints, partial=partial, inputs=wanted and wanted.inputs)
+
+        def planned(*, has_names: bool) -> PortPlan:
+            made = make_plan(content, str(path), model, hints=hints, partial=partial, inputs=wanted and wanted.inputs,
+                             has_names=has_names, has_orders=has_names and like is None)  # fmt: skip
+            return replace(made, notes=(*made.notes, *converted))
+
+        plan = planned(has_names=True)
         plan = repeated(plan, like) if like is not None else plan
-        plan = replace(plan, notes=(*plan.notes, *converted))
         beside = _reference(content, plan, model, wanted, like)
         settings = Compared(content, model, beside.shapes, undo if adapt else None).by(plan)
-        plan, alternatives = settle(plan, model, beside.goldens, settings.causes())
+        plan, alternatives = settle_or_reopen(
+            plan, lambda: planned(has_names=False), model, beside, settings.causes()
+        )  # fmt: skip
         settings = settings.by(plan)  # layers that were open have their partners now
         undo.callback(carry_out(plan, model))
         runs = prove(plan, model, beside, alternatives, settings.causes())

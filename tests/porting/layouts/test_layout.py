@@ -7,6 +7,7 @@ from frostline.porting.layouts.layout import (
     Move,
     blocks,
     flipped,
+    padded,
     permuted,
     reshaped,
 )
@@ -54,3 +55,18 @@ def test_what_is_computed_of_several_is_not_given_back():
     assert torch.equal(move.forward((one, other), one), torch.full((2,), 3.0))
     assert move.inverse(one, (one, other)) == ()
     assert move.text() == "computed, the sum, of: as it is"
+
+
+def test_what_is_done_with_a_joined_tensor_is_undone_before_it_comes_apart():
+    move = Move("weight", ("a", "b"), (SAME, SAME), whole=flipped("mirrored", 0))
+    parts = (torch.tensor([1.0, 2.0]), torch.tensor([3.0]))
+    value = move.forward(parts, torch.empty(3))
+    assert value.tolist() == [3, 2, 1]
+    assert all(torch.equal(one, part) for one, part in zip(move.inverse(value, parts), parts, strict=True))
+    assert move.text() == "as it is, joined, then mirrored"
+
+
+def test_zeros_around_numbers():
+    layout = padded("zeros", 1, 2)
+    assert layout.forward(torch.ones(2)).tolist() == [0, 1, 1, 0, 0]
+    assert layout.inverse(layout.forward(torch.ones(2))).tolist() == [1, 1]

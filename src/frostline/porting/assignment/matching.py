@@ -33,6 +33,7 @@ ENOUGH = 0.4  # and how alike they must be on average: names of three letters sh
 NUMBERS_MARGIN = 0.1  # at most, of what numbers alone tell: networks are counted from either end
 LEFT_OVER = "what names left over"
 CONTRADICTION = "names and order contradict each other"
+SET_ASIDE = "names and order were set aside, as what they told does not give the golden outputs"
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,7 @@ class Evidence:
         target_flow: As of `target_graph.flow`.
         order: As of `Source`.
         hints: Of the user: target unit by source unit.
+        has_names: Whether names and the order of the file tell anything.
         classes: By source unit, what layers that the file counts together have in common, if `order` is `layers`.
     """
 
@@ -88,6 +90,7 @@ class Evidence:
     target_flow: Edges | None
     order: str
     hints: Mapping[str, str] = field(default_factory=dict[str, str])
+    has_names: bool = True
     classes: Mapping[str, Sequence[str]] = field(default_factory=dict[str, "Sequence[str]"])
 
 
@@ -118,7 +121,7 @@ def match(
     while True:
         group = next((one for one in components(left) if tuple(sorted(one[0])) not in asked), None)
         if group is None:
-            kin = kinship.refine(left, {pair.source: pair.target for pair in pairs})
+            kin = kinship.refine(left, {pair.source: pair.target for pair in pairs}) if evidence.has_names else left
             if kin == left:
                 break
             left = kin
@@ -198,6 +201,8 @@ def _told(sources: list[str], targets: list[str], evidence: Evidence) -> tuple[l
     """The pairs of one group, or why they cannot be told."""
     if len(sources) != len(targets):
         return [], f"{len(sources)} layers of the file fit {len(targets)} layers of the module"
+    if not evidence.has_names:
+        return [], SET_ASIDE
     by_order = dict(zip(sources, targets, strict=True)) if _is_ordered(sources, targets, evidence) else None
     same = _of_equal_names(sources, targets)
     names = _of_names(sources, targets, has_numbers=evidence.order != "made") if same is None else Names(same, 1.0)

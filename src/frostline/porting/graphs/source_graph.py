@@ -22,9 +22,17 @@ def flow(source: Source, units: Sequence[SourceUnit]) -> Edges | None:
     order = {layer.name: index for index, layer in enumerate(source.layers)}
     nodes: list[tuple[list[list[str]], list[int]]] = []
     for layer in source.layers:
-        own = [unit.name for unit in units if unit.name == layer.name or unit.name.startswith(f"{layer.name}/")]
+        own = [unit.name for unit in units if _is_of(unit, layer.name)]
         nodes.append((_stages(own), [order[name] for name in _flowing(layer) if name in order]))
     return contracted(nodes)
+
+
+def _is_of(unit: SourceUnit, layer: str) -> bool:
+    """Whether a unit is a layer of the graph, or part of it, or joined of such."""
+    if unit.parts:
+        return any(_is_of(part, layer) for part in unit.parts.values())
+    name = unit.packed.whole.name if unit.packed else unit.name
+    return name == layer or name.startswith(f"{layer}/")
 
 
 # Layers of a layer: the stage at which each runs; what is not here runs after what stands before it in the file.

@@ -16,6 +16,7 @@ from frostline.porting.layouts import (
     mxnet,
     normed,
     onnx,
+    packed,
     paddle,
     sklearn,
     tensorflow,
@@ -47,6 +48,8 @@ _BY_FRAMEWORK = {
 
 def moves(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
     """How `unit` becomes `target`, tensor by tensor; None if it cannot."""
+    if normed.is_of_flax(unit):
+        return normed.of_flax(unit, target, moves)
     if all(set(norm.tensors) <= set(unit.leaves) for norm in target.norms.values()):
         return _moves(unit, target)  # both have the same norms, or the layer has none
     found = _moves(unit, normed.without_norms(target))
@@ -56,6 +59,8 @@ def moves(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
 def _moves(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
     if target.norm is not None:
         return folded.moves(unit, target)
+    if unit.parts and isinstance(target.module, (nn.Linear, nn.MultiheadAttention)):
+        return packed.moves(unit, target, _moves)
     rules = _BY_FRAMEWORK.get(unit.framework, _unknown)
     found = rules(unit, target) if is_layer(target.module) else None
     if unit.framework == "keras" and set(unit.leaves) in ({"mean"}, {"variance"}):

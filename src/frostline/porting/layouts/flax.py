@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from frostline.porting.layouts import keras
-from frostline.porting.layouts.layout import SAME, TRANSPOSED, Layout, Move, flipped, permuted
+from frostline.porting.layouts.layout import SAME, TRANSPOSED, Layout, Move, flipped, padded, permuted
 from frostline.porting.layouts.rules import assemble, fits
 
 if TYPE_CHECKING:
@@ -79,12 +79,4 @@ def _bias(unit: SourceUnit, own: str, biases: tuple[str, ...], side: str, gates:
     size = unit.leaves[biases[0]].shape[0]
     place = [f"{side}{gate}/bias" in biases for gate in gates].index(True)
     before, after = place * size, (len(gates) - place - 1) * size
-    return Move(own, biases, (_padded(before, after),))
-
-
-def _padded(before: int, after: int) -> Layout:
-    return Layout(
-        "zeros for the other gates",
-        lambda tensor: nn.functional.pad(tensor, (before, after)),
-        lambda tensor: tensor[before : tensor.shape[0] - after],
-    )
+    return Move(own, biases, (padded("zeros for the other gates", before, after),))

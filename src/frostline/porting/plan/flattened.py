@@ -53,7 +53,8 @@ def ways(step: Step, flow: Flow | None, source: Source, *, has_maps: bool) -> tu
     Returns:
         Steps of which one is right. One that has a doubt is the only one that can be made, and may be wrong.
     """
-    is_free = isinstance(step.target.module, nn.Linear) and (source.framework == "numpy" or _is_unnamed(step))
+    is_matrix = isinstance(step.target.module, (nn.Linear, nn.MultiheadAttention))
+    is_free = is_matrix and (source.framework == "numpy" or _is_unnamed(step))
     sides = _either_side(step) if is_free else (step,)
     if source.framework not in (*CHANNELS_LAST, "numpy", "onnx"):
         return sides
@@ -138,18 +139,21 @@ def _is_unnamed(step: Step) -> bool:
 
 def _either_side(step: Step) -> tuple[Step, ...]:
     """Arrays of nobody knows whom: a square matrix may be (in, out) or (out, in)."""
-    weight = step.target.tensors.get("weight")
-    if weight is None:  # under a norm
+    weights = [move for move in step.moves if move.sources and set(move.layouts) <= {SAME, TRANSPOSED} and all(
+        len(step.source.leaves[leaf].shape) == 2 for leaf in move.sources)]  # fmt: skip
+    if step.target.norms:
         return (replace(step, doubt="a matrix under a norm, whose sides its name does not tell"),)
-    if weight.shape[0] != weight.shape[1]:
+    shapes = {step.source.leaves[leaf].shape for move in weights for leaf in move.sources}
+    if not any(rows == columns for rows, columns in shapes):
         return (step,)
     turned = tuple(
-        replace(move, layouts=(TRANSPOSED,) if move.layouts == (SAME,) else (SAME,))
-        if move.target == "weight"
-        else move
+        replace(move, layouts=tuple(_OTHER[own.name] for own in move.layouts)) if move in weights else move
         for move in step.moves
     )
     return (step, replace(step, moves=turned))
+
+
+_OTHER = {SAME.name: TRANSPOSED, TRANSPOSED.name: SAME}
 
 
 def _ordered(step: Step, flat: Flat, orders: Sequence[Order]) -> Step | None:
@@ -166,7 +170,8 @@ def _ordered(step: Step, flat: Flat, orders: Sequence[Order]) -> Step | None:
             continue
         shape = step.target.tensors[move.target].shape
         size = sum(math.prod(part.size for part in piece) for piece in flat.pieces)
-        if axis >= len(shape) or shape[axis] != size or (len(move.sources) > 1 and move.axis == axis):
+        is_mixed = len(move.sources) > 1 and (move.axis == axis or move.combine is not None)
+        if axis >= len(shape) or shape[axis] != size or is_mixed:
             return None
         layout = in_order(flat.pieces, orders, axis)
         made.append(replace(move, layouts=tuple(own.then(layout) for own in move.layouts)))

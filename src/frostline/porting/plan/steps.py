@@ -23,6 +23,7 @@ class Step:
         reason: Why these two belong together.
         margin: As of `Pair`.
         doubt: Why it may be wrong although no other way can be made; empty if it is not in doubt.
+        order: Of query, key and value in a packed matrix, if it is open; all layers of a file have the same.
         assumed: The setting of the source that makes this the usual way, if only a run can tell it from others.
     """
 
@@ -32,6 +33,7 @@ class Step:
     reason: str
     margin: float
     doubt: str = ""
+    order: str = ""
     assumed: str = ""
 
 
@@ -44,6 +46,7 @@ class OpenGroup:
         targets: The layers.
         why: What was asked, and what it answered.
         steps: By unit and layer, for each pair that fits, its ways: more than one if the order of a flatten is open.
+        linked: The only assignments, if the ways of several pairs depend on each other.
         before: Layers that a layer can only come after, if the file counts its units in the order of their making.
     """
 
@@ -52,15 +55,16 @@ class OpenGroup:
     why: str
     steps: Mapping[tuple[str, str], tuple[Step, ...]] = field(repr=False)
     before: Mapping[str, frozenset[str]] = field(default_factory=dict[str, frozenset[str]], repr=False)
+    linked: tuple[tuple[Step, ...], ...] = field(default=(), repr=False)
 
     @property
     def is_pair(self) -> bool:
         """Whether only the way is open, not the partner."""
-        return len(self.sources) == 1 and len(self.targets) == 1
+        return bool(self.linked) or (len(self.sources) == 1 and len(self.targets) == 1)
 
     def ways(self) -> Iterator[tuple[Step, ...]]:
         """Every assignment: one step for each unit."""
-        yield from self._from(0, frozenset(), ())
+        yield from self.linked or self._from(0, frozenset(), ())
 
     def _from(self, at: int, used: frozenset[str], made: tuple[Step, ...]) -> Iterator[tuple[Step, ...]]:
         if at == len(self.sources):
@@ -78,6 +82,9 @@ class OpenGroup:
 
     def neighbours(self, way: tuple[Step, ...]) -> Iterator[tuple[Step, ...]]:
         """The assignments that differ from one by a single exchange, or by another way of a single pair."""
+        if self.linked:
+            yield from (other for other in self.linked if other is not way)
+            return
         for at, step in enumerate(way):
             for other in self.steps[step.source.name, step.target.name]:
                 if other is not step:
