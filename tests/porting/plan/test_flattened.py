@@ -126,7 +126,7 @@ def test_columns_of_maps_that_a_recurrent_layer_reads():
 
 
 def test_axes_of_an_unknown_operation_leave_every_order_open():
-    module = Net(lambda net, x: net.b(torch.einsum("bchw->bwch", net.a(x)).flatten(1)), a=conv(), b=nn.Linear(216, 4))
+    module = Net(lambda net, x: net.b(net.a(x).roll(1, 2).flatten(1)), a=conv(), b=nn.Linear(216, 4))
     found = plan({"a": CONV, "b": dense(216, 4)}, module)
     assert len({one.moves[0].text() for one in ways(found)}) == 3
     with pytest.raises(AmbiguousPortError, match="How the weights of 'b' lie in the file") as caught:
