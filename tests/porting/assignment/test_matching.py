@@ -40,7 +40,7 @@ def test_order_counts_along_the_flow_of_values_only():
 
 def test_layers_of_a_loop_have_no_order():
     loop = {"0": {"1"}, "1": {"0"}}
-    candidates = dict.fromkeys(("dense", "dense_1"), set(loop))
+    candidates = {key: set(loop) for key in ("dense", "dense_1")}
     found, (opened,) = told(candidates, ["1", "0"], flows=(None, loop), order="numbers")
     assert found == {}
     assert opened.is_counted

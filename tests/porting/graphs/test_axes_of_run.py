@@ -117,3 +117,11 @@ def test_roles_that_contradict_each_other_are_told_once():
 
     module = Net(run, d=nn.Linear(5, 8), e=nn.Linear(5, 8), a=nn.Conv1d(2, 2, 1), b=nn.Conv1d(4, 2, 1))
     assert "broken" in str(sides(module, "d", torch.zeros(2, 5)))
+
+
+def test_features_that_are_added_to_a_flattened_map_lie_as_it_does():
+    module = Net(lambda net, x: net.e(net.a(x).flatten(1) + net.d(net.a(x).flatten(1))), a=nn.Conv2d(3, 4, 1),
+                 d=nn.Linear(24, 24), e=nn.Linear(24, 2))  # fmt: skip
+    flat = [[(4, "channels"), (2, "place"), (3, "place")]]
+    assert sides(module, "d", torch.zeros(2, 3, 2, 3)) == {"inputs": flat, "outputs": flat}
+    assert sides(module, "e", torch.zeros(2, 3, 2, 3)) == {"inputs": flat}

@@ -6,6 +6,7 @@ from frostline.porting.layouts.layout import (
     TRANSPOSED,
     Move,
     blocks,
+    channels_first,
     flipped,
     permuted,
     reshaped,
@@ -54,3 +55,11 @@ def test_what_is_computed_of_several_is_not_given_back():
     assert torch.equal(move.forward((one, other), one), torch.full((2,), 3.0))
     assert move.inverse(one, (one, other)) == ()
     assert move.text() == "computed, the sum, of: as it is"
+
+
+def test_channels_come_first_where_the_shape_of_the_module_says_so():
+    tensor = torch.rand(4, 5, 3)
+    layout = channels_first((4, 5, 3), (3, 4, 5))
+    assert torch.equal(layout.forward(tensor), tensor.permute(2, 0, 1))
+    assert torch.equal(layout.inverse(layout.forward(tensor)), tensor)
+    assert channels_first((4, 4, 4), (4, 4, 4)) is channels_first((3,), (3,)) is channels_first((4, 5), (5, 5))

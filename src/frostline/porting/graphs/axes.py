@@ -145,6 +145,15 @@ def _is_cut(factor: Factor, kept: set[Factor]) -> bool:
     )  # fmt: skip
 
 
+def cut_as(axis: Axis, sizes: Sequence[int]) -> Axis:
+    """The axis in parts of these sizes, if one operation made all of it; else the axis."""
+    if len(axis) != 1 or axis[0].origin.role in (JOINED, BROKEN):
+        return axis
+    (factor,) = axis
+    strides = [factor.stride * math.prod(sizes[at + 1 :]) for at in range(len(sizes))]
+    return tuple(Factor(factor.origin, size, stride) for size, stride in zip(sizes, strides, strict=True))
+
+
 @dataclass(frozen=True)
 class Part:
     """One axis of a map that was flattened.
@@ -201,6 +210,9 @@ def _parts_of_its_own(factor: Factor, cuts: Cuts) -> Iterator[Part]:
         cut: role for cut, role in cuts.get(origin, {}).items() if cut[0] >= factor.stride and cut[0] * cut[1] <= stop
     }
     role = BROKEN if origin.role == JOINED else origin.role
+    divided = {cut for cut, shown in known.items() if shown == UNKNOWN and any(_is_in(one, cut) for one in known)}
+    if divided and role != BROKEN:  # nothing is known of the whole, and something of its parts
+        known, role = {cut: shown for cut, shown in known.items() if cut not in divided}, UNKNOWN
     for (stride, size), told in sorted(known.items(), reverse=True):
         if stride * size > stop or stop % (stride * size):
             yield Part(stop // factor.stride, BROKEN, origin.place)
@@ -211,6 +223,11 @@ def _parts_of_its_own(factor: Factor, cuts: Cuts) -> Iterator[Part]:
         stop = stride
     if stop > factor.stride:
         yield Part(stop // factor.stride, role, (*origin.place, -factor.stride))
+
+
+def _is_in(cut: tuple[int, int], other: tuple[int, int]) -> bool:
+    """Whether a part of an axis, as stride and size, is a part of another one."""
+    return cut != other and cut[0] >= other[0] and cut[0] * cut[1] <= other[0] * other[1]
 
 
 def is_last(piece: Piece) -> bool:

@@ -24,6 +24,7 @@ from frostline.porting.graphs.axes import (
     Factor,
     Origin,
     Part,
+    cut_as,
     is_last,
     is_odd,
     of_role,
@@ -289,8 +290,9 @@ class AxesOfRun:
         """One axis for several that lie over each other."""
         if len(axes) == 1:
             return axes[0]
-        sizes = [factor.size for factor in axes[0]]
-        if any([factor.size for factor in axis] != sizes for axis in axes[1:]):
+        sizes = max(([factor.size for factor in axis] for axis in axes), key=len)
+        axes = [cut_as(axis, sizes) for axis in axes]
+        if any([factor.size for factor in axis] != sizes for axis in axes):
             size = size_of(axes[0])
             return whole(Origin(size, BROKEN, place, parents=tuple(axes)))
         made: list[Factor] = []
@@ -305,7 +307,8 @@ class AxesOfRun:
                 self.show(group, role)
             first = group[0].origin
             parents = first.parents if role == JOINED else tuple((one,) for one in group)
-            origin = Origin(group[0].size, role, first.place, parents=parents, is_aligned=role != JOINED)
+            place = next((one.origin.place for one in group if one.is_whole), first.place)
+            origin = Origin(group[0].size, role, place, parents=parents, is_aligned=role != JOINED)
             made.append(Factor(origin, group[0].size))
             for one in group if origin.is_aligned else ():
                 self._aligned.setdefault(one.origin, []).append((one, origin))
