@@ -6,6 +6,7 @@ from frostline.porting.layouts.layout import (
     TRANSPOSED,
     Move,
     blocks,
+    channels_first,
     flipped,
     padded,
     permuted,
@@ -70,3 +71,9 @@ def test_zeros_around_numbers():
     layout = padded("zeros", 1, 2)
     assert layout.forward(torch.ones(2)).tolist() == [0, 1, 1, 0, 0]
     assert layout.inverse(layout.forward(torch.ones(2))).tolist() == [1, 1]
+def test_channels_come_first_where_the_shape_of_the_module_says_so():
+    tensor = torch.rand(4, 5, 3)
+    layout = channels_first((4, 5, 3), (3, 4, 5))
+    assert torch.equal(layout.forward(tensor), tensor.permute(2, 0, 1))
+    assert torch.equal(layout.inverse(layout.forward(tensor)), tensor)
+    assert channels_first((4, 4, 4), (4, 4, 4)) is channels_first((3,), (3,)) is channels_first((4, 5), (5, 5))

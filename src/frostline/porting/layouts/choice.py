@@ -22,7 +22,7 @@ from frostline.porting.layouts import (
     tensorflow,
     torch,
 )
-from frostline.porting.layouts.layout import SAME, TRANSPOSED
+from frostline.porting.layouts.layout import SAME, TRANSPOSED, channels_first
 from frostline.porting.layouts.rules import assemble
 from frostline.porting.units.unit import is_layer
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from frostline.porting.layouts.layout import Move
     from frostline.porting.units.unit import SourceUnit, TargetUnit
 
+CHANNELS_LAST = ("keras", "tensorflow", "flax")
 _BY_FRAMEWORK = {
     "keras": keras.moves,
     "tensorflow": tensorflow.moves,
@@ -67,7 +68,9 @@ def _moves(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
         return keras.statistic(unit, target) if keras.is_statistic(unit, target) else None
     if found is None and not is_layer(target.module) and len(unit.leaves) == len(target.tensors) == 1:
         leaf, own = next(iter(unit.leaves)), next(iter(target.tensors))
-        found = assemble(unit, target, {leaf: (own, SAME)})
+        is_last = unit.framework in CHANNELS_LAST
+        layout = channels_first(unit.leaves[leaf].shape, tuple(target.tensors[own].shape)) if is_last else SAME
+        found = assemble(unit, target, {leaf: (own, layout)})
     return found
 
 

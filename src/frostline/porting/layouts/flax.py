@@ -8,7 +8,7 @@ from torch import nn
 
 from frostline.porting.layouts import keras
 from frostline.porting.layouts.layout import SAME, TRANSPOSED, Layout, Move, flipped, padded, permuted
-from frostline.porting.layouts.rules import assemble, fits
+from frostline.porting.layouts.rules import assemble, fits, over_maps
 
 if TYPE_CHECKING:
     from frostline.porting.units.unit import SourceUnit, TargetUnit
@@ -38,7 +38,7 @@ def moves(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
         return assemble(unit, target, {"kernel": ("weight", layout), "bias": ("bias", SAME)})
     if isinstance(module, (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)):
         defaults = {"weight": 1.0, "bias": 0.0, "num_batches_tracked": 0.0}
-        return assemble(unit, target, _NORM, defaults) if unit.leaves else None
+        return assemble(unit, target, over_maps(unit, target, _NORM), defaults) if unit.leaves else None
     if isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
         return assemble(unit, target, {"embedding": ("weight", SAME)})
     if isinstance(module, (nn.LSTM, nn.LSTMCell)):

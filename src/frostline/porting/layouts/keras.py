@@ -9,7 +9,7 @@ from torch import nn
 
 from frostline.porting.blocks import ResetBeforeGRU
 from frostline.porting.layouts.layout import SAME, TRANSPOSED, Combine, Layout, Move, blocks, permuted, reshaped
-from frostline.porting.layouts.rules import assemble, fits
+from frostline.porting.layouts.rules import assemble, fits, over_maps
 from frostline.porting.units.unit import is_layer
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def moves(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
         defaults = {"weight": 1.0, "bias": 0.0, "num_batches_tracked": 0.0}
         if {"mean", "variance"} <= set(unit.leaves):  # of Normalization
             return assemble(unit, target, _STANDARD) if not {"weight", "bias"} & set(target.tensors) else None
-        return assemble(unit, target, _NORM, defaults) if unit.leaves else None
+        return assemble(unit, target, over_maps(unit, target, _NORM), defaults) if unit.leaves else None
     if isinstance(module, nn.PReLU):
         shape = unit.leaves["alpha"].shape if "alpha" in unit.leaves else ()
         return assemble(unit, target, {"alpha": ("weight", reshaped("shared axes left out", shape, shape[-1:]))})

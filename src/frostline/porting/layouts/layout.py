@@ -121,6 +121,14 @@ def permuted(name: str, *axes: int) -> Layout:
     return Layout(name, lambda tensor: tensor.permute(axes), lambda tensor: tensor.permute(back))
 
 
+def channels_first(theirs: tuple[int, ...], own: tuple[int, ...]) -> Layout:
+    """The layout of a tensor over whole maps: channels come first where the module has them there, by its shape."""
+    last = len(theirs) - 1
+    if last < 1 or tuple(theirs) == tuple(own) or (theirs[last], *theirs[:last]) != tuple(own):
+        return SAME
+    return permuted("(map, channels) to (channels, map)", last, *range(last))
+
+
 def reshaped(name: str, before: tuple[int, ...], after: tuple[int, ...]) -> Layout:
     """The layout that keeps the order of elements and gives them other axes."""
     return Layout(name, lambda tensor: tensor.reshape(after), lambda tensor: tensor.reshape(before))

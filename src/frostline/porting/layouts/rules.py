@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from frostline.porting.layouts.layout import SAME, Move
+from frostline.porting.layouts.layout import SAME, Move, channels_first
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,6 +52,14 @@ def assemble(
             made[own] = Move(own, constant=defaults[own])
     moves = tuple(made[own] for own in target.tensors)
     return moves if fits(unit, target, moves) else None
+
+
+def over_maps(unit: SourceUnit, target: TargetUnit, rows: Mapping[str, Row]) -> dict[str, Row]:
+    """The rows of a norm over whole maps, whose channels are last in the source."""
+    return {
+        leaf: (own, channels_first(unit.leaves[leaf].shape, tuple(target.tensors[own].shape)))
+        if leaf in unit.leaves and own in target.tensors else (own, layout) for leaf, (own, layout) in rows.items()
+    }  # fmt: skip
 
 
 def fits(unit: SourceUnit, target: TargetUnit, moves: tuple[Move, ...]) -> bool:
