@@ -125,6 +125,15 @@ def test_what_layers_held_comes_back():
     assert torch.equal(layer.weight, before)
 
 
+def test_imaginary_parts_are_not_cut_off():
+    with pytest.raises(PortError, match="do not fit into float32") as caught:
+        make_values(plan_for(nn.Linear(3, 2), kernel=torch.full((3, 2), 1j)))
+    assert caught.value.received == "6 of 6 values, such as 0+1j"
+    variance = torch.tensor([1 + 1j, 2 + 0j])
+    with pytest.raises(PortError, match="do not fit into float32"):
+        make_values(plan_for(nn.BatchNorm1d(2), moving_mean=numbers(2), moving_variance=variance))
+
+
 def test_whole_numbers_that_are_cut_and_variances_that_become_zero_are_refused():
     class Held(nn.Module):
         def __init__(self) -> None:

@@ -216,18 +216,19 @@ def _converted(plan: PortPlan, name: str, value: Tensor, like: Tensor, *, is_var
         PortError: If it is not finite, or means something else there: overflow, a whole number that is cut, a variance
             that becomes zero.
     """
-    made = value.to(like.dtype)
-    if not _is_finite(value) or (is_variance and bool((value < 0).any())):
+    is_cut = value.is_complex() and not like.dtype.is_complex
+    made = (value.real if is_cut else value).to(like.dtype)
+    if not _is_finite(value) or (is_variance and bool((value.real < 0).any())):
         raise PortError(
             what=f"The weights for {name!r} are NaN, infinite, or a negative variance.", where=plan.path,
             received=f"{int((~torch.isfinite(value)).sum())} of {value.numel()} values are not finite; the smallest is "
-            f"{float(value.float().nan_to_num().min()):.3g}",
+            f"{float(value.real.float().nan_to_num().min()):.3g}",
             do="take a checkpoint from before the training diverged; the module is unchanged.",
         )  # fmt: skip
     if made is value:
         return made
     is_whole = not like.dtype.is_floating_point and not like.dtype.is_complex
-    lost = made.to(value.dtype) != value if is_whole else ~torch.isfinite(made)
+    lost = made.to(value.dtype) != value if is_whole or is_cut else ~torch.isfinite(made)
     if is_variance:
         lost |= (made == 0) & (value != 0)
     if bool(lost.any()):
@@ -235,7 +236,7 @@ def _converted(plan: PortPlan, name: str, value: Tensor, like: Tensor, *, is_var
             what=f"The weights for {name!r} do not fit into {str(like.dtype).removeprefix('torch.')}.",
             where=plan.path,
             received=f"{int(lost.sum())} of {value.numel()} values, such as {value[lost][0].item():.6g}",
-            do="port into the module in float32 (`model.float()`), then convert it." if not is_whole
+            do="port into the module in float32 (`model.float()`), then convert it." if not is_whole and not is_cut
             else "give the module a tensor of the file's dtype.",
         )  # fmt: skip
     return made
