@@ -16,7 +16,7 @@ import torch
 from torch.utils.data import TensorDataset
 
 import frostline as fl
-from frostline.caching import writing
+from frostline.caching import shard_writer
 
 SIZES = (("2 KB", 1, 50_000), ("8 KB", 4, 20_000), ("100 KB", 50, 4_000))
 SHARDS = (1, 2, 20, 200)
@@ -39,14 +39,14 @@ def run(device: str, *, is_quick: bool) -> dict[str, Any]:
     """Rows per second through the loader over those of raw index_select, the median of paired rounds."""
     del device
     figures: dict[str, Any] = {"threads": torch.get_num_threads()}
-    usual = writing.SHARD_BYTES
+    usual = shard_writer.SHARD_BYTES
     for name, repeats, count in SIZES:
         count = count // 20 if is_quick else count
         dataset = TensorDataset(torch.randn(count, 512), torch.zeros(count, dtype=torch.long))
         rows = dataset.tensors[0].repeat(1, repeats)
         for shards in SHARDS:
             size = count // shards
-            writing.SHARD_BYTES = min(usual, size * 2048 * repeats)  # smaller ones than usual stand for more data
+            shard_writer.SHARD_BYTES = min(usual, size * 2048 * repeats)  # smaller ones than usual stand for more data
             try:
                 with tempfile.TemporaryDirectory() as folder:
                     batch = min(256, size)
@@ -54,7 +54,7 @@ def run(device: str, *, is_quick: bool) -> dict[str, Any]:
                     found, loader = len(data._gatherer.names), data.loader(256, shuffle=True)
                     wall, processor = _ratios(partial(_ours, loader), partial(_raw, rows))
             finally:
-                writing.SHARD_BYTES = usual
+                shard_writer.SHARD_BYTES = usual
             figure = f"loader / raw index_select in memory, {name} rows, {found} shards"
             figures[figure], figures[f"{figure}, processor time"] = wall, processor
     return figures

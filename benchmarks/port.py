@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from frostline.porting.readers.folders import weight_path
 from frostline.porting.readers.formats import READERS
 from frostline.porting.readers.weight_file import WeightFile
 
-ROUNDS = 3
+ROUNDS = 5
 
 
 def run(device: str, *, is_quick: bool) -> dict[str, Any]:
@@ -53,12 +54,26 @@ def measure(path: Path) -> dict[str, float]:
     before = _reset_peak()  # nothing large was freed until now, which would be counted as held
     fl.port(path, model)
     peak = _status("VmHWM") - before
-    rounds = [(seconds(lambda: _copy(files)), seconds(lambda: _load(path)), _port(path, model)) for _ in range(ROUNDS)]
+    rounds = [(_times(lambda: _copy(files)), _times(lambda: _load(path)), _times(lambda: fl.port(path, model)))
+              for _ in range(ROUNDS)]  # fmt: skip
+    copies, loads, ports = zip(*rounds, strict=True)
     return {
-        "file, MB": size / 1e6, "reader / (read + copy)": statistics.median(load / copy for copy, load, _ in rounds),
-        "port / (read + copy)": statistics.median(port / copy for copy, _, port in rounds),
-        "port, s": statistics.median(port for *_, port in rounds), "port, peak memory / file": peak / size,
+        "file, MB": size / 1e6, "reader / (read + copy)": _ratio(loads, copies, 0),
+        "port / (read + copy)": _ratio(ports, copies, 0), "port / (read + copy), processor time":
+        _ratio(ports, copies, 1), "port, s": statistics.median(wall for wall, _ in ports),
+        "port, peak memory / file": peak / size,
     }  # fmt: skip
+
+
+def _times(run: Callable[[], object]) -> tuple[float, float]:
+    """Wall time, and processor time of all threads."""
+    started = time.process_time()
+    wall = seconds(run)
+    return wall, time.process_time() - started
+
+
+def _ratio(ours: Sequence[tuple[float, float]], copies: Sequence[tuple[float, float]], which: int) -> float:
+    return statistics.median(one[which] / other[which] for one, other in zip(ours, copies, strict=True))
 
 
 def _copy(files: list[Path]) -> list[torch.Tensor]:
@@ -69,12 +84,6 @@ def _load(path: Path) -> list[torch.Tensor]:
     with WeightFile(weight_path(path)) as file:
         reader = next(reader for reader in READERS if reader.claims(file))
         return [tensor.load() for tensor in reader.read(file, None).tensors]
-
-
-def _port(path: Path, model: nn.Module) -> float:
-    started = time.perf_counter()
-    fl.port(path, model)
-    return time.perf_counter() - started
 
 
 def _status(field: str) -> int:

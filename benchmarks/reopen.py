@@ -11,7 +11,7 @@ import torch
 
 import frostline as fl
 from frostline.caching.keys import offered_keys, recipe_key
-from frostline.caching.manifests import Manifest, write_manifest
+from frostline.caching.manifest import Manifest, write_manifest
 from frostline.caching.shards import KEYS, Shards
 
 

@@ -7,8 +7,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from frostline import Monitor
-from frostline.health import all_of
-from frostline.health.records import Evidence, Layer, LayerSample, StepRecord
+from frostline.diagnosis import all_of
+from frostline.diagnosis.rules.records import Evidence, Layer, LayerSample, StepRecord
 
 
 def chain(depth: int = 5, kind: str = "linear", **options) -> tuple[Layer, ...]:

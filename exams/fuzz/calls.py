@@ -75,7 +75,7 @@ def _endless(doors: list[Door], source: random.Random) -> Iterator[Call]:
 _PILLARS = {
     "splitting": ("splitting/", "core/"),
     "caching": ("caching/",),
-    "doctor": ("health/", "remedies/", "recipes/examination/", "recipes/heal", "recipes/checkup", "recipes/watching"),
+    "doctor": ("diagnosis/", "remedies/", "recipes/heal", "recipes/checkup", "recipes/monitoring"),
     "training": ("training/", "transfer/", "data/", "cli/", "recipes/"),
 }
 

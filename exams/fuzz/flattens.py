@@ -26,6 +26,7 @@ from .flattened_modules import Module
 from .flattened_programs import LENGTH, WORDS, Program, draw
 from .flattened_sources import outputs_of, weights_of
 
+_NEXT = 2_000_003  # to the seed that takes the place of one whose network computes no numbers
 LIMIT = 1e-4  # of the largest output; a wrong order is off by a tenth and more
 EXACT, GOLDEN, AMBIGUOUS, REFUSED, WRONG = "exact", "exact with golden outputs", "ambiguous", "refused", "wrong"
 
@@ -46,9 +47,21 @@ def inputs_of(program: Program, seed: int) -> np.ndarray:
     return chance.standard_normal((4, *program.shapes[0])).astype("float32")
 
 
+def drawn(seed: int) -> Program:
+    """The network of a seed, of those whose outputs are numbers: what was divided by its own length may be all zero."""
+    again = seed
+    while True:
+        program = draw(again)
+        with np.errstate(invalid="ignore"):
+            outputs = outputs_of(program, weights_of(program, seed), inputs_of(program, seed))
+        if np.isfinite(outputs).all() and outputs.any():
+            return program
+        again += _NEXT
+
+
 def examine(seed: int, folder: Path) -> Verdict:
     """The network of a seed from Flax's file."""
-    program = draw(seed)
+    program = drawn(seed)
     weights = weights_of(program, seed)
     path = folder / "source.npz"
     np.savez(path, **{f"{unit}/{leaf}" if leaf != unit else unit: value
@@ -90,7 +103,7 @@ def _off(module: Module, given: torch.Tensor, wanted: torch.Tensor) -> float:
 
 def examine_torch(seed: int, folder: Path) -> Verdict:
     """The network of a seed from a file of PyTorch, under another beginning of its names: nothing is turned."""
-    program = draw(seed)
+    program = drawn(seed)
     torch.manual_seed(seed)
     source, module = Module(program).eval(), Module(program).eval()
     path = folder / "source.pt"
@@ -129,7 +142,7 @@ def main() -> int:
     options = parser.parse_args()
     torch.set_num_threads(1)
     if options.show is not None:
-        program = draw(options.show)
+        program = drawn(options.show)
         nodes = zip(program.nodes, program.shapes[1:], strict=True)
         lines = [f"{index}: {node.kind} {node.inputs} {node.settings} {shape}"
                  for index, (node, shape) in enumerate(nodes, 1)]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Try a seeded sample of mutants: `python -m exams.mutants --count 218`; or of a line: `--at health/answers.py:30`."""
+"""Try a seeded sample of mutants: `python -m exams.mutants --count 218`; of a line: `--at core/io.py:30`."""
 
 from __future__ import annotations
 

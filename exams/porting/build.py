@@ -19,6 +19,7 @@ SCRIPTS = {
     "from_onnx.py": "onnx",
     "from_torch.py": OWN,
     "from_flax.py": "flax",
+    "from_jax.py": "jax",
     "from_tf_keras.py": "tensorflow",
     "from_tensorflow.py": "tensorflow",
     "from_paddle.py": "paddle",

@@ -57,6 +57,7 @@ MEANINGS = {
     "other names": "Layers of the source under random names, written so by the framework",
     "lying names": "Files with an architecture in which names were exchanged between layers of one kind and shape",
     "renamed": "Modules under random names and in random order of registration",
+    "shuffled": "Files written anew: layers under random names, tensors and nodes in random order, or both",
     "traps": "Modules with a setting that is wrong (epsilon, slope, padding, heads): nothing can be exact here",
     "scaffold": "Files with an architecture and no module: one is written (`--scaffold`), and filled by the port",
     "weightbridge": "weightbridge 0.0.4, given the arrays of the framework, their format and separators",
@@ -132,6 +133,12 @@ def left_out(networks: Sequence[Stored]) -> list[str]:
         f"* `{each.framework}/{each.name}` is ported with golden outputs only: {each.counterpart.golden_only}."
         for each in only
     ]
+    for each in networks:
+        for file in each.counterpart.untold:
+            lines.append(
+                f"* `{each.framework}/{each.name}/{file}` is ported with golden outputs only: nothing in the file "
+                "tells how the network computes."
+            )
     return [*lines, ""] if lines else []
 
 

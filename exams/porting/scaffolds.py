@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from frostline.recipes.port_files import CLASS, write_scaffold
 
 from .stored import LIMIT
 from .trials import AMBIGUOUS, CRASHED, EXACT, REFUSED, WRONG, Verdict
+from .workers import Task
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,8 +36,8 @@ _OF_FRAMEWORKS = 1e-30  # golden outputs in shares of their largest value, all z
 Golden = tuple[list["Tensor"], list["Tensor"]]
 
 
-def scaffolds(networks: list[Stored], files: Any, public: Path) -> Iterator[Verdict]:
-    """One verdict for each file with an architecture: of the built networks, and ONNX files of public packages.
+def scaffolds(networks: list[Stored], files: Any, public: Path) -> Iterator[Task]:
+    """One task for each file that may have an architecture: of the built networks, and ONNX files of public packages.
 
     Args:
         networks: The built networks.
@@ -43,14 +45,27 @@ def scaffolds(networks: list[Stored], files: Any, public: Path) -> Iterator[Verd
         public: The folder of the packages.
     """
     for network in networks:
+        name = f"{network.framework}/{network.name}"
         for file in files(network):
-            if file not in _NO_GRAPH and _has_architecture(network.path / file):
-                yield _attempt(
-                    f"{network.framework}/{network.name}", network.path / file, _stored(network, file), _OF_FRAMEWORKS
-                )
+            if file not in _NO_GRAPH:
+                yield Task(name, (network.path / file).name, MODE, partial(of_network, network, file))
     for path in sorted(public.rglob("*.onnx")):
-        if golden := _of_onnx_runtime(path):
-            yield _attempt(f"public/{path.relative_to(public).parts[0]}", path, golden, _OF_ONNX_RUNTIME)
+        name = f"public/{path.relative_to(public).parts[0]}"
+        yield Task(name, path.name, MODE, partial(of_package, name, path))
+
+
+def of_network(network: Stored, file: str) -> Verdict | None:
+    """The module that is written from a file of a built network; None if the file has no architecture."""
+    path = network.path / file
+    if not _has_architecture(path):
+        return None
+    return _attempt(f"{network.framework}/{network.name}", path, _stored(network, file), _OF_FRAMEWORKS)
+
+
+def of_package(name: str, path: Path) -> Verdict | None:
+    """The module that is written from an ONNX file; None if no port reads it, or ONNX Runtime fails."""
+    golden = _of_onnx_runtime(path)
+    return _attempt(name, path, golden, _OF_ONNX_RUNTIME) if golden else None
 
 
 def _has_architecture(path: Path) -> bool:
@@ -70,7 +85,10 @@ def _stored(network: Stored, file: str) -> Golden:
             values += [torch.tensor(arrays[f"{kind}{index}"]) for index in range(count)]
     if file.endswith(".onnx"):
         return tuple([_whole(one) for one in values] for values in found)
-    return tuple([one.movedim(-1, 1) if one.ndim > 3 else _whole(one) for one in values] for values in found)
+    is_moved = network.counterpart.moved
+    return tuple(
+        [one.movedim(-1, 1) if is_moved and one.ndim > 3 else _whole(one) for one in values] for values in found
+    )
 
 
 def _whole(value: Tensor) -> Tensor:

@@ -35,6 +35,10 @@ class Stored:
     name: str
     path: Path
 
+    def __reduce__(self) -> tuple[type[Stored], tuple[str, str, Path]]:
+        """Workers read the rest from the folder."""
+        return Stored, (self.framework, self.name, self.path)
+
     @cached_property
     def facts(self) -> dict[str, Any]:
         """What the builder noted: the names of the files, the versions of the packages."""

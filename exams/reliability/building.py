@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 import frostline as fl
-from frostline.caching import writing
-from frostline.caching.manifests import read_newest
+from frostline.caching import shard_writer
+from frostline.caching.manifest import read_newest
 from frostline.caching.shards import Shards
 from frostline.core import io
 
@@ -67,7 +67,7 @@ def scratch() -> tempfile.TemporaryDirectory[str]:
 
 def small_shards() -> None:
     """Publish every batch, as a slow model does; for this process."""
-    writing._SHARD_SECONDS = 0.0
+    shard_writer._SHARD_SECONDS = 0.0
 
 
 def wrong_rows(data: fl.CachedDataset, numbers: range) -> int:

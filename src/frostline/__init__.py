@@ -1,5 +1,6 @@
 """Frostline: reuse pretrained layers, run the frozen ones once per training instance, train the rest."""
 
+from frostline import data as data
 from frostline import remedies as remedies
 from frostline.caching import CachedDataset as CachedDataset
 from frostline.caching import FeatureCache as FeatureCache
@@ -18,7 +19,7 @@ from frostline.core.records import FreezeSummary as FreezeSummary
 from frostline.core.records import FrontierTensor as FrontierTensor
 from frostline.core.records import Healing as Healing
 from frostline.core.records import ReuseSummary as ReuseSummary
-from frostline.health import Monitor as Monitor
+from frostline.diagnosis import Monitor as Monitor
 from frostline.porting import Certificate as Certificate
 from frostline.recipes import checkup as checkup
 from frostline.recipes import fit as fit
@@ -53,6 +54,7 @@ __all__ = [
     "Split",
     "SplitError",
     "checkup",
+    "data",
     "fit",
     "freeze",
     "heal",

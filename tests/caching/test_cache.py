@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import frostline as fl
-from frostline.caching import writing
+from frostline.caching import shard_writer
 from frostline.caching.collector import collect
 from frostline.caching.shards import Shards
 from frostline.core import io
@@ -134,7 +134,7 @@ class Purging(Part):
 
 @pytest.mark.parametrize("published", [1, 3, 4])
 def test_a_fill_beside_a_purge_never_says_that_rows_are_there(tmp_path, monkeypatch, published):
-    monkeypatch.setattr(writing, "_SHARD_SECONDS", 0.0)
+    monkeypatch.setattr(shard_writer, "_SHARD_SECONDS", 0.0)
     with pytest.raises(fl.CacheError, match=r"Rows of this fill are gone|Cannot"):
         fill(tmp_path, Purging(tmp_path, published), batch_size=8)
     data = fill(tmp_path)
@@ -163,8 +163,8 @@ def test_a_purge_leaves_what_is_being_written(tmp_path):
 
 
 def test_verify_beside_a_fill_raises_no_alarm(tmp_path, monkeypatch):
-    monkeypatch.setattr(writing, "_SHARD_SECONDS", 0.0)
-    monkeypatch.setattr(writing, "_MAX_SMALL", 1)
+    monkeypatch.setattr(shard_writer, "_SHARD_SECONDS", 0.0)
+    monkeypatch.setattr(shard_writer, "_MAX_SMALL", 1)
     fill(tmp_path, batch_size=8)
     real, grown = Shards.open, []
 

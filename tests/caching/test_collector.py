@@ -7,9 +7,9 @@ import torch
 from torch.utils.data import TensorDataset
 
 import frostline as fl
-from frostline.caching import collector, opening, writing
+from frostline.caching import collector, opening, shard_writer
 from frostline.caching.collector import collect
-from frostline.caching.manifests import Manifest, manifest_names, read_newest, write_manifest
+from frostline.caching.manifest import Manifest, manifest_names, read_newest, write_manifest
 from frostline.caching.shards import Shards
 from frostline.core import io
 from helpers_caching import Masked, MaskedPart, Part, dataset, fill, shards
@@ -51,14 +51,14 @@ def test_what_no_manifest_lists_goes_when_it_is_old(tmp_path):
 
 def test_what_is_written_and_not_yet_named_stays_whatever_the_clock_says(tmp_path, monkeypatch):
     monkeypatch.setattr(collector, "_MIN_AGE_S", -60.0)  # another machine's clock is ahead, or a merge takes hours
-    monkeypatch.setattr(writing, "_SHARD_SECONDS", 0.0)
+    monkeypatch.setattr(shard_writer, "_SHARD_SECONDS", 0.0)
     real, seen = write_manifest, []
 
     def named_late(folder, manifest):
         seen.append(collect(folder.parent))
         return real(folder, manifest)
 
-    monkeypatch.setattr(writing, "write_manifest", named_late)
+    monkeypatch.setattr(shard_writer, "write_manifest", named_late)
     monkeypatch.setattr(opening, "write_manifest", named_late)
     data = fill(tmp_path, MaskedPart(), Masked(), batch_size=8)
     assert len(seen) >= 7  # five shards, a snapshot, a merge
@@ -122,7 +122,7 @@ def test_forty_folds_leave_no_more_dead_bytes_than_live_ones(tmp_path, part):
 
 
 def test_a_fill_of_many_shards_leaves_few_manifests_and_few_bytes(tmp_path, monkeypatch):
-    monkeypatch.setattr(writing, "_SHARD_SECONDS", 0.0)
+    monkeypatch.setattr(shard_writer, "_SHARD_SECONDS", 0.0)
     count = 150
     inputs = torch.arange(6.0 * count).view(count, 6)
     data = fill(tmp_path, data=TensorDataset(inputs, torch.zeros(count)), batch_size=1)

@@ -11,8 +11,8 @@ import torch
 from torch.utils.data import TensorDataset
 
 import frostline as fl
-from frostline.caching import writing
-from frostline.caching.manifests import Manifest, publish, read_newest
+from frostline.caching import shard_writer
+from frostline.caching.manifest import Manifest, publish, read_newest
 from frostline.caching.opening import open_folder
 from frostline.caching.shards import Shards
 from frostline.core import io
@@ -100,7 +100,7 @@ except fl.CacheError as error:
 
 
 def test_a_shard_that_is_replaced_while_it_is_opened_is_no_damage(tmp_path, monkeypatch):
-    monkeypatch.setattr(writing, "SHARD_BYTES", 8 * 4 * 6)
+    monkeypatch.setattr(shard_writer, "SHARD_BYTES", 8 * 4 * 6)
     folder = Path(fill(tmp_path, batch_size=8).figures.path)
     monkeypatch.undo()
     real, names = Shards.open, read_newest(folder / "manifests")[1].shards
@@ -108,8 +108,8 @@ def test_a_shard_that_is_replaced_while_it_is_opened_is_no_damage(tmp_path, monk
     def merged_meanwhile(self, name):
         if name == names[-1]:
             monkeypatch.setattr(Shards, "open", real)
-            monkeypatch.setattr(writing, "_MAX_SMALL", 1)
-            assert writing.merge(open_folder(folder, Shards(folder / "shards")), [])
+            monkeypatch.setattr(shard_writer, "_MAX_SMALL", 1)
+            assert shard_writer.merge(open_folder(folder, Shards(folder / "shards")), [])
             for old in names:
                 (folder / "shards" / old).unlink()
         return real(self, name)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import frostline as fl
-from frostline.caching import row_proof, writing
+from frostline.caching import row_proof, shard_writer
 from helpers_caching import D, Part, fill
 
 N = 64
@@ -86,7 +86,7 @@ class Proven(Part):
 
 
 def test_the_passes_of_the_model_are_part_of_the_budget(tmp_path, monkeypatch):
-    monkeypatch.setattr(writing, "SHARD_BYTES", 400 * 4 * D)
+    monkeypatch.setattr(shard_writer, "SHARD_BYTES", 400 * 4 * D)
     part = Proven()
     fill(tmp_path, part, samples(4000), batch_size=50)
     num_steady = 6  # items that are read twice

@@ -15,9 +15,11 @@ from typer.testing import CliRunner
 
 from frostline.caching import FeatureCache
 from frostline.cli.main import app
+from frostline.data import load_arrays
+from frostline.recipes.commands import class_weights_of
 from helpers_caching import fill
 
-MODEL = "frostline.recipes.demo:build"
+MODEL = "frostline.demo.demo:build"
 
 
 def run(*args, code=0):
@@ -124,6 +126,8 @@ def test_fit_heals_and_says_so(tmp_path, monkeypatch):
 
 def test_inspect_prints_the_frost_line(arrays):
     text = run("inspect", arrays, "--model", MODEL).stdout
+    assert text.startswith("Reused: ")
+    assert text.index("Price:") < text.index("layer ")  # the answer comes first
     assert "head" in text
     assert "Stored:    3.1 KB per sample" in text
     report = json.loads(run("inspect", arrays, "--model", MODEL, "--freeze", "body.3", "--json").stdout)
@@ -140,6 +144,80 @@ def test_cache_commands(tmp_path, arrays):
     assert "1 bytes" in run("cache", "verify", "--cache", cache, code=1).stdout
     assert "freed" in run("cache", "purge", "--cache", cache, "--yes").stdout
     assert json.loads(run("cache", "ls", "--cache", cache, "--json").stdout) == {"entries": []}
+
+
+def test_a_cache_that_is_not_there_or_holds_nothing_says_so(tmp_path):
+    for command in ("ls", "verify", "purge"):
+        assert "There is no cache at this path" in run("cache", command, "--cache", tmp_path / "x", code=1).stderr
+    assert run("cache", "ls", "--cache", tmp_path).stdout == f"No features are stored in {tmp_path}.\n"
+
+
+def test_features_are_not_deleted_unasked_without_a_terminal(tmp_path):
+    fill(tmp_path)
+    error = run("cache", "purge", "--cache", tmp_path, code=1).stderr
+    assert "Deleting stored features needs a confirmation" in error
+    assert "add --yes" in error
+    assert len(FeatureCache(tmp_path).entries()) == 1
+
+
+def test_the_version():
+    assert run("--version").stdout.startswith("frostline ")
+
+
+def test_the_training_takes_the_options_of_fit(tmp_path, arrays, monkeypatch):
+    from frostline.recipes import commands
+
+    asked = {}
+    own = commands.fit
+    monkeypatch.setattr(commands, "fit", lambda *args, **options: asked.update(options) or own(*args, **options))
+    run("fit", arrays, "--model", MODEL, "--epochs", 1, "--out", tmp_path / "out", "--optimizer", "sgd", "--scheduler",
+        "cosine", "--val-share", 0.2, "--patience", 2, "--metric", "f1", "--class-weights", "1,2,1,1,1",
+        "--label-smoothing", 0.1, "--head", "head")  # fmt: skip
+    assert str(asked["loss"]) == "CrossEntropy(class_weights=[1.0, 2.0, 1.0, 1.0, 1.0], label_smoothing=0.1)"
+    names = ("optimizer", "scheduler", "patience", "metric")
+    assert [asked[name] for name in names] == ["sgd", "cosine", 2, "f1"]
+
+
+def test_balanced_weights_of_classes(tmp_path):
+    path = tmp_path / "few.npz"
+    np.savez(path, x=np.zeros((8, 1, 32, 32), np.float32), y=np.array([0, 0, 0, 0, 0, 0, 1, 1]))
+    weights = class_weights_of(load_arrays(path), "balanced")
+    torch.testing.assert_close(weights, torch.tensor([8 / 12, 2.0]))
+
+
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        (("--class-weights", "1,2"), "Every class needs one weight above 0"),
+        (("--class-weights", "1,2,3,4,nan"), "Every class needs one weight above 0"),
+        (("--class-weights", "a,b"), "takes numbers with commas between them"),
+        (("--label-smoothing", "1"), "Label smoothing is a share of probability"),
+        (("--size", "8"), "Arrays are used as they are"),
+        (("--mean", "1,1,1"), "Images are normalised together with resizing"),
+        (("--head", "nowhere"), "nowhere"),
+    ],
+)
+def test_options_that_cannot_be(tmp_path, arrays, options, what):
+    assert what in run("fit", arrays, "--model", MODEL, "--out", tmp_path / "out", *options, code=1).stderr
+
+
+def test_a_model_of_ones_own_gets_images_of_its_size(tmp_path):
+    for index, name in enumerate(("dark", "light")):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for at in range(4):
+            Image.new("RGB", (50 + at, 40), (200 * index,) * 3).save(tmp_path / "images" / name / f"{at}.png")
+    (tmp_path / "mine.py").write_text(
+        "from torch import nn\n"
+        "def net():\n"
+        "    body = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())\n"
+        "    return nn.Sequential(body, nn.Linear(4, 9))"
+    )
+    words = ("images", "--model", "mine:net")
+    done = frostline("inspect", *words, "--size", 32, "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["reused"] == "the layers as mine:net makes them (no --weights)"
+    assert "random" not in done.stderr
+    assert frostline("inspect", *words, "--json", cwd=tmp_path).returncode == 1  # images of different sizes
 
 
 @pytest.mark.parametrize(("answer", "code", "num_left"), [("n", 1, 1), ("y", 0, 0)])
@@ -162,8 +240,8 @@ ERRORS = {
     "no folder": (["missing", "--model", MODEL], "There is no such folder."),
     "no colon": (["x.npz", "--model", "resnet"], "Cannot build the model"),
     "no module": (["x.npz", "--model", "no.such:thing"], "Cannot build the model"),
-    "no function": (["x.npz", "--model", "frostline.recipes.demo:biuld"], "Cannot build the model"),
-    "no model": (["x.npz", "--model", "frostline.recipes.demo:Path"], "Cannot build the model"),
+    "no function": (["x.npz", "--model", "frostline.demo.demo:biuld"], "Cannot build the model"),
+    "no model": (["x.npz", "--model", "frostline.demo.demo:Path"], "Cannot build the model"),
     "no file": (["x.npz", "--model", MODEL], "Cannot read arrays from this file."),
 }
 

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from exams.porting.__main__ import by_rules, check, files, filled, judged, renamings
 from exams.porting.by_hand import by_hand
 from exams.porting.networks import COUNTERPARTS
 from exams.porting.renaming import rename
 from exams.porting.report import counts, left_out, not_exact, summary
 from exams.porting.scaffolds import _error
 from exams.porting.stored import LIMIT, Stored, stored
+from exams.porting.tasks import by_rules, check, files, filled, judged, renamings
 from exams.porting.traps import TRAPS
 from exams.porting.trials import EXACT, REFUSED, TOLD, WRONG, Verdict, attempt
 
@@ -87,7 +87,7 @@ def spoil(module, args, output):
 
 def test_renamings_are_spread_over_all_files_and_repeatable():
     chosen = [network for network in NETWORKS if named(network) in ("keras/gru", "keras/conv2d")]
-    one, two = ([replace(each, elapsed_s=0.0) for each in renamings(chosen, 4)] for _ in range(2))
+    one, two = ([replace(each.judge(), elapsed_s=0.0) for each in renamings(chosen, 4)] for _ in range(2))
     assert one == two
     assert [verdict.outcome for verdict in one] == [EXACT] * 4
     assert {verdict.network for verdict in one} == {"keras/gru", "keras/conv2d"}
@@ -140,4 +140,4 @@ def test_the_page_counts_what_is_wrong():
 
 
 def test_the_rules_by_hand_are_part_of_the_page():
-    assert {verdict.outcome for verdict in by_rules(NETWORKS)} == {EXACT}
+    assert {task.judge().outcome for task in by_rules(NETWORKS)} == {EXACT}

@@ -11,7 +11,7 @@ import pytest
 from typer.main import get_command
 
 import frostline as fl
-from frostline.health.rules import RULES
+from frostline.diagnosis.rules import RULES
 
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
@@ -25,16 +25,18 @@ TESTS = "\n".join(
 PUBLIC = {
     "AmbiguousPortError", "CacheError", "CachedDataset", "Certificate", "DataError", "Diagnosis", "FeatureCache",
     "Finding", "FitResult", "FreezeSummary", "FrontierTensor", "FrostlineError", "Healing", "LayerNotFound",
-    "Monitor", "NotCacheable", "PortError", "ReuseSummary", "Split", "SplitError", "checkup", "fit", "freeze",
+    "Monitor", "NotCacheable", "PortError", "ReuseSummary", "Split", "SplitError", "checkup", "data", "fit", "freeze",
     "heal", "port", "remedies", "replace_head", "reuse", "split", "thaw",
 }  # fmt: skip
 
 OPTIONS = {
     "demo": {"--out", "--json"},
     "fit": {"--model", "--weights", "--freeze", "--val", "--val-share", "--epochs", "--batch-size", "--lr", "--seed",
-            "--out", "--resume", "--no-cache", "--heal", "--certificate", "--json"},
-    "inspect": {"--model", "--freeze", "--weights", "--certificate", "--json"},
-    "checkup": {"--weights", "--batch-size", "--lr", "--steps", "--seed", "--certificate", "--json"},
+            "--optimizer", "--scheduler", "--patience", "--metric", "--class-weights", "--label-smoothing", "--head",
+            "--size", "--mean", "--std", "--out", "--resume", "--no-cache", "--heal", "--certificate", "--json"},
+    "inspect": {"--model", "--freeze", "--weights", "--certificate", "--size", "--mean", "--std", "--json"},
+    "checkup": {"--weights", "--batch-size", "--lr", "--steps", "--seed", "--certificate", "--size", "--mean", "--std",
+                "--json"},
     "port": {"--to", "--out", "--verify", "--partial", "--adapt", "--hints", "--key", "--list", "--check",
              "--scaffold", "--json"},
     "cache": {"ls", "verify", "purge"},
@@ -120,10 +122,10 @@ TESTED_ELSEWHERE = {
     "caching/part.py": "a Protocol without code of its own",
     "porting/readers/contract.py": "records without code of their own: every reader makes them",
     "recipes/commands.py": "what the command does: tested through the command, in cli/test_main.py",
-    "recipes/demo_health_tables.py": "how the first act reads: tested with it, in recipes/test_demo_health.py",
-    "recipes/demo_tables.py": "how the demo reads: tested with it, in recipes/test_demo.py",
-    "splitting/graphs.py": "writes what the recorder hears: tested as the head, in splitting/test_split.py",
-    "splitting/values.py": "the recorder's memory: every forward of splitting/test_split.py needs it",
+    "demo/sick_network_tables.py": "how the first act reads: tested with it, in demo/test_sick_network.py",
+    "demo/reuse_tables.py": "how the demo reads: tested with it, in demo/test_demo.py",
+    "splitting/graph_writer.py": "writes what the recorder hears: tested as the head, in splitting/test_split.py",
+    "splitting/tensor_ledger.py": "the recorder's memory: every forward of splitting/test_split.py needs it",
 }
 
 
@@ -152,14 +154,14 @@ def test_every_test_file_mirrors_a_source_file():
     mirrored = {path.relative_to(ROOT / "src" / "frostline") for path in SOURCES}
     found = [path.relative_to(ROOT / "tests") for path in sorted((ROOT / "tests").rglob("test_*.py"))]
     odd = [str(name) for name in found if name.with_name(name.name.removeprefix("test_")) not in mirrored]
-    allowed = ["health/test_monitor_models.py", "splitting/test_zoo.py"]
+    allowed = ["diagnosis/monitor/test_monitor_models.py", "splitting/test_zoo.py"]
     assert [name for name in odd if name.split("/")[0] not in ("exams", "house", "laws")] == allowed
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.ABOUT.code)
 def test_every_rule_has_a_test_that_fires_one_that_is_quiet_and_one_where_it_does_not_apply(rule):
     name = rule.__name__.split(".")[-1]
-    tree = ast.parse((ROOT / "tests" / "health" / "rules" / f"test_{name}.py").read_text())
+    tree = ast.parse((ROOT / "tests" / "diagnosis" / "rules" / f"test_{name}.py").read_text())
     tests = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
     assert {"test_it_fires", "test_it_stays_quiet", "test_it_does_not_apply"} <= tests
     (row,) = [line for line in (ROOT / "docs" / "health.md").read_text().splitlines() if rule.ABOUT.code in line]

@@ -6,9 +6,9 @@ from torch import nn
 from torch.nn import functional as F
 
 import frostline as fl
-from frostline.health import probe_loss
-from frostline.health.records import Evidence, LossFacts, OptimizerFacts, TargetFacts
-from frostline.health.rules import loss_mismatch, target_scale
+from frostline.diagnosis import probe_loss
+from frostline.diagnosis.rules import loss_mismatch, target_scale
+from frostline.diagnosis.rules.records import Evidence, LossFacts, OptimizerFacts, TargetFacts
 
 D, C = 6, 4
 

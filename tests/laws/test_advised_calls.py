@@ -11,15 +11,14 @@ from torch.nn import functional as F
 from torch.utils.data import TensorDataset
 
 import frostline as fl
-from frostline.health.rules import RULES
-from frostline.health.rules.advice import draw
+from frostline.diagnosis.rules import RULES
+from frostline.diagnosis.rules.advice import draw
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "frostline"
 PLACES = [
-    *sorted((SOURCE / "health").rglob("*.py")), *sorted((SOURCE / "remedies").rglob("*.py")),
-    *sorted((SOURCE / "recipes" / "examination").rglob("*.py")),
-    *(SOURCE / "recipes" / f"{name}.py" for name in ("checkup", "heal", "healing", "watching")),
+    *sorted((SOURCE / "diagnosis").rglob("*.py")), *sorted((SOURCE / "remedies").rglob("*.py")),
+    *(SOURCE / "recipes" / f"{name}.py" for name in ("checkup", "heal", "healing", "monitoring")),
 ]  # fmt: skip
 PAGES = [ROOT / "docs" / f"{name}.md" for name in ("health", "remedies", "exam")]
 NAMED = re.compile(r"\b(?:fl|frostline)\.(?!py\b)[A-Za-z_]+(?:\.[A-Za-z_]+)*")
@@ -62,7 +61,7 @@ def named():
 
 
 def _is_module(call):
-    """`frostline.health.rules`, as imports and names in comments say it."""
+    """`frostline.diagnosis.rules`, as imports and names in comments say it."""
     return "(" not in call and (SOURCE.parent / call.replace(".", "/")).exists()
 
 

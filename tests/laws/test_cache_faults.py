@@ -16,8 +16,8 @@ import pytest
 from exams.reliability import building
 from exams.reliability.__main__ import ERRNOS, builders, child, killed_fill, one_failing_call, wait
 from exams.reliability.building import Calls, fill, scratch, violations, wrong_rows
-from frostline.caching import writing
-from frostline.caching.manifests import read_newest
+from frostline.caching import shard_writer
+from frostline.caching.manifest import read_newest
 from frostline.core import io
 
 NUMBERS = range(4)
@@ -26,7 +26,7 @@ CHANGING = {"mkdir", "write", "link", "replace", "unlink", "rename", "rmdir", "f
 
 @pytest.fixture(autouse=True)
 def _small_shards(monkeypatch):
-    monkeypatch.setattr(writing, "_SHARD_SECONDS", 0.0)
+    monkeypatch.setattr(shard_writer, "_SHARD_SECONDS", 0.0)
 
 
 @pytest.fixture

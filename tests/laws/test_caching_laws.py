@@ -22,7 +22,7 @@ from torch.utils.checkpoint import checkpoint
 from torch.utils.data import DataLoader, TensorDataset
 
 import frostline as fl
-from frostline.caching import writing
+from frostline.caching import shard_writer
 from frostline.caching.keys import item_key, offered_key, recipe_key
 from frostline.caching.shards import Shards
 from laws.networks import plans
@@ -66,7 +66,7 @@ def assert_rows(batch: Any, indices: list[int]) -> None:
         assert torch.equal(ours, theirs)
 
 
-small_shards = st.sampled_from([1, 200, 10**9]).map(lambda size: patch.object(writing, "SHARD_BYTES", size))
+small_shards = st.sampled_from([1, 200, 10**9]).map(lambda size: patch.object(shard_writer, "SHARD_BYTES", size))
 pool = st.integers(0, POOL - 1)
 datasets = st.lists(pool, min_size=1, max_size=30)
 batch_sizes = st.integers(1, 9)

@@ -11,8 +11,8 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 import frostline as fl
-from frostline.health.trials import Patient, train
-from frostline.recipes.examination.batching import held_out, num_epochs
+from frostline.diagnosis.experiments.batches import held_out, num_epochs
+from frostline.diagnosis.experiments.trial import Patient, train
 from helpers_health import mlp, sgd, task
 
 

@@ -14,7 +14,7 @@ from torch.utils.data import TensorDataset
 import frostline as fl
 from frostline import remedies
 from frostline.core.inputs import move
-from frostline.recipes import demo, demo_health
+from frostline.demo import demo, sick_network
 from helpers_fit import D, N, data, fit, mlp
 from helpers_health import CLASSES, FEATURES, sgd, sick_sigmoids, task, watched
 from helpers_health import mlp as classifier
@@ -132,7 +132,7 @@ def test_noise_of_the_gpu_is_seen():
 @pytest.mark.parametrize("is_resident", [True, False], ids=["resident", "mapped"])
 def test_a_cache_gives_what_the_frozen_part_computes(tmp_path, monkeypatch, is_on_gpu, is_resident):
     if not is_resident:
-        monkeypatch.setattr("frostline.caching.resident._SHARE", 0.0)
+        monkeypatch.setattr("frostline.caching.loader._SHARE", 0.0)
     inputs, target = (tensor.to(GPU) if is_on_gpu else tensor for tensor in data().tensors)
     dataset = TensorDataset(inputs, target)
     split = fl.split(frozen(mlp(), "2"), inputs[:4].to(GPU))
@@ -456,7 +456,7 @@ assert not torch.cuda.is_initialized()
 def test_the_demo_runs(tmp_path, monkeypatch):
     monkeypatch.setattr(demo, "SEEDS", (0,))
     monkeypatch.setattr(demo, "EPOCHS", {5: 4, None: 3})
-    monkeypatch.setattr(demo_health, "EPOCHS", 1)
+    monkeypatch.setattr(sick_network, "EPOCHS", 1)
     result = demo.run_demo(tmp_path)
     uncached, cached = result.by_time[1:]
     assert cached.losses == pytest.approx(uncached.losses, rel=1e-2)

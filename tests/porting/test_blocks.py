@@ -118,3 +118,40 @@ def test_blocks_say_what_they_are():
     assert "SameMaxPool2d((3, 3), (2, 2))" in str(blocks.SameMaxPool2d(3, 2))
     assert "CropTransposed(3, 2)" in str(blocks.CropTransposed(3, 2))
     assert str(blocks.ResetBeforeGRU(4, 3)).startswith("ResetBeforeGRU(\n  4, 3")
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
+def test_steps_that_do_not_count_are_passed_over(kind):
+    layer = kind(3, 2, batch_first=True, bidirectional=True)
+    x = torch.randn(2, 5, 3, generator=torch.Generator().manual_seed(0))
+    mask = torch.tensor([[False, True, False, True, True], [False] * 5])
+    with torch.no_grad():
+        made, alone = blocks.over_steps(layer, x, mask), layer(x[:1, mask[0]])[0][0]
+    assert torch.allclose(made[0, mask[0]], alone)
+    assert torch.equal(made[0, 2, :2], made[0, 1, :2])  # held from the step before
+    assert torch.equal(made[0, 2, 2:], made[0, 3, 2:])  # and from the one behind on the way back
+    assert not made[0, 0, :2].any()
+    assert not made[1].any()
+    with torch.no_grad():
+        zeros = blocks.over_steps(layer, x, mask, has_zeros=True)
+        last = blocks.last_of_steps(layer, x, mask)
+    assert not zeros[~mask].any()
+    assert torch.equal(zeros[mask], made[mask])
+    assert torch.equal(last, torch.cat([made[:, -1, :2], made[:, 0, 2:]], -1))
+
+
+def test_the_mean_of_steps_that_count():
+    x, mask = torch.tensor([[[1.0], [5.0], [9.0]]]), torch.tensor([[True, True, False]])
+    assert blocks.mean_of_steps(x, mask).tolist() == [[3.0]]
+    assert blocks.mean_of_steps(x, mask, keepdim=True).shape == (1, 1, 1)
+
+
+def test_a_wide_attention_leaves_keys_out():
+    layer = blocks.WideAttention(4, 2, 3)
+    x = torch.randn(1, 5, 4, generator=torch.Generator().manual_seed(0))
+    ignored = torch.tensor([[False, False, False, True, True]])
+    with torch.no_grad():
+        short = layer(x, x[:, :3], x[:, :3])
+        assert torch.allclose(layer(x, x, x, ignored=ignored), short, atol=1e-6)
+        causal = layer(x, x, x, ignored=ignored, is_causal=True)
+        assert torch.allclose(causal[:, :3], layer(x, x, x, is_causal=True)[:, :3], atol=1e-6)

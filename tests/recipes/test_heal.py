@@ -173,7 +173,7 @@ def test_steps_that_are_not_finite_are_left_out_in_trials_and_afterwards():
 
 
 def test_a_treatment_that_leaves_the_issue_standing_is_rolled_back(monkeypatch):
-    racing = sys.modules["frostline.recipes.examination.racing"]
+    racing = sys.modules["frostline.diagnosis.experiments.race"]
     original = racing.watched
 
     def stubborn(one, *args, **options):

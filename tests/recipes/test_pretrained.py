@@ -16,7 +16,7 @@ from frostline.cli.main import app
 from frostline.recipes.port_files import port_to_file
 from frostline.recipes.port_replay import check_certificate
 from frostline.recipes.pretrained import load_pretrained
-from frostline.recipes.saving import about, save_model
+from frostline.recipes.save import about, save_model
 
 FILES = Path(__file__).parents[1] / "porting" / "files"
 CLASSES = ("a", "b", "c")

@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 import frostline as fl
 from frostline import remedies
+from frostline.remedies.activations import function_names, functional_uses
 from helpers_vision import import_torchvision
 from remedies.surgeon import fingerprint, same, trained, undone, untouched
 
@@ -218,3 +219,31 @@ def test_a_factory_that_fails_on_the_way_leaves_the_model_as_it_was():
 def test_a_compiled_model_is_refused():
     with pytest.raises(fl.DataError, match="compiled model cannot be changed in place"):
         remedies.swap_activations(torch.compile(net()), "relu", "elu")
+
+
+class Base(nn.Module):
+    def helper(self, x):
+        return x.sigmoid()
+
+
+class Net(Base):
+    def __init__(self):
+        super().__init__()
+        self.gelu = nn.GELU()
+
+    def forward(self, x):
+        return F.gelu(self.gelu(self.helper(x))) + torch.tanh(x)
+
+
+def test_calls_are_found_in_the_class_and_its_bases():
+    def uses(kind):
+        return [note.split(" at ")[0] for _, note in functional_uses(nn.Sequential(Net()), kind)]
+
+    assert uses(nn.GELU) == ["calls F.gelu"]
+    assert uses(nn.Sigmoid) == ["calls x.sigmoid"]
+    assert uses(nn.Tanh) == ["calls torch.tanh"]
+    assert uses(nn.ReLU) == []
+
+
+def test_functions_have_their_in_place_twins():
+    assert function_names(nn.ReLU) == {"relu", "relu_"}

@@ -3,8 +3,8 @@ import torch
 from torch import nn
 
 import frostline as fl
+from frostline.splitting.addresses import Frame, Point
 from frostline.splitting.guards import Guard, Handed, Sizes, expect, python_state, returned_guard
-from frostline.splitting.points import Frame, Point
 from helpers_splitting import D, Net, unanswered, x
 
 ROOT, BLOCK, INSIDE = Frame("", 0), Frame("low", 0), Frame("low.part", 0)

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import frostline as fl
-from frostline.splitting.structure import tensors_in
+from frostline.splitting.containers import tensors_in
 from helpers_fit import fit
 from helpers_splitting import D, Net, x
 

@@ -1,4 +1,4 @@
-from frostline.splitting.points import Frame, Point
+from frostline.splitting.addresses import Frame, Point
 from frostline.splitting.recording import RecorderSettings
 
 

@@ -13,7 +13,7 @@ from torch import nn
 from torch.func import functional_call
 
 import frostline as fl
-from frostline.splitting.points import Frame
+from frostline.splitting.addresses import Frame
 from frostline.splitting.replay import Uses
 from helpers_splitting import D, Net, check, x
 

@@ -10,7 +10,7 @@ from torch.utils.data import TensorDataset
 
 import frostline as fl
 from frostline.training import DatasetBatches, Settings, make_loss, make_optimizer, make_scheduler, run_training
-from frostline.training.machine import make_fabric
+from frostline.training.fabric import make_fabric
 
 N = 12
 

@@ -6,7 +6,17 @@ import torch.nn.functional as F
 from torch import nn
 
 import frostline as fl
-from frostline.training.losses import as_labels, check_scalar, ignored_label, make_loss, num_counted
+from frostline.training.losses import (
+    IGNORED,
+    CrossEntropy,
+    as_labels,
+    check_scalar,
+    ignored_label,
+    is_cross_entropy,
+    make_loss,
+    num_counted,
+)
+from frostline.training.settings import describe_callable
 
 
 def test_losses_by_name_are_those_of_torch():
@@ -251,3 +261,28 @@ def test_a_column_of_labels_for_every_place_loses_its_axis():
     assert torch.equal(as_labels(torch.zeros(4, 5, 3), labels), labels[:, 0])
     with pytest.raises(fl.DataError, match="one class index for each place"):
         as_labels(torch.zeros(4, 5, 3), labels[:, :, :2])
+
+
+def test_weights_of_classes_and_smoothing_are_those_of_torch():
+    logits, target = torch.randn(6, 3), torch.tensor([0, 1, 2, 2, -100, 0])
+    weights = torch.tensor([1.0, 2.0, 0.5])
+    loss = CrossEntropy(weights, 0.1)
+    expected = nn.CrossEntropyLoss(weights, label_smoothing=0.1)(logits, target)
+    assert torch.equal(loss(logits, target), expected)
+    assert torch.equal(loss({"logits": logits}, target), expected)
+    assert ignored_label(loss) == IGNORED
+    assert num_counted(loss, target) == 5
+
+
+def test_other_weights_are_another_loss_for_a_resumed_run():
+    texts = {repr(CrossEntropy()), repr(CrossEntropy(torch.ones(3))), repr(CrossEntropy(label_smoothing=0.1))}
+    assert len(texts) == 3
+    assert (
+        describe_callable(CrossEntropy(label_smoothing=0.1)) == "CrossEntropy(class_weights=None, label_smoothing=0.1)"
+    )
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", CrossEntropy(), nn.CrossEntropyLoss()])
+def test_cross_entropy_in_all_forms(loss):
+    assert is_cross_entropy(loss)
+    assert not is_cross_entropy(nn.MSELoss())

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 import frostline as fl
+from frostline.training.losses import CrossEntropy
 from frostline.training.metrics import make_collector, make_metrics
 
 Pair = namedtuple("Pair", ["a", "b"])
@@ -22,7 +23,9 @@ def collected(metric, batches):
 
 def test_accuracy_is_the_metric_of_classification_alone():
     assert make_metrics(None, "cross_entropy") == {"accuracy": "accuracy"}
-    assert make_metrics(None, "mse") == make_metrics(None, nn.CrossEntropyLoss()) == {}
+    assert make_metrics(None, nn.CrossEntropyLoss(weight=torch.ones(3))) == {"accuracy": "accuracy"}
+    assert make_metrics(None, CrossEntropy(label_smoothing=0.1)) == {"accuracy": "accuracy"}
+    assert make_metrics(None, "mse") == make_metrics(None, nn.MSELoss()) == {}
     assert make_metrics(max, "mse") == {"metric": max}
     assert list(make_metrics({"f1": "f1", "own": max}, "mse")) == ["f1", "own"]
 

@@ -90,6 +90,21 @@ LR = _texts(**{"0.01": "0.01", "0": "0", "minus": "-1", "nan": "nan", "inf": "in
 SEED = _texts(**{UNSET: "", "7": "7", "minus": "-1", "huge": str(2**70), "half": "0.5"})
 SHARE = _texts(**{UNSET: "", "0.2": "0.2", "0": "0", "1": "1", "nan": "nan", "minus": "-0.5", "above": "2"})
 OUT = Pool({"new": lambda w: str(w.folder / "out")}, _PATHS)
+OPTIMIZER = _texts(**{UNSET: "", "sgd": "sgd", "unknown": "lion", "empty": ""})
+SCHEDULER = _texts(**{UNSET: "", "cosine": "cosine", "unknown": "warm", "empty": ""})
+PATIENCE = _texts(**{UNSET: "", "3": "3", "0": "0", "minus": "-1", "text": "x"})
+METRIC = _texts(**{UNSET: "", "f1": "f1", "unknown": "auroc", "empty": ""})
+CLASS_WEIGHTS = _texts(**{
+    UNSET: "", "balanced": "balanced", "three": "1,2,3", "minus": "1,-1,1", "nan": "nan,1,1", "text": "a,b", "empty": ""
+})  # fmt: skip
+SMOOTHING = _texts(**{UNSET: "", "0.1": "0.1", "1": "1", "minus": "-0.1", "nan": "nan", "text": "x"})
+HEAD = _texts(**{UNSET: "", "unknown": "nowhere", "empty": "", "number": "0"})
+# Only folders of images have a size, and the data at hand are arrays: every value of these is odd.
+PICTURES = {
+    "size": _texts(**{UNSET: "", "32": "32", "0": "0", "minus": "-1", "text": "x"}),
+    "mean": _texts(**{UNSET: "", "three": "0.5,0.5,0.5", "two": "0,0", "nan": "nan,0,0", "text": "red"}),
+    "std": _texts(**{UNSET: "", "three": "1,1,1", "zero": "0,1,1", "inf": "inf,1,1", "empty": ""}),
+}
 FLAG = Pool(constants({UNSET: "", "on": ""}))
 # Weights of PyTorch are copied, and have no certificate: every file for one is odd.
 CERTIFICATE = Pool(constants({UNSET: ""}), {"new": lambda w: str(w.folder / "c.json"), **_PATHS})
@@ -165,13 +180,29 @@ DOORS: list[Door] = [
             "resume": FLAG,
             "no_cache": FLAG,
             "heal": FLAG,
+            "optimizer": OPTIMIZER,
+            "scheduler": SCHEDULER,
+            "patience": PATIENCE,
+            "metric": METRIC,
+            "class_weights": CLASS_WEIGHTS,
+            "label_smoothing": SMOOTHING,
+            "head": HEAD,
+            **PICTURES,
             "json": FLAG,
         },
         5,
     ),
     door(
         "inspect",
-        {"DATA": DATA, "model": MODEL, "freeze": LAYER, "weights": WEIGHTS, "certificate": CERTIFICATE, "json": FLAG},
+        {
+            "DATA": DATA,
+            "model": MODEL,
+            "freeze": LAYER,
+            "weights": WEIGHTS,
+            "certificate": CERTIFICATE,
+            **PICTURES,
+            "json": FLAG,
+        },
         3,
     ),
     door(
@@ -185,6 +216,7 @@ DOORS: list[Door] = [
             "lr": LR,
             "steps": WHOLE,
             "seed": SEED,
+            **PICTURES,
             "json": FLAG,
         },
         5,

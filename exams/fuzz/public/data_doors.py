@@ -161,6 +161,16 @@ DOORS: list[Door] = [
         moves=GENERATORS,
     ),
     Door(
+        "data.CenterCrop",
+        data.CenterCrop.__init__,
+        {
+            "size": Pool({"8": lambda _: 8}, ANY),
+            "mean": Pool({"grey": lambda _: (0.5, 0.5, 0.5)}, ANY),
+            "std": Pool({"ones": lambda _: (1.0, 1.0, 1.0)}, ANY),
+        },
+        lambda w, _, v: data.CenterCrop(**v),
+    ),
+    Door(
         "data.Part",
         data.Part.__init__,
         {"dataset": DATASETS, "indices": INDEX_LISTS},

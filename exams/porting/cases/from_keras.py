@@ -14,6 +14,7 @@ import keras
 import numpy as np
 from golden import Folder, chosen, images, lying_names, new_names, random_value, seeded, tokens
 from keras_networks import NETWORKS, layer_kinds, renamed
+from keras_other_networks import CLASSES, MASKED, ended
 
 SHARDED = ("resnet", "twelve_convs")  # their weights are saved in several files, too
 
@@ -30,26 +31,33 @@ def values(network: object, name: str) -> dict[str, np.ndarray]:
 def examples(network: object, name: str) -> list[np.ndarray]:
     """Random inputs, three samples each."""
     random = seeded("inputs of " + name)
+    if name in CLASSES:
+        return [CLASSES[name][1](random)]
     found = []
     for tensor in network.inputs:
         shape = (3, *tensor.shape[1:])
         is_text = "int" in str(tensor.dtype)
         found.append(tokens(random, *shape, size=8) if is_text else images(random, *shape))
-    return found
+    return [ended(value) for value in found] if name in MASKED else found
 
 
 def main() -> None:
     """Build, fill, run and save each."""
-    path, table = chosen(NETWORKS)
+    path, table = chosen(NETWORKS | {name: build for name, (build, _) in CLASSES.items()})
     folder = Folder(path, "keras", ("keras", "jax", "h5py", "numpy"))
     for name, build in table.items():
         keras.utils.clear_session()
         network = build(keras)
-        arrays, inputs = values(network, name), examples(network, name)
+        inputs = examples(network, name)
+        if name in CLASSES:
+            network(inputs[0])  # only now it has weights
+        arrays = values(network, name)
         outputs = network(inputs if len(inputs) > 1 else inputs[0], training=False)
         save = {"model.keras": network.save, "model.weights.h5": network.save_weights, "model.h5": network.save}
-        kinds, random = layer_kinds(network), seeded("names of " + name)
-        if name != "preprocessing":  # its weights are no part of its configuration
+        if name in CLASSES:  # the legacy format holds whole models of known layers only
+            del save["model.h5"]
+        elif name != "preprocessing":  # its weights are no part of its configuration
+            kinds, random = layer_kinds(network), seeded("names of " + name)
             other = renamed(network, new_names(random, kinds))
             save |= {"renamed.keras": other.save, "renamed.weights.h5": other.save_weights}
             save["lying.keras"] = renamed(network, lying_names(random, kinds)).save

@@ -19,8 +19,10 @@ import torch
 import torch.nn.functional as F
 from golden import Folder, chosen, images, random_value, seeded, tokens
 from onnx_names import lying, renamed
-from safetensors.torch import save_file
+from safetensors.torch import save_file, save_model
 from torch import Tensor, nn
+from torch_other_networks import NETWORKS as OTHER_NETWORKS
+from torch_other_networks import TIED
 
 if TYPE_CHECKING:
     import numpy as np
@@ -199,6 +201,7 @@ NETWORKS = {  # the network, and the shapes of its inputs; text is given by the 
     "bidirectional": (BothWays, ((7, 6),)),
     "bert": (Bert, (32, 8, 8)),
     "twins": (Twins, ((3, 10, 10),)),
+    **OTHER_NETWORKS,
 }
 
 
@@ -212,7 +215,7 @@ def filled(build: type[nn.Module], name: str) -> tuple[nn.Module, dict[str, np.n
         kind = "gamma" if layer in norms and leaf == "weight" else leaf
         values[key] = random_value(random, kind, value.shape) if value.is_floating_point() else value.numpy()
     module.load_state_dict({key: torch.tensor(value) for key, value in values.items()})
-    return module, {key.replace(".", "/"): value for key, value in values.items()}
+    return module, {key.replace(".", "/"): value.numpy() for key, value in module.state_dict().items()}
 
 
 def export(module: nn.Module, inputs: tuple[Tensor, ...], at: str) -> None:
@@ -249,21 +252,19 @@ def main() -> None:
         wrapped = {"epoch": 3, "state_dict": {f"module.{key}": value for key, value in state.items()}}
         with torch.no_grad():
             outputs = [module(*inputs).numpy()]
-        folder.put(
-            name,
-            arrays=arrays,
-            inputs=[value.numpy() for value in inputs],
-            outputs=outputs,
-            save={
-                "model.onnx": lambda at, module=module, inputs=inputs: export(module, inputs, at),
-                "renamed.onnx": lambda at, name=name: onnx.save(renamed(onnx.load(beside(at)), name), at),
-                "lying.onnx": lambda at, name=name: onnx.save(lying(onnx.load(beside(at)), name), at),
-                "script.pt": lambda at, module=module, inputs=inputs: script(module, inputs, at),
-                "model.pt": lambda at, wrapped=wrapped: torch.save(wrapped, at),
-                "legacy.pt": lambda at, state=state: torch.save(state, at, _use_new_zipfile_serialization=False),
-                "model.safetensors": lambda at, state=state: save_file(state, at),
-            },
-        )
+        save = {
+            "model.onnx": lambda at, module=module, inputs=inputs: export(module, inputs, at),
+            "renamed.onnx": lambda at, name=name: onnx.save(renamed(onnx.load(beside(at)), name), at),
+            "lying.onnx": lambda at, name=name: onnx.save(lying(onnx.load(beside(at)), name), at),
+            "script.pt": lambda at, module=module, inputs=inputs: script(module, inputs, at),
+            "model.pt": lambda at, wrapped=wrapped: torch.save(wrapped, at),
+            "legacy.pt": lambda at, state=state: torch.save(state, at, _use_new_zipfile_serialization=False),
+            "model.safetensors": lambda at, state=state: save_file(state, at),
+        }
+        if name in TIED:  # the files above hold two copies; these one, under both names and under one of them
+            save["shared.pt"] = lambda at, module=module: torch.save(module.state_dict(), at)
+            save["one.safetensors"] = lambda at, module=module: save_model(module, at)
+        folder.put(name, arrays=arrays, inputs=[value.numpy() for value in inputs], outputs=outputs, save=save)
 
 
 def beside(at: str) -> str:

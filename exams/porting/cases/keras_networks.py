@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import keras_large_networks as large
+import keras_other_networks as other
 import numpy as np
 
 if TYPE_CHECKING:
@@ -325,6 +326,6 @@ NETWORKS = {
         batchnorm, lstm, gru, gru_reset_before, bidirectional, simple_rnn, attention, attention_linears, embeddings,
         norms, prelu, nested, shared, large.resnet, large.mobilenet, large.efficientnet, large.vit, large.bert,
         large.twelve_blocks, twelve_convs, twins, square_dense, large.unet, large.densenet, flatten_permuted,
-        preprocessing,
+        preprocessing, other.masked, other.masking, other.channels_first, other.channels_first_as_they_are,
     )
 }  # fmt: skip

@@ -26,6 +26,7 @@ class Counterpart:
         moved: Whether inputs and outputs with more than two axes have their channels last in the source.
         refused: Why the module cannot represent the source network; empty if it can.
         golden_only: Why no port without golden outputs is judged; empty if all are.
+        untold: Files in which nothing tells how the network computes, so that they are ported with golden outputs only.
     """
 
     build: Callable[[], nn.Module]
@@ -33,6 +34,7 @@ class Counterpart:
     moved: bool = False
     refused: str = ""
     golden_only: str = ""
+    untold: tuple[str, ...] = ()
 
 
 def pad_same(x: Tensor, kernel: int, stride: int, dilation: int = 1, value: float = 0.0) -> Tensor:

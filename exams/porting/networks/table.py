@@ -12,6 +12,7 @@ from . import (
     paddle_layers,
     perceptrons,
     published,
+    rarer,
     sequences,
     small,
 )
@@ -30,6 +31,7 @@ COUNTERPARTS = {
         perceptrons,
         checkpoints,
         published,
+        rarer,
     )
     for name, counterpart in part.COUNTERPARTS.items()
 }

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from frostline.caching.filling import Filling, progress_bar
+from frostline.caching.fill import Filling, progress_bar
 from frostline.caching.keys import recipe_key
-from frostline.caching.manifests import MANIFEST_NAME, read_newest
+from frostline.caching.manifest import MANIFEST_NAME, read_newest
 from frostline.caching.opening import open_folder
+from frostline.caching.shard_writer import MERGE_LOCK
 from frostline.caching.shards import SHARD_NAME, Shards
-from frostline.caching.writing import MERGE_LOCK
 from frostline.core import io
 from frostline.core.arguments import as_count, as_name, as_path, check_flag
 from frostline.core.doors import public
@@ -24,7 +24,7 @@ from frostline.core.io import Damaged, disk_errors, is_temporary, names_in, remo
 from frostline.core.restore import kept_generators
 
 if TYPE_CHECKING:
-    from frostline.caching.dataset import CachedDataset
+    from frostline.caching.cached_dataset import CachedDataset
     from frostline.caching.part import FrozenPart
 
 _RECIPE = re.compile(r"[0-9a-f]{32}")

@@ -13,7 +13,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from frostline.caching.manifests import manifest_names, read_contents, write_manifest
+from frostline.caching.manifest import manifest_names, read_contents, write_manifest
 from frostline.caching.shards import SHARD_NAME
 from frostline.core import io
 from frostline.core.errors import CacheError

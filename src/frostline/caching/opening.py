@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from frostline.caching.collector import collect
-from frostline.caching.manifests import (
+from frostline.caching.manifest import (
     MANIFEST_NAME,
     Manifest,
     read_newest,

@@ -23,7 +23,7 @@ from frostline.core.tolerances import relative_difference
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from frostline.caching.computing import Computer
+    from frostline.caching.frozen_pass import Computer
 
 # Rows computed for the proof, as a share of the rows of the fill; the last proof is made however few rows there are.
 BUDGET = 0.02

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import signal
 import sys
+from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from frostline.cli.models import build_model, load_data
+from frostline.cli.models import as_transform, build_model, load_data
 from frostline.cli.output import errors_in_four_parts, show, table
-from frostline.core.arguments import as_seed
+from frostline.core.arguments import as_path, as_seed
 from frostline.core.errors import DataError
 from frostline.core.restore import seed_generators
 
+if TYPE_CHECKING:
+    from frostline.caching import FeatureCache
+
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
-cache_app = typer.Typer(no_args_is_help=True, help="Cached features of private data are private data.")
+cache_app = typer.Typer(no_args_is_help=True, help="List, verify or delete cached features.")
 app.add_typer(cache_app, name="cache")
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
@@ -26,6 +30,9 @@ Weights = Annotated[str | None, typer.Option(help="A file of weights, of any fra
 CertificateFile = Annotated[
     str | None, typer.Option("--certificate", help="Save the certificate here if the weights are ported.")
 ]
+Size = Annotated[int | None, typer.Option(help="Images: resize and cut to squares of so many pixels.")]
+Mean = Annotated[str | None, typer.Option(help="Images: mean of red, green, blue; default: ImageNet's.")]
+Std = Annotated[str | None, typer.Option(help="Images: standard deviation of red, green, blue.")]
 Freeze = Annotated[str | None, typer.Option(help="Freeze through this layer; default: all but the new head.")]
 CacheFolder = Annotated[str, typer.Option("--cache", help="The cache folder.")]
 
@@ -34,8 +41,18 @@ def _stop(*_: Any) -> None:
     raise KeyboardInterrupt
 
 
+def _tell_version(is_asked: bool) -> None:
+    if is_asked:
+        sys.stdout.write(f"frostline {version('frostline')}, torch {version('torch')}\n")
+        raise typer.Exit
+
+
 @app.callback()
-def main() -> None:
+def main(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
     """Reuse pretrained layers: freeze them, run them once per sample, train the rest at memory speed."""
     signal.signal(signal.SIGTERM, _stop)
 
@@ -45,7 +62,7 @@ def demo(
     out: Annotated[str, typer.Option(help="Where the files go.")] = "frostline-demo", as_json: Json = False
 ) -> None:
     """Reuse a network for another task: the same result, in less time, shown on real scans."""
-    from frostline.recipes.demo import run_demo
+    from frostline.demo.demo import run_demo
 
     with errors_in_four_parts(as_json=as_json):
         result = run_demo(Path(out))
@@ -58,6 +75,16 @@ def fit(
     val: Annotated[str | None, typer.Option(help="Validation data, like DATA.")] = None,
     val_share: Annotated[float | None, typer.Option(help="Or this share of DATA.")] = None,
     epochs: int = 10, batch_size: int = 64, lr: float = 1e-3, seed: int = 0,
+    optimizer: Annotated[str, typer.Option(help="adamw, adam, sgd or rmsprop.")] = "adamw",
+    scheduler: Annotated[str | None, typer.Option(help="cosine, linear or step; default: a constant rate.")] = None,
+    patience: Annotated[int | None, typer.Option(help="Stop after so many epochs without improvement.")] = None,
+    metric: Annotated[str, typer.Option(help="accuracy or f1; it chooses the best epoch.")] = "accuracy",
+    class_weights: Annotated[
+        str | None, typer.Option(help="balanced (by the counts in DATA), or one number per class: 1,2,0.5.")
+    ] = None,
+    label_smoothing: Annotated[float, typer.Option(help="Share of probability spread over all classes.")] = 0.0,
+    head: Annotated[str | None, typer.Option(help="Name of the output layer, where it cannot be found.")] = None,
+    size: Size = None, mean: Mean = None, std: Std = None,
     out: Annotated[str, typer.Option(help="Where model, logs and cache go.")] = "frostline-out",
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Train uncached, for comparison.")] = False,
@@ -71,9 +98,9 @@ def fit(
         seed_generators(
             as_seed("frostline", "--seed", seed)
         )  # layers that no file gives are the same in every run, so that it can be resumed
-        built = build_model(model)
-        dataset = load_data(data, built)
-        val_data = load_data(val, built) if val is not None else None
+        built, pixels = build_model(model), as_transform(size, mean, std)
+        dataset = load_data(data, built, pixels)
+        val_data = load_data(val, built, pixels) if val is not None else None
         if val is not None and val_share is not None:
             raise DataError(
                 what="Validation data is given twice.", where="--val and --val-share", received=f"{val}, {val_share}",
@@ -82,7 +109,8 @@ def fit(
         result = fit_command(
             built, dataset, val_data, name=model, weights=weights, freeze=freeze, val_share=val_share, epochs=epochs,
             batch_size=batch_size, lr=lr, seed=seed, out=Path(out), cache=not no_cache,
-            resume=resume, heal=heal, certificate=certificate,
+            resume=resume, heal=heal, certificate=certificate, optimizer=optimizer, scheduler=scheduler,
+            patience=patience, metric=metric, class_weights=class_weights, label_smoothing=label_smoothing, head=head,
         )  # fmt: skip
         show(result, result.text(), as_json=as_json)
 
@@ -90,19 +118,18 @@ def fit(
 @app.command()
 def inspect(
     data: Data, model: Model, freeze: Freeze = None, weights: Weights = None, certificate: CertificateFile = None,
-    as_json: Json = False,
+    size: Size = None, mean: Mean = None, std: Std = None, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Print the frost line: what is frozen, what would be stored per sample, what it costs."""
     from frostline.recipes.commands import inspect_command
 
     with errors_in_four_parts(as_json=as_json):
         built = build_model(model)
-        result = inspect_command(
-            built, load_data(data, built), name=model, weights=weights, freeze=freeze, certificate=certificate
-        )
+        dataset = load_data(data, built, as_transform(size, mean, std))
+        result = inspect_command(built, dataset, name=model, weights=weights, freeze=freeze, certificate=certificate)
         rows = [(name, kind, str(state), f"{count:,}") for name, kind, state, count in result.layers]
         text = table(rows, ("layer", "type", "state", "parameters"))
-        show(result, f"{text}\n\nReused:    {result.reused}\n{result.explanation}\n{result.price}", as_json=as_json)
+        show(result, f"Reused:    {result.reused}\n{result.explanation}\n{result.price}\n\n{text}", as_json=as_json)
 
 
 @app.command()
@@ -110,7 +137,7 @@ def checkup(
     model: Annotated[str, typer.Argument(help="timm:NAME or package.module:function.")], data: Data,
     weights: Weights = None, batch_size: int = 64, lr: float = 1e-3,
     steps: Annotated[int, typer.Option(help="Batches to train copies on.")] = 100, seed: int = 0,
-    certificate: CertificateFile = None, as_json: Json = False,
+    certificate: CertificateFile = None, size: Size = None, mean: Mean = None, std: Std = None, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Say what keeps a network from learning: what, how it is known, what to do."""
     from frostline.recipes.commands import checkup_command
@@ -118,8 +145,9 @@ def checkup(
     with errors_in_four_parts(as_json=as_json):
         seed_generators(as_seed("frostline", "--seed", seed))
         built = build_model(model)
+        dataset = load_data(data, built, as_transform(size, mean, std))
         result = checkup_command(
-            built, load_data(data, built), name=model, weights=weights, batch_size=batch_size, lr=lr, steps=steps,
+            built, dataset, name=model, weights=weights, batch_size=batch_size, lr=lr, steps=steps,
             seed=seed, certificate=certificate,
         )  # fmt: skip
         show(result, result.text(), as_json=as_json)
@@ -180,24 +208,37 @@ def port(
         show(report, report.text(), as_json=as_json)
 
 
+def _existing(cache: str) -> FeatureCache:
+    """The cache in a folder that exists.
+
+    Raises:
+        DataError: If there is no such folder.
+    """
+    from frostline.caching import FeatureCache
+
+    if not as_path("frostline cache", "--cache", cache).is_dir():
+        raise DataError(
+            what="There is no cache at this path.", where="frostline cache", received=f"{cache}, which is no folder",
+            do="pass the folder that fit(cache=...) or --out names; the default of the command is frostline-out/cache.",
+        )  # fmt: skip
+    return FeatureCache(cache)
+
+
 @cache_app.command("ls")
 def list_cache(cache: CacheFolder, as_json: Json = False) -> None:
     """List what a cache holds."""
-    from frostline.caching import FeatureCache
-
     with errors_in_four_parts(as_json=as_json):
-        entries = FeatureCache(cache).entries()
+        entries = _existing(cache).entries()
         rows = [(e.recipe[:12], str(e.rows), f"{e.bytes / 1e6:.1f} MB", ", ".join(e.tensors)) for e in entries]
-        show({"entries": entries}, table(rows, ("recipe", "rows", "size", "tensors")), as_json=as_json)
+        text = table(rows, ("recipe", "rows", "size", "tensors")) if rows else f"No features are stored in {cache}."
+        show({"entries": entries}, text, as_json=as_json)
 
 
 @cache_app.command()
 def verify(cache: CacheFolder, as_json: Json = False) -> None:
     """Check every shard against its digest; exit code 1 if something is wrong."""
-    from frostline.caching import FeatureCache
-
     with errors_in_four_parts(as_json=as_json):
-        problems = FeatureCache(cache).verify()
+        problems = _existing(cache).verify()
         show({"problems": problems}, "\n".join(problems) or "Every shard has the digest in its name.", as_json=as_json)
         if problems:
             raise typer.Exit(1)
@@ -210,10 +251,14 @@ def purge(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Delete stored features; they can be computed again."""
-    from frostline.caching import FeatureCache
-
     with errors_in_four_parts(as_json=as_json):
-        if not yes and sys.stdin.isatty():
+        found = _existing(cache)
+        if not yes and not sys.stdin.isatty():
+            raise DataError(
+                what="Deleting stored features needs a confirmation.", where="frostline cache purge",
+                received="no terminal to ask on, and no --yes", do="add --yes to the command.",
+            )  # fmt: skip
+        if not yes:
             typer.confirm(f"Delete the stored features in {cache}?", abort=True)
-        freed = FeatureCache(cache).purge(recipe)
+        freed = found.purge(recipe)
         show({"freed_bytes": freed}, f"{freed / 1e6:.1f} MB freed.", as_json=as_json)

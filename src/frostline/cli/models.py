@@ -9,9 +9,9 @@ from typing import Any
 
 from torch import nn
 
-from frostline.core.arguments import as_path
+from frostline.core.arguments import as_numbers, as_path
 from frostline.core.errors import DataError, nearest
-from frostline.data import Arrays, ImageFolder, load_arrays
+from frostline.data import Arrays, CenterCrop, ImageFolder, load_arrays
 
 
 def build_model(spec: str) -> nn.Module:
@@ -46,12 +46,43 @@ def build_model(spec: str) -> nn.Module:
     return model
 
 
-def load_data(path: str, model: nn.Module) -> ImageFolder | Arrays:
-    """An image folder, decoded as the model's own data configuration says, or arrays from a file."""
+def load_data(path: str, model: nn.Module, transform: CenterCrop | None = None) -> ImageFolder | Arrays:
+    """An image folder or arrays from a file.
+
+    Args:
+        path: The folder or the file.
+        model: Images are decoded as its own data configuration says, if it has one.
+        transform: What the options ask for instead.
+
+    Raises:
+        DataError: If it cannot be read, or there are options for images and the file holds arrays.
+    """
     place = as_path("frostline", "DATA", path)
     if place.suffix in (".npz", ".safetensors"):
+        if transform is not None:
+            raise DataError(
+                what="Arrays are used as they are: they are not resized.", where="--size, --mean, --std", received=path,
+                do="leave these options out, or pass a folder of images.",
+            )  # fmt: skip
         return load_arrays(place)
-    return ImageFolder(place, _transform(model) if place.is_dir() else None)
+    return ImageFolder(place, (transform or _transform(model)) if place.is_dir() else None)
+
+
+def as_transform(size: int | None, mean: str | None, std: str | None) -> CenterCrop | None:
+    """The preparation of images that the options ask for; None if they ask for nothing.
+
+    Raises:
+        DataError: If a mean or a deviation is given without a size, or is not three numbers.
+    """
+    if size is None:
+        if mean is not None or std is not None:
+            raise DataError(
+                what="Images are normalised together with resizing.", where="--mean and --std", received="no --size",
+                do="add --size, such as --size 224.",
+            )  # fmt: skip
+        return None
+    colours = {"mean": mean, "std": std}
+    return CenterCrop(size, **{name: as_numbers(f"--{name}", given) for name, given in colours.items() if given})
 
 
 def _timm_model(name: str) -> nn.Module:

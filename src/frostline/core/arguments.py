@@ -264,6 +264,21 @@ def check_optimizer(call: str, name: str, value: Any) -> Optimizer:
     return value
 
 
+def as_numbers(option: str, text: str) -> list[float]:
+    """Numbers with commas between them.
+
+    Raises:
+        DataError: If one is no number.
+    """
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError as error:
+        raise DataError(
+            what=f"{option} takes numbers with commas between them.", where=option, received=repr(text),
+            do=f"write them like {option} 0.485,0.456,0.406.",
+        ) from error  # fmt: skip
+
+
 def _wrong(what: str, call: str, name: str, value: Any, do: str) -> DataError:
     return DataError(what=what, where=f"{call}({name}=...)", received=_shown(value), do=do)
 

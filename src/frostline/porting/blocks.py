@@ -204,6 +204,49 @@ class OldHardSigmoid(nn.Module):
         return (0.2 * x + 0.5).clamp(0, 1)
 
 
+def over_steps(layer: nn.Module, x: Tensor, mask: Tensor, *, has_zeros: bool = False) -> Tensor:
+    """The outputs (B, T, H) of a recurrent layer that passes over steps that do not count, as those of Keras do.
+
+    At such a step the layer gives what it gave at the step before it; zeros at the first.
+
+    Args:
+        layer: With the batch on the first axis, and one layer; both directions side by side.
+        x: (B, T, I).
+        mask: (B, T), true where a step counts.
+        has_zeros: Whether it gives zeros at the other steps.
+    """
+    counts = mask.sum(1)
+    order = (~mask).to(torch.uint8).argsort(dim=1, stable=True)  # steps that count come first
+    x = x.gather(1, order.unsqueeze(-1).expand_as(x))
+    is_both = bool(getattr(layer, "bidirectional", False))
+    if is_both:  # the way back has to begin at the last step that counts
+        packed = nn.utils.rnn.pack_padded_sequence(x, counts.clamp(min=1).cpu(), True, enforce_sorted=False)
+        made = nn.utils.rnn.pad_packed_sequence(layer(packed)[0], True, total_length=x.shape[1])[0]
+    else:
+        made = layer(x)[0]
+    seen = mask.cumsum(1)
+    places = [seen - 1, seen - mask.long()] if is_both else [seen - 1]
+    ways: list[Tensor] = []
+    for way, place in zip(made.chunk(len(places), -1), places, strict=True):
+        is_known = (place >= 0) & (place < counts.unsqueeze(1))
+        is_known = is_known & mask if has_zeros else is_known
+        held = way.gather(1, place.clamp(0, x.shape[1] - 1).unsqueeze(-1).expand_as(way))
+        ways.append(held.where(is_known.unsqueeze(-1), 0))
+    return torch.cat(ways, -1)
+
+
+def last_of_steps(layer: nn.Module, x: Tensor, mask: Tensor) -> Tensor:
+    """What a recurrent layer of both directions (B, 2 H) gives at the end of each, as `over_steps`."""
+    ahead, back = over_steps(layer, x, mask).chunk(2, -1)
+    return torch.cat([ahead[:, -1], back[:, 0]], -1)
+
+
+def mean_of_steps(x: Tensor, mask: Tensor, *, keepdim: bool = False) -> Tensor:
+    """The mean over the steps (B, T) of a sequence (B, T, C) that count."""
+    counts = mask.unsqueeze(-1)
+    return x.where(counts, 0).sum(1, keepdim=keepdim) / counts.sum(1, keepdim=keepdim)
+
+
 class ResetBeforeGRU(nn.Module):
     """A GRU whose reset gate acts before the product with the state (`reset_after=False`), which `nn.GRU` is not.
 
@@ -279,9 +322,14 @@ class WideAttention(nn.Module):
         self.value = nn.Linear(value, num_heads * value_size, bias)
         self.attention_output = nn.Linear(num_heads * value_size, out, bias)
 
-    def forward(self, query: Tensor, key: Tensor, value: Tensor, *, is_causal: bool = False) -> Tensor:
-        """(B, T, query) and twice (B, S, ...) to (B, T, out)."""
+    def forward(
+        self, query: Tensor, key: Tensor, value: Tensor, *, is_causal: bool = False, ignored: Tensor | None = None
+    ) -> Tensor:
+        """(B, T, query) and twice (B, S, ...) to (B, T, out); `ignored` (B, S) is true where keys are padding."""
         pairs = ((self.query, query), (self.key, key), (self.value, value))
         q, k, v = (layer(one).unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for layer, one in pairs)
-        seen = F.scaled_dot_product_attention(q, k, v, is_causal=is_causal)
+        allowed = None if ignored is None else ~ignored[:, None, None]
+        if allowed is not None and is_causal:
+            allowed = allowed & torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device).tril()
+        seen = F.scaled_dot_product_attention(q, k, v, allowed, is_causal=is_causal and allowed is None)
         return self.attention_output(seen.transpose(1, 2).flatten(2))

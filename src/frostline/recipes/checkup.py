@@ -16,8 +16,8 @@ from frostline.core.inputs import describe
 from frostline.core.layers import default_dtype_of
 from frostline.core.restore import default_dtype, kept_generators
 from frostline.core.steps import is_optimizer
-from frostline.health import Patient
-from frostline.recipes.examination import (
+from frostline.diagnosis import Patient
+from frostline.diagnosis.experiments import (
     BATCHNORM,
     Examination,
     as_batches,
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
     from frostline.core.records import Diagnosis
-    from frostline.recipes.examination import Suspicion, Trial
+    from frostline.diagnosis.experiments import Suspicion, Trial
 
 _AS_GOOD_AS_IT_GETS = 0.97  # right answers: what comes later can hardly do better, and is less specific
 _LITTLE = 0.5  # of the loss of one answer for all: who saves less may do with other steps, whatever the symptoms

@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from frostline.core import inputs as batches
-from frostline.core.arguments import as_count
+from frostline.core.arguments import as_count, as_number, as_numbers
 from frostline.core.doors import public
 from frostline.core.errors import DataError
 from frostline.core.records import Diagnosis, FitResult
-from frostline.data import split_share
+from frostline.data import labels_of, split_share
 from frostline.recipes.checkup import checkup
 from frostline.recipes.fit import fit
 from frostline.recipes.pretrained import load_pretrained
-from frostline.recipes.saving import about, save_model
+from frostline.recipes.save import about, save_model
 from frostline.splitting import Explanation, split
-from frostline.training import DatasetBatches, describe_structure, make_loss, make_optimizer
+from frostline.training import CrossEntropy, DatasetBatches, describe_structure, make_loss, make_optimizer
 from frostline.transfer import freeze, replace_head
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -115,15 +118,19 @@ def checkup_command(
 def fit_command(
     model: nn.Module, dataset: Any, val: Any, *, name: str, weights: str | None, freeze: str | None,
     val_share: float | None, epochs: int, batch_size: int, lr: float, seed: int, out: Path, cache: bool,
-    resume: bool, heal: bool = False, certificate: str | None = None,
+    resume: bool, heal: bool = False, certificate: str | None = None, optimizer: str = "adamw",
+    scheduler: str | None = None, patience: int | None = None, metric: str = "accuracy",
+    class_weights: str | None = None, label_smoothing: float = 0.0, head: str | None = None,
 ) -> FitReport:  # fmt: skip
     """Build the head, freeze, train, save; `heal` treats the model first if it is sick."""
-    reused = set_up(model, dataset, name, weights, freeze, certificate)
+    loss = _loss(dataset, class_weights, label_smoothing)
+    reused = set_up(model, dataset, name, weights, freeze, certificate, head)
     if val_share is not None:
         dataset, val = split_share(dataset, val_share, seed)
     built = describe_structure(model)
     result = fit(model, dataset, val, epochs=epochs, batch_size=batch_size, lr=lr, seed=seed, out=out, cache=cache,
-                 resume=out if resume else None, monitor="heal" if heal else True)  # fmt: skip
+                 resume=out if resume else None, monitor="heal" if heal else True, loss=loss, optimizer=optimizer,
+                 scheduler=scheduler, patience=patience, metric=metric)  # fmt: skip
     classes = tuple(getattr(dataset, "classes", None) or getattr(dataset.dataset, "classes", None) or ())
     facts: dict[str, Any] = {"model": name, "classes": classes, "best_epoch": result.best_epoch}
     if weights is not None and (settings := about(Path(weights)).get("settings")):
@@ -152,12 +159,13 @@ def inspect_command(
 
 
 def set_up(
-    model: nn.Module, dataset: Any, name: str, weights: str | None, freeze_through: str | None, certificate: str | None
+    model: nn.Module, dataset: Any, name: str, weights: str | None, freeze_through: str | None,
+    certificate: str | None, head_name: str | None = None,
 ) -> str:  # fmt: skip
     """Weights, a new head for the dataset's classes, and the freeze; says what was reused."""
-    if weights is None:
+    if weights is None and _is_random(name):
         sys.stderr.write("No --weights: the frozen layers are random, not pretrained.\n")
-    head, first = _start(model, classes_of(dataset), name, weights, certificate)
+    head, first = _start(model, classes_of(dataset), name, weights, certificate, head_name)
     if freeze_through is not None:
         freeze(model, freeze_through)
     else:
@@ -181,17 +189,66 @@ def classes_of(dataset: Any) -> tuple[str, ...]:
 
 
 def _start(
-    model: nn.Module, classes: tuple[str, ...], name: str, weights: str | None, certificate: str | None
+    model: nn.Module, classes: tuple[str, ...], name: str, weights: str | None, certificate: str | None,
+    head_name: str | None = None,
 ) -> tuple[nn.Module, str]:  # fmt: skip
     """Weights and a head, and what was reused."""
     if weights is not None:
-        return load_pretrained(model, weights, classes, spec=name, certificate=certificate)
+        return load_pretrained(model, weights, classes, spec=name, certificate=certificate, head=head_name)
     if certificate is not None:
         raise DataError(
             what="There is nothing to certify: no weights are given.", where="--certificate", received=certificate,
             do="give the weights, too: --weights FILE.",
         )  # fmt: skip
-    return replace_head(model, len(classes)), "nothing (random layers)"
+    reused = "nothing (random layers)" if _is_random(name) else f"the layers as {name} makes them (no --weights)"
+    return replace_head(model, len(classes), name=head_name), reused
+
+
+def _is_random(name: str) -> bool:
+    """True if a model of this name is built without weights; a function of the user's own may have loaded some."""
+    return name.startswith(("timm:", "hf:"))
+
+
+def _loss(dataset: Any, class_weights: str | None, label_smoothing: float) -> str | CrossEntropy:
+    """Cross entropy, weighted and smoothed as the options say.
+
+    Raises:
+        DataError: If there is not one positive weight per class, or the smoothing is not a share below 1.
+    """
+    smoothing = as_number("frostline fit", "--label-smoothing", label_smoothing)
+    if not 0 <= smoothing < 1:
+        raise DataError(
+            what="Label smoothing is a share of probability.", where="--label-smoothing", received=f"{smoothing:g}",
+            do="pass a number of 0 or more and below 1, such as 0.1.",
+        )  # fmt: skip
+    if class_weights is None:
+        return CrossEntropy(None, smoothing) if smoothing else "cross_entropy"
+    return CrossEntropy(class_weights_of(dataset, class_weights), smoothing)
+
+
+def class_weights_of(dataset: Any, text: str) -> Tensor:
+    """(C,) float32 of mean 1 over the samples if balanced by their counts, else as given."""
+    classes, labels = classes_of(dataset), labels_of(dataset)
+    if text == "balanced":
+        if labels is None:
+            raise DataError(
+                what="The labels of this dataset are not known before it is read.", where="--class-weights balanced",
+                received=type(dataset).__name__, do=f"give a number per class: --class-weights {_ones(classes)}.",
+            )  # fmt: skip
+        counts = torch.bincount(labels[labels >= 0], minlength=len(classes)).clamp(min=1)
+        return (len(labels) / (len(classes) * counts)).float()
+    weights = as_numbers("--class-weights", text)
+    if len(weights) != len(classes) or not all(0 < weight < math.inf for weight in weights):
+        raise DataError(
+            what="Every class needs one weight above 0.", where="--class-weights",
+            received=f"{text} for {len(classes)} classes: {', '.join(classes[:10])}",
+            do=f"give one for each, in this order: --class-weights {_ones(classes)}; or --class-weights balanced.",
+        )  # fmt: skip
+    return torch.tensor(weights)
+
+
+def _ones(classes: tuple[str, ...]) -> str:
+    return ",".join("1" for _ in classes)
 
 
 def _health(result: FitResult) -> str:

@@ -33,8 +33,8 @@ from frostline.core.restore import (
 from frostline.core.steps import check_dense
 from frostline.data import class_names, with_classes_of
 from frostline.recipes.healing import Healed, heal_first
-from frostline.recipes.preparing import prepare
-from frostline.recipes.watching import Watching, tell
+from frostline.recipes.monitoring import Watching, tell
+from frostline.recipes.prepare import prepare
 from frostline.training import (
     Settings,
     check_closure,

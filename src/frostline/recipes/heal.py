@@ -18,11 +18,11 @@ from frostline.core.layers import default_dtype_of
 from frostline.core.records import Healing, Treatment
 from frostline.core.restore import default_dtype, kept_generators, kept_gradients
 from frostline.core.steps import is_optimizer
-from frostline.health import Patient, Score, all_of, diagnosis_of, score, train
-from frostline.recipes.examination import as_batches, check_given, merged, usual_rows
-from frostline.recipes.examination.marks import BestMark, Verdict
-from frostline.recipes.examination.racing import UNSEEN, WATCHED, Race
-from frostline.recipes.examination.running import Runner, watched
+from frostline.diagnosis import Patient, Score, all_of, diagnosis_of, score, train
+from frostline.diagnosis.experiments import as_batches, check_given, merged, usual_rows
+from frostline.diagnosis.experiments.marks import BestMark, Verdict
+from frostline.diagnosis.experiments.race import UNSEEN, WATCHED, Race
+from frostline.diagnosis.experiments.running import Runner, watched
 from frostline.remedies import clip_by_norm
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
     from frostline.core.records import Diagnosis
-    from frostline.recipes.examination import Batch, Suspicion
+    from frostline.diagnosis.experiments import Batch, Suspicion
 
 _LEG, _FEWEST_STEPS = 0.05, 15  # from one comparison to the next: of the batches, and at least
 _LEGS = 6  # in which a treatment must have got ahead

@@ -16,13 +16,15 @@ from frostline.porting.plan.execution import carry_out
 from frostline.porting.plan.port_plan import make_plan
 from frostline.porting.proof.golden import as_golden, check_taken, fitted
 from frostline.porting.proof.outputs import Golden
+from frostline.porting.proof.padding import with_padding
 from frostline.porting.proof.record import certificate_of
 from frostline.porting.proof.reference import Reference, reference_of
+from frostline.porting.proof.reopened import settle_or_reopen
 from frostline.porting.proof.statistics import compare_statistics
-from frostline.porting.proof.trials import prove, repeated, settle
+from frostline.porting.proof.trials import prove, repeated
+from frostline.porting.readers.digests import digests_beside
 from frostline.porting.readers.formats import open_source
-from frostline.porting.settings.comparison import compare
-from frostline.porting.settings.setting import causes_of, checks_of, set_equal
+from frostline.porting.settings.comparison import Compared
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -104,24 +106,31 @@ def port(
             what="`like` takes the certificate of an earlier port.", where="port(like=...)",
             received=f"a value of type {type(like).__name__}", do="pass the certificate that an earlier port returned.",
         )  # fmt: skip
-    with open_source(path, key) as (content, file), ExitStack() as undo:
+    with open_source(path, key) as (content, file), digests_beside(file) as digests, ExitStack() as undo:
         path = file.path if path.is_dir() else path
-        plan = make_plan(content, str(path), model, hints=hints, partial=partial, inputs=wanted and wanted.inputs)
+
+        def planned(*, has_names: bool) -> PortPlan:
+            made = make_plan(content, str(path), model, hints=hints, partial=partial, inputs=wanted and wanted.inputs,
+                             has_names=has_names, has_orders=has_names and like is None)  # fmt: skip
+            return replace(made, notes=(*made.notes, *converted))
+
+        plan = planned(has_names=True)
         plan = repeated(plan, like) if like is not None else plan
-        plan = replace(plan, notes=(*plan.notes, *converted))
         beside = _reference(content, plan, model, wanted, like)
-        settings = compare(plan, content, model, beside.shapes)
-        done = set_equal(settings, undo) if adapt else ()
-        plan, alternatives = settle(plan, model, beside.goldens, causes_of(settings))
-        settings = compare(plan, content, model, beside.shapes)
-        done += set_equal(settings, undo) if adapt else ()
+        settings = Compared(content, model, beside.shapes, undo if adapt else None).by(plan)
+        plan, alternatives = settle_or_reopen(
+            plan, lambda: planned(has_names=False), model, beside, settings.causes()
+        )  # fmt: skip
+        settings = settings.by(plan)  # layers that were open have their partners now
         undo.callback(carry_out(plan, model))
-        runs = prove(plan, model, beside, alternatives, causes_of(settings))
-        checks = checks_of(settings, done, has_run=any(not run.layers for run in runs)) + plan.assumed
+        runs = prove(plan, model, beside, alternatives, settings.causes())
+        checks = settings.checks(has_run=any(not run.layers for run in runs)) + plan.assumed
+        checks = with_padding(checks, beside, model)
         if wanted is not None and not wanted.outputs:
             checks += compare_statistics(model, wanted.inputs, plan)
         made = certificate_of(plan, beside, model, runs, checks)
-        made = replace(made, sha256=file.digest(), files=file.digests_of_parts(), key=key or "", is_adapted=adapt)
+        sha256, files = digests()
+        made = replace(made, sha256=sha256, files=files, key=key or "", is_adapted=adapt)
         file.check_unchanged()
         undo.pop_all()
     return made

@@ -14,7 +14,7 @@ from frostline.porting.readers.formats import open_source
 from frostline.porting.readers.weight_file import digest_of_file
 from frostline.porting.scaffold.module_text import module_text
 from frostline.recipes.port import port
-from frostline.recipes.saving import save_model
+from frostline.recipes.save import save_model
 
 if TYPE_CHECKING:
     from torch import nn

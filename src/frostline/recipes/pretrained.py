@@ -12,7 +12,7 @@ from frostline.core.io import write_json
 from frostline.porting.readers.formats import open_source
 from frostline.recipes.port import port
 from frostline.recipes.reuse import OURS, reuse
-from frostline.recipes.saving import about
+from frostline.recipes.save import about
 from frostline.transfer import replace_head
 
 if TYPE_CHECKING:
@@ -25,7 +25,8 @@ _OPTIONS = (("partial=True", "--partial"), ("adapt=True", "--adapt"), ("golden="
 
 
 def load_pretrained(
-    model: nn.Module, file: str, classes: tuple[str, ...], *, spec: str, certificate: str | None = None
+    model: nn.Module, file: str, classes: tuple[str, ...], *, spec: str, certificate: str | None = None,
+    head: str | None = None,
 ) -> tuple[nn.Module, str]:  # fmt: skip
     """Load pretrained layers, and the head of the file if a run on the same classes saved it; else make a new head.
 
@@ -38,6 +39,7 @@ def load_pretrained(
         classes: The classes of the data.
         spec: The argument `--model` of the command, for error texts.
         certificate: The path to which the certificate of a port is saved; None saves none.
+        head: Qualified name of the output layer; None finds it.
 
     Returns:
         The head, and a sentence that states which weights were loaded.
@@ -57,7 +59,7 @@ def load_pretrained(
                 received=f"{file}, a file of PyTorch's weights", do="leave --certificate out.",
             )  # fmt: skip
         try:
-            return _copied(model, weights, classes)
+            return _copied(model, weights, classes, head)
         except LayerNotFound as error:
             error.do += f" If only the names differ: {_command(weights, spec)}."
             raise
@@ -69,10 +71,12 @@ def load_pretrained(
     if certificate is not None:
         write_json(as_path("frostline", "--certificate", certificate), made.as_dict())
         line += f"; certificate: {certificate}"
-    return replace_head(model, len(classes)), line
+    return replace_head(model, len(classes), name=head), line
 
 
-def _copied(model: nn.Module, weights: Path, classes: tuple[str, ...]) -> tuple[nn.Module, str]:
+def _copied(
+    model: nn.Module, weights: Path, classes: tuple[str, ...], head_name: str | None
+) -> tuple[nn.Module, str]:  # fmt: skip
     made = about(weights)
     if made.get("treated"):
         raise DataError(
@@ -84,7 +88,7 @@ def _copied(model: nn.Module, weights: Path, classes: tuple[str, ...]) -> tuple[
     summary = None
     if known is None or tuple(known) != classes:
         summary = reuse(weights, model)
-    head = replace_head(model, len(classes))
+    head = replace_head(model, len(classes), name=head_name)
     if summary is None:
         summary = reuse(weights, model)
     odd = (*summary.skipped, *summary.new)

@@ -15,10 +15,10 @@ from frostline.core.doors import public
 from frostline.core.errors import DataError
 from frostline.core.inputs import call_with_model, leaves
 from frostline.core.records import Change
-from frostline.remedies.insertion import watching
-from frostline.remedies.normalised import AnswersForLayer
-from frostline.remedies.places import CONVOLUTIONS
-from frostline.remedies.population import Population, Replay
+from frostline.remedies.batchnorm.insert import watching
+from frostline.remedies.batchnorm.insertion_points import CONVOLUTIONS
+from frostline.remedies.batchnorm.layers import AnswersForLayer
+from frostline.remedies.batchnorm.population import Population, Replay
 from frostline.remedies.surgery import Snapshot, replace_everywhere
 
 if TYPE_CHECKING:

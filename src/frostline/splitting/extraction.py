@@ -11,20 +11,20 @@ from torch.overrides import TorchFunctionMode, _pop_mode_temporarily
 
 from frostline.core import inputs as batches
 from frostline.core.restore import kept_attributes, kept_generators, kept_modes
-from frostline.splitting import operations
-from frostline.splitting.graphs import apply_function
+from frostline.splitting import torch_calls
+from frostline.splitting.addresses import Frame, Frames, Point
+from frostline.splitting.containers import outline, tensors_in
+from frostline.splitting.graph_writer import apply_function
 from frostline.splitting.guards import Expected, Guard
-from frostline.splitting.listening import listening
-from frostline.splitting.points import Frame, Frames, Point
-from frostline.splitting.quieting import Quiet, arguments_of, run_module
-from frostline.splitting.structure import outline, tensors_in
-from frostline.splitting.values import version_of
+from frostline.splitting.module_calls import listening
+from frostline.splitting.omitted_noise import Quiet, arguments_of, run_module
+from frostline.splitting.tensor_ledger import version_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from frostline.splitting.frontiers import Entry, Frontier
-    from frostline.splitting.kinds import Kinds
+    from frostline.splitting.frontier import Entry, Frontier
+    from frostline.splitting.frost_line import Kinds
 
 
 class _Finished(BaseException):
@@ -145,7 +145,7 @@ class Extraction:
         versions = [(tensor, version_of(tensor)) for tensor in tensors_in(args)]
         with self.mode.off():
             result = run()
-        self.called(operations.name_of(apply_function), result, versions)
+        self.called(torch_calls.name_of(apply_function), result, versions)
         return result
 
     def called(self, operation: str, result: Any, versions: list[tuple[Tensor, int]]) -> None:
@@ -163,25 +163,25 @@ class Extraction:
     def handed_over(self, func: Any, result: Any, tensors: list[Tensor]) -> None:
         """A value was handed to Python: is it the one that the recording met?"""
         frame = self.frames.top.frame
-        if operations.is_size(func) or frame in self.expected.unguarded or not self._is_guarded(frame):
+        if torch_calls.is_size(func) or frame in self.expected.unguarded or not self._is_guarded(frame):
             return
         if any(tensor.requires_grad for tensor in tensors):
             return  # of the trainable part: the recording has refused all that steers
-        point = self.frames.top.point(operations.name_of(func))
+        point = self.frames.top.point(torch_calls.name_of(func))
         guard = self.expected.guards.get(point)
-        value = operations.plain_value(result, tensors)
-        self._compare(guard or Guard(point, "nothing", operations.user_line()), value)
+        value = torch_calls.plain_value(result, tensors)
+        self._compare(guard or Guard(point, "nothing", torch_calls.user_line()), value)
 
     def call_failed(self, func: Any, tensors: list[Tensor], error: Exception) -> None:
         """A torch call of the innermost frame raised an error, which the model may catch."""
         if not any(tensor.requires_grad for tensor in tensors):  # the recording has refused those of the trainable part
-            self._failed(self.frames.top.point(operations.failure_of(func)), error)
+            self._failed(self.frames.top.point(torch_calls.failure_of(func)), error)
 
     def _failed(self, point: Point, error: Exception) -> None:
         frame = self.frames.top.frame
         if frame not in self.expected.unguarded and self._is_guarded(frame):
             guard = self.expected.guards.get(point)
-            self._compare(guard or Guard(point, "nothing", operations.user_line()), type(error).__name__)
+            self._compare(guard or Guard(point, "nothing", torch_calls.user_line()), type(error).__name__)
 
     def _is_guarded(self, frame: Frame) -> bool:
         return frame in self.listened or self.kinds.is_mixed(self.frames.top.module)
@@ -227,9 +227,9 @@ class _Mode(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        if operations.name_of(func) == "__iter__":
+        if torch_calls.name_of(func) == "__iter__":
             return iter(self.__torch_function__(Tensor.unbind, types, (args[0], 0)))
-        if operations.asks_for_gradients(func) and not args[0].requires_grad:
+        if torch_calls.asks_for_gradients(func) and not args[0].requires_grad:
             return args[0]
         args, kwargs = arguments_of(self.extraction.quiet, self.extraction.frames, func, args, kwargs)
         versions = [(tensor, version_of(tensor)) for tensor in tensors_in((args, kwargs))]
@@ -238,10 +238,10 @@ class _Mode(TorchFunctionMode):
         except Exception as error:
             self.extraction.call_failed(func, tensors_in((args, kwargs)), error)
             raise
-        if operations.hands_over(func, result):
+        if torch_calls.hands_over(func, result):
             self.extraction.handed_over(func, result, tensors_in((args, kwargs)))
             return result
-        self.extraction.called(operations.name_of(func), result, versions)
+        self.extraction.called(torch_calls.name_of(func), result, versions)
         return result
 
 

@@ -12,12 +12,12 @@ import torch
 from frostline.core import inputs as batches
 from frostline.core.errors import NotCacheable, SplitError
 from frostline.core.restore import kept_attributes, kept_buffers, kept_generators, kept_gradients, kept_modes
-from frostline.splitting import operations
-from frostline.splitting.graphs import UnknownValue
-from frostline.splitting.sizes import NOT_GENERAL
+from frostline.splitting import torch_calls
+from frostline.splitting.batch_sizes import NOT_GENERAL
+from frostline.splitting.containers import tensors_in
+from frostline.splitting.graph_writer import UnknownValue
 from frostline.splitting.sources import returns_nothing, sources_of
 from frostline.splitting.state import keeps_state_error, moving_state
-from frostline.splitting.structure import tensors_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -108,7 +108,7 @@ def trainable_value_error(module: str, name: str) -> SplitError:
     """A value of the trainable part steers Python: the head could not follow it."""
     return SplitError(
         what="A value that depends on trainable weights is handed to Python.",
-        where=f"{module or 'the model'}, {operations.user_line()}",
+        where=f"{module or 'the model'}, {torch_calls.user_line()}",
         received=f"Tensor.{name}() of a value that will change while the head trains",
         do="keep the value in torch (torch.where, tensor arithmetic), or freeze the layers it comes from.",
     )
@@ -118,7 +118,7 @@ def outside_of_torch_error(module: str, since: str) -> NotCacheable:
     """What numpy computes on the frozen side leaves no trace in the recipe."""
     return NotCacheable(
         what="The frozen part computes outside of torch: what it computes there cannot be fingerprinted.",
-        where=f"{module or 'the model'}, {operations.user_line()}",
+        where=f"{module or 'the model'}, {torch_calls.user_line()}",
         received=f"a tensor made from numpy data, after {since}",
         do="write that step in torch, or move it into the dataset's transform.",
     )
@@ -128,7 +128,7 @@ def unnamed_error(value: str, module: str) -> NotCacheable:
     """The recipe key would be the same for two models that compute different features."""
     return NotCacheable(
         what="The recipe key cannot hold an argument of a frozen call: its content cannot be read.",
-        where=f"{module or 'the model'}, {operations.user_line()}",
+        where=f"{module or 'the model'}, {torch_calls.user_line()}",
         received=value,
         do="pass a number, a tensor, an array, a container of these, or a plain function of them; or train with "
         "frostline.fit(..., cache=False).",
@@ -150,7 +150,7 @@ def trainable_failure_error(module: str, error: Exception) -> SplitError:
     """A call of the trainable part fails and the model goes on: whether it fails will follow the weights."""
     return SplitError(
         what="The model catches an error of its trainable part.",
-        where=f"{module or 'the model'}, {operations.user_line()}",
+        where=f"{module or 'the model'}, {torch_calls.user_line()}",
         received=f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}",
         do="put the step, with its try, into a module of its own that holds no frozen layers, so that it is called "
         "whole; or train with frostline.fit(..., cache=False).",
@@ -167,7 +167,7 @@ def refuse_moved_line(name: str | None, parameter: nn.Parameter, is_wanted: bool
         return
     raise SplitError(
         what=f"The forward pass {'thaws' if is_wanted else 'freezes'} the weight {name or 'outside of the model'!r}.",
-        where=operations.user_line(),
+        where=torch_calls.user_line(),
         received=f"requires_grad = {is_wanted} on a weight that is {'frozen' if is_wanted else 'trainable'}",
         do="set what trains before the training, with frostline.freeze and frostline.thaw; or use torch.no_grad() "
         "where no gradients are wanted.",
@@ -214,7 +214,7 @@ def autograd_error(module: str) -> SplitError:
     """The graph of autograd of a recording is not that of the head."""
     return SplitError(
         what="The model reaches into the autograd graph of its trainable part.",
-        where=f"{module or 'the model'}, {operations.user_line()}",
+        where=f"{module or 'the model'}, {torch_calls.user_line()}",
         received="Tensor.grad_fn: a hook on it, or a decision by it, would be missing in the head",
         do="use tensor.register_hook; or put the step into a module of its own that holds no frozen layers; or train "
         "with frostline.fit(..., cache=False).",
@@ -246,7 +246,7 @@ def frozen_weight_error(name: str) -> NotCacheable:
     """A frozen look-up table that its own forward changes."""
     return NotCacheable(
         what=f"The frozen part changes its own weights: {name!r} is scaled to max_norm in every forward pass.",
-        where=f"{name}, {operations.user_line()}",
+        where=f"{name}, {torch_calls.user_line()}",
         received="a frozen embedding with max_norm",
         do="set max_norm = None on the nn.Embedding that holds it, or leave it out of F.embedding; then split again.",
     )
@@ -264,7 +264,7 @@ def refuse_closed_over_tensors(hook: Any, module: str) -> None:
         return
     raise SplitError(
         what="A hook on an activation holds values of one batch.",
-        where=f"{module or 'the model'}, {operations.user_line()}",
+        where=f"{module or 'the model'}, {torch_calls.user_line()}",
         received=f"{getattr(hook, '__name__', type(hook).__name__)}, which keeps tensors or an object with a state",
         do="compute with the gradient alone in the hook; or put that step into a module of its own that holds no "
         "frozen layers; or train with frostline.fit(..., cache=False).",

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from torch import Tensor, nn
 
-from frostline.splitting.points import Frame, Point
-from frostline.splitting.structure import outline
+from frostline.splitting.addresses import Frame, Point
+from frostline.splitting.containers import outline
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

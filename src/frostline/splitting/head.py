@@ -10,20 +10,20 @@ import torch
 from torch import Tensor, fx, nn
 
 from frostline.core.errors import NotCacheable, SplitError
+from frostline.splitting.containers import filled
 from frostline.splitting.failures import changed_model_error
-from frostline.splitting.fingerprints import has_state
-from frostline.splitting.layouts import Layout, from_rows
+from frostline.splitting.frontier import Layout, from_rows
+from frostline.splitting.grad_and_autocast import kept_region
 from frostline.splitting.left_values import LeftValue, leave
 from frostline.splitting.module_tables import ModuleTables
 from frostline.splitting.places import Place
-from frostline.splitting.regions import kept_region
+from frostline.splitting.python_values import has_state
 from frostline.splitting.state import watched_places
-from frostline.splitting.structure import filled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from frostline.splitting.frontiers import Frontier
+    from frostline.splitting.frontier import Frontier
     from frostline.splitting.recording import Recording
 
 

@@ -23,12 +23,12 @@ from torch import Tensor, nn
 from frostline.core.code_names import is_library
 from frostline.core.digests import code_digest, tensor_digest
 from frostline.core.generators import GENERATORS, state_of
-from frostline.splitting.fingerprints import fingerprint
+from frostline.splitting.containers import attributes_in
 from frostline.splitting.places import Place, Walk
+from frostline.splitting.python_values import fingerprint
 from frostline.splitting.scripts import SCRIPTED, UnreadableScript, script_text
 from frostline.splitting.size_number import plain
 from frostline.splitting.sources import Source
-from frostline.splitting.structure import attributes_in
 
 TensorText = Callable[[Tensor], str]
 

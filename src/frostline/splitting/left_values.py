@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 from torch import Tensor, nn
 
-from frostline.splitting.structure import Slot, filled, replace, template_of, tensors_in
+from frostline.splitting.containers import Slot, filled, replace, template_of, tensors_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from frostline.splitting.values import Values
+    from frostline.splitting.tensor_ledger import Values
 
 _TORCH_OWN = frozenset(vars(nn.Module()))
 _MAX_TENSORS = 64  # of one attribute

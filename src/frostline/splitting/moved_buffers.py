@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from frostline.core.errors import NotCacheable
-from frostline.splitting import operations
-from frostline.splitting.structure import is_same
+from frostline.splitting import torch_calls
+from frostline.splitting.containers import is_same
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from frostline.splitting.kinds import Kinds
+    from frostline.splitting.frost_line import Kinds
     from frostline.splitting.recording import Recording
-    from frostline.splitting.values import Values, Versions
+    from frostline.splitting.tensor_ledger import Values, Versions
 
 
 class MovedBuffers:
@@ -82,7 +82,7 @@ def refuse_moved_buffers(values: Values, written: list[Tensor]) -> None:
         if name:
             raise NotCacheable(
                 what=f"The frozen part changes its own state: {name!r} is written during the forward pass.",
-                where=f"{values.frames.top.frame.name or 'the model'}, {operations.user_line()}",
+                where=f"{values.frames.top.frame.name or 'the model'}, {torch_calls.user_line()}",
                 received=f"an in-place change of {name!r}",
                 do="frostline.freeze the module, so that it runs in inference mode; or remove that line.",
             )

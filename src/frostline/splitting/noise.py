@@ -12,18 +12,18 @@ import numpy as np
 import torch
 
 from frostline.core.errors import NotCacheable, SplitError
-from frostline.splitting import operations
-from frostline.splitting.quieting import NoiseOnFrozenSide, NoiseSource, is_dropout
-from frostline.splitting.structure import tensors_in
+from frostline.splitting import torch_calls
+from frostline.splitting.containers import tensors_in
+from frostline.splitting.omitted_noise import NoiseOnFrozenSide, NoiseSource, is_dropout
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import Tensor, nn
 
-    from frostline.splitting.kinds import Kinds
-    from frostline.splitting.points import Frames
-    from frostline.splitting.values import Values
+    from frostline.splitting.addresses import Frames
+    from frostline.splitting.frost_line import Kinds
+    from frostline.splitting.tensor_ledger import Values
 
 
 class NoisyModule(Exception):  # noqa: N818 (a signal)
@@ -72,10 +72,10 @@ class Noise:
         self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], noise: tuple[Tensor, ...]
     ) -> NoiseSource | None:
         """None for a quiet call; for a noisy one its source, if the noise belongs to the trainable part."""
-        has_statistics = operations.uses_batch_statistics(func, args, kwargs) and not (
+        has_statistics = torch_calls.uses_batch_statistics(func, args, kwargs) and not (
             self.values.follows_from_weights(tensors_in((args, kwargs))[0])  # weights that are standardised
         )
-        if not has_statistics and operations.is_same_noise(noise, operations.noise_state()):
+        if not has_statistics and torch_calls.is_same_noise(noise, torch_calls.noise_state()):
             return None
         top, owner = self.frames.top, self.owner()
         if not self.kinds.is_mixed(owner) and not self.kinds.is_trainable(owner):
@@ -83,14 +83,14 @@ class Noise:
             name, mode = top.frame.name or "the model", "training" if owner.training else "inference"
             raise NotCacheable(
                 what=f"The frozen part is not deterministic: {name} {reason}.",
-                where=f"{name} ({type(top.module).__name__}) is in {mode} mode; {operations.user_line()}",
-                received=f"{operations.name_of(func)} inside of a frozen module",
+                where=f"{name} ({type(top.module).__name__}) is in {mode} mode; {torch_calls.user_line()}",
+                received=f"{torch_calls.name_of(func)} inside of a frozen module",
                 do=self._remedy(owner, has_statistics),
             )
         if top.module is not owner and self.may_be(top.module):
             raise NoisyModule
-        call = top.following(operations.name_of(func)) if is_dropout(func) else None
-        return NoiseSource(call, self.kinds.name(owner), operations.user_line())
+        call = top.following(torch_calls.name_of(func)) if is_dropout(func) else None
+        return NoiseSource(call, self.kinds.name(owner), torch_calls.user_line())
 
     def _remedy(self, owner: nn.Module, has_statistics: bool) -> str:
         if owner.training:
@@ -112,7 +112,7 @@ class Noise:
         """
         if not self.python.has_drawn():
             return
-        top, line = self.frames.top, operations.user_line()
+        top, line = self.frames.top, torch_calls.user_line()
         if not self.values.nodes and self.may_be(top.module):
             line = f"what draws from Python or NumPy before {line}"
             raise NoiseOnFrozenSide(NoiseSource(top.frame, top.frame.name, line))
@@ -144,7 +144,7 @@ class Noise:
 
     def refuse_batch_statistics(self, module: nn.Module) -> None:
         """Raise if a frozen normalisation layer uses the statistics of the batch."""
-        if operations.is_batch_norm_in_training(module) and self.kinds.is_frozen(module):
+        if torch_calls.is_batch_norm_in_training(module) and self.kinds.is_frozen(module):
             name = self.kinds.name(module)
             self.values.recording.is_unsound = True
             raise NotCacheable(

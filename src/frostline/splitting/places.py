@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from frostline.core.attributes import attributes_of
 from frostline.core.code_names import is_library, loaded, loaded_arguments, nested
-from frostline.splitting.fingerprints import NUMBERS, fingerprint, has_state, mark_of
+from frostline.splitting.python_values import NUMBERS, fingerprint, has_state, mark_of
 from frostline.splitting.scripts import SCRIPTED
 from frostline.splitting.sources import Source, stored, texts_as_names, with_callees
 

@@ -10,30 +10,29 @@ import torch
 from frostline.core import inputs as batches
 from frostline.core.layers import frozen_modules
 from frostline.core.restore import kept_attributes, kept_buffers
-from frostline.splitting.checks import check_frontier
+from frostline.splitting.batch_sizes import generalise
+from frostline.splitting.containers import outline
 from frostline.splitting.extraction import extract_features
 from frostline.splitting.failures import unheard_error
-from frostline.splitting.frontiers import DependsOnBatch, find_frontier
+from frostline.splitting.fingerprint import make_recipe
+from frostline.splitting.frontier import DependsOnBatch, find_frontier, find_layout
+from frostline.splitting.frost_line import Kinds
 from frostline.splitting.guards import Expected, Handed, expect
 from frostline.splitting.head import Head, assemble, build_head
-from frostline.splitting.kinds import Kinds
-from frostline.splitting.layouts import find_layout
-from frostline.splitting.quieting import NoiseOnFrozenSide, Quiet, add_quiet, check_quiet_modules
-from frostline.splitting.recipes import make_recipe
+from frostline.splitting.omitted_noise import NoiseOnFrozenSide, Quiet, add_quiet, check_quiet_modules
 from frostline.splitting.recorder import Recorder
 from frostline.splitting.recording import RecorderSettings
+from frostline.splitting.refusals import check_frontier
 from frostline.splitting.samples import LARGE, SMALL, batch_of, other_values
-from frostline.splitting.sizes import generalise
 from frostline.splitting.state import refuse_unknown_constants, steered_state
-from frostline.splitting.structure import outline
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from torch import Tensor, nn
 
-    from frostline.splitting.frontiers import Frontier, Pair
-    from frostline.splitting.points import Point
+    from frostline.splitting.addresses import Point
+    from frostline.splitting.frontier import Frontier, Pair
     from frostline.splitting.recording import Recording
     from frostline.splitting.sources import Source
 

@@ -16,19 +16,9 @@ from torch.overrides import TorchFunctionMode
 
 from frostline.core import inputs as batches
 from frostline.core.errors import FrostlineError, NotCacheable
-from frostline.splitting import failures, operations
-from frostline.splitting.callog import CallLog
-from frostline.splitting.graphs import GraphWriter, UnknownValue, apply_function
-from frostline.splitting.guards import Guard, python_state, returned_guard
-from frostline.splitting.left_values import LeftValues
-from frostline.splitting.listening import listening
-from frostline.splitting.moved_buffers import MovedBuffers, is_own_state, refuse_moved_buffers
-from frostline.splitting.noise import Noise, NoisyModule, PythonNoise
-from frostline.splitting.points import Frame, Frames, Point
-from frostline.splitting.quieting import NoiseOnFrozenSide, NoiseSource, arguments_of, run_module
-from frostline.splitting.recording import Block, RecorderSettings, Recording
-from frostline.splitting.size_number import tracked
-from frostline.splitting.structure import (
+from frostline.splitting import failures, torch_calls
+from frostline.splitting.addresses import Frame, Frames, Point
+from frostline.splitting.containers import (
     calls_itself_otherwise,
     detached,
     has_numbers,
@@ -36,12 +26,22 @@ from frostline.splitting.structure import (
     template_of,
     tensors_in,
 )
-from frostline.splitting.values import Values, told_apart
+from frostline.splitting.fingerprint import CallLog
+from frostline.splitting.graph_writer import GraphWriter, UnknownValue, apply_function
+from frostline.splitting.guards import Guard, python_state, returned_guard
+from frostline.splitting.left_values import LeftValues
+from frostline.splitting.module_calls import listening
+from frostline.splitting.moved_buffers import MovedBuffers, is_own_state, refuse_moved_buffers
+from frostline.splitting.noise import Noise, NoisyModule, PythonNoise
+from frostline.splitting.omitted_noise import NoiseOnFrozenSide, NoiseSource, arguments_of, run_module
+from frostline.splitting.recording import Block, RecorderSettings, Recording
+from frostline.splitting.size_number import tracked
+from frostline.splitting.tensor_ledger import Values, told_apart
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-    from frostline.splitting.kinds import Kinds
+    from frostline.splitting.frost_line import Kinds
 
 # What stops a recording; a model may catch it by mistake.
 _SIGNALS = (FrostlineError, UnknownValue, NoiseOnFrozenSide)
@@ -151,7 +151,7 @@ class Recorder(TorchFunctionMode):
             self.frames.close()
         with torch._C.DisableTorchFunction():
             if is_block:
-                guard = returned_guard(frame.frame, result, operations.user_line())
+                guard = returned_guard(frame.frame, result, torch_calls.user_line())
                 if guard is not None:
                     handed.guards[guard.point] = guard
                 if python_state(module) != state or self.kinds.shared.has(module):
@@ -171,16 +171,16 @@ class Recorder(TorchFunctionMode):
         run: Callable[[], Any],
     ) -> Any:  # fmt: skip
         """Enter a module without parameters; if it draws noise, start over and record it whole."""
-        if operations.is_batch_norm_in_training(module):
+        if torch_calls.is_batch_norm_in_training(module):
             return self._record_module(module, args, kwargs, run, is_noise=True)
-        noise = operations.noise_state()
+        noise = torch_calls.noise_state()
         with torch._C.DisableTorchFunction():
             kept = [(tensor, tensor.detach().clone(), tensor._version) for tensor in inputs]
         depth, calls = len(self.frames.stack), self.frames.calls.copy()
         try:
             return self._enter(module, run)
         except NoisyModule:
-            operations.set_noise_state(noise)
+            torch_calls.set_noise_state(noise)
             self.frames.calls = calls
             del self.frames.stack[depth:]
             with torch.no_grad(), torch._C.DisableTorchFunction():
@@ -197,11 +197,11 @@ class Recorder(TorchFunctionMode):
         nth = self.frames.calls[name]
         self.frames.calls[name] += 1
         with torch._C.DisableTorchFunction():
-            before, noise = self.values.versions((args, kwargs)), operations.noise_state()
+            before, noise = self.values.versions((args, kwargs)), torch_calls.noise_state()
         self.suspended = True
         try:
             result = run()
-            if self.noise.python.has_drawn() or not operations.is_same_noise(noise, operations.noise_state()):
+            if self.noise.python.has_drawn() or not torch_calls.is_same_noise(noise, torch_calls.noise_state()):
                 result = told_apart(result, before)
         except Exception as error:
             self._failed(Point(self.frames.top.frame, name, nth, "raised"), error, is_trained=True)
@@ -210,7 +210,7 @@ class Recorder(TorchFunctionMode):
             self.suspended = False
         if has_numbers(result):  # they may follow trainable values, and would steer whoever called the module
             raise UnknownValue
-        source = NoiseSource(Frame(name, nth), name, operations.user_line()) if is_noise else None
+        source = NoiseSource(Frame(name, nth), name, torch_calls.user_line()) if is_noise else None
         with torch._C.DisableTorchFunction():
             self.writer.write("call_module", name, (args, kwargs), result, before, source, module)
         return result
@@ -243,36 +243,36 @@ class Recorder(TorchFunctionMode):
             return self._called(func, types, args, kwargs or {})
 
     def _called(self, func: Any, types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if operations.name_of(func) == "__iter__":
+        if torch_calls.name_of(func) == "__iter__":
             return iter(self.__torch_function__(Tensor.unbind, types, (args[0], 0)))
         self.recording.note_sources(self.frames.top.frame)
         args, kwargs = arguments_of(self.quiet, self.frames, func, args, kwargs)
         inputs = tensors_in((args, kwargs))
         self._refuse_numpy(func, inputs)
-        before, noise = self.values.versions((args, kwargs)), operations.noise_state()
+        before, noise = self.values.versions((args, kwargs)), torch_calls.noise_state()
         tainted = [tensor for tensor in inputs if self.values.is_tainted(tensor)]
-        if operations.name_of(func) == "grad_fn" and tainted and operations.is_of_model():
+        if torch_calls.name_of(func) == "grad_fn" and tainted and torch_calls.is_of_model():
             raise failures.autograd_error(self.frames.top.frame.name)
-        if operations.asks_for_gradients(func):
+        if torch_calls.asks_for_gradients(func):
             if isinstance(args[0], nn.Parameter):
                 failures.refuse_moved_line(self.values.name_of_memory(args[0]), args[0], bool((*args[1:], True)[0]))
             elif not tainted:
                 self.recording.asks_for_gradients = True
                 return args[0]  # gradients of a frozen value: the switch of gradient checkpointing
         self.noise.refuse_into(None, tainted, inputs)
-        if tainted and operations.converts(func):
+        if tainted and torch_calls.converts(func):
             self._handed_over(func, None, inputs, tainted)
-        if operations.renormalises(func, args, kwargs) and not args[1].requires_grad:
+        if torch_calls.renormalises(func, args, kwargs) and not args[1].requires_grad:
             self.recording.is_unsound = True
             raise failures.frozen_weight_error(self.values.name_of_memory(args[1]) or "a weight")
         try:
             result = func(*args, **kwargs)
         except Exception as error:
-            self._failed(self.frames.top.point(operations.failure_of(func)), error, is_trained=bool(tainted))
+            self._failed(self.frames.top.point(torch_calls.failure_of(func)), error, is_trained=bool(tainted))
             raise
-        if operations.hands_over(func, result):
+        if torch_calls.hands_over(func, result):
             self._handed_over(func, result, inputs, tainted)
-            is_counted = operations.is_size(func) and not self.recording.handed.is_inside_block(self.frames.top.frame)
+            is_counted = torch_calls.is_size(func) and not self.recording.handed.is_inside_block(self.frames.top.frame)
             return tracked(result, self.recording.handed.note_decision) if is_counted else result
         if type(result) in (tuple, list) and len(inputs) == 1:
             self._size_read(inputs, tainted, is_decided=True)  # parts of a tensor in a list: Python can count them
@@ -292,7 +292,7 @@ class Recorder(TorchFunctionMode):
         if is_trained:
             self.refused = self.refused or failures.trainable_failure_error(point.frame.name, error)
         self.recording.handed.decide(point.frame)
-        self.recording.handed.guards[point] = Guard(point, type(error).__name__, operations.user_line())
+        self.recording.handed.guards[point] = Guard(point, type(error).__name__, torch_calls.user_line())
 
     @contextmanager
     def _noting(self) -> Generator[None]:
@@ -306,28 +306,28 @@ class Recorder(TorchFunctionMode):
     def _record_call(
         self, func: Any, args: Any, kwargs: dict[str, Any], result: Any, before: Any, source: NoiseSource | None
     ) -> None:
-        has_effect = tensors_in(result) or self.values.written(before) or operations.is_setter(func)
-        if operations.is_hook(func):
+        has_effect = tensors_in(result) or self.values.written(before) or torch_calls.is_setter(func)
+        if torch_calls.is_hook(func):
             failures.refuse_closed_over_tensors(args[1], self.frames.top.frame.name)
             has_effect = True
         if not has_effect:
             return
-        self.frames.top.point(operations.name_of(func))
+        self.frames.top.point(torch_calls.name_of(func))
         self.recording.handed.leave_open(self.frames.top.frame)
-        if operations.is_setter(func) and (name := self.values.name_of_memory(args[0])) is not None:
+        if torch_calls.is_setter(func) and (name := self.values.name_of_memory(args[0])) is not None:
             self.recording.live.add(name)
-        op, target, args = operations.as_node(func, args, kwargs)
+        op, target, args = torch_calls.as_node(func, args, kwargs)
         self.writer.write(op, target, (args, kwargs), result, before, source, None)
 
     def _frozen_call(self, func: Any, args: Any, kwargs: dict[str, Any], result: Any, before: Any) -> None:
         written = self.values.written(before)
-        if operations.is_setter(func) and operations.name_of(func) == "data":
+        if torch_calls.is_setter(func) and torch_calls.name_of(func) == "data":
             written = [*written, args[0]]
         if not tensors_in(result) and not written:
             return
         refuse_moved_buffers(self.values, written)
-        point = self.frames.top.point(operations.name_of(func))
-        self.recording.sized_by_values.update([point] if operations.is_sized_by_values(func, args) else [])
+        point = self.frames.top.point(torch_calls.name_of(func))
+        self.recording.sized_by_values.update([point] if torch_calls.is_sized_by_values(func, args) else [])
         self.values.frozen_call(point, func, args, kwargs, result, written)
         self.log.call(func, args, kwargs, result)
 
@@ -347,7 +347,7 @@ class Recorder(TorchFunctionMode):
             self.suspended, self.logs_body = False, False
         with torch._C.DisableTorchFunction():
             if is_tainted:
-                self.frames.top.point(operations.name_of(apply_function))
+                self.frames.top.point(torch_calls.name_of(apply_function))
                 self.writer.write("call_function", apply_function, ((function, *args), {}), result, before, None, None)
                 return result
             self.log.function_returned(args, result)
@@ -364,8 +364,8 @@ class Recorder(TorchFunctionMode):
     # Values that leave torch
 
     def _handed_over(self, func: Any, result: Any, tensors: list[Tensor], tainted: list[Tensor]) -> None:
-        name, frame = operations.name_of(func), self.frames.top.frame
-        if operations.is_size(func):
+        name, frame = torch_calls.name_of(func), self.frames.top.frame
+        if torch_calls.is_size(func):
             self._size_read(tensors, tainted, is_decided=name == "__len__")  # `len` gives Python a plain number
             return
         if self.noise.is_certain(tainted):
@@ -374,14 +374,14 @@ class Recorder(TorchFunctionMode):
         if tainted:
             raise failures.trainable_value_error(frame.name, name)
         point = self.frames.top.point(name)
-        value = operations.plain_value(result, tensors)
-        self.recording.handed.guards[point] = Guard(point, value, operations.user_line())
+        value = torch_calls.plain_value(result, tensors)
+        self.recording.handed.guards[point] = Guard(point, value, torch_calls.user_line())
         for tensor in tensors:
             known = self.values.name_of_attribute(tensor)
             if known:
                 self.recording.steered_by.append((tensor, known))
-        if operations.leaves_torch(func):
-            self.has_left_torch = operations.user_line()
+        if torch_calls.leaves_torch(func):
+            self.has_left_torch = torch_calls.user_line()
 
     def _size_read(self, tensors: list[Tensor], tainted: list[Tensor], *, is_decided: bool) -> None:
         if is_decided:
@@ -395,6 +395,6 @@ class Recorder(TorchFunctionMode):
     def _refuse_numpy(self, func: Any, inputs: list[Tensor]) -> None:
         if self.has_left_torch is None:
             return
-        is_made = operations.name_of(func) in ("tensor", "as_tensor", "asarray")
+        is_made = torch_calls.name_of(func) in ("tensor", "as_tensor", "asarray")
         if is_made or not all(self.values.is_known(tensor) for tensor in inputs):
             raise failures.outside_of_torch_error(self.frames.top.frame.name, self.has_left_torch)

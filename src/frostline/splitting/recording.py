@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from frostline.splitting import operations
+from frostline.splitting import torch_calls
 from frostline.splitting.guards import Guard, Handed
 from frostline.splitting.left_values import LeftValue
 from frostline.splitting.sources import Source, catches
@@ -14,8 +14,8 @@ from frostline.splitting.sources import Source, catches
 if TYPE_CHECKING:
     from torch import Tensor, fx, nn
 
-    from frostline.splitting.points import Frame, Point
-    from frostline.splitting.quieting import Quiet
+    from frostline.splitting.addresses import Frame, Point
+    from frostline.splitting.omitted_noise import Quiet
 
 
 @dataclass
@@ -105,7 +105,7 @@ class Recording:
 
     def note_sources(self, frame: Frame) -> None:
         """Remember the model's own code that is running now, in the call of a module."""
-        for running in operations.user_frames():
+        for running in torch_calls.user_frames():
             key = id(running.f_code)
             if key not in self.sources:
                 self.sources[key] = Source.of_frame(running)

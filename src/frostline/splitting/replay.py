@@ -19,18 +19,18 @@ from torch.overrides import TorchFunctionMode, _pop_mode_temporarily
 
 from frostline.core import inputs as batches
 from frostline.core.errors import SplitError
-from frostline.splitting import operations
+from frostline.splitting import torch_calls
+from frostline.splitting.addresses import Frame, Frames
+from frostline.splitting.containers import Slot, filled, tensors_in
 from frostline.splitting.guards import Sizes
-from frostline.splitting.listening import listening
-from frostline.splitting.points import Frame, Frames
+from frostline.splitting.module_calls import listening
 from frostline.splitting.recording import Recording
-from frostline.splitting.structure import Slot, filled, tensors_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from frostline.splitting.frontiers import Entry
-    from frostline.splitting.kinds import Kinds
+    from frostline.splitting.frontier import Entry
+    from frostline.splitting.frost_line import Kinds
 
 # What a tensor without values can tell as well as one with values.
 _HARMLESS_NAMES = (
@@ -169,7 +169,7 @@ class Uses(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if operations.name_of(func) not in _HARMLESS:
+        if torch_calls.name_of(func) not in _HARMLESS:
             self._use((args, kwargs))
         return func(*args, **(kwargs or {}))
 
@@ -187,7 +187,7 @@ def replayed_recording(model: nn.Module, kinds: Kinds, forward: OwnForward, *, t
     graph = fx.Graph()
     recording = Recording(graph, training=training, output=Slot(0), constants={"own_forward": forward})
     features = [graph.placeholder(f"feature_{at}") for at in range(len(forward.entries))]
-    result = graph.call_function(operations.call_function, (graph.get_attr("own_forward"), *features))
+    result = graph.call_function(torch_calls.call_function, (graph.get_attr("own_forward"), *features))
     graph.output(((result,), (), ()))
     for name, module in model.named_modules():
         if not kinds.has_frozen(module):

@@ -12,23 +12,22 @@ from frostline.core import inputs as batches
 from frostline.core.digests import checksum
 from frostline.core.errors import FrostlineError
 from frostline.core.restore import kept_attributes, kept_buffers, kept_generators
-from frostline.splitting.checks import check_frontier
-from frostline.splitting.frontiers import DependsOnBatch, Entry, Frontier, is_per_sample, record_of
-from frostline.splitting.graphs import UnknownValue
+from frostline.splitting.addresses import Frame, Point
+from frostline.splitting.containers import is_same, outline, template_of
+from frostline.splitting.fingerprint import make_recipe
+from frostline.splitting.frontier import DependsOnBatch, Entry, Frontier, find_layout, is_per_sample, record_of
+from frostline.splitting.frost_line import Kinds
+from frostline.splitting.graph_writer import UnknownValue
 from frostline.splitting.guards import Expected, Sizes, expect
 from frostline.splitting.head import Head, build_head
-from frostline.splitting.kinds import Kinds
-from frostline.splitting.layouts import find_layout
+from frostline.splitting.omitted_noise import NoiseOnFrozenSide
 from frostline.splitting.plan import Plan, refuse_unheard, steered_lines
-from frostline.splitting.points import Frame, Point
-from frostline.splitting.quieting import NoiseOnFrozenSide
-from frostline.splitting.recipes import make_recipe
 from frostline.splitting.recorder import Recorder
 from frostline.splitting.recording import RecorderSettings
+from frostline.splitting.refusals import check_frontier
 from frostline.splitting.replay import Answer, OwnForward, Place, Uses, replayed_recording
 from frostline.splitting.samples import LARGE, SMALL, batch_of, other_values
 from frostline.splitting.sources import names_written_by
-from frostline.splitting.structure import is_same, outline, template_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,22 +15,22 @@ from frostline.core.doors import public
 from frostline.core.errors import SplitError
 from frostline.core.restore import kept_attributes, kept_generators, kept_modes, kept_parameters
 from frostline.core.tolerances import batch_tolerance, relative_difference
-from frostline.splitting.checks import check_features, check_modes, check_repeatable
+from frostline.splitting.addresses import Frame, Point
 from frostline.splitting.company import Company
-from frostline.splitting.explaining import Explanation, explain
+from frostline.splitting.containers import outline
+from frostline.splitting.explanation import Explanation, explain
 from frostline.splitting.extraction import extract_features
 from frostline.splitting.failures import changed_error, other_path, other_size, refuse_unmade
+from frostline.splitting.fingerprint import calls_digest
 from frostline.splitting.guards import Guard
 from frostline.splitting.loss_proof import prove_loss
+from frostline.splitting.omitted_noise import quieted
 from frostline.splitting.plan import Plan, frozen_log
-from frostline.splitting.points import Frame, Point
-from frostline.splitting.quieting import quieted
-from frostline.splitting.recipes import calls_digest
+from frostline.splitting.refusals import check_features, check_modes, check_repeatable
 from frostline.splitting.replay_plan import replayed_log
 from frostline.splitting.samples import FAR, LARGE, PROOF, SMALL, batch_of, other_values
 from frostline.splitting.sequence import SequenceProof
 from frostline.splitting.sources import names_read_by
-from frostline.splitting.structure import outline
 from frostline.splitting.verification import Verification, kernels_for, verify_head
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from frostline.core.digests import code_digest, tensor_digest
 from frostline.core.errors import NotCacheable, SplitError
 from frostline.core.restore import kept_attributes, kept_buffers
-from frostline.splitting.fingerprints import fingerprint, has_state
 from frostline.splitting.places import Place, Walk, contents
+from frostline.splitting.python_values import fingerprint, has_state
 from frostline.splitting.sources import Source, sources_of
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from frostline.core.restore import (
     plain_kernels,
     set_generator_states,
 )
-from frostline.splitting.structure import tensor_paths
+from frostline.splitting.containers import tensor_paths
 
 if TYPE_CHECKING:
     from collections.abc import Callable

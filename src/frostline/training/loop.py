@@ -28,16 +28,16 @@ from frostline.training.checkpoints import (
     save_checkpoint,
     trained_state,
 )
+from frostline.training.fabric import log_figures
 from frostline.training.losses import Loss, check_scalar
-from frostline.training.machine import log_figures
 from frostline.training.metrics import Metric, make_collector
+from frostline.training.optimizers import needs_closure, step_scheduler
 from frostline.training.outputs import loss_of
-from frostline.training.stepping import needs_closure, step_scheduler
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from frostline.training.stepping import Clip
+    from frostline.training.optimizers import Clip
 
 
 class Batches(Protocol):

@@ -50,14 +50,44 @@ def make_loss(loss: str | Loss) -> Loss:
     return partial(_of_output, known[loss])
 
 
+class CrossEntropy:
+    """Cross entropy with weights of classes and label smoothing, of whatever form of output a model has.
+
+    Args:
+        class_weights: (C,) float32, the weight of each class in the mean; None weighs all alike.
+        label_smoothing: The share of probability that is spread over all classes, 0 to below 1.
+
+    References:
+        Szegedy et al. 2016, Rethinking the Inception Architecture for Computer Vision, section 7 (label smoothing).
+    """
+
+    def __init__(self, class_weights: Tensor | None = None, label_smoothing: float = 0.0) -> None:
+        self._weights, self._smoothing = class_weights, label_smoothing
+
+    def __repr__(self) -> str:
+        weights = self._weights.tolist() if self._weights is not None else None
+        return f"CrossEntropy(class_weights={weights}, label_smoothing={self._smoothing})"
+
+    def __call__(self, output: Any, target: Any) -> Tensor:
+        """The weighted mean over the labels that are not -100: a scalar."""
+        logits = output_of(output)
+        weights = self._weights.to(logits) if self._weights is not None else None
+        return F.cross_entropy(logits, as_labels(logits, target), weights, label_smoothing=self._smoothing)
+
+
+def is_cross_entropy(loss: Any) -> bool:
+    """True for cross entropy by name, weighted, smoothed, or as torch has it: its outputs are logits of classes."""
+    return loss == "cross_entropy" or isinstance(loss, (CrossEntropy, nn.CrossEntropyLoss))
+
+
 def _of_output(loss: Loss, output: Any, target: Any) -> Tensor:
     return loss(output_of(output), target)
 
 
 def ignored_label(loss: str | Loss) -> int | None:
     """The label that a loss leaves out: torch's -100 for cross entropy by name, or its own `ignore_index`."""
-    if isinstance(loss, str):
-        return IGNORED if loss == "cross_entropy" else None
+    if isinstance(loss, (str, CrossEntropy)):
+        return IGNORED if is_cross_entropy(loss) else None
     found = getattr(loss, "ignore_index", getattr(loss, "keywords", {}).get("ignore_index"))
     return found if isinstance(found, int) else None
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from frostline.core.errors import DataError, nearest
 from frostline.core.inputs import describe
-from frostline.training.losses import IGNORED, as_labels
+from frostline.training.losses import IGNORED, as_labels, is_cross_entropy
 from frostline.training.outputs import fields_of, output_of
 
 Metric = Callable[[Any, Any], Any]
@@ -39,7 +39,7 @@ def make_metrics(metric: str | Metric | Mapping[str, str | Metric] | None, loss:
         DataError: If one is neither a known name nor a callable.
     """
     if metric is None:
-        return {"accuracy": "accuracy"} if loss == "cross_entropy" else {}
+        return {"accuracy": "accuracy"} if is_cross_entropy(loss) else {}
     if isinstance(metric, Mapping):
         given = dict(cast("Mapping[str, str | Metric]", metric))
     else:

@@ -9,6 +9,7 @@ import torch
 
 from frostline.core.arguments import as_count, as_name, as_number
 from frostline.core.errors import DataError
+from frostline.training.losses import CrossEntropy
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -47,14 +48,14 @@ def check_settings(
 
 def describe_callable(value: Any) -> str:
     """A text for a name or a callable, the same in every process."""
-    if value is None or isinstance(value, str):
+    if value is None or isinstance(value, (str, CrossEntropy)):
         return str(value)
     return f"{_module_of(value)}.{getattr(value, '__qualname__', type(value).__qualname__)}"
 
 
 def is_stateless(loss: Any) -> bool:
     """True for a loss by name and for torch's own: they may be called once more than the training does."""
-    return isinstance(loss, str) or _module_of(loss).startswith("torch.")
+    return isinstance(loss, (str, CrossEntropy)) or _module_of(loss).startswith("torch.")
 
 
 def describe_model(model: nn.Module) -> str:

@@ -38,6 +38,14 @@ def test_order_counts_along_the_flow_of_values_only():
     assert told(candidates, ["0", "1", "2"], flows=(None, chain))[0] == {}  # the order of a file is no evidence
 
 
+def test_layers_of_a_loop_have_no_order():
+    loop = {"0": {"1"}, "1": {"0"}}
+    candidates = {key: set(loop) for key in ("dense", "dense_1")}
+    found, (opened,) = told(candidates, ["1", "0"], flows=(None, loop), order="numbers")
+    assert found == {}
+    assert opened.is_counted
+
+
 def test_numbers_count_layers_of_one_name():
     chain = {"0": set(), "1": {"0"}}
     assert told({"down": set(chain), "up": set(chain)}, ["0", "1"], flows=(None, chain), order="numbers")[0] == {}

@@ -9,6 +9,7 @@ from frostline.porting.graphs.axes import (
     UNKNOWN,
     Factor,
     Origin,
+    cut_as,
     is_last,
     is_odd,
     merged,
@@ -105,3 +106,37 @@ def test_values_that_no_network_with_channels_last_has():
     assert is_odd(reshaped(axes, (2, 24, 2, 2)), 1, is_sure=True)  # both sides of the new map are of the old width
     features = (axes[0], whole(Origin(96, CHANNELS, (3, 1), "dense")))
     assert not is_odd(reshaped(features, (2, 6, 4, 4)), 1, is_sure=True)
+
+
+def test_channels_among_the_places_of_a_map_belong_to_no_network_with_channels_last():
+    batch, channels, height, width = maps(2, 6, 4, 4)
+    assert is_odd((batch, height, width, channels), 1, is_sure=True)
+    assert not is_odd((batch, height, channels), 1, is_sure=True)  # a convolution over the channels of rows
+
+
+def test_what_was_made_of_a_whole_map_lies_as_the_map_does():
+    features = Origin(8, CHANNELS, (0, 1), "dense")
+    cuts = {features: {(4, 2): CHANNELS, (1, 4): PLACE}}
+    rest = Origin(3, CHANNELS, (1, 1))
+    joined = Origin(11, CHANNELS, (0, 1), parents=(whole(rest), whole(features)), is_same=True)
+    assert roles(whole(joined)) == [[(11, CHANNELS)]]
+    assert roles(whole(joined), cuts) == [[(3, CHANNELS)], [(2, CHANNELS), (4, PLACE)]]
+    shorter = Origin(6, CHANNELS, (0, 1), parents=(whole(features),), is_same=True)
+    assert roles(whole(shorter), cuts) == [[(6, BROKEN)]]
+    assert roles(whole(Origin(3, CHANNELS, (0, 1), parents=(whole(shorter),), is_same=True)), cuts) == [[(3, BROKEN)]]
+    rows = Origin(5, UNKNOWN, (0, 1), parents=((Factor(features, 4, 1),),), is_same=True)
+    assert roles(whole(rows), cuts) == [[(5, UNKNOWN)]]  # one side of the map alone, in another size
+
+
+def test_what_the_parts_of_a_part_have_shown_counts():
+    origin = Origin(12, CHANNELS, (0, 1))
+    apart = {(4, 3): CHANNELS, (2, 2): PLACE, (1, 2): PLACE}
+    assert roles(whole(origin), {origin: {**apart, (1, 4): UNKNOWN}}) == roles(whole(origin), {origin: apart})
+    assert roles(whole(origin), {origin: {(1, 4): UNKNOWN, (1, 2): PLACE}}) == [[(6, UNKNOWN), (2, PLACE)]]
+    assert BROKEN in str(roles(whole(origin), {origin: {(1, 4): CHANNELS, (1, 2): PLACE, (2, 2): PLACE}}))
+
+
+def test_an_axis_of_one_operation_is_cut_as_another_one():
+    origin, other = Origin(12, CHANNELS, (0, 1)), Origin(3, PLACE, (1, 1))
+    assert [(one.size, one.stride) for one in cut_as(whole(origin), [3, 4])] == [(3, 4), (4, 1)]
+    assert cut_as((*whole(origin), *whole(other)), [36]) == (*whole(origin), *whole(other))

@@ -80,3 +80,48 @@ def test_a_map_that_is_flattened_and_cut_elsewhere_cannot_be_followed():
     module = Net(lambda net, x: net.d(net.a(x).flatten(1).view(-1, 6, 2, 8).amax(3).flatten(1)), a=nn.Conv2d(3, 4, 1),
                  d=nn.Linear(12, 2))  # fmt: skip
     assert "broken" in str(sides(module, "d", torch.zeros(2, 3, 6, 4)))
+
+
+def test_layers_whose_outputs_are_added_have_them_in_one_order():
+    for is_early in (False, True):
+
+        def run(net, x, is_early=is_early):
+            first, second = net.d(x), net.e(x)
+            cut = net.a(first.view(-1, 2, 2, 2)).sum() if is_early else 0
+            both = net.f(first + second)
+            return both + cut + (0 if is_early else net.a(first.view(-1, 2, 2, 2)).sum())
+
+        module = Net(run, d=nn.Linear(5, 8), e=nn.Linear(5, 8), f=nn.Linear(8, 3), a=nn.Conv2d(2, 2, 1))
+        map_of_both = [[(2, "channels"), (2, "place"), (2, "place")]]
+        assert sides(module, "d", torch.zeros(2, 5)) == {"outputs": map_of_both}
+        assert sides(module, "e", torch.zeros(2, 5)) == {"outputs": map_of_both}
+        assert sides(module, "f", torch.zeros(2, 5)) == {"inputs": map_of_both}
+
+
+def test_a_value_that_is_lost_is_in_doubt_when_no_axis_of_it_is_left():
+    module = Net(lambda net, x: net.d(F.glu(net.e(x).view(-1, 2, 4, 4), 1).mean((2, 3))),
+                 e=nn.Embedding(20, 4), d=nn.Linear(1, 3))  # fmt: skip
+    assert "broken" in str(sides(module, "d", torch.zeros(2, 8, dtype=torch.long)))
+    last = Net(lambda net, x: F.glu(net.e(x).view(-1, 2, 4, 4), 1).mean((1, 2, 3)), e=nn.Embedding(20, 4),
+               a=nn.Linear(2, 2))  # fmt: skip
+    assert sides(last, "e", torch.zeros(2, 8, dtype=torch.long)) == {}  # no layer has taken anything
+    taken = Net(lambda net, x: F.glu(net.a(net.e(x)).view(-1, 2, 4, 4), 1).mean((1, 2, 3)), e=nn.Embedding(20, 4),
+                a=nn.Linear(4, 4))  # fmt: skip
+    assert "broken" in str(sides(taken, "a", torch.zeros(2, 8, dtype=torch.long)))
+
+
+def test_roles_that_contradict_each_other_are_told_once():
+    def run(net, x):
+        first, second = net.d(x).view(-1, 2, 4), net.e(x).view(-1, 2, 4)
+        return net.a(first).sum() + net.b(first.mT).sum() + net.a(first + second).sum()
+
+    module = Net(run, d=nn.Linear(5, 8), e=nn.Linear(5, 8), a=nn.Conv1d(2, 2, 1), b=nn.Conv1d(4, 2, 1))
+    assert "broken" in str(sides(module, "d", torch.zeros(2, 5)))
+
+
+def test_features_that_are_added_to_a_flattened_map_lie_as_it_does():
+    module = Net(lambda net, x: net.e(net.a(x).flatten(1) + net.d(net.a(x).flatten(1))), a=nn.Conv2d(3, 4, 1),
+                 d=nn.Linear(24, 24), e=nn.Linear(24, 2))  # fmt: skip
+    flat = [[(4, "channels"), (2, "place"), (3, "place")]]
+    assert sides(module, "d", torch.zeros(2, 3, 2, 3)) == {"inputs": flat, "outputs": flat}
+    assert sides(module, "e", torch.zeros(2, 3, 2, 3)) == {"inputs": flat}

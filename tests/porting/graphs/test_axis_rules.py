@@ -45,6 +45,9 @@ LAST = [(4, P), (6, P), (8, C)]
         (lambda x: x.permute(0, 2, 3, 1), LAST),
         (lambda x: x.transpose(1, 2).transpose(2, 3), LAST),
         (lambda x: x.flatten(2).mT.unflatten(1, (4, 6)), LAST),
+        (lambda x: torch.einsum("bchw->bhwc", x), LAST),
+        (lambda x: torch.einsum("bchw, bcij -> bhjc", x, x.relu()), LAST),
+        (lambda x: torch.einsum("bchw->bch", x), [(8, U), (4, U)]),
         (lambda x: F.max_pool2d(x, 2), [(8, C), (2, P), (3, P)]),
         (lambda x: F.adaptive_avg_pool2d(x, (1, 3)), [(8, C), (3, P)]),
         (lambda x: F.pad(x, (0, 0, 1, 1)), [(8, C), (6, P), (6, P)]),
@@ -79,6 +82,17 @@ def test_what_cannot_be_followed_is_broken():
     for function in (lambda x: x.flatten(1)[:, ::2], lambda x: x.flatten(1).unflatten(1, (32, -1))[:, 1:],
                      lambda x: torch.cat([x.flatten(1), torch.ones(2, 3)], 1)):  # fmt: skip
         assert "broken" in str(pieces(function))
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: x.permute(0, 2, 3, 1).mean((2, 3)),  # one side of the map is left where channels are expected
+        lambda x: F.glu(x.permute(0, 2, 3, 1).reshape(-1, 2, 12, 8), 1),
+    ],
+)
+def test_places_that_stand_where_channels_are_expected_are_lost(function):
+    assert "broken" in str(pieces(function))
 
 
 def test_pieces_that_are_added_stay_pieces():

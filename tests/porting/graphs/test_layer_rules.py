@@ -75,3 +75,22 @@ def test_outputs_that_become_maps_are_channels_and_places_when_a_convolution_tak
 def test_only_layers_have_rules_here():
     assert rule_of("conv_transpose2d") is not None
     assert rule_of("relu") is None
+
+
+def test_what_is_mixed_is_again_what_it_was():
+    module = Net(lambda net, x: net.d(net.m(net.t(x).roll(1, 1).mT).flatten(1)), t=nn.Embedding(9, 4),
+                 m=nn.Linear(7, 5), d=nn.Linear(20, 2))  # fmt: skip
+    assert flats(module, 2, 7, name="d", dtype=torch.long) == {"inputs": [[(4, "unknown"), (5, "unknown")]]}
+
+
+def test_a_norm_of_maps_that_no_network_with_channels_last_has():
+    module = Net(lambda net, x: net.n(net.t(x).flatten(1).view(-1, 2, 4, 4)).mean((2, 3)), t=nn.Embedding(9, 4),
+                 n=nn.BatchNorm2d(2))  # fmt: skip
+    assert "broken" in str(flats(module, 2, 8, name="n", dtype=torch.long))
+
+
+def test_sides_of_a_map_that_were_turned_before_a_convolution_of_rows():
+    module = Net(lambda net, x: net.c(net.d(x).view(-1, 3, 2, 2).permute(0, 2, 3, 1).flatten(2).mT),
+                 d=nn.Linear(5, 12), c=nn.Conv1d(6, 4, 1))  # fmt: skip
+    (piece,) = flats(module, 2, 5, name="d")["outputs"]
+    assert piece == [(3, "unknown"), (2, "place"), (2, "unknown")]

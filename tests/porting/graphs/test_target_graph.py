@@ -41,6 +41,12 @@ def test_values_are_followed_through_functions_parameters_and_writes():
     assert not is_before(seen.edges, "main", "short")
 
 
+def test_of_layers_that_are_called_in_a_loop_none_is_before_another():
+    loop = {"first": {"last"}, "middle": {"first"}, "last": {"middle"}, "head": {"last"}}
+    assert not any(is_before(loop, one, other) for one in loop for other in loop if other != "head")
+    assert is_before(loop, "middle", "head")
+
+
 def test_the_layers_of_a_recurrent_module_follow_each_other_and_directions_do_not():
     model = nn.LSTM(2, 3, num_layers=2, bidirectional=True, batch_first=True)
     edges = flow(model, target_units(model)).edges

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from frostline.porting.interpreter.kinds import apply
-from frostline.porting.interpreter.layer import NotInterpretedError
+from frostline.porting.interpreter.layer import Layer, NotInterpretedError
 from helpers_interpreting import assert_same, layer, names
 
 KINDS = "TimeDistributed".split()
@@ -31,3 +31,12 @@ def test_other_layers_and_other_arguments_are_refused():
 def test_arguments_that_are_defaults_say_nothing():
     given = layer("keras3", "dense", call={"args": [None], "kwargs": {"training": False, "mask": None}})
     assert torch.equal(apply(given), apply(layer("keras3", "dense")))
+
+
+def test_layers_that_mask_are_not_run_at_each_padded_step():
+    config = {"layer": {"class_name": "LSTM", "config": {}}}
+    padded = Layer(
+        "each", "TimeDistributed", config, (torch.zeros(1, 2, 3, 4),), {}, 3, (torch.tensor([[True, False]]),)
+    )
+    with pytest.raises(NotInterpretedError, match="of LSTM on padded steps"):
+        apply(padded)

@@ -6,7 +6,9 @@ from frostline.porting.layouts.layout import (
     TRANSPOSED,
     Move,
     blocks,
+    channels_first,
     flipped,
+    padded,
     permuted,
     reshaped,
 )
@@ -54,3 +56,26 @@ def test_what_is_computed_of_several_is_not_given_back():
     assert torch.equal(move.forward((one, other), one), torch.full((2,), 3.0))
     assert move.inverse(one, (one, other)) == ()
     assert move.text() == "computed, the sum, of: as it is"
+
+
+def test_what_is_done_with_a_joined_tensor_is_undone_before_it_comes_apart():
+    move = Move("weight", ("a", "b"), (SAME, SAME), whole=flipped("mirrored", 0))
+    parts = (torch.tensor([1.0, 2.0]), torch.tensor([3.0]))
+    value = move.forward(parts, torch.empty(3))
+    assert value.tolist() == [3, 2, 1]
+    assert all(torch.equal(one, part) for one, part in zip(move.inverse(value, parts), parts, strict=True))
+    assert move.text() == "as it is, joined, then mirrored"
+
+
+def test_zeros_around_numbers():
+    layout = padded("zeros", 1, 2)
+    assert layout.forward(torch.ones(2)).tolist() == [0, 1, 1, 0, 0]
+    assert layout.inverse(layout.forward(torch.ones(2))).tolist() == [1, 1]
+
+
+def test_channels_come_first_where_the_shape_of_the_module_says_so():
+    tensor = torch.rand(4, 5, 3)
+    layout = channels_first((4, 5, 3), (3, 4, 5))
+    assert torch.equal(layout.forward(tensor), tensor.permute(2, 0, 1))
+    assert torch.equal(layout.inverse(layout.forward(tensor)), tensor)
+    assert channels_first((4, 4, 4), (4, 4, 4)) is channels_first((3,), (3,)) is channels_first((4, 5), (5, 5))

@@ -4,13 +4,21 @@ from torch import nn
 from torch.nn.utils import parametrizations, parametrize
 
 from frostline.core.errors import PortError
-from frostline.porting.plan.execution import carry_out, digest_of, make_values
+from frostline.porting.layouts.layout import Move
+from frostline.porting.plan.execution import carry_out, digest_of, held_digests, value_of
 from frostline.porting.plan.port_plan import make_plan
+from frostline.porting.units.unit import full_name
 from helpers_porting import numbers, source_of
 
 
 def plan_for(module, **leaves):
     return make_plan(source_of("keras", {"u": leaves}), "file", nn.Sequential(module))
+
+
+def make_values(plan):
+    return {
+        full_name(step.target, move.target): value_of(plan, step, move) for step in plan.steps for move in step.moves
+    }
 
 
 def test_values_are_written_and_what_was_there_comes_back():
@@ -44,9 +52,40 @@ def test_a_layout_that_loses_bytes_is_noticed(monkeypatch):
         make_values(plan)
 
 
+def test_the_bytes_of_every_dtype_come_back_to_the_bit(monkeypatch):
+    inner = Move.inverse
+    monkeypatch.setattr(Move, "inverse", lambda self, value, parts: tuple(-part for part in inner(self, value, parts)))
+    for dtype in (torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.complex64, torch.complex128):
+        zeros = torch.zeros(3, 1, dtype=dtype)  # -0.0 equals 0.0, and has other bits
+        with pytest.raises(PortError, match="the source's bytes do not come back"):
+            make_values(plan_for(nn.Linear(3, 1, bias=False, dtype=dtype), kernel=zeros))
+    monkeypatch.setattr(Move, "inverse", inner)
+    made = make_values(plan_for(nn.Linear(3, 1, bias=False), kernel=numbers(3, 1)))
+    assert torch.equal(made["0.weight"], numbers(3, 1).T)
+
+
 def test_a_digest_is_of_bytes():
-    assert digest_of([torch.tensor(0.0)]) != digest_of([torch.tensor(-0.0)])
-    assert digest_of([numbers(2, 3).T]) == digest_of([numbers(2, 3).T.contiguous()])
+    assert digest_of(torch.tensor(0.0)) != digest_of(torch.tensor(-0.0))
+    assert digest_of(numbers(2, 3).T) == digest_of(numbers(2, 3).T.contiguous())
+
+
+class Negated(nn.Module):
+    def forward(self, x):
+        return -x
+
+    def right_inverse(self, x):
+        return -x
+
+
+def test_digests_of_all_that_is_held_are_those_of_each(monkeypatch):
+    monkeypatch.setattr("frostline.porting.plan.execution._LARGE_BYTES", 100)
+    parametrized = nn.Linear(30, 20)
+    parametrize.register_parametrization(parametrized, "weight", Negated())
+    for layer in (nn.Linear(30, 20), parametrized):
+        plan = plan_for(layer, kernel=numbers(30, 20), bias=numbers(20))
+        carry_out(plan, layer)
+        wanted = {f"0.{own}": digest_of(getattr(layer, own)) for own in ("weight", "bias")}
+        assert held_digests(plan) == wanted
 
 
 class Symmetric(nn.Module):
@@ -86,6 +125,15 @@ def test_what_layers_held_comes_back():
     assert torch.equal(layer.weight, before)
 
 
+def test_imaginary_parts_are_not_cut_off():
+    with pytest.raises(PortError, match="do not fit into float32") as caught:
+        make_values(plan_for(nn.Linear(3, 2), kernel=torch.full((3, 2), 1j)))
+    assert caught.value.received == "6 of 6 values, such as 0+1j"
+    variance = torch.tensor([1 + 1j, 2 + 0j])
+    with pytest.raises(PortError, match="do not fit into float32"):
+        make_values(plan_for(nn.BatchNorm1d(2), moving_mean=numbers(2), moving_variance=variance))
+
+
 def test_whole_numbers_that_are_cut_and_variances_that_become_zero_are_refused():
     class Held(nn.Module):
         def __init__(self) -> None:
@@ -106,3 +154,24 @@ def test_an_expanded_tensor_cannot_be_written():
     layer.weight = nn.Parameter(torch.zeros(1, 3).expand(2, 3))
     with pytest.raises(PortError, match="expanded tensor, one number in many places"):
         make_values(plan_for(layer, kernel=numbers(3, 2)))
+
+
+def test_whichever_tensor_is_refused_the_module_stays_as_it_was_to_the_bit():
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
+    model[2].weight = nn.Parameter(torch.full((2, 4), -0.0))
+    units = {
+        "a": {"kernel": numbers(3, 4), "bias": numbers(4)},
+        "b": {leaf: numbers(4).abs() for leaf in ("gamma", "beta", "moving_mean", "moving_variance")},
+        "c": {"kernel": numbers(4, 2), "bias": numbers(2)},
+    }
+    view, before = model[0].weight.data[0], {name: one.clone() for name, one in model.state_dict().items()}
+    for unit, leaves in units.items():
+        for leaf, value in leaves.items():
+            broken = {**units, unit: {**leaves, leaf: torch.full_like(value, float("inf"))}}
+            with pytest.raises(PortError, match="NaN, infinite"):
+                carry_out(make_plan(source_of("keras", broken), "file", model), model)
+            now = model.state_dict()
+            assert all(torch.equal(now[name].view(-1).view(torch.uint8), one.view(-1).view(torch.uint8))
+                       for name, one in before.items() if one.ndim), (unit, leaf)  # fmt: skip
+    carry_out(make_plan(source_of("keras", units), "file", model), model)
+    assert torch.equal(view, numbers(3, 4).T[0])  # a view of the parameter's memory sees the new values

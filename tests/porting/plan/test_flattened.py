@@ -126,7 +126,7 @@ def test_columns_of_maps_that_a_recurrent_layer_reads():
 
 
 def test_axes_of_an_unknown_operation_leave_every_order_open():
-    module = Net(lambda net, x: net.b(torch.einsum("bchw->bwch", net.a(x)).flatten(1)), a=conv(), b=nn.Linear(216, 4))
+    module = Net(lambda net, x: net.b(net.a(x).roll(1, 2).flatten(1)), a=conv(), b=nn.Linear(216, 4))
     found = plan({"a": CONV, "b": dense(216, 4)}, module)
     assert len({one.moves[0].text() for one in ways(found)}) == 3
     with pytest.raises(AmbiguousPortError, match="The layout of the weights of 'b' in the file") as caught:
@@ -144,17 +144,44 @@ def test_what_cannot_be_followed_is_said_and_golden_outputs_are_no_remedy():
     assert "write that part of the module with channels last" in caught.value.do
 
 
-def test_a_parameter_and_a_norm_of_whole_maps_of_equal_sides_are_in_doubt():
-    for layer, apply in ((nn.LayerNorm((6, 6, 6)), lambda net, x: net.n(x)),
-                         (nn.Parameter(torch.ones(6, 6, 6)), lambda net, x: x * net.n)):  # fmt: skip
-        module = Net(lambda net, x, apply=apply: apply(net, net.a(x)), a=conv(), n=layer)
-        leaves = {"scale": numbers(6, 6, 6)} if isinstance(layer, nn.Module) else {"n": numbers(6, 6, 6)}
-        leaves |= {"bias": numbers(6, 6, 6)} if isinstance(layer, nn.Module) else {}
-        assert [one.doubt for one in plan({"a": CONV, "n": leaves}, module, "flax").opened[0].steps["n", "n"]] == [
-            NOT_FOLLOWED
-        ]
+def test_a_norm_over_whole_maps_is_turned():
+    for sides in ((6, 6, 6), (6, 6, 5)):  # channels, height, width of the module
+        module = Net(lambda net, x, sides=sides: net.n(net.a(x)[..., : sides[2]]), a=conv(), n=nn.LayerNorm(sides))
+        leaves = {name: numbers(*sides[1:], sides[0], seed=at) for at, name in enumerate(("scale", "bias"))}
+        found = plan({"a": CONV, "n": leaves}, module, "flax")
+        assert not found.opened
+        assert torch.equal(made(found.steps, "n"), leaves["scale"].permute(2, 0, 1))
+        assert torch.equal(made(found.steps, "n", "bias"), leaves["bias"].permute(2, 0, 1))
+        (move,) = [move for step in found.steps for move in step.moves if move.target == "bias"]
+        assert torch.equal(move.inverse(leaves["bias"].permute(2, 0, 1), (leaves["bias"],))[0], leaves["bias"])
+
+
+def test_a_parameter_over_whole_maps_is_turned_and_one_of_equal_sides_is_in_doubt():
+    module = Net(lambda net, x: net.a(x)[..., :4, :5] * net.n, a=conv(), n=nn.Parameter(torch.ones(6, 4, 5)))
+    found = plan({"a": CONV, "n": {"n": numbers(4, 5, 6)}}, module, "flax")
+    assert not found.opened
+    assert torch.equal(made(found.steps, "n", "n"), numbers(4, 5, 6).permute(2, 0, 1))
+    equal = Net(lambda net, x: net.a(x) * net.n.mT, a=conv(), n=nn.Parameter(torch.ones(6, 6, 6)))
+    (step,) = plan({"a": CONV, "n": {"n": numbers(6, 6, 6)}}, equal, "flax").opened[0].steps["n", "n"]
+    assert step.doubt == NOT_FOLLOWED  # the numbers alone do not show that the module turns them
     module = Net(lambda net, x: net.a(x).flatten(2).mT * net.n, a=conv(), n=nn.Parameter(torch.ones(36, 6)))
     assert not plan({"a": CONV, "n": {"n": numbers(36, 6)}}, module, "flax").opened
+
+
+def test_a_table_of_places_whose_features_become_a_map():
+    module = Net(lambda net, x: net.a((net.t(x) * net.p)[:, 0].view(-1, 3, 2, 2)), t=nn.Embedding(9, 12),
+                 p=nn.Parameter(torch.ones(5, 12)), a=nn.Conv2d(3, 2, 1))  # fmt: skip
+    units = {"t": {"embedding": numbers(9, 12)}, "p": {"p": numbers(5, 12)},
+             "a": {"kernel": numbers(1, 1, 3, 2), "bias": numbers(2)}}  # fmt: skip
+    found = make_plan(source_of("flax", units), "file", module, inputs=torch.zeros(2, 5, dtype=torch.long))
+    order = columns(12, 2, 2, 3)
+    assert torch.equal(made(found.steps, "p", "p"), numbers(5, 12)[:, order])
+    assert torch.equal(made(found.steps, "t"), numbers(9, 12)[:, order])
+
+
+def test_a_tensor_of_whole_maps_with_other_axes_is_in_doubt():
+    module = Net(lambda net, x: net.n(net.a(x).permute(0, 2, 3, 1)[:, :5]), a=conv(), n=nn.LayerNorm((5, 6, 6)))
+    assert plan({"a": CONV, "n": {"scale": numbers(6, 6, 5), "bias": numbers(6, 6, 5)}}, module, "flax").opened
 
 
 def test_a_module_that_did_not_run_tells_nothing():
@@ -187,6 +214,26 @@ def test_onnx_says_whether_channels_were_moved(perm, count):
     else:
         order = columns(216, 6, 6, 6) if perm else np.arange(216)
         assert torch.equal(made(found.steps, "b"), numbers(216, 4).T[:, order])
+
+
+@pytest.mark.parametrize(
+    ("formats", "is_turned"), [(["channels_first"], True), (["channels_last"], False), (["channels_last"] * 0, False)]
+)
+def test_keras_with_channels_first_turns_maps_only_where_flatten_is_told_so(formats, is_turned):
+    layers = [("x", "InputLayer", {}, []), ("a", "Conv2D", {"data_format": "channels_first"}, ["x"])]
+    layers += [("f", "Flatten", {"data_format": each}, ["a"]) for each in formats]
+    units = {"a": CONV, "b": dense(216, 4)}
+    module = Net(lambda net, x: net.b(net.a(x).flatten(1)), a=conv(), b=nn.Linear(216, 4))
+    found = plan(units, module, "keras", [*layers, ("b", "Dense", {}, ["f" if formats else "a"])])
+    order = columns(216, 6, 6, 6) if is_turned else np.arange(216)
+    assert torch.equal(made(found.steps, "b"), units["b"]["kernel"].T[:, order])
+
+
+def test_keras_that_flattens_maps_in_both_orders_leaves_either():
+    layers = [("x", "InputLayer", {}, []), ("a", "Conv2D", {"data_format": "channels_first"}, ["x"])]
+    layers += [(each, "Flatten", {"data_format": each}, ["a"]) for each in ("channels_first", "channels_last")]
+    module = Net(lambda net, x: net.b(net.a(x).flatten(1)), a=conv(), b=nn.Linear(216, 4))
+    assert len(ways(plan({"a": CONV, "b": dense(216, 4)}, module, "keras", layers))) == 2
 
 
 def test_an_axis_in_order_comes_back():

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from frostline.core.errors import AmbiguousPortError, DataError, LayerNotFound, PortError
+from frostline.porting.plan import port_plan
 from frostline.porting.plan.port_plan import make_plan, refuse_ambiguity
 from frostline.recipes.port import port
 from helpers_porting import numbers, source_of
@@ -157,3 +158,16 @@ def test_in_a_partial_port_what_stands_before_and_after_is_evidence():
     assert pairs(new_head) == {"a": "0", "b": "1"}
     other = nn.Sequential(*(nn.Linear(*shape, bias=False) for shape in ((4, 8), (8, 6), (6, 3), (3, 2))))
     assert "c" not in pairs(other)  # it was the head of the file, and something follows here
+
+
+def test_other_forms_of_a_unit_are_made_where_it_fits_no_layer_only(monkeypatch):
+    made = []
+
+    def forms(unit):
+        made.append(unit.name)
+        yield from ()
+
+    monkeypatch.setattr(port_plan, "other_forms", forms)
+    fits, fits_not = {"kernel": numbers(3, 2)}, {"kernel": numbers(3, 5)}
+    make_plan(source_of("flax", {"u": fits, "v": fits_not}), "file", nn.Sequential(nn.Linear(3, 2)), partial=True)
+    assert made == ["v"]

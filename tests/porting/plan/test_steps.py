@@ -47,3 +47,12 @@ def test_a_plan_holds_pairs_of_open_groups_with_all_their_ways():
     (opened,) = plan.opened
     assert not opened.is_pair
     assert len(list(opened.ways())) == 8  # two orders, and each matrix as it is or transposed
+
+
+def test_pairs_whose_ways_depend_on_each_other_have_only_these():
+    ways = tuple((step("a", "x", text), step("b", "y", text)) for text in ("one", "other"))
+    steps = {("a", "x"): tuple(way[0] for way in ways), ("b", "y"): tuple(way[1] for way in ways)}
+    linked = OpenGroup(("a", "b"), ("x", "y"), "why", steps, linked=ways)
+    assert list(linked.ways()) == list(ways)
+    assert list(linked.neighbours(ways[0])) == [ways[1]]
+    assert linked.is_pair

@@ -8,6 +8,7 @@ from safetensors.torch import save_file
 
 from frostline.core.errors import PortError
 from frostline.porting.readers import formats
+from frostline.porting.readers.digests import digests_beside
 from frostline.porting.readers.formats import READERS, open_source
 from frostline.porting.readers.weight_file import WeightFile
 
@@ -64,7 +65,8 @@ def test_every_other_file_that_is_read_has_a_digest(name):
     with open_source(FILES / name) as (source, file):
         for tensor in source.tensors:
             tensor.load()
-        found = file.digests_of_parts()
+        with digests_beside(file) as digests:
+            _, found = digests()
         assert list(found) == PARTS[name]
         for part, digest in found.items():
             assert digest == hashlib.sha256((file.path.parent / part).read_bytes()).hexdigest()
@@ -75,7 +77,7 @@ def test_every_file_of_an_orbax_checkpoint_has_a_digest(name):
     folder = FILES / "orbax" / name
     with open_source(folder) as (_, file):
         wanted = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-        assert file.digests_of_parts().keys() == wanted - {"_METADATA"}
+        assert file.parts.keys() == wanted - {"_METADATA"}
 
 
 def test_a_part_that_changes_meanwhile_is_noticed(tmp_path):
@@ -84,8 +86,8 @@ def test_a_part_that_changes_meanwhile_is_noticed(tmp_path):
     with open_source(tmp_path / "beside.onnx") as (_, file):
         with (tmp_path / "beside.data").open("ab") as part:
             part.write(b"more")
-        with pytest.raises(PortError, match="changed while it was read") as caught:
-            file.digests_of_parts()
+        with digests_beside(file) as found, pytest.raises(PortError, match="changed while it was read") as caught:
+            found()
         assert caught.value.where == str(tmp_path / "beside.data")
 
 

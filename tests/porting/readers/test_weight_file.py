@@ -83,17 +83,21 @@ def test_a_neighbour_that_is_opened_again_is_the_same(tmp_path):
         assert caught.value.received == "3 bytes at first, 4 now"
 
 
-def test_other_files_are_noted_with_their_digests(tmp_path):
+def test_other_files_are_noted_and_stay_the_same(tmp_path):
     (tmp_path / "index.json").write_text("{}")
     (tmp_path / "part").write_bytes(b"0123456789")
     with WeightFile(tmp_path / "index.json") as file:
-        assert file.digests_of_parts() == {}
         with neighbour(file, "part"):
             pass
-        assert file.digests_of_parts() == {"part": digest_of_file(tmp_path / "part")}
+        file.check_parts()
+        assert file.parts.keys() == {"part"}
+        assert file.digest_of_part("part") == digest_of_file(tmp_path / "part")
         (tmp_path / "part").write_bytes(b"012345678")
         with pytest.raises(PortError, match="changed while it was read"), neighbour(file, "part"):
             pass
+        for again in (file.check_parts, lambda: file.digest_of_part("part")):
+            with pytest.raises(PortError, match="changed while it was read"):
+                again()
 
 
 def test_a_cache_of_downloads_holds_links_into_one_folder(tmp_path):

@@ -1,7 +1,9 @@
+from contextlib import ExitStack
+
 from torch import nn
 
 from frostline.porting.plan.port_plan import make_plan
-from frostline.porting.settings.comparison import compare
+from frostline.porting.settings.comparison import Compared, compare
 from helpers_interpreting import floats, network
 
 SOURCE = network(
@@ -41,3 +43,22 @@ def test_layers_that_are_still_open_are_compared_as_they_are_listed():
     plan = make_plan(source, "file", model)
     assert plan.opened
     assert [one.check.status for one in compare(plan, source, model, {})] == ["differs", "differs"]
+
+
+def test_what_was_set_stays_listed_when_settings_are_compared_again_and_is_put_back():
+    model = nn.Sequential(nn.Conv2d(2, 4, 3, 2, 1, bias=False), nn.ReLU(), nn.BatchNorm2d(4))
+    plan = make_plan(SOURCE, "file", model)
+    seen = Compared(SOURCE, model, {"x": (1, 8, 8, 2)}).by(plan)
+    assert not seen.done
+    assert "epsilon of '2'" in seen.causes()
+    assert model[2].eps == 1e-5
+    with ExitStack() as undo:
+        first = Compared(SOURCE, model, {"x": (1, 8, 8, 2)}, undo).by(plan)
+        again = first.by(plan)
+        assert model[2].eps == 1e-3
+        assert {check.setting for check in again.done} == {"epsilon", "momentum"}
+        assert again.done == first.done
+        statuses = {check.setting: check.status for check in again.checks(has_run=False)}
+        assert (statuses["epsilon"], statuses["padding"], statuses["stride"]) == ("set", "differs", "agrees")
+        assert "epsilon" not in again.causes()
+    assert model[2].eps == 1e-5

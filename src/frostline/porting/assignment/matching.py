@@ -33,6 +33,7 @@ ENOUGH = 0.4  # minimum average similarity of names: names of three letters shar
 NUMBERS_MARGIN = 0.1  # the largest margin of pairs assigned by numbers alone: networks are numbered from either end
 LEFT_OVER = "the remaining names"
 CONTRADICTION = "names and order contradict each other"
+SET_ASIDE = "names and order were not used: the assignment that they suggest does not give the golden outputs"
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,7 @@ class Evidence:
         target_flow: The result of `target_graph.flow`.
         order: As `Source.order`.
         hints: The hints of the user: target unit by source unit.
+        has_names: Whether names and the order of the file count as evidence.
         classes: By source unit the class of layers that the file numbers together, if `order` is `layers`.
     """
 
@@ -88,6 +90,7 @@ class Evidence:
     target_flow: Edges | None
     order: str
     hints: Mapping[str, str] = field(default_factory=dict[str, str])
+    has_names: bool = True
     classes: Mapping[str, Sequence[str]] = field(default_factory=dict[str, "Sequence[str]"])
 
 
@@ -118,7 +121,7 @@ def match(
     while True:
         group = next((one for one in components(left) if tuple(sorted(one[0])) not in asked), None)
         if group is None:
-            kin = kinship.refine(left, {pair.source: pair.target for pair in pairs})
+            kin = kinship.refine(left, {pair.source: pair.target for pair in pairs}) if evidence.has_names else left
             if kin == left:
                 break
             left = kin
@@ -198,6 +201,8 @@ def _told(sources: list[str], targets: list[str], evidence: Evidence) -> tuple[l
     """The pairs of one group, or why the evidence does not decide."""
     if len(sources) != len(targets):
         return [], f"{len(sources)} layers of the file fit {len(targets)} layers of the module"
+    if not evidence.has_names:
+        return [], SET_ASIDE
     by_order = dict(zip(sources, targets, strict=True)) if _is_ordered(sources, targets, evidence) else None
     same = _of_equal_names(sources, targets)
     names = _of_names(sources, targets, has_numbers=evidence.order != "made") if same is None else Names(same, 1.0)

@@ -145,6 +145,15 @@ def _is_cut(factor: Factor, kept: set[Factor]) -> bool:
     )  # fmt: skip
 
 
+def cut_as(axis: Axis, sizes: Sequence[int]) -> Axis:
+    """The axis in parts of these sizes, if one operation made all of it; else the axis."""
+    if len(axis) != 1 or axis[0].origin.role in (JOINED, BROKEN):
+        return axis
+    (factor,) = axis
+    strides = [factor.stride * math.prod(sizes[at + 1 :]) for at in range(len(sizes))]
+    return tuple(Factor(factor.origin, size, stride) for size, stride in zip(sizes, strides, strict=True))
+
+
 @dataclass(frozen=True)
 class Part:
     """One axis of a map that was flattened.
@@ -166,17 +175,44 @@ Cuts = dict[Origin, dict[tuple[int, int], str]]  # by origin: parts of it, as st
 
 def resolved(axis: Axis, cuts: Cuts) -> tuple[Piece, ...]:
     """What an axis is made of, after all operations were seen: one piece, or several that were joined."""
-    if len(axis) == 1 and axis[0].is_whole and axis[0].origin.role == JOINED:
-        return tuple(piece for parent in axis[0].origin.parents for piece in resolved(parent, cuts))
+    if len(axis) == 1 and axis[0].is_whole:
+        origin = axis[0].origin
+        is_joined = origin.is_same and len(origin.parents) > 1 and origin not in cuts and _is_of_maps(origin, cuts)
+        if origin.role == JOINED or is_joined:
+            return tuple(piece for parent in origin.parents for piece in resolved(parent, cuts))
     return (tuple(part for factor in axis for part in _parts(factor, cuts)),)
 
 
+def _is_of_maps(origin: Origin, cuts: Cuts) -> bool:
+    """Whether an axis is another one in a new size, or several, of which one has shown to be a whole map."""
+    waiting, seen = [origin], {origin}
+    while waiting:
+        one = waiting.pop()
+        parts = {factor for axis in one.parents for factor in axis} if one.is_same else set[Factor]()
+        if any(not is_last(tuple(_parts_of_its_own(part, cuts))) for part in parts if part.origin in cuts):
+            return True
+        parents = {part.origin for part in parts}
+        waiting += parents - seen
+        seen |= parents
+    return False
+
+
 def _parts(factor: Factor, cuts: Cuts) -> Iterator[Part]:
+    if _is_of_maps(factor.origin, cuts):
+        yield Part(factor.size, BROKEN, factor.origin.place)
+    else:
+        yield from _parts_of_its_own(factor, cuts)
+
+
+def _parts_of_its_own(factor: Factor, cuts: Cuts) -> Iterator[Part]:
     origin, stop = factor.origin, factor.stride * factor.size
     known = {
         cut: role for cut, role in cuts.get(origin, {}).items() if cut[0] >= factor.stride and cut[0] * cut[1] <= stop
     }
     role = BROKEN if origin.role == JOINED else origin.role
+    divided = {cut for cut, shown in known.items() if shown == UNKNOWN and any(_is_in(one, cut) for one in known)}
+    if divided and role != BROKEN:  # nothing is known of the whole, and something of its parts
+        known, role = {cut: shown for cut, shown in known.items() if cut not in divided}, UNKNOWN
     for (stride, size), told in sorted(known.items(), reverse=True):
         if stride * size > stop or stop % (stride * size):
             yield Part(stop // factor.stride, BROKEN, origin.place)
@@ -187,6 +223,11 @@ def _parts(factor: Factor, cuts: Cuts) -> Iterator[Part]:
         stop = stride
     if stop > factor.stride:
         yield Part(stop // factor.stride, role, (*origin.place, -factor.stride))
+
+
+def _is_in(cut: tuple[int, int], other: tuple[int, int]) -> bool:
+    """Whether a part of an axis, as stride and size, is a part of another one."""
+    return cut != other and cut[0] >= other[0] and cut[0] * cut[1] <= other[0] * other[1]
 
 
 def is_last(piece: Piece) -> bool:
@@ -216,6 +257,9 @@ def is_odd(axes: Axes, at: int, *, is_sure: bool) -> bool:
         return True
     if not is_sure:
         return False
+    has_channels = any(one.origin.role == CHANNELS and one.is_whole for axis in others for one in axis)
+    if has_channels and len(axes) > 3 and any(one.origin.role == PLACE for one in axes[at]):
+        return True
     origins = [one.origin for axis in others for one in axis]
     is_cut = any(not one.is_whole and one.origin.role == CHANNELS for axis in others for one in axis)
     is_of_one = len({one.origin for axis in axes[1:] for one in axis}) == 1

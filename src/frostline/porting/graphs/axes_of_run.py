@@ -24,6 +24,7 @@ from frostline.porting.graphs.axes import (
     Factor,
     Origin,
     Part,
+    cut_as,
     is_last,
     is_odd,
     of_role,
@@ -72,6 +73,8 @@ class AxesOfRun:
         self._inputs: list[Axes] = []
         self._cuts: Cuts = {}
         self._taken: list[tuple[str, str, Axis]] = []
+        self._aligned: dict[Origin, list[tuple[Factor, Origin]]] = {}  # by origin: its parts, and the sums of them
+        self._lost: set[int] = set()  # values that could not be followed, and that no layer has taken yet
         self._number = itertools.count()
 
     def begin(self, value: Tensor) -> None:
@@ -89,6 +92,8 @@ class AxesOfRun:
         """An output of the network: features that were cut into axes may be a map."""
         if self.has(value):
             self.touch(self.of(value))
+            if id(value) in self._lost:
+                self._taken += [(unit, OTHER, _NOT_FOLLOWED) for unit, _, _ in self._taken[-1:]]
 
     def is_input(self, axes: Axes) -> bool:
         """Whether they are those of an input of the network, as it was given."""
@@ -128,6 +133,14 @@ class AxesOfRun:
             axes = [of_role(BROKEN if is_broken else UNKNOWN, one.shape, number, parents) for one in made]
         for one, its in zip(made, axes, strict=False):
             self._axes[id(one)] = its
+        if any(id(one) in self._lost for one in known):
+            self.lose(made, [unit for unit, _ in units])
+
+    def lose(self, made: Sequence[Tensor], units: Sequence[str] = ()) -> None:
+        """Values that could not be followed: the next layers that take them have a doubt, whatever axes are left."""
+        self._lost.update(() if units else map(id, made))
+        for unit in units:
+            self.take(unit, OTHER, _NOT_FOLLOWED)
 
     def flats(self) -> dict[str, tuple[Flat, ...]]:
         """What lies on axes of the weights of each unit, where that is more than one axis of a map."""
@@ -168,14 +181,21 @@ class AxesOfRun:
                 continue
             cuts = self._cuts.setdefault(origin, {})
             cut = (factor.stride, factor.size)
-            if cuts.get(cut) == role or (cut in cuts and role == UNKNOWN):
+            if cuts.get(cut) in (role, BROKEN) or (cut in cuts and role == UNKNOWN):
                 continue
             cuts[cut] = role if cuts.get(cut, UNKNOWN) == UNKNOWN else BROKEN
+            for part, other in self._aligned.get(origin, ()):
+                self._show_of_part(factor, role, part, other)
             for parent in origin.parents:
                 if len(parent) == 1 and origin.is_aligned:
                     self.show((Factor(parent[0].origin, factor.size, factor.stride * parent[0].stride),), role)
                 elif len(parent) == 1 and origin.is_same and factor.is_whole:
                     self.show(parent, role)
+
+    def _show_of_part(self, factor: Factor, role: str, part: Factor, other: Origin) -> None:
+        """What a part of an axis has shown, its sum with others shows, too."""
+        if factor.stride >= part.stride and factor.stride * factor.size <= part.stride * part.size:
+            self.show((Factor(other, factor.size, factor.stride // part.stride),), role)
 
     def use(self, units: Sequence[str], axes: Axes, at: int, *, is_sure: bool) -> None:
         """Layers take a value: one axis is channels, the others are places.
@@ -193,12 +213,14 @@ class AxesOfRun:
                 self.take(unit, OTHER, _NOT_FOLLOWED)
         if is_sure:
             self.doubt_unknown(axes)
+        is_alone = is_sure and len(axes[at]) == 1  # parts of several have been turned: their order is not that of roles
         for factor in _pieces(axes[at]):
             is_at_end = factor is axes[at][-1] and factor.stride == 1
             if is_sure or factor.origin.role == CHANNELS or factor.origin.is_aligned or factor.origin.is_same:
-                self.show((factor,), CHANNELS if is_sure or is_at_end else UNKNOWN)
+                self.show((factor,), CHANNELS if is_alone or is_at_end else UNKNOWN)
+        is_told = is_sure or UNKNOWN not in {one.origin.role for one in axes[at]}
         for index, axis in enumerate(axes):
-            if index != at:
+            if index != at and is_told:
                 self.show(axis, PLACE)
 
     def touch(self, axes: Axes, at: int | None = None) -> bool:
@@ -268,8 +290,9 @@ class AxesOfRun:
         """One axis for several that lie over each other."""
         if len(axes) == 1:
             return axes[0]
-        sizes = [factor.size for factor in axes[0]]
-        if any([factor.size for factor in axis] != sizes for axis in axes[1:]):
+        sizes = max(([factor.size for factor in axis] for axis in axes), key=len)
+        axes = [cut_as(axis, sizes) for axis in axes]
+        if any([factor.size for factor in axis] != sizes for axis in axes):
             size = size_of(axes[0])
             return whole(Origin(size, BROKEN, place, parents=tuple(axes)))
         made: list[Factor] = []
@@ -284,8 +307,13 @@ class AxesOfRun:
                 self.show(group, role)
             first = group[0].origin
             parents = first.parents if role == JOINED else tuple((one,) for one in group)
-            origin = Origin(group[0].size, role, first.place, parents=parents, is_aligned=role != JOINED)
+            place = next((one.origin.place for one in group if one.is_whole), first.place)
+            origin = Origin(group[0].size, role, place, parents=parents, is_aligned=role != JOINED)
             made.append(Factor(origin, group[0].size))
+            for one in group if origin.is_aligned else ():
+                self._aligned.setdefault(one.origin, []).append((one, origin))
+                for (stride, size), shown in list(self._cuts.get(one.origin, {}).items()):
+                    self._show_of_part(Factor(one.origin, size, stride), shown, one, origin)
         return tuple(made)
 
 

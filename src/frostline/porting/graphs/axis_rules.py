@@ -89,12 +89,19 @@ def _reduced(run: AxesOfRun, call: Call) -> list[Axes] | None:
     if len(call.known) > 1:
         return passed(run, call) if call.name in ("max", "min") else None
     axes = run.of(call.known[0])
-    if not run.touch(axes):
-        return _broken(run, call, axes)
     found = call.on_primes(len(axes))
     shape = (found if isinstance(found, Tensor) else found[0]).shape
     made = tuple(axes[PRIMES.index(size)] if size > 1 else () for size in shape)
+    if not run.touch(axes) or _is_mixed(axes[1:], [axis for axis in axes[1:] if axis and axis not in made]):
+        return _broken(run, call, axes)
     return [made] * len(call.made)
+
+
+def _is_mixed(axes: Axes, reduced: Sequence[Axis]) -> bool:
+    """Whether channels are reduced and some places with them, so that a place is left where channels are expected."""
+    roles = {one.origin.role for axis in reduced for one in axis if one.is_whole}
+    left = {one.origin.role for axis in axes if axis not in reduced for one in axis}
+    return {CHANNELS, PLACE} <= roles and PLACE in left
 
 
 def _resized(run: AxesOfRun, call: Call) -> list[Axes]:
@@ -132,7 +139,7 @@ def _cut(run: AxesOfRun, call: Call) -> list[Axes]:
     """Parts of a value along one axis."""
     axis = call.given("dim", 1, -1) if call.name == "glu" else call.given("dim", 2, 0)
     axes = run.of(call.known[0])
-    if not run.touch(axes, axis):
+    if not run.touch(axes, axis) or is_odd(axes, axis % len(axes), is_sure=False):
         return _broken(run, call, axes)
     return [_shortened(axes, axis, one.shape, call.number) for one in call.made]
 
@@ -258,6 +265,21 @@ def _product(run: AxesOfRun, call: Call) -> list[Axes] | None:
     return [(*batch, one[-2], other[-1])]
 
 
+def _summed(run: AxesOfRun, call: Call) -> list[Axes] | None:
+    """Products of values along axes that letters name."""
+    inputs, arrow, output = str(call.args[0]).replace(" ", "").partition("->")
+    letters = inputs.split(",")
+    if not arrow or "." in inputs or len(call.known) != len(letters):
+        return None
+    values = [dict(zip(its, run.of(one), strict=True)) for its, one in zip(letters, call.known, strict=True)]
+    if any(len(set(its)) < len(its) for its in letters):
+        return None
+    if len(values) == 1 and len(output) < len(letters[0]):
+        return None
+    rows = [tuple(value.get(letter, ()) for letter in output) for value in values]
+    return [run.together(rows, call.made[0].shape, call.number)]
+
+
 def _attention(run: AxesOfRun, call: Call) -> list[Axes]:
     query, value = run.of(call.args[0]), run.of(call.args[2])
     return [(*query[:-1], value[-1])]
@@ -265,6 +287,7 @@ def _attention(run: AxesOfRun, call: Call) -> list[Axes]:
 
 def _broken(run: AxesOfRun, call: Call, axes: Axes) -> list[Axes]:
     run.doubt_makers(axes)
+    run.lose(call.made)
     return [of_role(BROKEN, one.shape, call.number, axes) for one in call.made]
 
 
@@ -280,5 +303,5 @@ _RULES: tuple[tuple[frozenset[str], Callable[[AxesOfRun, Call], list[Axes] | Non
     (_JOINS, _joined), (_CUTS, _cut), (_PRODUCTS, _product), (names("__getitem__"), _indexed),
     (names("expand expand_as broadcast_to"), _expanded), (names("unbind select"), _unbound),
     (names("stack"), _stacked), (names("pixel_shuffle pixel_unshuffle"), _shuffled),
-    (names("scaled_dot_product_attention"), _attention),
+    (names("scaled_dot_product_attention"), _attention), (names("einsum"), _summed),
 )  # fmt: skip

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
 _SIDES = (64, 224, 32, 28, 48, 96, 12, 8, 128, 160, 299, 512)  # usual sizes of images, small ones first
+_OF_NORMS = {"parametrizations"}  # what a layer under a weight norm has inside
 _LENGTHS = (16, 8, 64, 5, 128)
 
 
@@ -30,7 +31,7 @@ def examples(model: nn.Module, shapes: Sequence[tuple[tuple[int, ...], str]] = (
         shapes: Of the inputs of its source, without the batch axis and with channels last, and their dtypes, where they
             are known.
     """
-    layers = [module for module in model.modules() if not list(module.children())]
+    layers = [module for module in model.modules() if {name for name, _ in module.named_children()} <= _OF_NORMS]
     lengths = {size for one in model.parameters() if one.ndim in (2, 3) for size in one.shape[-2:-1]}
     first = (form for layer in layers for form in _of_patches(layer, lengths))
     forms = {(form.dtype, form.shape): form for form in (*first, *(form for layer in layers for form in _forms(layer)))}

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from frostline.porting.graphs.axes import CHANNELS, OTHER, PLACE, UNKNOWN, Origin, of_role, whole
+from frostline.porting.graphs.axes import CHANNELS, OTHER, PLACE, UNKNOWN, Origin, is_odd, of_role, whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,9 +36,9 @@ def _linear(run: AxesOfRun, call: Call) -> list[Axes]:
     axes = run.of(call.known[0])
     run.use([unit for unit, _ in call.units], axes, len(axes) - 1, is_sure=False)
     made = _made(run, call, axes[:-1], -1)
-    if len(axes[-1]) == 1 and axes[-1][0].origin.role == PLACE and made[-1]:  # places that are mixed are places again
-        (place,) = axes[-1]
-        made = (*made[:-1], whole(replace(made[-1][0].origin, role=PLACE, place=place.origin.place)))
+    if len(axes[-1]) == 1 and axes[-1][0].origin.role in (PLACE, UNKNOWN) and made[-1]:
+        (mixed,) = axes[-1]  # what is mixed is again what it was: places, or not known what
+        made = (*made[:-1], whole(replace(made[-1][0].origin, role=mixed.origin.role, place=mixed.origin.place)))
     return [made]
 
 
@@ -76,6 +76,8 @@ def _norm(run: AxesOfRun, call: Call) -> list[Axes] | None:
             run.take(unit, OTHER, axes[at])
         else:
             run.take_features(unit, axes[-weight.ndim :] if is_layer_norm else [axes[at]])
+    if not is_layer_norm and is_odd(axes, at, is_sure=len(axes) > 2):
+        run.lose(call.made, [unit for unit, _ in call.units])
     if not is_layer_norm and len(axes) > 2:  # one of channels, in maps
         run.show(axes[1], CHANNELS)
         for axis in axes[2:]:

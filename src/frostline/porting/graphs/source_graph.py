@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from frostline.porting.graphs.target_graph import Edges
-    from frostline.porting.readers.contract import Source
+    from frostline.porting.readers.contract import Source, SourceLayer
     from frostline.porting.units.unit import SourceUnit
 
 
@@ -22,14 +22,28 @@ def flow(source: Source, units: Sequence[SourceUnit]) -> Edges | None:
     order = {layer.name: index for index, layer in enumerate(source.layers)}
     nodes: list[tuple[list[list[str]], list[int]]] = []
     for layer in source.layers:
-        own = [unit.name for unit in units if unit.name == layer.name or unit.name.startswith(f"{layer.name}/")]
-        nodes.append((_stages(own), [order[name] for name in layer.inputs if name in order]))
+        own = [unit.name for unit in units if _is_of(unit, layer.name)]
+        nodes.append((_stages(own), [order[name] for name in _flowing(layer) if name in order]))
     return contracted(nodes)
+
+
+def _is_of(unit: SourceUnit, layer: str) -> bool:
+    """Whether a unit is a layer of the graph, or part of it, or joined of such."""
+    if unit.parts:
+        return any(_is_of(part, layer) for part in unit.parts.values())
+    name = unit.packed.whole.name if unit.packed else unit.name
+    return name == layer or name.startswith(f"{layer}/")
 
 
 # Layers of a layer: the stage at which each runs; what is not here runs after what stands before it in the file.
 _STAGE = {"forward": 0, "backward": 0, "query": 0, "key": 0, "value": 0, "attention_output": 1, "output": 1,
           "depthwise": 0, "pointwise": 1}  # fmt: skip
+
+
+def _flowing(layer: SourceLayer) -> list[str]:
+    """The inputs of a layer without masks, which modules compute elsewhere or not at all."""
+    names: tuple[str, ...] = layer.config.get("names") or ("",) * len(layer.inputs)
+    return [one for one, name in zip(layer.inputs, names, strict=False) if name != "mask"]
 
 
 _SHAPES = ("batch_shape", "batch_input_shape", "shape")

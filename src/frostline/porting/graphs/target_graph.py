@@ -147,7 +147,11 @@ def contracted(nodes: Sequence[tuple[Sequence[Sequence[str]], Sequence[int]]]) -
 
 
 def is_before(edges: Edges, first: str, second: str) -> bool:
-    """Whether values flow from one unit to the other, on whatever way."""
+    """Whether values flow from one unit to the other, on whatever way, and not back: in a loop neither is first."""
+    return _reaches(edges, first, second) and not _reaches(edges, second, first)
+
+
+def _reaches(edges: Edges, first: str, second: str) -> bool:
     waiting, seen = list(edges.get(second, ())), set[str]()
     while waiting:
         name = waiting.pop()

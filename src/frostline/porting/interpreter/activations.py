@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -9,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from frostline.porting.interpreter.layer import Layer
+from frostline.porting.interpreter.masks import check_unmasked
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,9 +69,7 @@ def without_activation(layer: Layer) -> Layer | None:
     """The layer as it is before its last activation, if it has one that is not linear."""
     if layer.kind in _LAST or layer.setting("activation") in (None, "linear"):
         return None
-    return Layer(
-        layer.name, layer.kind, {**layer.config, "activation": None}, layer.inputs, layer.weights, layer.version
-    )
+    return replace(layer, config={**layer.config, "activation": None})
 
 
 # Layers whose `activation` acts inside of them, or which are one.
@@ -107,6 +107,7 @@ def _prelu(layer: Layer) -> Tensor:
 
 
 def _softmax(layer: Layer) -> Tensor:
+    check_unmasked(layer)
     axis = layer.setting("axis", -1)
     axes = axis if isinstance(axis, list) else [axis]
     if len(axes) != 1 or not isinstance(axes[0], int):

@@ -36,8 +36,6 @@ def _einsum_dense(layer: Layer) -> Tensor:
 def _embedding(layer: Layer) -> Tensor:
     layer.allow(lora_rank=None, quantization_config=None)
     table, ids = layer.weight("embeddings"), layer.input().long()
-    if layer.setting("mask_zero") and bool((ids == 0).any()):
-        layer.refuse("zeros are masked")
     if ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < len(table):
         layer.refuse(f"numbers from {int(ids.min())} to {int(ids.max())} for {len(table)} rows")
     return table[ids]
@@ -53,7 +51,17 @@ def _attention(layer: Layer) -> Tensor:
     if _arguments(layer).get("use_causal_mask"):
         ahead = torch.ones(scores_BHTS.shape[-2:], dtype=torch.bool).triu(1)
         scores_BHTS = scores_BHTS.masked_fill(ahead, -math.inf)
-    seen = torch.einsum("bhts,bshk->bthk", scores_BHTS.softmax(-1), v)
+    asking, *seen = _masks(layer)
+    for mask_BS in seen:
+        if mask_BS is not None:
+            scores_BHTS = scores_BHTS.masked_fill(~mask_BS[:, None, None], -math.inf)
+            v = v.where(mask_BS[:, :, None, None], 0.0)
+    shares_BHTS = scores_BHTS.softmax(-1)
+    if (
+        asking is not None
+    ):  # backends of Keras give other numbers there; NaN where a layer behind takes them all the same
+        shares_BHTS = shares_BHTS.where(asking[:, None, :, None], math.nan)
+    seen = torch.einsum("bhts,bshk->bthk", shares_BHTS, v)
     out = torch.einsum("bthk,hkd->btd", seen, layer.weight(f"{_out(layer)}/kernel"))
     return out + layer.weight(f"{_out(layer)}/bias") if layer.setting("use_bias", True) else out
 
@@ -67,6 +75,16 @@ def _roles(layer: Layer) -> tuple[Tensor, Tensor, Tensor]:
     if not {"query", "value"} <= set(given) <= {"query", "key", "value"} or len(given) != len(layer.inputs):
         layer.refuse(f"inputs {', '.join(map(str, names))}")
     return given["query"], given.get("key", given["value"]), given["value"]
+
+
+def _masks(layer: Layer) -> tuple[Tensor | None, ...]:
+    """Of query, key and value; all that is known of them where all are one value."""
+    if not any(mask is not None for mask in layer.masks):
+        return (None, None, None)
+    return tuple(
+        next((mask for one, mask in zip(layer.inputs, layer.masks, strict=True) if one is role), None)
+        for role in _roles(layer)
+    )
 
 
 def _projected(layer: Layer, x: Tensor, part: str) -> Tensor:

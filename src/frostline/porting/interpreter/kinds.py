@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from frostline.porting.interpreter import activations, convolutions, dense, merges, norms, pools, recurrent
+from frostline.porting.interpreter import activations, convolutions, dense, logic, merges, norms, pools, recurrent
 from frostline.porting.interpreter.layer import Layer, inner
+from frostline.porting.interpreter.masks import TAKES_MASK
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,6 +26,7 @@ def apply(layer: Layer) -> Tensor:
     if not _says_nothing(layer.setting("call"), _ALLOWED.get(layer.kind, frozenset())):
         layer.refuse("it is called with arguments")
     names = set(layer.setting("names") or ()) - {"", "inputs", "x", "sequences", "query", "value", "key"}
+    names -= {"mask"} if layer.kind in TAKES_MASK else set()
     if names:
         layer.refuse(f"it is called with {', '.join(sorted(names))}")
     return KINDS[layer.kind](layer)
@@ -45,17 +47,22 @@ def _time_distributed(layer: Layer) -> Tensor:
     x = layer.input()
     if kind == "TimeDistributed":
         layer.refuse("of itself")
-    steps = replace(layer.within("", config, kind), inputs=(x.flatten(0, 1),))
+    if layer.mask is not None and kind in _MASKED:
+        layer.refuse(f"of {kind} on padded steps")
+    steps = replace(layer.within("", config, kind), inputs=(x.flatten(0, 1),), masks=())
     made = apply(steps)
     return made.unflatten(0, x.shape[:2])
 
 
+# Layers that mask their own inputs, or compute otherwise with a mask.
+_MASKED = ("Embedding", "Masking", "LSTM", "GRU", "SimpleRNN", "Bidirectional", "GlobalAveragePooling1D", "Softmax",
+           "MultiHeadAttention")  # fmt: skip
 _ALLOWED = {
     "MultiHeadAttention": frozenset({"use_causal_mask"}),
-    **dict.fromkeys(("Add", "Subtract", "Multiply", "Maximum", "Minimum"), frozenset({"args"})),
+    **dict.fromkeys(("Add", "Subtract", "Multiply", "Maximum", "Minimum", "NotEqual"), frozenset({"args"})),
 }
 
 KINDS: dict[str, Callable[[Layer], Tensor]] = {
-    **activations.LAYERS, **convolutions.KINDS, **dense.KINDS, **merges.KINDS, **norms.KINDS, **pools.KINDS,
-    **recurrent.KINDS, "TimeDistributed": _time_distributed,
+    **activations.LAYERS, **convolutions.KINDS, **dense.KINDS, **logic.KINDS, **merges.KINDS, **norms.KINDS,
+    **pools.KINDS, **recurrent.KINDS, "TimeDistributed": _time_distributed,
 }  # fmt: skip

@@ -31,6 +31,7 @@ class Layer:
         inputs: What it takes, in order; channels last, in float64 or, for embeddings, whole numbers.
         weights: By leaf, what reads them.
         version: The major version of Keras that wrote the file: 2 or 3; 0 if unknown.
+        masks: For each input which steps count; None where all do.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Layer:
     inputs: tuple[Tensor, ...]
     weights: Mapping[str, Callable[[], Tensor]]
     version: int = 0
+    masks: tuple[Tensor | None, ...] = ()
 
     def refuse(self, why: str = "") -> NoReturn:
         """Say that this layer is not interpreted."""
@@ -49,6 +51,11 @@ class Layer:
         if len(self.inputs) != 1:
             self.refuse(f"{len(self.inputs)} inputs")
         return self.inputs[0]
+
+    @property
+    def mask(self) -> Tensor | None:
+        """Which steps of its first input count; None if all do."""
+        return self.masks[0] if self.masks else None
 
     def setting(self, name: str, default: Any = None) -> Any:
         """One setting, or what it was before Keras had it."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from frostline.porting.interpreter.layer import Layer
+from frostline.porting.interpreter.masks import check_unmasked, counting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -21,6 +22,8 @@ _PAIRWISE: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 def _merged(layer: Layer) -> Tensor:
     """Element by element; an operation on tensors of the same name may also take a number."""
+    if layer.kind not in ("Add", "Subtract") and layer.version != 2:
+        check_unmasked(layer)
     values: Sequence[Any] = layer.inputs
     call = layer.setting("call")
     if "trainable" not in layer.config and isinstance(call, dict) and isinstance(call.get("args"), list):
@@ -141,5 +144,6 @@ KINDS: dict[str, Callable[[Layer], Tensor]] = {
     "Permute": _permuted,
     "RepeatVector": _repeated,
     "Rescaling": _rescaled,
+    "Masking": lambda layer: layer.input().where(counting(layer).unsqueeze(-1), 0.0),
     **dict.fromkeys(SAME, Layer.input),
 }

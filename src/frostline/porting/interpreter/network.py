@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor
@@ -12,11 +12,15 @@ from torch import Tensor
 from frostline.porting.interpreter.activations import without_activation
 from frostline.porting.interpreter.kinds import apply
 from frostline.porting.interpreter.layer import Layer, NotInterpretedError
+from frostline.porting.interpreter.masks import mask_after, masked, seen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from frostline.porting.interpreter.masks import Mask
     from frostline.porting.readers.contract import Source, SourceLayer
+
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,10 @@ def interpret(source: Source, inputs: Sequence[Tensor], *, keeps_layers: bool = 
     weights = _weights(source)
     number = version(source)
     left = Counter(name for layer in source.layers for name in layer.inputs) + Counter(ends)
+    masks: dict[str, Mask] = {}
+    attentions = Counter(
+        name for layer in source.layers if layer.kind == "MultiHeadAttention" for name in set(layer.inputs)
+    )
     kept: dict[str, Tensor] = {}
     before: dict[str, Tensor] = {}
     shapes: dict[str, tuple[int, ...]] = {}
@@ -64,7 +72,9 @@ def interpret(source: Source, inputs: Sequence[Tensor], *, keeps_layers: bool = 
         if stated.kind != "InputLayer":
             own = weights.get(stated.unit or stated.name, {})
             layer = Layer(stated.name, stated.kind, stated.config, tuple(_taken(stated, values)), own, number)
+            layer = masked(layer, [seen(masks.get(name), layer, attentions[name]) for name in stated.inputs])
             values[stated.name] = _applied(layer)
+            masks[stated.name] = _guarded(layer, mask_after)
             if stated.name in ends or keeps_layers:
                 before[stated.name] = _before(layer, values[stated.name])
         shapes[stated.name] = tuple(values[stated.name].shape)
@@ -133,8 +143,12 @@ def _taken(stated: SourceLayer, values: Mapping[str, Tensor]) -> list[Tensor]:
 
 
 def _applied(layer: Layer) -> Tensor:
+    return _guarded(layer, apply)
+
+
+def _guarded(layer: Layer, function: Callable[[Layer], Made]) -> Made:
     try:
-        return apply(layer)
+        return function(layer)
     except (RuntimeError, IndexError, ValueError, TypeError, KeyError) as error:  # shapes that do not belong together
         raise NotInterpretedError(f"not interpreted: {layer.name} ({layer.kind}): {error}") from error
 

@@ -14,7 +14,7 @@ from frostline.porting.interpreter.activations import activated
 from frostline.porting.interpreter.layer import Layer, inner
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 
 def _run(layer: Layer, step: Callable[[Tensor, tuple[Tensor, ...]], tuple[Tensor, ...]], states: int) -> Tensor:
@@ -26,10 +26,25 @@ def _run(layer: Layer, step: Callable[[Tensor, tuple[Tensor, ...]], tuple[Tensor
     units = layer.weight("recurrent_kernel").shape[0]
     state = (x_BTI.new_zeros(len(x_BTI), units),) * states
     outputs: list[Tensor] = []
-    for x_BI in x_BTI.unbind(1):
-        state = step(x_BI, state)
-        outputs.append(state[0])
+    masks = _steps(layer, x_BTI)
+    has_zeros = bool(layer.setting("zero_output_for_mask"))
+    if has_zeros and layer.mask is not None:
+        layer.allow(unroll=False)
+    for x_BI, mask_B1 in zip(x_BTI.unbind(1), masks, strict=True):
+        made = step(x_BI, state)
+        if mask_B1 is not None:  # a step that does not count leaves the state as it is
+            made = tuple(after.where(mask_B1, before) for after, before in zip(made, state, strict=True))
+        state = made
+        outputs.append(state[0] if mask_B1 is None or not has_zeros else state[0].where(mask_B1, 0.0))
     return torch.stack(outputs, 1) if layer.setting("return_sequences") else outputs[-1]
+
+
+def _steps(layer: Layer, x_BTI: Tensor) -> Sequence[Tensor | None]:
+    """For each step, in the order in which they are computed, which samples have it."""
+    if layer.mask is None:
+        return [None] * x_BTI.shape[1]
+    mask_BT = layer.mask.flip(1) if layer.setting("go_backwards") else layer.mask
+    return mask_BT.unsqueeze(-1).unbind(1)
 
 
 def _lstm(layer: Layer) -> Tensor:
@@ -85,8 +100,9 @@ def _bidirectional(layer: Layer) -> Tensor:
     )  # fmt: skip
     if kind not in _PLAIN or other[0] not in _PLAIN:
         layer.refuse(f"of {kind}")
-    one = _PLAIN[kind](layer.within("forward/", config, kind))
-    two = _PLAIN[other[0]](layer.within("backward/", other[1], other[0]))
+    has_zeros = {"zero_output_for_mask": bool(config.get("return_sequences"))}  # whatever is stated
+    one = _PLAIN[kind](layer.within("forward/", {**config, **has_zeros}, kind))
+    two = _PLAIN[other[0]](layer.within("backward/", {**other[1], **has_zeros}, other[0]))
     two = two.flip(1) if config.get("return_sequences") else two
     mode = layer.setting("merge_mode", "concat")
     merged = {"concat": lambda: torch.cat([one, two], -1), "sum": lambda: one + two, "mul": lambda: one * two,

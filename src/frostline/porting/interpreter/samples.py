@@ -11,6 +11,8 @@ from frostline.porting.interpreter.layer import MOST_VALUES, NotInterpretedError
 from frostline.porting.interpreter.network import called, input_names
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
     from frostline.porting.readers.contract import Source, SourceLayer
@@ -35,6 +37,30 @@ def samples(source: Source, seed: int = 0) -> tuple[Tensor, ...]:
     random = torch.Generator().manual_seed(seed)
     layers = {layer.name: layer for layer in source.layers}
     return tuple(_sample(source, layers[name], random) for name in input_names(source) if name in layers)
+
+
+def masking_layers(source: Source) -> tuple[SourceLayer, ...]:
+    """The layers that tell which steps of their input are padding."""
+    return tuple(layer for layer in source.layers if layer.kind == "Masking" or layer.config.get("mask_zero") is True)
+
+
+def padded(source: Source, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Inputs whose samples end in padding: none of the first, half of the second, all steps but one of the third.
+
+    Args:
+        source: A network with layers that tell padding.
+        inputs: As `samples` gives them.
+    """
+    made = [one.clone() for one in inputs]
+    for at, name in enumerate(input_names(source)):
+        for layer in masking_layers(source):
+            if name in layer.inputs:
+                filling = layer.config.get("mask_value", 0.0) if layer.kind == "Masking" else 0
+                steps_BT = made[at].movedim(-2, 1) if layer.kind == "Masking" else made[at].movedim(-1, 1)
+                length = steps_BT.shape[1]
+                steps_BT[1:2, (length + 1) // 2 :] = filling
+                steps_BT[2:3, 1:] = filling
+    return tuple(made)
 
 
 def prepared_by(source: Source, name: str) -> SourceLayer | None:

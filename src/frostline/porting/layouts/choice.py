@@ -16,12 +16,13 @@ from frostline.porting.layouts import (
     mxnet,
     normed,
     onnx,
+    packed,
     paddle,
     sklearn,
     tensorflow,
     torch,
 )
-from frostline.porting.layouts.layout import SAME, TRANSPOSED
+from frostline.porting.layouts.layout import SAME, TRANSPOSED, channels_first
 from frostline.porting.layouts.rules import assemble
 from frostline.porting.units.unit import is_layer
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from frostline.porting.layouts.layout import Move
     from frostline.porting.units.unit import SourceUnit, TargetUnit
 
+CHANNELS_LAST = ("keras", "tensorflow", "flax")
 _BY_FRAMEWORK = {
     "keras": keras.moves,
     "tensorflow": tensorflow.moves,
@@ -47,6 +49,8 @@ _BY_FRAMEWORK = {
 
 def moves(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
     """How `unit` becomes `target`, tensor by tensor; None if it cannot."""
+    if normed.is_of_flax(unit):
+        return normed.of_flax(unit, target, moves)
     if all(set(norm.tensors) <= set(unit.leaves) for norm in target.norms.values()):
         return _moves(unit, target)  # both have the same norms, or the layer has none
     found = _moves(unit, normed.without_norms(target))
@@ -56,13 +60,17 @@ def moves(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
 def _moves(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
     if target.norm is not None:
         return folded.moves(unit, target)
+    if unit.parts and isinstance(target.module, (nn.Linear, nn.MultiheadAttention)):
+        return packed.moves(unit, target, _moves)
     rules = _BY_FRAMEWORK.get(unit.framework, _unknown)
     found = rules(unit, target) if is_layer(target.module) else None
     if unit.framework == "keras" and set(unit.leaves) in ({"mean"}, {"variance"}):
         return keras.statistic(unit, target) if keras.is_statistic(unit, target) else None
     if found is None and not is_layer(target.module) and len(unit.leaves) == len(target.tensors) == 1:
         leaf, own = next(iter(unit.leaves)), next(iter(target.tensors))
-        found = assemble(unit, target, {leaf: (own, SAME)})
+        is_last = unit.framework in CHANNELS_LAST
+        layout = channels_first(unit.leaves[leaf].shape, tuple(target.tensors[own].shape)) if is_last else SAME
+        found = assemble(unit, target, {leaf: (own, layout)})
     return found
 
 

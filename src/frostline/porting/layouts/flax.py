@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from frostline.porting.layouts import keras
-from frostline.porting.layouts.layout import SAME, TRANSPOSED, Layout, Move, flipped, permuted
-from frostline.porting.layouts.rules import assemble, fits
+from frostline.porting.layouts.layout import SAME, TRANSPOSED, Layout, Move, flipped, padded, permuted
+from frostline.porting.layouts.rules import assemble, fits, over_maps
 
 if TYPE_CHECKING:
     from frostline.porting.units.unit import SourceUnit, TargetUnit
@@ -38,7 +38,7 @@ def moves(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
         return assemble(unit, target, {"kernel": ("weight", layout), "bias": ("bias", SAME)})
     if isinstance(module, (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)):
         defaults = {"weight": 1.0, "bias": 0.0, "num_batches_tracked": 0.0}
-        return assemble(unit, target, _NORM, defaults) if unit.leaves else None
+        return assemble(unit, target, over_maps(unit, target, _NORM), defaults) if unit.leaves else None
     if isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
         return assemble(unit, target, {"embedding": ("weight", SAME)})
     if isinstance(module, (nn.LSTM, nn.LSTMCell)):
@@ -79,12 +79,4 @@ def _bias(unit: SourceUnit, own: str, biases: tuple[str, ...], side: str, gates:
     size = unit.leaves[biases[0]].shape[0]
     place = [f"{side}{gate}/bias" in biases for gate in gates].index(True)
     before, after = place * size, (len(gates) - place - 1) * size
-    return Move(own, biases, (_padded(before, after),))
-
-
-def _padded(before: int, after: int) -> Layout:
-    return Layout(
-        "zeros for the other gates",
-        lambda tensor: nn.functional.pad(tensor, (before, after)),
-        lambda tensor: tensor[before : tensor.shape[0] - after],
-    )
+    return Move(own, biases, (padded("zeros for the other gates", before, after),))

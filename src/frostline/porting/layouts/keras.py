@@ -9,7 +9,7 @@ from torch import nn
 
 from frostline.porting.blocks import ResetBeforeGRU
 from frostline.porting.layouts.layout import SAME, TRANSPOSED, Combine, Layout, Move, blocks, permuted, reshaped
-from frostline.porting.layouts.rules import assemble, fits
+from frostline.porting.layouts.rules import assemble, fits, over_maps
 from frostline.porting.units.unit import is_layer
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def moves(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
         defaults = {"weight": 1.0, "bias": 0.0, "num_batches_tracked": 0.0}
         if {"mean", "variance"} <= set(unit.leaves):  # of Normalization
             return assemble(unit, target, _STANDARD) if not {"weight", "bias"} & set(target.tensors) else None
-        return assemble(unit, target, _NORM, defaults) if unit.leaves else None
+        return assemble(unit, target, over_maps(unit, target, _NORM), defaults) if unit.leaves else None
     if isinstance(module, nn.PReLU):
         shape = unit.leaves["alpha"].shape if "alpha" in unit.leaves else ()
         return assemble(unit, target, {"alpha": ("weight", reshaped("shared axes left out", shape, shape[-1:]))})
@@ -74,8 +74,6 @@ def moves(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
         return assemble(unit, target, rows)
     if isinstance(module, (nn.GRU, nn.GRUCell)):
         return _gru(unit, target)
-    if isinstance(module, nn.MultiheadAttention):
-        return _attention(unit, target)
     return None
 
 
@@ -136,40 +134,3 @@ def _gru(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
         "bias[0]": ("bias_ih", _GATES), "bias[1]": ("bias_hh", _GATES),
     }  # fmt: skip
     return assemble(unit, target, rows, {"bias_ih": 0.0, "bias_hh": 0.0})
-
-
-def _attention(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
-    """Query, key and value are packed into one weight; heads are joined."""
-    parts = ("query", "key", "value")
-    out = next(
-        (name for name in ("attention_output", "output", "out", "out_proj") if f"{name}/kernel" in unit.leaves), ""
-    )
-    if not out or any(f"{part}/kernel" not in unit.leaves for part in parts):
-        return None
-
-    def joined(leaf: str, *flat: int) -> Layout:
-        shape = unit.leaves[leaf].shape
-        return reshaped("heads joined", shape, flat)
-
-    def kernel(leaf: str, axis: int) -> Layout:  # the axis that is not of heads
-        shape = unit.leaves[leaf].shape
-        flat = (shape[0], -1) if axis == 0 else (-1, shape[-1])
-        return joined(leaf, *flat).then(TRANSPOSED)
-
-    packed = tuple(kernel(f"{part}/kernel", 0) for part in parts)
-    made = [
-        Move("in_proj_weight", tuple(f"{part}/kernel" for part in parts), packed),
-        Move("out_proj.weight", (f"{out}/kernel",), (kernel(f"{out}/kernel", 1),)),
-    ]
-    used = 4
-    if "in_proj_bias" in target.tensors:
-        biases = tuple(f"{part}/bias" for part in parts)
-        if all(leaf in unit.leaves for leaf in biases) and f"{out}/bias" in unit.leaves:
-            made.append(Move("in_proj_bias", biases, tuple(joined(leaf, -1) for leaf in biases)))
-            made.append(Move("out_proj.bias", (f"{out}/bias",), (SAME,)))
-            used = 8
-        else:
-            made += [Move("in_proj_bias"), Move("out_proj.bias")]
-    found = tuple(made)
-    is_whole = {move.target for move in found} == set(target.tensors) and len(unit.leaves) == used
-    return found if is_whole and fits(unit, target, found) else None

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,6 +63,7 @@ class Move:
         axis: Along which several are joined.
         constant: What the tensor is filled with if it is made of no source tensor.
         combine: How the results become one, if they are not joined.
+        whole: What is done with the joined tensor; None leaves it.
     """
 
     target: str
@@ -71,12 +72,14 @@ class Move:
     axis: int = 0
     constant: float = 0.0
     combine: Combine | None = None
+    whole: Layout | None = None
 
     def text(self) -> str:
         """The layouts in words."""
         if not self.sources and not self.layouts:
             return f"constant {self.constant:g}"
         names = " | ".join(dict.fromkeys(layout.name for layout in self.layouts))
+        names += f", joined, then {self.whole.name}" if self.whole else ""
         return f"computed, {self.combine.name}, of: {names}" if self.combine else names
 
     def forward(self, parts: tuple[Tensor, ...], like: Tensor) -> Tensor:
@@ -89,7 +92,8 @@ class Move:
         """The tensor of the module, from the source tensors after their layouts."""
         if self.combine is not None:
             return self.combine.of(made)
-        return made[0] if len(made) == 1 else torch.cat(made, self.axis)
+        whole = made[0] if len(made) == 1 else torch.cat(made, self.axis)
+        return self.whole.forward(whole) if self.whole else whole
 
     def inverse(self, value: Tensor, parts: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """The source tensors again, from the tensor of the module, if they are not computed with.
@@ -100,6 +104,7 @@ class Move:
         """
         if not self.sources or self.combine is not None:
             return ()
+        value = self.whole.inverse(value) if self.whole else value
         sizes = [layout.forward(part).shape[self.axis] if part.ndim or len(parts) > 1 else 1
                  for layout, part in zip(self.layouts, parts, strict=True)]  # fmt: skip
         pieces = (value,) if len(parts) == 1 else torch.split(value, sizes, self.axis)
@@ -114,6 +119,14 @@ def permuted(name: str, *axes: int) -> Layout:
     """The layout that orders the axes anew."""
     back = tuple(axes.index(axis) for axis in range(len(axes)))
     return Layout(name, lambda tensor: tensor.permute(axes), lambda tensor: tensor.permute(back))
+
+
+def channels_first(theirs: tuple[int, ...], own: tuple[int, ...]) -> Layout:
+    """The layout of a tensor over whole maps: channels come first where the module has them there, by its shape."""
+    last = len(theirs) - 1
+    if last < 1 or tuple(theirs) == tuple(own) or (theirs[last], *theirs[:last]) != tuple(own):
+        return SAME
+    return permuted("(map, channels) to (channels, map)", last, *range(last))
 
 
 def reshaped(name: str, before: tuple[int, ...], after: tuple[int, ...]) -> Layout:
@@ -135,3 +148,12 @@ def blocks(name: str, count: int, order: tuple[int, ...]) -> Layout:
 def flipped(name: str, *axes: int) -> Layout:
     """The layout that mirrors some axes."""
     return Layout(name, lambda tensor: tensor.flip(axes), lambda tensor: tensor.flip(axes))
+
+
+def padded(name: str, before: int, after: int) -> Layout:
+    """The layout that puts zeros before and behind the numbers of axis 0."""
+    return Layout(
+        name,
+        lambda tensor: nn.functional.pad(tensor, (before, after)),
+        lambda tensor: tensor[before : tensor.shape[0] - after],
+    )

@@ -10,15 +10,17 @@ import torch
 from torch import Tensor, nn
 
 from frostline.core.errors import PortError
-from frostline.porting.layouts.layout import SAME, Combine, Move
+from frostline.porting.layouts.layout import SAME, Combine, Move, reshaped
 from frostline.porting.layouts.rules import fits
 from frostline.porting.units.norms import WEIGHT, Norm
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from frostline.porting.units.unit import SourceUnit, TargetUnit
 
+SCALE, VECTOR = "_scale", "_u"  # what Flax keeps beside a tensor under a norm, appended to its name
+_EPSILON = 1e-12  # of Flax, beside the sum of squares
 _NEAR = 1e-5  # how far from 1 the largest singular value may be, as float32 computes it
 
 
@@ -144,3 +146,119 @@ def _check(name: str, largest: float) -> None:
             where=name, received=f"{largest:.6g}",
             do="port first, and apply the spectral norm afterwards; or use a file that was saved with it.",
         )  # fmt: skip
+
+
+def is_of_flax(unit: SourceUnit) -> bool:
+    """Whether some tensor of the unit is under a norm of Flax."""
+    return unit.framework == "flax" and any(_beside(unit, leaf) for leaf in unit.leaves)
+
+
+def assumed_of(unit: SourceUnit) -> str:
+    """What of a norm of Flax the file does not tell, if its default was taken; empty if nothing is."""
+    found: list[str] = []
+    for leaf, tensor in unit.leaves.items():
+        if leaf.endswith(VECTOR) and _beside(unit, leaf.removesuffix(VECTOR)) == leaf:
+            found.append("steps of the power iteration")
+        elif leaf.endswith(SCALE) and _beside(unit, leaf.removesuffix(SCALE)) == leaf:
+            shape = unit.leaves[leaf.removesuffix(SCALE)].shape
+            found += ["axis of the weight norm"] if len(shape) > 1 and tensor.shape[-1] in shape[:-1] else []
+    return ", ".join(dict.fromkeys(found))
+
+
+def _beside(unit: SourceUnit, leaf: str) -> str:
+    return next((f"{leaf}{end}" for end in (SCALE, VECTOR) if f"{leaf}{end}" in unit.leaves), "")
+
+
+def of_flax(
+    unit: SourceUnit, target: TargetUnit, rule: Callable[[SourceUnit, TargetUnit], tuple[Move, ...] | None]
+) -> tuple[Move, ...] | None:
+    """How a layer under a norm of Flax becomes a layer of PyTorch, under the same norm or under none.
+
+    The length of a kernel is that over all axes but the last, as is the default of `WeightNorm`.
+
+    Args:
+        unit: With what the norm keeps, by `unwrapped`.
+        target: The layer.
+        rule: For the layer without norms.
+
+    References:
+        Flax 0.12, `linen/normalization.py`; measured against PyTorch 2.13.
+    """
+    kept = {_beside(unit, leaf) for leaf in unit.leaves}
+    bare = replace(unit, leaves={leaf: tensor for leaf, tensor in unit.leaves.items() if leaf not in kept})
+    made: list[Move] = []
+    for move in rule(bare, without_norms(target)) or ():
+        beside = _beside(unit, move.sources[0]) if len(move.sources) == 1 else ""
+        norm = target.norms.get(move.target)
+        shape = without_norms(target).tensors[move.target].shape
+        axis = _outputs(target.module) if len(shape) > 1 else 0
+        if beside and math.prod(unit.leaves[beside].shape) != shape[axis]:
+            return None
+        made += _under(unit, target.name, replace(move, axis=axis), norm, beside, shape)
+    found = tuple(made)
+    return found if {move.target for move in found} == set(target.tensors) and fits(unit, target, found) else None
+
+
+def _outputs(module: nn.Module) -> int:
+    """The axis that is the last one in Flax."""
+    is_turned = isinstance(module, (nn.modules.conv._ConvTransposeNd, nn.Embedding, nn.EmbeddingBag))
+    return 1 if is_turned else 0
+
+
+def _under(
+    unit: SourceUnit, name: str, move: Move, norm: Norm | None, beside: str, shape: Sequence[int]
+) -> list[Move]:  # fmt: skip
+    """The moves into a tensor, or into those that a norm of the module computes it from."""
+    axis = move.axis
+    wide = tuple(size if at == axis else 1 for at, size in enumerate(shape))
+    if beside.endswith(SCALE):
+        along = reshaped("one for each output", unit.leaves[beside].shape, wide)
+        if norm is not None and norm.kind == WEIGHT and tuple(next(iter(norm.tensors.values())).shape) == wide:
+            g, v = norm.tensors
+            return [Move(g, (beside,), (along,)), replace(move, target=v)]
+        combine = Combine("weight norm, g v / |v|", _scaled)
+        move = Move(move.target, (*move.sources, beside), (*move.layouts, along), axis, combine=combine)
+    elif beside:
+        flat = reshaped("as a vector", unit.leaves[beside].shape, (shape[axis],))
+        sources, layouts = (*move.sources, beside), (*move.layouts, flat)
+        if norm is not None and norm.kind != WEIGHT and norm.dim == axis:
+            orig, u, v = norm.tensors
+            steps = [Combine(f"{one} vector after a step of the power iteration", _iterated(axis, at))
+                     for at, one in enumerate(("left", "right"))]  # fmt: skip
+            return [replace(move, target=orig), *(Move(own, sources, layouts, axis, combine=step)
+                                                  for own, step in zip((u, v), steps, strict=True))]  # fmt: skip
+        combine = Combine("spectral norm, W / (u W v), after a step of the power iteration", _divided(axis))
+        move = Move(move.target, sources, layouts, axis, combine=combine)
+    if norm is None:
+        return [move]
+    make = _of_weight_norm if norm.kind == WEIGHT else _of_spectral_norm
+    return make(move, norm, name) if move.sources else []
+
+
+def _scaled(parts: list[Tensor]) -> Tensor:
+    v, g = (part.double() for part in parts)
+    axes = [axis for axis, size in enumerate(g.shape) if size == 1 and v.shape[axis] > 1]
+    length = v.square().sum(axes, keepdim=True) if axes else v.square()
+    return (v * (length + _EPSILON).rsqrt() * g).to(parts[0].dtype)
+
+
+def _step(parts: list[Tensor], axis: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Both vectors after a step of the power iteration, as Flax takes it in evaluation too, and the singular value."""
+    matrix, start = parts[0].double().movedim(axis, 0).flatten(1), parts[1].double()
+    right = matrix.mT @ start
+    right = right * (right.square().sum() + _EPSILON).rsqrt()
+    left = matrix @ right
+    left = left * (left.square().sum() + _EPSILON).rsqrt()
+    return left, right, left @ matrix @ right
+
+
+def _iterated(axis: int, at: int) -> Callable[[list[Tensor]], Tensor]:
+    return lambda parts: _step(parts, axis)[at].to(parts[0].dtype)
+
+
+def _divided(axis: int) -> Callable[[list[Tensor]], Tensor]:
+    def divided(parts: list[Tensor]) -> Tensor:
+        sigma = _step(parts, axis)[2]
+        return (parts[0].double() / torch.where(sigma != 0, sigma, 1)).to(parts[0].dtype)
+
+    return divided

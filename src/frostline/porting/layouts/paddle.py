@@ -32,6 +32,4 @@ def moves(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
         return assemble(unit, target, _NORM, {"weight": 1.0, "bias": 0.0, "num_batches_tracked": 0.0})
     if isinstance(target.module, nn.PReLU):
         return assemble(unit, target, {"_weight": ("weight", SAME), "weight": ("weight", SAME)})
-    if isinstance(target.module, nn.MultiheadAttention) and "query/weight" in unit.leaves:
-        return torch.packed(unit, target, TRANSPOSED)
     return torch.moves(unit, target)

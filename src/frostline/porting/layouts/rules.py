@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from frostline.porting.layouts.layout import Move
+from frostline.porting.layouts.layout import SAME, Move, channels_first
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -54,12 +54,22 @@ def assemble(
     return moves if fits(unit, target, moves) else None
 
 
+def over_maps(unit: SourceUnit, target: TargetUnit, rows: Mapping[str, Row]) -> dict[str, Row]:
+    """The rows of a norm over whole maps, whose channels are last in the source."""
+    return {
+        leaf: (own, channels_first(unit.leaves[leaf].shape, tuple(target.tensors[own].shape)))
+        if leaf in unit.leaves and own in target.tensors else (own, layout) for leaf, (own, layout) in rows.items()
+    }  # fmt: skip
+
+
 def fits(unit: SourceUnit, target: TargetUnit, moves: tuple[Move, ...]) -> bool:
     """Whether every move gives a tensor of the right shape; nothing is read."""
     return all(_shape(unit, move, target) == tuple(target.tensors[move.target].shape) for move in moves)
 
 
 def _shape(unit: SourceUnit, move: Move, target: TargetUnit) -> tuple[int, ...] | None:
+    if len(move.layouts) == 1 and move.layouts[0] is SAME and move.combine is None:
+        return unit.leaves[move.sources[0]].shape if move.sources else tuple(target.tensors[move.target].shape)
     parts = tuple(torch.empty(unit.leaves[leaf].shape, device="meta") for leaf in move.sources)
     like = torch.empty(target.tensors[move.target].shape, device="meta")
     try:

@@ -25,8 +25,6 @@ def moves(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
 
     A linear layer and a convolution over one place hold the same numbers; nothing else is given another form.
     """
-    if isinstance(target.module, nn.MultiheadAttention) and "query/weight" in unit.leaves:
-        return packed(unit, target, SAME)
     hidden = normed.computed(unit, target)
     if hidden:
         return _of_norms(unit, target, hidden)
@@ -61,22 +59,3 @@ def _form(shape: tuple[int, ...], wanted: tuple[int, ...]) -> Layout:
     if len(short) == 2 and long[:2] == short and all(size == 1 for size in long[2:]) and len(long) > 2:
         return reshaped("a convolution over one place and a linear layer are the same", shape, wanted)
     return SAME
-
-
-def packed(unit: SourceUnit, target: TargetUnit, linear: Layout) -> tuple[Move, ...] | None:
-    """Linear layers of query, key and value as the one that `nn.MultiheadAttention` keeps.
-
-    Args:
-        unit: The four layers.
-        target: The attention.
-        linear: Of the weight of a linear layer in that framework.
-    """
-    out = next((name for name in ("output", "out_proj", "out") if f"{name}/weight" in unit.leaves), "")
-    made: list[Move] = []
-    for leaf, layout in (("weight", linear), ("bias", SAME)):
-        parts = tuple(f"{part}/{leaf}" for part in ("query", "key", "value"))
-        if not {*parts, f"{out}/{leaf}"} <= set(unit.leaves):
-            return None
-        made += [Move(f"in_proj_{leaf}", parts, (layout,) * 3), Move(f"out_proj.{leaf}", (f"{out}/{leaf}",), (layout,))]
-    is_whole = {move.target for move in made} == set(target.tensors) and len(unit.leaves) == 8
-    return tuple(made) if is_whole and fits(unit, target, tuple(made)) else None

@@ -1,8 +1,9 @@
-"""A plan carried out: all values are made and checked first, then exchanged with those of the module."""
+"""A plan carried out: each value is made and checked, then exchanged with that of the module, which can be put back."""
 
 from __future__ import annotations
 
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,39 +16,22 @@ from frostline.porting.units.unit import full_name, held, is_parametrized, store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from concurrent.futures import Future
 
     from torch import nn
 
     from frostline.porting.layouts.layout import Move
     from frostline.porting.plan.port_plan import PortPlan
+    from frostline.porting.plan.steps import Step
     from frostline.porting.units.unit import TargetUnit
 
-
-def make_values(plan: PortPlan) -> dict[str, Tensor]:
-    """The values of every tensor that the plan writes, by name in the module's state dict.
-
-    Each source tensor is read once; the inverse of each layout gives it back to the bit.
-
-    Raises:
-        PortError: If a value is not finite, does not fit into the module's dtype, or does not come back.
-    """
-    made: dict[str, Tensor] = {}
-    for step in plan.steps:
-        for move in step.moves:
-            parts = tuple(step.source.leaves[leaf].load() for leaf in move.sources)
-            like = step.target.tensors[move.target]
-            value = move.forward(parts, like.detach()).contiguous()
-            name = full_name(step.target, move.target)
-            _check_own_memory(plan, name, stored(step.target, move.target))
-            if move.target == "running_var" and any(layout.slack for layout in move.layouts):
-                _check_root(plan, name, value)
-            made[name] = _converted(plan, name, value, like, is_variance=move.target == "running_var")
-            _check_inverse(plan, name, move, parts, move.inverse(value, parts))
-    return made
+_NUM_DIGESTS = 4  # at once
+_LARGE_BYTES = 1 << 18  # a thread costs more than the digest of less
+_WHOLE = {1: torch.uint8, 2: torch.int16, 4: torch.int32}  # by the bytes of an element
 
 
 def carry_out(plan: PortPlan, model: nn.Module) -> Callable[[], None]:
-    """Write the values of a plan into the module.
+    """Write the values of a plan into the module: one tensor after the other is read, checked, and exchanged.
 
     Args:
         plan: With nothing left open.
@@ -57,10 +41,10 @@ def carry_out(plan: PortPlan, model: nn.Module) -> Callable[[], None]:
         A function that puts back what the module held, to the bit.
 
     Raises:
-        PortError: As `make_values`, or if a layer does not hold what is written into it; nothing is changed then.
+        PortError: As `value_of`, or if a layer does not hold what is written into it; nothing is changed then.
     """
-    values = make_values(plan)
     shared = shared_names(plan)
+    values: dict[str, Tensor] = {}
     kept: list[tuple[Tensor, Tensor]] = []
 
     @torch.no_grad()
@@ -72,16 +56,49 @@ def carry_out(plan: PortPlan, model: nn.Module) -> Callable[[], None]:
         try:
             for step in plan.steps:
                 for move in step.moves:
-                    name = full_name(step.target, move.target)
-                    value = values[name] if name in shared else values.pop(name)
+                    value = value_of(plan, step, move)
                     kept += [(one, one.detach().clone()) for one in stored(step.target, move.target)]
-                    write(step.target, move.target, value.to(kept[-1][0].device))
-                    _check_held(plan, step.target, move.target, value)
+                    put(plan, step, move, value)
+                    if (name := full_name(step.target, move.target)) in shared:
+                        values[name] = value
             check_shared(plan, values)
         except BaseException:
             undo()
             raise
     return undo
+
+
+def put(plan: PortPlan, step: Step, move: Move, value: Tensor) -> None:
+    """Write the value of one move; nothing is kept of what was there.
+
+    Raises:
+        PortError: If the layer does not hold then what is written.
+    """
+    write(step.target, move.target, value)
+    _check_held(plan, step.target, move.target, value)
+
+
+def value_of(plan: PortPlan, step: Step, move: Move) -> Tensor:
+    """What a move writes into the module, in the module's dtype; the inverse of each layout gives the sources back.
+
+    Args:
+        plan: For errors.
+        step: Of the plan.
+        move: Of the step; its source tensors are read once.
+
+    Raises:
+        PortError: If a value is not finite, does not fit into the module's dtype, or does not come back.
+    """
+    parts = tuple(step.source.leaves[leaf].load() for leaf in move.sources)
+    like = step.target.tensors[move.target]
+    value = move.forward(parts, like.detach()).contiguous()
+    name = full_name(step.target, move.target)
+    _check_own_memory(plan, name, stored(step.target, move.target))
+    if move.target == "running_var" and any(layout.slack for layout in move.layouts):
+        _check_root(plan, name, value)
+    made = _converted(plan, name, value, like, is_variance=move.target == "running_var")
+    _check_inverse(plan, name, move, parts, move.inverse(value, parts))
+    return made
 
 
 def remember(targets: Iterable[TargetUnit]) -> Callable[[], None]:
@@ -123,16 +140,31 @@ def _check_held(plan: PortPlan, target: TargetUnit, own: str, value: Tensor) -> 
         )  # fmt: skip
 
 
-def digest_of(tensors: Iterable[Tensor]) -> str:
-    """The SHA-256 of the bytes of tensors, in order."""
-    whole = hashlib.sha256()
-    for tensor in tensors:
-        whole.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return whole.hexdigest()
+def held_digests(plan: PortPlan) -> dict[str, str]:
+    """The SHA-256 of what the module holds now, by name in its state dict.
+
+    Large tensors are digested beside each other: SHA-256 runs beside Python.
+    """
+    found: dict[str, Future[str] | str] = {}
+    with ThreadPoolExecutor(max_workers=_NUM_DIGESTS) as workers:
+        for step in plan.steps:
+            for move in step.moves:
+                name, tensor = full_name(step.target, move.target), held(step.target, move.target)
+                is_small = tensor.nbytes < _LARGE_BYTES
+                # What a parametrization computes is memory of its own: one at a time.
+                is_alone = is_small or is_parametrized(step.target, move.target)
+                found[name] = digest_of(tensor) if is_alone else workers.submit(digest_of, tensor)
+    return {name: one if isinstance(one, str) else one.result() for name, one in found.items()}
+
+
+def digest_of(tensor: Tensor) -> str:
+    """The SHA-256 of the bytes of a tensor."""
+    return hashlib.sha256(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data).hexdigest()
 
 
 def _bits(tensor: Tensor) -> Tensor:
-    return tensor.contiguous().reshape(-1).view(torch.uint8)
+    """The elements as whole numbers, which compare by their bits: NaN is equal to itself, and 0.0 is not -0.0."""
+    return tensor.contiguous().view(_WHOLE.get(tensor.dtype.itemsize, torch.int64))
 
 
 def _check_root(plan: PortPlan, name: str, value: Tensor) -> None:
@@ -154,14 +186,20 @@ def _check_inverse(
     plan: PortPlan, name: str, move: Move, parts: tuple[Tensor, ...], back: tuple[Tensor, ...]
 ) -> None:  # fmt: skip
     for layout, part, other in zip(move.layouts, parts, back, strict=False):
-        is_same = part.shape == other.shape and torch.equal(_bits(part), _bits(other))
-        is_near = part.shape == other.shape and bool(((part - other).abs() <= layout.slack * part.abs()).all())
-        if not is_same and not (layout.slack and is_near):
+        if not _is_same(part, other) and not _is_near(part, other, layout.slack):
             raise PortError(
                 what="A layout is not the inverse of itself: the source's bytes do not come back.",
                 where=f"{plan.path}, {name}", received=f"{tuple(part.shape)}, {tuple(other.shape)}",
                 do="this is a fault of Frostline: please report the file's format and the layer's type.",
             )  # fmt: skip
+
+
+def _is_same(one: Tensor, other: Tensor) -> bool:
+    return one.shape == other.shape and one.dtype == other.dtype and torch.equal(_bits(one), _bits(other))
+
+
+def _is_near(part: Tensor, other: Tensor, slack: float) -> bool:
+    return slack > 0 and part.shape == other.shape and bool(((part - other).abs() <= slack * part.abs()).all())
 
 
 def _is_finite(value: Tensor) -> bool:
@@ -178,18 +216,19 @@ def _converted(plan: PortPlan, name: str, value: Tensor, like: Tensor, *, is_var
         PortError: If it is not finite, or means something else there: overflow, a whole number that is cut, a variance
             that becomes zero.
     """
-    made = value.to(like.dtype)
-    if not _is_finite(value) or (is_variance and bool((value < 0).any())):
+    is_cut = value.is_complex() and not like.dtype.is_complex
+    made = (value.real if is_cut else value).to(like.dtype)
+    if not _is_finite(value) or (is_variance and bool((value.real < 0).any())):
         raise PortError(
             what=f"The weights for {name!r} are NaN, infinite, or a negative variance.", where=plan.path,
             received=f"{int((~torch.isfinite(value)).sum())} of {value.numel()} values are not finite; the smallest is "
-            f"{float(value.float().nan_to_num().min()):.3g}",
+            f"{float(value.real.float().nan_to_num().min()):.3g}",
             do="take a checkpoint from before the training diverged; the module is unchanged.",
         )  # fmt: skip
     if made is value:
         return made
     is_whole = not like.dtype.is_floating_point and not like.dtype.is_complex
-    lost = made.to(value.dtype) != value if is_whole else ~torch.isfinite(made)
+    lost = made.to(value.dtype) != value if is_whole or is_cut else ~torch.isfinite(made)
     if is_variance:
         lost |= (made == 0) & (value != 0)
     if bool(lost.any()):
@@ -197,7 +236,7 @@ def _converted(plan: PortPlan, name: str, value: Tensor, like: Tensor, *, is_var
             what=f"The weights for {name!r} do not fit into {str(like.dtype).removeprefix('torch.')}.",
             where=plan.path,
             received=f"{int(lost.sum())} of {value.numel()} values, such as {value[lost][0].item():.6g}",
-            do="port into the module in float32 (`model.float()`), then convert it." if not is_whole
+            do="port into the module in float32 (`model.float()`), then convert it." if not is_whole and not is_cut
             else "give the module a tensor of the file's dtype.",
         )  # fmt: skip
     return made

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from frostline.porting.graphs import source_graph
 from frostline.porting.graphs.axes import BROKEN, CHANNELS, FEATURES, GIVEN, INPUTS, OUTPUTS, PLACE, UNKNOWN
+from frostline.porting.layouts.choice import CHANNELS_LAST
 from frostline.porting.layouts.layout import SAME, TRANSPOSED, Layout
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from frostline.porting.plan.steps import Step
     from frostline.porting.readers.contract import Source
 
-CHANNELS_LAST = ("keras", "tensorflow", "flax")
+FIRST_IN_KERAS = "channels_first"  # a `data_format`
 LAST, FIRST, EITHER = "channels last", "channels first", "either"
 NOT_RUN = "the module could not be run on an example, so that nothing shows what is flattened in it"
 NOT_FOLLOWED = "what the module does with the values there cannot be followed"
@@ -36,6 +37,8 @@ WRITTEN_OTHERWISE = (
     "write that part of the module with channels last, so that the weights stay as they are, such as "
     "x.movedim(1, -1).flatten(1) for x.flatten(1); golden=(inputs, outputs) then proves it."
 )
+
+ELEMENTS = -1  # not one axis of a tensor, but all: it has one number for each element of a map
 
 Order = tuple[int, ...]  # for each axis of the file's map its place among those of the module's
 
@@ -52,7 +55,8 @@ def ways(step: Step, flow: Flow | None, source: Source, *, has_maps: bool) -> tu
     Returns:
         Steps of which one is right. One that has a doubt is the only one that can be made, and may be wrong.
     """
-    is_free = isinstance(step.target.module, nn.Linear) and (source.framework == "numpy" or _is_unnamed(step))
+    is_matrix = isinstance(step.target.module, (nn.Linear, nn.MultiheadAttention))
+    is_free = is_matrix and (source.framework == "numpy" or _is_unnamed(step))
     sides = _either_side(step) if is_free else (step,)
     if source.framework not in (*CHANNELS_LAST, "numpy", "onnx"):
         return sides
@@ -69,16 +73,29 @@ def _in_order(step: Step, flats: Sequence[Flat], source: Source) -> Iterator[Ste
         how = LAST if source.framework in CHANNELS_LAST else EITHER
         if source.framework == "onnx":
             how = _of_onnx(source, step.source.name, flat.side)
+        elif source.framework == "keras":
+            how = _of_keras(source)
         orders = [_orders(piece, how) for piece in flat.pieces]
         if any(part.role == BROKEN for piece in flat.pieces for part in piece):
             doubt = NOT_FOLLOWED
         else:
             choices.append([(flat, chosen) for chosen in itertools.product(*orders)])
+    found: list[Step] = []
     for chosen in itertools.product(*choices):
         made: Step | None = step
         for flat, orders in chosen:
             made = made and _ordered(made, flat, orders)
-        yield replace(made or step, doubt=doubt if made else NOT_FOLLOWED)
+        found += [replace(made, doubt=doubt or made.doubt)] if made else []
+    yield from found or [replace(step, doubt=NOT_FOLLOWED)]
+
+
+def _of_keras(source: Source) -> str:
+    """Maps of channels first are flattened as they are, unless `Flatten` is told: it puts the channels last first."""
+    formats = [(layer.kind == "Flatten", layer.config.get("data_format") == FIRST_IN_KERAS) for layer in source.layers]
+    if not any(is_first for is_flatten, is_first in formats if not is_flatten):
+        return LAST
+    turned = {is_first for is_flatten, is_first in formats if is_flatten}
+    return EITHER if len(turned) > 1 else LAST if True in turned else FIRST
 
 
 def _of_onnx(source: Source, name: str, side: str) -> str:
@@ -126,25 +143,30 @@ def _is_unnamed(step: Step) -> bool:
 
 def _either_side(step: Step) -> tuple[Step, ...]:
     """Arrays of nobody knows whom: a square matrix may be (in, out) or (out, in)."""
-    weight = step.target.tensors.get("weight")
-    if weight is None:  # under a norm
+    weights = [move for move in step.moves if move.sources and set(move.layouts) <= {SAME, TRANSPOSED} and all(
+        len(step.source.leaves[leaf].shape) == 2 for leaf in move.sources)]  # fmt: skip
+    if step.target.norms:
         return (replace(step, doubt="a matrix under a norm, whose sides its name does not tell"),)
-    if weight.shape[0] != weight.shape[1]:
+    shapes = {step.source.leaves[leaf].shape for move in weights for leaf in move.sources}
+    if not any(rows == columns for rows, columns in shapes):
         return (step,)
     turned = tuple(
-        replace(move, layouts=(TRANSPOSED,) if move.layouts == (SAME,) else (SAME,))
-        if move.target == "weight"
-        else move
+        replace(move, layouts=tuple(_OTHER[own.name] for own in move.layouts)) if move in weights else move
         for move in step.moves
     )
     return (step, replace(step, moves=turned))
 
 
+_OTHER = {SAME.name: TRANSPOSED, TRANSPOSED.name: SAME}
+
+
 def _ordered(step: Step, flat: Flat, orders: Sequence[Order]) -> Step | None:
     """The step with an axis of its tensors in the order of the module; None if it is not known which axis that is."""
-    if all(order == tuple(range(len(order))) for order in orders):
+    is_same = all(order == tuple(range(len(order))) for order in orders)
+    if is_same and (flat.side != FEATURES or all(SAME in move.layouts for move in step.moves if move.sources)):
         return step
     made: list[Move] = []
+    doubt = step.doubt
     for move in step.moves:
         axis = _axis(step, move.target, flat.side)
         if axis is None and flat.side not in (INPUTS, OUTPUTS, FEATURES):
@@ -153,23 +175,32 @@ def _ordered(step: Step, flat: Flat, orders: Sequence[Order]) -> Step | None:
             made.append(move)
             continue
         shape = step.target.tensors[move.target].shape
+        if flat.side == FEATURES and axis == ELEMENTS:
+            layout = _of_elements(step, move, flat.pieces[0], orders[0]) if len(flat.pieces) == 1 else None
+            if layout is None:
+                return None
+            is_told = isinstance(step.target.module, (nn.LayerNorm, nn.RMSNorm)) or len(set(shape)) == len(shape)
+            doubt = doubt if is_told else NOT_FOLLOWED  # the module may have turned the tensor
+            made.append(replace(move, layouts=(layout,)))
+            continue
         size = sum(math.prod(part.size for part in piece) for piece in flat.pieces)
-        if axis >= len(shape) or shape[axis] != size or (len(move.sources) > 1 and move.axis == axis):
+        is_mixed = len(move.sources) > 1 and (move.axis == axis or move.combine is not None)
+        if axis >= len(shape) or shape[axis] != size or is_mixed:
             return None
         layout = in_order(flat.pieces, orders, axis)
         made.append(replace(move, layouts=tuple(own.then(layout) for own in move.layouts)))
-    return replace(step, moves=tuple(made)) if tuple(made) != step.moves else None
+    return replace(step, moves=tuple(made), doubt=doubt) if tuple(made) != step.moves else None
 
 
 _RECURRENT = (nn.RNNBase, nn.RNNCellBase)
 
 
 def _axis(step: Step, own: str, side: str) -> int | None:
-    """Which axis of a tensor of a layer stands for what it takes or gives; None if the tensor has none."""
+    """Which axis of a tensor of a layer stands for what it takes or gives; None if none, `ELEMENTS` if all do."""
     module, shape = step.target.module, step.target.tensors[own].shape
     if side == FEATURES:
         wide = [axis for axis, size in enumerate(shape) if size > 1]
-        return wide[0] if len(wide) == 1 else None
+        return wide[0] if len(wide) == 1 else ELEMENTS if wide else None
     if isinstance(module, _RECURRENT):
         return 1 if side == INPUTS and own == "weight_ih" else None
     if isinstance(module, nn.modules.conv._ConvNd) and module.groups > 1:
@@ -178,6 +209,24 @@ def _axis(step: Step, own: str, side: str) -> int | None:
         is_turned = isinstance(module, (nn.modules.conv._ConvTransposeNd, nn.Embedding, nn.EmbeddingBag))
         return int((side == INPUTS) != is_turned)
     return 0 if side == OUTPUTS and len(shape) == 1 else None
+
+
+def _of_elements(step: Step, move: Move, piece: Piece, order: Order) -> Layout | None:
+    """The layout of a tensor that has one number for each element of a map; None if the file's has other axes."""
+    own, theirs = (tuple(shape) for shape in (step.target.tensors[move.target].shape,
+                                              step.source.leaves[move.sources[0]].shape))  # fmt: skip
+    wide = [size for size in own if size > 1]
+    ends = [math.prod(wide[: axis + 1]) for axis in range(len(wide))]
+    sizes = [math.prod(part.size for part in piece[: index + 1]) for index in range(len(piece))]
+    if len(move.sources) > 1 or sizes[-1] != ends[-1] or not set(ends) <= set(sizes):
+        return None
+    axes = [next(axis for axis, end in enumerate(ends) if size <= end) for size in sizes]
+    turned = [axis for axis, _ in itertools.groupby(axes[index] for index in order)]
+    if [wide[axis] for axis in turned] != [size for size in theirs if size > 1]:
+        return None
+    flat = in_order([piece], [order], 0)
+    return Layout(flat.name.replace("axis 0", "elements"), lambda tensor: flat.forward(tensor.reshape(-1)).reshape(own),
+                  lambda tensor: flat.inverse(tensor.reshape(-1)).reshape(theirs))  # fmt: skip
 
 
 def in_order(pieces: Sequence[Piece], orders: Sequence[Order], axis: int) -> Layout:

@@ -1,20 +1,19 @@
-"""Layouts that shapes and names leave open: each that fits is a way of its own, and a run decides, or an error asks.
-
-Legend: H heads, D numbers of a head.
-"""
+"""Layouts that shapes and names leave open: each that fits is a way of its own, and a run decides, or an error asks."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from torch import nn
 
-from frostline.porting.layouts import keras
+from frostline.porting.layouts import keras, normed, packed
 from frostline.porting.layouts.layout import SAME, TRANSPOSED, Layout
 from frostline.porting.layouts.tensorflow import NO_FORGET_BIAS
 from frostline.porting.layouts.torch import CONV1D
 from frostline.porting.readers.gguf import SHIFTED
+from frostline.porting.units.forms import projections
 from frostline.porting.units.unit import is_layer
 
 if TYPE_CHECKING:
@@ -26,8 +25,7 @@ if TYPE_CHECKING:
     from frostline.porting.plan.steps import Step
     from frostline.porting.readers.contract import Source
 
-# Names under which query, key and value stand one after the other: in PyTorch, timm, and what came of them.
-_IN_ORDER = ("in_proj", "qkv", "to_qkv", "c_attn", "Wqkv", "qkv_proj")
+_NAMED = 0.5  # the margin of an order of query, key and value that the name of their layer tells
 # Leaves of Flax that Keras has not.
 _OF_FLAX = ("scale", "mean", "var", "embedding", "negative_slope")
 
@@ -41,12 +39,14 @@ class Habits:
         has_turned: Whether some layer with a name of GPT-2 fits only as (in, out).
         has_straight: Whether some fits only as (out, in).
         has_shifted: Whether scales of norms are one more than Gemma's own modules have them.
+        has_orders: Whether names of layers tell how query, key and value lie in them.
     """
 
     is_undecided: bool = False
     has_turned: bool = False
     has_straight: bool = False
     has_shifted: bool = False
+    has_orders: bool = True
 
 
 def habits(source: Source, table: Mapping[str, Mapping[str, Sequence[Move]]]) -> Habits:
@@ -82,13 +82,16 @@ def ways(step: Step, model: nn.Module, framework: str, known: Habits) -> tuple[S
     if "kernel_of_state" in step.source.leaves:
         bare = tuple(NO_FORGET_BIAS if move.target == "bias_hh" else move for move in step.moves)
         return replace(step, assumed="forget bias"), replace(step, moves=bare)
+    if normed.is_of_flax(step.source):
+        return (replace(step, assumed=normed.assumed_of(step.source)),)
     if known.has_shifted and not is_layer(module) and step.source.name.endswith("norm"):
         return (step, replace(step, moves=tuple(replace(move, layouts=(_LESS_ONE,)) for move in step.moves)))
     if known.is_undecided and isinstance(module, nn.modules.conv._ConvTransposeNd):
         other = keras.moves(step.source, step.target)
         return (step,) if other is None else (step, replace(step, moves=other))
-    if isinstance(model.get_submodule(step.target.owner), nn.MultiheadAttention):
-        return _packed(step, model)
+    packed_ways = _packed(step, model, known)
+    if packed_ways is not None:
+        return packed_ways
     if framework in ("torch", "numpy") and isinstance(module, nn.Linear) and _is_conv1d(step.source.name):
         return _square(step, known)
     return (step,)
@@ -112,44 +115,68 @@ def _square(step: Step, known: Habits) -> tuple[Step, ...]:
     return (turned,) if known.has_turned else (step,)
 
 
-def _packed(step: Step, model: nn.Module) -> tuple[Step, ...]:
-    """Query, key and value in one matrix: in this order, or head by head, as GPT-NeoX and BLOOM have them."""
-    attention = model.get_submodule(step.target.owner)
-    own = [move for move in step.moves if move.target in ("weight", "bias", "in_proj_weight", "in_proj_bias")]
-    whole = [move for move in own if len(move.sources) == 1 and step.target.tensors[move.target].shape[0] % 3 == 0]
-    is_packed = step.target.name.rpartition(".")[2] == "in_proj"
-    if not isinstance(attention, nn.MultiheadAttention) or not is_packed or not whole:
-        return (step,)
-    if step.source.name.rpartition("/")[2].rpartition(".")[2] in _IN_ORDER:
-        return (step,)
-    count = attention.num_heads
-    layouts = [_by_heads((count, 3, -1)), _by_heads((count, -1, 3))]
-    return (step, *(replace(step, moves=_then(step.moves, whole, layout)) for layout in layouts))
+def _packed(step: Step, model: nn.Module, known: Habits) -> tuple[Step, ...] | None:
+    """A step from or to a layer that holds query, key and value, in every order in which they may lie; None if none."""
+    source, target = step.source, step.target
+    attention = model.get_submodule(target.owner)
+    whole = source.packed.whole.name if source.packed else source.name
+    if isinstance(attention, nn.MultiheadAttention):
+        is_packed = target.name.rpartition(".")[2] == "in_proj" and not source.parts
+        sizes = (attention.embed_dim,) * 3 if is_packed else ()
+        heads = {attention.num_heads}
+    elif source.packed is not None:
+        sizes, heads = source.packed.sizes, _heads(model, target.owner, source.packed.sizes)
+    else:
+        is_joined = source.parts and isinstance(target.module, nn.Linear) and "weight" in target.tensors
+        sizes = _sizes(step) if is_joined else ()
+        whole, heads = target.name, _heads(model, target.owner, sizes)
+    if not sizes:
+        return None
+    if known.has_orders and packed.is_in_order(whole):
+        reason = f"{step.reason}; query, key and value in this order in {whole!r}, as such names mean"
+        return (replace(step, reason=reason, margin=min(step.margin, _NAMED)),)
+    found = packed.orders(sizes, sorted(heads))
+    return tuple(_in_order(step, name, rows) for name, rows in found.items())
 
 
-def _then(moves: Sequence[Move], those: Sequence[Move], layout: Layout) -> tuple[Move, ...]:
+def _sizes(step: Step) -> tuple[int, ...]:
+    """How many rows each of several layers has in the one that they become."""
+    largest = [max(math.prod(one.shape) for one in part.leaves.values()) for part in step.source.parts.values()]
+    rows = step.target.tensors["weight"].shape[0]
+    return tuple(size * rows // sum(largest) for size in largest)
+
+
+def _heads(model: nn.Module, owner: str, sizes: Sequence[int]) -> set[int]:
+    """How many heads an attention may have: as its module says, else every number that divides its sizes."""
+    around = [model.get_submodule(owner.rpartition(".")[0]), model.get_submodule(owner)]
+    stated = {value for one in around for name, value in vars(one).items()
+              if isinstance(value, int) and not isinstance(value, bool) and "head" in name and value > 0}  # fmt: skip
+    least = min(sizes, default=0)
+    return stated or {count for count in range(1, least + 1) if least % count == 0}
+
+
+def _in_order(step: Step, name: str, rows: Tensor) -> Step:
+    """The step, if the rows of the packed matrix lie in this order."""
+    if step.source.packed is not None:
+        own = replace(step, source=projections.taken(step.source, rows), order=name)
+        return own if name == packed.IN_ORDER else replace(own, moves=_then(step.moves, _named(name)))
+    if name == packed.IN_ORDER:
+        return replace(step, order=name)
+    if step.source.parts:
+        made = tuple(replace(move, whole=packed.put(name, rows)) if move.sources else move for move in step.moves)
+        return replace(step, order=name, moves=made)
+    return replace(step, order=name, moves=_then(step.moves, packed.taken(name, rows)))
+
+
+def _named(name: str) -> Layout:
+    return Layout(f"of rows {name}", lambda tensor: tensor, lambda tensor: tensor)
+
+
+def _then(moves: Sequence[Move], layout: Layout) -> tuple[Move, ...]:
     return tuple(
-        replace(move, layouts=tuple(own.then(layout) for own in move.layouts)) if move in those else move
+        replace(move, layouts=tuple(own.then(layout) for own in move.layouts)) if move.sources else move
         for move in moves
     )
-
-
-def _by_heads(axes: tuple[int, ...]) -> Layout:
-    """Rows (H, 3, D) or (H, D, 3) to (3, H, D)."""
-    order = (1, 0, 2) if axes[1] == 3 else (2, 0, 1)
-    name = "(heads, 3, d) to (3, heads, d)" if axes[1] == 3 else "(heads, d, 3) to (3, heads, d)"
-
-    def forward(tensor: Tensor) -> Tensor:
-        split = tensor.reshape(*axes, *tensor.shape[1:])
-        return split.permute(*order, *range(3, split.ndim)).reshape(tensor.shape)
-
-    def inverse(tensor: Tensor) -> Tensor:
-        size = tensor.shape[0] // 3 // axes[0]
-        split = tensor.reshape(3, axes[0], size, *tensor.shape[1:])
-        back = [order.index(axis) for axis in range(3)]
-        return split.permute(*back, *range(3, split.ndim)).reshape(tensor.shape)
-
-    return Layout(name, forward, inverse)
 
 
 def _with(step: Step, own: str, layout: Layout) -> tuple[Move, ...]:

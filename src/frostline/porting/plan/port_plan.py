@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import TYPE_CHECKING, Any, cast
 
 from torch.nn.modules.conv import _ConvNd
@@ -14,7 +15,8 @@ from frostline.porting.assignment.names import words
 from frostline.porting.assignment.support import supported
 from frostline.porting.graphs import source_graph, target_graph
 from frostline.porting.layouts.choice import moves
-from frostline.porting.plan import flattened, folded_norms, layouts
+from frostline.porting.plan import flattened, folded_norms, layouts, packed_layers
+from frostline.porting.plan.norm_wrappers import unwrapped
 from frostline.porting.plan.preparation import prepared
 from frostline.porting.plan.steps import OpenGroup, Step
 from frostline.porting.plan.tied import without_ties
@@ -78,7 +80,7 @@ class PortPlan:
 
 def make_plan(
     source: Source, path: str, model: nn.Module, *, hints: Mapping[str, str] | None = None, partial: bool = False,
-    inputs: Any = None,
+    inputs: Any = None, has_names: bool = True, has_orders: bool = True,
 ) -> PortPlan:  # fmt: skip
     """Make the plan for a file and a module.
 
@@ -89,6 +91,8 @@ def make_plan(
         hints: Names of units of the file, and the layers to assign them to.
         partial: Whether layers may remain unassigned on both sides.
         inputs: Inputs of the module, if the caller has some.
+        has_names: Whether names and the order of the file count as evidence.
+        has_orders: Whether names count as evidence of the order of query, key and value in one matrix.
 
     Raises:
         PortError: If layers have no partner.
@@ -99,8 +103,9 @@ def make_plan(
         if is_packed(source_units(source), targets):
             targets = target_units(model, is_packed=True)
     seen = target_graph.flow(model, targets, inputs, source_graph.input_shapes(source))
-    ready = prepared(source_units(source), targets)
-    parts, identities = grouped(ready.units, targets), ()
+    bare, of_norms = unwrapped(source_units(source), path)
+    ready = prepared(bare, targets)
+    parts, identities = packed_layers.as_in_module(grouped(ready.units, targets), targets), ()
     if seen is not None and folded_norms.is_folded(parts, targets):
         targets, seen = folded_norms.joined(targets, seen, model)
         identities = (folded_norms.note(targets),)
@@ -119,7 +124,7 @@ def make_plan(
     edges = seen.edges if seen is not None else None
     has_maps = any(isinstance(unit.module, _ConvNd) for unit in targets)
     classes = {unit.name: words(next(iter(unit.leaves.values())).name.rpartition("/")[0]) for unit in units}
-    evidence = Evidence(model, source_graph.flow(source, units), edges, source.order, hints, classes)
+    evidence = Evidence(model, source_graph.flow(source, units), edges, source.order, hints, has_names, classes)
     pairs, opened = match(candidates, list(by_source), list(by_target), evidence)
     if not partial:
         _check_counts(path, opened)
@@ -132,7 +137,7 @@ def make_plan(
     unused += tuple(pair.source for pair in doubted)
     kept += tuple(pair.target for pair in doubted)
 
-    known = layouts.habits(source, table)
+    known = replace(layouts.habits(source, table), has_orders=has_orders)
 
     def ways_of(pair: Pair) -> tuple[Step, ...]:
         step = _step(pair, by_source, by_target, table)
@@ -141,21 +146,43 @@ def make_plan(
 
     ways = [ways_of(pair) for pair in pairs]
     steps = tuple(step for step, *others in ways if not others and not step.doubt)
-    unordered = tuple(_as_group(one) for one in ways if len(one) > 1 or any(step.doubt for step in one))
+    unordered = _as_groups([one for one in ways if len(one) > 1 or any(step.doubt for step in one)])
     groups = tuple(_group(one, table, ways_of, edges) for one in opened)
-    dropped, notes = {**source.dropped, **ready.dropped}, (*source.notes, *ready.notes, *shared, *identities)
-    notes += tuple(
-        f"{pair.source!r} agrees with {pair.target!r} in type and shape only and was left out; "
-        f"hints={{{pair.source!r}: {pair.target!r}}} assigns it"
-        for pair in doubted
+    dropped, notes = (
+        {**source.dropped, **of_norms, **ready.dropped},
+        (*source.notes, *ready.notes, *shared, *identities),
     )
+    notes += tuple(map(_left_out, doubted))
     dropped |= {one.name: "constant of the code" for name in constants for one in by_source[name].leaves.values()}
     return PortPlan(path, steps, groups + unordered, unused, kept, dropped, notes)
+
+
+def _left_out(pair: Pair) -> str:
+    return (
+        f"{pair.source!r} agrees with {pair.target!r} in type and shape only and was left out; "
+        f"hints={{{pair.source!r}: {pair.target!r}}} assigns it"
+    )
 
 
 def _is_constant(unit: SourceUnit) -> bool:
     """Whether a unit is a constant in the code of a TorchScript archive; a module has it in its own code."""
     return unit.name.split("/")[0] == CONSTANTS and all(tensor.shape == () for tensor in unit.leaves.values())
+
+
+def _as_groups(pairs: Sequence[tuple[Step, ...]]) -> tuple[OpenGroup, ...]:
+    """Groups for pairs whose layouts are open; packed layers of a file all have the same order."""
+    made = [_as_group(ways) for ways in pairs if not ways[0].order]
+    by_order: dict[tuple[str, ...], list[tuple[Step, ...]]] = {}
+    for ways in pairs:
+        if ways[0].order:
+            by_order.setdefault(tuple(step.order for step in ways), []).append(ways)
+    for of_one in by_order.values():
+        group = _as_group(of_one[0])
+        steps = {(ways[0].source.name, ways[0].target.name): ways for ways in of_one}
+        sources, targets = zip(*steps, strict=True)
+        linked = tuple(zip(*of_one, strict=True))
+        made.append(replace(group, sources=sources, targets=targets, steps=steps, linked=linked))
+    return tuple(made)
 
 
 def _as_group(ways: tuple[Step, ...]) -> OpenGroup:
@@ -192,7 +219,7 @@ def _candidates(
     found: list[SourceUnit] = []
     table: dict[str, dict[str, tuple[Move, ...]]] = {}
     for unit in units:
-        forms = ((form, [_fitting(one, targets) for one in form]) for form in ([unit], *other_forms(unit)))
+        forms = ((form, [_fitting(one, targets) for one in form]) for form in chain(([unit],), other_forms(unit)))
         rows = ((form, fits) for form, fits in forms if all(fits) and not any(one.name in table for one in form))
         form, fits = next(rows, ([unit], [{}]))
         found += form

@@ -23,6 +23,7 @@ class Step:
         reason: The evidence for this pair.
         margin: As `Pair.margin`.
         doubt: Why the step may be wrong although there is no alternative; empty if it is not in doubt.
+        order: The order of query, key and value in a packed matrix, if it is open; equal for all layers of a file.
         assumed: The setting of the source under which this step is right, if only a run can confirm it.
     """
 
@@ -32,6 +33,7 @@ class Step:
     reason: str
     margin: float
     doubt: str = ""
+    order: str = ""
     assumed: str = ""
 
 
@@ -44,6 +46,7 @@ class OpenGroup:
         targets: The layers.
         why: Why the evidence does not decide.
         steps: By unit and layer: the possible steps of each pair that fits; several if the order of a flatten is open.
+        linked: The only possible assignments, if the layouts of several pairs depend on each other.
         before: By layer: the layers that must be assigned first, if the file numbers its units in order of creation.
     """
 
@@ -52,15 +55,16 @@ class OpenGroup:
     why: str
     steps: Mapping[tuple[str, str], tuple[Step, ...]] = field(repr=False)
     before: Mapping[str, frozenset[str]] = field(default_factory=dict[str, frozenset[str]], repr=False)
+    linked: tuple[tuple[Step, ...], ...] = field(default=(), repr=False)
 
     @property
     def is_pair(self) -> bool:
         """Whether only the layout is open, not the partner."""
-        return len(self.sources) == 1 and len(self.targets) == 1
+        return bool(self.linked) or (len(self.sources) == 1 and len(self.targets) == 1)
 
     def ways(self) -> Iterator[tuple[Step, ...]]:
         """Every assignment: one step for each unit."""
-        yield from self._from(0, frozenset(), ())
+        yield from self.linked or self._from(0, frozenset(), ())
 
     def _from(self, at: int, used: frozenset[str], made: tuple[Step, ...]) -> Iterator[tuple[Step, ...]]:
         if at == len(self.sources):
@@ -78,6 +82,9 @@ class OpenGroup:
 
     def neighbours(self, way: tuple[Step, ...]) -> Iterator[tuple[Step, ...]]:
         """The assignments that differ by the exchange of two pairs, or by the layout of one pair."""
+        if self.linked:
+            yield from (other for other in self.linked if other is not way)
+            return
         for at, step in enumerate(way):
             for other in self.steps[step.source.name, step.target.name]:
                 if other is not step:

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from frostline.porting.certificate import Certificate, Mapped, sentences
-from frostline.porting.plan.execution import digest_of
+from frostline.porting.plan.execution import held_digests
 from frostline.porting.units.unit import full_name, held
 
 if TYPE_CHECKING:
@@ -30,11 +30,12 @@ def certificate_of(
         checks: Settings that were compared.
     """
     content = beside.source
+    digests = held_digests(plan)
     mapping = tuple(
         Mapped(
             full_name(step.target, move.target), tuple(step.source.leaves[leaf].name for leaf in move.sources),
             move.text(), step.source.name, step.target.name, step.reason, round(step.margin, 3),
-            digest_of([held(step.target, move.target)]), move.combine is not None,
+            digests[full_name(step.target, move.target)], move.combine is not None,
         )
         for step in plan.steps
         for move in step.moves

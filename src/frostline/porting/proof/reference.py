@@ -76,7 +76,7 @@ def _of_keras(source: Source, plan: PortPlan, model: nn.Module, seed: int, meeti
     source = meeting.source if meeting is not None else source
     inputs = samples(source, seed)
     found = interpret(source, inputs)
-    goldens = tuple(_goldens(source, model, inputs, found, meeting))
+    goldens = tuple(forms_of(source, model, inputs, found, meeting))
     return Reference(source, goldens, inputs, found.shapes, () if goldens else (_misshaped(found.outputs),))
 
 
@@ -98,9 +98,18 @@ def _misshaped(outputs: tuple[Tensor, ...]) -> str:
     return f"The file's graph returns outputs of shape {shapes} for random inputs; the module takes or returns others."
 
 
-def _goldens(
-    source: Source, model: nn.Module, inputs: tuple[Tensor, ...], found: Interpretation, meeting: Meeting | None
+def forms_of(
+    source: Source, model: nn.Module, inputs: tuple[Tensor, ...], found: Interpretation, meeting: Meeting | None = None
 ) -> Iterator[Golden]:
+    """What the network of a file computes, in every order of axes in which the module takes and gives it.
+
+    Args:
+        source: The file.
+        model: The module.
+        inputs: As the network takes them.
+        found: What it computes of them.
+        meeting: Where both are compared, if the port is partial.
+    """
     parameter = next((one for one in model.parameters() if one.is_floating_point()), torch.zeros(()))
     at, layers = (meeting.at, meeting.layers) if meeting is not None else ((), ())
     wanted = [("", found.outputs), *([(", before its last activation", found.before)] if found.before else [])]

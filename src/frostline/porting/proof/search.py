@@ -9,12 +9,11 @@ from __future__ import annotations
 import itertools
 import math
 import random
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from frostline.porting.plan.execution import carry_out, remember
 from frostline.porting.plan.port_plan import PortPlan, refuse_ambiguity
+from frostline.porting.proof.held_ways import HeldWays
 from frostline.porting.proof.outputs import (
     Golden,
     distance,
@@ -25,13 +24,11 @@ from frostline.porting.proof.outputs import (
 from frostline.porting.proof.symmetry import are_same, probed
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Sequence
 
     from torch import Tensor, nn
 
-    from frostline.porting.plan.steps import Step
-
-    Way = tuple[Step, ...]
+    from frostline.porting.proof.held_ways import Way
 
 MOST_TRIALS = 1_000  # assignments that are all run
 _MOST_RUNS = 4_000  # of a search
@@ -72,23 +69,26 @@ def try_all(plan: PortPlan, model: nn.Module, goldens: Sequence[Golden]) -> Sett
         AmbiguousPortError: If several give the golden outputs and compute different things.
     """
     tolerance, best, tried = tolerance_of(model), (math.inf, goldens[0]), 0
-    passing: list[PortPlan] = []
-    for ways in itertools.product(*(group.ways() for group in plan.opened)):
-        tried += 1
-        way = _closed(plan, ways, goldens[0].told)
-        with _ported(way, model):
+    passing: list[tuple[Way, ...]] = []
+    held = HeldWays(plan, model)
+    with held.undone():
+        for ways in itertools.product(*(group.ways() for group in plan.opened)):
+            tried += 1
+            held.put_all(ways)
             found = nearest(model, goldens)
-        best = min(best, found, key=lambda one: one[0])
-        if found[0] <= tolerance:
-            passing.append(way)
+            best = min(best, found, key=lambda one: one[0])
+            if found[0] <= tolerance:
+                passing.append(ways)
+        is_one = len(passing) <= 1 or _are_equal(passing, held, model, best[1])
     if not passing:
         return Settled(None, tried, *best)
-    if len(passing) > 1 and not _are_equal(passing, model, best[1]):
+    if not is_one:
         refuse_ambiguity(plan, was_run=True)  # samples that show no difference settle nothing
     note = f"{goldens[0].told} told {tried} assignments apart"
     if len(passing) > 1:
         note += f"; {len(passing)} of them compute the same on other inputs, too: equal branches that are exchanged"
-    return Settled(replace(passing[0], notes=(*plan.notes, note)), tried, *best)
+    closed = _closed(plan, passing[0], goldens[0].told)
+    return Settled(replace(closed, notes=(*plan.notes, note)), tried, *best)
 
 
 def search(plan: PortPlan, model: nn.Module, goldens: Sequence[Golden]) -> Settled:
@@ -97,52 +97,44 @@ def search(plan: PortPlan, model: nn.Module, goldens: Sequence[Golden]) -> Settl
     Raises:
         AmbiguousPortError: If none is found, or an exchange gives the golden outputs and computes something else.
     """
-    undo = remember(step.target for step in plan.steps)
-    undo_open = remember({step.target.name: step.target for group in plan.opened
-                          for steps in group.steps.values() for step in steps}.values())  # fmt: skip
-    try:
-        carry_out(plan, model)
-        walk = _Walk(plan, model, goldens)
+    held = HeldWays(plan, model)
+    with held.undone():
+        walk = _Walk(plan, model, goldens, held)
         if not walk.found():
             refuse_ambiguity(plan, was_run=True)
         error, golden = nearest(model, goldens)
         num_equal, num_exchanges = walk.exchanges(golden)
-    finally:
-        undo_open()
-        undo()
     told = f"{goldens[0].told}, found by search"
     note = (
         f"{goldens[0].told} told assignments apart, found by search: {walk.tried} were run, and {num_exchanges} single "
         f"exchanges from the one that was found" + (f"; {num_equal} of these compute the same" if num_equal else "")
     )
-    closed = _closed(plan, walk.ways, told)
+    closed = _closed(plan, held.ways, told)
     return Settled(replace(closed, notes=(*plan.notes, note)), walk.tried, error, golden)
 
 
 class _Walk:
     """A search that is at one assignment at a time, whose weights the module holds."""
 
-    def __init__(self, plan: PortPlan, model: nn.Module, goldens: Sequence[Golden]) -> None:
-        self._plan, self._model, self._goldens = plan, model, goldens
+    def __init__(self, plan: PortPlan, model: nn.Module, goldens: Sequence[Golden], held: HeldWays) -> None:
+        self._plan, self._model, self._goldens, self._held = plan, model, goldens, held
         self._groups, self._random = plan.opened, random.Random(0)
         self._choices = [list(itertools.islice(group.ways(), _FEW + 1)) for group in self._groups]
         self.tried = 0
-        self.ways: list[Way] = [choices[0] for choices in self._choices]
-        for way in self.ways:
-            self._write(way)
+        held.put_all([choices[0] for choices in self._choices])
 
     def found(self) -> bool:
         """Whether the golden outputs were reached; the module holds the assignment that gives them."""
         tolerance = tolerance_of(self._model)
-        best, at = self._descended(), list(self.ways)
+        best, at = self._descended(), list(self._held.ways)
         while nearest(self._model, self._goldens)[0] > tolerance:
             if self.tried >= _MOST_RUNS:
                 return False
-            self._go_to(at)
+            self._held.put_all(at)
             self._shake()
             value = self._descended()
             if value < best:
-                best, at = value, list(self.ways)
+                best, at = value, list(self._held.ways)
         return True
 
     def _descended(self) -> float:
@@ -151,20 +143,20 @@ class _Walk:
         while is_better and self.tried < _MOST_RUNS:
             is_better = False
             for index in range(len(self._groups)):
-                before, best = self.ways[index], self.ways[index]
+                before, best = self._held.ways[index], self._held.ways[index]
                 for way in self._nearby(index):
-                    self._put(index, way)
+                    self._held.put(index, way)
                     self.tried += 1
                     found = distance(self._model, self._goldens)
                     if found < value * _GAIN:
                         value, best = found, way
-                self._put(index, best)
+                self._held.put(index, best)
                 is_better = is_better or best is not before
         return value
 
     def _nearby(self, index: int) -> list[Way]:
         choices = self._choices[index]
-        way = self.ways[index]
+        way = self._held.ways[index]
         return choices if len(choices) <= _FEW else list(self._groups[index].neighbours(way))
 
     def _shake(self) -> None:
@@ -172,22 +164,10 @@ class _Walk:
         for index in range(len(self._groups)):
             if self._random.random() < 0.5:
                 continue
-            for _ in range(1 + len(self.ways[index]) // 3):
+            for _ in range(1 + len(self._held.ways[index]) // 3):
                 nearby = self._nearby(index)
                 if nearby:
-                    self._put(index, self._random.choice(nearby))
-
-    def _go_to(self, ways: list[Way]) -> None:
-        for index, way in enumerate(ways):
-            self._put(index, way)
-
-    def _put(self, index: int, way: Way) -> None:
-        before = {id(step) for step in self.ways[index]}
-        self._write(tuple(step for step in way if id(step) not in before))
-        self.ways[index] = way
-
-    def _write(self, way: Way) -> None:
-        carry_out(replace(self._plan, steps=way, opened=()), self._model)
+                    self._held.put(index, self._random.choice(nearby))
 
     def exchanges(self, golden: Golden) -> tuple[int, int]:
         """Try every single exchange from here.
@@ -202,20 +182,20 @@ class _Walk:
         inputs = [golden.inputs, *(further(golden.inputs, seed) for seed in range(_FURTHER))]
         wanted: dict[int, list[Tensor] | None] = {}
         for index, group in enumerate(self._groups):
-            here = self.ways[index]
+            here = self._held.ways[index]
             for way in group.neighbours(here):
-                self._put(index, way)
+                self._held.put(index, way)
                 count += 1
                 if nearest(self._model, self._goldens)[0] <= tolerance:
                     num_equal += 1
                     targets = [step.target for step in way]
                     found = probed(self._model, targets, inputs)
-                    self._put(index, here)
+                    self._held.put(index, here)
                     if index not in wanted:
                         wanted[index] = probed(self._model, targets, inputs)
                     if not are_same(found, wanted[index]):
                         refuse_ambiguity(self._plan, was_run=True)
-                self._put(index, here)
+                self._held.put(index, here)
         return num_equal, count
 
 
@@ -229,26 +209,16 @@ def _closed(plan: PortPlan, ways: Sequence[Way], reason: str) -> PortPlan:
     return replace(plan, steps=(*plan.steps, *steps), opened=())
 
 
-@contextmanager
-def _ported(plan: PortPlan, model: nn.Module) -> Generator[None]:
-    """The module with the weights of one assignment; afterwards with its own."""
-    undo = carry_out(plan, model)
-    try:
-        yield
-    finally:
-        undo()
-
-
-def _are_equal(ways: Sequence[PortPlan], model: nn.Module, golden: Golden) -> bool:
+def _are_equal(ways: Sequence[tuple[Way, ...]], held: HeldWays, model: nn.Module, golden: Golden) -> bool:
     """Whether assignments compute the same by symmetry, as where twins are summed."""
     inputs = [golden.inputs, *(further(golden.inputs, seed) for seed in range(_FURTHER))]
-    steps = [{(step.source.name, step.target.name): step.target for step in way.steps} for way in ways]
+    steps = [{(step.source.name, step.target.name): step.target for way in one for step in way} for one in ways]
     shared = set(steps[0]).intersection(*steps)
     open_targets = [target for one in steps for pair, target in one.items() if pair not in shared]
     given: list[list[Tensor] | None] = []
-    for way in ways:
-        with _ported(way, model):
-            given.append(probed(model, open_targets, inputs))
+    for one in ways:
+        held.put_all(one)
+        given.append(probed(model, open_targets, inputs))
     return all(are_same(given[0], one) for one in given)
 
 

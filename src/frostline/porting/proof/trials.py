@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from frostline.porting.proof.reference import Reference
 
 _UNSURE = "the pairs that names or order told (`hints` says otherwise), "
-_NEAR = 1e-2  # differences that roundings may make in a deep network; larger ones are of another network
+NEAR = 1e-2  # differences that roundings may make in a deep network; larger ones are of another network
 _TINY = 1e-3
 
 
@@ -68,15 +68,16 @@ def _assumed(plan: PortPlan) -> PortPlan:
     """The plan with the usual way of what only a run could tell, each listed as unknown."""
     usual = [(group, next(iter(group.steps.values()))[0]) for group in plan.opened if group.is_pair]
     taken = [step for _, step in usual if step.assumed]
+    told = [step for step in plan.steps if step.assumed]
     return replace(
-        plan, steps=(*plan.steps, *taken), assumed=(*plan.assumed, *map(_check_of, taken)),
+        plan, steps=(*plan.steps, *taken), assumed=(*plan.assumed, *map(_check_of, [*told, *taken])),
         opened=tuple(one for one in plan.opened if not any(one is group and step.assumed for group, step in usual)),
     )  # fmt: skip
 
 
 def _check_of(step: Step) -> Check:
-    constants = ", ".join(move.text() for move in step.moves if not move.sources)
-    return Check(step.target.name, step.assumed, "unknown", f"{constants} was assumed; outputs would tell")
+    ways = ", ".join(move.text() for move in step.moves if not move.sources or move.combine is not None)
+    return Check(step.target.name, step.assumed, "unknown", f"{ways or 'the default'} was assumed; outputs would tell")
 
 
 def prove(
@@ -97,7 +98,7 @@ def prove(
     if not reference.goldens:
         return ()
     (error, golden), tolerance = nearest(model, reference.goldens), tolerance_of(model)
-    if tolerance < error < _NEAR and reference.inputs:
+    if tolerance < error < NEAR and reference.inputs:
         error, golden = nearest_in_float64(model, reference.goldens)
         golden = replace(golden, kind=f"{golden.kind}, the module in float64 too,")
     if error > tolerance:

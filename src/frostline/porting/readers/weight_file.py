@@ -15,6 +15,7 @@ from frostline.core.errors import PortError
 
 if TYPE_CHECKING:
     from collections.abc import Generator
+    from threading import Event
 
     Stamp = tuple[int, int, int, int]
 
@@ -77,25 +78,33 @@ class WeightFile(io.RawIOBase):
         """The first `count` bytes, fewer if the file is shorter."""
         return self.read_at(0, min(count, self.size))
 
-    def digest(self) -> str:
-        """The SHA-256 of the file, in hexadecimal digits."""
+    def digest(self, is_over: Event | None = None) -> str:
+        """The SHA-256 of the file, in hexadecimal digits.
+
+        Args:
+            is_over: Once it is set, nothing more is read, and the digest is that of what was.
+        """
         whole = hashlib.sha256()
         for offset in range(0, self.size, _CHUNK_BYTES):
+            if is_over is not None and is_over.is_set():
+                break
             whole.update(self.read_at(offset, min(_CHUNK_BYTES, self.size - offset)))
         return whole.hexdigest()
 
-    def digests_of_parts(self) -> dict[str, str]:
-        """The SHA-256 of every other file that was read for this one, by its path from this file's folder.
+    def digest_of_part(self, name: str, is_over: Event | None = None) -> str:
+        """The SHA-256 of a file that was read for this one.
+
+        Args:
+            name: Its path from this file's folder.
+            is_over: As of `digest`.
 
         Raises:
-            PortError: If one of them is no longer what was read.
+            PortError: If it is no longer what was read.
         """
-        found: dict[str, str] = {}
-        for name in sorted(self.parts):
-            with WeightFile(self.path.parent / name) as part:
-                self.record(name, part.stamp)
-                found[name] = part.digest()
-                part.check_unchanged()
+        with WeightFile(self.path.parent / name) as part:
+            self.record(name, part.stamp)
+            found = part.digest(is_over)
+            part.check_unchanged()
         return found
 
     def record(self, name: str, stamp: Stamp) -> None:
@@ -117,6 +126,12 @@ class WeightFile(io.RawIOBase):
         now = os.fstat(self._descriptor)
         if (now.st_size, now.st_mtime_ns) != self.stamp[2:]:
             raise self.changed(now.st_size)
+
+    def check_parts(self) -> None:
+        """Raises `PortError` if a file that was read for this one is another by now."""
+        for name in sorted(self.parts):
+            with WeightFile(self.path.parent / name) as part:
+                self.record(name, part.stamp)
 
     def check_written(self) -> None:
         """Refuse a file whose last eighth or more is zeros that begin where a block does: it is still being written.

@@ -2,19 +2,66 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from torch import nn
 
 from frostline.porting.settings.pairs import of_pair
+from frostline.porting.settings.setting import causes_of, checks_of, set_equal
 from frostline.porting.settings.whole import of_network
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from contextlib import ExitStack
 
+    from frostline.porting.certificate import Check
     from frostline.porting.plan.port_plan import PortPlan
     from frostline.porting.readers.contract import Source
     from frostline.porting.settings.setting import Setting
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The settings of a file beside those of a module, and what was set to make them equal.
+
+    Attributes:
+        source: The file.
+        model: The module.
+        shapes: As of `compare`.
+        undo: Takes what puts values of the module back; None if none are to be set.
+        found: What was compared last.
+        done: One check for each value that was set.
+    """
+
+    source: Source
+    model: nn.Module
+    shapes: Mapping[str, tuple[int, ...]]
+    undo: ExitStack | None = None
+    found: tuple[Setting, ...] = ()
+    done: tuple[Check, ...] = ()
+
+    def by(self, plan: PortPlan) -> Compared:
+        """As it is with the partners of a plan, after values were set that differ.
+
+        Args:
+            plan: The layers that it leaves open are compared as `compare` takes them.
+        """
+        found = compare(plan, self.source, self.model, self.shapes)
+        done = set_equal(found, self.undo) if self.undo is not None else ()
+        return replace(self, found=found, done=self.done + done)
+
+    def causes(self) -> str:
+        """Settings that may be why outputs differ, in words; empty if there are none."""
+        return causes_of(self.found)
+
+    def checks(self, *, has_run: bool) -> tuple[Check, ...]:
+        """What the certificate lists.
+
+        Args:
+            has_run: Whether outputs of the whole network agree, which settles some of them.
+        """
+        return checks_of(self.found, self.done, has_run=has_run)
 
 
 def compare(

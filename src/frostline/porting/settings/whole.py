@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from frostline.porting.readers.contract import SourceLayer
 
+MASKS = ("mask_zero", "mask_value")  # settings of layers that tell padded steps
 _DROPOUT = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 
 
@@ -60,8 +61,8 @@ _SPATIAL = ("SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D")
 def _mask_of(layer: SourceLayer) -> str:
     """The setting by which a layer marks steps that later layers skip; empty if it marks none."""
     if layer.kind == "Masking":
-        return "mask_value"
-    return "mask_zero" if layer.config.get("mask_zero") is True else ""
+        return MASKS[1]
+    return MASKS[0] if layer.config.get("mask_zero") is True else ""
 
 
 def _modules(model: nn.Module, kinds: tuple[type[nn.Module], ...]) -> list[tuple[str, nn.Module]]:

@@ -29,12 +29,16 @@ class SourceUnit:
         framework: As in `Source.framework`.
         leaves: Its tensors by leaf; by whole name where the file does not know the leaf.
         layer: What the file states about the layer; None if it carries no architecture.
+        parts: The units that it is joined of, by what each is (`query`); its leaves are theirs (`query/kernel`).
+        packed: The layer that it is a part of, if the file has several projections in one matrix.
     """
 
     name: str
     framework: str
     leaves: Mapping[str, SourceTensor]
     layer: SourceLayer | None = None
+    parts: Mapping[str, SourceUnit] = field(default_factory=dict[str, "SourceUnit"], repr=False)
+    packed: Packed | None = field(default=None, repr=False)
 
     @property
     def kind(self) -> str:
@@ -48,6 +52,25 @@ class SourceUnit:
     def __str__(self) -> str:
         shapes = ", ".join(f"{leaf} {tuple(tensor.shape)}" for leaf, tensor in self.leaves.items())
         return f"{self.name} ({shapes})"
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Where a unit lies in a layer of the file that holds several projections.
+
+    Attributes:
+        whole: The layer.
+        roles: What it holds (`query`, `key`, `value`), in order.
+        sizes: How many outputs each of these has.
+        at: Which of them the unit is.
+        axis: Of the outputs, in the matrix of the file.
+    """
+
+    whole: SourceUnit
+    roles: tuple[str, ...]
+    sizes: tuple[int, ...]
+    at: int
+    axis: int
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,9 @@
+from collections import Counter
+from dataclasses import replace
+
 import torch
 
-from frostline.porting.units.forms.parts import part, row, rows, under
+from frostline.porting.units.forms.parts import each_row, part, row, rows, under
 from helpers_porting import numbers, source_of
 
 (WHOLE,) = source_of("torch", {"a": {"weight": numbers(4, 3)}}).tensors
@@ -14,3 +17,16 @@ def test_parts_say_where_they_lie():
 
 def test_names_below_an_empty_one():
     assert (under("a", "b"), under("", "b"), under("a", "")) == ("a/b", "b", "a")
+
+
+def test_a_stack_is_read_once_for_all_of_its_rows_and_anew_for_the_next_round():
+    reads = Counter()
+    counted = replace(WHOLE, load=lambda: reads.update(["read"]) or WHOLE.load())
+    made = each_row(counted)
+    assert [one.name for one in made] == [row(WHOLE, index).name for index in range(4)]
+    for num_rounds in (1, 2):
+        for index, one in enumerate(made):
+            assert torch.equal(one.load(), numbers(4, 3)[index])
+        assert reads["read"] == num_rounds
+    assert torch.equal(made[2].load(), made[2].load())
+    assert reads["read"] == 3

@@ -13,6 +13,8 @@ from frostline.porting.scaffold.python_text import NotWrittenError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+UNKNOWN = "?"  # a mask that only some layers see, by the order in which Keras runs them
+
 
 @dataclass(frozen=True)
 class Call:
@@ -26,6 +28,7 @@ class Call:
         shape: Of its output, likewise.
         inputs: The expressions of its inputs.
         version: As of `Layer`.
+        masks: For each input the expression of its mask; empty where all steps count.
         packs_attention: Whether all attentions of the network can be `nn.MultiheadAttention`: all have one form.
     """
 
@@ -37,6 +40,7 @@ class Call:
     inputs: tuple[str, ...]
     version: int = 3
     packs_attention: bool = True
+    masks: tuple[str, ...] = ()
 
     def refuse(self, why: str = "") -> NoReturn:
         """Say that this layer is not written."""
@@ -46,6 +50,13 @@ class Call:
     def x(self) -> str:
         """The expression of its only input."""
         return self.inputs[0]
+
+    @property
+    def mask(self) -> str:
+        """The expression of the mask of its first input, which it needs; empty if all steps count."""
+        if UNKNOWN in self.masks:
+            self.refuse("padded steps, which versions of Keras treat differently here")
+        return self.masks[0] if self.masks else ""
 
     @property
     def rank(self) -> int:

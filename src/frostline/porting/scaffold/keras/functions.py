@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from frostline.porting.interpreter.merges import SAME
 from frostline.porting.scaffold.keras.call import Call, first, last, over_channels
+from frostline.porting.scaffold.keras.masks import LOGIC
 from frostline.porting.scaffold.python_text import decimal, short
 
 if TYPE_CHECKING:
@@ -87,8 +88,15 @@ def _axis(call: Call, axis: Any) -> int:
     return 1 if at == call.rank - 1 else at + 1
 
 
+def _check_no_mask(call: Call) -> None:
+    if any(call.masks) and "trainable" in call.config and call.version != 2:
+        call.refuse("padded steps, which versions of Keras treat differently here")
+
+
 def _joined(sign: str) -> Callable[[Call], Written]:
     def written(call: Call) -> Written:
+        if sign == "*":
+            _check_no_mask(call)
         stated: Any = call.config.get("call")
         if len(call.inputs) == 1 and isinstance(stated, dict):  # an operation on a tensor and a number
             return "", f" {sign} ".join(_operand(call, one) for one in stated.get("args") or ())
@@ -113,6 +121,7 @@ def _averaged(call: Call) -> Written:
 
 def _pairwise(function: str) -> Callable[[Call], Written]:
     def written(call: Call) -> Written:
+        _check_no_mask(call)
         _check_ranks(call)
         made = call.inputs[0]
         for other in call.inputs[1:]:
@@ -134,6 +143,9 @@ def _concatenated(call: Call) -> Written:
 
 def _global(function: str) -> Callable[[Call], Written]:
     def written(call: Call) -> Written:
+        if function == "mean" and call.kind == "GlobalAveragePooling1D" and call.mask:
+            kept = ", keepdim=True" if call.flag("keepdims", False) else ""
+            return "", f"blocks.mean_of_steps({call.x}, {call.mask}{kept})"
         axes = list(range(2, call.rank)) if call.rank > 3 else [1]
         kept = ", keepdim=True" if call.flag("keepdims", False) else ""
         return "", f"{call.x}.{function}({tuple(axes) if len(axes) > 1 else axes[0]}{kept})"
@@ -198,6 +210,8 @@ def _permuted(call: Call) -> Written:
 
 
 def _softmax(call: Call) -> Written:
+    if call.mask:
+        call.refuse("of padded steps")
     return "", f"F.softmax({call.x}, {_axis(call, call.config.get('axis', -1))})"
 
 
@@ -243,6 +257,7 @@ def _dot(call: Call) -> Written:
 
 
 FUNCTIONS: dict[str, Callable[[Call], Written]] = {
+    **LOGIC,
     "Activation": lambda call: ("", activated(call, call.x, call.rank)),
     "ReLU": _relu, "LeakyReLU": _leaky, "Softmax": _softmax,
     "ELU": lambda call: ("", f"F.elu({call.x}, {decimal(call.number('alpha', 1))})"),

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
+from frostline.porting.interpreter.masks import TAKES_MASK
 from frostline.porting.interpreter.network import input_names, interpret, output_names, version
 from frostline.porting.interpreter.samples import samples
-from frostline.porting.scaffold.keras.call import Call
+from frostline.porting.scaffold.keras.call import UNKNOWN, Call
 from frostline.porting.scaffold.keras.functions import FUNCTIONS
+from frostline.porting.scaffold.keras.masks import mask_after
 from frostline.porting.scaffold.keras.weighted import WEIGHTED, is_packed
 from frostline.porting.scaffold.python_text import module_source, unused
 
@@ -38,6 +41,7 @@ class _Writer:
         self._attributes: dict[str, str] = {}  # of layers, by unit
         self._made: dict[str, str] = {}
         self._lines: list[str] = []
+        self._masks: dict[str, str] = {}  # of values, by layer; `name` or nothing
         self._version = version(source)
         self._packs_attention = all(
             is_packed(layer.config, [self._sizes(one) for one in layer.inputs], self._sizes(layer.name))
@@ -53,8 +57,9 @@ class _Writer:
         for index, layer in enumerate(self._source.layers):
             if layer.name not in inputs:
                 self._write(layer, index, outputs)
+        needed = _needed(self._lines, [self._names[one] for one in outputs])
         return module_source(
-            file=path, format=self._source.format, axes=_AXES, name=name, made=self._made, lines=self._lines,
+            file=path, format=self._source.format, axes=_AXES, name=name, made=self._made, lines=needed,
             inputs={self._names[one]: self._shape(one) for one in inputs},
             outputs=[self._names[one] for one in outputs],
         )  # fmt: skip
@@ -63,10 +68,11 @@ class _Writer:
         unit = layer.unit or layer.name
         if unit not in self._attributes:
             self._attributes[unit] = unused(unit, self._attributes.values())
+        taken, masks = self._taken(layer)
         call = Call(
-            self._attributes[unit], layer.kind, layer.config, tuple(self._sizes(one) for one in layer.inputs),
-            self._sizes(layer.name), tuple(self._names[one] for one in layer.inputs), self._version,
-            self._packs_attention,
+            self._attributes[unit], layer.kind, layer.config, tuple(self._sizes(one) for one in taken),
+            self._sizes(layer.name), tuple(self._names[one] for one in taken), self._version,
+            self._packs_attention, masks,
         )  # fmt: skip
         if layer.kind in WEIGHTED:
             made, expression = WEIGHTED[layer.kind](call)
@@ -82,7 +88,29 @@ class _Writer:
         is_passed_on = following is not None and takers == [following] and len(following.inputs) == 1
         is_passed_on = is_sole_end or (is_passed_on and layer.name not in outputs)
         self._names[layer.name] = "x" if is_passed_on else unused(layer.name, self._names.values())
+        mask = mask_after(call)
+        if mask and mask not in (UNKNOWN, *call.masks):  # it stands before values are given the same name again
+            name = unused(f"{layer.name}_mask", [*self._names.values(), *self._masks.values()])
+            self._lines.append(f"{name} = {mask}")
+            mask = name
+        self._masks[layer.name] = mask
         self._lines.append(f"{self._names[layer.name]} = {expression}")
+
+    def _taken(self, layer: SourceLayer) -> tuple[list[str], tuple[str, ...]]:
+        """The inputs of a layer and their masks: a mask that it was called with, or what is known of each."""
+        names = layer.config.get("names") or ()
+        if layer.kind in TAKES_MASK and "mask" in names:
+            at = list(names).index("mask")
+            taken = [*layer.inputs[:at], *layer.inputs[at + 1 :]]
+            return taken, (self._names[layer.inputs[at]],)
+        return list(layer.inputs), tuple(self._seen(one, layer) for one in layer.inputs)
+
+    def _seen(self, name: str, layer: SourceLayer) -> str:
+        """The mask of a value as a layer sees it: attentions of Keras 3 take it away."""
+        count = sum(one.kind == "MultiHeadAttention" and name in one.inputs for one in self._source.layers)
+        is_own = layer.kind == "MultiHeadAttention" and count == 1
+        mask = self._masks.get(name, "")
+        return UNKNOWN if mask and count and not is_own and self._version != 2 else mask
 
     def _sizes(self, name: str) -> tuple[int, ...]:
         return self._shapes[name]
@@ -91,3 +119,15 @@ class _Writer:
         sizes = self._sizes(name)
         inner = (sizes[-1], *sizes[1:-1]) if len(sizes) > 3 else sizes[1:]
         return f"(batch, {', '.join(map(str, inner))})"
+
+
+def _needed(lines: list[str], outputs: list[str]) -> list[str]:
+    """The lines without those of masks that nothing takes."""
+    wanted = set(outputs)
+    kept: list[str] = []
+    for line in reversed(lines):
+        name, _, expression = line.partition(" = ")
+        if name in wanted or not name.endswith("_mask"):
+            wanted |= set(re.findall(r"\w+", expression))
+            kept.append(line)
+    return kept[::-1]

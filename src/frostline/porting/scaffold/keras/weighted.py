@@ -203,6 +203,10 @@ def _plain_recurrent(call: Call) -> Layers:
     x = f"{call.x}.flip(1)" if call.flag("go_backwards", False) else call.x
     end = "" if call.flag("return_sequences", False) else "[:, -1]"
     applied = f"self.{call.name}({x})[0]{end}"
+    if call.mask:
+        mask = f", {call.mask}.flip(1)" if call.flag("go_backwards", False) else f", {call.mask}"
+        zeros = ", has_zeros=True" if call.flag("zero_output_for_mask", False) else ""
+        applied = f"blocks.over_steps(self.{call.name}, {x}{mask}{zeros}){end}"
     if call.kind == "GRU" and not config.get("reset_after"):
         functions = config.get("activation", "tanh"), config.get("recurrent_activation", "sigmoid")
         is_old = functions == ("tanh", "hard_sigmoid") and 0 < call.version < 3
@@ -224,12 +228,20 @@ def _bidirectional(call: Call) -> Layers:
     if not is_plain or (kind == "GRU" and not config.get("reset_after")) or config.get("go_backwards"):
         call.refuse("merged in another way, or of layers that differ")
     made = {call.name: _recurrent(call, kind, config, ", bidirectional=True")}
+    if call.mask:
+        return made, _both_masked(call, merge, is_sequence=bool(config.get("return_sequences")))
     if config.get("return_sequences"):
         both = f"self.{call.name}({call.x})[0]"
         return made, both if merge == "concat" else f"{both}.unflatten(-1, (2, -1)).{_MERGED[merge]}(-2)"
     state = "[1][0]" if kind == "LSTM" else "[1]"
     ends = ".transpose(0, 1).flatten(1)" if merge == "concat" else f".{_MERGED[merge]}(0)"
     return made, f"self.{call.name}({call.x}){state}{ends}"
+
+
+def _both_masked(call: Call, merge: str, *, is_sequence: bool) -> str:
+    function, options = ("over_steps", ", has_zeros=True") if is_sequence else ("last_of_steps", "")
+    both = f"blocks.{function}(self.{call.name}, {call.x}, {call.mask}{options})"
+    return both if merge == "concat" else f"{both}.unflatten(-1, (2, -1)).{_MERGED[merge]}(-2)"
 
 
 _MERGED = {"concat": "", "sum": "sum", "mul": "prod", "ave": "mean"}
@@ -261,9 +273,14 @@ def _attention(call: Call) -> Layers:
     places |= {name: at for at, name in enumerate(names) if name}
     query, value, seen = places["query"], places["value"], places.get("key", places["value"])
     texts = [call.inputs[at] for at in (query, seen, value)]
+    masks = [call.masks[at] for at in {value, seen} if call.masks and call.mask is not None and call.masks[at]]
+    joined = " & ".join(sorted(set(masks)))
+    padding = f"~({joined})" if len(set(masks)) > 1 else f"~{joined}" if masks else ""
     if call.packs_attention:
         made = f"nn.MultiheadAttention({call.width}, {heads}, batch_first=True{_bias(call)})"
-        return {call.name: made}, f"self.{call.name}({', '.join(texts)}, need_weights=False)[0]"
+        return {
+            call.name: made
+        }, f"self.{call.name}({', '.join(texts)}, {padding and f'key_padding_mask={padding}, '}need_weights=False)[0]"
     widths = [call.shapes[at][-1] for at in (query, seen, value)]
     sizes = widths[0] if set(widths) == {call.shape[-1]} else (*widths, call.shape[-1])
     value_dim = call.config.get("value_dim")
@@ -271,7 +288,8 @@ def _attention(call: Call) -> Layers:
     made = f"blocks.WideAttention({sizes}, {heads}, {key}{more}{_bias(call)})"
     arguments: Any = call.config.get("call")
     is_causal = isinstance(arguments, dict) and (arguments.get("kwargs") or {}).get("use_causal_mask")
-    return {call.name: made}, f"self.{call.name}({', '.join(texts)}{', is_causal=True' if is_causal else ''})"
+    options = f"{', is_causal=True' if is_causal else ''}{padding and f', ignored={padding}'}"
+    return {call.name: made}, f"self.{call.name}({', '.join(texts)}{options})"
 
 
 WEIGHTED: dict[str, Callable[[Call], Layers]] = {

@@ -6,21 +6,17 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from frostline.porting.units.forms.joined import joined
+from frostline.porting.units.forms import projections
+from frostline.porting.units.forms.parts import under
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from frostline.porting.units.unit import SourceUnit, TargetUnit
 
-# What the projections are called below the attention: in Keras, Flax, BERT, and by those who write them by hand.
-_PARTS = (
-    *(("query", "key", "value", out) for out in ("attention_output", "output", "out", "dense")),
-    ("self/query", "self/key", "self/value", "output/dense"), ("q_proj", "k_proj", "v_proj", "out_proj"),
-    ("q_proj", "k_proj", "v_proj", "o_proj"), ("q", "k", "v", "o"),
-)  # fmt: skip
+# What the projection of outputs is called beside the others: in Keras, Flax, BERT, and by those who write it by hand.
+_OUTPUTS = ("attention_output", "output", "out", "out_proj", "o_proj", "o", "wo", "to_out", "to_out/0", "proj", "dense")
 _MLP = ("intermediate", "output")  # of BERT, beside a projection that is called `dense`
-_LEAF_NAMES = ("query", "key", "value", "output")
 
 
 def has_attention(targets: Sequence[TargetUnit]) -> bool:
@@ -30,10 +26,44 @@ def has_attention(targets: Sequence[TargetUnit]) -> bool:
 
 def with_attention(units: Sequence[SourceUnit]) -> list[SourceUnit]:
     """The units, the four projections of each attention as one."""
-    made = list(units)
-    for parts in _PARTS:
-        made = joined(made, parts, _LEAF_NAMES, _MLP if parts[-1] == "dense" else ())
-    return made
+    groups = projections.together(units)
+    by_name = {projections.plain(unit.name): unit for unit in units}
+    outers = [name.rpartition("/")[0] for name in groups]
+    made: dict[str, dict[str, SourceUnit]] = {}
+    for (name, parts), outer in zip(groups.items(), outers, strict=True):
+        whole, out = _with_output(by_name, outer, parts)
+        if out is not None:
+            made[whole if outers.count(outer) == 1 else name] = {**parts, "output": out}
+    return projections.joined(units, made)
+
+
+def _with_output(
+    by_name: Mapping[str, SourceUnit], outer: str, parts: Mapping[str, SourceUnit]
+) -> tuple[str, SourceUnit | None]:
+    """The name of the attention, and its projection of outputs if that is told by its name alone."""
+    of_bert = outer.rpartition("/")[0]
+    if outer.rpartition("/")[2] == "self" and under(of_bert, "output/dense") in by_name:
+        return of_bert, by_name[under(of_bert, "output/dense")]
+    for name in _OUTPUTS:
+        found = by_name.get(under(outer, name))
+        if found is not None and not _has_double(by_name, outer, found, parts, is_dense=name == "dense"):
+            return outer, found
+    return outer, None
+
+
+def _has_double(
+    by_name: Mapping[str, SourceUnit], outer: str, out: SourceUnit, parts: Mapping[str, SourceUnit], *, is_dense: bool
+) -> bool:  # fmt: skip
+    """Whether another unit beside these has the shapes of the last one, and may be what that looks like."""
+    inside = {out.name, *(part.name for part in parts.values())}
+    mlp = [by_name[name].name for name in (under(outer, one) for one in _MLP) if name in by_name]
+    inside |= set(mlp) if is_dense and len(mlp) == len(_MLP) else set()
+    beside = (unit for name, unit in by_name.items() if name.rpartition("/")[0] == outer and unit.name not in inside)
+    return any(_shapes(unit) == _shapes(out) for unit in beside)
+
+
+def _shapes(unit: SourceUnit) -> dict[str, tuple[int, ...]]:
+    return {leaf: tensor.shape for leaf, tensor in unit.leaves.items()}
 
 
 def is_packed(units: Sequence[SourceUnit], targets: Sequence[TargetUnit]) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from frostline.porting.units.forms.joined import joined
-from frostline.porting.units.forms.parts import row, under
+from frostline.porting.units.forms.parts import each_row, under
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -30,8 +30,9 @@ def unstacked(unit: SourceUnit) -> Iterator[list[SourceUnit]]:
     if unit.framework == "flax" and len(counts) == 1 and counts != {()}:
         (count,) = counts.pop()
         outer, _, own = unit.name.rpartition("/")
+        parts = {leaf: each_row(tensor) for leaf, tensor in unit.leaves.items()}
         yield [
             replace(unit, name=under(under(outer, str(index)), own),
-                    leaves={leaf: row(tensor, index) for leaf, tensor in unit.leaves.items()})
+                    leaves={leaf: layers[index] for leaf, layers in parts.items()})
             for index in range(count)
         ]  # fmt: skip

@@ -26,25 +26,24 @@ def grouped(units: Sequence[SourceUnit], targets: Sequence[TargetUnit]) -> tuple
     """The units that are matched.
 
     What a layer of the file consists of (the directions of a recurrent layer, the projections of an attention) are
-    units of their own, but for attention where the module has any `nn.MultiheadAttention`.
+    units of their own; projections of an attention are one where the module has any `nn.MultiheadAttention`.
 
     Args:
         units: Of the file.
         targets: Of the module.
     """
-    is_whole = attention.has_attention(targets)
-    made = [one for unit in caffe.with_scales(units) for one in _apart(unit, keeps_attention=is_whole)]
+    made = [one for unit in caffe.with_scales(units) for one in _apart(unit)]
     made = tensorflow.with_gru_cells(flax.with_cells(made))
-    return tuple(attention.with_attention(made) if is_whole else made)
+    return tuple(attention.with_attention(made) if attention.has_attention(targets) else made)
 
 
-def _apart(unit: SourceUnit, *, keeps_attention: bool) -> list[SourceUnit]:
+def _apart(unit: SourceUnit) -> list[SourceUnit]:
     unit = torch.renamed(keras.renamed(unit))
     if unit.framework == "tensorflow":
         unit = tensorflow.renamed(unit)
     scopes = dict.fromkeys(leaf.rpartition("/")[0] for leaf in unit.leaves)
-    if set(scopes) - {""} and not (keeps_attention and "query" in scopes):  # the layers of a layer
-        return [one for scope in scopes for one in _apart(_below(unit, scope), keeps_attention=keeps_attention)]
+    if set(scopes) - {""}:  # the layers of a layer
+        return [one for scope in scopes for one in _apart(_below(unit, scope))]
     return next((made for rule in _APART if (made := rule(unit)) != [unit]), [unit])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from torch import Tensor
@@ -28,6 +29,24 @@ def part(tensor: SourceTensor, name: str, shape: tuple[int, ...], take: Callable
 def row(tensor: SourceTensor, index: int) -> SourceTensor:
     """One entry along the first axis."""
     return part(tensor, f"[{index}]", tensor.shape[1:], lambda whole: whole[index])
+
+
+def each_row(tensor: SourceTensor) -> list[SourceTensor]:
+    """Every entry along the first axis; the whole is read once for all of them, and let go when each was read."""
+    held: list[Tensor] = []
+    waiting: set[int] = set()
+
+    def load(index: int) -> Tensor:
+        if not held:
+            held.append(tensor.load())
+            waiting.update(range(tensor.shape[0]))
+        found = held[0][index]
+        waiting.discard(index)
+        if not waiting:
+            held.clear()
+        return found
+
+    return [replace(row(tensor, index), load=partial(load, index)) for index in range(tensor.shape[0])]
 
 
 def rows(tensor: SourceTensor, start: int, stop: int) -> SourceTensor:

@@ -1,0 +1,132 @@
+"""A cached dataset: features and targets of a snapshot, in the order of the dataset it was filled from."""
+
+from __future__ import annotations
+
+import operator
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from frostline.caching.loader import CachedLoader
+from frostline.core import inputs as batches
+from frostline.core.arguments import as_count, as_device, as_seed, check_flag
+from frostline.core.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from frostline.caching.gather import Gatherer
+    from frostline.core.records import CacheFigures, FrontierTensor
+
+Sample = tuple[tuple[Tensor, ...], Any]
+
+
+class CachedDataset(Dataset[Sample]):
+    """What `FeatureCache.fill` gives: a map-style dataset of `(features, target)`, and a loader that is faster.
+
+    Attributes:
+        frontier: What the features are, in order.
+        figures: Samples, computed now, reused, bytes, folder.
+        notes: What the reader of a report should know: torn manifests, damaged shards that were set aside.
+    """
+
+    def __init__(
+        self, gatherer: Gatherer, targets: Any, figures: CacheFigures, notes: tuple[str, ...],
+        device: torch.device | None, check_weights: Callable[[], None] | None = None,
+    ) -> None:  # fmt: skip
+        self._gatherer, self._targets, self._device = gatherer, targets, device
+        self._check_weights, self._num_given = check_weights, 0
+        self.figures, self.notes = figures, notes
+
+    def __getstate__(self) -> dict[str, Any]:
+        if self._check_weights is not None:  # the copy, in another process perhaps, has no model to look at
+            self._check_weights()
+        return {**self.__dict__, "_check_weights": None}
+
+    @property
+    def frontier(self) -> tuple[FrontierTensor, ...]:
+        """What the features are, in order."""
+        return self._gatherer.frontier
+
+    def loader(
+        self, batch_size: int, *, shuffle: bool = False, seed: int = 0, drop_last: bool = False,
+        device: torch.device | str | None = None,
+    ) -> CachedLoader:  # fmt: skip
+        """Whole batches straight from the mapped rows.
+
+        Args:
+            batch_size: Samples per batch.
+            shuffle: Another order every epoch, a function of (seed, epoch) alone.
+            seed: Of the order.
+            drop_last: Leave out a last batch that is not full.
+            device: Where the batches go; None is where the model was when the cache was filled.
+
+        Returns:
+            An iterable of `(tuple of tensors, target)`; it yields the next epoch every time it is iterated.
+        """
+        call = "loader"
+        batch_size, seed = as_count(call, "batch_size", batch_size), as_seed(call, "seed", seed)
+        shuffle, drop_last = check_flag(call, "shuffle", shuffle), check_flag(call, "drop_last", drop_last)
+        place = self._device if device is None else as_device(call, "device", device)
+        return CachedLoader(
+            self._gatherer, self._targets, len(self), batch_size,
+            shuffle=shuffle, seed=seed, drop_last=drop_last, device=place, check_weights=self._check_weights,
+        )  # fmt: skip
+
+    def __len__(self) -> int:
+        return len(self._gatherer.keys)
+
+    def __getitem__(self, index: int) -> Sample:
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Sample]:
+        """Several samples in one gather; `torch.utils.data.DataLoader` asks for whole batches this way."""
+        count = len(self)
+        try:
+            indices = [operator.index(index) for index in indices]
+        except (TypeError, RuntimeError) as error:
+            raise DataError(
+                what="A sample is asked for by its position.", where="CachedDataset[...]",
+                received=batches.describe(indices), do=f"pass whole numbers from 0 to {count - 1}.",
+            ) from error  # fmt: skip
+        if self._check_weights is not None and self._num_given % count < len(indices):  # about once per epoch
+            self._check_weights()
+        self._num_given += len(indices)
+        for index in indices:
+            if not -count <= index < count:
+                raise IndexError(f"sample {index} of {count}")
+        samples = torch.tensor([index % count for index in indices], dtype=torch.int64, device="cpu")
+        self._gatherer.check_keys(samples)
+        features = self._gatherer.features(samples)
+        targets = batches.map_tensors(self._targets, lambda x: x.index_select(0, samples))
+        found: list[Sample] = []
+        for at in range(len(indices)):
+            own = tuple(
+                feature if tensor.shared else feature[at]
+                for feature, tensor in zip(features, self.frontier, strict=True)
+            )
+            found.append((own, batches.map_tensors(targets, lambda x, at=at: x[at])))
+        return found
+
+
+def check_targets(targets: list[Any]) -> Any:
+    """The targets of a snapshot as tensors.
+
+    Raises:
+        DataError: If they do not fit together.
+    """
+    kinds = set(map(type, targets))
+    if kinds in ({int}, {float}):  # a million of them one by one take seconds
+        with suppress(OverflowError, ValueError):
+            dtype = torch.int64 if kinds == {int} else torch.float32
+            return torch.tensor(targets, dtype=dtype, device="cpu")
+    stacked = batches.move(batches.collate_targets(targets, range(len(targets))), "cpu")
+    if not batches.leaves(stacked):
+        raise DataError(
+            what="The targets are not numbers.", where="the dataset's targets",
+            received=batches.describe(targets[0]), do="return a class index, a number or a tensor as the target.",
+        )  # fmt: skip
+    return stacked

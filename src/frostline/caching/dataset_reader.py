@@ -1,0 +1,215 @@
+"""Reads the items of a dataset, and notices when they are random, or change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from frostline.caching.dataset_state import DatasetState, HeldGenerators
+from frostline.caching.keys import item_key
+from frostline.caching.shards import KEYS
+from frostline.core import inputs as batches
+from frostline.core.errors import DataError, FrostlineError
+from frostline.core.restore import GeneratorStates, generator_states, set_generator_states
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+Item = tuple[Any, Any]
+
+
+class Reader:
+    """The items of a map-style dataset as (inputs, target), read under watch.
+
+    Args:
+        dataset: Anything with `len()` and `[i]`.
+        keep: Label keys that stay among the inputs.
+        num_workers: Worker processes; they watch too.
+    """
+
+    def __init__(self, dataset: Any, keep: frozenset[str], num_workers: int) -> None:
+        batches.check_map_style(dataset)
+        self.watched = Watched(dataset, keep)
+        self.num_workers = num_workers
+
+    def read(self, indices: Sequence[int]) -> Iterator[Item]:
+        """The items at these positions, in order."""
+        if self.num_workers == 0:
+            for index in indices:
+                yield self.watched[index]
+            return
+        loader = DataLoader(
+            self.watched, sampler=indices, batch_size=None, num_workers=self.num_workers, collate_fn=_as_it_is
+        )
+        for read in loader:
+            if isinstance(read, FrostlineError):
+                raise read
+            yield read
+
+    def check_steady(self) -> None:
+        """Read the first, middle and last item twice.
+
+        Raises:
+            DataError: If an item differs from itself, or one more read of it moves values that the dataset reads.
+        """
+        count = len(self.watched)
+        for index in sorted({0, count // 2, count - 1}):
+            first = content_of(self.watched[index], index)
+            state = DatasetState(self.watched.dataset, has_identity=False)
+            second = content_of(self.watched[index], index)
+            if first != second:
+                raise _random(index, f"{_part(first, second)} at the second read of the same index")
+            if moved := state.moved(only_own=True):
+                raise _remembers(moved, index)
+
+    def check_again(self, seen: Mapping[int, tuple[bytes, bytes]]) -> None:
+        """Read items once more, after all were read.
+
+        Args:
+            seen: What `content_of` gave of them before.
+
+        Raises:
+            DataError: If one has changed.
+        """
+        for index, before in seen.items():
+            now = content_of(self.watched[index], index)
+            if now != before:
+                raise _random(index, f"{_part(before, now)} when it was read again after the other items")
+
+
+def content_of(item: Item, index: int) -> tuple[bytes, bytes]:
+    """The content of an item, inputs and target, to be compared; a target that has no bytes is left to others."""
+    inputs, target = item
+    try:
+        return item_key(inputs, index), item_key(target, index)
+    except DataError:
+        return item_key(inputs, index), b""
+
+
+class Watched(Dataset[Any]):
+    """A dataset whose items must not draw from generators: the global ones, and those that it holds."""
+
+    def __init__(self, dataset: Any, keep: frozenset[str]) -> None:
+        self.dataset, self.keep = dataset, keep
+        self._held: HeldGenerators | None = None
+        self._num_read = 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_held": None, "_num_read": 0}  # a worker process has generators of its own
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Any:
+        is_worker = torch.utils.data.get_worker_info() is not None
+        try:
+            return self._read(index)
+        except FrostlineError as error:
+            if is_worker:
+                return error  # a worker would wrap it into another text
+            raise
+
+    def _read(self, index: int) -> Item:
+        item = self._read_once(index)
+        if self._generators().has_entropy and content_of(item, index) != content_of(self._read_once(index), index):
+            raise _random(index, "two different results for the same index")
+        return item
+
+    def _read_once(self, index: int) -> Item:
+        held, before = self._generators(), generator_states()
+        held.note()
+        item = batches.read(self.dataset, index)
+        drawn = _drawn(before, generator_states())
+        if drawn:
+            set_generator_states(before)
+            raise _random(index, f"the {drawn} generator advanced while the item was read")
+        if own := held.drawn():
+            raise _random(index, f"the generator {own} advanced while the item was read")
+        inputs, target = batches.unpack(item, index, self.keep)
+        self._num_read += 1
+        return inputs, batches.move(target, "cpu")
+
+    def _generators(self) -> HeldGenerators:
+        """Those that the dataset holds; looked for again after the first read, which may have made some."""
+        if self._held is None or self._num_read == 1:
+            self._held = HeldGenerators(self.dataset)
+        return self._held
+
+
+def _drawn(before: GeneratorStates, after: GeneratorStates) -> str | None:
+    if before[0] != after[0]:
+        return "python"
+    numpy = [(states[1]["state"]["pos"], states[1]["state"]["key"].tobytes()) for states in (before, after)]
+    if numpy[0] != numpy[1]:
+        return "numpy"
+    if not torch.equal(before[2], after[2]) or not all(map(torch.equal, before[3], after[3])):
+        return "torch"
+    return None
+
+
+def _part(one: tuple[bytes, bytes], other: tuple[bytes, bytes]) -> str:
+    return "other inputs" if one[0] != other[0] else "another target"
+
+
+def _random(index: int, received: str) -> DataError:
+    return DataError(
+        what="The dataset is random: the same index does not give the same item.",
+        where=f"dataset[{index}]",
+        received=received,
+        do="use a deterministic transform (Resize and CenterCrop instead of RandomResizedCrop), or train with "
+        "frostline.fit(..., cache=False).",
+    )
+
+
+def _remembers(names: Sequence[str], index: int) -> DataError:
+    shown = ", ".join(map(repr, names[:3]))
+    return DataError(
+        what=f"The dataset reads values that change with every read: {shown}.",
+        where=f"dataset[{index}]",
+        received="another value after the same item was read once more",
+        do="make items follow from their index alone, or train with frostline.fit(..., cache=False).",
+    )
+
+
+def _as_it_is(item: Any) -> Any:
+    return item
+
+
+class Recall:
+    """The snapshots of earlier fills, by sample key; the last one that holds a key counts.
+
+    Features and inputs follow from a sample's content, its target does not: it comes from the dataset's `target(i)`, or
+    with the item.
+
+    Args:
+        snapshots: Tensors of earlier snapshots, oldest first.
+        names: Inputs that go straight to the head.
+    """
+
+    def __init__(self, snapshots: Sequence[dict[str, Tensor]], names: Sequence[str]) -> None:
+        self.snapshots = [snapshot for snapshot in snapshots if {KEYS, *names} <= set(snapshot)]
+        self.names = names
+        self._places: dict[bytes, tuple[int, int]] = {}
+        for number, snapshot in enumerate(self.snapshots):
+            keys = snapshot[KEYS].numpy()
+            self._places.update({key.tobytes(): (number, at) for at, key in enumerate(keys)})
+
+    def of(self, keys: NDArray[np.uint8], known: NDArray[np.int64]) -> dict[int, dict[str, Tensor]]:
+        """Inputs for the head by index, of those samples that need not be read.
+
+        Args:
+            keys: (N, 16).
+            known: Indices of samples whose features are stored.
+        """
+        places = {index: self._places.get(keys[index].tobytes()) for index in known.tolist()}
+        return {index: self._passed(*place) for index, place in places.items() if place is not None}
+
+    def _passed(self, number: int, at: int) -> dict[str, Tensor]:
+        return {name: self.snapshots[number][name][at] for name in self.names}

@@ -1,0 +1,174 @@
+"""Runs the frozen part over new samples, and again over golden rows: stored samples whose features must be the same.
+
+Legend: B batch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from frostline.caching.part import Provable
+from frostline.core import inputs as batches
+from frostline.core.errors import CacheError, DataError, NotCacheable
+from frostline.core.tolerances import batch_tolerance, relative_difference
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from torch import Tensor
+
+    from frostline.caching.part import FrozenPart
+
+
+class Computer:
+    """The frozen part, watched: finite values, and shared tensors that stay the same."""
+
+    def __init__(self, part: FrozenPart, shared: dict[str, Tensor]) -> None:
+        self.part, self.shared = part, shared
+        self.stored = [t for t in part.frontier if not t.is_input and not t.shared]
+        self.device: torch.device | None = None
+
+    def compute(self, batch: Any, indices: Sequence[int]) -> dict[str, Tensor]:
+        """Rows (B, *shape) by the name of the frontier tensor, on the CPU.
+
+        Args:
+            batch: The inputs of B samples, stacked.
+            indices: Their positions in the dataset, for errors.
+        """
+        found = self._extract(batch)
+        rows = {tensor.name: found[tensor.name] for tensor in self.stored}
+        self._check_finite(rows, indices)
+        self._check_shared(found)
+        return {name: tensor.cpu() for name, tensor in rows.items()}
+
+    def again(self, inputs: Sequence[Any], indices: Sequence[int]) -> dict[str, Tensor]:
+        """All that the frontier holds, in its order, of samples that were computed before in other batches."""
+        return self._extract(batches.collate(inputs, indices))
+
+    @property
+    def is_steered(self) -> bool:
+        """True if one sample may decide for its whole batch, by a value that reaches Python."""
+        return isinstance(self.part, Provable) and self.part.is_steered
+
+    def prove(self, inputs: Sequence[Any], indices: Sequence[int], features: tuple[Tensor, ...]) -> None:
+        """Prove that what trains on these features is the model.
+
+        Raises:
+            SplitError: If it is not.
+        """
+        if isinstance(self.part, Provable):
+            self.part.prove(batches.collate(inputs, indices), features)
+
+    def _extract(self, batch: Any) -> dict[str, Tensor]:
+        found = dict(zip((t.name for t in self.part.frontier), self.part.extract(batch), strict=True))
+        self.device = next(iter(found.values())).device
+        return found
+
+    def _check_finite(self, rows: dict[str, Tensor], indices: Sequence[int]) -> None:
+        for name, tensor in rows.items():
+            if not tensor.is_floating_point() or bool(_is_usable(tensor).all()):
+                continue
+            bad = (~_is_usable(tensor).flatten(1).all(dim=1)).nonzero().squeeze(1).tolist()
+            samples = ", ".join(str(indices[at]) for at in bad[:8])
+            raise DataError(
+                what=f"The features {name!r} are not finite.",
+                where=f"samples {samples}" + (" and more" if len(bad) > 8 else ""),
+                received=f"NaN or Inf in {len(bad)} of {len(indices)} samples of the batch",
+                do="look at these samples' inputs; in half precision, run the model in float32 or bfloat16.",
+            )
+
+    def _check_shared(self, found: dict[str, Tensor]) -> None:
+        for tensor in self.part.frontier:
+            if not tensor.shared or tensor.is_input:
+                continue
+            value = found[tensor.name].cpu()
+            known = self.shared.setdefault(tensor.name, value.clone())
+            if known.shape != value.shape or not torch.equal(torch.nan_to_num(known), torch.nan_to_num(value)):
+                raise NotCacheable(
+                    what=f"{tensor.name!r} was the same for every batch of the example, but is not for this one.",
+                    where=tensor.name,
+                    received=f"other values for another batch, shape {tuple(value.shape)}",
+                    do="split again with an example that shows the difference, or train with cache=False.",
+                )
+
+    def check_golden(
+        self, found: dict[str, Tensor], stored: dict[str, Tensor], indices: Sequence[int]
+    ) -> None:  # fmt: skip
+        """Recomputed rows must be what is stored: nothing else sees a stale key, drift and another decoder at once.
+
+        Raises:
+            CacheError: If they differ by more than kernels do.
+        """
+        for name, tensor in found.items():
+            difference = relative_difference(tensor, stored[name])
+            if difference > self.tolerance_of(tensor):
+                raise CacheError(
+                    what="Stored features are not what the model computes today.",
+                    where=f"{name}, samples {', '.join(map(str, indices[:8]))}",
+                    received=f"relative difference {difference:.1e}, allowed {self.tolerance_of(tensor):.0e}",
+                    do="purge this recipe (`frostline cache purge`) and fill again. If it comes back, something "
+                    "changes between runs that the recipe key does not hold: a file or a setting that the frozen part "
+                    "reads, the version of a library, or numeric settings; cache=False trains without stored features.",
+                )
+
+    def tolerance_of(self, tensor: Tensor) -> float:
+        """What two batch shapes may differ by in this dtype, where the frozen part runs."""
+        return batch_tolerance(tensor.dtype, is_on_gpu=self.device is not None and self.device.type == "cuda")
+
+
+def _is_usable(tensor: Tensor) -> Tensor:
+    """Finite values, and -infinity, which masks are made of."""
+    return torch.isfinite(tensor) | torch.isneginf(tensor)
+
+
+GOLDEN_ROWS = 16
+
+
+class Golden:
+    """Some of the known samples that pass by, spread evenly over all of them.
+
+    Args:
+        computer: Runs the frozen part.
+        stored: Gives the stored rows of samples, by index.
+        batch_size: Samples per pass.
+    """
+
+    def __init__(
+        self, computer: Computer, stored: Callable[[list[int]], dict[str, Tensor]], batch_size: int
+    ) -> None:  # fmt: skip
+        self.computer, self.stored, self.batch_size = computer, stored, batch_size
+        self._kept: list[tuple[int, Any]] = []
+        self._seen, self._stride = 0, 1
+
+    def offer(self, index: int, inputs: Any) -> None:
+        """A known sample passes by: every so-many-th is kept, at most twice as many as are needed."""
+        if self._seen % self._stride == 0:
+            self._kept.append((index, inputs))
+        self._seen += 1
+        if len(self._kept) == 2 * GOLDEN_ROWS:
+            self._kept, self._stride = self._kept[::2], 2 * self._stride
+
+    def check(self) -> None:
+        """Recompute what was kept, and forget it.
+
+        Raises:
+            CacheError: If a stored row is not what the model computes today.
+        """
+        chosen = [self._kept[at] for at in spread(len(self._kept))]
+        self._kept, self._seen, self._stride = [], 0, 1
+        for start in range(0, len(chosen), self.batch_size):
+            part = chosen[start : start + self.batch_size]
+            indices = [index for index, _ in part]
+            batch = batches.collate([inputs for _, inputs in part], indices)
+            found = self.computer.compute(batch, indices)
+            self.computer.check_golden(found, self.stored(indices), indices)
+
+
+def spread(count: int, most: int = GOLDEN_ROWS) -> list[int]:
+    """At most `most`, and at most GOLDEN_ROWS, positions from the first to the last of `count`."""
+    chosen = min(count, most, GOLDEN_ROWS)
+    return np.unique(np.linspace(0, count - 1, chosen).astype(int)).tolist() if count else []

@@ -1,0 +1,298 @@
+"""Batches as trials need them: in memory, some held out, rows known by their content."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from frostline.core import inputs as batches
+from frostline.core.arguments import check_model
+from frostline.core.errors import DataError
+from frostline.diagnosis.experiments.score import score
+from frostline.diagnosis.probes.outliers import outlying_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+Batch = tuple[Any, Any]
+
+_FEW = 64  # distinct inputs: the truth table of six
+_SOON = 2.0  # times as many passes as there would be if every input came once in each: they were drawn one by one
+_AT_ONCE = 2**20  # values of inputs that are scored in one go
+
+
+def check_given(model: Any, given: Any, loss_fn: Any, where: str) -> None:
+    """Raise unless these are what a training needs.
+
+    Raises:
+        DataError: It names the argument.
+    """
+    if isinstance(model, nn.Module):
+        check_model(
+            where, model, needs=("values", "training") if where == "checkup" else ("shapes", "values", "training")
+        )
+    else:
+        raise DataError(
+            what="That is no model.", where=f"{where}(model, ...)", received=_kind(model),
+            do="pass the module that trains, an instance of torch.nn.Module.",
+        )  # fmt: skip
+    if isinstance(given, type) or (not hasattr(given, "__iter__") and not hasattr(given, "__getitem__")):
+        raise DataError(
+            what="The batches cannot be gone through.", where=f"{where}(model, batches, ...)", received=_kind(given),
+            do="pass a DataLoader, or a list of (inputs, target).",
+        )  # fmt: skip
+    if not callable(loss_fn) or isinstance(loss_fn, type):
+        raise DataError(
+            what="The loss cannot be called with an output and a target.", where=f"{where}(..., loss_fn)",
+            received=_kind(loss_fn),
+            do="pass a function, such as torch.nn.functional.cross_entropy, or an instance: nn.CrossEntropyLoss().",
+        )  # fmt: skip
+
+
+def _kind(value: Any) -> str:
+    return f"the class {value.__name__}" if isinstance(value, type) else f"{type(value).__name__} {value!r:.40}"
+
+
+def as_batches(given: Iterable[Any], model: nn.Module, steps: int | None) -> list[Batch]:
+    """Batches of (inputs, target) on the model's device.
+
+    Args:
+        given: Pairs of inputs and target.
+        model: It says the device.
+        steps: How many; None takes all.
+
+    Raises:
+        DataError: If there are none, or fewer than asked, or an item is not a pair of dense tensors.
+    """
+    parameter = next(model.parameters(), None)
+    if parameter is None:
+        raise DataError(
+            what="The model has no parameters: there is nothing to check.", where=type(model).__name__,
+            received="0 parameters", do="pass the module that trains.",
+        )  # fmt: skip
+    found: list[Batch] = []
+    keep = batches.required_labels(model.forward)
+    for at, item in enumerate(given):
+        if steps is not None and at >= steps:
+            break
+        inputs, target = batches.unpack(item, at, keep)
+        _check_dense(inputs, target, at)
+        inputs, target = (batches.map_tensors(part, Tensor.detach) for part in (inputs, target))
+        if batches.batch_size(inputs) == 0:
+            raise DataError(
+                what="A batch has no samples.", where=f"batches[{at}]", received=batches.describe(inputs),
+                do="leave empty batches out: [batch for batch in batches if len(batch[1])].",
+            )  # fmt: skip
+        found.append((batches.move(inputs, parameter.device), batches.move(target, parameter.device)))
+    if steps is not None and 2 <= len(found) < steps:
+        raise DataError(
+            what="The batches ran out.", where=f"steps={steps}", received=f"{len(found)} batches",
+            do="pass more of them, such as a few epochs of a loader, or ask for fewer steps.",
+        )  # fmt: skip
+    if len(found) < 2:
+        raise DataError(
+            what="There are too few batches.", where="batches", received=f"{len(found)} batches",
+            do="pass a list of some dozens of batches, or a DataLoader; an iterator that has been used up gives none.",
+        )  # fmt: skip
+    return found
+
+
+def _check_dense(inputs: Any, target: Any, at: int) -> None:
+    for what, part in (("inputs", inputs), ("target", target)):
+        for name, tensor in batches.leaves(part).items():
+            if tensor.layout is not torch.strided:
+                place = "" if part is tensor else f", {name}"
+                raise DataError(
+                    what="A batch holds a sparse tensor, of which rows cannot be measured or taken out.",
+                    where=f"batch {at}, {what}{place}", received=f"layout {tensor.layout}",
+                    do="pass it dense (x.to_dense()), and make it sparse in the model's forward or in the loss.",
+                )  # fmt: skip
+
+
+def held_out(data: Sequence[Batch], fold: int = 0) -> tuple[list[Batch], list[Batch]]:
+    """(batches to train on, batches to judge by): no row is in both.
+
+    The last fifth is held out if its rows are new, or batches cannot be divided. Where epochs repeat their rows, a
+    fifth of the rows is held out: they are taken out of every batch. Rows that are far out of the data stay in
+    training, and are not judged by.
+
+    Where few distinct inputs come again and again (a truth table, categories), a network cannot know those that it was
+    not trained on: then the last fifth of the batches is held out, and what is nowhere else stays in training, too.
+
+    Args:
+        data: The batches.
+        fold: Which fifth of repeated rows is held out, 0 to 4.
+    """
+    count = max(1, len(data) // 5)
+    odd = outlying_rows(data)
+    keys = [_row_keys(inputs) for inputs, _ in data]
+    seen = {key for batch in keys[:-count] for key in batch}
+    is_new = not seen & {key for batch in keys[-count:] for key in batch}
+    if not is_new and _are_few(data, keys):
+        unknown = [any(key not in seen for key in batch) for batch in keys[-count:]]
+        late = [batch for batch, is_unknown in zip(data[-count:], unknown, strict=True) if is_unknown]
+        return [*data[:-count], *late], _without(data[-count:], odd[-count:])
+    if is_new or not all(_is_divisible(*batch) for batch in data):
+        return list(data[:-count]), _without(data[-count:], odd[-count:])
+    outlying = {batch[at] for batch, rows in zip(keys, odd, strict=True) for at in rows.nonzero().flatten().tolist()}
+    held = {key for batch in keys for key in batch if key % 5 == fold} - outlying
+    rest: list[Batch] = []
+    judged: list[Batch] = []
+    taken: set[int] = set()
+    for (inputs, target), batch in zip(data, keys, strict=True):
+        kept = [at for at, key in enumerate(batch) if key not in held]
+        new = [at for at, key in enumerate(batch) if key in held and key not in taken]
+        taken.update(batch[at] for at in new)
+        rest += [_rows(inputs, target, kept)] if len(kept) > 1 or len(kept) == len(batch) else []
+        judged += [_rows(inputs, target, new)] if new else []
+    if not rest or not judged:
+        return list(data[:-count]), _without(data[-count:], odd[-count:])
+    return rest, judged
+
+
+def num_epochs(data: Sequence[Batch]) -> float:
+    """How often the usual input is in the batches: 1 where none comes again."""
+    keys = [key for inputs, _ in data for key in _row_keys(inputs)]
+    return len(keys) / max(1, len(set(keys)))
+
+
+def _are_few(data: Sequence[Batch], keys: Sequence[Sequence[int]]) -> bool:
+    """Whether the inputs are so few, or come again so soon, that each stands for itself and not for its like."""
+    rows = [key for batch in keys for key in batch]
+    distinct = len(set(rows))
+    if distinct <= _FEW or all(_is_category(inputs) for inputs, _ in data):
+        return True
+    passes, found = 1, set[int]()
+    for key in rows:  # an epoch ends where an input comes again
+        if key in found:
+            passes, found = passes + 1, set[int]()
+        found.add(key)
+    return passes > _SOON * len(rows) / distinct + 1
+
+
+def _is_category(inputs: Any) -> bool:
+    """One whole number for each sample."""
+    tensors = list(batches.leaves(inputs).values())
+    return len(tensors) == 1 and not tensors[0].is_floating_point() and tensors[0].numel() == len(tensors[0])
+
+
+def _row_keys(inputs: Any) -> list[int]:
+    """A number for each sample that is the same for the same content."""
+    size = batches.batch_size(inputs)
+    tensors = [t.detach().cpu() for t in batches.leaves(inputs).values() if t.dim() > 0 and len(t) == size]
+    rows = [t.contiguous().reshape(size, -1).view(torch.uint8).numpy() for t in tensors if t.numel()]
+    return [
+        int.from_bytes(hashlib.blake2b(b"".join(t[at].tobytes() for t in rows), digest_size=8).digest(), "big")
+        for at in range(size)
+    ]
+
+
+def _rows(inputs: Any, target: Any, chosen: list[int]) -> Batch:
+    size = batches.batch_size(inputs)
+    return _of_rows(inputs, chosen, size), _of_rows(target, chosen, size)
+
+
+def _of_rows(part: Any, chosen: list[int], size: int) -> Any:
+    """These rows of whatever has a batch axis; a list of as many entries as there are rows is one, by row."""
+    if isinstance(part, Tensor):
+        return part[torch.tensor(chosen, device=part.device)] if part.dim() and len(part) == size else part
+    if isinstance(part, Mapping):
+        entries = cast("Mapping[Any, Any]", part).items()
+        return {key: _of_rows(entry, chosen, size) for key, entry in entries}
+    if not isinstance(part, (tuple, list)):
+        return part
+    values = cast("Sequence[Any]", part)
+    found = [values[at] for at in chosen] if _is_by_row(values, size) else [_of_rows(v, chosen, size) for v in values]
+    return found if isinstance(part, list) else tuple(found)
+
+
+def _is_by_row(values: Sequence[Any], size: int) -> bool:
+    return len(values) == size and not any(t.dim() and len(t) == size for t in batches.leaves(values).values())
+
+
+def _has_rows(part: Any, size: int) -> bool:
+    """Whether anything in it has a batch axis."""
+    if isinstance(part, Tensor):
+        return part.dim() > 0 and len(part) == size
+    if isinstance(part, Mapping):
+        return any(_has_rows(entry, size) for entry in cast("Mapping[Any, Any]", part).values())
+    if not isinstance(part, (tuple, list)):
+        return False
+    values = cast("Sequence[Any]", part)
+    return _is_by_row(values, size) or any(_has_rows(entry, size) for entry in values)
+
+
+def _is_divisible(inputs: Any, target: Any) -> bool:
+    """Whether rows can be taken out: a target without a batch axis is one of all its rows together."""
+    return target is None or _has_rows(target, batches.batch_size(inputs))
+
+
+def usual_rows(data: Sequence[Batch]) -> list[Batch]:
+    """The batches without rows that are far out of the data, or not finite: nobody is judged by those."""
+    return _without(data, outlying_rows(data))
+
+
+def finite_rows(data: Sequence[Batch]) -> list[Batch]:
+    """The batches without samples that hold NaN or infinity: nobody can be judged by those."""
+    odd: list[Tensor] = []
+    for inputs, target in data:
+        size = batches.batch_size(inputs)
+        is_finite = torch.ones(size, dtype=torch.bool)
+        is_whole = batches.are_finite(inputs) and batches.are_finite(target)
+        for tensor in () if is_whole else (*batches.leaves(inputs).values(), *batches.leaves(target).values()):
+            if tensor.is_floating_point() and tensor.dim() > 0 and len(tensor) == size:
+                is_finite &= torch.isfinite(tensor).reshape(size, -1).all(dim=1).cpu()
+        odd.append(~is_finite)
+    return _without(data, odd)
+
+
+def _without(data: Sequence[Batch], odd: Sequence[Tensor]) -> list[Batch]:
+    """The batches without these rows; as they are if none would be left, or their target is one of all rows."""
+    found: list[Batch] = []
+    for (inputs, target), rows in zip(data, odd, strict=True):
+        kept = (~rows).nonzero().flatten().tolist()
+        if kept:
+            is_whole = len(kept) == len(rows) or not _is_divisible(inputs, target)
+            found.append((inputs, target) if is_whole else _rows(inputs, target, kept))
+    return found or list(data)
+
+
+def merged(
+    model: nn.Module, data: Sequence[Batch], loss_fn: Callable[[Any, Any], Tensor], most: int = 2048
+) -> list[Batch]:  # fmt: skip
+    """The batches in fewer, larger ones, so that to score by them is quick; as they are where that changes scores.
+
+    Args:
+        model: It is scored on two of them, apart and together.
+        data: Pairs of inputs and target.
+        loss_fn: callable(output, target) -> scalar.
+        most: Rows of a larger one.
+    """
+    if len(data) < 2 or not all(isinstance(part, Tensor) and part.dim() for batch in data for part in batch):
+        return list(data)
+    rows, numel = len(data[0][0]), data[0][0].numel()
+    kinds = {(x.shape[1:], x.dtype, y.shape[1:], y.dtype, len(x) == len(y)) for x, y in data}
+    size = min(most // max(1, rows), _AT_ONCE // max(1, numel))
+    if len(kinds) > 1 or not next(iter(kinds))[-1] or size < 2:
+        return list(data)
+    try:
+        apart, together = score(model, data[:2], loss_fn), score(model, _joined(data, 2)[:1], loss_fn)
+    except (RuntimeError, ValueError, TypeError, IndexError, AssertionError):
+        return list(data)
+    is_same = len(apart.samples) == len(data[0][0]) + len(data[1][0]) == len(together.samples)
+    pairs = zip(apart.samples, together.samples, strict=False)
+    is_same = is_same and all(math.isclose(a, b, abs_tol=1e-3) for a, b in pairs)
+    is_even = len(data[0][0]) == len(data[1][0])
+    if not is_same or (is_even and not math.isclose(apart.loss, together.loss, rel_tol=1e-3, abs_tol=1e-6)):
+        return list(data)
+    return _joined(data, size)
+
+
+def _joined(data: Sequence[Batch], size: int) -> list[Batch]:
+    parts = [data[at : at + size] for at in range(0, len(data), size)]
+    return [(torch.cat([x for x, _ in part]), torch.cat([y for _, y in part])) for part in parts]

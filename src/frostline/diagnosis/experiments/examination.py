@@ -1,0 +1,249 @@
+"""One examination for `checkup` and `heal`: what is suspected, in which order it is undone, and when that counts."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from frostline.core.errors import FOREIGN, FrostlineError
+from frostline.diagnosis.experiments.learning_rates import is_rising, rate_remedies
+from frostline.diagnosis.experiments.observer import observe
+from frostline.diagnosis.experiments.score import Score, score
+from frostline.diagnosis.experiments.treatments import Remedy, family_of, is_clear, remedies_for
+from frostline.diagnosis.experiments.trial import Course, Patient, train
+from frostline.diagnosis.rules.judge import judge
+from frostline.diagnosis.rules.learning_rate_low import FEWEST_EPOCHS
+from frostline.diagnosis.rules.nothing_learnt import SKILLED, TIME
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from frostline.core.records import Diagnosis
+    from frostline.diagnosis.experiments.batches import Batch
+    from frostline.diagnosis.experiments.observer import Observation
+    from frostline.diagnosis.rules.records import Evidence
+
+_CALM = 8.0  # times the median: where gradients count as spikes
+_SLOWER = frozenset({"FL102", "FL103", "FL201", "FL401", "FL403", "FL502"})  # what steps that are too large can bring
+_GROWN = frozenset({"FL102", "FL201"})  # the same, where it was not there before the first step
+# What a treatment raises that the network or its loss cannot take.
+CANNOT = (FrostlineError, *FOREIGN)
+
+
+def is_skilled(score: Score, first: float, least: float = SKILLED) -> bool:
+    """True if a network with this score answers better than with one answer for all; or it is not known.
+
+    Args:
+        score: Of held-out samples.
+        first: The loss of the first step: the one answer is the mean of its own, and those of a network that blew up
+            are worse than none. So its loss must not be above the first, unless more answers are right.
+        least: The share of the loss of that answer that it must save.
+    """
+    has_gained = not score.loss > first or (score.lead or 0.0) > SKILLED
+    return score.skill is None or (score.skill > least and has_gained)
+
+
+@dataclass(frozen=True)
+class Suspicion:
+    """A treatment worth a trial.
+
+    Attributes:
+        remedy: What would be undone.
+        family: The sickness that it speaks for.
+        is_clear: True if a rule found more than a tip of that family.
+        has_symptom: True if a rule found anything of it.
+        is_late: True if nothing of it was there before the first step.
+        is_issue: True if a rule calls it an issue.
+    """
+
+    remedy: Remedy
+    family: str
+    is_clear: bool
+    has_symptom: bool
+    is_late: bool = False
+    is_issue: bool = False
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A treatment, and what came of it.
+
+    Attributes:
+        suspicion: What was tried, and why.
+        patient: The treated network, trained on the same batches; None if it could not be treated.
+        score: Its score on the held-out samples.
+        gain: How much larger the share of right answers got.
+        error: Standard error of the gain.
+        loss_ratio: Held-out loss over the one without, and as much above 1 where losses are negative; 0 where that is
+            not finite.
+        course: What the training saw.
+        failure: Why it could not be tried, or "".
+    """
+
+    suspicion: Suspicion
+    patient: Patient | None
+    score: Score
+    gain: float
+    error: float
+    loss_ratio: float
+    course: Course
+    failure: str = ""
+
+    @property
+    def is_calm(self) -> bool:
+        """True if no gradient was far beyond the usual with it."""
+        later = [norm for norm in self.course.norms[5:] if norm == norm]
+        return bool(later) and max(later) < _CALM * median(later)
+
+
+@dataclass(frozen=True)
+class Examination:
+    """A network that was seen training on some batches, and all that trials of it share.
+
+    Attributes:
+        patient: As it came; trials start from copies of it.
+        data: What every trial trains on.
+        judged: What it is judged by.
+        loss_fn: callable(output, target) -> scalar.
+        seen: The training without treatment.
+        diagnosis: What the rules say about it.
+        start: What they say about it before its first step.
+        seed: Of the noise in the model.
+        codes: Of all findings.
+    """
+
+    patient: Patient
+    data: Sequence[Batch]
+    judged: Sequence[Batch]
+    loss_fn: Callable[[Any, Any], Tensor]
+    seen: Observation
+    diagnosis: Diagnosis
+    start: Diagnosis
+    seed: int = 0
+    codes: frozenset[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "codes", frozenset(finding.code for finding in self.diagnosis.findings))
+
+    @property
+    def is_misfit(self) -> bool:
+        """True if the loss does not fit: nothing else can be told by trials then."""
+        return any(finding.code == "FL503" and finding.outcome == "issue" for finding in self.diagnosis.findings)
+
+    @property
+    def is_learning(self) -> bool:
+        """True if the untreated network answers better than with one answer for all, or it cannot be told."""
+        return is_skilled(self.seen.score, self.seen.first_loss)
+
+    @property
+    def is_stuck(self) -> bool:
+        """True if it has had time, and learns nothing: a symptom of its own."""
+        return not self.is_learning and self.num_steps >= TIME and math.isfinite(self.seen.score.loss)
+
+    @property
+    def num_steps(self) -> int:
+        """Of the optimizer, in one training on the data."""
+        return len(self.data) // self.patient.accumulation
+
+    @property
+    def is_short(self) -> bool:
+        """True if larger steps would be ahead in a healthy network as well, unless the rule calls these too small."""
+        epochs = self.seen.evidence.epochs
+        return epochs is not None and epochs < FEWEST_EPOCHS and "FL402" not in self.codes
+
+    @property
+    def issues(self) -> set[str]:
+        """Families of which a rule has found an issue."""
+        return {finding.family for finding in self.diagnosis.findings if finding.outcome == "issue"}
+
+    def suspicions(self) -> list[Suspicion]:
+        """What the evidence suggests: clear symptoms before tips, the most specific treatment first."""
+        early = {finding.family for finding in self.start.findings}
+        clear = {finding.family for finding in self.diagnosis.findings if is_clear(finding)}
+        all_families = {finding.family for finding in self.diagnosis.findings}
+        found: list[Suspicion] = []
+        evidence = self.seen.evidence
+        for remedy in remedies_for(self.patient, evidence, self.diagnosis, is_stuck=self.is_stuck):
+            family = family_of(remedy, [self.start, self.diagnosis])
+            if family is not None:
+                is_issue = family in self.issues or remedy.is_due
+                has_symptom = family in all_families | early
+                found.append(Suspicion(remedy, family, family in clear, has_symptom, family not in early, is_issue))
+        return sorted(found, key=lambda one: not one.is_clear)
+
+    def rates(self, *, both: bool) -> list[list[Suspicion]]:
+        """Other learning rates: slower ones and faster ones, mild ones first.
+
+        Args:
+            both: Both directions, whatever the symptoms; and last, where steps look too large, one only a little lower.
+        """
+        slower, faster, gentle = rate_remedies(self.seen.evidence) or ((), (), ())
+        own = [finding for finding in self.diagnosis.findings if finding.family == "learning_rate"]
+        clear = {finding.code for finding in own if is_clear(finding) or self.is_stuck}
+        asked = (
+            slower if both or self.codes & _SLOWER else (),
+            faster if both or "FL402" in self.codes else (),
+        )
+        if is_rising(self.seen.evidence) or self.is_short:
+            asked = asked[0], ()  # what was seen may be the beginning of a warm-up, or of a training
+        directions = [("FL401", asked[0]), ("FL402", asked[1])]
+        directions += [("FL401", gentle)] if both and "FL401" in self.codes else []
+        is_issue = "learning_rate" in self.issues
+        early = {finding.code for finding in self.start.findings}
+        has_grown = both and bool((self.codes - early) & _GROWN)
+        seen = self.codes | {"FL401"} if has_grown else self.codes
+        return [
+            [Suspicion(one, "learning_rate", code in clear, code in seen, is_issue=is_issue) for one in direction]
+            for code, direction in directions
+        ]
+
+    def attempt(self, suspicion: Suspicion) -> Trial:
+        """Undo one factor on a copy, and train it on the same batches with the same noise."""
+        twin, remedy = self.patient.copy(), suspicion.remedy
+        try:
+            remedy.apply(twin, self.data)
+            course = train(twin, self.data, self.loss_fn, seed=self.seed)
+            if remedy.finish is not None:
+                remedy.finish(twin, self.data)
+            after = score(twin.model, self.judged, self.loss_fn)
+        except CANNOT as error:
+            return replace(
+                _FAILED, suspicion=suspicion, failure=f"it cannot be done here: {type(error).__name__}: {error}"
+            )
+        before = self.seen.score
+        is_comparable = before.loss == before.loss and before.loss != 0
+        ratio = 1 - (before.loss - after.loss) / abs(before.loss) if is_comparable else 0.0
+        return Trial(suspicion, twin, after, *after.gain_over(before), ratio, course)
+
+
+_FAILED = Trial(
+    Suspicion(Remedy("", (), lambda *_: None), "", False, False),
+    None, Score(0.0, math.nan), -1.0, 0.0, math.inf, Course((), 0),
+)  # fmt: skip
+
+
+def examine(
+    patient: Patient, data: Sequence[Batch], judged: Sequence[Batch], loss_fn: Callable[[Any, Any], Tensor], *,
+    whole: Sequence[Batch] | None = None, epochs: float | None = None,
+) -> Examination:  # fmt: skip
+    """What is seen of a copy in training.
+
+    Args:
+        patient: A copy of it is trained.
+        data: Batches to train on.
+        judged: Batches to be judged by.
+        loss_fn: callable(output, target) -> scalar.
+        whole: All batches as they were given, in which values that are not finite are looked up.
+        epochs: How many epochs these are; None if not known.
+    """
+    seen = observe(patient.copy(), data, judged, loss_fn, whole=whole, epochs=epochs)
+    return Examination(patient, data, judged, loss_fn, seen, judge(seen.evidence), judge_start(seen.evidence))
+
+
+def judge_start(evidence: Evidence) -> Diagnosis:
+    """What the rules say about a network before its first step."""
+    return judge(replace(evidence, records=evidence.records[:1], losses=evidence.losses[:1], gradient_norms=()))

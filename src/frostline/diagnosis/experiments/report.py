@@ -1,0 +1,108 @@
+"""What a checkup says: findings of the cause with their proof, all others with what came of undoing them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from frostline.diagnosis.experiments.verdict import counts
+from frostline.diagnosis.rules import RULES
+from frostline.diagnosis.rules.judge import all_of, diagnosis_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from frostline.core.records import Diagnosis, Finding
+    from frostline.diagnosis.experiments.examination import Trial
+    from frostline.diagnosis.experiments.verdict import Proof
+    from frostline.diagnosis.rules.contract import About
+
+_CERTAIN = frozenset({"FL405", "FL502", "FL503", "FL504"})  # what needs no trial
+_ONCE = "Fixing this helped in the first trial, but not reliably in repeated trials."
+_OF_A_LAYER = frozenset({"FL301", "FL302"})  # their advice draws weights anew, of one layer only
+_OF_RATES = frozenset({"FL401", "FL402"})
+_ADVICE = {rule.ABOUT.code: rule.ABOUT.advice for rule in RULES}
+
+
+def told(
+    diagnosis: Diagnosis, proof: Proof | None, cause: str | None, tried: Sequence[Trial] = (),
+    start: Diagnosis | None = None, *, is_rate_known: bool = True,
+) -> Diagnosis:  # fmt: skip
+    """Findings of the cause become issues, with the proof; what no trial confirmed is a tip, and a tip has passed.
+
+    Args:
+        diagnosis: What the rules say.
+        proof: The treatment that was proven, or None.
+        cause: The family of the cause, or None.
+        tried: All first trials.
+        start: What the rules said before the first step.
+        is_rate_known: False if the optimizer is one of ours: nothing is said about its steps.
+    """
+    if not is_rate_known:
+        diagnosis = diagnosis_of([_of_ours(finding) for finding in all_of(diagnosis)], diagnosis.cause)
+    code = proof.trial.suspicion.remedy.code if proof is not None else None
+    own = (rule.ABOUT for rule in RULES if rule.ABOUT.family == cause and code in (None, rule.ABOUT.code))
+    about = next(own, None)
+    findings: list[Finding] = []
+    for finding in diagnosis.findings:
+        is_known = proof is not None or finding.outcome == "issue"
+        is_cause = is_known and finding.family == cause and code in (None, finding.code)
+        findings.append(_of_cause(finding, proof) if is_cause else _beside(finding, about, tried))
+    is_told = any(finding.family == cause and finding.outcome == "issue" for finding in findings)
+    if proof is not None and about is not None and not is_told:
+        name = proof.trial.suspicion.remedy.name
+        known = [*(start.findings if start is not None else ()), *diagnosis.passed]
+        same = (one for one in known if one.code == about.code and one.outcome == "passed")
+        seen = next((f"{one.why.removesuffix('.')}; " for one in same), "")
+        findings.append(_advised(about.issue(f"{seen}with {name}, {proof}", proof.gain, proof.min_gain), proof))
+    passed = [one for one in diagnosis.passed if about is None or is_told or one.code != about.code]
+    return diagnosis_of([*findings, *passed, *diagnosis.not_judged], cause)
+
+
+def _of_ours(finding: Finding) -> Finding:
+    if finding.code not in _OF_RATES:
+        return finding
+    why = "no optimizer was given: pass the one that you train with."
+    return replace(finding, outcome="not judged", measured=None, limit=None, why=why, advice="nothing.")
+
+
+def _of_cause(finding: Finding, proof: Proof | None) -> Finding:
+    if proof is None:
+        return replace(finding, outcome="issue")
+    why = f"{finding.why} Undone ({proof.trial.suspicion.remedy.name}), {proof}"
+    return _advised(replace(finding, outcome="issue", why=why), proof)
+
+
+def _advised(finding: Finding, proof: Proof) -> Finding:
+    """With what was done in the trial, where that says more than the rule can."""
+    if finding.layer and finding.code in _OF_A_LAYER:
+        return finding  # what others have learnt stays
+    return replace(finding, advice=proof.trial.suspicion.remedy.advice or finding.advice)
+
+
+def _beside(finding: Finding, cause: About | None, tried: Sequence[Trial]) -> Finding:
+    """What is not the cause: a consequence of it, something that helps less, or nothing."""
+    if finding.code in _CERTAIN or (finding.code == "FL404" and cause is None):
+        return finding
+    if finding.code == "FL404":
+        return replace(finding, outcome="passed", why=f"{finding.why} The cause explains it.", advice="nothing.")
+    own = [trial for trial in tried if trial.suspicion.family == finding.family and _speaks_for(trial, finding)]
+    if any(map(counts, own)):
+        result = "Undoing it helped as well here." if cause else _ONCE
+    else:
+        result = "Undoing it did not help here." if own else "It was not undone on its own."
+    if finding.outcome == "tip" and own and not any(map(counts, own)) and not _names_rows(finding):
+        return replace(finding, outcome="passed", why=f"{finding.why} {result}", advice="nothing.")
+    if finding.outcome == "tip" and not own:
+        return finding
+    advice = f"mend the cause first ({cause.title}), then look again." if cause else finding.advice
+    return replace(finding, outcome="tip", why=f"{finding.why} {result}", advice=advice)
+
+
+def _speaks_for(trial: Trial, finding: Finding) -> bool:
+    return trial.suspicion.remedy.code in (None, finding.code)
+
+
+def _names_rows(finding: Finding) -> bool:
+    """Whether it says which rows to look at, besides what its rule advises: worth knowing, whatever a trial says."""
+    return finding.code == "FL103" and finding.advice != _ADVICE["FL103"]

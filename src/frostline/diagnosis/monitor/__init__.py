@@ -1,0 +1,1 @@
+"""Measures gradients, activations and statistics of layers while a model trains."""

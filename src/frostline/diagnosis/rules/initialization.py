@@ -1,0 +1,47 @@
+"""FL302: layers whose weights start far too large or too small."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from frostline.diagnosis.rules.advice import draw
+from frostline.diagnosis.rules.contract import About
+from frostline.diagnosis.rules.reading import finite_records, of_layer
+
+if TYPE_CHECKING:
+    from frostline.core.records import Finding
+    from frostline.diagnosis.rules.records import Evidence
+
+_ADVICE = "if this layer has learnt nothing yet, draw its weights anew: {}. In a trained network it is no fault."
+ABOUT = About("FL302", "badly scaled initialisation", "initialization", _ADVICE.format(draw("fc1")), 5)
+# Outputs of the last layer of He, Glorot and torch's own initialisation deviate by 0.1 to 3.
+_ISSUE, _TIP = 10.0, 4.0
+_JUMP = 10.0  # between one layer and the next
+
+
+def check(evidence: Evidence) -> tuple[Finding, ...]:
+    """Deviation of the outputs in the first sampled step, of the last layer and from layer to layer."""
+    records = finite_records(evidence)[:1]
+    if records and records[0].step > 0:
+        return (ABOUT.not_applicable("the first step was not seen: outputs grow with what a network has learnt."),)
+    layers = [layer for layer in evidence.layers if layer.has_weights]
+    sizes = [(layer, of_layer(records, layer.name, "deviation")) for layer in layers]
+    known = [(layer, values[0]) for layer, values in sizes if values]
+    if len(known) < 2:
+        return (ABOUT.not_applicable("fewer than two layers with weights were seen."),)
+    found: list[Finding] = []
+    last, size = known[-1]
+    if size > _TIP:
+        why = f"the outputs of {last.name} deviate by {size:.2g} before the first step."
+        found.append(_advised((ABOUT.issue if size > _ISSUE else ABOUT.tip)(why, size, _ISSUE, last.name)))
+    start = evidence.inputs.widest if evidence.inputs is not None else None
+    if start and known[0][1] and not 1 / _JUMP < known[0][1] / start < _JUMP and evidence.layers[0].has_weights:
+        jump = known[0][1] / start
+        why = f"the outputs of {known[0][0].name} are {jump:.2g} times its inputs."
+        found.append(_advised(ABOUT.tip(why, jump, _JUMP, known[0][0].name)))
+    return tuple(found) or (ABOUT.passed(f"outputs deviate by {size:.2g} at the start.", size, _ISSUE),)
+
+
+def _advised(finding: Finding) -> Finding:
+    return replace(finding, advice=_ADVICE.format(draw(finding.layer or "")))

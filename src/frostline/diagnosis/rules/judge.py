@@ -1,0 +1,64 @@
+"""All rules on one body of evidence."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from frostline.core.records import Diagnosis
+from frostline.diagnosis.rules import RULES
+
+if TYPE_CHECKING:
+    from frostline.core.records import Finding
+    from frostline.diagnosis.rules.records import Evidence
+
+SEVERITIES = {rule.ABOUT.code: rule.ABOUT.severity for rule in RULES}
+
+
+def judge(evidence: Evidence) -> Diagnosis:
+    """What every rule says; causes are candidates until one is tried. Where nothing was seen, nothing is judged."""
+    if not _has_seen_anything(evidence):
+        why = "; ".join(evidence.unseen) or "no step was seen."
+        return diagnosis_of([rule.ABOUT.not_judged(why) for rule in RULES], cause=None)
+    types = {layer.name: layer.type for layer in evidence.layers}
+    findings = [
+        replace(finding, layer_type=types.get(finding.layer or "", "")) for rule in RULES
+        for finding in rule.check(evidence)
+    ]  # fmt: skip
+    if not _has_seen_training(evidence):
+        findings = [_unproven(finding, evidence) for finding in findings]
+    return diagnosis_of(findings, cause=None)
+
+
+def diagnosis_of(findings: list[Finding], cause: str | None) -> Diagnosis:
+    """Findings in order: issues before tips, the cause first, then by severity."""
+    spoken = [finding for finding in findings if finding.outcome in {"issue", "tip"}]
+    spoken.sort(key=lambda f: (f.outcome != "issue", f.family != cause, -SEVERITIES[f.code]))
+    families = [cause] if cause else []
+    families += [finding.family for finding in spoken if finding.outcome == "issue"]
+    quiet = tuple(finding for finding in findings if finding.outcome in {"passed", "not applicable"})
+    silent = tuple(finding for finding in findings if finding.outcome == "not judged")
+    return Diagnosis(tuple(spoken), cause, tuple(dict.fromkeys(families)), quiet, silent)
+
+
+def all_of(diagnosis: Diagnosis) -> list[Finding]:
+    """What every rule said, whatever it was."""
+    return [*diagnosis.findings, *diagnosis.passed, *diagnosis.not_judged]
+
+
+def _unproven(finding: Finding, evidence: Evidence) -> Finding:
+    """What passed in a network that was not seen to train has proven nothing."""
+    if finding.outcome != "passed":
+        return finding
+    why = "; ".join(evidence.unseen) or "no gradients were seen."
+    return replace(finding, outcome="not judged", measured=None, limit=None, why=why)
+
+
+def _has_seen_training(evidence: Evidence) -> bool:
+    seen = (sample.gradient_norm for record in evidence.records for sample in record.layers)
+    return bool(evidence.gradient_norms) or any(norm is not None for norm in seen)
+
+
+def _has_seen_anything(evidence: Evidence) -> bool:
+    seen = (evidence.records, evidence.losses, evidence.gradient_norms, evidence.loss, evidence.norms)
+    return any(seen) or evidence.has_accumulated is not None

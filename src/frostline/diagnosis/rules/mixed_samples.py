@@ -1,0 +1,27 @@
+"""FL506: samples that answer for each other."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from frostline.diagnosis.rules.contract import About
+
+if TYPE_CHECKING:
+    from frostline.core.records import Finding
+    from frostline.diagnosis.rules.records import Evidence
+
+ABOUT = About(
+    "FL506", "samples mix", "loss_mismatch",
+    "look for an operation over the wrong axis: a recurrent or attention layer without batch_first=True, a reshape or "
+    "view that swaps axes, a softmax or mean over axis 0. If answers are meant to depend on the batch, all is well.",
+    8,
+)  # fmt: skip
+
+
+def check(evidence: Evidence) -> tuple[Finding, ...]:
+    """Whether the answers to the other samples change with one sample, in eval mode: in most networks they must not."""
+    if evidence.mixes is None:
+        return (ABOUT.not_applicable("the model does not give one row of answers for each sample of one tensor."),)
+    if evidence.mixes:
+        return (ABOUT.tip("with one sample replaced, the answers to the others change, in eval mode.", None, None),)
+    return (ABOUT.passed("every sample is answered by itself."),)

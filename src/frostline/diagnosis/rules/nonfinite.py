@@ -1,0 +1,47 @@
+"""FL502: where NaN or infinity comes from."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from frostline.diagnosis.rules.advice import LEAVE_OUT
+from frostline.diagnosis.rules.contract import About
+
+if TYPE_CHECKING:
+    from frostline.core.records import Finding
+    from frostline.diagnosis.rules.records import Evidence
+
+ABOUT = About(
+    "FL502", "not a number", "nonfinite",
+    "remove the samples, or mend the function that makes it (log of 0, division by 0, overflow in float16); "
+    f"{LEAVE_OUT}.",
+    10,
+)  # fmt: skip
+_IN_BACKWARD = (
+    "look for sqrt, norm or a power below 1 of zero, a division by what can be zero, or too large a step: their slope "
+    f"is infinite where the value is not. Add a small number inside (torch.sqrt(x + 1e-8)); {LEAVE_OUT}."
+)
+
+
+def check(evidence: Evidence) -> tuple[Finding, ...]:
+    """The first sampled step at which something was not finite, and the first place in it."""
+    for record in evidence.records:
+        if record.nonfinite is None:
+            continue
+        rows = ", ".join(map(str, record.nonfinite_samples))
+        where = f" (samples {rows} of the batch)" if rows else ""
+        if record.nonfinite in {"input", "target"}:
+            why = f"the {record.nonfinite} of step {record.step} is not finite{where}."
+            return (ABOUT.issue(why, 1.0, 0.0, record.nonfinite),)
+        if record.nonfinite == "gradient":
+            why = f"at step {record.step} inputs, outputs and loss are finite, but a gradient is not{where}."
+            return (replace(ABOUT.issue(why, 1.0, 0.0), advice=_IN_BACKWARD),)
+        why = f"at step {record.step} the first value that is not finite is in {record.nonfinite}{where}."
+        return (ABOUT.issue(why, 1.0, 0.0, record.nonfinite),)
+    odd = [step for step, loss in evidence.losses if loss - loss != 0]
+    if odd:
+        return (ABOUT.issue(f"the loss of step {odd[0]} is not finite.", 1.0, 0.0),)
+    if evidence.loss is not None and not evidence.loss.is_finite:
+        return (ABOUT.issue("the loss is not finite for a confident answer.", 1.0, 0.0, "the loss"),)
+    return (ABOUT.passed(f"everything was finite in {len(evidence.records)} sampled steps."),)

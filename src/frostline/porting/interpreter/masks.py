@@ -1,0 +1,182 @@
+"""Which steps of a sequence count: Keras hands that from layer to layer beside the values; False at padding.
+
+Legend: B batch, T time; a mask has the axes (B, T).
+
+References:
+    Keras 3.15, `keras/src/layers/layer.py`, and tf_keras 2.21, `tf_keras/src/engine/base_layer.py`: layers that do not
+    support masks lose them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from frostline.porting.interpreter.layer import Layer, NotInterpretedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+Mask = Tensor | NotInterpretedError | None  # an error where it is not known, raised by what needs it
+# Layers that compute otherwise with a mask.
+_NEEDS_MASK = frozenset({"LSTM", "GRU", "SimpleRNN", "Bidirectional", "TimeDistributed", "GlobalAveragePooling1D",
+                         "MultiHeadAttention", "Softmax", "Multiply", "Maximum", "Minimum"})  # fmt: skip
+# Layers that can be called with a mask; Keras 3 lists what computes it as operations.
+TAKES_MASK = frozenset({"LSTM", "GRU", "SimpleRNN", "Bidirectional", "TimeDistributed", "GlobalAveragePooling1D",
+                        "BatchNormalization"})  # fmt: skip
+
+
+def masked(layer: Layer, masks: Sequence[Mask]) -> Layer:
+    """A layer with what is known of its inputs' steps; a mask that it was called with stands for that.
+
+    Args:
+        layer: With the mask among its inputs, if it was called with one.
+        masks: Of its inputs.
+    """
+    names = layer.setting("names") or ()
+    if layer.kind in TAKES_MASK and "mask" in names and len(names) == len(layer.inputs):
+        at = list(names).index("mask")
+        return replace(layer, inputs=(*layer.inputs[:at], *layer.inputs[at + 1 :]), masks=(layer.inputs[at],))
+    unknown = next((mask for mask in masks if isinstance(mask, NotInterpretedError)), None)
+    if unknown is not None and layer.kind in _NEEDS_MASK:
+        raise unknown
+    return replace(layer, masks=tuple(masks))
+
+
+def seen(mask: Mask, layer: Layer, attentions: int) -> Mask:
+    """A mask of a value as one of the layers that take it sees it.
+
+    The attentions of Keras 3 take the mask away from the values that they are given, so that whatever takes such a
+    value too has a mask or none, by the order in which Keras runs them.
+
+    Args:
+        mask: Of the value.
+        layer: That takes it.
+        attentions: How many attentions take it.
+    """
+    is_own = layer.kind == "MultiHeadAttention" and attentions == 1
+    if not attentions or layer.version == 2 or is_own or not isinstance(mask, Tensor) or bool(mask.all()):
+        return mask
+    return NotInterpretedError(
+        f"not interpreted: {layer.name} ({layer.kind}): padded steps of a value that an attention takes, too"
+    )
+
+
+def mask_after(layer: Layer) -> Mask:
+    """What steps count in the output of a layer; None if all do.
+
+    Returns:
+        An error if that depends on the version of Keras.
+    """
+    try:
+        return _after(layer)
+    except NotInterpretedError as error:
+        return error
+
+
+def _after(layer: Layer) -> Mask:
+    if layer.kind == "Embedding":
+        return layer.input() != 0 if layer.setting("mask_zero") else None
+    if layer.kind == "Masking":
+        return counting(layer)
+    given: Sequence[Mask] = layer.masks
+    if not any(mask is not None for mask in given) or not _is_layer(layer) or layer.kind not in _AFTER:
+        return None
+    if layer.version >= 3 and layer.kind in _MERGING and None in given:
+        return None
+    unknown = next((mask for mask in given if isinstance(mask, NotInterpretedError)), None)
+    return unknown or _AFTER[layer.kind](layer)
+
+
+def counting(layer: Layer) -> Tensor:
+    """The steps of which any value is another than that of padding."""
+    value = layer.setting("mask_value", 0.0)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        layer.refuse(f"mask_value {value!r}")
+    return (layer.input() != float(np.float32(value))).any(-1)
+
+
+def check_unmasked(layer: Layer) -> None:
+    """Refuse padding where versions of Keras treat it differently."""
+    if _is_padded(layer) and _is_layer(layer):
+        layer.refuse("padded steps, which versions of Keras treat differently here")
+
+
+def _is_padded(layer: Layer) -> bool:
+    given: Sequence[Mask] = layer.masks
+    return any(mask is not None and not (isinstance(mask, Tensor) and bool(mask.all())) for mask in given)
+
+
+def _is_layer(layer: Layer) -> bool:
+    """Whether it is a layer; operations on tensors are listed as such, and know of no masks."""
+    return "trainable" in layer.config
+
+
+def _same(layer: Layer) -> Mask:
+    return layer.masks[0]
+
+
+def _of_steps(layer: Layer) -> Mask:
+    return layer.masks[0] if layer.setting("return_sequences") else None
+
+
+def _of_both(layer: Layer) -> Mask:
+    inner = layer.setting("layer")
+    config = inner.get("config") if isinstance(inner, dict) else None
+    return layer.masks[0] if isinstance(config, dict) and config.get("return_sequences") else None
+
+
+def _merged(layer: Layer) -> Mask:
+    """Steps that count in all inputs (Keras 2) or in any (Keras 3)."""
+    given = [mask for mask in layer.masks if mask is not None]
+    made = given[0]
+    if layer.version == 0 and (len(given) < len(layer.masks) or any(not torch.equal(made, one) for one in given)):
+        layer.refuse("masks of an unknown version of Keras that differ")
+    for one in given[1:]:
+        made = made | one if layer.version >= 3 else made & one
+    return made
+
+
+def _joined(layer: Layer) -> Mask:
+    """Of inputs side by side the steps that count in them; of inputs one after the other their masks likewise."""
+    axis, rank = layer.setting("axis", -1), layer.inputs[0].ndim
+    given = [mask if mask is not None else torch.ones(one.shape[:2], dtype=torch.bool)
+             for mask, one in zip(layer.masks, layer.inputs, strict=True)]  # fmt: skip
+    if not isinstance(axis, int) or rank != 3 or not all(mask.ndim == 2 for mask in given):
+        layer.refuse("masks over other axes than time")
+    if axis % rank == 1:
+        return torch.cat(given, 1)
+    if any(not torch.equal(given[0], one) for one in given) and layer.version != 2:
+        layer.refuse("masks that differ, which versions of Keras join differently")
+    made = given[0]
+    for one in given[1:]:
+        made = made & one
+    return made
+
+
+def _standing(layer: Layer) -> Mask:
+    """Layers that keep masks since Keras 3 only."""
+    if _is_padded(layer) and layer.version == 0:
+        layer.refuse("padded steps of an unknown version of Keras")
+    return layer.masks[0] if layer.version >= 3 else None
+
+
+_MERGING = ("Add", "Subtract", "Average", "Multiply", "Maximum", "Minimum")
+_AFTER: dict[str, Callable[[Layer], Mask]] = {
+    **dict.fromkeys(
+        ("Dense", "Activation", "ReLU", "LeakyReLU", "ELU", "PReLU", "ThresholdedReLU", "Dropout", "SpatialDropout1D",
+         "GaussianDropout", "GaussianNoise", "AlphaDropout", "ActivityRegularization", "BatchNormalization",
+         "LayerNormalization", "GroupNormalization", "UnitNormalization", "Softmax", "TimeDistributed",
+         "MultiHeadAttention"),
+        _same,
+    ),
+    **dict.fromkeys(("Identity", "Rescaling", "Normalization"), _standing),
+    **dict.fromkeys(("LSTM", "GRU", "SimpleRNN"), _of_steps),
+    **dict.fromkeys(_MERGING, _merged),
+    "Bidirectional": _of_both,
+    "Concatenate": _joined,
+}  # fmt: skip

@@ -1,0 +1,127 @@
+"""Query, key and value of an attention: separate layers by their names, and the parts of a layer that holds all."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from frostline.porting.units.forms.joined import as_one
+from frostline.porting.units.forms.parts import part, under
+from frostline.porting.units.unit import Packed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from frostline.porting.readers.contract import SourceTensor
+    from frostline.porting.units.unit import SourceUnit
+
+QUERY, KEY, VALUE = ALL = ("query", "key", "value")
+_ROLES = {
+    "q": QUERY, "query": QUERY, "wq": QUERY, "queries": QUERY, "k": KEY, "key": KEY, "wk": KEY, "keys": KEY,
+    "v": VALUE, "value": VALUE, "wv": VALUE, "values": VALUE,
+}  # fmt: skip
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+_PACKED = re.compile(r"(to_?|w_?|c_?)?(qkv|kv|attn|in_proj|query_key_value|pack)(_?(proj|lin|linear|dense|layer))?")
+_OPERATOR = re.compile(r"/(MatMul|Gemm)(_\d+)?$")
+_BIASES = {"q_bias": QUERY, "k_bias": KEY, "v_bias": VALUE}  # of BEiT, beside a matrix for all
+
+
+def roles_of(name: str) -> tuple[str, ...]:
+    """What a packed layer of this name holds, in no order of rows; empty if the name is none of a packed layer."""
+    own = name.rpartition("/")[2].rpartition(".")[2].lower()
+    found = _PACKED.fullmatch(own)
+    if found is None or (found[2] in ("attn", "pack") and not found[1]):
+        return ()
+    return (KEY, VALUE) if found[2] == "kv" else ALL
+
+
+def together(units: Iterable[SourceUnit]) -> dict[str, dict[str, SourceUnit]]:
+    """Layers for query, key and value that belong together, by the name of the layer that they could be.
+
+    Their names differ by one word only, which says what they are: `q_proj`, `k_proj`, `v_proj`.
+    """
+    found: dict[str, dict[str, SourceUnit]] = {}
+    for unit in units:
+        outer, _, own = plain(unit.name).rpartition("/")
+        words: list[str] = _WORD.findall(own)
+        split = [_ROLES.get(word.lower(), word.lower()) for word in words]
+        roles = [word for word in split if word in ALL]
+        if len(roles) == 1 and not unit.parts:
+            rest = "_".join(word for word in split if word not in ALL)
+            found.setdefault(under(outer, f"qkv_{rest}" if rest else "qkv"), {}).setdefault(roles[0], unit)
+    return {name: {role: parts[role] for role in ALL} for name, parts in found.items() if set(parts) == set(ALL)}
+
+
+def plain(name: str) -> str:
+    """The name of a layer with one separator, and without the operator that ONNX appends to it."""
+    return _OPERATOR.sub("", name.replace(".", "/")).strip("/")
+
+
+def joined(units: Sequence[SourceUnit], groups: Mapping[str, Mapping[str, SourceUnit]]) -> list[SourceUnit]:
+    """The units, each of these groups as one."""
+    owner = {unit.name: name for name, parts in groups.items() for unit in parts.values()}
+    made = {name: as_one(name, parts) for name, parts in groups.items()}
+    return [
+        made.pop(owner[unit.name]) if unit.name in owner else unit
+        for unit in units
+        if unit.name not in owner or owner[unit.name] in made
+    ]
+
+
+def apart(
+    unit: SourceUnit, roles: tuple[str, ...], sizes: tuple[int, ...], axis: int, biases: Mapping[str, SourceTensor]
+) -> list[SourceUnit]:
+    """The layers for query, key and value of which a layer is packed, one after the other.
+
+    Args:
+        unit: The layer.
+        roles: What it holds, in order.
+        sizes: How many outputs each of these has.
+        axis: Of the outputs, in its matrix.
+        biases: By role, where they stand beside it.
+    """
+    outer = unit.name.rpartition("/")[0]
+    made: list[SourceUnit] = []
+    for at, role in enumerate(roles):
+        own = {"bias": biases[role]} if role in biases else {}
+        place = Packed(unit, roles, sizes, at, axis)
+        made.append(replace(unit, name=under(outer, role), leaves=own, packed=place))
+    return [taken(one, torch.arange(sum(sizes))) for one in made]
+
+
+def taken(unit: SourceUnit, rows: Tensor) -> SourceUnit:
+    """A part of a packed layer as it is if query, key and value, one after the other, lie in these rows."""
+    place = unit.packed
+    assert place is not None
+    start = sum(place.sizes[: place.at])
+    own = rows[start : start + place.sizes[place.at]]
+    beside = {leaf: tensor for leaf, tensor in unit.leaves.items() if leaf not in place.whole.leaves}
+    leaves = {leaf: _rows(tensor, leaf, own, place) for leaf, tensor in place.whole.leaves.items()}
+    return replace(unit, leaves={**leaves, **beside})
+
+
+def _rows(tensor: SourceTensor, leaf: str, rows: Tensor, place: Packed) -> SourceTensor:
+    """Some outputs of a tensor; a matrix of GPT-2 is given as a linear layer has it, as its name no longer tells."""
+    is_matrix = len(tensor.shape) == 2
+    axis = place.axis if is_matrix else 0
+    is_turned = is_matrix and axis == 1 and leaf == "weight" and place.whole.framework in ("torch", "numpy", "gguf")
+    shape = tuple(len(rows) if at == axis else size for at, size in enumerate(tensor.shape))
+
+    def take(whole: Tensor) -> Tensor:
+        chosen = whole.index_select(axis, rows)
+        return chosen.mT.contiguous() if is_turned else chosen
+
+    return part(tensor, f"[{place.roles[place.at]}]", shape[::-1] if is_turned else shape, take)
+
+
+def beside(unit: SourceUnit, units: Iterable[SourceUnit]) -> tuple[dict[str, SourceTensor], str]:
+    """Biases of query, key and value that stand beside a packed layer, and the name of their unit."""
+    outer = unit.name.rpartition("/")[0]
+    for other in units:
+        if other.name == outer and other.leaves and set(other.leaves) <= set(_BIASES):
+            return {_BIASES[leaf]: tensor for leaf, tensor in other.leaves.items()}, other.name
+    return {}, ""

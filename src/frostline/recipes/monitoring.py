@@ -1,0 +1,107 @@
+"""The monitor inside of `fit`: where its numbers go while the epochs run, and what it comes to at the end."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from frostline.core.io import make_folder
+from frostline.diagnosis import Monitor, all_of, diagnosis_of, judge, probe_loss
+from frostline.diagnosis.rules import input_scale
+from frostline.training import log_figures
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+    from pathlib import Path
+
+    from torch import Tensor, nn
+    from torch.optim import Optimizer
+
+    from frostline.core.records import Diagnosis, Finding
+    from frostline.diagnosis import Evidence, InputFacts, LossFacts
+    from frostline.recipes.prepare import Ready
+
+
+_PRETRAINED = " Pretrained layers want inputs as they were trained on."
+
+
+class Watching:
+    """Watches the epochs of one run: records to `health.jsonl`, gradients by layer to Fabric's loggers.
+
+    Args:
+        fabric: Lightning Fabric, with the loggers of the run, if any.
+        folder: Of the run, or None.
+        loss: callable(output, target) -> scalar.
+        asks_loss: True if the loss may be asked with answers of our own; one that counts its calls may not.
+    """
+
+    def __init__(self, fabric: Any, folder: Path | None, loss: Callable[..., Tensor], *, asks_loss: bool) -> None:
+        self._fabric, self._folder, self._loss = fabric, folder, loss
+        self._monitor: Monitor | None = None
+        self._facts: LossFacts | None = None
+        self._asks_loss = asks_loss
+
+    def loss(self, output: Any, target: Any) -> Tensor:
+        """The loss itself; at its first call it is also asked whether it fits the model's outputs."""
+        value = self._loss(output, target)
+        if self._asks_loss:
+            self._asks_loss = False
+            answer = output if isinstance(output, torch.Tensor) else getattr(output, "logits", output)
+            self._facts = probe_loss(self._loss, answer, target)
+        return value
+
+    @contextmanager
+    def around(self, module: nn.Module, optimizer: Optimizer, first_step: int) -> Generator[Monitor]:
+        """The context in which the epochs run; loggers count steps from the beginning of the run, resumed or not."""
+
+        def log(numbers: dict[str, float], step: int) -> None:
+            if numbers:
+                log_figures(self._fabric, numbers, first_step + step)
+
+        path = None
+        if self._folder is not None:
+            make_folder(self._folder)
+            path = _free_name(self._folder)
+        with Monitor(module, optimizer, path=path, log=log if self._fabric.loggers else None) as self._monitor:
+            yield self._monitor
+
+    def diagnosis(self, ready: Ready) -> Diagnosis | None:
+        """What the rules say of the run; None where no epoch was left to run."""
+        if self._monitor is None:
+            return None
+        evidence = replace(self._monitor.evidence, loss=self._facts)
+        found = judge(evidence)
+        if ready.figures is None:
+            return found
+        others = [f for f in all_of(found) if f.family != "input_scale"]
+        is_through = any(f.family == "input_scale" for f in found.findings)
+        return diagnosis_of([*others, *_of_inputs(evidence, ready.inputs if is_through else None)], cause=None)
+
+
+def _of_inputs(evidence: Evidence, inputs: InputFacts | None) -> list[Finding]:
+    """What the trained part is given are features, not inputs in a unit that somebody chose: those are judged."""
+    found = input_scale.check(replace(evidence, inputs=inputs))
+    spoken = {"issue", "tip"}
+    return [replace(f, advice=f.advice + _PRETRAINED) if f.outcome in spoken else f for f in found]
+
+
+def tell(diagnosis: Diagnosis) -> None:
+    """What was found, where, how it is known and what to do, on standard error."""
+    first, *lines = str(diagnosis).splitlines()
+    sys.stderr.write("\n        ".join([f"health: {first}", *lines]) + "\n")
+    if not diagnosis.is_healthy:
+        sys.stderr.write(
+            "        frostline.checkup finds the cause by trials on a copy (frostline checkup on the command line); "
+            'fit(monitor="heal"), or --heal, treats it.\n'
+        )
+
+
+def _free_name(folder: Path) -> Path:
+    """`health.jsonl`, or with a number behind it: a resumed run goes on in a file of its own."""
+    names = (folder / ("health.jsonl" if at == 1 else f"health-{at}.jsonl") for at in count(1))
+    return next(path for path in names if not path.exists())

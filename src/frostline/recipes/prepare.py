@@ -1,0 +1,275 @@
+"""Gets a model and its data ready to train: split and cached where something is frozen, plain where nothing is."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+
+from frostline.caching import CachedDataset, DatasetState, FeatureCache
+from frostline.core import inputs as batches
+from frostline.core.errors import DataError
+from frostline.core.mismatch import told_mismatch
+from frostline.core.timing import wait
+from frostline.data import labels_of
+from frostline.diagnosis import InputFacts, facts_of_input
+from frostline.splitting import frozen_side_in_inference_mode, split
+from frostline.training import CrossEntropy, DatasetBatches, check_classes, in_dtype, is_stateless
+from frostline.transfer import check_still
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from frostline.core.records import CacheFigures
+    from frostline.splitting import Split
+
+
+_Readers = list[tuple[Any, bool]]
+
+# Samples that a split sees at least: small batches may not show that some samples are padded.
+_SEEN = 32
+# Rows of a real batch that the split is proven on, gradients included; `fill` goes on proving it on others.
+_PROVEN = 8
+_FEW = 2  # samples that show how many classes the output has
+
+
+@dataclass(frozen=True)
+class Ready:
+    """What the training loop takes.
+
+    Attributes:
+        module: Called on a batch: the head, or the model itself.
+        train: Training batches.
+        val: Validation batches, or None.
+        figures: Cache figures of the training data, or None.
+        split_s: Seconds for recording and verifying.
+        fill_s: Seconds for the frozen pass.
+        inputs: The scale of the inputs behind cached features, by the first batch; None where nothing was cached here.
+        frozen_batch_s: Seconds to read one batch and run its frozen part: what an uncached step costs more.
+        around: Open during the training, closed after it.
+        check: Raises where the datasets were changed since their items were cached.
+    """
+
+    module: nn.Module
+    train: Any
+    val: Any
+    figures: CacheFigures | None = None
+    split_s: float = 0.0
+    fill_s: float = 0.0
+    frozen_batch_s: float = 0.0
+    inputs: InputFacts | None = None
+    around: ExitStack = field(default_factory=ExitStack)
+    check: Callable[[], None] | None = None
+
+    def uncached_s(self, epochs_s: float, num_epochs: int) -> float | None:
+        """Seconds that the same epochs take without a cache; None where nothing is cached."""
+        return epochs_s + self.frozen_batch_s * len(self.train) * num_epochs if self.figures else None
+
+
+def prepare(
+    model: nn.Module, train: Any, val: Any, cache: bool | FeatureCache, fabric: Any, out: Path | None,
+    *, batch_size: int, seed: int, progress: bool, example: Any = None, loss: Any = None, metric: Any = None,
+) -> Ready:  # fmt: skip
+    """Decide between the cached and the plain way, and say why.
+
+    Raises:
+        DataError: If the data cannot be used.
+        SplitError: If the model cannot be split.
+        NotCacheable: If the frozen part must not be cached.
+    """
+    if isinstance(train, CachedDataset):
+        return _from_cached(model, train, val, batch_size, seed)
+    keep, dtype = batches.required_labels(model.forward), _precision(model)
+    plain = DatasetBatches(train, batch_size, keep=keep, shuffle=True, seed=seed, dtype=dtype)
+    plain_val = DatasetBatches(val, batch_size, keep=keep, dtype=dtype) if val is not None else None
+    is_frozen = any(not parameter.requires_grad for parameter in model.parameters())
+    if not is_frozen:
+        if cache is not False and progress:
+            sys.stderr.write("Nothing is frozen: training without a cache (frostline.freeze makes one worthwhile).\n")
+        return Ready(model, plain, plain_val)
+    labels = _labels(plain, plain_val) if loss == "cross_entropy" or isinstance(loss, CrossEntropy) else {}
+    if cache is False:
+        return Ready(model, plain, plain_val, around=_uncached(model, plain, fabric, example, labels))
+    return _cached(model, plain, plain_val, _store(cache, out), fabric, seed=seed, progress=progress, example=example,
+                   labels=labels, readers=_readers(loss, metric))  # fmt: skip
+
+
+def _labels(plain: DatasetBatches, plain_val: DatasetBatches | None) -> dict[str, tuple[Any, Tensor]]:
+    """Datasets that keep their labels apart from their inputs, with these, by the argument of `fit`."""
+    found = {"fit(train)": plain.dataset} | ({"fit(val=...)": plain_val.dataset} if plain_val is not None else {})
+    return {where: (data, labels) for where, data in found.items() if (labels := labels_of(data)) is not None}
+
+
+def _readers(loss: Any, metric: Any) -> _Readers:
+    """Functions of the caller that get the output, and whether it is the loss; those of torch read nothing else."""
+    metrics = cast("Mapping[str, Any]", metric).values() if isinstance(metric, Mapping) else (metric,)
+    found = [(loss, True), *((own, False) for own in metrics)]
+    return [(own, is_loss) for own, is_loss in found if callable(own) and not is_stateless(own)]
+
+
+def _uncached(
+    model: nn.Module, plain: DatasetBatches, fabric: Any, example: Any, labels: dict[str, tuple[Any, Tensor]]
+) -> ExitStack:
+    """Around an uncached training: the model leaves out the noise that it leaves out where features are cached."""
+    around = ExitStack()
+    with fabric.autocast():
+        first, shown = _shown(model, plain, fabric, example)
+        if labels:
+            with told_mismatch(model, first):
+                check_classes(model, batches.rows(first, slice(0, _FEW)), labels)
+        with told_mismatch(model, shown):
+            notes = around.enter_context(frozen_side_in_inference_mode(model, shown))
+    for note in notes:
+        sys.stderr.write(f"model: {note}\n")
+    return around
+
+
+def _shown(model: nn.Module, plain: DatasetBatches, fabric: Any, example: Any) -> tuple[Any, Any]:
+    """The first samples, and what the model is split by; no frozen layer moves when it runs on them."""
+    seen = list(range(min(max(plain.batch_size, _SEEN), len(plain.dataset))))
+    first = batches.move(plain.batch(seen)[0], fabric.device)
+    with told_mismatch(model, first):
+        check_still(model, batches.rows(first, slice(0, _FEW)))
+    return first, first if example is None else in_dtype(batches.move(example, fabric.device), _precision(model))
+
+
+def _cached(
+    model: nn.Module, plain: DatasetBatches, plain_val: DatasetBatches | None, store: FeatureCache, fabric: Any,
+    *, seed: int, progress: bool, example: Any, labels: dict[str, tuple[Any, Tensor]], readers: _Readers,
+) -> Ready:  # fmt: skip
+    size, dtype = plain.batch_size, _precision(model)
+    read = {"fit(train)": plain} | ({"fit(val=...)": plain_val} if plain_val else {})
+    states = {where: DatasetState(own.dataset, has_identity=True) for where, own in read.items()}
+    with fabric.autocast():
+        started = time.perf_counter()
+        first, shown = _shown(model, plain, fabric, example)
+        _refuse_texts(first)
+        with told_mismatch(model, shown):
+            made = split(model, shown)
+        real = batches.rows(first, slice(0, max(2, min(size, _PROVEN))))
+        made.verify(real, modes=("train",) if plain_val is None else ("train", "eval"))
+        targets = batches.move(plain.batch([*range(batches.batch_size(real))])[1], fabric.device)
+        for reader, is_loss in readers:
+            made.check_loss(reader, real, targets, training=is_loss)
+        if labels:
+            check_classes(made.head, made.extract(batches.rows(real, slice(0, _FEW))), labels)
+        split_s = time.perf_counter() - started
+        started = time.perf_counter()
+        part = made if dtype is None else _InPrecision(made, dtype)
+        data = store.fill(part, plain.dataset, batch_size=size, progress=progress)
+        val_data = store.fill(part, plain_val.dataset, batch_size=size, progress=progress) if plain_val else None
+        fill_s = time.perf_counter() - started
+        is_cold = data.figures.computed == len(data) and val_data is None
+        num_rows = data.figures.computed + data.figures.proven
+        frozen_batch_s = fill_s * size / num_rows if is_cold else _time_frozen(part, plain)
+    for state in states.values():
+        state.leave_out_moved()
+    for note in made.explain().notes:
+        sys.stderr.write(f"split: {note}\n")
+    for note in (*data.notes, *(val_data.notes if val_data else ())):
+        sys.stderr.write(f"cache: {note}\n")
+    loader = data.loader(size, shuffle=True, seed=seed)
+    val_loader = val_data.loader(size) if val_data else None
+    facts = facts_of_input(next(iter(batches.leaves(real).values())), (), {})
+    return Ready(made.head, loader, val_loader, data.figures, split_s, fill_s, frozen_batch_s, facts,
+                 check=partial(_check_same, states))  # fmt: skip
+
+
+def _check_same(states: Mapping[str, DatasetState]) -> None:
+    """Raise if a dataset is not what it was when its items were cached: they are not read again."""
+    for where, state in states.items():
+        if moved := state.moved():
+            raise DataError(
+                what=f"The dataset was changed while fit runs: {', '.join(map(repr, moved[:3]))}.", where=where,
+                received="another value at the start of an epoch than when its items were cached",
+                do="leave the dataset as it is until fit returns, or train with frostline.fit(..., cache=False), which "
+                "reads the items in every epoch.",
+            )  # fmt: skip
+
+
+def _refuse_texts(inputs: Any, name: str = "") -> None:
+    """Raise if texts that differ from sample to sample are among the inputs: features follow from tensors alone."""
+    if isinstance(inputs, Mapping):
+        parts = cast("Mapping[Any, Any]", inputs).items()
+    elif isinstance(inputs, (tuple, list)):
+        parts = enumerate(cast("Sequence[Any]", inputs))
+    else:
+        return
+    for key, part in parts:
+        own = f"{name}.{key}" if name else str(key)
+        texts = {text for text in cast("Sequence[Any]", part) if isinstance(text, str)} if _is_list(part) else ()
+        if len(texts) > 1:
+            raise DataError(
+                what=f"The input {own!r} is a text, which cannot be kept with cached features.", where="fit(train)",
+                received=f"{', '.join(map(repr, sorted(texts)[:3]))}, and others" if len(texts) > 3
+                else ", ".join(map(repr, sorted(texts))),
+                do="encode the texts as a tensor in the dataset, such as token ids; or train with "
+                "frostline.fit(..., cache=False).",
+            )  # fmt: skip
+        _refuse_texts(part, own)
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, (tuple, list))
+
+
+class _InPrecision:
+    """A frozen part whose model has half or double precision: its inputs are converted before they reach it."""
+
+    def __init__(self, part: Split, dtype: torch.dtype) -> None:
+        self._part, self._dtype = part, dtype
+        self.recipe, self.frontier, self.is_steered = part.recipe, part.frontier, part.is_steered
+        self.check_unchanged, self.check_weights = part.check_unchanged, part.check_weights
+
+    def extract(self, inputs: Any) -> tuple[Tensor, ...]:
+        """As the part itself."""
+        return self._part.extract(in_dtype(inputs, self._dtype))
+
+    def prove(self, inputs: Any, features: tuple[Tensor, ...]) -> None:
+        """As the part itself."""
+        self._part.prove(in_dtype(inputs, self._dtype), features)
+
+
+def _precision(model: nn.Module) -> torch.dtype | None:
+    """The dtype of a model whose floats are all of half or double precision: its inputs are converted to it."""
+    kinds = {parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()}
+    return next(iter(kinds)) if len(kinds) == 1 and kinds <= {torch.float16, torch.bfloat16, torch.float64} else None
+
+
+def _from_cached(model: nn.Module, train: CachedDataset, val: Any, batch_size: int, seed: int) -> Ready:
+    if val is not None and not isinstance(val, CachedDataset):
+        raise DataError(
+            what="Training data is cached, validation data is not.", where="fit(val=...)",
+            received=type(val).__name__, do="fill the validation data through the same FeatureCache and split.",
+        )  # fmt: skip
+    loader = train.loader(batch_size, shuffle=True, seed=seed)
+    return Ready(model, loader, val.loader(batch_size) if val is not None else None, train.figures)
+
+
+def _time_frozen(made: Any, plain: DatasetBatches) -> float:
+    """Reading one batch and running its frozen part: the better of two, since the first warms up."""
+    indices = list(range(min(plain.batch_size, len(plain.dataset))))
+    times: list[float] = []
+    for _ in range(2):
+        started = time.perf_counter()
+        made.extract(plain.batch(indices)[0])
+        wait()
+        times.append(time.perf_counter() - started)
+    return min(times)
+
+
+def _store(cache: bool | FeatureCache, out: Path | None) -> FeatureCache:
+    if isinstance(cache, FeatureCache):
+        return cache
+    if out is not None:
+        return FeatureCache(out / "cache")
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return FeatureCache(Path(home) / "frostline")

@@ -1,0 +1,119 @@
+"""What a split means, in words and numbers."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from frostline.core.restore import kept_buffers, kept_modes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor, nn
+
+    from frostline.core.records import FrontierTensor
+    from frostline.splitting.frost_line import Kinds
+    from frostline.splitting.verification import Verification
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """The frost line of a split.
+
+    Attributes:
+        frozen: Qualified names of the outermost modules that are wholly frozen.
+        trainable: Qualified names of the outermost modules that are wholly trainable.
+        num_frozen: Elements in frozen parameters.
+        num_trainable: Elements in trainable parameters.
+        frontier: What crosses the line.
+        bytes_per_sample: What is stored for each sample.
+        frozen_s: Seconds of one frozen pass over the recorded samples, measured.
+        head_s: Seconds of one forward pass of the head over the same samples, measured.
+        samples: How many samples that were.
+        notes: Noise that was turned off on the frozen side, guards, shared tensors.
+        verification: The proof.
+    """
+
+    frozen: tuple[str, ...]
+    trainable: tuple[str, ...]
+    num_frozen: int
+    num_trainable: int
+    frontier: tuple[FrontierTensor, ...]
+    bytes_per_sample: int
+    frozen_s: float
+    head_s: float
+    samples: int
+    notes: tuple[str, ...]
+    verification: Verification
+
+    def __str__(self) -> str:
+        lines = [
+            f"Frozen:    {_some(self.frozen)} ({self.num_frozen:,} parameters)",
+            f"Trainable: {_some(self.trainable)} ({self.num_trainable:,} parameters)",
+            f"Stored:    {_size(self.bytes_per_sample)} per sample",
+        ]
+        for tensor in self.frontier:
+            kept = "once" if tensor.shared else "with the targets" if tensor.is_input else "per sample"
+            lines.append(f"  {tensor.name}: {tensor.shape} {str(tensor.dtype).removeprefix('torch.')}, {kept}")
+        share = self.frozen_s / (self.frozen_s + self.head_s) if self.frozen_s + self.head_s else 0.0
+        lines.append(
+            f"Cost:      frozen part {1e3 * self.frozen_s / self.samples:.2f} ms per sample, "
+            f"head {1e3 * self.head_s / self.samples:.2f} ms ({share:.0%} of the forward pass is frozen; "
+            f"measured on {self.samples} samples)"
+        )
+        lines.append(f"Proof:     {self.verification}")
+        return "\n".join([*lines, *(f"Note:      {note}" for note in self.notes)])
+
+
+def explain(
+    kinds: Kinds, head: nn.Module, frontier: tuple[FrontierTensor, ...], features: tuple[Tensor, ...], frozen_s: float,
+    samples: int, verification: Verification, notes: tuple[str, ...],
+) -> Explanation:  # fmt: skip
+    """Describe a split; the head is measured on the features of a few samples, which took `frozen_s` to make."""
+    model = kinds.model
+    started = time.perf_counter()
+    with kept_modes(head), kept_buffers(model), torch.no_grad():
+        head.eval()
+        head(*features)
+    head_s = time.perf_counter() - started
+    frozen = [parameter.numel() for parameter in model.parameters() if not parameter.requires_grad]
+    trainable = [parameter.numel() for parameter in model.parameters() if parameter.requires_grad]
+    return Explanation(
+        frozen=_outermost(model, kinds.is_frozen),
+        trainable=_outermost(model, kinds.is_trainable),
+        num_frozen=sum(frozen),
+        num_trainable=sum(trainable),
+        frontier=frontier,
+        bytes_per_sample=sum(tensor.bytes_per_sample for tensor in frontier),
+        frozen_s=frozen_s,
+        head_s=head_s,
+        samples=samples,
+        notes=notes,
+        verification=verification,
+    )
+
+
+def _outermost(model: nn.Module, holds: Callable[[nn.Module], bool], prefix: str = "") -> tuple[str, ...]:
+    found: list[str] = []
+    for name, child in model.named_children():
+        path = f"{prefix}{name}"
+        found += [path] if holds(child) else _outermost(child, holds, f"{path}.")
+    return tuple(found)
+
+
+def _some(names: tuple[str, ...], most: int = 6) -> str:
+    shown = ", ".join(names[:most]) or "nothing whole"
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+
+
+def _size(number: int) -> str:
+    value = float(number)
+    for unit in ("bytes", "KB", "MB"):
+        if value < 1000 or unit == "MB":
+            return f"{value:.0f} {unit}" if unit == "bytes" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{number} bytes"

@@ -1,0 +1,147 @@
+"""Batches of a plain dataset in the same order as those of a cached one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from frostline.core import inputs as batches
+from frostline.core.errors import DataError
+from frostline.core.order import epoch_order
+from frostline.core.restore import kept_attributes, kept_buffers, kept_generators, kept_modes
+from frostline.training.losses import IGNORED, CrossEntropy, as_labels, is_cross_entropy
+from frostline.training.outputs import output_of
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_LOOKED_AT = 8  # items whose targets are looked at before anything runs
+
+
+class DatasetBatches:
+    """Batches `(inputs, target)` of a map-style dataset; every pass is the next epoch.
+
+    Args:
+        dataset: Items are `(inputs, target)`, or mappings with a label.
+        batch_size: Samples per batch.
+        keep: Label keys that stay among the inputs.
+        shuffle: Another order every epoch.
+        seed: Of the order.
+        dtype: Of a model of one precision: floats of the inputs are converted to it; None leaves them as they are.
+    """
+
+    def __init__(
+        self,
+        dataset: Any,
+        batch_size: int,
+        *,
+        keep: frozenset[str] = frozenset(),
+        shuffle: bool = False,
+        seed: int = 0,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        batches.check_map_style(dataset)
+        self.dataset, self.batch_size, self.keep = dataset, batch_size, keep
+        self.shuffle, self.seed, self.epoch, self.dtype = shuffle, seed, 0, dtype
+
+    def __len__(self) -> int:
+        return -(-len(self.dataset) // self.batch_size)
+
+    def __iter__(self) -> Iterator[tuple[Any, Any]]:
+        order = epoch_order(len(self.dataset), shuffle=self.shuffle, seed=self.seed, epoch=self.epoch).tolist()
+        for start in range(0, len(order), self.batch_size):
+            yield self.batch(order[start : start + self.batch_size])
+        self.epoch += 1
+
+    def batch(self, indices: list[int]) -> tuple[Any, Any]:
+        """The samples at these positions as one batch."""
+        items = [batches.unpack(batches.read(self.dataset, index), index, self.keep) for index in indices]
+        inputs = in_dtype(batches.collate([inputs for inputs, _ in items], indices), self.dtype)
+        return inputs, batches.collate_targets([target for _, target in items], indices)
+
+
+def in_dtype(inputs: Any, dtype: torch.dtype | None) -> Any:
+    """Inputs whose floats are of this dtype; None leaves them as they are."""
+    if dtype is None:
+        return inputs
+    return batches.map_tensors(inputs, lambda tensor: tensor.to(dtype) if tensor.is_floating_point() else tensor)
+
+
+def check_targets(dataset: Any, loss: Any, where: str) -> None:
+    """Raise if the targets cannot be used, before anything is computed.
+
+    Those of the first items are looked at, and all of a dataset that holds them in one tensor.
+
+    Args:
+        dataset: Items are `(inputs, target)`, or mappings with a label.
+        loss: Its name, or a callable: then targets may be anything.
+        where: The argument, for the error.
+
+    Raises:
+        DataError: If they are texts, not what cross entropy takes, or none of them counts.
+    """
+    if not isinstance(loss, (str, CrossEntropy)):
+        return
+    batches.check_map_style(dataset)
+    indices = list(range(min(_LOOKED_AT, len(dataset))))
+    targets = [batches.unpack(batches.read(dataset, index), index)[1] for index in indices]
+    try:
+        shown = batches.collate_targets(targets, indices)
+    except DataError as error:
+        place = f"{where}, {error.where}"
+        raise DataError(what=error.what, where=place, received=error.received, do=error.do) from error
+    if not is_cross_entropy(loss):
+        return
+    if isinstance(shown, torch.Tensor) and shown.dim() < 2 and (shown.is_floating_point() or shown.dtype == torch.bool):
+        raise DataError(
+            what="Cross entropy needs class indices as targets, or probabilities in the shape of the output.",
+            where=where, received=batches.describe(shown),
+            do="return an integer class index as the target, int(label); or pass loss='mse', loss='bce' or a callable.",
+        )  # fmt: skip
+    every = _all_targets(dataset)
+    if every is not None and not every.is_floating_point() and bool((every == IGNORED).all()):
+        raise DataError(
+            what="No sample has a label.", where=where, received=f"{len(every)} targets, all of them {IGNORED}",
+            do="check the labels: -100 stands for 'no label here'.",
+        )  # fmt: skip
+
+
+def check_classes(module: nn.Module, inputs: Any, labels: dict[str, tuple[Any, torch.Tensor]]) -> None:
+    """Raise if a label is no class of the module's output, before anything is computed that takes long.
+
+    Args:
+        module: Called once on a few inputs, in inference mode; nothing of it changes.
+        inputs: As it takes them.
+        labels: (dataset, its labels (N,)) by the argument, for the error.
+
+    Raises:
+        DataError: It names the sample.
+    """
+    kept = kept_buffers(module), kept_attributes(module, numbers=True)
+    with torch.no_grad(), kept_modes(module), kept_generators(), kept[0], kept[1]:
+        module.eval()
+        output = batches.call(module, inputs)
+    try:
+        logits = output_of(output)
+    except DataError:
+        return  # told at the loss, with the choices
+    if logits.dim() != 2:
+        return
+    classes = logits.shape[1]
+    for where, (dataset, known) in labels.items():
+        bad = (((known < 0) | (known >= classes)) & (known != IGNORED)).nonzero()
+        if not len(bad):
+            continue
+        at = int(bad[0])
+        target = batches.unpack(batches.read(dataset, at), at)[1]
+        if not isinstance(target, torch.Tensor) or target.dim() == 0:  # what is kept may be transformed on its way
+            as_labels(logits[:1], torch.as_tensor([int(target)]), where=f"{where}, dataset[{at}]")
+
+
+def _all_targets(dataset: Any) -> torch.Tensor | None:
+    """All targets as one tensor, where the dataset holds them so; nothing is read for it."""
+    tensors = getattr(dataset, "tensors", None)
+    found = tensors[1] if isinstance(tensors, tuple) and len(tensors) == 2 else getattr(dataset, "targets", None)
+    return found if isinstance(found, torch.Tensor) else None

@@ -1,0 +1,25 @@
+import json
+
+from frostline.demo import demo, sick_network
+from frostline.demo.reuse_tables import TOLERANCE
+
+
+def test_the_demo_in_small(tmp_path, monkeypatch):
+    monkeypatch.setattr(demo, "SEEDS", (0,))
+    monkeypatch.setattr(demo, "EPOCHS", {5: 4, None: 3})
+    monkeypatch.setattr(sick_network, "EPOCHS", 1)
+    result = demo.run_demo(tmp_path)
+    assert result.largest_difference <= TOLERANCE
+    assert result.frozen_share > 0.9
+    uncached, cached = result.by_time[1:]
+    assert uncached.losses == cached.losses
+    written = json.loads((tmp_path / "result.json").read_text())
+    assert written["health"]["cause"] == "vanishing"
+    assert written["health"]["healed"]["accuracy"] > written["health"]["sick"]["accuracy"]
+    assert (tmp_path / "model" / "model.safetensors").exists()
+    text = result.text()
+    places = [text.index(f"{act}. ") for act in (1, 2, 3)]
+    assert places[0] < text.index("Cured by") < places[1] < places[2]
+    assert written["port"]["ported"] > 0.97
+    assert "the trained weights are the same" in text
+    assert "frostline fit" in text

@@ -1,0 +1,116 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from frostline.diagnosis.monitor import evidence
+from frostline.diagnosis.monitor.layers import find_layers
+from helpers_health import record
+
+MODEL = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+FOUND = find_layers(MODEL)
+ORDER = {"0": 0, "1": 1, "2": 2}
+
+
+def test_layers_in_the_order_in_which_they_ran():
+    found = evidence.layers_that_ran(FOUND, {"2": 0, "0": 1})
+    assert [(layer.name, layer.is_output) for layer in found] == [("2", False), ("0", True), ("1", False)]
+    found = evidence.layers_that_ran(FOUND, ORDER, {"0", "1"})
+    assert [layer.name for layer in found if layer.is_output] == ["0", "2"]
+
+
+def test_optimizers():
+    groups = [{"params": MODEL[0].parameters(), "lr": 0.1}, {"params": MODEL[2].parameters(), "lr": torch.tensor(0.5)}]
+    sgd = torch.optim.SGD(groups, momentum=0.8)
+    assert evidence.facts_of_optimizer(sgd).lr == 0.5
+    assert evidence.facts_of_optimizer(sgd).momentum == 0.8
+    assert not evidence.facts_of_optimizer(sgd).is_scheduled
+    assert not evidence.facts_of_optimizer(sgd).is_scale_free
+    adam = torch.optim.NAdam(MODEL.parameters())
+    torch.optim.lr_scheduler.StepLR(adam, 3)
+    assert evidence.facts_of_optimizer(adam).is_scheduled
+    assert evidence.facts_of_optimizer(adam).is_scale_free
+    assert evidence.facts_of_optimizer(None).lr is None
+
+
+def test_inputs_by_feature():
+    x = torch.randn(500, 3) * torch.tensor([1.0, 100.0, 1.0]) + torch.tensor([0.0, 0.0, 50.0])
+    facts = evidence.facts_of_input(x, FOUND, ORDER)
+    assert facts.widest == pytest.approx(100, rel=0.2)
+    assert facts.offset == pytest.approx(50, rel=0.2)
+    assert facts.unevenness == pytest.approx(100, rel=0.2)
+    assert not facts.is_normalised
+
+
+def test_constant_columns_and_nan_do_not_count():
+    x = torch.randn(500, 3)
+    x[:, 1] = 40.0
+    x[3, 0] = math.nan
+    facts = evidence.facts_of_input(x, FOUND, ORDER)
+    assert facts.unevenness == pytest.approx(1.0, abs=0.2)
+    assert facts.offset < 1.0
+
+
+def test_images_by_channel_and_what_has_no_scale():
+    image = torch.rand(8, 3, 5, 5) * torch.tensor([1.0, 255.0, 1.0])[:, None, None]
+    assert evidence.facts_of_input(image, FOUND, ORDER).unevenness == pytest.approx(255, rel=0.3)
+    for odd in (torch.ones(3, 4).long(), torch.ones(5), torch.ones(1, 4), torch.ones(4, 4)):
+        assert evidence.facts_of_input(odd, FOUND, ORDER) is None
+    normed = find_layers(nn.Sequential(nn.BatchNorm1d(3), nn.Linear(3, 2)))
+    assert evidence.facts_of_input(torch.randn(9, 3), normed, {"0": 0, "1": 1}).is_normalised
+
+
+def test_what_is_missing():
+    def missing(*records, has_optimizer=True):
+        return " ".join(evidence.what_is_missing(records, has_optimizer=has_optimizer, expects_outputs=True))
+
+    assert "optimizer's step() was not called" in missing()
+    assert "monitor.step(loss)" in missing(has_optimizer=False)
+    assert "no gradients were seen" in missing(record(fc={"mean": 1.0}))
+    assert "no outputs were seen" in missing(record(fc={"gradient_norm": 1.0}))
+    assert missing(record(fc={"gradient_norm": 1.0, "mean": 0.0})) == ""
+
+
+def test_a_feature_that_hardly_varies_is_not_far_off():
+    x = torch.randn(500, 5)
+    x[:, 0] = 0.02 * x[:, 0] - 0.8  # a pixel of the border
+    assert evidence.facts_of_input(x, FOUND, ORDER).offset < 1.5
+
+
+def test_numbers_of_a_table_are_exact():
+    x = torch.tensor([[1.0, 10.0, 5.0], [3.0, 30.0, 5.0]])
+    facts = evidence.facts_of_input(x, FOUND, ORDER)
+    assert (facts.mean, facts.largest) == (9.0, 30.0)
+    assert facts.deviation == pytest.approx(float(x.std(correction=0)))
+    assert facts.widest == pytest.approx(500**0.5)
+    assert facts.unevenness == pytest.approx(10 / 1)  # the lower of two is the median
+    assert facts.offset == pytest.approx(2.0)
+    assert facts.outlier == pytest.approx(30 / float(x.flatten().quantile(0.99)))
+    assert evidence.facts_of_input(x, FOUND, ORDER, outlier=7.0).outlier == 7.0
+
+
+def test_sequences_by_feature_and_the_first_layer_that_ran():
+    sequence = torch.randn(4, 6, 2) * torch.tensor([1.0, 50.0])
+    assert evidence.facts_of_input(sequence, FOUND, ORDER).unevenness == pytest.approx(50, rel=0.6)
+    normed = find_layers(nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3)))
+    x = torch.randn(9, 3)
+    assert not evidence.facts_of_input(x, normed, {"0": 0, "1": 1}).is_normalised
+    assert evidence.facts_of_input(x, normed, {"0": 1, "1": 0}).is_normalised
+    assert not evidence.facts_of_input(x, normed, {}).is_normalised
+    assert evidence.facts_of_input(x.to_dense()[:2], normed, {}) is not None
+    assert evidence.facts_of_input(x[:1], normed, {}) is None
+
+
+@pytest.mark.parametrize("name", ["Adam", "RMSprop", "Adagrad", "Adadelta", "Rprop", "SGD", "ASGD"])
+def test_optimizers_whose_steps_do_not_follow_the_size_of_gradients(name):
+    made = getattr(torch.optim, name)(MODEL.parameters(), lr=0.1)
+    assert evidence.facts_of_optimizer(made).is_scale_free is (name not in ("SGD", "ASGD"))
+
+
+def test_an_optimizer_without_rate_or_momentum():
+    class Own:
+        param_groups = ({"params": [], "lr": None}, {"params": []})
+
+    facts = evidence.facts_of_optimizer(Own())
+    assert (facts.lr, facts.momentum, facts.is_scheduled) == (None, None, False)

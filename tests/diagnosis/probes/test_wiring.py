@@ -1,0 +1,184 @@
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+import frostline as fl
+from frostline.diagnosis import Patient, train
+from frostline.diagnosis.probes.wiring import idle_parts, mixes_samples
+from helpers_health import mlp, task
+
+
+class Detached(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.lower, self.unused, self.head = nn.Linear(12, 8), nn.Linear(2, 2), nn.Linear(8, 3)
+
+    def forward(self, inputs):
+        return self.head(self.lower(inputs).relu().detach())
+
+
+def idle_of(model, optimizer, data=None):
+    patient, data = Patient(model, optimizer), data or task(5)
+    start = {name: value.detach().clone() for name, value in model.named_parameters() if value.requires_grad}
+    train(patient, data, F.cross_entropy, skips_nonfinite=True)
+    weights = [value.clone() for value in model.parameters()]
+    found = dict(idle_parts(patient, start, data, F.cross_entropy))
+    assert all(torch.equal(a, b) for a, b in zip(weights, model.parameters(), strict=True))
+    return found
+
+
+def test_parts_without_a_gradient_are_found():
+    model = Detached()
+    found = idle_of(model, torch.optim.SGD(model.parameters(), lr=0.1))
+    assert found == {"lower": "without a gradient", "unused": "without a gradient"}
+
+
+def test_parts_that_the_optimizer_does_not_know_or_does_not_move_are_found():
+    model = mlp(depth=3)
+    _, second, *rest = [module for module in model if isinstance(module, nn.Linear)]
+    groups = [{"params": second.parameters(), "lr": 0.0}, {"params": [p for one in rest for p in one.parameters()]}]
+    found = idle_of(model, torch.optim.SGD(groups, lr=0.1))
+    assert list(found.values()) == ["not in the optimizer", "at a learning rate of 0"]
+
+
+def test_frozen_parts_and_a_network_that_never_moved_are_none():
+    model = mlp()
+    assert idle_of(model, torch.optim.SGD(model.parameters(), lr=0.1)) == {}
+    model[0].requires_grad_(False)
+    assert idle_of(model, torch.optim.SGD(model.parameters(), lr=0.1)) == {}
+    nan = [(inputs * torch.nan, target) for inputs, target in task(2)]
+    assert idle_of(model, torch.optim.SGD(model.parameters(), lr=0.1), nan) == {}
+
+
+class Recurrent(nn.Module):
+    def __init__(self, *, batch_first):
+        super().__init__()
+        self.rnn, self.head = nn.GRU(3, 8, batch_first=batch_first), nn.Linear(8, 2)
+
+    def forward(self, inputs):
+        return self.head(self.rnn(inputs)[0][:, -1])
+
+
+class Draws(nn.Linear):
+    def __init__(self):
+        super().__init__(4, 2)
+        self.own = torch.Generator().manual_seed(0)
+
+    def forward(self, inputs):
+        return super().forward(inputs) + torch.randn(len(inputs), 2, generator=self.own)
+
+
+@pytest.mark.parametrize("batch_first", [True, False])
+def test_a_wrong_axis_mixes_samples(batch_first):
+    model = Recurrent(batch_first=batch_first)
+    inputs, target = torch.randn(6, 5, 3), torch.zeros(6, dtype=torch.long)
+    assert mixes_samples(model, inputs, target) is not batch_first
+    assert model.training
+
+
+def test_what_cannot_be_asked_is_not_known():
+    inputs, target = torch.randn(6, 5, 3), torch.zeros(6, dtype=torch.long)
+    assert mixes_samples(nn.Linear(3, 2), inputs, target) is None  # (6, 5, 2) answers
+    assert mixes_samples(Recurrent(batch_first=True), {"x": inputs}, target) is None
+    assert mixes_samples(Recurrent(batch_first=True), inputs[:1], target[:1]) is None
+    assert mixes_samples(Recurrent(batch_first=False), torch.randn(6, 6, 3), target) is None  # steps may come first
+    assert mixes_samples(Draws(), torch.randn(6, 4), target) is None
+    assert mixes_samples(nn.BatchNorm1d(4), torch.randn(6, 4), target) is False  # eval mode
+
+
+def test_a_checkup_tells_both():
+    data = [(torch.randn(8, 5, 3), torch.randint(2, (8,))) for _ in range(10)]
+    model = Recurrent(batch_first=False)
+    diagnosis = fl.checkup(model, data, F.cross_entropy, torch.optim.SGD(model.head.parameters(), lr=0.1))
+    assert {"FL405", "FL506"} <= {finding.code for finding in diagnosis.findings}
+    assert "rnn: not in the optimizer" in str(diagnosis)
+
+
+class Leaning(nn.Module):
+    """Every answer leans a little on the mean of the batch; `change` makes something else of the answers."""
+
+    def __init__(self, share, change=lambda answers: answers):
+        super().__init__()
+        self.share, self.change = share, change
+
+    def forward(self, x):
+        return self.change(x + self.share * x.mean(0))
+
+
+def rows(count=8):
+    x = torch.zeros(count, 4)
+    x[-1] = 1.0  # the largest answer; the first row gets it in its place
+    return x
+
+
+@pytest.mark.parametrize(("share", "expected"), [(0.016, True), (0.004, False)])
+def test_answers_that_change_by_more_than_a_thousandth_mix(share, expected):
+    for target in (torch.zeros(8, dtype=torch.long), torch.zeros(8, 4)):
+        assert mixes_samples(Leaning(share), rows(), target) is expected
+        assert mixes_samples(Leaning(share), 1000 * rows(), target) is expected
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_two_samples_and_as_many_as_there_are_features_are_enough(count):
+    assert mixes_samples(Leaning(1.0), rows(count), torch.zeros(count)) is True
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda x: {"logits": x},
+        lambda x: x[:-1],
+        lambda x: x.long(),
+        lambda x: x / 0,
+        lambda x: x[:, 0],
+        lambda x: x[None],
+    ],
+    ids="by-name shorter whole-numbers not-finite flat deeper".split(),
+)
+def test_answers_of_another_kind_are_not_asked_about(change):
+    assert mixes_samples(Leaning(1.0, change), rows(), torch.zeros(8)) is None
+
+
+@pytest.mark.parametrize("target", [None, torch.zeros(7), torch.zeros(8, 2, 2)])
+def test_targets_of_another_kind_are_not_asked_about(target):
+    assert mixes_samples(Leaning(1.0), rows(), target) is None
+    assert mixes_samples(Leaning(1.0), torch.tensor(1.0), torch.zeros(1)) is None
+
+
+def test_noise_of_the_common_generator_is_none_and_state_is_put_back():
+    class Counting(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.calls = 0
+
+        def forward(self, x):
+            self.calls += 1
+            return x + torch.rand(len(x), 4)
+
+    model = Counting()
+    assert mixes_samples(model, rows(), torch.zeros(8)) is False
+    assert model.calls == 0
+
+
+class Bare(nn.Module):
+    """A weight of the model itself, that gets no gradient."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale, self.head = nn.Parameter(torch.ones(())), nn.Linear(12, 3)
+
+    def forward(self, inputs):
+        return self.head(inputs) * self.scale.detach()
+
+
+def test_a_weight_of_the_model_itself_is_named_by_its_own_name():
+    model = Bare()
+    assert idle_of(model, torch.optim.SGD(model.parameters(), lr=0.1)) == {"scale": "without a gradient"}
+
+
+def test_a_part_that_gets_a_gradient_of_zeros_is_not_told():
+    model = mlp(depth=2)
+    with torch.no_grad():
+        model[0].bias.fill_(-1e6)  # dead
+    assert idle_of(model, torch.optim.SGD(model.parameters(), lr=0.1)) == {}

@@ -1,0 +1,31 @@
+import pytest
+
+from frostline.diagnosis.rules import batchnorm_batch
+from frostline.diagnosis.rules.records import Evidence, NormFacts
+from helpers_health import outcomes
+
+
+def judged(count):
+    return outcomes(batchnorm_batch, Evidence(norms=NormFacts(("bn1",), smallest_batch=count)))
+
+
+@pytest.mark.parametrize(("count", "outcome"), [(2, "issue"), (6, "tip")])
+def test_it_fires(count, outcome):
+    assert judged(count) == [outcome]
+
+
+def test_it_stays_quiet():
+    assert judged(64) == ["passed"]
+
+
+def test_it_does_not_apply():
+    assert judged(None) == ["not applicable"]
+    assert outcomes(batchnorm_batch, Evidence()) == ["not applicable"]
+
+
+@pytest.mark.parametrize(("count", "outcome"), [(4, "issue"), (5, "tip"), (8, "tip"), (9, "passed")])
+def test_the_limits_and_what_is_told(count, outcome):
+    (finding,) = batchnorm_batch.check(Evidence(norms=NormFacts(("bn1", "bn2"), smallest_batch=count)))
+    assert (finding.outcome, finding.measured, finding.limit) == (outcome, count, 4)
+    assert finding.layer == (None if outcome == "passed" else "bn1")
+    assert finding.why == f"statistics are taken of {count} values per channel."

@@ -1,0 +1,65 @@
+import re
+
+import pytest
+from torch import nn
+
+import frostline as fl
+from frostline.diagnosis import Evidence
+from frostline.diagnosis.rules import idle_parts
+from helpers_health import losses, outcomes
+
+
+def test_it_fires():
+    names = [(f"encoder.{at}", "not in the optimizer") for at in range(6)] + [("head", "without a gradient")]
+    (finding,) = idle_parts.check(Evidence(idle=tuple(names)))
+    assert finding.outcome == "tip"
+    assert "encoder.0, encoder.1, encoder.2, encoder.3 and 2 more: not in the optimizer" in finding.why
+    assert "head: without a gradient" in finding.why
+
+
+def test_it_stays_quiet():
+    assert outcomes(idle_parts, Evidence(idle=())) == ["passed"]
+
+
+def test_it_does_not_apply():
+    assert outcomes(idle_parts, Evidence()) == ["not judged"]
+
+
+def test_one_part_is_named_and_the_steps_are_told():
+    (finding,) = idle_parts.check(Evidence(idle=(("head", "without a gradient"),), losses=losses(1.0, 0.9)))
+    assert (finding.layer, finding.measured) == ("head", 1.0)
+    assert finding.why == "these have not moved in 2 steps: head: without a gradient."
+    (finding,) = idle_parts.check(Evidence(idle=(("a", "x"), ("b", "y"))))
+    assert (finding.layer, finding.measured) == (None, 2.0)
+    assert finding.why == "these have not moved: a: x; b: y."
+
+
+def test_four_names_are_shown_without_more():
+    (finding,) = idle_parts.check(Evidence(idle=tuple((name, "x") for name in "abcd")))
+    assert finding.why == "these have not moved: a, b, c, d: x."
+
+
+@pytest.mark.parametrize(("strangers", "outcome"), [(True, "issue"), (False, "tip")])
+def test_what_a_monitors_optimizer_does_not_hold(strangers, outcome):
+    (finding,) = idle_parts.check(Evidence(unheld=("fc", "head"), holds_strangers=strangers))
+    assert (finding.outcome, finding.measured, finding.layer) == (outcome, 2.0, None)
+    assert finding.why.startswith("these have not moved: fc, head: not in the optimizer.")
+    assert ("it is older than the model" in finding.why) is strangers
+    assert outcomes(idle_parts, Evidence(unheld=(), holds_strangers=strangers)) == ["passed"]
+    assert outcomes(idle_parts, Evidence(idle=(("a", "x"),), holds_strangers=strangers)) == ["tip"]
+    (passed,) = idle_parts.check(Evidence(unheld=()))
+    assert passed.why == "the optimizer holds all that is trainable."
+    assert idle_parts.check(Evidence(idle=()))[0].why == "all trainable parts have moved."
+
+
+def test_the_call_that_is_advised_names_the_parts_and_freezes_them():
+    model = nn.ModuleDict({"stem": nn.Linear(2, 2), "fc": nn.Linear(2, 2), "head": nn.Linear(2, 2)})
+    for evidence in (
+        Evidence(idle=(("stem", "x"), ("fc", "y"))),
+        Evidence(unheld=("stem", "fc"), holds_strangers=True),
+    ):
+        (finding,) = idle_parts.check(evidence)
+        call = re.search(r"fl\.freeze\(.*?\)", finding.advice)[0]
+        eval(call, {"fl": fl, "model": model})
+        assert [name for name, p in model.named_parameters() if p.requires_grad] == ["head.weight", "head.bias"]
+        fl.thaw(model)

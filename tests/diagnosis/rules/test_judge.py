@@ -1,0 +1,91 @@
+from dataclasses import replace
+
+from frostline.diagnosis import all_of, diagnosis_of, judge
+from frostline.diagnosis.rules import RULES, dead_units, idle_parts, input_scale, nothing_learnt, vanishing
+from frostline.diagnosis.rules.records import Evidence
+from helpers_health import activations, by_layer, chain, records
+
+VANISHING = vanishing.ABOUT.issue("small.", 0.0, 1.0, "fc0")
+DEAD = dead_units.ABOUT.issue("silent.", 1.0, 0.5, "act0")
+SCALE = input_scale.ABOUT.tip("large.", 9.0, 4.0)
+
+
+def test_issues_come_first_then_the_more_severe():
+    quiet = [rule.ABOUT.passed("fine.") for rule in RULES[:2]]
+    diagnosis = diagnosis_of([SCALE, DEAD, *quiet, VANISHING], cause=None)
+    assert diagnosis.findings == (VANISHING, DEAD, SCALE)
+    assert diagnosis.passed == tuple(quiet)
+    assert diagnosis.candidates == ("vanishing", "dead_units")
+    assert diagnosis.cause is None
+    assert not diagnosis.is_healthy
+
+
+def test_the_cause_comes_before_what_is_worse():
+    diagnosis = diagnosis_of([VANISHING, DEAD], cause="dead_units")
+    assert diagnosis.findings == (DEAD, VANISHING)
+    assert diagnosis.candidates == ("dead_units", "vanishing")
+    assert str(diagnosis).endswith("Cause: dead_units")
+
+
+def test_every_rule_answers():
+    evidence = Evidence((*chain(4), *activations("relu")), records(**by_layer("gradient_norm", 1e-9, 0.1, 0.5, 1.0)))
+    diagnosis = judge(evidence)
+    answers = {finding.code for finding in all_of(diagnosis)}
+    assert answers == {rule.ABOUT.code for rule in RULES}
+    assert [finding.code for finding in diagnosis.findings] == ["FL101"]
+    healthy = judge(replace(evidence, records=records(**by_layer("gradient_norm", 1.0, 1.0, 1.0, 1.0))))
+    assert healthy.is_healthy
+    assert str(healthy).startswith("No symptoms found: ")
+
+
+def test_where_nothing_was_seen_nothing_is_judged():
+    diagnosis = judge(Evidence(chain(4), unseen=("the loop never ran.",)))
+    assert {finding.outcome for finding in diagnosis.not_judged} == {"not judged"}
+    assert len(diagnosis.not_judged) == len(RULES)
+    assert diagnosis.passed == ()
+    assert str(diagnosis) == "Nothing could be judged:\nthe loop never ran."
+    assert str(judge(Evidence())) == "Nothing could be judged:\nno step was seen."
+
+
+def test_healthy_is_said_only_where_every_rule_that_applies_was_asked():
+    passed, silent = RULES[0].ABOUT.passed("fine."), RULES[1].ABOUT.not_judged("the loss was not seen.")
+    assert str(diagnosis_of([passed], None)) == "Healthy: 1 rules passed, 0 do not apply."
+    first, second = str(diagnosis_of([passed, silent], None)).splitlines()
+    assert first == "No symptoms found: 1 rules passed, 0 do not apply, 1 could not be judged."
+    assert second == "Could not be judged: FL503 output and loss do not fit: the loss was not seen."
+    assert "training may be fine" in str(diagnosis_of([passed, SCALE], None))
+    assert "training may be fine" not in str(diagnosis_of([passed, silent, SCALE], None))
+
+
+def test_training_is_not_called_fine_where_nothing_is_learnt():
+    for rule in (nothing_learnt, idle_parts):
+        text = str(diagnosis_of([rule.ABOUT.tip("nothing.", 0.0, 0.1)], None))
+        assert "training may be fine" not in text
+        assert "could not be judged" in text
+
+
+def test_a_layer_is_told_with_its_type_and_sizes():
+    layers = tuple(replace(layer, type="Linear, 784 to 64") for layer in chain(4))
+    diagnosis = judge(Evidence(layers, records(**by_layer("gradient_norm", 1e-9, 0.1, 0.5, 1.0))))
+    assert str(diagnosis).startswith("FL101 issue: vanishing gradients in layer 'fc0' (Linear, 784 to 64)\n")
+    assert diagnosis.findings[0].layer == "fc0"
+
+
+def test_what_stops_a_training_comes_before_what_slows_it():
+    """The order in which findings of all rules are shown; those of one line are as severe as each other."""
+    groups = [
+        {"FL502"},  # values that are no numbers
+        {"FL301", "FL503", "FL504"},  # nothing that is learnt would be what is wanted
+        {"FL102", "FL404", "FL405", "FL506"},
+        {"FL101", "FL501", "FL601"},
+        {"FL103", "FL201", "FL202", "FL602"},
+        {"FL302", "FL505", "FL603"},
+        {"FL401", "FL403"},
+        {"FL402"},
+    ]
+    for rules in (RULES, RULES[::-1]):
+        shown = [f.code for f in diagnosis_of([rule.ABOUT.issue("x.", 1.0, 1.0) for rule in rules], None).findings]
+        for group in groups:
+            assert set(shown[: len(group)]) == group
+            shown = shown[len(group) :]
+        assert not shown

@@ -1,0 +1,81 @@
+import math
+
+import pytest
+
+from frostline.diagnosis.rules import loss_mismatch
+from frostline.diagnosis.rules.records import Evidence, LossFacts
+from helpers_health import outcomes
+
+
+def judged(kind="classes", **facts):
+    return outcomes(loss_mismatch, Evidence(loss=LossFacts(kind, **facts)))
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [{"prefers_right": False}, {"is_bounded": False}, {"slope_when_wrong": 1e-6}, {"stuck_share": 0.6},
+     {"out_of_reach": 0.5}],
+    ids=lambda facts: next(iter(facts)),
+)  # fmt: skip
+def test_it_fires(facts):
+    assert judged(**facts) == ["issue"]
+
+
+def test_it_stays_quiet():
+    assert judged() == ["passed"]
+    assert judged("values", slope_when_wrong=2.0, out_of_reach=0.05) == ["passed"]
+
+
+def test_it_does_not_apply():
+    assert judged("unknown", prefers_right=False) == ["not judged"]
+    assert outcomes(loss_mismatch, Evidence()) == ["not judged"]
+
+
+def found(kind="classes", **facts):
+    (finding,) = loss_mismatch.check(Evidence(loss=LossFacts(kind, **facts)))
+    return finding
+
+
+@pytest.mark.parametrize(
+    ("facts", "outcome"),
+    [({"slope_when_wrong": 0.049}, "issue"), ({"slope_when_wrong": 0.051}, "passed"), ({"stuck_share": 0.31}, "issue"),
+     ({"stuck_share": 0.29}, "passed"), ({"out_of_reach": 0.21}, "issue"), ({"out_of_reach": 0.19}, "passed")],
+)  # fmt: skip
+def test_the_limits(facts, outcome):
+    assert judged(**facts) == [outcome]
+
+
+@pytest.mark.parametrize(
+    ("facts", "why", "advice"),
+    [
+        ({"pairs_all": True}, "output and target differ in shape", "give both the same shape"),
+        ({"prefers_right": False}, "right answers do not cost less", "check the sign of the loss"),
+        ({"is_bounded": False}, "costs less without end", "binary_cross_entropy_with_logits wants labels of 0 and 1"),
+        ({"slope_when_wrong": 0.001}, "the loss has 1e-03 of the slope", "if a softmax or sigmoid comes before"),
+        ({"stuck_share": 0.6, "reach": (0.0, 1.0)}, "gives values from 0 to 1, which cannot take off 60% of this loss",
+         "take the last activation of the model away"),
+        ({"stuck_share": 0.6, "is_floorless": True, "reach": (0.0, 1.0)}, "cannot take off", "end the model in log"),
+        ({"out_of_reach": 0.5, "reach": (0.0, math.inf)}, "50% of the targets are outside of what the model's last "
+         "function can give (no value below 0).", "end the model in a layer without an activation"),
+        ({"out_of_reach": 0.5, "has_several": True}, "50% of the targets", "labels of which several are true"),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_named_with_its_remedy(facts, why, advice):
+    for kind in ("classes", "values"):
+        finding = found(kind, **facts)
+        assert why in finding.why
+        assert finding.advice.startswith(advice)
+
+
+def test_numbers_are_told_with_their_limits():
+    assert (found(stuck_share=0.6).measured, found(stuck_share=0.6).limit) == (0.6, 0.3)
+    assert (found(out_of_reach=0.6).measured, found(out_of_reach=0.6).limit) == (0.6, 0.2)
+    assert (found(slope_when_wrong=0.01).measured, found(slope_when_wrong=0.01).limit) == (0.01, 0.05)
+
+
+def test_a_relu_at_the_end_of_a_classifier_is_a_tip():
+    assert judged(reach=(0.0, math.inf)) == ["tip"]
+    assert found(reach=(0.0, math.inf)).advice.startswith("take the last ReLU away")
+    assert judged("values", reach=(0.0, math.inf)) == ["passed"]
+    assert judged(reach=(0.0, 1.0)) == ["passed"]
+    assert judged(reach=(-1.0, math.inf)) == ["passed"]

@@ -1,0 +1,82 @@
+import pytest
+
+from frostline.diagnosis.rules import nothing_learnt
+from frostline.diagnosis.rules.records import Evidence
+from helpers_health import losses, outcomes
+
+LONG = losses(*[1.0] * 60)
+
+
+FALLING = losses(*(5.3 - 0.4 * min(at, 40) / 40 + 0.02 * (-1) ** at for at in range(60)))
+
+
+@pytest.mark.parametrize("told", [LONG, FALLING])
+@pytest.mark.parametrize(("skill", "words"), [
+    (0.001, "no better than with one answer"), (-0.8, "no better than with one answer"),
+    (0.04, "at most 4% of the loss of one answer for all held-out samples is saved"),
+])  # fmt: skip
+def test_it_fires(skill, words, told):
+    (finding,) = nothing_learnt.check(Evidence(losses=told, skill=skill))
+    assert finding.outcome == "tip"
+    assert words in finding.why
+
+
+def test_a_loss_that_fell_to_its_floor_is_no_symptom():
+    (finding,) = nothing_learnt.check(Evidence(losses=FALLING, skill=0.07))
+    assert finding.outcome == "passed"
+    assert "7% better than by one answer, and the training loss fell from 5.28 to 4.9:" in finding.why
+    assert outcomes(nothing_learnt, Evidence(losses=LONG, skill=0.07)) == ["tip"]
+
+
+def test_it_stays_quiet():
+    assert outcomes(nothing_learnt, Evidence(losses=LONG, skill=0.5)) == ["passed"]
+
+
+def test_it_does_not_apply():
+    assert outcomes(nothing_learnt, Evidence(losses=LONG)) == ["not judged"]
+    assert outcomes(nothing_learnt, Evidence(losses=losses(1.0, 1.0), skill=0.0)) == ["not judged"]
+
+
+@pytest.mark.parametrize(("epochs", "is_short"), [(1.0, True), (3.0, False), (None, False)])
+def test_after_one_epoch_the_first_advice_is_to_train_on(epochs, is_short):
+    (finding,) = nothing_learnt.check(Evidence(losses=LONG, skill=0.0, epochs=epochs))
+    assert finding.outcome == "tip"
+    assert ("too short" in finding.why) is is_short
+    assert finding.advice.startswith("look again after three epochs") is is_short
+
+
+@pytest.mark.parametrize(("skill", "outcome"), [(0.101, "passed"), (0.099, "tip")])
+def test_the_limit_of_what_counts_as_learnt(skill, outcome):
+    assert outcomes(nothing_learnt, Evidence(losses=LONG, skill=skill)) == [outcome]
+
+
+@pytest.mark.parametrize(("count", "outcome"), [(44, "not judged"), (45, "tip")])
+def test_a_network_gets_some_time(count, outcome):
+    (finding,) = nothing_learnt.check(Evidence(losses=losses(*[1.0] * count), skill=0.0))
+    assert finding.outcome == outcome
+    assert f"{count} steps" in finding.why
+
+
+@pytest.mark.parametrize(("skill", "outcome"), [(0.051, "passed"), (0.049, "tip")])
+def test_a_loss_at_its_floor_must_have_brought_something(skill, outcome):
+    assert outcomes(nothing_learnt, Evidence(losses=FALLING, skill=skill)) == [outcome]
+
+
+@pytest.mark.parametrize(("skill", "words"), [(0.006, "at most 1% of the loss"), (0.004, "no better than")])
+def test_next_to_nothing_is_nothing(skill, words):
+    (finding,) = nothing_learnt.check(Evidence(losses=LONG, skill=skill))
+    assert words in finding.why
+    assert (finding.measured, finding.limit) == (skill, 0.1)
+
+
+@pytest.mark.parametrize(("noise", "outcome"), [(0.09, "passed"), (0.11, "tip")])
+def test_a_fall_is_four_times_what_the_last_losses_scatter(noise, outcome):
+    told = losses(*[5.4] * 30, *(5.0 + noise * (-1) ** at for at in range(30)))
+    assert outcomes(nothing_learnt, Evidence(losses=told, skill=0.07)) == [outcome]
+
+
+@pytest.mark.parametrize(("epochs", "is_short"), [(2.4, True), (2.6, False)])
+def test_how_many_epochs_are_asked(epochs, is_short):
+    (finding,) = nothing_learnt.check(Evidence(losses=LONG, skill=0.0, epochs=epochs))
+    assert ("too short" in finding.why) is is_short
+    assert ("If it still learns nothing then: check that every input" in finding.advice) is is_short

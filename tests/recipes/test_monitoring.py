@@ -1,0 +1,173 @@
+import csv
+import json
+import math
+
+import pytest
+import torch
+from sklearn.datasets import load_digits
+from torch import nn
+from torch.utils.data import TensorDataset
+
+import frostline as fl
+from frostline.recipes.monitoring import tell
+from helpers_fit import D, data, fit, mlp
+
+
+def rows(folder, version=0):
+    with (folder / "logs" / f"version_{version}" / "metrics.csv").open() as lines:
+        return list(csv.DictReader(lines))
+
+
+def steps(path):
+    return [json.loads(line)["step"] for line in path.read_text().splitlines()]
+
+
+def test_records_go_to_the_folder_and_gradients_to_the_logs(tmp_path):
+    fit(mlp(), freeze="2", epochs=5, batch_size=16, out=tmp_path)
+    assert steps(tmp_path / "health.jsonl") == [0, 10]
+    logged = rows(tmp_path)
+    assert [(row["epoch"], row["step"]) for row in logged if row["train_loss"]] == [
+        (str(at), str(3 * (at + 1))) for at in range(5)
+    ]
+    layers = [(row["step"], float(row["7/gradient_norm"])) for row in logged if row["7/gradient_norm"]]
+    assert [step for step, _ in layers] == ["0", "10"]
+    records = [json.loads(line) for line in (tmp_path / "health.jsonl").read_text().splitlines()]
+    written = [sample["gradient_norm"] for record in records for sample in record["layers"] if sample["layer"] == "7"]
+    assert [norm for _, norm in layers] == pytest.approx(written)
+
+
+def test_without_a_monitor_the_logs_hold_epochs_only(tmp_path):
+    fit(mlp(), freeze="2", epochs=2, batch_size=16, out=tmp_path, monitor=False)
+    assert [set(row) for row in rows(tmp_path)] == [{"epoch", "train_loss", "lr", "elapsed_s", "step"}] * 2
+    assert not list(tmp_path.glob("health*"))
+
+
+def test_a_resumed_run_loses_nothing_and_goes_on_counting_in_the_logs(tmp_path):
+    model = mlp()
+    options = {"freeze": "2", "batch_size": 16, "out": tmp_path, "resume": tmp_path}
+    fit(model, epochs=4, **options)
+    before = (tmp_path / "health.jsonl").read_text()
+    fit(model, epochs=8, **options)
+    assert (tmp_path / "health.jsonl").read_text() == before
+    assert steps(tmp_path / "health-2.jsonl") == [0, 10]
+    assert len(rows(tmp_path)) == 4 + 2
+    assert [row["step"] for row in rows(tmp_path, 1) if row["7/gradient_norm"]] == ["12", "22"]
+    assert [row["step"] for row in rows(tmp_path, 1) if row["train_loss"]] == ["15", "18", "21", "24"]
+
+
+def test_a_finished_run_that_is_resumed_is_not_judged_and_writes_no_records(tmp_path, capsys):
+    model = mlp()
+    for _ in range(2):
+        result = fit(model, freeze="2", epochs=1, out=tmp_path, resume=tmp_path)
+        capsys.readouterr()
+    assert result.findings == ()
+    assert [path.name for path in tmp_path.glob("health*")] == ["health.jsonl"]
+
+
+def test_numbers_are_kept_where_a_run_breaks_off(tmp_path):
+    calls = 0
+
+    def breaking(output, target):
+        nonlocal calls
+        calls += 1
+        return nn.functional.cross_entropy(output, target) * (math.nan if calls == 5 else 1.0)
+
+    with pytest.raises(fl.DataError, match="not one finite"):
+        fit(mlp(), freeze="2", epochs=5, batch_size=16, out=tmp_path, loss=breaking)
+    assert steps(tmp_path / "health.jsonl") == [0]
+    assert [row["step"] for row in rows(tmp_path) if row["7/gradient_norm"]] == ["0"]
+
+
+def test_a_loss_of_ones_own_is_called_once_a_step():
+    calls = []
+
+    def counting(output, target):
+        calls.append(len(target))
+        return nn.functional.cross_entropy(output, target)
+
+    fit(mlp(), epochs=2, batch_size=16, loss=counting)
+    assert calls == [16] * 6
+
+
+def digits():
+    x, y = (torch.tensor(part) for part in load_digits(return_X_y=True))
+    x = x.float()[:640]
+    return TensorDataset((x - x.mean(0)) / (x.std(0) + 1), y[:640])
+
+
+def network(*last: nn.Module) -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 10), *last)
+
+
+def dead():
+    model = network()
+    for at in (0, 2):
+        nn.init.constant_(model[at].bias, -10.0)
+    return model
+
+
+SICK = {
+    "steps too large": (network, {"lr": 10.0, "optimizer": "sgd"}, "FL401", "the loss rose from", "divide the"),
+    "steps too small": (network, {"lr": 1e-7}, "FL402", "a step changes at most", "learning rate by 1,000."),
+    "dead": (dead, {}, "FL201", "100% of the units of 1 were zero", "Leaky ReLU"),
+    "softmax": (lambda: network(nn.Softmax(1)), {}, "FL503", "the model gives values from 0 to 1", "(logits)"),
+    "torch loss": (lambda: network(nn.Softmax(1)), {"loss": nn.CrossEntropyLoss()}, "FL503", "0 to 1", "(logits)"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SICK)
+def test_a_sick_run_tells_what_where_how_it_is_known_and_what_to_do(name, capsys):
+    build, options, code, why, advice = SICK[name]
+    result = fit(build(), digits(), epochs=5, progress=True, **options)
+    finding = next(found for found in result.findings if found.code == code)
+    assert why in finding.why
+    assert advice in finding.advice
+    told = capsys.readouterr().err
+    assert all(part in told for part in (f"{code} {finding.outcome}: {finding.title}", finding.why, finding.advice))
+    assert ("frostline.checkup" in told) == any(found.outcome == "issue" for found in result.findings)
+
+
+def test_steps_that_are_too_large_are_not_called_too_small():
+    findings = fit(network(), digits(), epochs=5, lr=10.0, optimizer="sgd").findings
+    assert "FL402" not in {finding.code for finding in findings}
+    exploding = next(finding for finding in findings if finding.code == "FL102")
+    assert "before the first step" in exploding.why
+    assert "divide the learning rate" in exploding.advice
+
+
+def test_a_healthy_run_says_so(capsys):
+    result = fit(network(), digits(), epochs=5, progress=True)
+    assert result.findings == ()
+    text = capsys.readouterr().err
+    assert "health: No symptoms found: " in text
+    assert "FL404 nothing is learnt" in text  # only `checkup` compares with one answer for all
+
+
+def test_tips_are_no_sickness(capsys):
+    tip = fl.Finding("FL501", "unscaled input", "input_scale", None, "tip", 5.0, 4.0, "it is wide.", "standardise.")
+    tell(fl.Diagnosis((tip,), None, ()))
+    assert capsys.readouterr().err.splitlines()[-1].strip() == "No issue: training may be fine."
+
+
+def scaled(factor, model, **options):
+    wide = TensorDataset(data().tensors[0] * factor, data().tensors[1])
+    found = fit(model, wide, epochs=3, batch_size=8, **options).findings
+    return {finding.code: finding for finding in found}
+
+
+def test_inputs_are_judged_where_their_scale_goes_through_frozen_layers(tmp_path):
+    models = [nn.Sequential(nn.Linear(D, 16), nn.ReLU(), nn.Linear(16, 2)) for _ in range(2)]
+    finding = scaled(1000, models[0], freeze="0", cache=tmp_path)["FL501"]
+    plain = scaled(1000, models[1], freeze="0", cache=False)["FL501"]
+    assert finding.outcome == plain.outcome == "issue"
+    assert "the largest feature has a root mean square of" in finding.why
+    assert "Pretrained layers" in finding.advice
+
+
+def test_features_have_no_unit_that_somebody_chose(tmp_path):
+    normalising = nn.Sequential(nn.Linear(D, 16), nn.LayerNorm(16), nn.Linear(16, 2))
+    assert "FL501" not in scaled(1000, normalising, freeze="1", cache=tmp_path / "a")
+    amplifying = nn.Sequential(nn.Linear(D, 16), nn.Linear(16, 2))
+    nn.init.normal_(amplifying[0].weight, std=100.0)
+    assert "FL501" not in scaled(1, amplifying, freeze="0", cache=tmp_path / "b")

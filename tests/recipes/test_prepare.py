@@ -1,0 +1,184 @@
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+import frostline as fl
+from frostline.recipes import prepare
+from helpers_fit import N, data, fit, mlp
+from helpers_splitting import D, Net
+
+
+def test_nothing_frozen_trains_uncached_and_says_why(capsys):
+    result = fit(mlp(), epochs=1, progress=True)
+    assert result.cache is None
+    assert "Nothing is frozen" in capsys.readouterr().err
+
+
+def test_a_cached_dataset_trains_the_head(tmp_path):
+    model = mlp()
+    fl.freeze(model, through="2")
+    split = fl.split(model, data().tensors[0][:4])
+    cached = fl.FeatureCache(tmp_path).fill(split, data(), progress=False)
+    before = model[7].weight.detach().clone()
+    result = fit(split.head, cached, cached, epochs=2)
+    assert result.cache.samples == N
+    assert not torch.equal(model[7].weight, before)
+    with pytest.raises(fl.DataError, match="Training data is cached, validation data is not"):
+        fit(split.head, cached, data())
+
+
+def test_the_default_cache_lies_in_the_users_cache_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    result = fit(mlp(), freeze="2", epochs=1)
+    assert Path(result.cache.path).parent == tmp_path / "frostline"
+    assert (tmp_path / "frostline").stat().st_mode & 0o777 == 0o700
+    assert os.environ["XDG_CACHE_HOME"] == str(tmp_path)
+
+
+@pytest.mark.parametrize("kind", [str, Path, fl.FeatureCache])
+def test_a_cache_may_be_a_path_or_a_cache(tmp_path, kind):
+    result = fit(mlp(), freeze="2", epochs=1, cache=kind(tmp_path / "mine"))
+    assert Path(result.cache.path).parent == tmp_path / "mine"
+
+
+def test_a_second_run_computes_nothing_and_says_how_long_the_frozen_part_takes(tmp_path):
+    fit(mlp(), freeze="2", epochs=1, cache=tmp_path)
+    again = fit(mlp(), freeze="2", epochs=1, cache=tmp_path)
+    assert (again.cache.computed, again.cache.reused) == (0, N)
+    assert again.timings.uncached_s > 0
+
+
+def test_damage_that_was_mended_is_said(tmp_path, capsys):
+    result = fit(mlp(), freeze="2", epochs=1, cache=tmp_path)
+    shard = max(Path(result.cache.path).glob("shards/*"), key=lambda path: path.stat().st_size)
+    shard.chmod(0o600)
+    shard.write_bytes(b"damaged")
+    assert fit(mlp(), freeze="2", epochs=1, cache=tmp_path).cache.computed == N
+    assert "was set aside" in capsys.readouterr().err
+
+
+def test_every_row_is_computed_once_and_the_proof_costs_the_same_for_more_rows(tmp_path):
+    costs = []
+    for count in (N, 3 * N):
+        model, rows = mlp(), []
+        model[0].register_forward_hook(lambda module, args, output, rows=rows: rows.append(len(output)))
+        fit(model, data(count), freeze="2", epochs=1, batch_size=16, cache=tmp_path / str(count))
+        costs.append(sum(rows))
+    assert costs[1] - costs[0] == 2 * N
+    same = mlp()
+    fl.freeze(same, through="2")
+    stored = fl.FeatureCache(tmp_path / str(N)).fill(fl.split(same, data().tensors[0][:4]), data(), progress=False)
+    assert stored.figures.computed == 0
+
+
+def test_the_uncached_estimate_is_that_of_rows_without_their_proof(tmp_path, monkeypatch):
+    model, rows = mlp(), []
+    model[0].register_forward_hook(lambda module, args, output: rows.append(len(output)))
+    clock = SimpleNamespace(perf_counter=lambda: float(sum(rows)))  # time goes by in rows of the frozen part
+    monkeypatch.setattr(prepare, "time", clock)
+    result = fit(model, freeze="2", epochs=2, batch_size=N // 2, cache=tmp_path)
+    of_one_epoch = (result.timings.uncached_s - result.timings.epochs_s) / 2
+    assert N <= of_one_epoch <= 2 * N  # the proof of the head on a few rows is in it
+
+
+def test_batches_of_one_train(tmp_path):
+    models = [torch.nn.Sequential(torch.nn.Linear(16, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3)) for _ in range(2)]
+    models[1].load_state_dict(models[0].state_dict())
+    few = [(torch.randn(16), at % 3) for at in range(3)]
+    for model, cache in zip(models, (tmp_path, False), strict=True):
+        fl.fit(model, few, epochs=2, batch_size=1, freeze="1", cache=cache, progress=False)
+    for one, other in zip(models[0].parameters(), models[1].parameters(), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def _masked(m, x, mask):
+    low = F.linear(x, m.low.weight, m.low.bias)  # not a call that a head could answer
+    if mask.all():
+        return m.high(low)
+    return m.high((low * mask).detach()) * mask
+
+
+def test_an_example_shows_what_the_first_samples_do_not(tmp_path):
+    few = [({"x": torch.randn(8), "mask": torch.ones(1) if at < 40 else torch.zeros(1)}, at % 8) for at in range(48)]
+    few = [{**inputs, "label": label} for inputs, label in few]
+    options = {"epochs": 2, "batch_size": 8, "progress": False}
+    with pytest.raises(fl.SplitError, match="another path for this batch") as error:
+        fl.fit(Net(_masked), few, cache=tmp_path / "a", **options)
+    assert "frostline.fit(..., example=...)" in error.value.do
+    example = {"x": torch.randn(4, 8), "mask": torch.tensor([[1.0], [0.0], [1.0], [1.0]])}
+    cached, plain = Net(_masked), Net(_masked)
+    plain.load_state_dict(cached.state_dict())
+    fl.fit(cached, few, cache=tmp_path / "b", example=example, **options)
+    fl.fit(plain, few, cache=False, example=example, **options)
+    for one, other in zip(cached.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_an_example_that_is_none_is_refused(tmp_path):
+    with pytest.raises(fl.DataError, match="example batch is too small"):
+        fit(mlp(), freeze="2", epochs=1, cache=tmp_path, example=data().tensors[0][:1])
+
+
+def test_noise_that_is_off_is_said(tmp_path, capsys):
+    model = Net(lambda m, x: m.high(m.mid(F.dropout(m.low(x), 0.5, m.training))), mid=torch.nn.Linear(8, 8))
+    model.mid.requires_grad_(False)
+    few = [(torch.randn(8), at % 8) for at in range(6)]
+    fl.fit(model, few, epochs=1, batch_size=3, cache=tmp_path, progress=False)
+    assert "split: " in (said := capsys.readouterr().err)
+    assert "runs in inference mode: it feeds frozen layers" in said
+
+
+def _shared_dropout(m, batch):
+    low = m.low(batch)
+    middle = m.mid(F.dropout(m.drop(low), 0.3, m.training))
+    return m.high(F.dropout(m.drop(middle), 0.3, m.training))
+
+
+def test_a_cached_and_an_uncached_training_leave_out_the_same_noise(tmp_path, capsys):
+    trained = []
+    for cache in (tmp_path, False):
+        torch.manual_seed(0)
+        model = Net(_shared_dropout, mid=torch.nn.Linear(D, D), drop=torch.nn.Dropout(0.4))
+        for layer in (model.low, model.mid):
+            layer.requires_grad_(False)
+        samples = torch.utils.data.TensorDataset(torch.randn(11, D), torch.arange(11) % 2)
+        fit(model, samples, epochs=2, batch_size=4, cache=cache)
+        trained.append(model.high.weight.detach())
+        assert capsys.readouterr().err.count("it feeds frozen layers") == 2
+        assert not model._forward_hooks
+    torch.testing.assert_close(*trained)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_a_model_of_another_precision_gets_its_inputs_in_it_cached_and_uncached(tmp_path, dtype):
+    ended = []
+    for cache in (tmp_path, False):
+        model = mlp().to(dtype)
+        fl.freeze(model, through="2")
+        fit(model, data(), data(16), cache=cache, epochs=1)
+        assert {parameter.dtype for parameter in model.parameters()} == {dtype}
+        ended.append([parameter.detach().clone() for parameter in model.parameters()])
+    assert all(torch.equal(a, b) for a, b in zip(*ended, strict=True))
+
+
+def _stashing(m, batch):
+    m.stash = m.low(batch)
+    return m.high(m.stash)
+
+
+@pytest.mark.parametrize("given", ["loss", "metric", "metrics"])
+def test_a_loss_or_metric_that_reads_what_the_frozen_part_leaves_is_refused(tmp_path, given):
+    model, samples = Net(_stashing), torch.utils.data.TensorDataset(torch.randn(12, D), torch.arange(12) % D)
+
+    def score(output, target):
+        return F.cross_entropy(output, target) + model.stash.mean()
+
+    options = {"loss": {"loss": score}, "metric": {"metric": score}, "metrics": {"metric": {"kept": score}}}[given]
+    with pytest.raises(fl.SplitError, match="reads 'stash'") as error:
+        fit(model, samples, epochs=1, cache=tmp_path, **options)
+    assert "return that value from forward" in error.value.do
+    fit(model, samples, epochs=1, cache=False, **options)

@@ -1,0 +1,55 @@
+import errno
+import logging
+import os
+import warnings
+
+import pytest
+
+import frostline as fl
+from frostline.training.fabric import log_figures, make_fabric
+
+
+def test_fabric_is_a_guest_that_leaves_no_trace(tmp_path):
+    log = logging.getLogger("lightning_fabric")
+    handlers, level = list(log.handlers), log.level
+    environment, filters = dict(os.environ), list(warnings.filters)
+    make_fabric("32-true", 1, tmp_path)
+    assert (list(log.handlers), log.level) == (handlers, level)
+    assert dict(os.environ) == environment
+    assert warnings.filters == filters
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_logs_go_where_the_run_goes(tmp_path):
+    fabric = make_fabric("bf16-mixed", 1, tmp_path)
+    assert [str(logger.log_dir) for logger in fabric.loggers] == [str(tmp_path / "logs" / "version_0")]
+    assert make_fabric("32-true", 1, None).loggers == []
+    assert fabric.world_size == 1
+
+
+def test_figures_are_written_at_once(tmp_path):
+    fabric = make_fabric("32-true", 1, tmp_path)
+    for step in (0, 10):
+        log_figures(fabric, {"loss": 0.5}, step)
+        lines = (tmp_path / "logs" / "version_0" / "metrics.csv").read_text().splitlines()
+        assert lines[-1] == f"0.5,{step}"
+    log_figures(make_fabric("32-true", 1, None), {"loss": 0.5}, 0)
+
+
+@pytest.mark.parametrize("is_at_header", [True, False])
+def test_a_full_disk_is_told_and_keeps_what_was_logged(tmp_path, monkeypatch, is_at_header):
+    fabric = make_fabric("32-true", 1, tmp_path)
+    log_figures(fabric, {"loss": 1.0}, 0)
+    files = [path for path in tmp_path.rglob("metrics.csv")]
+    before = files[0].read_bytes()
+
+    def fail(self, *_):
+        if is_at_header:
+            files[0].write_bytes(b"")  # the logger writes the file anew, and the disk is full
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(type(fabric.loggers[0].experiment), "save", fail)
+    with pytest.raises(fl.CacheError, match="Cannot write the logs") as error:
+        log_figures(fabric, {"other": 2.0} if is_at_header else {"loss": 2.0}, 1)
+    assert "free some space" in error.value.do
+    assert files[0].read_bytes() == before
