@@ -5,10 +5,11 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from frostline.porting.interpreter.kinds import apply
-from frostline.porting.interpreter.layer import Layer
+from frostline.porting.interpreter.layer import Layer, NotInterpretedError
 from frostline.porting.readers.contract import Source, SourceLayer, SourceTensor
 
 FILES = Path(__file__).parent / "porting" / "files" / "interpreting"
@@ -55,6 +56,13 @@ def assert_same(file, name):
     assert float((found - expected).abs().max()) <= 1e-5 * max(float(expected.abs().max()), 1.0)
 
 
+def assert_refused(name, config, why):
+    """That a layer of Keras 3 with these settings is not interpreted, and why."""
+    with pytest.raises(NotInterpretedError) as caught:
+        apply(layer("keras3", name, **config))
+    assert str(caught.value).endswith(why)
+
+
 def network(*layers, **weights):
     """A Keras network: each layer as (name, kind, settings, inputs); weights by `unit__leaf`, inputs last."""
     listed = tuple(SourceLayer(name, kind, {"name": name, "trainable": True, **config}, tuple(inputs))
@@ -81,3 +89,17 @@ def alone(file, name):
     weights = {f"layer__{leaf}": arrays[f"{name}:{leaf}"] for leaf in row["leaves"]}
     source = network(*listed, ("layer", row["kind"], row["config"], [one[0] for one in listed]), **weights)
     return source, inputs, arrays[f"{name}:output"]
+
+
+def small_network(ending):
+    """A convolution, a norm and a dense layer with an activation: `conv`, `norm`, `pool`, `out`."""
+    return network(
+        ("x", "InputLayer", {"batch_shape": [None, 6, 7, 2]}, ()),
+        ("conv", "Conv2D", {"use_bias": False, "activation": "relu"}, ("x",)),
+        ("norm", "BatchNormalization", {"epsilon": 0.5}, ("conv",)),
+        ("pool", "GlobalAveragePooling2D", {}, ("norm",)),
+        ("out", "Dense", {"use_bias": False, "activation": ending}, ("pool",)),
+        conv__kernel=floats(3, 3, 2, 4), norm__gamma=floats(4, seed=1), norm__beta=floats(4, seed=2),
+        norm__moving_mean=floats(4, seed=3), norm__moving_variance=floats(4, seed=4).square(),
+        out__kernel=floats(4, 3, seed=5),
+    )  # fmt: skip

@@ -35,7 +35,7 @@ def test_hard_sigmoid_is_another_function_since_keras_3():
         ("leaky", {"negative_slope": "steep"}),
     ],
 )
-def test_what_is_not_known_is_refused(name, config):
+def test_unknown_settings_are_refused(name, config):
     with pytest.raises(NotInterpretedError, match=f"not interpreted: {name}"):
         apply(layer("keras3", name, **config))
 

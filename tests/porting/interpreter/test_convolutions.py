@@ -28,7 +28,7 @@ def test_every_layer_gives_what_keras_gives(file, name):
         ("transposed2_same_3_2", {"padding": "causal"}, "padding 'causal'"),
     ],
 )
-def test_what_is_not_known_is_refused(name, config, why):
+def test_unknown_settings_are_refused(name, config, why):
     with pytest.raises(NotInterpretedError) as caught:
         apply(layer("keras3", name, **config))
     assert str(caught.value).startswith(f"not interpreted: {name} (")

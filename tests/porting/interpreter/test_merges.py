@@ -30,7 +30,7 @@ def test_every_layer_gives_what_keras_gives(file, name):
         ("Concatenate", {"axis": None}, "axis None of 3 inputs"),
     ],
 )
-def test_what_is_not_known_is_refused(name, config, why):
+def test_unknown_settings_are_refused(name, config, why):
     with pytest.raises(NotInterpretedError) as caught:
         apply(layer("keras3", name, **config))
     assert why in str(caught.value)

@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from frostline.porting.interpreter.kinds import apply
-from frostline.porting.interpreter.layer import NotInterpretedError
-from helpers_interpreting import assert_same, layer, names
+from helpers_interpreting import assert_refused, assert_same, layer, names
 
 KINDS = (
     "BatchNormalization LayerNormalization RMSNormalization GroupNormalization UnitNormalization Normalization"
@@ -26,10 +25,8 @@ def test_every_layer_gives_what_keras_gives(file, name):
         ("group_norm", {"groups": 3}, "groups 3"),
     ],
 )
-def test_what_is_not_known_is_refused(name, config, why):
-    with pytest.raises(NotInterpretedError) as caught:
-        apply(layer("keras3", name, **config))
-    assert str(caught.value).endswith(why)
+def test_unknown_settings_are_refused(name, config, why):
+    assert_refused(name, config, why)
 
 
 def test_a_norm_computes_backwards_where_it_is_told_to():

@@ -1,8 +1,6 @@
 import pytest
 
-from frostline.porting.interpreter.kinds import apply
-from frostline.porting.interpreter.layer import NotInterpretedError
-from helpers_interpreting import assert_same, layer, names
+from helpers_interpreting import assert_refused, assert_same, names
 
 KINDS = "LSTM GRU SimpleRNN Bidirectional".split()
 
@@ -22,7 +20,5 @@ def test_every_layer_gives_what_keras_gives(file, name):
         ("both_concat", {"layer": 5}, "layer is no layer"),
     ],
 )
-def test_what_is_not_known_is_refused(name, config, why):
-    with pytest.raises(NotInterpretedError) as caught:
-        apply(layer("keras3", name, **config))
-    assert str(caught.value).endswith(why)
+def test_unknown_settings_are_refused(name, config, why):
+    assert_refused(name, config, why)

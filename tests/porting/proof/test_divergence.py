@@ -6,18 +6,9 @@ from frostline.porting.plan.port_plan import make_plan
 from frostline.porting.proof.divergence import first_difference
 from frostline.porting.proof.outputs import nearest
 from frostline.porting.proof.reference import Reference, reference_of
-from helpers_interpreting import floats, network
+from helpers_interpreting import floats, network, small_network
 
-SOURCE = network(
-    ("x", "InputLayer", {"batch_shape": [None, 6, 7, 2]}, ()),
-    ("conv", "Conv2D", {"use_bias": False, "activation": "relu"}, ("x",)),
-    ("norm", "BatchNormalization", {"epsilon": 0.5}, ("conv",)),
-    ("pool", "GlobalAveragePooling2D", {}, ("norm",)),
-    ("out", "Dense", {"use_bias": False, "activation": "tanh"}, ("pool",)),
-    conv__kernel=floats(3, 3, 2, 4), norm__gamma=floats(4, seed=1), norm__beta=floats(4, seed=2),
-    norm__moving_mean=floats(4, seed=3), norm__moving_variance=floats(4, seed=4).square(),
-    out__kernel=floats(4, 3, seed=5),
-)  # fmt: skip
+SOURCE = small_network("tanh")
 
 
 class Own(nn.Module):

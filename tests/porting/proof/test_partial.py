@@ -13,19 +13,10 @@ from frostline.porting.proof.outputs import Place, nearest, outputs_of
 from frostline.porting.proof.partial import depends_on_kept, meeting_of
 from frostline.porting.proof.reference import reference_of
 from frostline.porting.proof.trials import prove, settle
-from helpers_interpreting import floats, network
+from helpers_interpreting import floats, network, small_network
 from helpers_porting import numbers, source_of
 
-SOURCE = network(
-    ("x", "InputLayer", {"batch_shape": [None, 6, 7, 2]}, ()),
-    ("conv", "Conv2D", {"use_bias": False, "activation": "relu"}, ("x",)),
-    ("norm", "BatchNormalization", {"epsilon": 0.5}, ("conv",)),
-    ("pool", "GlobalAveragePooling2D", {}, ("norm",)),
-    ("out", "Dense", {"use_bias": False, "activation": "softmax"}, ("pool",)),
-    conv__kernel=floats(3, 3, 2, 4), norm__gamma=floats(4, seed=1), norm__beta=floats(4, seed=2),
-    norm__moving_mean=floats(4, seed=3), norm__moving_variance=floats(4, seed=4).square(),
-    out__kernel=floats(4, 3, seed=5),
-)  # fmt: skip
+SOURCE = small_network("softmax")
 
 
 class Own(nn.Module):

@@ -12,31 +12,7 @@ from hypothesis import strategies as st
 from frostline.core.errors import PortError
 from frostline.porting.readers import hdf5
 from frostline.porting.readers.weight_file import WeightFile
-
-NEEDS_NOT = "The HDF5 file holds what no file of weights needs"
-
-
-@pytest.fixture
-def path(tmp_path):
-    return tmp_path / "a.h5"
-
-
-@pytest.fixture
-def write(path):
-    return lambda: h5py.File(path, "w")
-
-
-def walk(path):
-    with WeightFile(path) as file:
-        found = hdf5.walk(file)
-        return found, {name: array.load() for name, array in found.arrays.items()}
-
-
-def refuse(path, what, received=""):
-    with pytest.raises(PortError, match=what) as caught:
-        walk(path)
-    assert received in caught.value.received
-    return caught.value
+from helpers_hdf5 import NEEDS_NOT, refuse, walk
 
 
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -2,7 +2,7 @@ from contextlib import ExitStack
 
 from torch import nn
 
-from frostline.porting.settings.setting import causes_of, checks_of, fixed, number, set_equal, told
+from frostline.porting.settings.setting import causes_of, checks_of, described, fixed, number, set_equal
 
 
 def test_numbers_are_compared_as_floats_of_any_precision():
@@ -25,8 +25,8 @@ def test_what_differs_is_set_and_put_back():
 
 
 def test_outputs_that_agree_settle_what_they_show():
-    settings = [told("a", "padding", "unknown", "?"), told("b", "momentum", "differs", "!", is_seen=False),
-                told("c", "stride", "agrees", "1")]  # fmt: skip
+    settings = [described("a", "padding", "unknown", "?"), described("b", "momentum", "differs", "!", is_seen=False),
+                described("c", "stride", "agrees", "1")]  # fmt: skip
     assert [one.layer for one in checks_of(settings, [], has_run=True)] == ["b", "c"]
     assert [one.layer for one in checks_of(settings, [], has_run=False)] == ["a", "b", "c"]
 
@@ -38,4 +38,4 @@ def test_causes_name_what_can_be_set():
     assert text.startswith("epsilon of 'n': 1e-05 in the module, 0.001 in the file (adapt=True sets it); ")
     assert "; stride of 'c0': 1 in the module, 2 in the file: mend it; " in text
     assert text.endswith("and 2 more")
-    assert causes_of([told("b", "momentum", "differs", "!", is_seen=False)]) == ""
+    assert causes_of([described("b", "momentum", "differs", "!", is_seen=False)]) == ""

@@ -55,7 +55,7 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Open:
+class Ambiguity:
     """Units that fit several layers, and why the evidence does not distinguish them.
 
     Attributes:
@@ -96,7 +96,7 @@ class Evidence:
 
 def match(
     candidates: Candidates, order: Sequence[str], targets: Sequence[str], evidence: Evidence
-) -> tuple[tuple[Pair, ...], tuple[Open, ...]]:
+) -> tuple[tuple[Pair, ...], tuple[Ambiguity, ...]]:
     """Assign units; return the pairs, and the groups that remain open.
 
     Args:
@@ -139,11 +139,11 @@ def match(
 def _open(
     sources: list[str], others: list[str], order: Sequence[str], targets: Sequence[str],
     asked: Mapping[tuple[str, ...], str], evidence: Evidence,
-) -> Open:  # fmt: skip
+) -> Ambiguity:  # fmt: skip
     found = tuple(sorted(sources, key=order.index))
     is_counted = len(sources) == len(others) and _is_counted(found, evidence)
     guess = likely(found, sorted(others, key=targets.index), evidence.target_flow)
-    return Open(found, guess, asked[tuple(sorted(sources))], is_counted)
+    return Ambiguity(found, guess, asked[tuple(sorted(sources))], is_counted)
 
 
 def _least(pairs: Sequence[Pair]) -> float:

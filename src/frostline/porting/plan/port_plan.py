@@ -10,7 +10,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from frostline.core.errors import AmbiguousPortError, DataError, LayerNotFound, PortError, nearest
 from frostline.core.restore import evaluating
-from frostline.porting.assignment.matching import Evidence, Open, Pair, match
+from frostline.porting.assignment.matching import Ambiguity, Evidence, Pair, match
 from frostline.porting.assignment.names import words
 from frostline.porting.assignment.support import supported
 from frostline.porting.graphs import source_graph, target_graph
@@ -19,7 +19,7 @@ from frostline.porting.plan import flattened, folded_norms, layouts, packed_laye
 from frostline.porting.plan.norm_wrappers import unwrapped
 from frostline.porting.plan.preparation import prepared
 from frostline.porting.plan.steps import OpenGroup, Step
-from frostline.porting.plan.tied import without_ties
+from frostline.porting.plan.tied import remove_ties
 from frostline.porting.plan.unfit import refuse_unfit
 from frostline.porting.readers.torch_archive import CONSTANTS
 from frostline.porting.units.forms.attention import is_packed
@@ -109,7 +109,7 @@ def make_plan(
     if seen is not None and folded_norms.is_folded(parts, targets):
         targets, seen = folded_norms.joined(targets, seen, model)
         identities = (folded_norms.note(targets),)
-    targets, shared = without_ties(targets, parts)
+    targets, shared = remove_ties(targets, parts)
     units, table = _candidates(parts, targets)
     by_source, by_target = {unit.name: unit for unit in units}, {unit.name: unit for unit in targets}
     hints = _checked(hints if hints is not None else {}, by_source, by_target, table)
@@ -194,7 +194,7 @@ def _as_group(ways: tuple[Step, ...]) -> OpenGroup:
 
 
 def _group(
-    opened: Open, table: Mapping[str, Mapping[str, tuple[Move, ...]]], ways_of: Callable[[Pair], tuple[Step, ...]],
+    opened: Ambiguity, table: Mapping[str, Mapping[str, tuple[Move, ...]]], ways_of: Callable[[Pair], tuple[Step, ...]],
     edges: Edges | None,
 ) -> OpenGroup:  # fmt: skip
     steps = {
@@ -302,7 +302,7 @@ def _checked(
     return found
 
 
-def _check_counts(path: str, opened: Sequence[Open]) -> None:
+def _check_counts(path: str, opened: Sequence[Ambiguity]) -> None:
     for one in opened:
         if len(one.sources) != len(one.targets):
             raise PortError(

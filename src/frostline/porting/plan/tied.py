@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from frostline.porting.units.unit import SourceUnit, TargetUnit
 
 
-def without_ties(
+def remove_ties(
     targets: Sequence[TargetUnit], units: Sequence[SourceUnit]
 ) -> tuple[tuple[TargetUnit, ...], tuple[str, ...]]:  # fmt: skip
     """Remove shared tensors that the file stores once.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from frostline.porting.settings.setting import AGREES, DIFFERS, UNKNOWN, Setting, told
+from frostline.porting.settings.setting import AGREES, DIFFERS, UNKNOWN, Setting, described
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,7 +29,9 @@ def convolution(
     stated, own = layer.config.get("padding", "valid"), module.padding
     axes = len(module.kernel_size)
     if module.padding_mode != "zeros":
-        return told(name, "padding", DIFFERS, f"padding_mode={module.padding_mode!r} in the module, zeros in the file")
+        return described(
+            name, "padding", DIFFERS, f"padding_mode={module.padding_mode!r} in the module, zeros in the file"
+        )
     reach = [(k - 1) * d + 1 for k, d in zip(module.kernel_size, module.dilation, strict=True)]
     symmetric = _symmetric(own, reach)
     if stated == "same":
@@ -38,22 +40,24 @@ def convolution(
             return _outside(name, "SAME", _remedy(module))
         if wanted is None:
             text = f"{symmetric} in the module, SAME in the file, which depends on the size of the input with stride"
-            return told(name, "padding", UNKNOWN, f"{text} {module.stride}: {_remedy(module)}")
+            return described(name, "padding", UNKNOWN, f"{text} {module.stride}: {_remedy(module)}")
         agrees = all(first == p and _ends(p, last, k, s, n) for (first, last), p, k, s, n in zip(
             wanted, symmetric, reach, module.stride, size or [0] * axes, strict=True))  # fmt: skip
         text = f"{symmetric} on both sides in the module, {wanted} (before, after) in the file"
-        return told(name, "padding", AGREES if agrees else DIFFERS, text if agrees else f"{text}: {_remedy(module)}")
+        return described(
+            name, "padding", AGREES if agrees else DIFFERS, text if agrees else f"{text}: {_remedy(module)}"
+        )
     if stated == "causal":
         first = f"pad {reach[0] - 1} values before the data only"
-        return _outside(name, "causal", first) if not any(symmetric) else told(
+        return _outside(name, "causal", first) if not any(symmetric) else described(
             name, "padding", DIFFERS, f"{symmetric} on both sides in the module, causal in the file: {first}"
         )  # fmt: skip
     zeros = _zero_padding(before, axes)
     if zeros is None or not any(symmetric):
         agrees = not any(symmetric)
-        return told(name, "padding", AGREES if agrees else DIFFERS, f"{symmetric} in the module, none in the file")
+        return described(name, "padding", AGREES if agrees else DIFFERS, f"{symmetric} in the module, none in the file")
     agrees = zeros == [(p, p) for p in symmetric]
-    return told(
+    return described(
         name, "padding", AGREES if agrees else DIFFERS, f"{symmetric} in the module, {zeros} by a layer of the file"
     )
 
@@ -62,7 +66,7 @@ def transposed(name: str, module: _ConvNd, layer: SourceLayer) -> Setting:
     """Compare the border that a transposed convolution crops."""
     stated, more = layer.config.get("padding", "valid"), layer.config.get("output_padding")
     if more is not None or set(module.dilation) != {1}:
-        return told(name, "padding", UNKNOWN, f"output_padding={more} in the file")
+        return described(name, "padding", UNKNOWN, f"output_padding={more} in the file")
     padding = _symmetric(module.padding, module.kernel_size)
     kinds = list(zip(module.kernel_size, module.stride, padding, module.output_padding, strict=True))
     if stated == "same":
@@ -75,11 +79,11 @@ def transposed(name: str, module: _ConvNd, layer: SourceLayer) -> Setting:
     else:
         agrees = all(p == 0 and o == max(s - k, 0) for k, s, p, o in kinds)
     text = f"padding {module.padding} and output_padding {module.output_padding} in the module, {stated!r} in the file"
-    return told(name, "padding", AGREES if agrees else DIFFERS, text)
+    return described(name, "padding", AGREES if agrees else DIFFERS, text)
 
 
 def _outside(name: str, kind: str, remedy: str) -> Setting:
-    return told(
+    return described(
         name,
         "padding",
         UNKNOWN,

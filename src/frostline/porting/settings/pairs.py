@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from frostline.porting.settings import padding
-from frostline.porting.settings.setting import AGREES, DIFFERS, Setting, fixed, number, told
+from frostline.porting.settings.setting import AGREES, DIFFERS, Setting, described, fixed, number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -87,7 +87,7 @@ def _recurrent(name: str, module: nn.Module, config: Any) -> Iterator[Setting]:
     if not isinstance(module, (nn.RNN, nn.RNNCell)):
         yield fixed(name, "recurrent activation", "sigmoid", config.get("recurrent_activation", "sigmoid"), remedy)
     if config.get("go_backwards"):
-        yield told(
+        yield described(
             name, "direction", "unknown", "the layer of the file runs from the last step to the first: flip its input"
         )
 
@@ -100,4 +100,4 @@ def _activation(name: str, stated: str, follower: nn.Module) -> Iterator[Setting
     with torch.no_grad():
         is_same = torch.allclose(follower(probe.clone()), ACTIVATIONS[stated](probe), atol=1e-6)
     text = f"{follower} in the module, {stated!r} in the file"
-    yield told(name, "activation", AGREES if is_same else DIFFERS, text)
+    yield described(name, "activation", AGREES if is_same else DIFFERS, text)

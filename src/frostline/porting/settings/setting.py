@@ -57,7 +57,7 @@ def fixed(layer: str, name: str, own: Any, stated: Any, remedy: str = "") -> Set
     )
 
 
-def told(
+def described(
     layer: str, name: str, status: str, text: str, *, is_seen: bool = True, is_rare: bool = False
 ) -> Setting:  # fmt: skip
     """A setting whose comparison is described in words."""

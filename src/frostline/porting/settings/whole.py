@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from frostline.porting.interpreter.samples import PREPARING
-from frostline.porting.settings.setting import DIFFERS, UNKNOWN, Setting, number, told
+from frostline.porting.settings.setting import DIFFERS, UNKNOWN, Setting, described, number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -35,7 +35,7 @@ def of_network(layers: Sequence[SourceLayer], model: nn.Module) -> Iterator[Sett
     if any(one.config.get("activation") == "gelu" for one in layers):
         for name, module in _modules(model, (nn.GELU,)):
             if module.approximate != "none":
-                check = told(
+                check = described(
                     name, "GELU", DIFFERS, f"approximate={module.approximate!r} in the module, exact in the file"
                 ).check
                 yield Setting(check, module, "approximate", "none")
@@ -43,14 +43,16 @@ def of_network(layers: Sequence[SourceLayer], model: nn.Module) -> Iterator[Sett
         if one.kind in PREPARING:
             stated = {key: one.config[key] for key in ("scale", "offset") if key in one.config}
             text = f"the network of the file begins with {one.kind} {stated or ''}: the module must do this, or "
-            yield told(one.name, "preparation of inputs", UNKNOWN, f"{text}its inputs must be prepared in this way")
+            yield described(
+                one.name, "preparation of inputs", UNKNOWN, f"{text}its inputs must be prepared in this way"
+            )
         if setting := _mask_of(one):
             text = "the network of the file skips padded steps: the module must skip them, too"
-            yield told(one.name, setting, UNKNOWN, text, is_rare=True)
+            yield described(one.name, setting, UNKNOWN, text, is_rare=True)
     norms = _modules(model, (nn.modules.batchnorm._BatchNorm,))
     if norms and any(one.kind == "BatchNormalization" for one in layers):
         text = f"{len(norms)} BatchNorm layers of PyTorch collect the unbiased variance, Keras the biased one: "
-        yield told(
+        yield described(
             norms[0][0], "variance in training", DIFFERS, f"{text}only further training is affected", is_seen=False
         )
 
@@ -80,4 +82,4 @@ def _by_order(
         own = ", ".join(f"{getattr(module, attribute):g}" for _, module in found) or "none"
         text = f"{own} in the module, {', '.join(f'{value:g}' for value in stated) or 'none'} in the file"
         same = [getattr(module, attribute) for _, module in found] == stated
-        yield told("the network", setting, "agrees" if same else UNKNOWN, text, is_seen=is_seen)
+        yield described("the network", setting, "agrees" if same else UNKNOWN, text, is_seen=is_seen)
