@@ -5,9 +5,9 @@ from torch.nn.utils import parametrizations, parametrize
 
 from frostline.core.errors import PortError
 from frostline.porting.layouts.layout import Move
-from frostline.porting.plan.execution import carry_out, digest_of, held_digests, value_of
+from frostline.porting.plan.execution import carry_out, digest_of, held_digests, remember, value_of
 from frostline.porting.plan.port_plan import make_plan
-from frostline.porting.units.unit import full_name
+from frostline.porting.units.unit import full_name, target_units
 from helpers_porting import numbers, source_of
 
 
@@ -114,9 +114,6 @@ def test_a_weight_norm_holds_what_is_written_and_a_symmetric_weight_may_not():
 
 
 def test_what_layers_held_comes_back():
-    from frostline.porting.plan.execution import remember
-    from frostline.porting.units.unit import target_units
-
     layer = nn.Linear(3, 2)
     before = layer.weight.detach().clone()
     undo = remember(target_units(nn.Sequential(layer)))
@@ -154,6 +151,10 @@ def test_an_expanded_tensor_cannot_be_written():
     layer.weight = nn.Parameter(torch.zeros(1, 3).expand(2, 3))
     with pytest.raises(PortError, match="expanded tensor, one number in many places"):
         make_values(plan_for(layer, kernel=numbers(3, 2)))
+    with pytest.raises(PortError, match="expanded tensor, one number in many places"):
+        carry_out(plan_for(layer, kernel=numbers(3, 2)), layer)
+    remember(target_units(nn.Sequential(layer)))()
+    assert torch.equal(layer.weight, torch.zeros(2, 3))
 
 
 def test_whichever_tensor_is_refused_the_module_stays_as_it_was_to_the_bit():

@@ -56,8 +56,11 @@ def carry_out(plan: PortPlan, model: nn.Module) -> Callable[[], None]:
         try:
             for step in plan.steps:
                 for move in step.moves:
+                    # What stays is allocated before what goes, or the memory of each value is left as a hole.
+                    kept += [
+                        (one, one.detach().clone()) for one in stored(step.target, move.target) if not _is_expanded(one)
+                    ]
                     value = value_of(plan, step, move)
-                    kept += [(one, one.detach().clone()) for one in stored(step.target, move.target)]
                     put(plan, step, move, value)
                     if (name := full_name(step.target, move.target)) in shared:
                         values[name] = value
@@ -112,6 +115,7 @@ def remember(targets: Iterable[TargetUnit]) -> Callable[[], None]:
         for target in targets
         for own in target.tensors
         for tensor in stored(target, own)
+        if not _is_expanded(tensor)
     ]
 
     @torch.no_grad()
@@ -242,6 +246,11 @@ def _converted(plan: PortPlan, name: str, value: Tensor, like: Tensor, *, is_var
     return made
 
 
+def _is_expanded(tensor: Tensor) -> bool:
+    """Whether one number is in many places; such a tensor is never written, nor put back."""
+    return any(stride == 0 and size > 1 for stride, size in zip(tensor.stride(), tensor.shape, strict=True))
+
+
 def _check_own_memory(plan: PortPlan, name: str, tensors: Iterable[Tensor]) -> None:
     """An expanded tensor has one number in many places, and cannot be written.
 
@@ -249,7 +258,7 @@ def _check_own_memory(plan: PortPlan, name: str, tensors: Iterable[Tensor]) -> N
         PortError: If one is.
     """
     for tensor in tensors:
-        if any(stride == 0 and size > 1 for stride, size in zip(tensor.stride(), tensor.shape, strict=True)):
+        if _is_expanded(tensor):
             raise PortError(
                 what=f"{name!r} cannot be written: it is an expanded tensor, one number in many places.",
                 where=plan.path, received=f"shape {tuple(tensor.shape)}, strides {tensor.stride()}",
