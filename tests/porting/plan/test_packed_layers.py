@@ -148,7 +148,7 @@ def test_separate_projections_of_a_vit_are_packed_as_timm_has_them(tmp_path):
     images = torch.randn(3, 1, 4, 4)
     embedded = source.embeddings(images)
     assert torch.allclose(module(embedded), source(images).last_hidden_state, atol=1e-5)
-    assert any("'blocks.0.attn.qkv'" in one.reason for one in certificate.mapping)
+    assert any("rows query, key, value, as runs of the module show" in one.reason for one in certificate.mapping)
 
 
 WIDE = {"weight": numbers(12, 12), "bias": numbers(12, seed=1)}
@@ -237,22 +237,36 @@ def test_layers_of_the_module_without_such_names_are_told_by_outputs_alone(tmp_p
 class Interleaved(nn.Module):
     """Its packed layer has a name that means nothing, and rows (heads, d, 3)."""
 
-    def __init__(self):
+    def __init__(self, *, has_norm=False):
         super().__init__()
+        self.has_norm = has_norm
         self.num_heads, self.mix, self.last = 3, nn.Linear(12, 36), nn.Linear(12, 12)
 
     def forward(self, x):
         q, k, v = self.mix(x).unflatten(-1, (3, 4, 3)).permute(4, 0, 2, 1, 3)
+        k = nn.functional.normalize(k, dim=-1) if self.has_norm else k
         return self.last(nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
 
 
-def test_a_packed_layer_of_the_module_without_such_a_name_is_told_by_outputs_alone(tmp_path):
-    source, module, x = Holder().eval(), Interleaved().eval(), torch.randn(2, 5, 12)
+def test_a_packed_layer_that_neither_name_nor_runs_tell_of_is_told_by_outputs_alone(tmp_path):
+    source, other, x = Holder().eval(), Interleaved(has_norm=True).eval(), torch.randn(2, 5, 12)
     save_file(source.state_dict(), tmp_path / "f.safetensors")
     with pytest.raises(AmbiguousPortError, match="'mix' in the file is ambiguous"):
-        port(tmp_path / "f.safetensors", module)
-    port(tmp_path / "f.safetensors", module, golden=(x, source(x).detach()))
-    assert torch.equal(module.mix.weight[1::3], source.attn.k_proj.weight)
+        port(tmp_path / "f.safetensors", other)
+    for at, part in enumerate((source.attn.q_proj, source.attn.k_proj, source.attn.v_proj)):
+        other.mix.weight.data[at::3], other.mix.bias.data[at::3] = part.weight.data, part.bias.data
+    other.last.load_state_dict(source.attn.proj.state_dict())
+    module = Interleaved(has_norm=True).eval()
+    port(tmp_path / "f.safetensors", module, golden=(x, other(x).detach()))
+    assert torch.equal(module.mix.weight, other.mix.weight)
+
+
+def test_runs_show_how_a_module_reads_its_packed_layer_whatever_its_name(tmp_path):
+    source, module, x = Holder().eval(), Interleaved().eval(), torch.randn(2, 5, 12)
+    save_file(source.state_dict(), tmp_path / "f.safetensors")
+    certificate = port(tmp_path / "f.safetensors", module)
+    assert torch.allclose(module(x), source(x), atol=1e-5)
+    assert any("rows (heads, d, 3) of 3 heads, as runs of the module show" in one.reason for one in certificate.mapping)
 
 
 def test_layers_stay_as_they_are_where_the_module_has_no_place_for_another_form():

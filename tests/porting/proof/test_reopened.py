@@ -100,6 +100,7 @@ class Packed(nn.Module):
 
     def forward(self, x):
         q, k, v = self.qkv(x).unflatten(-1, (self.num_heads, 3, 2)).permute(3, 0, 2, 1, 4)
+        k = nn.functional.normalize(k, dim=-1)  # runs of the module do not show its rows then
         return self.proj((q @ k.mT).softmax(-1).matmul(v).transpose(1, 2).flatten(2))
 
 

@@ -34,10 +34,12 @@ class Flow:
     Attributes:
         edges: Which units feed which.
         flattened: Units of whose weights an axis stands for a whole map, or for several.
+        example: What the module was run on.
     """
 
     edges: Edges
     flattened: dict[str, tuple[Flat, ...]] = field(default_factory=dict[str, tuple[Flat, ...]])
+    example: Any = field(default=None, repr=False)
 
 
 def flow(
@@ -67,7 +69,7 @@ def flow(
                     watch.axes.end(output)
         except Exception:  # the forward of a user may raise anything on an input that it does not take
             continue
-        return Flow(watch.edges, watch.axes.flats())
+        return Flow(watch.edges, watch.axes.flats(), example)
     return None
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from frostline.porting.graphs.packed_rows import PackedRows
     from frostline.porting.layouts.layout import Move
     from frostline.porting.plan.steps import Step
     from frostline.porting.readers.contract import Source
@@ -40,6 +41,7 @@ class Habits:
         has_straight: Whether some fits only as (out, in).
         has_shifted: Whether scales of norms are one more than Gemma's own modules have them.
         has_orders: Whether names of layers tell how query, key and value lie in them.
+        rows: How the module reads these; None if it was not run.
     """
 
     is_undecided: bool = False
@@ -47,6 +49,7 @@ class Habits:
     has_straight: bool = False
     has_shifted: bool = False
     has_orders: bool = True
+    rows: PackedRows | None = None
 
 
 def habits(source: Source, table: Mapping[str, Mapping[str, Sequence[Move]]]) -> Habits:
@@ -132,10 +135,14 @@ def _packed(step: Step, model: nn.Module, known: Habits) -> tuple[Step, ...] | N
         whole, heads = target.name, _heads(model, target.owner, sizes)
     if not sizes:
         return None
+    found = packed.orders(sizes, sorted(heads))
+    shown = known.rows.order(target.name, sizes, found) if source.parts and known.rows is not None else ""
+    if shown:
+        told = replace(step, reason=f"{step.reason}; rows {shown}, as runs of the module show")
+        return (replace(_in_order(told, shown, found[shown]), order=""),)
     if known.has_orders and packed.is_in_order(whole):
         reason = f"{step.reason}; query, key and value in this order in {whole!r}, as such names mean"
         return (replace(step, reason=reason, margin=min(step.margin, _NAMED)),)
-    found = packed.orders(sizes, sorted(heads))
     return tuple(_in_order(step, name, rows) for name, rows in found.items())
 
 

@@ -14,6 +14,7 @@ from frostline.porting.assignment.matching import Ambiguity, Evidence, Pair, mat
 from frostline.porting.assignment.names import words
 from frostline.porting.assignment.support import supported
 from frostline.porting.graphs import source_graph, target_graph
+from frostline.porting.graphs.packed_rows import PackedRows
 from frostline.porting.layouts.choice import moves
 from frostline.porting.plan import flattened, folded_norms, layouts, packed_layers
 from frostline.porting.plan.norm_wrappers import unwrapped
@@ -137,7 +138,8 @@ def make_plan(
     unused += tuple(pair.source for pair in doubted)
     kept += tuple(pair.target for pair in doubted)
 
-    known = replace(layouts.habits(source, table), has_orders=has_orders)
+    rows = PackedRows(model, seen.example if seen is not None else None)
+    known = replace(layouts.habits(source, table), has_orders=has_orders, rows=rows)
 
     def ways_of(pair: Pair) -> tuple[Step, ...]:
         step = _step(pair, by_source, by_target, table)
