@@ -68,7 +68,7 @@ def _in_order(step: Step, flats: Sequence[Flat], source: Source) -> Iterator[Ste
     doubt = ""
     choices: list[list[tuple[Flat, tuple[Order, ...]]]] = []
     for flat in flats:
-        how = LAST if source.framework in CHANNELS_LAST else EITHER
+        how = LAST if source.framework in CHANNELS_LAST and not _has_turns(source) else EITHER
         if source.framework == "onnx":
             how = _of_onnx(source, step.source.name, flat.side)
         orders = [_orders(piece, how) for piece in flat.pieces]
@@ -83,6 +83,11 @@ def _in_order(step: Step, flats: Sequence[Flat], source: Source) -> Iterator[Ste
             made = made and _ordered(made, flat, orders)
         found += [replace(made, doubt=doubt or made.doubt)] if made else []
     yield from found or [replace(step, doubt=NOT_FOLLOWED)]
+
+
+def _has_turns(source: Source) -> bool:
+    """Whether the network of the file turns values itself, as it states; where, is not looked at."""
+    return any(layer.kind == "Permute" for layer in source.layers)
 
 
 def _of_onnx(source: Source, name: str, side: str) -> str:
