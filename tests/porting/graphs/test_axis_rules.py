@@ -105,3 +105,14 @@ def test_pieces_that_are_added_stay_pieces():
 def test_operations_without_a_rule():
     assert rule_of("roll") is None
     assert rule_of("adaptive_max_pool1d") is not None
+
+
+@pytest.mark.parametrize("function", [lambda x: x.softmax(1), lambda x: F.normalize(x), lambda x: F.log_softmax(x, 2)])
+def test_features_that_are_cut_and_normed_along_one_axis_may_be_a_map(function):
+    module = Net(lambda x: x, 12)
+    module.forward = lambda x: module.dense(function(module.conv(x).mean((2, 3)).view(-1, 2, 2, 2)).flatten(1))
+    module.dense = nn.Linear(8, 2)
+    seen = flow(module, target_units(module), torch.rand(2, 3, 4, 6))
+    assert {part.role for part in seen.flattened["conv"][0].pieces[0]} == {U}
+    module.forward = lambda x: module.dense(module.conv(x).mean((2, 3)).view(-1, 2, 2, 2).softmax(-1).flatten(1))
+    assert flow(module, target_units(module), torch.rand(2, 3, 4, 6)).flattened == {}

@@ -43,7 +43,7 @@ _RESIZED = ("max_pool", "avg_pool", "adaptive_", "lp_pool", "fractional_max_pool
 _SIZED = names("pad interpolate upsample narrow constant_pad_nd")
 _PASSED = names("""relu relu_ relu6 gelu silu silu_ mish elu elu_ selu celu leaky_relu leaky_relu_ sigmoid sigmoid_
     tanh tanh_ hardtanh hardtanh_ hardswish hardsigmoid softplus softsign logsigmoid hardshrink softshrink tanhshrink
-    threshold rrelu softmax log_softmax softmin normalize dropout dropout1d dropout2d dropout3d alpha_dropout
+    threshold rrelu dropout dropout1d dropout2d dropout3d alpha_dropout
     feature_alpha_dropout feature_dropout local_response_norm clone detach to float double half bfloat16 type type_as
     cuda cpu requires_grad_ data real abs neg negative exp expm1 log log1p log2 sqrt rsqrt square pow reciprocal sign
     sin cos erf ceil floor round clamp clamp_ clamp_min clamp_max clip clip_ nan_to_num masked_fill masked_fill_ add
@@ -53,6 +53,7 @@ _PASSED = names("""relu relu_ relu6 gelu silu silu_ mish elu elu_ selu celu leak
     minimum fmax fmin where lerp addcmul addcdiv multiply subtract divide atan2 heaviside logaddexp relu_squared
     logical_not isnan eq ne lt le gt ge __eq__ __ne__ __lt__ __le__ __gt__ __ge__ float_power copysign
     alias_copy __setitem__""")
+_ALONG = names("softmax log_softmax softmin normalize")
 _JOINS = names("cat concat concatenate")
 _CUTS = names("chunk split split_with_sizes tensor_split unsafe_chunk unsafe_split glu")
 _PRODUCTS = names("matmul __matmul__ __rmatmul__ bmm mm")
@@ -67,6 +68,13 @@ def passed(run: AxesOfRun, call: Call) -> list[Axes]:
         wide = [axis for axis in range(-weight.ndim, 0) if weight.shape[axis] > 1]
         run.take_features(unit, [axes[axis] for axis in wide])
     return [axes] * len(call.made)
+
+
+def _along(run: AxesOfRun, call: Call) -> list[Axes]:
+    """Element by element, with others along one axis."""
+    axes = run.of(call.known[0])
+    axis = call.given("dim", 2, 1) if call.name == "normalize" else call.given("dim", 1, -1)
+    return passed(run, call) if run.touch(axes, axis) else _broken(run, call, axes)
 
 
 def _shaped(run: AxesOfRun, call: Call) -> list[Axes] | None:
@@ -299,8 +307,8 @@ def rule_of(name: str) -> Callable[[AxesOfRun, Call], list[Axes] | None] | None:
 
 
 _RULES: tuple[tuple[frozenset[str], Callable[[AxesOfRun, Call], list[Axes] | None]], ...] = (
-    (_PASSED, passed), (_SHAPED, _shaped), (_TURNED, _turned), (_REDUCED, _reduced), (_SIZED, _resized),
-    (_JOINS, _joined), (_CUTS, _cut), (_PRODUCTS, _product), (names("__getitem__"), _indexed),
+    (_PASSED, passed), (_ALONG, _along), (_SHAPED, _shaped), (_TURNED, _turned), (_REDUCED, _reduced),
+    (_SIZED, _resized), (_JOINS, _joined), (_CUTS, _cut), (_PRODUCTS, _product), (names("__getitem__"), _indexed),
     (names("expand expand_as broadcast_to"), _expanded), (names("unbind select"), _unbound),
     (names("stack"), _stacked), (names("pixel_shuffle pixel_unshuffle"), _shuffled),
     (names("scaled_dot_product_attention"), _attention), (names("einsum"), _summed),

@@ -90,7 +90,13 @@ def _in_order(step: Step, flats: Sequence[Flat], source: Source) -> Iterator[Ste
 
 
 def _of_keras(source: Source) -> str:
-    """Maps of channels first are flattened as they are, unless `Flatten` is told: it puts the channels last first."""
+    """The order in which a Keras network flattens its maps.
+
+    Maps of channels first are flattened as they are; a `Flatten` with `data_format="channels_first"` moves the channels
+    of such maps to the end first. A `Permute` turns values itself; where in the network is not examined.
+    """
+    if any(layer.kind == "Permute" for layer in source.layers):
+        return EITHER
     formats = [(layer.kind == "Flatten", layer.config.get("data_format") == FIRST_IN_KERAS) for layer in source.layers]
     if not any(is_first for is_flatten, is_first in formats if not is_flatten):
         return LAST
