@@ -69,11 +69,13 @@ def main() -> None:
         for mode in options.mode:
             found = run(mode, networks, options.renamings, options.workers)
             sys.stdout.write(report.summary(mode, found) + "\n")
+            sys.stdout.flush()
             modes = {verdict.mode for verdict in found}
-            kept = [each for each in kept if each.mode not in modes or options.only] + found
+            kept = [each for each in kept if each.mode not in modes] + found
+            if not options.only:  # after each mode: a run that is stopped keeps what it has
+                RESULTS.write_text(json.dumps([asdict(verdict) for verdict in kept], indent=1))
         if options.only:
             return
-        RESULTS.write_text(json.dumps([asdict(verdict) for verdict in kept], indent=1))
     report.write(kept, stored(NETWORKS), REPORT)
 
 

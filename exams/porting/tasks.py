@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from .build import NETWORKS
 from .by_hand import by_hand
+from .partials import headless
 from .scaffolds import scaffolds
 from .shuffling import KINDS, is_rewritable, shuffled
 from .stored import LIMIT
@@ -41,7 +42,7 @@ def judged(networks: list[Stored], mode: str) -> list[Stored]:
     return [network for network in networks if mode == "golden" or not network.counterpart.golden_only]
 
 
-def task(network: Stored, file: str, mode: str, judge: Callable[..., Verdict], *arguments: object) -> Task:
+def task(network: Stored, file: str, mode: str, judge: Callable[..., Verdict | None], *arguments: object) -> Task:
     """A task that calls `judge` with the network, the file and the arguments."""
     return Task(f"{network.framework}/{network.name}", file, mode, partial(judge, network, file, *arguments))
 
@@ -134,6 +135,10 @@ def tasks(mode: str, networks: list[Stored], count: int) -> Iterator[Task]:
         yield from by_rules(networks)
     elif mode == "scaffold":
         yield from scaffolds(networks, files, PUBLIC)
+    elif mode == "partial":
+        for network in judged(networks, mode):
+            for file in told(network, mode) if network.counterpart.pairs else ():
+                yield task(network, file, mode, headless)
     elif mode == "traps":
         yield from traps(networks)
     else:

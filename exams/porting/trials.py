@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from frostline.porting.certificate import Check
+    from frostline.porting.certificate import Certificate, Check
 
     from .stored import Stored
 
@@ -63,6 +63,7 @@ def attempt(
     path: Path | None = None,
     has_golden: bool = False,
     change: Callable[[nn.Module], object] = lambda module: None,
+    finish: Callable[[nn.Module, Certificate], str] = lambda module, certificate: "",
     **options: object,
 ) -> Verdict:
     """Port one file into its counterpart, and compare the outputs.
@@ -74,6 +75,7 @@ def attempt(
         path: Another file than the stored one.
         has_golden: Whether the port is given the golden outputs.
         change: Done to the counterpart beforehand.
+        finish: Done to it afterwards, before its outputs are compared; gives why they may differ, if that was said.
         options: For `frostline.port`.
     """
     torch.manual_seed(0)
@@ -95,8 +97,9 @@ def attempt(
     except Exception as error:  # a crash is a result, too
         return Verdict(**facts, outcome=CRASHED, detail=f"{type(error).__name__}: {error}")
     elapsed = time.perf_counter() - started
+    left = finish(module, certificate)
     found = network.error(module)
-    told = next((check.text for check in certificate.checks if check.status == "differs" and _is_seen(check)), "")
+    told = next((check.text for check in certificate.checks if check.status == "differs" and _is_seen(check)), left)
     outcome = EXACT if found <= LIMIT else TOLD if told else WRONG
     return Verdict(**facts, outcome=outcome, detail=told, error=found, elapsed_s=elapsed)
 

@@ -29,7 +29,7 @@ def named(network: Stored) -> str:
 
 
 def test_the_networks_are_those_that_were_stored():
-    assert len(NETWORKS) == 17
+    assert len(NETWORKS) == 18
     assert {network.framework for network in NETWORKS} == {"flax", "keras", "onnx", "paddle", "tensorflow", "torch"}
 
 

@@ -17,6 +17,7 @@ import orbax.checkpoint as ocp
 from flax import serialization, traverse_util
 from flax.training import train_state
 from flax_networks import NETWORKS
+from flax_other_networks import NETWORKS as OTHER_NETWORKS
 from golden import Folder, chosen, images, new_names, random_value, seeded, tokens
 
 if TYPE_CHECKING:
@@ -75,6 +76,8 @@ def savers(name: str, network: Any, variables: Tree, arrays: Mapping[str, np.nda
         "renamed.msgpack": lambda at: write(at, serialization.to_bytes(renamed(variables, name))),
         "model.npz": lambda at: np.savez(at, **arrays),
     }
+    if name == "hf_bert":  # saves the parameters alone
+        forms["flax_model.msgpack"] = lambda at: write(at, serialization.to_bytes(variables["params"]))
     if "batch_stats" not in variables:
         forms["training.msgpack"] = lambda at: write(at, training(network, variables))
     return forms
@@ -82,7 +85,7 @@ def savers(name: str, network: Any, variables: Tree, arrays: Mapping[str, np.nda
 
 def main() -> None:
     """Build, fill, run and save each."""
-    path, table = chosen(NETWORKS)
+    path, table = chosen(NETWORKS | OTHER_NETWORKS)
     folder = Folder(path, "flax", ("flax", "jax", "orbax-checkpoint", "numpy"))
     for name, (kind, shapes) in table.items():
         network, random = kind(), seeded("flax inputs of " + name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -13,7 +14,7 @@ from .counterpart import Counterpart
 
 ALIKE = (
     "same_padding", "depthwise", "transposed_same", "transposed_valid", "batchnorm", "attention", "embeddings", "norms",
-    "twins", "square_dense", "conv2d",
+    "twins", "square_dense", "conv2d", "grouped",
 )  # fmt: skip
 
 
@@ -90,6 +91,60 @@ def scanned() -> dict[str, hand.Rule]:
     return {f"{i}.{ours}": entry(i, theirs, ours) for i in range(12) for ours, theirs in parts.items()}
 
 
+class Masked(nn.Module):
+    """A masked language model: its output matrix is its table of words."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scores = nn.Linear(8, 32)
+        self.at, self.tok = nn.Embedding(8, 8), nn.Embedding(32, 8)
+        self.scores.weight = self.tok.weight
+        self.blocks = nn.ModuleList([sequences.Block(16, 1e-12, before=False) for _ in range(3)])
+        self.ln_in, self.ln_out = nn.LayerNorm(8, eps=1e-12), nn.LayerNorm(8, eps=1e-12)
+        self.mix = nn.Linear(8, 8)
+
+    def forward(self, words: Tensor, places: Tensor) -> Tensor:
+        x = self.ln_in(self.tok(words) + self.at(places))
+        for block in self.blocks:
+            x = block(x)
+        return self.scores(self.ln_out(nn.functional.gelu(self.mix(x))))
+
+
+def hf_bert() -> dict[str, str | hand.Rule]:
+    """Names of Hugging Face."""
+    parts = {
+        "ln_1": "attention/output/LayerNorm", "ln_2": "output/LayerNorm", "mlp.0": "intermediate/dense",
+        "mlp.2": "output/dense",
+    }  # fmt: skip
+    head, tables = "cls/predictions", "bert/embeddings"
+
+    def scores(arrays: hand.Arrays) -> hand.Leaves:
+        return {"weight": arrays[f"{tables}/word_embeddings/embedding"], "bias": arrays[f"{head}/bias"]}
+
+    def packed(index: int) -> hand.Rule:
+        def rule(arrays: hand.Arrays) -> hand.Leaves:
+            name = f"bert/encoder/layer/{index}/attention"
+            sources = [hand.unit(arrays, f"{name}/self/{part}") for part in ("query", "key", "value")]
+            out = hand.unit(arrays, f"{name}/output/dense")
+            return {
+                "in_proj_weight": np.concatenate([source["kernel"].T for source in sources]),
+                "in_proj_bias": np.concatenate([source["bias"] for source in sources]),
+                "out_proj.weight": out["kernel"].T,
+                "out_proj.bias": out["bias"],
+            }
+
+        return rule
+
+    pairs: dict[str, str | hand.Rule] = {
+        "tok": f"{tables}/word_embeddings", "at": f"{tables}/position_embeddings", "ln_in": f"{tables}/LayerNorm",
+        "mix": f"{head}/transform/dense", "ln_out": f"{head}/transform/LayerNorm", "scores": scores,
+    }  # fmt: skip
+    for index in range(3):
+        pairs |= {f"blocks.{index}.{ours}": f"bert/encoder/layer/{index}/{theirs}" for ours, theirs in parts.items()}
+        pairs[f"blocks.{index}.attn"] = packed(index)
+    return pairs
+
+
 KERAS = convolutions.COUNTERPARTS | images.COUNTERPARTS | sequences.COUNTERPARTS | small.COUNTERPARTS
 STACKED = {"memory": cells(sequences.lstm, "LSTMCell_0", "OptimizedLSTMCell_0"), "readout": "out"}
 
@@ -103,6 +158,7 @@ COUNTERPARTS = {f"flax/{name}": KERAS[name] for name in ALIKE} | {
     "flax/vit": Counterpart(Vision, vit(), moved=True),
     "flax/twelve_blocks": replace(KERAS["twelve_blocks"], pairs=sequences.blocks("{}", "layer", 12, "/")),
     "flax/scanned": replace(KERAS["twelve_blocks"], pairs=scanned()),
+    "flax/hf_bert": Counterpart(Masked, hf_bert()),
     "flax/unet": replace(KERAS["unet"], pairs=unet()),
     "flax/twelve_convs": replace(KERAS["twelve_convs"], pairs={f"steps.{i}": f"Conv_{i}" for i in range(12)}),
 }

@@ -13,7 +13,14 @@ from pathlib import Path
 import numpy as np
 import weightbridge
 
-FORMATS = {"keras": "tensorflow", "tf_keras": "tensorflow", "tensorflow": "tensorflow", "flax": "flax"}
+FORMATS = {
+    "keras": "tensorflow",
+    "tf_keras": "tensorflow",
+    "tensorflow": "tensorflow",
+    "flax": "flax",
+    "nnx": "flax",
+    "haiku": "haiku",
+}
 
 
 def main() -> None:

@@ -101,6 +101,15 @@ def test_three_vectors_of_a_batch_normalization_are_ambiguous_without_a_configur
     assert any("'body/stem_bn' are stored by number" in note for note in source.notes)
 
 
+def test_layers_whose_class_is_not_in_the_file_are_told_by_shapes_and_said():
+    with WeightFile(FILES.parent / "networks" / "keras" / "subclassed" / "model.weights.h5") as file:
+        source = keras3.read(file, None)
+    assert {tensor.leaf for tensor in source.tensors if tensor.unit == "step_0/norm"} == {
+        "gamma", "beta", "moving_mean", "moving_variance",
+    }  # fmt: skip
+    assert "The class of 'head' is not in the file: its variables are kernel, bias by shape." in source.notes
+
+
 def test_shards_lie_beside_their_list(tmp_path):
     found, source = tensors(FILES / "shards.weights.json")
     assert_same(found, expected("shards"))

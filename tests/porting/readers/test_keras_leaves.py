@@ -1,6 +1,6 @@
 import pytest
 
-from frostline.porting.readers.keras_leaves import is_known, leaves, snake_case
+from frostline.porting.readers.keras_leaves import is_known, leaves, leaves_by_shape, snake_case
 
 
 @pytest.mark.parametrize(
@@ -41,3 +41,20 @@ def test_batch_renormalization_has_seven():
 def test_classes_are_written_in_snake_case(name, wanted):
     assert snake_case(name) == wanted
     assert is_known(wanted)
+
+
+@pytest.mark.parametrize(
+    ("shapes", "wanted"),
+    [
+        ([(5, 3), (3,)], ("kernel", "bias")),
+        ([(3, 3, 4, 6), (6,)], ("kernel", "bias")),
+        ([(6,)] * 4, ("gamma", "beta", "moving_mean", "moving_variance")),
+        ([(6,)] * 2, ("", "")),
+        ([(5, 3)], ("",)),
+        ([(3, 5), (3,)], ("", "")),
+        ([(3,), (5, 3)], ("", "")),
+        ([(6,), (6,), (6,), (5,)], ("",) * 4),
+    ],
+)
+def test_leaves_of_a_class_that_is_not_in_the_file_follow_from_shapes(shapes, wanted):
+    assert leaves_by_shape(shapes) == wanted

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from frostline.porting.readers import hdf5, strict_json, zip_archive
 from frostline.porting.readers.contract import Source, SourceTensor
 from frostline.porting.readers.keras_graph import code_in, ends, graph, is_model
-from frostline.porting.readers.keras_leaves import leaves
+from frostline.porting.readers.keras_leaves import is_known, leaves, leaves_by_shape
 from frostline.porting.readers.keras_places import Place, file_order, guess, is_counted, modern, places
 from frostline.porting.readers.weight_file import neighbour
 from frostline.porting.readers.zip_archive import Archive
@@ -144,8 +144,14 @@ def _source(file: WeightFile, kind: str, model: Mapping[str, Any], weights: _Wei
     for group, paths in groups.items():
         place = _place(group, known, weights.names)
         named = leaves(place.kind, len(paths), place.config)
+        unit = place.unit or "the model itself"
+        if place.config is None and not is_known(place.kind):
+            named = leaves_by_shape([weights.arrays[path].shape for path in paths])
+            if "" not in named:
+                notes.append(
+                    f"The class of {unit!r} is not in the file: its variables are {', '.join(named)} by shape."
+                )
         if "" in named:
-            unit = place.unit or "the model itself"
             notes.append(f"The {len(paths)} variables of {unit!r} are stored by number; their meaning is not known.")
         for path, leaf in zip(paths, named, strict=True):
             array = weights.arrays[path]

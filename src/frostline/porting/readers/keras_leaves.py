@@ -7,7 +7,7 @@ from itertools import product
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 _KERNEL = ("kernel", "bias?use_bias")
 _DEPTHWISE = ("depthwise_kernel", "bias?use_bias")
@@ -76,6 +76,29 @@ def leaves(kind: str, count: int, config: Mapping[str, Any] | None) -> tuple[str
             found.add(tuple(name for name, _, flag in variables if on.get(flag, True)))
     fitting = [names for names in found if len(names) == count]
     return fitting[0] if len(fitting) == 1 else ("",) * count
+
+
+def leaves_by_shape(shapes: Sequence[tuple[int, ...]]) -> tuple[str, ...]:
+    """The names of the variables of a layer whose class is not in the file, in the order of their numbers.
+
+    Networks written as classes are stored by the names of attributes. Layers of Keras itself make their variables in
+    one order: a kernel and its bias, or the four vectors of a batch normalization, are known by their shapes.
+
+    Returns:
+        Names; empty ones if the shapes leave more than one meaning.
+
+    Example:
+        >>> leaves_by_shape([(3, 3, 8, 16), (16,)])
+        ('kernel', 'bias')
+        >>> leaves_by_shape([(16,), (16,)])
+        ('', '')
+    """
+    ranks = [len(shape) for shape in shapes]
+    if len(shapes) == 2 and ranks[0] >= 2 and ranks[1] == 1 and shapes[0][-1] == shapes[1][0]:
+        return ("kernel", "bias")
+    if ranks == [1] * 4 and len(set(shapes)) == 1:
+        return ("gamma", "beta", "moving_mean", "moving_variance")
+    return ("",) * len(shapes)
 
 
 def _setting(config: Mapping[str, Any], flag: str) -> bool:
