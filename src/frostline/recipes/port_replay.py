@@ -84,13 +84,13 @@ def _check_files(then: Certificate, path: str) -> None:
         PortError: It names the first file that differs.
     """
     main = weight_path(as_path("frostline port", "FILE", path))
-    _checkdigest_of_file(main, digest_of_file(main), then.sha256)
+    _check_digest(main, digest_of_file(main), then.sha256)
     for name, digest in then.files.items():
         part = main.parent / name
-        _checkdigest_of_file(part, digest_of_file(part) if part.is_file() else "of no file", digest)
+        _check_digest(part, digest_of_file(part) if part.is_file() else "of no file", digest)
 
 
-def _checkdigest_of_file(path: Path, found: str, wanted: str) -> None:
+def _check_digest(path: Path, found: str, wanted: str) -> None:
     if found != wanted:
         raise PortError(
             what="The file of weights is not the one of the certificate.", where=str(path),
