@@ -155,8 +155,8 @@ def _check_inverse(
 ) -> None:  # fmt: skip
     for layout, part, other in zip(move.layouts, parts, back, strict=False):
         is_same = part.shape == other.shape and torch.equal(_bits(part), _bits(other))
-        is_near = part.shape == other.shape and bool(((part - other).abs() <= layout.slack * part.abs()).all())
-        if not is_same and not (layout.slack and is_near):
+        has_slack = layout.slack and part.shape == other.shape
+        if not is_same and not (has_slack and bool(((part - other).abs() <= layout.slack * part.abs()).all())):
             raise PortError(
                 what="A layout is not the inverse of itself: the source's bytes do not come back.",
                 where=f"{plan.path}, {name}", received=f"{tuple(part.shape)}, {tuple(other.shape)}",
