@@ -48,6 +48,7 @@ exam: $(STAMP)
 exam-porting: $(STAMP)
 	$(BIN)/pip install --quiet -c constraints.txt onnx==1.23.2
 	OMP_NUM_THREADS=1 $(BIN)/python -m exams.porting
+	OMP_NUM_THREADS=1 $(BIN)/python -m exams.porting.onnx_tests
 
 # A seeded sample of small changes of the source, each of which a test should notice; survivors are printed.
 mutants: $(STAMP)
@@ -60,6 +61,7 @@ fuzz: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m exams.fuzz.readers --seconds 900
 	OMP_NUM_THREADS=1 $(BIN)/python -m exams.fuzz.flattens --cases 3000
 	OMP_NUM_THREADS=1 $(BIN)/python -m exams.fuzz.assignments --count 5000
+	OMP_NUM_THREADS=1 $(BIN)/python -m exams.fuzz.scaffolds --cases 20000
 
 clean:
 	rm -rf .venv frostline-demo

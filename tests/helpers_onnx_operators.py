@@ -13,30 +13,30 @@ from frostline.porting.readers.weight_file import WeightFile
 from frostline.porting.scaffold.module_text import module_text
 from helpers_scaffold import built
 
-FILE = Path(__file__).parent / "porting" / "files" / "scaffold" / "operators.npz"
+FILES = Path(__file__).parent / "porting" / "files" / "scaffold"
 
 
 @cache
-def stored():
+def stored(kind="operators"):
     """All arrays, by name."""
-    with np.load(FILE) as file:
+    with np.load(FILES / f"{kind}.npz") as file:
         return dict(file)
 
 
-def written(name, folder):
+def written(name, folder, kind="operators"):
     """The text of the module for a graph; the graph lies in the folder afterwards."""
     path = folder / f"{name}.onnx"
-    path.write_bytes(stored()[name].tobytes())
+    path.write_bytes(stored(kind)[name].tobytes())
     with WeightFile(path) as file:
         return module_text(onnx.read(file), str(path))
 
 
-def error(name, folder):
+def error(name, folder, kind="operators"):
     """How far the written module, filled by the port, is from what ONNX Runtime gave."""
-    model = built(written(name, folder), folder).eval()
+    model = built(written(name, folder, kind), folder).eval()
     if list(model.state_dict()):
         fl.port(folder / f"{name}.onnx", model)
-    arrays = stored()
+    arrays = stored(kind)
     inputs = tuple(torch.tensor(arrays[f"{name}:{index}"]) for index in range(9) if f"{name}:{index}" in arrays)
     expected = [torch.tensor(arrays[f"{name}:out{index}"]) for index in range(9) if f"{name}:out{index}" in arrays]
     assert expected

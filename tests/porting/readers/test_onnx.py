@@ -26,13 +26,9 @@ def test_every_initializer_is_what_the_onnx_package_reads(name):
 
 
 def test_the_rest_of_a_model_is_said(tmp_path):
-    function = block(25, block(1, "Mine"))
-    (tmp_path / "a.onnx").write_bytes((FILES / "nested.onnx").read_bytes() + function + block(20, b""))
+    (tmp_path / "a.onnx").write_bytes((FILES / "nested.onnx").read_bytes() + block(20, b""))
     with WeightFile(tmp_path / "a.onnx") as file:
-        assert read(file).notes == (
-            "The graph for training that the file holds was left out.",
-            "Functions of the file were not looked into: Mine.",
-        )
+        assert read(file).notes == ("The graph for training that the file holds was left out.",)
 
 
 def test_damaged_models_are_refused(tmp_path):

@@ -2,11 +2,17 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
-from frostline.porting.readers.saved_model import architecture
+import frostline as fl
+from frostline.porting.readers.formats import open_source
+from frostline.porting.readers.saved_model import Architecture, architecture
 from frostline.porting.readers.weight_file import WeightFile
+from frostline.porting.scaffold.module_text import module_text
 from helpers_porting_wire import block, number
+from helpers_scaffold import built
 
 FILES = Path(__file__).parents[1] / "files" / "tensorflow"
 LAYERS = ["input", "stem", "stem_bn", "depth", "flatten", "inner/squeeze", "inner/re_lu", "dropout", "head"]
@@ -20,7 +26,8 @@ def folder(tmp_path):
 
 def of(folder):
     with WeightFile(folder / "variables" / "variables.index") as file:
-        return architecture(file)
+        found = architecture(file)
+    return found.layers, found.notes
 
 
 def test_the_metadata_of_keras(folder):
@@ -65,7 +72,7 @@ def test_without_keras_there_is_none(folder):
     (folder / "saved_model.pb").unlink()
     assert of(folder) == ((), ())
     with WeightFile(FILES / "keras3-1.index") as file:
-        assert architecture(file) == ((), ())
+        assert architecture(file) == Architecture()
 
 
 @pytest.mark.parametrize("content", [b"\xff\xff", block(1, number(2, 0) + block(5, b"{")), block(1, block(2, b"x"))])
@@ -81,3 +88,18 @@ def test_links_to_elsewhere_are_not_followed(folder, tmp_path):
     (folder / "keras_metadata.pb").rename(tmp_path / "else" / "keras_metadata.pb")
     (folder / "keras_metadata.pb").symlink_to(tmp_path / "else" / "keras_metadata.pb")
     assert of(folder) == ((), ("The architecture in keras_metadata.pb was not read: it is a link to another folder.",))
+
+
+def test_layers_that_are_called_twice_and_several_ends(tmp_path):
+    path = FILES / "saved_shared"
+    with open_source(path) as (source, _):
+        assert source.inputs == ("left", "right")
+        assert source.outputs == ("kind", "size")
+        assert {"tower/dense", "tower/dense_1", "trunk", "kind", "size"} == {one.unit for one in source.tensors}
+        model = built(module_text(source, str(path)), tmp_path).eval()
+    fl.port(path, model)
+    arrays = {name: torch.tensor(value) for name, value in np.load(FILES / "saved_shared.npz").items()}
+    with torch.no_grad():
+        kind, size = model(arrays["left"], arrays["right"])
+    assert torch.allclose(kind, arrays["kind"], atol=1e-6)
+    assert torch.allclose(size, arrays["size"], atol=1e-6)

@@ -81,10 +81,8 @@ def _masks(layer: Layer) -> tuple[Tensor | None, ...]:
     """Of query, key and value; all that is known of them where all are one value."""
     if not any(mask is not None for mask in layer.masks):
         return (None, None, None)
-    return tuple(
-        next((mask for one, mask in zip(layer.inputs, layer.masks, strict=True) if one is role), None)
-        for role in _roles(layer)
-    )
+    slots = ([at for at, one in enumerate(layer.inputs) if one is role] for role in _roles(layer))
+    return tuple(layer.mask_of(places[0]) for places in slots)
 
 
 def _projected(layer: Layer, x: Tensor, part: str) -> Tensor:

@@ -20,6 +20,9 @@ class NotInterpretedError(Exception):
     """A layer, or a setting of one, whose meaning is not known for certain; the text names it."""
 
 
+Mask = Tensor | NotInterpretedError | None
+
+
 @dataclass(frozen=True)
 class Layer:
     """A layer of a Keras network, called on values.
@@ -31,7 +34,7 @@ class Layer:
         inputs: What it takes, in order; channels last, in float64 or, for embeddings, whole numbers.
         weights: By leaf, what reads them.
         version: The major version of Keras that wrote the file: 2 or 3; 0 if unknown.
-        masks: For each input which steps count; None where all do.
+        masks: For each input which steps count; None where all do, an error where that is not known.
     """
 
     name: str
@@ -40,7 +43,7 @@ class Layer:
     inputs: tuple[Tensor, ...]
     weights: Mapping[str, Callable[[], Tensor]]
     version: int = 0
-    masks: tuple[Tensor | None, ...] = ()
+    masks: tuple[Mask, ...] = ()
 
     def refuse(self, why: str = "") -> NoReturn:
         """Say that this layer is not interpreted."""
@@ -55,7 +58,14 @@ class Layer:
     @property
     def mask(self) -> Tensor | None:
         """Which steps of its first input count; None if all do."""
-        return self.masks[0] if self.masks else None
+        return self.mask_of(0)
+
+    def mask_of(self, slot: int) -> Tensor | None:
+        """Which steps of an input count; None if all do."""
+        given = self.masks[slot] if slot < len(self.masks) else None
+        if isinstance(given, NotInterpretedError):
+            raise given
+        return given
 
     def setting(self, name: str, default: Any = None) -> Any:
         """One setting, or what it was before Keras had it."""

@@ -16,12 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from frostline.porting.interpreter.layer import Layer, NotInterpretedError
+from frostline.porting.interpreter.layer import Layer, Mask, NotInterpretedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-Mask = Tensor | NotInterpretedError | None  # an error where it is not known, raised by what needs it
 # Layers that compute otherwise with a mask.
 _NEEDS_MASK = frozenset({"LSTM", "GRU", "SimpleRNN", "Bidirectional", "TimeDistributed", "GlobalAveragePooling1D",
                          "MultiHeadAttention", "Softmax", "Multiply", "Maximum", "Minimum"})  # fmt: skip
@@ -37,9 +36,9 @@ def masked(layer: Layer, masks: Sequence[Mask]) -> Layer:
         layer: With the mask among its inputs, if it was called with one.
         masks: Of its inputs.
     """
-    names = layer.setting("names") or ()
+    names: tuple[str, ...] = layer.setting("names") or ()
     if layer.kind in TAKES_MASK and "mask" in names and len(names) == len(layer.inputs):
-        at = list(names).index("mask")
+        at = names.index("mask")
         return replace(layer, inputs=(*layer.inputs[:at], *layer.inputs[at + 1 :]), masks=(layer.inputs[at],))
     unknown = next((mask for mask in masks if isinstance(mask, NotInterpretedError)), None)
     if unknown is not None and layer.kind in _NEEDS_MASK:
@@ -83,7 +82,7 @@ def _after(layer: Layer) -> Mask:
         return layer.input() != 0 if layer.setting("mask_zero") else None
     if layer.kind == "Masking":
         return counting(layer)
-    given: Sequence[Mask] = layer.masks
+    given = layer.masks
     if not any(mask is not None for mask in given) or not _is_layer(layer) or layer.kind not in _AFTER:
         return None
     if layer.version >= 3 and layer.kind in _MERGING and None in given:
@@ -107,8 +106,7 @@ def check_unmasked(layer: Layer) -> None:
 
 
 def _is_padded(layer: Layer) -> bool:
-    given: Sequence[Mask] = layer.masks
-    return any(mask is not None and not (isinstance(mask, Tensor) and bool(mask.all())) for mask in given)
+    return any(mask is not None and not (isinstance(mask, Tensor) and bool(mask.all())) for mask in layer.masks)
 
 
 def _is_layer(layer: Layer) -> bool:
@@ -132,7 +130,7 @@ def _of_both(layer: Layer) -> Mask:
 
 def _merged(layer: Layer) -> Mask:
     """Steps that count in all inputs (Keras 2) or in any (Keras 3)."""
-    given = [mask for mask in layer.masks if mask is not None]
+    given = [mask for mask in layer.masks if isinstance(mask, Tensor)]
     made = given[0]
     if layer.version == 0 and (len(given) < len(layer.masks) or any(not torch.equal(made, one) for one in given)):
         layer.refuse("masks of an unknown version of Keras that differ")
@@ -144,7 +142,7 @@ def _merged(layer: Layer) -> Mask:
 def _joined(layer: Layer) -> Mask:
     """Of inputs side by side the steps that count in them; of inputs one after the other their masks likewise."""
     axis, rank = layer.setting("axis", -1), layer.inputs[0].ndim
-    given = [mask if mask is not None else torch.ones(one.shape[:2], dtype=torch.bool)
+    given = [mask if isinstance(mask, Tensor) else torch.ones(one.shape[:2], dtype=torch.bool)
              for mask, one in zip(layer.masks, layer.inputs, strict=True)]  # fmt: skip
     if not isinstance(axis, int) or rank != 3 or not all(mask.ndim == 2 for mask in given):
         layer.refuse("masks over other axes than time")

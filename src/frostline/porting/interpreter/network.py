@@ -149,7 +149,14 @@ def _applied(layer: Layer) -> Tensor:
 def _guarded(layer: Layer, function: Callable[[Layer], Made]) -> Made:
     try:
         return function(layer)
-    except (RuntimeError, IndexError, ValueError, TypeError, KeyError) as error:  # shapes that do not belong together
+    except (
+        RuntimeError,
+        LookupError,
+        ValueError,
+        TypeError,
+        ArithmeticError,
+        AttributeError,
+    ) as error:  # shapes that do not belong together
         raise NotInterpretedError(f"not interpreted: {layer.name} ({layer.kind}): {error}") from error
 
 

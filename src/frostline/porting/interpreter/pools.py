@@ -46,7 +46,7 @@ def _global(layer: Layer, *, largest: bool) -> Tensor:
     layer.allow(data_format="channels_last")
     x = layer.input()
     axes, keeps = tuple(range(1, x.ndim - 1)), bool(layer.setting("keepdims", False))
-    if layer.mask is not None and layer.kind == "GlobalAveragePooling1D":
+    if layer.kind == "GlobalAveragePooling1D" and layer.mask is not None:
         mask_BT1 = layer.mask.unsqueeze(-1)
         return x.where(mask_BT1, 0.0).sum(axes, keeps) / mask_BT1.sum(axes, keeps)
     return x.amax(axes, keeps) if largest else x.mean(axes, keeps)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from frostline.porting.readers.arrays import check_names
 from frostline.porting.readers.contract import Source
+from frostline.porting.readers.onnx_functions import Functions
 from frostline.porting.readers.onnx_graph import Graph
 from frostline.porting.readers.protobuf import Wire, beginning
 
@@ -43,17 +44,18 @@ def read(file: WeightFile, key: str | None = None) -> Source:
     message = model.message(_GRAPH)
     if message is None:
         raise file.damaged("a model of ONNX without a graph")
-    graph = Graph(file)
+    opsets = {one.text(1): one.integer(2) for one in model.messages(_OPSETS)}
+    graph = Graph(file, Functions(file, model.messages(_FUNCTIONS), opsets))
     graph.add(message, "")
     tensors = graph.tensors()
     check_names(file, [tensor.name for tensor in tensors])
     notes = list(graph.notes())
     if model.has(_TRAINING):
         notes.append("The graph for training that the file holds was left out.")
-    if functions := [function.text(1) for function in model.messages(_FUNCTIONS)]:
-        notes.append(f"Functions of the file were not looked into: {', '.join(sorted(functions)[:5])}.")
-    opsets = [one.integer(2) for one in model.messages(_OPSETS) if one.text(1) in ("", "ai.onnx")]
+    if opaque := graph.functions.opaque:
+        notes.append(f"Functions of the file were not looked into: {', '.join(sorted(opaque)[:5])}.")
+    versions = [version for domain, version in opsets.items() if domain in ("", "ai.onnx")]
     return Source(
         "ONNX", "onnx", tensors, order="graph", layers=graph.layers(), dropped=graph.dropped, notes=tuple(notes),
-        opset=max(opsets, default=1),
+        opset=max(versions, default=1),
     )  # fmt: skip

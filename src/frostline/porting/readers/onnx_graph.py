@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from frostline.porting.readers.contract import SourceLayer, SourceTensor
+from frostline.porting.readers.onnx_functions import Call, Functions, branch_of
 from frostline.porting.readers.onnx_gates import joined
 from frostline.porting.readers.onnx_node import MADE_UP, Constant, Node, unit_of
 from frostline.porting.readers.onnx_tensor import DTYPE_NAMES, OnnxTensor, dequantised
@@ -47,6 +48,7 @@ _SETTINGS = {
 _OURS = frozenset({"input", "output", "domain", "constants", "transposed"})  # no operator has such attributes
 _INITIAL = frozenset({"LSTM", "GRU", "RNN"})  # their inputs that are no weights are the first state
 _QUANTISED = frozenset({"ConvInteger", "MatMulInteger", "QLinearConv", "QLinearMatMul"})
+OTHER = "other than numbers"  # the dtype of an input that is no tensor, or one of strings
 _SMALL = 64  # elements; a constant of fewer integers is a setting of its node
 
 
@@ -55,13 +57,15 @@ class Graph:
 
     Args:
         file: The file that holds it.
+        functions: What its nodes may call.
 
     Attributes:
         dropped: Constants that are no weights, by name.
     """
 
-    def __init__(self, file: WeightFile) -> None:
+    def __init__(self, file: WeightFile, functions: Functions | None = None) -> None:
         self.file = file
+        self.functions = functions or Functions(file, ())
         self.dropped: dict[str, str] = {}
         self._nodes: list[Node] = []
         self._names: set[str] = set()
@@ -86,7 +90,7 @@ class Graph:
             if (name := given.text(1)) not in self._constants:
                 self._append(prefix + name, "Input", {"output": [name], **_stated(given)}, [], [name])
         for index, node in enumerate(message.messages(1)):
-            self._add_node(node, prefix, index)
+            self._add_node(Call.of(node), prefix, index)
         for given in message.messages(12):
             name = given.text(1)
             self._append(f"{prefix}{name}", "Output", {"input": [name]}, [name], [])
@@ -160,14 +164,17 @@ class Graph:
                 "them, and their names do not tell."
             )
 
-    def _add_node(self, message: Message, prefix: str, index: int) -> None:
-        kind, inputs, outputs = message.text(4), message.texts(1), message.texts(2)
-        name = f"{prefix}{message.text(3) or f'{kind}_{index}'}"
+    def _add_node(self, call: Call, prefix: str, index: int) -> None:
+        kind, inputs, outputs = call.kind, list(call.inputs), list(call.outputs)
+        name = f"{prefix}{call.name or f'{kind}_{index}'}"
+        if (body := self._inlined(call)) is not None:
+            for inner, one in enumerate(body):
+                self._add_node(one, f"{name}/", inner)
+            return
         config: dict[str, Any] = {}
         graphs: list[tuple[str, Message]] = []
         tensors: dict[str, OnnxTensor] = {}
-        for attribute in message.messages(5):
-            key = attribute.text(1)
+        for key, attribute in call.attributes:
             graphs += [(key, graph) for graph in (*attribute.messages(6), *attribute.messages(11))]
             if key in _OURS:
                 raise self.file.damaged(f"an attribute named {key!r}")
@@ -186,10 +193,19 @@ class Graph:
             self.add(graph, f"{name}/{key}/")
             self._made, self._constants = self._made.parents, self._constants.parents
         config |= {key: tensor.load().tolist() for key, tensor in tensors.items() if self._is_small(tensor)}
-        if domain := message.text(7):
-            config["domain"] = domain
+        if call.domain:
+            config["domain"] = call.domain
         node = self._append(name, kind, config | {"input": list(inputs), "output": outputs}, inputs, outputs)
         self._own(node)
+
+    def _inlined(self, call: Call) -> list[Call] | None:
+        """The calls that stand for a call of a function, or for an `If` whose condition the file holds."""
+        if call.kind == "If" and not call.domain and call.inputs:
+            known = self._constants.get(call.inputs[0])
+            if known is None or known.tensor.dtype != "bool" or known.tensor.num_elements != 1:
+                return None
+            return branch_of(call, bool(known.tensor.load()), self._constants.keys())
+        return self.functions.body(call)
 
     def _append(self, name: str, kind: str, config: dict[str, Any], inputs: list[str], outputs: list[str]) -> Node:
         while name in self._names:
@@ -346,4 +362,5 @@ def _stated(given: Message) -> dict[str, Any]:
     dtype = DTYPE_NAMES.get(tensor.integer(1), "") if tensor is not None else ""
     axes = shape.messages(1) if shape is not None else []
     sizes = [axis.integer(1) if axis.has(1) else axis.text(2) or None for axis in axes]
-    return {"shape": sizes, "dtype": dtype or "float32"}
+    is_open = kind is None or (tensor is not None and not tensor.integer(1))
+    return {"shape": sizes, "dtype": dtype or ("float32" if is_open else OTHER)}

@@ -7,11 +7,12 @@ References:
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from frostline.core.errors import PortError
 from frostline.porting.readers import strict_json
-from frostline.porting.readers.keras_graph import code_in, graph, is_model
+from frostline.porting.readers.keras_graph import code_in, ends, graph, is_model
 from frostline.porting.readers.protobuf import Wire
 from frostline.porting.readers.weight_file import WeightFile
 
@@ -23,14 +24,31 @@ if TYPE_CHECKING:
 _METADATA, _MODEL = "keras_metadata.pb", "saved_model.pb"
 
 
-def architecture(file: WeightFile) -> tuple[tuple[SourceLayer, ...], tuple[str, ...]]:
-    """The layers of the SavedModel that a checkpoint belongs to, and notes; nothing if there is none.
+@dataclass(frozen=True)
+class Architecture:
+    """What a SavedModel says of its network; empty if it says nothing.
+
+    Attributes:
+        layers: As of `Source`.
+        inputs: Likewise.
+        outputs: Likewise.
+        notes: Where it comes from, or why it was not read.
+    """
+
+    layers: tuple[SourceLayer, ...] = ()
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def architecture(file: WeightFile) -> Architecture:
+    """The architecture of the SavedModel that a checkpoint belongs to.
 
     Args:
         file: `variables/variables.index` in the folder of the model.
     """
     if (file.path.parent.name, file.path.name) != ("variables", "variables.index"):
-        return (), ()
+        return Architecture()
     for name in (_METADATA, _MODEL):
         path = file.path.parent.parent / name
         if not path.is_file():
@@ -38,10 +56,11 @@ def architecture(file: WeightFile) -> tuple[tuple[SourceLayer, ...], tuple[str, 
         try:
             model = _model(file, path)
             if model is not None:
-                return graph(file, model), (f"The architecture is that of {name}.", *code_in(model))
+                notes = (f"The architecture is that of {name}.", *code_in(model))
+                return Architecture(graph(file, model), *ends(file, model), notes)
         except PortError as error:
-            return (), (f"The architecture in {name} was not read: {error.received}.",)
-    return (), ()
+            return Architecture(notes=(f"The architecture in {name} was not read: {error.received}.",))
+    return Architecture()
 
 
 def _model(file: WeightFile, path: Path) -> dict[str, Any] | None:

@@ -168,21 +168,23 @@ def _assembled(
     if num_copies := sum(role.startswith("copy of") for role in dropped.values()):
         notes.append(f"{num_copies} variables are stored twice, byte for byte; one of each was taken.")
     framework = "keras" if is_keras else "tensorflow"
-    layers, said = architecture(found.file)
+    stated = architecture(found.file)
+    layers = stated.layers
     is_counted = all(_COUNTED.search(variable.path) for variable in variables)
     order = "graph" if layers else "layers" if is_keras and is_counted else "made" if is_keras else "numbers"
     tensors = _by_layers(tensors, layers)
     roles = {name.removesuffix(SUFFIX): role for name, role in dropped.items()}
     return Source(
         "TensorFlow checkpoint", framework, tuple(tensors), order=order, layers=layers, dropped=roles,
-        notes=(*notes, *said),
+        inputs=stated.inputs, outputs=stated.outputs, notes=(*notes, *stated.notes),
     )  # fmt: skip
 
 
 def _by_layers(tensors: Sequence[SourceTensor], layers: Sequence[SourceLayer]) -> list[SourceTensor]:
     """Tensors in the order of their layers; variables do not say which model inside of the model they belong to."""
-    last = Counter(layer.name.rpartition("/")[2] for layer in layers)
-    whole = {name: layer.name for layer in layers if last[name := layer.name.rpartition("/")[2]] == 1}
+    units = dict.fromkeys(layer.unit or layer.name for layer in layers)
+    last = Counter(unit.rpartition("/")[2] for unit in units)
+    whole = {name: unit for unit in units if last[name := unit.rpartition("/")[2]] == 1}
     rank = {layer.name: place for place, layer in reversed(list(enumerate(layers)))}
     named = [t if t.unit in rank else replace(t, unit=whole.get(t.unit, t.unit)) for t in tensors]
     return sorted(named, key=lambda tensor: rank.get(tensor.unit, len(rank)))

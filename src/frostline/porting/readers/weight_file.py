@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     Stamp = tuple[int, int, int, int]
 
+_LONGEST = 600  # letters of what an error says was received
 _CHUNK_BYTES = 1 << 22
 _BLOCK_BYTES = 4_096  # disks and downloads write whole blocks
 _MIN_UNWRITTEN_BYTES = 1 << 16
@@ -169,13 +170,14 @@ class WeightFile(io.RawIOBase):
     def damaged(self, received: str) -> PortError:
         """The error for content that contradicts itself."""
         return PortError(
-            what="The file of weights is damaged, or still being written.", where=str(self.path), received=received,
+            what="The file of weights is damaged, or still being written.", where=str(self.path),
+            received=_clipped(received),
             do="fetch or save the file again, and compare its size or digest with that of its origin.",
         )  # fmt: skip
 
     def refused(self, what: str, received: str, do: str) -> PortError:
         """The error for content that is intact, and is not read on purpose."""
-        return PortError(what=what, where=str(self.path), received=received, do=do)
+        return PortError(what=what, where=str(self.path), received=_clipped(received), do=do)
 
     def readable(self) -> bool:
         """True: `io` asks."""
@@ -239,6 +241,11 @@ def neighbour(file: WeightFile, name: str, first: WeightFile | None = None) -> G
             raise first.changed(other.size)
         file.record(name, other.stamp)
         yield other
+
+
+def _clipped(text: str) -> str:
+    """What was received, which may hold names of any length."""
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
 def digest_of_file(path: Path) -> str:

@@ -13,11 +13,16 @@ from frostline.porting.scaffold.python_text import NotWrittenError
 if TYPE_CHECKING:
     from frostline.porting.readers.contract import Source
 
+_LONGEST = 600  # letters of a reason
 _REMEDY = (
     "write this layer by hand: write the module for a file without it (of ONNX, `onnx.utils.extract_model` cuts a part "
-    "out of a graph, and `onnx.inliner.inline_local_functions` resolves functions), put your own layer where it was, "
-    "and port the whole file into that."
+    "out of a graph), put your own layer where it was, and port the whole file into that."
 )
+
+
+def _shown(text: str) -> str:
+    """A text that may hold names of a file, which may be of any length."""
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
 def module_text(source: Source, path: str, name: str = "Network") -> str:
@@ -36,6 +41,6 @@ def module_text(source: Source, path: str, name: str = "Network") -> str:
     except (NotInterpretedError, NotWrittenError) as error:
         raise PortError(
             what="No module can be written for this network.", where=path,
-            received=str(error).removeprefix("not interpreted: "),
-            do=_REMEDY,
+            received=_shown(str(error).removeprefix("not interpreted: ")),
+            do=getattr(error, "do", "") or _REMEDY,
         ) from error  # fmt: skip

@@ -32,8 +32,21 @@ class {name}(nn.Module):
 '''
 
 
+# What settings of a file raise that contradict each other.
+CONTRADICTIONS = (ValueError, LookupError, TypeError, ArithmeticError, AttributeError, StopIteration)
+
+
 class NotWrittenError(Exception):
-    """A layer that the text of a module cannot have; the text names it."""
+    """A layer that the text of a module cannot have; the text names it.
+
+    Args:
+        text: What is not written.
+        do: What to do instead; empty for what holds of all layers.
+    """
+
+    def __init__(self, text: str, do: str = "") -> None:
+        super().__init__(text)
+        self.do = do
 
 
 def module_source(
@@ -84,6 +97,8 @@ def short(sizes: Sequence[int]) -> str:
 
 def decimal(value: float) -> str:
     """A number as it is written, without the noise of its float32."""
+    if not math.isfinite(value):
+        raise NotWrittenError(f"the number {value}")
     return f"{value:.7g}"
 
 

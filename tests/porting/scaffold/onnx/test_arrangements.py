@@ -14,7 +14,8 @@ FAR = 2**63 - 1
     [
         ("Reshape", (X, numbers([0, -1])), {}, "x.flatten(1)"),
         ("Reshape", (X, numbers([-1, 2])), {}, "x.reshape(-1, 2)"),
-        ("Reshape", (X, Value("s", 1, INT)), {}, "x.reshape(s.tolist())"),
+        ("Reshape", (X, Value("s", 1, INT)), {},
+         "x.reshape([size or x.shape[axis] for axis, size in enumerate(s.tolist())])"),
         ("Flatten", (X,), {"axis": 2}, "x.flatten(0, 1)"), ("Flatten", (Value("x", 2),), {}, "x"),
         ("Transpose", (X,), {"perm": [0, 2, 1]}, "x.transpose(1, 2)"), ("Transpose", (X,), {"perm": [0, 1, 2]}, "x"),
         ("Transpose", (X,), {"perm": [1, 2, 0]}, "x.permute(1, 2, 0)"),

@@ -4,8 +4,10 @@ from pathlib import Path
 import pytest
 
 import frostline as fl
+from frostline.core.errors import PortError
 from frostline.porting.readers.contract import Source, SourceLayer, SourceTensor
 from frostline.porting.readers.formats import open_source
+from frostline.porting.scaffold.module_text import module_text
 from frostline.porting.scaffold.onnx.network import write
 from frostline.porting.scaffold.python_text import NotWrittenError
 from helpers_onnx_operators import written
@@ -86,3 +88,32 @@ def test_numbers_whose_text_is_long_get_a_name():
     source = graph(*long, ("u", "Unsqueeze", ["n6"], ["r"], {"axes": [0]}), ("e", "Reshape", ["x", "r"], ["y"], {}))
     text = write(source, "file", "Network")
     assert max(map(len, text.splitlines()[12:])) < 110
+
+
+@pytest.mark.parametrize(("kind", "text", "remedy"), [
+    ("Loop", "again and again", "as LSTM, GRU or RNN"), ("Scan", "again and again", "torch.onnx.export"),
+    ("If", "runs on a condition", "onnxsim"), ("QLinearConv", "it computes in integers", "before it was quantised"),
+    ("DynamicQuantizeLinear", "it computes in integers", "before it was quantised"),
+])  # fmt: skip
+def test_what_is_refused_says_what_to_do_instead(kind, text, remedy):
+    layers = (
+        SourceLayer("x", "Input", {"output": ["x"], "shape": [1, 3], "dtype": "float32"}),
+        SourceLayer("one", kind, {"input": ["x"], "output": ["y"]}, ("x",)),
+        SourceLayer("y", "Output", {"input": ["y"], "output": []}, ("one",)),
+    )
+    source = Source("ONNX", "onnx", (), "graph", layers)
+    with pytest.raises(PortError) as caught:
+        module_text(source, "file")
+    assert text in caught.value.received
+    assert remedy in caught.value.do
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "other than numbers"])
+def test_inputs_that_pytorch_does_not_compute_with_are_refused(dtype):
+    layers = (
+        SourceLayer("x", "Input", {"output": ["x"], "shape": [1, 3], "dtype": dtype}),
+        SourceLayer("y", "Output", {"input": ["x"], "output": []}, ("x",)),
+    )
+    with pytest.raises(PortError) as caught:
+        module_text(Source("ONNX", "onnx", (), "graph", layers), "file")
+    assert f"the input 'x' in the dtype {dtype}" in caught.value.received

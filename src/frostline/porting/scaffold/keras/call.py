@@ -59,6 +59,11 @@ class Call:
         return self.masks[0] if self.masks else ""
 
     @property
+    def has_masks(self) -> bool:
+        """Whether any step of its inputs may be padding, all of which it needs to know."""
+        return bool(self.mask or any(self.masks))
+
+    @property
     def rank(self) -> int:
         """Axes of its first input, with the batch."""
         return len(self.shapes[0])

@@ -12,7 +12,7 @@ from frostline.porting.scaffold.keras.call import UNKNOWN, Call
 from frostline.porting.scaffold.keras.functions import FUNCTIONS
 from frostline.porting.scaffold.keras.masks import mask_after
 from frostline.porting.scaffold.keras.weighted import WEIGHTED, is_packed
-from frostline.porting.scaffold.python_text import module_source, unused
+from frostline.porting.scaffold.python_text import CONTRADICTIONS, NotWrittenError, module_source, unused
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -74,14 +74,8 @@ class _Writer:
             self._sizes(layer.name), tuple(self._names[one] for one in taken), self._version,
             self._packs_attention, masks,
         )  # fmt: skip
-        if layer.kind in WEIGHTED:
-            made, expression = WEIGHTED[layer.kind](call)
-            self._made |= made
-        elif layer.kind in FUNCTIONS:
-            stands, expression = FUNCTIONS[layer.kind](call)
-            self._made |= {call.name: stands} if stands else {}
-        else:
-            call.refuse()
+        made, expression = _written(call)
+        self._made |= made
         takers = [other for other in self._source.layers if layer.name in other.inputs]
         following = self._source.layers[index + 1] if index + 1 < len(self._source.layers) else None
         is_sole_end = outputs == (layer.name,) and following is None
@@ -98,9 +92,9 @@ class _Writer:
 
     def _taken(self, layer: SourceLayer) -> tuple[list[str], tuple[str, ...]]:
         """The inputs of a layer and their masks: a mask that it was called with, or what is known of each."""
-        names = layer.config.get("names") or ()
-        if layer.kind in TAKES_MASK and "mask" in names:
-            at = list(names).index("mask")
+        names: tuple[str, ...] = layer.config.get("names") or ()
+        if layer.kind in TAKES_MASK and "mask" in names and len(names) == len(layer.inputs):
+            at = names.index("mask")
             taken = [*layer.inputs[:at], *layer.inputs[at + 1 :]]
             return taken, (self._names[layer.inputs[at]],)
         return list(layer.inputs), tuple(self._seen(one, layer) for one in layer.inputs)
@@ -119,6 +113,19 @@ class _Writer:
         sizes = self._sizes(name)
         inner = (sizes[-1], *sizes[1:-1]) if len(sizes) > 3 else sizes[1:]
         return f"(batch, {', '.join(map(str, inner))})"
+
+
+def _written(call: Call) -> tuple[dict[str, str], str]:
+    """What stands in `__init__`, by attribute, and the expression."""
+    try:
+        if call.kind in WEIGHTED:
+            return WEIGHTED[call.kind](call)
+        if call.kind in FUNCTIONS:
+            stands, expression = FUNCTIONS[call.kind](call)
+            return {call.name: stands} if stands else {}, expression
+        call.refuse()
+    except CONTRADICTIONS as error:
+        raise NotWrittenError(f"{call.name} ({call.kind}): {error}") from error
 
 
 def _needed(lines: list[str], outputs: list[str]) -> list[str]:

@@ -273,7 +273,7 @@ def _attention(call: Call) -> Layers:
     places |= {name: at for at, name in enumerate(names) if name}
     query, value, seen = places["query"], places["value"], places.get("key", places["value"])
     texts = [call.inputs[at] for at in (query, seen, value)]
-    masks = [call.masks[at] for at in {value, seen} if call.masks and call.mask is not None and call.masks[at]]
+    masks = [call.masks[at] for at in {value, seen} if call.has_masks and call.masks[at]]
     joined = " & ".join(sorted(set(masks)))
     padding = f"~({joined})" if len(set(masks)) > 1 else f"~{joined}" if masks else ""
     if call.packs_attention:

@@ -43,7 +43,10 @@ def _reshape(node: Node) -> Result:
     else:
         shape = node.given(1)
         if isinstance(shape, Value) and shape.rank != 0:
-            return Value(f"{node.x.atom}.reshape({shape.atom}.tolist())", None, node.x.kind)
+            x, sizes_ = node.x, f"{shape.atom}.tolist()"
+            if not node.integer("allowzero", 0):
+                sizes_ = f"[size or {x.atom}.shape[axis] for axis, size in enumerate({sizes_})]"
+            return Value(f"{x.atom}.reshape({sizes_})", None, x.kind)
         sizes = node.list_of(1)
     if isinstance(given, Numbers):
         known = [one for one in sizes if isinstance(one, int)]
@@ -165,7 +168,12 @@ def _gather(node: Node) -> Result:
 
 def _gather_elements(node: Node) -> Result:
     axis = node.axis(node.integer("axis", 0), node.x.rank)
-    return Value(f"torch.gather({node.x.text}, {axis}, {node.tensor(1).text})", node.x.rank, node.x.kind)
+    return Value(f"torch.gather({node.x.text}, {axis}, {_counted(node, axis)})", node.x.rank, node.x.kind)
+
+
+def _counted(node: Node, axis: int) -> str:
+    """The indices of a node, those that count from the end too, which PyTorch does not take here."""
+    return f"{node.tensor(1).atom} % {node.x.atom}.shape[{axis}]"
 
 
 def _places(node: Node, slot: int) -> str:
@@ -187,7 +195,7 @@ def _scattered_places(node: Node) -> Result:
 def _scattered(node: Node) -> Result:
     function = {"none": "scatter", "add": "scatter_add"}[node.choice("reduction", "none", "none", "add")]
     axis = node.axis(node.integer("axis", 0), node.x.rank)
-    text = f"{node.x.atom}.{function}({axis}, {node.tensor(1).text}, {node.tensor(2).text})"
+    text = f"{node.x.atom}.{function}({axis}, {_counted(node, axis)}, {node.tensor(2).text})"
     return Value(text, node.x.rank, node.x.kind)
 
 
@@ -219,14 +227,17 @@ def _split(node: Node) -> Result:
         return tuple(given.like(one) for one in np.split(given.data, cuts, axis))
     parts = tuple(Value("{}", given.rank, given.kind) for _ in range(count))
     if sizes is not None:
-        return Several(f"{given.atom}.split({sizes if len(set(sizes)) > 1 else sizes[0]}, {axis})", parts)
+        return Several(
+            f"{given.atom}.split({sizes if len(set(sizes)) > 1 or not sizes[0] else sizes[0]}, {axis})", parts
+        )
     return Several(f"{given.atom}.chunk({count}, {axis})", parts)
 
 
 def _expand(node: Node) -> Result:
     given, sizes = node.given(0), node.given(1)
     if isinstance(sizes, Value):
-        return Value(f"{node.x.atom}.expand({sizes.atom}.tolist())", None, given.kind)
+        shape = f"torch.broadcast_shapes({node.x.atom}.shape, {sizes.atom}.tolist())"
+        return Value(f"{node.x.atom}.expand({shape})", None, given.kind)
     wanted = node.list_of(1)
     if isinstance(given, Numbers):
         if all(isinstance(one, int) for one in wanted) and math.prod(int(one) for one in wanted) <= 64:
@@ -326,7 +337,9 @@ def _depth_to_space(node: Node) -> Result:
 
 
 def _space_to_depth(node: Node) -> Result:
-    size = node.integer("blocksize", None)
+    size, mode = node.integer("blocksize", None), node.choice("mode", "DCR", "DCR", "CRD")
+    if mode == "CRD":
+        return Value(f"F.pixel_unshuffle({node.x.text}, {size})", 4, node.x.kind)
     text = (
         f"{node.x.atom}.unflatten(3, (-1, {size})).unflatten(2, (-1, {size})).permute(0, 3, 5, 1, 2, 4).flatten(1, 3)"
     )
@@ -360,9 +373,15 @@ def _constant(node: Node) -> Result:
     return Numbers(given, FLOAT if "float" in name or isinstance(next(iter(given.flat), 0), float) else INT)
 
 
+_FLOAT_TYPES = (1, 10, 11, 16)
+
+
 def _eye_like(node: Node) -> Result:
-    x = node.x
-    return Value(f"torch.eye({x.atom}.shape[0], {part(f'{x.atom}.shape[1]')}, device={node.module.device})", 2)
+    x, shift, dtype = node.x, node.integer("k", 0), node.integer("dtype", 0)
+    sizes = f"{x.atom}.shape[0], {part(f'{x.atom}.shape[1]')}, device={node.module.device}"
+    text = f"torch.ones({sizes}).tril({shift}).triu({shift})" if shift else f"torch.eye({sizes})"
+    is_whole = dtype not in _FLOAT_TYPES if dtype else x.kind == INT
+    return Value(f"{text}.long()", 2, INT) if is_whole else Value(text, 2)
 
 
 SHAPING: dict[str, Callable[[Node], Result]] = {

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import operator
+import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from frostline.porting.scaffold.onnx.node import Given, Node, Result, highest, widest
@@ -24,6 +26,7 @@ from frostline.porting.scaffold.python_text import literal
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+_SIZE = re.compile(r"[\w.]+\.shape\[\d+\]")
 Handler = "Callable[[Node], Result]"
 
 _SIMPLE = {
@@ -35,7 +38,7 @@ _SIMPLE = {
     "Asinh": "torch.asinh({})", "Acosh": "torch.acosh({})", "Atanh": "torch.atanh({})", "Round": "torch.round({})",
     "Det": "torch.det({})",
 }  # fmt: skip
-_BOOLEAN = {"IsNaN": "torch.isnan({})", "IsInf": "torch.isinf({})", "Not": "~{}"}
+_BOOLEAN = {"IsNaN": "torch.isnan({})", "Not": "~{}"}
 # Of numbers that Python computes: what is known is computed, an expression is written so.
 _NUMBERS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "Sqrt": (math.sqrt, "{} ** 0.5"), "Neg": (operator.neg, "-{}"), "Floor": (math.floor, "math.floor({})"),
@@ -60,6 +63,14 @@ def _unary(form: str, kind: str = "") -> Callable[[Node], Result]:
     return apply
 
 
+def _infinite(node: Node) -> Result:
+    signs = bool(node.integer("detect_negative", 1)), bool(node.integer("detect_positive", 1))
+    function = {(True, True): "isinf", (True, False): "isneginf", (False, True): "isposinf"}.get(signs)
+    if function is None:
+        node.refuse("neither sign is looked for")
+    return Value(f"torch.{function}({node.x.text})", node.x.rank, BOOL)
+
+
 def _cast(node: Node) -> Result:
     given, to = node.given(0), node.integer("to", 1)
     kind = BOOL if to == 9 else FLOAT if to in (1, 10, 11, 16) else INT
@@ -72,6 +83,11 @@ def _cast(node: Node) -> Result:
     if given.kind == kind:
         return given
     return Value(f"{given.atom}.{ {BOOL: 'bool', FLOAT: 'float', INT: 'long'}[kind] }()", given.rank, kind)
+
+
+def _cast_like(node: Node) -> Result:
+    to = {BOOL: 9, FLOAT: 1, INT: 7}[node.given(1).kind]
+    return _cast(replace(node, config={**node.config, "to": to}))
 
 
 def _operand(node: Node, value: Given, other: Given) -> str:
@@ -140,7 +156,7 @@ def _power(node: Node) -> Result:
 def _compared(sign: str, compute: Callable[[Any, Any], bool]) -> Callable[[Node], Result]:
     def items(one: Item, other: Item) -> Item:
         for size, known in ((one, other), (other, one)):
-            if isinstance(size, str) and ".shape[" in size and known in (0, -1) and sign == "==":
+            if isinstance(size, str) and _SIZE.fullmatch(size) and known in (0, -1) and sign == "==":
                 return False  # sizes are positive
         return operation(sign, compute)(one, other)
 
@@ -296,6 +312,7 @@ ELEMENTWISE: dict[str, Callable[[Node], Result]] = {
     "Equal": _compared("==", operator.eq), "Greater": _compared(">", operator.gt), "Less": _compared("<", operator.lt),
     "GreaterOrEqual": _compared(">=", operator.ge), "LessOrEqual": _compared("<=", operator.le),
     "Max": _extremes("maximum", max, "min"), "Min": _extremes("minimum", min, "max"),
+    "IsInf": _infinite, "CastLike": _cast_like,
     "Cast": _cast, "Clip": _clip, "Where": _where, "LeakyRelu": _leaky, "Elu": _elu, "Celu": _elu, "Selu": _selu,
     "Gelu": _gelu, "HardSigmoid": _hard_sigmoid, "Softplus": _softplus, "Swish": _swish,
     "ThresholdedRelu": _thresholded, "Shrink": _shrunk, "Identity": _passed, "Dropout": _dropout,

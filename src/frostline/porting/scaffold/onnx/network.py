@@ -6,12 +6,13 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from frostline.porting.readers.onnx_graph import OTHER
 from frostline.porting.scaffold.onnx.lines import Lines
 from frostline.porting.scaffold.onnx.node import Node, Several
 from frostline.porting.scaffold.onnx.operators import OPERATORS
 from frostline.porting.scaffold.onnx.values import BOOL, FLOAT, INT, Numbers, Value, numbers
 from frostline.porting.scaffold.onnx.weights import Weights
-from frostline.porting.scaffold.python_text import NotWrittenError, identifier, module_source
+from frostline.porting.scaffold.python_text import CONTRADICTIONS, NotWrittenError, identifier, module_source
 
 if TYPE_CHECKING:
     from frostline.porting.readers.contract import Source, SourceLayer, SourceTensor
@@ -84,7 +85,7 @@ class _Writer:
             return
         try:
             result = OPERATORS[layer.kind](node)
-        except (ValueError, IndexError, TypeError, KeyError, OverflowError, ZeroDivisionError) as error:
+        except CONTRADICTIONS as error:
             raise NotWrittenError(f"the node {layer.name!r} ({layer.kind}): {error}") from error
         hint = _readable(layer)
         if isinstance(result, Several):
@@ -137,13 +138,32 @@ class _Writer:
                 bias, before = self._tensors.get(names[1 - slot]), made.get(name)
                 if bias is None or before is None or before.kind != "MatMul" or name in self._outputs:
                     continue
-                weight = self._tensors.get(before.config["input"][1])
+                weight = next((self._tensors.get(one) for one in before.config["input"][1:2]), None)
                 if weight and (weight.unit, bias.leaf) == (bias.unit, "bias") and self._uses[name] == 1:
                     biases[id(before)], merged[id(layer)] = bias, slot
         return biases, merged
 
 
+_FOREIGN = ("uint16", "uint32", "uint64", OTHER)
 _LONG = 48  # letters of an expression that may stand inside of another
+
+
+_QUANTISED = frozenset((
+    "ConvInteger", "MatMulInteger", "QLinearConv", "QLinearMatMul", "DynamicQuantizeLinear", "QuantizeLinear",
+    "QLinearAdd", "QLinearMul", "QLinearGlobalAveragePool", "QLinearAveragePool", "QLinearConcat", "QLinearSigmoid",
+    "QLinearLeakyRelu", "QLinearSoftmax", "QGemm", "DynamicQuantizeMatMul", "MatMulIntegerToFloat", "QAttention",
+))  # fmt: skip
+_FLOATS = (
+    "pass the network as it was before it was quantised: the file that the quantiser was given, or a new export of the "
+    "model in float32. Weights alone that are stored as integers (DequantizeLinear) are read."
+)
+_WITHOUT = (
+    "export the network again so that nothing is left to be repeated: a loop over a fixed number of steps unrolled "
+    "(`torch.onnx.export` does so for a model that is traced), one over a sequence as LSTM, GRU or RNN; or write the "
+    "module for a file without that part, put your own layer where it was, and port the whole file into that.",
+    "let a tool compute the condition: `onnxsim model.onnx out.onnx --overwrite-input-shape NAME:1,3,224,224` does, "
+    "where it depends on shapes alone; or export the network again with the branch that you need.",
+)
 
 
 def _check(layer: SourceLayer) -> None:
@@ -151,13 +171,19 @@ def _check(layer: SourceLayer) -> None:
     domain = layer.config.get("domain", "")
     named = f"the node {layer.name!r} ({domain}{'.' if domain else ''}{layer.kind})"
     if layer.kind in _CONTROL:
-        raise NotWrittenError(f"{named}: a part of the graph that runs on a condition, or again and again")
+        raise NotWrittenError(
+            f"{named}: a part of the graph that runs on a condition, or again and again", _WITHOUT[layer.kind == "If"]
+        )
+    if layer.kind in _QUANTISED:
+        raise NotWrittenError(f"{named}: it computes in integers", _FLOATS)
     if domain not in ("", "ai.onnx") or layer.kind not in OPERATORS:
         raise NotWrittenError(named)
 
 
 def _rank_and_kind(one: SourceLayer) -> tuple[int | None, str]:
     dtype = one.config.get("dtype", "float32")
+    if dtype in _FOREIGN:
+        raise NotWrittenError(f"the input {one.name!r} in the dtype {dtype}, in which PyTorch computes next to nothing")
     kind = BOOL if dtype == "bool" else INT if "int" in dtype else FLOAT
     return (len(one.config["shape"]) or None), kind
 

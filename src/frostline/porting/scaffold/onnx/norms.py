@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from frostline.porting.scaffold.onnx.arrangements import SHAPING
@@ -41,6 +42,8 @@ def _batch_norm(node: Node) -> Result:
     weights = _weights(node, 1, 2, 3, 4)
     if weights is not None and x.rank in (2, 3, 4, 5):
         momentum = 1 - node.number("momentum", 0.9)
+        if not math.isfinite(momentum):
+            node.refuse(f"momentum {1 - momentum}")
         more = "" if abs(momentum - 0.1) < 1e-6 else f", momentum={momentum:.3g}"
         more = (f", eps={eps}" if eps != "1e-05" else "") + more
         made = f"nn.BatchNorm{max(x.rank - 2, 1)}d({weights[0].shape[0]}{more})"
@@ -116,11 +119,14 @@ def _prelu(node: Node) -> Result:
     slope, x = node.weight(1), node.x
     if slope is not None and slope.shape and set(slope.shape[1:]) <= {1} and (x.rank or 0) > 1:
         # The slopes lie along the second axis, that of the channels, if one axis stands before theirs; or are one.
-        is_of_channels = x.rank == len(slope.shape) + 1 or slope.shape[0] == 1
+        # Before version 7 of the operators they always did.
+        is_of_channels = x.rank == len(slope.shape) + 1 or slope.shape[0] == 1 or node.opset < 7
         made, held = f"nn.PReLU({slope.shape[0]})", {"slope": Held(slope, "weight")}
         found = node.module.weighted(made, held) if is_of_channels else None
         if found:
             return Value(f"{found}({x.text})", x.rank)
+    if node.opset < 7:
+        node.refuse("slopes that are no layer's, of an old version of the operator")
     return Value(f"torch.where({x.atom} > 0, {x.text}, {node.tensor(1).atom} * {x.atom})", x.rank)
 
 

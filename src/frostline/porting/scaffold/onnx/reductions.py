@@ -84,9 +84,10 @@ def _top(node: Node) -> Result:
     x = node.x
     count = str(node.list_of(1)[0]) if node.has(1) else str(node.integer("k", None))
     axis = node.axis(node.integer("axis", -1), x.rank)
-    more = "" if node.integer("largest", 1) else ", largest=False"
-    more += "" if node.integer("sorted", 1) else ", sorted=False"
-    return Several(f"{x.atom}.topk({count}, {axis}{more})", (Value("{}", x.rank, x.kind), Value("{}", x.rank, INT)))
+    more = ", descending=True" if node.integer("largest", 1) else ""
+    kept = f"{{}}.narrow({axis}, 0, {count})"  # of equal values the first: `topk` takes any
+    values = (Value(kept, x.rank, x.kind), Value(kept, x.rank, INT))
+    return Several(f"{x.atom}.sort(dim={axis}{more}, stable=True)", values)
 
 
 def _cumulated(node: Node) -> Result:
@@ -121,7 +122,7 @@ def product(node: Node) -> Value:
 
 def _normalized(node: Node) -> Result:
     axis, order = node.axis(node.integer("axis", -1), node.x.rank), node.integer("p", 2)
-    return Value(f"F.normalize({node.x.text}, p={order}, dim={axis}, eps=0)", node.x.rank)
+    return Value(f"F.normalize({node.x.text}, p={order}, dim={axis}, eps=1e-30)", node.x.rank)
 
 
 def _local_response(node: Node) -> Result:

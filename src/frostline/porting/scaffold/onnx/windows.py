@@ -159,6 +159,11 @@ def _resize(node: Node) -> Result:
     if not all(axis in given for axis in inner) or not 1 <= len(inner) <= 3:
         node.refuse("it does not resize all axes behind the channels")
     wanted = [given[axis] for axis in inner]
+    place = node.config.get("coordinate_transformation_mode", "half_pixel")
+    if scales and place == "align_corners" and any(one != int(one) for one in wanted):
+        node.refuse("corners aligned by scales that are no whole numbers")
+    if place == "pytorch_half_pixel" and mode != "nearest" and 1 in wanted and sizes:
+        node.refuse("an axis of size 1 by 'pytorch_half_pixel'")
     how = _interpolation(node, mode, old, [float(one) for one in wanted] if scales else [], len(inner))
     told = ", ".join(literal(one) if isinstance(one, float) else str(one) for one in wanted)
     text = f"{'scale_factor' if scales else 'size'}=({told}{',' if len(wanted) == 1 else ''})"

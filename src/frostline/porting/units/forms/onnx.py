@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 def apart(unit: SourceUnit) -> list[SourceUnit]:
     """The directions of a recurrent node as units of their own."""
-    if not {"W", "R"} <= set(unit.leaves):
+    shapes = {leaf: tensor.shape for leaf, tensor in unit.leaves.items()}
+    counts = {shape[:1] for shape in shapes.values()}
+    is_sound = len(counts) == 1 and counts <= {(1,), (2,)} and len(shapes.get("B", (1, 1))) == 2
+    if not {"W", "R"} <= set(unit.leaves) or not is_sound:
         return [unit]
     made: list[SourceUnit] = []
     for index in range(unit.leaves["W"].shape[0]):
