@@ -60,6 +60,7 @@ def test_layers_that_do_not_fit_the_packed_one_are_none():
     units = {f"x/{role}": {"weight": numbers(4, 6)} for role in "qkv"}
     assert packed_into(nn.Linear(6, 13, bias=False), "torch", units)[1] is None
     assert packed_into(nn.Linear(6, 12, bias=False), "keras", units)[1] is None
+    assert packed_into(nn.Linear(6, 12, bias=False), "torch", {**units, "x/q": {"weight": numbers(5)}})[1] is None
     with_bias = {name: {**one, "bias": numbers(4)} for name, one in units.items()}
     assert packed_into(nn.Linear(6, 12, bias=False), "torch", with_bias)[1] is None
 

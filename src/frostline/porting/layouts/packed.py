@@ -97,12 +97,12 @@ def _joined(
 ) -> list[Move]:  # fmt: skip
     """The moves into one matrix and its bias; none if something does not fit."""
     weight = target.tensors.get(owns[0])
-    if weight is None or weight.ndim != 2:
+    if weight is None or weight.ndim != 2 or not weight.numel():
         return []
     rows, columns = weight.shape
     held = [max((tensor.shape for tensor in unit.parts[name].leaves.values()), key=len, default=()) for name in names]
     sizes = [torch.Size(shape).numel() // columns for shape in held]
-    if sum(sizes) != rows:
+    if sum(sizes) != rows or 0 in sizes:
         return []
     weights: list[Move] = []
     biases: list[Move] = []

@@ -61,7 +61,7 @@ def _apart(
     unit: SourceUnit, linear: Sequence[Shape], biases: Mapping[str, SourceTensor], lacks: set[Shape], spare: set[Shape]
 ) -> list[SourceUnit]:  # fmt: skip
     roles, shape = projections.roles_of(unit.name), _matrix(unit)
-    if not roles or len(shape) != 2 or _either_way(shape) not in spare or unit.parts:
+    if not roles or len(shape) != 2 or 0 in shape or _either_way(shape) not in spare or unit.parts:
         return [unit]
     for rows, columns in dict.fromkeys((shape, shape[::-1])):
         axis = _axis(unit, rows, columns)
