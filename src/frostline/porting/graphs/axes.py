@@ -210,7 +210,7 @@ def _parts_of_its_own(factor: Factor, cuts: Cuts) -> Iterator[Part]:
         cut: role for cut, role in cuts.get(origin, {}).items() if cut[0] >= factor.stride and cut[0] * cut[1] <= stop
     }
     role = BROKEN if origin.role == JOINED else origin.role
-    divided = {cut for cut, shown in known.items() if shown == UNKNOWN and any(_is_in(one, cut) for one in known)}
+    divided = {cut for cut, shown in known.items() if shown == UNKNOWN and any(is_in(one, cut) for one in known)}
     if divided and role != BROKEN:  # nothing is known of the whole, and something of its parts
         known, role = {cut: shown for cut, shown in known.items() if cut not in divided}, UNKNOWN
     for (stride, size), told in sorted(known.items(), reverse=True):
@@ -225,7 +225,7 @@ def _parts_of_its_own(factor: Factor, cuts: Cuts) -> Iterator[Part]:
         yield Part(stop // factor.stride, role, (*origin.place, -factor.stride))
 
 
-def _is_in(cut: tuple[int, int], other: tuple[int, int]) -> bool:
+def is_in(cut: tuple[int, int], other: tuple[int, int]) -> bool:
     """Whether a part of an axis, as stride and size, is a part of another one."""
     return cut != other and cut[0] >= other[0] and cut[0] * cut[1] <= other[0] * other[1]
 

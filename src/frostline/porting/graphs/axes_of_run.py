@@ -25,6 +25,7 @@ from frostline.porting.graphs.axes import (
     Origin,
     Part,
     cut_as,
+    is_in,
     is_last,
     is_odd,
     of_role,
@@ -215,13 +216,18 @@ class AxesOfRun:
             self.doubt_unknown(axes)
         is_alone = is_sure and len(axes[at]) == 1  # parts of several have been turned: their order is not that of roles
         for factor in _pieces(axes[at]):
-            is_at_end = factor is axes[at][-1] and factor.stride == 1
+            is_at_end = factor is axes[at][-1] and factor.stride == 1 and not self._is_divided(factor)
             if is_sure or factor.origin.role == CHANNELS or factor.origin.is_aligned or factor.origin.is_same:
                 self.show((factor,), CHANNELS if is_alone or is_at_end else UNKNOWN)
         is_told = is_sure or UNKNOWN not in {one.origin.role for one in axes[at]}
         for index, axis in enumerate(axes):
             if index != at and is_told:
                 self.show(axis, PLACE)
+
+    def _is_divided(self, factor: Factor) -> bool:
+        """Whether parts of it have shown something: they may be sides of a map."""
+        cut = (factor.stride, factor.size)
+        return any(is_in(one, cut) for one in self._cuts.get(factor.origin, ()))
 
     def touch(self, axes: Axes, at: int | None = None) -> bool:
         """An operation treats one axis otherwise than the others: features that were cut into axes may be a map.

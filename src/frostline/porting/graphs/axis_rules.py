@@ -169,7 +169,8 @@ def _indexed(run: AxesOfRun, call: Call) -> list[Axes] | None:
     index = (*index[:at], *rest, *index[at + 1 :])
     cut = [at for at, one in enumerate(one for one in index if one is not None)
            if isinstance(one, slice) and one != slice(None)]  # fmt: skip
-    if not all(run.touch(axes, at) for at in cut):
+    picked = [at for at, one in enumerate(one for one in index if one is not None) if isinstance(one, int)]
+    if not all([run.touch(axes, at) for at in cut] + [_is_followed(run, axes, at) for at in picked]):
         return _broken(run, call, axes)
     made: list[Axis] = []
     left = list(axes)
@@ -185,9 +186,18 @@ def _indexed(run: AxesOfRun, call: Call) -> list[Axes] | None:
     return [tuple(made)]
 
 
+def _is_followed(run: AxesOfRun, axes: Axes, at: int) -> bool:
+    """Whether one entry along an axis can be; where all of a value is cut features, they may be a map."""
+    is_of_one = len({one.origin for axis in axes[1:] for one in axis}) == 1
+    return run.touch(axes, at) if len(axes) > 3 and is_of_one else True
+
+
 def _unbound(run: AxesOfRun, call: Call) -> list[Axes]:
     axes = list(run.of(call.known[0]))
-    del axes[call.given("dim", 1, 0)]
+    at = call.given("dim", 1, 0) % len(axes)
+    if not _is_followed(run, tuple(axes), at):
+        return _broken(run, call, tuple(axes))
+    del axes[at]
     return [tuple(axes)] * len(call.made)
 
 
@@ -214,7 +224,7 @@ def _joined(run: AxesOfRun, call: Call) -> list[Axes]:
     parts = [run.of(one)[axis] for one in known]
     place = next((part[0].origin.place for part in parts if part), (call.number, axis % len(shape)))
     if all(len(part) <= 1 and not any(one.origin.role == JOINED for one in part) for part in parts):
-        roles = {part[0].origin.role for part in parts if part}
+        roles = {role_over(part) for part in parts if part}
         role = roles.pop() if len(roles) == 1 else BROKEN if BROKEN in roles else UNKNOWN
         origin = Origin(shape[axis], role, place, parents=tuple(part for part in parts if part), is_same=True)
     elif len(known) == len(pieces):
