@@ -31,6 +31,7 @@ MODES = (
     "lying names",
     "renamed",
     "shuffled",
+    "partial",
     "traps",
     "scaffold",
     "peers",

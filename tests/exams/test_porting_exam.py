@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from exams.porting.__main__ import MODES
 from exams.porting.by_hand import by_hand
 from exams.porting.networks import COUNTERPARTS
 from exams.porting.renaming import rename
-from exams.porting.report import counts, left_out, not_exact, summary
+from exams.porting.report import MEANINGS, counts, left_out, not_exact, summary
 from exams.porting.scaffolds import _error
 from exams.porting.stored import LIMIT, Stored, stored
 from exams.porting.tasks import by_rules, check, files, filled, judged, renamings
@@ -137,6 +138,10 @@ def test_the_page_counts_what_is_wrong():
     assert second == f"  golden, {WRONG}: keras/gru model.keras, error 5.0e-01"
     assert [line.split("|")[2].strip() for line in counts(verdicts)[2:]] == ["2", "1", "1"]
     assert [line.split("|")[2].strip() for line in not_exact(verdicts)[2:]] == ["golden"]
+
+
+def test_every_mode_has_a_line_on_the_page():
+    assert {*MODES} - {"peers"} == {*MEANINGS} - {"weightbridge", "onnx2torch", "onnx2pytorch"}
 
 
 def test_the_rules_by_hand_are_part_of_the_page():
