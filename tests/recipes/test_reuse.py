@@ -83,8 +83,8 @@ def test_nothing_is_changed_where_no_weight_fits(tmp_path):
     [(gzip.compress(b"weights"), "does not hold weights: it is compressed by gzip", "gunzip"),
      (b"version https://git-lfs.github.com/spec/v1", "it is a pointer of Git LFS", "git lfs pull"),
      (b"\n <!DOCTYPE html><html>", "it is a web page", "download"),
-     (b"hi", "of no format that is read", "as its framework"),
-     (b"", "of no format that is read", "as its framework"), (b"\x80\x02hi there", "is damaged", "again"),
+     (b"hi", "format of this file is unknown", "as its framework"),
+     (b"", "format of this file is unknown", "as its framework"), (b"\x80\x02hi there", "is damaged", "again"),
      (b"PK\x03\x04 and no more", "is damaged", "again")],
 )  # fmt: skip
 @pytest.mark.parametrize("ending", [".pt", ".bin"])

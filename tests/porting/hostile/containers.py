@@ -40,9 +40,15 @@ def arrays(**named: np.ndarray) -> bytes:
 WHOLE = tensors({"a.weight": ENTRY}, b"1234")
 raw(1, "a pickle named .safetensors", pickle.dumps({"a": System()}), "(posix|nt).system", name="m.safetensors")
 raw(1, "a zip archive named .h5", arrays(a=np.ones(2)), "", name="m.h5", reads="NumPy")
-raw(1, "a web page named .pt", b"<!DOCTYPE html><html>" + bytes(100), "no format that is read|a web page", name="m.pt")
+raw(
+    1,
+    "a web page named .pt",
+    b"<!DOCTYPE html><html>" + bytes(100),
+    "format .* unknown|a web page",
+    name="m.pt",
+)
 raw(2, "bytes after a safetensors file", WHOLE + b"PK\5\6" + bytes(18), DAMAGED)
-raw(2, "bytes before a zip archive", b"GIF89a" + arrays(a=np.ones(2)), "no format that is read|damaged")
+raw(2, "bytes before a zip archive", b"GIF89a" + arrays(a=np.ones(2)), "format .* unknown|damaged")
 raw(2, "bytes after a zip archive", arrays(a=np.ones(2)) + b"\0", DAMAGED)
 raw(2, "two networks in one ONNX file", (FILES / "onnx" / "exported.onnx").read_bytes() * 2, DAMAGED)
 
@@ -220,14 +226,14 @@ def _variance(folder: Path) -> Path:
     return folder / "a"
 
 
-@built(10, "a header of 100 MB", "no format that is read|damaged")
+@built(10, "a header of 100 MB", "format .* unknown|damaged")
 def _large_header(folder: Path) -> Path:
     (folder / "a").write_bytes(struct.pack("<Q", 10**8 + 1) + b'{"a":')
     os.truncate(folder / "a", 10**8 + 100)
     return folder / "a"
 
 
-raw(10, "a header that is a list", tensors(b"[]"), "no format that is read")
+raw(10, "a header that is a list", tensors(b"[]"), "format .* unknown")
 raw(10, "a header that is not UTF-8", tensors(b'{"\xff": 1}'), DAMAGED)
 raw(10, "JSON nested 10^5 deep", tensors(b'{"a":' + b"[" * 100_000), DAMAGED)
 _TWO = {"a": ENTRY, "b": {**ENTRY, "data_offsets": [0, 4]}}

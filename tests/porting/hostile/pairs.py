@@ -67,7 +67,7 @@ def _proven(path: Path) -> None:
         raise
     else:
         torch.testing.assert_close(model(x), wanted)
-        raise PortError(what="right", where="", received="", do="")
+        raise PortError(what="right", where="the module", received="the outputs", do="nothing")
 
 
 @built(

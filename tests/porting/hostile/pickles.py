@@ -42,7 +42,7 @@ raw(22, "2,000 marks", b"\x80\x02" + b"(" * 2_000 + b".", DAMAGED)
 raw(22, "an integer of 2 GB", b"\x80\x02\x8b\xff\xff\xff\x7f.", DAMAGED)
 raw(22, "a text of 4 GB", b"\x80\x02X\xff\xff\xff\xffabc.", DAMAGED)
 raw(22, "a tuple in a tuple, 10^5 deep, as a key", b"\x80\x02})" + b"\x85" * 100_000 + b"K\x01s.", MORE)
-raw(22, "protocol 0", pickle.dumps({"a": 1}, 0), "no format that is read")
+raw(22, "protocol 0", pickle.dumps({"a": 1}, 0), "format .* unknown")
 raw(22, "8 MB of memos", b"\x80\x02}" + b"".join(b"r" + struct.pack("<I", at) for at in range(1_600_000)) + b".",
     "damaged|no named tensors")  # fmt: skip
 raw(22, "32 MB of empty lists", b"\x80\x02" + b"]0" * (1 << 24) + b"}.", "damaged|opcodes")
