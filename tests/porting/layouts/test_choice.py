@@ -1,3 +1,6 @@
+from dataclasses import replace
+
+import pytest
 from torch import nn
 
 from frostline.porting.layouts.choice import moves
@@ -25,3 +28,13 @@ def test_the_layouts_are_those_of_the_framework():
     (torch,) = source_units(source_of("torch", {"u": {"weight": numbers(3, 3)}}))
     assert moves(keras, target)[0].text() == "(in, out) to (out, in)"
     assert moves(torch, target)[0].text() == "as it is"
+
+
+@pytest.mark.parametrize("framework", ["keras", "flax", "torch", "onnx", "paddle", "mxnet", "numpy"])
+def test_of_a_layer_whose_weight_is_shared_the_bias_alone_is_assigned(framework):
+    (target,) = target_units(nn.Sequential(nn.Linear(3, 5)))
+    rest = replace(target, tensors={"bias": target.tensors["bias"]})
+    (dense,) = source_units(source_of(framework, {"u": {"kernel": numbers(3, 5), "bias": numbers(5)}}))
+    assert moves(dense, rest) is None
+    (bias,) = source_units(source_of(framework, {"u": {"bias": numbers(5)}}))
+    assert [move.target for move in moves(bias, rest)] == ["bias"]

@@ -63,15 +63,21 @@ def _moves(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
     if unit.parts and isinstance(target.module, (nn.Linear, nn.MultiheadAttention)):
         return packed.moves(unit, target, _moves)
     rules = _BY_FRAMEWORK.get(unit.framework, _unknown)
-    found = rules(unit, target) if is_layer(target.module) else None
+    is_whole = is_layer(target.module) and not _is_rest(target)
+    found = rules(unit, target) if is_whole else None
     if unit.framework == "keras" and set(unit.leaves) in ({"mean"}, {"variance"}):
         return keras.statistic(unit, target) if keras.is_statistic(unit, target) else None
-    if found is None and not is_layer(target.module) and len(unit.leaves) == len(target.tensors) == 1:
+    if found is None and not is_whole and len(unit.leaves) == len(target.tensors) == 1:
         leaf, own = next(iter(unit.leaves)), next(iter(target.tensors))
         is_last = unit.framework in CHANNELS_LAST
         layout = channels_first(unit.leaves[leaf].shape, tuple(target.tensors[own].shape)) if is_last else SAME
         found = assemble(unit, target, {leaf: (own, layout)})
     return found
+
+
+def _is_rest(target: TargetUnit) -> bool:
+    """True if the weight of the layer is shared with another layer, and the file stores it there alone."""
+    return "weight" in target.module._parameters and "weight" not in target.tensors
 
 
 def _unknown(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
