@@ -24,7 +24,9 @@ from frostline.porting import Certificate as Certificate
 from frostline.recipes import checkup as checkup
 from frostline.recipes import fit as fit
 from frostline.recipes import heal as heal
+from frostline.recipes import load as load
 from frostline.recipes import port as port
+from frostline.recipes import predict as predict
 from frostline.recipes import reuse as reuse
 from frostline.splitting import Split as Split
 from frostline.splitting import split as split
@@ -58,7 +60,9 @@ __all__ = [
     "fit",
     "freeze",
     "heal",
+    "load",
     "port",
+    "predict",
     "remedies",
     "replace_head",
     "reuse",

@@ -26,7 +26,7 @@ PUBLIC = {
     "AmbiguousPortError", "CacheError", "CachedDataset", "Certificate", "DataError", "Diagnosis", "FeatureCache",
     "Finding", "FitResult", "FreezeSummary", "FrontierTensor", "FrostlineError", "Healing", "LayerNotFound",
     "Monitor", "NotCacheable", "PortError", "ReuseSummary", "Split", "SplitError", "checkup", "data", "fit", "freeze",
-    "heal", "port", "remedies", "replace_head", "reuse", "split", "thaw",
+    "heal", "load", "port", "predict", "remedies", "replace_head", "reuse", "split", "thaw",
 }  # fmt: skip
 
 OPTIONS = {
@@ -34,6 +34,7 @@ OPTIONS = {
     "fit": {"--model", "--weights", "--freeze", "--val", "--val-share", "--epochs", "--batch-size", "--lr", "--seed",
             "--optimizer", "--scheduler", "--patience", "--metric", "--class-weights", "--label-smoothing", "--head",
             "--size", "--mean", "--std", "--out", "--resume", "--no-cache", "--heal", "--certificate", "--json"},
+    "predict": {"--batch-size", "--json"},
     "inspect": {"--model", "--freeze", "--weights", "--certificate", "--size", "--mean", "--std", "--json"},
     "checkup": {"--weights", "--batch-size", "--lr", "--steps", "--seed", "--certificate", "--size", "--mean", "--std",
                 "--json"},

@@ -11,6 +11,7 @@ from exams.fuzz.public import (
     data_doors,
     layer_doors,
     port_doors,
+    run_doors,
     splitting_doors,
     training_doors,
 )
@@ -18,7 +19,16 @@ from exams.fuzz.public.doors import Door
 from exams.fuzz.public.pools import Call, Pool
 from exams.fuzz.public.verdicts import AMBIENT, Verdict
 
-_MODULES = (layer_doors, splitting_doors, caching_doors, training_doors, data_doors, command_doors, port_doors)
+_MODULES = (
+    layer_doors,
+    splitting_doors,
+    caching_doors,
+    training_doors,
+    data_doors,
+    command_doors,
+    port_doors,
+    run_doors,
+)
 DOORS: dict[str, Door] = {door.name: door for module in _MODULES for door in module.DOORS}
 _ODD = (0, 1, 1, 1, 2, 2)  # how many odd values a call has, as often
 _AMBIENT = 0.1  # of the calls come from an odd state of the process

@@ -15,6 +15,7 @@ from exams.fuzz.public.datasets import CLASSES, X
 from exams.fuzz.public.doors import GENERATORS, Door
 from exams.fuzz.public.layer_doors import SOURCES
 from exams.fuzz.public.pools import UNSET, Make, Pool, World, constants
+from exams.fuzz.public.run_doors import RUNS
 from exams.fuzz.public.scalars import PATHS
 from frostline.cli.main import app
 
@@ -105,6 +106,12 @@ PICTURES = {
     "mean": _texts(**{UNSET: "", "three": "0.5,0.5,0.5", "two": "0,0", "nan": "nan,0,0", "text": "red"}),
     "std": _texts(**{UNSET: "", "three": "1,1,1", "zero": "0,1,1", "inf": "inf,1,1", "empty": ""}),
 }
+
+
+def _as_texts(pool: Pool) -> Pool:
+    return Pool({k: _text(v) for k, v in pool.sane.items()}, {k: _text(v) for k, v in pool.odd.items()})
+
+
 FLAG = Pool(constants({UNSET: "", "on": ""}))
 # Weights of PyTorch are copied, and have no certificate: every file for one is odd.
 CERTIFICATE = Pool(constants({UNSET: ""}), {"new": lambda w: str(w.folder / "c.json"), **_PATHS})
@@ -221,6 +228,7 @@ DOORS: list[Door] = [
         },
         5,
     ),
+    door("predict", {"RUN": _as_texts(RUNS), "DATA": DATA, "batch_size": SIZES, "json": FLAG}, 2),
     door("cache ls", {"cache": ROOT, "json": FLAG}),
     door("cache verify", {"cache": ROOT, "json": FLAG}),
     door("cache purge", {"cache": ROOT, "recipe": RECIPE, "yes": FLAG, "json": FLAG}),

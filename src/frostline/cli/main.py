@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from frostline.cli.models import as_transform, build_model, load_data
-from frostline.cli.output import errors_in_four_parts, show, table
+from frostline.cli.output import csv_text, errors_in_four_parts, show, table
 from frostline.core.arguments import as_path, as_seed
 from frostline.core.errors import DataError
 from frostline.core.restore import seed_generators
+from frostline.recipes.models import as_transform, build_model, load_data
 
 if TYPE_CHECKING:
     from frostline.caching import FeatureCache
@@ -113,6 +113,23 @@ def fit(
             patience=patience, metric=metric, class_weights=class_weights, label_smoothing=label_smoothing, head=head,
         )  # fmt: skip
         show(result, result.text(), as_json=as_json)
+
+
+@app.command()
+def predict(
+    run: Annotated[str, typer.Argument(help="The folder of a run: what --out named.")],
+    data: Annotated[str, typer.Argument(help="An image, a folder of images; or .npz / .safetensors.")],
+    batch_size: int = 64, as_json: Json = False,
+) -> None:  # fmt: skip
+    """Predict the classes of new samples; one CSV row each: sample, label, probabilities."""
+    from frostline.recipes.predict import load
+    from frostline.recipes.predict import predict as predicted
+
+    with errors_in_four_parts(as_json=as_json):
+        loaded = load(run)
+        found = predicted(loaded, data, batch_size=batch_size)
+        rows = [(one.sample, one.label, *(f"{p:.6f}" for p in one.probabilities.values())) for one in found]
+        show({"predictions": found}, csv_text([("sample", "label", *loaded.classes), *rows]), as_json=as_json)
 
 
 @app.command()

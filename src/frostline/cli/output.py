@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import math
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from typing import Any
@@ -60,6 +62,13 @@ def errors_in_four_parts(*, as_json: bool) -> Generator[None]:
         else:
             sys.stderr.write(f"{FrostlineError(**parts)}\n")
         raise typer.Exit(INTERRUPTED) from None
+
+
+def csv_text(rows: Sequence[Sequence[str]]) -> str:
+    """Rows as CSV (RFC 4180), without a line break at the end."""
+    file = io.StringIO()
+    csv.writer(file, lineterminator="\n").writerows(rows)
+    return file.getvalue().removesuffix("\n")
 
 
 def table(rows: list[tuple[str, ...]], header: tuple[str, ...]) -> str:

@@ -84,19 +84,34 @@ def load_arrays(path: str | Path) -> Arrays:
         DataError: If the file cannot be read, or lacks one of the two.
     """
     path = as_path("load_arrays", "path", path)
+    found, names = _load(path)
+    inputs, targets = found[_named(found, _INPUT_NAMES, path)], _named(found, _TARGET_NAMES, path)
     try:
-        found, names = _load_npz(path) if path.suffix == ".npz" else (load_file(path), {})
+        return Arrays(inputs, _as_indices(found[targets]), names.get(targets))
+    except DataError as error:
+        raise DataError(what=error.what, where=str(path), received=error.received, do=error.do) from None
+
+
+def load_inputs(path: Path) -> Tensor:
+    """The inputs (N, ...) of a file of arrays, with or without targets beside them.
+
+    Raises:
+        DataError: If the file cannot be read, or has no array of inputs.
+    """
+    found, _ = _load(path)
+    inputs = found[_named(found, _INPUT_NAMES, path)]
+    return inputs.float() if inputs.dtype == torch.float64 else inputs
+
+
+def _load(path: Path) -> tuple[dict[str, Tensor], dict[str, tuple[str, ...]]]:
+    try:
+        return _load_npz(path) if path.suffix == ".npz" else (load_file(path), {})
     except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, SafetensorError) as error:
         raise DataError(
             what="Cannot read arrays from this file.", where=str(path),
             received=f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}",
             do="pass an .npz (numbers only, no Python objects) or a .safetensors file.",
         ) from error  # fmt: skip
-    inputs, targets = found[_named(found, _INPUT_NAMES, path)], _named(found, _TARGET_NAMES, path)
-    try:
-        return Arrays(inputs, _as_indices(found[targets]), names.get(targets))
-    except DataError as error:
-        raise DataError(what=error.what, where=str(path), received=error.received, do=error.do) from None
 
 
 def _load_npz(path: Path) -> tuple[dict[str, Tensor], dict[str, tuple[str, ...]]]:

@@ -79,16 +79,8 @@ class ImageFolder:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> tuple[Any, int]:
-        from PIL import Image, UnidentifiedImageError
-
         path = self.paths[index]
-        try:
-            with Image.open(path) as image:
-                plain = _to_rgb(image, path, self._background, self._range)
-        except (OSError, UnidentifiedImageError, ValueError, SyntaxError) as error:
-            raise _wrong("An image cannot be read.", str(path), f"{type(error).__name__}: {error}",
-                         "repair or remove the file.") from error  # fmt: skip
-        return (_to_tensor(plain) if self.transform is None else self.transform(plain)), self.labels[index]
+        return decoded(path, self.transform, self._background, self._range), self.labels[index]
 
     def sample_key(self, index: int) -> bytes:
         """Digest of the file's bytes; hashed again only if the file changed since."""
@@ -108,6 +100,40 @@ class ImageFolder:
     def target(self, index: int) -> int:
         """The class index, without decoding the image."""
         return self.labels[index]
+
+
+def decoded(
+    path: Path, transform: Callable[[Any], Any] | None, background: tuple[int, ...] = (255, 255, 255),
+    value_range: tuple[float, float] | None = None,
+) -> Any:  # fmt: skip
+    """What a transform makes of the upright image in RGB; without one float32 (3, H, W) in 0 to 1.
+
+    Raises:
+        DataError: If the file is no image, or its numbers have no known range.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as image:
+            plain = _to_rgb(image, path, background, value_range)
+    except (OSError, UnidentifiedImageError, ValueError, SyntaxError) as error:
+        raise _wrong("An image cannot be read.", str(path), f"{type(error).__name__}: {error}",
+                     "repair or remove the file.") from error  # fmt: skip
+    return _to_tensor(plain) if transform is None else transform(plain)
+
+
+def image_files(path: Path) -> list[Path]:
+    """The image itself, or all images below a folder, in the order of their paths.
+
+    Raises:
+        DataError: If there is none.
+    """
+    found = sorted(file for file in path.rglob("*") if _is_image(file)) if path.is_dir() else [path]
+    if not found or not path.exists():
+        raise _wrong("There are no images at this path.", str(path),
+                     "a folder without images" if path.exists() else "no such file or folder",
+                     "pass an image, or a folder with images in it.")  # fmt: skip
+    return found
 
 
 def _class_folders(root: Path) -> list[Path]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from frostline.core.arguments import as_count, as_items, as_number
+from frostline.core.arguments import as_count, as_number
 from frostline.core.errors import DataError
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -64,7 +64,7 @@ class CenterCrop:
 
 
 def _colours(name: str, given: Any) -> tuple[float, ...]:
-    items = as_items("CenterCrop", name, given)
+    items = cast("Sequence[Any]", given) if isinstance(given, (tuple, list)) else ()
     if len(items) != 3:
         raise DataError(
             what=f"The {name} needs one number for each colour.", where=f"CenterCrop({name}=...)", received=repr(given),

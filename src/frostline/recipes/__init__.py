@@ -4,4 +4,6 @@ from frostline.recipes.checkup import checkup as checkup
 from frostline.recipes.fit import fit as fit
 from frostline.recipes.heal import heal as heal
 from frostline.recipes.port import port as port
+from frostline.recipes.predict import load as load
+from frostline.recipes.predict import predict as predict
 from frostline.recipes.reuse import reuse as reuse

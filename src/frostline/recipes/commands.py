@@ -19,6 +19,7 @@ from frostline.core.records import Diagnosis, FitResult
 from frostline.data import labels_of, split_share
 from frostline.recipes.checkup import checkup
 from frostline.recipes.fit import fit
+from frostline.recipes.predict import prepared_by, versions
 from frostline.recipes.pretrained import load_pretrained
 from frostline.recipes.save import about, save_model
 from frostline.splitting import Explanation, split
@@ -123,7 +124,7 @@ def fit_command(
     class_weights: str | None = None, label_smoothing: float = 0.0, head: str | None = None,
 ) -> FitReport:  # fmt: skip
     """Build the head, freeze, train, save; `heal` treats the model first if it is sick."""
-    loss = _loss(dataset, class_weights, label_smoothing)
+    loss, images = _loss(dataset, class_weights, label_smoothing), prepared_by(dataset)
     reused = set_up(model, dataset, name, weights, freeze, certificate, head)
     if val_share is not None:
         dataset, val = split_share(dataset, val_share, seed)
@@ -132,7 +133,8 @@ def fit_command(
                  resume=out if resume else None, monitor="heal" if heal else True, loss=loss, optimizer=optimizer,
                  scheduler=scheduler, patience=patience, metric=metric)  # fmt: skip
     classes = tuple(getattr(dataset, "classes", None) or getattr(dataset.dataset, "classes", None) or ())
-    facts: dict[str, Any] = {"model": name, "classes": classes, "best_epoch": result.best_epoch}
+    facts: dict[str, Any] = {"model": name, "classes": classes, "best_epoch": result.best_epoch, "head": head}
+    facts |= {"images": images, "metric": metric, "freeze": freeze, "versions": versions()}
     if weights is not None and (settings := about(Path(weights)).get("settings")):
         facts["settings"] = settings
     if describe_structure(model) != built:

@@ -6,8 +6,8 @@ from PIL import Image
 from torch import nn
 
 import frostline as fl
-from frostline.cli.models import build_model, load_data
 from frostline.data import Arrays
+from frostline.recipes.models import build_model, load_data
 from helpers_vision import import_torchvision
 
 

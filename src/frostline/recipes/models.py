@@ -65,7 +65,7 @@ def load_data(path: str, model: nn.Module, transform: CenterCrop | None = None) 
                 do="leave these options out, or pass a folder of images.",
             )  # fmt: skip
         return load_arrays(place)
-    return ImageFolder(place, (transform or _transform(model)) if place.is_dir() else None)
+    return ImageFolder(place, (transform or transform_of(model)) if place.is_dir() else None)
 
 
 def as_transform(size: int | None, mean: str | None, std: str | None) -> CenterCrop | None:
@@ -110,7 +110,8 @@ def _transformers_model(folder: str) -> nn.Module:
         raise _wrong(f"hf:{folder}", f"{type(error).__name__}: {str(error).splitlines()[0]}", do) from error
 
 
-def _transform(model: nn.Module) -> Any:
+def transform_of(model: nn.Module) -> Any:
+    """How a model of timm wants its images; None for other models."""
     if not hasattr(model, "default_cfg"):
         return None
     timm = _timm(type(model).__name__)

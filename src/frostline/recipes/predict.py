@@ -1,0 +1,188 @@
+"""Use what `frostline fit` has trained: load a run, predict samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from frostline.core.arguments import as_count, as_path
+from frostline.core.doors import public
+from frostline.core.errors import DataError
+from frostline.core.io import read_json
+from frostline.core.restore import kept_generators
+from frostline.data import CenterCrop, ImageFolder
+from frostline.data.arrays import load_inputs
+from frostline.data.images import decoded, image_files
+from frostline.recipes.models import build_model, transform_of
+from frostline.recipes.pretrained import set_settings
+from frostline.training import output_of
+from frostline.transfer import replace_head
+
+_OWN, _CROP = "as the model says", "crop"
+
+
+@dataclass(frozen=True)
+class LoadedRun:
+    """A trained model, and what is needed to use it.
+
+    Attributes:
+        model: In evaluation mode, with the weights of the best epoch.
+        classes: Names of the classes, in the order of the outputs.
+        preprocess: callable(PIL image) -> float32 (3, H, W); None if images, or arrays, are used as they are.
+        info: What `model.json` says: how the model is built, the best epoch, the metric, versions.
+    """
+
+    model: nn.Module
+    classes: tuple[str, ...]
+    preprocess: Callable[[Any], Any] | None
+    info: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says about one sample.
+
+    Attributes:
+        sample: The path of the image, or the index of the row.
+        label: The most probable class.
+        probabilities: By class, in the order of the classes; they sum to 1.
+    """
+
+    sample: str
+    label: str
+    probabilities: Mapping[str, float]
+
+
+@public("load")
+def load(run: str | Path) -> LoadedRun:
+    """The model that `frostline fit` has trained, ready to predict.
+
+    Args:
+        run: The folder that `--out` named; it holds `model.json` and `model.safetensors`.
+
+    Raises:
+        DataError: If the folder holds no such run, its model cannot be built, or its weights are of another model.
+    """
+    folder = as_path("load", "run", run)
+    facts = _facts(folder)
+    if facts.get("treated"):
+        raise _wrong(
+            "The layers of this network were changed by a treatment.", folder, "; ".join(map(str, facts["treated"])),
+            "build the treated network in Python and load model.safetensors there, or train again without --heal.",
+        )  # fmt: skip
+    classes = tuple(map(str, facts["classes"]))
+    with kept_generators():
+        model = build_model(str(facts["model"]))
+        replace_head(model, len(classes), name=facts.get("head"))
+    weights = folder / "model.safetensors"
+    try:
+        model.load_state_dict(load_file(weights))
+    except (OSError, SafetensorError) as error:
+        raise _wrong("The weights of this run cannot be read.", weights, f"{type(error).__name__}: {error}",
+                     "train again, or copy the whole folder again.") from error  # fmt: skip
+    except RuntimeError as error:
+        raise _wrong("The weights are not those of the model.", weights, str(error).splitlines()[-1].strip(),
+                     f"build the model as it was trained: has {facts['model']} changed?") from error  # fmt: skip
+    set_settings(model, facts.get("settings") or {}, weights)
+    return LoadedRun(model.eval(), classes, _preparation(facts.get("images"), model), facts)
+
+
+@public("predict")
+def predict(run: LoadedRun | str | Path, data: str | Path, *, batch_size: int = 64) -> tuple[Prediction, ...]:
+    """The classes of new samples, with their probabilities.
+
+    Args:
+        run: What `load` gave, or the folder of a run.
+        data: An image, a folder of images (subfolders included; their names mean nothing here), or an `.npz` or
+            `.safetensors` with an array `x`.
+        batch_size: Samples per pass.
+
+    Raises:
+        DataError: If the run or the data cannot be read, or the data is of another shape than the model takes.
+    """
+    loaded = run if isinstance(run, LoadedRun) else load(run)
+    batch_size = as_count("predict", "batch_size", batch_size)
+    place = as_path("predict", "data", data)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model = loaded.model.to(device)
+    found: list[Prediction] = []
+    with torch.inference_mode():
+        for names, inputs in _batches(place, loaded.preprocess, batch_size):
+            try:
+                output = output_of(model(inputs.to(device)))
+            except RuntimeError as error:
+                raise _wrong("The model does not take this data.", place, f"inputs {tuple(inputs.shape)}: {error}",
+                             "pass data of the shape that the model was trained on.") from error  # fmt: skip
+            for name, row in zip(names, output.float().softmax(dim=1).tolist(), strict=True):
+                label = loaded.classes[max(range(len(row)), key=row.__getitem__)]
+                found.append(Prediction(name, label, dict(zip(loaded.classes, row, strict=True))))
+    return tuple(found)
+
+
+def prepared_by(dataset: Any) -> Any:
+    """How the images of a dataset are prepared, as `model.json` has it; None if they are used as they are."""
+    if not isinstance(dataset, ImageFolder) or dataset.transform is None:
+        return None
+    return {_CROP: asdict(dataset.transform)} if isinstance(dataset.transform, CenterCrop) else _OWN
+
+
+def versions() -> dict[str, str]:
+    """What the run was made with."""
+    return {name: version(name) for name in ("frostline", "torch")}
+
+
+def _preparation(images: Any, model: nn.Module) -> Callable[[Any], Any] | None:
+    if images == _OWN:
+        return transform_of(model)
+    crop = cast("dict[str, Any]", images).get(_CROP) if isinstance(images, dict) else None
+    if images is not None and (not isinstance(crop, dict) or not set(crop) <= {"size", "mean", "std"}):
+        raise DataError(
+            what="The preparation of images in model.json is not known.", where="model.json: images",
+            received=repr(images)[:80], do="load the run with the version of frostline that model.json names.",
+        )  # fmt: skip
+    return CenterCrop(**crop) if crop is not None else None
+
+
+def _facts(folder: Path) -> dict[str, Any]:
+    path = folder / "model.json"
+    if not path.is_file():
+        raise _wrong("There is no trained model in this folder.", folder, "no model.json",
+                     "pass the folder that frostline fit --out names.")  # fmt: skip
+    facts = read_json(path)
+    if not isinstance(facts.get("model"), str) or not isinstance(facts.get("classes"), list) or not facts["classes"]:
+        raise _wrong("This file does not say how the model is built.", path, ", ".join(sorted(facts)) or "nothing",
+                     "pass the folder of a run of frostline fit.")  # fmt: skip
+    return facts
+
+
+def _batches(
+    place: Path, preprocess: Callable[[Any], Any] | None, size: int
+) -> Iterator[tuple[list[str], Tensor]]:  # fmt: skip
+    if place.suffix in (".npz", ".safetensors"):
+        inputs = load_inputs(place)
+        for start in range(0, len(inputs), size):
+            part = inputs[start : start + size]
+            yield [str(start + at) for at in range(len(part))], part
+        return
+    files = image_files(place)
+    for start in range(0, len(files), size):
+        part = files[start : start + size]
+        images = [decoded(file, preprocess) for file in part]
+        if len({tuple(image.shape) for image in images}) > 1:
+            odd = next(file for file, image in zip(part, images, strict=True) if image.shape != images[0].shape)
+            raise _wrong("The images have different sizes, and the run does not resize them.", odd,
+                         f"{part[0].name} is {tuple(images[0].shape)}",
+                         "train with --size, or pass images of one size.")  # fmt: skip
+        yield [str(file) for file in part], torch.stack(images)
+
+
+def _wrong(what: str, where: Path, received: str, do: str) -> DataError:
+    return DataError(what=what, where=str(where), received=received, do=do)
