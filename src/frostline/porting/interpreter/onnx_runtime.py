@@ -1,7 +1,7 @@
 """What ONNX Runtime makes of a file: outputs to compare a module with, where it is installed.
 
-The sizes of values, and how often a node runs, are whatever a file of a kilobyte states. The graph is therefore run in a
-process of its own, with memory and time in proportion to the weights and the inputs; a graph that loops is not run.
+The sizes of values, and how often a node runs, are whatever a file of a kilobyte states. The graph is therefore run in
+a process of its own, with memory and time in proportion to weights and inputs; a graph that loops is not run.
 """
 
 from __future__ import annotations
