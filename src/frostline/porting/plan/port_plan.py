@@ -79,7 +79,7 @@ class PortPlan:
 
 def make_plan(
     source: Source, path: str, model: nn.Module, *, hints: Mapping[str, str] | None = None, partial: bool = False,
-    inputs: Any = None, has_names: bool = True, has_orders: bool = True,
+    inputs: Any = None, has_names: bool = True, has_orders: bool = True, keeps_axes: bool = False,
 ) -> PortPlan:  # fmt: skip
     """The plan for a file and a module.
 
@@ -92,6 +92,7 @@ def make_plan(
         inputs: As the module takes them, if they are known.
         has_names: Whether names, and the order of the file, tell which layer is which.
         has_orders: Whether names tell how query, key and value lie in one matrix.
+        keeps_axes: Whether the module is known to have the file's order of axes everywhere.
 
     Raises:
         PortError: If layers have no partner.
@@ -140,7 +141,7 @@ def make_plan(
 
     def ways_of(pair: Pair) -> tuple[Step, ...]:
         step = _step(pair, by_source, by_target, table)
-        orders = flattened.ways(step, seen, source, has_maps=has_maps)
+        orders = (step,) if keeps_axes else flattened.ways(step, seen, source, has_maps=has_maps)
         return tuple(way for one in orders for way in layouts.ways(one, model, source.framework, known))
 
     ways = [ways_of(pair) for pair in pairs]
