@@ -24,6 +24,7 @@ from frostline.porting.proof.statistics import compare_statistics
 from frostline.porting.proof.trials import prove, repeated
 from frostline.porting.readers.digests import digests_beside
 from frostline.porting.readers.formats import open_source
+from frostline.porting.scaffold.written import NOTE, keeps_axes
 from frostline.porting.settings.comparison import Compared
 
 if TYPE_CHECKING:
@@ -108,11 +109,13 @@ def port(
         )  # fmt: skip
     with open_source(path, key) as (content, file), digests_beside(file) as digests, ExitStack() as undo:
         path = file.path if path.is_dir() else path
+        is_own = keeps_axes(content, str(path), model)
+        notes = (*converted, *([NOTE] if is_own else []))
 
         def planned(*, has_names: bool) -> PortPlan:
             made = make_plan(content, str(path), model, hints=hints, partial=partial, inputs=wanted and wanted.inputs,
-                             has_names=has_names, has_orders=has_names and like is None)  # fmt: skip
-            return replace(made, notes=(*made.notes, *converted))
+                             has_names=has_names, has_orders=has_names and like is None, keeps_axes=is_own)  # fmt: skip
+            return replace(made, notes=(*made.notes, *notes))
 
         plan = planned(has_names=True)
         plan = repeated(plan, like) if like is not None else plan

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from frostline.porting.graphs import examples as examples_of
-from frostline.porting.graphs.examples import examples
+from frostline.porting.graphs.examples import examples, is_makeable
 
 
 def runs(model, shapes=()):
@@ -50,3 +50,10 @@ def test_images_have_as_many_patches_as_the_model_has_positions():
     assert (3, 3, 16, 16) in [tuple(one.shape) for one in examples(model) if isinstance(one, torch.Tensor)]
     model.patches = nn.Conv2d(3, 8, 4, stride=2)
     assert (3, 3, 16, 16) not in [tuple(one.shape) for one in examples(model) if isinstance(one, torch.Tensor)]
+
+
+def test_an_input_of_a_stated_size_that_no_memory_holds_is_not_made():
+    shapes = (((10**9, 10**9, 4), "float32"),)
+    assert not is_makeable((3, 10**9, 10**9, 4))
+    assert is_makeable((3, 224, 224, 3))
+    assert runs(nn.Linear(4, 2), shapes).shape[-1] == 2

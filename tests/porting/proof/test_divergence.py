@@ -3,7 +3,7 @@ from torch import nn
 
 from frostline.porting.plan.execution import carry_out
 from frostline.porting.plan.port_plan import make_plan
-from frostline.porting.proof.divergence import first_difference
+from frostline.porting.proof.divergence import exact_difference, first_difference
 from frostline.porting.proof.outputs import nearest
 from frostline.porting.proof.reference import Reference, reference_of
 from helpers_interpreting import floats, network, small_network
@@ -80,3 +80,21 @@ def test_without_layers_to_compare():
         first_difference(plan, model, Reference(SOURCE), golden) == "all weights are assigned, but the outputs differ"
     )
     assert x.shape == (1, 2, 6, 7)
+
+
+def test_differences_of_roundings_are_none_in_float64():
+    class Rounding(Own):
+        def forward(self, x):  # as a deep network does in float32, and not in float64
+            x = self.even(self.see(x).relu()).mean((2, 3))
+            return self.ending(self.say(x * (1 + 1e-2 * (x.dtype == torch.float32))))
+
+    model = Rounding()
+    _, text = told(model)
+    assert text.startswith("the first layer that differs is 'out'")
+    plan = make_plan(SOURCE, "file", model)
+    reference = reference_of(SOURCE, plan, model)
+    assert exact_difference(plan, model, reference, reference.goldens[0]).startswith("all 3 layers")
+    other = Own(eps=1e-5)
+    plan = make_plan(SOURCE, "file", other)
+    carry_out(plan, nn.Sequential())
+    assert "differs is 'norm'" in exact_difference(plan, other, reference, reference.goldens[0])

@@ -95,3 +95,19 @@ def test_a_module_that_adds_its_input_to_detached_values_is_not_judged(tmp_path)
 
     source, x = Added(nn.Linear(4, 4)), torch.randn(5, 4)
     assert port(saved(tmp_path, source), Added(nn.Linear(4, 4)), golden=(x, source(x))).runs[0].silent == ()
+
+
+def test_gradients_are_asked_of_values_in_the_order_of_their_axes(tmp_path):
+    # A convolution of 1 x 1 with strides ends the process of PyTorch 2.13 in its backward pass of channels-last values.
+    seen = []
+    layers = nn.Conv2d(8, 16, 1, stride=2, bias=False), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 2)
+    source = nn.Sequential(*layers)
+    source.register_forward_pre_hook(
+        lambda _, inputs: seen.append((inputs[0].requires_grad, inputs[0].is_contiguous()))
+    )
+    x = torch.randn(3, 6, 6, 8).movedim(-1, 1)
+    golden = (x, source(x).detach())
+    seen.clear()
+    port(saved(tmp_path, source), source, golden=golden)
+    assert (True, True) in seen
+    assert (True, False) not in seen

@@ -191,3 +191,39 @@ def test_layers_of_a_class_stand_as_they_were_made():
     assert (source.order, [tensor.unit for tensor in source.tensors]) == (
         "made", ["dense", "dense_1", "dense_2", "dense_3"],
     )  # fmt: skip
+
+
+def counted(path, *scopes):
+    """A file as Keras 2.0 wrote it in a TensorFlow that had layers of the same names before."""
+    with h5py.File(path, "w") as file:
+        file.attrs["layer_names"] = ["dense"]
+        group = file.create_group("dense")
+        group.attrs["weight_names"] = [f"{scope}/{leaf}:0" for scope in scopes for leaf in ("kernel", "bias")]
+        for scope in scopes:
+            group.create_dataset(f"{scope}/kernel:0", data=np.ones((3, 2), "f4"))
+            group.create_dataset(f"{scope}/bias:0", data=np.ones(2, "f4"))
+    return tensors(path)[0]
+
+
+def test_a_scope_with_the_number_of_a_later_graph_is_the_layers_own(tmp_path):
+    assert set(counted(tmp_path / "a.h5", "dense_1")) == {"dense/kernel", "dense/bias"}
+    assert set(counted(tmp_path / "b.h5", "dense_1/deep")) == {"dense/deep/kernel", "dense/deep/bias"}
+    inner = set(counted(tmp_path / "c.h5", "dense_1", "dense_2"))
+    assert inner == {f"dense/dense_{number}/{leaf}" for number in (1, 2) for leaf in ("kernel", "bias")}
+
+
+def test_a_layer_of_a_model_inside_keeps_its_name_however_it_looks(tmp_path):
+    inner = [
+        {"class_name": "InputLayer", "config": {"name": "i", "batch_input_shape": [None, 3]}, "inbound_nodes": []},
+        {"class_name": "Dense", "config": {"name": "body_1", "units": 2}, "inbound_nodes": [[["i", 0, 0, {}]]]},
+    ]
+    body = {"name": "body", "layers": inner, "input_layers": [["i", 0, 0]], "output_layers": [["body_1", 0, 0]]}
+    layers = [{"class_name": "Functional", "config": body, "name": "body"}]
+    with h5py.File(tmp_path / "m.h5", "w") as file:
+        file.attrs["model_config"] = json.dumps({"class_name": "Sequential", "config": {"name": "s", "layers": layers}})
+        group = file.create_group("model_weights")
+        group.attrs["layer_names"] = ["body"]
+        own = group.create_group("body")
+        own.attrs["weight_names"] = ["body_1/kernel:0"]
+        own.create_dataset("body_1/kernel:0", data=np.ones((3, 2), "f4"))
+    assert set(tensors(tmp_path / "m.h5")[0]) == {"body/body_1/kernel"}

@@ -1,5 +1,8 @@
 import math
 
+import numpy as np
+import pytest
+
 from frostline.porting.scaffold.python_text import decimal, identifier, literal, module_source, short, unused
 
 
@@ -15,6 +18,8 @@ def test_names_of_a_file_become_identifiers_and_nothing_else():
 
 def test_numbers_are_written_as_short_as_they_are_exact():
     assert decimal(0.0010000000474974513) == "0.001"
+    assert float(decimal(1 / 255)) == pytest.approx(1 / 255, rel=1e-14)
+    assert np.float32(decimal(float(np.float32(1.2345679)))) == np.float32(1.2345679)
     assert literal(0.0010000000474974513) == "0.001"
     assert literal(1e-300) == "1e-300"
     assert literal(0.1) == "0.1"

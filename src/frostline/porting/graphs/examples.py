@@ -19,6 +19,7 @@ _LENGTHS = (16, 8, 64, 5, 128)
 
 BATCH = 3  # samples; one would look like an axis to spare
 _MOST_VALUES = 1 << 24  # in one example: an image of 512 x 512 with 32 channels, twice
+_MOST_STATED = 1 << 26  # in an input that a file states: three images of 2,700 x 2,700
 _SMALLEST_PATCH = 4
 _MOST = 80  # examples that are tried
 
@@ -38,8 +39,13 @@ def examples(model: nn.Module, shapes: Sequence[tuple[tuple[int, ...], str]] = (
     yield from itertools.islice(_tuples(model, list(forms.values()), shapes), _MOST)
 
 
+def is_makeable(shape: Sequence[int]) -> bool:
+    """Whether an input of a shape that a file states may be made: the sizes are whatever somebody wrote there."""
+    return all(size > 0 for size in shape) and math.prod(shape) <= _MOST_STATED
+
+
 def _tuples(model: nn.Module, forms: list[Tensor], shapes: Sequence[tuple[tuple[int, ...], str]]) -> Iterator[Any]:
-    if shapes:
+    if shapes and all(is_makeable((BATCH, *shape)) for shape, _ in shapes):
         last = tuple(torch.zeros((BATCH, *shape), dtype=torch.long) if "int" in dtype else torch.ones((BATCH, *shape))
                      for shape, dtype in shapes)  # fmt: skip
         first = tuple(one.movedim(-1, 1) if one.is_floating_point() and one.ndim > 1 else one for one in last)

@@ -1,25 +1,51 @@
-"""What ONNX Runtime makes of a file: outputs to compare a module with, where it is installed."""
+"""What ONNX Runtime makes of a file: outputs to compare a module with, where it is installed.
+
+The sizes of values, and how often a node runs, are whatever a file of a kilobyte states. The graph is therefore run in
+a process of its own, with memory and time in proportion to weights and inputs; a graph that loops is not run.
+"""
 
 from __future__ import annotations
 
+import json
+import math
+import subprocess
+import sys
+import tempfile
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from frostline.core.errors import PortError
+from frostline.porting.graphs.examples import is_makeable
+from frostline.porting.interpreter import onnx_process
 from frostline.porting.interpreter.layer import NotInterpretedError
+from frostline.porting.readers.protobuf import Wire
+from frostline.porting.readers.weight_file import WeightFile
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
-    from frostline.porting.readers.contract import Source
+    from frostline.porting.readers.contract import Source, SourceLayer
+    from frostline.porting.readers.protobuf import Message
 
 SAMPLES = 3
-_GRAPH, _OUTPUT, _NAME = 7, 12, 1  # numbers of fields: ModelProto.graph, GraphProto.output, ValueInfoProto.name
-_FLOATS = {"tensor(float)": torch.float32, "tensor(double)": torch.float64, "tensor(float16)": torch.float16}
-_WHOLE = {"tensor(int64)": torch.int64, "tensor(int32)": torch.int32}
+# Numbers of fields: ModelProto.graph and .functions, GraphProto.node and .output, FunctionProto.node,
+# ValueInfoProto.name, NodeProto.op_type and .attribute, AttributeProto.g and .graphs.
+_GRAPH, _FUNCTIONS, _NODE, _OUTPUT, _OF_FUNCTION, _NAME, _KIND, _ATTRIBUTE, _SUBGRAPH, _SUBGRAPHS = (
+    7, 25, 1, 12, 7, 1, 4, 5, 6, 11,
+)  # fmt: skip
+_LOOPING = frozenset(("Loop", "Scan"))
+_FLOATS = {"float32": torch.float32, "float64": torch.float64, "float16": torch.float16}
+_WHOLE = {"int64": torch.int64, "int32": torch.int32}
+
+# What a run may take: values of a network have about ten times the bytes of its inputs, its weights are held twice.
+_LEAST_BYTES, _BYTES_PER_WEIGHT, _BYTES_PER_INPUT = 1 << 28, 4, 64
+_LEAST_S, _BYTES_PER_S = 3, 1 << 19  # of processor time: VGG16 takes 2 s of its 1,000
+_WAITING_S = 60  # beside ten times the processor time: on a busy machine
 
 
 def run(
@@ -36,41 +62,89 @@ def run(
         values: Names of values inside of the graph that are wanted instead of its outputs.
 
     Raises:
-        NotInterpretedError: If ONNX Runtime is not installed, does not compute this graph, or a size is open.
+        NotInterpretedError: If ONNX Runtime is not installed, does not compute this graph within its bounds, a size is
+            open, or the graph loops.
     """
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise NotInterpretedError("ONNX Runtime is not installed (pip install 'frostline[port]')") from error
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.intra_op_num_threads = 1
-    folder = str(Path(path).resolve().parent)
-    options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
-    if "quantisation" in source.dropped.values():
-        # Its further optimizations compute products with dequantized weights in integers, 4e-3 off.
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    try:
-        model = _with_outputs(Path(path).read_bytes(), values) if values else path
-        session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        generator = torch.Generator().manual_seed(seed)
-        inputs = tuple(_input(one, _vocabulary(source), generator) for one in session.get_inputs())
-        names = [one.name for one in session.get_inputs()]
-        found = session.run(list(values) or None, {name: one.numpy() for name, one in zip(names, inputs, strict=True)})
-    except NotInterpretedError:
-        raise
-    except Exception as error:  # its errors share no class
-        raise NotInterpretedError(f"ONNX Runtime refuses it ({type(error).__name__})") from error
-    arrays = (one for one in found if isinstance(one, np.ndarray))
-    outputs = tuple(torch.from_numpy(one) for one in arrays if one.dtype.kind == "f")
+    if find_spec("onnxruntime") is None:
+        raise NotInterpretedError("ONNX Runtime is not installed (pip install 'frostline[port]')")
+    if has_loops(source, path):
+        raise NotInterpretedError("the graph loops, and nothing shows for how long")
+    generator = torch.Generator().manual_seed(seed)
+    stated = [layer for layer in source.layers if layer.kind == "Input"]
+    inputs = tuple(_input(layer, _vocabulary(source), generator) for layer in stated)
+    names = [layer.config["output"][0] for layer in stated]
     whole = tuple(one.long() if one.dtype == torch.int32 else one for one in inputs)
-    return whole, outputs
+    return whole, _computed(source, path, dict(zip(names, inputs, strict=True)), values)
 
 
-def _with_outputs(model: bytes, values: Sequence[str]) -> bytes:
-    """The model with further outputs: fields of messages that are appended to a message are added to it."""
-    infos = b"".join(_field(_OUTPUT, _field(_NAME, name.encode())) for name in values)
-    return model + _field(_GRAPH, infos)
+def has_loops(source: Source, path: str) -> bool:
+    """Whether a node of the graph, of a graph inside of it, or of a function runs others again and again."""
+    if any(layer.kind in _LOOPING for layer in source.layers):
+        return True
+    try:
+        with WeightFile(Path(path)) as file:
+            functions = list(Wire(file).message().messages(_FUNCTIONS))
+            return any(node.text(_KIND) in _LOOPING for node in _nodes(functions))
+    except PortError as error:
+        raise NotInterpretedError(f"ONNX Runtime refuses it ({type(error).__name__})") from error
+
+
+def _nodes(functions: list[Message]) -> Iterator[Message]:
+    """The nodes of functions, and of graphs inside of them."""
+    waiting = [node for function in functions for node in function.messages(_OF_FUNCTION)]
+    while waiting:
+        yield (node := waiting.pop())
+        for attribute in node.messages(_ATTRIBUTE):
+            for graph in (*attribute.messages(_SUBGRAPH), *attribute.messages(_SUBGRAPHS)):
+                waiting += graph.messages(_NODE)
+
+
+def _computed(source: Source, path: str, inputs: dict[str, Tensor], values: Sequence[str]) -> tuple[Tensor, ...]:
+    memory_bytes, cpu_s = bounds(source, inputs.values())
+    with tempfile.TemporaryDirectory() as name:
+        folder, model = Path(name), Path(path).resolve()
+        task = {
+            "model": str(model), "folder": str(model.parent), "further": _outputs(values).hex(), "values": list(values),
+            "inputs": list(inputs), "is_quantised": "quantisation" in source.dropped.values(),
+            "memory_bytes": memory_bytes, "cpu_s": cpu_s,
+        }  # fmt: skip
+        (folder / "run.json").write_text(json.dumps(task))
+        np.savez(folder / "inputs.npz", **{str(index): one.numpy() for index, one in enumerate(inputs.values())})
+        error = _ended(folder, cpu_s)
+        if error:
+            allowed = f"allowed are {memory_bytes >> 20} MB and {cpu_s} s for weights and inputs of these sizes"
+            raise NotInterpretedError(f"ONNX Runtime refuses it ({error}); {allowed}")
+        with np.load(folder / "outputs.npz") as found:
+            return tuple(torch.from_numpy(found[str(index)]) for index in range(len(found.files)))
+
+
+def bounds(source: Source, inputs: Iterable[Tensor]) -> tuple[int, int]:
+    """What a run may take beside what the process has: bytes of memory, and seconds of processor time."""
+    weights = sum(4 * math.prod(tensor.shape) for tensor in source.tensors)
+    given = sum(one.nbytes for one in inputs)
+    return (_LEAST_BYTES + _BYTES_PER_WEIGHT * weights + _BYTES_PER_INPUT * given,
+            _LEAST_S + (weights + given) // _BYTES_PER_S)  # fmt: skip
+
+
+def _ended(folder: Path, cpu_s: int) -> str:
+    """Why the run of a folder gave no outputs; empty if it gave them."""
+    program = Path(onnx_process.__file__).read_text()
+    try:
+        subprocess.run(
+            [sys.executable, "-c", program], cwd=folder, timeout=10 * cpu_s + _WAITING_S, check=False,
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return type(error).__name__
+    if (folder / "error.txt").exists():
+        return (folder / "error.txt").read_text()
+    return "" if (folder / "outputs.npz").exists() else "it ended without outputs"
+
+
+def _outputs(names: Sequence[str]) -> bytes:
+    """Further outputs of a model: fields of messages that are appended to a message are added to it."""
+    infos = b"".join(_field(_OUTPUT, _field(_NAME, name.encode())) for name in names)
+    return _field(_GRAPH, infos) if names else b""
 
 
 def _field(number: int, content: bytes) -> bytes:
@@ -82,15 +156,18 @@ def _field(number: int, content: bytes) -> bytes:
     return bytes([number << 3 | 2, *size, rest]) + content
 
 
-def _input(wanted: Any, vocabulary: int, generator: torch.Generator) -> Tensor:
-    sizes = [SAMPLES if index == 0 and not isinstance(size, int) else size for index, size in enumerate(wanted.shape)]
+def _input(stated: SourceLayer, vocabulary: int, generator: torch.Generator) -> Tensor:
+    shape, dtype = stated.config["shape"], stated.config["dtype"]
+    sizes = [SAMPLES if index == 0 and not isinstance(size, int) else size for index, size in enumerate(shape)]
     if not all(isinstance(size, int) for size in sizes):
-        raise NotInterpretedError(f"the input {wanted.name!r} has the open shape {wanted.shape}")
-    if wanted.type in _WHOLE:
-        return torch.randint(0, max(vocabulary, 1), sizes, generator=generator).to(_WHOLE[wanted.type])
-    if wanted.type not in _FLOATS:
-        raise NotInterpretedError(f"the input {wanted.name!r} is a {wanted.type}")
-    return torch.randn(sizes, generator=generator).to(_FLOATS[wanted.type])
+        raise NotInterpretedError(f"the input {stated.name!r} has the open shape {shape}")
+    if not is_makeable(sizes):
+        raise NotInterpretedError(f"the input {stated.name!r} has the shape {shape}")
+    if dtype in _WHOLE:
+        return torch.randint(0, max(vocabulary, 1), sizes, generator=generator).to(_WHOLE[dtype])
+    if dtype not in _FLOATS:
+        raise NotInterpretedError(f"the input {stated.name!r} is in {dtype}")
+    return torch.randn(sizes, generator=generator).to(_FLOATS[dtype])
 
 
 def _vocabulary(source: Source) -> int:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from frostline.porting.interpreter.layer import MOST_VALUES, NotInterpretedError
+from frostline.porting.graphs.examples import is_makeable
+from frostline.porting.interpreter.layer import NotInterpretedError
 from frostline.porting.interpreter.network import called, input_names
 
 if TYPE_CHECKING:
@@ -96,6 +96,6 @@ def _shape(layer: SourceLayer) -> tuple[int, ...]:
     sizes: list[Any] = list(stated[1:])
     last = len(sizes) - 1 if len(sizes) > 1 else -1  # channels, which are never open
     sizes = [filling if size is None and axis != last else size for axis, size in enumerate(sizes)]
-    if not all(isinstance(size, int) and size > 0 for size in sizes) or math.prod(sizes) > MOST_VALUES:
+    if not all(isinstance(size, int) for size in sizes) or not is_makeable((NUM_SAMPLES, *sizes)):
         raise NotInterpretedError(f"not interpreted: {layer.name} (InputLayer): the shape {stated!r}")
     return tuple(sizes)

@@ -81,7 +81,7 @@ class PortPlan:
 
 def make_plan(
     source: Source, path: str, model: nn.Module, *, hints: Mapping[str, str] | None = None, partial: bool = False,
-    inputs: Any = None, has_names: bool = True, has_orders: bool = True,
+    inputs: Any = None, has_names: bool = True, has_orders: bool = True, keeps_axes: bool = False,
 ) -> PortPlan:  # fmt: skip
     """Make the plan for a file and a module.
 
@@ -94,6 +94,7 @@ def make_plan(
         inputs: Inputs of the module, if the caller has some.
         has_names: Whether names and the order of the file count as evidence.
         has_orders: Whether names count as evidence of the order of query, key and value in one matrix.
+        keeps_axes: Whether the module has the axes of the file in the same order everywhere.
 
     Raises:
         PortError: If layers have no partner.
@@ -143,7 +144,7 @@ def make_plan(
 
     def ways_of(pair: Pair) -> tuple[Step, ...]:
         step = _step(pair, by_source, by_target, table)
-        orders = flattened.ways(step, seen, source, has_maps=has_maps)
+        orders = (step,) if keeps_axes else flattened.ways(step, seen, source, has_maps=has_maps)
         return tuple(way for one in orders for way in layouts.ways(one, model, source.framework, known))
 
     ways = [ways_of(pair) for pair in pairs]

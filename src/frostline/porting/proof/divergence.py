@@ -5,14 +5,16 @@ Legend: B batch, T time.
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+from frostline.core.errors import FOREIGN
 from frostline.porting.interpreter.network import Interpretation, interpret
 from frostline.porting.proof.axis_orders import of_outputs
-from frostline.porting.proof.outputs import difference, tolerance_of, watched
+from frostline.porting.proof.outputs import difference, in_float64, tolerance_of, watched
 from frostline.porting.units.unit import RECURRENT
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from frostline.porting.proof.outputs import Golden
     from frostline.porting.proof.reference import Reference
 
+FIRST = "the first layer"
 _SLACK = 10  # times the tolerance: layers inside of a network are not as exact, relative to their largest value
 
 
@@ -50,18 +53,29 @@ def first_difference(plan: PortPlan, model: nn.Module, reference: Reference, gol
         if error == torch.inf:
             continue  # outputs of other shapes: padded or cropped outside of the layer
         if error > limit:
-            return f"the first layer that differs is {pair}, by {error:.1e}; {len(agreeing)} before it agree"
+            return f"{FIRST} that differs is {pair}, by {error:.1e}; {len(agreeing)} before it agree"
         agreeing.append(pair)
     if not agreeing:
         return "all weights are assigned, but the outputs differ"
     return f"all {len(agreeing)} layers that can be compared agree: the difference comes after {agreeing[-1]}"
 
 
+def exact_difference(plan: PortPlan, model: nn.Module, reference: Reference, golden: Golden) -> str:
+    """As `first_difference`, but for layers that only differ by what deep networks make of roundings in float32."""
+    where = first_difference(plan, model, reference, golden)
+    if not where.startswith(FIRST):
+        return where
+    try:
+        return first_difference(plan, copy.deepcopy(model).double(), reference, in_float64(golden))
+    except FOREIGN:  # a module that makes values in float32 by itself
+        return where
+
+
 def _outputs(model: nn.Module, steps: Sequence[Step], inputs: Any) -> dict[str, list[Tensor]]:
     """What each layer gave at each of its calls, by the name of the unit."""
     given: dict[str, list[Tensor]] = {}
     handles = [
-        step.target.module.register_forward_hook(
+        model.get_submodule(step.target.owner).register_forward_hook(
             lambda module, args, output, name=step.target.name: given.setdefault(name, []).extend(
                 _forms(module, output)
             )

@@ -94,10 +94,14 @@ def nearest_in_float64(model: nn.Module, goldens: Sequence[Golden]) -> tuple[flo
     Returns:
         The error, and the golden as it was given, with inputs as the module itself takes them.
     """
-    exact = copy.deepcopy(model).double()
-    wide = [replace(golden, inputs=map_tensors(golden.inputs, _widened)) for golden in goldens]
-    error, found = nearest(exact, wide)
+    wide = [in_float64(golden) for golden in goldens]
+    error, found = nearest(copy.deepcopy(model).double(), wide)
     return error, next(golden for golden, other in zip(goldens, wide, strict=True) if other is found)
+
+
+def in_float64(golden: Golden) -> Golden:
+    """The same inputs and outputs, for a module in float64."""
+    return replace(golden, inputs=map_tensors(golden.inputs, _widened))
 
 
 def _widened(value: Tensor) -> Tensor:

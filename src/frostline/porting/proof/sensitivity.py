@@ -58,6 +58,7 @@ def silent_layers(plan: PortPlan, model: nn.Module, golden: Golden, tolerance: f
 def _gradients(model: nn.Module, golden: Golden, weights: Sequence[Tensor]) -> list[float] | None:
     """How far outputs move with weights, relative to the largest output, if weights move by their own size."""
     # GroupNorm of PyTorch 2.13 ends the process on channels-last values whose own gradient is not asked for: all are.
+    # Its convolutions of 1 x 1 with strides do on any channels-last values: inputs are given in their order of axes.
     known = {id(weight) for weight in weights}
     others = [one for one in model.parameters() if one.is_leaf and one.is_floating_point() and id(one) not in known]
     asked = [*weights, *others]
@@ -69,7 +70,7 @@ def _gradients(model: nn.Module, golden: Golden, weights: Sequence[Tensor]) -> l
             one.requires_grad_(True)
         with undisturbed(model), torch.enable_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            outputs = tensors_in(call(model, map_tensors(inputs, torch.clone)))[: len(golden.outputs)]
+            outputs = tensors_in(call(model, map_tensors(inputs, _packed)))[: len(golden.outputs)]
             total = _projected(outputs)
             if total is None:
                 return None
@@ -83,6 +84,10 @@ def _gradients(model: nn.Module, golden: Golden, weights: Sequence[Tensor]) -> l
     if all(one is None for one in moved):  # a forward that detaches tells nothing
         return None
     return [0.0 if one is None else _size(one) * _mean(weight) for one, weight in zip(moved, weights, strict=True)]
+
+
+def _packed(value: Tensor) -> Tensor:
+    return value.clone(memory_format=torch.contiguous_format)
 
 
 def _projected(outputs: list[Tensor]) -> Tensor | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from frostline.core.errors import PortError
 from frostline.porting.certificate import Certificate, Check, Run
 from frostline.porting.plan.port_plan import PortPlan, refuse_ambiguity
-from frostline.porting.proof.divergence import first_difference
+from frostline.porting.proof.divergence import FIRST, exact_difference, first_difference
 from frostline.porting.proof.outputs import Golden, nearest, nearest_in_float64, outputs_of, tolerance_of
 from frostline.porting.proof.search import is_few, search, try_all, without_order
 from frostline.porting.proof.sensitivity import silent_layers
@@ -105,8 +105,8 @@ def prove(
         where = first_difference(plan, model, reference, golden)
         raise _differs(plan, golden, error, tolerance, where, causes)
     if reference.inputs and _are_saturated(golden):
-        where = first_difference(plan, model, reference, golden)
-        if where.startswith("the first layer"):  # outputs that are all 0 or 1 hide it
+        where = exact_difference(plan, model, reference, golden)
+        if where.startswith(FIRST):  # outputs that are all 0 or 1 hide it
             raise _differs(plan, golden, error, tolerance, where, causes)
     silent = silent_layers(plan, model, golden, tolerance) if not golden.at else ()
     if not reference.inputs and plan.steps and len(silent) == len(plan.steps):

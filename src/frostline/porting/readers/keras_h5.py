@@ -14,7 +14,7 @@ from frostline.porting.readers.keras_places import file_order
 from frostline.porting.readers.source_names import part_of_keras_layer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from frostline.porting.readers.contract import SourceLayer
     from frostline.porting.readers.hdf5 import Hdf5
@@ -54,7 +54,7 @@ def read(file: WeightFile, key: str | None = None) -> Source:
     notes = list(code_in(model))
     dropped: dict[str, str] = {}
     tensors: list[tuple[tuple[int, int, int], SourceTensor]] = []
-    known = _Known(layers, names)
+    known = _Known(layers, names, [path.removeprefix(f"{root}/") if root else path for path in found.arrays])
     for path in _in_order(file, found, root, [] if layers else names):
         array = found.arrays[path]
         inner = path.removeprefix(f"{root}/") if root else path
@@ -138,7 +138,7 @@ def _no_part(path: str, inner: str, layer: str | None) -> str | None:
 class _Known:
     """The layers that the file lists, by group and by the unit that their architecture gives them."""
 
-    def __init__(self, layers: Sequence[SourceLayer], names: Sequence[str]) -> None:
+    def __init__(self, layers: Sequence[SourceLayer], names: Sequence[str], paths: Iterable[str]) -> None:
         self._names = {name: rank for rank, name in enumerate(names)}
         units = dict.fromkeys(layer.unit or layer.name for layer in layers)
         self._ranks = {unit: rank for rank, unit in enumerate(units)}
@@ -146,6 +146,10 @@ class _Known:
         for unit in units:
             self._inner[(unit.partition("/")[0], unit.rpartition("/")[2])].append(unit)
         self._seen: dict[str, int] = {}
+        self._scopes = defaultdict[str, set[str]](set)  # of each layer: the outermost scopes of its arrays
+        for path in paths:
+            layer = self.layer_of(path) or ""
+            self._scopes[layer].add(path.removeprefix(f"{layer}/").partition("/")[0])
         self.is_scoped = False  # whether a name stands around that of a layer: a subclassed model, in no order
 
     def layer_of(self, path: str) -> str | None:
@@ -167,10 +171,20 @@ class _Known:
         if layer == _OWN:
             return "/".join(parts), leaf
         name = layer.rpartition("/")[2]
+        if parts and name not in parts and self._is_counted(layer, parts[0]):
+            parts[0] = name
         self.is_scoped |= name in parts[1:]
         if name in parts:
             parts = parts[len(parts) - parts[::-1].index(name) :]  # scopes of models around it stand before it
         return self._collapsed(layer, parts, leaf)
+
+    def _is_counted(self, layer: str, scope: str) -> bool:
+        """Whether a scope is the layer's own, with the number of a TensorFlow that had a layer of that name before.
+
+        A model inside of the model has layers of its own below it, whose names may look the same.
+        """
+        is_numbered = re.fullmatch(rf"{re.escape(layer.rpartition('/')[2])}_\d+", scope) is not None
+        return is_numbered and len(self._scopes[layer]) == 1 and (layer, scope) not in self._inner
 
     def _collapsed(self, layer: str, parts: list[str], leaf: str) -> tuple[str, str]:
         (_, *scopes), _, which = part_of_keras_layer([layer, *parts])

@@ -96,10 +96,18 @@ def short(sizes: Sequence[int]) -> str:
 
 
 def decimal(value: float) -> str:
-    """A number as it is written, without the noise of its float32."""
+    """A number as it is written, without the noise of its float32, or of a difference in float64.
+
+    Example:
+        >>> decimal(0.0010000000474974513), decimal(1 - 0.99), decimal(1 / 255)
+        ('0.001', '0.01', '0.00392156862745098')
+    """
     if not math.isfinite(value):
         raise NotWrittenError(f"the number {value}")
-    return f"{value:.7g}"
+    with np.errstate(over="ignore"):
+        single = np.float32(value)
+    digits = next((count for count in (7, 9) if np.float32(f"{value:.{count}g}") == single), 15)
+    return f"{value:.{digits if float(single) == value else 15}g}"
 
 
 def literal(value: float | bool) -> str:

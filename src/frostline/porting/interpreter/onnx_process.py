@@ -1,0 +1,59 @@
+"""The program of the process that runs an ONNX graph: `run.json` and `inputs.npz` to `outputs.npz` or `error.txt`.
+
+It is started with the text of this file and imports nothing of this library: a process that begins with PyTorch takes
+seconds to start, and memory that no limit could tell from that of the graph.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+def main(folder: Path) -> None:
+    """Run the graph that a folder describes, within the limits that it states; the outputs come to lie there."""
+    task = json.loads((folder / "run.json").read_text())
+    import onnxruntime
+
+    try:
+        limit(task["memory_bytes"], task["cpu_s"])
+        with np.load(folder / "inputs.npz") as given:
+            names, inputs = task["inputs"], [given[str(index)] for index in range(len(task["inputs"]))]
+        found = _session(task, onnxruntime).run(task["values"] or None, dict(zip(names, inputs, strict=True)))
+        arrays = [one for one in found if isinstance(one, np.ndarray) and one.dtype.kind == "f"]
+        np.savez(folder / "outputs.npz", **{str(index): one for index, one in enumerate(arrays)})
+    except Exception as error:  # those of ONNX Runtime share no class
+        (folder / "error.txt").write_text(type(error).__name__)
+
+
+def limit(memory_bytes: int, cpu_s: int) -> None:
+    """Let this process take no more than it has and so much, where the system can."""
+    try:
+        import resource
+    except ImportError:  # Windows: the process that waits for this one ends it
+        return
+    resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s + 1))
+    statistics = Path("/proc/self/statm")
+    if statistics.exists():  # elsewhere, such as on macOS, this limit is not kept
+        size = int(statistics.read_text().split()[0]) * resource.getpagesize() + memory_bytes
+        resource.setrlimit(resource.RLIMIT_AS, (size, size))
+
+
+def _session(task: dict[str, Any], onnxruntime: Any) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", task["folder"])
+    if task["is_quantised"]:
+        # Its further optimizations compute products with dequantized weights in integers, 4e-3 off.
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    further = bytes.fromhex(task["further"])
+    model = Path(task["model"]).read_bytes() + further if further else task["model"]
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+if __name__ == "__main__":
+    main(Path.cwd())
