@@ -14,6 +14,7 @@ from frostline.porting.assignment.matching import Evidence, Open, Pair, match
 from frostline.porting.assignment.names import words
 from frostline.porting.assignment.support import supported
 from frostline.porting.graphs import source_graph, target_graph
+from frostline.porting.layouts import pointwise
 from frostline.porting.layouts.choice import moves
 from frostline.porting.plan import flattened, folded_norms, layouts, packed_layers
 from frostline.porting.plan.norm_wrappers import unwrapped
@@ -103,7 +104,7 @@ def make_plan(
             targets = target_units(model, is_packed=True)
     seen = target_graph.flow(model, targets, inputs, source_graph.input_shapes(source))
     bare, of_norms = unwrapped(source_units(source), path)
-    ready = prepared(bare, targets)
+    ready = prepared(bare, targets, source.layers)
     parts, identities = packed_layers.as_in_module(grouped(ready.units, targets), targets), ()
     if seen is not None and folded_norms.is_folded(parts, targets):
         targets, seen = folded_norms.joined(targets, seen, model)
@@ -152,6 +153,8 @@ def make_plan(
         (*source.notes, *ready.notes, *shared, *identities),
     )
     notes += tuple(map(_left_out, doubted))
+    if not steps and not groups and not unordered:
+        raise _nothing_written(path, doubted, [by_source[name] for name in unused], [by_target[name] for name in kept])
     dropped |= {one.name: "constant of the code" for name in constants for one in by_source[name].leaves.values()}
     return PortPlan(path, steps, groups + unordered, unused, kept, dropped, notes)
 
@@ -223,11 +226,19 @@ def _candidates(
         form, fits = next(rows, ([unit], [{}]))
         found += form
         table.update(zip((one.name for one in form), fits, strict=True))
+    wanted = set[str]().union(*table.values())
+    alone = [target for target in targets if target.name not in wanted]
+    for unit in found:
+        if not table[unit.name]:
+            table[unit.name] = _fitting(unit, alone, pointwise.moves)
     return found, table
 
 
-def _fitting(unit: SourceUnit, targets: Sequence[TargetUnit]) -> dict[str, tuple[Move, ...]]:
-    return {target.name: made for target in targets if (made := moves(unit, target)) is not None}
+def _fitting(
+    unit: SourceUnit, targets: Sequence[TargetUnit],
+    rule: Callable[[SourceUnit, TargetUnit], tuple[Move, ...] | None] = moves,
+) -> dict[str, tuple[Move, ...]]:  # fmt: skip
+    return {target.name: made for target in targets if (made := rule(unit, target)) is not None}
 
 
 def refuse_ambiguity(plan: PortPlan, *, was_run: bool = False) -> None:
@@ -333,6 +344,24 @@ def _without_partner(
         do="build the module as the network of the file; or leave these out, such as a head of other classes: "
         "partial=True.",
     )  # fmt: skip
+
+
+def _nothing_written(
+    path: str, doubted: Sequence[Pair], unused: Sequence[SourceUnit], kept: Sequence[TargetUnit]
+) -> PortError:
+    received = (
+        f"of the file {_listed(list(map(str, unused)))}; of the module {_listed(list(map(str, kept)))}: no layer fits "
+        "any of the other side by type and shape"
+    )
+    do = "build the module with layers of the file's types and sizes."
+    if doubted:
+        pairs = [f"{pair.source!r} and {pair.target!r}" for pair in doubted]
+        received = f"{_listed(pairs)}: alike in type and shape, but neither in name nor in place"
+        do = f"say that they belong together: hints={ {pair.source: pair.target for pair in doubted[:_SHOWN]} }."
+        if len(doubted) == len(unused) == len(kept):
+            do = "leave partial=True out: both have the same layers, and each fits one."
+    return PortError(what="This partial port is refused, as nothing would be written.", where=path,
+                     received=received, do=do)  # fmt: skip
 
 
 def _listed(names: Sequence[str]) -> str:
