@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from frostline.core.inputs import call
+from frostline.core.layers import submodule
 from frostline.core.restore import undisturbed
 from frostline.porting.graphs.axes_of_run import AxesOfRun, Flat
 from frostline.porting.graphs.examples import examples
@@ -171,7 +172,7 @@ def is_before_in_containers(model: nn.Module, first: str, second: str) -> bool:
         shared += 1
     if parts[shared] == others[shared]:
         return False
-    holder = model.get_submodule(".".join(parts[:shared]))
+    holder = submodule(model, ".".join(parts[:shared]))
     if not isinstance(holder, (nn.Sequential, nn.ModuleList)):
         return False
     entries = list(holder._modules)
