@@ -35,10 +35,12 @@ class Flow:
     Attributes:
         edges: Which units feed which.
         flattened: Units of whose weights an axis stands for a whole map, or for several.
+        idle: Units that have no part in the outputs; empty where the way to some output was lost.
     """
 
     edges: Edges
     flattened: dict[str, tuple[Flat, ...]] = field(default_factory=dict[str, tuple[Flat, ...]])
+    idle: frozenset[str] = frozenset()
 
 
 def flow(
@@ -64,11 +66,12 @@ def flow(
             with undisturbed(model), warnings.catch_warnings(), torch.enable_grad(), watch:
                 warnings.simplefilter("ignore")
                 watch.begin(example)
-                for output in _tensors(call(model, example)):
+                outputs = _tensors(call(model, example))
+                for output in outputs:
                     watch.axes.end(output)
         except Exception:  # the forward of a user may raise anything on an input that it does not take
             continue
-        return Flow(watch.edges, watch.axes.flats())
+        return Flow(watch.edges, watch.axes.flats(), watch.idle(outputs))
     return None
 
 
@@ -96,6 +99,19 @@ class _Watch(TorchFunctionMode):
         for tensor in _tensors(inputs):
             self._reached[id(tensor)] = frozenset()
             self.axes.begin(tensor)
+
+    def idle(self, outputs: Sequence[Tensor]) -> frozenset[str]:
+        """The units that none of these values depends on."""
+        if not outputs or any(id(one) not in self._reached for one in outputs):
+            return frozenset()
+        waiting = [name for one in outputs for name in self._reached[id(one)]]
+        used: set[str] = set()
+        while waiting:
+            name = waiting.pop()
+            if name not in used:
+                used.add(name)
+                waiting += self.edges.get(name, ())
+        return frozenset(self._order) - used
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         del types

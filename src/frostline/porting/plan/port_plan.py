@@ -16,7 +16,7 @@ from frostline.porting.assignment.support import supported
 from frostline.porting.graphs import source_graph, target_graph
 from frostline.porting.layouts import pointwise
 from frostline.porting.layouts.choice import moves
-from frostline.porting.plan import flattened, folded_norms, layouts, packed_layers
+from frostline.porting.plan import flattened, folded_norms, idle_layers, layouts, packed_layers
 from frostline.porting.plan.norm_wrappers import unwrapped
 from frostline.porting.plan.preparation import prepared
 from frostline.porting.plan.steps import OpenGroup, Step
@@ -117,22 +117,26 @@ def make_plan(
     constants = {name for name, unit in by_source.items() if name not in candidates and _is_constant(unit)}
     unused = tuple(name for name in by_source if name not in candidates and name not in constants)
     kept = tuple(name for name in by_target if not any(name in others for others in candidates.values()))
+    edges, idle = (seen.edges, seen.idle) if seen is not None else (None, frozenset[str]())
     if not partial and (unused or kept):
         lost = [by_source[name] for name in unused], [by_target[name] for name in kept]
         refuse_unfit(path, lost[0])
-        raise _without_partner(path, *lost, units, targets)
-    edges = seen.edges if seen is not None else None
+        raise _without_partner(path, *lost, units, targets, idle)
     has_maps = any(isinstance(unit.module, _ConvNd) for unit in targets)
     classes = {unit.name: words(next(iter(unit.leaves.values())).name.rpartition("/")[0]) for unit in units}
     evidence = Evidence(model, source_graph.flow(source, units), edges, source.order, hints, has_names, classes)
     pairs, opened = match(candidates, list(by_source), list(by_target), evidence)
     if not partial:
-        _check_counts(path, opened)
+        _check_counts(path, opened, idle)
+    elif out := idle_layers.in_excess(opened, idle):
+        kept += tuple(name for name in by_target if name in out)
+        candidates = {name: others - out for name, others in candidates.items()}
+        pairs, opened = match(candidates, list(by_source), list(by_target), evidence)
     unused += tuple(name for one in opened if not one.targets for name in one.sources)
     kept += tuple(name for one in opened if not one.sources for name in one.targets)
     opened = tuple(one for one in opened if one.sources and one.targets)
 
-    told, pairs = pairs, supported(pairs, evidence) if partial else pairs
+    told, pairs = pairs, supported(pairs, evidence, opened) if partial else pairs
     doubted = [pair for pair in told if pair.source not in {one.source for one in pairs}]
     unused += tuple(pair.source for pair in doubted)
     kept += tuple(pair.target for pair in doubted)
@@ -316,21 +320,23 @@ def _checked(
     return found
 
 
-def _check_counts(path: str, opened: Sequence[Open]) -> None:
+def _check_counts(path: str, opened: Sequence[Open], idle: frozenset[str]) -> None:
+    excess = idle_layers.in_excess(opened, idle)
     for one in opened:
         if len(one.sources) != len(one.targets):
             raise PortError(
                 what="The file and the module have different numbers of layers of one type and shape.", where=path,
                 received=f"{len(one.sources)} in the file ({_listed(one.sources)}), {len(one.targets)} in the module "
-                f"({_listed(one.targets)})",
-                do="build the module as the network of the file, sharing weights where that shares them (head.weight = "
-                "embedding.weight); or port what both have: partial=True with hints.",
+                f"({_listed(one.targets)}){idle_layers.note(one.targets, idle)}",
+                do=idle_layers.remedy(excess) if excess else "build the module as the network of the file, sharing "
+                "weights where that shares them (head.weight = embedding.weight); or port what both have: partial=True "
+                "with hints.",
             )  # fmt: skip
 
 
 def _without_partner(
     path: str, unused: Sequence[SourceUnit], kept: Sequence[TargetUnit], units: Sequence[SourceUnit],
-    targets: Sequence[TargetUnit],
+    targets: Sequence[TargetUnit], idle: frozenset[str],
 ) -> PortError:  # fmt: skip
     parts: list[str] = []
     if unused:
@@ -340,7 +346,7 @@ def _without_partner(
     return PortError(
         what="Some layers have no partner of their type and shape on the other side.", where=path,
         received=f"{len(unused)} of {len(units)} layers of the file, {len(kept)} of {len(targets)} of the module: "
-        + "; ".join(parts),
+        + "; ".join(parts) + idle_layers.note((one.name for one in kept), idle),
         do="build the module as the network of the file; or leave these out, such as a head of other classes: "
         "partial=True.",
     )  # fmt: skip

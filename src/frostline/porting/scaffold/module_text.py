@@ -18,8 +18,9 @@ _REMEDIES = {
     "onnx": "write this layer by hand: write the module for a file without it (`onnx.utils.extract_model` cuts a part "
     "out of a graph, and `onnx.inliner.inline_local_functions` resolves functions), " + _BY_HAND,
     "keras": "let Keras on TensorFlow export the network (pip install tf2onnx; call the model once, then "
-    "model.export('model.onnx', format='onnx')), and write the module for that file; or write the module by hand, and port this file into it, with golden=(inputs, outputs).",
-}
+    "model.export('model.onnx', format='onnx')), and write the module for that file; or write the module by hand, and "
+    "port this file into it, with golden=(inputs, outputs).",
+}  # fmt: skip
 
 
 def module_text(source: Source, path: str, name: str = "Network") -> str:
