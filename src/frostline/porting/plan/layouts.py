@@ -80,7 +80,7 @@ def ways(step: Step, model: nn.Module, framework: str, known: Habits) -> tuple[S
         known: About the file.
     """
     module = step.target.module
-    if "kernel_of_state" in step.source.leaves:
+    if "kernel_of_state" in step.source.leaves and step.source.framework != "haiku":  # which always adds the bias
         bare = tuple(NO_FORGET_BIAS if move.target == "bias_hh" else move for move in step.moves)
         return replace(step, assumed="forget bias"), replace(step, moves=bare)
     if normed.is_of_flax(step.source):

@@ -157,7 +157,7 @@ def make_plan(
         (*source.notes, *ready.notes, *shared, *identities),
     )
     notes += tuple(map(_left_out, doubted))
-    if not steps and not groups and not unordered:
+    if (unused or kept) and not (steps or groups or unordered):
         raise _nothing_written(path, doubted, [by_source[name] for name in unused], [by_target[name] for name in kept])
     dropped |= {one.name: "constant of the code" for name in constants for one in by_source[name].leaves.values()}
     return PortPlan(path, steps, groups + unordered, unused, kept, dropped, notes)

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from frostline.core.errors import nearest
-from frostline.porting.readers import state_dict, zip_archive
+from frostline.porting.readers import haiku, state_dict, zip_archive
 from frostline.porting.readers.arrays import check_names, num_bytes, tensor_of
 from frostline.porting.readers.contract import Source, SourceTensor
 from frostline.porting.readers.keras_places import file_order
@@ -201,15 +201,19 @@ def _source(file: WeightFile, found: Mapping[str, SourceTensor], key: str | None
             places[name] = (unit, leaf)
         else:
             dropped[name] = "optimizer slot" if path.startswith("opt/") else "counter"
+    placed = _placed(found, places)
+    of_haiku = haiku.taken(placed) if framework in ("flax", "keras", "numpy") else None
+    if of_haiku is not None:
+        framework, placed = "haiku", of_haiku[0]
+        dropped |= of_haiku[1]
+        notes.append(haiku.NOTE)
     if framework == "numpy":
         notes.append("The names of the arrays do not tell which framework they are from.")
     if framework == "flax" and not root and not any(_end(name) in _LEAVES["flax"][1:] for name in found):
         notes.append("The names fit Flax and Keras, which lay out transposed convolutions differently; Flax was taken.")
     if any(tensor.dtype == "bfloat16" for tensor in found.values()):
         notes.append("Elements of two bytes without a type were read as bfloat16, as JAX stores it.")
-    return Source(
-        "NumPy arrays", framework, _placed(found, places), "numbers", (), MappingProxyType(dropped), tuple(notes)
-    )
+    return Source("NumPy arrays", framework, placed, "numbers", (), MappingProxyType(dropped), tuple(notes))
 
 
 def _placed(found: Mapping[str, SourceTensor], places: Mapping[str, tuple[str, str]]) -> tuple[SourceTensor, ...]:

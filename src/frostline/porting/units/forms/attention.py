@@ -15,20 +15,8 @@ if TYPE_CHECKING:
     from frostline.porting.units.unit import SourceUnit, TargetUnit
 
 # What the projection of outputs is called beside the others: in Keras, Flax, BERT, and by those who write it by hand.
-_OUTPUTS = (
-    "attention_output",
-    "output",
-    "out",
-    "out_proj",
-    "output_proj",
-    "o_proj",
-    "o",
-    "wo",
-    "to_out",
-    "to_out/0",
-    "proj",
-    "dense",
-)
+_OUTPUTS = ("attention_output", "output", "out", "out_proj", "output_proj", "o_proj", "o", "wo", "to_out", "to_out/0",
+            "proj", "dense", "linear")  # fmt: skip
 _OF_STATE = ("recurrent_kernel", "weight_hh", "w_h")  # what only a recurrent layer has
 _GATES = ("dense_i", "dense_h")  # of NNX
 _MLP = ("intermediate", "output")  # of BERT, beside a projection that is called `dense`
