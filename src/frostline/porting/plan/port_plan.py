@@ -130,16 +130,14 @@ def make_plan(
         _check_counts(path, opened, idle)
     elif out := idle_layers.in_excess(opened, idle):
         kept += tuple(name for name in by_target if name in out)
-        candidates = {name: others - out for name, others in candidates.items()}
-        pairs, opened = match(candidates, list(by_source), list(by_target), evidence)
+        pairs, opened = match(_without(candidates, out), list(by_source), list(by_target), evidence)
     unused += tuple(name for one in opened if not one.targets for name in one.sources)
     kept += tuple(name for one in opened if not one.sources for name in one.targets)
     opened = tuple(one for one in opened if one.sources and one.targets)
 
     told, pairs = pairs, supported(pairs, evidence, opened) if partial else pairs
     doubted = [pair for pair in told if pair.source not in {one.source for one in pairs}]
-    unused += tuple(pair.source for pair in doubted)
-    kept += tuple(pair.target for pair in doubted)
+    unused, kept = (*unused, *(pair.source for pair in doubted)), (*kept, *(pair.target for pair in doubted))
 
     known = replace(layouts.habits(source, table), has_orders=has_orders)
 
@@ -152,15 +150,16 @@ def make_plan(
     steps = tuple(step for step, *others in ways if not others and not step.doubt)
     unordered = _as_groups([one for one in ways if len(one) > 1 or any(step.doubt for step in one)])
     groups = tuple(_group(one, table, ways_of, edges) for one in opened)
-    dropped, notes = (
-        {**source.dropped, **of_norms, **ready.dropped},
-        (*source.notes, *ready.notes, *shared, *identities),
-    )
-    notes += tuple(map(_left_out, doubted))
+    dropped = {**source.dropped, **of_norms, **ready.dropped}
+    notes = (*source.notes, *ready.notes, *shared, *identities, *map(_left_out, doubted))
     if (unused or kept) and not (steps or groups or unordered):
         raise _nothing_written(path, doubted, [by_source[name] for name in unused], [by_target[name] for name in kept])
     dropped |= {one.name: "constant of the code" for name in constants for one in by_source[name].leaves.values()}
     return PortPlan(path, steps, groups + unordered, unused, kept, dropped, notes)
+
+
+def _without(candidates: Mapping[str, set[str]], names: set[str]) -> dict[str, set[str]]:
+    return {name: others - names for name, others in candidates.items()}
 
 
 def _left_out(pair: Pair) -> str:
