@@ -157,3 +157,13 @@ def test_the_command_line_and_neighbours_of_the_package_are_callers_and_the_pack
     raised = called_from(package.parent / "train.py", lambda: [][3])
     with pytest.raises(fl.DataError, match="make stopped"):
         public("make")(raised)()
+
+
+def test_a_call_without_a_loss_speaks_of_none():
+    @public("inspect", alone="model(inputs)")
+    def inspect_(model):
+        model(torch.zeros(1, 3))
+
+    with pytest.raises(fl.DataError) as caught:
+        inspect_(Model(ValueError("no")))
+    assert caught.value.do.endswith("without us: model(inputs).")

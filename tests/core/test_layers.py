@@ -14,6 +14,7 @@ from frostline.core.layers import (
     layer_names,
     matching,
     resolve,
+    submodule,
     unwrapped,
 )
 
@@ -110,3 +111,13 @@ def test_a_shared_layer_has_a_first_name():
 def test_what_is_no_text_is_no_name_of_a_layer(name):
     with pytest.raises(fl.LayerNotFound, match="no layer named"):
         resolve(model(), name)
+
+
+@pytest.mark.parametrize("name", ["to", "train", "eval", "float", "type", "children", "apply", "state_dict"])
+def test_a_module_may_have_the_name_of_a_method(name):
+    model = nn.Module()
+    inner = nn.Sequential(nn.ReLU())
+    setattr(model, name, inner)
+    assert submodule(model, name) is inner
+    assert submodule(model, f"{name}.0") is inner[0]
+    assert submodule(model, "") is model

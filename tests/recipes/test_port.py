@@ -311,3 +311,23 @@ def test_a_graph_that_stands_for_a_folder_is_run(tmp_path):
     assert [run.kind for run in certificate.runs] == [run.kind for run in beside.runs]
     with pytest.raises(fl.PortError, match=re.escape(str(tmp_path / "model.onnx"))):
         fl.port(tmp_path, nn.LSTM(9, 2))
+
+
+@pytest.mark.parametrize("name", ["to", "train", "eval", "float", "type", "children", "apply", "modules", "state_dict"])
+def test_a_layer_may_have_the_name_of_a_method(tmp_path, name):
+    source = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 2)).eval()
+    save_file(source.state_dict(), tmp_path / "source.safetensors")
+
+    class Own(nn.Module):
+        def __init__(self):
+            super().__init__()
+            setattr(self, name, nn.Linear(4, 8))
+            self.norm, self.out = nn.BatchNorm1d(8), nn.Linear(8, 2)
+
+        def forward(self, x):
+            return self.out(self.norm(self._modules[name](x)).relu())
+
+    values = torch.rand(5, 4)
+    certificate = fl.port(tmp_path / "source.safetensors", own := Own(), golden=(values, source(values).detach()))
+    assert certificate.units()["0"] == name
+    assert torch.equal(own._modules[name].weight, source[0].weight)

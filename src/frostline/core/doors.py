@@ -25,7 +25,7 @@ _ARITY = re.compile(r"\S+\(\) (takes|missing) .*argument")  # a callable wants o
 _LIBRARIES = ("site-packages", "dist-packages", "/lib/python", "<frozen ")
 
 
-def public(call: str) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
+def public(call: str, *, alone: str = "loss(model(inputs), target)") -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
     """A decorator of a public function, in which code of the caller runs.
 
     Plain errors of Python and torch that this code raises become a `DataError` with the error as its cause. Errors that
@@ -34,6 +34,7 @@ def public(call: str) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
 
     Args:
         call: The function as a reader writes it.
+        alone: What a reader writes to see the same error without this library.
     """
 
     def decorate(function: Callable[_P, _R]) -> Callable[_P, _R]:
@@ -54,7 +55,7 @@ def public(call: str) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
                 raise DataError(
                     what=f"{call} stopped: the model, the loss, the optimizer or the data raised an error.",
                     where=_place(frames), received=_told(error),
-                    do="mend what the error names; one batch shows it without us: loss(model(inputs), target).",
+                    do=f"mend what the error names; one batch shows it without us: {alone}.",
                 ) from error  # fmt: skip
 
         return opened

@@ -41,6 +41,24 @@ def resolve(model: nn.Module, name: str) -> nn.Module:
     return found
 
 
+def submodule(model: nn.Module, name: str) -> nn.Module:
+    """The module of this name, which is there; also if a method of `nn.Module` has its last part as a name (`to`).
+
+    `get_submodule` gives the method then.
+
+    Example:
+        >>> model = torch.nn.ModuleDict()
+        >>> model.add_module("body", torch.nn.Sequential(torch.nn.ReLU()))
+        >>> submodule(model, "body.0")
+        ReLU()
+    """
+    for part in filter(None, name.split(".")):
+        found = model._modules[part]
+        assert found is not None
+        model = found
+    return model
+
+
 def first_name(model: nn.Module, module: nn.Module) -> str:
     """The name by which `named_modules()` lists a module of the model, whichever of its names was given."""
     return next(name for name, part in model.named_modules() if part is module)

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from frostline.porting.readers.contract import Source
 
 
-@public("frostline.port(source, model)")
+@public("frostline.port(source, model)", alone="model(inputs)")
 def port(
     source: str | Path,
     model: nn.Module,

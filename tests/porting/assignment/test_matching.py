@@ -170,3 +170,13 @@ def test_numbers_in_names_count_the_entries_of_a_sequence():
         assert told(dict.fromkeys(names, both), ["mlp.0", "mlp.2"], model=model)[0] == {}
     others = {"mlp.0", "a"}
     assert told(dict.fromkeys(("fc1", "fc2"), others), ["mlp.0", "a"], model=model)[0] == {}
+
+
+def test_numbers_that_words_put_in_another_order_are_ambiguous():
+    targets = [f"conv{conv}.{block}" for conv in (1, 2) for block in (0, 1)]
+    sources = [f"u{block}_c{conv}" for block in (0, 1) for conv in (1, 2)]
+    found, (opened,) = told({name: set(targets) for name in sources}, targets)
+    assert found == {}
+    assert "in more than one way" in opened.why
+    targets = [f"u{block}.conv{conv}" for block in (0, 1) for conv in (1, 2)]
+    assert told({name: set(targets) for name in sources}, targets)[0]["u0_c2"][0] == "u0.conv2"

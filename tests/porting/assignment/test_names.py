@@ -1,6 +1,6 @@
 import pytest
 
-from frostline.porting.assignment.names import likeness, tokens
+from frostline.porting.assignment.names import is_crossed, likeness, tokens
 
 
 def best(sources, targets):
@@ -49,3 +49,15 @@ def test_numbers_at_other_distances_say_nothing():
 
 def test_numbers_that_only_some_names_have_say_nothing():
     assert best(["dense", "dense_1"], ["a.0", "a.1"]) == [None, None]
+
+
+def test_words_may_speak_for_another_order_of_the_numbers():
+    units = [f"u{block}_c{conv}" for block in (0, 1) for conv in (1, 2)]
+    lists = [f"conv{conv}.{block}" for conv in (1, 2) for block in (0, 1)]
+    assert is_crossed(units, lists)
+    assert is_crossed([name.replace("c", "n") for name in units], [name.replace("conv", "norm") for name in lists])
+    assert not is_crossed(units, [f"blocks.{block}.conv{conv}" for block in (0, 1) for conv in (1, 2)])
+    assert not is_crossed(units, [f"a{one}.{other}" for one in (1, 2) for other in (0, 1)])  # no word speaks
+    assert not is_crossed(["a0_c1", "a0_c2", "a1_c1", "a1_c2", "a2_c1", "a2_c2"],
+                          [f"conv{block}.{conv}" for block in range(3) for conv in range(2)])  # fmt: skip
+    assert not is_crossed(["c1", "c2"], ["conv0", "conv1"])

@@ -1,7 +1,7 @@
 import pytest
 from torch import nn
 
-from frostline.porting.assignment.matching import Evidence, Pair
+from frostline.porting.assignment.matching import Ambiguity, Evidence, Pair
 from frostline.porting.assignment.support import ONLY, resemblance, supported
 
 ANY = nn.Linear(1, 1)
@@ -30,3 +30,12 @@ def test_a_place_is_what_stands_before_and_after_and_that_must_be_paired_itself(
     pairs = [Pair("a", "x", ONLY, 1.0), Pair("b", "y", ONLY, 1.0), Pair("c", "z", ONLY, 1.0)]
     assert kept(*pairs[:2], flows=(source, target)) == ["a", "b"]
     assert kept(*pairs, flows=(source, target)) == ["a", "b"]  # `c` is an end, `z` is none
+
+
+def test_what_stands_before_or_after_may_be_open_as_a_group():
+    source, target = {"a": set(), "b": {"a"}, "c": {"a"}}, {"x": set(), "y": {"x"}, "z": {"x"}}
+    pair, evidence = Pair("a", "x", ONLY, 1.0), Evidence(ANY, source, target, "file")
+    assert supported([pair], evidence, [Ambiguity(("b", "c"), ("z", "y"), "")])
+    assert not supported([pair], evidence, [Ambiguity(("b", "c"), ("z", "q"), "")])
+    assert not supported([pair], evidence, [Ambiguity(("b", "c"), ("x", "y", "z"), "")])
+    assert not supported([pair], evidence)

@@ -33,5 +33,22 @@ def test_the_gates_of_a_cell_are_packed_and_missing_biases_are_zero():
     assert torch.equal(own.weight_ih[2:4], leaves["iz/kernel"].T)
 
 
+@torch.no_grad()
+def test_cells_of_nnx_lie_as_those_of_pytorch():
+    leaves = {"dense_i/kernel": numbers(3, 6), "dense_i/bias": numbers(6), "dense_h/kernel": numbers(2, 6)}
+    own = port_into(nn.GRU(3, 2), leaves, "flax")
+    x, h = numbers(3), numbers(2)
+    (xr, xz, xn), (hr, hz, hn) = (x @ numbers(3, 6) + numbers(6)).chunk(3), (h @ numbers(2, 6)).chunk(3)
+    r, z = (xr + hr).sigmoid(), (xz + hz).sigmoid()
+    assert torch.allclose(own(x[None], h[None])[0][0], (1 - z) * (xn + r * hn).tanh() + z * h, atol=1e-6)
+    own = port_into(nn.LSTM(3, 2), {"dense_i/kernel": numbers(3, 8), "dense_h/kernel": numbers(2, 8),
+                                    "dense_h/bias": numbers(8)}, "flax")  # fmt: skip
+    assert torch.equal(own.bias_hh_l0, numbers(8))
+    assert own.bias_ih_l0.tolist() == [0] * 8
+    own = port_into(nn.RNN(3, 2), {"dense_i/kernel": numbers(3, 2), "dense_i/bias": numbers(2),
+                                   "dense_h/kernel": numbers(2, 2)}, "flax")  # fmt: skip
+    assert torch.equal(own.weight_ih_l0, numbers(3, 2).T)
+
+
 def test_one_slope_for_all_channels():
     assert port_into(nn.PReLU(), {"negative_slope": torch.tensor(0.2)}, "flax").weight.shape == (1,)

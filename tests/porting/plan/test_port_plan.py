@@ -140,6 +140,30 @@ def test_in_a_partial_port_one_shape_is_no_evidence():
     assert any("hints={'aux_discriminator': 'rest.projector'} assigns it" in note for note in made.notes)
 
 
+def test_a_partial_port_that_would_write_nothing_is_refused():
+    units = {"aux_discriminator": {"kernel": numbers(8, 8)}, "top": {"kernel": numbers(8, 3)}}
+    with pytest.raises(PortError, match="nothing would be written") as caught:
+        plan(units, linear(projector=(8, 8), other=(8, 5)), partial=True)
+    assert "'aux_discriminator' and 'projector'" in caught.value.received
+    assert "hints={'aux_discriminator': 'projector'}" in caught.value.do
+    assert plan(units, linear(projector=(8, 8), other=(8, 5)), partial=True, hints={"aux_discriminator": "projector"})
+
+
+def test_a_partial_port_of_the_whole_network_is_told_that_it_is_one():
+    units, module = {"a": {"kernel": numbers(8, 7)}, "b": {"kernel": numbers(7, 3)}}, linear(x=(8, 7), y=(7, 3))
+    with pytest.raises(PortError, match="nothing would be written") as caught:
+        plan(units, module, partial=True)
+    assert "leave partial=True out" in caught.value.do
+    assert len(plan(units, module).steps) == 2
+
+
+def test_a_partial_port_of_layers_that_fit_nothing_lists_both_sides():
+    with pytest.raises(PortError, match="nothing would be written") as caught:
+        plan({"top": {"kernel": numbers(8, 3)}}, linear(other=(8, 5)), partial=True)
+    assert "top (kernel (8, 3))" in caught.value.received
+    assert "other (Linear: weight (5, 8))" in caught.value.received
+
+
 def test_in_a_partial_port_a_margin_is_no_larger_than_the_likeness_of_names():
     found, _ = partial({"net/body": (4, 8), "top": (8, 3)}, linear(body=(4, 8), head=(8, 5)))
     assert found == {"net/body": ("body", 0.5)}
@@ -169,5 +193,6 @@ def test_other_forms_of_a_unit_are_made_where_it_fits_no_layer_only(monkeypatch)
 
     monkeypatch.setattr(port_plan, "other_forms", forms)
     fits, fits_not = {"kernel": numbers(3, 2)}, {"kernel": numbers(3, 5)}
-    make_plan(source_of("flax", {"u": fits, "v": fits_not}), "file", nn.Sequential(nn.Linear(3, 2)), partial=True)
+    module = nn.Sequential(nn.Linear(3, 2))
+    make_plan(source_of("flax", {"u": fits, "v": fits_not}), "file", module, partial=True, hints={"u": "0"})
     assert made == ["v"]

@@ -51,3 +51,30 @@ def test_a_module_without_them_is_told_what_to_do_with_its_inputs():
 def test_names_that_say_something_else_are_no_partners():
     with pytest.raises(PortError, match="no partner"):
         make_plan(SOURCE, "file", Prepared("mean", "scale", shape=(3,)))
+
+
+def stated(**settings):
+    layers = [("n", "Normalization", settings, ()), ("dense", "Dense", {}, ("n",))]
+    return source_of("keras", {"dense": {"kernel": numbers(3, 2), "bias": numbers(2)}}, layers=layers)
+
+
+@pytest.mark.parametrize("start", ["", "input_"])
+def test_a_mean_and_a_variance_that_the_architecture_states_are_ported(start):
+    model = Prepared("mean", "std", shape=(3, 1))
+    source = stated(**{f"{start}mean": [0.5, 1.0, 2.0], f"{start}variance": [[1.0, 4.0, 9.0]]})
+    plan = make_plan(source, "file", model)
+    carry_out(plan, model)
+    assert model.mean.flatten().tolist() == [0.5, 1.0, 2.0]
+    assert model.std.flatten().tolist() == [1.0, 2.0, 3.0]
+    assert any("stated in the architecture" in note and "'n'" in note for note in plan.notes)
+
+
+@pytest.mark.parametrize("settings", [{"mean": None, "variance": None}, {"mean": "x", "variance": {}}, {"mean": [1.0]}])
+def test_what_the_architecture_does_not_state_is_not_made_up(settings):
+    with pytest.raises(PortError, match="no partner"):
+        make_plan(stated(**settings), "file", Prepared("mean", "std", shape=(3,)))
+
+
+def test_stated_numbers_for_which_the_module_has_no_tensor_are_left_to_the_check_of_inputs():
+    plan = make_plan(stated(mean=[1.0] * 3, variance=[1.0] * 3), "file", nn.Sequential(nn.Linear(3, 2)))
+    assert [step.source.name for step in plan.steps] == ["dense"]

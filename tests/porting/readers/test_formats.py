@@ -121,3 +121,12 @@ def test_a_file_without_arrays_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(formats, "READERS", (Empty,))
     with pytest.raises(PortError, match="The file holds no weights"), open_source(tmp_path / "a.npz"):
         pass
+
+
+def test_settings_in_front_of_arrays_are_known_as_the_way_of_equinox(tmp_path):
+    with (tmp_path / "a.eqx").open("wb") as file:
+        file.write(b'{"width": 8}\n')
+        np.save(file, np.ones(3))
+    with pytest.raises(PortError, match="as Equinox writes them") as caught, open_source(tmp_path / "a.eqx"):
+        pass
+    assert "numpy.savez" in caught.value.do

@@ -194,3 +194,25 @@ def test_statistics_of_flax_belong_to_the_layers_of_its_weights(tmp_path):
         source = npz.read(file)
     assert {(one.unit, one.leaf) for one in source.tensors} == {("norm", "scale"), ("norm", "mean")}
     assert source.dropped == {"step": "counter"}
+
+
+def test_names_with_dots_are_paths_where_no_name_has_a_slash(tmp_path):
+    np.savez(tmp_path / "w.npz", **{"params.conv1.kernel": np.ones((2, 2)), "params.norm.0.scale": np.ones(2)})
+    source, _ = read(tmp_path / "w.npz")
+    assert {(one.unit, one.leaf) for one in source.tensors} == {("conv1", "kernel"), ("norm/0", "scale")}
+    assert {one.name for one in source.tensors} == {"params.conv1.kernel", "params.norm.0.scale"}
+    np.savez(tmp_path / "v.npz", **{"v1.5/conv/kernel": np.ones((2, 2)), "scale.up": np.ones(2)})
+    source, _ = read(tmp_path / "v.npz")
+    assert {(one.unit, one.leaf) for one in source.tensors} == {("v1.5/conv", "kernel"), ("", "scale.up")}
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_arrays_one_behind_the_other_are_named_as_what_they_are(tmp_path, count):
+    with (tmp_path / "model.eqx").open("wb") as file:
+        for size in range(count):
+            np.save(file, np.ones((size + 1, 3), np.float32))
+    refuse(tmp_path / "model.eqx", "as Equinox writes them")
+    with (tmp_path / "model.npy").open("wb") as file:
+        np.save(file, np.ones(3))
+        file.write(b"something else")
+    refuse(tmp_path / "model.npy", "damaged")

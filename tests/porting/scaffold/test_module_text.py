@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,16 @@ def test_a_layer_that_is_not_written_is_named_with_what_to_do():
     with pytest.raises(PortError, match="No module can be written for this network") as caught:
         module_text(source, "file")
     assert caught.value.received == "end (Lambda)"
-    assert "write this layer by hand" in caught.value.do
+    assert "model.export('model.onnx', format='onnx')" in caught.value.do
+    assert "onnx.utils" not in caught.value.do
+
+
+def test_an_operator_that_is_not_written_is_named_with_the_tools_of_onnx():
+    source = replace(network(("end", "FancyOperator", {"input": [], "output": ["y"]}, ())), framework="onnx")
+    with pytest.raises(PortError, match="No module can be written for this network") as caught:
+        module_text(source, "file")
+    assert "onnx.utils.extract_model" in caught.value.do
+    assert "Keras" not in caught.value.do
 
 
 def test_a_file_without_an_architecture_is_refused():

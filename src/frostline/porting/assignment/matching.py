@@ -16,7 +16,7 @@ from torch import nn
 
 from frostline.porting.assignment import kinship
 from frostline.porting.assignment.likely import likely
-from frostline.porting.assignment.names import likeness, parts, tokens, words
+from frostline.porting.assignment.names import is_crossed, likeness, parts, tokens, words
 from frostline.porting.assignment.support import LEFT, ONLY
 from frostline.porting.assignment.topology import Candidates, components, refine
 from frostline.porting.certificate import NUMBERS
@@ -33,6 +33,7 @@ ENOUGH = 0.4  # minimum average similarity of names: names of three letters shar
 NUMBERS_MARGIN = 0.1  # the largest margin of pairs assigned by numbers alone: networks are numbered from either end
 LEFT_OVER = "the remaining names"
 CONTRADICTION = "names and order contradict each other"
+CROSSED = "the numbers in names assign layers in more than one way: the words before them are in another order"
 SET_ASIDE = "names and order were not used: the assignment that they suggest does not give the golden outputs"
 
 
@@ -217,6 +218,8 @@ def _told(sources: list[str], targets: list[str], evidence: Evidence) -> tuple[l
         return [Pair(source, target, "order along the flow of values", 0.0) for source, target in by_order.items()], ""
     reason, margin = ("the same name" if same is not None else "names"), names.margin
     if same is None and _of_names(sources, targets, has_numbers=False).found is None:
+        if is_crossed(sources, targets):
+            return [], CROSSED
         reason, margin = NUMBERS, min(margin, NUMBERS_MARGIN)
     if same is None and by_order is not None and not (reason == NUMBERS and evidence.order == "numbers"):
         reason = "names and order"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from itertools import permutations
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
 
 Tokens = tuple["str | int", ...]
 
+_MOST_PLACES = 4
 _PART = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 # Synonyms among frameworks. Words that only name the type of a layer are mapped to the empty text and ignored.
 _MEANING = {
@@ -85,6 +87,43 @@ def likeness(sources: Sequence[str], targets: Sequence[str], *, has_numbers: boo
     left = [_Feature(words, tuple(one[at] for one, _ in kept)) for at, words in enumerate(_words(sources))]
     right = [_Feature(words, tuple(other[at] for _, other in kept)) for at, words in enumerate(_words(targets))]
     return [[_alike(one, other) for other in right] for one in left]
+
+
+def is_crossed(sources: Sequence[str], targets: Sequence[str]) -> bool:
+    """Whether words speak for another order of the numbers: `u0_c1` may be `conv1.0`, whose first number is that of c.
+
+    Numbers count from the outside to the inside; where as many stand at two places, words alone tell which is which.
+
+    Args:
+        sources: Names of the file.
+        targets: Names of the module.
+    """
+    ours, theirs = _counters(sources), _counters(targets)
+    if not 1 < len(ours) == len(theirs) <= _MOST_PLACES:
+        return False
+    likeness = [
+        sum(_is_short(word, theirs[at][0]) for (word, _), at in zip(ours, order, strict=True))
+        for order in permutations(range(len(theirs)))
+        if all(counted == theirs[at][1] for (_, counted), at in zip(ours, order, strict=True))
+    ]
+    in_order = sum(_is_short(word, other) for (word, _), (other, _) in zip(ours, theirs, strict=True))
+    return max(likeness, default=0) > in_order
+
+
+def _counters(names: Sequence[str]) -> list[tuple[str, set[int]]]:
+    """The places at which numbers differ: the word that each number directly follows, and what is counted there."""
+    split = [parts(name) for name in names]
+    numbers = [[(one[at - 1] if at else "", int(part)) for at, part in enumerate(one) if part.isdigit()]
+               for one in split]  # fmt: skip
+    places = [([word for word, _ in place], tuple(number for _, number in place))
+              for place in zip(*numbers, strict=False)]  # fmt: skip
+    return [(words[0], _from_first(values)) for words, values in places if len(set(values)) > 1]
+
+
+def _is_short(word: str, other: str) -> bool:
+    """Whether one word is the other, or its beginning: `c` of `conv`; numbers are no words."""
+    short, long = sorted((_MEANING.get(word, word), _MEANING.get(other, other)), key=len)
+    return bool(short) and not short.isdigit() and long.startswith(short)
 
 
 class _Feature(NamedTuple):

@@ -10,7 +10,7 @@ from frostline.porting.assignment.names import parts, tokens
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from frostline.porting.assignment.matching import Evidence, Pair
+    from frostline.porting.assignment.matching import Ambiguity, Evidence, Pair
     from frostline.porting.graphs.target_graph import Edges
 
 # Half of the words: those of `backbone/fc` and `backbone.linear`, but not of `classifier` and `attention.pool`.
@@ -20,19 +20,24 @@ ONLY, LEFT = "no other layer has this type and shape", "no other layer of this t
 DOUBTED = (ONLY, LEFT, "the remaining names", "the block of layers with the same name prefix")
 
 
-def supported(pairs: Sequence[Pair], evidence: Evidence) -> list[Pair]:
+def supported(pairs: Sequence[Pair], evidence: Evidence, opened: Sequence[Ambiguity] = ()) -> list[Pair]:
     """The pairs that names, or the layers before and after, support.
 
     Args:
         pairs: Pairs of a partial port.
         evidence: The evidence other than types and shapes.
+        opened: Groups of equally many layers on both sides, which may stand before or after a pair in any order.
     """
+    groups = [one for one in opened if len(one.sources) == len(one.targets)]
+    ours = {name: f"{at}:" for at, one in enumerate(groups) for name in one.sources}
+    theirs = {name: f"{at}:" for at, one in enumerate(groups) for name in one.targets}
     kept = {pair.source: pair.target for pair in pairs}
     alike = {pair.source: resemblance(pair.source, pair.target) for pair in pairs if pair.reason in DOUBTED}
     lost = {""}
     while lost:
+        near = ours | kept, theirs | {own: own for own in kept.values()}
         lost = {name for name in alike if name in kept and alike[name] < ALIKE
-                and not _is_placed(name, kept[name], kept, evidence)}  # fmt: skip
+                and not _is_placed(name, kept[name], *near, evidence)}  # fmt: skip
         kept = {name: other for name, other in kept.items() if name not in lost}
     return [
         replace(pair, margin=min(pair.margin, alike.get(pair.source, 1.0))) for pair in pairs if pair.source in kept
@@ -50,21 +55,21 @@ def resemblance(source: str, target: str) -> float:
     return both / (len(ours) + len(theirs) - both) if both else 0.0
 
 
-def _is_placed(source: str, target: str, kept: Mapping[str, str], evidence: Evidence) -> bool:
+def _is_placed(
+    source: str, target: str, ours: Mapping[str, str], theirs: Mapping[str, str], evidence: Evidence
+) -> bool:
     """Whether the layers before and after both correspond; a layer at an end must be at an end on both sides."""
     if evidence.source_flow is None or evidence.target_flow is None:
         return False
     is_near = False
-    backwards = {other: name for name, other in kept.items()}
     for near_s, near_t in (
         (evidence.source_flow.get(source, set()), evidence.target_flow.get(target, set())),
         (_after(evidence.source_flow, source), _after(evidence.target_flow, target)),
     ):
-        ours = {kept.get(name) for name in near_s}
-        theirs = {name if name in backwards else None for name in near_t}
-        if ours != theirs:
+        known = {ours.get(name) for name in near_s}
+        if known != {theirs.get(name) for name in near_t}:
             return False
-        is_near = is_near or bool(ours - {None})
+        is_near = is_near or bool(known - {None})
     return is_near
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from frostline.core.inputs import call
+from frostline.core.layers import submodule
 from frostline.core.restore import undisturbed
 from frostline.porting.graphs.axes_of_run import AxesOfRun, Flat
 from frostline.porting.graphs.examples import examples
@@ -34,11 +35,13 @@ class Flow:
     Attributes:
         edges: Which units feed which.
         flattened: Units of whose weights an axis stands for a whole map, or for several.
+        idle: Units that have no part in the outputs; empty where the way to some output was lost.
         example: What the module was run on.
     """
 
     edges: Edges
     flattened: dict[str, tuple[Flat, ...]] = field(default_factory=dict[str, tuple[Flat, ...]])
+    idle: frozenset[str] = frozenset()
     example: Any = field(default=None, repr=False)
 
 
@@ -65,11 +68,12 @@ def flow(
             with undisturbed(model), warnings.catch_warnings(), torch.enable_grad(), watch:
                 warnings.simplefilter("ignore")
                 watch.begin(example)
-                for output in _tensors(call(model, example)):
+                outputs = _tensors(call(model, example))
+                for output in outputs:
                     watch.axes.end(output)
         except Exception:  # the forward of a user may raise anything on an input that it does not take
             continue
-        return Flow(watch.edges, watch.axes.flats(), example)
+        return Flow(watch.edges, watch.axes.flats(), watch.idle(outputs), example)
     return None
 
 
@@ -97,6 +101,19 @@ class _Watch(TorchFunctionMode):
         for tensor in _tensors(inputs):
             self._reached[id(tensor)] = frozenset()
             self.axes.begin(tensor)
+
+    def idle(self, outputs: Sequence[Tensor]) -> frozenset[str]:
+        """The units that none of these values depends on."""
+        if not outputs or any(id(one) not in self._reached for one in outputs):
+            return frozenset()
+        waiting = [name for one in outputs for name in self._reached[id(one)]]
+        used: set[str] = set()
+        while waiting:
+            name = waiting.pop()
+            if name not in used:
+                used.add(name)
+                waiting += self.edges.get(name, ())
+        return frozenset(self._order) - used
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         del types
@@ -173,7 +190,7 @@ def is_before_in_containers(model: nn.Module, first: str, second: str) -> bool:
         shared += 1
     if parts[shared] == others[shared]:
         return False
-    holder = model.get_submodule(".".join(parts[:shared]))
+    holder = submodule(model, ".".join(parts[:shared]))
     if not isinstance(holder, (nn.Sequential, nn.ModuleList)):
         return False
     entries = list(holder._modules)

@@ -109,7 +109,8 @@ def _computed(source: Source, path: str, inputs: dict[str, Tensor], values: Sequ
             "memory_bytes": memory_bytes, "cpu_s": cpu_s,
         }  # fmt: skip
         (folder / "run.json").write_text(json.dumps(task))
-        np.savez(folder / "inputs.npz", **{str(index): one.numpy() for index, one in enumerate(inputs.values())})
+        arrays: dict[str, Any] = {str(index): one.numpy() for index, one in enumerate(inputs.values())}
+        np.savez(folder / "inputs.npz", **arrays)
         error = _ended(folder, cpu_s)
         if error:
             allowed = f"allowed are {memory_bytes >> 20} MB and {cpu_s} s for weights and inputs of these sizes"

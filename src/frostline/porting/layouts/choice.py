@@ -11,6 +11,7 @@ from frostline.porting.layouts import (
     darknet,
     flax,
     folded,
+    haiku,
     keras,
     matconvnet,
     mxnet,
@@ -30,12 +31,13 @@ if TYPE_CHECKING:
     from frostline.porting.layouts.layout import Move
     from frostline.porting.units.unit import SourceUnit, TargetUnit
 
-CHANNELS_LAST = ("keras", "tensorflow", "flax")
+CHANNELS_LAST = ("keras", "tensorflow", "flax", "haiku")
 _BY_FRAMEWORK = {
     "keras": keras.moves,
     "tensorflow": tensorflow.moves,
     "torch": torch.moves,
     "flax": flax.moves,
+    "haiku": haiku.moves,
     "onnx": onnx.moves,
     "paddle": paddle.moves,
     "mxnet": mxnet.moves,

@@ -23,6 +23,11 @@ _TRANSPOSED: dict[type[nn.Module], Layout] = {
 _NORM = {
     "scale": ("weight", SAME), "bias": ("bias", SAME), "mean": ("running_mean", SAME), "var": ("running_var", SAME),
 }  # fmt: skip
+_RECURRENT = (nn.LSTM, nn.LSTMCell, nn.GRU, nn.GRUCell, nn.RNN, nn.RNNCell)
+_FUSED = {  # cells of NNX: gates i, f, g, o and r, z, n, as in PyTorch
+    "dense_i/kernel": ("weight_ih", TRANSPOSED), "dense_i/bias": ("bias_ih", SAME),
+    "dense_h/kernel": ("weight_hh", TRANSPOSED), "dense_h/bias": ("bias_hh", SAME),
+}  # fmt: skip
 LSTM_GATES, GRU_GATES = ("i", "f", "g", "o"), ("r", "z", "n")
 
 
@@ -41,6 +46,8 @@ def moves(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
         return assemble(unit, target, over_maps(unit, target, _NORM), defaults) if unit.leaves else None
     if isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
         return assemble(unit, target, {"embedding": ("weight", SAME)})
+    if "dense_i/kernel" in unit.leaves and isinstance(module, _RECURRENT):
+        return assemble(unit, target, _FUSED, {"bias_ih": 0.0, "bias_hh": 0.0})
     if isinstance(module, (nn.LSTM, nn.LSTMCell)):
         return _cell(unit, target, LSTM_GATES)
     if isinstance(module, (nn.GRU, nn.GRUCell)):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from frostline.porting.layouts import normed
-from frostline.porting.layouts.layout import SAME, TRANSPOSED, Move, reshaped
+from frostline.porting.layouts.layout import SAME, TRANSPOSED, Move, padded, reshaped
 from frostline.porting.layouts.rules import assemble, fits
 
 if TYPE_CHECKING:
@@ -28,6 +28,10 @@ def moves(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
     hidden = normed.computed(unit, target)
     if hidden:
         return _of_norms(unit, target, hidden)
+    if "bias_n" in unit.leaves and isinstance(target.module, (nn.GRU, nn.GRUCell)):
+        return _gru_of_equinox(unit, target)
+    if {"weight_hh", "bias"} <= set(unit.leaves) and isinstance(target.module, (nn.LSTM, nn.LSTMCell)):
+        return assemble(unit, target, _LSTM_OF_EQUINOX, {"bias_hh": 0.0})
     rows: dict[str, tuple[str, Layout]] = {}
     is_conv1d = unit.name.rpartition("/")[2].rpartition(".")[2] in CONV1D and isinstance(target.module, nn.Linear)
     for leaf, tensor in unit.leaves.items():
@@ -37,6 +41,8 @@ def moves(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
             return None
         form = _form(tuple(tensor.shape), tuple(wanted.shape))
         is_turned = is_conv1d and own == "weight" and tuple(tensor.shape) != tuple(wanted.shape)
+        if own == "bias" and isinstance(target.module, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
+            form = _flat(tuple(tensor.shape), tuple(wanted.shape))
         rows[leaf] = (own, TRANSPOSED if is_turned else form)
     return assemble(unit, target, rows, {"num_batches_tracked": 0.0})
 
@@ -52,6 +58,26 @@ def _of_norms(unit: SourceUnit, target: TargetUnit, hidden: dict[str, tuple[str,
     if rest is None or len(found) < len(made) or not fits(unit, target, found):
         return None
     return (*found, *rest)
+
+
+_LSTM_OF_EQUINOX = {
+    "weight_ih": ("weight_ih", SAME), "weight_hh": ("weight_hh", SAME), "bias": ("bias_ih", SAME),
+}  # fmt: skip
+
+
+def _gru_of_equinox(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
+    """One bias for all gates, and a second one for the last gate of the state; gates r, z, n as in PyTorch."""
+    size = unit.leaves["bias_n"].shape[0] if unit.leaves["bias_n"].shape else 0
+    last = padded("zeros for the other gates", 2 * size, 0)
+    rows = {"weight_ih": ("weight_ih", SAME), "weight_hh": ("weight_hh", SAME), "bias": ("bias_ih", SAME),
+            "bias_n": ("bias_hh", last)}  # fmt: skip
+    return assemble(unit, target, rows)
+
+
+def _flat(shape: tuple[int, ...], wanted: tuple[int, ...]) -> Layout:
+    """A bias with an axis for each of the map, as Equinox has it; its transposed convolutions are other ones."""
+    is_wide = len(shape) > 1 and shape[:1] == wanted and all(size == 1 for size in shape[1:])
+    return reshaped("axes of the map left out", shape, wanted) if is_wide else SAME
 
 
 def _form(shape: tuple[int, ...], wanted: tuple[int, ...]) -> Layout:

@@ -144,7 +144,7 @@ def _known(piece: Piece, how: str) -> list[Order]:
 
 
 def _is_unnamed(step: Step) -> bool:
-    return any(tensor.leaf == "w" for tensor in step.source.leaves.values())
+    return step.source.framework != "haiku" and any(tensor.leaf == "w" for tensor in step.source.leaves.values())
 
 
 def _either_side(step: Step) -> tuple[Step, ...]:

@@ -51,7 +51,7 @@ def joined(targets: Sequence[TargetUnit], flow: Flow, model: nn.Module) -> tuple
     edges = {
         name: {owner.get(other, other) for other in before} for name, before in flow.edges.items() if name not in owner
     }
-    return made, Flow(edges, flow.flattened)
+    return made, Flow(edges, flow.flattened, flow.idle - owner.keys())
 
 
 def note(targets: Sequence[TargetUnit]) -> str:

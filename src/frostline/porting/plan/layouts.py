@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
+from frostline.core.layers import submodule
 from frostline.porting.layouts import keras, normed, packed
 from frostline.porting.layouts.layout import SAME, TRANSPOSED, Layout
 from frostline.porting.layouts.tensorflow import NO_FORGET_BIAS
@@ -82,7 +83,7 @@ def ways(step: Step, model: nn.Module, framework: str, known: Habits) -> tuple[S
         known: About the file.
     """
     module = step.target.module
-    if "kernel_of_state" in step.source.leaves:
+    if "kernel_of_state" in step.source.leaves and step.source.framework != "haiku":  # which always adds the bias
         bare = tuple(NO_FORGET_BIAS if move.target == "bias_hh" else move for move in step.moves)
         return replace(step, assumed="forget bias"), replace(step, moves=bare)
     if normed.is_of_flax(step.source):
@@ -121,7 +122,7 @@ def _square(step: Step, known: Habits) -> tuple[Step, ...]:
 def _packed(step: Step, model: nn.Module, known: Habits) -> tuple[Step, ...] | None:
     """A step from or to a layer that holds query, key and value, in every order in which they may lie; None if none."""
     source, target = step.source, step.target
-    attention = model.get_submodule(target.owner)
+    attention = submodule(model, target.owner)
     whole = source.packed.whole.name if source.packed else source.name
     if isinstance(attention, nn.MultiheadAttention):
         is_packed = target.name.rpartition(".")[2] == "in_proj" and not source.parts
@@ -155,7 +156,7 @@ def _sizes(step: Step) -> tuple[int, ...]:
 
 def _heads(model: nn.Module, owner: str, sizes: Sequence[int]) -> set[int]:
     """How many heads an attention may have: as its module says, else every number that divides its sizes."""
-    around = [model.get_submodule(owner.rpartition(".")[0]), model.get_submodule(owner)]
+    around = [submodule(model, owner.rpartition(".")[0]), submodule(model, owner)]
     stated = {value for one in around for name, value in vars(one).items()
               if isinstance(value, int) and not isinstance(value, bool) and "head" in name and value > 0}  # fmt: skip
     least = min(sizes, default=0)

@@ -15,8 +15,9 @@ from frostline.porting.assignment.names import words
 from frostline.porting.assignment.support import supported
 from frostline.porting.graphs import source_graph, target_graph
 from frostline.porting.graphs.packed_rows import PackedRows
+from frostline.porting.layouts import pointwise
 from frostline.porting.layouts.choice import moves
-from frostline.porting.plan import flattened, folded_norms, layouts, packed_layers
+from frostline.porting.plan import flattened, folded_norms, idle_layers, layouts, packed_layers
 from frostline.porting.plan.norm_wrappers import unwrapped
 from frostline.porting.plan.preparation import prepared
 from frostline.porting.plan.steps import OpenGroup, Step
@@ -106,7 +107,7 @@ def make_plan(
             targets = target_units(model, is_packed=True)
     seen = target_graph.flow(model, targets, inputs, source_graph.input_shapes(source))
     bare, of_norms = unwrapped(source_units(source), path)
-    ready = prepared(bare, targets)
+    ready = prepared(bare, targets, source.layers)
     parts, identities = packed_layers.as_in_module(grouped(ready.units, targets), targets), ()
     if seen is not None and folded_norms.is_folded(parts, targets):
         targets, seen = folded_norms.joined(targets, seen, model)
@@ -119,25 +120,27 @@ def make_plan(
     constants = {name for name, unit in by_source.items() if name not in candidates and _is_constant(unit)}
     unused = tuple(name for name in by_source if name not in candidates and name not in constants)
     kept = tuple(name for name in by_target if not any(name in others for others in candidates.values()))
+    edges, idle = (seen.edges, seen.idle) if seen is not None else (None, frozenset[str]())
     if not partial and (unused or kept):
         lost = [by_source[name] for name in unused], [by_target[name] for name in kept]
         refuse_unfit(path, lost[0])
-        raise _without_partner(path, *lost, units, targets)
-    edges = seen.edges if seen is not None else None
+        raise _without_partner(path, *lost, units, targets, idle)
     has_maps = any(isinstance(unit.module, _ConvNd) for unit in targets)
     classes = {unit.name: words(next(iter(unit.leaves.values())).name.rpartition("/")[0]) for unit in units}
     evidence = Evidence(model, source_graph.flow(source, units), edges, source.order, hints, has_names, classes)
     pairs, opened = match(candidates, list(by_source), list(by_target), evidence)
     if not partial:
-        _check_counts(path, opened)
+        _check_counts(path, opened, idle)
+    elif out := idle_layers.in_excess(opened, idle):
+        kept += tuple(name for name in by_target if name in out)
+        pairs, opened = match(_without(candidates, out), list(by_source), list(by_target), evidence)
     unused += tuple(name for one in opened if not one.targets for name in one.sources)
     kept += tuple(name for one in opened if not one.sources for name in one.targets)
     opened = tuple(one for one in opened if one.sources and one.targets)
 
-    told, pairs = pairs, supported(pairs, evidence) if partial else pairs
+    told, pairs = pairs, supported(pairs, evidence, opened) if partial else pairs
     doubted = [pair for pair in told if pair.source not in {one.source for one in pairs}]
-    unused += tuple(pair.source for pair in doubted)
-    kept += tuple(pair.target for pair in doubted)
+    unused, kept = (*unused, *(pair.source for pair in doubted)), (*kept, *(pair.target for pair in doubted))
 
     rows = PackedRows(model, seen.example if seen is not None else None)
     known = replace(layouts.habits(source, table), has_orders=has_orders, rows=rows)
@@ -151,13 +154,16 @@ def make_plan(
     steps = tuple(step for step, *others in ways if not others and not step.doubt)
     unordered = _as_groups([one for one in ways if len(one) > 1 or any(step.doubt for step in one)])
     groups = tuple(_group(one, table, ways_of, edges) for one in opened)
-    dropped, notes = (
-        {**source.dropped, **of_norms, **ready.dropped},
-        (*source.notes, *ready.notes, *shared, *identities),
-    )
-    notes += tuple(map(_left_out, doubted))
+    dropped = {**source.dropped, **of_norms, **ready.dropped}
+    notes = (*source.notes, *ready.notes, *shared, *identities, *map(_left_out, doubted))
+    if (unused or kept) and not (steps or groups or unordered):
+        raise _nothing_written(path, doubted, [by_source[name] for name in unused], [by_target[name] for name in kept])
     dropped |= {one.name: "constant of the code" for name in constants for one in by_source[name].leaves.values()}
     return PortPlan(path, steps, groups + unordered, unused, kept, dropped, notes)
+
+
+def _without(candidates: Mapping[str, set[str]], names: set[str]) -> dict[str, set[str]]:
+    return {name: others - names for name, others in candidates.items()}
 
 
 def _left_out(pair: Pair) -> str:
@@ -227,11 +233,19 @@ def _candidates(
         form, fits = next(rows, ([unit], [{}]))
         found += form
         table.update(zip((one.name for one in form), fits, strict=True))
+    wanted = set[str]().union(*table.values())
+    alone = [target for target in targets if target.name not in wanted]
+    for unit in found:
+        if not table[unit.name]:
+            table[unit.name] = _fitting(unit, alone, pointwise.moves)
     return found, table
 
 
-def _fitting(unit: SourceUnit, targets: Sequence[TargetUnit]) -> dict[str, tuple[Move, ...]]:
-    return {target.name: made for target in targets if (made := moves(unit, target)) is not None}
+def _fitting(
+    unit: SourceUnit, targets: Sequence[TargetUnit],
+    rule: Callable[[SourceUnit, TargetUnit], tuple[Move, ...] | None] = moves,
+) -> dict[str, tuple[Move, ...]]:  # fmt: skip
+    return {target.name: made for target in targets if (made := rule(unit, target)) is not None}
 
 
 def refuse_ambiguity(plan: PortPlan, *, was_run: bool = False) -> None:
@@ -305,21 +319,23 @@ def _checked(
     return found
 
 
-def _check_counts(path: str, opened: Sequence[Ambiguity]) -> None:
+def _check_counts(path: str, opened: Sequence[Ambiguity], idle: frozenset[str]) -> None:
+    excess = idle_layers.in_excess(opened, idle)
     for one in opened:
         if len(one.sources) != len(one.targets):
             raise PortError(
                 what="The file and the module have different numbers of layers of the same type and shape.", where=path,
                 received=f"{len(one.sources)} in the file ({_listed(one.sources)}), {len(one.targets)} in the module "
-                f"({_listed(one.targets)})",
-                do="build the module like the network of the file, with the same shared weights (head.weight = "
-                "embedding.weight); or port the layers that both have: partial=True with hints.",
+                f"({_listed(one.targets)}){idle_layers.note(one.targets, idle)}",
+                do=idle_layers.remedy(excess) if excess else "build the module like the network of the file, with the "
+                "same shared weights (head.weight = embedding.weight); or port the layers that both have: partial=True "
+                "with hints.",
             )  # fmt: skip
 
 
 def _without_partner(
     path: str, unused: Sequence[SourceUnit], kept: Sequence[TargetUnit], units: Sequence[SourceUnit],
-    targets: Sequence[TargetUnit],
+    targets: Sequence[TargetUnit], idle: frozenset[str],
 ) -> PortError:  # fmt: skip
     parts: list[str] = []
     if unused:
@@ -329,10 +345,28 @@ def _without_partner(
     return PortError(
         what="Some layers have no partner with the same type and shape on the other side.", where=path,
         received=f"{len(unused)} of {len(units)} layers of the file, {len(kept)} of {len(targets)} of the module: "
-        + "; ".join(parts),
+        + "; ".join(parts) + idle_layers.note((one.name for one in kept), idle),
         do="build the module like the network of the file; or leave these layers out, such as a head with other "
         "classes: partial=True.",
     )  # fmt: skip
+
+
+def _nothing_written(
+    path: str, doubted: Sequence[Pair], unused: Sequence[SourceUnit], kept: Sequence[TargetUnit]
+) -> PortError:
+    received = (
+        f"of the file {_listed(list(map(str, unused)))}; of the module {_listed(list(map(str, kept)))}: no layer fits "
+        "any of the other side by type and shape"
+    )
+    do = "build the module with layers of the file's types and sizes."
+    if doubted:
+        pairs = [f"{pair.source!r} and {pair.target!r}" for pair in doubted]
+        received = f"{_listed(pairs)}: alike in type and shape, but neither in name nor in place"
+        do = f"say that they belong together: hints={ {pair.source: pair.target for pair in doubted[:_SHOWN]} }."
+        if len(doubted) == len(unused) == len(kept):
+            do = "leave partial=True out: both have the same layers, and each fits one."
+    return PortError(what="This partial port is refused, as nothing would be written.", where=path,
+                     received=received, do=do)  # fmt: skip
 
 
 def _listed(names: Sequence[str]) -> str:

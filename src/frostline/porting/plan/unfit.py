@@ -27,7 +27,8 @@ def refuse_unfit(path: str, units: Sequence[SourceUnit]) -> None:
             raise PortError(
                 what=f"nn.GRU cannot represent {unit.name!r}: its reset gate acts before the product with the state.",
                 where=path,
-                received=f"{unit}: reset_after=False of Keras, linear_before_reset=0 of ONNX, GRUCell of TensorFlow 1",
+                received=f"{unit}: reset_after=False of Keras, linear_before_reset=0 of ONNX, GRUCell of TensorFlow 1, "
+                "GRU of Haiku",
                 do="use frostline.porting.blocks.ResetBeforeGRU in the module, one for each layer and direction; or "
                 "train the network again with a GRU that resets after the product.",
             )  # fmt: skip
@@ -41,7 +42,11 @@ def refuse_unfit(path: str, units: Sequence[SourceUnit]) -> None:
 
 def _is_reset_before(unit: SourceUnit) -> bool:
     is_onnx = unit.framework == "onnx" and unit.kind == "GRU"
-    if "gates_of_state" in unit.leaves or (is_onnx and not unit.setting("linear_before_reset", 0)):
+    if (
+        "gates_of_state" in unit.leaves
+        or {"w_i", "w_h"} <= set(unit.leaves)
+        or (is_onnx and not unit.setting("linear_before_reset", 0))
+    ):
         return True
     kernel, bias = unit.leaves.get("recurrent_kernel"), unit.leaves.get("bias")
     if kernel is None or len(kernel.shape) != 2 or kernel.shape[1] != 3 * kernel.shape[0]:

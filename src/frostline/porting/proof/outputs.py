@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from frostline.core.errors import FOREIGN
 from frostline.core.inputs import call, map_tensors
+from frostline.core.layers import submodule
 from frostline.core.restore import undisturbed
 
 if TYPE_CHECKING:
@@ -175,7 +176,7 @@ def watched(model: nn.Module, inputs: Any, handles: Iterable[RemovableHandle]) -
 def _run(model: nn.Module, inputs: Any, at: Sequence[Place] = ()) -> list[Tensor]:
     seen: dict[str, list[Any]] = {place.name: [] for place in at}
     handles = [
-        model.get_submodule(name).register_forward_hook(lambda _, __, output, held=held: held.append(output))
+        submodule(model, name).register_forward_hook(lambda _, __, output, held=held: held.append(output))
         for name, held in seen.items()
     ]
     outputs = watched(model, inputs, handles)
@@ -183,7 +184,7 @@ def _run(model: nn.Module, inputs: Any, at: Sequence[Place] = ()) -> list[Tensor
         return tensors_in(outputs)
     if any(len(held) != 1 for held in seen.values()):
         return []  # a layer that is not called, or several times: which output is meant cannot be told
-    return [_at(model.get_submodule(place.name), place, seen[place.name][0]) for place in at]
+    return [_at(submodule(model, place.name), place, seen[place.name][0]) for place in at]
 
 
 def _at(layer: nn.Module, place: Place, output: Any) -> Tensor:

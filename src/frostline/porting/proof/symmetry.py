@@ -9,6 +9,7 @@ import torch
 
 from frostline.core.errors import FOREIGN
 from frostline.core.inputs import map_tensors
+from frostline.core.layers import submodule
 from frostline.porting.proof.outputs import difference, outputs_of
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def probed(model: nn.Module, targets: Iterable[TargetUnit], inputs: Sequence[Any
     given: list[Tensor] = []
     for is_scaled in (False, True):
         if is_scaled:
-            _scale([exact.get_submodule(name) for name in owners])
+            _scale([submodule(exact, name) for name in owners])
         for one in wide:
             found = outputs_of(exact, one)
             if found is None:

@@ -46,6 +46,8 @@ READERS = (
     torch_legacy, paddle, orbax, tfjs, caffe, onnx, paddle_inference, graph_def, flax, darknet,
 )  # fmt: skip
 
+_LONG_LINE = 1 << 16
+
 # What often lies where weights should: the first bytes, what it is, and what to do.
 _STRANGERS = (
     (b"\x1f\x8b", "compressed by gzip", "unpack it (`gunzip FILE`), then pass the unpacked file."),
@@ -97,7 +99,9 @@ def _refuse_strangers(file: WeightFile) -> None:
     Raises:
         PortError: It says what the file is, and what to do with it.
     """
-    start = file.start(64)
+    start = file.start(_LONG_LINE)
+    if start.startswith(b"{") and b"\n" + npz.SIGNATURE in start:
+        raise npz.series(file)  # settings of a model in a line of JSON, as the documentation of Equinox has it
     for first, name, remedy in _STRANGERS:
         if start.lstrip().lower().startswith(first):
             raise file.refused(

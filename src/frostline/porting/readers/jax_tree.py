@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from frostline.porting.readers import haiku
 from frostline.porting.readers.averages import REPLACED, is_average
 from frostline.porting.readers.contract import Source, SourceTensor
 from frostline.porting.readers.source_names import by_numbers
@@ -105,6 +106,11 @@ def source(
         )
     elif "moving average" in dropped.values():
         found.append("The tree also holds moving averages, which were left out; their key selects them.")
+    framework, of_haiku = "flax", haiku.taken(tensors)
+    if of_haiku is not None:
+        framework, tensors = "haiku", list(of_haiku[0])
+        dropped |= of_haiku[1]
+        found.append(haiku.NOTE)
     return Source(
-        kind, "flax", tuple(tensors), order="numbers", dropped=MappingProxyType(dropped), notes=(*notes, *found)
+        kind, framework, tuple(tensors), order="numbers", dropped=MappingProxyType(dropped), notes=(*notes, *found)
     )

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from frostline.core.errors import nearest
-from frostline.porting.readers import state_dict, zip_archive
+from frostline.porting.readers import haiku, state_dict, zip_archive
 from frostline.porting.readers.arrays import check_names, num_bytes, tensor_of
 from frostline.porting.readers.contract import Source, SourceTensor
 from frostline.porting.readers.keras_places import file_order
@@ -77,7 +77,11 @@ def read(file: WeightFile, key: str | None = None) -> Source:
     """
     if file.start(len(SIGNATURE)) == SIGNATURE:
         file.check_no_key(key)
-        header = _header(file, file.start(_MAX_HEADER_BYTES + 12), file.size, "array")
+        header = _header(file, file.start(_MAX_HEADER_BYTES + 12), "array")
+        end = header.size + num_bytes(file, header.shape, header.dtype)
+        if end + len(SIGNATURE) <= file.size and file.read_at(end, len(SIGNATURE)) == SIGNATURE:
+            raise series(file)
+        _check_size(file, header, file.size, "array")
         load = partial(_load_file, file, header)
         return Source("NumPy array", "numpy", (SourceTensor("array", header.shape, header.dtype, "", "", load),))
     archive = Archive(file)
@@ -89,6 +93,21 @@ def read(file: WeightFile, key: str | None = None) -> Source:
     return _source(file, found, key)
 
 
+def series(file: WeightFile) -> Exception:
+    """The refusal of arrays of NumPy one behind the other, without names, as Equinox writes its `.eqx`."""
+    return file.refused(
+        "The file holds arrays without names, one behind the other, as Equinox writes them.",
+        f"a file of {file.size} bytes", _EXPORT,
+    )  # fmt: skip
+
+
+_EXPORT = (
+    "load it with Equinox, and save the arrays with their names: leaves, _ = jax.tree_util.tree_flatten_with_path("
+    "equinox.filter(model, equinox.is_array)); numpy.savez('model.npz', **{jax.tree_util.keystr(path, simple=True, "
+    "separator='/'): numpy.asarray(leaf) for path, leaf in leaves}); then port model.npz."
+)
+
+
 def array_of(file: WeightFile, archive: Archive, member: str, name: str) -> SourceTensor:
     """The array that a member of an archive is, called `name`.
 
@@ -96,12 +115,13 @@ def array_of(file: WeightFile, archive: Archive, member: str, name: str) -> Sour
         PortError: If the archive has no such member, or it is no array of numbers.
     """
     start = archive.start(member, _MAX_HEADER_BYTES + 12)
-    header = _header(file, start, archive.members[member].size, name)
+    header = _header(file, start, name)
+    _check_size(file, header, archive.members[member].size, name)
     return SourceTensor(name, header.shape, header.dtype, "", "", partial(_load_member, file, archive, member, header))
 
 
-def _header(file: WeightFile, start: bytes, size: int, name: str) -> _Header:
-    """The header at the start of an array's bytes, `size` of which there are."""
+def _header(file: WeightFile, start: bytes, name: str) -> _Header:
+    """The header at the start of an array's bytes."""
     version = start[6:8]
     width = {b"\1\0": 2, b"\2\0": 4, b"\3\0": 4}.get(version)
     if start[:6] != SIGNATURE or width is None:
@@ -118,10 +138,18 @@ def _header(file: WeightFile, start: bytes, size: int, name: str) -> _Header:
     if dtype is None:
         raise _objects(file, name, descr[:80])
     shape = tuple(int(part) for part in re.findall(r"\d{1,20}", fields["shape"]))
-    header = _Header(8 + width + length, dtype, shape, fields["fortran"] == "True", descr.startswith(">"))
-    if header.size + num_bytes(file, shape, dtype) != size:
-        raise file.damaged(f"{name!r} of shape {shape[:8]} and type {descr} in {size - header.size} bytes"[:200])
-    return header
+    return _Header(8 + width + length, dtype, shape, fields["fortran"] == "True", descr.startswith(">"))
+
+
+def _check_size(file: WeightFile, header: _Header, size: int, name: str) -> None:
+    """Compare what a header declares with the bytes that there are, its own included.
+
+    Raises:
+        PortError: If they differ.
+    """
+    if header.size + num_bytes(file, header.shape, header.dtype) != size:
+        text = f"{name!r} of shape {header.shape[:8]} and type {header.dtype} in {size - header.size} bytes"
+        raise file.damaged(text[:200])
 
 
 def _objects(file: WeightFile, name: str, received: str) -> Exception:
@@ -150,11 +178,14 @@ def _source(file: WeightFile, found: Mapping[str, SourceTensor], key: str | None
     if framework == "torch":
         names = state_dict.named(file, list(found), key)
         return Source("NumPy arrays", "torch", _placed(found, names.places), "file", (), names.dropped, names.notes)
+    paths = {name: re.sub(r":\d+$", "", name) for name in found}
+    if not any("/" in path for path in paths.values()):
+        paths = {name: path.replace(".", "/") for name, path in paths.items()}
     places: dict[str, tuple[str, str]] = {}
     dropped: dict[str, str] = {}
     notes: list[str] = []
     roots = _ROOTS if key is None else (f"{key.rstrip('/')}/",)
-    root = next((root for root in roots if any(name.startswith(root) for name in found)), "")
+    root = next((root for root in roots if any(path.startswith(root) for path in paths.values())), "")
     if key is not None and not root:
         raise file.refused(
             f"The file has no arrays under {key!r}.", f"{len(found)} arrays, such as {nearest(key, found)}",
@@ -163,21 +194,26 @@ def _source(file: WeightFile, found: Mapping[str, SourceTensor], key: str | None
     if root:
         notes.append(f"The weights were taken from {root!r}.")
     for name in sorted(found, key=file_order):
-        if name.startswith((root, *_STATISTICS)):
-            inner = name.removeprefix(next((one for one in _STATISTICS if name.startswith(one)), root))
-            unit, _, leaf = re.sub(r":\d+$", "", inner).rpartition("/")
+        path = paths[name]
+        if path.startswith((root, *_STATISTICS)):
+            inner = path.removeprefix(next((one for one in _STATISTICS if path.startswith(one)), root))
+            unit, _, leaf = inner.rpartition("/")
             places[name] = (unit, leaf)
         else:
-            dropped[name] = "optimizer slot" if name.startswith("opt/") else "counter"
+            dropped[name] = "optimizer slot" if path.startswith("opt/") else "counter"
+    placed = _placed(found, places)
+    of_haiku = haiku.taken(placed) if framework in ("flax", "keras", "numpy") else None
+    if of_haiku is not None:
+        framework, placed = "haiku", of_haiku[0]
+        dropped |= of_haiku[1]
+        notes.append(haiku.NOTE)
     if framework == "numpy":
         notes.append("The names of the arrays do not show which framework wrote them.")
     if framework == "flax" and not root and not any(_end(name) in _LEAVES["flax"][1:] for name in found):
         notes.append("The names fit Flax and Keras, whose layouts of transposed convolutions differ; Flax was assumed.")
     if any(tensor.dtype == "bfloat16" for tensor in found.values()):
         notes.append("Elements of two bytes without a type were read as bfloat16, as JAX stores it.")
-    return Source(
-        "NumPy arrays", framework, _placed(found, places), "numbers", (), MappingProxyType(dropped), tuple(notes)
-    )
+    return Source("NumPy arrays", framework, placed, "numbers", (), MappingProxyType(dropped), tuple(notes))
 
 
 def _placed(found: Mapping[str, SourceTensor], places: Mapping[str, tuple[str, str]]) -> tuple[SourceTensor, ...]:

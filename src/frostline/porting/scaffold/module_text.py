@@ -14,10 +14,14 @@ if TYPE_CHECKING:
     from frostline.porting.readers.contract import Source
 
 _LONGEST = 600  # letters of a reason
-_REMEDY = (
-    "write this layer by hand: write the module for a file without it (of ONNX, `onnx.utils.extract_model` cuts a part "
-    "out of a graph), put your own layer where it was, and port the whole file into that."
-)
+_BY_HAND = "put your own layer where it was, and port the whole file into that, with golden=(inputs, outputs)."
+_REMEDIES = {
+    "onnx": "write this layer by hand: write the module for a file without it (`onnx.utils.extract_model` cuts a part "
+    "out of a graph), " + _BY_HAND,
+    "keras": "let Keras on TensorFlow export the network (pip install tf2onnx; call the model once, then "
+    "model.export('model.onnx', format='onnx')), and write the module for that file; or write the module by hand, and "
+    "port this file into it, with golden=(inputs, outputs).",
+}  # fmt: skip
 
 
 def _shown(text: str) -> str:
@@ -42,5 +46,5 @@ def module_text(source: Source, path: str, name: str = "Network") -> str:
         raise PortError(
             what="No module can be written for this network.", where=path,
             received=_shown(str(error).removeprefix("not interpreted: ")),
-            do=getattr(error, "do", "") or _REMEDY,
+            do=getattr(error, "do", "") or _REMEDIES["onnx" if source.framework == "onnx" else "keras"],
         ) from error  # fmt: skip

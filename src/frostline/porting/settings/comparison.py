@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
+from frostline.core.layers import submodule
 from frostline.porting.settings.pairs import of_pair
 from frostline.porting.settings.setting import causes_of, checks_of, set_equal
 from frostline.porting.settings.whole import of_network
@@ -93,7 +94,7 @@ def compare(
 def _follower(model: nn.Module, name: str) -> nn.Module | None:
     """The next entry of the `Sequential` that contains a layer."""
     holder, _, own = name.rpartition(".")
-    parent = model.get_submodule(holder)
+    parent = submodule(model, holder)
     if not isinstance(parent, nn.Sequential) or own not in parent._modules:
         return None
     entries = list(parent._modules)

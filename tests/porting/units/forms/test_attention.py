@@ -1,3 +1,4 @@
+import pytest
 from torch import nn
 
 from frostline.porting.units.forms.attention import is_packed
@@ -28,3 +29,18 @@ def test_whether_query_key_and_value_are_one_matrix_in_the_file():
 def test_the_layers_of_the_perceptron_in_bert_are_no_doubles_of_the_last_projection():
     bert = {f"layer/0/{part}": SQUARE for part in ("query", "key", "value", "dense", "intermediate", "output")}
     assert set(formed("torch", bert, MODULE)) == {"layer/0", "layer/0/intermediate", "layer/0/output"}
+
+
+@pytest.mark.parametrize(
+    "recurrent",
+    [
+        {"gru": {"kernel": numbers(8, 24), "recurrent_kernel": numbers(8, 24)}},
+        {"gru/cell/dense_i": {"kernel": numbers(8, 24)}, "gru/cell/dense_h": {"kernel": numbers(8, 24)}},
+        {"gru": {"weight_ih_l0": numbers(24, 8), "weight_hh_l0": numbers(24, 8)}},
+    ],
+)
+def test_three_gates_of_a_recurrent_layer_are_no_packed_attention(recurrent):
+    targets = target_units(nn.ModuleList([nn.MultiheadAttention(8, 2), nn.GRU(8, 8)]))
+    units = source_units(source_of("flax", recurrent))
+    assert not is_packed(units, targets)
+    assert is_packed(source_units(source_of("flax", {**recurrent, "qkv": {"kernel": numbers(8, 24)}})), targets)

@@ -13,6 +13,32 @@ def test_dense_layers_of_a_cell_are_one_layer():
     assert len(formed("flax", cell, nn.LSTM(2, 2))) == 7
 
 
+def test_a_cell_of_nnx_calls_one_gate_otherwise_as_if_is_a_word_of_python():
+    cell = {f"cell/{part}": {"kernel": numbers(2, 2)} for part in ("ii", "if_", "ig", "io", "hi", "hf", "hg", "ho")}
+    found = formed("flax", cell, nn.LSTM(2, 2))
+    assert list(found) == ["cell"]
+    assert "if/kernel" in found["cell"]
+
+
+def fused(gates, biases, states=2):
+    cell = {"cell/dense_i": {"kernel": numbers(3, 2 * gates)}, "cell/dense_h": {"kernel": numbers(states, 2 * gates)}}
+    for side in biases:
+        cell[f"cell/dense_{side}"]["bias"] = numbers(2 * gates)
+    return cell
+
+
+def test_a_cell_of_nnx_has_its_gates_in_two_layers():
+    assert list(formed("flax", fused(3, "i"), nn.GRU(3, 2))) == ["cell"]
+    assert list(formed("flax", fused(4, "h"), nn.LSTM(3, 2))) == ["cell"]
+    assert list(formed("flax", fused(1, "i"), nn.RNN(3, 2))) == ["cell"]
+
+
+def test_dense_layers_of_such_names_that_are_no_cell_stay_apart():
+    assert len(formed("flax", fused(1, "ih"), nn.Linear(2, 2))) == 2  # both have a bias: no `SimpleCell` has
+    assert len(formed("flax", fused(3, "i", states=5), nn.Linear(2, 2))) == 2
+    assert len(formed("flax", {"cell/dense_i": {"kernel": numbers(2, 2)}}, nn.Linear(2, 2))) == 1
+
+
 def test_a_stack_is_taken_apart_along_its_first_axis():
     (unit,) = source_units(source_of("flax", {"block": {"kernel": numbers(3, 2, 2), "bias": numbers(3, 2)}}))
     (stacked,) = unstacked(unit)

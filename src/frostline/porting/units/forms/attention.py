@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from frostline.porting.units.unit import SourceUnit, TargetUnit
 
 # What the projection of outputs is called beside the others: in Keras, Flax, BERT, and by those who write it by hand.
-_OUTPUTS = ("attention_output", "output", "out", "out_proj", "o_proj", "o", "wo", "to_out", "to_out/0", "proj", "dense")
+_OUTPUTS = ("attention_output", "output", "out", "out_proj", "output_proj", "o_proj", "o", "wo", "to_out", "to_out/0",
+            "proj", "dense", "linear")  # fmt: skip
+_OF_STATE = ("recurrent_kernel", "weight_hh", "w_h")  # what only a recurrent layer has
+_GATES = ("dense_i", "dense_h")  # of NNX
 _MLP = ("intermediate", "output")  # of BERT, beside a projection that is called `dense`
 
 
@@ -72,5 +75,10 @@ def is_packed(units: Sequence[SourceUnit], targets: Sequence[TargetUnit]) -> boo
         frozenset((target.module.embed_dim, 3 * target.module.embed_dim)) for target in targets
         if isinstance(target.module, nn.MultiheadAttention)
     }  # fmt: skip
-    shapes = (tensor.shape for unit in units for tensor in unit.leaves.values())
+    shapes = (tensor.shape for unit in units if not _is_recurrent(unit) for tensor in unit.leaves.values())
     return any(len(shape) == 2 and frozenset(shape) in wanted for shape in shapes)
+
+
+def _is_recurrent(unit: SourceUnit) -> bool:
+    """Whether its matrices hold gates, three of which are as large as query, key and value."""
+    return unit.name.endswith(_GATES) or any(leaf.rpartition("/")[2].startswith(_OF_STATE) for leaf in unit.leaves)

@@ -13,7 +13,11 @@ if TYPE_CHECKING:
 
     from frostline.porting.units.unit import SourceUnit
 
-_CELLS = (("ii", "if", "ig", "io", "hi", "hf", "hg", "ho"), ("ir", "iz", "in", "hr", "hz", "hn"))
+_CELLS = (
+    ("ii", "if", "ig", "io", "hi", "hf", "hg", "ho"), ("ii", "if_", "ig", "io", "hi", "hf", "hg", "ho"),
+    ("ir", "iz", "in", "hr", "hz", "hn"),
+)  # fmt: skip
+_FUSED = ("dense_i", "dense_h")  # of NNX: all gates of the inputs, all gates of the state
 
 
 def with_cells(units: Sequence[SourceUnit]) -> list[SourceUnit]:
@@ -21,7 +25,26 @@ def with_cells(units: Sequence[SourceUnit]) -> list[SourceUnit]:
     made = list(units)
     for parts in _CELLS:
         made = joined(made, parts)
-    return made
+    made = [replace(unit, leaves={leaf.replace("if_/", "if/"): tensor for leaf, tensor in unit.leaves.items()})
+            if "if_/kernel" in unit.leaves else unit for unit in made]  # fmt: skip
+    fused = {unit.name: unit for unit in joined(made, _FUSED) if _is_fused(unit)}
+    parts_of = {part.name: unit.name for unit in fused.values() for part in unit.parts.values()}
+    result: dict[str, SourceUnit] = {}
+    for unit in made:
+        name = parts_of.get(unit.name, unit.name)
+        result[name] = fused[name] if unit.name in parts_of else unit
+    return list(result.values())
+
+
+def _is_fused(unit: SourceUnit) -> bool:
+    """Whether it is a cell of NNX: both layers have one output for each gate of each unit, and one has the bias."""
+    if tuple(unit.parts) != _FUSED or "dense_i/kernel" not in unit.leaves or "dense_h/kernel" not in unit.leaves:
+        return False
+    inner, state = (unit.leaves[f"{part}/kernel"].shape for part in _FUSED)
+    gates = {1: ("dense_i/bias",), 3: ("dense_i/bias",), 4: ("dense_h/bias",)}
+    count = state[1] // max(state[0], 1) if len(inner) == len(state) == 2 and inner[1] == state[1] else 0
+    biases = tuple(leaf for leaf in unit.leaves if leaf.endswith("/bias"))
+    return count in gates and state[1] == count * state[0] and biases in ((), gates[count])
 
 
 def unstacked(unit: SourceUnit) -> Iterator[list[SourceUnit]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from frostline.porting.units.forms import attention, caffe, flax, keras, onnx, tensorflow, torch
+from frostline.porting.units.forms import attention, caffe, flax, haiku, keras, onnx, tensorflow, torch
 from frostline.porting.units.forms.parts import under
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def grouped(units: Sequence[SourceUnit], targets: Sequence[TargetUnit]) -> tuple
         units: Of the file.
         targets: Of the module.
     """
-    made = [one for unit in caffe.with_scales(units) for one in _apart(unit)]
+    made = [one for unit in caffe.with_scales(haiku.renamed(units)) for one in _apart(unit)]
     made = tensorflow.with_gru_cells(flax.with_cells(made))
     return tuple(attention.with_attention(made) if attention.has_attention(targets) else made)
 

@@ -1,0 +1,43 @@
+"""Trees of Haiku among arrays by name: which they are, and what of a network's state is no weight."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from frostline.porting.readers.contract import SourceTensor
+
+NOTE = "The names of the arrays are those of Haiku."
+_WEIGHTS = ("w", "w_i", "w_h")
+_OTHERS = ("kernel", "weight", "weights", "gamma")  # of Flax, PyTorch, TensorFlow, Keras
+# Modules of Haiku by the names that it gives them; `~` stands for what a module makes outside of its methods.
+_MODULE = re.compile(r"~|(linear|mlp|conv[123]_d(_transpose)?|lstm|gru|embed|batch_norm|layer_norm|group_norm)(_\d+)?")
+_STATE = {"hidden": "moving average", "counter": "counter"}
+_AVERAGE = re.compile(r"(.+/)?~/\w+_ema")
+
+
+def taken(tensors: Sequence[SourceTensor]) -> tuple[tuple[SourceTensor, ...], dict[str, str]] | None:
+    """The weights among the tensors of a tree of Haiku, and the class in which the others are dropped.
+
+    Args:
+        tensors: By unit and leaf.
+
+    Returns:
+        None if the names are not Haiku's.
+    """
+    leaves = {tensor.leaf for tensor in tensors}
+    parts = {part for tensor in tensors for part in tensor.unit.split("/")}
+    if not leaves & {*_WEIGHTS} or leaves & {*_OTHERS} or not any(_MODULE.fullmatch(part) for part in parts):
+        return None
+    kept: list[SourceTensor] = []
+    dropped: dict[str, str] = {}
+    for tensor in tensors:
+        if tensor.leaf in _STATE and _AVERAGE.fullmatch(tensor.unit):
+            dropped[tensor.name] = _STATE[tensor.leaf]
+        else:
+            kept.append(replace(tensor, unit=tensor.unit.removeprefix("state/")))
+    return tuple(kept), dropped

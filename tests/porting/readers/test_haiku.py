@@ -1,0 +1,54 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from frostline.porting.readers import haiku, npz
+from frostline.porting.readers.contract import SourceTensor
+from frostline.porting.readers.jax_tree import source
+from frostline.porting.readers.weight_file import WeightFile
+
+FILES = Path(__file__).parents[1] / "files" / "haiku"
+
+
+def tensors(*names):
+    return [SourceTensor(name, (2, 2), "float32", *name.rsplit("/", 1), lambda: torch.ones(2, 2)) for name in names]
+
+
+@pytest.mark.parametrize("name", ["convolutions", "transposed", "lstm", "gru", "attention", "words"])
+def test_files_of_haiku_are_known_by_their_names(name):
+    path = FILES / f"{name}.npz"
+    with WeightFile(path) as file:
+        found = npz.read(file)
+        stored = np.load(path)
+        assert found.framework == "haiku"
+        assert haiku.NOTE in found.notes
+        assert {one.name for one in found.tensors} | set(found.dropped) == set(stored)
+        for tensor in found.tensors:
+            assert np.array_equal(tensor.load().numpy(), stored[tensor.name])
+
+
+def test_what_of_the_state_is_no_weight_is_dropped():
+    kept, dropped = haiku.taken(
+        tensors("linear/w", "norm/~/mean_ema/average", "norm/~/mean_ema/hidden", "norm/~/mean_ema/counter")
+    )
+    assert [one.name for one in kept] == ["linear/w", "norm/~/mean_ema/average"]
+    assert dropped == {"norm/~/mean_ema/hidden": "moving average", "norm/~/mean_ema/counter": "counter"}
+
+
+@pytest.mark.parametrize(
+    "names", [["linear/kernel"], ["linear/w", "other/kernel"], ["mine/w", "mine/b"], ["linear/weight"]]
+)
+def test_other_names_are_not_taken_for_those_of_haiku(names):
+    assert haiku.taken(tensors(*names)) is None
+
+
+def test_trees_of_parameters_and_state_are_known_too():
+    names = ("params/batch_norm/scale", "params/conv2_d/w", "state/batch_norm/~/var_ema/average")
+    arrays = {tuple(one.name.split("/")): one for one in tensors(*names)}
+    found = source("Flax MessagePack", arrays, None)
+    assert found.framework == "haiku"
+    assert {(one.unit, one.leaf) for one in found.tensors} == {
+        ("batch_norm", "scale"), ("conv2_d", "w"), ("batch_norm/~/var_ema", "average"),
+    }  # fmt: skip
