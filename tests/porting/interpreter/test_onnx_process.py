@@ -17,7 +17,7 @@ def ended(folder, **changes):
         "is_quantised": False, "memory_bytes": 1 << 28, "cpu_s": 20, **changes,
     }  # fmt: skip
     (folder / "run.json").write_text(json.dumps(task))
-    np.savez(folder / "inputs.npz", **{"0": np.ones((3, 7, 6), "f4")})
+    np.savez(folder / "inputs.npz", np.ones((3, 7, 6), "f4"))
     program = Path(onnx_process.__file__).read_text()
     subprocess.run([sys.executable, "-c", program], cwd=folder, check=True, timeout=120)
     return sorted(one.name for one in folder.iterdir() if one.name not in ("run.json", "inputs.npz"))

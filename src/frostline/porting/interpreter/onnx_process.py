@@ -21,10 +21,10 @@ def main(folder: Path) -> None:
     try:
         limit(task["memory_bytes"], task["cpu_s"])
         with np.load(folder / "inputs.npz") as given:
-            names, inputs = task["inputs"], [given[str(index)] for index in range(len(task["inputs"]))]
+            names, inputs = task["inputs"], [given[f"arr_{index}"] for index in range(len(task["inputs"]))]
         found = _session(task, onnxruntime).run(task["values"] or None, dict(zip(names, inputs, strict=True)))
-        arrays: list[Any] = [one for one in found if isinstance(one, np.ndarray) and one.dtype.kind == "f"]
-        np.savez(folder / "outputs.npz", **{str(index): one for index, one in enumerate(arrays)})
+        arrays = [one for one in found if isinstance(one, np.ndarray) and one.dtype.kind == "f"]
+        np.savez(folder / "outputs.npz", *arrays)
     except Exception as error:  # those of ONNX Runtime share no class
         (folder / "error.txt").write_text(type(error).__name__)
 

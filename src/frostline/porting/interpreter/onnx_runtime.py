@@ -109,14 +109,13 @@ def _computed(source: Source, path: str, inputs: dict[str, Tensor], values: Sequ
             "memory_bytes": memory_bytes, "cpu_s": cpu_s,
         }  # fmt: skip
         (folder / "run.json").write_text(json.dumps(task))
-        arrays: dict[str, Any] = {str(index): one.numpy() for index, one in enumerate(inputs.values())}
-        np.savez(folder / "inputs.npz", **arrays)
+        np.savez(folder / "inputs.npz", *(one.numpy() for one in inputs.values()))
         error = _ended(folder, cpu_s)
         if error:
             allowed = f"allowed are {memory_bytes >> 20} MB and {cpu_s} s for weights and inputs of these sizes"
             raise NotInterpretedError(f"ONNX Runtime refuses it ({error}); {allowed}")
         with np.load(folder / "outputs.npz") as found:
-            return tuple(torch.from_numpy(found[str(index)]) for index in range(len(found.files)))
+            return tuple(torch.from_numpy(found[f"arr_{index}"]) for index in range(len(found.files)))
 
 
 def bounds(source: Source, inputs: Iterable[Tensor]) -> tuple[int, int]:
