@@ -67,7 +67,7 @@ def test_a_module_that_was_changed_is_told_by_its_values_alone(spectrum, model_o
     path, text, _ = spectrum
     changed = text.replace("reshape(x.shape[0], 2, 5, -1)", "reshape(x.shape[0], 5, 2, -1)").replace("sum(1)", "sum(2)")
     assert changed != text
-    with pytest.raises(fl.PortError, match="How the weights of 'dft' lie in the file cannot be told"):
+    with pytest.raises(fl.PortError, match="The layout of the weights of 'dft' in the file is ambiguous"):
         fl.port(path, model_of(changed, "changed_network"))
 
 

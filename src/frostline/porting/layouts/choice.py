@@ -79,7 +79,7 @@ def _moves(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
 
 def _is_rest(target: TargetUnit) -> bool:
     """True if the weight of the layer is shared with another layer, and the file stores it there alone."""
-    return "weight" in target.module._parameters and "weight" not in target.tensors
+    return target.module._parameters.get("weight") is not None and "weight" not in target.tensors
 
 
 def _unknown(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:

@@ -2,7 +2,8 @@ import torch
 from torch import nn
 
 from frostline.porting.units.forms.flax import unstacked
-from frostline.porting.units.unit import source_units
+from frostline.porting.units.forms.forms import grouped
+from frostline.porting.units.unit import source_units, target_units
 from helpers_porting import formed, numbers, source_of
 
 
@@ -47,3 +48,18 @@ def test_a_stack_is_taken_apart_along_its_first_axis():
     assert stacked[1].leaves["kernel"].name == "block/kernel[1]"
     (unit,) = source_units(source_of("keras", {"block": {"kernel": numbers(3, 2, 2), "bias": numbers(3, 2)}}))
     assert list(unstacked(unit)) == []
+
+
+def test_a_stack_of_attentions_is_one_attention_for_each_layer():
+    stack = {
+        f"block/attention/{role}": {"kernel": numbers(3, 8, 2, 4), "bias": numbers(3, 2, 4)}
+        for role in ("query", "key", "value")
+    }
+    stack["block/attention/out"] = {"kernel": numbers(3, 2, 4, 8), "bias": numbers(3, 8)}
+    (joined,) = grouped(source_units(source_of("flax", stack)), target_units(nn.MultiheadAttention(8, 2)))
+    (layers,) = unstacked(joined)
+    assert [one.name for one in layers] == [f"block/{index}/attention" for index in range(3)]
+    for index, one in enumerate(layers):
+        assert set(one.parts) >= {"query", "key", "value"}
+        kernel = one.parts["key"].leaves["kernel"]
+        assert torch.equal(kernel.load(), torch.as_tensor(stack["block/attention/key"]["kernel"][index]))

@@ -9,8 +9,9 @@ from frostline.porting.units.forms.joined import joined
 from frostline.porting.units.forms.parts import each_row, under
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
+    from frostline.porting.readers.contract import SourceTensor
     from frostline.porting.units.unit import SourceUnit
 
 _CELLS = (
@@ -53,9 +54,14 @@ def unstacked(unit: SourceUnit) -> Iterator[list[SourceUnit]]:
     if unit.framework == "flax" and len(counts) == 1 and counts != {()}:
         (count,) = counts.pop()
         outer, _, own = unit.name.rpartition("/")
-        parts = {leaf: each_row(tensor) for leaf, tensor in unit.leaves.items()}
-        yield [
-            replace(unit, name=under(under(outer, str(index)), own),
-                    leaves={leaf: layers[index] for leaf, layers in parts.items()})
-            for index in range(count)
-        ]  # fmt: skip
+        rows = {leaf: each_row(tensor) for leaf, tensor in unit.leaves.items()}
+        yield [_layer(unit, under(under(outer, str(index)), own), rows, index) for index in range(count)]
+
+
+def _layer(unit: SourceUnit, name: str, rows: Mapping[str, Sequence[SourceTensor]], index: int) -> SourceUnit:
+    """One layer of a stack, and of the layers that it is joined of (an attention)."""
+    parts = {
+        role: replace(part, leaves={leaf: rows[f"{role}/{leaf}"][index] for leaf in part.leaves})
+        for role, part in unit.parts.items()
+    }
+    return replace(unit, name=name, leaves={leaf: layers[index] for leaf, layers in rows.items()}, parts=parts)
