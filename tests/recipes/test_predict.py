@@ -64,6 +64,10 @@ def test_new_images_are_predicted_as_the_model_itself_does(trained):
     torch.testing.assert_close(torch.tensor([list(one.probabilities.values()) for one in found]), wanted)
     assert [one.label for one in found] == [loaded.classes[at] for at in wanted.argmax(1)]
     assert np.mean([one.label in one.sample for one in found]) > 0.9
+    loaded.model.train()  # dropout stays off all the same
+    assert fl.predict(loaded, images, batch_size=5) == found
+    assert loaded.model.training
+    loaded.model.eval()
     assert fl.predict(run, found[0].sample) == fl.predict(loaded, found[0].sample)
 
 
@@ -101,6 +105,10 @@ def test_what_cannot_be_predicted_is_told(trained):
     np.savez(run.parent / "odd.npz", x=np.zeros((2, 3), np.float32))
     with pytest.raises(DataError, match="The model does not take this data"):
         fl.predict(run, run.parent / "odd.npz")
+    loaded = fl.load(run)
+    loaded.model[-1].bias.data.fill_(float("nan"))
+    with pytest.raises(DataError, match="The outputs of the model are not finite"):
+        fl.predict(loaded, images)
     facts = json.loads((run / "model.json").read_text())
     (run / "model.json").write_text(json.dumps({**facts, "images": None}))
     with pytest.raises(DataError, match="The images have different sizes"):

@@ -16,7 +16,7 @@ from frostline.porting.plan.execution import carry_out
 from frostline.porting.plan.port_plan import make_plan
 from frostline.porting.proof.golden import as_golden, check_taken, fitted
 from frostline.porting.proof.outputs import Golden
-from frostline.porting.proof.padding import with_padding
+from frostline.porting.proof.padded_inputs import with_padding
 from frostline.porting.proof.record import certificate_of
 from frostline.porting.proof.reference import Reference, reference_of
 from frostline.porting.proof.reopened import settle_or_reopen

@@ -17,7 +17,7 @@ from frostline.core.arguments import as_count, as_path
 from frostline.core.doors import public
 from frostline.core.errors import DataError
 from frostline.core.io import read_json
-from frostline.core.restore import kept_generators
+from frostline.core.restore import kept_generators, kept_modes
 from frostline.data import CenterCrop, ImageFolder
 from frostline.data.arrays import load_inputs
 from frostline.data.images import decoded, image_files
@@ -105,8 +105,13 @@ def predict(run: LoadedRun | str | Path, data: str | Path, *, batch_size: int = 
             `.safetensors` with an array `x`.
         batch_size: Samples per pass.
 
+    Returns:
+        One prediction per sample, in the order of paths or rows. The model is evaluated without dropout whatever mode
+        it is in, and stays on the device that it was moved to: a GPU if there is one.
+
     Raises:
-        DataError: If the run or the data cannot be read, or the data is of another shape than the model takes.
+        DataError: If the run or the data cannot be read, the data is of another shape than the model takes, or outputs
+            are not finite.
     """
     loaded = run if isinstance(run, LoadedRun) else load(run)
     batch_size = as_count("predict", "batch_size", batch_size)
@@ -114,13 +119,17 @@ def predict(run: LoadedRun | str | Path, data: str | Path, *, batch_size: int = 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = loaded.model.to(device)
     found: list[Prediction] = []
-    with torch.inference_mode():
+    with torch.inference_mode(), kept_modes(model):
+        model.eval()
         for names, inputs in _batches(place, loaded.preprocess, batch_size):
             try:
                 output = output_of(model(inputs.to(device)))
             except RuntimeError as error:
                 raise _wrong("The model does not take this data.", place, f"inputs {tuple(inputs.shape)}: {error}",
                              "pass data of the shape that the model was trained on.") from error  # fmt: skip
+            if not bool(torch.isfinite(output).all()):
+                raise _wrong("The outputs of the model are not finite.", place, f"NaN or Inf for {names[0]} and others",
+                             "check these inputs and the weights of the run.")  # fmt: skip
             for name, row in zip(names, output.float().softmax(dim=1).tolist(), strict=True):
                 label = loaded.classes[max(range(len(row)), key=row.__getitem__)]
                 found.append(Prediction(name, label, dict(zip(loaded.classes, row, strict=True))))

@@ -123,7 +123,7 @@ def _named(text: Callable[[Any], str], value: Any, values: Values) -> str:
         raise unnamed_error(str(unnamed), values.frames.top.frame.name) from None
 
 
-# Raise it when what `callog` writes changes its meaning.
+# Raise it when what `fingerprint` writes changes its meaning.
 _SCHEMA = "2"
 
 

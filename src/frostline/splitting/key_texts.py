@@ -41,7 +41,7 @@ _TORCH_SPACES = ("aten", "prim", "prims", "quantized", "rngprims", "higher_order
 _NO_KERNELS = ("Meta", "Autograd", "Autocast")  # they compute shapes and gradients, or call the kernel again
 
 
-class Unnamed(Exception):  # noqa: N818 (a signal inside this pillar: `callog` tells where it was met)
+class Unnamed(Exception):  # noqa: N818 (a signal inside this pillar: `fingerprint` tells where it was met)
     """A value has no text; the message names its type."""
 
 
