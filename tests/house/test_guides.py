@@ -1,0 +1,81 @@
+"""The tutorial and every guide: their Python and their commands run, in order, from an empty folder."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+DOCS = Path(__file__).parents[2] / "docs"
+SHIM = Path(__file__).parents[1] / "shim"  # torchvision may be built for another torch where tests run
+GUIDES = [DOCS / "tutorial.md", *sorted((DOCS / "guides").glob("*.md"))]
+BLOCK = re.compile(r"^```(python|console)\n(.*?)^```$", re.M | re.S)
+
+
+def write_images(folder: Path) -> None:
+    generator = np.random.default_rng(0)
+    for label in ("cat", "dog"):
+        (folder / label).mkdir(parents=True)
+        for number in range(6):
+            pixels = generator.integers(0, 255, (48, 48, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / label / f"{number}.png")
+
+
+def write_weights(path: Path) -> None:
+    import timm
+    from safetensors.torch import save_file
+
+    torch.manual_seed(0)
+    save_file(timm.create_model(path.stem).state_dict(), path)
+
+
+def prepare(page: str) -> None:
+    """What a page takes as given, from its line `<!-- test: images A B; weights FILE -->`."""
+    for line in re.findall(r"<!-- test: (.*?) -->", page):
+        for kind, *names in (part.split() for part in line.split(";")):
+            for name in names:
+                {"images": write_images, "weights": write_weights}[kind](Path(name))
+
+
+def script_of(page: str) -> str:
+    """The page as one script: Python as it stands, files written and imported, commands run in a process."""
+    parts = ["import subprocess, sys", "sys.path.insert(0, '.')"]
+    for language, text in BLOCK.findall(page):
+        if language == "console":
+            commands = [line[2:] for line in text.splitlines() if line.startswith("$ ")]
+            assert commands and all(command.startswith("frostline ") for command in commands)
+            for command in commands:
+                arguments = command.split()[1:]
+                parts.append(f"subprocess.run([sys.executable, '-m', 'frostline', *{arguments}], check=True)")
+        elif named := re.match(r"# (\w+\.py)\n", text):
+            parts.append(f"open({named[1]!r}, 'w').write({text!r})")
+        else:
+            parts.append(text)
+    return "\n".join(parts)
+
+
+def run(script: str, folder: Path) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "PYTHONPATH": str(SHIM), "XDG_CACHE_HOME": str(folder), "OMP_NUM_THREADS": "1"}
+    return subprocess.run([sys.executable, "-c", script], cwd=folder, capture_output=True, text=True, env=environment)
+
+
+@pytest.mark.parametrize("path", GUIDES, ids=lambda path: path.stem)
+def test_a_guide_runs_as_it_is_written(path, tmp_path, monkeypatch):
+    page = path.read_text()
+    assert BLOCK.search(page)
+    monkeypatch.chdir(tmp_path)
+    prepare(page)
+    done = run(script_of(page), tmp_path)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+
+
+def test_a_command_that_fails_would_be_noticed(tmp_path):
+    page = "```console\n$ frostline fit missing/ --model nets:small\n```\n"
+    done = run(script_of(page), tmp_path)
+    assert done.returncode != 0
+    assert "missing" in done.stderr
