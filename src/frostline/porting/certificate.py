@@ -1,4 +1,4 @@
-"""The certificate of a port: the assignment, what is proven, what was only tested, what is unknown."""
+"""The certificate, the result of a port: the assignment, what is proven, what was only tested, what is unknown."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 SCHEMA = 2
 RULES = 1  # version of the layout rules; increased when a rule changes the values that it writes
 NUMBERS = "numbers in names"  # the reason for pairs without any other evidence
+SAME_NAME = "the same name"  # the reason for pairs whose names are equal; as clear as a name can be, but no proof
 STATISTICS = "statistics"  # `Check.setting` of comparisons with running statistics
 _SHOWN = 3  # names listed in one line
 
@@ -240,7 +241,7 @@ def sentences(
             f"{len(statuses)} BatchNorm layers, and otherwise in {statuses.count('differs')}"
         )
     if not tried:
-        told = sorted({one.reason for one in mapping if one.margin < 1})
+        told = sorted({one.reason for one in mapping if one.margin < 1 or one.reason == SAME_NAME})
         tried = ["nothing was run" + (f"; layers were distinguished by {', '.join(told)}" if told else "")]
         pairs = dict.fromkeys(f"{one.unit} to {one.layer}" for one in mapping if one.reason == NUMBERS)
         if pairs:

@@ -49,7 +49,10 @@ def test_weights_are_read_when_their_layer_is_reached():
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
-        ({"outputs": (), "layers": SOURCE.layers[:4]}, "the file does not say which layers are the network's outputs"),
+        (
+            {"outputs": (), "layers": SOURCE.layers[:4]},
+            "the file does not state which layers are the network's outputs",
+        ),
         ({"inputs": ("a",)}, "1 inputs, 2 values"),
         ({"layers": (*SOURCE.layers[:4], SourceLayer("minus", "Lambda", {}, ("fold",)))}, "minus (Lambda)"),
         ({"layers": (*SOURCE.layers[:4], SourceLayer("minus", "Add", {}, ()))}, "it takes no layer's output"),

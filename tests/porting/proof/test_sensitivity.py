@@ -38,7 +38,7 @@ def test_outputs_that_are_all_zero_or_one_prove_nothing(tmp_path):
     golden = (x, source(x).detach())
     source.one.weight.data, source.two.weight.data = source.two.weight.data, source.one.weight.data
     source.out.weight.data *= 7
-    with pytest.raises(PortError, match="These outputs show nothing of the weights") as caught:
+    with pytest.raises(PortError, match="These outputs do not depend on the weights") as caught:
         port(saved(tmp_path, source), Probabilities(60.0), golden=golden)
     assert caught.value.received == "probabilities that are all 0 or 1"
 

@@ -47,4 +47,4 @@ def test_outputs_tell_layers_apart_that_they_show():
 
 
 def test_twins_that_are_summed_are_equal():
-    assert "equal branches that are exchanged" in settled(Summed(1.0)).notes[-1]
+    assert "they exchange equal branches" in settled(Summed(1.0)).notes[-1]

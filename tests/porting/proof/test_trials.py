@@ -46,7 +46,7 @@ def test_the_files_own_graph_tells_branches_apart():
 
 def test_branches_that_are_summed_may_be_exchanged():
     plan, _ = settled(branches("Add"), Branches(torch.add))
-    assert "2 of them compute the same on other inputs, too" in plan.notes[-1]
+    assert "2 of them compute the same on other inputs too" in plan.notes[-1]
 
 
 def test_what_only_looks_equal_on_the_samples_is_not_settled():
@@ -65,7 +65,7 @@ def test_what_only_looks_equal_on_the_samples_is_not_settled():
 def test_no_assignment_and_no_module_that_computes_something_else_passes():
     with pytest.raises(PortError, match="The module does not compute what the source network does") as caught:
         settled(branches("Subtract"), Branches(torch.mul))
-    assert "none of 2 assignments gives the outputs" in caught.value.received
+    assert "none of 2 assignments reproduces the outputs" in caught.value.received
     model, source = Branches(torch.mul), branches("Multiply")
     plan, tried = settled(source, model)
     assert prove(plan, model, Reference(source), tried) == ()

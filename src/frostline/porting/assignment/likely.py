@@ -26,7 +26,7 @@ def likely(sources: Sequence[str], targets: Sequence[str], flow: Edges | None) -
     """
     from scipy.optimize import linear_sum_assignment
 
-    if not targets:  # of a partial port
+    if not targets:  # in a partial port
         return ()
     by_name = sorted(sources, key=by_numbers)
     places_s = np.array([by_name.index(name) for name in sources]) / len(sources)

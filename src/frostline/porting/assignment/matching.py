@@ -19,7 +19,7 @@ from frostline.porting.assignment.likely import likely
 from frostline.porting.assignment.names import is_crossed, likeness, parts, tokens, words
 from frostline.porting.assignment.support import LEFT, ONLY
 from frostline.porting.assignment.topology import Candidates, components, refine
-from frostline.porting.certificate import NUMBERS
+from frostline.porting.certificate import NUMBERS, SAME_NAME
 from frostline.porting.graphs import target_graph
 
 if TYPE_CHECKING:
@@ -216,7 +216,7 @@ def _told(sources: list[str], targets: list[str], evidence: Evidence) -> tuple[l
         if by_order is None:
             return [], f"names do not distinguish them (margin {names.margin:.2f} of {CLEAR_MARGIN}), nor does the flow"
         return [Pair(source, target, "order along the flow of values", 0.0) for source, target in by_order.items()], ""
-    reason, margin = ("the same name" if same is not None else "names"), names.margin
+    reason, margin = (SAME_NAME if same is not None else "names"), names.margin
     if same is None and _of_names(sources, targets, has_numbers=False).found is None:
         if is_crossed(sources, targets):
             return [], CROSSED
@@ -268,7 +268,8 @@ def _of_names(sources: list[str], targets: list[str], *, has_numbers: bool) -> N
     margin = min(1.0, best - second)
     found = {sources[row]: targets[column] for row, column in zip(rows, columns, strict=True)}
     chosen = alike[rows, columns]
-    is_alike = chosen > 0  # or like nothing else, so that both are what is left over
+    # A pair without similarity counts only if neither name resembles any other name: both are left over.
+    is_alike = chosen > 0
     is_left = (alike.max(1)[rows] == 0) & (alike.max(0)[columns] == 0)
     is_clear = margin >= CLEAR_MARGIN and float(chosen.mean()) >= ENOUGH and bool((is_alike | is_left).all())
     left = frozenset(sources[row] for row, is_one in zip(rows, is_left, strict=True) if is_one)

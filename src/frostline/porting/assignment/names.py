@@ -90,9 +90,10 @@ def likeness(sources: Sequence[str], targets: Sequence[str], *, has_numbers: boo
 
 
 def is_crossed(sources: Sequence[str], targets: Sequence[str]) -> bool:
-    """Whether words speak for another order of the numbers: `u0_c1` may be `conv1.0`, whose first number is that of c.
+    """Whether words suggest another order of the numbers: `u0_c1` may be `conv1.0`, whose first number is that of c.
 
-    Numbers count from the outside to the inside; where as many stand at two places, words alone tell which is which.
+    Numbers are compared from the outermost to the innermost; if two of them take the same values, only words show which
+    corresponds to which.
 
     Args:
         sources: Names of the file.
@@ -111,7 +112,7 @@ def is_crossed(sources: Sequence[str], targets: Sequence[str]) -> bool:
 
 
 def _counters(names: Sequence[str]) -> list[tuple[str, set[int]]]:
-    """The places at which numbers differ: the word that each number directly follows, and what is counted there."""
+    """The positions at which numbers differ: the word before the number, and the values of the number."""
     split = [parts(name) for name in names]
     numbers = [[(one[at - 1] if at else "", int(part)) for at, part in enumerate(one) if part.isdigit()]
                for one in split]  # fmt: skip
@@ -121,7 +122,7 @@ def _counters(names: Sequence[str]) -> list[tuple[str, set[int]]]:
 
 
 def _is_short(word: str, other: str) -> bool:
-    """Whether one word is the other, or its beginning: `c` of `conv`; numbers are no words."""
+    """Whether one word is equal to the other, or its beginning: `c` of `conv`; numbers do not count as words."""
     short, long = sorted((_MEANING.get(word, word), _MEANING.get(other, other)), key=len)
     return bool(short) and not short.isdigit() and long.startswith(short)
 

@@ -1,4 +1,7 @@
-"""Layouts that shapes and names leave open: each that fits is a way of its own, and a run decides, or an error asks."""
+"""Layouts that shapes and names do not decide.
+
+The plan has one step for each layout that fits; a run decides between them, or an error lists them.
+"""
 
 from __future__ import annotations
 
@@ -27,22 +30,22 @@ if TYPE_CHECKING:
     from frostline.porting.plan.steps import Step
     from frostline.porting.readers.contract import Source
 
-_NAMED = 0.5  # the margin of an order of query, key and value that the name of their layer tells
-# Leaves of Flax that Keras has not.
+_NAMED = 0.5  # the margin of an order of query, key and value that the name of their layer implies
+# Leaves that Flax has and Keras has not.
 _OF_FLAX = ("scale", "mean", "var", "embedding", "negative_slope")
 
 
 @dataclass(frozen=True)
 class Habits:
-    """What a file as a whole shows about its layouts.
+    """The evidence of a whole file about its layouts.
 
     Attributes:
-        is_undecided: Whether its words are those of Flax and of Keras, which differ in transposed convolutions.
-        has_turned: Whether some layer with a name of GPT-2 fits only as (in, out).
-        has_straight: Whether some fits only as (out, in).
-        has_shifted: Whether scales of norms are one more than Gemma's own modules have them.
-        has_orders: Whether names of layers tell how query, key and value lie in them.
-        rows: How the module reads these; None if it was not run.
+        is_undecided: Whether Flax or Keras may have written the file; they differ in transposed convolutions.
+        has_turned: Whether a layer with a name of GPT-2 fits only as (in, out).
+        has_straight: Whether a layer with a name of GPT-2 fits only as (out, in).
+        has_shifted: Whether scales of norms are larger by one than in Gemma's own modules.
+        has_orders: Whether names of layers are evidence of the order of query, key and value in one matrix.
+        rows: The order in which the module reads such a matrix, as runs show it; None if the module was not run.
     """
 
     is_undecided: bool = False
@@ -54,11 +57,11 @@ class Habits:
 
 
 def habits(source: Source, table: Mapping[str, Mapping[str, Sequence[Move]]]) -> Habits:
-    """What the layers tell that fit in one way only.
+    """The evidence of the layers that fit in one layout only.
 
     Args:
         source: The file.
-        table: The moves of each pair that fits.
+        table: By unit and layer: the moves of each pair that fits.
     """
     is_undecided = source.framework == "flax" and source.format == "NumPy arrays" and not any(
         tensor.leaf in _OF_FLAX for tensor in source.tensors)  # fmt: skip
@@ -74,16 +77,16 @@ def habits(source: Source, table: Mapping[str, Mapping[str, Sequence[Move]]]) ->
 
 
 def ways(step: Step, model: nn.Module, framework: str, known: Habits) -> tuple[Step, ...]:
-    """The step in every layout that its tensors may have.
+    """The possible steps of a pair, by the layouts that its tensors may have.
 
     Args:
-        step: As the rules of its framework have it.
+        step: The step with the layouts of its framework.
         model: The module.
-        framework: Of the file.
-        known: About the file.
+        framework: The framework of the file.
+        known: The evidence of the whole file.
     """
     module = step.target.module
-    if "kernel_of_state" in step.source.leaves and step.source.framework != "haiku":  # which always adds the bias
+    if "kernel_of_state" in step.source.leaves and step.source.framework != "haiku":  # Haiku always adds the bias
         bare = tuple(NO_FORGET_BIAS if move.target == "bias_hh" else move for move in step.moves)
         return replace(step, assumed="forget bias"), replace(step, moves=bare)
     if normed.is_of_flax(step.source):
@@ -109,7 +112,7 @@ def _is_conv1d(name: str) -> bool:
 
 
 def _square(step: Step, known: Habits) -> tuple[Step, ...]:
-    """A square matrix of a layer whose name is that of GPT-2, which keeps (in, out), and of those who rewrote it."""
+    """The steps for a square matrix of a layer with a name of GPT-2: (in, out), or (out, in) in rewritten models."""
     rows, columns = step.target.tensors["weight"].shape
     if rows != columns or not any(move.target == "weight" and move.layouts == (SAME,) for move in step.moves):
         return (step,)
@@ -120,7 +123,7 @@ def _square(step: Step, known: Habits) -> tuple[Step, ...]:
 
 
 def _packed(step: Step, model: nn.Module, known: Habits) -> tuple[Step, ...] | None:
-    """A step from or to a layer that holds query, key and value, in every order in which they may lie; None if none."""
+    """The steps of a layer with query, key and value in one matrix, by their order; None for any other layer."""
     source, target = step.source, step.target
     attention = submodule(model, target.owner)
     whole = source.packed.whole.name if source.packed else source.name
@@ -148,14 +151,14 @@ def _packed(step: Step, model: nn.Module, known: Habits) -> tuple[Step, ...] | N
 
 
 def _sizes(step: Step) -> tuple[int, ...]:
-    """How many rows each of several layers has in the one that they become."""
+    """The number of rows of each of several layers in the one layer that they become."""
     largest = [max(math.prod(one.shape) for one in part.leaves.values()) for part in step.source.parts.values()]
     rows = step.target.tensors["weight"].shape[0]
     return tuple(size * rows // sum(largest) for size in largest)
 
 
 def _heads(model: nn.Module, owner: str, sizes: Sequence[int]) -> set[int]:
-    """How many heads an attention may have: as its module says, else every number that divides its sizes."""
+    """The possible numbers of heads of an attention: those that its module states, else every divisor of its sizes."""
     around = [submodule(model, owner.rpartition(".")[0]), submodule(model, owner)]
     stated = {value for one in around for name, value in vars(one).items()
               if isinstance(value, int) and not isinstance(value, bool) and "head" in name and value > 0}  # fmt: skip
@@ -164,7 +167,7 @@ def _heads(model: nn.Module, owner: str, sizes: Sequence[int]) -> set[int]:
 
 
 def _in_order(step: Step, name: str, rows: Tensor) -> Step:
-    """The step, if the rows of the packed matrix lie in this order."""
+    """The step for rows of the packed matrix in this order."""
     if step.source.packed is not None:
         own = replace(step, source=projections.taken(step.source, rows), order=name)
         return own if name == packed.IN_ORDER else replace(own, moves=_then(step.moves, _named(name)))

@@ -1,4 +1,4 @@
-"""The plan of a port: which tensors of the file go into which tensors of the module. No tensor is read for it."""
+"""The plan of a port: which tensors of the file go into which tensors of the module. No values are read."""
 
 from __future__ import annotations
 
@@ -355,16 +355,16 @@ def _nothing_written(
     path: str, doubted: Sequence[Pair], unused: Sequence[SourceUnit], kept: Sequence[TargetUnit]
 ) -> PortError:
     received = (
-        f"of the file {_listed(list(map(str, unused)))}; of the module {_listed(list(map(str, kept)))}: no layer fits "
-        "any of the other side by type and shape"
+        f"of the file {_listed(list(map(str, unused)))}; of the module {_listed(list(map(str, kept)))}: no layer "
+        "agrees with a layer of the other side in type and shape"
     )
     do = "build the module with layers of the file's types and sizes."
     if doubted:
         pairs = [f"{pair.source!r} and {pair.target!r}" for pair in doubted]
-        received = f"{_listed(pairs)}: alike in type and shape, but neither in name nor in place"
-        do = f"say that they belong together: hints={ {pair.source: pair.target for pair in doubted[:_SHOWN]} }."
+        received = f"{_listed(pairs)}: they agree in type and shape, but neither in name nor in place"
+        do = f"assign them: hints={ {pair.source: pair.target for pair in doubted[:_SHOWN]} }."
         if len(doubted) == len(unused) == len(kept):
-            do = "leave partial=True out: both have the same layers, and each fits one."
+            do = "leave partial=True out: the file and the module have the same layers."
     return PortError(what="This partial port is refused, as nothing would be written.", where=path,
                      received=received, do=do)  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""The steps of a plan, and groups of layers whose assignment is open."""
+"""The steps of a plan, and its groups of layers whose assignment or layout is not decided."""
 
 from __future__ import annotations
 

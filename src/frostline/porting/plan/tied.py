@@ -97,5 +97,5 @@ def check_shared(plan: PortPlan, values: Mapping[str, Tensor]) -> None:
                 raise PortError(
                     what=f"The file has different values for weights that the module shares, such as {name!r}.",
                     where=f"{plan.path}, {step.source.name!r}", received="two different tensors for the same memory",
-                    do="give each of these layers its own weights, as in the network of the file.",
+                    do="build the module so that each of these layers has its own weights, as in the file.",
                 )  # fmt: skip

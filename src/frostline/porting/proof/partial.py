@@ -1,7 +1,7 @@
-"""A partial port beside its source: the last layers of the file that went into the module, and what both compute there.
+"""The layers at which a partial port is compared with its source network: the last ones that were ported.
 
-The source is computed up to these layers, the module is run and looked at there. It is not where layers stand before
-them that only one of the two has: then their outputs differ for a good reason.
+The source network is computed up to these layers, and their outputs in the module are compared. There is no comparison
+if only one of the two networks has a layer before them, since the outputs differ then even if the port is right.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _SEED = 0
 
 @dataclass(frozen=True)
 class Meeting:
-    """Where a source and a module are compared.
+    """The layers at which a source network and a module are compared.
 
     Attributes:
-        source: The source up to there: its outputs are those of the last layers.
-        layers: These layers.
-        at: The layers of the module that they became.
+        source: The source network up to these layers, which are its outputs.
+        layers: The layers of the file.
+        at: The same layers in the module.
     """
 
     source: Source
@@ -41,7 +41,7 @@ class Meeting:
 
 
 def meeting_of(source: Source, plan: PortPlan, model: nn.Module) -> Meeting | str:
-    """Where a partial port can be compared; a reason if nowhere."""
+    """The layers at which a partial port can be compared; a reason if there are none."""
     if any(len(one.sources) != len(one.targets) for one in plan.opened):
         return "some open layers have more candidates than there are layers"
     steps = {step.source.name.removesuffix("/pointwise"): step for step in _told(plan)}
@@ -69,9 +69,9 @@ def meeting_of(source: Source, plan: PortPlan, model: nn.Module) -> Meeting | st
 
 
 def depends_on_kept(plan: PortPlan, model: nn.Module, inputs: Any, at: Sequence[Place]) -> bool:
-    """Whether layers that keep their values have a part in the outputs of others.
+    """Whether the outputs of ported layers depend on layers that keep their values.
 
-    All tensors that are not ported get other values for one run, and their own afterwards.
+    All tensors that are not ported get other values for one run, and are restored afterwards.
     """
     ways = [way for group in plan.opened for ways in group.steps.values() for way in ways]
     written = {id(tensor) for step in (*plan.steps, *ways)
@@ -113,9 +113,9 @@ def _before(layers: Sequence[SourceLayer], names: Iterable[str]) -> set[str]:
 
 
 def _place(step: Step, model: nn.Module) -> Place | None:
-    """Where the output of the layer of a step is in the module; None if it has no one output that can be compared."""
+    """The place in the module of a layer's output; None if the layer has no single output to compare."""
     target = step.target
-    if target.norm is not None:  # the file has it in the layer before, whose output is that of the norm
+    if target.norm is not None:  # the file has the norm folded into this layer: compare behind the norm
         return next((Place(name) for name, module in model.named_modules() if module is target.norm), None)
     if not isinstance(target.module, RECURRENT):
         return Place(target.owner) if target.name == target.owner else None

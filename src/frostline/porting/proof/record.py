@@ -1,4 +1,4 @@
-"""What was done and found in a port, as its certificate."""
+"""The certificate of a finished port."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 def certificate_of(
     plan: PortPlan, beside: Reference, model: nn.Module, runs: tuple[Run, ...], checks: tuple[Check, ...]
 ) -> Certificate:  # fmt: skip
-    """The certificate of a port; digests of the files come from the file.
+    """The certificate of a port; the caller adds the digests of the files.
 
     Args:
-        plan: What was written.
-        beside: What the module was compared with.
-        model: The module, filled.
-        runs: Outputs that were compared.
-        checks: Settings that were compared.
+        plan: The plan that was carried out.
+        beside: The source network.
+        model: The module with the ported weights.
+        runs: Comparisons of outputs.
+        checks: Comparisons of settings.
     """
     content = beside.source
     digests = held_digests(plan)

@@ -1,4 +1,4 @@
-"""What the network of a file computes, as outputs to compare a module with: golden outputs that nobody had to make."""
+"""Golden outputs from the file itself: the outputs of its network for random inputs, if it has an architecture."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ TOLD = "a comparison with the file's own graph"
 
 @dataclass(frozen=True)
 class Reference:
-    """What a module is compared with.
+    """The outputs with which a module is compared.
 
     Attributes:
         source: The file.
-        goldens: Inputs and outputs as the module may take and give them: it has to give one of them. Those of the user,
-            or one for each order of axes in which the module can be run on what the network of the file computes.
-        inputs: Of the network of the file, channels last; empty if it was not run.
-        shapes: Of the outputs of its layers.
-        notes: Why there is nothing to compare with, if the file has an architecture and there is nothing.
+        goldens: The golden outputs of the user; or those of the file's network, one for each order of axes in which the
+            module can be run. The module has to reproduce one of them.
+        inputs: The inputs of the file's network, channels last; empty if it was not run.
+        shapes: By layer of the file: the shape of its output.
+        notes: The reason if there are no golden outputs although the file contains the architecture.
     """
 
     source: Source
@@ -47,13 +47,13 @@ class Reference:
 
 
 def reference_of(source: Source, plan: PortPlan, model: nn.Module, seed: int = 0) -> Reference:
-    """Outputs of the network of a file for random inputs, in every form in which the module can be compared.
+    """Compute the network of a file on random inputs.
 
     Args:
-        source: The file, open.
-        plan: Of the port: a partial one leaves nothing to compare.
-        model: The module, with whatever weights: it is run to see which inputs it takes and what it gives.
-        seed: Of the inputs.
+        source: The content of the file, which is open.
+        plan: The plan of the port; a partial port is compared at its last ported layers.
+        model: The module, with any weights: it is run to find the form of its inputs and outputs.
+        seed: The seed of the inputs.
     """
     if not source.layers or source.framework not in ("keras", "onnx"):
         return Reference(source)
@@ -101,14 +101,14 @@ def _misshaped(outputs: tuple[Tensor, ...]) -> str:
 def forms_of(
     source: Source, model: nn.Module, inputs: tuple[Tensor, ...], found: Interpretation, meeting: Meeting | None = None
 ) -> Iterator[Golden]:
-    """What the network of a file computes, in every order of axes in which the module takes and gives it.
+    """The golden outputs of a file's network, in every order of axes in which the module can be run.
 
     Args:
         source: The file.
         model: The module.
-        inputs: As the network takes them.
-        found: What it computes of them.
-        meeting: Where both are compared, if the port is partial.
+        inputs: The inputs in the form that the network takes.
+        found: The outputs of the network for them.
+        meeting: The layers at which both are compared, if the port is partial.
     """
     parameter = next((one for one in model.parameters() if one.is_floating_point()), torch.zeros(()))
     at, layers = (meeting.at, meeting.layers) if meeting is not None else ((), ())
@@ -133,7 +133,7 @@ def _are_shaped(given: list[Tensor], wanted: tuple[Tensor, ...]) -> bool:
 
 
 def _prepared(source: Source, inputs: tuple[Tensor, ...]) -> Iterator[tuple[str, tuple[Tensor, ...]]]:
-    """The inputs, and as they are after the layers that only bring them to another range: modules often have none."""
+    """The inputs, and the inputs after layers that only rescale them: the module may not have these layers."""
     yield "", inputs
     made, names = list(inputs), list[str]()
     for index, name in enumerate(input_names(source)):

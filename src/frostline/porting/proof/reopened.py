@@ -1,4 +1,4 @@
-"""Pairs that names told and golden outputs contradict: opened again, and settled by these outputs."""
+"""Pairs that names decided and golden outputs contradict: they are assigned again by these outputs."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
 def settle_or_reopen(
     plan: PortPlan, without_names: Callable[[], PortPlan], model: nn.Module, reference: Reference, causes: str = ""
 ) -> tuple[PortPlan, int]:
-    """The plan with nothing left open; where outputs that the user gave contradict what names told, without names.
+    """Close the open groups of a plan; if golden outputs of the user contradict the names, without names.
 
-    What types, shapes, the flow of values or hints told stays. If no other assignment gives the outputs either, the
-    plan is the one that names told, so that what is wrong with it is told as of any port.
+    Pairs that types, shapes, the flow of values or hints decided are kept. If no other assignment reproduces the
+    outputs either, the result is the plan with names, so that its error is the same as that of any port.
 
     Args:
-        plan: As names and order left it.
-        without_names: Gives the plan that leaves open what only names or the order of the file told.
-        model: The module; unchanged afterwards.
-        reference: What the source network gives.
-        causes: Settings that differ, which explain other outputs as well.
+        plan: The plan with names and order as evidence.
+        without_names: Makes the plan in which pairs are open that only names or the order of the file decided.
+        model: The module; it is unchanged afterwards.
+        reference: The outputs of the source network.
+        causes: Settings that differ and could explain other outputs.
 
     Returns:
         As `settle`.
@@ -51,7 +51,7 @@ def settle_or_reopen(
         told, tried = settle(plan, model, goldens, causes)
         if plan.opened or _agrees(told, model, reference):
             return told, tried
-    except AmbiguousPortError:  # other outputs are needed, not other assignments
+    except AmbiguousPortError:  # the user has to pass other outputs: other assignments do not help
         raise
     except PortError as error:
         refusal = error
@@ -61,7 +61,7 @@ def settle_or_reopen(
             settled, more = settle(other, model, goldens, causes)
             if _is_shown(told, settled, model, goldens):
                 return replace(settled, notes=(*settled.notes, _note(told, settled))), tried + more
-        except PortError:  # the outputs are of another network, or too many assignments are left
+        except PortError:  # the outputs belong to another network, or there are too many assignments
             pass
     if refusal is not None:
         raise refusal
@@ -69,7 +69,7 @@ def settle_or_reopen(
 
 
 def _agrees(plan: PortPlan, model: nn.Module, reference: Reference) -> bool:
-    """Whether outputs are at most a rounding or an epsilon from those that are wanted, which no exchange mends."""
+    """Whether rounding or an epsilon may explain the difference of the outputs; an exchange of layers causes more."""
     undo = carry_out(plan, model)
     try:
         return nearest(model, reference.goldens)[0] <= max(NEAR, tolerance_of(model))
@@ -78,7 +78,7 @@ def _agrees(plan: PortPlan, model: nn.Module, reference: Reference) -> bool:
 
 
 def _is_shown(told: PortPlan, settled: PortPlan, model: nn.Module, goldens: Sequence[Golden]) -> bool:
-    """Whether the outputs depend on every layer that other weights go into than names told."""
+    """Whether the outputs depend on every layer that is assigned otherwise than by names."""
     undo = carry_out(settled, model)
     try:
         silent = silent_layers(settled, model, nearest(model, goldens)[1], tolerance_of(model))
@@ -88,7 +88,7 @@ def _is_shown(told: PortPlan, settled: PortPlan, model: nn.Module, goldens: Sequ
 
 
 def _moved(told: PortPlan, settled: PortPlan) -> list[Step]:
-    """The steps into other layers than names told."""
+    """The steps whose layer is another one than by names."""
     before = {step.source.name: step.target.name for step in told.steps}
     return [step for step in settled.steps if before.get(step.source.name, step.target.name) != step.target.name]
 
@@ -97,5 +97,5 @@ def _note(told: PortPlan, settled: PortPlan) -> str:
     moved = _moved(told, settled)
     shown = ", ".join(f"{step.source.name!r} is {step.target.name!r}" for step in moved[:3])
     more = f", and {len(moved) - 3} more" if len(moved) > 3 else ""
-    what = f": {shown}{more}" if moved else ", which say how query, key and value lie in one matrix"
-    return f"Names were misleading{what}; golden outputs told otherwise"
+    what = f": {shown}{more}" if moved else " about the order of query, key and value in one matrix"
+    return f"Names were misleading{what}; golden outputs decided"

@@ -1,7 +1,7 @@
-"""Assignments that are tried by running the module: all of them if they are few, else by a search with a proof.
+"""The assignment that reproduces golden outputs, found by running the module: all assignments, or a local search.
 
-A search goes from one assignment to a neighbour that comes nearer to the golden outputs. What it finds gives these
-outputs to the same tolerance; and each single exchange is tried from there, which must change them.
+The search moves from one assignment to a neighbour whose outputs are closer to the golden outputs. Its result has to
+reproduce them within the same tolerance. Then every single exchange is run from there, and has to change the outputs.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ if TYPE_CHECKING:
 
     from frostline.porting.proof.held_ways import Way
 
-MOST_TRIALS = 1_000  # assignments that are all run
-_MOST_RUNS = 4_000  # of a search
-_FEW = 120  # assignments of one group that a search runs in turn, as many as five layers have
-_FURTHER = 2  # other inputs on which assignments must agree that all give the golden outputs
-_GAIN = 1 - 1e-6  # what must be left of a distance for an exchange to count: less is rounding
+MOST_TRIALS = 1_000  # if there are more assignments, a search runs some of them
+_MOST_RUNS = 4_000  # assignments that a search runs
+_FEW = 120  # permutations of five layers: a search runs all assignments of a group that has no more
+_FURTHER = 2  # further inputs, on which assignments have to agree if several reproduce the golden outputs
+_GAIN = 1 - 1e-6  # an exchange has to reduce the distance to less than this share: a smaller gain is rounding
 
 
 @dataclass(frozen=True)
 class Settled:
-    """What became of the open groups of a plan.
+    """The result of running assignments of a plan's open groups.
 
     Attributes:
-        plan: With nothing left open; None if no assignment gave the golden outputs.
-        tried: How many assignments were run.
+        plan: The plan without open groups; None if no assignment reproduced the golden outputs.
+        tried: The number of assignments that were run.
         error: The smallest error of all of them.
-        golden: The golden outputs that it belongs to.
+        golden: The golden outputs that this error belongs to.
     """
 
     plan: PortPlan | None
@@ -55,7 +55,7 @@ class Settled:
 
 
 def is_few(plan: PortPlan) -> bool:
-    """Whether all assignments can be run."""
+    """Whether there are few enough assignments to run all of them."""
     total = 1
     for group in plan.opened:
         total *= sum(1 for _ in itertools.islice(group.ways(), MOST_TRIALS + 1))
@@ -66,7 +66,7 @@ def try_all(plan: PortPlan, model: nn.Module, goldens: Sequence[Golden]) -> Sett
     """Run every assignment.
 
     Raises:
-        AmbiguousPortError: If several give the golden outputs and compute different things.
+        AmbiguousPortError: If several reproduce the golden outputs, and differ on other inputs.
     """
     tolerance, best, tried = tolerance_of(model), (math.inf, goldens[0]), 0
     passing: list[tuple[Way, ...]] = []
@@ -83,19 +83,19 @@ def try_all(plan: PortPlan, model: nn.Module, goldens: Sequence[Golden]) -> Sett
     if not passing:
         return Settled(None, tried, *best)
     if not is_one:
-        refuse_ambiguity(plan, was_run=True)  # samples that show no difference settle nothing
-    note = f"{goldens[0].told} told {tried} assignments apart"
+        refuse_ambiguity(plan, was_run=True)  # other samples may distinguish them
+    note = f"{goldens[0].told} distinguished {tried} assignments"
     if len(passing) > 1:
-        note += f"; {len(passing)} of them compute the same on other inputs, too: equal branches that are exchanged"
+        note += f"; {len(passing)} of them compute the same on other inputs too: they exchange equal branches"
     closed = _closed(plan, passing[0], goldens[0].told)
     return Settled(replace(closed, notes=(*plan.notes, note)), tried, *best)
 
 
 def search(plan: PortPlan, model: nn.Module, goldens: Sequence[Golden]) -> Settled:
-    """Look for the assignment that gives the golden outputs, and try every single exchange from there.
+    """Search for the assignment that reproduces the golden outputs, then run every single exchange from there.
 
     Raises:
-        AmbiguousPortError: If none is found, or an exchange gives the golden outputs and computes something else.
+        AmbiguousPortError: If none is found, or an exchange reproduces the golden outputs and differs on other inputs.
     """
     held = HeldWays(plan, model)
     with held.undone():
@@ -106,7 +106,7 @@ def search(plan: PortPlan, model: nn.Module, goldens: Sequence[Golden]) -> Settl
         num_equal, num_exchanges = walk.exchanges(golden)
     told = f"{goldens[0].told}, found by search"
     note = (
-        f"{goldens[0].told} told assignments apart, found by search: {walk.tried} were run, and {num_exchanges} single "
+        f"{goldens[0].told} decided by a search: {walk.tried} assignments were run, and {num_exchanges} single "
         f"exchanges from the one that was found" + (f"; {num_equal} of these compute the same" if num_equal else "")
     )
     closed = _closed(plan, held.ways, told)
@@ -114,7 +114,7 @@ def search(plan: PortPlan, model: nn.Module, goldens: Sequence[Golden]) -> Settl
 
 
 class _Walk:
-    """A search that is at one assignment at a time, whose weights the module holds."""
+    """A local search; the weights of its current assignment are in the module."""
 
     def __init__(self, plan: PortPlan, model: nn.Module, goldens: Sequence[Golden], held: HeldWays) -> None:
         self._plan, self._model, self._goldens, self._held = plan, model, goldens, held
@@ -124,7 +124,7 @@ class _Walk:
         held.put_all([choices[0] for choices in self._choices])
 
     def found(self) -> bool:
-        """Whether the golden outputs were reached; the module holds the assignment that gives them."""
+        """Whether an assignment reproduces the golden outputs; the module has its weights then."""
         tolerance = tolerance_of(self._model)
         best, at = self._descended(), list(self._held.ways)
         while nearest(self._model, self._goldens)[0] > tolerance:
@@ -138,7 +138,7 @@ class _Walk:
         return True
 
     def _descended(self) -> float:
-        """The distance after exchanges that shorten it, until no more do."""
+        """The distance after exchanges that reduce it, until no exchange does."""
         value, is_better = distance(self._model, self._goldens), True
         while is_better and self.tried < _MOST_RUNS:
             is_better = False
@@ -160,7 +160,7 @@ class _Walk:
         return choices if len(choices) <= _FEW else list(self._groups[index].neighbours(way))
 
     def _shake(self) -> None:
-        """Some groups put into another order, so that the next descent ends elsewhere."""
+        """Apply random exchanges to some groups, so that the next descent ends at another assignment."""
         for index in range(len(self._groups)):
             if self._random.random() < 0.5:
                 continue
@@ -170,13 +170,13 @@ class _Walk:
                     self._held.put(index, self._random.choice(nearby))
 
     def exchanges(self, golden: Golden) -> tuple[int, int]:
-        """Try every single exchange from here.
+        """Run every single exchange from the current assignment.
 
         Returns:
-            How many of them compute the same, and how many there are.
+            The number of exchanges that compute the same, and the number of all exchanges.
 
         Raises:
-            AmbiguousPortError: If one gives the golden outputs, and other outputs on other inputs.
+            AmbiguousPortError: If an exchange reproduces the golden outputs, and differs on other inputs.
         """
         tolerance, num_equal, count = tolerance_of(self._model), 0, 0
         inputs = [golden.inputs, *(further(golden.inputs, seed) for seed in range(_FURTHER))]
@@ -200,7 +200,7 @@ class _Walk:
 
 
 def _closed(plan: PortPlan, ways: Sequence[Way], reason: str) -> PortPlan:
-    """The plan with one assignment of each group."""
+    """The plan with one assignment for each group."""
     steps = tuple(
         step if group.is_pair else replace(step, reason=reason, margin=1.0)
         for group, way in zip(plan.opened, ways, strict=True)
@@ -210,7 +210,7 @@ def _closed(plan: PortPlan, ways: Sequence[Way], reason: str) -> PortPlan:
 
 
 def _are_equal(ways: Sequence[tuple[Way, ...]], held: HeldWays, model: nn.Module, golden: Golden) -> bool:
-    """Whether assignments compute the same by symmetry, as where twins are summed."""
+    """Whether assignments compute the same function, such as exchanged branches whose outputs are summed."""
     inputs = [golden.inputs, *(further(golden.inputs, seed) for seed in range(_FURTHER))]
     steps = [{(step.source.name, step.target.name): step.target for way in one for step in way} for one in ways]
     shared = set(steps[0]).intersection(*steps)
@@ -223,7 +223,7 @@ def _are_equal(ways: Sequence[tuple[Way, ...]], held: HeldWays, model: nn.Module
 
 
 def without_order(plan: PortPlan) -> PortPlan | None:
-    """The plan with assignments in any order, if it has groups that are tried in the order of the file only."""
+    """The plan with assignments in any order; None if no group was restricted to the order of the file."""
     if not any(group.before for group in plan.opened):
         return None
     return replace(plan, opened=tuple(replace(group, before={}) for group in plan.opened))

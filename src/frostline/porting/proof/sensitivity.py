@@ -1,4 +1,4 @@
-"""Which weights outputs show: those that a run beside its source says something about."""
+"""The layers that compared outputs hardly depend on, so that the comparison proves little about their weights."""
 
 from __future__ import annotations
 
@@ -22,22 +22,23 @@ if TYPE_CHECKING:
     from frostline.porting.plan.port_plan import PortPlan
     from frostline.porting.proof.outputs import Golden
 
-_CHANGE = 0.1  # of weights, relative to their size, that has to show
+_CHANGE = 0.1  # relative change of weights that has to change the outputs by more than the tolerance
 
 
 def silent_layers(plan: PortPlan, model: nn.Module, golden: Golden, tolerance: float) -> tuple[str, ...]:
-    """Layers whose weights could be others, by a tenth, without a difference that the comparison allows.
+    """Layers whose weights could change by a tenth while the outputs stay within the tolerance.
 
-    One gradient of all compared outputs tells it to first order; running statistics have none and are left out.
+    This is measured to first order, by one gradient of a random projection of the outputs. Running statistics have no
+    gradient and are not considered.
 
     Args:
-        plan: What was written.
-        model: The module, filled.
-        golden: What its outputs were compared with.
-        tolerance: Of the comparison.
+        plan: The plan that was carried out.
+        model: The module with the ported weights.
+        golden: The golden outputs of the comparison.
+        tolerance: The tolerance of the comparison.
 
     Returns:
-        Names of layers; none if the module gives no gradients.
+        Names of layers; empty if the module gives no gradients.
     """
     held = {
         step.target.name: [tensor for own in step.target.tensors for tensor in stored(step.target, own)
@@ -56,9 +57,9 @@ def silent_layers(plan: PortPlan, model: nn.Module, golden: Golden, tolerance: f
 
 
 def _gradients(model: nn.Module, golden: Golden, weights: Sequence[Tensor]) -> list[float] | None:
-    """How far outputs move with weights, relative to the largest output, if weights move by their own size."""
-    # GroupNorm of PyTorch 2.13 ends the process on channels-last values whose own gradient is not asked for: all are.
-    # Its convolutions of 1 x 1 with strides do on any channels-last values: inputs are given in their order of axes.
+    """By weight: the relative change of the outputs, to first order, for a change of the weight by its own size."""
+    # GroupNorm of PyTorch 2.13 crashes on channels-last values if their own gradient is not needed: all gradients are
+    # requested. Convolutions of 1 x 1 with strides crash on any channels-last values: inputs are made contiguous.
     known = {id(weight) for weight in weights}
     others = [one for one in model.parameters() if one.is_leaf and one.is_floating_point() and id(one) not in known]
     asked = [*weights, *others]
@@ -81,7 +82,7 @@ def _gradients(model: nn.Module, golden: Golden, weights: Sequence[Tensor]) -> l
         for one, was in zip(asked, before, strict=True):
             one.requires_grad_(was)
     moved = found[: len(weights)]
-    if all(one is None for one in moved):  # a forward that detaches tells nothing
+    if all(one is None for one in moved):  # the forward method detaches its values
         return None
     return [0.0 if one is None else _size(one) * _mean(weight) for one, weight in zip(moved, weights, strict=True)]
 

@@ -1,4 +1,4 @@
-"""Whether two assignments of weights are one by symmetry, as where twins are summed, or only look so."""
+"""Whether two assignments compute the same function, such as exchanged branches whose outputs are summed."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 
     from frostline.porting.units.unit import TargetUnit
 
-_EXACT = 1e-12  # in float64: what other orders of a sum make of it
-_SCALE = 1e3  # of layers: a branch that is multiplied by 1e-8 shows then
+_EXACT = 1e-12  # relative difference in float64 that another order of summation causes
+_SCALE = 1e3  # a factor for layers, with which a branch shows even if it is multiplied by 1e-8
 
 
 def probed(model: nn.Module, targets: Iterable[TargetUnit], inputs: Sequence[Any]) -> list[Tensor] | None:
-    """What a copy of the module in float64 gives: as it is, and with some of its layers scaled.
+    """The outputs of a copy of the module in float64, unchanged and with some of its layers scaled.
 
     Args:
         model: The module.
-        targets: Layers whose assignment is in doubt.
-        inputs: Several, as the module takes them.
+        targets: Layers whose assignment is ambiguous; these are scaled.
+        inputs: Several inputs in the form that the module takes.
 
     Returns:
         All outputs in one list; None if the copy cannot be made or run.
@@ -53,7 +53,7 @@ def probed(model: nn.Module, targets: Iterable[TargetUnit], inputs: Sequence[Any
 
 
 def are_same(one: Sequence[Tensor] | None, other: Sequence[Tensor] | None) -> bool:
-    """Whether two modules gave the same, as nearly as float64 tells."""
+    """Whether two results of `probed` are equal up to rounding of float64."""
     return one is not None and other is not None and len(one) == len(other) and difference(one, other) <= _EXACT
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from frostline.porting.readers.contract import SourceLayer
 
-MASKS = ("mask_zero", "mask_value")  # settings of layers that tell padded steps
+MASKS = ("mask_zero", "mask_value")  # settings of layers that mark padded steps
 _DROPOUT = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 
 

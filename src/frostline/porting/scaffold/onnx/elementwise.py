@@ -1,4 +1,4 @@
-"""Operators that treat each element alike: activations, arithmetic, comparisons."""
+"""Elementwise operators: activations, arithmetic, comparisons."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _SIMPLE = {
     "Det": "torch.det({})",
 }  # fmt: skip
 _BOOLEAN = {"IsNaN": "torch.isnan({})", "Not": "~{}"}
-# Of numbers that Python computes: what is known is computed, an expression is written so.
+# For numbers that Python computes: the function for known numbers, and the form for expressions.
 _NUMBERS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "Sqrt": (math.sqrt, "{} ** 0.5"), "Neg": (operator.neg, "-{}"), "Floor": (math.floor, "math.floor({})"),
     "Ceil": (math.ceil, "math.ceil({})"), "Abs": (abs, "abs({})"), "Reciprocal": (lambda x: 1 / x, "1 / {}"),
@@ -91,7 +91,7 @@ def _cast_like(node: Node) -> Result:
 
 
 def _operand(node: Node, value: Given, other: Given) -> str:
-    """An operand as a part of an expression: a single number as it is, unless it would add axes."""
+    """The text of an operand: a single number as a number, unless it would add axes to the result."""
     if isinstance(value, Value):
         return value.atom
     if len(value.items) == 1 and (other.rank is None or value.rank <= other.rank):
@@ -139,7 +139,7 @@ def _modulo(node: Node) -> Result:
 
 
 def _power_of(base: float, exponent: float) -> float:
-    if abs(exponent) > 64 or abs(base) > 2**31:  # numbers without end
+    if abs(exponent) > 64 or abs(base) > 2**31:  # too large for any network, and slow to compute
         raise ValueError(f"{base} to the power of {exponent}")
     return base**exponent
 

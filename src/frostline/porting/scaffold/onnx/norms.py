@@ -1,4 +1,4 @@
-"""Norms, embeddings and slopes as layers of PyTorch, or as functions where the weights are no layer's."""
+"""Norms, embeddings and PReLU as layers of PyTorch, or as functions if the weights belong to no layer."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _LEAVES = {"scale", "B", "mean", "var", "weight", "bias"}
 
 
 def _weights(node: Node, *slots: int) -> list[SourceTensor] | None:
-    """The inputs as weights; None if one is no weight, or not of one axis."""
+    """The inputs as weights; None if one of them is not a weight of the file."""
     found = [weight for slot in slots if (weight := node.weight(slot)) is not None]
     return found if len(found) == len(slots) else None
 
 
 def _layer(node: Node, made: str, weights: list[SourceTensor], names: tuple[str, ...]) -> str | None:
-    """The layer with these weights, as its names of them."""
+    """The expression of a layer with these weights, which have `names` in the layer; None if they are not one unit."""
     leaves = {weight.leaf for weight in weights}
     if not leaves <= _LEAVES or len(leaves) < len(weights):  # converters store equal weights once
         return None
@@ -104,7 +104,7 @@ def _group_norm(node: Node) -> Result:
 
 
 def _gather(node: Node) -> Result:
-    """Rows of a table, or else any gather."""
+    """A Gather: an embedding if it selects rows of a weight."""
     table, index = node.weight(0), node.given(1)
     is_table = table is not None and len(table.shape) == 2 and table.dtype.startswith(("float", "bfloat"))
     if table is not None and is_table and node.integer("axis", 0) == 0 and not isinstance(index, Numbers):
@@ -118,8 +118,8 @@ def _gather(node: Node) -> Result:
 def _prelu(node: Node) -> Result:
     slope, x = node.weight(1), node.x
     if slope is not None and slope.shape and set(slope.shape[1:]) <= {1} and (x.rank or 0) > 1:
-        # The slopes lie along the second axis, that of the channels, if one axis stands before theirs; or are one.
-        # Before version 7 of the operators they always did.
+        # The slopes are those of channels if their first axis is broadcast to axis 1. Before version 7 of the operator
+        # set they always were; a single slope fits any axis.
         is_of_channels = x.rank == len(slope.shape) + 1 or slope.shape[0] == 1 or node.opset < 7
         made, held = f"nn.PReLU({slope.shape[0]})", {"slope": Held(slope, "weight")}
         found = node.module.weighted(made, held) if is_of_channels else None
