@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _SIZE = re.compile(r"[\w.]+\.shape\[\d+\]")
-Handler = "Callable[[Node], Result]"
 
 _SIMPLE = {
     "Relu": "F.relu({})", "Sigmoid": "torch.sigmoid({})", "Tanh": "torch.tanh({})", "Softsign": "F.softsign({})",
