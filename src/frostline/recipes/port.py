@@ -15,14 +15,14 @@ from frostline.porting.certificate import Certificate
 from frostline.porting.plan.execution import carry_out
 from frostline.porting.plan.port_plan import make_plan
 from frostline.porting.proof.golden import as_golden, check_taken, fitted
-from frostline.porting.proof.outputs import Golden
+from frostline.porting.proof.module_outputs import Golden
 from frostline.porting.proof.padded_inputs import with_padding
 from frostline.porting.proof.record import certificate_of
 from frostline.porting.proof.reference import Reference, reference_of
 from frostline.porting.proof.reopened import settle_or_reopen
-from frostline.porting.proof.statistics import compare_statistics
+from frostline.porting.proof.running_statistics import compare_statistics
 from frostline.porting.proof.trials import prove, repeated
-from frostline.porting.readers.digests import digests_beside
+from frostline.porting.readers.file_digests import digests_beside
 from frostline.porting.readers.formats import open_source
 from frostline.porting.scaffold.written import NOTE, keeps_axes
 from frostline.porting.settings.comparison import Compared

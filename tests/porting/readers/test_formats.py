@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 
 from frostline.core.errors import PortError
 from frostline.porting.readers import formats
-from frostline.porting.readers.digests import digests_beside
+from frostline.porting.readers.file_digests import digests_beside
 from frostline.porting.readers.formats import READERS, open_source
 from frostline.porting.readers.weight_file import WeightFile
 

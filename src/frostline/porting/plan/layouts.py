@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from frostline.porting.graphs.packed_rows import PackedRows
     from frostline.porting.layouts.layout import Move
-    from frostline.porting.plan.steps import Step
+    from frostline.porting.plan.step import Step
     from frostline.porting.readers.contract import Source
 
 _NAMED = 0.5  # the margin of an order of query, key and value that the name of their layer tells
@@ -33,27 +33,27 @@ _OF_FLAX = ("scale", "mean", "var", "embedding", "negative_slope")
 
 
 @dataclass(frozen=True)
-class Habits:
+class LayoutEvidence:
     """What a file as a whole shows about its layouts.
 
     Attributes:
         is_undecided: Whether its words are those of Flax and of Keras, which differ in transposed convolutions.
-        has_turned: Whether some layer with a name of GPT-2 fits only as (in, out).
-        has_straight: Whether some fits only as (out, in).
-        has_shifted: Whether scales of norms are one more than Gemma's own modules have them.
+        has_in_out: Whether some layer with a name of GPT-2 fits only as (in, out).
+        has_out_in: Whether some fits only as (out, in).
+        has_shifted_scales: Whether scales of norms are one more than Gemma's own modules have them.
         has_orders: Whether names of layers tell how query, key and value lie in them.
         rows: How the module reads these; None if it was not run.
     """
 
     is_undecided: bool = False
-    has_turned: bool = False
-    has_straight: bool = False
-    has_shifted: bool = False
+    has_in_out: bool = False
+    has_out_in: bool = False
+    has_shifted_scales: bool = False
     has_orders: bool = True
     rows: PackedRows | None = None
 
 
-def habits(source: Source, table: Mapping[str, Mapping[str, Sequence[Move]]]) -> Habits:
+def layout_evidence(source: Source, table: Mapping[str, Mapping[str, Sequence[Move]]]) -> LayoutEvidence:
     """What the layers tell that fit in one way only.
 
     Args:
@@ -70,17 +70,17 @@ def habits(source: Source, table: Mapping[str, Mapping[str, Sequence[Move]]]) ->
         for move in moves
         if move.target == "weight" and _is_conv1d(name) and len(set(shapes.get(name, ()))) == 2
     }
-    return Habits(is_undecided, (TRANSPOSED,) in found, (SAME,) in found, SHIFTED in source.notes)
+    return LayoutEvidence(is_undecided, (TRANSPOSED,) in found, (SAME,) in found, SHIFTED in source.notes)
 
 
-def ways(step: Step, model: nn.Module, framework: str, known: Habits) -> tuple[Step, ...]:
+def ways(step: Step, model: nn.Module, framework: str, evidence: LayoutEvidence) -> tuple[Step, ...]:
     """The step in every layout that its tensors may have.
 
     Args:
         step: As the rules of its framework have it.
         model: The module.
         framework: Of the file.
-        known: About the file.
+        evidence: About the file.
     """
     module = step.target.module
     if "kernel_of_state" in step.source.leaves and step.source.framework != "haiku":  # which always adds the bias
@@ -88,16 +88,16 @@ def ways(step: Step, model: nn.Module, framework: str, known: Habits) -> tuple[S
         return replace(step, assumed="forget bias"), replace(step, moves=bare)
     if normed.is_of_flax(step.source):
         return (replace(step, assumed=normed.assumed_of(step.source)),)
-    if known.has_shifted and not is_layer(module) and step.source.name.endswith("norm"):
+    if evidence.has_shifted_scales and not is_layer(module) and step.source.name.endswith("norm"):
         return (step, replace(step, moves=tuple(replace(move, layouts=(_LESS_ONE,)) for move in step.moves)))
-    if known.is_undecided and isinstance(module, nn.modules.conv._ConvTransposeNd):
+    if evidence.is_undecided and isinstance(module, nn.modules.conv._ConvTransposeNd):
         other = keras.moves(step.source, step.target)
         return (step,) if other is None else (step, replace(step, moves=other))
-    packed_ways = _packed(step, model, known)
+    packed_ways = _packed(step, model, evidence)
     if packed_ways is not None:
         return packed_ways
     if framework in ("torch", "numpy") and isinstance(module, nn.Linear) and _is_conv1d(step.source.name):
-        return _square(step, known)
+        return _square(step, evidence)
     return (step,)
 
 
@@ -108,18 +108,18 @@ def _is_conv1d(name: str) -> bool:
     return name.rpartition("/")[2].rpartition(".")[2] in CONV1D
 
 
-def _square(step: Step, known: Habits) -> tuple[Step, ...]:
+def _square(step: Step, evidence: LayoutEvidence) -> tuple[Step, ...]:
     """A square matrix of a layer whose name is that of GPT-2, which keeps (in, out), and of those who rewrote it."""
     rows, columns = step.target.tensors["weight"].shape
     if rows != columns or not any(move.target == "weight" and move.layouts == (SAME,) for move in step.moves):
         return (step,)
-    turned = replace(step, moves=_with(step, "weight", TRANSPOSED))
-    if known.has_turned == known.has_straight:
-        return (step, turned)
-    return (turned,) if known.has_turned else (step,)
+    transposed = replace(step, moves=_with(step, "weight", TRANSPOSED))
+    if evidence.has_in_out == evidence.has_out_in:
+        return (step, transposed)
+    return (transposed,) if evidence.has_in_out else (step,)
 
 
-def _packed(step: Step, model: nn.Module, known: Habits) -> tuple[Step, ...] | None:
+def _packed(step: Step, model: nn.Module, evidence: LayoutEvidence) -> tuple[Step, ...] | None:
     """A step from or to a layer that holds query, key and value, in every order in which they may lie; None if none."""
     source, target = step.source, step.target
     attention = submodule(model, target.owner)
@@ -137,11 +137,11 @@ def _packed(step: Step, model: nn.Module, known: Habits) -> tuple[Step, ...] | N
     if not sizes:
         return None
     found = packed.orders(sizes, sorted(heads))
-    shown = known.rows.order(target.name, sizes, found) if source.parts and known.rows is not None else ""
+    shown = evidence.rows.order(target.name, sizes, found) if source.parts and evidence.rows is not None else ""
     if shown:
-        told = replace(step, reason=f"{step.reason}; rows {shown}, as runs of the module show")
-        return (replace(_in_order(told, shown, found[shown]), order=""),)
-    if known.has_orders and packed.is_in_order(whole):
+        determined = replace(step, reason=f"{step.reason}; rows {shown}, as runs of the module show")
+        return (replace(_in_order(determined, shown, found[shown]), order=""),)
+    if evidence.has_orders and packed.is_in_order(whole):
         reason = f"{step.reason}; query, key and value in this order in {whole!r}, as such names mean"
         return (replace(step, reason=reason, margin=min(step.margin, _NAMED)),)
     return tuple(_in_order(step, name, rows) for name, rows in found.items())

@@ -15,11 +15,11 @@ import numpy as np
 import torch
 
 from frostline.core.errors import PortError
-from frostline.porting.readers.arrays import check_names, num_bytes, tensor_of
 from frostline.porting.readers.caffe_layers import KINDS_V1, described, settings
 from frostline.porting.readers.contract import Source, SourceLayer, SourceTensor
 from frostline.porting.readers.protobuf import Span, Wire, beginning
 from frostline.porting.readers.prototxt import parse
+from frostline.porting.readers.tensor_data import check_names, num_bytes, tensor_of
 from frostline.porting.readers.weight_file import neighbour
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from frostline.porting.readers.arrays import tensor_of
 from frostline.porting.readers.contract import Source, SourceLayer, SourceTensor
+from frostline.porting.readers.tensor_data import tensor_of
 from frostline.porting.readers.weight_file import neighbour
 
 if TYPE_CHECKING:

@@ -30,8 +30,8 @@ from frostline.porting.readers import (
     torch_legacy,
     torch_shards,
 )
-from frostline.porting.readers.arrays import check_names
 from frostline.porting.readers.folders import weight_path
+from frostline.porting.readers.tensor_data import check_names
 from frostline.porting.readers.weight_file import WeightFile
 
 if TYPE_CHECKING:

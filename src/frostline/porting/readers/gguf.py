@@ -14,10 +14,10 @@ import numpy as np
 import torch
 
 from frostline.porting.readers import state_dict
-from frostline.porting.readers.arrays import MAX_TENSORS, check_names, num_bytes, tensor_of
 from frostline.porting.readers.contract import Source, SourceTensor
 from frostline.porting.readers.gguf_blocks import BLOCK_TYPES
 from frostline.porting.readers.pickle_machine import Tape
+from frostline.porting.readers.tensor_data import MAX_TENSORS, check_names, num_bytes, tensor_of
 
 if TYPE_CHECKING:
     from torch import Tensor

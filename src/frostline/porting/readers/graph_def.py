@@ -10,11 +10,11 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from frostline.porting.readers.arrays import check_names
 from frostline.porting.readers.contract import Source, SourceLayer, SourceTensor
 from frostline.porting.readers.protobuf import Message, Span, Wire, beginning
 from frostline.porting.readers.source_names import unit_and_leaf
 from frostline.porting.readers.tensor_bundle import DTYPE_NAMES
+from frostline.porting.readers.tensor_data import check_names
 from frostline.porting.readers.tensorflow_tensor import TensorFlowTensor
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from frostline.porting.readers import hdf5_records
-from frostline.porting.readers.arrays import DTYPES, num_bytes, tensor_of
 from frostline.porting.readers.hdf5_records import NOWHERE, Object, Records
+from frostline.porting.readers.tensor_data import DTYPES, num_bytes, tensor_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,7 +11,7 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from frostline.porting.readers.arrays import MAX_AXES
+from frostline.porting.readers.tensor_data import MAX_AXES
 
 if TYPE_CHECKING:
     import io

@@ -12,8 +12,8 @@ import struct
 import zlib
 from typing import TYPE_CHECKING, Any
 
-from frostline.porting.readers.arrays import DTYPES, MAX_AXES, MAX_NAME_BYTES, num_bytes, tensor_of
 from frostline.porting.readers.numpy_pickles import Held
+from frostline.porting.readers.tensor_data import DTYPES, MAX_AXES, MAX_NAME_BYTES, num_bytes, tensor_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,9 +8,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from frostline.porting.readers import mat5
-from frostline.porting.readers.arrays import check_names
 from frostline.porting.readers.contract import Source, SourceLayer, SourceTensor
 from frostline.porting.readers.numpy_pickles import Held
+from frostline.porting.readers.tensor_data import check_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

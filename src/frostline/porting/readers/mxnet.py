@@ -10,8 +10,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import torch
 
 from frostline.porting.readers import strict_json
-from frostline.porting.readers.arrays import MAX_AXES, MAX_NAME_BYTES, MAX_TENSORS, check_names, num_bytes, tensor_of
 from frostline.porting.readers.contract import Source, SourceLayer, SourceTensor
+from frostline.porting.readers.tensor_data import (
+    MAX_AXES,
+    MAX_NAME_BYTES,
+    MAX_TENSORS,
+    check_names,
+    num_bytes,
+    tensor_of,
+)
 from frostline.porting.readers.weight_file import neighbour
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from frostline.core.errors import nearest
 from frostline.porting.readers import haiku, state_dict, zip_archive
-from frostline.porting.readers.arrays import check_names, num_bytes, tensor_of
 from frostline.porting.readers.contract import Source, SourceTensor
 from frostline.porting.readers.keras_places import file_order
+from frostline.porting.readers.tensor_data import check_names, num_bytes, tensor_of
 from frostline.porting.readers.zip_archive import Archive
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from frostline.porting.readers.arrays import DTYPES, num_bytes, tensor_of
 from frostline.porting.readers.pickle_values import Made, Span
+from frostline.porting.readers.tensor_data import DTYPES, num_bytes, tensor_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

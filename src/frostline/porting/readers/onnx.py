@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from frostline.porting.readers.arrays import check_names
 from frostline.porting.readers.contract import Source
 from frostline.porting.readers.onnx_functions import Functions
 from frostline.porting.readers.onnx_graph import Graph
 from frostline.porting.readers.protobuf import Wire, beginning
+from frostline.porting.readers.tensor_data import check_names
 
 if TYPE_CHECKING:
     from frostline.porting.readers.weight_file import WeightFile

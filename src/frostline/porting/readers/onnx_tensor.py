@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from frostline.porting.readers.arrays import DTYPES, num_bytes, tensor_of
 from frostline.porting.readers.folders import beneath
+from frostline.porting.readers.tensor_data import DTYPES, num_bytes, tensor_of
 
 if TYPE_CHECKING:
     from torch import Tensor

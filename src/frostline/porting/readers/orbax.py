@@ -23,9 +23,9 @@ import torch
 
 from frostline.core.errors import PortError
 from frostline.porting.readers import strict_json, zarr
-from frostline.porting.readers.arrays import DTYPES, check_names
 from frostline.porting.readers.contract import SourceTensor
 from frostline.porting.readers.jax_tree import source
+from frostline.porting.readers.tensor_data import DTYPES, check_names
 from frostline.porting.readers.weight_file import stamp_of
 
 if TYPE_CHECKING:

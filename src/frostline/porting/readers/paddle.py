@@ -7,12 +7,12 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, cast
 
 from frostline.porting.readers import state_dict, torch_legacy
-from frostline.porting.readers.arrays import check_names
-from frostline.porting.readers.checkpoints import choose
+from frostline.porting.readers.checkpoint_entries import choose
 from frostline.porting.readers.contract import Source, SourceTensor
 from frostline.porting.readers.numpy_pickles import NAMES, Held, array_of
 from frostline.porting.readers.pickle_machine import Tape, interpret
 from frostline.porting.readers.pickle_values import Made
+from frostline.porting.readers.tensor_data import check_names
 
 if TYPE_CHECKING:
     from collections.abc import Container

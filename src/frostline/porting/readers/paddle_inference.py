@@ -10,10 +10,10 @@ import struct
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from frostline.porting.readers import strict_json
-from frostline.porting.readers.arrays import MAX_TENSORS, check_names, num_bytes, tensor_of
 from frostline.porting.readers.contract import Source, SourceTensor
 from frostline.porting.readers.pickle_machine import Tape, interpret
 from frostline.porting.readers.protobuf import Wire
+from frostline.porting.readers.tensor_data import MAX_TENSORS, check_names, num_bytes, tensor_of
 from frostline.porting.readers.weight_file import neighbour
 
 if TYPE_CHECKING:

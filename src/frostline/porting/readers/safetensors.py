@@ -9,8 +9,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
 from frostline.porting.readers import state_dict, strict_json
-from frostline.porting.readers.arrays import check_names, num_bytes, tensor_of
 from frostline.porting.readers.contract import Source, SourceTensor
+from frostline.porting.readers.tensor_data import check_names, num_bytes, tensor_of
 from frostline.porting.readers.weight_file import neighbour
 
 if TYPE_CHECKING:

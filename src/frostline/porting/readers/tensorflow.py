@@ -13,7 +13,6 @@ from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from frostline.porting.readers.arrays import check_names
 from frostline.porting.readers.averages import REPLACED
 from frostline.porting.readers.contract import Source, SourceTensor
 from frostline.porting.readers.leveldb import is_table, table
@@ -21,6 +20,7 @@ from frostline.porting.readers.object_graph import KEY, SUFFIX, objects
 from frostline.porting.readers.saved_model import architecture
 from frostline.porting.readers.source_names import AVERAGE_LEAF, by_numbers, keras_place, role_by_name, unit_and_leaf
 from frostline.porting.readers.tensor_bundle import DT_STRING, DTYPE_NAMES, bundle
+from frostline.porting.readers.tensor_data import check_names
 from frostline.porting.readers.tensor_slices import is_first_version, tensor_slices
 
 if TYPE_CHECKING:

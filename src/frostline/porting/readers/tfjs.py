@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from frostline.porting.readers import strict_json
-from frostline.porting.readers.arrays import DTYPES, check_names, num_bytes, tensor_of
 from frostline.porting.readers.contract import Source, SourceTensor
 from frostline.porting.readers.keras_graph import code_in, graph, is_model
 from frostline.porting.readers.source_names import keras_place, unit_and_leaf
+from frostline.porting.readers.tensor_data import DTYPES, check_names, num_bytes, tensor_of
 from frostline.porting.readers.weight_file import neighbour
 
 if TYPE_CHECKING:

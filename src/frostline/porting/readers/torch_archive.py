@@ -6,11 +6,11 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
 from frostline.porting.readers import state_dict
-from frostline.porting.readers.arrays import DTYPES, check_names
-from frostline.porting.readers.checkpoints import Chosen, choose
+from frostline.porting.readers.checkpoint_entries import Chosen, choose
 from frostline.porting.readers.contract import Source, SourceTensor
 from frostline.porting.readers.pickle_machine import Tape, interpret
 from frostline.porting.readers.pickle_values import Made, Name, shown
+from frostline.porting.readers.tensor_data import DTYPES, check_names
 from frostline.porting.readers.torch_tensors import DO, NAMES, STORAGES, Meanings, Storage
 from frostline.porting.readers.zip_archive import SIGNATURE, Archive
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Any
 
-from frostline.porting.readers.arrays import DTYPES
-from frostline.porting.readers.checkpoints import choose
+from frostline.porting.readers.checkpoint_entries import choose
 from frostline.porting.readers.pickle_machine import Tape, interpret
 from frostline.porting.readers.pickle_values import Persistent, shown
+from frostline.porting.readers.tensor_data import DTYPES
 from frostline.porting.readers.torch_archive import parts_of, source_of
 from frostline.porting.readers.torch_tensors import DO, NAMES, Meanings, Storage
 

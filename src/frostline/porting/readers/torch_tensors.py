@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import torch
 
 from frostline.porting.readers import numpy_pickles
-from frostline.porting.readers.arrays import DTYPES, num_bytes, tensor_of
 from frostline.porting.readers.numpy_pickles import Held
 from frostline.porting.readers.pickle_values import Made, Name, Persistent, shown
+from frostline.porting.readers.tensor_data import DTYPES, num_bytes, tensor_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -84,9 +84,9 @@ def _layer_norm(node: Node) -> Result:
         if found:
             return Value(f"{found}({x.text})", x.rank)
     scale = node.tensor(1)
-    told = f"{scale.text}, " + (f"{node.tensor(2).text}, " if node.has(2) else "" if is_root else "None, ")
+    arguments = f"{scale.text}, " + (f"{node.tensor(2).text}, " if node.has(2) else "" if is_root else "None, ")
     function = "rms_norm" if is_root else "layer_norm"
-    return Value(f"F.{function}({x.text}, {x.atom}.shape[-{count}:], {told}{eps})", x.rank)
+    return Value(f"F.{function}({x.text}, {x.atom}.shape[-{count}:], {arguments}{eps})", x.rank)
 
 
 def _group_norm(node: Node) -> Result:

@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from frostline.porting.plan.port_plan import PortPlan
-    from frostline.porting.plan.steps import Step
+    from frostline.porting.plan.step import Step
 
     Way = tuple[Step, ...]
 
 _KEPT_BYTES = 1 << 27  # of values: a search goes back and forth between the same layers
 
 
-class HeldWays:
+class TrialAssignment:
     """The ways of a plan's open groups that the module holds; what the plan tells is written once.
 
     Args:

@@ -4,7 +4,7 @@ import threading
 import pytest
 
 from frostline.core.errors import PortError
-from frostline.porting.readers.digests import digests_beside
+from frostline.porting.readers.file_digests import digests_beside
 from frostline.porting.readers.weight_file import WeightFile, neighbour
 
 
@@ -72,7 +72,7 @@ def test_after_an_error_nothing_more_is_read_and_no_thread_is_left(tmp_path, mon
             return b"0"
 
         monkeypatch.setattr(file, "read_at", read_at)
-        monkeypatch.setattr("frostline.porting.readers.digests.Event", Over)
+        monkeypatch.setattr("frostline.porting.readers.file_digests.Event", Over)
         with pytest.raises(KeyError), digests_beside(file):
             is_first.wait(60)
             raise KeyError

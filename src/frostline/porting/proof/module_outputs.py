@@ -45,7 +45,7 @@ class Golden:
         inputs: As the module takes them: a tensor, tuple or mapping.
         outputs: As the module gives them: one tensor, or several in order; none if only samples were given.
         kind: Where they come from.
-        told: The same in short, as the reason for what they tell.
+        reason: The same in short, as the reason for what they tell.
         at: Layers of the module that give these outputs, in order; empty for the module as a whole.
         layers: The layers of the source that do.
     """
@@ -53,7 +53,7 @@ class Golden:
     inputs: Any
     outputs: tuple[Tensor, ...]
     kind: str = "golden outputs"
-    told: str = "golden outputs"
+    reason: str = "golden outputs"
     at: tuple[Place, ...] = ()
     layers: tuple[str, ...] = ()
 
@@ -163,7 +163,7 @@ def _spread(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> float:
     return apart if math.isfinite(apart) else float("inf")
 
 
-def watched(model: nn.Module, inputs: Any, handles: Iterable[RemovableHandle]) -> Any:
+def run_with_hooks(model: nn.Module, inputs: Any, handles: Iterable[RemovableHandle]) -> Any:
     """What the module gives in evaluation; hooks that look on are removed afterwards."""
     try:
         with undisturbed(model), torch.no_grad():
@@ -179,7 +179,7 @@ def _run(model: nn.Module, inputs: Any, at: Sequence[Place] = ()) -> list[Tensor
         submodule(model, name).register_forward_hook(lambda _, __, output, held=held: held.append(output))
         for name, held in seen.items()
     ]
-    outputs = watched(model, inputs, handles)
+    outputs = run_with_hooks(model, inputs, handles)
     if not at:
         return tensors_in(outputs)
     if any(len(held) != 1 for held in seen.values()):
