@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from frostline.porting.readers.contract import Source
     from frostline.porting.readers.weight_file import WeightFile
 
+HAS_ENTRIES = True
 _ARRAY, _SCALAR = 1, 3
 _EXTENSIONS = (1, 2, 3)
 _CHUNKED = "__msgpack_chunked_array__"

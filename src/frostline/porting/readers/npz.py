@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from frostline.porting.readers.weight_file import WeightFile
 
+HAS_ENTRIES = True
 SIGNATURE = b"\x93NUMPY"
 _MAX_HEADER_BYTES = 10_000  # NumPy's own limit
 _FIELDS = re.compile(

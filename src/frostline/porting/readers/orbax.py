@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from frostline.porting.readers.weight_file import WeightFile
     from frostline.porting.readers.zarr import ZarrArray
 
+HAS_ENTRIES = True
 _DATABASE = "manifest.ocdbt"
 _CHUNK = re.compile(r"(.*?)/(?:c(?:/\d+)*|\d+(?:[./]\d+)*)", re.DOTALL)
 _MAX_FILES = 200_000

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from frostline.porting.readers.contract import SourceTensor
     from frostline.porting.readers.weight_file import WeightFile
 
+HAS_ENTRIES = True
 _ENDINGS = ('.bin"', '.pt"', '.pth"')
 _MAX_SHARDS = 1_000
 

@@ -18,7 +18,7 @@ _MOST_AXES = 64  # of a tensor of PyTorch
 
 
 @dataclass(frozen=True)
-class Held:
+class LayerTensor:
     """A tensor of the file in a layer.
 
     Attributes:
@@ -47,7 +47,7 @@ class Module(Protocol):
         """A constant as a tensor."""
         ...
 
-    def weighted(self, text: str, held: Mapping[str, Held]) -> str | None:
+    def weighted(self, text: str, held: Mapping[str, LayerTensor]) -> str | None:
         """Have a layer with weights; its expression.
 
         Args:
