@@ -5,7 +5,7 @@ from torch.nn.utils import parametrizations, parametrize
 
 from frostline.core.errors import PortError
 from frostline.porting.layouts.layout import Move
-from frostline.porting.plan.execution import carry_out, digest_of, held_digests, remember, value_of
+from frostline.porting.plan.execution import carry_out, digest_of, remember, value_of, written_digests
 from frostline.porting.plan.port_plan import make_plan
 from frostline.porting.units.unit import full_name, target_units
 from helpers_porting import numbers, source_of
@@ -85,7 +85,7 @@ def test_digests_of_all_that_is_held_are_those_of_each(monkeypatch):
         plan = plan_for(layer, kernel=numbers(30, 20), bias=numbers(20))
         carry_out(plan, layer)
         wanted = {f"0.{own}": digest_of(getattr(layer, own)) for own in ("weight", "bias")}
-        assert held_digests(plan) == wanted
+        assert written_digests(plan) == wanted
 
 
 class Symmetric(nn.Module):

@@ -8,7 +8,7 @@ from torch import nn
 
 from frostline.core.errors import AmbiguousPortError
 from frostline.porting.plan.port_plan import make_plan, refuse_ambiguity
-from frostline.porting.proof.outputs import Golden
+from frostline.porting.proof.module_outputs import Golden
 from frostline.porting.proof.trials import settle
 from frostline.porting.readers.gguf import SHIFTED
 from frostline.recipes.port import port

@@ -8,7 +8,7 @@ from frostline.core.errors import AmbiguousPortError
 from frostline.porting.plan.execution import carry_out
 from frostline.porting.plan.port_plan import make_plan
 from frostline.porting.proof import search
-from frostline.porting.proof.outputs import Golden, error_of, outputs_of
+from frostline.porting.proof.module_outputs import Golden, error_of, outputs_of
 from frostline.porting.proof.trials import settle
 from helpers_interpreting import floats
 from helpers_porting import source_of

@@ -54,7 +54,7 @@ def test_what_only_looks_equal_on_the_samples_is_not_settled():
     source = branches("Subtract")
     plan = make_plan(source, "file", model)
     zeros = torch.zeros(2, 3)
-    from frostline.porting.proof.outputs import Golden
+    from frostline.porting.proof.module_outputs import Golden
 
     with pytest.raises(AmbiguousPortError):
         settle(plan, model, [Golden(zeros, (zeros,))])

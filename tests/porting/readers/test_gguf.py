@@ -14,7 +14,7 @@ FILES = Path(__file__).parents[1] / "files" / "gguf"
 def read(path):
     with WeightFile(path) as file:
         assert gguf.claims(file)
-        source = gguf.read(file, None)
+        source = gguf.read(file)
         return {one.name: one.load() for one in source.tensors}, source
 
 

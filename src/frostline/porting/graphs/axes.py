@@ -221,13 +221,13 @@ def _parts_of_its_own(factor: Factor, cuts: Cuts) -> Iterator[Part]:
     divided = {cut for cut, shown in known.items() if shown == UNKNOWN and any(is_in(one, cut) for one in known)}
     if divided and role != BROKEN:  # the role of the whole is unknown, and that of some of its parts is known
         known, role = {cut: shown for cut, shown in known.items() if cut not in divided}, UNKNOWN
-    for (stride, size), told in sorted(known.items(), reverse=True):
+    for (stride, size), cut_role in sorted(known.items(), reverse=True):
         if stride * size > stop or stop % (stride * size):
             yield Part(stop // factor.stride, BROKEN, origin.place)
             return
         if stride * size < stop:
             yield Part(stop // (stride * size), role, (*origin.place, -stride * size))
-        yield Part(size, told, (*origin.place, -stride))
+        yield Part(size, cut_role, (*origin.place, -stride))
         stop = stride
     if stop > factor.stride:
         yield Part(stop // factor.stride, role, (*origin.place, -factor.stride))

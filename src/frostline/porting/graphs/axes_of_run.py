@@ -77,7 +77,7 @@ class AxesOfRun:
         self._cuts: Cuts = {}
         self._taken: list[tuple[str, str, Axis]] = []
         self._aligned: dict[Origin, list[tuple[Factor, Origin]]] = {}  # by origin: its factors, and sums with others
-        self._lost: set[int] = set()  # values that could not be followed, and that no layer has used yet
+        self._unfollowed: set[int] = set()  # values that could not be followed, and that no layer has used yet
         self._number = itertools.count()
 
     def begin(self, value: Tensor) -> None:
@@ -95,7 +95,7 @@ class AxesOfRun:
         """Register an output of the network: features that were divided into axes may be a map."""
         if self.has(value):
             self.touch(self.of(value))
-            if id(value) in self._lost:
+            if id(value) in self._unfollowed:
                 self._taken += [(unit, OTHER, _NOT_FOLLOWED) for unit, _, _ in self._taken[-1:]]
 
     def is_input(self, axes: Axes) -> bool:
@@ -136,12 +136,12 @@ class AxesOfRun:
             axes = [of_role(BROKEN if is_broken else UNKNOWN, one.shape, number, parents) for one in made]
         for one, its in zip(made, axes, strict=False):
             self._axes[id(one)] = its
-        if any(id(one) in self._lost for one in known):
-            self.lose(made, [unit for unit, _ in units])
+        if any(id(one) in self._unfollowed for one in known):
+            self.mark_unfollowed(made, [unit for unit, _ in units])
 
-    def lose(self, made: Sequence[Tensor], units: Sequence[str] = ()) -> None:
+    def mark_unfollowed(self, made: Sequence[Tensor], units: Sequence[str] = ()) -> None:
         """Mark values as not followed: the order of axes is in doubt for the next layers that use them."""
-        self._lost.update(() if units else map(id, made))
+        self._unfollowed.update(() if units else map(id, made))
         for unit in units:
             self.take(unit, OTHER, _NOT_FOLLOWED)
 
@@ -222,9 +222,9 @@ class AxesOfRun:
             is_at_end = factor is axes[at][-1] and factor.stride == 1 and not self._is_divided(factor)
             if is_sure or factor.origin.role == CHANNELS or factor.origin.is_aligned or factor.origin.is_same:
                 self.show((factor,), CHANNELS if is_alone or is_at_end else UNKNOWN)
-        is_told = is_sure or UNKNOWN not in {one.origin.role for one in axes[at]}
+        has_known_roles = is_sure or UNKNOWN not in {one.origin.role for one in axes[at]}
         for index, axis in enumerate(axes):
-            if index != at and is_told:
+            if index != at and has_known_roles:
                 self.show(axis, PLACE)
 
     def _is_divided(self, factor: Factor) -> bool:

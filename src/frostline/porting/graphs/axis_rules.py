@@ -305,7 +305,7 @@ def _attention(run: AxesOfRun, call: Call) -> list[Axes]:
 
 def _broken(run: AxesOfRun, call: Call, axes: Axes) -> list[Axes]:
     run.doubt_makers(axes)
-    run.lose(call.made)
+    run.mark_unfollowed(call.made)
     return [of_role(BROKEN, one.shape, call.number, axes) for one in call.made]
 
 

@@ -77,7 +77,7 @@ def _norm(run: AxesOfRun, call: Call) -> list[Axes] | None:
         else:
             run.take_features(unit, axes[-weight.ndim :] if is_layer_norm else [axes[at]])
     if not is_layer_norm and is_odd(axes, at, is_sure=len(axes) > 2):
-        run.lose(call.made, [unit for unit, _ in call.units])
+        run.mark_unfollowed(call.made, [unit for unit, _ in call.units])
     if not is_layer_norm and len(axes) > 2:  # a norm over channels of feature maps
         run.show(axes[1], CHANNELS)
         for axis in axes[2:]:

@@ -63,7 +63,7 @@ def flow(
         None if no input could be run.
     """
     for example in examples(model, shapes) if inputs is None else [inputs]:
-        watch = _Watch(units, is_guessed=inputs is None and not shapes)
+        watch = _CallRecorder(units, is_guessed=inputs is None and not shapes)
         try:
             with undisturbed(model), warnings.catch_warnings(), torch.enable_grad(), watch:
                 warnings.simplefilter("ignore")
@@ -77,7 +77,7 @@ def flow(
     return None
 
 
-class _Watch(TorchFunctionMode):
+class _CallRecorder(TorchFunctionMode):
     """Follows tensors by identity: the units from whose outputs each value was computed, and the weights of units."""
 
     def __init__(self, units: Sequence[TargetUnit], *, is_guessed: bool) -> None:

@@ -23,7 +23,7 @@ def apply(layer: Layer) -> Tensor:
     """
     if layer.kind not in KINDS:
         layer.refuse()
-    if not _says_nothing(layer.setting("call"), _ALLOWED.get(layer.kind, frozenset())):
+    if not _is_default(layer.setting("call"), _ALLOWED.get(layer.kind, frozenset())):
         layer.refuse("it is called with arguments")
     names = set(layer.setting("names") or ()) - {"", "inputs", "x", "sequences", "query", "value", "key"}
     names -= {"mask"} if layer.kind in TAKES_MASK else set()
@@ -32,12 +32,12 @@ def apply(layer: Layer) -> Tensor:
     return KINDS[layer.kind](layer)
 
 
-def _says_nothing(call: Any, allowed: frozenset[str]) -> bool:
+def _is_default(call: Any, allowed: frozenset[str]) -> bool:
     """Whether all arguments of a call other than tensors are defaults, or known arguments of this kind of layer."""
     if isinstance(call, dict):
-        return all(key in allowed or _says_nothing(value, allowed) for key, value in call.items())
+        return all(key in allowed or _is_default(value, allowed) for key, value in call.items())
     if isinstance(call, (list, tuple)):
-        return all(_says_nothing(value, allowed) for value in call)
+        return all(_is_default(value, allowed) for value in call)
     return call is None or call is False
 
 

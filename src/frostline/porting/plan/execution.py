@@ -12,7 +12,7 @@ from torch import Tensor
 from frostline.core.errors import PortError
 from frostline.core.restore import evaluating
 from frostline.porting.plan.tied import check_shared, shared_names
-from frostline.porting.units.unit import full_name, held, is_parametrized, stored, write
+from frostline.porting.units.unit import current_value, full_name, is_parametrized, stored_tensors, write
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from frostline.porting.layouts.layout import Move
     from frostline.porting.plan.port_plan import PortPlan
-    from frostline.porting.plan.steps import Step
+    from frostline.porting.plan.step import Step
     from frostline.porting.units.unit import TargetUnit
 
 _NUM_DIGESTS = 4  # threads
@@ -59,7 +59,9 @@ def carry_out(plan: PortPlan, model: nn.Module) -> Callable[[], None]:
                     # The copy stays, the value is freed: allocated in the other order, every value would leave a hole
                     # in memory.
                     kept += [
-                        (one, one.detach().clone()) for one in stored(step.target, move.target) if not _is_expanded(one)
+                        (one, one.detach().clone())
+                        for one in stored_tensors(step.target, move.target)
+                        if not _is_expanded(one)
                     ]
                     value = value_of(plan, step, move)
                     put(plan, step, move, value)
@@ -79,7 +81,7 @@ def put(plan: PortPlan, step: Step, move: Move, value: Tensor) -> None:
         PortError: If the layer has another value afterwards, because a parametrization changes it.
     """
     write(step.target, move.target, value)
-    _check_held(plan, step.target, move.target, value)
+    _check_written(plan, step.target, move.target, value)
 
 
 def value_of(plan: PortPlan, step: Step, move: Move) -> Tensor:
@@ -98,7 +100,7 @@ def value_of(plan: PortPlan, step: Step, move: Move) -> Tensor:
     like = step.target.tensors[move.target]
     value = move.forward(parts, like.detach()).contiguous()
     name = full_name(step.target, move.target)
-    _check_own_memory(plan, name, stored(step.target, move.target))
+    _check_own_memory(plan, name, stored_tensors(step.target, move.target))
     if move.target == "running_var" and any(layout.slack for layout in move.layouts):
         _check_root(plan, name, value)
     made = _converted(plan, name, value, like, is_variance=move.target == "running_var")
@@ -116,7 +118,7 @@ def remember(targets: Iterable[TargetUnit]) -> Callable[[], None]:
         (tensor, tensor.detach().clone())
         for target in targets
         for own in target.tensors
-        for tensor in stored(target, own)
+        for tensor in stored_tensors(target, own)
         if not _is_expanded(tensor)
     ]
 
@@ -128,7 +130,7 @@ def remember(targets: Iterable[TargetUnit]) -> Callable[[], None]:
     return undo
 
 
-def _check_held(plan: PortPlan, target: TargetUnit, own: str, value: Tensor) -> None:
+def _check_written(plan: PortPlan, target: TargetUnit, own: str, value: Tensor) -> None:
     """Check that a parametrization, such as a spectral norm, returns the value that was written through it.
 
     Raises:
@@ -136,7 +138,7 @@ def _check_held(plan: PortPlan, target: TargetUnit, own: str, value: Tensor) -> 
     """
     if not is_parametrized(target, own):
         return
-    now = held(target, own).detach()
+    now = current_value(target, own).detach()
     if not torch.allclose(now, value.to(now), rtol=1e-5, atol=1e-7):
         raise PortError(
             what="The parametrization of a layer changes the weight that was written into it.",
@@ -147,7 +149,7 @@ def _check_held(plan: PortPlan, target: TargetUnit, own: str, value: Tensor) -> 
         )  # fmt: skip
 
 
-def held_digests(plan: PortPlan) -> dict[str, str]:
+def written_digests(plan: PortPlan) -> dict[str, str]:
     """The SHA-256 of each written tensor of the module, by name in its state dict.
 
     Large tensors are digested in threads: hashlib releases Python's lock.
@@ -156,7 +158,7 @@ def held_digests(plan: PortPlan) -> dict[str, str]:
     with ThreadPoolExecutor(max_workers=_NUM_DIGESTS) as workers:
         for step in plan.steps:
             for move in step.moves:
-                name, tensor = full_name(step.target, move.target), held(step.target, move.target)
+                name, tensor = full_name(step.target, move.target), current_value(step.target, move.target)
                 is_small = tensor.nbytes < _LARGE_BYTES
                 # A parametrization computes a new tensor: one at a time, to bound the memory.
                 is_alone = is_small or is_parametrized(step.target, move.target)
@@ -240,14 +242,14 @@ def _converted(plan: PortPlan, name: str, value: Tensor, like: Tensor, *, is_var
     if made is value:
         return made
     is_whole = not like.dtype.is_floating_point and not like.dtype.is_complex
-    lost = made.to(value.dtype) != value if is_whole or is_cut else ~torch.isfinite(made)
+    inexact = made.to(value.dtype) != value if is_whole or is_cut else ~torch.isfinite(made)
     if is_variance:
-        lost |= (made == 0) & (value != 0)
-    if bool(lost.any()):
+        inexact |= (made == 0) & (value != 0)
+    if bool(inexact.any()):
         raise PortError(
             what=f"The weights for {name!r} do not fit into {str(like.dtype).removeprefix('torch.')}.",
             where=plan.path,
-            received=f"{int(lost.sum())} of {value.numel()} values, such as {value[lost][0].item():.6g}",
+            received=f"{int(inexact.sum())} of {value.numel()} values, such as {value[inexact][0].item():.6g}",
             do="port into the module in float32 (`model.float()`), then convert it." if not is_whole and not is_cut
             else f"build the module with a tensor of the dtype {str(value.dtype).removeprefix('torch.')} there.",
         )  # fmt: skip

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from frostline.porting.graphs.axes_of_run import Flat
     from frostline.porting.graphs.target_graph import Flow
     from frostline.porting.layouts.layout import Move
-    from frostline.porting.plan.steps import Step
+    from frostline.porting.plan.step import Step
     from frostline.porting.readers.contract import Source
 
 FIRST_IN_KERAS = "channels_first"  # a `data_format`
@@ -190,8 +190,8 @@ def _ordered(step: Step, flat: Flat, orders: Sequence[Order]) -> Step | None:
             layout = _of_elements(step, move, flat.pieces[0], orders[0]) if len(flat.pieces) == 1 else None
             if layout is None:
                 return None
-            is_told = isinstance(step.target.module, (nn.LayerNorm, nn.RMSNorm)) or len(set(shape)) == len(shape)
-            doubt = doubt if is_told else NOT_FOLLOWED  # the module may have transposed the tensor
+            is_distinct = isinstance(step.target.module, (nn.LayerNorm, nn.RMSNorm)) or len(set(shape)) == len(shape)
+            doubt = doubt if is_distinct else NOT_FOLLOWED  # the module may have transposed the tensor
             made.append(replace(move, layouts=(layout,)))
             continue
         size = sum(math.prod(part.size for part in piece) for piece in flat.pieces)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from frostline.porting.graphs.packed_rows import PackedRows
     from frostline.porting.layouts.layout import Move
-    from frostline.porting.plan.steps import Step
+    from frostline.porting.plan.step import Step
     from frostline.porting.readers.contract import Source
 
 _NAMED = 0.5  # the margin of an order of query, key and value that the name of their layer implies
@@ -36,27 +36,27 @@ _OF_FLAX = ("scale", "mean", "var", "embedding", "negative_slope")
 
 
 @dataclass(frozen=True)
-class Habits:
+class LayoutEvidence:
     """The evidence of a whole file about its layouts.
 
     Attributes:
         is_undecided: Whether Flax or Keras may have written the file; they differ in transposed convolutions.
-        has_turned: Whether a layer with a name of GPT-2 fits only as (in, out).
-        has_straight: Whether a layer with a name of GPT-2 fits only as (out, in).
-        has_shifted: Whether scales of norms are larger by one than in Gemma's own modules.
+        has_in_out: Whether a layer with a name of GPT-2 fits only as (in, out).
+        has_out_in: Whether a layer with a name of GPT-2 fits only as (out, in).
+        has_shifted_scales: Whether scales of norms are larger by one than in Gemma's own modules.
         has_orders: Whether names of layers are evidence of the order of query, key and value in one matrix.
         rows: The order in which the module reads such a matrix, as runs show it; None if the module was not run.
     """
 
     is_undecided: bool = False
-    has_turned: bool = False
-    has_straight: bool = False
-    has_shifted: bool = False
+    has_in_out: bool = False
+    has_out_in: bool = False
+    has_shifted_scales: bool = False
     has_orders: bool = True
     rows: PackedRows | None = None
 
 
-def habits(source: Source, table: Mapping[str, Mapping[str, Sequence[Move]]]) -> Habits:
+def layout_evidence(source: Source, table: Mapping[str, Mapping[str, Sequence[Move]]]) -> LayoutEvidence:
     """The evidence of the layers that fit in one layout only.
 
     Args:
@@ -73,17 +73,17 @@ def habits(source: Source, table: Mapping[str, Mapping[str, Sequence[Move]]]) ->
         for move in moves
         if move.target == "weight" and _is_conv1d(name) and len(set(shapes.get(name, ()))) == 2
     }
-    return Habits(is_undecided, (TRANSPOSED,) in found, (SAME,) in found, SHIFTED in source.notes)
+    return LayoutEvidence(is_undecided, (TRANSPOSED,) in found, (SAME,) in found, SHIFTED in source.notes)
 
 
-def ways(step: Step, model: nn.Module, framework: str, known: Habits) -> tuple[Step, ...]:
+def ways(step: Step, model: nn.Module, framework: str, evidence: LayoutEvidence) -> tuple[Step, ...]:
     """The possible steps of a pair, by the layouts that its tensors may have.
 
     Args:
         step: The step with the layouts of its framework.
         model: The module.
         framework: The framework of the file.
-        known: The evidence of the whole file.
+        evidence: The evidence of the whole file.
     """
     module = step.target.module
     if "kernel_of_state" in step.source.leaves and step.source.framework != "haiku":  # Haiku always adds the bias
@@ -91,16 +91,16 @@ def ways(step: Step, model: nn.Module, framework: str, known: Habits) -> tuple[S
         return replace(step, assumed="forget bias"), replace(step, moves=bare)
     if normed.is_of_flax(step.source):
         return (replace(step, assumed=normed.assumed_of(step.source)),)
-    if known.has_shifted and not is_layer(module) and step.source.name.endswith("norm"):
+    if evidence.has_shifted_scales and not is_layer(module) and step.source.name.endswith("norm"):
         return (step, replace(step, moves=tuple(replace(move, layouts=(_LESS_ONE,)) for move in step.moves)))
-    if known.is_undecided and isinstance(module, nn.modules.conv._ConvTransposeNd):
+    if evidence.is_undecided and isinstance(module, nn.modules.conv._ConvTransposeNd):
         other = keras.moves(step.source, step.target)
         return (step,) if other is None else (step, replace(step, moves=other))
-    packed_ways = _packed(step, model, known)
+    packed_ways = _packed(step, model, evidence)
     if packed_ways is not None:
         return packed_ways
     if framework in ("torch", "numpy") and isinstance(module, nn.Linear) and _is_conv1d(step.source.name):
-        return _square(step, known)
+        return _square(step, evidence)
     return (step,)
 
 
@@ -111,18 +111,18 @@ def _is_conv1d(name: str) -> bool:
     return name.rpartition("/")[2].rpartition(".")[2] in CONV1D
 
 
-def _square(step: Step, known: Habits) -> tuple[Step, ...]:
+def _square(step: Step, evidence: LayoutEvidence) -> tuple[Step, ...]:
     """The steps for a square matrix of a layer with a name of GPT-2: (in, out), or (out, in) in rewritten models."""
     rows, columns = step.target.tensors["weight"].shape
     if rows != columns or not any(move.target == "weight" and move.layouts == (SAME,) for move in step.moves):
         return (step,)
-    turned = replace(step, moves=_with(step, "weight", TRANSPOSED))
-    if known.has_turned == known.has_straight:
-        return (step, turned)
-    return (turned,) if known.has_turned else (step,)
+    transposed = replace(step, moves=_with(step, "weight", TRANSPOSED))
+    if evidence.has_in_out == evidence.has_out_in:
+        return (step, transposed)
+    return (transposed,) if evidence.has_in_out else (step,)
 
 
-def _packed(step: Step, model: nn.Module, known: Habits) -> tuple[Step, ...] | None:
+def _packed(step: Step, model: nn.Module, evidence: LayoutEvidence) -> tuple[Step, ...] | None:
     """The steps of a layer with query, key and value in one matrix, by their order; None for any other layer."""
     source, target = step.source, step.target
     attention = submodule(model, target.owner)
@@ -140,11 +140,11 @@ def _packed(step: Step, model: nn.Module, known: Habits) -> tuple[Step, ...] | N
     if not sizes:
         return None
     found = packed.orders(sizes, sorted(heads))
-    shown = known.rows.order(target.name, sizes, found) if source.parts and known.rows is not None else ""
+    shown = evidence.rows.order(target.name, sizes, found) if source.parts and evidence.rows is not None else ""
     if shown:
-        told = replace(step, reason=f"{step.reason}; rows {shown}, as runs of the module show")
-        return (replace(_in_order(told, shown, found[shown]), order=""),)
-    if known.has_orders and packed.is_in_order(whole):
+        determined = replace(step, reason=f"{step.reason}; rows {shown}, as runs of the module show")
+        return (replace(_in_order(determined, shown, found[shown]), order=""),)
+    if evidence.has_orders and packed.is_in_order(whole):
         reason = f"{step.reason}; query, key and value in this order in {whole!r}, as such names mean"
         return (replace(step, reason=reason, margin=min(step.margin, _NAMED)),)
     return tuple(_in_order(step, name, rows) for name, rows in found.items())

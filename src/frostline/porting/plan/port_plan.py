@@ -20,7 +20,7 @@ from frostline.porting.layouts.choice import moves
 from frostline.porting.plan import flattened, folded_norms, idle_layers, layouts, packed_layers
 from frostline.porting.plan.norm_wrappers import unwrapped
 from frostline.porting.plan.preparation import prepared
-from frostline.porting.plan.steps import OpenGroup, Step
+from frostline.porting.plan.step import OpenGroup, Step
 from frostline.porting.plan.tied import remove_ties
 from frostline.porting.plan.unfit import refuse_unfit
 from frostline.porting.readers.torch_archive import CONSTANTS
@@ -122,9 +122,9 @@ def make_plan(
     kept = tuple(name for name in by_target if not any(name in others for others in candidates.values()))
     edges, idle = (seen.edges, seen.idle) if seen is not None else (None, frozenset[str]())
     if not partial and (unused or kept):
-        lost = [by_source[name] for name in unused], [by_target[name] for name in kept]
-        refuse_unfit(path, lost[0])
-        raise _without_partner(path, *lost, units, targets, idle)
+        without_partner = [by_source[name] for name in unused], [by_target[name] for name in kept]
+        refuse_unfit(path, without_partner[0])
+        raise _without_partner(path, *without_partner, units, targets, idle)
     has_maps = any(isinstance(unit.module, _ConvNd) for unit in targets)
     classes = {unit.name: words(next(iter(unit.leaves.values())).name.rpartition("/")[0]) for unit in units}
     evidence = Evidence(model, source_graph.flow(source, units), edges, source.order, hints, has_names, classes)
@@ -138,12 +138,12 @@ def make_plan(
     kept += tuple(name for one in opened if not one.sources for name in one.targets)
     opened = tuple(one for one in opened if one.sources and one.targets)
 
-    told, pairs = pairs, supported(pairs, evidence, opened) if partial else pairs
-    doubted = [pair for pair in told if pair.source not in {one.source for one in pairs}]
+    matched, pairs = pairs, supported(pairs, evidence, opened) if partial else pairs
+    doubted = [pair for pair in matched if pair.source not in {one.source for one in pairs}]
     unused, kept = (*unused, *(pair.source for pair in doubted)), (*kept, *(pair.target for pair in doubted))
 
     rows = PackedRows(model, seen.example if seen is not None else None)
-    known = replace(layouts.habits(source, table), has_orders=has_orders, rows=rows)
+    known = replace(layouts.layout_evidence(source, table), has_orders=has_orders, rows=rows)
 
     def ways_of(pair: Pair) -> tuple[Step, ...]:
         step = _step(pair, by_source, by_target, table)
@@ -304,11 +304,11 @@ def _checked(
         )  # fmt: skip
     found = {str(name): str(other) for name, other in cast("dict[Any, Any]", hints).items()}
     for name, other in found.items():
-        for asked, known, side in ((name, sources, "file"), (other, targets, "module")):
-            if asked not in known:
+        for given, known, side in ((name, sources, "file"), (other, targets, "module")):
+            if given not in known:
                 raise LayerNotFound(
-                    what=f"The {side} has no layer with weights named {asked!r}.", where="port(hints=...)",
-                    received=repr(asked), do=f"use one of {nearest(asked, known)}.",
+                    what=f"The {side} has no layer with weights named {given!r}.", where="port(hints=...)",
+                    received=repr(given), do=f"use one of {nearest(given, known)}.",
                 )  # fmt: skip
         if other not in table[name]:
             raise PortError(

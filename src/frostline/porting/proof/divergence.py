@@ -14,15 +14,15 @@ from torch import Tensor, nn
 from frostline.core.errors import FOREIGN
 from frostline.porting.interpreter.network import Interpretation, interpret
 from frostline.porting.proof.axis_orders import of_outputs
-from frostline.porting.proof.outputs import difference, in_float64, tolerance_of, watched
+from frostline.porting.proof.module_outputs import difference, in_float64, run_with_hooks, tolerance_of
 from frostline.porting.units.unit import RECURRENT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from frostline.porting.plan.port_plan import PortPlan
-    from frostline.porting.plan.steps import Step
-    from frostline.porting.proof.outputs import Golden
+    from frostline.porting.plan.step import Step
+    from frostline.porting.proof.module_outputs import Golden
     from frostline.porting.proof.reference import Reference
 
 FIRST = "the first layer"
@@ -83,7 +83,7 @@ def _outputs(model: nn.Module, steps: Sequence[Step], inputs: Any) -> dict[str, 
         for step in steps
         if step.target.name in (step.target.owner, f"{step.target.owner}:l{_last(step.target.module)}")
     ]
-    watched(model, inputs, handles)
+    run_with_hooks(model, inputs, handles)
     return given
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from frostline.core.errors import FOREIGN, DataError
 from frostline.core.inputs import are_finite, call, leaves, map_tensors
 from frostline.core.restore import undisturbed
-from frostline.porting.proof.outputs import Golden
+from frostline.porting.proof.module_outputs import Golden
 
 
 def as_golden(given: Any) -> Golden:

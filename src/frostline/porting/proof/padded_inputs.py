@@ -9,8 +9,8 @@ import torch
 
 from frostline.porting.interpreter.layer import NotInterpretedError
 from frostline.porting.interpreter.network import interpret
-from frostline.porting.interpreter.samples import masking_layers, padded
-from frostline.porting.proof.outputs import difference, outputs_of, tolerance_of
+from frostline.porting.interpreter.random_inputs import masking_layers, padded
+from frostline.porting.proof.module_outputs import difference, outputs_of, tolerance_of
 from frostline.porting.proof.reference import forms_of
 from frostline.porting.settings.setting import AGREES, DIFFERS
 from frostline.porting.settings.whole import MASKS
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from frostline.porting.certificate import Check
-    from frostline.porting.proof.outputs import Golden
+    from frostline.porting.proof.module_outputs import Golden
     from frostline.porting.proof.reference import Reference
 
 _REMEDY = "skip these steps in the module (`frostline port FILE --scaffold OUT.py` shows how), or pass no padding"

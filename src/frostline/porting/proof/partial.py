@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from frostline.porting.interpreter.samples import PREPARING
-from frostline.porting.proof.outputs import Place, outputs_of
-from frostline.porting.units.unit import RECURRENT, stored
+from frostline.porting.interpreter.random_inputs import PREPARING
+from frostline.porting.proof.module_outputs import Place, outputs_of
+from frostline.porting.units.unit import RECURRENT, stored_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -26,7 +26,7 @@ _SEED = 0
 
 
 @dataclass(frozen=True)
-class Meeting:
+class ComparisonPoint:
     """The layers at which a source network and a module are compared.
 
     Attributes:
@@ -40,19 +40,21 @@ class Meeting:
     at: tuple[Place, ...]
 
 
-def meeting_of(source: Source, plan: PortPlan, model: nn.Module) -> Meeting | str:
+def find_comparison_point(source: Source, plan: PortPlan, model: nn.Module) -> ComparisonPoint | str:
     """The layers at which a partial port can be compared; a reason if there are none."""
     if any(len(one.sources) != len(one.targets) for one in plan.opened):
         return "some open layers have more candidates than there are layers"
-    steps = {step.source.name.removesuffix("/pointwise"): step for step in _told(plan)}
+    steps = {step.source.name.removesuffix("/pointwise"): step for step in _decided_steps(plan)}
     opened = {name for one in plan.opened for name in one.sources}
     ported = {layer.name for layer in source.layers if (layer.unit or layer.name) in steps.keys() | opened}
     last = [layer for layer in source.layers if layer.name in ported - _before(source.layers, ported)]
     above = _before(source.layers, {layer.name for layer in last})
     kinds = {layer.name: layer.kind for layer in source.layers}
-    lost = [name for name in plan.unused if name in above and kinds[name] not in PREPARING]
-    if lost:
-        return f"{', '.join(map(repr, lost[:3]))} of the file was not assigned, and precedes layers that were ported"
+    unassigned = [name for name in plan.unused if name in above and kinds[name] not in PREPARING]
+    if unassigned:
+        return (
+            f"{', '.join(map(repr, unassigned[:3]))} of the file was not assigned, and precedes layers that were ported"
+        )
     places: list[Place] = []
     for layer in last:
         step = steps.get(layer.unit or layer.name)
@@ -65,7 +67,7 @@ def meeting_of(source: Source, plan: PortPlan, model: nn.Module) -> Meeting | st
     names = tuple(layer.name for layer in last)
     kept = {*above, *names}
     layers = tuple(one for one in source.layers if one.name in kept or one.kind in ("InputLayer", "Input"))
-    return Meeting(replace(source, layers=layers, outputs=names), names, tuple(places))
+    return ComparisonPoint(replace(source, layers=layers, outputs=names), names, tuple(places))
 
 
 def depends_on_kept(plan: PortPlan, model: nn.Module, inputs: Any, at: Sequence[Place]) -> bool:
@@ -75,7 +77,7 @@ def depends_on_kept(plan: PortPlan, model: nn.Module, inputs: Any, at: Sequence[
     """
     ways = [way for group in plan.opened for ways in group.steps.values() for way in ways]
     written = {id(tensor) for step in (*plan.steps, *ways)
-               for move in step.moves for tensor in stored(step.target, move.target)}  # fmt: skip
+               for move in step.moves for tensor in stored_tensors(step.target, move.target)}  # fmt: skip
     others = [one for one in (*model.parameters(), *model.buffers())
               if id(one) not in written and one.is_floating_point()]  # fmt: skip
     kept = [one.detach().clone() for one in others]
@@ -95,7 +97,7 @@ def depends_on_kept(plan: PortPlan, model: nn.Module, inputs: Any, at: Sequence[
     return not all(torch.equal(one, other) for one, other in zip(first, second, strict=True))
 
 
-def _told(plan: PortPlan) -> Iterable[Step]:
+def _decided_steps(plan: PortPlan) -> Iterable[Step]:
     return (*plan.steps, *(next(group.ways())[0] for group in plan.opened if group.is_pair))
 
 

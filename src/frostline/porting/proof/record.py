@@ -6,8 +6,8 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from frostline.porting.certificate import Certificate, Mapped, sentences
-from frostline.porting.plan.execution import held_digests
-from frostline.porting.units.unit import full_name, held
+from frostline.porting.plan.execution import written_digests
+from frostline.porting.units.unit import current_value, full_name
 
 if TYPE_CHECKING:
     from torch import nn
@@ -30,7 +30,7 @@ def certificate_of(
         checks: Comparisons of settings.
     """
     content = beside.source
-    digests = held_digests(plan)
+    digests = written_digests(plan)
     mapping = tuple(
         Mapped(
             full_name(step.target, move.target), tuple(step.source.leaves[leaf].name for leaf in move.sources),
@@ -41,16 +41,19 @@ def certificate_of(
         for move in step.moves
     )  # fmt: skip
     pairs = Counter(
-        (step.source.leaves[move.sources[0]].dtype, str(held(step.target, move.target).dtype).removeprefix("torch."))
+        (
+            step.source.leaves[move.sources[0]].dtype,
+            str(current_value(step.target, move.target).dtype).removeprefix("torch."),
+        )
         for step in plan.steps
         for move in step.moves
         if move.sources
     )
     converted = {(own, new): count for (own, new), count in pairs.items() if own != new}
-    told = tuple(f"{count} tensors converted from {own} to {new}" for (own, new), count in converted.items())
+    conversions = tuple(f"{count} tensors converted from {own} to {new}" for (own, new), count in converted.items())
     proven, tested, unknown = sentences(mapping, runs, checks, converted=sum(converted.values()))
     return Certificate(
         file=plan.path, sha256="", format=content.format, framework=content.framework, model=type(model).__name__,
         mapping=mapping, kept=plan.kept, unused=plan.unused, dropped=dict(plan.dropped), checks=checks, runs=runs,
-        notes=(*plan.notes, *told, *beside.notes), proven=proven, tested=tested, unknown=unknown,
+        notes=(*plan.notes, *conversions, *beside.notes), proven=proven, tested=tested, unknown=unknown,
     )  # fmt: skip

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from frostline.porting.interpreter import onnx_runtime
 from frostline.porting.interpreter.layer import NotInterpretedError
 from frostline.porting.interpreter.network import Interpretation, called, input_names, interpret
-from frostline.porting.interpreter.samples import PREPARING, prepared_by, samples
+from frostline.porting.interpreter.random_inputs import PREPARING, prepared_by, samples
 from frostline.porting.proof import axis_orders
-from frostline.porting.proof.outputs import Golden, outputs_of
-from frostline.porting.proof.partial import Meeting, depends_on_kept, meeting_of
+from frostline.porting.proof.module_outputs import Golden, outputs_of
+from frostline.porting.proof.partial import ComparisonPoint, depends_on_kept, find_comparison_point
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from frostline.porting.readers.contract import Source
 
 KIND = "an interpretation of the file's own graph in float64"
-TOLD = "a comparison with the file's own graph"
+REASON = "a comparison with the file's own graph"
 
 
 @dataclass(frozen=True)
@@ -58,30 +58,30 @@ def reference_of(source: Source, plan: PortPlan, model: nn.Module, seed: int = 0
     if not source.layers or source.framework not in ("keras", "onnx"):
         return Reference(source)
     preparing = {layer.name for layer in source.layers if layer.kind in PREPARING}
-    meeting = meeting_of(source, plan, model) if plan.kept or set(plan.unused) - preparing else None
-    if isinstance(meeting, str):
-        return Reference(source, notes=(f"The outputs were not compared with the file's graph: {meeting}.",))
+    point = find_comparison_point(source, plan, model) if plan.kept or set(plan.unused) - preparing else None
+    if isinstance(point, str):
+        return Reference(source, notes=(f"The outputs were not compared with the file's graph: {point}.",))
     try:
-        found = (_of_onnx if source.framework == "onnx" else _of_keras)(source, plan, model, seed, meeting)
+        found = (_of_onnx if source.framework == "onnx" else _of_keras)(source, plan, model, seed, point)
     except NotInterpretedError as error:
         return Reference(source, notes=(f"The file's graph was not run: {error}.",))
-    if meeting is not None and found.goldens and depends_on_kept(plan, model, found.goldens[0].inputs, meeting.at):
+    if point is not None and found.goldens and depends_on_kept(plan, model, found.goldens[0].inputs, point.at):
         why = "layers that keep their values precede layers that were ported"
         return Reference(source, notes=(f"The outputs were not compared with the file's graph: {why}.",))
     return found
 
 
-def _of_keras(source: Source, plan: PortPlan, model: nn.Module, seed: int, meeting: Meeting | None) -> Reference:
+def _of_keras(source: Source, plan: PortPlan, model: nn.Module, seed: int, point: ComparisonPoint | None) -> Reference:
     del plan
-    source = meeting.source if meeting is not None else source
+    source = point.source if point is not None else source
     inputs = samples(source, seed)
     found = interpret(source, inputs)
-    goldens = tuple(forms_of(source, model, inputs, found, meeting))
+    goldens = tuple(forms_of(source, model, inputs, found, point))
     return Reference(source, goldens, inputs, found.shapes, () if goldens else (_misshaped(found.outputs),))
 
 
-def _of_onnx(source: Source, plan: PortPlan, model: nn.Module, seed: int, meeting: Meeting | None) -> Reference:
-    at, layers = (meeting.at, meeting.layers) if meeting is not None else ((), ())
+def _of_onnx(source: Source, plan: PortPlan, model: nn.Module, seed: int, point: ComparisonPoint | None) -> Reference:
+    at, layers = (point.at, point.layers) if point is not None else ((), ())
     made = {layer.name: layer.config.get("output", ()) for layer in source.layers}
     values = [name for layer in layers for name in made[layer][:1]]
     inputs, outputs = onnx_runtime.run(source, plan.path, seed, values)
@@ -99,7 +99,11 @@ def _misshaped(outputs: tuple[Tensor, ...]) -> str:
 
 
 def forms_of(
-    source: Source, model: nn.Module, inputs: tuple[Tensor, ...], found: Interpretation, meeting: Meeting | None = None
+    source: Source,
+    model: nn.Module,
+    inputs: tuple[Tensor, ...],
+    found: Interpretation,
+    point: ComparisonPoint | None = None,
 ) -> Iterator[Golden]:
     """The golden outputs of a file's network, in every order of axes in which the module can be run.
 
@@ -108,12 +112,12 @@ def forms_of(
         model: The module.
         inputs: The inputs in the form that the network takes.
         found: The outputs of the network for them.
-        meeting: The layers at which both are compared, if the port is partial.
+        point: The layers at which both are compared, if the port is partial.
     """
     parameter = next((one for one in model.parameters() if one.is_floating_point()), torch.zeros(()))
-    at, layers = (meeting.at, meeting.layers) if meeting is not None else ((), ())
+    at, layers = (point.at, point.layers) if point is not None else ((), ())
     wanted = [("", found.outputs), *([(", before its last activation", found.before)] if found.before else [])]
-    for told, values in _prepared(source, inputs):
+    for suffix, values in _prepared(source, inputs):
         for order, arranged in axis_orders.of_inputs(values):
             made: Any = tuple(
                 one.to(parameter.device, parameter.dtype if one.is_floating_point() else one.dtype) for one in arranged
@@ -123,7 +127,7 @@ def forms_of(
             for ending, outputs in wanted:
                 for form in axis_orders.of_outputs(outputs):
                     if given is not None and _are_shaped(given, form):
-                        yield Golden(taken, form, f"{KIND}{ending}{told} ({order})", TOLD, at, layers)
+                        yield Golden(taken, form, f"{KIND}{ending}{suffix} ({order})", REASON, at, layers)
 
 
 def _are_shaped(given: list[Tensor], wanted: tuple[Tensor, ...]) -> bool:

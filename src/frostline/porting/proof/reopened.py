@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from frostline.core.errors import AmbiguousPortError, PortError
 from frostline.porting.plan.execution import carry_out
-from frostline.porting.proof.outputs import Golden, nearest, tolerance_of
+from frostline.porting.proof.module_outputs import Golden, nearest, tolerance_of
 from frostline.porting.proof.sensitivity import silent_layers
 from frostline.porting.proof.trials import NEAR, settle
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from frostline.porting.plan.port_plan import PortPlan
-    from frostline.porting.plan.steps import Step
+    from frostline.porting.plan.step import Step
     from frostline.porting.proof.reference import Reference
 
 
@@ -46,11 +46,11 @@ def settle_or_reopen(
     if not any(golden.kind == Golden.kind and golden.outputs for golden in goldens):
         return settle(plan, model, goldens, causes)
     refusal: PortError | None = None
-    told, tried = plan, 0
+    by_names, tried = plan, 0
     try:
-        told, tried = settle(plan, model, goldens, causes)
-        if plan.opened or _agrees(told, model, reference):
-            return told, tried
+        by_names, tried = settle(plan, model, goldens, causes)
+        if plan.opened or _agrees(by_names, model, reference):
+            return by_names, tried
     except AmbiguousPortError:  # the user has to pass other outputs: other assignments do not help
         raise
     except PortError as error:
@@ -59,13 +59,13 @@ def settle_or_reopen(
     if len(other.steps) < len(plan.steps):
         try:
             settled, more = settle(other, model, goldens, causes)
-            if _is_shown(told, settled, model, goldens):
-                return replace(settled, notes=(*settled.notes, _note(told, settled))), tried + more
+            if _is_shown(by_names, settled, model, goldens):
+                return replace(settled, notes=(*settled.notes, _note(by_names, settled))), tried + more
         except PortError:  # the outputs belong to another network, or there are too many assignments
             pass
     if refusal is not None:
         raise refusal
-    return told, tried
+    return by_names, tried
 
 
 def _agrees(plan: PortPlan, model: nn.Module, reference: Reference) -> bool:
@@ -77,24 +77,24 @@ def _agrees(plan: PortPlan, model: nn.Module, reference: Reference) -> bool:
         undo()
 
 
-def _is_shown(told: PortPlan, settled: PortPlan, model: nn.Module, goldens: Sequence[Golden]) -> bool:
+def _is_shown(by_names: PortPlan, settled: PortPlan, model: nn.Module, goldens: Sequence[Golden]) -> bool:
     """Whether the outputs depend on every layer that is assigned otherwise than by names."""
     undo = carry_out(settled, model)
     try:
         silent = silent_layers(settled, model, nearest(model, goldens)[1], tolerance_of(model))
     finally:
         undo()
-    return not {step.target.name for step in _moved(told, settled)} & set(silent)
+    return not {step.target.name for step in _moved(by_names, settled)} & set(silent)
 
 
-def _moved(told: PortPlan, settled: PortPlan) -> list[Step]:
+def _moved(by_names: PortPlan, settled: PortPlan) -> list[Step]:
     """The steps whose layer is another one than by names."""
-    before = {step.source.name: step.target.name for step in told.steps}
+    before = {step.source.name: step.target.name for step in by_names.steps}
     return [step for step in settled.steps if before.get(step.source.name, step.target.name) != step.target.name]
 
 
-def _note(told: PortPlan, settled: PortPlan) -> str:
-    moved = _moved(told, settled)
+def _note(by_names: PortPlan, settled: PortPlan) -> str:
+    moved = _moved(by_names, settled)
     shown = ", ".join(f"{step.source.name!r} is {step.target.name!r}" for step in moved[:3])
     more = f", and {len(moved) - 3} more" if len(moved) > 3 else ""
     what = f": {shown}{more}" if moved else " about the order of query, key and value in one matrix"

@@ -13,22 +13,22 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from frostline.porting.plan.port_plan import PortPlan, refuse_ambiguity
-from frostline.porting.proof.held_ways import HeldWays
-from frostline.porting.proof.outputs import (
+from frostline.porting.proof.equal_assignments import are_same, probed
+from frostline.porting.proof.module_outputs import (
     Golden,
     distance,
     further,
     nearest,
     tolerance_of,
 )
-from frostline.porting.proof.symmetry import are_same, probed
+from frostline.porting.proof.trial_assignment import TrialAssignment
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import Tensor, nn
 
-    from frostline.porting.proof.held_ways import Way
+    from frostline.porting.proof.trial_assignment import Way
 
 MOST_TRIALS = 1_000  # if there are more assignments, a search runs some of them
 _MOST_RUNS = 4_000  # assignments that a search runs
@@ -38,7 +38,7 @@ _GAIN = 1 - 1e-6  # an exchange has to reduce the distance to less than this sha
 
 
 @dataclass(frozen=True)
-class Settled:
+class SearchResult:
     """The result of running assignments of a plan's open groups.
 
     Attributes:
@@ -62,7 +62,7 @@ def is_few(plan: PortPlan) -> bool:
     return total <= MOST_TRIALS
 
 
-def try_all(plan: PortPlan, model: nn.Module, goldens: Sequence[Golden]) -> Settled:
+def try_all(plan: PortPlan, model: nn.Module, goldens: Sequence[Golden]) -> SearchResult:
     """Run every assignment.
 
     Raises:
@@ -70,71 +70,71 @@ def try_all(plan: PortPlan, model: nn.Module, goldens: Sequence[Golden]) -> Sett
     """
     tolerance, best, tried = tolerance_of(model), (math.inf, goldens[0]), 0
     passing: list[tuple[Way, ...]] = []
-    held = HeldWays(plan, model)
-    with held.undone():
+    trial = TrialAssignment(plan, model)
+    with trial.undone():
         for ways in itertools.product(*(group.ways() for group in plan.opened)):
             tried += 1
-            held.put_all(ways)
+            trial.put_all(ways)
             found = nearest(model, goldens)
             best = min(best, found, key=lambda one: one[0])
             if found[0] <= tolerance:
                 passing.append(ways)
-        is_one = len(passing) <= 1 or _are_equal(passing, held, model, best[1])
+        is_one = len(passing) <= 1 or _are_equal(passing, trial, model, best[1])
     if not passing:
-        return Settled(None, tried, *best)
+        return SearchResult(None, tried, *best)
     if not is_one:
         refuse_ambiguity(plan, was_run=True)  # other samples may distinguish them
-    note = f"{goldens[0].told} distinguished {tried} assignments"
+    note = f"{goldens[0].reason} told {tried} assignments apart"
     if len(passing) > 1:
-        note += f"; {len(passing)} of them compute the same on other inputs too: they exchange equal branches"
-    closed = _closed(plan, passing[0], goldens[0].told)
-    return Settled(replace(closed, notes=(*plan.notes, note)), tried, *best)
+        note += f"; {len(passing)} of them compute the same on other inputs, too: equal branches that are exchanged"
+    closed = _closed(plan, passing[0], goldens[0].reason)
+    return SearchResult(replace(closed, notes=(*plan.notes, note)), tried, *best)
 
 
-def search(plan: PortPlan, model: nn.Module, goldens: Sequence[Golden]) -> Settled:
+def search(plan: PortPlan, model: nn.Module, goldens: Sequence[Golden]) -> SearchResult:
     """Search for the assignment that reproduces the golden outputs, then run every single exchange from there.
 
     Raises:
         AmbiguousPortError: If none is found, or an exchange reproduces the golden outputs and differs on other inputs.
     """
-    held = HeldWays(plan, model)
-    with held.undone():
-        walk = _Walk(plan, model, goldens, held)
+    trial = TrialAssignment(plan, model)
+    with trial.undone():
+        walk = _Walk(plan, model, goldens, trial)
         if not walk.found():
             refuse_ambiguity(plan, was_run=True)
         error, golden = nearest(model, goldens)
         num_equal, num_exchanges = walk.exchanges(golden)
-    told = f"{goldens[0].told}, found by search"
+    reason = f"{goldens[0].reason}, found by search"
     note = (
-        f"{goldens[0].told} decided by a search: {walk.tried} assignments were run, and {num_exchanges} single "
+        f"{goldens[0].reason} decided by a search: {walk.tried} assignments were run, and {num_exchanges} single "
         f"exchanges from the one that was found" + (f"; {num_equal} of these compute the same" if num_equal else "")
     )
-    closed = _closed(plan, held.ways, told)
-    return Settled(replace(closed, notes=(*plan.notes, note)), walk.tried, error, golden)
+    closed = _closed(plan, trial.ways, reason)
+    return SearchResult(replace(closed, notes=(*plan.notes, note)), walk.tried, error, golden)
 
 
 class _Walk:
     """A local search; the weights of its current assignment are in the module."""
 
-    def __init__(self, plan: PortPlan, model: nn.Module, goldens: Sequence[Golden], held: HeldWays) -> None:
-        self._plan, self._model, self._goldens, self._held = plan, model, goldens, held
+    def __init__(self, plan: PortPlan, model: nn.Module, goldens: Sequence[Golden], trial: TrialAssignment) -> None:
+        self._plan, self._model, self._goldens, self._trial = plan, model, goldens, trial
         self._groups, self._random = plan.opened, random.Random(0)
         self._choices = [list(itertools.islice(group.ways(), _FEW + 1)) for group in self._groups]
         self.tried = 0
-        held.put_all([choices[0] for choices in self._choices])
+        trial.put_all([choices[0] for choices in self._choices])
 
     def found(self) -> bool:
         """Whether an assignment reproduces the golden outputs; the module has its weights then."""
         tolerance = tolerance_of(self._model)
-        best, at = self._descended(), list(self._held.ways)
+        best, at = self._descended(), list(self._trial.ways)
         while nearest(self._model, self._goldens)[0] > tolerance:
             if self.tried >= _MOST_RUNS:
                 return False
-            self._held.put_all(at)
-            self._shake()
+            self._trial.put_all(at)
+            self._perturb()
             value = self._descended()
             if value < best:
-                best, at = value, list(self._held.ways)
+                best, at = value, list(self._trial.ways)
         return True
 
     def _descended(self) -> float:
@@ -143,31 +143,31 @@ class _Walk:
         while is_better and self.tried < _MOST_RUNS:
             is_better = False
             for index in range(len(self._groups)):
-                before, best = self._held.ways[index], self._held.ways[index]
+                before, best = self._trial.ways[index], self._trial.ways[index]
                 for way in self._nearby(index):
-                    self._held.put(index, way)
+                    self._trial.put(index, way)
                     self.tried += 1
                     found = distance(self._model, self._goldens)
                     if found < value * _GAIN:
                         value, best = found, way
-                self._held.put(index, best)
+                self._trial.put(index, best)
                 is_better = is_better or best is not before
         return value
 
     def _nearby(self, index: int) -> list[Way]:
         choices = self._choices[index]
-        way = self._held.ways[index]
+        way = self._trial.ways[index]
         return choices if len(choices) <= _FEW else list(self._groups[index].neighbours(way))
 
-    def _shake(self) -> None:
+    def _perturb(self) -> None:
         """Apply random exchanges to some groups, so that the next descent ends at another assignment."""
         for index in range(len(self._groups)):
             if self._random.random() < 0.5:
                 continue
-            for _ in range(1 + len(self._held.ways[index]) // 3):
+            for _ in range(1 + len(self._trial.ways[index]) // 3):
                 nearby = self._nearby(index)
                 if nearby:
-                    self._held.put(index, self._random.choice(nearby))
+                    self._trial.put(index, self._random.choice(nearby))
 
     def exchanges(self, golden: Golden) -> tuple[int, int]:
         """Run every single exchange from the current assignment.
@@ -182,20 +182,20 @@ class _Walk:
         inputs = [golden.inputs, *(further(golden.inputs, seed) for seed in range(_FURTHER))]
         wanted: dict[int, list[Tensor] | None] = {}
         for index, group in enumerate(self._groups):
-            here = self._held.ways[index]
+            here = self._trial.ways[index]
             for way in group.neighbours(here):
-                self._held.put(index, way)
+                self._trial.put(index, way)
                 count += 1
                 if nearest(self._model, self._goldens)[0] <= tolerance:
                     num_equal += 1
                     targets = [step.target for step in way]
                     found = probed(self._model, targets, inputs)
-                    self._held.put(index, here)
+                    self._trial.put(index, here)
                     if index not in wanted:
                         wanted[index] = probed(self._model, targets, inputs)
                     if not are_same(found, wanted[index]):
                         refuse_ambiguity(self._plan, was_run=True)
-                self._held.put(index, here)
+                self._trial.put(index, here)
         return num_equal, count
 
 
@@ -209,7 +209,7 @@ def _closed(plan: PortPlan, ways: Sequence[Way], reason: str) -> PortPlan:
     return replace(plan, steps=(*plan.steps, *steps), opened=())
 
 
-def _are_equal(ways: Sequence[tuple[Way, ...]], held: HeldWays, model: nn.Module, golden: Golden) -> bool:
+def _are_equal(ways: Sequence[tuple[Way, ...]], trial: TrialAssignment, model: nn.Module, golden: Golden) -> bool:
     """Whether assignments compute the same function, such as exchanged branches whose outputs are summed."""
     inputs = [golden.inputs, *(further(golden.inputs, seed) for seed in range(_FURTHER))]
     steps = [{(step.source.name, step.target.name): step.target for way in one for step in way} for one in ways]
@@ -217,7 +217,7 @@ def _are_equal(ways: Sequence[tuple[Way, ...]], held: HeldWays, model: nn.Module
     open_targets = [target for one in steps for pair, target in one.items() if pair not in shared]
     given: list[list[Tensor] | None] = []
     for one in ways:
-        held.put_all(one)
+        trial.put_all(one)
         given.append(probed(model, open_targets, inputs))
     return all(are_same(given[0], one) for one in given)
 

@@ -11,8 +11,8 @@ import torch
 from frostline.core.errors import FOREIGN
 from frostline.core.inputs import call, leaves, map_tensors
 from frostline.porting.graphs.target_graph import undisturbed
-from frostline.porting.proof.outputs import tensors_in
-from frostline.porting.units.unit import stored
+from frostline.porting.proof.module_outputs import tensors_in
+from frostline.porting.units.unit import stored_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from frostline.porting.plan.port_plan import PortPlan
-    from frostline.porting.proof.outputs import Golden
+    from frostline.porting.proof.module_outputs import Golden
 
 _CHANGE = 0.1  # relative change of weights that has to change the outputs by more than the tolerance
 
@@ -41,7 +41,7 @@ def silent_layers(plan: PortPlan, model: nn.Module, golden: Golden, tolerance: f
         Names of layers; empty if the module gives no gradients.
     """
     held = {
-        step.target.name: [tensor for own in step.target.tensors for tensor in stored(step.target, own)
+        step.target.name: [tensor for own in step.target.tensors for tensor in stored_tensors(step.target, own)
                            if tensor.is_leaf and tensor.is_floating_point() and isinstance(tensor, torch.nn.Parameter)]
         for step in plan.steps
     }  # fmt: skip
@@ -62,12 +62,12 @@ def _gradients(model: nn.Module, golden: Golden, weights: Sequence[Tensor]) -> l
     # requested. Convolutions of 1 x 1 with strides crash on any channels-last values: inputs are made contiguous.
     known = {id(weight) for weight in weights}
     others = [one for one in model.parameters() if one.is_leaf and one.is_floating_point() and id(one) not in known]
-    asked = [*weights, *others]
-    before = [one.requires_grad for one in asked]
+    variables = [*weights, *others]
+    before = [one.requires_grad for one in variables]
     inputs = map_tensors(golden.inputs, lambda one: one.detach().requires_grad_(one.is_floating_point()))
     given = [one for one in leaves(inputs).values() if one.requires_grad]
     try:
-        for one in asked:
+        for one in variables:
             one.requires_grad_(True)
         with undisturbed(model), torch.enable_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -75,11 +75,13 @@ def _gradients(model: nn.Module, golden: Golden, weights: Sequence[Tensor]) -> l
             total = _projected(outputs)
             if total is None:
                 return None
-            found = cast("tuple[Tensor | None, ...]", torch.autograd.grad(total, [*asked, *given], allow_unused=True))
+            found = cast(
+                "tuple[Tensor | None, ...]", torch.autograd.grad(total, [*variables, *given], allow_unused=True)
+            )
     except FOREIGN:
         return None
     finally:
-        for one, was in zip(asked, before, strict=True):
+        for one, was in zip(variables, before, strict=True):
             one.requires_grad_(was)
     moved = found[: len(weights)]
     if all(one is None for one in moved):  # the forward method detaches its values

@@ -10,7 +10,7 @@ from frostline.core.errors import PortError
 from frostline.porting.certificate import Certificate, Check, Run
 from frostline.porting.plan.port_plan import PortPlan, refuse_ambiguity
 from frostline.porting.proof.divergence import FIRST, exact_difference, first_difference
-from frostline.porting.proof.outputs import Golden, nearest, nearest_in_float64, outputs_of, tolerance_of
+from frostline.porting.proof.module_outputs import Golden, nearest, nearest_in_float64, outputs_of, tolerance_of
 from frostline.porting.proof.search import is_few, search, try_all, without_order
 from frostline.porting.proof.sensitivity import silent_layers
 from frostline.porting.units.unit import full_name
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from frostline.porting.plan.steps import OpenGroup, Step
+    from frostline.porting.plan.step import OpenGroup, Step
     from frostline.porting.proof.reference import Reference
 
 _UNSURE = "the pairs that names or order decided (`hints` assigns them otherwise), "
@@ -68,9 +68,9 @@ def _assumed(plan: PortPlan) -> PortPlan:
     """The plan with the defaults of settings that only a run could confirm, each listed as unknown."""
     usual = [(group, next(iter(group.steps.values()))[0]) for group in plan.opened if group.is_pair]
     taken = [step for _, step in usual if step.assumed]
-    told = [step for step in plan.steps if step.assumed]
+    decided = [step for step in plan.steps if step.assumed]
     return replace(
-        plan, steps=(*plan.steps, *taken), assumed=(*plan.assumed, *map(_check_of, [*told, *taken])),
+        plan, steps=(*plan.steps, *taken), assumed=(*plan.assumed, *map(_check_of, [*decided, *taken])),
         opened=tuple(one for one in plan.opened if not any(one is group and step.assumed for group, step in usual)),
     )  # fmt: skip
 
@@ -134,16 +134,16 @@ def repeated(plan: PortPlan, then: Certificate) -> PortPlan:
     def is_as_then(step: Step) -> bool:
         return all(layouts.get(full_name(step.target, move.target)) == move.text() for move in step.moves)
 
-    told: list[Step] = []
+    resolved: list[Step] = []
     left: list[OpenGroup] = []
     for group in plan.opened:
         found = [way for way in group.ways() if all(map(is_as_then, way))] if group.is_pair else []
         if found:
-            told += found[0]
+            resolved += found[0]
         else:
             left.append(group)
-    assumed = (*plan.assumed, *(_check_of(step) for step in told if step.assumed))
-    return replace(plan, steps=(*plan.steps, *told), opened=tuple(left), assumed=assumed)
+    assumed = (*plan.assumed, *(_check_of(step) for step in resolved if step.assumed))
+    return replace(plan, steps=(*plan.steps, *resolved), opened=tuple(left), assumed=assumed)
 
 
 def _differs(plan: PortPlan, golden: Golden, error: float, tolerance: float, what: str, causes: str) -> PortError:

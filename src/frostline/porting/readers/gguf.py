@@ -14,16 +14,17 @@ import numpy as np
 import torch
 
 from frostline.porting.readers import state_dict
-from frostline.porting.readers.arrays import MAX_TENSORS, check_names, num_bytes, tensor_of
 from frostline.porting.readers.contract import Source, SourceTensor
 from frostline.porting.readers.gguf_blocks import BLOCK_TYPES
 from frostline.porting.readers.pickle_machine import Tape
+from frostline.porting.readers.tensor_data import MAX_TENSORS, check_names, num_bytes, tensor_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from frostline.porting.readers.weight_file import WeightFile
 
+HAS_ENTRIES = False
 _PLAIN = {0: "float32", 1: "float16", 24: "int8", 25: "int16", 26: "int32", 27: "int64", 28: "float64", 30: "bfloat16"}
 _OTHER_TYPES = {
     9: "Q8_1", 15: "Q8_K", 16: "IQ2_XXS", 17: "IQ2_XS", 18: "IQ3_XXS", 19: "IQ1_S", 20: "IQ4_NL", 21: "IQ3_S",
@@ -56,17 +57,15 @@ def claims(file: WeightFile) -> bool:
     return file.start(4) == b"GGUF"
 
 
-def read(file: WeightFile, key: str | None = None) -> Source:
+def read(file: WeightFile) -> Source:
     """Every tensor of the file.
 
     Args:
         file: The file, one that was not split.
-        key: None: there is one network in such a file.
 
     Raises:
         PortError: If the file is damaged, is one part of several, or has a tensor of a type that is not read.
     """
-    file.check_no_key(key)
     tape = Tape(file, file.read_at, 4, file.size)
     version, num_tensors, num_keys = struct.unpack("<IQQ", tape.take(20))
     if version not in (2, 3):

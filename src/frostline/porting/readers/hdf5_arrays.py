@@ -9,8 +9,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from frostline.porting.readers import hdf5_records
-from frostline.porting.readers.arrays import DTYPES, num_bytes, tensor_of
-from frostline.porting.readers.hdf5_records import NOWHERE, Object, Records
+from frostline.porting.readers.hdf5_records import UNDEFINED_ADDRESS, Object, Records
+from frostline.porting.readers.tensor_data import DTYPES, num_bytes, tensor_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -122,7 +122,7 @@ def _plain(records: Records, version: int, kind: int, layout: bytes) -> tuple[in
     if kind != _WHOLE:
         raise records.damaged(f"an array of layout {kind}")
     at, size = records.unpack("<2Q", layout, 2)
-    return (0, 0, None) if at == NOWHERE or at + size > records.size else (at, size, None)
+    return (0, 0, None) if at == UNDEFINED_ADDRESS or at + size > records.size else (at, size, None)
 
 
 def _chunks(records: Records, layout: bytes, shape: tuple[int, ...], size: int) -> _Chunks:
@@ -131,7 +131,7 @@ def _chunks(records: Records, layout: bytes, shape: tuple[int, ...], size: int) 
     if len(chunk) != len(shape) or not shape or element != size or 0 in chunk:
         raise records.damaged(f"chunks of the shape {chunk}")
     places: dict[tuple[int, ...], tuple[int, int, int]] = {}
-    for key, at in records.tree(tree, 1, 8 + 8 * rank) if tree != NOWHERE else ():
+    for key, at in records.tree(tree, 1, 8 + 8 * rank) if tree != UNDEFINED_ADDRESS else ():
         count, mask, *place = records.unpack(f"<2I{rank}Q", key)
         first = tuple(place[:-1])
         is_in_grid = all(at % part == 0 and at < whole for at, part, whole in zip(first, chunk, shape, strict=True))

@@ -11,7 +11,7 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from frostline.porting.readers.arrays import MAX_AXES
+from frostline.porting.readers.tensor_data import MAX_AXES
 
 if TYPE_CHECKING:
     import io
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from frostline.porting.readers.weight_file import WeightFile
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
-NOWHERE = 2**64 - 1  # the address of what is not stored
+UNDEFINED_ADDRESS = 2**64 - 1  # the address of what is not stored
 (SPACE, LINKS, TYPE, LINK, EXTERNAL, LAYOUT, FILTERS, ATTRIBUTE, CONTINUATION, TABLE, ATTRIBUTES) = (
     0x01, 0x02, 0x03, 0x06, 0x07, 0x08, 0x0B, 0x0C, 0x10, 0x11, 0x15,
 )  # fmt: skip
@@ -97,7 +97,7 @@ class Records:
             raise self.newer(f"superblock {start[8] if len(start) > 8 else ''}")
         at = 24 + 4 * start[8]
         base, _, end, driver, _, self.root = struct.unpack_from("<6Q", start, at)
-        if base != 0 or driver != NOWHERE or end != self.size:
+        if base != 0 or driver != UNDEFINED_ADDRESS or end != self.size:
             raise file.damaged(f"{self.size} bytes, where its first record states {end}")
 
     def damaged(self, received: str) -> PortError:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from frostline.core.errors import nearest
 from frostline.porting.readers import haiku, state_dict, zip_archive
-from frostline.porting.readers.arrays import check_names, num_bytes, tensor_of
 from frostline.porting.readers.contract import Source, SourceTensor
 from frostline.porting.readers.keras_places import file_order
+from frostline.porting.readers.tensor_data import check_names, num_bytes, tensor_of
 from frostline.porting.readers.zip_archive import Archive
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from frostline.porting.readers.weight_file import WeightFile
 
+HAS_ENTRIES = True
 SIGNATURE = b"\x93NUMPY"
 _MAX_HEADER_BYTES = 10_000  # NumPy's own limit
 _FIELDS = re.compile(

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from frostline.porting.readers.arrays import DTYPES, num_bytes, tensor_of
 from frostline.porting.readers.crc32c import crc32c, unmasked
 from frostline.porting.readers.leveldb import table
 from frostline.porting.readers.protobuf import Wire
+from frostline.porting.readers.tensor_data import DTYPES, num_bytes, tensor_of
 from frostline.porting.readers.weight_file import neighbour
 
 if TYPE_CHECKING:

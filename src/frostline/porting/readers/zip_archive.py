@@ -10,7 +10,7 @@ import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from frostline.porting.readers.arrays import check_names
+from frostline.porting.readers.tensor_data import check_names
 
 if TYPE_CHECKING:
     from frostline.porting.readers.weight_file import WeightFile

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from frostline.porting.interpreter.samples import PREPARING
+from frostline.porting.interpreter.random_inputs import PREPARING
 from frostline.porting.settings.setting import DIFFERS, UNKNOWN, Setting, described, number
 
 if TYPE_CHECKING:

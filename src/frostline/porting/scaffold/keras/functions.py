@@ -226,9 +226,9 @@ def _dropout(kind: str) -> Callable[[Call], Written]:
 def per_channel(call: Call, value: Any) -> str:
     """The expression of a setting that is a number, or a list with one number for each channel."""
     if isinstance(value, (list, tuple)) and len(value) == call.width and call.rank > 1:
-        told = ", ".join(decimal(float(one)) for one in value)
+        values = ", ".join(decimal(float(one)) for one in value)
         more = f".reshape(-1{', 1' * (call.rank - 2)})" if call.rank > 3 else ""
-        return f"torch.tensor([{told}], dtype=torch.result_type({call.x}, 1.0), device={call.x}.device){more}"
+        return f"torch.tensor([{values}], dtype=torch.result_type({call.x}, 1.0), device={call.x}.device){more}"
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         call.refuse(f"the numbers {value!r}")
     return decimal(value)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from frostline.porting.interpreter.masks import TAKES_MASK
 from frostline.porting.interpreter.network import input_names, interpret, output_names, version
-from frostline.porting.interpreter.samples import samples
+from frostline.porting.interpreter.random_inputs import samples
 from frostline.porting.scaffold.keras.call import UNKNOWN, Call
 from frostline.porting.scaffold.keras.functions import FUNCTIONS
 from frostline.porting.scaffold.keras.masks import mask_after

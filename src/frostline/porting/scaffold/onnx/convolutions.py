@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from frostline.porting.scaffold.onnx.node import Held, Node, Result
+from frostline.porting.scaffold.onnx.node import LayerTensor, Node, Result
 from frostline.porting.scaffold.onnx.reductions import product
 from frostline.porting.scaffold.onnx.values import Numbers, Value
 from frostline.porting.scaffold.onnx.windows import Window, window, with_padding
@@ -25,9 +25,9 @@ def _kernel(node: Node) -> tuple[int, ...]:
 
 def _held(
     node: Node, weight: SourceTensor, bias: SourceTensor | None, *, is_transposed: bool = False
-) -> dict[str, Held]:
-    leaves = {"weight": Held(weight, "weight", is_transposed)}
-    return leaves if bias is None else {**leaves, "bias": Held(bias, "bias")}
+) -> dict[str, LayerTensor]:
+    leaves = {"weight": LayerTensor(weight, "weight", is_transposed)}
+    return leaves if bias is None else {**leaves, "bias": LayerTensor(bias, "bias")}
 
 
 def _conv(node: Node) -> Result:

@@ -51,10 +51,10 @@ def _unary(form: str, kind: str = "") -> Callable[[Node], Result]:
     def apply(node: Node) -> Result:
         given = node.given(0)
         if isinstance(given, Numbers) and node.kind in _NUMBERS:
-            compute, told = _NUMBERS[node.kind]
+            compute, template = _NUMBERS[node.kind]
             made = kind or (INT if node.kind in ("Floor", "Ceil") else given.kind if node.kind == "Neg" else FLOAT)
             return elementwise(
-                lambda one: told.format(part(one)) if isinstance(one, str) else compute(one), given, kind=made
+                lambda one: template.format(part(one)) if isinstance(one, str) else compute(one), given, kind=made
             )
         x = node.x
         return Value(form.format(x.atom if form[0] in "~-" else x.text), x.rank, kind or x.kind)
@@ -223,8 +223,8 @@ def _where(node: Node) -> Result:
     texts = [value.text if isinstance(value, Value) else
              written(value.item) if len(value.items) == 1 and not isinstance(other_, Numbers)
              else node.as_tensor(value).text for value, other_ in ((one, other), (other, one))]  # fmt: skip
-    told = condition.text if isinstance(condition, Value) else node.as_tensor(condition).text
-    return Value(f"torch.where({told}, {', '.join(texts)})", rank, kind)
+    condition_text = condition.text if isinstance(condition, Value) else node.as_tensor(condition).text
+    return Value(f"torch.where({condition_text}, {', '.join(texts)})", rank, kind)
 
 
 def _chosen(condition: Item, one: Item, other: Item) -> Item:

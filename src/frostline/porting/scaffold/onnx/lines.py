@@ -82,11 +82,13 @@ class Lines:
                 is_passed = used == {at + 1} and len(line.made) == 1
                 names[one] = "x" if is_passed else unused(line.hint, names.values()) if used else "_"
 
-        def told(text: str) -> str:
+        def named_text(text: str) -> str:
             return _MARK.sub(lambda mark: names[int(mark[1])], text)
 
-        written = [f"{line.pattern.format(*(names[one] for one in line.made))} = {told(line.text)}" for line in lines]
-        return [names[one] for one, _ in self._arguments], written, [told(one) for one in outputs]
+        written = [
+            f"{line.pattern.format(*(names[one] for one in line.made))} = {named_text(line.text)}" for line in lines
+        ]
+        return [names[one] for one, _ in self._arguments], written, [named_text(one) for one in outputs]
 
     def _needed(self, outputs: Sequence[str]) -> list[_Line]:
         wanted = {int(mark) for text in outputs for mark in _MARK.findall(text)}

@@ -18,7 +18,7 @@ _MOST_AXES = 64  # the limit of PyTorch
 
 
 @dataclass(frozen=True)
-class Held:
+class LayerTensor:
     """A tensor of the file that a layer of the module has.
 
     Attributes:
@@ -47,7 +47,7 @@ class Module(Protocol):
         """Add a constant tensor."""
         ...
 
-    def weighted(self, text: str, held: Mapping[str, Held]) -> str | None:
+    def weighted(self, text: str, held: Mapping[str, LayerTensor]) -> str | None:
         """Add a layer with weights; return its expression.
 
         Args:

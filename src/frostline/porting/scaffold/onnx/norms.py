@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from frostline.porting.scaffold.onnx.arrangements import SHAPING
-from frostline.porting.scaffold.onnx.node import Held, Node, Result
+from frostline.porting.scaffold.onnx.node import LayerTensor, Node, Result
 from frostline.porting.scaffold.onnx.values import Numbers, Value
 from frostline.porting.scaffold.python_text import literal
 
@@ -30,7 +30,7 @@ def _layer(node: Node, made: str, weights: list[SourceTensor], names: tuple[str,
     if not leaves <= _LEAVES or len(leaves) < len(weights):  # converters store equal weights once
         return None
     return node.module.weighted(made, {
-        weight.leaf: Held(weight, own) for weight, own in zip(weights, names, strict=True)})  # fmt: skip
+        weight.leaf: LayerTensor(weight, own) for weight, own in zip(weights, names, strict=True)})  # fmt: skip
 
 
 def _batch_norm(node: Node) -> Result:
@@ -84,9 +84,9 @@ def _layer_norm(node: Node) -> Result:
         if found:
             return Value(f"{found}({x.text})", x.rank)
     scale = node.tensor(1)
-    told = f"{scale.text}, " + (f"{node.tensor(2).text}, " if node.has(2) else "" if is_root else "None, ")
+    arguments = f"{scale.text}, " + (f"{node.tensor(2).text}, " if node.has(2) else "" if is_root else "None, ")
     function = "rms_norm" if is_root else "layer_norm"
-    return Value(f"F.{function}({x.text}, {x.atom}.shape[-{count}:], {told}{eps})", x.rank)
+    return Value(f"F.{function}({x.text}, {x.atom}.shape[-{count}:], {arguments}{eps})", x.rank)
 
 
 def _group_norm(node: Node) -> Result:
@@ -109,7 +109,7 @@ def _gather(node: Node) -> Result:
     is_table = table is not None and len(table.shape) == 2 and table.dtype.startswith(("float", "bfloat"))
     if table is not None and is_table and node.integer("axis", 0) == 0 and not isinstance(index, Numbers):
         rows, width = table.shape
-        found = node.module.weighted(f"nn.Embedding({rows}, {width})", {"weight": Held(table, "weight")})
+        found = node.module.weighted(f"nn.Embedding({rows}, {width})", {"weight": LayerTensor(table, "weight")})
         if found:
             return Value(f"{found}({index.text})", None if index.rank is None else index.rank + 1)
     return SHAPING["Gather"](node)
@@ -121,7 +121,7 @@ def _prelu(node: Node) -> Result:
         # The slopes are those of channels if their first axis is broadcast to axis 1. Before version 7 of the operator
         # set they always were; a single slope fits any axis.
         is_of_channels = x.rank == len(slope.shape) + 1 or slope.shape[0] == 1 or node.opset < 7
-        made, held = f"nn.PReLU({slope.shape[0]})", {"slope": Held(slope, "weight")}
+        made, held = f"nn.PReLU({slope.shape[0]})", {"slope": LayerTensor(slope, "weight")}
         found = node.module.weighted(made, held) if is_of_channels else None
         if found:
             return Value(f"{found}({x.text})", x.rank)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from frostline.porting.scaffold.onnx.node import Held, Node, Result, Several
+from frostline.porting.scaffold.onnx.node import LayerTensor, Node, Result, Several
 from frostline.porting.scaffold.onnx.values import Numbers, Value
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def _recurrent(node: Node) -> Result:
     options += ", batch_first=True" if is_batch_first else ""
     hidden = found["R"].shape[-1]
     made = f"nn.{node.kind}({found['W'].shape[-1]}, {hidden}{options})"
-    layer = node.module.weighted(made, {leaf: Held(weight, "") for leaf, weight in found.items()})
+    layer = node.module.weighted(made, {leaf: LayerTensor(weight, "") for leaf, weight in found.items()})
     if layer is None:
         node.refuse("weights that another node uses too")
     time = 1 if is_batch_first else 0
@@ -62,7 +62,7 @@ def _reset_before(node: Node, weights: dict[str, SourceTensor], direction: str) 
     hidden = weights["R"].shape[-1]
     more = ", state_bias=True" if "B" in weights else ""
     made = f"blocks.ResetBeforeGRU({weights['W'].shape[-1]}, {hidden}{more})"
-    layer = node.module.weighted(made, {leaf: Held(weight, "") for leaf, weight in weights.items()})
+    layer = node.module.weighted(made, {leaf: LayerTensor(weight, "") for leaf, weight in weights.items()})
     if layer is None:
         node.refuse("weights that another node uses too")
     flip = ".flip(1)" if direction == "reverse" else ""

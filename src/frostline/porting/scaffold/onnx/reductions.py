@@ -33,10 +33,10 @@ def _reduced(form: str, *, takes_all: bool = False) -> Callable[[Node], Result]:
         placed = sorted(node.axis(axis, rank) for axis in axes or ())
         if not axes:
             placed = list(range(node.need(rank))) if keeps or not takes_all else []
-        told = "" if not placed else str(placed[0]) if len(placed) == 1 else str(tuple(placed))
-        told += ", keepdim=True" if keeps else ""
+        axes_text = "" if not placed else str(placed[0]) if len(placed) == 1 else str(tuple(placed))
+        axes_text += ", keepdim=True" if keeps else ""
         after = None if rank is None else rank if keeps else rank - (len(placed) or rank)
-        return Value(form.format(given.atom, told), after, given.kind)
+        return Value(form.format(given.atom, axes_text), after, given.kind)
 
     return apply
 
@@ -107,8 +107,8 @@ def _einsum(node: Node) -> Result:
     tensors = [node.tensor(slot) for slot in range(len(node.inputs))]
     after = equation.partition("->")[2].replace(" ", "")
     rank = len(after) if after and "." not in after else None
-    told = equation.replace(" ", "")
-    return Value(f'torch.einsum("{told}", {", ".join(one.text for one in tensors)})', rank)
+    compact = equation.replace(" ", "")
+    return Value(f'torch.einsum("{compact}", {", ".join(one.text for one in tensors)})', rank)
 
 
 def product(node: Node) -> Value:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from frostline.porting.readers.contract import Source, SourceTensor
-    from frostline.porting.scaffold.onnx.node import Held
+    from frostline.porting.scaffold.onnx.node import LayerTensor
 
 
 class Weights:
@@ -46,7 +46,7 @@ class Weights:
         """Add a layer without weights; return its expression."""
         return f"self.{self._attribute(name, text)}"
 
-    def weighted(self, text: str, held: Mapping[str, Held]) -> str | None:
+    def weighted(self, text: str, held: Mapping[str, LayerTensor]) -> str | None:
         """Add a layer if its weights are exactly one unit; the same weights return the same layer again."""
         names = tuple(one.tensor.name for one in held.values())
         if found := self._layers.get((text, *names)):

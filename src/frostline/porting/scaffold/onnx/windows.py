@@ -134,8 +134,8 @@ def _average_pool(node: Node) -> Result:
 def _global_pool(function: str) -> Callable[[Node], Result]:
     def apply(node: Node) -> Result:
         rank = node.need(node.x.rank)
-        told = tuple(range(2, rank)) if rank > 3 else 2
-        return Value(f"{node.x.atom}.{function}({told}, keepdim=True)", node.x.rank)
+        spatial = tuple(range(2, rank)) if rank > 3 else 2
+        return Value(f"{node.x.atom}.{function}({spatial}, keepdim=True)", node.x.rank)
 
     return apply
 
@@ -165,8 +165,8 @@ def _resize(node: Node) -> Result:
     if place == "pytorch_half_pixel" and mode != "nearest" and 1 in wanted and sizes:
         node.refuse("an axis of size 1 by 'pytorch_half_pixel'")
     how = _interpolation(node, mode, old, [float(one) for one in wanted] if scales else [], len(inner))
-    told = ", ".join(literal(one) if isinstance(one, float) else str(one) for one in wanted)
-    text = f"{'scale_factor' if scales else 'size'}=({told}{',' if len(wanted) == 1 else ''})"
+    values_text = ", ".join(literal(one) if isinstance(one, float) else str(one) for one in wanted)
+    text = f"{'scale_factor' if scales else 'size'}=({values_text}{',' if len(wanted) == 1 else ''})"
     return Value(f"F.interpolate({x.text}, {text}, {how})", rank, x.kind)
 
 

@@ -45,7 +45,7 @@ class Golden:
         inputs: The inputs in the form that the module takes: a tensor, tuple or mapping.
         outputs: The outputs in the form that the module returns, in order; empty if only samples were passed.
         kind: The origin of the outputs, for the certificate.
-        told: The origin in short, as the reason of pairs that the outputs decide.
+        reason: The origin in short, as the reason of pairs that the outputs decide.
         at: The layers of the module that return these outputs, in order; empty for the module as a whole.
         layers: The layers of the source network that return them; empty for the whole network.
     """
@@ -53,7 +53,7 @@ class Golden:
     inputs: Any
     outputs: tuple[Tensor, ...]
     kind: str = "golden outputs"
-    told: str = "golden outputs"
+    reason: str = "golden outputs"
     at: tuple[Place, ...] = ()
     layers: tuple[str, ...] = ()
 
@@ -163,7 +163,7 @@ def _spread(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> float:
     return apart if math.isfinite(apart) else float("inf")
 
 
-def watched(model: nn.Module, inputs: Any, handles: Iterable[RemovableHandle]) -> Any:
+def run_with_hooks(model: nn.Module, inputs: Any, handles: Iterable[RemovableHandle]) -> Any:
     """The result of the module in evaluation mode; the handles of hooks are removed afterwards."""
     try:
         with undisturbed(model), torch.no_grad():
@@ -179,7 +179,7 @@ def _run(model: nn.Module, inputs: Any, at: Sequence[Place] = ()) -> list[Tensor
         submodule(model, name).register_forward_hook(lambda _, __, output, held=held: held.append(output))
         for name, held in seen.items()
     ]
-    outputs = watched(model, inputs, handles)
+    outputs = run_with_hooks(model, inputs, handles)
     if not at:
         return tensors_in(outputs)
     if any(len(held) != 1 for held in seen.values()):

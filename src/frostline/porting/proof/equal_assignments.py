@@ -10,7 +10,7 @@ import torch
 from frostline.core.errors import FOREIGN
 from frostline.core.inputs import map_tensors
 from frostline.core.layers import submodule
-from frostline.porting.proof.outputs import difference, outputs_of
+from frostline.porting.proof.module_outputs import difference, outputs_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

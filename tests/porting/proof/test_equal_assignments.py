@@ -4,7 +4,7 @@ from torch import nn
 
 from frostline.core.errors import AmbiguousPortError
 from frostline.porting.plan.port_plan import make_plan
-from frostline.porting.proof.outputs import Golden
+from frostline.porting.proof.module_outputs import Golden
 from frostline.porting.proof.trials import settle
 from helpers_porting import numbers, source_of
 

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from frostline.core.errors import PortError
-from frostline.porting.readers.arrays import DTYPES, check_names, num_bytes, tensor_of
+from frostline.porting.readers.tensor_data import DTYPES, check_names, num_bytes, tensor_of
 from frostline.porting.readers.weight_file import WeightFile
 
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from frostline.core.errors import DataError, PortError
 from frostline.core.inputs import batch_size
 from frostline.porting.certificate import STATISTICS, Check
-from frostline.porting.proof.outputs import watched
+from frostline.porting.proof.module_outputs import run_with_hooks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -85,7 +85,7 @@ def agreements(model: nn.Module, inputs: Any, plan: PortPlan) -> list[Agreement]
         module.register_forward_pre_hook(look)
         for name, module in modules.items() if name in kept or _holds(module)
     ]  # fmt: skip
-    watched(model, inputs, handles)
+    run_with_hooks(model, inputs, handles)
     return found
 
 

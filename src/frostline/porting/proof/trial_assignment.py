@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from frostline.porting.plan.port_plan import PortPlan
-    from frostline.porting.plan.steps import Step
+    from frostline.porting.plan.step import Step
 
     Way = tuple[Step, ...]
 
 _KEPT_BYTES = 1 << 27  # of converted values: a search writes the same ones many times
 
 
-class HeldWays:
+class TrialAssignment:
     """The assignments of a plan's open groups that are written into the module; its decided steps are written once.
 
     Args:
