@@ -183,7 +183,7 @@ def port(
         str | None, typer.Option("--verify", help="A .npz file: inputs, and the source network's outputs for them.")
     ] = None,
     partial: Annotated[bool, typer.Option("--partial", help="Allow unassigned layers on both sides.")] = False,
-    adapt: Annotated[bool, typer.Option("--adapt", help="Set epsilon and momentum to the values of the file.")] = False,
+    adapt: Annotated[bool, typer.Option("--adapt", help="Set epsilon, dropout, ... as in the file.")] = False,
     hints: Annotated[str | None, typer.Option(help="JSON: layer of the file to layer of the module.")] = None,
     key: Annotated[str | None, typer.Option(help="The entry of the file with the weights, if it has several.")] = None,
     is_list: Annotated[bool, typer.Option("--list", help="List the tensors of the file.")] = False,

@@ -63,7 +63,8 @@ def port(
             layer in the module.
         partial: Whether layers may remain unassigned on both sides, such as a head with other classes. The certificate
             lists them.
-        adapt: Whether to change settings of the module (epsilon, momentum) to the values that the file states.
+        adapt: Whether to set attributes of the module (epsilon, momentum, dropout, slopes, the variant of GELU) to the
+            values that a Keras file states.
         golden: Golden outputs: `(inputs, outputs)`, or the path of a `.npz` file with arrays `inputs` and `outputs`.
             `inputs` are in the form that the module takes; `outputs` are those of the source network, in the form that
             the module returns. `(inputs, None)` with at least 16 real samples compares the values that enter the

@@ -84,9 +84,9 @@ def try_all(plan: PortPlan, model: nn.Module, goldens: Sequence[Golden]) -> Sear
         return SearchResult(None, tried, *best)
     if not is_one:
         refuse_ambiguity(plan, was_run=True)  # other samples may distinguish them
-    note = f"{goldens[0].reason} told {tried} assignments apart"
+    note = f"{goldens[0].reason} distinguished {tried} assignments"
     if len(passing) > 1:
-        note += f"; {len(passing)} of them compute the same on other inputs, too: equal branches that are exchanged"
+        note += f"; {len(passing)} of them compute the same on other inputs too: they exchange equal branches"
     closed = _closed(plan, passing[0], goldens[0].reason)
     return SearchResult(replace(closed, notes=(*plan.notes, note)), tried, *best)
 
