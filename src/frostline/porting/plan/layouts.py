@@ -10,7 +10,8 @@ from torch import nn
 
 from frostline.core.layers import submodule
 from frostline.porting.layouts import keras, normed, packed
-from frostline.porting.layouts.layout import SAME, TRANSPOSED, Layout
+from frostline.porting.layouts.choice import CHANNELS_LAST
+from frostline.porting.layouts.layout import SAME, TRANSPOSED, Layout, map_last
 from frostline.porting.layouts.tensorflow import NO_FORGET_BIAS
 from frostline.porting.layouts.torch import CONV1D
 from frostline.porting.readers.gguf import SHIFTED
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from frostline.porting.readers.contract import Source
 
 _NAMED = 0.5  # the margin of an order of query, key and value that the name of their layer tells
+_WITH_KERNELS = (nn.modules.conv._ConvNd, nn.Linear)
 # Leaves of Flax that Keras has not.
 _OF_FLAX = ("scale", "mean", "var", "embedding", "negative_slope")
 
@@ -41,6 +43,7 @@ class LayoutEvidence:
         has_in_out: Whether some layer with a name of GPT-2 fits only as (in, out).
         has_out_in: Whether some fits only as (out, in).
         has_shifted_scales: Whether scales of norms are one more than Gemma's own modules have them.
+        transposed: Layouts of the transposed convolutions of Flax whose numbers of channels allow one layout only.
         has_orders: Whether names of layers tell how query, key and value lie in them.
         rows: How the module reads these; None if it was not run.
     """
@@ -49,6 +52,7 @@ class LayoutEvidence:
     has_in_out: bool = False
     has_out_in: bool = False
     has_shifted_scales: bool = False
+    transposed: frozenset[str] = frozenset()
     has_orders: bool = True
     rows: PackedRows | None = None
 
@@ -70,7 +74,15 @@ def layout_evidence(source: Source, table: Mapping[str, Mapping[str, Sequence[Mo
         for move in moves
         if move.target == "weight" and _is_conv1d(name) and len(set(shapes.get(name, ()))) == 2
     }
-    return LayoutEvidence(is_undecided, (TRANSPOSED,) in found, (SAME,) in found, SHIFTED in source.notes)
+    kernels = {tensor.unit: tensor.shape for tensor in source.tensors if tensor.leaf == "kernel"}
+    transposed = frozenset(
+        move.text()
+        for name, row in table.items()
+        for moves in row.values()
+        for move in moves
+        if move.target == "weight" and len(set(kernels.get(name, ())[-2:])) == 2
+    )
+    return LayoutEvidence(is_undecided, (TRANSPOSED,) in found, (SAME,) in found, SHIFTED in source.notes, transposed)
 
 
 def ways(step: Step, model: nn.Module, framework: str, evidence: LayoutEvidence) -> tuple[Step, ...]:
@@ -83,6 +95,8 @@ def ways(step: Step, model: nn.Module, framework: str, evidence: LayoutEvidence)
         evidence: About the file.
     """
     module = step.target.module
+    if step.source.along_second is not None:
+        return _stacked(step)
     if "kernel_of_state" in step.source.leaves and step.source.framework != "haiku":  # which always adds the bias
         bare = tuple(NO_FORGET_BIAS if move.target == "bias_hh" else move for move in step.moves)
         return replace(step, assumed="forget bias"), replace(step, moves=bare)
@@ -90,15 +104,49 @@ def ways(step: Step, model: nn.Module, framework: str, evidence: LayoutEvidence)
         return (replace(step, assumed=normed.assumed_of(step.source)),)
     if evidence.has_shifted_scales and not is_layer(module) and step.source.name.endswith("norm"):
         return (step, replace(step, moves=tuple(replace(move, layouts=(_LESS_ONE,)) for move in step.moves)))
-    if evidence.is_undecided and isinstance(module, nn.modules.conv._ConvTransposeNd):
-        other = keras.moves(step.source, step.target)
-        return (step,) if other is None else (step, replace(step, moves=other))
+    if step.source.framework == "flax" and isinstance(module, nn.modules.conv._ConvTransposeNd):
+        return _transposed(step, evidence)
+    maps = _over_cubes(step)
+    if maps is not None:
+        return step, maps
     packed_ways = _packed(step, model, evidence)
     if packed_ways is not None:
         return packed_ways
     if framework in ("torch", "numpy") and isinstance(module, nn.Linear) and _is_conv1d(step.source.name):
         return _square(step, evidence)
     return (step,)
+
+
+def _stacked(step: Step) -> tuple[Step, ...]:
+    """A layer of a stack that may lie along either axis; all stacks of a file lie along the same."""
+    first, second = replace(step.source, along_second=None), step.source.along_second
+    assert second is not None
+    names = "stacked along axis 0", "stacked along axis 1"
+    return tuple(replace(step, source=one, order=name, moves=_then(step.moves, _named(name)))
+                 for one, name in zip((first, second), names, strict=True))  # fmt: skip
+
+
+def _transposed(step: Step, evidence: LayoutEvidence) -> tuple[Step, ...]:
+    """A transposed convolution of Flax, whose `transpose_kernel` no file states; a kernel of other sizes shows it."""
+    other = keras.moves(step.source, step.target)
+    if other is None or other == step.moves:
+        return (step,)
+    both = (step, replace(step, moves=other))
+    shown = [one for one in both if any(move.text() in evidence.transposed for move in one.moves)]
+    return tuple(shown) if len(shown) == 1 and not evidence.is_undecided else both
+
+
+def _over_cubes(step: Step) -> Step | None:
+    """The step with channels first, if its tensors are maps with as many rows and columns as channels; None if not."""
+    if step.source.framework not in CHANNELS_LAST or isinstance(step.target.module, _WITH_KERNELS):
+        return None
+    moves = tuple(replace(move, layouts=(map_last(len(shape) - 1),)) if len(shape := _shape(step, move)) > 2
+                  and len(set(shape)) == 1 and move.layouts == (SAME,) else move for move in step.moves)  # fmt: skip
+    return replace(step, moves=moves) if moves != step.moves else None
+
+
+def _shape(step: Step, move: Move) -> tuple[int, ...]:
+    return tuple(step.target.tensors[move.target].shape)
 
 
 _LESS_ONE = Layout("one less, as Gemma's modules add it", lambda tensor: tensor - 1, lambda tensor: tensor + 1, 1e-6)
