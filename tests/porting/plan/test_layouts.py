@@ -217,3 +217,54 @@ def test_a_stack_with_as_many_layers_as_features_is_open_and_lies_along_one_axis
     settled, _ = settle(plan, module, [Golden((x,), (expected,))])
     carry_out(settled, module)
     assert torch.allclose(module(x), expected)
+
+
+class Attends(nn.Module):
+    def __init__(self, ours="q_proj"):
+        super().__init__()
+        self.embed, self.attention = nn.Embedding(5, 8), nn.Module()
+        setattr(self.attention, ours, nn.Linear(8, 8, bias=False))
+        self.attention.head_dim, self.ours = 4, ours
+
+    def forward(self, tokens):
+        return getattr(self.attention, self.ours)(self.embed(tokens))
+
+
+HINTS = {"tok_embeddings": "embed", "layers/0/attention/wq": "attention.q_proj"}
+
+
+def of_meta():
+    units = {
+        "tok_embeddings": {"weight": numbers(5, 8)}, "layers/0/attention/wq": {"weight": numbers(8, 8)},
+        "layers/0/attention/wk": {"weight": numbers(4, 8)}, "layers/0/feed_forward/w1": {"weight": numbers(9, 8)},
+    }  # fmt: skip
+    return source_of("torch", units)
+
+
+def test_queries_of_meta_in_a_module_that_names_them_otherwise_may_rotate_halves():
+    module, rows = Attends(), [0, 2, 1, 3, 4, 6, 5, 7]
+    plan = make_plan(of_meta(), "f", module, partial=True, hints=HINTS)
+    (group,) = plan.opened
+    assert "as it is; or as it is, then rotary pairs as halves of a head (2 heads)" in group.why
+    tokens = torch.arange(5)[None]
+    outputs = (numbers(5, 8) @ numbers(8, 8)[rows].T)[None]
+    settled, _ = settle(plan, module, [Golden((tokens,), (outputs,))])
+    carry_out(settled, module)
+    assert torch.equal(module.attention.q_proj.weight, numbers(8, 8)[rows])
+
+
+def test_a_module_with_meta_s_own_names_takes_rows_as_they_are():
+    plan = make_plan(of_meta(), "f", Attends("wq"), partial=True)
+    assert not plan.opened
+    assert all("halves" not in move.text() for step in plan.steps for move in step.moves)
+
+
+def test_modules_of_transformers_rotate_halves():
+    class Attention(nn.Module):
+        __module__ = "transformers.models.llama.modeling_llama"
+
+    module = Attends()
+    module.attention.__class__ = Attention
+    plan = make_plan(of_meta(), "f", module, partial=True, hints=HINTS)
+    assert not plan.opened
+    assert any("halves of a head (2 heads)" in move.text() for step in plan.steps for move in step.moves)

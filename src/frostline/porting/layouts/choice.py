@@ -19,6 +19,7 @@ from frostline.porting.layouts import (
     onnx,
     packed,
     paddle,
+    rotary,
     sklearn,
     tensorflow,
     torch,
@@ -53,6 +54,8 @@ def moves(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
     """How `unit` becomes `target`, tensor by tensor; None if it cannot."""
     if normed.is_of_flax(unit):
         return normed.of_flax(unit, target, moves)
+    if rotary.is_paired(unit):
+        return rotary.moves(unit, target)
     if all(set(norm.tensors) <= set(unit.leaves) for norm in target.norms.values()):
         return _moves(unit, target)  # both have the same norms, or the layer has none
     found = _moves(unit, normed.without_norms(target))

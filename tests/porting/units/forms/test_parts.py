@@ -35,4 +35,5 @@ def test_a_stack_is_read_once_for_all_of_its_rows_and_anew_for_the_next_round():
 def test_entries_along_the_second_axis_are_named_by_it():
     made = each_along(WHOLE, 1)
     assert [one.name for one in made] == [f"{WHOLE.name}[:, {index}]" for index in range(3)]
-    assert torch.equal(made[1].load(), numbers(4, 3)[:, 1]) and made[1].shape == (4,)
+    assert torch.equal(made[1].load(), numbers(4, 3)[:, 1])
+    assert made[1].shape == (4,)
