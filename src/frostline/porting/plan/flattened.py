@@ -40,6 +40,8 @@ WRITTEN_OTHERWISE = (
 
 ELEMENTS = -1  # not one axis of a tensor, but all: it has one number for each element of a map
 
+_UNNAMED = ("w", "W")  # a matrix of somebody's own, which may be (in, out) or (out, in)
+
 Order = tuple[int, ...]  # for each axis of the file's map its place among those of the module's
 
 
@@ -144,7 +146,7 @@ def _known(piece: Piece, how: str) -> list[Order]:
 
 
 def _is_unnamed(step: Step) -> bool:
-    return step.source.framework != "haiku" and any(tensor.leaf == "w" for tensor in step.source.leaves.values())
+    return step.source.framework != "haiku" and any(tensor.leaf in _UNNAMED for tensor in step.source.leaves.values())
 
 
 def _either_side(step: Step) -> tuple[Step, ...]:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _UNSURE = "the pairs that names or order told (`hints` says otherwise), "
 NEAR = 1e-2  # differences that roundings may make in a deep network; larger ones are of another network
 _TINY = 1e-3
+_OF_HALF = 3e-2  # what bfloat16 (8 bits, 4e-3 for each value) makes of the outputs of a small network
 
 
 def settle(
@@ -148,6 +149,8 @@ def repeated(plan: PortPlan, then: Certificate) -> PortPlan:
 def _differs(plan: PortPlan, golden: Golden, error: float, tolerance: float, what: str, causes: str) -> PortError:
     usual = _UNSURE if any(step.margin < 1 for step in plan.steps) else ""
     usual += "epsilon of norms, padding, activations, the order of a flatten, and the preparation of inputs"
+    if error < _OF_HALF:
+        usual += "; or compute the outputs of the source network in float32, if they were computed in half precision"
     wanted = ", ".join(str(tuple(one.shape)) for one in golden.outputs)
     apart = f"relative difference {error:.1e}, allowed {tolerance:.0e}" if math.isfinite(error) else (
         f"the module's are of other shapes than {wanted}, or not finite")  # fmt: skip
