@@ -44,9 +44,10 @@ def test_inputs_and_outputs_are_those_of_the_graph():
     with open_source(FOLDER / "lstm" / "model.onnx") as (source, _):
         inputs, outputs = onnx_runtime.run(source, str(FOLDER / "lstm" / "model.onnx"))
         again, _ = onnx_runtime.run(source, str(FOLDER / "lstm" / "model.onnx"))
-        assert inputs[0].shape == (3, 7, 6)
-        assert outputs[0].shape[0] == 3
-        assert torch.equal(inputs[0], again[0])
+        ((name, given),) = inputs.items()
+        assert given.shape == (3, 7, 6)
+        assert all(one.shape[0] == 3 for one in outputs.values())
+        assert torch.equal(given, again[name])
         with pytest.raises(NotInterpretedError, match="ONNX Runtime refuses it"):
             onnx_runtime.run(source, "missing.onnx")
 

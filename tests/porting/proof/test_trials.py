@@ -96,6 +96,21 @@ def proven(source, model):
     return prove(plan, model, reference_of(source, plan, model), 1)
 
 
+def test_a_small_difference_may_come_from_outputs_in_half_precision(tmp_path):
+    from safetensors.torch import save_file
+
+    from frostline.recipes.port import port
+
+    model, x = nn.Sequential(nn.Linear(4, 3)), torch.randn(2, 4)
+    save_file(model.state_dict(), tmp_path / "f.safetensors")
+    with pytest.raises(PortError, match="does not compute what") as caught:
+        port(tmp_path / "f.safetensors", model, golden=(x, model(x).detach().bfloat16().float()))
+    assert "in float32, if they were computed in half precision" in caught.value.do
+    with pytest.raises(PortError, match="does not compute what") as caught:
+        port(tmp_path / "f.safetensors", model, golden=(x, 2 * model(x).detach()))
+    assert "half precision" not in caught.value.do
+
+
 def test_outputs_that_are_all_0_or_1_hide_nothing():
     source = probabilities(1e6)
     assert proven(source, Probabilities(1.0))[0].error <= 1e-5

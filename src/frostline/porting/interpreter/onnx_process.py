@@ -1,4 +1,4 @@
-"""The program of the process that runs an ONNX graph: `run.json` and `inputs.npz` to `outputs.npz` or `error.txt`.
+"""The program of the process that runs an ONNX graph: `run.json` and `inputs.npz` to `outputs.npz`, or `error.txt`.
 
 The process is started with the text of this file and does not import this library: PyTorch would take seconds to load,
 and memory that the limit could not distinguish from the memory of the graph.
@@ -22,9 +22,12 @@ def main(folder: Path) -> None:
         limit(task["memory_bytes"], task["cpu_s"])
         with np.load(folder / "inputs.npz") as given:
             names, inputs = task["inputs"], [given[f"arr_{index}"] for index in range(len(task["inputs"]))]
-        found = _session(task, onnxruntime).run(task["values"] or None, dict(zip(names, inputs, strict=True)))
-        arrays = [one for one in found if isinstance(one, np.ndarray) and one.dtype.kind == "f"]
-        np.savez(folder / "outputs.npz", *arrays)
+        session = _session(task, onnxruntime)
+        wanted = task["values"] or [one.name for one in session.get_outputs()]
+        found = zip(wanted, session.run(wanted, dict(zip(names, inputs, strict=True))), strict=True)
+        floats = {name: one for name, one in found if isinstance(one, np.ndarray) and one.dtype.kind == "f"}
+        (folder / "names.json").write_text(json.dumps(list(floats)))
+        np.savez(folder / "outputs.npz", *floats.values())
     except Exception as error:  # exceptions of ONNX Runtime have no common class
         (folder / "error.txt").write_text(type(error).__name__)
 

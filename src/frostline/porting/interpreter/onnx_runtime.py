@@ -50,8 +50,8 @@ _WAITING_S = 60  # of wall time, added to ten times the processor time, for busy
 
 def run(
     source: Source, path: str, seed: int = 0, values: Sequence[str] = ()
-) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    """Random inputs, and the outputs of the file's graph for them.
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Random inputs, and the outputs of the file's graph for them, by their names in the file and in its order.
 
     The reader has parsed the graph and checked its external data before. ONNX Runtime runs without custom operators.
 
@@ -72,9 +72,9 @@ def run(
     generator = torch.Generator().manual_seed(seed)
     stated = [layer for layer in source.layers if layer.kind == "Input"]
     inputs = tuple(_input(layer, _vocabulary(source), generator) for layer in stated)
-    names = [layer.config["output"][0] for layer in stated]
-    whole = tuple(one.long() if one.dtype == torch.int32 else one for one in inputs)
-    return whole, _computed(source, path, dict(zip(names, inputs, strict=True)), values)
+    named = {layer.config["output"][0]: one for layer, one in zip(stated, inputs, strict=True)}
+    whole = {name: one.long() if one.dtype == torch.int32 else one for name, one in named.items()}
+    return whole, _computed(source, path, named, values)
 
 
 def has_loops(source: Source, path: str) -> bool:
@@ -99,7 +99,7 @@ def _nodes(functions: list[Message]) -> Iterator[Message]:
                 waiting += graph.messages(_NODE)
 
 
-def _computed(source: Source, path: str, inputs: dict[str, Tensor], values: Sequence[str]) -> tuple[Tensor, ...]:
+def _computed(source: Source, path: str, inputs: dict[str, Tensor], values: Sequence[str]) -> dict[str, Tensor]:
     memory_bytes, cpu_s = bounds(source, inputs.values())
     with tempfile.TemporaryDirectory() as name:
         folder, model = Path(name), Path(path).resolve()
@@ -115,7 +115,8 @@ def _computed(source: Source, path: str, inputs: dict[str, Tensor], values: Sequ
             allowed = f"allowed are {memory_bytes >> 20} MB and {cpu_s} s for weights and inputs of these sizes"
             raise NotInterpretedError(f"ONNX Runtime refuses it ({error}); {allowed}")
         with np.load(folder / "outputs.npz") as found:
-            return tuple(torch.from_numpy(found[f"arr_{index}"]) for index in range(len(found.files)))
+            names = json.loads((folder / "names.json").read_text())
+            return {name: torch.from_numpy(found[f"arr_{index}"]) for index, name in enumerate(names)}
 
 
 def bounds(source: Source, inputs: Iterable[Tensor]) -> tuple[int, int]:

@@ -42,6 +42,8 @@ WRITTEN_OTHERWISE = (
 
 ELEMENTS = -1  # all axes of a tensor, which has one number for each element of a map
 
+_UNNAMED = ("w", "W")  # names of a matrix that may be (in, out) or (out, in)
+
 Order = tuple[int, ...]  # for each axis of the file's map, the index of the same axis in the module's map
 
 
@@ -149,7 +151,7 @@ def _known(piece: Piece, how: str) -> list[Order]:
 
 
 def _is_unnamed(step: Step) -> bool:
-    return step.source.framework != "haiku" and any(tensor.leaf == "w" for tensor in step.source.leaves.values())
+    return step.source.framework != "haiku" and any(tensor.leaf in _UNNAMED for tensor in step.source.leaves.values())
 
 
 def _either_side(step: Step) -> tuple[Step, ...]:

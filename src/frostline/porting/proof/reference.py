@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from frostline.porting.interpreter import onnx_runtime
 from frostline.porting.interpreter.layer import NotInterpretedError
-from frostline.porting.interpreter.network import Interpretation, called, input_names, interpret
+from frostline.porting.interpreter.network import Interpretation, called, input_names, interpret, output_names
 from frostline.porting.interpreter.random_inputs import PREPARING, prepared_by, samples
 from frostline.porting.proof import axis_orders
 from frostline.porting.proof.module_outputs import Golden, outputs_of
+from frostline.porting.proof.names_of_values import input_order, output_order
 from frostline.porting.proof.partial import ComparisonPoint, depends_on_kept, find_comparison_point
 
 if TYPE_CHECKING:
@@ -84,8 +85,11 @@ def _of_onnx(source: Source, plan: PortPlan, model: nn.Module, seed: int, point:
     at, layers = (point.at, point.layers) if point is not None else ((), ())
     made = {layer.name: layer.config.get("output", ()) for layer in source.layers}
     values = [name for layer in layers for name in made[layer][:1]]
-    inputs, outputs = onnx_runtime.run(source, plan.path, seed, values)
+    given_inputs, computed = onnx_runtime.run(source, plan.path, seed, values)
+    inputs = tuple(list(given_inputs.values())[place] for place in input_order(model, list(given_inputs)))
     taken = inputs[0] if len(inputs) == 1 else inputs
+    order = output_order(model, taken, list(computed)) if point is None else range(len(computed))
+    outputs = tuple(list(computed.values())[place] for place in order)
     given = outputs_of(model, taken, at)
     if given is None or not outputs or not _are_shaped(given, outputs):
         return Reference(source, notes=(_misshaped(outputs),))
@@ -117,17 +121,26 @@ def forms_of(
     parameter = next((one for one in model.parameters() if one.is_floating_point()), torch.zeros(()))
     at, layers = (point.at, point.layers) if point is not None else ((), ())
     wanted = [("", found.outputs), *([(", before its last activation", found.before)] if found.before else [])]
-    for suffix, values in _prepared(source, inputs):
+    by_argument = input_order(model, input_names(source))
+    for suffix, prepared in _prepared(source, inputs):
+        values = tuple(prepared[place] for place in by_argument)
         for order, arranged in axis_orders.of_inputs(values):
             made: Any = tuple(
                 one.to(parameter.device, parameter.dtype if one.is_floating_point() else one.dtype) for one in arranged
             )
             taken = made[0] if len(made) == 1 else made
             given = outputs_of(model, taken, at)
-            for ending, outputs in wanted:
+            by_entry = output_order(model, taken, _ends(source, found)) if point is None else []
+            for ending, of_file in wanted:
+                outputs = tuple(of_file[place] for place in by_entry) if by_entry else of_file
                 for form in axis_orders.of_outputs(outputs):
                     if given is not None and _are_shaped(given, form):
                         yield Golden(taken, form, f"{KIND}{ending}{suffix} ({order})", REASON, at, layers)
+
+
+def _ends(source: Source, found: Interpretation) -> tuple[str, ...]:
+    """The names of the outputs, if a network has several."""
+    return output_names(source) if len(found.outputs) > 1 else ()
 
 
 def _are_shaped(given: list[Tensor], wanted: tuple[Tensor, ...]) -> bool:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _UNSURE = "the pairs that names or order decided (`hints` assigns them otherwise), "
 NEAR = 1e-2  # rounding in a deep network may cause smaller differences; larger ones have another cause
 _TINY = 1e-3  # largest difference of a saturated probability from 0 or 1
+_OF_HALF = 3e-2  # difference that bfloat16 (8 bits, 4e-3 for each value) makes in the outputs of a small network
 
 
 def settle(
@@ -149,6 +150,8 @@ def repeated(plan: PortPlan, then: Certificate) -> PortPlan:
 def _differs(plan: PortPlan, golden: Golden, error: float, tolerance: float, what: str, causes: str) -> PortError:
     usual = _UNSURE if any(step.margin < 1 for step in plan.steps) else ""
     usual += "epsilon of norms, padding, activations, the order of a flatten, and the preparation of inputs"
+    if error < _OF_HALF:
+        usual += "; or compute the outputs of the source network in float32, if they were computed in half precision"
     wanted = ", ".join(str(tuple(one.shape)) for one in golden.outputs)
     apart = f"relative difference {error:.1e}, allowed {tolerance:.0e}" if math.isfinite(error) else (
         f"those of the module have other shapes than {wanted}, or are not finite")  # fmt: skip

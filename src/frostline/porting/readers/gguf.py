@@ -88,9 +88,22 @@ def read(file: WeightFile) -> Source:
     architecture = str(metadata.get("general.architecture", ""))
     for name, (unit, leaf) in places.items():
         if architecture not in _UNCHANGED and unit.endswith(_ROTATED):
-            places[name] = (unit, f"{leaf} in {'rotary pairs' if architecture in _PAIRED else 'an unknown order'}")
+            heads = _num_heads(metadata, architecture, unit) if architecture in _PAIRED else None
+            places[name] = (unit, leaf_of(leaf, heads) if heads else f"{leaf} in an unknown order")
     tensors = tuple(_tensor(file, name, entry, begin, places.get(name, ("", name))) for name, entry in rows)
     return Source("GGUF", "gguf", tensors, "file", notes=tuple(_notes(rows, metadata)))
+
+
+def leaf_of(own: str, num_heads: int) -> str:
+    """The leaf of a tensor whose rows lie in rotary pairs; `layouts/rotary.py` reads it."""
+    return f"{own} in rotary pairs of {num_heads} heads"
+
+
+def _num_heads(metadata: dict[str, Any], architecture: str, unit: str) -> int | None:
+    """The heads of the queries or keys, which may be fewer; None if the file has no such number for all layers."""
+    queries = metadata.get(f"{architecture}.attention.head_count")
+    found = metadata.get(f"{architecture}.attention.head_count_kv", queries) if unit.endswith("k") else queries
+    return found if type(found) is int and found > 0 else None
 
 
 def _text(tape: Tape, limit: int) -> str:
@@ -206,17 +219,17 @@ def _notes(rows: list[tuple[str, _Entry]], metadata: dict[str, Any]) -> list[str
         notes.append(f"Tensors of the types {', '.join(packed)} were unpacked to float32: they are roundings.")
     architecture = str(metadata.get("general.architecture", ""))
     has_rotated = any(f".{end[1:]}." in name for name, _ in rows for end in _ROTATED)
-    if has_rotated and architecture in _PAIRED:
+    has_heads = architecture in _PAIRED and _num_heads(metadata, architecture, "q") is not None
+    if has_rotated and has_heads:
         notes.append(
-            f"The architecture is {architecture}: in attn_q and attn_k the rows of each head are in the order of Meta's"
-            " files, which rotate neighbouring rows, where transformers rotates halves. Which of them a module does "
-            "cannot be told from its layers, so that these tensors are assigned to none."
+            f"The architecture is {architecture}: in attn_q and attn_k neighbouring rows of each head are rotated "
+            "together, where modules of transformers rotate the halves of a head."
         )
     elif has_rotated and architecture not in _UNCHANGED:
         notes.append(
-            f"The architecture is {architecture or 'not stated'}: whether llama.cpp's converter changed the order of "
-            "rows in attn_q and attn_k is not known, so that these tensors are assigned to none. Port the files that "
-            "the model was converted from."
+            f"The architecture is {architecture or 'not stated'}: the order of the rows in attn_q and attn_k, or the "
+            "number of heads, is not known, and these tensors are assigned to no layer. Port the files that the model "
+            "was converted from."
         )
     if architecture in _SHIFTED and any("norm." in name for name, _ in rows):
         notes.append(SHIFTED)

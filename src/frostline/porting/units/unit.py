@@ -31,6 +31,7 @@ class SourceUnit:
         layer: What the file states about the layer; None if it carries no architecture.
         parts: The units that it is joined of, by what each is (`query`); its leaves are theirs (`query/kernel`).
         packed: The layer that it is a part of, if the file has several projections in one matrix.
+        along_second: The same layer, if the layers of its stack may as well lie along the second axis.
     """
 
     name: str
@@ -39,6 +40,7 @@ class SourceUnit:
     layer: SourceLayer | None = None
     parts: Mapping[str, SourceUnit] = field(default_factory=dict[str, "SourceUnit"], repr=False)
     packed: Packed | None = field(default=None, repr=False)
+    along_second: SourceUnit | None = field(default=None, repr=False)
 
     @property
     def kind(self) -> str:
