@@ -12,6 +12,7 @@ import random
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from frostline.porting.interpreter.work import work_of
 from frostline.porting.plan.port_plan import PortPlan, refuse_ambiguity
 from frostline.porting.proof.held_ways import HeldWays
 from frostline.porting.proof.outputs import (
@@ -19,19 +20,23 @@ from frostline.porting.proof.outputs import (
     distance,
     further,
     nearest,
+    outputs_of,
     tolerance_of,
 )
-from frostline.porting.proof.symmetry import are_same, probed
+from frostline.porting.proof.symmetry import unseen
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from torch import Tensor, nn
+    from torch import nn
 
     from frostline.porting.proof.held_ways import Way
 
 MOST_TRIALS = 1_000  # assignments that are all run
 _MOST_RUNS = 4_000  # of a search
+_FEWEST_RUNS = 24  # of a search, however large the network: as many as four layers have assignments
+_MOST_WORK = 3e12  # multiplications of all runs, about a minute on two cores; ResNet-50 has 250 runs of three images
+_PER_VALUE = 20  # what reading, checking and writing one number of the weights takes, in multiplications
 _FEW = 120  # assignments of one group that a search runs in turn, as many as five layers have
 _FURTHER = 2  # other inputs on which assignments must agree that all give the golden outputs
 _GAIN = 1 - 1e-6  # what must be left of a distance for an exchange to count: less is rounding
@@ -54,19 +59,36 @@ class Settled:
     golden: Golden
 
 
-def is_few(plan: PortPlan) -> bool:
-    """Whether all assignments can be run."""
-    total = 1
+def num_runs(plan: PortPlan, model: nn.Module, goldens: Sequence[Golden]) -> int:
+    """How many assignments may be run: fewer of a network that computes for long. Nothing is timed.
+
+    Args:
+        plan: With open groups.
+        model: The module.
+        goldens: What each run is compared with.
+    """
+    inputs = {id(golden.inputs): golden for golden in goldens}.values()
+    run = sum(work_of(lambda golden=golden: outputs_of(model, golden.inputs, golden.at)) for golden in inputs)
+    sizes = [tensor.numel() for group in plan.opened for (step, *_) in group.steps.values()
+             for tensor in step.target.tensors.values()]  # fmt: skip
+    written = 2 * _PER_VALUE * sum(sizes) // max(1, sum(len(group.steps) for group in plan.opened))
+    return max(_FEWEST_RUNS, min(_MOST_RUNS, int(_MOST_WORK / (run + written + 1))))
+
+
+def is_few(plan: PortPlan, most: int = MOST_TRIALS) -> bool:
+    """Whether all assignments can be run, of which there may be `most`."""
+    most, total = min(most, MOST_TRIALS), 1
     for group in plan.opened:
-        total *= sum(1 for _ in itertools.islice(group.ways(), MOST_TRIALS + 1))
-    return total <= MOST_TRIALS
+        total *= sum(1 for _ in itertools.islice(group.ways(), most + 1))
+    return total <= most
 
 
 def try_all(plan: PortPlan, model: nn.Module, goldens: Sequence[Golden]) -> Settled:
     """Run every assignment.
 
     Raises:
-        AmbiguousPortError: If several give the golden outputs and compute different things.
+        AmbiguousPortError: If several give the golden outputs, and compute different things or differ in layers on
+            which the outputs do not depend.
     """
     tolerance, best, tried = tolerance_of(model), (math.inf, goldens[0]), 0
     passing: list[tuple[Way, ...]] = []
@@ -79,11 +101,11 @@ def try_all(plan: PortPlan, model: nn.Module, goldens: Sequence[Golden]) -> Sett
             best = min(best, found, key=lambda one: one[0])
             if found[0] <= tolerance:
                 passing.append(ways)
-        is_one = len(passing) <= 1 or _are_equal(passing, held, model, best[1])
+        hidden = _unseen(passing, held, model, best[1]) if len(passing) > 1 else ()
     if not passing:
         return Settled(None, tried, *best)
-    if not is_one:
-        refuse_ambiguity(plan, was_run=True)  # samples that show no difference settle nothing
+    if hidden is None or hidden:  # samples that show no difference settle nothing
+        refuse_ambiguity(plan, was_run=True, unseen=hidden or ())
     note = f"{goldens[0].told} told {tried} assignments apart"
     if len(passing) > 1:
         note += f"; {len(passing)} of them compute the same on other inputs, too: equal branches that are exchanged"
@@ -91,16 +113,27 @@ def try_all(plan: PortPlan, model: nn.Module, goldens: Sequence[Golden]) -> Sett
     return Settled(replace(closed, notes=(*plan.notes, note)), tried, *best)
 
 
-def search(plan: PortPlan, model: nn.Module, goldens: Sequence[Golden]) -> Settled:
+def search(plan: PortPlan, model: nn.Module, goldens: Sequence[Golden], most: int = _MOST_RUNS) -> Settled:
     """Look for the assignment that gives the golden outputs, and try every single exchange from there.
 
+    Args:
+        plan: With open groups.
+        model: The module; unchanged afterwards.
+        goldens: What the source network gives.
+        most: How many assignments may be run, as `num_runs` tells; and how many exchanges.
+
     Raises:
-        AmbiguousPortError: If none is found, or an exchange gives the golden outputs and computes something else.
+        AmbiguousPortError: If none is found, or an exchange gives the golden outputs and computes something else, or
+            exchanges layers on which the outputs do not depend.
     """
     held = HeldWays(plan, model)
     with held.undone():
-        walk = _Walk(plan, model, goldens, held)
+        walk = _Walk(plan, model, goldens, held, most)
+        if walk.num_exchanges > most:
+            _give_up(plan, f"{walk.num_exchanges} exchanges of two layers would have to be run, and", most)
         if not walk.found():
+            if most < _MOST_RUNS:
+                _give_up(plan, f"{walk.tried} assignments were run without reaching the outputs;", most)
             refuse_ambiguity(plan, was_run=True)
         error, golden = nearest(model, goldens)
         num_equal, num_exchanges = walk.exchanges(golden)
@@ -113,22 +146,36 @@ def search(plan: PortPlan, model: nn.Module, goldens: Sequence[Golden]) -> Settl
     return Settled(replace(closed, notes=(*plan.notes, note)), walk.tried, error, golden)
 
 
+def _give_up(plan: PortPlan, what: str, most: int) -> None:
+    """Raises `AmbiguousPortError` for a search that would take too long."""
+    over = f"{what} a network of this size is run {most} times at most"
+    refuse_ambiguity(plan, was_run=True, over=over)
+
+
 class _Walk:
     """A search that is at one assignment at a time, whose weights the module holds."""
 
-    def __init__(self, plan: PortPlan, model: nn.Module, goldens: Sequence[Golden], held: HeldWays) -> None:
-        self._plan, self._model, self._goldens, self._held = plan, model, goldens, held
+    def __init__(
+        self, plan: PortPlan, model: nn.Module, goldens: Sequence[Golden], held: HeldWays, most: int
+    ) -> None:  # fmt: skip
+        self._plan, self._model, self._goldens, self._held, self._most = plan, model, goldens, held, most
         self._groups, self._random = plan.opened, random.Random(0)
         self._choices = [list(itertools.islice(group.ways(), _FEW + 1)) for group in self._groups]
         self.tried = 0
         held.put_all([choices[0] for choices in self._choices])
+
+    @property
+    def num_exchanges(self) -> int:
+        """How many assignments `exchanges` runs."""
+        pairs = zip(self._groups, self._held.ways, strict=True)
+        return sum(1 for group, way in pairs for _ in group.neighbours(way))
 
     def found(self) -> bool:
         """Whether the golden outputs were reached; the module holds the assignment that gives them."""
         tolerance = tolerance_of(self._model)
         best, at = self._descended(), list(self._held.ways)
         while nearest(self._model, self._goldens)[0] > tolerance:
-            if self.tried >= _MOST_RUNS:
+            if self.tried >= self._most:
                 return False
             self._held.put_all(at)
             self._shake()
@@ -140,7 +187,7 @@ class _Walk:
     def _descended(self) -> float:
         """The distance after exchanges that shorten it, until no more do."""
         value, is_better = distance(self._model, self._goldens), True
-        while is_better and self.tried < _MOST_RUNS:
+        while is_better and self.tried < self._most:
             is_better = False
             for index in range(len(self._groups)):
                 before, best = self._held.ways[index], self._held.ways[index]
@@ -179,8 +226,6 @@ class _Walk:
             AmbiguousPortError: If one gives the golden outputs, and other outputs on other inputs.
         """
         tolerance, num_equal, count = tolerance_of(self._model), 0, 0
-        inputs = [golden.inputs, *(further(golden.inputs, seed) for seed in range(_FURTHER))]
-        wanted: dict[int, list[Tensor] | None] = {}
         for index, group in enumerate(self._groups):
             here = self._held.ways[index]
             for way in group.neighbours(here):
@@ -188,13 +233,10 @@ class _Walk:
                 count += 1
                 if nearest(self._model, self._goldens)[0] <= tolerance:
                     num_equal += 1
-                    targets = [step.target for step in way]
-                    found = probed(self._model, targets, inputs)
-                    self._held.put(index, here)
-                    if index not in wanted:
-                        wanted[index] = probed(self._model, targets, inputs)
-                    if not are_same(found, wanted[index]):
-                        refuse_ambiguity(self._plan, was_run=True)
+                    ways = [[*self._held.ways[:index], one, *self._held.ways[index + 1 :]] for one in (way, here)]
+                    hidden = _unseen(ways, self._held, self._model, golden)
+                    if hidden is None or hidden:
+                        refuse_ambiguity(self._plan, was_run=True, unseen=hidden or ())
                 self._held.put(index, here)
         return num_equal, count
 
@@ -209,17 +251,16 @@ def _closed(plan: PortPlan, ways: Sequence[Way], reason: str) -> PortPlan:
     return replace(plan, steps=(*plan.steps, *steps), opened=())
 
 
-def _are_equal(ways: Sequence[tuple[Way, ...]], held: HeldWays, model: nn.Module, golden: Golden) -> bool:
-    """Whether assignments compute the same by symmetry, as where twins are summed."""
+def _unseen(
+    ways: Sequence[Sequence[Way]], held: HeldWays, model: nn.Module, golden: Golden
+) -> tuple[str, ...] | None:  # fmt: skip
+    """As `unseen`, of assignments that give the golden outputs."""
     inputs = [golden.inputs, *(further(golden.inputs, seed) for seed in range(_FURTHER))]
-    steps = [{(step.source.name, step.target.name): step.target for way in one for step in way} for one in ways]
+    steps = [{id(step): step.target for way in one for step in way} for one in ways]
     shared = set(steps[0]).intersection(*steps)
-    open_targets = [target for one in steps for pair, target in one.items() if pair not in shared]
-    given: list[list[Tensor] | None] = []
-    for one in ways:
-        held.put_all(one)
-        given.append(probed(model, open_targets, inputs))
-    return all(are_same(given[0], one) for one in given)
+    targets = {target.name: target for one in steps for step, target in one.items() if step not in shared}
+    holds = [lambda one=one: held.put_all(one) for one in ways]
+    return unseen(model, holds, list(targets.values()), inputs)
 
 
 def without_order(plan: PortPlan) -> PortPlan | None:
