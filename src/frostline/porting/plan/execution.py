@@ -168,7 +168,7 @@ def digest_of(tensor: Tensor) -> str:
 
 def _bits(tensor: Tensor) -> Tensor:
     """The elements as whole numbers, which compare by their bits: NaN is equal to itself, and 0.0 is not -0.0."""
-    return tensor.contiguous().view(_WHOLE.get(tensor.dtype.itemsize, torch.int64))
+    return tensor.view(_WHOLE.get(tensor.dtype.itemsize, torch.int64))
 
 
 def _check_root(plan: PortPlan, name: str, value: Tensor) -> None:
