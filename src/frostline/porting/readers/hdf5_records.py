@@ -141,7 +141,7 @@ class Records:
         self._check_range(at, count)
         found = np.empty(count, np.uint8)
         self._raw.seek(at)
-        if self._raw.readinto(memoryview(found)) != count:
+        if self._raw.readinto(found.data) != count:
             raise self._shortened()
         return found
 

@@ -80,7 +80,7 @@ class WeightFile(io.RawIOBase):
         """As `read_at`, in memory of its own that may be written to: no further copy makes a tensor of it."""
         self._check_range(offset, count)
         array = np.empty(count, np.uint8)
-        self._fill(offset, memoryview(array))
+        self._fill(offset, array.data)
         return array
 
     def _check_range(self, offset: int, count: int) -> None:

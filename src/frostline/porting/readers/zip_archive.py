@@ -91,7 +91,7 @@ class Archive:
         return raw
 
     def _check(self, name: str, member: Member, raw: bytes | np.ndarray) -> None:
-        if len(raw) != member.size or zlib.crc32(raw) != member.crc:
+        if len(raw) != member.size or zlib.crc32(raw if isinstance(raw, bytes) else raw.data) != member.crc:
             raise self._file.damaged(f"the member {name!r} does not have the checksum {member.crc:08x}")
 
     def read(self, name: str) -> bytes:
@@ -173,7 +173,7 @@ class _Window(io.RawIOBase):
     def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
         view = memoryview(buffer).cast("B")
         count = max(0, min(len(view), self._size - self._at))
-        view[:count] = memoryview(self._file.array_at(self._start + self._at, count))
+        view[:count] = self._file.array_at(self._start + self._at, count).data
         self._at += count
         return count
 
