@@ -13,6 +13,7 @@ from frostline.porting.interpreter.activations import without_activation
 from frostline.porting.interpreter.kinds import apply
 from frostline.porting.interpreter.layer import Layer, NotInterpretedError
 from frostline.porting.interpreter.masks import mask_after, masked, seen
+from frostline.porting.interpreter.work import Work
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from frostline.porting.readers.contract import Source, SourceLayer
 
 Made = TypeVar("Made")
+MOST_WORK = 5e11  # multiplications of one run, about a minute in float64; VGG16 takes 5e10 for three images
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,6 @@ class Interpretation:
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict[str, tuple[int, ...]])
 
 
-@torch.no_grad()
 def interpret(source: Source, inputs: Sequence[Tensor], *, keeps_layers: bool = False) -> Interpretation:
     """Run the network of a file.
 
@@ -52,8 +53,14 @@ def interpret(source: Source, inputs: Sequence[Tensor], *, keeps_layers: bool = 
         keeps_layers: Whether to return the output of every layer.
 
     Raises:
-        NotInterpretedError: If the meaning of a layer is not known for certain; nothing is guessed.
+        NotInterpretedError: If the meaning of a layer is not known for certain, as nothing is guessed; or if the
+            network computes for too long.
     """
+    with torch.no_grad(), Work(MOST_WORK):
+        return _interpreted(source, inputs, keeps_layers=keeps_layers)
+
+
+def _interpreted(source: Source, inputs: Sequence[Tensor], *, keeps_layers: bool) -> Interpretation:
     names, ends = input_names(source), output_names(source)
     if len(names) != len(inputs):
         raise NotInterpretedError(f"not interpreted: {len(names)} inputs, {len(inputs)} values")

@@ -173,7 +173,7 @@ def digest_of(tensor: Tensor) -> str:
 
 def _bits(tensor: Tensor) -> Tensor:
     """The elements as integers, to compare their bits: NaN equals itself, and 0.0 differs from -0.0."""
-    return tensor.contiguous().view(_WHOLE.get(tensor.dtype.itemsize, torch.int64))
+    return tensor.view(_WHOLE.get(tensor.dtype.itemsize, torch.int64))
 
 
 def _check_root(plan: PortPlan, name: str, value: Tensor) -> None:

@@ -29,7 +29,7 @@ from frostline.porting.units.forms.forms import grouped, other_forms
 from frostline.porting.units.unit import full_name, source_units, target_units
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from torch import nn
 
@@ -44,6 +44,10 @@ _SHOWN = 6
 
 _ANY_OUTPUTS = "pass golden=(inputs, outputs) with outputs of the source network, which decide."
 _OTHER_OUTPUTS = "pass outputs for other inputs: no assignment, or more than one, reproduces the given ones."
+_SHOWN_OUTPUTS = (
+    "pass outputs that depend on these layers: for other inputs, or of a later checkpoint in which they act."
+)
+_FEWER_INPUTS = "pass golden outputs for fewer or smaller inputs, with which more assignments are run."
 
 
 @dataclass(frozen=True)
@@ -248,27 +252,36 @@ def _fitting(
     return {target.name: made for target in targets if (made := rule(unit, target)) is not None}
 
 
-def refuse_ambiguity(plan: PortPlan, *, was_run: bool = False) -> None:
+def refuse_ambiguity(plan: PortPlan, *, was_run: bool = False, unseen: Collection[str] = (), over: str = "") -> None:
     """Refuse a plan with open groups.
 
     Args:
         plan: The plan.
         was_run: Whether outputs were compared without a decision.
+        unseen: Layers of the module on which the outputs that were compared do not depend.
+        over: What a search did that was given up, if one was.
 
     Raises:
         AmbiguousPortError: If a group is open; the error lists the candidates.
     """
     if not plan.opened:
         return
-    first, groups = plan.opened[0], [one for one in plan.opened if not one.is_pair]
+    found = [one for one in plan.opened if not unseen or set(one.targets) & set(unseen)]
+    first, groups = found[0], [one for one in found if not one.is_pair]
+    remedy = _OTHER_OUTPUTS if was_run else _ANY_OUTPUTS
+    why = ""
+    if unseen:
+        remedy, why = _SHOWN_OUTPUTS, f"; the compared outputs do not depend on {_listed(sorted(unseen))}"
+    if over:
+        remedy, why = _FEWER_INPUTS, f"; {over}"
     if not groups:
         doubt = next(first.ways())[0].doubt
         raise AmbiguousPortError(
             what=f"The layout of the weights of {first.targets[0]!r} in the file is ambiguous.",
-            where=f"{plan.path}: {first.sources[0]}", received=first.why,
-            do=flattened.WRITTEN_OTHERWISE if doubt == flattened.NOT_FOLLOWED else _OTHER_OUTPUTS if was_run else
-            _ANY_OUTPUTS,
+            where=f"{plan.path}: {first.sources[0]}", received=f"{first.why}{why}",
+            do=flattened.WRITTEN_OTHERWISE if doubt == flattened.NOT_FOLLOWED else remedy,
         )  # fmt: skip
+    first = groups[0]
     alternatives = tuple(
         dict(zip(one.sources, order, strict=False))
         for one in groups
@@ -278,9 +291,8 @@ def refuse_ambiguity(plan: PortPlan, *, was_run: bool = False) -> None:
         what=f"{len(groups)} group{'s' if len(groups) > 1 else ''} of layers of the file fit the module in more than "
         "one way.",
         where=f"{plan.path}: {_listed(first.sources)}",
-        received=f"layers that fit equally well: {_listed(first.targets)}; {first.why}",
-        do=f"assign the layers with hints={{{first.sources[0]!r}: {first.targets[0]!r}, ...}}; or "
-        + (_OTHER_OUTPUTS if was_run else _ANY_OUTPUTS),
+        received=f"layers that fit equally well: {_listed(first.targets)}; {first.why}{why}",
+        do=f"assign the layers with hints={{{first.sources[0]!r}: {first.targets[0]!r}, ...}}; or {remedy}",
         alternatives=alternatives,
     )
 

@@ -12,13 +12,15 @@ import random
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from frostline.porting.interpreter.work import work_of
 from frostline.porting.plan.port_plan import PortPlan, refuse_ambiguity
-from frostline.porting.proof.equal_assignments import are_same, probed
+from frostline.porting.proof.equal_assignments import unseen
 from frostline.porting.proof.module_outputs import (
     Golden,
     distance,
     further,
     nearest,
+    outputs_of,
     tolerance_of,
 )
 from frostline.porting.proof.trial_assignment import TrialAssignment
@@ -26,12 +28,15 @@ from frostline.porting.proof.trial_assignment import TrialAssignment
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from torch import Tensor, nn
+    from torch import nn
 
     from frostline.porting.proof.trial_assignment import Way
 
 MOST_TRIALS = 1_000  # if there are more assignments, a search runs some of them
 _MOST_RUNS = 4_000  # assignments that a search runs
+_FEWEST_RUNS = 24  # assignments that a search may run, however large the network: those of four layers
+_MOST_WORK = 3e12  # multiplications of all runs, about a minute on two cores; ResNet-50 has 250 runs of three images
+_PER_VALUE = 20  # multiplications that take as long as reading, checking and writing one number of the weights
 _FEW = 120  # permutations of five layers: a search runs all assignments of a group that has no more
 _FURTHER = 2  # further inputs, on which assignments have to agree if several reproduce the golden outputs
 _GAIN = 1 - 1e-6  # an exchange has to reduce the distance to less than this share: a smaller gain is rounding
@@ -54,19 +59,36 @@ class SearchResult:
     golden: Golden
 
 
-def is_few(plan: PortPlan) -> bool:
-    """Whether there are few enough assignments to run all of them."""
-    total = 1
+def num_runs(plan: PortPlan, model: nn.Module, goldens: Sequence[Golden]) -> int:
+    """How many assignments may be run: fewer of a network that computes for long. Nothing is timed.
+
+    Args:
+        plan: With open groups.
+        model: The module.
+        goldens: What each run is compared with.
+    """
+    inputs = {id(golden.inputs): golden for golden in goldens}.values()
+    run = sum(work_of(lambda golden=golden: outputs_of(model, golden.inputs, golden.at)) for golden in inputs)
+    sizes = [tensor.numel() for group in plan.opened for (step, *_) in group.steps.values()
+             for tensor in step.target.tensors.values()]  # fmt: skip
+    written = 2 * _PER_VALUE * sum(sizes) // max(1, sum(len(group.steps) for group in plan.opened))
+    return max(_FEWEST_RUNS, min(_MOST_RUNS, int(_MOST_WORK / (run + written + 1))))
+
+
+def is_few(plan: PortPlan, most: int = MOST_TRIALS) -> bool:
+    """Whether all assignments can be run, of which there may be `most`."""
+    most, total = min(most, MOST_TRIALS), 1
     for group in plan.opened:
-        total *= sum(1 for _ in itertools.islice(group.ways(), MOST_TRIALS + 1))
-    return total <= MOST_TRIALS
+        total *= sum(1 for _ in itertools.islice(group.ways(), most + 1))
+    return total <= most
 
 
 def try_all(plan: PortPlan, model: nn.Module, goldens: Sequence[Golden]) -> SearchResult:
     """Run every assignment.
 
     Raises:
-        AmbiguousPortError: If several reproduce the golden outputs, and differ on other inputs.
+        AmbiguousPortError: If several give the golden outputs, and compute different things or differ in layers on
+            which the outputs do not depend.
     """
     tolerance, best, tried = tolerance_of(model), (math.inf, goldens[0]), 0
     passing: list[tuple[Way, ...]] = []
@@ -79,11 +101,11 @@ def try_all(plan: PortPlan, model: nn.Module, goldens: Sequence[Golden]) -> Sear
             best = min(best, found, key=lambda one: one[0])
             if found[0] <= tolerance:
                 passing.append(ways)
-        is_one = len(passing) <= 1 or _are_equal(passing, trial, model, best[1])
+        hidden = _unseen(passing, trial, model, best[1]) if len(passing) > 1 else ()
     if not passing:
         return SearchResult(None, tried, *best)
-    if not is_one:
-        refuse_ambiguity(plan, was_run=True)  # other samples may distinguish them
+    if hidden is None or hidden:  # samples that show no difference settle nothing
+        refuse_ambiguity(plan, was_run=True, unseen=hidden or ())
     note = f"{goldens[0].reason} distinguished {tried} assignments"
     if len(passing) > 1:
         note += f"; {len(passing)} of them compute the same on other inputs too: they exchange equal branches"
@@ -91,16 +113,27 @@ def try_all(plan: PortPlan, model: nn.Module, goldens: Sequence[Golden]) -> Sear
     return SearchResult(replace(closed, notes=(*plan.notes, note)), tried, *best)
 
 
-def search(plan: PortPlan, model: nn.Module, goldens: Sequence[Golden]) -> SearchResult:
+def search(plan: PortPlan, model: nn.Module, goldens: Sequence[Golden], most: int = _MOST_RUNS) -> SearchResult:
     """Search for the assignment that reproduces the golden outputs, then run every single exchange from there.
 
+    Args:
+        plan: With open groups.
+        model: The module; unchanged afterwards.
+        goldens: What the source network gives.
+        most: How many assignments may be run, as `num_runs` tells; and how many exchanges.
+
     Raises:
-        AmbiguousPortError: If none is found, or an exchange reproduces the golden outputs and differs on other inputs.
+        AmbiguousPortError: If none is found, or an exchange gives the golden outputs and computes something else, or
+            exchanges layers on which the outputs do not depend.
     """
     trial = TrialAssignment(plan, model)
     with trial.undone():
-        walk = _Walk(plan, model, goldens, trial)
+        walk = _Walk(plan, model, goldens, trial, most)
+        if walk.num_exchanges > most:
+            _give_up(plan, f"{walk.num_exchanges} exchanges of two layers would have to be run, and", most)
         if not walk.found():
+            if most < _MOST_RUNS:
+                _give_up(plan, f"{walk.tried} assignments were run without reaching the outputs;", most)
             refuse_ambiguity(plan, was_run=True)
         error, golden = nearest(model, goldens)
         num_equal, num_exchanges = walk.exchanges(golden)
@@ -113,22 +146,36 @@ def search(plan: PortPlan, model: nn.Module, goldens: Sequence[Golden]) -> Searc
     return SearchResult(replace(closed, notes=(*plan.notes, note)), walk.tried, error, golden)
 
 
+def _give_up(plan: PortPlan, what: str, most: int) -> None:
+    """Raises `AmbiguousPortError` for a search that would take too long."""
+    over = f"{what} a network of this size is run {most} times at most"
+    refuse_ambiguity(plan, was_run=True, over=over)
+
+
 class _Walk:
     """A local search; the weights of its current assignment are in the module."""
 
-    def __init__(self, plan: PortPlan, model: nn.Module, goldens: Sequence[Golden], trial: TrialAssignment) -> None:
-        self._plan, self._model, self._goldens, self._trial = plan, model, goldens, trial
+    def __init__(
+        self, plan: PortPlan, model: nn.Module, goldens: Sequence[Golden], trial: TrialAssignment, most: int
+    ) -> None:  # fmt: skip
+        self._plan, self._model, self._goldens, self._trial, self._most = plan, model, goldens, trial, most
         self._groups, self._random = plan.opened, random.Random(0)
         self._choices = [list(itertools.islice(group.ways(), _FEW + 1)) for group in self._groups]
         self.tried = 0
         trial.put_all([choices[0] for choices in self._choices])
+
+    @property
+    def num_exchanges(self) -> int:
+        """How many assignments `exchanges` runs."""
+        pairs = zip(self._groups, self._trial.ways, strict=True)
+        return sum(1 for group, way in pairs for _ in group.neighbours(way))
 
     def found(self) -> bool:
         """Whether an assignment reproduces the golden outputs; the module has its weights then."""
         tolerance = tolerance_of(self._model)
         best, at = self._descended(), list(self._trial.ways)
         while nearest(self._model, self._goldens)[0] > tolerance:
-            if self.tried >= _MOST_RUNS:
+            if self.tried >= self._most:
                 return False
             self._trial.put_all(at)
             self._perturb()
@@ -140,7 +187,7 @@ class _Walk:
     def _descended(self) -> float:
         """The distance after exchanges that reduce it, until no exchange does."""
         value, is_better = distance(self._model, self._goldens), True
-        while is_better and self.tried < _MOST_RUNS:
+        while is_better and self.tried < self._most:
             is_better = False
             for index in range(len(self._groups)):
                 before, best = self._trial.ways[index], self._trial.ways[index]
@@ -179,8 +226,6 @@ class _Walk:
             AmbiguousPortError: If an exchange reproduces the golden outputs, and differs on other inputs.
         """
         tolerance, num_equal, count = tolerance_of(self._model), 0, 0
-        inputs = [golden.inputs, *(further(golden.inputs, seed) for seed in range(_FURTHER))]
-        wanted: dict[int, list[Tensor] | None] = {}
         for index, group in enumerate(self._groups):
             here = self._trial.ways[index]
             for way in group.neighbours(here):
@@ -188,13 +233,10 @@ class _Walk:
                 count += 1
                 if nearest(self._model, self._goldens)[0] <= tolerance:
                     num_equal += 1
-                    targets = [step.target for step in way]
-                    found = probed(self._model, targets, inputs)
-                    self._trial.put(index, here)
-                    if index not in wanted:
-                        wanted[index] = probed(self._model, targets, inputs)
-                    if not are_same(found, wanted[index]):
-                        refuse_ambiguity(self._plan, was_run=True)
+                    ways = [[*self._trial.ways[:index], one, *self._trial.ways[index + 1 :]] for one in (way, here)]
+                    hidden = _unseen(ways, self._trial, self._model, golden)
+                    if hidden is None or hidden:
+                        refuse_ambiguity(self._plan, was_run=True, unseen=hidden or ())
                 self._trial.put(index, here)
         return num_equal, count
 
@@ -209,17 +251,16 @@ def _closed(plan: PortPlan, ways: Sequence[Way], reason: str) -> PortPlan:
     return replace(plan, steps=(*plan.steps, *steps), opened=())
 
 
-def _are_equal(ways: Sequence[tuple[Way, ...]], trial: TrialAssignment, model: nn.Module, golden: Golden) -> bool:
-    """Whether assignments compute the same function, such as exchanged branches whose outputs are summed."""
+def _unseen(
+    ways: Sequence[Sequence[Way]], trial: TrialAssignment, model: nn.Module, golden: Golden
+) -> tuple[str, ...] | None:  # fmt: skip
+    """As `unseen`, of assignments that give the golden outputs."""
     inputs = [golden.inputs, *(further(golden.inputs, seed) for seed in range(_FURTHER))]
-    steps = [{(step.source.name, step.target.name): step.target for way in one for step in way} for one in ways]
+    steps = [{id(step): step.target for way in one for step in way} for one in ways]
     shared = set(steps[0]).intersection(*steps)
-    open_targets = [target for one in steps for pair, target in one.items() if pair not in shared]
-    given: list[list[Tensor] | None] = []
-    for one in ways:
-        trial.put_all(one)
-        given.append(probed(model, open_targets, inputs))
-    return all(are_same(given[0], one) for one in given)
+    targets = {target.name: target for one in steps for step, target in one.items() if step not in shared}
+    holds = [lambda one=one: trial.put_all(one) for one in ways]
+    return unseen(model, holds, list(targets.values()), inputs)
 
 
 def without_order(plan: PortPlan) -> PortPlan | None:

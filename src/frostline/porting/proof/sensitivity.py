@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -15,9 +15,10 @@ from frostline.porting.proof.module_outputs import tensors_in
 from frostline.porting.units.unit import stored_tensors
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from torch import Tensor, nn
+    from torch.utils.hooks import RemovableHandle
 
     from frostline.porting.plan.port_plan import PortPlan
     from frostline.porting.proof.module_outputs import Golden
@@ -66,27 +67,43 @@ def _gradients(model: nn.Module, golden: Golden, weights: Sequence[Tensor]) -> l
     before = [one.requires_grad for one in variables]
     inputs = map_tensors(golden.inputs, lambda one: one.detach().requires_grad_(one.is_floating_point()))
     given = [one for one in leaves(inputs).values() if one.requires_grad]
+    sizes: dict[int, float] = {}
+    handles: list[RemovableHandle] = []
     try:
         for one in variables:
             one.requires_grad_(True)
+            handles.append(one.register_hook(_measured(sizes, one)))
         with undisturbed(model), torch.enable_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             outputs = tensors_in(call(model, map_tensors(inputs, _packed)))[: len(golden.outputs)]
             total = _projected(outputs)
             if total is None:
                 return None
-            found = cast(
-                "tuple[Tensor | None, ...]", torch.autograd.grad(total, [*variables, *given], allow_unused=True)
-            )
+            torch.autograd.grad(total, [*variables, *given], allow_unused=True)
     except FOREIGN:
         return None
     finally:
+        for handle in handles:
+            handle.remove()
         for one, was in zip(variables, before, strict=True):
             one.requires_grad_(was)
-    moved = found[: len(weights)]
-    if all(one is None for one in moved):  # the forward method detaches its values
+    if not known & sizes.keys():  # the forward method detaches its values
         return None
-    return [0.0 if one is None else _size(one) * _mean(weight) for one, weight in zip(moved, weights, strict=True)]
+    return [sizes.get(id(weight), 0.0) * _mean(weight) for weight in weights]
+
+
+def _measured(sizes: dict[int, float], weight: Tensor) -> Callable[[Tensor], Tensor]:
+    """A hook that notes the size of a gradient, and leaves one number in its place: all together take much memory.
+
+    That number is allocated here: behind a gradient it would keep the next one from taking the same memory.
+    """
+    zero = torch.zeros((), dtype=weight.dtype, device=weight.device)
+
+    def measure(gradient: Tensor) -> Tensor:
+        sizes[id(weight)] = _size(gradient)
+        return zero.expand_as(gradient)
+
+    return measure
 
 
 def _packed(value: Tensor) -> Tensor:
@@ -103,10 +120,10 @@ def _projected(outputs: list[Tensor]) -> Tensor | None:
     return torch.stack(parts).sum() if parts else None
 
 
-def _size(gradient: Tensor) -> float:
-    size = float(gradient.double().norm())
+def _size(values: Tensor) -> float:
+    size = float(torch.linalg.vector_norm(values.detach(), dtype=torch.float64))
     return size if math.isfinite(size) else float("inf")
 
 
 def _mean(weight: Tensor) -> float:
-    return max(float(weight.detach().double().square().mean().sqrt()), 1e-3) if weight.numel() else 0.0
+    return max(_size(weight) / math.sqrt(weight.numel()), 1e-3) if weight.numel() else 0.0

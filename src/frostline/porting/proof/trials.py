@@ -11,7 +11,7 @@ from frostline.porting.certificate import Certificate, Check, Run
 from frostline.porting.plan.port_plan import PortPlan, refuse_ambiguity
 from frostline.porting.proof.divergence import FIRST, exact_difference, first_difference
 from frostline.porting.proof.module_outputs import Golden, nearest, nearest_in_float64, outputs_of, tolerance_of
-from frostline.porting.proof.search import is_few, search, try_all, without_order
+from frostline.porting.proof.search import is_few, num_runs, search, try_all, without_order
 from frostline.porting.proof.sensitivity import silent_layers
 from frostline.porting.units.unit import full_name
 
@@ -52,9 +52,9 @@ def settle(
         return plan, 1
     if not goldens or any(next(group.ways(), None) is None for group in plan.opened):
         refuse_ambiguity(plan)
-    tried, form = 0, plan
+    tried, form, most = 0, plan, num_runs(plan, model, goldens)
     while True:
-        settled = (try_all if is_few(form) else search)(form, model, goldens)
+        settled = try_all(form, model, goldens) if is_few(form, most) else search(form, model, goldens, most)
         tried += settled.tried
         if settled.plan is not None:
             return settled.plan, tried

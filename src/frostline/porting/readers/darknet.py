@@ -126,7 +126,7 @@ def _tensor(file: WeightFile, unit: str, leaf: str, at: int, shape: tuple[int, .
 
 
 def _floats(file: WeightFile, at: int, shape: tuple[int, ...]) -> Tensor:
-    return tensor_of(file, file.read_at(at, 4 * math.prod(shape)), shape, "float32")
+    return tensor_of(file, file.array_at(at, 4 * math.prod(shape)), shape, "float32")
 
 
 def _network(cfg: WeightFile) -> tuple[list[Layer], tuple[SourceLayer, ...]]:

@@ -93,7 +93,7 @@ def _tensor(unpacker: Unpacker, path: tuple[str, ...], value: Any) -> SourceTens
             dtype,
             "",
             "",
-            lambda: tensor_of(file, file.read_at(content.offset, content.size), shape, dtype),
+            lambda: tensor_of(file, file.array_at(content.offset, content.size), shape, dtype),
         )
     shape, pieces = _ordered(value.get("shape")), _ordered(value.get("chunks"))
     if not all(type(size) is int for size in shape) or not all(isinstance(piece, Blob) for piece in pieces):

@@ -15,6 +15,7 @@ from frostline.porting.readers.tensor_data import DTYPES, num_bytes, tensor_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import numpy as np
     from torch import Tensor
 
     from frostline.porting.readers.weight_file import WeightFile
@@ -141,8 +142,8 @@ def _chunks(records: Records, layout: bytes, shape: tuple[int, ...], size: int) 
     return _Chunks(tuple(chunk), places)
 
 
-def _slice(records: Records, at: int, count: int, inline: bytes | None) -> bytes:
-    return records.content(at, count) if inline is None else inline[:count]
+def _slice(records: Records, at: int, count: int, inline: bytes | None) -> bytes | np.ndarray:
+    return records.array(at, count) if inline is None else inline[:count]
 
 
 def _joined(records: Records, chunks: _Chunks, shape: tuple[int, ...], size: int, filters: list[int]) -> bytes:
@@ -186,7 +187,7 @@ def _unshuffled(raw: bytes, size: int) -> bytes:
 
 def _load(
     file: WeightFile,
-    read: Callable[[], bytes],
+    read: Callable[[], bytes | np.ndarray],
     declared: int,
     shape: tuple[int, ...],
     dtype: str,

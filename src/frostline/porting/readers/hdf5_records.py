@@ -11,6 +11,8 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from frostline.porting.readers.tensor_data import MAX_AXES
 
 if TYPE_CHECKING:
@@ -127,13 +129,28 @@ class Records:
 
     def content(self, at: int, count: int) -> bytes:
         """Bytes of arrays."""
-        if at + count > self.size or count < 0:
-            raise self.damaged(f"bytes {at} to {at + count} are named, and there are {self.size}")
+        self._check_range(at, count)
         self._raw.seek(at)
         found = self._raw.read(count) or b""
         if len(found) != count:
-            raise self.damaged("it became shorter while it was read")
+            raise self._shortened()
         return found
+
+    def array(self, at: int, count: int) -> np.ndarray:
+        """As `content`, in memory of its own."""
+        self._check_range(at, count)
+        found = np.empty(count, np.uint8)
+        self._raw.seek(at)
+        if self._raw.readinto(found.data) != count:
+            raise self._shortened()
+        return found
+
+    def _check_range(self, at: int, count: int) -> None:
+        if at + count > self.size or count < 0:
+            raise self.damaged(f"bytes {at} to {at + count} are named, and there are {self.size}")
+
+    def _shortened(self) -> PortError:
+        return self.damaged("it became shorter while it was read")
 
     def count(self, records: int = 1) -> None:
         """Notes that records were met; of all kinds together there are not endlessly many."""

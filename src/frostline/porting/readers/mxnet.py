@@ -159,7 +159,7 @@ def _names(file: WeightFile, at: int, num_arrays: int) -> list[str]:
 
 def _tensor(file: WeightFile, name: str, one: _Stored, unit: str, leaf: str, *, is_one: bool) -> SourceTensor:
     def load() -> Tensor:
-        stored = tensor_of(file, file.read_at(one.begin, one.size), one.shape, one.dtype)
+        stored = tensor_of(file, file.array_at(one.begin, one.size), one.shape, one.dtype)
         return torch.ones_like(stored) if is_one else stored
 
     return SourceTensor(name, one.shape, one.dtype, unit, leaf, load)

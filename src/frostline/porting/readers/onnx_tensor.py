@@ -95,16 +95,16 @@ class OnnxTensor:
         if span is None and self._expected > 8 * self._message.size:  # a value takes a byte at least
             raise self._file.damaged(f"{self.name!r} of shape {self.shape} in {self._message.size} bytes")
 
-    def _raw(self) -> bytes:
+    def _raw(self) -> bytes | np.ndarray:
         if self.is_external:
             location, offset = self._place
             with open_below(self._file, location) as other:
                 if self._part is not None and other.stamp != self._part.stamp:
                     raise self._part.changed(other.size)
-                return other.read_at(offset, self._expected)
+                return other.array_at(offset, self._expected)
         span = self._message.span(_RAW_DATA)
         if span is not None:
-            return span.bytes()
+            return span.array()
         field = _FIELDS.get(self.kind, _INT32_DATA)
         if field in _FIXED:
             return self._message.fixed(field, _FIXED[field])
@@ -146,7 +146,7 @@ def dequantised(values: Tensor, scale: Tensor, zero: Tensor | None, axis: int) -
     return centred.to(torch.float32) * scale.to(torch.float32)
 
 
-def _unpacked(raw: bytes, count: int, *, is_signed: bool) -> Tensor:
+def _unpacked(raw: bytes | np.ndarray, count: int, *, is_signed: bool) -> Tensor:
     """Elements of four bits, the lower half of each byte first."""
     data = np.frombuffer(raw, dtype=np.uint8)
     halves = np.stack([data & 15, data >> 4], axis=1).reshape(-1)[:count]

@@ -146,7 +146,7 @@ def _described(file: WeightFile, message: Message) -> tuple[str, tuple[int, ...]
 
 def _tensor(file: WeightFile, name: str, held: _Stored, unit: str, leaf: str) -> SourceTensor:
     def load() -> Tensor:
-        return tensor_of(file, file.read_at(held.begin, held.size), held.shape, held.dtype)
+        return tensor_of(file, file.array_at(held.begin, held.size), held.shape, held.dtype)
 
     return SourceTensor(name, held.shape, held.dtype, unit, leaf, load)
 

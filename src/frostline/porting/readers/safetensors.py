@@ -115,7 +115,7 @@ def _are_sizes(values: object) -> bool:
 
 
 def _load(file: WeightFile, entry: _Entry) -> Tensor:
-    return tensor_of(file, file.read_at(entry.begin, entry.count), entry.shape, entry.dtype)
+    return tensor_of(file, file.array_at(entry.begin, entry.count), entry.shape, entry.dtype)
 
 
 def _from_index(file: WeightFile, key: str | None) -> Source:

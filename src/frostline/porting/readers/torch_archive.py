@@ -17,6 +17,8 @@ from frostline.porting.readers.zip_archive import SIGNATURE, Archive
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator
 
+    import numpy as np
+
     from frostline.porting.readers.numpy_pickles import LazyArray
     from frostline.porting.readers.weight_file import WeightFile
 
@@ -101,8 +103,8 @@ def _storage(file: WeightFile, archive: Archive, folder: str, identity: Any, *, 
     if member.size != count * DTYPES[dtype].itemsize:
         raise file.damaged(f"the memory {key!r} of {count} elements of {dtype}, and {member.size} bytes of it")
 
-    def read_at(start: int, size: int) -> bytes:
-        content = archive.read(folder + key)
+    def read_at(start: int, size: int) -> bytes | np.ndarray:
+        content = archive.array(folder + key)
         return content if size == len(content) else content[start : start + size]
 
     return Storage(key, dtype, member.size, read_at, is_big_endian)

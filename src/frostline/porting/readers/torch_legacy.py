@@ -96,4 +96,4 @@ def _storage(file: WeightFile, memories: dict[str, tuple[int, int]], identity: A
         if not 0 <= offset <= offset + count <= size:
             raise file.damaged(f"the part {shown(view)} of the memory {key!r}"[:200])
         begin, size, key = begin + offset, count, f"{key}+{offset}"
-    return Storage(key, dtype, size, lambda start, count: file.read_at(begin + start, count), is_big_endian=False)
+    return Storage(key, dtype, size, lambda start, count: file.array_at(begin + start, count), is_big_endian=False)

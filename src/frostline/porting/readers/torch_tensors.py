@@ -16,6 +16,7 @@ from frostline.porting.readers.tensor_data import DTYPES, num_bytes, tensor_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import numpy as np
     from torch import Tensor
 
     from frostline.core.errors import PortError
@@ -76,7 +77,7 @@ class Storage(NamedTuple):
     key: str
     dtype: str
     size: int
-    read: Callable[[int, int], bytes]
+    read: Callable[[int, int], bytes | np.ndarray]
     is_big_endian: bool
 
 
