@@ -25,16 +25,18 @@ TESTS = "\n".join(
 PUBLIC = {
     "AmbiguousPortError", "CacheError", "CachedDataset", "Certificate", "DataError", "Diagnosis", "FeatureCache",
     "Finding", "FitResult", "FreezeSummary", "FrontierTensor", "FrostlineError", "Healing", "LayerNotFound",
-    "Monitor", "NotCacheable", "PortError", "ReuseSummary", "Split", "SplitError", "checkup", "data", "fit", "freeze",
-    "heal", "load", "port", "predict", "remedies", "replace_head", "reuse", "split", "thaw",
+    "Monitor", "NotCacheable", "PortError", "ReuseSummary", "Split", "SplitError", "checkup", "data", "export", "fit",
+    "freeze", "heal", "load", "port", "predict", "remedies", "replace_head", "reuse", "split", "thaw",
 }  # fmt: skip
 
 OPTIONS = {
     "demo": {"--out", "--json"},
     "fit": {"--model", "--weights", "--freeze", "--val", "--val-share", "--epochs", "--batch-size", "--lr", "--seed",
             "--optimizer", "--scheduler", "--patience", "--metric", "--class-weights", "--label-smoothing", "--head",
-            "--size", "--mean", "--std", "--out", "--resume", "--no-cache", "--heal", "--certificate", "--json"},
-    "predict": {"--batch-size", "--json"},
+            "--size", "--mean", "--std", "--out", "--resume", "--no-cache", "--heal", "--certificate", "--json",
+            "--workers", "--overwrite"},
+    "predict": {"--batch-size", "--workers", "--json"},
+    "export": {"--out", "--data", "--json"},
     "inspect": {"--model", "--freeze", "--weights", "--certificate", "--size", "--mean", "--std", "--json"},
     "checkup": {"--weights", "--batch-size", "--lr", "--steps", "--seed", "--certificate", "--size", "--mean", "--std",
                 "--json"},
