@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import torch
 from torch import nn
@@ -183,7 +184,7 @@ def _compare_by_share(weights: Path, task: Arrays, features: Path) -> tuple[Shar
 
 def _frozen_share(model: nn.Module, layer: str, task: Arrays) -> float:
     """Share of the forward time that is spent up to a layer of the body: the middle of five."""
-    body = model.get_submodule(_BODY)
+    body: Any = model.get_submodule(_BODY)
     cut = int(layer.rpartition(".")[2]) + 1
     lower, upper = nn.Sequential(*list(body)[:cut]), nn.Sequential(*list(body)[cut:], model.get_submodule("head"))
     images = task.inputs[:256]
