@@ -1,12 +1,16 @@
 """Porting 100 MB of weights: time against reading the file and copying its bytes, peak memory against the file.
 
 Each format is measured in a process of its own: first the memory of one `fl.port` into a module that is there, then the
-times, in turns with the plain copy.
+times, in turns with the plain copy. Before each of them the process gives its free memory back to the system: the port
+and the copy both touch memory for the first time. A copy into memory that the process used before takes a third of the
+time, and what a process has used before is chance.
 """
 
 from __future__ import annotations
 
+import ctypes
 import json
+import mmap
 import statistics
 import subprocess
 import sys
@@ -26,7 +30,7 @@ from frostline.porting.readers.folders import weight_path
 from frostline.porting.readers.formats import READERS
 from frostline.porting.readers.weight_file import WeightFile
 
-ROUNDS = 5
+ROUNDS = 9
 
 
 def run(device: str, *, is_quick: bool) -> dict[str, Any]:
@@ -51,33 +55,55 @@ def measure(path: Path) -> dict[str, float]:
     files = [path] if path.is_file() and path.suffix != ".index" else sorted(one for one in path.parent.rglob("*"))
     files = [one for one in (files if path.is_file() else path.rglob("*")) if one.is_file()]
     size = sum(one.stat().st_size for one in files)
-    before = _reset_peak()  # nothing large was freed until now, which would be counted as held
+    before = _reset_peak()
     fl.port(path, model)
     peak = _status("VmHWM") - before
-    rounds = [(_times(lambda: _copy(files)), _times(lambda: _load(path)), _times(lambda: fl.port(path, model)))
-              for _ in range(ROUNDS)]  # fmt: skip
+    rounds = [
+        (_times(lambda: _copy(files)), _times(lambda: _load(path)), _times(lambda: fl.port(path, model)))
+        for _ in range(ROUNDS)
+    ]
     copies, loads, ports = zip(*rounds, strict=True)
     return {
-        "file, MB": size / 1e6, "reader / (read + copy)": _ratio(loads, copies, 0),
-        "port / (read + copy)": _ratio(ports, copies, 0), "port / (read + copy), processor time":
-        _ratio(ports, copies, 1), "port, s": statistics.median(wall for wall, _ in ports),
+        "file, MB": size / 1e6,
+        "read + copy, s": statistics.median(wall for wall, _ in copies),
+        "reader / (read + copy)": statistics.median(_ratios(loads, copies, 0)),
+        **_spread("port / (read + copy)", _ratios(ports, copies, 0)),
+        **_spread("port / (read + copy), processor time", _ratios(ports, copies, 1)),
+        "port, s": statistics.median(wall for wall, _ in ports),
         "port, peak memory / file": peak / size,
-    }  # fmt: skip
+    }
 
 
 def _times(run: Callable[[], object]) -> tuple[float, float]:
     """Wall time, and processor time of all threads."""
+    _trim()
     started = time.process_time()
     wall = seconds(run)
     return wall, time.process_time() - started
 
 
-def _ratio(ours: Sequence[tuple[float, float]], copies: Sequence[tuple[float, float]], which: int) -> float:
-    return statistics.median(one[which] / other[which] for one, other in zip(ours, copies, strict=True))
+def _ratios(ours: Sequence[tuple[float, float]], copies: Sequence[tuple[float, float]], which: int) -> list[float]:
+    return [one[which] / other[which] for one, other in zip(ours, copies, strict=True)]
 
 
-def _copy(files: list[Path]) -> list[torch.Tensor]:
-    return [torch.frombuffer(bytearray(one.read_bytes()), dtype=torch.uint8) for one in files]
+def _spread(name: str, ratios: list[float]) -> dict[str, float]:
+    """The median of rounds, and the quartiles as their spread."""
+    low, median, high = statistics.quantiles(ratios, n=4)
+    return {name: median, f"{name}, lower quartile": low, f"{name}, upper quartile": high}
+
+
+def _copy(files: list[Path]) -> None:
+    """Read files, and copy their bytes into memory that was never touched."""
+    for path in files:
+        count = path.stat().st_size
+        with path.open("rb") as file, _untouched(count) as read, _untouched(count) as copied:
+            file.readinto(read)
+            with memoryview(read) as view:
+                copied[:] = view
+
+
+def _untouched(count: int) -> mmap.mmap:
+    return mmap.mmap(-1, max(1, count), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 
 
 def _load(path: Path) -> list[torch.Tensor]:
@@ -92,9 +118,15 @@ def _status(field: str) -> int:
 
 
 def _reset_peak() -> int:
-    """Let the peak start from what the process has now, which is returned."""
+    """Let the peak start from what the process holds now, which is returned."""
+    _trim()
     Path("/proc/self/clear_refs").write_text("5")
     return _status("VmRSS")
+
+
+def _trim() -> None:
+    """Give free memory back to the system."""
+    ctypes.CDLL(None).malloc_trim(0)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 import frostline as fl
-from frostline.porting.proof.outputs import difference, outputs_of
+from frostline.porting.proof.module_outputs import difference, outputs_of
 from frostline.porting.readers import onnx
 from frostline.porting.readers.weight_file import WeightFile
 from frostline.porting.scaffold.module_text import module_text

@@ -6,7 +6,7 @@ import torch
 
 from frostline.porting.plan.execution import carry_out
 from frostline.porting.plan.port_plan import make_plan
-from frostline.porting.proof.outputs import difference, outputs_of
+from frostline.porting.proof.module_outputs import difference, outputs_of
 from frostline.porting.proof.reference import reference_of
 from frostline.porting.proof.trials import settle
 from frostline.porting.scaffold.module_text import module_text

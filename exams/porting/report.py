@@ -37,7 +37,7 @@ OpenCV, TensorFlow, ONNX Runtime, TF.js and the packages' own code; and the one-
 * **crashed**: any other exception. **silently wrong**: a certificate, and other outputs. The last must be 0.
 
 Run with `make exam-porting` at commit {commit}: {networks} networks in {files} files; {machine}; Python {python},
-PyTorch {torch}.
+PyTorch {torch}. Where several commits are named, each row states its own.
 """
 
 NOT_EXACT = """\
@@ -81,13 +81,13 @@ def _bad(verdict: Verdict) -> str:
 
 def counts(verdicts: Sequence[Verdict]) -> list[str]:
     """The table of counts by mode."""
-    lines = [f"| | ports | {' | '.join(OUTCOMES)} |", "|---" * (len(OUTCOMES) + 2) + "|"]
+    lines = [f"| | ports | {' | '.join(OUTCOMES)} | commit |", "|---" * (len(OUTCOMES) + 3) + "|"]
     for mode, meaning in MEANINGS.items():
         found = [verdict for verdict in verdicts if verdict.mode == mode]
         tally = Counter(verdict.outcome for verdict in found)
         cells = [_bold(tally[outcome]) if outcome in (WRONG, CRASHED) else str(tally[outcome]) for outcome in OUTCOMES]
         if found:
-            lines.append(f"| {meaning} | {len(found)} | {' | '.join(cells)} |")
+            lines.append(f"| {meaning} | {len(found)} | {' | '.join(cells)} | {_commits(found)} |")
     return lines
 
 
@@ -173,7 +173,7 @@ def write(verdicts: Sequence[Verdict], networks: Sequence[Stored], path: Path) -
         "python": platform.python_version(),
         "torch": torch.__version__,
         "limit": LIMIT,
-        "commit": _commit(),
+        "commit": _commits(verdicts),
     }
     exact = [verdict for verdict in verdicts if verdict.outcome == EXACT and verdict.mode in ("plain", "golden")]
     expected = sum(verdict.as_expected for verdict in verdicts if verdict.mode == "plain")
@@ -191,12 +191,18 @@ def write(verdicts: Sequence[Verdict], networks: Sequence[Stored], path: Path) -
     path.write_text("\n".join(lines))
     versions = {name: version(name) for name in ("torch", "numpy", "onnx", "onnxruntime")}
     modes = {mode: Counter(each.outcome for each in verdicts if each.mode == mode) for mode in MEANINGS}
-    content = {**facts, "versions": versions, "frameworks": _frameworks(networks), "counts": modes}
+    commits = {mode: _commits([each for each in verdicts if each.mode == mode]) for mode in MEANINGS}
+    content = {**facts, "versions": versions, "frameworks": _frameworks(networks), "counts": modes, "commits": commits}
     path.with_suffix(".json").write_text(json.dumps({**content, "command": "make exam-porting"}, indent=1) + "\n")
 
 
-def _commit() -> str:
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
+def _commits(verdicts: Sequence[Verdict]) -> str:
+    return ", ".join(dict.fromkeys(verdict.commit or "unknown" for verdict in verdicts))
+
+
+def commit() -> str:
+    """The version that is run; `-dirty` says that files were changed since."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--match="]
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or "unknown"
 
 

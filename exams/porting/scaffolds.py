@@ -104,7 +104,7 @@ def _of_onnx_runtime(path: Path) -> Golden | None:
         return [], []
     except FrostlineError:
         return None
-    return list(inputs), list(outputs)
+    return list(inputs.values()), list(outputs.values())
 
 
 def _attempt(name: str, path: Path, golden: Golden, smallest: float) -> Verdict:

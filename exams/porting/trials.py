@@ -43,6 +43,7 @@ class Verdict:
         elapsed_s: How long the port took.
         as_expected: Whether the module cannot represent the network, or names and files do not tell the layers apart,
             and the port said so.
+        commit: The version of the library.
     """
 
     network: str
@@ -53,6 +54,7 @@ class Verdict:
     error: float = -1.0
     elapsed_s: float = 0.0
     as_expected: bool = False
+    commit: str = ""
 
 
 def attempt(

@@ -22,6 +22,7 @@ from frostline.core.records import ReuseSummary as ReuseSummary
 from frostline.diagnosis import Monitor as Monitor
 from frostline.porting import Certificate as Certificate
 from frostline.recipes import checkup as checkup
+from frostline.recipes import export as export
 from frostline.recipes import fit as fit
 from frostline.recipes import heal as heal
 from frostline.recipes import load as load
@@ -57,6 +58,7 @@ __all__ = [
     "SplitError",
     "checkup",
     "data",
+    "export",
     "fit",
     "freeze",
     "heal",

@@ -63,7 +63,7 @@ def test_fit_trains_saves_and_takes_its_model_back(tmp_path, arrays):
     assert again["reused"].startswith("14 tensors copied")
     before, after = (load_file(path) for path in (weights, tmp_path / "b" / "model.safetensors"))
     assert torch.allclose(before["head.weight"], after["head.weight"], atol=1e-6)
-    text = run("fit", arrays, "--model", MODEL, "--epochs", 1, "--out", out, "--no-cache").stdout
+    text = run("fit", arrays, "--model", MODEL, "--epochs", 1, "--out", out, "--no-cache", "--overwrite").stdout
     assert "Saved:" in text
     assert "Cache:" not in text
     assert "Health:   no issue" in text
@@ -171,11 +171,49 @@ def test_the_training_takes_the_options_of_fit(tmp_path, arrays, monkeypatch):
     own = commands.fit
     monkeypatch.setattr(commands, "fit", lambda *args, **options: asked.update(options) or own(*args, **options))
     run("fit", arrays, "--model", MODEL, "--epochs", 1, "--out", tmp_path / "out", "--optimizer", "sgd", "--scheduler",
-        "cosine", "--val-share", 0.2, "--patience", 2, "--metric", "f1", "--class-weights", "1,2,1,1,1",
-        "--label-smoothing", 0.1, "--head", "head")  # fmt: skip
+        "cosine", "--val-share", 0.2, "--patience", 2, "--metric", "f1", "--metric", "top3",
+        "--class-weights", "1,2,1,1,1", "--label-smoothing", 0.1, "--head", "head", "--workers", 2,
+        "--overwrite")  # fmt: skip
     assert str(asked["loss"]) == "CrossEntropy(class_weights=[1.0, 2.0, 1.0, 1.0, 1.0], label_smoothing=0.1)"
-    names = ("optimizer", "scheduler", "patience", "metric")
-    assert [asked[name] for name in names] == ["sgd", "cosine", 2, "f1"]
+    names = ("optimizer", "scheduler", "patience", "metric", "num_workers", "overwrite")
+    assert [asked[name] for name in names] == ["sgd", "cosine", 2, ["f1", "top3"], 2, True]
+
+
+def test_scores_are_told_by_name_and_the_matrix_has_the_names_of_the_classes(tmp_path, arrays):
+    out = tmp_path / "out"
+    told = run("fit", arrays, "--model", MODEL, "--epochs", 1, "--out", out, "--val-share", 0.2, "--metric", "top2",
+               "--metric", "auroc")  # fmt: skip
+    assert "Scores:   top2 0." in told.stdout
+    assert ", auroc 0." in told.stdout
+    assert "epoch 1" in told.stdout
+    assert (out / "confusion.csv").read_text().splitlines()[0] == "true \\ predicted,0,1,2,3,4"
+
+
+def test_a_used_folder_is_refused(tmp_path, arrays):
+    words = ("fit", arrays, "--model", MODEL, "--epochs", 1, "--out", tmp_path / "out")
+    run(*words)
+    before = (tmp_path / "out" / "model.safetensors").read_bytes()
+    error = run(*words, "--lr", 0.1, code=1).stderr
+    assert "A file of this name exists already, and is not replaced" in error
+    assert "--resume goes on with the run there, --overwrite replaces it" in error
+    assert (tmp_path / "out" / "model.safetensors").read_bytes() == before
+    run(*words, "--resume")
+    run(*words, "--lr", 0.1, "--overwrite")
+    assert (tmp_path / "out" / "model.safetensors").read_bytes() != before
+
+
+def test_balanced_weights_count_the_training_samples_alone(tmp_path, monkeypatch):
+    from frostline.recipes import commands
+
+    asked = {}
+    own = commands.fit
+    monkeypatch.setattr(commands, "fit", lambda *args, **options: asked.update(options) or own(*args, **options))
+    labels = np.array([0] * 15 + [1] * 5)  # a half of each class, rounded to even, is held out: 8 and 2
+    np.savez(tmp_path / "x.npz", x=np.random.rand(20, 1, 32, 32).astype(np.float32), y=labels)
+    run("fit", tmp_path / "x.npz", "--model", MODEL, "--epochs", 1, "--out", tmp_path / "o", "--val-share", 0.5,
+        "--class-weights", "balanced")  # fmt: skip
+    weights = (10 / (2 * torch.tensor([7, 3]))).tolist()
+    assert str(asked["loss"]) == f"CrossEntropy(class_weights={weights}, label_smoothing=0.0)"
 
 
 def test_balanced_weights_of_classes(tmp_path):
@@ -291,15 +329,15 @@ def test_a_folder_of_images_with_a_timm_model(tmp_path):
         for at in range(6):
             pixels = np.random.randint(0, 255, (40, 48, 3), np.uint8)
             Image.fromarray(pixels).save(tmp_path / "photos" / name / f"{at}.jpg")
-    args = ("fit", "photos", "--model", "timm:test_resnet.r160_in1k", "--epochs", 1, "--json", "--out", "run")
-    first = frostline(*args, cwd=tmp_path)
+    args = ("fit", "photos", "--model", "timm:test_resnet.r160_in1k", "--epochs", 1, "--json", "--out")
+    first = frostline(*args, "run", cwd=tmp_path)
     assert first.returncode == 0, first.stderr
     assert "the frozen layers are random" in first.stderr
     assert json.loads(first.stdout)["classes"] == ["cat", "dog"]
-    again = frostline(*args, "--weights", "run/model.safetensors", "--val-share", 0.34, cwd=tmp_path)
+    again = frostline(*args, "2", "--weights", "run/model.safetensors", "--val-share", 0.34, cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     (tmp_path / "photos" / "cat" / "3.jpg").write_bytes(b"torn")
-    broken = frostline(*args, cwd=tmp_path)
+    broken = frostline(*args, "3", cwd=tmp_path)
     assert broken.returncode == 1
     assert json.loads(broken.stdout)["error"]["where"].endswith("3.jpg")
     unknown = frostline("inspect", "photos", "--model", "timm:resnet999", "--json", cwd=tmp_path)

@@ -317,3 +317,15 @@ def test_a_file_that_only_looks_like_a_temporary_one_is_left_alone(tmp_path):
     assert not io.is_temporary(finished.name, re.compile(r".+\.json"))
     assert io.sweep(tmp_path) == 0
     assert finished.exists()
+
+
+def test_what_stands_at_a_path_is_not_replaced(tmp_path):
+    io.check_new(tmp_path / "new", "--out")
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    for used in (tmp_path, tmp_path / "link"):
+        with pytest.raises(fl.DataError, match="exists already, and is not replaced") as error:
+            io.check_new(used, "--out", others="or use --overwrite")
+    assert (error.value.where, error.value.do) == ("--out", "pass another path; or use --overwrite.")
+    (tmp_path / "file").touch()
+    with pytest.raises(fl.CacheError, match="Cannot look at below"):
+        io.check_new(tmp_path / "file" / "below", "--out")

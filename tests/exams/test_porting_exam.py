@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import random
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from exams.porting import __main__ as exam
 from exams.porting.__main__ import MODES
 from exams.porting.by_hand import by_hand
 from exams.porting.networks import COUNTERPARTS
@@ -146,3 +148,47 @@ def test_every_mode_has_a_line_on_the_page():
 
 def test_the_rules_by_hand_are_part_of_the_page():
     assert {task.judge().outcome for task in by_rules(NETWORKS)} == {EXACT}
+
+
+@pytest.fixture
+def results(tmp_path, monkeypatch):
+    """The exam with pages and results of its own, and networks that nothing is ported of."""
+    monkeypatch.setattr(exam, "RESULTS", tmp_path / "results.json")
+    monkeypatch.setattr(exam, "REPORT", tmp_path / "page.md")
+    monkeypatch.setattr(exam, "stored", lambda _: NETWORKS[:1])
+    monkeypatch.setattr(exam, "run", lambda mode, *_: [Verdict("keras/a", "f", mode, EXACT)])
+    monkeypatch.setattr("exams.porting.report.commit", lambda: "new")
+    old = [Verdict("keras/a", "f", mode, EXACT, commit="old") for mode in MEANINGS]
+
+    def called(*options, kept=old):
+        exam.RESULTS.write_text(json.dumps([asdict(one) for one in kept]))
+        monkeypatch.setattr("sys.argv", ["exam", "--no-build", *options])
+        exam.main()
+        return json.loads(exam.RESULTS.read_text()), exam.REPORT.read_text() if exam.REPORT.exists() else ""
+
+    return called, old
+
+
+def test_one_mode_is_merged_into_the_page_with_its_commit(results):
+    called, _old = results
+    stored_now, page = called("--mode", "golden")
+    assert {(one["mode"], one["commit"]) for one in stored_now} == {
+        (mode, "new" if mode == "golden" else "old") for mode in MEANINGS
+    }
+    assert "at commit old, new:" in page
+    assert [line.split("|")[-2].strip() for line in page.splitlines() if MEANINGS["golden"] in line] == ["new"]
+    assert json.loads(exam.REPORT.with_suffix(".json").read_text())["commits"]["plain"] == "old"
+
+
+def test_the_page_is_not_written_while_modes_are_missing(results, capsys):
+    called, old = results
+    stored_now, page = called("--mode", "golden", kept=old[:2])
+    assert (len(stored_now), page) == (3, "")
+    assert "was not written: there are no results of other names, lying names" in capsys.readouterr().out
+
+
+def test_some_networks_only_are_printed(results, capsys):
+    called, old = results
+    stored_now, page = called("--only", "keras", "--mode", "golden")
+    assert (stored_now, page) == ([asdict(one) for one in old], "")
+    assert "golden: 1 exact" in capsys.readouterr().out

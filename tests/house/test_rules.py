@@ -3,15 +3,23 @@
 import ast
 import json
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
+from safetensors.torch import save_file
 from typer.main import get_command
+from typer.testing import CliRunner
 
 import frostline as fl
+from frostline.cli.main import app
 from frostline.diagnosis.rules import RULES
+from frostline.recipes.models import build_model
+from helpers_vision import import_torchvision
 
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
@@ -25,16 +33,18 @@ TESTS = "\n".join(
 PUBLIC = {
     "AmbiguousPortError", "CacheError", "CachedDataset", "Certificate", "DataError", "Diagnosis", "FeatureCache",
     "Finding", "FitResult", "FreezeSummary", "FrontierTensor", "FrostlineError", "Healing", "LayerNotFound",
-    "Monitor", "NotCacheable", "PortError", "ReuseSummary", "Split", "SplitError", "checkup", "data", "fit", "freeze",
-    "heal", "load", "port", "predict", "remedies", "replace_head", "reuse", "split", "thaw",
+    "Monitor", "NotCacheable", "PortError", "ReuseSummary", "Split", "SplitError", "checkup", "data", "export", "fit",
+    "freeze", "heal", "load", "port", "predict", "remedies", "replace_head", "reuse", "split", "thaw",
 }  # fmt: skip
 
 OPTIONS = {
     "demo": {"--out", "--json"},
     "fit": {"--model", "--weights", "--freeze", "--val", "--val-share", "--epochs", "--batch-size", "--lr", "--seed",
             "--optimizer", "--scheduler", "--patience", "--metric", "--class-weights", "--label-smoothing", "--head",
-            "--size", "--mean", "--std", "--out", "--resume", "--no-cache", "--heal", "--certificate", "--json"},
-    "predict": {"--batch-size", "--json"},
+            "--size", "--mean", "--std", "--out", "--resume", "--no-cache", "--heal", "--certificate", "--json",
+            "--workers", "--overwrite"},
+    "predict": {"--batch-size", "--workers", "--json"},
+    "export": {"--out", "--data", "--json"},
     "inspect": {"--model", "--freeze", "--weights", "--certificate", "--size", "--mean", "--std", "--json"},
     "checkup": {"--weights", "--batch-size", "--lr", "--steps", "--seed", "--certificate", "--size", "--mean", "--std",
                 "--json"},
@@ -83,8 +93,6 @@ def test_public_names_are_a_decision():
 
 
 def test_command_options_are_a_decision():
-    from frostline.cli.main import app
-
     command = get_command(app)
     found = {
         name: set(sub.commands)
@@ -237,15 +245,35 @@ def test_names_in_messages_and_pages_exist():
         assert hasattr(module, leaf) or (ROOT / "src" / "frostline" / package / f"{leaf}.py").exists(), name
 
 
-def test_the_example_in_the_readme_runs(tmp_path, monkeypatch):
+def test_the_examples_in_the_readme_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
-    assert len(blocks) == 1
+    assert len(blocks) == 2
     names: dict = {}
-    exec(compile(blocks[0], "README.md", "exec"), names)
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), names)
     assert len(names["result"].history) == 3
     assert (tmp_path / "features").is_dir()
+    assert names["monitor"].samples
+
+
+def test_the_commands_in_the_readme_run(tmp_path, monkeypatch):
+    import_torchvision()
+    monkeypatch.chdir(tmp_path)
+    for place in ("photos/cat", "photos/dog", "new-photos"):
+        (tmp_path / place).mkdir(parents=True)
+        for at in range(5):
+            pixels = np.random.default_rng(at).integers(0, 255, (24, 30, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / place / f"{at}.jpg")
+    save_file(build_model("timm:test_resnet").state_dict(), "test_resnet.safetensors")
+    text = (ROOT / "README.md").read_text().replace("resnet18", "test_resnet")  # a small network of the same family
+    lines = re.findall(r"^    frostline (.*)", text, re.M)
+    assert [line.split()[0] for line in lines] == ["fit", "predict", "export", "inspect", "cache"]
+    for line in lines:
+        done = CliRunner().invoke(app, shlex.split(line, comments=True))
+        assert done.exit_code == 0, (line, done.output, done.exception)
+    assert {"run", "model.onnx"} <= {path.name for path in tmp_path.iterdir()}
 
 
 def test_pages_that_are_linked_exist():

@@ -398,7 +398,7 @@ def test_several_metrics_are_computed_over_the_whole_set_and_the_first_chooses(t
     val = data(21)
     metrics = {"falling": falling, "accuracy": "accuracy", "f1": "f1"}
     done = fit(model, data(), val, metric=metrics, batch_size=8, epochs=3, cache=tmp_path if is_cached else False)
-    assert (done.best_epoch, sizes) == (0, [(21, 21)] * 3)
+    assert (done.best_epoch, sizes) == (1, [(21, 21)] * 3)
     assert [epoch.val_metric for epoch in done.history] == [-1, -2, -3]
     model.eval()
     right = float((model(val.tensors[0]).argmax(1) == val.tensors[1]).double().mean())

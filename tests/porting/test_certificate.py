@@ -39,6 +39,12 @@ def test_pairs_assigned_by_numbers_alone_are_listed():
     assert "1 by numbers alone, which may count from either end of a network: 'up_1 to ups.0'" in tested
 
 
+def test_equal_names_are_named_as_the_evidence():
+    mapping = (Mapped("a.weight", ("a.weight",), "as it is", "a", "a", "the same name", 1.0, "0" * 64),)
+    _, tested, _ = sentences(mapping, (), ())
+    assert tested == "nothing was run; layers were distinguished by the same name."
+
+
 def test_the_sentences_state_what_is_proven_tested_and_unknown():
     bare = certificate()
     assert bare.proven.startswith("each of 2 tensors was written once")

@@ -72,7 +72,7 @@ def test_validation_puts_the_best_weights_back(tmp_path):
         return next(scores)
 
     result = fit(model, val=data(20), metric=metric, epochs=5, patience=2, freeze="2", out=tmp_path, batch_size=64)
-    assert (result.best_epoch, result.stopped_early, len(result.history)) == (1, True, 4)
+    assert (result.best_epoch, result.stopped_early, len(result.history)) == (2, True, 4)
     assert torch.equal(model[7].weight, kept[1])
 
 
@@ -154,6 +154,58 @@ def test_logs_are_csv(tmp_path):
     assert "train_loss" in lines[0]
 
 
+def test_a_folder_with_a_run_is_not_replaced_unasked(tmp_path):
+    fit(mlp(), freeze="2", epochs=2, out=tmp_path)
+    checkpoint = (tmp_path / "checkpoint.json").read_bytes()
+    with pytest.raises(fl.DataError, match="holds a run already, which is not replaced") as error:
+        fit(mlp(), freeze="2", epochs=1, out=tmp_path)
+    assert "overwrite=True" in error.value.do
+    assert (tmp_path / "checkpoint.json").read_bytes() == checkpoint
+    with pytest.raises(fl.DataError, match="either resumed or overwritten"):
+        fit(mlp(), freeze="2", epochs=3, out=tmp_path, resume=tmp_path, overwrite=True)
+    assert len(fit(mlp(), freeze="2", epochs=3, out=tmp_path, resume=tmp_path).history) == 3
+    result = fit(mlp(), freeze="2", epochs=1, out=tmp_path, overwrite=True)
+    assert (len(result.history), result.cache.computed) == (1, 0)  # the cache in the folder is used
+
+
+def test_epochs_are_counted_from_1_in_all_that_is_written(tmp_path, capsys):
+    result = fit(mlp(), freeze="2", epochs=2, out=tmp_path, val=data(20), monitor=False, progress=True)
+    assert [epoch.epoch for epoch in result.history] == [1, 2]
+    told = capsys.readouterr().err
+    assert "epoch 1/2" in told
+    assert "epoch 2/2" in told
+    saved = json.loads((tmp_path / "checkpoint.json").read_text())
+    assert [epoch["epoch"] for epoch in saved["history"]] == [1, 2]
+    assert saved["best_epoch"] == result.best_epoch
+    lines = (tmp_path / "logs" / "version_0" / "metrics.csv").read_text().splitlines()
+    at = lines[0].split(",").index("epoch")
+    assert [line.split(",")[at] for line in lines[1:]] == ["1", "2"]
+
+
+def test_classification_leaves_a_confusion_matrix(tmp_path):
+    fit(mlp(), epochs=1, out=tmp_path / "a", val=data(20))
+    rows = [line.split(",") for line in (tmp_path / "a" / "confusion.csv").read_text().splitlines()]
+    assert rows[0][1:] == [row[0] for row in rows[1:]] == ["0", "1"]
+    assert sum(int(cell) for row in rows[1:] for cell in row[1:]) == 20
+    fit(mlp(), epochs=1, out=tmp_path / "b")
+    assert not (tmp_path / "b" / "confusion.csv").exists()
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_worker_processes_change_no_bit(tmp_path, cache):
+    options = {"freeze": "2", "epochs": 2, "batch_size": 16, "val": data(20)}
+    alone, helped = mlp(), mlp()
+    fit(alone, cache=cache and tmp_path / "a", **options)
+    fit(helped, cache=cache and tmp_path / "b", num_workers=2, **options)
+    assert all(map(torch.equal, alone.state_dict().values(), helped.state_dict().values()))
+
+
+def test_a_run_is_not_resumed_under_another_metric(tmp_path):
+    fit(mlp(), epochs=1, out=tmp_path, val=data(20), metric=["accuracy", "f1"])
+    with pytest.raises(fl.DataError, match="made with other settings"):
+        fit(mlp(), epochs=2, resume=tmp_path, val=data(20), metric="f1")
+
+
 def test_no_pickle_in_a_checkpoint(tmp_path):
     fit(mlp(), freeze="2", epochs=1, out=tmp_path, val=data(20))
     suffixes = {path.suffix for path in tmp_path.rglob("*") if path.is_file() and path.stat().st_size}
@@ -189,6 +241,8 @@ WRONG = {
     "epochs": ({"epochs": 0}, "epochs is not a "),
     "batch_size": ({"batch_size": 0}, "batch_size is not a "),
     "lr": ({"lr": float("nan")}, "lr is not a "),
+    "num_workers": ({"num_workers": -1}, "num_workers is not a "),
+    "overwrite": ({"overwrite": "yes"}, "overwrite is neither"),
     "patience": ({"patience": 3}, "patience is not usable"),
     "precision": ({"precision": "8"}, "precision is not usable"),
     "devices": ({"devices": 2}, "devices is not usable"),

@@ -63,3 +63,14 @@ def test_a_model_of_timm_decodes_images_as_it_was_trained(tmp_path):
     plain, _ = load_data(str(tmp_path), nn.Flatten())[0]
     assert tuple(plain.shape) == (3, 40, 48)
     assert float(plain.max()) == 1.0
+
+
+def test_images_of_different_sizes_ask_for_a_size(tmp_path):
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        for at in range(3):
+            Image.new("RGB", (20 + at, 30)).save(tmp_path / name / f"{at}.png")
+    with pytest.raises(fl.DataError, match="The images have different sizes, and the model does not say") as error:
+        load_data(str(tmp_path), nn.Identity())
+    assert "--size 224" in error.value.do
+    assert load_data(str(tmp_path), nn.Identity(), fl.data.CenterCrop(8))[0][0].shape == (3, 8, 8)

@@ -27,7 +27,7 @@ def test_records_go_to_the_folder_and_gradients_to_the_logs(tmp_path):
     assert steps(tmp_path / "health.jsonl") == [0, 10]
     logged = rows(tmp_path)
     assert [(row["epoch"], row["step"]) for row in logged if row["train_loss"]] == [
-        (str(at), str(3 * (at + 1))) for at in range(5)
+        (str(at), str(3 * at)) for at in range(1, 6)
     ]
     layers = [(row["step"], float(row["7/gradient_norm"])) for row in logged if row["7/gradient_norm"]]
     assert [step for step, _ in layers] == ["0", "10"]

@@ -46,11 +46,20 @@ def test_hints_are_json(ported):
     assert report.certificate.mapping[0].reason == "your hint"
     (folder / "hints.json").write_text('{"0": "hidden"}')
     port_to_file(
-        source, own(), to="", out=str(folder / "b.safetensors"), **{**GIVEN, "hints": str(folder / "hints.json")}
+        source, own(), to="", out=str(folder / "c.safetensors"), **{**GIVEN, "hints": str(folder / "hints.json")}
     )
     for wrong in ("{", "[1]", str(folder / "missing.json")):
         with pytest.raises(fl.DataError, match="Hints are a mapping from layers of the file to layers of the module"):
-            port_to_file(source, own(), to="", out=str(folder / "b.safetensors"), **{**GIVEN, "hints": wrong})
+            port_to_file(source, own(), to="", out=str(folder / "d.safetensors"), **{**GIVEN, "hints": wrong})
+
+
+@pytest.mark.parametrize("used", ["b.safetensors", "b.json", "b.certificate.json"])
+def test_files_that_are_there_are_not_replaced(ported, used):
+    folder = ported[2]
+    (folder / used).write_text("mine")
+    with pytest.raises(fl.DataError, match="exists already, and is not replaced"):
+        port_to_file(str(folder / "source.safetensors"), own(), to="", out=str(folder / "b.safetensors"), **GIVEN)
+    assert [path.read_text() for path in folder.glob("b.*")] == ["mine"]
 
 
 def test_weights_are_saved_as_safetensors(ported):

@@ -52,6 +52,8 @@ def test_a_run_is_loaded_with_its_classes_and_its_preparation(trained):
     stored = load_file(run / "model.safetensors")
     assert all(torch.equal(value, stored[name]) for name, value in loaded.model.state_dict().items())
     assert set(loaded.info["versions"]) == {"frostline", "torch"}
+    assert loaded.info["input"] == {"shape": [3, 24, 24], "dtype": "float32"}
+    assert 1 <= loaded.info["best_epoch"] <= loaded.info["epochs"] == 30
 
 
 def test_new_images_are_predicted_as_the_model_itself_does(trained):
@@ -63,6 +65,7 @@ def test_new_images_are_predicted_as_the_model_itself_does(trained):
     wanted = loaded.model(inputs).softmax(1)
     torch.testing.assert_close(torch.tensor([list(one.probabilities.values()) for one in found]), wanted)
     assert [one.label for one in found] == [loaded.classes[at] for at in wanted.argmax(1)]
+    assert fl.predict(loaded, images, batch_size=5, num_workers=2) == found
     assert np.mean([one.label in one.sample for one in found]) > 0.9
     loaded.model.train()  # dropout stays off all the same
     assert fl.predict(loaded, images, batch_size=5) == found

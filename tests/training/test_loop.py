@@ -85,23 +85,23 @@ def test_the_best_weights_are_put_back_and_a_tie_keeps_the_earlier():
     model, after_first = linear(), linear()
     run(after_first, epochs=2)
     progress = run(model, val=True, epochs=4, metric=scored(0.1, 0.7, 0.7, 0.2))
-    assert (progress.best_epoch, progress.best_score) == (1, pytest.approx(0.7))
+    assert (progress.best_epoch, progress.best_score) == (2, pytest.approx(0.7))
     assert torch.equal(model.weight, after_first.weight)
 
 
 def test_patience_counts_epochs_without_a_better_score():
     progress = run(linear(), val=True, epochs=9, patience=2, metric=scored(0.1, 0.3, 0.2, 0.2, 0.9))
-    assert (len(progress.history), progress.stopped_early, progress.best_epoch) == (4, True, 1)
+    assert (len(progress.history), progress.stopped_early, progress.best_epoch) == (4, True, 2)
 
 
 def test_a_score_that_is_not_finite_is_never_the_best():
     progress = run(linear(), val=True, epochs=3, metric=scored(0.1, math.nan, math.inf))
-    assert progress.best_epoch == 0
+    assert progress.best_epoch == 1
 
 
 def test_a_first_score_that_is_not_finite_is_beaten_by_any_finite_one():
     progress = run(linear(), val=True, epochs=3, metric=scored(math.nan, 0.1, 0.2))
-    assert progress.best_epoch == 2
+    assert progress.best_epoch == 3
 
 
 def test_a_validation_that_is_not_finite_is_kept_in_the_checkpoint_too(tmp_path):
@@ -114,7 +114,7 @@ def test_a_validation_that_is_not_finite_is_kept_in_the_checkpoint_too(tmp_path)
 
 def test_without_validation_the_last_weights_stay():
     progress = run(linear())
-    assert (progress.best_epoch, progress.best) == (2, {})
+    assert (progress.best_epoch, progress.best) == (3, {})
 
 
 def test_clipping_sees_the_gradients_before_every_step():
@@ -128,7 +128,7 @@ def test_a_loss_that_is_not_finite_stops_at_its_step():
     calls = iter([1.0, 1.0, 1.0, 1.0, math.nan])
     with pytest.raises(fl.DataError, match="not one finite number") as error:
         run(model, loss=lambda output, target: output.sum() * next(calls))
-    assert error.value.where == "epoch 1, step 1"
+    assert error.value.where == "epoch 2, step 2"
     assert model.weight.isfinite().all()
 
 
@@ -250,17 +250,64 @@ def test_a_watch_hears_every_loss_and_where_a_resumed_run_goes_on(tmp_path):
 def test_of_several_metrics_all_are_told_and_the_first_chooses():
     metrics = {"a": scored(0.1, 0.5, 0.3), "b": scored(0.9, 0.2, 0.8)}
     progress = run(linear(), val=True, metrics=metrics)
-    assert progress.best_epoch == 1
+    assert progress.best_epoch == 2
     assert [epoch.val_metric for epoch in progress.history] == [0.1, 0.5, 0.3]
     assert progress.history[1].val_metrics == {"a": 0.5, "b": 0.2}
     single = run(linear(), val=True, metric=scored(0.1, 0.5, 0.3))
-    assert [epoch.val_metrics for epoch in single.history] == [None] * 3
+    assert [epoch.val_metrics for epoch in single.history] == [{"metric": score} for score in (0.1, 0.5, 0.3)]
+    assert [epoch.epoch for epoch in single.history] == [1, 2, 3]
+
+
+def test_every_score_is_printed_and_logged_by_its_name(tmp_path, capsys):
+    fabric = make_fabric("32-true", 1, tmp_path)
+    settings = Settings(
+        make_loss("mse"), {"a": scored(0.5), "b": scored(0.25)}, 1, None, None, tmp_path, None, {}, True
+    )
+    model = linear()
+    optimizer = make_optimizer("sgd", model.parameters(), 0.1)
+    feeds = DatasetBatches(data(), 5), DatasetBatches(data(7), 4)
+    run_training(fabric, model, model, optimizer, None, *feeds, settings)
+    assert "epoch 1/1  train_loss" in (told := capsys.readouterr().err)
+    assert "val_a 0.5000  val_b 0.2500" in told
+    header, row = (tmp_path / "logs" / "version_0" / "metrics.csv").read_text().splitlines()
+    logged = dict(zip(header.split(","), row.split(","), strict=True))
+    assert (logged["epoch"], logged["val_a"], logged["val_b"]) == ("1", "0.5", "0.25")
+
+
+def test_the_confusion_matrix_is_that_of_the_best_epoch(tmp_path):
+    torch.manual_seed(0)
+    model, x = nn.Linear(3, 2), data(7).tensors[0]
+    labelled = TensorDataset(x, (x.sum(1) > 0).long())
+    counts = []
+
+    def metric(output, target):
+        counts.append(int((output.argmax(1) == 1).sum()))
+        return [0.1, 0.9, 0.2][len(counts) - 1]
+
+    settings = Settings(make_loss("cross_entropy"), {"own": metric}, 3, None, None, tmp_path, None, {}, False,
+                        confused=True, classes=["low", "high"])  # fmt: skip
+    optimizer = make_optimizer("sgd", model.parameters(), 5.0)
+    feeds = DatasetBatches(labelled, 4), DatasetBatches(labelled, 4)
+    run_training(make_fabric("32-true", 1, None), model, model, optimizer, None, *feeds, settings)
+    header, *rows = (tmp_path / "confusion.csv").read_text().splitlines()
+    assert header == "true \\ predicted,low,high"
+    assert [row.split(",")[0] for row in rows] == ["low", "high"]
+    assert sum(int(row.split(",")[2]) for row in rows) == counts[1]
+    assert sum(int(cell) for row in rows for cell in row.split(",")[1:]) == 7
+
+
+def test_a_new_run_in_a_folder_cannot_be_mistaken_for_the_old_one(tmp_path):
+    run(linear(), epochs=2, out=tmp_path)
+    calls = iter([1.0, math.nan])
+    with pytest.raises(fl.DataError, match="not one finite number"):
+        run(linear(), out=tmp_path, loss=lambda output, target: output.sum() * next(calls))
+    assert not (tmp_path / "checkpoint.json").exists()
 
 
 def test_without_a_metric_the_lowest_loss_of_validation_is_best():
     progress = run(linear(), val=True, lr=0.05)
     losses = [epoch.val_loss for epoch in progress.history]
-    assert progress.best_epoch == losses.index(min(losses))
+    assert progress.best_epoch == losses.index(min(losses)) + 1
     assert progress.best_score == -min(losses)
     assert [epoch.val_metric for epoch in progress.history] == [None] * 3
 
@@ -300,7 +347,7 @@ def test_weights_are_blamed_before_the_first_step_alone(at, text):
         run_training(make_fabric("32-true", 1, None), model, model, optimizer, None, DatasetBatches(data(), N), None,
                      settings)  # fmt: skip
     assert error.value.what.endswith(text)
-    assert error.value.where == "epoch 0, step 0"
+    assert error.value.where == "epoch 1, step 1"
 
 
 class Refusing(nn.Linear):

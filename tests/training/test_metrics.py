@@ -28,13 +28,14 @@ def test_accuracy_is_the_metric_of_classification_alone():
     assert make_metrics(None, "mse") == make_metrics(None, nn.MSELoss()) == {}
     assert make_metrics(max, "mse") == {"metric": max}
     assert list(make_metrics({"f1": "f1", "own": max}, "mse")) == ["f1", "own"]
+    assert make_metrics(["top3", "auroc"], "mse") == {"top3": "top3", "auroc": "auroc"}
 
 
-@pytest.mark.parametrize("metric", ["acuracy", 3, {"f1": None}])
+@pytest.mark.parametrize("metric", ["acuracy", 3, {"f1": None}, ["accuracy", "top"], "top0", [3]])
 def test_a_metric_is_a_known_name_or_a_callable(metric):
     with pytest.raises(fl.DataError, match="is not usable") as error:
         make_metrics(metric, "cross_entropy")
-    assert "'accuracy'" in error.value.do
+    assert "accuracy" in error.value.do
 
 
 def test_accuracy_leaves_out_labels_of_minus_100():
@@ -172,3 +173,63 @@ def test_texts_and_other_things_of_an_output_that_differ_are_those_of_the_first_
                for n, name, more in ((2, "a", None), (1, "b", ...))]  # fmt: skip
     collected(lambda o, t: seen.append(o) or 0.0, batches)
     assert (seen[0]["name"], seen[0]["more"], len(seen[0]["y"])) == ("a", None, 3)
+
+
+def test_top_k_is_that_of_scikit_learn():
+    from sklearn.metrics import top_k_accuracy_score
+
+    logits, labels = torch.randn(40, 6, generator=torch.Generator().manual_seed(0)), torch.arange(40) % 6
+    halves = [(logits[:15], labels[:15]), (logits[15:], labels[15:])]
+    for k in (1, 2, 5):
+        wanted = top_k_accuracy_score(labels, logits, k=k, labels=range(6))
+        assert collected(f"top{k}", halves) == pytest.approx(wanted)
+    assert collected("top1", halves) == pytest.approx(collected("accuracy", halves))
+    assert collected("top2", [(torch.eye(3), torch.tensor([2, -100, -100]))]) in (0.0, 1.0)
+    assert math.isnan(collected("top2", [(torch.eye(3), torch.full((3,), -100))]))
+    with pytest.raises(fl.DataError, match="The metric top7 needs more classes"):
+        collected("top7", halves)
+
+
+def test_auroc_is_that_of_scikit_learn():
+    from sklearn.metrics import roc_auc_score
+
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(60, 4, generator=generator).round(decimals=1)  # rounded: some are equal
+    labels = torch.arange(60) % 4
+    halves = [(logits[:31], labels[:31]), (logits[31:], labels[31:])]
+    wanted = roc_auc_score(labels, logits.double().softmax(1), multi_class="ovr")
+    assert collected("auroc", halves) == pytest.approx(wanted)
+    assert collected("auroc", [(logits, torch.eye(4)[labels])]) == pytest.approx(wanted)
+    truth = (torch.rand(60, 4, generator=generator) > 0.6).float()
+    assert collected("auroc", [(logits, truth)]) == pytest.approx(roc_auc_score(truth, logits))
+    one = (truth[:, 0], logits[:, :1])
+    wanted = roc_auc_score(*one)
+    assert collected("auroc", [(one[1], one[0])]) == pytest.approx(wanted)
+    assert collected("auroc", [(one[1][:, 0], one[0].long())]) == pytest.approx(wanted)
+
+
+def test_auroc_leaves_out_classes_that_are_not_there_and_ignored_labels():
+    logits = torch.tensor([[2.0, 1, 0], [0, 1, 0], [1, 3, 0], [9, 9, 9]])
+    assert collected("auroc", [(logits, torch.tensor([0, 1, 1, -100]))]) == 1.0
+    assert math.isnan(collected("auroc", [(logits, torch.zeros(4).long())]))
+
+
+def test_r2_is_that_of_scikit_learn():
+    from sklearn.metrics import r2_score
+
+    truth = torch.randn(30, 2, generator=torch.Generator().manual_seed(0))
+    found = truth + 0.3 * truth.flip(0)
+    assert collected("r2", [(found[:11], truth[:11]), (found[11:], truth[11:])]) == pytest.approx(
+        r2_score(truth, found)
+    )
+    assert collected("r2", [(found[:, :1], truth[:, 0])]) == pytest.approx(r2_score(truth[:, 0], found[:, 0]))
+    assert collected("r2", [(truth, truth)]) == 1.0
+    assert math.isnan(collected("r2", [(found, torch.ones(30, 2))]))
+    with pytest.raises(fl.DataError, match="R2 compares one number with one number"):
+        collected("r2", [(found, truth[:, 0])])
+
+
+def test_metrics_by_name_take_the_logits_of_any_form_of_output():
+    output = SimpleNamespace(logits=torch.eye(3), loss=None)
+    assert collected("auroc", [(output, torch.arange(3))]) == 1.0
+    assert collected("top2", [({"a": torch.eye(3)}, torch.arange(3))]) == 1.0

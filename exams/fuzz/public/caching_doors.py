@@ -143,7 +143,7 @@ INDEX_LISTS = Pool(
 
 _FILL: dict[str, Pool] = {
     "batch_size": s.COUNTS.optional(),
-    "num_workers": Pool(constants({"-": 0, "0": 0}), constants({"minus": -1, "None": None, "text": "2", "half": 0.5})),
+    "num_workers": s.NO_WORKERS,
     "progress": s.FLAGS.usual("False", "True"),
 }
 _ONCE: dict[str, Any] = {"moves": GENERATORS, "owner": "caching"}

@@ -15,7 +15,7 @@ from exams.fuzz.public.datasets import CLASSES, X
 from exams.fuzz.public.doors import GENERATORS, Door
 from exams.fuzz.public.layer_doors import SOURCES
 from exams.fuzz.public.pools import UNSET, Make, Pool, World, constants
-from exams.fuzz.public.run_doors import RUNS
+from exams.fuzz.public.run_doors import EXPORTS, RUNS
 from exams.fuzz.public.scalars import PATHS
 from frostline.cli.main import app
 
@@ -94,7 +94,8 @@ OUT = Pool({"new": lambda w: str(w.folder / "out")}, _PATHS)
 OPTIMIZER = _texts(**{UNSET: "", "sgd": "sgd", "unknown": "lion", "empty": ""})
 SCHEDULER = _texts(**{UNSET: "", "cosine": "cosine", "unknown": "warm", "empty": ""})
 PATIENCE = _texts(**{UNSET: "", "3": "3", "0": "0", "minus": "-1", "text": "x"})
-METRIC = _texts(**{UNSET: "", "f1": "f1", "unknown": "auroc", "empty": ""})
+METRIC = _texts(**{UNSET: "", "f1": "f1", "auroc": "auroc", "unknown": "f2", "numbers": "r2", "empty": ""})
+WORKERS = _texts(**{UNSET: "", "0": "0", "minus": "-1", "half": "0.5", "text": "x"})
 CLASS_WEIGHTS = _texts(**{
     UNSET: "", "balanced": "balanced", "three": "1,2,3", "minus": "1,-1,1", "nan": "nan,1,1", "text": "a,b", "empty": ""
 })  # fmt: skip
@@ -131,7 +132,7 @@ def _run(words: tuple[str, ...], values: dict[str, Any]) -> Any:
     return _checked(result, is_json="json" in values)
 
 
-_FLAGS = {"json", "resume", "no_cache", "heal", "yes", "list", "partial", "adapt"}
+_FLAGS = {"json", "resume", "no_cache", "heal", "overwrite", "yes", "list", "partial", "adapt"}
 
 
 def _checked(result: Any, *, is_json: bool) -> str:
@@ -195,6 +196,8 @@ DOORS: list[Door] = [
             "label_smoothing": SMOOTHING,
             "head": HEAD,
             **PICTURES,
+            "workers": WORKERS,
+            "overwrite": FLAG,
             "json": FLAG,
         },
         5,
@@ -228,7 +231,8 @@ DOORS: list[Door] = [
         },
         5,
     ),
-    door("predict", {"RUN": _as_texts(RUNS), "DATA": DATA, "batch_size": SIZES, "json": FLAG}, 2),
+    door("predict", {"RUN": _as_texts(RUNS), "DATA": DATA, "batch_size": SIZES, "workers": WORKERS, "json": FLAG}, 2),
+    door("export", {"RUN": _as_texts(RUNS), "out": _as_texts(EXPORTS), "data": DATA.optional(), "json": FLAG}, 5),
     door("cache ls", {"cache": ROOT, "json": FLAG}),
     door("cache verify", {"cache": ROOT, "json": FLAG}),
     door("cache purge", {"cache": ROOT, "recipe": RECIPE, "yes": FLAG, "json": FLAG}),

@@ -13,7 +13,8 @@ from exams.fuzz.public.pools import Make, Pool, World
 from exams.fuzz.public.scalars import PATHS
 from frostline.recipes.save import save_model
 
-_FACTS: dict[str, Any] = {"model": f"{networks.__name__}:mlp", "classes": ["a", "b"], "best_epoch": 0}
+_FACTS: dict[str, Any] = {"model": f"{networks.__name__}:mlp", "classes": ["a", "b"], "best_epoch": 1,
+                          "input": {"shape": [networks.D], "dtype": "float32"}}  # fmt: skip
 
 
 def _run(**changes: Any) -> Make:
@@ -44,15 +45,25 @@ RUNS = Pool(
         "odd images": _run(images=[1]),
         "classes of numbers": _run(classes=3),
         "torn weights": _without_weights,
+        "odd input": _run(input={"shape": "many"}),
         **PATHS,
     },
 )
+SAMPLES = Pool(FILES.sane, {**FILES.odd, **IMAGES.sane, **IMAGES.odd})
+EXPORTS = Pool({"torch": lambda w: w.folder / "new.pt2"}, {"no format": lambda w: w.folder / "new.pt", **PATHS})
 DOORS: list[Door] = [
     function("load", fl.load, {"run": RUNS}, moves=GENERATORS),
     function(
         "predict",
         fl.predict,
-        {"run": RUNS, "data": Pool(FILES.sane, {**FILES.odd, **IMAGES.sane, **IMAGES.odd}), "batch_size": s.COUNTS},
+        {"run": RUNS, "data": SAMPLES, "batch_size": s.COUNTS, "num_workers": s.NO_WORKERS},
         moves=GENERATORS,
+    ),
+    function(
+        "export",
+        fl.export,
+        {"run": RUNS, "path": EXPORTS, "data": SAMPLES.optional()},
+        moves=GENERATORS,
+        cost=5,
     ),
 ]

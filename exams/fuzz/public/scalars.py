@@ -189,6 +189,8 @@ PATHS: dict[str, Make] = {
 FOLDERS = Pool({"new": lambda w: w.folder / "new"}, {k: v for k, v in PATHS.items() if k != "None"}).usual(
     "new", "text"
 )
+# Processes are slow to start: none is the usual, and every other value is odd.
+NO_WORKERS = Pool(constants({"-": 0, "0": 0}), constants({"minus": -1, "None": None, "text": "2", "half": 0.5}))
 OUTS = Pool({"new": lambda w: w.folder / "new"}, PATHS).optional()
 
 DEVICES = Pool(

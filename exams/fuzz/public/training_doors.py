@@ -143,6 +143,8 @@ _FIT: dict[str, Pool] = {
         constants({"heal": "heal", "text": "on", "None": None, "number": 3, "list": []}),
     ),
     "example": EXAMPLES.optional(),
+    "num_workers": s.NO_WORKERS,
+    "overwrite": s.FLAGS.usual("False", "True"),
 }
 DOORS: list[Door] = [
     function("fit", fl.fit, _FIT, on_success=TRAINED, also={"freeze": ANYTHING}, on_error=TRAINED, cost=3),

@@ -34,6 +34,7 @@ Size = Annotated[int | None, typer.Option(help="Images: resize and cut to square
 Mean = Annotated[str | None, typer.Option(help="Images: mean of red, green, blue; default: ImageNet's.")]
 Std = Annotated[str | None, typer.Option(help="Images: standard deviation of red, green, blue.")]
 Freeze = Annotated[str | None, typer.Option(help="Freeze through this layer; default: all but the new head.")]
+Workers = Annotated[int, typer.Option("--workers", help="Processes that read and decode samples.")]
 CacheFolder = Annotated[str, typer.Option("--cache", help="The cache folder.")]
 
 
@@ -78,15 +79,19 @@ def fit(
     optimizer: Annotated[str, typer.Option(help="adamw, adam, sgd or rmsprop.")] = "adamw",
     scheduler: Annotated[str | None, typer.Option(help="cosine, linear or step; default: a constant rate.")] = None,
     patience: Annotated[int | None, typer.Option(help="Stop after so many epochs without improvement.")] = None,
-    metric: Annotated[str, typer.Option(help="accuracy or f1; it chooses the best epoch.")] = "accuracy",
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(help="accuracy (the default), f1, top5, auroc; several times: the first chooses the best epoch."),
+    ] = None,
     class_weights: Annotated[
-        str | None, typer.Option(help="balanced (by the counts in DATA), or one number per class: 1,2,0.5.")
+        str | None, typer.Option(help="balanced (by counts of the training samples), or one per class: 1,2,0.5.")
     ] = None,
     label_smoothing: Annotated[float, typer.Option(help="Share of probability spread over all classes.")] = 0.0,
     head: Annotated[str | None, typer.Option(help="Name of the output layer, where it cannot be found.")] = None,
-    size: Size = None, mean: Mean = None, std: Std = None,
-    out: Annotated[str, typer.Option(help="Where model, logs and cache go.")] = "frostline-out",
+    size: Size = None, mean: Mean = None, std: Std = None, workers: Workers = 0,
+    out: Annotated[str, typer.Option(help="Where model, logs and cache go: a new folder.")] = "frostline-out",
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out; its cache stays.")] = False,
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Train uncached, for comparison.")] = False,
     heal: Annotated[bool, typer.Option("--heal", help="Treat what keeps the model from learning first.")] = False,
     certificate: CertificateFile = None, as_json: Json = False,
@@ -110,7 +115,8 @@ def fit(
             built, dataset, val_data, name=model, weights=weights, freeze=freeze, val_share=val_share, epochs=epochs,
             batch_size=batch_size, lr=lr, seed=seed, out=Path(out), cache=not no_cache,
             resume=resume, heal=heal, certificate=certificate, optimizer=optimizer, scheduler=scheduler,
-            patience=patience, metric=metric, class_weights=class_weights, label_smoothing=label_smoothing, head=head,
+            patience=patience, metric=metric or ["accuracy"], class_weights=class_weights,
+            label_smoothing=label_smoothing, head=head, num_workers=workers, overwrite=overwrite,
         )  # fmt: skip
         show(result, result.text(), as_json=as_json)
 
@@ -119,7 +125,7 @@ def fit(
 def predict(
     run: Annotated[str, typer.Argument(help="The folder of a run: what --out named.")],
     data: Annotated[str, typer.Argument(help="An image, a folder of images; or .npz / .safetensors.")],
-    batch_size: int = 64, as_json: Json = False,
+    batch_size: int = 64, workers: Workers = 0, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Predict the classes of new samples; one CSV row each: sample, label, probabilities."""
     from frostline.recipes.predict import load
@@ -127,9 +133,26 @@ def predict(
 
     with errors_in_four_parts(as_json=as_json):
         loaded = load(run)
-        found = predicted(loaded, data, batch_size=batch_size)
+        found = predicted(loaded, data, batch_size=batch_size, num_workers=workers)
         rows = [(one.sample, one.label, *(f"{p:.6f}" for p in one.probabilities.values())) for one in found]
         show({"predictions": found}, csv_text([("sample", "label", *loaded.classes), *rows]), as_json=as_json)
+
+
+@app.command()
+def export(
+    run: Annotated[str, typer.Argument(help="The folder of a run: what --out of fit named.")],
+    out: Annotated[
+        str | None, typer.Option(help="The new file: .pt2 for torch.export or .onnx; default: model.pt2 in RUN.")
+    ] = None,
+    data: Annotated[str | None, typer.Option(help="Samples to compare on; default: noise.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Write a trained model as a file for torch.export or ONNX, its BatchNorms folded, and compare the two."""
+    from frostline.recipes.export import export as exported
+
+    with errors_in_four_parts(as_json=as_json):
+        result = exported(run, as_path("frostline export", "RUN", run) / "model.pt2" if out is None else out, data=data)
+        show(result, str(result), as_json=as_json)
 
 
 @app.command()
@@ -183,7 +206,7 @@ def port(
         str | None, typer.Option("--verify", help="A .npz file: inputs, and the source network's outputs for them.")
     ] = None,
     partial: Annotated[bool, typer.Option("--partial", help="Allow unassigned layers on both sides.")] = False,
-    adapt: Annotated[bool, typer.Option("--adapt", help="Set epsilon and momentum to the values of the file.")] = False,
+    adapt: Annotated[bool, typer.Option("--adapt", help="Set epsilon, dropout, ... as in the file.")] = False,
     hints: Annotated[str | None, typer.Option(help="JSON: layer of the file to layer of the module.")] = None,
     key: Annotated[str | None, typer.Option(help="The entry of the file with the weights, if it has several.")] = None,
     is_list: Annotated[bool, typer.Option("--list", help="List the tensors of the file.")] = False,

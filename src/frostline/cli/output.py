@@ -55,7 +55,7 @@ def errors_in_four_parts(*, as_json: bool) -> Generator[None]:
             "what": "Interrupted.",
             "where": "the running command",
             "received": "Ctrl-C or SIGTERM",
-            "do": "run the same command again: shards of the cache that were finished are kept and not computed again.",
+            "do": "run the same command again, fit with --resume: finished epochs and shards of the cache are kept.",
         }
         if as_json:
             sys.stdout.write(json.dumps({"error": parts}, indent=1) + "\n")

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from frostline.core.errors import CacheError
+from frostline.core.errors import CacheError, DataError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
@@ -104,6 +104,23 @@ def publish_new(path: Path, chunks: Iterable[bytes | memoryview]) -> bool:
             call(os.replace, temporary, path)
         _sync_folder(path.parent)
         return True
+
+
+def check_new(path: Path, option: str, *, others: str = "or remove the file first") -> None:
+    """Raise if something stands where a new file is to be written: results are never replaced silently.
+
+    Args:
+        path: Of the file.
+        option: The argument or option that names it.
+        others: What else the reader can do than to pass another path.
+    """
+    with disk_errors("look at", path):
+        is_used = status(path) is not None
+    if is_used:
+        raise DataError(
+            what="A file of this name exists already, and is not replaced.", where=option, received=str(path),
+            do=f"pass another path; {others}.",
+        )  # fmt: skip
 
 
 def write_json(path: Path, value: Any) -> None:

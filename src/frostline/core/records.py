@@ -90,7 +90,7 @@ class ReuseSummary:
 
 @dataclass(frozen=True)
 class Epoch:
-    """One line of a training history. Losses are means over samples; `elapsed_s` is this epoch's own time.
+    """One line of a training history, counted from 1. Losses are means over samples; `elapsed_s` is its own time.
 
     `val_metric` chooses the best epoch; of several metrics it is the first, and `val_metrics` holds all by name.
     """
@@ -146,7 +146,7 @@ class FitResult:
 
     Attributes:
         history: One record per epoch, in order; a resumed run includes the epochs before the interruption.
-        best_epoch: The epoch whose weights the model now has (the last one without validation data).
+        best_epoch: The epoch whose weights the model now has (the last one without validation data), counted from 1.
         stopped_early: True if `patience` ran out.
         timings: Where the time went.
         cache: Cache figures of the training data, or None if nothing was cached.

@@ -14,6 +14,7 @@ from frostline.core.io import make_folder, write_atomic
 from frostline.data import Arrays
 
 _TEST_SHARE = 0.3
+_SIDE, _PLACED_SIDE = 32, 20  # pixels of a field, and of a scan that is put anywhere in it
 
 
 def load_digits_task(digits: range) -> tuple[Arrays, Arrays]:
@@ -21,16 +22,41 @@ def load_digits_task(digits: range) -> tuple[Arrays, Arrays]:
 
     The held-out share is chosen once, the same in every run, and is used for nothing but the final accuracy.
     """
+    train, test = _scans(digits, _SIDE)
+    return Arrays(*train), Arrays(*test)
+
+
+def load_placed_task(digits: range, copies: int = 1) -> tuple[Arrays, Arrays]:
+    """As `load_digits_task`, but enlarged to 20x20 and put at a place of the (1, 32, 32) field that is drawn once.
+
+    Args:
+        digits: The classes.
+        copies: How often each training image occurs, at a place of its own.
+    """
+    generator = torch.Generator().manual_seed(digits.start)
+    tasks: list[Arrays] = []
+    for (images, labels), count in zip(_scans(digits, _PLACED_SIDE), (copies, 1), strict=True):
+        images, labels = images.repeat(count, 1, 1, 1), labels.repeat(count)
+        fields = torch.zeros(len(images), 1, _SIDE, _SIDE)
+        places = torch.randint(_SIDE - _PLACED_SIDE + 1, (len(images), 2), generator=generator).tolist()
+        for field, image, (top, left) in zip(fields, images, places, strict=True):
+            field[:, top : top + _PLACED_SIDE, left : left + _PLACED_SIDE] = image
+        tasks.append(Arrays(fields, labels))
+    return tasks[0], tasks[1]
+
+
+def _scans(digits: range, side: int) -> tuple[tuple[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]:
+    """(images (N, 1, side, side), labels (N,)) to train on, and held out."""
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
     scans: Any = load_digits()
     chosen = np.isin(scans.target, list(digits))
     images = torch.tensor(scans.images[chosen, None] / 16, dtype=torch.float32)
-    images = F.interpolate(images, size=(32, 32), mode="bilinear", align_corners=False)
+    images = F.interpolate(images, size=(side, side), mode="bilinear", align_corners=False)
     labels = torch.tensor(scans.target[chosen] - digits.start)
     train, test = train_test_split(np.arange(len(labels)), test_size=_TEST_SHARE, random_state=0, stratify=labels)
-    return Arrays(images[train], labels[train]), Arrays(images[test], labels[test])
+    return (images[train], labels[train]), (images[test], labels[test])
 
 
 def accuracy(model: nn.Module, test: Arrays) -> float:

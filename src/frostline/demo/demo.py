@@ -10,6 +10,8 @@ import copy
 import sys
 import time
 from pathlib import Path
+from statistics import median
+from typing import Any
 
 import torch
 from torch import nn
@@ -18,9 +20,9 @@ from frostline.core.io import make_folder, write_json
 from frostline.core.records import FitResult
 from frostline.core.timing import timed
 from frostline.data import Arrays
-from frostline.demo.data import accuracy, few_per_class, load_digits_task, save_arrays
+from frostline.demo.data import accuracy, few_per_class, load_placed_task, save_arrays
 from frostline.demo.foreign_weights import run_port_act
-from frostline.demo.reuse_tables import DataRow, DemoResult, TimeRow
+from frostline.demo.reuse_tables import DataRow, DemoResult, ShareRow, TimeRow
 from frostline.demo.sick_network import run_health_act
 from frostline.recipes.fit import fit
 from frostline.recipes.reuse import reuse
@@ -30,6 +32,9 @@ from frostline.transfer import freeze, replace_head
 SEEDS = (0, 1, 2)
 EPOCHS = {5: 40, 20: 20, None: 16}  # the same for both sides; None: all images
 _BODY = "body"
+_CUTS = {2: "body.3", 4: "body.7", 6: "body.11"}  # after so many convolutions
+_CUT_EPOCHS = 4
+_COPIES = 3  # of the source's images, each at a place of its own
 _LR = 2e-3
 
 
@@ -83,41 +88,42 @@ def _run(out: Path) -> DemoResult:
     started = time.perf_counter()
     make_folder(out)
     health = run_health_act(out / "health", _say)
-    source, (task, test) = load_digits_task(range(5)), load_digits_task(range(5, 10))
+    (source, _), (task, test) = load_placed_task(range(5), _COPIES), load_placed_task(range(5, 10))
     _say("Training the source network on digits 0-4")
-    pretrained = _pretrain(*source)
+    pretrained = _pretrain(source)
     weights = save_model(pretrained, out / "pretrained", {"model": "frostline.demo.demo:build"})
     save_arrays(out / "digits-5-9.npz", task)
     rows, scratch = _compare_by_data(weights, task, test, out / "features")
-    times, model, difference, frozen_share = _compare_by_time(weights, task, test, scratch, rows[-1].scratch[0], out)
+    times, model, difference = _compare_by_time(weights, task, test, scratch, rows[-1].scratch[0], out)
+    shares = _compare_by_share(weights, task, out / "shares")
     saved = save_model(
         model, out / "model", {"model": "frostline.demo.demo:build", "classes": list(task.classes or ())}
     )
     ported = run_port_act(_say)
     total_s = time.perf_counter() - started
     result = DemoResult(
-        health, ported, tuple(rows), tuple(times), difference, frozen_share, total_s, str(out), str(weights), str(saved)
+        health, ported, tuple(rows), tuple(times), shares, difference, total_s, str(out), str(weights), str(saved)
     )
     write_json(out / "result.json", result.as_json())
     return result
 
 
-def _pretrain(train: Arrays, test: Arrays) -> nn.Module:
+def _pretrain(train: Arrays) -> nn.Module:
     torch.manual_seed(0)
     model = DigitNet()
-    fit(model, train, test, epochs=8, lr=_LR, cache=False, progress=False)
+    fit(model, train, epochs=8, lr=_LR, cache=False, progress=False)
     return model
 
 
-def _new(weights: Path, seed: int, *, is_reused: bool) -> nn.Module:
-    """A fresh network; reused: with the source's lower layers, frozen, and a new head."""
+def _new(weights: Path, seed: int, *, is_reused: bool, frozen: str = _BODY) -> nn.Module:
+    """A fresh network; reused: with the source's convolutions, frozen through a layer, and a new head."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = DigitNet()
         if is_reused:
             reuse(weights, model, through=_BODY)
             replace_head(model, 5)
-            freeze(model, _BODY)
+            freeze(model, frozen)
     return model
 
 
@@ -143,13 +149,14 @@ def _compare_by_data(weights: Path, task: Arrays, test: Arrays, features: Path) 
 
 def _compare_by_time(
     weights: Path, task: Arrays, test: Arrays, scratch: FitResult, scratch_accuracy: float, out: Path
-) -> tuple[list[TimeRow], nn.Module, float, float]:
+) -> tuple[list[TimeRow], nn.Module, float]:
     _say("The same run, uncached and cached")
     epochs = EPOCHS[None]
     uncached = _new(weights, 0, is_reused=True)
     cached = copy.deepcopy(uncached)
     plain = fit(uncached, task, epochs=epochs, lr=_LR, seed=0, cache=False, progress=False)
-    fast = fit(cached, task, epochs=epochs, lr=_LR, seed=0, cache=True, out=out / "run", progress=False)
+    fast = fit(cached, task, epochs=epochs, lr=_LR, seed=0, cache=True, out=out / "run", overwrite=True,
+               progress=False)  # fmt: skip
     difference = max(
         float((a - b).detach().abs().max()) for a, b in zip(uncached.parameters(), cached.parameters(), strict=True)
     )
@@ -158,21 +165,36 @@ def _compare_by_time(
         TimeRow.of("reused, frozen, uncached", accuracy(uncached, test), plain),
         TimeRow.of("reused, frozen, cached", accuracy(cached, test), fast),
     ]
-    return rows, cached, difference, _frozen_share(cached, task)
+    return rows, cached, difference
 
 
-def _frozen_share(model: nn.Module, task: Arrays) -> float:
-    """Share of the forward time that is frozen: the better of three."""
-    model.eval()
-    images = task.inputs[:256].to(next(model.parameters()).device)
+def _compare_by_share(weights: Path, task: Arrays, features: Path) -> tuple[ShareRow, ...]:
+    """The same epochs with and without a cache, frozen ever higher."""
+    _say("Uncached and cached, frozen through two, four and six convolutions")
+    rows: list[ShareRow] = []
+    for count, layer in _CUTS.items():
+        epochs_s: list[float] = []
+        for cache in (False, features):
+            model = _new(weights, 0, is_reused=True, frozen=layer)
+            done = fit(model, task, epochs=_CUT_EPOCHS, lr=_LR, seed=0, cache=cache, progress=False)
+            epochs_s.append(done.timings.epochs_s / _CUT_EPOCHS)
+        rows.append(ShareRow(count, _frozen_share(_new(weights, 0, is_reused=True), layer, task), *epochs_s))
+    return tuple(rows)
+
+
+def _frozen_share(model: nn.Module, layer: str, task: Arrays) -> float:
+    """Share of the forward time that is spent up to a layer of the body: the middle of five."""
+    body: Any = model.get_submodule(_BODY)
+    cut = int(layer.rpartition(".")[2]) + 1
+    lower, upper = nn.Sequential(*list(body)[:cut]), nn.Sequential(*list(body)[cut:], model.get_submodule("head"))
+    images = task.inputs[:256]
     shares: list[float] = []
     with torch.no_grad():
-        for _ in range(3):
-            features = model.get_submodule(_BODY)(images)
-            frozen_s = timed(lambda: model.get_submodule(_BODY)(images))
-            head_s = timed(lambda features=features: model.get_submodule("head")(features))
-            shares.append(frozen_s / (frozen_s + head_s))
-    return max(shares)
+        for _ in range(5):
+            features = lower(images)
+            frozen_s, rest_s = timed(lambda: lower(images)), timed(lambda features=features: upper(features))
+            shares.append(frozen_s / (frozen_s + rest_s))
+    return median(shares)
 
 
 def _say(text: str) -> None:

@@ -76,7 +76,8 @@ def _train(
     name: str, model: nn.Module, train: Arrays, test: Arrays, epochs: int, out: Path, *, monitor: bool | str = True
 ) -> tuple[Course, FitResult]:
     folder = out / name.replace(" ", "-")
-    result = fit(model, train, epochs=epochs, cache=False, out=folder, monitor=monitor, seed=_SEED, progress=False)
+    result = fit(model, train, epochs=epochs, cache=False, out=folder, monitor=monitor, seed=_SEED, progress=False,
+                 overwrite=True)  # fmt: skip
     steps = result.healing_steps + epochs * _steps_per_epoch(train)
     gradients = _first_gradients(max(folder.glob("health*.jsonl"), key=lambda path: path.stat().st_mtime_ns))
     loss, elapsed_s = result.history[-1].train_loss, result.timings.total_s

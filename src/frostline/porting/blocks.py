@@ -1,4 +1,4 @@
-"""Exact building blocks of other frameworks that PyTorch lacks: SAME padding and what follows from it, older functions.
+"""Layers and functions of other frameworks that PyTorch lacks, for modules into which weights are ported.
 
 Legend: B batch, C channels, S spatial axes, T time, I inputs, H hidden units.
 """
@@ -26,10 +26,10 @@ def pad_same(
     x: Tensor, kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int], value: float = 0.0, *,
     at_start: bool = False,
 ) -> Tensor:  # fmt: skip
-    """A value (B, C, S...) padded as `SAME` does: each axis gives one output for each `stride` values.
+    """A value (B, C, S...) with `SAME` padding: the layer after it gives ceil(S / stride) outputs along each axis.
 
-    What cannot be split evenly stands after the data, or before it if `at_start` (`SAME_LOWER` of ONNX); how much that
-    is depends on the size of the input.
+    The padding depends on the size of the input. If it is odd, the additional value is after the data, or before it if
+    `at_start` (`SAME_LOWER` of ONNX).
 
     References:
         TensorFlow, "Notes on padding", https://www.tensorflow.org/api_docs/python/tf/nn#notes_on_padding_2
@@ -53,7 +53,7 @@ class _SamePad(nn.Module):
         self.dilation, self.value = _sizes(dilation, self.axes), value
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, S...) with the padding that the layer after it needs."""
+        """Pad (B, C, S...)."""
         return pad_same(x, self.kernel_size, self.stride, self.dilation, self.value)
 
     def extra_repr(self) -> str:
@@ -68,13 +68,13 @@ class SamePad1d(_SamePad):
 
 
 class SamePad2d(_SamePad):
-    """`SAME` padding before a convolution or pooling of the same kernel, stride and dilation, which then pads nothing.
+    """`SAME` padding before a convolution or pooling layer that has no padding of its own.
 
     Args:
-        kernel_size: Of the layer after it.
-        stride: Of the layer after it.
-        dilation: Of the layer after it.
-        value: What is filled in; `-math.inf` before a maximum.
+        kernel_size: The kernel size of the layer after it.
+        stride: The stride of the layer after it.
+        dilation: The dilation of the layer after it.
+        value: The value of the padding; `-math.inf` before max pooling.
 
     Example:
         >>> import torch
@@ -110,7 +110,7 @@ class _SamePool(nn.Module):
         if not self.is_mean:
             return pooled
         counted = pad_same(torch.ones_like(x[:1, :1]), self.kernel_size, self.stride, ones)
-        return pooled / self.pool(counted, self.kernel_size, self.stride)  # the padding is not part of the mean
+        return pooled / self.pool(counted, self.kernel_size, self.stride)  # the padding does not count in the mean
 
     def extra_repr(self) -> str:
         """The sizes."""
@@ -118,58 +118,58 @@ class _SamePool(nn.Module):
 
 
 class SameMaxPool1d(_SamePool):
-    """Largest values with `SAME` padding, over one axis."""
+    """Max pooling with `SAME` padding over one axis."""
 
     axes, pool, is_mean = 1, staticmethod(F.max_pool1d), False
 
 
 class SameMaxPool2d(_SamePool):
-    """Largest values with `SAME` padding, over two axes.
+    """Max pooling with `SAME` padding over two axes.
 
     Args:
-        kernel_size: Of the window.
-        stride: As large as the window by default.
+        kernel_size: The size of the window.
+        stride: The stride; the size of the window by default.
     """
 
     axes, pool, is_mean = 2, staticmethod(F.max_pool2d), False
 
 
 class SameMaxPool3d(_SamePool):
-    """Largest values with `SAME` padding, over three axes."""
+    """Max pooling with `SAME` padding over three axes."""
 
     axes, pool, is_mean = 3, staticmethod(F.max_pool3d), False
 
 
 class SameAvgPool1d(_SamePool):
-    """Means with `SAME` padding, over one axis; the padding is not counted."""
+    """Average pooling with `SAME` padding over one axis; the padding does not count."""
 
     axes, pool, is_mean = 1, staticmethod(F.avg_pool1d), True
 
 
 class SameAvgPool2d(_SamePool):
-    """Means with `SAME` padding, over two axes; the padding is not counted.
+    """Average pooling with `SAME` padding over two axes; the padding does not count.
 
     Args:
-        kernel_size: Of the window.
-        stride: As large as the window by default.
+        kernel_size: The size of the window.
+        stride: The stride; the size of the window by default.
     """
 
     axes, pool, is_mean = 2, staticmethod(F.avg_pool2d), True
 
 
 class SameAvgPool3d(_SamePool):
-    """Means with `SAME` padding, over three axes; the padding is not counted."""
+    """Average pooling with `SAME` padding over three axes; the padding does not count."""
 
     axes, pool, is_mean = 3, staticmethod(F.avg_pool3d), True
 
 
 class CropTransposed(nn.Module):
-    """The rim of a transposed convolution without padding cut off, as `SAME` does.
+    """Crops the output of a transposed convolution without padding as `SAME` does.
 
     Args:
-        kernel_size: Of the transposed convolution before it, whose `padding` is 0. Where the kernel is smaller than the
-            stride, its `output_padding` is what is missing: `stride - kernel_size`.
-        stride: Of the transposed convolution before it.
+        kernel_size: The kernel size of the transposed convolution before it, whose `padding` is 0. If the kernel is
+            smaller than the stride, its `output_padding` is `stride - kernel_size`.
+        stride: The stride of the transposed convolution before it.
 
     Example:
         >>> import torch
@@ -183,7 +183,7 @@ class CropTransposed(nn.Module):
         self.kernel_size, self.stride = kernel_size, stride
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, S...), where each S is (n - 1) * stride + max(kernel, stride), to n * stride."""
+        """Crop (B, C, S...): each S is (n - 1) * stride + max(kernel, stride), and becomes n * stride."""
         axes = x.ndim - 2
         sizes = zip(_sizes(self.kernel_size, axes), _sizes(self.stride, axes), strict=True)
         for axis, (kernel, stride) in enumerate(sizes, start=2):
@@ -197,7 +197,7 @@ class CropTransposed(nn.Module):
 
 
 class OldHardSigmoid(nn.Module):
-    """The hard sigmoid of Keras 2: 0.2 x + 0.5, between 0 and 1; that of PyTorch and Keras 3 has a slope of 1/6."""
+    """The hard sigmoid of Keras 2: 0.2 x + 0.5, clamped to [0, 1]; in PyTorch and Keras 3 the slope is 1/6."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Element by element."""
@@ -205,21 +205,21 @@ class OldHardSigmoid(nn.Module):
 
 
 def over_steps(layer: nn.Module, x: Tensor, mask: Tensor, *, has_zeros: bool = False) -> Tensor:
-    """The outputs (B, T, H) of a recurrent layer that passes over steps that do not count, as those of Keras do.
+    """The outputs (B, T, H) of a recurrent layer that skips padded steps, as the layers of Keras do.
 
-    At such a step the layer gives what it gave at the step before it; zeros at the first.
+    The output at a padded step is that of the step before it, or zeros if there is none.
 
     Args:
-        layer: With the batch on the first axis, and one layer; both directions side by side.
-        x: (B, T, I).
-        mask: (B, T), true where a step counts.
-        has_zeros: Whether it gives zeros at the other steps.
+        layer: A recurrent module with `batch_first=True` and one layer, in one or both directions.
+        x: The inputs (B, T, I).
+        mask: (B, T), true at steps that count.
+        has_zeros: Whether the outputs at padded steps are zeros instead.
     """
     counts = mask.sum(1)
-    order = (~mask).to(torch.uint8).argsort(dim=1, stable=True)  # steps that count come first
+    order = (~mask).to(torch.uint8).argsort(dim=1, stable=True)  # indices that move steps that count to the front
     x = x.gather(1, order.unsqueeze(-1).expand_as(x))
     is_both = bool(getattr(layer, "bidirectional", False))
-    if is_both:  # the way back has to begin at the last step that counts
+    if is_both:  # the backward direction has to begin at the last step that counts
         packed = nn.utils.rnn.pack_padded_sequence(x, counts.clamp(min=1).cpu(), True, enforce_sorted=False)
         made = nn.utils.rnn.pad_packed_sequence(layer(packed)[0], True, total_length=x.shape[1])[0]
     else:
@@ -236,25 +236,25 @@ def over_steps(layer: nn.Module, x: Tensor, mask: Tensor, *, has_zeros: bool = F
 
 
 def last_of_steps(layer: nn.Module, x: Tensor, mask: Tensor) -> Tensor:
-    """What a recurrent layer of both directions (B, 2 H) gives at the end of each, as `over_steps`."""
+    """The last outputs of both directions (B, 2 H) of a recurrent layer that skips padded steps, as `over_steps`."""
     ahead, back = over_steps(layer, x, mask).chunk(2, -1)
     return torch.cat([ahead[:, -1], back[:, 0]], -1)
 
 
 def mean_of_steps(x: Tensor, mask: Tensor, *, keepdim: bool = False) -> Tensor:
-    """The mean over the steps (B, T) of a sequence (B, T, C) that count."""
+    """The mean of a sequence (B, T, C) over the steps that count in the mask (B, T)."""
     counts = mask.unsqueeze(-1)
     return x.where(counts, 0).sum(1, keepdim=keepdim) / counts.sum(1, keepdim=keepdim)
 
 
 class ResetBeforeGRU(nn.Module):
-    """A GRU whose reset gate acts before the product with the state (`reset_after=False`), which `nn.GRU` is not.
+    """A GRU whose reset gate acts before the product with the state (`reset_after=False`), unlike `nn.GRU`.
 
     Args:
-        input_size: I.
-        hidden_size: H.
-        hard_sigmoid: Gates by the hard sigmoid of Keras 2, its default until 2.2, instead of the sigmoid.
-        state_bias: A second bias, `bias_hh`, as files of ONNX have it; it is added to the first.
+        input_size: The number of inputs I.
+        hidden_size: The number of hidden units H.
+        hard_sigmoid: Whether the gates use the hard sigmoid of Keras 2, its default until 2.2, instead of the sigmoid.
+        state_bias: Whether there is a second bias, `bias_hh`, as in ONNX files; it is added to the first.
 
     References:
         Cho et al., "Learning Phrase Representations using RNN Encoder-Decoder", 2014, equation 8.
@@ -273,7 +273,7 @@ class ResetBeforeGRU(nn.Module):
         self.gate: Callable[[Tensor], Tensor] = OldHardSigmoid() if hard_sigmoid else nn.Sigmoid()
 
     def forward(self, x_BTI: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, T, I) to the outputs (B, T, H) and the last state (B, H)."""
+        """Return the outputs (B, T, H) and the last state (B, H) for inputs (B, T, I)."""
         state = x_BTI.new_zeros(len(x_BTI), self.hidden_size)
         weight_zr, weight_n = self.weight_hh.split((2 * self.hidden_size, self.hidden_size))
         bias = self.bias if self.bias_hh is None else self.bias + self.bias_hh
@@ -292,16 +292,16 @@ class ResetBeforeGRU(nn.Module):
 
 
 class WideAttention(nn.Module):
-    """Attention whose heads are together not as wide as its input, or whose values have a width of their own.
+    """Attention with any width of its heads, as in Keras; the width of values may differ from that of keys.
 
-    `nn.MultiheadAttention` splits the width of its input among the heads; Keras gives each head a width.
+    In `nn.MultiheadAttention` the widths of all heads add up to the width of the input.
 
     Args:
-        sizes: The width of queries, keys, values and outputs, or of all four.
-        num_heads: How many heads there are.
-        key_size: The width of queries and keys in a head.
-        value_size: The width of values in a head; `key_size` by default.
-        bias: Whether the four products have one.
+        sizes: The widths of queries, keys, values and outputs, or one width for all four.
+        num_heads: The number of heads.
+        key_size: The width of queries and keys in one head.
+        value_size: The width of values in one head; `key_size` by default.
+        bias: Whether the four linear layers have a bias.
 
     Example:
         >>> import torch
@@ -325,7 +325,7 @@ class WideAttention(nn.Module):
     def forward(
         self, query: Tensor, key: Tensor, value: Tensor, *, is_causal: bool = False, ignored: Tensor | None = None
     ) -> Tensor:
-        """(B, T, query) and twice (B, S, ...) to (B, T, out); `ignored` (B, S) is true where keys are padding."""
+        """Return (B, T, out) for query (B, T, ...), key and value (B, S, ...); `ignored` (B, S) is true at padding."""
         pairs = ((self.query, query), (self.key, key), (self.value, value))
         q, k, v = (layer(one).unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for layer, one in pairs)
         allowed = None if ignored is None else ~ignored[:, None, None]

@@ -1,4 +1,4 @@
-"""The certificate of a port: the assignment, what is proven, what was only tested, what is unknown."""
+"""The certificate, the result of a port: the assignment, what is proven, what was only tested, what is unknown."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from frostline.porting.reasons import NUMBERS_IN_NAMES, SAME_NAME
+
 SCHEMA = 2
 RULES = 1  # version of the layout rules; increased when a rule changes the values that it writes
-NUMBERS = "numbers in names"  # the reason for pairs without any other evidence
 STATISTICS = "statistics"  # `Check.setting` of comparisons with running statistics
 _SHOWN = 3  # names listed in one line
 
@@ -240,9 +241,9 @@ def sentences(
             f"{len(statuses)} BatchNorm layers, and otherwise in {statuses.count('differs')}"
         )
     if not tried:
-        told = sorted({one.reason for one in mapping if one.margin < 1})
-        tried = ["nothing was run" + (f"; layers were distinguished by {', '.join(told)}" if told else "")]
-        pairs = dict.fromkeys(f"{one.unit} to {one.layer}" for one in mapping if one.reason == NUMBERS)
+        reasons = sorted({one.reason for one in mapping if one.margin < 1 or one.reason == SAME_NAME})
+        tried = ["nothing was run" + (f"; layers were distinguished by {', '.join(reasons)}" if reasons else "")]
+        pairs = dict.fromkeys(f"{one.unit} to {one.layer}" for one in mapping if one.reason == NUMBERS_IN_NAMES)
         if pairs:
             tried.append(
                 f"{len(pairs)} by numbers alone, which may count from either end of a network: {_listed([*pairs])}"

@@ -1,6 +1,7 @@
 """Recipes: the pillars put together, each to be read from top to bottom, and copied."""
 
 from frostline.recipes.checkup import checkup as checkup
+from frostline.recipes.export import export as export
 from frostline.recipes.fit import fit as fit
 from frostline.recipes.heal import heal as heal
 from frostline.recipes.port import port as port

@@ -15,11 +15,12 @@ from frostline.core import inputs as batches
 from frostline.core.arguments import as_count, as_number, as_numbers
 from frostline.core.doors import public
 from frostline.core.errors import DataError
+from frostline.core.io import check_new
 from frostline.core.records import Diagnosis, FitResult
-from frostline.data import labels_of, split_share
+from frostline.data import class_names, labels_of, split_share
 from frostline.recipes.checkup import checkup
 from frostline.recipes.fit import fit
-from frostline.recipes.predict import prepared_by, versions
+from frostline.recipes.predict import prepared_by, shape_of_sample, versions
 from frostline.recipes.pretrained import load_pretrained
 from frostline.recipes.save import about, save_model
 from frostline.splitting import Explanation, split
@@ -27,6 +28,8 @@ from frostline.training import CrossEntropy, DatasetBatches, describe_structure,
 from frostline.transfer import freeze, replace_head
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor, nn
 
 
@@ -42,10 +45,11 @@ class FitReport:
 
     def text(self) -> str:
         """For people."""
-        last, timings = self.result.history[self.result.best_epoch], self.result.timings
+        last, timings = self.result.history[self.result.best_epoch - 1], self.result.timings
         lines = [f"Reused:   {self.reused}", f"Trained:  {len(self.result.history)} epochs, loss {last.train_loss:.4f}"]
-        if last.val_metric is not None:
-            lines.append(f"Accuracy: {last.val_metric:.1%} on validation data, epoch {self.result.best_epoch + 1}")
+        if last.val_metrics:
+            scores = ", ".join(f"{name} {score:.4f}" for name, score in last.val_metrics.items())
+            lines.append(f"Scores:   {scores} on validation data, epoch {last.epoch}")
         if self.result.cache is not None:
             cache = self.result.cache
             lines.append(
@@ -120,21 +124,26 @@ def fit_command(
     model: nn.Module, dataset: Any, val: Any, *, name: str, weights: str | None, freeze: str | None,
     val_share: float | None, epochs: int, batch_size: int, lr: float, seed: int, out: Path, cache: bool,
     resume: bool, heal: bool = False, certificate: str | None = None, optimizer: str = "adamw",
-    scheduler: str | None = None, patience: int | None = None, metric: str = "accuracy",
-    class_weights: str | None = None, label_smoothing: float = 0.0, head: str | None = None,
+    scheduler: str | None = None, patience: int | None = None, metric: Sequence[str] = ("accuracy",),
+    class_weights: str | None = None, label_smoothing: float = 0.0, head: str | None = None, num_workers: int = 0,
+    overwrite: bool = False,
 ) -> FitReport:  # fmt: skip
     """Build the head, freeze, train, save; `heal` treats the model first if it is sick."""
-    loss, images = _loss(dataset, class_weights, label_smoothing), prepared_by(dataset)
-    reused = set_up(model, dataset, name, weights, freeze, certificate, head)
+    for used in () if resume or overwrite else ("model.json", "checkpoint.json"):
+        check_new(out / used, "--out", others="--resume goes on with the run there, --overwrite replaces it")
+    whole, images, classes = dataset, prepared_by(dataset), classes_of(dataset)
     if val_share is not None:
-        dataset, val = split_share(dataset, val_share, seed)
+        dataset, val = split_share(whole, val_share, seed)
+    loss = _loss(dataset, class_weights, label_smoothing)
+    reused = set_up(model, whole, name, weights, freeze, certificate, head)
     built = describe_structure(model)
     result = fit(model, dataset, val, epochs=epochs, batch_size=batch_size, lr=lr, seed=seed, out=out, cache=cache,
                  resume=out if resume else None, monitor="heal" if heal else True, loss=loss, optimizer=optimizer,
-                 scheduler=scheduler, patience=patience, metric=metric)  # fmt: skip
-    classes = tuple(getattr(dataset, "classes", None) or getattr(dataset.dataset, "classes", None) or ())
+                 scheduler=scheduler, patience=patience, metric=metric, num_workers=num_workers,
+                 overwrite=overwrite)  # fmt: skip
     facts: dict[str, Any] = {"model": name, "classes": classes, "best_epoch": result.best_epoch, "head": head}
     facts |= {"images": images, "metric": metric, "freeze": freeze, "versions": versions()}
+    facts |= {"input": shape_of_sample(dataset), "epochs": len(result.history)}
     if weights is not None and (settings := about(Path(weights)).get("settings")):
         facts["settings"] = settings
     if describe_structure(model) != built:
@@ -230,7 +239,7 @@ def _loss(dataset: Any, class_weights: str | None, label_smoothing: float) -> st
 
 def class_weights_of(dataset: Any, text: str) -> Tensor:
     """(C,) float32 of mean 1 over the samples if balanced by their counts, else as given."""
-    classes, labels = classes_of(dataset), labels_of(dataset)
+    classes, labels = tuple(class_names(dataset) or ()), labels_of(dataset)
     if text == "balanced":
         if labels is None:
             raise DataError(

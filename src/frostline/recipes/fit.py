@@ -19,6 +19,7 @@ import torch
 from frostline.caching import CachedDataset, FeatureCache
 from frostline.core.arguments import as_path, as_seed, check_callable, check_flag, check_model
 from frostline.core.doors import public
+from frostline.core.errors import DataError
 from frostline.core.io import disk_errors
 from frostline.core.layers import check_initialized, default_dtype_of, unwrapped
 from frostline.core.records import FitResult, Timings
@@ -43,7 +44,9 @@ from frostline.training import (
     describe_callable,
     describe_frozen,
     describe_model,
+    has_checkpoint,
     ignored_label,
+    is_cross_entropy,
     is_stateless,
     make_fabric,
     make_loss,
@@ -57,7 +60,7 @@ from frostline.transfer import FrozenState, check_places, check_promise, kept_fr
 from frostline.transfer import freeze as freeze_layers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping
+    from collections.abc import Callable, Generator, Mapping, Sequence
 
     from torch import nn
     from torch.optim import Optimizer
@@ -73,7 +76,8 @@ def fit(
     freeze: str | None = None, cache: bool | str | Path | FeatureCache = True, seed: int = 0,
     precision: str = "32-true", devices: int = 1, resume: str | Path | None = None,
     out: str | Path | None = None, progress: bool = True, patience: int | None = None,
-    metric: str | Callable[..., Any] | Mapping[str, Any] | None = None, monitor: bool | str = True, example: Any = None,
+    metric: str | Callable[..., Any] | Sequence[str] | Mapping[str, Any] | None = None, monitor: bool | str = True,
+    example: Any = None, num_workers: int = 0, overwrite: bool = False,
 ) -> FitResult:  # fmt: skip
     """Train a model, its frozen part run once per sample instead of once per epoch, with the same result.
 
@@ -100,12 +104,14 @@ def fit(
         precision: As Lightning Fabric names it.
         devices: 1; more are not built yet.
         resume: Folder of a run to go on with, to the bit on CPU.
-        out: Folder for checkpoints, `logs/` (CSV), `health.jsonl` and the cache.
+        out: Folder for checkpoints, `logs/` (CSV), `health.jsonl`, the cache and, with `val` and cross entropy,
+            `confusion.csv` of the best epoch. One that holds a run is refused, unless it is resumed or overwritten.
         progress: One line per epoch and a bar, on standard error.
         patience: Stop after so many epochs without a better validation.
-        metric: `accuracy`, `f1` (mean over classes), or callable(output, target) -> number, computed once over the
-            whole validation set, higher is better; or a mapping of several, whose first chooses the best epoch.
-            Accuracy for cross entropy.
+        metric: `accuracy`, `f1` (mean over classes), `top5` (or another number), `auroc` (each class against all
+            others, then the mean), `r2`, or callable(output, target) -> number, computed once over the whole validation
+            set, higher is better; or a list of names, or a mapping, whose first chooses the best epoch. Accuracy for
+            cross entropy.
         monitor: Watch gradients and layers at every tenth step, within 3% of the time: findings come with the result
             and are told on standard error; records go to `out/health.jsonl`, gradients by layer to the logs. Nothing
             of the training changes. `"heal"` also examines the model before the first epoch (`frostline.heal`, on the
@@ -114,6 +120,8 @@ def fit(
             treatment that is tried.
         example: A batch of inputs to split by, as `frostline.split` takes it, where neither the first batch nor the
             first 32 samples show what later ones do (padding, another branch). None takes these.
+        num_workers: Processes that read and decode samples, for the frozen pass and for uncached epochs.
+        overwrite: Replace the run that `out` holds; its cached features stay.
 
     Returns:
         History, timings (with an estimate of the uncached run), cache figures, findings, the healing.
@@ -127,12 +135,12 @@ def fit(
     check_model("fit", model, needs=())
     check_settings(epochs=epochs, batch_size=batch_size, lr=lr, patience=patience, precision=precision,
                    devices=devices, has_val=val is not None, has_clip=clip is not None,
-                   monitor=monitor)  # fmt: skip
-    epochs, batch_size = operator.index(epochs), operator.index(batch_size)
+                   monitor=monitor, num_workers=num_workers)  # fmt: skip
+    epochs, batch_size, num_workers = (operator.index(given) for given in (epochs, batch_size, num_workers))
     seed, progress = as_seed("fit", "seed", seed), check_flag("fit", "progress", progress)
     # Paths are looked up here, once: reading items may move the process to another folder.
-    folder = _absolute("out", out) if out is not None else None
-    again = _absolute("resume", resume) if resume is not None else None
+    folder, again = _absolute("out", out), _absolute("resume", resume)
+    _check_out(folder, again, overwrite=check_flag("fit", "overwrite", overwrite))
     cache = cache if isinstance(cache, (bool, FeatureCache)) else FeatureCache(as_path("fit", "cache", cache))
     if clip is not None:
         check_callable("fit", "clip", clip, takes="(parameters), such as frostline.remedies.clip_by_norm(1.0)")
@@ -144,7 +152,7 @@ def fit(
         model.to(fabric.device, _DTYPES.get(precision))
         described = {"loss": describe_callable(loss), "optimizer": describe_callable(optimizer), "lr": lr,
                      "scheduler": describe_callable(scheduler), "batch_size": batch_size, "seed": seed,
-                     "precision": precision, "epochs": epochs, "model": describe_model(model),
+                     "precision": precision, "epochs": epochs, "metrics": list(metrics), "model": describe_model(model),
                      "frozen layers": describe_frozen(model) if folder or resume else "",
                      "classes": class_names(train)}  # fmt: skip
         watching = Watching(fabric, folder, chosen_loss, asks_loss=is_stateless(loss)) if monitor else None
@@ -161,12 +169,13 @@ def fit(
             settings = Settings(watching.loss if watching else chosen_loss, metrics, epochs, clip, patience, folder,
                                 again, {**described, **healed.described}, progress,
                                 watching.around if watching else None, partial(num_counted, loss),
-                                ignored_label(loss))  # fmt: skip
+                                ignored_label(loss), is_cross_entropy(loss), class_names(train))  # fmt: skip
             check_closure(healed.optimizer, precision=precision, has_clip=clip is not None, has_out=folder is not None)
             promise = FrozenState(model)
             seed_generators(seed)
             ready = prepare(model, train, val, cache, fabric, folder, batch_size=batch_size, seed=seed,
-                            progress=progress, example=example, loss=loss, metric=metric)  # fmt: skip
+                            progress=progress, example=example, loss=loss, metric=metric,
+                            num_workers=num_workers)  # fmt: skip
             schedule = make_scheduler(scheduler, healed.optimizer, epochs)
             seed_generators(seed)
             training = time.perf_counter()
@@ -184,7 +193,24 @@ def fit(
                      diagnosis.findings if diagnosis else (), healed.healing, healed.steps)  # fmt: skip
 
 
-def _absolute(name: str, value: Any) -> Path:
+def _check_out(out: Path | None, resume: Path | None, *, overwrite: bool) -> None:
+    """Raise if the folder holds a run that would be replaced."""
+    if out is not None and has_checkpoint(out) and out != resume and not overwrite:
+        raise DataError(
+            what="This folder holds a run already, which is not replaced.", where="fit(out=...)", received=str(out),
+            do="go on with that run (resume=out, or --resume), pass another folder, or replace it (overwrite=True, or "
+            "--overwrite): its cached features stay.",
+        )  # fmt: skip
+    if overwrite and resume is not None:
+        raise DataError(
+            what="A run is either resumed or overwritten.", where="fit(resume=..., overwrite=True)",
+            received=str(resume), do="leave one of the two out (--resume or --overwrite on the command line).",
+        )  # fmt: skip
+
+
+def _absolute(name: str, value: Any) -> Path | None:
+    if value is None:
+        return None
     path = as_path("fit", name, value)
     with disk_errors("find", path):  # the current folder may be gone
         return path.absolute()

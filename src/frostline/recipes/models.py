@@ -13,6 +13,8 @@ from frostline.core.arguments import as_numbers, as_path
 from frostline.core.errors import DataError, nearest
 from frostline.data import Arrays, CenterCrop, ImageFolder, load_arrays
 
+_LOOKED_AT = 8  # images whose sizes are compared before anything is computed
+
 
 def build_model(spec: str) -> nn.Module:
     """A model from `timm:NAME`, `hf:DIR` or `package.module:function` (the current folder is searched too).
@@ -55,7 +57,8 @@ def load_data(path: str, model: nn.Module, transform: CenterCrop | None = None) 
         transform: What the options ask for instead.
 
     Raises:
-        DataError: If it cannot be read, or there are options for images and the file holds arrays.
+        DataError: If it cannot be read, there are options for images and the file holds arrays, or images have
+            different sizes and neither the model nor an option says how to resize them.
     """
     place = as_path("frostline", "DATA", path)
     if place.suffix in (".npz", ".safetensors"):
@@ -65,7 +68,16 @@ def load_data(path: str, model: nn.Module, transform: CenterCrop | None = None) 
                 do="leave these options out, or pass a folder of images.",
             )  # fmt: skip
         return load_arrays(place)
-    return ImageFolder(place, (transform or transform_of(model)) if place.is_dir() else None)
+    images = ImageFolder(place, (transform or transform_of(model)) if place.is_dir() else None)
+    if images.transform is None:
+        shapes = {tuple(images[at][0].shape) for at in range(0, len(images), max(1, len(images) // _LOOKED_AT))}
+        if len(shapes) > 1:
+            raise DataError(
+                what="The images have different sizes, and the model does not say how to prepare them.",
+                where=str(place), received=" and ".join(map(str, sorted(shapes)[:3])),
+                do="add --size, such as --size 224; colours are then normalised by --mean and --std, or as ImageNet's.",
+            )  # fmt: skip
+    return images
 
 
 def as_transform(size: int | None, mean: str | None, std: str | None) -> CenterCrop | None:

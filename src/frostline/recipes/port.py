@@ -15,14 +15,14 @@ from frostline.porting.certificate import Certificate
 from frostline.porting.plan.execution import carry_out
 from frostline.porting.plan.port_plan import make_plan
 from frostline.porting.proof.golden import as_golden, check_taken, fitted
-from frostline.porting.proof.outputs import Golden
+from frostline.porting.proof.module_outputs import Golden
 from frostline.porting.proof.padded_inputs import with_padding
 from frostline.porting.proof.record import certificate_of
 from frostline.porting.proof.reference import Reference, reference_of
 from frostline.porting.proof.reopened import settle_or_reopen
-from frostline.porting.proof.statistics import compare_statistics
+from frostline.porting.proof.running_statistics import compare_statistics
 from frostline.porting.proof.trials import prove, repeated
-from frostline.porting.readers.digests import digests_beside
+from frostline.porting.readers.file_digests import digests_in_background
 from frostline.porting.readers.formats import open_source
 from frostline.porting.scaffold.written import NOTE, keeps_axes
 from frostline.porting.settings.comparison import Compared
@@ -63,7 +63,8 @@ def port(
             layer in the module.
         partial: Whether layers may remain unassigned on both sides, such as a head with other classes. The certificate
             lists them.
-        adapt: Whether to change settings of the module (epsilon, momentum) to the values that the file states.
+        adapt: Whether to set attributes of the module (epsilon, momentum, dropout, slopes, the variant of GELU) to the
+            values that a Keras file states.
         golden: Golden outputs: `(inputs, outputs)`, or the path of a `.npz` file with arrays `inputs` and `outputs`.
             `inputs` are in the form that the module takes; `outputs` are those of the source network, in the form that
             the module returns. `(inputs, None)` with at least 16 real samples compares the values that enter the
@@ -107,7 +108,7 @@ def port(
             what="`like` takes the certificate of an earlier port.", where="port(like=...)",
             received=f"a value of type {type(like).__name__}", do="pass the certificate that an earlier port returned.",
         )  # fmt: skip
-    with open_source(path, key) as (content, file), digests_beside(file) as digests, ExitStack() as undo:
+    with open_source(path, key) as (content, file), digests_in_background(file) as digests, ExitStack() as undo:
         path = file.path if path.is_dir() else path
         is_own = keeps_axes(content, str(path), model)
         notes = (*converted, *([NOTE] if is_own else []))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from frostline.core.arguments import as_path
 from frostline.core.errors import DataError
-from frostline.core.io import write_atomic, write_json
+from frostline.core.io import check_new, write_atomic, write_json
 from frostline.porting.readers.formats import open_source
 from frostline.porting.readers.weight_file import digest_of_file
 from frostline.porting.scaffold.module_text import module_text
@@ -57,13 +57,15 @@ def port_to_file(
             what="Ported weights are saved as safetensors.", where="--out", received=out,
             do=f"write --out {path.with_suffix('.safetensors')}.",
         )  # fmt: skip
+    beside = path.with_suffix(".certificate.json")
+    for own in (path, path.with_suffix(".json"), beside):
+        check_new(own, "--out")
     given = _hints(hints) if hints is not None else None
     model.eval()  # what is saved are weights: in which mode they will be used is not known here
     certificate = port(source, model, golden=golden, partial=partial, adapt=adapt, hints=given, key=key)
     about = {"model": to, "ported_from": str(source), "settings": certificate.settings()}
     saved = save_model(model, path.parent, about, name=path.stem)
     certificate = replace(certificate, to=to, weights={saved.name: digest_of_file(saved)})
-    beside = path.with_suffix(".certificate.json")
     write_json(beside, certificate.as_dict())
     return PortReport(certificate, str(saved), str(beside))
 

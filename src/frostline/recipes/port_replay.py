@@ -61,7 +61,8 @@ def check_certificate(
     if then.rules != RULES:
         raise PortError(
             what="The certificate was written with another version of the layout rules.", where=path,
-            received=f"rules {then.rules}, and {RULES} now", do="port the file again.",
+            received=f"rules {then.rules}, and {RULES} now",
+            do="port the file again: frostline port FILE --to MODEL --out OUT.safetensors.",
         )  # fmt: skip
     _check_files(then, file)
     _check_saved(then, Path(path).parent, model)
@@ -95,7 +96,7 @@ def _check_digest(path: Path, found: str, wanted: str) -> None:
         raise PortError(
             what="The file of weights is not the one of the certificate.", where=str(path),
             received=f"digest {found[:12]}, and {wanted[:12]} in the certificate",
-            do="get the file of the certificate, or port this one again.",
+            do="pass the file that was ported; or port this one: frostline port FILE --to MODEL --out OUT.safetensors.",
         )  # fmt: skip
 
 
@@ -162,5 +163,5 @@ def read_certificate(path: str) -> Certificate:
             what="This is not the certificate of a port.", where=path,
             received=error.received if isinstance(error, CacheError) else f"no entry {error}"
             if isinstance(error, KeyError) else str(error),
-            do="pass the file that `frostline port ... --out NAME.safetensors` wrote: NAME.certificate.json.",
+            do="pass NAME.certificate.json, which `frostline port FILE --to MODEL --out NAME.safetensors` writes.",
         ) from error  # fmt: skip

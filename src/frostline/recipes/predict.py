@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
@@ -18,6 +19,7 @@ from frostline.core.doors import public
 from frostline.core.errors import DataError
 from frostline.core.io import read_json
 from frostline.core.restore import kept_generators, kept_modes
+from frostline.core.workers import in_workers
 from frostline.data import CenterCrop, ImageFolder
 from frostline.data.arrays import load_inputs
 from frostline.data.images import decoded, image_files
@@ -96,7 +98,9 @@ def load(run: str | Path) -> LoadedRun:
 
 
 @public("predict")
-def predict(run: LoadedRun | str | Path, data: str | Path, *, batch_size: int = 64) -> tuple[Prediction, ...]:
+def predict(
+    run: LoadedRun | str | Path, data: str | Path, *, batch_size: int = 64, num_workers: int = 0
+) -> tuple[Prediction, ...]:  # fmt: skip
     """The classes of new samples, with their probabilities.
 
     Args:
@@ -104,6 +108,7 @@ def predict(run: LoadedRun | str | Path, data: str | Path, *, batch_size: int = 
         data: An image, a folder of images (subfolders included; their names mean nothing here), or an `.npz` or
             `.safetensors` with an array `x`.
         batch_size: Samples per pass.
+        num_workers: Processes that decode images.
 
     Returns:
         One prediction per sample, in the order of paths or rows. The model is evaluated without dropout whatever mode
@@ -115,13 +120,14 @@ def predict(run: LoadedRun | str | Path, data: str | Path, *, batch_size: int = 
     """
     loaded = run if isinstance(run, LoadedRun) else load(run)
     batch_size = as_count("predict", "batch_size", batch_size)
+    num_workers = as_count("predict", "num_workers", num_workers, least=0)
     place = as_path("predict", "data", data)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = loaded.model.to(device)
     found: list[Prediction] = []
     with torch.inference_mode(), kept_modes(model):
         model.eval()
-        for names, inputs in _batches(place, loaded.preprocess, batch_size):
+        for names, inputs in batches_of(place, loaded.preprocess, batch_size, num_workers):
             try:
                 output = output_of(model(inputs.to(device)))
             except RuntimeError as error:
@@ -141,6 +147,12 @@ def prepared_by(dataset: Any) -> Any:
     if not isinstance(dataset, ImageFolder) or dataset.transform is None:
         return None
     return {_CROP: asdict(dataset.transform)} if isinstance(dataset.transform, CenterCrop) else _OWN
+
+
+def shape_of_sample(dataset: Any) -> dict[str, Any]:
+    """Shape and dtype of one input, as `model.json` has it."""
+    inputs: Tensor = dataset[0][0]
+    return {"shape": list(inputs.shape), "dtype": str(inputs.dtype).removeprefix("torch.")}
 
 
 def versions() -> dict[str, str]:
@@ -172,9 +184,10 @@ def _facts(folder: Path) -> dict[str, Any]:
     return facts
 
 
-def _batches(
-    place: Path, preprocess: Callable[[Any], Any] | None, size: int
+def batches_of(
+    place: Path, preprocess: Callable[[Any], Any] | None, size: int, num_workers: int = 0
 ) -> Iterator[tuple[list[str], Tensor]]:  # fmt: skip
+    """Names and inputs (B, ...) of the samples at a path: images, or the rows of an array."""
     if place.suffix in (".npz", ".safetensors"):
         inputs = load_inputs(place)
         for start in range(0, len(inputs), size):
@@ -182,15 +195,18 @@ def _batches(
             yield [str(start + at) for at in range(len(part))], part
         return
     files = image_files(place)
-    for start in range(0, len(files), size):
-        part = files[start : start + size]
-        images = [decoded(file, preprocess) for file in part]
-        if len({tuple(image.shape) for image in images}) > 1:
-            odd = next(file for file, image in zip(part, images, strict=True) if image.shape != images[0].shape)
-            raise _wrong("The images have different sizes, and the run does not resize them.", odd,
-                         f"{part[0].name} is {tuple(images[0].shape)}",
-                         "train with --size, or pass images of one size.")  # fmt: skip
-        yield [str(file) for file in part], torch.stack(images)
+    parts = [files[start : start + size] for start in range(0, len(files), size)]
+    yield from in_workers(partial(_images, preprocess=preprocess), parts, num_workers)
+
+
+def _images(files: list[Path], preprocess: Callable[[Any], Any] | None) -> tuple[list[str], Tensor]:
+    images = [decoded(file, preprocess) for file in files]
+    if len({tuple(image.shape) for image in images}) > 1:
+        odd = next(file for file, image in zip(files, images, strict=True) if image.shape != images[0].shape)
+        raise _wrong("The images have different sizes, and the run does not resize them.", odd,
+                     f"{files[0].name} is {tuple(images[0].shape)}",
+                     "train with --size, or pass images of one size.")  # fmt: skip
+    return [str(file) for file in files], torch.stack(images)
 
 
 def _wrong(what: str, where: Path, received: str, do: str) -> DataError:

@@ -77,6 +77,7 @@ class Ready:
 def prepare(
     model: nn.Module, train: Any, val: Any, cache: bool | FeatureCache, fabric: Any, out: Path | None,
     *, batch_size: int, seed: int, progress: bool, example: Any = None, loss: Any = None, metric: Any = None,
+    num_workers: int = 0,
 ) -> Ready:  # fmt: skip
     """Decide between the cached and the plain way, and say why.
 
@@ -88,8 +89,9 @@ def prepare(
     if isinstance(train, CachedDataset):
         return _from_cached(model, train, val, batch_size, seed)
     keep, dtype = batches.required_labels(model.forward), _precision(model)
-    plain = DatasetBatches(train, batch_size, keep=keep, shuffle=True, seed=seed, dtype=dtype)
-    plain_val = DatasetBatches(val, batch_size, keep=keep, dtype=dtype) if val is not None else None
+    reading: dict[str, Any] = {"keep": keep, "dtype": dtype, "num_workers": num_workers}
+    plain = DatasetBatches(train, batch_size, shuffle=True, seed=seed, **reading)
+    plain_val = DatasetBatches(val, batch_size, **reading) if val is not None else None
     is_frozen = any(not parameter.requires_grad for parameter in model.parameters())
     if not is_frozen:
         if cache is not False and progress:
@@ -164,8 +166,9 @@ def _cached(
         split_s = time.perf_counter() - started
         started = time.perf_counter()
         part = made if dtype is None else _InPrecision(made, dtype)
-        data = store.fill(part, plain.dataset, batch_size=size, progress=progress)
-        val_data = store.fill(part, plain_val.dataset, batch_size=size, progress=progress) if plain_val else None
+        options: dict[str, Any] = {"batch_size": size, "num_workers": plain.num_workers, "progress": progress}
+        data = store.fill(part, plain.dataset, **options)
+        val_data = store.fill(part, plain_val.dataset, **options) if plain_val else None
         fill_s = time.perf_counter() - started
         is_cold = data.figures.computed == len(data) and val_data is None
         num_rows = data.figures.computed + data.figures.proven

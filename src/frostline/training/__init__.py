@@ -15,6 +15,7 @@ from frostline.training.loop import Watch as Watch
 from frostline.training.loop import run_training as run_training
 from frostline.training.losses import CrossEntropy as CrossEntropy
 from frostline.training.losses import ignored_label as ignored_label
+from frostline.training.losses import is_cross_entropy as is_cross_entropy
 from frostline.training.losses import make_loss as make_loss
 from frostline.training.losses import num_counted as num_counted
 from frostline.training.metrics import make_metrics as make_metrics

@@ -11,6 +11,7 @@ from frostline.core import inputs as batches
 from frostline.core.errors import DataError
 from frostline.core.order import epoch_order
 from frostline.core.restore import kept_attributes, kept_buffers, kept_generators, kept_modes
+from frostline.core.workers import in_workers
 from frostline.training.losses import IGNORED, CrossEntropy, as_labels, is_cross_entropy
 from frostline.training.outputs import output_of
 
@@ -30,6 +31,7 @@ class DatasetBatches:
         shuffle: Another order every epoch.
         seed: Of the order.
         dtype: Of a model of one precision: floats of the inputs are converted to it; None leaves them as they are.
+        num_workers: Processes that read the samples of a pass; 0 reads them in this one.
     """
 
     def __init__(
@@ -41,18 +43,20 @@ class DatasetBatches:
         shuffle: bool = False,
         seed: int = 0,
         dtype: torch.dtype | None = None,
+        num_workers: int = 0,
     ) -> None:
         batches.check_map_style(dataset)
         self.dataset, self.batch_size, self.keep = dataset, batch_size, keep
         self.shuffle, self.seed, self.epoch, self.dtype = shuffle, seed, 0, dtype
+        self.num_workers = num_workers
 
     def __len__(self) -> int:
         return -(-len(self.dataset) // self.batch_size)
 
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
         order = epoch_order(len(self.dataset), shuffle=self.shuffle, seed=self.seed, epoch=self.epoch).tolist()
-        for start in range(0, len(order), self.batch_size):
-            yield self.batch(order[start : start + self.batch_size])
+        parts = [order[start : start + self.batch_size] for start in range(0, len(order), self.batch_size)]
+        yield from in_workers(self.batch, parts, self.num_workers, seed=(self.seed + self.epoch) % 2**63)
         self.epoch += 1
 
     def batch(self, indices: list[int]) -> tuple[Any, Any]:

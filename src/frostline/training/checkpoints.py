@@ -135,6 +135,12 @@ def has_checkpoint(folder: Path) -> bool:
     return (folder / _INDEX).is_file()
 
 
+def discard_checkpoint(folder: Path) -> None:
+    """Forget the run in this folder: it cannot be resumed any more. Logs and cached features stay."""
+    with disk_errors("delete the old checkpoint in", folder):
+        remove(folder / _INDEX)
+
+
 def settings_of(folder: Path) -> dict[str, Any]:
     """The settings that the checkpoint in this folder was made with."""
     return read_json(folder / _INDEX)["settings"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,12 +22,14 @@ from frostline.core.records import Epoch
 from frostline.core.steps import check_loss, take_step
 from frostline.training.checkpoints import (
     Progress,
+    discard_checkpoint,
     has_checkpoint,
     load_checkpoint,
     put_back,
     save_checkpoint,
     trained_state,
 )
+from frostline.training.confusion import Confusion, write_confusion
 from frostline.training.fabric import log_figures
 from frostline.training.losses import Loss, check_scalar
 from frostline.training.metrics import Metric, make_collector
@@ -80,6 +82,8 @@ class Settings:
             a resumed run has none left.
         counted: callable(target) -> how much a batch counts in the means of losses; one that counts 0 is left out.
         ignored: The label that metrics by name leave out; None: torch's own, -100.
+        confused: The targets are classes: the confusion matrix of the best epoch is written to `out/confusion.csv`.
+        classes: Names of the classes in that file; None takes their numbers.
         before_epoch: Called at the start of every epoch; it raises if something has changed that must not.
     """
 
@@ -95,6 +99,8 @@ class Settings:
     watch: Watch | None = None
     counted: Callable[[Any], int] = batches.batch_size
     ignored: int | None = None
+    confused: bool = False
+    classes: Sequence[str] | None = None
     before_epoch: Callable[[], None] | None = None
 
 
@@ -115,26 +121,33 @@ def run_training(
         settings: The rest.
     """
     wrapped, stepper = fabric.setup(module, optimizer)
-    progress = Progress([], -1, None, {})
+    progress = Progress([], 0, None, {})
     if settings.resume is not None and has_checkpoint(settings.resume):
         progress = load_checkpoint(settings.resume, model, optimizer, scheduler, settings.described, settings.clip)
+    if settings.out is not None and settings.out != settings.resume:
+        discard_checkpoint(settings.out)
     with _watched(module, optimizer, len(progress.history) * len(train_batches), progress, settings) as observer:
         while not _is_done(progress, settings):
-            epoch = len(progress.history)
+            epoch = len(progress.history) + 1
             if settings.before_epoch is not None:
                 settings.before_epoch()
             started, lr = time.perf_counter(), float(optimizer.param_groups[0]["lr"])
-            train_batches.epoch = epoch
+            train_batches.epoch = epoch - 1
             train_loss = _train_epoch(fabric, wrapped, stepper, train_batches, epoch, settings, observer)
-            val_loss, scores = _validate(fabric, wrapped, val_batches, settings) if val_batches else (None, {})
+            confusion = Confusion(settings.ignored) if settings.confused and settings.out is not None else None
+            val_loss, scores = (
+                _validate(fabric, wrapped, val_batches, settings, confusion) if val_batches else (None, {})
+            )
             step_scheduler(scheduler, train_loss, val_loss)
             progress.history.append(
                 Epoch(epoch, train_loss, val_loss, next(iter(scores.values()), None), lr,
-                      time.perf_counter() - started, scores if len(scores) > 1 else None)
+                      time.perf_counter() - started, scores or None)
             )  # fmt: skip
             _note_best(model, progress, settings)
             _tell(fabric, progress.history[-1], len(progress.history) * len(train_batches), settings)
             if settings.out is not None:
+                if confusion is not None and confusion.matrix is not None and progress.best_epoch == epoch:
+                    write_confusion(settings.out / "confusion.csv", confusion.matrix, settings.classes)
                 save_checkpoint(settings.out, model, optimizer, scheduler, progress, settings.described, settings.clip)
     if progress.best:
         put_back(model, progress.best)
@@ -184,12 +197,12 @@ def _stepped(
 ) -> Tensor:  # fmt: skip
     """One step of the optimizer; its loss. An optimizer that needs a closure asks for the loss as often as it likes."""
     losses: list[Tensor] = []
-    place = f"epoch {at[0]}, step {at[1]}"
+    place = f"epoch {at[0]}, step {at[1] + 1}"
 
     def closure() -> Tensor:
         optimizer.zero_grad()
         loss = loss_of(settings.loss, _called(wrapped, batch[0]), batch[1], is_first=at[1] == 0)
-        is_first = at == (0, 0) and not losses
+        is_first = at == (1, 0) and not losses
         check_scalar(loss, place, batch[0], target=batch[1], module=wrapped, is_first=is_first)
         check_loss(loss, place)
         fabric.backward(loss)
@@ -230,10 +243,11 @@ def _called(wrapped: Any, inputs: Any) -> Any:
 
 
 def _validate(
-    fabric: Any, wrapped: Any, data: Batches, settings: Settings
+    fabric: Any, wrapped: Any, data: Batches, settings: Settings, confusion: Confusion | None
 ) -> tuple[float, dict[str, float]]:  # fmt: skip
     wrapped.eval()
     collectors = {name: make_collector(metric, settings.ignored) for name, metric in settings.metrics.items()}
+    taking = [*collectors.values(), *([confusion] if confusion is not None else [])]
     total_loss, count = 0.0, 0
     with torch.no_grad():
         for inputs, target in data:
@@ -244,7 +258,7 @@ def _validate(
             output = _called(wrapped, inputs)
             total_loss += float(loss_of(settings.loss, output, target)) * size
             count += size
-            for collector in collectors.values():
+            for collector in taking:
                 collector.add(output, target)
         if not count:
             raise DataError(
@@ -276,13 +290,14 @@ def _shown(data: Batches, epoch: int, settings: Settings) -> Iterable[tuple[Any,
     from rich.console import Console
     from rich.progress import track
 
-    return track(data, f"Epoch {epoch + 1}", total=len(data), console=Console(stderr=True), transient=True)
+    return track(data, f"Epoch {epoch}", total=len(data), console=Console(stderr=True), transient=True)
 
 
 def _tell(fabric: Any, epoch: Epoch, steps: int, settings: Settings) -> None:
-    figures = {"train_loss": epoch.train_loss, "val_loss": epoch.val_loss, "val_metric": epoch.val_metric}
+    scores = {f"val_{name}": score for name, score in (epoch.val_metrics or {}).items()}
+    figures = {"train_loss": epoch.train_loss, "val_loss": epoch.val_loss, **scores}
     known = {name: value for name, value in figures.items() if value is not None}
     log_figures(fabric, {"epoch": epoch.epoch, **known, "lr": epoch.lr, "elapsed_s": epoch.elapsed_s}, steps)
     if settings.progress:
         text = "  ".join(f"{name} {value:.4f}" for name, value in known.items())
-        sys.stderr.write(f"epoch {epoch.epoch + 1}/{settings.epochs}  {text}  {epoch.elapsed_s:.2f} s\n")
+        sys.stderr.write(f"epoch {epoch.epoch}/{settings.epochs}  {text}  {epoch.elapsed_s:.2f} s\n")

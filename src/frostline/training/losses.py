@@ -224,7 +224,7 @@ def as_labels(output: Tensor, target: Any, *, ignored: int = IGNORED, where: str
     """
     if isinstance(target, Tensor) and target.is_floating_point() and target.shape == output.shape and output.dim() > 1:
         return target.to(output.dtype)
-    if isinstance(target, Tensor) and target.dtype == torch.bool and target.dim() > 1 and _is_one_hot(target):
+    if isinstance(target, Tensor) and target.dtype == torch.bool and target.dim() > 1 and is_one_hot(target):
         target = target.long()
     if not isinstance(target, Tensor) or target.is_floating_point() or target.dtype == torch.bool:
         is_text = not isinstance(target, Tensor) and all(isinstance(label, str) for label in target)
@@ -244,7 +244,7 @@ def as_labels(output: Tensor, target: Any, *, ignored: int = IGNORED, where: str
         and (*target.shape[:1], *target.shape[2:]) == wanted
     ):
         target = target.squeeze(1)
-    if target.shape == output.shape and target.shape != wanted and _is_one_hot(target):
+    if target.shape == output.shape and target.shape != wanted and is_one_hot(target):
         return target.to(output.dtype)
     if target.shape != wanted:
         is_last = output.dim() > 2 and target.shape == output.shape[:-1]
@@ -280,6 +280,7 @@ def _shape_of_item(wanted: Sequence[int]) -> str:
     return f"integers of shape {tuple(wanted[1:])}" if wanted[1:] else "one integer"
 
 
-def _is_one_hot(target: Tensor) -> bool:
+def is_one_hot(target: Tensor) -> bool:
+    """True for zeros and ones (B, C, ...) with a single one in every sample."""
     is_binary = bool(((target == 0) | (target == 1)).all())
     return is_binary and bool((target.sum(1) == 1).all())

@@ -6,15 +6,18 @@ Legend: B batch, N the whole set, C classes.
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from frostline.core.errors import DataError, nearest
 from frostline.core.inputs import describe
-from frostline.training.losses import IGNORED, as_labels, is_cross_entropy
+from frostline.training.losses import IGNORED, as_labels, is_cross_entropy, is_one_hot
 from frostline.training.outputs import fields_of, output_of
 
 Metric = Callable[[Any, Any], Any]
@@ -32,7 +35,9 @@ class Collector(Protocol):
         ...
 
 
-def make_metrics(metric: str | Metric | Mapping[str, str | Metric] | None, loss: Any) -> dict[str, str | Metric]:
+def make_metrics(
+    metric: str | Metric | Sequence[str] | Mapping[str, str | Metric] | None, loss: Any
+) -> dict[str, str | Metric]:
     """The metrics of a validation by name; the first one chooses the best epoch. Accuracy for cross entropy by default.
 
     Raises:
@@ -41,26 +46,45 @@ def make_metrics(metric: str | Metric | Mapping[str, str | Metric] | None, loss:
     if metric is None:
         return {"accuracy": "accuracy"} if is_cross_entropy(loss) else {}
     if isinstance(metric, Mapping):
-        given = dict(cast("Mapping[str, str | Metric]", metric))
+        given: dict[str, str | Metric] = dict(cast("Mapping[str, str | Metric]", metric))
+    elif isinstance(metric, (list, tuple)):
+        given = {str(one): one for one in cast("Sequence[str]", metric)}
     else:
-        given = {metric if isinstance(metric, str) else "metric": metric}
+        given = {metric if isinstance(metric, str) else "metric": cast("str | Metric", metric)}
     for name, one in given.items():
-        if not callable(one) and str(one) not in _BY_NAME:
+        if not (_is_known(one) if isinstance(one, str) else callable(one)):
             raise DataError(
                 what=f"The metric {name!r} is not usable.", where="fit(metric=...)", received=repr(one),
-                do=f"use a name ({nearest(str(one), _BY_NAME)}), a callable(output, target) -> number, higher is "
-                "better, or a mapping of several; None takes accuracy for cross entropy.",
+                do=f"use a name ({nearest(str(one), _NAMES, count=len(_NAMES))}), a callable(output, target) -> "
+                "number, higher is better, a list of names, or a mapping of several; None takes accuracy for cross "
+                "entropy.",
             )  # fmt: skip
     return given
 
 
 def make_collector(metric: str | Metric, ignored: int | None = None) -> Collector:
     """What gathers the batches of one validation for a metric; a metric by name leaves the ignored label out."""
-    return (
-        Predictions(_BY_NAME[metric], IGNORED if ignored is None else ignored)
-        if isinstance(metric, str)
-        else Gathered(metric)
-    )
+    ignored = IGNORED if ignored is None else ignored
+    if not isinstance(metric, str):
+        return Gathered(metric)
+    if metric == "auroc":
+        return Gathered(partial(auroc, ignored=ignored), pick=output_of)
+    if metric == "r2":
+        return Gathered(r2, pick=output_of)
+    top = _TOP.fullmatch(metric)
+    return TopK(int(top[1]), ignored) if top else Predictions(_BY_NAME[metric], ignored)
+
+
+def _is_known(name: str) -> bool:
+    return name in _NAMES or _TOP.fullmatch(name) is not None
+
+
+def as_classes(output: Any, target: Any, ignored: int) -> tuple[Tensor, Tensor, Tensor]:
+    """(logits, true classes, which of these count) of one batch: (B, C, ...), (B, ...) and (B, ...)."""
+    logits = output_of(output)
+    labels = as_labels(logits, target, ignored=ignored, where="fit(metric=...)")
+    true = labels.argmax(dim=1) if labels.is_floating_point() else labels
+    return logits, true, true != ignored
 
 
 class Predictions:
@@ -77,12 +101,8 @@ class Predictions:
 
     def add(self, output: Any, target: Any) -> None:
         """Take a batch; ignored labels are left out."""
-        logits = output_of(output)
-        labels = as_labels(logits, target, ignored=self._ignored, where="fit(metric=...)")
-        true = labels.argmax(dim=1) if labels.is_floating_point() else labels
-        predicted = logits.argmax(dim=1)
-        counts = true != self._ignored
-        self._pairs.append((predicted[counts].cpu(), true[counts].cpu()))
+        logits, true, counts = as_classes(output, target, self._ignored)
+        self._pairs.append((logits.argmax(dim=1)[counts].cpu(), true[counts].cpu()))
 
     def result(self) -> float:
         """The metric over everything that was taken; NaN where no label counts."""
@@ -90,20 +110,51 @@ class Predictions:
         return self._compute(predicted, true) if len(true) else float("nan")
 
 
+class TopK:
+    """Share of the labels that are among the k largest outputs.
+
+    Args:
+        k: 1 is accuracy.
+        ignored: The label that does not count.
+    """
+
+    def __init__(self, k: int, ignored: int = IGNORED) -> None:
+        self._k, self._ignored = k, ignored
+        self._hits, self._count = 0, 0
+
+    def add(self, output: Any, target: Any) -> None:
+        """Take a batch."""
+        logits, true, counts = as_classes(output, target, self._ignored)
+        if logits.shape[1] < self._k:
+            raise DataError(
+                what=f"The metric top{self._k} needs more classes.", where="fit(metric=...)",
+                received=f"{logits.shape[1]} classes", do=f"use top{logits.shape[1] - 1}, or accuracy.",
+            )  # fmt: skip
+        is_hit = (logits.topk(self._k, dim=1).indices == true.unsqueeze(1)).any(dim=1)
+        self._hits += int((is_hit & counts).sum())
+        self._count += int(counts.sum())
+
+    def result(self) -> float:
+        """The share over everything that was taken; NaN where no label counts."""
+        return self._hits / self._count if self._count else float("nan")
+
+
 class Gathered:
     """Whole outputs and targets on the CPU, for a metric of the caller's own.
 
     Args:
         metric: callable(output, target) -> number, called once.
+        pick: callable(output) -> the part of it that is kept; None keeps it whole.
     """
 
-    def __init__(self, metric: Metric) -> None:
-        self._metric = metric
+    def __init__(self, metric: Metric, pick: Callable[[Any], Tensor] | None = None) -> None:
+        self._metric, self._pick = metric, pick
         self._outputs: list[Any] = []
         self._targets: list[Any] = []
 
     def add(self, output: Any, target: Any) -> None:
         """Take a batch."""
+        output = output if self._pick is None else self._pick(output)
         self._outputs.append(_mapped(output, lambda tensor: tensor.detach().cpu()))
         self._targets.append(_mapped(target, lambda tensor: tensor.detach().cpu()))
 
@@ -133,7 +184,65 @@ def macro_f1(predicted_N: Tensor, true_N: Tensor) -> float:
     return sum(scores) / len(scores)
 
 
+def auroc(output_NC: Tensor, target: Tensor, ignored: int = IGNORED) -> float:
+    """Area under the ROC curve: each class against all others, then the mean over those that have both.
+
+    Args:
+        output_NC: Logits of classes; or one logit (N, 1) or (N, L) for each yes-or-no question.
+        target: (N,) classes; or 0 and 1 in the shape of the output.
+        ignored: The label that does not count.
+
+    Returns:
+        NaN if no class has both positive and negative samples.
+
+    References:
+        Fawcett 2006, An introduction to ROC analysis, section 8 (the Wilcoxon statistic).
+    """
+    scores_NC, target = output_NC.double(), torch.as_tensor(target)
+    questions = 1 if scores_NC.dim() == 1 else scores_NC.shape[1]
+    if target.numel() == scores_NC.numel() and (questions == 1 or not is_one_hot(target)):
+        scores_NC, truth_NC = scores_NC.reshape(-1, questions), target.reshape(-1, questions) > 0.5
+    else:
+        logits, true, counts = as_classes(output_NC, target, ignored)
+        scores_NC = logits.double().softmax(dim=1).movedim(1, -1)[counts]
+        truth_NC = F.one_hot(true[counts], scores_NC.shape[1]).bool()
+    areas = [_area(scores_NC[:, at], truth_NC[:, at]) for at in range(scores_NC.shape[1])]
+    known = [area for area in areas if area is not None]
+    return sum(known) / len(known) if known else float("nan")
+
+
+def _area(scores_N: Tensor, is_true_N: Tensor) -> float | None:
+    """The share of pairs (positive, negative) that are in the right order, half of it for equal scores."""
+    positives = int(is_true_N.sum())
+    negatives = len(is_true_N) - positives
+    if not positives or not negatives:
+        return None
+    _, place, counts = scores_N.unique(return_inverse=True, return_counts=True)
+    ranks = (counts.cumsum(0) - (counts - 1) / 2)[place]
+    return float((ranks[is_true_N].sum() - positives * (positives + 1) / 2) / (positives * negatives))
+
+
+def r2(output: Tensor, target: Tensor) -> float:
+    """The coefficient of determination: 1 minus the squared error as a share of that of the mean, over all columns.
+
+    Columns whose targets are all the same are left out; NaN if all are.
+    """
+    if output.numel() != torch.as_tensor(target).numel():
+        raise DataError(
+            what="R2 compares one number with one number.", where="fit(metric='r2')",
+            received=f"outputs {describe(output)}, targets {describe(target)}",
+            do="give the targets the shape of the outputs, or use another metric.",
+        )  # fmt: skip
+    answers_ND = output.double().reshape(len(output), -1)
+    truth_ND = torch.as_tensor(target).double().reshape(answers_ND.shape)
+    total_D = ((truth_ND - truth_ND.mean(dim=0)) ** 2).sum(dim=0)
+    share_D = ((truth_ND - answers_ND) ** 2).sum(dim=0)[total_D > 0] / total_D[total_D > 0]
+    return float(1 - share_D.mean())
+
+
 _BY_NAME: dict[str, Callable[[Tensor, Tensor], float]] = {"accuracy": accuracy, "f1": macro_f1}
+_NAMES = (*_BY_NAME, "top5", "auroc", "r2")
+_TOP = re.compile(r"top([1-9][0-9]{0,5})")
 
 
 def _mapped(value: Any, function: Callable[[Tensor], Tensor]) -> Any:

@@ -19,7 +19,7 @@ _PRECISIONS = ("32-true", "64-true", "bf16-true", "bf16-mixed", "16-mixed", "16-
 
 def check_settings(
     *, epochs: int, batch_size: int, lr: float, patience: int | None, precision: str, devices: int, has_val: bool,
-    has_clip: bool, monitor: bool | str = True,
+    has_clip: bool, monitor: bool | str = True, num_workers: int = 0,
 ) -> None:  # fmt: skip
     """Raise if a number or a combination makes no sense.
 
@@ -29,6 +29,7 @@ def check_settings(
     as_count("fit", "epochs", epochs)
     as_count("fit", "batch_size", batch_size)
     as_number("fit", "lr", lr, above=0)
+    as_count("fit", "num_workers", num_workers, least=0)
     if patience is not None and (as_count("fit", "patience", patience) and not has_val):
         raise _wrong("patience", patience, "pass validation data (val=...) to judge by.")
     if as_name("fit", "precision", precision) not in _PRECISIONS:

@@ -1,10 +1,10 @@
 import pytest
 
-from frostline.porting.assignment.names import is_crossed, likeness, tokens
+from frostline.porting.assignment.names import is_crossed, similarities, tokens
 
 
 def best(sources, targets):
-    rows = likeness(sources, targets)
+    rows = similarities(sources, targets)
     return [targets[row.index(max(row))] if max(row) else None for row in rows]
 
 
@@ -29,7 +29,7 @@ def test_a_shortcut_is_told_from_the_convolution_of_the_same_shape():
     (["attention/query", "mlp/query"], ["attn.q", "ffn.q"]),
 ])  # fmt: skip
 def test_words_of_one_meaning(sources, targets):
-    rows = likeness(sources, targets)
+    rows = similarities(sources, targets)
     assert rows[0][0] > 0.4
     assert rows[0][0] > rows[0][1] + 0.15
     assert best(sources, targets)[0] == targets[0]

@@ -2,7 +2,8 @@ import pytest
 from torch import nn
 
 from frostline.porting.assignment.matching import Ambiguity, Evidence, Pair
-from frostline.porting.assignment.support import ONLY, resemblance, supported
+from frostline.porting.assignment.support import supported, word_overlap
+from frostline.porting.reasons import HINT, SINGLE
 
 ANY = nn.Linear(1, 1)
 
@@ -12,7 +13,7 @@ ANY = nn.Linear(1, 1)
     ("dense_7", "aux.fc", 0.0), ("dense_7", "dense_7", 1.0),
 ])  # fmt: skip
 def test_words_are_compared_but_not_those_of_types(one, other, wanted):
-    assert resemblance(one, other) == wanted
+    assert word_overlap(one, other) == wanted
 
 
 def kept(*pairs, flows=(None, None)):
@@ -20,21 +21,21 @@ def kept(*pairs, flows=(None, None)):
 
 
 def test_pairs_of_one_shape_need_a_name_and_others_do_not():
-    hint = Pair("a", "x", "your hint", 1.0)
-    assert kept(hint, Pair("classifier", "pool", ONLY, 1.0), Pair("body", "net.body", ONLY, 1.0)) == ["a", "body"]
+    hint = Pair("a", "x", HINT, 1.0)
+    assert kept(hint, Pair("classifier", "pool", SINGLE, 1.0), Pair("body", "net.body", SINGLE, 1.0)) == ["a", "body"]
 
 
 def test_a_place_is_what_stands_before_and_after_and_that_must_be_paired_itself():
     source = {"a": set(), "b": {"a"}, "c": {"b"}}
     target = {"x": set(), "y": {"x"}, "z": {"y"}, "more": {"z"}}
-    pairs = [Pair("a", "x", ONLY, 1.0), Pair("b", "y", ONLY, 1.0), Pair("c", "z", ONLY, 1.0)]
+    pairs = [Pair("a", "x", SINGLE, 1.0), Pair("b", "y", SINGLE, 1.0), Pair("c", "z", SINGLE, 1.0)]
     assert kept(*pairs[:2], flows=(source, target)) == ["a", "b"]
     assert kept(*pairs, flows=(source, target)) == ["a", "b"]  # `c` is an end, `z` is none
 
 
 def test_what_stands_before_or_after_may_be_open_as_a_group():
     source, target = {"a": set(), "b": {"a"}, "c": {"a"}}, {"x": set(), "y": {"x"}, "z": {"x"}}
-    pair, evidence = Pair("a", "x", ONLY, 1.0), Evidence(ANY, source, target, "file")
+    pair, evidence = Pair("a", "x", SINGLE, 1.0), Evidence(ANY, source, target, "file")
     assert supported([pair], evidence, [Ambiguity(("b", "c"), ("z", "y"), "")])
     assert not supported([pair], evidence, [Ambiguity(("b", "c"), ("z", "q"), "")])
     assert not supported([pair], evidence, [Ambiguity(("b", "c"), ("x", "y", "z"), "")])

@@ -6,6 +6,7 @@ import torch
 from frostline.porting.interpreter.layer import NotInterpretedError
 from frostline.porting.interpreter.network import input_names, interpret, output_names, version
 from frostline.porting.readers.contract import Source, SourceLayer, SourceTensor
+from helpers_interpreting import network
 
 
 def tensor(unit, leaf, value):
@@ -49,7 +50,10 @@ def test_weights_are_read_when_their_layer_is_reached():
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
-        ({"outputs": (), "layers": SOURCE.layers[:4]}, "the file does not say which layers are the network's outputs"),
+        (
+            {"outputs": (), "layers": SOURCE.layers[:4]},
+            "the file does not state which layers are the network's outputs",
+        ),
         ({"inputs": ("a",)}, "1 inputs, 2 values"),
         ({"layers": (*SOURCE.layers[:4], SourceLayer("minus", "Lambda", {}, ("fold",)))}, "minus (Lambda)"),
         ({"layers": (*SOURCE.layers[:4], SourceLayer("minus", "Add", {}, ()))}, "it takes no layer's output"),
@@ -69,3 +73,11 @@ def test_the_ends_and_the_version_of_a_network():
     assert version(SOURCE) == 3
     assert version(replace(SOURCE, layers=(SourceLayer("a", "InputLayer", {"batch_input_shape": [None]}),))) == 2
     assert version(replace(SOURCE, layers=())) == 0
+
+
+def test_a_network_that_computes_for_too_long_is_not_run():
+    side = ("x", "InputLayer", {"batch_shape": [None, 2000, 2000, 1]}, ())
+    config = {"kernel_size": [300, 300], "filters": 8, "padding": "same", "use_bias": False}
+    found = network(side, ("wide", "Conv2D", config, ("x",)), wide__kernel=torch.zeros(300, 300, 1, 8))
+    with pytest.raises(NotInterpretedError, match="takes more than 5e\\+11 multiplications"):
+        interpret(found, [torch.zeros(3, 2000, 2000, 1, dtype=torch.float64)])

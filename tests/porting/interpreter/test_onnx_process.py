@@ -27,8 +27,9 @@ def test_the_process_leaves_outputs_or_the_name_of_an_error(tmp_path):
     import onnxruntime
 
     (name,) = (one.name for one in onnxruntime.InferenceSession(MODEL).get_inputs())
-    assert ended(tmp_path, inputs=[name]) == ["outputs.npz"]
+    assert ended(tmp_path, inputs=[name]) == ["names.json", "outputs.npz"]
     (tmp_path / "outputs.npz").unlink()
+    (tmp_path / "names.json").unlink()
     assert ended(tmp_path, inputs=["no such input"]) == ["error.txt"]
 
 

@@ -41,7 +41,7 @@ def test_a_sigma_smaller_than_the_epsilon_of_the_module_is_refused():
     leaves = {name: numbers(4, seed=at) for at, name in enumerate(("multipliers", "biases", "mean"))}
     source = source_of("matconvnet", {"bn": {**leaves, "sigma": torch.tensor([0.01, 1, 1, 1])}})
     model = nn.Sequential(nn.BatchNorm2d(4, eps=1e-3))
-    with pytest.raises(PortError, match="divides by less than the epsilon"):
+    with pytest.raises(PortError, match="epsilon of the module is larger than the file allows"):
         carry_out(make_plan(source, "file", model), model)
 
 

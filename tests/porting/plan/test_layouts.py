@@ -7,8 +7,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from frostline.core.errors import AmbiguousPortError
+from frostline.porting.plan.execution import carry_out
 from frostline.porting.plan.port_plan import make_plan, refuse_ambiguity
-from frostline.porting.proof.outputs import Golden
+from frostline.porting.proof.module_outputs import Golden
 from frostline.porting.proof.trials import settle
 from frostline.porting.readers.gguf import SHIFTED
 from frostline.recipes.port import port
@@ -152,3 +153,118 @@ def test_scales_of_gemma_in_gguf_are_one_more_than_its_own_module_has_them():
         module = nn.Sequential(model).eval()
         made, _ = settle(make_plan(source, "file", module), module, [golden])
         assert [move.text() for step in made.steps for move in step.moves] == [text]
+
+
+def flax_plan(units, module):
+    return make_plan(source_of("flax", units), "f", module)
+
+
+@pytest.mark.parametrize("is_mirrored", [True, False])
+def test_a_transposed_convolution_of_flax_with_as_many_inputs_as_outputs_is_open(is_mirrored):
+    kernel, x, module = numbers(3, 3, 4, 4), torch.randn(2, 4, 5, 5), nn.Sequential(nn.ConvTranspose2d(4, 4, 3))
+    weight = kernel.permute(2, 3, 0, 1).flip(2, 3) if is_mirrored else kernel.permute(3, 2, 0, 1)
+    source = source_of("flax", {"up": {"kernel": kernel, "bias": torch.zeros(4)}})
+    plan = make_plan(source, "f", module)
+    with pytest.raises(AmbiguousPortError, match="The layout of the weights of '0' in the file is ambiguous"):
+        refuse_ambiguity(plan)
+    settled, _ = settle(plan, module, [Golden((x,), (nn.functional.conv_transpose2d(x, weight),))])
+    carry_out(settled, module)
+    assert torch.equal(module[0].weight, weight)
+
+
+@pytest.mark.parametrize(("shape", "text"), [((3, 3, 4, 6), "mirrored"), ((3, 3, 6, 4), "(h, w, out, in)")])
+def test_another_transposed_convolution_of_the_file_shows_its_layout(shape, text):
+    module = nn.Sequential(nn.ConvTranspose2d(4, 4, 3), nn.ConvTranspose2d(4, 6, 3))
+    units = {
+        "up_0": {"kernel": numbers(3, 3, 4, 4), "bias": numbers(4)},
+        "up_1": {"kernel": numbers(*shape), "bias": numbers(6)},
+    }
+    plan = flax_plan(units, module)
+    assert not plan.opened
+    assert all(text in step.moves[0].text() for step in plan.steps)
+
+
+@pytest.mark.parametrize("framework", ["flax", "keras"])
+def test_a_norm_over_maps_with_as_many_rows_and_columns_as_channels_is_open(framework):
+    module, scale = nn.Sequential(nn.LayerNorm((4, 4, 4))), numbers(4, 4, 4)
+    units = {
+        "norm": {
+            "scale" if framework == "flax" else "gamma": scale,
+            "bias" if framework == "flax" else "beta": numbers(4, 4, 4),
+        }
+    }
+    plan = make_plan(source_of(framework, units), "f", module)
+    with pytest.raises(AmbiguousPortError, match="as it is; or"):
+        refuse_ambiguity(plan)
+    x = torch.randn(2, 4, 4, 4)
+    outputs = nn.functional.layer_norm(x, (4, 4, 4), scale.movedim(2, 0), numbers(4, 4, 4).movedim(2, 0))
+    settled, _ = settle(plan, module, [Golden((x,), (outputs,))])
+    carry_out(settled, module)
+    assert torch.equal(module[0].weight, scale.movedim(2, 0))
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_a_stack_with_as_many_layers_as_features_is_open_and_lies_along_one_axis(axis):
+    kernel, bias, x = numbers(4, 4, 4), numbers(4, 4), torch.randn(2, 4)
+    module = nn.Sequential(*(nn.Linear(4, 4) for _ in range(4)))
+    units = {"fc": {"kernel": kernel, "bias": bias}}
+    plan = flax_plan(units, module)
+    with pytest.raises(AmbiguousPortError):
+        refuse_ambiguity(plan)
+    expected = x
+    for index in range(4):
+        expected = expected @ kernel.select(axis, index) + bias.select(axis, index)
+    settled, _ = settle(plan, module, [Golden((x,), (expected,))])
+    carry_out(settled, module)
+    assert torch.allclose(module(x), expected)
+
+
+class Attends(nn.Module):
+    def __init__(self, ours="q_proj"):
+        super().__init__()
+        self.embed, self.attention = nn.Embedding(5, 8), nn.Module()
+        setattr(self.attention, ours, nn.Linear(8, 8, bias=False))
+        self.attention.head_dim, self.ours = 4, ours
+
+    def forward(self, tokens):
+        return getattr(self.attention, self.ours)(self.embed(tokens))
+
+
+HINTS = {"tok_embeddings": "embed", "layers/0/attention/wq": "attention.q_proj"}
+
+
+def of_meta():
+    units = {
+        "tok_embeddings": {"weight": numbers(5, 8)}, "layers/0/attention/wq": {"weight": numbers(8, 8)},
+        "layers/0/attention/wk": {"weight": numbers(4, 8)}, "layers/0/feed_forward/w1": {"weight": numbers(9, 8)},
+    }  # fmt: skip
+    return source_of("torch", units)
+
+
+def test_queries_of_meta_in_a_module_that_names_them_otherwise_may_rotate_halves():
+    module, rows = Attends(), [0, 2, 1, 3, 4, 6, 5, 7]
+    plan = make_plan(of_meta(), "f", module, partial=True, hints=HINTS)
+    (group,) = plan.opened
+    assert "as it is; or as it is, then rotary pairs as halves of a head (2 heads)" in group.why
+    tokens = torch.arange(5)[None]
+    outputs = (numbers(5, 8) @ numbers(8, 8)[rows].T)[None]
+    settled, _ = settle(plan, module, [Golden((tokens,), (outputs,))])
+    carry_out(settled, module)
+    assert torch.equal(module.attention.q_proj.weight, numbers(8, 8)[rows])
+
+
+def test_a_module_with_meta_s_own_names_takes_rows_as_they_are():
+    plan = make_plan(of_meta(), "f", Attends("wq"), partial=True)
+    assert not plan.opened
+    assert all("halves" not in move.text() for step in plan.steps for move in step.moves)
+
+
+def test_modules_of_transformers_rotate_halves():
+    class Attention(nn.Module):
+        __module__ = "transformers.models.llama.modeling_llama"
+
+    module = Attends()
+    module.attention.__class__ = Attention
+    plan = make_plan(of_meta(), "f", module, partial=True, hints=HINTS)
+    assert not plan.opened
+    assert any("halves of a head (2 heads)" in move.text() for step in plan.steps for move in step.moves)

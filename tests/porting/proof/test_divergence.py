@@ -4,7 +4,7 @@ from torch import nn
 from frostline.porting.plan.execution import carry_out
 from frostline.porting.plan.port_plan import make_plan
 from frostline.porting.proof.divergence import exact_difference, first_difference
-from frostline.porting.proof.outputs import nearest
+from frostline.porting.proof.module_outputs import nearest
 from frostline.porting.proof.reference import Reference, reference_of
 from helpers_interpreting import floats, network, small_network
 

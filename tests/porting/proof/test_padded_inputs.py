@@ -3,7 +3,7 @@ from torch import nn
 
 from frostline.porting.certificate import Check
 from frostline.porting.interpreter.network import interpret
-from frostline.porting.interpreter.samples import samples
+from frostline.porting.interpreter.random_inputs import samples
 from frostline.porting.proof.padded_inputs import with_padding
 from frostline.porting.proof.reference import Reference, forms_of
 from helpers_interpreting import floats, network

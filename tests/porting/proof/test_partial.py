@@ -9,8 +9,8 @@ import frostline as fl
 import helpers_pretrained as nets
 from frostline.porting.plan.execution import carry_out
 from frostline.porting.plan.port_plan import make_plan
-from frostline.porting.proof.outputs import Place, nearest, outputs_of
-from frostline.porting.proof.partial import depends_on_kept, meeting_of
+from frostline.porting.proof.module_outputs import Place, nearest, outputs_of
+from frostline.porting.proof.partial import depends_on_kept, find_comparison_point
 from frostline.porting.proof.reference import reference_of
 from frostline.porting.proof.trials import prove, settle
 from helpers_interpreting import floats, network, small_network
@@ -147,7 +147,7 @@ def test_recurrent_layers_are_compared_by_what_they_give(sequences):
 def test_a_layer_that_has_no_one_output_is_not_compared():
     model = Recurrent()
     plan = make_plan(recurrent(), "file", model, partial=True)
-    assert meeting_of(recurrent(), plan, model).at == (Place("rnn", takes_last_step=True),)
+    assert find_comparison_point(recurrent(), plan, model).at == (Place("rnn", takes_last_step=True),)
     twice = Recurrent()
     twice.forward = lambda x: twice.new(twice.rnn(twice.rnn(x)[0][:, :, :3])[0][:, -1])
     assert outputs_of(twice, torch.ones(2, 5, 3), (Place("rnn"),)) == []
@@ -239,5 +239,5 @@ def test_a_layer_with_a_folded_norm_is_compared_behind_the_norm():
         nn.Conv2d(4, 4, 1, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 1, bias=False),
         nn.BatchNorm2d(4), nn.Conv2d(4, 9, 1),
     ).eval()  # fmt: skip
-    meeting = meeting_of(source, make_plan(source, "file", model, partial=True), model)
+    meeting = find_comparison_point(source, make_plan(source, "file", model, partial=True), model)
     assert (meeting.layers, meeting.at) == (("b",), (Place("4"),))

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from frostline.porting.plan.port_plan import make_plan
-from frostline.porting.proof.outputs import Place
+from frostline.porting.proof.module_outputs import Place
 from frostline.porting.proof.reference import reference_of
 from helpers_interpreting import floats, network
 
@@ -33,7 +33,7 @@ def found(source, model):
 
 
 def test_there_is_a_golden_for_every_way_in_which_the_module_can_be_run():
-    from frostline.porting.proof.outputs import nearest
+    from frostline.porting.proof.module_outputs import nearest
 
     reference = found(SOURCE, Own())
     assert [tuple(golden.inputs.shape) for golden in reference.goldens] == [(3, 2, 6, 7)] * 2

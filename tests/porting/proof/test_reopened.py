@@ -113,4 +113,4 @@ def test_a_name_of_timm_over_rows_that_lie_head_by_head(tmp_path):
     save_file(state, tmp_path / "f.safetensors")
     certificate = port(tmp_path / "f.safetensors", module, golden=(x, source(x).detach()))
     assert torch.equal(module.qkv.weight, source.qkv.weight)
-    assert any("how query, key and value lie in one matrix" in note for note in certificate.notes)
+    assert any("about the order of query, key and value in one matrix" in note for note in certificate.notes)

@@ -8,7 +8,7 @@ from frostline.core.errors import AmbiguousPortError
 from frostline.porting.plan.execution import carry_out
 from frostline.porting.plan.port_plan import make_plan
 from frostline.porting.proof import search
-from frostline.porting.proof.outputs import Golden, error_of, outputs_of
+from frostline.porting.proof.module_outputs import Golden, error_of, outputs_of
 from frostline.porting.proof.trials import settle
 from helpers_interpreting import floats
 from helpers_porting import source_of
@@ -93,3 +93,30 @@ def test_assignments_out_of_the_order_of_the_file_are_tried_last():
     assert any(group.before for group in plan.opened)
     assert not any(group.before for group in search.without_order(plan).opened)
     assert search.without_order(search.without_order(plan)) is None
+
+
+def test_a_network_that_computes_for_long_is_run_less_often(monkeypatch):
+    model = Chain()
+    source, golden = case(model)
+    plan = make_plan(source, "file", model)
+    assert search.num_runs(plan, model, [golden]) == 4_000
+    monkeypatch.setattr(search, "_MOST_WORK", 2e8)
+    most = search.num_runs(plan, model, [golden])
+    assert 24 <= most < 60
+    assert search.num_runs(plan, model, [golden, Golden(golden.inputs.clone(), golden.outputs)]) == 24
+    wrong = Golden(golden.inputs, (golden.outputs[0] + 1,))
+    with pytest.raises(AmbiguousPortError) as caught:
+        settle(plan, model, [wrong])
+    assert f"a network of this size is run {most} times at most" in caught.value.received
+    assert "for fewer or smaller inputs" in caught.value.do
+    monkeypatch.setattr(search, "_MOST_WORK", 1)
+    with pytest.raises(AmbiguousPortError, match="28 exchanges of two layers would have to be run"):
+        settle(plan, model, [golden])
+
+
+def test_assignments_that_are_too_many_to_run_all_are_searched():
+    model = Chain()
+    source, _golden = case(model)
+    plan = make_plan(source, "file", model)
+    assert search.is_few(replace(plan, opened=()), 1)
+    assert not search.is_few(plan, 24)

@@ -38,7 +38,7 @@ def test_outputs_that_are_all_zero_or_one_prove_nothing(tmp_path):
     golden = (x, source(x).detach())
     source.one.weight.data, source.two.weight.data = source.two.weight.data, source.one.weight.data
     source.out.weight.data *= 7
-    with pytest.raises(PortError, match="These outputs show nothing of the weights") as caught:
+    with pytest.raises(PortError, match="These outputs do not depend on the weights") as caught:
         port(saved(tmp_path, source), Probabilities(60.0), golden=golden)
     assert caught.value.received == "probabilities that are all 0 or 1"
 
@@ -111,3 +111,15 @@ def test_gradients_are_asked_of_values_in_the_order_of_their_axes(tmp_path):
     port(saved(tmp_path, source), source, golden=golden)
     assert (True, True) in seen
     assert (True, False) not in seen
+
+
+def test_gradients_are_not_held_beside_each_other(tmp_path, monkeypatch):
+    source, x = nn.Sequential(*[nn.Linear(64, 64) for _ in range(4)]), torch.randn(5, 64)
+    given, grad = [], torch.autograd.grad
+    monkeypatch.setattr(torch.autograd, "grad", lambda *args, **kw: given.append(grad(*args, **kw)) or given[-1])
+    model = nn.Sequential(*[nn.Linear(64, 64) for _ in range(4)])
+    (run,) = port(saved(tmp_path, source), model, golden=(x, source(x).detach())).runs
+    weights = [one for one in given[-1] if one is not None and one.shape == (64, 64)]
+    assert (len(weights), run.silent) == (4, ())
+    assert {one.untyped_storage().nbytes() for one in weights} == {4}
+    assert all(not weight._backward_hooks for weight in model.parameters())

@@ -10,7 +10,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import frostline as fl
 from frostline.core.errors import PortError
-from frostline.porting.readers.averages import is_average, take
+from frostline.porting.readers.averages import is_average, select
 from frostline.porting.readers.formats import open_source
 from frostline.porting.readers.weight_file import WeightFile
 
@@ -21,7 +21,7 @@ FILES = Path(__file__).parents[1] / "files"
 def taken(tmp_path):
     (tmp_path / "a").write_bytes(b"x")
     with WeightFile(tmp_path / "a") as file:
-        yield lambda names, key=None: take(file, names, key)
+        yield lambda names, key=None: select(file, names, key)
 
 
 def network():

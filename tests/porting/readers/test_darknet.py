@@ -66,7 +66,7 @@ def written(tmp_path, count=COUNT, *, minor=2, cfg=CFG):
 def read(path):
     with WeightFile(path) as file:
         assert darknet.claims(file)
-        source = darknet.read(file, None)
+        source = darknet.read(file)
         return {one.name: one.load() for one in source.tensors}, source
 
 

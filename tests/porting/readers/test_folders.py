@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from frostline.core.errors import PortError
-from frostline.porting.readers.folders import beneath, weight_path
+from frostline.porting.readers.folders import open_below, weight_path
 from frostline.porting.readers.weight_file import WeightFile
 
 FILES = Path(__file__).parents[1] / "files" / "tensorflow"
@@ -75,12 +75,12 @@ def test_files_beneath(tmp_path):
     os.link(tmp_path / "outside", root / "hard")
     with WeightFile(root / "model.onnx") as file:
         for name in ("parts/a", "./parts/a"):
-            with beneath(file, name) as other:
+            with open_below(file, name) as other:
                 assert other.read() == b"abc"
         for name in ("../outside", "parts/../../outside", str(tmp_path / "outside"), "link", "hard", "linked/a",
                      "parts//a", "", ".", "parts\\a"):  # fmt: skip
             with pytest.raises(PortError, match="outside of its folder"):
-                beneath(file, name)
+                open_below(file, name)
 
 
 def test_a_cache_of_downloads_holds_links_into_one_folder(tmp_path):
@@ -89,5 +89,8 @@ def test_a_cache_of_downloads_holds_links_into_one_folder(tmp_path):
     for name, blob in (("model.onnx", "1f"), ("model.onnx_data", "2e")):
         (tmp_path / "blobs" / blob).write_bytes(blob.encode())
         (tmp_path / "snapshot" / "onnx" / name).symlink_to(f"../../blobs/{blob}")
-    with WeightFile(tmp_path / "snapshot" / "onnx" / "model.onnx") as file, beneath(file, "model.onnx_data") as other:
+    with (
+        WeightFile(tmp_path / "snapshot" / "onnx" / "model.onnx") as file,
+        open_below(file, "model.onnx_data") as other,
+    ):
         assert other.read() == b"2e"

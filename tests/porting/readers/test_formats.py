@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 
 from frostline.core.errors import PortError
 from frostline.porting.readers import formats
-from frostline.porting.readers.digests import digests_beside
+from frostline.porting.readers.file_digests import digests_in_background
 from frostline.porting.readers.formats import READERS, open_source
 from frostline.porting.readers.weight_file import WeightFile
 
@@ -65,7 +65,7 @@ def test_every_other_file_that_is_read_has_a_digest(name):
     with open_source(FILES / name) as (source, file):
         for tensor in source.tensors:
             tensor.load()
-        with digests_beside(file) as digests:
+        with digests_in_background(file) as digests:
             _, found = digests()
         assert list(found) == PARTS[name]
         for part, digest in found.items():
@@ -86,7 +86,10 @@ def test_a_part_that_changes_meanwhile_is_noticed(tmp_path):
     with open_source(tmp_path / "beside.onnx") as (_, file):
         with (tmp_path / "beside.data").open("ab") as part:
             part.write(b"more")
-        with digests_beside(file) as found, pytest.raises(PortError, match="changed while it was read") as caught:
+        with (
+            digests_in_background(file) as found,
+            pytest.raises(PortError, match="changed while it was read") as caught,
+        ):
             found()
         assert caught.value.where == str(tmp_path / "beside.data")
 
@@ -110,13 +113,15 @@ def test_a_file_without_arrays_is_refused(tmp_path, monkeypatch):
     np.savez(tmp_path / "a.npz", a=np.ones(1))
 
     class Empty:
+        HAS_ENTRIES = False
+
         @staticmethod
         def claims(file):
             return True
 
         @staticmethod
-        def read(file, key):
-            return formats.npz.read(file, key).__class__("npz", "numpy", ())
+        def read(file):
+            return formats.npz.read(file).__class__("npz", "numpy", ())
 
     monkeypatch.setattr(formats, "READERS", (Empty,))
     with pytest.raises(PortError, match="The file holds no weights"), open_source(tmp_path / "a.npz"):

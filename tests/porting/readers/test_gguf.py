@@ -14,7 +14,7 @@ FILES = Path(__file__).parents[1] / "files" / "gguf"
 def read(path):
     with WeightFile(path) as file:
         assert gguf.claims(file)
-        source = gguf.read(file, None)
+        source = gguf.read(file)
         return {one.name: one.load() for one in source.tensors}, source
 
 
@@ -29,7 +29,7 @@ def test_every_type():
     assert found["blk.0.int64.weight"].numpy().dtype == np.int64
     assert (source.tensors[0].unit, source.tensors[0].leaf) == ("blk/0/float32", "weight")
     assert [one.dtype for one in source.tensors][-2:] == ["bfloat16", "float32"]
-    assert source.tensors[-1].leaf == "weight in rotary pairs"
+    assert source.tensors[-1].leaf == "weight in rotary pairs of 2 heads"
     assert (source.format, source.framework) == ("GGUF", "gguf")
     assert "Q4_0, Q4_1, Q5_0, Q5_1, Q8_0 were unpacked" in source.notes[0]
     assert "the architecture is llama" in source.notes[1].lower()
@@ -111,8 +111,9 @@ def test_other_files_are_not_claimed(tmp_path):
         assert not gguf.claims(file)
 
 
-def of_architecture(tmp_path, name):
+def of_architecture(tmp_path, name, heads=()):
     keys = [key(b"general.architecture", 8, text(name))] if name else []
+    keys += [key(name + b".attention." + own, 4, struct.pack("<I", count)) for own, count in heads]
     rows = [row(b"blk.0.attn_q.weight"), row(b"blk.0.attn_norm.weight", offset=32)]
     (tmp_path / "a.gguf").write_bytes(whole(rows, bytes(64), keys=keys))
     source = read(tmp_path / "a.gguf")[1]
@@ -120,14 +121,21 @@ def of_architecture(tmp_path, name):
 
 
 @pytest.mark.parametrize(("name", "leaf", "note"), [
-    (b"llama", "weight in rotary pairs", "rotate neighbouring rows"),
+    (b"llama", "weight in an unknown order", "The architecture is llama: the order of the rows"),
     (b"qwen3", "weight", ""),
     (b"gemma2", "weight", "one more than the weights of Gemma in transformers"),
-    (b"something_new", "weight in an unknown order", "The architecture is something_new: whether"),
-    (b"", "weight in an unknown order", "The architecture is not stated: whether"),
+    (b"something_new", "weight in an unknown order", "The architecture is something_new: the order"),
+    (b"", "weight in an unknown order", "The architecture is not stated: the order"),
 ])  # fmt: skip
 def test_what_the_converter_of_an_architecture_changed(tmp_path, name, leaf, note):
     found, notes = of_architecture(tmp_path, name)
     assert found == leaf
     assert note in notes
     assert bool(note) == bool(notes)
+
+
+@pytest.mark.parametrize("heads", [[(b"head_count", 2)], [(b"head_count", 4), (b"head_count_kv", 2)]])
+def test_queries_and_keys_of_llama_lie_in_rotary_pairs(tmp_path, heads):
+    leaf, notes = of_architecture(tmp_path, b"llama", heads)
+    assert leaf == f"weight in rotary pairs of {heads[0][1]} heads"
+    assert "neighbouring rows of each head are rotated together" in notes

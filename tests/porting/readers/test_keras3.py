@@ -25,7 +25,7 @@ def tensors(path):
     """What the reader finds, by `unit/leaf`, and the source."""
     with WeightFile(path) as file:
         assert keras3.claims(file)
-        source = keras3.read(file, None)
+        source = keras3.read(file)
         found = {f"{tensor.unit}/{tensor.leaf}": tensor.load() for tensor in source.tensors}
         assert len(found) == len(source.tensors)
         for tensor in source.tensors:
@@ -86,7 +86,7 @@ def test_weights_alone_have_names_and_the_order_of_lists_of_layers(tmp_path):
 
 def test_attributes_of_a_class_stand_in_no_order():
     with WeightFile(FILES.parent / "keras_subclassed" / "keras3.weights.h5") as file:
-        source = keras3.read(file, None)
+        source = keras3.read(file)
     assert [tensor.name.removesuffix("/vars/0") for tensor in source.tensors] == [
         "first", "last", "layers/dense", "layers/dense_1",
     ]  # fmt: skip
@@ -95,7 +95,7 @@ def test_attributes_of_a_class_stand_in_no_order():
 
 def test_three_vectors_of_a_batch_normalization_are_ambiguous_without_a_configuration(tmp_path):
     with WeightFile(weights_in("images", tmp_path)) as file:
-        source = keras3.read(file, None)
+        source = keras3.read(file)
         leaves = [tensor.leaf for tensor in source.tensors if tensor.unit == "body/stem_bn"]
     assert leaves == ["", "", ""]
     assert any("'body/stem_bn' are stored by number" in note for note in source.notes)
@@ -103,7 +103,7 @@ def test_three_vectors_of_a_batch_normalization_are_ambiguous_without_a_configur
 
 def test_layers_whose_class_is_not_in_the_file_are_told_by_shapes_and_said():
     with WeightFile(FILES.parent / "networks" / "keras" / "subclassed" / "model.weights.h5") as file:
-        source = keras3.read(file, None)
+        source = keras3.read(file)
     assert {tensor.leaf for tensor in source.tensors if tensor.unit == "step_0/norm"} == {
         "gamma", "beta", "moving_mean", "moving_variance",
     }  # fmt: skip
@@ -118,7 +118,7 @@ def test_shards_lie_beside_their_list(tmp_path):
     for path in FILES.glob("shards*"):
         shutil.copy(path, tmp_path)
     with WeightFile(tmp_path / "shards.weights.json") as file:
-        source = keras3.read(file, None)
+        source = keras3.read(file)
         (tmp_path / "shards_00001.weights.h5").write_bytes((tmp_path / "shards_00000.weights.h5").read_bytes())
         with pytest.raises(PortError, match="changed while it was read"):
             for tensor in source.tensors:
@@ -137,7 +137,7 @@ def test_shards_can_lie_in_an_archive(tmp_path):
 
 def test_models_of_classes_have_the_names_of_their_attributes():
     with WeightFile(FILES / "block.weights.h5") as file:
-        source = keras3.read(file, None)
+        source = keras3.read(file)
     named = [(tensor.unit, tensor.leaf, tensor.shape) for tensor in source.tensors]
     assert ("first", "kernel", (2, 3)) in named
     assert ("dense_1", "kernel", (3, 3)) in named
@@ -199,7 +199,7 @@ def test_code_in_a_configuration_is_named_and_left_alone(tmp_path):
     ]
     path = archive_of(tmp_path / "a.keras", {"class_name": "Sequential", "config": {"name": "s", "layers": layers}})
     with WeightFile(path) as file:
-        notes = keras3.read(file, None).notes
+        notes = keras3.read(file).notes
     assert "The file contains code in 'run' (Lambda); it was not executed." in notes
     assert "The layer or object 'shell' is of a class from elsewhere (os.system); it was not imported." in notes
     assert any("'wrapped'" in note for note in notes)
@@ -225,7 +225,7 @@ def test_wrong_json_is_refused(tmp_path, config, received):
         WeightFile(archive_of(tmp_path / "a.keras", config)) as file,
         pytest.raises(PortError, match="damaged") as caught,
     ):
-        keras3.read(file, None)
+        keras3.read(file)
     assert received in caught.value.received
 
 
@@ -237,7 +237,7 @@ def test_graphs_that_cannot_be_computed_are_refused(tmp_path, index, received):
     ]
     config = {"class_name": "Functional", "config": {"name": "m", "layers": layers}}
     with WeightFile(archive_of(tmp_path / "a.keras", config)) as file, pytest.raises(PortError) as caught:
-        keras3.read(file, None)
+        keras3.read(file)
     assert received in caught.value.received
 
 
@@ -247,10 +247,10 @@ def test_lists_of_shards_name_files_beside_them(tmp_path):
         with WeightFile(tmp_path / "a.weights.json") as file:
             assert keras3.claims(file)
             with pytest.raises(PortError, match="outside of its folder"):
-                keras3.read(file, None)
+                keras3.read(file)
     (tmp_path / "a.weights.json").write_text(json.dumps({"weight_map": {"/vars": 3, "x": ".weights.h5"}}))
     with WeightFile(tmp_path / "a.weights.json") as file, pytest.raises(PortError, match="damaged"):
-        keras3.read(file, None)
+        keras3.read(file)
 
 
 def test_other_files_are_not_claimed(tmp_path):

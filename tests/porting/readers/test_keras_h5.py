@@ -25,7 +25,7 @@ def tensors(path):
     with WeightFile(path) as file:
         assert keras_h5.claims(file)
         assert not keras3.claims(file)
-        source = keras_h5.read(file, None)
+        source = keras_h5.read(file)
         return {f"{tensor.unit}/{tensor.leaf}": tensor.load() for tensor in source.tensors}, source
 
 

@@ -8,7 +8,7 @@ from scipy.io import loadmat, savemat
 
 from frostline.core.errors import PortError
 from frostline.porting.readers import mat5
-from frostline.porting.readers.numpy_pickles import Held
+from frostline.porting.readers.numpy_pickles import LazyArray
 from frostline.porting.readers.weight_file import WeightFile
 
 KINDS = ("f8", "f4", "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "?")
@@ -22,7 +22,7 @@ def variables(path):
 
 def plain(value):
     """Arrays loaded; each must be what was announced."""
-    if isinstance(value, Held):
+    if isinstance(value, LazyArray):
         loaded = value.load()
         assert (tuple(loaded.shape), str(loaded.dtype).removeprefix("torch.")) == (value.shape, value.dtype)
         assert loaded.is_contiguous()

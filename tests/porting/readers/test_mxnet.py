@@ -18,7 +18,7 @@ FILES = Path(__file__).parents[1] / "files" / "mxnet"
 def read(path):
     with WeightFile(path) as file:
         assert mxnet.claims(file)
-        source = mxnet.read(file, None)
+        source = mxnet.read(file)
         return {one.name: one.load() for one in source.tensors}, source
 
 

@@ -21,7 +21,7 @@ FILES = Path(__file__).parents[1] / "files" / "paddle"
 def read(path):
     with WeightFile(path) as file:
         assert paddle_inference.claims(file)
-        source = paddle_inference.read(file, None)
+        source = paddle_inference.read(file)
         return {one.name: one.load() for one in source.tensors}, source
 
 

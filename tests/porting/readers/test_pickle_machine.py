@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from frostline.core.errors import PortError
 from frostline.porting.readers import pickle_machine
 from frostline.porting.readers.pickle_machine import Tape, interpret
-from frostline.porting.readers.pickle_values import Made, Name, Persistent, Span
+from frostline.porting.readers.pickle_values import Name, Persistent, RecordedCall, Span
 from frostline.porting.readers.weight_file import WeightFile
 
 ALLOWED = {
@@ -82,7 +82,7 @@ def test_a_value_may_contain_itself():
 
 def test_calls_are_written_down_and_not_made():
     found = run(pickle.dumps({"args": argparse.Namespace(lr=1)}))
-    assert isinstance(found["args"], Made)
+    assert isinstance(found["args"], RecordedCall)
     assert (found["args"].name, found["args"].arguments, found["args"].state) == ("argparse.Namespace", (), {"lr": 1})
     assert run(b"\x80\x02cm\nf\nK\x05\x85R.").arguments == (5,)
     assert run(b"\x80\x02cm\nf\n.") == Name("m.f")
@@ -141,11 +141,11 @@ NAMED = [
     (b"\x80\x02Pa\n.", "PERSID"), (b"\x80\x05\x97.", "NEXT_BUFFER"), (b"\x80\x05\x98.", "READONLY_BUFFER"),
     (b"\x80\x02]2.", "DUP"), (b"\x80\x02I1\n.", "INT"), (b"\x80\x02V1\n.", "UNICODE"), (b"\x80\x02g1\n.", "GET"),
     (b"\x80\x02]K\x01K\x02s.", "SETITEM on a list"), (b"\x80\x02K\x00K\x01K\x02s.", "SETITEM on a int"),
-    (b"\x80\x02cm\nf\n)R(K\x01K\x02u.", "SETITEMS on a Made"), (b"\x80\x02}K\x01a.", "APPEND on a dict"),
+    (b"\x80\x02cm\nf\n)R(K\x01K\x02u.", "SETITEMS on a RecordedCall"), (b"\x80\x02}K\x01a.", "APPEND on a dict"),
     (b"\x80\x02)(K\x01e.", "APPENDS on a tuple"), (b"\x80\x04](K\x01\x90.", "ADDITEMS on a list"),
     (b"\x80\x02]}b.", "BUILD on a list"), (b"\x80\x02cm\nf\n}b.", "BUILD on a Name"),
-    (b"\x80\x02cm\nf\n)R}b}b.", "BUILD on a Made"), (b"\x80\x02])R.", "REDUCE on a list"),
-    (b"\x80\x02cm\nf\n)R)R.", "REDUCE on a Made"), (b"\x80\x02cm\nf\n]\x81.", "NEWOBJ on a Name"),
+    (b"\x80\x02cm\nf\n)R}b}b.", "BUILD on a RecordedCall"), (b"\x80\x02])R.", "REDUCE on a list"),
+    (b"\x80\x02cm\nf\n)R)R.", "REDUCE on a RecordedCall"), (b"\x80\x02cm\nf\n]\x81.", "NEWOBJ on a Name"),
     (b"\x80\x02}]K\x01s.", "a key of a kind"), (b"\x80\x02}" + b"\x8a\x09" + b"\1" * 9 + b"K\x01s.", "a key of a kind"),
     (b"\x80\x02}(" + b"K\x01" * 65 + b"tK\x01s.", "a key of a kind"),
     (b"\x80\x02})" + b"\x85" * 100_000 + b"K\x01s.", "a key of a kind"),

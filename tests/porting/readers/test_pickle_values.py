@@ -1,4 +1,4 @@
-from frostline.porting.readers.pickle_values import Made, Name, Persistent, shown
+from frostline.porting.readers.pickle_values import Name, Persistent, RecordedCall, shown
 
 
 def test_values_are_shown_in_a_few_words():
@@ -11,7 +11,7 @@ def test_values_are_shown_in_a_few_words():
 def test_a_value_that_holds_itself_over_and_over_has_a_short_text():
     value = ()
     for _ in range(200):
-        value = (value, Made("a", (value,)))
+        value = (value, RecordedCall("a", (value,)))
     assert shown(value) == "(a tuple, a Made)"
-    assert repr(Made("a", (value,))) == "a(...)"
+    assert repr(RecordedCall("a", (value,))) == "a(...)"
     assert repr(Persistent(value)) == "a reference"

@@ -21,7 +21,7 @@ def read(path):
     with WeightFile(path) as file:
         assert sklearn.claims(file)
         assert not npz.claims(file)
-        source = sklearn.read(file, None)
+        source = sklearn.read(file)
         return {one.name: one.load().numpy() for one in source.tensors}, source
 
 

@@ -125,3 +125,26 @@ def test_a_file_whose_end_was_never_written_is_refused(tmp_path, head, zeros, is
                 file.check_written()
         else:
             file.check_written()
+
+
+def test_bytes_are_read_into_memory_of_their_own(tmp_path):
+    path = tmp_path / "f"
+    path.write_bytes(bytes(range(200)))
+    with WeightFile(path) as file:
+        one, other = file.array_at(10, 50), file.array_at(10, 50)
+        assert one.tobytes() == file.read_at(10, 50)
+        one[:] = 0
+        assert other.tobytes() == bytes(range(10, 60))
+        with pytest.raises(PortError, match="bytes 190 to 201 are named, and the file holds 200"):
+            file.array_at(190, 11)
+        path.write_bytes(b"short")
+        with pytest.raises(PortError, match="it became shorter than 200 bytes"):
+            file.array_at(0, 200)
+
+
+def test_where_the_system_does_not_read_into_memory_bytes_are_copied(tmp_path, monkeypatch):
+    path = tmp_path / "f"
+    path.write_bytes(bytes(range(200)))
+    monkeypatch.delattr(os, "preadv", raising=False)
+    with WeightFile(path) as file:
+        assert file.array_at(3, 100).tobytes() == bytes(range(3, 103))

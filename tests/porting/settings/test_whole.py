@@ -30,6 +30,11 @@ def test_slopes_and_the_kind_of_gelu():
     assert found([("LeakyReLU", {})], nn.LeakyReLU(0.3)) == [("0", "slope", "agrees")]
     assert found([("LeakyReLU", {"alpha": 0.1})], nn.LeakyReLU()) == [("0", "slope", "differs")]
     assert found([("LeakyReLU", {})]) == []
+    assert found([("ELU", {"alpha": 0.5})], nn.ELU()) == [("0", "alpha", "differs")]
+    assert found([("ELU", {}), ("Dense", {"activation": "elu"})], nn.ELU(), nn.ELU()) == [
+        ("0", "alpha", "agrees"),
+        ("1", "alpha", "agrees"),
+    ]
     assert found([("Dense", {"activation": "gelu"})], nn.GELU("tanh"), nn.GELU()) == [("0", "GELU", "differs")]
 
 

@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import nn
 
-from frostline.porting.assignment import kinship
-from frostline.porting.assignment.likely import likely
-from frostline.porting.assignment.names import is_crossed, likeness, parts, tokens, words
-from frostline.porting.assignment.support import LEFT, ONLY
+from frostline.porting import reasons
+from frostline.porting.assignment import name_prefixes
+from frostline.porting.assignment.names import is_crossed, parts, similarities, tokens, words
+from frostline.porting.assignment.suggested_order import suggest_order
 from frostline.porting.assignment.topology import Candidates, components, refine
-from frostline.porting.certificate import NUMBERS
 from frostline.porting.graphs import target_graph
 
 if TYPE_CHECKING:
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
 CLEAR_MARGIN = 0.15
 ENOUGH = 0.4  # minimum average similarity of names: names of three letters share some by chance
 NUMBERS_MARGIN = 0.1  # the largest margin of pairs assigned by numbers alone: networks are numbered from either end
-LEFT_OVER = "the remaining names"
 CONTRADICTION = "names and order contradict each other"
 CROSSED = "the numbers in names assign layers in more than one way: the words before them are in another order"
 SET_ASIDE = "names and order were not used: the assignment that they suggest does not give the golden outputs"
@@ -110,41 +108,43 @@ def match(
     left = {name: set(others) for name, others in candidates.items()}
     for source, target in evidence.hints.items():
         if source in left:
-            _take(left, pairs, Pair(source, target, "your hint", 1.0))
-    _propagate(left, pairs, ONLY)
+            _take(left, pairs, Pair(source, target, reasons.HINT, 1.0))
+    _propagate(left, pairs, reasons.SINGLE)
     if evidence.source_flow is not None and evidence.target_flow is not None:
         refined = refine(
             {pair.source: {pair.target} for pair in pairs} | left, evidence.source_flow, evidence.target_flow
         )
         left = {name: refined[name] for name in left}
-        _propagate(left, pairs, "its place in the flow of values")
-    asked: dict[tuple[str, ...], str] = {}
+        _propagate(left, pairs, reasons.FLOW)
+    considered: dict[tuple[str, ...], str] = {}
     while True:
-        group = next((one for one in components(left) if tuple(sorted(one[0])) not in asked), None)
+        group = next((one for one in components(left) if tuple(sorted(one[0])) not in considered), None)
         if group is None:
-            kin = kinship.refine(left, {pair.source: pair.target for pair in pairs}) if evidence.has_names else left
-            if kin == left:
+            refined = (
+                name_prefixes.refine(left, {pair.source: pair.target for pair in pairs}) if evidence.has_names else left
+            )
+            if refined == left:
                 break
-            left = kin
-            _propagate(left, pairs, "the block of layers with the same name prefix", _least(pairs))
+            left = refined
+            _propagate(left, pairs, reasons.PREFIX, _least(pairs))
             continue
         sources, others = sorted(group[0], key=order.index), sorted(group[1], key=targets.index)
-        found, asked[tuple(sorted(sources))] = _told(sources, others, evidence)
+        found, considered[tuple(sorted(sources))] = _decide(sources, others, evidence)
         for pair in found:
             _take(left, pairs, pair)
-        _propagate(left, pairs, LEFT, _least(pairs))
-    opened = [_open(*group, order, targets, asked, evidence) for group in components(left)]
+        _propagate(left, pairs, reasons.LAST, _least(pairs))
+    opened = [_open(*group, order, targets, considered, evidence) for group in components(left)]
     return tuple(sorted(pairs, key=lambda pair: order.index(pair.source))), tuple(opened)
 
 
 def _open(
     sources: list[str], others: list[str], order: Sequence[str], targets: Sequence[str],
-    asked: Mapping[tuple[str, ...], str], evidence: Evidence,
+    considered: Mapping[tuple[str, ...], str], evidence: Evidence,
 ) -> Ambiguity:  # fmt: skip
     found = tuple(sorted(sources, key=order.index))
     is_counted = len(sources) == len(others) and _is_counted(found, evidence)
-    guess = likely(found, sorted(others, key=targets.index), evidence.target_flow)
-    return Ambiguity(found, guess, asked[tuple(sorted(sources))], is_counted)
+    guess = suggest_order(found, sorted(others, key=targets.index), evidence.target_flow)
+    return Ambiguity(found, guess, considered[tuple(sorted(sources))], is_counted)
 
 
 def _least(pairs: Sequence[Pair]) -> float:
@@ -165,21 +165,21 @@ def _propagate(left: Candidates, pairs: list[Pair], reason: str, margin: float =
     Only groups with as many sources as targets are changed: in these, such a pair is part of every assignment.
     """
     for sources, _ in [group for group in components(left) if _is_whole(left, *group)]:
-        seekers: dict[str, set[str]] = {}
+        sources_of: dict[str, set[str]] = {}
         for name in sources:
             for other in left[name]:
-                seekers.setdefault(other, set()).add(name)
+                sources_of.setdefault(other, set()).add(name)
         waiting = [(name, other) for name in sources for other in left[name]
-                   if len(left[name]) == 1 or len(seekers[other]) == 1]  # fmt: skip
+                   if len(left[name]) == 1 or len(sources_of[other]) == 1]  # fmt: skip
         while waiting:
             name, other = waiting.pop()
             if name not in left:
                 continue
             pairs.append(Pair(name, other, reason, margin))
             for lost in left.pop(name) - {other}:
-                seekers[lost].discard(name)
-                waiting += [(one, lost) for one in seekers[lost] if len(seekers[lost]) == 1]
-            for one in seekers.pop(other) - {name}:
+                sources_of[lost].discard(name)
+                waiting += [(one, lost) for one in sources_of[lost] if len(sources_of[lost]) == 1]
+            for one in sources_of.pop(other) - {name}:
                 left[one].discard(other)
                 waiting += [(one, last) for last in left[one] if len(left[one]) == 1]
 
@@ -198,7 +198,7 @@ def _is_whole(left: Candidates, sources: Sequence[str], targets: Sequence[str]) 
     return bool((maximum_bipartite_matching(table) >= 0).all())
 
 
-def _told(sources: list[str], targets: list[str], evidence: Evidence) -> tuple[list[Pair], str]:
+def _decide(sources: list[str], targets: list[str], evidence: Evidence) -> tuple[list[Pair], str]:
     """The pairs of one group, or why the evidence does not decide."""
     if len(sources) != len(targets):
         return [], f"{len(sources)} layers of the file fit {len(targets)} layers of the module"
@@ -209,22 +209,28 @@ def _told(sources: list[str], targets: list[str], evidence: Evidence) -> tuple[l
     names = _of_names(sources, targets, has_numbers=evidence.order != "made") if same is None else Names(same, 1.0)
     by_count = _of_a_sequence(sources, targets, evidence.model) if evidence.order != "made" else None
     if names.found is None and by_order is None and by_count is not None:
-        return [Pair(source, target, NUMBERS, NUMBERS_MARGIN) for source, target in by_count.items()], ""
+        return [
+            Pair(source, target, reasons.NUMBERS_IN_NAMES, NUMBERS_MARGIN) for source, target in by_count.items()
+        ], ""
     if names.found is not None and by_order is not None and names.found != by_order:
         return [], CONTRADICTION
     if names.found is None:
         if by_order is None:
             return [], f"names do not distinguish them (margin {names.margin:.2f} of {CLEAR_MARGIN}), nor does the flow"
-        return [Pair(source, target, "order along the flow of values", 0.0) for source, target in by_order.items()], ""
-    reason, margin = ("the same name" if same is not None else "names"), names.margin
+        return [Pair(source, target, reasons.ORDER, 0.0) for source, target in by_order.items()], ""
+    reason, margin = (reasons.SAME_NAME if same is not None else reasons.NAMES), names.margin
     if same is None and _of_names(sources, targets, has_numbers=False).found is None:
         if is_crossed(sources, targets):
             return [], CROSSED
-        reason, margin = NUMBERS, min(margin, NUMBERS_MARGIN)
-    if same is None and by_order is not None and not (reason == NUMBERS and evidence.order == "numbers"):
-        reason = "names and order"
+        reason, margin = reasons.NUMBERS_IN_NAMES, min(margin, NUMBERS_MARGIN)
+    if (
+        same is None
+        and by_order is not None
+        and not (reason == reasons.NUMBERS_IN_NAMES and evidence.order == "numbers")
+    ):
+        reason = reasons.NAMES_AND_ORDER
     return [
-        Pair(source, target, *((LEFT_OVER, 0.0) if source in names.left else (reason, margin)))
+        Pair(source, target, *((reasons.REMAINING_NAMES, 0.0) if source in names.left else (reason, margin)))
         for source, target in names.found.items()
     ], ""
 
@@ -256,7 +262,7 @@ class Names:
 def _of_names(sources: list[str], targets: list[str], *, has_numbers: bool) -> Names:
     from scipy.optimize import linear_sum_assignment
 
-    alike = np.array(likeness(sources, targets, has_numbers=has_numbers))
+    alike = np.array(similarities(sources, targets, has_numbers=has_numbers))
     rows, columns = linear_sum_assignment(-alike)
     best = float(alike[rows, columns].sum())
     second = -np.inf
@@ -268,7 +274,8 @@ def _of_names(sources: list[str], targets: list[str], *, has_numbers: bool) -> N
     margin = min(1.0, best - second)
     found = {sources[row]: targets[column] for row, column in zip(rows, columns, strict=True)}
     chosen = alike[rows, columns]
-    is_alike = chosen > 0  # or like nothing else, so that both are what is left over
+    # A pair without similarity counts only if neither name resembles any other name: both are left over.
+    is_alike = chosen > 0
     is_left = (alike.max(1)[rows] == 0) & (alike.max(0)[columns] == 0)
     is_clear = margin >= CLEAR_MARGIN and float(chosen.mean()) >= ENOUGH and bool((is_alike | is_left).all())
     left = frozenset(sources[row] for row, is_one in zip(rows, is_left, strict=True) if is_one)

@@ -60,7 +60,7 @@ def tokens(name: str) -> Tokens:
     return tuple(found)
 
 
-def likeness(sources: Sequence[str], targets: Sequence[str], *, has_numbers: bool = True) -> list[list[float]]:
+def similarities(sources: Sequence[str], targets: Sequence[str], *, has_numbers: bool = True) -> list[list[float]]:
     """The similarity of each name of the file and each name of the module.
 
     Words that all names of a side share are ignored. A number counts if it is an index: the words before it are equal
@@ -86,13 +86,14 @@ def likeness(sources: Sequence[str], targets: Sequence[str], *, has_numbers: boo
             break
     left = [_Feature(words, tuple(one[at] for one, _ in kept)) for at, words in enumerate(_words(sources))]
     right = [_Feature(words, tuple(other[at] for _, other in kept)) for at, words in enumerate(_words(targets))]
-    return [[_alike(one, other) for other in right] for one in left]
+    return [[_similarity(one, other) for other in right] for one in left]
 
 
 def is_crossed(sources: Sequence[str], targets: Sequence[str]) -> bool:
-    """Whether words speak for another order of the numbers: `u0_c1` may be `conv1.0`, whose first number is that of c.
+    """Whether words suggest another order of the numbers: `u0_c1` may be `conv1.0`, whose first number is that of c.
 
-    Numbers count from the outside to the inside; where as many stand at two places, words alone tell which is which.
+    Numbers are compared from the outermost to the innermost; if two of them take the same values, only words show which
+    corresponds to which.
 
     Args:
         sources: Names of the file.
@@ -101,17 +102,17 @@ def is_crossed(sources: Sequence[str], targets: Sequence[str]) -> bool:
     ours, theirs = _counters(sources), _counters(targets)
     if not 1 < len(ours) == len(theirs) <= _MOST_PLACES:
         return False
-    likeness = [
+    similarities = [
         sum(_is_short(word, theirs[at][0]) for (word, _), at in zip(ours, order, strict=True))
         for order in permutations(range(len(theirs)))
         if all(counted == theirs[at][1] for (_, counted), at in zip(ours, order, strict=True))
     ]
     in_order = sum(_is_short(word, other) for (word, _), (other, _) in zip(ours, theirs, strict=True))
-    return max(likeness, default=0) > in_order
+    return max(similarities, default=0) > in_order
 
 
 def _counters(names: Sequence[str]) -> list[tuple[str, set[int]]]:
-    """The places at which numbers differ: the word that each number directly follows, and what is counted there."""
+    """The positions at which numbers differ: the word before the number, and the values of the number."""
     split = [parts(name) for name in names]
     numbers = [[(one[at - 1] if at else "", int(part)) for at, part in enumerate(one) if part.isdigit()]
                for one in split]  # fmt: skip
@@ -121,7 +122,7 @@ def _counters(names: Sequence[str]) -> list[tuple[str, set[int]]]:
 
 
 def _is_short(word: str, other: str) -> bool:
-    """Whether one word is the other, or its beginning: `c` of `conv`; numbers are no words."""
+    """Whether one word is equal to the other, or its beginning: `c` of `conv`; numbers do not count as words."""
     short, long = sorted((_MEANING.get(word, word), _MEANING.get(other, other)), key=len)
     return bool(short) and not short.isdigit() and long.startswith(short)
 
@@ -161,7 +162,7 @@ def _from_first(place: tuple[int, ...]) -> set[int]:
     return set(_from(place, min(place)))
 
 
-def _alike(one: _Feature, other: _Feature) -> float:
+def _similarity(one: _Feature, other: _Feature) -> float:
     both = sum((one.words & other.words).values())
     both += sum(a == b for a, b in zip(one.numbers, other.numbers, strict=True))
     total = sum((one.words | other.words).values()) + len(one.numbers)

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from frostline.porting.assignment.names import parts, tokens
+from frostline.porting.reasons import WEAK
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -14,10 +15,8 @@ if TYPE_CHECKING:
     from frostline.porting.graphs.target_graph import Edges
 
 # Half of the words: those of `backbone/fc` and `backbone.linear`, but not of `classifier` and `attention.pool`.
-ALIKE = 0.5
+MIN_OVERLAP = 0.5
 _TYPES = ("linear", "conv", "norm", "embedding")
-ONLY, LEFT = "no other layer has this type and shape", "no other layer of this type and shape is left"
-DOUBTED = (ONLY, LEFT, "the remaining names", "the block of layers with the same name prefix")
 
 
 def supported(pairs: Sequence[Pair], evidence: Evidence, opened: Sequence[Ambiguity] = ()) -> list[Pair]:
@@ -32,19 +31,19 @@ def supported(pairs: Sequence[Pair], evidence: Evidence, opened: Sequence[Ambigu
     ours = {name: f"{at}:" for at, one in enumerate(groups) for name in one.sources}
     theirs = {name: f"{at}:" for at, one in enumerate(groups) for name in one.targets}
     kept = {pair.source: pair.target for pair in pairs}
-    alike = {pair.source: resemblance(pair.source, pair.target) for pair in pairs if pair.reason in DOUBTED}
-    lost = {""}
-    while lost:
+    overlap = {pair.source: word_overlap(pair.source, pair.target) for pair in pairs if pair.reason in WEAK}
+    unsupported = {""}
+    while unsupported:
         near = ours | kept, theirs | {own: own for own in kept.values()}
-        lost = {name for name in alike if name in kept and alike[name] < ALIKE
+        unsupported = {name for name in overlap if name in kept and overlap[name] < MIN_OVERLAP
                 and not _is_placed(name, kept[name], *near, evidence)}  # fmt: skip
-        kept = {name: other for name, other in kept.items() if name not in lost}
+        kept = {name: other for name, other in kept.items() if name not in unsupported}
     return [
-        replace(pair, margin=min(pair.margin, alike.get(pair.source, 1.0))) for pair in pairs if pair.source in kept
+        replace(pair, margin=min(pair.margin, overlap.get(pair.source, 1.0))) for pair in pairs if pair.source in kept
     ]
 
 
-def resemblance(source: str, target: str) -> float:
+def word_overlap(source: str, target: str) -> float:
     """The share of words that two names have in common, from 0 to 1; words that only name a type do not count."""
     target = target.partition(":")[0]  # the layer of a stack
     if parts(source) == parts(target) or tokens(source) == tokens(target):

@@ -1,1 +1,1 @@
-"""What flows from layer to layer: in the graph of a file, and in a run of a module."""
+"""The flow of values from layer to layer, in the graph of a file and in a run of a module: evidence for the plan."""

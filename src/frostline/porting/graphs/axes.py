@@ -1,7 +1,8 @@
-"""What the axes of a value are: channels, or places of a map; and of what axes an axis was made by a reshape.
+"""The meaning of the axes of a value (channels, or places of a feature map), kept through reshapes.
 
-An axis is a row of factors, the slowest first: a flattened map has (channels, height, width) on one axis. A factor is a
-part of an axis as one operation made it, which is its origin. Sizes say where an axis is cut, never what it means.
+An axis is a sequence of factors, the slowest first: a flattened map has the factors (channels, height, width) on one
+axis. Each factor is a part of an axis as one operation made it, the factor's origin. The sizes of a reshape decide
+where an axis is divided, never what it means.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 CHANNELS, PLACE = "channels", "place"
-GIVEN = "given"  # the first or last axis of an input of the network: one of them may be its channels
-UNKNOWN = "unknown"  # channels or a place: an operation that is not known here made it
-BROKEN = "broken"  # pieces of both, in an order that cannot be followed
-JOINED = "joined"  # pieces that lie one after the other
+GIVEN = "given"  # the first or last axis of an input of the network: one of the two may be its channels
+UNKNOWN = "unknown"  # channels or a place: the axis comes from an operation without a rule
+BROKEN = "broken"  # parts of channels and places, in an order that cannot be followed
+JOINED = "joined"  # pieces that were concatenated
 
-# Which axis of a layer's weights stands for an axis of a value: that of the inputs, of the outputs, or of layers that
-# have one number for each feature; or it is not known which.
+# The axis of a layer's weights that stands for an axis of a value: inputs, outputs, features (of a layer that has one
+# number for each feature), or an axis that is not known.
 INPUTS, OUTPUTS, FEATURES, OTHER = "inputs", "outputs", "features", "other"
 
 
@@ -29,12 +30,12 @@ class Origin:
     """An axis as one operation made it.
 
     Attributes:
-        size: Of it.
-        role: What it is.
-        place: The number of the operation and the axis: those of one value stand in this order.
-        unit: The layer whose output channels it is; empty if it is none's.
-        parents: The axes that it was made of; of one that is joined its pieces.
-        is_aligned: Whether it has the entries of its parents one by one, as in a sum.
+        size: The number of entries.
+        role: The meaning of the axis, such as `CHANNELS`.
+        place: The number of the operation, and the index of the axis in its result.
+        unit: The layer whose output channels the axis is; empty if there is none.
+        parents: The axes from which it was computed; for a joined axis its pieces.
+        is_aligned: Whether each entry comes from the same entry of each parent, as in a sum.
         is_same: Whether it is the axis of its parents in another size, as in a pool.
     """
 
@@ -49,7 +50,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class Factor:
-    """A part of an axis: of its index the part `index // stride % size`."""
+    """A part of an axis: the digit `index // stride % size` of the index along its origin."""
 
     origin: Origin
     size: int
@@ -57,7 +58,7 @@ class Factor:
 
     @property
     def is_whole(self) -> bool:
-        """Whether it is the axis as its operation made it."""
+        """Whether the factor is the complete axis that the operation made."""
         return self.size == self.origin.size
 
 
@@ -66,22 +67,22 @@ Axes = tuple[Axis, ...]
 
 
 def whole(origin: Origin) -> Axis:
-    """The axis that an operation has made; one of size 1 has no factors."""
+    """The axis that an operation made; an axis of size 1 has no factors."""
     return (Factor(origin, origin.size),) if origin.size != 1 else ()
 
 
 def of_role(role: str, shape: Sequence[int], number: int, parents: tuple[Axis, ...] = ()) -> Axes:
-    """The axes of a value that an operation has made, all of one role."""
+    """The axes of a value that an operation made, all of one role."""
     return tuple(whole(Origin(size, role, (number, axis), parents=parents)) for axis, size in enumerate(shape))
 
 
 def size_of(axis: Axis) -> int:
-    """How many entries it has."""
+    """The number of entries of an axis."""
     return math.prod(factor.size for factor in axis)
 
 
 def merged(axis: Sequence[Factor]) -> Axis:
-    """Parts of one axis that lie beside each other as they did there are one factor."""
+    """The axis with neighbouring factors joined if they are neighbouring parts of one origin."""
     made: list[Factor] = []
     for factor in axis:
         last = made[-1] if made else None
@@ -93,7 +94,11 @@ def merged(axis: Sequence[Factor]) -> Axis:
 
 
 def role_over(group: Sequence[Factor]) -> str:
-    """Of factors that lie over each other. A part of channels may be a place: what it lies over may show it."""
+    """The common role of factors that are combined element by element.
+
+    A part of an axis of channels may be a place after a reshape: then only the complete factors of the group show the
+    role.
+    """
     roles = {one.origin.role for one in group}
     sure = {one.origin.role for one in group if one.is_whole} & {CHANNELS, PLACE}
     if roles & {BROKEN, JOINED}:
@@ -102,13 +107,15 @@ def role_over(group: Sequence[Factor]) -> str:
 
 
 def reshaped(axes: Axes, shape: Sequence[int]) -> Axes | None:
-    """The axes after a reshape, which keeps the order of elements; None if it cannot be followed.
-
-    That is if a factor is cut where it has no seam, or if it is cut and lies on one axis with others.
+    """The axes after a reshape, which keeps the order of elements.
 
     Args:
-        axes: Before it.
-        shape: After it.
+        axes: The axes before the reshape.
+        shape: The shape after it.
+
+    Returns:
+        None if the reshape cannot be followed: a size divides a factor with a remainder, or a factor is divided that
+        shares its axis with others.
     """
     waiting = [factor for axis in axes for factor in axis]
     made: list[Axis] = []
@@ -138,7 +145,7 @@ def reshaped(axes: Axes, shape: Sequence[int]) -> Axes | None:
 
 
 def _is_cut(factor: Factor, kept: set[Factor]) -> bool:
-    """Whether a factor, one of several on an axis, is left in parts: no network with other axes does that the same."""
+    """Whether a factor, one of several on an axis, was divided: a network with another order of axes divides others."""
     return factor not in kept and not any(
         one.origin is factor.origin and one.size * one.stride >= factor.size * factor.stride
         and one.stride <= factor.stride for one in kept
@@ -146,7 +153,7 @@ def _is_cut(factor: Factor, kept: set[Factor]) -> bool:
 
 
 def cut_as(axis: Axis, sizes: Sequence[int]) -> Axis:
-    """The axis in parts of these sizes, if one operation made all of it; else the axis."""
+    """The axis divided into factors of these sizes, if it is a single factor; else the axis unchanged."""
     if len(axis) != 1 or axis[0].origin.role in (JOINED, BROKEN):
         return axis
     (factor,) = axis
@@ -159,9 +166,9 @@ class Part:
     """One axis of a map that was flattened.
 
     Attributes:
-        size: Of it.
-        role: What it is.
-        place: Where it stood among the others in the value that was flattened; parts of one axis by stride.
+        size: The number of entries.
+        role: The meaning of the axis, such as `CHANNELS`.
+        place: A key that sorts the axes of one map as in the value that was flattened; parts of one axis by stride.
     """
 
     size: int
@@ -170,11 +177,12 @@ class Part:
 
 
 Piece = tuple[Part, ...]
-Cuts = dict[Origin, dict[tuple[int, int], str]]  # by origin: parts of it, as stride and size, that have shown a role
+# By origin: the parts of it whose role later operations have shown, as stride and size, and this role.
+Cuts = dict[Origin, dict[tuple[int, int], str]]
 
 
 def resolved(axis: Axis, cuts: Cuts) -> tuple[Piece, ...]:
-    """What an axis is made of, after all operations were seen: one piece, or several that were joined."""
+    """The maps on an axis, after all operations were followed: one, or several that were concatenated."""
     if len(axis) == 1 and axis[0].is_whole:
         origin = axis[0].origin
         is_joined = origin.is_same and len(origin.parents) > 1 and origin not in cuts and _is_of_maps(origin, cuts)
@@ -184,7 +192,7 @@ def resolved(axis: Axis, cuts: Cuts) -> tuple[Piece, ...]:
 
 
 def _is_of_maps(origin: Origin, cuts: Cuts) -> bool:
-    """Whether an axis is another one in a new size, or several, of which one has shown to be a whole map."""
+    """Whether an axis is a resized or concatenated axis that later operations have shown to be a flattened map."""
     waiting, seen = [origin], {origin}
     while waiting:
         one = waiting.pop()
@@ -211,15 +219,15 @@ def _parts_of_its_own(factor: Factor, cuts: Cuts) -> Iterator[Part]:
     }
     role = BROKEN if origin.role == JOINED else origin.role
     divided = {cut for cut, shown in known.items() if shown == UNKNOWN and any(is_in(one, cut) for one in known)}
-    if divided and role != BROKEN:  # nothing is known of the whole, and something of its parts
+    if divided and role != BROKEN:  # the role of the whole is unknown, and that of some of its parts is known
         known, role = {cut: shown for cut, shown in known.items() if cut not in divided}, UNKNOWN
-    for (stride, size), told in sorted(known.items(), reverse=True):
+    for (stride, size), cut_role in sorted(known.items(), reverse=True):
         if stride * size > stop or stop % (stride * size):
             yield Part(stop // factor.stride, BROKEN, origin.place)
             return
         if stride * size < stop:
             yield Part(stop // (stride * size), role, (*origin.place, -stride * size))
-        yield Part(size, told, (*origin.place, -stride))
+        yield Part(size, cut_role, (*origin.place, -stride))
         stop = stride
     if stop > factor.stride:
         yield Part(stop // factor.stride, role, (*origin.place, -factor.stride))
@@ -231,7 +239,7 @@ def is_in(cut: tuple[int, int], other: tuple[int, int]) -> bool:
 
 
 def is_last(piece: Piece) -> bool:
-    """Whether it lies as networks with channels last flatten it: places in their order, then channels."""
+    """Whether the axes of a map are in the order of networks with channels last: places, then channels."""
     roles = [part.role for part in piece]
     if len(piece) <= 1:
         return BROKEN not in roles
@@ -242,12 +250,12 @@ def is_last(piece: Piece) -> bool:
 
 
 def is_odd(axes: Axes, at: int, *, is_sure: bool) -> bool:
-    """Whether a value was cut so that no network with channels last has the same: its weights would have no order.
+    """Whether a value was divided as in no network with channels last, so that no order of its weights is right.
 
     Args:
-        axes: Of the value, the batch first.
-        at: The axis that is used as channels.
-        is_sure: Whether an operation says so that has maps, such as a convolution.
+        axes: The axes of the value, the batch first.
+        at: The index of the axis that is used as channels.
+        is_sure: Whether an operation on feature maps uses it so, such as a convolution.
     """
     others = [axis for index, axis in enumerate(axes) if index not in (0, at)]
     if any({CHANNELS, PLACE} <= {one.origin.role for one in axis} for axis in others):

@@ -1,6 +1,7 @@
-"""The axes of every value of one run of a module, and what lies on the axes of its weights.
+"""The axes of every value in one run of a module, and from them the flattened maps on the axes of its weights.
 
-What an operation has no rule for gives axes of which nothing is known.
+Each operation of the run is followed by a rule of `axis_rules` or `layer_rules`. The result of an operation without a
+rule has axes of unknown meaning.
 """
 
 from __future__ import annotations
@@ -49,9 +50,9 @@ class Flat:
     """An axis of a layer's weights that stands for a whole map.
 
     Attributes:
-        side: The axis: `inputs` or `outputs` of a weight, `features` of a layer that has one number for each; `other`
-            if it is not known which.
-        pieces: What lies on it, in the order of the module.
+        side: The axis: `inputs` or `outputs` of a weight, `features` of a layer with one number for each feature;
+            `other` if the axis is not known.
+        pieces: The maps on it, in the order of the module.
     """
 
     side: str
@@ -62,10 +63,11 @@ _NOT_FOLLOWED: Axis = (Factor(Origin(2, BROKEN, (0, 0)), 2),)
 
 
 class AxesOfRun:
-    """The axes of every value of one run.
+    """The axes of every value in one run.
 
     Args:
-        is_guessed: Whether the inputs are not the user's, so that what is flattened at once may have had other axes.
+        is_guessed: Whether the inputs were made here, so that an input that is flattened at once may have other axes in
+            the user's data.
     """
 
     def __init__(self, *, is_guessed: bool) -> None:
@@ -74,12 +76,12 @@ class AxesOfRun:
         self._inputs: list[Axes] = []
         self._cuts: Cuts = {}
         self._taken: list[tuple[str, str, Axis]] = []
-        self._aligned: dict[Origin, list[tuple[Factor, Origin]]] = {}  # by origin: its parts, and the sums of them
-        self._lost: set[int] = set()  # values that could not be followed, and that no layer has taken yet
+        self._aligned: dict[Origin, list[tuple[Factor, Origin]]] = {}  # by origin: its factors, and sums with others
+        self._unfollowed: set[int] = set()  # values that could not be followed, and that no layer has used yet
         self._number = itertools.count()
 
     def begin(self, value: Tensor) -> None:
-        """An input of the network."""
+        """Register an input of the network."""
         number, last = next(self._number), value.ndim - 1
         outer = GIVEN if value.ndim > 2 else CHANNELS
         roles = [outer if axis and axis in (1, last) else PLACE for axis in range(value.ndim)]
@@ -90,28 +92,28 @@ class AxesOfRun:
         self._inputs.append(self._axes[id(value)])
 
     def end(self, value: Tensor) -> None:
-        """An output of the network: features that were cut into axes may be a map."""
+        """Register an output of the network: features that were divided into axes may be a map."""
         if self.has(value):
             self.touch(self.of(value))
-            if id(value) in self._lost:
+            if id(value) in self._unfollowed:
                 self._taken += [(unit, OTHER, _NOT_FOLLOWED) for unit, _, _ in self._taken[-1:]]
 
     def is_input(self, axes: Axes) -> bool:
-        """Whether they are those of an input of the network, as it was given."""
+        """Whether these are the axes of an input of the network, unchanged."""
         return any(axes == one for one in self._inputs)
 
     def follow(
         self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], tensors: tuple[list[Tensor], list[Tensor]],
         weights: Mapping[int, frozenset[str]],
     ) -> None:  # fmt: skip
-        """One operation.
+        """Determine the axes of the results of one operation.
 
         Args:
-            func: As of a torch-function mode.
-            args: Its arguments.
-            kwargs: Likewise.
-            tensors: Those among the arguments, and those that it gave.
-            weights: Of tensors, by identity: the units that they are of or were made of.
+            func: The function, as in a torch-function mode.
+            args: The positional arguments.
+            kwargs: The keyword arguments.
+            tensors: The tensors among the arguments, and the tensors of the result.
+            weights: By identity of a tensor: the units whose weights it is, or was computed from.
         """
         name = name_of(func)
         taken, made = tensors
@@ -125,7 +127,7 @@ class AxesOfRun:
             axes = (
                 rule(self, Call(func, name, tuple(args), kwargs, taken, known, made, units, number)) if rule else None
             )
-        except (IndexError, KeyError, TypeError, ValueError, RuntimeError):  # called otherwise than the rule expects
+        except (IndexError, KeyError, TypeError, ValueError, RuntimeError):  # arguments that the rule does not expect
             axes = None
         if axes is None:
             self._doubt(known, units)
@@ -134,17 +136,17 @@ class AxesOfRun:
             axes = [of_role(BROKEN if is_broken else UNKNOWN, one.shape, number, parents) for one in made]
         for one, its in zip(made, axes, strict=False):
             self._axes[id(one)] = its
-        if any(id(one) in self._lost for one in known):
-            self.lose(made, [unit for unit, _ in units])
+        if any(id(one) in self._unfollowed for one in known):
+            self.mark_unfollowed(made, [unit for unit, _ in units])
 
-    def lose(self, made: Sequence[Tensor], units: Sequence[str] = ()) -> None:
-        """Values that could not be followed: the next layers that take them have a doubt, whatever axes are left."""
-        self._lost.update(() if units else map(id, made))
+    def mark_unfollowed(self, made: Sequence[Tensor], units: Sequence[str] = ()) -> None:
+        """Mark values as not followed: the order of axes is in doubt for the next layers that use them."""
+        self._unfollowed.update(() if units else map(id, made))
         for unit in units:
             self.take(unit, OTHER, _NOT_FOLLOWED)
 
     def flats(self) -> dict[str, tuple[Flat, ...]]:
-        """What lies on axes of the weights of each unit, where that is more than one axis of a map."""
+        """By unit: the axes of its weights that stand for more than one axis of a map."""
         taken = list(self._taken)
         for origin in self._cuts:
             axis = whole(origin)
@@ -162,7 +164,7 @@ class AxesOfRun:
                 before = next((one for one in flats if one.side == side), None)
                 if before is None:
                     flats.append(flat)
-                elif _shown(before) != _shown(flat):  # a layer that is called on values of two kinds
+                elif _shown(before) != _shown(flat):  # a layer that is called on values with different axes
                     flats[flats.index(before)] = Flat(side, ((Part(0, BROKEN, ()),),))
         return {unit: tuple(flats) for unit, flats in found.items()}
 
@@ -171,11 +173,11 @@ class AxesOfRun:
         return self._axes[id(value)]
 
     def has(self, value: Any) -> bool:
-        """Whether its axes are known."""
+        """Whether the axes of a value are known."""
         return id(value) in self._axes
 
     def show(self, axis: Axis, role: str) -> None:
-        """Parts of an axis that is used as channels, or as places, are that."""
+        """Record the role in which an operation uses an axis, for the factors of the axis whose role is not known."""
         for factor in axis:
             origin = factor.origin
             if origin.role in (JOINED, BROKEN) or (factor.is_whole and origin.role in (CHANNELS, PLACE)):
@@ -194,19 +196,19 @@ class AxesOfRun:
                     self.show(parent, role)
 
     def _show_of_part(self, factor: Factor, role: str, part: Factor, other: Origin) -> None:
-        """What a part of an axis has shown, its sum with others shows, too."""
+        """Record the role of a factor for the sum of its axis with others as well."""
         if factor.stride >= part.stride and factor.stride * factor.size <= part.stride * part.size:
             self.show((Factor(other, factor.size, factor.stride // part.stride),), role)
 
     def use(self, units: Sequence[str], axes: Axes, at: int, *, is_sure: bool) -> None:
-        """Layers take a value: one axis is channels, the others are places.
+        """Register a value as the input of layers: one axis is channels, the others are places.
 
         Args:
             units: The layers.
-            axes: Of the value.
-            at: Of the channels.
-            is_sure: Whether that follows from the operation, as of a convolution; a linear layer takes what is last,
-                and a module that had to bring channels there may have them elsewhere in the source, too.
+            axes: The axes of the value.
+            at: The index of the channels.
+            is_sure: Whether the operation implies this, as a convolution does. A linear layer is applied to the last
+                axis: if the module moved the channels there, they may be elsewhere in the source network.
         """
         for unit in units:
             self.take(unit, INPUTS, axes[at])
@@ -214,30 +216,32 @@ class AxesOfRun:
                 self.take(unit, OTHER, _NOT_FOLLOWED)
         if is_sure:
             self.doubt_unknown(axes)
-        is_alone = is_sure and len(axes[at]) == 1  # parts of several have been turned: their order is not that of roles
+        # Several factors on one axis were transposed before: their order does not follow from their roles.
+        is_alone = is_sure and len(axes[at]) == 1
         for factor in _pieces(axes[at]):
             is_at_end = factor is axes[at][-1] and factor.stride == 1 and not self._is_divided(factor)
             if is_sure or factor.origin.role == CHANNELS or factor.origin.is_aligned or factor.origin.is_same:
                 self.show((factor,), CHANNELS if is_alone or is_at_end else UNKNOWN)
-        is_told = is_sure or UNKNOWN not in {one.origin.role for one in axes[at]}
+        has_known_roles = is_sure or UNKNOWN not in {one.origin.role for one in axes[at]}
         for index, axis in enumerate(axes):
-            if index != at and is_told:
+            if index != at and has_known_roles:
                 self.show(axis, PLACE)
 
     def _is_divided(self, factor: Factor) -> bool:
-        """Whether parts of it have shown something: they may be sides of a map."""
+        """Whether roles of parts of the factor are known: they may be the sides of a map."""
         cut = (factor.stride, factor.size)
         return any(is_in(one, cut) for one in self._cuts.get(factor.origin, ()))
 
     def touch(self, axes: Axes, at: int | None = None) -> bool:
-        """An operation treats one axis otherwise than the others: features that were cut into axes may be a map.
+        """Register an operation along one axis: features that were divided into several axes may be a map.
 
         Args:
-            axes: Of the value.
-            at: The axis, if the operation takes the last one for channels, as networks with channels last do.
+            axes: The axes of the value.
+            at: The index of the axis. An operation along the last one is applied to channels, in networks with channels
+                last too, and shows nothing.
 
         Returns:
-            Whether it can be followed.
+            Whether the operation can be followed.
         """
         if at is None or at % len(axes) != len(axes) - 1:
             cut = [one for axis in axes for one in axis if not one.is_whole and one.origin.role == CHANNELS]
@@ -251,7 +255,7 @@ class AxesOfRun:
         )
 
     def take_features(self, unit: str, axes: Sequence[Axis]) -> None:
-        """A unit has one number for each entry of some axes, element by element."""
+        """Register a unit that has one number for each entry of some axes."""
         together = tuple(factor for axis in axes for factor in axis)
         if len(axes) < 2 or all(factor.is_whole for factor in together):
             self.take(unit, FEATURES, together)
@@ -260,31 +264,31 @@ class AxesOfRun:
                 self.take(unit, OTHER, axis)
 
     def doubt_makers(self, axes: Axes) -> None:
-        """What was made of an axis that was cut cannot be followed: its layers may have their outputs in any order."""
+        """Mark the outputs of the layers from which divided axes come as not followed: any order is possible."""
         for origin in {one.origin for axis in axes for one in axis if not one.is_whole}:
             for unit in (origin.unit, *_makers(origin)):
                 if unit:
                     self.take(unit, OTHER, _NOT_FOLLOWED)
 
     def doubt_unknown(self, axes: Axes) -> None:
-        """Maps that an operation without a rule made may have been made of features that were cut."""
+        """Mark the layers before an operation without a rule as not followed if their features were divided."""
         for origin in {one.origin for axis in axes for one in axis}:
             if origin.role == UNKNOWN and not (origin.is_aligned or origin.is_same):
                 self.doubt_makers(origin.parents)
 
     def take(self, unit: str, side: str, axis: Axis) -> None:
-        """A unit has weights along an axis."""
+        """Register a unit that has weights along an axis."""
         self._taken.append((unit, side, axis))
 
     def _doubt(self, known: Sequence[Tensor], units: Sequence[tuple[str, Tensor]]) -> None:
-        """Layers of an operation without a rule: where their features lie is not known."""
+        """Register the layers of an operation without a rule: the axis of their features is not known."""
         for unit, _ in units:
             for one in known:
                 for axis in self.of(one):
                     self.take(unit, OTHER, axis)
 
     def together(self, values: Sequence[Axes], shape: Sequence[int], number: int) -> Axes:
-        """The axes of values of which one is computed element by element; they are aligned from the right."""
+        """The axes of the result of an elementwise operation; the operands are aligned from the right."""
         made: list[Axis] = []
         for axis in range(-len(shape), 0):
             found = [value[axis] for value in values if len(value) >= -axis and value[axis]]
@@ -293,7 +297,7 @@ class AxesOfRun:
         return tuple(made)
 
     def _unified(self, axes: Sequence[Axis], place: tuple[int, int]) -> Axis:
-        """One axis for several that lie over each other."""
+        """The axis of the result for aligned axes of the operands."""
         if len(axes) == 1:
             return axes[0]
         sizes = max(([factor.size for factor in axis] for axis in axes), key=len)
@@ -333,7 +337,7 @@ def _pieces(axis: Axis) -> Iterator[Factor]:
 
 
 def _makers(origin: Origin) -> Iterator[str]:
-    """The layers whose channels an axis was made of."""
+    """The layers from whose channels an axis was computed."""
     waiting, seen = [origin], {origin}
     while waiting:
         for factor in (one for parent in waiting.pop().parents for one in parent):
@@ -349,6 +353,6 @@ def _shown(flat: Flat) -> list[list[tuple[int, str]]]:
 
 
 def _are_alike(origins: Sequence[Origin]) -> bool:
-    """Whether pieces that were joined are of the same sizes and roles."""
+    """Whether the pieces of joined axes have the same sizes and roles."""
     forms = [[[(one.size, one.origin.role) for one in parent] for parent in origin.parents] for origin in origins]
     return all(form == forms[0] for form in forms)

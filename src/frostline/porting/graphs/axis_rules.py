@@ -1,4 +1,4 @@
-"""What operations without weights do with the axes of values.
+"""Rules for the axes of values in operations without weights; `axes_of_run` applies them.
 
 Legend: B batch, C channels, H height, W width.
 """
@@ -60,7 +60,7 @@ _PRODUCTS = names("matmul __matmul__ __rmatmul__ bmm mm")
 
 
 def passed(run: AxesOfRun, call: Call) -> list[Axes]:
-    """Element by element: axes of all arguments from the right, weights among them."""
+    """Elementwise operations: the axes of all arguments, weights too, are aligned from the right."""
     shape = call.taken[0].shape if call.name == "__setitem__" else call.made[0].shape
     values = [one for one in call.known if len(one.shape) <= len(shape)]
     axes = run.together([run.of(one) for one in values], shape, call.number)
@@ -71,7 +71,7 @@ def passed(run: AxesOfRun, call: Call) -> list[Axes]:
 
 
 def _along(run: AxesOfRun, call: Call) -> list[Axes]:
-    """Element by element, with others along one axis."""
+    """Operations that keep the shape and combine the elements along one axis, such as a softmax."""
     axes = run.of(call.known[0])
     axis = call.given("dim", 2, 1) if call.name == "normalize" else call.given("dim", 1, -1)
     return passed(run, call) if run.touch(axes, axis) else _broken(run, call, axes)
@@ -106,7 +106,7 @@ def _reduced(run: AxesOfRun, call: Call) -> list[Axes] | None:
 
 
 def _is_mixed(axes: Axes, reduced: Sequence[Axis]) -> bool:
-    """Whether channels are reduced and some places with them, so that a place is left where channels are expected."""
+    """Whether channels are reduced together with some places, so that a place remains where channels are expected."""
     roles = {one.origin.role for axis in reduced for one in axis if one.is_whole}
     left = {one.origin.role for axis in axes if axis not in reduced for one in axis}
     return {CHANNELS, PLACE} <= roles and PLACE in left
@@ -130,7 +130,7 @@ def _resized(run: AxesOfRun, call: Call) -> list[Axes]:
 
 
 def in_size(axes: Axes, shape: Sequence[int], number: int) -> Axes:
-    """The same axes in other sizes."""
+    """The same axes with other sizes."""
     made: list[Axis] = []
     for index, (axis, size) in enumerate(zip(axes, shape, strict=True)):
         if size_of(axis) == size and not any(one.origin.role == JOINED for one in axis):
@@ -144,7 +144,7 @@ def in_size(axes: Axes, shape: Sequence[int], number: int) -> Axes:
 
 
 def _cut(run: AxesOfRun, call: Call) -> list[Axes]:
-    """Parts of a value along one axis."""
+    """Operations that return a part of a value along one axis."""
     axis = call.given("dim", 1, -1) if call.name == "glu" else call.given("dim", 2, 0)
     axes = run.of(call.known[0])
     if not run.touch(axes, axis) or is_odd(axes, axis % len(axes), is_sure=False):
@@ -187,7 +187,7 @@ def _indexed(run: AxesOfRun, call: Call) -> list[Axes] | None:
 
 
 def _is_followed(run: AxesOfRun, axes: Axes, at: int) -> bool:
-    """Whether one entry along an axis can be; where all of a value is cut features, they may be a map."""
+    """Whether an index along an axis can be followed; a value of divided features only may be a map."""
     is_of_one = len({one.origin for axis in axes[1:] for one in axis}) == 1
     return run.touch(axes, at) if len(axes) > 3 and is_of_one else True
 
@@ -284,7 +284,7 @@ def _product(run: AxesOfRun, call: Call) -> list[Axes] | None:
 
 
 def _summed(run: AxesOfRun, call: Call) -> list[Axes] | None:
-    """Products of values along axes that letters name."""
+    """Sums of products (`einsum`), whose equation names the axes by letters."""
     inputs, arrow, output = str(call.args[0]).replace(" ", "").partition("->")
     letters = inputs.split(",")
     if not arrow or "." in inputs or len(call.known) != len(letters):
@@ -305,7 +305,7 @@ def _attention(run: AxesOfRun, call: Call) -> list[Axes]:
 
 def _broken(run: AxesOfRun, call: Call, axes: Axes) -> list[Axes]:
     run.doubt_makers(axes)
-    run.lose(call.made)
+    run.mark_unfollowed(call.made)
     return [of_role(BROKEN, one.shape, call.number, axes) for one in call.made]
 
 

@@ -1,4 +1,4 @@
-"""One operation of a run, as rules look at it."""
+"""One operation of a run, with the arguments that the rules need."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-PRIMES = (2, 3, 5, 7, 11, 13, 17, 19)
+PRIMES = (2, 3, 5, 7, 11, 13, 17, 19)  # sizes that identify axes
 
 
 @dataclass(frozen=True)
@@ -19,15 +19,15 @@ class Call:
     """One operation.
 
     Attributes:
-        func: As of a torch-function mode.
-        name: Of it.
-        args: Its arguments.
-        kwargs: Likewise.
-        taken: The tensors among them.
-        known: Those of them whose axes are known.
-        made: The tensors that it gave.
-        units: Weights among the tensors, and the units that they are of or were made of.
-        number: Of the operation in the run.
+        func: The function, as in a torch-function mode.
+        name: The name of the function.
+        args: The positional arguments.
+        kwargs: The keyword arguments.
+        taken: The tensors among the arguments.
+        known: The tensors among the arguments whose axes are known.
+        made: The tensors of the result.
+        units: The weights among the arguments, each with the unit that it belongs to or was computed from.
+        number: The number of the operation in the run.
     """
 
     func: Any
@@ -41,14 +41,14 @@ class Call:
     number: int
 
     def given(self, name: str, at: int, default: int) -> int:
-        """A number among the arguments."""
+        """An integer among the arguments, by name and position."""
         value = self.kwargs.get(name, self.args[at] if len(self.args) > at else default)
         if not isinstance(value, int):
             raise TypeError
         return value
 
     def on_primes(self, count: int) -> Any:
-        """What the operation makes of a value whose axes have sizes that no two share."""
+        """The result of the operation for a tensor with `count` axes of different prime sizes."""
         return self.func(torch.ones(PRIMES[:count]), *self.args[1:], **self.kwargs)
 
 

@@ -1,4 +1,4 @@
-"""Inputs that a module may take, guessed from its layers; only the flow of values is looked at, not its numbers."""
+"""Example inputs for a module, guessed from its layers; only the flow of their values is used, not the numbers."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
 _SIDES = (64, 224, 32, 28, 48, 96, 12, 8, 128, 160, 299, 512)  # usual sizes of images, small ones first
-_OF_NORMS = {"parametrizations"}  # what a layer under a weight norm has inside
+_OF_NORMS = {"parametrizations"}  # the only child of a layer under a weight norm
 _LENGTHS = (16, 8, 64, 5, 128)
 
 
-BATCH = 3  # samples; one would look like an axis to spare
+BATCH = 3  # samples; an axis of size 1 may be squeezed or broadcast
 _MOST_VALUES = 1 << 24  # in one example: an image of 512 x 512 with 32 channels, twice
 _MOST_STATED = 1 << 26  # in an input that a file states: three images of 2,700 x 2,700
 _SMALLEST_PATCH = 4
-_MOST = 80  # examples that are tried
+_MOST = 80  # examples to try
 
 
 def examples(model: nn.Module, shapes: Sequence[tuple[tuple[int, ...], str]] = ()) -> Iterator[Any]:
-    """Inputs that the module could take, the likely ones first.
+    """Inputs that the module may take, the likely ones first.
 
     Args:
         model: The module.
-        shapes: Of the inputs of its source, without the batch axis and with channels last, and their dtypes, where they
-            are known.
+        shapes: Shapes and dtypes of the inputs of the source network, if they are known; without the batch axis, and
+            with channels last.
     """
     layers = [module for module in model.modules() if {name for name, _ in module.named_children()} <= _OF_NORMS]
     lengths = {size for one in model.parameters() if one.ndim in (2, 3) for size in one.shape[-2:-1]}
@@ -40,7 +40,7 @@ def examples(model: nn.Module, shapes: Sequence[tuple[tuple[int, ...], str]] = (
 
 
 def is_makeable(shape: Sequence[int]) -> bool:
-    """Whether an input of a shape that a file states may be made: the sizes are whatever somebody wrote there."""
+    """Whether an input of a shape that a file states may be allocated: a hostile file may state any size."""
     return all(size > 0 for size in shape) and math.prod(shape) <= _MOST_STATED
 
 
@@ -62,12 +62,12 @@ def _tuples(model: nn.Module, forms: list[Tensor], shapes: Sequence[tuple[tuple[
 
 
 def _made(form: Tensor, device: torch.device) -> Tensor:
-    """A value of this form: rows of an embedding are zeros, which every embedding has."""
+    """A tensor of this form: ones, or zeros as indices, which every embedding has."""
     return torch.zeros_like(form, device=device) if form.dtype == torch.long else torch.ones_like(form, device=device)
 
 
 def _of_patches(layer: nn.Module, lengths: Iterable[int]) -> Iterator[Tensor]:
-    """Images of as many patches as the model has positions for, but for a class token and a second one."""
+    """Images with as many patches as the model has positions, less one or two for a class and a distillation token."""
     if not isinstance(layer, nn.Conv2d) or layer.stride != layer.kernel_size or layer.stride[0] < _SMALLEST_PATCH:
         return
     for length in sorted(lengths):
@@ -79,7 +79,7 @@ def _of_patches(layer: nn.Module, lengths: Iterable[int]) -> Iterator[Tensor]:
 
 
 def _forms(layer: nn.Module) -> Iterator[Tensor]:
-    """Forms of values without memory: a deep layer of many channels would take gigabytes of it for the large ones."""
+    """Forms of inputs for one layer, as tensors of the meta device: large ones would take gigabytes of memory."""
     dtype = next((one.dtype for one in layer.parameters() if one.is_floating_point()), torch.float32)
 
     def values(*shape: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""What layers take and give: which axis of a value stands for which axis of their weights.
+"""Rules for the axes of values in operations with weights: which axis of a value stands for which axis of a weight.
 
 Legend: B batch, C channels.
 """
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def _made(run: AxesOfRun, call: Call, axes: Axes, channels: int, sides: bool = True) -> Axes:
-    """The axes of what a layer gives."""
+    """The axes of the output of a layer: new channels, and the given axes before them."""
     owners = [unit for unit, _ in call.units] if sides else []
     unit = owners[0] if len(set(owners)) == 1 else ""
     shape = call.made[0].shape
@@ -37,7 +37,7 @@ def _linear(run: AxesOfRun, call: Call) -> list[Axes]:
     run.use([unit for unit, _ in call.units], axes, len(axes) - 1, is_sure=False)
     made = _made(run, call, axes[:-1], -1)
     if len(axes[-1]) == 1 and axes[-1][0].origin.role in (PLACE, UNKNOWN) and made[-1]:
-        (mixed,) = axes[-1]  # what is mixed is again what it was: places, or not known what
+        (mixed,) = axes[-1]  # a linear layer over places gives places again; over an unknown axis, an unknown one
         made = (*made[:-1], whole(replace(made[-1][0].origin, role=mixed.origin.role, place=mixed.origin.place)))
     return [made]
 
@@ -77,8 +77,8 @@ def _norm(run: AxesOfRun, call: Call) -> list[Axes] | None:
         else:
             run.take_features(unit, axes[-weight.ndim :] if is_layer_norm else [axes[at]])
     if not is_layer_norm and is_odd(axes, at, is_sure=len(axes) > 2):
-        run.lose(call.made, [unit for unit, _ in call.units])
-    if not is_layer_norm and len(axes) > 2:  # one of channels, in maps
+        run.mark_unfollowed(call.made, [unit for unit, _ in call.units])
+    if not is_layer_norm and len(axes) > 2:  # a norm over channels of feature maps
         run.show(axes[1], CHANNELS)
         for axis in axes[2:]:
             run.show(axis, PLACE)

@@ -1,8 +1,8 @@
-"""How a module reads query, key and value from one layer, as runs of it show.
+"""The order of query, key and value in the rows of one layer of a module, found by runs of the module.
 
-A softmax over keys does not change where one vector is added to all keys. Where the same is added to rows that are not
-keys, outputs change. So the rows of the keys are found, in whatever order the module has them; no other evidence is
-needed. Attentions that turn queries and keys by their places, or normalise them, do not show it.
+If the same vector is added to all keys, the scores of each query change by a constant, and the softmax does not change.
+If it is added to queries or values, the outputs change. This finds the rows of the keys, and with them the order. It
+does not work for attentions that rotate queries and keys by their positions, or normalise them.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from frostline.core.restore import undisturbed
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-# Of the change that values make: what is rounding of float32 at most, and what a query changes at least.
+# Shares of the change that values cause: at most rounding of float32, and at least the change by a query.
 _SAME, _OTHER = 1e-5, 1e-3
 
 
 class PackedRows:
-    """Runs of one module; attentions of one class are run once.
+    """Runs of one module; one attention of each class and size is run, and stands for all of them.
 
     Args:
-        model: The module; it is as before after each run.
-        example: As the module takes inputs; None if that is not known, so that nothing is shown.
+        model: The module; it is unchanged after each run.
+        example: Inputs of the module; None if they are not known, so that no order is found.
     """
 
     def __init__(self, model: nn.Module, example: Any) -> None:
@@ -36,12 +36,12 @@ class PackedRows:
         self._found: dict[tuple[type[nn.Module], tuple[int, ...]], str] = {}
 
     def order(self, name: str, sizes: Sequence[int], orders: Mapping[str, Tensor]) -> str:
-        """The order in which the rows of a layer are read; empty if runs do not show it.
+        """The order in which the module reads the rows of a layer; empty if runs do not show it.
 
         Args:
-            name: Of the layer.
-            sizes: How many rows are those of the query, the key and the value.
-            orders: Where these lie, one after the other, by the name of the order.
+            name: The name of the layer.
+            sizes: The numbers of rows of query, key and value.
+            orders: By the name of an order: the indices of the rows of query, key and value, concatenated.
         """
         if self._example is None or len(sizes) != 3:
             return ""
@@ -60,7 +60,7 @@ class PackedRows:
         return by_value > 0 and by_key <= _SAME * by_value and by_query >= _OTHER * by_value
 
     def _run(self, name: str, rows: Tensor) -> Tensor:
-        """The output where one vector is added to some rows of a layer's output, at all places alike."""
+        """The output of the module if one vector is added to these rows of the layer's output, at every position."""
         random = torch.Generator().manual_seed(0)
         added = torch.randn(len(rows), generator=random)
 
@@ -80,7 +80,7 @@ class PackedRows:
 
 
 def _varied(value: Tensor) -> Tensor:
-    """Other numbers at every place, as places that are all alike show nothing."""
+    """Random numbers: if all positions had the same values, no change of the attention would show."""
     if not value.is_floating_point():
         return value
     return torch.randn(value.shape, generator=torch.Generator().manual_seed(1)).to(value)

@@ -1,4 +1,4 @@
-"""How values flow between the units of a file that carries its architecture."""
+"""The flow of values between the units of a file that contains its architecture."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def flow(source: Source, units: Sequence[SourceUnit]) -> Edges | None:
-    """For each unit the units before it; None if the file does not carry its architecture."""
+    """For each unit the units before it; None if the file does not contain its architecture."""
     if not source.layers:
         return None
     order = {layer.name: index for index, layer in enumerate(source.layers)}
@@ -28,20 +28,20 @@ def flow(source: Source, units: Sequence[SourceUnit]) -> Edges | None:
 
 
 def _is_of(unit: SourceUnit, layer: str) -> bool:
-    """Whether a unit is a layer of the graph, or part of it, or joined of such."""
+    """Whether a unit is a layer of the graph, a part of the layer, or joined from such parts."""
     if unit.parts:
         return any(_is_of(part, layer) for part in unit.parts.values())
     name = unit.packed.whole.name if unit.packed else unit.name
     return name == layer or name.startswith(f"{layer}/")
 
 
-# Layers of a layer: the stage at which each runs; what is not here runs after what stands before it in the file.
+# Parts of one layer: the stage at which each runs. Other parts run one after the other, in the order of the file.
 _STAGE = {"forward": 0, "backward": 0, "query": 0, "key": 0, "value": 0, "attention_output": 1, "output": 1,
           "depthwise": 0, "pointwise": 1}  # fmt: skip
 
 
 def _flowing(layer: SourceLayer) -> list[str]:
-    """The inputs of a layer without masks, which modules compute elsewhere or not at all."""
+    """The inputs of a layer without masks, which modules compute at another place or not at all."""
     names: tuple[str, ...] = layer.config.get("names") or ("",) * len(layer.inputs)
     return [one for one, name in zip(layer.inputs, names, strict=False) if name != "mask"]
 
@@ -57,7 +57,7 @@ def _stages(names: list[str]) -> list[list[str]]:
 
 
 def input_shapes(source: Source) -> tuple[tuple[tuple[int, ...], str], ...]:
-    """Shapes of the inputs without the batch axis, and their dtypes, as the file states them; empty if one is open."""
+    """Shapes (without the batch axis) and dtypes of the inputs, as the file states them; empty if a size is open."""
     shapes: list[tuple[tuple[int, ...], str]] = []
     for layer in source.layers:
         if layer.kind in ("InputLayer", "Input"):
@@ -78,12 +78,12 @@ _FLATTENING = frozenset(("Reshape", "Flatten", "Squeeze", "Unsqueeze"))
 
 
 def is_turned(source: Source, name: str, *, before: bool) -> bool | None:
-    """Whether an ONNX graph moves channels to the end before it flattens them, or back after a reshape.
+    """Whether an ONNX graph moves channels to the end before a flatten, or back to axis 1 after a reshape.
 
     Args:
         source: The file.
-        name: Of a layer with weights.
-        before: Whether values on their way to the layer are meant, or those behind it.
+        name: The name of a layer with weights.
+        before: Whether to follow the values before the layer, or those after it.
 
     Returns:
         None if the graph does not show it.

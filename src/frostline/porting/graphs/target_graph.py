@@ -1,4 +1,4 @@
-"""How values flow between the layers of a module: it is run once on an example, and every operation is followed.
+"""The flow of values between the layers of a module: it is run once on an example, and every operation is followed.
 
 Legend: B batch, C channels.
 """
@@ -25,18 +25,18 @@ if TYPE_CHECKING:
 
     from frostline.porting.units.unit import TargetUnit
 
-Edges = dict[str, set[str]]  # of a unit: the units whose outputs reach it with no other unit in between
+Edges = dict[str, set[str]]  # by unit: the units whose outputs reach it without another unit in between
 
 
 @dataclass(frozen=True)
 class Flow:
-    """What one run of the module showed.
+    """The result of one run of the module.
 
     Attributes:
-        edges: Which units feed which.
-        flattened: Units of whose weights an axis stands for a whole map, or for several.
-        idle: Units that have no part in the outputs; empty where the way to some output was lost.
-        example: What the module was run on.
+        edges: For each unit the units before it.
+        flattened: By unit: the axes of its weights that stand for one or several whole maps.
+        idle: Units that the outputs do not depend on; empty if some output could not be followed.
+        example: The inputs of the run.
     """
 
     edges: Edges
@@ -51,19 +51,19 @@ def flow(
     inputs: Any = None,
     shapes: Sequence[tuple[tuple[int, ...], str]] = (),
 ) -> Flow | None:
-    """Run the module in evaluation, and follow its values.
+    """Run the module in evaluation mode, and follow its values.
 
     Args:
-        model: The module; its modes and generators are as before afterwards.
-        units: Its units.
-        inputs: As the module takes them; None tries inputs that its layers can take.
-        shapes: As of `examples`.
+        model: The module; its modes and random generators are restored.
+        units: The units of the module.
+        inputs: Inputs in the form that the module takes; None tries inputs that its layers can take.
+        shapes: As in `examples`.
 
     Returns:
-        What the run showed; None if no input could be run.
+        None if no input could be run.
     """
     for example in examples(model, shapes) if inputs is None else [inputs]:
-        watch = _Watch(units, is_guessed=inputs is None and not shapes)
+        watch = _CallRecorder(units, is_guessed=inputs is None and not shapes)
         try:
             with undisturbed(model), warnings.catch_warnings(), torch.enable_grad(), watch:
                 warnings.simplefilter("ignore")
@@ -77,8 +77,8 @@ def flow(
     return None
 
 
-class _Watch(TorchFunctionMode):
-    """Follows tensors by identity: which units' outputs each value comes from, and which tensors are weights."""
+class _CallRecorder(TorchFunctionMode):
+    """Follows tensors by identity: the units from whose outputs each value was computed, and the weights of units."""
 
     def __init__(self, units: Sequence[TargetUnit], *, is_guessed: bool) -> None:
         super().__init__()
@@ -87,7 +87,7 @@ class _Watch(TorchFunctionMode):
         self._order = {unit.name: index for index, unit in enumerate(units)}
         self._weights: dict[int, frozenset[str]] = {}
         self._reached: dict[int, frozenset[str]] = {}
-        self._alive: list[Any] = []  # an identity is used again when its tensor is gone
+        self._alive: list[Any] = []  # Python reuses the identity of a freed tensor: all of them are kept
         for unit in units:
             held = list(unit.tensors.values())
             parametrizations = getattr(unit.module, "parametrizations", None)
@@ -97,13 +97,13 @@ class _Watch(TorchFunctionMode):
                 self._weights[id(tensor)] = self._weights.get(id(tensor), frozenset()) | {unit.name}
 
     def begin(self, inputs: Any) -> None:
-        """Values that come from no unit."""
+        """Register the inputs of the module, which come from no unit."""
         for tensor in _tensors(inputs):
             self._reached[id(tensor)] = frozenset()
             self.axes.begin(tensor)
 
     def idle(self, outputs: Sequence[Tensor]) -> frozenset[str]:
-        """The units that none of these values depends on."""
+        """The units that none of the outputs depends on."""
         if not outputs or any(id(one) not in self._reached for one in outputs):
             return frozenset()
         waiting = [name for one in outputs for name in self._reached[id(one)]]
@@ -125,7 +125,7 @@ class _Watch(TorchFunctionMode):
         weights = frozenset[str]().union(*(self._weights.get(id(one), frozenset()) for one in taken))
         if getattr(func, "__name__", "") == "__setitem__" and taken:
             made = [taken[0]]
-        if not before:  # computed from weights alone, or from nothing
+        if not before:  # computed from weights only, or from constants
             if weights:
                 self._weights.update({id(one): weights for one in made})
             return result
@@ -139,7 +139,7 @@ class _Watch(TorchFunctionMode):
         return result
 
     def _stages(self, names: frozenset[str]) -> list[list[str]]:
-        """Units that one operation takes: layers of a recurrent module follow each other, directions do not."""
+        """The units of one operation by stage: layers of a recurrent module run in sequence, its directions at once."""
         stages: dict[str, list[str]] = {}
         for name in sorted(names, key=self._order.__getitem__):
             stages.setdefault(name.removesuffix("_reverse"), []).append(name)
@@ -147,11 +147,11 @@ class _Watch(TorchFunctionMode):
 
 
 def contracted(nodes: Sequence[tuple[Sequence[Sequence[str]], Sequence[int]]]) -> Edges:
-    """The flow between units alone, from a graph in an order in which it can be computed.
+    """The flow between units, from a graph of nodes of which only some are units.
 
     Args:
-        nodes: For each node the units that it is, stage by stage (units of one stage stand side by side), and the nodes
-            whose outputs it takes.
+        nodes: The nodes in an order in which they can be computed: for each one its units, stage by stage (units of one
+            stage run at once), and the indices of the nodes whose outputs it takes.
     """
     edges: Edges = {}
     reached: list[set[str]] = []
@@ -166,7 +166,7 @@ def contracted(nodes: Sequence[tuple[Sequence[Sequence[str]], Sequence[int]]]) -
 
 
 def is_before(edges: Edges, first: str, second: str) -> bool:
-    """Whether values flow from one unit to the other, on whatever way, and not back: in a loop neither is first."""
+    """Whether values flow from the first unit to the second on any path, and not back: in a loop neither is first."""
     return _reaches(edges, first, second) and not _reaches(edges, second, first)
 
 
@@ -183,7 +183,7 @@ def _reaches(edges: Edges, first: str, second: str) -> bool:
 
 
 def is_before_in_containers(model: nn.Module, first: str, second: str) -> bool:
-    """Whether both lie in one `Sequential` or `ModuleList`, the one in an earlier entry than the other."""
+    """Whether both are in one `Sequential` or `ModuleList`, and the first one is in an earlier entry."""
     parts, others = first.split("."), second.split(".")
     shared = 0
     while shared < min(len(parts), len(others)) - 1 and parts[shared] == others[shared]:

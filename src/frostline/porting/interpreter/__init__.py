@@ -1,1 +1,1 @@
-"""Keras architectures computed in float64 without Keras: what a file's network gives, as evidence for a port."""
+"""The network of a file computed without its framework, for the proof: Keras in float64, ONNX by ONNX Runtime."""

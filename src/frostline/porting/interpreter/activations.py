@@ -1,4 +1,4 @@
-"""Activations as Keras defines them, by name and as layers of their own."""
+"""Activations as Keras defines them, by name and as layers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NAMED: dict[str, Callable[[Tensor], Tensor]] = {
     "elu": F.elu,
     "selu": F.selu,
     "celu": F.celu,
-    "gelu": F.gelu,  # the exact one: Keras approximates only where it is told to
+    "gelu": F.gelu,  # the exact function: in Keras the approximation has to be requested
     "silu": F.silu,
     "swish": F.silu,
     "mish": F.mish,
@@ -46,7 +46,7 @@ NAMED: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def activated(layer: Layer, value: Tensor, setting: str = "activation") -> Tensor:
-    """A value after the activation that a setting of the layer names."""
+    """The value after the activation that a setting of the layer states."""
     given = layer.setting(setting)
     if isinstance(given, dict):
         config = given.get("config")
@@ -66,18 +66,18 @@ def activated(layer: Layer, value: Tensor, setting: str = "activation") -> Tenso
 
 
 def without_activation(layer: Layer) -> Layer | None:
-    """The layer as it is before its last activation, if it has one that is not linear."""
+    """The layer without its last activation; None if it has none or a linear one."""
     if layer.kind in _LAST or layer.setting("activation") in (None, "linear"):
         return None
     return replace(layer, config={**layer.config, "activation": None})
 
 
-# Layers whose `activation` acts inside of them, or which are one.
+# Layers whose `activation` acts inside of them.
 _LAST = ("LSTM", "GRU", "SimpleRNN", "Bidirectional", "TimeDistributed")
 
 
 def _hard_sigmoid(layer: Layer, value: Tensor) -> Tensor:
-    """Another function since Keras 3."""
+    """The hard sigmoid, which is another function since Keras 3."""
     if layer.version == 0:
         layer.refuse("hard_sigmoid of an unknown version of Keras")
     return F.hardsigmoid(value) if layer.version >= 3 else (0.2 * value + 0.5).clamp(0, 1)

@@ -1,4 +1,4 @@
-"""Convolutions of Keras: channels last, SAME padding with the odd value after the data.
+"""Convolutions of Keras: channels last; SAME pads one value more after the data if the number is odd.
 
 Legend: B batch, C channels, S spatial axes, K kernel sizes, G groups, M depth multiplier.
 """
@@ -24,7 +24,7 @@ _TRANSPOSED = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose
 
 
 class _Form(NamedTuple):
-    """What all convolutions have."""
+    """The settings that all convolutions have."""
 
     axes: int
     stride: tuple[int, ...]
@@ -41,7 +41,7 @@ def _form(layer: Layer) -> _Form:
 
 
 def _convolved(layer: Layer, weight: Tensor, bias: Tensor | None, groups: int) -> Tensor:
-    """The layer's convolution with a weight in PyTorch's layout; channels last again."""
+    """The convolution of a layer with a weight in PyTorch's layout; the result has channels last."""
     axes, stride, dilation = _form(layer)
     x, kernel, padding = layer.input().movedim(-1, 1), weight.shape[2:], layer.setting("padding", "valid")
     layer.bounded(*x.shape[:2], *(size + k * d for size, k, d in zip(x.shape[2:], kernel, dilation, strict=True)))
@@ -86,7 +86,7 @@ def _separable(layer: Layer) -> Tensor:
 
 
 def _transposed(layer: Layer) -> Tensor:
-    """The whole transposed convolution, of which `SAME` leaves out the rim; what is missing at the end are zeros."""
+    """A transposed convolution, computed in full: SAME crops its rim, and zeros are appended if it is too short."""
     axes, stride, dilation = _form(layer)
     padding, more = layer.setting("padding", "valid"), layer.setting("output_padding")
     if padding not in ("valid", "same"):

@@ -57,9 +57,7 @@ def _attention(layer: Layer) -> Tensor:
             scores_BHTS = scores_BHTS.masked_fill(~mask_BS[:, None, None], -math.inf)
             v = v.where(mask_BS[:, :, None, None], 0.0)
     shares_BHTS = scores_BHTS.softmax(-1)
-    if (
-        asking is not None
-    ):  # backends of Keras give other numbers there; NaN where a layer behind takes them all the same
+    if asking is not None:  # at padded queries the backends of Keras differ: NaN, so that no later layer can use them
         shares_BHTS = shares_BHTS.where(asking[:, None, :, None], math.nan)
     seen = torch.einsum("bhts,bshk->bthk", shares_BHTS, v)
     out = torch.einsum("bthk,hkd->btd", seen, layer.weight(f"{_out(layer)}/kernel"))
@@ -67,7 +65,7 @@ def _attention(layer: Layer) -> Tensor:
 
 
 def _roles(layer: Layer) -> tuple[Tensor, Tensor, Tensor]:
-    """Query, key and value; called by position they come as query, value, key."""
+    """Query, key and value; the order of positional arguments is query, value, key."""
     names = layer.setting("names") or ("",) * len(layer.inputs)
     by_position = [one for one, name in zip(layer.inputs, names, strict=True) if not name]
     given = dict(zip(("query", "value", "key"), by_position, strict=False))
@@ -78,7 +76,7 @@ def _roles(layer: Layer) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _masks(layer: Layer) -> tuple[Tensor | None, ...]:
-    """Of query, key and value; all that is known of them where all are one value."""
+    """The masks of query, key and value, from the first input that each of them is."""
     if not any(mask is not None for mask in layer.masks):
         return (None, None, None)
     slots = ([at for at, one in enumerate(layer.inputs) if one is role] for role in _roles(layer))

@@ -1,4 +1,4 @@
-"""Every kind of layer that is interpreted, and the check that nothing else was said in its call."""
+"""Every kind of layer that is interpreted, and the check that its call has no arguments that would be ignored."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 
 def apply(layer: Layer) -> Tensor:
-    """What a layer makes of its inputs.
+    """The output of a layer for its inputs.
 
     Raises:
-        NotInterpretedError: If the layer, or anything it was told, is not known.
+        NotInterpretedError: If the kind of the layer, a setting or an argument of its call is not known.
     """
     if layer.kind not in KINDS:
         layer.refuse()
-    if not _says_nothing(layer.setting("call"), _ALLOWED.get(layer.kind, frozenset())):
+    if not _is_default(layer.setting("call"), _ALLOWED.get(layer.kind, frozenset())):
         layer.refuse("it is called with arguments")
     names = set(layer.setting("names") or ()) - {"", "inputs", "x", "sequences", "query", "value", "key"}
     names -= {"mask"} if layer.kind in TAKES_MASK else set()
@@ -32,17 +32,17 @@ def apply(layer: Layer) -> Tensor:
     return KINDS[layer.kind](layer)
 
 
-def _says_nothing(call: Any, allowed: frozenset[str]) -> bool:
-    """Whether what a layer was called with beside tensors are defaults, or arguments that its kind takes."""
+def _is_default(call: Any, allowed: frozenset[str]) -> bool:
+    """Whether all arguments of a call other than tensors are defaults, or known arguments of this kind of layer."""
     if isinstance(call, dict):
-        return all(key in allowed or _says_nothing(value, allowed) for key, value in call.items())
+        return all(key in allowed or _is_default(value, allowed) for key, value in call.items())
     if isinstance(call, (list, tuple)):
-        return all(_says_nothing(value, allowed) for value in call)
+        return all(_is_default(value, allowed) for value in call)
     return call is None or call is False
 
 
 def _time_distributed(layer: Layer) -> Tensor:
-    """One layer for every step: steps become samples, which only layers allow that do not look at the batch."""
+    """A layer applied to every step, by treating steps as samples: layers that depend on the batch are refused."""
     kind, config = inner(layer, "layer")
     x = layer.input()
     if kind == "TimeDistributed":
@@ -54,7 +54,7 @@ def _time_distributed(layer: Layer) -> Tensor:
     return made.unflatten(0, x.shape[:2])
 
 
-# Layers that mask their own inputs, or compute otherwise with a mask.
+# Layers that mask their own inputs, or whose result depends on a mask.
 _MASKED = ("Embedding", "Masking", "LSTM", "GRU", "SimpleRNN", "Bidirectional", "GlobalAveragePooling1D", "Softmax",
            "MultiHeadAttention")  # fmt: skip
 _ALLOWED = {

@@ -1,4 +1,4 @@
-"""One call of one layer: its settings, its weights in float64, and the values it takes."""
+"""One call of one layer: its settings, its weights in float64, and its input values."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MOST_VALUES = 1 << 26  # in one tensor: 512 MB in float64
 
 
 class NotInterpretedError(Exception):
-    """A layer, or a setting of one, whose meaning is not known for certain; the text names it."""
+    """A layer or setting whose meaning is not known for certain; the text names it."""
 
 
 Mask = Tensor | NotInterpretedError | None
@@ -28,13 +28,13 @@ class Layer:
     """A layer of a Keras network, called on values.
 
     Attributes:
-        name: Its name in the network.
-        kind: Its class.
+        name: The name of the layer in the network.
+        kind: The name of its class.
         config: Its settings.
-        inputs: What it takes, in order; channels last, in float64 or, for embeddings, whole numbers.
-        weights: By leaf, what reads them.
+        inputs: Its inputs, in order; channels last, in float64 or, for embeddings, integers.
+        weights: By leaf: a function that reads the weight.
         version: The major version of Keras that wrote the file: 2 or 3; 0 if unknown.
-        masks: For each input which steps count; None where all do, an error where that is not known.
+        masks: For each input the mask of steps that count; None if all do, an error if the mask is not known.
     """
 
     name: str
@@ -46,39 +46,39 @@ class Layer:
     masks: tuple[Mask, ...] = ()
 
     def refuse(self, why: str = "") -> NoReturn:
-        """Say that this layer is not interpreted."""
+        """Raise the error for a layer that is not interpreted."""
         raise NotInterpretedError(f"not interpreted: {self.name} ({self.kind})" + (f": {why}" if why else ""))
 
     def input(self) -> Tensor:
-        """What it takes, if that is one value."""
+        """Its only input; a layer with several inputs is refused."""
         if len(self.inputs) != 1:
             self.refuse(f"{len(self.inputs)} inputs")
         return self.inputs[0]
 
     @property
     def mask(self) -> Tensor | None:
-        """Which steps of its first input count; None if all do."""
+        """The mask of its first input, true at steps that count; None if all do."""
         return self.mask_of(0)
 
     def mask_of(self, slot: int) -> Tensor | None:
-        """Which steps of an input count; None if all do."""
+        """The mask of an input, true at steps that count; None if all do."""
         given = self.masks[slot] if slot < len(self.masks) else None
         if isinstance(given, NotInterpretedError):
             raise given
         return given
 
     def setting(self, name: str, default: Any = None) -> Any:
-        """One setting, or what it was before Keras had it."""
+        """A setting; the default is the value for files of versions that did not have the setting."""
         return self.config.get(name, default)
 
     def needed(self, name: str) -> Any:
-        """A setting that must be there."""
+        """A required setting."""
         if name not in self.config:
             self.refuse(f"no setting {name!r}")
         return self.config[name]
 
     def allow(self, **values: Any) -> None:
-        """Refuse settings that have other values than these, which are the only ones interpreted."""
+        """Refuse settings with other values than these, the only ones that are interpreted."""
         for name, value in values.items():
             given = self.config.get(name, value)
             if given != value:
@@ -91,7 +91,7 @@ class Layer:
         return self.weights[leaf]().to(torch.float64)
 
     def bounded(self, *sizes: int) -> None:
-        """Refuse values larger than any network has, before they are made: their sizes are whatever a file states."""
+        """Refuse values larger than those of any network, before they are allocated: a file may state any size."""
         if math.prod(sizes) > MOST_VALUES:
             self.refuse(f"values of the shape {sizes}")
 
@@ -100,13 +100,13 @@ class Layer:
         return self.weight("bias") if self.setting("use_bias", True) else None
 
     def within(self, prefix: str, config: Mapping[str, Any], kind: str) -> Layer:
-        """A layer that this one consists of, on the same inputs."""
+        """A layer inside this layer, with the same inputs."""
         own = {leaf.removeprefix(prefix): load for leaf, load in self.weights.items() if leaf.startswith(prefix)}
         return replace(self, kind=kind, config=config, weights=own)
 
 
 def inner(layer: Layer, name: str) -> tuple[str, Mapping[str, Any]]:
-    """The class and the settings of a layer that stands in the settings of another."""
+    """The class and the settings of a layer that is a setting of another layer."""
     given = layer.needed(name)
     if not isinstance(given, dict) or not isinstance(given.get("config"), dict):
         layer.refuse(f"{name} is no layer")
@@ -114,7 +114,7 @@ def inner(layer: Layer, name: str) -> tuple[str, Mapping[str, Any]]:
 
 
 def as_sizes(layer: Layer, value: Any, axes: int) -> tuple[int, ...]:
-    """One whole number for each axis: a number alone counts for all."""
+    """One integer for each axis; a single number is used for all axes."""
     sizes = [value] * axes if isinstance(value, int) else value
     if not isinstance(sizes, (list, tuple)) or len(sizes) != axes or not all(isinstance(size, int) for size in sizes):
         layer.refuse(f"sizes {value!r} for {axes} axes")

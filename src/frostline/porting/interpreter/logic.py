@@ -1,4 +1,4 @@
-"""Operations on tensors from which Keras 3 computes masks, as it lists them in a network."""
+"""Operations on tensors from which Keras 3 computes masks; a network file lists them as layers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def _unequal(layer: Layer) -> Tensor:
-    """Elements that differ from one number, which is compared in the precision of the values."""
+    """Elements that differ from a number; the number is rounded to float32, the precision of the network's values."""
     call = layer.setting("call")
     given = call.get("args") if isinstance(call, dict) else None
     number = given[1] if isinstance(given, list) and len(given) == 2 and given[0] is None else None

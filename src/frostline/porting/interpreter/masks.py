@@ -1,10 +1,10 @@
-"""Which steps of a sequence count: Keras hands that from layer to layer beside the values; False at padding.
+"""Masks: Keras passes from layer to layer which steps of a sequence count, together with the values.
 
-Legend: B batch, T time; a mask has the axes (B, T).
+Legend: B batch, T time; a mask has the axes (B, T), and is false at padding.
 
 References:
     Keras 3.15, `keras/src/layers/layer.py`, and tf_keras 2.21, `tf_keras/src/engine/base_layer.py`: layers that do not
-    support masks lose them.
+    support masks drop them.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from frostline.porting.interpreter.layer import Layer, Mask, NotInterpretedError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-# Layers that compute otherwise with a mask.
+# Layers whose result depends on a mask.
 _NEEDS_MASK = frozenset({"LSTM", "GRU", "SimpleRNN", "Bidirectional", "TimeDistributed", "GlobalAveragePooling1D",
                          "MultiHeadAttention", "Softmax", "Multiply", "Maximum", "Minimum"})  # fmt: skip
-# Layers that can be called with a mask; Keras 3 lists what computes it as operations.
+# Layers that can be called with a mask as an argument; Keras 3 lists the operations that compute it in the network.
 TAKES_MASK = frozenset({"LSTM", "GRU", "SimpleRNN", "Bidirectional", "TimeDistributed", "GlobalAveragePooling1D",
                         "BatchNormalization"})  # fmt: skip
 
 
 def masked(layer: Layer, masks: Sequence[Mask]) -> Layer:
-    """A layer with what is known of its inputs' steps; a mask that it was called with stands for that.
+    """The layer with the masks of its inputs, or with the mask that it was called with.
 
     Args:
-        layer: With the mask among its inputs, if it was called with one.
-        masks: Of its inputs.
+        layer: The layer; if it was called with a mask, the mask is one of its inputs.
+        masks: The masks of its inputs.
     """
     names: tuple[str, ...] = layer.setting("names") or ()
     if layer.kind in TAKES_MASK and "mask" in names and len(names) == len(layer.inputs):
@@ -47,15 +47,18 @@ def masked(layer: Layer, masks: Sequence[Mask]) -> Layer:
 
 
 def seen(mask: Mask, layer: Layer, attentions: int) -> Mask:
-    """A mask of a value as one of the layers that take it sees it.
+    """The mask of a value for one of the layers that take the value.
 
-    The attentions of Keras 3 take the mask away from the values that they are given, so that whatever takes such a
-    value too has a mask or none, by the order in which Keras runs them.
+    The attentions of Keras 3 remove the mask from their inputs. Another layer that takes the same value then has a mask
+    or none, depending on the order in which Keras runs the layers.
 
     Args:
-        mask: Of the value.
-        layer: That takes it.
-        attentions: How many attentions take it.
+        mask: The mask of the value.
+        layer: The layer that takes the value.
+        attentions: The number of attentions that take it.
+
+    Returns:
+        An error if the mask depends on the order of the layers.
     """
     is_own = layer.kind == "MultiHeadAttention" and attentions == 1
     if not attentions or layer.version == 2 or is_own or not isinstance(mask, Tensor) or bool(mask.all()):
@@ -66,10 +69,10 @@ def seen(mask: Mask, layer: Layer, attentions: int) -> Mask:
 
 
 def mask_after(layer: Layer) -> Mask:
-    """What steps count in the output of a layer; None if all do.
+    """The mask of the output of a layer; None if all steps count.
 
     Returns:
-        An error if that depends on the version of Keras.
+        An error if the mask depends on the version of Keras.
     """
     try:
         return _after(layer)
@@ -92,7 +95,7 @@ def _after(layer: Layer) -> Mask:
 
 
 def counting(layer: Layer) -> Tensor:
-    """The steps of which any value is another than that of padding."""
+    """The mask of steps in which any value differs from the value of padding."""
     value = layer.setting("mask_value", 0.0)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         layer.refuse(f"mask_value {value!r}")
@@ -100,7 +103,7 @@ def counting(layer: Layer) -> Tensor:
 
 
 def check_unmasked(layer: Layer) -> None:
-    """Refuse padding where versions of Keras treat it differently."""
+    """Refuse padding in a layer in which the versions of Keras treat it differently."""
     if _is_padded(layer) and _is_layer(layer):
         layer.refuse("padded steps, which versions of Keras treat differently here")
 
@@ -110,7 +113,7 @@ def _is_padded(layer: Layer) -> bool:
 
 
 def _is_layer(layer: Layer) -> bool:
-    """Whether it is a layer; operations on tensors are listed as such, and know of no masks."""
+    """Whether it is a layer; operations on tensors are listed like layers, and have no masks."""
     return "trainable" in layer.config
 
 
@@ -140,7 +143,7 @@ def _merged(layer: Layer) -> Mask:
 
 
 def _joined(layer: Layer) -> Mask:
-    """Of inputs side by side the steps that count in them; of inputs one after the other their masks likewise."""
+    """The mask of a concatenation: along time the concatenated masks, along features the steps that count in all."""
     axis, rank = layer.setting("axis", -1), layer.inputs[0].ndim
     given = [mask if isinstance(mask, Tensor) else torch.ones(one.shape[:2], dtype=torch.bool)
              for mask, one in zip(layer.masks, layer.inputs, strict=True)]  # fmt: skip
@@ -157,7 +160,7 @@ def _joined(layer: Layer) -> Mask:
 
 
 def _standing(layer: Layer) -> Mask:
-    """Layers that keep masks since Keras 3 only."""
+    """The mask after layers that pass it on since Keras 3 only."""
     if _is_padded(layer) and layer.version == 0:
         layer.refuse("padded steps of an unknown version of Keras")
     return layer.masks[0] if layer.version >= 3 else None

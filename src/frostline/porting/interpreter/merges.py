@@ -1,4 +1,4 @@
-"""Layers without weights that give values another shape, or make one value of several."""
+"""Layers without weights that change the shape of a value, or combine several values."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PAIRWISE: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 def _merged(layer: Layer) -> Tensor:
-    """Element by element; an operation on tensors of the same name may also take a number."""
+    """Elementwise layers; an operation on tensors with the same name may also have a number as an operand."""
     if layer.kind not in ("Add", "Subtract") and layer.version != 2:
         check_unmasked(layer)
     values: Sequence[Any] = layer.inputs
@@ -61,7 +61,7 @@ def _concatenated(layer: Layer) -> Tensor:
 
 
 def _dot(layer: Layer) -> Tensor:
-    """The sum over one axis of each; the axes that are left of the first stand before those of the second."""
+    """The sum over one axis of each input; the other axes of the first input come before those of the second."""
     if len(layer.inputs) != 2:
         layer.refuse(f"{len(layer.inputs)} inputs")
     one, two = layer.inputs
@@ -127,7 +127,7 @@ def _plain(layer: Layer, name: str, default: float) -> Any:
     return value
 
 
-# Layers that act in training only.
+# Layers that change values in training only.
 SAME = (
     "Dropout", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D", "GaussianDropout", "GaussianNoise",
     "AlphaDropout", "ActivityRegularization", "Identity", "RandomFlip", "RandomRotation", "RandomZoom",

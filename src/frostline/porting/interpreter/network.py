@@ -1,4 +1,4 @@
-"""A whole network computed in float64, layer by layer, from the architecture in its file."""
+"""The outputs of a Keras network, computed in float64, layer by layer, from the architecture in its file."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from frostline.porting.interpreter.activations import without_activation
 from frostline.porting.interpreter.kinds import apply
 from frostline.porting.interpreter.layer import Layer, NotInterpretedError
 from frostline.porting.interpreter.masks import mask_after, masked, seen
+from frostline.porting.interpreter.work import Work
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -21,18 +22,19 @@ if TYPE_CHECKING:
     from frostline.porting.readers.contract import Source, SourceLayer
 
 Made = TypeVar("Made")
+MOST_WORK = 5e11  # multiplications of one run, about a minute in float64; VGG16 takes 5e10 for three images
 
 
 @dataclass(frozen=True)
 class Interpretation:
-    """What a network computes.
+    """The values that a network computes.
 
     Attributes:
-        outputs: Of the network, in the order of the file; float64, channels last.
-        layers: Of each layer, by its name; only where they were asked for.
-        before: The outputs before the activation of the last layer, where it has one: modules often leave it out.
-        plain: Of each layer, its output before its activation; only where they were asked for.
-        shapes: Of the output of each layer, channels last, by its name.
+        outputs: The outputs of the network, in the order of the file; float64, channels last.
+        layers: By layer: its output; empty unless requested.
+        before: The outputs before the activation of the last layer, which modules often omit; empty if it has none.
+        plain: By layer: its output before its activation; empty unless requested.
+        shapes: By layer: the shape of its output, channels last.
     """
 
     outputs: tuple[Tensor, ...]
@@ -42,18 +44,23 @@ class Interpretation:
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict[str, tuple[int, ...]])
 
 
-@torch.no_grad()
 def interpret(source: Source, inputs: Sequence[Tensor], *, keeps_layers: bool = False) -> Interpretation:
     """Run the network of a file.
 
     Args:
         source: A Keras network with its architecture; weights are read when their layer is reached.
-        inputs: As the network takes them, channels last, one for each input layer.
-        keeps_layers: Whether the output of every layer is kept.
+        inputs: One value for each input layer, channels last.
+        keeps_layers: Whether to return the output of every layer.
 
     Raises:
-        NotInterpretedError: If any layer is not known for certain; nothing is guessed.
+        NotInterpretedError: If the meaning of a layer is not known for certain, as nothing is guessed; or if the
+            network computes for too long.
     """
+    with torch.no_grad(), Work(MOST_WORK):
+        return _interpreted(source, inputs, keeps_layers=keeps_layers)
+
+
+def _interpreted(source: Source, inputs: Sequence[Tensor], *, keeps_layers: bool) -> Interpretation:
     names, ends = input_names(source), output_names(source)
     if len(names) != len(inputs):
         raise NotInterpretedError(f"not interpreted: {len(names)} inputs, {len(inputs)} values")
@@ -91,13 +98,13 @@ def interpret(source: Source, inputs: Sequence[Tensor], *, keeps_layers: bool = 
 
 
 def called(source: Source, stated: SourceLayer, inputs: tuple[Tensor, ...]) -> Tensor:
-    """What one layer of a network makes of values."""
+    """The output of one layer of a network for these inputs."""
     own = _weights(source).get(stated.unit or stated.name, {})
     return _applied(Layer(stated.name, stated.kind, stated.config, inputs, own, version(source)))
 
 
 def version(source: Source) -> int:
-    """The major version of Keras that wrote the architecture, by how it describes inputs; 0 if it does not."""
+    """The major version of Keras that wrote the architecture, from its description of inputs; 0 if unknown."""
     for layer in source.layers:
         if layer.kind == "InputLayer":
             if "batch_shape" in layer.config:
@@ -113,17 +120,17 @@ def input_names(source: Source) -> tuple[str, ...]:
 
 
 def output_names(source: Source) -> tuple[str, ...]:
-    """The layers whose outputs the network gives.
+    """The layers whose outputs are the outputs of the network.
 
     Raises:
-        NotInterpretedError: If the file does not say, and there are several at the end.
+        NotInterpretedError: If the file does not state them, and several layers are at the end of the network.
     """
     if source.outputs:
         return source.outputs
     taken = {name for layer in source.layers for name in layer.inputs}
     ends = tuple(layer.name for layer in source.layers if layer.name not in taken)
     if len(ends) != 1:
-        raise NotInterpretedError("not interpreted: the file does not say which layers are the network's outputs")
+        raise NotInterpretedError("not interpreted: the file does not state which layers are the network's outputs")
     return ends
 
 
@@ -156,12 +163,12 @@ def _guarded(layer: Layer, function: Callable[[Layer], Made]) -> Made:
         TypeError,
         ArithmeticError,
         AttributeError,
-    ) as error:  # shapes that do not belong together
+    ) as error:  # settings and shapes of the file that contradict each other
         raise NotInterpretedError(f"not interpreted: {layer.name} ({layer.kind}): {error}") from error
 
 
 def _before(layer: Layer, value: Tensor) -> Tensor:
-    """The value before the last activation; the activation may also be a layer of its own."""
+    """The value before the last activation, which may be a setting or a layer of its own."""
     if layer.kind in ("Activation", "Softmax", "ReLU"):
         return layer.inputs[0]
     plain = without_activation(layer)

@@ -1,4 +1,4 @@
-"""Norms of Keras, as they compute in inference.
+"""Norms of Keras in evaluation mode.
 
 Legend: B batch, C channels, G groups.
 """
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def _axes(layer: Layer, x: Tensor) -> tuple[int, ...]:
-    """The setting `axis`, as axes from the first."""
+    """The setting `axis` as sorted, non-negative axes."""
     axis = layer.setting("axis", -1)
     axes = list(axis) if isinstance(axis, (list, tuple)) else [axis]
     if not all(isinstance(one, int) and -x.ndim <= one < x.ndim for one in axes):
@@ -26,7 +26,7 @@ def _axes(layer: Layer, x: Tensor) -> tuple[int, ...]:
 
 
 def _spread(value: Tensor, x: Tensor, axes: tuple[int, ...]) -> Tensor:
-    """A weight with the axes of the value, of which it has only `axes`."""
+    """A weight over `axes`, reshaped to broadcast with the value."""
     return value.reshape([x.shape[axis] if axis in axes else 1 for axis in range(x.ndim)])
 
 
@@ -48,7 +48,7 @@ def _layer_norm(layer: Layer) -> Tensor:
     x = layer.input()
     axes, epsilon = _axes(layer, x), layer.setting("epsilon", 1e-3)
     variance = x.var(axes, correction=0, keepdim=True)
-    if layer.setting("rms_scaling"):  # the variance, not the mean square, and no centre: as Keras has it
+    if layer.setting("rms_scaling"):  # Keras divides by the variance, and does not subtract the mean
         return x / torch.sqrt(variance + epsilon) * _spread(layer.weight("gamma"), x, axes)
     return _affine(layer, (x - x.mean(axes, keepdim=True)) / torch.sqrt(variance + epsilon), axes)
 
@@ -81,7 +81,7 @@ def _unit_norm(layer: Layer) -> Tensor:
 
 
 def _normalization(layer: Layer) -> Tensor:
-    """The inputs standardised: mean and variance are weights, or settings."""
+    """The standardised inputs; mean and variance are weights or settings."""
     x = layer.input()
     axis = layer.setting("axis", -1)
     axes = () if axis is None else _axes(layer, x)

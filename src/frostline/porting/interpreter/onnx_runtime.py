@@ -1,7 +1,7 @@
-"""What ONNX Runtime makes of a file: outputs to compare a module with, where it is installed.
+"""The outputs of an ONNX file, computed by ONNX Runtime, if it is installed.
 
-The sizes of values, and how often a node runs, are whatever a file of a kilobyte states. The graph is therefore run in
-a process of its own, with memory and time in proportion to weights and inputs; a graph that loops is not run.
+A file of one kilobyte may state values of any size, and nodes that run any number of times. The graph is therefore run
+in its own process, with limits of memory and time in proportion to weights and inputs; a graph that loops is not run.
 """
 
 from __future__ import annotations
@@ -42,43 +42,43 @@ _LOOPING = frozenset(("Loop", "Scan"))
 _FLOATS = {"float32": torch.float32, "float64": torch.float64, "float16": torch.float16}
 _WHOLE = {"int64": torch.int64, "int32": torch.int32}
 
-# What a run may take: values of a network have about ten times the bytes of its inputs, its weights are held twice.
+# Limits of a run: the values of a network take about ten times the memory of its inputs, and weights exist twice.
 _LEAST_BYTES, _BYTES_PER_WEIGHT, _BYTES_PER_INPUT = 1 << 28, 4, 64
-_LEAST_S, _BYTES_PER_S = 3, 1 << 19  # of processor time: VGG16 takes 2 s of its 1,000
-_WAITING_S = 60  # beside ten times the processor time: on a busy machine
+_LEAST_S, _BYTES_PER_S = 3, 1 << 19  # of processor time: VGG16 is allowed 1,000 s and takes 2 s
+_WAITING_S = 60  # of wall time, added to ten times the processor time, for busy machines
 
 
 def run(
     source: Source, path: str, seed: int = 0, values: Sequence[str] = ()
-) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    """Random inputs, and the outputs of the file's graph for them.
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Random inputs, and the outputs of the file's graph for them, by their names in the file and in its order.
 
-    The graph was parsed before, its external data checked; ONNX Runtime computes its operators, and no others.
+    The reader has parsed the graph and checked its external data before. ONNX Runtime runs without custom operators.
 
     Args:
         source: The content of the file.
-        path: Of the file.
-        seed: Of the inputs.
-        values: Names of values inside of the graph that are wanted instead of its outputs.
+        path: The path of the file.
+        seed: The seed of the inputs.
+        values: Names of values inside the graph to return instead of its outputs.
 
     Raises:
-        NotInterpretedError: If ONNX Runtime is not installed, does not compute this graph within its bounds, a size is
-            open, or the graph loops.
+        NotInterpretedError: If ONNX Runtime is not installed or does not compute the graph within the limits, if the
+            size of an input is open, or if the graph loops.
     """
     if find_spec("onnxruntime") is None:
         raise NotInterpretedError("ONNX Runtime is not installed (pip install 'frostline[port]')")
     if has_loops(source, path):
-        raise NotInterpretedError("the graph loops, and nothing shows for how long")
+        raise NotInterpretedError("the graph has a loop, whose number of steps is not known")
     generator = torch.Generator().manual_seed(seed)
     stated = [layer for layer in source.layers if layer.kind == "Input"]
     inputs = tuple(_input(layer, _vocabulary(source), generator) for layer in stated)
-    names = [layer.config["output"][0] for layer in stated]
-    whole = tuple(one.long() if one.dtype == torch.int32 else one for one in inputs)
-    return whole, _computed(source, path, dict(zip(names, inputs, strict=True)), values)
+    named = {layer.config["output"][0]: one for layer, one in zip(stated, inputs, strict=True)}
+    whole = {name: one.long() if one.dtype == torch.int32 else one for name, one in named.items()}
+    return whole, _computed(source, path, named, values)
 
 
 def has_loops(source: Source, path: str) -> bool:
-    """Whether a node of the graph, of a graph inside of it, or of a function runs others again and again."""
+    """Whether the graph, a graph inside it or a function contains a loop."""
     if any(layer.kind in _LOOPING for layer in source.layers):
         return True
     try:
@@ -90,7 +90,7 @@ def has_loops(source: Source, path: str) -> bool:
 
 
 def _nodes(functions: list[Message]) -> Iterator[Message]:
-    """The nodes of functions, and of graphs inside of them."""
+    """The nodes of functions, and of graphs inside them."""
     waiting = [node for function in functions for node in function.messages(_OF_FUNCTION)]
     while waiting:
         yield (node := waiting.pop())
@@ -99,7 +99,7 @@ def _nodes(functions: list[Message]) -> Iterator[Message]:
                 waiting += graph.messages(_NODE)
 
 
-def _computed(source: Source, path: str, inputs: dict[str, Tensor], values: Sequence[str]) -> tuple[Tensor, ...]:
+def _computed(source: Source, path: str, inputs: dict[str, Tensor], values: Sequence[str]) -> dict[str, Tensor]:
     memory_bytes, cpu_s = bounds(source, inputs.values())
     with tempfile.TemporaryDirectory() as name:
         folder, model = Path(name), Path(path).resolve()
@@ -115,11 +115,12 @@ def _computed(source: Source, path: str, inputs: dict[str, Tensor], values: Sequ
             allowed = f"allowed are {memory_bytes >> 20} MB and {cpu_s} s for weights and inputs of these sizes"
             raise NotInterpretedError(f"ONNX Runtime refuses it ({error}); {allowed}")
         with np.load(folder / "outputs.npz") as found:
-            return tuple(torch.from_numpy(found[f"arr_{index}"]) for index in range(len(found.files)))
+            names = json.loads((folder / "names.json").read_text())
+            return {name: torch.from_numpy(found[f"arr_{index}"]) for index, name in enumerate(names)}
 
 
 def bounds(source: Source, inputs: Iterable[Tensor]) -> tuple[int, int]:
-    """What a run may take beside what the process has: bytes of memory, and seconds of processor time."""
+    """The limits of a run: bytes of memory beyond those of the started process, and seconds of processor time."""
     weights = sum(4 * math.prod(tensor.shape) for tensor in source.tensors)
     given = sum(one.nbytes for one in inputs)
     return (_LEAST_BYTES + _BYTES_PER_WEIGHT * weights + _BYTES_PER_INPUT * given,
@@ -127,7 +128,7 @@ def bounds(source: Source, inputs: Iterable[Tensor]) -> tuple[int, int]:
 
 
 def _ended(folder: Path, cpu_s: int) -> str:
-    """Why the run of a folder gave no outputs; empty if it gave them."""
+    """Run the process for a folder; return why there are no outputs, or an empty text if there are."""
     program = Path(onnx_process.__file__).read_text()
     try:
         subprocess.run(
@@ -142,13 +143,13 @@ def _ended(folder: Path, cpu_s: int) -> str:
 
 
 def _outputs(names: Sequence[str]) -> bytes:
-    """Further outputs of a model: fields of messages that are appended to a message are added to it."""
+    """The bytes that add outputs to a model: protobuf merges fields that are appended to a message."""
     infos = b"".join(_field(_OUTPUT, _field(_NAME, name.encode())) for name in names)
     return _field(_GRAPH, infos) if names else b""
 
 
 def _field(number: int, content: bytes) -> bytes:
-    """A field of a message of protobuf that holds bytes."""
+    """A protobuf field with content of variable length."""
     size, rest = bytearray(), len(content)
     while rest > 127:
         size.append(rest & 127 | 128)
@@ -171,7 +172,7 @@ def _input(stated: SourceLayer, vocabulary: int, generator: torch.Generator) -> 
 
 
 def _vocabulary(source: Source) -> int:
-    """How many rows the smallest table has that inputs may choose from."""
+    """The number of rows of the smallest table that integer inputs may index."""
     tables = {layer.name for layer in source.layers if layer.kind == "Gather"}
     rows = [tensor.shape[0] for tensor in source.tensors if tensor.unit in tables and len(tensor.shape) == 2]
     return min(rows, default=1)

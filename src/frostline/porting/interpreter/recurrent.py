@@ -1,6 +1,6 @@
-"""Recurrent layers of Keras, step by step, from a state of zeros.
+"""Recurrent layers of Keras, computed step by step from a state of zeros.
 
-Legend: B batch, T time, I inputs, U units; gates lie side by side in the columns of kernels.
+Legend: B batch, T time, I inputs, U units; the gates are concatenated along the columns of kernels.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def _run(layer: Layer, step: Callable[[Tensor, tuple[Tensor, ...]], tuple[Tensor, ...]], states: int) -> Tensor:
-    """The outputs (B, T, U), or the last of them (B, U); the first state is the output."""
+    """The outputs (B, T, U), or the last one (B, U); the output of a step is its first state."""
     layer.allow(return_state=False, time_major=False)
     x_BTI = layer.input()
     if layer.setting("go_backwards"):
@@ -32,7 +32,7 @@ def _run(layer: Layer, step: Callable[[Tensor, tuple[Tensor, ...]], tuple[Tensor
         layer.allow(unroll=False)
     for x_BI, mask_B1 in zip(x_BTI.unbind(1), masks, strict=True):
         made = step(x_BI, state)
-        if mask_B1 is not None:  # a step that does not count leaves the state as it is
+        if mask_B1 is not None:  # a padded step does not change the state
             made = tuple(after.where(mask_B1, before) for after, before in zip(made, state, strict=True))
         state = made
         outputs.append(state[0] if mask_B1 is None or not has_zeros else state[0].where(mask_B1, 0.0))
@@ -40,7 +40,7 @@ def _run(layer: Layer, step: Callable[[Tensor, tuple[Tensor, ...]], tuple[Tensor
 
 
 def _steps(layer: Layer, x_BTI: Tensor) -> Sequence[Tensor | None]:
-    """For each step, in the order in which they are computed, which samples have it."""
+    """For each step, in the order of computation, the samples in which it counts; None if it does in all."""
     if layer.mask is None:
         return [None] * x_BTI.shape[1]
     mask_BT = layer.mask.flip(1) if layer.setting("go_backwards") else layer.mask
@@ -100,7 +100,7 @@ def _bidirectional(layer: Layer) -> Tensor:
     )  # fmt: skip
     if kind not in _PLAIN or other[0] not in _PLAIN:
         layer.refuse(f"of {kind}")
-    has_zeros = {"zero_output_for_mask": bool(config.get("return_sequences"))}  # whatever is stated
+    has_zeros = {"zero_output_for_mask": bool(config.get("return_sequences"))}  # Keras ignores the stated value here
     one = _PLAIN[kind](layer.within("forward/", {**config, **has_zeros}, kind))
     two = _PLAIN[other[0]](layer.within("backward/", {**other[1], **has_zeros}, other[0]))
     two = two.flip(1) if config.get("return_sequences") else two

@@ -19,11 +19,12 @@ from frostline.porting.layouts import (
     onnx,
     packed,
     paddle,
+    rotary,
     sklearn,
     tensorflow,
     torch,
 )
-from frostline.porting.layouts.layout import SAME, TRANSPOSED, channels_first
+from frostline.porting.layouts.layout import SAME, TRANSPOSED, channels_first, reshaped
 from frostline.porting.layouts.rules import assemble
 from frostline.porting.units.unit import is_layer
 
@@ -53,6 +54,8 @@ def moves(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
     """How `unit` becomes `target`, tensor by tensor; None if it cannot."""
     if normed.is_of_flax(unit):
         return normed.of_flax(unit, target, moves)
+    if rotary.is_paired(unit):
+        return rotary.moves(unit, target)
     if all(set(norm.tensors) <= set(unit.leaves) for norm in target.norms.values()):
         return _moves(unit, target)  # both have the same norms, or the layer has none
     found = _moves(unit, normed.without_norms(target))
@@ -72,9 +75,16 @@ def _moves(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
     if found is None and not is_whole and len(unit.leaves) == len(target.tensors) == 1:
         leaf, own = next(iter(unit.leaves)), next(iter(target.tensors))
         is_last = unit.framework in CHANNELS_LAST
-        layout = channels_first(unit.leaves[leaf].shape, tuple(target.tensors[own].shape)) if is_last else SAME
+        theirs, ours = unit.leaves[leaf].shape, tuple(target.tensors[own].shape)
+        layout = channels_first(theirs, ours) if is_last else SAME
+        if layout is SAME and _without_ones(theirs) == _without_ones(ours) and theirs != ours:
+            layout = reshaped("axes of length 1 set as in the module", theirs, ours)
         found = assemble(unit, target, {leaf: (own, layout)})
     return found
+
+
+def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(size for size in shape if size != 1)
 
 
 def _is_rest(target: TargetUnit) -> bool:

@@ -1,4 +1,4 @@
-"""Layouts of Flax: kernels as in Keras, but for transposed convolutions; cells in one dense layer per gate."""
+"""Layouts of Flax: kernels as in Keras, transposed convolutions in two ways; cells in one dense layer per gate."""
 
 from __future__ import annotations
 
@@ -40,7 +40,8 @@ def moves(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
     module = target.module
     if isinstance(module, tuple(_TRANSPOSED)):
         layout = next(layout for kind, layout in _TRANSPOSED.items() if isinstance(module, kind))
-        return assemble(unit, target, {"kernel": ("weight", layout), "bias": ("bias", SAME)})
+        made = assemble(unit, target, {"kernel": ("weight", layout), "bias": ("bias", SAME)})
+        return made if made is not None else keras.moves(unit, target)  # transpose_kernel=True stores it as Keras does
     if isinstance(module, (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)):
         defaults = {"weight": 1.0, "bias": 0.0, "num_batches_tracked": 0.0}
         return assemble(unit, target, over_maps(unit, target, _NORM), defaults) if unit.leaves else None

@@ -126,6 +126,11 @@ def channels_first(theirs: tuple[int, ...], own: tuple[int, ...]) -> Layout:
     last = len(theirs) - 1
     if last < 1 or tuple(theirs) == tuple(own) or (theirs[last], *theirs[:last]) != tuple(own):
         return SAME
+    return map_last(last)
+
+
+def map_last(last: int) -> Layout:
+    """The layout that moves the channels of a map from axis `last` to the front."""
     return permuted("(map, channels) to (channels, map)", last, *range(last))
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from frostline.core.errors import PortError
 from frostline.porting.layouts.layout import SAME, Combine, Move, reshaped
 from frostline.porting.layouts.rules import fits
-from frostline.porting.units.norms import WEIGHT, Norm
+from frostline.porting.units.weight_norms import WEIGHT, Norm
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

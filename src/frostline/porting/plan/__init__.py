@@ -1,1 +1,1 @@
-"""The plan of a port, complete before anything is written, and its execution."""
+"""The plan of a port, complete before anything is written, and the execution of the plan."""

@@ -1,7 +1,8 @@
-"""The order in which a map was flattened: (height, width, channels) in most frameworks, (channels, height, width) here.
+"""Layouts of weights behind a flatten: feature maps are (height, width, channels) in most frameworks, (C, H, W) here.
 
-Weights that meet a flattened map have an axis for all of it: the inputs of a linear layer behind a flatten, the outputs
-of one before a reshape into maps, the numbers of a norm between them.
+A weight that is multiplied with a flattened map has one axis for the whole map: the inputs of a linear layer behind a
+flatten, the outputs of one before a reshape into maps, the scales of a norm between them. The plan has a step for each
+order in which the file's network may flatten; if there are several, a run decides.
 """
 
 from __future__ import annotations
@@ -26,34 +27,37 @@ if TYPE_CHECKING:
     from frostline.porting.graphs.axes_of_run import Flat
     from frostline.porting.graphs.target_graph import Flow
     from frostline.porting.layouts.layout import Move
-    from frostline.porting.plan.steps import Step
+    from frostline.porting.plan.step import Step
     from frostline.porting.readers.contract import Source
 
 FIRST_IN_KERAS = "channels_first"  # a `data_format`
 LAST, FIRST, EITHER = "channels last", "channels first", "either"
 NOT_RUN = "the module could not be run on an example, so that nothing shows what is flattened in it"
 NOT_FOLLOWED = "what the module does with the values there cannot be followed"
+# The remedy for `NOT_FOLLOWED`.
 WRITTEN_OTHERWISE = (
     "write that part of the module with channels last, so that the weights stay as they are, such as "
     "x.movedim(1, -1).flatten(1) for x.flatten(1); golden=(inputs, outputs) then proves it."
 )
 
-ELEMENTS = -1  # not one axis of a tensor, but all: it has one number for each element of a map
+ELEMENTS = -1  # all axes of a tensor, which has one number for each element of a map
 
-Order = tuple[int, ...]  # for each axis of the file's map its place among those of the module's
+_UNNAMED = ("w", "W")  # names of a matrix that may be (in, out) or (out, in)
+
+Order = tuple[int, ...]  # for each axis of the file's map, the index of the same axis in the module's map
 
 
 def ways(step: Step, flow: Flow | None, source: Source, *, has_maps: bool) -> tuple[Step, ...]:
-    """The step as it may be, by the order in which the file's network flattens what comes before the layer.
+    """The possible steps of a pair, by the order in which the file's network flattens the maps before the layer.
 
     Args:
-        step: As layouts alone have it.
-        flow: What a run of the module showed; None if it could not be run.
+        step: The step with the layouts of the framework.
+        flow: The result of `target_graph.flow`; None if the module could not be run.
         source: The file.
-        has_maps: Whether the module has convolutions, so that something may be flattened.
+        has_maps: Whether the module has convolutions, so that a map may be flattened in it.
 
     Returns:
-        Steps of which one is right. One that has a doubt is the only one that can be made, and may be wrong.
+        Steps of which one is right. A step with a doubt is the only one that can be made, and may be wrong.
     """
     is_matrix = isinstance(step.target.module, (nn.Linear, nn.MultiheadAttention))
     is_free = is_matrix and (source.framework == "numpy" or _is_unnamed(step))
@@ -92,8 +96,9 @@ def _in_order(step: Step, flats: Sequence[Flat], source: Source) -> Iterator[Ste
 def _of_keras(source: Source) -> str:
     """The order in which a Keras network flattens its maps.
 
-    Maps of channels first are flattened as they are; a `Flatten` with `data_format="channels_first"` moves the channels
-    of such maps to the end first. A `Permute` turns values itself; where in the network is not examined.
+    Maps with channels first are flattened in this order; a `Flatten` with `data_format="channels_first"` moves their
+    channels to the end before it flattens. A `Permute` changes the order too; its position in the network is not
+    examined.
     """
     if any(layer.kind == "Permute" for layer in source.layers):
         return EITHER
@@ -110,7 +115,7 @@ def _of_onnx(source: Source, name: str, side: str) -> str:
 
 
 def _orders(piece: Piece, how: str) -> list[Order]:
-    """Every order in which the file's network may have flattened it, the likely one first."""
+    """Every order in which the file's network may have flattened a map, the likely order first."""
     same = tuple(range(len(piece)))
     roles = [part.role for part in piece]
     if len(piece) < 2:
@@ -129,6 +134,7 @@ def _orders(piece: Piece, how: str) -> list[Order]:
 
 
 def _known(piece: Piece, how: str) -> list[Order]:
+    """The orders of a map of which every axis is known to be channels or a place."""
     same = tuple(range(len(piece)))
     natural = tuple(sorted(same, key=lambda index: piece[index].place))
 
@@ -140,19 +146,20 @@ def _known(piece: Piece, how: str) -> list[Order]:
         return [same]
     if same == natural:
         return [arranged(natural)]
-    return list(dict.fromkeys((arranged(natural), same, arranged(same))))  # the file's network may turn it as well
+    # The network of the file may transpose the map as well.
+    return list(dict.fromkeys((arranged(natural), same, arranged(same))))
 
 
 def _is_unnamed(step: Step) -> bool:
-    return step.source.framework != "haiku" and any(tensor.leaf == "w" for tensor in step.source.leaves.values())
+    return step.source.framework != "haiku" and any(tensor.leaf in _UNNAMED for tensor in step.source.leaves.values())
 
 
 def _either_side(step: Step) -> tuple[Step, ...]:
-    """Arrays of nobody knows whom: a square matrix may be (in, out) or (out, in)."""
+    """The steps for arrays of an unknown framework: a square matrix may be (in, out) or (out, in)."""
     weights = [move for move in step.moves if move.sources and set(move.layouts) <= {SAME, TRANSPOSED} and all(
         len(step.source.leaves[leaf].shape) == 2 for leaf in move.sources)]  # fmt: skip
     if step.target.norms:
-        return (replace(step, doubt="a matrix under a norm, whose sides its name does not tell"),)
+        return (replace(step, doubt="a matrix under a norm that may be (in, out) or (out, in)"),)
     shapes = {step.source.leaves[leaf].shape for move in weights for leaf in move.sources}
     if not any(rows == columns for rows, columns in shapes):
         return (step,)
@@ -167,7 +174,7 @@ _OTHER = {SAME.name: TRANSPOSED, TRANSPOSED.name: SAME}
 
 
 def _ordered(step: Step, flat: Flat, orders: Sequence[Order]) -> Step | None:
-    """The step with an axis of its tensors in the order of the module; None if it is not known which axis that is."""
+    """The step with one axis of its tensors in the order of the module; None if that axis is not known."""
     is_same = all(order == tuple(range(len(order))) for order in orders)
     if is_same and (flat.side != FEATURES or all(SAME in move.layouts for move in step.moves if move.sources)):
         return step
@@ -185,8 +192,8 @@ def _ordered(step: Step, flat: Flat, orders: Sequence[Order]) -> Step | None:
             layout = _of_elements(step, move, flat.pieces[0], orders[0]) if len(flat.pieces) == 1 else None
             if layout is None:
                 return None
-            is_told = isinstance(step.target.module, (nn.LayerNorm, nn.RMSNorm)) or len(set(shape)) == len(shape)
-            doubt = doubt if is_told else NOT_FOLLOWED  # the module may have turned the tensor
+            is_distinct = isinstance(step.target.module, (nn.LayerNorm, nn.RMSNorm)) or len(set(shape)) == len(shape)
+            doubt = doubt if is_distinct else NOT_FOLLOWED  # the module may have transposed the tensor
             made.append(replace(move, layouts=(layout,)))
             continue
         size = sum(math.prod(part.size for part in piece) for piece in flat.pieces)
@@ -202,7 +209,7 @@ _RECURRENT = (nn.RNNBase, nn.RNNCellBase)
 
 
 def _axis(step: Step, own: str, side: str) -> int | None:
-    """Which axis of a tensor of a layer stands for what it takes or gives; None if none, `ELEMENTS` if all do."""
+    """The axis of a layer's tensor that stands for its inputs or outputs; None if none does, `ELEMENTS` if all do."""
     module, shape = step.target.module, step.target.tensors[own].shape
     if side == FEATURES:
         wide = [axis for axis, size in enumerate(shape) if size > 1]
@@ -210,7 +217,7 @@ def _axis(step: Step, own: str, side: str) -> int | None:
     if isinstance(module, _RECURRENT):
         return 1 if side == INPUTS and own == "weight_ih" else None
     if isinstance(module, nn.modules.conv._ConvNd) and module.groups > 1:
-        return len(shape)  # channels stand in groups: no axis has all of them
+        return len(shape)  # no axis: each group has an axis for its own channels only
     if own == "weight" and len(shape) > 1:
         is_turned = isinstance(module, (nn.modules.conv._ConvTransposeNd, nn.Embedding, nn.EmbeddingBag))
         return int((side == INPUTS) != is_turned)
@@ -218,7 +225,7 @@ def _axis(step: Step, own: str, side: str) -> int | None:
 
 
 def _of_elements(step: Step, move: Move, piece: Piece, order: Order) -> Layout | None:
-    """The layout of a tensor that has one number for each element of a map; None if the file's has other axes."""
+    """The layout of a tensor with one number for each element of a map; None if the file's tensor has other axes."""
     own, theirs = (tuple(shape) for shape in (step.target.tensors[move.target].shape,
                                               step.source.leaves[move.sources[0]].shape))  # fmt: skip
     wide = [size for size in own if size > 1]
@@ -236,12 +243,12 @@ def _of_elements(step: Step, move: Move, piece: Piece, order: Order) -> Layout |
 
 
 def in_order(pieces: Sequence[Piece], orders: Sequence[Order], axis: int) -> Layout:
-    """The layout that brings one axis from the order of the file's network into that of the module.
+    """The layout that reorders one axis from the order of the file's network to that of the module.
 
     Args:
-        pieces: What lies on it, in the order of the module.
-        orders: Of the file's network, for each piece.
-        axis: Of the tensor.
+        pieces: The maps on the axis, in the order of the module.
+        orders: The order of the file's network, for each map.
+        axis: The axis of the tensor.
     """
     index = torch.cat(list(_indices(pieces, orders)))
     back = torch.empty_like(index)

@@ -1,4 +1,7 @@
-"""Files with BatchNorm folded into convolutions, for a module that has both: its norms become identities."""
+"""ONNX files with BatchNorm folded into convolutions, for a module that has both: its norms become identities.
+
+The plan joins each norm of the module to the convolution before it, so that the convolution of the file fills both.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Layers of the module that have no part in its outputs: frameworks that save a graph of values leave them out."""
+"""Layers of the module that its outputs do not depend on: files of graphs (ONNX) do not contain them."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _SHOWN = 3
 
 
 def in_excess(opened: Iterable[Ambiguity], idle: Collection[str]) -> set[str]:
-    """The layers without which as many are left in a group as the file has.
+    """The idle layers of groups that have as many layers as the file without them.
 
     Args:
-        opened: Groups of layers that are not told.
-        idle: Layers of the module that have no part in its outputs.
+        opened: Groups of layers that are not assigned.
+        idle: Layers of the module that its outputs do not depend on.
     """
     found: set[str] = set()
     for one in opened:
@@ -28,16 +28,15 @@ def in_excess(opened: Iterable[Ambiguity], idle: Collection[str]) -> set[str]:
 
 
 def note(names: Iterable[str], idle: Collection[str]) -> str:
-    """What a refusal adds where some of these layers have no part in the outputs; empty if none is."""
+    """A clause for an error text that names the idle ones of these layers; empty if there are none."""
     own = [repr(name) for name in names if name in idle]
     if not own:
         return ""
     more = f" and {len(own) - _SHOWN} more" if len(own) > _SHOWN else ""
-    have = "have" if len(own) > 1 else "has"
-    return f"; {', '.join(own[:_SHOWN])}{more} {have} no part in the outputs of the module"
+    return f"; the outputs of the module do not depend on {', '.join(own[:_SHOWN])}{more}"
 
 
 def remedy(idle: Iterable[str]) -> str:
-    """What to do if nothing but these layers is in excess."""
+    """The remedy if the module has these layers in excess, and no others."""
     names = [repr(name) for name in sorted(idle)]
-    return f"take {', '.join(names[:_SHOWN])} out of the module; or let the module keep them as they are: partial=True."
+    return f"remove {', '.join(names[:_SHOWN])} from the module; or pass partial=True, which leaves them unchanged."

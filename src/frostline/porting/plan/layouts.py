@@ -1,4 +1,7 @@
-"""Layouts that shapes and names leave open: each that fits is a way of its own, and a run decides, or an error asks."""
+"""Layouts that shapes and names do not decide.
+
+The plan has one step for each layout that fits; a run decides between them, or an error lists them.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,9 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from frostline.core.layers import submodule
-from frostline.porting.layouts import keras, normed, packed
-from frostline.porting.layouts.layout import SAME, TRANSPOSED, Layout
+from frostline.porting.layouts import keras, normed, packed, rotary
+from frostline.porting.layouts.choice import CHANNELS_LAST
+from frostline.porting.layouts.layout import SAME, TRANSPOSED, Layout, map_last
 from frostline.porting.layouts.tensorflow import NO_FORGET_BIAS
 from frostline.porting.layouts.torch import CONV1D
 from frostline.porting.readers.gguf import SHIFTED
@@ -24,41 +28,51 @@ if TYPE_CHECKING:
 
     from frostline.porting.graphs.packed_rows import PackedRows
     from frostline.porting.layouts.layout import Move
-    from frostline.porting.plan.steps import Step
+    from frostline.porting.plan.step import Step
     from frostline.porting.readers.contract import Source
 
-_NAMED = 0.5  # the margin of an order of query, key and value that the name of their layer tells
-# Leaves of Flax that Keras has not.
+_NAMED = 0.5  # the margin of an order of query, key and value that the name of their layer implies
+# Names in Meta's own files of Llama, and of them the layers of queries and keys.
+_OF_META = {"tok_embeddings", "feed_forward", "wq", "wk"}
+_QUERY_AND_KEY = ("wq", "wk")
+_WITH_KERNELS = (nn.modules.conv._ConvNd, nn.Linear)
+# Networks of JAX name a layer `qkv` with (heads, 3, numbers) as well as with (3, heads, numbers).
+_FREE_ORDERS = ("flax", "haiku")
+# Leaves that Flax has and Keras has not.
 _OF_FLAX = ("scale", "mean", "var", "embedding", "negative_slope")
 
 
 @dataclass(frozen=True)
-class Habits:
-    """What a file as a whole shows about its layouts.
+class LayoutEvidence:
+    """The evidence of a whole file about its layouts.
 
     Attributes:
-        is_undecided: Whether its words are those of Flax and of Keras, which differ in transposed convolutions.
-        has_turned: Whether some layer with a name of GPT-2 fits only as (in, out).
-        has_straight: Whether some fits only as (out, in).
-        has_shifted: Whether scales of norms are one more than Gemma's own modules have them.
-        has_orders: Whether names of layers tell how query, key and value lie in them.
-        rows: How the module reads these; None if it was not run.
+        is_undecided: Whether Flax or Keras may have written the file; they differ in transposed convolutions.
+        has_in_out: Whether a layer with a name of GPT-2 fits only as (in, out).
+        has_out_in: Whether a layer with a name of GPT-2 fits only as (out, in).
+        has_shifted_scales: Whether scales of norms are larger by one than in Gemma's own modules.
+        is_of_meta: Whether names of layers are those of Meta's own Llama files, whose rows lie in rotary pairs.
+        transposed: Layouts of the transposed convolutions of Flax whose numbers of channels allow one layout only.
+        has_orders: Whether names of layers are evidence of the order of query, key and value in one matrix.
+        rows: The order in which the module reads such a matrix, as runs show it; None if the module was not run.
     """
 
     is_undecided: bool = False
-    has_turned: bool = False
-    has_straight: bool = False
-    has_shifted: bool = False
+    has_in_out: bool = False
+    has_out_in: bool = False
+    has_shifted_scales: bool = False
+    is_of_meta: bool = False
+    transposed: frozenset[str] = frozenset()
     has_orders: bool = True
     rows: PackedRows | None = None
 
 
-def habits(source: Source, table: Mapping[str, Mapping[str, Sequence[Move]]]) -> Habits:
-    """What the layers tell that fit in one way only.
+def layout_evidence(source: Source, table: Mapping[str, Mapping[str, Sequence[Move]]]) -> LayoutEvidence:
+    """The evidence of the layers that fit in one layout only.
 
     Args:
         source: The file.
-        table: The moves of each pair that fits.
+        table: By unit and layer: the moves of each pair that fits.
     """
     is_undecided = source.framework == "flax" and source.format == "NumPy arrays" and not any(
         tensor.leaf in _OF_FLAX for tensor in source.tensors)  # fmt: skip
@@ -70,35 +84,105 @@ def habits(source: Source, table: Mapping[str, Mapping[str, Sequence[Move]]]) ->
         for move in moves
         if move.target == "weight" and _is_conv1d(name) and len(set(shapes.get(name, ()))) == 2
     }
-    return Habits(is_undecided, (TRANSPOSED,) in found, (SAME,) in found, SHIFTED in source.notes)
+    kernels = {tensor.unit: tensor.shape for tensor in source.tensors if tensor.leaf == "kernel"}
+    transposed = frozenset(
+        move.text()
+        for name, row in table.items()
+        for moves in row.values()
+        for move in moves
+        if move.target == "weight" and len(set(kernels.get(name, ())[-2:])) == 2
+    )
+    parts = {part for tensor in source.tensors for part in tensor.unit.split("/")}
+    return LayoutEvidence(
+        is_undecided, (TRANSPOSED,) in found, (SAME,) in found, SHIFTED in source.notes, parts >= _OF_META, transposed
+    )
 
 
-def ways(step: Step, model: nn.Module, framework: str, known: Habits) -> tuple[Step, ...]:
-    """The step in every layout that its tensors may have.
+def ways(step: Step, model: nn.Module, framework: str, evidence: LayoutEvidence) -> tuple[Step, ...]:
+    """The possible steps of a pair, by the layouts that its tensors may have.
 
     Args:
-        step: As the rules of its framework have it.
+        step: The step with the layouts of its framework.
         model: The module.
-        framework: Of the file.
-        known: About the file.
+        framework: The framework of the file.
+        evidence: The evidence of the whole file.
     """
     module = step.target.module
-    if "kernel_of_state" in step.source.leaves and step.source.framework != "haiku":  # which always adds the bias
+    if step.source.along_second is not None:
+        return _stacked(step)
+    in_pairs = _in_pairs(step, model, evidence)
+    if in_pairs:
+        return in_pairs
+    if "kernel_of_state" in step.source.leaves and step.source.framework != "haiku":  # Haiku always adds the bias
         bare = tuple(NO_FORGET_BIAS if move.target == "bias_hh" else move for move in step.moves)
         return replace(step, assumed="forget bias"), replace(step, moves=bare)
     if normed.is_of_flax(step.source):
         return (replace(step, assumed=normed.assumed_of(step.source)),)
-    if known.has_shifted and not is_layer(module) and step.source.name.endswith("norm"):
+    if evidence.has_shifted_scales and not is_layer(module) and step.source.name.endswith("norm"):
         return (step, replace(step, moves=tuple(replace(move, layouts=(_LESS_ONE,)) for move in step.moves)))
-    if known.is_undecided and isinstance(module, nn.modules.conv._ConvTransposeNd):
-        other = keras.moves(step.source, step.target)
-        return (step,) if other is None else (step, replace(step, moves=other))
-    packed_ways = _packed(step, model, known)
+    if step.source.framework == "flax" and isinstance(module, nn.modules.conv._ConvTransposeNd):
+        return _transposed(step, evidence)
+    maps = _over_cubes(step)
+    if maps is not None:
+        return step, maps
+    packed_ways = _packed(step, model, evidence)
     if packed_ways is not None:
         return packed_ways
     if framework in ("torch", "numpy") and isinstance(module, nn.Linear) and _is_conv1d(step.source.name):
-        return _square(step, known)
+        return _square(step, evidence)
     return (step,)
+
+
+def _stacked(step: Step) -> tuple[Step, ...]:
+    """A layer of a stack that may lie along either axis; all stacks of a file lie along the same."""
+    first, second = replace(step.source, along_second=None), step.source.along_second
+    assert second is not None
+    names = "stacked along axis 0", "stacked along axis 1"
+    return tuple(replace(step, source=one, order=name, moves=_then(step.moves, _named(name)))
+                 for one, name in zip((first, second), names, strict=True))  # fmt: skip
+
+
+def _in_pairs(step: Step, model: nn.Module, evidence: LayoutEvidence) -> tuple[Step, ...]:
+    """A query or key whose rows lie in rotary pairs: as it is, and as halves of a head, which transformers rotates."""
+    source, owner = step.source, submodule(model, step.target.owner.rpartition(".")[0])
+    ours = source.name.rpartition("/")[2]
+    if rotary.is_paired(source):
+        found = [rotary.moves(source, step.target, rotary.HALVES)]
+    elif evidence.is_of_meta and ours in _QUERY_AND_KEY and step.target.name.rpartition(".")[2] != ours:
+        rows = step.target.tensors["weight"].shape[0]
+        size = getattr(owner, "head_dim", None)
+        counts = [rows // size] if isinstance(size, int) and size > 0 else range(1, rows // 2 + 1)
+        layouts = [layout for count in counts if (layout := rotary.halves(count, rows)) is not None]
+        found = [_then(step.moves, layout) for layout in layouts]
+    else:
+        return ()
+    turned = tuple(replace(step, order=moves[0].text(), moves=moves) for moves in found if moves is not None)
+    if len(turned) == 1 and type(owner).__module__.startswith("transformers.models."):
+        return (replace(turned[0], order=""),)
+    return (replace(step, order=rotary.NEIGHBOURS), *turned)
+
+
+def _transposed(step: Step, evidence: LayoutEvidence) -> tuple[Step, ...]:
+    """A transposed convolution of Flax, whose `transpose_kernel` no file states; a kernel of other sizes shows it."""
+    other = keras.moves(step.source, step.target)
+    if other is None or other == step.moves:
+        return (step,)
+    both = (step, replace(step, moves=other))
+    shown = [one for one in both if any(move.text() in evidence.transposed for move in one.moves)]
+    return tuple(shown) if len(shown) == 1 and not evidence.is_undecided else both
+
+
+def _over_cubes(step: Step) -> Step | None:
+    """The step with channels first, if its tensors are maps with as many rows and columns as channels; None if not."""
+    if step.source.framework not in CHANNELS_LAST or isinstance(step.target.module, _WITH_KERNELS):
+        return None
+    moves = tuple(replace(move, layouts=(map_last(len(shape) - 1),)) if len(shape := _shape(step, move)) > 2
+                  and len(set(shape)) == 1 and move.layouts == (SAME,) else move for move in step.moves)  # fmt: skip
+    return replace(step, moves=moves) if moves != step.moves else None
+
+
+def _shape(step: Step, move: Move) -> tuple[int, ...]:
+    return tuple(step.target.tensors[move.target].shape)
 
 
 _LESS_ONE = Layout("one less, as Gemma's modules add it", lambda tensor: tensor - 1, lambda tensor: tensor + 1, 1e-6)
@@ -108,19 +192,19 @@ def _is_conv1d(name: str) -> bool:
     return name.rpartition("/")[2].rpartition(".")[2] in CONV1D
 
 
-def _square(step: Step, known: Habits) -> tuple[Step, ...]:
-    """A square matrix of a layer whose name is that of GPT-2, which keeps (in, out), and of those who rewrote it."""
+def _square(step: Step, evidence: LayoutEvidence) -> tuple[Step, ...]:
+    """The steps for a square matrix of a layer with a name of GPT-2: (in, out), or (out, in) in rewritten models."""
     rows, columns = step.target.tensors["weight"].shape
     if rows != columns or not any(move.target == "weight" and move.layouts == (SAME,) for move in step.moves):
         return (step,)
-    turned = replace(step, moves=_with(step, "weight", TRANSPOSED))
-    if known.has_turned == known.has_straight:
-        return (step, turned)
-    return (turned,) if known.has_turned else (step,)
+    transposed = replace(step, moves=_with(step, "weight", TRANSPOSED))
+    if evidence.has_in_out == evidence.has_out_in:
+        return (step, transposed)
+    return (transposed,) if evidence.has_in_out else (step,)
 
 
-def _packed(step: Step, model: nn.Module, known: Habits) -> tuple[Step, ...] | None:
-    """A step from or to a layer that holds query, key and value, in every order in which they may lie; None if none."""
+def _packed(step: Step, model: nn.Module, evidence: LayoutEvidence) -> tuple[Step, ...] | None:
+    """The steps of a layer with query, key and value in one matrix, by their order; None for any other layer."""
     source, target = step.source, step.target
     attention = submodule(model, target.owner)
     whole = source.packed.whole.name if source.packed else source.name
@@ -137,25 +221,25 @@ def _packed(step: Step, model: nn.Module, known: Habits) -> tuple[Step, ...] | N
     if not sizes:
         return None
     found = packed.orders(sizes, sorted(heads))
-    shown = known.rows.order(target.name, sizes, found) if source.parts and known.rows is not None else ""
+    shown = evidence.rows.order(target.name, sizes, found) if source.parts and evidence.rows is not None else ""
     if shown:
-        told = replace(step, reason=f"{step.reason}; rows {shown}, as runs of the module show")
-        return (replace(_in_order(told, shown, found[shown]), order=""),)
-    if known.has_orders and packed.is_in_order(whole):
+        determined = replace(step, reason=f"{step.reason}; rows {shown}, as runs of the module show")
+        return (replace(_in_order(determined, shown, found[shown]), order=""),)
+    if evidence.has_orders and packed.is_in_order(whole) and source.framework not in _FREE_ORDERS:
         reason = f"{step.reason}; query, key and value in this order in {whole!r}, as such names mean"
         return (replace(step, reason=reason, margin=min(step.margin, _NAMED)),)
     return tuple(_in_order(step, name, rows) for name, rows in found.items())
 
 
 def _sizes(step: Step) -> tuple[int, ...]:
-    """How many rows each of several layers has in the one that they become."""
+    """The number of rows of each of several layers in the one layer that they become."""
     largest = [max(math.prod(one.shape) for one in part.leaves.values()) for part in step.source.parts.values()]
     rows = step.target.tensors["weight"].shape[0]
     return tuple(size * rows // sum(largest) for size in largest)
 
 
 def _heads(model: nn.Module, owner: str, sizes: Sequence[int]) -> set[int]:
-    """How many heads an attention may have: as its module says, else every number that divides its sizes."""
+    """The possible numbers of heads of an attention: those that its module states, else every divisor of its sizes."""
     around = [submodule(model, owner.rpartition(".")[0]), submodule(model, owner)]
     stated = {value for one in around for name, value in vars(one).items()
               if isinstance(value, int) and not isinstance(value, bool) and "head" in name and value > 0}  # fmt: skip
@@ -164,7 +248,7 @@ def _heads(model: nn.Module, owner: str, sizes: Sequence[int]) -> set[int]:
 
 
 def _in_order(step: Step, name: str, rows: Tensor) -> Step:
-    """The step, if the rows of the packed matrix lie in this order."""
+    """The step for rows of the packed matrix in this order."""
     if step.source.packed is not None:
         own = replace(step, source=projections.taken(step.source, rows), order=name)
         return own if name == packed.IN_ORDER else replace(own, moves=_then(step.moves, _named(name)))

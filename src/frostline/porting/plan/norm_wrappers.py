@@ -1,6 +1,8 @@
-"""Norms around layers of the file: Flax keeps what belongs to them beside the layer, Keras a copy of its kernel.
+"""Weight norms and spectral norms of Flax and Keras, whose tensors are stored in a unit beside the normalised layer.
 
-Keras normalises the kernel while it trains, and stores it so: its `SpectralNormalization` does nothing in evaluation.
+Flax stores scales and vectors, which the plan moves to the layer. Keras stores a second copy of the kernel, which the
+plan drops: `SpectralNormalization` normalises the kernel during training, stores it normalised, and does nothing in
+evaluation.
 """
 
 from __future__ import annotations
@@ -28,14 +30,17 @@ _DROPPED = "state of a spectral norm"
 
 
 def unwrapped(units: Sequence[SourceUnit], path: str) -> tuple[tuple[SourceUnit, ...], dict[str, str]]:
-    """The units, what norms keep with the layers that they normalise, and what was dropped of it.
+    """Move the tensors of norms to the layers that they normalise.
 
     Args:
-        units: Of the file.
-        path: Of the file, for messages.
+        units: Units of the file.
+        path: Path of the file, for error texts.
+
+    Returns:
+        The units without norms, and the tensors that were dropped, with the reason.
 
     Raises:
-        PortError: If the copy of a kernel is another one.
+        PortError: If the two copies of a kernel differ.
     """
     dropped: dict[str, str] = {}
     by_name = {unit.name: unit for unit in units}
@@ -48,7 +53,7 @@ def unwrapped(units: Sequence[SourceUnit], path: str) -> tuple[tuple[SourceUnit,
 
 
 def _give(norm: SourceUnit, by_name: dict[str, SourceUnit], dropped: dict[str, str]) -> None:
-    """What a norm of Flax keeps, to the layers that it names; it stays as it is if one of them is not there."""
+    """Move the tensors of a norm of Flax to the layers that it names; if a layer is missing, nothing is moved."""
     outer = norm.name.rpartition("/")[0]
     places = {leaf: found for leaf in norm.leaves if (found := _OF_FLAX.fullmatch(leaf)) is not None}
     owners = {leaf: by_name.get(under(outer, place[1])) for leaf, place in places.items()}
@@ -65,6 +70,7 @@ def _give(norm: SourceUnit, by_name: dict[str, SourceUnit], dropped: dict[str, s
 
 
 def _take_out(unit: SourceUnit, by_name: dict[str, SourceUnit], dropped: dict[str, str], path: str) -> None:
+    """Drop the second kernel and the vector of a `SpectralNormalization` of Keras."""
     inner = by_name.get(under(unit.name, "layer"), unit)
     for leaf, tensor in unit.leaves.items():
         if leaf in _COPIES and _COPIES[leaf] in inner.leaves:
@@ -81,7 +87,7 @@ def _without(leaves: Mapping[str, SourceTensor], taken: Mapping[str, SourceTenso
 def _check_same(copy: SourceTensor, kernel: SourceTensor, path: str) -> None:
     if copy.shape != kernel.shape or not torch.equal(copy.load(), kernel.load()):
         raise PortError(
-            what="The file has two different kernels of one layer under a spectral norm.", where=path,
+            what="A layer under a spectral norm has two kernels in the file, and they differ.", where=path,
             received=f"{copy.name!r} and {kernel.name!r}",
-            do="save the network again with Keras, which writes the kernel twice with the same numbers.",
+            do="save the network again with Keras (model.save_weights), which writes the same kernel twice.",
         )  # fmt: skip

@@ -1,4 +1,7 @@
-"""Which projections of an attention the file has in one layer and the module in several, or the other way round."""
+"""Query, key and value in one layer of the file and in several of the module, or the other way round.
+
+The plan splits or joins such units before it looks for their partners.
+"""
 
 from __future__ import annotations
 
@@ -25,14 +28,14 @@ Shape = tuple[int, ...]
 
 
 def as_in_module(units: Sequence[SourceUnit], targets: Sequence[TargetUnit]) -> tuple[SourceUnit, ...]:
-    """The units, with query, key and value in one layer or in several as the module has them.
+    """The units, with query, key and value in one layer or in several, as in the module.
 
-    Layers are joined or taken apart only where names say that they are projections, and only where the module has more
-    layers of the shapes that this gives, and fewer of those that it takes, than the file.
+    Units are joined or split only if their names state that they are projections, and only if the module has more
+    layers than the file of the shapes that result, and fewer of the shapes that are joined or split.
 
     Args:
-        units: Of the file.
-        targets: Of the module.
+        units: Units of the file.
+        targets: Layers of the module.
     """
     have = Counter(_either_way(shape) for unit in units if (shape := _matrix(unit)))
     wants = Counter(_either_way(tuple(one.shape)) for target in targets
@@ -60,6 +63,7 @@ def as_in_module(units: Sequence[SourceUnit], targets: Sequence[TargetUnit]) -> 
 def _apart(
     unit: SourceUnit, linear: Sequence[Shape], biases: Mapping[str, SourceTensor], lacks: set[Shape], spare: set[Shape]
 ) -> list[SourceUnit]:  # fmt: skip
+    """The unit split into its projections; the unit itself if it is not to be split."""
     roles, shape = projections.roles_of(unit.name), _matrix(unit)
     if not roles or len(shape) != 2 or 0 in shape or _either_way(shape) not in spare or unit.parts:
         return [unit]
@@ -72,7 +76,7 @@ def _apart(
 
 
 def _axis(unit: SourceUnit, rows: int, columns: int) -> int | None:
-    """The axis of the outputs in a matrix of the file; None if it is no matrix of a linear layer of this size."""
+    """The axis of outputs in a matrix of the file; None if it is not the matrix of a linear layer of this size."""
     linear = nn.Linear(columns, rows, bias="bias" in unit.leaves, device="meta")
     found = moves(unit, TargetUnit("", linear, dict(linear.named_parameters()), ""))
     layouts = [move.layouts for move in found or () if move.target == "weight"]
@@ -80,7 +84,10 @@ def _axis(unit: SourceUnit, rows: int, columns: int) -> int | None:
 
 
 def _sizes(count: int, rows: int, columns: int, linear: Sequence[Shape]) -> Iterator[Shape]:
-    """Of query, key and value: equal, or fewer of key and value, where the module has layers of such sizes."""
+    """The possible numbers of rows of the projections: all equal, or fewer for key and value.
+
+    Only sizes of linear layers of the module are possible.
+    """
     own = {shape[0] for shape in linear if shape[1:] == (columns,)}
     if rows % count == 0 and rows // count in own:
         yield (rows // count,) * count
@@ -91,6 +98,7 @@ def _sizes(count: int, rows: int, columns: int, linear: Sequence[Shape]) -> Iter
 
 
 def _is_joined(parts: Mapping[str, SourceUnit], lacks: set[Shape], spare: set[Shape]) -> bool:
+    """Whether these projections are one layer in the module."""
     shapes = [_matrix(unit) for unit in parts.values()]
     if not all(len(shape) == 2 and _either_way(shape) in spare for shape in shapes):
         return False
@@ -102,7 +110,7 @@ def _is_joined(parts: Mapping[str, SourceUnit], lacks: set[Shape], spare: set[Sh
 
 
 def _matrix(unit: SourceUnit) -> Shape:
-    """The shape of the matrix of a linear layer, heads as one axis; empty if there is none."""
+    """The shape of the matrix of a linear layer, with all heads on one axis; empty if there is none."""
     shapes = [tensor.shape for tensor in unit.leaves.values() if len(tensor.shape) > 1]
     if len(shapes) != 1:
         return ()
@@ -111,4 +119,5 @@ def _matrix(unit: SourceUnit) -> Shape:
 
 
 def _either_way(shape: Shape) -> Shape:
+    """The same value for a shape and its transpose."""
     return tuple(sorted(shape))

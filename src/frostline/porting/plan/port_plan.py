@@ -1,4 +1,4 @@
-"""The plan of a port: which tensors of the file go into which tensors of the module. No tensor is read for it."""
+"""The plan of a port: which tensors of the file go into which tensors of the module. No values are read."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from frostline.porting.layouts.choice import moves
 from frostline.porting.plan import flattened, folded_norms, idle_layers, layouts, packed_layers
 from frostline.porting.plan.norm_wrappers import unwrapped
 from frostline.porting.plan.preparation import prepared
-from frostline.porting.plan.steps import OpenGroup, Step
+from frostline.porting.plan.step import OpenGroup, Step
 from frostline.porting.plan.tied import remove_ties
 from frostline.porting.plan.unfit import refuse_unfit
 from frostline.porting.readers.torch_archive import CONSTANTS
@@ -29,7 +29,7 @@ from frostline.porting.units.forms.forms import grouped, other_forms
 from frostline.porting.units.unit import full_name, source_units, target_units
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from torch import nn
 
@@ -44,6 +44,10 @@ _SHOWN = 6
 
 _ANY_OUTPUTS = "pass golden=(inputs, outputs) with outputs of the source network, which decide."
 _OTHER_OUTPUTS = "pass outputs for other inputs: no assignment, or more than one, reproduces the given ones."
+_SHOWN_OUTPUTS = (
+    "pass outputs that depend on these layers: for other inputs, or of a later checkpoint in which they act."
+)
+_FEWER_INPUTS = "pass golden outputs for fewer or smaller inputs, with which more assignments are run."
 
 
 @dataclass(frozen=True)
@@ -122,9 +126,9 @@ def make_plan(
     kept = tuple(name for name in by_target if not any(name in others for others in candidates.values()))
     edges, idle = (seen.edges, seen.idle) if seen is not None else (None, frozenset[str]())
     if not partial and (unused or kept):
-        lost = [by_source[name] for name in unused], [by_target[name] for name in kept]
-        refuse_unfit(path, lost[0])
-        raise _without_partner(path, *lost, units, targets, idle)
+        without_partner = [by_source[name] for name in unused], [by_target[name] for name in kept]
+        refuse_unfit(path, without_partner[0])
+        raise _without_partner(path, *without_partner, units, targets, idle)
     has_maps = any(isinstance(unit.module, _ConvNd) for unit in targets)
     classes = {unit.name: words(next(iter(unit.leaves.values())).name.rpartition("/")[0]) for unit in units}
     evidence = Evidence(model, source_graph.flow(source, units), edges, source.order, hints, has_names, classes)
@@ -138,12 +142,12 @@ def make_plan(
     kept += tuple(name for one in opened if not one.sources for name in one.targets)
     opened = tuple(one for one in opened if one.sources and one.targets)
 
-    told, pairs = pairs, supported(pairs, evidence, opened) if partial else pairs
-    doubted = [pair for pair in told if pair.source not in {one.source for one in pairs}]
+    matched, pairs = pairs, supported(pairs, evidence, opened) if partial else pairs
+    doubted = [pair for pair in matched if pair.source not in {one.source for one in pairs}]
     unused, kept = (*unused, *(pair.source for pair in doubted)), (*kept, *(pair.target for pair in doubted))
 
     rows = PackedRows(model, seen.example if seen is not None else None)
-    known = replace(layouts.habits(source, table), has_orders=has_orders, rows=rows)
+    known = replace(layouts.layout_evidence(source, table), has_orders=has_orders, rows=rows)
 
     def ways_of(pair: Pair) -> tuple[Step, ...]:
         step = _step(pair, by_source, by_target, table)
@@ -248,27 +252,36 @@ def _fitting(
     return {target.name: made for target in targets if (made := rule(unit, target)) is not None}
 
 
-def refuse_ambiguity(plan: PortPlan, *, was_run: bool = False) -> None:
+def refuse_ambiguity(plan: PortPlan, *, was_run: bool = False, unseen: Collection[str] = (), over: str = "") -> None:
     """Refuse a plan with open groups.
 
     Args:
         plan: The plan.
         was_run: Whether outputs were compared without a decision.
+        unseen: Layers of the module on which the outputs that were compared do not depend.
+        over: What a search did that was given up, if one was.
 
     Raises:
         AmbiguousPortError: If a group is open; the error lists the candidates.
     """
     if not plan.opened:
         return
-    first, groups = plan.opened[0], [one for one in plan.opened if not one.is_pair]
+    found = [one for one in plan.opened if not unseen or set(one.targets) & set(unseen)]
+    first, groups = found[0], [one for one in found if not one.is_pair]
+    remedy = _OTHER_OUTPUTS if was_run else _ANY_OUTPUTS
+    why = ""
+    if unseen:
+        remedy, why = _SHOWN_OUTPUTS, f"; the compared outputs do not depend on {_listed(sorted(unseen))}"
+    if over:
+        remedy, why = _FEWER_INPUTS, f"; {over}"
     if not groups:
         doubt = next(first.ways())[0].doubt
         raise AmbiguousPortError(
             what=f"The layout of the weights of {first.targets[0]!r} in the file is ambiguous.",
-            where=f"{plan.path}: {first.sources[0]}", received=first.why,
-            do=flattened.WRITTEN_OTHERWISE if doubt == flattened.NOT_FOLLOWED else _OTHER_OUTPUTS if was_run else
-            _ANY_OUTPUTS,
+            where=f"{plan.path}: {first.sources[0]}", received=f"{first.why}{why}",
+            do=flattened.WRITTEN_OTHERWISE if doubt == flattened.NOT_FOLLOWED else remedy,
         )  # fmt: skip
+    first = groups[0]
     alternatives = tuple(
         dict(zip(one.sources, order, strict=False))
         for one in groups
@@ -278,9 +291,8 @@ def refuse_ambiguity(plan: PortPlan, *, was_run: bool = False) -> None:
         what=f"{len(groups)} group{'s' if len(groups) > 1 else ''} of layers of the file fit the module in more than "
         "one way.",
         where=f"{plan.path}: {_listed(first.sources)}",
-        received=f"layers that fit equally well: {_listed(first.targets)}; {first.why}",
-        do=f"assign the layers with hints={{{first.sources[0]!r}: {first.targets[0]!r}, ...}}; or "
-        + (_OTHER_OUTPUTS if was_run else _ANY_OUTPUTS),
+        received=f"layers that fit equally well: {_listed(first.targets)}; {first.why}{why}",
+        do=f"assign the layers with hints={{{first.sources[0]!r}: {first.targets[0]!r}, ...}}; or {remedy}",
         alternatives=alternatives,
     )
 
@@ -304,11 +316,11 @@ def _checked(
         )  # fmt: skip
     found = {str(name): str(other) for name, other in cast("dict[Any, Any]", hints).items()}
     for name, other in found.items():
-        for asked, known, side in ((name, sources, "file"), (other, targets, "module")):
-            if asked not in known:
+        for given, known, side in ((name, sources, "file"), (other, targets, "module")):
+            if given not in known:
                 raise LayerNotFound(
-                    what=f"The {side} has no layer with weights named {asked!r}.", where="port(hints=...)",
-                    received=repr(asked), do=f"use one of {nearest(asked, known)}.",
+                    what=f"The {side} has no layer with weights named {given!r}.", where="port(hints=...)",
+                    received=repr(given), do=f"use one of {nearest(given, known)}.",
                 )  # fmt: skip
         if other not in table[name]:
             raise PortError(
@@ -355,16 +367,16 @@ def _nothing_written(
     path: str, doubted: Sequence[Pair], unused: Sequence[SourceUnit], kept: Sequence[TargetUnit]
 ) -> PortError:
     received = (
-        f"of the file {_listed(list(map(str, unused)))}; of the module {_listed(list(map(str, kept)))}: no layer fits "
-        "any of the other side by type and shape"
+        f"of the file {_listed(list(map(str, unused)))}; of the module {_listed(list(map(str, kept)))}: no layer "
+        "agrees with a layer of the other side in type and shape"
     )
     do = "build the module with layers of the file's types and sizes."
     if doubted:
         pairs = [f"{pair.source!r} and {pair.target!r}" for pair in doubted]
-        received = f"{_listed(pairs)}: alike in type and shape, but neither in name nor in place"
-        do = f"say that they belong together: hints={ {pair.source: pair.target for pair in doubted[:_SHOWN]} }."
+        received = f"{_listed(pairs)}: they agree in type and shape, but neither in name nor in place"
+        do = f"assign them: hints={ {pair.source: pair.target for pair in doubted[:_SHOWN]} }."
         if len(doubted) == len(unused) == len(kept):
-            do = "leave partial=True out: both have the same layers, and each fits one."
+            do = "leave partial=True out: the file and the module have the same layers."
     return PortError(what="This partial port is refused, as nothing would be written.", where=path,
                      received=received, do=do)  # fmt: skip
 

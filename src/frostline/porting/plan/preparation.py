@@ -1,4 +1,4 @@
-"""Layers of the file that only prepare inputs: `Normalization` of Keras stores the mean and variance of its data."""
+"""Layers of the file that only prepare inputs: `Normalization` of Keras holds mean and variance of its data."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ import torch
 
 from frostline.core.errors import PortError
 from frostline.porting.layouts.choice import moves
-from frostline.porting.units.unit import full_name, held, stored
+from frostline.porting.units.unit import current_value, full_name, stored_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -74,7 +74,7 @@ def shared_names(plan: PortPlan) -> set[str]:
         (full_name(step.target, move.target), tensor.untyped_storage().data_ptr())
         for step in plan.steps
         for move in step.moves
-        for tensor in stored(step.target, move.target)
+        for tensor in stored_tensors(step.target, move.target)
     ]
     count = Counter(memory for _, memory in written)
     return {name for name, memory in written if count[memory] > 1}
@@ -92,10 +92,10 @@ def check_shared(plan: PortPlan, values: Mapping[str, Tensor]) -> None:
     """
     for step in plan.steps:
         for move in step.moves:
-            name, now = full_name(step.target, move.target), held(step.target, move.target)
+            name, now = full_name(step.target, move.target), current_value(step.target, move.target)
             if name in values and not torch.equal(now, values[name].to(now)):
                 raise PortError(
                     what=f"The file has different values for weights that the module shares, such as {name!r}.",
                     where=f"{plan.path}, {step.source.name!r}", received="two different tensors for the same memory",
-                    do="give each of these layers its own weights, as in the network of the file.",
+                    do="build the module so that each of these layers has its own weights, as in the file.",
                 )  # fmt: skip

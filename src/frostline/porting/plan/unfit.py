@@ -1,4 +1,4 @@
-"""Refusal of layers that no module of PyTorch can represent, or whose weights have no names, with a remedy."""
+"""Errors for layers of the file that no module of PyTorch can represent, or whose tensors have no names."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def refuse_unfit(path: str, units: Sequence[SourceUnit]) -> None:
             raise PortError(
                 what=f"Three vectors of {unit.name!r} may be scale or shift, mean and variance of a norm.",
                 where=path, received=f"{unit}, stored by number only",
-                do="pass the .keras file or the whole model in .h5, which state it; a file of weights alone does not.",
+                do="pass the .keras file or the whole model in .h5, which state whether it is scale or shift.",
             )  # fmt: skip
 
 

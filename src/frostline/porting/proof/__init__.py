@@ -1,1 +1,1 @@
-"""The module run beside its source: what decides what names leave open, and what proves the port."""
+"""Runs of the module beside its source network: they decide what the plan leaves open, and prove the result."""

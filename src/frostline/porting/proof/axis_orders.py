@@ -1,4 +1,4 @@
-"""Where the channels of values lie: last in Keras, mostly on axis 1 in PyTorch; every order that a module may mean.
+"""The orders of axes in which a module may take inputs and return outputs: channels are last in Keras, on axis 1 here.
 
 Legend: B batch, T time, C channels, S spatial axes.
 """
@@ -43,14 +43,14 @@ ORDERS: tuple[tuple[str, Callable[[Tensor], Tensor]], ...] = (
     (_AS_THEY_ARE, _plain),
     ("time before batch", _time_first),
 )
-_MOST_ORDERED = 3  # inputs whose order is varied
+_MOST_ORDERED = 3  # networks with more inputs take them in the order of the file only
 
 
 def of_inputs(values: Sequence[Tensor]) -> Iterator[tuple[str, tuple[Tensor, ...]]]:
-    """The inputs in every order of axes, then also in other orders among themselves; each once, with its name.
+    """The inputs in every order of axes and in every order of arguments, each once, with the name of the order.
 
-    Inputs of one shape and dtype stay in their order: to exchange them and to exchange the layers behind them gives
-    the same outputs, so that no run tells the two apart.
+    Inputs of the same shape and dtype are not exchanged: to exchange them together with the layers behind them gives
+    the same outputs, so that no run could distinguish the two assignments.
     """
     seen: set[tuple[object, ...]] = set()
     count = len(values)
@@ -73,7 +73,7 @@ def _is_like(one: Tensor, other: Tensor) -> bool:
 
 
 def of_outputs(values: Sequence[Tensor]) -> Iterator[tuple[Tensor, ...]]:
-    """The outputs in every order of axes, each once; a last axis of one may be left out."""
+    """The outputs in every order of axes, each once; also without a last axis of size 1."""
     seen: set[tuple[object, ...]] = set()
     for arrange in (*(arrange for _, arrange in ORDERS), _without_last):
         made = tuple(arrange(value) for value in values)

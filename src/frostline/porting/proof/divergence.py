@@ -1,4 +1,4 @@
-"""Where a module leaves its source network: layer by layer, the first whose outputs differ.
+"""The first layer whose outputs differ between a module and its source network, for the error of a failed proof.
 
 Legend: B batch, T time.
 """
@@ -14,29 +14,29 @@ from torch import Tensor, nn
 from frostline.core.errors import FOREIGN
 from frostline.porting.interpreter.network import Interpretation, interpret
 from frostline.porting.proof.axis_orders import of_outputs
-from frostline.porting.proof.outputs import difference, in_float64, tolerance_of, watched
+from frostline.porting.proof.module_outputs import difference, in_float64, run_with_hooks, tolerance_of
 from frostline.porting.units.unit import RECURRENT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from frostline.porting.plan.port_plan import PortPlan
-    from frostline.porting.plan.steps import Step
-    from frostline.porting.proof.outputs import Golden
+    from frostline.porting.plan.step import Step
+    from frostline.porting.proof.module_outputs import Golden
     from frostline.porting.proof.reference import Reference
 
 FIRST = "the first layer"
-_SLACK = 10  # times the tolerance: layers inside of a network are not as exact, relative to their largest value
+_SLACK = 10  # times the tolerance: rounding errors of inner layers are larger, relative to their largest value
 
 
 def first_difference(plan: PortPlan, model: nn.Module, reference: Reference, golden: Golden) -> str:
-    """The first layer of the file whose outputs the module does not have, in words.
+    """The first layer whose outputs differ, as a clause for an error text.
 
     Args:
-        plan: What was written into the module.
-        model: The module with the weights.
-        reference: The network of the file, with the outputs of its layers.
-        golden: Whose inputs the module takes.
+        plan: The plan that was carried out.
+        model: The module with the ported weights.
+        reference: The network of the file.
+        golden: The inputs in the form that the module takes.
     """
     steps = {step.source.name.removesuffix("/pointwise"): step for step in plan.steps}
     given = _outputs(model, plan.steps, golden.inputs)
@@ -51,7 +51,7 @@ def first_difference(plan: PortPlan, model: nn.Module, reference: Reference, gol
         error = min((difference([one], form) for one in given[step.target.name] for form in forms), default=torch.inf)
         pair = f"{layer.name!r} ({layer.kind}) and {step.target.name!r} ({type(step.target.module).__name__})"
         if error == torch.inf:
-            continue  # outputs of other shapes: padded or cropped outside of the layer
+            continue  # the shapes differ: one of the networks pads or crops outside of the layer
         if error > limit:
             return f"{FIRST} that differs is {pair}, by {error:.1e}; {len(agreeing)} before it agree"
         agreeing.append(pair)
@@ -61,18 +61,18 @@ def first_difference(plan: PortPlan, model: nn.Module, reference: Reference, gol
 
 
 def exact_difference(plan: PortPlan, model: nn.Module, reference: Reference, golden: Golden) -> str:
-    """As `first_difference`, but for layers that only differ by what deep networks make of roundings in float32."""
+    """As `first_difference`, but in float64 if layers differ: deep networks amplify rounding errors of float32."""
     where = first_difference(plan, model, reference, golden)
     if not where.startswith(FIRST):
         return where
     try:
         return first_difference(plan, copy.deepcopy(model).double(), reference, in_float64(golden))
-    except FOREIGN:  # a module that makes values in float32 by itself
+    except FOREIGN:  # a module that creates values in float32 itself
         return where
 
 
 def _outputs(model: nn.Module, steps: Sequence[Step], inputs: Any) -> dict[str, list[Tensor]]:
-    """What each layer gave at each of its calls, by the name of the unit."""
+    """By unit: the outputs of its layer at each call."""
     given: dict[str, list[Tensor]] = {}
     handles = [
         model.get_submodule(step.target.owner).register_forward_hook(
@@ -83,7 +83,7 @@ def _outputs(model: nn.Module, steps: Sequence[Step], inputs: Any) -> dict[str, 
         for step in steps
         if step.target.name in (step.target.owner, f"{step.target.owner}:l{_last(step.target.module)}")
     ]
-    watched(model, inputs, handles)
+    run_with_hooks(model, inputs, handles)
     return given
 
 
@@ -92,7 +92,7 @@ def _last(module: nn.Module) -> int:
 
 
 def _forms(module: nn.Module, output: Any) -> Iterator[Tensor]:
-    """The output, and of a recurrent layer the last step of it."""
+    """The output of a layer; for a recurrent layer also its last step."""
     value = output[0] if isinstance(output, tuple) and output else output
     if isinstance(value, Tensor):
         yield value

@@ -1,4 +1,4 @@
-"""Golden outputs as users give them: pairs of arrays, or a file of them."""
+"""Golden outputs in the forms that users pass: a pair of arrays, or a `.npz` file."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from torch import Tensor, nn
 from frostline.core.errors import FOREIGN, DataError
 from frostline.core.inputs import are_finite, call, leaves, map_tensors
 from frostline.core.restore import undisturbed
-from frostline.porting.proof.outputs import Golden
+from frostline.porting.proof.module_outputs import Golden
 
 
 def as_golden(given: Any) -> Golden:
-    """Inputs and outputs of the source network; or inputs alone, real samples.
+    """Inputs and outputs of the source network, or real samples without outputs.
 
     Args:
-        given: `(inputs, outputs)`, arrays or tensors, several of them in tuples or mappings; `(inputs, None)`; or the
-            path of a `.npz` file with arrays `inputs` and `outputs` (several: `inputs_0`, `inputs_1`, ...), or inputs
-            only.
+        given: `(inputs, outputs)` as arrays or tensors, several of them in tuples or mappings; `(inputs, None)`; or the
+            path of a `.npz` file with arrays `inputs` and `outputs` (several: `inputs_0`, `inputs_1`, ...), or with
+            inputs only.
 
     Raises:
-        DataError: If it is none of these, or the two do not have as many samples.
+        DataError: If it is none of these, or the outputs are empty, NaN or infinite.
     """
     if isinstance(given, (str, Path)):
         given = _from_file(Path(given))
@@ -47,13 +47,16 @@ def as_golden(given: Any) -> Golden:
 
 
 def fitted(golden: Golden, model: nn.Module) -> tuple[Golden, tuple[str, ...]]:
-    """The golden with its inputs as the module takes them, in dtype and device; and what was converted, for the notes.
+    """Convert inputs to the dtype and the device of the module.
 
-    NumPy makes float64 of most things; what a module computes in is the dtype of its first weight.
+    Arrays of NumPy are float64 by default; the dtype of the module is that of its first weight.
 
     Args:
-        golden: As it was given.
+        golden: The golden outputs as they were passed.
         model: The module.
+
+    Returns:
+        The golden outputs, and a note for each dtype that was converted.
     """
     weight = next((one for one in model.parameters() if one.is_floating_point()), None)
     if weight is None:
@@ -66,10 +69,10 @@ def fitted(golden: Golden, model: nn.Module) -> tuple[Golden, tuple[str, ...]]:
 
 
 def check_taken(golden: Golden, model: nn.Module) -> None:
-    """Run the module once on the inputs.
+    """Run the module once on the inputs, to find unsuitable ones before anything is ported.
 
     Raises:
-        DataError: If it does not take them, or they are NaN or infinite.
+        DataError: If the module cannot be run on them, or they are NaN or infinite.
     """
     if not are_finite(golden.inputs):
         raise _refused("inputs that are NaN or infinite")
@@ -82,8 +85,8 @@ def check_taken(golden: Golden, model: nn.Module) -> None:
         raise DataError(
             what="The module cannot be run on these inputs.", where="port(golden=...)",
             received=f"{shapes}: {str(error).splitlines()[0][:160] if str(error) else type(error).__name__}",
-            do="pass inputs in the form that the module takes, not that of the source network: images with channels on "
-            "axis 1, floats for images, integers for tokens.",
+            do="pass golden=(inputs, outputs) with inputs in the form that the module takes, not the source network: "
+            "images as floats with channels on axis 1, tokens as integers.",
         ) from error  # fmt: skip
 
 
@@ -124,7 +127,7 @@ def _refused(received: str) -> DataError:
     return DataError(
         what="Golden outputs consist of inputs and of the source network's outputs for them.",
         where="port(golden=...)", received=received,
-        do="pass (inputs, outputs) as arrays, in the form that the module takes and gives; or the path of a .npz file "
-        "with arrays named inputs and outputs. (inputs, None) compares values on real samples with the "
+        do="pass (inputs, outputs) as arrays, in the form that the module takes and returns; or the path of a .npz "
+        "file with arrays named inputs and outputs. (inputs, None) compares values on real samples with the "
         "running statistics of BatchNorm.",
     )  # fmt: skip

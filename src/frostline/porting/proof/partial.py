@@ -1,7 +1,7 @@
-"""A partial port beside its source: the last layers of the file that went into the module, and what both compute there.
+"""The layers at which a partial port is compared with its source network: the last ones that were ported.
 
-The source is computed up to these layers, the module is run and looked at there. It is not where layers stand before
-them that only one of the two has: then their outputs differ for a good reason.
+The source network is computed up to these layers, and their outputs in the module are compared. There is no comparison
+if only one of the two networks has a layer before them, since the outputs differ then even if the port is right.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from frostline.porting.interpreter.samples import PREPARING
-from frostline.porting.proof.outputs import Place, outputs_of
-from frostline.porting.units.unit import RECURRENT, stored
+from frostline.porting.interpreter.random_inputs import PREPARING
+from frostline.porting.proof.module_outputs import Place, outputs_of
+from frostline.porting.units.unit import RECURRENT, stored_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -26,13 +26,13 @@ _SEED = 0
 
 
 @dataclass(frozen=True)
-class Meeting:
-    """Where a source and a module are compared.
+class ComparisonPoint:
+    """The layers at which a source network and a module are compared.
 
     Attributes:
-        source: The source up to there: its outputs are those of the last layers.
-        layers: These layers.
-        at: The layers of the module that they became.
+        source: The source network up to these layers, which are its outputs.
+        layers: The layers of the file.
+        at: The same layers in the module.
     """
 
     source: Source
@@ -40,19 +40,21 @@ class Meeting:
     at: tuple[Place, ...]
 
 
-def meeting_of(source: Source, plan: PortPlan, model: nn.Module) -> Meeting | str:
-    """Where a partial port can be compared; a reason if nowhere."""
+def find_comparison_point(source: Source, plan: PortPlan, model: nn.Module) -> ComparisonPoint | str:
+    """The layers at which a partial port can be compared; a reason if there are none."""
     if any(len(one.sources) != len(one.targets) for one in plan.opened):
         return "some open layers have more candidates than there are layers"
-    steps = {step.source.name.removesuffix("/pointwise"): step for step in _told(plan)}
+    steps = {step.source.name.removesuffix("/pointwise"): step for step in _decided_steps(plan)}
     opened = {name for one in plan.opened for name in one.sources}
     ported = {layer.name for layer in source.layers if (layer.unit or layer.name) in steps.keys() | opened}
     last = [layer for layer in source.layers if layer.name in ported - _before(source.layers, ported)]
     above = _before(source.layers, {layer.name for layer in last})
     kinds = {layer.name: layer.kind for layer in source.layers}
-    lost = [name for name in plan.unused if name in above and kinds[name] not in PREPARING]
-    if lost:
-        return f"{', '.join(map(repr, lost[:3]))} of the file was not assigned, and precedes layers that were ported"
+    unassigned = [name for name in plan.unused if name in above and kinds[name] not in PREPARING]
+    if unassigned:
+        return (
+            f"{', '.join(map(repr, unassigned[:3]))} of the file was not assigned, and precedes layers that were ported"
+        )
     places: list[Place] = []
     for layer in last:
         step = steps.get(layer.unit or layer.name)
@@ -65,17 +67,17 @@ def meeting_of(source: Source, plan: PortPlan, model: nn.Module) -> Meeting | st
     names = tuple(layer.name for layer in last)
     kept = {*above, *names}
     layers = tuple(one for one in source.layers if one.name in kept or one.kind in ("InputLayer", "Input"))
-    return Meeting(replace(source, layers=layers, outputs=names), names, tuple(places))
+    return ComparisonPoint(replace(source, layers=layers, outputs=names), names, tuple(places))
 
 
 def depends_on_kept(plan: PortPlan, model: nn.Module, inputs: Any, at: Sequence[Place]) -> bool:
-    """Whether layers that keep their values have a part in the outputs of others.
+    """Whether the outputs of ported layers depend on layers that keep their values.
 
-    All tensors that are not ported get other values for one run, and their own afterwards.
+    All tensors that are not ported get other values for one run, and are restored afterwards.
     """
     ways = [way for group in plan.opened for ways in group.steps.values() for way in ways]
     written = {id(tensor) for step in (*plan.steps, *ways)
-               for move in step.moves for tensor in stored(step.target, move.target)}  # fmt: skip
+               for move in step.moves for tensor in stored_tensors(step.target, move.target)}  # fmt: skip
     others = [one for one in (*model.parameters(), *model.buffers())
               if id(one) not in written and one.is_floating_point()]  # fmt: skip
     kept = [one.detach().clone() for one in others]
@@ -95,7 +97,7 @@ def depends_on_kept(plan: PortPlan, model: nn.Module, inputs: Any, at: Sequence[
     return not all(torch.equal(one, other) for one, other in zip(first, second, strict=True))
 
 
-def _told(plan: PortPlan) -> Iterable[Step]:
+def _decided_steps(plan: PortPlan) -> Iterable[Step]:
     return (*plan.steps, *(next(group.ways())[0] for group in plan.opened if group.is_pair))
 
 
@@ -113,9 +115,9 @@ def _before(layers: Sequence[SourceLayer], names: Iterable[str]) -> set[str]:
 
 
 def _place(step: Step, model: nn.Module) -> Place | None:
-    """Where the output of the layer of a step is in the module; None if it has no one output that can be compared."""
+    """The place in the module of a layer's output; None if the layer has no single output to compare."""
     target = step.target
-    if target.norm is not None:  # the file has it in the layer before, whose output is that of the norm
+    if target.norm is not None:  # the file has the norm folded into this layer: compare behind the norm
         return next((Place(name) for name, module in model.named_modules() if module is target.norm), None)
     if not isinstance(target.module, RECURRENT):
         return Place(target.owner) if target.name == target.owner else None

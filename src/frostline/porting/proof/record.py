@@ -1,4 +1,4 @@
-"""What was done and found in a port, as its certificate."""
+"""The certificate of a finished port."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from frostline.porting.certificate import Certificate, Mapped, sentences
-from frostline.porting.plan.execution import held_digests
-from frostline.porting.units.unit import full_name, held
+from frostline.porting.plan.execution import written_digests
+from frostline.porting.units.unit import current_value, full_name
 
 if TYPE_CHECKING:
     from torch import nn
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 def certificate_of(
     plan: PortPlan, beside: Reference, model: nn.Module, runs: tuple[Run, ...], checks: tuple[Check, ...]
 ) -> Certificate:  # fmt: skip
-    """The certificate of a port; digests of the files come from the file.
+    """The certificate of a port; the caller adds the digests of the files.
 
     Args:
-        plan: What was written.
-        beside: What the module was compared with.
-        model: The module, filled.
-        runs: Outputs that were compared.
-        checks: Settings that were compared.
+        plan: The plan that was carried out.
+        beside: The source network.
+        model: The module with the ported weights.
+        runs: Comparisons of outputs.
+        checks: Comparisons of settings.
     """
     content = beside.source
-    digests = held_digests(plan)
+    digests = written_digests(plan)
     mapping = tuple(
         Mapped(
             full_name(step.target, move.target), tuple(step.source.leaves[leaf].name for leaf in move.sources),
@@ -41,16 +41,19 @@ def certificate_of(
         for move in step.moves
     )  # fmt: skip
     pairs = Counter(
-        (step.source.leaves[move.sources[0]].dtype, str(held(step.target, move.target).dtype).removeprefix("torch."))
+        (
+            step.source.leaves[move.sources[0]].dtype,
+            str(current_value(step.target, move.target).dtype).removeprefix("torch."),
+        )
         for step in plan.steps
         for move in step.moves
         if move.sources
     )
     converted = {(own, new): count for (own, new), count in pairs.items() if own != new}
-    told = tuple(f"{count} tensors converted from {own} to {new}" for (own, new), count in converted.items())
+    conversions = tuple(f"{count} tensors converted from {own} to {new}" for (own, new), count in converted.items())
     proven, tested, unknown = sentences(mapping, runs, checks, converted=sum(converted.values()))
     return Certificate(
         file=plan.path, sha256="", format=content.format, framework=content.framework, model=type(model).__name__,
         mapping=mapping, kept=plan.kept, unused=plan.unused, dropped=dict(plan.dropped), checks=checks, runs=runs,
-        notes=(*plan.notes, *told, *beside.notes), proven=proven, tested=tested, unknown=unknown,
+        notes=(*plan.notes, *conversions, *beside.notes), proven=proven, tested=tested, unknown=unknown,
     )  # fmt: skip

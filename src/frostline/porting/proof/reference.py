@@ -1,4 +1,4 @@
-"""What the network of a file computes, as outputs to compare a module with: golden outputs that nobody had to make."""
+"""Golden outputs from the file itself: the outputs of its network for random inputs, if it has an architecture."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from torch import Tensor, nn
 
 from frostline.porting.interpreter import onnx_runtime
 from frostline.porting.interpreter.layer import NotInterpretedError
-from frostline.porting.interpreter.network import Interpretation, called, input_names, interpret
-from frostline.porting.interpreter.samples import PREPARING, prepared_by, samples
+from frostline.porting.interpreter.network import Interpretation, called, input_names, interpret, output_names
+from frostline.porting.interpreter.random_inputs import PREPARING, prepared_by, samples
 from frostline.porting.proof import axis_orders
-from frostline.porting.proof.outputs import Golden, outputs_of
-from frostline.porting.proof.partial import Meeting, depends_on_kept, meeting_of
+from frostline.porting.proof.module_outputs import Golden, outputs_of
+from frostline.porting.proof.names_of_values import input_order, output_order
+from frostline.porting.proof.partial import ComparisonPoint, depends_on_kept, find_comparison_point
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -23,20 +24,20 @@ if TYPE_CHECKING:
     from frostline.porting.readers.contract import Source
 
 KIND = "an interpretation of the file's own graph in float64"
-TOLD = "a comparison with the file's own graph"
+REASON = "a comparison with the file's own graph"
 
 
 @dataclass(frozen=True)
 class Reference:
-    """What a module is compared with.
+    """The outputs with which a module is compared.
 
     Attributes:
         source: The file.
-        goldens: Inputs and outputs as the module may take and give them: it has to give one of them. Those of the user,
-            or one for each order of axes in which the module can be run on what the network of the file computes.
-        inputs: Of the network of the file, channels last; empty if it was not run.
-        shapes: Of the outputs of its layers.
-        notes: Why there is nothing to compare with, if the file has an architecture and there is nothing.
+        goldens: The golden outputs of the user; or those of the file's network, one for each order of axes in which the
+            module can be run. The module has to reproduce one of them.
+        inputs: The inputs of the file's network, channels last; empty if it was not run.
+        shapes: By layer of the file: the shape of its output.
+        notes: The reason if there are no golden outputs although the file contains the architecture.
     """
 
     source: Source
@@ -47,45 +48,48 @@ class Reference:
 
 
 def reference_of(source: Source, plan: PortPlan, model: nn.Module, seed: int = 0) -> Reference:
-    """Outputs of the network of a file for random inputs, in every form in which the module can be compared.
+    """Compute the network of a file on random inputs.
 
     Args:
-        source: The file, open.
-        plan: Of the port: a partial one leaves nothing to compare.
-        model: The module, with whatever weights: it is run to see which inputs it takes and what it gives.
-        seed: Of the inputs.
+        source: The content of the file, which is open.
+        plan: The plan of the port; a partial port is compared at its last ported layers.
+        model: The module, with any weights: it is run to find the form of its inputs and outputs.
+        seed: The seed of the inputs.
     """
     if not source.layers or source.framework not in ("keras", "onnx"):
         return Reference(source)
     preparing = {layer.name for layer in source.layers if layer.kind in PREPARING}
-    meeting = meeting_of(source, plan, model) if plan.kept or set(plan.unused) - preparing else None
-    if isinstance(meeting, str):
-        return Reference(source, notes=(f"The outputs were not compared with the file's graph: {meeting}.",))
+    point = find_comparison_point(source, plan, model) if plan.kept or set(plan.unused) - preparing else None
+    if isinstance(point, str):
+        return Reference(source, notes=(f"The outputs were not compared with the file's graph: {point}.",))
     try:
-        found = (_of_onnx if source.framework == "onnx" else _of_keras)(source, plan, model, seed, meeting)
+        found = (_of_onnx if source.framework == "onnx" else _of_keras)(source, plan, model, seed, point)
     except NotInterpretedError as error:
         return Reference(source, notes=(f"The file's graph was not run: {error}.",))
-    if meeting is not None and found.goldens and depends_on_kept(plan, model, found.goldens[0].inputs, meeting.at):
+    if point is not None and found.goldens and depends_on_kept(plan, model, found.goldens[0].inputs, point.at):
         why = "layers that keep their values precede layers that were ported"
         return Reference(source, notes=(f"The outputs were not compared with the file's graph: {why}.",))
     return found
 
 
-def _of_keras(source: Source, plan: PortPlan, model: nn.Module, seed: int, meeting: Meeting | None) -> Reference:
+def _of_keras(source: Source, plan: PortPlan, model: nn.Module, seed: int, point: ComparisonPoint | None) -> Reference:
     del plan
-    source = meeting.source if meeting is not None else source
+    source = point.source if point is not None else source
     inputs = samples(source, seed)
     found = interpret(source, inputs)
-    goldens = tuple(forms_of(source, model, inputs, found, meeting))
+    goldens = tuple(forms_of(source, model, inputs, found, point))
     return Reference(source, goldens, inputs, found.shapes, () if goldens else (_misshaped(found.outputs),))
 
 
-def _of_onnx(source: Source, plan: PortPlan, model: nn.Module, seed: int, meeting: Meeting | None) -> Reference:
-    at, layers = (meeting.at, meeting.layers) if meeting is not None else ((), ())
+def _of_onnx(source: Source, plan: PortPlan, model: nn.Module, seed: int, point: ComparisonPoint | None) -> Reference:
+    at, layers = (point.at, point.layers) if point is not None else ((), ())
     made = {layer.name: layer.config.get("output", ()) for layer in source.layers}
     values = [name for layer in layers for name in made[layer][:1]]
-    inputs, outputs = onnx_runtime.run(source, plan.path, seed, values)
+    given_inputs, computed = onnx_runtime.run(source, plan.path, seed, values)
+    inputs = tuple(list(given_inputs.values())[place] for place in input_order(model, list(given_inputs)))
     taken = inputs[0] if len(inputs) == 1 else inputs
+    order = output_order(model, taken, list(computed)) if point is None else range(len(computed))
+    outputs = tuple(list(computed.values())[place] for place in order)
     given = outputs_of(model, taken, at)
     if given is None or not outputs or not _are_shaped(given, outputs):
         return Reference(source, notes=(_misshaped(outputs),))
@@ -99,31 +103,44 @@ def _misshaped(outputs: tuple[Tensor, ...]) -> str:
 
 
 def forms_of(
-    source: Source, model: nn.Module, inputs: tuple[Tensor, ...], found: Interpretation, meeting: Meeting | None = None
+    source: Source,
+    model: nn.Module,
+    inputs: tuple[Tensor, ...],
+    found: Interpretation,
+    point: ComparisonPoint | None = None,
 ) -> Iterator[Golden]:
-    """What the network of a file computes, in every order of axes in which the module takes and gives it.
+    """The golden outputs of a file's network, in every order of axes in which the module can be run.
 
     Args:
         source: The file.
         model: The module.
-        inputs: As the network takes them.
-        found: What it computes of them.
-        meeting: Where both are compared, if the port is partial.
+        inputs: The inputs in the form that the network takes.
+        found: The outputs of the network for them.
+        point: The layers at which both are compared, if the port is partial.
     """
     parameter = next((one for one in model.parameters() if one.is_floating_point()), torch.zeros(()))
-    at, layers = (meeting.at, meeting.layers) if meeting is not None else ((), ())
+    at, layers = (point.at, point.layers) if point is not None else ((), ())
     wanted = [("", found.outputs), *([(", before its last activation", found.before)] if found.before else [])]
-    for told, values in _prepared(source, inputs):
+    by_argument = input_order(model, input_names(source))
+    for suffix, prepared in _prepared(source, inputs):
+        values = tuple(prepared[place] for place in by_argument)
         for order, arranged in axis_orders.of_inputs(values):
             made: Any = tuple(
                 one.to(parameter.device, parameter.dtype if one.is_floating_point() else one.dtype) for one in arranged
             )
             taken = made[0] if len(made) == 1 else made
             given = outputs_of(model, taken, at)
-            for ending, outputs in wanted:
+            by_entry = output_order(model, taken, _ends(source, found)) if point is None else []
+            for ending, of_file in wanted:
+                outputs = tuple(of_file[place] for place in by_entry) if by_entry else of_file
                 for form in axis_orders.of_outputs(outputs):
                     if given is not None and _are_shaped(given, form):
-                        yield Golden(taken, form, f"{KIND}{ending}{told} ({order})", TOLD, at, layers)
+                        yield Golden(taken, form, f"{KIND}{ending}{suffix} ({order})", REASON, at, layers)
+
+
+def _ends(source: Source, found: Interpretation) -> tuple[str, ...]:
+    """The names of the outputs, if a network has several."""
+    return output_names(source) if len(found.outputs) > 1 else ()
 
 
 def _are_shaped(given: list[Tensor], wanted: tuple[Tensor, ...]) -> bool:
@@ -133,7 +150,7 @@ def _are_shaped(given: list[Tensor], wanted: tuple[Tensor, ...]) -> bool:
 
 
 def _prepared(source: Source, inputs: tuple[Tensor, ...]) -> Iterator[tuple[str, tuple[Tensor, ...]]]:
-    """The inputs, and as they are after the layers that only bring them to another range: modules often have none."""
+    """The inputs, and the inputs after layers that only rescale them: the module may not have these layers."""
     yield "", inputs
     made, names = list(inputs), list[str]()
     for index, name in enumerate(input_names(source)):

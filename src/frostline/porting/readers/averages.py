@@ -20,18 +20,18 @@ if TYPE_CHECKING:
     from frostline.porting.readers.weight_file import WeightFile
 
 # In front of every name: what training loops and parallel wrappers call the model that they hold.
-HOLDERS = ("module", "model", "net", "network", "_forward_module", "_module", "pl_module")
-_NAMES = ("ema", "model_ema", "ema_model", "swa_model", "averaged_model", "module_ema")
+WRAPPERS = ("module", "model", "net", "network", "_forward_module", "_module", "pl_module")
+_AVERAGE_ENTRIES = ("ema", "model_ema", "ema_model", "swa_model", "averaged_model", "module_ema")
 _COUNTERS = ("decay", "num_updates", "n_averaged", "initted", "step", "updates")  # that averages keep beside weights
-_MAX_BEGINNINGS = 64
+_MAX_PREFIXES = 64
 _MAX_GROUPS = 8  # of averages beside the weights
 _SAMPLE = 64  # names that decide in which way averages are named
 _SHOWN = 3
-REPLACED = "replaced by its moving average"
+REPLACED_BY_AVERAGE = "replaced by its moving average"
 
 
 @dataclass(frozen=True)
-class Taken:
+class Selection:
     """Which tensors of a table of names are taken.
 
     Attributes:
@@ -47,10 +47,10 @@ class Taken:
 
 def is_average(name: str) -> bool:
     """Whether an entry of this name holds moving averages."""
-    return name in _NAMES or "ema" in name.lower().split("_")
+    return name in _AVERAGE_ENTRIES or "ema" in name.lower().split("_")
 
 
-def take(file: WeightFile, names: Sequence[str], key: str | None = None) -> Taken:
+def select(file: WeightFile, names: Sequence[str], key: str | None = None) -> Selection:
     """The tensors of one network.
 
     Args:
@@ -76,10 +76,10 @@ def take(file: WeightFile, names: Sequence[str], key: str | None = None) -> Take
     if is_average(key.rpartition(".")[2]):
         return _averages(key, tails, rest)
     note = f"The tensors whose names begin with {start!r} were taken."
-    return Taken(tails, dict.fromkeys(rest, "another entry of the checkpoint"), (note,))
+    return Selection(tails, dict.fromkeys(rest, "another entry of the checkpoint"), (note,))
 
 
-def _weights(names: Sequence[str]) -> Taken:
+def _weights(names: Sequence[str]) -> Selection:
     """Everything but averages of what is there, too; averages that stand alone are weights."""
     groups: dict[str, dict[str, str]] = {}
     for name in names:
@@ -90,7 +90,7 @@ def _weights(names: Sequence[str]) -> Taken:
     largest = sorted(groups.items(), key=lambda item: -len(item[1]))[:_MAX_GROUPS]
     rest = [name for name in names if name.partition(".")[0] not in groups and name not in _COUNTERS]
     for first, tails in largest:
-        if rest and (first in _NAMES or len(_twins(tails, rest)) == len(tails)):
+        if rest and (first in _AVERAGE_ENTRIES or len(_match_weights(tails, rest)) == len(tails)):
             averages[first] = list(tails)
     dropped = {name: "moving average" for group in averages.values() for name in group}
     left = [name for name in names if name not in dropped]
@@ -102,31 +102,32 @@ def _weights(names: Sequence[str]) -> Taken:
         "the averages)."
         for first, group in averages.items()
     )
-    return Taken({name: name for name in names if name not in dropped}, dropped, notes)
+    return Selection({name: name for name in names if name not in dropped}, dropped, notes)
 
 
-def _averages(key: str, tails: Mapping[str, str], rest: Sequence[str]) -> Taken:
+def _averages(key: str, tails: Mapping[str, str], rest: Sequence[str]) -> Selection:
     """Averages under the names of their weights; weights that have none are taken as they are, and it is said."""
     dropped = {name: "moving average" for name in rest if is_average(name.partition(".")[0])}
     weights = [name for name in rest if name not in dropped]
     counters = {name for name, tail in tails.items() if tail in _COUNTERS} if weights else set[str]()
     dropped |= dict.fromkeys(counters, "counter")
     tails = {name: tail for name, tail in tails.items() if name not in counters}
-    twins = _twins(tails, weights)
-    if not twins:
+    weight_of = _match_weights(tails, weights)
+    if not weight_of:
         dropped |= dict.fromkeys(weights, "another entry of the checkpoint")
-        return Taken(tails, dropped, (f"The weights were taken from the moving average {key!r}.",))
-    replaced = set(twins.values())
-    dropped |= dict.fromkeys(replaced, REPLACED)
-    alone = [name for name in weights if name not in replaced]
-    own = {**{name: name for name in alone}, **{name: twins.get(name, tail) for name, tail in tails.items()}}
+        return Selection(tails, dropped, (f"The weights were taken from the moving average {key!r}.",))
+    replaced = set(weight_of.values())
+    dropped |= dict.fromkeys(replaced, REPLACED_BY_AVERAGE)
+    unaveraged = [name for name in weights if name not in replaced]
+    own = {**{name: name for name in unaveraged}, **{name: weight_of.get(name, tail) for name, tail in tails.items()}}
     note = f"{len(tails)} tensors were taken from the moving average {key!r}"
-    if alone:
-        note += f"; {len(alone)} have no average and were taken unaveraged, such as {', '.join(alone[:_SHOWN])}"
-    return Taken(own, dropped, (f"{note}.",))
+    if unaveraged:
+        names = ", ".join(unaveraged[:_SHOWN])
+        note += f"; {len(unaveraged)} have no average and were taken unaveraged, such as {names}"
+    return Selection(own, dropped, (f"{note}.",))
 
 
-def _twins(tails: Mapping[str, str], weights: Collection[str]) -> dict[str, str]:
+def _match_weights(tails: Mapping[str, str], weights: Collection[str]) -> dict[str, str]:
     """The weight that each average is of: by the same name, but for what stands in front of it, or for dots."""
     known = {name: name for name in weights}
     plain = {} if any("." in tail for tail in tails.values()) else {name.replace(".", ""): name for name in weights}
@@ -138,14 +139,14 @@ def _twins(tails: Mapping[str, str], weights: Collection[str]) -> dict[str, str]
         return {name: one for name, one in found.items() if one is not None}
 
     some = dict(islice(tails.items(), 0, None, max(1, len(tails) // _SAMPLE)))
-    ways = product(_beginnings(weights), ("", *(f"{holder}." for holder in HOLDERS)))
+    ways = product(_prefixes(weights), ("", *(f"{holder}." for holder in WRAPPERS)))
     return pairs(*max(ways, key=lambda way: len(pairs(*way, some))), tails)
 
 
-def _beginnings(names: Iterable[str]) -> list[str]:
+def _prefixes(names: Iterable[str]) -> list[str]:
     """What names begin with, up to the second dot, the most frequent first; the empty one before all."""
     counts: Counter[str] = Counter()
     for name in names:
         parts = name.split(".")
         counts.update(".".join(parts[:depth]) + "." for depth in range(1, min(len(parts), 3)))
-    return ["", *(start for start, _ in counts.most_common(_MAX_BEGINNINGS))]
+    return ["", *(start for start, _ in counts.most_common(_MAX_PREFIXES))]

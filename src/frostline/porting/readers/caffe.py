@@ -15,11 +15,11 @@ import numpy as np
 import torch
 
 from frostline.core.errors import PortError
-from frostline.porting.readers.arrays import check_names, num_bytes, tensor_of
 from frostline.porting.readers.caffe_layers import KINDS_V1, described, settings
 from frostline.porting.readers.contract import Source, SourceLayer, SourceTensor
 from frostline.porting.readers.protobuf import Span, Wire, beginning
 from frostline.porting.readers.prototxt import parse
+from frostline.porting.readers.tensor_data import check_names, num_bytes, tensor_of
 from frostline.porting.readers.weight_file import neighbour
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from frostline.porting.readers.protobuf import Message
     from frostline.porting.readers.weight_file import WeightFile
 
+HAS_ENTRIES = False
 _V1, _V2 = 2, 100  # fields of layers in a network
 _WEIGHTS = ("weight", "bias")
 _LEAVES = {
@@ -68,18 +69,16 @@ def _is_name(value: int | Span | None) -> bool:
     return value.bytes().decode(errors="replace").isprintable()
 
 
-def read(file: WeightFile, key: str | None = None) -> Source:
+def read(file: WeightFile) -> Source:
     """Read the layers of a network.
 
     Args:
         file: The `.caffemodel`. A description beside it (of the same name, or `deploy.prototxt`) gives the
             architecture, if it has the same layers; else that of the file itself is given.
-        key: None: there is one network in such a file.
 
     Raises:
         PortError: If it is damaged, or of the oldest version.
     """
-    file.check_no_key(key)
     network = Wire(file).message()
     layers = [_layer_v2(message) for message in network.messages(_V2)]
     layers += [_layer_v1(file, message) for message in network.messages(_V1)]

@@ -1,25 +1,21 @@
 """What every reader returns: named arrays, and what else the file states about its network.
 
-A reader is a module of this folder with two functions:
-
-* `claims(file: WeightFile) -> bool`: whether the content is of this format, from its first bytes or its table of
-  contents; the name of the file is not looked at;
-* `read(file: WeightFile, key: str | None) -> Source`: every array of the file. It reads data only: no code of the file
-  runs, no other file is opened than through `file`, and no array is loaded before it is asked for.
-
-Both raise `PortError` for a file that is damaged, hostile, or of a kind that is refused.
+A reader is a module of this folder that fulfils `Reader`. Both of its functions raise `PortError` for a file that is
+damaged, hostile, or of a kind that is refused.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from torch import Tensor
+
+    from frostline.porting.readers.weight_file import WeightFile
 
 
 @dataclass(frozen=True)
@@ -96,3 +92,28 @@ class Source:
     inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
     opset: int = 0
+
+
+class Reader(Protocol):
+    """A module that reads one format."""
+
+    @property
+    def HAS_ENTRIES(self) -> bool:  # noqa: N802
+        """Whether a file of this format may hold several networks.
+
+        If so, `read` also takes `key`, the entry that holds the wanted network; otherwise `open_source` refuses a key.
+        """
+        ...
+
+    @property
+    def read(self) -> Callable[..., Source]:
+        """The function `read(file)` or `read(file, key)`, which returns every array of the file.
+
+        It reads data only: no code of the file runs, other files are opened through `file` only, and an array is loaded
+        when its `load` is called, not before.
+        """
+        ...
+
+    def claims(self, file: WeightFile, /) -> bool:
+        """Whether the content is of this format. The first bytes or the table of contents decide, not the file name."""
+        ...

@@ -23,17 +23,17 @@ _SHORT = 128  # bytes; below, one table look-up for each byte takes less time
 _PIECE = 1 << 14  # words; what is copied at a time, and stays in the cache of a core
 
 
-def crc32c(data: bytes, start: int = 0) -> int:
+def crc32c(data: bytes | np.ndarray, start: int = 0) -> int:
     """The CRC-32C of `data`.
 
     Args:
-        data: Any bytes.
+        data: Any bytes, or an array of them.
         start: The CRC-32C of what comes before `data`.
     """
     if len(data) < _SHORT:
-        return _stepped(data, start ^ 0xFFFFFFFF) ^ 0xFFFFFFFF
+        return _stepped(bytes(data), start ^ 0xFFFFFFFF) ^ 0xFFFFFFFF
     head = len(data) % 8 or 8
-    register = _stepped(data[:head], start ^ 0xFFFFFFFF)  # then the rest is a whole number of words
+    register = _stepped(bytes(data[:head]), start ^ 0xFFFFFFFF)  # then the rest is a whole number of words
     return _remainder(_shrunk(np.frombuffer(data, dtype="<u8", offset=head), register)) ^ 0xFFFFFFFF
 
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from frostline.porting.readers.arrays import tensor_of
 from frostline.porting.readers.contract import Source, SourceLayer, SourceTensor
+from frostline.porting.readers.tensor_data import tensor_of
 from frostline.porting.readers.weight_file import neighbour
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from frostline.porting.readers.weight_file import WeightFile
 
+HAS_ENTRIES = False
 _HEAD = struct.Struct("<3i")
 _MAX_CFG_BYTES, _MAX_SECTIONS = 1 << 20, 10_000
 _SECTION = re.compile(r"\[([a-z_0-9-]+)\]")
@@ -56,18 +57,16 @@ def claims(file: WeightFile) -> bool:
     return major == 0 and minor in (1, 2) and 0 <= revision <= 5 and file.size > begin and (file.size - begin) % 4 == 0
 
 
-def read(file: WeightFile, key: str | None = None) -> Source:
+def read(file: WeightFile) -> Source:
     """The tensors that the `.cfg` beside the file names by their index; without one, all floats as one tensor.
 
     Args:
         file: The file of weights; `NAME.cfg` is looked for beside `NAME.weights`.
-        key: None: there is one network in such a file.
 
     Raises:
         PortError: If the file does not hold exactly the floats of the network, or the network has layers that are not
             read.
     """
-    file.check_no_key(key)
     begin = _begin(*_HEAD.unpack(file.read_at(0, _HEAD.size))[:2])
     count = (file.size - begin) // 4
     name = f"{file.path.name.removesuffix('.weights')}.cfg"
@@ -127,7 +126,7 @@ def _tensor(file: WeightFile, unit: str, leaf: str, at: int, shape: tuple[int, .
 
 
 def _floats(file: WeightFile, at: int, shape: tuple[int, ...]) -> Tensor:
-    return tensor_of(file, file.read_at(at, 4 * math.prod(shape)), shape, "float32")
+    return tensor_of(file, file.array_at(at, 4 * math.prod(shape)), shape, "float32")
 
 
 def _network(cfg: WeightFile) -> tuple[list[Layer], tuple[SourceLayer, ...]]:

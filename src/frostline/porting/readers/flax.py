@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from frostline.core.errors import PortError
-from frostline.porting.readers.arrays import DTYPES, check_names, num_bytes, tensor_of
 from frostline.porting.readers.contract import SourceTensor
 from frostline.porting.readers.jax_tree import source
 from frostline.porting.readers.messagepack import Blob, Unpacker
+from frostline.porting.readers.tensor_data import DTYPES, check_names, num_bytes, tensor_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from frostline.porting.readers.contract import Source
     from frostline.porting.readers.weight_file import WeightFile
 
+HAS_ENTRIES = True
 _ARRAY, _SCALAR = 1, 3
 _EXTENSIONS = (1, 2, 3)
 _CHUNKED = "__msgpack_chunked_array__"
@@ -92,7 +93,7 @@ def _tensor(unpacker: Unpacker, path: tuple[str, ...], value: Any) -> SourceTens
             dtype,
             "",
             "",
-            lambda: tensor_of(file, file.read_at(content.offset, content.size), shape, dtype),
+            lambda: tensor_of(file, file.array_at(content.offset, content.size), shape, dtype),
         )
     shape, pieces = _ordered(value.get("shape")), _ordered(value.get("chunks"))
     if not all(type(size) is int for size in shape) or not all(isinstance(piece, Blob) for piece in pieces):

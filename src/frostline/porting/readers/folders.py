@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 # Files that stand for a whole folder. Where a file is an index of others, the index stands for them.
-_KNOWN = (
+_FOLDER_FILES = (
     "saved_model.pb", "_METADATA", "model.json", "model.safetensors.index.json", "model.safetensors",
     "pytorch_model.bin.index.json", "pytorch_model.bin", "flax_model.msgpack.index.json", "flax_model.msgpack",
     "tf_model.h5.index.json", "tf_model.h5", "model.weights.json", "model.weights.h5", "model.onnx",
@@ -44,7 +44,7 @@ def weight_path(path: Path) -> Path:
     return variables if path.name == "saved_model.pb" and variables.is_file() else path
 
 
-def beneath(file: WeightFile, name: str) -> WeightFile:
+def open_below(file: WeightFile, name: str) -> WeightFile:
     """A file in the folder of `file`, or below it, through no link.
 
     Args:
@@ -92,7 +92,7 @@ def _of_folder(folder: Path) -> Path:
 def _candidates(folder: Path, depth: int) -> Iterator[Path]:
     """Files that stand for `folder`; of its folders only if it has none."""
     names = sorted(os.listdir(folder))[:_MAX_FILES]
-    found = [name for name in names if name in _KNOWN or name.endswith(".index")]
+    found = [name for name in names if name in _FOLDER_FILES or name.endswith(".index")]
     if "checkpoint" in names and (latest := _latest(folder / "checkpoint", found)):
         found = [latest]
     found = [name for name in found if f"{name}.index.json" not in found]
@@ -111,5 +111,5 @@ def _latest(path: Path, names: list[str]) -> str | None:
         return None
     with WeightFile(path) as file:
         text = file.start(1 << 16).decode(errors="replace")
-    said = re.search(r'^model_checkpoint_path: "(?:.*/)?([^"/]*)"', text, re.MULTILINE)
-    return f"{said[1]}.index" if said and f"{said[1]}.index" in names else None
+    found_path = re.search(r'^model_checkpoint_path: "(?:.*/)?([^"/]*)"', text, re.MULTILINE)
+    return f"{found_path[1]}.index" if found_path and f"{found_path[1]}.index" in names else None

@@ -30,18 +30,18 @@ from frostline.porting.readers import (
     torch_legacy,
     torch_shards,
 )
-from frostline.porting.readers.arrays import check_names
 from frostline.porting.readers.folders import weight_path
+from frostline.porting.readers.tensor_data import check_names
 from frostline.porting.readers.weight_file import WeightFile
 
 if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
 
-    from frostline.porting.readers.contract import Source
+    from frostline.porting.readers.contract import Reader, Source
 
 # The order counts where content fits two: the one that looks closest comes first.
-READERS = (
+READERS: tuple[Reader, ...] = (
     keras3, keras_h5, torch_archive, sklearn, npz, safetensors, torch_shards, tensorflow, mxnet, gguf, matconvnet,
     torch_legacy, paddle, orbax, tfjs, caffe, onnx, paddle_inference, graph_def, flax, darknet,
 )  # fmt: skip
@@ -49,7 +49,7 @@ READERS = (
 _LONG_LINE = 1 << 16
 
 # What often lies where weights should: the first bytes, what it is, and what to do.
-_STRANGERS = (
+_OTHER_CONTENT = (
     (b"\x1f\x8b", "compressed by gzip", "unpack it (`gunzip FILE`), then pass the unpacked file."),
     (b"version https://git-lfs", "a pointer of Git LFS, which stands for the file",
      "fetch the file itself: `git lfs pull` in its repository."),
@@ -72,14 +72,16 @@ def open_source(path: Path, key: str | None = None) -> Generator[tuple[Source, W
     with WeightFile(weight_path(path)) as file:
         reader = next((reader for reader in READERS if reader.claims(file)), None)
         if reader is None:
-            _refuse_strangers(file)
+            _refuse_other_content(file)
             raise file.refused(
                 "The format of this file is unknown.",
                 f"a file of {file.size} bytes that begins with {file.start(16)!r}",
                 "pass a file of weights as its framework saved it; the formats are listed in docs/formats.md.",
             )  # fmt: skip
         file.check_written()
-        source = reader.read(file, key)
+        if not reader.HAS_ENTRIES:
+            file.check_no_key(key)
+        source = reader.read(file, key) if reader.HAS_ENTRIES else reader.read(file)
         check_names(file, [tensor.name for tensor in source.tensors])
         if not source.tensors:
             raise PortError(
@@ -93,7 +95,7 @@ def open_source(path: Path, key: str | None = None) -> Generator[tuple[Source, W
         file.check_unchanged()
 
 
-def _refuse_strangers(file: WeightFile) -> None:
+def _refuse_other_content(file: WeightFile) -> None:
     """Refuse files that are no weights by what they are.
 
     Raises:
@@ -102,7 +104,7 @@ def _refuse_strangers(file: WeightFile) -> None:
     start = file.start(_LONG_LINE)
     if start.startswith(b"{") and b"\n" + npz.SIGNATURE in start:
         raise npz.series(file)  # settings of a model in a line of JSON, as the documentation of Equinox has it
-    for first, name, remedy in _STRANGERS:
+    for first, name, remedy in _OTHER_CONTENT:
         if start.lstrip().lower().startswith(first):
             raise file.refused(
                 f"This file does not hold weights: it is {name}.", f"a file that begins with {start[:16]!r}", remedy

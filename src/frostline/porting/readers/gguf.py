@@ -14,16 +14,17 @@ import numpy as np
 import torch
 
 from frostline.porting.readers import state_dict
-from frostline.porting.readers.arrays import MAX_TENSORS, check_names, num_bytes, tensor_of
 from frostline.porting.readers.contract import Source, SourceTensor
 from frostline.porting.readers.gguf_blocks import BLOCK_TYPES
 from frostline.porting.readers.pickle_machine import Tape
+from frostline.porting.readers.tensor_data import MAX_TENSORS, check_names, num_bytes, tensor_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from frostline.porting.readers.weight_file import WeightFile
 
+HAS_ENTRIES = False
 _PLAIN = {0: "float32", 1: "float16", 24: "int8", 25: "int16", 26: "int32", 27: "int64", 28: "float64", 30: "bfloat16"}
 _OTHER_TYPES = {
     9: "Q8_1", 15: "Q8_K", 16: "IQ2_XXS", 17: "IQ2_XS", 18: "IQ3_XXS", 19: "IQ1_S", 20: "IQ4_NL", 21: "IQ3_S",
@@ -56,17 +57,15 @@ def claims(file: WeightFile) -> bool:
     return file.start(4) == b"GGUF"
 
 
-def read(file: WeightFile, key: str | None = None) -> Source:
+def read(file: WeightFile) -> Source:
     """Every tensor of the file.
 
     Args:
         file: The file, one that was not split.
-        key: None: there is one network in such a file.
 
     Raises:
         PortError: If the file is damaged, is one part of several, or has a tensor of a type that is not read.
     """
-    file.check_no_key(key)
     tape = Tape(file, file.read_at, 4, file.size)
     version, num_tensors, num_keys = struct.unpack("<IQQ", tape.take(20))
     if version not in (2, 3):
@@ -89,9 +88,22 @@ def read(file: WeightFile, key: str | None = None) -> Source:
     architecture = str(metadata.get("general.architecture", ""))
     for name, (unit, leaf) in places.items():
         if architecture not in _UNCHANGED and unit.endswith(_ROTATED):
-            places[name] = (unit, f"{leaf} in {'rotary pairs' if architecture in _PAIRED else 'an unknown order'}")
+            heads = _num_heads(metadata, architecture, unit) if architecture in _PAIRED else None
+            places[name] = (unit, leaf_of(leaf, heads) if heads else f"{leaf} in an unknown order")
     tensors = tuple(_tensor(file, name, entry, begin, places.get(name, ("", name))) for name, entry in rows)
     return Source("GGUF", "gguf", tensors, "file", notes=tuple(_notes(rows, metadata)))
+
+
+def leaf_of(own: str, num_heads: int) -> str:
+    """The leaf of a tensor whose rows lie in rotary pairs; `layouts/rotary.py` reads it."""
+    return f"{own} in rotary pairs of {num_heads} heads"
+
+
+def _num_heads(metadata: dict[str, Any], architecture: str, unit: str) -> int | None:
+    """The heads of the queries or keys, which may be fewer; None if the file has no such number for all layers."""
+    queries = metadata.get(f"{architecture}.attention.head_count")
+    found = metadata.get(f"{architecture}.attention.head_count_kv", queries) if unit.endswith("k") else queries
+    return found if type(found) is int and found > 0 else None
 
 
 def _text(tape: Tape, limit: int) -> str:
@@ -207,17 +219,17 @@ def _notes(rows: list[tuple[str, _Entry]], metadata: dict[str, Any]) -> list[str
         notes.append(f"Tensors of the types {', '.join(packed)} were unpacked to float32: they are roundings.")
     architecture = str(metadata.get("general.architecture", ""))
     has_rotated = any(f".{end[1:]}." in name for name, _ in rows for end in _ROTATED)
-    if has_rotated and architecture in _PAIRED:
+    has_heads = architecture in _PAIRED and _num_heads(metadata, architecture, "q") is not None
+    if has_rotated and has_heads:
         notes.append(
-            f"The architecture is {architecture}: in attn_q and attn_k the rows of each head are in the order of Meta's"
-            " files, which rotate neighbouring rows, where transformers rotates halves. Which of them a module does "
-            "cannot be told from its layers, so that these tensors are assigned to none."
+            f"The architecture is {architecture}: in attn_q and attn_k neighbouring rows of each head are rotated "
+            "together, where modules of transformers rotate the halves of a head."
         )
     elif has_rotated and architecture not in _UNCHANGED:
         notes.append(
-            f"The architecture is {architecture or 'not stated'}: whether llama.cpp's converter changed the order of "
-            "rows in attn_q and attn_k is not known, so that these tensors are assigned to none. Port the files that "
-            "the model was converted from."
+            f"The architecture is {architecture or 'not stated'}: the order of the rows in attn_q and attn_k, or the "
+            "number of heads, is not known, and these tensors are assigned to no layer. Port the files that the model "
+            "was converted from."
         )
     if architecture in _SHIFTED and any("norm." in name for name, _ in rows):
         notes.append(SHIFTED)

@@ -10,16 +10,17 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from frostline.porting.readers.arrays import check_names
 from frostline.porting.readers.contract import Source, SourceLayer, SourceTensor
 from frostline.porting.readers.protobuf import Message, Span, Wire, beginning
 from frostline.porting.readers.source_names import unit_and_leaf
 from frostline.porting.readers.tensor_bundle import DTYPE_NAMES
+from frostline.porting.readers.tensor_data import check_names
 from frostline.porting.readers.tensorflow_tensor import TensorFlowTensor
 
 if TYPE_CHECKING:
     from frostline.porting.readers.weight_file import WeightFile
 
+HAS_ENTRIES = False
 # What the inputs of an operator are, by their place.
 _NORM = {1: "gamma", 2: "beta", 3: "moving_mean", 4: "moving_variance"}
 _LEAVES = {
@@ -51,17 +52,15 @@ def claims(file: WeightFile) -> bool:
     return _has_nodes(first) or _has_nodes(_inside(first, 2))
 
 
-def read(file: WeightFile, key: str | None = None) -> Source:
+def read(file: WeightFile) -> Source:
     """Read a frozen graph.
 
     Args:
         file: A GraphDef, or the `saved_model.pb` of a SavedModel whose variables are constants.
-        key: None: there is one network in such a file.
 
     Raises:
         PortError: If it is damaged, or its weights are in another file.
     """
-    file.check_no_key(key)
     constants: dict[str, TensorFlowTensor] = {}
     nodes: dict[str, _Node] = {}
     names: list[str] = []

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from frostline.porting.readers import hdf5_records
-from frostline.porting.readers.arrays import MAX_TENSORS, check_names, num_bytes
 from frostline.porting.readers.hdf5_arrays import FLOOR_BYTES, MAX_EXPANSION, Array, array_of
-from frostline.porting.readers.hdf5_records import NOWHERE, SIGNATURE, Attribute, Object, Records
+from frostline.porting.readers.hdf5_records import SIGNATURE, UNDEFINED_ADDRESS, Attribute, Object, Records
+from frostline.porting.readers.tensor_data import MAX_TENSORS, check_names, num_bytes
 
 if TYPE_CHECKING:
     import io
@@ -129,7 +129,7 @@ def _object(records: Records, address: int) -> Object:
         if kind in found.messages:
             _, flags = records.unpack("<2B", found.messages[kind])
             (heap,) = records.unpack("<Q", found.messages[kind], 2 + (width if flags & 1 else 0))
-            if heap != NOWHERE:
+            if heap != UNDEFINED_ADDRESS:
                 raise records.newer("many links or attributes of one object")
     return found
 

@@ -9,12 +9,13 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from frostline.porting.readers import hdf5_records
-from frostline.porting.readers.arrays import DTYPES, num_bytes, tensor_of
-from frostline.porting.readers.hdf5_records import NOWHERE, Object, Records
+from frostline.porting.readers.hdf5_records import UNDEFINED_ADDRESS, Object, Records
+from frostline.porting.readers.tensor_data import DTYPES, num_bytes, tensor_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import numpy as np
     from torch import Tensor
 
     from frostline.porting.readers.weight_file import WeightFile
@@ -122,7 +123,7 @@ def _plain(records: Records, version: int, kind: int, layout: bytes) -> tuple[in
     if kind != _WHOLE:
         raise records.damaged(f"an array of layout {kind}")
     at, size = records.unpack("<2Q", layout, 2)
-    return (0, 0, None) if at == NOWHERE or at + size > records.size else (at, size, None)
+    return (0, 0, None) if at == UNDEFINED_ADDRESS or at + size > records.size else (at, size, None)
 
 
 def _chunks(records: Records, layout: bytes, shape: tuple[int, ...], size: int) -> _Chunks:
@@ -131,7 +132,7 @@ def _chunks(records: Records, layout: bytes, shape: tuple[int, ...], size: int) 
     if len(chunk) != len(shape) or not shape or element != size or 0 in chunk:
         raise records.damaged(f"chunks of the shape {chunk}")
     places: dict[tuple[int, ...], tuple[int, int, int]] = {}
-    for key, at in records.tree(tree, 1, 8 + 8 * rank) if tree != NOWHERE else ():
+    for key, at in records.tree(tree, 1, 8 + 8 * rank) if tree != UNDEFINED_ADDRESS else ():
         count, mask, *place = records.unpack(f"<2I{rank}Q", key)
         first = tuple(place[:-1])
         is_in_grid = all(at % part == 0 and at < whole for at, part, whole in zip(first, chunk, shape, strict=True))
@@ -141,8 +142,8 @@ def _chunks(records: Records, layout: bytes, shape: tuple[int, ...], size: int) 
     return _Chunks(tuple(chunk), places)
 
 
-def _slice(records: Records, at: int, count: int, inline: bytes | None) -> bytes:
-    return records.content(at, count) if inline is None else inline[:count]
+def _slice(records: Records, at: int, count: int, inline: bytes | None) -> bytes | np.ndarray:
+    return records.array(at, count) if inline is None else inline[:count]
 
 
 def _joined(records: Records, chunks: _Chunks, shape: tuple[int, ...], size: int, filters: list[int]) -> bytes:
@@ -186,7 +187,7 @@ def _unshuffled(raw: bytes, size: int) -> bytes:
 
 def _load(
     file: WeightFile,
-    read: Callable[[], bytes],
+    read: Callable[[], bytes | np.ndarray],
     declared: int,
     shape: tuple[int, ...],
     dtype: str,

@@ -11,7 +11,9 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from frostline.porting.readers.arrays import MAX_AXES
+import numpy as np
+
+from frostline.porting.readers.tensor_data import MAX_AXES
 
 if TYPE_CHECKING:
     import io
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from frostline.porting.readers.weight_file import WeightFile
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
-NOWHERE = 2**64 - 1  # the address of what is not stored
+UNDEFINED_ADDRESS = 2**64 - 1  # the address of what is not stored
 (SPACE, LINKS, TYPE, LINK, EXTERNAL, LAYOUT, FILTERS, ATTRIBUTE, CONTINUATION, TABLE, ATTRIBUTES) = (
     0x01, 0x02, 0x03, 0x06, 0x07, 0x08, 0x0B, 0x0C, 0x10, 0x11, 0x15,
 )  # fmt: skip
@@ -97,7 +99,7 @@ class Records:
             raise self.newer(f"superblock {start[8] if len(start) > 8 else ''}")
         at = 24 + 4 * start[8]
         base, _, end, driver, _, self.root = struct.unpack_from("<6Q", start, at)
-        if base != 0 or driver != NOWHERE or end != self.size:
+        if base != 0 or driver != UNDEFINED_ADDRESS or end != self.size:
             raise file.damaged(f"{self.size} bytes, where its first record states {end}")
 
     def damaged(self, received: str) -> PortError:
@@ -127,13 +129,28 @@ class Records:
 
     def content(self, at: int, count: int) -> bytes:
         """Bytes of arrays."""
-        if at + count > self.size or count < 0:
-            raise self.damaged(f"bytes {at} to {at + count} are named, and there are {self.size}")
+        self._check_range(at, count)
         self._raw.seek(at)
         found = self._raw.read(count) or b""
         if len(found) != count:
-            raise self.damaged("it became shorter while it was read")
+            raise self._shortened()
         return found
+
+    def array(self, at: int, count: int) -> np.ndarray:
+        """As `content`, in memory of its own."""
+        self._check_range(at, count)
+        found = np.empty(count, np.uint8)
+        self._raw.seek(at)
+        if self._raw.readinto(found.data) != count:
+            raise self._shortened()
+        return found
+
+    def _check_range(self, at: int, count: int) -> None:
+        if at + count > self.size or count < 0:
+            raise self.damaged(f"bytes {at} to {at + count} are named, and there are {self.size}")
+
+    def _shortened(self) -> PortError:
+        return self.damaged("it became shorter while it was read")
 
     def count(self, records: int = 1) -> None:
         """Notes that records were met; of all kinds together there are not endlessly many."""

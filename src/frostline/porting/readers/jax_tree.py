@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from frostline.porting.readers import haiku
-from frostline.porting.readers.averages import REPLACED, is_average
+from frostline.porting.readers.averages import REPLACED_BY_AVERAGE, is_average
 from frostline.porting.readers.contract import Source, SourceTensor
 from frostline.porting.readers.source_names import by_numbers
 
@@ -82,7 +82,7 @@ def source(
         if is_of_weights and path not in twins and where.role is None:
             places[path] = where  # such as batch statistics, of which no averages are kept
         elif is_of_weights:
-            dropped[arrays[path].name] = where.role or REPLACED
+            dropped[arrays[path].name] = where.role or REPLACED_BY_AVERAGE
         else:
             dropped[arrays[path].name] = f"not part of {key!r}"
     tensors: list[SourceTensor] = []

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from frostline.porting.readers.hdf5 import Array, Hdf5
     from frostline.porting.readers.weight_file import WeightFile
 
+HAS_ENTRIES = False
 _CONFIG, _WEIGHTS, _SHARDS = "config.json", "model.weights.h5", "model.weights.json"
 _MAX_SHARDS = 10_000
 _MAX_NOTES = 20
@@ -53,17 +54,15 @@ def claims(file: WeightFile) -> bool:
     )
 
 
-def read(file: WeightFile, key: str | None = None) -> Source:
+def read(file: WeightFile) -> Source:
     """Every array of a Keras 3 file.
 
     Args:
         file: An archive, a file in HDF5, or the list of the shards that lie beside it.
-        key: None: there is one network in such a file.
 
     Raises:
         PortError: If it is damaged, or holds what no such file needs.
     """
-    file.check_no_key(key)
     model: Mapping[str, Any] = {}
     start = file.start(4)
     if start == zip_archive.SIGNATURE:

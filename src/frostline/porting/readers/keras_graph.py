@@ -205,17 +205,17 @@ class _Builder:
         layers = {name_of(layer): layer for layer in layers_in(model)}
         first_calls = {name: _first_call(layer) for name, layer in layers.items()}
 
-        def mentions(part: object) -> tuple[Output, ...]:
+        def references(part: object) -> tuple[Output, ...]:
             found = _references(part, layers)
             return tuple((name, max(0, index - first_calls[name]), slot) for name, index, slot in found)
 
         steps = [
-            _Step(layer, name, index, mentions(node), _arguments(node), tuple(_argument_names(node, "")))
+            _Step(layer, name, index, references(node), _arguments(node), tuple(_argument_names(node, "")))
             for name, layer in layers.items()
             for index, node in enumerate(_nodes(layer))
         ]
         ends = config.get("output_layers")
-        return _Plan(tuple(self._ordered(steps)), mentions(config.get("input_layers")), mentions(ends))
+        return _Plan(tuple(self._ordered(steps)), references(config.get("input_layers")), references(ends))
 
     def _ordered(self, steps: list[_Step]) -> Iterator[_Step]:
         """Calls after those whose outputs they take, else in the order of the file."""
@@ -297,7 +297,7 @@ def _are_numbers(parts: list[Any]) -> bool:
 def _arguments(node: object) -> object:
     """What a layer was called with beside outputs of other layers; None if there is nothing."""
     kept = _without_tensors(node)
-    return kept if _says_something(kept) else None
+    return kept if _has_content(kept) else None
 
 
 def _without_tensors(part: object) -> object:
@@ -312,7 +312,7 @@ def _without_tensors(part: object) -> object:
     return part
 
 
-def _says_something(part: object) -> bool:
+def _has_content(part: object) -> bool:
     if isinstance(part, (dict, list)):
-        return any(_says_something(item) for item in (part.values() if isinstance(part, dict) else part))
+        return any(_has_content(item) for item in (part.values() if isinstance(part, dict) else part))
     return part is not None

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from frostline.porting.readers.hdf5 import Hdf5
     from frostline.porting.readers.weight_file import WeightFile
 
-_WEIGHTS, _OPTIMIZER, _OWN = "model_weights", "optimizer_weights", "top_level_model_weights"
+HAS_ENTRIES = False
+_WEIGHTS, _OPTIMIZER, _TOP_LEVEL = "model_weights", "optimizer_weights", "top_level_model_weights"
 _MAX_ATTRIBUTE_PARTS = 1_000
 
 
@@ -33,18 +34,16 @@ def claims(file: WeightFile) -> bool:
     return any(found.has(root, name) for root in roots for name in ("layer_names", "layer_names0"))
 
 
-def read(file: WeightFile, key: str | None = None) -> Source:
+def read(file: WeightFile) -> Source:
     """Every array of the file.
 
     Args:
         file: A file of `model.save("x.h5")` or `model.save_weights("x.h5")`.
-        key: None: there is one network in such a file.
 
     Raises:
         PortError: If it is damaged, holds what no such file needs, or was written on Theano, whose convolutions are
             mirrored.
     """
-    file.check_no_key(key)
     found = hdf5.walk(file)
     root = _root(found)
     model = _model(file, found)
@@ -54,7 +53,7 @@ def read(file: WeightFile, key: str | None = None) -> Source:
     notes = list(code_in(model))
     dropped: dict[str, str] = {}
     tensors: list[tuple[tuple[int, int, int], SourceTensor]] = []
-    known = _Known(layers, names, [path.removeprefix(f"{root}/") if root else path for path in found.arrays])
+    known = _ListedLayers(layers, names, [path.removeprefix(f"{root}/") if root else path for path in found.arrays])
     for path in _in_order(file, found, root, [] if layers else names):
         array = found.arrays[path]
         inner = path.removeprefix(f"{root}/") if root else path
@@ -135,7 +134,7 @@ def _no_part(path: str, inner: str, layer: str | None) -> str | None:
     return "not named by its layer" if layer is None else None
 
 
-class _Known:
+class _ListedLayers:
     """The layers that the file lists, by group and by the unit that their architecture gives them."""
 
     def __init__(self, layers: Sequence[SourceLayer], names: Sequence[str], paths: Iterable[str]) -> None:
@@ -154,8 +153,8 @@ class _Known:
 
     def layer_of(self, path: str) -> str | None:
         """The listed layer in whose group an array is; names of layers may have slashes."""
-        if path.startswith(f"{_OWN}/"):
-            return _OWN
+        if path.startswith(f"{_TOP_LEVEL}/"):
+            return _TOP_LEVEL
         parts = path.split("/")[:-1]
         if not self._names:
             return parts[0] if parts else None
@@ -168,7 +167,7 @@ class _Known:
         leaf = parts.pop()
         if not parts:  # Keras 1: `dense_1/dense_1_W`; in others the layer stands before the leaf
             leaf = leaf.removeprefix(f"{layer}_")
-        if layer == _OWN:
+        if layer == _TOP_LEVEL:
             return "/".join(parts), leaf
         name = layer.rpartition("/")[2]
         if parts and name not in parts and self._is_counted(layer, parts[0]):

@@ -12,8 +12,8 @@ import struct
 import zlib
 from typing import TYPE_CHECKING, Any
 
-from frostline.porting.readers.arrays import DTYPES, MAX_AXES, MAX_NAME_BYTES, num_bytes, tensor_of
-from frostline.porting.readers.numpy_pickles import Held
+from frostline.porting.readers.numpy_pickles import LazyArray
+from frostline.porting.readers.tensor_data import DTYPES, MAX_AXES, MAX_NAME_BYTES, num_bytes, tensor_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from frostline.core.errors import PortError
     from frostline.porting.readers.weight_file import WeightFile
 
-    Value = Held | str | list[Any]
+    Value = LazyArray | str | list[Any]
 
 HEADER_BYTES = 128
 _STORED = {
@@ -206,7 +206,7 @@ class _Reader:
 
     def array(
         self, read_at: Callable[[int, int], bytes], at: int, end: int, shape: tuple[int, ...], flags: int
-    ) -> Held:
+    ) -> LazyArray:
         """Numbers; they may be stored in a narrower type than that of the array."""
         if flags & _COMPLEX:
             raise self.damaged("an array of complex numbers, which no network has")
@@ -225,4 +225,4 @@ class _Reader:
             )
             return raw.to(DTYPES[dtype]).permute(*reversed(range(len(shape)))).contiguous()
 
-        return Held(shape, dtype, load, None)
+        return LazyArray(shape, dtype, load, None)

@@ -8,9 +8,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from frostline.porting.readers import mat5
-from frostline.porting.readers.arrays import check_names
 from frostline.porting.readers.contract import Source, SourceLayer, SourceTensor
-from frostline.porting.readers.numpy_pickles import Held
+from frostline.porting.readers.numpy_pickles import LazyArray
+from frostline.porting.readers.tensor_data import check_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from frostline.porting.readers.weight_file import WeightFile
 
+HAS_ENTRIES = True
 _HDF5_TEXT = b"MATLAB 7.3 MAT-file"
 _LEAVES = {
     "conv": ("filters", "biases"), "convt": ("filters", "biases"), "bnorm": ("multipliers", "biases", "moments"),
@@ -36,7 +37,7 @@ class _Part(NamedTuple):
     name: str
     unit: str
     leaf: str
-    held: Held
+    held: LazyArray
 
 
 def claims(file: WeightFile) -> bool:
@@ -103,13 +104,13 @@ def _tensors(file: WeightFile, part: _Part) -> Iterator[SourceTensor]:
     yield SourceTensor(part.name, shape, part.held.dtype, part.unit, part.leaf, lambda: part.held.load().reshape(shape))
 
 
-def _column(held: Held, at: int) -> Tensor:
+def _column(held: LazyArray, at: int) -> Tensor:
     return held.load()[:, at].contiguous()
 
 
 def _arrays(file: WeightFile, found: Mapping[str, Any]) -> Source:
     """A file that holds no network: its arrays by name."""
-    held = {name: value for name, value in found.items() if isinstance(value, Held)}
+    held = {name: value for name, value in found.items() if isinstance(value, LazyArray)}
     check_names(file, list(held))
     tensors = tuple(SourceTensor(name, one.shape, one.dtype, "", name, one.load) for name, one in held.items())
     note = "The file holds no network of MatConvNet: its arrays are listed, and their layout is unknown."
@@ -137,7 +138,7 @@ def _chain(file: WeightFile, layers: list[Any]) -> tuple[list[_Part], list[Sourc
         )
         leaves = _LEAVES.get(kind, ())
         for at, value in stated:
-            if isinstance(value, Held):
+            if isinstance(value, LazyArray):
                 leaf = leaves[at] if at < len(leaves) else f"weights{at}"
                 parts.append(_Part(f"{unit}.{leaf}", unit, leaf, value))
         before = (described[-1].name,) if described else ()
@@ -156,13 +157,13 @@ def _graph(found: Mapping[str, Any]) -> tuple[list[_Part], list[SourceLayer]]:
         leaves = _LEAVES.get(kind, ())
         for at, name in enumerate(_texts(one.get("params"))):
             held = values.get(name)
-            if isinstance(held, Held) and name not in parts:
+            if isinstance(held, LazyArray) and name not in parts:
                 parts[name] = _Part(name, unit, leaves[at] if at < len(leaves) else f"params{at}", held)
         inputs = tuple(producers[name] for name in _texts(one.get("inputs")) if name in producers)
         producers.update((name, unit) for name in _texts(one.get("outputs")))
         described.append(SourceLayer(unit, kind, _settings(_only(one.get("block")) or {}), inputs))
     for name, held in values.items():
-        if isinstance(held, Held) and name not in parts:
+        if isinstance(held, LazyArray) and name not in parts:
             parts[name] = _Part(name, "", name, held)
     return list(parts.values()), described
 
@@ -189,7 +190,7 @@ def _settings(fields: Mapping[str, Any]) -> Mapping[str, Any]:
     for name, value in fields.items():
         if isinstance(value, str):
             found[name] = value
-        elif isinstance(value, Held) and 0 < math.prod(value.shape) <= _MAX_SETTING:
+        elif isinstance(value, LazyArray) and 0 < math.prod(value.shape) <= _MAX_SETTING:
             numbers = value.load().flatten().tolist()
             found[name] = numbers[0] if len(numbers) == 1 else numbers
     return MappingProxyType(found)

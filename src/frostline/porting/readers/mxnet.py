@@ -10,8 +10,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import torch
 
 from frostline.porting.readers import strict_json
-from frostline.porting.readers.arrays import MAX_AXES, MAX_NAME_BYTES, MAX_TENSORS, check_names, num_bytes, tensor_of
 from frostline.porting.readers.contract import Source, SourceLayer, SourceTensor
+from frostline.porting.readers.tensor_data import (
+    MAX_AXES,
+    MAX_NAME_BYTES,
+    MAX_TENSORS,
+    check_names,
+    num_bytes,
+    tensor_of,
+)
 from frostline.porting.readers.weight_file import neighbour
 
 if TYPE_CHECKING:
@@ -21,6 +28,7 @@ if TYPE_CHECKING:
 
     from frostline.porting.readers.weight_file import WeightFile
 
+HAS_ENTRIES = False
 _MAGIC, _V1, _V2, _V3 = 0x112, 0xF993FAC8, 0xF993FAC9, 0xF993FACA
 _TVM_MAGIC = 0xF7E58D4F05049CB7
 _DTYPES = (
@@ -49,17 +57,15 @@ def claims(file: WeightFile) -> bool:
     return len(start) == 8 and int.from_bytes(start, "little") in (_MAGIC, _TVM_MAGIC)
 
 
-def read(file: WeightFile, key: str | None = None) -> Source:
+def read(file: WeightFile) -> Source:
     """Every array of the file, with the graph beside it if there is one.
 
     Args:
         file: What `save_parameters`, `save_checkpoint` or `export` wrote.
-        key: None: there is one network in such a file.
 
     Raises:
         PortError: If the file is damaged, has sparse arrays, or is one of TVM.
     """
-    file.check_no_key(key)
     if int.from_bytes(file.start(8), "little") == _TVM_MAGIC:
         raise file.refused(
             "Parameters compiled by TVM are not supported.", "TVM's magic number at the start of the file",
@@ -153,7 +159,7 @@ def _names(file: WeightFile, at: int, num_arrays: int) -> list[str]:
 
 def _tensor(file: WeightFile, name: str, one: _Stored, unit: str, leaf: str, *, is_one: bool) -> SourceTensor:
     def load() -> Tensor:
-        stored = tensor_of(file, file.read_at(one.begin, one.size), one.shape, one.dtype)
+        stored = tensor_of(file, file.array_at(one.begin, one.size), one.shape, one.dtype)
         return torch.ones_like(stored) if is_one else stored
 
     return SourceTensor(name, one.shape, one.dtype, unit, leaf, load)

@@ -10,18 +10,20 @@ from typing import TYPE_CHECKING
 
 from frostline.core.errors import nearest
 from frostline.porting.readers import haiku, state_dict, zip_archive
-from frostline.porting.readers.arrays import check_names, num_bytes, tensor_of
 from frostline.porting.readers.contract import Source, SourceTensor
 from frostline.porting.readers.keras_places import file_order
+from frostline.porting.readers.tensor_data import check_names, num_bytes, tensor_of
 from frostline.porting.readers.zip_archive import Archive
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import numpy as np
     from torch import Tensor
 
     from frostline.porting.readers.weight_file import WeightFile
 
+HAS_ENTRIES = True
 SIGNATURE = b"\x93NUMPY"
 _MAX_HEADER_BYTES = 10_000  # NumPy's own limit
 _FIELDS = re.compile(
@@ -160,14 +162,14 @@ def _objects(file: WeightFile, name: str, received: str) -> Exception:
 
 
 def _load_file(file: WeightFile, header: _Header) -> Tensor:
-    return _tensor(file, file.read_at(header.size, file.size - header.size), header)
+    return _tensor(file, file.array_at(header.size, file.size - header.size), header)
 
 
 def _load_member(file: WeightFile, archive: Archive, name: str, header: _Header) -> Tensor:
-    return _tensor(file, archive.read(name)[header.size :], header)
+    return _tensor(file, archive.array(name)[header.size :], header)
 
 
-def _tensor(file: WeightFile, raw: bytes, header: _Header) -> Tensor:
+def _tensor(file: WeightFile, raw: bytes | np.ndarray, header: _Header) -> Tensor:
     shape = header.shape[::-1] if header.is_fortran else header.shape
     values = tensor_of(file, raw, shape, header.dtype, is_big_endian=header.is_big_endian)
     return values.permute(*range(values.ndim)[::-1]).contiguous() if header.is_fortran else values

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from frostline.porting.readers.arrays import DTYPES, num_bytes, tensor_of
-from frostline.porting.readers.pickle_values import Made, Span
+from frostline.porting.readers.pickle_values import RecordedCall, Span
+from frostline.porting.readers.tensor_data import DTYPES, num_bytes, tensor_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +25,7 @@ _KINDS = {"f": "float", "i": "int", "u": "uint", "c": "complex"}
 _CODE = re.compile(r"([<>=|]?)([fiucb])(\d{1,2})")
 
 
-class Held(NamedTuple):
+class LazyArray(NamedTuple):
     """An array that a pickle holds: it is read when it is asked for.
 
     Attributes:
@@ -43,7 +43,7 @@ class Held(NamedTuple):
     is_unpacked: bool = False
 
 
-def array_of(tape: Tape, made: Made) -> Held | None:
+def array_of(tape: Tape, made: RecordedCall) -> LazyArray | None:
     """The array that a record stands for; None for one of texts or objects, which is no weight.
 
     Raises:
@@ -54,7 +54,7 @@ def array_of(tape: Tape, made: Made) -> Held | None:
         if len(made.arguments) != 4:
             raise wrong
         raw, dtype, shape, order = made.arguments
-        if isinstance(raw, Made) and raw.name == "builtins.bytearray" and raw.arguments:
+        if isinstance(raw, RecordedCall) and raw.name == "builtins.bytearray" and raw.arguments:
             raw = raw.arguments[0]
         is_fortran = order == "F"
     elif made.name.endswith("._reconstruct"):
@@ -83,12 +83,12 @@ def array_of(tape: Tape, made: Made) -> Held | None:
         found = tensor_of(tape.file, _bytes_of(tape, raw), stored, name, is_big_endian=is_big_endian)
         return found.permute(*reversed(range(len(shape)))).contiguous() if is_fortran else found
 
-    return Held(shape, name, load, (id(made),))
+    return LazyArray(shape, name, load, (id(made),))
 
 
 def _dtype_of(dtype: object) -> tuple[str, bool] | None:
     """PyTorch's name, and whether the most significant byte comes first."""
-    if not isinstance(dtype, Made) or dtype.name != "numpy.dtype" or not dtype.arguments:
+    if not isinstance(dtype, RecordedCall) or dtype.name != "numpy.dtype" or not dtype.arguments:
         return None
     code = _CODE.fullmatch(str(dtype.arguments[0]))
     if code is None:

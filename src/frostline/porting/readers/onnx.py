@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from frostline.porting.readers.arrays import check_names
 from frostline.porting.readers.contract import Source
 from frostline.porting.readers.onnx_functions import Functions
 from frostline.porting.readers.onnx_graph import Graph
 from frostline.porting.readers.protobuf import Wire, beginning
+from frostline.porting.readers.tensor_data import check_names
 
 if TYPE_CHECKING:
     from frostline.porting.readers.weight_file import WeightFile
 
+HAS_ENTRIES = False
 _IR_VERSION, _GRAPH, _OPSETS, _TRAINING, _FUNCTIONS = 1, 7, 8, 20, 25
 _KNOWN = frozenset({1, 2, 3, 4, 5, 6, 7, 8, 14, 20, 25, 26})
 
@@ -29,17 +30,15 @@ def claims(file: WeightFile) -> bool:
     return isinstance(version, int) and version < 1_000 and _GRAPH in numbers and numbers <= _KNOWN
 
 
-def read(file: WeightFile, key: str | None = None) -> Source:
+def read(file: WeightFile) -> Source:
     """Read a model.
 
     Args:
         file: The `.onnx` file; files that hold its larger tensors lie beside it or below.
-        key: None: there is one network in such a file.
 
     Raises:
         PortError: If it is damaged, names a file elsewhere, or holds tensors that PyTorch does not have.
     """
-    file.check_no_key(key)
     model = Wire(file).message()
     message = model.message(_GRAPH)
     if message is None:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from frostline.porting.readers.arrays import DTYPES, num_bytes, tensor_of
-from frostline.porting.readers.folders import beneath
+from frostline.porting.readers.folders import open_below
+from frostline.porting.readers.tensor_data import DTYPES, num_bytes, tensor_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -95,16 +95,16 @@ class OnnxTensor:
         if span is None and self._expected > 8 * self._message.size:  # a value takes a byte at least
             raise self._file.damaged(f"{self.name!r} of shape {self.shape} in {self._message.size} bytes")
 
-    def _raw(self) -> bytes:
+    def _raw(self) -> bytes | np.ndarray:
         if self.is_external:
             location, offset = self._place
-            with beneath(self._file, location) as other:
+            with open_below(self._file, location) as other:
                 if self._part is not None and other.stamp != self._part.stamp:
                     raise self._part.changed(other.size)
-                return other.read_at(offset, self._expected)
+                return other.array_at(offset, self._expected)
         span = self._message.span(_RAW_DATA)
         if span is not None:
-            return span.bytes()
+            return span.array()
         field = _FIELDS.get(self.kind, _INT32_DATA)
         if field in _FIXED:
             return self._message.fixed(field, _FIXED[field])
@@ -113,20 +113,20 @@ class OnnxTensor:
 
     def _external(self) -> tuple[str, int]:
         """The file beside this one that holds the bytes, and where they begin; checked against its size."""
-        said = {pair.text(1): pair.text(2) for pair in self._message.messages(_EXTERNAL_DATA)}
-        numbers = [said.get(key, "0") for key in ("offset", "length")]
+        fields = {pair.text(1): pair.text(2) for pair in self._message.messages(_EXTERNAL_DATA)}
+        numbers = [fields.get(key, "0") for key in ("offset", "length")]
         if not all(text.isascii() and text.isdecimal() and len(text) < 20 for text in numbers):
             raise self._file.damaged(f"the tensor {self.name!r} at offset and length {numbers} of another file")
         offset, length = int(numbers[0]), int(numbers[1])
-        with beneath(self._file, said.get("location", "")) as other:
+        with open_below(self._file, fields.get("location", "")) as other:
             self._part = other
-            length = length if "length" in said else other.size - offset
+            length = length if "length" in fields else other.size - offset
             if length != self._expected or offset + length > other.size:
                 raise self._file.damaged(
                     f"{self.name!r} needs {self._expected} bytes, and has {length} at byte {offset} of "
-                    f"{said['location']!r}, which holds {other.size}"
+                    f"{fields['location']!r}, which holds {other.size}"
                 )
-        return said["location"], offset
+        return fields["location"], offset
 
 
 def dequantised(values: Tensor, scale: Tensor, zero: Tensor | None, axis: int) -> Tensor:
@@ -146,7 +146,7 @@ def dequantised(values: Tensor, scale: Tensor, zero: Tensor | None, axis: int) -
     return centred.to(torch.float32) * scale.to(torch.float32)
 
 
-def _unpacked(raw: bytes, count: int, *, is_signed: bool) -> Tensor:
+def _unpacked(raw: bytes | np.ndarray, count: int, *, is_signed: bool) -> Tensor:
     """Elements of four bits, the lower half of each byte first."""
     data = np.frombuffer(raw, dtype=np.uint8)
     halves = np.stack([data & 15, data >> 4], axis=1).reshape(-1)[:count]

@@ -23,9 +23,9 @@ import torch
 
 from frostline.core.errors import PortError
 from frostline.porting.readers import strict_json, zarr
-from frostline.porting.readers.arrays import DTYPES, check_names
 from frostline.porting.readers.contract import SourceTensor
 from frostline.porting.readers.jax_tree import source
+from frostline.porting.readers.tensor_data import DTYPES, check_names
 from frostline.porting.readers.weight_file import stamp_of
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from frostline.porting.readers.weight_file import WeightFile
     from frostline.porting.readers.zarr import ZarrArray
 
+HAS_ENTRIES = True
 _DATABASE = "manifest.ocdbt"
 _CHUNK = re.compile(r"(.*?)/(?:c(?:/\d+)*|\d+(?:[./]\d+)*)", re.DOTALL)
 _MAX_FILES = 200_000

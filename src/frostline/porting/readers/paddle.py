@@ -7,12 +7,12 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, cast
 
 from frostline.porting.readers import state_dict, torch_legacy
-from frostline.porting.readers.arrays import check_names
-from frostline.porting.readers.checkpoints import choose
+from frostline.porting.readers.checkpoint_entries import find_weights
 from frostline.porting.readers.contract import Source, SourceTensor
-from frostline.porting.readers.numpy_pickles import NAMES, Held, array_of
+from frostline.porting.readers.numpy_pickles import NAMES, LazyArray, array_of
 from frostline.porting.readers.pickle_machine import Tape, interpret
-from frostline.porting.readers.pickle_values import Made
+from frostline.porting.readers.pickle_values import RecordedCall
+from frostline.porting.readers.tensor_data import check_names
 
 if TYPE_CHECKING:
     from collections.abc import Container
@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 
     from frostline.porting.readers.weight_file import WeightFile
 
+HAS_ENTRIES = True
 PARAMETER_NAMES = "StructuredToParameterName@@"  # the entry in which Paddle keeps its own names of the tensors
 _ALLOWED = NAMES | {"builtins.tuple", "__builtin__.tuple", "collections.OrderedDict"}
-_DO = (
+_REMEDY = (
     "where the file was made, save the arrays alone: torch.save(model.state_dict(), path), "
     "paddle.save(layer.state_dict(), path), or numpy.savez(path, **arrays)."
 )
@@ -47,13 +48,13 @@ def read(file: WeightFile, key: str | None = None) -> Source:
         PortError: If the pickle is damaged, or asks for more than arrays.
     """
     tape = Tape(file, file.read_at, 0, file.size)
-    whole = interpret(tape, _ALLOWED, _DO)
+    whole = interpret(tape, _ALLOWED, _REMEDY)
     if tape.at != tape.end:
         raise file.damaged(f"{tape.end - tape.at} bytes behind the end of the pickle")
     pairs: list[object] = []
 
-    def inside(value: object) -> Held | None:
-        if isinstance(value, Made) and value.name.endswith(".tuple") and value.arguments:
+    def inside(value: object) -> LazyArray | None:
+        if isinstance(value, RecordedCall) and value.name.endswith(".tuple") and value.arguments:
             value = value.arguments[0]
         if (
             isinstance(value, tuple)
@@ -62,9 +63,9 @@ def read(file: WeightFile, key: str | None = None) -> Source:
         ):
             pairs.append(value)
             value = pair[1]
-        return array_of(tape, value) if isinstance(value, Made) else None
+        return array_of(tape, value) if isinstance(value, RecordedCall) else None
 
-    chosen = choose(file, whole, key, inside)
+    chosen = find_weights(file, whole, key, inside)
     is_paddle = (
         bool(pairs)
         or PARAMETER_NAMES in cast("dict[object, object]", whole)
@@ -99,7 +100,7 @@ def _is_repeated(name: str, names: Container[str]) -> bool:
     return f"{owner}.{leaf}_l{layer}{'_reverse' if direction == '_bw' else ''}" in names
 
 
-def _tensor(name: str, held: Held, unit: str, leaf: str, *, is_paddle: bool) -> SourceTensor:
+def _tensor(name: str, held: LazyArray, unit: str, leaf: str, *, is_paddle: bool) -> SourceTensor:
     """One array; Paddle has no 16-bit unsigned integers, and writes bfloat16 as such."""
     if not is_paddle or held.dtype != "uint16":
         return SourceTensor(name, held.shape, held.dtype, unit, leaf, held.load)

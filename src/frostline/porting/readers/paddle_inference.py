@@ -10,10 +10,10 @@ import struct
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from frostline.porting.readers import strict_json
-from frostline.porting.readers.arrays import MAX_TENSORS, check_names, num_bytes, tensor_of
 from frostline.porting.readers.contract import Source, SourceTensor
 from frostline.porting.readers.pickle_machine import Tape, interpret
 from frostline.porting.readers.protobuf import Wire
+from frostline.porting.readers.tensor_data import MAX_TENSORS, check_names, num_bytes, tensor_of
 from frostline.porting.readers.weight_file import neighbour
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from frostline.porting.readers.protobuf import Message
     from frostline.porting.readers.weight_file import WeightFile
 
+HAS_ENTRIES = False
 _HEAD = struct.Struct("<IQIi")  # version, levels of detail (sequences), version of the tensor, size of its description
 _DTYPES = {
     0: "bool", 1: "int16", 2: "int32", 3: "int64", 4: "float16", 5: "float32", 6: "float64", 20: "uint8", 21: "int8",
@@ -80,17 +81,15 @@ def claims(file: WeightFile) -> bool:
     return (version, tensor_version) == (0, 0) and levels < 8 and 2 <= size <= _MAX_DESCRIPTION and start[-1] == 8
 
 
-def read(file: WeightFile, key: str | None = None) -> Source:
+def read(file: WeightFile) -> Source:
     """Every tensor of the file, with the names of the program beside it.
 
     Args:
         file: The parameters, `inference.pdiparams`; the program is looked for in the same folder, under the same name.
-        key: Not used.
 
     Raises:
         PortError: If the file is damaged, or is not the one of the program.
     """
-    file.check_no_key(key)
     stored = _tensors(file)
     program = _program(file)
     if program is None:
@@ -147,7 +146,7 @@ def _described(file: WeightFile, message: Message) -> tuple[str, tuple[int, ...]
 
 def _tensor(file: WeightFile, name: str, held: _Stored, unit: str, leaf: str) -> SourceTensor:
     def load() -> Tensor:
-        return tensor_of(file, file.read_at(held.begin, held.size), held.shape, held.dtype)
+        return tensor_of(file, file.array_at(held.begin, held.size), held.shape, held.dtype)
 
     return SourceTensor(name, held.shape, held.dtype, unit, leaf, load)
 

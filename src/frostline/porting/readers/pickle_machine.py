@@ -1,7 +1,7 @@
 """Pickles as data: an interpreter of their opcodes that calls nothing and imports nothing.
 
-What a pickle would call becomes a record (`Made`) of the name and the arguments. The caller passes the names that it
-knows; a pickle that asks for any other name is refused, and so is every opcode that no framework writes.
+A call in the pickle becomes a record (`RecordedCall`) of the name and the arguments. The caller passes the names that
+are allowed; a pickle with any other name is refused, and so is every opcode that no framework writes.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Any, cast
 
-from frostline.porting.readers.pickle_values import Made, Name, Persistent, Span, shown
+from frostline.porting.readers.pickle_values import Name, Persistent, RecordedCall, Span, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container
@@ -251,7 +251,7 @@ class _Machine:
             if isinstance(part, tuple):
                 waiting += cast("tuple[Any, ...]", part)[:MAX_KEY_PARTS]
             is_small = not isinstance(part, int) or -(2**63) <= part < 2**64
-            is_plain = part is None or isinstance(part, (str, bytes, int, float, tuple, Name, Made))
+            is_plain = part is None or isinstance(part, (str, bytes, int, float, tuple, Name, RecordedCall))
             if num_parts > MAX_KEY_PARTS or not is_small or not is_plain:
                 raise self.refused(f"a key of a kind that is not read: {type(part).__name__}")
         self.copy(16 * num_parts)
@@ -297,7 +297,7 @@ class _Machine:
                         raise self.file.damaged("a pickle with an OrderedDict that is not made of pairs")
                     self.fill(made, list(cast("list[Any]", pair)))
             return made
-        return Made(name, arguments)
+        return RecordedCall(name, arguments)
 
     def encoded(self, text: Any) -> bytes | Span:
         if isinstance(text, Span) and text.is_text:
@@ -314,7 +314,7 @@ class _Machine:
 
     def build(self) -> None:
         state, target = self.pop(), self.pop()
-        if isinstance(target, Made) and target.state is None:
+        if isinstance(target, RecordedCall) and target.state is None:
             target.state = state
         elif not isinstance(target, dict):  # attributes of a dict, such as the versions in a state dict
             raise self.refused(f"the opcode BUILD on a {type(target).__name__}")

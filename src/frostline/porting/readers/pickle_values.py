@@ -39,7 +39,7 @@ class Persistent:
 
 
 @dataclass(eq=False)
-class Made:
+class RecordedCall:
     """What a call would have made; nothing was called.
 
     Attributes:

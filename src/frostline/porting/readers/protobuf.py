@@ -54,6 +54,10 @@ class Wire:
         """`count` bytes from `offset`."""
         return self.file.read_at(offset, count) if self._data is None else self._data[offset : offset + count]
 
+    def array_at(self, offset: int, count: int) -> bytes | np.ndarray:
+        """As `read_at`, in memory of its own where it is read from the file."""
+        return self.file.array_at(offset, count) if self._data is None else self._data[offset : offset + count]
+
     def varint(self, offset: int, end: int) -> tuple[int, int]:
         """The unsigned number at `offset`, and where it ends."""
         data, at = self._near(offset)
@@ -90,6 +94,10 @@ class Span(NamedTuple):
     def bytes(self) -> bytes:
         """Its content, whatever its size."""
         return self.wire.read_at(self.offset, self.size)
+
+    def array(self) -> bytes | np.ndarray:
+        """Its content, in memory of its own where it lies in the file itself."""
+        return self.wire.array_at(self.offset, self.size)
 
     def text(self) -> str:
         """Its content as UTF-8."""

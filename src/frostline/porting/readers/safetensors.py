@@ -9,8 +9,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
 from frostline.porting.readers import state_dict, strict_json
-from frostline.porting.readers.arrays import check_names, num_bytes, tensor_of
 from frostline.porting.readers.contract import Source, SourceTensor
+from frostline.porting.readers.tensor_data import check_names, num_bytes, tensor_of
 from frostline.porting.readers.weight_file import neighbour
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from frostline.porting.readers.weight_file import WeightFile
 
+HAS_ENTRIES = True
 _DTYPES = {
     "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "F8_E4M3": "float8_e4m3fn",
     "F8_E5M2": "float8_e5m2", "I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8", "U64": "uint64",
@@ -114,7 +115,7 @@ def _are_sizes(values: object) -> bool:
 
 
 def _load(file: WeightFile, entry: _Entry) -> Tensor:
-    return tensor_of(file, file.read_at(entry.begin, entry.count), entry.shape, entry.dtype)
+    return tensor_of(file, file.array_at(entry.begin, entry.count), entry.shape, entry.dtype)
 
 
 def _from_index(file: WeightFile, key: str | None) -> Source:

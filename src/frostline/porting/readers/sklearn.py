@@ -18,6 +18,7 @@ from frostline.porting.readers.zip_archive import SIGNATURE, Archive
 if TYPE_CHECKING:
     from frostline.porting.readers.weight_file import WeightFile
 
+HAS_ENTRIES = False
 _SCHEMA = "schema.json"
 _KINDS = ("MLPClassifier", "MLPRegressor")
 _MODULES = ("sklearn.neural_network._multilayer_perceptron", "sklearn.neural_network")
@@ -30,17 +31,15 @@ def claims(file: WeightFile) -> bool:
     return file.start(4) == SIGNATURE and _SCHEMA in Archive(file).members
 
 
-def read(file: WeightFile, key: str | None = None) -> Source:
+def read(file: WeightFile) -> Source:
     """Weights and biases of each layer.
 
     Args:
         file: What `skops.io.dump` wrote, of one `MLPClassifier` or `MLPRegressor` that was fitted.
-        key: None: there is one network in such a file.
 
     Raises:
         PortError: If it holds another kind of model, or is damaged.
     """
-    file.check_no_key(key)
     archive = Archive(file)
     root = strict_json.parse(file, archive.read(_SCHEMA))
     kind = root.get("__class__") if isinstance(root, dict) else None

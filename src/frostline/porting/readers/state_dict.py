@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from frostline.porting.readers.averages import HOLDERS, is_average, take
+from frostline.porting.readers.averages import WRAPPERS, is_average, select
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from frostline.porting.readers.weight_file import WeightFile
 
 # Anywhere in a name: a compiled, sharded or checkpointed module keeps the original one under such a name.
-_INSIDE = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
+_INNER_WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 
 
 @dataclass(frozen=True)
-class Names:
+class StateDictNames:
     """What the names of a state dict say.
 
     Attributes:
@@ -33,7 +33,7 @@ class Names:
     notes: tuple[str, ...]
 
 
-def named(file: WeightFile, names: Sequence[str], key: str | None = None) -> Names:
+def named(file: WeightFile, names: Sequence[str], key: str | None = None) -> StateDictNames:
     """The modules that the tensors of a state dict belong to.
 
     Args:
@@ -44,11 +44,13 @@ def named(file: WeightFile, names: Sequence[str], key: str | None = None) -> Nam
     Raises:
         PortError: If two tensors have one name without wrappers, or none begins with the key.
     """
-    taken = take(file, names, key)
-    parts = {name: [part for part in own.split(".") if part not in _INSIDE] for name, own in taken.own.items()}
-    removed = {part for name in names for part in name.split(".") if part in _INSIDE}
-    notes = [*taken.notes]
-    while (first := _holder(list(parts.values()))) is not None:
+    selected = select(file, names, key)
+    parts = {
+        name: [part for part in own.split(".") if part not in _INNER_WRAPPERS] for name, own in selected.own.items()
+    }
+    removed = {part for name in names for part in name.split(".") if part in _INNER_WRAPPERS}
+    notes = [*selected.notes]
+    while (first := _outer_wrapper(list(parts.values()))) is not None:
         removed.add(first)
         parts = {name: own[1:] for name, own in parts.items()}
     if removed:
@@ -59,16 +61,16 @@ def named(file: WeightFile, names: Sequence[str], key: str | None = None) -> Nam
     if len(set(places.values())) < len(places):
         twice, _ = Counter(places.values()).most_common(1)[0]
         raise file.damaged(f"two tensors that are {'.'.join(twice)!r} without wrappers")
-    return Names(MappingProxyType(places), MappingProxyType(taken.dropped), tuple(notes))
+    return StateDictNames(MappingProxyType(places), MappingProxyType(selected.dropped), tuple(notes))
 
 
-def _holder(parts: list[list[str]]) -> str | None:
+def _outer_wrapper(parts: list[list[str]]) -> str | None:
     """The first part of all names, if it is what a wrapper calls its model."""
     firsts = {own[0] for own in parts if own}
     if len(firsts) != 1 or min(map(len, parts)) < 3:  # a model of one layer may be called so itself
         return None
     (first,) = firsts
-    return first if first in HOLDERS or is_average(first) else None
+    return first if first in WRAPPERS or is_average(first) else None
 
 
 def _place(parts: list[str]) -> tuple[str, str]:

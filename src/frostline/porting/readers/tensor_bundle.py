@@ -16,15 +16,16 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from frostline.porting.readers.arrays import DTYPES, num_bytes, tensor_of
 from frostline.porting.readers.crc32c import crc32c, unmasked
 from frostline.porting.readers.leveldb import table
 from frostline.porting.readers.protobuf import Wire
+from frostline.porting.readers.tensor_data import DTYPES, num_bytes, tensor_of
 from frostline.porting.readers.weight_file import neighbour
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import numpy as np
     from torch import Tensor
 
     from frostline.porting.readers.protobuf import Message
@@ -94,7 +95,7 @@ class Bundle:
     def load(self, entry: Entry) -> Tensor:
         """The tensor, checked."""
         if not entry.slices:
-            raw = entry.raw() if entry.raw is not None else self.stored(entry)
+            raw = entry.raw() if entry.raw is not None else self._array(entry)
             if entry.raw is None:
                 self._check(entry, crc32c(raw))
             name = DTYPE_NAMES[entry.dtype]
@@ -126,6 +127,11 @@ class Bundle:
         """The bytes of an entry as they stand in its data file."""
         with neighbour(self.file, self.shard_name(entry), self.shards.get(entry.shard)) as shard:
             return shard.read_at(entry.offset, entry.size)
+
+    def _array(self, entry: Entry) -> np.ndarray:
+        """As `stored`, in memory of its own."""
+        with neighbour(self.file, self.shard_name(entry), self.shards.get(entry.shard)) as shard:
+            return shard.array_at(entry.offset, entry.size)
 
     def shard_name(self, entry: Entry) -> str:
         """The name of the data file of an entry."""

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from frostline.porting.readers.arrays import num_bytes
 from frostline.porting.readers.protobuf import Span, Wire, beginning
 from frostline.porting.readers.tensor_bundle import DTYPE_NAMES, Bundle, Entry, check_slices, extents_of, shape_of
+from frostline.porting.readers.tensor_data import num_bytes
 from frostline.porting.readers.tensorflow_tensor import typed_values
 
 if TYPE_CHECKING:

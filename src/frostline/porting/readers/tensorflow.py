@@ -13,14 +13,14 @@ from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from frostline.porting.readers.arrays import check_names
-from frostline.porting.readers.averages import REPLACED
+from frostline.porting.readers.averages import REPLACED_BY_AVERAGE
 from frostline.porting.readers.contract import Source, SourceTensor
 from frostline.porting.readers.leveldb import is_table, table
 from frostline.porting.readers.object_graph import KEY, SUFFIX, objects
 from frostline.porting.readers.saved_model import architecture
 from frostline.porting.readers.source_names import AVERAGE_LEAF, by_numbers, keras_place, role_by_name, unit_and_leaf
 from frostline.porting.readers.tensor_bundle import DT_STRING, DTYPE_NAMES, bundle
+from frostline.porting.readers.tensor_data import check_names
 from frostline.porting.readers.tensor_slices import is_first_version, tensor_slices
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from frostline.porting.readers.tensor_bundle import Bundle, Entry
     from frostline.porting.readers.weight_file import WeightFile
 
+HAS_ENTRIES = True
 # Sequential and functional models of Keras count the layers in their list; other paths are attributes, by name.
 _COUNTED = re.compile(r"(^|/)(layer_with_weights-|_operations/)\d")
 _KERAS_COPIES = "_all_variables/"  # Keras 3 exports every variable twice
@@ -63,7 +64,7 @@ def read(file: WeightFile, key: str | None = None) -> Source:
     weights = {name: entry for name, entry in found.entries.items() if entry.dtype in DTYPE_NAMES}
     if KEY in found.entries and found.entries[KEY].dtype == DT_STRING:
         if key is not None:
-            raise _not_held(file, key, 0)
+            raise _no_entry(file, key, 0)
         return _of_objects(found, weights)
     return _of_names(found, weights, key)
 
@@ -80,7 +81,7 @@ def _of_names(found: Bundle, weights: Mapping[str, Entry], key: str | None) -> S
         chosen, note = _averaged(found.file, chosen, averages, key)
         for name, base in averages.items():
             if base in found.entries:
-                dropped[base] = REPLACED
+                dropped[base] = REPLACED_BY_AVERAGE
             dropped.pop(name)
         notes.append(note)
     elif averages:
@@ -100,14 +101,14 @@ def _averaged(
 ) -> tuple[dict[str, str], str]:
     """Names in the file, with the names of the variables that they stand for."""
     if key != AVERAGE_LEAF or not averages:
-        raise _not_held(file, key, len(averages))
+        raise _no_entry(file, key, len(averages))
     averaged = set(averages.values())
     kept = {name: name for name in chosen if name not in averaged}
     note = f"{len(averages)} variables are taken from their moving averages, {len(kept)} have none."
     return {**kept, **averages}, note
 
 
-def _not_held(file: WeightFile, key: str, num_averages: int) -> PortError:
+def _no_entry(file: WeightFile, key: str, num_averages: int) -> PortError:
     return file.refused(
         "The checkpoint does not contain the requested entry.",
         f"the key {key!r}, of a file with {num_averages} moving averages that are known by their names",

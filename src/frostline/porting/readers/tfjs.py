@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from frostline.porting.readers import strict_json
-from frostline.porting.readers.arrays import DTYPES, check_names, num_bytes, tensor_of
 from frostline.porting.readers.contract import Source, SourceTensor
 from frostline.porting.readers.keras_graph import code_in, graph, is_model
 from frostline.porting.readers.source_names import keras_place, unit_and_leaf
+from frostline.porting.readers.tensor_data import DTYPES, check_names, num_bytes, tensor_of
 from frostline.porting.readers.weight_file import neighbour
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from frostline.porting.readers.contract import SourceLayer
     from frostline.porting.readers.weight_file import WeightFile
 
+HAS_ENTRIES = False
 _MANIFEST = b'"weightsManifest"'
 _DTYPES = {"float32", "float16", "int32", "uint8", "uint16", "bool", "complex64"}
 _QUANTISED = {"uint8", "uint16", "float16"}
@@ -82,17 +83,15 @@ def claims(file: WeightFile) -> bool:
     return _MANIFEST in text if start == b"{" else b'"weights"' in text and b'"paths"' in text
 
 
-def read(file: WeightFile, key: str | None = None) -> Source:
+def read(file: WeightFile) -> Source:
     """Read a model.
 
     Args:
         file: Its `model.json`, or the manifest alone, as older versions wrote it.
-        key: None: there is one network in such a file.
 
     Raises:
         PortError: If it is damaged, names files elsewhere, or holds weights of a kind that is not read.
     """
-    file.check_no_key(key)
     stated = strict_json.parse(file, file.start(strict_json.MAX_BYTES + 1))
     stated = {"weightsManifest": stated, "format": "graph-model"} if isinstance(stated, list) else stated
     manifest = _mapping(file, stated).get("weightsManifest")

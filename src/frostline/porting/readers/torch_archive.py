@@ -6,20 +6,23 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
 from frostline.porting.readers import state_dict
-from frostline.porting.readers.arrays import DTYPES, check_names
-from frostline.porting.readers.checkpoints import Chosen, choose
+from frostline.porting.readers.checkpoint_entries import CheckpointWeights, find_weights
 from frostline.porting.readers.contract import Source, SourceTensor
 from frostline.porting.readers.pickle_machine import Tape, interpret
-from frostline.porting.readers.pickle_values import Made, Name, shown
-from frostline.porting.readers.torch_tensors import DO, NAMES, STORAGES, Meanings, Storage
+from frostline.porting.readers.pickle_values import Name, RecordedCall, shown
+from frostline.porting.readers.tensor_data import DTYPES, check_names
+from frostline.porting.readers.torch_tensors import NAMES, REMEDY, STORAGES, Storage, TensorRebuilder
 from frostline.porting.readers.zip_archive import SIGNATURE, Archive
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator
 
-    from frostline.porting.readers.numpy_pickles import Held
+    import numpy as np
+
+    from frostline.porting.readers.numpy_pickles import LazyArray
     from frostline.porting.readers.weight_file import WeightFile
 
+HAS_ENTRIES = True
 CONSTANTS = "CONSTANTS"  # the unit of tensors that stand in the code of a TorchScript archive
 _PICKLE = "data.pkl"
 _SCRIPT = ("constants.pkl", "code/")
@@ -47,12 +50,12 @@ def read(file: WeightFile, key: str | None) -> Source:
         raise file.damaged("an archive of PyTorch with members outside of its folder")
     if any(name.removeprefix(root).startswith(_SCRIPT) for name in archive.members):
         return _script(file, archive, root, key)
-    whole, meanings = _value(file, archive, root, _PICKLE, "data/", NAMES)
-    chosen = choose(file, whole, key, meanings.array)
+    whole, rebuilder = _value(file, archive, root, _PICKLE, "data/", NAMES)
+    chosen = find_weights(file, whole, key, rebuilder.array)
     return source_of(file, chosen, "PyTorch weights")
 
 
-def source_of(file: WeightFile, chosen: Chosen, format_name: str) -> Source:
+def source_of(file: WeightFile, chosen: CheckpointWeights, format_name: str) -> Source:
     """What a reader of PyTorch's files returns."""
     check_names(file, list(chosen.tensors))
     names = state_dict.named(file, list(chosen.tensors), chosen.prefix)
@@ -74,11 +77,11 @@ def _root_of(archive: Archive) -> str | None:
 
 def _value(
     file: WeightFile, archive: Archive, root: str, pickle: str, folder: str, allowed: Container[str]
-) -> tuple[Any, Meanings]:
+) -> tuple[Any, TensorRebuilder]:
     """The value of one pickle of the archive, and what turns its records into arrays."""
     content = archive.read(root + pickle)
     tape = Tape(file, lambda start, count: content[start : start + count], 0, len(content))
-    whole = interpret(tape, allowed, DO)
+    whole = interpret(tape, allowed, REMEDY)
     if tape.at != tape.end:
         raise file.damaged(f"{tape.end - tape.at} bytes behind the end of {pickle}")
     order = archive.read(f"{root}byteorder") if f"{root}byteorder" in archive.members else b"little"
@@ -88,7 +91,7 @@ def _value(
     def storage_of(identity: Any) -> Storage:
         return _storage(file, archive, f"{root}{folder}", identity, is_big_endian=order == b"big")
 
-    return whole, Meanings(tape, storage_of)
+    return whole, TensorRebuilder(tape, storage_of)
 
 
 def _storage(file: WeightFile, archive: Archive, folder: str, identity: Any, *, is_big_endian: bool) -> Storage:
@@ -100,8 +103,8 @@ def _storage(file: WeightFile, archive: Archive, folder: str, identity: Any, *, 
     if member.size != count * DTYPES[dtype].itemsize:
         raise file.damaged(f"the memory {key!r} of {count} elements of {dtype}, and {member.size} bytes of it")
 
-    def read_at(start: int, size: int) -> bytes:
-        content = archive.read(folder + key)
+    def read_at(start: int, size: int) -> bytes | np.ndarray:
+        content = archive.array(folder + key)
         return content if size == len(content) else content[start : start + size]
 
     return Storage(key, dtype, member.size, read_at, is_big_endian)
@@ -118,7 +121,7 @@ def parts_of(file: WeightFile, identity: Any) -> tuple[str, str, int]:
     return parts[2], dtype, parts[4]
 
 
-def _ties(tensors: dict[str, Held]) -> Iterator[str]:
+def _ties(tensors: dict[str, LazyArray]) -> Iterator[str]:
     """A sentence on tensors that are the same memory, as tied weights are."""
     first: dict[object, str] = {}
     same = [
@@ -137,7 +140,7 @@ _SCRIPT_NAMES = NAMES | {
 }
 
 
-def _unpacked(tensors: dict[str, Held]) -> Iterator[str]:
+def _unpacked(tensors: dict[str, LazyArray]) -> Iterator[str]:
     """A sentence on tensors that are stored in another form than the usual one."""
     packed = [name for name, held in tensors.items() if held.is_unpacked]
     if packed:
@@ -153,17 +156,17 @@ class _ScriptNames:
 
 def _script(file: WeightFile, archive: Archive, root: str, key: str | None) -> Source:
     """A TorchScript module: its attributes, and the constants of its code, which is not read."""
-    chosen: dict[str, Held] = {}
-    whole, meanings = _value(file, archive, root, _PICKLE, "data/", _ScriptNames())
+    chosen: dict[str, LazyArray] = {}
+    whole, rebuilder = _value(file, archive, root, _PICKLE, "data/", _ScriptNames())
     for name, value in _attributes(file, whole):
-        held = meanings.array(value)
+        held = rebuilder.array(value)
         if held is not None:
             chosen[name] = held
     notes = ["The file holds code (TorchScript), which was neither read nor run."]
     if f"{root}constants.pkl" in archive.members:
-        constants, meanings = _value(file, archive, root, "constants.pkl", "constants/", _ScriptNames())
+        constants, rebuilder = _value(file, archive, root, "constants.pkl", "constants/", _ScriptNames())
         for index, value in enumerate(constants if isinstance(constants, (tuple, list)) else ()):
-            held = meanings.array(value)
+            held = rebuilder.array(value)
             if held is not None:
                 chosen[f"{CONSTANTS}.c{index}"] = held
     if not chosen:
@@ -171,7 +174,7 @@ def _script(file: WeightFile, archive: Archive, root: str, key: str | None) -> S
             "The file holds code and no tensors.", "a TorchScript module without parameters",
             "pass the file of the module whose weights you want.",
         )  # fmt: skip
-    return source_of(file, Chosen(chosen, {}, tuple(notes), key), "TorchScript module")
+    return source_of(file, CheckpointWeights(chosen, {}, tuple(notes), key), "TorchScript module")
 
 
 def _attributes(file: WeightFile, whole: object) -> Iterator[tuple[str, object]]:
@@ -183,11 +186,11 @@ def _attributes(file: WeightFile, whole: object) -> Iterator[tuple[str, object]]
         num_modules += 1
         if num_modules > _MAX_MODULES:
             raise file.damaged(f"a module of more than {_MAX_MODULES} modules, or that contains itself")
-        state = module.state if isinstance(module, Made) else None
+        state = module.state if isinstance(module, RecordedCall) else None
         inner: list[tuple[str, object]] = []
         for name, value in (cast("dict[Any, Any]", state) if isinstance(state, dict) else {}).items():
             place = f"{path}.{name}" if path else str(name)
-            if isinstance(value, Made) and value.name.startswith("__torch__."):
+            if isinstance(value, RecordedCall) and value.name.startswith("__torch__."):
                 inner.append((place, value))
             else:
                 yield place, value

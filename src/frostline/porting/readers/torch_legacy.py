@@ -5,17 +5,18 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Any
 
-from frostline.porting.readers.arrays import DTYPES
-from frostline.porting.readers.checkpoints import choose
+from frostline.porting.readers.checkpoint_entries import find_weights
 from frostline.porting.readers.pickle_machine import Tape, interpret
 from frostline.porting.readers.pickle_values import Persistent, shown
+from frostline.porting.readers.tensor_data import DTYPES
 from frostline.porting.readers.torch_archive import parts_of, source_of
-from frostline.porting.readers.torch_tensors import DO, NAMES, Meanings, Storage
+from frostline.porting.readers.torch_tensors import NAMES, REMEDY, Storage, TensorRebuilder
 
 if TYPE_CHECKING:
     from frostline.porting.readers.contract import Source
     from frostline.porting.readers.weight_file import WeightFile
 
+HAS_ENTRIES = True
 _MAGIC = 0x1950A86A20F9469CFC6C
 _MAGIC_BYTES = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 _TAR_AT, _TAR = 257, b"ustar"
@@ -44,7 +45,7 @@ def read(file: WeightFile, key: str | None) -> Source:
             "trusted, and saved again: torch.save(model.state_dict(), path).",
         )  # fmt: skip
     tape = Tape(file, file.read_at, 0, file.size)
-    magic, protocol, system = (interpret(tape, (), DO) for _ in range(3))
+    magic, protocol, system = (interpret(tape, (), REMEDY) for _ in range(3))
     if magic != _MAGIC or protocol != 1001 or not isinstance(system, dict):
         raise file.damaged("a file of PyTorch without its head")
     if system.get("little_endian") is not True:
@@ -53,11 +54,11 @@ def read(file: WeightFile, key: str | None) -> Source:
             "where the file was made, save it again with a newer PyTorch, which states the order of bytes.",
         )  # fmt: skip
     references: list[Persistent] = []
-    whole = interpret(tape, NAMES, DO, references)
-    keys = interpret(tape, (), DO)
+    whole = interpret(tape, NAMES, REMEDY, references)
+    keys = interpret(tape, (), REMEDY)
     memories = _memories(file, references, keys, tape.at)
-    meanings = Meanings(tape, lambda identity: _storage(file, memories, identity))
-    return source_of(file, choose(file, whole, key, meanings.array), "PyTorch weights (before 1.6)")
+    rebuilder = TensorRebuilder(tape, lambda identity: _storage(file, memories, identity))
+    return source_of(file, find_weights(file, whole, key, rebuilder.array), "PyTorch weights (before 1.6)")
 
 
 def _is_tar(file: WeightFile) -> bool:
@@ -95,4 +96,4 @@ def _storage(file: WeightFile, memories: dict[str, tuple[int, int]], identity: A
         if not 0 <= offset <= offset + count <= size:
             raise file.damaged(f"the part {shown(view)} of the memory {key!r}"[:200])
         begin, size, key = begin + offset, count, f"{key}+{offset}"
-    return Storage(key, dtype, size, lambda start, count: file.read_at(begin + start, count), is_big_endian=False)
+    return Storage(key, dtype, size, lambda start, count: file.array_at(begin + start, count), is_big_endian=False)

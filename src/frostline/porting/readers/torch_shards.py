@@ -8,8 +8,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from frostline.porting.readers import state_dict, strict_json, torch_archive, torch_legacy
-from frostline.porting.readers.arrays import check_names
 from frostline.porting.readers.contract import Source
+from frostline.porting.readers.tensor_data import check_names
 from frostline.porting.readers.weight_file import neighbour
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from frostline.porting.readers.contract import SourceTensor
     from frostline.porting.readers.weight_file import WeightFile
 
+HAS_ENTRIES = True
 _ENDINGS = ('.bin"', '.pt"', '.pth"')
 _MAX_SHARDS = 1_000
 

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import torch
 
 from frostline.porting.readers import numpy_pickles
-from frostline.porting.readers.arrays import DTYPES, num_bytes, tensor_of
-from frostline.porting.readers.numpy_pickles import Held
-from frostline.porting.readers.pickle_values import Made, Name, Persistent, shown
+from frostline.porting.readers.numpy_pickles import LazyArray
+from frostline.porting.readers.pickle_values import Name, Persistent, RecordedCall, shown
+from frostline.porting.readers.tensor_data import DTYPES, num_bytes, tensor_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import numpy as np
     from torch import Tensor
 
     from frostline.core.errors import PortError
@@ -56,7 +57,7 @@ NAMES = frozenset(
     | {f"torch.{name}" for name in (*DTYPES, *_SCHEMES)}
     | {f"{place}.{name}" for place in ("torch", "torch.cuda", "torch.storage") for name in STORAGES}
 )  # fmt: skip
-DO = "where the file was made, save the tensors alone: torch.save(model.state_dict(), path)."
+REMEDY = "where the file was made, save the tensors alone: torch.save(model.state_dict(), path)."
 # A tensor may have more elements than its memory (`expand`), or than are stored (sparse), but no file may fill the
 # machine's memory by that.
 _MAX_GROWTH, _FLOOR_BYTES = 64, 1 << 26
@@ -76,11 +77,11 @@ class Storage(NamedTuple):
     key: str
     dtype: str
     size: int
-    read: Callable[[int, int], bytes]
+    read: Callable[[int, int], bytes | np.ndarray]
     is_big_endian: bool
 
 
-class Meanings:
+class TensorRebuilder:
     """Turns records into arrays.
 
     Args:
@@ -91,14 +92,14 @@ class Meanings:
     def __init__(self, tape: Tape, storage_of: Callable[[Any], Storage]) -> None:
         self._tape, self._file, self._storage_of = tape, tape.file, storage_of
 
-    def array(self, value: object) -> Held | None:
+    def array(self, value: object) -> LazyArray | None:
         """The array that a value stands for; None if it is none.
 
         Raises:
             PortError: If it contradicts itself, or is a tensor of a kind that is not read.
         """
         for _ in range(4):  # a parameter around a subclass around a tensor
-            if not isinstance(value, Made):
+            if not isinstance(value, RecordedCall):
                 return None
             name, given = value.name, value.arguments
             if name.startswith("torch._utils._rebuild_parameter") or name.endswith("_from_numpy"):
@@ -114,15 +115,15 @@ class Meanings:
             raise self._wrong("a parameter without a tensor")
         return given[0]
 
-    def _inside(self, given: tuple[Any, ...]) -> Made:
+    def _inside(self, given: tuple[Any, ...]) -> RecordedCall:
         """The tensor inside of one with attributes."""
         if len(given) != 4 or not isinstance(given[0], Name) or not isinstance(given[2], tuple):
             raise self._wrong("a tensor with attributes, without the tensor")
         if not isinstance(given[1], Name) or given[1].text not in _PLAIN_TYPES:
-            raise self._file.refused("The file holds a tensor of a class that is not read.", shown(given[1]), DO)
-        return Made(given[0].text, cast("tuple[Any, ...]", given[2]))
+            raise self._file.refused("The file holds a tensor of a class that is not read.", shown(given[1]), REMEDY)
+        return RecordedCall(given[0].text, cast("tuple[Any, ...]", given[2]))
 
-    def _tensor(self, made: Made) -> Held | None:
+    def _tensor(self, made: RecordedCall) -> LazyArray | None:
         given = list(made.arguments)
         name = made.name.removeprefix("torch._utils.")
         try:
@@ -158,13 +159,13 @@ class Meanings:
         return value.text.removeprefix("torch.")
 
     def _sizes(self, value: Any) -> tuple[int, ...]:
-        if isinstance(value, Made) and value.name == "torch.Size" and value.arguments:
+        if isinstance(value, RecordedCall) and value.name == "torch.Size" and value.arguments:
             value = value.arguments[0]
         if not isinstance(value, (tuple, list)) or any(type(one) is not int or one < 0 for one in value):
             raise self._wrong(f"a tensor of the size or stride {shown(value)}")
         return tuple(value)
 
-    def _view(self, memory: Any, offset: Any, shape: Any, stride: Any, *, dtype: str | None = None) -> Held:
+    def _view(self, memory: Any, offset: Any, shape: Any, stride: Any, *, dtype: str | None = None) -> LazyArray:
         """Elements of a memory, once it is proven that all of them lie in it."""
         if not isinstance(memory, Persistent):
             raise self._wrong("a tensor without a memory")
@@ -187,9 +188,9 @@ class Meanings:
                 return flat.reshape(shape)
             return torch.as_strided(flat, shape, stride).clone(memory_format=torch.contiguous_format)
 
-        return Held(shape, dtype, load, (storage.key, offset, shape, stride, dtype))
+        return LazyArray(shape, dtype, load, (storage.key, offset, shape, stride, dtype))
 
-    def _quantised(self, memory: Any, offset: Any, shape: Any, stride: Any, settings: Any) -> Held:
+    def _quantised(self, memory: Any, offset: Any, shape: Any, stride: Any, settings: Any) -> LazyArray:
         """The numbers that a quantised tensor stands for."""
         values, scheme = self._view(memory, offset, shape, stride), settings[0]
         if not isinstance(scheme, Name) or values.dtype not in _QUANTISED:
@@ -211,21 +212,21 @@ class Meanings:
                 scale, zero = torch.tensor(numbers[0]), torch.tensor(numbers[1])
             else:
                 along = [-1 if at == axis else 1 for at in range(whole.dim())]
-                scale, zero = (cast("Held", self.array(part)).load().reshape(along) for part in numbers)
+                scale, zero = (cast("LazyArray", self.array(part)).load().reshape(along) for part in numbers)
             return ((whole.double() - zero) * scale.double()).float()
 
-        return Held(values.shape, "float32", load, None, is_unpacked=True)
+        return LazyArray(values.shape, "float32", load, None, is_unpacked=True)
 
-    def _sparse(self, layout: Any, data: Any) -> Held:
+    def _sparse(self, layout: Any, data: Any) -> LazyArray:
         """A sparse tensor with all of its zeros."""
-        text = layout.arguments[0] if isinstance(layout, Made) and layout.arguments else ""
+        text = layout.arguments[0] if isinstance(layout, RecordedCall) and layout.arguments else ""
         is_coo = text == "torch.sparse_coo"
         parts = [self.array(part) for part in data[: 2 if is_coo else 3]]
         shape = self._sizes(data[len(parts)])
         kind = {f"torch.sparse_{name}": getattr(torch, f"sparse_{name}") for name in ("csr", "csc", "bsr", "bsc")}
         if any(part is None for part in parts) or not (is_coo or text in kind):
             raise self._wrong(f"a sparse tensor in the layout {shown(text)}")
-        held = cast("list[Held]", parts)
+        held = cast("list[LazyArray]", parts)
         dtype = held[-1].dtype
         stored = sum(num_bytes(self._file, part.shape, part.dtype) for part in held)
         check_growth(self._file, num_bytes(self._file, shape, dtype), stored)
@@ -244,16 +245,16 @@ class Meanings:
             except (RuntimeError, IndexError) as error:
                 raise self._wrong("a sparse tensor whose indices lie outside of it") from error
 
-        return Held(shape, dtype, load, None, is_unpacked=True)
+        return LazyArray(shape, dtype, load, None, is_unpacked=True)
 
-    def _without_values(self, dtype: str, shape: tuple[int, ...]) -> Held:
+    def _without_values(self, dtype: str, shape: tuple[int, ...]) -> LazyArray:
         def load() -> Tensor:
             raise self._file.refused(
                 "The file has the names and shapes of weights, and no values.", "a tensor of the meta device",
                 "load the weights of the model before it is saved.",
             )  # fmt: skip
 
-        return Held(shape, dtype, load, None)
+        return LazyArray(shape, dtype, load, None)
 
 
 def check_growth(file: WeightFile, wanted: int, stored: int) -> None:

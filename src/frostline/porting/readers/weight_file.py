@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from frostline.core.errors import PortError
 
 if TYPE_CHECKING:
@@ -64,16 +66,42 @@ class WeightFile(io.RawIOBase):
         Raises:
             PortError: If the file does not hold them.
         """
-        if offset < 0 or count < 0 or offset + count > self.size:
-            raise self.damaged(f"bytes {offset} to {offset + count} are named, and the file holds {self.size}")
+        self._check_range(offset, count)
         parts: list[bytes] = []
         while count > 0:
             part = os.pread(self._descriptor, min(count, 1 << 30), offset)
             if not part:
-                raise self.damaged(f"it became shorter than {self.size} bytes while it was read")
+                raise self._shortened()
             parts.append(part)
             offset, count = offset + len(part), count - len(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def array_at(self, offset: int, count: int) -> np.ndarray:
+        """As `read_at`, in memory of its own that may be written to: no further copy makes a tensor of it."""
+        self._check_range(offset, count)
+        array = np.empty(count, np.uint8)
+        self._fill(offset, array.data)
+        return array
+
+    def _check_range(self, offset: int, count: int) -> None:
+        if offset < 0 or count < 0 or offset + count > self.size:
+            raise self.damaged(f"bytes {offset} to {offset + count} are named, and the file holds {self.size}")
+
+    def _fill(self, offset: int, view: memoryview) -> None:
+        at = 0
+        while at < len(view):
+            part = view[at : at + (1 << 30)]
+            if hasattr(os, "preadv"):
+                count = os.preadv(self._descriptor, [part], offset + at)
+            else:
+                count = len(found := os.pread(self._descriptor, len(part), offset + at))
+                part[:count] = found
+            if not count:
+                raise self._shortened()
+            at += count
+
+    def _shortened(self) -> PortError:
+        return self.damaged(f"it became shorter than {self.size} bytes while it was read")
 
     def start(self, count: int) -> bytes:
         """The first `count` bytes, fewer if the file is shorter."""
@@ -203,7 +231,7 @@ class WeightFile(io.RawIOBase):
         """Fill `buffer` from here."""
         view = memoryview(buffer).cast("B")
         count = max(0, min(len(view), self.size - self._at))
-        view[:count] = self.read_at(self._at, count)
+        self._fill(self._at, view[:count])
         self._at += count
         return count
 

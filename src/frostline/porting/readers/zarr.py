@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from frostline.porting.readers import strict_json
-from frostline.porting.readers.arrays import DTYPES, num_bytes
+from frostline.porting.readers.tensor_data import DTYPES, num_bytes
 
 if TYPE_CHECKING:
     from frostline.porting.readers.weight_file import WeightFile

@@ -10,9 +10,11 @@ import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from frostline.porting.readers.arrays import check_names
+from frostline.porting.readers.tensor_data import check_names
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from frostline.porting.readers.weight_file import WeightFile
 
 SIGNATURE = b"PK\3\4"
@@ -79,6 +81,19 @@ class Archive:
             raise file.damaged(f"its members would take more than {_MAX_EXPANSION} times the file's {file.size} bytes")
         self.members = {member.name: member for member in found if not member.name.endswith("/")}
 
+    def array(self, name: str) -> bytes | np.ndarray:
+        """As `read`; of a member that is not compressed in memory of its own, as `WeightFile.array_at` gives it."""
+        member = self._named(name)
+        if member.is_packed or member.packed != member.size:
+            return self.read(name)
+        raw = self._file.array_at(member.start, member.size)
+        self._check(name, member, raw)
+        return raw
+
+    def _check(self, name: str, member: Member, raw: bytes | np.ndarray) -> None:
+        if len(raw) != member.size or zlib.crc32(raw if isinstance(raw, bytes) else raw.data) != member.crc:
+            raise self._file.damaged(f"the member {name!r} does not have the checksum {member.crc:08x}")
+
     def read(self, name: str) -> bytes:
         """The content of a member, after its checksum was compared.
 
@@ -95,8 +110,7 @@ class Archive:
                 raise self._file.damaged(f"the member {name!r}: {error}") from error
             if not unpacker.eof or unpacker.unused_data:
                 raise self._file.damaged(f"the member {name!r} does not end where its table says")
-        if len(raw) != member.size or zlib.crc32(raw) != member.crc:
-            raise self._file.damaged(f"the member {name!r} does not have the checksum {member.crc:08x}")
+        self._check(name, member, raw)
         return raw
 
     def start(self, name: str, count: int) -> bytes:
@@ -159,7 +173,7 @@ class _Window(io.RawIOBase):
     def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
         view = memoryview(buffer).cast("B")
         count = max(0, min(len(view), self._size - self._at))
-        view[:count] = self._file.read_at(self._start + self._at, count)
+        view[:count] = self._file.array_at(self._start + self._at, count).data
         self._at += count
         return count
 

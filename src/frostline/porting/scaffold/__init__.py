@@ -1,1 +1,1 @@
-"""A plain PyTorch module written from the architecture in a file, for the port to fill."""
+"""The text of a PyTorch module, written from the architecture in a file; a port then loads the weights into it."""

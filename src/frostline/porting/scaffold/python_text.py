@@ -1,4 +1,4 @@
-"""The text of a module, and the names and numbers of a file as they may stand in it: nothing else comes in."""
+"""The text of a module, and the only two things of a file that enter it: checked identifiers and numbers."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ class {name}(nn.Module):
 '''
 
 
-# What settings of a file raise that contradict each other.
+# Exceptions that settings of a file cause if they contradict each other.
 CONTRADICTIONS = (ValueError, LookupError, TypeError, ArithmeticError, AttributeError, StopIteration)
 
 
 class NotWrittenError(Exception):
-    """A layer that the text of a module cannot have; the text names it.
+    """A layer that has no translation; the text names it.
 
     Args:
-        text: What is not written.
-        do: What to do instead; empty for what holds of all layers.
+        text: The layer, and the reason.
+        do: The remedy; empty for the general one.
     """
 
     def __init__(self, text: str, do: str = "") -> None:
@@ -53,17 +53,17 @@ def module_source(
     *, file: str, format: str, axes: str, name: str, inputs: Mapping[str, str], made: Mapping[str, str],
     lines: Sequence[str], outputs: Sequence[str],
 ) -> str:  # fmt: skip
-    """A file of Python with one class.
+    """The text of a Python file with one class.
 
     Args:
-        file: The path of the file of weights, of which only the name comes in.
-        format: Of the file.
-        axes: A sentence on the order of axes.
-        name: Of the class.
-        inputs: Names of the arguments, and what each looks like.
-        made: What stands in `__init__`, by attribute: the expression of a layer, or `register_buffer(...)`.
+        file: The path of the file of weights; only its name enters the text.
+        format: The format of the file.
+        axes: A sentence about the order of axes.
+        name: The name of the class.
+        inputs: The arguments of `forward`, each with a description of its shape.
+        made: By attribute: its expression in `__init__`, or `register_buffer(...)`.
         lines: The statements of `forward`.
-        outputs: The expressions that it returns.
+        outputs: The expressions that `forward` returns.
     """
     shapes = "; ".join(f"`{one}` {shape}".rstrip() for one, shape in inputs.items())
     text = _HEAD.format(
@@ -91,12 +91,12 @@ def _imports(body: Sequence[str]) -> str:
 
 
 def short(sizes: Sequence[int]) -> str:
-    """Sizes as they are written: one number where all are equal."""
+    """Sizes as text: one number if all are equal."""
     return str(sizes[0]) if len(set(sizes)) == 1 else str(tuple(sizes))
 
 
 def decimal(value: float) -> str:
-    """A number as it is written, without the noise of its float32, or of a difference in float64.
+    """A number as text, without the digits that float32, or a difference in float64, adds to it.
 
     Example:
         >>> decimal(0.0010000000474974513), decimal(1 - 0.99), decimal(1 / 255)
@@ -111,7 +111,7 @@ def decimal(value: float) -> str:
 
 
 def literal(value: float | bool) -> str:
-    """A number in the shortest form that is the same in float32, or in float64 if it has more digits.
+    """The shortest text of a number that gives the same float32, or the same float64 if it is not a float32.
 
     Example:
         >>> literal(0.10000000149011612), literal(2), literal(True), literal(-math.inf)
@@ -129,14 +129,14 @@ def literal(value: float | bool) -> str:
 
 
 def identifier(name: str) -> str:
-    """A name of letters, digits and underscores: nothing else of a file comes into the text."""
+    """A valid identifier for a name of the file: letters, digits and underscores only."""
     plain = re.sub(r"[^A-Za-z0-9]+", "_", name).strip("_") or "layer"
     plain = f"layer_{plain}" if plain[0].isdigit() else plain
     return f"{plain}_" if plain in _TAKEN else plain
 
 
 def unused(name: str, taken: Iterable[str]) -> str:
-    """An identifier for a name of the file that nothing else has yet."""
+    """An identifier for a name of the file that is not taken yet."""
     plain, used = identifier(name), set(taken)
     while plain in used:
         plain += "_"

@@ -1,4 +1,4 @@
-"""Whether a module is the one that the scaffold writes for a file: then its axes are known to be those of the file."""
+"""Whether a module is the unchanged scaffold of an ONNX file: then its axes are known to be those of the file."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
     from frostline.porting.readers.contract import Source
 
 NOTE = "The module is the one that `--scaffold` writes for this file: weights lie in the order of the file's axes."
-_SIGN = "written by Frostline"  # in the text above the class, which spares other modules the comparison
+_SIGN = "written by Frostline"  # in the docstring of the module; other modules are not compared
 
 
 def keeps_axes(source: Source, path: str, model: nn.Module) -> bool:
-    """Whether the class of a module is, word for word but for its layout, what is written for a graph of ONNX.
+    """Whether the class of a module is the class that is written for this ONNX graph, apart from formatting.
 
-    Such a module computes node by node what the graph does, without another order of axes. A class that was changed by
-    hand is none: whatever was changed may have turned what a layer takes.
+    Such a module computes the graph node by node, with the same order of axes. A class that was edited does not count:
+    the change may transpose the input of a layer.
 
     Args:
         source: The file.
-        path: Of the file.
-        model: The module; nothing is run.
+        path: The path of the file.
+        model: The module; it is not run.
     """
     kind = type(model)
     if source.framework != "onnx" or _SIGN not in (getattr(sys.modules.get(kind.__module__), "__doc__", "") or ""):

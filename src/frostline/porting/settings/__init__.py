@@ -1,1 +1,1 @@
-"""Settings that tensors do not store, such as epsilon: those of the file compared with those of the module."""
+"""Settings that tensors do not store, such as epsilon: the file compared with the module, as a part of the proof."""

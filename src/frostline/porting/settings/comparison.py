@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Compared:
-    """The settings of a file beside those of a module, and what was set to make them equal.
+    """The settings of a file compared with those of a module, and the values that were set to make them equal.
 
     Attributes:
         source: The file.
         model: The module.
-        shapes: As of `compare`.
-        undo: Takes what puts values of the module back; None if none are to be set.
-        found: What was compared last.
+        shapes: As in `compare`.
+        undo: Receives the callbacks that restore the module; None if no values are to be set.
+        found: The last comparison.
         done: One check for each value that was set.
     """
 
@@ -43,24 +43,24 @@ class Compared:
     done: tuple[Check, ...] = ()
 
     def by(self, plan: PortPlan) -> Compared:
-        """As it is with the partners of a plan, after values were set that differ.
+        """The comparison for the pairs of a plan; values that differ are set if `undo` is given.
 
         Args:
-            plan: The layers that it leaves open are compared as `compare` takes them.
+            plan: The assignment; `compare` states how open layers are compared.
         """
         found = compare(plan, self.source, self.model, self.shapes)
         done = set_equal(found, self.undo) if self.undo is not None else ()
         return replace(self, found=found, done=self.done + done)
 
     def causes(self) -> str:
-        """Settings that may be why outputs differ, in words; empty if there are none."""
+        """Settings that may explain different outputs, as text; empty if there are none."""
         return causes_of(self.found)
 
     def checks(self, *, has_run: bool) -> tuple[Check, ...]:
-        """What the certificate lists.
+        """The checks for the certificate.
 
         Args:
-            has_run: Whether outputs of the whole network agree, which settles some of them.
+            has_run: Whether the outputs of the whole network agree, which excludes most differences.
         """
         return checks_of(self.found, self.done, has_run=has_run)
 
@@ -72,9 +72,9 @@ def compare(
 
     Args:
         plan: The assignment. Layers that are still open are compared in the order in which they are listed.
-        source: The file; settings are compared for networks of Keras only.
+        source: The file; settings are compared for Keras networks only.
         model: The module.
-        shapes: Shapes of the outputs of the file's layers that are known; channels last.
+        shapes: The known shapes of outputs, by layer of the file; channels last.
     """
     if source.framework != "keras" or not source.layers:
         return ()

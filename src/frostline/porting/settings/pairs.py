@@ -13,7 +13,7 @@ from frostline.porting.settings.setting import AGREES, DIFFERS, Setting, describ
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from frostline.porting.plan.steps import Step
+    from frostline.porting.plan.step import Step
     from frostline.porting.readers.contract import SourceLayer
 
 EPSILON = {"BatchNormalization": 1e-3, "LayerNormalization": 1e-3, "GroupNormalization": 1e-3, "RMSNormalization": 1e-6}

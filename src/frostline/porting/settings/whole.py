@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from frostline.porting.interpreter.samples import PREPARING
+from frostline.porting.interpreter.random_inputs import PREPARING
 from frostline.porting.settings.setting import DIFFERS, UNKNOWN, Setting, described, number
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from frostline.porting.readers.contract import SourceLayer
 
-MASKS = ("mask_zero", "mask_value")  # settings of layers that tell padded steps
+MASKS = ("mask_zero", "mask_value")  # settings of layers that mark padded steps
 _DROPOUT = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 
 
@@ -32,6 +32,10 @@ def of_network(layers: Sequence[SourceLayer], model: nn.Module) -> Iterator[Sett
     leaky = _modules(model, (nn.LeakyReLU,))
     if leaky:
         yield from _by_order("slope", "negative_slope", leaky, slopes, is_seen=True)
+    alphas = [float(one.config.get("alpha", 1.0)) if one.kind == "ELU" else 1.0 for one in layers
+              if "elu" in (one.kind.lower(), one.config.get("activation"))]  # fmt: skip
+    if elus := _modules(model, (nn.ELU,)):
+        yield from _by_order("alpha", "alpha", elus, alphas, is_seen=True)
     if any(one.config.get("activation") == "gelu" for one in layers):
         for name, module in _modules(model, (nn.GELU,)):
             if module.approximate != "none":

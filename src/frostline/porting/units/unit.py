@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from frostline.porting.blocks import ResetBeforeGRU
-from frostline.porting.units.norms import Norm, norms_of
+from frostline.porting.units.weight_norms import Norm, norms_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -31,6 +31,7 @@ class SourceUnit:
         layer: What the file states about the layer; None if it carries no architecture.
         parts: The units that it is joined of, by what each is (`query`); its leaves are theirs (`query/kernel`).
         packed: The layer that it is a part of, if the file has several projections in one matrix.
+        along_second: The same layer, if the layers of its stack may as well lie along the second axis.
     """
 
     name: str
@@ -39,6 +40,7 @@ class SourceUnit:
     layer: SourceLayer | None = None
     parts: Mapping[str, SourceUnit] = field(default_factory=dict[str, "SourceUnit"], repr=False)
     packed: Packed | None = field(default=None, repr=False)
+    along_second: SourceUnit | None = field(default=None, repr=False)
 
     @property
     def kind(self) -> str:
@@ -142,9 +144,9 @@ def persistent(module: nn.Module) -> dict[str, Tensor]:
 
 def _packed(name: str, module: nn.MultiheadAttention) -> TargetUnit:
     """The projection of query, key and value as the linear layer that it is."""
-    held = persistent(module)
-    linear = nn.Linear(module.embed_dim, 3 * module.embed_dim, "in_proj_bias" in held, device="meta")
-    tensors = {own: held[f"in_proj_{own}"] for own in ("weight", "bias") if f"in_proj_{own}" in held}
+    own_tensors = persistent(module)
+    linear = nn.Linear(module.embed_dim, 3 * module.embed_dim, "in_proj_bias" in own_tensors, device="meta")
+    tensors = {own: own_tensors[f"in_proj_{own}"] for own in ("weight", "bias") if f"in_proj_{own}" in own_tensors}
     start = f"{name}." if name else ""
     return TargetUnit(f"{start}in_proj", linear, tensors, name, {own: f"{start}in_proj_{own}" for own in tensors})
 
@@ -214,12 +216,12 @@ def is_parametrized(unit: TargetUnit, own: str) -> bool:
     return parametrize.is_parametrized(unit.module, own)
 
 
-def held(unit: TargetUnit, own: str) -> Tensor:
+def current_value(unit: TargetUnit, own: str) -> Tensor:
     """What a tensor of the unit is now."""
     return getattr(unit.module, own) if is_parametrized(unit, own) else unit.tensors[own]
 
 
-def stored(unit: TargetUnit, own: str) -> list[Tensor]:
+def stored_tensors(unit: TargetUnit, own: str) -> list[Tensor]:
     """The tensors in which the module keeps it: itself, or those that it is computed from."""
     if not is_parametrized(unit, own):
         return [unit.tensors[own]]

@@ -2,7 +2,7 @@ import pytest
 
 from frostline.core.errors import PortError
 from frostline.porting.interpreter.network import interpret
-from frostline.porting.proof.outputs import difference
+from frostline.porting.proof.module_outputs import difference
 from frostline.porting.scaffold.module_text import module_text
 from helpers_interpreting import floats, names, network
 from helpers_scaffold import error, filled

@@ -91,9 +91,9 @@ def test_numbers_whose_text_is_long_get_a_name():
 
 
 @pytest.mark.parametrize(("kind", "text", "remedy"), [
-    ("Loop", "again and again", "as LSTM, GRU or RNN"), ("Scan", "again and again", "torch.onnx.export"),
-    ("If", "runs on a condition", "onnxsim"), ("QLinearConv", "it computes in integers", "before it was quantised"),
-    ("DynamicQuantizeLinear", "it computes in integers", "before it was quantised"),
+    ("Loop", "again and again", "use LSTM, GRU or RNN"), ("Scan", "again and again", "torch.onnx.export"),
+    ("If", "runs on a condition", "onnxsim"), ("QLinearConv", "it computes in integers", "before quantisation"),
+    ("DynamicQuantizeLinear", "it computes in integers", "before quantisation"),
 ])  # fmt: skip
 def test_what_is_refused_says_what_to_do_instead(kind, text, remedy):
     layers = (

@@ -1,7 +1,7 @@
 import pytest
 
 from frostline.porting.readers.contract import Source, SourceTensor
-from frostline.porting.scaffold.onnx.node import Held
+from frostline.porting.scaffold.onnx.node import LayerTensor
 from frostline.porting.scaffold.onnx.values import INT, numbers
 from frostline.porting.scaffold.onnx.weights import Weights
 from frostline.porting.scaffold.python_text import NotWrittenError
@@ -21,7 +21,7 @@ def weights():
 
 def test_a_layer_holds_a_whole_unit_and_is_called_again():
     made = weights()
-    held = {"weight": Held(WEIGHT, "weight", True), "bias": Held(BIAS, "bias")}
+    held = {"weight": LayerTensor(WEIGHT, "weight", True), "bias": LayerTensor(BIAS, "bias")}
     assert made.weighted("nn.Linear(3, 4)", held) == "self.fc" == made.weighted("nn.Linear(3, 4)", held)
     assert made.weighted("nn.Linear(4, 4)", held) is None
     assert made.parameter(WEIGHT).text == "self.fc.weight.T"
@@ -30,7 +30,7 @@ def test_a_layer_holds_a_whole_unit_and_is_called_again():
 
 def test_a_part_of_a_unit_is_no_layer():
     made = weights()
-    assert made.weighted("nn.Linear(3, 4, bias=False)", {"weight": Held(WEIGHT, "weight")}) is None
+    assert made.weighted("nn.Linear(3, 4, bias=False)", {"weight": LayerTensor(WEIGHT, "weight")}) is None
     assert made.parameter(WEIGHT).text == "self.fc_weight"
     assert made.parameter(BIAS).rank == 1
     assert made.made == {"fc_weight": "nn.Parameter(torch.zeros(3, 4))", "fc_bias": "nn.Parameter(torch.zeros(4))"}
@@ -51,7 +51,7 @@ def test_constants_are_no_part_of_the_state():
 
 def test_what_a_recurrent_layer_holds_is_not_taken_out():
     made = weights()
-    made.weighted("nn.GRU(3, 4)", {"weight": Held(WEIGHT, ""), "bias": Held(BIAS, "")})
+    made.weighted("nn.GRU(3, 4)", {"weight": LayerTensor(WEIGHT, ""), "bias": LayerTensor(BIAS, "")})
     assert made.parameter(WEIGHT, is_used=False).text == ""
     with pytest.raises(NotWrittenError, match=r"fc\.weight"):
         made.parameter(WEIGHT)

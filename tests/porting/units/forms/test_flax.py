@@ -42,7 +42,7 @@ def test_dense_layers_of_such_names_that_are_no_cell_stay_apart():
 
 def test_a_stack_is_taken_apart_along_its_first_axis():
     (unit,) = source_units(source_of("flax", {"block": {"kernel": numbers(3, 2, 2), "bias": numbers(3, 2)}}))
-    (stacked,) = unstacked(unit)
+    stacked, _ = unstacked(unit)
     assert [one.name for one in stacked] == ["0/block", "1/block", "2/block"]
     assert torch.equal(stacked[2].leaves["bias"].load(), numbers(3, 2)[2])
     assert stacked[1].leaves["kernel"].name == "block/kernel[1]"
@@ -63,3 +63,18 @@ def test_a_stack_of_attentions_is_one_attention_for_each_layer():
         assert set(one.parts) >= {"query", "key", "value"}
         kernel = one.parts["key"].leaves["kernel"]
         assert torch.equal(kernel.load(), torch.as_tensor(stack["block/attention/key"]["kernel"][index]))
+
+
+def test_a_stack_may_lie_along_the_second_axis():
+    unit = source_units(source_of("flax", {"block": {"kernel": numbers(4, 3, 5), "bias": numbers(5, 3)}}))[0]
+    (stacked,) = unstacked(unit)
+    assert [one.name for one in stacked] == ["0/block", "1/block", "2/block"]
+    assert torch.equal(stacked[2].leaves["kernel"].load(), numbers(4, 3, 5)[:, 2])
+    assert all(one.along_second is None for one in stacked)
+
+
+def test_a_stack_whose_shapes_allow_both_axes_holds_both():
+    unit = source_units(source_of("flax", {"block": {"kernel": numbers(4, 4, 5), "bias": numbers(4, 4)}}))[0]
+    (stacked,) = unstacked(unit)
+    assert torch.equal(stacked[1].leaves["bias"].load(), numbers(4, 4)[1])
+    assert torch.equal(stacked[1].along_second.leaves["bias"].load(), numbers(4, 4)[:, 1])

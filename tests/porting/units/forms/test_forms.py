@@ -15,6 +15,6 @@ def test_the_layers_of_a_layer_are_units_of_their_own():
 
 def test_a_unit_that_fits_no_layer_has_other_forms():
     (unit,) = source_units(source_of("flax", {"block": {"kernel": numbers(3, 2, 2), "bias": numbers(3, 2)}}))
-    apart, stacked = other_forms(unit)
+    apart, stacked, _ = other_forms(unit)
     assert [one.name for one in apart] == ["block/kernel", "block/bias"]
     assert [one.name for one in stacked] == ["0/block", "1/block", "2/block"]

@@ -17,6 +17,11 @@ def test_leaves_of_slim_are_those_of_keras():
     assert leaves_of("fc", weights=numbers(2, 3), biases=numbers(3)) == {"kernel": (2, 3), "bias": (3,)}
 
 
+def test_matrices_of_tutorials_are_kernels():
+    assert leaves_of("fc", W=numbers(2, 3), b=numbers(3)) == {"kernel": (2, 3), "bias": (3,)}
+    assert leaves_of("g_h0_lin", Matrix=numbers(2, 3), bias=numbers(3)) == {"kernel": (2, 3), "bias": (3,)}
+
+
 def test_leaves_that_would_have_one_name_stay_as_they_are():
     assert set(leaves_of("fc", w=numbers(2, 3), kernel=numbers(2, 3))) == {"w", "kernel"}
 

@@ -1,6 +1,6 @@
-"""One call of a layer on its way into the text of a module: its settings as checked numbers, its values as expressions.
+"""One call of a layer, to be translated: its settings as checked numbers, its inputs as expressions.
 
-Values of images and volumes have their channels on axis 1 in the module, all others lie as in the file.
+Images and volumes have their channels on axis 1 in the module; the axes of all other values are those of the file.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from frostline.porting.scaffold.python_text import NotWrittenError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-UNKNOWN = "?"  # a mask that only some layers see, by the order in which Keras runs them
+UNKNOWN = "?"  # a mask that depends on the order in which Keras runs the layers
 
 
 @dataclass(frozen=True)
@@ -21,15 +21,16 @@ class Call:
     """A layer, called on values.
 
     Attributes:
-        name: Of the attribute in the module.
-        kind: Its class.
-        config: Its settings.
-        shapes: Of its inputs with the batch axis, channels last.
-        shape: Of its output, likewise.
+        name: The attribute of the module for the layer.
+        kind: The class of the layer.
+        config: The settings of the layer.
+        shapes: The shapes of its inputs with the batch axis, channels last.
+        shape: The shape of its output, likewise.
         inputs: The expressions of its inputs.
-        version: As of `Layer`.
-        masks: For each input the expression of its mask; empty where all steps count.
-        packs_attention: Whether all attentions of the network can be `nn.MultiheadAttention`: all have one form.
+        version: As in `Layer`.
+        packs_attention: Whether every attention of the network can be an `nn.MultiheadAttention`; all become the same
+            type.
+        masks: For each input the expression of its mask; empty if all steps count.
     """
 
     name: str
@@ -43,7 +44,7 @@ class Call:
     masks: tuple[str, ...] = ()
 
     def refuse(self, why: str = "") -> NoReturn:
-        """Say that this layer is not written."""
+        """Raise the error for a layer that has no translation."""
         raise NotWrittenError(f"{self.name} ({self.kind})" + (f": {why}" if why else ""))
 
     @property
@@ -53,28 +54,28 @@ class Call:
 
     @property
     def mask(self) -> str:
-        """The expression of the mask of its first input, which it needs; empty if all steps count."""
+        """The expression of the mask of its first input; empty if all steps count. An unknown mask is refused."""
         if UNKNOWN in self.masks:
             self.refuse("padded steps, which versions of Keras treat differently here")
         return self.masks[0] if self.masks else ""
 
     @property
     def has_masks(self) -> bool:
-        """Whether any step of its inputs may be padding, all of which it needs to know."""
+        """Whether any of its inputs has a mask. An unknown mask is refused."""
         return bool(self.mask or any(self.masks))
 
     @property
     def rank(self) -> int:
-        """Axes of its first input, with the batch."""
+        """The number of axes of its first input, with the batch axis."""
         return len(self.shapes[0])
 
     @property
     def width(self) -> int:
-        """Channels or features of its first input."""
+        """The number of channels or features of its first input."""
         return self.shapes[0][-1]
 
     def sizes(self, name: str, default: Any) -> tuple[int, ...]:
-        """A setting of one whole number for each axis between batch and channels."""
+        """A setting of one integer for each axis between batch and channels."""
         value, axes = self.config.get(name, default), self.rank - 2
         value = [value] * axes if isinstance(value, int) else value
         if not isinstance(value, (list, tuple)) or len(value) != axes or not all(isinstance(one, int) for one in value):
@@ -94,15 +95,15 @@ class Call:
 
 
 def first(expression: str, rank: int) -> str:
-    """A value with channels last, as the module holds it."""
+    """The expression of a value with channels last, in the order of the module."""
     return f"{expression}.movedim(-1, 1)" if rank > 3 else expression
 
 
 def last(expression: str, rank: int) -> str:
-    """A value as the module holds it, with channels last."""
+    """The expression of a value in the order of the module, with channels last."""
     return f"{expression}.movedim(1, -1)" if rank > 3 else expression
 
 
 def over_channels(call: Call, layer: str) -> str:
-    """A layer that wants channels on axis 1, on the value: sequences are turned there and back."""
+    """The call of a layer that needs channels on axis 1: sequences are transposed before and after it."""
     return f"{layer}({call.x}.transpose(1, 2)).transpose(1, 2)" if call.rank == 3 else f"{layer}({call.x})"

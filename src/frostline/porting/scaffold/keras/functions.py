@@ -1,6 +1,6 @@
 """Layers without weights as expressions: activations, sums, shapes, pooling.
 
-An entry gives what stands in `__init__`, if anything, and the expression in `forward`.
+Each function returns the expression in `__init__`, or an empty text, and the expression in `forward`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _ACTIVATIONS = {
 
 
 def activated(call: Call, expression: str, rank: int) -> str:
-    """An expression after the activation of the layer."""
+    """The expression with the activation of the layer applied."""
     given: Any = call.config.get("activation") or "linear"
     if isinstance(given, dict):  # a layer as activation
         kind, config = given.get("class_name"), given.get("config")
@@ -79,7 +79,7 @@ def _leaky(call: Call) -> Written:
 
 
 def _axis(call: Call, axis: Any) -> int:
-    """An axis of the file as that of the module."""
+    """The axis of the module for an axis of the file."""
     if not isinstance(axis, int):
         call.refuse(f"axis {axis!r}")
     at = axis % call.rank
@@ -224,11 +224,11 @@ def _dropout(kind: str) -> Callable[[Call], Written]:
 
 
 def per_channel(call: Call, value: Any) -> str:
-    """A setting that is a number, or one for each channel."""
+    """The expression of a setting that is a number, or a list with one number for each channel."""
     if isinstance(value, (list, tuple)) and len(value) == call.width and call.rank > 1:
-        told = ", ".join(decimal(float(one)) for one in value)
+        values = ", ".join(decimal(float(one)) for one in value)
         more = f".reshape(-1{', 1' * (call.rank - 2)})" if call.rank > 3 else ""
-        return f"torch.tensor([{told}], dtype=torch.result_type({call.x}, 1.0), device={call.x}.device){more}"
+        return f"torch.tensor([{values}], dtype=torch.result_type({call.x}, 1.0), device={call.x}.device){more}"
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         call.refuse(f"the numbers {value!r}")
     return decimal(value)
@@ -240,7 +240,7 @@ def _rescaled(call: Call) -> Written:
 
 
 def _dot(call: Call) -> Written:
-    """The sum over one axis of each, of vectors or sequences."""
+    """The sum over one axis of each of two vectors or sequences."""
     axes: Any = call.config.get("axes")
     pair = [axes, axes] if isinstance(axes, int) else axes
     if len(call.inputs) != 2 or max(map(len, call.shapes)) > 3 or not isinstance(pair, list) or len(pair) != 2:

@@ -1,4 +1,4 @@
-"""Which steps count, as expressions: what Keras hands on beside the values, and what it lists as operations."""
+"""Masks as expressions: those that Keras passes on with the values, and those that a network lists as operations."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def mask_after(call: Call) -> str:
-    """The expression of the mask of what a layer gives; empty if all steps count."""
+    """The expression of the mask of a layer's output; empty if all steps count."""
     if call.kind == "Embedding":
         return f"{call.x} != 0" if call.config.get("mask_zero") else ""
     if call.kind == "Masking":
@@ -29,7 +29,7 @@ def mask_after(call: Call) -> str:
 
 
 def counting(call: Call) -> str:
-    """The steps of which any value is another than that of padding."""
+    """The expression of the mask of steps in which any value differs from the value of padding."""
     return f"({call.x} != {decimal(call.number('mask_value', 0))}).any(-1)"
 
 
@@ -49,7 +49,7 @@ def _merged(call: Call) -> str:
 
 def _compared(call: Call) -> str:
     stated: Any = call.config.get("call")
-    number = stated["args"][1]  # the network was run before: it is a number
+    number = stated["args"][1]  # a number: the network was interpreted before
     return f"{call.x} != {decimal(number)}"
 
 

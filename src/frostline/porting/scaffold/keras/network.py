@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from frostline.porting.interpreter.masks import TAKES_MASK
 from frostline.porting.interpreter.network import input_names, interpret, output_names, version
-from frostline.porting.interpreter.samples import samples
+from frostline.porting.interpreter.random_inputs import samples
 from frostline.porting.scaffold.keras.call import UNKNOWN, Call
 from frostline.porting.scaffold.keras.functions import FUNCTIONS
 from frostline.porting.scaffold.keras.masks import mask_after
@@ -23,25 +23,30 @@ _AXES = "Images have their channels on axis 1, sequences on the last."
 
 
 def write(source: Source, path: str, name: str) -> str:
-    """The text.
+    """The text of the module for a Keras network.
+
+    Args:
+        source: The content of the file.
+        path: The path of the file.
+        name: The name of the class.
 
     Raises:
-        NotWrittenError: If a layer is none of those that are written.
-        NotInterpretedError: If the shapes of the values are not known.
+        NotWrittenError: If a layer has no translation.
+        NotInterpretedError: If the shapes of values are not known.
     """
     return _Writer(source, interpret(source, samples(source)).shapes).text(path, name)
 
 
 class _Writer:
-    """Layers become attributes and lines, in the order in which they are computed."""
+    """Translates layers to attributes and lines, in the order of computation."""
 
     def __init__(self, source: Source, shapes: Mapping[str, tuple[int, ...]]) -> None:
         self._source, self._shapes = source, shapes
-        self._names: dict[str, str] = {}  # of values, by layer
-        self._attributes: dict[str, str] = {}  # of layers, by unit
+        self._names: dict[str, str] = {}  # by layer: the variable of its output
+        self._attributes: dict[str, str] = {}  # by unit: the attribute of its layer
         self._made: dict[str, str] = {}
         self._lines: list[str] = []
-        self._masks: dict[str, str] = {}  # of values, by layer; `name` or nothing
+        self._masks: dict[str, str] = {}  # by layer: the variable of its output's mask, or an empty text
         self._version = version(source)
         self._packs_attention = all(
             is_packed(layer.config, [self._sizes(one) for one in layer.inputs], self._sizes(layer.name))
@@ -50,7 +55,7 @@ class _Writer:
         )
 
     def text(self, path: str, name: str) -> str:
-        """The whole file."""
+        """The text of the whole file."""
         inputs, outputs = input_names(self._source), output_names(self._source)
         for one in inputs:
             self._names[one] = unused(one, self._names.values())
@@ -83,7 +88,7 @@ class _Writer:
         is_passed_on = is_sole_end or (is_passed_on and layer.name not in outputs)
         self._names[layer.name] = "x" if is_passed_on else unused(layer.name, self._names.values())
         mask = mask_after(call)
-        if mask and mask not in (UNKNOWN, *call.masks):  # it stands before values are given the same name again
+        if mask and mask not in (UNKNOWN, *call.masks):  # before the line below assigns `x` again
             name = unused(f"{layer.name}_mask", [*self._names.values(), *self._masks.values()])
             self._lines.append(f"{name} = {mask}")
             mask = name
@@ -91,7 +96,7 @@ class _Writer:
         self._lines.append(f"{self._names[layer.name]} = {expression}")
 
     def _taken(self, layer: SourceLayer) -> tuple[list[str], tuple[str, ...]]:
-        """The inputs of a layer and their masks: a mask that it was called with, or what is known of each."""
+        """The inputs of a layer and their masks: the mask that it was called with, or the masks of the inputs."""
         names: tuple[str, ...] = layer.config.get("names") or ()
         if layer.kind in TAKES_MASK and "mask" in names and len(names) == len(layer.inputs):
             at = names.index("mask")
@@ -100,7 +105,7 @@ class _Writer:
         return list(layer.inputs), tuple(self._seen(one, layer) for one in layer.inputs)
 
     def _seen(self, name: str, layer: SourceLayer) -> str:
-        """The mask of a value as a layer sees it: attentions of Keras 3 take it away."""
+        """The mask of a value for one layer that takes it: attentions of Keras 3 remove it."""
         count = sum(one.kind == "MultiHeadAttention" and name in one.inputs for one in self._source.layers)
         is_own = layer.kind == "MultiHeadAttention" and count == 1
         mask = self._masks.get(name, "")
@@ -116,7 +121,7 @@ class _Writer:
 
 
 def _written(call: Call) -> tuple[dict[str, str], str]:
-    """What stands in `__init__`, by attribute, and the expression."""
+    """The attributes in `__init__`, and the expression in `forward`."""
     try:
         if call.kind in WEIGHTED:
             return WEIGHTED[call.kind](call)
@@ -129,7 +134,7 @@ def _written(call: Call) -> tuple[dict[str, str], str]:
 
 
 def _needed(lines: list[str], outputs: list[str]) -> list[str]:
-    """The lines without those of masks that nothing takes."""
+    """The lines without unused masks."""
     wanted = set(outputs)
     kept: list[str] = []
     for line in reversed(lines):

@@ -1,4 +1,4 @@
-"""Layers with weights as layers of PyTorch and as expressions."""
+"""Layers with weights: the layer of PyTorch in `__init__`, and the expression in `forward`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from frostline.porting.scaffold.python_text import decimal, short
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-Layers = tuple[dict[str, str], str]  # what stands in `__init__` by attribute, and the expression
+Layers = tuple[dict[str, str], str]  # the attributes in `__init__`, and the expression in `forward`
 
 
 def _bias(call: Call) -> str:
@@ -36,7 +36,7 @@ def _each(call: Call) -> Layers:
 def _padding(
     call: Call, kernel: tuple[int, ...], stride: tuple[int, ...], dilation: tuple[int, ...]
 ) -> tuple[str, str]:
-    """The argument of the convolution, and the expression of its input."""
+    """The padding argument of a convolution, and the expression of its input."""
     kind, x = call.config.get("padding", "valid"), call.x
     x = f"{x}.transpose(1, 2)" if call.rank == 3 else x
     if kind == "causal":
@@ -130,7 +130,7 @@ def _root_norm(call: Call) -> Layers:
 
 
 def _standardised(call: Call) -> Layers:
-    """The inputs by their mean and deviation, which are weights or settings."""
+    """Standardised inputs; mean and variance are weights or settings."""
     if not _is_last(call) or call.flag("invert", False):
         call.refuse("another axis than the last, or backwards")
     mean, variance = (call.config.get(f"input_{name}", call.config.get(name)) for name in ("mean", "variance"))
@@ -141,14 +141,14 @@ def _standardised(call: Call) -> Layers:
 
 
 def _flat(values: Any) -> Any:
-    """Nested lists as one, or as one number."""
+    """The innermost list, or the number, of nested lists with one element."""
     while isinstance(values, list) and len(values) == 1:
         values = values[0]
     return values
 
 
 def _einsum(call: Call) -> Layers:
-    """A product of the last axis with a matrix, whatever its letters."""
+    """An `EinsumDense` whose equation is a product of the last axis with a matrix."""
     found = re.fullmatch(r"([a-zA-Z.]+)([a-zA-Z]),\2([a-zA-Z])->\1\3", str(call.config.get("equation")))
     bias = call.config.get("bias_axes")
     if found is None or bias not in (None, found[3]):
@@ -188,7 +188,7 @@ def _prelu(call: Call) -> Layers:
 
 
 def _recurrent(call: Call, kind: str, config: Any, options: str = "") -> str:
-    """The layer; only those with the functions that PyTorch's have."""
+    """The recurrent layer of PyTorch; layers with other activation functions are refused."""
     functions = config.get("activation", "tanh"), config.get("recurrent_activation", "sigmoid")
     if functions != ("tanh", "sigmoid"):
         call.refuse(f"the functions {functions[0]!r} and {functions[1]!r}")
@@ -248,7 +248,7 @@ _MERGED = {"concat": "", "sum": "sum", "mul": "prod", "ave": "mean"}
 
 
 def _is_mirrored(call: Call, config: Any) -> bool:
-    """Whether the layer that runs backwards is stated, and is the other one mirrored."""
+    """Whether the file states a backward layer with the same settings as the forward layer."""
     other: Any = call.config.get("backward_layer")
     if call.config.get("merge_mode", "concat") not in _MERGED or not isinstance(other, dict):
         return False
@@ -258,7 +258,7 @@ def _is_mirrored(call: Call, config: Any) -> bool:
 
 
 def is_packed(config: Mapping[str, Any], shapes: Sequence[tuple[int, ...]], shape: tuple[int, ...]) -> bool:
-    """Whether an attention is one that `nn.MultiheadAttention` can be: its heads are as wide as its input together."""
+    """Whether an attention can be an `nn.MultiheadAttention`: the widths of its heads add up to that of its input."""
     heads, key, call = config.get("num_heads"), config.get("key_dim"), config.get("call")
     is_causal = isinstance(call, dict) and (call.get("kwargs") or {}).get("use_causal_mask")
     if not isinstance(heads, int) or not isinstance(key, int) or config.get("value_dim") not in (None, key):

@@ -1,4 +1,4 @@
-"""Operators that only arrange elements anew: reshape, transpose, slice, gather, join, split, pad."""
+"""Operators that only rearrange elements: reshape, transpose, slice, gather, concatenate, split, pad."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from frostline.porting.scaffold.onnx.values import BOOL, FLOAT, INT, Numbers, Va
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-_FAR = 2**31 - 2  # an end beyond all sizes
+_FAR = 2**31 - 2  # the end of a slice from here on means the end of the axis
 
 
 def _shape(node: Node) -> Result:
@@ -172,12 +172,12 @@ def _gather_elements(node: Node) -> Result:
 
 
 def _counted(node: Node, axis: int) -> str:
-    """The indices of a node, those that count from the end too, which PyTorch does not take here."""
+    """The indices of a node, made non-negative: PyTorch does not accept indices from the end here."""
     return f"{node.tensor(1).atom} % {node.x.atom}.shape[{axis}]"
 
 
 def _places(node: Node, slot: int) -> str:
-    """An input of indices, whose last axis goes through the axes of the data, as Python writes it."""
+    """The expression of indices whose last axis enumerates the axes of the data, as a tuple of tensors."""
     return f"tuple({node.tensor(slot).atom}.movedim(-1, 0))"
 
 
@@ -297,7 +297,7 @@ def _range(node: Node) -> Result:
 
 
 def padded(node: Node, x: Value, pads: Sequence[int | str], axes: Sequence[int], value: str, mode: str) -> Value:
-    """A value with padding: `pads` are the starts of all axes, then their ends."""
+    """A value with padding: `pads` has the sizes before the data for all axes, then the sizes after it."""
     rank = node.need(x.rank)
     sides: list[tuple[int | str, int | str]] = [(0, 0)] * rank
     for at, axis in enumerate(axes):

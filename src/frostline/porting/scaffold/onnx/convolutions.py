@@ -1,10 +1,10 @@
-"""Convolutions and products with weights as layers of PyTorch, or as functions where the weights are no layer's."""
+"""Convolutions and matrix products as layers of PyTorch, or as functions if the weights belong to no layer."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from frostline.porting.scaffold.onnx.node import Held, Node, Result
+from frostline.porting.scaffold.onnx.node import LayerTensor, Node, Result
 from frostline.porting.scaffold.onnx.reductions import product
 from frostline.porting.scaffold.onnx.values import Numbers, Value
 from frostline.porting.scaffold.onnx.windows import Window, window, with_padding
@@ -25,9 +25,9 @@ def _kernel(node: Node) -> tuple[int, ...]:
 
 def _held(
     node: Node, weight: SourceTensor, bias: SourceTensor | None, *, is_transposed: bool = False
-) -> dict[str, Held]:
-    leaves = {"weight": Held(weight, "weight", is_transposed)}
-    return leaves if bias is None else {**leaves, "bias": Held(bias, "bias")}
+) -> dict[str, LayerTensor]:
+    leaves = {"weight": LayerTensor(weight, "weight", is_transposed)}
+    return leaves if bias is None else {**leaves, "bias": LayerTensor(bias, "bias")}
 
 
 def _conv(node: Node) -> Result:
@@ -70,7 +70,7 @@ def _transposed_conv(node: Node) -> Result:
                 node.refuse("SAME with a kernel that is smaller than its stride, which runtimes compute in other ways")
             small, large = total // 2, total - total // 2
             before[axis], after[axis] = (small, large) if same == "SAME_UPPER" else (large, small)
-    # What is cut off less behind than before is more of the output.
+    # A smaller crop at the end than at the start is additional output there (`output_padding`).
     cuts = [min(pair) for pair in zip(before, after, strict=True)]
     rests = [(first - cut, last - cut) for first, last, cut in zip(before, after, cuts, strict=True)]
     for axis, (_, last) in enumerate(rests):
@@ -90,7 +90,7 @@ def _transposed_conv(node: Node) -> Result:
 
 
 def _linear(node: Node, weight: SourceTensor, bias: SourceTensor | None) -> Value | None:
-    """The layer for a product with a matrix; None if its weights are no layer's."""
+    """The linear layer for a product with a matrix; None if the weights do not belong to one layer."""
     is_back = not node.config.get("transB")
     if len(weight.shape) != 2 or (bias is not None and bias.shape != (weight.shape[1 if is_back else 0],)):
         return None

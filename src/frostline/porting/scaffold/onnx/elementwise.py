@@ -1,4 +1,4 @@
-"""Operators that treat each element alike: activations, arithmetic, comparisons."""
+"""Elementwise operators: activations, arithmetic, comparisons."""
 
 from __future__ import annotations
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _SIZE = re.compile(r"[\w.]+\.shape\[\d+\]")
-Handler = "Callable[[Node], Result]"
 
 _SIMPLE = {
     "Relu": "F.relu({})", "Sigmoid": "torch.sigmoid({})", "Tanh": "torch.tanh({})", "Softsign": "F.softsign({})",
@@ -39,7 +38,7 @@ _SIMPLE = {
     "Det": "torch.det({})",
 }  # fmt: skip
 _BOOLEAN = {"IsNaN": "torch.isnan({})", "Not": "~{}"}
-# Of numbers that Python computes: what is known is computed, an expression is written so.
+# For numbers that Python computes: the function for known numbers, and the form for expressions.
 _NUMBERS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "Sqrt": (math.sqrt, "{} ** 0.5"), "Neg": (operator.neg, "-{}"), "Floor": (math.floor, "math.floor({})"),
     "Ceil": (math.ceil, "math.ceil({})"), "Abs": (abs, "abs({})"), "Reciprocal": (lambda x: 1 / x, "1 / {}"),
@@ -52,10 +51,10 @@ def _unary(form: str, kind: str = "") -> Callable[[Node], Result]:
     def apply(node: Node) -> Result:
         given = node.given(0)
         if isinstance(given, Numbers) and node.kind in _NUMBERS:
-            compute, told = _NUMBERS[node.kind]
+            compute, template = _NUMBERS[node.kind]
             made = kind or (INT if node.kind in ("Floor", "Ceil") else given.kind if node.kind == "Neg" else FLOAT)
             return elementwise(
-                lambda one: told.format(part(one)) if isinstance(one, str) else compute(one), given, kind=made
+                lambda one: template.format(part(one)) if isinstance(one, str) else compute(one), given, kind=made
             )
         x = node.x
         return Value(form.format(x.atom if form[0] in "~-" else x.text), x.rank, kind or x.kind)
@@ -91,7 +90,7 @@ def _cast_like(node: Node) -> Result:
 
 
 def _operand(node: Node, value: Given, other: Given) -> str:
-    """An operand as a part of an expression: a single number as it is, unless it would add axes."""
+    """The text of an operand: a single number as a number, unless it would add axes to the result."""
     if isinstance(value, Value):
         return value.atom
     if len(value.items) == 1 and (other.rank is None or value.rank <= other.rank):
@@ -139,7 +138,7 @@ def _modulo(node: Node) -> Result:
 
 
 def _power_of(base: float, exponent: float) -> float:
-    if abs(exponent) > 64 or abs(base) > 2**31:  # numbers without end
+    if abs(exponent) > 64 or abs(base) > 2**31:  # too large for any network, and slow to compute
         raise ValueError(f"{base} to the power of {exponent}")
     return base**exponent
 
@@ -224,8 +223,8 @@ def _where(node: Node) -> Result:
     texts = [value.text if isinstance(value, Value) else
              written(value.item) if len(value.items) == 1 and not isinstance(other_, Numbers)
              else node.as_tensor(value).text for value, other_ in ((one, other), (other, one))]  # fmt: skip
-    told = condition.text if isinstance(condition, Value) else node.as_tensor(condition).text
-    return Value(f"torch.where({told}, {', '.join(texts)})", rank, kind)
+    condition_text = condition.text if isinstance(condition, Value) else node.as_tensor(condition).text
+    return Value(f"torch.where({condition_text}, {', '.join(texts)})", rank, kind)
 
 
 def _chosen(condition: Item, one: Item, other: Item) -> Item:

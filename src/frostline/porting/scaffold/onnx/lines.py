@@ -1,4 +1,4 @@
-"""The lines of `forward`: values get names when all lines are known, and what nothing needs is left out."""
+"""The lines of `forward`: variables get their names when all lines are known, and unused lines are left out."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from frostline.porting.scaffold.onnx.node import Several
 
-_MARK = re.compile(r"\b_v(\d+)_\b")  # a value without a name yet; no identifier of a file begins so
+_MARK = re.compile(r"\b_v(\d+)_\b")  # a variable without a name yet; no identifier of a file begins like this
 _NAME = re.compile(r"(self\.)?\w+")
 
 
@@ -27,7 +27,7 @@ class _Line:
 
 
 class Lines:
-    """Arguments and lines in their order.
+    """The arguments and lines of `forward`, in order.
 
     Attributes:
         first: The first argument.
@@ -40,14 +40,14 @@ class Lines:
         self._count = 0
 
     def argument(self, name: str, rank: int | None, kind: str) -> Value:
-        """An argument of `forward`."""
+        """Add an argument of `forward`."""
         (value,) = self._marks(1)
         self._arguments.append((value, name))
         self.first = self.first or f"_v{value}_"
         return Value(f"_v{value}_", rank, kind)
 
     def add(self, value: Value, hint: str) -> Value:
-        """A line that gives a value its name; none if it has one already."""
+        """Add a line that assigns a value to a variable, unless the value is a variable already."""
         if _NAME.fullmatch(value.text):
             return value
         (made,) = self._marks(1)
@@ -55,7 +55,7 @@ class Lines:
         return replace(value, text=f"_v{made}_")
 
     def add_several(self, several: Several, hint: str) -> list[Value]:
-        """A line that gives names to several values at once, and one more for each that is changed then."""
+        """Add a line that assigns several values at once, and one more line for each that is changed afterwards."""
         made = self._marks(len(several.values))
         pattern = several.pattern or ", ".join(["{}"] * len(made))
         self._lines.append(_Line(tuple(made), pattern, several.text, hint))
@@ -65,7 +65,7 @@ class Lines:
         ]
 
     def named(self, outputs: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
-        """Arguments, lines and outputs, with names: `x` for what the next line alone takes."""
+        """The arguments, lines and outputs with names; a variable that only the next line uses is `x`."""
         lines = self._needed(outputs)
         texts = [*(line.text for line in lines), ", ".join(outputs)]
         users: dict[int, set[int]] = {}
@@ -82,11 +82,13 @@ class Lines:
                 is_passed = used == {at + 1} and len(line.made) == 1
                 names[one] = "x" if is_passed else unused(line.hint, names.values()) if used else "_"
 
-        def told(text: str) -> str:
+        def named_text(text: str) -> str:
             return _MARK.sub(lambda mark: names[int(mark[1])], text)
 
-        written = [f"{line.pattern.format(*(names[one] for one in line.made))} = {told(line.text)}" for line in lines]
-        return [names[one] for one, _ in self._arguments], written, [told(one) for one in outputs]
+        written = [
+            f"{line.pattern.format(*(names[one] for one in line.made))} = {named_text(line.text)}" for line in lines
+        ]
+        return [names[one] for one, _ in self._arguments], written, [named_text(one) for one in outputs]
 
     def _needed(self, outputs: Sequence[str]) -> list[_Line]:
         wanted = {int(mark) for text in outputs for mark in _MARK.findall(text)}

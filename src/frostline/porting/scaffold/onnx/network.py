@@ -1,4 +1,4 @@
-"""A graph of ONNX as the text of a module: nodes become layers and lines, in the order in which they are computed."""
+"""An ONNX graph as the text of a module: nodes become layers and lines, in the order of computation."""
 
 from __future__ import annotations
 
@@ -24,10 +24,15 @@ _RECURRENT = ("LSTM", "GRU", "RNN")
 
 
 def write(source: Source, path: str, name: str) -> str:
-    """The text.
+    """The text of the module for an ONNX graph.
+
+    Args:
+        source: The content of the file.
+        path: The path of the file.
+        name: The name of the class.
 
     Raises:
-        NotWrittenError: If a node is none of those that are written.
+        NotWrittenError: If a node has no translation.
     """
     if not source.layers:
         raise NotWrittenError("a file without a graph")
@@ -35,7 +40,7 @@ def write(source: Source, path: str, name: str) -> str:
 
 
 class _Writer:
-    """The values of the graph as far as they are written."""
+    """Translates nodes to attributes and lines; holds the values that were translated so far."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
@@ -49,7 +54,7 @@ class _Writer:
         self._bias, self._merged = self._biases()
 
     def text(self, path: str, name: str) -> str:
-        """The whole file."""
+        """The text of the whole file."""
         for node in self._nodes:
             _check(node)
         shapes: list[str] = []
@@ -96,7 +101,7 @@ class _Writer:
         self._values |= {name: one for name, one in zip(names, made, strict=False) if name}
 
     def _kept(self, value: Numbers, hint: str) -> Numbers:
-        """Numbers whose expressions are long get a name."""
+        """Assign long expressions among computed numbers to variables."""
         items = [self._lines.add(Value(one, 0, INT), hint).text if isinstance(one, str) and len(one) > _LONG else one
                  for one in value.items]  # fmt: skip
         return value.like(numbers(items).data.reshape(value.data.shape)) if items else value
@@ -128,7 +133,7 @@ class _Writer:
         raise NotWrittenError(f"the node {layer.name!r} ({layer.kind}): the constant {name!r} was not read")
 
     def _biases(self) -> tuple[dict[int, SourceTensor], dict[int, int]]:
-        """Biases that an addition gives to the product before it alone, and the slots of those products."""
+        """Find additions of a bias to a product that nothing else uses: by product its bias, by addition its slot."""
         made = {name: layer for layer in self._nodes for name in layer.config["output"]}
         biases: dict[int, SourceTensor] = {}
         merged: dict[int, int] = {}
@@ -145,7 +150,7 @@ class _Writer:
 
 
 _FOREIGN = ("uint16", "uint32", "uint64", OTHER)
-_LONG = 48  # letters of an expression that may stand inside of another
+_LONG = 48  # characters of an expression; a longer one gets a variable
 
 
 _QUANTISED = frozenset((
@@ -154,20 +159,20 @@ _QUANTISED = frozenset((
     "QLinearLeakyRelu", "QLinearSoftmax", "QGemm", "DynamicQuantizeMatMul", "MatMulIntegerToFloat", "QAttention",
 ))  # fmt: skip
 _FLOATS = (
-    "pass the network as it was before it was quantised: the file that the quantiser was given, or a new export of the "
-    "model in float32. Weights alone that are stored as integers (DequantizeLinear) are read."
+    "pass the network before quantisation: the file that the quantiser took, or a new export of the model in float32. "
+    "If only weights are stored as integers (DequantizeLinear), the file can be read."
 )
 _WITHOUT = (
-    "export the network again so that nothing is left to be repeated: a loop over a fixed number of steps unrolled "
-    "(`torch.onnx.export` does so for a model that is traced), one over a sequence as LSTM, GRU or RNN; or write the "
-    "module for a file without that part, put your own layer where it was, and port the whole file into that.",
-    "let a tool compute the condition: `onnxsim model.onnx out.onnx --overwrite-input-shape NAME:1,3,224,224` does, "
-    "where it depends on shapes alone; or export the network again with the branch that you need.",
+    "export the network again without loops: unroll a loop over a fixed number of steps (`torch.onnx.export` does so "
+    "for a traced model), and use LSTM, GRU or RNN for a sequence; or write the module for a file without that part, "
+    "put your own layer where it was, and port the whole file into that.",
+    "if the condition depends on shapes only, remove it with `onnxsim model.onnx out.onnx --overwrite-input-shape "
+    "NAME:1,3,224,224`; or export the network again with the branch that you need.",
 )
 
 
 def _check(layer: SourceLayer) -> None:
-    """Refuse a node of another kind."""
+    """Refuse a node that has no translation."""
     domain = layer.config.get("domain", "")
     named = f"the node {layer.name!r} ({domain}{'.' if domain else ''}{layer.kind})"
     if layer.kind in _CONTROL:
@@ -183,7 +188,7 @@ def _check(layer: SourceLayer) -> None:
 def _rank_and_kind(one: SourceLayer) -> tuple[int | None, str]:
     dtype = one.config.get("dtype", "float32")
     if dtype in _FOREIGN:
-        raise NotWrittenError(f"the input {one.name!r} in the dtype {dtype}, in which PyTorch computes next to nothing")
+        raise NotWrittenError(f"the input {one.name!r} in the dtype {dtype}, for which PyTorch has few operators")
     kind = BOOL if dtype == "bool" else INT if "int" in dtype else FLOAT
     return (len(one.config["shape"]) or None), kind
 
@@ -198,7 +203,7 @@ def _described(one: SourceLayer) -> str:
 
 
 def _readable(layer: SourceLayer) -> str:
-    """A name for what a node gives: its own without the names of blocks that stand in it twice."""
+    """A name for the output of a node: the node's own name without repeated names of blocks."""
     parts = [part for part in layer.name.split("/") if part]
     kept = [part for part, after in zip(parts, [*parts[1:], ""], strict=True) if not after.startswith(f"{part}.")]
     if kept and re.fullmatch(rf"{layer.kind}(_\d+)?", kept[-1]):

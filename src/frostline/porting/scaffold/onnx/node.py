@@ -1,4 +1,4 @@
-"""One node of a graph on its way into the text of a module: inputs as expressions, settings as checked numbers."""
+"""One node of a graph, to be translated: its inputs as expressions, its settings as checked numbers."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
     from frostline.porting.readers.contract import SourceTensor
 
 Given = Value | Numbers
-_MOST_AXES = 64  # of a tensor of PyTorch
+_MOST_AXES = 64  # the limit of PyTorch
 
 
 @dataclass(frozen=True)
-class Held:
-    """A tensor of the file in a layer.
+class LayerTensor:
+    """A tensor of the file that a layer of the module has.
 
     Attributes:
         tensor: The tensor.
-        own: What the layer calls it.
-        is_transposed: Whether the layer has it transposed.
+        own: The name of the tensor in the layer.
+        is_transposed: Whether it is transposed in the layer.
     """
 
     tensor: SourceTensor
@@ -33,46 +33,46 @@ class Held:
 
 
 class Module(Protocol):
-    """What a node may add to the module."""
+    """The module that is written; a node may add layers, parameters and buffers to it."""
 
     def layer(self, name: str, text: str) -> str:
-        """Have a layer; its expression."""
+        """Add a layer without weights; return its expression."""
         ...
 
     def parameter(self, tensor: SourceTensor, *, is_used: bool = True) -> Value:
-        """A weight that belongs to no layer, or to one that has it already."""
+        """Return the expression of a weight: in its layer, or else as a parameter that is added."""
         ...
 
     def buffer(self, values: Numbers) -> Value:
-        """A constant as a tensor."""
+        """Add a constant tensor."""
         ...
 
-    def weighted(self, text: str, held: Mapping[str, Held]) -> str | None:
-        """Have a layer with weights; its expression.
+    def weighted(self, text: str, held: Mapping[str, LayerTensor]) -> str | None:
+        """Add a layer with weights; return its expression.
 
         Args:
-            text: How the layer is made.
-            held: The tensors of the file that it holds, by leaf.
+            text: The expression in `__init__`.
+            held: The tensors of the file that the layer has, by leaf.
 
         Returns:
-            None if the tensors are not one whole unit of the file that no other layer has.
+            None if the tensors are not exactly one unit of the file, or if another layer has them.
         """
         ...
 
     @property
     def device(self) -> str:
-        """The expression of the device that the module computes on."""
+        """The expression of the device of the inputs."""
         ...
 
 
 @dataclass(frozen=True)
 class Several:
-    """What a node with several outputs gives: one expression, taken apart.
+    """The result of a node with several outputs: one expression that is unpacked.
 
     Attributes:
         text: The expression.
-        values: Of its outputs; their texts are what is made of the parts, `{}` a part as it is.
-        pattern: How the parts are taken, one `{}` for each output.
+        values: One for each output; its text is an expression in which `{}` stands for the unpacked part.
+        pattern: The left side of the assignment, with one `{}` for each output.
     """
 
     text: str
@@ -88,16 +88,16 @@ class Node:
     """A node.
 
     Attributes:
-        name: Of the node in the file.
-        kind: Its operator.
-        config: Its settings.
-        inputs: What it takes; None where an input is left out, a tensor of the file where it is a weight.
-        outputs: Which of its outputs are used.
-        opset: The version of its operator's set.
+        name: The name of the node in the file.
+        kind: The operator.
+        config: The settings.
+        inputs: The inputs; None for an omitted one, a tensor of the file for a weight.
+        outputs: For each output whether it is used.
+        opset: The version of the operator set.
         module: The module that is written.
-        transposed: Inputs that are weights and go through a Transpose.
-        bias: A bias that is added to its result, as a part of its unit.
-        readable: A name for what it gives, and for a layer of it without weights.
+        transposed: The indices of inputs that are weights behind a Transpose.
+        bias: A bias of the same unit that a later node adds to the result.
+        readable: A name for the output, and for a layer without weights.
     """
 
     name: str
@@ -112,7 +112,7 @@ class Node:
     readable: str = "layer"
 
     def refuse(self, why: str = "") -> NoReturn:
-        """Say that this node is not written."""
+        """Raise the error for a node that has no translation."""
         raise NotWrittenError(f"the node {self.name!r} ({self.kind})" + (f": {why}" if why else ""))
 
     def has(self, slot: int) -> bool:
@@ -120,7 +120,7 @@ class Node:
         return slot < len(self.inputs) and self.inputs[slot] is not None
 
     def weight(self, slot: int) -> SourceTensor | None:
-        """An input that is a weight as it stands in the file."""
+        """An input that is a weight of the file; None if it is computed or transposed."""
         given = self.inputs[slot] if slot < len(self.inputs) else None
         return None if isinstance(given, (Value, Numbers)) or slot in self.transposed else given
 
@@ -141,7 +141,7 @@ class Node:
         return value if isinstance(value, Value) else self.as_tensor(value)
 
     def as_tensor(self, value: Numbers) -> Value:
-        """Numbers as a tensor: a buffer where they are known, else made when the module runs."""
+        """Numbers as a tensor: a buffer if they are known, else computed when the module runs."""
         if value.is_known:
             return self.module.buffer(value)
         return Value(f"torch.tensor({value.text}, device={self.module.device})", value.rank, value.kind)
@@ -152,7 +152,7 @@ class Node:
         return self.tensor(0)
 
     def list_of(self, slot: int) -> list[int | str]:
-        """An input of whole numbers, such as a shape, as expressions."""
+        """An input of integers, such as a shape, as numbers and expressions."""
         value = self.given(slot)
         if isinstance(value, Value):
             if value.rank == 0:
@@ -161,14 +161,14 @@ class Node:
         return [str(one) if isinstance(one, str) else int(one) for one in value.items]
 
     def known(self, slot: int) -> list[int]:
-        """An input of whole numbers that the file holds."""
+        """An input of integers that are known."""
         found = [one for one in self.list_of(slot) if isinstance(one, int)]
         if len(found) != len(self.list_of(slot)):
             self.refuse(f"its input {slot} is computed")
         return found
 
     def scalar(self, slot: int) -> str:
-        """An input that is one number, as an argument."""
+        """An input that is one number, as the text of an argument."""
         value = self.given(slot)
         if isinstance(value, Numbers) and len(value.items) == 1:
             return written(value.item)
@@ -177,7 +177,7 @@ class Node:
         return value.text
 
     def integer(self, name: str, default: int | None) -> int:
-        """A setting that is a whole number."""
+        """A setting that is an integer."""
         value = self.config.get(name, default)
         if isinstance(value, bool) or not isinstance(value, int):
             self.refuse(f"{name} {value!r}")
@@ -191,46 +191,46 @@ class Node:
         return float(value)
 
     def integers(self, name: str, default: list[int] | None = None) -> list[int]:
-        """A setting that is a list of whole numbers."""
+        """A setting that is a list of integers."""
         value = self.config.get(name, default)
         if not isinstance(value, list) or not all(isinstance(one, int) for one in value):
             self.refuse(f"{name} {value!r}")
         return [int(one) for one in value]
 
     def choice(self, name: str, default: str, *allowed: str) -> str:
-        """A setting that is one of a few words."""
+        """A setting with a fixed set of allowed words."""
         value = self.config.get(name, default)
         if value not in allowed:
             self.refuse(f"{name} {value!r}")
         return str(value)
 
     def axes(self, slot: int, name: str = "axes") -> list[int] | None:
-        """Axes, which newer operators take as an input; None for all of them."""
+        """The axes, which are an input of newer operators and a setting of older ones; None if not given."""
         if self.has(slot):
             return self.known(slot)
         return self.integers(name) if name in self.config else None
 
     def axis(self, value: int, rank: int | None) -> int:
-        """An axis, counted from the front where the rank is known."""
+        """An axis as a non-negative number if the rank is known."""
         if abs(value) > _MOST_AXES:
             self.refuse(f"axis {value}")
         return value + rank if value < 0 and rank is not None else value
 
     def need(self, rank: int | None) -> int:
-        """A rank that has to be known."""
+        """The rank; an unknown one is refused."""
         if rank is None:
             self.refuse("the number of axes of its input is not known")
         return rank
 
 
 def highest(*values: Given) -> int | None:
-    """The rank of values that are broadcast."""
+    """The rank of the broadcast result of values; None if it is not known."""
     ranks = [one.rank for one in values if isinstance(one, Value) or one.rank]
     known = [rank for rank in ranks if rank is not None]
     return None if len(known) < len(ranks) else max(known, default=0)
 
 
 def widest(*values: Given) -> str:
-    """The kind of what is computed from values."""
+    """The kind of elements of a result that is computed from values."""
     kinds = {one.kind for one in values}
     return FLOAT if FLOAT in kinds else INT if INT in kinds else next(iter(kinds))

@@ -1,4 +1,4 @@
-"""Norms, embeddings and slopes as layers of PyTorch, or as functions where the weights are no layer's."""
+"""Norms, embeddings and PReLU as layers of PyTorch, or as functions if the weights belong to no layer."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from frostline.porting.scaffold.onnx.arrangements import SHAPING
-from frostline.porting.scaffold.onnx.node import Held, Node, Result
+from frostline.porting.scaffold.onnx.node import LayerTensor, Node, Result
 from frostline.porting.scaffold.onnx.values import Numbers, Value
 from frostline.porting.scaffold.python_text import literal
 
@@ -19,18 +19,18 @@ _LEAVES = {"scale", "B", "mean", "var", "weight", "bias"}
 
 
 def _weights(node: Node, *slots: int) -> list[SourceTensor] | None:
-    """The inputs as weights; None if one is no weight, or not of one axis."""
+    """The inputs as weights; None if one of them is not a weight of the file."""
     found = [weight for slot in slots if (weight := node.weight(slot)) is not None]
     return found if len(found) == len(slots) else None
 
 
 def _layer(node: Node, made: str, weights: list[SourceTensor], names: tuple[str, ...]) -> str | None:
-    """The layer with these weights, as its names of them."""
+    """The expression of a layer with these weights, which have `names` in the layer; None if they are not one unit."""
     leaves = {weight.leaf for weight in weights}
     if not leaves <= _LEAVES or len(leaves) < len(weights):  # converters store equal weights once
         return None
     return node.module.weighted(made, {
-        weight.leaf: Held(weight, own) for weight, own in zip(weights, names, strict=True)})  # fmt: skip
+        weight.leaf: LayerTensor(weight, own) for weight, own in zip(weights, names, strict=True)})  # fmt: skip
 
 
 def _batch_norm(node: Node) -> Result:
@@ -84,9 +84,9 @@ def _layer_norm(node: Node) -> Result:
         if found:
             return Value(f"{found}({x.text})", x.rank)
     scale = node.tensor(1)
-    told = f"{scale.text}, " + (f"{node.tensor(2).text}, " if node.has(2) else "" if is_root else "None, ")
+    arguments = f"{scale.text}, " + (f"{node.tensor(2).text}, " if node.has(2) else "" if is_root else "None, ")
     function = "rms_norm" if is_root else "layer_norm"
-    return Value(f"F.{function}({x.text}, {x.atom}.shape[-{count}:], {told}{eps})", x.rank)
+    return Value(f"F.{function}({x.text}, {x.atom}.shape[-{count}:], {arguments}{eps})", x.rank)
 
 
 def _group_norm(node: Node) -> Result:
@@ -104,12 +104,12 @@ def _group_norm(node: Node) -> Result:
 
 
 def _gather(node: Node) -> Result:
-    """Rows of a table, or else any gather."""
+    """A Gather: an embedding if it selects rows of a weight."""
     table, index = node.weight(0), node.given(1)
     is_table = table is not None and len(table.shape) == 2 and table.dtype.startswith(("float", "bfloat"))
     if table is not None and is_table and node.integer("axis", 0) == 0 and not isinstance(index, Numbers):
         rows, width = table.shape
-        found = node.module.weighted(f"nn.Embedding({rows}, {width})", {"weight": Held(table, "weight")})
+        found = node.module.weighted(f"nn.Embedding({rows}, {width})", {"weight": LayerTensor(table, "weight")})
         if found:
             return Value(f"{found}({index.text})", None if index.rank is None else index.rank + 1)
     return SHAPING["Gather"](node)
@@ -118,10 +118,10 @@ def _gather(node: Node) -> Result:
 def _prelu(node: Node) -> Result:
     slope, x = node.weight(1), node.x
     if slope is not None and slope.shape and set(slope.shape[1:]) <= {1} and (x.rank or 0) > 1:
-        # The slopes lie along the second axis, that of the channels, if one axis stands before theirs; or are one.
-        # Before version 7 of the operators they always did.
+        # The slopes are those of channels if their first axis is broadcast to axis 1. Before version 7 of the operator
+        # set they always were; a single slope fits any axis.
         is_of_channels = x.rank == len(slope.shape) + 1 or slope.shape[0] == 1 or node.opset < 7
-        made, held = f"nn.PReLU({slope.shape[0]})", {"slope": Held(slope, "weight")}
+        made, held = f"nn.PReLU({slope.shape[0]})", {"slope": LayerTensor(slope, "weight")}
         found = node.module.weighted(made, held) if is_of_channels else None
         if found:
             return Value(f"{found}({x.text})", x.rank)

@@ -1,4 +1,4 @@
-"""All operators that are written, by their name."""
+"""The translations of all operators, by name."""
 
 from __future__ import annotations
 

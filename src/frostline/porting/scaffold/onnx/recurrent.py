@@ -1,4 +1,4 @@
-"""Recurrent nodes as layers of PyTorch.
+"""LSTM, GRU and RNN nodes as layers of PyTorch.
 
 Legend: B batch, T time, D directions, H hidden units.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from frostline.porting.scaffold.onnx.node import Held, Node, Result, Several
+from frostline.porting.scaffold.onnx.node import LayerTensor, Node, Result, Several
 from frostline.porting.scaffold.onnx.values import Numbers, Value
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ _STATES = {"LSTM": (5, 6), "GRU": (5,), "RNN": (5,)}
 
 
 def _functions(node: Node, directions: int) -> str:
-    """The argument for the functions, if they are not the usual ones."""
+    """The argument for the activation functions; empty for the default ones."""
     given = node.config.get("activations") or _FUNCTIONS[node.kind] * directions
     if given == ["Relu"] * directions and node.kind == "RNN":
         return ', nonlinearity="relu"'
@@ -47,7 +47,7 @@ def _recurrent(node: Node) -> Result:
     options += ", batch_first=True" if is_batch_first else ""
     hidden = found["R"].shape[-1]
     made = f"nn.{node.kind}({found['W'].shape[-1]}, {hidden}{options})"
-    layer = node.module.weighted(made, {leaf: Held(weight, "") for leaf, weight in found.items()})
+    layer = node.module.weighted(made, {leaf: LayerTensor(weight, "") for leaf, weight in found.items()})
     if layer is None:
         node.refuse("weights that another node uses too")
     time = 1 if is_batch_first else 0
@@ -56,13 +56,13 @@ def _recurrent(node: Node) -> Result:
 
 
 def _reset_before(node: Node, weights: dict[str, SourceTensor], direction: str) -> Result:
-    """A GRU whose reset gate acts before the product, which `nn.GRU` is not."""
+    """A GRU whose reset gate acts before the product with the state, unlike `nn.GRU`."""
     if direction == "bidirectional" or _functions(node, 1) or _states(node, False) or node.integer("layout", 0):
         node.refuse("its reset gate acts before the product (linear_before_reset=0): both directions, a first state")
     hidden = weights["R"].shape[-1]
     more = ", state_bias=True" if "B" in weights else ""
     made = f"blocks.ResetBeforeGRU({weights['W'].shape[-1]}, {hidden}{more})"
-    layer = node.module.weighted(made, {leaf: Held(weight, "") for leaf, weight in weights.items()})
+    layer = node.module.weighted(made, {leaf: LayerTensor(weight, "") for leaf, weight in weights.items()})
     if layer is None:
         node.refuse("weights that another node uses too")
     flip = ".flip(1)" if direction == "reverse" else ""
@@ -73,7 +73,7 @@ def _reset_before(node: Node, weights: dict[str, SourceTensor], direction: str) 
 def _outputs(
     node: Node, layer: str, x: str, hidden: int, directions: int, is_batch_first: bool, *, is_reverse: bool
 ) -> Result:
-    """The layer on its input, with the axes of its results where ONNX has them: (T, D, B, H), and (D, B, H)."""
+    """The call of the layer, with its results in the axes of ONNX: outputs (T, D, B, H) and states (D, B, H)."""
     text = "{}" if not is_reverse else f"{{}}.flip({1 if is_batch_first else 0})"
     text += ".unsqueeze(1)" if directions == 1 and not is_batch_first else f".unflatten(-1, ({directions}, {hidden}))"
     text += ".transpose(1, 2)" if directions == 2 and not is_batch_first else ""
@@ -85,7 +85,7 @@ def _outputs(
 
 
 def _states(node: Node, is_batch_first: bool) -> str:
-    """The first states as an argument; none if they are zeros."""
+    """The initial states as an argument; empty if they are zeros."""
     slots = [slot for slot in _STATES[node.kind] if node.has(slot) and not _is_zero(node.inputs[slot])]
     if not slots:
         return ""
@@ -96,7 +96,7 @@ def _states(node: Node, is_batch_first: bool) -> str:
 
 
 def _is_zero(given: object) -> bool:
-    """Whether a state is where recurrent layers begin anyway."""
+    """Whether an initial state is zero, as it is by default."""
     return isinstance(given, Numbers) and given.is_known and not any(given.items)
 
 

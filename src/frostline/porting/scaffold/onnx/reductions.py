@@ -1,4 +1,4 @@
-"""Operators over whole axes: sums, means, softmax, products, the largest values."""
+"""Operators along axes: sums, means, softmax, matrix products, largest values."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _EQUATION = re.compile(r"[A-Za-z,.\s]+(->[A-Za-z.\s]*)?")
 
 
 def _reduced(form: str, *, takes_all: bool = False) -> Callable[[Node], Result]:
-    """A reduction; `form` is what is called on the value, `{}` the axes."""
+    """The translation of a reduction; the two `{}` of `form` are the value and the axes."""
 
     def apply(node: Node) -> Result:
         given, axes, keeps = node.given(0), node.axes(1), bool(node.integer("keepdims", 1))
@@ -33,10 +33,10 @@ def _reduced(form: str, *, takes_all: bool = False) -> Callable[[Node], Result]:
         placed = sorted(node.axis(axis, rank) for axis in axes or ())
         if not axes:
             placed = list(range(node.need(rank))) if keeps or not takes_all else []
-        told = "" if not placed else str(placed[0]) if len(placed) == 1 else str(tuple(placed))
-        told += ", keepdim=True" if keeps else ""
+        axes_text = "" if not placed else str(placed[0]) if len(placed) == 1 else str(tuple(placed))
+        axes_text += ", keepdim=True" if keeps else ""
         after = None if rank is None else rank if keeps else rank - (len(placed) or rank)
-        return Value(form.format(given.atom, told), after, given.kind)
+        return Value(form.format(given.atom, axes_text), after, given.kind)
 
     return apply
 
@@ -49,7 +49,7 @@ def _product(given: Numbers) -> int:
 
 
 def _multiplied(node: Node) -> Result:
-    """ReduceProd of a tensor takes one axis at a time."""
+    """ReduceProd; a tensor is reduced along one axis only."""
     given = node.given(0)
     if isinstance(given, Numbers):
         return _reduced("")(node)
@@ -64,7 +64,7 @@ def _softmax(node: Node) -> Result:
     axis = node.axis(node.integer("axis", -1 if node.opset >= 13 else 1), x.rank)
     if node.opset >= 13 or axis in (-1, None if x.rank is None else x.rank - 1):
         return Value(f"F.{function}({x.text}, {axis})", x.rank)
-    # Older versions take everything from the axis on together.
+    # Older versions compute one softmax over all axes from this one on.
     text = f"F.{function}({x.atom}.flatten({axis}), {axis}).reshape({x.atom}.shape)"
     return Value(text, x.rank)
 
@@ -85,7 +85,7 @@ def _top(node: Node) -> Result:
     count = str(node.list_of(1)[0]) if node.has(1) else str(node.integer("k", None))
     axis = node.axis(node.integer("axis", -1), x.rank)
     more = ", descending=True" if node.integer("largest", 1) else ""
-    kept = f"{{}}.narrow({axis}, 0, {count})"  # of equal values the first: `topk` takes any
+    kept = f"{{}}.narrow({axis}, 0, {count})"  # the first of equal values, as in ONNX: `topk` may take any
     values = (Value(kept, x.rank, x.kind), Value(kept, x.rank, INT))
     return Several(f"{x.atom}.sort(dim={axis}{more}, stable=True)", values)
 
@@ -107,8 +107,8 @@ def _einsum(node: Node) -> Result:
     tensors = [node.tensor(slot) for slot in range(len(node.inputs))]
     after = equation.partition("->")[2].replace(" ", "")
     rank = len(after) if after and "." not in after else None
-    told = equation.replace(" ", "")
-    return Value(f'torch.einsum("{told}", {", ".join(one.text for one in tensors)})', rank)
+    compact = equation.replace(" ", "")
+    return Value(f'torch.einsum("{compact}", {", ".join(one.text for one in tensors)})', rank)
 
 
 def product(node: Node) -> Value:

@@ -1,7 +1,7 @@
-"""Values of a graph on their way into the text of a module: expressions of tensors, and numbers that Python computes.
+"""Values of a graph in the text of a module: expressions of tensors, and numbers that Python computes.
 
-Sizes of tensors and whatever is computed from them are plain numbers in the module, as a person would write it:
-`x.reshape(x.shape[0], -1)`, where the graph has a chain of Shape, Gather, Unsqueeze, Concat and Reshape.
+Sizes of tensors, and numbers that are computed from them, are Python numbers in the module:
+`x.reshape(x.shape[0], -1)` for a chain of Shape, Gather, Unsqueeze, Concat and Reshape.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 FLOAT, INT, BOOL = "float", "int", "bool"
 Item = int | float | bool | str  # a number, or the expression of one
 
-_MOST = 4096  # numbers that Python computes at once
+_MOST = 4096  # numbers in one array that Python computes
 _INNERMOST = re.compile(r"\([^()\[\]]*\)|\[[^()\[\]]*\]")
 
 
@@ -30,9 +30,9 @@ class Value:
     """A tensor.
 
     Attributes:
-        text: Its expression.
-        rank: How many axes it has; None if that is not known.
-        kind: Of its elements.
+        text: The expression.
+        rank: The number of axes; None if it is not known.
+        kind: The kind of its elements.
     """
 
     text: str
@@ -41,7 +41,7 @@ class Value:
 
     @property
     def atom(self) -> str:
-        """Its expression as a part of a larger one."""
+        """The expression as a part of a larger one."""
         return atom(self.text)
 
 
@@ -51,7 +51,7 @@ class Numbers:
 
     Attributes:
         data: The numbers and expressions, as an array of objects.
-        kind: Of its elements.
+        kind: The kind of its elements.
     """
 
     data: np.ndarray[Any, Any]
@@ -62,7 +62,7 @@ class Numbers:
 
     @property
     def rank(self) -> int:
-        """How many axes it has."""
+        """The number of axes."""
         return self.data.ndim
 
     @property
@@ -72,33 +72,33 @@ class Numbers:
 
     @property
     def items(self) -> list[Item]:
-        """Its elements in order."""
+        """The elements in order."""
         return list(self.data.reshape(-1))
 
     @property
     def item(self) -> Item:
-        """Its only element."""
+        """The only element."""
         (only,) = self.items
         return only
 
     @property
     def text(self) -> str:
-        """Its elements as Python writes them, in lists where it has axes."""
+        """The elements as Python text, in nested lists."""
         return _nested(self.data)
 
     def like(self, data: np.ndarray[Any, Any]) -> Numbers:
-        """The same elements otherwise arranged."""
+        """An array of the same kind with other data."""
         return Numbers(data, self.kind)
 
 
 def check_size(size: float) -> None:
-    """Refuse arrays that no network computes in Python: a hostile file could let them grow without end."""
+    """Refuse arrays that are too large for sizes of tensors: a hostile file could make them grow without bound."""
     if size > _MOST:
         raise ValueError(f"an array of {size:.0f} numbers that are computed from sizes")
 
 
 def numbers(values: Any) -> Numbers:
-    """Numbers of a file: nested lists, or one number."""
+    """Numbers of a file, from nested lists or from one number."""
     data = objects(values)
     first = data.flat[0] if data.size else 0
     kind = BOOL if isinstance(first, bool) else INT if isinstance(first, int) else FLOAT
@@ -111,7 +111,7 @@ def objects(values: Any) -> np.ndarray[Any, Any]:
 
 
 def atom(text: str) -> str:
-    """An expression as a part of a larger one: in parentheses if it needs them."""
+    """An expression as a part of a larger one, in parentheses if necessary."""
     outside, before = text, ""
     while outside != before:
         outside, before = _INNERMOST.sub("", outside), outside
@@ -119,17 +119,17 @@ def atom(text: str) -> str:
 
 
 def written(item: Item) -> str:
-    """A number or its expression, as an argument."""
+    """A number or its expression as the text of an argument."""
     return item if isinstance(item, str) else literal(item)
 
 
 def part(item: Item) -> str:
-    """The same as a part of a larger expression."""
+    """A number or its expression as a part of a larger expression."""
     return atom(item) if isinstance(item, str) else literal(item) if item >= 0 else f"({literal(item)})"
 
 
 def elementwise(function: Callable[..., Item], *arrays: Numbers, kind: str) -> Numbers:
-    """What a function makes of the elements of arrays that are broadcast."""
+    """Apply a function to the elements of arrays that are broadcast."""
     check_size(math.prod(np.broadcast_shapes(*(one.data.shape for one in arrays))))
     spread = np.broadcast_arrays(*(one.data for one in arrays))
     made = np.empty(spread[0].shape, dtype=object)
@@ -139,7 +139,7 @@ def elementwise(function: Callable[..., Item], *arrays: Numbers, kind: str) -> N
 
 
 def operation(sign: str, compute: Callable[[Any, Any], Any]) -> Callable[[Item, Item], Item]:
-    """A binary operator on items: computed where both are known, else written."""
+    """A binary operator on items: computed if both are known, else an expression."""
 
     def apply(one: Item, other: Item) -> Item:
         if not isinstance(one, str) and not isinstance(other, str):

@@ -1,4 +1,4 @@
-"""What stands in `__init__` of the module: layers, the weights that they hold, and weights that are no layer's."""
+"""The attributes of the module: layers with their weights, and weights that belong to no layer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from frostline.porting.readers.contract import Source, SourceTensor
-    from frostline.porting.scaffold.onnx.node import Held
+    from frostline.porting.scaffold.onnx.node import LayerTensor
 
 
 class Weights:
@@ -21,7 +21,7 @@ class Weights:
 
     Args:
         source: The file.
-        device: The expression of the device that the module computes on.
+        device: The expression of the device of the inputs.
 
     Attributes:
         made: The expressions of the attributes, by name.
@@ -33,21 +33,21 @@ class Weights:
         self._units: dict[str, dict[str, SourceTensor]] = {}
         for tensor in source.tensors:
             self._units.setdefault(tensor.unit, {})[tensor.leaf] = tensor
-        # What the port calls a tensor that is no layer's: its parameter has the same name.
+        # The parameter for a tensor without a layer has the name that the port gives the tensor.
         self._names = {
             tensor.name: unit.name if len(unit.leaves) == 1 else f"{unit.name}/{leaf}"
             for unit in grouped(source_units(source), ()) for leaf, tensor in unit.leaves.items()
         }  # fmt: skip
-        self._texts: dict[str, str | None] = {}  # of tensors in the module, by name; None inside of a layer
+        self._texts: dict[str, str | None] = {}  # by tensor: its expression; None inside a recurrent layer
         self._layers: dict[tuple[str, ...], str] = {}
         self._buffers: dict[str, str] = {}
 
     def layer(self, name: str, text: str) -> str:
-        """A layer without weights."""
+        """Add a layer without weights; return its expression."""
         return f"self.{self._attribute(name, text)}"
 
-    def weighted(self, text: str, held: Mapping[str, Held]) -> str | None:
-        """A layer with weights, if they are one whole unit; the same layer again for the same weights."""
+    def weighted(self, text: str, held: Mapping[str, LayerTensor]) -> str | None:
+        """Add a layer if its weights are exactly one unit; the same weights return the same layer again."""
         names = tuple(one.tensor.name for one in held.values())
         if found := self._layers.get((text, *names)):
             return found
@@ -63,7 +63,7 @@ class Weights:
         return layer
 
     def parameter(self, tensor: SourceTensor, *, is_used: bool = True) -> Value:
-        """A tensor of the file, wherever the module has it; a parameter of its own if no layer does."""
+        """The expression of a tensor of the file: in its layer, or else as a parameter that is added."""
         kind = FLOAT if "float" in tensor.dtype else INT
         if tensor.name not in self._texts:
             name = self._names.get(tensor.name, tensor.name)
@@ -75,11 +75,11 @@ class Weights:
             self._texts[tensor.name] = f"self.{attribute}"
         text = self._texts[tensor.name]
         if text is None and is_used:
-            raise NotWrittenError(f"the tensor {tensor.name!r}, which a recurrent layer holds and other nodes take too")
+            raise NotWrittenError(f"the tensor {tensor.name!r}, which a recurrent layer and other nodes share")
         return Value(text or "", len(tensor.shape), kind)
 
     def buffer(self, values: Numbers) -> Value:
-        """Numbers as a tensor that is no weight."""
+        """Add a constant tensor, which is not saved with the weights."""
         text = f"torch.tensor({values.text})"
         if text not in self._buffers:
             attribute = self._attribute("constant", text)

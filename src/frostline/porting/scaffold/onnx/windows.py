@@ -1,4 +1,4 @@
-"""Where windows of kernels and pools lie, as ONNX says it: padding on both sides, or SAME; pools and resizing."""
+"""The windows of convolutions and pools, with the padding of ONNX; pools and resizing."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ class Window:
     """The settings that convolutions and pools share, one number for each axis.
 
     Attributes:
-        kernel: Its size.
-        stride: Its steps.
-        dilation: The steps within it.
-        before: Padding before the data.
-        after: Padding behind it.
-        same: Padding that follows from the size of the data: `SAME_UPPER`, `SAME_LOWER` or empty.
+        kernel: The size of the window.
+        stride: The stride.
+        dilation: The dilation.
+        before: The padding before the data.
+        after: The padding after the data.
+        same: `SAME_UPPER` or `SAME_LOWER` if the padding depends on the size of the data; else empty.
     """
 
     kernel: tuple[int, ...]
@@ -36,21 +36,21 @@ class Window:
 
     @property
     def axes(self) -> int:
-        """How many axes it has."""
+        """The number of axes."""
         return len(self.kernel)
 
     @property
     def is_symmetric(self) -> bool:
-        """Whether both sides are padded alike."""
+        """Whether the padding is the same on both sides."""
         return not self.same and self.before == self.after
 
     def options(self) -> str:
-        """Stride and dilation as arguments, where they are not 1."""
+        """Stride and dilation as arguments, unless they are 1."""
         pairs = (("stride", self.stride), ("dilation", self.dilation))
         return "".join(f", {name}={short(sizes)}" for name, sizes in pairs if set(sizes) != {1})
 
     def padding(self) -> str:
-        """Padding as an argument, where there is any."""
+        """The padding as an argument, unless it is 0."""
         return f", padding={short(self.before)}" if any(self.before) else ""
 
 
@@ -71,7 +71,7 @@ def window(node: Node, kernel: tuple[int, ...]) -> Window:
 
 
 def _unrolled(one: Window) -> Window:
-    """SAME with steps of 1 is the same for all sizes of data."""
+    """The window with explicit padding if SAME does not depend on the size of the data: with a stride of 1."""
     if not one.same or set(one.stride) != {1}:
         return one
     totals = [(size - 1) * step for size, step in zip(one.kernel, one.dilation, strict=True)]
@@ -81,7 +81,7 @@ def _unrolled(one: Window) -> Window:
 
 
 def with_padding(node: Node, x: Value, one: Window, value: str = "0") -> Value:
-    """The data with the padding that no argument of a layer can say."""
+    """The data with padding that an argument of a layer cannot express."""
     if one.same:
         more = f", value={value}" if value != "0" else ""
         more += ", at_start=True" if one.same == "SAME_LOWER" else ""
@@ -134,8 +134,8 @@ def _average_pool(node: Node) -> Result:
 def _global_pool(function: str) -> Callable[[Node], Result]:
     def apply(node: Node) -> Result:
         rank = node.need(node.x.rank)
-        told = tuple(range(2, rank)) if rank > 3 else 2
-        return Value(f"{node.x.atom}.{function}({told}, keepdim=True)", node.x.rank)
+        spatial = tuple(range(2, rank)) if rank > 3 else 2
+        return Value(f"{node.x.atom}.{function}({spatial}, keepdim=True)", node.x.rank)
 
     return apply
 
@@ -165,8 +165,8 @@ def _resize(node: Node) -> Result:
     if place == "pytorch_half_pixel" and mode != "nearest" and 1 in wanted and sizes:
         node.refuse("an axis of size 1 by 'pytorch_half_pixel'")
     how = _interpolation(node, mode, old, [float(one) for one in wanted] if scales else [], len(inner))
-    told = ", ".join(literal(one) if isinstance(one, float) else str(one) for one in wanted)
-    text = f"{'scale_factor' if scales else 'size'}=({told}{',' if len(wanted) == 1 else ''})"
+    values_text = ", ".join(literal(one) if isinstance(one, float) else str(one) for one in wanted)
+    text = f"{'scale_factor' if scales else 'size'}=({values_text}{',' if len(wanted) == 1 else ''})"
     return Value(f"F.interpolate({x.text}, {text}, {how})", rank, x.kind)
 
 
@@ -183,7 +183,7 @@ def _scales(node: Node, slot: int) -> list[float]:
 
 
 def _interpolation(node: Node, mode: str, old: bool, scales: list[float], axes: int) -> str:
-    """The arguments of `F.interpolate`; only where it computes the same."""
+    """The arguments of `F.interpolate`; settings for which it computes something else are refused."""
     place = "asymmetric" if old else node.config.get("coordinate_transformation_mode", "half_pixel")
     if node.integer("antialias", 0) or node.integer("exclude_outside", 0):
         node.refuse("antialias or exclude_outside")

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from frostline.porting.units.forms.joined import joined
-from frostline.porting.units.forms.parts import each_row, under
+from frostline.porting.units.forms.parts import each_along, under
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -49,13 +49,27 @@ def _is_fused(unit: SourceUnit) -> bool:
 
 
 def unstacked(unit: SourceUnit) -> Iterator[list[SourceUnit]]:
-    """The layers of a stack, which lie along the first axis of each array: `block/norm` is `block/0/norm` and so on."""
-    counts = {tensor.shape[:1] for tensor in unit.leaves.values()}
-    if unit.framework == "flax" and len(counts) == 1 and counts != {()}:
-        (count,) = counts.pop()
-        outer, _, own = unit.name.rpartition("/")
-        rows = {leaf: each_row(tensor) for leaf, tensor in unit.leaves.items()}
-        yield [_layer(unit, under(under(outer, str(index)), own), rows, index) for index in range(count)]
+    """The layers of a stack: `block/norm` is `block/0/norm` and so on.
+
+    They lie along the first axis of each array, or along the second, as T5X and MaxText write them. If the shapes allow
+    both, the units of the first hold those of the second in `along_second`.
+    """
+    if unit.framework != "flax" or not unit.leaves:
+        return
+    shapes = [tensor.shape for tensor in unit.leaves.values()]
+    along = {axis: _along(unit, axis) for axis in (0, 1) if len({shape[axis : axis + 1] for shape in shapes}) == 1
+             and all(len(shape) > axis for shape in shapes)}  # fmt: skip
+    if len(along) == 2 and all(shape[0] == shape[1] for shape in shapes):
+        yield [replace(first, along_second=second) for first, second in zip(along[0], along[1], strict=True)]
+    else:
+        yield from along.values()
+
+
+def _along(unit: SourceUnit, axis: int) -> list[SourceUnit]:
+    outer, _, own = unit.name.rpartition("/")
+    rows = {leaf: each_along(tensor, axis) for leaf, tensor in unit.leaves.items()}
+    count = min(map(len, rows.values()))
+    return [_layer(unit, under(under(outer, str(index)), own), rows, index) for index in range(count)]
 
 
 def _layer(unit: SourceUnit, name: str, rows: Mapping[str, Sequence[SourceTensor]], index: int) -> SourceUnit:

@@ -31,22 +31,24 @@ def row(tensor: SourceTensor, index: int) -> SourceTensor:
     return part(tensor, f"[{index}]", tensor.shape[1:], lambda whole: whole[index])
 
 
-def each_row(tensor: SourceTensor) -> list[SourceTensor]:
-    """Every entry along the first axis; the whole is read once for all of them, and let go when each was read."""
+def each_along(tensor: SourceTensor, axis: int) -> list[SourceTensor]:
+    """Every entry along an axis; the whole is read once for all of them, and freed when each was read."""
     held: list[Tensor] = []
     waiting: set[int] = set()
 
     def load(index: int) -> Tensor:
         if not held:
             held.append(tensor.load())
-            waiting.update(range(tensor.shape[0]))
-        found = held[0][index]
+            waiting.update(range(tensor.shape[axis]))
+        found = held[0].select(axis, index)
         waiting.discard(index)
         if not waiting:
             held.clear()
         return found
 
-    return [replace(row(tensor, index), load=partial(load, index)) for index in range(tensor.shape[0])]
+    shape, before = (*tensor.shape[:axis], *tensor.shape[axis + 1 :]), ":, " * axis
+    return [replace(tensor, name=f"{tensor.name}[{before}{index}]", shape=shape, load=partial(load, index))
+            for index in range(tensor.shape[axis])]  # fmt: skip
 
 
 def rows(tensor: SourceTensor, start: int, stop: int) -> SourceTensor:

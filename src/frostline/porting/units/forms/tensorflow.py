@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from frostline.porting.readers.contract import SourceTensor
     from frostline.porting.units.unit import SourceUnit
 
-_LEAVES = {"weights": "kernel", "biases": "bias", "w": "kernel", "b": "bias", "depthwise_weights": "depthwise_kernel",
-           "pointwise_weights": "pointwise_kernel", "embedding": "embeddings"}  # fmt: skip
+_LEAVES = {"weights": "kernel", "biases": "bias", "w": "kernel", "W": "kernel", "Matrix": "kernel", "b": "bias",
+           "depthwise_weights": "depthwise_kernel", "pointwise_weights": "pointwise_kernel",
+           "embedding": "embeddings"}  # fmt: skip
 _TABLE = re.compile(r"\w+_embeddings|embedding_table|full_position_embeddings")
 _OF_GRU = ("gates", "candidate")
 

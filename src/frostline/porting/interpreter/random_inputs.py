@@ -1,4 +1,4 @@
-"""Random inputs for the network of a file: of the shapes that it states, and of a kind that its first layers take."""
+"""Random inputs for a Keras network, with the stated shapes, and with values that suit its first layers."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ if TYPE_CHECKING:
     from frostline.porting.readers.contract import Source, SourceLayer
 
 NUM_SAMPLES = 3
-OPEN_SIDE = 64  # of images whose size is left open: what five halvings leave two of
-OPEN_LENGTH = 16  # of other axes that are left open
-PREPARING = ("Rescaling", "Normalization")  # layers that bring inputs to the range of the others
+OPEN_SIDE = 64  # of images whose size is open: 2 after five layers that halve it
+OPEN_LENGTH = 16  # of other open axes
+PREPARING = ("Rescaling", "Normalization")  # layers that only rescale inputs
 
 
 @torch.no_grad()
 def samples(source: Source, seed: int = 0) -> tuple[Tensor, ...]:
-    """One value for each input: normal numbers where the first layer with weights sees them, or numbers of rows.
+    """One value for each input: numbers that are normal after all rescaling, or indices of an embedding.
 
     Args:
         source: A network with its architecture.
-        seed: Of the generator; that of PyTorch is left alone.
+        seed: The seed of the generator; PyTorch's global generator is not used.
 
     Raises:
-        NotInterpretedError: If the file leaves open what an input looks like.
+        NotInterpretedError: If the file does not state the shape of an input or the size of its embedding.
     """
     random = torch.Generator().manual_seed(seed)
     layers = {layer.name: layer for layer in source.layers}
@@ -40,16 +40,16 @@ def samples(source: Source, seed: int = 0) -> tuple[Tensor, ...]:
 
 
 def masking_layers(source: Source) -> tuple[SourceLayer, ...]:
-    """The layers that tell which steps of their input are padding."""
+    """The layers that mark steps of their input as padding."""
     return tuple(layer for layer in source.layers if layer.kind == "Masking" or layer.config.get("mask_zero") is True)
 
 
 def padded(source: Source, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """Inputs whose samples end in padding: none of the first, half of the second, all steps but one of the third.
+    """Inputs that end in padding: no step of the first sample, half of the second, all but one step of the third.
 
     Args:
-        source: A network with layers that tell padding.
-        inputs: As `samples` gives them.
+        source: A network with layers that mark padding.
+        inputs: The result of `samples`.
     """
     made = [one.clone() for one in inputs]
     for at, name in enumerate(input_names(source)):
@@ -64,7 +64,7 @@ def padded(source: Source, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
 
 
 def prepared_by(source: Source, name: str) -> SourceLayer | None:
-    """The layer that alone takes the output of another, if it only brings values to another range."""
+    """The only layer that takes the output of another one, if it only rescales values; else None."""
     takers = [layer for layer in source.layers if name in layer.inputs]
     return takers[0] if len(takers) == 1 and takers[0].kind in PREPARING else None
 
@@ -82,10 +82,10 @@ def _sample(source: Source, layer: SourceLayer, random: torch.Generator) -> Tens
     chain: list[SourceLayer] = []
     while (after := prepared_by(source, chain[-1].name if chain else layer.name)) is not None:
         chain.append(after)
-    for one in reversed(chain):  # each is a multiple and an offset, which two values tell
+    for one in reversed(chain):  # each is a scale and an offset, which two values determine
         zero = called(source, one, (torch.zeros_like(value),))
         value = (value - zero) / (called(source, one, (torch.ones_like(value),)) - zero)
-    return value.float().double()  # values that the module takes as they are
+    return value.float().double()  # rounded, so that the module in float32 gets the same numbers
 
 
 def _shape(layer: SourceLayer) -> tuple[int, ...]:
@@ -94,7 +94,7 @@ def _shape(layer: SourceLayer) -> tuple[int, ...]:
         raise NotInterpretedError(f"not interpreted: {layer.name} (InputLayer): the shape {stated!r}")
     filling = OPEN_SIDE if len(stated) == 4 else OPEN_LENGTH
     sizes: list[Any] = list(stated[1:])
-    last = len(sizes) - 1 if len(sizes) > 1 else -1  # channels, which are never open
+    last = len(sizes) - 1 if len(sizes) > 1 else -1  # the number of channels, which must be stated
     sizes = [filling if size is None and axis != last else size for axis, size in enumerate(sizes)]
     if not all(isinstance(size, int) for size in sizes) or not is_makeable((NUM_SAMPLES, *sizes)):
         raise NotInterpretedError(f"not interpreted: {layer.name} (InputLayer): the shape {stated!r}")

@@ -1,4 +1,4 @@
-"""The module run beside its source: golden outputs, or those of the file's own graph."""
+"""Golden outputs, and the comparison of the outputs of a module with them."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 
     from torch.utils.hooks import RemovableHandle
 
-TOLERANCE = 1e-5  # of the largest output, in float32; stored halves allow what halves can show
+TOLERANCE = 1e-5  # relative to the largest output, in float32
 _BY_DTYPE = {torch.float16: 2e-3, torch.bfloat16: 2e-2}
 
 
 @dataclass(frozen=True)
 class Place:
-    """A layer of the module whose output is meant instead of that of the module.
+    """A layer of the module whose output is compared instead of the output of the module.
 
     Attributes:
-        name: Its qualified name.
-        takes_last_step: Whether only the last step of a recurrent layer is meant.
+        name: The qualified name of the layer.
+        takes_last_step: Whether only the last step of a recurrent layer is compared.
     """
 
     name: str
@@ -39,38 +39,38 @@ class Place:
 
 @dataclass(frozen=True)
 class Golden:
-    """Inputs and what the source network makes of them.
+    """Inputs, and the outputs of the source network for them.
 
     Attributes:
-        inputs: As the module takes them: a tensor, tuple or mapping.
-        outputs: As the module gives them: one tensor, or several in order; none if only samples were given.
-        kind: Where they come from.
-        told: The same in short, as the reason for what they tell.
-        at: Layers of the module that give these outputs, in order; empty for the module as a whole.
-        layers: The layers of the source that do.
+        inputs: The inputs in the form that the module takes: a tensor, tuple or mapping.
+        outputs: The outputs in the form that the module returns, in order; empty if only samples were passed.
+        kind: The origin of the outputs, for the certificate.
+        reason: The origin in short, as the reason of pairs that the outputs decide.
+        at: The layers of the module that return these outputs, in order; empty for the module as a whole.
+        layers: The layers of the source network that return them; empty for the whole network.
     """
 
     inputs: Any
     outputs: tuple[Tensor, ...]
     kind: str = "golden outputs"
-    told: str = "golden outputs"
+    reason: str = "golden outputs"
     at: tuple[Place, ...] = ()
     layers: tuple[str, ...] = ()
 
     @property
     def num_samples(self) -> int:
-        """How many inputs there are."""
+        """The number of samples."""
         return self.outputs[0].shape[0] if self.outputs and self.outputs[0].ndim else 1
 
 
 def tolerance_of(model: nn.Module) -> float:
-    """What may differ: more if the module computes in a half precision."""
+    """The largest relative difference that is allowed: larger if the module computes in a half precision."""
     dtypes = {parameter.dtype for parameter in model.parameters()}
     return max((_BY_DTYPE.get(dtype, TOLERANCE) for dtype in dtypes), default=TOLERANCE)
 
 
 def error_of(model: nn.Module, golden: Golden) -> float:
-    """The largest difference of the module's outputs, in evaluation, relative to the largest output.
+    """The largest difference of the module's outputs in evaluation mode, relative to the largest output.
 
     Returns:
         Infinity if the outputs have other shapes or are not finite.
@@ -79,7 +79,7 @@ def error_of(model: nn.Module, golden: Golden) -> float:
 
 
 def nearest(model: nn.Module, goldens: Sequence[Golden]) -> tuple[float, Golden]:
-    """The error of the golden that the module comes nearest to, and that golden; each input is run once."""
+    """The smallest error of all golden outputs, and the golden outputs that it belongs to; each input is run once."""
     runs: dict[int, list[Tensor]] = {}
     for golden in goldens:
         if id(golden.inputs) not in runs:
@@ -90,10 +90,10 @@ def nearest(model: nn.Module, goldens: Sequence[Golden]) -> tuple[float, Golden]
 
 
 def nearest_in_float64(model: nn.Module, goldens: Sequence[Golden]) -> tuple[float, Golden]:
-    """As `nearest`, of a copy of the module in float64: what deep networks make of roundings is left out.
+    """As `nearest`, with a copy of the module in float64, so that rounding errors of a deep network do not count.
 
     Returns:
-        The error, and the golden as it was given, with inputs as the module itself takes them.
+        The error, and the golden outputs with inputs in the dtype of the module itself.
     """
     wide = [in_float64(golden) for golden in goldens]
     error, found = nearest(copy.deepcopy(model).double(), wide)
@@ -110,7 +110,7 @@ def _widened(value: Tensor) -> Tensor:
 
 
 def outputs_of(model: nn.Module, inputs: Any, at: Sequence[Place] = ()) -> list[Tensor] | None:
-    """What the module, or layers of it, give in evaluation: tensors in order; None if it does not take these inputs."""
+    """The outputs of the module, or of layers of it, in evaluation mode; None if it cannot be run on these inputs."""
     try:
         return _run(model, inputs, at)
     except FOREIGN:
@@ -118,7 +118,7 @@ def outputs_of(model: nn.Module, inputs: Any, at: Sequence[Place] = ()) -> list[
 
 
 def further(inputs: Any, seed: int) -> Any:
-    """Inputs like others: normal numbers of the same range, the same whole numbers in another order."""
+    """Other inputs: normal numbers with the same mean and deviation; the same integers in another order."""
     random = torch.Generator().manual_seed(seed)
 
     def other(value: Tensor) -> Tensor:
@@ -133,7 +133,7 @@ def further(inputs: Any, seed: int) -> Any:
 
 
 def difference(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> float:
-    """The largest difference relative to the largest wanted value; infinity for other shapes, and for NaN."""
+    """The largest difference, relative to the largest wanted value; infinity for other shapes and for NaN."""
     if len(found) < len(wanted):
         return float("inf")
     worst = 0.0
@@ -148,7 +148,7 @@ def difference(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> float:
 
 
 def distance(model: nn.Module, goldens: Sequence[Golden]) -> float:
-    """How far the module's outputs are from the nearest golden on average: smoother than `error_of`, for a search."""
+    """The mean squared difference to the nearest golden outputs, for a search: it is smoother than `error_of`."""
     found = [(_run(model, golden.inputs, golden.at), golden.outputs) for golden in goldens]
     return min((_spread(given, wanted) for given, wanted in found), default=float("inf"))
 
@@ -163,8 +163,8 @@ def _spread(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> float:
     return apart if math.isfinite(apart) else float("inf")
 
 
-def watched(model: nn.Module, inputs: Any, handles: Iterable[RemovableHandle]) -> Any:
-    """What the module gives in evaluation; hooks that look on are removed afterwards."""
+def run_with_hooks(model: nn.Module, inputs: Any, handles: Iterable[RemovableHandle]) -> Any:
+    """The result of the module in evaluation mode; the handles of hooks are removed afterwards."""
     try:
         with undisturbed(model), torch.no_grad():
             return call(model, inputs)
@@ -179,11 +179,11 @@ def _run(model: nn.Module, inputs: Any, at: Sequence[Place] = ()) -> list[Tensor
         submodule(model, name).register_forward_hook(lambda _, __, output, held=held: held.append(output))
         for name, held in seen.items()
     ]
-    outputs = watched(model, inputs, handles)
+    outputs = run_with_hooks(model, inputs, handles)
     if not at:
         return tensors_in(outputs)
     if any(len(held) != 1 for held in seen.values()):
-        return []  # a layer that is not called, or several times: which output is meant cannot be told
+        return []  # a layer that is not called, or called several times, has no single output
     return [_at(submodule(model, place.name), place, seen[place.name][0]) for place in at]
 
 
@@ -195,7 +195,7 @@ def _at(layer: nn.Module, place: Place, output: Any) -> Tensor:
 
 
 def tensors_in(outputs: Any) -> list[Tensor]:
-    """Every tensor that a module gave, in order."""
+    """All tensors in the result of a module, in order."""
     if isinstance(outputs, Tensor):
         return [outputs]
     if isinstance(outputs, dict):

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def digests_beside(file: WeightFile) -> Generator[Callable[[], tuple[str, dict[str, str]]]]:
+def digests_in_background(file: WeightFile) -> Generator[Callable[[], tuple[str, dict[str, str]]]]:
     """The digests of a file, which cost no time of their own: SHA-256 runs beside Python.
 
     Args:

@@ -4,7 +4,7 @@ import pytest
 from torch import nn
 from torch.nn.utils import parametrizations, spectral_norm, weight_norm
 
-from frostline.porting.units.norms import SPECTRAL, WEIGHT, norms_of
+from frostline.porting.units.weight_norms import SPECTRAL, WEIGHT, norms_of
 
 
 def test_norms_of_both_kinds_have_the_same_names():

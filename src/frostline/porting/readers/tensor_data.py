@@ -6,6 +6,7 @@ import math
 import sys
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -44,12 +45,14 @@ def num_bytes(file: WeightFile, shape: Sequence[int], dtype: str) -> int:
     return math.prod(shape) * DTYPES[dtype].itemsize
 
 
-def tensor_of(file: WeightFile, raw: bytes, shape: Sequence[int], dtype: str, *, is_big_endian: bool = False) -> Tensor:
+def tensor_of(
+    file: WeightFile, raw: bytes | np.ndarray, shape: Sequence[int], dtype: str, *, is_big_endian: bool = False
+) -> Tensor:  # fmt: skip
     """The tensor whose elements are `raw`, in C order.
 
     Args:
         file: For the error.
-        raw: Its elements.
+        raw: Its elements; an array of bytes, as `WeightFile.array_at` gives it, becomes the memory of the tensor.
         shape: Its shape.
         dtype: A name in `DTYPES`.
         is_big_endian: Whether the most significant byte of an element comes first.
@@ -60,9 +63,12 @@ def tensor_of(file: WeightFile, raw: bytes, shape: Sequence[int], dtype: str, *,
     expected = num_bytes(file, shape, dtype)
     if len(raw) != expected:
         raise file.damaged(f"{len(raw)} bytes for an array of shape {tuple(shape)} in {dtype}, which needs {expected}")
-    if not raw:
+    if not expected:
         return torch.empty(tuple(shape), dtype=DTYPES[dtype])
-    data = bytearray(raw)  # writable, as PyTorch wants its memory
+    if isinstance(raw, np.ndarray):
+        data = raw if raw.ctypes.data % DTYPES[dtype].itemsize == 0 else raw.copy()
+    else:
+        data = bytearray(raw)  # writable, as PyTorch wants its memory
     if is_big_endian != (sys.byteorder == "big"):
         width = DTYPES[dtype].itemsize // (2 if DTYPES[dtype].is_complex else 1)
         data = bytearray(torch.frombuffer(data, dtype=torch.uint8).reshape(-1, width).flip(1).numpy().tobytes())

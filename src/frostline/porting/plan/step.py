@@ -1,4 +1,4 @@
-"""The steps of a plan, and groups of layers whose assignment is open."""
+"""The steps of a plan, and its groups of layers whose assignment or layout is not decided."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ class OpenGroup:
         targets: The layers.
         why: Why the evidence does not decide.
         steps: By unit and layer: the possible steps of each pair that fits; several if the order of a flatten is open.
-        linked: The only possible assignments, if the layouts of several pairs depend on each other.
         before: By layer: the layers that must be assigned first, if the file numbers its units in order of creation.
+        linked: The only possible assignments, if the layouts of several pairs depend on each other.
     """
 
     sources: tuple[str, ...]

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from frostline.porting.interpreter.layer import NotInterpretedError
-from frostline.porting.interpreter.samples import NUM_SAMPLES, prepared_by, samples
+from frostline.porting.interpreter.random_inputs import NUM_SAMPLES, prepared_by, samples
 from helpers_interpreting import floats, network
 
 

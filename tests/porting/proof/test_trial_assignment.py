@@ -7,8 +7,8 @@ from torch import nn
 
 from frostline.core.errors import PortError
 from frostline.porting.plan.port_plan import make_plan
-from frostline.porting.proof import held_ways
-from frostline.porting.proof.held_ways import HeldWays
+from frostline.porting.proof import trial_assignment
+from frostline.porting.proof.trial_assignment import TrialAssignment
 from helpers_porting import numbers, source_of
 
 
@@ -46,10 +46,10 @@ def case(num_units=3, *, last=None):
 def test_each_array_is_read_once_while_the_assignments_change():
     model, plan, kernels, reads = case()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    held = HeldWays(plan, model)
-    with held.undone():
+    trial = TrialAssignment(plan, model)
+    with trial.undone():
         for way in plan.opened[0].ways():
-            held.put(0, way)
+            trial.put(0, way)
             for step in way:
                 assert torch.equal(getattr(model, step.target.name).weight, kernels[step.source.name].T)
         assert torch.equal(model.head.weight, numbers(4, 2).T)
@@ -58,12 +58,12 @@ def test_each_array_is_read_once_while_the_assignments_change():
 
 
 def test_values_beyond_the_bound_are_read_again(monkeypatch):
-    monkeypatch.setattr(held_ways, "_KEPT_BYTES", 100)  # two of 48 bytes
+    monkeypatch.setattr(trial_assignment, "_KEPT_BYTES", 100)  # two of 48 bytes
     model, plan, kernels, reads = case()
-    held = HeldWays(plan, model)
-    with held.undone():
+    trial = TrialAssignment(plan, model)
+    with trial.undone():
         for way in (*plan.opened[0].ways(), *plan.opened[0].ways()):
-            held.put_all([way])
+            trial.put_all([way])
             assert all(
                 torch.equal(getattr(model, step.target.name).weight, kernels[step.source.name].T) for step in way
             )
@@ -73,19 +73,19 @@ def test_values_beyond_the_bound_are_read_again(monkeypatch):
 def test_a_value_that_is_refused_leaves_the_module_as_it_was():
     model, plan, _kernels, _reads = case(last=torch.full((3, 4), float("nan")))
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    held = HeldWays(plan, model)
-    with pytest.raises(PortError, match="NaN, infinite"), held.undone():
-        held.put(0, next(iter(plan.opened[0].ways())))
+    trial = TrialAssignment(plan, model)
+    with pytest.raises(PortError, match="NaN, infinite"), trial.undone():
+        trial.put(0, next(iter(plan.opened[0].ways())))
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
 def test_a_layer_that_an_assignment_leaves_out_holds_its_own_weights_again():
     model, plan, _kernels, _reads = case()
     own = model.z.weight.clone()
-    held = HeldWays(plan, model)
-    with held.undone():
+    trial = TrialAssignment(plan, model)
+    with trial.undone():
         way = next(iter(plan.opened[0].ways()))
-        held.put(0, way)
+        trial.put(0, way)
         assert not torch.equal(model.z.weight, own)
-        held.put(0, tuple(step for step in way if step.target.name != "z"))
+        trial.put(0, tuple(step for step in way if step.target.name != "z"))
         assert torch.equal(model.z.weight, own)

@@ -4,7 +4,7 @@ import threading
 import pytest
 
 from frostline.core.errors import PortError
-from frostline.porting.readers.digests import digests_beside
+from frostline.porting.readers.file_digests import digests_in_background
 from frostline.porting.readers.weight_file import WeightFile, neighbour
 
 
@@ -28,7 +28,7 @@ def test_files_that_are_read_before_and_meanwhile_have_their_digests_in_the_orde
     with opened(tmp_path, "a", "b", "c", "d") as file:
         read(file, "c")
         read(file, "b")
-        with digests_beside(file) as digests:
+        with digests_in_background(file) as digests:
             read(file, "d")
             read(file, "a")
             whole, parts = digests()
@@ -39,7 +39,7 @@ def test_files_that_are_read_before_and_meanwhile_have_their_digests_in_the_orde
 def test_a_part_that_changes_after_its_digest_was_taken_is_noticed(tmp_path):
     with opened(tmp_path, "a") as file:
         read(file, "a")
-        with digests_beside(file) as digests:
+        with digests_in_background(file) as digests:
             digests()
             (tmp_path / "a").write_bytes(b"longer")
             with pytest.raises(PortError, match="changed while it was read"):
@@ -49,7 +49,7 @@ def test_a_part_that_changes_after_its_digest_was_taken_is_noticed(tmp_path):
 def test_an_error_of_the_thread_is_raised_where_its_digest_is_asked_for(tmp_path, monkeypatch):
     with opened(tmp_path) as file:
         monkeypatch.setattr(file, "read_at", lambda *_: (_ for _ in ()).throw(file.damaged("became shorter")))
-        with digests_beside(file) as digests, pytest.raises(PortError, match="damaged, or still being written"):
+        with digests_in_background(file) as digests, pytest.raises(PortError, match="damaged, or still being written"):
             digests()
 
 
@@ -72,8 +72,8 @@ def test_after_an_error_nothing_more_is_read_and_no_thread_is_left(tmp_path, mon
             return b"0"
 
         monkeypatch.setattr(file, "read_at", read_at)
-        monkeypatch.setattr("frostline.porting.readers.digests.Event", Over)
-        with pytest.raises(KeyError), digests_beside(file):
+        monkeypatch.setattr("frostline.porting.readers.file_digests.Event", Over)
+        with pytest.raises(KeyError), digests_in_background(file):
             is_first.wait(60)
             raise KeyError
     assert offsets == [0]

@@ -14,25 +14,30 @@ if TYPE_CHECKING:
     from frostline.porting.assignment.topology import Candidates
 
 
-def refine(candidates: Candidates, told: Mapping[str, str]) -> Candidates:
+def refine(candidates: Candidates, assigned: Mapping[str, str]) -> Candidates:
     """The candidates in the same block, if both sides have the same blocks.
 
     Args:
         candidates: For each source unit the target units that it may be assigned to.
-        told: Assigned target unit by source unit.
+        assigned: Assigned target unit by source unit.
 
     Returns:
         The candidates whose block corresponds to the block of the source unit, if both blocks have the same number of
         layers. Layers outside of all blocks, such as a norm before them, remain candidates for each other. If the
         blocks of the two sides differ in another way, the candidates are unchanged.
     """
-    sides = {name: parts(name) for name in (*told, *told.values(), *candidates, *set().union(*candidates.values()))}
+    sides = {
+        name: parts(name) for name in (*assigned, *assigned.values(), *candidates, *set().union(*candidates.values()))
+    }
     refined = dict(candidates)
     for sources, targets in components(candidates):
         for depth_s, depth_t in _depths(sources, targets, sides):
-            kin_s = {name: frozenset(told[kin] for kin in _kin(name, told, sides, depth_s)) for name in sources}
-            kin_t = {name: frozenset(_kin(name, told.values(), sides, depth_t)) for name in targets}
-            part = _within({name: candidates[name] for name in sources}, kin_s, kin_t)
+            block_s = {
+                name: frozenset(assigned[block] for block in _in_same_block(name, assigned, sides, depth_s))
+                for name in sources
+            }
+            block_t = {name: frozenset(_in_same_block(name, assigned.values(), sides, depth_t)) for name in targets}
+            part = _within({name: candidates[name] for name in sources}, block_s, block_t)
             if part is not None and any(part[name] != candidates[name] for name in sources):
                 refined |= part
                 break
@@ -51,22 +56,22 @@ def _depths(
 
 
 def _within(
-    candidates: Candidates, kin_s: Mapping[str, frozenset[str]], kin_t: Mapping[str, frozenset[str]]
+    candidates: Candidates, block_s: Mapping[str, frozenset[str]], block_t: Mapping[str, frozenset[str]]
 ) -> Candidates | None:
     """The candidates in the same block; None if the blocks of the two sides differ."""
-    blocks_s, blocks_t = Counter(kin_s.values()), Counter(kin_t.values())
-    same = {kin for kin, count in blocks_s.items() if blocks_t[kin] == count}
+    blocks_s, blocks_t = Counter(block_s.values()), Counter(block_t.values())
+    same = {block for block, count in blocks_s.items() if blocks_t[block] == count}
     if set(blocks_s) - same - {frozenset()} and set(blocks_t) - same - {frozenset()}:
         return None
     part = {
         name: {other for other in found
-               if (kin_t[other] == kin_s[name] if kin_s[name] in same else kin_t[other] not in same)}
+               if (block_t[other] == block_s[name] if block_s[name] in same else block_t[other] not in same)}
         for name, found in candidates.items()
     }  # fmt: skip
     return part if all(part.values()) else None
 
 
-def _kin(name: str, known: Iterable[str], sides: Mapping[str, list[str]], depth: int | None) -> list[str]:
+def _in_same_block(name: str, known: Iterable[str], sides: Mapping[str, list[str]], depth: int | None) -> list[str]:
     """The known names with the same first `depth` parts; with None those that share most parts, at least one."""
     own = sides[name]
     if depth is not None:

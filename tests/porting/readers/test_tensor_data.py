@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from frostline.core.errors import PortError
-from frostline.porting.readers.arrays import DTYPES, check_names, num_bytes, tensor_of
+from frostline.porting.readers.tensor_data import DTYPES, check_names, num_bytes, tensor_of
 from frostline.porting.readers.weight_file import WeightFile
 
 
@@ -50,3 +50,13 @@ def test_names_that_no_tool_writes_are_refused(file, names):
     with pytest.raises(PortError, match="damaged"):
         check_names(file, names)
     check_names(file, ["a", "b.c", "层/重"])
+
+
+def test_an_array_becomes_the_memory_of_a_tensor(file):
+    raw = np.arange(24, dtype=np.uint8)
+    made = tensor_of(file, raw[8:16], (2,), "int32")
+    assert made.data_ptr() == raw.ctypes.data + 8
+    other = tensor_of(file, raw[1:9], (2,), "int32")
+    assert other.data_ptr() % 4 == 0
+    assert other.numpy().tobytes() == bytes(range(1, 9))
+    assert tensor_of(file, raw[:0], (0, 3), "int32").shape == (0, 3)

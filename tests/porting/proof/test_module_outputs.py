@@ -3,7 +3,7 @@ import math
 import torch
 from torch import nn
 
-from frostline.porting.proof.outputs import (
+from frostline.porting.proof.module_outputs import (
     Golden,
     difference,
     error_of,
@@ -70,7 +70,7 @@ def test_the_golden_of_a_run_in_float64_is_given_back_as_it_was():
 
 
 def test_distances_are_means_over_all_values():
-    from frostline.porting.proof.outputs import distance
+    from frostline.porting.proof.module_outputs import distance
 
     model, ones = nn.Identity(), torch.ones(1, 4)
     near = Golden(ones, (ones + torch.tensor([1.0, 0, 0, 0]),))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from frostline.core.errors import nearest
-from frostline.porting.readers.numpy_pickles import Held
+from frostline.porting.readers.numpy_pickles import LazyArray
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from frostline.porting.readers.weight_file import WeightFile
 
     Entries = dict[Any, Any]
-    ArrayOf = Callable[[object], Held | None]
+    ArrayOf = Callable[[object], LazyArray | None]
 
 # The usual names, the first that is there is taken: the weights as trained, before averages of them.
 KEYS = ("state_dict", "model_state_dict", "model", "model_state", "net", "network", "weights", "params", "module",
@@ -26,7 +26,7 @@ _CLASSES = (("optim", "optimizer slot"), ("momentum", "optimizer slot"), ("ema",
             ("random", "random state"), ("step", "counter"), ("epoch", "counter"))  # fmt: skip
 
 
-class Chosen(NamedTuple):
+class CheckpointWeights(NamedTuple):
     """The weights of a checkpoint.
 
     Attributes:
@@ -36,13 +36,13 @@ class Chosen(NamedTuple):
         prefix: What the names of the wanted ones among `tensors` begin with; None takes the weights.
     """
 
-    tensors: dict[str, Held]
+    tensors: dict[str, LazyArray]
     dropped: dict[str, str]
     notes: tuple[str, ...]
     prefix: str | None = None
 
 
-def choose(file: WeightFile, whole: object, key: str | None, array_of: ArrayOf) -> Chosen:
+def find_weights(file: WeightFile, whole: object, key: str | None, array_of: ArrayOf) -> CheckpointWeights:
     """The weights among the entries of a checkpoint.
 
     Args:
@@ -60,8 +60,8 @@ def choose(file: WeightFile, whole: object, key: str | None, array_of: ArrayOf) 
             "The file holds no named tensors.", f"a value of type {_kind(whole)}",
             "where the file was made, save the tensors by name: torch.save(model.state_dict(), path).",
         )  # fmt: skip
-    holders = list(_holders(cast("Entries", whole), array_of))
-    path, prefix = _asked_for(file, cast("Entries", whole), key, [".".join(one) for one in holders])
+    paths_with_arrays = list(_paths_with_arrays(cast("Entries", whole), array_of))
+    path, prefix = _find_entry(file, cast("Entries", whole), key, [".".join(one) for one in paths_with_arrays])
     found = _at(cast("Entries", whole), path)
     notes: list[str] = []
     while (
@@ -72,29 +72,29 @@ def choose(file: WeightFile, whole: object, key: str | None, array_of: ArrayOf) 
             raise file.damaged(f"an entry {name!r} that contains itself")
         others = [
             repr(".".join(one))
-            for one in holders
+            for one in paths_with_arrays
             if one[: len(path)] != path and _class_of(".".join(one)) not in ("optimizer slot", "random state")
         ]
         also = f" The file also holds {', '.join(others[:8])} (key=...)." if others else ""
         notes.append(f"The weights were taken from the entry {name!r}.{also}")
-    tensors: dict[str, Held] = {}
+    tensors: dict[str, LazyArray] = {}
     for name, value in found.items():
-        held = array_of(value)
-        if held is not None:
+        array = array_of(value)
+        if array is not None:
             if str(name) in tensors:
                 raise file.damaged(f"two tensors named {str(name)[:60]!r}")
-            tensors[str(name)] = held
+            tensors[str(name)] = array
     if not tensors:
         raise file.refused(
             "The file holds no named tensors under the usual entries.",
             f"entries {', '.join(repr(str(one)[:60]) for one in list(found)[:8]) or 'of no name'}",
-            f"name the entry: key={'.'.join(holders[0]) if holders else 'NAME'!r}; dots separate "
+            f"name the entry: key={'.'.join(paths_with_arrays[0]) if paths_with_arrays else 'NAME'!r}; dots separate "
             "nested entries.",
         )  # fmt: skip
-    return Chosen(tensors, _dropped(cast("Entries", whole), path, array_of), tuple(notes), prefix)
+    return CheckpointWeights(tensors, _dropped(cast("Entries", whole), path, array_of), tuple(notes), prefix)
 
 
-def _asked_for(
+def _find_entry(
     file: WeightFile, whole: Entries, key: str | None, known: list[str]
 ) -> tuple[tuple[str, ...], str | None]:  # fmt: skip
     """The entry that a key leads to; where it leads into flat names, what they begin with.
@@ -105,7 +105,7 @@ def _asked_for(
         return (), None
     path: tuple[str, ...] = ()
     found = whole
-    while (led := _led(found, key)) is None:
+    while (resolved := _resolve(found, key)) is None:
         name = next((one for one in KEYS if isinstance(found.get(one), dict)), None)
         if name is None or len(path) > _MAX_DEPTH:
             raise file.refused(
@@ -113,10 +113,10 @@ def _asked_for(
                 f"pass key= one of {nearest(key, known)}." if known else "leave out key=: the file is flat.",
             )  # fmt: skip
         path, found = (*path, name), found[name]
-    return (*path, *led[0]), led[1]
+    return (*path, *resolved[0]), resolved[1]
 
 
-def _led(found: Entries, key: str) -> tuple[tuple[str, ...], str | None] | None:
+def _resolve(found: Entries, key: str) -> tuple[tuple[str, ...], str | None] | None:
     """The names that a dotted key stands for, which may have dots, too; and what is left of it for flat names."""
     path: list[str] = []
     left = key
@@ -139,10 +139,10 @@ def _kind(value: object) -> str:
 
 def _entries(whole: Entries) -> Iterator[tuple[tuple[str, ...], Entries]]:
     """Every dict of a checkpoint with its path, itself first; each once, however often it is referred to."""
-    waiting: list[tuple[tuple[str, ...], Entries]] = [((), whole)]
+    stack: list[tuple[tuple[str, ...], Entries]] = [((), whole)]
     seen, visits = {id(whole)}, 0
-    while waiting:
-        path, entries = waiting.pop()
+    while stack:
+        path, entries = stack.pop()
         yield path, entries
         inner: list[tuple[tuple[str, ...], Entries]] = []
         for name, value in entries.items():
@@ -150,10 +150,10 @@ def _entries(whole: Entries) -> Iterator[tuple[tuple[str, ...], Entries]]:
             if isinstance(value, dict) and id(value) not in seen and len(path) < _MAX_DEPTH and visits < _MAX_VISITS:
                 seen.add(id(value))
                 inner.append(((*path, str(name)), cast("Entries", value)))
-        waiting += reversed(inner)
+        stack += reversed(inner)
 
 
-def _holders(whole: Entries, array_of: ArrayOf) -> Iterator[tuple[str, ...]]:
+def _paths_with_arrays(whole: Entries, array_of: ArrayOf) -> Iterator[tuple[str, ...]]:
     """Paths of the entries that hold arrays, the whole one excepted."""
     for path, entries in _entries(whole):
         if path and any(array_of(value) is not None for value in entries.values()):

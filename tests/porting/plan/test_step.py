@@ -1,7 +1,7 @@
 from torch import nn
 
 from frostline.porting.plan.port_plan import make_plan
-from frostline.porting.plan.steps import OpenGroup, Step
+from frostline.porting.plan.step import OpenGroup, Step
 from frostline.porting.units.unit import SourceUnit, TargetUnit
 
 

@@ -1,8 +1,8 @@
-"""Values that reach BatchNorm layers on real samples, beside the means and variances that the file holds for them.
+"""The values that enter BatchNorm layers on real samples, compared with the running statistics in the file.
 
-Where a file has no graph and nobody has outputs of its network, running statistics are what remains of its training:
-they describe, channel by channel, what came into each BatchNorm there. A layer before it that has the weights of
-another brings other values. Statistics may refute a port; they do not prove it, and settle nothing.
+If a file has no architecture and its network cannot be run any more, the running statistics are the only trace of its
+training: the mean and variance of each channel that entered each BatchNorm. If a layer before it has the weights of
+another layer, the values differ. Statistics may refute a port; they neither prove it nor decide between assignments.
 
 Legend: B batch, C channels, S spatial axes.
 """
@@ -19,16 +19,17 @@ from torch import Tensor, nn
 from frostline.core.errors import DataError, PortError
 from frostline.core.inputs import batch_size
 from frostline.porting.certificate import STATISTICS, Check
-from frostline.porting.proof.outputs import watched
+from frostline.porting.proof.module_outputs import run_with_hooks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from frostline.porting.plan.port_plan import PortPlan
 
-ENOUGH = 16  # samples; means of fewer scatter as much as those of another layer
-# Divergences as shares of chance, and in nats. Exchanged layers jump from below 0.03 to above 0.17 nats; samples unlike
-# those of the training depart slowly, to 0.9 of chance at the last layers (docs/decisions.md, Porting).
+ENOUGH = 16  # samples; the means of fewer samples differ as much as the means of another layer
+# Divergences as shares of the divergence by chance, and in nats. At exchanged layers they rise from below 0.03 to above
+# 0.17 nats at once; with samples unlike the training data they rise slowly, up to a share of 0.9 at the last layers
+# (docs/decisions.md, Porting).
 _AGREES, _SMALL = 0.4, 0.05
 _DIFFERS, _LARGE = 0.7, 0.1
 _REFUTES, _JUMP, _NOISE = 0.5, 5, 0.02
@@ -36,13 +37,13 @@ _REFUTES, _JUMP, _NOISE = 0.5, 5, 0.02
 
 @dataclass(frozen=True)
 class Agreement:
-    """One BatchNorm layer.
+    """The comparison at one BatchNorm layer.
 
     Attributes:
-        layer: Its name.
-        divergence: Of the values' normal distribution from the one that the file holds, in nats: the median over
-            channels.
-        chance: The same if each channel is compared with another one's.
+        layer: The name of the layer.
+        divergence: The Kullback-Leibler divergence between the normal distributions of the values and of the running
+            statistics, in nats: the median over channels.
+        chance: The same divergence if each channel is compared with the other channels.
     """
 
     layer: str
@@ -51,19 +52,20 @@ class Agreement:
 
     @property
     def share(self) -> float:
-        """The divergence as a share of that of chance; 0 is equal, 1 is chance."""
+        """The divergence as a share of the divergence by chance: 0 for equal distributions, 1 for chance."""
         return self.divergence / self.chance if self.chance > 0 else math.inf
 
 
 def agreements(model: nn.Module, inputs: Any, plan: PortPlan) -> list[Agreement]:
-    """Every BatchNorm layer that the file filled, in the order in which they ran.
+    """Compare every ported BatchNorm layer, in the order in which they run.
 
-    Layers are followed up to the first one that kept its own weights: what comes after it is not the source's.
+    The comparison ends at the first layer that keeps its own weights: the values after it are not those of the source
+    network.
 
     Args:
-        model: The module, filled.
-        inputs: Real samples, as the module takes them.
-        plan: What was written.
+        model: The module with the ported weights.
+        inputs: Real samples, in the form that the module takes.
+        plan: The plan that was carried out.
     """
     written = {step.target.owner for step in plan.steps}
     modules = dict(model.named_modules())
@@ -83,7 +85,7 @@ def agreements(model: nn.Module, inputs: Any, plan: PortPlan) -> list[Agreement]
         module.register_forward_pre_hook(look)
         for name, module in modules.items() if name in kept or _holds(module)
     ]  # fmt: skip
-    watched(model, inputs, handles)
+    run_with_hooks(model, inputs, handles)
     return found
 
 
@@ -91,13 +93,13 @@ def compare_statistics(model: nn.Module, inputs: Any, plan: PortPlan) -> tuple[C
     """One check for each BatchNorm layer.
 
     Args:
-        model: The module, filled.
-        inputs: Real samples, at least 16, as the module takes them.
-        plan: What was written.
+        model: The module with the ported weights.
+        inputs: At least 16 real samples, in the form that the module takes.
+        plan: The plan that was carried out.
 
     Raises:
-        DataError: If there are too few samples, or nothing to compare them with.
-        PortError: If the values that reach a layer are suddenly not those of the file.
+        DataError: If there are too few samples, or no running statistics.
+        PortError: If the divergence rises abruptly at a layer.
     """
     count = batch_size(inputs)
     found = agreements(model, inputs, plan) if count >= ENOUGH else []
@@ -137,7 +139,7 @@ def _check(one: Agreement, count: int) -> Check:
 
 
 def _owner(unit: str, modules: Mapping[str, nn.Module]) -> str:
-    """The module that holds a unit: a layer, one layer of a stack (`lstm:l0`), or a parameter by its name."""
+    """The module that a unit belongs to; the unit is a layer, one layer of a stack (`lstm:l0`), or a parameter."""
     layer = unit.rpartition(":")[0] or unit
     return layer if layer in modules else layer.rpartition(".")[0]
 
@@ -147,7 +149,7 @@ def _holds(module: nn.Module) -> bool:
 
 
 def _agreement(name: str, module: nn.Module, values: Tensor) -> Agreement:
-    """Divergences of Kullback and Leibler between normal distributions, each channel with each."""
+    """Kullback-Leibler divergences between normal distributions, for each pair of channels."""
     axes = [axis for axis in range(values.ndim) if axis != 1]
     eps = module.eps
     assert isinstance(eps, (int, float))

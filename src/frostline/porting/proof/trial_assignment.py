@@ -1,4 +1,4 @@
-"""A module that holds one assignment after the other: only the layers that differ are written, and values are kept."""
+"""A module that takes one assignment after the other in a search: only layers that differ are written each time."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from frostline.porting.plan.port_plan import PortPlan
-    from frostline.porting.plan.steps import Step
+    from frostline.porting.plan.step import Step
 
     Way = tuple[Step, ...]
 
-_KEPT_BYTES = 1 << 27  # of values: a search goes back and forth between the same layers
+_KEPT_BYTES = 1 << 27  # of converted values: a search writes the same ones many times
 
 
-class HeldWays:
-    """The ways of a plan's open groups that the module holds; what the plan tells is written once.
+class TrialAssignment:
+    """The assignments of a plan's open groups that are written into the module; its decided steps are written once.
 
     Args:
-        plan: With open groups.
-        model: Its module. It is changed by this class, and put back where `undone` ends.
+        plan: A plan with open groups.
+        model: The module. This class changes it; `undone` restores it.
 
     Attributes:
-        ways: One of each group, as the module holds them; empty for a group that was not written yet.
+        ways: By group: the assignment that is written; empty if none is.
     """
 
     def __init__(self, plan: PortPlan, model: nn.Module) -> None:
@@ -38,13 +38,13 @@ class HeldWays:
             step.target.name: step.target for group in plan.opened for steps in group.steps.values() for step in steps
         }
         self._undo: dict[str, Callable[[], None]] = {}
-        self._values: dict[int, list[Tensor]] = {}  # by step, the last one used at the end
+        self._values: dict[int, list[Tensor]] = {}  # by step, the last used one at the end
         self._left = _KEPT_BYTES
         self.ways: list[Way] = [() for _ in plan.opened]
 
     @contextmanager
     def undone(self) -> Generator[None]:
-        """Inside, the module holds what the plan tells; afterwards what it held before."""
+        """A context in which the decided steps are written; its end restores the module."""
         self._undo = {name: remember([target]) for name, target in self._open.items()}
         undo = carry_out(self._plan, self._model)
         try:
@@ -55,12 +55,12 @@ class HeldWays:
             undo()
 
     def put_all(self, ways: Sequence[Way]) -> None:
-        """Hold these ways, one of each group."""
+        """Write these assignments, one for each group."""
         for index, way in enumerate(ways):
             self.put(index, way)
 
     def put(self, index: int, way: Way) -> None:
-        """Hold another way of one group; a layer that it leaves out holds what it held before all of them.
+        """Write an assignment of one group; layers that it does not contain get their original values.
 
         Raises:
             PortError: As `value_of`.
@@ -68,7 +68,7 @@ class HeldWays:
         before = {id(step) for step in self.ways[index]}
         for name in {step.target.name for step in self.ways[index]} - {step.target.name for step in way}:
             self._undo[name]()
-        self.ways[index] = ()  # if a value is refused, the module holds no way of this group
+        self.ways[index] = ()  # if a value is refused, no assignment of this group is written
         with evaluating(self._model):
             for step in way:
                 if id(step) not in before:
