@@ -152,8 +152,7 @@ class FitResult:
         cache: Cache figures of the training data, or None if nothing was cached.
         out: Folder of checkpoints and logs, or None.
         findings: Issues and tips of the monitor, most severe first; empty without one.
-        healing: With `monitor="heal"`, what was found before the first epoch, what was tried and what was kept. None
-            without it, and where a run is resumed in which nothing had been kept.
+        healing: With `monitor="heal"` (deprecated), what `heal` returned; else None.
         healing_steps: Steps that the model has taken under the kept treatment before the first epoch, beside those of
             the history; 0 if nothing was kept.
     """
