@@ -167,7 +167,7 @@ class Examination:
         all_families = {finding.family for finding in self.diagnosis.findings}
         found: list[Suspicion] = []
         evidence = self.seen.evidence
-        for remedy in remedies_for(self.patient, evidence, self.diagnosis, is_stuck=self.is_stuck):
+        for remedy in remedies_for(evidence, self.diagnosis, is_stuck=self.is_stuck):
             family = family_of(remedy, [self.start, self.diagnosis])
             if family is not None:
                 is_issue = family in self.issues or remedy.is_due
