@@ -1,5 +1,4 @@
 import math
-import sys
 from dataclasses import replace
 
 import pytest
@@ -7,6 +6,7 @@ import torch
 from torch import nn
 
 import frostline as fl
+from frostline.diagnosis.experiments.runner import watched
 from frostline.recipes.heal import heal
 
 CLASSES, FEATURES = 3, 2
@@ -173,14 +173,12 @@ def test_steps_that_are_not_finite_are_left_out_in_trials_and_afterwards():
 
 
 def test_a_treatment_that_leaves_the_issue_standing_is_rolled_back(monkeypatch):
-    racing = sys.modules["frostline.diagnosis.experiments.race"]
-    original = racing.watched
 
     def stubborn(one, *args, **options):
-        found = original(one, *args, **options)
+        found = watched(one, *args, **options)
         return replace(found, findings=(VANISHING, *found.findings))
 
-    monkeypatch.setattr(racing, "watched", stubborn)
+    monkeypatch.setattr("frostline.diagnosis.experiments.race.watched", stubborn)
     model = mlp(nn.Sigmoid, depth=8)
     healing = heal(model, batches(), LOSS, sgd(model))
     assert not healing.accepted
