@@ -140,14 +140,14 @@ def test_a_healthy_run_says_so(capsys):
     result = fit(network(), digits(), epochs=5, progress=True)
     assert result.findings == ()
     text = capsys.readouterr().err
-    assert "health: No symptoms found: " in text
+    assert "health: No symptoms found. " in text
     assert "FL404 nothing is learnt" in text  # only `checkup` compares with one answer for all
 
 
 def test_tips_are_no_sickness(capsys):
     tip = fl.Finding("FL501", "unscaled input", "input_scale", None, "tip", 5.0, 4.0, "it is wide.", "standardise.")
     tell(fl.Diagnosis((tip,), None, ()))
-    assert capsys.readouterr().err.splitlines()[-1].strip() == "No issue: training may be fine."
+    assert capsys.readouterr().err.splitlines()[-1].strip() == "No issue was found: training may be fine."
 
 
 def scaled(factor, model, **options):
