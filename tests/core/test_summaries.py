@@ -86,7 +86,7 @@ GONE = Treatment("BatchNorm", "vanishing", False, 0.5, ("FL101",), "rolled back:
 def test_a_healing_is_told_as_a_story_in_a_few_lines():
     typed = replace(FINDING, layer_type="Linear, 2 to 3")
     before = Diagnosis((typed, replace(typed, layer="4"), replace(typed, layer="5")), "vanishing", ("vanishing",))
-    healing = Healing(True, (GONE, KEPT), before, NOTHING, 1.0, 0.05, "the last state is good.")
+    healing = Healing(True, (GONE, KEPT), before, NOTHING, 1.0, 0.05, "the model is good at the end.")
     assert str(healing) == repr(healing)
     assert str(healing).splitlines() == [
         "Healed by: Leaky ReLU.",
@@ -95,7 +95,7 @@ def test_a_healing_is_told_as_a_story_in_a_few_lines():
         "  tried:   Leaky ReLU (vanishing): kept: held-out loss 0.1 against 1 untreated.",
         "  loss:    1 before, 0.05 after, on held-out samples",
         "  after:   no symptoms",
-        "  verdict: the last state is good.",
+        "  verdict: the model is good at the end.",
     ]
     assert str(replace(healing, accepted=False)).startswith("Not healed: a treatment was kept, but")
     nothing = replace(healing, accepted=False, treatments=(GONE,), verdict="")

@@ -183,7 +183,7 @@ def test_a_treatment_that_leaves_the_issue_standing_is_rolled_back(monkeypatch):
     healing = heal(model, batches(), LOSS, sgd(model))
     assert not healing.accepted
     assert any(treatment.issues == ("FL101",) for treatment in healing.treatments)
-    assert any("FL101 stands or is new" in treatment.why for treatment in healing.treatments)
+    assert any("FL101 was still found, or is new" in treatment.why for treatment in healing.treatments)
 
 
 def test_a_network_that_breaks_down_later_is_taken_back_and_treated_there():

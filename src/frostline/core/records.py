@@ -301,8 +301,8 @@ class Healing:
     """What `heal` did; the model and the optimizer are the caller's own, changed in place or restored.
 
     Attributes:
-        accepted: True if a treatment was kept, and the model as it is now has finite steps, answers held-out samples
-            better than with one answer for all, and is as good as it was at its best mark.
+        accepted: True if a treatment was kept, and the model as it is now has finite steps, is better than
+            the constant-prediction baseline on held-out samples, and is as good as it was at its best mark.
         treatments: All that were tried, in order.
         before: The diagnosis without treatment.
         after: The diagnosis of the model as it is now.

@@ -80,7 +80,7 @@ def test_a_treatment_that_cannot_be_done_is_out():
             raise ValueError("Expected more than 1 value per channel when training")
 
         one = found._new(replace(suspicion, remedy=replace(suspicion.remedy, apply=refuse)), LEG)
-    assert "it cannot be done here: ValueError: Expected more than 1 value" in one.failure
+    assert "this treatment cannot be applied here: ValueError: Expected more than 1 value" in one.failure
     assert one.scores == {}
     assert one.loss == math.inf
 
@@ -101,7 +101,7 @@ def test_who_enters_late_stops_where_it_falls_behind():
         one = found._new(suspected(found, factor=0.0), 3 * LEG)
         assert not found._bring(one, 3 * LEG)
     assert max(one.scores) < 3 * LEG
-    assert f"not clearly better than without after {max(one.scores)} steps" in one.failure
+    assert f"not clearly better than without treatment after {max(one.scores)} steps" in one.failure
 
 
 def test_who_enters_late_wins_on_the_way():
@@ -164,7 +164,7 @@ def test_of_those_that_still_run_the_best_two_stay_and_later_one():
             runners = [in_race(found, loss, steps=mark) for loss in (0.3, 0.1, 0.2)]
             assert found._bring_all(mark) is None
         assert [one.loss for one in found._running()] == [0.1, 0.2, 0.3][:kept]
-        assert runners[0].failure == f"another was ahead of it after {mark} steps"
+        assert runners[0].failure == f"another treatment was ahead after {mark} steps"
 
 
 def test_none_is_left_out_for_one_whose_loss_is_not_finite():
@@ -197,7 +197,7 @@ def test_a_sickness_that_stands_or_is_new_is_no_cure(monkeypatch):
         found._verdict.learns = lambda *_, own=learns, **__: own
         assert found._is_healthy(one) is expected
         assert one.issues == tuple(now)
-        assert one.failure == ("" if expected else f"{now[0]} stands or is new")
+        assert one.failure == ("" if expected else f"{now[0]} was still found, or is new")
     one.steps = len(found._data)
     assert not found._is_healthy(one)  # nothing is left to see it by
 

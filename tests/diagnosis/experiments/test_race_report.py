@@ -11,10 +11,10 @@ from helpers_race import LEG, in_race, race
 @pytest.mark.parametrize(
     ("loss", "steps", "options", "why"),
     [
-        (math.nan, LEG, {}, "its loss is not finite"),
-        (0.1, LEG, {"has_symptom": False}, "no rule has found what it treats"),
-        (0.1, 50, {}, "the batches end before it can be told from a faster start: give more of them"),
-        (9.0, 50, {}, "its lead is too small to be sure"), (0.1, LEG, {}, "its lead is too small to be sure"),
+        (math.nan, LEG, {}, "the loss with it is not finite"),
+        (0.1, LEG, {"has_symptom": False}, "no rule has found the symptom that it treats"),
+        (0.1, 50, {}, "the batches end before it can be told from a faster start: pass more of them"),
+        (9.0, 50, {}, "its lead is too small to be reliable"), (0.1, LEG, {}, "its lead is too small to be reliable"),
     ],
 )  # fmt: skip
 def test_why_one_has_not_won_is_told(loss, steps, options, why):
@@ -34,7 +34,7 @@ def test_why_a_treatment_was_kept_or_rolled_back_is_told_with_its_numbers():
         one = in_race(found, 0.5, steps=20 + LEG, family="vanishing")
     numbers = "held-out loss 0.5 against 2 untreated after 10 steps"
     kept = treatment_told(one, found, is_kept=True)
-    assert kept.why == f"kept: {numbers}, and the rules find no issue of it any more."
+    assert kept.why == f"kept: {numbers}; the rules find no such issue any more."
     assert (kept.kept, kept.family, kept.loss) == (True, "vanishing", 0.5)
     one.failure = "another is better"
     assert treatment_told(one, found, is_kept=False).why == f"rolled back: {numbers}; another is better."

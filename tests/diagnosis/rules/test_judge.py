@@ -44,7 +44,7 @@ def test_where_nothing_was_seen_nothing_is_judged():
     assert len(diagnosis.not_judged) == len(RULES)
     assert diagnosis.passed == ()
     assert str(diagnosis) == "Nothing could be judged:\nthe loop never ran."
-    assert str(judge(Evidence())) == "Nothing could be judged:\nno step was seen."
+    assert str(judge(Evidence())) == "Nothing could be judged:\nno step was measured."
 
 
 def test_healthy_is_said_only_where_every_rule_that_applies_was_asked():

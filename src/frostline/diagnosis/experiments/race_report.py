@@ -23,33 +23,33 @@ UNSEEN = frozenset({"input_scale", "batchnorm"})  # what a look at the steps alo
 
 def cannot_be_done(error: BaseException) -> str:
     """Of a treatment that the network or its loss cannot take."""
-    return f"it cannot be done here: {type(error).__name__}: {error}"
+    return f"this treatment cannot be applied here: {type(error).__name__}: {error}"
 
 
 def is_no_better(steps: int) -> str:
     """Of one that fell behind the untreated network."""
-    return f"it is not clearly better than without after {steps} steps"
+    return f"not clearly better than without treatment after {steps} steps"
 
 
 def is_behind_another(steps: int) -> str:
     """Of one whose place another treatment has taken."""
-    return f"another was ahead of it after {steps} steps"
+    return f"another treatment was ahead after {steps} steps"
 
 
 def has_issues(codes: Sequence[str]) -> str:
     """Of one that was ahead, but not well."""
-    return f"{', '.join(codes)} stands or is new"
+    return f"{', '.join(codes)} was still found, or is new"
 
 
 def what_lacks(one: Runner, untreated: Runner, verdict: RaceVerdict, schedule: Schedule) -> str:
     """Why a treatment that is still in the race when it ends has not won."""
     if not math.isfinite(one.loss):
-        return "its loss is not finite"
+        return "the loss with it is not finite"
     if one.suspicion is not None and not verdict.has_symptom(one.suspicion):
-        return "no rule has found what it treats"
+        return "no rule has found the symptom that it treats"
     if AHEAD * schedule.taken(one.steps) > schedule.taken(schedule.end) and one.loss < loss_of(untreated.score):
-        return "the batches end before it can be told from a faster start: give more of them"
-    return "its lead is too small to be sure"
+        return "the batches end before it can be told from a faster start: pass more of them"
+    return "its lead is too small to be reliable"
 
 
 def treatment_told(one: Runner, race: Race, *, is_kept: bool) -> Treatment:
@@ -62,7 +62,7 @@ def treatment_told(one: Runner, race: Race, *, is_kept: bool) -> Treatment:
         numbers = f"held-out loss {one.score.loss:.3g} against {untreated:.3g} untreated after {steps} steps"
     if is_kept:
         is_judged = one.suspicion.family not in UNSEEN
-        why = f"kept: {numbers}{', and the rules find no issue of it any more' if is_judged else ''}."
+        why = f"kept: {numbers}{'; the rules find no such issue any more' if is_judged else ''}."
     else:
         why = f"rolled back: {'; '.join(filter(None, (numbers, one.failure)))}."
     return Treatment(one.suspicion.remedy.name, one.suspicion.family, is_kept, one.score.loss, one.issues, why)
