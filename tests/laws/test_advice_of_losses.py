@@ -80,7 +80,7 @@ SICK = [
     (lambda: body(C, nn.ReLU()), F.cross_entropy, "classes", "last ReLU", LOGITS),
     (lambda: body(1, nn.Sigmoid()), F.binary_cross_entropy_with_logits, "labels", "remove the model's last activation",
      lambda: (body(1), F.binary_cross_entropy_with_logits)),
-    (lambda: body(C, nn.Softmax(1)), F.binary_cross_entropy, "several", "want a sigmoid as the last function",
+    (lambda: body(C, nn.Softmax(1)), F.binary_cross_entropy, "several", "end the model in a sigmoid",
      lambda: (body(C, nn.Sigmoid()), F.binary_cross_entropy)),
     (lambda: body(1, nn.Sigmoid()), F.mse_loss, "values", "without an activation", lambda: (body(1), F.mse_loss)),
     (lambda: body(1, nn.Flatten(0)), squared, "values", "output.reshape(target.shape)",

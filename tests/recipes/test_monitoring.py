@@ -110,7 +110,7 @@ def dead():
 SICK = {
     "steps too large": (network, {"lr": 10.0, "optimizer": "sgd"}, "FL401", "the loss rose from", "divide the"),
     "steps too small": (network, {"lr": 1e-7}, "FL402", "a layer's weights by at most", "learning rate by 1,000."),
-    "dead": (dead, {}, "FL201", "100% of the units of 1 were zero", "Leaky ReLU"),
+    "dead": (dead, {}, "FL201", "100% of the units of layer '1' were zero", "Leaky ReLU"),
     "softmax": (lambda: network(nn.Softmax(1)), {}, "FL503", "the model gives values from 0 to 1", "(logits)"),
     "torch loss": (lambda: network(nn.Softmax(1)), {"loss": nn.CrossEntropyLoss()}, "FL503", "0 to 1", "(logits)"),
 }  # fmt: skip

@@ -103,7 +103,7 @@ def test_nothing_is_said_about_the_steps_of_an_optimizer_of_ours(code):
     found = told(given, None, None, is_rate_known=False)
     (silent,) = found.not_judged
     assert (silent.code, silent.measured, silent.limit, silent.advice) == (code, None, None, "nothing.")
-    assert "pass the one that you train with" in silent.why
+    assert "pass the one that trains the model" in silent.why
     assert by_code(found)["FL201"].outcome == "tip"
     assert code in by_code(told(given, None, None))
 
