@@ -4,7 +4,7 @@ import pytest
 from torch.nn import functional as F
 
 from frostline.diagnosis import Evidence, Monitor, Patient, Score
-from frostline.diagnosis.experiments.running import Runner, shifted, watched
+from frostline.diagnosis.experiments.runner import Runner, shifted, watched
 from frostline.diagnosis.rules.records import OutlierFacts
 from helpers_health import losses, mlp, record, sgd, task
 
