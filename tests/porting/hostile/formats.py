@@ -109,7 +109,7 @@ for _value in ("/etc/passwd", "..", "a/../../b"):
     for _kind in ("folders", "ocdbt"):
         _orbax(46, f"the key {_value} ({_kind})", DAMAGED, _key(_value), _kind)
 _orbax(46, "a chunk that is a link", "holds a link", _linked)
-_orbax(47, "an unknown compressor", "array in a way that is not read", _zarray(compressor={"id": "pickle"}))
+_orbax(47, "an unknown compressor", "array in an unsupported form", _zarray(compressor={"id": "pickle"}))
 _orbax(47, "chunks larger than the array", DAMAGED, _zarray(chunks=[2**40]))
 _orbax(47, "10^12 elements of which none is stored", "in a checkpoint of", _empty_bomb)
 
@@ -145,7 +145,7 @@ raw(48, "Caffe, a float too many", _caffe(4, 3), DAMAGED)
 
 
 def _darknet(row: int, what: str, more: bytes, less: int = 0) -> None:
-    @built(row, what, "not hold the weights of this network")
+    @built(row, what, "not contain the weights of this network")
     def build(folder: Path) -> Path:
         path = copied(folder, "darknet/net.weights")
         content = path.read_bytes()

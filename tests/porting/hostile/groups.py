@@ -14,7 +14,7 @@ import numpy as np
 from .case import FILES, built
 from .containers import DAMAGED
 
-NOT = "holds what no file of weights needs"
+NOT = "uses a feature that no file of weights needs"
 
 
 def _file(folder: Path) -> h5py.File:

@@ -81,7 +81,7 @@ for _what, _pickle in {
     built(23, _what, DAMAGED)(lambda folder, content=_pickle: hand_made(folder / "a.pt", content))
 
 
-@built(24, "an archive of PyTorch before 0.1.10", "before 0.1.10 are not read")
+@built(24, "an archive of PyTorch before 0.1.10", "before 0.1.10 are not supported")
 def _tar(folder: Path) -> Path:
     with tarfile.open(folder / "a.pt", "w") as archive:
         for name in ("sys_info", "pickle", "storages", "tensors"):
