@@ -89,7 +89,7 @@ def _tar(folder: Path) -> Path:
     return folder / "a.pt"
 
 
-@built(25, "TorchScript whose code would run", reads="holds code .TorchScript., which was neither read nor run")
+@built(25, "TorchScript whose code would run", reads="contains code .TorchScript., which was neither read nor run")
 def _script(folder: Path) -> Path:
     (folder / "a.pt").write_bytes((FILES / "torch" / "script.pt").read_bytes())
     return rewritten(folder / "a.pt", lambda members: {
@@ -109,7 +109,7 @@ def _subclass(folder: Path) -> Path:
     return hand_made(folder / "a.pt", _of_subclass())
 
 
-@built(26, "sparse and quantised tensors", reads="sparse or quantised tensors were unpacked")
+@built(26, "sparse and quantised tensors", reads="sparse or quantised tensors were converted to plain ones")
 def _sparse(folder: Path) -> Path:
     (folder / "a.pt").write_bytes((FILES / "torch" / "run.pt").read_bytes())
     return folder / "a.pt"

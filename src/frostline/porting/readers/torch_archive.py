@@ -32,7 +32,7 @@ def claims(file: WeightFile) -> bool:
     return file.start(4) == SIGNATURE and _root_of(Archive(file)) is not None
 
 
-def read(file: WeightFile, key: str | None) -> Source:
+def read(file: WeightFile, key: str | None = None) -> Source:
     """The tensors of a state dict, of a trainer's checkpoint, or of a TorchScript module.
 
     Args:

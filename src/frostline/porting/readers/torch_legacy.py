@@ -28,7 +28,7 @@ def claims(file: WeightFile) -> bool:
     return (start[:1] == b"\x80" and _MAGIC_BYTES in start) or _is_tar(file)
 
 
-def read(file: WeightFile, key: str | None) -> Source:
+def read(file: WeightFile, key: str | None = None) -> Source:
     """The tensors of a state dict, or of a trainer's checkpoint.
 
     Args:
