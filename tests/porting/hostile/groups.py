@@ -61,7 +61,12 @@ _with(33, "one chunk of 4 TB stored", DAMAGED, lambda group, _: group.create_dat
     "1", (1 << 20, 1 << 20), "f4", chunks=(1 << 10, 1 << 10), compression="gzip").__setitem__((0, 0), 1))  # fmt: skip
 _with(34, "a group that contains itself", "a second link to an object, or part of a cycle",
       _assign("again", lambda group, _: group))  # fmt: skip
-_with(34, "compound elements", "has elements of the type", _assign("1", lambda *_: np.zeros(2, [("a", "i4"), ("b", "f4")])))
+_with(
+    34,
+    "compound elements",
+    "has elements of the type",
+    _assign("1", lambda *_: np.zeros(2, [("a", "i4"), ("b", "f4")])),
+)
 _with(34, "opaque elements", "has elements of the type", _assign("1", lambda *_: np.zeros(2, "V3")))
 _with(34, "texts of any length", "has elements of the type", lambda group, _: group.create_dataset(
     "1", data=["text"], dtype=h5py.string_dtype()))  # fmt: skip
