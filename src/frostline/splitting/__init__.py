@@ -2,6 +2,6 @@
 
 from frostline.splitting.attempts import split as split
 from frostline.splitting.explanation import Explanation as Explanation
+from frostline.splitting.proof.verification import Verification as Verification
 from frostline.splitting.split import Split as Split
 from frostline.splitting.uncached import frozen_side_in_inference_mode as frozen_side_in_inference_mode
-from frostline.splitting.verification import Verification as Verification

@@ -8,15 +8,15 @@ from frostline.core.arguments import check_model
 from frostline.core.doors import public
 from frostline.core.errors import DataError, NotCacheable, SplitError
 from frostline.core.layers import unwrapped
+from frostline.splitting.calls.module_calls import wrapped
 from frostline.splitting.failures import explained_failure
-from frostline.splitting.graph_writer import UnknownValue
-from frostline.splitting.module_calls import wrapped
-from frostline.splitting.plan import record_plan
+from frostline.splitting.plan.plan import record_plan
+from frostline.splitting.plan.replay_plan import RECORDING_FAILS, first_proven
+from frostline.splitting.plan.samples import LARGE, batch_of, put_first
+from frostline.splitting.python_state.kept_state import Traces
+from frostline.splitting.recording.graph_writer import UnknownValue
 from frostline.splitting.refusals import check_example, check_line
-from frostline.splitting.replay_plan import RECORDING_FAILS, first_proven
-from frostline.splitting.samples import LARGE, batch_of, put_first
 from frostline.splitting.split import Split, proven
-from frostline.splitting.state import Traces
 from frostline.splitting.uncached import kept_model
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from frostline.core.records import FrontierTensor
-    from frostline.splitting.frost_line import Kinds
-    from frostline.splitting.verification import Verification
+    from frostline.splitting.proof.verification import Verification
+    from frostline.splitting.recording.frost_line import Kinds
 
 
 @dataclass(frozen=True)

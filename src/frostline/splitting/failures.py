@@ -12,19 +12,19 @@ import torch
 from frostline.core import inputs as batches
 from frostline.core.errors import NotCacheable, SplitError
 from frostline.core.restore import kept_attributes, kept_buffers, kept_generators, kept_gradients, kept_modes
-from frostline.splitting import torch_calls
-from frostline.splitting.batch_sizes import NOT_GENERAL
-from frostline.splitting.containers import tensors_in
-from frostline.splitting.graph_writer import UnknownValue
-from frostline.splitting.sources import returns_nothing, sources_of
-from frostline.splitting.state import keeps_state_error, moving_state
+from frostline.splitting.calls import torch_calls
+from frostline.splitting.calls.containers import tensors_in
+from frostline.splitting.plan.batch_sizes import NOT_GENERAL
+from frostline.splitting.python_state.kept_state import keeps_state_error, moving_state
+from frostline.splitting.python_state.sources import returns_nothing, sources_of
+from frostline.splitting.recording.graph_writer import UnknownValue
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from torch import nn
 
-    from frostline.splitting.guards import Guard
+    from frostline.splitting.recording.guards import Guard
 
 _OURS = str(Path(__file__).parent)
 _TORCH = str(Path(torch.__file__).parent)

@@ -15,27 +15,27 @@ from frostline.core.doors import public
 from frostline.core.errors import SplitError
 from frostline.core.restore import kept_attributes, kept_generators, kept_modes, kept_parameters
 from frostline.core.tolerances import batch_tolerance, relative_difference
-from frostline.splitting.addresses import Frame, Point
-from frostline.splitting.company import Company
-from frostline.splitting.containers import outline
+from frostline.splitting.calls.addresses import Frame, Point
+from frostline.splitting.calls.containers import outline
 from frostline.splitting.explanation import Explanation, explain
-from frostline.splitting.extraction import extract_features
 from frostline.splitting.failures import changed_error, other_path, other_size, refuse_unmade
-from frostline.splitting.fingerprint import calls_digest
-from frostline.splitting.guards import Guard
-from frostline.splitting.loss_proof import prove_loss
-from frostline.splitting.omitted_noise import quieted
-from frostline.splitting.plan import Plan, frozen_log
+from frostline.splitting.parts.extraction import extract_features
+from frostline.splitting.plan.plan import Plan, frozen_log
+from frostline.splitting.plan.replay_plan import replayed_log
+from frostline.splitting.plan.samples import FAR, LARGE, PROOF, SMALL, batch_of, other_values
+from frostline.splitting.proof.company import Company
+from frostline.splitting.proof.loss import prove_loss
+from frostline.splitting.proof.sequence import SequenceProof
+from frostline.splitting.proof.verification import Verification, kernels_for, verify_head
+from frostline.splitting.python_state.sources import names_read_by
+from frostline.splitting.recording.fingerprint import calls_digest
+from frostline.splitting.recording.guards import Guard
+from frostline.splitting.recording.omitted_noise import quieted
 from frostline.splitting.refusals import check_features, check_modes, check_repeatable
-from frostline.splitting.replay_plan import replayed_log
-from frostline.splitting.samples import FAR, LARGE, PROOF, SMALL, batch_of, other_values
-from frostline.splitting.sequence import SequenceProof
-from frostline.splitting.sources import names_read_by
-from frostline.splitting.verification import Verification, kernels_for, verify_head
 
 if TYPE_CHECKING:
     from frostline.core.records import FrontierTensor
-    from frostline.splitting.head import Head
+    from frostline.splitting.parts.head import Head
 
 _INPUTS = Point(Frame("", 0), "input", 0, "python")
 # Names that any code loads, whatever its object is: the proof of the loss itself tells of those.

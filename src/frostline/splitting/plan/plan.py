@@ -1,0 +1,271 @@
+"""What the recordings of a model give, before anything is proven: the frontier, the head, and what both rest on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from frostline.core import inputs as batches
+from frostline.core.layers import frozen_modules
+from frostline.core.restore import kept_attributes, kept_buffers
+from frostline.splitting.calls.containers import outline
+from frostline.splitting.failures import unheard_error
+from frostline.splitting.parts.extraction import extract_features
+from frostline.splitting.parts.frontier import DependsOnBatch, find_frontier, find_layout
+from frostline.splitting.parts.head import Head, assemble, build_head
+from frostline.splitting.plan.batch_sizes import generalise
+from frostline.splitting.plan.samples import LARGE, SMALL, batch_of, other_values
+from frostline.splitting.python_state.kept_state import refuse_unknown_constants, steered_state
+from frostline.splitting.recording.fingerprint import make_recipe
+from frostline.splitting.recording.frost_line import Kinds
+from frostline.splitting.recording.guards import Expected, Handed, expect
+from frostline.splitting.recording.omitted_noise import NoiseOnFrozenSide, Quiet, add_quiet, check_quiet_modules
+from frostline.splitting.recording.recorder import Recorder
+from frostline.splitting.recording.recording import RecorderSettings
+from frostline.splitting.refusals import check_frontier
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from torch import Tensor, nn
+
+    from frostline.splitting.calls.addresses import Point
+    from frostline.splitting.parts.frontier import Frontier, Pair
+    from frostline.splitting.python_state.sources import Source
+    from frostline.splitting.recording.recording import Recording
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A split before its proof.
+
+    Attributes:
+        kinds: Which modules are frozen, trainable, mixed.
+        frontier: What is stored.
+        expected: By mode, what every batch must hand to Python.
+        settings: How the model is recorded: what earlier recordings have shown.
+        recipe: What makes a stored feature valid.
+        has_batch_numbers: True if numbers in the graph follow the batch.
+        recorded: The samples that were recorded.
+        outline: The structure of the inputs.
+        moved: Buffers that training moves.
+        whole: Modules that the head calls whole.
+        sources: The code that ran.
+        weights: Parameters and buffers that the frozen part reads, by name.
+        left_frozen: Attributes in which forward leaves values that the head does not make.
+        num_sized_by_values: Frozen tensors beside frozen layers whose sizes follow values.
+    """
+
+    kinds: Kinds
+    frontier: Frontier
+    expected: dict[bool, Expected]
+    settings: RecorderSettings
+    recipe: Mapping[str, str]
+    has_batch_numbers: bool
+    recorded: Any
+    outline: Any
+    moved: frozenset[str]
+    whole: frozenset[str]
+    sources: tuple[Source, ...]
+    weights: Mapping[str, Tensor]
+    left_frozen: frozenset[str]
+    num_sized_by_values: int = 0
+
+    @property
+    def quiet(self) -> Quiet:
+        """Noise that runs in inference mode, because it feeds frozen layers."""
+        return self.settings.quiet
+
+    @property
+    def decides_by_size(self) -> bool:
+        """True if the model's code may run in another way at another batch size."""
+        return any(expected.decides_by_size for expected in self.expected.values())
+
+    @property
+    def is_steered(self) -> bool:
+        """True if a frozen value reached Python anywhere, inside of blocks too."""
+        return any(expected.is_steered for expected in self.expected.values())
+
+    @property
+    def between(self) -> Any:
+        """A batch unlike all others, for the proof of a head that runs the model's own code; else None."""
+        if not self.settings.replayed:
+            return None
+        back = torch.arange(batches.batch_size(self.recorded) - 1, -1, -1)
+        device = next(iter(batches.leaves(self.recorded).values())).device
+        return other_values(batches.rows(self.recorded, back.to(device)))
+
+    @property
+    def num_guards(self) -> int:
+        """How many values beside frozen layers reach Python, or decide a size, and must be as in the recording."""
+        return (
+            len({point for expected in self.expected.values() for point in expected.guards}) + self.num_sized_by_values
+        )
+
+
+def record_plan(model: nn.Module, example: Any, *, is_whole: bool) -> tuple[Plan, Head]:
+    """Record the model in both modes at two batch sizes, and build the head.
+
+    Raises:
+        NotCacheable: If the frozen part is noisy, moves its own state, or depends on the batch where it cannot be
+            computed in the head.
+        SplitError: If a trainable value steers Python, or sizes cannot be generalised.
+    """
+    settings = RecorderSettings(is_whole)
+    while True:
+        try:
+            return _record_once(model, example, settings)
+        except DependsOnBatch as signal:
+            remade = settings.remade | signal.births
+            if remade == settings.remade:
+                raise signal.error from None
+            settings = settings.but(remade=remade)
+
+
+def frozen_log(model: nn.Module, plan: Plan) -> list[str]:
+    """The log of the frozen calls as the model is now; nothing in the model changes."""
+    kinds = Kinds(model)
+    inputs = batch_of(plan.recorded, SMALL)
+    log: list[str] = []
+    modes = (False, True) if plan.frontier.has_training else (False,)
+    for training in modes:
+        model.train(training)
+        with torch.enable_grad():
+            log += _record(model, kinds, inputs, plan.settings.in_mode(training), is_logging=True).log
+    return log + steered_lines(model, kinds, plan.expected, plan.sources)
+
+
+def steered_lines(
+    model: nn.Module, kinds: Kinds, expected: Mapping[bool, Expected], sources: Iterable[Source]
+) -> list[str]:  # fmt: skip
+    """What a later batch may read of the frozen part, where values steer it; the log knows what this batch has read."""
+    if not any(own.is_steered for own in expected.values()):
+        return []
+    ids, modules = frozen_modules(model), dict(model.named_modules())
+    frozen = {name: module for name, module in modules.items() if id(module) in ids}
+    mixed = {name: module for name, module in modules.items() if name not in frozen and kinds.is_mixed(module)}
+    return steered_state(frozen, mixed, sources)
+
+
+def _record_once(model: nn.Module, example: Any, settings: RecorderSettings) -> tuple[Plan, Head]:
+    kinds = Kinds(model)
+    sizes = (batch_of(example, SMALL), batch_of(example, LARGE))
+    with torch.enable_grad():
+        trained, settings = _record_trained(model, kinds, sizes, settings)
+        check_quiet_modules(settings.quiet, trained[1])
+        model.eval()
+        evaluated = _record_pair(model, kinds, sizes, settings.in_mode(training=False), is_logging=True)
+    refuse_unknown_constants((*evaluated, *trained))
+    if any(recording.unheard for recording in evaluated):
+
+        def again() -> Recording:
+            inputs = other_values(batch_of(example, SMALL, start=1))  # whole numbers stay: other samples
+            return _record(model, kinds, inputs, settings.in_mode(training=False), is_logging=True)
+
+        with torch.enable_grad():
+            refuse_unheard(*evaluated, again)
+    batch_nodes = [generalise(*pair, _anchor(pair)) for pair in (evaluated, trained)]
+    frontier = find_frontier(evaluated, trained)
+    expected = {mode: expect(*map(_handed, pair)) for mode, pair in ((False, evaluated), (True, trained))}
+    check_frontier(model, frontier.tensors)
+    sample = batches.map_tensors(sizes[0], torch.clone)
+    frontier = frontier.in_order_of(extract_features(model, kinds, frontier, expected, settings.quiet, sample)[0])
+    sources = tuple(
+        {key: own for recording in (*evaluated, *trained) for key, own in recording.sources.items()}.values()
+    )
+    graphs = (
+        assemble(evaluated[1], batch_nodes[0], frontier, frontier.eval_slots),
+        assemble(trained[1], batch_nodes[1], frontier, frontier.train_slots),
+    )
+    head = build_head(model, evaluated[1], trained[1], graphs, frontier)
+    log, recordings = list(evaluated[0].log), (*evaluated, *trained)
+    if frontier.has_training:  # weights that only train() reads are part of the key
+        with torch.enable_grad():
+            model.train()
+            log += _record(model, kinds, sizes[0], settings, is_logging=True).log
+    log += steered_lines(model, kinds, expected, sources)
+    plan = Plan(
+        kinds=kinds, frontier=frontier, expected=expected, settings=settings,
+        recipe=make_recipe(log, frontier, settings.quiet), has_batch_numbers=any(batch_nodes), recorded=sizes[1],
+        outline=outline(example),
+        moved=settings.live.union(*(recording.moved for recording in recordings)),
+        whole=frozenset(name for recording in recordings for name in recording.modules),
+        sources=sources,
+        weights={name: own for recording in recordings for name, own in recording.weights.items()},
+        left_frozen=frozenset(name for recording in recordings for name in recording.left_frozen),
+        num_sized_by_values=sum(
+            point.frame not in recording.handed.closed() for recording in trained for point in recording.sized_by_values
+        ),
+    )  # fmt: skip
+    return plan, head
+
+
+def noise_of_frozen_side(model: nn.Module, example: Any) -> Quiet:
+    """Noise of mixed modules that feeds frozen layers, which a split leaves out; empty where a split is refused."""
+    try:
+        with torch.enable_grad():
+            sizes = (batch_of(example, SMALL), batch_of(example, LARGE))
+            return _record_trained(model, Kinds(model), sizes, RecorderSettings(is_whole=True))[1].quiet
+    except Exception:  # whatever it is, the split says so in its own words
+        return {}
+
+
+def _record_trained(
+    model: nn.Module, kinds: Kinds, sizes: tuple[Any, Any], settings: RecorderSettings
+) -> tuple[Pair, RecorderSettings]:
+    """The recordings of the training mode, and what had to be known for them."""
+    model.train()
+    while True:
+        try:
+            trained = _record_pair(model, kinds, sizes, settings)
+        except NoiseOnFrozenSide as signal:
+            settings = settings.but(quiet=add_quiet(settings.quiet, signal.source))
+            continue
+        live = settings.live.union(*(recording.live | set(recording.rebound) for recording in trained))
+        if live == settings.live:
+            return trained, settings
+        settings = settings.but(live=live)
+
+
+def _record_pair(
+    model: nn.Module, kinds: Kinds, sizes: tuple[Any, Any], settings: RecorderSettings, *, is_logging: bool = False
+) -> Pair:  # fmt: skip
+    small, large = (_record(model, kinds, inputs, settings, is_logging=is_logging) for inputs in sizes)
+    return small, large
+
+
+def _record(model: nn.Module, kinds: Kinds, inputs: Any, settings: RecorderSettings, *, is_logging: bool) -> Recording:
+    own = batches.map_tensors(inputs, torch.clone)  # a model may write into its inputs
+    with kept_buffers(model), kept_attributes(model, numbers=True):
+        return Recorder(model, kinds, settings, is_logging=is_logging).run_once(own)
+
+
+def refuse_unheard(small: Recording, large: Recording, again: Callable[[], Recording]) -> None:
+    """Refuse frozen tensors that follow the inputs, and that no call was heard to make: the log holds one batch's only.
+
+    Args:
+        small: A recording.
+        large: One of more samples; a tensor may follow their number alone.
+        again: Records as many samples as `small` has, others and with other values.
+
+    Raises:
+        NotCacheable: If there is one; a tensor that is the same for other values is in the log by its own.
+    """
+    if set(small.unheard) != set(large.unheard) and set(small.unheard) != set(again().unheard):
+        raise unheard_error()
+
+
+def _handed(recording: Recording) -> tuple[Handed, dict[Point, Tensor], int]:
+    return recording.handed, recording.births, recording.batch_size
+
+
+def _anchor(pair: Pair) -> int | None:
+    """A crossing that gives the batch size: one that follows the batch."""
+    small, large = pair
+    for at, (a, b) in enumerate(zip(small.crossings, large.crossings, strict=False)):
+        layout = find_layout(a.tensor, b.tensor, small.batch_size, large.batch_size)
+        if layout is not None and layout.axis is not None:
+            return at
+    return None

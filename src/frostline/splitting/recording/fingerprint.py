@@ -1,0 +1,162 @@
+"""The recipe of a frozen part, which says when stored features are valid: versions, and one line for every frozen call.
+
+Every line holds the function, its arguments by their content, shapes, the digests of the parameters, buffers and
+constants it reads, and the bytecode of the model's own functions that were running.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from functools import partial
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from frostline.splitting.calls import torch_calls
+from frostline.splitting.calls.containers import tensors_in
+from frostline.splitting.failures import unnamed_error
+from frostline.splitting.python_state.key_texts import Unnamed, function_text, text_of
+from frostline.splitting.recording.tensor_ledger import storage_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from torch import Tensor
+
+    from frostline.splitting.parts.frontier import Frontier
+    from frostline.splitting.recording.omitted_noise import Quiet
+    from frostline.splitting.recording.recording import Recording
+    from frostline.splitting.recording.tensor_ledger import Values
+
+# The name of `apply_function` in every key of this schema, wherever it stands now: another name would miss all caches
+# of models with an autograd Function of their own.
+_APPLY = "frostline.splitting.graph_writer.apply_function"
+
+
+class CallLog:
+    """The lines of one run.
+
+    Args:
+        recording: Takes the lines.
+        values: The tensors of the run.
+        is_on: False takes no lines.
+    """
+
+    def __init__(self, recording: Recording, values: Values, *, is_on: bool) -> None:
+        self.is_on = is_on
+        self._recording, self._values = recording, values
+
+    def call(self, func: Any, args: Any, kwargs: dict[str, Any], result: Any) -> None:
+        """A frozen call, after the tensors that it has made are known."""
+        if self.is_on:
+            self._note_unheard((args, kwargs))
+            self._recording.log.append(describe_call(func, args, kwargs, result, self._values))
+
+    def inner_call(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        """Run a call in the body of a frozen autograd Function: it has a line, and no place in the graph."""
+        before = self._values.versions((args, kwargs))
+        result = func(*args, **kwargs)
+        with torch._C.DisableTorchFunction():
+            if tensors_in(result) or self._values.written(before):
+                self.call(func, args, kwargs, result)
+                self._values.made(result)
+            elif torch_calls.hands_over(func, result):
+                self._recording.handed.is_steered = True
+        return result
+
+    def script(self, script: Any, args: Any, kwargs: dict[str, Any], result: Any) -> Any:
+        """A frozen call of a scripted function has run: its graph, its weights and its arguments."""
+        with torch._C.DisableTorchFunction():
+            if any(map(self._values.is_tainted, tensors_in((args, kwargs, result)))):
+                return result
+            if self.is_on:
+                self._note_unheard((args, kwargs))
+                self._recording.log.append(f"script {_text((script, args, kwargs), self._values)}")
+            self._values.made(result)
+        return result
+
+    def returned(self, result: Any) -> None:
+        """A frozen module has returned: what no call was heard to make is in the log by its content."""
+        if self.is_on:
+            self._recording.log += self._note_unheard(result)
+
+    def function_returned(self, args: Any, result: Any) -> None:
+        """A frozen autograd Function has returned; torch gives an input that it returns as another tensor."""
+        passed = {storage_of(own) for own in tensors_in(args)}
+        self.returned([own for own in tensors_in(result) if not self._values.is_made(own, passed)])
+
+    def _note_unheard(self, value: Any) -> list[str]:
+        found = [self._values.digest(own) for own in tensors_in(value) if not self._values.is_known(own)]
+        self._recording.unheard += found
+        return found
+
+
+def describe_call(func: Any, args: Any, kwargs: dict[str, Any], result: Any, values: Values) -> str:
+    """The line of one frozen call."""
+    runs_heard = func is torch_calls.apply_function  # what its body calls has lines of its own
+    called = _APPLY if runs_heard else f"{getattr(func, '__module__', None)}.{torch_calls.name_of(func)}"
+    code = ",".join(values.code(frame.f_code) for frame in torch_calls.user_frames())
+    arguments = _text((args, kwargs), values, runs_heard=runs_heard)
+    called += _named(function_text, func, values)
+    made = tensors_in(result)
+    shapes = [tuple(tensor.shape) for tensor in made]
+    settings = f"{torch.is_autocast_enabled('cpu')}{torch.is_autocast_enabled('cuda')}"
+    if any(tensor.is_cuda for tensor in made) and torch_calls.is_rounded_on_gpu(func):
+        settings += "cuda"
+    return f"{called}{arguments}->{shapes}|{settings}|{code}"
+
+
+def _text(value: Any, values: Values, *, runs_heard: bool = False) -> str:
+    def of_tensor(tensor: Tensor) -> str:
+        return f"<{tensor.dtype}{tuple(tensor.shape)}>" if values.is_made(tensor) else f"<{values.digest(tensor)}>"
+
+    return _named(partial(text_of, tensor=of_tensor, runs_heard=runs_heard), value, values)
+
+
+def _named(text: Callable[[Any], str], value: Any, values: Values) -> str:
+    """A text for the log.
+
+    Raises:
+        NotCacheable: If the value has none.
+    """
+    try:
+        return text(value)
+    except Unnamed as unnamed:
+        raise unnamed_error(str(unnamed), values.frames.top.frame.name) from None
+
+
+# Raise it when what `fingerprint` writes changes its meaning.
+_SCHEMA = "2"
+
+
+def make_recipe(log: Sequence[str], frontier: Frontier, quiet: Quiet) -> Mapping[str, str]:
+    """The recipe from the log of the frozen calls.
+
+    In it: the calls in order with scalar arguments, shapes and code; the digests of every parameter, buffer and
+    constant that they read; what is stored. Not in it: the head, paths, names of files, versions.
+
+    Args:
+        log: The calls of the run in inference mode at the smaller batch size; and of one in training mode, if features
+            are made only there.
+        frontier: What is stored.
+        quiet: Noise that was turned off.
+    """
+    stored = [
+        f"{entry.tensor.name} {entry.tensor.shape} {entry.tensor.dtype} {entry.layout} {entry.from_training}"
+        for entry in frontier.entries
+    ]
+    return MappingProxyType(
+        {
+            "schema": _SCHEMA,
+            "calls": calls_digest(log),
+            "stored": "; ".join(stored),
+            "mode": "inference",
+            "quiet": "; ".join(sorted(map(str, quiet))),
+        }
+    )
+
+
+def calls_digest(log: Sequence[str]) -> str:
+    """SHA-256 of the log of the frozen calls."""
+    return hashlib.sha256("\n".join(log).encode()).hexdigest()

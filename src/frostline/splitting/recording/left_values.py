@@ -1,0 +1,121 @@
+"""What a forward pass leaves in attributes of its modules, such as a penalty that the loss adds.
+
+What follows from trainable weights the head leaves there too. What follows from frozen ones alone it does not compute.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+from torch import Tensor, nn
+
+from frostline.splitting.calls.containers import Slot, filled, replace, template_of, tensors_in
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from frostline.splitting.recording.tensor_ledger import Values
+
+_TORCH_OWN = frozenset(vars(nn.Module()))
+_MAX_TENSORS = 64  # of one attribute
+
+
+@dataclass(frozen=True)
+class LeftValue:
+    """One attribute, and what it holds, with a slot for every tensor; of a dict, the entries with tensors."""
+
+    module: str
+    name: str
+    template: Any
+
+    def places(self) -> set[str]:
+        """The places that the head sets, as `places.Place` names them."""
+        name = f"{self.module}.{self.name}" if self.module else self.name
+        if type(self.template) is dict:
+            return {f"keys of {name}", *(f"{name}[{key!r}]" for key in cast("dict[Any, Any]", self.template))}
+        return {name}
+
+
+class LeftValues:
+    """The attributes of a model before a run.
+
+    Args:
+        model: The model.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._modules = dict(model.named_modules())
+        self._before = {
+            (name, key): (value, _content(value))
+            for name, module in self._modules.items()
+            for key, value in vars(module).items()
+            if key not in _TORCH_OWN
+        }
+
+    def found(self, values: Values, whole: Iterable[str]) -> tuple[list[LeftValue], list[Tensor], set[str]]:
+        """After the run: what follows from trainable weights, its tensors, and the names of others that were changed.
+
+        Args:
+            values: The tensors of the run.
+            whole: Modules that the head calls whole: they leave what they leave.
+        """
+        left: list[LeftValue] = []
+        tensors: list[Tensor] = []
+        others: set[str] = set()
+        names = tuple(whole)
+        for name, module in self._modules.items():
+            if any(name == own or name.startswith(f"{own}.") for own in names):
+                continue
+            for key, value in vars(module).items():
+                if key in _TORCH_OWN or not self._is_new(name, key, value):
+                    continue
+                if type(value) is dict:  # its other entries are configuration, or are refused where a loss reads them
+                    value = {entry: held for entry, held in cast("dict[Any, Any]", value).items() if tensors_in(held)}
+                own = tensors_in(value)
+                is_mixed = type(value) is list and not all(map(tensors_in, cast("list[Any]", value)))
+                if (
+                    own
+                    and not is_mixed
+                    and len(own) <= _MAX_TENSORS
+                    and all(id(tensor) in values.nodes for tensor in own)
+                ):
+                    left.append(LeftValue(name, key, _shifted(template_of(value)[0], len(tensors))))
+                    tensors += own
+                else:
+                    others.add(key)
+        return left, tensors, others
+
+    def _is_new(self, name: str, key: str, value: Any) -> bool:
+        was, content = self._before.get((name, key), (None, None))
+        return value is not was or (content is not None and not _is_same_content(value, content))
+
+
+def leave(model: nn.Module, left: Sequence[LeftValue], tensors: Sequence[Tensor]) -> None:
+    """Set the attributes as the model's forward pass would have."""
+    for own in left:
+        table = vars(model.get_submodule(own.module))
+        value, held = filled(own.template, tensors), table.get(own.name)
+        if type(value) is list and type(held) is list:
+            held[:] = value
+        elif type(value) is dict and type(held) is dict:
+            held.update(cast("dict[Any, Any]", value))
+        else:
+            table[own.name] = value
+
+
+def _shifted(template: Any, start: int) -> Any:
+    return replace(template, lambda slot: Slot(slot.index + start), Slot)
+
+
+def _content(value: Any) -> Any:
+    return copy.copy(value) if type(value) in (list, dict) else None
+
+
+def _is_same_content(value: Any, content: Any) -> bool:
+    if len(value) != len(content):
+        return False
+    if isinstance(value, dict):
+        return all(key in content and content[key] is own for key, own in cast("dict[Any, Any]", value).items())
+    return all(one is other for one, other in zip(value, content, strict=True))
