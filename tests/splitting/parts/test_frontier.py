@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 import frostline as fl
-from frostline.splitting.parts.frontier import Layout, find_layout, from_rows
+from frostline.splitting.parts.frontier import Layout, check_frontier, find_layout, from_rows
 from helpers_splitting import D, Net, check, x
 
 
@@ -137,3 +137,31 @@ def test_rows_of_a_folded_batch_belong_to_their_samples():
     assert Layout(0, 2, True).to_rows(x.flatten()).tolist() == x.tolist()
     assert Layout(0, 2, False).to_rows(x.t().flatten()).tolist() == x.tolist()
     assert from_rows(x, Layout(0, 2, False)).tolist() == [0, 2, 4, 1, 3, 5]
+
+
+def test_tied_weights_that_make_everything_train_are_named():
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embedding, self.body, self.out = nn.Embedding(9, D), nn.Linear(D, D), nn.Linear(D, 9, bias=False)
+            self.out.weight = self.embedding.weight
+
+        def forward(self, ids):
+            return self.out(self.body(self.embedding(ids)))
+
+    model = Tied()
+    fl.freeze(model, modules=[model.body])
+    with pytest.raises(fl.SplitError, match="Everything trains from the input on") as error:
+        fl.split(model, torch.randint(0, 9, (4, 3)))
+    assert "tied to 'out.weight'" in error.value.where
+
+
+def test_a_frontier_of_tables_and_inputs_alone_is_none():
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    kinds = {"low": (False, "low"), "table": (True, "table"), "input.x": (False, "input.x")}
+    made = {key: fl.FrontierTensor(name, (2,), torch.float32, 8, shared) for key, (shared, name) in kinds.items()}
+    assert check_frontier(model, (made["table"], made["low"])) is None
+    with pytest.raises(fl.SplitError, match="Everything trains from the input on") as error:
+        check_frontier(model, (made["table"], made["input.x"]))
+    assert error.value.received == "a frontier of table, input.x"
+    assert error.value.where == "0.weight is trainable"

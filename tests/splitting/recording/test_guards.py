@@ -195,3 +195,39 @@ def test_a_trainable_module_that_returns_a_number_of_its_values_is_refused():
     )
     with pytest.raises(fl.SplitError):
         fl.split(model, x(4))
+
+
+def test_a_frozen_call_that_fails_on_some_samples_is_a_guard():
+    def forward(m, batch):
+        low, scale = unanswered(m, batch), 1.0
+        try:
+            torch.linalg.cholesky(torch.eye(8) * 9 - batch[:, :, None] * batch[:, None])
+        except RuntimeError:
+            scale = 3.0
+        return m.high(low) * scale
+
+    model = Net(forward)
+    split = fl.split(model, x(4) * 0.1)
+    split.extract(x(4) * 0.1)
+    with pytest.raises(fl.SplitError, match="another path"):
+        split.extract(x(4) * 100)
+
+
+def test_a_frozen_layer_that_fails_on_some_samples_is_a_guard():
+    class Strict(nn.Linear):
+        def forward(self, batch):
+            if batch.abs().max() > 50:
+                raise ValueError("out of range")
+            return super().forward(batch)
+
+    def forward(m, batch):
+        try:
+            return m.high(m.low(batch))
+        except ValueError:
+            return m.high(batch) * 2
+
+    model = Net(forward)
+    model.low = Strict(8, 8).requires_grad_(False)
+    split = fl.split(model, x(4))
+    with pytest.raises(fl.SplitError, match="another path"):
+        split.extract(x(4) * 1000)

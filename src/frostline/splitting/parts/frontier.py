@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from frostline.core.errors import NotCacheable
+from frostline.core.errors import NotCacheable, SplitError
 from frostline.core.records import FrontierTensor
 from frostline.core.tolerances import batch_tolerance, relative_difference
 from frostline.splitting.calls.containers import is_same
@@ -17,7 +17,7 @@ from frostline.splitting.calls.containers import is_same
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from frostline.splitting.calls.addresses import Point
     from frostline.splitting.recording.recording import Crossing, Recording
@@ -234,3 +234,34 @@ def memory_order(tensor: Tensor) -> tuple[int, ...] | None:
         return None
     order = tuple(sorted(range(tensor.dim()), key=lambda at: -tensor.stride(at)))
     return None if order == tuple(range(tensor.dim())) else order
+
+
+def check_frontier(model: nn.Module, frontier: tuple[FrontierTensor, ...]) -> None:
+    """Raise unless some frozen value reaches the head.
+
+    Raises:
+        SplitError: If everything depends on a trainable weight; tied weights are named.
+    """
+    if any(not tensor.is_input and not tensor.shared for tensor in frontier):
+        return
+    first = next(name for name, parameter in model.named_parameters() if parameter.requires_grad)
+    tied = _tied(model)
+    raise SplitError(
+        what="Everything trains from the input on: no frozen layer comes before the first trainable one.",
+        where=f"{first} is trainable" + (f", and tied to {', '.join(repr(name) for name in tied[1:])}" if tied else ""),
+        received="a frontier of " + (", ".join(tensor.name for tensor in frontier) or "nothing"),
+        do=(
+            f"untie {tied[0]!r} (for example config.tie_word_embeddings=False, or a copy of the weight), freeze it, "
+            "then split again."
+            if tied
+            else f"freeze from the input up: frostline.freeze(model, through=...) must include {first!r}."
+        ),
+    )
+
+
+def _tied(model: nn.Module) -> list[str]:
+    names: dict[int, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        if parameter.requires_grad:
+            names.setdefault(id(parameter), []).append(name)
+    return next((group for group in names.values() if len(group) > 1), [])

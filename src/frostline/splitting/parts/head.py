@@ -12,10 +12,9 @@ from torch import Tensor, fx, nn
 from frostline.core.errors import NotCacheable, SplitError
 from frostline.splitting.calls.containers import filled
 from frostline.splitting.calls.grad_and_autocast import kept_region
-from frostline.splitting.failures import changed_model_error
 from frostline.splitting.parts.frontier import Layout, from_rows
 from frostline.splitting.python_state.kept_state import watched_places
-from frostline.splitting.python_state.module_tables import ModuleTables
+from frostline.splitting.python_state.module_tables import ModuleTables, changed_model_error
 from frostline.splitting.python_state.places import Place
 from frostline.splitting.python_state.python_values import has_state
 from frostline.splitting.recording.left_values import LeftValue, leave

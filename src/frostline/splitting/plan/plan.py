@@ -6,30 +6,30 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from frostline.core import inputs as batches
+from frostline.core.errors import NotCacheable, SplitError
 from frostline.core.layers import frozen_modules
 from frostline.core.restore import kept_attributes, kept_buffers
 from frostline.splitting.calls.containers import outline
-from frostline.splitting.failures import unheard_error
 from frostline.splitting.parts.extraction import extract_features
-from frostline.splitting.parts.frontier import DependsOnBatch, find_frontier, find_layout
+from frostline.splitting.parts.frontier import DependsOnBatch, check_frontier, find_frontier, find_layout
 from frostline.splitting.parts.head import Head, assemble, build_head
 from frostline.splitting.plan.batch_sizes import generalise
 from frostline.splitting.plan.samples import LARGE, SMALL, batch_of, other_values
-from frostline.splitting.python_state.kept_state import refuse_unknown_constants, steered_state
+from frostline.splitting.python_state.kept_state import steered_state
 from frostline.splitting.recording.fingerprint import make_recipe
 from frostline.splitting.recording.frost_line import Kinds
 from frostline.splitting.recording.guards import Expected, Handed, expect
 from frostline.splitting.recording.omitted_noise import NoiseOnFrozenSide, Quiet, add_quiet, check_quiet_modules
 from frostline.splitting.recording.recorder import Recorder
 from frostline.splitting.recording.recording import RecorderSettings
-from frostline.splitting.refusals import check_frontier
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from torch import Tensor, nn
+    from torch import nn
 
     from frostline.splitting.calls.addresses import Point
     from frostline.splitting.parts.frontier import Frontier, Pair
@@ -157,7 +157,7 @@ def _record_once(model: nn.Module, example: Any, settings: RecorderSettings) -> 
         check_quiet_modules(settings.quiet, trained[1])
         model.eval()
         evaluated = _record_pair(model, kinds, sizes, settings.in_mode(training=False), is_logging=True)
-    refuse_unknown_constants((*evaluated, *trained))
+    _refuse_unknown_constants((*evaluated, *trained))
     if any(recording.unheard for recording in evaluated):
 
         def again() -> Recording:
@@ -254,7 +254,7 @@ def refuse_unheard(small: Recording, large: Recording, again: Callable[[], Recor
         NotCacheable: If there is one; a tensor that is the same for other values is in the log by its own.
     """
     if set(small.unheard) != set(large.unheard) and set(small.unheard) != set(again().unheard):
-        raise unheard_error()
+        raise _unheard_error()
 
 
 def _handed(recording: Recording) -> tuple[Handed, dict[Point, Tensor], int]:
@@ -269,3 +269,31 @@ def _anchor(pair: Pair) -> int | None:
         if layout is not None and layout.axis is not None:
             return at
     return None
+
+
+def _refuse_unknown_constants(recordings: Iterable[Recording]) -> None:
+    """Refuse tensors that stand in a graph as they are, and that every run makes anew: an unheard call made them.
+
+    Raises:
+        SplitError: If there is one; scripted functions and those of C are not heard.
+    """
+    kept = [{own.data_ptr() for own in each.constants.values() if isinstance(own, Tensor)} for each in recordings]
+    if any(sum(pointer in others for others in kept) == 1 for own in kept for pointer in own):
+        raise SplitError(
+            what="The model makes a tensor by a call that cannot be recorded.",
+            where="a tensor that no torch call, module or attribute tells the origin of",
+            received="the result of a scripted or compiled function, or of one that is not torch's",
+            do="call the function without torch.jit or torch.compile; or put the step into a module of its own that "
+            "holds no frozen layers; or train with frostline.fit(..., cache=False).",
+        )
+
+
+def _unheard_error() -> NotCacheable:
+    """A frozen value that follows the batch came from a call without a line in the log."""
+    return NotCacheable(
+        what="The frozen part makes a tensor from its inputs by a call that cannot be recorded.",
+        where="a frozen tensor that follows the batch, and that no torch call, script or autograd Function made",
+        received="the result of another thread, of a compiled extension, or of a library that is not torch",
+        do="call torch in the thread that runs the model; or move the step into the dataset's transform; or train with "
+        "frostline.fit(..., cache=False).",
+    )

@@ -14,7 +14,15 @@ from frostline.core.errors import FrostlineError
 from frostline.core.restore import kept_attributes, kept_buffers, kept_generators
 from frostline.splitting.calls.addresses import Frame, Point
 from frostline.splitting.calls.containers import is_same, outline, template_of
-from frostline.splitting.parts.frontier import DependsOnBatch, Entry, Frontier, find_layout, is_per_sample, record_of
+from frostline.splitting.parts.frontier import (
+    DependsOnBatch,
+    Entry,
+    Frontier,
+    check_frontier,
+    find_layout,
+    is_per_sample,
+    record_of,
+)
 from frostline.splitting.parts.head import Head, build_head
 from frostline.splitting.parts.own_forward import Answer, OwnForward, Place, Uses, replayed_recording
 from frostline.splitting.plan.plan import Plan, refuse_unheard, steered_lines
@@ -27,7 +35,6 @@ from frostline.splitting.recording.guards import Expected, Sizes, expect
 from frostline.splitting.recording.omitted_noise import NoiseOnFrozenSide
 from frostline.splitting.recording.recorder import Recorder
 from frostline.splitting.recording.recording import RecorderSettings
-from frostline.splitting.refusals import check_frontier
 
 if TYPE_CHECKING:
     from collections.abc import Callable

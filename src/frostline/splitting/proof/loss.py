@@ -32,6 +32,8 @@ from frostline.core.tolerances import batch_tolerance, relative_difference
 from frostline.splitting.python_state.sources import Source
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from frostline.splitting.parts.head import Head
 
 _TOLERANCE = 1e-3  # of the value; what a loss reads of another batch changes it by far more
@@ -192,3 +194,21 @@ def _reached(function: Any) -> Iterator[Any]:
         read = {name for code in nested(source.code) for name in (*code.co_names, *code.co_freevars, *code.co_varnames)}
         for table in (source.scope, source.closure, source.defaults):
             yield from (table[name] for name in read if name in table)
+
+
+def refuse_unmade(names: Iterable[str]) -> None:
+    """Refuse a loss or metric that reads what the frozen part leaves in these attributes: the head does not run it.
+
+    Raises:
+        SplitError: If there is one.
+    """
+    name = min(names, default=None)
+    if name is None:
+        return
+    raise SplitError(
+        what=f"The loss or metric reads {name!r}, which the model's forward sets from its frozen part.",
+        where=f"the loss or metric, at .{name}",
+        received="an attribute that a cached training does not set",
+        do="return that value from forward, beside the output: loss and metric get all of it; or train with "
+        "frostline.fit(..., cache=False).",
+    )

@@ -8,19 +8,16 @@ all of them as they were (`Traces`).
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from frostline.core.digests import code_digest, tensor_digest
-from frostline.core.errors import NotCacheable, SplitError
+from frostline.core.errors import NotCacheable
 from frostline.core.restore import kept_attributes, kept_buffers
 from frostline.splitting.python_state.places import Place, Walk, contents
 from frostline.splitting.python_state.python_values import fingerprint, has_state
 from frostline.splitting.python_state.sources import Source, sources_of
-
-if TYPE_CHECKING:
-    from frostline.splitting.recording.recording import Recording
 
 _DIGEST = 64  # letters of a digest of a tensor; texts are quoted
 
@@ -170,23 +167,6 @@ def steered_state(
     return lines + [
         f"{name} {fingerprint(place.value)}" for name, place in places.items() if not isinstance(place.value, Iterator)
     ]
-
-
-def refuse_unknown_constants(recordings: Iterable[Recording]) -> None:
-    """Refuse tensors that stand in a graph as they are, and that every run makes anew: an unheard call made them.
-
-    Raises:
-        SplitError: If there is one; scripted functions and those of C are not heard.
-    """
-    kept = [{own.data_ptr() for own in each.constants.values() if isinstance(own, Tensor)} for each in recordings]
-    if any(sum(pointer in others for others in kept) == 1 for own in kept for pointer in own):
-        raise SplitError(
-            what="The model makes a tensor by a call that cannot be recorded.",
-            where="a tensor that no torch call, module or attribute tells the origin of",
-            received="the result of a scripted or compiled function, or of one that is not torch's",
-            do="call the function without torch.jit or torch.compile; or put the step into a module of its own that "
-            "holds no frozen layers; or train with frostline.fit(..., cache=False).",
-        )
 
 
 def keeps_state_error(

@@ -14,7 +14,7 @@ from typing import Any
 from torch import nn
 
 from frostline.core.code_names import loaded, nested
-from frostline.splitting.failures import changed_model_error
+from frostline.core.errors import SplitError
 from frostline.splitting.python_state.python_values import NUMBERS
 from frostline.splitting.python_state.sources import is_torch, stored
 
@@ -108,3 +108,13 @@ def _shown(value: Any) -> str:
     if value is None:
         return "nothing"
     return getattr(value, "__qualname__", None) or f"{type(value).__name__}"
+
+
+def changed_model_error(name: str, received: str) -> SplitError:
+    """What the head was made from is another one now."""
+    return SplitError(
+        what=f"The model was changed after it was split: {name!r} is not what the head was made from.",
+        where=name,
+        received=received,
+        do="call frostline.split(model, example) again after such a change.",
+    )

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from frostline.core.errors import NotCacheable
 from frostline.splitting.calls import torch_calls
 from frostline.splitting.calls.containers import tensors_in
-from frostline.splitting.failures import unnamed_error
 from frostline.splitting.python_state.key_texts import Unnamed, function_text, text_of
 from frostline.splitting.recording.tensor_ledger import storage_of
 
@@ -123,7 +123,18 @@ def _named(text: Callable[[Any], str], value: Any, values: Values) -> str:
     try:
         return text(value)
     except Unnamed as unnamed:
-        raise unnamed_error(str(unnamed), values.frames.top.frame.name) from None
+        raise _unnamed_error(str(unnamed), values.frames.top.frame.name) from None
+
+
+def _unnamed_error(value: str, module: str) -> NotCacheable:
+    """The recipe key would be the same for two models that compute different features."""
+    return NotCacheable(
+        what="The recipe key cannot hold an argument of a frozen call: its content cannot be read.",
+        where=f"{module or 'the model'}, {torch_calls.user_line()}",
+        received=value,
+        do="pass a number, a tensor, an array, a container of these, or a plain function of them; or train with "
+        "frostline.fit(..., cache=False).",
+    )
 
 
 # Raise it when what `fingerprint` writes changes its meaning.

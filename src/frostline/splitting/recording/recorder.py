@@ -16,7 +16,6 @@ from torch.overrides import TorchFunctionMode
 
 from frostline.core import inputs as batches
 from frostline.core.errors import FrostlineError, NotCacheable
-from frostline.splitting import failures
 from frostline.splitting.calls import torch_calls
 from frostline.splitting.calls.addresses import Frame, Frames, Point
 from frostline.splitting.calls.containers import (
@@ -29,6 +28,7 @@ from frostline.splitting.calls.containers import (
 )
 from frostline.splitting.calls.module_calls import listening
 from frostline.splitting.calls.size_number import tracked
+from frostline.splitting.recording import refusals
 from frostline.splitting.recording.fingerprint import CallLog
 from frostline.splitting.recording.graph_writer import GraphWriter, UnknownValue
 from frostline.splitting.recording.guards import Guard, python_state, returned_guard
@@ -112,7 +112,7 @@ class Recorder(TorchFunctionMode):
             return run()
         self.noise.notice_python()
         if module is self.model:
-            failures.refuse_backward_hooks(module, "")
+            refusals.refuse_backward_hooks(module, "")
             return run()
         name = self.frames.names[id(module)]
         run = partial(run_module, self.quiet, Frame(name, self.frames.calls[name]), module, run)
@@ -131,7 +131,7 @@ class Recorder(TorchFunctionMode):
 
     def _enter(self, module: nn.Module, run: Callable[[], Any], *, is_fed: bool = False) -> Any:
         if is_fed or self.kinds.has_trainable(module):
-            failures.refuse_backward_hooks(module, self.frames.names[id(module)])
+            refusals.refuse_backward_hooks(module, self.frames.names[id(module)])
         is_frozen = not is_fed and not self.kinds.has_trainable(module)
         outer, frame = self.frames.top, self.frames.opened(module, self.values.clock)
         handed = self.recording.handed
@@ -253,10 +253,10 @@ class Recorder(TorchFunctionMode):
         before, noise = self.values.versions((args, kwargs)), torch_calls.noise_state()
         tainted = [tensor for tensor in inputs if self.values.is_tainted(tensor)]
         if torch_calls.name_of(func) == "grad_fn" and tainted and torch_calls.is_of_model():
-            raise failures.autograd_error(self.frames.top.frame.name)
+            raise refusals.autograd_error(self.frames.top.frame.name)
         if torch_calls.asks_for_gradients(func):
             if isinstance(args[0], nn.Parameter):
-                failures.refuse_moved_line(self.values.name_of_memory(args[0]), args[0], bool((*args[1:], True)[0]))
+                refusals.refuse_moved_line(self.values.name_of_memory(args[0]), args[0], bool((*args[1:], True)[0]))
             elif not tainted:
                 self.recording.asks_for_gradients = True
                 return args[0]  # gradients of a frozen value: the switch of gradient checkpointing
@@ -265,7 +265,7 @@ class Recorder(TorchFunctionMode):
             self._handed_over(func, None, inputs, tainted)
         if torch_calls.renormalises(func, args, kwargs) and not args[1].requires_grad:
             self.recording.is_unsound = True
-            raise failures.frozen_weight_error(self.values.name_of_memory(args[1]) or "a weight")
+            raise refusals.frozen_weight_error(self.values.name_of_memory(args[1]) or "a weight")
         try:
             result = func(*args, **kwargs)
         except Exception as error:
@@ -291,7 +291,7 @@ class Recorder(TorchFunctionMode):
         if isinstance(error, (*_SIGNALS, NoisyModule)):
             return
         if is_trained:
-            self.refused = self.refused or failures.trainable_failure_error(point.frame.name, error)
+            self.refused = self.refused or refusals.trainable_failure_error(point.frame.name, error)
         self.recording.handed.decide(point.frame)
         self.recording.handed.guards[point] = Guard(point, type(error).__name__, torch_calls.user_line())
 
@@ -309,7 +309,7 @@ class Recorder(TorchFunctionMode):
     ) -> None:
         has_effect = tensors_in(result) or self.values.written(before) or torch_calls.is_setter(func)
         if torch_calls.is_hook(func):
-            failures.refuse_closed_over_tensors(args[1], self.frames.top.frame.name)
+            refusals.refuse_closed_over_tensors(args[1], self.frames.top.frame.name)
             has_effect = True
         if not has_effect:
             return
@@ -375,7 +375,7 @@ class Recorder(TorchFunctionMode):
             return
         self.noise.refuse_decision(tainted)
         if tainted:
-            raise failures.trainable_value_error(frame.name, name)
+            raise refusals.trainable_value_error(frame.name, name)
         point = self.frames.top.point(name)
         value = torch_calls.plain_value(result, tensors)
         self.recording.handed.guards[point] = Guard(point, value, torch_calls.user_line())
@@ -400,4 +400,4 @@ class Recorder(TorchFunctionMode):
             return
         is_made = torch_calls.name_of(func) in ("tensor", "as_tensor", "asarray")
         if is_made or not all(self.values.is_known(tensor) for tensor in inputs):
-            raise failures.outside_of_torch_error(self.frames.top.frame.name, self.has_left_torch)
+            raise refusals.outside_of_torch_error(self.frames.top.frame.name, self.has_left_torch)

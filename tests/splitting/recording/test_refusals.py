@@ -6,77 +6,6 @@ import frostline as fl
 from helpers_splitting import D, Net, check, unanswered, x
 
 
-def _written_after_use(m, x):
-    h = m.low(x)
-    y = m.high(h)
-    h += y  # autograd still needs h
-    return h
-
-
-def test_a_model_that_fails_by_itself_is_told_so_with_its_own_line():
-    with pytest.raises(fl.SplitError, match="itself fails on the example") as error:
-        fl.split(Net(_written_after_use), x(4))
-    assert "modified by an inplace operation" in error.value.received
-    assert isinstance(error.value.__cause__, RuntimeError)
-
-    def forward(m, x):
-        return m.high(m.low(x))[:, [0, 99]]
-
-    with pytest.raises(fl.SplitError) as error:
-        fl.split(Net(forward), x(4))
-    assert "return m.high(m.low(x))[:, [0, 99]]" in error.value.where
-
-
-def test_a_transform_of_functions_in_a_mixed_module_is_refused_with_the_way_out():
-    model = Net(lambda m, x: torch.vmap(lambda row: m.high.weight @ row)(unanswered(m, x)))
-    with pytest.raises(fl.SplitError, match="cannot be recorded") as error:
-        fl.split(model, x(4))
-    assert "a module of its own" in error.value.do
-
-    class Mapped(nn.Linear):
-        def forward(self, rows):
-            return torch.vmap(lambda row: self.weight @ row)(rows)
-
-    split = fl.split(Net(lambda m, x: m.high(m.low(x)), high=Mapped(D, D)), x(4))
-    assert split.explain().verification.is_exact
-
-
-def test_a_frozen_call_that_fails_on_some_samples_is_a_guard():
-    def forward(m, batch):
-        low, scale = unanswered(m, batch), 1.0
-        try:
-            torch.linalg.cholesky(torch.eye(8) * 9 - batch[:, :, None] * batch[:, None])
-        except RuntimeError:
-            scale = 3.0
-        return m.high(low) * scale
-
-    model = Net(forward)
-    split = fl.split(model, x(4) * 0.1)
-    split.extract(x(4) * 0.1)
-    with pytest.raises(fl.SplitError, match="another path"):
-        split.extract(x(4) * 100)
-
-
-def test_a_frozen_layer_that_fails_on_some_samples_is_a_guard():
-    class Strict(nn.Linear):
-        def forward(self, batch):
-            if batch.abs().max() > 50:
-                raise ValueError("out of range")
-            return super().forward(batch)
-
-    def forward(m, batch):
-        try:
-            return m.high(m.low(batch))
-        except ValueError:
-            return m.high(batch) * 2
-
-    model = Net(forward)
-    model.low = Strict(8, 8).requires_grad_(False)
-    split = fl.split(model, x(4))
-    with pytest.raises(fl.SplitError, match="another path"):
-        split.extract(x(4) * 1000)
-
-
 class Root(nn.Module):
     """A call that fails while its weight is negative."""
 
@@ -176,17 +105,3 @@ def test_a_hook_in_the_graph_of_autograd_is_kept_or_refused():
     check(Net(lambda m, batch: _hooked(m.high(m.low(batch)))), x(4), is_graph=False)
     with pytest.raises(fl.SplitError, match="reaches into the autograd graph"):
         fl.split(Net(lambda m, batch: _hooked(m.high(unanswered(m, batch)))), x(4))
-
-
-def test_a_number_that_moves_in_every_call_is_not_taken_for_a_size():
-    def forward(m, batch):
-        m.calls += 1
-        return m.high(unanswered(m, batch)) * (1 + 0.05 * m.calls)
-
-    model = Net(forward)
-    model.calls = 0
-    with pytest.raises(fl.NotCacheable, match="keeps state from batch to batch .*'calls'"):
-        fl.split(model, x(4))
-    assert model.calls == 0
-    with pytest.raises(fl.SplitError, match="cannot be generalised over the batch size"):
-        fl.split(Net(lambda m, batch: m.high(unanswered(m, batch)) * (len(batch) ** 2 / 3)), x(4))

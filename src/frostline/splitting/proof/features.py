@@ -6,12 +6,13 @@ to a proof that looks at their first samples, so extreme ones are made from thes
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from frostline.core import inputs as batches
 from frostline.core.errors import NotCacheable, SplitError
@@ -137,3 +138,39 @@ def _extreme(inputs: Any, sign: int) -> Any:
         return torch.full_like(tensor, ends[-1 if sign > 0 else 0].item())
 
     return batches.map_tensors(inputs, lambda tensor: change(tensor) if tensor.numel() else tensor)
+
+
+def check_repeatable(
+    model: nn.Module, extract: Callable[[], tuple[Tensor, ...]], names: list[str]
+) -> tuple[tuple[Tensor, ...], float]:
+    """Raise unless the same batch gives the same features twice, and no buffer moves.
+
+    Returns:
+        The features, and the seconds that the second pass took.
+
+    Raises:
+        NotCacheable: If it does not.
+    """
+    before = {name: buffer.detach().clone() for name, buffer in model.named_buffers()}
+    first = extract()
+    started = time.perf_counter()
+    second = extract()
+    elapsed_s = time.perf_counter() - started
+    for name, buffer in model.named_buffers():
+        if name in before and not torch.equal(torch.nan_to_num(before[name]), torch.nan_to_num(buffer)):
+            raise NotCacheable(
+                what=f"The frozen part changes its own state: the buffer {name!r} moves in the forward pass.",
+                where=name,
+                received="other values after a forward pass in inference mode",
+                do="frostline.freeze that module, or keep its buffer still in inference mode.",
+            )
+    for name, a, b in zip(names, first, second, strict=True):
+        if not torch.equal(torch.nan_to_num(a), torch.nan_to_num(b)):
+            largest = float((a.double() - b.double()).abs().max())
+            raise NotCacheable(
+                what=f"Cannot cache the output of {name!r}: the same batch gave two different results.",
+                where=name,
+                received=f"largest difference {largest:.1e}, allowed 0",
+                do="remove the randomness (or the state) from that layer, or train with cache=False.",
+            )
+    return second, elapsed_s

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import frostline as fl
-from frostline.splitting.proof.company import Company
+from frostline.splitting.proof.features import Company, check_repeatable
 from helpers_splitting import D, Net, check, unanswered, x
 
 
@@ -119,3 +119,42 @@ def test_large_values_that_the_modes_treat_differently_are_found_among_small_one
         model.train(training)
         split.head.train(training)
         assert torch.equal(split.head(*split.extract(far)), model(far))
+
+
+def repeated(*results, model=None):
+    """What is said of a frozen part that gives these results, one after the other."""
+    given = iter(results)
+    return check_repeatable(model or nn.BatchNorm1d(2), lambda: next(given), ["low", "table"])
+
+
+def test_features_that_are_the_same_twice_are_given_with_the_time_they_took():
+    nan = torch.tensor([float("nan"), 1.0])
+    (features, elapsed_s) = repeated((nan, torch.ones(1)), (nan.clone(), torch.ones(1)))
+    assert torch.equal(features[1], torch.ones(1))
+    assert 0 <= elapsed_s < 60
+
+
+def test_features_that_differ_are_named_with_their_difference():
+    with pytest.raises(fl.NotCacheable, match="Cannot cache the output of 'table'") as error:
+        repeated((torch.ones(1), torch.tensor([1.0, 3.0])), (torch.ones(1), torch.tensor([1.0, 2.5])))
+    assert error.value.received == "largest difference 5.0e-01, allowed 0"
+
+
+def test_a_buffer_that_moves_is_named_and_one_that_is_nan_stands_still():
+    model = nn.BatchNorm1d(2)
+    model.running_var.fill_(float("nan"))
+    same = (torch.ones(1), torch.ones(1))
+
+    def moving():
+        model.running_mean.add_(1)
+        return same
+
+    assert check_repeatable(model, lambda: same, ["low", "table"])[0] is same
+    with pytest.raises(fl.NotCacheable, match="the buffer 'running_mean' moves"):
+        check_repeatable(model, moving, ["low", "table"])
+
+    def growing():
+        model.register_buffer("new", torch.ones(1))
+        return same
+
+    assert check_repeatable(model, growing, ["low", "table"])[0] is same
