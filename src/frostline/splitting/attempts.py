@@ -17,7 +17,7 @@ from frostline.core.restore import kept_attributes, kept_buffers, kept_generator
 from frostline.splitting.calls.containers import tensors_in
 from frostline.splitting.calls.module_calls import wrapped
 from frostline.splitting.candidate import Candidate
-from frostline.splitting.plan.batch_sizes import NOT_GENERAL
+from frostline.splitting.plan.head_graph import NOT_GENERAL
 from frostline.splitting.plan.plan import record_plan
 from frostline.splitting.plan.replay_plan import RECORDING_FAILS, first_proven
 from frostline.splitting.plan.samples import LARGE, batch_of, put_first

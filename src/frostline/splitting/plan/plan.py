@@ -15,8 +15,8 @@ from frostline.core.restore import kept_attributes, kept_buffers
 from frostline.splitting.calls.containers import outline
 from frostline.splitting.parts.extraction import extract_features
 from frostline.splitting.parts.frontier import DependsOnBatch, check_frontier, find_frontier, find_layout
-from frostline.splitting.parts.head import Head, assemble, build_head
-from frostline.splitting.plan.batch_sizes import generalise
+from frostline.splitting.parts.head import Head
+from frostline.splitting.plan.head_graph import assemble, generalise
 from frostline.splitting.plan.samples import LARGE, SMALL, batch_of, other_values
 from frostline.splitting.python_state.kept_state import steered_state
 from frostline.splitting.recording.fingerprint import make_recipe
@@ -179,7 +179,7 @@ def _record_once(model: nn.Module, example: Any, settings: RecorderSettings) -> 
         assemble(evaluated[1], batch_nodes[0], frontier, frontier.eval_slots),
         assemble(trained[1], batch_nodes[1], frontier, frontier.train_slots),
     )
-    head = build_head(model, evaluated[1], trained[1], graphs, frontier)
+    head = Head(model, ((evaluated[1], graphs[0]), (trained[1], graphs[1])), frontier)
     log, recordings = list(evaluated[0].log), (*evaluated, *trained)
     if frontier.has_training:  # weights that only train() reads are part of the key
         with torch.enable_grad():

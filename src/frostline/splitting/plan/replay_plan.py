@@ -23,7 +23,7 @@ from frostline.splitting.parts.frontier import (
     is_per_sample,
     record_of,
 )
-from frostline.splitting.parts.head import Head, build_head
+from frostline.splitting.parts.head import Head
 from frostline.splitting.parts.own_forward import Answer, OwnForward, Place, Uses, replayed_recording
 from frostline.splitting.plan.plan import Plan, refuse_unheard, steered_lines
 from frostline.splitting.plan.samples import LARGE, SMALL, batch_of, other_values
@@ -128,7 +128,7 @@ def record_replayed(model: nn.Module, example: Any, why: str, *, is_lean: bool) 
     made = [replayed_recording(model, kinds, forward, training=training) for training in (False, True)]
     for recording, training in zip(made, (False, True), strict=True):
         recording.sources = recordings[training][1].sources
-    head = build_head(model, made[0], made[1], (made[0].graph, made[1].graph), frontier, has_queues=False)
+    head = Head(model, ((made[0], made[0].graph), (made[1], made[1].graph)), frontier, has_queues=False)
     every = [*recordings[False], *recordings[True]]
     expected = {mode: _expected(pair, frontier) for mode, pair in recordings.items()}
     sources = tuple({key: own for recording in every for key, own in recording.sources.items()}.values())

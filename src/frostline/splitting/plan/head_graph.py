@@ -1,4 +1,4 @@
-"""Two recordings at two batch sizes become one graph whose integers follow the batch."""
+"""The graph of a head: two recordings at two batch sizes become one whose integers follow the batch."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from torch import Tensor, fx
 
 from frostline.core.errors import SplitError
 from frostline.splitting.calls.containers import is_same, replace
+from frostline.splitting.parts.frontier import from_rows
 
 if TYPE_CHECKING:
+    from frostline.splitting.parts.frontier import Frontier, Layout
     from frostline.splitting.recording.recording import Recording
 
 NOT_GENERAL = "The trainable part has sizes or calls that cannot be generalised over the batch size."
@@ -45,6 +47,23 @@ def generalise(small: Recording, large: Recording, anchor: int | None) -> fx.Nod
         b.args = rewriter.rewritten(a.args, b.args, b)
         b.kwargs = rewriter.rewritten(a.kwargs, b.kwargs, b)
     return rewriter.batch
+
+
+def assemble(recording: Recording, batch: fx.Node | None, frontier: Frontier, slots: tuple[int, ...]) -> fx.Graph:
+    """The recorded graph with one placeholder per frontier entry, each brought into the model's own layout."""
+    graph = fx.Graph()
+    placeholders = [graph.placeholder(_identifier(at, entry.tensor.name)) for at, entry in enumerate(frontier.entries)]
+    rows = {crossing.node: placeholders[slot] for crossing, slot in zip(recording.crossings, slots, strict=True)}
+    mapping: dict[fx.Node, fx.Node] = {}
+    for node in recording.graph.nodes:
+        if node.op == "placeholder":
+            layout = frontier.entries[placeholders.index(rows[node])].layout
+            mapping[node] = rows[node] if layout.is_plain else _brought_back(graph, recording, rows[node], layout)
+    for node in recording.graph.nodes:
+        if node.op != "placeholder":
+            table = rows if node is batch else mapping
+            mapping[node] = graph.node_copy(node, table.__getitem__)
+    return graph
 
 
 class _Rewriter:
@@ -153,3 +172,14 @@ def _is_same_memory(old: Any, new: Any) -> bool:
     """True for tensors over the same memory, such as that of an array that the model keeps."""
     is_both = isinstance(old, Tensor) and isinstance(new, Tensor)
     return is_both and is_same(old, new) and old.data_ptr() == new.data_ptr()
+
+
+def _brought_back(graph: fx.Graph, recording: Recording, rows: fx.Node, layout: Layout) -> fx.Node:
+    name = f"layout_{len(recording.constants)}"
+    recording.constants[name] = layout
+    return graph.call_function(from_rows, (rows, graph.get_attr(name)))
+
+
+def _identifier(at: int, name: str) -> str:
+    plain = "".join(letter if letter.isalnum() else "_" for letter in name)
+    return f"f{at}_{plain}"
