@@ -15,7 +15,7 @@ from frostline.core.errors import DataError, NotCacheable, SplitError
 from frostline.core.layers import unwrapped
 from frostline.core.restore import kept_attributes, kept_buffers, kept_generators, kept_gradients, kept_modes
 from frostline.splitting.calls.containers import tensors_in
-from frostline.splitting.calls.module_calls import wrapped
+from frostline.splitting.calls.listener import uncompiled, wrapped
 from frostline.splitting.candidate import Candidate
 from frostline.splitting.plan.head_graph import NOT_GENERAL
 from frostline.splitting.plan.plan import record_plan
@@ -74,7 +74,7 @@ def split(model: nn.Module, example: Any) -> Split:
     model = unwrapped(model)[0]
     _check_line(model)
     _check_example(model, example)
-    with Traces(model) as traces, kept_model(model), wrapped():
+    with Traces(model) as traces, kept_model(model), wrapped(), uncompiled():
         made = _first_that_holds(model, example)
     traces.check()
     return made

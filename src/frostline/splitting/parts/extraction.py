@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode, _pop_mode_temporarily
 
 from frostline.core import inputs as batches
 from frostline.core.restore import kept_attributes, kept_generators, kept_modes
 from frostline.splitting.calls import torch_calls
 from frostline.splitting.calls.addresses import Frame, Frames, Point
 from frostline.splitting.calls.containers import outline, tensors_in
-from frostline.splitting.calls.module_calls import listening
+from frostline.splitting.calls.listener import TorchCalls, listening
 from frostline.splitting.recording.guards import Expected, Guard
 from frostline.splitting.recording.omitted_noise import Quiet, arguments_of, run_module
 from frostline.splitting.recording.tensor_ledger import version_of
@@ -44,7 +43,7 @@ class Extraction:
     def __init__(
         self, model: nn.Module, kinds: Kinds, entries: list[Entry], expected: Expected, quiet: Quiet
     ) -> None:  # fmt: skip
-        self.model, self.kinds, self.expected, self.quiet = model, kinds, expected, quiet
+        self.torch_callsl, self.kinds, self.expected, self.quiet = model, kinds, expected, quiet
         self.frames = Frames(model)
         self.births = {entry.birth for entry in entries}
         self.reads: dict[Point, list[Entry]] = {}
@@ -59,17 +58,17 @@ class Extraction:
         self.differing: list[tuple[Guard, Any]] = []
         self.unmet = {*guards, *sizes}
         self.batch_size = 0
-        self.mode = _Mode(self)
+        self.mode = TorchCalls(self.torch_called)
 
     def run(self, inputs: Any) -> dict[tuple[Point, Point | None], Tensor]:
         """Run until everything is taken; the caller finds what is missing."""
-        root = self.frames.opened(self.model)
+        root = self.frames.opened(self.torch_callsl)
         self.batch_size = batches.batch_size(inputs)
         try:
             for name, tensor in batches.leaves(inputs).items():
                 self.made(Point(root.frame, "input", 0, name), tensor)
             with listening(self), self.mode:
-                batches.call_with_model(self.model, inputs)
+                batches.call_with_model(self.torch_callsl, inputs)
         except _Finished:
             return self.found
         for point in self.unmet & self.expected.guards.keys():
@@ -94,7 +93,7 @@ class Extraction:
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], run: Callable[[], Any]
     ) -> Any:
         """Follow the frames; listen inside only where something is to be heard."""
-        if not self.frames.is_known(module) or module is self.model:
+        if not self.frames.is_known(module) or module is self.torch_callsl:
             return run()
         opened = self.frames.opened(module)
         is_heard = opened.frame in self.listened or self.kinds.is_mixed(module)
@@ -144,10 +143,29 @@ class Extraction:
         versions = [(tensor, version_of(tensor)) for tensor in tensors_in(args)]
         with self.mode.off():
             result = run()
-        self.called(torch_calls.name_of(torch_calls.apply_function), result, versions)
+        self._called(torch_calls.name_of(torch_calls.apply_function), result, versions)
         return result
 
-    def called(self, operation: str, result: Any, versions: list[tuple[Tensor, int]]) -> None:
+    def torch_called(self, func: Any, types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Every torch call in the frames that are listened to."""
+        if torch_calls.name_of(func) == "__iter__":
+            return iter(self.torch_called(Tensor.unbind, types, (args[0], 0), {}))
+        if torch_calls.asks_for_gradients(func) and not args[0].requires_grad:
+            return args[0]
+        args, kwargs = arguments_of(self.quiet, self.frames, func, args, kwargs)
+        versions = [(tensor, version_of(tensor)) for tensor in tensors_in((args, kwargs))]
+        try:
+            result = func(*args, **kwargs)
+        except Exception as error:
+            self._call_failed(func, tensors_in((args, kwargs)), error)
+            raise
+        if torch_calls.hands_over(func, result):
+            self._handed_over(func, result, tensors_in((args, kwargs)))
+            return result
+        self._called(torch_calls.name_of(func), result, versions)
+        return result
+
+    def _called(self, operation: str, result: Any, versions: list[tuple[Tensor, int]]) -> None:
         """A torch call was made in the innermost frame."""
         written = [tensor for tensor, version in versions if version_of(tensor) != version]
         made = tensors_in(result)
@@ -159,7 +177,7 @@ class Extraction:
         for at, tensor in enumerate(written):
             self.made(Point(point.frame, operation, point.nth, f"written{at}" if at else "written"), tensor)
 
-    def handed_over(self, func: Any, result: Any, tensors: list[Tensor]) -> None:
+    def _handed_over(self, func: Any, result: Any, tensors: list[Tensor]) -> None:
         """A value was handed to Python: is it the one that the recording met?"""
         frame = self.frames.top.frame
         if torch_calls.is_size(func) or frame in self.expected.unguarded or not self._is_guarded(frame):
@@ -171,7 +189,7 @@ class Extraction:
         value = torch_calls.plain_value(result, tensors)
         self._compare(guard or Guard(point, "nothing", torch_calls.user_line()), value)
 
-    def call_failed(self, func: Any, tensors: list[Tensor], error: Exception) -> None:
+    def _call_failed(self, func: Any, tensors: list[Tensor], error: Exception) -> None:
         """A torch call of the innermost frame raised an error, which the model may catch."""
         if not any(tensor.requires_grad for tensor in tensors):  # the recording has refused those of the trainable part
             self._failed(self.frames.top.point(torch_calls.failure_of(func)), error)
@@ -195,53 +213,6 @@ class Extraction:
         """Stop when everything is taken and every value that steers is met, also those that steer the head."""
         if not self.reads and not self.unmet and self.expected.is_steady:
             raise _Finished
-
-
-class _Mode(TorchFunctionMode):
-    """Hears torch calls in the frames that matter."""
-
-    def __init__(self, extraction: Extraction) -> None:
-        super().__init__()
-        self.extraction = extraction
-        self.is_on = False
-
-    def __enter__(self) -> _Mode:
-        super().__enter__()
-        self.is_on = True
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        self.is_on = False
-        super().__exit__(*error)
-
-    def off(self) -> Any:
-        """Not heard for the time of a block."""
-        stack = ExitStack()
-        stack.enter_context(_pop_mode_temporarily())
-        self.is_on = False
-        stack.callback(setattr, self, "is_on", True)
-        return stack
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        if torch_calls.name_of(func) == "__iter__":
-            return iter(self.__torch_function__(Tensor.unbind, types, (args[0], 0)))
-        if torch_calls.asks_for_gradients(func) and not args[0].requires_grad:
-            return args[0]
-        args, kwargs = arguments_of(self.extraction.quiet, self.extraction.frames, func, args, kwargs)
-        versions = [(tensor, version_of(tensor)) for tensor in tensors_in((args, kwargs))]
-        try:
-            result = func(*args, **kwargs)
-        except Exception as error:
-            self.extraction.call_failed(func, tensors_in((args, kwargs)), error)
-            raise
-        if torch_calls.hands_over(func, result):
-            self.extraction.handed_over(func, result, tensors_in((args, kwargs)))
-            return result
-        self.extraction.called(torch_calls.name_of(func), result, versions)
-        return result
 
 
 def extract_features(

@@ -15,14 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.overrides import TorchFunctionMode, _pop_mode_temporarily
 
 from frostline.core import inputs as batches
 from frostline.core.errors import SplitError
 from frostline.splitting.calls import torch_calls
 from frostline.splitting.calls.addresses import Frame, Frames
 from frostline.splitting.calls.containers import Slot, filled, tensors_in
-from frostline.splitting.calls.module_calls import listening
+from frostline.splitting.calls.listener import TorchCalls, listening
 from frostline.splitting.recording.guards import Sizes
 from frostline.splitting.recording.recording import Recording
 
@@ -125,7 +124,7 @@ class _Answering:
         return run()
 
 
-class Uses(TorchFunctionMode):
+class Uses:
     """Which inputs and which results of frozen modules a run uses for more than to call these modules.
 
     Args:
@@ -134,16 +133,16 @@ class Uses(TorchFunctionMode):
     """
 
     def __init__(self, model: nn.Module, frames: frozenset[Frame]) -> None:
-        super().__init__()
         self.model, self.frames, self.answered = model, Frames(model), frames
         self._known: dict[int, tuple[Frame | None, int]] = {}
         self._kept: list[Tensor] = []
         self.used: set[tuple[Frame | None, int]] = set()
+        self._mode = TorchCalls(self.torch_called)
 
     def run_once(self, inputs: Any) -> None:
         """Run the model on a batch."""
         self._know(None, inputs)
-        with listening(self), self:
+        with listening(self), self._mode:
             output = batches.call(self.model, inputs)
         self._use(output)
 
@@ -154,7 +153,7 @@ class Uses(TorchFunctionMode):
         frame = self.frames.counted(module)
         if frame is None or frame not in self.answered:
             return run()
-        with _pop_mode_temporarily():
+        with self._mode.off():
             result = run()
             self._know(frame, result)
         return result
@@ -166,12 +165,11 @@ class Uses(TorchFunctionMode):
         self._use(args)
         return run()
 
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
+    def torch_called(self, func: Any, types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Every torch call outside of answered modules."""
         if torch_calls.name_of(func) not in _HARMLESS:
             self._use((args, kwargs))
-        return func(*args, **(kwargs or {}))
+        return func(*args, **kwargs)
 
     def _know(self, frame: Frame | None, value: Any) -> None:
         for at, tensor in enumerate(tensors_in(value)):

@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
-from torch.overrides import TorchFunctionMode
 
 from frostline.core.errors import NotCacheable
 from frostline.splitting.calls import torch_calls
 from frostline.splitting.calls.addresses import Frame, Frames, Point
-from frostline.splitting.calls.module_calls import listening, wrapped
+from frostline.splitting.calls.listener import TorchCalls, listening, wrapped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
@@ -137,7 +136,7 @@ def quieted(model: nn.Module, quiet: Mapping[Frame | Point, str]) -> Generator[N
         if module.training:  # inference mode has no noise
             quieter = _Quieter(module, quiet)
             running.enter_context(listening(quieter))
-            running.enter_context(quieter)
+            running.enter_context(TorchCalls(quieter.torch_called))
 
     def after(module: nn.Module, inputs: Any, output: Any) -> None:
         running.close()
@@ -155,11 +154,10 @@ def quieted(model: nn.Module, quiet: Mapping[Frame | Point, str]) -> Generator[N
             handle.remove()
 
 
-class _Quieter(TorchFunctionMode):
-    """Follows one call of a model."""
+class _Quieter:
+    """A listener of one call of a model, which leaves out the noise."""
 
     def __init__(self, model: nn.Module, quiet: Mapping[Frame | Point, str]) -> None:
-        super().__init__()
         self.frames, self.quiet = Frames(model), quiet
         self.frames.opened(model)
 
@@ -174,10 +172,8 @@ class _Quieter(TorchFunctionMode):
         finally:
             self.frames.close()
 
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        args, kwargs = arguments_of(self.quiet, self.frames, func, args, kwargs or {})
+    def torch_called(self, func: Any, types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        args, kwargs = arguments_of(self.quiet, self.frames, func, args, kwargs)
         if is_dropout(func):
             self.frames.top.point(torch_calls.name_of(func))
         return func(*args, **kwargs)

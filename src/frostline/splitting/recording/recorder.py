@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.overrides import TorchFunctionMode
 
 from frostline.core import inputs as batches
 from frostline.core.errors import FrostlineError, NotCacheable
@@ -26,7 +25,7 @@ from frostline.splitting.calls.containers import (
     template_of,
     tensors_in,
 )
-from frostline.splitting.calls.module_calls import listening
+from frostline.splitting.calls.listener import TorchCalls, listening
 from frostline.splitting.calls.size_number import tracked
 from frostline.splitting.recording import refusals
 from frostline.splitting.recording.fingerprint import CallLog
@@ -48,7 +47,7 @@ if TYPE_CHECKING:
 _SIGNALS = (FrostlineError, UnknownValue, NoiseOnFrozenSide)
 
 
-class Recorder(TorchFunctionMode):
+class Recorder:
     """Listens to one run of a model.
 
     Args:
@@ -59,7 +58,6 @@ class Recorder(TorchFunctionMode):
     """
 
     def __init__(self, model: nn.Module, kinds: Kinds, settings: RecorderSettings, *, is_logging: bool) -> None:
-        super().__init__()
         self.model, self.kinds, self.is_whole = model, kinds, settings.is_whole
         self.quiet, self.keeps_blocks = settings.quiet, bool(settings.replayed)
         self.frames = Frames(model)
@@ -83,7 +81,7 @@ class Recorder(TorchFunctionMode):
         for name, tensor in batches.leaves(inputs).items():
             self.values.born(tensor, Point(root.frame, "input", 0, name))
         moved, left = MovedBuffers(self.kinds, self.values, self.recording), LeftValues(self.model)
-        with listening(self), self:
+        with listening(self), TorchCalls(self.torch_called):
             output = batches.call_with_model(self.model, inputs)
         if self.refused is not None:
             raise self.refused  # the model has caught it
@@ -230,22 +228,20 @@ class Recorder(TorchFunctionMode):
 
     # Torch functions
 
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
+    def torch_called(self, func: Any, types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Every torch call of the run comes through here."""
         if self.suspended:
             if not self.logs_body:
-                return func(*args, **(kwargs or {}))
+                return func(*args, **kwargs)
             with self._noting():
                 self.recording.note_sources(self.frames.top.frame)
-                return self.log.inner_call(func, args, kwargs or {})
+                return self.log.inner_call(func, args, kwargs)
         with self._noting():
-            return self._called(func, types, args, kwargs or {})
+            return self._called(func, types, args, kwargs)
 
     def _called(self, func: Any, types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if torch_calls.name_of(func) == "__iter__":
-            return iter(self.__torch_function__(Tensor.unbind, types, (args[0], 0)))
+            return iter(self.torch_called(Tensor.unbind, types, (args[0], 0), {}))
         self.recording.note_sources(self.frames.top.frame)
         args, kwargs = arguments_of(self.quiet, self.frames, func, args, kwargs)
         inputs = tensors_in((args, kwargs))

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from frostline.splitting.calls.module_calls import listening, wrapped
+from frostline.splitting.calls.listener import listening, wrapped
 from helpers_splitting import Net, check, x
 
 

@@ -1,26 +1,27 @@
-"""Hear every module call and every custom autograd Function of one run, in this thread only.
+"""Listeners: objects through which the calls of one run pass, in this thread only.
 
 This is the one place that changes torch: `nn.Module.__call__`, `autograd.Function.apply` and the calls of scripted
-functions are wrapped for the time of one run or several, and put back on errors too. Other torch functions need no
-patch: a `TorchFunctionMode` hears them.
+functions are wrapped for the time of one run or several, and put back on errors too. Torch functions need no patch:
+a `TorchFunctionMode`, here `TorchCalls`, gets them.
 """
 
 from __future__ import annotations
 
 import sys
 import threading
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode, _pop_mode_temporarily
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
 
 class Listener(Protocol):
-    """What a run tells."""
+    """An object through which calls of modules and of autograd Functions pass."""
 
     def module_called(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], run: Callable[[], Any]
@@ -36,7 +37,7 @@ class Listener(Protocol):
 
 
 class ScriptListener(Protocol):
-    """A run that tells calls of scripted functions, too."""
+    """A listener through which calls of scripted functions pass, too."""
 
     def script_called(self, script: Any, args: tuple[Any, ...], kwargs: dict[str, Any], run: Callable[[], Any]) -> Any:
         """A scripted function, or a method of a scripted module, is called; `run()` is the call itself."""
@@ -46,8 +47,8 @@ class ScriptListener(Protocol):
 _SCRIPTS: Any = (torch.jit.ScriptFunction, torch._C.ScriptMethod)
 
 
-class _Ears:
-    """Who listens in which thread, while torch is wrapped; the last user puts torch back."""
+class _Wrappers:
+    """The wrapped calls, and the listeners of each thread; the last user puts torch back."""
 
     def __init__(self) -> None:
         self.call: Any = nn.Module.__call__
@@ -74,7 +75,7 @@ class _Ears:
                 return run()
             return listening_here[-1].autograd_function_called(cls, args, run)
 
-        setattr(call, _EARS, self)
+        setattr(call, _MARK, self)
         nn.Module.__call__ = call
         torch.autograd.Function.apply = classmethod(apply)  # type: ignore[assignment]
         for kind, plain_script in zip(_SCRIPTS, self.scripts, strict=True):
@@ -97,44 +98,77 @@ class _Ears:
             kind.__call__ = plain_script
 
 
-_EARS = "frostline_ears"
+_MARK = "frostline_wrappers"
 _LOCK = threading.Lock()
 
 
 @contextmanager
-def wrapped() -> Generator[_Ears]:
-    """For the time of the block torch's calls can be heard; where they can be, in any thread, nothing is wrapped again.
-
-    To wrap takes a good part of a run of a small model, since Python then forgets what it knows of every module class.
-    """
+def wrapped() -> Generator[_Wrappers]:
+    """For the time of the block the calls of torch are wrapped; where they are, in any thread, nothing is done."""
+    # Wrapping takes a good part of a run of a small model, since Python then drops its caches of every module class.
     with _LOCK:
-        ears: _Ears | None = getattr(nn.Module.__call__, _EARS, None)
-        if ears is None:
-            ears = _Ears()
-            ears.wrap()
-        ears.users += 1
+        wrappers: _Wrappers | None = getattr(nn.Module.__call__, _MARK, None)
+        if wrappers is None:
+            wrappers = _Wrappers()
+            wrappers.wrap()
+        wrappers.users += 1
     try:
-        yield ears
+        yield wrappers
     finally:
         with _LOCK:
-            ears.users -= 1
-            if not ears.users:
-                ears.unwrap()
+            wrappers.users -= 1
+            if not wrappers.users:
+                wrappers.unwrap()
 
 
-def _uncompiled() -> AbstractContextManager[Any]:
-    """Compiled parts run as they are written, since a compiler would trace who listens."""
+def uncompiled() -> AbstractContextManager[Any]:
+    """Compiled parts run as they are written: the compiler would trace the listener."""
     return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
+
+
+class TorchCalls(TorchFunctionMode):
+    """For the time of the block, the torch functions of this thread go through a callback.
+
+    Args:
+        heard: Callable(function, types, args, kwargs) -> result, as `__torch_function__`.
+    """
+
+    def __init__(self, heard: Callable[[Any, Any, tuple[Any, ...], dict[str, Any]], Any]) -> None:
+        super().__init__()
+        self._heard = heard
+        self.is_on = False
+
+    def __enter__(self) -> TorchCalls:
+        super().__enter__()
+        self.is_on = True
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.is_on = False
+        super().__exit__(*error)
+
+    def off(self) -> ExitStack:
+        """A block inside of which the callback gets no calls."""
+        stack = ExitStack()
+        stack.enter_context(_pop_mode_temporarily())
+        self.is_on = False
+        stack.callback(setattr, self, "is_on", True)
+        return stack
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        return self._heard(func, types, args, kwargs or {})
 
 
 @contextmanager
 def listening(listener: Listener) -> Generator[None]:
     """For the time of the block, module calls and autograd Functions of this thread go through `listener`."""
-    with wrapped() as ears:
-        own = ears.listeners.setdefault(threading.get_ident(), [])
+    with wrapped() as wrappers:
+        own = wrappers.listeners.setdefault(threading.get_ident(), [])
         own.append(listener)
         try:
-            with _uncompiled():
+            with uncompiled():
                 yield
         finally:
             own.pop()
