@@ -18,7 +18,7 @@ from frostline.splitting.plan.replay_plan import replayed_log
 from frostline.splitting.proof.loss import prove_loss, refuse_unmade
 from frostline.splitting.proof.verification import kernels_for
 from frostline.splitting.python_state.sources import names_read_by
-from frostline.splitting.recording.fingerprint import calls_digest
+from frostline.splitting.recording.call_log import calls_digest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -15,7 +15,7 @@ from frostline.splitting.python_state.module_tables import ModuleTables, changed
 
 if TYPE_CHECKING:
     from frostline.splitting.python_state.places import Place
-    from frostline.splitting.recording.left_values import LeftValue
+    from frostline.splitting.recording.changes import LeftValue
 
 
 @dataclass

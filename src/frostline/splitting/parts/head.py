@@ -13,8 +13,8 @@ from frostline.splitting.calls.grad_and_autocast import kept_region
 from frostline.splitting.parts.binding import BoundTensor, ModeGraph, ModelBinding, ReadTensor
 from frostline.splitting.python_state.kept_state import watched_places
 from frostline.splitting.python_state.module_tables import ModuleTables
-from frostline.splitting.python_state.python_values import has_state
-from frostline.splitting.recording.left_values import leave
+from frostline.splitting.python_state.places import has_state
+from frostline.splitting.recording.changes import leave
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,7 +20,7 @@ from frostline.splitting.parts.head import Head
 from frostline.splitting.plan.head_graph import assemble, generalise
 from frostline.splitting.plan.samples import LARGE, SMALL, batch_of, other_values
 from frostline.splitting.python_state.kept_state import steered_state
-from frostline.splitting.recording.fingerprint import make_recipe
+from frostline.splitting.recording.call_log import calls_digest
 from frostline.splitting.recording.frost_line import Kinds
 from frostline.splitting.recording.guards import Expected, Handed, expect
 from frostline.splitting.recording.omitted_noise import NoiseOnFrozenSide, Quiet, add_quiet, check_quiet_modules
@@ -27,7 +28,7 @@ from frostline.splitting.recording.recorder import Recorder
 from frostline.splitting.recording.recording import RecorderSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from torch import nn
 
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
     from frostline.splitting.parts.frontier import Frontier, Pair
     from frostline.splitting.python_state.sources import Source
     from frostline.splitting.recording.recording import Recording
+
+# Raise it when what `recording/call_log.py` writes changes its meaning.
+_SCHEMA = "2"
 
 
 @dataclass(frozen=True)
@@ -122,6 +126,33 @@ def record_plan(model: nn.Module, example: Any, *, is_whole: bool) -> tuple[Plan
             if remade == settings.remade:
                 raise signal.error from None
             settings = settings.but(remade=remade)
+
+
+def make_recipe(log: Sequence[str], frontier: Frontier, quiet: Quiet) -> Mapping[str, str]:
+    """The recipe from the log of the frozen calls.
+
+    In it: the calls in order with scalar arguments, shapes and code; the digests of every parameter, buffer and
+    constant that they read; what is stored. Not in it: the head, paths, names of files, versions.
+
+    Args:
+        log: The calls of the run in inference mode at the smaller batch size; and of one in training mode, if features
+            are made only there.
+        frontier: What is stored.
+        quiet: Noise that was turned off.
+    """
+    stored = [
+        f"{entry.tensor.name} {entry.tensor.shape} {entry.tensor.dtype} {entry.layout} {entry.from_training}"
+        for entry in frontier.entries
+    ]
+    return MappingProxyType(
+        {
+            "schema": _SCHEMA,
+            "calls": calls_digest(log),
+            "stored": "; ".join(stored),
+            "mode": "inference",
+            "quiet": "; ".join(sorted(map(str, quiet))),
+        }
+    )
 
 
 def frozen_log(model: nn.Module, plan: Plan) -> list[str]:

@@ -25,10 +25,9 @@ from frostline.splitting.parts.frontier import (
 )
 from frostline.splitting.parts.head import Head
 from frostline.splitting.parts.own_forward import Answer, OwnForward, Place, Uses, replayed_recording
-from frostline.splitting.plan.plan import Plan, refuse_unheard, steered_lines
+from frostline.splitting.plan.plan import Plan, make_recipe, refuse_unheard, steered_lines
 from frostline.splitting.plan.samples import LARGE, SMALL, batch_of, other_values
 from frostline.splitting.python_state.sources import names_written_by
-from frostline.splitting.recording.fingerprint import make_recipe
 from frostline.splitting.recording.frost_line import Kinds
 from frostline.splitting.recording.graph_writer import UnknownValue
 from frostline.splitting.recording.guards import Expected, Sizes, expect

@@ -15,8 +15,7 @@ from torch import nn
 from frostline.core.digests import code_digest, tensor_digest
 from frostline.core.errors import NotCacheable
 from frostline.core.restore import kept_attributes, kept_buffers
-from frostline.splitting.python_state.places import Place, Walk, contents
-from frostline.splitting.python_state.python_values import fingerprint, has_state
+from frostline.splitting.python_state.places import Place, Walk, contents, fingerprint, has_state
 from frostline.splitting.python_state.sources import Source, sources_of
 
 _DIGEST = 64  # letters of a digest of a tensor; texts are quoted

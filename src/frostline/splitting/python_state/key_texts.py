@@ -25,8 +25,7 @@ from frostline.core.digests import code_digest, tensor_digest
 from frostline.core.generators import GENERATORS, state_of
 from frostline.splitting.calls.containers import attributes_in
 from frostline.splitting.calls.size_number import plain
-from frostline.splitting.python_state.places import Place, Walk
-from frostline.splitting.python_state.python_values import fingerprint
+from frostline.splitting.python_state.places import Place, Walk, fingerprint
 from frostline.splitting.python_state.scripts import SCRIPTED, UnreadableScript, script_text
 from frostline.splitting.python_state.sources import Source
 

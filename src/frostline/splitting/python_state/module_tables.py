@@ -15,7 +15,7 @@ from torch import nn
 
 from frostline.core.code_names import loaded, nested
 from frostline.core.errors import SplitError
-from frostline.splitting.python_state.python_values import NUMBERS
+from frostline.splitting.python_state.places import NUMBERS
 from frostline.splitting.python_state.sources import is_torch, stored
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")

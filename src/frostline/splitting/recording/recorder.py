@@ -28,11 +28,10 @@ from frostline.splitting.calls.containers import (
 from frostline.splitting.calls.listener import TorchCalls, listening
 from frostline.splitting.calls.size_number import tracked
 from frostline.splitting.recording import refusals
-from frostline.splitting.recording.fingerprint import CallLog
+from frostline.splitting.recording.call_log import CallLog
+from frostline.splitting.recording.changes import LeftValues, MovedBuffers, is_own_state, refuse_moved_buffers
 from frostline.splitting.recording.graph_writer import GraphWriter, UnknownValue
 from frostline.splitting.recording.guards import Guard, python_state, returned_guard
-from frostline.splitting.recording.left_values import LeftValues
-from frostline.splitting.recording.moved_buffers import MovedBuffers, is_own_state, refuse_moved_buffers
 from frostline.splitting.recording.noise import Noise, NoisyModule, PythonNoise
 from frostline.splitting.recording.omitted_noise import NoiseOnFrozenSide, NoiseSource, arguments_of, run_module
 from frostline.splitting.recording.recording import Block, RecorderSettings, Recording

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from frostline.splitting.calls import torch_calls
 from frostline.splitting.python_state.sources import Source, catches
+from frostline.splitting.recording.changes import LeftValue
 from frostline.splitting.recording.guards import Guard, Handed
-from frostline.splitting.recording.left_values import LeftValue
 
 if TYPE_CHECKING:
     from torch import Tensor, fx, nn

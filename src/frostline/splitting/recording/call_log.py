@@ -1,4 +1,4 @@
-"""The recipe of a frozen part, which says when stored features are valid: versions, and one line for every frozen call.
+"""The log of the frozen calls of a run: one line each, from which the recipe key is made.
 
 Every line holds the function, its arguments by their content, shapes, the digests of the parameters, buffers and
 constants it reads, and the bytecode of the model's own functions that were running.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 from functools import partial
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,12 +19,10 @@ from frostline.splitting.python_state.key_texts import Unnamed, function_text, t
 from frostline.splitting.recording.tensor_ledger import storage_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from torch import Tensor
 
-    from frostline.splitting.parts.frontier import Frontier
-    from frostline.splitting.recording.omitted_noise import Quiet
     from frostline.splitting.recording.recording import Recording
     from frostline.splitting.recording.tensor_ledger import Values
 
@@ -134,37 +131,6 @@ def _unnamed_error(value: str, module: str) -> NotCacheable:
         received=value,
         do="pass a number, a tensor, an array, a container of these, or a plain function of them; or train with "
         "frostline.fit(..., cache=False).",
-    )
-
-
-# Raise it when what `fingerprint` writes changes its meaning.
-_SCHEMA = "2"
-
-
-def make_recipe(log: Sequence[str], frontier: Frontier, quiet: Quiet) -> Mapping[str, str]:
-    """The recipe from the log of the frozen calls.
-
-    In it: the calls in order with scalar arguments, shapes and code; the digests of every parameter, buffer and
-    constant that they read; what is stored. Not in it: the head, paths, names of files, versions.
-
-    Args:
-        log: The calls of the run in inference mode at the smaller batch size; and of one in training mode, if features
-            are made only there.
-        frontier: What is stored.
-        quiet: Noise that was turned off.
-    """
-    stored = [
-        f"{entry.tensor.name} {entry.tensor.shape} {entry.tensor.dtype} {entry.layout} {entry.from_training}"
-        for entry in frontier.entries
-    ]
-    return MappingProxyType(
-        {
-            "schema": _SCHEMA,
-            "calls": calls_digest(log),
-            "stored": "; ".join(stored),
-            "mode": "inference",
-            "quiet": "; ".join(sorted(map(str, quiet))),
-        }
     )
 
 
