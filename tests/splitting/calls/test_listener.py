@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import nn
 
-from frostline.splitting.calls.listener import listening, wrapped
+from frostline.splitting.calls.listener import Listener, listening, wrapped
 from helpers_splitting import Net, check, x
 
 
-class Ear:
+class Ear(Listener):
     """Writes down which modules were called."""
 
     def __init__(self) -> None:

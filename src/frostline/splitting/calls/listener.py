@@ -10,7 +10,8 @@ from __future__ import annotations
 import sys
 import threading
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -20,28 +21,24 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
 
-class Listener(Protocol):
-    """An object through which calls of modules and of autograd Functions pass."""
+class Listener:
+    """An object through which the calls of a run pass; this one lets all of them pass as they are."""
 
     def module_called(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], run: Callable[[], Any]
     ) -> Any:
         """A module is called; `run()` is the call itself, hooks included."""
-        ...
+        return run()
 
     def autograd_function_called(
         self, function: type[torch.autograd.Function], args: tuple[Any, ...], run: Callable[[], Any]
     ) -> Any:
         """A custom autograd Function is applied; `run()` is the application."""
-        ...
-
-
-class ScriptListener(Protocol):
-    """A listener through which calls of scripted functions pass, too."""
+        return run()
 
     def script_called(self, script: Any, args: tuple[Any, ...], kwargs: dict[str, Any], run: Callable[[], Any]) -> Any:
         """A scripted function, or a method of a scripted module, is called; `run()` is the call itself."""
-        ...
+        return run()
 
 
 _SCRIPTS: Any = (torch.jit.ScriptFunction, torch._C.ScriptMethod)
@@ -84,10 +81,10 @@ class _Wrappers:
     def _hearing_script(self, plain_script: Any) -> Any:
         def call(script: Any, *args: Any, **kwargs: Any) -> Any:
             listening_here = self.listeners.get(threading.get_ident())
-            heard = getattr(listening_here[-1], "script_called", None) if listening_here else None
-            if heard is None:
+            if not listening_here:
                 return plain_script(script, *args, **kwargs)
-            return heard(script, args, kwargs, lambda: plain_script(script, *args, **kwargs))
+            run = partial(plain_script, script, *args, **kwargs)
+            return listening_here[-1].script_called(script, args, kwargs, run)
 
         return call
 

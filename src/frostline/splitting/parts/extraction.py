@@ -13,7 +13,7 @@ from frostline.core.restore import kept_attributes, kept_generators, kept_modes
 from frostline.splitting.calls import torch_calls
 from frostline.splitting.calls.addresses import Frame, Frames, Point
 from frostline.splitting.calls.containers import outline, tensors_in
-from frostline.splitting.calls.listener import TorchCalls, listening
+from frostline.splitting.calls.listener import Listener, TorchCalls, listening
 from frostline.splitting.recording.guards import Expected, Guard
 from frostline.splitting.recording.omitted_noise import Quiet, arguments_of, run_module
 from frostline.splitting.recording.tensor_ledger import version_of
@@ -29,7 +29,7 @@ class _Finished(BaseException):
     """Everything is there; not an Exception, so that no model catches it."""
 
 
-class Extraction:
+class Extraction(Listener):
     """One run of the frozen part.
 
     Args:
@@ -43,7 +43,7 @@ class Extraction:
     def __init__(
         self, model: nn.Module, kinds: Kinds, entries: list[Entry], expected: Expected, quiet: Quiet
     ) -> None:  # fmt: skip
-        self.torch_callsl, self.kinds, self.expected, self.quiet = model, kinds, expected, quiet
+        self.model, self.kinds, self.expected, self.quiet = model, kinds, expected, quiet
         self.frames = Frames(model)
         self.births = {entry.birth for entry in entries}
         self.reads: dict[Point, list[Entry]] = {}
@@ -62,13 +62,13 @@ class Extraction:
 
     def run(self, inputs: Any) -> dict[tuple[Point, Point | None], Tensor]:
         """Run until everything is taken; the caller finds what is missing."""
-        root = self.frames.opened(self.torch_callsl)
+        root = self.frames.opened(self.model)
         self.batch_size = batches.batch_size(inputs)
         try:
             for name, tensor in batches.leaves(inputs).items():
                 self.made(Point(root.frame, "input", 0, name), tensor)
             with listening(self), self.mode:
-                batches.call_with_model(self.torch_callsl, inputs)
+                batches.call_with_model(self.model, inputs)
         except _Finished:
             return self.found
         for point in self.unmet & self.expected.guards.keys():
@@ -93,7 +93,7 @@ class Extraction:
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], run: Callable[[], Any]
     ) -> Any:
         """Follow the frames; listen inside only where something is to be heard."""
-        if not self.frames.is_known(module) or module is self.torch_callsl:
+        if not self.frames.is_known(module) or module is self.model:
             return run()
         opened = self.frames.opened(module)
         is_heard = opened.frame in self.listened or self.kinds.is_mixed(module)

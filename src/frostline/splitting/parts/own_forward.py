@@ -21,7 +21,7 @@ from frostline.core.errors import SplitError
 from frostline.splitting.calls import torch_calls
 from frostline.splitting.calls.addresses import Frame, Frames
 from frostline.splitting.calls.containers import Slot, filled, tensors_in
-from frostline.splitting.calls.listener import TorchCalls, listening
+from frostline.splitting.calls.listener import Listener, TorchCalls, listening
 from frostline.splitting.recording.guards import Sizes
 from frostline.splitting.recording.recording import Recording
 
@@ -102,7 +102,7 @@ class OwnForward:
         return OwnForward(memo.get(id(self.model)), self.inputs, self.answers, self.entries)
 
 
-class _Answering:
+class _Answering(Listener):
     """Listens to a run, and returns for frozen modules."""
 
     def __init__(self, model: nn.Module, answers: dict[Frame, Answer], made: Callable[[Answer], Any]) -> None:
@@ -118,13 +118,8 @@ class _Answering:
         self.frames.calls.update(answer.inner)
         return self.made(answer)
 
-    def autograd_function_called(
-        self, function: type[torch.autograd.Function], args: tuple[Any, ...], run: Callable[[], Any]
-    ) -> Any:
-        return run()
 
-
-class Uses:
+class Uses(Listener):
     """Which inputs and which results of frozen modules a run uses for more than to call these modules.
 
     Args:

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from frostline.core.errors import NotCacheable
 from frostline.splitting.calls import torch_calls
 from frostline.splitting.calls.addresses import Frame, Frames, Point
-from frostline.splitting.calls.listener import TorchCalls, listening, wrapped
+from frostline.splitting.calls.listener import Listener, TorchCalls, listening, wrapped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
@@ -154,7 +154,7 @@ def quieted(model: nn.Module, quiet: Mapping[Frame | Point, str]) -> Generator[N
             handle.remove()
 
 
-class _Quieter:
+class _Quieter(Listener):
     """A listener of one call of a model, which leaves out the noise."""
 
     def __init__(self, model: nn.Module, quiet: Mapping[Frame | Point, str]) -> None:
@@ -177,8 +177,3 @@ class _Quieter:
         if is_dropout(func):
             self.frames.top.point(torch_calls.name_of(func))
         return func(*args, **kwargs)
-
-    def autograd_function_called(
-        self, function: type[torch.autograd.Function], args: tuple[Any, ...], run: Callable[[], Any]
-    ) -> Any:
-        return run()

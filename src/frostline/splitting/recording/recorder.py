@@ -25,7 +25,7 @@ from frostline.splitting.calls.containers import (
     template_of,
     tensors_in,
 )
-from frostline.splitting.calls.listener import TorchCalls, listening
+from frostline.splitting.calls.listener import Listener, TorchCalls, listening
 from frostline.splitting.calls.size_number import tracked
 from frostline.splitting.recording import refusals
 from frostline.splitting.recording.call_log import CallLog
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 _SIGNALS = (FrostlineError, UnknownValue, NoiseOnFrozenSide)
 
 
-class Recorder:
+class Recorder(Listener):
     """Listens to one run of a model.
 
     Args:

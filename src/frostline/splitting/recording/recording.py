@@ -44,11 +44,6 @@ class Crossing:
         return (self.birth,) if self.read is None else (self.birth, self.read)
 
     @property
-    def key(self) -> tuple[Point, Point | None]:
-        """Identity of the crossing over several runs."""
-        return self.birth, self.read
-
-    @property
     def name(self) -> str:
         """The name that people read."""
         return (self.read or self.birth).name
