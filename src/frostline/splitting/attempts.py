@@ -1,4 +1,7 @@
-"""`frostline.split`: attempts at a split, in order; the first that is proven to be the model is taken."""
+"""`frostline.split`: attempts at a split, in order; the first that is proven to be the model is taken.
+
+After the last attempt, one error says why none of them holds.
+"""
 
 from __future__ import annotations
 
@@ -82,6 +85,8 @@ def split(model: nn.Module, example: Any) -> Split:
 
 def _first_that_holds(model: nn.Module, example: Any) -> Split:
     """The split whose head is a graph, or else the one whose head runs the model's own forward."""
+    # Whole modules keep their names and their control flow in the head, so they come first. Where that graph misses a
+    # value, one that enters every module may have it. Each has to pass the same proofs.
     failed: list[Exception] = []
     for is_whole in (True, False):
         try:

@@ -1,4 +1,4 @@
-"""What a split means, in words and numbers."""
+"""The description of a split in words and numbers, as `Split.explain` returns it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model that is split at its frost line: its head, what runs the frozen part, and their proofs."""
+"""The public `Split`: a proven candidate, with the proofs that new batches, losses and changed weights ask for."""
 
 from __future__ import annotations
 

@@ -135,14 +135,6 @@ def test_what_is_made_again_in_the_head_is_what_it_was_after_it_was_written(forw
         torch.testing.assert_close(split.head(*split.extract(batch)), model(batch))
 
 
-@pytest.mark.parametrize("wrap", [lambda model: model, nn.Sequential])
-def test_what_is_computed_outside_of_torch_between_frozen_layers_is_computed_by_the_models_own_forward(wrap):
-    model = wrap(Net(lambda m, batch: m.high(torch.as_tensor(m.low(batch).numpy() * 2))))
-    split = check(model, x(4), is_graph=False)
-    batch = x(5)
-    assert torch.equal(split.head(*split.extract(batch)), model(batch))
-
-
 def _set(low):
     low[:, 0] = 1.0
 

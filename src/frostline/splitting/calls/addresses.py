@@ -22,6 +22,9 @@ class Frame:
 class Point:
     """One tensor among the results of a call made directly inside `frame`.
 
+    A position among all calls of the run would not do: wholly frozen modules run unheard in `extract`, so that they
+    take the fast path that they take without a listener.
+
     `operation` is the torch function's name, and `nth` counts its calls within the frame; the results of the
     frame's module itself have the operation `"return"`, model inputs the operation `"input"`.
     """

@@ -1,4 +1,4 @@
-"""Gradient mode and autocast inside of a model: kept with the calls they surround."""
+"""Gradient mode and autocast inside of a model: settings that a graph has to switch as the model does."""
 
 from __future__ import annotations
 

@@ -73,6 +73,9 @@ class _Wrappers:
             return listening_here[-1].autograd_function_called(cls, args, run)
 
         setattr(call, _MARK, self)
+        # A custom autograd Function does not pass through torch-function modes: without this wrapper its body would be
+        # recorded, and its own backward lost. Considered: finding the call in the Python stack; a Function that makes
+        # no torch call leaves no trace there.
         nn.Module.__call__ = call
         torch.autograd.Function.apply = classmethod(apply)  # type: ignore[assignment]
         for kind, plain_script in zip(_SCRIPTS, self.scripts, strict=True):

@@ -1,4 +1,7 @@
-"""What a torch function is: its name, how it reads in a graph, whether it hands values to Python or draws noise."""
+"""What is known of a torch function by its name: whether it hands values to Python, follows sizes, or draws noise.
+
+Also how a call stands in a graph (`as_node`), and which line of the model's own code makes it (`user_line`).
+"""
 
 from __future__ import annotations
 

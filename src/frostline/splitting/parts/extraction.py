@@ -1,4 +1,7 @@
-"""Runs the frozen part only: the model's own forward, stopped at the last frontier tensor."""
+"""The run of the frozen part: the model's own forward, stopped at the last frontier tensor.
+
+The listener takes the frontier tensors at their addresses, and compares what Python reads with the recording.
+"""
 
 from __future__ import annotations
 

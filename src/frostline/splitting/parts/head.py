@@ -1,4 +1,7 @@
-"""The trainable part as a module that reads through the model's own submodules, parameters and buffers."""
+"""The head: the trainable part as a module over the model's own submodules, parameters and buffers.
+
+It is made from the recordings of both modes and their graphs; `binding.py` holds what ties it to the model.
+"""
 
 from __future__ import annotations
 
@@ -53,6 +56,7 @@ class Head(nn.Module):
         self._frontier = frontier
         evaluated, trained = recordings = (modes[0][0], modes[1][0])
         bound = [tensor for recording in recordings for tensor in _mounted(self, model, recording)]
+        # Two graphs over one tree of modules, so that `state_dict()` has the model's names once.
         self._modes = tuple(_mode_graph(self, recording, graph) for recording, graph in modes)
         followed = set(evaluated.modules).intersection(trained.modules)
         self._binding = ModelBinding(
@@ -231,6 +235,7 @@ def _find(head: Head, target: str) -> Any:
 
 def _places(recordings: tuple[Recording, ...], *, has_queues: bool) -> list[Place]:
     """The values that the recorded code may read from the modules that it entered."""
+    # A scalar that is annealed during training would stand still in a graph.
     entered = {name: module for recording in recordings for name, module in recording.entered.items()}
     sources = {key: source for recording in recordings for key, source in recording.sources.items()}
     left = {place for recording in recordings for own in recording.left for place in own.places()}

@@ -1,8 +1,10 @@
-"""A head that runs the model's own forward: frozen layers are answered from the cache, everything else runs for real.
+"""A head that runs the model's own forward: frozen modules return stored features, everything else runs for real.
 
 A recorded graph is one path through Python. Where a model takes as many steps as its batch has rows, reads values of
 its trainable part, calls `torch.func`, or keeps a state beside its layers, no graph holds. Here nothing is generalised:
-the head calls the model, and each outermost frozen module returns what is stored of it instead of running.
+the head calls the model, and each outermost frozen module returns what is stored of it instead of running. Considered:
+one graph for each batch size, which would serve loops and floats that follow the batch, and nothing else; this head for
+every model, which would keep inputs in memory that a graph does not need.
 
 Legend: B batch.
 """
@@ -51,7 +53,7 @@ class Place:
         if self.entry is not None:
             return entries[self.entry].layout.from_rows(features[self.entry]).clone()
         shape = [int(size) for size in self.sizes.at(batch_size)]
-        return torch.empty(shape, dtype=self.dtype, device="meta")  # whatever reads it fails
+        return torch.empty(shape, dtype=self.dtype, device="meta")  # no use of it was seen: one that comes fails
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,7 @@
-"""The graph of a head: two recordings at two batch sizes become one whose integers follow the batch."""
+"""The graph of a head: recordings at two batch sizes become one graph whose integers follow the batch.
+
+`generalise` rewrites the integers, `assemble` gives the graph one input for each frontier tensor.
+"""
 
 from __future__ import annotations
 

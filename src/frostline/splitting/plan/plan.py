@@ -1,4 +1,7 @@
-"""What the recordings of a model give, before anything is proven: the frontier, the head, and what both rest on."""
+"""The plan of a split whose head is a graph: four recordings become a frontier, a recipe and a head.
+
+`Plan` is also what `replay_plan.py` makes, for a head without a graph. Nothing of a plan is proven.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +46,7 @@ _SCHEMA = "2"
 
 @dataclass(frozen=True)
 class Plan:
-    """A split before its proof.
+    """All that is known of a split before its proof, beside the head.
 
     Attributes:
         kinds: Which modules are frozen, trainable, mixed.
@@ -269,6 +272,7 @@ def _record_pair(
 
 def _record(model: nn.Module, kinds: Kinds, inputs: Any, settings: RecorderSettings, *, is_logging: bool) -> Recording:
     own = batches.map_tensors(inputs, torch.clone)  # a model may write into its inputs
+    # Attributes too: a table of biases that one run made from moved weights must not be read by the next run.
     with kept_buffers(model), kept_attributes(model, numbers=True):
         return Recorder(model, kinds, settings, is_logging=is_logging).run_once(own)
 

@@ -1,4 +1,4 @@
-"""Plans a head that runs the model's own forward: which frozen calls are answered, and what is stored for it."""
+"""The plan of a split whose head runs the model's own forward: which frozen calls return stored features, and which."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ _ROOT = Frame("", 0)
 _Proven = TypeVar("_Proven")
 
 
-# What a recording ends with, ours or torch's, where a call cannot be heard; any other error is the model's own.
-# A warning is an error where the caller says so.
+# What a recording ends with, ours or torch's, where a call cannot be recorded. Any other exception is the model's own:
+# `split` wraps it in an error of four parts, and does not try again. A warning is an error where the caller says so.
 RECORDING_FAILS = (
     FrostlineError, UnknownValue, RuntimeError, ValueError, TypeError, AttributeError, IndexError, Warning,
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The proof of company: samples give the same features beside extreme ones and beside themselves, wherever they stand.
+"""The proofs of the features: the same batch gives them twice, and a sample keeps its own in any company.
 
 A sample may decide for its whole batch by a large value (`h * (h[0] < 1)`, `if h[0].max() > 1`). Few data sets show one
 to a proof that looks at their first samples, so extreme ones are made from these.

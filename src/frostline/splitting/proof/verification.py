@@ -1,4 +1,8 @@
-"""The proof: features from before the trainable weights moved, through the head after it, equal the model after it."""
+"""The proof of the head on one batch, with other trainable weights than those of the recording.
+
+Features from before the weights moved, through the head after the move, equal the model after the move: in outputs,
+gradients and buffers. With unmoved weights, a value frozen into the head by mistake would not show.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which modules of a model are frozen, trainable, mixed; and the names of everything in it."""
+"""The frost line of a model: which of its modules are frozen, trainable or mixed."""
 
 from __future__ import annotations
 

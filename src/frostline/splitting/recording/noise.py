@@ -129,6 +129,7 @@ class Noise:
 
     def refuse_decision(self, tensors: list[Tensor]) -> None:
         """Raise if noise decides what runs: what one recording drew would stand still in the head."""
+        # In a module that is called whole the decision is drawn anew in each step, as in the model.
         noise = [self.values.noise.get(id(tensor)) for tensor in tensors]
         if not noise or not all(noise):
             return

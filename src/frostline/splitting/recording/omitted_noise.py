@@ -1,8 +1,9 @@
 """Noise that feeds frozen layers from a mixed module: it is left out, and `explain()` says so.
 
-A dropout that the trainable part shares, or that stands in the forward of a module with frozen and trainable layers,
-is out of the reach of `freeze`. Of such a module only the call that feeds frozen layers is left out: noise of its
-trainable part is drawn as ever.
+`freeze` does not reach a dropout that the trainable part shares (T5), nor one that stands in the forward of a module
+with frozen and trainable layers (BART). Only the call that feeds frozen layers is left out, in cached and uncached
+trainings alike. Considered: the `training` flag of the whole mixed module; it turned off the noise of its trainable
+part, too.
 """
 
 from __future__ import annotations

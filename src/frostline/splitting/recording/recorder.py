@@ -1,7 +1,7 @@
-"""Runs a model once, for real, and listens: what depends on a trainable weight is recorded, the rest is frozen.
+"""The recorder: the listener of one run, which writes trainable calls into a graph and frozen calls into a log.
 
-PyTorch's own `requires_grad` is the taint. Where autograd does not mark a value (integers, detached values,
-values written in place), the recorder follows it by hand.
+A value is tainted (trainable-dependent) if autograd says so by `requires_grad`. Autograd does not mark integers,
+detached values and values written in place; those the recorder follows by hand, in its ledger of tensors.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from frostline.splitting.recording.graph_writer import GraphWriter, UnknownValue
 from frostline.splitting.recording.guards import Guard, python_state, returned_guard
 from frostline.splitting.recording.noise import Noise, NoisyModule, PythonNoise
 from frostline.splitting.recording.omitted_noise import NoiseOnFrozenSide, NoiseSource, arguments_of, run_module
+from frostline.splitting.recording.python_reads import PythonReads
 from frostline.splitting.recording.recording import Block, RecorderSettings, Recording
 from frostline.splitting.recording.tensor_ledger import Values, told_apart
 
@@ -47,7 +48,7 @@ _SIGNALS = (FrostlineError, UnknownValue, NoiseOnFrozenSide)
 
 
 class Recorder(Listener):
-    """Listens to one run of a model.
+    """The listener of one run.
 
     Args:
         model: The model.
@@ -61,18 +62,18 @@ class Recorder(Listener):
         self.quiet, self.keeps_blocks = settings.quiet, bool(settings.replayed)
         self.frames = Frames(model)
         self.suspended, self.logs_body = False, False
-        self.has_left_torch: str | None = None
         self.refused: Exception | None = None
         self.recording = Recording(fx.Graph(), training=model.training)
         self.values = Values(model, self.frames, self.recording, settings.live)
         self.log = CallLog(self.recording, self.values, is_on=is_logging)
         self.noise = Noise(model, kinds, self.values, self.frames)
         self.writer = GraphWriter(self.recording, self.values, kinds, settings.remade)
+        self.reads = PythonReads(self.recording, self.values, self.frames, self.noise, self.writer)
 
     # The run
 
     def run_once(self, inputs: Any) -> Recording:
-        """Run the model on a batch and return what was heard."""
+        """Run the model on a batch and return the record."""
         recording = self.recording
         recording.batch_size = batches.batch_size(inputs)
         self.noise.python = PythonNoise()
@@ -214,6 +215,8 @@ class Recorder(Listener):
         return result
 
     def _is_recorded_whole(self, module: nn.Module, is_fed: bool, arguments: Any) -> bool:
+        # An argument that is no plain container, such as a key/value cache, may be filled by the module: such a module
+        # is entered, since a graph would call it with the object of the recording.
         if calls_itself_otherwise(module):
             return False
         if self.kinds.has_frozen(module):
@@ -244,7 +247,7 @@ class Recorder(Listener):
         self.recording.note_sources(self.frames.top.frame)
         args, kwargs = arguments_of(self.quiet, self.frames, func, args, kwargs)
         inputs = tensors_in((args, kwargs))
-        self._refuse_numpy(func, inputs)
+        self.reads.refuse_return(func, inputs)
         before, noise = self.values.versions((args, kwargs)), torch_calls.noise_state()
         tainted = [tensor for tensor in inputs if self.values.is_tainted(tensor)]
         if torch_calls.name_of(func) == "grad_fn" and tainted and torch_calls.is_of_model():
@@ -257,7 +260,7 @@ class Recorder(Listener):
                 return args[0]  # gradients of a frozen value: the switch of gradient checkpointing
         self.noise.refuse_into(None, tainted, inputs)
         if tainted and torch_calls.converts(func):
-            self._handed_over(func, None, inputs, tainted)
+            self.reads.value(func, None, inputs, tainted)
         if torch_calls.renormalises(func, args, kwargs) and not args[1].requires_grad:
             self.recording.is_unsound = True
             raise refusals.frozen_weight_error(self.values.name_of_memory(args[1]) or "a weight")
@@ -267,11 +270,11 @@ class Recorder(Listener):
             self._failed(self.frames.top.point(torch_calls.failure_of(func)), error, is_trained=bool(tainted))
             raise
         if torch_calls.hands_over(func, result):
-            self._handed_over(func, result, inputs, tainted)
+            self.reads.value(func, result, inputs, tainted)
             is_counted = torch_calls.is_size(func) and not self.recording.handed.is_inside_block(self.frames.top.frame)
             return tracked(result, self.recording.handed.note_decision) if is_counted else result
         if type(result) in (tuple, list) and len(inputs) == 1:
-            self._size_read(inputs, tainted, is_decided=True)  # parts of a tensor in a list: Python can count them
+            self.reads.size(inputs, tainted, is_decided=True)  # parts of a tensor in a list: Python can count them
         source = None
         if not tainted and (tensors_in(result) or self.values.written(before)):
             source = self.noise.source_of(func, args, kwargs, noise)
@@ -358,41 +361,3 @@ class Recorder(Listener):
             return run()
         with self._noting():
             return self.log.script(script, args, kwargs, run())
-
-    # Values that leave torch
-
-    def _handed_over(self, func: Any, result: Any, tensors: list[Tensor], tainted: list[Tensor]) -> None:
-        name, frame = torch_calls.name_of(func), self.frames.top.frame
-        if torch_calls.is_size(func):
-            self._size_read(tensors, tainted, is_decided=name == "__len__")  # `len` gives Python a plain number
-            return
-        if self.noise.is_certain(tainted):
-            return
-        self.noise.refuse_decision(tainted)
-        if tainted:
-            raise refusals.trainable_value_error(frame.name, name)
-        point = self.frames.top.point(name)
-        value = torch_calls.plain_value(result, tensors)
-        self.recording.handed.guards[point] = Guard(point, value, torch_calls.user_line())
-        for tensor in tensors:
-            known = self.values.name_of_attribute(tensor)
-            if known:
-                self.recording.steered_by.append((tensor, known))
-        if torch_calls.leaves_torch(func):
-            self.has_left_torch = torch_calls.user_line()
-
-    def _size_read(self, tensors: list[Tensor], tainted: list[Tensor], *, is_decided: bool) -> None:
-        if is_decided:
-            self.recording.handed.decide(self.frames.top.frame)
-        for tensor in tensors:
-            birth = None if id(tensor) in {id(own) for own in tainted} else self.values.births.get(id(tensor))
-            self.recording.handed.read_size(birth.point if birth else None, self.frames.top.frame)
-        for tensor in tainted:
-            self.writer.check_sizes(tensor)
-
-    def _refuse_numpy(self, func: Any, inputs: list[Tensor]) -> None:
-        if self.has_left_torch is None:
-            return
-        is_made = torch_calls.name_of(func) in ("tensor", "as_tensor", "asarray")
-        if is_made or not all(self.values.is_known(tensor) for tensor in inputs):
-            raise refusals.outside_of_torch_error(self.frames.top.frame.name, self.has_left_torch)

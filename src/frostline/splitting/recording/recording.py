@@ -1,4 +1,4 @@
-"""What one run of the model leaves behind: a graph of the trainable calls, and what crossed the frost line."""
+"""The record of one run: a graph of its trainable calls, what crossed the frost line, and what Python read."""
 
 from __future__ import annotations
 

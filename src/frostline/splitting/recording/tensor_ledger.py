@@ -1,4 +1,4 @@
-"""The tensors of one run: where each was born, which depend on trainable weights, which share memory."""
+"""The tensors of one run: which call made each, which depend on trainable weights, which share memory."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Values:
     """Every tensor that a run has shown, by identity.
 
     Attributes:
-        live: Buffers that the trainable part writes: they are its state, not the frozen part's.
+        live: Buffers that the trainable part writes: they are its state, so reading them is recorded, too.
         nodes: Tensors that depend on trainable weights, each with its node in the graph.
         noise: Those of them that depend on noise alone, each with the source of the noise.
         clock: Counts the calls, so that "later" has a meaning.
@@ -181,10 +181,9 @@ class Values:
             self.born(tensor, point, producer, is_sized=is_sized, is_written=self.is_written(tensor))
 
     def is_sized(self, tensor: Tensor) -> bool:
-        """True if the tensor follows from sizes alone: it depends on its place in the batch, not on the sample.
-
-        Stored per sample it would be wrong in any other batch; the head makes it again.
-        """
+        """True if the tensor follows from sizes alone, as `torch.arange(B)` and what is computed from it."""
+        # Such a value depends on the place in the batch, not on the sample: stored per sample it would be wrong in any
+        # other batch, so the head makes it again.
         birth = self.births.get(id(tensor))
         if birth is None or not birth.is_sized or birth.producer is None or self.last_write(tensor, birth):
             return False
