@@ -97,7 +97,7 @@ class Candidate:
     def _run_frozen(self, inputs: Any) -> tuple[tuple[Tensor, ...] | None, list[tuple[Guard, Any]]]:
         """(features, or None if one was not made as it was recorded; what was handed to Python in another way)."""
         plan, own = self.plan, batches.map_tensors(inputs, torch.clone)  # a model may write into its inputs
-        found, differing = extract_features(self.model, plan.kinds, plan.frontier, plan.expected, plan.quiet, own)
+        found, differing = extract_features(self.model, plan.frost_line, plan.frontier, plan.expected, plan.quiet, own)
         if (given := outline(inputs)) != plan.outline:
             differing.insert(0, (Guard(_INPUTS, plan.outline, "the inputs"), given))
         features: list[Tensor] = []
@@ -168,7 +168,8 @@ class Candidate:
             company.prove(sample, is_steered=plan.is_steered)
             features = self.extract(sample)  # extreme samples may have left values elsewhere
             return explain(
-                plan.kinds, self.head, self.frontier, features, frozen_s, SMALL, verification, plan.settings.notes()
+                plan.frost_line, self.head, self.frontier, features, frozen_s, SMALL, verification,
+                plan.settings.notes(),
             )  # fmt: skip
 
     def verify(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from frostline.core.records import FrontierTensor
     from frostline.splitting.proof.verification import Verification
-    from frostline.splitting.recording.frost_line import Kinds
+    from frostline.splitting.recording.frost_line import FrostLine
 
 
 @dataclass(frozen=True)
@@ -70,11 +70,11 @@ class Explanation:
 
 
 def explain(
-    kinds: Kinds, head: nn.Module, frontier: tuple[FrontierTensor, ...], features: tuple[Tensor, ...], frozen_s: float,
-    samples: int, verification: Verification, notes: tuple[str, ...],
+    frost_line: FrostLine, head: nn.Module, frontier: tuple[FrontierTensor, ...], features: tuple[Tensor, ...],
+    frozen_s: float, samples: int, verification: Verification, notes: tuple[str, ...],
 ) -> Explanation:  # fmt: skip
     """Describe a split; the head is measured on the features of a few samples, which took `frozen_s` to make."""
-    model = kinds.model
+    model = frost_line.model
     started = time.perf_counter()
     with kept_modes(head), kept_buffers(model), torch.no_grad():
         head.eval()
@@ -83,8 +83,8 @@ def explain(
     frozen = [parameter.numel() for parameter in model.parameters() if not parameter.requires_grad]
     trainable = [parameter.numel() for parameter in model.parameters() if parameter.requires_grad]
     return Explanation(
-        frozen=_outermost(model, kinds.is_frozen),
-        trainable=_outermost(model, kinds.is_trainable),
+        frozen=_outermost(model, frost_line.is_frozen),
+        trainable=_outermost(model, frost_line.is_trainable),
         num_frozen=sum(frozen),
         num_trainable=sum(trainable),
         frontier=frontier,

@@ -2,23 +2,23 @@ import pytest
 import torch
 from torch import nn
 
-from frostline.splitting.recording.frost_line import Kinds
+from frostline.splitting.recording.frost_line import FrostLine
 
 
 def test_requires_grad_draws_the_line_through_modules():
     model = nn.Sequential(nn.Linear(2, 2), nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2)), nn.ReLU(), nn.Linear(2, 2))
     for part in (model[0], model[1][0]):
         part.requires_grad_(False)
-    kinds = Kinds(model)
-    assert [kinds.is_frozen(part) for part in model] == [True, False, False, False]
-    assert [kinds.is_mixed(part) for part in model] == [False, True, False, False]
-    assert [kinds.is_trainable(part) for part in model] == [False, False, False, True]
-    assert [kinds.has_trainable(part) for part in model] == [False, True, False, True]
-    assert [kinds.has_frozen(part) for part in model] == [True, True, False, False]
-    assert kinds.name(model[1][0]) == "1.0"
-    assert kinds.is_frozen_parameter(model[0].weight)
-    assert not kinds.is_frozen_parameter(model[3].weight)
-    assert [kinds.is_torch_leaf(part) for part in model] == [True, False, True, True]
+    frost_line = FrostLine(model)
+    assert [frost_line.is_frozen(part) for part in model] == [True, False, False, False]
+    assert [frost_line.is_mixed(part) for part in model] == [False, True, False, False]
+    assert [frost_line.is_trainable(part) for part in model] == [False, False, False, True]
+    assert [frost_line.has_trainable(part) for part in model] == [False, True, False, True]
+    assert [frost_line.has_frozen(part) for part in model] == [True, True, False, False]
+    assert frost_line.name(model[1][0]) == "1.0"
+    assert frost_line.is_frozen_parameter(model[0].weight)
+    assert not frost_line.is_frozen_parameter(model[3].weight)
+    assert [frost_line.is_torch_leaf(part) for part in model] == [True, False, True, True]
 
 
 class Buffers(nn.Module):
@@ -42,18 +42,18 @@ class Buffers(nn.Module):
      ("trainable.weight", True), ("frozen.weight", False)],
 )  # fmt: skip
 def test_state_belongs_to_the_part_that_holds_it(name, expected):
-    assert Kinds(Buffers()).is_trainable_state(name) is expected
+    assert FrostLine(Buffers()).is_trainable_state(name) is expected
 
 
 def test_state_of_a_model_without_weights_trains_nowhere():
-    assert not Kinds(nn.BatchNorm1d(2, affine=False)).is_trainable_state("running_mean")
+    assert not FrostLine(nn.BatchNorm1d(2, affine=False)).is_trainable_state("running_mean")
 
 
 def test_a_buffer_that_was_replaced_shows_in_its_slot():
     model = nn.Sequential(nn.BatchNorm1d(2, affine=False))
-    kinds = Kinds(model)
-    before = kinds.buffer_slots()
+    frost_line = FrostLine(model)
+    before = frost_line.buffer_slots()
     assert list(before) == ["0.running_mean", "0.running_var", "0.num_batches_tracked"]
     model[0].running_mean = torch.ones(2)
-    changed = [name for name, tensor in kinds.buffer_slots().items() if tensor is not before[name]]
+    changed = [name for name, tensor in frost_line.buffer_slots().items() if tensor is not before[name]]
     assert changed == ["0.running_mean"]

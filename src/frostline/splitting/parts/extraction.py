@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from frostline.splitting.parts.frontier import Entry, Frontier
-    from frostline.splitting.recording.frost_line import Kinds
+    from frostline.splitting.recording.frost_line import FrostLine
 
 
 class _Finished(BaseException):
@@ -37,16 +37,16 @@ class Extraction(Listener):
 
     Args:
         model: The model; its modes are set by the caller.
-        kinds: Wholly frozen modules run without being listened to, unless a frontier tensor lies inside.
+        frost_line: Wholly frozen modules run without being listened to, unless a frontier tensor lies inside.
         entries: The frontier tensors to take.
         expected: What the run must hand to Python for the head to hold.
         quiet: Noise that is left out.
     """
 
     def __init__(
-        self, model: nn.Module, kinds: Kinds, entries: list[Entry], expected: Expected, quiet: Quiet
+        self, model: nn.Module, frost_line: FrostLine, entries: list[Entry], expected: Expected, quiet: Quiet
     ) -> None:  # fmt: skip
-        self.model, self.kinds, self.expected, self.quiet = model, kinds, expected, quiet
+        self.model, self.frost_line, self.expected, self.quiet = model, frost_line, expected, quiet
         self.frames = Frames(model)
         self.births = {entry.birth for entry in entries}
         self.reads: dict[Point, list[Entry]] = {}
@@ -99,7 +99,7 @@ class Extraction(Listener):
         if not self.frames.is_known(module) or module is self.model:
             return run()
         opened = self.frames.opened(module)
-        is_heard = opened.frame in self.listened or self.kinds.is_mixed(module)
+        is_heard = opened.frame in self.listened or self.frost_line.is_mixed(module)
         failure: Exception | None = None
         try:
             with ExitStack() as stack:
@@ -204,7 +204,7 @@ class Extraction(Listener):
             self._compare(guard or Guard(point, "nothing", torch_calls.user_line()), type(error).__name__)
 
     def _is_guarded(self, frame: Frame) -> bool:
-        return frame in self.listened or self.kinds.is_mixed(self.frames.top.module)
+        return frame in self.listened or self.frost_line.is_mixed(self.frames.top.module)
 
     def _compare(self, guard: Guard, value: Any) -> None:
         self.unmet.discard(guard.point)
@@ -219,7 +219,12 @@ class Extraction(Listener):
 
 
 def extract_features(
-    model: nn.Module, kinds: Kinds, frontier: Frontier, expected: dict[bool, Expected], quiet: Quiet, inputs: Any
+    model: nn.Module,
+    frost_line: FrostLine,
+    frontier: Frontier,
+    expected: dict[bool, Expected],
+    quiet: Quiet,
+    inputs: Any,
 ) -> tuple[list[Tensor | None], list[tuple[Guard, Any]]]:
     """The frontier tensors of a batch in the layout of the model, and the guards that differ.
 
@@ -235,7 +240,7 @@ def extract_features(
             if not entries and not (training and expected[True].asks_more_than(expected[False])):
                 continue
             model.train(training)
-            extraction = Extraction(model, kinds, entries, expected[training], quiet if training else {})
+            extraction = Extraction(model, frost_line, entries, expected[training], quiet if training else {})
             for (birth, read), tensor in extraction.run(inputs).items():
                 values[training, birth, read] = tensor
             differing += extraction.differing

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from frostline.splitting.parts.frontier import Entry
-    from frostline.splitting.recording.frost_line import Kinds
+    from frostline.splitting.recording.frost_line import FrostLine
 
 # What a tensor without values can tell as well as one with values.
 _HARMLESS_NAMES = (
@@ -177,7 +177,7 @@ class Uses(Listener):
         self.used.update(self._known[id(tensor)] for tensor in tensors_in(value) if id(tensor) in self._known)
 
 
-def replayed_recording(model: nn.Module, kinds: Kinds, forward: OwnForward, *, training: bool) -> Recording:
+def replayed_recording(model: nn.Module, frost_line: FrostLine, forward: OwnForward, *, training: bool) -> Recording:
     """A recording of one call: of `forward`. It holds all that the head may train."""
     graph = fx.Graph()
     recording = Recording(graph, training=training, output=Slot(0), constants={"own_forward": forward})
@@ -185,10 +185,10 @@ def replayed_recording(model: nn.Module, kinds: Kinds, forward: OwnForward, *, t
     result = graph.call_function(torch_calls.call_function, (graph.get_attr("own_forward"), *features))
     graph.output(((result,), (), ()))
     for name, module in model.named_modules():
-        if not kinds.has_frozen(module):
+        if not frost_line.has_frozen(module):
             if not any(name.startswith(f"{outer}.") for outer in recording.modules):
                 recording.modules[name] = module
-        elif kinds.has_trainable(module):
+        elif frost_line.has_trainable(module):
             recording.entered[name] = module
             own = [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
             recording.attributes.update(

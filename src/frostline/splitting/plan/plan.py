@@ -24,7 +24,7 @@ from frostline.splitting.plan.head_graph import assemble, generalise
 from frostline.splitting.plan.samples import LARGE, SMALL, batch_of, other_values
 from frostline.splitting.python_state.kept_state import steered_state
 from frostline.splitting.recording.call_log import calls_digest
-from frostline.splitting.recording.frost_line import Kinds
+from frostline.splitting.recording.frost_line import FrostLine
 from frostline.splitting.recording.guards import Expected, Handed, expect
 from frostline.splitting.recording.omitted_noise import NoiseOnFrozenSide, Quiet, add_quiet, check_quiet_modules
 from frostline.splitting.recording.recorder import Recorder
@@ -49,7 +49,7 @@ class Plan:
     """All that is known of a split before its proof, beside the head.
 
     Attributes:
-        kinds: Which modules are frozen, trainable, mixed.
+        frost_line: Which modules are frozen, trainable, mixed.
         frontier: What is stored.
         expected: By mode, what every batch must hand to Python.
         settings: How the model is recorded: what earlier recordings have shown.
@@ -65,7 +65,7 @@ class Plan:
         num_sized_by_values: Frozen tensors beside frozen layers whose sizes follow values.
     """
 
-    kinds: Kinds
+    frost_line: FrostLine
     frontier: Frontier
     expected: dict[bool, Expected]
     settings: RecorderSettings
@@ -160,43 +160,43 @@ def make_recipe(log: Sequence[str], frontier: Frontier, quiet: Quiet) -> Mapping
 
 def frozen_log(model: nn.Module, plan: Plan) -> list[str]:
     """The log of the frozen calls as the model is now; nothing in the model changes."""
-    kinds = Kinds(model)
+    frost_line = FrostLine(model)
     inputs = batch_of(plan.recorded, SMALL)
     log: list[str] = []
     modes = (False, True) if plan.frontier.has_training else (False,)
     for training in modes:
         model.train(training)
         with torch.enable_grad():
-            log += _record(model, kinds, inputs, plan.settings.in_mode(training), is_logging=True).log
-    return log + steered_lines(model, kinds, plan.expected, plan.sources)
+            log += _record(model, frost_line, inputs, plan.settings.in_mode(training), is_logging=True).log
+    return log + steered_lines(model, frost_line, plan.expected, plan.sources)
 
 
 def steered_lines(
-    model: nn.Module, kinds: Kinds, expected: Mapping[bool, Expected], sources: Iterable[Source]
+    model: nn.Module, frost_line: FrostLine, expected: Mapping[bool, Expected], sources: Iterable[Source]
 ) -> list[str]:  # fmt: skip
     """What a later batch may read of the frozen part, where values steer it; the log knows what this batch has read."""
     if not any(own.is_steered for own in expected.values()):
         return []
     ids, modules = frozen_modules(model), dict(model.named_modules())
     frozen = {name: module for name, module in modules.items() if id(module) in ids}
-    mixed = {name: module for name, module in modules.items() if name not in frozen and kinds.is_mixed(module)}
+    mixed = {name: module for name, module in modules.items() if name not in frozen and frost_line.is_mixed(module)}
     return steered_state(frozen, mixed, sources)
 
 
 def _record_once(model: nn.Module, example: Any, settings: RecorderSettings) -> tuple[Plan, Head]:
-    kinds = Kinds(model)
+    frost_line = FrostLine(model)
     sizes = (batch_of(example, SMALL), batch_of(example, LARGE))
     with torch.enable_grad():
-        trained, settings = _record_trained(model, kinds, sizes, settings)
+        trained, settings = _record_trained(model, frost_line, sizes, settings)
         check_quiet_modules(settings.quiet, trained[1])
         model.eval()
-        evaluated = _record_pair(model, kinds, sizes, settings.in_mode(training=False), is_logging=True)
+        evaluated = _record_pair(model, frost_line, sizes, settings.in_mode(training=False), is_logging=True)
     _refuse_unknown_constants((*evaluated, *trained))
     if any(recording.unheard for recording in evaluated):
 
         def again() -> Recording:
             inputs = other_values(batch_of(example, SMALL, start=1))  # whole numbers stay: other samples
-            return _record(model, kinds, inputs, settings.in_mode(training=False), is_logging=True)
+            return _record(model, frost_line, inputs, settings.in_mode(training=False), is_logging=True)
 
         with torch.enable_grad():
             refuse_unheard(*evaluated, again)
@@ -205,7 +205,7 @@ def _record_once(model: nn.Module, example: Any, settings: RecorderSettings) -> 
     expected = {mode: expect(*map(_handed, pair)) for mode, pair in ((False, evaluated), (True, trained))}
     check_frontier(model, frontier.tensors)
     sample = batches.map_tensors(sizes[0], torch.clone)
-    frontier = frontier.in_order_of(extract_features(model, kinds, frontier, expected, settings.quiet, sample)[0])
+    frontier = frontier.in_order_of(extract_features(model, frost_line, frontier, expected, settings.quiet, sample)[0])
     sources = tuple(
         {key: own for recording in (*evaluated, *trained) for key, own in recording.sources.items()}.values()
     )
@@ -218,10 +218,10 @@ def _record_once(model: nn.Module, example: Any, settings: RecorderSettings) -> 
     if frontier.has_training:  # weights that only train() reads are part of the key
         with torch.enable_grad():
             model.train()
-            log += _record(model, kinds, sizes[0], settings, is_logging=True).log
-    log += steered_lines(model, kinds, expected, sources)
+            log += _record(model, frost_line, sizes[0], settings, is_logging=True).log
+    log += steered_lines(model, frost_line, expected, sources)
     plan = Plan(
-        kinds=kinds, frontier=frontier, expected=expected, settings=settings,
+        frost_line=frost_line, frontier=frontier, expected=expected, settings=settings,
         recipe=make_recipe(log, frontier, settings.quiet), has_batch_numbers=any(batch_nodes), recorded=sizes[1],
         outline=outline(example),
         moved=settings.live.union(*(recording.moved for recording in recordings)),
@@ -241,19 +241,19 @@ def noise_of_frozen_side(model: nn.Module, example: Any) -> Quiet:
     try:
         with torch.enable_grad():
             sizes = (batch_of(example, SMALL), batch_of(example, LARGE))
-            return _record_trained(model, Kinds(model), sizes, RecorderSettings(is_whole=True))[1].quiet
+            return _record_trained(model, FrostLine(model), sizes, RecorderSettings(is_whole=True))[1].quiet
     except Exception:  # whatever it is, the split says so in its own words
         return {}
 
 
 def _record_trained(
-    model: nn.Module, kinds: Kinds, sizes: tuple[Any, Any], settings: RecorderSettings
+    model: nn.Module, frost_line: FrostLine, sizes: tuple[Any, Any], settings: RecorderSettings
 ) -> tuple[Pair, RecorderSettings]:
     """The recordings of the training mode, and what had to be known for them."""
     model.train()
     while True:
         try:
-            trained = _record_pair(model, kinds, sizes, settings)
+            trained = _record_pair(model, frost_line, sizes, settings)
         except NoiseOnFrozenSide as signal:
             settings = settings.but(quiet=add_quiet(settings.quiet, signal.source))
             continue
@@ -264,17 +264,20 @@ def _record_trained(
 
 
 def _record_pair(
-    model: nn.Module, kinds: Kinds, sizes: tuple[Any, Any], settings: RecorderSettings, *, is_logging: bool = False
+    model: nn.Module, frost_line: FrostLine, sizes: tuple[Any, Any], settings: RecorderSettings, *,
+    is_logging: bool = False,
 ) -> Pair:  # fmt: skip
-    small, large = (_record(model, kinds, inputs, settings, is_logging=is_logging) for inputs in sizes)
+    small, large = (_record(model, frost_line, inputs, settings, is_logging=is_logging) for inputs in sizes)
     return small, large
 
 
-def _record(model: nn.Module, kinds: Kinds, inputs: Any, settings: RecorderSettings, *, is_logging: bool) -> Recording:
+def _record(
+    model: nn.Module, frost_line: FrostLine, inputs: Any, settings: RecorderSettings, *, is_logging: bool
+) -> Recording:
     own = batches.map_tensors(inputs, torch.clone)  # a model may write into its inputs
     # Attributes too: a table of biases that one run made from moved weights must not be read by the next run.
     with kept_buffers(model), kept_attributes(model, numbers=True):
-        return Recorder(model, kinds, settings, is_logging=is_logging).run_once(own)
+        return Recorder(model, frost_line, settings, is_logging=is_logging).run_once(own)
 
 
 def refuse_unheard(small: Recording, large: Recording, again: Callable[[], Recording]) -> None:

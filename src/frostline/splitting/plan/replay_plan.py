@@ -28,7 +28,7 @@ from frostline.splitting.parts.own_forward import Answer, OwnForward, Place, Use
 from frostline.splitting.plan.plan import Plan, make_recipe, refuse_unheard, steered_lines
 from frostline.splitting.plan.samples import LARGE, SMALL, batch_of, other_values
 from frostline.splitting.python_state.sources import names_written_by
-from frostline.splitting.recording.frost_line import Kinds
+from frostline.splitting.recording.frost_line import FrostLine
 from frostline.splitting.recording.graph_writer import UnknownValue
 from frostline.splitting.recording.guards import Expected, Sizes, expect
 from frostline.splitting.recording.omitted_noise import NoiseOnFrozenSide
@@ -97,21 +97,21 @@ def record_replayed(model: nn.Module, example: Any, why: str, *, is_lean: bool) 
         NothingToReplay: If there is no frozen call to answer.
     """
     settings = RecorderSettings(is_whole=True, replayed=why)
-    kinds, sizes = Kinds(model), (batch_of(example, SMALL), batch_of(example, LARGE))
+    frost_line, sizes = FrostLine(model), (batch_of(example, SMALL), batch_of(example, LARGE))
     recordings: dict[bool, list[Recording]] = {}
     for training in (True, False):
         model.train(training)
-        recordings[training] = [record_blocks(model, kinds, inputs, settings) for inputs in sizes]
+        recordings[training] = [record_blocks(model, frost_line, inputs, settings) for inputs in sizes]
     if any(recording.is_unsound for pair in recordings.values() for recording in pair):
         raise NothingToReplay
     others = other_values(batch_of(example, SMALL, start=1))
     small, large = recordings[False]
-    refuse_unheard(small, large, lambda: record_blocks(model, kinds, others, settings))
+    refuse_unheard(small, large, lambda: record_blocks(model, frost_line, others, settings))
     blocks = _answered(recordings)
     moved, used = set[str](), set[tuple[Frame | None, int]]()
     for training in (True, False):
         model.train(training)
-        seen, changed = _observed(model, kinds, sizes[1], frozenset(blocks))
+        seen, changed = _observed(model, frost_line, sizes[1], frozenset(blocks))
         used, moved = used | seen, moved | changed
     entries: list[Entry] = []
     frames: list[tuple[Frame | None, Any, Any]] = [(None, *sizes)]
@@ -124,16 +124,16 @@ def record_replayed(model: nn.Module, example: Any, why: str, *, is_lean: bool) 
     frontier = Frontier(tuple(entries), (), ())
     check_frontier(model, frontier.tensors)
     forward = OwnForward(model, answers.pop(None), {f: own for f, own in answers.items() if f}, frontier.entries)
-    made = [replayed_recording(model, kinds, forward, training=training) for training in (False, True)]
+    made = [replayed_recording(model, frost_line, forward, training=training) for training in (False, True)]
     for recording, training in zip(made, (False, True), strict=True):
         recording.sources = recordings[training][1].sources
     head = Head(model, ((made[0], made[0].graph), (made[1], made[1].graph)), frontier, has_queues=False)
     every = [*recordings[False], *recordings[True]]
     expected = {mode: _expected(pair, frontier) for mode, pair in recordings.items()}
     sources = tuple({key: own for recording in every for key, own in recording.sources.items()}.values())
-    log = [*_logged(recordings[False][0]), *steered_lines(model, kinds, expected, sources)]
+    log = [*_logged(recordings[False][0]), *steered_lines(model, frost_line, expected, sources)]
     plan = Plan(
-        kinds=kinds, frontier=frontier, settings=settings,
+        frost_line=frost_line, frontier=frontier, settings=settings,
         expected=expected, recipe=make_recipe(log, frontier, {}), has_batch_numbers=True, recorded=sizes[1],
         outline=outline(example), moved=frozenset(moved),
         whole=frozenset(name for recording in made for name in recording.modules),
@@ -144,10 +144,10 @@ def record_replayed(model: nn.Module, example: Any, why: str, *, is_lean: bool) 
     return plan, head
 
 
-def record_blocks(model: nn.Module, kinds: Kinds, inputs: Any, settings: RecorderSettings) -> Recording:
+def record_blocks(model: nn.Module, frost_line: FrostLine, inputs: Any, settings: RecorderSettings) -> Recording:
     """A recording to the point where no graph can hold: what runs later is not answered, and runs for real."""
     with torch.enable_grad(), kept_buffers(model), kept_attributes(model, numbers=True):
-        recorder = Recorder(model, kinds, settings, is_logging=True)
+        recorder = Recorder(model, frost_line, settings, is_logging=True)
         try:
             recorder.run_once(batches.map_tensors(inputs, torch.clone))  # a model may write into its inputs
         except RECORDING_FAILS:
@@ -158,9 +158,9 @@ def record_blocks(model: nn.Module, kinds: Kinds, inputs: Any, settings: Recorde
 def replayed_log(model: nn.Module, plan: Plan) -> list[str]:
     """The log of the frozen calls as the model is now; nothing in the model changes."""
     model.eval()
-    kinds = Kinds(model)
-    log = _logged(record_blocks(model, kinds, batch_of(plan.recorded, SMALL), plan.settings))
-    return log + steered_lines(model, kinds, plan.expected, plan.sources)
+    frost_line = FrostLine(model)
+    log = _logged(record_blocks(model, frost_line, batch_of(plan.recorded, SMALL), plan.settings))
+    return log + steered_lines(model, frost_line, plan.expected, plan.sources)
 
 
 def _logged(recording: Recording) -> list[str]:
@@ -196,7 +196,7 @@ def _is_storable(small: Any, large: Any) -> bool:
 
 
 def _observed(
-    model: nn.Module, kinds: Kinds, inputs: Any, frames: frozenset[Frame]
+    model: nn.Module, frost_line: FrostLine, inputs: Any, frames: frozenset[Frame]
 ) -> tuple[set[tuple[Frame | None, int]], set[str]]:
     """What a whole run uses, and the buffers that it moves.
 
@@ -204,12 +204,12 @@ def _observed(
         NothingToReplay: If it writes into a frozen weight: what is stored would be that of another one.
     """
     uses = Uses(model, frames)
-    frozen = {name: own for name, own in kinds.parameters.items() if not own.requires_grad}
+    frozen = {name: own for name, own in frost_line.parameters.items() if not own.requires_grad}
     sums = {name: checksum(own) for name, own in frozen.items()}
     with torch.enable_grad(), kept_buffers(model), kept_attributes(model, numbers=True), kept_generators():
-        before = {name: buffer.detach().clone() for name, buffer in kinds.buffer_slots().items()}
+        before = {name: buffer.detach().clone() for name, buffer in frost_line.buffer_slots().items()}
         uses.run_once(batches.map_tensors(inputs, torch.clone))
-        after = kinds.buffer_slots()
+        after = frost_line.buffer_slots()
         moved = {name for name, own in before.items() if name not in after or not is_same(own, after[name])}
     if any(checksum(own) != sums[name] for name, own in frozen.items()):
         raise NothingToReplay

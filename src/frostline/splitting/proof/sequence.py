@@ -94,8 +94,8 @@ class SequenceProof:
                 lambda: _seeded(self.model, lambda: self.reference(second), 1))  # fmt: skip
         found = state_of_first_call(self.model, names, self.plan.sources, runs)
         if self.plan.settings.replayed:  # the head runs all but the frozen modules
-            kinds = self.plan.kinds
-            answered = tuple(f"{name}." for name, own in self.model.named_modules() if kinds.is_frozen(own))
+            frost_line = self.plan.frost_line
+            answered = tuple(f"{name}." for name, own in self.model.named_modules() if frost_line.is_frozen(own))
             found = [name for name in found if name.startswith(answered)]
         if found:
             raise keeps_state_error(found, "the value that the first batch gave it, after a second batch")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from frostline.splitting.recording.recording import Recording
-    from frostline.splitting.recording.tensor_ledger import Values
+    from frostline.splitting.recording.tensor_ledger import TensorLedger
 
 # The name of `apply_function` in every key of this schema, wherever it stands now: another name would miss all caches
 # of models with an autograd Function of their own.
@@ -36,28 +36,28 @@ class CallLog:
 
     Args:
         recording: Takes the lines.
-        values: The tensors of the run.
+        ledger: The tensors of the run.
         is_on: False takes no lines.
     """
 
-    def __init__(self, recording: Recording, values: Values, *, is_on: bool) -> None:
+    def __init__(self, recording: Recording, ledger: TensorLedger, *, is_on: bool) -> None:
         self.is_on = is_on
-        self._recording, self._values = recording, values
+        self._recording, self._ledger = recording, ledger
 
     def call(self, func: Any, args: Any, kwargs: dict[str, Any], result: Any) -> None:
         """A frozen call, after the tensors that it has made are known."""
         if self.is_on:
             self._note_unheard((args, kwargs))
-            self._recording.log.append(describe_call(func, args, kwargs, result, self._values))
+            self._recording.log.append(describe_call(func, args, kwargs, result, self._ledger))
 
     def inner_call(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         """Run a call in the body of a frozen autograd Function: it has a line, and no place in the graph."""
-        before = self._values.versions((args, kwargs))
+        before = self._ledger.versions((args, kwargs))
         result = func(*args, **kwargs)
         with torch._C.DisableTorchFunction():
-            if tensors_in(result) or self._values.written(before):
+            if tensors_in(result) or self._ledger.written(before):
                 self.call(func, args, kwargs, result)
-                self._values.made(result)
+                self._ledger.made(result)
             elif torch_calls.hands_over(func, result):
                 self._recording.handed.is_steered = True
         return result
@@ -65,12 +65,12 @@ class CallLog:
     def script(self, script: Any, args: Any, kwargs: dict[str, Any], result: Any) -> Any:
         """A frozen call of a scripted function has run: its graph, its weights and its arguments."""
         with torch._C.DisableTorchFunction():
-            if any(map(self._values.is_tainted, tensors_in((args, kwargs, result)))):
+            if any(map(self._ledger.is_tainted, tensors_in((args, kwargs, result)))):
                 return result
             if self.is_on:
                 self._note_unheard((args, kwargs))
-                self._recording.log.append(f"script {_text((script, args, kwargs), self._values)}")
-            self._values.made(result)
+                self._recording.log.append(f"script {_text((script, args, kwargs), self._ledger)}")
+            self._ledger.made(result)
         return result
 
     def returned(self, result: Any) -> None:
@@ -81,21 +81,21 @@ class CallLog:
     def function_returned(self, args: Any, result: Any) -> None:
         """A frozen autograd Function has returned; torch gives an input that it returns as another tensor."""
         passed = {storage_of(own) for own in tensors_in(args)}
-        self.returned([own for own in tensors_in(result) if not self._values.is_made(own, passed)])
+        self.returned([own for own in tensors_in(result) if not self._ledger.is_made(own, passed)])
 
     def _note_unheard(self, value: Any) -> list[str]:
-        found = [self._values.digest(own) for own in tensors_in(value) if not self._values.is_known(own)]
+        found = [self._ledger.digest(own) for own in tensors_in(value) if not self._ledger.is_known(own)]
         self._recording.unheard += found
         return found
 
 
-def describe_call(func: Any, args: Any, kwargs: dict[str, Any], result: Any, values: Values) -> str:
+def describe_call(func: Any, args: Any, kwargs: dict[str, Any], result: Any, ledger: TensorLedger) -> str:
     """The line of one frozen call."""
     runs_heard = func is torch_calls.apply_function  # what its body calls has lines of its own
     called = _APPLY if runs_heard else f"{getattr(func, '__module__', None)}.{torch_calls.name_of(func)}"
-    code = ",".join(values.code(frame.f_code) for frame in torch_calls.user_frames())
-    arguments = _text((args, kwargs), values, runs_heard=runs_heard)
-    called += _named(function_text, func, values)
+    code = ",".join(ledger.code(frame.f_code) for frame in torch_calls.user_frames())
+    arguments = _text((args, kwargs), ledger, runs_heard=runs_heard)
+    called += _named(function_text, func, ledger)
     made = tensors_in(result)
     shapes = [tuple(tensor.shape) for tensor in made]
     settings = f"{torch.is_autocast_enabled('cpu')}{torch.is_autocast_enabled('cuda')}"
@@ -104,14 +104,14 @@ def describe_call(func: Any, args: Any, kwargs: dict[str, Any], result: Any, val
     return f"{called}{arguments}->{shapes}|{settings}|{code}"
 
 
-def _text(value: Any, values: Values, *, runs_heard: bool = False) -> str:
+def _text(value: Any, ledger: TensorLedger, *, runs_heard: bool = False) -> str:
     def of_tensor(tensor: Tensor) -> str:
-        return f"<{tensor.dtype}{tuple(tensor.shape)}>" if values.is_made(tensor) else f"<{values.digest(tensor)}>"
+        return f"<{tensor.dtype}{tuple(tensor.shape)}>" if ledger.is_made(tensor) else f"<{ledger.digest(tensor)}>"
 
-    return _named(partial(text_of, tensor=of_tensor, runs_heard=runs_heard), value, values)
+    return _named(partial(text_of, tensor=of_tensor, runs_heard=runs_heard), value, ledger)
 
 
-def _named(text: Callable[[Any], str], value: Any, values: Values) -> str:
+def _named(text: Callable[[Any], str], value: Any, ledger: TensorLedger) -> str:
     """A text for the log.
 
     Raises:
@@ -120,7 +120,7 @@ def _named(text: Callable[[Any], str], value: Any, values: Values) -> str:
     try:
         return text(value)
     except Unnamed as unnamed:
-        raise _unnamed_error(str(unnamed), values.frames.top.frame.name) from None
+        raise _unnamed_error(str(unnamed), ledger.frames.top.frame.name) from None
 
 
 def _unnamed_error(value: str, module: str) -> NotCacheable:

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from frostline.splitting.recording.frost_line import Kinds
+    from frostline.splitting.recording.frost_line import FrostLine
     from frostline.splitting.recording.recording import Recording
-    from frostline.splitting.recording.tensor_ledger import Values, Versions
+    from frostline.splitting.recording.tensor_ledger import TensorLedger, Versions
 
 _TORCH_OWN = frozenset(vars(nn.Module()))
 _MAX_TENSORS = 64  # of one attribute
@@ -61,11 +61,11 @@ class LeftValues:
             if key not in _TORCH_OWN
         }
 
-    def found(self, values: Values, whole: Iterable[str]) -> tuple[list[LeftValue], list[Tensor], set[str]]:
+    def found(self, ledger: TensorLedger, whole: Iterable[str]) -> tuple[list[LeftValue], list[Tensor], set[str]]:
         """After the run: what follows from trainable weights, its tensors, and the names of others that were changed.
 
         Args:
-            values: The tensors of the run.
+            ledger: The tensors of the run.
             whole: Modules that the head calls whole: they leave what they leave.
         """
         left: list[LeftValue] = []
@@ -86,7 +86,7 @@ class LeftValues:
                     own
                     and not is_mixed
                     and len(own) <= _MAX_TENSORS
-                    and all(id(tensor) in values.nodes for tensor in own)
+                    and all(id(tensor) in ledger.nodes for tensor in own)
                 ):
                     left.append(LeftValue(name, key, _shifted(template_of(value)[0], len(tensors))))
                     tensors += own
@@ -132,14 +132,14 @@ class MovedBuffers:
     """The buffers of a model before a run.
 
     Args:
-        kinds: Which modules are frozen, trainable, mixed.
-        values: The tensors of the run.
+        frost_line: Which modules are frozen, trainable, mixed.
+        ledger: The tensors of the run.
         recording: Takes the buffers that the head has to move.
     """
 
-    def __init__(self, kinds: Kinds, values: Values, recording: Recording) -> None:
-        self._kinds, self._values, self._recording = kinds, values, recording
-        self._slots = kinds.buffer_slots()
+    def __init__(self, frost_line: FrostLine, ledger: TensorLedger, recording: Recording) -> None:
+        self._frost_line, self._ledger, self._recording = frost_line, ledger, recording
+        self._slots = frost_line.buffer_slots()
         self._before = {name: buffer.detach().clone() for name, buffer in self._slots.items()}
 
     def notice(self) -> None:
@@ -152,24 +152,24 @@ class MovedBuffers:
         self._notice_moved()
 
     def _notice_rebound(self) -> None:
-        for name, now in self._kinds.buffer_slots().items():
+        for name, now in self._frost_line.buffer_slots().items():
             if now is self._slots.get(name) or self._is_inside_whole(name):
                 continue
-            if not self._values.is_tainted(now):
+            if not self._ledger.is_tainted(now):
                 raise NotCacheable(
                     what=f"The frozen part changes its own state: the buffer {name!r} is replaced in forward.",
                     where=name,
                     received="another tensor under the same name after the forward pass",
                     do="frostline.freeze the module, so that it runs in inference mode; or remove that line.",
                 )
-            self._recording.rebound[name] = self._values.nodes[id(now)]
+            self._recording.rebound[name] = self._ledger.nodes[id(now)]
 
     def _notice_moved(self) -> None:
         """By their content: some kernels, such as that of batch normalisation, count no version."""
         for name, buffer in self._slots.items():
             if not is_same(buffer, self._before[name]):
                 self._recording.moved.add(name)
-                if not self._kinds.has_trainable(self._kinds.model.get_submodule(name.rpartition(".")[0])):
+                if not self._frost_line.has_trainable(self._frost_line.model.get_submodule(name.rpartition(".")[0])):
                     self._recording.live.add(name)
 
     def _is_inside_whole(self, name: str) -> bool:
@@ -177,24 +177,24 @@ class MovedBuffers:
         return any(name.startswith(f"{module}.") for module in self._recording.modules)
 
 
-def is_own_state(kinds: Kinds, values: Values, before: Versions) -> bool:
+def is_own_state(frost_line: FrostLine, ledger: TensorLedger, before: Versions) -> bool:
     """True if the call writes buffers of the trainable part: a counter that no trainable value feeds."""
-    names = [values.name_of_attribute(tensor) for tensor in values.written(before)]
-    return bool(names) and all(name is not None and kinds.is_trainable_state(name) for name in names)
+    names = [ledger.name_of_attribute(tensor) for tensor in ledger.written(before)]
+    return bool(names) and all(name is not None and frost_line.is_trainable_state(name) for name in names)
 
 
-def refuse_moved_buffers(values: Values, written: list[Tensor]) -> None:
+def refuse_moved_buffers(ledger: TensorLedger, written: list[Tensor]) -> None:
     """Refuse that frozen calls write into parameters or buffers.
 
     Raises:
         NotCacheable: It names the buffer.
     """
     for tensor in written:
-        name = values.name_of_memory(tensor)
+        name = ledger.name_of_memory(tensor)
         if name:
             raise NotCacheable(
                 what=f"The frozen part changes its own state: {name!r} is written during the forward pass.",
-                where=f"{values.frames.top.frame.name or 'the model'}, {torch_calls.user_line()}",
+                where=f"{ledger.frames.top.frame.name or 'the model'}, {torch_calls.user_line()}",
                 received=f"an in-place change of {name!r}",
                 do="frostline.freeze the module, so that it runs in inference mode; or remove that line.",
             )

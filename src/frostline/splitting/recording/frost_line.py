@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-class Kinds:
+class FrostLine:
     """The frost line as `requires_grad` draws it, looked up once before the runs."""
 
     def __init__(self, model: nn.Module) -> None:

@@ -14,13 +14,13 @@ from frostline.splitting.calls.grad_and_autocast import Region, current_region, 
 from frostline.splitting.calls.size_number import SizeNumber, plain
 from frostline.splitting.calls.torch_calls import as_node, is_factory
 from frostline.splitting.recording.recording import Crossing, Recording
-from frostline.splitting.recording.tensor_ledger import Producer, Values, Versions, storage_of, version_of
+from frostline.splitting.recording.tensor_ledger import Producer, TensorLedger, Versions, storage_of, version_of
 
 if TYPE_CHECKING:
     from torch import nn
 
     from frostline.splitting.calls.addresses import Point
-    from frostline.splitting.recording.frost_line import Kinds
+    from frostline.splitting.recording.frost_line import FrostLine
 
 _PLAIN = (
     str, int, float, bool, complex, type(None), torch.dtype, torch.device, torch.memory_format, torch.layout,
@@ -55,9 +55,11 @@ def copied(tensor: Tensor) -> Tensor:
 class GraphWriter:
     """The graph of one run, and what its nodes refer to."""
 
-    def __init__(self, recording: Recording, values: Values, kinds: Kinds, remade: frozenset[Point]) -> None:
+    def __init__(
+        self, recording: Recording, ledger: TensorLedger, frost_line: FrostLine, remade: frozenset[Point]
+    ) -> None:
         self.remade = remade
-        self.recording, self.values, self.kinds = recording, values, kinds
+        self.recording, self.ledger, self.frost_line = recording, ledger, frost_line
         self.graph = recording.graph
         self._ambient = self._region = current_region()
         self._placeholders: dict[tuple[int, int], fx.Node] = {}
@@ -81,16 +83,16 @@ class GraphWriter:
             module: The module of a `call_module`.
         """
         versions = {id(tensor): version for tensor, version in before}
-        written = self.values.written(before)
+        written = self.ledger.written(before)
         inherited = self._inherited_noise(arguments, noise)
         for tensor in written:
             self._make_writable(tensor, versions[id(tensor)])
-            if (name := self.values.name_of_memory(tensor)) is not None:
+            if (name := self.ledger.name_of_memory(tensor)) is not None:
                 self.recording.live.add(name)
         args, kwargs = self._as_nodes(arguments, versions)
         self._follow_region()
         node = self.graph.create_node(op, target, args, kwargs)
-        top = self.values.frames.top
+        top = self.ledger.frames.top
         self.recording.entered[top.frame.name] = top.module
         if module is not None:
             self.recording.modules[target] = module
@@ -98,10 +100,10 @@ class GraphWriter:
 
     def check_sizes(self, tensor: Tensor) -> None:
         """Add a check that the tensor, whose sizes were read, has the shape that the recordings foretell."""
-        if id(tensor) in self._checked or self.values.name_of_attribute(tensor) is not None:
+        if id(tensor) in self._checked or self.ledger.name_of_attribute(tensor) is not None:
             return
         self._checked.add(id(tensor))
-        self.values.keep(tensor)
+        self.ledger.keep(tensor)
         node = self.node_of(tensor, version_of(tensor))
         self.graph.call_function(check_sizes, (node, tuple(tensor.shape)))
 
@@ -121,11 +123,11 @@ class GraphWriter:
 
     def node_of(self, tensor: Tensor, version: int) -> fx.Node:
         """The node that gives this tensor inside the head; a frozen one becomes a placeholder."""
-        if id(tensor) in self.values.nodes:
-            return self.values.nodes[id(tensor)]
-        if self.values.name_of_attribute(tensor) is not None:
+        if id(tensor) in self.ledger.nodes:
+            return self.ledger.nodes[id(tensor)]
+        if self.ledger.name_of_attribute(tensor) is not None:
             return self._attribute(tensor)
-        if self.values.has_tainted_memory(tensor):
+        if self.ledger.has_tainted_memory(tensor):
             return self._view_again(tensor)
         if tensor.requires_grad:
             raise UnknownValue
@@ -138,30 +140,30 @@ class GraphWriter:
         return self._placeholders[key]
 
     def _cross(self, tensor: Tensor, version: int) -> fx.Node:
-        birth = self.values.births.get(id(tensor))
+        birth = self.ledger.births.get(id(tensor))
         if birth is None:
             return self._constant(tensor)
         producer = birth.producer
-        if producer is not None and (self.values.is_sized(tensor) or self._is_remade(birth.point, producer, tensor)):
+        if producer is not None and (self.ledger.is_sized(tensor) or self._is_remade(birth.point, producer, tensor)):
             return self._call_again(producer)
         with self.graph.inserting_before(self._first_call()):
             node = self.graph.placeholder(f"feature_{len(self.recording.crossings)}")
-        read = self.values.last_write(tensor, birth)
+        read = self.ledger.last_write(tensor, birth)
         self.recording.crossings.append(Crossing(birth.point, read, tensor, version, node))
         return node
 
     def _is_remade(self, point: Point, producer: Producer, tensor: Tensor) -> bool:
         """True for a tensor that depends on the whole batch and that no frozen layer has made."""
-        if point not in self.remade or self.values.is_written(tensor):
+        if point not in self.remade or self.ledger.is_written(tensor):
             return False
-        return not any(map(self.kinds.is_frozen_parameter, tensors_in((producer.args, producer.kwargs))))
+        return not any(map(self.frost_line.is_frozen_parameter, tensors_in((producer.args, producer.kwargs))))
 
     def _first_call(self) -> fx.Node:
         return next((node for node in self.graph.nodes if node.op != "placeholder"), self.graph._root)
 
     def _attribute(self, tensor: Tensor) -> fx.Node:
         if id(tensor) not in self._attributes:
-            name = self.values.attributes[id(tensor)]
+            name = self.ledger.attributes[id(tensor)]
             self.recording.attributes[name] = tensor
             self._attributes[id(tensor)] = self.graph.get_attr(name)
         return self._attributes[id(tensor)]
@@ -172,7 +174,7 @@ class GraphWriter:
                 return self.graph.get_attr(name)
         name = f"constant_{len(self.recording.constants)}"
         self.recording.constants[name] = value
-        self.values.keep(value)
+        self.ledger.keep(value)
         return self.graph.get_attr(name)
 
     def _as_nodes(self, arguments: Any, versions: dict[int, int]) -> Any:
@@ -206,18 +208,18 @@ class GraphWriter:
 
     def _make_writable(self, tensor: Tensor, version: int) -> None:
         """A frozen tensor is written by a trainable call: inside the head it must be a copy."""
-        if id(tensor) in self.values.nodes or self.values.name_of_attribute(tensor) is not None:
+        if id(tensor) in self.ledger.nodes or self.ledger.name_of_attribute(tensor) is not None:
             return
-        if not self.values.has_tainted_memory(tensor):
+        if not self.ledger.has_tainted_memory(tensor):
             base = self._base_of(tensor)
             self._copy(base, version)
-            self.values.taint_memory(tensor)
-        if id(tensor) not in self.values.nodes:
+            self.ledger.taint_memory(tensor)
+        if id(tensor) not in self.ledger.nodes:
             self._view_again(tensor)
 
     def _base_of(self, tensor: Tensor) -> Tensor:
         """The tensor whose whole memory the others view: only it can be copied without losing the sharing."""
-        while (birth := self.values.births.get(id(tensor))) and birth.producer:
+        while (birth := self.ledger.births.get(id(tensor))) and birth.producer:
             arguments = tensors_in((birth.producer.args, birth.producer.kwargs))
             source = next((other for other in arguments if other is not tensor and _shares(other, tensor)), None)
             if source is None:
@@ -226,21 +228,21 @@ class GraphWriter:
         return tensor
 
     def _copy(self, tensor: Tensor, version: int) -> None:
-        birth = self.values.births.get(id(tensor))
+        birth = self.ledger.births.get(id(tensor))
         producer = birth.producer if birth else None
-        if producer and is_factory(producer.func) and not self.values.is_written(tensor):
+        if producer and is_factory(producer.func) and not self.ledger.is_written(tensor):
             node = self._call_again(producer)
         else:
             node = self.graph.call_function(copied, (self._frozen_node(tensor, version),))
-        self.values.taint(tensor, node)
+        self.ledger.taint(tensor, node)
 
     def _view_again(self, tensor: Tensor) -> fx.Node:
         """A frozen view of memory that the head writes: the head takes the same view of its own copy."""
-        birth = self.values.births.get(id(tensor))
+        birth = self.ledger.births.get(id(tensor))
         if birth is None or birth.producer is None:
             raise UnknownValue
         node = self._call_again(birth.producer)
-        self.values.taint(tensor, node)
+        self.ledger.taint(tensor, node)
         return node
 
     def _call_again(self, producer: Producer) -> fx.Node:
@@ -252,17 +254,17 @@ class GraphWriter:
 
     def _remember(self, node: fx.Node, result: Any, written: list[Tensor], noise: Any) -> None:
         for path, tensor in tensor_paths(result):
-            is_passed_through = id(tensor) in self.values.births and not any(tensor is other for other in written)
+            is_passed_through = id(tensor) in self.ledger.births and not any(tensor is other for other in written)
             if is_passed_through and not tensor.requires_grad:
                 continue
-            if id(tensor) in self.values.attributes:
+            if id(tensor) in self.ledger.attributes:
                 continue
-            self.values.taint(tensor, self._part(node, path), noise)
+            self.ledger.taint(tensor, self._part(node, path), noise)
         for tensor in written:
-            if id(tensor) in self.values.nodes and noise is None:
-                self.values.noise.pop(id(tensor), None)
-            elif id(tensor) in self.values.nodes:
-                self.values.noise[id(tensor)] = noise
+            if id(tensor) in self.ledger.nodes and noise is None:
+                self.ledger.noise.pop(id(tensor), None)
+            elif id(tensor) in self.ledger.nodes:
+                self.ledger.noise[id(tensor)] = noise
 
     def _part(self, node: fx.Node, path: Path) -> fx.Node:
         for step in path:
@@ -274,8 +276,8 @@ class GraphWriter:
         """The noise that a call's results stand for, or None if something trainable feeds it as well."""
         if noise is not None:
             return noise
-        tainted = [tensor for tensor in tensors_in(arguments) if self.values.is_tainted(tensor)]
-        sources = [self.values.noise.get(id(tensor)) for tensor in tainted]
+        tainted = [tensor for tensor in tensors_in(arguments) if self.ledger.is_tainted(tensor)]
+        sources = [self.ledger.noise.get(id(tensor)) for tensor in tainted]
         return sources[0] if sources and all(source is not None for source in sources) else None
 
     # Regions

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from frostline.splitting.calls.addresses import Frames
-    from frostline.splitting.recording.frost_line import Kinds
-    from frostline.splitting.recording.tensor_ledger import Values
+    from frostline.splitting.recording.frost_line import FrostLine
+    from frostline.splitting.recording.tensor_ledger import TensorLedger
 
 
 class NoisyModule(Exception):  # noqa: N818 (a signal)
@@ -47,24 +47,24 @@ class Noise:
 
     Args:
         model: The model, in the mode of the run.
-        kinds: Which of its modules are frozen, trainable, mixed.
-        values: The tensors of the run.
+        frost_line: Which of its modules are frozen, trainable, mixed.
+        ledger: The tensors of the run.
         frames: Its open modules.
     """
 
-    def __init__(self, model: nn.Module, kinds: Kinds, values: Values, frames: Frames) -> None:
-        self.model, self.kinds, self.values, self.frames = model, kinds, values, frames
+    def __init__(self, model: nn.Module, frost_line: FrostLine, ledger: TensorLedger, frames: Frames) -> None:
+        self.model, self.frost_line, self.ledger, self.frames = model, frost_line, ledger, frames
         self.python = PythonNoise()
 
     def may_be(self, module: nn.Module) -> bool:
         """True for a module without parameters in training mode, inside of a mixed one: a dropout, for example."""
-        is_bare = not self.kinds.has_frozen(module) and not self.kinds.has_trainable(module)
-        return is_bare and module.training and self.kinds.is_mixed(self.owner())
+        is_bare = not self.frost_line.has_frozen(module) and not self.frost_line.has_trainable(module)
+        return is_bare and module.training and self.frost_line.is_mixed(self.owner())
 
     def owner(self) -> nn.Module:
         """The nearest enclosing module with parameters."""
         for frame in reversed(self.frames.stack):
-            if self.kinds.has_frozen(frame.module) or self.kinds.has_trainable(frame.module):
+            if self.frost_line.has_frozen(frame.module) or self.frost_line.has_trainable(frame.module):
                 return frame.module
         return self.model
 
@@ -73,12 +73,12 @@ class Noise:
     ) -> NoiseSource | None:
         """None for a quiet call; for a noisy one its source, if the noise belongs to the trainable part."""
         has_statistics = torch_calls.uses_batch_statistics(func, args, kwargs) and not (
-            self.values.follows_from_weights(tensors_in((args, kwargs))[0])  # weights that are standardised
+            self.ledger.follows_from_weights(tensors_in((args, kwargs))[0])  # weights that are standardised
         )
         if not has_statistics and torch_calls.is_same_noise(noise, torch_calls.noise_state()):
             return None
         top, owner = self.frames.top, self.owner()
-        if not self.kinds.is_mixed(owner) and not self.kinds.is_trainable(owner):
+        if not self.frost_line.is_mixed(owner) and not self.frost_line.is_trainable(owner):
             reason = "uses the statistics of the batch" if has_statistics else "draws random numbers"
             name, mode = top.frame.name or "the model", "training" if owner.training else "inference"
             raise NotCacheable(
@@ -90,11 +90,11 @@ class Noise:
         if top.module is not owner and self.may_be(top.module):
             raise NoisyModule
         call = top.following(torch_calls.name_of(func)) if is_dropout(func) else None
-        return NoiseSource(call, self.kinds.name(owner), torch_calls.user_line())
+        return NoiseSource(call, self.frost_line.name(owner), torch_calls.user_line())
 
     def _remedy(self, owner: nn.Module, has_statistics: bool) -> str:
         if owner.training:
-            name = self.kinds.name(owner)
+            name = self.frost_line.name(owner)
             return f"frostline.freeze(model, modules=[model.get_submodule({name!r})]), then split again."
         line = (
             "let that layer use stored statistics in inference mode (track_running_stats=True, training=self.training)"
@@ -113,14 +113,14 @@ class Noise:
         if not self.python.has_drawn():
             return
         top, line = self.frames.top, torch_calls.user_line()
-        if not self.values.nodes and self.may_be(top.module):
+        if not self.ledger.nodes and self.may_be(top.module):
             line = f"what draws from Python or NumPy before {line}"
             raise NoiseOnFrozenSide(NoiseSource(top.frame, top.frame.name, line))
         raise python_noise_error(top.frame.name, line)
 
     def is_certain(self, tensors: list[Tensor]) -> bool:
         """True for a comparison of noise that cannot come out in another way: a layer drop whose rate is 0."""
-        node = self.values.nodes.get(id(tensors[0])) if len(tensors) == 1 else None
+        node = self.ledger.nodes.get(id(tensors[0])) if len(tensors) == 1 else None
         if node is None or node.target not in ("lt", torch.lt) or len(node.args) != 2:
             return False
         drawn, rate = node.args
@@ -130,7 +130,7 @@ class Noise:
     def refuse_decision(self, tensors: list[Tensor]) -> None:
         """Raise if noise decides what runs: what one recording drew would stand still in the head."""
         # In a module that is called whole the decision is drawn anew in each step, as in the model.
-        noise = [self.values.noise.get(id(tensor)) for tensor in tensors]
+        noise = [self.ledger.noise.get(id(tensor)) for tensor in tensors]
         if not noise or not all(noise):
             return
         source = cast("NoiseSource", noise[0])
@@ -145,9 +145,9 @@ class Noise:
 
     def refuse_batch_statistics(self, module: nn.Module) -> None:
         """Raise if a frozen normalisation layer uses the statistics of the batch."""
-        if torch_calls.is_batch_norm_in_training(module) and self.kinds.is_frozen(module):
-            name = self.kinds.name(module)
-            self.values.recording.is_unsound = True
+        if torch_calls.is_batch_norm_in_training(module) and self.frost_line.is_frozen(module):
+            name = self.frost_line.name(module)
+            self.ledger.recording.is_unsound = True
             raise NotCacheable(
                 what=f"Cannot cache the output of {name!r}: it normalises with the statistics of the batch.",
                 where=f"{name} ({type(module).__name__}) is in training mode.",
@@ -158,15 +158,15 @@ class Noise:
 
     def refuse_into(self, module: nn.Module | None, tainted: list[Tensor], inputs: Sequence[Tensor] = ()) -> None:
         """Noise alone must not pull frozen layers into the head: the frontier never moves silently."""
-        if not tainted or not all(id(tensor) in self.values.noise for tensor in tainted):
+        if not tainted or not all(id(tensor) in self.ledger.noise for tensor in tainted):
             return
         is_frozen = (
-            self.kinds.has_frozen(module) and not self.kinds.has_trainable(module)
+            self.frost_line.has_frozen(module) and not self.frost_line.has_trainable(module)
             if module is not None
-            else any(self.kinds.is_frozen_parameter(tensor) for tensor in inputs)
+            else any(self.frost_line.is_frozen_parameter(tensor) for tensor in inputs)
         )
         if is_frozen:
-            raise NoiseOnFrozenSide(cast("NoiseSource", self.values.noise[id(tainted[0])]))
+            raise NoiseOnFrozenSide(cast("NoiseSource", self.ledger.noise[id(tainted[0])]))
 
 
 def python_noise_error(module: str, line: str) -> SplitError:

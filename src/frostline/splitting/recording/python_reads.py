@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from frostline.splitting.recording.graph_writer import GraphWriter
     from frostline.splitting.recording.noise import Noise
     from frostline.splitting.recording.recording import Recording
-    from frostline.splitting.recording.tensor_ledger import Values
+    from frostline.splitting.recording.tensor_ledger import TensorLedger
 
 
 class PythonReads:
@@ -26,16 +26,16 @@ class PythonReads:
 
     Args:
         recording: Takes guards and sizes.
-        values: The tensors of the run.
+        ledger: The tensors of the run.
         frames: Its open modules.
         noise: Its noise.
         writer: Its graph.
     """
 
     def __init__(
-        self, recording: Recording, values: Values, frames: Frames, noise: Noise, writer: GraphWriter
+        self, recording: Recording, ledger: TensorLedger, frames: Frames, noise: Noise, writer: GraphWriter
     ) -> None:  # fmt: skip
-        self._recording, self._values, self._frames = recording, values, frames
+        self._recording, self._ledger, self._frames = recording, ledger, frames
         self._noise, self._writer = noise, writer
         self._has_left_torch: str | None = None
 
@@ -58,7 +58,7 @@ class PythonReads:
         value = torch_calls.plain_value(result, tensors)
         self._recording.handed.guards[point] = Guard(point, value, torch_calls.user_line())
         for tensor in tensors:
-            known = self._values.name_of_attribute(tensor)
+            known = self._ledger.name_of_attribute(tensor)
             if known:
                 self._recording.steered_by.append((tensor, known))
         if torch_calls.leaves_torch(func):
@@ -69,7 +69,7 @@ class PythonReads:
         if is_decided:
             self._recording.handed.decide(self._frames.top.frame)
         for tensor in tensors:
-            birth = None if id(tensor) in {id(own) for own in tainted} else self._values.births.get(id(tensor))
+            birth = None if id(tensor) in {id(own) for own in tainted} else self._ledger.births.get(id(tensor))
             self._recording.handed.read_size(birth.point if birth else None, self._frames.top.frame)
         for tensor in tainted:
             self._writer.check_sizes(tensor)
@@ -83,5 +83,5 @@ class PythonReads:
         if self._has_left_torch is None:
             return
         is_made = torch_calls.name_of(func) in ("tensor", "as_tensor", "asarray")
-        if is_made or not all(self._values.is_known(tensor) for tensor in inputs):
+        if is_made or not all(self._ledger.is_known(tensor) for tensor in inputs):
             raise refusals.outside_of_torch_error(self._frames.top.frame.name, self._has_left_torch)

@@ -36,12 +36,12 @@ from frostline.splitting.recording.noise import Noise, NoisyModule, PythonNoise
 from frostline.splitting.recording.omitted_noise import NoiseOnFrozenSide, NoiseSource, arguments_of, run_module
 from frostline.splitting.recording.python_reads import PythonReads
 from frostline.splitting.recording.recording import Block, RecorderSettings, Recording
-from frostline.splitting.recording.tensor_ledger import Values, told_apart
+from frostline.splitting.recording.tensor_ledger import TensorLedger, told_apart
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-    from frostline.splitting.recording.frost_line import Kinds
+    from frostline.splitting.recording.frost_line import FrostLine
 
 # What stops a recording; a model may catch it by mistake.
 _SIGNALS = (FrostlineError, UnknownValue, NoiseOnFrozenSide)
@@ -52,23 +52,25 @@ class Recorder(Listener):
 
     Args:
         model: The model.
-        kinds: Which of its modules are frozen, trainable, mixed.
+        frost_line: Which of its modules are frozen, trainable, mixed.
         settings: What earlier recordings have shown.
         is_logging: Describe every frozen call for the recipe key.
     """
 
-    def __init__(self, model: nn.Module, kinds: Kinds, settings: RecorderSettings, *, is_logging: bool) -> None:
-        self.model, self.kinds, self.is_whole = model, kinds, settings.is_whole
+    def __init__(
+        self, model: nn.Module, frost_line: FrostLine, settings: RecorderSettings, *, is_logging: bool
+    ) -> None:
+        self.model, self.frost_line, self.is_whole = model, frost_line, settings.is_whole
         self.quiet, self.keeps_blocks = settings.quiet, bool(settings.replayed)
         self.frames = Frames(model)
         self.suspended, self.logs_body = False, False
         self.refused: Exception | None = None
         self.recording = Recording(fx.Graph(), training=model.training)
-        self.values = Values(model, self.frames, self.recording, settings.live)
-        self.log = CallLog(self.recording, self.values, is_on=is_logging)
-        self.noise = Noise(model, kinds, self.values, self.frames)
-        self.writer = GraphWriter(self.recording, self.values, kinds, settings.remade)
-        self.reads = PythonReads(self.recording, self.values, self.frames, self.noise, self.writer)
+        self.ledger = TensorLedger(model, self.frames, self.recording, settings.live)
+        self.log = CallLog(self.recording, self.ledger, is_on=is_logging)
+        self.noise = Noise(model, frost_line, self.ledger, self.frames)
+        self.writer = GraphWriter(self.recording, self.ledger, frost_line, settings.remade)
+        self.reads = PythonReads(self.recording, self.ledger, self.frames, self.noise, self.writer)
 
     # The run
 
@@ -79,8 +81,8 @@ class Recorder(Listener):
         self.noise.python = PythonNoise()
         root = self.frames.opened(self.model)
         for name, tensor in batches.leaves(inputs).items():
-            self.values.born(tensor, Point(root.frame, "input", 0, name))
-        moved, left = MovedBuffers(self.kinds, self.values, self.recording), LeftValues(self.model)
+            self.ledger.born(tensor, Point(root.frame, "input", 0, name))
+        moved, left = MovedBuffers(self.frost_line, self.ledger, self.recording), LeftValues(self.model)
         with listening(self), TorchCalls(self.torch_called):
             output = batches.call_with_model(self.model, inputs)
         if self.refused is not None:
@@ -88,7 +90,7 @@ class Recorder(Listener):
         self.noise.notice_python()
         moved.notice()
         recording.output, tensors = template_of(output)
-        recording.left, kept, recording.left_frozen = left.found(self.values, recording.modules)
+        recording.left, kept, recording.left_frozen = left.found(self.ledger, recording.modules)
         self.writer.finish(tensors, kept)
         recording.handed.close_blocks(point for crossing in recording.crossings for point in crossing.points)
         return recording
@@ -116,7 +118,7 @@ class Recorder(Listener):
         run = partial(run_module, self.quiet, Frame(name, self.frames.calls[name]), module, run)
         with torch._C.DisableTorchFunction():  # these questions are ours, not the model's
             inputs = tensors_in((args, kwargs))
-            tainted = [tensor for tensor in inputs if self.values.is_tainted(tensor)]
+            tainted = [tensor for tensor in inputs if self.ledger.is_tainted(tensor)]
             self.noise.refuse_into(module, tainted)
             if not tainted:
                 self.noise.refuse_batch_statistics(module)
@@ -128,10 +130,10 @@ class Recorder(Listener):
         return self._enter(module, run, is_fed=bool(tainted))
 
     def _enter(self, module: nn.Module, run: Callable[[], Any], *, is_fed: bool = False) -> Any:
-        if is_fed or self.kinds.has_trainable(module):
+        if is_fed or self.frost_line.has_trainable(module):
             refusals.refuse_backward_hooks(module, self.frames.names[id(module)])
-        is_frozen = not is_fed and not self.kinds.has_trainable(module)
-        outer, frame = self.frames.top, self.frames.opened(module, self.values.clock)
+        is_frozen = not is_fed and not self.frost_line.has_trainable(module)
+        outer, frame = self.frames.top, self.frames.opened(module, self.ledger.clock)
         handed = self.recording.handed
         handed.opened(frame.frame, outer.frame, is_frozen=is_frozen)
         is_block = handed.blocks.get(frame.frame) == frame.frame
@@ -142,7 +144,7 @@ class Recorder(Listener):
             self.noise.notice_python()
         except Exception as error:
             if isinstance(error, NotCacheable):
-                self.recording.is_unsound |= is_block and self.kinds.has_frozen(module)
+                self.recording.is_unsound |= is_block and self.frost_line.has_frozen(module)
             if is_block:
                 self._failed(Point(frame.frame, "return", 0, "python"), error, is_trained=False)
             raise
@@ -153,16 +155,16 @@ class Recorder(Listener):
                 guard = returned_guard(frame.frame, result, torch_calls.user_line())
                 if guard is not None:
                     handed.guards[guard.point] = guard
-                if python_state(module) != state or self.kinds.shared.has(module):
+                if python_state(module) != state or self.frost_line.shared.has(module):
                     handed.leave_open(frame.frame)
-                elif calls is not None and self.kinds.has_frozen(module):
+                elif calls is not None and self.frost_line.has_frozen(module):
                     kept = detached(result)
                     inner = self.frames.calls - calls
                     block = Block(frame.frame, kept, inner, len(self.recording.log), handed.guards.copy())
                     self.recording.blocks.append(block)
-            if not self.kinds.has_trainable(module):
+            if not self.frost_line.has_trainable(module):
                 self.log.returned(result)
-                self.values.returned(result, frame)
+                self.ledger.returned(result, frame)
         return result
 
     def _enter_or_record(
@@ -196,7 +198,7 @@ class Recorder(Listener):
         nth = self.frames.calls[name]
         self.frames.calls[name] += 1
         with torch._C.DisableTorchFunction():
-            before, noise = self.values.versions((args, kwargs)), torch_calls.noise_state()
+            before, noise = self.ledger.versions((args, kwargs)), torch_calls.noise_state()
         self.suspended = True
         try:
             result = run()
@@ -219,14 +221,14 @@ class Recorder(Listener):
         # is entered, since a graph would call it with the object of the recording.
         if calls_itself_otherwise(module):
             return False
-        if self.kinds.has_frozen(module):
-            is_leaf = self.kinds.is_torch_leaf(module) and not self.kinds.has_trainable(module)
+        if self.frost_line.has_frozen(module):
+            is_leaf = self.frost_line.is_torch_leaf(module) and not self.frost_line.has_trainable(module)
             return is_leaf and is_fed and is_plain(arguments)
-        if not (is_fed or self.kinds.has_trainable(module)):
+        if not (is_fed or self.frost_line.has_trainable(module)):
             return False
-        if self.kinds.is_torch_leaf(module):
+        if self.frost_line.is_torch_leaf(module):
             return is_plain(arguments)
-        return is_plain(arguments) and self.is_whole and not self.kinds.shared.has(module)
+        return is_plain(arguments) and self.is_whole and not self.frost_line.shared.has(module)
 
     # Torch functions
 
@@ -248,13 +250,13 @@ class Recorder(Listener):
         args, kwargs = arguments_of(self.quiet, self.frames, func, args, kwargs)
         inputs = tensors_in((args, kwargs))
         self.reads.refuse_return(func, inputs)
-        before, noise = self.values.versions((args, kwargs)), torch_calls.noise_state()
-        tainted = [tensor for tensor in inputs if self.values.is_tainted(tensor)]
+        before, noise = self.ledger.versions((args, kwargs)), torch_calls.noise_state()
+        tainted = [tensor for tensor in inputs if self.ledger.is_tainted(tensor)]
         if torch_calls.name_of(func) == "grad_fn" and tainted and torch_calls.is_of_model():
             raise refusals.autograd_error(self.frames.top.frame.name)
         if torch_calls.asks_for_gradients(func):
             if isinstance(args[0], nn.Parameter):
-                refusals.refuse_moved_line(self.values.name_of_memory(args[0]), args[0], bool((*args[1:], True)[0]))
+                refusals.refuse_moved_line(self.ledger.name_of_memory(args[0]), args[0], bool((*args[1:], True)[0]))
             elif not tainted:
                 self.recording.asks_for_gradients = True
                 return args[0]  # gradients of a frozen value: the switch of gradient checkpointing
@@ -263,7 +265,7 @@ class Recorder(Listener):
             self.reads.value(func, None, inputs, tainted)
         if torch_calls.renormalises(func, args, kwargs) and not args[1].requires_grad:
             self.recording.is_unsound = True
-            raise refusals.frozen_weight_error(self.values.name_of_memory(args[1]) or "a weight")
+            raise refusals.frozen_weight_error(self.ledger.name_of_memory(args[1]) or "a weight")
         try:
             result = func(*args, **kwargs)
         except Exception as error:
@@ -276,9 +278,9 @@ class Recorder(Listener):
         if type(result) in (tuple, list) and len(inputs) == 1:
             self.reads.size(inputs, tainted, is_decided=True)  # parts of a tensor in a list: Python can count them
         source = None
-        if not tainted and (tensors_in(result) or self.values.written(before)):
+        if not tainted and (tensors_in(result) or self.ledger.written(before)):
             source = self.noise.source_of(func, args, kwargs, noise)
-        if tainted or source or is_own_state(self.kinds, self.values, before):
+        if tainted or source or is_own_state(self.frost_line, self.ledger, before):
             self._record_call(func, args, kwargs, result, before, source)
         else:
             self._frozen_call(func, args, kwargs, result, before)
@@ -305,7 +307,7 @@ class Recorder(Listener):
     def _record_call(
         self, func: Any, args: Any, kwargs: dict[str, Any], result: Any, before: Any, source: NoiseSource | None
     ) -> None:
-        has_effect = tensors_in(result) or self.values.written(before) or torch_calls.is_setter(func)
+        has_effect = tensors_in(result) or self.ledger.written(before) or torch_calls.is_setter(func)
         if torch_calls.is_hook(func):
             refusals.refuse_closed_over_tensors(args[1], self.frames.top.frame.name)
             has_effect = True
@@ -313,21 +315,21 @@ class Recorder(Listener):
             return
         self.frames.top.point(torch_calls.name_of(func))
         self.recording.handed.leave_open(self.frames.top.frame)
-        if torch_calls.is_setter(func) and (name := self.values.name_of_memory(args[0])) is not None:
+        if torch_calls.is_setter(func) and (name := self.ledger.name_of_memory(args[0])) is not None:
             self.recording.live.add(name)
         op, target, args = torch_calls.as_node(func, args, kwargs)
         self.writer.write(op, target, (args, kwargs), result, before, source, None)
 
     def _frozen_call(self, func: Any, args: Any, kwargs: dict[str, Any], result: Any, before: Any) -> None:
-        written = self.values.written(before)
+        written = self.ledger.written(before)
         if torch_calls.is_setter(func) and torch_calls.name_of(func) == "data":
             written = [*written, args[0]]
         if not tensors_in(result) and not written:
             return
-        refuse_moved_buffers(self.values, written)
+        refuse_moved_buffers(self.ledger, written)
         point = self.frames.top.point(torch_calls.name_of(func))
         self.recording.sized_by_values.update([point] if torch_calls.is_sized_by_values(func, args) else [])
-        self.values.frozen_call(point, func, args, kwargs, result, written)
+        self.ledger.frozen_call(point, func, args, kwargs, result, written)
         self.log.call(func, args, kwargs, result)
 
     def autograd_function_called(
@@ -337,8 +339,8 @@ class Recorder(Listener):
         if self.suspended:
             return run()
         with torch._C.DisableTorchFunction():
-            before = self.values.versions((args, {}))
-            is_tainted = any(self.values.is_tainted(tensor) for tensor in tensors_in(args))
+            before = self.ledger.versions((args, {}))
+            is_tainted = any(self.ledger.is_tainted(tensor) for tensor in tensors_in(args))
         self.suspended, self.logs_body = True, self.log.is_on and not is_tainted
         try:
             result = run()

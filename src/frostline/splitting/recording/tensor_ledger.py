@@ -52,7 +52,7 @@ class Birth:
 Versions = list[tuple[Tensor, int]]
 
 
-class Values:
+class TensorLedger:
     """Every tensor that a run has shown, by identity.
 
     Attributes:
