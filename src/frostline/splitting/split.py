@@ -1,4 +1,4 @@
-"""The public `Split`: a proven candidate, with the proofs that new batches, losses and changed weights ask for."""
+"""The public `Split`: a proven candidate, with further proofs for new batches, losses and changed weights."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from frostline.splitting.explanation import Explanation
     from frostline.splitting.proof.verification import Verification
 
-# Names that any code loads, whatever its object is: the proof of the loss itself tells of those.
+# Names that any code loads, whatever its object is: for these, only the comparison of the loss decides.
 _COMMON = frozenset((*dir(Tensor), *vars(nn.Module()), "training"))
 
 
@@ -106,7 +106,7 @@ class Split:
 
     @public("Split.prove")
     def prove(self, inputs: Any, features: tuple[Tensor, ...]) -> None:
-        """Prove outputs and buffers on a batch, without the gradients: what `fill` asks again and again.
+        """Prove outputs and buffers on a batch, without the gradients, as `fill` does for many batches.
 
         Raises:
             SplitError: If the head is not the model on this batch.

@@ -392,7 +392,7 @@ def _arange(count: int) -> torch.Tensor:
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script")
-def test_a_tensor_that_an_unheard_call_makes_is_made_again_or_refused():
+def test_a_tensor_of_unknown_origin_is_made_again_or_refused():
     scripted = torch.jit.script(_arange)
     check(Net(lambda m, batch: m.high(m.low(batch)) + scripted(8)), x(4), is_graph=False)
     with pytest.raises(fl.SplitError, match="makes a tensor by a call that cannot be recorded"):

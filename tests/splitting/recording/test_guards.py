@@ -108,21 +108,21 @@ def test_numbers_of_containers_that_a_call_fills_are_seen():
         assert python_state(module) != before
 
 
-def born(**shapes):
+def tensors_at(**shapes):
     return {Point(ROOT, name, 0): torch.zeros(shape) for name, shape in shapes.items()}
 
 
-def handed(births, *sized, decides=False):
+def handed(origins, *sized, decides=False):
     made = Handed(decides_by_size=decides)
     for name in sized:
         made.read_size(Point(ROOT, name, 0), ROOT)
     made.read_size(None, ROOT)  # of a weight
-    return made, births
+    return made, origins
 
 
 def test_sizes_are_expected_of_what_both_runs_have_read():
-    small = (*handed(born(a=(2, 3), b=(2,), c=(2, 2)), "a", "b", "c"), 2)
-    large = (*handed(born(a=(4, 3), b=(4,), c=(4,)), "a", "c"), 4)
+    small = (*handed(tensors_at(a=(2, 3), b=(2,), c=(2, 2)), "a", "b", "c"), 2)
+    large = (*handed(tensors_at(a=(4, 3), b=(4,), c=(4,)), "a", "c"), 4)
     found = expect(small, large)
     assert list(found.sizes) == [Point(ROOT, "a", 0)]
     assert found.sizes[Point(ROOT, "a", 0)].at(6) == (6, 3)
@@ -132,16 +132,16 @@ def test_sizes_are_expected_of_what_both_runs_have_read():
 
 @pytest.mark.parametrize("at", [0, 1])
 def test_a_decision_or_another_call_in_either_run_makes_sizes_count(at):
-    births = born(a=(2, 3)), born(a=(4, 3))
-    runs = [(*handed(births[one], decides=one == at), size) for one, size in enumerate((2, 4))]
+    origins = tensors_at(a=(2, 3)), tensors_at(a=(4, 3))
+    runs = [(*handed(origins[one], decides=one == at), size) for one, size in enumerate((2, 4))]
     assert expect(*runs).decides_by_size
-    more = [dict(own) for own in births]
-    more[at] |= born(extra=(1,))
+    more = [dict(own) for own in origins]
+    more[at] |= tensors_at(extra=(1,))
     assert expect(*((*handed(own), size) for own, size in zip(more, (2, 4), strict=True))).decides_by_size
 
 
 def test_other_values_in_the_second_run_are_not_steady():
-    runs = [(*handed(born()), size) for size in (2, 4)]
+    runs = [(*handed(tensors_at()), size) for size in (2, 4)]
     point = Point(ROOT, "item", 0)
     runs[1][0].guards[point] = Guard(point, 1, "")
     found = expect(*runs)

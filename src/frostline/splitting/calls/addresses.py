@@ -22,8 +22,8 @@ class Frame:
 class Point:
     """One tensor among the results of a call made directly inside `frame`.
 
-    A position among all calls of the run would not do: wholly frozen modules run unheard in `extract`, so that they
-    take the fast path that they take without a listener.
+    A position among all calls of the run would not do: wholly frozen modules run without a listener in
+    `extract`, so that they take their usual fast path.
 
     `operation` is the torch function's name, and `nth` counts its calls within the frame; the results of the
     frame's module itself have the operation `"return"`, model inputs the operation `"input"`.
@@ -36,7 +36,7 @@ class Point:
 
     @property
     def name(self) -> str:
-        """What people read: `layer3`, `layer2.add_1`, `input.attention_mask`."""
+        """The name in messages and in the frontier: `layer3`, `layer2.add_1`, `input.attention_mask`."""
         if self.operation == "input":
             return f"input.{self.leaf}"
         suffix = f"_{self.leaf}" if self.leaf else ""
@@ -53,7 +53,7 @@ class OpenFrame:
 
     frame: Frame
     module: nn.Module
-    born_from: int
+    opened_at: int
     operations: Counter[str] = field(default_factory=lambda: Counter[str]())
 
     def following(self, operation: str) -> Point:
@@ -87,12 +87,12 @@ class Frames:
         self.calls[name] += 1
         return Frame(name, self.calls[name] - 1)
 
-    def opened(self, module: nn.Module, born_from: int = 0) -> OpenFrame:
+    def opened(self, module: nn.Module, opened_at: int = 0) -> OpenFrame:
         """Open the frame of a registered module."""
         name = self.names[id(module)]
         frame = Frame(name, self.calls[name])
         self.calls[name] += 1
-        self.stack.append(OpenFrame(frame, module, born_from))
+        self.stack.append(OpenFrame(frame, module, opened_at))
         return self.stack[-1]
 
     def close(self) -> None:

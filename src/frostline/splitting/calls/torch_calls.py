@@ -239,7 +239,7 @@ def is_batch_norm_in_training(module: nn.Module) -> bool:
 
 
 def is_rounded_on_gpu(func: Any) -> bool:
-    """True for calls of cuDNN, which multiplies float32 in TF32 unless it is told not to: 3e-4 from a processor's."""
+    """True for calls of cuDNN, which multiplies float32 in TF32 by default: results are 3e-4 from those of a CPU."""
     return any(kind in name_of(func) for kind in ("conv", "rnn", "lstm", "gru"))
 
 
@@ -277,7 +277,7 @@ def user_frames() -> list[FrameType]:
 
 
 def is_of_model() -> bool:
-    """True if the call that is heard now stands in the model's own code, not in torch's."""
+    """True if the call that runs now stands in the model's own code, not in torch's."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and frame.f_code.co_filename.startswith((*_OURS, _CONTEXTLIB)):
         frame = frame.f_back

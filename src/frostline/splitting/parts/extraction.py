@@ -48,14 +48,14 @@ class Extraction(Listener):
     ) -> None:  # fmt: skip
         self.model, self.frost_line, self.expected, self.quiet = model, frost_line, expected, quiet
         self.frames = Frames(model)
-        self.births = {entry.birth for entry in entries}
+        self.origins = {entry.origin for entry in entries}
         self.reads: dict[Point, list[Entry]] = {}
         for entry in entries:
-            self.reads.setdefault(entry.read or entry.birth, []).append(entry)
+            self.reads.setdefault(entry.read or entry.origin, []).append(entry)
         guards, sizes = expected.guards, expected.sizes
-        points = [point for point in (*self.births, *self.reads, *guards, *sizes) if point.operation != "return"]
+        points = [point for point in (*self.origins, *self.reads, *guards, *sizes) if point.operation != "return"]
         self.listened = {point.frame for point in points}
-        self.returning = {point.frame for point in (*self.births, *guards, *sizes) if point.operation == "return"}
+        self.returning = {point.frame for point in (*self.origins, *guards, *sizes) if point.operation == "return"}
         self.held: dict[Point, Tensor] = {}
         self.found: dict[tuple[Point, Point | None], Tensor] = {}
         self.differing: list[tuple[Guard, Any]] = []
@@ -80,22 +80,24 @@ class Extraction(Listener):
 
     def made(self, point: Point, tensor: Tensor) -> None:
         """A frozen value was made or changed at this point: take it if it is wanted."""
-        if point in self.births:
+        if point in self.origins:
             self.held[point] = tensor
         if point in self.expected.sizes:
             self._compare_sizes(point, tensor)
         for entry in self.reads.pop(point, ()):
-            held = self.held.get(entry.birth)
+            held = self.held.get(entry.origin)
             if held is None:
                 continue
             with torch._C.DisableTorchFunction():  # taking a value is not a call of the model
-                self.found[entry.birth, entry.read] = held.detach().clone() if entry.is_changed_later else held.detach()
+                self.found[entry.origin, entry.read] = (
+                    held.detach().clone() if entry.is_changed_later else held.detach()
+                )
         self._finish_if_done()
 
     def module_called(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], run: Callable[[], Any]
     ) -> Any:
-        """Follow the frames; listen inside only where something is to be heard."""
+        """Follow the frames; torch calls are listened to only inside of modules where something is to be taken."""
         if not self.frames.is_known(module) or module is self.model:
             return run()
         opened = self.frames.opened(module)
@@ -241,8 +243,8 @@ def extract_features(
                 continue
             model.train(training)
             extraction = Extraction(model, frost_line, entries, expected[training], quiet if training else {})
-            for (birth, read), tensor in extraction.run(inputs).items():
-                values[training, birth, read] = tensor
+            for (origin, read), tensor in extraction.run(inputs).items():
+                values[training, origin, read] = tensor
             differing += extraction.differing
-    features = [values.get((entry.from_training, entry.birth, entry.read)) for entry in frontier.entries]
+    features = [values.get((entry.from_training, entry.origin, entry.read)) for entry in frontier.entries]
     return features, differing

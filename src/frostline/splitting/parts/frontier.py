@@ -28,7 +28,7 @@ class Entry:
     """One frontier tensor, and how `extract` gets hold of it.
 
     Attributes:
-        birth: The call that makes it.
+        origin: The call that makes it.
         read: The later in-place call after which it is read, or None.
         is_changed_later: True if the model writes into it afterwards, so that a copy is taken at once.
         from_training: True if only a run in training mode makes it.
@@ -36,7 +36,7 @@ class Entry:
         tensor: Its public record.
     """
 
-    birth: Point
+    origin: Point
     read: Point | None
     is_changed_later: bool
     from_training: bool
@@ -82,8 +82,8 @@ Pair = tuple["Recording", "Recording"]
 class DependsOnBatch(Exception):  # noqa: N818 (a signal inside this pillar, never seen by callers)
     """A crossing tensor cannot be stored per sample: the head must make it again from what can."""
 
-    def __init__(self, births: frozenset[Point], error: NotCacheable) -> None:
-        self.births, self.error = births, error
+    def __init__(self, origins: frozenset[Point], error: NotCacheable) -> None:
+        self.origins, self.error = origins, error
         super().__init__(error)
 
 
@@ -108,18 +108,18 @@ def _both(pair: Pair) -> list[tuple[Crossing, Crossing]]:
 
 
 def _is_made(crossing: Crossing, recording: Recording) -> bool:
-    made = recording.births.get(crossing.birth)
+    made = recording.origins.get(crossing.origin)
     return made is not None and made.shape == crossing.tensor.shape and made.dtype == crossing.tensor.dtype
 
 
 def _slot(entries: list[Entry], a: Crossing, b: Crossing, source: Pair, from_training: bool) -> int:
     for at, entry in enumerate(entries):
-        if (entry.birth, entry.read, entry.from_training) == (b.birth, b.read, from_training):
+        if (entry.origin, entry.read, entry.from_training) == (b.origin, b.read, from_training):
             return at
-    small, large = source[0].births[a.birth], source[1].births[b.birth]
+    small, large = source[0].origins[a.origin], source[1].origins[b.origin]
     layout = find_layout(small, large, source[0].batch_size, source[1].batch_size)
     if layout is None or not is_per_sample(small, large, layout, source[0].batch_size):
-        raise DependsOnBatch(frozenset([a.birth, b.birth]), NotCacheable(
+        raise DependsOnBatch(frozenset([a.origin, b.origin]), NotCacheable(
             what=f"Cannot store the output of {b.name!r} per sample: it does not follow the batch.",
             where=b.name,
             received=f"shape {tuple(small.shape)} for {source[0].batch_size} samples, "
@@ -128,7 +128,7 @@ def _slot(entries: list[Entry], a: Crossing, b: Crossing, source: Pair, from_tra
             do="freeze to a layer whose output has one entry per sample, or keep that layer trainable.",
         ))  # fmt: skip
     record = record_of(b.name, large, layout)
-    entries.append(Entry(b.birth, b.read, a.is_changed_later or b.is_changed_later, from_training, layout, record))
+    entries.append(Entry(b.origin, b.read, a.is_changed_later or b.is_changed_later, from_training, layout, record))
     return len(entries) - 1
 
 

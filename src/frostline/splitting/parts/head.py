@@ -244,7 +244,7 @@ def _places(recordings: tuple[Recording, ...], *, has_queues: bool) -> list[Plac
 
 
 def _failed(error: RuntimeError) -> Exception:
-    """An error that the model may catch, where the head cannot; running out of memory is told as it is."""
+    """An error of the graph, in four parts; running out of memory is raised as it is."""
     if isinstance(error, torch.OutOfMemoryError):
         return error
     return SplitError(

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from frostline.splitting.parts.frontier import Entry
     from frostline.splitting.recording.frost_line import FrostLine
 
-# What a tensor without values can tell as well as one with values.
+# Attributes and methods that a tensor without values has as well.
 _HARMLESS_NAMES = (
     "shape size dim ndim ndimension numel nelement dtype __len__ requires_grad is_floating_point is_complex"
 )

@@ -110,7 +110,7 @@ class _Rewriter:
         old, new = self.small.constants.get(str(a.target)), self.large.constants[str(b.target)]
         if old is new or _is_same_memory(old, new):
             return
-        if isinstance(new, Tensor):  # a call that nobody heard has made it, as scripted functions do
+        if isinstance(new, Tensor):  # an unrecorded call made it, such as a scripted function
             raise _not_general(node, "a tensor whose origin no torch call, module or attribute tells")
         is_equal = type(old) is type(new) and (old == new or repr(old) == repr(new) or _is_same_code(old, new))
         if not is_equal:

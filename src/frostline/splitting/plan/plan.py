@@ -125,7 +125,7 @@ def record_plan(model: nn.Module, example: Any, *, is_whole: bool) -> tuple[Plan
         try:
             return _record_once(model, example, settings)
         except DependsOnBatch as signal:
-            remade = settings.remade | signal.births
+            remade = settings.remade | signal.origins
             if remade == settings.remade:
                 raise signal.error from None
             settings = settings.but(remade=remade)
@@ -174,7 +174,7 @@ def frozen_log(model: nn.Module, plan: Plan) -> list[str]:
 def steered_lines(
     model: nn.Module, frost_line: FrostLine, expected: Mapping[bool, Expected], sources: Iterable[Source]
 ) -> list[str]:  # fmt: skip
-    """What a later batch may read of the frozen part, where values steer it; the log knows what this batch has read."""
+    """What any batch may read of the frozen part, where values steer it; the log holds what one batch has read."""
     if not any(own.is_steered for own in expected.values()):
         return []
     ids, modules = frozen_modules(model), dict(model.named_modules())
@@ -192,14 +192,14 @@ def _record_once(model: nn.Module, example: Any, settings: RecorderSettings) -> 
         model.eval()
         evaluated = _record_pair(model, frost_line, sizes, settings.in_mode(training=False), is_logging=True)
     _refuse_unknown_constants((*evaluated, *trained))
-    if any(recording.unheard for recording in evaluated):
+    if any(recording.unknown_origins for recording in evaluated):
 
         def again() -> Recording:
             inputs = other_values(batch_of(example, SMALL, start=1))  # whole numbers stay: other samples
             return _record(model, frost_line, inputs, settings.in_mode(training=False), is_logging=True)
 
         with torch.enable_grad():
-            refuse_unheard(*evaluated, again)
+            refuse_unknown_origins(*evaluated, again)
     batch_nodes = [generalise(*pair, _anchor(pair)) for pair in (evaluated, trained)]
     frontier = find_frontier(evaluated, trained)
     expected = {mode: expect(*map(_handed, pair)) for mode, pair in ((False, evaluated), (True, trained))}
@@ -280,8 +280,8 @@ def _record(
         return Recorder(model, frost_line, settings, is_logging=is_logging).run_once(own)
 
 
-def refuse_unheard(small: Recording, large: Recording, again: Callable[[], Recording]) -> None:
-    """Refuse frozen tensors that follow the inputs, and that no call was heard to make: the log holds one batch's only.
+def refuse_unknown_origins(small: Recording, large: Recording, again: Callable[[], Recording]) -> None:
+    """Refuse frozen tensors of unknown origin that follow the inputs: the log holds those of one batch only.
 
     Args:
         small: A recording.
@@ -291,12 +291,14 @@ def refuse_unheard(small: Recording, large: Recording, again: Callable[[], Recor
     Raises:
         NotCacheable: If there is one; a tensor that is the same for other values is in the log by its own.
     """
-    if set(small.unheard) != set(large.unheard) and set(small.unheard) != set(again().unheard):
-        raise _unheard_error()
+    if set(small.unknown_origins) != set(large.unknown_origins) and set(small.unknown_origins) != set(
+        again().unknown_origins
+    ):
+        raise _unknown_origin_error()
 
 
 def _handed(recording: Recording) -> tuple[Handed, dict[Point, Tensor], int]:
-    return recording.handed, recording.births, recording.batch_size
+    return recording.handed, recording.origins, recording.batch_size
 
 
 def _anchor(pair: Pair) -> int | None:
@@ -310,7 +312,7 @@ def _anchor(pair: Pair) -> int | None:
 
 
 def _refuse_unknown_constants(recordings: Iterable[Recording]) -> None:
-    """Refuse tensors that stand in a graph as they are, and that every run makes anew: an unheard call made them.
+    """Refuse tensors that stand in a graph as they are, and that every run makes anew: an unrecorded call made them.
 
     Raises:
         SplitError: If there is one; scripted functions and those of C are not heard.
@@ -326,7 +328,7 @@ def _refuse_unknown_constants(recordings: Iterable[Recording]) -> None:
         )
 
 
-def _unheard_error() -> NotCacheable:
+def _unknown_origin_error() -> NotCacheable:
     """A frozen value that follows the batch came from a call without a line in the log."""
     return NotCacheable(
         what="The frozen part makes a tensor from its inputs by a call that cannot be recorded.",

@@ -25,7 +25,7 @@ from frostline.splitting.parts.frontier import (
 )
 from frostline.splitting.parts.head import Head
 from frostline.splitting.parts.own_forward import Answer, OwnForward, Place, Uses, replayed_recording
-from frostline.splitting.plan.plan import Plan, make_recipe, refuse_unheard, steered_lines
+from frostline.splitting.plan.plan import Plan, make_recipe, refuse_unknown_origins, steered_lines
 from frostline.splitting.plan.samples import LARGE, SMALL, batch_of, other_values
 from frostline.splitting.python_state.sources import names_written_by
 from frostline.splitting.recording.frost_line import FrostLine
@@ -106,7 +106,7 @@ def record_replayed(model: nn.Module, example: Any, why: str, *, is_lean: bool) 
         raise NothingToReplay
     others = other_values(batch_of(example, SMALL, start=1))
     small, large = recordings[False]
-    refuse_unheard(small, large, lambda: record_blocks(model, frost_line, others, settings))
+    refuse_unknown_origins(small, large, lambda: record_blocks(model, frost_line, others, settings))
     blocks = _answered(recordings)
     moved, used = set[str](), set[tuple[Frame | None, int]]()
     for training in (True, False):
@@ -240,6 +240,6 @@ def _expected(pair: list[Recording], frontier: Frontier) -> Expected:
     """Values that reach Python before the last answered call: they steer what is stored."""
     for recording in pair:
         recording.handed.guards = dict(recording.blocks[-1].guards)
-        recording.handed.close_blocks(entry.birth for entry in frontier.entries)
-    small, large = ((own.handed, own.births, own.batch_size) for own in pair)
+        recording.handed.close_blocks(entry.origin for entry in frontier.entries)
+    small, large = ((own.handed, own.origins, own.batch_size) for own in pair)
     return replace(expect(small, large), sizes={}, decides_by_size=True)

@@ -79,7 +79,7 @@ def prove_loss(
         try:
             with _kept(model):
                 expected = _called(function, reference(inputs), targets)
-        except Exception:  # training tells what is wrong
+        except Exception:  # the training will raise it
             return
         with _kept(model):
             _left_by(model, reference, others)

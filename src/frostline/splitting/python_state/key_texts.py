@@ -40,7 +40,7 @@ _TORCH_SPACES = ("aten", "prim", "prims", "quantized", "rngprims", "higher_order
 _NO_KERNELS = ("Meta", "Autograd", "Autocast")  # they compute shapes and gradients, or call the kernel again
 
 
-class Unnamed(Exception):  # noqa: N818 (a signal inside this pillar: `fingerprint` tells where it was met)
+class Unnamed(Exception):  # noqa: N818 (a signal inside this pillar: `call_log.py` adds where)
     """A value has no text; the message names its type."""
 
 
@@ -145,7 +145,7 @@ def _array(value: Any, part: Callable[[Any], str]) -> str:
 
 
 def _container(value: Any, part: Callable[[Any], str]) -> str | None:
-    """Containers by what they hold; lists and tuples are told apart, as an index of a tensor tells them."""
+    """Containers by what they hold; lists and tuples differ, as they do where they index a tensor."""
     if isinstance(value, Mapping):
         entries = cast("Mapping[Any, Any]", value).items()
         return "{" + ",".join(f"{part(key)}:{part(held)}" for key, held in entries) + "}"

@@ -62,7 +62,7 @@ def fingerprint(value: Any, depth: int = 0) -> Any:
 
 
 def mark_of(value: Any) -> Any:
-    """What tells that a value was written in place; None where nothing can be, or nobody can tell."""
+    """A mark that changes when the value is written in place; None where it cannot be, or where nothing shows it."""
     if isinstance(value, Tensor):
         return value._version
     if isinstance(value, np.ndarray):
@@ -80,7 +80,7 @@ _MAX_PLACES = 2000  # of one walk: a table of a million numbers is not a configu
 
 
 class Place:
-    """Where one value is kept: an entry of a table, by its name for people."""
+    """Where one value is kept: an entry of a table, with a name for messages."""
 
     def __init__(self, name: str, table: Mapping[Any, Any] | Sequence[Any], key: Any) -> None:
         self.name, self._table, self._key = name, table, key

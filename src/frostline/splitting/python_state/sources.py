@@ -56,7 +56,7 @@ def sources_of(module: nn.Module, *, has_train: bool = True) -> list[Source]:
 
 
 def with_callees(sources: Iterable[Source], modules: Iterable[nn.Module]) -> list[Source]:
-    """The code, and the functions that it names: they may have returned before anything could be heard of them."""
+    """The code, and the functions that it names: these may return without a torch call, and no listener sees them."""
     callees = _Callees(sources)
     modules = list(modules)
     for kind in {kind for module in modules for kind in type(module).__mro__ if not is_torch(kind)}:
@@ -115,7 +115,7 @@ class _Callees:
                     self._take(part)
             return
         kind: type = value if isinstance(value, type) else type(value)
-        if kind not in self._kinds and not issubclass(kind, nn.Module):  # modules are heard by themselves
+        if kind not in self._kinds and not issubclass(kind, nn.Module):  # calls of modules are recorded by themselves
             self._kinds.add(kind)
             for own in kind.__mro__:
                 if not is_library(own):

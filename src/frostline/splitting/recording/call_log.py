@@ -47,7 +47,7 @@ class CallLog:
     def call(self, func: Any, args: Any, kwargs: dict[str, Any], result: Any) -> None:
         """A frozen call, after the tensors that it has made are known."""
         if self.is_on:
-            self._note_unheard((args, kwargs))
+            self._note_unknown_origins((args, kwargs))
             self._recording.log.append(describe_call(func, args, kwargs, result, self._ledger))
 
     def inner_call(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
@@ -68,24 +68,24 @@ class CallLog:
             if any(map(self._ledger.is_tainted, tensors_in((args, kwargs, result)))):
                 return result
             if self.is_on:
-                self._note_unheard((args, kwargs))
+                self._note_unknown_origins((args, kwargs))
                 self._recording.log.append(f"script {_text((script, args, kwargs), self._ledger)}")
             self._ledger.made(result)
         return result
 
     def returned(self, result: Any) -> None:
-        """A frozen module has returned: what no call was heard to make is in the log by its content."""
+        """A frozen module has returned: tensors of unknown origin enter the log by their content."""
         if self.is_on:
-            self._recording.log += self._note_unheard(result)
+            self._recording.log += self._note_unknown_origins(result)
 
     def function_returned(self, args: Any, result: Any) -> None:
         """A frozen autograd Function has returned; torch gives an input that it returns as another tensor."""
         passed = {storage_of(own) for own in tensors_in(args)}
         self.returned([own for own in tensors_in(result) if not self._ledger.is_made(own, passed)])
 
-    def _note_unheard(self, value: Any) -> list[str]:
+    def _note_unknown_origins(self, value: Any) -> list[str]:
         found = [self._ledger.digest(own) for own in tensors_in(value) if not self._ledger.is_known(own)]
-        self._recording.unheard += found
+        self._recording.unknown_origins += found
         return found
 
 

@@ -33,7 +33,7 @@ class UnknownValue(Exception):  # noqa: N818 (a signal inside this pillar, never
 
 
 def check_sizes(tensor: Tensor, expected: tuple[int, ...]) -> None:
-    """Python has read sizes of this tensor: what it decided holds for the sizes that the recordings foretell.
+    """Check the shape of a tensor whose sizes Python has read: decisions hold only for the shape in the recordings.
 
     Raises:
         SplitError: If the tensor has another shape, which follows from values.
@@ -99,7 +99,7 @@ class GraphWriter:
         self._remember(node, result, written, inherited)
 
     def check_sizes(self, tensor: Tensor) -> None:
-        """Add a check that the tensor, whose sizes were read, has the shape that the recordings foretell."""
+        """Add a check that the tensor, whose sizes were read, has the shape that follows from the recordings."""
         if id(tensor) in self._checked or self.ledger.name_of_attribute(tensor) is not None:
             return
         self._checked.add(id(tensor))
@@ -140,16 +140,16 @@ class GraphWriter:
         return self._placeholders[key]
 
     def _cross(self, tensor: Tensor, version: int) -> fx.Node:
-        birth = self.ledger.births.get(id(tensor))
-        if birth is None:
+        origin = self.ledger.origins.get(id(tensor))
+        if origin is None:
             return self._constant(tensor)
-        producer = birth.producer
-        if producer is not None and (self.ledger.is_sized(tensor) or self._is_remade(birth.point, producer, tensor)):
+        producer = origin.producer
+        if producer is not None and (self.ledger.is_sized(tensor) or self._is_remade(origin.point, producer, tensor)):
             return self._call_again(producer)
         with self.graph.inserting_before(self._first_call()):
             node = self.graph.placeholder(f"feature_{len(self.recording.crossings)}")
-        read = self.ledger.last_write(tensor, birth)
-        self.recording.crossings.append(Crossing(birth.point, read, tensor, version, node))
+        read = self.ledger.last_write(tensor, origin)
+        self.recording.crossings.append(Crossing(origin.point, read, tensor, version, node))
         return node
 
     def _is_remade(self, point: Point, producer: Producer, tensor: Tensor) -> bool:
@@ -219,8 +219,8 @@ class GraphWriter:
 
     def _base_of(self, tensor: Tensor) -> Tensor:
         """The tensor whose whole memory the others view: only it can be copied without losing the sharing."""
-        while (birth := self.ledger.births.get(id(tensor))) and birth.producer:
-            arguments = tensors_in((birth.producer.args, birth.producer.kwargs))
+        while (origin := self.ledger.origins.get(id(tensor))) and origin.producer:
+            arguments = tensors_in((origin.producer.args, origin.producer.kwargs))
             source = next((other for other in arguments if other is not tensor and _shares(other, tensor)), None)
             if source is None:
                 break
@@ -228,8 +228,8 @@ class GraphWriter:
         return tensor
 
     def _copy(self, tensor: Tensor, version: int) -> None:
-        birth = self.ledger.births.get(id(tensor))
-        producer = birth.producer if birth else None
+        origin = self.ledger.origins.get(id(tensor))
+        producer = origin.producer if origin else None
         if producer and is_factory(producer.func) and not self.ledger.is_written(tensor):
             node = self._call_again(producer)
         else:
@@ -238,10 +238,10 @@ class GraphWriter:
 
     def _view_again(self, tensor: Tensor) -> fx.Node:
         """A frozen view of memory that the head writes: the head takes the same view of its own copy."""
-        birth = self.ledger.births.get(id(tensor))
-        if birth is None or birth.producer is None:
+        origin = self.ledger.origins.get(id(tensor))
+        if origin is None or origin.producer is None:
             raise UnknownValue
-        node = self._call_again(birth.producer)
+        node = self._call_again(origin.producer)
         self.ledger.taint(tensor, node)
         return node
 
@@ -254,7 +254,7 @@ class GraphWriter:
 
     def _remember(self, node: fx.Node, result: Any, written: list[Tensor], noise: Any) -> None:
         for path, tensor in tensor_paths(result):
-            is_passed_through = id(tensor) in self.ledger.births and not any(tensor is other for other in written)
+            is_passed_through = id(tensor) in self.ledger.origins and not any(tensor is other for other in written)
             if is_passed_through and not tensor.requires_grad:
                 continue
             if id(tensor) in self.ledger.attributes:

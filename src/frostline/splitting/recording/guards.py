@@ -54,7 +54,7 @@ class Handed:
 
     Attributes:
         guards: Values of frozen tensors.
-        sized: Births of the frozen tensors whose sizes were read, and the frames that read them; None for weights and
+        sized: Addresses of the frozen tensors whose sizes were read, and the frames that read them; None for weights and
             for tensors of the trainable part.
         blocks: For every frame inside of a block, the frame of the block itself.
         open_blocks: Blocks that change more than what they return: their insides are guarded.
@@ -79,9 +79,9 @@ class Handed:
         if block is not None:
             self.blocks[frame] = block
 
-    def read_size(self, birth: Point | None, frame: Frame) -> None:
-        """A size was read, of the tensor that was born there."""
-        self.sized.setdefault(birth, set()).add(frame)
+    def read_size(self, origin: Point | None, frame: Frame) -> None:
+        """A size was read of the tensor with this address."""
+        self.sized.setdefault(origin, set()).add(frame)
 
     def leave_open(self, frame: Frame) -> None:
         """The block around this frame, if there is one, does more than what its result shows."""
@@ -115,7 +115,7 @@ class Handed:
             for point, guard in self.guards.items()
             if point.frame not in closed or (point.operation == "return" and point.frame in returned)
         }
-        self.sized = {birth: frames - closed for birth, frames in self.sized.items() if frames - closed}
+        self.sized = {origin: frames - closed for origin, frames in self.sized.items() if frames - closed}
 
     def closed(self) -> set[Frame]:
         """Frames inside of blocks of which nothing but the result goes on."""
@@ -128,7 +128,7 @@ class Expected:
 
     Attributes:
         guards: Values.
-        sizes: Shapes, by the birth of the tensor.
+        sizes: Shapes, by the origin of the tensor.
         unguarded: Frames in which nothing is guarded.
         is_steady: False if the two recordings asked for other values, or calls that fail may steer the model: then a
             run goes on to its end.
@@ -149,17 +149,17 @@ class Expected:
 
 
 def expect(small: tuple[Handed, dict[Point, Tensor], int], large: tuple[Handed, dict[Point, Tensor], int]) -> Expected:
-    """What both runs have in common; each comes with its births and its batch size."""
-    (first, first_births, first_size), (second, second_births, second_size) = small, large
+    """What both runs have in common; each comes with its tensors by address, and its batch size."""
+    (first, first_origins, first_size), (second, second_origins, second_size) = small, large
     sizes: dict[Point, Sizes] = {}
     for point in first.sized.keys() & second.sized.keys():
-        if point is None or point not in first_births or point not in second_births:
+        if point is None or point not in first_origins or point not in second_origins:
             continue
-        a, b = first_births[point], second_births[point]
+        a, b = first_origins[point], second_origins[point]
         if a.dim() == b.dim():
             sizes[point] = Sizes(tuple(a.shape), tuple(b.shape), (first_size, second_size))
     closed = second.closed()
-    calls = [{point for point in births if point.frame not in closed} for births in (first_births, second_births)]
+    calls = [{point for point in origins if point.frame not in closed} for origins in (first_origins, second_origins)]
     decides = first.decides_by_size or second.decides_by_size or calls[0] != calls[1]
     is_steady = set(first.guards) == set(second.guards) and not (first.catches or second.catches)
     is_steered = any(handed.is_steered or handed.catches for handed in (first, second))

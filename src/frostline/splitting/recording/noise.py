@@ -37,7 +37,7 @@ class PythonNoise:
         self._state = _state()
 
     def has_drawn(self) -> bool:
-        """True if somebody has drawn since the last time that this was asked."""
+        """True if a number was drawn since the last call of this method."""
         before, self._state = self._state, _state()
         return before != self._state
 

@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
     from frostline.splitting.recording.recording import Recording
 
-# What is left out, a call of a module or of a function, each with a note for people.
+# What is left out: calls of modules or functions, each with a note for `explain()`.
 Quiet = dict[Frame | Point, str]
 
-# Functions that can be told to be quiet, and by which argument; it is the third of each.
+# Functions with a switch for their noise, and the name of that argument; it is the third of each.
 _DROPOUTS: dict[Any, str] = {
     F.dropout: "training", F.dropout1d: "training", F.dropout2d: "training", F.dropout3d: "training",
     F.alpha_dropout: "training", F.feature_alpha_dropout: "training",
@@ -99,7 +99,7 @@ def check_quiet_modules(quiet: Quiet, trained: Recording) -> None:
 
 
 def is_dropout(func: Any) -> bool:
-    """True for a function that can be told to be quiet."""
+    """True for a function with a switch for its noise."""
     return func in _DROPOUTS
 
 

@@ -69,8 +69,8 @@ class PythonReads:
         if is_decided:
             self._recording.handed.decide(self._frames.top.frame)
         for tensor in tensors:
-            birth = None if id(tensor) in {id(own) for own in tainted} else self._ledger.births.get(id(tensor))
-            self._recording.handed.read_size(birth.point if birth else None, self._frames.top.frame)
+            origin = None if id(tensor) in {id(own) for own in tainted} else self._ledger.origins.get(id(tensor))
+            self._recording.handed.read_size(origin.point if origin else None, self._frames.top.frame)
         for tensor in tainted:
             self._writer.check_sizes(tensor)
 

@@ -81,7 +81,7 @@ class Recorder(Listener):
         self.noise.python = PythonNoise()
         root = self.frames.opened(self.model)
         for name, tensor in batches.leaves(inputs).items():
-            self.ledger.born(tensor, Point(root.frame, "input", 0, name))
+            self.ledger.add_frozen(tensor, Point(root.frame, "input", 0, name))
         moved, left = MovedBuffers(self.frost_line, self.ledger, self.recording), LeftValues(self.model)
         with listening(self), TorchCalls(self.torch_called):
             output = batches.call_with_model(self.model, inputs)

@@ -23,7 +23,7 @@ class Crossing:
     """A frozen tensor that a recorded call consumes: the tensor becomes a placeholder of the head.
 
     Attributes:
-        birth: The call that made the tensor.
+        origin: The call that made the tensor.
         read: The later call that wrote into its memory in place before it was consumed, or None.
         tensor: Its value in the recording run.
         version: Its version counter when it was consumed.
@@ -31,7 +31,7 @@ class Crossing:
         is_changed_later: True if the model wrote into it afterwards: `extract` takes a copy.
     """
 
-    birth: Point
+    origin: Point
     read: Point | None
     tensor: Tensor
     version: int
@@ -40,13 +40,13 @@ class Crossing:
 
     @property
     def points(self) -> tuple[Point, ...]:
-        """Where the run must be heard to take it."""
-        return (self.birth,) if self.read is None else (self.birth, self.read)
+        """The addresses at which `extract` takes it."""
+        return (self.origin,) if self.read is None else (self.origin, self.read)
 
     @property
     def name(self) -> str:
-        """The name that people read."""
-        return (self.read or self.birth).name
+        """The name in messages and in the frontier."""
+        return (self.read or self.origin).name
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Recording:
     batch_size: int = 0
     crossings: list[Crossing] = field(default_factory=list["Crossing"])
     handed: Handed = field(default_factory=Handed)
-    births: dict[Point, Tensor] = field(default_factory=dict["Point", "Tensor"])
+    origins: dict[Point, Tensor] = field(default_factory=dict["Point", "Tensor"])
     modules: dict[str, nn.Module] = field(default_factory=dict[str, "nn.Module"])
     attributes: dict[str, Tensor] = field(default_factory=dict[str, "Tensor"])
     constants: dict[str, Any] = field(default_factory=dict[str, Any])
@@ -93,7 +93,9 @@ class Recording:
     left: list[LeftValue] = field(default_factory=list["LeftValue"])
     left_frozen: set[str] = field(default_factory=set[str])
     log: list[str] = field(default_factory=list[str])
-    unheard: list[str] = field(default_factory=list[str])  # digests of frozen tensors that no call was heard to make
+    unknown_origins: list[str] = field(
+        default_factory=list[str]
+    )  # digests of frozen tensors that no recorded call has made
     blocks: list[Block] = field(default_factory=list["Block"])
     sized_by_values: set[Point] = field(default_factory=set["Point"])
     is_unsound: bool = False  # a frozen module is noisy, moves its state or its weights: no head helps
@@ -135,7 +137,7 @@ class RecorderSettings:
         return self if training else replace(self, quiet={})
 
     def notes(self) -> tuple[str, ...]:
-        """What people should know of it."""
+        """Notes for `explain()`."""
         names = sorted({point.name for point in self.remade})
         remade = [f"{', '.join(names)}: depends on the whole batch, and is computed in the head"] if names else []
         replayed = (

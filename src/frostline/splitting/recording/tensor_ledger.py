@@ -35,7 +35,7 @@ class Producer:
 
 
 @dataclass
-class Birth:
+class Origin:
     """When and where a frozen tensor was made; `is_sized` if it follows from sizes alone, such as `arange(B)`.
 
     `is_written` if the call wrote into the tensor in place: then the producer made its memory, not its values.
@@ -53,7 +53,7 @@ Versions = list[tuple[Tensor, int]]
 
 
 class TensorLedger:
-    """Every tensor that a run has shown, by identity.
+    """All tensors of one run, by identity.
 
     Attributes:
         live: Buffers that the trainable part writes: they are its state, so reading them is recorded, too.
@@ -74,7 +74,7 @@ class TensorLedger:
                           [*model.buffers(), *model.parameters()]}  # fmt: skip
         self.nodes: dict[int, fx.Node] = {}
         self.noise: dict[int, Any] = {}
-        self.births: dict[int, Birth] = {}
+        self.origins: dict[int, Origin] = {}
         self.clock = 0
         self._made: set[int] = set()
         self._made_memories: set[int] = set()
@@ -104,13 +104,13 @@ class TensorLedger:
         return self.is_made(tensor) or id(tensor) in self.attributes or self.is_tainted(tensor)
 
     def is_made(self, tensor: Tensor, passed: Collection[int] = ()) -> bool:
-        """True for frozen tensors that heard calls of this run have made: their lines tell their content.
+        """True for frozen tensors that logged calls of this run have made: the lines of these calls determine them.
 
         Args:
             tensor: A tensor.
             passed: Memory of tensors that a body was given, where the tensor may be that of one it was given or made.
         """
-        if id(tensor) in self.births or id(tensor) in self._made:
+        if id(tensor) in self.origins or id(tensor) in self._made:
             return True
         return bool(passed) and storage_of(tensor) in (*passed, *self._made_memories)
 
@@ -137,32 +137,32 @@ class TensorLedger:
 
     # Frozen values
 
-    def born(
+    def add_frozen(
         self, tensor: Tensor, point: Point, producer: Producer | None = None, *, is_sized: bool = False,
         is_written: bool = False,
     ) -> None:  # fmt: skip
         """A frozen call made this tensor."""
         self.keep(tensor)
-        self.births[id(tensor)] = Birth(point, self.clock, version_of(tensor), producer, is_sized, is_written)
-        self.recording.births[point] = tensor
+        self.origins[id(tensor)] = Origin(point, self.clock, version_of(tensor), producer, is_sized, is_written)
+        self.recording.origins[point] = tensor
 
     def frozen_call(
         self, point: Point, func: Any, args: Any, kwargs: dict[str, Any], result: Any, written: list[Tensor]
     ) -> None:
-        """A frozen call ran: its results are born, what it wrote has changed."""
+        """Note the results of a frozen call, and what it wrote into."""
         self.clock += 1
         self.keep((args, kwargs))
         is_sized = not written and torch_calls.is_small((args, kwargs)) and all(
             self.is_sized(tensor) for tensor in tensors_in((args, kwargs))
         )  # fmt: skip
         for at, (path, tensor) in enumerate(tensor_paths(result)):
-            known = self.births.get(id(tensor))
+            known = self.origins.get(id(tensor))
             is_written = any(tensor is other for other in written)
             if id(tensor) in self.attributes or (known is not None and not is_written):
                 continue
             leaf = Point(point.frame, point.operation, point.nth, at)
             producer = known.producer if known else Producer(func, args, kwargs, path)
-            self.born(tensor, leaf, producer, is_sized=is_sized, is_written=is_written)
+            self.add_frozen(tensor, leaf, producer, is_sized=is_sized, is_written=is_written)
         for at, tensor in enumerate(written):
             leaf = Point(point.frame, point.operation, point.nth, f"written{at}" if at else "written")
             self._writes[storage_of(tensor)] = (self.clock, leaf)
@@ -172,22 +172,22 @@ class TensorLedger:
         for at, tensor in enumerate(tensors_in(result)):
             if id(tensor) in self.nodes or id(tensor) in self.attributes or tensor.requires_grad:
                 continue
-            known = self.births.get(id(tensor))
-            if known is not None and known.clock <= frame.born_from and self.last_write(tensor, known) is None:
+            known = self.origins.get(id(tensor))
+            if known is not None and known.clock <= frame.opened_at and self.last_write(tensor, known) is None:
                 continue  # it was made before the module ran, and only passes through
             is_sized = self.is_sized(tensor)
             self.clock += 1
             producer, point = known.producer if known else None, Point(frame.frame, "return", 0, at)
-            self.born(tensor, point, producer, is_sized=is_sized, is_written=self.is_written(tensor))
+            self.add_frozen(tensor, point, producer, is_sized=is_sized, is_written=self.is_written(tensor))
 
     def is_sized(self, tensor: Tensor) -> bool:
         """True if the tensor follows from sizes alone, as `torch.arange(B)` and what is computed from it."""
         # Such a value depends on the place in the batch, not on the sample: stored per sample it would be wrong in any
         # other batch, so the head makes it again.
-        birth = self.births.get(id(tensor))
-        if birth is None or not birth.is_sized or birth.producer is None or self.last_write(tensor, birth):
+        origin = self.origins.get(id(tensor))
+        if origin is None or not origin.is_sized or origin.producer is None or self.last_write(tensor, origin):
             return False
-        return all(self.is_sized(source) for source in tensors_in((birth.producer.args, birth.producer.kwargs)))
+        return all(self.is_sized(source) for source in tensors_in((origin.producer.args, origin.producer.kwargs)))
 
     def follows_from_weights(self, tensor: Tensor) -> bool:
         """True if no input of the model went into the tensor, only parameters and buffers."""
@@ -197,21 +197,21 @@ class TensorLedger:
             if id(now) in seen or id(now) in self.attributes:
                 continue
             seen.add(id(now))
-            birth = self.births.get(id(now))
-            if birth is None or birth.producer is None:
+            origin = self.origins.get(id(now))
+            if origin is None or origin.producer is None:
                 return False
-            waiting += tensors_in((birth.producer.args, birth.producer.kwargs))
+            waiting += tensors_in((origin.producer.args, origin.producer.kwargs))
         return True
 
-    def last_write(self, tensor: Tensor, birth: Birth) -> Point | None:
-        """The frozen call that changed the tensor's memory after its birth, if any."""
+    def last_write(self, tensor: Tensor, origin: Origin) -> Point | None:
+        """The frozen call that changed the tensor's memory after its origin, if any."""
         clock, point = self._writes.get(storage_of(tensor), (0, None))
-        return point if clock > birth.clock else None
+        return point if clock > origin.clock else None
 
     def is_written(self, tensor: Tensor) -> bool:
         """True if a frozen call has written into the tensor after its producer made it."""
-        birth = self.births.get(id(tensor))
-        return birth is not None and (birth.is_written or self.last_write(tensor, birth) is not None)
+        origin = self.origins.get(id(tensor))
+        return origin is not None and (origin.is_written or self.last_write(tensor, origin) is not None)
 
     # Names and versions
 
