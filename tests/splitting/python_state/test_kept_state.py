@@ -385,15 +385,3 @@ def test_a_layer_that_freezes_itself_is_refused_and_thawed():
     with pytest.raises(fl.FrostlineError):
         fl.split(model, x(4))
     assert model.high.weight.requires_grad
-
-
-def _arange(count: int) -> torch.Tensor:
-    return torch.arange(count).float()
-
-
-@pytest.mark.filterwarnings("ignore:.*torch.jit.script")
-def test_a_tensor_of_unknown_origin_is_made_again_or_refused():
-    scripted = torch.jit.script(_arange)
-    check(Net(lambda m, batch: m.high(m.low(batch)) + scripted(8)), x(4), is_graph=False)
-    with pytest.raises(fl.SplitError, match="makes a tensor by a call that cannot be recorded"):
-        fl.split(Net(lambda m, batch: m.high(unanswered(m, batch)) + scripted(8)), x(4))

@@ -116,25 +116,6 @@ def test_a_frozen_value_from_another_thread_is_refused():
         key_of(lambda m, h: in_thread(m, h) + 1, 2)
 
 
-def test_whole_numbers_that_another_thread_computes_with_are_refused():
-    class Looking(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.table = nn.Embedding(9, D)
-
-        def forward(self, ids):
-            made = []
-            thread = threading.Thread(target=lambda: made.append(self.table.weight.detach()[ids]))
-            thread.start()
-            thread.join()
-            return made[0] * 2
-
-    model = nn.Sequential(Looking(), nn.Linear(D, 2))
-    fl.freeze(model, modules=[model[0]])
-    with pytest.raises(fl.NotCacheable, match="cannot be recorded"):
-        fl.split(model, torch.arange(8).reshape(4, 2))
-
-
 def test_a_constant_that_no_call_made_is_known_by_its_values():
     def made_from(value):
         return key_of(lambda m, h: h * torch.from_numpy(m.held["a"][0]), value)

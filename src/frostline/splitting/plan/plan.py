@@ -10,34 +10,31 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 
 from frostline.core import inputs as batches
-from frostline.core.errors import NotCacheable, SplitError
 from frostline.core.layers import frozen_modules
-from frostline.core.restore import kept_attributes, kept_buffers
 from frostline.splitting.calls.containers import outline
 from frostline.splitting.parts.extraction import extract_features
 from frostline.splitting.parts.frontier import DependsOnBatch, check_frontier, find_frontier, find_layout
 from frostline.splitting.parts.head import Head
 from frostline.splitting.plan.head_graph import assemble, generalise
+from frostline.splitting.plan.recordings import record, record_modes
 from frostline.splitting.plan.samples import LARGE, SMALL, batch_of, other_values
 from frostline.splitting.python_state.kept_state import steered_state
 from frostline.splitting.recording.call_log import calls_digest
 from frostline.splitting.recording.frost_line import FrostLine
 from frostline.splitting.recording.guards import Expected, Handed, expect
-from frostline.splitting.recording.omitted_noise import NoiseOnFrozenSide, Quiet, add_quiet, check_quiet_modules
-from frostline.splitting.recording.recorder import Recorder
 from frostline.splitting.recording.recording import RecorderSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
-    from torch import nn
+    from torch import Tensor, nn
 
     from frostline.splitting.calls.addresses import Point
     from frostline.splitting.parts.frontier import Frontier, Pair
     from frostline.splitting.python_state.sources import Source
+    from frostline.splitting.recording.omitted_noise import Quiet
     from frostline.splitting.recording.recording import Recording
 
 # Raise it when what `recording/call_log.py` writes changes its meaning.
@@ -166,8 +163,7 @@ def frozen_log(model: nn.Module, plan: Plan) -> list[str]:
     modes = (False, True) if plan.frontier.has_training else (False,)
     for training in modes:
         model.train(training)
-        with torch.enable_grad():
-            log += _record(model, frost_line, inputs, plan.settings.in_mode(training), is_logging=True).log
+        log += record(model, frost_line, inputs, plan.settings.in_mode(training), is_logging=True).log
     return log + steered_lines(model, frost_line, plan.expected, plan.sources)
 
 
@@ -185,116 +181,42 @@ def steered_lines(
 
 def _record_once(model: nn.Module, example: Any, settings: RecorderSettings) -> tuple[Plan, Head]:
     frost_line = FrostLine(model)
-    sizes = (batch_of(example, SMALL), batch_of(example, LARGE))
-    with torch.enable_grad():
-        trained, settings = _record_trained(model, frost_line, sizes, settings)
-        check_quiet_modules(settings.quiet, trained[1])
-        model.eval()
-        evaluated = _record_pair(model, frost_line, sizes, settings.in_mode(training=False), is_logging=True)
-    _refuse_unknown_constants((*evaluated, *trained))
-    if any(recording.unknown_origins for recording in evaluated):
-
-        def again() -> Recording:
-            inputs = other_values(batch_of(example, SMALL, start=1))  # whole numbers stay: other samples
-            return _record(model, frost_line, inputs, settings.in_mode(training=False), is_logging=True)
-
-        with torch.enable_grad():
-            refuse_unknown_origins(*evaluated, again)
+    recordings = record_modes(model, frost_line, example, settings)
+    evaluated, trained, settings = recordings.evaluated, recordings.trained, recordings.settings
     batch_nodes = [generalise(*pair, _anchor(pair)) for pair in (evaluated, trained)]
     frontier = find_frontier(evaluated, trained)
-    expected = {mode: expect(*map(_handed, pair)) for mode, pair in ((False, evaluated), (True, trained))}
     check_frontier(model, frontier.tensors)
-    sample = batches.map_tensors(sizes[0], torch.clone)
-    frontier = frontier.in_order_of(extract_features(model, frost_line, frontier, expected, settings.quiet, sample)[0])
-    sources = tuple(
-        {key: own for recording in (*evaluated, *trained) for key, own in recording.sources.items()}.values()
+    expected = {mode: expect(*map(_handed, pair)) for mode, pair in ((False, evaluated), (True, trained))}
+    sample = batch_of(example, SMALL)
+    features, _ = extract_features(
+        model, frost_line, frontier, expected, settings.quiet, batches.map_tensors(sample, torch.clone)
     )
+    frontier = frontier.in_order_of(features)
     graphs = (
         assemble(evaluated[1], batch_nodes[0], frontier, frontier.eval_slots),
         assemble(trained[1], batch_nodes[1], frontier, frontier.train_slots),
     )
     head = Head(model, ((evaluated[1], graphs[0]), (trained[1], graphs[1])), frontier)
-    log, recordings = list(evaluated[0].log), (*evaluated, *trained)
+    log = list(evaluated[0].log)
     if frontier.has_training:  # weights that only train() reads are part of the key
-        with torch.enable_grad():
-            model.train()
-            log += _record(model, frost_line, sizes[0], settings, is_logging=True).log
-    log += steered_lines(model, frost_line, expected, sources)
+        model.train()
+        log += record(model, frost_line, sample, settings, is_logging=True).log
+    log += steered_lines(model, frost_line, expected, recordings.sources)
+    every = recordings.every
     plan = Plan(
         frost_line=frost_line, frontier=frontier, expected=expected, settings=settings,
-        recipe=make_recipe(log, frontier, settings.quiet), has_batch_numbers=any(batch_nodes), recorded=sizes[1],
-        outline=outline(example),
-        moved=settings.live.union(*(recording.moved for recording in recordings)),
-        whole=frozenset(name for recording in recordings for name in recording.modules),
-        sources=sources,
-        weights={name: own for recording in recordings for name, own in recording.weights.items()},
-        left_frozen=frozenset(name for recording in recordings for name in recording.left_frozen),
+        recipe=make_recipe(log, frontier, settings.quiet), has_batch_numbers=any(batch_nodes),
+        recorded=batch_of(example, LARGE), outline=outline(example),
+        moved=settings.live.union(*(own.moved for own in every)),
+        whole=frozenset(name for own in every for name in own.modules),
+        sources=recordings.sources,
+        weights={name: tensor for own in every for name, tensor in own.weights.items()},
+        left_frozen=frozenset(name for own in every for name in own.left_frozen),
         num_sized_by_values=sum(
-            point.frame not in recording.handed.closed() for recording in trained for point in recording.sized_by_values
+            point.frame not in own.handed.closed() for own in trained for point in own.sized_by_values
         ),
     )  # fmt: skip
     return plan, head
-
-
-def noise_of_frozen_side(model: nn.Module, example: Any) -> Quiet:
-    """Noise of mixed modules that feeds frozen layers, which a split leaves out; empty where a split is refused."""
-    try:
-        with torch.enable_grad():
-            sizes = (batch_of(example, SMALL), batch_of(example, LARGE))
-            return _record_trained(model, FrostLine(model), sizes, RecorderSettings(is_whole=True))[1].quiet
-    except Exception:  # whatever it is, the split says so in its own words
-        return {}
-
-
-def _record_trained(
-    model: nn.Module, frost_line: FrostLine, sizes: tuple[Any, Any], settings: RecorderSettings
-) -> tuple[Pair, RecorderSettings]:
-    """The recordings of the training mode, and what had to be known for them."""
-    model.train()
-    while True:
-        try:
-            trained = _record_pair(model, frost_line, sizes, settings)
-        except NoiseOnFrozenSide as signal:
-            settings = settings.but(quiet=add_quiet(settings.quiet, signal.source))
-            continue
-        live = settings.live.union(*(recording.live | set(recording.rebound) for recording in trained))
-        if live == settings.live:
-            return trained, settings
-        settings = settings.but(live=live)
-
-
-def _record_pair(
-    model: nn.Module, frost_line: FrostLine, sizes: tuple[Any, Any], settings: RecorderSettings, *,
-    is_logging: bool = False,
-) -> Pair:  # fmt: skip
-    small, large = (_record(model, frost_line, inputs, settings, is_logging=is_logging) for inputs in sizes)
-    return small, large
-
-
-def _record(
-    model: nn.Module, frost_line: FrostLine, inputs: Any, settings: RecorderSettings, *, is_logging: bool
-) -> Recording:
-    own = batches.map_tensors(inputs, torch.clone)  # a model may write into its inputs
-    # Attributes too: a table of biases that one run made from moved weights must not be read by the next run.
-    with kept_buffers(model), kept_attributes(model, numbers=True):
-        return Recorder(model, frost_line, settings, is_logging=is_logging).run_once(own)
-
-
-def refuse_unknown_origins(small: Recording, large: Recording, again: Callable[[], Recording]) -> None:
-    """Refuse frozen tensors of unknown origin that follow the inputs: the log holds those of one batch only.
-
-    Args:
-        small: A recording.
-        large: One of more samples; a tensor may follow their number alone.
-        again: Records as many samples as `small` has, others and with other values.
-
-    Raises:
-        NotCacheable: If there is one; a tensor that is the same for other values is in the log by its own.
-    """
-    if set(small.unknown_origins) != set(large.unknown_origins) and set(small.unknown_origins) != set(
-        again().unknown_origins
-    ):
-        raise _unknown_origin_error()
 
 
 def _handed(recording: Recording) -> tuple[Handed, dict[Point, Tensor], int]:
@@ -309,31 +231,3 @@ def _anchor(pair: Pair) -> int | None:
         if layout is not None and layout.axis is not None:
             return at
     return None
-
-
-def _refuse_unknown_constants(recordings: Iterable[Recording]) -> None:
-    """Refuse tensors that stand in a graph as they are, and that every run makes anew: an unrecorded call made them.
-
-    Raises:
-        SplitError: If there is one; scripted functions and those of C are not heard.
-    """
-    kept = [{own.data_ptr() for own in each.constants.values() if isinstance(own, Tensor)} for each in recordings]
-    if any(sum(pointer in others for others in kept) == 1 for own in kept for pointer in own):
-        raise SplitError(
-            what="The model makes a tensor by a call that cannot be recorded.",
-            where="a tensor that no torch call, module or attribute tells the origin of",
-            received="the result of a scripted or compiled function, or of one that is not torch's",
-            do="call the function without torch.jit or torch.compile; or put the step into a module of its own that "
-            "holds no frozen layers; or train with frostline.fit(..., cache=False).",
-        )
-
-
-def _unknown_origin_error() -> NotCacheable:
-    """A frozen value that follows the batch came from a call without a line in the log."""
-    return NotCacheable(
-        what="The frozen part makes a tensor from its inputs by a call that cannot be recorded.",
-        where="a frozen tensor that follows the batch, and that no torch call, script or autograd Function made",
-        received="the result of another thread, of a compiled extension, or of a library that is not torch",
-        do="call torch in the thread that runs the model; or move the step into the dataset's transform; or train with "
-        "frostline.fit(..., cache=False).",
-    )

@@ -25,7 +25,8 @@ from frostline.splitting.parts.frontier import (
 )
 from frostline.splitting.parts.head import Head
 from frostline.splitting.parts.own_forward import Answer, OwnForward, Place, Uses, replayed_recording
-from frostline.splitting.plan.plan import Plan, make_recipe, refuse_unknown_origins, steered_lines
+from frostline.splitting.plan.plan import Plan, make_recipe, steered_lines
+from frostline.splitting.plan.recordings import refuse_unknown_origins
 from frostline.splitting.plan.samples import LARGE, SMALL, batch_of, other_values
 from frostline.splitting.python_state.sources import names_written_by
 from frostline.splitting.recording.frost_line import FrostLine

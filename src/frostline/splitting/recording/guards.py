@@ -54,8 +54,8 @@ class Handed:
 
     Attributes:
         guards: Values of frozen tensors.
-        sized: Addresses of the frozen tensors whose sizes were read, and the frames that read them; None for weights and
-            for tensors of the trainable part.
+        sized: Addresses of the frozen tensors whose sizes were read, and the frames that read them; None for weights
+            and for tensors of the trainable part.
         blocks: For every frame inside of a block, the frame of the block itself.
         open_blocks: Blocks that change more than what they return: their insides are guarded.
         decides_by_size: True if the model's code may run in another way at another batch size.
