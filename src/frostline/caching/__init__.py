@@ -6,3 +6,4 @@ from frostline.caching.cached_dataset import CachedDataset as CachedDataset
 from frostline.caching.dataset_state import DatasetState as DatasetState
 from frostline.caching.loader import CachedLoader as CachedLoader
 from frostline.caching.part import FrozenPart as FrozenPart
+from frostline.caching.proofs import Proofs as Proofs

@@ -13,6 +13,7 @@ from frostline.caching.fill import Filling, progress_bar
 from frostline.caching.keys import recipe_key
 from frostline.caching.manifest import MANIFEST_NAME, read_newest
 from frostline.caching.opening import open_folder
+from frostline.caching.proofs import PROOF_NAME
 from frostline.caching.shard_writer import MERGE_LOCK
 from frostline.caching.shards import SHARD_NAME, Shards
 from frostline.core import io
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from frostline.caching.part import FrozenPart
 
 _RECIPE = re.compile(r"[0-9a-f]{32}")
-_FOLDERS = {"manifests": MANIFEST_NAME, "shards": SHARD_NAME, "set-aside": SHARD_NAME}
+_FOLDERS = {"manifests": MANIFEST_NAME, "shards": SHARD_NAME, "set-aside": SHARD_NAME, "proofs": PROOF_NAME}
 
 
 @dataclass(frozen=True)

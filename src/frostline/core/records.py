@@ -129,7 +129,8 @@ class Timings:
 class CacheFigures:
     """What the cache held and saved: samples in the snapshot, computed now, reused, bytes stored, folder.
 
-    `proven` counts the rows that were computed once more, in other company, before anything was stored.
+    `proven` counts the rows that were computed once more, in other company, before anything was stored. `row_s` is the
+    time of reading a sample and running the frozen part for it, in seconds, as measured when rows were computed last.
     """
 
     samples: int
@@ -138,6 +139,7 @@ class CacheFigures:
     bytes: int
     path: str
     proven: int = 0
+    row_s: float = 0.0
 
 
 @dataclass(frozen=True)

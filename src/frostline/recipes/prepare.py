@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from frostline.caching import CachedDataset, DatasetState, FeatureCache
+from frostline.caching import CachedDataset, DatasetState, FeatureCache, Proofs
 from frostline.core import inputs as batches
 from frostline.core.errors import DataError
 from frostline.core.mismatch import told_mismatch
-from frostline.core.timing import wait
 from frostline.data import labels_of
 from frostline.diagnosis import InputFacts, facts_of_input
-from frostline.splitting import frozen_side_in_inference_mode, split
+from frostline.splitting import frozen_side_in_inference_mode, remembered_split
 from frostline.training import CrossEntropy, DatasetBatches, check_classes, in_dtype, is_stateless
 from frostline.transfer import check_still
 
@@ -53,7 +52,7 @@ class Ready:
         split_s: Seconds for recording and verifying.
         fill_s: Seconds for the frozen pass.
         inputs: The scale of the inputs behind cached features, by the first batch; None where nothing was cached here.
-        frozen_batch_s: Seconds to read one batch and run its frozen part: what an uncached step costs more.
+        frozen_epoch_s: Seconds to read all samples and run their frozen part: what an uncached epoch costs more.
         around: Open during the training, closed after it.
         check: Raises where the datasets were changed since their items were cached.
     """
@@ -64,14 +63,14 @@ class Ready:
     figures: CacheFigures | None = None
     split_s: float = 0.0
     fill_s: float = 0.0
-    frozen_batch_s: float = 0.0
+    frozen_epoch_s: float = 0.0
     inputs: InputFacts | None = None
     around: ExitStack = field(default_factory=ExitStack)
     check: Callable[[], None] | None = None
 
     def uncached_s(self, epochs_s: float, num_epochs: int) -> float | None:
         """Seconds that the same epochs take without a cache; None where nothing is cached."""
-        return epochs_s + self.frozen_batch_s * len(self.train) * num_epochs if self.figures else None
+        return epochs_s + self.frozen_epoch_s * num_epochs if self.figures else None
 
 
 def prepare(
@@ -152,10 +151,11 @@ def _cached(
         started = time.perf_counter()
         first, shown = _shown(model, plain, fabric, example)
         _refuse_texts(first)
+        proofs = Proofs(store.root)
         with told_mismatch(model, shown):
-            made = split(model, shown)
+            made = remembered_split(model, shown, proofs)
         real = batches.rows(first, slice(0, max(2, min(size, _PROVEN))))
-        made.verify(real, modes=("train",) if plain_val is None else ("train", "eval"))
+        made.verify_once(real, modes=("train",) if plain_val is None else ("train", "eval"), memory=proofs)
         targets = batches.move(plain.batch([*range(batches.batch_size(real))])[1], fabric.device)
         for reader, is_loss in readers:
             made.check_loss(reader, real, targets, training=is_loss)
@@ -167,9 +167,7 @@ def _cached(
         data = store.fill(part, plain.dataset, batch_size=size, progress=progress)
         val_data = store.fill(part, plain_val.dataset, batch_size=size, progress=progress) if plain_val else None
         fill_s = time.perf_counter() - started
-        is_cold = data.figures.computed == len(data) and val_data is None
-        num_rows = data.figures.computed + data.figures.proven
-        frozen_batch_s = fill_s * size / num_rows if is_cold else _time_frozen(part, plain)
+        frozen_epoch_s = sum(own.figures.samples * own.figures.row_s for own in (data, val_data) if own)
     for state in states.values():
         state.leave_out_moved()
     for note in made.explain().notes:
@@ -179,7 +177,7 @@ def _cached(
     loader = data.loader(size, shuffle=True, seed=seed)
     val_loader = val_data.loader(size) if val_data else None
     facts = facts_of_input(next(iter(batches.leaves(real).values())), (), {})
-    return Ready(made.head, loader, val_loader, data.figures, split_s, fill_s, frozen_batch_s, facts,
+    return Ready(made.head, loader, val_loader, data.figures, split_s, fill_s, frozen_epoch_s, facts,
                  check=partial(_check_same, states))  # fmt: skip
 
 
@@ -252,18 +250,6 @@ def _from_cached(model: nn.Module, train: CachedDataset, val: Any, batch_size: i
         )  # fmt: skip
     loader = train.loader(batch_size, shuffle=True, seed=seed)
     return Ready(model, loader, val.loader(batch_size) if val is not None else None, train.figures)
-
-
-def _time_frozen(made: Any, plain: DatasetBatches) -> float:
-    """Reading one batch and running its frozen part: the better of two, since the first warms up."""
-    indices = list(range(min(plain.batch_size, len(plain.dataset))))
-    times: list[float] = []
-    for _ in range(2):
-        started = time.perf_counter()
-        made.extract(plain.batch(indices)[0])
-        wait()
-        times.append(time.perf_counter() - started)
-    return min(times)
 
 
 def _store(cache: bool | FeatureCache, out: Path | None) -> FeatureCache:

@@ -1,5 +1,6 @@
 """Splits a model at its frost line, and proves that the two parts are the model."""
 
+from frostline.splitting.attempts import remembered_split as remembered_split
 from frostline.splitting.attempts import split as split
 from frostline.splitting.explanation import Explanation as Explanation
 from frostline.splitting.split import Split as Split

@@ -22,6 +22,8 @@ from frostline.splitting.uncached import kept_model
 if TYPE_CHECKING:
     from torch import nn
 
+    from frostline.splitting.proof_key import ProofMemory
+
 # How often to record again because some sample of the example takes another path than those that were recorded.
 _PATHS = 3
 _READS = "values of the frozen part decide in Python what runs in the trainable part"
@@ -57,22 +59,27 @@ def split(model: nn.Module, example: Any) -> Split:
         >>> torch.equal(split.head(*split.extract(x)), model(x))
         True
     """
+    return remembered_split(model, example, None)
+
+
+def remembered_split(model: nn.Module, example: Any, memory: ProofMemory | None) -> Split:
+    """As `split`; a proof that is remembered is not made again, and one that holds is remembered."""
     check_model("split", model, needs=("shapes", "values"))
     model = unwrapped(model)[0]
     check_line(model)
     check_example(model, example)
     with Traces(model) as traces, kept_model(model), wrapped():
-        made = _first_that_holds(model, example)
+        made = _first_that_holds(model, example, memory)
     traces.check()
     return made
 
 
-def _first_that_holds(model: nn.Module, example: Any) -> Split:
+def _first_that_holds(model: nn.Module, example: Any, memory: ProofMemory | None) -> Split:
     """The split whose head is a graph, or else the one whose head runs the model's own forward."""
     failed: list[Exception] = []
     for is_whole in (True, False):
         try:
-            return _split(model, example, is_whole=is_whole)
+            return _split(model, example, memory, is_whole=is_whole)
         except DataError:
             raise
         except Exception as error:
@@ -80,7 +87,7 @@ def _first_that_holds(model: nn.Module, example: Any) -> Split:
             if isinstance(error, NotCacheable) or not isinstance(error, (UnknownValue, SplitError)):
                 break
     if all(isinstance(error, RECORDING_FAILS) for error in failed):
-        found = _replayed(model, example, failed[0])
+        found = _replayed(model, example, memory, failed[0])
         if found is not None:
             return found
     if isinstance(failed[-1], NotCacheable):
@@ -88,12 +95,16 @@ def _first_that_holds(model: nn.Module, example: Any) -> Split:
     raise explained_failure(model, batch_of(example, LARGE), failed)
 
 
-def _replayed(model: nn.Module, example: Any, why: Exception | str, *, only_lean: bool = False) -> Split | None:
+def _replayed(
+    model: nn.Module, example: Any, memory: ProofMemory | None, why: Exception | str, *, only_lean: bool = False
+) -> Split | None:
     """The split whose head runs the model's own forward, if there is one that is proven."""
-    return first_proven(lambda *made: proven(Split(model, *made), example), model, example, why, only_lean=only_lean)
+    return first_proven(
+        lambda *made: proven(Split(model, *made), example, memory), model, example, why, only_lean=only_lean
+    )
 
 
-def _split(model: nn.Module, example: Any, *, is_whole: bool) -> Split:
+def _split(model: nn.Module, example: Any, memory: ProofMemory | None, *, is_whole: bool) -> Split:
     made = Split(model, *record_plan(model, example, is_whole=is_whole))
     for _ in range(_PATHS):  # the first samples may have no padding: those are recorded that take the general path
         at = made.telling_sample(example)
@@ -102,7 +113,7 @@ def _split(model: nn.Module, example: Any, *, is_whole: bool) -> Split:
         example = put_first(example, at)
         made = Split(model, *record_plan(model, example, is_whole=is_whole))
     if made.num_guards:  # a head that reads the values itself holds for all of them
-        other = _replayed(model, example, _READS, only_lean=True)
+        other = _replayed(model, example, memory, _READS, only_lean=True)
         if other is not None and other.num_guards < made.num_guards:
             return other
-    return proven(made, example)
+    return proven(made, example, memory)

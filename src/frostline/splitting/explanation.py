@@ -69,17 +69,21 @@ class Explanation:
         return "\n".join([*lines, *(f"Note:      {note}" for note in self.notes)])
 
 
-def explain(
-    kinds: Kinds, head: nn.Module, frontier: tuple[FrontierTensor, ...], features: tuple[Tensor, ...], frozen_s: float,
-    samples: int, verification: Verification, notes: tuple[str, ...],
-) -> Explanation:  # fmt: skip
-    """Describe a split; the head is measured on the features of a few samples, which took `frozen_s` to make."""
-    model = kinds.model
+def seconds_of(head: nn.Module, features: tuple[Tensor, ...], model: nn.Module) -> float:
+    """Seconds of one forward pass of the head of a model."""
     started = time.perf_counter()
     with kept_modes(head), kept_buffers(model), torch.no_grad():
         head.eval()
         head(*features)
-    head_s = time.perf_counter() - started
+    return time.perf_counter() - started
+
+
+def explain(
+    kinds: Kinds, frontier: tuple[FrontierTensor, ...], seconds: tuple[float, float], samples: int,
+    verification: Verification, notes: tuple[str, ...],
+) -> Explanation:  # fmt: skip
+    """Describe a split whose frozen part and head took these seconds for a few samples."""
+    model = kinds.model
     frozen = [parameter.numel() for parameter in model.parameters() if not parameter.requires_grad]
     trainable = [parameter.numel() for parameter in model.parameters() if parameter.requires_grad]
     return Explanation(
@@ -89,8 +93,8 @@ def explain(
         num_trainable=sum(trainable),
         frontier=frontier,
         bytes_per_sample=sum(tensor.bytes_per_sample for tensor in frontier),
-        frozen_s=frozen_s,
-        head_s=head_s,
+        frozen_s=seconds[0],
+        head_s=seconds[1],
         samples=samples,
         notes=notes,
         verification=verification,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,7 +19,7 @@ from frostline.core.tolerances import batch_tolerance, relative_difference
 from frostline.splitting.addresses import Frame, Point
 from frostline.splitting.company import Company
 from frostline.splitting.containers import outline
-from frostline.splitting.explanation import Explanation, explain
+from frostline.splitting.explanation import Explanation, explain, seconds_of
 from frostline.splitting.extraction import extract_features
 from frostline.splitting.failures import changed_error, other_path, other_size, refuse_unmade
 from frostline.splitting.fingerprint import calls_digest
@@ -26,6 +27,7 @@ from frostline.splitting.guards import Guard
 from frostline.splitting.loss_proof import prove_loss
 from frostline.splitting.omitted_noise import quieted
 from frostline.splitting.plan import Plan, frozen_log
+from frostline.splitting.proof_key import proof_key, samples_text
 from frostline.splitting.refusals import check_features, check_modes, check_repeatable
 from frostline.splitting.replay_plan import replayed_log
 from frostline.splitting.samples import FAR, LARGE, PROOF, SMALL, batch_of, other_values
@@ -36,6 +38,7 @@ from frostline.splitting.verification import Verification, kernels_for, verify_h
 if TYPE_CHECKING:
     from frostline.core.records import FrontierTensor
     from frostline.splitting.head import Head
+    from frostline.splitting.proof_key import ProofMemory
 
 _INPUTS = Point(Frame("", 0), "input", 0, "python")
 # Names that any code loads, whatever its object is: the proof of the loss itself tells of those.
@@ -59,6 +62,7 @@ class Split:
         self._accepted: set[tuple[str, tuple[tuple[Point, str], ...]]] = set()
         self._proven_sizes: set[int] = set()
         self._explanation: Explanation | None = None
+        self._proof_key: dict[str, str] | None = None
         self._sums = {name: checksum(tensor) for name, tensor in plan.weights.items()}
         head.prove_sizes_with(self._prove_when_met)
 
@@ -144,6 +148,21 @@ class Split:
         features = self.extract(inputs) if features is None else features
         check_features(features, self.frontier)
         return self._verify(inputs, features, modes)
+
+    def verify_once(self, inputs: Any, *, modes: tuple[str, ...], memory: ProofMemory) -> None:
+        """As `verify`, unless the same proof on the same batch is remembered.
+
+        Raises:
+            SplitError: If head and model differ.
+        """
+        key = self._proof_key
+        if key is not None:
+            key = {**key, "samples": samples_text(inputs), "modes": " ".join(modes)}
+            if memory.recall(self, key) is not None:
+                return
+        figures = asdict(self.verify(inputs, modes=modes))
+        if key is not None:
+            memory.keep(self, key, figures)
 
     def _verify(
         self, inputs: Any, features: tuple[Tensor, ...], modes: tuple[str, ...], *, has_backward: bool = True
@@ -311,8 +330,25 @@ class Split:
         return tuple(features), differing
 
 
-def proven(split: Split, example: Any) -> Split:
-    """The same split, proven on the samples of the example, and explained; what forward keeps is put back."""
+def proven(split: Split, example: Any, memory: ProofMemory | None = None) -> Split:
+    """The same split, proven on the samples of the example unless that proof is remembered, and explained."""
+    plan = split._plan
+    key = proof_key(split._model, plan, split.head) if memory is not None else None
+    figures = memory.recall(split, key) if memory is not None and key is not None else None
+    if figures is None:
+        figures = _figures_of_proof(split, example)
+        if memory is not None and key is not None:
+            memory.keep(split, key, figures)
+    split._proof_key = key
+    verification = Verification(int(figures["samples"]), int(figures["compared"]), figures["largest_difference"],
+                                bool(figures["is_exact"]))  # fmt: skip
+    seconds = (figures["frozen_s"], figures["head_s"])
+    split._explanation = explain(plan.kinds, split.frontier, seconds, SMALL, verification, plan.settings.notes())
+    return split
+
+
+def _figures_of_proof(split: Split, example: Any) -> dict[str, float]:
+    """Prove the split on the samples of the example; what forward keeps is put back."""
     with kept_attributes(split._model, numbers=True):
         plan, sample = split._plan, batch_of(example, SMALL)
         names = [tensor.name for tensor in split.frontier]
@@ -326,7 +362,5 @@ def proven(split: Split, example: Any) -> Split:
         company = Company(lambda batch: split._run_frozen(batch)[0], split._holds, split.frontier)
         company.prove(sample, is_steered=split.is_steered)
         features = split.extract(sample)  # extreme samples may have left values elsewhere
-        split._explanation = explain(
-            plan.kinds, split.head, split.frontier, features, frozen_s, SMALL, verification, plan.settings.notes()
-        )
-        return split
+        head_s = seconds_of(split.head, features, split._model)
+        return {**asdict(verification), "frozen_s": frozen_s, "head_s": head_s}
