@@ -25,7 +25,11 @@ from frostline.core.io import Damaged, disk_errors, is_temporary, names_in, remo
 from frostline.core.restore import kept_generators
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from frostline.caching.cached_dataset import CachedDataset
+    from frostline.caching.fill_plan import FillPlan
+    from frostline.caching.opening import Opened
     from frostline.caching.part import FrozenPart
 
 _RECIPE = re.compile(r"[0-9a-f]{32}")
@@ -115,15 +119,47 @@ class FeatureCache:
         check_flag("fill", "progress", progress)
         _check_part(split)
         check_map_style(dataset)
-        folder = self.root / recipe_key(split)
-        shards = self._shards.setdefault(folder.name, Shards(folder / "shards"))
-        with kept_generators(), progress_bar(len(dataset), is_shown=progress) as advance:
-            opened = open_folder(folder, shards, tuple(split.frontier))
-            before = opened.manifest
-            data = Filling(opened, split, dataset, batch_size, num_workers).run(advance)
+        return self.fill_as_planned(split, dataset, batch_size, num_workers, progress=progress)
+
+    def fill_as_planned(
+        self, split: FrozenPart, dataset: Any, batch_size: int, num_workers: int = 0, *, progress: bool,
+        on_plan: Callable[[FillPlan], None] = lambda _: None,
+    ) -> CachedDataset:  # fmt: skip
+        """As `fill`, with arguments that were checked; `on_plan` gets the plan before anything is computed."""
+        with kept_generators():
+            opened = self._opened(split)
+            before, filling = opened.manifest, Filling(opened, split, dataset, batch_size, num_workers)
+            plan = filling.plan()
+            on_plan(plan)
+            with progress_bar(len(dataset), is_shown=progress) as advance:
+                data = filling.run(plan, advance)
         if opened.manifest != before:
             opened.collect()
         return data
+
+    @public("FeatureCache.plan")
+    def plan(self, split: FrozenPart, dataset: Any) -> FillPlan:
+        """What `fill` would do: samples that are known, that must be read, whose rows must be computed; `print` it.
+
+        Args:
+            split: The frozen part.
+            dataset: A map-style dataset.
+
+        Returns:
+            The plan; nothing is read or computed.
+
+        Raises:
+            CacheError: If the folder cannot be read.
+        """
+        _check_part(split)
+        check_map_style(dataset)
+        with kept_generators():
+            return Filling(self._opened(split), split, dataset, 1, 0).plan()
+
+    def _opened(self, split: FrozenPart) -> Opened:
+        folder = self.root / recipe_key(split)
+        shards = self._shards.setdefault(folder.name, Shards(folder / "shards"))
+        return open_folder(folder, shards, tuple(split.frontier))
 
     def entries(self) -> tuple[CacheEntry, ...]:
         """What the cache holds, one entry per recipe."""

@@ -61,23 +61,19 @@ class Filling:
         self.computer = Computer(part, opened.shared())
         self.row_proof = RowProof(self.computer)
         self.samples = Samples(len(dataset), [t.name for t in part.frontier if t.is_input and not t.shared])
-        before, keys, frontier = (
-            self.before,
-            self.samples.keys,
-            part.frontier,
-        )  # no self: a ring would keep shards mapped
+        # no self: a ring would keep shards mapped
+        before, keys, frontier = self.before, self.samples.keys, part.frontier
         self.golden = Golden(self.computer, lambda chosen: _stored(before, keys[chosen], frontier), batch_size)
         self.computed = 0
         self.own: list[str] = []  # shards of this fill
 
     def plan(self) -> FillPlan:
-        """What is known, what must be read, what must be computed."""
-        return plan_fill(self.dataset, self.samples, self.before, self.opened.snapshots())
+        """What is known, what must be read, what must be computed; it is carried out by this filling only."""
+        return plan_fill(self.dataset, self.samples, self.before, self.opened)
 
-    def run(self, advance: Callable[[int], None]) -> CachedDataset:
-        """Fill, and open the result; `advance(n)` is told how many samples are done."""
+    def run(self, plan: FillPlan, advance: Callable[[int], None]) -> CachedDataset:
+        """Carry out the plan, and open the result; `advance(n)` is told how many samples are done."""
         self._check_unchanged()
-        plan = self.plan()
         if plan.known is not None:
             plan = self._proven(plan, plan.known)
         if plan.recalled or plan.known is not None:
@@ -178,7 +174,7 @@ class Filling:
         figures = CacheFigures(
             len(keys), self.computed, reused, self.opened.num_bytes(), str(self.opened.folder),
             self.row_proof.num_proven,
-            self._row_seconds() if self.computed else self.opened.manifest.row_s or self._row_seconds(),
+            (not self.computed and self.opened.manifest.row_s) or self._row_seconds(),
         )  # fmt: skip
         return CachedDataset(gatherer, targets, figures, tuple(self.opened.notes), self.computer.device, check_weights)
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from frostline.caching.opening import Opened
     from frostline.caching.rows import Rows
 
 
@@ -30,12 +31,14 @@ class FillPlan:
         num_rows: Rows that are stored, those of other datasets with the same frozen part included.
         known: Positions of samples whose rows are stored. None where keys follow from the items, which are not read.
         recalled: Positions of known samples that need not be read: their targets and inputs are known without items.
+        row_s: Seconds to read a sample and to compute its row, as the last fill has measured; 0 where none has.
     """
 
     num_samples: int
     num_rows: int
     known: tuple[int, ...] | None = None
     recalled: tuple[int, ...] = ()
+    row_s: float = 0.0
 
     @property
     def read(self) -> list[int]:
@@ -93,24 +96,25 @@ class Samples:
         return {name: torch.stack([own[name] for own in self._passed]) for name in self.names}
 
 
-def plan_fill(dataset: Any, samples: Samples, rows: Rows, snapshots: Sequence[dict[str, Tensor]]) -> FillPlan:
+def plan_fill(dataset: Any, samples: Samples, rows: Rows, opened: Opened) -> FillPlan:
     """Plan a fill, and note keys, targets and inputs of samples that need not be read.
 
     Args:
         dataset: A map-style dataset; one without `sample_key` is read whole.
         samples: Takes what is known.
         rows: What is stored.
-        snapshots: Inputs of earlier fills, oldest first.
+        opened: The recipe's folder.
     """
+    row_s = opened.manifest.row_s
     if not hasattr(dataset, "sample_key"):
-        return FillPlan(len(samples.targets), len(rows.keys))
+        return FillPlan(len(samples.targets), len(rows.keys), row_s=row_s)
     samples.keys[:] = offered_keys(dataset)
     known: list[int] = np.nonzero(rows.find(samples.keys) >= 0)[0].tolist()
     target_of = getattr(dataset, "target", None)
-    passed = _passed_before(samples, known, snapshots) if target_of is not None else {}
+    passed = _passed_before(samples, known, opened.snapshots()) if target_of is not None else {}
     for index, own in passed.items():
         samples.recall(index, target_of(index), own)  # pyright: ignore[reportOptionalCall]  # none is known without it
-    return FillPlan(len(samples.targets), len(rows.keys), tuple(known), tuple(passed))
+    return FillPlan(len(samples.targets), len(rows.keys), tuple(known), tuple(passed), row_s)
 
 
 def _passed_before(

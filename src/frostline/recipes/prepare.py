@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from frostline.caching import CachedDataset, DatasetState, FeatureCache, Proofs
+from frostline.caching import CachedDataset, DatasetState, FeatureCache, FrozenPart, Proofs
 from frostline.core import inputs as batches
 from frostline.core.errors import DataError
 from frostline.core.mismatch import told_mismatch
 from frostline.data import labels_of
 from frostline.diagnosis import InputFacts, facts_of_input
+from frostline.recipes.cache_cost import CacheCost
 from frostline.splitting import frozen_side_in_inference_mode, remembered_split
 from frostline.training import CrossEntropy, DatasetBatches, check_classes, in_dtype, is_stateless
 from frostline.transfer import check_still
@@ -27,6 +28,7 @@ from frostline.transfer import check_still
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from frostline.caching import FillPlan
     from frostline.core.records import CacheFigures
     from frostline.splitting import Split
 
@@ -75,7 +77,8 @@ class Ready:
 
 def prepare(
     model: nn.Module, train: Any, val: Any, cache: bool | FeatureCache, fabric: Any, out: Path | None,
-    *, batch_size: int, seed: int, progress: bool, example: Any = None, loss: Any = None, metric: Any = None,
+    *, num_epochs: int, batch_size: int, seed: int, progress: bool, example: Any = None, loss: Any = None,
+    metric: Any = None,
 ) -> Ready:  # fmt: skip
     """Decide between the cached and the plain way, and say why.
 
@@ -97,8 +100,8 @@ def prepare(
     labels = _labels(plain, plain_val) if loss == "cross_entropy" or isinstance(loss, CrossEntropy) else {}
     if cache is False:
         return Ready(model, plain, plain_val, around=_uncached(model, plain, fabric, example, labels))
-    return _cached(model, plain, plain_val, _store(cache, out), fabric, seed=seed, progress=progress, example=example,
-                   labels=labels, readers=_readers(loss, metric))  # fmt: skip
+    return _cached(model, plain, plain_val, _store(cache, out), fabric, num_epochs=num_epochs, seed=seed,
+                   progress=progress, example=example, labels=labels, readers=_readers(loss, metric))  # fmt: skip
 
 
 def _labels(plain: DatasetBatches, plain_val: DatasetBatches | None) -> dict[str, tuple[Any, Tensor]]:
@@ -142,7 +145,8 @@ def _shown(model: nn.Module, plain: DatasetBatches, fabric: Any, example: Any) -
 
 def _cached(
     model: nn.Module, plain: DatasetBatches, plain_val: DatasetBatches | None, store: FeatureCache, fabric: Any,
-    *, seed: int, progress: bool, example: Any, labels: dict[str, tuple[Any, Tensor]], readers: _Readers,
+    *, num_epochs: int, seed: int, progress: bool, example: Any, labels: dict[str, tuple[Any, Tensor]],
+    readers: _Readers,
 ) -> Ready:  # fmt: skip
     size, dtype = plain.batch_size, _precision(model)
     read = {"fit(train)": plain} | ({"fit(val=...)": plain_val} if plain_val else {})
@@ -150,21 +154,25 @@ def _cached(
     with fabric.autocast():
         started = time.perf_counter()
         first, shown = _shown(model, plain, fabric, example)
+        read_s = (time.perf_counter() - started) / batches.batch_size(first)
         _refuse_texts(first)
         proofs = Proofs(store.root)
         with told_mismatch(model, shown):
             made = remembered_split(model, shown, proofs)
         real = batches.rows(first, slice(0, max(2, min(size, _PROVEN))))
-        made.verify_once(real, modes=("train",) if plain_val is None else ("train", "eval"), memory=proofs)
-        targets = batches.move(plain.batch([*range(batches.batch_size(real))])[1], fabric.device)
-        for reader, is_loss in readers:
-            made.check_loss(reader, real, targets, training=is_loss)
+        modes = ("train",) if plain_val is None else ("train", "eval")
+        frozen_s = made.verify_once(real, modes=modes, memory=proofs)
+        if readers:
+            targets = batches.move(plain.batch([*range(batches.batch_size(real))])[1], fabric.device)
+            for reader, is_loss in readers:
+                made.check_loss(reader, real, targets, training=is_loss)
         if labels:
             check_classes(made.head, made.extract(batches.rows(real, slice(0, _FEW))), labels)
         split_s = time.perf_counter() - started
         started = time.perf_counter()
         part = made if dtype is None else _InPrecision(made, dtype)
-        data = store.fill(part, plain.dataset, batch_size=size, progress=progress)
+        say = partial(_say_cost, part, num_epochs, read_s + frozen_s) if progress else (lambda _: None)
+        data = store.fill_as_planned(part, plain.dataset, size, progress=progress, on_plan=say)
         val_data = store.fill(part, plain_val.dataset, batch_size=size, progress=progress) if plain_val else None
         fill_s = time.perf_counter() - started
         frozen_epoch_s = sum(own.figures.samples * own.figures.row_s for own in (data, val_data) if own)
@@ -179,6 +187,14 @@ def _cached(
     facts = facts_of_input(next(iter(batches.leaves(real).values())), (), {})
     return Ready(made.head, loader, val_loader, data.figures, split_s, fill_s, frozen_epoch_s, facts,
                  check=partial(_check_same, states))  # fmt: skip
+
+
+def _say_cost(part: FrozenPart, num_epochs: int, row_s: float, plan: FillPlan) -> None:
+    """Say on standard error, before the cache is filled, if it saves no time in this run."""
+    row_bytes = sum(tensor.bytes_per_sample for tensor in part.frontier if not tensor.shared)
+    cost = CacheCost(plan.num_samples, plan.num_missing, num_epochs, plan.row_s or row_s, row_bytes)
+    if plan.num_missing and not cost.pays:
+        sys.stderr.write(f"cache: {cost}\n")
 
 
 def _check_same(states: Mapping[str, DatasetState]) -> None:

@@ -114,7 +114,7 @@ class Walk:
             for name in source.closure:
                 if name in self._read:
                     self._value(f"{name} of {source.code.co_name}", source.closure, name, 0)
-            for name in source.defaults.keys() & loaded_arguments(source.code):
+            for name in sorted(source.defaults.keys() & loaded_arguments(source.code)):  # a set has an order of its own
                 if not isinstance(source.defaults[name], NUMBERS):
                     self._value(f"the default {name} of {source.code.co_name}", source.defaults, name, 0)
 

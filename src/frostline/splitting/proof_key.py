@@ -9,9 +9,12 @@ from __future__ import annotations
 import hashlib
 import platform
 import sys
+import threading
 from collections.abc import Iterable, Iterator, Mapping
+from contextvars import ContextVar
+from functools import cached_property
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -32,7 +35,19 @@ if TYPE_CHECKING:
 _SCHEMA = "1"
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
+_NO_VALUES = (property, cached_property, type(threading.Lock()), type(threading.RLock()))
+
 Figures = Mapping[str, float]
+
+
+class _Reading(Walk):
+    """A walk that reads context variables, and passes over locks, and properties: code that names them is followed."""
+
+    def _object(self, name: str, value: Any, depth: int) -> None:
+        if isinstance(value, ContextVar):
+            self._value(f"{name} here", {0: cast("ContextVar[Any]", value).get(None)}, 0, depth + 1)
+        elif not isinstance(value, _NO_VALUES):
+            super()._object(name, value, depth)
 
 
 class ProofMemory(Protocol):
@@ -135,21 +150,21 @@ def _state(model: nn.Module, plan: Plan) -> list[str] | None:
     """The code of all modules and of what they call, and the values that it may read; None if one has no text."""
     modules = dict(model.named_modules())
     known = [id(module) for module in modules.values()]
-    code = Walk([*plan.sources, *(own for module in modules.values() for own in sources_of(module))], modules.values(),
-                is_complete=True, follows_modules=True, known=known)  # fmt: skip
+    sources = [*plan.sources, *(own for module in modules.values() for own in sources_of(module))]
+    code = _Reading(sources, modules.values(), is_complete=True, follows_modules=True, known=known)
     code.scopes()
     walks = [code]
     for name, module in modules.items():  # one each: a walk ends at so many places
-        own = Walk([], [module], is_complete=True, reads_all=True, follows_modules=True, known=known)
+        own = _Reading([], [module], is_complete=True, reads_all=True, follows_modules=True, known=known)
         own.module(name, module)
         walks.append(own)
     if any(walk.unnamed for walk in walks):
         return None
-    lines = sorted({code_digest(source.code) for source in code.sources})
-    lines += [*code.default_numbers(), *sorted({name for walk in walks for name in walk.library})]
+    lines = [*(code_digest(source.code) for source in code.sources), *code.default_numbers()]
+    lines += [name for walk in walks for name in walk.library]
     for place in (place for walk in walks for place in walk.places):
         if isinstance(place.value, Iterator):
             return None
         is_trained = isinstance(place.value, Tensor) and place.value.requires_grad
         lines.append(f"{place.name} {'' if is_trained else fingerprint(place.value)}")
-    return lines
+    return sorted(set(lines))  # classes and default arguments come in an order of each process

@@ -59,7 +59,7 @@ def with_callees(sources: Iterable[Source], modules: Iterable[nn.Module]) -> lis
     """The code, and the functions that it names: they may have returned before anything could be heard of them."""
     callees = _Callees(sources)
     modules = list(modules)
-    for kind in {kind for module in modules for kind in type(module).__mro__ if not is_torch(kind)}:
+    for kind in dict.fromkeys(kind for module in modules for kind in type(module).__mro__ if not is_torch(kind)):
         callees.offer(vars(kind).items())
     for module in modules:
         callees.offer(_kept(module))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -149,8 +150,11 @@ class Split:
         check_features(features, self.frontier)
         return self._verify(inputs, features, modes)
 
-    def verify_once(self, inputs: Any, *, modes: tuple[str, ...], memory: ProofMemory) -> None:
+    def verify_once(self, inputs: Any, *, modes: tuple[str, ...], memory: ProofMemory) -> float:
         """As `verify`, unless the same proof on the same batch is remembered.
+
+        Returns:
+            Seconds of the frozen part for one sample, as measured when it was proven.
 
         Raises:
             SplitError: If head and model differ.
@@ -158,11 +162,16 @@ class Split:
         key = self._proof_key
         if key is not None:
             key = {**key, "samples": samples_text(inputs), "modes": " ".join(modes)}
-            if memory.recall(self, key) is not None:
-                return
-        figures = asdict(self.verify(inputs, modes=modes))
+            figures = memory.recall(self, key)
+            if figures is not None:
+                return figures["frozen_s"]
+        started = time.perf_counter()
+        features = self.extract(inputs)
+        frozen_s = (time.perf_counter() - started) / batches.batch_size(inputs)
+        figures = {**asdict(self.verify(inputs, features, modes=modes)), "frozen_s": frozen_s}
         if key is not None:
             memory.keep(self, key, figures)
+        return frozen_s
 
     def _verify(
         self, inputs: Any, features: tuple[Tensor, ...], modes: tuple[str, ...], *, has_backward: bool = True

@@ -167,9 +167,8 @@ def steered_state(
     lines += code.default_numbers()
     found = (*walk.places, *code.places, *watched_places(mixed, sources))
     places = {place.name: place for place in found}
-    return lines + [
-        f"{name} {fingerprint(place.value)}" for name, place in places.items() if not isinstance(place.value, Iterator)
-    ]
+    held = (f"{name} {fingerprint(own.value)}" for name, own in places.items() if not isinstance(own.value, Iterator))
+    return lines + sorted(held)  # functions are found in an order of each process
 
 
 def refuse_unknown_constants(recordings: Iterable[Recording]) -> None:
