@@ -4,7 +4,8 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 import frostline as fl
-from helpers_splitting import Net, check, unanswered, x
+from frostline.splitting import remembered_split
+from helpers_splitting import D, Net, check, unanswered, x
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script_method")
@@ -35,3 +36,76 @@ def test_values_that_decide_are_read_by_a_head_that_runs_the_models_own_forward(
 def test_the_graphs_own_failure_is_told_where_neither_holds():
     with pytest.raises(fl.SplitError, match="handed to Python"):
         fl.split(Net(lambda m, batch: m.high(unanswered(m, batch)) * float(m.high.weight.sum())), x(4))
+
+
+class Memory(dict):
+    """Proofs by recipe and key."""
+
+    def recall(self, part, key):
+        return self.get((part.recipe["calls"], tuple(sorted(key.items()))))
+
+    def keep(self, part, key, figures):
+        self[part.recipe["calls"], tuple(sorted(key.items()))] = figures
+
+
+def counted(model):
+    rows = []
+    model.low.register_forward_hook(_counting(rows))
+    return model, rows
+
+
+def _counting(rows):
+    return lambda module, args, output: rows.append(len(output))
+
+
+def test_a_proof_that_is_remembered_is_not_made_again_and_explained_alike():
+    memory, batch = Memory(), torch.ones(4, D)
+    found = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        model, rows = counted(Net(lambda m, batch: m.high(m.low(batch))))
+        found.append((remembered_split(model, batch, memory), sum(rows)))
+    assert len(memory) == 1
+    (first, first_rows), (second, second_rows) = found
+    assert second_rows < first_rows / 3
+    assert first.explain() == second.explain()
+    assert torch.equal(second.head(*second.extract(batch)), model(batch))
+
+
+def test_a_batch_is_verified_once_for_its_modes(monkeypatch):
+    memory, batch = Memory(), torch.ones(4, D)
+    split = remembered_split(Net(lambda m, batch: m.high(m.low(batch))), batch, memory)
+    calls, real = [], split.verify
+
+    def verify(*args, modes):
+        calls.append(modes)
+        return real(*args, modes=modes)
+
+    monkeypatch.setattr(split, "verify", verify)
+    seconds = {split.verify_once(batch, modes=("train",), memory=memory) for _ in range(2)}
+    assert len(seconds) == 1
+    assert min(seconds) > 0
+    split.verify_once(batch, modes=("train", "eval"), memory=memory)
+    split.verify_once(batch * 2, modes=("train",), memory=memory)
+    assert calls == [("train",), ("train", "eval"), ("train",)]
+
+
+def test_a_model_that_reads_what_has_no_text_is_proven_every_time():
+    memory, batch = Memory(), torch.ones(4, D)
+    for _ in range(2):
+        model, rows = counted(Net(lambda m, batch: m.high(m.low(batch))))
+        model.order = iter([1, 2])
+        split = remembered_split(model, batch, memory)
+        before = sum(rows)
+        split.verify_once(batch, modes=("train",), memory=memory)
+        assert sum(rows) > before
+    assert memory == {}
+
+
+def test_a_refusal_is_not_remembered():
+    memory = Memory()
+    model = Net(lambda m, batch: m.high(m.mid(m.low(batch) * (m.low(batch)[:1].abs().max() < 20))), mid=nn.Linear(D, D))
+    model.mid.requires_grad_(False)
+    with pytest.raises(fl.NotCacheable):
+        remembered_split(model, torch.randn(4, D), memory)
+    assert memory == {}

@@ -1,6 +1,9 @@
 """The key of two models is one only if their frozen parts compute the same, wherever the difference lies."""
 
+import subprocess
+import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -276,3 +279,39 @@ def test_all_that_a_frozen_layer_keeps_is_told_and_an_iterator_is_not():
         change()
         found.append(told())
     assert len({tuple(lines) for lines in found}) == 5
+
+
+STEERED = """
+import sys
+sys.path.insert(0, {tests!r})
+import torch
+from torch import nn
+import frostline as fl
+from helpers_splitting import D, Net
+
+class Block(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(D, D)
+
+    def forward(self, h, alpha=None, beta=None, gamma=None, delta=None, epsilon=None, zeta=None):
+        given = [alpha, beta, gamma, delta, epsilon, zeta]
+        return self.layer(h) if h.max() > 1e6 or any(own is not None for own in given) else h * 2
+
+torch.manual_seed(0)
+model = Net(lambda m, batch: m.high(m.block(m.low(batch))), block=Block())
+model.block.requires_grad_(False)
+split = fl.split(model, torch.ones(4, D))
+print(split.is_steered, split.recipe["calls"])
+"""
+
+
+def test_the_recipe_of_a_steered_model_is_the_same_in_every_process():
+    script, found = STEERED.format(tests=str(Path(__file__).parents[1])), set()
+    for seed in ("1", "2", "3"):
+        environment = {"PYTHONPATH": ":".join(sys.path), "PYTHONHASHSEED": seed}
+        command = [sys.executable, "-c", script]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        found.add(done.stdout)
+    assert len(found) == 1
+    assert found.pop().startswith("True ")
