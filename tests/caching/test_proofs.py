@@ -71,3 +71,11 @@ def test_purge_deletes_the_proofs_of_a_recipe(tmp_path):
     Proofs(tmp_path).keep(Part(), KEY, FIGURES)
     assert fl.FeatureCache(tmp_path).purge() > 0
     assert not list(tmp_path.iterdir())
+
+
+def test_purge_deletes_a_proof_without_rows_which_no_list_names(tmp_path):
+    Proofs(tmp_path).keep(Part(), KEY, FIGURES)
+    cache = fl.FeatureCache(tmp_path)
+    assert (cache.entries(), cache.verify()) == ((), ())
+    assert cache.purge() > 0
+    assert not list(tmp_path.iterdir())

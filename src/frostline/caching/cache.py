@@ -200,7 +200,7 @@ class FeatureCache:
         Raises:
             CacheError: If no recipe, or more than one, begins like this.
         """
-        chosen = self._folders()
+        chosen = self._folders(*_FOLDERS)  # a run that was refused may have left a proof and no rows
         if recipe is not None:
             if not isinstance(recipe, str):  # pyright: ignore[reportUnnecessaryIsInstance]
                 recipe = as_name("purge", "recipe", recipe)
@@ -214,10 +214,12 @@ class FeatureCache:
             )
         return sum(_delete(folder) for folder in chosen)
 
-    def _folders(self) -> list[Path]:
+    def _folders(self, *kinds: str) -> list[Path]:
+        """Folders of recipes that hold a folder of one of these kinds; of manifests, if none is named."""
         with disk_errors("list", self.root):
             folders = [self.root / name for name in names_in(self.root) if _RECIPE.fullmatch(name)]
-            return [folder for folder in folders if _is_folder(folder) and _is_folder(folder / "manifests")]
+            owned = kinds or ("manifests",)
+            return [own for own in folders if _is_folder(own) and any(_is_folder(own / kind) for kind in owned)]
 
 
 def _is_folder(path: Path) -> bool:

@@ -79,7 +79,7 @@ def proof_key(model: nn.Module, plan: Plan, head: Head) -> dict[str, str] | None
         "modules": _digest(_modules(model)),
         "weights": _digest(_weights(model, plan)),
         "code and state": _digest(state),
-        "head": _digest(_programs(head)),
+        "head": _digest(_head(plan, head)),
         "samples": samples_text(plan.recorded),
     }
 
@@ -114,8 +114,11 @@ def _numerics(model: nn.Module) -> str:
     return f"{device} {name}; {kinds}; {autocast}; {switches}"
 
 
-def _programs(head: Head) -> Iterator[str]:
-    """Both modes of the head; what stands in them follows from the code, the state and the samples."""
+def _head(plan: Plan, head: Head) -> Iterator[str]:
+    """How the model was recorded, and both modes of the head; constants in them follow from code, state and samples."""
+    own = plan.settings
+    yield f"{own.is_whole} {sorted(map(str, own.quiet))} {sorted(map(str, own.remade))} {bool(own.replayed)}"
+    yield f"{sorted(plan.moved)} {sorted(plan.whole)} {plan.has_batch_numbers} {plan.decides_by_size} {plan.is_steered}"
     for program in head._programs:
         yield f"{program.code} {program.rebound} {program.asks_for_gradients}"
 
