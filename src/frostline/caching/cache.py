@@ -119,23 +119,7 @@ class FeatureCache:
         check_flag("fill", "progress", progress)
         _check_part(split)
         check_map_style(dataset)
-        return self.fill_as_planned(split, dataset, batch_size, num_workers, progress=progress)
-
-    def fill_as_planned(
-        self, split: FrozenPart, dataset: Any, batch_size: int, num_workers: int = 0, *, progress: bool,
-        on_plan: Callable[[FillPlan], None] = lambda _: None,
-    ) -> CachedDataset:  # fmt: skip
-        """As `fill`, with arguments that were checked; `on_plan` gets the plan before anything is computed."""
-        with kept_generators():
-            opened = self._opened(split)
-            before, filling = opened.manifest, Filling(opened, split, dataset, batch_size, num_workers)
-            plan = filling.plan()
-            on_plan(plan)
-            with progress_bar(len(dataset), is_shown=progress) as advance:
-                data = filling.run(plan, advance)
-        if opened.manifest != before:
-            opened.collect()
-        return data
+        return fill_as_planned(self, split, dataset, batch_size, num_workers, progress=progress)
 
     @public("FeatureCache.plan")
     def plan(self, split: FrozenPart, dataset: Any) -> FillPlan:
@@ -220,6 +204,23 @@ class FeatureCache:
             folders = [self.root / name for name in names_in(self.root) if _RECIPE.fullmatch(name)]
             owned = kinds or ("manifests",)
             return [own for own in folders if _is_folder(own) and any(_is_folder(own / kind) for kind in owned)]
+
+
+def fill_as_planned(
+    cache: FeatureCache, split: FrozenPart, dataset: Any, batch_size: int, num_workers: int = 0, *, progress: bool,
+    on_plan: Callable[[FillPlan], None] = lambda _: None,
+) -> CachedDataset:  # fmt: skip
+    """As `FeatureCache.fill`, with arguments that were checked; `on_plan` gets the plan before anything is computed."""
+    with kept_generators():
+        opened = cache._opened(split)
+        before, filling = opened.manifest, Filling(opened, split, dataset, batch_size, num_workers)
+        plan = filling.plan()
+        on_plan(plan)
+        with progress_bar(len(dataset), is_shown=progress) as advance:
+            data = filling.run(plan, advance)
+    if opened.manifest != before:
+        opened.collect()
+    return data
 
 
 def _is_folder(path: Path) -> bool:

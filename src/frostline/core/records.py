@@ -113,7 +113,7 @@ class Timings:
         fill_s: The frozen pass over samples that were not cached yet.
         epochs_s: All epochs, validation included.
         total_s: The whole call.
-        uncached_s: An estimate of `total_s` without a cache, measured on a few batches; None if not cached.
+        uncached_s: An estimate of `total_s` without a cache, from times of the fill; None if nothing is cached.
         heal_s: Looking for what keeps the model from learning, and trying treatments, before the epochs.
     """
 

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from frostline.caching import CachedDataset, DatasetState, FeatureCache, FrozenPart, Proofs
+from frostline.caching import CachedDataset, DatasetState, FeatureCache, FrozenPart, Proofs, fill_as_planned
 from frostline.core import inputs as batches
 from frostline.core.errors import DataError
 from frostline.core.mismatch import told_mismatch
 from frostline.data import labels_of
 from frostline.diagnosis import InputFacts, facts_of_input
 from frostline.recipes.cache_cost import CacheCost
-from frostline.splitting import frozen_side_in_inference_mode, remembered_split
+from frostline.splitting import frozen_side_in_inference_mode, remembered_split, verify_once
 from frostline.training import CrossEntropy, DatasetBatches, check_classes, in_dtype, is_stateless
 from frostline.transfer import check_still
 
@@ -161,7 +161,7 @@ def _cached(
             made = remembered_split(model, shown, proofs)
         real = batches.rows(first, slice(0, max(2, min(size, _PROVEN))))
         modes = ("train",) if plain_val is None else ("train", "eval")
-        frozen_s = made.verify_once(real, modes=modes, memory=proofs)
+        frozen_s = verify_once(made, real, modes=modes, memory=proofs)
         if readers:
             targets = batches.move(plain.batch([*range(batches.batch_size(real))])[1], fabric.device)
             for reader, is_loss in readers:
@@ -172,7 +172,7 @@ def _cached(
         started = time.perf_counter()
         part = made if dtype is None else _InPrecision(made, dtype)
         say = partial(_say_cost, part, num_epochs, read_s + frozen_s) if progress else (lambda _: None)
-        data = store.fill_as_planned(part, plain.dataset, size, progress=progress, on_plan=say)
+        data = fill_as_planned(store, part, plain.dataset, size, progress=progress, on_plan=say)
         val_data = store.fill(part, plain_val.dataset, batch_size=size, progress=progress) if plain_val else None
         fill_s = time.perf_counter() - started
         frozen_epoch_s = sum(own.figures.samples * own.figures.row_s for own in (data, val_data) if own)

@@ -150,29 +150,6 @@ class Split:
         check_features(features, self.frontier)
         return self._verify(inputs, features, modes)
 
-    def verify_once(self, inputs: Any, *, modes: tuple[str, ...], memory: ProofMemory) -> float:
-        """As `verify`, unless the same proof on the same batch is remembered.
-
-        Returns:
-            Seconds of the frozen part for one sample, as measured when it was proven.
-
-        Raises:
-            SplitError: If head and model differ.
-        """
-        key = self._proof_key
-        if key is not None:
-            key = {**key, "samples": samples_text(inputs), "modes": " ".join(modes)}
-            figures = memory.recall(self, key)
-            if figures is not None:
-                return figures["frozen_s"]
-        started = time.perf_counter()
-        features = self.extract(inputs)
-        frozen_s = (time.perf_counter() - started) / batches.batch_size(inputs)
-        figures = {**asdict(self.verify(inputs, features, modes=modes)), "frozen_s": frozen_s}
-        if key is not None:
-            memory.keep(self, key, figures)
-        return frozen_s
-
     def _verify(
         self, inputs: Any, features: tuple[Tensor, ...], modes: tuple[str, ...], *, has_backward: bool = True
     ) -> Verification:
@@ -373,3 +350,27 @@ def _figures_of_proof(split: Split, example: Any) -> dict[str, float]:
         features = split.extract(sample)  # extreme samples may have left values elsewhere
         head_s = seconds_of(split.head, features, split._model)
         return {**asdict(verification), "frozen_s": frozen_s, "head_s": head_s}
+
+
+def verify_once(split: Split, inputs: Any, *, modes: tuple[str, ...], memory: ProofMemory) -> float:
+    """As `Split.verify`, unless the same proof on the same batch is remembered.
+
+    Returns:
+        Seconds of the frozen part for one sample, as measured when it was proven.
+
+    Raises:
+        SplitError: If head and model differ.
+    """
+    key = split._proof_key
+    if key is not None:
+        key = {**key, "samples": samples_text(inputs), "modes": " ".join(modes)}
+        figures = memory.recall(split, key)
+        if figures is not None:
+            return figures["frozen_s"]
+    started = time.perf_counter()
+    features = split.extract(inputs)
+    frozen_s = (time.perf_counter() - started) / batches.batch_size(inputs)
+    figures = {**asdict(split.verify(inputs, features, modes=modes)), "frozen_s": frozen_s}
+    if key is not None:
+        memory.keep(split, key, figures)
+    return frozen_s
