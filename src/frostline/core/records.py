@@ -115,7 +115,7 @@ class Timings:
         fill_s: The frozen pass over samples that were not cached yet.
         epochs_s: All epochs, validation included.
         total_s: The whole call.
-        uncached_s: An estimate of `total_s` without a cache, measured on a few batches; None if not cached.
+        uncached_s: An estimate of `total_s` without a cache, from times of the fill; None if nothing is cached.
         heal_s: Looking for what keeps the model from learning, and trying treatments, before the epochs.
     """
 
@@ -131,7 +131,8 @@ class Timings:
 class CacheFigures:
     """What the cache held and saved: samples in the snapshot, computed now, reused, bytes stored, folder.
 
-    `proven` counts the rows that were computed once more, in other company, before anything was stored.
+    `proven` counts the rows that were computed once more, in other company, before anything was stored. `row_s` is the
+    time of reading a sample and running the frozen part for it, in seconds, as measured when rows were computed last.
     """
 
     samples: int
@@ -140,6 +141,7 @@ class CacheFigures:
     bytes: int
     path: str
     proven: int = 0
+    row_s: float = 0.0
 
 
 @dataclass(frozen=True, repr=False)

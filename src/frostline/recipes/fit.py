@@ -180,8 +180,8 @@ def fit(
             check_closure(healed.optimizer, precision=precision, has_clip=clip is not None, has_out=folder is not None)
             promise = FrozenState(model)
             seed_generators(seed)
-            ready = prepare(model, train, val, cache, fabric, folder, batch_size=batch_size, seed=seed,
-                            progress=progress, example=example, loss=loss, metric=metric,
+            ready = prepare(model, train, val, cache, fabric, folder, num_epochs=epochs, batch_size=batch_size,
+                            seed=seed, progress=progress, example=example, loss=loss, metric=metric,
                             num_workers=num_workers)  # fmt: skip
             schedule = make_scheduler(scheduler, healed.optimizer, epochs)
             seed_generators(seed)
