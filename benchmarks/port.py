@@ -109,7 +109,7 @@ def _untouched(count: int) -> mmap.mmap:
 def _load(path: Path) -> list[torch.Tensor]:
     with WeightFile(weight_path(path)) as file:
         reader = next(reader for reader in READERS if reader.claims(file))
-        return [tensor.load() for tensor in reader.read(file, None).tensors]
+        return [tensor.load() for tensor in reader.read(file).tensors]
 
 
 def _status(field: str) -> int:

@@ -6,7 +6,7 @@ from frostline.core.errors import PortError
 from frostline.porting.readers import hdf5
 from frostline.porting.readers.weight_file import WeightFile
 
-NEEDS_NOT = "The HDF5 file holds what no file of weights needs"
+NEEDS_NOT = "The HDF5 file uses a feature that no file of weights needs"
 
 
 def walk(path):

@@ -182,7 +182,7 @@ def _outcome(module: ModuleType, path: Path) -> str:
         with WeightFile(path) as file:
             if not module.claims(file):
                 return "another"
-            source = module.read(file, None)
+            source = module.read(file)
             left = _MAX_LOADED_BYTES
             if len({tensor.name for tensor in source.tensors}) < len(source.tensors):
                 raise BrokenLawError(f"{module.__name__}: two tensors of one name")

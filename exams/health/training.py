@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -51,7 +51,7 @@ def prepare(recipe: Recipe) -> Setup:
     """The recipe's training; the same recipe gives the same weights and batches to the bit."""
     with torch.random.fork_rng(devices=[]):
         data = data_module.load(recipe)
-        model = traits.apply(networks.build(data, recipe), recipe).train()
+        model = traits.apply(_pretrained(networks.build(data, recipe), recipe), recipe).train()
         return Setup(
             model,
             data_module.batches(data, recipe),
@@ -62,6 +62,23 @@ def prepare(recipe: Recipe) -> Setup:
             recipe.zero_grad,
             recipe.seed,
         )
+
+
+def _pretrained(model: nn.Module, recipe: Recipe) -> nn.Module:
+    """The same network, already trained on other batches of the same data, if a trait of the recipe says so.
+
+    `pretrained`: the loss starts near its floor. `new_head`: a trained body under a head that starts afresh.
+    """
+    if not traits.PRETRAINED.intersection(recipe.traits):
+        return model
+    has_new_head = "new_head" in recipe.traits
+    others = () if has_new_head else tuple(name for name in recipe.traits if name not in traits.PRETRAINED)
+    earlier = prepare(replace(recipe, traits=others, warmup=0))
+    train(earlier, earlier.batches)
+    model.load_state_dict(earlier.model.state_dict())
+    if has_new_head:
+        [module for module in model.modules() if isinstance(module, nn.Linear)][-1].reset_parameters()
+    return model
 
 
 @torch.no_grad()

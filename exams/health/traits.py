@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -128,25 +127,6 @@ def _inner_scale(model: nn.Module, recipe: Recipe) -> nn.Module:
     return Scaled(model, 1 / recipe.input_scale)
 
 
-def _pretrained(model: nn.Module, recipe: Recipe) -> nn.Module:
-    """The same network, already trained on other batches of the same data: the loss starts near its floor."""
-    from .training import prepare, train
-
-    earlier = replace(recipe, seed=recipe.seed, traits=tuple(t for t in recipe.traits if t != "pretrained"), warmup=0)
-    setup = prepare(earlier)
-    train(setup, setup.batches)
-    model.load_state_dict(setup.model.state_dict())
-    return model
-
-
-def _new_head(model: nn.Module, recipe: Recipe) -> nn.Module:
-    """Fine-tuning: a trained body under a head that starts afresh."""
-    model = _pretrained(model, replace(recipe, traits=()))
-    head = [m for m in model.modules() if isinstance(m, nn.Linear)][-1]
-    head.reset_parameters()
-    return model
-
-
 TRAITS: dict[str, Callable[[nn.Module, Recipe], nn.Module]] = {
     "frozen_first": _frozen_first,
     "frozen_half": _frozen_half,
@@ -156,13 +136,13 @@ TRAITS: dict[str, Callable[[nn.Module, Recipe], nn.Module]] = {
     "unused_branch": _unused_branch,
     "frozen_bn": _frozen_bn,
     "weight_norm": _weight_norm,
-    "pretrained": _pretrained,
-    "new_head": _new_head,
     "autocast": _autocast,
     "inner_scale": _inner_scale,
 }
-# Read by the data and the networks themselves.
-READ_ELSEWHERE = frozenset({"zero_columns", "zero_gamma", "causal", "post_norm"})
+# Applied by `training.prepare` before all others: they need a training of their own.
+PRETRAINED = frozenset({"pretrained", "new_head"})
+# Read by the data and the networks themselves, or applied where a training is prepared.
+READ_ELSEWHERE = frozenset({"zero_columns", "zero_gamma", "causal", "post_norm"}) | PRETRAINED
 
 
 def apply(model: nn.Module, recipe: Recipe) -> nn.Module:

@@ -106,7 +106,8 @@ def told(root, data):
     """How many samples a fill says are done, call by call."""
     calls = []
     shards_ = Shards(root / "recipe" / "shards")
-    Filling(open_folder(root / "recipe", shards_, Part().frontier), Part(), data, 8, 0).run(calls.append)
+    filling = Filling(open_folder(root / "recipe", shards_, Part().frontier), Part(), data, 8, 0)
+    filling.run(filling.plan(), calls.append)
     return calls
 
 

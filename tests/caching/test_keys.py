@@ -50,9 +50,10 @@ def test_a_recipe_key_is_a_name_of_a_folder():
     assert recipe_key(Part(3.0)) != recipe_key(Part())
 
 
-def test_words_are_the_first_halves():
+def test_words_are_the_two_halves():
     own = np.arange(32, dtype=np.uint8).reshape(2, 16)
-    assert as_words(own).tolist() == [int.from_bytes(bytes(own[at, :8]), "little") for at in (0, 1)]
+    halves = [[own[at, :8], own[at, 8:]] for at in (0, 1)]
+    assert as_words(own).tolist() == [[int.from_bytes(bytes(half), "little") for half in pair] for pair in halves]
 
 
 @pytest.mark.skipif(not hasattr(torch.backends.cudnn, "conv"), reason="torch 2.9 and later have the newer settings")

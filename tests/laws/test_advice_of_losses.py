@@ -73,14 +73,14 @@ LOGITS, LOGS = (lambda: (body(C), F.cross_entropy)), (lambda: (body(C, nn.LogSof
 # (how it is, what it is trained by, targets, words of the advice, what these words ask for)
 SICK = [
     (lambda: body(C, nn.Softmax(1)), F.nll_loss, "classes", "log_softmax", LOGS),
-    (lambda: body(C, nn.Softmax(1)), F.cross_entropy, "classes", "take the last activation", LOGITS),
-    (lambda: body(C), softmax_then_entropy, "classes", "take it away", LOGITS),
+    (lambda: body(C, nn.Softmax(1)), F.cross_entropy, "classes", "remove the model's last activation", LOGITS),
+    (lambda: body(C), softmax_then_entropy, "classes", "remove it", LOGITS),
     (lambda: body(C), F.nll_loss, "classes", "log-probabilities", LOGS),
     (lambda: body(C, nn.Sigmoid()), F.nll_loss, "classes", "log-probabilities", LOGS),
     (lambda: body(C, nn.ReLU()), F.cross_entropy, "classes", "last ReLU", LOGITS),
-    (lambda: body(1, nn.Sigmoid()), F.binary_cross_entropy_with_logits, "labels", "take the last activation",
+    (lambda: body(1, nn.Sigmoid()), F.binary_cross_entropy_with_logits, "labels", "remove the model's last activation",
      lambda: (body(1), F.binary_cross_entropy_with_logits)),
-    (lambda: body(C, nn.Softmax(1)), F.binary_cross_entropy, "several", "want a sigmoid as the last function",
+    (lambda: body(C, nn.Softmax(1)), F.binary_cross_entropy, "several", "end the model in a sigmoid",
      lambda: (body(C, nn.Sigmoid()), F.binary_cross_entropy)),
     (lambda: body(1, nn.Sigmoid()), F.mse_loss, "values", "without an activation", lambda: (body(1), F.mse_loss)),
     (lambda: body(1, nn.Flatten(0)), squared, "values", "output.reshape(target.shape)",
@@ -117,7 +117,7 @@ def test_the_advice_as_written_runs_and_trains_no_worse(build, loss_fn, kind, wo
     ],
 )
 def test_a_range_that_is_all_that_bounds_the_loss_is_not_to_be_taken_away(build, loss_fn, kind):
-    assert "take the last activation" not in advice(build(), loss_fn, kind)
+    assert "remove the model's last activation" not in advice(build(), loss_fn, kind)
 
 
 def test_softmax_before_nll_loss_is_an_issue_with_a_cause():

@@ -224,7 +224,7 @@ def test_a_healthy_network_is_called_so_where_all_could_be_judged():
     model = mlp()
     diagnosis = fl.checkup(model, task(20) * 4, F.cross_entropy, torch.optim.Adam(model.parameters(), 5e-3))
     assert diagnosis.not_judged == ()
-    assert str(diagnosis).startswith("Healthy: ")
+    assert str(diagnosis).startswith("No symptoms found. ")
 
 
 def test_a_loss_that_cannot_be_asked_is_told():

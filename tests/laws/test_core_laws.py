@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from frostline.core import inputs, restore
 from frostline.core.order import epoch_order
-from frostline.splitting.frontier import Layout, find_layout, from_rows
+from frostline.splitting.parts.frontier import Layout, find_layout, from_rows
 
 DTYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.uint8, torch.bool]
 shapes = st.lists(st.integers(1, 4), max_size=3).map(tuple)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torch.utils.data import TensorDataset
+from torch.utils.data import DataLoader, TensorDataset
 
 import frostline as fl
 from frostline import remedies
@@ -224,8 +224,11 @@ def test_a_sick_network_is_healed_before_it_trains(tmp_path):
     x, y = (torch.cat(parts) for parts in zip(*task(60), strict=True))
     model = nn.Sequential(nn.Linear(FEATURES, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, CLASSES))
     dataset = TensorDataset(300 * x, y)
-    result = fit(model, dataset, optimizer="sgd", lr=0.05, epochs=2, batch_size=20, monitor="heal", out=tmp_path)
-    assert result.healing is not None
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    healing = fl.heal(model, [*DataLoader(dataset, batch_size=20)] * 3, LOSS, optimizer)  # on the CPU
+    result = fit(model, dataset, optimizer=optimizer, epochs=2, batch_size=20, out=tmp_path)
+    assert healing.before.cause == "input_scale"
+    assert len(result.history) == 2
     assert all(tensor.is_cuda for tensor in model.state_dict().values())
 
 

@@ -65,7 +65,7 @@ def test_a_deep_sigmoid_network_vanishes():
     diagnosis = fl.checkup(model, task(100), F.cross_entropy, sgd(model, lr=0.01))
     assert diagnosis.cause == "vanishing"
     assert diagnosis.findings[0].code == "FL101"
-    assert "Undone" in diagnosis.findings[0].why
+    assert "With a fix (" in diagnosis.findings[0].why
     assert str(diagnosis).endswith("Cause: vanishing")
 
 

@@ -36,7 +36,7 @@ def test_the_estimate_of_the_uncached_run_counts_every_batch_of_every_epoch(tmp_
     real = fit_module.prepare
 
     def prepare(*args, **options):
-        return dataclasses.replace(real(*args, **options), frozen_batch_s=100.0)
+        return dataclasses.replace(real(*args, **options), frozen_epoch_s=200.0)
 
     monkeypatch.setattr(fit_module, "prepare", prepare)
     timings = fit(mlp(), freeze="2", epochs=3, batch_size=N // 2, out=tmp_path).timings

@@ -1,5 +1,4 @@
 import math
-import sys
 from dataclasses import replace
 
 import pytest
@@ -7,6 +6,7 @@ import torch
 from torch import nn
 
 import frostline as fl
+from frostline.diagnosis.experiments.runner import watched
 from frostline.recipes.heal import heal
 
 CLASSES, FEATURES = 3, 2
@@ -173,19 +173,17 @@ def test_steps_that_are_not_finite_are_left_out_in_trials_and_afterwards():
 
 
 def test_a_treatment_that_leaves_the_issue_standing_is_rolled_back(monkeypatch):
-    racing = sys.modules["frostline.diagnosis.experiments.race"]
-    original = racing.watched
 
     def stubborn(one, *args, **options):
-        found = original(one, *args, **options)
+        found = watched(one, *args, **options)
         return replace(found, findings=(VANISHING, *found.findings))
 
-    monkeypatch.setattr(racing, "watched", stubborn)
+    monkeypatch.setattr("frostline.diagnosis.experiments.race.watched", stubborn)
     model = mlp(nn.Sigmoid, depth=8)
     healing = heal(model, batches(), LOSS, sgd(model))
     assert not healing.accepted
     assert any(treatment.issues == ("FL101",) for treatment in healing.treatments)
-    assert any("FL101 stands or is new" in treatment.why for treatment in healing.treatments)
+    assert any("FL101 was still found, or is new" in treatment.why for treatment in healing.treatments)
 
 
 def test_a_network_that_breaks_down_later_is_taken_back_and_treated_there():

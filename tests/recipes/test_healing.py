@@ -1,6 +1,11 @@
-"""`fit(monitor="heal")`: real sick networks and healthy ones."""
+"""Healing, then `fit`: real sick networks and healthy ones."""
 
 import copy
+import math
+import re
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,8 +14,9 @@ from torch.utils.data import TensorDataset
 
 import frostline as fl
 from frostline.recipes import healing
-from frostline.recipes.healing import _trial_batches
+from frostline.recipes.healing import _trial_batches, heal_first
 from frostline.remedies import clip_by_norm, clip_by_percentile
+from frostline.training import make_loss, make_optimizer
 from helpers_fit import fit
 
 CLASSES = 3
@@ -53,28 +59,66 @@ def kept(result):
     return [treatment.name for treatment in result.healing.treatments if treatment.kept]
 
 
+def heal_and_fit(model, train, *, freeze=None, optimizer="adamw", loss="cross_entropy", **options):
+    """As `frostline fit --heal` does it."""
+    if freeze is not None:
+        fl.freeze(model, through=freeze)
+    options = {**OPTIONS, "progress": False, **options}
+    healed = heal_first(
+        model, train, make_loss(loss), lambda: make_optimizer(optimizer, model.parameters(), options["lr"]),
+        batch_size=options["batch_size"], seed=0, progress=options["progress"],
+    )  # fmt: skip
+    result = fit(model, train, optimizer=healed.optimizer, loss=loss, **options)
+    return replace(result, healing=healed.healing, healing_steps=healed.steps)
+
+
+def test_the_two_lines_of_the_guide():
+    page = Path(__file__).parents[2] / "docs" / "training.md"
+    (block,) = re.findall(r"```python\n(.*?)```", page.read_text(), re.S)
+    torch.manual_seed(0)
+    names = {}
+    exec(compile(block, page.name, "exec"), names)
+    assert names["healing"].accepted
+    assert names["result"].history[-1].train_loss < 0.5 < math.log(4)
+
+
+def test_the_older_call_warns_and_does_the_same(capsys):
+    models, results = [deep(), deep()], []
+    with pytest.warns(DeprecationWarning, match="Write the two lines instead") as caught:
+        results.append(fit(models[0], blobs(), monitor="heal", progress=True, **OPTIONS))
+    results.append(heal_and_fit(models[1], blobs()))
+    assert same(*models)
+    assert kept(results[0]) == kept(results[1])
+    assert results[0].healing_steps == 80  # of 100 batches: a fifth judges
+    assert 0 < results[0].timings.heal_s < results[0].timings.total_s
+    assert [str(line).strip() for line in str(caught[0].message).splitlines()[1:]] == [
+        "frostline.heal(model, batches, loss_fn, optimizer)", "frostline.fit(model, train, optimizer=optimizer)",
+    ]  # fmt: skip
+    assert caught[0].filename.endswith("helpers_fit.py")  # the line that calls
+    assert "heal: FL101 issue" in capsys.readouterr().err
+
+
 def test_a_deep_sigmoid_network_is_cured_and_trained_on(capsys):
     sick, cured = deep(), deep()
     fit(sick, blobs(), **OPTIONS)
-    result = fit(cured, blobs(), monitor="heal", progress=True, **OPTIONS)
+    result = heal_and_fit(cured, blobs(), progress=True)
     assert accuracy(sick) < 0.7
     assert accuracy(cured) > 0.9
     assert result.healing.accepted
     assert result.healing.before.cause == "vanishing"
-    assert result.healing_steps == 80  # of 100 batches: a fifth judges
-    assert 0 < result.timings.heal_s < result.timings.total_s
+    assert result.healing_steps == 80
     assert len(result.history) == 4
     lines = capsys.readouterr().err
     assert "heal: FL101 issue: vanishing gradients in layer '0' (Linear, 2 to 32)" in lines
     assert f"heal: {kept(result)[0]} (vanishing): kept: held-out loss" in lines
 
 
-def test_a_healthy_network_is_trained_as_with_true_to_the_bit(tmp_path, capsys):
+def test_a_healthy_network_is_trained_as_without_healing_to_the_bit(tmp_path, capsys):
     models = [healthy(), healthy()]
     options = {**OPTIONS, "val": blobs(40, seed=3), "scheduler": "cosine", "clip": clip_by_percentile(50, warmup=2)}
     results = [
-        fit(model, blobs(), monitor=monitor, out=tmp_path / str(monitor), progress=True, **copy.deepcopy(options))
-        for model, monitor in zip(models, (True, "heal"), strict=True)
+        train(model, blobs(), out=tmp_path / train.__name__, progress=True, **copy.deepcopy(options))
+        for model, train in zip(models, (fit, heal_and_fit), strict=True)
     ]
     assert same(*models)
     assert results[0].findings == results[1].findings
@@ -91,7 +135,7 @@ def test_a_cure_lands_in_the_callers_own_model_and_frozen_layers_are_left_alone(
     model.high[0] = nn.Linear(32, 32)
     fl.freeze(model, through="low")
     low, frozen = list(model.low.modules()), copy.deepcopy(model.low.state_dict())
-    result = fit(model, blobs(), monitor="heal", out=tmp_path, cache=cache, **OPTIONS)
+    result = heal_and_fit(model, blobs(), out=tmp_path, cache=cache, **OPTIONS)
     assert result.healing.accepted
     assert (result.cache is not None) == cache
     assert not any(isinstance(module, nn.Sigmoid) for module in model.modules()) or any(
@@ -108,7 +152,7 @@ def test_cached_and_uncached_runs_are_cured_alike(tmp_path):
     models = []
     for cache in (tmp_path, False):
         model = deep()
-        fit(model, blobs(), freeze="0", monitor="heal", cache=cache, **OPTIONS)
+        heal_and_fit(model, blobs(), freeze="0", cache=cache, **OPTIONS)
         models.append(model)
     for a, b in zip(models[0].state_dict().values(), models[1].state_dict().values(), strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-5)
@@ -119,7 +163,7 @@ def test_modes_and_generators_are_left_as_they_were():
     torch.manual_seed(9)
     expected = torch.rand(2)
     torch.manual_seed(9)
-    result = fit(model, blobs(), monitor="heal", **OPTIONS)
+    result = heal_and_fit(model, blobs(), **OPTIONS)
     assert result.healing.accepted
     assert torch.equal(torch.rand(2), expected)
     assert not any(module.training for module in model.modules())
@@ -129,7 +173,7 @@ def test_modes_and_generators_are_left_as_they_were():
 def test_inputs_are_scaled_inside_of_the_model_and_of_its_layers():
     torch.manual_seed(1)
     model = nn.Sequential(nn.Linear(2, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, CLASSES)).eval()
-    result = fit(model, blobs(scale=300.0), monitor="heal", optimizer="sgd", **{**OPTIONS, "lr": 0.1})
+    result = heal_and_fit(model, blobs(scale=300.0), optimizer="sgd", **{**OPTIONS, "lr": 0.1})
     assert result.healing.before.cause == "input_scale"
     assert accuracy(model, 300.0) > 0.9
     assert not any(module.training for module in model.modules())
@@ -137,7 +181,7 @@ def test_inputs_are_scaled_inside_of_the_model_and_of_its_layers():
 
 def test_a_rate_that_was_raised_is_what_the_schedule_starts_from():
     model = healthy()
-    result = fit(model, blobs(), monitor="heal", optimizer="sgd", scheduler="step", **{**OPTIONS, "lr": 1e-6})
+    result = heal_and_fit(model, blobs(), optimizer="sgd", scheduler="step", **{**OPTIONS, "lr": 1e-6})
     assert result.healing.before.cause == "learning_rate"
     first, *_, last = [epoch.lr for epoch in result.history]
     assert first > 1e-5
@@ -150,57 +194,75 @@ def halved(optimizer):
 
 def test_a_resumed_run_finds_its_cure_again_to_the_bit(tmp_path):
     whole, first, second = deep(), deep(), deep()
-    options = {**OPTIONS, "monitor": "heal", "scheduler": halved, "epochs": 6}
-    expected = fit(whole, blobs(), **options)
-    fit(first, blobs(), out=tmp_path, **{**options, "epochs": 2})
+    options = {**OPTIONS, "scheduler": halved, "epochs": 6}
+    expected = heal_and_fit(whole, blobs(), **options)
+    heal_and_fit(first, blobs(), out=tmp_path, **{**options, "epochs": 2})
     assert not same(first, whole)
-    resumed = fit(second, blobs(), resume=tmp_path, **options)
+    resumed = heal_and_fit(second, blobs(), resume=tmp_path, **options)
     assert same(second, whole)
     assert kept(resumed) == kept(expected)
     assert [epoch.train_loss for epoch in resumed.history] == [epoch.train_loss for epoch in expected.history]
 
 
-def test_a_healthy_run_is_resumed_without_another_examination(tmp_path):
-    whole, parts = healthy(), healthy()
-    fit(whole, blobs(), monitor="heal", **OPTIONS)
-    for epochs in (2, 4):
-        result = fit(parts, blobs(), monitor="heal", out=tmp_path, resume=tmp_path, **{**OPTIONS, "epochs": epochs})
-    assert result.healing is None
-    assert same(parts, whole)
-
-
-def test_a_cure_that_cannot_be_repeated_is_refused_and_nothing_is_changed(tmp_path):
-    model = deep()
-    fit(model, blobs(), monitor="heal", out=tmp_path, **OPTIONS)
-    before = copy.deepcopy(model)
-    with pytest.raises(fl.DataError, match="cure of the run to be resumed cannot be repeated") as error:
-        fit(model, blobs(), monitor="heal", resume=tmp_path, **{**OPTIONS, "epochs": 6})
-    assert "other weights" in error.value.received
-    assert same(model, before)
-    model, before = deep(), deep()
-    inputs, target = blobs().tensors
-    noise = TensorDataset(inputs, target[torch.randperm(len(target), generator=torch.Generator().manual_seed(0))])
-    with pytest.raises(fl.DataError, match="cannot be repeated") as error:
-        fit(model, noise, monitor="heal", resume=tmp_path, **{**OPTIONS, "epochs": 6})
-    assert "now" in error.value.received
-    assert same(model, before)
-    assert [type(module) for module in model] == [type(module) for module in before]
+def test_a_healthy_run_is_resumed_with_and_without_another_examination(tmp_path):
+    models = [healthy(), healthy(), healthy()]
+    heal_and_fit(models[0], blobs(), **OPTIONS)
+    for model, train in zip(models[1:], (fit, heal_and_fit), strict=True):
+        heal_and_fit(model, blobs(), out=tmp_path / train.__name__, **{**OPTIONS, "epochs": 2})
+        train(model, blobs(), resume=tmp_path / train.__name__, **OPTIONS)
+        assert same(model, models[0])
 
 
 def test_a_cured_run_is_not_resumed_without_its_cure(tmp_path):
-    fit(deep(), blobs(), monitor="heal", out=tmp_path, **OPTIONS)
+    heal_and_fit(deep(), blobs(), out=tmp_path, **OPTIONS)
     with pytest.raises(fl.DataError, match="made with other settings") as error:
         fit(deep(), blobs(), resume=tmp_path, **{**OPTIONS, "epochs": 6})
-    assert "monitor='heal'" in error.value.do
+    assert "heal the model again (frostline.heal, --heal)" in error.value.do
+
+
+def test_a_clip_that_healing_has_added_is_not_left_out_of_a_resumed_run(tmp_path):
+    def make(model, *, clips):
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+        if clips:
+            optimizer.register_step_pre_hook(lambda one, *_: None)
+        return optimizer
+
+    model = healthy()
+    fit(model, blobs(), optimizer=make(model, clips=True), out=tmp_path, epochs=1)
+    with pytest.raises(fl.DataError, match="made with other settings") as error:
+        fit(model, blobs(), optimizer=make(model, clips=False), resume=tmp_path, epochs=2)
+    assert "hooks before each step" in error.value.where
+    assert "--heal" in error.value.do
+    assert len(fit(model, blobs(), optimizer=make(model, clips=True), resume=tmp_path, epochs=2).history) == 2
+
+
+def test_features_are_computed_anew_where_healing_has_changed_what_stands_before_them(tmp_path):
+    def build():
+        torch.manual_seed(1)
+        return nn.Sequential(nn.Linear(2, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, CLASSES))
+
+    options = {"freeze": "0", "cache": tmp_path, "optimizer": "sgd", "lr": 0.1, "epochs": 1, "batch_size": 16}
+    data = blobs(scale=300.0)
+    assert fit(build(), data, **options).cache.computed == len(data)
+    assert fit(build(), data, **options).cache.computed == 0
+    result = heal_and_fit(build(), data, **options)
+    assert result.healing.before.cause == "input_scale"
+    assert result.cache.computed == len(data)
 
 
 def test_trials_clip_as_the_training_does():
-    options = {**OPTIONS, "monitor": "heal", "optimizer": "sgd"}
     clip = clip_by_norm(1e-9)  # nothing that is tried may take a larger step than this
-    clipped, free = (fit(healthy(), blobs(), clip=given, **options) for given in (clip, None))
-    assert clip.num_calls == 4 * 20  # the steps of the epochs: trials clip with copies
-    assert clipped.healing.loss_before > 0.9
-    assert free.healing.loss_before < 0.5
+    losses = []
+    for given in (clip, None):
+        model = healthy()
+        healed = heal_first(
+            model, blobs(), nn.functional.cross_entropy, partial(torch.optim.SGD, [*model.parameters()], 0.1), given,
+            batch_size=16, seed=0, progress=False,
+        )  # fmt: skip
+        losses.append(healed.healing.loss_before)
+    assert clip.num_calls == 0  # trials clip with copies
+    assert losses[0] > 0.9
+    assert losses[1] < 0.5
 
 
 def test_no_sample_is_trained_on_and_judged_by():
@@ -233,6 +295,7 @@ def test_large_samples_are_few(monkeypatch):
         ({"train": []}, "dataset is empty"),
     ],
 )
+@pytest.mark.filterwarnings("ignore:fit.monitor='heal':DeprecationWarning")
 def test_what_cannot_be_healed_by_is_refused(options, text):
     with pytest.raises(fl.DataError, match=text) as error:
         fit(deep(), **{"train": blobs(), "monitor": "heal", **OPTIONS, **options})
@@ -245,7 +308,7 @@ def test_a_head_is_not_healed(tmp_path):
     split = fl.split(model, blobs().tensors[0][:4])
     cached = fl.FeatureCache(tmp_path).fill(split, blobs(), progress=False)
     with pytest.raises(fl.DataError, match="cached dataset is not enough to heal by"):
-        fit(split.head, cached, monitor="heal", **OPTIONS)
+        heal_and_fit(split.head, cached)
 
 
 def test_mappings_with_labels_and_models_that_return_more_than_logits():
@@ -259,7 +322,7 @@ def test_mappings_with_labels_and_models_that_return_more_than_logits():
 
     items = [{"a": x, "mask": torch.ones(CLASSES), "labels": int(y)} for x, y in blobs()]
     model = Model()
-    result = fit(model, items, monitor="heal", freeze="layers.0", cache=False, **OPTIONS)
+    result = heal_and_fit(model, items, freeze="layers.0", cache=False, **OPTIONS)
     assert result.healing.accepted
     assert accuracy(model.layers) > 0.9
 
@@ -267,6 +330,6 @@ def test_mappings_with_labels_and_models_that_return_more_than_logits():
 def test_an_error_in_the_search_changes_nothing():
     model, before = deep().eval(), deep()
     with pytest.raises(fl.DataError, match="label is outside of the range"):
-        fit(model, TensorDataset(torch.randn(64, 2), torch.full((64,), 9)), monitor="heal", **OPTIONS)
+        heal_and_fit(model, TensorDataset(torch.randn(64, 2), torch.full((64,), 9)))
     assert same(model, before)
     assert not any(module.training for module in model.modules())

@@ -109,8 +109,8 @@ def dead():
 
 SICK = {
     "steps too large": (network, {"lr": 10.0, "optimizer": "sgd"}, "FL401", "the loss rose from", "divide the"),
-    "steps too small": (network, {"lr": 1e-7}, "FL402", "a step changes at most", "learning rate by 1,000."),
-    "dead": (dead, {}, "FL201", "100% of the units of 1 were zero", "Leaky ReLU"),
+    "steps too small": (network, {"lr": 1e-7}, "FL402", "a layer's weights by at most", "learning rate by 1,000."),
+    "dead": (dead, {}, "FL201", "100% of the units of layer '1' were zero", "Leaky ReLU"),
     "softmax": (lambda: network(nn.Softmax(1)), {}, "FL503", "the model gives values from 0 to 1", "(logits)"),
     "torch loss": (lambda: network(nn.Softmax(1)), {"loss": nn.CrossEntropyLoss()}, "FL503", "0 to 1", "(logits)"),
 }  # fmt: skip
@@ -140,14 +140,14 @@ def test_a_healthy_run_says_so(capsys):
     result = fit(network(), digits(), epochs=5, progress=True)
     assert result.findings == ()
     text = capsys.readouterr().err
-    assert "health: No symptoms found: " in text
-    assert "FL404 nothing is learnt" in text  # only `checkup` compares with one answer for all
+    assert "health: No symptoms found. " in text
+    assert "FL404 nothing is learnt" in text  # only `checkup` compares with the constant-prediction baseline
 
 
 def test_tips_are_no_sickness(capsys):
     tip = fl.Finding("FL501", "unscaled input", "input_scale", None, "tip", 5.0, 4.0, "it is wide.", "standardise.")
     tell(fl.Diagnosis((tip,), None, ()))
-    assert capsys.readouterr().err.splitlines()[-1].strip() == "No issue: training may be fine."
+    assert capsys.readouterr().err.splitlines()[-1].strip() == "No issue was found: training may be fine."
 
 
 def scaled(factor, model, **options):

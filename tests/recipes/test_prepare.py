@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 import frostline as fl
-from frostline.recipes import prepare
+from frostline.core import timing
 from helpers_fit import N, data, fit, mlp
 from helpers_splitting import D, Net
 
@@ -79,10 +79,109 @@ def test_the_uncached_estimate_is_that_of_rows_without_their_proof(tmp_path, mon
     model, rows = mlp(), []
     model[0].register_forward_hook(lambda module, args, output: rows.append(len(output)))
     clock = SimpleNamespace(perf_counter=lambda: float(sum(rows)))  # time goes by in rows of the frozen part
-    monkeypatch.setattr(prepare, "time", clock)
+    monkeypatch.setattr(timing, "time", clock)
     result = fit(model, freeze="2", epochs=2, batch_size=N // 2, cache=tmp_path)
     of_one_epoch = (result.timings.uncached_s - result.timings.epochs_s) / 2
-    assert N <= of_one_epoch <= 2 * N  # the proof of the head on a few rows is in it
+    assert of_one_epoch == pytest.approx(N)
+
+
+def test_the_uncached_estimate_holds_the_validation_and_is_the_same_in_a_second_start(tmp_path, monkeypatch):
+    estimates = []
+    for _ in range(2):
+        model, rows = mlp(), []
+        model[0].register_forward_hook(lambda module, args, output, rows=rows: rows.append(len(output)))
+        monkeypatch.setattr(timing, "time", SimpleNamespace(perf_counter=lambda rows=rows: float(sum(rows))))
+        timings = fit(model, val=data(16), freeze="2", epochs=2, cache=tmp_path).timings
+        estimates.append((timings.uncached_s - timings.epochs_s) / 2)
+    assert estimates == [pytest.approx(N + 16)] * 2
+
+
+def started(tmp_path, model=None, train=None, **options):
+    """Rows that a start runs through the frozen part."""
+    model, rows = model or mlp(), []
+    model[0].register_forward_hook(_counting(rows))
+    fit(model, train, freeze="2", epochs=1, cache=tmp_path, **options)
+    return sum(rows)
+
+
+def _counting(rows):
+    return lambda module, args, output: rows.append(len(output))
+
+
+RECORDED, GOLDEN = 18, 16  # rows of the recordings of a split and of a fill
+
+
+def test_a_second_start_runs_recordings_and_golden_rows_only(tmp_path):
+    first = started(tmp_path)
+    assert first > 100 + N
+    assert started(tmp_path) == RECORDED + GOLDEN
+    assert started(tmp_path, val=data(16)) > RECORDED + GOLDEN  # the head has to hold in evaluation mode, too
+    assert started(tmp_path, val=data(16)) == RECORDED + 2 * GOLDEN + 2  # a second fill
+
+
+def test_other_weights_of_the_head_need_no_new_proof(tmp_path):
+    started(tmp_path)
+    model = mlp()
+    with torch.no_grad():
+        model[7].weight.mul_(3)
+    assert started(tmp_path, model) == RECORDED + GOLDEN
+
+
+def _frozen_bit(monkeypatch):
+    model = mlp()
+    model[0].weight.data[0, 0] = torch.nextafter(model[0].weight[0, 0].detach(), torch.tensor(9.0))
+    return {"model": model}
+
+
+def _other_dropout(monkeypatch):
+    model = mlp()
+    model[4].p = 0.2
+    return {"model": model}
+
+
+def _other_samples(monkeypatch):
+    inputs, targets = data().tensors
+    return {"train": torch.utils.data.TensorDataset(inputs.flip(0), targets.flip(0))}
+
+
+def _other_torch(monkeypatch):
+    monkeypatch.setattr(torch, "__version__", "99.0")
+    return {}
+
+
+@pytest.mark.parametrize("change", [_frozen_bit, _other_dropout, _other_samples, _other_torch])
+def test_what_a_proof_depends_on_has_it_made_again(tmp_path, monkeypatch, change):
+    started(tmp_path)
+    assert started(tmp_path) == RECORDED + GOLDEN
+    assert started(tmp_path, **change(monkeypatch)) > 100
+
+
+def test_another_precision_has_the_proof_made_again(tmp_path):
+    started(tmp_path)
+    assert started(tmp_path, precision="64-true") > 100
+    assert started(tmp_path, precision="bf16-mixed") > 100
+
+
+def test_a_refused_split_is_refused_in_every_start(tmp_path):
+    few = [(torch.randn(D), at % 2) for at in range(8)]
+    for _ in range(2):
+        model = Net(lambda m, batch: m.high(m.mid(m.low(batch) * (m.low(batch)[:1].abs().max() < 20))),
+                    mid=torch.nn.Linear(D, D))  # fmt: skip
+        model.mid.requires_grad_(False)
+        with pytest.raises(fl.NotCacheable, match="depends on the other samples"):
+            fl.fit(model, few, epochs=1, cache=tmp_path, progress=False)
+    assert not list(tmp_path.rglob("proofs/*"))
+
+
+def test_fit_says_before_the_fill_that_a_cache_saves_no_time(tmp_path, capsys):
+    fit(mlp(), freeze="2", epochs=1, cache=tmp_path / "one", progress=True)
+    said = capsys.readouterr().err
+    assert "cache: A cache saves no time in this run: the frozen part takes about" in said
+    assert f"for {N} samples in 1 epoch without one" in said
+    assert said.index("saves no time") < said.index("epoch 1")
+    fit(mlp(), freeze="2", epochs=1, cache=tmp_path / "one", progress=True)
+    fit(mlp(), freeze="2", epochs=1, cache=tmp_path / "two", progress=False)
+    assert "saves no time" not in capsys.readouterr().err  # all is stored; and nobody wants to hear of it
 
 
 def test_batches_of_one_train(tmp_path):

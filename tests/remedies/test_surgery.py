@@ -98,3 +98,15 @@ def test_layers_are_chosen_by_name_glob_and_container():
 
 def test_notes_with_the_same_reason_are_one():
     assert grouped([("a", "is odd"), ("", "is even"), ("b", "is odd")]) == ("a, b: is odd", "the model: is even")
+
+
+def test_what_stands_in_for_a_frozen_layer_is_frozen_and_thawed_with_it():
+    model = nn.Sequential(nn.Sequential(nn.Linear(2, 2), nn.Dropout()), nn.Linear(2, 2)).train()
+    fl.freeze(model, through="0")
+    replace_everywhere(model, model[0], nn.Sequential(model[0]))
+    model.train()
+    assert not model[0][0][1].training
+    assert not model[0].training
+    fl.thaw(model)
+    model.train()
+    assert all(module.training for module in model.modules())

@@ -4,7 +4,10 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 import frostline as fl
-from helpers_splitting import Net, check, unanswered, x
+from frostline.splitting import remembered_split
+from helpers_splitting import FORWARDS, D, Net, check, unanswered, x
+from frostline.splitting import remembered_split, verify_once
+from helpers_splitting import D, Net, check, unanswered, x
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script_method")
@@ -35,3 +38,177 @@ def test_values_that_decide_are_read_by_a_head_that_runs_the_models_own_forward(
 def test_the_graphs_own_failure_is_told_where_neither_holds():
     with pytest.raises(fl.SplitError, match="handed to Python"):
         fl.split(Net(lambda m, batch: m.high(unanswered(m, batch)) * float(m.high.weight.sum())), x(4))
+
+
+def _written_after_use(m, x):
+    h = m.low(x)
+    y = m.high(h)
+    h += y  # autograd still needs h
+    return h
+
+
+def test_a_model_that_fails_by_itself_is_told_so_with_its_own_line():
+    with pytest.raises(fl.SplitError, match="itself fails on the example") as error:
+        fl.split(Net(_written_after_use), x(4))
+    assert "modified by an inplace operation" in error.value.received
+    assert isinstance(error.value.__cause__, RuntimeError)
+
+    def forward(m, x):
+        return m.high(m.low(x))[:, [0, 99]]
+
+    with pytest.raises(fl.SplitError) as error:
+        fl.split(Net(forward), x(4))
+    assert "return m.high(m.low(x))[:, [0, 99]]" in error.value.where
+
+
+def test_a_transform_of_functions_in_a_mixed_module_is_refused_with_the_way_out():
+    model = Net(lambda m, x: torch.vmap(lambda row: m.high.weight @ row)(unanswered(m, x)))
+    with pytest.raises(fl.SplitError, match="cannot be recorded") as error:
+        fl.split(model, x(4))
+    assert "a module of its own" in error.value.do
+
+    class Mapped(nn.Linear):
+        def forward(self, rows):
+            return torch.vmap(lambda row: self.weight @ row)(rows)
+
+    split = fl.split(Net(lambda m, x: m.high(m.low(x)), high=Mapped(D, D)), x(4))
+    assert split.explain().verification.is_exact
+
+
+def test_a_number_that_moves_in_every_call_is_not_taken_for_a_size():
+    def forward(m, batch):
+        m.calls += 1
+        return m.high(unanswered(m, batch)) * (1 + 0.05 * m.calls)
+
+    model = Net(forward)
+    model.calls = 0
+    with pytest.raises(fl.NotCacheable, match="keeps state from batch to batch .*'calls'"):
+        fl.split(model, x(4))
+    assert model.calls == 0
+    with pytest.raises(fl.SplitError, match="cannot be generalised over the batch size"):
+        fl.split(Net(lambda m, batch: m.high(unanswered(m, batch)) * (len(batch) ** 2 / 3)), x(4))
+
+
+def test_nothing_or_everything_frozen_is_said():
+    model = nn.Sequential(nn.Linear(D, D), nn.Linear(D, D))
+    with pytest.raises(fl.SplitError, match="Nothing is frozen"):
+        fl.split(model, x(4))
+    fl.freeze(model)
+    with pytest.raises(fl.SplitError, match="Everything is frozen"):
+        fl.split(model, x(4))
+
+
+def test_one_layer_has_no_line_and_is_not_told_to_freeze():
+    for model in (nn.Linear(4, 2), nn.Sequential(nn.Linear(4, 2))):
+        with pytest.raises(fl.SplitError, match="Nothing is frozen") as error:
+            fl.split(model, torch.randn(3, 4))
+        assert "several layers" in error.value.do
+
+
+def test_examples_that_do_not_fit_are_refused():
+    model = Net(FORWARDS["plain"])
+    with pytest.raises(fl.DataError, match="example batch is too small"):
+        fl.split(model, x(1))
+    with pytest.raises(fl.DataError, match="another device"):
+        fl.split(model, torch.empty(4, D, device="meta"))
+    with pytest.raises(fl.DataError, match="cannot be called with these inputs"):
+        fl.split(model, {"z": x(4)})
+    with pytest.raises(fl.DataError, match="Cannot tell the batch size"):
+        fl.split(model, ("text", 3))
+
+
+def test_two_samples_are_an_example():
+    assert fl.split(Net(FORWARDS["plain"]), x(2)).frontier
+
+
+def test_a_refused_model_keeps_its_buffers_and_modes():
+    class Counting(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("seen", torch.zeros(()))
+            self.low = nn.Linear(D, D)
+
+        def forward(self, x):
+            if not self.training:
+                self.seen = self.seen + 1
+            return self.low(x)
+
+    model = nn.Sequential(Counting(), nn.Linear(D, D))
+    fl.freeze(model, through="0")
+    with pytest.raises(fl.NotCacheable, match="changes its own state"):
+        fl.split(model, x(4))
+    assert model[0].seen == 0
+    assert model.training
+
+
+class Memory(dict):
+    """Proofs by recipe and key."""
+
+    def recall(self, part, key):
+        return self.get((part.recipe["calls"], tuple(sorted(key.items()))))
+
+    def keep(self, part, key, figures):
+        self[part.recipe["calls"], tuple(sorted(key.items()))] = figures
+
+
+def counted(model):
+    rows = []
+    model.low.register_forward_hook(_counting(rows))
+    return model, rows
+
+
+def _counting(rows):
+    return lambda module, args, output: rows.append(len(output))
+
+
+def test_a_proof_that_is_remembered_is_not_made_again_and_explained_alike():
+    memory, batch = Memory(), torch.ones(4, D)
+    found = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        model, rows = counted(Net(lambda m, batch: m.high(m.low(batch))))
+        found.append((remembered_split(model, batch, memory), sum(rows)))
+    assert len(memory) == 1
+    (first, first_rows), (second, second_rows) = found
+    assert second_rows < first_rows / 3
+    assert first.explain() == second.explain()
+    assert torch.equal(second.head(*second.extract(batch)), model(batch))
+
+
+def test_a_batch_is_verified_once_for_its_modes(monkeypatch):
+    memory, batch = Memory(), torch.ones(4, D)
+    split = remembered_split(Net(lambda m, batch: m.high(m.low(batch))), batch, memory)
+    calls, real = [], split.verify
+
+    def verify(*args, modes):
+        calls.append(modes)
+        return real(*args, modes=modes)
+
+    monkeypatch.setattr(split, "verify", verify)
+    seconds = {verify_once(split, batch, modes=("train",), memory=memory) for _ in range(2)}
+    assert len(seconds) == 1
+    assert min(seconds) > 0
+    verify_once(split, batch, modes=("train", "eval"), memory=memory)
+    verify_once(split, batch * 2, modes=("train",), memory=memory)
+    assert calls == [("train",), ("train", "eval"), ("train",)]
+
+
+def test_a_model_that_reads_what_has_no_text_is_proven_every_time():
+    memory, batch = Memory(), torch.ones(4, D)
+    for _ in range(2):
+        model, rows = counted(Net(lambda m, batch: m.high(m.low(batch))))
+        model.order = iter([1, 2])
+        split = remembered_split(model, batch, memory)
+        before = sum(rows)
+        verify_once(split, batch, modes=("train",), memory=memory)
+        assert sum(rows) > before
+    assert memory == {}
+
+
+def test_a_refusal_is_not_remembered():
+    memory = Memory()
+    model = Net(lambda m, batch: m.high(m.mid(m.low(batch) * (m.low(batch)[:1].abs().max() < 20))), mid=nn.Linear(D, D))
+    model.mid.requires_grad_(False)
+    with pytest.raises(fl.NotCacheable):
+        remembered_split(model, torch.randn(4, D), memory)
+    assert memory == {}

@@ -15,7 +15,6 @@ from frostline.training.checkpoints import (
     load_checkpoint,
     put_back,
     save_checkpoint,
-    settings_of,
     trained_state,
 )
 
@@ -174,7 +173,6 @@ def test_a_clip_goes_on_with_what_it_remembers_and_may_come_or_go(tmp_path):
 def test_a_setting_that_only_the_checkpoint_knows_is_another_setting(tmp_path):
     run = Run()
     run.save(tmp_path, healing="Leaky ReLU")
-    assert settings_of(tmp_path)["healing"] == "Leaky ReLU"
     with pytest.raises(fl.DataError, match="made with other settings") as error:
         run.load(tmp_path)
     assert "healing" in error.value.where

@@ -64,14 +64,25 @@ def test_a_schedule_is_none_or_a_callable_too():
 
 def test_what_is_no_callable_is_refused():
     optimizer = make_optimizer("sgd", layers().parameters(), 1.0)
-    with pytest.raises(fl.DataError, match="optimizer cannot be called") as error:
-        make_optimizer(optimizer, layers().parameters(), 1.0)
-    assert "torch.optim.SGD" in error.value.do
     for wrong in (None, 3, nn.Linear):
         with pytest.raises(fl.DataError, match="optimizer cannot be called"):
             make_optimizer(wrong, layers().parameters(), 1.0)
     with pytest.raises(fl.DataError, match="scheduler cannot be called"):
         make_scheduler(3, optimizer, 2)
+
+
+def test_a_given_optimizer_is_used_and_its_state_follows_the_parameters():
+    model = layers()
+    given = make_optimizer("adam", model.parameters(), 1.0)
+    assert make_optimizer(given, model.parameters(), 0.1) is given
+    model(torch.ones(1, 2)).sum().backward()
+    given.step()
+    model.double()
+    make_optimizer(given, model.parameters(), 0.1)
+    assert {state["exp_avg"].dtype for state in given.state.values()} == {torch.float64}
+    with pytest.raises(fl.DataError, match="does not hold the model's parameters") as error:
+        make_optimizer(given, layers().parameters(), 1.0)
+    assert "none of them trainable ones of the model" in error.value.received
 
 
 def test_unknown_names_list_the_nearest():

@@ -7,9 +7,9 @@ from frostline.training import make_loss
 from frostline.training.settings import (
     check_settings,
     describe_callable,
+    describe_frozen,
     describe_model,
-    describe_structure,
-    describe_values,
+    describe_optimizer,
 )
 
 GOOD = {"epochs": 1, "batch_size": 1, "lr": 1e-9, "patience": None, "precision": "32-true", "devices": 1,
@@ -67,18 +67,24 @@ def test_a_model_is_described_by_what_trains():
     assert describe_model(model) != frozen
 
 
-def test_a_structure_is_described_without_its_values_and_values_to_the_bit():
-    model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2), nn.LeakyReLU(0.1))
-    structure, values = describe_structure(model), describe_values(model)
+def test_a_model_is_described_by_the_types_of_its_modules_and_its_frozen_values_to_the_bit():
+    model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2), nn.Sigmoid())
+    fl.freeze(model, through="0")
+    described, values = describe_model(model), describe_frozen(model)
     with torch.no_grad():
         model[0].weight[0, 0] += 1e-6
-    assert describe_structure(model) == structure
-    assert describe_values(model) != values
-    values = describe_values(model)
-    model[1].running_mean += 1
-    assert describe_values(model) != values
-    for change in (lambda: setattr(model[2], "negative_slope", 0.2), lambda: model.append(nn.Dropout()),
-                   lambda: setattr(model[1], "momentum", 0.5)):  # fmt: skip
-        before = describe_structure(model)
+    assert describe_model(model) == described
+    assert describe_frozen(model) != values
+    for change in (lambda: model.__setitem__(2, nn.ReLU()), lambda: model.append(nn.Dropout())):
+        before = describe_model(model)
         change()
-        assert describe_structure(model) != before
+        assert describe_model(model) != before
+
+
+def test_an_optimizer_is_described_as_one_by_name_and_by_what_hooks_into_its_steps():
+    parameters = nn.Linear(2, 2).parameters()
+    made = torch.optim.SGD(parameters, lr=0.1)
+    assert describe_optimizer(made, made) == describe_optimizer("sgd", made) == {"optimizer": "sgd"}
+    made.register_step_pre_hook(lambda one, *_: None)
+    assert describe_optimizer("sgd", made) == {"optimizer": "sgd", "hooks before each step": "1"}
+    assert describe_optimizer(torch.optim.SGD, made)["optimizer"].endswith("SGD")

@@ -219,13 +219,13 @@ def test_a_prefix_and_a_key_that_are_given_are_taken_alone(tmp_path):
     assert error.value.do == "pass key= one of 'good', 'state_dict'."
     with pytest.raises(fl.PortError, match="no weights under 'x'") as error:
         fl.reuse(saved(source.state_dict(), tmp_path / "flat.pt"), target, key="x")
-    assert error.value.do == "leave out key=: the file is flat."
+    assert error.value.do == "leave out key=: the file has no entries."
 
 
 def test_of_several_sets_of_weights_the_others_are_told(tmp_path):
     path = saved({"model_ema": net().state_dict(), "model": net().state_dict()}, tmp_path / "w.pt")
     assert fl.reuse(path, net()).notes == (
-        "The weights were taken from the entry 'model'. The file also holds 'model_ema' (key=...).",
+        "The weights were taken from the entry 'model'. The file also contains 'model_ema' (key=...).",
     )
 
 
@@ -340,7 +340,7 @@ def test_weights_without_usable_values_are_refused_and_nothing_changes(tmp_path)
 
     assert (
         "before it is saved"
-        in refused(lambda tensor: tensor.to("meta"), "The file has the names and shapes of weights, and no values").do
+        in refused(lambda tensor: tensor.to("meta"), "The file contains names and shapes of weights, but no values").do
     )
     assert "names=" in refused(lambda tensor: tensor * torch.nan, "'0.weight'").do
     refused(lambda tensor: tensor / 0, "Weights of the source are NaN or infinite: ")
@@ -368,7 +368,7 @@ def test_sparse_weights_are_unpacked_and_said(tmp_path):
     source, target = two_layers(), two_layers()
     torch.save({name: tensor.to_sparse() for name, tensor in source.state_dict().items()}, tmp_path / "w.pt")
     found = fl.reuse(tmp_path / "w.pt", target)
-    assert "4 sparse or quantised tensors were unpacked" in str(found.notes)
+    assert "4 sparse or quantised tensors were converted to plain ones" in str(found.notes)
     assert all(torch.equal(own, source.state_dict()[name]) for name, own in target.state_dict().items())
 
 

@@ -164,6 +164,13 @@ DOORS: list[Door] = [
         owner="caching",
         cost=2,
     ),
+    method(
+        "FeatureCache.plan",
+        fl.FeatureCache.plan,
+        {"root": ROOTS, "split": SPLITS, "dataset": DATASETS},
+        _cache,
+        owner="caching",
+    ),
     method("FeatureCache.entries", fl.FeatureCache.entries, {"root": ROOTS}, _cache, owner="caching"),
     method("FeatureCache.verify", fl.FeatureCache.verify, {"root": ROOTS}, _cache, owner="caching"),
     method("FeatureCache.purge", fl.FeatureCache.purge, {"root": ROOTS, "recipe": RECIPES}, _cache, owner="caching"),

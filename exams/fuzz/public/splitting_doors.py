@@ -82,14 +82,6 @@ DOORS: list[Door] = [
         owner="splitting",
         cost=2,
     ),
-    method(
-        "Split.telling_sample",
-        fl.Split.telling_sample,
-        {"model": SPLITTABLE, "example": EXAMPLES},
-        _split,
-        owner="splitting",
-        cost=2,
-    ),
     Door(
         "Split.head",
         lambda features: None,

@@ -185,7 +185,7 @@ def changes(before: dict[str, str], after: dict[str, str]) -> list[str]:
 
 
 OUTSIDE = "outside"
-_EVERYWHERE = ("splitting/listening.py",)  # every operation passes these, so that they tell nothing
+_EVERYWHERE = ("splitting/calls/listener.py",)  # every operation passes these, so that they tell nothing
 
 
 def place(error: BaseException) -> str:

@@ -119,10 +119,15 @@ OPTIMIZERS = Pool(
 )
 
 FACTORIES = Pool(
-    {**constants({"adamw": "adamw", "sgd": "sgd"}), "factory": lambda _: lambda ps: torch.optim.SGD(ps, 0.1)},
+    {
+        **constants({"adamw": "adamw", "sgd": "sgd"}),
+        "factory": lambda _: lambda ps: torch.optim.SGD(ps, 0.1),
+        "instance": OPTIMIZERS.sane["sgd"],
+    },
     {
         **_ODD_FUNCTIONS,
-        "instance": OPTIMIZERS.sane["sgd"],
+        "of another": OPTIMIZERS.odd["of another"],
+        "with state": OPTIMIZERS.odd["with state"],
         "adam class": lambda _: torch.optim.Adam,
         "lbfgs": lambda _: lambda ps: torch.optim.LBFGS(ps, 0.1),
         "sparse adam": lambda _: lambda ps: torch.optim.SparseAdam(list(ps), 0.1),

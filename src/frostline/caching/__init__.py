@@ -2,7 +2,10 @@
 
 from frostline.caching.cache import CacheEntry as CacheEntry
 from frostline.caching.cache import FeatureCache as FeatureCache
+from frostline.caching.cache import fill_as_planned as fill_as_planned
 from frostline.caching.cached_dataset import CachedDataset as CachedDataset
 from frostline.caching.dataset_state import DatasetState as DatasetState
+from frostline.caching.fill_plan import FillPlan as FillPlan
 from frostline.caching.loader import CachedLoader as CachedLoader
 from frostline.caching.part import FrozenPart as FrozenPart
+from frostline.caching.proofs import Proofs as Proofs

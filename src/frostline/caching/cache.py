@@ -13,6 +13,7 @@ from frostline.caching.fill import Filling, progress_bar
 from frostline.caching.keys import recipe_key
 from frostline.caching.manifest import MANIFEST_NAME, read_newest
 from frostline.caching.opening import open_folder
+from frostline.caching.proofs import PROOF_NAME
 from frostline.caching.shard_writer import MERGE_LOCK
 from frostline.caching.shards import SHARD_NAME, Shards
 from frostline.core import io
@@ -24,11 +25,15 @@ from frostline.core.io import Damaged, disk_errors, is_temporary, names_in, remo
 from frostline.core.restore import kept_generators
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from frostline.caching.cached_dataset import CachedDataset
+    from frostline.caching.fill_plan import FillPlan
+    from frostline.caching.opening import Opened
     from frostline.caching.part import FrozenPart
 
 _RECIPE = re.compile(r"[0-9a-f]{32}")
-_FOLDERS = {"manifests": MANIFEST_NAME, "shards": SHARD_NAME, "set-aside": SHARD_NAME}
+_FOLDERS = {"manifests": MANIFEST_NAME, "shards": SHARD_NAME, "set-aside": SHARD_NAME, "proofs": PROOF_NAME}
 
 
 @dataclass(frozen=True)
@@ -114,15 +119,31 @@ class FeatureCache:
         check_flag("fill", "progress", progress)
         _check_part(split)
         check_map_style(dataset)
+        return fill_as_planned(self, split, dataset, batch_size, num_workers, progress=progress)
+
+    @public("FeatureCache.plan")
+    def plan(self, split: FrozenPart, dataset: Any) -> FillPlan:
+        """What `fill` would do: samples that are known, that must be read, whose rows must be computed; `print` it.
+
+        Args:
+            split: The frozen part.
+            dataset: A map-style dataset.
+
+        Returns:
+            The plan; nothing is read or computed.
+
+        Raises:
+            CacheError: If the folder cannot be read.
+        """
+        _check_part(split)
+        check_map_style(dataset)
+        with kept_generators():
+            return Filling(self._opened(split), split, dataset, 1, 0).plan()
+
+    def _opened(self, split: FrozenPart) -> Opened:
         folder = self.root / recipe_key(split)
         shards = self._shards.setdefault(folder.name, Shards(folder / "shards"))
-        with kept_generators(), progress_bar(len(dataset), is_shown=progress) as advance:
-            opened = open_folder(folder, shards, tuple(split.frontier))
-            before = opened.manifest
-            data = Filling(opened, split, dataset, batch_size, num_workers).run(advance)
-        if opened.manifest != before:
-            opened.collect()
-        return data
+        return open_folder(folder, shards, tuple(split.frontier))
 
     def entries(self) -> tuple[CacheEntry, ...]:
         """What the cache holds, one entry per recipe."""
@@ -163,7 +184,7 @@ class FeatureCache:
         Raises:
             CacheError: If no recipe, or more than one, begins like this.
         """
-        chosen = self._folders()
+        chosen = self._folders(*_FOLDERS)  # a run that was refused may have left a proof and no rows
         if recipe is not None:
             if not isinstance(recipe, str):  # pyright: ignore[reportUnnecessaryIsInstance]
                 recipe = as_name("purge", "recipe", recipe)
@@ -177,10 +198,29 @@ class FeatureCache:
             )
         return sum(_delete(folder) for folder in chosen)
 
-    def _folders(self) -> list[Path]:
+    def _folders(self, *kinds: str) -> list[Path]:
+        """Folders of recipes that hold a folder of one of these kinds; of manifests, if none is named."""
         with disk_errors("list", self.root):
             folders = [self.root / name for name in names_in(self.root) if _RECIPE.fullmatch(name)]
-            return [folder for folder in folders if _is_folder(folder) and _is_folder(folder / "manifests")]
+            owned = kinds or ("manifests",)
+            return [own for own in folders if _is_folder(own) and any(_is_folder(own / kind) for kind in owned)]
+
+
+def fill_as_planned(
+    cache: FeatureCache, split: FrozenPart, dataset: Any, batch_size: int, num_workers: int = 0, *, progress: bool,
+    on_plan: Callable[[FillPlan], None] = lambda _: None,
+) -> CachedDataset:  # fmt: skip
+    """As `FeatureCache.fill`, with arguments that were checked; `on_plan` gets the plan before anything is computed."""
+    with kept_generators():
+        opened = cache._opened(split)
+        before, filling = opened.manifest, Filling(opened, split, dataset, batch_size, num_workers)
+        plan = filling.plan()
+        on_plan(plan)
+        with progress_bar(len(dataset), is_shown=progress) as advance:
+            data = filling.run(plan, advance)
+    if opened.manifest != before:
+        opened.collect()
+    return data
 
 
 def _is_folder(path: Path) -> bool:

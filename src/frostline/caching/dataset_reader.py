@@ -5,22 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
 from frostline.caching.dataset_state import DatasetState, HeldGenerators
 from frostline.caching.keys import item_key
-from frostline.caching.shards import KEYS
 from frostline.core import inputs as batches
 from frostline.core.errors import DataError, FrostlineError
 from frostline.core.restore import GeneratorStates, generator_states, set_generator_states
+from frostline.core.timing import Stopwatch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from numpy.typing import NDArray
-    from torch import Tensor
 
 Item = tuple[Any, Any]
 
@@ -98,6 +94,7 @@ class Watched(Dataset[Any]):
 
     def __init__(self, dataset: Any, keep: frozenset[str]) -> None:
         self.dataset, self.keep = dataset, keep
+        self.watch = Stopwatch()  # worker processes have others
         self._held: HeldGenerators | None = None
         self._num_read = 0
 
@@ -125,7 +122,8 @@ class Watched(Dataset[Any]):
     def _read_once(self, index: int) -> Item:
         held, before = self._generators(), generator_states()
         held.note()
-        item = batches.read(self.dataset, index)
+        with self.watch.lap(1):
+            item = batches.read(self.dataset, index)
         drawn = _drawn(before, generator_states())
         if drawn:
             set_generator_states(before)
@@ -180,36 +178,3 @@ def _remembers(names: Sequence[str], index: int) -> DataError:
 
 def _as_it_is(item: Any) -> Any:
     return item
-
-
-class Recall:
-    """The snapshots of earlier fills, by sample key; the last one that holds a key counts.
-
-    Features and inputs follow from a sample's content, its target does not: it comes from the dataset's `target(i)`, or
-    with the item.
-
-    Args:
-        snapshots: Tensors of earlier snapshots, oldest first.
-        names: Inputs that go straight to the head.
-    """
-
-    def __init__(self, snapshots: Sequence[dict[str, Tensor]], names: Sequence[str]) -> None:
-        self.snapshots = [snapshot for snapshot in snapshots if {KEYS, *names} <= set(snapshot)]
-        self.names = names
-        self._places: dict[bytes, tuple[int, int]] = {}
-        for number, snapshot in enumerate(self.snapshots):
-            keys = snapshot[KEYS].numpy()
-            self._places.update({key.tobytes(): (number, at) for at, key in enumerate(keys)})
-
-    def of(self, keys: NDArray[np.uint8], known: NDArray[np.int64]) -> dict[int, dict[str, Tensor]]:
-        """Inputs for the head by index, of those samples that need not be read.
-
-        Args:
-            keys: (N, 16).
-            known: Indices of samples whose features are stored.
-        """
-        places = {index: self._places.get(keys[index].tobytes()) for index in known.tolist()}
-        return {index: self._passed(*place) for index, place in places.items() if place is not None}
-
-    def _passed(self, number: int, at: int) -> dict[str, Tensor]:
-        return {name: self.snapshots[number][name][at] for name in self.names}

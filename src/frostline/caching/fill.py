@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from frostline.caching.cached_dataset import CachedDataset, check_targets
-from frostline.caching.dataset_reader import Reader, Recall, content_of
+from frostline.caching.dataset_reader import Reader, content_of
+from frostline.caching.fill_plan import FillPlan, Samples, plan_fill
 from frostline.caching.frozen_pass import Computer, Golden, spread
 from frostline.caching.gather import Gatherer
-from frostline.caching.keys import item_key, offered_keys
+from frostline.caching.keys import item_key
 from frostline.caching.part import Provable
 from frostline.caching.row_proof import RowProof
 from frostline.caching.shard_writer import ShardWriter, merge
@@ -55,92 +56,65 @@ class Filling:
         names = {tensor.name for tensor in part.frontier}
         keep = frozenset(key for key in batches.LABEL_KEYS if f"input.{key}" in names)
         self.reader = Reader(dataset, keep, num_workers)
-        self.is_keyed = hasattr(dataset, "sample_key")
         self.opened, self.part, self.dataset, self.batch_size = opened, part, dataset, batch_size
-        self.passed_names = [t.name for t in part.frontier if t.is_input and not t.shared]
         self.before = opened.rows()
         self.computer = Computer(part, opened.shared())
         self.row_proof = RowProof(self.computer)
-        self.keys = keys = np.zeros((len(dataset), 16), np.uint8)
-        before, frontier = self.before, part.frontier  # no self: a ring would keep shards mapped until it is collected
+        self.samples = Samples(len(dataset), [t.name for t in part.frontier if t.is_input and not t.shared])
+        # no self: a ring would keep shards mapped
+        before, keys, frontier = self.before, self.samples.keys, part.frontier
         self.golden = Golden(self.computer, lambda chosen: _stored(before, keys[chosen], frontier), batch_size)
-        self.targets: list[Any] = [None] * len(dataset)
-        self.passed: list[dict[str, Tensor]] = [{}] * len(dataset)
         self.computed = 0
         self.own: list[str] = []  # shards of this fill
 
-    def run(self, advance: Callable[[int], None]) -> CachedDataset:
-        """Fill, and open the result; `advance(n)` is told how many samples are done."""
+    def plan(self) -> FillPlan:
+        """What is known, what must be read, what must be computed; it is carried out by this filling only."""
+        return plan_fill(self.dataset, self.samples, self.before, self.opened)
+
+    def run(self, plan: FillPlan, advance: Callable[[int], None]) -> CachedDataset:
+        """Carry out the plan, and open the result; `advance(n)` is told how many samples are done."""
         self._check_unchanged()
-        unread = list(range(len(self.dataset)))
-        if self.is_keyed:
-            unread = self._recall()
-            advance(len(self.dataset) - len(unread))
-        if unread:
-            self._read(unread, advance)
+        if plan.known is not None:
+            plan = self._proven(plan, plan.known)
+        if plan.recalled or plan.known is not None:
+            advance(len(plan.recalled))
+        if unread := plan.read:
+            self._read(unread, advance, has_keys=plan.known is not None)
         return self._result()
 
-    # Samples that need not be read
-
-    def _recall(self) -> list[int]:
-        """Take what is known of samples with known keys; returns the samples that must be read."""
-        self.keys[:] = offered_keys(self.dataset)
-        known = np.nonzero(self.before.find(self.keys) >= 0)[0]
-        recalled = self._recalled(known)
-        is_read = np.ones(len(self.keys), np.bool_)
-        if not self._are_golden(known, recalled):
-            self.opened.notes.append("target(i) does not give the targets of the items: all of them were read")
-            return list(range(len(self.keys)))
-        if len(known) > len(recalled):
-            what = "inputs" if hasattr(self.dataset, "target") else "targets: let the dataset offer target(i)"
-            self.opened.notes.append(f"{len(known) - len(recalled)} known samples were read for their {what}")
-        is_read[recalled] = False
-        return np.nonzero(is_read)[0].tolist()
-
-    def _recalled(self, known: NDArray[np.int64]) -> list[int]:
-        """Take targets from the dataset itself, and inputs of the head from earlier snapshots."""
-        target_of = getattr(self.dataset, "target", None)
-        if target_of is None:
-            return []
-        found: list[int] = known.tolist()
-        if self.passed_names:
-            passed = Recall(self.opened.snapshots(), self.passed_names).of(self.keys, known)
-            found = list(passed)
-            for index, own in passed.items():
-                self.passed[index] = own
-        for index in found:
-            self.targets[index] = target_of(index)
-        return found
-
-    def _are_golden(self, known: NDArray[np.int64], recalled: list[int]) -> bool:
-        """Read some known samples and prove their rows; False if a recalled target is not the item's."""
-        chosen = [int(known[at]) for at in spread(len(known))]
-        targets: dict[int, Any] = {}
+    def _proven(self, plan: FillPlan, known: tuple[int, ...]) -> FillPlan:
+        """The plan, after some known samples were read and their rows proven; a wrong target has all of them read."""
+        chosen = [known[at] for at in spread(len(known))]
+        recalled, is_right = set(plan.recalled), True
         for index, (inputs, target) in zip(chosen, self.reader.read(chosen), strict=True):
             self.golden.offer(index, inputs)
-            targets[index] = target
+            is_right &= index not in recalled or _is_same(self.samples.targets[index], target)
         self.golden.check()
-        return all(_is_same(self.targets[index], targets[index]) for index in set(chosen).intersection(recalled))
+        if not is_right:
+            self.opened.notes.append("target(i) does not give the targets of the items: all of them were read")
+            return plan.reading_all()
+        if num_read := len(known) - len(recalled):
+            what = "inputs" if hasattr(self.dataset, "target") else "targets: let the dataset offer target(i)"
+            self.opened.notes.append(f"{num_read} known samples were read for their {what}")
+        return plan
 
-    # Samples that must be read
-
-    def _read(self, unread: list[int], advance: Callable[[int], None]) -> None:
+    def _read(self, unread: list[int], advance: Callable[[int], None], *, has_keys: bool) -> None:
         """Read samples in order; unknown ones are computed and published on the way."""
         self.reader.check_steady()
-        writer = ShardWriter(self.opened, self._prove)
+        writer, keys = ShardWriter(self.opened, self._prove, self._row_seconds), self.samples.keys
         waiting: dict[int, Any] = {}
         seen: set[bytes] = set()
         chosen = {unread[at] for at in spread(len(unread), max(_FEW_AGAIN, len(unread) // _SHARE_AGAIN))}
         read_before: dict[int, tuple[bytes, bytes]] = {}
         for index, (inputs, target) in zip(unread, self.reader.read(unread), strict=True):
-            if not self.is_keyed:
-                self.keys[index] = np.frombuffer(item_key(inputs, index), np.uint8)
-            self.targets[index], self.passed[index] = target, self._passed(inputs)
+            if not has_keys:
+                keys[index] = np.frombuffer(item_key(inputs, index), np.uint8)
+            self.samples.take(index, target, inputs)
             if index in chosen:
                 read_before[index] = content_of((inputs, target), index)
-            key = self.keys[index].tobytes()
-            if self.before.find(self.keys[index : index + 1])[0] >= 0:
-                if not self.is_keyed:  # else the golden rows were chosen and proven before the first item was read
+            key = keys[index].tobytes()
+            if self.before.find(keys[index : index + 1])[0] >= 0:
+                if not has_keys:  # else the golden rows were chosen and proven before the first item was read
                     self.golden.offer(index, inputs)
             elif key not in seen:
                 seen.add(key)
@@ -164,8 +138,12 @@ class Filling:
         self.row_proof.offer(inputs, batch, indices, rows)
         if not self.computed:
             self.row_proof.check()
-        writer.add(torch.from_numpy(self.keys[indices]), rows)
+        writer.add(torch.from_numpy(self.samples.keys[indices]), rows)
         self.computed += len(indices)
+
+    def _row_seconds(self) -> float:
+        """Seconds to read a sample and to run the frozen part for it, as an uncached epoch does."""
+        return self.reader.watched.watch.per_sample + self.computer.watch.per_sample
 
     def _prove(self) -> None:
         """What is stored, what is to be stored, and the model: all three, before anything is published."""
@@ -177,35 +155,26 @@ class Filling:
         if isinstance(self.part, Provable):
             self.part.check_unchanged()
 
-    def _passed(self, inputs: Any) -> dict[str, Tensor]:
-        """The model inputs of a sample that go straight to the head."""
-        if not self.passed_names:
-            return {}
-        found = batches.leaves(batches.map_arrays(inputs))
-        return {name: found[name.removeprefix("input.")].cpu() for name in self.passed_names}
-
-    # Result
-
     def _result(self) -> CachedDataset:
         """Publish the snapshot, tidy up, and open what is there now: every row must be found."""
         check_weights = self.part.check_weights if isinstance(self.part, Provable) else None
         if check_weights is not None:
             check_weights()
-        targets = check_targets(self.targets)
-        passed = {name: torch.stack([own[name] for own in self.passed]) for name in self.passed_names}
-        reused = int((self.before.find(self.keys) >= 0).sum())
-        snapshot = {KEYS: torch.from_numpy(self.keys), **passed} if passed else {}
+        keys, targets, passed = self.samples.keys, check_targets(self.samples.targets), self.samples.passed()
+        reused = int((self.before.find(keys) >= 0).sum())
+        snapshot = {KEYS: torch.from_numpy(keys), **passed} if passed else {}
         self._try("remembered", lambda: self.opened.publish_snapshot(snapshot, self.computer.shared))
         if self.own:
             self._try("merged", lambda: merge(self.opened, self.own))
         if self.own or snapshot:
             self.opened.refresh()
         rows = self.opened.rows()
-        self._check_found(rows.find(self.keys))
-        gatherer = Gatherer(rows, self.keys, self.part.frontier, self.computer.shared, passed)
+        self._check_found(rows.find(keys))
+        gatherer = Gatherer(rows, keys, self.part.frontier, self.computer.shared, passed)
         figures = CacheFigures(
-            len(self.keys), self.computed, reused, self.opened.num_bytes(), str(self.opened.folder),
+            len(keys), self.computed, reused, self.opened.num_bytes(), str(self.opened.folder),
             self.row_proof.num_proven,
+            (not self.computed and self.opened.manifest.row_s) or self._row_seconds(),
         )  # fmt: skip
         return CachedDataset(gatherer, targets, figures, tuple(self.opened.notes), self.computer.device, check_weights)
 

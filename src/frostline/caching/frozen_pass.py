@@ -14,6 +14,7 @@ from torch import Tensor
 from frostline.caching.part import Provable
 from frostline.core import inputs as batches
 from frostline.core.errors import CacheError, DataError, NotCacheable
+from frostline.core.timing import Stopwatch
 from frostline.core.tolerances import batch_tolerance, relative_difference
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class Computer:
         self.part, self.shared = part, shared
         self.stored = [t for t in part.frontier if not t.is_input and not t.shared]
         self.device: torch.device | None = None
+        self.watch = Stopwatch()
 
     def compute(self, batch: Any, indices: Sequence[int]) -> dict[str, Tensor]:
         """Rows (B, *shape) by the name of the frontier tensor, on the CPU.
@@ -39,11 +41,13 @@ class Computer:
             batch: The inputs of B samples, stacked.
             indices: Their positions in the dataset, for errors.
         """
-        found = self._extract(batch)
-        rows = {tensor.name: found[tensor.name] for tensor in self.stored}
+        with self.watch.lap(len(indices)):
+            found = self._extract(batch)
+            rows = {tensor.name: found[tensor.name] for tensor in self.stored}
+            on_cpu = {name: tensor.cpu() for name, tensor in rows.items()}  # waits for a GPU
         self._check_finite(rows, indices)
         self._check_shared(found)
-        return {name: tensor.cpu() for name, tensor in rows.items()}
+        return on_cpu
 
     def again(self, inputs: Sequence[Any], indices: Sequence[int]) -> dict[str, Tensor]:
         """All that the frontier holds, in its order, of samples that were computed before in other batches."""

@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from frostline.caching.part import FrozenPart
+    from frostline.caching.part import Recipe
 
 KEY_BYTES = 16
 _SCHEMA = 2
 
 
-def recipe_key(part: FrozenPart) -> str:
+def recipe_key(part: Recipe) -> str:
     """The name under which the rows of a frozen part are kept: 32 hex digits.
 
     In it: the part's recipe, what is stored, how numbers are computed. Not in it: paths, times, order, size of the
@@ -98,8 +98,8 @@ def _no_key(index: int, key: Any, fingerprint: Any) -> DataError:
 
 
 def as_words(keys: NDArray[np.uint8]) -> NDArray[np.uint64]:
-    """The first half of every key as one number, to sort and search by."""
-    return np.ascontiguousarray(keys).view(np.uint64)[:, 0]
+    """Keys (N, 16) as two numbers each, (N, 2): compared, sorted and searched many times faster than bytes."""
+    return np.ascontiguousarray(keys).view(np.uint64)
 
 
 def _feed(digest: Any, value: Any, index: int) -> None:

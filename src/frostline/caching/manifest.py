@@ -46,6 +46,7 @@ class Manifest:
         evicted: Shards that counted once and may still be there: the collector need not wait until they are old.
         tensors: [name, shape, dtype, shared] of each frontier tensor.
         written_by: Versions of the libraries, for people.
+        row_s: Seconds to read a sample and to compute its row, as the last fill has measured; 0 where none has.
     """
 
     recipe: str = ""
@@ -57,6 +58,7 @@ class Manifest:
     evicted: tuple[str, ...] = ()
     tensors: tuple[Any, ...] = ()
     written_by: str = ""
+    row_s: float = 0.0
 
     def names(self) -> tuple[str, ...]:
         """Every shard that is needed."""
@@ -204,6 +206,7 @@ def _union(manifests: list[Manifest]) -> Manifest:
             shared=added.shared or whole.shared,
             tensors=added.tensors or whole.tensors,
             written_by=added.written_by,
+            row_s=added.row_s or whole.row_s,
         )
     replaced = dict.fromkeys(record for added in manifests for record in added.replaced)
     return replace(whole, shards=tuple(rows), rows=tuple(rows.values()), replaced=tuple(replaced))
@@ -272,6 +275,7 @@ def _parse(path: Path) -> Manifest:
             replaced=tuple((old, tuple(by)) for old, by in content["replaced"]), shared=content["shared"],
             snapshots=tuple(content["snapshots"]), evicted=tuple(content["evicted"]),
             tensors=tuple(content["tensors"]), written_by=content["written_by"],
+            row_s=float(content.get("row_s", 0.0)),
         )  # fmt: skip
         if not all(SHARD_NAME.fullmatch(name) for name in _all_names(manifest)):
             raise _torn(path, "names of shards that are not ours")

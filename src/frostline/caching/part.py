@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from frostline.core.records import FrontierTensor
 
 
-class FrozenPart(Protocol):
-    """Anything whose output may be stored: a `Split` is one."""
+class Recipe(Protocol):
+    """What names the rows of a frozen part."""
 
     @property
     def recipe(self) -> Mapping[str, str]:
@@ -24,6 +24,10 @@ class FrozenPart(Protocol):
     def frontier(self) -> tuple[FrontierTensor, ...]:
         """What `extract` gives, in order."""
         ...
+
+
+class FrozenPart(Recipe, Protocol):
+    """Anything whose output may be stored: a `Split` is one."""
 
     def extract(self, inputs: Any) -> tuple[Tensor, ...]:
         """Features of a batch: (B, *shape) each, or the whole tensor for a shared one."""

@@ -40,10 +40,14 @@ class ShardWriter:
     Args:
         opened: The recipe's folder.
         before_publish: Called before every shard: what is stored is proven before more is added.
+        row_seconds: Seconds of one row, as measured by now.
     """
 
-    def __init__(self, opened: Opened, before_publish: Callable[[], None]) -> None:
+    def __init__(
+        self, opened: Opened, before_publish: Callable[[], None], row_seconds: Callable[[], float] = lambda: 0.0
+    ) -> None:
         self.shards, self.manifests, self.before_publish = opened.shards, opened.manifests, before_publish
+        self.row_seconds = row_seconds
         self._keys: list[Tensor] = []
         self._rows: dict[str, list[Tensor]] = {}
         self._bytes, self._since = 0, time.monotonic()
@@ -69,7 +73,7 @@ class ShardWriter:
         keys = torch.cat(self._keys)
         with ExitStack() as hold:
             name = self.shards.write({KEYS: keys} | {n: torch.cat(r) for n, r in self._rows.items()}, hold)
-            write_manifest(self.manifests, Manifest(shards=(name,), rows=(len(keys),)))
+            write_manifest(self.manifests, Manifest(shards=(name,), rows=(len(keys),), row_s=self.row_seconds()))
         self.published.append(name)
         self._keys, self._rows, self._bytes, self._since = [], {}, 0, time.monotonic()
 
@@ -109,12 +113,11 @@ def _first_of_each_key(rows: Rows) -> tuple[NDArray[np.int64], NDArray[np.bool_]
     """(number of the shard that keeps the key of each row, whether it is this row); large shards keep theirs."""
     lengths = np.diff(rows.starts)
     shard_M = np.repeat(np.arange(len(lengths)), lengths)
-    words = np.sort(as_words(rows.keys))
+    words = np.sort(as_words(rows.keys)[:, 0])
     if not (words[1:] == words[:-1]).any():
         return shard_M, np.ones(len(shard_M), np.bool_)
     by_size = np.argsort(-lengths[shard_M], kind="stable")
-    keys = np.ascontiguousarray(rows.keys[by_size]).view("V16").reshape(-1)
-    _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
+    _, first, inverse = np.unique(as_words(rows.keys[by_size]), axis=0, return_index=True, return_inverse=True)
     kept = by_size[first]
     owner_M = np.empty(len(shard_M), np.int64)
     owner_M[by_size] = shard_M[kept][inverse.reshape(-1)]

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 _OURS = str(Path(__file__).parents[1])  # the package
-_PASSING = ("__torch_function__", "__torch_dispatch__", "<lambda>")  # of ours: they hand an operation of the caller on
+# Functions of ours that hand an operation of the caller on.
+_PASSING = ("__torch_function__", "torch_called", "__torch_dispatch__", "<lambda>")
 _ARITY = re.compile(r"\S+\(\) (takes|missing) .*argument")  # a callable wants others than we pass
 _LIBRARIES = ("site-packages", "dist-packages", "/lib/python", "<frozen ")
 

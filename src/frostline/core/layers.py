@@ -14,6 +14,7 @@ from frostline.core.errors import DataError, LayerNotFound, nearest
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+MODE = "_mode_before_freeze"  # a note that `freeze` leaves on a module for `thaw`, beside its `train`
 _WRAPPERS = ("DataParallel", "DistributedDataParallel", "AveragedModel")
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from frostline.core.summaries import diagnosis_text, fit_text, healing_text
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -113,7 +115,7 @@ class Timings:
         fill_s: The frozen pass over samples that were not cached yet.
         epochs_s: All epochs, validation included.
         total_s: The whole call.
-        uncached_s: An estimate of `total_s` without a cache, measured on a few batches; None if not cached.
+        uncached_s: An estimate of `total_s` without a cache, from times of the fill; None if nothing is cached.
         heal_s: Looking for what keeps the model from learning, and trying treatments, before the epochs.
     """
 
@@ -129,7 +131,8 @@ class Timings:
 class CacheFigures:
     """What the cache held and saved: samples in the snapshot, computed now, reused, bytes stored, folder.
 
-    `proven` counts the rows that were computed once more, in other company, before anything was stored.
+    `proven` counts the rows that were computed once more, in other company, before anything was stored. `row_s` is the
+    time of reading a sample and running the frozen part for it, in seconds, as measured when rows were computed last.
     """
 
     samples: int
@@ -138,9 +141,10 @@ class CacheFigures:
     bytes: int
     path: str
     proven: int = 0
+    row_s: float = 0.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class FitResult:
     """What `fit` did. The trained model is the caller's own `model`.
 
@@ -152,8 +156,7 @@ class FitResult:
         cache: Cache figures of the training data, or None if nothing was cached.
         out: Folder of checkpoints and logs, or None.
         findings: Issues and tips of the monitor, most severe first; empty without one.
-        healing: With `monitor="heal"`, what was found before the first epoch, what was tried and what was kept. None
-            without it, and where a run is resumed in which nothing had been kept.
+        healing: With `monitor="heal"` (deprecated), what `heal` returned; else None.
         healing_steps: Steps that the model has taken under the kept treatment before the first epoch, beside those of
             the history; 0 if nothing was kept.
     """
@@ -167,6 +170,11 @@ class FitResult:
     findings: tuple[Finding, ...] = ()
     healing: Healing | None = None
     healing_steps: int = 0
+
+    def __str__(self) -> str:
+        return fit_text(self)
+
+    __repr__ = __str__
 
 
 @dataclass(frozen=True)
@@ -187,7 +195,7 @@ class Change:
         return "\n".join([f"{len(self.layers)} layers changed", *self.notes])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Finding:
     """What one rule says about one layer, or about the whole run.
 
@@ -223,12 +231,20 @@ class Finding:
             return ""
         return f"layer {self.layer!r} ({self.layer_type})" if self.layer_type else self.layer
 
-    def __str__(self) -> str:
+    @property
+    def headline(self) -> str:
+        """Code, outcome, title and place in one line."""
         place = f" in {self.place}" if self.layer else ""
-        return f"{self.code} {self.outcome}: {self.title}{place}\n  {self.why}\n  Do: {self.advice}"
+        return f"{self.code} {self.outcome}: {self.title}{place}"
+
+    def __str__(self) -> str:
+        return f"{self.headline}\n  {self.why}\n  Do: {self.advice}"
+
+    def __repr__(self) -> str:
+        return f"<{self.headline}>"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Diagnosis:
     """What a checkup found.
 
@@ -253,55 +269,12 @@ class Diagnosis:
         return not any(finding.outcome == "issue" for finding in self.findings)
 
     def __str__(self) -> str:
-        judged = sum(finding.outcome == "passed" for finding in self.passed)
-        if not self.findings and not judged:
-            silent = self.not_judged or self.passed
-            return "\n".join(["Nothing could be judged:", *dict.fromkeys(finding.why for finding in silent)])
-        idle = len(self.passed) - judged
-        if not self.findings and not self.not_judged:
-            return f"Healthy: {judged} rules passed, {idle} do not apply."
-        if not self.findings:
-            counts = f"{judged} rules passed, {idle} do not apply, {len(self.not_judged)} could not be judged"
-            return "\n".join([f"No symptoms found: {counts}.", *self._left_open()])
-        groups: dict[tuple[str, str], list[Finding]] = {}
-        for finding in self.findings:
-            groups.setdefault((finding.code, finding.outcome), []).append(finding)
-        told = [_told(first, others) for first, *others in groups.values()]
-        return "\n".join([*told, *self._left_open(), self._conclusion()])
+        return diagnosis_text(self)
 
-    def _conclusion(self) -> str:
-        if self.cause is not None:
-            return f"Cause: {self.cause}"
-        if not self.is_healthy:
-            return f"Causes that fit: {', '.join(self.candidates) or 'none known'}"
-        if any(finding.code in _NOTHING_TRAINS for finding in self.findings):
-            return "No issue was found, but something does not train or learn: its cause could not be judged."
-        if self.not_judged:
-            return "No issue was found by the rules that could be asked."
-        return "No issue: training may be fine."
-
-    def _left_open(self) -> list[str]:
-        """What could not be judged, by reason."""
-        by_reason: dict[str, list[str]] = {}
-        for finding in self.not_judged:
-            by_reason.setdefault(finding.why, []).append(f"{finding.code} {finding.title}")
-        return [f"Could not be judged: {', '.join(titles)}: {why}" for why, titles in by_reason.items()]
+    __repr__ = __str__  # the fields of a diagnosis are thousands of characters
 
 
-_NOTHING_TRAINS = frozenset({"FL404", "FL405"})  # nothing is learnt; parts that do not train
-
-
-def _told(first: Finding, others: list[Finding], most: int = 6) -> str:
-    """A finding, and the other layers in which the same was found."""
-    layers = [finding.place for finding in others if finding.layer]
-    if not layers:
-        return str(first)
-    more = f" and {len(layers) - most} more" if len(layers) > most else ""
-    head, _, advice = str(first).rpartition("\n")
-    return f"{head}\n  Also in {', '.join(layers[:most])}{more}.\n{advice}"
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Treatment:
     """One treatment that was tried from the same snapshot on the same batches.
 
@@ -321,14 +294,17 @@ class Treatment:
     issues: tuple[str, ...]
     why: str
 
+    def __repr__(self) -> str:
+        return f"<{self.name} ({self.family}): {self.why}>"
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Healing:
     """What `heal` did; the model and the optimizer are the caller's own, changed in place or restored.
 
     Attributes:
-        accepted: True if a treatment was kept, and the model as it is now has finite steps, answers held-out samples
-            better than with one answer for all, and is as good as it was at its best mark.
+        accepted: True if a treatment was kept, and the model as it is now has finite steps, is better than
+            the constant-prediction baseline on held-out samples, and is as good as it was at its best mark.
         treatments: All that were tried, in order.
         before: The diagnosis without treatment.
         after: The diagnosis of the model as it is now.
@@ -344,3 +320,8 @@ class Healing:
     loss_before: float
     loss_after: float
     verdict: str = ""
+
+    def __str__(self) -> str:
+        return healing_text(self)
+
+    __repr__ = __str__

@@ -3,13 +3,41 @@
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
+from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING
 
 import torch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Generator, Sequence
+
+
+@dataclass
+class Stopwatch:
+    """Seconds that some samples took, a few at a time.
+
+    Attributes:
+        seconds: In all.
+        samples: How many.
+    """
+
+    seconds: float = 0.0
+    samples: int = 0
+
+    @contextmanager
+    def lap(self, samples: int) -> Generator[None]:
+        """The block takes its time for so many samples."""
+        started = time.perf_counter()
+        yield
+        self.seconds += time.perf_counter() - started
+        self.samples += samples
+
+    @property
+    def per_sample(self) -> float:
+        """Seconds of one sample; 0 before the first lap."""
+        return self.seconds / self.samples if self.samples else 0.0
 
 
 def timed(action: Callable[[], object]) -> float:

@@ -7,20 +7,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from frostline.demo.data import accuracy, load_digits_task
 from frostline.demo.sick_network_tables import Course, HealthAct
 from frostline.recipes.fit import fit
+from frostline.recipes.healing import heal_first
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from frostline.core.records import FitResult
     from frostline.data import Arrays
+    from frostline.recipes.healing import Healed
 
 EPOCHS = 4
-_SEED = 0
+_SEED, _BATCH_SIZE = 0, 64
 _WIDTHS, _STRIDES = (1, 8, 16, 16, 16, 24, 24, 24, 24), (2, 2, 1, 1, 2, 1, 1, 1)
 
 
@@ -60,32 +62,38 @@ def run_health_act(out: Path, say: Callable[[str], None]) -> HealthAct:
     """Heal a sick network, and train it untreated and a sound twin for as many steps; records go to `out`."""
     train, test = load_digits_task(range(10))
     say("A deep network of sigmoids on the digits: examined, treated, trained")
-    healed, result = _train("healed", build(), train, test, EPOCHS, out, monitor="heal")
-    healing = result.healing
-    assert healing is not None  # it was asked for
-    epochs = EPOCHS + round(result.healing_steps / _steps_per_epoch(train))
+    model = build()
+    first = heal_first(
+        model, train, F.cross_entropy, lambda: torch.optim.AdamW(model.parameters(), lr=1e-3), batch_size=_BATCH_SIZE,
+        seed=_SEED, progress=False,
+    )  # fmt: skip
+    assert first.healing is not None  # None stands for no call
+    healed = _train("healed", model, train, test, EPOCHS, out, first)
+    epochs = EPOCHS + round(first.steps / _steps_per_epoch(train))
     say("The same network untreated, and a twin that was built right, for as many steps")
-    sick, _ = _train("sick", build(), train, test, epochs, out)
-    right, _ = _train("built right", build_deep(nn.ELU, is_he=True), train, test, epochs, out)
+    sick = _train("sick", build(), train, test, epochs, out)
+    right = _train("built right", build_deep(nn.ELU, is_he=True), train, test, epochs, out)
     total_s = sick.elapsed_s + healed.elapsed_s + right.elapsed_s
-    return HealthAct(sick, healed, right, healing.before.findings, healing.before.cause, healing.treatments,
-                     healing.loss_before, total_s)  # fmt: skip
+    before = first.healing.before
+    return HealthAct(sick, healed, right, before.findings, before.cause, first.healing.treatments,
+                     first.healing.loss_before, total_s)  # fmt: skip
 
 
 def _train(
-    name: str, model: nn.Module, train: Arrays, test: Arrays, epochs: int, out: Path, *, monitor: bool | str = True
-) -> tuple[Course, FitResult]:
+    name: str, model: nn.Module, train: Arrays, test: Arrays, epochs: int, out: Path, first: Healed | None = None
+) -> Course:
+    """One course of training, which goes on from a healing if there was one."""
     folder = out / name.replace(" ", "-")
-    result = fit(model, train, epochs=epochs, cache=False, out=folder, monitor=monitor, seed=_SEED, progress=False,
-                 overwrite=True)  # fmt: skip
-    steps = result.healing_steps + epochs * _steps_per_epoch(train)
+    result = fit(model, train, epochs=epochs, cache=False, out=folder, seed=_SEED, batch_size=_BATCH_SIZE,
+                 progress=False, overwrite=True, optimizer=first.optimizer if first else "adamw")  # fmt: skip
+    steps = (first.steps if first else 0) + epochs * _steps_per_epoch(train)
     gradients = _first_gradients(max(folder.glob("health*.jsonl"), key=lambda path: path.stat().st_mtime_ns))
-    loss, elapsed_s = result.history[-1].train_loss, result.timings.total_s
-    return Course(name, gradients, accuracy(model, test), loss, steps, elapsed_s), result
+    elapsed_s = result.timings.total_s + (first.elapsed_s if first else 0.0)
+    return Course(name, gradients, accuracy(model, test), result.history[-1].train_loss, steps, elapsed_s)
 
 
 def _steps_per_epoch(train: Arrays) -> int:
-    return -(-len(train) // 64)
+    return -(-len(train) // _BATCH_SIZE)
 
 
 def _first_gradients(records: Path) -> tuple[tuple[str, float], ...]:

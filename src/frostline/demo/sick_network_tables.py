@@ -79,7 +79,7 @@ class HealthAct:
     def _cause(self) -> str:
         if self.cause is None:
             return "The cause: none that a trial could prove."
-        return f"The cause: {self.cause}. Undoing it is what helps, from the same start, on the same batches:"
+        return f"The cause: {self.cause}. Fixing it helps, from the same start, on the same batches:"
 
     def _verdict(self) -> str:
         kept = "; ".join(trial.name for trial in self.trials if trial.kept)

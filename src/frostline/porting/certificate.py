@@ -197,6 +197,8 @@ class Certificate:
     def __str__(self) -> str:
         return self.text()
 
+    __repr__ = __str__  # the fields hold every tensor of the file
+
 
 def _digest(values: dict[str, Any]) -> str:
     """The digest of a certificate's values. It detects edits; it is not a signature and does not show who made them."""

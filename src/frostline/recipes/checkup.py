@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from frostline.diagnosis.experiments import Suspicion, Trial
 
 _AS_GOOD_AS_IT_GETS = 0.97  # right answers: what comes later can hardly do better, and is less specific
-_LITTLE = 0.5  # of the loss of one answer for all: who saves less may do with other steps, whatever the symptoms
+_LITTLE = 0.5  # of the loss of the constant-prediction baseline; below it other rates are tried, whatever the symptoms
 
 _FEWEST = 20  # batches, after which another rate says something about the whole training
 

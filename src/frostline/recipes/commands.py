@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,11 +20,12 @@ from frostline.core.records import Diagnosis, FitResult
 from frostline.data import class_names, labels_of, split_share
 from frostline.recipes.checkup import checkup
 from frostline.recipes.fit import fit
+from frostline.recipes.healing import heal_first
 from frostline.recipes.predict import prepared_by, shape_of_sample, versions
 from frostline.recipes.pretrained import load_pretrained
 from frostline.recipes.save import about, save_model
 from frostline.splitting import Explanation, split
-from frostline.training import CrossEntropy, DatasetBatches, describe_structure, make_loss, make_optimizer
+from frostline.training import CrossEntropy, DatasetBatches, describe_model, make_loss, make_optimizer
 from frostline.transfer import freeze, replace_head
 
 if TYPE_CHECKING:
@@ -136,17 +137,23 @@ def fit_command(
         dataset, val = split_share(whole, val_share, seed)
     loss = _loss(dataset, class_weights, label_smoothing)
     reused = set_up(model, whole, name, weights, freeze, certificate, head)
-    built = describe_structure(model)
+    built = describe_model(model)
+    healed = heal_first(
+        model, dataset, make_loss(loss), lambda: make_optimizer(optimizer, model.parameters(), lr),
+        batch_size=batch_size, seed=seed, progress=True,
+    ) if heal else None  # fmt: skip
     result = fit(model, dataset, val, epochs=epochs, batch_size=batch_size, lr=lr, seed=seed, out=out, cache=cache,
-                 resume=out if resume else None, monitor="heal" if heal else True, loss=loss, optimizer=optimizer,
+                 resume=out if resume else None, loss=loss, optimizer=healed.optimizer if healed else optimizer,
                  scheduler=scheduler, patience=patience, metric=metric, num_workers=num_workers,
                  overwrite=overwrite)  # fmt: skip
+    if healed is not None:
+        result = replace(result, healing=healed.healing, healing_steps=healed.steps)
     facts: dict[str, Any] = {"model": name, "classes": classes, "best_epoch": result.best_epoch, "head": head}
     facts |= {"images": images, "metric": metric, "freeze": freeze, "versions": versions()}
     facts |= {"input": shape_of_sample(dataset), "epochs": len(result.history)}
     if weights is not None and (settings := about(Path(weights)).get("settings")):
         facts["settings"] = settings
-    if describe_structure(model) != built:
+    if describe_model(model) != built:
         facts["treated"] = _kept(result)
     path = save_model(model, out, facts)
     return FitReport(name, str(path), classes, result, reused)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import operator
 import sys
 import time
+import warnings
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
@@ -44,6 +45,7 @@ from frostline.training import (
     describe_callable,
     describe_frozen,
     describe_model,
+    describe_optimizer,
     has_checkpoint,
     ignored_label,
     is_cross_entropy,
@@ -65,13 +67,19 @@ if TYPE_CHECKING:
     from torch import nn
     from torch.optim import Optimizer
 
+_TWO_LINES = (
+    "fit(monitor='heal') is deprecated and will be removed in the next version. Write the two lines instead:\n"
+    "    frostline.heal(model, batches, loss_fn, optimizer)\n"
+    "    frostline.fit(model, train, optimizer=optimizer)"
+)
 _DTYPES = {"bf16-true": torch.bfloat16, "16-true": torch.float16, "64-true": torch.float64}
 
 
 @public("fit")
 def fit(
     model: nn.Module, train: Any, val: Any = None, *, loss: str | Callable[..., Any] = "cross_entropy",
-    epochs: int = 10, batch_size: int = 64, lr: float = 1e-3, optimizer: str | Callable[..., Any] = "adamw",
+    epochs: int = 10, batch_size: int = 64, lr: float = 1e-3,
+    optimizer: str | Optimizer | Callable[..., Any] = "adamw",
     scheduler: str | Callable[..., Any] | None = None, clip: Callable[..., Any] | None = None,
     freeze: str | None = None, cache: bool | str | Path | FeatureCache = True, seed: int = 0,
     precision: str = "32-true", devices: int = 1, resume: str | Path | None = None,
@@ -94,7 +102,8 @@ def fit(
         epochs: Passes over the training data.
         batch_size: Samples per step, and per pass of the frozen part.
         lr: Learning rate of an optimizer that is given by name.
-        optimizer: `adamw`, `adam`, `sgd`, `rmsprop`, or callable(parameters).
+        optimizer: `adamw`, `adam`, `sgd`, `rmsprop`, callable(parameters), or an optimizer over the model's parameters,
+            such as one that `frostline.heal` has changed.
         scheduler: `cosine`, `linear`, `step`, or callable(optimizer); stepped once per epoch.
         clip: callable(parameters), for example `frostline.remedies.clip_by_norm(1.0)`.
         freeze: Freeze through this layer first.
@@ -114,10 +123,7 @@ def fit(
             cross entropy.
         monitor: Watch gradients and layers at every tenth step, within 3% of the time: findings come with the result
             and are told on standard error; records go to `out/health.jsonl`, gradients by layer to the logs. Nothing
-            of the training changes. `"heal"` also examines the model before the first epoch (`frostline.heal`, on the
-            first batches): what keeps a sick one from learning is treated in your model, and training goes on from
-            there; a healthy one is trained as with True, to the bit. It costs up to 100 steps, and 30 for each
-            treatment that is tried.
+            of the training changes. `"heal"` is deprecated: call `frostline.heal` first, then `fit`.
         example: A batch of inputs to split by, as `frostline.split` takes it, where neither the first batch nor the
             first 32 samples show what later ones do (padding, another branch). None takes these.
         num_workers: Processes that read and decode samples, for the frozen pass and for uncached epochs.
@@ -136,6 +142,8 @@ def fit(
     check_settings(epochs=epochs, batch_size=batch_size, lr=lr, patience=patience, precision=precision,
                    devices=devices, has_val=val is not None, has_clip=clip is not None,
                    monitor=monitor, num_workers=num_workers)  # fmt: skip
+    if monitor == "heal":
+        warnings.warn(_TWO_LINES, DeprecationWarning, stacklevel=3)  # the caller of the public door
     epochs, batch_size, num_workers = (operator.index(given) for given in (epochs, batch_size, num_workers))
     seed, progress = as_seed("fit", "seed", seed), check_flag("fit", "progress", progress)
     # Paths are looked up here, once: reading items may move the process to another folder.
@@ -150,11 +158,6 @@ def fit(
     with _frozen(model, freeze):
         fabric = make_fabric(precision, devices, folder)
         model.to(fabric.device, _DTYPES.get(precision))
-        described = {"loss": describe_callable(loss), "optimizer": describe_callable(optimizer), "lr": lr,
-                     "scheduler": describe_callable(scheduler), "batch_size": batch_size, "seed": seed,
-                     "precision": precision, "epochs": epochs, "metrics": list(metrics), "model": describe_model(model),
-                     "frozen layers": describe_frozen(model) if folder or resume else "",
-                     "classes": class_names(train)}  # fmt: skip
         watching = Watching(fabric, folder, chosen_loss, asks_loss=is_stateless(loss)) if monitor else None
 
         def new_optimizer() -> Optimizer:
@@ -163,18 +166,22 @@ def fit(
         with plain_ambient(default_dtype_of(model)), kept_generators(), kept_modes(model), kept_gradients(model):
             seed_generators(seed)
             healed = heal_first(
-                model, train, chosen_loss, new_optimizer, clip, batch_size=batch_size, seed=seed, resume=again,
-                progress=progress,
+                model, train, chosen_loss, new_optimizer, clip, batch_size=batch_size, seed=seed, progress=progress,
             ) if monitor == "heal" else Healed(new_optimizer())  # fmt: skip
+            described = {"loss": describe_callable(loss), **describe_optimizer(optimizer, healed.optimizer),
+                         "lr": lr, "scheduler": describe_callable(scheduler), "batch_size": batch_size, "seed": seed,
+                         "precision": precision, "epochs": epochs, "metrics": list(metrics),
+                         "model": describe_model(model), "classes": class_names(train),
+                         "frozen layers": describe_frozen(model) if folder or resume else ""}  # fmt: skip
             settings = Settings(watching.loss if watching else chosen_loss, metrics, epochs, clip, patience, folder,
-                                again, {**described, **healed.described}, progress,
-                                watching.around if watching else None, partial(num_counted, loss),
-                                ignored_label(loss), is_cross_entropy(loss), class_names(train))  # fmt: skip
+                                again, described, progress, watching.around if watching else None,
+                                partial(num_counted, loss), ignored_label(loss), is_cross_entropy(loss),
+                                class_names(train))  # fmt: skip
             check_closure(healed.optimizer, precision=precision, has_clip=clip is not None, has_out=folder is not None)
             promise = FrozenState(model)
             seed_generators(seed)
-            ready = prepare(model, train, val, cache, fabric, folder, batch_size=batch_size, seed=seed,
-                            progress=progress, example=example, loss=loss, metric=metric,
+            ready = prepare(model, train, val, cache, fabric, folder, num_epochs=epochs, batch_size=batch_size,
+                            seed=seed, progress=progress, example=example, loss=loss, metric=metric,
                             num_workers=num_workers)  # fmt: skip
             schedule = make_scheduler(scheduler, healed.optimizer, epochs)
             seed_generators(seed)

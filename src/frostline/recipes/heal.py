@@ -15,14 +15,16 @@ from frostline.core.doors import public
 from frostline.core.errors import DataError
 from frostline.core.inputs import are_finite, batch_size
 from frostline.core.layers import default_dtype_of
-from frostline.core.records import Healing, Treatment
+from frostline.core.records import Healing
 from frostline.core.restore import default_dtype, kept_generators, kept_gradients
 from frostline.core.steps import is_optimizer
 from frostline.diagnosis import Patient, Score, all_of, diagnosis_of, score, train
 from frostline.diagnosis.experiments import as_batches, check_given, merged, usual_rows
 from frostline.diagnosis.experiments.marks import BestMark, Verdict
-from frostline.diagnosis.experiments.race import UNSEEN, WATCHED, Race
-from frostline.diagnosis.experiments.running import Runner, watched
+from frostline.diagnosis.experiments.race import Race
+from frostline.diagnosis.experiments.race_report import skips_told, treatment_told
+from frostline.diagnosis.experiments.runner import Runner, watched
+from frostline.diagnosis.experiments.schedule import WATCHED
 from frostline.remedies import clip_by_norm
 
 if TYPE_CHECKING:
@@ -144,9 +146,9 @@ def _run_races(
 def _healing(
     races: list[tuple[Race, Runner]], after: Diagnosis, last: Score, num_skipped: int, num_steps: int, verdict: Verdict
 ) -> Healing:
-    treatments = [_told(one, race, is_kept=one is winner) for race, winner in races for one in race.runners]
+    treatments = [treatment_told(one, race, is_kept=one is winner) for race, winner in races for one in race.runners]
     is_told = any(treatment.kept and treatment.family == "nonfinite" for treatment in treatments)
-    treatments += [_told_skips(num_skipped, num_steps, last)] if num_skipped and not is_told else []
+    treatments += [skips_told(num_skipped, num_steps, last)] if num_skipped and not is_told else []
     first, best = next(((race, winner) for race, winner in races if winner.suspicion is not None), races[0])
     causes = [one.family for one in _suspicions(winner for _, winner in races)]
     causes += ["loss_mismatch"] if first.seen.is_misfit else ["nonfinite"] if num_skipped else []
@@ -156,7 +158,7 @@ def _healing(
         treatments=tuple(treatments),
         before=diagnosis_of(all_of(seen), causes[0] if causes else None),
         after=after,
-        loss_before=first.base.score.loss,
+        loss_before=first.untreated.runner.score.loss,
         loss_after=last.loss,
         verdict=verdict.why,
     )
@@ -254,25 +256,3 @@ def _take_over(own: Patient, best: Runner, kept: Sequence[Runner]) -> None:
             clip([parameter for group in one.param_groups for parameter in group["params"]])
 
         own.optimizer.register_step_pre_hook(limit)
-
-
-def _told(one: Runner, race: Race, *, is_kept: bool) -> Treatment:
-    assert one.suspicion is not None
-    mark, numbers = max(one.scores, default=0), ""
-    if mark:
-        numbers = (
-            f"held-out loss {one.score.loss:.3g} against {race.base.scores[mark].loss:.3g} untreated after "
-            f"{mark - race.start} steps"
-        )
-    if is_kept:
-        is_judged = one.suspicion.family not in UNSEEN
-        why = f"kept: {numbers}{', and the rules find no issue of it any more' if is_judged else ''}."
-    else:
-        why = f"rolled back: {'; '.join(filter(None, (numbers, one.failure)))}."
-    return Treatment(one.suspicion.remedy.name, one.suspicion.family, is_kept, one.score.loss, one.issues, why)
-
-
-def _told_skips(num_skipped: int, num_steps: int, last: Score) -> Treatment:
-    why = f"{num_skipped} of {num_steps} steps were left out."
-    is_kept = num_skipped < num_steps / 2  # else hardly anything was trained
-    return Treatment("leave out steps that are not finite", "nonfinite", is_kept, last.loss, (), why)

@@ -1,4 +1,4 @@
-"""Before the epochs of `fit(monitor="heal")`: the model is examined and, if it is sick, treated.
+"""Healing before `fit`: what `frostline fit --heal` does, on batches of its own choice.
 
 It happens on the caller's own model, before the split, and on raw batches: a treatment that replaces a module inside
 of a head would not reach the model.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import cycle, islice
 from typing import TYPE_CHECKING, Any
 
@@ -16,21 +16,13 @@ from frostline.caching import CachedDataset
 from frostline.core import inputs as batches
 from frostline.core.errors import DataError
 from frostline.core.order import epoch_order
-from frostline.core.restore import kept_modes, seed_generators
+from frostline.core.restore import kept_generators, kept_modes, seed_generators
 from frostline.recipes.heal import heal
 from frostline.remedies.surgery import Snapshot
-from frostline.training import (
-    DatasetBatches,
-    clipping_first,
-    describe_structure,
-    describe_values,
-    has_checkpoint,
-    settings_of,
-)
+from frostline.training import DatasetBatches, clipping_first, make_fabric
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from torch import nn
     from torch.optim import Optimizer
@@ -41,7 +33,6 @@ if TYPE_CHECKING:
 # run that is resumed for more of them must find the same cure.
 _BATCHES = 100
 _FEWEST, _MOST_BYTES = 10, 2**30  # `heal` keeps its batches in memory
-_START, _CURE = "weights before healing", "healing (monitor='heal', --heal)"  # in a checkpoint's settings
 
 
 @dataclass(frozen=True)
@@ -50,57 +41,54 @@ class Healed:
 
     Attributes:
         optimizer: Over the model's trainable parameters, those of a treatment included.
-        healing: What `heal` said; None if it was not asked.
+        healing: What `heal` returned; None if it was not called.
         steps: Steps that the model has taken under the kept treatment.
         elapsed_s: Seconds that it took.
-        described: What a checkpoint must say of it; empty where nothing was kept.
     """
 
     optimizer: Optimizer
     healing: Healing | None = None
     steps: int = 0
     elapsed_s: float = 0.0
-    described: dict[str, str] = field(default_factory=dict[str, str])
 
 
 def heal_first(
     model: nn.Module, train: Any, loss: Callable[..., Any], new_optimizer: Callable[[], Optimizer],
-    clip: Callable[..., Any] | None, *, batch_size: int, seed: int, resume: Path | None,
-    progress: bool,
+    clip: Callable[..., Any] | None = None, *, batch_size: int, seed: int, progress: bool,
 ) -> Healed:  # fmt: skip
     """Treat a sick model in place, and leave a healthy one as it was, to the bit.
 
-    A resumed run finds its cure again: the same search from the same weights on the same batches, compared with what
-    the checkpoint says. A run that began without a cure goes on without one.
+    The same weights, data and seed give the same treatment, so a run that is resumed heals the model as before.
+
+    Args:
+        model: Treated in place, on the device on which `fit` trains.
+        train: A map-style dataset; the first batches of its first epoch are used.
+        loss: callable(output, target) -> scalar.
+        new_optimizer: callable() that makes one over the model's parameters.
+        clip: callable(parameters), called before each step of a trial.
+        batch_size: Samples per batch.
+        seed: Of the order of samples and of the noise in the model.
+        progress: One line for each finding and treatment, on standard error.
 
     Raises:
-        DataError: If the data cannot be used, or the cure of a resumed run cannot be repeated.
+        DataError: If the data cannot be used.
     """
-    made_with = settings_of(resume) if resume is not None and has_checkpoint(resume) else None
-    if made_with is not None and _CURE not in made_with:
-        return Healed(new_optimizer())
-    started, start = time.perf_counter(), describe_values(model)
-    if made_with is not None and made_with[_START] != start:
-        raise _not_repeatable(resume, "a model with other weights than that run began with")
+    started = time.perf_counter()
+    model.to(make_fabric("32-true", 1, None).device)
     data = _trial_batches(model, train, batch_size, seed)
     if progress:
         sys.stderr.write(f"heal: examining the model on {len(data)} batches ...\n")
     optimizer, undo = new_optimizer(), Snapshot(model)
-    with kept_modes(model), clipping_first(optimizer, clip):
+    with kept_modes(model), kept_generators(), clipping_first(optimizer, clip):
         model.train()
         seed_generators(seed)
         healing = heal(model, data, loss, optimizer)
-    kept = [treatment.name for treatment in healing.treatments if treatment.kept] if healing.accepted else []
-    described = {_CURE: f"{'; '.join(kept)} ({describe_structure(model)})", _START: start} if kept else {}
-    if made_with is not None and made_with[_CURE] != described.get(_CURE):
-        undo.restore()
-        raise _not_repeatable(resume, f"{', '.join(kept) or 'no treatment'} now, {made_with[_CURE]} then")
     if progress:
         _tell(healing)
-    if not kept:  # nothing was, or it has not lasted. A healthy network is trained as if healing had not been asked for
+    if not healing.accepted:  # the training of `heal` is taken back, so that a healthy network is left as it was
         undo.restore()
         return Healed(new_optimizer(), healing, 0, time.perf_counter() - started)
-    return Healed(optimizer, healing, 4 * len(data) // 5, time.perf_counter() - started, described)
+    return Healed(optimizer, healing, 4 * len(data) // 5, time.perf_counter() - started)
 
 
 def _tell(healing: Healing) -> None:
@@ -125,8 +113,8 @@ def _trial_batches(model: nn.Module, train: Any, batch_size: int, seed: int) -> 
         raise DataError(
             what="A cached dataset is not enough to heal by.", where="fit(train=..., monitor='heal')",
             received="CachedDataset",
-            do="pass the model and the dataset itself (fit caches it), or use monitor=True; a treatment changes "
-            "modules of the model, which a head would not follow.",
+            do="pass the model and the dataset itself, which fit caches; a treatment changes modules of the model, "
+            "which a head would not follow.",
         )  # fmt: skip
     plain = DatasetBatches(train, batch_size, keep=batches.required_labels(model.forward))
     order = epoch_order(len(train), shuffle=True, seed=seed, epoch=0).tolist()
@@ -147,10 +135,3 @@ def _trial_batches(model: nn.Module, train: Any, batch_size: int, seed: int) -> 
 def _in_batches(plain: DatasetBatches, indices: list[int]) -> list[tuple[Any, Any]]:
     parts = [indices[at : at + plain.batch_size] for at in range(0, len(indices), plain.batch_size)]
     return [plain.batch(part) for part in parts if len(part) > 1 or len(parts) == 1]  # BatchNorm takes no single one
-
-
-def _not_repeatable(resume: Path | None, received: str) -> DataError:
-    return DataError(
-        what="The cure of the run to be resumed cannot be repeated.", where=str(resume), received=received,
-        do="resume with the model as it was before that run (same weights, same data), or start anew without resume.",
-    )  # fmt: skip

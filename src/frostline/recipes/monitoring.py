@@ -97,7 +97,7 @@ def tell(diagnosis: Diagnosis) -> None:
     if not diagnosis.is_healthy:
         sys.stderr.write(
             "        frostline.checkup finds the cause by trials on a copy (frostline checkup on the command line); "
-            'fit(monitor="heal"), or --heal, treats it.\n'
+            "frostline.heal (--heal) treats it.\n"
         )
 
 

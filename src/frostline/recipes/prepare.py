@@ -14,20 +14,21 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from frostline.caching import CachedDataset, DatasetState, FeatureCache
+from frostline.caching import CachedDataset, DatasetState, FeatureCache, FrozenPart, Proofs, fill_as_planned
 from frostline.core import inputs as batches
 from frostline.core.errors import DataError
 from frostline.core.mismatch import told_mismatch
-from frostline.core.timing import wait
 from frostline.data import labels_of
 from frostline.diagnosis import InputFacts, facts_of_input
-from frostline.splitting import frozen_side_in_inference_mode, split
+from frostline.recipes.cache_cost import CacheCost
+from frostline.splitting import frozen_side_in_inference_mode, remembered_split, verify_once
 from frostline.training import CrossEntropy, DatasetBatches, check_classes, in_dtype, is_stateless
 from frostline.transfer import check_still
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from frostline.caching import FillPlan
     from frostline.core.records import CacheFigures
     from frostline.splitting import Split
 
@@ -53,7 +54,7 @@ class Ready:
         split_s: Seconds for recording and verifying.
         fill_s: Seconds for the frozen pass.
         inputs: The scale of the inputs behind cached features, by the first batch; None where nothing was cached here.
-        frozen_batch_s: Seconds to read one batch and run its frozen part: what an uncached step costs more.
+        frozen_epoch_s: Seconds to read all samples and run their frozen part: what an uncached epoch costs more.
         around: Open during the training, closed after it.
         check: Raises where the datasets were changed since their items were cached.
     """
@@ -64,20 +65,20 @@ class Ready:
     figures: CacheFigures | None = None
     split_s: float = 0.0
     fill_s: float = 0.0
-    frozen_batch_s: float = 0.0
+    frozen_epoch_s: float = 0.0
     inputs: InputFacts | None = None
     around: ExitStack = field(default_factory=ExitStack)
     check: Callable[[], None] | None = None
 
     def uncached_s(self, epochs_s: float, num_epochs: int) -> float | None:
         """Seconds that the same epochs take without a cache; None where nothing is cached."""
-        return epochs_s + self.frozen_batch_s * len(self.train) * num_epochs if self.figures else None
+        return epochs_s + self.frozen_epoch_s * num_epochs if self.figures else None
 
 
 def prepare(
     model: nn.Module, train: Any, val: Any, cache: bool | FeatureCache, fabric: Any, out: Path | None,
-    *, batch_size: int, seed: int, progress: bool, example: Any = None, loss: Any = None, metric: Any = None,
-    num_workers: int = 0,
+    *, num_epochs: int, batch_size: int, seed: int, progress: bool, example: Any = None, loss: Any = None,
+    metric: Any = None, num_workers: int = 0,
 ) -> Ready:  # fmt: skip
     """Decide between the cached and the plain way, and say why.
 
@@ -100,8 +101,8 @@ def prepare(
     labels = _labels(plain, plain_val) if loss == "cross_entropy" or isinstance(loss, CrossEntropy) else {}
     if cache is False:
         return Ready(model, plain, plain_val, around=_uncached(model, plain, fabric, example, labels))
-    return _cached(model, plain, plain_val, _store(cache, out), fabric, seed=seed, progress=progress, example=example,
-                   labels=labels, readers=_readers(loss, metric))  # fmt: skip
+    return _cached(model, plain, plain_val, _store(cache, out), fabric, num_epochs=num_epochs, seed=seed,
+                   progress=progress, example=example, labels=labels, readers=_readers(loss, metric))  # fmt: skip
 
 
 def _labels(plain: DatasetBatches, plain_val: DatasetBatches | None) -> dict[str, tuple[Any, Tensor]]:
@@ -145,7 +146,8 @@ def _shown(model: nn.Module, plain: DatasetBatches, fabric: Any, example: Any) -
 
 def _cached(
     model: nn.Module, plain: DatasetBatches, plain_val: DatasetBatches | None, store: FeatureCache, fabric: Any,
-    *, seed: int, progress: bool, example: Any, labels: dict[str, tuple[Any, Tensor]], readers: _Readers,
+    *, num_epochs: int, seed: int, progress: bool, example: Any, labels: dict[str, tuple[Any, Tensor]],
+    readers: _Readers,
 ) -> Ready:  # fmt: skip
     size, dtype = plain.batch_size, _precision(model)
     read = {"fit(train)": plain} | ({"fit(val=...)": plain_val} if plain_val else {})
@@ -153,26 +155,31 @@ def _cached(
     with fabric.autocast():
         started = time.perf_counter()
         first, shown = _shown(model, plain, fabric, example)
+        read_s = (time.perf_counter() - started) / batches.batch_size(first)
         _refuse_texts(first)
+        proofs = Proofs(store.root)
         with told_mismatch(model, shown):
-            made = split(model, shown)
+            made = remembered_split(model, shown, proofs)
         real = batches.rows(first, slice(0, max(2, min(size, _PROVEN))))
-        made.verify(real, modes=("train",) if plain_val is None else ("train", "eval"))
-        targets = batches.move(plain.batch([*range(batches.batch_size(real))])[1], fabric.device)
-        for reader, is_loss in readers:
-            made.check_loss(reader, real, targets, training=is_loss)
+        modes = ("train",) if plain_val is None else ("train", "eval")
+        frozen_s = verify_once(made, real, modes=modes, memory=proofs)
+        if readers:
+            targets = batches.move(plain.batch([*range(batches.batch_size(real))])[1], fabric.device)
+            for reader, is_loss in readers:
+                made.check_loss(reader, real, targets, training=is_loss)
         if labels:
             check_classes(made.head, made.extract(batches.rows(real, slice(0, _FEW))), labels)
         split_s = time.perf_counter() - started
         started = time.perf_counter()
         part = made if dtype is None else _InPrecision(made, dtype)
-        options: dict[str, Any] = {"batch_size": size, "num_workers": plain.num_workers, "progress": progress}
-        data = store.fill(part, plain.dataset, **options)
-        val_data = store.fill(part, plain_val.dataset, **options) if plain_val else None
+        say = partial(_say_cost, part, num_epochs, read_s + frozen_s) if progress else (lambda _: None)
+        workers = plain.num_workers
+        data = fill_as_planned(store, part, plain.dataset, size, workers, progress=progress, on_plan=say)
+        val_data = fill_as_planned(
+            store, part, plain_val.dataset, size, workers, progress=progress
+        ) if plain_val else None  # fmt: skip
         fill_s = time.perf_counter() - started
-        is_cold = data.figures.computed == len(data) and val_data is None
-        num_rows = data.figures.computed + data.figures.proven
-        frozen_batch_s = fill_s * size / num_rows if is_cold else _time_frozen(part, plain)
+        frozen_epoch_s = sum(own.figures.samples * own.figures.row_s for own in (data, val_data) if own)
     for state in states.values():
         state.leave_out_moved()
     for note in made.explain().notes:
@@ -182,8 +189,16 @@ def _cached(
     loader = data.loader(size, shuffle=True, seed=seed)
     val_loader = val_data.loader(size) if val_data else None
     facts = facts_of_input(next(iter(batches.leaves(real).values())), (), {})
-    return Ready(made.head, loader, val_loader, data.figures, split_s, fill_s, frozen_batch_s, facts,
+    return Ready(made.head, loader, val_loader, data.figures, split_s, fill_s, frozen_epoch_s, facts,
                  check=partial(_check_same, states))  # fmt: skip
+
+
+def _say_cost(part: FrozenPart, num_epochs: int, row_s: float, plan: FillPlan) -> None:
+    """Say on standard error, before the cache is filled, if it saves no time in this run."""
+    row_bytes = sum(tensor.bytes_per_sample for tensor in part.frontier if not tensor.shared)
+    cost = CacheCost(plan.num_samples, plan.num_missing, num_epochs, plan.row_s or row_s, row_bytes)
+    if plan.num_missing and not cost.pays:
+        sys.stderr.write(f"cache: {cost}\n")
 
 
 def _check_same(states: Mapping[str, DatasetState]) -> None:
@@ -255,18 +270,6 @@ def _from_cached(model: nn.Module, train: CachedDataset, val: Any, batch_size: i
         )  # fmt: skip
     loader = train.loader(batch_size, shuffle=True, seed=seed)
     return Ready(model, loader, val.loader(batch_size) if val is not None else None, train.figures)
-
-
-def _time_frozen(made: Any, plain: DatasetBatches) -> float:
-    """Reading one batch and running its frozen part: the better of two, since the first warms up."""
-    indices = list(range(min(plain.batch_size, len(plain.dataset))))
-    times: list[float] = []
-    for _ in range(2):
-        started = time.perf_counter()
-        made.extract(plain.batch(indices)[0])
-        wait()
-        times.append(time.perf_counter() - started)
-    return min(times)
 
 
 def _store(cache: bool | FeatureCache, out: Path | None) -> FeatureCache:

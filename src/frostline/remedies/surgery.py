@@ -12,7 +12,7 @@ from torch.nn.parameter import is_lazy
 
 from frostline.core.arguments import as_names, check_model, check_optimizer
 from frostline.core.errors import DataError
-from frostline.core.layers import frozen_modules, matching, resolve
+from frostline.core.layers import MODE, frozen_modules, matching, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
@@ -95,6 +95,7 @@ def replace_everywhere(model: nn.Module, old: nn.Module, new: nn.Module) -> None
     pin = vars(old).get("train")
     if isinstance(pin, partial):  # the freeze of `old` is bound to `old`
         object.__setattr__(new, "train", type(pin)(pin.func, new))
+        vars(new).update({key: note for key, note in vars(old).items() if key == MODE})
     known = {id(part) for part in old.modules()}
     for part in new.modules():
         if id(part) not in known:

@@ -1,7 +1,13 @@
-"""Splits a model at its frost line, and proves that the two parts are the model."""
+"""A model split at its frost line into a frozen part and a head, with the proof that the two parts are the model.
 
+The folders, from the bottom up: `calls`, `python_state`, `recording` (one run), `parts` (frontier, frozen part, head),
+`plan` (recordings become parts), `proof`. `attempts.py` goes through them from the top. See docs/splitting.md.
+"""
+
+from frostline.splitting.attempts import remembered_split as remembered_split
 from frostline.splitting.attempts import split as split
 from frostline.splitting.explanation import Explanation as Explanation
+from frostline.splitting.proof.verification import Verification as Verification
 from frostline.splitting.split import Split as Split
+from frostline.splitting.split import verify_once as verify_once
 from frostline.splitting.uncached import frozen_side_in_inference_mode as frozen_side_in_inference_mode
-from frostline.splitting.verification import Verification as Verification

@@ -1,27 +1,45 @@
-"""`frostline.split`: attempts at a split, in order; the first that is proven to be the model is taken."""
+"""`frostline.split`: attempts at a split, in order; the first that is proven to be the model is taken.
+
+After the last attempt, one error says why none of them holds.
+"""
 
 from __future__ import annotations
 
+import linecache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
+from frostline.core import inputs as batches
 from frostline.core.arguments import check_model
 from frostline.core.doors import public
 from frostline.core.errors import DataError, NotCacheable, SplitError
 from frostline.core.layers import unwrapped
-from frostline.splitting.failures import explained_failure
-from frostline.splitting.graph_writer import UnknownValue
-from frostline.splitting.module_calls import wrapped
-from frostline.splitting.plan import record_plan
-from frostline.splitting.refusals import check_example, check_line
-from frostline.splitting.replay_plan import RECORDING_FAILS, first_proven
-from frostline.splitting.samples import LARGE, batch_of, put_first
-from frostline.splitting.split import Split, proven
-from frostline.splitting.state import Traces
+from frostline.core.restore import kept_attributes, kept_buffers, kept_generators, kept_gradients, kept_modes
+from frostline.splitting.calls.containers import tensors_in
+from frostline.splitting.calls.listener import uncompiled, wrapped
+from frostline.splitting.candidate import Candidate
+from frostline.splitting.plan.head_graph import NOT_GENERAL
+from frostline.splitting.plan.plan import record_plan
+from frostline.splitting.plan.replay_plan import RECORDING_FAILS, first_proven
+from frostline.splitting.plan.samples import LARGE, batch_of, put_first
+from frostline.splitting.proof.proof_key import proof_key
+from frostline.splitting.python_state.kept_state import Traces, keeps_state_error, moving_state
+from frostline.splitting.python_state.sources import sources_of
+from frostline.splitting.recording.graph_writer import UnknownValue
+from frostline.splitting.split import Split
 from frostline.splitting.uncached import kept_model
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from frostline.splitting.parts.head import Head
+    from frostline.splitting.plan.plan import Plan
+    from frostline.splitting.proof.proof_key import ProofMemory
+
+_OURS = str(Path(__file__).parent)
+_TORCH = str(Path(torch.__file__).parent)
 # How often to record again because some sample of the example takes another path than those that were recorded.
 _PATHS = 3
 _READS = "values of the frozen part decide in Python what runs in the trainable part"
@@ -57,22 +75,29 @@ def split(model: nn.Module, example: Any) -> Split:
         >>> torch.equal(split.head(*split.extract(x)), model(x))
         True
     """
+    return remembered_split(model, example, None)
+
+
+def remembered_split(model: nn.Module, example: Any, memory: ProofMemory | None) -> Split:
+    """As `split`; a proof that is remembered is not made again, and one that holds is remembered."""
     check_model("split", model, needs=("shapes", "values"))
     model = unwrapped(model)[0]
-    check_line(model)
-    check_example(model, example)
-    with Traces(model) as traces, kept_model(model), wrapped():
-        made = _first_that_holds(model, example)
+    _check_line(model)
+    _check_example(model, example)
+    with Traces(model) as traces, kept_model(model), wrapped(), uncompiled():
+        made = _first_that_holds(model, example, memory)
     traces.check()
     return made
 
 
-def _first_that_holds(model: nn.Module, example: Any) -> Split:
+def _first_that_holds(model: nn.Module, example: Any, memory: ProofMemory | None) -> Split:
     """The split whose head is a graph, or else the one whose head runs the model's own forward."""
+    # Whole modules keep their names and their control flow in the head, so they come first. Where that graph misses a
+    # value, one that enters every module may have it. Each has to pass the same proofs.
     failed: list[Exception] = []
     for is_whole in (True, False):
         try:
-            return _split(model, example, is_whole=is_whole)
+            return _graph_split(model, example, memory, is_whole=is_whole)
         except DataError:
             raise
         except Exception as error:
@@ -80,29 +105,179 @@ def _first_that_holds(model: nn.Module, example: Any) -> Split:
             if isinstance(error, NotCacheable) or not isinstance(error, (UnknownValue, SplitError)):
                 break
     if all(isinstance(error, RECORDING_FAILS) for error in failed):
-        found = _replayed(model, example, failed[0])
+        found = _replayed_split(model, example, memory, failed[0])
         if found is not None:
             return found
     if isinstance(failed[-1], NotCacheable):
         raise failed[-1]
-    raise explained_failure(model, batch_of(example, LARGE), failed)
+    raise _explained_failure(model, batch_of(example, LARGE), failed)
 
 
-def _replayed(model: nn.Module, example: Any, why: Exception | str, *, only_lean: bool = False) -> Split | None:
-    """The split whose head runs the model's own forward, if there is one that is proven."""
-    return first_proven(lambda *made: proven(Split(model, *made), example), model, example, why, only_lean=only_lean)
-
-
-def _split(model: nn.Module, example: Any, *, is_whole: bool) -> Split:
-    made = Split(model, *record_plan(model, example, is_whole=is_whole))
+def _graph_split(model: nn.Module, example: Any, memory: ProofMemory | None, *, is_whole: bool) -> Split:
+    """The split whose head is a graph; modules without frozen layers are called whole, or entered too."""
+    candidate = Candidate(model, *record_plan(model, example, is_whole=is_whole))
     for _ in range(_PATHS):  # the first samples may have no padding: those are recorded that take the general path
-        at = made.telling_sample(example)
+        at = candidate.steering_sample(example)
         if at is None:
             break
         example = put_first(example, at)
-        made = Split(model, *record_plan(model, example, is_whole=is_whole))
-    if made.num_guards:  # a head that reads the values itself holds for all of them
-        other = _replayed(model, example, _READS, only_lean=True)
-        if other is not None and other.num_guards < made.num_guards:
+        candidate = Candidate(model, *record_plan(model, example, is_whole=is_whole))
+    if candidate.plan.num_guards:  # a head that reads the values itself holds for all of them
+        other = _replayed_split(model, example, memory, _READS, only_lean=True)
+        if other is not None and other.num_guards < candidate.plan.num_guards:
             return other
-    return proven(made, example)
+    return _proven_split(candidate, example, memory)
+
+
+def _replayed_split(
+    model: nn.Module, example: Any, memory: ProofMemory | None, why: Exception | str, *, only_lean: bool = False
+) -> Split | None:
+    """The split whose head runs the model's own forward, if there is one that is proven."""
+
+    def prove(plan: Plan, head: Head) -> Split:
+        return _proven_split(Candidate(model, plan, head), example, memory)
+
+    return first_proven(prove, model, example, why, only_lean=only_lean)
+
+
+def _proven_split(candidate: Candidate, example: Any, memory: ProofMemory | None) -> Split:
+    """The candidate as a split, after its proof on the example, or with the figures of a proof that is remembered."""
+    if memory is None:
+        return Split(candidate, candidate.explained(candidate.prove(example)), None)
+    key = proof_key(candidate.model, candidate.plan, candidate.head)
+    figures = memory.recall(candidate, key) if key is not None else None
+    if figures is None:
+        figures = candidate.prove(example)
+        if key is not None:
+            memory.keep(candidate, key, figures)
+    return Split(candidate, candidate.explained(figures), key)
+
+
+def _check_line(model: nn.Module) -> None:
+    """Raise unless the model has frozen and trainable parameters.
+
+    Raises:
+        SplitError: If one of the two is missing.
+    """
+    parameters = list(model.named_parameters())
+    frozen = [name for name, parameter in parameters if not parameter.requires_grad]
+    if not frozen:
+        raise SplitError(
+            what="Nothing is frozen: there is no frost line to split at.",
+            where=type(model).__name__,
+            received=f"{len(parameters)} parameters, all trainable",
+            do='frostline.freeze(model, through="LAYER") first, then split.'
+            if len(list(model.modules())) > 2
+            else "pass a model of several layers, and freeze the lower ones: one layer has no line to split at.",
+        )
+    if len(frozen) == len(parameters):
+        raise SplitError(
+            what="Everything is frozen: nothing is left to train.",
+            where=type(model).__name__,
+            received=f"{len(parameters)} parameters, all frozen",
+            do='frostline.thaw(model, down_to="LAYER") or frostline.replace_head(model, num_classes), then split.',
+        )
+
+
+def _check_example(model: nn.Module, example: Any) -> None:
+    """Raise unless the example is a batch that the model can take.
+
+    Raises:
+        DataError: If it has fewer than two samples or lies on another device.
+    """
+    size = batches.batch_size(example)
+    if size < 2:
+        raise DataError(
+            what="The example batch is too small: one sample does not show how sizes follow the batch.",
+            where="the example",
+            received=f"{size} sample ({batches.describe(example)})",
+            do="pass a batch of two samples or more.",
+        )
+    device = next(model.parameters()).device
+    for name, tensor in batches.leaves(example).items():
+        if tensor.device != device:
+            raise DataError(
+                what="The example lies on another device than the model.",
+                where=f"input {name!r}",
+                received=f"example on {tensor.device}, model on {device}",
+                do=f"move the example: example.to({str(device)!r}).",
+            )
+
+
+def _explained_failure(model: nn.Module, inputs: Any, errors: list[Exception]) -> SplitError | NotCacheable:
+    """The error to raise after every way to record the model has failed.
+
+    Args:
+        model: The model.
+        inputs: A batch to run it on.
+        errors: What each way has raised, in order.
+    """
+    ours = next((error for error in errors if isinstance(error, SplitError)), None)
+    if ours is not None:
+        moving = _moving(model, inputs) if ours.what == NOT_GENERAL else []
+        return keeps_state_error(moving) if moving else ours
+    own = next((error for mode in (True, False) if (error := _own_failure(model, inputs, training=mode))), None)
+    if own is not None:
+        return _because(
+            own, "The model itself fails on the example, without Frostline.",
+            "make `model(example)` and a backward pass run in train() and in eval(), then split again.",
+        )  # fmt: skip
+    if any(isinstance(error, UnknownValue) for error in errors):
+        return SplitError(
+            what="The model makes a trainable value by a call that cannot be recorded.",
+            where="a value with requires_grad whose origin no torch call, module or autograd Function told",
+            received="a parameter outside of model.parameters(), a compiled or scripted function, or a transform of "
+            "torch.func or torch.autograd.grad",
+            do="register the layer in the model (nn.ModuleList instead of a list); or put that step into a module of "
+            "its own that holds no frozen layers: it is then called whole.",
+        )
+    return _because(
+        errors[0], "The model's trainable part cannot be recorded or does not run on its own.",
+        "put the step into a module of its own that holds no frozen layers, so that it is called whole; or train "
+        "without a cache: frostline.fit(..., cache=False).",
+    )  # fmt: skip
+
+
+def _moving(model: nn.Module, inputs: Any) -> list[str]:
+    """What one more call of the model changes: a number that is another one in each call looks like a size."""
+    modules = dict(model.named_modules())
+    sources = [source for module in modules.values() for source in sources_of(module)]
+    with kept_attributes(model, numbers=True), kept_buffers(model), kept_generators():
+        return moving_state(model, modules, sources, lambda: batches.call(model, inputs))
+
+
+def _own_failure(model: nn.Module, inputs: Any, *, training: bool) -> Exception | None:
+    with (
+        kept_modes(model), kept_buffers(model), kept_attributes(model, numbers=True), kept_gradients(model),
+        kept_generators(), torch.enable_grad(),
+    ):  # fmt: skip
+        model.train(training)
+        try:
+            outputs = [tensor for tensor in tensors_in(batches.call(model, inputs)) if tensor.requires_grad]
+            if outputs:
+                torch.autograd.backward(outputs, [torch.ones_like(output) for output in outputs])
+        except Exception as error:
+            return error
+    return None
+
+
+def _because(error: Exception, what: str, do: str) -> SplitError:
+    made = SplitError(
+        what=what,
+        where=_line(error),
+        received=f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:300]}",
+        do=do,
+    )
+    made.__cause__ = error
+    return made
+
+
+def _line(error: Exception) -> str:
+    """The innermost line of the traceback that is neither torch's nor ours."""
+    place, traceback = "", error.__traceback__
+    while traceback is not None:
+        path, line = traceback.tb_frame.f_code.co_filename, traceback.tb_lineno
+        if not path.startswith((_OURS, _TORCH)) and Path(path).name != "inputs.py":
+            place = f"{Path(path).name}:{line}: {linecache.getline(path, line).strip()}".rstrip(": ")
+        traceback = traceback.tb_next
+    return place or "a line of torch"

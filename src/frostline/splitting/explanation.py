@@ -1,4 +1,4 @@
-"""What a split means, in words and numbers."""
+"""The description of a split in words and numbers, as `Split.explain` returns it."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from frostline.core.records import FrontierTensor
-    from frostline.splitting.frost_line import Kinds
-    from frostline.splitting.verification import Verification
+    from frostline.splitting.proof.verification import Verification
+    from frostline.splitting.recording.frost_line import FrostLine
 
 
 @dataclass(frozen=True)
@@ -69,28 +69,32 @@ class Explanation:
         return "\n".join([*lines, *(f"Note:      {note}" for note in self.notes)])
 
 
-def explain(
-    kinds: Kinds, head: nn.Module, frontier: tuple[FrontierTensor, ...], features: tuple[Tensor, ...], frozen_s: float,
-    samples: int, verification: Verification, notes: tuple[str, ...],
-) -> Explanation:  # fmt: skip
-    """Describe a split; the head is measured on the features of a few samples, which took `frozen_s` to make."""
-    model = kinds.model
+def seconds_of(head: nn.Module, features: tuple[Tensor, ...], model: nn.Module) -> float:
+    """Seconds of one forward pass of the head of a model."""
     started = time.perf_counter()
     with kept_modes(head), kept_buffers(model), torch.no_grad():
         head.eval()
         head(*features)
-    head_s = time.perf_counter() - started
+    return time.perf_counter() - started
+
+
+def explain(
+    frost_line: FrostLine, frontier: tuple[FrontierTensor, ...], seconds: tuple[float, float], samples: int,
+    verification: Verification, notes: tuple[str, ...],
+) -> Explanation:  # fmt: skip
+    """Describe a split whose frozen part and head took these seconds for a few samples."""
+    model = frost_line.model
     frozen = [parameter.numel() for parameter in model.parameters() if not parameter.requires_grad]
     trainable = [parameter.numel() for parameter in model.parameters() if parameter.requires_grad]
     return Explanation(
-        frozen=_outermost(model, kinds.is_frozen),
-        trainable=_outermost(model, kinds.is_trainable),
+        frozen=_outermost(model, frost_line.is_frozen),
+        trainable=_outermost(model, frost_line.is_trainable),
         num_frozen=sum(frozen),
         num_trainable=sum(trainable),
         frontier=frontier,
         bytes_per_sample=sum(tensor.bytes_per_sample for tensor in frontier),
-        frozen_s=frozen_s,
-        head_s=head_s,
+        frozen_s=seconds[0],
+        head_s=seconds[1],
         samples=samples,
         notes=notes,
         verification=verification,

@@ -6,9 +6,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from frostline.core.restore import kept_attributes, kept_buffers, kept_generators, kept_modes, kept_parameters
-from frostline.splitting.omitted_noise import quieted
-from frostline.splitting.plan import noise_of_frozen_side
-from frostline.splitting.verification import kernels_for
+from frostline.splitting.plan.recordings import noise_of_frozen_side
+from frostline.splitting.proof.verification import kernels_for
+from frostline.splitting.recording.omitted_noise import quieted
 
 if TYPE_CHECKING:
     from collections.abc import Generator

@@ -6,7 +6,6 @@ from frostline.training.batches import check_targets as check_targets
 from frostline.training.batches import in_dtype as in_dtype
 from frostline.training.checkpoints import has_checkpoint as has_checkpoint
 from frostline.training.checkpoints import put_back as put_back
-from frostline.training.checkpoints import settings_of as settings_of
 from frostline.training.checkpoints import trained_state as trained_state
 from frostline.training.fabric import log_figures as log_figures
 from frostline.training.fabric import make_fabric as make_fabric
@@ -28,6 +27,5 @@ from frostline.training.settings import check_settings as check_settings
 from frostline.training.settings import describe_callable as describe_callable
 from frostline.training.settings import describe_frozen as describe_frozen
 from frostline.training.settings import describe_model as describe_model
-from frostline.training.settings import describe_structure as describe_structure
-from frostline.training.settings import describe_values as describe_values
+from frostline.training.settings import describe_optimizer as describe_optimizer
 from frostline.training.settings import is_stateless as is_stateless

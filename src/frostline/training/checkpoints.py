@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
 _INDEX = "checkpoint.json"
+_HEALED = ("model", "hooks before each step")  # settings that `heal` changes
 
 
 @dataclass
@@ -102,11 +103,14 @@ def load_checkpoint(
     differing = [key for key in both if made_with.get(key) != settings.get(key) and key != "epochs"]
     if differing:
         key = differing[0]
+        first = (
+            "; if that run was healed first, heal the model again (frostline.heal, --heal)" if key in _HEALED else ""
+        )
         raise DataError(
             what="The run to be resumed was made with other settings.",
             where=f"{folder / _INDEX}, {key}",
             received=f"{made_with.get(key)!r} in the checkpoint, {settings.get(key)!r} now",
-            do=f"resume with the same {key}, or start anew without resume.",
+            do=f"resume with the same {key}{first}; or start anew without resume.",
         )
     try:
         tensors = load_file(folder / index["state"])
@@ -139,11 +143,6 @@ def discard_checkpoint(folder: Path) -> None:
     """Forget the run in this folder: it cannot be resumed any more. Logs and cached features stay."""
     with disk_errors("delete the old checkpoint in", folder):
         remove(folder / _INDEX)
-
-
-def settings_of(folder: Path) -> dict[str, Any]:
-    """The settings that the checkpoint in this folder was made with."""
-    return read_json(folder / _INDEX)["settings"]
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -20,9 +20,11 @@ Clip = Callable[[list[nn.Parameter]], Any]
 
 
 def make_optimizer(
-    optimizer: str | Callable[[list[nn.Parameter]], Optimizer], parameters: Iterable[nn.Parameter], lr: float
+    optimizer: str | Optimizer | Callable[[list[nn.Parameter]], Optimizer],
+    parameters: Iterable[nn.Parameter],
+    lr: float,
 ) -> Optimizer:
-    """An optimizer over the parameters that train: `adamw`, `adam`, `sgd` (momentum 0.9), `rmsprop`.
+    """An optimizer over the parameters that train: `adamw`, `adam`, `sgd` (momentum 0.9), `rmsprop`, or the given one.
 
     Raises:
         DataError: If there is none of this name, nothing to train, or the callable made none over what trains.
@@ -40,10 +42,10 @@ def make_optimizer(
             received="no parameter that requires gradients",
             do='frostline.thaw(model, down_to="LAYER") or frostline.replace_head(model, num_classes) first.',
         )  # fmt: skip
+    if isinstance(optimizer, Optimizer):
+        return _following(_checked(optimizer, trainable))
     if not isinstance(optimizer, str):
         takes = "(parameters) -> Optimizer, or a name"
-        if isinstance(optimizer, Optimizer):
-            takes = f"(parameters) -> Optimizer: lambda ps: torch.optim.{type(optimizer).__name__}(ps, lr=...)"
         make: Callable[[list[nn.Parameter]], Any] = check_callable("fit", "optimizer", optimizer, takes=takes)
         return _checked(make(trainable), trainable)
     known: dict[str, Callable[[], Optimizer]] = {
@@ -68,9 +70,21 @@ def _checked(made: Any, trainable: list[nn.Parameter]) -> Optimizer:
         raise DataError(
             what="The optimizer does not hold the model's parameters.", where="fit(optimizer=...)",
             received=f"{type(made).__name__} over {len(held)} parameters, none of them trainable ones of the model",
-            do="make it from the parameters that the callable is given.",
+            do="make it from the parameters of this model, those that the callable is given.",
         )  # fmt: skip
     return made
+
+
+def _following(optimizer: Optimizer) -> Optimizer:
+    """The optimizer, its state where its parameters are now: they may have been moved or converted since a step."""
+    moved = [
+        value for parameter, state in optimizer.state.items() for value in state.values()
+        if isinstance(value, torch.Tensor) and value.dim()
+        and (value.device, value.dtype) != (parameter.device, parameter.dtype)
+    ]  # fmt: skip
+    if moved:
+        optimizer.load_state_dict(optimizer.state_dict())
+    return optimizer
 
 
 def needs_closure(optimizer: Any) -> bool:

@@ -6,13 +6,14 @@ import hashlib
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.optim import Optimizer
 
 from frostline.core.arguments import as_count, as_name, as_number
 from frostline.core.errors import DataError
 from frostline.training.losses import CrossEntropy
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
 _PRECISIONS = ("32-true", "64-true", "bf16-true", "bf16-mixed", "16-mixed", "16-true")
 
@@ -59,39 +60,37 @@ def is_stateless(loss: Any) -> bool:
     return isinstance(loss, (str, CrossEntropy)) or _module_of(loss).startswith("torch.")
 
 
+def describe_optimizer(given: Any, made: Optimizer) -> dict[str, str]:
+    """How an optimizer was given, and what else changes its steps: hooks, such as a clip that `heal` has added.
+
+    Torch's own are described as those by name, whose settings and state are in the checkpoint.
+    """
+    plain = isinstance(given, Optimizer) and _module_of(given).startswith("torch.optim.")
+    described = {"optimizer": type(given).__name__.lower() if plain else describe_callable(given)}
+    hooks = len(made._optimizer_step_pre_hooks)
+    return {**described, "hooks before each step": str(hooks)} if hooks else described
+
+
 def describe_model(model: nn.Module) -> str:
-    """A digest of what trains: names and shapes of the trainable parameters."""
-    shapes = [f"{name}{tuple(p.shape)}" for name, p in model.named_parameters() if p.requires_grad]
-    return hashlib.sha256(";".join(shapes).encode()).hexdigest()[:16]
-
-
-def describe_structure(model: nn.Module) -> str:
-    """A digest of what the model computes with, values aside: its modules, their settings and their shapes."""
-    modules = [f"{name}:{type(module).__name__}:{module.extra_repr()}" for name, module in model.named_modules()]
+    """A digest of what the model computes with, values aside: types of modules, names and shapes, and what trains."""
+    modules = [f"{name}:{type(module).__name__}" for name, module in model.named_modules()]
     shapes = [f"{name}{tuple(tensor.shape)}" for name, tensor in model.state_dict().items()]
-    return hashlib.sha256(";".join([*modules, *shapes]).encode()).hexdigest()[:16]
-
-
-def describe_values(model: nn.Module) -> str:
-    """A digest of all parameters and buffers, to the bit."""
-    return _digest({**dict(model.named_parameters()), **dict(model.named_buffers())})
+    trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    return hashlib.sha256(";".join([*modules, *shapes, *trained]).encode()).hexdigest()[:16]
 
 
 def describe_frozen(model: nn.Module) -> str:
-    """A digest of the values that checkpoints leave out: those of the frozen parameters."""
-    return _digest({name: p for name, p in model.named_parameters() if not p.requires_grad})
+    """A digest of the values that checkpoints leave out: those of the frozen parameters, to the bit."""
+    digest = hashlib.sha256()
+    for name, tensor in model.named_parameters():
+        if not tensor.requires_grad:
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:16]
 
 
 def _module_of(value: Any) -> str:
     return getattr(value, "__module__", None) or ""
-
-
-def _digest(tensors: dict[str, Tensor]) -> str:
-    digest = hashlib.sha256()
-    for name, tensor in tensors.items():
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()[:16]
 
 
 def _wrong(name: str, value: Any, do: str) -> DataError:

@@ -9,9 +9,9 @@ from torch import nn
 
 from frostline.core.arguments import as_items, as_names, check_model
 from frostline.core.errors import LayerNotFound
-from frostline.core.layers import check_initialized, first_name, matching, resolve, unwrapped
+from frostline.core.layers import MODE, check_initialized, first_name, matching, resolve, unwrapped
 from frostline.core.records import FreezeSummary
-from frostline.transfer.promise import CHILDREN, FROZEN, MODE, check_promise
+from frostline.transfer.promise import CHILDREN, FROZEN, check_promise
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

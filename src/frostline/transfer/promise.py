@@ -12,15 +12,14 @@ from torch.nn.modules.batchnorm import _NormBase  # pyright: ignore[reportPrivat
 from frostline.core import inputs as batches
 from frostline.core.digests import tensor_digest
 from frostline.core.errors import DataError, FrostlineError
-from frostline.core.layers import is_pinned
+from frostline.core.layers import MODE, is_pinned
 from frostline.core.restore import kept_attributes, kept_buffers, kept_generators, kept_modes, kept_parameters
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
 
 
-# Notes that `freeze` leaves on a module for `thaw`: names of the parameters it froze, and the mode before.
-FROZEN, MODE = "_names_frozen", "_mode_before_freeze"
+FROZEN = "_names_frozen"  # a note that `freeze` leaves on a module for `thaw`: names of the parameters it froze
 CHILDREN = "_children_frozen"  # noted on a parent: names of its children that `freeze` holds in inference mode
 _NOTES = (FROZEN, MODE, CHILDREN, "train")
 _LARGER = 100.0

@@ -156,7 +156,7 @@ def test_the_best_state_is_kept_as_a_copy():
     verdict = mark.verdict(now, num_broken=0, first_loss=2.0)
     assert not verdict.is_good
     assert verdict.goes_back
-    assert "best mark, after 60 steps" in verdict.why
+    assert "best state, after 60 steps" in verdict.why
 
 
 def test_what_is_as_good_as_its_best_mark_stays():

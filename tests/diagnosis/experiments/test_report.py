@@ -35,7 +35,7 @@ def test_the_cause_is_told_with_its_proof_and_what_was_done():
     proof = proof_of(one, code="FL401", advice="multiply the learning rate by 0.01: 1 becomes 0.01.")
     found = by_code(told(diagnosis_of([tip("FL401")], None), proof, "learning_rate", [one]))
     assert found["FL401"].outcome == "issue"
-    assert "Undone (undo learning_rate)" in found["FL401"].why
+    assert "With a fix (undo learning_rate)" in found["FL401"].why
     assert found["FL401"].advice == "multiply the learning rate by 0.01: 1 becomes 0.01."
 
 
@@ -51,9 +51,9 @@ def test_consequences_wait_for_the_cause():
     diagnosis = diagnosis_of([issue("FL401"), issue("FL201"), issue("FL103"), issue("FL202")], None)
     found = by_code(told(diagnosis, proof_of(rate, code="FL401"), "learning_rate", [rate, dead, clip]))
     assert {found[code].outcome for code in ("FL201", "FL103", "FL202")} == {"tip"}
-    assert found["FL201"].why.endswith("Undoing it did not help here.")
-    assert found["FL103"].why.endswith("Undoing it helped as well here.")
-    assert found["FL202"].why.endswith("It was not undone on its own.")
+    assert found["FL201"].why.endswith("Fixing this did not help in a trial.")
+    assert found["FL103"].why.endswith("Fixing this helped as well.")
+    assert found["FL202"].why.endswith("It was not tried on its own.")
     assert {found[code].advice for code in ("FL201", "FL103", "FL202")} == {
         "mend the cause first (learning rate too high), then look again."
     }
@@ -103,7 +103,7 @@ def test_nothing_is_said_about_the_steps_of_an_optimizer_of_ours(code):
     found = told(given, None, None, is_rate_known=False)
     (silent,) = found.not_judged
     assert (silent.code, silent.measured, silent.limit, silent.advice) == (code, None, None, "nothing.")
-    assert "pass the one that you train with" in silent.why
+    assert "pass the one that trains the model" in silent.why
     assert by_code(found)["FL201"].outcome == "tip"
     assert code in by_code(told(given, None, None))
 
@@ -168,4 +168,4 @@ def test_a_trial_that_speaks_for_another_rule_says_nothing():
     found = by_code(told(diagnosis_of([tip("FL401")], None), None, None, [other]))
     assert found["FL401"] == tip("FL401")
     found = by_code(told(diagnosis_of([issue("FL401")], None), None, None, [other]))
-    assert found["FL401"].why.endswith("It was not undone on its own.")
+    assert found["FL401"].why.endswith("It was not tried on its own.")

@@ -25,9 +25,8 @@ def diagnosis(*families, outcome="issue"):
     return diagnosis_of([getattr(ABOUTS[family], outcome)("because.", None, None) for family in families], None)
 
 
-def suggested(*families, model=None):
-    patient = Patient(model or mlp(), sgd(model or mlp()))
-    return remedies_for(patient, EVIDENCE, diagnosis(*families))
+def suggested(*families):
+    return remedies_for(EVIDENCE, diagnosis(*families))
 
 
 def test_the_healthy_are_not_treated():
@@ -53,7 +52,7 @@ def test_a_treatment_changes_the_twin_only_and_leaves_it_trainable(family):
 
     model = build()
     patient = Patient(model, sgd(model, momentum=0.99))
-    for remedy in remedies_for(patient, EVIDENCE, diagnosis(family)):
+    for remedy in remedies_for(EVIDENCE, diagnosis(family)):
         twin = patient.copy()
         remedy.apply(twin, task(3))
         twin.model(task(1)[0][0]).sum().backward()
@@ -84,7 +83,7 @@ def named(*codes):
     """What is suggested where rules of these codes found something."""
     abouts = [rule.ABOUT for rule in RULES if rule.ABOUT.code in codes]
     found = diagnosis_of([about.issue("because.", None, None) for about in abouts], None)
-    return [remedy.name for remedy in remedies_for(Patient(mlp(), sgd(mlp())), EVIDENCE, found)]
+    return [remedy.name for remedy in remedies_for(EVIDENCE, found)]
 
 
 def test_statistics_of_few_values_are_taken_of_one_sample_instead():
@@ -92,7 +91,7 @@ def test_statistics_of_few_values_are_taken_of_one_sample_instead():
     model = nn.Sequential(nn.Linear(12, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3))
     patient = Patient(model, sgd(model))
     scale = model[1].weight
-    next(r for r in remedies_for(patient, EVIDENCE, _found("FL602"))).apply(patient, task(2))
+    next(r for r in remedies_for(EVIDENCE, _found("FL602"))).apply(patient, task(2))
     assert isinstance(model[1], nn.GroupNorm)
     assert model[1].weight is scale
     assert model(torch.randn(1, 12)).shape == (1, 3)
@@ -102,7 +101,7 @@ def test_statistics_of_frozen_layers_are_held():
     model = nn.Sequential(nn.Linear(12, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3))
     model[1].requires_grad_(False)
     patient = Patient(model, sgd(model))
-    next(r for r in remedies_for(patient, EVIDENCE, _found("FL603"))).apply(patient, task(2))
+    next(r for r in remedies_for(EVIDENCE, _found("FL603"))).apply(patient, task(2))
     assert not model.train()[1].training
     assert model[0].training
 
@@ -113,7 +112,7 @@ def test_values_that_the_training_made_come_last_and_those_of_the_data_first():
     orders = []
     for layer in ("input", "3"):
         found = diagnosis_of([*others, about.issue("because.", None, None, layer)], None)
-        orders.append([r.families[0] for r in remedies_for(Patient(mlp(), sgd(mlp())), EVIDENCE, found)])
+        orders.append([r.families[0] for r in remedies_for(EVIDENCE, found)])
     assert orders[0][0] == "nonfinite"
     assert orders[1][-1] == "nonfinite"
 
@@ -133,8 +132,7 @@ def test_half_dead_layers_are_not_what_stops_a_gradient(share, family):
 @pytest.mark.parametrize(("is_stuck", "families"), [(True, {"vanishing"}), (False, set())])
 def test_squashers_of_a_stuck_network_are_suspected_where_gradients_vanish_only_later(is_stuck, families):
     start, later = diagnosis(), diagnosis("vanishing", outcome="tip")
-    patient = Patient(model := mlp(), sgd(model))
-    found = remedies_for(patient, EVIDENCE, later, is_stuck=is_stuck)
+    found = remedies_for(EVIDENCE, later, is_stuck=is_stuck)
     swaps = [remedy for remedy in found if remedy.name.startswith("Leaky ReLU for sigmoid")]
     assert {family for remedy in swaps if (family := family_of(remedy, [start, later]))} == families
 
@@ -143,8 +141,7 @@ def offered(evidence=EVIDENCE, *, codes=(), families=(), **options):
     """Remedies by name, where rules of these codes, or of these families, found something."""
     abouts = [rule.ABOUT for rule in RULES if rule.ABOUT.code in codes] + [ABOUTS[family] for family in families]
     found = diagnosis_of([about.issue("because.", None, None) for about in abouts], None)
-    model = mlp()
-    return {remedy.name: remedy for remedy in remedies_for(Patient(model, sgd(model)), evidence, found, **options)}
+    return {remedy.name: remedy for remedy in remedies_for(evidence, found, **options)}
 
 
 @pytest.mark.parametrize("family", ["gradient_spikes", "exploding", "nonfinite", "oscillation", "learning_rate"])

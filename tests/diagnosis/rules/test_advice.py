@@ -12,7 +12,7 @@ def test_drawing_anew_says_what_is_drawn_and_keeps_the_optimizer(text):
 
 
 def test_what_erases_all_weights_is_for_layers_that_have_learnt_nothing():
-    assert advice.DRAW_ALL.startswith("if no layer has learnt anything yet")
+    assert advice.DRAW_ALL.startswith("if no layer is trained yet")
 
 
 def test_leaky_units_take_the_place_of_relus():

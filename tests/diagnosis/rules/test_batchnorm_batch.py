@@ -28,4 +28,4 @@ def test_the_limits_and_what_is_told(count, outcome):
     (finding,) = batchnorm_batch.check(Evidence(norms=NormFacts(("bn1", "bn2"), smallest_batch=count)))
     assert (finding.outcome, finding.measured, finding.limit) == (outcome, count, 4)
     assert finding.layer == (None if outcome == "passed" else "bn1")
-    assert finding.why == f"statistics are taken of {count} values per channel."
+    assert finding.why == f"each channel's batch statistics come from only {count} values."

@@ -20,4 +20,4 @@ def test_it_does_not_apply():
 def test_the_layer_is_named_in_the_advice():
     (finding,) = batchnorm_frozen.check(Evidence(norms=NormFacts(("bn1", "bn2"), moving_in_frozen=("bn2",))))
     assert finding.advice.endswith("fl.freeze(model, patterns=['bn2']).")
-    assert finding.why == "bn2 is frozen, and its running statistics moved."
+    assert finding.why == "layer 'bn2' is frozen, but its running statistics moved."

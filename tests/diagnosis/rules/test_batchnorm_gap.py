@@ -52,8 +52,8 @@ def test_it_says_what_was_compared_and_what_to_do():
     facts = NormFacts(("bn1", "bn2"), 64, 0.1, 1.25, 2.0, 1.0)
     (lagging,) = batchnorm_gap.check(Evidence(norms=facts))
     assert lagging.layer == "bn1"
-    assert lagging.why.startswith("the loss is 2 with running statistics, 1 with exact ones and 1.25 with those of the")
-    assert "momentum 0.1. That is a usual one" in lagging.why
+    assert lagging.why.startswith("the loss is 2 with running statistics, 1 with exact ones and 1.25 with batch")
+    assert "momentum is 0.1. This momentum is usual" in lagging.why
     assert lagging.advice.startswith("let the learning rate fall towards the end")
     (finding,) = batchnorm_gap.check(Evidence(norms=NormFacts(("bn1",), 64, 0.001, 1.25, 2.0, 1.0)))
     assert (finding.measured, finding.limit, finding.layer) == (1.0, 0.5, "bn1")

@@ -40,11 +40,14 @@ def test_units_that_died_while_training_are_told_from_those_that_started_dead():
     grown = tuple(record(at, act0={"dead": 0.1 + 0.1 * min(at, 5)}) for at in range(12))
     (finding,) = dead_units.check(Evidence(activations("relu"), grown))
     assert (finding.outcome, finding.measured, finding.limit) == ("issue", pytest.approx(0.6), 0.5)
-    assert finding.why == "60% of the units of act0 were zero for every sample that was seen, 10% at the first step."
+    assert (
+        finding.why
+        == "60% of the units of layer 'act0' were zero for every sample in the measured batches, 10% at the first step."
+    )
     (finding,) = dead_units.check(judged(0.0, 0.4))
-    assert finding.why == "40% of the units of act1 were zero for every sample that was seen."
+    assert finding.why == "40% of the units of layer 'act1' were zero for every sample in the measured batches."
     (passed,) = dead_units.check(judged(0.05, 0.1))
-    assert passed.why == "at most 10% of the units of a layer are silent."
+    assert passed.why == "at most 10% of the units of a layer were zero for every sample."
 
 
 def test_functions_cannot_be_looked_at():

@@ -51,11 +51,14 @@ def test_the_limits(largest, outcome):
 def test_outputs_that_grow_with_the_steps_want_smaller_steps():
     grown = tuple(record(at, fc0={"deviation": 1.0}, fc1={"deviation": 10.0 if at else 1.0}) for at in range(6))
     (finding,) = exploding.check(Evidence(chain(3), grown))
-    assert finding.why == "outputs grow from 1 in fc0 to 10 in fc1 (1 before the first step)."
-    assert finding.advice == "divide the learning rate by 10: outputs grew with the steps."
+    assert finding.why == (
+        "the standard deviation of the outputs grows from 1 in layer 'fc0' to 10 in layer 'fc1' "
+        "(1 before the first step)."
+    )
+    assert finding.advice == "divide the learning rate by 10: the outputs grew while training."
     (finding,) = exploding.check(of_sizes(1.0, 10.0, 1.0))
-    assert finding.why == "outputs grow from 1 in fc0 to 10 in fc1."
-    assert finding.advice.startswith("if no layer has learnt anything yet")
+    assert finding.why == ("the standard deviation of the outputs grows from 1 in layer 'fc0' to 10 in layer 'fc1'.")
+    assert finding.advice.startswith("if no layer is trained yet")
 
 
 def test_only_the_first_steps_count():
@@ -75,7 +78,7 @@ def test_a_recurrent_layer_beside_others_is_judged_by_the_largest_gradient(norm,
     if outcome != "passed":
         assert (finding.layer, finding.measured, finding.limit) == ("fc1", norm / 2, 30.0)
         assert finding.advice.startswith("clip between backward() and optimizer.step()")
-        assert finding.why == f"the gradient of fc1 reaches {norm / 2:.2g} times its weights."
+        assert finding.why == f"the gradient norm of layer 'fc1' reaches {norm / 2:.2g} times its weight norm."
 
 
 def test_a_network_of_one_layer_has_nothing_that_can_grow():

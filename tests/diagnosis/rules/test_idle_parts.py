@@ -28,28 +28,28 @@ def test_it_does_not_apply():
 def test_one_part_is_named_and_the_steps_are_told():
     (finding,) = idle_parts.check(Evidence(idle=(("head", "without a gradient"),), losses=losses(1.0, 0.9)))
     assert (finding.layer, finding.measured) == ("head", 1.0)
-    assert finding.why == "these have not moved in 2 steps: head: without a gradient."
+    assert finding.why == "these trainable parameters have not moved in 2 steps: head: without a gradient."
     (finding,) = idle_parts.check(Evidence(idle=(("a", "x"), ("b", "y"))))
     assert (finding.layer, finding.measured) == (None, 2.0)
-    assert finding.why == "these have not moved: a: x; b: y."
+    assert finding.why == "these trainable parameters have not moved: a: x; b: y."
 
 
 def test_four_names_are_shown_without_more():
     (finding,) = idle_parts.check(Evidence(idle=tuple((name, "x") for name in "abcd")))
-    assert finding.why == "these have not moved: a, b, c, d: x."
+    assert finding.why == "these trainable parameters have not moved: a, b, c, d: x."
 
 
 @pytest.mark.parametrize(("strangers", "outcome"), [(True, "issue"), (False, "tip")])
 def test_what_a_monitors_optimizer_does_not_hold(strangers, outcome):
     (finding,) = idle_parts.check(Evidence(unheld=("fc", "head"), holds_strangers=strangers))
     assert (finding.outcome, finding.measured, finding.layer) == (outcome, 2.0, None)
-    assert finding.why.startswith("these have not moved: fc, head: not in the optimizer.")
+    assert finding.why.startswith("these trainable parameters have not moved: fc, head: not in the optimizer.")
     assert ("it is older than the model" in finding.why) is strangers
     assert outcomes(idle_parts, Evidence(unheld=(), holds_strangers=strangers)) == ["passed"]
     assert outcomes(idle_parts, Evidence(idle=(("a", "x"),), holds_strangers=strangers)) == ["tip"]
     (passed,) = idle_parts.check(Evidence(unheld=()))
-    assert passed.why == "the optimizer holds all that is trainable."
-    assert idle_parts.check(Evidence(idle=()))[0].why == "all trainable parts have moved."
+    assert passed.why == "the optimizer holds all trainable parameters."
+    assert idle_parts.check(Evidence(idle=()))[0].why == "all trainable parameters have moved."
 
 
 def test_the_call_that_is_advised_names_the_parts_and_freezes_them():

@@ -39,7 +39,9 @@ def test_the_limits_of_the_last_layer(last, outcome):
     (finding,) = initialization.check(of_sizes(1.0, last))
     assert (finding.outcome, finding.measured, finding.limit) == (outcome, last, 10.0)
     if outcome != "passed":
-        assert finding.why == f"the outputs of fc1 deviate by {last:.2g} before the first step."
+        assert finding.why == (
+            f"before the first step, the outputs of layer 'fc1' have a standard deviation of {last:.2g}."
+        )
         assert "layers='fc1'" in finding.advice
 
 
@@ -50,7 +52,7 @@ def test_the_limits_of_the_first_layer(first, outcome):
     assert finding.outcome == outcome
     if outcome == "tip":
         assert (finding.layer, finding.measured, finding.limit) == ("fc0", first / 2, 10.0)
-        assert finding.why == f"the outputs of fc0 are {first / 2:.2g} times its inputs."
+        assert finding.why == f"the outputs of layer 'fc0' are {first / 2:.2g} times as large as its inputs."
     layers = (*activations("relu"), *chain(2))
     behind = Evidence(layers, records(**by_layer("deviation", first, 1.0)), inputs=inputs)
     assert outcomes(initialization, behind) == ["passed"]  # what comes before it is not looked at

@@ -35,7 +35,7 @@ def test_every_rule_answers():
     assert [finding.code for finding in diagnosis.findings] == ["FL101"]
     healthy = judge(replace(evidence, records=records(**by_layer("gradient_norm", 1.0, 1.0, 1.0, 1.0))))
     assert healthy.is_healthy
-    assert str(healthy).startswith("No symptoms found: ")
+    assert str(healthy).startswith("No symptoms found. ")
 
 
 def test_where_nothing_was_seen_nothing_is_judged():
@@ -44,15 +44,15 @@ def test_where_nothing_was_seen_nothing_is_judged():
     assert len(diagnosis.not_judged) == len(RULES)
     assert diagnosis.passed == ()
     assert str(diagnosis) == "Nothing could be judged:\nthe loop never ran."
-    assert str(judge(Evidence())) == "Nothing could be judged:\nno step was seen."
+    assert str(judge(Evidence())) == "Nothing could be judged:\nno step was measured."
 
 
 def test_healthy_is_said_only_where_every_rule_that_applies_was_asked():
     passed, silent = RULES[0].ABOUT.passed("fine."), RULES[1].ABOUT.not_judged("the loss was not seen.")
-    assert str(diagnosis_of([passed], None)) == "Healthy: 1 rules passed, 0 do not apply."
+    assert str(diagnosis_of([passed], None)) == "No symptoms found. 1 rule passed."
     first, second = str(diagnosis_of([passed, silent], None)).splitlines()
-    assert first == "No symptoms found: 1 rules passed, 0 do not apply, 1 could not be judged."
-    assert second == "Could not be judged: FL503 output and loss do not fit: the loss was not seen."
+    assert first == "No symptoms found. 1 rule passed; 1 could not be evaluated."
+    assert second == "Could not be evaluated: FL503 output and loss do not fit: the loss was not seen."
     assert "training may be fine" in str(diagnosis_of([passed, SCALE], None))
     assert "training may be fine" not in str(diagnosis_of([passed, silent, SCALE], None))
 

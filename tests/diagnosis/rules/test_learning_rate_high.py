@@ -58,7 +58,9 @@ def test_large_steps_of_a_rising_loss(ratio, outcome):
 def test_large_steps_of_a_falling_loss(ratio, outcome):
     (finding,) = learning_rate_high.check(of(ratio, falling()))
     assert (finding.outcome, finding.measured, finding.limit) == (outcome, ratio, 0.05)
-    assert finding.why == f"a step changes up to {ratio:.1%} of a layer's weights; the loss went from 1.85 to 0.293."
+    assert finding.why == (
+        f"one step changes a layer's weights by up to {ratio:.1%}; the loss went from 1.85 to 0.293."
+    )
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,9 @@ def test_steps_that_blew_the_loss_up_are_not_too_small():
 
 def test_it_says_what_was_seen():
     (finding,) = learning_rate_low.check(of(1e-4, losses(*[2.0] * 10, *[1.5] * 10)))
-    assert finding.why == "a step changes at most 1.0e-04 of a layer's weights; the loss fell by 25.0%."
+    assert finding.why == (
+        "one step changes a layer's weights by at most 1.0e-04 of their norm; the loss fell by 25.0%."
+    )
     (finding,) = learning_rate_low.check(of(1e-4, losses(*[2.0] * 10, *[3.0] * 10)))
     assert "the loss rose by 50.0%." in finding.why
     (finding,) = learning_rate_low.check(of(1e-4, losses(*[-2.0] * 10, *[-3.0] * 10)))

@@ -48,16 +48,17 @@ def test_the_limits(facts, outcome):
 @pytest.mark.parametrize(
     ("facts", "why", "advice"),
     [
-        ({"pairs_all": True}, "output and target differ in shape", "give both the same shape"),
-        ({"prefers_right": False}, "right answers do not cost less", "check the sign of the loss"),
-        ({"is_bounded": False}, "costs less without end", "binary_cross_entropy_with_logits wants labels of 0 and 1"),
-        ({"slope_when_wrong": 0.001}, "the loss has 1e-03 of the slope", "if a softmax or sigmoid comes before"),
-        ({"stuck_share": 0.6, "reach": (0.0, 1.0)}, "gives values from 0 to 1, which cannot take off 60% of this loss",
-         "take the last activation of the model away"),
-        ({"stuck_share": 0.6, "is_floorless": True, "reach": (0.0, 1.0)}, "cannot take off", "end the model in log"),
-        ({"out_of_reach": 0.5, "reach": (0.0, math.inf)}, "50% of the targets are outside of what the model's last "
-         "function can give (no value below 0).", "end the model in a layer without an activation"),
-        ({"out_of_reach": 0.5, "has_several": True}, "50% of the targets", "labels of which several are true"),
+        ({"pairs_all": True}, "the shapes of output and target differ", "give both the same shape"),
+        ({"prefers_right": False}, "correct outputs do not have a lower loss", "check the sign of the loss"),
+        ({"is_bounded": False}, "falls without bound", "binary_cross_entropy_with_logits wants labels of 0 and 1"),
+        ({"slope_when_wrong": 0.001}, "the gradient of the loss is 1e-03 of that at the start",
+         "if a softmax or sigmoid comes before"),
+        ({"stuck_share": 0.6, "reach": (0.0, 1.0)}, "gives values from 0 to 1; 60% of this loss cannot be reduced",
+         "remove the model's last activation"),
+        ({"stuck_share": 0.6, "is_floorless": True, "reach": (0.0, 1.0)}, "cannot be reduced", "end the model in log"),
+        ({"out_of_reach": 0.5, "reach": (0.0, math.inf)}, "50% of the targets are outside of the range of the "
+         "model's last activation (no value below 0).", "end the model in a layer without an activation"),
+        ({"out_of_reach": 0.5, "has_several": True}, "50% of the targets", "for labels of which several are true"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_named_with_its_remedy(facts, why, advice):
@@ -75,7 +76,7 @@ def test_numbers_are_told_with_their_limits():
 
 def test_a_relu_at_the_end_of_a_classifier_is_a_tip():
     assert judged(reach=(0.0, math.inf)) == ["tip"]
-    assert found(reach=(0.0, math.inf)).advice.startswith("take the last ReLU away")
+    assert found(reach=(0.0, math.inf)).advice.startswith("remove the last ReLU")
     assert judged("values", reach=(0.0, math.inf)) == ["passed"]
     assert judged(reach=(0.0, 1.0)) == ["passed"]
     assert judged(reach=(-1.0, math.inf)) == ["passed"]

@@ -13,7 +13,7 @@ from helpers_health import losses, outcomes, record
     [
         ("input", "input", "samples 3, 5 of the batch"),
         ("target", "target", "the target of step 7"),
-        ("fc1", "fc1", "is in fc1"),
+        ("fc1", "fc1", "is in layer 'fc1'"),
         ("gradient", None, "but a gradient is not"),
     ],
 )
@@ -44,20 +44,20 @@ def test_the_first_odd_step_and_place_are_told():
     odd = [StepRecord(step, math.nan, math.nan, (), place, rows) for step, place, rows in
            ((7, "fc1", ()), (8, "input", (1,)))]  # fmt: skip
     (finding,) = nonfinite.check(Evidence(records=(record(), *odd)))
-    assert finding.why == "at step 7 the first value that is not finite is in fc1."
+    assert finding.why == "at step 7, the first value that is not finite is in layer 'fc1'."
     (finding,) = nonfinite.check(Evidence(records=(record(),), losses=losses(1.0, math.nan, -math.inf)))
     assert finding.why == "the loss of step 1 is not finite."
     (finding,) = nonfinite.check(Evidence(records=(record(),), loss=LossFacts("classes", is_finite=False)))
-    assert (finding.why, finding.layer) == ("the loss is not finite for a confident answer.", "the loss")
+    assert (finding.why, finding.layer) == ("the loss is not finite for a confident output.", "the loss")
     (passed,) = nonfinite.check(Evidence(records=(record(), record()), loss=LossFacts("classes")))
-    assert passed.why == "everything was finite in 2 sampled steps."
+    assert passed.why == "all values were finite in 2 sampled steps."
 
 
 def test_an_infinite_slope_has_a_remedy_of_its_own():
     (finding,) = nonfinite.check(Evidence(records=(StepRecord(0, 1.0, math.nan, (), "gradient"),)))
     assert finding.advice.startswith("look for sqrt, norm or a power below 1 of zero")
     (finding,) = nonfinite.check(Evidence(records=(StepRecord(0, math.nan, 1.0, (), "fc1"),)))
-    assert finding.advice.startswith("remove the samples, or mend the function")
+    assert finding.advice.startswith("remove the samples, or fix the function")
 
 
 def test_one_value_is_too_many():

@@ -36,11 +36,11 @@ def test_the_limits(share, outcome):
 def test_start_and_end_are_told():
     grown = tuple(record(at, act0={"saturated": 0.1 if at < 5 else 0.6}) for at in range(12))
     (finding,) = saturation.check(Evidence(activations("tanh"), grown))
-    assert finding.why == "10% of the outputs of act0 are flat at the start, 60% at the end."
+    assert finding.why == "10% of the outputs of layer 'act0' are saturated at the start, 60% at the end."
     healed = tuple(record(at, act0={"saturated": 0.6 if at < 5 else 0.1}) for at in range(12))
     assert outcomes(saturation, Evidence(activations("tanh"), healed)) == ["issue"]
     (passed,) = saturation.check(of(0.2))
-    assert passed.why == "at most 20% of the outputs of a layer are flat."
+    assert passed.why == "at most 20% of the outputs of a layer are saturated."
 
 
 def test_the_function_of_the_output_is_not_judged_and_one_between_layers_is():

@@ -35,5 +35,7 @@ def test_every_layer_is_told_with_its_own_advice():
     assert [(finding.layer, finding.outcome, finding.measured) for finding in found] == [
         ("fc0", "issue", 1.0), ("fc1", "tip", 0.3),
     ]  # fmt: skip
-    assert found[0].why == "100% of the units of fc0 are copies of others, before and after training."
+    assert found[0].why == (
+        "100% of the units of layer 'fc0' have the same weights as another unit, before and after training."
+    )
     assert "layers='fc1'" in found[1].advice

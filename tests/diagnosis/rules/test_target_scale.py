@@ -45,7 +45,7 @@ def test_where_the_loss_is_not_one_of_errors_another_unit_is_another_task():
 def test_the_advice_holds_the_numbers_and_what_plain_sgd_needs():
     targets = TargetFacts(100.0, 50.0)
     (finding,) = target_scale.check(Evidence(targets=targets))
-    assert finding.why == "the targets have a mean of 100 and deviate by 50."
+    assert finding.why == "the targets have a mean of 100 and a standard deviation of 50."
     assert "fl.remedies.rescale_outputs(model, loader, mean=100, deviation=50)" in finding.advice
     assert "with the learning rate divided by 2.5e+03." in finding.advice
     absolute = LossFacts("values", follows_shift=True, degree=1.0)

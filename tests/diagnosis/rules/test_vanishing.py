@@ -45,14 +45,18 @@ def test_it_does_not_apply():
 def test_the_limits_of_gradients(first, outcome):
     (finding,) = vanishing.check(of("gradient_norm", first, 0.5, 1.0))
     assert (finding.outcome, finding.measured, finding.limit) == (outcome, first, 1e-3)
-    assert finding.why == f"the gradient of fc0 is {first:.0e} of that of fc2 ({first:.1e} against 1.0e+00)."
+    assert finding.why == (
+        f"the gradient norm of layer 'fc0' is {first:.0e} of that of layer 'fc2' ({first:.1e} against 1.0e+00)."
+    )
 
 
 @pytest.mark.parametrize(("last", "outcome"), [(0.058, "issue"), (0.062, "tip"), (0.35, "tip"), (0.37, "passed")])
 def test_the_limits_of_outputs(last, outcome):
     (finding,) = vanishing.check(of("deviation", 2.0, 1.0, last, 5.0))
     assert (finding.outcome, finding.measured, finding.limit) == (outcome, last / 2, 0.03)
-    assert finding.why == f"outputs shrink from 2 in fc0 to {last:.1g} in fc2."
+    assert finding.why == (
+        f"the standard deviation of outputs shrinks from 2 in layer 'fc0' to {last:.1g} in layer 'fc2'."
+    )
 
 
 def test_what_is_worse_is_told():

@@ -81,7 +81,7 @@ raw(14, "2^60 members stated by zip64", _long_64(), DAMAGED)
 raw(15, "two members of one name", zipped(("a.npy", ONE), ("a.npy", ONE)), "two arrays named")
 raw(15, "two headers with two names", zipped(("a.npy", ONE)).replace(b"a.npy", b"b.npy", 1), "contradict each other")
 raw(16, "an encrypted member", _changed(6, 1), "is encrypted")
-raw(16, "an odd flag", _changed(6, 0x20), "is encrypted, or packed in a way")
+raw(16, "an odd flag", _changed(6, 0x20), "is encrypted, or compressed by an unsupported method")
 raw(16, "a flag in one header", _changed(-6, 8), "contradict each other")
 _WRONG = bytearray(arrays(a=np.ones(3)))
 _WRONG[60] ^= 1

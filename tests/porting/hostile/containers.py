@@ -64,7 +64,7 @@ def _device(_: Path) -> Path:
     return Path("/dev/zero")
 
 
-@built(3, "an empty folder", "no file of weights that is known by its name")
+@built(3, "an empty folder", "no file with a known name")
 def _folder(folder: Path) -> Path:
     (folder / "model").mkdir()
     return folder / "model"
@@ -143,7 +143,7 @@ def _half_written(size: int) -> bytes:
     return whole[:written] + bytes(len(whole) - written)
 
 
-raw(4, "a safetensors file that is being fetched", _half_written(1 << 20), "nothing but zeros in its last")
+raw(4, "a safetensors file that is being fetched", _half_written(1 << 20), "only zeros in the last")
 
 
 @built(4, "a TensorFlow checkpoint whose data are not written", DAMAGED)
@@ -189,7 +189,7 @@ raw(7, "a name that is a path to elsewhere", tensors({"../../x.weight": ENTRY}, 
 raw(8, "a pickle with two entries of one name", b"\x80\x02}(U\x01aK\x01U\x01aK\x02u.", "two entries named|damaged")
 raw(8, "two names that are one without wrappers", tensors(
     {"module.a.weight": ENTRY, "module._orig_mod.a.weight": {**ENTRY, "data_offsets": [4, 8]}}, b"12345678"
-), "without wrappers")  # fmt: skip
+), "prefixes of wrappers were removed")  # fmt: skip
 
 
 def _into_linear(path: Path) -> None:
@@ -242,7 +242,7 @@ raw(11, "bytes between tensors", tensors({"a": ENTRY, "b": {**ENTRY, "data_offse
 raw(11, "an end before its start", tensors({"a": {**ENTRY, "data_offsets": [4, 0]}}, b"1234"), DAMAGED)
 raw(11, "a shape of other bytes", tensors({"a": {**ENTRY, "shape": [2]}}, b"1234"), DAMAGED)
 raw(11, "bytes at the end", tensors({"a": ENTRY}, b"12345"), DAMAGED)
-raw(11, "an unknown dtype", tensors({"a": {**ENTRY, "dtype": "O"}}, b"1234"), "a type that PyTorch does not have")
+raw(11, "an unknown dtype", tensors({"a": {**ENTRY, "dtype": "O"}}, b"1234"), "a dtype that PyTorch does not have")
 _KEY = json.dumps(ENTRY).encode()
 raw(12, "a name twice", tensors(b'{"a":' + _KEY + b',"a":' + _KEY + b"}", b"1234"), "twice")
 

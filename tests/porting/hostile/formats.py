@@ -108,8 +108,8 @@ def _linked(path: Path) -> None:
 for _value in ("/etc/passwd", "..", "a/../../b"):
     for _kind in ("folders", "ocdbt"):
         _orbax(46, f"the key {_value} ({_kind})", DAMAGED, _key(_value), _kind)
-_orbax(46, "a chunk that is a link", "holds a link", _linked)
-_orbax(47, "an unknown compressor", "array in a way that is not read", _zarray(compressor={"id": "pickle"}))
+_orbax(46, "a chunk that is a link", "contains a link", _linked)
+_orbax(47, "an unknown compressor", "array in an unsupported form", _zarray(compressor={"id": "pickle"}))
 _orbax(47, "chunks larger than the array", DAMAGED, _zarray(chunks=[2**40]))
 _orbax(47, "10^12 elements of which none is stored", "in a checkpoint of", _empty_bomb)
 
@@ -145,7 +145,7 @@ raw(48, "Caffe, a float too many", _caffe(4, 3), DAMAGED)
 
 
 def _darknet(row: int, what: str, more: bytes, less: int = 0) -> None:
-    @built(row, what, "not hold the weights of this network")
+    @built(row, what, "not contain the weights of this network")
     def build(folder: Path) -> Path:
         path = copied(folder, "darknet/net.weights")
         content = path.read_bytes()
@@ -167,7 +167,7 @@ def _matlab(kind: int) -> bytes:
 
 
 for _kind, _what in ((3, "an object"), (16, "a function"), (17, "an opaque object")):
-    raw(49, _what, _matlab(_kind), "more than numbers and texts")
+    raw(49, _what, _matlab(_kind), "a value that is not supported")
 _PACKED = zlib.compress(bytes(1 << 27), 9)
 _MATLAB = b"MATLAB 5.0 MAT-file".ljust(124) + b"\0\1IM"
 raw(49, "128 MB of zeros", _MATLAB + struct.pack("<2I", 15, len(_PACKED)) + _PACKED, DAMAGED)

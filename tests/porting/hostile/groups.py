@@ -14,7 +14,7 @@ import numpy as np
 from .case import FILES, built
 from .containers import DAMAGED
 
-NOT = "holds what no file of weights needs"
+NOT = "uses a feature that no file of weights needs"
 
 
 def _file(folder: Path) -> h5py.File:
@@ -52,23 +52,28 @@ def _many(group: h5py.Group, _: Path) -> None:
 
 _with(30, "bytes of another file", "in another file", lambda group, folder: group.create_dataset(
     "1", (8,), "u1", external=[(str(folder / "secret"), 0, 8)]))  # fmt: skip
-_with(31, "a link to another file", "a link to another place",
+_with(31, "a link to another file", "a soft or external link",
       _assign("1", lambda _, folder: h5py.ExternalLink(str(folder / "other.h5"), "/a")))  # fmt: skip
-_with(31, "a soft link", "a link to another place", _assign("1", lambda *_: h5py.SoftLink("/layers/dense/vars/0")))
+_with(31, "a soft link", "a soft or external link", _assign("1", lambda *_: h5py.SoftLink("/layers/dense/vars/0")))
 _with(32, "a virtual dataset", "in another file", _virtual)
 _with(33, "4 TB declared and none stored", DAMAGED, _many)
 _with(33, "one chunk of 4 TB stored", DAMAGED, lambda group, _: group.create_dataset(
     "1", (1 << 20, 1 << 20), "f4", chunks=(1 << 10, 1 << 10), compression="gzip").__setitem__((0, 0), 1))  # fmt: skip
-_with(34, "a group that contains itself", "a second name of one object, or a cycle",
+_with(34, "a group that contains itself", "a second link to an object, or part of a cycle",
       _assign("again", lambda group, _: group))  # fmt: skip
-_with(34, "compound elements", "are of the type", _assign("1", lambda *_: np.zeros(2, [("a", "i4"), ("b", "f4")])))
-_with(34, "opaque elements", "are of the type", _assign("1", lambda *_: np.zeros(2, "V3")))
-_with(34, "texts of any length", "are of the type", lambda group, _: group.create_dataset(
+_with(
+    34,
+    "compound elements",
+    "has elements of the type",
+    _assign("1", lambda *_: np.zeros(2, [("a", "i4"), ("b", "f4")])),
+)
+_with(34, "opaque elements", "has elements of the type", _assign("1", lambda *_: np.zeros(2, "V3")))
+_with(34, "texts of any length", "has elements of the type", lambda group, _: group.create_dataset(
     "1", data=["text"], dtype=h5py.string_dtype()))  # fmt: skip
 _with(
     34,
     "references",
-    "are of the type reference",
+    "has elements of the type reference",
     lambda group, _: group.create_dataset("1", data=group.ref, dtype=h5py.ref_dtype),
 )
 _with(34, "a filter of another library", "needs the filters", lambda group, _: group.create_dataset(
@@ -119,9 +124,9 @@ for _what, _layer, _note in (
     ("a Lambda", {"module": "keras.layers", "class_name": "Lambda", "config": {"name": "x", "function": _CODE}},
      "code in 'x' .Lambda.; it was not executed"),
     ("a class from elsewhere", {"module": "os", "class_name": "system", "config": {"name": "x"}},
-     "class from elsewhere .os.system.; it was not imported"),
+     "custom class .os.system., which was not imported"),
     ("a registered name", {"module": "evil", "class_name": "Layer", "registered_name": "Package>Layer",
-                           "config": {"name": "x"}}, "class from elsewhere .evil.Layer."),
+                           "config": {"name": "x"}}, "custom class .evil.Layer."),
     ("a module of PyTorch", {"module": "keras.layers", "class_name": "TorchModuleWrapper",
                              "config": {"name": "x", "module": "gANj"}}, "'x'"),
     ("a vocabulary that is a path", {"module": "keras.layers", "class_name": "StringLookup",

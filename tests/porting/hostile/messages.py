@@ -53,8 +53,8 @@ _checkpoint(38, "an end beyond the data", [(b"w", entry(DATA, (12,), offset=4))]
 _checkpoint(38, "a size of 2^62", [(b"w", entry(DATA, (2**60,), size=2**62))])
 _checkpoint(38, "other bytes than the checksum's", [(b"w", entry(DATA[::-1], (12,)))])
 _checkpoint(38, "parts with a hole", [(b"w", entry(b"", (6, 2), slices=[extents((0, 4), None)]))])
-_checkpoint(38, "a resource", [(b"w", entry(DATA, (12,), dtype=20))], says="holds no weights")
-_checkpoint(38, "a variant", [(b"w", entry(DATA, (12,), dtype=21))], says="holds no weights")
+_checkpoint(38, "a resource", [(b"w", entry(DATA, (12,), dtype=20))], says="contains no weights")
+_checkpoint(38, "a variant", [(b"w", entry(DATA, (12,), dtype=21))], says="contains no weights")
 
 
 @built(39, "an operation that would run Python", reads="TensorFlow|SavedModel")

@@ -11,7 +11,7 @@ from .archives import zipped
 from .case import raw
 from .containers import DAMAGED
 
-OTHER = "an array of something else than numbers"
+OTHER = "an array whose elements are not numbers"
 
 
 def npy(descr: str, shape: str, data: bytes = b"") -> bytes:

@@ -81,7 +81,7 @@ for _what, _pickle in {
     built(23, _what, DAMAGED)(lambda folder, content=_pickle: hand_made(folder / "a.pt", content))
 
 
-@built(24, "an archive of PyTorch before 0.1.10", "before 0.1.10 are not read")
+@built(24, "an archive of PyTorch before 0.1.10", "before 0.1.10 are not supported")
 def _tar(folder: Path) -> Path:
     with tarfile.open(folder / "a.pt", "w") as archive:
         for name in ("sys_info", "pickle", "storages", "tensors"):
@@ -89,7 +89,7 @@ def _tar(folder: Path) -> Path:
     return folder / "a.pt"
 
 
-@built(25, "TorchScript whose code would run", reads="holds code .TorchScript., which was neither read nor run")
+@built(25, "TorchScript whose code would run", reads="contains code .TorchScript., which was neither read nor run")
 def _script(folder: Path) -> Path:
     (folder / "a.pt").write_bytes((FILES / "torch" / "script.pt").read_bytes())
     return rewritten(folder / "a.pt", lambda members: {
@@ -109,7 +109,7 @@ def _subclass(folder: Path) -> Path:
     return hand_made(folder / "a.pt", _of_subclass())
 
 
-@built(26, "sparse and quantised tensors", reads="sparse or quantised tensors were unpacked")
+@built(26, "sparse and quantised tensors", reads="sparse or quantised tensors were converted to plain ones")
 def _sparse(folder: Path) -> Path:
     (folder / "a.pt").write_bytes((FILES / "torch" / "run.pt").read_bytes())
     return folder / "a.pt"

@@ -3,8 +3,8 @@ import torch
 from torch import nn
 
 from frostline.porting.layouts.choice import moves
-from frostline.porting.layouts.packed import IN_ORDER, is_in_order, orders, put, taken
-from frostline.porting.units.forms.projections import joined, together
+from frostline.porting.layouts.packed import IN_ORDER, from_packed, is_in_order, orders, to_packed
+from frostline.porting.units.forms.projections import find_groups, joined
 from frostline.porting.units.unit import source_units, target_units
 from helpers_porting import numbers, source_of
 
@@ -32,14 +32,14 @@ def test_heads_of_queries_stand_before_those_of_the_keys_that_they_share():
 @pytest.mark.parametrize("name", [IN_ORDER, "(heads, 3, d) of 2 heads", "(heads, d, 3) of 2 heads"])
 def test_orders_have_an_inverse(name):
     rows, whole = orders((4, 4, 4), [2])[name], numbers(12, 3)
-    there, back = taken(name, rows), put(name, rows)
+    there, back = from_packed(name, rows), to_packed(name, rows)
     assert torch.equal(there.inverse(there.forward(whole)), whole)
     assert torch.equal(back.forward(there.forward(whole)), whole)
 
 
 def packed_into(target, framework, units):
     made = source_units(source_of(framework, units))
-    (unit,) = joined(made, together(made))
+    (unit,) = joined(made, find_groups(made))
     (own,) = target_units(nn.Sequential(target))
     return unit, moves(unit, own)
 

@@ -120,7 +120,7 @@ def test_any_other_part_is_taken_alone(taken):
     assert "'a'" in caught.value.do
     with pytest.raises(PortError) as caught:
         taken(["weight"], "ema")
-    assert caught.value.do == "leave out key=: the file is flat."
+    assert caught.value.do == "leave out key=: no name in the file has a prefix."
 
 
 def written(folder, kind):

@@ -46,7 +46,7 @@ def test_a_network_computes_what_opencv_computes(source):
     x = F.linear(x.flatten(1), w["fc"]["weight"], w["fc"]["bias"])
     torch.testing.assert_close(x, torch.from_numpy(case["y"]), rtol=1e-4, atol=1e-5)
     assert (found.framework, found.order) == ("caffe", "graph")
-    assert found.notes[0] == "The architecture is that of net.prototxt beside the file."
+    assert found.notes[0] == "The architecture was read from net.prototxt beside the file."
     assert [layer.kind for layer in found.layers][:4] == ["Input", "Convolution", "BatchNorm", "Scale"]
     assert found.layers[2].config == {"batch_norm_param": {"use_global_stats": True, "eps": 1e-3}}
     assert found.layers[2].inputs == ("conv",)
@@ -67,7 +67,7 @@ def test_a_network_of_version_1(source):
 def test_without_a_description_the_file_gives_its_own(source, tmp_path):
     shutil.copy(FILES / "net.caffemodel", tmp_path / "net.caffemodel")
     found = source(tmp_path / "net.caffemodel")
-    assert "there is no description in the same folder" in found.notes[0]
+    assert "there is no .prototxt beside it" in found.notes[0]
     assert [layer.kind for layer in found.layers][:3] == ["Convolution", "BatchNorm", "Scale"]
     assert found.layers[1].config["batch_norm_param"]["eps"] == pytest.approx(1e-3)
     assert found.layers[5].inputs == ("pool",)
@@ -76,7 +76,7 @@ def test_without_a_description_the_file_gives_its_own(source, tmp_path):
 def test_descriptions_that_do_not_fit(source, tmp_path):
     shutil.copy(FILES / "net.caffemodel", tmp_path / "net.caffemodel")
     (tmp_path / "deploy.prototxt").write_text((FILES / "old.prototxt").read_text())
-    assert "deploy.prototxt beside the file is of another network" in source(tmp_path / "net.caffemodel").notes[0]
+    assert "deploy.prototxt beside the file describes another network" in source(tmp_path / "net.caffemodel").notes[0]
     (tmp_path / "deploy.prototxt").write_text("layer {")
     assert "was not read" in source(tmp_path / "net.caffemodel").notes[0]
     (tmp_path / "deploy.prototxt").unlink()
@@ -142,7 +142,7 @@ def test_damaged_blobs_are_refused(built, data):
 
 
 def test_the_oldest_version_is_refused(built):
-    with pytest.raises(PortError, match="Caffe's oldest version, which is not read"):
+    with pytest.raises(PortError, match="Caffe's oldest version"):
         built(block(1, "n") + block(2, block(1, block(1, "conv") + block(2, "conv"))))
 
 

@@ -36,15 +36,15 @@ def test_a_whole_training_run(tmp_path):
     assert source.dropped["optimizer.state.0.exp_avg"] == "optimizer slot"
     assert source.dropped["model_ema.last.bias"] == "moving average"
     assert source.dropped["rng"] == "random state"
-    assert "also holds 'model_ema'" in source.notes[0]
+    assert "also contains 'model_ema'" in source.notes[0]
     assert read(saved(tmp_path, held), "model_ema")[1].notes == ()
 
 
 @pytest.mark.parametrize(
     ("held", "key", "match", "remedy"),
     [([torch.ones(1)], None, "no named tensors", "state_dict"), (torch.ones(1), None, "no named tensors", "state_dict"),
-     ({"a": 1}, None, "no named tensors under", "key='NAME'"), ({}, None, "no named tensors under", "key='NAME'"),
-     ({"nets": {"g": {"w": torch.ones(1)}}, "n": 3}, None, "no named tensors under", "key='nets.g'"),
+     ({"a": 1}, None, "no named tensors in", "key='NAME'"), ({}, None, "no named tensors in", "key='NAME'"),
+     ({"nets": {"g": {"w": torch.ones(1)}}, "n": 3}, None, "no named tensors in", "key='nets.g'"),
      ({"nets": {"g": {"w": torch.ones(1)}}, "n": 3}, "x", "no weights under 'x'", "'nets.g'"),
      ({"w": torch.ones(1)}, "x", "no weights under 'x'", "leave out key="),
      ({"w": torch.ones(1)}, "w", "no weights under 'w'", "leave out key=")],

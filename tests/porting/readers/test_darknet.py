@@ -93,9 +93,9 @@ def test_without_a_description_there_is_one_row_of_floats(tmp_path):
         Layer("a", (4, 3, 3, 3), has_batch_norm=True),
         Layer("b", (COUNT - 124 - 1, 1, 1, 1), has_batch_norm=False),
     ]
-    with WeightFile(path) as file, pytest.raises(PortError, match="not hold the weights of this network") as caught:
+    with WeightFile(path) as file, pytest.raises(PortError, match="not contain the weights of this network") as caught:
         darknet.divided(file, layers)
-    assert caught.value.received == f"{COUNT} floats, and the network has {124 + 2 * (COUNT - 125)}"
+    assert caught.value.received == f"{COUNT} floats; the network has {124 + 2 * (COUNT - 125)}"
     with WeightFile(path) as file:
         first = darknet.divided(file, [layers[0], Layer("b", (1, COUNT - 125, 1, 1), has_batch_norm=False)])[0]
         assert (first.name, first.leaf, first.load().tolist()) == ("a/bn.biases", "biases", [0, 1, 2, 3])
@@ -103,13 +103,13 @@ def test_without_a_description_there_is_one_row_of_floats(tmp_path):
 
 @pytest.mark.parametrize("count", [COUNT - 1, COUNT + 1])
 def test_one_float_too_few_or_too_many(tmp_path, count):
-    with pytest.raises(PortError, match="not hold the weights of this network") as caught:
+    with pytest.raises(PortError, match="not contain the weights of this network") as caught:
         read(written(tmp_path, count))
-    assert f"{count} floats, and the network has {COUNT}" in caught.value.received
+    assert f"{count} floats; the network has {COUNT}" in caught.value.received
 
 
 def test_layers_that_are_not_read_are_named(tmp_path):
-    with pytest.raises(PortError, match="layers of Darknet that are not read") as caught:
+    with pytest.raises(PortError, match="Darknet layers that are not supported") as caught:
         read(written(tmp_path, cfg=CFG + "[connected]\noutput=10\n"))
     assert caught.value.received == "[connected] is layer 7"
 

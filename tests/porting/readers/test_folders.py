@@ -59,7 +59,7 @@ def test_tensorflows_note_names_the_latest(tmp_path):
 
 def test_a_folder_of_something_else(tmp_path):
     (tmp_path / "notes.txt").write_text("")
-    with pytest.raises(PortError, match="holds no file of weights that is known by its name") as caught:
+    with pytest.raises(PortError, match="contains no file with a known name") as caught:
         weight_path(tmp_path)
     assert caught.value.received == "notes.txt"
 

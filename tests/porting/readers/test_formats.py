@@ -124,7 +124,7 @@ def test_a_file_without_arrays_is_refused(tmp_path, monkeypatch):
             return formats.npz.read(file).__class__("npz", "numpy", ())
 
     monkeypatch.setattr(formats, "READERS", (Empty,))
-    with pytest.raises(PortError, match="The file holds no weights"), open_source(tmp_path / "a.npz"):
+    with pytest.raises(PortError, match="The file contains no weights"), open_source(tmp_path / "a.npz"):
         pass
 
 

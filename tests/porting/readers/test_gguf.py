@@ -31,7 +31,7 @@ def test_every_type():
     assert [one.dtype for one in source.tensors][-2:] == ["bfloat16", "float32"]
     assert source.tensors[-1].leaf == "weight in rotary pairs of 2 heads"
     assert (source.format, source.framework) == ("GGUF", "gguf")
-    assert "Q4_0, Q4_1, Q5_0, Q5_1, Q8_0 were unpacked" in source.notes[0]
+    assert "Q4_0, Q4_1, Q5_0, Q5_1, Q8_0 were dequantised" in source.notes[0]
     assert "the architecture is llama" in source.notes[1].lower()
 
 
@@ -97,12 +97,12 @@ def test_files_that_contradict_themselves(tmp_path, raw):
 
 
 def test_what_is_not_read_is_named(tmp_path):
-    refused(tmp_path, whole([], b"", version=1), "GGUF of this version is not read", "version 1")
-    refused(tmp_path, whole([], b"", version=3 << 24), "GGUF of this version is not read")
-    refused(tmp_path, whole([row(dims=(256,), kind=16)], bytes(66)), "tensors of a type that is not read", "IQ2_XXS")
-    refused(tmp_path, whole([row(kind=4)], bytes(66)), "tensors of a type that is not read", "the type 4")
+    refused(tmp_path, whole([], b"", version=1), "This version of GGUF is not supported", "version 1")
+    refused(tmp_path, whole([], b"", version=3 << 24), "This version of GGUF is not supported")
+    refused(tmp_path, whole([row(dims=(256,), kind=16)], bytes(66)), "tensors of an unsupported type", "IQ2_XXS")
+    refused(tmp_path, whole([row(kind=4)], bytes(66)), "tensors of an unsupported type", "the unknown type 4")
     split = key(b"split.count", 2, struct.pack("<H", 3))
-    refused(tmp_path, whole([], b"", keys=[split]), "one part of several", "split.count is 3")
+    refused(tmp_path, whole([], b"", keys=[split]), "one of several parts", "split.count is 3")
 
 
 def test_other_files_are_not_claimed(tmp_path):
@@ -126,6 +126,9 @@ def of_architecture(tmp_path, name, heads=()):
     (b"gemma2", "weight", "one more than the weights of Gemma in transformers"),
     (b"something_new", "weight in an unknown order", "The architecture is something_new: the order"),
     (b"", "weight in an unknown order", "The architecture is not stated: the order"),
+    (b"gemma2", "weight", "1 added to the weights of Gemma in transformers"),
+    (b"something_new", "weight in an unknown order", "The architecture is something_new: it is unknown whether"),
+    (b"", "weight in an unknown order", "The architecture is not stated: it is unknown whether"),
 ])  # fmt: skip
 def test_what_the_converter_of_an_architecture_changed(tmp_path, name, leaf, note):
     found, notes = of_architecture(tmp_path, name)

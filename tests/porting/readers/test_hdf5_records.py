@@ -44,12 +44,12 @@ def test_the_intact_file_is_read(file, intact):
 @pytest.mark.parametrize(
     ("at", "value", "received"),
     [
-        (0, b"\x88", "no HDF5 signature"),
-        (24, struct.pack("<Q", 8), "where its first record states"),
-        (40, struct.pack("<Q", 99), "where its first record states 99"),
-        (48, struct.pack("<Q", 0), "where its first record states"),
-        (64, struct.pack("<Q", 2**63), "are named"),
-        (64, struct.pack("<Q", 0), "header is not of version 1"),
+        (0, b"\x88", "no signature"),
+        (24, struct.pack("<Q", 8), "the superblock states"),
+        (40, struct.pack("<Q", 99), "the superblock states 99"),
+        (48, struct.pack("<Q", 0), "the superblock states"),
+        (64, struct.pack("<Q", 2**63), "are referred to"),
+        (64, struct.pack("<Q", 0), "header of another version than 1"),
     ],
 )
 def test_first_records_are_compared_with_the_file(file, intact, at, value, received):
@@ -59,7 +59,7 @@ def test_first_records_are_compared_with_the_file(file, intact, at, value, recei
 
 def test_short_files_and_odd_sizes_of_addresses_are_refused(file, intact):
     refuse(file, intact[:90], "superblock", "not in the format that Keras and h5py write")
-    refuse(file, b"", "no HDF5 signature")
+    refuse(file, b"", "no signature")
     intact[13] = 4
     refuse(file, intact, "superblock 0", "not in the format that Keras and h5py write")
 
@@ -72,23 +72,23 @@ def change(content, mark, offset, value):
 @pytest.mark.parametrize(
     ("mark", "offset", "value", "received"),
     [
-        (b"TREE", 0, b"TREF", "a tree of objects or of chunks that is none"),
-        (b"TREE", 4, b"\1", "a tree of objects or of chunks that is none"),
-        (b"TREE", 5, b"\xff", "a tree of objects or of chunks that is none"),
-        (b"TREE", 6, b"\xff\xff", "records that overlap"),
-        (b"HEAP", 0, b"HEAQ", "names of a group that are no heap"),
-        (b"HEAP", 8, struct.pack("<Q", 2**62), "records that overlap"),
-        (b"HEAP", 24, struct.pack("<Q", 2**62), "are named"),
-        (b"SNOD", 0, b"SNOE", "a list of objects that is none"),
-        (b"SNOD", 6, b"\xff\xff", "records that overlap"),
-        (b"SNOD", 8, struct.pack("<Q", 2**62), "a name that does not end"),
-        (b"SNOD", 8, struct.pack("<Q", 0), "an object named ''"),
-        (b"SNOD", 16, struct.pack("<Q", 2**62), "are named"),
-        (b"GCOL", 0, b"GCOM", "a heap of texts that is none"),
-        (b"GCOL", 8, struct.pack("<Q", 2**62), "records that overlap"),
-        (b"GCOL", 24, struct.pack("<Q", 2**62), "a text that is longer than its heap"),
-        (b"GCOL", 16, struct.pack("<H", 9), "a text that is not in its heap"),
-        (b"one", 0, b"\xff\xff\xff", "a text that is none"),
+        (b"TREE", 0, b"TREF", "a B-tree node without its signature"),
+        (b"TREE", 4, b"\1", "a B-tree node without its signature"),
+        (b"TREE", 5, b"\xff", "a B-tree node without its signature"),
+        (b"TREE", 6, b"\xff\xff", "overlapping records"),
+        (b"HEAP", 0, b"HEAQ", "heap of names has no signature"),
+        (b"HEAP", 8, struct.pack("<Q", 2**62), "overlapping records"),
+        (b"HEAP", 24, struct.pack("<Q", 2**62), "are referred to"),
+        (b"SNOD", 0, b"SNOE", "a symbol table node without its signature"),
+        (b"SNOD", 6, b"\xff\xff", "overlapping records"),
+        (b"SNOD", 8, struct.pack("<Q", 2**62), "a name without a terminating zero"),
+        (b"SNOD", 8, struct.pack("<Q", 0), "an object with the name ''"),
+        (b"SNOD", 16, struct.pack("<Q", 2**62), "are referred to"),
+        (b"GCOL", 0, b"GCOM", "a global heap without its signature"),
+        (b"GCOL", 8, struct.pack("<Q", 2**62), "overlapping records"),
+        (b"GCOL", 24, struct.pack("<Q", 2**62), "a string that is longer than its heap"),
+        (b"GCOL", 16, struct.pack("<H", 9), "a string that is not in its heap"),
+        (b"one", 0, b"\xff\xff\xff", "a string that is not UTF-8"),
     ],
     ids=range(17),
 )
@@ -101,35 +101,35 @@ def test_a_heap_of_empty_texts_ends(file, intact):
     heap = intact.index(b"GCOL")
     (size,) = struct.unpack_from("<Q", intact, heap + 8)
     intact[heap + 16 : heap + size] = bytes(size - 16)
-    refuse(file, intact, "a text that is not in its heap")
+    refuse(file, intact, "a string that is not in its heap")
     intact[heap + 16 : heap + size] = struct.pack("<HHIQ", 7, 1, 0, 0) * ((size - 16) // 16)
-    refuse(file, intact, "a text that is not in its heap")
+    refuse(file, intact, "a string that is not in its heap")
 
 
 def test_a_tree_that_is_its_own_branch_is_refused(file, intact):
     tree = intact.index(b"TREE")
     intact[tree + 5] = 1
     intact[tree + 32 : tree + 40] = struct.pack("<Q", tree)
-    refuse(file, intact, "a tree of objects or of chunks that is none")
+    refuse(file, intact, "a B-tree node without its signature")
 
 
 def test_messages_that_lead_back_are_refused(file, intact):
     (root,) = struct.unpack_from("<Q", intact, 64)
     (size,) = struct.unpack_from("<I", intact, root + 8)
     intact[root + 16 : root + 40] = struct.pack("<HHB3x2Q", 0x10, 16, 0, root + 16, size)
-    refuse(file, intact, "records that overlap")
+    refuse(file, intact, "overlapping records")
 
 
 def test_messages_that_leave_their_block_are_refused(file, intact):
     (root,) = struct.unpack_from("<Q", intact, 64)
     intact[root + 18 : root + 20] = b"\xff\xff"
-    refuse(file, intact, "a message that is longer than its block")
+    refuse(file, intact, "a header message that is longer than its block")
 
 
 def test_types_that_are_shared_are_refused(file, intact):
     (root,) = struct.unpack_from("<Q", intact, 64)
     intact[root + 20] |= 2
-    refuse(file, intact, "a type that is shared", "holds what no file of weights needs")
+    refuse(file, intact, "a type that several arrays share", "uses a feature that no file of weights needs")
 
 
 def test_records_are_counted(file, intact, monkeypatch):
@@ -171,7 +171,7 @@ def test_links_are_read_and_never_followed_elsewhere(records):
     plain = bytes([1, 0x18, 0, 1, 2]) + b"ab" + struct.pack("<Q", 800)
     assert records.link(plain) == ("ab", 800)
     for kind in (1, 64, 200):
-        with pytest.raises(PortError, match="holds what no file of weights needs"):
+        with pytest.raises(PortError, match="uses a feature that no file of weights needs"):
             records.link(bytes([1, 0x18, kind, 1, 2]) + b"ab" + struct.pack("<Q", 800))
 
 

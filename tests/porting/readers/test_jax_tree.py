@@ -53,7 +53,7 @@ def test_numbers_order_the_layers_and_wrappers_are_said():
     assert [tensor.unit for tensor in found.tensors] == ["Dense_9", "Dense_10"]
     assert found.notes == (
         "n", "The network was found in 's'.",
-        "The tree also holds moving averages, which were left out; their key selects them.",
+        "The tree also contains moving averages, which were left out; pass their entry as the key to select them.",
     )  # fmt: skip
 
 

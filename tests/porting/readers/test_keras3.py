@@ -107,7 +107,10 @@ def test_layers_whose_class_is_not_in_the_file_are_told_by_shapes_and_said():
     assert {tensor.leaf for tensor in source.tensors if tensor.unit == "step_0/norm"} == {
         "gamma", "beta", "moving_mean", "moving_variance",
     }  # fmt: skip
-    assert "The class of 'head' is not in the file: its variables are kernel, bias by shape." in source.notes
+    assert (
+        "The file does not state the class of 'head': its variables were identified by shape, as kernel, bias."
+        in source.notes
+    )
 
 
 def test_shards_lie_beside_their_list(tmp_path):
@@ -201,7 +204,7 @@ def test_code_in_a_configuration_is_named_and_left_alone(tmp_path):
     with WeightFile(path) as file:
         notes = keras3.read(file).notes
     assert "The file contains code in 'run' (Lambda); it was not executed." in notes
-    assert "The layer or object 'shell' is of a class from elsewhere (os.system); it was not imported." in notes
+    assert "The layer or object 'shell' has a custom class (os.system), which was not imported." in notes
     assert any("'wrapped'" in note for note in notes)
 
 
@@ -213,11 +216,11 @@ def node(name, index=0):
 @pytest.mark.parametrize(
     ("config", "received"),
     [
-        ('{"class_name": "A", "class_name": "B"}', "stated twice"),
-        ("[" * 100_000, "nested deeper"),
-        ('{"a": ', "no JSON"),
-        (b'{"a": "\xff"}', "no JSON"),
-        ("[]", "another kind"),
+        ('{"class_name": "A", "class_name": "B"}', "occurs twice"),
+        ("[" * 100_000, "levels deep"),
+        ('{"a": ', "invalid JSON"),
+        (b'{"a": "\xff"}', "invalid JSON"),
+        ("[]", "not an object"),
     ],
 )
 def test_wrong_json_is_refused(tmp_path, config, received):
@@ -229,7 +232,9 @@ def test_wrong_json_is_refused(tmp_path, config, received):
     assert received in caught.value.received
 
 
-@pytest.mark.parametrize(("index", "received"), [(0, "in a circle"), (1, "outputs that no layer has")])
+@pytest.mark.parametrize(
+    ("index", "received"), [(0, "a cycle of layers"), (1, "outputs of a layer that does not exist")]
+)
 def test_graphs_that_cannot_be_computed_are_refused(tmp_path, index, received):
     layers = [
         {"class_name": "Dense", "config": {"name": "a"}, "inbound_nodes": node("b", index)},

@@ -88,7 +88,10 @@ def test_classes_made_from_functional_models_are_models(file):
 
 
 def test_cycles_and_unknown_outputs_are_refused(file):
-    for call, received in ((tensor("b"), "in a circle"), (tensor("a", 7), "outputs that no layer has")):
+    for call, received in (
+        (tensor("b"), "a cycle of layers"),
+        (tensor("a", 7), "outputs of a layer that does not exist"),
+    ):
         listed = [layer("Dense", "a", [call]), layer("Dense", "b", [tensor("a")])]
         with pytest.raises(PortError, match="damaged") as caught:
             graph(file, functional("m", listed, [], []))

@@ -139,14 +139,14 @@ def test_arrays_of_no_layer_are_left_out_and_said(edit):
     _, source = tensors(path)
     assert source.dropped["elsewhere/kernel:0"] == "not named by its layer"
     assert source.dropped["dense/dense/seed_generator_1/seed_generator_state"] == "random state"
-    assert "belong to no layer" in source.notes[-1]
+    assert "layers that are not in the file's list" in source.notes[-1]
 
 
 def test_convolutions_of_theano_are_refused(edit):
     copy, path = edit("weights.h5")
     with copy:
         copy.attrs["backend"] = b"theano"
-    with pytest.raises(PortError, match="written by Keras on Theano, whose convolutions are mirrored"):
+    with pytest.raises(PortError, match="written by Keras on Theano, whose convolution kernels are mirrored"):
         tensors(path)
 
 
@@ -156,7 +156,7 @@ def test_a_configuration_is_plain_data(edit):
         model = json.loads(copy.attrs["model_config"])
         model["config"]["layers"][1]["module"] = "os"
         copy.attrs["model_config"] = json.dumps(model)
-    assert "The layer or object 'body' is of a class from elsewhere (os.Functional)" in tensors(path)[1].notes[0]
+    assert "The layer or object 'body' has a custom class (os.Functional)" in tensors(path)[1].notes[0]
     with h5py.File(path, "r+") as copy:
         copy.attrs["model_config"] = '{"a": 1, "a": 2}'
     with pytest.raises(PortError, match="damaged"):

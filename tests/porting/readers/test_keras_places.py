@@ -1,6 +1,6 @@
 import pytest
 
-from frostline.porting.readers.keras_places import file_order, guess, is_counted, places
+from frostline.porting.readers.keras_places import file_order, is_counted, place_without_config, places
 
 
 def layer(kind, name, module="keras.layers", **config):
@@ -68,7 +68,7 @@ def test_paths_are_those_that_keras_writes():
     ],
 )  # fmt: skip
 def test_places_without_a_configuration(path, names, wanted):
-    place = guess(path, names.get)
+    place = place_without_config(path, names.get)
     assert (place.unit, place.kind, place.prefix) == wanted
     assert place.config is None
 

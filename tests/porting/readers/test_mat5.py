@@ -110,7 +110,7 @@ def test_another_mark_of_the_order_of_bytes(tmp_path):
 
 @pytest.mark.parametrize("kind", [3, 5, 16, 17])
 def test_objects_and_functions_are_refused(tmp_path, kind):
-    with pytest.raises(PortError, match="more than numbers and texts, and is not read"):
+    with pytest.raises(PortError, match="a value that is not supported"):
         variables(written(tmp_path, matrix(kind=kind)))
 
 

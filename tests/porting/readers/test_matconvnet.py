@@ -50,7 +50,7 @@ def test_a_network_inside_of_a_variable(tmp_path):
         assert found["c.filters"].shape == (1, 1, 3, 1)
         assert [one.unit for one in source.tensors] == ["c", "c", "c_1", "c_1", "2"]
     for key in ("other", "__header__"):
-        with pytest.raises(PortError, match="no network in a variable"):
+        with pytest.raises(PortError, match="no network in the variable"):
             read(tmp_path / "a.mat", key)
 
 
@@ -81,7 +81,7 @@ def test_layers_that_are_none(tmp_path):
 
 def test_files_of_hdf5_are_refused(tmp_path):
     (tmp_path / "a.mat").write_bytes(b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(512) + b"\x89HDF\r\n\x1a\n")
-    with pytest.raises(PortError, match="version 7.3 are not read") as caught:
+    with pytest.raises(PortError, match="version 7.3 are not supported") as caught:
         read(tmp_path / "a.mat")
     assert "-v7" in caught.value.do
 

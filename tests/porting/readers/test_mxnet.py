@@ -39,7 +39,7 @@ def test_symbols_state_the_graph():
 def test_gamma_is_one_where_the_symbols_fix_it():
     found, source = read(FILES / "net-0003.params")
     stated = np.load(FILES / "net.npz")
-    assert source.notes == ("1 BatchNorm layers have fix_gamma: their gamma is 1, whatever is stored.",)
+    assert source.notes == ("1 BatchNorm layers have fix_gamma: their gamma is 1; stored values were not used.",)
     out = F.conv2d(torch.from_numpy(stated["inputs"]), found["stage1_conv0_weight"])
     for name, eps in (("stage1_bn0", 1e-3), ("stage1_bn1", 2e-5)):
         own = [found[f"{name}_{leaf}"] for leaf in ("moving_mean", "moving_var", "gamma", "beta")]
@@ -53,7 +53,7 @@ def test_gluon_names_modules():
     expected = np.load(FILES / "gluon.npz")
     assert all(np.array_equal(found[name].numpy(), expected[name]) for name in expected)
     assert [(one.unit, one.leaf) for one in source.tensors][2:4] == [("1", "gamma"), ("1", "beta")]
-    assert "the file does not tell" in source.notes[0]
+    assert "would state which BatchNorm layers have fix_gamma" in source.notes[0]
 
 
 def test_dtypes_and_arrays_without_names():
@@ -124,7 +124,7 @@ def test_files_that_contradict_themselves(tmp_path, raw):
 
 
 def test_what_is_not_read_is_named(tmp_path):
-    refused(FILES / "sparse.params", "sparse arrays, which are not read")
+    refused(FILES / "sparse.params", "sparse arrays, which are not supported")
     (tmp_path / "a.params").write_bytes(struct.pack("<3Q", 0xF7E58D4F05049CB7, 0, 0))
     refused(tmp_path / "a.params", "compiled by TVM are not supported")
 
@@ -134,7 +134,7 @@ def test_symbols_that_are_no_graph(tmp_path):
     node = {"op": "relu", "name": "a", "inputs": [[0, 0, 0]]}
     for whole in ([], {}, {"nodes": [1]}, {"nodes": [node]}, {"nodes": [{**node, "inputs": [[9]]}]}, {"nodes": [{}]}):
         (tmp_path / "net-symbol.json").write_text(json.dumps(whole))
-        refused(tmp_path / "net-0003.params", "damaged", "not a graph")
+        refused(tmp_path / "net-0003.params", "damaged", "not an MXNet graph")
 
 
 def test_other_files_are_not_claimed(tmp_path):

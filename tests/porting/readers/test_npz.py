@@ -48,7 +48,7 @@ def test_arrays_of_every_type(tmp_path, save):
         assert found[tensor.name].is_contiguous()
         assert np.array_equal(found[tensor.name].numpy(), values)
     assert source.framework == "numpy"
-    assert source.notes == ("The names of the arrays do not show which framework wrote them.",)
+    assert source.notes == ("The names of the arrays fit no framework: their layout is unknown.",)
 
 
 def test_one_array_is_a_file(tmp_path):
@@ -85,7 +85,7 @@ def test_training_states_of_big_vision(tmp_path):
     assert torch.equal(found["opt/target/head/bias"], torch.tensor([1.5, -2.0], dtype=torch.bfloat16))
     assert source.notes == (
         "The weights were taken from 'opt/target/'.",
-        "Elements of two bytes without a type were read as bfloat16, as JAX stores it.",
+        "Elements of two bytes without a dtype were read as bfloat16, which JAX stores in this form.",
     )
 
 
@@ -113,12 +113,12 @@ def npy(descr, shape, data=b"", version=(1, 0)):
 
 def test_objects_are_not_loaded(tmp_path):
     np.save(tmp_path / "a.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
-    refuse(tmp_path / "a.npy", "an array of something else than numbers", "|O")
+    refuse(tmp_path / "a.npy", "an array whose elements are not numbers", "|O")
     np.savez(tmp_path / "a.npz", a=np.array(["text"]))
-    refuse(tmp_path / "a.npz", "an array of something else than numbers", "<U4")
+    refuse(tmp_path / "a.npz", "an array whose elements are not numbers", "<U4")
     for descr in ("'|V3'", "'<M8[s]'", "[('a', '<f4')]", "'<f16'", "'|S4'"):
         (tmp_path / "a.npy").write_bytes(npy(descr, "(1,)", b"1234"))
-        refuse(tmp_path / "a.npy", "an array of something else than numbers")
+        refuse(tmp_path / "a.npy", "an array whose elements are not numbers")
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_headers_that_do_not_fit_their_bytes_are_refused(tmp_path, content):
 )
 def test_headers_are_matched_and_not_evaluated(tmp_path, text):
     (tmp_path / "a.npy").write_bytes(b"\x93NUMPY\1\0" + struct.pack("<H", len(text)) + text + b"1234")
-    refuse(tmp_path / "a.npy", "an array of something else than numbers")
+    refuse(tmp_path / "a.npy", "an array whose elements are not numbers")
 
 
 def test_duplicate_members_are_refused(tmp_path):

@@ -28,7 +28,7 @@ def test_every_initializer_is_what_the_onnx_package_reads(name):
 def test_the_rest_of_a_model_is_said(tmp_path):
     (tmp_path / "a.onnx").write_bytes((FILES / "nested.onnx").read_bytes() + block(20, b""))
     with WeightFile(tmp_path / "a.onnx") as file:
-        assert read(file).notes == ("The graph for training that the file holds was left out.",)
+        assert read(file).notes == ("The training graph in the file was left out.",)
 
 
 def test_damaged_models_are_refused(tmp_path):

@@ -58,7 +58,7 @@ def test_functions_that_call_each_other_without_end_are_damaged(tmp_path):
     data = model(node("Loop", ["x"], ["z"], "own"), functions=function("Loop", *twice))
     with pytest.raises(PortError) as caught:
         layers(tmp_path / "a.onnx", data)
-    assert "functions that call each other without end, such as 'Loop'" in caught.value.received
+    assert "functions that call each other recursively or too often, such as 'Loop'" in caught.value.received
 
 
 def test_functions_that_multiply_are_damaged(tmp_path):
@@ -68,14 +68,14 @@ def test_functions_that_multiply_are_damaged(tmp_path):
         parts.append(function(f"F{level}", node(inner, ["x"], ["a"], "own"), node(inner, ["a"], ["y"], "own")))
     with pytest.raises(PortError) as caught:
         layers(tmp_path / "a.onnx", model(node("F24", ["x"], ["z"], "own"), functions=b"".join(parts)))
-    assert "without end" in caught.value.received
+    assert "recursively or too often" in caught.value.received
 
 
 def test_a_function_of_another_version_of_operators_is_left_as_it_is(tmp_path):
     other = function("Old", node("Relu", ["x"], ["y"]), more=block(9, text(1, "") + number(2, 9)))
     source = layers(tmp_path / "a.onnx", model(node("Old", ["x"], ["z"], "own"), functions=other))
     assert [one.kind for one in source.layers] == ["Input", "Old"]
-    assert source.notes == ("Functions of the file were not looked into: Old.",)
+    assert source.notes == ("These functions of the file were not inlined: Old.",)
 
 
 def test_inputs_that_are_left_out_stay_empty(tmp_path):

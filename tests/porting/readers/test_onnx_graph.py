@@ -52,7 +52,7 @@ def test_names_of_modules_are_kept_and_made_up_ones_are_the_nodes(read):
         "/gru/GRU": {"W": "onnx::GRU_353", "R": "onnx::GRU_354", "B": "onnx::GRU_355"},
     }  # fmt: skip
     assert list(graph.notes()) == [
-        "The export multiplied the BatchNorm behind them into 1 of the convolutions: /features/features.1/conv/Conv."
+        "The exporter folded a BatchNorm into 1 of the convolutions: /features/features.1/conv/Conv."
     ]
 
 
@@ -64,7 +64,7 @@ def test_the_newer_exporter(read):
         "node_lstm__2": {"W": "val_136", "R": "val_137", "B": "val_138"},
         "node_gru__1": {"W": "val_177", "R": "val_178", "B": "val_194"},
     }  # fmt: skip
-    assert "multiplied the BatchNorm" in next(iter(graph.notes()))
+    assert "folded a BatchNorm" in next(iter(graph.notes()))
 
 
 def test_weights_of_which_the_exporter_put_some_in_order(read):
@@ -208,20 +208,20 @@ def test_attributes_of_other_types_are_no_faults_of_ours(built):
 
 
 def test_what_is_not_read_is_refused(built):
-    with pytest.raises(PortError, match="holds sparse tensors"):
+    with pytest.raises(PortError, match="contains sparse tensors"):
         built(block(15, b""))
-    with pytest.raises(PortError, match="tensors in a dtype that is not read") as caught:
+    with pytest.raises(PortError, match="tensors of an unsupported dtype") as caught:
         built(
             X + block(5, number(1, 4) + number(2, 18) + block(8, "w") + block(9, bytes(4))) + node("MatMul", "xw", "y")
         )
-    assert caught.value.received == "'w' in the dtype 18 of ONNX"
+    assert caught.value.received == "'w' with the ONNX dtype 18"
 
 
 def test_graphs_inside_of_graphs_are_bounded(built):
     inner = b""
     for _ in range(40):
         inner = node("If", "x", "y", block(1, "then") + block(6, inner))
-    with pytest.raises(PortError, match="nested more than 64 deep"):
+    with pytest.raises(PortError, match="nested more than 64 levels deep"):
         built(X + inner)
 
 

@@ -102,7 +102,7 @@ def test_links_are_refused(source, copied, tmp_path):
     for link in (lambda: chunk.symlink_to(tmp_path / "elsewhere"), lambda: os.link(tmp_path / "elsewhere", chunk),
                  lambda: os.mkfifo(chunk)):  # fmt: skip
         link()
-        with pytest.raises(PortError, match="holds a link, a pipe or a device") as caught:
+        with pytest.raises(PortError, match="contains a link, a pipe or a device") as caught:
             source(folder)
         assert caught.value.received == "params.head.bias/0"
         chunk.unlink()
@@ -117,7 +117,7 @@ def test_chunks_that_are_missing(source, copied, tmp_path):
     folder = copied("folders", lambda stated: stated.pop("store_array_data_equal_to_fill_value"))
     (folder / "params.head.bias" / "0").unlink()
     found = source(folder)  # versions that left out zeros
-    assert found.notes == ("1 chunks are not stored, as Orbax leaves out zeros.",)
+    assert found.notes == ("1 chunks are not stored and were read as zeros, which Orbax leaves out.",)
     assert {tensor.name: tensor for tensor in found.tensors}["params.head.bias"].load().tolist() == [0, 0]
 
 
@@ -162,7 +162,7 @@ def test_every_damaged_file_is_noticed_or_read_as_it_is(source, copied, kind):
 
 def test_without_tensorstore_the_remedy_is_named(source, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorstore", None)
-    with pytest.raises(PortError, match="read with tensorstore, which is not installed") as caught:
+    with pytest.raises(PortError, match="requires tensorstore, which is not installed") as caught:
         source(FILES / "ocdbt")
     assert caught.value.do == "pip install 'frostline[port]'"
 

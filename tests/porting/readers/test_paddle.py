@@ -79,7 +79,7 @@ def test_arrays_that_are_damaged(tmp_path):
 
 
 def test_arrays_of_texts_are_no_weights(tmp_path):
-    with pytest.raises(PortError, match="no named tensors under"):
+    with pytest.raises(PortError, match="no named tensors in"):
         read(dumped(tmp_path / "a.pkl", {"a": np.array(["x"])}))
 
 

@@ -82,13 +82,13 @@ def test_a_program_of_another_network(tmp_path):
     path = tmp_path / "a.pdiparams"
     path.write_bytes(tensor([b"\4"], bytes(16)))
     shutil.copy(FILES / "older.pdmodel", tmp_path / "a.pdmodel")
-    refused(path, "the 9 in the program")
+    refused(path, "the 9 tensors in the program")
     (tmp_path / "a.pdmodel").write_bytes(b"")
     refused(path, "without a block")
     (tmp_path / "a.pdmodel").unlink()
     for whole in ({}, {"program": {"regions": [{"blocks": [{"ops": [{"#": "p", "A": [0], "O": {}}]}]}]}}):
         (tmp_path / "a.json").write_text(json.dumps(whole))
-        refused(path, "not a program")
+        refused(path, "not a PaddlePaddle program")
 
 
 def test_names_of_modules_that_are_no_names_are_passed_over(tmp_path):

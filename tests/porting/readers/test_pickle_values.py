@@ -12,6 +12,6 @@ def test_a_value_that_holds_itself_over_and_over_has_a_short_text():
     value = ()
     for _ in range(200):
         value = (value, RecordedCall("a", (value,)))
-    assert shown(value) == "(a tuple, a Made)"
+    assert shown(value) == "(a tuple, the result of a call)"
     assert repr(RecordedCall("a", (value,))) == "a(...)"
     assert repr(Persistent(value)) == "a reference"

@@ -61,5 +61,5 @@ def test_other_texts_are_refused(parse, text):
 
 def test_a_description_is_bounded(parse, monkeypatch):
     monkeypatch.setattr(prototxt, "MAX_BYTES", 10)
-    with pytest.raises(PortError, match="a description of 12 bytes"):
+    with pytest.raises(PortError, match="a text file of 12 bytes"):
         parse("a: 1 a: 1   ")

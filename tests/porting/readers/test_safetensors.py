@@ -93,7 +93,7 @@ def test_convolutions_of_mlx_are_refused(tmp_path):
     save_file({"a.weight": torch.ones(2, 3)}, tmp_path / "a.safetensors", metadata={"format": "mlx"})
     assert read(tmp_path / "a.safetensors")[0].framework == "torch"
     save_file({"a.weight": torch.ones(2, 3, 3, 3)}, tmp_path / "a.safetensors", metadata={"format": "mlx"})
-    with pytest.raises(PortError, match="MLX, whose convolutions are laid out in another way"):
+    with pytest.raises(PortError, match="MLX, whose convolution kernels have another layout"):
         read(tmp_path / "a.safetensors")
 
 
@@ -101,23 +101,23 @@ def test_convolutions_of_mlx_are_refused(tmp_path):
     ("header", "data", "received"),
     [
         (b'{"a":' + json.dumps(entry()).encode() + b',"a":' + json.dumps(entry()).encode() + b"}", b"1234", "twice"),
-        (b"{" + b"[" * 100_000, b"", "nested deeper"),
-        (b"{\xff}", b"", "no JSON"),
-        ({"a": entry(offsets=(0, 4)), "b": entry(offsets=(0, 4))}, b"1234", "two tensors or to none"),
-        ({"a": entry(offsets=(0, 4)), "b": entry(offsets=(8, 12))}, b"1" * 12, "two tensors or to none"),
-        ({"a": entry(offsets=(4, 0))}, b"1234", "needs 4 bytes, and has -4"),
-        ({"a": entry(shape=(2,))}, b"1234", "needs 8 bytes, and has 4"),
-        ({"a": entry()}, b"12345", "where the header describes"),
-        ({"a": entry()}, b"123", "where the header describes"),
-        ({"a": entry(offsets=(2**70, 2**70 + 4))}, b"1234", "two tensors or to none"),
+        (b"{" + b"[" * 100_000, b"", "levels deep"),
+        (b"{\xff}", b"", "invalid JSON"),
+        ({"a": entry(offsets=(0, 4)), "b": entry(offsets=(0, 4))}, b"1234", "a gap or an overlap of tensors"),
+        ({"a": entry(offsets=(0, 4)), "b": entry(offsets=(8, 12))}, b"1" * 12, "a gap or an overlap of tensors"),
+        ({"a": entry(offsets=(4, 0))}, b"1234", "needs 4 bytes, but has -4"),
+        ({"a": entry(shape=(2,))}, b"1234", "needs 8 bytes, but has 4"),
+        ({"a": entry()}, b"12345", "the header describes"),
+        ({"a": entry()}, b"123", "the header describes"),
+        ({"a": entry(offsets=(2**70, 2**70 + 4))}, b"1234", "a gap or an overlap of tensors"),
         ({"a": entry(shape=(2**62, 8))}, b"1234", "needs"),
-        ({"a": entry(shape=(-1, -1))}, b"1234", "has the shape"),
-        ({"a": entry(shape=(1.0,))}, b"1234", "has the shape"),
-        ({"a": entry(shape=(True,))}, b"1234", "has the shape"),
-        ({"a": entry(shape=(1,) * 65)}, b"1234", "an array of the shape"),
-        ({"a": entry(offsets=(0,))}, b"1234", "has the shape"),
-        ({"a": entry() | {"more": 1}}, b"1234", "is not described by"),
-        ({"a": 3}, b"", "is not described by"),
+        ({"a": entry(shape=(-1, -1))}, b"1234", "with the shape"),
+        ({"a": entry(shape=(1.0,))}, b"1234", "with the shape"),
+        ({"a": entry(shape=(True,))}, b"1234", "with the shape"),
+        ({"a": entry(shape=(1,) * 65)}, b"1234", "an array of the impossible shape"),
+        ({"a": entry(offsets=(0,))}, b"1234", "with the shape"),
+        ({"a": entry() | {"more": 1}}, b"1234", "without dtype, shape and data_offsets"),
+        ({"a": 3}, b"", "without dtype, shape and data_offsets"),
         ({"a\0b": entry()}, b"1234", "an array named"),
         ({"a": entry(), "__metadata__": {"format": 3}}, b"1234", "metadata"),
         ({"a": entry(), "__metadata__": []}, b"1234", "metadata"),
@@ -132,7 +132,7 @@ def test_wrong_headers_are_refused(tmp_path, header, data, received):
 
 @pytest.mark.parametrize("dtype", ["F4", "I128", "O", "", None, 3])
 def test_other_types_are_refused(tmp_path, dtype):
-    with pytest.raises(PortError, match="a tensor of a type that PyTorch does not have|damaged"):
+    with pytest.raises(PortError, match="a tensor with a dtype that PyTorch does not have|damaged"):
         read(file_of({"a": entry(dtype=dtype)}, b"1234", path=tmp_path / "a"))
 
 
@@ -177,8 +177,8 @@ def test_an_index_that_contradicts_its_shards_is_refused(tmp_path):
     index = in_shards(tmp_path)
     stated = json.loads(index.read_text())
     for change, received in (
-        ({"z.weight": "b.safetensors"}, "do not agree on 'z.weight'"),
-        ({"x.bias": "b.safetensors"}, "do not agree on 'x.bias'"),
+        ({"z.weight": "b.safetensors"}, "contradict each other about 'z.weight'"),
+        ({"x.bias": "b.safetensors"}, "contradict each other about 'x.bias'"),
         ({"y.weight": 3}, "without the shard of each tensor"),
     ):
         index.write_text(json.dumps({"weight_map": stated["weight_map"] | change}))

@@ -34,7 +34,7 @@ def test_the_metadata_of_keras(folder):
     layers, notes = of(folder)
     names = [layer.name.rstrip("_0123456789") for layer in layers]
     assert names == LAYERS
-    assert notes == ("The architecture is that of keras_metadata.pb.",)
+    assert notes == ("The architecture was read from keras_metadata.pb.",)
     norm = layers[2]
     assert (norm.kind, norm.config["epsilon"], norm.inputs) == ("BatchNormalization", 1e-3, ("stem",))
     assert layers[1].config["kernel_size"] == [3, 3]  # and no wrapped tuple
@@ -56,7 +56,7 @@ def test_older_versions_have_it_in_the_model(folder):
     (folder / "saved_model.pb").write_bytes(older(model()))
     layers, notes = of(folder)
     assert [(layer.name, layer.kind) for layer in layers] == [("a", "ReLU")]
-    assert notes == ("The architecture is that of saved_model.pb.",)
+    assert notes == ("The architecture was read from saved_model.pb.",)
 
 
 def test_code_is_said_and_not_run(folder):
@@ -87,7 +87,10 @@ def test_links_to_elsewhere_are_not_followed(folder, tmp_path):
     (tmp_path / "else").mkdir()
     (folder / "keras_metadata.pb").rename(tmp_path / "else" / "keras_metadata.pb")
     (folder / "keras_metadata.pb").symlink_to(tmp_path / "else" / "keras_metadata.pb")
-    assert of(folder) == ((), ("The architecture in keras_metadata.pb was not read: it is a link to another folder.",))
+    assert of(folder) == (
+        (),
+        ("The architecture in keras_metadata.pb was not read: the file is a link to another folder.",),
+    )
 
 
 def test_layers_that_are_called_twice_and_several_ends(tmp_path):

@@ -75,4 +75,4 @@ def test_names_without_dots_and_empty_ones_are_names(named):
 def test_two_tensors_of_one_name_are_refused(named):
     with pytest.raises(PortError, match="damaged") as caught:
         named(["a.b.weight", "a._orig_mod.b.weight"])
-    assert caught.value.received == "two tensors that are 'a/b.weight' without wrappers"
+    assert caught.value.received == "two tensors named 'a/b.weight' after the prefixes of wrappers were removed"

@@ -53,7 +53,7 @@ def test_a_saved_model_has_its_architecture(source):
     assert units(found) == {"inner/squeeze" if name == "squeeze" else name: leaves for name, leaves in KERAS.items()}
     assert found.order == "graph"
     assert {layer.name for layer in found.layers} >= set(units(found))
-    assert found.notes[-1] == "The architecture is that of keras_metadata.pb."
+    assert found.notes[-1] == "The architecture was read from keras_metadata.pb."
 
 
 @pytest.mark.parametrize("stem", ["keras3-1", "saved_keras3/variables/variables"])
@@ -108,7 +108,7 @@ def test_names_of_tensorflow_1(source):
     } == {"optimizer slot"}
     assert found.dropped["beta1_power"] == found.dropped["global_step"] == "counter"
     assert found.dropped["fc1/weights/ExponentialMovingAverage"] == "moving average"
-    assert "Moving averages of 2 variables" in found.notes[1]
+    assert "moving averages of 2 variables" in found.notes[1]
 
 
 def test_moving_averages_are_taken_on_request(source):
@@ -119,7 +119,7 @@ def test_moving_averages_are_taken_on_request(source):
     assert taken.load().numpy().tobytes() == expected["fc1/weights/ExponentialMovingAverage"].tobytes()
     assert taken.load().numpy().tobytes() != expected["fc1/weights"].tobytes()
     assert found.dropped["fc1/weights"] == "replaced by its moving average"
-    assert "2 variables are taken from their moving averages, 2 have none" in found.notes[1]
+    assert "2 variables were taken from their moving averages; 2 have no average" in found.notes[1]
     for stem, key in (("names.ckpt", "ema"), ("shards", "ExponentialMovingAverage")):
         with pytest.raises(PortError, match="does not contain the requested entry"):
             source(stem, key)

@@ -38,7 +38,7 @@ def test_tied_weights_are_told(tmp_path):
     model[1].weight = model[0].weight
     found, source = read(saved(tmp_path, model.state_dict()))
     assert torch.equal(found["0.weight"], found["1.weight"])
-    assert source.notes == ("1 tensors share their memory with another: '1.weight' with '0.weight'.",)
+    assert source.notes == ("1 tensors share their storage with another one: '1.weight' with '0.weight'.",)
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -91,7 +91,7 @@ def test_memories_that_are_not_in_the_archive(tmp_path, persistent):
 
 def test_archives_that_contradict_themselves(tmp_path):
     path = tmp_path / "a.pt"
-    refused(hand_made(path, pickled() + b"more"), "damaged", name="behind the end of data.pkl")
+    refused(hand_made(path, pickled() + b"more"), "damaged", name="after the end of data.pkl")
     refused(hand_made(path, pickled(), byteorder=b"middle"), "damaged")
     with zipfile.ZipFile(hand_made(path, pickled()), "a") as archive:
         archive.writestr("b/other", b"")

@@ -80,7 +80,7 @@ def test_an_index_that_is_none(tmp_path, where):
 def test_a_shard_that_is_no_file_of_pytorch(tmp_path):
     path, _, _ = sharded(tmp_path)
     (tmp_path / "model-0.bin").write_bytes(b"nothing")
-    refused(path, "shard of the index is no file of PyTorch")
+    refused(path, "shard of the index is not a PyTorch file")
 
 
 def test_other_files_are_not_claimed(tmp_path):

@@ -54,7 +54,7 @@ def test_sparse_and_quantised_tensors_are_unpacked(tmp_path):
     plain = {name: one.dequantize() if one.is_quantized else one.to_dense() for name, one in state.items()}
     found, source = read(saved(tmp_path, state))
     check(found, source, plain)
-    assert source.notes == ("8 sparse or quantised tensors were unpacked, such as 'coo'.",)
+    assert source.notes == ("8 sparse or quantised tensors were converted to plain ones, such as 'coo'.",)
 
 
 def test_tensors_without_values_are_refused_when_they_are_asked_for(tmp_path):
@@ -84,9 +84,9 @@ def test_views_that_lie_outside_of_their_memory(tmp_path, rest):
      (b"ctorch._utils\n_rebuild_tensor_v3\n(K\0K\0K\0K\0K\0K\0ctorch\nSize\ntR", "damaged"),
      (b"ctorch._tensor\n_rebuild_from_type_v2\n)R", "damaged"),
      (b"ctorch._utils\n_rebuild_qtensor\n(NNNN)tR", "damaged"),
-     (b"ctorch._tensor\n_rebuild_from_type_v2\n(ctorch\nSize\nctorch\nSize\n)NtR", "a class that is not read"),
+     (b"ctorch._tensor\n_rebuild_from_type_v2\n(ctorch\nSize\nctorch\nSize\n)NtR", "a tensor of an unsupported class"),
      (b"ctorch._utils\n_rebuild_sparse_tensor\n(N(NNNttR", "damaged"),
-     (b"ctorch._utils\n_rebuild_tensor_v2\n(NK\0))\x89}}X\4\0\0\0conj\x88stR", "conjugate or negated view"),
+     (b"ctorch._utils\n_rebuild_tensor_v2\n(NK\0))\x89}}X\4\0\0\0conj\x88stR", "conjugated or negated view"),
      (b"cnumpy.core.multiarray\n_reconstruct\n)R(K\1K\3\x85cnumpy\ndtype\nX\2\0\0\0f4\x85R\x89C\1atb", "damaged"),
      (b"cnumpy.core.multiarray\n_reconstruct\n)RNb", "damaged"),
      (b"cnumpy.core.numeric\n_frombuffer\n)R", "damaged"),

@@ -49,7 +49,7 @@ def test_a_file_of_one_network_has_no_entries(tmp_path):
     (tmp_path / "a.bin").write_bytes(b"0")
     with WeightFile(tmp_path / "a.bin") as file:
         file.check_no_key(None)
-        with pytest.raises(PortError, match="A file of this format holds one network"):
+        with pytest.raises(PortError, match="A file of this format contains a single network"):
             file.check_no_key("ema")
 
 

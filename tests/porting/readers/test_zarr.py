@@ -55,7 +55,7 @@ def test_impossible_shapes_are_refused(file, change):
     ids=str,
 )  # fmt: skip
 def test_what_no_checkpoint_needs_is_refused_in_version_2(file, change):
-    with pytest.raises(PortError, match="array in a way that is not read"):
+    with pytest.raises(PortError, match="array in an unsupported form"):
         version_2(file, "a", json.dumps(V2 | change).encode())
 
 
@@ -69,7 +69,7 @@ def test_what_no_checkpoint_needs_is_refused_in_version_2(file, change):
     ids=str,
 )  # fmt: skip
 def test_what_no_checkpoint_needs_is_refused_in_version_3(file, change):
-    with pytest.raises(PortError, match="array in a way that is not read"):
+    with pytest.raises(PortError, match="array in an unsupported form"):
         version_3(file, "a", json.dumps(V3 | change).encode())
 
 

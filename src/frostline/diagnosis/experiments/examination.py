@@ -35,7 +35,7 @@ CANNOT = (FrostlineError, *FOREIGN)
 
 
 def is_skilled(score: Score, first: float, least: float = SKILLED) -> bool:
-    """True if a network with this score answers better than with one answer for all; or it is not known.
+    """True if a network with this score is better than the constant-prediction baseline, or it is not known.
 
     Args:
         score: Of held-out samples.
@@ -136,7 +136,7 @@ class Examination:
 
     @property
     def is_learning(self) -> bool:
-        """True if the untreated network answers better than with one answer for all, or it cannot be told."""
+        """True if the untreated network is better than the constant-prediction baseline, or it is not known."""
         return is_skilled(self.seen.score, self.seen.first_loss)
 
     @property
@@ -167,7 +167,7 @@ class Examination:
         all_families = {finding.family for finding in self.diagnosis.findings}
         found: list[Suspicion] = []
         evidence = self.seen.evidence
-        for remedy in remedies_for(self.patient, evidence, self.diagnosis, is_stuck=self.is_stuck):
+        for remedy in remedies_for(evidence, self.diagnosis, is_stuck=self.is_stuck):
             family = family_of(remedy, [self.start, self.diagnosis])
             if family is not None:
                 is_issue = family in self.issues or remedy.is_due
@@ -212,7 +212,9 @@ class Examination:
             after = score(twin.model, self.judged, self.loss_fn)
         except CANNOT as error:
             return replace(
-                _FAILED, suspicion=suspicion, failure=f"it cannot be done here: {type(error).__name__}: {error}"
+                _FAILED,
+                suspicion=suspicion,
+                failure=f"this treatment cannot be applied here: {type(error).__name__}: {error}",
             )
         before = self.seen.score
         is_comparable = before.loss == before.loss and before.loss != 0

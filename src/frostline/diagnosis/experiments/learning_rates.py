@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from frostline.diagnosis.experiments.treatments import Remedy, scale_rates
+from frostline.diagnosis.experiments.actions import scale_rates
+from frostline.diagnosis.experiments.treatments import Remedy
 from frostline.diagnosis.rules.reading import finite_records, of_layer, typical
 
 if TYPE_CHECKING:

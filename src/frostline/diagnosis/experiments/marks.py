@@ -28,7 +28,7 @@ class Verdict:
     """What is said of the last state.
 
     Attributes:
-        is_good: True if its steps are finite, and it answers held-out samples better than with one answer for all.
+        is_good: True if its steps are finite, and it is better than the constant-prediction baseline on held-out data.
         goes_back: True if the state of the best mark is better, and good.
         why: In a sentence.
     """
@@ -81,18 +81,18 @@ class BestMark:
         if not math.isfinite(last.loss):
             reasons.append("the held-out loss is not finite")
         elif not is_skilled(last, first_loss):
-            reasons.append("held-out samples are answered no better than with one answer for all")
+            reasons.append("the model is no better than the constant-prediction baseline on held-out samples")
         elif self.is_broken_down(last):
-            reasons.append("it broke down")
+            reasons.append("the model lost most of what it had learnt")
         if num_broken:
-            reasons.append(f"{num_broken} of the last steps were not finite, on data that are")
+            reasons.append(f"{num_broken} of the last steps were not finite, although their data are")
         best = self.score
         is_below = best is not None and (not math.isfinite(last.loss) or falls_below(last, best))
         goes_back = best is not None and is_below and is_skilled(best, first_loss)
-        why = "; ".join(reasons) or "the last state is good"
+        why = "; ".join(reasons) or "the model is good at the end"
         if goes_back and best is not None:
             scores = f"{_told(best)} then, {_told(last)} at the end"
-            why += f"; it is taken back to its best mark, after {self.steps} steps ({scores})"
+            why += f"; the model was taken back to its best state, after {self.steps} steps ({scores})"
         return Verdict(not reasons, goes_back, f"{why}.")
 
 

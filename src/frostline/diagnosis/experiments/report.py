@@ -62,14 +62,14 @@ def told(
 def _of_ours(finding: Finding) -> Finding:
     if finding.code not in _OF_RATES:
         return finding
-    why = "no optimizer was given: pass the one that you train with."
+    why = "no optimizer was given; pass the one that trains the model."
     return replace(finding, outcome="not judged", measured=None, limit=None, why=why, advice="nothing.")
 
 
 def _of_cause(finding: Finding, proof: Proof | None) -> Finding:
     if proof is None:
         return replace(finding, outcome="issue")
-    why = f"{finding.why} Undone ({proof.trial.suspicion.remedy.name}), {proof}"
+    why = f"{finding.why} With a fix ({proof.trial.suspicion.remedy.name}), {proof}"
     return _advised(replace(finding, outcome="issue", why=why), proof)
 
 
@@ -88,9 +88,9 @@ def _beside(finding: Finding, cause: About | None, tried: Sequence[Trial]) -> Fi
         return replace(finding, outcome="passed", why=f"{finding.why} The cause explains it.", advice="nothing.")
     own = [trial for trial in tried if trial.suspicion.family == finding.family and _speaks_for(trial, finding)]
     if any(map(counts, own)):
-        result = "Undoing it helped as well here." if cause else _ONCE
+        result = "Fixing this helped as well." if cause else _ONCE
     else:
-        result = "Undoing it did not help here." if own else "It was not undone on its own."
+        result = "Fixing this did not help in a trial." if own else "It was not tried on its own."
     if finding.outcome == "tip" and own and not any(map(counts, own)) and not _names_rows(finding):
         return replace(finding, outcome="passed", why=f"{finding.why} {result}", advice="nothing.")
     if finding.outcome == "tip" and not own:

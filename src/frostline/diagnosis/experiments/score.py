@@ -34,7 +34,7 @@ class Score:
         loss: Mean over the batches; NaN where it is not finite.
         samples: The share of each sample, within -1 and 1, in the order of the data; where `is_of_loss`, the loss of
             each batch.
-        skill: The share of the loss of one answer for all, the mean one, that the model saves; None if not known.
+        skill: By which share the loss is below that of the constant-prediction baseline; None if not known.
         lead: How much larger its share is than that of this one answer; None if not asked.
         is_of_loss: True if answers and targets are of no kind that can be compared: the share is 1 / (1 + loss).
     """
@@ -116,7 +116,7 @@ def score(
         data: The batches.
         loss_fn: callable(output, target) -> scalar.
         train_mode: True scores it as it trains, BatchNorm with the statistics of each batch; the caller keeps buffers.
-        compares: True also counts the right answers of one answer for all.
+        compares: True also counts the right answers of the constant-prediction baseline.
     """
     kind = _kind_of([target for _, target in data])
     tally = _Tally(kind)
@@ -186,7 +186,7 @@ class _Answered:
 
 
 class _Flat:
-    """What one answer for all would cost: the mean one, of some dozen samples, which small batches have together."""
+    """The loss of the constant-prediction baseline: the mean target of some dozen samples, of several small batches."""
 
     def __init__(self, loss_fn: Callable[[Any, Any], Tensor], tally: _Tally | None) -> None:
         self._loss_fn, self.tally = loss_fn, tally

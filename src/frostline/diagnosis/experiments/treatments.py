@@ -3,39 +3,43 @@
 from __future__ import annotations
 
 import math
-from contextlib import suppress
 from dataclasses import dataclass
 from statistics import median
-from typing import TYPE_CHECKING, Any
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING
 
 from frostline import remedies
-from frostline.core.errors import DataError
-from frostline.core.inputs import batch_size
-from frostline.core.layers import is_pinned
+from frostline.diagnosis.experiments.actions import (
+    MOMENTUM,
+    clip_usual,
+    clip_with,
+    hold_frozen,
+    initialise,
+    lower_momentum,
+    mend_batchnorm,
+    normalise,
+    reestimate,
+    scale_rates,
+    skip_nonfinite,
+    swap_norms,
+    swap_rectifiers,
+    swap_squashers,
+)
 from frostline.diagnosis.rules import learning_rate_low, target_scale
 from frostline.diagnosis.rules.advice import DRAW_ALL, INSERT_NORMS
-from frostline.transfer import freeze
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from torch.optim import Optimizer
-
     from frostline.core.records import Diagnosis, Finding
+    from frostline.diagnosis.experiments.batches import Batch
     from frostline.diagnosis.experiments.trial import Patient
-    from frostline.diagnosis.rules.records import Evidence, TargetFacts
+    from frostline.diagnosis.rules.records import Evidence
 
-Batch = tuple[Any, Any]
 _DEAD = 0.9  # of the units of a layer
 BATCHNORM = "BatchNorm before the activations"  # helps against most things
 _BY_NORMS = ("exploding", "dead_units", "vanishing")
-_MOMENTUM, _LONG = 0.9, 0.97  # usual; averages over more than thirty steps
-_REMEMBERED = 30  # norms
-_FEWEST_FREE = 0.1  # of the batches
-_FOR_STATISTICS = 2  # batches: training measures anew at once
+_SQUASHERS = frozenset({"sigmoid", "tanh", "hardtanh"})
+_LONG = 0.97  # a momentum that averages over more than thirty steps
 # What new weights can cure: the symptom tells which of them it was.
 _BY_WEIGHTS = ("symmetry", "saturation", "exploding", "dead_units", "vanishing", "initialization")
 
@@ -76,68 +80,97 @@ class Remedy:
         return self.key or self.name
 
 
-def remedies_for(patient: Patient, evidence: Evidence, diagnosis: Diagnosis, *, is_stuck: bool = False) -> list[Remedy]:
-    """The treatments that the evidence suggests, the most specific first.
+@dataclass(frozen=True)
+class _Case:
+    """What treatments are chosen by.
+
+    Attributes:
+        evidence: What was seen of the training.
+        found: Codes and families of all findings.
+        is_in_data: True if values that are not finite came with the data or the loss, and not of the training.
+        is_stuck: True if the network learns nothing.
+    """
+
+    evidence: Evidence
+    found: frozenset[str]
+    is_in_data: bool
+    is_stuck: bool
+
+    @property
+    def activations(self) -> set[str]:
+        return {layer.activation for layer in self.evidence.layers}
+
+    @property
+    def has_rows_far_out(self) -> bool:
+        return self.evidence.outliers is not None
+
+    @property
+    def has_norms(self) -> bool:
+        return any(layer.kind == "norm" for layer in self.evidence.layers)
+
+    @property
+    def momentum(self) -> float:
+        return self.evidence.optimizer.momentum or 0.0
+
+    @property
+    def has_steady_rate(self) -> bool:
+        """True if a rate that is scaled once stays scaled: a schedule would undo it."""
+        optimizer = self.evidence.optimizer
+        return optimizer.is_scale_free or not optimizer.is_scheduled
+
+    @property
+    def has_squashers(self) -> bool:
+        return bool(self.activations & _SQUASHERS) and (self.is_stuck or bool(self.found & set(_BY_WEIGHTS)))
+
+    @property
+    def is_for_squashers_first(self) -> bool:
+        """A sigmoid passes on a quarter of the gradient at best, whatever the weights."""
+        return "sigmoid" in self.activations and "saturation" not in self.found
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A treatment of the table.
+
+    Attributes:
+        found: Codes or families, one of which must have been found; empty: `when` says it all.
+        when: What else must hold.
+        how: Makes the treatment; None where what was measured allows none.
+    """
+
+    found: frozenset[str]
+    how: Callable[[_Case], Remedy | None]
+    when: Callable[[_Case], bool] = lambda _: True
+
+
+def remedies_for(evidence: Evidence, diagnosis: Diagnosis, *, is_stuck: bool = False) -> list[Remedy]:
+    """The treatments that the evidence suggests, in the order of the table: the most specific first.
 
     Args:
-        patient: What would be treated.
-        evidence: What was seen of it.
+        evidence: What was seen of the training.
         diagnosis: What the rules say about it.
         is_stuck: True if it learns nothing: squashing activations are suspected then without a symptom.
     """
-    seen = {finding.family for finding in diagnosis.findings}
-    found: list[Remedy] = []
-    skip = Remedy("leave out steps that are not finite", ("nonfinite",), _skip_nonfinite, is_structural=False)
+    found = frozenset(name for finding in diagnosis.findings for name in (finding.code, finding.family))
     given = {"input", "target", "the loss"}
-    is_given = any(finding.code == "FL502" and finding.layer in given for finding in diagnosis.findings)
-    found += [skip] if is_given else []
-    codes = {finding.code for finding in diagnosis.findings}
-    if "FL501" in codes:
-        name = evidence.inputs.name if evidence.inputs is not None else ""
-        found.append(_input_remedy(name))
-    steers = evidence.optimizer
-    if "FL505" in codes and evidence.targets is not None and (steers.is_scale_free or not steers.is_scheduled):
-        degree = evidence.loss.degree if evidence.loss is not None else 2.0
-        factor = 1.0 if steers.is_scale_free else evidence.targets.deviation**-degree
-        found.append(_target_remedy(evidence.targets, factor))  # a schedule undoes rates
-    if "FL602" in codes:
-        found.append(Remedy("GroupNorm for BatchNorm", ("batchnorm",), _swap_norms, code="FL602"))
-    if codes & {"FL601", "FL602"}:
-        found.append(
-            Remedy("BatchNorm statistics of all batches, momentum 0.1", ("batchnorm",), _mend_batchnorm, _reestimate)
-        )
-    if "FL603" in codes:
-        found.append(Remedy("hold the statistics of frozen BatchNorms", ("batchnorm",), _hold_frozen, code="FL603"))
-    clip = _clip_remedy(evidence, seen)
-    has_outliers = evidence.outliers is not None
-    found += [clip] if clip is not None and has_outliers else []
-    activations = {layer.activation for layer in evidence.layers}
-    swap = Remedy("Leaky ReLU for sigmoid and tanh, new weights", ("vanishing", "saturation"), _swap_squashers,
-                  undoes_the_start=True, needs_symptom=not is_stuck)  # fmt: skip
-    swaps = [swap] if activations & {"sigmoid", "tanh", "hardtanh"} else []
-    if seen & set(_BY_WEIGHTS):
-        weights = Remedy("new weights by the activation that follows", _BY_WEIGHTS, _initialise, undoes_the_start=True,
-                         is_structural=False, advice=f"{DRAW_ALL}.")  # fmt: skip
-        if "sigmoid" in activations and "saturation" not in seen:
-            found += [*swaps, weights]  # a sigmoid passes on a quarter of the gradient at best, whatever the weights
-        else:
-            found += [weights, *swaps]
-    elif is_stuck:
-        found += swaps
-    if seen & set(_BY_NORMS) and not any(layer.kind == "norm" for layer in evidence.layers):
-        found.append(Remedy(BATCHNORM, _BY_NORMS, _normalise, undoes_the_start=True, advice=f"{INSERT_NORMS}."))
-    if "dead_units" in seen:
-        found.append(Remedy("Leaky ReLU for ReLU", ("dead_units",), _swap_rectifiers))
-    found += [clip] if clip is not None and not has_outliers else []
-    momentum = evidence.optimizer.momentum or 0.0
-    if "oscillation" in seen and momentum > _MOMENTUM:
-        found.append(Remedy(f"momentum {_MOMENTUM}", ("oscillation",), _lower_momentum, is_structural=False,
-                            is_due=momentum > _LONG, advice=f"set the momentum to {_MOMENTUM}."))  # fmt: skip
-    found += [skip] if "nonfinite" in seen and not is_given else []  # mostly comes of something else
-    return found
+    is_in_data = any(finding.code == "FL502" and finding.layer in given for finding in diagnosis.findings)
+    case = _Case(evidence, found, is_in_data, is_stuck)
+    rows = (row for row in _TABLE if (not row.found or row.found & found) and row.when(case))
+    return [remedy for row in rows if (remedy := row.how(case)) is not None]
 
 
-def _input_remedy(name: str) -> Remedy:
+def _skip_remedy(_: _Case) -> Remedy:
+    return Remedy("leave out steps that are not finite", ("nonfinite",), skip_nonfinite, is_structural=False)
+
+
+def _squasher_remedy(case: _Case) -> Remedy:
+    return Remedy("Leaky ReLU for sigmoid and tanh, new weights", ("vanishing", "saturation"), swap_squashers,
+                  undoes_the_start=True, needs_symptom=not case.is_stuck)  # fmt: skip
+
+
+def _input_remedy(case: _Case) -> Remedy:
+    name = case.evidence.inputs.name if case.evidence.inputs is not None else ""
+
     def standardise(patient: Patient, data: Sequence[Batch]) -> None:
         change = remedies.standardize_inputs(patient.model, data, name=name)
         if not change.layers:
@@ -146,8 +179,13 @@ def _input_remedy(name: str) -> Remedy:
     return Remedy("standardise the inputs", ("input_scale",), standardise, code="FL501")
 
 
-def _target_remedy(facts: TargetFacts, factor: float) -> Remedy:
-    """The last layer in the unit of the targets, with the learning rate times this factor."""
+def _target_remedy(case: _Case) -> Remedy | None:
+    """The last layer in the unit of the targets, with a learning rate that fits."""
+    facts, loss = case.evidence.targets, case.evidence.loss
+    if facts is None:
+        return None
+    degree = loss.degree if loss is not None else 2.0
+    factor = 1.0 if case.evidence.optimizer.is_scale_free else facts.deviation**-degree
     name = f"answers in the unit of the targets: times {facts.deviation:.3g}, plus {facts.mean:.3g}"
     rate = "" if factor == 1 else f" and the learning rate divided by {1 / factor:.2g}"
 
@@ -162,14 +200,6 @@ def _target_remedy(facts: TargetFacts, factor: float) -> Remedy:
         name, ("input_scale",), scale, code="FL505", key="targets",
         advice=f"standardise the targets, and scale predictions back; or {call}{rate}.",
     )  # fmt: skip
-
-
-def scale_rates(optimizer: Optimizer, factor: float) -> None:
-    """Multiply all learning rates, and those from which schedules start."""
-    for group in optimizer.param_groups:
-        group["lr"] = group["lr"] * factor
-        if "initial_lr" in group:
-            group["initial_lr"] = group["initial_lr"] * factor
 
 
 def is_clear(finding: Finding) -> bool:
@@ -206,29 +236,19 @@ def _is_dead_through(diagnosis: Diagnosis) -> bool:
     return max(shares, default=0.0) > _DEAD
 
 
-def _clip_remedy(evidence: Evidence, seen: set[str]) -> Remedy | None:
+def _clip_remedy(case: _Case) -> Remedy | None:
+    evidence = case.evidence
     norm = _usual_norm(evidence)
-    if norm is None or not seen & {"gradient_spikes", "exploding", "nonfinite", "oscillation", "learning_rate"}:
+    if norm is None:
         return None
     families = ("gradient_spikes", "exploding")
     if evidence.outliers is not None:
         share, name = evidence.outliers.share, "clip gradients at the usual one of their last norms"
-        return Remedy(name, families, lambda patient, data: _clip(patient, _usual_clip(norm, share, data)),
+        return Remedy(name, families, lambda patient, data: clip_usual(patient, data, norm, share),
                       is_structural=False, is_due=True, key="clip")  # fmt: skip
-    clip = remedies.clip_by_norm(norm)
-    return Remedy(f"clip gradients at {norm:.2g}, their usual norm", families, lambda patient, _: _clip(patient, clip),
-                  is_structural=False, key="clip")  # fmt: skip
-
-
-def _usual_clip(norm: float, share: float, data: Sequence[Batch]) -> Any:
-    """At the median of the last norms of batches without rows that are far out: it shrinks as the network learns.
-
-    Where nearly all batches have such rows, at a twentieth from below.
-    """
-    are_free = (1 - share) ** batch_size(data[0][0])
-    clip = remedies.clip_by_percentile(50 * max(are_free, _FEWEST_FREE), window=_REMEMBERED, warmup=0)
-    clip.load_state_dict({"num_calls": 0, "num_skipped": 0, "rule": {"norms": [norm] * _REMEMBERED, "seen": 0}})
-    return clip
+    rule = remedies.clip_by_norm(norm)
+    return Remedy(f"clip gradients at {norm:.2g}, their usual norm", families,
+                  lambda patient, _: clip_with(patient, rule), is_structural=False, key="clip")  # fmt: skip
 
 
 def _usual_norm(evidence: Evidence) -> float | None:
@@ -242,63 +262,33 @@ def _usual_norm(evidence: Evidence) -> float | None:
     return max(median(early), 1e-8) if early else None
 
 
-def _clip(patient: Patient, clip: Any) -> None:
-    patient.clip = clip
+def _row(*found: str, how: Callable[[_Case], Remedy | None], when: Callable[[_Case], bool] = lambda _: True) -> _Row:
+    return _Row(frozenset(found), how, when)
 
 
-def _skip_nonfinite(patient: Patient, _: Sequence[Batch]) -> None:
-    patient.clip = patient.clip or remedies.clip_by_norm(1e30)
-
-
-def _initialise(patient: Patient, data: Sequence[Batch]) -> None:
-    remedies.initialize(patient.model, include_pretrained=True, batch=data[0], optimizer=patient.optimizer)
-
-
-def _swap_squashers(patient: Patient, data: Sequence[Batch]) -> None:
-    present = {type(module) for module in patient.model.modules()}
-    for kind in present & {nn.Sigmoid, nn.Tanh, nn.Hardtanh}:
-        remedies.swap_activations(patient.model, kind, nn.LeakyReLU, optimizer=patient.optimizer)
-    _initialise(patient, data)
-
-
-def _normalise(patient: Patient, data: Sequence[Batch]) -> None:
-    remedies.insert_batchnorm(patient.model, data[:_FOR_STATISTICS], start="normalised", optimizer=patient.optimizer)
-
-
-def _swap_rectifiers(patient: Patient, _: Sequence[Batch]) -> None:
-    remedies.swap_activations(patient.model, nn.ReLU, nn.LeakyReLU, optimizer=patient.optimizer)
-
-
-def _mend_batchnorm(patient: Patient, _: Sequence[Batch]) -> None:
-    for module in patient.model.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm) and not is_pinned(module):
-            module.momentum = 0.1
-
-
-def _swap_norms(patient: Patient, _: Sequence[Batch]) -> None:
-    """One group of all channels, with the weights of the BatchNorm: its statistics are of one sample, never of few."""
-    for parent in list(patient.model.modules()):
-        for name, module in parent.named_children():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm) and not is_pinned(module):
-                made = nn.GroupNorm(1, module.num_features, eps=module.eps, affine=module.affine)
-                if module.affine:
-                    made.weight, made.bias = module.weight, module.bias
-                own = next(iter((*module.parameters(), *module.buffers())), torch.empty(0))
-                setattr(parent, name, made.to(own.device).train(module.training))
-
-
-def _hold_frozen(patient: Patient, _: Sequence[Batch]) -> None:
-    kinds = (nn.modules.batchnorm._BatchNorm,)
-    norms = [module for module in patient.model.modules() if isinstance(module, kinds) and module.affine]
-    freeze(patient.model, modules=[module for module in norms if not module.weight.requires_grad])
-
-
-def _reestimate(patient: Patient, data: Sequence[Batch]) -> None:
-    if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in patient.model.modules()):
-        with suppress(DataError):  # values that are not finite: the score says so
-            remedies.reestimate_batchnorm(patient.model, data)
-
-
-def _lower_momentum(patient: Patient, _: Sequence[Batch]) -> None:
-    for group in patient.optimizer.param_groups:
-        group["momentum"] = min(group.get("momentum", 0.0), _MOMENTUM)
+_CLIPPED = ("gradient_spikes", "exploding", "nonfinite", "oscillation", "learning_rate")
+# All treatments but learning rates (`learning_rates.py`), in the order in which they are tried.
+_TABLE = (
+    _row("nonfinite", how=_skip_remedy, when=lambda case: case.is_in_data),
+    _row("FL501", how=_input_remedy),
+    _row("FL505", how=_target_remedy, when=lambda case: case.has_steady_rate),
+    _row("FL602", how=lambda _: Remedy("GroupNorm for BatchNorm", ("batchnorm",), swap_norms, code="FL602")),
+    _row("FL601", "FL602", how=lambda _: Remedy("BatchNorm statistics of all batches, momentum 0.1",
+                                                ("batchnorm",), mend_batchnorm, reestimate)),
+    _row("FL603", how=lambda _: Remedy("hold the statistics of frozen BatchNorms", ("batchnorm",), hold_frozen,
+                                       code="FL603")),
+    _row(*_CLIPPED, how=_clip_remedy, when=lambda case: case.has_rows_far_out),
+    _row(how=_squasher_remedy, when=lambda case: case.has_squashers and case.is_for_squashers_first),
+    _row(*_BY_WEIGHTS, how=lambda _: Remedy(
+        "new weights by the activation that follows", _BY_WEIGHTS, initialise, undoes_the_start=True,
+        is_structural=False, advice=f"{DRAW_ALL}.")),
+    _row(how=_squasher_remedy, when=lambda case: case.has_squashers and not case.is_for_squashers_first),
+    _row(*_BY_NORMS, when=lambda case: not case.has_norms, how=lambda _: Remedy(
+        BATCHNORM, _BY_NORMS, normalise, undoes_the_start=True, advice=f"{INSERT_NORMS}.")),
+    _row("dead_units", how=lambda _: Remedy("Leaky ReLU for ReLU", ("dead_units",), swap_rectifiers)),
+    _row(*_CLIPPED, how=_clip_remedy, when=lambda case: not case.has_rows_far_out),  # most of these have a cause
+    _row("oscillation", when=lambda case: case.momentum > MOMENTUM, how=lambda case: Remedy(
+        f"momentum {MOMENTUM}", ("oscillation",), lower_momentum, is_structural=False,
+        is_due=case.momentum > _LONG, advice=f"set the momentum to {MOMENTUM}.")),
+    _row("nonfinite", how=_skip_remedy, when=lambda case: not case.is_in_data),  # mostly comes of something else
+)  # fmt: skip

@@ -53,7 +53,7 @@ _TRIAL_CLEAR, _TRIAL_TIP, _TRIAL_NONE = (
 _TRIAL_LATE = Criterion(1.0, 0.05, 0.0, 2.0)
 # The loss over that without: lower by far; clearly, so that of an issue no more is asked; a little, three times.
 _FAR, _CLEARLY, _STEADY, TIMES = 0.6, 0.8, 0.94, 3
-_ALL = 0.95  # of the loss of one answer for all is saved: there is little left to gain
+_ALL = 0.95  # by which the loss is below the constant-prediction baseline: there is little left to gain
 # The loss over that without, beyond which it is out: at the first mark, later, and later beside a network that learns.
 _LOST_AT_FIRST, _LOST, _NO_BETTER = 2.0, 1.05, 0.99
 _GAIN_OF_LOSS = (

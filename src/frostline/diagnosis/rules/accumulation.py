@@ -20,8 +20,8 @@ ABOUT = About(
 def check(evidence: Evidence) -> tuple[Finding, ...]:
     """Whether the gradient of a step still holds that of the step before."""
     if evidence.has_accumulated is None:
-        return (ABOUT.not_applicable("seen only by a monitor with the optimizer, over four steps."),)
+        return (ABOUT.not_applicable("only a monitor that has the optimizer can see this, over four steps."),)
     if evidence.has_accumulated:
-        why = "the gradients of the first steps hold those of the step before: they were not cleared."
+        why = "the gradients of the first steps contain those of the step before: they were not cleared."
         return (ABOUT.issue(why, 1.0, 0.0),)
     return (ABOUT.passed("gradients are cleared between steps."),)

@@ -6,7 +6,7 @@ In these texts `model`, `optimizer` and `loader` (batches of training data) are 
 from __future__ import annotations
 
 ROOT = "(the model)"  # the name of a layer that is itself the model
-_IF_NEW = "if no layer has learnt anything yet (no pretrained weights, no epochs behind it)"
+_IF_NEW = "if no layer is trained yet (no pretrained weights, no epochs behind it)"
 DRAW_ALL_NOW = "fl.remedies.initialize(model, include_pretrained=True, optimizer=optimizer)"
 DRAW_ALL = f"{_IF_NEW}, draw the weights anew: {DRAW_ALL_NOW}"
 INSERT_NORMS = (

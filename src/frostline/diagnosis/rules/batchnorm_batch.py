@@ -24,7 +24,7 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
     if facts is None or facts.smallest_batch is None:
         return (ABOUT.not_applicable("no BatchNorm in training mode was seen."),)
     count = facts.smallest_batch
-    why = f"statistics are taken of {count} values per channel."
+    why = f"each channel's batch statistics come from only {count} values."
     if count <= _TIP:
         return ((ABOUT.issue if count <= _ISSUE else ABOUT.tip)(why, float(count), _ISSUE, facts.layers[0]),)
     return (ABOUT.passed(why, float(count), _ISSUE),)

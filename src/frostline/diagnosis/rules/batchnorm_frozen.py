@@ -22,11 +22,11 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
     """BatchNorm layers without trainable parameters, below trainable ones, that still follow the batches."""
     facts = evidence.norms
     if facts is None:
-        return (ABOUT.not_applicable("the model has no BatchNorm, or it was not looked at."),)
+        return (ABOUT.not_applicable("the model has no BatchNorm layer, or its statistics were not compared."),)
     return tuple(
         replace(
-            ABOUT.issue(f"{name} is frozen, and its running statistics moved.", None, None, name),
+            ABOUT.issue(f"layer {name!r} is frozen, but its running statistics moved.", None, None, name),
             advice=f"freeze it, which holds its statistics still: fl.freeze(model, patterns=[{name!r}]).",
         )
         for name in facts.moving_in_frozen
-    ) or (ABOUT.passed("statistics of frozen layers stand still."),)
+    ) or (ABOUT.passed("the running statistics of frozen layers did not move."),)

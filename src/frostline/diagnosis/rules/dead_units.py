@@ -30,14 +30,20 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
     known = {name: median(found[-5:]) for name, found in shares.items() if found}
     if not known:
         if has_unseen_activations(evidence):
-            return (ABOUT.not_judged("no activation was seen: functions such as F.relu cannot be looked at."),)
-        return (ABOUT.not_applicable("no rectifier module was seen; other activations do not die."),)
+            return (
+                ABOUT.not_judged(
+                    "no activation module was seen: the outputs of functions such as F.relu cannot be measured."
+                ),
+            )
+        return (ABOUT.not_applicable("the model has no rectifier module, and units of other activations do not die."),)
     found = tuple(_finding(name, share, shares[name][0]) for name, share in known.items() if share > _TIP)
     worst = max(known.values())
-    return found or (ABOUT.passed(f"at most {worst:.0%} of the units of a layer are silent.", worst, _ISSUE),)
+    return found or (
+        ABOUT.passed(f"at most {worst:.0%} of the units of a layer were zero for every sample.", worst, _ISSUE),
+    )
 
 
 def _finding(name: str, share: float, first: float) -> Finding:
     died = f", {first:.0%} at the first step" if first < share / 2 else ""
-    why = f"{share:.0%} of the units of {name} were zero for every sample that was seen{died}."
+    why = f"{share:.0%} of the units of layer {name!r} were zero for every sample in the measured batches{died}."
     return (ABOUT.issue if share > _ISSUE else ABOUT.tip)(why, share, _ISSUE, name)

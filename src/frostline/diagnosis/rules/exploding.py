@@ -38,13 +38,16 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
         if recurrent is not None:
             return (recurrent,)
         if not layers:
-            return (ABOUT.not_applicable("there is no hidden layer with weights."),)
-        return (ABOUT.not_judged("no outputs of hidden layers were seen while all was finite."),)
+            return (ABOUT.not_applicable("the model has no hidden layer with weights."),)
+        return (ABOUT.not_judged("no outputs of hidden layers were measured while all values were finite."),)
     first, last = next(iter(known)), max(known, key=lambda name: known[name])
     growth = known[last] / known[first]
     before = _at_first(records, last)
-    why = f"outputs grow from {known[first]:.2g} in {first} to {known[last]:.2g} in {last}{before}."
-    advice = "divide the learning rate by 10: outputs grew with the steps." if before else f"{DRAW_ALL}."
+    why = (
+        f"the standard deviation of the outputs grows from {known[first]:.2g} in layer {first!r} to {known[last]:.2g} "
+        f"in layer {last!r}{before}."
+    )
+    advice = "divide the learning rate by 10: the outputs grew while training." if before else f"{DRAW_ALL}."
     if growth > _ISSUE:
         return (replace(ABOUT.issue(why, growth, _ISSUE, last), advice=advice),)
     recurrent = _recurrent(evidence)
@@ -71,7 +74,7 @@ def _recurrent(evidence: Evidence) -> Finding | None:
         gradients, weights = (of_layer(records, layer.name, field) for field in ("gradient_norm", "weight_norm"))
         if gradients and weights and max(gradients) / max(weights) > _RECURRENT / 10:
             ratio = max(gradients) / max(weights)
-            why = f"the gradient of {layer.name} reaches {ratio:.2g} times its weights."
+            why = f"the gradient norm of layer {layer.name!r} reaches {ratio:.2g} times its weight norm."
             make = ABOUT.issue if ratio > _RECURRENT else ABOUT.tip
             return replace(make(why, ratio, _RECURRENT, layer.name), advice=f"{_CLIP}.")
     return None

@@ -29,16 +29,20 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
     """
     idle = evidence.idle
     if idle is None and evidence.unheld is None:
-        return (ABOUT.not_judged("weights before and after were not compared."),)
+        return (ABOUT.not_judged("the weights before and after training were not compared."),)
     if not idle and not evidence.unheld:
-        known = "all trainable parts have moved." if idle is not None else "the optimizer holds all that is trainable."
+        known = (
+            "all trainable parameters have moved."
+            if idle is not None
+            else "the optimizer holds all trainable parameters."
+        )
         return (ABOUT.passed(known),)
     by_reason: dict[str, list[str]] = {}
     for name, why in idle or [(name, "not in the optimizer") for name in evidence.unheld or ()]:
         by_reason.setdefault(why, []).append(name)
     told = "; ".join(f"{_names(names)}: {why}" for why, names in by_reason.items())
     steps, count = len(evidence.losses), float(len(idle or evidence.unheld or ()))
-    why = f"these have not moved{f' in {steps} steps' if steps else ''}: {told}."
+    why = f"these trainable parameters have not moved{f' in {steps} steps' if steps else ''}: {told}."
     (layer, *others) = [name for names in by_reason.values() for name in names]
     layer = None if others else layer
     if not evidence.holds_strangers or not evidence.unheld:

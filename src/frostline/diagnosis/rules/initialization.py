@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from frostline.core.records import Finding
     from frostline.diagnosis.rules.records import Evidence
 
-_ADVICE = "if this layer has learnt nothing yet, draw its weights anew: {}. In a trained network it is no fault."
+_ADVICE = "if this layer has learnt nothing yet, draw its weights anew: {}. In a trained network this is no fault."
 ABOUT = About("FL302", "badly scaled initialisation", "initialization", _ADVICE.format(draw("fc1")), 5)
 # Outputs of the last layer of He, Glorot and torch's own initialisation deviate by 0.1 to 3.
 _ISSUE, _TIP = 10.0, 4.0
@@ -24,23 +24,25 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
     """Deviation of the outputs in the first sampled step, of the last layer and from layer to layer."""
     records = finite_records(evidence)[:1]
     if records and records[0].step > 0:
-        return (ABOUT.not_applicable("the first step was not seen: outputs grow with what a network has learnt."),)
+        return (ABOUT.not_applicable("the first step was not measured, and outputs grow while a network learns."),)
     layers = [layer for layer in evidence.layers if layer.has_weights]
     sizes = [(layer, of_layer(records, layer.name, "deviation")) for layer in layers]
     known = [(layer, values[0]) for layer, values in sizes if values]
     if len(known) < 2:
-        return (ABOUT.not_applicable("fewer than two layers with weights were seen."),)
+        return (ABOUT.not_applicable("the model has fewer than two layers with weights."),)
     found: list[Finding] = []
     last, size = known[-1]
     if size > _TIP:
-        why = f"the outputs of {last.name} deviate by {size:.2g} before the first step."
+        why = f"before the first step, the outputs of layer {last.name!r} have a standard deviation of {size:.2g}."
         found.append(_advised((ABOUT.issue if size > _ISSUE else ABOUT.tip)(why, size, _ISSUE, last.name)))
     start = evidence.inputs.widest if evidence.inputs is not None else None
     if start and known[0][1] and not 1 / _JUMP < known[0][1] / start < _JUMP and evidence.layers[0].has_weights:
         jump = known[0][1] / start
-        why = f"the outputs of {known[0][0].name} are {jump:.2g} times its inputs."
+        why = f"the outputs of layer {known[0][0].name!r} are {jump:.2g} times as large as its inputs."
         found.append(_advised(ABOUT.tip(why, jump, _JUMP, known[0][0].name)))
-    return tuple(found) or (ABOUT.passed(f"outputs deviate by {size:.2g} at the start.", size, _ISSUE),)
+    return tuple(found) or (
+        ABOUT.passed(f"before the first step, the standard deviation of the outputs is {size:.2g}.", size, _ISSUE),
+    )
 
 
 def _advised(finding: Finding) -> Finding:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 ABOUT = About(
     "FL501", "unscaled input", "input_scale",
     "standardise the inputs (mean 0, deviation 1, by feature) in the data, or let the model do it: "
-    "fl.remedies.standardize_inputs(model, loader). Pretrained layers want inputs as they were trained on.",
+    "fl.remedies.standardize_inputs(model, loader). Pretrained layers need inputs scaled as in their own training.",
     7,
 )  # fmt: skip
 # Standardised data have size 1, pixels in 0..1 about 0.4: a factor of ten on either side is another unit, which a

@@ -18,7 +18,7 @@ SEVERITIES = {rule.ABOUT.code: rule.ABOUT.severity for rule in RULES}
 def judge(evidence: Evidence) -> Diagnosis:
     """What every rule says; causes are candidates until one is tried. Where nothing was seen, nothing is judged."""
     if not _has_seen_anything(evidence):
-        why = "; ".join(evidence.unseen) or "no step was seen."
+        why = "; ".join(evidence.unseen) or "no step was measured."
         return diagnosis_of([rule.ABOUT.not_judged(why) for rule in RULES], cause=None)
     types = {layer.name: layer.type for layer in evidence.layers}
     findings = [
@@ -50,7 +50,7 @@ def _unproven(finding: Finding, evidence: Evidence) -> Finding:
     """What passed in a network that was not seen to train has proven nothing."""
     if finding.outcome != "passed":
         return finding
-    why = "; ".join(evidence.unseen) or "no gradients were seen."
+    why = "; ".join(evidence.unseen) or "no gradients were measured."
     return replace(finding, outcome="not judged", measured=None, limit=None, why=why)
 
 

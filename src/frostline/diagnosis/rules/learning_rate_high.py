@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 ABOUT = About(
     "FL401", "learning rate too high", "learning_rate",
-    "divide the learning rate by 10. Where the loss falls all the same, leave it.",
+    "divide the learning rate by 10. If the loss falls all the same, keep the rate.",
     4,
 )  # fmt: skip
 _LARGE, _TIP = 0.05, 0.03  # of a layer's weights changed in one step; 1e-3 is usual, 1e-2 is fast
@@ -26,14 +26,14 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
     ratios = [typical(of_layer(records[1:], name, "update_ratio")) for name in weighted_layers(evidence)]
     largest = max((ratio for ratio in ratios if ratio is not None), default=None)
     if levels is None or largest is None:
-        return (ABOUT.not_judged("fewer than ten losses, or no updates, were seen."),)
+        return (ABOUT.not_judged("fewer than ten losses, or no updates, were measured."),)
     blown_up = blow_up(evidence)
     if blown_up is not None:
         start, highest, end = blown_up
         why = f"the loss rose from {start:.3g} at the first step to {highest:.2g}, and ended at {end:.3g}."
         return (ABOUT.issue(why, largest, _LARGE),)
     first, best, last, _ = levels
-    why = f"a step changes up to {largest:.1%} of a layer's weights; the loss went from {first:.3g} to {last:.3g}."
+    why = f"one step changes a layer's weights by up to {largest:.1%}; the loss went from {first:.3g} to {last:.3g}."
     rises = last > _RISE * first and last > 0
     if _has_stopped(evidence, len(records)) or (rises and largest > _TIP):
         return (ABOUT.issue(why, largest, _LARGE),)

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from frostline.diagnosis.rules.records import Evidence
 
 _ADVICE = (
-    "if the loss has not come down yet, multiply the learning rate by {:,}. A network that has learnt what there is "
-    "moves as little, and wants no other rate."
+    "if the loss has not come down yet, multiply the learning rate by {:,}. A network that has "
+    "finished learning moves as little, and needs no other rate."
 )
 ABOUT = About("FL402", "learning rate too low", "learning_rate", _ADVICE.format(10), 3)
 # Of a layer's weights changed in one step; 1e-3 is usual. Never an issue by itself: a network that has learnt all there
@@ -33,17 +33,21 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
     ratios = [typical(of_layer(records[1:], name, "update_ratio")) for name in weighted_layers(evidence)]
     largest = max((ratio for ratio in ratios if ratio is not None), default=None)
     if evidence.optimizer.is_scheduled:
-        return (ABOUT.not_applicable("a schedule drives the learning rate: what was seen may be its beginning."),)
+        return (ABOUT.not_applicable("a schedule sets the learning rate, and these steps may be its warm-up."),)
     if levels is None or largest is None:
-        return (ABOUT.not_judged("fewer than ten losses, or no updates, were seen."),)
+        return (ABOUT.not_judged("fewer than ten losses, or no updates, were measured."),)
     if evidence.epochs is not None and evidence.epochs < FEWEST_EPOCHS and largest > _HARDLY:
         return (ABOUT.not_judged(_too_short(evidence.epochs)),)
     if blow_up(evidence) is not None:
-        return (ABOUT.not_applicable("the loss blew up: steps are small against what it made of the weights."),)
+        return (
+            ABOUT.not_applicable(
+                "the loss diverged: steps are small only compared with the weights that this produced."
+            ),
+        )
     first, _, last, _ = levels
     fall = (first - last) / abs(first) if first else 0.0
     moved = f"fell by {fall:.1%}" if fall >= 0 else f"rose by {-fall:.1%}"
-    why = f"a step changes at most {largest:.1e} of a layer's weights; the loss {moved}."
+    why = f"one step changes a layer's weights by at most {largest:.1e} of their norm; the loss {moved}."
     if largest >= _TIP:
         return (ABOUT.passed(why, largest, _TIP),)
     return (replace(ABOUT.tip(why, largest, _TIP), advice=_advice(largest)),)

@@ -23,11 +23,11 @@ ABOUT = About(
 _SLOPE, _STUCK, _REACH = 0.05, 0.3, 0.2
 _TWICE = (
     "if a softmax or sigmoid comes before a loss that has its own (cross_entropy, binary_cross_entropy_with_logits), "
-    "take it away."
+    "remove it."
 )
 _LOGARITHMS = (
-    "end the model in log_softmax in place of softmax (nn.LogSoftmax(dim=1)): this loss, such as nll_loss, wants "
-    "log-probabilities. Without either it would fall without end."
+    "end the model in log_softmax in place of softmax (nn.LogSoftmax(dim=1)): this loss, such as nll_loss, expects "
+    "log-probabilities. Without either it would fall without bound."
 )
 
 
@@ -35,13 +35,13 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
     """How the loss answers to answers that are right, wrong and certain."""
     facts = evidence.loss
     if facts is None or facts.kind == "unknown":
-        return (ABOUT.not_judged("the loss was not asked about other answers than the model's (`checkup` asks)."),)
+        return (ABOUT.not_judged("the loss was not probed with other outputs than the model's (run `checkup`)."),)
     found = _wrong(facts)
     if found is None and facts.kind == "classes" and facts.reach == (0.0, math.inf):
-        why = "the model ends in a ReLU: an answer below zero is given as zero, and gets no gradient back."
-        return (replace(ABOUT.tip(why, None, None), advice="take the last ReLU away: the loss wants logits."),)
+        why = "the model ends in a ReLU: outputs below zero become zero, and get no gradient."
+        return (replace(ABOUT.tip(why, None, None), advice="remove the last ReLU: the loss expects logits."),)
     if found is None:
-        return (ABOUT.passed("right answers cost least, wrong ones are corrected."),)
+        return (ABOUT.passed("correct outputs have the lowest loss, and wrong outputs get a gradient."),)
     why, advice, measured, limit = found
     return (replace(ABOUT.issue(why, measured, limit), advice=advice),)
 
@@ -51,13 +51,13 @@ def _wrong(facts: LossFacts) -> tuple[str, str, float | None, float | None] | No
     low, high = facts.reach
     given = f"values from {low:g} to {high:g}" if math.isfinite(high) else f"no value below {low:g}"
     if facts.pairs_all:
-        why = "output and target differ in shape, so that every answer is compared with every target of the batch."
+        why = "the shapes of output and target differ, so every output is compared with every target of the batch."
         return why, "give both the same shape: loss_fn(output.reshape(target.shape), target).", None, None
     if not facts.prefers_right:
-        why = "right answers do not cost less than wrong ones."
-        return why, "check the sign of the loss: training makes it small. " + ABOUT.advice, None, None
+        why = "correct outputs do not have a lower loss than wrong ones."
+        return why, "check the sign of the loss: training minimises it. " + ABOUT.advice, None, None
     if not facts.is_bounded:
-        why = "a more and more certain answer costs less without end."
+        why = "the loss falls without bound as the outputs grow."
         advice = (
             "binary_cross_entropy_with_logits wants labels of 0 and 1 (not -1 and 1, or 1 and 2), nll_loss "
             "log-probabilities."
@@ -65,18 +65,18 @@ def _wrong(facts: LossFacts) -> tuple[str, str, float | None, float | None] | No
         return why, advice, None, None
     if facts.slope_when_wrong < _SLOPE:
         slope = facts.slope_when_wrong
-        why = f"where the answer is certain and wrong, the loss has {slope:.0e} of the slope it has at the start."
+        why = f"for confident wrong outputs, the gradient of the loss is {slope:.0e} of that at the start."
         return why, _TWICE, slope, _SLOPE
     if facts.stuck_share > _STUCK:
-        why = f"the model gives {given}, which cannot take off {facts.stuck_share:.0%} of this loss."
+        why = f"the model gives {given}; {facts.stuck_share:.0%} of this loss cannot be reduced within that range."
         if facts.is_floorless:
             return why, _LOGARITHMS, facts.stuck_share, _STUCK
-        advice = "take the last activation of the model away: this loss wants raw values (logits)."
+        advice = "remove the model's last activation: this loss expects raw values (logits)."
         return why, advice, facts.stuck_share, _STUCK
     if facts.out_of_reach > _REACH:
-        why = f"{facts.out_of_reach:.0%} of the targets are outside of what the model's last function can give"
+        why = f"{facts.out_of_reach:.0%} of the targets are outside of the range of the model's last activation"
         advice = "end the model in a layer without an activation, or scale the targets into its range."
         if facts.has_several:
-            advice = "labels of which several are true at once want a sigmoid as the last function, not a softmax."
+            advice = "for labels of which several are true at once, end the model in a sigmoid instead of a softmax."
         return f"{why} ({given}).", advice, facts.out_of_reach, _REACH
     return None

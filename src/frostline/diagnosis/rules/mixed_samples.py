@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 ABOUT = About(
     "FL506", "samples mix", "loss_mismatch",
     "look for an operation over the wrong axis: a recurrent or attention layer without batch_first=True, a reshape or "
-    "view that swaps axes, a softmax or mean over axis 0. If answers are meant to depend on the batch, all is well.",
+    "view that swaps axes, a softmax or mean over axis 0. If outputs are meant to depend on the batch, this is no "
+    "fault.",
     8,
 )  # fmt: skip
 
@@ -21,7 +22,7 @@ ABOUT = About(
 def check(evidence: Evidence) -> tuple[Finding, ...]:
     """Whether the answers to the other samples change with one sample, in eval mode: in most networks they must not."""
     if evidence.mixes is None:
-        return (ABOUT.not_applicable("the model does not give one row of answers for each sample of one tensor."),)
+        return (ABOUT.not_applicable("the model's output does not have one row for each sample of one input tensor."),)
     if evidence.mixes:
-        return (ABOUT.tip("with one sample replaced, the answers to the others change, in eval mode.", None, None),)
-    return (ABOUT.passed("every sample is answered by itself."),)
+        return (ABOUT.tip("in evaluation mode, replacing one sample changes the outputs of the others.", None, None),)
+    return (ABOUT.passed("the output of each sample depends on that sample alone."),)

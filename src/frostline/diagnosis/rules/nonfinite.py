@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 ABOUT = About(
     "FL502", "not a number", "nonfinite",
-    "remove the samples, or mend the function that makes it (log of 0, division by 0, overflow in float16); "
+    "remove the samples, or fix the function that makes it (log of 0, division by 0, overflow in float16); "
     f"{LEAVE_OUT}.",
     10,
 )  # fmt: skip
@@ -37,11 +37,11 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
         if record.nonfinite == "gradient":
             why = f"at step {record.step} inputs, outputs and loss are finite, but a gradient is not{where}."
             return (replace(ABOUT.issue(why, 1.0, 0.0), advice=_IN_BACKWARD),)
-        why = f"at step {record.step} the first value that is not finite is in {record.nonfinite}{where}."
+        why = f"at step {record.step}, the first value that is not finite is in layer {record.nonfinite!r}{where}."
         return (ABOUT.issue(why, 1.0, 0.0, record.nonfinite),)
     odd = [step for step, loss in evidence.losses if loss - loss != 0]
     if odd:
         return (ABOUT.issue(f"the loss of step {odd[0]} is not finite.", 1.0, 0.0),)
     if evidence.loss is not None and not evidence.loss.is_finite:
-        return (ABOUT.issue("the loss is not finite for a confident answer.", 1.0, 0.0, "the loss"),)
-    return (ABOUT.passed(f"everything was finite in {len(evidence.records)} sampled steps."),)
+        return (ABOUT.issue("the loss is not finite for a confident output.", 1.0, 0.0, "the loss"),)
+    return (ABOUT.passed(f"all values were finite in {len(evidence.records)} sampled steps."),)

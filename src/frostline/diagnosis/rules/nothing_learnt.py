@@ -1,4 +1,4 @@
-"""FL404: a network that answers held-out samples no better than with one answer for all."""
+"""FL404: a network that is no better than the constant-prediction baseline on held-out samples."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ ABOUT = About(
     "FL404", "nothing is learnt", "learning_rate",
     "check that every input still belongs to its target: shuffle both together, or neither. Then train on one batch "
     "alone, without dropout and weight decay: a network that cannot learn it by heart is broken (a detach, a wrong "
-    "axis, layers that are not in the optimizer); one that can lacks steps, size, or inputs that tell the targets, or "
-    "is held back by dropout, weight decay or rare classes.",
+    "axis, layers that are not in the optimizer); one that can needs more steps, more layers or inputs that "
+    "predict the targets, or is held back by dropout, weight decay or rare classes.",
     8,
 )  # fmt: skip
 _LONGER = "look again after three epochs or more: healthy networks may need as many."
-SKILLED = 0.1  # of the loss of one answer for all: a network that saves so much learns
+SKILLED = 0.1  # of the loss of the constant-prediction baseline: a network that is lower by so much learns
 # Shuffled labels save up to 0.04 by luck, of 64 held-out samples; soft labels at their entropy, of 200 classes, 0.07.
 _NONE, _SOME = 0.005, 0.05
 _FAR = 4.0  # times what the last losses scatter
@@ -30,23 +30,32 @@ TIME = 45  # steps, after which a network that learns nothing is stuck
 
 
 def check(evidence: Evidence) -> tuple[Finding, ...]:
-    """What the model does better, on samples that it was not trained on, than one answer for all."""
+    """How much better the model is than the constant-prediction baseline, on samples that it was not trained on."""
     skill, steps = evidence.skill, len(evidence.losses)
     if skill is None:
-        return (ABOUT.not_judged("what one answer for all samples would cost is not known (`checkup` asks)."),)
+        return (ABOUT.not_judged("the loss of the constant-prediction baseline is not known (run `checkup`)."),)
     if skill > SKILLED:
-        return (ABOUT.passed(f"held-out samples are answered {skill:.0%} better than by one answer.", skill, SKILLED),)
+        return (
+            ABOUT.passed(
+                f"on held-out samples the model is {skill:.0%} better than the constant-prediction baseline.",
+                skill,
+                SKILLED,
+            ),
+        )
     if steps < TIME:
-        few = f"{steps} steps are too few to say that a network cannot learn ({TIME} are asked)"
-        return (ABOUT.not_judged(f"{few}: it has learnt nothing yet."),)
+        few = f"{steps} steps are too few to say that a network cannot learn ({TIME} are needed)"
+        return (ABOUT.not_judged(f"{few}: this one has learnt nothing yet."),)
     fall = _fall(evidence)
     if skill > _SOME and fall is not None:
         first, last = fall
-        why = f"held-out samples are answered {skill:.0%} better than by one answer, and the training loss fell from "
-        return (ABOUT.passed(f"{why}{first:.3g} to {last:.3g}: what is left of it may be its floor.", skill, SKILLED),)
-    why = f"after {steps} steps, held-out samples are answered no better than with one answer for all of them."
+        why = (
+            f"on held-out samples the model is {skill:.0%} better than the constant-prediction baseline, and the "
+            f"training loss fell from {first:.3g} to {last:.3g}: the rest of it may be noise in the targets."
+        )
+        return (ABOUT.passed(why, skill, SKILLED),)
+    why = f"after {steps} steps, the model is no better on held-out samples than the constant-prediction baseline."
     if skill > _NONE:
-        why = f"after {steps} steps, at most {skill:.0%} of the loss of one answer for all held-out samples is saved."
+        why = f"after {steps} steps, the held-out loss is at most {skill:.0%} below the constant-prediction baseline."
     found = ABOUT.tip(why, skill, SKILLED)
     if evidence.epochs is not None and evidence.epochs < FEWEST_EPOCHS:
         advice = f"{_LONGER} If it still learns nothing then: {found.advice}"

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 ABOUT = About(
     "FL403", "oscillating loss", "oscillation",
-    "divide the learning rate by 3 to 10, or take larger batches; a momentum above 0.9 wants 0.9.",
+    "divide the learning rate by 3 to 10, or take larger batches; lower a momentum above 0.9 to 0.9.",
     4,
 )  # fmt: skip
 _ISSUE = 3  # rises between the tenths of a run
@@ -26,9 +26,11 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
     """Rises of the loss from one tenth of the run to the next, that are not noise."""
     parts, levels = smoothed(evidence), loss_levels(evidence)
     if levels is None:
-        return (ABOUT.not_judged("fewer than ten losses were seen."),)
+        return (ABOUT.not_judged("fewer than ten losses were measured."),)
     if min(parts) < 0 < max(parts):
-        return (ABOUT.not_judged("the loss takes both signs, as that of a policy: its size says nothing."),)
+        return (
+            ABOUT.not_judged("the loss takes both signs, as a policy-gradient loss does, so its size says nothing."),
+        )
     floor = _SIZE * max(abs(levels[0]), 1e-12)
     rises = sum(after > before + max(_SIZE * abs(before), 0.3 * floor) for before, after in pairwise(parts))
     why = f"the loss rose by a tenth or more {rises} times between the tenths of the run."

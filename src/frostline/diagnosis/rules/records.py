@@ -235,8 +235,8 @@ class Evidence:
         norms: The BatchNorm layers, or None if there is none or they were not compared.
         alike: Layers with units that are the same, and stay so: share of units that are copies, by name.
         has_accumulated: True if gradients were added up over optimizer steps; None if it could not be seen.
-        skill: What the model does better on held-out samples than one answer for all, 0 to 1: the share of the loss
-            that it saves, or by how much its share of right answers is larger, whichever is more; None if not known.
+        skill: How much better the model is than the constant-prediction baseline on held-out samples: the share by
+            which its loss is lower, or its share of right answers is larger, whichever is more; None if not known.
         idle: (module, why) of trainable parts that have not moved; None if nobody looked.
         unheld: Layers with trainable weights that get gradients, and that neither the monitor's optimizer holds nor
             anything else moves; None if that could not be seen.

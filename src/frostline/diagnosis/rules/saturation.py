@@ -37,11 +37,17 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
             continue
         share = max(starts, ends)
         worst = max(worst, share)
-        why = f"{starts:.0%} of the outputs of {layer.name} are flat at the start, {ends:.0%} at the end."
+        why = f"{starts:.0%} of the outputs of layer {layer.name!r} are saturated at the start, {ends:.0%} at the end."
         if share > _TIP:
             found.append((ABOUT.issue if share > _ISSUE else ABOUT.tip)(why, share, _ISSUE, layer.name))
     if worst < 0:
         if has_unseen_activations(evidence):
-            return (ABOUT.not_judged("no activation was seen: functions such as F.relu cannot be looked at."),)
-        return (ABOUT.not_applicable("no tanh or sigmoid module was seen inside of the network."),)
-    return tuple(found) or (ABOUT.passed(f"at most {worst:.0%} of the outputs of a layer are flat.", worst, _ISSUE),)
+            return (
+                ABOUT.not_judged(
+                    "no activation module was seen: the outputs of functions such as F.tanh cannot be measured."
+                ),
+            )
+        return (ABOUT.not_applicable("the network has no tanh or sigmoid module between its layers."),)
+    return tuple(found) or (
+        ABOUT.passed(f"at most {worst:.0%} of the outputs of a layer are saturated.", worst, _ISSUE),
+    )

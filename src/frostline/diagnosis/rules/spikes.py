@@ -25,7 +25,7 @@ _WARMUP = 5
 _BEFORE = 20  # steps that tell what is usual
 _ENDED = 3  # the same, of a run that ended in what is no number
 FAR = 10.0  # times the usual size of a row: another unit, not a tail
-_MEND = "look at those samples: mend their unit, or leave them out. Or "
+_MEND = "look at those samples: correct their unit, or leave them out. Or "
 
 
 def check(evidence: Evidence) -> tuple[Finding, ...]:
@@ -46,7 +46,7 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
         few = f"{len(norms)} gradient norms after the first steps: too few, or zero."
         return (_of_rows(rows, evidence) if rows else ABOUT.not_applicable(few),)
     ratio, norm, middle = max(known)
-    why = f"the largest gradient norm is {ratio:.3g} times the usual one before it ({norm:.2g} against {middle:.2g})."
+    why = f"the largest gradient norm is {ratio:.3g} times the median before it ({norm:.2g} against {middle:.2g})."
     if ratio > _TIP:
         finding = (ABOUT.issue if ratio > _ISSUE else ABOUT.tip)(f"{why} {rows}".strip(), ratio, _ISSUE)
         return (replace(finding, advice=_MEND + ABOUT.advice) if rows else finding,)

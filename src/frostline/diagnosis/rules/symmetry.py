@@ -25,11 +25,15 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
     hidden = {layer.name for layer in evidence.layers if layer.has_weights and not layer.is_output}
     shares = [(name, share) for name, share in evidence.alike if name in hidden and share > _TIP]
     if not hidden or not evidence.records:
-        return (ABOUT.not_applicable("no hidden layer, or no step, was seen."),)
-    return tuple(_finding(name, share) for name, share in shares) or (ABOUT.passed("units differ.", 0.0, _ISSUE),)
+        return (ABOUT.not_applicable("the model has no hidden layer, or no step was measured."),)
+    return tuple(_finding(name, share) for name, share in shares) or (
+        ABOUT.passed("all units of a layer have different weights.", 0.0, _ISSUE),
+    )
 
 
 def _finding(name: str, share: float) -> Finding:
-    why = f"{share:.0%} of the units of {name} are copies of others, before and after training."
+    why = (
+        f"{share:.0%} of the units of layer {name!r} have the same weights as another unit, before and after training."
+    )
     found = (ABOUT.issue if share > _ISSUE else ABOUT.tip)(why, share, _ISSUE, name)
     return replace(found, advice=_ADVICE.format(draw(name)))

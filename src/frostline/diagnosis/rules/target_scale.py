@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from frostline.diagnosis.rules.records import Evidence
 
 _STANDARDISE = "standardise the targets by mean and deviation of the training set, and scale predictions back"
-_ENDS = "A model that ends in an activation wants the targets divided by their deviation alone."
+_ENDS = "If the model ends in an activation, only divide the targets by their deviation."
 ABOUT = About(
     "FL505", "unscaled targets", "input_scale",
     f"{_STANDARDISE}; or let the model do that (fl.remedies.rescale_outputs), plain SGD at a rate that fits. {_ENDS}",
@@ -26,11 +26,15 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
     """Mean and deviation of real targets, where the loss sees nothing of them but the error."""
     facts, loss = evidence.targets, evidence.loss
     if facts is None:
-        return (ABOUT.not_applicable("the targets are not real numbers, or were not looked at."),)
+        return (ABOUT.not_applicable("the targets are not real numbers, or were not measured."),)
     if loss is not None and not loss.follows_shift:
-        return (ABOUT.not_applicable("the loss is not one of errors alone: targets in another unit are another task."),)
+        return (
+            ABOUT.not_applicable(
+                "the loss depends on more than the errors, so targets in another unit would be another task."
+            ),
+        )
     size = max(abs(facts.mean), facts.deviation)
-    why = f"the targets have a mean of {facts.mean:.3g} and deviate by {facts.deviation:.3g}."
+    why = f"the targets have a mean of {facts.mean:.3g} and a standard deviation of {facts.deviation:.3g}."
     if size > _LARGE[0]:
         return (_advised((ABOUT.issue if size > _LARGE[1] else ABOUT.tip)(why, size, _LARGE[1]), evidence),)
     if facts.deviation < _SMALL[0]:

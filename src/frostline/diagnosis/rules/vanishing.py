@@ -39,11 +39,15 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
     """
     layers, records = weighted_layers(evidence), finite_records(evidence)
     if len(layers) < 3:
-        return (ABOUT.not_applicable(f"{len(layers)} trainable layers with weights: too few for gradients to vanish."),)
+        return (
+            ABOUT.not_applicable(
+                f"the model has {len(layers)} trainable layers with weights, too few for gradients to vanish."
+            ),
+        )
     judged = [_gradients(layers, early(records[1:] or records)), _outputs(evidence, early(records))]
     found = [entry for entry in judged if entry is not None]
     if not found:
-        return (ABOUT.not_judged("no gradients were seen, or all of them are zero."),)
+        return (ABOUT.not_judged("no gradients were measured, or all of them are zero."),)
     share, limit, why, layer = min(found, key=lambda entry: entry[0] / entry[1])
     if share < limit:
         return (ABOUT.issue(why, share, limit, layer),)
@@ -62,7 +66,8 @@ def _gradients(layers: list[str], records: Sequence[StepRecord]) -> Judged | Non
     if known[first] == 0.0:
         return None  # nothing at all comes through dead units or zero weights: other rules name those
     share = known[first] / largest
-    why = f"the gradient of {first} is {share:.0e} of that of {last} ({known[first]:.1e} against {largest:.1e})."
+    norms = f"({known[first]:.1e} against {largest:.1e})"
+    why = f"the gradient norm of layer {first!r} is {share:.0e} of that of layer {last!r} {norms}."
     return share, _GRADIENT, why, first
 
 
@@ -73,4 +78,7 @@ def _outputs(evidence: Evidence, records: Sequence[StepRecord]) -> Judged | None
     if len(known) < 3 or known[0][1] == 0.0:
         return None
     (first, size), (last, left) = known[0], known[-1]
-    return left / size, _OUTPUT, f"outputs shrink from {size:.2g} in {first} to {left:.1g} in {last}.", last
+    why = (
+        f"the standard deviation of outputs shrinks from {size:.2g} in layer {first!r} to {left:.1g} in layer {last!r}."
+    )
+    return left / size, _OUTPUT, why, last

@@ -1,1 +1,1 @@
-"""One file per framework: which tensor of a layer becomes which tensor of a module, through which transform."""
+"""Layout rules, one file per framework: the tensor of the module for each tensor of a layer, and its transform."""

@@ -1,4 +1,4 @@
-"""Layouts of Caffe: arrays lie as in PyTorch; a BatchNorm takes the Scale behind it (see `units/forms/caffe.py`)."""
+"""Layouts of Caffe: those of PyTorch. A BatchNorm includes the Scale layer after it (see `units/forms/caffe.py`)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NORM = {
 
 
 def moves(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
-    """How a layer of Caffe becomes a layer of PyTorch; None if it cannot.
+    """The moves from a Caffe layer to a PyTorch layer; None if the layers do not fit.
 
     References:
         Caffe 1.0, `layers/batch_norm_layer.cpp`, `layers/inner_product_layer.cpp`; compared with OpenCV's reader.

@@ -1,4 +1,4 @@
-"""Which layouts hold for a file: those of its framework; a parameter of no known layer is taken as it is."""
+"""Choice of the layout rules by the framework of a file; a parameter outside of known layers is copied unchanged."""
 
 from __future__ import annotations
 
@@ -51,13 +51,13 @@ _BY_FRAMEWORK = {
 
 
 def moves(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
-    """How `unit` becomes `target`, tensor by tensor; None if it cannot."""
+    """The moves from `unit` to `target`, one for each tensor; None if the two do not fit."""
     if normed.is_of_flax(unit):
         return normed.of_flax(unit, target, moves)
     if rotary.is_paired(unit):
         return rotary.moves(unit, target)
     if all(set(norm.tensors) <= set(unit.leaves) for norm in target.norms.values()):
-        return _moves(unit, target)  # both have the same norms, or the layer has none
+        return _moves(unit, target)  # both have the same weight norms, or the layer has none
     found = _moves(unit, normed.without_norms(target))
     return normed.with_norms(unit, target, found) if found is not None else None
 
@@ -88,12 +88,12 @@ def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _is_rest(target: TargetUnit) -> bool:
-    """True if the weight of the layer is shared with another layer, and the file stores it there alone."""
+    """Whether the weight of the layer is shared, and belongs to the unit of another layer."""
     return target.module._parameters.get("weight") is not None and "weight" not in target.tensors
 
 
 def _unknown(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
-    """Arrays without a framework: their names say whose words they use; what is square is told elsewhere."""
+    """The moves for arrays of unknown origin: the first rules that fit; square matrices stay open (`plan.layouts`)."""
     for rules in (torch.moves, flax.moves, keras.moves):
         found = rules(unit, target)
         if found is not None:

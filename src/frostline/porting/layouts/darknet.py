@@ -1,4 +1,4 @@
-"""Layouts of Darknet: arrays lie as in PyTorch, under names of its own."""
+"""Layouts of Darknet: those of PyTorch, with other names of tensors."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NORM = {
 
 
 def moves(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
-    """How a layer of Darknet becomes a layer of PyTorch; None if it cannot.
+    """The moves from a Darknet layer to a PyTorch layer; None if the layers do not fit.
 
     References:
         Darknet, `src/parser.c` (`load_convolutional_weights`): weights are (filters, channels, height, width).

@@ -24,7 +24,7 @@ _NORM = {
     "scale": ("weight", SAME), "bias": ("bias", SAME), "mean": ("running_mean", SAME), "var": ("running_var", SAME),
 }  # fmt: skip
 _RECURRENT = (nn.LSTM, nn.LSTMCell, nn.GRU, nn.GRUCell, nn.RNN, nn.RNNCell)
-_FUSED = {  # cells of NNX: gates i, f, g, o and r, z, n, as in PyTorch
+_FUSED = {  # cells of NNX: gates in the order of PyTorch (i, f, g, o and r, z, n)
     "dense_i/kernel": ("weight_ih", TRANSPOSED), "dense_i/bias": ("bias_ih", SAME),
     "dense_h/kernel": ("weight_hh", TRANSPOSED), "dense_h/bias": ("bias_hh", SAME),
 }  # fmt: skip
@@ -32,7 +32,7 @@ LSTM_GATES, GRU_GATES = ("i", "f", "g", "o"), ("r", "z", "n")
 
 
 def moves(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
-    """How a layer of Flax becomes a layer of PyTorch; None if it cannot.
+    """The moves from a Flax layer to a PyTorch layer; None if the layers do not fit.
 
     References:
         Flax 0.12, `linen/linear.py`, `linen/recurrent.py`; measured against PyTorch 2.13 (docs/formats.md).
@@ -62,7 +62,7 @@ _SLOPE = Layout("one slope", lambda tensor: tensor.reshape(1), lambda tensor: te
 
 
 def _cell(unit: SourceUnit, target: TargetUnit, gates: tuple[str, ...]) -> tuple[Move, ...] | None:
-    """The dense layers of a cell, packed gate by gate; a gate whose layer has no bias gets zeros in that place."""
+    """The moves from the dense layers of a cell, packed by gate; a gate whose layer has no bias gets zeros."""
     made: list[Move] = []
     used = 0
     for side, own in (("i", "ih"), ("h", "hh")):

@@ -1,4 +1,4 @@
-"""The layout of a convolution into which its BatchNorm was folded: the module's norm becomes an identity."""
+"""The layout of a convolution with a folded BatchNorm: the BatchNorm of the module becomes an identity."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from frostline.porting.layouts.rules import fits
 if TYPE_CHECKING:
     from frostline.porting.units.unit import SourceUnit, TargetUnit
 
-NORM = "norm."  # what the tensors of the norm are called in the unit of the convolution
+NORM = "norm."  # prefix of the norm's tensors in the unit of the convolution
 
 
 def moves(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
-    """How a convolution with its norm folded in becomes a convolution and a norm that changes nothing."""
+    """The moves from a convolution with a folded BatchNorm to a convolution and an identity BatchNorm."""
     norm = target.norm
     assert norm is not None
     place = "bias" if "bias" in target.tensors else f"{NORM}bias"

@@ -1,4 +1,4 @@
-"""Layouts of Haiku: those of Flax, but for transposed convolutions, and for cells with forms of their own."""
+"""Layouts of Haiku: those of Flax, except transposed convolutions and recurrent cells."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ _TRANSPOSED: dict[type[nn.Module], Layout] = {
 
 
 def moves(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
-    """How a layer of Haiku becomes a layer of PyTorch; None if it cannot.
+    """The moves from a Haiku layer to a PyTorch layer; None if the layers do not fit.
 
     Args:
-        unit: With the leaves of `units.forms.haiku`.
-        target: The layer.
+        unit: The unit, with the leaves that `units.forms.haiku` assigns.
+        target: The layer of the module.
 
     References:
         dm-haiku 0.0.17, `_src/recurrent.py`, `_src/conv.py`; measured against PyTorch 2.13 (docs/formats.md).
     """
     module = target.module
-    if "kernel_of_state" in unit.leaves:  # gates i, g, f, o and a forget bias of 1 that is not stored, as in TF1
+    if "kernel_of_state" in unit.leaves:  # gates i, g, f, o; the forget bias of 1 is not stored, as in TF1
         return tensorflow.moves(unit, target)
     if "w_h" in unit.leaves:
         return assemble(unit, target, _GRU) if isinstance(module, ResetBeforeGRU) else None
@@ -51,7 +51,7 @@ def _first_negated(tensor: Tensor) -> Tensor:
     return torch.cat([-first, rest])
 
 
-# The update gate weighs the new state in Haiku, the old one in PyTorch: sigmoid(-x) is 1 - sigmoid(x).
+# The update gate multiplies the new state in Haiku and the old one in PyTorch; sigmoid(-x) is 1 - sigmoid(x).
 _NEGATED = Layout("update gate negated", _first_negated, _first_negated)
 _GRU = {
     "w_i": ("weight_ih", TRANSPOSED.then(_NEGATED)), "w_h": ("weight_hh", TRANSPOSED.then(_NEGATED)),

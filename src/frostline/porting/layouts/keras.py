@@ -1,4 +1,4 @@
-"""Layouts of Keras 3, tf.keras and TensorFlow's own checkpoints, whose layers store the same arrays."""
+"""Layouts of Keras 3, tf.keras, and Keras layers in TensorFlow checkpoints, which store the same arrays."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _GATES = blocks("gates z, r, h to r, z, n", 3, (1, 0, 2))
 
 
 def moves(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
-    """How a Keras layer becomes a layer of PyTorch; None if it cannot.
+    """The moves from a Keras layer to a PyTorch layer; None if the layers do not fit.
 
     References:
         Keras 3.15, `layers/`; measured against PyTorch 2.13 (docs/formats.md).
@@ -58,7 +58,7 @@ def moves(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
         return assemble(unit, target, {"embeddings": ("weight", SAME)})
     if isinstance(module, _NORMS):
         defaults = {"weight": 1.0, "bias": 0.0, "num_batches_tracked": 0.0}
-        if {"mean", "variance"} <= set(unit.leaves):  # of Normalization
+        if {"mean", "variance"} <= set(unit.leaves):  # a Normalization layer
             return assemble(unit, target, _STANDARD) if not {"weight", "bias"} & set(target.tensors) else None
         return assemble(unit, target, over_maps(unit, target, _NORM), defaults) if unit.leaves else None
     if isinstance(module, nn.PReLU):
@@ -81,7 +81,7 @@ _ROOT = Combine("the square root", lambda parts: parts[0].sqrt())
 
 
 def statistic(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
-    """The mean or the variance of a `Normalization` as a tensor of the module whose name says that it is one."""
+    """The move from the mean or variance of a `Normalization` to a tensor of the module with such a name."""
     (leaf, tensor), own = next(iter(unit.leaves.items())), next(iter(target.tensors))
     words = set(re.findall(r"[a-z]+", own.lower()))
     shape = tuple(target.tensors[own].shape)
@@ -95,16 +95,16 @@ def statistic(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
 
 
 def is_statistic(unit: SourceUnit, target: TargetUnit) -> bool:
-    """Whether the module has a tensor for this mean or variance."""
+    """Whether `target` is a tensor of the module for this mean or variance, by its name and size."""
     return not is_layer(target.module) and len(target.tensors) == 1 and statistic(unit, target) is not None
 
 
 def _depthwise(shape: tuple[int, ...]) -> Layout:
-    """(k..., C, M) to (C * M, 1, k...): the multipliers of one channel stay together."""
+    """(k..., C, M) to (C * M, 1, k...): the outputs of one channel stay adjacent."""
     spatial = len(shape) - 2
     ordered = permuted("(k, in, multiplier) to (in * multiplier, 1, k)", spatial, spatial + 1, *range(spatial))
-    apart = (shape[-2], shape[-1], *shape[:spatial])
-    return ordered.then(reshaped("joined", apart, (shape[-2] * shape[-1], 1, *shape[:spatial])))
+    separate = (shape[-2], shape[-1], *shape[:spatial])
+    return ordered.then(reshaped("joined", separate, (shape[-2] * shape[-1], 1, *shape[:spatial])))
 
 
 def _linear(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
@@ -113,7 +113,7 @@ def _linear(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
         return None
     layout = TRANSPOSED
     features_out, features_in = target.tensors["weight"].shape if target.tensors["weight"].ndim == 2 else (0, 0)
-    if len(kernel.shape) > 2:  # heads, and 1x1 convolutions that the module computes as a linear layer
+    if len(kernel.shape) > 2:  # kernels with heads, and 1x1 convolutions for which the module has a linear layer
         if kernel.shape[:-2] and all(size == 1 for size in kernel.shape[:-2]):
             flat = kernel.shape[-2:]
         else:
@@ -125,9 +125,10 @@ def _linear(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
 
 
 def _gru(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
-    """The bias comes in two rows, of the inputs and of the state; one row alone is another layer.
+    """The moves of a GRU whose bias has two rows, for the input and for the state.
 
-    That is `reset_after=False`: the reset gate acts before the product there, which no GRU of PyTorch does.
+    A single row means `reset_after=False`: the reset gate is applied before the matrix product, which no GRU of PyTorch
+    does.
     """
     rows = {
         "kernel": ("weight_ih", TRANSPOSED.then(_GATES)), "recurrent_kernel": ("weight_hh", TRANSPOSED.then(_GATES)),

@@ -1,4 +1,4 @@
-"""A layout: how the numbers of one source tensor lie, and how they lie in PyTorch; always with its inverse."""
+"""Layouts: transforms from a tensor of the file to a tensor of PyTorch, each with its inverse."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class Layout:
     """A transform of one tensor, and its inverse.
 
     Attributes:
-        name: What it does, for people (`HWIO to OIHW`).
-        forward: From the source's tensor to PyTorch's.
-        inverse: Back; `inverse(forward(x))` equals `x` to the bit.
-        slack: How much of a value may be lost on the way and back, where numbers are computed; relative.
+        name: A description, for messages (`HWIO to OIHW`).
+        forward: The transform from the tensor of the file to that of PyTorch.
+        inverse: The inverse transform: `inverse(forward(x))` equals `x` to the bit.
+        slack: The largest relative error of `inverse(forward(x))`, for transforms that compute values.
     """
 
     name: str
@@ -29,7 +29,7 @@ class Layout:
     slack: float = 0.0
 
     def then(self, other: Layout) -> Layout:
-        """This layout, and another one after it."""
+        """The composition: this layout, followed by another one."""
         return Layout(
             f"{self.name}, then {other.name}",
             lambda tensor: other.forward(self.forward(tensor)),
@@ -40,11 +40,11 @@ class Layout:
 
 @dataclass(frozen=True)
 class Combine:
-    """How one tensor is computed from several, or from the numbers of one: nothing gives the bytes of these back.
+    """A computation of one tensor from several, or from the values of one; it has no inverse.
 
     Attributes:
-        name: What it does, for people (`g v / |v|`).
-        of: Gives it, from the tensors after their layouts.
+        name: A description, for messages (`g v / |v|`).
+        of: Computes the tensor, from the source tensors after their layouts.
     """
 
     name: str
@@ -53,17 +53,17 @@ class Combine:
 
 @dataclass(frozen=True)
 class Move:
-    """How one tensor of the module is made.
+    """The construction of one tensor of the module.
 
     Attributes:
-        target: Its name in its layer.
-        sources: Leaves of the source unit that it is made of, in order; empty for a constant.
-        layouts: One for each leaf: the results are joined along `axis`. Of a constant that is not one number, the
-            layout that makes it of any tensor of its shape.
-        axis: Along which several are joined.
-        constant: What the tensor is filled with if it is made of no source tensor.
-        combine: How the results become one, if they are not joined.
-        whole: What is done with the joined tensor; None leaves it.
+        target: The name of the tensor in its layer.
+        sources: The leaves of the source unit from which it is constructed, in order; empty for a constant.
+        layouts: One layout for each leaf; the results are concatenated along `axis`. For a constant tensor that is not
+            uniform, a layout that computes it from any tensor of its shape.
+        axis: The axis of the concatenation.
+        constant: The value of all elements, if there are no source tensors.
+        combine: A computation that replaces the concatenation.
+        whole: A layout that is applied after the concatenation; None for none.
     """
 
     target: str
@@ -75,7 +75,7 @@ class Move:
     whole: Layout | None = None
 
     def text(self) -> str:
-        """The layouts in words."""
+        """A description of the layouts, for messages."""
         if not self.sources and not self.layouts:
             return f"constant {self.constant:g}"
         names = " | ".join(dict.fromkeys(layout.name for layout in self.layouts))
@@ -96,11 +96,11 @@ class Move:
         return self.whole.forward(whole) if self.whole else whole
 
     def inverse(self, value: Tensor, parts: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """The source tensors again, from the tensor of the module, if they are not computed with.
+        """Reconstruct the source tensors from the tensor of the module; empty if the move has no inverse.
 
         Args:
             value: The tensor of the module.
-            parts: The source tensors, for their sizes.
+            parts: The source tensors; only their sizes are used.
         """
         if not self.sources or self.combine is not None:
             return ()
@@ -116,13 +116,13 @@ TRANSPOSED = Layout("(in, out) to (out, in)", lambda tensor: tensor.mT, lambda t
 
 
 def permuted(name: str, *axes: int) -> Layout:
-    """The layout that orders the axes anew."""
+    """A permutation of the axes."""
     back = tuple(axes.index(axis) for axis in range(len(axes)))
     return Layout(name, lambda tensor: tensor.permute(axes), lambda tensor: tensor.permute(back))
 
 
 def channels_first(theirs: tuple[int, ...], own: tuple[int, ...]) -> Layout:
-    """The layout of a tensor over whole maps: channels come first where the module has them there, by its shape."""
+    """The layout of a tensor with spatial axes: channels move to the front if the shape of the module requires it."""
     last = len(theirs) - 1
     if last < 1 or tuple(theirs) == tuple(own) or (theirs[last], *theirs[:last]) != tuple(own):
         return SAME
@@ -135,12 +135,12 @@ def map_last(last: int) -> Layout:
 
 
 def reshaped(name: str, before: tuple[int, ...], after: tuple[int, ...]) -> Layout:
-    """The layout that keeps the order of elements and gives them other axes."""
+    """A reshape; the order of the elements does not change."""
     return Layout(name, lambda tensor: tensor.reshape(after), lambda tensor: tensor.reshape(before))
 
 
 def blocks(name: str, count: int, order: tuple[int, ...]) -> Layout:
-    """The layout that puts `count` equal blocks of axis 0 into another order: block `order[i]` comes to place i."""
+    """A permutation of `count` equal blocks of axis 0: block `order[i]` moves to position i."""
     back = tuple(order.index(block) for block in range(count))
 
     def ordered(tensor: Tensor, to: tuple[int, ...]) -> Tensor:
@@ -151,12 +151,12 @@ def blocks(name: str, count: int, order: tuple[int, ...]) -> Layout:
 
 
 def flipped(name: str, *axes: int) -> Layout:
-    """The layout that mirrors some axes."""
+    """A reversal of some axes."""
     return Layout(name, lambda tensor: tensor.flip(axes), lambda tensor: tensor.flip(axes))
 
 
 def padded(name: str, before: int, after: int) -> Layout:
-    """The layout that puts zeros before and behind the numbers of axis 0."""
+    """Padding of axis 0 with zeros."""
     return Layout(
         name,
         lambda tensor: nn.functional.pad(tensor, (before, after)),

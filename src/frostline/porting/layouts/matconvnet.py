@@ -1,4 +1,4 @@
-"""Layouts of MatConvNet: filters (height, width, in, out); a BatchNorm stores the root of variance and epsilon."""
+"""Layouts of MatConvNet: filters (height, width, in, out); a BatchNorm stores sqrt(variance + epsilon)."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ if TYPE_CHECKING:
     from frostline.porting.layouts.layout import Move
     from frostline.porting.units.unit import SourceUnit, TargetUnit
 
-# A square, less epsilon, rounded to float32, and the root of it again: 6e-8 of sigma at most.
+# The error of squaring, subtracting epsilon, rounding to float32 and taking the root again is at most 6e-8 of sigma.
 _SLACK = 1e-6
 _FILTERS = permuted("HWIO to OIHW", 3, 2, 0, 1)
 
 
 def moves(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
-    """How a layer of MatConvNet becomes a layer of PyTorch; None if it cannot.
+    """The moves from a MatConvNet layer to a PyTorch layer; None if the layers do not fit.
 
     References:
-        MatConvNet 1.0-beta25, `vl_nnconv.m` and `vl_nnbnorm.m`: in test mode sigma is divided by as it is stored, so
-        that the variance which gives it depends on the epsilon of the module.
+        MatConvNet 1.0-beta25, `vl_nnconv.m` and `vl_nnbnorm.m`: in test mode the input is divided by the
+        stored sigma, so the equivalent variance depends on the epsilon of the module.
     """
     if isinstance(target.module, nn.Conv2d):
         return assemble(unit, target, {"filters": ("weight", _FILTERS), "biases": ("bias", SAME)})
@@ -43,7 +43,7 @@ def moves(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
 
 
 def _variance(epsilon: float) -> Layout:
-    """From sigma to the variance with which a BatchNorm of this epsilon divides by sigma."""
+    """The layout from sigma to the variance for which a BatchNorm with this epsilon divides by sigma."""
     return Layout(
         f"sigma to variance (epsilon {epsilon:g})",
         lambda tensor: (tensor.double() ** 2 - epsilon).to(tensor.dtype),

@@ -1,4 +1,4 @@
-"""Layouts of MXNet: arrays lie as in PyTorch; scales and statistics have other names."""
+"""Layouts of MXNet: those of PyTorch, with other names for scales and statistics."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NORM = {
 
 
 def moves(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
-    """How a layer of MXNet becomes a layer of PyTorch; None if it cannot.
+    """The moves from an MXNet layer to a PyTorch layer; None if the layers do not fit.
 
     References:
         MXNet 1.9, `gluon/nn/basic_layers.py`.

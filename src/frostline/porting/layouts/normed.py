@@ -1,4 +1,4 @@
-"""Weight norm and spectral norm: a weight from the tensors that it is computed from, and these from a weight."""
+"""Weight norm and spectral norm: computation of a weight from its norm's tensors, and the reverse."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
     from frostline.porting.units.unit import SourceUnit, TargetUnit
 
-SCALE, VECTOR = "_scale", "_u"  # what Flax keeps beside a tensor under a norm, appended to its name
-_EPSILON = 1e-12  # of Flax, beside the sum of squares
-_NEAR = 1e-5  # how far from 1 the largest singular value may be, as float32 computes it
+SCALE, VECTOR = "_scale", "_u"  # suffixes of the tensors that Flax stores beside a tensor with a norm
+_EPSILON = 1e-12  # which Flax adds to the sum of squares
+_NEAR = 1e-5  # allowed difference of the largest singular value from 1, for float32
 
 
 def computed(unit: SourceUnit, target: TargetUnit) -> dict[str, tuple[str, ...]]:
-    """The tensors of the layer that the file has under a norm, and the leaves that they are computed from."""
+    """The tensors of the layer for which the file has the tensors of a norm, with the leaves of these."""
     leaves = set(unit.leaves)
     found: dict[str, tuple[str, ...]] = {}
     for own in target.tensors:
@@ -37,7 +37,7 @@ def computed(unit: SourceUnit, target: TargetUnit) -> dict[str, tuple[str, ...]]
 
 
 def plain(unit: SourceUnit, own: str, parts: tuple[str, ...], target: TargetUnit) -> Move | None:
-    """How the weight itself is computed."""
+    """The move that computes the weight itself; None if the parts do not fit."""
     shapes = [unit.leaves[part].shape for part in parts]
     if len(parts) == 2:
         if shapes[0] and any(size not in (1, other) for size, other in zip(*shapes, strict=False)):
@@ -55,14 +55,14 @@ def _weight_norm(parts: list[Tensor]) -> Tensor:
 
 
 def _norm(v: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """The norm of `v` over every axis along which a g of this shape has one number."""
+    """The norm of `v` over every axis on which a `g` of this shape has size 1."""
     if not shape:
         return v.norm()
     return v.square().sum([axis for axis, size in enumerate(shape) if size == 1], keepdim=True).sqrt()
 
 
 def _dim(shapes: list[tuple[int, ...]], first: int) -> int | None:
-    """The axis along which the matrix of a spectral norm begins: that of its kind of layer, if sizes allow it."""
+    """The axis of the rows in the matrix of a spectral norm: the default of the layer type, if the sizes fit."""
     (whole, u, v), count = shapes, math.prod(shapes[0])
     axes = [first, *(axis for axis in range(len(whole)) if axis != first)]
     return next(
@@ -80,7 +80,7 @@ def _divided_along(dim: int) -> Callable[[list[Tensor]], Tensor]:
 
 
 def without_norms(target: TargetUnit) -> TargetUnit:
-    """The layer as if it held its weights themselves."""
+    """The layer with its plain weights instead of the tensors of their norms."""
     hidden = {part for norm in target.norms.values() for part in norm.tensors}
     tensors = {own: tensor for own, tensor in target.tensors.items() if own not in hidden}
     for own, norm in target.norms.items():
@@ -89,12 +89,12 @@ def without_norms(target: TargetUnit) -> TargetUnit:
 
 
 def with_norms(unit: SourceUnit, target: TargetUnit, moves: tuple[Move, ...]) -> tuple[Move, ...] | None:
-    """The moves into the tensors that weights are computed from, from those into the weights.
+    """The moves into the tensors of the norms, from the moves into the weights.
 
     Args:
         unit: The source unit.
         target: The layer.
-        moves: Into `without_norms(target)`.
+        moves: The moves into `without_norms(target)`.
     """
     made: list[Move] = []
     for move in moves:
@@ -144,83 +144,83 @@ def _check(name: str, largest: float) -> None:
         raise PortError(
             what="A layer with a spectral norm cannot represent a weight whose largest singular value is not 1.",
             where=name, received=f"{largest:.6g}",
-            do="port first, and apply the spectral norm afterwards; or use a file that was saved with it.",
+            do="port first and apply the spectral norm afterwards, or use a file that was saved with the norm.",
         )  # fmt: skip
 
 
 def is_of_flax(unit: SourceUnit) -> bool:
-    """Whether some tensor of the unit is under a norm of Flax."""
-    return unit.framework == "flax" and any(_beside(unit, leaf) for leaf in unit.leaves)
+    """Whether a tensor of the unit has a norm of Flax."""
+    return unit.framework == "flax" and any(_leaf_of_norm(unit, leaf) for leaf in unit.leaves)
 
 
 def assumed_of(unit: SourceUnit) -> str:
-    """What of a norm of Flax the file does not tell, if its default was taken; empty if nothing is."""
+    """The settings of a Flax norm that the file does not state and for which defaults are assumed; may be empty."""
     found: list[str] = []
     for leaf, tensor in unit.leaves.items():
-        if leaf.endswith(VECTOR) and _beside(unit, leaf.removesuffix(VECTOR)) == leaf:
+        if leaf.endswith(VECTOR) and _leaf_of_norm(unit, leaf.removesuffix(VECTOR)) == leaf:
             found.append("steps of the power iteration")
-        elif leaf.endswith(SCALE) and _beside(unit, leaf.removesuffix(SCALE)) == leaf:
+        elif leaf.endswith(SCALE) and _leaf_of_norm(unit, leaf.removesuffix(SCALE)) == leaf:
             shape = unit.leaves[leaf.removesuffix(SCALE)].shape
             found += ["axis of the weight norm"] if len(shape) > 1 and tensor.shape[-1] in shape[:-1] else []
     return ", ".join(dict.fromkeys(found))
 
 
-def _beside(unit: SourceUnit, leaf: str) -> str:
+def _leaf_of_norm(unit: SourceUnit, leaf: str) -> str:
     return next((f"{leaf}{end}" for end in (SCALE, VECTOR) if f"{leaf}{end}" in unit.leaves), "")
 
 
 def of_flax(
     unit: SourceUnit, target: TargetUnit, rule: Callable[[SourceUnit, TargetUnit], tuple[Move, ...] | None]
 ) -> tuple[Move, ...] | None:
-    """How a layer under a norm of Flax becomes a layer of PyTorch, under the same norm or under none.
+    """The moves from a Flax layer with a norm to a PyTorch layer, with the same norm or without one.
 
-    The length of a kernel is that over all axes but the last, as is the default of `WeightNorm`.
+    The norm of a kernel is taken over all axes except the last one, which is the default of `WeightNorm`.
 
     Args:
-        unit: With what the norm keeps, by `unwrapped`.
-        target: The layer.
-        rule: For the layer without norms.
+        unit: The unit, with the tensors of its norm that `unwrapped` added.
+        target: The layer of the module.
+        rule: The layout rule for the layer without norms.
 
     References:
         Flax 0.12, `linen/normalization.py`; measured against PyTorch 2.13.
     """
-    kept = {_beside(unit, leaf) for leaf in unit.leaves}
+    kept = {_leaf_of_norm(unit, leaf) for leaf in unit.leaves}
     bare = replace(unit, leaves={leaf: tensor for leaf, tensor in unit.leaves.items() if leaf not in kept})
     made: list[Move] = []
     for move in rule(bare, without_norms(target)) or ():
-        beside = _beside(unit, move.sources[0]) if len(move.sources) == 1 else ""
+        norm_leaf = _leaf_of_norm(unit, move.sources[0]) if len(move.sources) == 1 else ""
         norm = target.norms.get(move.target)
         shape = without_norms(target).tensors[move.target].shape
         axis = _outputs(target.module) if len(shape) > 1 else 0
-        if beside and math.prod(unit.leaves[beside].shape) != shape[axis]:
+        if norm_leaf and math.prod(unit.leaves[norm_leaf].shape) != shape[axis]:
             return None
-        made += _under(unit, target.name, replace(move, axis=axis), norm, beside, shape)
+        made += _under(unit, target.name, replace(move, axis=axis), norm, norm_leaf, shape)
     found = tuple(made)
     return found if {move.target for move in found} == set(target.tensors) and fits(unit, target, found) else None
 
 
 def _outputs(module: nn.Module) -> int:
-    """The axis that is the last one in Flax."""
+    """The axis of PyTorch's weight that is the last one in Flax."""
     is_turned = isinstance(module, (nn.modules.conv._ConvTransposeNd, nn.Embedding, nn.EmbeddingBag))
     return 1 if is_turned else 0
 
 
 def _under(
-    unit: SourceUnit, name: str, move: Move, norm: Norm | None, beside: str, shape: Sequence[int]
+    unit: SourceUnit, name: str, move: Move, norm: Norm | None, norm_leaf: str, shape: Sequence[int]
 ) -> list[Move]:  # fmt: skip
-    """The moves into a tensor, or into those that a norm of the module computes it from."""
+    """The moves into a tensor, or into the tensors of its norm in the module."""
     axis = move.axis
     wide = tuple(size if at == axis else 1 for at, size in enumerate(shape))
-    if beside.endswith(SCALE):
-        along = reshaped("one for each output", unit.leaves[beside].shape, wide)
+    if norm_leaf.endswith(SCALE):
+        along = reshaped("one for each output", unit.leaves[norm_leaf].shape, wide)
         if norm is not None and norm.kind == WEIGHT and tuple(next(iter(norm.tensors.values())).shape) == wide:
             g, v = norm.tensors
-            return [Move(g, (beside,), (along,)), replace(move, target=v)]
+            return [Move(g, (norm_leaf,), (along,)), replace(move, target=v)]
         combine = Combine("weight norm, g v / |v|", _scaled)
-        move = Move(move.target, (*move.sources, beside), (*move.layouts, along), axis, combine=combine)
-    elif beside:
-        flat = reshaped("as a vector", unit.leaves[beside].shape, (shape[axis],))
-        sources, layouts = (*move.sources, beside), (*move.layouts, flat)
+        move = Move(move.target, (*move.sources, norm_leaf), (*move.layouts, along), axis, combine=combine)
+    elif norm_leaf:
+        flat = reshaped("as a vector", unit.leaves[norm_leaf].shape, (shape[axis],))
+        sources, layouts = (*move.sources, norm_leaf), (*move.layouts, flat)
         if norm is not None and norm.kind != WEIGHT and norm.dim == axis:
             orig, u, v = norm.tensors
             steps = [Combine(f"{one} vector after a step of the power iteration", _iterated(axis, at))
@@ -243,7 +243,7 @@ def _scaled(parts: list[Tensor]) -> Tensor:
 
 
 def _step(parts: list[Tensor], axis: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Both vectors after a step of the power iteration, as Flax takes it in evaluation too, and the singular value."""
+    """Both vectors and the singular value after one power iteration step, which Flax also makes in evaluation."""
     matrix, start = parts[0].double().movedim(axis, 0).flatten(1), parts[1].double()
     right = matrix.mT @ start
     right = right * (right.square().sum() + _EPSILON).rsqrt()

@@ -1,4 +1,4 @@
-"""Layouts of ONNX: convolutions as in PyTorch; products by their `transB`; gates in an order of its own."""
+"""Layouts of ONNX: convolutions as in PyTorch; matrix products according to `transB`; another order of gates."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _GRU_GATES = blocks("gates z, r, h to r, z, n", 3, (1, 0, 2))
 
 
 def moves(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
-    """How a node of an ONNX graph becomes a layer of PyTorch; None if it cannot.
+    """The moves from an ONNX node to a PyTorch layer; None if the two do not fit.
 
     References:
         ONNX operators, opset 21; measured against PyTorch 2.13 (docs/formats.md).
@@ -44,12 +44,12 @@ def moves(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
         return assemble(
             unit, target, {"slope": ("weight", reshaped("(channels, 1, 1) to (channels)", shape, shape[:1]))}
         )
-    if "weight_ih" in unit.leaves:  # arrays of a PyTorch module, whose gates the graph puts in order
+    if "weight_ih" in unit.leaves:  # weights in the order of PyTorch, which the graph reorders
         return torch.moves(unit, target)
     if isinstance(module, (nn.LSTM, nn.LSTMCell)):
         return _recurrent(unit, target, _LSTM_GATES)
     if isinstance(module, (nn.GRU, nn.GRUCell)):
-        # Without `linear_before_reset` the reset gate acts before the product, which no GRU of PyTorch does.
+        # Without `linear_before_reset` the reset gate is applied before the product, which no GRU of PyTorch does.
         return _recurrent(unit, target, _GRU_GATES) if unit.setting("linear_before_reset", 0) else None
     if isinstance(module, ResetBeforeGRU):
         return None if unit.setting("linear_before_reset", 0) else _reset_before(unit, target)
@@ -62,7 +62,7 @@ _SUM = Combine("the sum", lambda biases: biases[0] + biases[1])
 
 
 def _reset_before(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
-    """Gates z, r, h as in the module; where it has one bias, the sum of both: they are added in every gate."""
+    """The moves to a `ResetBeforeGRU`, with gates z, r, h; its single bias is the sum of both biases of the node."""
     if "bias_hh" in target.tensors:
         rows = {"W": ("weight_ih", SAME), "R": ("weight_hh", SAME), "Wb": ("bias", SAME), "Rb": ("bias_hh", SAME)}
         return assemble(unit, target, rows, {"bias": 0.0, "bias_hh": 0.0})

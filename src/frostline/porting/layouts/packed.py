@@ -1,6 +1,6 @@
-"""Query, key and value in one matrix: the orders in which its rows may lie, and how it is joined of separate layers.
+"""Query, key and value in one matrix: the possible orders of its rows, and its assembly from separate layers.
 
-Legend: H heads, D numbers of a head, R rows of the packed matrix.
+Legend: H heads, D features of a head, R rows of the packed matrix.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     Rule = Callable[[SourceUnit, TargetUnit], tuple[Move, ...] | None]
 
 IN_ORDER = "query, key, value"
-# Names under which query, key and value stand one after the other: in PyTorch, timm, and what came of them.
+# Names of layers with query, key and value one after the other, in PyTorch, timm and code derived from them.
 _ORDERED = frozenset({"in_proj", "qkv", "to_qkv", "c_attn", "wqkv", "qkv_proj", "kv", "to_kv", "kv_proj", "wkv"})
 
 
@@ -34,11 +34,11 @@ def orders(sizes: Sequence[int], counts: Iterable[int]) -> dict[str, Tensor]:
     """Every order in which the rows of query, key and value may lie in one matrix.
 
     Args:
-        sizes: How many rows each of them has; query may have several heads for each head of key and value.
-        counts: How many heads key and value may have.
+        sizes: The number of rows of each; query may have several heads for each head of key and value.
+        counts: The possible numbers of heads of key and value.
 
     Returns:
-        By name, where in the matrix each row of (query, key, value) lies; first as they stand there.
+        By name, the row index in the matrix of each row of (query, key, value); the identity comes first.
     """
     total, parts = sum(sizes), len(sizes)
     found = {IN_ORDER: torch.arange(total)}
@@ -48,14 +48,14 @@ def orders(sizes: Sequence[int], counts: Iterable[int]) -> dict[str, Tensor]:
         of_head = torch.arange(total).reshape(count, -1).split([size // count for size in sizes], dim=1)
         found[f"(heads, {parts}, d) of {count} heads"] = torch.cat([one.reshape(-1) for one in of_head])
         if len(set(sizes)) == 1:
-            apart = torch.arange(total).reshape(count, -1, parts)
-            found[f"(heads, d, {parts}) of {count} heads"] = apart.movedim(2, 0).reshape(-1)
+            separate = torch.arange(total).reshape(count, -1, parts)
+            found[f"(heads, d, {parts}) of {count} heads"] = separate.movedim(2, 0).reshape(-1)
     distinct = {tuple(rows.tolist()): name for name, rows in reversed(found.items())}
     return {name: rows for name, rows in found.items() if distinct[tuple(rows.tolist())] == name}
 
 
-def taken(name: str, rows: Tensor) -> Layout:
-    """The layout that brings a packed matrix of an order into the order query, key, value."""
+def from_packed(name: str, rows: Tensor) -> Layout:
+    """The layout from a packed matrix in some order to the order query, key, value."""
     back = torch.empty_like(rows)
     back[rows] = torch.arange(len(rows))
     return Layout(
@@ -65,19 +65,19 @@ def taken(name: str, rows: Tensor) -> Layout:
     )
 
 
-def put(name: str, rows: Tensor) -> Layout:
-    """The layout that brings rows in the order query, key, value into that of a packed matrix."""
-    other = taken(name, rows)
+def to_packed(name: str, rows: Tensor) -> Layout:
+    """The layout from rows in the order query, key, value to the order of a packed matrix."""
+    other = from_packed(name, rows)
     return Layout(f"rows {IN_ORDER}, to {name}", other.inverse, other.forward)
 
 
 def moves(unit: SourceUnit, target: TargetUnit, rule: Rule) -> tuple[Move, ...] | None:
-    """How separate layers become one packed matrix, or an `nn.MultiheadAttention`; None if they cannot.
+    """The moves from separate layers to one packed matrix or an `nn.MultiheadAttention`; None if they do not fit.
 
     Args:
-        unit: Of several layers, in the order of the rows; of an attention the last one is the projection of outputs.
+        unit: A unit of several layers, in the order of the rows; the last one of an attention is the output projection.
         target: The layer of the module.
-        rule: How a linear layer of the file becomes one of PyTorch.
+        rule: The layout rule for a linear layer of the file.
     """
     names = tuple(unit.parts)
     if isinstance(target.module, nn.MultiheadAttention):
@@ -95,7 +95,7 @@ def moves(unit: SourceUnit, target: TargetUnit, rule: Rule) -> tuple[Move, ...] 
 def _joined(
     unit: SourceUnit, names: Sequence[str], target: TargetUnit, owns: tuple[str, str], rule: Rule
 ) -> list[Move]:  # fmt: skip
-    """The moves into one matrix and its bias; none if something does not fit."""
+    """The moves into one matrix and its bias; empty if the layers do not fit."""
     weight = target.tensors.get(owns[0])
     if weight is None or weight.ndim != 2 or not weight.numel():
         return []
@@ -127,7 +127,7 @@ def _part(
 
 
 def _in_one(own: str, moves: Sequence[Move], sizes: Sequence[int]) -> Move:
-    """One tensor of several; where one of them is missing, such as the bias of the keys in Whisper, it is zeros."""
+    """The move from several tensors to one; a missing tensor, such as the key bias in Whisper, is replaced by zeros."""
     held = [at for at, move in enumerate(moves) if move.sources]
     layouts: list[Layout] = []
     for index, at in enumerate(held):

@@ -1,4 +1,4 @@
-"""Layouts of PaddlePaddle: those of PyTorch, but for linear layers, and for the names of statistics."""
+"""Layouts of PaddlePaddle: those of PyTorch, except linear layers and the names of statistics."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NORM = {
 
 
 def moves(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
-    """How a layer of Paddle becomes a layer of PyTorch; None if it cannot.
+    """The moves from a Paddle layer to a PyTorch layer; None if the layers do not fit.
 
     References:
         PaddlePaddle 3, `nn/layer/`; measured against PyTorch 2.13 (docs/formats.md).

@@ -1,6 +1,6 @@
-"""A dense layer as a convolution over one place: both multiply the channels of each place by one matrix.
+"""A dense layer as a convolution with kernel size 1: both multiply the channels at each position by one matrix.
 
-The other way round is a rule of each framework. Neither is taken where a layer has a partner of its own kind.
+The reverse is a rule of each framework. Neither is used if a layer has a partner of its own type.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 def moves(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
-    """How a dense layer becomes a convolution over one place; None if it cannot.
+    """The moves from a dense layer to a convolution with kernel size 1; None if the layers do not fit.
 
     Args:
         unit: The source unit.

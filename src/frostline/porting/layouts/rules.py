@@ -1,4 +1,4 @@
-"""From a table of leaves to the moves of one pair of units: each tensor once, with the shape that it must have."""
+"""Construction of the moves of one pair of units from a table of leaves; every tensor occurs once, shapes must fit."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from frostline.porting.layouts.layout import Layout
     from frostline.porting.units.unit import SourceUnit, TargetUnit
 
-Row = tuple[str, "Layout"]  # the tensor of the module, and how the leaf becomes it
+Row = tuple[str, "Layout"]  # the tensor of the module, and the layout of the leaf
 
-# What tensors hold where the source has none: a missing bias adds nothing, a missing scale multiplies by one.
+# Values of tensors that the source does not have: a missing bias is 0, a missing scale is 1.
 DEFAULTS = {"bias": 0.0, "weight": 1.0, "num_batches_tracked": 0.0}
 
 
@@ -31,11 +31,11 @@ def assemble(
     Args:
         unit: The source unit.
         target: The layer.
-        rows: By leaf; leaves without a row make the pair impossible.
-        defaults: Tensors of the layer that may be missing in the source, and what they hold then.
+        rows: The rules by leaf; a unit with another leaf does not fit.
+        defaults: The values of tensors of the layer that may be missing in the source.
 
     Returns:
-        One move for each tensor of the layer; None if the pair cannot belong together.
+        One move for each tensor of the layer; None if unit and layer do not fit.
     """
     if not set(unit.leaves) <= set(rows):
         return None
@@ -55,7 +55,7 @@ def assemble(
 
 
 def over_maps(unit: SourceUnit, target: TargetUnit, rows: Mapping[str, Row]) -> dict[str, Row]:
-    """The rows of a norm over whole maps, whose channels are last in the source."""
+    """The rules of a norm over spatial axes, with channels last in the source."""
     return {
         leaf: (own, channels_first(unit.leaves[leaf].shape, tuple(target.tensors[own].shape)))
         if leaf in unit.leaves and own in target.tensors else (own, layout) for leaf, (own, layout) in rows.items()
@@ -63,7 +63,7 @@ def over_maps(unit: SourceUnit, target: TargetUnit, rows: Mapping[str, Row]) -> 
 
 
 def fits(unit: SourceUnit, target: TargetUnit, moves: tuple[Move, ...]) -> bool:
-    """Whether every move gives a tensor of the right shape; nothing is read."""
+    """Whether every move returns a tensor of the right shape; computed without reading the file."""
     return all(_shape(unit, move, target) == tuple(target.tensors[move.target].shape) for move in moves)
 
 
@@ -74,5 +74,5 @@ def _shape(unit: SourceUnit, move: Move, target: TargetUnit) -> tuple[int, ...] 
     like = torch.empty(target.tensors[move.target].shape, device="meta")
     try:
         return tuple(move.forward(parts, like).shape)
-    except (RuntimeError, IndexError, ValueError):  # another number of axes, or sizes that do not divide
+    except (RuntimeError, IndexError, ValueError):  # wrong number of axes, or sizes that are not divisible
         return None

@@ -1,4 +1,4 @@
-"""Layouts of scikit-learn: perceptrons, whose weights are (in, out)."""
+"""Layouts of scikit-learn: multilayer perceptrons with weights (in, out)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def moves(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
-    """How a layer of a perceptron becomes a linear layer; None if it cannot.
+    """The moves from a layer of a perceptron to a linear layer; None if the layers do not fit.
 
     References:
         scikit-learn 1.9, `neural_network/_multilayer_perceptron.py`: `X @ coefs_[i] + intercepts_[i]`.

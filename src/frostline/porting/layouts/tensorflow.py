@@ -1,4 +1,4 @@
-"""Layouts of TensorFlow 1: those of Keras, and the cells that keep one kernel for input and state."""
+"""Layouts of TensorFlow 1: those of Keras, and cells with one kernel for input and state."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from frostline.porting.layouts.rules import fits
 if TYPE_CHECKING:
     from frostline.porting.units.unit import SourceUnit, TargetUnit
 
-FORGET_BIAS = 1.0  # `BasicLSTMCell` and `LSTMCell` add it while they run, and do not store it
+FORGET_BIAS = 1.0  # `BasicLSTMCell` and `LSTMCell` add it at run time and do not store it
 _GATES = blocks("gates i, j, f, o to i, f, j, o", 4, (0, 2, 1, 3))
 
 
@@ -23,7 +23,7 @@ NO_FORGET_BIAS = Move("bias_hh")
 
 
 def moves(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
-    """How a layer of TensorFlow 1 becomes a layer of PyTorch; None if it cannot.
+    """The moves from a TensorFlow 1 layer to a PyTorch layer; None if the layers do not fit.
 
     References:
         TensorFlow 1.15, `ops/rnn_cell_impl.py`; measured against PyTorch 2.13 (docs/formats.md).
@@ -47,7 +47,7 @@ _RESET_LAST = blocks("gates r, u to u, r", 2, (1, 0))
 
 
 def _reset_before(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
-    """The GRU cell of TF1: kernels of both gates, and of the candidate, each for input and state."""
+    """The moves of a GRU cell of TF1: kernels of both gates and of the candidate, each for input and state."""
     gates = TRANSPOSED.then(_RESET_LAST)
     made = (
         Move("weight_ih", ("gates_of_input", "candidate_of_input"), (gates, TRANSPOSED)),

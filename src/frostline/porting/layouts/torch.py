@@ -1,4 +1,4 @@
-"""Layouts of PyTorch itself, and of frameworks that store the same arrays: names of tensors, and their form."""
+"""Layouts of PyTorch files, and of frameworks that store the same arrays."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     from frostline.porting.layouts.layout import Layout
     from frostline.porting.units.unit import SourceUnit, TargetUnit
 
-# Layers of GPT-2, which are (in, out) there; others use the names for linear layers.
+# Names of layers that are (in, out) in GPT-2; other models use these names for linear layers.
 CONV1D = ("c_attn", "c_fc", "c_proj", "q_attn")
-_OLD_NAMES = {"gamma": "weight", "beta": "bias"}  # of the first BERT and other ports from TensorFlow
+_OLD_NAMES = {"gamma": "weight", "beta": "bias"}  # in the first BERT and other models converted from TensorFlow
 
 
 def moves(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
-    """How a layer of a PyTorch file becomes a layer of the module; None if it cannot.
+    """The moves from a layer of a PyTorch file to a layer of the module; None if the layers do not fit.
 
-    A linear layer and a convolution over one place hold the same numbers; nothing else is given another form.
+    A linear layer fits a convolution with kernel size 1; otherwise the types must be equal.
     """
     hidden = normed.computed(unit, target)
     if hidden:
@@ -48,7 +48,7 @@ def moves(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
 
 
 def _of_norms(unit: SourceUnit, target: TargetUnit, hidden: dict[str, tuple[str, ...]]) -> tuple[Move, ...] | None:
-    """A layer whose weights the file has under a weight norm or a spectral norm."""
+    """The moves of a layer for which the file has the tensors of a weight norm or spectral norm."""
     used = {part for parts in hidden.values() for part in parts}
     leaves = {leaf: tensor for leaf, tensor in unit.leaves.items() if leaf not in used}
     tensors = {own: tensor for own, tensor in target.tensors.items() if own not in hidden}
@@ -66,7 +66,7 @@ _LSTM_OF_EQUINOX = {
 
 
 def _gru_of_equinox(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
-    """One bias for all gates, and a second one for the last gate of the state; gates r, z, n as in PyTorch."""
+    """The moves of a GRU of Equinox: one bias for all gates, another one for the last gate of the state."""
     size = unit.leaves["bias_n"].shape[0] if unit.leaves["bias_n"].shape else 0
     last = padded("zeros for the other gates", 2 * size, 0)
     rows = {"weight_ih": ("weight_ih", SAME), "weight_hh": ("weight_hh", SAME), "bias": ("bias_ih", SAME),
@@ -75,7 +75,7 @@ def _gru_of_equinox(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | 
 
 
 def _flat(shape: tuple[int, ...], wanted: tuple[int, ...]) -> Layout:
-    """A bias with an axis for each of the map, as Equinox has it; its transposed convolutions are other ones."""
+    """The layout of a bias with spatial axes, as in Equinox, whose transposed convolutions are not supported."""
     is_wide = len(shape) > 1 and shape[:1] == wanted and all(size == 1 for size in shape[1:])
     return reshaped("axes of the map left out", shape, wanted) if is_wide else SAME
 

@@ -250,14 +250,14 @@ def _heads(model: nn.Module, owner: str, sizes: Sequence[int]) -> set[int]:
 def _in_order(step: Step, name: str, rows: Tensor) -> Step:
     """The step for rows of the packed matrix in this order."""
     if step.source.packed is not None:
-        own = replace(step, source=projections.taken(step.source, rows), order=name)
+        own = replace(step, source=projections.select_rows(step.source, rows), order=name)
         return own if name == packed.IN_ORDER else replace(own, moves=_then(step.moves, _named(name)))
     if name == packed.IN_ORDER:
         return replace(step, order=name)
     if step.source.parts:
-        made = tuple(replace(move, whole=packed.put(name, rows)) if move.sources else move for move in step.moves)
+        made = tuple(replace(move, whole=packed.to_packed(name, rows)) if move.sources else move for move in step.moves)
         return replace(step, order=name, moves=made)
-    return replace(step, order=name, moves=_then(step.moves, packed.taken(name, rows)))
+    return replace(step, order=name, moves=_then(step.moves, packed.from_packed(name, rows)))
 
 
 def _named(name: str) -> Layout:

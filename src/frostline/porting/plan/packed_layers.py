@@ -47,7 +47,7 @@ def as_in_module(units: Sequence[SourceUnit], targets: Sequence[TargetUnit]) -> 
     made: list[SourceUnit] = []
     before, used = {unit.name for unit in units}, set[str]()
     for unit in units:
-        biases, holder = projections.beside(unit, units)
+        biases, holder = projections.find_biases(unit, units)
         found = _apart(unit, linear, biases, lacks, spare)
         if {one.name for one in found} & before and len(found) > 1:
             found = [replace(one, name=f"{unit.name}/{one.name.rpartition('/')[2]}") for one in found]
@@ -55,7 +55,7 @@ def as_in_module(units: Sequence[SourceUnit], targets: Sequence[TargetUnit]) -> 
         used |= {holder} if len(found) > 1 else set()
     left = [unit for unit in made if not unit.name or unit.name not in used]
     names = {unit.name for unit in left}
-    groups = {name: parts for name, parts in projections.together(left).items()
+    groups = {name: parts for name, parts in projections.find_groups(left).items()
               if name not in names and _is_joined(parts, lacks, spare)}  # fmt: skip
     return tuple(projections.joined(left, groups))
 
@@ -71,7 +71,7 @@ def _apart(
         axis = _axis(unit, rows, columns)
         sizes = next(_sizes(len(roles), rows, columns, linear), None)
         if axis is not None and sizes is not None and all(_either_way((size, columns)) in lacks for size in sizes):
-            return projections.apart(unit, roles, sizes, axis, biases)
+            return projections.divide(unit, roles, sizes, axis, biases)
     return [unit]
 
 

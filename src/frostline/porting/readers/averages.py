@@ -1,4 +1,4 @@
-"""Weights and their moving averages under one roof: which of the two is taken, and which average is of which weight.
+"""Files with weights and their moving averages: selection of one of the two, and the weight of each average.
 
 References:
     PyTorch, `torch.optim.swa_utils.AveragedModel` (`module.`, `n_averaged`); timm, `ModelEmaV2` (`module.`);
@@ -19,25 +19,25 @@ if TYPE_CHECKING:
 
     from frostline.porting.readers.weight_file import WeightFile
 
-# In front of every name: what training loops and parallel wrappers call the model that they hold.
+# The attributes in which training loops and parallel wrappers keep the model: prefixes of every name.
 WRAPPERS = ("module", "model", "net", "network", "_forward_module", "_module", "pl_module")
 _AVERAGE_ENTRIES = ("ema", "model_ema", "ema_model", "swa_model", "averaged_model", "module_ema")
-_COUNTERS = ("decay", "num_updates", "n_averaged", "initted", "step", "updates")  # that averages keep beside weights
+_COUNTERS = ("decay", "num_updates", "n_averaged", "initted", "step", "updates")  # entries beside the averages
 _MAX_PREFIXES = 64
-_MAX_GROUPS = 8  # of averages beside the weights
-_SAMPLE = 64  # names that decide in which way averages are named
+_MAX_GROUPS = 8  # groups of averages beside the weights
+_SAMPLE = 64  # number of names from which the naming scheme of the averages is determined
 _SHOWN = 3
 REPLACED_BY_AVERAGE = "replaced by its moving average"
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Which tensors of a table of names are taken.
+    """The tensors that were selected from a table of names.
 
     Attributes:
-        own: The name of each in its network, by its whole name; of an average, that of the weight it stands for.
-        dropped: The others: the class that each was dropped in.
-        notes: What was chosen.
+        own: The name in the network by the full name in the file; the name of an average is that of its weight.
+        dropped: The drop class of every other tensor, by full name.
+        notes: A sentence for each choice that was made.
     """
 
     own: Mapping[str, str]
@@ -51,12 +51,12 @@ def is_average(name: str) -> bool:
 
 
 def select(file: WeightFile, names: Sequence[str], key: str | None = None) -> Selection:
-    """The tensors of one network.
+    """Select the tensors of one network.
 
     Args:
-        file: For the error.
-        names: Of all tensors, parts joined by dots.
-        key: What the names of the wanted ones begin with; None takes weights, and leaves averages of them out.
+        file: The file, for the error.
+        names: The names of all tensors; their parts are joined by dots.
+        key: The prefix of the wanted names. With None the weights are selected and their averages dropped.
 
     Raises:
         PortError: If no name begins with the key.
@@ -69,8 +69,8 @@ def select(file: WeightFile, names: Sequence[str], key: str | None = None) -> Se
         known = sorted({name.partition(".")[0] for name in names if "." in name})
         raise file.refused(
             f"The file has no weights under {key!r}.", f"{len(names)} tensors, such as {nearest(start, names)}",
-            f"leave out key=, or pass what their names begin with: {nearest(key, known)}." if known else
-            "leave out key=: the file is flat.",
+            f"leave out key=, or pass a prefix of the names: {nearest(key, known)}." if known else
+            "leave out key=: no name in the file has a prefix.",
         )  # fmt: skip
     rest = [name for name in names if name not in tails]
     if is_average(key.rpartition(".")[2]):
@@ -80,7 +80,7 @@ def select(file: WeightFile, names: Sequence[str], key: str | None = None) -> Se
 
 
 def _weights(names: Sequence[str]) -> Selection:
-    """Everything but averages of what is there, too; averages that stand alone are weights."""
+    """Select everything except averages of weights in the same file; averages without weights count as weights."""
     groups: dict[str, dict[str, str]] = {}
     for name in names:
         first, dot, tail = name.partition(".")
@@ -106,7 +106,7 @@ def _weights(names: Sequence[str]) -> Selection:
 
 
 def _averages(key: str, tails: Mapping[str, str], rest: Sequence[str]) -> Selection:
-    """Averages under the names of their weights; weights that have none are taken as they are, and it is said."""
+    """Select averages under the names of their weights; a note lists weights without an average, which are kept."""
     dropped = {name: "moving average" for name in rest if is_average(name.partition(".")[0])}
     weights = [name for name in rest if name not in dropped]
     counters = {name for name, tail in tails.items() if tail in _COUNTERS} if weights else set[str]()
@@ -128,7 +128,7 @@ def _averages(key: str, tails: Mapping[str, str], rest: Sequence[str]) -> Select
 
 
 def _match_weights(tails: Mapping[str, str], weights: Collection[str]) -> dict[str, str]:
-    """The weight that each average is of: by the same name, but for what stands in front of it, or for dots."""
+    """The weight of each average: the weight with the same name except for a prefix, or except for the dots."""
     known = {name: name for name in weights}
     plain = {} if any("." in tail for tail in tails.values()) else {name.replace(".", ""): name for name in weights}
 
@@ -144,7 +144,7 @@ def _match_weights(tails: Mapping[str, str], weights: Collection[str]) -> dict[s
 
 
 def _prefixes(names: Iterable[str]) -> list[str]:
-    """What names begin with, up to the second dot, the most frequent first; the empty one before all."""
+    """The prefixes of names up to the second dot: first the empty one, then the most frequent."""
     counts: Counter[str] = Counter()
     for name in names:
         parts = name.split(".")

@@ -1,8 +1,8 @@
-"""Caffe's `.caffemodel`: layers with their blobs, and the description of the network beside it.
+"""Caffe's `.caffemodel`: layers with their blobs; the architecture is read from a `.prototxt` beside it.
 
 References:
-    BVLC/caffe, `src/caffe/proto/caffe.proto`; `src/caffe/layers/batch_norm_layer.cpp` (the third blob is what the
-    first two are multiplied with).
+    BVLC/caffe, `src/caffe/proto/caffe.proto`; `src/caffe/layers/batch_norm_layer.cpp` (the first two blobs
+    are divided by the third one).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from frostline.porting.readers.weight_file import WeightFile
 
 HAS_ENTRIES = False
-_V1, _V2 = 2, 100  # fields of layers in a network
+_V1, _V2 = 2, 100  # the field numbers of layers in a NetParameter
 _WEIGHTS = ("weight", "bias")
 _LEAVES = {
     "Convolution": _WEIGHTS, "Deconvolution": _WEIGHTS, "InnerProduct": _WEIGHTS, "Embed": _WEIGHTS,
@@ -50,7 +50,7 @@ class _Layer:
 
 
 def claims(file: WeightFile) -> bool:
-    """Whether the file begins as a network of Caffe does: a name, and layers with names and kinds."""
+    """Whether the file begins with the fields of a NetParameter: a name, and layers with names and kinds."""
     first = beginning(Wire(file).span())
     layer = next(((number, value) for number, value in first if number in (_V1, _V2)), None)
     if layer is None or not {number for number, _ in first} <= _KNOWN or not _is_name(dict(first).get(1)):
@@ -73,11 +73,11 @@ def read(file: WeightFile) -> Source:
     """Read the layers of a network.
 
     Args:
-        file: The `.caffemodel`. A description beside it (of the same name, or `deploy.prototxt`) gives the
-            architecture, if it has the same layers; else that of the file itself is given.
+        file: The `.caffemodel`. The architecture is read from a `.prototxt` beside it (with the same name, or
+            `deploy.prototxt`) if that has the same layers, otherwise from the file itself.
 
     Raises:
-        PortError: If it is damaged, or of the oldest version.
+        PortError: If the file is damaged, or has the oldest version of the format.
     """
     network = Wire(file).message()
     layers = [_layer_v2(message) for message in network.messages(_V2)]
@@ -92,9 +92,7 @@ def read(file: WeightFile) -> Source:
         )
     notes = [note]
     if any(layer.kind == "BatchNorm" for layer in layers):
-        notes.append(
-            "Means and variances are multiplied with the reciprocal of their factor, in float32, as Caffe does."
-        )
+        notes.append("Means and variances are multiplied by the reciprocal of their factor, in float32, as Caffe does.")
     return Source("Caffe model", "caffe", tensors, order="graph", layers=architecture, notes=tuple(notes))
 
 
@@ -108,8 +106,8 @@ def _layer_v2(message: Message) -> _Layer:
 def _layer_v1(file: WeightFile, message: Message) -> _Layer:
     if message.has(1):
         raise file.refused(
-            "The network is of Caffe's oldest version, which is not read.", "layers of the kind V0LayerParameter",
-            "upgrade it with Caffe's own tool, upgrade_net_proto_binary.",
+            "Networks of Caffe's oldest version (V0) are not supported.", "layers of the type V0LayerParameter",
+            "upgrade the file with Caffe's tool upgrade_net_proto_binary.",
         )  # fmt: skip
     kind = KINDS_V1.get(message.integer(5), f"type {message.integer(5)}")
     return _Layer(
@@ -135,25 +133,23 @@ def _tensors(file: WeightFile, layer: _Layer) -> list[SourceTensor]:
 
 
 def _stored(file: WeightFile, name: str, blob: Message) -> tuple[tuple[int, ...], str]:
-    """Shape and dtype of a blob, which has exactly as many values as its shape."""
+    """Shape and dtype of a blob; its number of values must fit its shape."""
     dtype, field = ("float64", 8) if blob.has(8) else ("float32", 5)
     shape_message = blob.message(7)
     if shape_message is not None:
         shape = tuple(shape_message.integers(1))
     elif any(blob.has(number) for number in (1, 2, 3, 4)):
-        shape = tuple(blob.integer(number) for number in (1, 2, 3, 4))  # of versions before shapes: four axes
+        shape = tuple(blob.integer(number) for number in (1, 2, 3, 4))  # the older form of a shape: four fields
     else:
         raise file.damaged(f"the blob {name!r} without a shape")
     expected = num_bytes(file, shape, dtype)
     if blob.num_bytes(field, "<f8" if dtype == "float64" else "<f4") != expected or (blob.has(5) and blob.has(8)):
-        raise file.damaged(
-            f"the blob {name!r} of shape {shape} does not have the {math.prod(shape)} values of its shape"
-        )
+        raise file.damaged(f"the blob {name!r} of shape {shape} does not contain {math.prod(shape)} values")
     return shape, dtype
 
 
 def _shape(shape: tuple[int, ...], kind: str, leaf: str) -> tuple[int, ...]:
-    """The shape without the axes that Caffe's older versions put before it."""
+    """The shape without the leading axes of size 1 that older versions of Caffe add."""
     if kind in ("InnerProduct", "Embed") and leaf == "weight" and shape[:-2] == (1,) * (len(shape) - 2):
         return shape[-2:]
     is_vector = leaf in ("bias", "mean", "variance", "gamma", "beta", "slope", "scale")
@@ -162,7 +158,7 @@ def _shape(shape: tuple[int, ...], kind: str, leaf: str) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class _Blob:
-    """Loads one blob; of a BatchNorm, times the reciprocal of its factor."""
+    """Loads one blob; a statistic of a BatchNorm is multiplied by the reciprocal of its factor."""
 
     file: WeightFile
     blob: Message
@@ -176,7 +172,9 @@ class _Blob:
             return values
         raw = self._raw(self.factor)
         (factor,) = np.frombuffer(raw, dtype="<f8" if self.factor.has(8) else "<f4")[:1] if raw else [np.float32(0)]
-        with np.errstate(over="ignore", divide="ignore", invalid="ignore"):  # what is not finite is refused by the port
+        with np.errstate(
+            over="ignore", divide="ignore", invalid="ignore"
+        ):  # the port refuses values that are not finite
             reciprocal = np.float32(1) / np.float32(factor) if factor else np.float32(0)
         return values * torch.tensor(reciprocal)
 
@@ -185,7 +183,7 @@ class _Blob:
 
 
 def _beside(file: WeightFile, units: set[str]) -> tuple[tuple[SourceLayer, ...], str]:
-    """The architecture of a description beside the file, if it is of this network."""
+    """The architecture in a `.prototxt` beside the file, if that describes this network; and a note."""
     stem = file.path.name.rpartition(".")[0] or file.path.name
     for name in (f"{stem}.prototxt", f"{stem}_deploy.prototxt", f"{stem}-deploy.prototxt", "deploy.prototxt"):
         if not (file.path.parent / name).exists():
@@ -194,19 +192,19 @@ def _beside(file: WeightFile, units: set[str]) -> tuple[tuple[SourceLayer, ...],
             with neighbour(file, name) as other:
                 network = parse(other)
         except PortError as error:
-            return (), f"The description {name} beside the file was not read: {error.received}."
+            return (), f"{name} beside the file was not read: {error.received}."
         layers = described(_texts(network))
         if units <= {layer.name for layer in layers}:
-            return layers, f"The architecture is that of {name} beside the file."
-        return (), f"The description {name} beside the file is of another network."
+            return layers, f"The architecture was read from {name} beside the file."
+        return (), f"{name} beside the file describes another network and was not used."
     return (
         (),
-        "The architecture is that of the file itself, as it was trained; there is no description in the same folder.",
+        "The architecture was read from the file itself, with its training layers; there is no .prototxt beside it.",
     )
 
 
 def _texts(network: dict[str, list[Any]]) -> list[tuple[str, str, tuple[str, ...], tuple[str, ...], dict[str, Any]]]:
-    """Layers of a description, without those that only training has."""
+    """The layers in a text file, without those that are used in training only."""
     found: list[tuple[str, str, tuple[str, ...], tuple[str, ...], dict[str, Any]]] = []
     sizes = [size for shape in network.get("input_shape", []) for size in shape.get("dim", [])]
     for place, name in enumerate(network.get("input", [])):
@@ -223,7 +221,7 @@ def _texts(network: dict[str, list[Any]]) -> list[tuple[str, str, tuple[str, ...
 
 
 def _flat(values: list[Any]) -> Any:
-    """One value for a field that stands once, a list for one that stands several times."""
+    """One value for a field that occurs once, a list for one that occurs several times."""
     plain = [
         {name: _flat(inner) for name, inner in value.items()} if isinstance(value, dict) else value for value in values
     ]

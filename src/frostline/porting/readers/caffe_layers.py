@@ -1,4 +1,4 @@
-"""Caffe's layers: their kinds and settings, as its binary files number them.
+"""Caffe's layers: their kinds and settings, by their field numbers in binary files.
 
 References:
     BVLC/caffe, `src/caffe/proto/caffe.proto`: LayerParameter, V1LayerParameter, and the parameters of layers.
@@ -27,7 +27,7 @@ _TEXTS_V1 = {
     "SIGMOID": "Sigmoid", "SOFTMAX": "Softmax", "SOFTMAX_LOSS": "SoftmaxWithLoss", "SPLIT": "Split", "TANH": "TanH",
     "ELTWISE": "Eltwise", "SLICE": "Slice", "DECONVOLUTION": "Deconvolution", "ABSVAL": "AbsVal",
 }  # fmt: skip
-# Kinds of layers of version 1, by number and by the text of a description, in the words of version 2.
+# The kinds of version 1, by number and by their name in text files, as version 2 names them.
 KINDS_V1: dict[int | str, str] = {number: name for name, number in _NAMES_V1.items()} | dict(_TEXTS_V1)
 
 _CONVOLUTION = {
@@ -38,7 +38,7 @@ _POOLING = {
     1: ("pool", ("MAX", "AVE", "STOCHASTIC")), 2: "kernel_size", 3: "stride", 4: "pad", 5: "kernel_h", 6: "kernel_w",
     7: "stride_h", 8: "stride_w", 9: "pad_h", 10: "pad_w", 12: "global_pooling", 13: ("round_mode", ("CEIL", "FLOOR")),
 }  # fmt: skip
-# Name, fields of versions 1 and 2 (0: it has none), and what its numbers mean: a name, with the names of an enum.
+# Name of the parameter message, its field numbers in versions 1 and 2 (0: none), and the names of its fields.
 _PARAMETERS = (
     ("concat_param", 9, 104, {1: "concat_dim", 2: "axis"}), ("convolution_param", 10, 106, _CONVOLUTION),
     ("dropout_param", 12, 108, {1: "dropout_ratio"}),
@@ -56,7 +56,7 @@ _FLOATS = frozenset({"dropout_ratio", "alpha", "beta", "k", "negative_slope", "m
 
 
 def settings(layer: Message, version: int) -> dict[str, Any]:
-    """The settings of a layer in a binary file, as a description would have them."""
+    """The settings of a layer in a binary file, in the same form as from a text file."""
     found: dict[str, Any] = {}
     for name, first, second, numbers in _PARAMETERS:
         message = layer.message(first if version == 1 else second) if (first if version == 1 else second) else None
@@ -72,10 +72,10 @@ def settings(layer: Message, version: int) -> dict[str, Any]:
 def described(
     layers: Iterable[tuple[str, str, tuple[str, ...], tuple[str, ...], dict[str, Any]]],
 ) -> tuple[SourceLayer, ...]:
-    """Layers with the layers that they take their inputs from.
+    """Layers with the names of the layers whose outputs they take.
 
     Args:
-        layers: Name, kind, names of the blobs that it reads and writes (a layer may write what it reads), settings.
+        layers: Name, kind, names of the input and output blobs of each layer (both may be the same), and its settings.
     """
     makers: dict[str, str] = {}
     found: list[SourceLayer] = []

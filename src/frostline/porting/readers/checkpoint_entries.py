@@ -1,4 +1,4 @@
-"""The weights in a trainer's checkpoint: which of its entries holds them, and what the others are."""
+"""The entry of a trainer's checkpoint that holds the weights, and the drop classes of all other entries."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     Entries = dict[Any, Any]
     ArrayOf = Callable[[object], LazyArray | None]
 
-# The usual names, the first that is there is taken: the weights as trained, before averages of them.
+# The usual entries. The first one that exists is taken: the trained weights come before their averages.
 KEYS = ("state_dict", "model_state_dict", "model", "model_state", "net", "network", "weights", "params", "module",
         "teacher", "state_dict_ema", "model_ema", "params_ema", "ema")  # fmt: skip
 _MAX_DEPTH = 12
 _MAX_VISITS = 2_000_000
-# A class for arrays beside the weights, by what the names of their entries contain.
+# The drop class of arrays beside the weights, by a substring of the entry name.
 _CLASSES = (("optim", "optimizer slot"), ("momentum", "optimizer slot"), ("ema", "moving average"),
             ("average", "moving average"), ("swa", "moving average"), ("rng", "random state"),
             ("random", "random state"), ("step", "counter"), ("epoch", "counter"))  # fmt: skip
@@ -30,10 +30,10 @@ class CheckpointWeights(NamedTuple):
     """The weights of a checkpoint.
 
     Attributes:
-        tensors: By name, in the order of the file.
-        dropped: Names of the other arrays, whole, with the class that each was dropped in.
-        notes: A sentence for each entry that was looked into.
-        prefix: What the names of the wanted ones among `tensors` begin with; None takes the weights.
+        tensors: The arrays by name, in the order of the file.
+        dropped: The drop class of every other array, by full name.
+        notes: A sentence for each entry that was opened.
+        prefix: The prefix of the wanted names in `tensors`; None selects the weights.
     """
 
     tensors: dict[str, LazyArray]
@@ -43,21 +43,21 @@ class CheckpointWeights(NamedTuple):
 
 
 def find_weights(file: WeightFile, whole: object, key: str | None, array_of: ArrayOf) -> CheckpointWeights:
-    """The weights among the entries of a checkpoint.
+    """Find the weights among the entries of a checkpoint.
 
     Args:
-        file: For errors.
-        whole: The value of the file.
-        key: The entry that holds the weights, entries of entries joined with dots, or what the names of the weights
-            begin with; None looks under the usual names.
-        array_of: Gives the array that a value stands for, None for what is none.
+        file: The file, for errors.
+        whole: The value of the whole file.
+        key: The entry that holds the weights, with dots between nested entries; or the prefix of the weights' names.
+            With None the usual entries are searched.
+        array_of: Returns the array that a value represents, or None.
 
     Raises:
-        PortError: If there is no such entry, or it has no arrays.
+        PortError: If the entry does not exist, or contains no arrays.
     """
     if not isinstance(whole, dict):
         raise file.refused(
-            "The file holds no named tensors.", f"a value of type {_kind(whole)}",
+            "The file contains no named tensors.", f"a value of type {_kind(whole)}",
             "where the file was made, save the tensors by name: torch.save(model.state_dict(), path).",
         )  # fmt: skip
     paths_with_arrays = list(_paths_with_arrays(cast("Entries", whole), array_of))
@@ -75,7 +75,7 @@ def find_weights(file: WeightFile, whole: object, key: str | None, array_of: Arr
             for one in paths_with_arrays
             if one[: len(path)] != path and _class_of(".".join(one)) not in ("optimizer slot", "random state")
         ]
-        also = f" The file also holds {', '.join(others[:8])} (key=...)." if others else ""
+        also = f" The file also contains {', '.join(others[:8])} (key=...)." if others else ""
         notes.append(f"The weights were taken from the entry {name!r}.{also}")
     tensors: dict[str, LazyArray] = {}
     for name, value in found.items():
@@ -86,7 +86,7 @@ def find_weights(file: WeightFile, whole: object, key: str | None, array_of: Arr
             tensors[str(name)] = array
     if not tensors:
         raise file.refused(
-            "The file holds no named tensors under the usual entries.",
+            "The file contains no named tensors in the usual entries.",
             f"entries {', '.join(repr(str(one)[:60]) for one in list(found)[:8]) or 'of no name'}",
             f"name the entry: key={'.'.join(paths_with_arrays[0]) if paths_with_arrays else 'NAME'!r}; dots separate "
             "nested entries.",
@@ -97,9 +97,9 @@ def find_weights(file: WeightFile, whole: object, key: str | None, array_of: Arr
 def _find_entry(
     file: WeightFile, whole: Entries, key: str | None, known: list[str]
 ) -> tuple[tuple[str, ...], str | None]:  # fmt: skip
-    """The entry that a key leads to; where it leads into flat names, what they begin with.
+    """The path of the entry that a key selects; if it selects flat names, their prefix.
 
-    A key is looked for at the top, then in the usual entries: `model_ema` in `state_dict`, as trainers nest them.
+    A key is searched at the top level, then in the usual entries, since some trainers nest `model_ema` in `state_dict`.
     """
     if key is None:
         return (), None
@@ -109,15 +109,15 @@ def _find_entry(
         name = next((one for one in KEYS if isinstance(found.get(one), dict)), None)
         if name is None or len(path) > _MAX_DEPTH:
             raise file.refused(
-                f"The file has no weights under {key!r}.", repr(key),
-                f"pass key= one of {nearest(key, known)}." if known else "leave out key=: the file is flat.",
+                f"The file contains no weights under {key!r}.", repr(key),
+                f"pass key= one of {nearest(key, known)}." if known else "leave out key=: the file has no entries.",
             )  # fmt: skip
         path, found = (*path, name), found[name]
     return (*path, *resolved[0]), resolved[1]
 
 
 def _resolve(found: Entries, key: str) -> tuple[tuple[str, ...], str | None] | None:
-    """The names that a dotted key stands for, which may have dots, too; and what is left of it for flat names."""
+    """The entries that a dotted key names (their names may contain dots), and the rest of the key for flat names."""
     path: list[str] = []
     left = key
     while left:
@@ -138,7 +138,7 @@ def _kind(value: object) -> str:
 
 
 def _entries(whole: Entries) -> Iterator[tuple[tuple[str, ...], Entries]]:
-    """Every dict of a checkpoint with its path, itself first; each once, however often it is referred to."""
+    """Every dict of a checkpoint with its path, the checkpoint first; a dict with several references occurs once."""
     stack: list[tuple[tuple[str, ...], Entries]] = [((), whole)]
     seen, visits = {id(whole)}, 0
     while stack:
@@ -154,7 +154,7 @@ def _entries(whole: Entries) -> Iterator[tuple[tuple[str, ...], Entries]]:
 
 
 def _paths_with_arrays(whole: Entries, array_of: ArrayOf) -> Iterator[tuple[str, ...]]:
-    """Paths of the entries that hold arrays, the whole one excepted."""
+    """Paths of the entries that contain arrays, except the checkpoint as a whole."""
     for path, entries in _entries(whole):
         if path and any(array_of(value) is not None for value in entries.values()):
             yield path
@@ -167,7 +167,7 @@ def _at(whole: Entries, path: tuple[str, ...]) -> Entries:
 
 
 def _dropped(whole: Entries, chosen: tuple[str, ...], array_of: ArrayOf) -> dict[str, str]:
-    """The arrays of the other entries, each with its class."""
+    """The arrays of all other entries, with their drop classes."""
     found: dict[str, str] = {}
     for path, entries in _entries(whole):
         if path == chosen:

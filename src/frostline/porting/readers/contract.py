@@ -1,4 +1,4 @@
-"""What every reader returns: named arrays, and what else the file states about its network.
+"""The value that every reader returns: named arrays, and everything else that the file states about its network.
 
 A reader is a module of this folder that fulfils `Reader`. Both of its functions raise `PortError` for a file that is
 damaged, hostile, or of a kind that is refused.
@@ -23,13 +23,13 @@ class SourceTensor:
     """One array of a file.
 
     Attributes:
-        name: Its whole name in the file, unique there.
-        shape: Its shape as it is stored.
+        name: Its full name, which is unique in the file.
+        shape: Its stored shape.
         dtype: PyTorch's name of its dtype (`float32`, `bfloat16`, ...).
-        unit: The layer that it belongs to: tensors of one unit are moved together. Names of the source network,
-            separated by `/`; the best that the file knows (`conv2_block1_1_conv`, not `layers/conv2d_3`).
-        leaf: What it is in that layer, in the words of its framework (`kernel`, `gamma`, `weight`); empty if unknown.
-        load: Reads the array, contiguous; each call reads it anew, while the file is open.
+        unit: Its layer: the tensors of one unit are assigned together. The name is the most specific one in the file
+            (`conv2_block1_1_conv`, not `layers/conv2d_3`), with `/` between scopes.
+        leaf: Its role in the layer, as its framework calls it (`kernel`, `gamma`, `weight`); empty if unknown.
+        load: Reads the array, contiguous. Each call reads it again; the file must be open.
     """
 
     name: str
@@ -42,14 +42,14 @@ class SourceTensor:
 
 @dataclass(frozen=True)
 class SourceLayer:
-    """One layer or node of a network whose architecture the file carries.
+    """One layer or node of a network, if the file contains the architecture.
 
     Attributes:
         name: As in `SourceTensor.unit`, if it has tensors.
-        kind: Its class or operator in the words of its framework (`Conv2D`, `BatchNormalization`, `Gemm`).
-        config: Its settings in the words of its framework: plain numbers, texts, lists and mappings.
+        kind: Its class or operator, as its framework calls it (`Conv2D`, `BatchNormalization`, `Gemm`).
+        config: Its settings, as its framework names them: plain numbers, strings, lists and mappings.
         inputs: Names of the layers whose outputs it takes, in order; empty for an input layer.
-        unit: The unit whose tensors it uses, if its name is another: a layer that is called again (`encoder:1`).
+        unit: The unit whose tensors it uses, if that has another name: the second call of a layer (`encoder:1`).
     """
 
     name: str
@@ -64,22 +64,22 @@ class Source:
     """The content of a file of weights.
 
     Attributes:
-        format: What the file is, for people (`Keras 3 weights`, `TensorFlow checkpoint`).
-        framework: Whose layouts its tensors follow: `keras`, `flax`, `onnx`, `torch`, `caffe`, `paddle`, `mxnet`,
-            `sklearn`, `darknet`, `matconvnet`, `tensorflow` (names of TF1), `gguf`, or `numpy` (arrays whose names do
-            not tell: their layout is unknown).
+        format: The name of the format, for messages (`Keras 3 weights`, `TensorFlow checkpoint`).
+        framework: The framework whose layouts its tensors have: `keras`, `flax`, `onnx`, `torch`, `caffe`, `paddle`,
+            `mxnet`, `sklearn`, `darknet`, `matconvnet`, `tensorflow` (names of TF1), `gguf`, or `numpy` (arrays whose
+            names fit no framework: their layout is unknown).
         tensors: Every array that is part of the network, in the order of `order`.
-        order: What the order of `tensors` follows: `graph` (the architecture in the file), `layers` (numbers that a
-            framework gives layers of one class as the network runs them, whatever their names), `numbers` (numbers in
-            names: `conv2d_2` before `conv2d_10`), `made` (as a program made the layers, which also gave their names
-            numbers: they may run in another order), or `file` (as they stand there: no evidence of anything).
-        layers: The architecture, in an order in which it can be computed; empty if the file carries none.
-        dropped: Arrays that are no part of the network, by name: the class they were dropped in (`optimizer slot`,
+        order: The origin of the order of `tensors`: `graph` (the architecture in the file), `layers` (numbers that a
+            framework assigns to the layers of one class in the order of their execution), `numbers` (numbers in names:
+            `conv2d_2` before `conv2d_10`), `made` (the order in which a program created the layers, which may be
+            executed in another order), or `file` (the order in the file, which is no evidence).
+        layers: The architecture in an executable order; empty if the file contains none.
+        dropped: Arrays that are not part of the network, by name, with their drop class (`optimizer slot`,
             `moving average`, `counter`, `random state`).
-        notes: One sentence for each wrapper that was looked into, and each choice that was made.
-        inputs: The layers of `layers` that take the network's inputs, in their order; empty if the file does not say.
-        outputs: The layers of `layers` whose outputs the network gives, in their order; likewise.
-        opset: The version of ONNX's operators that the layers are written in; 0 for other formats.
+        notes: One sentence for each wrapper that was removed, and for each choice that was made.
+        inputs: The layers of `layers` that take the network's inputs, in order; empty if the file does not state them.
+        outputs: The layers of `layers` whose outputs the network returns, in order; likewise.
+        opset: The version of the ONNX operators of the layers; 0 for other formats.
     """
 
     format: str

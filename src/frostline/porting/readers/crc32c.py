@@ -1,9 +1,9 @@
-"""CRC-32C (Castagnoli), the check value of TensorFlow's checkpoints, at the speed of memory.
+"""CRC-32C (Castagnoli), the checksum in TensorFlow checkpoints, vectorised with NumPy.
 
 A CRC is the remainder of the message, as a polynomial over GF(2), divided by a polynomial P of degree 32. P divides the
-sparse polynomial y^6777 + y^484 + y^100 + 1, with y = x^64. So a word of 64 bits may be cleared if it is added to the
-words 6293, 6677 and 6777 places later: long messages shrink to 6777 words by additions of whole slices. What is left is
-multiplied bit by bit with its place value, in one product of matrices.
+sparse polynomial y^6777 + y^484 + y^100 + 1, with y = x^64. A word of 64 bits can therefore be cleared by adding it to
+the words 6293, 6677 and 6777 places later: additions of whole slices reduce a long message to 6777 words. Each bit of
+the rest is multiplied by its place value, in one matrix product.
 
 References:
     RFC 3720, appendix B.4 (test vectors); TensorFlow, `lib/hash/crc32c.h` (the mask). The sparse multiple was found by
@@ -19,26 +19,26 @@ import numpy as np
 _POLYNOMIAL = 0x82F63B78
 _TERMS = (6777, 484, 100)
 _JUMPS = tuple(_TERMS[0] - term for term in (*_TERMS[1:], 0))
-_SHORT = 128  # bytes; below, one table look-up for each byte takes less time
-_PIECE = 1 << 14  # words; what is copied at a time, and stays in the cache of a core
+_SHORT = 128  # bytes; for shorter messages one table look-up per byte is faster
+_PIECE = 1 << 14  # words copied at a time; they fit the cache of a core
 
 
 def crc32c(data: bytes | np.ndarray, start: int = 0) -> int:
     """The CRC-32C of `data`.
 
     Args:
-        data: Any bytes, or an array of them.
-        start: The CRC-32C of what comes before `data`.
+        data: Any bytes, or an array of bytes.
+        start: The CRC-32C of the bytes before `data`.
     """
     if len(data) < _SHORT:
         return _stepped(bytes(data), start ^ 0xFFFFFFFF) ^ 0xFFFFFFFF
     head = len(data) % 8 or 8
-    register = _stepped(bytes(data[:head]), start ^ 0xFFFFFFFF)  # then the rest is a whole number of words
+    register = _stepped(bytes(data[:head]), start ^ 0xFFFFFFFF)  # the rest is a whole number of words
     return _remainder(_shrunk(np.frombuffer(data, dtype="<u8", offset=head), register)) ^ 0xFFFFFFFF
 
 
 def unmasked(stored: int) -> int:
-    """The CRC that `stored` stands for: TensorFlow and LevelDB store it rotated, with a constant added."""
+    """The CRC of a stored value: TensorFlow and LevelDB store it rotated, with a constant added."""
     rotated = (stored - 0xA282EAD8) & 0xFFFFFFFF
     return ((rotated >> 17) | (rotated << 15)) & 0xFFFFFFFF
 
@@ -68,10 +68,10 @@ def _shrunk(words: np.ndarray, register: int) -> np.ndarray:
 def _remainder(words: np.ndarray) -> int:
     """The CRC register after `words`, from a register of zero."""
     bits = np.unpackbits(words.view(np.uint8), bitorder="little").reshape(len(words), 64).astype(np.float32)
-    sums = (bits.T @ _places()[-len(words) :]).astype(np.int64) & 1  # at most 6777 ones: exact in float32
+    sums = (bits.T @ _places()[-len(words) :]).astype(np.int64) & 1  # sums of at most 6777 ones are exact in float32
     rows = sums @ (1 << np.arange(32, dtype=np.int64))
     register = 0
-    for row in rows.tolist():  # the first bit of a word is the one of the highest power
+    for row in rows.tolist():  # the first bit of a word has the highest power
         register = (register >> 1) ^ (_POLYNOMIAL if register & 1 else 0) ^ row
     return register
 
@@ -86,9 +86,9 @@ def _table() -> list[int]:
 
 @lru_cache(maxsize=1)
 def _places() -> np.ndarray:
-    """Row -k, as 32 bits: what the last bit of the k-th last word adds to the register."""
+    """The place values: row -k contains the 32 register bits that the last bit of the k-th last word contributes."""
     registers = np.zeros(_TERMS[0], dtype="<u4")
-    register = _POLYNOMIAL  # x^32: one bit after which nothing comes
+    register = _POLYNOMIAL  # x^32: the value of a single last bit
     for place in range(_TERMS[0]):
         registers[-1 - place] = register
         register = _stepped(bytes(8), register)

@@ -1,4 +1,4 @@
-"""Darknet's `.weights`: a head and floats without names, which only the network's own order can divide.
+"""Darknet's `.weights`: a header and floats without names; the order of the layers determines the tensors.
 
 The order is that of the `.cfg` beside the file, or of the convolutions that the caller passes to `divided`.
 """
@@ -37,9 +37,9 @@ class Layer:
     """One convolution.
 
     Attributes:
-        name: Of its unit.
-        shape: Of its weight: filters, channels of one group, height, width.
-        has_batch_norm: Whether three more vectors follow its bias.
+        name: The name of its unit.
+        shape: The shape of its weight: filters, channels of one group, height, width.
+        has_batch_norm: Whether the three other vectors of a BatchNorm follow its bias.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Layer:
 
 
 def claims(file: WeightFile) -> bool:
-    """Whether it begins with a version of Darknet (0.1.0 to 0.2.5), and holds whole floats behind its head."""
+    """Whether the file begins with a version of Darknet (0.1.0 to 0.2.5), followed by a whole number of floats."""
     start = file.start(_HEAD.size)
     if len(start) < _HEAD.size:
         return False
@@ -58,14 +58,13 @@ def claims(file: WeightFile) -> bool:
 
 
 def read(file: WeightFile) -> Source:
-    """The tensors that the `.cfg` beside the file names by their index; without one, all floats as one tensor.
+    """The tensors, named by the index of their layer in the `.cfg`; without a `.cfg` all floats as one tensor.
 
     Args:
-        file: The file of weights; `NAME.cfg` is looked for beside `NAME.weights`.
+        file: The file of weights; `NAME.cfg` is searched beside `NAME.weights`.
 
     Raises:
-        PortError: If the file does not hold exactly the floats of the network, or the network has layers that are not
-            read.
+        PortError: If the number of floats is not that of the network, or the network has unsupported layers.
     """
     begin = _begin(*_HEAD.unpack(file.read_at(0, _HEAD.size))[:2])
     count = (file.size - begin) // 4
@@ -73,8 +72,8 @@ def read(file: WeightFile) -> Source:
     if not (file.path.parent / name).is_file():
         whole = SourceTensor("floats", (count,), "float32", "", "", lambda: _floats(file, begin, (count,)))
         return Source("Darknet weights", "darknet", (whole,), notes=(
-            f"No {name} lies beside the file: its {count} floats have no names, and take the order of the module's own "
-            "convolutions.",
+            f"There is no {name} beside the file: its {count} floats have no names, and are divided among the "
+            "convolutions of the module in their order.",
         ))  # fmt: skip
     with neighbour(file, name) as cfg:
         layers, described = _network(cfg)
@@ -86,10 +85,10 @@ def divided(file: WeightFile, layers: Sequence[Layer]) -> tuple[SourceTensor, ..
 
     Args:
         file: The file of weights.
-        layers: In the order in which Darknet writes them.
+        layers: The convolutions, in the order in which Darknet writes them.
 
     Raises:
-        PortError: If the file holds more or fewer floats than they have.
+        PortError: If the file contains more or fewer floats than the layers have.
     """
     at = begin = _begin(*_HEAD.unpack(file.read_at(0, _HEAD.size))[:2])
     found: list[SourceTensor] = []
@@ -99,20 +98,20 @@ def divided(file: WeightFile, layers: Sequence[Layer]) -> tuple[SourceTensor, ..
             at += 4 * math.prod(shape)
     if at != file.size:
         raise file.refused(
-            "The file does not hold the weights of this network.",
-            f"{(file.size - begin) // 4} floats, and the network has {(at - begin) // 4}",
-            "pass the network that the file was trained with: the number of floats must be equal.",
+            "The file does not contain the weights of this network.",
+            f"{(file.size - begin) // 4} floats; the network has {(at - begin) // 4}",
+            "use the network with which the file was trained: the numbers of floats must be equal.",
         )  # fmt: skip
     return tuple(found)
 
 
 def _begin(major: int, minor: int) -> int:
-    """Where the floats begin: behind the count of images seen, which has 64 bits since version 0.2."""
+    """The offset of the floats, after the counter of training images, which has 64 bits since version 0.2."""
     return _HEAD.size + (8 if major * 10 + minor >= 2 and major < 1000 and minor < 1000 else 4)
 
 
 def _leaves(layer: Layer) -> Iterator[tuple[str, str, tuple[int, ...]]]:
-    """Unit, leaf and shape of what a layer has, in Darknet's order and words; its BatchNorm is a unit of its own."""
+    """Unit, leaf and shape of each tensor of a layer, in Darknet's order; its BatchNorm is a separate unit."""
     filters, norm = (layer.shape[0],), f"{layer.name}/bn"
     if layer.has_batch_norm:
         yield from ((norm, leaf, filters) for leaf in ("biases", "scales", "rolling_mean", "rolling_variance"))
@@ -133,7 +132,7 @@ def _network(cfg: WeightFile) -> tuple[list[Layer], tuple[SourceLayer, ...]]:
     """The convolutions of a `.cfg`, and all of its layers."""
     sections = _sections(cfg)
     if not sections or sections[0][0] not in ("net", "network"):
-        raise cfg.damaged("a network that does not begin with [net]")
+        raise cfg.damaged("a .cfg that does not begin with [net]")
     channels = [_number(cfg, sections[0][1], "channels", 3)]
     layers: list[Layer] = []
     described: list[SourceLayer] = []
@@ -153,8 +152,8 @@ def _network(cfg: WeightFile) -> tuple[list[Layer], tuple[SourceLayer, ...]]:
             given = filters
         elif kind in _OTHERS:
             raise cfg.refused(
-                "The network has layers of Darknet that are not read.", f"[{kind}] is layer {index}",
-                "port from another file of the network; convolutions are read.",
+                "The network has Darknet layers that are not supported.", f"[{kind}] is layer {index}",
+                "port from a file of the network in another format; only convolutions are supported.",
             )  # fmt: skip
         elif kind == "reorg":
             given *= _number(cfg, fields, "stride", 1) ** 2
@@ -170,25 +169,25 @@ def _network(cfg: WeightFile) -> tuple[list[Layer], tuple[SourceLayer, ...]]:
 def _inputs(
     cfg: WeightFile, index: int, kind: str, fields: Mapping[str, str], channels: Sequence[int]
 ) -> tuple[list[int], int]:
-    """Indices of the layers that a layer takes, and their channels together."""
+    """The indices of the layers whose outputs a layer takes, and the sum of their channels."""
     before = [index - 1] if index else []
     stated = fields.get("layers", "") if kind == "route" else fields.get("from", "") if kind in _FROM else ""
     try:
         named = [int(part) for part in stated.split(",") if part.strip()]
     except ValueError as error:
-        raise cfg.damaged(f"layer {index} takes {stated!r}"[:200]) from error
+        raise cfg.damaged(f"layer {index} refers to the layers {stated!r}"[:200]) from error
     named = [index + one if one < 0 else one for one in named]
     taken = named if kind == "route" else [*before, *named]
     if any(not 0 <= one < index for one in taken):
-        raise cfg.damaged(f"layer {index} takes {stated!r}"[:200])
+        raise cfg.damaged(f"layer {index} refers to the layers {stated!r}"[:200])
     groups = _number(cfg, fields, "groups", 1) if kind == "route" else 1
     return taken, sum(channels[one] // max(1, groups) for one in taken)
 
 
 def _sections(cfg: WeightFile) -> list[tuple[str, dict[str, str]]]:
-    """Names and settings, in the order of the file."""
+    """The sections of a `.cfg`: names and settings, in the order of the file."""
     if cfg.size > _MAX_CFG_BYTES:
-        raise cfg.damaged(f"a description of a network of {cfg.size} bytes")
+        raise cfg.damaged(f"a .cfg of {cfg.size} bytes; the limit is {_MAX_CFG_BYTES}")
     found: list[tuple[str, dict[str, str]]] = []
     for line in cfg.read_at(0, cfg.size).decode(errors="replace").splitlines():
         text = line.split("#")[0].strip()
@@ -198,14 +197,14 @@ def _sections(cfg: WeightFile) -> list[tuple[str, dict[str, str]]]:
             name, _, value = text.partition("=")
             found[-1][1][name.strip()] = value.strip()
         elif text and not text.startswith(";"):
-            raise cfg.damaged(f"the line {text[:60]!r} in a description of a network")
+            raise cfg.damaged(f"the line {text[:60]!r} in a .cfg")
     if len(found) > _MAX_SECTIONS:
-        raise cfg.damaged(f"a network of {len(found)} layers")
+        raise cfg.damaged(f"a .cfg with {len(found)} layers; the limit is {_MAX_SECTIONS}")
     return found
 
 
 def _number(cfg: WeightFile, fields: Mapping[str, str], name: str, default: int) -> int:
     value = fields.get(name, str(default))
     if not re.fullmatch(r"\d{1,9}", value):
-        raise cfg.damaged(f"{name}={value[:60]} in a description of a network")
+        raise cfg.damaged(f"{name}={value[:60]} in a .cfg")
     return int(value)

@@ -1,4 +1,4 @@
-"""Digests of a file and of all that is read for it, taken in a thread of their own while the arrays are read."""
+"""Digests of a file and of its parts, computed in a background thread while the arrays are read."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 @contextmanager
 def digests_in_background(file: WeightFile) -> Generator[Callable[[], tuple[str, dict[str, str]]]]:
-    """The digests of a file, which cost no time of their own: SHA-256 runs beside Python.
+    """Compute the digests of a file in the background; hashlib releases the GIL, so this hardly delays the reader.
 
     Args:
-        file: Open for as long as the context is; after an error its digest is given up.
+        file: The file, which stays open inside the context. After an error the computation stops.
 
     Yields:
-        A function that waits for the SHA-256 of the file, and for that of each of its parts by name: files that are
-        read for it only later are among them. It raises `PortError` if one of them is no longer what was read.
+        A function that waits for the SHA-256 of the file and for that of each of its parts, by name. Parts that were
+        opened inside the context are included. It raises `PortError` if one of the files has changed meanwhile.
     """
     is_over = Event()
     with ThreadPoolExecutor(max_workers=1) as worker:
@@ -30,7 +30,9 @@ def digests_in_background(file: WeightFile) -> Generator[Callable[[], tuple[str,
         begun = {name: worker.submit(file.digest_of_part, name, is_over) for name in sorted(file.parts)}
 
         def found() -> tuple[str, dict[str, str]]:
-            waiting = {name for name, one in reversed(begun.items()) if one.cancel()}  # this thread has nothing to do
+            waiting = {
+                name for name, one in reversed(begun.items()) if one.cancel()
+            }  # computed here: this thread is idle otherwise
             own = {name: file.digest_of_part(name) for name in waiting | (file.parts.keys() - begun.keys())}
             parts = {name: own[name] if name in own else begun[name].result() for name in sorted(file.parts)}
             file.check_parts()

@@ -1,8 +1,8 @@
-"""Flax's MessagePack files.
+"""Flax MessagePack files.
 
 References:
     google/flax, `flax/serialization.py`: extension 1 is an array (shape, name of its dtype, bytes), 2 a complex number,
-    3 an array without axes; arrays of more than 2^30 bytes are a mapping of flat pieces.
+    3 a scalar array; an array of more than 2^30 bytes is a mapping of flat chunks.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _CHUNKED = "__msgpack_chunked_array__"
 
 
 def claims(file: WeightFile) -> bool:
-    """Whether the file begins as a mapping of MessagePack does whose first key is a text."""
+    """Whether the file begins with a MessagePack mapping whose first key is a string."""
     start = file.start(7)
     skipped = {0xDE: 3, 0xDF: 5}.get(start[0], 1) if start else 0
     if not start or not (0x80 < start[0] < 0x90 or skipped > 1):
@@ -50,10 +50,10 @@ def read(file: WeightFile, key: str | None = None) -> Source:
 
     Args:
         file: A file that `flax.serialization` wrote.
-        key: The part of the tree to take, such as `ema_params`; None for the network's own.
+        key: The part of the tree to select, such as `ema_params`; None selects the parameters of the network.
 
     Raises:
-        PortError: If it is damaged, or holds no arrays.
+        PortError: If the file is damaged, or contains no arrays.
     """
     unpacker = Unpacker(file)
     tree, end = unpacker.value(0, file.size)
@@ -65,14 +65,14 @@ def read(file: WeightFile, key: str | None = None) -> Source:
     if found is None:
         raise file.refused(
             "The tree does not contain the requested entry.",
-            f"{len(arrays)} arrays, the key {key!r}, and at the top {', '.join(sorted(tree)[:5]) or 'nothing'}",
-            "pass a file that flax.serialization wrote, and as key a part of its tree.",
+            f"{len(arrays)} arrays, the key {key!r}, and the entries {', '.join(sorted(tree)[:5]) or '(none)'}",
+            "pass a file that flax.serialization wrote, and one of its entries as the key.",
         )  # fmt: skip
     return found
 
 
 def _leaves(tree: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Arrays with their paths; plain numbers and texts are no arrays."""
+    """The arrays of a tree with their paths; numbers and strings are skipped."""
     if isinstance(tree, dict) and _CHUNKED not in tree:
         for name, value in tree.items():
             yield from _leaves(value, (*path, name))
@@ -97,11 +97,13 @@ def _tensor(unpacker: Unpacker, path: tuple[str, ...], value: Any) -> SourceTens
         )
     shape, pieces = _ordered(value.get("shape")), _ordered(value.get("chunks"))
     if not all(type(size) is int for size in shape) or not all(isinstance(piece, Blob) for piece in pieces):
-        raise file.damaged(f"the array {name!r} in pieces that are none")
+        raise file.damaged(f"the array {name!r} with malformed chunks")
     parts = [_array(unpacker, piece) for piece in pieces]
     dtypes = {dtype for _, dtype, _ in parts}
     if len(dtypes) != 1 or sum(math.prod(part) for part, _, _ in parts) != math.prod(shape):
-        raise file.damaged(f"the array {name!r} of shape {tuple(shape)} in {len(parts)} pieces of other sizes")
+        raise file.damaged(
+            f"the array {name!r} of shape {tuple(shape)} with {len(parts)} chunks that do not fit its size"
+        )
     dtype = dtypes.pop()
     num_bytes(file, shape, dtype)
 
@@ -118,7 +120,7 @@ def _tensor(unpacker: Unpacker, path: tuple[str, ...], value: Any) -> SourceTens
 
 
 def _ordered(value: Any) -> list[Any]:
-    """A tuple, which Flax writes as a mapping from "0", "1", ..."""
+    """The items of a tuple, which Flax writes as a mapping with the keys "0", "1", ..."""
     if isinstance(value, dict):
         value = [value.get(str(place)) for place in range(len(value))]
     return value if isinstance(value, list) else [None]
@@ -128,10 +130,10 @@ def _array(unpacker: Unpacker, blob: Blob) -> tuple[tuple[int, ...], str, Blob]:
     """Shape, dtype and bytes of an array."""
     file = unpacker.file
     if blob.kind not in _EXTENSIONS:
-        raise file.damaged(f"an extension {blob.kind}, which Flax does not have, at byte {blob.offset}")
+        raise file.damaged(f"the MessagePack extension {blob.kind} at byte {blob.offset}, which Flax does not define")
     parts, end = unpacker.value(blob.offset, blob.offset + blob.size)
     if not (isinstance(parts, list) and len(parts) == 3 and isinstance(parts[0], list) and isinstance(parts[2], Blob)):
-        raise file.damaged(f"an array at byte {blob.offset} that has no shape, dtype and bytes")
+        raise file.damaged(f"an array at byte {blob.offset} without shape, dtype and bytes")
     shape, dtype, content = parts
     is_known = isinstance(dtype, str) and dtype in DTYPES
     if not is_known or content.kind is not None or not all(type(size) is int for size in shape):

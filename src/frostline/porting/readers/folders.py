@@ -1,4 +1,4 @@
-"""Paths that are no file: folders and prefixes, and the one file that stands for them."""
+"""Paths that are not files (folders and checkpoint prefixes), and the file to read for each of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from frostline.porting.readers.weight_file import WeightFile
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# Files that stand for a whole folder. Where a file is an index of others, the index stands for them.
+# The file to read for a whole folder. If one file is an index of others, the index is read.
 _FOLDER_FILES = (
     "saved_model.pb", "_METADATA", "model.json", "model.safetensors.index.json", "model.safetensors",
     "pytorch_model.bin.index.json", "pytorch_model.bin", "flax_model.msgpack.index.json", "flax_model.msgpack",
@@ -21,7 +21,7 @@ _FOLDER_FILES = (
 )  # fmt: skip
 _SHARD = re.compile(r"(.*)\.(?:data-\d{5}-of-\d{5}|meta)")
 _MAX_FILES = 100_000
-_MAX_DEPTH = 2  # `10/default/_METADATA`: a step of Orbax's manager
+_MAX_DEPTH = 2  # Orbax's CheckpointManager writes `10/default/_METADATA`
 
 
 def weight_path(path: Path) -> Path:
@@ -29,10 +29,10 @@ def weight_path(path: Path) -> Path:
 
     Args:
         path: A file; the prefix or another file of a TensorFlow checkpoint (`model.ckpt`); or a folder: a
-            SavedModel, an Orbax checkpoint, a TensorFlow.js model, or any other that holds one file of weights.
+            SavedModel, an Orbax checkpoint, a TensorFlow.js model, or any other folder with one file of weights.
 
     Raises:
-        PortError: If a folder holds no such file, or several.
+        PortError: If a folder contains no file of weights, or several.
     """
     if path.is_dir():
         return _of_folder(path)
@@ -45,25 +45,25 @@ def weight_path(path: Path) -> Path:
 
 
 def open_below(file: WeightFile, name: str) -> WeightFile:
-    """A file in the folder of `file`, or below it, through no link.
+    """Open a file in or below the folder of `file`; links are not followed.
 
     Args:
-        file: The file that names it.
-        name: Its path from there, with `/`.
+        file: The file that names the other one.
+        name: The path of the other file from the folder of `file`, with `/` as the separator.
 
     Raises:
-        PortError: If the path is absolute, goes up or through a link, or the file has a second name elsewhere.
+        PortError: If the path is absolute, contains `..` or a link, or the file has a second hard link.
     """
     refused = file.refused(
-        "The file of weights names another file outside of its folder.", repr(name),
-        "download the files again: the parts of a network lie in one folder, and are no links.",
+        "The file of weights names a file outside of its folder.", repr(name),
+        "download all files again into one folder, as files and not as links.",
     )  # fmt: skip
     parts = name.removeprefix("./").split("/")
     if any(part in ("", ".", "..") or "\\" in part or "\0" in part for part in parts) or Path(name).is_absolute():
         raise refused
     other = WeightFile(file.path.parent.joinpath(*parts))
     folder = file.real_path.parent
-    # A cache of downloads may hold links into one folder of its own; a link to anywhere else is an attack.
+    # A download cache may contain links into one folder of its own; a link to any other place is an attack.
     is_inside = other.real_path == folder.joinpath(*parts) or other.real_path.parent == folder
     if not is_inside or other.num_links > 1:
         other.close()
@@ -79,18 +79,18 @@ def _of_folder(folder: Path) -> Path:
     listed = ", ".join(str(path.relative_to(folder)) for path in candidates[:5])
     if candidates:
         raise PortError(
-            what="The folder holds several files of weights.", where=str(folder), received=listed,
-            do="pass the path of the one to port.",
+            what="The folder contains several files of weights.", where=str(folder), received=listed,
+            do="pass the path of the file to port.",
         )  # fmt: skip
     raise PortError(
-        what="The folder holds no file of weights that is known by its name.", where=str(folder),
+        what="The folder contains no file with a known name of a file of weights.", where=str(folder),
         received=", ".join(sorted(os.listdir(folder))[:5]) or "an empty folder",
         do="pass the path of the file itself.",
     )  # fmt: skip
 
 
 def _candidates(folder: Path, depth: int) -> Iterator[Path]:
-    """Files that stand for `folder`; of its folders only if it has none."""
+    """The files that represent `folder`; its subfolders are searched only if the folder itself has none."""
     names = sorted(os.listdir(folder))[:_MAX_FILES]
     found = [name for name in names if name in _FOLDER_FILES or name.endswith(".index")]
     if "checkpoint" in names and (latest := _latest(folder / "checkpoint", found)):
@@ -106,7 +106,7 @@ def _candidates(folder: Path, depth: int) -> Iterator[Path]:
 
 
 def _latest(path: Path, names: list[str]) -> str | None:
-    """Which of `names` TensorFlow's note about the latest checkpoint speaks of."""
+    """The entry of `names` that TensorFlow's file `checkpoint` states as the latest one; None if it states none."""
     if not path.is_file():
         return None
     with WeightFile(path) as file:

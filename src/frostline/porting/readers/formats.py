@@ -1,4 +1,4 @@
-"""The one door to weights: which reader a file belongs to is told by its content."""
+"""The entry point for files of weights: the reader is chosen by the content of the file, not by its name."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from frostline.porting.readers.contract import Reader, Source
 
-# The order counts where content fits two: the one that looks closest comes first.
+# If the content fits two readers, the first one is used: readers with stricter checks come first.
 READERS: tuple[Reader, ...] = (
     keras3, keras_h5, torch_archive, sklearn, npz, safetensors, torch_shards, tensorflow, mxnet, gguf, matconvnet,
     torch_legacy, paddle, orbax, tfjs, caffe, onnx, paddle_inference, graph_def, flax, darknet,
@@ -48,26 +48,29 @@ READERS: tuple[Reader, ...] = (
 
 _LONG_LINE = 1 << 16
 
-# What often lies where weights should: the first bytes, what it is, and what to do.
+# Files that are often mistaken for files of weights: their first bytes, a description, and the remedy.
 _OTHER_CONTENT = (
-    (b"\x1f\x8b", "compressed by gzip", "unpack it (`gunzip FILE`), then pass the unpacked file."),
-    (b"version https://git-lfs", "a pointer of Git LFS, which stands for the file",
+    (b"\x1f\x8b", "compressed by gzip", "decompress it (`gunzip FILE`), then pass the decompressed file."),
+    (b"version https://git-lfs", "a Git LFS pointer, not the file itself",
      "fetch the file itself: `git lfs pull` in its repository."),
-    (b"<!doctype", "a web page", "download the file itself: the address led to a page about it."),
-    (b"<html", "a web page", "download the file itself: the address led to a page about it."),
+    (b"<!doctype", "a web page", "download the file itself: this address returned a page about it."),
+    (b"<html", "a web page", "download the file itself: this address returned a page about it."),
 )  # fmt: skip
 
 
 @contextmanager
 def open_source(path: Path, key: str | None = None) -> Generator[tuple[Source, WeightFile]]:
-    """The content of a file of weights, and the file itself; tensors are read while it is open.
+    """Open a file of weights; its tensors can be loaded inside the context.
 
     Args:
-        path: Of the file; of a folder, or a prefix, as checkpoints are named by it.
-        key: The entry of the file that holds the weights, where there are several.
+        path: The path of a file, of a folder, or the prefix of a checkpoint.
+        key: The entry of the file that holds the weights, if there are several.
+
+    Yields:
+        The content, and the open file.
 
     Raises:
-        PortError: If no reader knows the content, or the file is damaged, hostile, or written to meanwhile.
+        PortError: If no reader supports the content, or the file is damaged, hostile, or changed while it is read.
     """
     with WeightFile(weight_path(path)) as file:
         reader = next((reader for reader in READERS if reader.claims(file)), None)
@@ -85,8 +88,8 @@ def open_source(path: Path, key: str | None = None) -> Generator[tuple[Source, W
         check_names(file, [tensor.name for tensor in source.tensors])
         if not source.tensors:
             raise PortError(
-                what="The file holds no weights.", where=str(path), received=f"{source.format} without arrays",
-                do="pass the file that holds the weights; this one may contain the architecture only.",
+                what="The file contains no weights.", where=str(path), received=f"{source.format} without arrays",
+                do="pass the file with the weights; this one may contain the architecture only.",
             )  # fmt: skip
         if path.is_dir():
             chosen = file.path.relative_to(path).as_posix()
@@ -96,16 +99,16 @@ def open_source(path: Path, key: str | None = None) -> Generator[tuple[Source, W
 
 
 def _refuse_other_content(file: WeightFile) -> None:
-    """Refuse files that are no weights by what they are.
+    """Refuse known kinds of files that contain no weights, with a specific remedy.
 
     Raises:
-        PortError: It says what the file is, and what to do with it.
+        PortError: If the file is of such a kind.
     """
     start = file.start(_LONG_LINE)
     if start.startswith(b"{") and b"\n" + npz.SIGNATURE in start:
-        raise npz.series(file)  # settings of a model in a line of JSON, as the documentation of Equinox has it
+        raise npz.series(file)  # hyperparameters in one line of JSON, as in Equinox's documentation
     for first, name, remedy in _OTHER_CONTENT:
         if start.lstrip().lower().startswith(first):
             raise file.refused(
-                f"This file does not hold weights: it is {name}.", f"a file that begins with {start[:16]!r}", remedy
+                f"This file contains no weights: it is {name}.", f"a file that begins with {start[:16]!r}", remedy
             )

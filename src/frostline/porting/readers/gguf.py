@@ -1,4 +1,4 @@
-"""GGUF, the format of llama.cpp: metadata, a table of tensors, their bytes; quantised tensors are unpacked to float32.
+"""GGUF, the format of llama.cpp: metadata, a table of tensors, and their bytes. Quantised tensors become float32.
 
 References:
     ggml, `docs/gguf.md`.
@@ -33,19 +33,19 @@ _OTHER_TYPES = {
 _SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
 _TEXT, _ARRAY = 8, 9
 _ROTATED = ("/attn_q", "/attn_k")
-# By `general.architecture`, as the converter of llama.cpp (`conversion/`, read in 2026) writes them: query and key with
-# the rows of each head in pairs; as in transformers; and scales of norms as one more than in transformers.
+# By `general.architecture`, according to llama.cpp's converter (`conversion/`, as of 2026): rows of query and key in
+# pairs within each head; the same rows as in transformers; norm scales that are larger by one than in transformers.
 _PAIRED = ("llama",)
 _UNCHANGED = ("bert", "qwen2", "qwen2moe", "qwen3", "qwen3moe", "gemma", "gemma2", "gemma3", "gemma-embedding")
 _SHIFTED = ("gemma", "gemma2", "gemma3", "gemma-embedding")
-SHIFTED = "Scales of norms are what they multiply with: one more than the weights of Gemma in transformers."
+SHIFTED = "Norm scales are stored with 1 added to the weights of Gemma in transformers."
 _MAX_KEYS, _MAX_KEY_BYTES, _MAX_ITEMS = 65_535, 65_535, 4_000_000
 _MAX_AXES = 4
-_CHUNK_BLOCKS = 8_192  # unpacked at once: 8 MB of float32
+_CHUNK_BLOCKS = 8_192  # blocks dequantised at a time: 8 MB of float32
 
 
 class _Entry(NamedTuple):
-    """One row of the table of tensors."""
+    """One entry in the table of tensors."""
 
     shape: tuple[int, ...]
     kind: int
@@ -53,7 +53,7 @@ class _Entry(NamedTuple):
 
 
 def claims(file: WeightFile) -> bool:
-    """Whether it begins with `GGUF`."""
+    """Whether the file begins with `GGUF`."""
     return file.start(4) == b"GGUF"
 
 
@@ -61,24 +61,24 @@ def read(file: WeightFile) -> Source:
     """Every tensor of the file.
 
     Args:
-        file: The file, one that was not split.
+        file: The file, which must not be split.
 
     Raises:
-        PortError: If the file is damaged, is one part of several, or has a tensor of a type that is not read.
+        PortError: If the file is damaged, is one of several parts, or has a tensor of an unsupported type.
     """
     tape = Tape(file, file.read_at, 4, file.size)
     version, num_tensors, num_keys = struct.unpack("<IQQ", tape.take(20))
     if version not in (2, 3):
         raise file.refused(
-            "GGUF of this version is not read.", f"version {version}; versions 2 and 3 are, in little-endian order",
-            "convert the model again with a llama.cpp of today.",
+            "This version of GGUF is not supported.", f"version {version}; versions 2 and 3 (little-endian) are",
+            "convert the model again with a current llama.cpp.",
         )  # fmt: skip
     if num_tensors > MAX_TENSORS or num_keys > _MAX_KEYS:
-        raise file.damaged(f"{num_tensors} tensors and {num_keys} entries of metadata")
+        raise file.damaged(f"{num_tensors} tensors and {num_keys} metadata entries")
     metadata = _metadata(tape, num_keys)
     if metadata.get("split.count", 0) not in (0, 1):
         raise file.refused(
-            "The file is one part of several.", f"split.count is {metadata['split.count']}",
+            "The file is one of several parts.", f"split.count is {metadata['split.count']}",
             "join the parts: llama-gguf-split --merge FIRST-PART OUT.gguf.",
         )  # fmt: skip
     rows = [(_text(tape, _MAX_KEY_BYTES), _entry(tape)) for _ in range(num_tensors)]
@@ -107,20 +107,20 @@ def _num_heads(metadata: dict[str, Any], architecture: str, unit: str) -> int | 
 
 
 def _text(tape: Tape, limit: int) -> str:
-    """A text behind its length."""
+    """A string with a preceding length."""
     (size,) = struct.unpack("<Q", tape.take(8))
     if size > limit:
-        raise tape.file.damaged(f"a text of {size} bytes")
+        raise tape.file.damaged(f"a string of {size} bytes")
     return tape.take(size).decode(errors="replace")
 
 
 def _metadata(tape: Tape, count: int) -> dict[str, Any]:
-    """The metadata but its lists, which are the vocabulary."""
+    """The metadata without its lists, which contain the vocabulary."""
     found: dict[str, Any] = {}
     for _ in range(count):
         name = _text(tape, _MAX_KEY_BYTES)
         if name in found:
-            raise tape.file.damaged(f"two entries of metadata named {name[:60]!r}")
+            raise tape.file.damaged(f"two metadata entries named {name[:60]!r}")
         (kind,) = struct.unpack("<I", tape.take(4))
         found[name] = _value(tape, kind)
     return found
@@ -134,7 +134,7 @@ def _value(tape: Tape, kind: int) -> Any:
     if kind in _SCALARS:
         return struct.unpack(_SCALARS[kind], tape.take(struct.calcsize(_SCALARS[kind])))[0]
     if kind != _ARRAY:
-        raise tape.file.damaged(f"an entry of metadata of the type {kind}")
+        raise tape.file.damaged(f"a metadata entry of the unknown type {kind}")
     item, count = struct.unpack("<IQ", tape.take(12))
     if item in _SCALARS:
         tape.skip(count * struct.calcsize(_SCALARS[item]))
@@ -142,7 +142,7 @@ def _value(tape: Tape, kind: int) -> Any:
         for _ in range(count):
             tape.skip(struct.unpack("<Q", tape.take(8))[0])
     else:
-        raise tape.file.damaged(f"a list of metadata with {count} items of the type {item}")
+        raise tape.file.damaged(f"a metadata list with {count} items of the type {item}")
     return None
 
 
@@ -155,15 +155,15 @@ def _entry(tape: Tape) -> _Entry:
 
 
 def _size_of(file: WeightFile, entry: _Entry) -> int:
-    """Bytes of a tensor; only whole blocks can be stored."""
+    """The size of a tensor in bytes; its rows must consist of whole blocks."""
     if entry.kind in _PLAIN:
         return num_bytes(file, entry.shape, _PLAIN[entry.kind])
     block = BLOCK_TYPES.get(entry.kind)
     if block is None:
         raise file.refused(
-            "The file has tensors of a type that is not read.",
-            _OTHER_TYPES.get(entry.kind, f"the type {entry.kind}, which is unknown"),
-            f"take the file of the same model in F16, BF16, or {', '.join(one.name for one in BLOCK_TYPES.values())}.",
+            "The file contains tensors of an unsupported type.",
+            _OTHER_TYPES.get(entry.kind, f"the unknown type {entry.kind}"),
+            f"use a file of the same model in F16, BF16, or {', '.join(one.name for one in BLOCK_TYPES.values())}.",
         )  # fmt: skip
     if not entry.shape or entry.shape[-1] % block.elements:
         raise file.damaged(f"a tensor of shape {entry.shape} in blocks of {block.elements}")
@@ -171,20 +171,20 @@ def _size_of(file: WeightFile, entry: _Entry) -> int:
 
 
 def _check_cover(file: WeightFile, entries: dict[str, _Entry], at: int, metadata: dict[str, Any]) -> int:
-    """Where the bytes of tensors begin, once they are known to follow each other up to the end of the file."""
+    """The offset of the tensors' bytes; these must cover the rest of the file without gaps and overlaps."""
     alignment = metadata.get("general.alignment", 32)
     if type(alignment) is not int or not 8 <= alignment <= 1 << 20 or alignment & (alignment - 1):
-        raise file.damaged(f"an alignment of {alignment!r}"[:200])
+        raise file.damaged(f"the alignment {alignment!r}"[:200])
     begin = -(-at // alignment) * alignment if entries else at
     end = 0
     for name, entry in sorted(entries.items(), key=lambda item: item[1].offset):
         if not 0 <= entry.offset - end < alignment or entry.offset % alignment:
-            raise file.damaged(f"bytes that belong to two tensors or to none, before {name!r}")
+            raise file.damaged(f"a gap or an overlap of tensors before {name!r}")
         end = entry.offset + _size_of(file, entry)
         if begin + end > file.size:
-            raise file.damaged(f"{name!r} ends at byte {begin + end}, and the file at {file.size}")
+            raise file.damaged(f"{name!r} ends at byte {begin + end}, after the end of the file at {file.size}")
     if file.size - begin - end >= alignment:
-        raise file.damaged(f"{file.size - begin - end} bytes behind the last tensor")
+        raise file.damaged(f"{file.size - begin - end} bytes after the last tensor")
     return begin
 
 
@@ -200,14 +200,14 @@ def _tensor(file: WeightFile, name: str, entry: _Entry, begin: int, place: tuple
 
 
 def _unpacked(file: WeightFile, entry: _Entry, at: int, size: int) -> np.ndarray[Any, Any]:
-    """The elements of a quantised tensor, a number of blocks at a time."""
+    """The elements of a quantised tensor, dequantised in chunks of blocks."""
     block = BLOCK_TYPES[entry.kind]
     count = size // block.size
     whole = np.empty((count, block.elements), np.float32)
     for first in range(0, count, _CHUNK_BLOCKS):
         some = min(_CHUNK_BLOCKS, count - first)
         raw = np.frombuffer(file.read_at(at + first * block.size, some * block.size), np.uint8)
-        with np.errstate(all="ignore"):  # scales of a damaged file may be infinite: what is finite is checked later
+        with np.errstate(all="ignore"):  # scales in a damaged file may be infinite; the port checks the values later
             whole[first : first + some] = block.unpack(raw.reshape(some, block.size))
     return whole
 
@@ -216,7 +216,9 @@ def _notes(rows: list[tuple[str, _Entry]], metadata: dict[str, Any]) -> list[str
     notes: list[str] = []
     packed = sorted({BLOCK_TYPES[entry.kind].name for _, entry in rows if entry.kind in BLOCK_TYPES})
     if packed:
-        notes.append(f"Tensors of the types {', '.join(packed)} were unpacked to float32: they are roundings.")
+        notes.append(
+            f"Tensors of the types {', '.join(packed)} were dequantised to float32; the original weights were rounded."
+        )
     architecture = str(metadata.get("general.architecture", ""))
     has_rotated = any(f".{end[1:]}." in name for name, _ in rows for end in _ROTATED)
     has_heads = architecture in _PAIRED and _num_heads(metadata, architecture, "q") is not None

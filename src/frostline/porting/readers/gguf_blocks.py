@@ -1,7 +1,7 @@
-"""The block types of GGUF, as numbers: each block of 32 or 256 elements has its own scale.
+"""Dequantisation of the block types of GGUF: each block of 32 or 256 elements has its own scale.
 
-Each function takes blocks_NB (N blocks of B bytes) and gives N rows of float32, in the arithmetic of llama.cpp's own
-reference, so that the results are equal to the bit.
+Each function takes blocks_NB (N blocks of B bytes) and returns N rows of float32. The arithmetic is that of llama.cpp's
+reference code, so the results are equal to the bit.
 
 References:
     ggml, `ggml-quants.c` (`dequantize_row_*`); the layouts are those of `ggml-common.h`.
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 
 class BlockType(NamedTuple):
-    """How one type is stored.
+    """The storage of one type.
 
     Attributes:
-        name: As the format calls it.
-        elements: Of one block.
-        size: Bytes of one block.
-        unpack: Gives the elements of blocks.
+        name: Its name in the format.
+        elements: The number of elements in a block.
+        size: The size of a block in bytes.
+        unpack: Returns the elements of blocks.
     """
 
     name: str
@@ -36,12 +36,12 @@ class BlockType(NamedTuple):
 
 
 def _half(raw: Blocks) -> Blocks:
-    """Bytes as float16, widened."""
+    """The bytes as float16, converted to float32."""
     return np.ascontiguousarray(raw).view("<f2").astype(np.float32)
 
 
 def _bits(packed: Blocks, width: int, group: int) -> Blocks:
-    """Fields of `width` bits: the lowest of `group` bytes first, then the next higher of the same bytes."""
+    """Fields of `width` bits: first the lowest bits of `group` bytes, then the next higher bits of the same bytes."""
     shifts = np.arange(0, 8, width, dtype=np.uint8)[:, None]
     fields = packed.reshape(len(packed), -1, 1, group) >> shifts & np.uint8((1 << width) - 1)
     return fields.reshape(len(packed), -1)
@@ -83,14 +83,14 @@ def _q2_k(raw: Blocks) -> Blocks:
 
 def _q3_k(raw: Blocks) -> Blocks:
     fields = _bits(raw[:, 32:96], 2, 32).astype(np.int8)
-    fields -= (_bits(raw[:, :32], 1, 32) ^ 1).astype(np.int8) * np.int8(4)  # the bit is set where nothing is taken off
+    fields -= (_bits(raw[:, :32], 1, 32) ^ 1).astype(np.int8) * np.int8(4)  # 4 is subtracted where the bit is not set
     scales = _bits(raw[:, 96:104], 4, 8) | _bits(raw[:, 104:108], 2, 4) << np.uint8(4)
     scale = _half(raw[:, 108:110]) * (scales.astype(np.float32) - 32)
     return (scale[..., None] * fields.reshape(-1, 16, 16).astype(np.float32)).reshape(-1, 256)
 
 
 def _six_bits(packed: Blocks) -> tuple[Blocks, Blocks]:
-    """Eight scales and eight minima of six bits each, from twelve bytes."""
+    """Unpack eight scales and eight minima of six bits each from twelve bytes."""
     first, second, third = packed[:, :4], packed[:, 4:8], packed[:, 8:]
     scales = np.concatenate([first & 63, third & 15 | first >> 2 & 48], axis=1)
     minima = np.concatenate([second & 63, third >> 4 | second >> 2 & 48], axis=1)

@@ -1,4 +1,4 @@
-"""Frozen TensorFlow graphs: the constants that were variables once, and the nodes that use them.
+"""Frozen TensorFlow graphs: the constants that replaced variables, and the nodes that use them.
 
 References:
     TensorFlow, `core/framework/{graph,node_def,attr_value,tensor}.proto`, `core/protobuf/saved_model.proto`.
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from frostline.porting.readers.weight_file import WeightFile
 
 HAS_ENTRIES = False
-# What the inputs of an operator are, by their place.
+# The leaves of an operator's inputs, by position.
 _NORM = {1: "gamma", 2: "beta", 3: "moving_mean", 4: "moving_variance"}
 _LEAVES = {
     "Conv1D": {1: "kernel"}, "Conv2D": {1: "kernel"}, "Conv3D": {1: "kernel"}, "MatMul": {1: "kernel"},
@@ -33,7 +33,7 @@ _LEAVES = {
 _PASSED_THROUGH = frozenset({"Identity", "ReadVariableOp", "Enter", "Cast"})
 _ADDITIONS = frozenset({"BiasAdd", "Add", "AddV2"})
 _VARIABLES = frozenset({"VarHandleOp", "Variable", "VariableV2"})
-_SMALL = 64  # elements; a constant of fewer integers is a setting of its node
+_SMALL = 64  # elements; an integer constant with fewer elements is a setting of its node
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class _Node:
 
 
 def claims(file: WeightFile) -> bool:
-    """Whether the file is a graph of TensorFlow, a SavedModel's, or one with notes for restoring it (`.meta`)."""
+    """Whether the file is a GraphDef, a SavedModel, or a MetaGraphDef (`.meta`)."""
     first = beginning(Wire(file).span())
     if len(first) > 1 and first[0] == (1, 1) and all(number == 2 and isinstance(v, Span) for number, v in first[1:]):
         return True
@@ -59,7 +59,7 @@ def read(file: WeightFile) -> Source:
         file: A GraphDef, or the `saved_model.pb` of a SavedModel whose variables are constants.
 
     Raises:
-        PortError: If it is damaged, or its weights are in another file.
+        PortError: If the file is damaged, or its weights are in another file.
     """
     constants: dict[str, TensorFlowTensor] = {}
     nodes: dict[str, _Node] = {}
@@ -78,20 +78,20 @@ def read(file: WeightFile) -> Source:
     check_names(file, names)
     if num_variables := sum(node.kind in _VARIABLES for node in nodes.values()):
         raise file.refused(
-            "The graph holds no weights: they are variables.", f"{num_variables} variables in {len(nodes)} nodes",
-            "pass the checkpoint that belongs to it (`variables/variables.index` of a SavedModel).",
+            "The graph contains no weights, only variables.", f"{num_variables} variables in {len(nodes)} nodes",
+            "pass the checkpoint of this graph (`variables/variables.index` of a SavedModel).",
         )  # fmt: skip
     return _Graph(file, constants, nodes).source()
 
 
 def _has_nodes(fields: list[tuple[int, int | Span]]) -> bool:
-    """Whether fields are those of a graph: nodes, each with a name and an operator first."""
+    """Whether these are the fields of a GraphDef: nodes that begin with a name and an operator."""
     numbers = [number for number, value in _inside(fields, 1) if isinstance(value, Span)]
     return numbers[:2] == [1, 2] and {number for number, _ in fields} <= {1, 2, 3, 4, 5}
 
 
 def _inside(fields: list[tuple[int, int | Span]], number: int) -> list[tuple[int, int | Span]]:
-    """The first fields of the first message of a number."""
+    """The first fields of the first message with this field number."""
     found = next((value for key, value in fields if key == number), None)
     return beginning(found) if isinstance(found, Span) else []
 
@@ -122,18 +122,18 @@ def _setting(value: Message) -> Any:
 
 
 class _Graph:
-    """Constants, the nodes that use them, and what they are there."""
+    """Constants, the nodes that use them, and their roles."""
 
     def __init__(self, file: WeightFile, constants: dict[str, TensorFlowTensor], nodes: dict[str, _Node]) -> None:
         self.file, self.constants, self.nodes = file, constants, nodes
-        self.units: dict[str, str] = {}  # of nodes
-        self.places: dict[str, tuple[str, str]] = {}  # unit and leaf of constants
+        self.units: dict[str, str] = {}  # unit by node
+        self.places: dict[str, tuple[str, str]] = {}  # unit and leaf by constant
         self.settings: dict[str, dict[str, Any]] = {}
         self.biased: set[str] = set()  # units
         self.taken: set[str] = set()  # units
 
     def source(self) -> Source:
-        """The whole."""
+        """The content of the graph."""
         order = [name for name in _in_order(self.file, self.nodes) if not self._is_read(name)]
         for name in order:
             self._place(self.nodes[name])
@@ -145,15 +145,15 @@ class _Graph:
         return Source(
             "TensorFlow graph", "tensorflow", tuple(tensors), order="graph", layers=self._layers(order),
             dropped=dict.fromkeys(rest, "constant of the graph"),
-            notes=("Layers are named after the scopes of the nodes that use a constant.",),
+            notes=("Layers have the names of the scopes of the nodes that use their weights.",),
         )  # fmt: skip
 
     def _is_read(self, name: str) -> bool:
-        """Whether the node only passes a constant on."""
+        """Whether the node passes a constant on unchanged."""
         return self.nodes[name].kind in _PASSED_THROUGH and self._constant(name) is not None
 
     def _constant(self, name: str) -> str | None:
-        """The constant that an input is, through nodes that pass it on."""
+        """The constant of an input, through nodes that pass it on; None if the input is computed."""
         for _ in range(8):
             name = _base(name)
             if name in self.constants:
@@ -165,7 +165,7 @@ class _Graph:
         return None
 
     def _place(self, node: _Node) -> None:
-        """Note what each constant input of a node is; the addition of a bias belongs to what it is added to."""
+        """Record the role of each constant input of a node; an added bias belongs to the node before the addition."""
         unit, settings = self._unit(node), dict(node.config)
         for slot, given in enumerate(node.inputs):
             if (name := self._constant(given)) is None:
@@ -184,7 +184,7 @@ class _Graph:
         self.settings[node.name] = settings
 
     def _unit(self, node: _Node) -> str:
-        """The scope of a node that has weights; of a bias, the unit of the node that it is added to."""
+        """The scope of a node with weights; for an added bias, the unit of the node before the addition."""
         unit = unit_and_leaf(node.name)[0] or node.name
         if node.kind in _ADDITIONS:
             before = [self.nodes[_base(given)] for given in node.inputs if _base(given) in self.units]
@@ -199,7 +199,7 @@ class _Graph:
         return unit
 
     def _layers(self, order: list[str]) -> tuple[SourceLayer, ...]:
-        """One layer for each unit: an addition of a bias is no layer of its own."""
+        """One layer for each unit; the addition of a bias is not a separate layer."""
         found: dict[str, SourceLayer] = {}
         for name in order:
             node, unit = self.nodes[name], self.units[name]
@@ -211,13 +211,13 @@ class _Graph:
 
 
 def _base(given: str) -> str:
-    """The node of an input: `split:1` is the second output of `split`."""
+    """The name of the node of an input: `split` for `split:1`, its second output."""
     name, _, output = given.removeprefix("^").partition(":")
     return name if not output or output.split(":")[-1].isdecimal() else given
 
 
 def _in_order(file: WeightFile, nodes: dict[str, _Node]) -> list[str]:
-    """Names such that each node comes after its inputs; nodes of loops last, as they stand."""
+    """The nodes in topological order; nodes of loops come last, in the order of the file."""
     waiting = {name: {_base(given) for given in node.inputs} & nodes.keys() for name, node in nodes.items()}
     users: dict[str, list[str]] = {}
     for name, inputs in waiting.items():
@@ -233,6 +233,6 @@ def _in_order(file: WeightFile, nodes: dict[str, _Node]) -> list[str]:
             if not counts[user]:
                 ready.append(user)
     if not found and nodes:
-        raise file.damaged("a graph without a first node")
+        raise file.damaged("a graph in which every node depends on another one")
     done = set(found)
     return found + [name for name in nodes if name not in done]

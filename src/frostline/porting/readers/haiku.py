@@ -1,4 +1,4 @@
-"""Trees of Haiku among arrays by name: which they are, and what of a network's state is no weight."""
+"""Haiku trees: their identification by the names of arrays, and state that is not part of the network."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ if TYPE_CHECKING:
 
 NOTE = "The names of the arrays are those of Haiku."
 _WEIGHTS = ("w", "w_i", "w_h")
-_OTHERS = ("kernel", "weight", "weights", "gamma")  # of Flax, PyTorch, TensorFlow, Keras
-# Modules of Haiku by the names that it gives them; `~` stands for what a module makes outside of its methods.
+_OTHERS = ("kernel", "weight", "weights", "gamma")  # leaves of Flax, PyTorch, TensorFlow and Keras
+# The default names of Haiku modules; `~` is the scope of submodules that are created in `__init__`.
 _MODULE = re.compile(r"~|(linear|mlp|conv[123]_d(_transpose)?|lstm|gru|embed|batch_norm|layer_norm|group_norm)(_\d+)?")
 _STATE = {"hidden": "moving average", "counter": "counter"}
 _AVERAGE = re.compile(r"(.+/)?~/\w+_ema")
 
 
 def taken(tensors: Sequence[SourceTensor]) -> tuple[tuple[SourceTensor, ...], dict[str, str]] | None:
-    """The weights among the tensors of a tree of Haiku, and the class in which the others are dropped.
+    """The weights in a Haiku tree, and the drop classes of all other tensors.
 
     Args:
-        tensors: By unit and leaf.
+        tensors: The tensors of the file, with unit and leaf.
 
     Returns:
-        None if the names are not Haiku's.
+        None if the names are not those of Haiku.
     """
     leaves = {tensor.leaf for tensor in tensors}
     parts = {part for tensor in tensors for part in tensor.unit.split("/")}

@@ -1,4 +1,4 @@
-"""HDF5 without its trapdoors: groups and plain arrays that lie in the file itself, reached by hard links only."""
+"""A safe subset of HDF5: groups and plain arrays in the file itself, reached by hard links only."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ __all__ = ["SIGNATURE", "Array", "Hdf5", "walk"]
 
 _MAX_DEPTH = 64
 _MAX_OBJECTS = 100_000  # a network of 1,000 layers with the slots of an optimizer has 10,000
-# Texts may all point to one place, so that a small file can state a large sum of them.
+# Many strings may refer to the same place, so a small file can declare strings of a large total size.
 _MAX_TEXT_BYTES = 1 << 28
 _ONCE = (hdf5_records.SPACE, hdf5_records.TYPE, hdf5_records.LAYOUT, hdf5_records.FILTERS)
 
 
 class Hdf5:
-    """An HDF5 file that was walked from end to end.
+    """The arrays and groups of an HDF5 file.
 
     Attributes:
-        arrays: By path, in alphabetical order.
-        groups: Paths of all groups; the root is the empty path.
+        arrays: The arrays by path, in alphabetical order.
+        groups: The groups by path; the root has the empty path.
     """
 
     def __init__(self, records: Records, groups: dict[str, Object], arrays: dict[str, Array]) -> None:
@@ -37,14 +37,14 @@ class Hdf5:
         self._records, self._objects, self._left = records, groups, _MAX_TEXT_BYTES
 
     def has(self, group: str, name: str) -> bool:
-        """Whether something of this name is attached to a group."""
+        """Whether a group has an attribute of this name."""
         return group in self._objects and name in self._objects[group].attributes
 
     def attribute(self, group: str, name: str) -> str | list[str] | None:
-        """A text, or a list of texts, that is attached to a group; None if there is none of this name.
+        """An attribute of a group, which must be a string or a list of strings; None if there is none of this name.
 
         Raises:
-            PortError: If it is damaged, or neither.
+            PortError: If the attribute is damaged, or of another type.
         """
         if not self.has(group, name):
             return None
@@ -59,12 +59,12 @@ def walk(file: WeightFile, raw: io.RawIOBase | io.BytesIO | None = None, *, most
 
     Args:
         file: The file of weights.
-        raw: The HDF5 file inside of it, if it is a member of an archive.
-        most: The walk ends at this number of arrays.
+        raw: The HDF5 file, if it is a member of an archive.
+        most: The largest number of arrays to return.
 
     Raises:
-        PortError: If it is damaged, or holds what no file of weights needs: links into other files, arrays whose bytes
-            are elsewhere, filters that are not part of HDF5, arrays far larger than their bytes.
+        PortError: If the file is damaged, or contains links into other files, arrays with external storage, filters
+            that are not part of HDF5, or arrays that are far larger than their stored bytes.
     """
     records = Records(file, raw or file)
     arrays: dict[str, Array] = {}
@@ -79,28 +79,30 @@ def walk(file: WeightFile, raw: io.RawIOBase | io.BytesIO | None = None, *, most
     check_names(file, [*list(groups)[1:], *arrays])
     total = sum(num_bytes(file, array.shape, array.dtype) for array in arrays.values())
     if total > max(FLOOR_BYTES, MAX_EXPANSION * records.size):
-        raise records.damaged(f"arrays of {total} bytes in {records.size}")
+        raise records.damaged(f"arrays of {total} bytes in a file of {records.size} bytes")
     return Hdf5(records, groups, dict(sorted(arrays.items())))
 
 
 def _objects(records: Records) -> Iterator[tuple[str, Object]]:
-    """Every group and array, the root first, each reached by the only link that leads to it."""
+    """Every group and array, the root first; an object with two links is refused."""
     seen = {records.root}
     root = _object(records, records.root)
     if not root.is_group:
-        raise records.damaged("a root that is no group")
+        raise records.damaged("a root object that is not a group")
     yield "", root
     stack = [(root, "", 0)]
     while stack:
         group, path, depth = stack.pop()
         if depth > _MAX_DEPTH or len(group.links) + len(seen) > _MAX_OBJECTS:
-            raise records.damaged(f"groups nested deeper than {_MAX_DEPTH}, or more than {_MAX_OBJECTS} objects")
+            raise records.damaged(
+                f"groups nested more than {_MAX_DEPTH} levels deep, or more than {_MAX_OBJECTS} objects"
+            )
         names: set[str] = set()
         for name, address in group.links:
             if address in seen:
-                raise records.refused(f"{name!r} is a second name of one object, or a cycle")
+                raise records.refused(f"{name!r} is a second link to an object, or part of a cycle")
             if not name or "/" in name or name in names:
-                raise records.damaged(f"an object named {name[:60]!r}")
+                raise records.damaged(f"an object with the name {name[:60]!r}")
             seen.add(address)
             names.add(name)
             found = _object(records, address)
@@ -130,14 +132,14 @@ def _object(records: Records, address: int) -> Object:
             _, flags = records.unpack("<2B", found.messages[kind])
             (heap,) = records.unpack("<Q", found.messages[kind], 2 + (width if flags & 1 else 0))
             if heap != UNDEFINED_ADDRESS:
-                raise records.newer("many links or attributes of one object")
+                raise records.newer("an object with links or attributes in dense storage")
     return found
 
 
 def _attribute(records: Records, content: bytes) -> tuple[str, Attribute]:
     version, flags, *sizes = records.unpack("<2B3H", content)
     if version not in (1, 2, 3) or (version > 1 and flags):
-        raise records.refused(f"an attribute of version {version}, or of a type that is shared")
+        raise records.refused(f"an attribute of version {version}, or with a shared type")
     at, parts = 9 if version == 3 else 8, list[bytes]()
     for size in sizes:
         parts.append(content[at : at + size])

@@ -1,4 +1,4 @@
-"""The arrays of an HDF5 file: in one piece or in chunks, never larger than what the file holds of them."""
+"""The arrays of an HDF5 file, contiguous or chunked; declared sizes are compared with the stored bytes."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
     from frostline.porting.readers.weight_file import WeightFile
 
-_DEFLATE, _SHUFFLE = 1, 2  # other filters are rare, or plugins, that is, code from elsewhere
-# Arrays of zeros pack at 1000 to 1, and a small file of them is no bomb; a file of 10 MB that holds 10 GB is.
+_DEFLATE, _SHUFFLE = 1, 2  # other filters are rare, or plugins, which are foreign code
+# Zeros compress 1000:1, so a small file may expand more (FLOOR_BYTES); 10 MB that expand to 10 GB are a zip bomb.
 MAX_EXPANSION = 100
 FLOOR_BYTES = 1 << 26
 _CHUNK_BYTES = 1 << 22
-_INLINE, _WHOLE, _CHUNKED, _VIRTUAL = range(4)  # how an array is laid out
+_INLINE, _WHOLE, _CHUNKED, _VIRTUAL = range(4)  # the layout classes of arrays
 _CLASSIC_LAYOUT = 3
-_FIRST_PLUGIN = 256  # filters below have no name
+_FIRST_PLUGIN = 256  # filters with smaller numbers have no name
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ class Array:
     Attributes:
         path: The names of its groups and its own, joined by `/`.
         shape: Its shape.
-        dtype: A name in `arrays.DTYPES`.
-        load: Reads it.
+        dtype: A name in `tensor_data.DTYPES`.
+        load: Reads the array.
     """
 
     path: str
@@ -49,33 +49,33 @@ class Array:
 
 @dataclass(frozen=True)
 class _Chunks:
-    """Where the chunks of an array are: by the place of their first element, their bytes, and the filters left out."""
+    """The chunks of an array: the range of their bytes and the skipped filters, by the index of their first element."""
 
     shape: tuple[int, ...]
     places: dict[tuple[int, ...], tuple[int, int, int]]
 
 
 def array_of(file: WeightFile, records: Records, found: Object, path: str) -> Array:
-    """An array, after everything that is stated about it was compared with what the file holds."""
+    """The array of an object; its declared shape, type and layout are compared with the stored bytes."""
     if not {hdf5_records.SPACE, hdf5_records.TYPE} <= found.messages.keys():
-        raise records.damaged(f"{path!r} has no shape or no type")
+        raise records.damaged(f"{path!r} without a shape or a type")
     layout = found.messages[hdf5_records.LAYOUT]
     version, kind = records.unpack("<2B", layout)
     if hdf5_records.EXTERNAL in found.messages or kind == _VIRTUAL:
-        raise records.refused(f"the bytes of {path!r} are in another file")
+        raise records.refused(f"{path!r} has its bytes in another file")
     filters = _filters(records, found.messages.get(hdf5_records.FILTERS))
     if not set(filters) <= {_DEFLATE, _SHUFFLE}:
         raise records.refused(f"{path!r} needs the filters {sorted(set(filters) - {_DEFLATE, _SHUFFLE})}")
     stored, shape = records.type(found.messages[hdf5_records.TYPE]), records.shape(found.messages[hdf5_records.SPACE])
     if shape is None:
-        raise records.refused(f"{path!r} is an array without a shape")
+        raise records.refused(f"{path!r} has a null dataspace")
     dtype = stored.name
-    # NumPy has no bfloat16: Keras stores two bytes of no type, with the name beside them.
+    # h5py has no bfloat16: Keras stores opaque elements of two bytes, and the dtype in an attribute.
     if dtype == "2 bytes" and "dtype" in found.attributes:
         named = records.texts("dtype", found.attributes["dtype"], 100)
         dtype = "bfloat16" if named == ["bfloat16"] else dtype
     if dtype not in DTYPES:
-        raise records.refused(f"the elements of {path!r} are of the type {stored.name}")
+        raise records.refused(f"{path!r} has elements of the type {stored.name}")
     declared = num_bytes(file, shape, dtype)
     if kind == _CHUNKED:
         if version != _CLASSIC_LAYOUT:
@@ -91,12 +91,12 @@ def array_of(file: WeightFile, records: Records, found: Object, path: str) -> Ar
         most, is_whole = held, not filters
         read = partial(_slice, records, at, declared, inline)
     if declared and (declared > most or not is_whole):
-        raise records.damaged(f"{path!r} declares {declared} bytes, and the file holds {held} for it")
+        raise records.damaged(f"{path!r} declares {declared} bytes, of which the file contains {held}")
     return Array(path, shape, dtype, partial(_load, file, read, declared, shape, dtype, stored.is_big_endian))
 
 
 def _filters(records: Records, content: bytes | None) -> list[int]:
-    """The numbers of the filters that chunks went through, in order."""
+    """The numbers of the filters of the chunks, in order."""
     if content is None:
         return []
     version, count = records.unpack("<2B", content)
@@ -114,14 +114,14 @@ def _filters(records: Records, content: bytes | None) -> list[int]:
 
 
 def _plain(records: Records, version: int, kind: int, layout: bytes) -> tuple[int, int, bytes | None]:
-    """Place and number of the bytes of an array in one piece; or those bytes, of one that lies in its own record."""
+    """Offset and size of a contiguous array, or the bytes themselves for one that is stored in its header."""
     if version not in (_CLASSIC_LAYOUT, _CLASSIC_LAYOUT + 1):
-        raise records.newer(f"an array of layout {version}")
+        raise records.newer(f"an array with a layout message of version {version}")
     if kind == _INLINE:
         (size,) = records.unpack("<H", layout, 2)
         return 0, min(size, len(layout) - 4), layout[4 : 4 + size]
     if kind != _WHOLE:
-        raise records.damaged(f"an array of layout {kind}")
+        raise records.damaged(f"an array of the unknown layout class {kind}")
     at, size = records.unpack("<2Q", layout, 2)
     return (0, 0, None) if at == UNDEFINED_ADDRESS or at + size > records.size else (at, size, None)
 
@@ -147,7 +147,7 @@ def _slice(records: Records, at: int, count: int, inline: bytes | None) -> bytes
 
 
 def _joined(records: Records, chunks: _Chunks, shape: tuple[int, ...], size: int, filters: list[int]) -> bytes:
-    """The elements of an array in chunks, in order."""
+    """The elements of a chunked array, in order."""
     import numpy as np
 
     whole = np.zeros(shape, dtype=f"V{size}")
@@ -158,7 +158,7 @@ def _joined(records: Records, chunks: _Chunks, shape: tuple[int, ...], size: int
             if not mask >> number & 1:
                 raw = _inflated(records, raw, expected) if filters[number] == _DEFLATE else _unshuffled(raw, size)
         if len(raw) != expected:
-            raise records.damaged(f"a chunk of {len(raw)} bytes, where {expected} belong")
+            raise records.damaged(f"a chunk of {len(raw)} bytes instead of {expected}")
         part = np.frombuffer(raw, dtype=f"V{size}").reshape(chunks.shape)
         target = tuple(slice(start, start + length) for start, length in zip(first, chunks.shape, strict=True))
         place = whole[target]
@@ -171,14 +171,14 @@ def _inflated(records: Records, raw: bytes, expected: int) -> bytes:
     try:
         found = unpacker.decompress(raw, expected + 1)
     except zlib.error as error:
-        raise records.damaged(f"a chunk that cannot be unpacked: {error}") from error
+        raise records.damaged(f"a chunk that cannot be decompressed: {error}") from error
     if not unpacker.eof:
-        raise records.damaged("a chunk that does not end where its array says")
+        raise records.damaged("a compressed chunk with another size than its array states")
     return found
 
 
 def _unshuffled(raw: bytes, size: int) -> bytes:
-    """Bytes of equal rank lie together in shuffled chunks."""
+    """Undo the shuffle filter, which groups bytes of equal significance."""
     import numpy as np
 
     count = len(raw) // size

@@ -1,4 +1,4 @@
-"""Trees of JAX: which arrays belong to the network, and to which layer, by their path."""
+"""JAX trees: the layer of each array by its path, and arrays that are not part of the network."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _RANDOM = frozenset({"rng", "rngs", "dropout_rng", "prng", "key"})
 
 @dataclass(frozen=True)
 class Place:
-    """Where an array belongs.
+    """The place of an array in the network.
 
     Attributes:
         unit: Its layer.
-        leaf: What it is there.
-        role: The class it is dropped in, if it is no weight.
-        wrapper: What the tree of the network was found in.
+        leaf: Its role in the layer.
+        role: Its drop class; None for weights.
+        wrapper: The entry that contains the tree of the network.
     """
 
     unit: str
@@ -35,10 +35,10 @@ class Place:
 
 
 def place(path: Sequence[str], shape: Sequence[int], dtype: str) -> Place:
-    """Where the array at `path` belongs.
+    """The place of the array at `path`.
 
     Args:
-        path: Keys from the root.
+        path: The keys from the root.
         shape: Its shape; counters have no axes.
         dtype: Its dtype; random states are integers.
     """
@@ -62,13 +62,13 @@ def place(path: Sequence[str], shape: Sequence[int], dtype: str) -> Place:
 def source(
     kind: str, arrays: Mapping[tuple[str, ...], SourceTensor], key: str | None, notes: Sequence[str] = ()
 ) -> Source | None:
-    """The network among the arrays of a tree; None if `key` leads to none.
+    """The network among the arrays of a tree; None if no array is under `key`.
 
     Args:
-        kind: The format, for people.
-        arrays: By path; unit and leaf are set here.
-        key: The part of the tree to take (`ema_params`), whatever it is; None for the network's own.
-        notes: Further ones.
+        kind: The name of the format, for messages.
+        arrays: The arrays by path; their units and leaves are set here.
+        key: The part of the tree to select (`ema_params`); None selects the parameters of the network.
+        notes: Further notes.
     """
     prefix = tuple(key.split("/")) if key else ()
     wanted = {path: path[len(prefix) :] or path[-1:] for path in arrays if path[: len(prefix)] == prefix}
@@ -80,7 +80,7 @@ def source(
     is_of_weights = bool(twins) and key is not None and is_average(key.rpartition("/")[2])
     for path, where in beside.items():
         if is_of_weights and path not in twins and where.role is None:
-            places[path] = where  # such as batch statistics, of which no averages are kept
+            places[path] = where  # such as batch statistics, for which trainers keep no averages
         elif is_of_weights:
             dropped[arrays[path].name] = where.role or REPLACED_BY_AVERAGE
         else:
@@ -105,7 +105,9 @@ def source(
             + (f"; {num_kept} arrays have no average and were taken unaveraged." if num_kept else ".")
         )
     elif "moving average" in dropped.values():
-        found.append("The tree also holds moving averages, which were left out; their key selects them.")
+        found.append(
+            "The tree also contains moving averages, which were left out; pass their entry as the key to select them."
+        )
     framework, of_haiku = "flax", haiku.taken(tensors)
     if of_haiku is not None:
         framework, tensors = "haiku", list(of_haiku[0])

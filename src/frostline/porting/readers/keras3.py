@@ -1,4 +1,4 @@
-"""Keras 3: `.keras` archives, `.weights.h5` files, and weights in shards (`.weights.json`)."""
+"""Keras 3: `.keras` archives, `.weights.h5` files, and sharded weights (`.weights.json`)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from frostline.porting.readers import hdf5, strict_json, zip_archive
 from frostline.porting.readers.contract import Source, SourceTensor
 from frostline.porting.readers.keras_graph import code_in, ends, graph, is_model
 from frostline.porting.readers.keras_leaves import is_known, leaves, leaves_by_shape
-from frostline.porting.readers.keras_places import Place, file_order, guess, is_counted, modern, places
+from frostline.porting.readers.keras_places import Place, file_order, is_counted, modern, place_without_config, places
 from frostline.porting.readers.weight_file import neighbour
 from frostline.porting.readers.zip_archive import Archive
 
@@ -33,14 +33,14 @@ _UNKNOWN = (-1, -1)
 
 @dataclass
 class _Weights:
-    """The arrays of one file or of all shards, and the names that Keras attached to their groups."""
+    """The arrays of one file or of all shards, and the names of layers that are attached to their groups."""
 
     arrays: dict[str, Array] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
 
 
 def claims(file: WeightFile) -> bool:
-    """Whether it holds variables by number (`vars/0`), as Keras 3 stores them, in HDF5, in an archive, or in shards."""
+    """Whether the file contains numbered variables (`vars/0`), in HDF5, in an archive, or in shards."""
     start = file.start(8)
     if start == hdf5.SIGNATURE:
         return any(path.split("/")[-2:-1] == ["vars"] for path in hdf5.walk(file, most=1).arrays)
@@ -58,10 +58,10 @@ def read(file: WeightFile) -> Source:
     """Every array of a Keras 3 file.
 
     Args:
-        file: An archive, a file in HDF5, or the list of the shards that lie beside it.
+        file: An archive, an HDF5 file, or the index of shards beside it.
 
     Raises:
-        PortError: If it is damaged, or holds what no such file needs.
+        PortError: If the file is damaged, or contains HDF5 features that are refused.
     """
     model: Mapping[str, Any] = {}
     start = file.start(4)
@@ -102,12 +102,12 @@ def _shard_names(file: WeightFile, listing: bytes) -> list[str]:
         part for value in _object(file, stated).values() for part in (value if isinstance(value, list) else [value])
     ]
     if not all(isinstance(name, str) for name in named) or len(set(named)) > _MAX_SHARDS:
-        raise file.damaged("a list of shards that are no names of files")
+        raise file.damaged("an index with shards that are not file names")
     return sorted(set(named))
 
 
 def _reopened(file: WeightFile, name: str, shard: WeightFile, array: Array) -> Array:
-    """An array of a shard, which is opened again whenever the array is read."""
+    """An array of a shard; the shard is opened again whenever the array is loaded."""
 
     def load() -> Tensor:
         with neighbour(file, name, shard) as again:
@@ -125,7 +125,7 @@ def _gather(found: Hdf5) -> _Weights:
 def _merge(file: WeightFile, weights: _Weights, part: _Weights) -> None:
     twice = weights.arrays.keys() & part.arrays.keys()
     if twice:
-        raise file.damaged(f"two shards hold {min(twice)!r}")
+        raise file.damaged(f"two shards contain {min(twice)!r}")
     weights.arrays.update(part.arrays)
     weights.names.update(part.names)
 
@@ -148,10 +148,11 @@ def _source(file: WeightFile, kind: str, model: Mapping[str, Any], weights: _Wei
             named = leaves_by_shape([weights.arrays[path].shape for path in paths])
             if "" not in named:
                 notes.append(
-                    f"The class of {unit!r} is not in the file: its variables are {', '.join(named)} by shape."
+                    f"The file does not state the class of {unit!r}: its variables were identified by shape, as "
+                    f"{', '.join(named)}."
                 )
         if "" in named:
-            notes.append(f"The {len(paths)} variables of {unit!r} are stored by number; their meaning is not known.")
+            notes.append(f"The {len(paths)} variables of {unit!r} are stored by number; their names are unknown.")
         for path, leaf in zip(paths, named, strict=True):
             array = weights.arrays[path]
             whole = f"{place.prefix}/{leaf}" if place.prefix and leaf else leaf
@@ -175,7 +176,7 @@ def _order(groups: Iterable[str], names: Mapping[str, str]) -> str:
 
 
 def _ranks(layers: tuple[SourceLayer, ...], known: Mapping[str, Place]) -> Callable[[str, str], tuple[int, int]]:
-    """Gives where a group of variables stands in the architecture: that of its layer, then its own in the layer."""
+    """A function that returns the sort key of a group of variables: the rank of its layer, then its rank in it."""
     of_layer: dict[str, int] = {}
     for number, layer in enumerate(layers):
         of_layer.setdefault(layer.unit or layer.name, number)
@@ -190,17 +191,17 @@ def _ranks(layers: tuple[SourceLayer, ...], known: Mapping[str, Place]) -> Calla
 
 
 def _place(group: str, known: Mapping[str, Place], names: Mapping[str, str]) -> Place:
-    """The place of a group of variables: by the configuration, unless the name that is attached contradicts it."""
+    """The place of a group of variables in the configuration, unless the name attached to the group contradicts it."""
     path = modern(group)
     while path and path not in known:
         path = path.rpartition("/")[0]
     place = known.get(path)
     attached = names.get(path) if path.split("/")[-2:-1] == ["layers"] else None
     if place is None or (attached and attached != _last(place.unit)):
-        return guess(group, names.get)
+        return place_without_config(group, names.get)
     if path == modern(group):
         return place
-    inner = guess(group, names.get)
+    inner = place_without_config(group, names.get)
     return Place(place.unit + modern(group)[len(path) :], inner.kind, None, inner.prefix)
 
 
@@ -209,7 +210,7 @@ def _last(path: str) -> str:
 
 
 def _no_part(path: str, weights: _Weights) -> str | None:
-    """Why an array is no part of the network; None if it is one."""
+    """The drop class of an array; None if it is part of the network."""
     parts = path.split("/")
     attached = weights.names.get("/".join(parts[:-2])) or ""
     if parts[0] == "optimizer":
@@ -223,5 +224,5 @@ def _no_part(path: str, weights: _Weights) -> str | None:
 
 def _object(file: WeightFile, value: object) -> Mapping[str, Any]:
     if not isinstance(value, dict):
-        raise file.damaged("JSON of another kind than expected")
+        raise file.damaged("a JSON value that is not an object")
     return value

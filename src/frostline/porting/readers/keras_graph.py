@@ -1,4 +1,4 @@
-"""The architecture that a Keras file carries, as plain data: nested models flattened, nothing built or imported."""
+"""The architecture in a Keras file, as plain data: nested models are flattened, nothing is built or imported."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ _MODELS = ("Functional", "Model", "Sequential")
 _CODE = ("Lambda", "__lambda__", "TorchModuleWrapper", "TFSMLayer", "JaxLayer", "FlaxLayer")
 _MAX_NOTES = 20
 
-Call = tuple[str, int]  # a layer of one model, and how many calls of it came before
-Output = tuple[str, int, int]  # a call, and which of its outputs
+Call = tuple[str, int]  # a layer, and the index of its call
+Output = tuple[str, int, int]  # a layer, the index of its call, and the index of the output
 
 
 def is_model(layer: object) -> bool:
-    """Whether a layer's serialized form is that of a model whose layers are listed in it."""
+    """Whether a serialized layer is a model with a list of layers."""
     if not isinstance(layer, dict) or not layers_in(layer):
         return False
-    return layer.get("class_name") in _MODELS or "input_layers" in settings_of(layer)  # or a class made from them
+    return layer.get("class_name") in _MODELS or "input_layers" in settings_of(layer)  # or a subclass of these
 
 
 def layers_in(model: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -53,15 +53,15 @@ def settings_of(layer: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def graph(file: WeightFile, model: Mapping[str, Any]) -> tuple[SourceLayer, ...]:
-    """The layers of a model, each after those whose outputs it takes.
+    """The layers of a model in topological order.
 
     Args:
-        file: For the error.
-        model: A serialized model; layers of models inside of it are named `model/layer`. A layer that is called again
-            is listed again, under the name `layer:1`, with the name of its tensors in `unit`.
+        file: The file, for the error.
+        model: A serialized model. Layers of nested models are named `model/layer`. The second call of a layer is listed
+            as `layer:1`, with the name of its tensors in `unit`.
 
     Raises:
-        PortError: If the graph has a cycle, names a layer that it does not have, or is endless.
+        PortError: If the graph has a cycle, refers to a layer that does not exist, or is too large.
     """
     builder = _Builder(file)
     builder.model(model, "", "", None)
@@ -69,7 +69,7 @@ def graph(file: WeightFile, model: Mapping[str, Any]) -> tuple[SourceLayer, ...]
 
 
 def ends(file: WeightFile, model: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The layers of `graph` that take the inputs of a model, and those whose outputs it gives, each in its order."""
+    """The layers of `graph` that take the inputs of a model, and those that compute its outputs, in order."""
     builder = _Builder(file)
     outputs = builder.model(model, "", "", None)
     first = [layer.name for layer in builder.layers if layer.kind == "InputLayer"]
@@ -79,7 +79,7 @@ def ends(file: WeightFile, model: Mapping[str, Any]) -> tuple[tuple[str, ...], t
 
 
 def code_in(model: object) -> tuple[str, ...]:
-    """A sentence for each part of a serialized model that only code could rebuild."""
+    """A note for each part of a serialized model that could be restored only by executing code."""
     found = dict.fromkeys(_code(model))
     shown = list(found)[:_MAX_NOTES]
     return tuple(shown + ([f"There are {len(found) - len(shown)} more of these."] if len(found) > len(shown) else []))
@@ -97,14 +97,14 @@ def _code(part: object) -> Iterator[str]:
         if kind in _CODE:
             yield f"The file contains code in {name!r} ({kind}); it was not executed."
         elif isinstance(module, str) and module.split(".")[0] not in ("keras", "builtins", "tf_keras", "tensorflow"):
-            yield f"The layer or object {name!r} is of a class from elsewhere ({module}.{kind}); it was not imported."
+            yield f"The layer or object {name!r} has a custom class ({module}.{kind}), which was not imported."
     for item in part.values():
         yield from _code(item)
 
 
 @dataclass(frozen=True)
 class _Step:
-    """One call of a layer: where each of its inputs comes from, and what else it was called with."""
+    """One call of a layer: the origin of each input, and the other arguments."""
 
     layer: Mapping[str, Any]
     name: str
@@ -116,7 +116,7 @@ class _Step:
 
 @dataclass(frozen=True)
 class _Plan:
-    """The calls of a functional model in an order in which they can be computed, and its inputs and outputs."""
+    """The calls of a functional model in topological order, and its inputs and outputs."""
 
     steps: tuple[_Step, ...]
     inputs: tuple[Output, ...]
@@ -124,16 +124,16 @@ class _Plan:
 
 
 class _Builder:
-    """Calls of layers, listed in the order in which they can be computed."""
+    """Collects calls of layers in topological order."""
 
     def __init__(self, file: WeightFile) -> None:
         self._file = file
         self.layers: list[SourceLayer] = []
         self._cost = 0
-        self._plans: dict[int, _Plan] = {}  # by the identity of the model, which may be called often
+        self._plans: dict[int, _Plan] = {}  # by the identity of the model, which may be called several times
 
     def model(self, model: Mapping[str, Any], unit: str, name: str, inputs: Sequence[str] | None) -> list[str]:
-        """Lists the layers of a model that is called on the outputs of `inputs`; gives the names of its outputs."""
+        """List the layers of a model that is called on the outputs of `inputs`; returns the names of its outputs."""
         if "input_layers" in settings_of(model) or model.get("class_name") != "Sequential":
             return self._functional(model, unit, name, inputs)
         return self._sequential(model, unit, name, inputs)
@@ -150,7 +150,7 @@ class _Builder:
         return outputs
 
     def _stated_input(self, model: Mapping[str, Any], layer: Mapping[str, Any], name: str) -> list[str]:
-        """An input layer for a sequential model without one, whose input shape stands in its first layer."""
+        """List an input layer for a sequential model without one; the first layer states the input shape."""
         if layer.get("class_name") == "InputLayer":
             return []
         shape = settings_of(layer).get("batch_input_shape")
@@ -181,7 +181,7 @@ class _Builder:
         self, layer: Mapping[str, Any], unit: str, name: str, inputs: Sequence[str], arguments: object,
         names: tuple[str, ...] = (),
     ) -> list[str]:  # fmt: skip
-        """Lists one call of a layer, or the layers of a model that is one; gives the names of its outputs."""
+        """List one call of a layer, or the layers of a nested model; returns the names of its outputs."""
         self._spend(1 + len(name) // _USUAL_NAME + len(inputs))
         if is_model(layer):
             return self.model(layer, f"{unit}/", f"{name}/", inputs)
@@ -195,10 +195,10 @@ class _Builder:
         return [name]
 
     def _spend(self, cost: int) -> None:
-        """Models that call models often can multiply: a small file could list endlessly many layers."""
+        """Bound the number of calls: nested models that are called repeatedly grow exponentially."""
         self._cost += cost
         if self._cost > _MAX_COST:
-            raise self._file.damaged(f"an architecture of more than {_MAX_COST} calls of layers")
+            raise self._file.damaged(f"an architecture with more than {_MAX_COST} calls of layers")
 
     def _plan(self, model: Mapping[str, Any]) -> _Plan:
         config = settings_of(model)
@@ -218,14 +218,14 @@ class _Builder:
         return _Plan(tuple(self._ordered(steps)), references(config.get("input_layers")), references(ends))
 
     def _ordered(self, steps: list[_Step]) -> Iterator[_Step]:
-        """Calls after those whose outputs they take, else in the order of the file."""
+        """The calls in topological order, otherwise in the order of the file."""
         known = {(step.name, step.index) for step in steps}
         waiting = defaultdict[Call, list[int]](list)
         missing: dict[int, int] = {}
         for number, step in enumerate(steps):
             needed = {(place, index) for place, index, _ in step.sources}
             if not needed <= known:
-                raise self._file.damaged(f"the layer {step.name[:60]!r} takes outputs that no layer has")
+                raise self._file.damaged(f"the layer {step.name[:60]!r} takes outputs of a layer that does not exist")
             missing[number] = len(needed)
             for call in needed:
                 waiting[call].append(number)
@@ -240,16 +240,16 @@ class _Builder:
                 if missing[number] == 0:
                     heapq.heappush(ready, number)
         if done < len(steps):
-            raise self._file.damaged("an architecture whose layers wait for each other in a circle")
+            raise self._file.damaged("an architecture with a cycle of layers")
 
 
 def _slot(outputs: list[str], slot: int) -> list[str]:
-    """The producer of one output; a layer with several outputs is listed once."""
+    """The layer that computes one output; a layer with several outputs is listed once."""
     return [outputs[slot if 0 <= slot < len(outputs) else 0]] if outputs else []
 
 
 def _first_call(layer: Mapping[str, Any]) -> int:
-    """The number of a layer's first call: Keras 2 counts the way in which a model with an input was built as call 0."""
+    """The index of a layer's first call; for a model with an input layer, Keras 2 counts its construction as call 0."""
     nodes, inner = _nodes(layer), layers_in(layer)
     is_keras_2 = bool(nodes) and isinstance(nodes[0], list)
     return int(is_keras_2 and bool(inner) and inner[0].get("class_name") == "InputLayer")
@@ -261,7 +261,7 @@ def _nodes(layer: Mapping[str, Any]) -> list[Any]:
 
 
 def _references(part: object, layers: Mapping[str, object]) -> list[Output]:
-    """Each mention of a layer's output, in order: of Keras 3 (`keras_history`) or of Keras 2 (`[name, node, slot]`)."""
+    """Each reference to a layer's output, in order: of Keras 3 (`keras_history`) or Keras 2 (`[name, node, slot]`)."""
     if isinstance(part, dict):
         config = part.get("config")
         if part.get("class_name") == "__keras_tensor__" and isinstance(config, dict):
@@ -275,7 +275,7 @@ def _references(part: object, layers: Mapping[str, object]) -> list[Output]:
 
 
 def _argument_names(part: object, name: str) -> Iterator[str]:
-    """For each mention of a layer's output, the argument it was given as; empty if by position."""
+    """For each reference to a layer's output, the name of its argument; empty for a positional one."""
     if isinstance(part, dict):
         if part.get("class_name") == "__keras_tensor__":
             yield name
@@ -295,7 +295,7 @@ def _are_numbers(parts: list[Any]) -> bool:
 
 
 def _arguments(node: object) -> object:
-    """What a layer was called with beside outputs of other layers; None if there is nothing."""
+    """The arguments of a call except outputs of other layers; None if there are none."""
     kept = _without_tensors(node)
     return kept if _has_content(kept) else None
 

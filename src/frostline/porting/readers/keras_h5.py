@@ -1,4 +1,4 @@
-"""Keras 1 and 2, and Keras 3 in its old format: `.h5` files of weights by name, with or without the architecture."""
+"""Legacy Keras `.h5` files (Keras 1 and 2, and the old format of Keras 3), with or without the architecture."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _MAX_ATTRIBUTE_PARTS = 1_000
 
 
 def claims(file: WeightFile) -> bool:
-    """Whether it is HDF5 with the names of layers at its root, or at the root of its weights."""
+    """Whether the file is HDF5 with a list of layer names at its root, or at the root of its weights."""
     if file.start(8) != hdf5.SIGNATURE:
         return False
     found = hdf5.walk(file, most=1)
@@ -41,8 +41,8 @@ def read(file: WeightFile) -> Source:
         file: A file of `model.save("x.h5")` or `model.save_weights("x.h5")`.
 
     Raises:
-        PortError: If it is damaged, holds what no such file needs, or was written on Theano, whose convolutions are
-            mirrored.
+        PortError: If the file is damaged, contains HDF5 features that are refused, or was written by Keras on Theano,
+            whose convolution kernels are mirrored.
     """
     found = hdf5.walk(file)
     root = _root(found)
@@ -68,7 +68,7 @@ def read(file: WeightFile) -> Source:
         )
     tensors.sort(key=lambda item: item[0])
     if "not named by its layer" in dropped.values():
-        notes.append("Arrays that belong to no layer of the file's list of layers were left out.")
+        notes.append("Arrays of layers that are not in the file's list of layers were left out.")
     kind = "Keras model in HDF5" if root else "Keras weights in HDF5"
     order = "graph" if layers or (names and not known.is_scoped) else "made" if names else "numbers"
     inputs, outputs = ends(file, model) if layers else ((), ())
@@ -89,7 +89,7 @@ def _model(file: WeightFile, found: Hdf5) -> Mapping[str, Any]:
 
 
 def _names(file: WeightFile, found: Hdf5, group: str, name: str) -> list[str]:
-    """A list of names; long ones are spread over several attributes, as HDF5 allows 64 KB for each."""
+    """A list of names. Long lists are split over several attributes, since HDF5 limits each to 64 KB."""
     whole = found.attribute(group, name)
     if isinstance(whole, list):
         return whole
@@ -99,11 +99,11 @@ def _names(file: WeightFile, found: Hdf5, group: str, name: str) -> list[str]:
         if part is None:
             return parts
         parts += part if isinstance(part, list) else [part]
-    raise file.damaged(f"more than {_MAX_ATTRIBUTE_PARTS} lists of names")
+    raise file.damaged(f"a list of names in more than {_MAX_ATTRIBUTE_PARTS} attributes")
 
 
 def _in_order(file: WeightFile, found: Hdf5, root: str, layers: Sequence[str]) -> list[str]:
-    """The paths of all arrays: as the layers list them, then by the numbers in them."""
+    """The paths of all arrays: first in the order of the lists of the layers, then by the numbers in the paths."""
     base = f"{root}/" if root else ""
     groups = set(found.groups)
     listed = [
@@ -120,13 +120,13 @@ def _check_backend(file: WeightFile, found: Hdf5, root: str) -> None:
     backend = found.attribute(root, "backend") or found.attribute("", "backend")
     if backend == "theano" and any(len(array.shape) > 2 for array in found.arrays.values()):
         raise file.refused(
-            "The file was written by Keras on Theano, whose convolutions are mirrored.", f"backend {backend!r}",
-            "load it in Keras 2 on TensorFlow, which mirrors them back, and save the weights again.",
+            "The file was written by Keras on Theano, whose convolution kernels are mirrored.", f"backend {backend!r}",
+            "load the file in Keras 2 on TensorFlow, which converts the kernels, and save the weights again.",
         )  # fmt: skip
 
 
 def _no_part(path: str, inner: str, layer: str | None) -> str | None:
-    """Why an array is no part of the network; None if it is one."""
+    """The drop class of an array; None if it is part of the network."""
     if path.startswith(f"{_OPTIMIZER}/"):
         return "optimizer slot"
     if "seed_generator" in inner:
@@ -135,7 +135,7 @@ def _no_part(path: str, inner: str, layer: str | None) -> str | None:
 
 
 class _ListedLayers:
-    """The layers that the file lists, by group and by the unit that their architecture gives them."""
+    """The layers in the file's list, by group, and the units that the architecture assigns to them."""
 
     def __init__(self, layers: Sequence[SourceLayer], names: Sequence[str], paths: Iterable[str]) -> None:
         self._names = {name: rank for rank, name in enumerate(names)}
@@ -145,14 +145,16 @@ class _ListedLayers:
         for unit in units:
             self._inner[(unit.partition("/")[0], unit.rpartition("/")[2])].append(unit)
         self._seen: dict[str, int] = {}
-        self._scopes = defaultdict[str, set[str]](set)  # of each layer: the outermost scopes of its arrays
+        self._scopes = defaultdict[str, set[str]](set)  # by layer: the outermost scopes of its arrays
         for path in paths:
             layer = self.layer_of(path) or ""
             self._scopes[layer].add(path.removeprefix(f"{layer}/").partition("/")[0])
-        self.is_scoped = False  # whether a name stands around that of a layer: a subclassed model, in no order
+        self.is_scoped = (
+            False  # whether a scope encloses the name of a layer: a subclassed model, whose layers have no order
+        )
 
     def layer_of(self, path: str) -> str | None:
-        """The listed layer in whose group an array is; names of layers may have slashes."""
+        """The listed layer whose group contains an array; names of layers may contain slashes."""
         if path.startswith(f"{_TOP_LEVEL}/"):
             return _TOP_LEVEL
         parts = path.split("/")[:-1]
@@ -165,7 +167,7 @@ class _ListedLayers:
         """Unit and leaf of an array in the group of a layer."""
         parts = re.sub(r":\d+$", "", path.removeprefix(f"{layer}/")).split("/")
         leaf = parts.pop()
-        if not parts:  # Keras 1: `dense_1/dense_1_W`; in others the layer stands before the leaf
+        if not parts:  # Keras 1 writes `dense_1/dense_1_W`, later versions `dense_1/dense_1/kernel:0`
             leaf = leaf.removeprefix(f"{layer}_")
         if layer == _TOP_LEVEL:
             return "/".join(parts), leaf
@@ -174,13 +176,13 @@ class _ListedLayers:
             parts[0] = name
         self.is_scoped |= name in parts[1:]
         if name in parts:
-            parts = parts[len(parts) - parts[::-1].index(name) :]  # scopes of models around it stand before it
+            parts = parts[len(parts) - parts[::-1].index(name) :]  # the scopes of enclosing models come before it
         return self._collapsed(layer, parts, leaf)
 
     def _is_counted(self, layer: str, scope: str) -> bool:
-        """Whether a scope is the layer's own, with the number of a TensorFlow that had a layer of that name before.
+        """Whether a scope is the name of the layer with a number that TensorFlow appended to make it unique.
 
-        A model inside of the model has layers of its own below it, whose names may look the same.
+        The scopes of layers in a nested model may look the same, but then there are several of them.
         """
         is_numbered = re.fullmatch(rf"{re.escape(layer.rpartition('/')[2])}_\d+", scope) is not None
         return is_numbered and len(self._scopes[layer]) == 1 and (layer, scope) not in self._inner
@@ -190,13 +192,13 @@ class _ListedLayers:
         return self._unit(layer, scopes), f"{which}/{leaf}" if which else leaf
 
     def _unit(self, layer: str, parts: list[str]) -> str:
-        """The layer, or the one inside of it: the arrays of models in models do not have the names of all of them."""
+        """The layer, or the inner layer: the names of arrays do not contain all of the nested models."""
         if not parts:
             return layer
         inner = self._inner.get((layer, parts[-1]), [])
         return inner[0] if len(inner) == 1 else "/".join([layer, *parts])
 
     def rank(self, unit: str, layer: str) -> tuple[int, int, int]:
-        """Where a unit stands: as in the architecture, else as in the list of layers, then as it was met."""
-        met = self._seen.setdefault(unit, len(self._seen))
-        return (self._names.get(layer, len(self._names)), self._ranks.get(unit, len(self._ranks)), met)
+        """The sort key of a unit: its rank in the list of layers, in the architecture, and its first occurrence."""
+        first_seen = self._seen.setdefault(unit, len(self._seen))
+        return (self._names.get(layer, len(self._names)), self._ranks.get(unit, len(self._ranks)), first_seen)

@@ -1,4 +1,4 @@
-"""What the variables of a Keras layer are called: Keras 3 stores them by number only."""
+"""Names of the variables of Keras layers, which Keras 3 stores by number only."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _DEPTHWISE = ("depthwise_kernel", "bias?use_bias")
 _SEPARABLE = ("depthwise_kernel", "pointwise_kernel", "bias?use_bias")
 _RECURRENT = ("kernel", "recurrent_kernel", "bias?use_bias")
 _SCALED = ("gamma?scale", "beta?center")
-# By class in snake case, in the order in which Keras stores them; after `?` the setting without which one is missing.
+# By class in snake case, in the order of storage; a variable with `?` exists only if the setting after it is true.
 _VARIABLES = {
     **dict.fromkeys(("dense", "einsum_dense"), _KERNEL),
     **dict.fromkeys(("conv1d", "conv2d", "conv3d"), _KERNEL),
@@ -34,30 +34,30 @@ _VARIABLES = {
     "p_re_lu": ("alpha",),
     "attention": ("scale?use_scale",),
     "additive_attention": ("scale?use_scale",),
-    "spectral_normalization": ("layer_kernel", "vector_u"),  # the first is the kernel of the layer inside, again
+    "spectral_normalization": ("layer_kernel", "vector_u"),  # the first is the kernel of the inner layer, again
 }  # fmt: skip
 
 
 def snake_case(name: str) -> str:
-    """The name of a class as Keras writes it into paths: `Conv2DTranspose` is `conv2d_transpose`."""
+    """The name of a class in Keras's paths: `conv2d_transpose` for `Conv2DTranspose`."""
     name = re.sub(r"\W+", "", name)
     name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", name)
     return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()
 
 
 def is_known(kind: str) -> bool:
-    """Whether the variables of this class (in snake case) are known by name."""
+    """Whether the names of the variables of this class (in snake case) are known."""
     return kind in _VARIABLES
 
 
 def leaves(kind: str, count: int, config: Mapping[str, Any] | None) -> tuple[str, ...]:
-    """The names of a layer's `count` variables, in the order of their numbers; empty names if they cannot be known.
+    """The names of a layer's `count` variables, in the order of their numbers; empty names if they are unknown.
 
     Args:
         kind: Its class, in snake case.
-        count: How many variables it has in the file.
-        config: Its settings, if the file carries them. Without them, three vectors of a batch normalization could be
-            gamma or beta, and the moving mean and variance.
+        count: The number of its variables in the file.
+        config: Its settings, if the file contains them. Without settings, the first of three vectors of a batch
+            normalization could be gamma or beta.
 
     Example:
         >>> leaves("conv2d", 1, None)
@@ -81,11 +81,12 @@ def leaves(kind: str, count: int, config: Mapping[str, Any] | None) -> tuple[str
 def leaves_by_shape(shapes: Sequence[tuple[int, ...]]) -> tuple[str, ...]:
     """The names of the variables of a layer whose class is not in the file, in the order of their numbers.
 
-    Networks written as classes are stored by the names of attributes. Layers of Keras itself make their variables in
-    one order: a kernel and its bias, or the four vectors of a batch normalization, are known by their shapes.
+    The paths of subclassed models contain names of attributes instead of classes. Built-in layers create their
+    variables in a fixed order, so a kernel with a bias, or the four vectors of a batch normalization, can be identified
+    by shape.
 
     Returns:
-        Names; empty ones if the shapes leave more than one meaning.
+        The names; empty ones if the shapes are ambiguous.
 
     Example:
         >>> leaves_by_shape([(3, 3, 8, 16), (16,)])

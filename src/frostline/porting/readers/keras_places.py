@@ -1,4 +1,4 @@
-"""Which layer a path of a Keras 3 file belongs to: paths hold classes and numbers, not the names of layers."""
+"""The layer of each path in a Keras 3 file: paths consist of classes and numbers, not of the names of layers."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ if TYPE_CHECKING:
 _LIST, _OLD_LIST = "layers", "_layer_checkpoint_dependencies"
 _LISTS = (_LIST, _OLD_LIST)
 _CELLS = "cells"
-_MAX_UNIT = 1_000  # names of models in models in models add up
-# With an underscore in front in Keras 2.
+_MAX_UNIT = 1_000  # characters; the names of nested models add up
+# Keras 2 writes these attributes with a leading underscore.
 _ATTENTION = {"query_dense": "query", "key_dense": "key", "value_dense": "value", "output_dense": "attention_output"}
 _ATTENTION_KINDS = ("multi_head_attention", "grouped_query_attention", "group_query_attention")
-# What a layer of Keras itself consists of.
+# The parts of built-in Keras layers.
 _PARTS = {"cell", _CELLS, "layer", *_ATTENTION, *(f"_{name}" for name in _ATTENTION), "forward_layer", "backward_layer"}
 _DIRECTIONS = {"forward_layer": "forward", "backward_layer": "backward"}
 
 
 @dataclass(frozen=True)
 class Place:
-    """What the variables at one path are part of.
+    """The owner of the variables at one path.
 
     Attributes:
-        unit: The layer's name, after those of the models that it is nested in.
-        kind: The class of what holds them, in snake case; empty if unknown.
-        config: Its settings; None if the file carries none.
-        prefix: Which part of a layer of several they belong to: `forward`, `backward`, `query`, `attention_output`.
+        unit: The name of the layer, after those of the enclosing models.
+        kind: The class of the owner, in snake case; empty if unknown.
+        config: The settings of the owner; None if the file contains none.
+        prefix: The part of the layer, if it has several: `forward`, `backward`, `query`, `attention_output`.
     """
 
     unit: str
@@ -44,7 +44,7 @@ class Place:
 
 
 def places(model: Mapping[str, Any]) -> dict[str, Place]:
-    """The place of every path that Keras would write for a serialized model.
+    """The owner of every path that Keras writes for a serialized model.
 
     Example:
         >>> layer = {"class_name": "Conv2D", "config": {"name": "stem", "use_bias": False}}
@@ -58,22 +58,22 @@ def places(model: Mapping[str, Any]) -> dict[str, Place]:
 
 
 def modern(path: str) -> str:
-    """A path as Keras writes it now."""
+    """The path in the form of the current version of Keras."""
     return "/".join(_LIST if part == _OLD_LIST else part for part in path.split("/"))
 
 
-def guess(path: str, name_at: Callable[[str], str | None]) -> Place:
-    """The place of a path of a file without a configuration.
+def place_without_config(path: str, name_at: Callable[[str], str | None]) -> Place:
+    """The owner of a path in a file without a configuration, from the path alone.
 
     Args:
         path: Names of groups, joined by `/`.
-        name_at: Gives the name that Keras attached to a path; None where it attached none.
+        name_at: Returns the name that Keras attached to a path; None if there is none.
     """
     parts = path.split("/") if path else []
     if len(parts) > 1 and parts[-1] == "cell":
         if _is_recurrent(kind := _kind(parts[:-1], name_at)) or _half(parts[:-1], name_at):
             half = _half(parts[:-1], name_at)
-            # All recurrent cells have the same variables.
+            # All recurrent cells have the same variables, so the class of one of them is used.
             return Place(_unit(parts[: -2 if half else -1], name_at), kind or "lstm", None, half)
     elif len(parts) > 1 and (part := parts[-1].removeprefix("_")) in _ATTENTION and _is_attention(parts[:-1], name_at):
         return Place(_unit(parts[:-1], name_at), "einsum_dense", None, _ATTENTION[part])
@@ -83,15 +83,15 @@ def guess(path: str, name_at: Callable[[str], str | None]) -> Place:
 
 
 def is_counted(path: str, names: Mapping[str, str]) -> bool:
-    """Whether a path numbers layers as they run: in the lists of functional and sequential models alone.
+    """Whether a path numbers layers in the order of execution, as only functional and sequential models do.
 
-    Keras walks the attributes of every other object in the order of their names, which says nothing about what it
-    computes. One of them, `layers`, is a list of the layers as they were made. Functional models have input layers in
-    theirs.
+    For other objects, Keras visits the attributes in alphabetical order, which is no evidence of the order of
+    execution. Their attribute `layers` lists the layers in the order of creation; that of functional models contains
+    input layers.
 
     Args:
         path: Names of groups, joined by `/`.
-        names: What Keras attached to groups, also to those without variables.
+        names: The names that Keras attached to groups, including groups without variables.
 
     Example:
         >>> names = {"": "sequential", "layers/dense_1": "last"}
@@ -111,7 +111,7 @@ def _is_run(parts: list[str], names: Mapping[str, str]) -> bool:
 
 
 def file_order(path: str) -> list[tuple[str, int]]:
-    """A key that sorts paths by their numbers: `conv2d` before `conv2d_2` before `conv2d_10`."""
+    """A sort key for paths: `conv2d` before `conv2d_2` before `conv2d_10`."""
     return [_base(part) for part in path.split("/")]
 
 
@@ -120,7 +120,7 @@ def _model(model: Mapping[str, Any], path: str, unit: str, found: dict[str, Plac
     for layer in layers_in(model):
         module = str(layer.get("module"))
         if module.startswith(("keras.src.ops", "keras.ops")):
-            continue  # an operation on tensors is listed in the configuration, and is not one of the model's layers
+            continue  # an operation on tensors is in the configuration, but not in the model's list of layers
         kind = snake_case(str(layer.get("class_name")))
         part = f"{kind}_{used[kind]}" if used[kind] else kind
         used[kind] += 1
@@ -175,16 +175,16 @@ def _is_attention(parts: list[str], name_at: Callable[[str], str | None]) -> boo
 
 
 def _half(parts: list[str], name_at: Callable[[str], str | None]) -> str:
-    """Which half of a bidirectional layer lies at a path; empty for what is none."""
+    """The half of a bidirectional layer at a path (`forward`, `backward`); empty for other paths."""
     is_half = len(parts) > 1 and parts[-1] in _DIRECTIONS and _kind(parts[:-1], name_at) == "bidirectional"
     return _DIRECTIONS[parts[-1]] if is_half else ""
 
 
 def _kind(parts: list[str], name_at: Callable[[str], str | None]) -> str:
-    """The class of what lies at a path; empty if it is not known.
+    """The class of the object at a path; empty if it is unknown.
 
-    In a list, parts of paths are classes. Elsewhere they are the names of attributes, which may be those of other
-    classes; there the name that Keras gives to a layer by itself tells its class.
+    In a list, the parts of a path are classes. Elsewhere they are names of attributes, which may look like another
+    class; there the default name of the layer, which Keras attaches to the path, contains its class.
     """
     if not parts:
         return ""
@@ -201,7 +201,7 @@ def _means_class(name: str) -> bool:
 
 
 def _unit(parts: list[str], name_at: Callable[[str], str | None]) -> str:
-    """The path without the lists of layers, and with the names of the layers that lie in them."""
+    """The path without lists of layers, and with the names of the layers in these lists."""
     names: list[str] = []
     for at, part in enumerate(parts):
         if part in _LISTS and at + 1 < len(parts):

@@ -1,6 +1,6 @@
-"""MATLAB's files of versions 5 and 7: variables as numbers, texts, cells and structures; objects and functions refused.
+"""MATLAB files of versions 5 and 7: numbers, strings, cells and structures; objects and functions are refused.
 
-scipy reads them too, and allocates what a file declares before it looks whether the file holds it.
+scipy is not used: it allocates declared sizes before it compares them with the size of the file.
 
 References:
     MathWorks, "MAT-File Format", version 5.
@@ -41,7 +41,7 @@ _ENCODINGS = {1: "latin-1", 2: "latin-1", 4: "utf-16", 16: "utf-8", 17: "utf-16"
 _LOGICAL, _COMPLEX = 0x0200, 0x0800
 _MAX_DEPTH, _MAX_MATRICES, _MAX_FIELDS = 32, 1_000_000, 4_096
 _MAX_TEXT_BYTES = 1 << 20
-# Arrays of zeros pack at 1000 to 1; a file of which everything does is a bomb.
+# Zeros compress 1000:1; a file with this ratio as a whole is a zip bomb.
 _MAX_EXPANSION, _FLOOR_BYTES = 100, 1 << 26
 
 
@@ -49,15 +49,15 @@ def variables(file: WeightFile) -> dict[str, Value]:
     """The variables of a file by name.
 
     Returns:
-        Numbers as arrays; texts; cells as lists; structures as lists of dicts, one dict for each element. Cells and
-        structures are in MATLAB's order, the first axis fastest.
+        Numbers as arrays; strings; cells as lists; structures as lists of dicts, one dict for each element. Cells and
+        structures are in column-major order, as in MATLAB.
 
     Raises:
-        PortError: If the file is damaged, or holds objects, functions or sparse arrays.
+        PortError: If the file is damaged, or contains objects, functions or sparse arrays.
     """
     mark = file.read_at(HEADER_BYTES - 2, 2)
     if mark not in (b"IM", b"MI"):
-        raise file.damaged(f"the order of bytes {mark!r}")
+        raise file.damaged(f"the unknown byte-order mark {mark!r}")
     reader = _Reader(file, is_big_endian=mark == b"MI")
     found: dict[str, Value] = {}
     at = HEADER_BYTES
@@ -68,11 +68,11 @@ def variables(file: WeightFile) -> dict[str, Value]:
             read_at, end = reader.unpacked(begin, size)
             kind, size, begin = reader.tag(read_at, 0, end)
             if begin + size != end:
-                raise file.damaged(f"{end - begin - size} bytes behind a packed variable")
+                raise file.damaged(f"{end - begin - size} bytes after a compressed variable")
         else:
             read_at, at = file.read_at, at + -at % 8
         if kind != _MATRIX:
-            raise file.damaged(f"an element of the type {kind} where a variable is expected")
+            raise file.damaged(f"an element of the type {kind} instead of a variable")
         name, value = reader.matrix(read_at, begin, size, 0)
         if name in found:
             raise file.damaged(f"two variables named {name[:60]!r}")
@@ -81,19 +81,19 @@ def variables(file: WeightFile) -> dict[str, Value]:
 
 
 class _Reader:
-    """Reads elements; `read_at` gives bytes of the file, or of a variable that was unpacked."""
+    """Reads elements; `read_at` returns bytes of the file, or of a decompressed variable."""
 
     def __init__(self, file: WeightFile, *, is_big_endian: bool) -> None:
         self.file, self.is_big_endian, self.order = file, is_big_endian, ">" if is_big_endian else "<"
         self.num_matrices, self.num_unpacked = 0, 0
 
     def tag(self, read_at: Callable[[int, int], bytes], at: int, end: int) -> tuple[int, int, int]:
-        """Type and size of an element, and where its content begins."""
+        """Type and size of an element, and the offset of its content."""
         if at + 8 > end:
-            raise self.damaged("an element that ends outside of what holds it")
+            raise self.damaged("an element that ends outside of the enclosing element")
         kind, size = struct.unpack(f"{self.order}2I", read_at(at, 8))
         begin = at + 8
-        if kind >> 16:  # a small element: four bytes at most, beside its tag
+        if kind >> 16:  # a small element: at most four bytes, stored in the tag
             kind, size, begin = kind & 0xFFFF, kind >> 16, at + 4
             if size > 4:
                 raise self.damaged(f"a small element of {size} bytes")
@@ -105,22 +105,24 @@ class _Reader:
         return self.file.damaged(received)
 
     def unpacked(self, begin: int, size: int) -> tuple[Callable[[int, int], bytes], int]:
-        """A variable without its compression."""
+        """Decompress a variable."""
         limit = max(_FLOOR_BYTES, _MAX_EXPANSION * self.file.size) - self.num_unpacked
         unpacker = zlib.decompressobj()
         try:
             content = unpacker.decompress(self.file.read_at(begin, size), limit + 1)
         except zlib.error as error:
-            raise self.damaged(f"a packed variable: {error}") from error
+            raise self.damaged(f"a compressed variable: {error}") from error
         if len(content) > limit:
-            raise self.damaged(f"variables of more than {_MAX_EXPANSION} times the file's {self.file.size} bytes")
+            raise self.damaged(
+                f"variables that expand to more than {_MAX_EXPANSION} times the {self.file.size} bytes of the file"
+            )
         if not unpacker.eof or unpacker.unused_data:
-            raise self.damaged("a packed variable that does not end where it is said to")
+            raise self.damaged("a compressed variable with another size than stated")
         self.num_unpacked += len(content)
         return lambda start, count: content[start : start + count], len(content)
 
     def part(self, read_at: Callable[[int, int], bytes], at: int, end: int) -> tuple[int, int, int, int]:
-        """Type, size and place of an element inside of a variable, and where the next one begins."""
+        """Type, size and offset of an element in a variable, and the offset of the next one."""
         kind, size, begin = self.tag(read_at, at, end)
         is_small = begin == at + 4
         return kind, size, begin, at + 8 if is_small else begin + size + -size % 8
@@ -129,7 +131,7 @@ class _Reader:
         """Name and value of one array of any class."""
         self.num_matrices += 1
         if depth > _MAX_DEPTH or self.num_matrices > _MAX_MATRICES:
-            raise self.damaged(f"arrays {depth} deep inside of each other, {self.num_matrices} of them")
+            raise self.damaged(f"arrays nested {depth} levels deep, {self.num_matrices} in total")
         end = at + size
         if size == 0:  # an empty field
             return "", []
@@ -137,8 +139,8 @@ class _Reader:
         kind = flags[0] & 0xFF
         if kind in _REFUSED:
             raise self.file.refused(
-                "The file holds what is more than numbers and texts, and is not read.", _REFUSED[kind],
-                "in MATLAB, save the arrays alone: net.layers as a cell of structures; full(x) of a sparse array.",
+                "The file contains a value that is not supported.", _REFUSED[kind],
+                "in MATLAB, save the arrays alone: net.layers as a cell of structures, full(x) for a sparse x.",
             )  # fmt: skip
         shape, at = self.integers(read_at, at, end, 5, MAX_AXES)
         name, at = self.text(read_at, at, end, MAX_NAME_BYTES)
@@ -160,14 +162,14 @@ class _Reader:
     ) -> tuple[list[int], int]:
         found, size, begin, at = self.part(read_at, at, end)
         if found != kind or size % 4 or not 0 < size <= 4 * limit:
-            raise self.damaged(f"an array without its head (an element of the type {found} with {size} bytes)")
+            raise self.damaged(f"an array without its header (an element of the type {found} with {size} bytes)")
         letter = "i" if kind == 5 else "I"
         return list(struct.unpack(f"{self.order}{size // 4}{letter}", read_at(begin, size))), at
 
     def text(self, read_at: Callable[[int, int], bytes], at: int, end: int, limit: int) -> tuple[str, int]:
         kind, size, begin, at = self.part(read_at, at, end)
         if kind not in _ENCODINGS or size > limit:
-            raise self.damaged(f"a text of the type {kind} with {size} bytes")
+            raise self.damaged(f"a string of the type {kind} with {size} bytes")
         encoding = _ENCODINGS[kind]
         if encoding in ("utf-16", "utf-32"):
             encoding += "-be" if self.is_big_endian else "-le"
@@ -183,7 +185,7 @@ class _Reader:
         for _ in range(count):
             kind, size, begin, at = self.part(read_at, at, end)
             if kind != _MATRIX:
-                raise self.damaged(f"an element of the type {kind} where an array is expected")
+                raise self.damaged(f"an element of the type {kind} instead of an array")
             found.append(self.matrix(read_at, begin, size, depth + 1)[1])
         return found, at
 
@@ -197,7 +199,7 @@ class _Reader:
         raw = read_at(begin, size)
         names = [raw[one : one + width].split(b"\0")[0].decode("latin-1") for one in range(0, size, width)]
         if len(set(names)) != len(names) or (not names and count > 1):
-            raise self.damaged("a structure with two fields of one name")
+            raise self.damaged("a structure with two fields of the same name")
         if names:
             values, _ = self.matrices(read_at, at, end, count * len(names), depth)
         else:
@@ -207,16 +209,16 @@ class _Reader:
     def array(
         self, read_at: Callable[[int, int], bytes], at: int, end: int, shape: tuple[int, ...], flags: int
     ) -> LazyArray:
-        """Numbers; they may be stored in a narrower type than that of the array."""
+        """A numeric array; its numbers may be stored in a narrower type than that of the array."""
         if flags & _COMPLEX:
-            raise self.damaged("an array of complex numbers, which no network has")
+            raise self.damaged("an array of complex numbers, which no MatConvNet network contains")
         kind, size, begin, _ = self.part(read_at, at, end)
         stored = _STORED.get(kind)
         if stored is None:
             raise self.damaged(f"numbers of the type {kind}")
         expected = num_bytes(self.file, shape, stored)
         if size != expected:
-            raise self.damaged(f"{size} bytes for an array of shape {shape[:8]} in {stored}, which needs {expected}")
+            raise self.damaged(f"{size} bytes for an array of shape {shape[:8]} in {stored}; {expected} are needed")
         dtype = "bool" if flags & _LOGICAL else _CLASSES[flags & 0xFF]
 
         def load() -> Tensor:

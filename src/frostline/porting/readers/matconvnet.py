@@ -1,4 +1,4 @@
-"""MatConvNet's networks in MATLAB files: chains (SimpleNN) and graphs (DagNN)."""
+"""MatConvNet networks in MATLAB files: sequences (SimpleNN) and graphs (DagNN)."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ _LEAVES = {
     "dagnn.BatchNorm": ("multipliers", "biases", "moments"),
 }  # fmt: skip
 _VECTORS = ("biases", "multipliers")
-_MOMENTS = ("mean", "sigma")  # the columns of the moments: sigma is the root of the variance and epsilon
-_MAX_SETTING = 16  # numbers of one setting of a layer, such as four of padding
+_MOMENTS = ("mean", "sigma")  # the columns of the moments; sigma is sqrt(variance + epsilon)
+_MAX_SETTING = 16  # numbers in one setting of a layer, such as four for padding
 
 
 class _Part(NamedTuple):
@@ -41,7 +41,7 @@ class _Part(NamedTuple):
 
 
 def claims(file: WeightFile) -> bool:
-    """Whether it begins with the header of a MATLAB file of version 5, 7 or 7.3."""
+    """Whether the file begins with the header of a MATLAB file of version 5, 7 or 7.3."""
     start = file.start(mat5.HEADER_BYTES)
     if start.startswith(_HDF5_TEXT):
         return True
@@ -53,14 +53,14 @@ def read(file: WeightFile, key: str | None = None) -> Source:
 
     Args:
         file: A MATLAB file of version 5 or 7.
-        key: The variable that holds the network; None looks for its `layers`, also inside of `net`.
+        key: The variable with the network; with None the variables `layers` and `net` are searched.
 
     Raises:
-        PortError: If the file is damaged, or has another version, objects or functions.
+        PortError: If the file is damaged, has another version, or contains objects or functions.
     """
     if file.start(len(_HDF5_TEXT)) == _HDF5_TEXT:
         raise file.refused(
-            "MATLAB files of version 7.3 are not read.", "a MATLAB file of version 7.3 (HDF5)",
+            "MATLAB files of version 7.3 are not supported.", "a MATLAB file of version 7.3 (HDF5)",
             "in MATLAB, save it in version 7: net = load('FILE'); save('NEW', '-struct', 'net', '-v7').",
         )  # fmt: skip
     found = mat5.variables(file)
@@ -69,8 +69,8 @@ def read(file: WeightFile, key: str | None = None) -> Source:
         inside = found.get(name)
         if not isinstance(inside, list) or len(inside) != 1 or not isinstance(inside[0], dict):
             raise file.refused(
-                f"The file has no network in a variable {name!r}.", f"variables {', '.join(found)}"[:200],
-                "pass key= the variable that holds the network, or leave it out.",
+                f"The file has no network in the variable {name!r}.", f"variables {', '.join(found)}"[:200],
+                "pass key= the name of the variable with the network, or leave the key out.",
             )  # fmt: skip
         found = cast("dict[str, Any]", inside[0])
     layers = found.get("layers")
@@ -86,14 +86,14 @@ def read(file: WeightFile, key: str | None = None) -> Source:
 
 
 def _tensors(file: WeightFile, part: _Part) -> Iterator[SourceTensor]:
-    """The tensors of one array: one, but for the moments of a BatchNorm, which are two.
+    """The tensors of one array: two for the moments of a BatchNorm, otherwise one.
 
-    They have the axes that MATLAB cannot store: it has no vectors, and leaves out last axes of size 1.
+    Axes that MATLAB cannot store are restored: it has no vectors, and drops trailing axes of size 1.
     """
     stored = part.held.shape
     if part.leaf == "moments":
         if len(stored) != 2 or stored[1] != 2:
-            raise file.damaged(f"moments of the shape {stored[:8]}")
+            raise file.damaged(f"BatchNorm moments of the shape {stored[:8]}")
         for at, leaf in enumerate(_MOMENTS):
             load = partial(_column, part.held, at)
             yield SourceTensor(f"{part.name}.{leaf}", stored[:1], part.held.dtype, part.unit, leaf, load)
@@ -109,23 +109,23 @@ def _column(held: LazyArray, at: int) -> Tensor:
 
 
 def _arrays(file: WeightFile, found: Mapping[str, Any]) -> Source:
-    """A file that holds no network: its arrays by name."""
+    """The arrays of a file that contains no network, by name."""
     held = {name: value for name, value in found.items() if isinstance(value, LazyArray)}
     check_names(file, list(held))
     tensors = tuple(SourceTensor(name, one.shape, one.dtype, "", name, one.load) for name, one in held.items())
-    note = "The file holds no network of MatConvNet: its arrays are listed, and their layout is unknown."
+    note = "The file contains no MatConvNet network: its arrays are listed, and their layout is unknown."
     return Source("MATLAB arrays", "numpy", tensors, notes=(note,))
 
 
 def _chain(file: WeightFile, layers: list[Any]) -> tuple[list[_Part], list[SourceLayer]]:
-    """The layers of a SimpleNN, each of which takes the output of the one before."""
+    """The layers of a SimpleNN; each takes the output of the one before."""
     parts: list[_Part] = []
     described: list[SourceLayer] = []
     seen: set[str] = set()
     for index, one in enumerate(layers):
         settings = _only(one)
         if settings is None:
-            raise file.damaged(f"the layer {index} is no structure")
+            raise file.damaged(f"the layer {index} is not a structure")
         kind = _text(settings.get("type"))
         name = _text(settings.get("name")) or str(index)
         unit = name if name not in seen else f"{name}_{index}"
@@ -147,7 +147,7 @@ def _chain(file: WeightFile, layers: list[Any]) -> tuple[list[_Part], list[Sourc
 
 
 def _graph(found: Mapping[str, Any]) -> tuple[list[_Part], list[SourceLayer]]:
-    """The layers of a DagNN, whose parameters and variables have names."""
+    """The layers of a DagNN, with named parameters and variables."""
     values = {_text(one.get("name")): one.get("value") for one in found["params"] if isinstance(one, dict)}
     parts: dict[str, _Part] = {}
     described: list[SourceLayer] = []
@@ -169,7 +169,7 @@ def _graph(found: Mapping[str, Any]) -> tuple[list[_Part], list[SourceLayer]]:
 
 
 def _only(value: Any) -> dict[str, Any] | None:
-    """The one element of a structure, or of a cell that holds one."""
+    """The element of a structure with a single one, possibly inside of a cell; otherwise None."""
     while isinstance(value, list) and len(cast("list[Any]", value)) == 1:
         value = value[0]
     return cast("dict[str, Any]", value) if isinstance(value, dict) else None
@@ -180,12 +180,12 @@ def _text(value: Any) -> str:
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """Texts of a cell, or one text."""
+    """The strings of a cell, or a single string."""
     yield from [value] if isinstance(value, str) else [one for one in value or [] if isinstance(one, str)]
 
 
 def _settings(fields: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What a layer is set to: texts, and few numbers."""
+    """The settings of a layer: strings, and short arrays of numbers."""
     found: dict[str, Any] = {}
     for name, value in fields.items():
         if isinstance(value, str):

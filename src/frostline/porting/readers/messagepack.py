@@ -1,4 +1,4 @@
-"""MessagePack: the structure of a file, with its long values left where they are.
+"""MessagePack: the structure of a file; long values stay in the file.
 
 References:
     msgpack/msgpack, `spec.md`.
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from frostline.porting.readers.weight_file import WeightFile
 
 MAX_DEPTH = 64
-MAX_ITEMS = 500_000  # of a whole file; a large language model has a few thousand
+MAX_ITEMS = 500_000  # in the whole file; a large language model has a few thousand
 _MAX_TEXT_BYTES = 1 << 16
 _WINDOW_BYTES = 1 << 16
 _PLAIN = {0xC0: None, 0xC2: False, 0xC3: True}
@@ -29,12 +29,12 @@ _SIZED = {
 
 
 class Blob(NamedTuple):
-    """Bytes, or an extension: where they lie.
+    """The range of bytes, or of an extension.
 
     Attributes:
-        kind: The extension's number, None for plain bytes.
-        offset: Where they begin in the file.
-        size: How many there are.
+        kind: The type number of the extension; None for plain bytes.
+        offset: Its offset in the file.
+        size: Its size in bytes.
     """
 
     kind: int | None
@@ -49,7 +49,7 @@ class Unpacker:
         file: The file.
 
     Raises:
-        PortError: By any method, for what is damaged, nested deeply, or has more items than any file of weights.
+        PortError: From any method, if a value is damaged or nested too deeply, or there are too many items.
     """
 
     def __init__(self, file: WeightFile) -> None:
@@ -57,16 +57,16 @@ class Unpacker:
         self._window, self._base = b"", 0
 
     def value(self, offset: int, end: int, depth: int = 0) -> tuple[Any, int]:
-        """The value at `offset`, and where it ends; mappings have texts as keys, each once.
+        """The value at `offset`, and its end; the keys of mappings must be distinct strings.
 
         Args:
-            offset: Where it begins.
-            end: Where the bytes end that it may take.
-            depth: How many values it is part of.
+            offset: The offset of the value.
+            end: The end of the available bytes.
+            depth: The number of enclosing values.
         """
         self._num_items += 1
         if depth > MAX_DEPTH or self._num_items > MAX_ITEMS:
-            raise self.file.damaged(f"values nested {depth} deep, {self._num_items} in all")
+            raise self.file.damaged(f"values nested {depth} levels deep, {self._num_items} in total")
         first, offset = self._take(offset, 1, end)[0], offset + 1
         if first < 0x80 or first >= 0xE0:
             return (first if first < 0x80 else first - 256), offset
@@ -85,18 +85,18 @@ class Unpacker:
         number = struct.unpack(">b", self._take(offset, 1, end))[0] if kind == "extension" else None
         offset += kind == "extension"
         if offset + size > end:
-            raise self.file.damaged(f"{size} bytes at byte {offset}, of which {end - offset} are there")
+            raise self.file.damaged(f"a value of {size} bytes at byte {offset}, where {end - offset} are left")
         return Blob(number, offset, size), offset + size
 
     def _head(self, first: int, offset: int, end: int) -> tuple[str, int, int]:
-        """Kind and size of a value, and where its content begins."""
+        """Kind and size of a value, and the offset of its content."""
         if first < 0xC0:
             kind = "mapping" if first < 0x90 else "list" if first < 0xA0 else "text"
             return kind, first & (0x1F if kind == "text" else 0x0F), offset
         if 0xD4 <= first <= 0xD8:
             return "extension", 1 << (first - 0xD4), offset
         if first not in _SIZED:
-            raise self.file.damaged(f"no value begins with the byte {first:#x}")
+            raise self.file.damaged(f"the byte {first:#x}, with which no value begins")
         kind, width = _SIZED[first]
         return kind, int.from_bytes(self._take(offset, width, end), "big"), offset + width
 
@@ -105,7 +105,7 @@ class Unpacker:
         for _ in range(self._possible(size, 2, offset, end)):
             key, offset = self.value(offset, end, depth + 1)
             if not isinstance(key, str) or key in found:
-                raise self.file.damaged(f"the key {key!r} is no text, or is there twice")
+                raise self.file.damaged(f"the key {key!r}, which is not a string or occurs twice")
             found[key], offset = self.value(offset, end, depth + 1)
         return found, offset
 
@@ -123,16 +123,16 @@ class Unpacker:
 
     def _text(self, offset: int, size: int, end: int) -> str:
         if size > _MAX_TEXT_BYTES:
-            raise self.file.damaged(f"a text of {size} bytes")
+            raise self.file.damaged(f"a string of {size} bytes")
         raw = self._take(offset, size, end)
         try:
             return raw.decode()
         except UnicodeDecodeError as error:
-            raise self.file.damaged(f"a text that is not UTF-8: {raw[:40]!r}") from error
+            raise self.file.damaged(f"a string that is not UTF-8: {raw[:40]!r}") from error
 
     def _take(self, offset: int, count: int, end: int) -> bytes:
         if offset + count > end:
-            raise self.file.damaged(f"a value at byte {offset} ends beyond byte {end}")
+            raise self.file.damaged(f"a value at byte {offset} that ends after byte {end}")
         at = offset - self._base
         if at < 0 or at + count > len(self._window):
             self._window = self.file.read_at(offset, max(count, min(_WINDOW_BYTES, self.file.size - offset)))

@@ -1,4 +1,4 @@
-"""MXNet's `.params`: arrays one after the other, then their names; the graph is the `-symbol.json` beside them."""
+"""MXNet's `.params`: arrays, followed by their names; the graph is in a `-symbol.json` beside the file."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _EPOCH = re.compile(r"-\d{4}\.params")
 
 
 class _Stored(NamedTuple):
-    """Where an array lies."""
+    """Dtype, shape and range of an array in the file."""
 
     shape: tuple[int, ...]
     dtype: str
@@ -52,7 +52,7 @@ class _Stored(NamedTuple):
 
 
 def claims(file: WeightFile) -> bool:
-    """Whether it begins with MXNet's magic number for lists of arrays, or with TVM's."""
+    """Whether the file begins with the magic number of MXNet for lists of arrays, or with that of TVM."""
     start = file.start(8)
     return len(start) == 8 and int.from_bytes(start, "little") in (_MAGIC, _TVM_MAGIC)
 
@@ -61,15 +61,15 @@ def read(file: WeightFile) -> Source:
     """Every array of the file, with the graph beside it if there is one.
 
     Args:
-        file: What `save_parameters`, `save_checkpoint` or `export` wrote.
+        file: A file of `save_parameters`, `save_checkpoint` or `export`.
 
     Raises:
-        PortError: If the file is damaged, has sparse arrays, or is one of TVM.
+        PortError: If the file is damaged, contains sparse arrays, or was written by TVM.
     """
     if int.from_bytes(file.start(8), "little") == _TVM_MAGIC:
         raise file.refused(
             "Parameters compiled by TVM are not supported.", "TVM's magic number at the start of the file",
-            "port from the file that was compiled, before TVM changed its layout.",
+            "port the original file, before TVM compiled it and changed its layouts.",
         )  # fmt: skip
     found = _arrays(file)
     graph = _graph(file, found)
@@ -79,10 +79,10 @@ def read(file: WeightFile) -> Source:
     }
     notes: tuple[str, ...] = ()
     if graph.ones:
-        notes = (f"{len(graph.ones)} BatchNorm layers have fix_gamma: their gamma is 1, whatever is stored.",)
+        notes = (f"{len(graph.ones)} BatchNorm layers have fix_gamma: their gamma is 1; stored values were not used.",)
     elif not graph.layers and any(name.endswith("gamma") for name in found):
-        notes = ("No -symbol.json lies beside the file: a BatchNorm with fix_gamma, the default of MXNet's symbols, "
-                 "ignores its stored gamma, and the file does not tell.",)  # fmt: skip
+        notes = ("There is no -symbol.json beside the file. It would state which BatchNorm layers have fix_gamma (the "
+                 "default of MXNet symbols) and ignore their stored gamma.",)  # fmt: skip
     in_order = (*graph.places, *(name for name in found if name not in graph.places))
     return Source(
         "MXNet parameters", "mxnet", tuple(tensors[name] for name in in_order), "graph" if graph.layers else "file",
@@ -91,11 +91,11 @@ def read(file: WeightFile) -> Source:
 
 
 def _arrays(file: WeightFile) -> dict[str, _Stored]:
-    """Where each array lies, by name, without the prefix that tells parameters from statistics."""
+    """The range of each array, by name without the prefix that distinguishes parameters from statistics."""
     at, stored = 24, list[_Stored]()
     _, reserved, count = struct.unpack("<3Q", file.read_at(0, at))
     if reserved or count > MAX_TENSORS:
-        raise file.damaged(f"a list of {count} arrays")
+        raise file.damaged(f"a list with {count} arrays")
     for _ in range(count):
         stored.append(_array(file, at))
         at = stored[-1].begin + stored[-1].size
@@ -114,7 +114,7 @@ def _array(file: WeightFile, at: int) -> _Stored:
         at += 4
         if storage != 0:
             raise file.refused(
-                "The file has sparse arrays, which are not read.", f"storage type {storage}",
+                "The file contains sparse arrays, which are not supported.", f"storage type {storage}",
                 "where the file was made, save them as dense arrays: array.tostype('default').",
             )  # fmt: skip
     is_newer = magic in (_V1, _V2, _V3)
@@ -132,7 +132,7 @@ def _array(file: WeightFile, at: int) -> _Stored:
     _, _, kind = struct.unpack("<3i", file.read_at(at, 12))
     at += 12
     if not 0 <= kind < len(_DTYPES):
-        raise file.damaged(f"an array of the dtype {kind}")
+        raise file.damaged(f"an array of the unknown dtype {kind}")
     size = num_bytes(file, shape, _DTYPES[kind])
     if size > file.size - at:
         raise file.damaged(f"an array of {size} bytes, where {file.size - at} are left")
@@ -140,11 +140,11 @@ def _array(file: WeightFile, at: int) -> _Stored:
 
 
 def _names(file: WeightFile, at: int, num_arrays: int) -> list[str]:
-    """The names behind the arrays: one for each, or none; nothing stands behind them."""
+    """The names after the arrays: one for each array, or none at all; the file must end after them."""
     (count,) = struct.unpack("<Q", file.read_at(at, 8))
     at += 8
     if count not in (0, num_arrays):
-        raise file.damaged(f"{count} names of {num_arrays} arrays")
+        raise file.damaged(f"{count} names for {num_arrays} arrays")
     names: list[str] = []
     for _ in range(count):
         (size,) = struct.unpack("<Q", file.read_at(at, 8))
@@ -153,7 +153,7 @@ def _names(file: WeightFile, at: int, num_arrays: int) -> list[str]:
         names.append(file.read_at(at + 8, size).decode(errors="replace"))
         at += 8 + size
     if at != file.size:
-        raise file.damaged(f"{file.size - at} bytes behind the last name")
+        raise file.damaged(f"{file.size - at} bytes after the last name")
     return names
 
 
@@ -166,18 +166,18 @@ def _tensor(file: WeightFile, name: str, one: _Stored, unit: str, leaf: str, *, 
 
 
 def _place(name: str) -> tuple[str, str]:
-    """Unit and leaf: of Gluon (`features.0.weight`), or of symbols (`stage1_conv0_weight`)."""
+    """Unit and leaf of a name of Gluon (`features.0.weight`) or of a symbol (`stage1_conv0_weight`)."""
     found = _LEAF.fullmatch(name)
     return (found[1].replace(".", "/"), found[2]) if found else ("", name)
 
 
 class _Graph(NamedTuple):
-    """What the file of symbols states.
+    """The graph in a `-symbol.json`.
 
     Attributes:
         layers: Its operators.
-        places: Unit and leaf of each array that an operator takes, in the order of their use.
-        ones: Gammas that are 1 whatever is stored.
+        places: Unit and leaf of each array that an operator takes, in order of use.
+        ones: Names of gammas that are 1 regardless of the stored values.
     """
 
     layers: tuple[SourceLayer, ...]
@@ -186,7 +186,7 @@ class _Graph(NamedTuple):
 
 
 def _graph(file: WeightFile, found: Mapping[str, _Stored]) -> _Graph:
-    """The operators of the symbols beside the file; none without them."""
+    """The graph in the `-symbol.json` beside the file; an empty one if there is none."""
     name = _EPOCH.sub("", file.path.name).removesuffix(".params") + "-symbol.json"
     if not (file.path.parent / name).is_file():
         return _Graph((), MappingProxyType({}), frozenset())
@@ -195,7 +195,7 @@ def _graph(file: WeightFile, found: Mapping[str, _Stored]) -> _Graph:
         try:
             return _operators([dict(node) for node in whole["nodes"]], found)
         except (LookupError, TypeError, ValueError, AttributeError) as error:
-            raise symbols.damaged("JSON that is not a graph of MXNet") from error
+            raise symbols.damaged("JSON that is not an MXNet graph") from error
 
 
 def _operators(nodes: Sequence[dict[str, Any]], found: Mapping[str, _Stored]) -> _Graph:
@@ -207,7 +207,7 @@ def _operators(nodes: Sequence[dict[str, Any]], found: Mapping[str, _Stored]) ->
             continue
         taken = [int(one[0]) for one in node["inputs"]]
         if any(not 0 <= one < index for one in taken):
-            raise ValueError("a node that takes what comes after it")
+            raise ValueError("a node that takes the output of a later one")
         names = [str(nodes[one]["name"]) for one in taken]
         own = [name for name in names if name in found]
         config = cast("dict[str, str]", node.get("attrs") or node.get("param") or node.get("attr") or {})

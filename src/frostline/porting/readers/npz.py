@@ -1,4 +1,4 @@
-"""NumPy's `.npy` and `.npz`: plain arrays only, with headers that are checked against their bytes."""
+"""NumPy's `.npy` and `.npz`: plain arrays only; headers are compared with the stored bytes."""
 
 from __future__ import annotations
 
@@ -35,21 +35,21 @@ _DTYPES = {
     "i1": "int8", "u8": "uint64", "u4": "uint32", "u2": "uint16", "u1": "uint8", "b1": "bool", "c8": "complex64",
     "c16": "complex128",
 }  # fmt: skip
-# What names end in, framework by framework; where they are mixed, the most frequent decides.
+# The leaves of each framework; if the names fit several frameworks, the most frequent one is used.
 _LEAVES = {
     "flax": ("kernel", "scale", "embedding", "mean", "var", "pos_embedding"),
     "torch": ("weight", "running_mean", "running_var", "num_batches_tracked", "in_proj_weight"),
     "keras": ("gamma", "beta", "moving_mean", "moving_variance", "embeddings", "depthwise_kernel", "recurrent_kernel"),
     "tensorflow": ("weights", "biases"),
 }
-# Where training states of big_vision and its kin keep the weights.
+# The entries of training states that contain the weights, in big_vision and similar code.
 _ROOTS = ("params/", "opt/target/")
-_STATISTICS = ("batch_stats/",)  # of Flax: the collection beside the weights
+_STATISTICS = ("batch_stats/",)  # the collection of Flax beside the weights
 
 
 @dataclass(frozen=True)
 class _Header:
-    """What stands before the elements of an array."""
+    """The header of an array."""
 
     size: int
     dtype: str
@@ -59,7 +59,7 @@ class _Header:
 
 
 def claims(file: WeightFile) -> bool:
-    """Whether it is one array of NumPy, or an archive of nothing but such arrays."""
+    """Whether the file is one NumPy array, or an archive that contains only such arrays."""
     start = file.start(len(SIGNATURE))
     if start.startswith(zip_archive.SIGNATURE):
         members = Archive(file).members
@@ -72,10 +72,10 @@ def read(file: WeightFile, key: str | None = None) -> Source:
 
     Args:
         file: A `.npy` or `.npz` file.
-        key: What the names of the wanted arrays begin with, such as `ema`; None takes the network's own.
+        key: The prefix of the wanted names, such as `ema`; None selects the arrays of the network.
 
     Raises:
-        PortError: If it is damaged, or holds Python objects, which only running code could rebuild.
+        PortError: If the file is damaged, or contains Python objects, which cannot be read without executing code.
     """
     if file.start(len(SIGNATURE)) == SIGNATURE:
         file.check_no_key(key)
@@ -96,9 +96,9 @@ def read(file: WeightFile, key: str | None = None) -> Source:
 
 
 def series(file: WeightFile) -> Exception:
-    """The refusal of arrays of NumPy one behind the other, without names, as Equinox writes its `.eqx`."""
+    """The error for a sequence of NumPy arrays without names, which is the `.eqx` format of Equinox."""
     return file.refused(
-        "The file holds arrays without names, one behind the other, as Equinox writes them.",
+        "The file contains a sequence of arrays without names, as Equinox writes them.",
         f"a file of {file.size} bytes", _EXPORT,
     )  # fmt: skip
 
@@ -111,10 +111,10 @@ _EXPORT = (
 
 
 def array_of(file: WeightFile, archive: Archive, member: str, name: str) -> SourceTensor:
-    """The array that a member of an archive is, called `name`.
+    """The array in a member of an archive, with the given name.
 
     Raises:
-        PortError: If the archive has no such member, or it is no array of numbers.
+        PortError: If the archive has no such member, or it is not an array of numbers.
     """
     start = archive.start(member, _MAX_HEADER_BYTES + 12)
     header = _header(file, start, name)
@@ -123,15 +123,15 @@ def array_of(file: WeightFile, archive: Archive, member: str, name: str) -> Sour
 
 
 def _header(file: WeightFile, start: bytes, name: str) -> _Header:
-    """The header at the start of an array's bytes."""
+    """Parse the header at the start of an array."""
     version = start[6:8]
     width = {b"\1\0": 2, b"\2\0": 4, b"\3\0": 4}.get(version)
     if start[:6] != SIGNATURE or width is None:
-        raise file.damaged(f"{name!r} is no array of NumPy")
+        raise file.damaged(f"{name!r} is not a NumPy array")
     length = int.from_bytes(start[8 : 8 + width], "little")
     text = start[8 + width : 8 + width + length]
     if length > _MAX_HEADER_BYTES or len(text) < length:
-        raise file.damaged(f"{name!r} has a header of {length} bytes")
+        raise file.damaged(f"{name!r} has a header of {length} bytes; the limit is {_MAX_HEADER_BYTES}")
     fields = _FIELDS.fullmatch(text.decode("latin-1"))
     if fields is None or None in fields.groups():
         raise _objects(file, name, text[:80].decode("latin-1"))
@@ -144,7 +144,7 @@ def _header(file: WeightFile, start: bytes, name: str) -> _Header:
 
 
 def _check_size(file: WeightFile, header: _Header, size: int, name: str) -> None:
-    """Compare what a header declares with the bytes that there are, its own included.
+    """Compare the declared size of an array, including its header, with the number of bytes.
 
     Raises:
         PortError: If they differ.
@@ -156,8 +156,8 @@ def _check_size(file: WeightFile, header: _Header, size: int, name: str) -> None
 
 def _objects(file: WeightFile, name: str, received: str) -> Exception:
     return file.refused(
-        "The file holds an array of something else than numbers.", f"{received!r} in {name!r}"[:200],
-        "save the arrays of numbers only; arrays of objects are pickles, and are not loaded.",
+        "The file contains an array whose elements are not numbers.", f"{received!r} in {name!r}"[:200],
+        "save the numeric arrays only; arrays of objects are pickles, which are not loaded.",
     )  # fmt: skip
 
 
@@ -190,8 +190,8 @@ def _source(file: WeightFile, found: Mapping[str, SourceTensor], key: str | None
     root = next((root for root in roots if any(path.startswith(root) for path in paths.values())), "")
     if key is not None and not root:
         raise file.refused(
-            f"The file has no arrays under {key!r}.", f"{len(found)} arrays, such as {nearest(key, found)}",
-            "leave the key out, or pass what the names of the arrays begin with.",
+            f"The file contains no arrays under {key!r}.", f"{len(found)} arrays, such as {nearest(key, found)}",
+            "leave the key out, or pass a prefix of the names of the arrays.",
         )  # fmt: skip
     if root:
         notes.append(f"The weights were taken from {root!r}.")
@@ -210,11 +210,11 @@ def _source(file: WeightFile, found: Mapping[str, SourceTensor], key: str | None
         dropped |= of_haiku[1]
         notes.append(haiku.NOTE)
     if framework == "numpy":
-        notes.append("The names of the arrays do not show which framework wrote them.")
+        notes.append("The names of the arrays fit no framework: their layout is unknown.")
     if framework == "flax" and not root and not any(_end(name) in _LEAVES["flax"][1:] for name in found):
         notes.append("The names fit Flax and Keras, whose layouts of transposed convolutions differ; Flax was assumed.")
     if any(tensor.dtype == "bfloat16" for tensor in found.values()):
-        notes.append("Elements of two bytes without a type were read as bfloat16, as JAX stores it.")
+        notes.append("Elements of two bytes without a dtype were read as bfloat16, which JAX stores in this form.")
     return Source("NumPy arrays", framework, placed, "numbers", (), MappingProxyType(dropped), tuple(notes))
 
 
@@ -226,7 +226,7 @@ def _placed(found: Mapping[str, SourceTensor], places: Mapping[str, tuple[str, s
 
 
 def _framework(names: list[str]) -> str:
-    """The framework whose words the names end in; `numpy` if they end in no framework's."""
+    """The framework whose leaves the names end with; `numpy` if they fit no framework."""
     counts = {framework: sum(_end(name) in words for name in names) for framework, words in _LEAVES.items()}
     counts["keras"] += sum(2 for name in names if name.endswith(":0"))
     best = max(counts, key=lambda framework: counts[framework])

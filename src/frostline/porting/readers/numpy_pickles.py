@@ -1,4 +1,4 @@
-"""What the pickles of NumPy mean: arrays, as trainers and PaddlePaddle write them."""
+"""NumPy arrays in pickles, which trainers and PaddlePaddle write."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from frostline.porting.readers.pickle_machine import Tape
 
-PLACES = ("numpy.core", "numpy._core")  # before and since NumPy 2
+PLACES = ("numpy.core", "numpy._core")  # module names before and since NumPy 2
 NAMES = frozenset(
     {f"{place}.multiarray.{name}" for place in PLACES for name in ("_reconstruct", "scalar")}
     | {f"{place}.numeric._frombuffer" for place in PLACES}
@@ -26,13 +26,13 @@ _CODE = re.compile(r"([<>=|]?)([fiucb])(\d{1,2})")
 
 
 class LazyArray(NamedTuple):
-    """An array that a pickle holds: it is read when it is asked for.
+    """An array in a file whose values are read on demand.
 
     Attributes:
-        shape: Of the array.
+        shape: Its shape.
         dtype: PyTorch's name of its dtype.
-        load: Reads it.
-        memory: Equal for two arrays only if they are the same elements of the same memory.
+        load: Reads the array.
+        memory: The identity of its memory: equal for two arrays only if they are the same elements of the same storage.
         is_unpacked: Whether it is stored as a sparse or quantised tensor.
     """
 
@@ -44,12 +44,12 @@ class LazyArray(NamedTuple):
 
 
 def array_of(tape: Tape, made: RecordedCall) -> LazyArray | None:
-    """The array that a record stands for; None for one of texts or objects, which is no weight.
+    """The array that a recorded call creates; None for arrays of strings or objects, which are not weights.
 
     Raises:
-        PortError: If the record contradicts itself.
+        PortError: If the call is inconsistent.
     """
-    wrong = tape.file.damaged("an array of NumPy whose parts contradict each other")
+    wrong = tape.file.damaged("a NumPy array with inconsistent arguments")
     if made.name.endswith("._frombuffer"):
         if len(made.arguments) != 4:
             raise wrong
@@ -73,10 +73,10 @@ def array_of(tape: Tape, made: RecordedCall) -> LazyArray | None:
     name, is_big_endian = kind
     expected = num_bytes(tape.file, shape, name)
     size = raw.size if isinstance(raw, Span) else len(raw)
-    # A character that stands for one byte takes one or two.
+    # In UTF-8 each of the characters for bytes takes one or two bytes.
     is_whole = expected <= size <= 2 * expected if isinstance(raw, Span) and raw.is_text else size == expected
     if not is_whole:
-        raise tape.file.damaged(f"{size} bytes for an array of shape {shape[:8]} in {name}, which needs {expected}")
+        raise tape.file.damaged(f"{size} bytes for an array of shape {shape[:8]} in {name}; {expected} are needed")
 
     def load() -> Tensor:
         stored = tuple(reversed(shape)) if is_fortran else shape
@@ -87,7 +87,7 @@ def array_of(tape: Tape, made: RecordedCall) -> LazyArray | None:
 
 
 def _dtype_of(dtype: object) -> tuple[str, bool] | None:
-    """PyTorch's name, and whether the most significant byte comes first."""
+    """PyTorch's name of a NumPy dtype, and whether the most significant byte comes first; None if it is unsupported."""
     if not isinstance(dtype, RecordedCall) or dtype.name != "numpy.dtype" or not dtype.arguments:
         return None
     code = _CODE.fullmatch(str(dtype.arguments[0]))
@@ -101,10 +101,10 @@ def _dtype_of(dtype: object) -> tuple[str, bool] | None:
 def _bytes_of(tape: Tape, raw: bytes | Span) -> bytes:
     if isinstance(raw, bytes):
         return raw
-    held = tape.read_at(raw.start, raw.size)
+    stored = tape.read_at(raw.start, raw.size)
     if not raw.is_text:
-        return held
+        return stored
     try:
-        return held.decode().encode("latin-1")
+        return stored.decode().encode("latin-1")
     except (UnicodeDecodeError, UnicodeEncodeError) as error:
-        raise tape.file.damaged("bytes written as a text that stands for none") from error
+        raise tape.file.damaged("bytes that are written as a string and are not Latin-1") from error

@@ -1,8 +1,8 @@
-"""The objects of a TensorFlow 2 checkpoint: which variable belongs to the network, and what it is called.
+"""The object graph of a TensorFlow 2 checkpoint: the variables of the network, and their names.
 
 The key of a variable follows one path of objects that leads to it, and not always the one through the network: Keras 3
-stores the kernels of a trained model under `optimizer/_trainable_variables`. So the objects are walked from the root,
-around every optimizer: what is reached is the network's.
+stores the kernels of a trained model under `optimizer/_trainable_variables`. The graph is therefore traversed from the
+root without its optimizers: every variable that is reached belongs to the network.
 
 References:
     TensorFlow, `core/protobuf/trackable_object_graph.proto`.
@@ -34,9 +34,9 @@ class Variable:
     """A variable of the network.
 
     Attributes:
-        key: Its name in the index.
-        full_name: The name that its framework gave it (`dense/kernel`); empty if none.
-        path: The objects that lead to it, from the root, joined by `/`.
+        key: Its key in the index.
+        full_name: The name that its framework assigned (`dense/kernel`); empty if none.
+        path: The path of object names from the root, joined by `/`.
     """
 
     key: str
@@ -46,12 +46,12 @@ class Variable:
 
 @dataclass(frozen=True)
 class Objects:
-    """What a checkpoint's objects say.
+    """The variables in an object graph.
 
     Attributes:
-        variables: Of the network, nearest to the root first.
-        others: Keys of the rest, which optimizers hold.
-        is_keras: Whether the objects are those of Keras.
+        variables: Those of the network; variables with shorter paths come first.
+        others: The keys of all others, which belong to optimizers.
+        is_keras: Whether the objects are Keras objects.
     """
 
     variables: tuple[Variable, ...]
@@ -70,11 +70,11 @@ def objects(file: WeightFile, graph: bytes) -> Objects:
     """Read the graph of objects.
 
     Args:
-        file: For errors.
-        graph: The text that the checkpoint holds under `KEY`.
+        file: The file, for errors.
+        graph: The bytes under `KEY` in the checkpoint.
 
     Raises:
-        PortError: If it is damaged.
+        PortError: If the graph is damaged.
     """
     nodes = [_node(message) for message in Wire(file, graph).message().messages(1)]
     paths = _paths(file, nodes)
@@ -96,14 +96,14 @@ def _node(message: Message) -> _Node:
 
 
 def _paths(file: WeightFile, nodes: list[_Node]) -> dict[int, str]:
-    """The shortest path to each object that can be reached around the optimizers."""
+    """The shortest path to each object that can be reached without passing through an optimizer."""
     paths = {0: ""} if nodes else {}
     queue = deque(paths)
     while queue:
         place = queue.popleft()
         for name, child in nodes[place].children:
             if not 0 <= child < len(nodes):
-                raise file.damaged(f"an object with the child {child} of {len(nodes)}")
+                raise file.damaged(f"an object whose child has the index {child}, among {len(nodes)} objects")
             path = f"{paths[place]}/{name}" if paths[place] else name
             if child not in paths and not _is_optimizer(name, nodes[child]) and path.count("/") < _MAX_PATH:
                 paths[child] = path

@@ -1,4 +1,4 @@
-"""ONNX: the graph as layers, and the tensors that it computes with; nothing is run.
+"""ONNX models: the graph as layers, and its weights; nothing is run.
 
 References:
     ONNX, `onnx/onnx.proto`.
@@ -23,7 +23,7 @@ _KNOWN = frozenset({1, 2, 3, 4, 5, 6, 7, 8, 14, 20, 25, 26})
 
 
 def claims(file: WeightFile) -> bool:
-    """Whether the file begins as a model of ONNX does."""
+    """Whether the file begins with the fields of a ModelProto."""
     first = beginning(Wire(file).span())
     numbers = {number for number, _ in first}
     version = dict(first).get(_IR_VERSION)
@@ -34,15 +34,15 @@ def read(file: WeightFile) -> Source:
     """Read a model.
 
     Args:
-        file: The `.onnx` file; files that hold its larger tensors lie beside it or below.
+        file: The `.onnx` file; files with external data lie in its folder or below.
 
     Raises:
-        PortError: If it is damaged, names a file elsewhere, or holds tensors that PyTorch does not have.
+        PortError: If the file is damaged, names a file outside of its folder, or has tensors of an unsupported dtype.
     """
     model = Wire(file).message()
     message = model.message(_GRAPH)
     if message is None:
-        raise file.damaged("a model of ONNX without a graph")
+        raise file.damaged("an ONNX model without a graph")
     opsets = {one.text(1): one.integer(2) for one in model.messages(_OPSETS)}
     graph = Graph(file, Functions(file, model.messages(_FUNCTIONS), opsets))
     graph.add(message, "")
@@ -50,9 +50,9 @@ def read(file: WeightFile) -> Source:
     check_names(file, [tensor.name for tensor in tensors])
     notes = list(graph.notes())
     if model.has(_TRAINING):
-        notes.append("The graph for training that the file holds was left out.")
+        notes.append("The training graph in the file was left out.")
     if opaque := graph.functions.opaque:
-        notes.append(f"Functions of the file were not looked into: {', '.join(sorted(opaque)[:5])}.")
+        notes.append(f"These functions of the file were not inlined: {', '.join(sorted(opaque)[:5])}.")
     versions = [version for domain, version in opsets.items() if domain in ("", "ai.onnx")]
     return Source(
         "ONNX", "onnx", tensors, order="graph", layers=graph.layers(), dropped=graph.dropped, notes=tuple(notes),

@@ -1,4 +1,4 @@
-"""Functions of an ONNX file and branches that are known: their nodes as if they stood in the graph that calls them.
+"""Inlining of ONNX functions, and of `If` branches whose condition is known.
 
 References:
     ONNX, "Functions", https://onnx.ai/onnx/repo-docs/IR.html#functions
@@ -16,24 +16,24 @@ if TYPE_CHECKING:
     from frostline.porting.readers.protobuf import Message
     from frostline.porting.readers.weight_file import WeightFile
 
-_MOST = 50_000  # calls that come out of functions; a network of 1,000 layers has 5,000
-_DEEPEST = 32  # functions that call each other
-_REFERENCE, _NAME = 21, 1  # fields of an attribute: what of the call it stands for; its name
+_MOST = 50_000  # inlined calls; a network of 1,000 layers has 5,000
+_DEEPEST = 32  # nesting depth of function calls
+_REFERENCE, _NAME = 21, 1  # fields of an AttributeProto: the attribute of the call that it refers to, and its name
 
 
 @dataclass(frozen=True)
 class Call:
-    """A node, with the names that its values have in the graph that it ends up in.
+    """A node, with the names of its values in the graph into which it is inlined.
 
     Attributes:
         kind: Its operator.
-        domain: Of its operator.
-        name: As the file has it; may be empty.
-        inputs: Names of values.
-        outputs: Likewise.
-        attributes: Its settings, by name.
-        depth: In how many functions it stands.
-        names: What values are called in its graphs, where they have other names around it.
+        domain: The domain of its operator.
+        name: Its name in the file; may be empty.
+        inputs: The names of its inputs.
+        outputs: The names of its outputs.
+        attributes: Its attributes, by name.
+        depth: The number of functions around it.
+        names: New names of values that its subgraphs use from the graph around it.
     """
 
     kind: str
@@ -47,7 +47,7 @@ class Call:
 
     @classmethod
     def of(cls, node: Message) -> Call:
-        """A node as it stands in its graph."""
+        """A node that is not inlined."""
         return cls(
             node.text(4), node.text(7), node.text(3), tuple(node.texts(1)), tuple(node.texts(2)),
             tuple((one.text(_NAME), one) for one in node.messages(5)),
@@ -55,11 +55,11 @@ class Call:
 
     @property
     def has_graphs(self) -> bool:
-        """Whether it holds graphs of its own, whose values have names that are not changed."""
+        """Whether it has subgraphs; the names inside of these are not changed."""
         return any(one.has(6) or one.has(11) for _, one in self.attributes)
 
     def renamed(self, names: Mapping[str, str]) -> Call:
-        """The same with other names of values."""
+        """The same call with other names of values."""
         inputs, outputs = (tuple(names.get(one, one) for one in values) for values in (self.inputs, self.outputs))
         return replace(self, inputs=inputs, outputs=outputs, names={**names} if self.has_graphs else {})
 
@@ -68,12 +68,12 @@ class Functions:
     """The functions of a file.
 
     Args:
-        file: For the errors.
-        messages: The functions as they are stored.
-        opsets: The version of operators, by domain, that the file states: a function has to state the same.
+        file: The file, for errors.
+        messages: The stored functions.
+        opsets: The operator versions of the file, by domain; a function must have the same ones.
 
     Attributes:
-        opaque: Names of those that are called and were left as they are.
+        opaque: The names of functions that are called and were not inlined.
     """
 
     def __init__(
@@ -86,10 +86,10 @@ class Functions:
         self.opaque: set[str] = set()
 
     def body(self, call: Call) -> list[Call] | None:
-        """The calls that a call of a function stands for; None if it calls none that can be resolved.
+        """The nodes of the called function; None if `call` calls no function, or one that cannot be inlined.
 
         Raises:
-            PortError: If functions call each other without end.
+            PortError: If the calls are recursive.
         """
         function = self._all.get((call.domain, call.kind, ""))
         if function is None:
@@ -100,7 +100,9 @@ class Functions:
             return None
         self._count += len(nodes) + 1
         if self._count > _MOST or call.depth >= _DEEPEST:
-            raise self._file.damaged(f"functions that call each other without end, such as {call.kind[:60]!r}")
+            raise self._file.damaged(
+                f"functions that call each other recursively or too often, such as {call.kind[:60]!r}"
+            )
         formal, given = function.texts(4), (*call.inputs, *[""] * len(function.texts(4)))
         names = dict(zip(formal, given, strict=False))
         own = {value for node in nodes for value in node.outputs if value}
@@ -117,7 +119,7 @@ class Functions:
 
 
 def _resolved(node: Call, settings: Mapping[str, Message]) -> tuple[tuple[str, Message], ...]:
-    """The settings of a node in a function; some stand for settings of the call, and are left out where it has none."""
+    """The attributes of a node in a function; a reference to an attribute that the call lacks is left out."""
     found = (
         (name, settings.get(one.text(_REFERENCE)) if one.has(_REFERENCE) else one) for name, one in node.attributes
     )
@@ -125,12 +127,12 @@ def _resolved(node: Call, settings: Mapping[str, Message]) -> tuple[tuple[str, M
 
 
 def branch_of(call: Call, condition: bool, constants: AbstractSet[str]) -> list[Call] | None:
-    """The calls of the branch that an `If` takes; None if their values cannot stand in the graph around it.
+    """The nodes of the branch that an `If` takes; None if they cannot be inlined.
 
     Args:
-        call: The `If`.
-        condition: What it depends on.
-        constants: Names of values that are known: branches in the branch have to depend on these.
+        call: The `If` node.
+        condition: The value of its condition.
+        constants: The names of constants: nested branches must depend on these only.
     """
     wanted = "then_branch" if condition else "else_branch"
     graph = next((one.message(6) for name, one in call.attributes if name == wanted), None)
@@ -143,6 +145,6 @@ def branch_of(call: Call, condition: bool, constants: AbstractSet[str]) -> list[
     names = {**call.names, **{value: f"{call.outputs[0] if call.outputs else call.name}/{value}" for value in own}}
     given = [one.text(1) for one in graph.messages(12)]
     if not set(given) <= own:
-        return None  # values of the graph around it, which ONNX does not allow here
+        return None  # it redefines values of the outer graph, which ONNX does not allow
     names |= dict(zip(given, call.outputs, strict=False))
     return [node.renamed(names) for node in nodes]

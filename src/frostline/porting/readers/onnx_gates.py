@@ -1,7 +1,7 @@
-"""Weights of recurrent nodes whose gates the graph itself puts in order, beside others that were stored so.
+"""Recurrent weights whose gates the graph reorders at run time, in contrast to weights that are stored reordered.
 
-The exporter of PyTorch writes `LSTM(Unsqueeze(Concat(Slice(weight), ...)))`, and computes that beforehand where the
-weight is small. Where it did so for some of a node's weights only, the others are put in order here.
+The exporter of PyTorch writes `LSTM(Unsqueeze(Concat(Slice(weight), ...)))`, and evaluates that for small weights. If
+it evaluated only some of the weights of a node, the others are reordered here.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 _LEAVES = {1: "W", 2: "R", 3: "B"}
 _KINDS = frozenset({"LSTM", "GRU", "RNN"})
 _PARAMETER = re.compile(r"(|.+\.)(?:weight|bias)_(?:ih|hh)(_l\d+)(?:_reverse)?")
-_MOST_STEPS = 64  # of one weight; two directions of an LSTM take 13
+_MOST_STEPS = 64  # nodes that compute one weight; a bidirectional LSTM needs 13
 
 
 def joined(nodes: list[Node], made: Mapping[str, Node], constants: Mapping[str, Constant]) -> list[Node]:
-    """The nodes, where recurrent ones take weights in order instead of the slices of which the graph makes them.
+    """The nodes; recurrent ones take reordered weights instead of the nodes that reorder them.
 
     Args:
-        nodes: All nodes, each after those whose outputs it takes; recurrent ones are changed in place.
-        made: By each value of the outermost graph, the node that computes it.
+        nodes: All nodes in topological order; recurrent ones are changed in place.
+        made: For each value of the outermost graph, the node that computes it.
         constants: The constants of the outermost graph, by name.
     """
     owners = {constant.name: node for node in nodes for constant, _ in node.owned}
@@ -53,7 +53,7 @@ def joined(nodes: list[Node], made: Mapping[str, Node], constants: Mapping[str, 
 
 @dataclass
 class _Part:
-    """What one weight is made of: constants, and the nodes that put them together."""
+    """The constants from which one weight is assembled, and the nodes that assemble it."""
 
     value: str
     made: Mapping[str, Node]
@@ -71,7 +71,7 @@ class _Part:
         return (*self.rows().shape[:2], *next(iter(self.used.values())).tensor.shape[1:])
 
     def rows(self) -> Tensor:
-        """The numbers of the rows of all constants, in the order in which the graph puts them."""
+        """The indices of the rows of all constants, in the order in which the graph arranges them."""
         ranges: dict[str, Tensor] = {}
         for name, one in self.used.items():
             first = sum(item.shape[0] for item in ranges.values())
@@ -80,14 +80,14 @@ class _Part:
         return self.arranged(lambda constant: ranges[constant.name])
 
     def arranged(self, read: Callable[[Constant], Tensor]) -> Tensor:
-        """What the graph makes of the constants, as `read` gives them."""
+        """The value that the graph computes from the constants, which `read` returns."""
         self.nodes.clear()
         self.steps = 0
         return _arranged(self.value, self, read)
 
 
 def _part(value: str, made: Mapping[str, Node], constants: Mapping[str, Constant]) -> _Part | None:
-    """What a weight is made of, if every row of some constants comes in it once; else None."""
+    """The parts of a weight, if it contains every row of some constants exactly once; otherwise None."""
     part = _Part(value, made, constants)
     try:
         part.arranged(partial(_noted, part))
@@ -109,10 +109,10 @@ def _noted(part: _Part, constant: Constant) -> Tensor:
 
 
 def _arranged(value: str, part: _Part, read: Callable[[Constant], Tensor]) -> Tensor:
-    """A value that is made of rows of constants.
+    """Compute a value that consists of rows of constants.
 
     Raises:
-        ValueError, RuntimeError, IndexError: If it is made otherwise.
+        ValueError, RuntimeError, IndexError: If the value is computed in another way.
     """
     if value in part.constants:
         return read(part.constants[value])
@@ -122,7 +122,7 @@ def _arranged(value: str, part: _Part, read: Callable[[Constant], Tensor]) -> Te
         raise ValueError(value)
     part.nodes.append(node)
     inner, *others = node.inputs
-    if node.kind == "Slice" and inner in part.constants:  # what is sliced is no larger than what is stored
+    if node.kind == "Slice" and inner in part.constants:  # a slice of a stored constant is not larger than the constant
         start, end, *along = (_whole(other, part) for other in others)
         if along not in ([], [0], [0, 1]):
             raise ValueError(value)
@@ -142,12 +142,12 @@ def _whole(value: str, part: _Part) -> int:
 
 
 def _is_own(part: _Part, owners: Mapping[str, Node], steps: Mapping[int, Node]) -> bool:
-    """Whether nothing before took the constants for its own."""
+    """Whether no other node owns the constants."""
     return all(name in owners and id(owners[name]) in steps for name in part.used)
 
 
 def _take(node: Node, parts: Mapping[int, _Part]) -> None:
-    """Give a recurrent node its weights, and take them from the nodes that put them in order."""
+    """Assign the weights to a recurrent node, and remove them from the nodes that reorder them."""
     steps = [step for part in parts.values() for step in part.nodes]
     for slot, part in parts.items():
         node.config["input"][slot] = part.name
@@ -163,7 +163,7 @@ def _take(node: Node, parts: Mapping[int, _Part]) -> None:
 
 
 def _without(nodes: list[Node], spent: Mapping[int, Node]) -> list[Node]:
-    """The nodes without those that nothing needs any more."""
+    """The nodes without those whose outputs are no longer used."""
     needed: set[int] = set()
     kept: list[Node] = []
     for node in reversed(nodes):

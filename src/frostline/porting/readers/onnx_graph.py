@@ -1,9 +1,9 @@
-"""The nodes of an ONNX graph: what each of their constant inputs is, and what unit it belongs to.
+"""The nodes of an ONNX graph: the role and the unit of each of their constant inputs.
 
-A unit is a node with weights. Exporters keep the names of parameters (`layer1.0.conv1.weight`): then its unit has the
-name that they share, `layer1.0.conv1`. Where names were made up (`onnx::Conv_193`), it has the name of its node. Other
-nodes can be part of a unit: the addition of a bias, and those whose constants share its name (`norm.weight` in a Mul,
-`norm.bias` in an Add).
+A unit is a node with weights. If the exporter kept the names of parameters (`layer1.0.conv1.weight`), their common
+prefix is the name of the unit (`layer1.0.conv1`); if it generated names (`onnx::Conv_193`), the unit has the name of
+the node. Further nodes can belong to a unit: the addition of a bias, and nodes whose constants share its name
+(`norm.weight` in a Mul, `norm.bias` in an Add).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _MATRIX = {1: "weight", 2: "bias"}
 _RECURRENT = {1: "W", 2: "R", 3: "B", 7: "P"}
 _NORM = {1: "scale", 2: "B", 3: "mean", 4: "var"}
-# What the inputs of an operator are, by their place.
+# The leaves of an operator's inputs, by position.
 _LEAVES = {
     "Conv": _MATRIX, "ConvTranspose": _MATRIX, "Gemm": _MATRIX, "MatMul": {1: "weight"}, "LSTM": _RECURRENT,
     "GRU": _RECURRENT, "RNN": _RECURRENT, "BatchNormalization": _NORM, "InstanceNormalization": _NORM,
@@ -39,28 +39,30 @@ _LEAVES = {
     "Gather": {0: "weight"}, "ConvInteger": {1: "weight"}, "MatMulInteger": {1: "weight"},
     "QLinearConv": {3: "weight", 8: "bias"}, "QLinearMatMul": {3: "weight"},
 }  # fmt: skip
-# Inputs that are settings, although they may be floats of several elements; None: all of them.
+# Inputs that are settings although they may be arrays of floats; None: all inputs.
 _SETTINGS = {
     "Resize": None, "Upsample": None, "Clip": None, "Pad": None, "OneHot": None, "Range": None, "Dropout": None,
     "QuantizeLinear": None, "DequantizeLinear": None, "DynamicQuantizeLinear": None, "Constant": None,
     "ConstantOfShape": None, "QLinearConv": (1, 2, 4, 5, 6, 7), "QLinearMatMul": (1, 2, 4, 5, 6, 7),
 }  # fmt: skip
-_OURS = frozenset({"input", "output", "domain", "constants", "transposed"})  # no operator has such attributes
-_INITIAL = frozenset({"LSTM", "GRU", "RNN"})  # their inputs that are no weights are the first state
+_OURS = frozenset(
+    {"input", "output", "domain", "constants", "transposed"}
+)  # entries of `config` that this reader adds; no operator has such attributes
+_INITIAL = frozenset({"LSTM", "GRU", "RNN"})  # their inputs without weights are initial states
 _QUANTISED = frozenset({"ConvInteger", "MatMulInteger", "QLinearConv", "QLinearMatMul"})
-OTHER = "other than numbers"  # the dtype of an input that is no tensor, or one of strings
-_SMALL = 64  # elements; a constant of fewer integers is a setting of its node
+OTHER = "other than numbers"  # the dtype of an input that is a string tensor or not a tensor
+_SMALL = 64  # elements; an integer constant with fewer elements is a setting of its node
 
 
 class Graph:
-    """All nodes of a graph and of the graphs inside of its nodes.
+    """All nodes of a graph and of its subgraphs.
 
     Args:
-        file: The file that holds it.
-        functions: What its nodes may call.
+        file: The file with the graph.
+        functions: The functions that its nodes may call.
 
     Attributes:
-        dropped: Constants that are no weights, by name.
+        dropped: The drop class of constants that are not weights, by name.
     """
 
     def __init__(self, file: WeightFile, functions: Functions | None = None) -> None:
@@ -69,18 +71,18 @@ class Graph:
         self.dropped: dict[str, str] = {}
         self._nodes: list[Node] = []
         self._names: set[str] = set()
-        # What names mean; a graph inside of a node has names of its own, and sees those around it.
-        self._made: ChainMap[str, Node] = ChainMap()  # by the value that it computes
+        # The scopes of names: a subgraph has names of its own, and can use those of the enclosing graphs.
+        self._made: ChainMap[str, Node] = ChainMap()  # node by the value that it computes
         self._constants: ChainMap[str, Constant] = ChainMap()
         self._owned: set[str] = set()  # constants
         self._known: set[str] = set()  # constants
         self._num_dequantised = 0
 
     def add(self, message: Message, prefix: str) -> None:
-        """Take up a graph; `prefix` is the name of the node that it is part of."""
+        """Add a graph; `prefix` is the name of the node that contains it."""
         if message.has(15):
             raise self.file.refused(
-                "The graph holds sparse tensors.", f"{len(message.spans(15))} of them",
+                "The graph contains sparse tensors.", f"{len(message.spans(15))} of them",
                 "export the network with dense weights.",
             )  # fmt: skip
         for initializer in message.messages(5):
@@ -107,7 +109,7 @@ class Graph:
         found: list[SourceTensor] = []
         taken: set[tuple[str, str]] = set()
         for shared, slot_leaf, constant, node in places:
-            # Where several nodes share a unit, only the names tell their tensors apart.
+            # If several nodes share a unit, only full names distinguish their tensors.
             place = (shared, constant.name.rpartition(".")[2] if shared in crowded else slot_leaf)
             place = (node.name, constant.name) if place in taken else place
             taken.add(place)
@@ -119,8 +121,8 @@ class Graph:
         dtype = "float32" if constant.load and not constant.shape else tensor.dtype
         if not dtype:
             raise self.file.refused(
-                "The graph holds tensors in a dtype that is not read.",
-                f"{constant.name!r} in the dtype {tensor.kind} of ONNX",
+                "The graph contains tensors of an unsupported dtype.",
+                f"{constant.name!r} with the ONNX dtype {tensor.kind}",
                 "export the network in float32 or bfloat16.",
             )  # fmt: skip
         return SourceTensor(
@@ -128,7 +130,7 @@ class Graph:
         )
 
     def layers(self) -> tuple[SourceLayer, ...]:
-        """Every node, named as its unit where it is the first one that uses the unit's tensors."""
+        """Every node; the first node that uses the tensors of a unit has the name of the unit."""
         units = {tensor.name: tensor.unit for tensor in self.tensors()}
         names: dict[int, str] = {}
         taken: set[str] = set()
@@ -143,25 +145,22 @@ class Graph:
         return tuple(found)
 
     def notes(self) -> Iterable[str]:
-        """What was chosen."""
+        """A note for each choice that was made."""
         if self._num_dequantised:
             yield (
-                f"{self._num_dequantised} weights are stored as integers with a scale, and are given as the numbers "
-                "they stand for; the weights before quantisation are not in the file."
+                f"{self._num_dequantised} weights are stored as integers with a scale and were dequantised; the "
+                "file does not contain the original weights."
             )
         kinds = {node.kind for node in self._nodes}
         if integers := sorted(kinds & _QUANTISED):
-            yield f"Weights of {', '.join(integers)} are integers, and are given as they are stored."
+            yield f"Weights of {', '.join(integers)} are integers without a scale and were not converted."
         folded = [node.name for node in self._nodes if node.kind == "Conv" and _is_folded(node)]
         if folded:
-            yield (
-                f"The export multiplied the BatchNorm behind them into {len(folded)} of the convolutions: "
-                f"{', '.join(folded[:3])}."
-            )
+            yield (f"The exporter folded a BatchNorm into {len(folded)} of the convolutions: {', '.join(folded[:3])}.")
         elif "Conv" in kinds and "BatchNormalization" not in kinds:
             yield (
-                "The graph has convolutions and no BatchNorm: if the network had one, the export multiplied it into "
-                "them, and their names do not tell."
+                "The graph has convolutions and no BatchNorm: the exporter may have folded BatchNorm layers into them, "
+                "which the names do not show."
             )
 
     def _add_node(self, call: Call, prefix: str, index: int) -> None:
@@ -199,7 +198,7 @@ class Graph:
         self._own(node)
 
     def _inlined(self, call: Call) -> list[Call] | None:
-        """The calls that stand for a call of a function, or for an `If` whose condition the file holds."""
+        """The nodes that replace the call of a function, or an `If` with a constant condition; None for other nodes."""
         if call.kind == "If" and not call.domain and call.inputs:
             known = self._constants.get(call.inputs[0])
             if known is None or known.tensor.dtype != "bool" or known.tensor.num_elements != 1:
@@ -214,7 +213,7 @@ class Graph:
         node = Node(name, kind, config, inputs, [self._made[value] for value in inputs if value in self._made])
         for value in inputs:
             if value and value not in self._made and value not in self._constants:
-                raise self.file.damaged(f"the node {name!r} takes {value!r}, which no node before it computes")
+                raise self.file.damaged(f"the node {name!r} takes {value!r}, which no earlier node computes")
         for value in outputs:
             if value:
                 self._made[value] = node
@@ -227,13 +226,13 @@ class Graph:
         self._constants[name] = constant
 
     def _distinct(self, prefix: str, name: str) -> str:
-        """The name of a constant, with that of its graph if another graph has a constant of the same name."""
+        """A unique name for a constant: with the name of its graph if another graph has the same constant name."""
         distinct = f"{prefix}{name}" if name in self._known else name
         self._known.add(distinct)
         return distinct
 
     def _passed_on(self, kind: str, config: dict[str, Any], inputs: list[str]) -> Constant | None:
-        """The constant that a node gives if it only passes one on."""
+        """The constant that a node returns if it passes one on unchanged, transposed or dequantised; otherwise None."""
         constant = self._constants.get(inputs[0]) if inputs else None
         if constant is None:
             return None
@@ -266,7 +265,7 @@ class Graph:
         return replace(constant, load=load)
 
     def _own(self, node: Node) -> None:
-        """Give the node the constants that it uses first."""
+        """Assign to the node the constants of which it is the first user."""
         for slot, value in enumerate(node.inputs):
             constant = self._constants.get(value)
             if constant is None:
@@ -288,11 +287,11 @@ class Graph:
         if kind in _SETTINGS and (_SETTINGS[kind] is None or slot in (_SETTINGS[kind] or ())):
             return False
         if (kind in _INITIAL or (kind == "Expand" and MADE_UP.match(constant.name))) and constant.is_float and not leaf:
-            return bool(tensor.load().any())  # a state of zeros is where recurrent layers begin anyway
+            return bool(tensor.load().any())  # a zero initial state is the default of recurrent layers
         if leaf and kind != "Gather":
             return True
         if not tensor.dtype and tensor.kind != 8:
-            return True  # it is refused later, by name
+            return True  # refused later, with its name
         return tensor.num_elements > (1 if constant.is_float else _SMALL)
 
     def _drop(self, node: Node, constant: Constant) -> None:
@@ -304,7 +303,7 @@ class Graph:
         return bool(tensor.dtype) and tensor.num_elements <= _SMALL
 
     def _biased(self, node: Node, constant: Constant) -> Node | None:
-        """The product of matrices that a node adds a bias to, if it does."""
+        """The matrix product to which a node adds a bias; None if the node does not."""
         if node.kind != "Add" or len(constant.tensor.shape) != 1:
             return None
         for value in node.inputs:
@@ -317,13 +316,13 @@ class Graph:
 
 
 def _is_folded(node: Node) -> bool:
-    """Whether an exporter of PyTorch wrote new weights for a convolution; it does that to fold a BatchNorm."""
+    """Whether PyTorch's exporter generated new weights for a convolution, which it does to fold a BatchNorm."""
     names = [constant.name for constant, _ in node.owned]
     return len(names) == 2 and (names[0].startswith("onnx::Conv_") or names[1].endswith(".weight_bias"))
 
 
 def _transpose(node: Node, slot: int) -> None:
-    """Say that the constant in a slot goes through a Transpose of its two axes."""
+    """Record that the constant in a slot is transposed."""
     if slot == 1 and node.kind in ("MatMul", "Gemm"):
         node.config["transB"] = int(not node.config.get("transB"))
     else:
@@ -331,7 +330,7 @@ def _transpose(node: Node, slot: int) -> None:
 
 
 def _setting(attribute: Message) -> Any:
-    """The value of an attribute, by the type that it states, or by the field that it has."""
+    """The value of an attribute, according to its stated type or, without one, its only field."""
     kind = attribute.integer(20) or next((k for k, number in _KINDS.items() if attribute.has(number)), 0)
     if kind == 1:
         return attribute.float32(2)
@@ -355,7 +354,7 @@ def _floats(attribute: Message) -> list[float]:
 
 
 def _stated(given: Message) -> dict[str, Any]:
-    """The sizes of a graph's input, names for those that vary, and its dtype."""
+    """The shape of a graph input, with names for variable sizes, and its dtype."""
     kind = given.message(2)
     tensor = kind.message(1) if kind is not None else None
     shape = tensor.message(2) if tensor is not None else None

@@ -1,4 +1,4 @@
-"""A node of an ONNX graph and the constants that it uses, while the graph is read."""
+"""Nodes and constants of an ONNX graph, as they are represented while the graph is read."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class Constant:
 
     Attributes:
         name: Its name in the graph.
-        tensor: What is stored.
-        perm: The order of axes that a Transpose gives it; empty if it goes through none.
-        load: Reads it, instead of the tensor's own, if it is stored quantised or put together of several.
-        shape: Of one that is put together.
+        tensor: The stored tensor.
+        perm: The order of axes after a Transpose; empty if there is none.
+        load: Reads the value if it is quantised or assembled from several tensors; otherwise that of `tensor` is used.
+        shape: The shape, if it is assembled from several tensors.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Constant:
 
     @property
     def is_float(self) -> bool:
-        """Whether it holds floats once it is loaded."""
+        """Whether its values are floats after loading."""
         return self.load is not None or self.tensor.is_float
 
 
@@ -45,13 +45,13 @@ class Node:
     """A node.
 
     Attributes:
-        name: Its name in the graph, or one made of its kind and number.
+        name: Its name in the graph, or a generated one from its kind and number.
         kind: Its operator.
         config: Its attributes, and the names of its inputs and outputs.
-        inputs: The values that it takes.
-        sources: The nodes that compute these.
-        owned: The constants that it is the first to use, with leaves.
-        unit: What its weights are called, where that is not told by their names.
+        inputs: The names of its input values.
+        sources: The nodes that compute its inputs.
+        owned: The constants of which it is the first user, with leaves.
+        unit: The name of its unit, if that does not follow from the names of its weights.
     """
 
     name: str
@@ -64,11 +64,11 @@ class Node:
 
 
 def unit_of(node: Node, weighted: Container[str]) -> str:
-    """What the names of a node's weights share, if they were not made up; else its own name.
+    """The common prefix of the names of a node's weights; the name of the node if these names were generated.
 
     Args:
-        node: With the constants that it owns.
-        weighted: Operators that take weights.
+        node: The node.
+        weighted: The operators that take weights.
     """
     if node.unit:
         return node.unit
@@ -76,5 +76,5 @@ def unit_of(node: Node, weighted: Container[str]) -> str:
     shared = {name.rpartition(".")[0] for name in given if "." in name}
     if len(shared) == 1:
         return shared.pop()
-    # A parameter of the outermost module: its name has no point, and no operator of weights takes it.
+    # A parameter of the root module: its name has no dot, and its operator is not one that takes weights.
     return "" if len(given) == 1 and given[0].isidentifier() and node.kind not in weighted else node.name

@@ -1,9 +1,9 @@
-"""Orbax checkpoints: the tree in `_METADATA`, and its arrays in the folder, as tensorstore reads them.
+"""Orbax checkpoints: the tree in `_METADATA`, and its arrays, which tensorstore reads.
 
-Where an array lies follows from its path in the tree, and is compared with what the folder holds: the file names
-nothing that is opened. The arrays are zarr, in a database (OCDBT) or in one folder each. tensorstore reads by itself,
-so the folder is searched for links first, and each array's metadata are checked before tensorstore gets a
-specification, which is made here.
+The location of an array follows from its path in the tree and is compared with the files in the folder: no name in a
+file is opened. The arrays are stored as zarr, in a database (OCDBT) or in one folder each. Since tensorstore opens
+files itself, links in the folder are refused first, and the metadata of each array are checked before its
+specification, which is built here, is passed to tensorstore.
 
 References:
     Orbax documentation, "Checkpoint format guide"; tensorstore documentation, `ocdbt`, `zarr` and `zarr3`.
@@ -42,21 +42,21 @@ HAS_ENTRIES = True
 _DATABASE = "manifest.ocdbt"
 _CHUNK = re.compile(r"(.*?)/(?:c(?:/\d+)*|\d+(?:[./]\d+)*)", re.DOTALL)
 _MAX_FILES = 200_000
-_MAX_RATIO = 4_096  # of zeros under zstd, which reaches 30,000
+_MAX_RATIO = 4_096  # decompressed to compressed size; zstd reaches 30,000 for zeros, weights stay far below
 _FLOOR_BYTES = 1 << 24
 _SECONDS = 600.0
 
 
 @dataclass(frozen=True)
 class _Store:
-    """The folder's arrays, as tensorstore sees them.
+    """The key-value store of a checkpoint.
 
     Attributes:
         file: The metadata file, for errors.
-        keys: Everything that is stored, by key.
-        spec: What tensorstore opens.
-        entries: That, opened.
-        size: Bytes of all files.
+        keys: The keys of all entries.
+        spec: The specification of the store for tensorstore.
+        entries: The open store.
+        size: The total size of all files in bytes.
     """
 
     file: WeightFile
@@ -73,15 +73,15 @@ class _Store:
             raise self.file.damaged(f"{key!r}: {str(error)[:200]}") from error
 
     def array(self, name: str) -> ZarrArray:
-        """The array of a name, checked against what is stored."""
+        """The metadata of an array; its size is compared with the size of the checkpoint."""
         if f"{name}/.zarray" in self.keys:
             found = zarr.version_2(self.file, name, self.read(f"{name}/.zarray"))
         elif f"{name}/zarr.json" in self.keys:
             found = zarr.version_3(self.file, name, self.read(f"{name}/zarr.json"))
         else:
-            raise self.file.damaged(f"the tree names {name!r}, and the checkpoint does not hold it")
+            raise self.file.damaged(f"the tree names {name!r}, which the checkpoint does not contain")
         if found.num_bytes > _MAX_RATIO * self.size + _FLOOR_BYTES:
-            raise self.file.damaged(f"{name!r} of {found.num_bytes} bytes in a checkpoint of {self.size}")
+            raise self.file.damaged(f"{name!r} of {found.num_bytes} bytes in a checkpoint of {self.size} bytes")
         return found
 
     def load(self, name: str, array: ZarrArray) -> Tensor:
@@ -109,11 +109,11 @@ def read(file: WeightFile, key: str | None = None) -> Source:
     """Read a checkpoint.
 
     Args:
-        file: Its file `_METADATA`; the others are looked for beside it.
-        key: The part of the tree to take, such as `ema_params`; None for the network's own.
+        file: The file `_METADATA` of the checkpoint.
+        key: The part of the tree to select, such as `ema_params`; None selects the parameters of the network.
 
     Raises:
-        PortError: If it is damaged, holds links, or stores arrays in a way that is not read.
+        PortError: If the checkpoint is damaged, contains links, or stores arrays in an unsupported form.
     """
     stated = strict_json.parse(file, file.start(strict_json.MAX_BYTES + 1))
     tree = stated.get("tree_metadata") if isinstance(stated, dict) else None
@@ -132,12 +132,14 @@ def read(file: WeightFile, key: str | None = None) -> Source:
             raise file.damaged(f"{missing} of {array.num_chunks} chunks of {name!r} are missing")
         num_missing += missing
         arrays[path] = _tensor(store, name, array)
-    notes = [f"{num_missing} chunks are not stored, as Orbax leaves out zeros."] if num_missing else []
+    notes = (
+        [f"{num_missing} chunks are not stored and were read as zeros, which Orbax leaves out."] if num_missing else []
+    )
     found = source("Orbax checkpoint", arrays, key, notes)
     if found is None or not arrays:
         raise file.refused(
             "The checkpoint does not contain the requested entry.", f"{len(arrays)} arrays, and the key {key!r}",
-            "leave the key out, or pass a part of its tree, such as 'params'.",
+            "leave the key out, or pass a part of the tree, such as 'params'.",
         )  # fmt: skip
     return found
 
@@ -147,11 +149,11 @@ def _tensor(store: _Store, name: str, array: ZarrArray) -> SourceTensor:
 
 
 def _path(file: WeightFile, entry: Any) -> tuple[str, ...]:
-    """The path of an array; empty for what is none."""
+    """The path of an array; empty if the entry is not an array."""
     value = entry.get("value_metadata") if isinstance(entry, dict) else None
     keys = entry.get("key_metadata") if isinstance(entry, dict) else None
     if not isinstance(value, dict) or not isinstance(keys, list) or not keys:
-        raise file.damaged(f"an entry {str(entry)[:60]} in the tree")
+        raise file.damaged(f"the entry {str(entry)[:60]} in the tree")
     if value.get("skip_deserialize") or value.get("value_type") in ("None", "string", "Dict", "List", "Tuple"):
         return ()
     path = tuple(str(item.get("key")) if isinstance(item, dict) else "" for item in keys)
@@ -177,7 +179,7 @@ def _store(file: WeightFile) -> _Store:
 
 
 def _walked(file: WeightFile, folder: Path) -> tuple[frozenset[str], int]:
-    """The files of the folder, by their paths from there, and their size; none of them may be a link or a device."""
+    """The relative paths of all files in the folder, and their total size; links and devices are refused."""
     names: set[str] = set()
     size = 0
     for root, folders, files in os.walk(folder):
@@ -187,8 +189,8 @@ def _walked(file: WeightFile, folder: Path) -> tuple[frozenset[str], int]:
             is_plain = stat.S_ISDIR(status.st_mode) or (stat.S_ISREG(status.st_mode) and status.st_nlink == 1)
             if not is_plain:
                 raise file.refused(
-                    "The checkpoint holds a link, a pipe or a device.", os.path.relpath(path, folder),
-                    "take the checkpoint from its origin again: it consists of plain files.",
+                    "The checkpoint contains a link, a pipe or a device.", os.path.relpath(path, folder),
+                    "fetch the checkpoint again from its origin; it must consist of regular files.",
                 )  # fmt: skip
             if stat.S_ISREG(status.st_mode):
                 names.add(own := os.path.relpath(path, folder))
@@ -211,7 +213,7 @@ def _tensorstore(file: WeightFile) -> Any:
         import tensorstore
     except ImportError as error:
         raise PortError(
-            what="Orbax checkpoints are read with tensorstore, which is not installed.", where=str(file.path),
+            what="Reading Orbax checkpoints requires tensorstore, which is not installed.", where=str(file.path),
             received=str(error), do="pip install 'frostline[port]'",
         ) from error  # fmt: skip
     return tensorstore

@@ -1,4 +1,4 @@
-"""PaddlePaddle's `.pdparams`, and other pickles of named arrays: read as data."""
+"""PaddlePaddle's `.pdparams`, and other pickles of named arrays."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from frostline.porting.readers.weight_file import WeightFile
 
 HAS_ENTRIES = True
-PARAMETER_NAMES = "StructuredToParameterName@@"  # the entry in which Paddle keeps its own names of the tensors
+PARAMETER_NAMES = "StructuredToParameterName@@"  # the entry with Paddle's internal names of the tensors
 _ALLOWED = NAMES | {"builtins.tuple", "__builtin__.tuple", "collections.OrderedDict"}
 _REMEDY = (
     "where the file was made, save the arrays alone: torch.save(model.state_dict(), path), "
@@ -32,7 +32,7 @@ _STATISTICS = ("_mean", "_variance")
 
 
 def claims(file: WeightFile) -> bool:
-    """Whether it is a pickle, of protocol 2 to 5, and not one of PyTorch."""
+    """Whether the file is a pickle of protocol 2 to 5, and not one of PyTorch."""
     start = file.start(2)
     return len(start) == 2 and start[0] == 0x80 and 2 <= start[1] <= 5 and not torch_legacy.claims(file)
 
@@ -41,16 +41,16 @@ def read(file: WeightFile, key: str | None = None) -> Source:
     """The named arrays of a pickle.
 
     Args:
-        file: What `paddle.save` wrote, or another pickle of arrays by name.
-        key: The entry that holds the weights; None looks under the usual names.
+        file: A file of `paddle.save`, or another pickle of named arrays.
+        key: The entry that contains the weights; None searches the usual names.
 
     Raises:
-        PortError: If the pickle is damaged, or asks for more than arrays.
+        PortError: If the pickle is damaged, or contains more than arrays.
     """
     tape = Tape(file, file.read_at, 0, file.size)
     whole = interpret(tape, _ALLOWED, _REMEDY)
     if tape.at != tape.end:
-        raise file.damaged(f"{tape.end - tape.at} bytes behind the end of the pickle")
+        raise file.damaged(f"{tape.end - tape.at} bytes after the end of the pickle")
     pairs: list[object] = []
 
     def inside(value: object) -> LazyArray | None:
@@ -81,7 +81,7 @@ def read(file: WeightFile, key: str | None = None) -> Source:
     )
     notes = (*chosen.notes, *names.notes)
     if not is_paddle:
-        notes = (*notes, "The file does not say which framework wrote it: the layout of its arrays is unknown.")
+        notes = (*notes, "The file does not state its framework: the layout of its arrays is unknown.")
     return Source(
         "PaddlePaddle weights" if is_paddle else "pickle of arrays", "paddle" if is_paddle else "numpy", tensors,
         dropped=MappingProxyType({**chosen.dropped, **names.dropped, **again}), notes=notes,
@@ -92,7 +92,7 @@ _CELL = re.compile(r"(.*)\.(\d+)\.cell(_fw|_bw)?\.((?:weight|bias)_(?:ih|hh))")
 
 
 def _is_repeated(name: str, names: Container[str]) -> bool:
-    """Whether it is a tensor of a recurrent layer under its second name: `lstm.0.cell.bias_ih` is `lstm.bias_ih_l0`."""
+    """Whether this is the second name of a tensor in a recurrent layer: `lstm.0.cell.bias_ih` of `lstm.bias_ih_l0`."""
     found = _CELL.fullmatch(name)
     if found is None:
         return False
@@ -101,7 +101,7 @@ def _is_repeated(name: str, names: Container[str]) -> bool:
 
 
 def _tensor(name: str, held: LazyArray, unit: str, leaf: str, *, is_paddle: bool) -> SourceTensor:
-    """One array; Paddle has no 16-bit unsigned integers, and writes bfloat16 as such."""
+    """One array. uint16 stands for bfloat16: Paddle has no 16-bit unsigned integers and stores bfloat16 as such."""
     if not is_paddle or held.dtype != "uint16":
         return SourceTensor(name, held.shape, held.dtype, unit, leaf, held.load)
     import torch

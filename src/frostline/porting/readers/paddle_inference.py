@@ -1,7 +1,7 @@
-"""PaddlePaddle's `.pdiparams`: raw tensors one after the other, whose names stand in the program beside them.
+"""PaddlePaddle's `.pdiparams`: raw tensors, whose names are in the program beside the file.
 
 The program is `.pdmodel` (a protocol buffer), or `.json` since PaddlePaddle 3. Beside a `.pdmodel`, `.pdiparams.info`
-may hold the names that the tensors had in the module.
+may contain the names of the tensors in the module.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from frostline.porting.readers.weight_file import WeightFile
 
 HAS_ENTRIES = False
-_HEAD = struct.Struct("<IQIi")  # version, levels of detail (sequences), version of the tensor, size of its description
+_HEAD = struct.Struct("<IQIi")  # version, level of detail (sequences), version of the tensor, size of its TensorDesc
 _DTYPES = {
     0: "bool", 1: "int16", 2: "int32", 3: "int64", 4: "float16", 5: "float32", 6: "float64", 20: "uint8", 21: "int8",
     22: "bfloat16", 23: "complex64", 24: "complex128", 32: "float8_e4m3fn", 33: "float8_e5m2",
@@ -35,14 +35,14 @@ _PIR_DTYPES = {
     "c128": 24, "f8e4m3fn": 32, "f8e5m2": 33,
 }  # fmt: skip
 _MAX_DESCRIPTION = 1_024
-# Paddle counts the parameters of a layer; what they are depends on its kind. Both kinds are transposed in it.
+# Paddle numbers the parameters of a layer (`w_0`, `w_1`); their roles depend on the kind of the layer.
 _LEAVES = {"w_0": "weight", "b_0": "bias"}
-_NOT_KEPT = "__non_persistable"  # the state of dropout in recurrent layers
+_NOT_KEPT = "__non_persistable"  # suffix of the dropout state of recurrent layers, which is not stored
 _BATCH_NORM_LEAVES = {**_LEAVES, "w_1": "_mean", "w_2": "_variance"}
 
 
 class _Parameter(NamedTuple):
-    """What a program states of one tensor."""
+    """One tensor in a program."""
 
     name: str
     shape: tuple[int, ...]
@@ -50,12 +50,12 @@ class _Parameter(NamedTuple):
 
 
 class _Program(NamedTuple):
-    """What the program beside the file states.
+    """The content of a program.
 
     Attributes:
-        parameters: Every tensor that is kept in the file.
-        used: Their names in the order of their use.
-        places: Unit and leaf of those of recurrent layers, which Paddle counts by cells.
+        parameters: Every tensor that is stored in the file of weights.
+        used: The names of the tensors in order of use.
+        places: Unit and leaf of the tensors of recurrent layers, which Paddle numbers by cells.
     """
 
     parameters: list[_Parameter]
@@ -64,7 +64,7 @@ class _Program(NamedTuple):
 
 
 class _Stored(NamedTuple):
-    """Where a tensor lies."""
+    """Dtype, shape and range of a tensor in the file."""
 
     shape: tuple[int, ...]
     dtype: str
@@ -73,7 +73,7 @@ class _Stored(NamedTuple):
 
 
 def claims(file: WeightFile) -> bool:
-    """Whether it begins with the head of a tensor as PaddlePaddle writes it."""
+    """Whether the file begins with the header of a PaddlePaddle tensor."""
     start = file.start(_HEAD.size + 1)
     if len(start) <= _HEAD.size:
         return False
@@ -85,23 +85,25 @@ def read(file: WeightFile) -> Source:
     """Every tensor of the file, with the names of the program beside it.
 
     Args:
-        file: The parameters, `inference.pdiparams`; the program is looked for in the same folder, under the same name.
+        file: The parameters, such as `inference.pdiparams`. The program with the same name is searched beside it.
 
     Raises:
-        PortError: If the file is damaged, or is not the one of the program.
+        PortError: If the file is damaged, or does not fit the program.
     """
     stored = _tensors(file)
     program = _program(file)
     if program is None:
         names = [f"tensor_{index}" for index in range(len(stored))]
-        note = "No program (.pdmodel or .json) lies beside the file: its tensors have no names."
+        note = "There is no program (.pdmodel or .json) beside the file: its tensors have no names."
         tensors = tuple(_tensor(file, name, one, name, "") for name, one in zip(names, stored, strict=True))
         return Source("PaddlePaddle inference parameters", "paddle", tensors, notes=(note,))
-    parameters = sorted(one for one in program.parameters if not one.name.endswith(_NOT_KEPT))  # as Paddle writes them
+    parameters = sorted(
+        one for one in program.parameters if not one.name.endswith(_NOT_KEPT)
+    )  # Paddle stores them in this order
     check_names(file, [one.name for one in parameters])
     if [(one.shape, one.dtype) for one in parameters] != [(one.shape, one.dtype) for one in stored]:
         raise file.damaged(
-            f"{len(stored)} tensors whose shapes are not those of the {len(parameters)} in the program beside it"
+            f"{len(stored)} tensors that do not fit the {len(parameters)} tensors in the program beside the file"
         )
     modules = _module_names(file)
     found = {
@@ -112,18 +114,18 @@ def read(file: WeightFile) -> Source:
     rest = [name for name in found if name not in set(in_order)]
     return Source(
         "PaddlePaddle inference parameters", "paddle", tuple(found[name] for name in (*in_order, *rest)), "graph",
-        notes=("The names were taken from the .pdiparams.info beside the file.",) if modules else (),
+        notes=("The names were read from the .pdiparams.info beside the file.",) if modules else (),
     )  # fmt: skip
 
 
 def _tensors(file: WeightFile) -> list[_Stored]:
-    """The heads of all tensors; together they cover the file."""
+    """The ranges of all tensors, which must cover the whole file."""
     found: list[_Stored] = []
     at = 0
     while at < file.size:
         version, levels, tensor_version, size = _HEAD.unpack(file.read_at(at, _HEAD.size))
         if version or levels or tensor_version or not 0 < size <= _MAX_DESCRIPTION or len(found) >= MAX_TENSORS:
-            raise file.damaged(f"no head of a tensor at byte {at}")
+            raise file.damaged(f"no tensor header at byte {at}")
         at += _HEAD.size
         message = Wire(file, file.read_at(at, size)).message()
         dtype, shape = _described(file, message)
@@ -140,7 +142,7 @@ def _described(file: WeightFile, message: Message) -> tuple[str, tuple[int, ...]
     """Dtype and shape of a TensorDesc."""
     dtype = _DTYPES.get(message.integer(1))
     if dtype is None:
-        raise file.damaged(f"a tensor of the dtype {message.integer(1)}")
+        raise file.damaged(f"a tensor of the unknown dtype {message.integer(1)}")
     return dtype, tuple(message.integers(2))
 
 
@@ -152,7 +154,7 @@ def _tensor(file: WeightFile, name: str, held: _Stored, unit: str, leaf: str) ->
 
 
 def _place(name: str, modules: dict[str, str]) -> tuple[str, str]:
-    """Unit and leaf: from the module's name of the tensor if it is known, else from Paddle's (`conv2d_0.w_0`)."""
+    """Unit and leaf of a tensor: from its name in the module if known, otherwise from Paddle's (`conv2d_0.w_0`)."""
     if name in modules:
         unit, _, leaf = modules[name].rpartition(".")
         return unit.replace(".", "/"), leaf
@@ -162,7 +164,7 @@ def _place(name: str, modules: dict[str, str]) -> tuple[str, str]:
 
 
 def _program(file: WeightFile) -> _Program | None:
-    """The program beside the file; None without one."""
+    """The program beside the file; None if there is none."""
     stem = file.path.name.removesuffix(".pdiparams")
     readers: list[tuple[str, Callable[[WeightFile], _Program]]] = [
         (f"{stem}.pdmodel", _protobuf_program), (f"{stem}.json", _json_program),
@@ -176,11 +178,11 @@ def _program(file: WeightFile) -> _Program | None:
 
 
 def _cells(state: str, weights: list[str], *, is_bidirectional: bool) -> dict[str, tuple[str, str]]:
-    """The places of a recurrent layer's tensors: two weights of each cell, then two biases of each.
+    """Unit and leaf of a recurrent layer's tensors: two weights for each cell, then two biases for each.
 
     Args:
-        state: The name of its state of dropout, which begins with the layer's.
-        weights: In the order of the operator: by layer and direction.
+        state: The name of its dropout state, whose prefix is the name of the layer.
+        weights: The names of the tensors in the order of the operator: by layer and direction.
         is_bidirectional: Whether every second cell runs backwards.
     """
     kinds = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
@@ -194,7 +196,7 @@ def _cells(state: str, weights: list[str], *, is_bidirectional: bool) -> dict[st
 
 
 def _protobuf_program(program: WeightFile) -> _Program:
-    """Of a ProgramDesc: the persistent tensors of its first block, and what its operators take."""
+    """The content of a ProgramDesc: the persistent tensors of its first block, and the inputs of its operators."""
     block = next(Wire(program).message().messages(1), None)
     if block is None:
         raise program.damaged("a program without a block")
@@ -220,7 +222,7 @@ def _protobuf_program(program: WeightFile) -> _Program:
 
 
 def _json_program(program: WeightFile) -> _Program:
-    """Of a program in JSON (PaddlePaddle 3): its operators `p`, and what the others take."""
+    """The content of a JSON program (PaddlePaddle 3): its operators `p`, and the inputs of the others."""
     whole = strict_json.parse(program, program.read_at(0, min(program.size, strict_json.MAX_BYTES + 1)))
     parameters: list[_Parameter] = []
     used: list[str] = []
@@ -248,17 +250,19 @@ def _json_program(program: WeightFile) -> _Program:
                     weights = max(taken, key=len, default=[])
                     places |= _cells(state, weights, is_bidirectional=stated.get("is_bidirec") is True)
     except (LookupError, TypeError, AttributeError, ValueError) as error:
-        raise program.damaged("JSON that is not a program of PaddlePaddle") from error
+        raise program.damaged("JSON that is not a PaddlePaddle program") from error
     return _Program(parameters, used, places)
 
 
 def _module_names(file: WeightFile) -> dict[str, str]:
-    """The names that tensors had in the module, by Paddle's own; empty where they are not stated."""
+    """The names of the tensors in the module, by Paddle's internal names; empty if they are not stored."""
     name = f"{file.path.name}.info"
     if not (file.path.parent / name).is_file():
         return {}
     with neighbour(file, name) as info:
-        stated = interpret(Tape(info, info.read_at, 0, info.size), (), "delete it: it is not needed.")
+        stated = interpret(
+            Tape(info, info.read_at, 0, info.size), (), "delete the .pdiparams.info file: the port does not need it."
+        )
     if not isinstance(stated, dict):
         return {}
     found = {

@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Any, cast
 
-from frostline.porting.readers.pickle_values import Name, Persistent, RecordedCall, Span, shown
+from frostline.porting.readers.pickle_values import Name, Persistent, RecordedCall, Span, kind_of, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 MAX_OPCODES = 2_000_000
 MAX_MARKS = 1_000  # open lists, tuples and dicts
 MAX_INTEGER_BYTES = 64  # states of random generators hold integers of 128 bits
-MAX_KEY_PARTS = 64  # in a tuple that is a key
-MAX_COPIED = 1 << 25  # values and bytes that are copied out of others, which one opcode may do many of
-SPAN_BYTES = 4_096  # longer texts and bytes stay in the file until they are asked for
+MAX_KEY_PARTS = 64  # elements of a tuple that is a dict key
+MAX_COPIED = 1 << 25  # values and bytes that opcodes copy from other values
+SPAN_BYTES = 4_096  # longer strings and bytes stay in the file until they are loaded
 _WINDOW_BYTES = 1 << 16
-# Of protocols 0 and 1, of objects outside of the pickle, and of calls that no file of weights needs.
+# Opcodes of protocols 0 and 1, of extensions and external buffers, and of calls that no file of weights needs.
 _REFUSED = {
     b"F": "FLOAT", b"I": "INT", b"L": "LONG", b"S": "STRING", b"V": "UNICODE", b"d": "DICT", b"l": "LIST", b"g": "GET",
     b"p": "PUT", b"2": "DUP", b"P": "PERSID", b"i": "INST", b"o": "OBJ", b"\x82": "EXT1", b"\x83": "EXT2",
@@ -36,13 +36,13 @@ _ENCODINGS = ("latin1", "latin-1")
 
 
 class Tape:
-    """Bytes that are read from the front to the back, a window at a time.
+    """Sequential access to a range of bytes, through a window.
 
     Args:
-        file: For errors.
-        read_at: Gives `count` bytes from an offset.
-        start: Where to begin.
-        end: Where the bytes end.
+        file: The file, for errors.
+        read_at: Returns `count` bytes from an offset.
+        start: The start of the range.
+        end: The end of the range.
     """
 
     def __init__(self, file: WeightFile, read_at: Callable[[int, int], bytes], start: int, end: int) -> None:
@@ -50,10 +50,10 @@ class Tape:
         self._window, self._begin = b"", start
 
     def take(self, count: int) -> bytes:
-        """The next `count` bytes, few enough to be held.
+        """The next `count` bytes, as one copy in memory.
 
         Raises:
-            PortError: If fewer are left.
+            PortError: If fewer bytes are left.
         """
         first = self.at - self._begin
         last = first + count
@@ -65,13 +65,13 @@ class Tape:
         return self._window[first:last]
 
     def skip(self, count: int) -> int:
-        """Go on behind the next `count` bytes; gives where they begin."""
+        """Skip the next `count` bytes; returns their offset."""
         self._check(count)
         self.at += count
         return self.at - count
 
     def line(self) -> bytes:
-        """The bytes up to the next line feed, which is passed over."""
+        """The bytes up to the next line feed, which is skipped."""
         found = bytearray()
         while (byte := self.take(1)) != b"\n":
             found += byte
@@ -81,24 +81,26 @@ class Tape:
 
     def _check(self, count: int) -> None:
         if count > self.end - self.at:
-            raise self.file.damaged(f"a pickle that ends at byte {self.end}, and needs {count} from byte {self.at}")
+            raise self.file.damaged(
+                f"a pickle that ends at byte {self.end}, but needs {count} bytes from byte {self.at}"
+            )
 
 
 def interpret(tape: Tape, allowed: Container[str], do: str, references: list[Persistent] | None = None) -> Any:
-    """The value of the pickle at `tape`, which is left behind its last opcode.
+    """Interpret one pickle; afterwards `tape` is at the byte after its last opcode.
 
     Args:
-        tape: At the first opcode.
-        allowed: Names that the pickle may use, whole: `collections.OrderedDict`.
-        do: What the reader of the error can do about a file that asks for another.
-        references: Takes every reference to something outside, in the order of the pickle.
+        tape: The bytes, at the first opcode.
+        allowed: The full names that the pickle may use, such as `collections.OrderedDict`.
+        do: The remedy in the error for a pickle with another name.
+        references: Receives every reference to an object outside of the pickle, in order.
 
     Returns:
-        None, booleans, numbers, texts, bytes, lists, tuples, dicts, sets, and the records of this module. It may
-        contain itself, and parts of it may be shared.
+        None, booleans, numbers, strings, bytes, lists, tuples, dicts, sets, and values of `pickle_values`. The value
+        may contain itself, and its parts may be shared.
 
     Raises:
-        PortError: If the pickle is damaged, asks for another name, or has an opcode or a size that is not read.
+        PortError: If the pickle is damaged, has a name that is not allowed, or an unsupported opcode or size.
     """
     return _Machine(tape, allowed, do, references if references is not None else []).run()
 
@@ -113,7 +115,7 @@ class _Machine:
 
     def run(self) -> Any:
         if self.tape.take(1) != b"\x80" or not 2 <= self.tape.take(1)[0] <= 5:
-            raise self.refused("a pickle that does not begin with protocol 2 to 5")
+            raise self.refused("a pickle of another protocol than 2 to 5")
         take, steps = self.tape.take, _STEPS
         for _ in range(MAX_OPCODES):
             opcode = take(1)
@@ -121,13 +123,13 @@ class _Machine:
             if step is None:
                 if opcode == b".":
                     if len(self.stack) != 1 or self.marks:
-                        raise self.file.damaged("a pickle that ends with a value half made")
+                        raise self.file.damaged("a pickle that ends with an incomplete value")
                     return self.stack.pop()
                 if opcode not in _REFUSED:
-                    raise self.file.damaged(f"a pickle with the byte {opcode!r} for an opcode")
+                    raise self.file.damaged(f"a pickle with the unknown opcode {opcode!r}")
                 raise self.refused(f"the opcode {_REFUSED[opcode]} in a pickle")
             step(self)
-        raise self.file.damaged(f"a pickle of more than {MAX_OPCODES} opcodes")
+        raise self.file.damaged(f"a pickle with more than {MAX_OPCODES} opcodes")
 
     def refused(self, received: str) -> PortError:
         return self.file.refused(
@@ -135,10 +137,10 @@ class _Machine:
         )
 
     def copy(self, count: int) -> None:
-        """Count what an opcode copies: one that refers to a long list or text a million times copies it as often."""
+        """Count the values that an opcode copies: a small pickle can copy a long list a million times."""
         self.copied += count
         if self.copied > MAX_COPIED + self.tape.end:
-            raise self.file.damaged("a pickle that copies the same values over and over")
+            raise self.file.damaged(f"a pickle that copies more than {MAX_COPIED} values")
 
     def pop(self) -> Any:
         if len(self.stack) <= (self.marks[-1] if self.marks else 0):
@@ -146,17 +148,17 @@ class _Machine:
         return self.stack.pop()
 
     def top(self, kind: type, opcode: str) -> Any:
-        """The value on the stack that an opcode changes."""
+        """The top of the stack, which an opcode changes; it must be of the given type."""
         value = self.pop()
         self.stack.append(value)
         if not isinstance(value, kind):
-            raise self.refused(f"the opcode {opcode} on a {type(value).__name__}")
+            raise self.refused(f"the opcode {opcode} on {kind_of(value)}")
         return value
 
     def marked(self) -> list[Any]:
-        """What was put on the stack since the last mark."""
+        """The values on the stack above the last mark; they are removed."""
         if not self.marks:
-            raise self.file.damaged("a pickle that looks for a mark that it never set")
+            raise self.file.damaged("a pickle that refers to a mark that was not set")
         first = self.marks.pop()
         values = self.stack[first:]
         del self.stack[first:]
@@ -164,7 +166,7 @@ class _Machine:
 
     def mark(self) -> None:
         if len(self.marks) >= MAX_MARKS:
-            raise self.file.damaged(f"a pickle of more than {MAX_MARKS} values inside of each other")
+            raise self.file.damaged(f"a pickle with more than {MAX_MARKS} nested values")
         self.marks.append(len(self.stack))
 
     def number(self, layout: str) -> Any:
@@ -184,9 +186,9 @@ class _Machine:
         self.stack.append(self.text(raw) if is_text else raw)
 
     def push_old_text(self, count: int) -> None:
-        """A text of Python 2, which may be bytes."""
+        """A `str` of Python 2, which may contain bytes."""
         if count < 0:
-            raise self.file.damaged(f"a pickle with a text of {count} bytes")
+            raise self.file.damaged(f"a pickle with a string of {count} bytes")
         if count > SPAN_BYTES:
             self.stack.append(Span(self.tape.skip(count), count, is_text=False))
             return
@@ -197,7 +199,7 @@ class _Machine:
         try:
             return raw.decode("utf-8", "surrogatepass")
         except UnicodeDecodeError as error:
-            raise self.file.damaged("a pickle with a text that is not UTF-8") from error
+            raise self.file.damaged("a pickle with a string that is not UTF-8") from error
 
     def push_frame(self) -> None:
         if self.number("<Q") > self.tape.end - self.tape.at:
@@ -212,7 +214,7 @@ class _Machine:
         try:
             self.stack.append(self.memo[index])
         except KeyError as error:
-            raise self.file.damaged("a pickle that refers to a value that it never made") from error
+            raise self.file.damaged("a pickle that refers to a value that was not stored") from error
 
     def push_tuple(self, count: int) -> None:
         if len(self.stack) - (self.marks[-1] if self.marks else 0) < count:
@@ -242,7 +244,7 @@ class _Machine:
             members.add(value)
 
     def check_key(self, key: Any) -> None:
-        """Refuse keys whose hash is costly: it may be taken of what was checked only."""
+        """Refuse keys with a costly hash, such as deeply nested tuples."""
         if type(key) is str:
             return
         waiting, num_parts = [key], 0
@@ -253,7 +255,7 @@ class _Machine:
             is_small = not isinstance(part, int) or -(2**63) <= part < 2**64
             is_plain = part is None or isinstance(part, (str, bytes, int, float, tuple, Name, RecordedCall))
             if num_parts > MAX_KEY_PARTS or not is_small or not is_plain:
-                raise self.refused(f"a key of a kind that is not read: {type(part).__name__}")
+                raise self.refused(f"an unsupported dict key: {kind_of(part)}")
         self.copy(16 * num_parts)
 
     def push_frozenset(self) -> None:
@@ -264,7 +266,7 @@ class _Machine:
 
     def push_name(self, module: Any, name: Any) -> None:
         if not isinstance(module, str) or not isinstance(name, str):
-            raise self.file.damaged("a pickle with a name that is no text")
+            raise self.file.damaged("a pickle with a name that is not a string")
         whole = f"{module}.{name}"
         if whole not in self.allowed:
             raise self.refused(f"{whole[:200]}, which was not called")
@@ -280,21 +282,21 @@ class _Machine:
     def make(self, opcode: str) -> None:
         arguments, made = self.pop(), self.pop()
         if not isinstance(made, Name) or not isinstance(arguments, tuple):
-            raise self.refused(f"the opcode {opcode} on a {type(made).__name__}")
+            raise self.refused(f"the opcode {opcode} on {kind_of(made)}")
         self.stack.append(self.value(made.text, cast("tuple[Any, ...]", arguments)))
 
     def value(self, name: str, arguments: tuple[Any, ...]) -> Any:
-        """What a call gives: a dict or bytes where that is plain, or its record."""
+        """The result of a call: a plain dict or bytes for a few known names, otherwise the record of the call."""
         if name == "_codecs.encode" and len(arguments) == 2 and arguments[1] in _ENCODINGS:
             return self.encoded(arguments[0])
         if name in ("builtins.bytes", "__builtin__.bytes") and not arguments:
             return b""
         if name in ("collections.OrderedDict", "collections.defaultdict"):
             made: dict[Any, Any] = {}
-            if arguments and isinstance(arguments[0], list):  # as Python 2 wrote it: pairs
+            if arguments and isinstance(arguments[0], list):  # Python 2 writes a list of pairs
                 for pair in cast("list[Any]", arguments[0]):
                     if not isinstance(pair, (list, tuple)) or len(cast("list[Any]", pair)) != 2:
-                        raise self.file.damaged("a pickle with an OrderedDict that is not made of pairs")
+                        raise self.file.damaged("a pickle with an OrderedDict whose items are not pairs")
                     self.fill(made, list(cast("list[Any]", pair)))
             return made
         return RecordedCall(name, arguments)
@@ -306,7 +308,7 @@ class _Machine:
             self.copy(len(cast("str", text)))
             return cast("str", text).encode("latin-1")
         except (UnicodeEncodeError, AttributeError, TypeError) as error:
-            raise self.file.damaged("a pickle with bytes written as a text that stands for none") from error
+            raise self.file.damaged("a pickle with bytes that are written as a string and are not Latin-1") from error
 
     def refer(self) -> None:
         self.references.append(Persistent(self.pop()))
@@ -317,7 +319,7 @@ class _Machine:
         if isinstance(target, RecordedCall) and target.state is None:
             target.state = state
         elif not isinstance(target, dict):  # attributes of a dict, such as the versions in a state dict
-            raise self.refused(f"the opcode BUILD on a {type(target).__name__}")
+            raise self.refused(f"the opcode BUILD on {kind_of(target)}")
         self.stack.append(target)
 
 

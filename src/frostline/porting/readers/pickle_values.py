@@ -1,4 +1,4 @@
-"""What a pickle is made of besides plain values: names, calls that were not made, and what lies elsewhere."""
+"""Values of an interpreted pickle that are not plain Python values: names, recorded calls, and references."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, cast
 
 @dataclass(frozen=True)
 class Name:
-    """A class or function that the pickle names: `torch._utils._rebuild_tensor_v2`."""
+    """The name of a class or function in the pickle, such as `torch._utils._rebuild_tensor_v2`."""
 
     text: str
 
@@ -18,9 +18,9 @@ class Span:
     """Bytes that stay in the file.
 
     Attributes:
-        start: Where they begin, as `Tape.read_at` counts.
-        size: How many they are.
-        is_text: Whether they are UTF-8, each character of which stands for one byte (Latin-1).
+        start: Their offset, as for `Tape.read_at`.
+        size: Their number.
+        is_text: Whether they are a UTF-8 string in which each character represents one byte (Latin-1).
     """
 
     start: int
@@ -30,22 +30,22 @@ class Span:
 
 @dataclass(frozen=True)
 class Persistent:
-    """A reference to something outside of the pickle, such as the memory of a tensor."""
+    """A reference to an object outside of the pickle, such as the storage of a tensor."""
 
     identity: Any
 
     def __repr__(self) -> str:
-        return "a reference"  # parts may hold one another, and the whole text need not end
+        return "a reference"  # values may contain each other, so the full text may be infinite
 
 
 @dataclass(eq=False)
 class RecordedCall:
-    """What a call would have made; nothing was called.
+    """A call that the pickle contains and that was not executed.
 
     Attributes:
-        name: Of the class or function.
-        arguments: Plain values, and records of this module.
-        state: What would have been given to `__setstate__`; None if nothing.
+        name: The name of the class or function.
+        arguments: Plain values, and values of this module.
+        state: The argument of `__setstate__`; None if there is none.
     """
 
     name: str
@@ -57,7 +57,7 @@ class RecordedCall:
 
 
 def shown(value: Any) -> str:
-    """A few words about a value, for errors: a small pickle can make one whose whole text would fill the memory."""
+    """A short text for a value, for errors: the full text of a value in a small pickle may fill the memory."""
     if isinstance(value, (tuple, list)):
         parts = cast("tuple[Any, ...]", value)
         return f"({', '.join(_word(part) for part in parts[:6])}{', ...' if len(parts) > 6 else ''})"
@@ -67,4 +67,10 @@ def shown(value: Any) -> str:
 def _word(value: Any) -> str:
     if value is None or isinstance(value, (bool, int, float, str, bytes)):
         return repr(value)[:60]
-    return value.text[:60] if isinstance(value, Name) else f"a {type(value).__name__}"
+    return value.text[:60] if isinstance(value, Name) else kind_of(value)
+
+
+def kind_of(value: Any) -> str:
+    """The kind of a value, for errors: `a list`, `the result of a call`."""
+    kinds = {RecordedCall: "the result of a call", Persistent: "a reference", Span: "bytes in the file", Name: "a name"}
+    return kinds.get(type(value), f"a {type(value).__name__}")

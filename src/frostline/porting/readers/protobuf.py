@@ -1,8 +1,8 @@
-"""Protocol buffers without their schema: the fields of one message at a time, as places in the file.
+"""Protocol buffers without a schema: the fields of one message at a time, as offsets in the file.
 
-Nothing is copied before it is asked for, and nothing descends by itself: a reader asks for the messages that it knows
-by their numbers. Groups are refused (no format of weights has them), and so is a field that may stand once and stands
-twice, since two programs could read two networks out of one file.
+Nothing is copied before it is requested, and nested messages are parsed on request only, by their field numbers.
+Groups are refused (no format of weights uses them), and so is a singular field that occurs twice, since two programs
+could read two different networks from such a file.
 
 References:
     Protocol Buffers documentation, "Encoding".
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
     from frostline.porting.readers.weight_file import WeightFile
 
 MAX_DEPTH = 64
-MAX_FIELDS = 500_000  # of all messages that are looked into: about a second; a large ONNX graph has 200,000
+MAX_FIELDS = 500_000  # in all parsed messages, which takes about a second; a large ONNX graph has 200,000
 MAX_TEXT_BYTES = 1 << 20
 _WINDOW_BYTES = 1 << 16
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 
 class Wire:
-    """The bytes that messages are parsed from: a file, or `data` that was taken out of it.
+    """The bytes from which messages are parsed: those of a file, or `data` from it.
 
     Args:
-        file: For its bytes, and for errors.
-        data: Parsed instead of the file's bytes.
+        file: The file, for its bytes and for errors.
+        data: Bytes to parse instead of those of the file.
     """
 
     def __init__(self, file: WeightFile, data: bytes | None = None) -> None:
@@ -47,7 +47,7 @@ class Wire:
         return Message(self, 0, self.size, 0)
 
     def span(self) -> Span:
-        """All of it."""
+        """The whole range of bytes."""
         return Span(self, 0, self.size)
 
     def read_at(self, offset: int, count: int) -> bytes:
@@ -59,7 +59,7 @@ class Wire:
         return self.file.array_at(offset, count) if self._data is None else self._data[offset : offset + count]
 
     def varint(self, offset: int, end: int) -> tuple[int, int]:
-        """The unsigned number at `offset`, and where it ends."""
+        """The varint at `offset`, and the offset of its end."""
         data, at = self._near(offset)
         end = min(at + end - offset, len(data))
         if at < end and data[at] < 0x80:
@@ -73,10 +73,10 @@ class Wire:
                     break
                 return value, offset + place - at + 1
             shift += 7
-        raise self.file.damaged(f"no number at byte {offset} of a message")
+        raise self.file.damaged(f"a varint without an end at byte {offset} of a message")
 
     def _near(self, offset: int) -> tuple[bytes, int]:
-        """Bytes around `offset`, at least ten after it where there are as many, and its place among them."""
+        """A window of bytes with at least ten after `offset` (or all that are left), and the index of `offset`."""
         at = offset - self._base
         if self._data is None and (at < 0 or at + 10 > len(self._window)):
             self._window = self.file.read_at(offset, max(0, min(_WINDOW_BYTES, self.size - offset)))
@@ -85,14 +85,14 @@ class Wire:
 
 
 class Span(NamedTuple):
-    """A field of bytes: where it lies."""
+    """The range of a length-delimited field."""
 
     wire: Wire
     offset: int
     size: int
 
     def bytes(self) -> bytes:
-        """Its content, whatever its size."""
+        """Its content; the size is not limited here."""
         return self.wire.read_at(self.offset, self.size)
 
     def array(self) -> bytes | np.ndarray:
@@ -102,18 +102,18 @@ class Span(NamedTuple):
     def text(self) -> str:
         """Its content as UTF-8."""
         if self.size > MAX_TEXT_BYTES:
-            raise self.wire.file.damaged(f"a text of {self.size} bytes")
+            raise self.wire.file.damaged(f"a string of {self.size} bytes")
         try:
             return self.bytes().decode()
         except UnicodeDecodeError as error:
-            raise self.wire.file.damaged(f"a text that is not UTF-8: {self.bytes()[:40]!r}") from error
+            raise self.wire.file.damaged(f"a string that is not UTF-8: {self.bytes()[:40]!r}") from error
 
 
 def beginning(span: Span, limit: int = 32) -> list[tuple[int, int | Span]]:
-    """The first fields of a message, up to where it stops to be one: to tell what a file is, damaged or not.
+    """The first fields of a message, up to the first malformed one: to identify the format of a file.
 
     Returns:
-        Numbers, with the value, or the place that may end beyond the file.
+        Field numbers with values; a range may end after the end of the file.
     """
     found: list[tuple[int, int | Span]] = []
     wire, offset, end = span.wire, span.offset, span.offset + span.size
@@ -134,15 +134,15 @@ def beginning(span: Span, limit: int = 32) -> list[tuple[int, int | Span]]:
 
 
 class Message:
-    """One message: its fields by number. What it does not have is 0, empty, or None, as in every protocol buffer.
+    """One message: its fields by number. Missing fields are 0, empty, or None, as in every protocol buffer.
 
     Raises:
-        PortError: By any method, if the field is of another type, or occurs twice where it may occur once.
+        PortError: From any method, if a field has another type, or a singular field occurs twice.
     """
 
     def __init__(self, wire: Wire, offset: int, size: int, depth: int) -> None:
         if depth > MAX_DEPTH:
-            raise wire.file.damaged(f"messages nested more than {MAX_DEPTH} deep")
+            raise wire.file.damaged(f"messages nested more than {MAX_DEPTH} levels deep")
         self.wire, self.offset, self.size, self._depth = wire, offset, size, depth
         self._fields: dict[int, list[tuple[int, int | Span]]] = {}
         end = offset + size
@@ -150,11 +150,11 @@ class Message:
             offset = self._parse(offset, end)
 
     def has(self, number: int) -> bool:
-        """Whether the field is there."""
+        """Whether the message has the field."""
         return number in self._fields
 
     def numbers(self) -> frozenset[int]:
-        """The fields that are there."""
+        """The numbers of all fields of the message."""
         return frozenset(self._fields)
 
     def integer(self, number: int, default: int = 0) -> int:
@@ -177,7 +177,7 @@ class Message:
         return spans[0] if spans else None
 
     def spans(self, number: int) -> list[Span]:
-        """A repeated field of bytes, texts or messages."""
+        """A repeated field of bytes, strings or messages."""
         values = self._fields.get(number, [])
         return [value for _, value in values if isinstance(value, Span) or self._mistyped(number)]  # type: ignore[misc]
 
@@ -201,7 +201,7 @@ class Message:
             yield Message(self.wire, span.offset, span.size, self._depth + 1)
 
     def integers(self, number: int) -> list[int]:
-        """A repeated int32, int64, enum or bool, packed or not; few, such as a shape."""
+        """A repeated int32, int64, enum or bool, packed or not; for short fields, such as a shape."""
         found: list[int] = []
         for _, value in self._fields.get(number, []):
             if isinstance(value, int):
@@ -215,7 +215,7 @@ class Message:
         return found
 
     def varints(self, number: int) -> np.ndarray:
-        """A repeated int32, int64 or uint64, packed or not; many, such as a tensor. Unsigned, 64 bits."""
+        """A repeated int32, int64 or uint64, packed or not, as uint64; for long fields, such as a tensor."""
         parts = [
             np.array([value], dtype=np.uint64) if isinstance(value, int) else self._unpacked(value.bytes())
             for _, value in self._fields.get(number, [])
@@ -223,7 +223,7 @@ class Message:
         return np.concatenate(parts) if parts else np.zeros(0, dtype=np.uint64)
 
     def num_bytes(self, number: int, dtype: str) -> int:
-        """How many bytes `fixed` would give."""
+        """The number of bytes that `fixed` would return."""
         width = np.dtype(dtype).itemsize
         return sum(value.size if isinstance(value, Span) else width for _, value in self._fields.get(number, []))
 
@@ -239,11 +239,11 @@ class Message:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _unpacked(self, data: bytes) -> np.ndarray:
-        """Packed numbers, all at once: each byte below 128 ends one."""
+        """Packed varints, vectorised: each byte below 128 ends one of them."""
         raw = np.frombuffer(data, dtype=np.uint8)
         ends = np.flatnonzero(raw < 0x80)
         if (len(raw) and raw[-1] >= 0x80) or np.any(np.diff(ends, prepend=-1) > 10):
-            raise self.wire.file.damaged("packed numbers that do not end")
+            raise self.wire.file.damaged("packed varints that do not end")
         starts = np.concatenate([[0], ends[:-1] + 1]) if len(ends) else ends
         values = np.zeros(len(ends), dtype=np.uint64)
         for place in range(int((ends - starts).max(initial=-1)) + 1):
@@ -252,7 +252,7 @@ class Message:
         return values
 
     def _parse(self, offset: int, end: int) -> int:
-        """Note the field at `offset`; where the next one begins."""
+        """Record the field at `offset`; returns the offset of the next one."""
         self._count()
         key, offset = self.wire.varint(offset, end)
         number, wire_type = key >> 3, key & 7
@@ -271,7 +271,9 @@ class Message:
         else:
             raise self.wire.file.damaged(f"a field of wire type {wire_type} (3 and 4 are groups) in a message")
         if offset > end or not 0 < number < 1 << 29:
-            raise self.wire.file.damaged(f"field {number} ends at byte {offset}, and its message at byte {end}")
+            raise self.wire.file.damaged(
+                f"field {number} ends at byte {offset}, after the end of its message at byte {end}"
+            )
         self._fields.setdefault(number, []).append((wire_type, value))
         return offset
 
@@ -279,8 +281,8 @@ class Message:
         self.wire.num_fields += 1
         if self.wire.num_fields > MAX_FIELDS:
             raise self.wire.file.refused(
-                "The file of weights is too intricate to be read.", f"more than {MAX_FIELDS} fields",
-                "keep weights as packed arrays: export the network again with its framework's own tool.",
+                "The file of weights has too many fields.", f"more than {MAX_FIELDS} fields",
+                "export the network again with its framework's own tool, which stores weights as packed arrays.",
             )  # fmt: skip
 
     def _one(self, number: int, wire_type: int, default: int) -> int:
@@ -294,7 +296,7 @@ class Message:
         return default
 
     def _mistyped(self, number: int) -> bool:
-        raise self.wire.file.damaged(f"field {number} of a message is of another type than its format says")
+        raise self.wire.file.damaged(f"field {number} of a message has another type than in its schema")
 
     def _twice(self, number: int) -> Exception:
         return self.wire.file.damaged(f"field {number} of a message occurs twice")

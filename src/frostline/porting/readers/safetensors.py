@@ -1,4 +1,4 @@
-"""safetensors: one file, or the index of a model in shards; the header is checked here, strictly."""
+"""safetensors: a single file, or the index of a sharded model; headers are validated strictly."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _MAX_SHARDS = 10_000
 
 @dataclass(frozen=True)
 class _Entry:
-    """One tensor of a header: its dtype, its shape, and where its bytes are in the file."""
+    """One tensor in a header: its dtype, its shape, and the range of its bytes in the file."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -41,7 +41,7 @@ class _Entry:
 
 
 def claims(file: WeightFile) -> bool:
-    """Whether it begins with the size of a header in JSON and that header, or lists shards of such files."""
+    """Whether the file begins with the size of a JSON header and that header, or is an index of such shards."""
     start = file.start(1 << 16)
     if len(start) > 8 and start[8:9] == b"{" and 2 <= int.from_bytes(start[:8], "little") <= file.size - 8:
         return True
@@ -52,12 +52,12 @@ def read(file: WeightFile, key: str | None = None) -> Source:
     """Every tensor of a safetensors file, or of all shards of an index.
 
     Args:
-        file: A file, or an index (`model.safetensors.index.json`) beside its shards.
-        key: What the names of the wanted tensors begin with, such as `ema`; only of PyTorch's files.
+        file: A safetensors file, or an index (`model.safetensors.index.json`) beside its shards.
+        key: The prefix of the wanted names, such as `ema`; for files of PyTorch only.
 
     Raises:
-        PortError: If the header states a name twice, shapes or dtypes that do not fit the bytes, bytes that belong to
-            several tensors or to none; if the index and the shards contradict each other.
+        PortError: If the header contains duplicate names, shapes or dtypes that do not fit the bytes, overlapping
+            tensors or gaps; or if the index and the shards contradict each other.
     """
     if file.start(9)[8:] == b"{":
         entries, metadata = _header(file)
@@ -79,34 +79,34 @@ def _header(file: WeightFile) -> tuple[dict[str, _Entry], Mapping[str, Any]]:
     stated = strict_json.parse(file, raw)
     metadata = stated.pop(_METADATA, {})
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        raise file.damaged("metadata that is more than texts")
+        raise file.damaged("metadata with a value that is not a string")
     entries = {name: _entry(file, name, fields, 8 + size) for name, fields in stated.items()}
     check_names(file, list(entries))
     at = 8 + size
     entries = dict(sorted(entries.items(), key=lambda item: (item[1].begin, item[1].count)))
     for name, entry in entries.items():
         if entry.begin != at:
-            raise file.damaged(f"bytes that belong to two tensors or to none, before {name!r}")
+            raise file.damaged(f"a gap or an overlap of tensors before {name!r}")
         at += entry.count
     if at != file.size:
-        raise file.damaged(f"{file.size} bytes, where the header describes {at}")
+        raise file.damaged(f"{file.size} bytes; the header describes {at}")
     return entries, metadata
 
 
 def _entry(file: WeightFile, name: str, fields: object, start: int) -> _Entry:
     if not isinstance(fields, dict) or set(fields) != {"dtype", "shape", "data_offsets"}:
-        raise file.damaged(f"the tensor {name[:60]!r} is not described by dtype, shape and data_offsets")
+        raise file.damaged(f"the tensor {name[:60]!r} without dtype, shape and data_offsets")
     shape, offsets, dtype = fields["shape"], fields["data_offsets"], fields["dtype"]
     if not isinstance(dtype, str) or dtype not in _DTYPES:
         raise file.refused(
-            "The file holds a tensor of a type that PyTorch does not have.", f"{dtype!r} of {name[:60]!r}",
+            "The file contains a tensor with a dtype that PyTorch does not have.", f"{dtype!r} of {name[:60]!r}",
             f"save it in one of {', '.join(_DTYPES)}.",
         )  # fmt: skip
     if not (_are_sizes(shape) and _are_sizes(offsets) and len(offsets) == 2):
-        raise file.damaged(f"the tensor {name[:60]!r} has the shape {shape} at {offsets}"[:200])
+        raise file.damaged(f"the tensor {name[:60]!r} with the shape {shape} and the offsets {offsets}"[:200])
     count = num_bytes(file, shape, _DTYPES[dtype])
     if offsets[1] - offsets[0] != count:
-        raise file.damaged(f"{name[:60]!r} needs {count} bytes, and has {offsets[1] - offsets[0]}")
+        raise file.damaged(f"{name[:60]!r} needs {count} bytes, but has {offsets[1] - offsets[0]}")
     return _Entry(_DTYPES[dtype], tuple(shape), start + offsets[0], count)
 
 
@@ -126,7 +126,7 @@ def _from_index(file: WeightFile, key: str | None) -> Source:
     places = cast("dict[str, str]", listed)
     shards = sorted(set(places.values()))
     if len(shards) > _MAX_SHARDS:
-        raise file.damaged(f"an index of {len(shards)} shards")
+        raise file.damaged(f"an index of {len(shards)} shards; the limit is {_MAX_SHARDS}")
     loads: dict[str, tuple[_Entry, Callable[[], Tensor]]] = {}
     formats: set[str] = set()
     for shard_name in shards:
@@ -135,7 +135,7 @@ def _from_index(file: WeightFile, key: str | None) -> Source:
         wanted = {name for name, place in places.items() if place == shard_name}
         if wanted != entries.keys():
             odd = min(wanted ^ entries.keys())
-            raise file.damaged(f"index and shard {shard_name!r} do not agree on {odd[:60]!r}")
+            raise file.damaged(f"the index and the shard {shard_name!r} contradict each other about {odd[:60]!r}")
         formats.add(metadata.get("format", "pt"))
         for name, entry in entries.items():
             loads[name] = (entry, partial(_load_again, file, shard_name, shard, entry))
@@ -159,8 +159,8 @@ def _source(
     framework = {"tf": "keras", "flax": "flax", "jax": "flax"}.get(metadata.get("format", "pt"), "torch")
     if metadata.get("format") == "mlx" and any(len(entry.shape) > 2 for entry, _ in loads.values()):
         raise file.refused(
-            "The file was written by MLX, whose convolutions are laid out in another way than PyTorch's.",
-            "tensors of more than two axes", "take the weights in the format of PyTorch, from which MLX's were made.",
+            "The file was written by MLX, whose convolution kernels have another layout than those of PyTorch.",
+            "tensors of more than two axes", "use the PyTorch file from which the MLX file was converted.",
         )  # fmt: skip
     if framework == "torch":
         names = state_dict.named(file, list(loads), key)
@@ -177,6 +177,6 @@ def _source(
 
 
 def _place(name: str) -> tuple[str, str]:
-    """Unit and leaf of a name of TensorFlow (`bert/pooler/kernel:0`) or Flax (`params.dense.kernel`)."""
+    """Unit and leaf of a name in TensorFlow (`bert/pooler/kernel:0`) or Flax (`params.dense.kernel`)."""
     unit, _, leaf = re.sub(r":\d+$", "", name).replace(".", "/").rpartition("/")
     return unit.removeprefix("params/"), leaf

@@ -1,4 +1,4 @@
-"""The architecture that Keras leaves in a SavedModel, as data: no function of the model is looked at.
+"""The architecture that Keras stores in a SavedModel, read as data: the functions of the model are not read.
 
 References:
     Keras 2, `saving/legacy/saved_model`: the metadata of each object as JSON, in `keras_metadata.pb` (SavedMetadata),
@@ -26,13 +26,13 @@ _METADATA, _MODEL = "keras_metadata.pb", "saved_model.pb"
 
 @dataclass(frozen=True)
 class Architecture:
-    """What a SavedModel says of its network; empty if it says nothing.
+    """The architecture in a SavedModel; empty if it contains none.
 
     Attributes:
-        layers: As of `Source`.
-        inputs: Likewise.
-        outputs: Likewise.
-        notes: Where it comes from, or why it was not read.
+        layers: As in `Source`.
+        inputs: As in `Source`.
+        outputs: As in `Source`.
+        notes: The origin of the architecture, or the reason why it was not read.
     """
 
     layers: tuple[SourceLayer, ...] = ()
@@ -42,7 +42,7 @@ class Architecture:
 
 
 def architecture(file: WeightFile) -> Architecture:
-    """The architecture of the SavedModel that a checkpoint belongs to.
+    """The architecture of the SavedModel of a checkpoint.
 
     Args:
         file: `variables/variables.index` in the folder of the model.
@@ -56,7 +56,7 @@ def architecture(file: WeightFile) -> Architecture:
         try:
             model = _model(file, path)
             if model is not None:
-                notes = (f"The architecture is that of {name}.", *code_in(model))
+                notes = (f"The architecture was read from {name}.", *code_in(model))
                 return Architecture(graph(file, model), *ends(file, model), notes)
         except PortError as error:
             return Architecture(notes=(f"The architecture in {name} was not read: {error.received}.",))
@@ -64,10 +64,10 @@ def architecture(file: WeightFile) -> Architecture:
 
 
 def _model(file: WeightFile, path: Path) -> dict[str, Any] | None:
-    """The serialized model that a file of the folder holds."""
+    """The serialized model in a file of the folder; None if there is none."""
     with WeightFile(path) as other:
         if other.real_path.parent != file.real_path.parent.parent or other.num_links > 1:
-            raise other.damaged("it is a link to another folder")
+            raise other.damaged("the file is a link to another folder")
         file.record(f"../{path.name}", other.stamp)
         whole = Wire(other).message()
         if path.name == _METADATA:
@@ -84,7 +84,7 @@ def _model(file: WeightFile, path: Path) -> dict[str, Any] | None:
 
 
 def _plain(value: Any) -> Any:
-    """Settings with lists for tuples, which Keras wraps."""
+    """Settings with plain lists instead of the wrappers that Keras writes for tuples."""
     if isinstance(value, dict):
         if value.get("class_name") == "__tuple__" and isinstance(value.get("items"), list):
             return [_plain(item) for item in value["items"]]

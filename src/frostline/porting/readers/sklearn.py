@@ -1,7 +1,7 @@
 """scikit-learn's multilayer perceptrons in skops files: a schema in JSON and arrays, read without skops.
 
-Only what a forward pass needs is looked at: weights, biases and activations. A pickle (`.pkl`, `.joblib`) of a model
-is refused by the reader of pickles.
+Only weights, biases and activations are read, which a forward pass needs. A pickle (`.pkl`, `.joblib`) of a model is
+refused by the reader of pickles.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _MAX_LAYERS = 10_000
 
 
 def claims(file: WeightFile) -> bool:
-    """Whether it is a zip archive with a schema of skops."""
+    """Whether the file is a zip archive with a schema of skops."""
     return file.start(4) == SIGNATURE and _SCHEMA in Archive(file).members
 
 
@@ -35,19 +35,19 @@ def read(file: WeightFile) -> Source:
     """Weights and biases of each layer.
 
     Args:
-        file: What `skops.io.dump` wrote, of one `MLPClassifier` or `MLPRegressor` that was fitted.
+        file: A file of `skops.io.dump` with one fitted `MLPClassifier` or `MLPRegressor`.
 
     Raises:
-        PortError: If it holds another kind of model, or is damaged.
+        PortError: If the file contains another kind of model, or is damaged.
     """
     archive = Archive(file)
     root = strict_json.parse(file, archive.read(_SCHEMA))
     kind = root.get("__class__") if isinstance(root, dict) else None
     if not isinstance(root, dict) or kind not in _KINDS or root.get("__module__") not in _MODULES:
         raise file.refused(
-            "Of skops files, multilayer perceptrons are read, and no other models.",
-            f"a {root.get('__module__')}.{kind}"[:200] if isinstance(root, dict) else "a schema of nothing",
-            "where the file was made, save the MLPClassifier or MLPRegressor alone; of a pipeline, its last step.",
+            "Only multilayer perceptrons are read from skops files, no other models.",
+            f"a {root.get('__module__')}.{kind}"[:200] if isinstance(root, dict) else "a schema without a class",
+            "where the file was made, save the MLPClassifier or MLPRegressor alone; of a pipeline, the last step.",
         )  # fmt: skip
     content = _inside(file, _inside(file, root, "content"), "content")
     weights, biases = (_arrays(file, archive, content, name) for name in ("coefs_", "intercepts_"))
@@ -57,9 +57,9 @@ def read(file: WeightFile) -> Source:
         or any(len(shape) != 2 for shape in sizes)
         or [one.shape for one in biases] != [(n,) for _, n in sizes]
     ):
-        raise file.damaged("weights and biases that do not belong together")
+        raise file.damaged("different numbers of weights and biases")
     if any(before[1] != after[0] for before, after in pairwise(sizes)):
-        raise file.damaged("layers whose sizes do not follow each other")
+        raise file.damaged("layers whose sizes do not match")
     hidden, last = (_activation(file, content, name) for name in ("activation", "out_activation_"))
     layers: list[SourceLayer] = []
     tensors: list[SourceTensor] = []
@@ -83,17 +83,17 @@ def _inside(file: WeightFile, node: Any, name: str) -> dict[str, Any]:
 
 
 def _arrays(file: WeightFile, archive: Archive, content: dict[str, Any], name: str) -> list[SourceTensor]:
-    """The arrays of a list: files of the archive, by their exact names."""
+    """The arrays of a list; each is a member of the archive."""
     listed = _inside(file, content, name).get("content")
     if not isinstance(listed, list) or len(cast("list[Any]", listed)) > _MAX_LAYERS:
-        raise file.damaged(f"a schema in which {name!r} is no list")
+        raise file.damaged(f"a schema in which {name!r} is not a list")
     found: list[SourceTensor] = []
     for index, node in enumerate(cast("list[Any]", listed)):
         if not isinstance(node, dict) or (node.get("__class__"), node.get("__module__")) != ("ndarray", "numpy"):
-            raise file.damaged(f"{name!r} with something else than arrays")
+            raise file.damaged(f"{name!r} with an element that is not an array")
         member = node.get("file")
         if not isinstance(member, str) or node.get("type") != "numpy":
-            raise file.damaged(f"{name!r} with an array of objects")
+            raise file.damaged(f"{name!r} with an array of Python objects")
         found.append(npz.array_of(file, archive, member, f"{name}.{index}"))
     return found
 

@@ -1,4 +1,4 @@
-"""Snappy's compressed blocks, decompressed.
+"""Decompression of Snappy blocks.
 
 References:
     google/snappy, `format_description.txt`.
@@ -8,18 +8,18 @@ from __future__ import annotations
 
 
 class SnappyError(ValueError):
-    """Bytes that are no block of Snappy."""
+    """The bytes are not a Snappy block."""
 
 
 def decompress(data: bytes, limit: int) -> bytes:
-    """The content of one block.
+    """Decompress one block.
 
     Args:
         data: The block.
-        limit: The largest size to accept, in bytes.
+        limit: The largest allowed size of the content in bytes.
 
     Raises:
-        SnappyError: If the block is damaged, or its content larger than `limit`.
+        SnappyError: If the block is damaged, or its content is larger than `limit`.
     """
     expected, at = _length(data)
     if expected > limit:
@@ -52,7 +52,7 @@ def _length(data: bytes) -> tuple[int, int]:
 
 
 def _element(data: bytes, at: int) -> tuple[int, int | None, int]:
-    """Size of the element at `at`; how far back its bytes stand (None: they follow); where they or the next begin."""
+    """The size of the element at `at`, the distance of its copy (None: a literal), and the offset after its header."""
     tag, at = data[at], at + 1
     kind, rest = tag & 3, tag >> 2
     if kind == 0:

@@ -1,4 +1,4 @@
-"""Names of source networks: units and leaves, the order that numbers in names give, and what is no weight."""
+"""Names of variables: their units and leaves, their order by number, and variables that are not weights."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-# What optimizers of TensorFlow 1 append to a variable's name; the last three are from published BERT and slim code.
+# The suffixes that optimizers of TensorFlow 1 append to a variable's name; the last ones are from BERT and slim.
 SLOT_LEAVES = frozenset(
     {"Adam", "Adam_1", "Momentum", "Momentum_1", "RMSProp", "RMSProp_1", "RMSProp_2", "Adagrad", "Adadelta",
      "Adadelta_1", "Ftrl", "Ftrl_1", "Nadam", "Nadam_1", "LARSOptimizer", "adam_m", "adam_v", "lamb_m", "lamb_v",
@@ -27,26 +27,26 @@ _RANDOM = re.compile(r"(.*/)?(seed_generator_state|random_generator.*|rngs?)")
 
 
 def by_numbers(name: str) -> tuple[tuple[int, str | int], ...]:
-    """A key to sort names by, in which `conv2d_2` comes before `conv2d_10`."""
+    """A sort key under which `conv2d_2` comes before `conv2d_10`."""
     parts = re.split(r"(\d+)", name)
     return tuple((0, int(part)) if part.isdecimal() and part.isascii() else (1, part) for part in parts if part)
 
 
 def unit_and_leaf(name: str) -> tuple[str, str]:
-    """The layer, and what the tensor is in it: `a/b/kernel` is `kernel` of `a/b`."""
+    """The layer and the leaf of a tensor: `a/b/kernel` is the leaf `kernel` of the layer `a/b`."""
     unit, _, leaf = name.rpartition("/")
     return unit, leaf
 
 
 def keras_place(unit: str, leaf: str, units: Collection[str]) -> tuple[str, str]:
-    """The layer of Keras that a tensor belongs to, where the scopes of its name are finer.
+    """The Keras layer and the leaf of a tensor whose name has finer scopes than layers.
 
     Recurrent cells, both halves of a Bidirectional and the four products of an attention are one layer each: the
     `kernel` of `both/forward_gru/gru_cell` is `forward/kernel` of `both`.
 
     Args:
         unit: The scope of the tensor's name.
-        leaf: The rest of it.
+        leaf: The rest of the tensor's name.
         units: The scopes of all tensors.
     """
     outer, own, which = part_of_keras_layer(unit.split("/"))
@@ -63,14 +63,14 @@ def keras_place(unit: str, leaf: str, units: Collection[str]) -> tuple[str, str]
 
 
 def part_of_keras_layer(scopes: Sequence[str]) -> tuple[list[str], str, str]:
-    """The scopes of a layer of Keras, and which part of it the last scope is.
+    """Split the scopes of a tensor into those of a Keras layer and that of a part of the layer.
 
     Args:
-        scopes: Of a tensor, from the outermost; the first is a layer's own.
+        scopes: The scopes of a tensor, from the outermost; the first one is always that of a layer.
 
     Returns:
-        The scopes of the layer, without that of a recurrent cell; the scope of its part (`forward_gru`, `query`), and
-        the part (`forward`, `query`), both empty if the tensor is the layer's own.
+        The scopes of the layer, without that of a recurrent cell; the scope of the part (`forward_gru`, `query`); and
+        the part (`forward`, `query`). The last two are empty if the tensor belongs to the layer itself.
     """
     parts = list(scopes)
     if len(parts) > 1 and _CELL.fullmatch(parts[-1]) and parts[-2] != "stacked_rnn_cells":
@@ -82,19 +82,19 @@ def part_of_keras_layer(scopes: Sequence[str]) -> tuple[list[str], str, str]:
 
 
 def role_by_name(name: str, shape: Sequence[int], names: Collection[str]) -> str | None:
-    """What a variable of TensorFlow is if it is no weight: the class that it is dropped in.
+    """The drop class of a TensorFlow variable; None if it is a weight.
 
     Args:
-        name: The variable's.
+        name: The name of the variable.
         shape: Its shape; counters have no axes.
-        names: Of all variables; a slot belongs to one of them.
+        names: The names of all variables: the name of a slot begins with one of them.
     """
     base, leaf = unit_and_leaf(name)
     if (leaf in SLOT_LEAVES and base in names) or _KERAS_TRAINING.fullmatch(name):
         return "optimizer slot"
     if leaf == AVERAGE_LEAF:
         return "moving average"
-    if leaf in ("biased", "local_step") and base in names:  # of moving averages that correct their bias
+    if leaf in ("biased", "local_step") and base in names:  # moving averages with bias correction
         return "counter"
     if len(shape) == 0 and _COUNTER.fullmatch(name):
         return "counter"

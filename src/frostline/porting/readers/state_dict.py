@@ -1,4 +1,4 @@
-"""Names of PyTorch's state dicts: which module each tensor belongs to, without what wrappers put around the module."""
+"""Names in PyTorch's state dicts: the module of each tensor, without the prefixes that wrappers add."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
 
     from frostline.porting.readers.weight_file import WeightFile
 
-# Anywhere in a name: a compiled, sharded or checkpointed module keeps the original one under such a name.
+# A compiled, sharded or checkpointed module keeps the original one in such an attribute, at any place in a name.
 _INNER_WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 
 
 @dataclass(frozen=True)
 class StateDictNames:
-    """What the names of a state dict say.
+    """The parsed names of a state dict.
 
     Attributes:
-        places: The unit (module, joined by `/`) and the leaf of each tensor of the network, by its whole name.
-        dropped: Tensors that are no part of it, by whole name: the class they were dropped in.
-        notes: One sentence for each wrapper that was taken off, and each choice that was made.
+        places: The unit (module, joined by `/`) and the leaf of each tensor of the network, by its full name.
+        dropped: The drop class of every tensor that is not part of the network, by full name.
+        notes: One sentence for each wrapper that was removed, and for each choice that was made.
     """
 
     places: Mapping[str, tuple[str, str]]
@@ -37,12 +37,12 @@ def named(file: WeightFile, names: Sequence[str], key: str | None = None) -> Sta
     """The modules that the tensors of a state dict belong to.
 
     Args:
-        file: For the error.
-        names: Every name of it, in its order.
-        key: What the names of the wanted tensors begin with, such as `ema`; None takes the weights.
+        file: The file, for the error.
+        names: Every name of the state dict, in its order.
+        key: The prefix of the wanted names, such as `ema`; None selects the weights.
 
     Raises:
-        PortError: If two tensors have one name without wrappers, or none begins with the key.
+        PortError: If two tensors have the same name without wrappers, or no name begins with the key.
     """
     selected = select(file, names, key)
     parts = {
@@ -60,20 +60,20 @@ def named(file: WeightFile, names: Sequence[str], key: str | None = None) -> Sta
     places = {name: _place(own) for name, own in parts.items()}
     if len(set(places.values())) < len(places):
         twice, _ = Counter(places.values()).most_common(1)[0]
-        raise file.damaged(f"two tensors that are {'.'.join(twice)!r} without wrappers")
+        raise file.damaged(f"two tensors named {'.'.join(twice)!r} after the prefixes of wrappers were removed")
     return StateDictNames(MappingProxyType(places), MappingProxyType(selected.dropped), tuple(notes))
 
 
 def _outer_wrapper(parts: list[list[str]]) -> str | None:
-    """The first part of all names, if it is what a wrapper calls its model."""
+    """The first part of all names, if it is the attribute in which a wrapper keeps its model."""
     firsts = {own[0] for own in parts if own}
-    if len(firsts) != 1 or min(map(len, parts)) < 3:  # a model of one layer may be called so itself
+    if len(firsts) != 1 or min(map(len, parts)) < 3:  # a model of one layer may have such a name itself
         return None
     (first,) = firsts
     return first if first in WRAPPERS or is_average(first) else None
 
 
 def _place(parts: list[str]) -> tuple[str, str]:
-    # The two factors of a weight norm belong to the layer whose weight they make.
+    # The two factors of a weight norm belong to the layer whose weight is computed from them.
     at = parts.index("parametrizations") if "parametrizations" in parts else len(parts) - 1
     return "/".join(parts[:at]), ".".join(parts[at:])

@@ -1,4 +1,4 @@
-"""JSON as data that nobody vouches for: every name once, bounded size and depth."""
+"""JSON from untrusted files: duplicate names are refused, size and depth are bounded."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ _ALL_BUT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
 
 def parse(file: WeightFile, text: bytes) -> Any:
-    """The value that `text` states.
+    """Parse JSON.
 
     Args:
-        file: For the error.
+        file: The file, for the error.
         text: JSON in UTF-8.
 
     Raises:
-        PortError: If it is no JSON, states a name twice in one object, or is too long or too deep.
+        PortError: If `text` is not JSON, has a name twice in one object, or is too long or nested too deeply.
     """
     if len(text) > MAX_BYTES:
-        raise file.damaged(f"{len(text)} bytes of JSON, where {MAX_BYTES} are the limit")
+        raise file.damaged(f"{len(text)} bytes of JSON; the limit is {MAX_BYTES}")
     brackets = _brackets(text)
     if len(brackets) > _MAX_BRACKETS:
-        raise file.damaged(f"JSON with {len(brackets)} brackets, where {_MAX_BRACKETS} are the limit")
+        raise file.damaged(f"JSON with {len(brackets)} brackets; the limit is {_MAX_BRACKETS}")
     if _depth(brackets) > _MAX_DEPTH:
-        raise file.damaged(f"JSON nested deeper than {_MAX_DEPTH}")
+        raise file.damaged(f"JSON nested more than {_MAX_DEPTH} levels deep")
     try:
         return json.loads(text.decode(), object_pairs_hook=_distinct)
-    except (ValueError, RecursionError) as error:  # wrong JSON and wrong UTF-8 are both ValueErrors
-        raise file.damaged(f"no JSON: {str(error)[:200]}") from error
+    except (ValueError, RecursionError) as error:  # invalid JSON and invalid UTF-8 both raise ValueError
+        raise file.damaged(f"invalid JSON: {str(error)[:200]}") from error
 
 
 def _brackets(text: bytes) -> bytes:
@@ -46,7 +46,7 @@ def _brackets(text: bytes) -> bytes:
 
 
 def _depth(brackets: bytes) -> int:
-    """How deep they are nested."""
+    """The largest nesting depth of the brackets."""
     depth = deepest = 0
     for bracket in brackets:
         depth += 1 if bracket in b"[{" else -1
@@ -58,6 +58,6 @@ def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in pairs:
         if name in found:
-            raise ValueError(f"the name {name[:60]!r} is stated twice")
+            raise ValueError(f"the name {name[:60]!r} occurs twice in one object")
         found[name] = value
     return found

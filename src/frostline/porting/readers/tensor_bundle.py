@@ -1,6 +1,6 @@
-"""The tensors of a TensorFlow checkpoint (version 2): an index, and the data files that it names.
+"""TensorFlow checkpoints of version 2: an index, and the data files that it names.
 
-Every tensor is compared with the CRC-32C that its index holds, when it is read.
+The CRC-32C of every tensor in the index is verified when the tensor is loaded.
 
 References:
     TensorFlow, `core/protobuf/tensor_bundle.proto`, `core/util/tensor_bundle/tensor_bundle.cc`,
@@ -31,32 +31,32 @@ if TYPE_CHECKING:
     from frostline.porting.readers.protobuf import Message
     from frostline.porting.readers.weight_file import WeightFile
 
-# DataType of TensorFlow (`core/framework/types.proto`), as far as weights are made of it.
+# TensorFlow's DataType (`core/framework/types.proto`), for the dtypes that weights can have.
 DTYPE_NAMES = {
     1: "float32", 2: "float64", 3: "int32", 4: "uint8", 5: "int16", 6: "int8", 8: "complex64", 9: "int64", 10: "bool",
     11: "int8", 12: "uint8", 13: "int32", 14: "bfloat16", 15: "int16", 16: "uint16", 17: "uint16", 18: "complex128",
     19: "float16", 22: "uint32", 23: "uint64", 24: "float8_e5m2", 25: "float8_e4m3fn",
 }  # fmt: skip
 DT_STRING = 7
-_WHOLE = (0, -1)  # start and length of a part on an axis that is not divided
+_WHOLE = (0, -1)  # start and length of a slice on an axis that is not divided
 _MAX_SLICES = 500
 _MAX_SHARDS = 100_000
 
 
 @dataclass(frozen=True)
 class Entry:
-    """Where one tensor lies.
+    """The location of one tensor.
 
     Attributes:
         key: Its name.
-        dtype: Its number in `DTYPE_NAMES`, or another that is no weight.
+        dtype: The number of its dtype; one that is not in `DTYPE_NAMES` is not a weight.
         shape: Its shape.
         shard: The number of its data file.
-        offset: Where it begins there.
+        offset: Its offset in the data file.
         size: Its size in bytes.
         crc: The CRC-32C of its bytes.
-        slices: If it is stored in parts: for each its start and length on each axis, -1 where an axis is whole.
-        raw: Gives its bytes, where they are in the index itself, which is checked as a whole.
+        slices: If it is stored in slices: start and length of each slice on each axis, length -1 for a whole axis.
+        raw: Returns its bytes if they are in the index itself, whose blocks have CRCs of their own.
     """
 
     key: str
@@ -76,12 +76,12 @@ class Bundle:
 
     Attributes:
         file: The index.
-        stem: The name that the data files begin with.
-        num_shards: How many data files there are.
-        is_big_endian: The byte order of their numbers.
+        stem: The prefix of the names of the data files.
+        num_shards: The number of data files.
+        is_big_endian: Whether numbers in the data files are big-endian.
         entries: Every tensor, by name.
-        parts: The parts of tensors that are stored in parts, by the key that the index has for them.
-        shards: The data files as they were when the index was read (they are closed).
+        parts: The slices of divided tensors, by their key in the index.
+        shards: The data files, closed; they must not change after the index was read.
     """
 
     file: WeightFile
@@ -93,7 +93,7 @@ class Bundle:
     shards: dict[int, WeightFile] = field(default_factory=dict, repr=False)
 
     def load(self, entry: Entry) -> Tensor:
-        """The tensor, checked."""
+        """Load a tensor; its CRC is verified."""
         if not entry.slices:
             raw = entry.raw() if entry.raw is not None else self._array(entry)
             if entry.raw is None:
@@ -107,24 +107,24 @@ class Bundle:
         return whole
 
     def text(self, key: str) -> bytes:
-        """The bytes of a scalar of strings, checked.
+        """The bytes of a scalar string tensor; its checksums are verified.
 
-        The data file holds the length, four bytes to check it, and the bytes; the CRC of the whole is that of the
-        length in four bytes and what follows it.
+        The data file contains the length as a varint, its CRC, and the bytes. The CRC in the index covers the length as
+        four bytes and everything after it.
         """
         entry = self.entries[key]
         raw = self.stored(entry)
         length, after = Wire(self.file, raw).varint(0, len(raw))
         if entry.shape != () or length != len(raw) - after - 4 or length >= 1 << 32:
-            raise self.file.damaged(f"the text {key!r} of {length} bytes takes {len(raw)}")
+            raise self.file.damaged(f"the string {key!r} of {length} bytes, stored in {len(raw)} bytes")
         check = crc32c(length.to_bytes(4, "little"))
         if check != unmasked(int.from_bytes(raw[after : after + 4], "little")):
-            raise self.file.damaged(f"the length of the text {key!r} does not have the CRC that is stored with it")
+            raise self.file.damaged(f"the length of the string {key!r} does not match its stored CRC")
         self._check(entry, crc32c(raw[after:], check))
         return raw[after + 4 :]
 
     def stored(self, entry: Entry) -> bytes:
-        """The bytes of an entry as they stand in its data file."""
+        """The bytes of an entry in its data file."""
         with neighbour(self.file, self.shard_name(entry), self.shards.get(entry.shard)) as shard:
             return shard.read_at(entry.offset, entry.size)
 
@@ -139,7 +139,7 @@ class Bundle:
 
     def _check(self, entry: Entry, crc: int) -> None:
         if crc != entry.crc:
-            raise self.file.damaged(f"the bytes of {entry.key!r} do not have the CRC-32C that the index holds")
+            raise self.file.damaged(f"the bytes of {entry.key!r} do not match their CRC-32C in the index")
 
 
 def bundle(file: WeightFile, rows: dict[bytes, bytes] | None = None) -> Bundle:
@@ -147,18 +147,18 @@ def bundle(file: WeightFile, rows: dict[bytes, bytes] | None = None) -> Bundle:
 
     Args:
         file: The `.index` file.
-        rows: Its table, if it was read already.
+        rows: Its table, if that was read before.
 
     Raises:
-        PortError: If it is damaged, or needs data files that are too short.
+        PortError: If the index is damaged, or a data file is too short.
     """
     rows = table(file) if rows is None else dict(rows)
     if b"" not in rows:
-        raise file.damaged("a table without the header of a checkpoint")
+        raise file.damaged("a table without the header entry of a checkpoint")
     header = Wire(file, rows.pop(b"")).message()
     num_shards = header.integer(1)
     if not 0 < num_shards <= _MAX_SHARDS:
-        raise file.damaged(f"a checkpoint of {num_shards} data files")
+        raise file.damaged(f"a checkpoint with {num_shards} data files")
     entries: dict[str, Entry] = {}
     parts: dict[bytes, Entry] = {}
     for key, row in rows.items():
@@ -175,7 +175,7 @@ def bundle(file: WeightFile, rows: dict[bytes, bytes] | None = None) -> Bundle:
 
 
 def slice_key(name: str, extents: tuple[tuple[int, int], ...]) -> bytes:
-    """The key that an index has for one part of a tensor."""
+    """The key of one slice of a tensor in the index."""
     escaped = name.encode().replace(b"\xff", b"\xff\0").replace(b"\0", b"\0\xff")
     key = b"\0" + escaped + b"\0\x01" + (bytes([1, len(extents)]) if extents else b"\0")
     return key + b"".join(_ordered(value) for extent in extents for value in extent)
@@ -186,7 +186,7 @@ def _resolved(extents: tuple[tuple[int, int], ...], shape: tuple[int, ...]) -> t
 
 
 def _ordered(value: int) -> bytes:
-    """A signed number, so that bytes sort as numbers do: as many leading ones as the number has bytes."""
+    """A signed number in TensorFlow's ordered code, whose bytes sort as the numbers; leading ones count its bytes."""
     width = (~value if value < 0 else value).bit_length() // 7 + 1
     leading = ((1 << width) - 1) << (7 * width)
     return ((value & ((1 << 8 * width) - 1)) ^ leading & ((1 << 8 * width) - 1)).to_bytes(width, "big")
@@ -195,7 +195,7 @@ def _ordered(value: int) -> bytes:
 def _entry(file: WeightFile, key: bytes, message: Message) -> Entry:
     name = key.decode(errors="replace")
     if "\ufffd" in name and not key.startswith(b"\0"):
-        raise file.damaged(f"a tensor named {key[:60]!r}")
+        raise file.damaged(f"a tensor with the name {key[:60]!r}")
     shape, slices = shape_of(message.message(2)), tuple(extents_of(part) for part in message.messages(7))
     return Entry(
         name, message.integer(1), shape, message.integer(3), message.integer(4), message.integer(5),
@@ -204,50 +204,50 @@ def _entry(file: WeightFile, key: bytes, message: Message) -> Entry:
 
 
 def shape_of(message: Message | None) -> tuple[int, ...]:
-    """The shape that a TensorShapeProto states."""
+    """The shape in a TensorShapeProto."""
     return tuple(axis.integer(1) for axis in message.messages(2)) if message is not None else ()
 
 
 def extents_of(message: Message) -> tuple[tuple[int, int], ...]:
-    """Start and length on each axis, as a TensorSliceProto states them."""
+    """Start and length on each axis in a TensorSliceProto."""
     return tuple((extent.integer(1), extent.integer(2)) if extent.has(2) else _WHOLE for extent in message.messages(1))
 
 
 def _check_places(found: Bundle) -> None:
-    """Each tensor has the size of its shape, and lies in a data file that is there."""
+    """Check that the size of each tensor fits its shape, and that its data file exists and is long enough."""
     file = found.file
     for entry in itertools.chain(found.entries.values(), found.parts.values()):
         if entry.dtype in DTYPE_NAMES:
             expected = num_bytes(file, entry.shape, DTYPE_NAMES[entry.dtype])
             if not entry.slices and entry.size != expected:
-                raise file.damaged(f"{entry.key!r} of shape {entry.shape} takes {entry.size} bytes, not {expected}")
+                raise file.damaged(f"{entry.key!r} of shape {entry.shape} has {entry.size} bytes instead of {expected}")
         if entry.slices:
             continue
         if not 0 <= entry.shard < found.num_shards:
-            raise file.damaged(f"{entry.key!r} lies in data file {entry.shard} of {found.num_shards}")
+            raise file.damaged(f"{entry.key!r} in the data file {entry.shard} of {found.num_shards}")
         if entry.shard not in found.shards:
             with neighbour(file, found.shard_name(entry)) as shard:
                 found.shards[entry.shard] = shard
         size = found.shards[entry.shard].size
         if entry.offset < 0 or entry.size < 0 or entry.offset + entry.size > size:
             end = entry.offset + entry.size
-            raise file.damaged(f"{entry.key!r} ends at byte {end} of a data file of {size} bytes")
+            raise file.damaged(f"{entry.key!r} ends at byte {end}, but its data file has {size} bytes")
 
 
 def check_slices(found: Bundle, entry: Entry) -> None:
-    """The parts of a tensor are all there, and cover it once."""
+    """Check that all slices of a tensor exist, and cover it exactly once."""
     if not entry.slices:
         return
     if len(entry.slices) > _MAX_SLICES:
-        raise found.file.damaged(f"{entry.key!r} in {len(entry.slices)} parts")
+        raise found.file.damaged(f"{entry.key!r} in {len(entry.slices)} slices")
     if any(len(extents) != len(entry.shape) for extents in entry.slices):
-        raise found.file.damaged(f"{entry.key!r} of shape {entry.shape} in parts of other axes")
+        raise found.file.damaged(f"{entry.key!r} of shape {entry.shape} in slices with other axes")
     places = [_resolved(extents, entry.shape) for extents in entry.slices]
     for extents, place in zip(entry.slices, places, strict=True):
         part = found.parts.get(slice_key(entry.key, extents))
         lengths = tuple(length for _, length in place)
         if part is None or part.slices or (part.dtype, part.shape) != (entry.dtype, lengths):
-            raise found.file.damaged(f"the part {extents} of {entry.key!r} of shape {entry.shape} is missing")
+            raise found.file.damaged(f"the slice {extents} of {entry.key!r} of shape {entry.shape} is missing")
     is_inside = all(
         start >= 0 and length > 0 and start + length <= size
         for place in places
@@ -259,4 +259,4 @@ def check_slices(found: Bundle, entry: Entry) -> None:
         for one, other in itertools.combinations(places, 2)
     )
     if not is_inside or not is_apart or total != math.prod(entry.shape):
-        raise found.file.damaged(f"the parts of {entry.key!r} overlap, or leave a hole")
+        raise found.file.damaged(f"the slices of {entry.key!r} overlap, or do not cover the tensor")

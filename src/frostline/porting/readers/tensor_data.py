@@ -1,4 +1,4 @@
-"""Bytes to tensors: every dtype that PyTorch has, by the names that formats use."""
+"""Conversion of bytes to tensors, for every dtype of PyTorch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from frostline.porting.readers.weight_file import WeightFile
 
-MAX_AXES = 64  # as NumPy; a tensor of more is a damaged file
+MAX_AXES = 64  # the limit of NumPy; no framework writes tensors with more axes
 MAX_TENSORS = 1_000_000
 MAX_NAME_BYTES = 4_096
 
@@ -30,35 +30,35 @@ DTYPES = {
 
 
 def num_bytes(file: WeightFile, shape: Sequence[int], dtype: str) -> int:
-    """How many bytes an array takes.
+    """The size of an array in bytes.
 
     Args:
-        file: For the error.
-        shape: As the file declares it; any Python integers.
+        file: The file, for the error.
+        shape: The declared shape; any Python integers.
         dtype: A name in `DTYPES`.
 
     Raises:
-        PortError: If the shape is impossible, or needs more bytes than the file could hold uncompressed.
+        PortError: If the shape has a negative size or more than `MAX_AXES` axes.
     """
     if len(shape) > MAX_AXES or any(size < 0 for size in shape):
-        raise file.damaged(f"an array of the shape {tuple(shape)[:8]}")
+        raise file.damaged(f"an array of the impossible shape {tuple(shape)[:8]}")
     return math.prod(shape) * DTYPES[dtype].itemsize
 
 
 def tensor_of(
     file: WeightFile, raw: bytes | np.ndarray, shape: Sequence[int], dtype: str, *, is_big_endian: bool = False
 ) -> Tensor:  # fmt: skip
-    """The tensor whose elements are `raw`, in C order.
+    """The tensor with the elements `raw`, in C order.
 
     Args:
-        file: For the error.
-        raw: Its elements; an array of bytes, as `WeightFile.array_at` gives it, becomes the memory of the tensor.
-        shape: Its shape.
+        file: The file, for the error.
+        raw: The bytes of the elements; an array of bytes (`WeightFile.array_at`) becomes the memory of the tensor.
+        shape: The shape of the tensor.
         dtype: A name in `DTYPES`.
         is_big_endian: Whether the most significant byte of an element comes first.
 
     Raises:
-        PortError: If there are more or fewer bytes than the shape needs.
+        PortError: If the number of bytes does not fit the shape.
     """
     expected = num_bytes(file, shape, dtype)
     if len(raw) != expected:
@@ -68,7 +68,7 @@ def tensor_of(
     if isinstance(raw, np.ndarray):
         data = raw if raw.ctypes.data % DTYPES[dtype].itemsize == 0 else raw.copy()
     else:
-        data = bytearray(raw)  # writable, as PyTorch wants its memory
+        data = bytearray(raw)  # torch.frombuffer warns about read-only memory
     if is_big_endian != (sys.byteorder == "big"):
         width = DTYPES[dtype].itemsize // (2 if DTYPES[dtype].is_complex else 1)
         data = bytearray(torch.frombuffer(data, dtype=torch.uint8).reshape(-1, width).flip(1).numpy().tobytes())
@@ -76,13 +76,13 @@ def tensor_of(
 
 
 def check_names(file: WeightFile, names: Sequence[str]) -> None:
-    """Refuse tables of contents that no tool writes: names that occur twice, endless ones, control characters.
+    """Refuse tables of contents that no tool writes: duplicate names, overlong names, control characters.
 
     Raises:
-        PortError: It names the first such name.
+        PortError: If there is such a name, or there are more than `MAX_TENSORS` names.
     """
     if len(names) > MAX_TENSORS:
-        raise file.damaged(f"a table of {len(names)} arrays")
+        raise file.damaged(f"a table of {len(names)} arrays; the limit is {MAX_TENSORS}")
     seen: set[str] = set()
     for name in names:
         if len(name.encode(errors="replace")) > MAX_NAME_BYTES or not name.isprintable():

@@ -1,7 +1,8 @@
-"""Checkpoints of TensorFlow's first version: one table that holds the tensors themselves, in parts.
+"""TensorFlow checkpoints of version 1: one table that contains the tensors themselves, in slices.
 
 References:
-    TensorFlow, `core/util/saved_tensor_slice.proto`: the entry without a key names all tensors, each other is a part.
+    TensorFlow, `core/util/saved_tensor_slice.proto`: the entry with the empty key lists all tensors, every other
+    one is a slice.
 """
 
 from __future__ import annotations
@@ -23,21 +24,21 @@ _META, _DATA = 1, 2
 
 
 def is_first_version(file: WeightFile, rows: Mapping[bytes, bytes]) -> bool:
-    """Whether a table is a checkpoint by itself."""
+    """Whether a table is a checkpoint of version 1."""
     return any(
         key == _META and isinstance(value, Span) for key, value in beginning(Wire(file, rows.get(b"", b"")).span(), 1)
     )
 
 
 def tensor_slices(file: WeightFile, rows: Mapping[bytes, bytes]) -> Bundle:
-    """The tensors of such a table, in the form of a checkpoint with an index.
+    """The tensors of such a table, in the same form as those of version 2.
 
     Args:
         file: The file.
-        rows: Its table, whose blocks were checked against their CRCs when it was read.
+        rows: Its table; the CRCs of its blocks were verified when it was read.
 
     Raises:
-        PortError: If parts are missing, overlap, or are smaller than they declare.
+        PortError: If slices are missing, overlap, or are smaller than declared.
     """
     meta = Wire(file, rows[b""]).message().message(_META)
     entries: dict[str, Entry] = {}
@@ -63,14 +64,14 @@ def _part(file: WeightFile, key: bytes, row: bytes, entries: Mapping[str, Entry]
     whole = entries.get(saved.text(1)) if saved is not None else None
     place = saved.message(2) if saved is not None else None
     if saved is None or values is None or whole is None or place is None:
-        raise file.damaged(f"the part {key[:60]!r} of no tensor")
+        raise file.damaged(f"the slice {key[:60]!r} of a tensor that is not listed")
     extents = extents_of(place)
     if len(extents) != len(whole.shape):
-        raise file.damaged(f"the part {key[:60]!r} of a tensor of shape {whole.shape}")
+        raise file.damaged(f"the slice {key[:60]!r}, which does not fit its tensor of shape {whole.shape}")
     shape = tuple(size if extent == (0, -1) else extent[1] for extent, size in zip(extents, whole.shape, strict=True))
     name = DTYPE_NAMES.get(whole.dtype, "")
-    if name and num_bytes(file, shape, name) > 8 * len(row):  # a value takes a byte at least
-        raise file.damaged(f"the part {key[:60]!r} of shape {shape} in {len(row)} bytes")
+    if name and num_bytes(file, shape, name) > 8 * len(row):  # a value takes at least one byte
+        raise file.damaged(f"the slice {key[:60]!r} of shape {shape} in {len(row)} bytes")
     return Entry(whole.key, whole.dtype, shape, 0, 0, 0, 0, raw=lambda: _raw(values, name))
 
 

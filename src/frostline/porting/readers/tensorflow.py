@@ -1,9 +1,9 @@
 """TensorFlow checkpoints and SavedModels: the variables, without the graph that uses them.
 
-Two ways to name variables exist. Checkpoints of TensorFlow 1 have the names of its graph (`fc1/weights`), slots of
-optimizers among them. Those of TensorFlow 2 have paths of objects; the names are in a graph of objects beside them.
-The words for layers of Keras (`kernel`, `gamma`, `moving_mean`) mean the same in both, with the same layouts; the gates
-of recurrent cells do not.
+There are two naming schemes. Checkpoints of TensorFlow 1 contain the names of graph variables (`fc1/weights`),
+including optimizer slots. Those of TensorFlow 2 contain paths of objects; the names are in an object graph in the
+checkpoint. The leaves of Keras layers (`kernel`, `gamma`, `moving_mean`) have the same meaning and layout in both; the
+order of the gates of recurrent cells differs.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from frostline.porting.readers.weight_file import WeightFile
 
 HAS_ENTRIES = True
-# Sequential and functional models of Keras count the layers in their list; other paths are attributes, by name.
+# Sequential and functional Keras models number the layers in their list; other paths consist of attribute names.
 _COUNTED = re.compile(r"(^|/)(layer_with_weights-|_operations/)\d")
-_KERAS_COPIES = "_all_variables/"  # Keras 3 exports every variable twice
+_KERAS_COPIES = "_all_variables/"  # Keras 3 exports every variable a second time under this prefix
 _KERAS_LEAVES = frozenset(
     {"kernel", "gamma", "beta", "moving_mean", "moving_variance", "embeddings", "depthwise_kernel", "pointwise_kernel",
      "recurrent_kernel"}
@@ -51,12 +51,12 @@ def read(file: WeightFile, key: str | None = None) -> Source:
     """Read a checkpoint.
 
     Args:
-        file: Its `.index` file (of a SavedModel, `variables/variables.index`); of the first version, its only file.
-        key: "ExponentialMovingAverage" for the moving averages instead of the variables, where a checkpoint of
-            TensorFlow 1 holds both.
+        file: The `.index` file (for a SavedModel `variables/variables.index`); for version 1 the only file.
+        key: "ExponentialMovingAverage" selects the moving averages instead of the variables in a checkpoint of
+            TensorFlow 1 with both.
 
     Raises:
-        PortError: If it is damaged, or holds none of what `key` asks for.
+        PortError: If the checkpoint is damaged, or does not contain the entry `key`.
     """
     rows = table(file)
     found = tensor_slices(file, rows) if is_first_version(file, rows) else bundle(file, rows)
@@ -76,7 +76,7 @@ def _of_names(found: Bundle, weights: Mapping[str, Entry], key: str | None) -> S
             dropped[name] = role
     averages = {name: unit_and_leaf(name)[0] for name, role in dropped.items() if role == "moving average"}
     chosen = {name: name for name in weights if name not in dropped}
-    notes = ["Variables have the names of a TensorFlow 1 graph; words of Keras have its layouts."]
+    notes = ["Variables have the names of a TensorFlow 1 graph; leaves with names of Keras have its layouts."]
     if key is not None:
         chosen, note = _averaged(found.file, chosen, averages, key)
         for name, base in averages.items():
@@ -86,7 +86,7 @@ def _of_names(found: Bundle, weights: Mapping[str, Entry], key: str | None) -> S
         notes.append(note)
     elif averages:
         notes.append(
-            f"Moving averages of {len(averages)} variables are in the file, too, and were left out; "
+            f"The file also contains moving averages of {len(averages)} variables, which were left out; "
             f"the key {AVERAGE_LEAF!r} selects them."
         )
     tensors = [_tensor(found, entry, *unit_and_leaf(chosen[name])) for name, entry in weights.items() if name in chosen]
@@ -99,20 +99,20 @@ def _of_names(found: Bundle, weights: Mapping[str, Entry], key: str | None) -> S
 def _averaged(
     file: WeightFile, chosen: Mapping[str, str], averages: Mapping[str, str], key: str
 ) -> tuple[dict[str, str], str]:
-    """Names in the file, with the names of the variables that they stand for."""
+    """The names of the averages in the file, with the names of their variables."""
     if key != AVERAGE_LEAF or not averages:
         raise _no_entry(file, key, len(averages))
     averaged = set(averages.values())
     kept = {name: name for name in chosen if name not in averaged}
-    note = f"{len(averages)} variables are taken from their moving averages, {len(kept)} have none."
+    note = f"{len(averages)} variables were taken from their moving averages; {len(kept)} have no average."
     return {**kept, **averages}, note
 
 
 def _no_entry(file: WeightFile, key: str, num_averages: int) -> PortError:
     return file.refused(
         "The checkpoint does not contain the requested entry.",
-        f"the key {key!r}, of a file with {num_averages} moving averages that are known by their names",
-        f"leave the key out, or pass {AVERAGE_LEAF!r} for a checkpoint that holds moving averages.",
+        f"the key {key!r}, for a file with {num_averages} moving averages",
+        f"leave the key out, or pass {AVERAGE_LEAF!r} for a checkpoint that contains moving averages.",
     )
 
 
@@ -151,7 +151,7 @@ def _assembled(
     tensors: list[SourceTensor] = []
     for variable in sorted(variables, key=lambda variable: by_numbers(variable.path)):
         unit, leaf = unit_and_leaf(variable.full_name)
-        if not unit or times[variable.full_name] > 1:  # such a name tells nothing: the path of objects does
+        if not unit or times[variable.full_name] > 1:  # the name is missing or ambiguous, so the object path is used
             is_shared = times[variable.full_name] > 1
             unit, last = unit_and_leaf(variable.path)
             leaf = last.lstrip("_") if is_shared or not leaf else leaf
@@ -163,11 +163,11 @@ def _assembled(
         tensors = _without_model(tensors)
     is_keras = is_keras or any(tensor.leaf in _KERAS_LEAVES for tensor in tensors)
     notes = [
-        "Names come from the graph of objects in the checkpoint; leaves are those of "
+        "Names were read from the object graph in the checkpoint; leaves are those of "
         + ("Keras layers." if is_keras else "the modules' own variables.")
     ]
     if num_copies := sum(role.startswith("copy of") for role in dropped.values()):
-        notes.append(f"{num_copies} variables are stored twice, byte for byte; one of each was taken.")
+        notes.append(f"{num_copies} variables are stored twice with equal bytes; one copy of each was taken.")
     framework = "keras" if is_keras else "tensorflow"
     stated = architecture(found.file)
     layers = stated.layers
@@ -182,7 +182,7 @@ def _assembled(
 
 
 def _by_layers(tensors: Sequence[SourceTensor], layers: Sequence[SourceLayer]) -> list[SourceTensor]:
-    """Tensors in the order of their layers; variables do not say which model inside of the model they belong to."""
+    """The tensors in the order of their layers; the names of variables do not contain the nested model."""
     units = dict.fromkeys(layer.unit or layer.name for layer in layers)
     last = Counter(unit.rpartition("/")[2] for unit in units)
     whole = {name: unit for unit in units if last[name := unit.rpartition("/")[2]] == 1}
@@ -192,7 +192,7 @@ def _by_layers(tensors: Sequence[SourceTensor], layers: Sequence[SourceLayer]) -
 
 
 def _without_model(tensors: Sequence[SourceTensor]) -> list[SourceTensor]:
-    """Units without the name of the outermost model, which Keras 3 begins every name with."""
+    """The tensors with units without the name of the outermost model, with which Keras 3 begins every name."""
     first = {tensor.unit.partition("/")[0] for tensor in tensors}
     if len(first) != 1 or any("/" not in tensor.unit for tensor in tensors):
         return list(tensors)

@@ -1,7 +1,7 @@
-"""Tensors as they stand in graphs of TensorFlow.
+"""Tensors in TensorFlow graphs.
 
 References:
-    TensorFlow, `core/framework/tensor.proto`: of fewer values than the shape has, the last one is repeated.
+    TensorFlow, `core/framework/tensor.proto`: if there are fewer values than elements, the last one is repeated.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from frostline.porting.readers.protobuf import Message
     from frostline.porting.readers.weight_file import WeightFile
 
-MAX_REPEATED_BYTES = 1 << 26  # of a tensor that is written as one value
-# The field that holds the values of a dtype, if they do not stand in `tensor_content`.
+MAX_REPEATED_BYTES = 1 << 26  # size of a tensor that is stored as a single value
+# The field with the values of a dtype, if they are not in `tensor_content`.
 _FIELDS = {
     "float32": 5, "float64": 6, "int32": 7, "int16": 7, "int8": 7, "uint8": 7, "uint16": 7, "int64": 10, "bool": 11,
     "float16": 13, "bfloat16": 13, "uint32": 16, "uint64": 17, "complex64": 9, "complex128": 12,
@@ -31,15 +31,15 @@ class TensorFlowTensor:
     """One tensor.
 
     Args:
-        file: For errors.
+        file: The file, for errors.
         message: A TensorProto of TensorFlow.
 
     Attributes:
         shape: Its shape.
         dtype: The number of its dtype in `tensor_bundle.DTYPE_NAMES`.
-        is_number: Whether it is there; texts and resources are not.
+        is_number: Whether `dtype` is one of these; strings and resources are not.
         is_float: Whether its elements are floating-point or complex.
-        num_elements: How many there are.
+        num_elements: The number of its elements.
     """
 
     def __init__(self, file: WeightFile, message: Message) -> None:
@@ -61,7 +61,7 @@ class TensorFlowTensor:
         return tensor_of(self._file, raw, self.shape, name)
 
     def _check(self) -> None:
-        """It holds, or repeats, what its shape declares."""
+        """Check that the stored values fit the shape, or are repeated to fit it."""
         name, content = DTYPE_NAMES[self.dtype], self._message.span(4)
         expected = num_bytes(self._file, self.shape, name)
         if content is not None and content.size:
@@ -82,7 +82,7 @@ class TensorFlowTensor:
 
 
 def typed_values(message: Message, dtype: str) -> bytes:
-    """The values that stand in the field of a dtype, as bytes; none for a dtype without a field."""
+    """The values in the field of a dtype, as bytes; empty for a dtype without a field."""
     if dtype in _FIXED:
         return message.fixed(_FIELDS[dtype], _FIXED[dtype])
     return message.varints(_FIELDS[dtype]).astype(f"<u{DTYPES[dtype].itemsize}").tobytes() if dtype in _FIELDS else b""

@@ -1,8 +1,8 @@
-"""TensorFlow.js models: `model.json`, with weights in files beside it, quantised or not.
+"""TensorFlow.js models: `model.json`, and its weights in files beside it, possibly quantised.
 
 References:
     tensorflow/tfjs, `tfjs-core/src/io/io_utils.ts` (decodeWeights): the values of a group follow each other in the
-    order of its list, in files that may end in the midst of a number; quantised ones stand for `value * scale + min`.
+    order of its list; a file may end within a number; a quantised value represents `value * scale + min`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _MAX_FILES = 10_000
 
 @dataclass(frozen=True)
 class _Weight:
-    """One entry of a manifest: what it is, and how it is stored."""
+    """One weight in a manifest, and how it is stored."""
 
     name: str
     shape: tuple[int, ...]
@@ -51,12 +51,12 @@ class _Weight:
 
 @dataclass(frozen=True)
 class _Group:
-    """Files beside the model that hold one sequence of bytes.
+    """Files beside the model that form one sequence of bytes.
 
     Attributes:
         file: The model, for errors.
-        files: The files, closed, as they were when the manifest was read.
-        starts: Where each begins in the sequence, and where the last one ends.
+        files: The files, closed; they must not change after the manifest was read.
+        starts: The offset of each file in the sequence, and the end of the last one.
     """
 
     file: WeightFile
@@ -75,7 +75,7 @@ class _Group:
 
 
 def claims(file: WeightFile) -> bool:
-    """Whether it is JSON that has, or is, a manifest of weights."""
+    """Whether the file is JSON with a weights manifest, or a weights manifest itself."""
     start = file.start(1)
     if start not in (b"{", b"["):
         return False
@@ -87,16 +87,16 @@ def read(file: WeightFile) -> Source:
     """Read a model.
 
     Args:
-        file: Its `model.json`, or the manifest alone, as older versions wrote it.
+        file: The `model.json`, or a manifest alone, as older versions write it.
 
     Raises:
-        PortError: If it is damaged, names files elsewhere, or holds weights of a kind that is not read.
+        PortError: If the file is damaged, names files in other folders, or has weights of an unsupported kind.
     """
     stated = strict_json.parse(file, file.start(strict_json.MAX_BYTES + 1))
     stated = {"weightsManifest": stated, "format": "graph-model"} if isinstance(stated, list) else stated
     manifest = _mapping(file, stated).get("weightsManifest")
     if not isinstance(manifest, list):
-        raise file.damaged(f"a manifest {str(manifest)[:60]}")
+        raise file.damaged(f"the weights manifest {str(manifest)[:60]}")
     tensors = [tensor for group in manifest for tensor in _tensors(file, _mapping(file, group))]
     check_names(file, [tensor.name for tensor in tensors])
     units = {tensor.unit for tensor in tensors}
@@ -106,12 +106,12 @@ def read(file: WeightFile) -> Source:
     model = topology.get("model_config", topology) if isinstance(topology, dict) else None
     layers = graph(file, model) if isinstance(model, dict) and is_model(model) else ()
     is_graph = stated.get("format") == "graph-model" or (isinstance(topology, dict) and "node" in topology)
-    notes = ["No layers are known: weights have the names that the file gives them."] if is_graph else []
+    notes = ["The file contains a graph without layers: weights have the names of the graph."] if is_graph else []
     num_quantised = sum("quantization" in w for g in manifest for w in g["weights"])
     if num_quantised:
         notes.append(
-            f"{num_quantised} weights are stored with fewer bits, and are given as the numbers they stand for; the "
-            "weights before quantisation are not in the file."
+            f"{num_quantised} weights are quantised and were dequantised; the file does not contain the original "
+            "weights."
         )
     return Source(
         "TensorFlow.js model", "tensorflow" if is_graph else "keras", _in_order(tensors, layers),
@@ -120,7 +120,7 @@ def read(file: WeightFile) -> Source:
 
 
 def _in_order(tensors: Sequence[SourceTensor], layers: Sequence[SourceLayer]) -> tuple[SourceTensor, ...]:
-    """Tensors in the order of their layers."""
+    """The tensors in the order of their layers."""
     rank = {layer.name: place for place, layer in reversed(list(enumerate(layers)))}
     return tuple(sorted(tensors, key=lambda tensor: rank.get(tensor.unit, len(rank))))
 
@@ -128,7 +128,7 @@ def _in_order(tensors: Sequence[SourceTensor], layers: Sequence[SourceLayer]) ->
 def _tensors(file: WeightFile, group: dict[str, Any]) -> list[SourceTensor]:
     names, listed = group.get("paths"), group.get("weights")
     if not isinstance(names, list) or not isinstance(listed, list) or len(names) > _MAX_FILES:
-        raise file.damaged("a group of weights without its files")
+        raise file.damaged("a group of weights without files")
     files: list[WeightFile] = []
     for name in names:
         with neighbour(file, name if isinstance(name, str) else "") as part:
@@ -138,7 +138,7 @@ def _tensors(file: WeightFile, group: dict[str, Any]) -> list[SourceTensor]:
     weights = [_weight(file, _mapping(file, item)) for item in listed]
     if starts[-1] != sum(weight.size for weight in weights):
         declared = sum(weight.size for weight in weights)
-        raise file.damaged(f"weights of {declared} bytes in files of {starts[-1]}: {str(names)[:60]}")
+        raise file.damaged(f"weights of {declared} bytes in files of {starts[-1]} bytes: {str(names)[:60]}")
     offsets = itertools.accumulate((weight.size for weight in weights), initial=0)
     return [_tensor(found, weight, offset) for weight, offset in zip(weights, offsets, strict=False)]
 
@@ -150,7 +150,7 @@ def _tensor(group: _Group, weight: _Weight, offset: int) -> SourceTensor:
             return values
         if weight.stored == "float16":
             return values.to(torch.float32)
-        real = values.to(torch.float64) * weight.scale + weight.least  # as JavaScript computes
+        real = values.to(torch.float64) * weight.scale + weight.least  # JavaScript computes in float64
         return (torch.floor(real + 0.5) if weight.dtype == "int32" else real).to(DTYPES[weight.dtype])
 
     return SourceTensor(weight.name, weight.shape, weight.dtype, *unit_and_leaf(weight.name), load)
@@ -159,20 +159,20 @@ def _tensor(group: _Group, weight: _Weight, offset: int) -> SourceTensor:
 def _weight(file: WeightFile, item: dict[str, Any]) -> _Weight:
     name, shape, dtype = item.get("name"), item.get("shape"), str(item.get("dtype"))
     if not isinstance(name, str) or not isinstance(shape, list) or not all(type(size) is int for size in shape):
-        raise file.damaged(f"a weight {str(item)[:80]}")
+        raise file.damaged(f"the entry {str(item)[:80]} in the weights manifest")
     how = _mapping(file, item.get("quantization", {}))
     stored = str(how.get("dtype", dtype))
     if dtype not in _DTYPES or stored not in _DTYPES or (how and not _is_possible(how, dtype, stored)):
         raise file.refused(
-            "The model holds weights of a kind that is not read.", f"{name!r} in {str(dtype)[:40]}, {str(how)[:80]}",
-            "convert the model again, with weights in float32.",
+            "The model contains weights of an unsupported type.", f"{name!r} in {str(dtype)[:40]}, {str(how)[:80]}",
+            "convert the model again, with float32 weights.",
         )  # fmt: skip
     scale, least = float(how.get("scale", 1.0)), float(how.get("min", 0.0))
     return _Weight(name, tuple(shape), dtype, stored, scale, least, num_bytes(file, shape, stored))
 
 
 def _is_possible(how: dict[str, Any], dtype: str, stored: str) -> bool:
-    """Whether a way to quantise is one of those that TensorFlow.js has."""
+    """Whether TensorFlow.js supports this quantisation."""
     numbers = [how.get("scale", 1.0), how.get("min", 0.0)]
     is_finite = all(
         type(number) in (int, float) and abs(number) < 1e300 and math.isfinite(number) for number in numbers
@@ -184,5 +184,5 @@ def _is_possible(how: dict[str, Any], dtype: str, stored: str) -> bool:
 
 def _mapping(file: WeightFile, value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise file.damaged(f"{str(value)[:60]!r} where the model needs an object")
+        raise file.damaged(f"{str(value)[:60]!r} instead of a JSON object")
     return value

@@ -1,4 +1,4 @@
-"""Files of `torch.save` since PyTorch 1.6, and TorchScript: zip archives of a pickle and of raw memories."""
+"""Files of `torch.save` since PyTorch 1.6, and TorchScript: zip archives of a pickle and raw storages."""
 
 from __future__ import annotations
 
@@ -23,31 +23,31 @@ if TYPE_CHECKING:
     from frostline.porting.readers.weight_file import WeightFile
 
 HAS_ENTRIES = True
-CONSTANTS = "CONSTANTS"  # the unit of tensors that stand in the code of a TorchScript archive
+CONSTANTS = "CONSTANTS"  # the unit of constants in the code of a TorchScript archive
 _PICKLE = "data.pkl"
 _SCRIPT = ("constants.pkl", "code/")
 _MAX_MODULES = 100_000
 
 
 def claims(file: WeightFile) -> bool:
-    """Whether it is a zip archive of one folder with a `data.pkl`."""
+    """Whether the file is a zip archive of one folder with a `data.pkl`."""
     return file.start(4) == SIGNATURE and _root_of(Archive(file)) is not None
 
 
-def read(file: WeightFile, key: str | None) -> Source:
+def read(file: WeightFile, key: str | None = None) -> Source:
     """The tensors of a state dict, of a trainer's checkpoint, or of a TorchScript module.
 
     Args:
         file: The archive.
-        key: The entry that holds the weights, such as `ema` or `nets.generator`; None looks under the usual names.
+        key: The entry that contains the weights, such as `ema` or `nets.generator`; None searches the usual names.
 
     Raises:
-        PortError: If the archive is damaged, or its pickle asks for more than tensors.
+        PortError: If the archive is damaged, or its pickle contains more than tensors.
     """
     archive = Archive(file)
     root = _root_of(archive)
     if root is None or not all(name.startswith(root) for name in archive.members):
-        raise file.damaged("an archive of PyTorch with members outside of its folder")
+        raise file.damaged("a PyTorch archive with members outside of its folder")
     if any(name.removeprefix(root).startswith(_SCRIPT) for name in archive.members):
         return _script(file, archive, root, key)
     whole, rebuilder = _value(file, archive, root, _PICKLE, "data/", NAMES)
@@ -56,7 +56,7 @@ def read(file: WeightFile, key: str | None) -> Source:
 
 
 def source_of(file: WeightFile, chosen: CheckpointWeights, format_name: str) -> Source:
-    """What a reader of PyTorch's files returns."""
+    """The content of a PyTorch file, from the weights that were found in it."""
     check_names(file, list(chosen.tensors))
     names = state_dict.named(file, list(chosen.tensors), chosen.prefix)
     tensors = tuple(
@@ -78,15 +78,15 @@ def _root_of(archive: Archive) -> str | None:
 def _value(
     file: WeightFile, archive: Archive, root: str, pickle: str, folder: str, allowed: Container[str]
 ) -> tuple[Any, TensorRebuilder]:
-    """The value of one pickle of the archive, and what turns its records into arrays."""
+    """The value of one pickle in the archive, and the object that converts its recorded calls to arrays."""
     content = archive.read(root + pickle)
     tape = Tape(file, lambda start, count: content[start : start + count], 0, len(content))
     whole = interpret(tape, allowed, REMEDY)
     if tape.at != tape.end:
-        raise file.damaged(f"{tape.end - tape.at} bytes behind the end of {pickle}")
+        raise file.damaged(f"{tape.end - tape.at} bytes after the end of {pickle}")
     order = archive.read(f"{root}byteorder") if f"{root}byteorder" in archive.members else b"little"
     if order not in (b"little", b"big"):
-        raise file.damaged(f"the order of bytes {order[:20]!r}")
+        raise file.damaged(f"the unknown byte order {order[:20]!r}")
 
     def storage_of(identity: Any) -> Storage:
         return _storage(file, archive, f"{root}{folder}", identity, is_big_endian=order == b"big")
@@ -95,13 +95,13 @@ def _value(
 
 
 def _storage(file: WeightFile, archive: Archive, folder: str, identity: Any, *, is_big_endian: bool) -> Storage:
-    """A memory, whose size in the pickle is that of its member."""
+    """A storage; its size in the pickle must be that of its member in the archive."""
     key, dtype, count = parts_of(file, identity)
     member = archive.members.get(folder + key)
     if member is None:
-        raise file.damaged(f"a tensor in the memory {key!r}, which the archive does not have"[:200])
+        raise file.damaged(f"a tensor in the storage {key!r}, which the archive does not contain"[:200])
     if member.size != count * DTYPES[dtype].itemsize:
-        raise file.damaged(f"the memory {key!r} of {count} elements of {dtype}, and {member.size} bytes of it")
+        raise file.damaged(f"the storage {key!r} of {count} elements in {dtype}, with {member.size} bytes")
 
     def read_at(start: int, size: int) -> bytes | np.ndarray:
         content = archive.array(folder + key)
@@ -111,18 +111,18 @@ def _storage(file: WeightFile, archive: Archive, folder: str, identity: Any, *, 
 
 
 def parts_of(file: WeightFile, identity: Any) -> tuple[str, str, int]:
-    """Key, dtype and number of elements of a memory, from what the pickle says of it."""
+    """Key, dtype and number of elements of a storage, from its persistent identity."""
     parts = cast("tuple[Any, ...]", identity) if isinstance(identity, tuple) else ()
     if len(parts) < 5 or parts[0] != "storage" or not isinstance(parts[1], Name) or not isinstance(parts[2], str):
-        raise file.damaged(f"a memory of tensors that is described by {shown(identity)}")
+        raise file.damaged(f"a storage with the identity {shown(identity)}")
     dtype = STORAGES.get(parts[1].text.rpartition(".")[2])
     if dtype is None or type(parts[4]) is not int or parts[4] < 0:
-        raise file.damaged(f"a memory of tensors that is described by {shown(identity)}")
+        raise file.damaged(f"a storage with the identity {shown(identity)}")
     return parts[2], dtype, parts[4]
 
 
 def _ties(tensors: dict[str, LazyArray]) -> Iterator[str]:
-    """A sentence on tensors that are the same memory, as tied weights are."""
+    """A note about tensors that share their storage, such as tied weights."""
     first: dict[object, str] = {}
     same = [
         (name, first.setdefault(held.memory, name))
@@ -131,7 +131,7 @@ def _ties(tensors: dict[str, LazyArray]) -> Iterator[str]:
     ]
     tied = [f"{name!r} with {other!r}" for name, other in same if name != other]
     if tied:
-        yield f"{len(tied)} tensors share their memory with another: {', '.join(tied[:3])}."
+        yield f"{len(tied)} tensors share their storage with another one: {', '.join(tied[:3])}."
 
 
 _SCRIPT_NAMES = NAMES | {
@@ -141,28 +141,28 @@ _SCRIPT_NAMES = NAMES | {
 
 
 def _unpacked(tensors: dict[str, LazyArray]) -> Iterator[str]:
-    """A sentence on tensors that are stored in another form than the usual one."""
+    """A note about tensors that are stored as sparse or quantised ones."""
     packed = [name for name, held in tensors.items() if held.is_unpacked]
     if packed:
-        yield f"{len(packed)} sparse or quantised tensors were unpacked, such as {packed[0]!r}."
+        yield f"{len(packed)} sparse or quantised tensors were converted to plain ones, such as {packed[0]!r}."
 
 
 class _ScriptNames:
-    """What the pickles of TorchScript may name: tensors, and classes whose code is not looked at."""
+    """The names that pickles of TorchScript may contain: tensor functions, and classes, whose code is not read."""
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and (name.startswith("__torch__.") or name in _SCRIPT_NAMES)
 
 
 def _script(file: WeightFile, archive: Archive, root: str, key: str | None) -> Source:
-    """A TorchScript module: its attributes, and the constants of its code, which is not read."""
+    """A TorchScript module: its attributes and the constants of its code; the code itself is not read."""
     chosen: dict[str, LazyArray] = {}
     whole, rebuilder = _value(file, archive, root, _PICKLE, "data/", _ScriptNames())
     for name, value in _attributes(file, whole):
         held = rebuilder.array(value)
         if held is not None:
             chosen[name] = held
-    notes = ["The file holds code (TorchScript), which was neither read nor run."]
+    notes = ["The file contains code (TorchScript), which was neither read nor run."]
     if f"{root}constants.pkl" in archive.members:
         constants, rebuilder = _value(file, archive, root, "constants.pkl", "constants/", _ScriptNames())
         for index, value in enumerate(constants if isinstance(constants, (tuple, list)) else ()):
@@ -171,21 +171,21 @@ def _script(file: WeightFile, archive: Archive, root: str, key: str | None) -> S
                 chosen[f"{CONSTANTS}.c{index}"] = held
     if not chosen:
         raise file.refused(
-            "The file holds code and no tensors.", "a TorchScript module without parameters",
-            "pass the file of the module whose weights you want.",
+            "The file contains code and no tensors.", "a TorchScript module without parameters",
+            "pass the file of a module with parameters.",
         )  # fmt: skip
     return source_of(file, CheckpointWeights(chosen, {}, tuple(notes), key), "TorchScript module")
 
 
 def _attributes(file: WeightFile, whole: object) -> Iterator[tuple[str, object]]:
-    """What the modules of a tree hold that is no module, by its path."""
+    """The attributes of all modules in a tree, by path; submodules are traversed."""
     waiting: list[tuple[str, object]] = [("", whole)]
     num_modules = 0
     while waiting:
         path, module = waiting.pop()
         num_modules += 1
         if num_modules > _MAX_MODULES:
-            raise file.damaged(f"a module of more than {_MAX_MODULES} modules, or that contains itself")
+            raise file.damaged(f"more than {_MAX_MODULES} nested modules, or a module that contains itself")
         state = module.state if isinstance(module, RecordedCall) else None
         inner: list[tuple[str, object]] = []
         for name, value in (cast("dict[Any, Any]", state) if isinstance(state, dict) else {}).items():

@@ -1,4 +1,4 @@
-"""The index of a PyTorch checkpoint in shards (`pytorch_model.bin.index.json`): the shards beside it are read."""
+"""Sharded PyTorch checkpoints: an index (`pytorch_model.bin.index.json`) and the shards beside it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MAX_SHARDS = 1_000
 
 
 def claims(file: WeightFile) -> bool:
-    """Whether it is an index in JSON that lists shards of PyTorch."""
+    """Whether the file is a JSON index of PyTorch shards."""
     start = file.start(1 << 16)
     if not start.lstrip().startswith(b"{") or b'"weight_map"' not in start:
         return False
@@ -36,7 +36,7 @@ def read(file: WeightFile, key: str | None = None) -> Source:
 
     Args:
         file: The index, beside its shards.
-        key: What the names of the wanted tensors begin with, such as `ema`.
+        key: The prefix of the wanted names, such as `ema`.
 
     Raises:
         PortError: If the index and the shards contradict each other, or a shard cannot be read.
@@ -49,15 +49,15 @@ def read(file: WeightFile, key: str | None = None) -> Source:
     if len(shards) > _MAX_SHARDS:
         raise file.damaged(f"an index of {len(shards)} shards")
     found: dict[str, SourceTensor] = {}
-    opened = ExitStack()  # shards stay open as long as anything can load from them, and are closed with the last of it
+    opened = ExitStack()  # keeps the shards open until the last tensor that loads from them is gone
     for shard in shards:
         for tensor in _tensors(opened.enter_context(neighbour(file, shard)), opened):
             if where.get(tensor.name) != shard:
-                raise file.damaged(f"{tensor.name!r} in {shard!r}, where the index does not place it"[:200])
+                raise file.damaged(f"{tensor.name!r} in {shard!r}, in contradiction to the index"[:200])
             found[tensor.name] = tensor
     missing = [name for name in where if name not in found]
     if missing:
-        raise file.damaged(f"{missing[0]!r} in no shard"[:200])
+        raise file.damaged(f"{missing[0]!r} is in no shard"[:200])
     check_names(file, list(where))
     names = state_dict.named(file, list(where), key)
     tensors = tuple(replace(found[name], unit=unit, leaf=leaf) for name, (unit, leaf) in names.places.items())
@@ -69,15 +69,15 @@ def _tensors(shard: WeightFile, opened: ExitStack) -> list[SourceTensor]:
     reader = next((one for one in (torch_archive, torch_legacy) if one.claims(shard)), None)
     if reader is None:
         raise shard.refused(
-            "A shard of the index is no file of PyTorch.", f"a file that begins with {shard.start(16)!r}",
-            "take the index and all of its shards from their origin again.",
+            "A shard of the index is not a PyTorch file.", f"a file that begins with {shard.start(16)!r}",
+            "fetch the index and all of its shards again.",
         )  # fmt: skip
     tensors = reader.read(shard, None).tensors
     return [replace(tensor, load=partial(_load, tensor, shard, opened)) for tensor in tensors]
 
 
 def _load(tensor: SourceTensor, shard: WeightFile, opened: ExitStack) -> Tensor:
-    del opened  # it keeps the shard open
+    del opened  # the reference keeps the shard open
     loaded = tensor.load()
     shard.check_unchanged()
     return loaded

@@ -1,4 +1,4 @@
-"""What the pickles of PyTorch mean: tensors as views of memories, wherever those lie."""
+"""Tensors in the pickles of PyTorch: views of storages."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _REBUILDS = ("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_tensor_v3", "_re
              "_rebuild_meta_tensor_no_storage", "_rebuild_device_tensor_from_numpy")  # fmt: skip
 _SCHEMES = ("per_tensor_affine", "per_tensor_symmetric", "per_channel_affine", "per_channel_symmetric",
             "per_channel_affine_float_qparams")  # fmt: skip
-# What trainers keep beside weights, and what holds values only.
+# Classes that trainers store beside weights, and containers of plain values.
 _BESIDE = {
     "argparse.Namespace", "types.SimpleNamespace", "collections.Counter", "collections.OrderedDict",
     "collections.defaultdict", "datetime.datetime", "datetime.date", "datetime.timedelta", "torch.Size", "torch.device",
@@ -58,19 +58,19 @@ NAMES = frozenset(
     | {f"{place}.{name}" for place in ("torch", "torch.cuda", "torch.storage") for name in STORAGES}
 )  # fmt: skip
 REMEDY = "where the file was made, save the tensors alone: torch.save(model.state_dict(), path)."
-# A tensor may have more elements than its memory (`expand`), or than are stored (sparse), but no file may fill the
-# machine's memory by that.
+# A tensor may have more elements than its storage (`expand`) or than stored values (sparse); this is bounded, so that a
+# small file cannot fill the memory.
 _MAX_GROWTH, _FLOOR_BYTES = 64, 1 << 26
 
 
 class Storage(NamedTuple):
-    """The memory of tensors.
+    """The storage of tensors.
 
     Attributes:
         key: Its name in the file.
-        dtype: Of its elements, PyTorch's name.
-        size: How many bytes it has.
-        read: Gives `count` bytes of it from an offset.
+        dtype: PyTorch's name of the dtype of its elements.
+        size: Its size in bytes.
+        read: Returns `count` of its bytes from an offset.
         is_big_endian: Whether the most significant byte of an element comes first.
     """
 
@@ -82,21 +82,21 @@ class Storage(NamedTuple):
 
 
 class TensorRebuilder:
-    """Turns records into arrays.
+    """Converts recorded calls to arrays.
 
     Args:
-        tape: The pickle that was interpreted.
-        storage_of: Gives the memory for a persistent identity; None for what is none.
+        tape: The bytes of the pickle.
+        storage_of: Returns the storage with a persistent identity.
     """
 
     def __init__(self, tape: Tape, storage_of: Callable[[Any], Storage]) -> None:
         self._tape, self._file, self._storage_of = tape, tape.file, storage_of
 
     def array(self, value: object) -> LazyArray | None:
-        """The array that a value stands for; None if it is none.
+        """The array that a value represents; None if the value is not a tensor.
 
         Raises:
-            PortError: If it contradicts itself, or is a tensor of a kind that is not read.
+            PortError: If the tensor is inconsistent, or of an unsupported kind.
         """
         for _ in range(4):  # a parameter around a subclass around a tensor
             if not isinstance(value, RecordedCall):
@@ -116,11 +116,11 @@ class TensorRebuilder:
         return given[0]
 
     def _inside(self, given: tuple[Any, ...]) -> RecordedCall:
-        """The tensor inside of one with attributes."""
+        """The recorded call of the tensor inside of a tensor with attributes."""
         if len(given) != 4 or not isinstance(given[0], Name) or not isinstance(given[2], tuple):
             raise self._wrong("a tensor with attributes, without the tensor")
         if not isinstance(given[1], Name) or given[1].text not in _PLAIN_TYPES:
-            raise self._file.refused("The file holds a tensor of a class that is not read.", shown(given[1]), REMEDY)
+            raise self._file.refused("The file contains a tensor of an unsupported class.", shown(given[1]), REMEDY)
         return RecordedCall(given[0].text, cast("tuple[Any, ...]", given[2]))
 
     def _tensor(self, made: RecordedCall) -> LazyArray | None:
@@ -140,7 +140,7 @@ class TensorRebuilder:
             if name == "_rebuild_meta_tensor_no_storage":
                 return self._without_values(self._dtype(given[0]), self._sizes(given[1]))
         except (IndexError, TypeError, ValueError) as error:
-            raise self._wrong(f"a tensor without all of its parts ({name})") from error
+            raise self._wrong(f"a tensor with missing arguments ({name})") from error
         return numpy_pickles.array_of(self._tape, made)
 
     def _wrong(self, received: str) -> PortError:
@@ -149,13 +149,13 @@ class TensorRebuilder:
     def _refuse_flags(self, metadata: Any) -> None:
         if metadata:
             raise self._file.refused(
-                "The file holds a conjugate or negated view of a tensor, which is not read.", shown(metadata),
+                "The file contains a conjugated or negated view of a tensor, which is not supported.", shown(metadata),
                 "where the file was made, save `tensor.resolve_conj().resolve_neg()`.",
             )  # fmt: skip
 
     def _dtype(self, value: Any) -> str:
         if not isinstance(value, Name) or value.text.removeprefix("torch.") not in DTYPES:
-            raise self._wrong(f"a tensor of the dtype {shown(value)}")
+            raise self._wrong(f"a tensor of the unknown dtype {shown(value)}")
         return value.text.removeprefix("torch.")
 
     def _sizes(self, value: Any) -> tuple[int, ...]:
@@ -166,9 +166,9 @@ class TensorRebuilder:
         return tuple(value)
 
     def _view(self, memory: Any, offset: Any, shape: Any, stride: Any, *, dtype: str | None = None) -> LazyArray:
-        """Elements of a memory, once it is proven that all of them lie in it."""
+        """A view of a storage; all of its elements must lie in the storage."""
         if not isinstance(memory, Persistent):
-            raise self._wrong("a tensor without a memory")
+            raise self._wrong("a tensor without a storage")
         storage = self._storage_of(memory.identity)
         dtype = dtype or storage.dtype
         width = DTYPES[dtype].itemsize
@@ -178,7 +178,9 @@ class TensorRebuilder:
         is_empty = 0 in shape
         count = 0 if is_empty else 1 + sum((size - 1) * step for size, step in zip(shape, stride, strict=True))
         if not is_empty and (offset + count) * width > storage.size:
-            raise self._wrong(f"a tensor that ends at byte {(offset + count) * width} of {storage.size}")
+            raise self._wrong(
+                f"a tensor that ends at byte {(offset + count) * width} of a storage of {storage.size} bytes"
+            )
         check_growth(self._file, num_bytes(self._file, shape, dtype), storage.size)
 
         def load() -> Tensor:
@@ -191,10 +193,10 @@ class TensorRebuilder:
         return LazyArray(shape, dtype, load, (storage.key, offset, shape, stride, dtype))
 
     def _quantised(self, memory: Any, offset: Any, shape: Any, stride: Any, settings: Any) -> LazyArray:
-        """The numbers that a quantised tensor stands for."""
+        """The dequantised values of a quantised tensor."""
         values, scheme = self._view(memory, offset, shape, stride), settings[0]
         if not isinstance(scheme, Name) or values.dtype not in _QUANTISED:
-            raise self._wrong("a quantised tensor that is none")
+            raise self._wrong("a quantised tensor without a quantisation scheme")
         axis, numbers = None, (settings[1], settings[2])
         if "per_channel" in scheme.text:
             axis = settings[3]
@@ -202,13 +204,13 @@ class TensorRebuilder:
             if scales is None or zeros is None or type(axis) is not int or not 0 <= axis < len(values.shape):
                 raise self._wrong("a quantised tensor without its scales")
             if {scales.shape, zeros.shape} != {(values.shape[axis],)}:
-                raise self._wrong("a quantised tensor with more or fewer scales than channels")
+                raise self._wrong("a quantised tensor whose number of scales is not its number of channels")
         elif type(numbers[0]) is not float or type(numbers[1]) is not int:
             raise self._wrong("a quantised tensor without its scale")
 
         def load() -> Tensor:
             whole = values.load()
-            if axis is None:  # PyTorch keeps this scale as float32, those of channels as they are
+            if axis is None:  # PyTorch stores the scale of a tensor as float32, and those of channels unchanged
                 scale, zero = torch.tensor(numbers[0]), torch.tensor(numbers[1])
             else:
                 along = [-1 if at == axis else 1 for at in range(whole.dim())]
@@ -218,14 +220,14 @@ class TensorRebuilder:
         return LazyArray(values.shape, "float32", load, None, is_unpacked=True)
 
     def _sparse(self, layout: Any, data: Any) -> LazyArray:
-        """A sparse tensor with all of its zeros."""
+        """A sparse tensor, as a dense one."""
         text = layout.arguments[0] if isinstance(layout, RecordedCall) and layout.arguments else ""
         is_coo = text == "torch.sparse_coo"
         parts = [self.array(part) for part in data[: 2 if is_coo else 3]]
         shape = self._sizes(data[len(parts)])
         kind = {f"torch.sparse_{name}": getattr(torch, f"sparse_{name}") for name in ("csr", "csc", "bsr", "bsc")}
         if any(part is None for part in parts) or not (is_coo or text in kind):
-            raise self._wrong(f"a sparse tensor in the layout {shown(text)}")
+            raise self._wrong(f"a sparse tensor with the layout {shown(text)}")
         held = cast("list[LazyArray]", parts)
         dtype = held[-1].dtype
         stored = sum(num_bytes(self._file, part.shape, part.dtype) for part in held)
@@ -237,34 +239,34 @@ class TensorRebuilder:
                 if is_coo:
                     return torch.sparse_coo_tensor(loaded[0], loaded[1], shape, check_invariants=True).to_dense()
                 first, second, values = loaded
-                with warnings.catch_warnings():  # PyTorch calls compressed rows a beta, once in a process
+                with warnings.catch_warnings():  # PyTorch warns once per process that CSR support is in beta
                     warnings.filterwarnings("ignore", "Sparse .* tensor support is in beta", UserWarning)
                     return torch.sparse_compressed_tensor(
                         first, second, values, shape, layout=kind[text], check_invariants=True
                     ).to_dense()
             except (RuntimeError, IndexError) as error:
-                raise self._wrong("a sparse tensor whose indices lie outside of it") from error
+                raise self._wrong("a sparse tensor with indices outside of its shape") from error
 
         return LazyArray(shape, dtype, load, None, is_unpacked=True)
 
     def _without_values(self, dtype: str, shape: tuple[int, ...]) -> LazyArray:
         def load() -> Tensor:
             raise self._file.refused(
-                "The file has the names and shapes of weights, and no values.", "a tensor of the meta device",
-                "load the weights of the model before it is saved.",
+                "The file contains names and shapes of weights, but no values.", "a tensor of the meta device",
+                "load the weights into the model before it is saved.",
             )  # fmt: skip
 
         return LazyArray(shape, dtype, load, None)
 
 
 def check_growth(file: WeightFile, wanted: int, stored: int) -> None:
-    """Refuse a tensor that would take much more memory than the file holds for it.
+    """Refuse a tensor that needs much more memory than the file stores for it.
 
     Raises:
-        PortError: It says both numbers.
+        PortError: If the ratio is too large.
     """
     if wanted > max(_FLOOR_BYTES, _MAX_GROWTH * stored):
-        raise file.damaged(f"a tensor of {wanted} bytes, for which {stored} are stored")
+        raise file.damaged(f"a tensor of {wanted} bytes, of which {stored} are stored")
 
 
 def _dense_strides(shape: tuple[int, ...]) -> tuple[int, ...]:

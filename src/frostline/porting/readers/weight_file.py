@@ -1,4 +1,4 @@
-"""The one door to files of weights: regular files only, read by offset, the same from the first byte to the last."""
+"""Access to files of weights: regular files only, read by offset, and checked for changes while they are read."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
     Stamp = tuple[int, int, int, int]
 
-_LONGEST = 600  # letters of what an error says was received
+_LONGEST = 600  # characters of the part `received` of an error
 _CHUNK_BYTES = 1 << 22
-_BLOCK_BYTES = 4_096  # disks and downloads write whole blocks
+_BLOCK_BYTES = 4_096  # file systems and download tools write whole blocks
 _MIN_UNWRITTEN_BYTES = 1 << 16
 
 
@@ -34,11 +34,11 @@ class WeightFile(io.RawIOBase):
         path: A regular file, or a link to one. Pipes, devices and folders are refused.
 
     Attributes:
-        stamp: What tells whether a file is still the same: device, inode, size, time of the last change.
+        stamp: Device, inode, size and modification time, to detect changes.
         parts: The stamp of every other file that was read for this one, by its path from this file's folder.
 
     Raises:
-        PortError: If it is none, or cannot be opened.
+        PortError: If the path is not a regular file, or it cannot be opened.
     """
 
     def __init__(self, path: Path) -> None:
@@ -54,7 +54,7 @@ class WeightFile(io.RawIOBase):
             self.close()
             raise PortError(
                 what="Only regular files are read for weights.", where=str(path), received=_kind(self._opened.st_mode),
-                do="pass the path of the file itself; of a checkpoint in a folder, the folder as it was saved.",
+                do="pass the path of the file itself; for a checkpoint in a folder, pass the folder as it was saved.",
             )  # fmt: skip
         self.size, self.num_links = self._opened.st_size, self._opened.st_nlink
         self.stamp = stamp_of(self._opened)
@@ -64,7 +64,7 @@ class WeightFile(io.RawIOBase):
         """The `count` bytes that begin at `offset`.
 
         Raises:
-            PortError: If the file does not hold them.
+            PortError: If the file is shorter.
         """
         self._check_range(offset, count)
         parts: list[bytes] = []
@@ -111,7 +111,7 @@ class WeightFile(io.RawIOBase):
         """The SHA-256 of the file, in hexadecimal digits.
 
         Args:
-            is_over: Once it is set, nothing more is read, and the digest is that of what was.
+            is_over: Once it is set, reading stops, and the digest covers only the bytes read so far.
         """
         whole = hashlib.sha256()
         for offset in range(0, self.size, _CHUNK_BYTES):
@@ -125,10 +125,10 @@ class WeightFile(io.RawIOBase):
 
         Args:
             name: Its path from this file's folder.
-            is_over: As of `digest`.
+            is_over: As in `digest`.
 
         Raises:
-            PortError: If it is no longer what was read.
+            PortError: If it has changed since it was read.
         """
         with WeightFile(self.path.parent / name) as part:
             self.record(name, part.stamp)
@@ -137,39 +137,39 @@ class WeightFile(io.RawIOBase):
         return found
 
     def record(self, name: str, stamp: Stamp) -> None:
-        """Note that another file is read for this one; one and the same for as long as this one is open.
+        """Record that another file is read for this one; it must not change while this one is open.
 
         Args:
             name: Its path from this file's folder.
-            stamp: As of `WeightFile.stamp`.
+            stamp: As `WeightFile.stamp`.
 
         Raises:
-            PortError: If it was read before, and has changed since.
+            PortError: If it was recorded before, and has changed since.
         """
         before = self.parts.setdefault(name, stamp)
         if before != stamp:
             raise _changed(self.path.parent / name, before[2], stamp[2])
 
     def check_unchanged(self) -> None:
-        """Raises `PortError` if the file was written to since it was opened."""
+        """Raise `PortError` if the file was changed since it was opened."""
         now = os.fstat(self._descriptor)
         if (now.st_size, now.st_mtime_ns) != self.stamp[2:]:
             raise self.changed(now.st_size)
 
     def check_parts(self) -> None:
-        """Raises `PortError` if a file that was read for this one is another by now."""
+        """Raise `PortError` if a file that was read for this one was changed since."""
         for name in sorted(self.parts):
             with WeightFile(self.path.parent / name) as part:
                 self.record(name, part.stamp)
 
     def check_written(self) -> None:
-        """Refuse a file whose last eighth or more is zeros that begin where a block does: it is still being written.
+        """Refuse a file of which the last eighth or more is zeros that begin at a block boundary: it is incomplete.
 
-        Downloads and copies that set the length of a file first leave it so, and formats without checksums would give
-        zeros for weights. Zeros that a network holds begin at such a place once in 512 times.
+        Downloads and copies that set the length of a file first leave such zeros, which a reader without checksums
+        would return as weights. Zeros that are weights begin at a block boundary by chance in 1 of 512 files.
 
         Raises:
-            PortError: It says where the zeros begin.
+            PortError: If the file ends with such zeros.
         """
         at = self.size
         while at > 0:
@@ -179,24 +179,24 @@ class WeightFile(io.RawIOBase):
             if left:
                 break
         count = self.size - at
-        is_at_block = -at % _BLOCK_BYTES < 8  # the last number before them may end with zeros, too
+        is_at_block = -at % _BLOCK_BYTES < 8  # the last number before them may end with zero bytes
         if count >= max(_MIN_UNWRITTEN_BYTES, self.size // 8) and is_at_block:
-            raise self.damaged(f"nothing but zeros in its last {count} of {self.size} bytes")
+            raise self.damaged(f"only zeros in the last {count} of {self.size} bytes")
 
     def changed(self, size: int) -> PortError:
-        """The error for a file that has `size` bytes now, and had others when it was opened."""
+        """The error for a file that has changed since it was opened, and has `size` bytes now."""
         return _changed(self.path, self.size, size)
 
     def check_no_key(self, key: str | None) -> None:
-        """Raises `PortError` if an entry was asked for, in a format that has one network in a file."""
+        """Raise `PortError` if a key was passed; for formats with a single network per file."""
         if key is not None:
             raise self.refused(
-                "A file of this format holds one network, so that it takes no key.", f"key={key!r}",
+                "A file of this format contains a single network and no entries to select by a key.", f"key={key!r}",
                 "leave the key out.",
             )  # fmt: skip
 
     def damaged(self, received: str) -> PortError:
-        """The error for content that contradicts itself."""
+        """The error for inconsistent or incomplete content."""
         return PortError(
             what="The file of weights is damaged, or still being written.", where=str(self.path),
             received=_clipped(received),
@@ -204,31 +204,31 @@ class WeightFile(io.RawIOBase):
         )  # fmt: skip
 
     def refused(self, what: str, received: str, do: str) -> PortError:
-        """The error for content that is intact, and is not read on purpose."""
+        """The error for intact content that is not supported, or refused for safety."""
         return PortError(what=what, where=str(self.path), received=_clipped(received), do=do)
 
     def readable(self) -> bool:
-        """True: `io` asks."""
+        """True, as `io.RawIOBase` requires."""
         return True
 
     def seekable(self) -> bool:
-        """True: `io` asks."""
+        """True, as `io.RawIOBase` requires."""
         return True
 
     def tell(self) -> int:
-        """Where `read` goes on."""
+        """The offset of the next `read`."""
         return self._at
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Move to where `read` shall go on."""
+        """Set the offset of the next `read`."""
         base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self.size}[whence]
         if base + offset < 0:
-            raise OSError(errno.EINVAL, "a place before the file's first byte")
+            raise OSError(errno.EINVAL, "an offset before the start of the file")
         self._at = base + offset
         return self._at
 
     def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
-        """Fill `buffer` from here."""
+        """Fill `buffer` from the current offset."""
         view = memoryview(buffer).cast("B")
         count = max(0, min(len(view), self.size - self._at))
         self._fill(self._at, view[:count])
@@ -236,7 +236,7 @@ class WeightFile(io.RawIOBase):
         return count
 
     def close(self) -> None:
-        """Close it; more than once is no error."""
+        """Close the file; closing it twice has no effect."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
@@ -245,24 +245,24 @@ class WeightFile(io.RawIOBase):
 
 @contextmanager
 def neighbour(file: WeightFile, name: str, first: WeightFile | None = None) -> Generator[WeightFile]:
-    """A file beside `file`, such as one shard of an index.
+    """Open a file in the folder of `file`, such as one shard of an index.
 
     Args:
-        file: The file that names it.
-        name: Its name; a path is refused, since a file must not choose what else is read.
-        first: The same file as it was opened before, to read on in what was seen then.
+        file: The file that names the other one.
+        name: The name of the other file. A path is refused: a file must not be able to open arbitrary files.
+        first: The same file as it was opened before; it must not have changed since.
 
     Raises:
-        PortError: If the name leads elsewhere, the file cannot be opened, or it is no longer the one of before.
+        PortError: If the name leads out of the folder, the file cannot be opened, or it has changed since.
     """
     refused = file.refused(
-        "The file of weights names another file outside of its folder.", repr(name),
-        "download the files again: the parts of a checkpoint lie in one folder, and are no links.",
+        "The file of weights names a file outside of its folder.", repr(name),
+        "download all files again into one folder, as files and not as links.",
     )  # fmt: skip
     if name in ("", ".", "..") or "/" in name or "\\" in name or "\0" in name:
         raise refused
     with WeightFile(file.path.parent / name) as other:
-        # A cache of downloads may hold links into one folder of its own; a link to anywhere else is an attack.
+        # A download cache may contain links into one folder of its own; a link to any other place is an attack.
         if other.real_path.parent != file.real_path.parent or other.num_links > 1:
             raise refused
         if first is not None and other.stamp != first.stamp:
@@ -272,7 +272,7 @@ def neighbour(file: WeightFile, name: str, first: WeightFile | None = None) -> G
 
 
 def _clipped(text: str) -> str:
-    """What was received, which may hold names of any length."""
+    """The text, shortened: names in files may have any length."""
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
@@ -280,21 +280,22 @@ def digest_of_file(path: Path) -> str:
     """The SHA-256 of a file, in hexadecimal digits.
 
     Raises:
-        PortError: If it is no regular file, or cannot be opened.
+        PortError: If the path is not a regular file, or it cannot be opened.
     """
     with WeightFile(path) as file:
         return file.digest()
 
 
 def stamp_of(status: os.stat_result) -> Stamp:
-    """What tells whether a file is still the same."""
+    """The stamp of a file, to detect changes."""
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _changed(path: Path, before: int, now: int) -> PortError:
     return PortError(
         what="The file of weights changed while it was read.", where=str(path),
-        received=f"{before} bytes at first, {now} now", do="wait until whatever writes it is done, then port again.",
+        received=f"{before} bytes at first, {now} now",
+        do="wait until the program that writes the file has finished, then port again.",
     )  # fmt: skip
 
 
@@ -307,5 +308,5 @@ def _kind(mode: int) -> str:
 def _unopened(path: Path, error: OSError) -> PortError:
     return PortError(
         what="Cannot open the file of weights.", where=str(path), received=error.strerror or type(error).__name__,
-        do="check the path, and that you may read the file.",
+        do="check the path and the permissions of the file.",
     )  # fmt: skip

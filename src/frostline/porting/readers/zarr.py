@@ -1,4 +1,4 @@
-"""Metadata of zarr arrays, of both versions that Orbax writes, checked before any library sees it.
+"""Metadata of zarr arrays (versions 2 and 3), checked before they are passed to tensorstore.
 
 References:
     Zarr storage specification, versions 2 and 3; the codec `sharding_indexed`.
@@ -32,8 +32,8 @@ class ZarrArray:
     Attributes:
         version: 2 or 3.
         shape: Its shape.
-        dtype: Its dtype in `arrays.DTYPES`.
-        num_chunks: Of how many chunks it is made.
+        dtype: Its dtype in `tensor_data.DTYPES`.
+        num_chunks: The number of its chunks.
     """
 
     version: int
@@ -43,7 +43,7 @@ class ZarrArray:
 
     @property
     def num_bytes(self) -> int:
-        """Its size."""
+        """The size of the array in bytes."""
         return math.prod(self.shape) * DTYPES[self.dtype].itemsize
 
 
@@ -51,19 +51,19 @@ def version_2(file: WeightFile, name: str, text: bytes) -> ZarrArray:
     """Read `.zarray`.
 
     Args:
-        file: For errors.
-        name: The array's.
+        file: The file, for errors.
+        name: The name of the array.
         text: The metadata.
 
     Raises:
-        PortError: If it is damaged, or asks for what no checkpoint needs.
+        PortError: If the metadata are damaged, or state an unsupported codec, filter or fill value.
     """
     stated = _mapping(file, name, strict_json.parse(file, text))
     compressor = stated.get("compressor")
     if compressor is not None and str(_mapping(file, name, compressor).get("id")) not in _COMPRESSORS:
         raise _refused(file, name, f"the compressor {str(compressor)[:60]}")
     if stated.get("filters") or stated.get("order", "C") != "C" or not _is_plain(stated.get("fill_value")):
-        raise _refused(file, name, f"filters, order or fill value {str(stated.get('fill_value'))[:60]}")
+        raise _refused(file, name, f"filters, order, or the fill value {str(stated.get('fill_value'))[:60]}")
     return _array(file, name, 2, stated.get("shape"), stated.get("chunks"), str(stated.get("dtype")))
 
 
@@ -103,10 +103,10 @@ def _array(file: WeightFile, name: str, version: int, shape: Any, chunks: Any, d
     if len(chunks) != len(shape) or any(size < 1 for size in chunks):
         raise file.damaged(f"the array {name!r} of shape {shape} in chunks of {chunks}")
     if num_bytes(file, chunks, known) > 2 * declared + (1 << 20):
-        raise file.damaged(f"the array {name!r} of shape {shape} in larger chunks of {chunks}")
+        raise file.damaged(f"the array {name!r} of shape {shape} in chunks of {chunks}, which are too large")
     num_chunks = math.prod(-(-size // chunk) for size, chunk in zip(shape, chunks, strict=True))
     if num_chunks > _MAX_CHUNKS:
-        raise file.damaged(f"the array {name!r} in {num_chunks} chunks")
+        raise file.damaged(f"the array {name!r} in {num_chunks} chunks; the limit is {_MAX_CHUNKS}")
     return ZarrArray(version, tuple(shape), known, num_chunks)
 
 
@@ -116,12 +116,12 @@ def _is_plain(value: Any) -> bool:
 
 def _mapping(file: WeightFile, name: str, value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise file.damaged(f"the metadata of {name!r} hold {str(value)[:60]}")
+        raise file.damaged(f"the metadata of {name!r} contain {str(value)[:60]} instead of an object")
     return value
 
 
 def _refused(file: WeightFile, name: str, received: str) -> Exception:
     return file.refused(
-        "The checkpoint stores an array in a way that is not read.", f"{name!r}: {received}",
-        "save it again with Orbax's default settings, or save the arrays with numpy.savez.",
+        "The checkpoint stores an array in an unsupported form.", f"{name!r}: {received}",
+        "save the checkpoint again with Orbax's default settings, or save the arrays with numpy.savez.",
     )  # fmt: skip

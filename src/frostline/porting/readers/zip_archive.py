@@ -1,4 +1,4 @@
-"""Zip archives whose two tables of contents agree: members by exact name, never extracted, each byte accounted for."""
+"""Strict zip archives: both tables of contents must agree, members are never extracted, every byte is accounted for."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _END = struct.Struct("<4s4H2IH")
 _END64_LOCATOR = struct.Struct("<4sIQI")
 _END64 = struct.Struct("<4sQ2H2I4Q")
 _MAX_MEMBERS = 50_000
-_ALLOWED_FLAGS = 0x080E  # how hard it was compressed, sizes after the data, names in UTF-8
+_ALLOWED_FLAGS = 0x080E  # bits for the compression level, sizes after the data, and names in UTF-8
 _SIZES_FOLLOW = 0x0008
 _CHUNK_BYTES = 1 << 22
 _RECORD_BYTES = 24  # the record of sizes after a member that was written to a stream takes 12 to 24
-_SLACK_BYTES = 1 << 12  # more than the table of codes that a block of deflate begins with
-# Arrays of zeros pack at 1000 to 1, and a small file of them is no bomb; a file of 10 MB that holds 10 GB is.
+_SLACK_BYTES = 1 << 12  # more than the code table at the start of a deflate block
+# Zeros compress 1000:1, so a small file may expand more (_FLOOR_BYTES); 10 MB that expand to 10 GB are a zip bomb.
 _MAX_EXPANSION = 100
 _FLOOR_BYTES = 1 << 26
 
@@ -38,12 +38,12 @@ class Member:
     """One member of an archive.
 
     Attributes:
-        name: Its whole name.
-        start: Where its bytes begin in the file.
-        packed: How many bytes it takes there.
-        size: How many it has.
+        name: The full name.
+        start: The offset of its bytes in the file.
+        packed: The number of its bytes in the file.
+        size: The number of its bytes after decompression.
         is_packed: Whether it is compressed (deflate).
-        crc: The checksum of its content.
+        crc: The CRC-32 of its content.
     """
 
     name: str
@@ -61,8 +61,8 @@ class Archive:
         file: The archive.
 
     Raises:
-        PortError: If it is no zip archive, or one that a tool which writes weights would not have made: encrypted, with
-            two members of one name, with members that share bytes or are not where both tables say.
+        PortError: If it is not a zip archive, or an unusual one: encrypted, with two members of the same name, with
+            overlapping members, or with tables of contents that contradict each other.
     """
 
     def __init__(self, file: WeightFile) -> None:
@@ -78,7 +78,9 @@ class Archive:
         _check_cover(file, infos, found, end)
         check_names(file, [member.name for member in found])
         if sum(member.size for member in found) > max(_FLOOR_BYTES, _MAX_EXPANSION * file.size):
-            raise file.damaged(f"its members would take more than {_MAX_EXPANSION} times the file's {file.size} bytes")
+            raise file.damaged(
+                f"members that expand to more than {_MAX_EXPANSION} times the {file.size} bytes of the file"
+            )
         self.members = {member.name: member for member in found if not member.name.endswith("/")}
 
     def array(self, name: str) -> bytes | np.ndarray:
@@ -95,10 +97,10 @@ class Archive:
             raise self._file.damaged(f"the member {name!r} does not have the checksum {member.crc:08x}")
 
     def read(self, name: str) -> bytes:
-        """The content of a member, after its checksum was compared.
+        """The content of a member; its checksum is verified.
 
         Raises:
-            PortError: If there is none of this name, or its content is not what the table says.
+            PortError: If there is no such member, or its content contradicts the table of contents.
         """
         member = self._named(name)
         raw = self._file.read_at(member.start, member.packed)
@@ -109,15 +111,15 @@ class Archive:
             except zlib.error as error:
                 raise self._file.damaged(f"the member {name!r}: {error}") from error
             if not unpacker.eof or unpacker.unused_data:
-                raise self._file.damaged(f"the member {name!r} does not end where its table says")
+                raise self._file.damaged(f"the member {name!r} does not end where the table of contents states")
         self._check(name, member, raw)
         return raw
 
     def start(self, name: str, count: int) -> bytes:
-        """The first `count` bytes of a member, fewer if it is shorter; its checksum is not compared.
+        """The first `count` bytes of a member, fewer if it is shorter; its checksum is not verified.
 
         Raises:
-            PortError: If there is none of this name, or it cannot be unpacked.
+            PortError: If there is no such member, or it cannot be decompressed.
         """
         member = self._named(name)
         if not member.is_packed:
@@ -129,7 +131,7 @@ class Archive:
             raise self._file.damaged(f"the member {name!r}: {error}") from error
 
     def open(self, name: str) -> io.RawIOBase | io.BytesIO:
-        """A member as a file; one that is not compressed stays where it is.
+        """A member as a file object; an uncompressed member is not copied into memory.
 
         Raises:
             PortError: As `read`.
@@ -151,7 +153,7 @@ class Archive:
 
 
 class _Window(io.RawIOBase):
-    """A part of a file, as a file."""
+    """A part of a file, as a file object."""
 
     def __init__(self, file: WeightFile, start: int, size: int) -> None:
         super().__init__()
@@ -179,12 +181,12 @@ class _Window(io.RawIOBase):
 
 
 def _check_end(file: WeightFile) -> None:
-    """The file ends with the archive's last record, and that record states a number of members which can be listed."""
+    """Check that the file ends with the end record of the archive, and that the record states few enough members."""
     if file.start(4) != SIGNATURE or file.size < _END.size:
-        raise file.damaged("no member of a zip archive at its start")
+        raise file.damaged("a zip archive that does not begin with a member")
     last = _END.unpack(file.read_at(file.size - _END.size, _END.size))
     if last[0] != b"PK\5\6" or last[7] != 0:
-        raise file.damaged("bytes after the end of the zip archive, or its end is missing")
+        raise file.damaged("bytes after the end record of the zip archive, or no end record")
     count = last[4]
     place = file.size - _END.size - _END64_LOCATOR.size
     if place >= 0:
@@ -196,7 +198,7 @@ def _check_end(file: WeightFile) -> None:
 
 
 def _member(file: WeightFile, info: zipfile.ZipInfo) -> Member:
-    """A member, after its entry in the central table was compared with the header before its bytes."""
+    """A member; its entry in the central directory must agree with its local header."""
     name = info.orig_filename
     parts = name.removesuffix("/").split("/")
     if "\\" in name or ":" in parts[0] or any(part in ("", ".", "..") for part in parts):
@@ -205,7 +207,7 @@ def _member(file: WeightFile, info: zipfile.ZipInfo) -> Member:
         raise file.damaged(f"the member {name!r} is a link")
     if info.flag_bits & ~_ALLOWED_FLAGS or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise file.damaged(
-            f"the member {name!r} is encrypted, or packed in a way that is not read (flags {info.flag_bits:#x}, "
+            f"the member {name!r} is encrypted, or compressed by an unsupported method (flags {info.flag_bits:#x}, "
             f"method {info.compress_type})"
         )
     header = _LOCAL.unpack(file.read_at(info.header_offset, _LOCAL.size))
@@ -228,11 +230,11 @@ def _member(file: WeightFile, info: zipfile.ZipInfo) -> Member:
 
 
 def _check_cover(file: WeightFile, infos: list[zipfile.ZipInfo], members: list[Member], end: int) -> None:
-    """Members follow each other without overlap, and without room for anything else."""
+    """Check that members do not overlap, and that there are no other bytes between them."""
     at = slack = 0
     for info, member in zip(infos, members, strict=True):
         if not 0 <= info.header_offset - at <= slack:
-            raise file.damaged(f"members of the archive that overlap, or bytes between them, before {member.name!r}")
+            raise file.damaged(f"overlapping members, or unaccounted bytes between members, before {member.name!r}")
         at, slack = member.start + member.packed, _RECORD_BYTES if info.flag_bits & _SIZES_FOLLOW else 0
     if not 0 <= end - at <= slack:
-        raise file.damaged("bytes between the members and the table of the archive")
+        raise file.damaged("unaccounted bytes between the members and the central directory of the archive")

@@ -1,1 +1,1 @@
-"""Layers with their tensors: of a file, of a module, and of a file in the form in which the module has them."""
+"""Units (layers with their tensors) of files and modules, and conversion of the former to the form of the latter."""

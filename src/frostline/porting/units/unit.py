@@ -1,4 +1,4 @@
-"""Units: the tensors of one layer, of the file and of the module; what is matched is always a whole layer."""
+"""Units: the tensors of one layer, of the file or of the module. Whole units are assigned to each other."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class SourceUnit:
     """The tensors of one layer of the file.
 
     Attributes:
-        name: The layer, as in `SourceTensor.unit`.
+        name: The name of the layer, as in `SourceTensor.unit`.
         framework: As in `Source.framework`.
-        leaves: Its tensors by leaf; by whole name where the file does not know the leaf.
-        layer: What the file states about the layer; None if it carries no architecture.
-        parts: The units that it is joined of, by what each is (`query`); its leaves are theirs (`query/kernel`).
-        packed: The layer that it is a part of, if the file has several projections in one matrix.
-        along_second: The same layer, if the layers of its stack may as well lie along the second axis.
+        leaves: Its tensors by leaf; by full name if the leaf is unknown.
+        layer: The layer in the architecture; None if the file contains no architecture.
+        parts: For a joined unit, the original units by role (`query`); its leaves are theirs (`query/kernel`).
+        packed: For one projection in a packed matrix, its place in the packed layer.
+        along_second: The same layer, if the layers of its stack may also lie along the second axis.
     """
 
     name: str
@@ -44,11 +44,11 @@ class SourceUnit:
 
     @property
     def kind(self) -> str:
-        """The class of the layer in the words of its framework; empty if unknown."""
+        """The class of the layer in its framework; empty if unknown."""
         return self.layer.kind if self.layer else ""
 
     def setting(self, name: str, default: Any = None) -> Any:
-        """One setting of the layer, if the file carries it."""
+        """One setting of the layer; the default if the file does not contain it."""
         return self.layer.config.get(name, default) if self.layer else default
 
     def __str__(self) -> str:
@@ -58,14 +58,14 @@ class SourceUnit:
 
 @dataclass(frozen=True)
 class Packed:
-    """Where a unit lies in a layer of the file that holds several projections.
+    """The place of a unit in a layer of the file with several projections in one matrix.
 
     Attributes:
-        whole: The layer.
-        roles: What it holds (`query`, `key`, `value`), in order.
-        sizes: How many outputs each of these has.
-        at: Which of them the unit is.
-        axis: Of the outputs, in the matrix of the file.
+        whole: The packed layer.
+        roles: The projections in the layer (`query`, `key`, `value`), in order.
+        sizes: The number of outputs of each projection.
+        at: The index of the unit among the projections.
+        axis: The axis of the outputs in the matrix.
     """
 
     whole: SourceUnit
@@ -80,14 +80,14 @@ class TargetUnit:
     """The tensors of one layer of the module.
 
     Attributes:
-        name: The qualified name of the layer; for one direction of a recurrent layer with a suffix (`rnn:l0_reverse`),
-            for a parameter of a module that is no known layer the name of the parameter.
+        name: The qualified name of the layer. One direction of a recurrent layer has a suffix (`rnn:l0_reverse`); a
+            parameter outside of known layers has its own name.
         module: The layer.
         tensors: Parameters and buffers by their name in the layer.
         owner: The qualified name of the layer.
-        names: Names in the state dict of tensors that are not named by the layer and their own name.
-        norm: The BatchNorm that is part of the unit, since the file has none (see `folded`).
-        norms: Of its tensors those that it computes from others under a weight norm or a spectral norm.
+        names: Names in the state dict, for tensors whose name is not that of the layer and their own.
+        norm: A BatchNorm that belongs to the unit because the file contains it folded (see `layouts.folded`).
+        norms: The weight norm or spectral norm of each tensor that has one.
     """
 
     name: str
@@ -114,12 +114,12 @@ def source_units(source: Source) -> tuple[SourceUnit, ...]:
 
 
 def target_units(model: nn.Module, *, is_packed: bool = False) -> tuple[TargetUnit, ...]:
-    """The units of a module, in the order of registration; a layer that has two names is one unit, under its first.
+    """The units of a module, in the order of registration; a shared layer is one unit, with its first name.
 
     Args:
         model: The module.
-        is_packed: Whether the two matrices of an `nn.MultiheadAttention` are units of their own, as a file has them
-            whose query, key and value are one linear layer.
+        is_packed: Whether the two matrices of an `nn.MultiheadAttention` are separate units, for files in which query,
+            key and value are one linear layer.
     """
     units: list[TargetUnit] = []
     taken: set[int] = set()
@@ -134,7 +134,7 @@ def target_units(model: nn.Module, *, is_packed: bool = False) -> tuple[TargetUn
 
 
 def persistent(module: nn.Module) -> dict[str, Tensor]:
-    """Parameters and persistent buffers of a module itself, without those of its children, by their name."""
+    """The parameters and persistent buffers of a module by name, without those of its children."""
     tensors: dict[str, Tensor] = dict(module.named_parameters(recurse=False))
     for name, own in module.named_buffers(recurse=False):
         if name not in module._non_persistent_buffers_set:
@@ -143,7 +143,7 @@ def persistent(module: nn.Module) -> dict[str, Tensor]:
 
 
 def _packed(name: str, module: nn.MultiheadAttention) -> TargetUnit:
-    """The projection of query, key and value as the linear layer that it is."""
+    """The packed projection of query, key and value, as a linear layer."""
     own_tensors = persistent(module)
     linear = nn.Linear(module.embed_dim, 3 * module.embed_dim, "in_proj_bias" in own_tensors, device="meta")
     tensors = {own: own_tensors[f"in_proj_{own}"] for own in ("weight", "bias") if f"in_proj_{own}" in own_tensors}
@@ -198,12 +198,12 @@ LAYERS: tuple[type[nn.Module], ...] = (
 
 
 def is_layer(module: nn.Module) -> bool:
-    """Whether the layouts of the module's tensors follow from its type."""
+    """Whether there are layout rules for the type of the module."""
     return isinstance(module, (*LAYERS, *RECURRENT, nn.MultiheadAttention))
 
 
 def full_name(unit: TargetUnit, own: str) -> str:
-    """The name in the state dict of the module's tensor `own`."""
+    """The name of the unit's tensor `own` in the state dict."""
     if own in unit.names:
         return unit.names[own]
     end = unit.name.rpartition(":")[2] if isinstance(unit.module, RECURRENT) else ""
@@ -212,17 +212,17 @@ def full_name(unit: TargetUnit, own: str) -> str:
 
 
 def is_parametrized(unit: TargetUnit, own: str) -> bool:
-    """Whether the layer computes this tensor from others whenever it is asked for."""
+    """Whether a parametrization computes this tensor on each access."""
     return parametrize.is_parametrized(unit.module, own)
 
 
 def current_value(unit: TargetUnit, own: str) -> Tensor:
-    """What a tensor of the unit is now."""
+    """The current value of a tensor of the unit."""
     return getattr(unit.module, own) if is_parametrized(unit, own) else unit.tensors[own]
 
 
 def stored_tensors(unit: TargetUnit, own: str) -> list[Tensor]:
-    """The tensors in which the module keeps it: itself, or those that it is computed from."""
+    """The tensors that the module stores: the tensor itself, or those from which a parametrization computes it."""
     if not is_parametrized(unit, own):
         return [unit.tensors[own]]
     parametrizations = unit.module.parametrizations
@@ -232,7 +232,7 @@ def stored_tensors(unit: TargetUnit, own: str) -> list[Tensor]:
 
 @torch.no_grad()
 def write(unit: TargetUnit, own: str, value: Tensor) -> None:
-    """Write a tensor of the unit; through a parametrization if it has one."""
+    """Write a tensor of the unit, through its parametrization if it has one."""
     if is_parametrized(unit, own):
         setattr(unit.module, own, value)
     else:

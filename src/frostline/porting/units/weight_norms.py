@@ -1,4 +1,4 @@
-"""Weight norm and spectral norm: layers of a module whose weight is computed from other tensors, old and new kind."""
+"""Weight norm and spectral norm in modules, both as hooks (`torch.nn.utils.weight_norm`) and as parametrizations."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ WEIGHT, SPECTRAL = "weight norm", "spectral norm"
 _PARTS: dict[type[nn.Module], tuple[str, dict[str, str]]] = {
     parametrizations._WeightNorm: (WEIGHT, {"g": "original0", "v": "original1"}),
     parametrizations._SpectralNorm: (SPECTRAL, {"orig": "original", "u": "0._u", "v": "0._v"}),
-}  # the tensors of the new kind, by the ending that the old kind gives them
+}  # the names in parametrizations, by the suffix in the hook implementation
 
 
 @dataclass(frozen=True)
 class Norm:
-    """How a layer computes one of its tensors.
+    """The norm from which a layer computes one of its tensors.
 
     Attributes:
         kind: `WEIGHT` or `SPECTRAL`.
-        shape: Of the tensor that is computed.
-        dim: Along which a spectral norm begins its matrix.
-        tensors: What it is computed from, by the names of the old kind (`weight_g`, `weight_v`).
-        names: The names that these have in the layer, if it is of the new kind.
+        shape: The shape of the computed tensor.
+        dim: The axis of the rows in the matrix of a spectral norm.
+        tensors: The stored tensors, by their names in the hook implementation (`weight_g`, `weight_v`).
+        names: Their names in the layer, if it is parametrized.
     """
 
     kind: str
@@ -40,7 +40,7 @@ class Norm:
 
 
 def norms_of(module: nn.Module) -> dict[str, Norm]:
-    """The tensors of a layer that are computed, by name; empty if there is none, or one in a way that is unknown."""
+    """The norms of a layer by the name of the computed tensor; empty if there is none, or it is of an unknown kind."""
     return _old(module) or _new(module)
 
 
@@ -64,10 +64,10 @@ def _new(module: nn.Module) -> dict[str, Norm]:
     for own, each in lists.items():
         assert isinstance(each, parametrize.ParametrizationList)
         kind, parts = _PARTS.get(type(each[0]), ("", {})) if len(each) == 1 else ("", {})
-        held = dict(each.named_parameters()) | dict(each.named_buffers())
-        if not kind or not set(parts.values()) <= set(held):
+        own_tensors = dict(each.named_parameters()) | dict(each.named_buffers())
+        if not kind or not set(parts.values()) <= set(own_tensors):
             return {}
-        tensors = {f"{own}_{end}": held[name] for end, name in parts.items()}
+        tensors = {f"{own}_{end}": own_tensors[name] for end, name in parts.items()}
         names = {f"{own}_{end}": f"parametrizations.{own}.{name}" for end, name in parts.items()}
         whole = tensors[f"{own}_{'v' if kind == WEIGHT else 'orig'}"]
         dim = each[0].dim

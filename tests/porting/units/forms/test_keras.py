@@ -1,6 +1,6 @@
 import torch
 
-from frostline.porting.units.forms.keras import apart, renamed
+from frostline.porting.units.forms.keras import divide, renamed
 from frostline.porting.units.unit import source_units
 from helpers_porting import formed, numbers, source_of
 
@@ -14,7 +14,7 @@ def test_a_separable_convolution_is_two_layers():
 
 def test_the_bias_of_a_gru_is_two_and_covers_both_rows():
     leaves = {"kernel": numbers(2, 6), "recurrent_kernel": numbers(2, 6), "bias": numbers(2, 6)}
-    ((unit,),) = (apart(one) for one in source_units(source_of("keras", {"gru": leaves})))
+    ((unit,),) = (divide(one) for one in source_units(source_of("keras", {"gru": leaves})))
     assert torch.equal(torch.stack([unit.leaves["bias[0]"].load(), unit.leaves["bias[1]"].load()]), leaves["bias"])
 
 

@@ -1,1 +1,1 @@
-"""One file per framework: which layers it keeps in one piece or in several, where the module has them otherwise."""
+"""Conversion of units, one file per framework: layers that the framework stores jointly or separately."""

@@ -1,4 +1,4 @@
-"""Projections of an attention: four layers in most files, one module of PyTorch; or query, key and value packed."""
+"""Projections of an attention: four layers in most files, one module in PyTorch; or packed query, key and value."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ if TYPE_CHECKING:
 
     from frostline.porting.units.unit import SourceUnit, TargetUnit
 
-# What the projection of outputs is called beside the others: in Keras, Flax, BERT, and by those who write it by hand.
+# Names of the output projection: in Keras, Flax, BERT, and in custom implementations.
 _OUTPUTS = ("attention_output", "output", "out", "out_proj", "output_proj", "o_proj", "o", "wo", "to_out", "to_out/0",
             "proj", "dense", "linear")  # fmt: skip
-_OF_STATE = ("recurrent_kernel", "weight_hh", "w_h")  # what only a recurrent layer has
-_GATES = ("dense_i", "dense_h")  # of NNX
-_MLP = ("intermediate", "output")  # of BERT, beside a projection that is called `dense`
+_OF_STATE = ("recurrent_kernel", "weight_hh", "w_h")  # leaves that only recurrent layers have
+_GATES = ("dense_i", "dense_h")  # cells of NNX
+_MLP = ("intermediate", "output")  # layers of BERT beside an output projection with the name `dense`
 
 
 def has_attention(targets: Sequence[TargetUnit]) -> bool:
-    """Whether the module has any `nn.MultiheadAttention` in one piece."""
+    """Whether the module contains an `nn.MultiheadAttention`."""
     return any(isinstance(target.module, nn.MultiheadAttention) for target in targets)
 
 
 def with_attention(units: Sequence[SourceUnit]) -> list[SourceUnit]:
-    """The units, the four projections of each attention as one."""
-    groups = projections.together(units)
+    """The units; the four projections of each attention are joined."""
+    groups = projections.find_groups(units)
     by_name = {projections.plain(unit.name): unit for unit in units}
     outers = [name.rpartition("/")[0] for name in groups]
     made: dict[str, dict[str, SourceUnit]] = {}
@@ -43,7 +43,7 @@ def with_attention(units: Sequence[SourceUnit]) -> list[SourceUnit]:
 def _with_output(
     by_name: Mapping[str, SourceUnit], outer: str, parts: Mapping[str, SourceUnit]
 ) -> tuple[str, SourceUnit | None]:
-    """The name of the attention, and its projection of outputs if that is told by its name alone."""
+    """The name of the attention, and its output projection if the name identifies it; otherwise None."""
     of_bert = outer.rpartition("/")[0]
     if outer.rpartition("/")[2] == "self" and under(of_bert, "output/dense") in by_name:
         return of_bert, by_name[under(of_bert, "output/dense")]
@@ -57,7 +57,7 @@ def _with_output(
 def _has_double(
     by_name: Mapping[str, SourceUnit], outer: str, out: SourceUnit, parts: Mapping[str, SourceUnit], *, is_dense: bool
 ) -> bool:  # fmt: skip
-    """Whether another unit beside these has the shapes of the last one, and may be what that looks like."""
+    """Whether another unit beside these has the shapes of the last one, so that the output projection is ambiguous."""
     inside = {out.name, *(part.name for part in parts.values())}
     mlp = [by_name[name].name for name in (under(outer, one) for one in _MLP) if name in by_name]
     inside |= set(mlp) if is_dense and len(mlp) == len(_MLP) else set()
@@ -70,7 +70,7 @@ def _shapes(unit: SourceUnit) -> dict[str, tuple[int, ...]]:
 
 
 def is_packed(units: Sequence[SourceUnit], targets: Sequence[TargetUnit]) -> bool:
-    """Whether the file has query, key and value of an attention as one matrix, where the module has an attention."""
+    """Whether the file has packed query, key and value for an `nn.MultiheadAttention` of the module."""
     wanted = {
         frozenset((target.module.embed_dim, 3 * target.module.embed_dim)) for target in targets
         if isinstance(target.module, nn.MultiheadAttention)
@@ -80,5 +80,5 @@ def is_packed(units: Sequence[SourceUnit], targets: Sequence[TargetUnit]) -> boo
 
 
 def _is_recurrent(unit: SourceUnit) -> bool:
-    """Whether its matrices hold gates, three of which are as large as query, key and value."""
+    """Whether the unit is a recurrent layer, whose three gates have the same sizes as query, key and value."""
     return unit.name.endswith(_GATES) or any(leaf.rpartition("/")[2].startswith(_OF_STATE) for leaf in unit.leaves)

@@ -1,4 +1,4 @@
-"""Layers of Caffe: its BatchNorm has no scale; the layer behind it that has is part of it."""
+"""Units of Caffe: a BatchNorm has no scale of its own, so the Scale layer after it is joined to it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def with_scales(units: Sequence[SourceUnit]) -> list[SourceUnit]:
-    """The units, each norm with the scale behind it."""
+    """The units; each BatchNorm is joined with the Scale layer after it."""
     result: list[SourceUnit] = []
     for unit in units:
         before = result[-1] if result else None

@@ -1,4 +1,4 @@
-"""Layers of Flax: a cell is a dense layer for each gate; `nn.scan` keeps equal layers in one stack."""
+"""Units of Flax: a cell has one dense layer per gate; `nn.scan` stacks equal layers."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _CELLS = (
     ("ii", "if", "ig", "io", "hi", "hf", "hg", "ho"), ("ii", "if_", "ig", "io", "hi", "hf", "hg", "ho"),
     ("ir", "iz", "in", "hr", "hz", "hn"),
 )  # fmt: skip
-_FUSED = ("dense_i", "dense_h")  # of NNX: all gates of the inputs, all gates of the state
+_FUSED = ("dense_i", "dense_h")  # NNX: all gates for the input, all gates for the state
 
 
 def with_cells(units: Sequence[SourceUnit]) -> list[SourceUnit]:
-    """The units, the dense layers of each cell as one; hand-written networks of others have them, too."""
+    """The units; the dense layers of each cell are joined (custom code in other frameworks has such cells, too)."""
     made = list(units)
     for parts in _CELLS:
         made = joined(made, parts)
@@ -38,7 +38,7 @@ def with_cells(units: Sequence[SourceUnit]) -> list[SourceUnit]:
 
 
 def _is_fused(unit: SourceUnit) -> bool:
-    """Whether it is a cell of NNX: both layers have one output for each gate of each unit, and one has the bias."""
+    """Whether the unit is a cell of NNX: both layers have outputs for all gates, and one has a bias."""
     if tuple(unit.parts) != _FUSED or "dense_i/kernel" not in unit.leaves or "dense_h/kernel" not in unit.leaves:
         return False
     inner, state = (unit.leaves[f"{part}/kernel"].shape for part in _FUSED)
@@ -73,7 +73,7 @@ def _along(unit: SourceUnit, axis: int) -> list[SourceUnit]:
 
 
 def _layer(unit: SourceUnit, name: str, rows: Mapping[str, Sequence[SourceTensor]], index: int) -> SourceUnit:
-    """One layer of a stack, and of the layers that it is joined of (an attention)."""
+    """One layer of a stack, including the units from which it is joined (an attention)."""
     parts = {
         role: replace(part, leaves={leaf: rows[f"{role}/{leaf}"][index] for leaf in part.leaves})
         for role, part in unit.parts.items()

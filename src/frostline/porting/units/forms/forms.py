@@ -1,4 +1,4 @@
-"""Units of the file as the module needs them: layers that it has in one piece are joined, others are taken apart."""
+"""Units of the file in the form of the module: layers are joined or divided as the module has them."""
 
 from __future__ import annotations
 
@@ -14,37 +14,37 @@ if TYPE_CHECKING:
     from frostline.porting.readers.contract import SourceTensor
     from frostline.porting.units.unit import SourceUnit, TargetUnit
 
-_APART = (
-    keras.apart,
-    torch.apart,
-    onnx.apart,
-    tensorflow.apart,
-)  # each knows its layers by their leaves, whoever wrote the file
+_DIVIDERS = (
+    keras.divide,
+    torch.divide,
+    onnx.divide,
+    tensorflow.divide,
+)  # each identifies its layers by their leaves, regardless of the framework of the file
 
 
 def grouped(units: Sequence[SourceUnit], targets: Sequence[TargetUnit]) -> tuple[SourceUnit, ...]:
-    """The units that are matched.
+    """The units to assign.
 
-    What a layer of the file consists of (the directions of a recurrent layer, the projections of an attention) are
-    units of their own; projections of an attention are one where the module has any `nn.MultiheadAttention`.
+    The parts of a layer in the file (directions of a recurrent layer, projections of an attention) become separate
+    units; the projections of an attention are joined if the module contains an `nn.MultiheadAttention`.
 
     Args:
-        units: Of the file.
-        targets: Of the module.
+        units: The units of the file.
+        targets: The units of the module.
     """
-    made = [one for unit in caffe.with_scales(haiku.renamed(units)) for one in _apart(unit)]
+    made = [one for unit in caffe.with_scales(haiku.renamed(units)) for one in _divide(unit)]
     made = tensorflow.with_gru_cells(flax.with_cells(made))
     return tuple(attention.with_attention(made) if attention.has_attention(targets) else made)
 
 
-def _apart(unit: SourceUnit) -> list[SourceUnit]:
+def _divide(unit: SourceUnit) -> list[SourceUnit]:
     unit = torch.renamed(keras.renamed(unit))
     if unit.framework == "tensorflow":
         unit = tensorflow.renamed(unit)
     scopes = dict.fromkeys(leaf.rpartition("/")[0] for leaf in unit.leaves)
-    if set(scopes) - {""}:  # the layers of a layer
-        return [one for scope in scopes for one in _apart(_below(unit, scope))]
-    return next((made for rule in _APART if (made := rule(unit)) != [unit]), [unit])
+    if set(scopes) - {""}:  # the unit consists of several layers
+        return [one for scope in scopes for one in _divide(_below(unit, scope))]
+    return next((made for rule in _DIVIDERS if (made := rule(unit)) != [unit]), [unit])
 
 
 def _below(unit: SourceUnit, scope: str) -> SourceUnit:
@@ -57,7 +57,7 @@ def _below(unit: SourceUnit, scope: str) -> SourceUnit:
 
 
 def other_forms(unit: SourceUnit) -> Iterator[list[SourceUnit]]:
-    """A unit that fits no layer, in the other forms that it may have: tensors of their own, or layers in one stack."""
+    """Other forms of a unit that fits no layer: a separate unit for each tensor, or the layers of a stack."""
     if len(unit.leaves) > 1:
         yield [
             replace(unit, name=under(unit.name, leaf), leaves={leaf: tensor}) for leaf, tensor in unit.leaves.items()

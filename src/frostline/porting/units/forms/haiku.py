@@ -1,4 +1,4 @@
-"""Layers of Haiku in the words of Flax; a BatchNorm keeps its statistics in modules of its own."""
+"""Units of Haiku with the leaves of Flax; a BatchNorm has its statistics in separate modules."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 _LEAVES = {"w": "kernel", "b": "bias", "offset": "bias", "embeddings": "embedding"}
 _STATISTICS = re.compile(r"(.+)/~/(mean|var)_ema")
-_LSTM = re.compile(r"(.*lstm(?:_\d+)?)/linear")  # the one layer of a cell, whose own name a network may choose
+_LSTM = re.compile(r"(.*lstm(?:_\d+)?)/linear")  # the linear layer of a cell, whose own name the user may choose
 
 
 def renamed(units: Sequence[SourceUnit]) -> list[SourceUnit]:
-    """The units of a file, those of Haiku as Flax would have them.
+    """The units with the leaves of Flax.
 
     Args:
-        units: Of the file; of other frameworks they stay as they are.
+        units: The units of the file; those of other frameworks are unchanged.
     """
     made: dict[str, SourceUnit] = {}
     for unit in units:
@@ -40,7 +40,7 @@ def renamed(units: Sequence[SourceUnit]) -> list[SourceUnit]:
 
 
 def _give(made: dict[str, SourceUnit], unit: SourceUnit, name: str, statistic: str) -> None:
-    """A statistic, to the norm that it belongs to."""
+    """Move a statistic to the unit of its norm."""
     owner = made.get(name, replace(unit, name=name, leaves={}))
     made[name] = replace(owner, leaves={**owner.leaves, statistic: _flat(unit.leaves["average"])})
 
@@ -60,7 +60,7 @@ def _renamed(unit: SourceUnit) -> SourceUnit:
 
 
 def _flat(tensor: SourceTensor) -> SourceTensor:
-    """A vector without the axes of a map that it is spread over: (1, 1, 1, C), or (C, 1, 1)."""
+    """A vector without its spatial axes of size 1: (1, 1, 1, C) or (C, 1, 1)."""
     sizes = [size for size in tensor.shape if size > 1]
     if len(tensor.shape) < 2 or len(sizes) > 1:
         return tensor

@@ -1,4 +1,4 @@
-"""Units of the file that are one layer of the module: those below one scope, under the names that belong together."""
+"""Joining of units of the file that are one layer of the module: those with given names in one scope."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 
 
 def joined(units: Sequence[SourceUnit], parts: Sequence[str]) -> list[SourceUnit]:
-    """Units `x/a, x/b, ...` as one unit `x` with leaves `a/kernel, ...`, where all parts are there.
+    """Join units `x/a, x/b, ...` to one unit `x` with leaves `a/kernel, ...`, if all parts exist.
 
     Args:
-        units: Of the file.
-        parts: What the units are called below the one that they are joined to.
+        units: The units of the file.
+        parts: The names of the parts in their scope.
     """
     by_parent: dict[str, dict[str, SourceUnit]] = {}
     for unit in units:
@@ -38,11 +38,11 @@ def joined(units: Sequence[SourceUnit], parts: Sequence[str]) -> list[SourceUnit
 
 
 def as_one(name: str, parts: Mapping[str, SourceUnit]) -> SourceUnit:
-    """The unit that is joined of others.
+    """Join units.
 
     Args:
-        name: Of the unit.
-        parts: By what the leaves of each begin with.
+        name: The name of the joined unit.
+        parts: The units by role, which becomes the prefix of their leaves.
     """
     leaves = {f"{part}/{leaf}": tensor for part, unit in parts.items() for leaf, tensor in unit.leaves.items()}
     return replace(next(iter(parts.values())), name=name, leaves=leaves, parts=parts, packed=None)

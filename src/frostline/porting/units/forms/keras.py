@@ -1,4 +1,4 @@
-"""Layers of Keras: a separable convolution is two layers in PyTorch, the bias of a GRU is two tensors."""
+"""Units of Keras: a separable convolution is two layers in PyTorch, and the bias of a GRU two tensors."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from frostline.porting.units.unit import SourceUnit
 
 
-def apart(unit: SourceUnit) -> list[SourceUnit]:
-    """The unit as the layers that PyTorch has for it."""
+def divide(unit: SourceUnit) -> list[SourceUnit]:
+    """The unit, divided into the layers that PyTorch has for it."""
     leaves = dict(unit.leaves)
     if "pointwise_kernel" in leaves and "depthwise_kernel" in leaves:
         first = {"depthwise_kernel": leaves.pop("depthwise_kernel")}
@@ -27,7 +27,7 @@ def apart(unit: SourceUnit) -> list[SourceUnit]:
 
 
 def renamed(unit: SourceUnit) -> SourceUnit:
-    """The unit with the leaves of Keras 2: version 3 calls a depthwise kernel `kernel` in its older format."""
+    """The unit with the leaves of Keras 2: in its legacy format, Keras 3 names a depthwise kernel `kernel`."""
     if not unit.kind.startswith("DepthwiseConv") or "kernel" not in unit.leaves:
         return unit
     leaves = dict(unit.leaves)

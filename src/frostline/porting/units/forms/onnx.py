@@ -1,4 +1,4 @@
-"""Recurrent nodes of ONNX: the directions are the first axis of their tensors, a bias has two halves."""
+"""Recurrent nodes of ONNX: the first axis of their tensors is the direction, and a bias has two halves."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from frostline.porting.units.unit import SourceUnit
 
 
-def apart(unit: SourceUnit) -> list[SourceUnit]:
-    """The directions of a recurrent node as units of their own."""
+def divide(unit: SourceUnit) -> list[SourceUnit]:
+    """The directions of a recurrent node as separate units."""
     shapes = {leaf: tensor.shape for leaf, tensor in unit.leaves.items()}
     counts = {shape[:1] for shape in shapes.values()}
     is_sound = len(counts) == 1 and counts <= {(1,), (2,)} and len(shapes.get("B", (1, 1))) == 2

@@ -1,4 +1,4 @@
-"""Parts of a tensor of the file as tensors of their own, and units made of them."""
+"""Parts of a tensor of the file as separate tensors."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 
 def part(tensor: SourceTensor, name: str, shape: tuple[int, ...], take: Callable[[Tensor], Tensor]) -> SourceTensor:
-    """A part of a source tensor as a tensor of its own; the parts of one tensor must cover it.
+    """A part of a source tensor as a separate tensor; the parts of one tensor must cover it.
 
     Args:
-        tensor: The whole.
-        name: Of the part, behind the name of the whole.
-        shape: Of the part.
-        take: Gives it.
+        tensor: The whole tensor.
+        name: The suffix of the part's name, after the name of the whole.
+        shape: The shape of the part.
+        take: Returns the part of the loaded tensor.
     """
     return replace(tensor, name=f"{tensor.name}{name}", shape=shape, load=lambda: take(tensor.load()))
 
@@ -33,17 +33,17 @@ def row(tensor: SourceTensor, index: int) -> SourceTensor:
 
 def each_along(tensor: SourceTensor, axis: int) -> list[SourceTensor]:
     """Every entry along an axis; the whole is read once for all of them, and freed when each was read."""
-    held: list[Tensor] = []
-    waiting: set[int] = set()
+    loaded: list[Tensor] = []
+    remaining: set[int] = set()
 
     def load(index: int) -> Tensor:
-        if not held:
-            held.append(tensor.load())
-            waiting.update(range(tensor.shape[axis]))
-        found = held[0].select(axis, index)
-        waiting.discard(index)
-        if not waiting:
-            held.clear()
+        if not loaded:
+            loaded.append(tensor.load())
+            remaining.update(range(tensor.shape[axis]))
+        found = loaded[0].select(axis, index)
+        remaining.discard(index)
+        if not remaining:
+            loaded.clear()
         return found
 
     shape, before = (*tensor.shape[:axis], *tensor.shape[axis + 1 :]), ":, " * axis
@@ -57,5 +57,5 @@ def rows(tensor: SourceTensor, start: int, stop: int) -> SourceTensor:
 
 
 def under(unit: str, name: str) -> str:
-    """The name of a unit below another one, whose name may be empty."""
+    """The name of a unit in the scope of another one, whose name may be empty."""
     return f"{unit}/{name}" if unit and name else unit or name

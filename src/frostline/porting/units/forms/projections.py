@@ -1,4 +1,4 @@
-"""Query, key and value of an attention: separate layers by their names, and the parts of a layer that holds all."""
+"""Query, key and value of an attention: separate layers, identified by name, and the parts of packed layers."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _ROLES = {
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _PACKED = re.compile(r"(to_?|w_?|c_?)?(qkv|kv|attn|in_proj|query_key_value|pack)(_?(proj|lin|linear|dense|layer))?")
 _OPERATOR = re.compile(r"/(MatMul|Gemm)(_\d+)?$")
-_BIASES = {"q_bias": QUERY, "k_bias": KEY, "v_bias": VALUE}  # of BEiT, beside a matrix for all
+_BIASES = {"q_bias": QUERY, "k_bias": KEY, "v_bias": VALUE}  # BEiT stores these beside a packed matrix
 
 
 def roles_of(name: str) -> tuple[str, ...]:
-    """What a packed layer of this name holds, in no order of rows; empty if the name is none of a packed layer."""
+    """The roles in a packed layer with this name, in no particular order; empty if it is not such a name."""
     own = name.rpartition("/")[2].rpartition(".")[2].lower()
     found = _PACKED.fullmatch(own)
     if found is None or (found[2] in ("attn", "pack") and not found[1]):
@@ -39,10 +39,10 @@ def roles_of(name: str) -> tuple[str, ...]:
     return (KEY, VALUE) if found[2] == "kv" else ALL
 
 
-def together(units: Iterable[SourceUnit]) -> dict[str, dict[str, SourceUnit]]:
-    """Layers for query, key and value that belong together, by the name of the layer that they could be.
+def find_groups(units: Iterable[SourceUnit]) -> dict[str, dict[str, SourceUnit]]:
+    """Groups of separate layers for query, key and value, by the name of an equivalent packed layer.
 
-    Their names differ by one word only, which says what they are: `q_proj`, `k_proj`, `v_proj`.
+    Their names differ in one word only, which is their role: `q_proj`, `k_proj`, `v_proj`.
     """
     found: dict[str, dict[str, SourceUnit]] = {}
     for unit in units:
@@ -57,12 +57,12 @@ def together(units: Iterable[SourceUnit]) -> dict[str, dict[str, SourceUnit]]:
 
 
 def plain(name: str) -> str:
-    """The name of a layer with one separator, and without the operator that ONNX appends to it."""
+    """The name of a layer with `/` as the only separator, and without the operator that ONNX appends to it."""
     return _OPERATOR.sub("", name.replace(".", "/")).strip("/")
 
 
 def joined(units: Sequence[SourceUnit], groups: Mapping[str, Mapping[str, SourceUnit]]) -> list[SourceUnit]:
-    """The units, each of these groups as one."""
+    """The units; each of these groups is joined."""
     owner = {unit.name: name for name, parts in groups.items() for unit in parts.values()}
     made = {name: as_one(name, parts) for name, parts in groups.items()}
     return [
@@ -72,17 +72,17 @@ def joined(units: Sequence[SourceUnit], groups: Mapping[str, Mapping[str, Source
     ]
 
 
-def apart(
+def divide(
     unit: SourceUnit, roles: tuple[str, ...], sizes: tuple[int, ...], axis: int, biases: Mapping[str, SourceTensor]
 ) -> list[SourceUnit]:
-    """The layers for query, key and value of which a layer is packed, one after the other.
+    """Divide a packed layer into query, key and value, if they lie one after the other.
 
     Args:
-        unit: The layer.
-        roles: What it holds, in order.
-        sizes: How many outputs each of these has.
-        axis: Of the outputs, in its matrix.
-        biases: By role, where they stand beside it.
+        unit: The packed layer.
+        roles: The roles of its projections, in order.
+        sizes: The number of outputs of each projection.
+        axis: The axis of the outputs in its matrix.
+        biases: By role, the biases that are stored beside the layer.
     """
     outer = unit.name.rpartition("/")[0]
     made: list[SourceUnit] = []
@@ -90,22 +90,22 @@ def apart(
         own = {"bias": biases[role]} if role in biases else {}
         place = Packed(unit, roles, sizes, at, axis)
         made.append(replace(unit, name=under(outer, role), leaves=own, packed=place))
-    return [taken(one, torch.arange(sum(sizes))) for one in made]
+    return [select_rows(one, torch.arange(sum(sizes))) for one in made]
 
 
-def taken(unit: SourceUnit, rows: Tensor) -> SourceUnit:
-    """A part of a packed layer as it is if query, key and value, one after the other, lie in these rows."""
+def select_rows(unit: SourceUnit, rows: Tensor) -> SourceUnit:
+    """One projection of a packed layer; `rows` are the row indices of query, key and value, one after the other."""
     place = unit.packed
     assert place is not None
     start = sum(place.sizes[: place.at])
     own = rows[start : start + place.sizes[place.at]]
-    beside = {leaf: tensor for leaf, tensor in unit.leaves.items() if leaf not in place.whole.leaves}
+    other_leaves = {leaf: tensor for leaf, tensor in unit.leaves.items() if leaf not in place.whole.leaves}
     leaves = {leaf: _rows(tensor, leaf, own, place) for leaf, tensor in place.whole.leaves.items()}
-    return replace(unit, leaves={**leaves, **beside})
+    return replace(unit, leaves={**leaves, **other_leaves})
 
 
 def _rows(tensor: SourceTensor, leaf: str, rows: Tensor, place: Packed) -> SourceTensor:
-    """Some outputs of a tensor; a matrix of GPT-2 is given as a linear layer has it, as its name no longer tells."""
+    """Some outputs of a tensor; a matrix of GPT-2 is transposed, since the new name does not show its layout."""
     is_matrix = len(tensor.shape) == 2
     axis = place.axis if is_matrix else 0
     is_turned = is_matrix and axis == 1 and leaf == "weight" and place.whole.framework in ("torch", "numpy", "gguf")
@@ -118,8 +118,8 @@ def _rows(tensor: SourceTensor, leaf: str, rows: Tensor, place: Packed) -> Sourc
     return part(tensor, f"[{place.roles[place.at]}]", shape[::-1] if is_turned else shape, take)
 
 
-def beside(unit: SourceUnit, units: Iterable[SourceUnit]) -> tuple[dict[str, SourceTensor], str]:
-    """Biases of query, key and value that stand beside a packed layer, and the name of their unit."""
+def find_biases(unit: SourceUnit, units: Iterable[SourceUnit]) -> tuple[dict[str, SourceTensor], str]:
+    """The biases of query, key and value that are stored beside a packed layer, and the name of their unit."""
     outer = unit.name.rpartition("/")[0]
     for other in units:
         if other.name == outer and other.leaves and set(other.leaves) <= set(_BIASES):

@@ -1,4 +1,4 @@
-"""Layers of TensorFlow 1: leaves in the words of Keras; cells keep one kernel for their input and their state."""
+"""Units of TensorFlow 1 with the leaves of Keras; cells have one kernel for input and state."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _OF_GRU = ("gates", "candidate")
 
 
 def renamed(unit: SourceUnit) -> SourceUnit:
-    """The unit with the leaves of Keras; the kernel of an LSTM cell as that of its input and that of its state."""
+    """The unit with the leaves of Keras; the kernel of an LSTM cell is divided into those of input and state."""
     names = {leaf: _LEAVES.get(leaf, leaf) for leaf in unit.leaves}
     if len(set(names.values())) < len(names):
         return unit
@@ -35,8 +35,8 @@ def renamed(unit: SourceUnit) -> SourceUnit:
     return replace(unit, leaves=leaves)
 
 
-def apart(unit: SourceUnit) -> list[SourceUnit]:
-    """The tables of a scope that holds several, each an embedding of its own: BERT has three in one."""
+def divide(unit: SourceUnit) -> list[SourceUnit]:
+    """The embedding tables of one scope as separate units; BERT has three in one scope."""
     tables = {leaf: one for leaf, one in unit.leaves.items() if _TABLE.fullmatch(leaf) and len(one.shape) == 2}
     if unit.framework != "tensorflow" or not tables:
         return [unit]
@@ -46,7 +46,7 @@ def apart(unit: SourceUnit) -> list[SourceUnit]:
 
 
 def with_gru_cells(units: Sequence[SourceUnit]) -> list[SourceUnit]:
-    """The units, the gates and the candidate of each GRU cell as one."""
+    """The units; the gates and the candidate of each GRU cell are joined."""
     return [_gru(unit) for unit in joined(units, _OF_GRU)]
 
 
@@ -63,6 +63,6 @@ def _gru(unit: SourceUnit) -> SourceUnit:
 
 
 def _halves(name: str, kernel: SourceTensor, size: int) -> dict[str, SourceTensor]:
-    """The rows of a kernel for the input, and those for the state."""
+    """The rows of a kernel for the input and those for the state, as separate tensors."""
     inputs = kernel.shape[0] - size
     return {f"{name}_of_input": rows(kernel, 0, inputs), f"{name}_of_state": rows(kernel, inputs, kernel.shape[0])}

@@ -1,4 +1,4 @@
-"""Layers of PyTorch: a recurrent module holds several, and an attention the packed projection of its inputs."""
+"""Units of PyTorch files: a recurrent module has several layers, and an attention a packed input projection."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PACKED = "in_proj_"
 
 
 def renamed(unit: SourceUnit) -> SourceUnit:
-    """The unit, what a new weight norm or spectral norm computes from under the names of the old one."""
+    """The unit; the tensors of a parametrized norm get their names in the hook implementation."""
     found = {leaf: _PARAMETRIZED.fullmatch(leaf) for leaf in unit.leaves}
     names = {leaf: f"{place[1]}_{_ENDS[place[2]]}" for leaf, place in found.items() if place is not None}
     return (
@@ -27,8 +27,8 @@ def renamed(unit: SourceUnit) -> SourceUnit:
     )
 
 
-def apart(unit: SourceUnit) -> list[SourceUnit]:
-    """The layers and directions of a recurrent module, and the linear layer of a packed projection."""
+def divide(unit: SourceUnit) -> list[SourceUnit]:
+    """The layers and directions of a recurrent module, and the packed projection of an attention, as separate units."""
     if unit.leaves and all(leaf in (f"{_PACKED}weight", f"{_PACKED}bias") for leaf in unit.leaves):
         packed = {leaf.removeprefix(_PACKED): tensor for leaf, tensor in unit.leaves.items()}
         return [replace(unit, name=under(unit.name, "in_proj"), leaves=packed)]

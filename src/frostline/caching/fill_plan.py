@@ -1,0 +1,135 @@
+"""The plan of a fill: which samples are known, which must be read, and which rows must be computed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from frostline.caching.keys import KEY_BYTES, offered_keys
+from frostline.caching.shards import KEYS
+from frostline.core import inputs as batches
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from frostline.caching.opening import Opened
+    from frostline.caching.rows import Rows
+
+
+@dataclass(frozen=True)
+class FillPlan:
+    """What one fill does; `print` it.
+
+    Attributes:
+        num_samples: Samples of the dataset.
+        num_rows: Rows that are stored, those of other datasets with the same frozen part included.
+        known: Positions of samples whose rows are stored. None where keys follow from the items, which are not read.
+        recalled: Positions of known samples that need not be read: their targets and inputs are known without items.
+        row_s: Seconds to read a sample and to compute its row, as the last fill has measured; 0 where none has.
+    """
+
+    num_samples: int
+    num_rows: int
+    known: tuple[int, ...] | None = None
+    recalled: tuple[int, ...] = ()
+    row_s: float = 0.0
+
+    @property
+    def read(self) -> list[int]:
+        """Positions of the samples that are read."""
+        recalled = set(self.recalled)
+        return [at for at in range(self.num_samples) if at not in recalled]
+
+    @property
+    def num_missing(self) -> int:
+        """Rows to compute; where keys follow from the items, as if every stored row were one of theirs."""
+        return max(0, self.num_samples - (self.num_rows if self.known is None else len(self.known)))
+
+    def reading_all(self) -> FillPlan:
+        """The same with every sample read."""
+        return replace(self, recalled=())
+
+    def __str__(self) -> str:
+        text = f"{self.num_samples:,} samples, {self.num_samples - len(self.recalled):,} to read"
+        if self.known is None:
+            return f"{text}; their keys follow from their content, and {self.num_rows:,} rows are stored"
+        return f"{text}, {self.num_missing:,} rows to compute, {len(self.known):,} stored"
+
+
+class Samples:
+    """The samples of a dataset as a fill comes to know them: key, target, and inputs that go straight to the head.
+
+    Args:
+        count: How many there are.
+        names: Frontier names of the inputs that go straight to the head.
+
+    Attributes:
+        keys: (count, 16).
+        targets: By position.
+    """
+
+    def __init__(self, count: int, names: Sequence[str]) -> None:
+        self.names = list(names)
+        self.keys: NDArray[np.uint8] = np.zeros((count, KEY_BYTES), np.uint8)
+        self.targets: list[Any] = [None] * count
+        self._passed: list[dict[str, Tensor]] = [{}] * count
+
+    def take(self, index: int, target: Any, inputs: Any) -> None:
+        """A sample whose item was read."""
+        self.targets[index] = target
+        if self.names:
+            found = batches.leaves(batches.map_arrays(inputs))
+            self._passed[index] = {name: found[name.removeprefix("input.")].cpu() for name in self.names}
+
+    def recall(self, index: int, target: Any, passed: dict[str, Tensor]) -> None:
+        """A sample that is known without its item."""
+        self.targets[index], self._passed[index] = target, passed
+
+    def passed(self) -> dict[str, Tensor]:
+        """(count, ...) by name, once all samples are known."""
+        return {name: torch.stack([own[name] for own in self._passed]) for name in self.names}
+
+
+def plan_fill(dataset: Any, samples: Samples, rows: Rows, opened: Opened) -> FillPlan:
+    """Plan a fill, and note keys, targets and inputs of samples that need not be read.
+
+    Args:
+        dataset: A map-style dataset; one without `sample_key` is read whole.
+        samples: Takes what is known.
+        rows: What is stored.
+        opened: The recipe's folder.
+    """
+    row_s = opened.manifest.row_s
+    if not hasattr(dataset, "sample_key"):
+        return FillPlan(len(samples.targets), len(rows.keys), row_s=row_s)
+    samples.keys[:] = offered_keys(dataset)
+    known: list[int] = np.nonzero(rows.find(samples.keys) >= 0)[0].tolist()
+    target_of = getattr(dataset, "target", None)
+    passed = _passed_before(samples, known, opened.snapshots()) if target_of is not None else {}
+    for index, own in passed.items():
+        samples.recall(index, target_of(index), own)  # pyright: ignore[reportOptionalCall]  # none is known without it
+    return FillPlan(len(samples.targets), len(rows.keys), tuple(known), tuple(passed), row_s)
+
+
+def _passed_before(
+    samples: Samples, known: list[int], snapshots: Sequence[dict[str, Tensor]]
+) -> dict[int, dict[str, Tensor]]:
+    """Inputs for the head of known samples, from the last snapshot that holds them; they follow from the content."""
+    if not samples.names:
+        return {index: {} for index in known}
+    places: dict[bytes, tuple[dict[str, Tensor], int]] = {}
+    for snapshot in snapshots:
+        if {KEYS, *samples.names} <= set(snapshot):
+            places.update({key.tobytes(): (snapshot, at) for at, key in enumerate(snapshot[KEYS].numpy())})
+    found = {index: places.get(samples.keys[index].tobytes()) for index in known}
+    return {
+        index: {name: place[0][name][place[1]] for name in samples.names}
+        for index, place in found.items()
+        if place is not None
+    }

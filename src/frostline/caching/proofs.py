@@ -1,0 +1,68 @@
+"""Proofs that held, kept beside the rows of their recipe: small files named by what a proof depends on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from frostline.caching.keys import recipe_key
+from frostline.core.errors import CacheError
+from frostline.core.io import make_folder, read_json, write_atomic
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from frostline.caching.part import Recipe
+
+PROOF_NAME = re.compile(r"[0-9a-f]{64}\.json")
+_FORMAT = 1
+_MAX_BYTES = 2**20
+
+
+class Proofs:
+    """The proofs of the frozen parts whose rows a cache keeps.
+
+    Args:
+        root: The folder of the cache.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def recall(self, part: Recipe, key: Mapping[str, str]) -> Mapping[str, float] | None:
+        """The figures of the proof with exactly this key; None where there is none, or its file is not whole."""
+        with suppress(CacheError):  # what cannot be read is proven again
+            return _figures(read_json(self._path(part, key), max_bytes=_MAX_BYTES), key)
+        return None
+
+    def keep(self, part: Recipe, key: Mapping[str, str], figures: Mapping[str, float]) -> None:
+        """Remember a proof that held; a full or read-only disk costs the next start its time, and nothing else."""
+        content = {"key": dict(key), "figures": dict(figures)}
+        whole = {"format": _FORMAT, "digest": _digest(content), "content": content}
+        path = self._path(part, key)
+        with suppress(CacheError):
+            make_folder(path.parent)
+            write_atomic(path, [json.dumps(whole).encode()])
+
+    def _path(self, part: Recipe, key: Mapping[str, str]) -> Path:
+        return self.root / recipe_key(part) / "proofs" / f"{_digest(dict(key))}.json"
+
+
+def _figures(whole: Any, key: Mapping[str, str]) -> dict[str, float] | None:
+    """The figures in a file, if it is whole and its key is this one to the letter."""
+    try:
+        content = whole["content"]
+        is_whole = whole["format"] == _FORMAT and whole["digest"] == _digest(content) and content["key"] == dict(key)
+        figures = content["figures"]
+        are_numbers = all(isinstance(value, (int, float)) for value in figures.values())
+    except (KeyError, TypeError, AttributeError):
+        return None
+    return figures if is_whole and are_numbers else None
+
+
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

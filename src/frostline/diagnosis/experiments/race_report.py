@@ -1,0 +1,75 @@
+"""What is said of a race: why treatments were kept or rolled back."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from frostline.core.records import Treatment
+from frostline.diagnosis.experiments.runner import loss_of
+from frostline.diagnosis.experiments.schedule import AHEAD
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from frostline.diagnosis.experiments.race import Race
+    from frostline.diagnosis.experiments.race_verdict import RaceVerdict
+    from frostline.diagnosis.experiments.runner import Runner
+    from frostline.diagnosis.experiments.schedule import Schedule
+    from frostline.diagnosis.experiments.score import Score
+
+UNSEEN = frozenset({"input_scale", "batchnorm"})  # what a look at the steps alone cannot judge
+
+
+def cannot_be_done(error: BaseException) -> str:
+    """Of a treatment that the network or its loss cannot take."""
+    return f"this treatment cannot be applied here: {type(error).__name__}: {error}"
+
+
+def is_no_better(steps: int) -> str:
+    """Of one that fell behind the untreated network."""
+    return f"not clearly better than without treatment after {steps} steps"
+
+
+def is_behind_another(steps: int) -> str:
+    """Of one whose place another treatment has taken."""
+    return f"another treatment was ahead after {steps} steps"
+
+
+def has_issues(codes: Sequence[str]) -> str:
+    """Of one that was ahead, but not well."""
+    return f"{', '.join(codes)} was still found, or is new"
+
+
+def what_lacks(one: Runner, untreated: Runner, verdict: RaceVerdict, schedule: Schedule) -> str:
+    """Why a treatment that is still in the race when it ends has not won."""
+    if not math.isfinite(one.loss):
+        return "the loss with it is not finite"
+    if one.suspicion is not None and not verdict.has_symptom(one.suspicion):
+        return "no rule has found the symptom that it treats"
+    if AHEAD * schedule.taken(one.steps) > schedule.taken(schedule.end) and one.loss < loss_of(untreated.score):
+        return "the batches end before it can be told from a faster start: pass more of them"
+    return "its lead is too small to be reliable"
+
+
+def treatment_told(one: Runner, race: Race, *, is_kept: bool) -> Treatment:
+    """A treatment of a race, and why it was kept or rolled back, with the numbers."""
+    assert one.suspicion is not None  # of all but the untreated one
+    mark, numbers = max(one.scores, default=0), ""
+    if mark:
+        untreated = race.untreated.runner.scores[mark].loss
+        steps = race.schedule.taken(mark)
+        numbers = f"held-out loss {one.score.loss:.3g} against {untreated:.3g} untreated after {steps} steps"
+    if is_kept:
+        is_judged = one.suspicion.family not in UNSEEN
+        why = f"kept: {numbers}{'; the rules find no such issue any more' if is_judged else ''}."
+    else:
+        why = f"rolled back: {'; '.join(filter(None, (numbers, one.failure)))}."
+    return Treatment(one.suspicion.remedy.name, one.suspicion.family, is_kept, one.score.loss, one.issues, why)
+
+
+def skips_told(num_skipped: int, num_steps: int, last: Score) -> Treatment:
+    """Steps that were left out because something was not finite, as a treatment."""
+    why = f"{num_skipped} of {num_steps} steps were left out."
+    is_kept = num_skipped < num_steps / 2  # else hardly anything was trained
+    return Treatment("leave out steps that are not finite", "nonfinite", is_kept, last.loss, (), why)

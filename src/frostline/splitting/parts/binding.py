@@ -1,0 +1,158 @@
+"""What ties a head to its model: tensors that both hold, and values of the model that stand in the head's graphs."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from frostline.core.errors import NotCacheable
+from frostline.splitting.python_state.module_tables import ModuleTables, changed_model_error
+
+if TYPE_CHECKING:
+    from frostline.splitting.python_state.places import Place
+    from frostline.splitting.recording.changes import LeftValue
+
+
+@dataclass
+class BoundTensor:
+    """A parameter or buffer that the head reads directly: a module of the model and one of the head hold it.
+
+    Attributes:
+        owner: The module of the model.
+        mirror: The module of the head that stands for it.
+        leaf: The name in both.
+        name: The qualified name in the model.
+        seen: The tensor that both held last.
+    """
+
+    owner: nn.Module
+    mirror: nn.Module
+    leaf: str
+    name: str
+    seen: Tensor
+
+    def follow(self) -> None:
+        """Give both modules the newest buffer; a parameter that was replaced is refused.
+
+        Raises:
+            SplitError: If the model holds another Parameter, or none.
+        """
+        own, ours = _held(self.owner, self.leaf), _held(self.mirror, self.leaf)
+        if own is ours:
+            return
+        if isinstance(self.seen, nn.Parameter):
+            raise changed_model_error(self.name, "another Parameter under the same name")
+        newest = own if ours is self.seen else ours
+        if newest is None:
+            raise changed_model_error(self.name, "nothing under that name")
+        self.owner._buffers[self.leaf] = self.mirror._buffers[self.leaf] = self.seen = newest
+
+
+@dataclass(frozen=True)
+class ReadTensor:
+    """A tensor of the model whose value Python read in the recording, so that it stands in the head as a number."""
+
+    tensor: Tensor
+    name: str
+    version: int
+
+    def check(self) -> None:
+        """Raise a SplitError if the tensor was written since."""
+        if self.tensor._version != self.version:
+            raise changed_model_error(self.name, "a new value; the old one was handed to Python and stands in the head")
+
+
+@dataclass(frozen=True)
+class ModeGraph:
+    """One mode of a head.
+
+    Attributes:
+        graph: The calls.
+        forward: The function made from the graph; it takes the head and the features.
+        code: The same as text.
+        template: The model's output, with a slot for each tensor.
+        rebound: Buffers that the model's forward replaces, by qualified name.
+        left: Attributes in which the model's forward leaves values.
+        asks_for_gradients: True if forward asks frozen values for gradients, as reentrant checkpoints do.
+    """
+
+    graph: fx.Graph
+    forward: Callable[..., Any]
+    code: str
+    template: Any
+    rebound: tuple[str, ...]
+    left: tuple[LeftValue, ...]
+    asks_for_gradients: bool
+
+
+class ModelBinding:
+    """All that ties one head to its model.
+
+    A deep copy of the model and its head together is bound in the same way, but neither watches for changes nor asks
+    for proofs. A deep copy of the head alone is not bound to any model.
+
+    Args:
+        model: The model; None for a copy without it.
+        tensors: Tensors that both hold.
+        read: Tensors whose values stand in the head.
+        places: Other values of the model that stand in the head.
+        tables: What the modules of the model are made of.
+    """
+
+    def __init__(
+        self, model: nn.Module | None, tensors: Iterable[BoundTensor], *, read: Sequence[ReadTensor] = (),
+        places: Sequence[Place] = (), tables: ModuleTables | None = None,
+    ) -> None:  # fmt: skip
+        self.model, self.tensors = model, list(tensors)
+        self._read, self._places, self._tables = read, places, tables
+        self.prove_size: Callable[[int], None] | None = None
+
+    def check(self) -> None:
+        """Follow replaced buffers, and check that the head still is made from this model.
+
+        Raises:
+            SplitError: If something of the model that stands in the head has changed.
+            NotCacheable: If a generator of the model's own has moved.
+        """
+        for tensor in self.tensors:
+            tensor.follow()
+        for tensor in self._read:
+            tensor.check()
+        for place in self._places:
+            if place.has_changed():
+                if isinstance(place.value, torch.Generator):
+                    raise _moved_generator_error(place)
+                raise changed_model_error(place.name, f"{place.value!r} when the model was split, {place.now()!r} now")
+
+    def check_modules(self) -> None:
+        """Raise a SplitError if a module was replaced, or got another forward or a hook."""
+        if self._tables is not None:
+            self._tables.check()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> ModelBinding:
+        tensors = [
+            BoundTensor(
+                memo[id(one.owner)], copy.deepcopy(one.mirror, memo), one.leaf, one.name, memo[id(one.seen)]
+            )
+            for one in self.tensors
+            if id(one.owner) in memo and id(one.seen) in memo
+        ]  # fmt: skip
+        return ModelBinding(memo.get(id(self.model)), tensors)
+
+
+def _held(module: nn.Module, leaf: str) -> Tensor | None:
+    return module._parameters.get(leaf, module._buffers.get(leaf))
+
+
+def _moved_generator_error(place: Place) -> NotCacheable:
+    return NotCacheable(
+        what=f"The model draws from a generator of its own, {place.name!r}, which no head can follow.",
+        where=place.name,
+        received="a torch.Generator in another state than when the model was split",
+        do="draw from torch's own generator (torch.manual_seed); or train with frostline.fit(..., cache=False).",
+    )

@@ -1,0 +1,257 @@
+"""The head: the trainable part as a module over the model's own submodules, parameters and buffers.
+
+It is made from the recordings of both modes and their graphs; `binding.py` holds what ties it to the model.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from frostline.core.errors import SplitError
+from frostline.splitting.calls.containers import filled
+from frostline.splitting.calls.grad_and_autocast import kept_region
+from frostline.splitting.parts.binding import BoundTensor, ModeGraph, ModelBinding, ReadTensor
+from frostline.splitting.python_state.kept_state import watched_places
+from frostline.splitting.python_state.module_tables import ModuleTables
+from frostline.splitting.python_state.places import has_state
+from frostline.splitting.recording.changes import leave
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from frostline.splitting.parts.frontier import Frontier
+    from frostline.splitting.python_state.places import Place
+    from frostline.splitting.recording.recording import Recording
+
+# A layer whose name a GraphModule or a Head has as an attribute, such as `code` or `graph`, is read under this prefix.
+_PREFIX = "layer_named_"
+
+
+class Head(nn.Module):
+    """The trainable part of a model: `head(*features)` returns what the model returns.
+
+    It holds the model's own trainable submodules and parameters under their own names, so training it trains the
+    model, and `state_dict()` keys are the model's. `head.training` chooses between the recording of `train()` and
+    that of `eval()`.
+
+    Args:
+        model: The model.
+        modes: The recordings in `eval()` and in `train()`, each with its finished graph.
+        frontier: The frontier that both graphs read.
+        has_queues: Watch queues, sets and iterators of the model too; False where the head itself moves them.
+
+    Attributes:
+        code: The Python code of the current mode; `print(head.code)` is readable.
+        graph: The `fx.Graph` of the current mode.
+        modes: The graphs of `eval()` and of `train()`.
+    """
+
+    def __init__(
+        self, model: nn.Module, modes: tuple[tuple[Recording, fx.Graph], tuple[Recording, fx.Graph]],
+        frontier: Frontier, *, has_queues: bool = True,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self._frontier = frontier
+        evaluated, trained = recordings = (modes[0][0], modes[1][0])
+        bound = [tensor for recording in recordings for tensor in _mounted(self, model, recording)]
+        # Two graphs over one tree of modules, so that `state_dict()` has the model's names once.
+        self.modes = tuple(_mode_graph(self, recording, graph) for recording, graph in modes)
+        followed = set(evaluated.modules).intersection(trained.modules)
+        self._binding = ModelBinding(
+            model, bound,
+            read=[ReadTensor(tensor, name, tensor._version) for own in recordings for tensor, name in own.steered_by],
+            places=_places(recordings, has_queues=has_queues),
+            tables=ModuleTables(model, followed, has_own_forward="own_forward" in trained.constants),
+        )  # fmt: skip
+        object.__setattr__(self, "training", model.training)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith(_PREFIX):
+            own = name.removeprefix(_PREFIX)
+            for table in (self._modules, self._parameters, self._buffers):
+                if own in table:
+                    return table[own]
+        return super().__getattr__(name)
+
+    def prove_sizes_with(self, prove_size: Callable[[int], None]) -> None:
+        """Ask for a proof at every batch size that is met for the first time."""
+        self._binding.prove_size = prove_size
+
+    def check_modules(self) -> None:
+        """Raise a SplitError if a module was replaced since the split, or got another forward or a hook."""
+        self._binding.check_modules()
+
+    @property
+    def code(self) -> str:
+        """The Python code of the current mode."""
+        return self._mode.code
+
+    @property
+    def graph(self) -> fx.Graph:
+        """The graph of the current mode."""
+        return self._mode.graph
+
+    @property
+    def _mode(self) -> ModeGraph:
+        return self.modes[int(self.training)]
+
+    def forward(self, *features: Tensor) -> Any:
+        """Run the trainable part.
+
+        Args:
+            features: One tensor per frontier entry, as `extract` and the cached loader give them:
+                (B, *shape), or the whole tensor for a shared one.
+
+        Returns:
+            What the model returns.
+
+        Raises:
+            SplitError: If the features do not fit the frontier, or the model was changed under the head.
+        """
+        if self._binding.prove_size is not None:
+            self._binding.prove_size(self._batch_size(features))
+        return self.recorded(*features)
+
+    def recorded(self, *features: Tensor) -> Any:
+        """The trainable part as it was recorded, whatever the batch size."""
+        self._check(features)
+        mode = self._mode
+        if mode.asks_for_gradients and torch.is_grad_enabled():  # reentrant checkpoints give none without
+            features = tuple(f.detach().requires_grad_(f.is_floating_point()) for f in features)
+        try:
+            with kept_region():
+                outputs, rebound, left = mode.forward(self, *features)
+        except RuntimeError as error:
+            raise _failed(error) from error
+        for name, value in zip(mode.rebound, rebound, strict=True):
+            self._rebind(name, value)
+        if self._binding.model is not None:
+            leave(self._binding.model, mode.left, left)
+        return filled(mode.template, outputs)
+
+    def _check(self, features: tuple[Tensor, ...]) -> None:
+        entries = self._frontier.entries
+        if len(features) != len(entries):
+            raise SplitError(
+                what="The head was called with another number of features than the frontier has.",
+                where="split.head",
+                received=f"{len(features)} tensors; the frontier has {len(entries)}",
+                do="call split.head(*features) with the tuple that split.extract or the cached loader gives.",
+            )
+        for feature, entry in zip(features, entries, strict=True):
+            shape = feature.shape if entry.tensor.shared else feature.shape[1:]
+            if tuple(shape) != entry.tensor.shape:
+                raise SplitError(
+                    what=f"The feature {entry.tensor.name!r} has another shape than the frontier.",
+                    where=f"split.head, {entry.tensor.name}",
+                    received=f"{tuple(feature.shape)}; expected {'' if entry.tensor.shared else 'B x '}"
+                    f"{entry.tensor.shape}",
+                    do="pass the features of this split, in the order of split.frontier; or split again.",
+                )
+        self._binding.check()
+
+    def _batch_size(self, features: tuple[Tensor, ...]) -> int:
+        entries = self._frontier.entries
+        rows = (feature for feature, entry in zip(features, entries, strict=False) if not entry.tensor.shared)
+        return next((len(feature) for feature in rows if feature.dim()), 0)
+
+    def train(self, mode: bool = True) -> Head:
+        """Set the mode as the model's own `train` does, which may keep some layers in another one."""
+        if self._binding.model is not None:
+            self._binding.model.train(mode)
+        else:
+            super().train(mode)
+        self.training = mode
+        return self
+
+    def _rebind(self, name: str, value: Tensor) -> None:
+        owner_name, _, leaf = name.rpartition(".")
+        self.get_submodule(owner_name)._buffers[leaf] = value
+        for tensor in self._binding.tensors:
+            if tensor.name == name:
+                tensor.follow()
+
+
+_TAKEN = frozenset([*dir(fx.GraphModule), *dir(Head)])
+
+
+def _mounted(head: Head, model: nn.Module, recording: Recording) -> Iterator[BoundTensor]:
+    """Give the head the modules and tensors that a recording reads, each under the name that it has in the model."""
+    for name in sorted(recording.modules, key=lambda name: name.count(".")):
+        mirror, leaf, is_own = _container(head, model, name)
+        if not is_own:
+            mirror._modules[leaf] = recording.modules[name]
+    for name, tensor in recording.attributes.items():
+        mirror, leaf, is_own = _container(head, model, name)
+        if is_own or leaf in mirror._parameters or leaf in mirror._buffers:
+            continue
+        owner = model.get_submodule(name.rpartition(".")[0])
+        if isinstance(tensor, nn.Parameter):
+            mirror.register_parameter(leaf, tensor)
+        else:
+            mirror.register_buffer(leaf, tensor, persistent=leaf not in owner._non_persistent_buffers_set)
+        yield BoundTensor(owner, mirror, leaf, name, tensor)
+
+
+def _container(head: Head, model: nn.Module, name: str) -> tuple[nn.Module, str, bool]:
+    """(module of the head that stands for the owner, leaf, True if that module is the model's own)."""
+    path, _, leaf = name.rpartition(".")
+    mirror: nn.Module = head
+    real: nn.Module = model
+    for part in path.split(".") if path else ():
+        real = real.get_submodule(part)
+        if part not in mirror._modules:
+            mirror._modules[part] = nn.Module()
+        mirror = mirror.get_submodule(part)
+    return mirror, leaf, mirror is real
+
+
+def _mode_graph(head: Head, recording: Recording, graph: fx.Graph) -> ModeGraph:
+    mode = "train" if recording.training else "eval"
+    for name, value in recording.constants.items():
+        object.__setattr__(head, f"{mode}_{name}", value)
+    for node in graph.nodes:
+        if node.op == "get_attr" and node.target in recording.constants:
+            node.target = f"{mode}_{node.target}"
+        if node.op in ("get_attr", "call_module") and str(node.target).partition(".")[0] in _TAKEN:
+            node.target = f"{_PREFIX}{node.target}"
+    targets = {str(node.target): _find(head, str(node.target)) for node in graph.nodes
+               if node.op in ("get_attr", "call_module")}  # fmt: skip
+    compiled = fx.GraphModule(dict(targets), graph, class_name="Head")
+    return ModeGraph(
+        graph, type(compiled).forward, compiled.code, recording.output, tuple(recording.rebound), tuple(recording.left),
+        recording.asks_for_gradients,
+    )  # fmt: skip
+
+
+def _find(head: Head, target: str) -> Any:
+    value: Any = head
+    for part in target.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def _places(recordings: tuple[Recording, ...], *, has_queues: bool) -> list[Place]:
+    """The values that the recorded code may read from the modules that it entered."""
+    # A scalar that is annealed during training would stand still in a graph.
+    entered = {name: module for recording in recordings for name, module in recording.entered.items()}
+    sources = {key: source for recording in recordings for key, source in recording.sources.items()}
+    left = {place for recording in recordings for own in recording.left for place in own.places()}
+    places = watched_places(entered, sources.values(), left)
+    return [place for place in places if has_queues or not has_state(place.value)]
+
+
+def _failed(error: RuntimeError) -> Exception:
+    """An error of the graph, in four parts; running out of memory is raised as it is."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return error
+    return SplitError(
+        what="The trainable part fails on these features.",
+        where="split.head",
+        received=f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:300]}",
+        do="call the model itself on the same inputs: if it fails too, mend it there; if it catches this error, train "
+        "with frostline.fit(..., cache=False).",
+    )

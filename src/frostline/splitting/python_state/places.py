@@ -1,0 +1,279 @@
+"""Places where a model keeps Python values: attributes of modules and classes, containers, objects, globals, closures.
+
+A walk starts from code and from modules, and collects the places that the code names. The value of a place is compared
+with a later one by its fingerprint: numbers, texts, tensors, containers, generators of random numbers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from array import array
+from collections import deque
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from types import FunctionType, MethodType, ModuleType
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from frostline.core.attributes import attributes_of
+from frostline.core.code_names import is_library, loaded, loaded_arguments, nested
+from frostline.core.digests import tensor_digest
+from frostline.core.generators import GENERATORS, state_of
+from frostline.splitting.python_state.scripts import SCRIPTED, UnreadableScript, script_text
+from frostline.splitting.python_state.sources import Source, stored, texts_as_names, with_callees
+
+NUMBERS = (bool, int, float, complex, str, bytes, np.generic, range,
+           torch.dtype, torch.device, torch.layout, torch.memory_format)  # fmt: skip
+_MAX_DEPTH = 4  # containers inside of containers
+_HOLDERS = (set, frozenset, deque, bytearray, array)
+
+
+def has_state(value: Any) -> bool:
+    """True for values that are compared as one, beside numbers and tensors: sets, queues, iterators, generators."""
+    return isinstance(value, (*GENERATORS, *_HOLDERS)) or _is_iterator(value)
+
+
+def fingerprint(value: Any, depth: int = 0) -> Any:
+    """A value as something that can be compared later; an iterator is never the same: only reading shows its state."""
+    if isinstance(value, Tensor):
+        return tensor_digest(value)
+    if isinstance(value, np.ndarray):
+        held = value.tobytes() if not value.dtype.hasobject else fingerprint(value.ravel().tolist(), depth)
+        return (value.dtype.str, value.shape, held)
+    if value is None or isinstance(value, NUMBERS):
+        return repr(value)
+    if isinstance(value, GENERATORS):
+        return state_of(value)
+    if _is_iterator(value):
+        return object()
+    if depth < _MAX_DEPTH and isinstance(value, Mapping):
+        return tuple((str(key), fingerprint(part, depth + 1)) for key, part in cast("Mapping[Any, Any]", value).items())
+    if depth < _MAX_DEPTH and isinstance(value, (set, frozenset)):
+        return ("set", *sorted(map(repr, cast("Iterable[Any]", value))))  # a set has an order in each process
+    if depth < _MAX_DEPTH and isinstance(value, (list, tuple, *_HOLDERS)):
+        return tuple(fingerprint(part, depth + 1) for part in cast("Iterable[Any]", value))
+    if isinstance(value, SCRIPTED):
+        with contextlib.suppress(UnreadableScript):
+            return script_text(value)
+    return type(value).__qualname__
+
+
+def mark_of(value: Any) -> Any:
+    """A mark that changes when the value is written in place; None where it cannot be, or where nothing shows it."""
+    if isinstance(value, Tensor):
+        return value._version
+    if isinstance(value, np.ndarray):
+        return value.tobytes()
+    return fingerprint(value) if isinstance(value, (*GENERATORS, *_HOLDERS)) else None
+
+
+def _is_iterator(value: Any) -> bool:
+    return isinstance(value, Iterator) and not isinstance(value, Tensor)
+
+
+# Attributes of every module that are torch's own; `training` is chosen by the mode of the head.
+_TORCH_OWN = frozenset(vars(nn.Module()))
+_MAX_PLACES = 2000  # of one walk: a table of a million numbers is not a configuration
+
+
+class Place:
+    """Where one value is kept: an entry of a table, with a name for messages."""
+
+    def __init__(self, name: str, table: Mapping[Any, Any] | Sequence[Any], key: Any) -> None:
+        self.name, self._table, self._key = name, table, key
+        self.value = self.now()
+        self._mark = mark_of(self.value)
+
+    def now(self) -> Any:
+        """What is kept there now; a text where nothing is."""
+        try:
+            return self._table[self._key]
+        except (KeyError, IndexError):
+            return "nothing"
+
+    def has_changed(self) -> bool:
+        """True if the value is another one, or was written in place."""
+        now = self.now()
+        if now is self.value and self._mark is None:
+            return False
+        if isinstance(now, NUMBERS) and isinstance(self.value, NUMBERS):
+            return now != self.value and now == now
+        return now is not self.value or mark_of(now) != self._mark
+
+
+class _Size(Sequence[int]):
+    """The length of a container as an entry of a table."""
+
+    def __init__(self, container: Any) -> None:
+        self._container = container
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: Any) -> Any:
+        return len(self._container)
+
+
+class Walk:
+    """Collects places.
+
+    Args:
+        sources: The code that ran.
+        modules: The modules whose attributes and methods are followed.
+        is_complete: Take those places too that forward itself writes.
+        reads_all: Take every attribute of the modules, whether the code names it or not.
+        left: Names of places that are not followed.
+        follows_modules: Follow modules that stand in containers, globals and closures: what the code names of them.
+        known: Identities of objects that are not followed.
+
+    Attributes:
+        places: What was found.
+        library: Names of places that hold something of a library, with its name there.
+        unnamed: Names of places whose content cannot be read.
+    """
+
+    def __init__(
+        self, sources: list[Source], modules: Iterable[nn.Module], *, is_complete: bool = False,
+        reads_all: bool = False, left: Container[str] = (), follows_modules: bool = False,
+        known: Iterable[int] = (),
+    ) -> None:  # fmt: skip
+        self.sources, self.places = with_callees(sources, modules), list[Place]()
+        self.library, self.unnamed = list[str](), list[str]()
+        self._reads_all, self._left, self._follows_modules = reads_all, left, follows_modules
+        codes = [part for source in self.sources for part in nested(source.code)]
+        self._read = {name for code in codes for name in loaded(code)}
+        self._named = tuple({text for code in codes for text in texts_as_names(code)})
+        self._written = set[str]() if is_complete else {name for code in codes for name in stored(code)}
+        self._seen = set(known)
+
+    def module(self, name: str, module: nn.Module) -> None:
+        """Attributes of the module and of its classes."""
+        prefix = f"{name}." if name else ""
+        own = vars(module)
+        self._table(prefix, own, 0, _TORCH_OWN)
+        self._class_of(module, 0)
+
+    def scopes(self) -> None:
+        """Globals and closures that the code names, and default arguments."""
+        seen: set[tuple[int, str]] = set()
+        for source in self.sources:
+            read = {name for code in nested(source.code) for name in loaded(code)}
+            for name in sorted(name for name in read if name in source.scope and not name.startswith("__")):
+                if (id(source.scope), name) not in seen:  # two functions of a file share its globals
+                    seen.add((id(source.scope), name))
+                    self._value(f"the global {name}", source.scope, name, 0)
+            for name in source.closure:
+                if name in self._read:
+                    self._value(f"{name} of {source.code.co_name}", source.closure, name, 0)
+            for name in sorted(source.defaults.keys() & loaded_arguments(source.code)):  # a set has an order of its own
+                if not isinstance(source.defaults[name], NUMBERS):
+                    self._value(f"the default {name} of {source.code.co_name}", source.defaults, name, 0)
+
+    def default_numbers(self) -> list[str]:
+        """Numbers and texts that stand as default arguments: no call moves them, and code alone does not show them."""
+        return sorted(
+            f"the default {name} of {source.code.co_name} {fingerprint(value)}"
+            for source in self.sources
+            for name, value in source.defaults.items()
+            if value is None or isinstance(value, NUMBERS)
+        )
+
+    def _is_read(self, key: Any) -> bool:
+        if key in self._written or not isinstance(key, str) or key.startswith("__"):
+            return False
+        return self._reads_all or key in self._read or key.startswith(self._named)
+
+    def _table(self, prefix: str, table: Mapping[str, Any], depth: int, hidden: frozenset[str] = frozenset()) -> None:
+        for key in list(table):
+            if key not in hidden and self._is_read(key):
+                self._value(f"{prefix}{key}", table, key, depth)
+
+    def _value(self, name: str, table: Any, key: Any, depth: int) -> None:
+        if name in self._left:
+            return
+        if len(self.places) >= _MAX_PLACES or depth > _MAX_DEPTH:
+            self.unnamed.append(name)
+            return
+        value = table[key]
+        if value is None or isinstance(value, (*NUMBERS, Tensor, np.ndarray, *SCRIPTED)) or has_state(value):
+            if not isinstance(value, nn.Parameter) or self._follows_modules:
+                self.places.append(Place(name, table, key))
+        elif id(value) in self._seen:
+            return
+        elif isinstance(value, nn.Module):
+            if self._follows_modules:
+                self._seen.add(id(value))
+                self.module(name, value)
+                for part in (value._parameters, value._buffers, value._modules):
+                    self._table(f"{name}.", part, depth + 1)
+        elif isinstance(value, Mapping):
+            self._container(name, value, list(cast("Mapping[Any, Any]", value)), depth, size=f"keys of {name}")
+        elif isinstance(value, (list, tuple)):
+            self._container(name, value, range(len(cast("Sequence[Any]", value))), depth, size=f"len({name})")
+        else:
+            self._seen.add(id(value))
+            self._object(name, value, depth)
+
+    def _container(self, name: str, container: Any, keys: Iterable[Any], depth: int, *, size: str) -> None:
+        self._seen.add(id(container))
+        if size not in self._left:
+            self.places.append(Place(size, _Size(container), 0))
+        for key in keys:
+            self._value(f"{name}[{key!r}]", container, key, depth + 1)
+
+    def _object(self, name: str, value: Any, depth: int) -> None:
+        """What a module, a class, a function or another object keeps."""
+        if isinstance(value, (ModuleType, type, FunctionType)):
+            if is_library(value):
+                self.library.append(f"{name} = {value.__name__}")
+            else:
+                self._table(f"{name}.", vars(value), depth + 1)
+        elif isinstance(value, functools.partial):
+            kept: dict[str, Any] = {"args": value.args, "keywords": value.keywords, "func": value.func}
+            for key in kept:
+                self._value(f"{name}.{key}", kept, key, depth + 1)
+        elif isinstance(value, MethodType):
+            self._value(f"{name}.__self__", {0: value.__self__}, 0, depth + 1)
+        else:
+            own = attributes_of(value)
+            if not own and callable(value) and hasattr(value, "__name__"):  # built in
+                self.library.append(f"{name} = {getattr(value, '__module__', None)}.{value.__name__}")
+            elif not own and is_library(type(value)):
+                self.unnamed.append(name)
+            self._table(f"{name}.", own, depth + 1)
+            self._class_of(value, depth + 1)
+
+    def _class_of(self, value: Any, depth: int) -> None:
+        """What the classes of an object keep, as the object shows it: an attribute of its own may hide it later."""
+        for kind in type(value).__mro__:
+            if not is_library(kind):
+                shown = _Shown(value, vars(kind))
+                self._table(f"{kind.__name__}.", shown, depth)
+
+
+class _Shown(Mapping[str, Any]):
+    """Attributes of a class as an object has them; those of the object itself, and what is computed, are left out."""
+
+    def __init__(self, value: Any, table: Mapping[str, Any]) -> None:
+        own = attributes_of(value)
+        self._value = value
+        self._names = [name for name, held in table.items() if name not in own and not hasattr(held, "__get__")]
+
+    def __getitem__(self, key: str) -> Any:
+        if key not in self._names or not hasattr(self._value, key):
+            raise KeyError(key)
+        return getattr(self._value, key)
+
+    def __iter__(self) -> Any:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+def contents(places: Iterable[Place]) -> dict[str, Any]:
+    """What is kept at the places now, as something that can be compared later."""
+    return {place.name: fingerprint(place.value) for place in places}

@@ -1,0 +1,192 @@
+"""The code of a model: the functions that run, those that they name, and the names that they read and write."""
+
+from __future__ import annotations
+
+import dis
+import functools
+import inspect
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from types import CodeType, FrameType, FunctionType
+from typing import Any, cast
+
+from torch import Tensor, nn
+
+from frostline.core.code_names import Cells, is_library, loaded, nested
+
+_LRU = type(functools.lru_cache(len))
+_MAX_REGISTERED = 64
+_BY_TEXT = frozenset(("getattr", "setattr", "hasattr", "vars", "__dict__", "attrgetter", "__getattribute__"))
+
+
+@dataclass(frozen=True)
+class Source:
+    """The code of a model that ran: what it reads from its globals and closures, and the attributes it names."""
+
+    code: CodeType
+    scope: Mapping[str, Any]
+    closure: Mapping[str, Any]
+    defaults: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    @classmethod
+    def of_frame(cls, frame: FrameType) -> Source:
+        """The code that a frame runs."""
+        names = frame.f_code.co_freevars
+        held = {name: frame.f_locals[name] for name in names if name in frame.f_locals} if names else {}
+        return cls(frame.f_code, frame.f_globals, held)
+
+    @classmethod
+    def of_function(cls, function: FunctionType) -> Source:
+        """The code of a function that did not call torch itself."""
+        held = Cells(function)
+        own, values = function.__code__, function.__defaults__ or ()
+        named = own.co_varnames[own.co_argcount - len(values) : own.co_argcount]
+        defaults = {**dict(zip(named, values, strict=True)), **(function.__kwdefaults__ or {})}
+        return cls(own, function.__globals__, held, defaults)
+
+
+def sources_of(module: nn.Module, *, has_train: bool = True) -> list[Source]:
+    """The code that a call of the module, or of its `train`, begins with: forward, and hooks."""
+    functions: list[Any] = [inspect.getattr_static(type(module), "forward"), vars(module).get("forward")]
+    functions += [type(module).train] if has_train else []
+    for hooks in (module._forward_hooks, module._forward_pre_hooks):
+        functions += hooks.values()
+    plain = [getattr(function, "__func__", function) for function in functions]
+    return [Source.of_function(own) for own in plain if isinstance(own, FunctionType) and not is_library(own)]
+
+
+def with_callees(sources: Iterable[Source], modules: Iterable[nn.Module]) -> list[Source]:
+    """The code, and the functions that it names: these may return without a torch call, and no listener sees them."""
+    callees = _Callees(sources)
+    modules = list(modules)
+    for kind in dict.fromkeys(kind for module in modules for kind in type(module).__mro__ if not is_torch(kind)):
+        callees.offer(vars(kind).items())
+    for module in modules:
+        callees.offer(_kept(module))
+    return callees.found()
+
+
+class _Callees:
+    """Follows names from function to function; methods of a class that is named count as soon as code names them."""
+
+    def __init__(self, sources: Iterable[Source]) -> None:
+        self._found = {id(source.code): source for source in sources}
+        self._waiting = list(self._found.values())
+        self._by_name: dict[str, list[Any]] = {}
+        self._named: set[str] = {"__call__"}
+        self._kinds: set[type] = set()
+
+    def offer(self, methods: Iterable[tuple[str, Any]]) -> None:
+        """Values that code may name as attributes."""
+        for name, value in methods:
+            self._by_name.setdefault(name, []).append(value)
+            if name in self._named:
+                self._take(value)
+
+    def found(self) -> list[Source]:
+        """All that is reached."""
+        while self._waiting:
+            source = self._waiting.pop()
+            for code in nested(source.code):
+                for name in (*code.co_names, *code.co_freevars):
+                    for table in (source.scope, source.closure):
+                        if name in table:
+                            self._take(table[name])
+                    if name not in self._named:
+                        self._named.add(name)
+                        for value in self._by_name.get(name, ()):
+                            self._take(value)
+        return list(self._found.values())
+
+    def _take(self, value: Any) -> None:
+        """A function is followed; of a class or an object of one, the methods are offered."""
+        value = value.fget if isinstance(value, property) else value
+        value = value.func if isinstance(value, (functools.partial, functools.cached_property)) else value
+        value = getattr(value.__wrapped__ if isinstance(value, _LRU) else value, "__func__", value)
+        if isinstance(value, FunctionType):
+            if not is_library(value) and id(value.__code__) not in self._found:
+                self._waiting.append(Source.of_function(value))
+                self._found[id(value.__code__)] = self._waiting[-1]
+            return
+        if isinstance(value, (dict, list, tuple)):  # a registry of functions
+            own = cast("list[Any]", list(value.values()) if isinstance(value, dict) else list(value))
+            for part in own[:_MAX_REGISTERED]:
+                if isinstance(part, FunctionType):
+                    self._take(part)
+            return
+        kind: type = value if isinstance(value, type) else type(value)
+        if kind not in self._kinds and not issubclass(kind, nn.Module):  # calls of modules are recorded by themselves
+            self._kinds.add(kind)
+            for own in kind.__mro__:
+                if not is_library(own):
+                    self.offer([(name, value) for name, value in vars(own).items() if isinstance(value, FunctionType)])
+
+
+def names_read_by(function: Any) -> frozenset[str]:
+    """The names that a function, or the forward of a module, and the functions that they call use."""
+    code = inspect.getattr_static(type(function), "forward") if isinstance(function, nn.Module) else function
+    callees = _Callees([])
+    callees.offer([("__call__", code)])
+    return frozenset(name for source in callees.found() for code in nested(source.code) for name in loaded(code))
+
+
+def names_written_by(modules: Iterable[nn.Module]) -> frozenset[str]:
+    """Attributes that the forward passes of these modules, and of their parts, may set."""
+    parts = {id(part): part for module in modules for part in module.modules()}.values()
+    sources = with_callees([source for part in parts for source in sources_of(part, has_train=False)], parts)
+    return frozenset(name for source in sources for code in nested(source.code) for name in stored(code))
+
+
+def is_torch(kind: Any) -> bool:
+    """True for classes and functions of torch, and for `object`."""
+    return kind is object or str(getattr(kind, "__module__", "")).split(".")[0] == "torch"
+
+
+@functools.lru_cache(maxsize=4096)
+def catches(code: CodeType) -> bool:
+    """True if the code handles errors, so that a call that fails may steer it."""
+    opcodes = [instruction.opname for instruction in dis.get_instructions(code)]
+    if {"CHECK_EXC_MATCH", "JUMP_IF_NOT_EXC_MATCH"}.intersection(opcodes) or "suppress" in code.co_names:
+        return True
+    passed_on = opcodes.count("PUSH_EXC_INFO") + opcodes.count("WITH_EXCEPT_START")  # by `finally` and by `with`
+    return opcodes.count("POP_EXCEPT") > passed_on  # `except:` without a type
+
+
+def returns_nothing(function: Any) -> bool:
+    """True if a function of Python's returns None on every path."""
+    function = getattr(function, "func", function)  # of a partial
+    if not isinstance(getattr(function, "__func__", function), FunctionType):
+        function = vars(type(function)).get("__call__")
+    code = getattr(getattr(function, "__func__", function), "__code__", None)
+    if not isinstance(code, CodeType):
+        return False
+    instructions = list(dis.get_instructions(code))
+    ends = [at for at, own in enumerate(instructions) if own.opname == "RETURN_VALUE"]
+    before = [instructions[at - 1] for at in ends if not instructions[at].is_jump_target]
+    is_none = all(own.opname == "LOAD_CONST" and own.argval is None for own in before)
+    return (
+        is_none
+        and len(before) == len(ends)
+        and all(own.argval is None for own in instructions if own.opname == "RETURN_CONST")
+    )
+
+
+@functools.lru_cache(maxsize=4096)
+def stored(code: CodeType) -> frozenset[str]:
+    """Names of attributes and globals that the code writes."""
+    writes = ("STORE_ATTR", "STORE_GLOBAL", "DELETE_ATTR")
+    return frozenset(str(own.argval) for own in dis.get_instructions(code) if own.opname in writes)
+
+
+def texts_as_names(code: CodeType) -> Iterator[str]:
+    """Texts, or their beginnings, by which the code may look attributes up: `getattr(self, f"scale_{i}")`."""
+    if _BY_TEXT.intersection(code.co_names):
+        for constant in code.co_consts:
+            if isinstance(constant, str) and constant.isidentifier():
+                yield constant
+
+
+def _kept(module: nn.Module) -> list[tuple[str, Any]]:
+    """Functions and helper objects that a module keeps in plain attributes."""
+    own = vars(module).items()
+    return [(name, value) for name, value in own if not isinstance(value, (nn.Module, Tensor, str, int))]

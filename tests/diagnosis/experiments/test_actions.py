@@ -1,0 +1,65 @@
+import torch
+from torch import nn
+
+from frostline.diagnosis import Patient
+from frostline.diagnosis.experiments.actions import (
+    clip_with,
+    hold_frozen,
+    lower_momentum,
+    mend_batchnorm,
+    reestimate,
+    scale_rates,
+    skip_nonfinite,
+    swap_norms,
+)
+from frostline.remedies import clip_by_norm
+from helpers_health import mlp, sgd, task
+
+
+def normed(**options):
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(12, 8), nn.BatchNorm1d(8, **options), nn.ReLU(), nn.Linear(8, 3))
+
+
+def test_rates_and_those_from_which_schedules_start_are_scaled():
+    optimizer = sgd(mlp(), lr=0.2)
+    scale_rates(optimizer, 0.5)
+    assert optimizer.param_groups[0]["lr"] == 0.1
+    torch.optim.lr_scheduler.StepLR(optimizer, 5)
+    scale_rates(optimizer, 10.0)
+    assert (optimizer.param_groups[0]["lr"], optimizer.param_groups[0]["initial_lr"]) == (1.0, 1.0)
+
+
+def test_steps_that_are_not_finite_are_left_out_by_the_clip_that_is_there():
+    patient, rule = Patient(model := mlp(), sgd(model)), clip_by_norm(1.0)
+    skip_nonfinite(patient, [])
+    patient.parameters[0].grad = torch.full_like(patient.parameters[0], torch.nan)
+    assert patient.clip(patient.parameters).skipped
+    clip_with(patient, rule)
+    skip_nonfinite(patient, [])
+    assert patient.clip is rule
+
+
+def test_batchnorm_is_mended_replaced_and_held():
+    data = [(inputs + 9, target) for inputs, target in task(5)]
+    patient = Patient(model := normed(momentum=1e-3), sgd(model))
+    mend_batchnorm(patient, data)
+    assert model[1].momentum == 0.1
+    reestimate(patient, data)
+    exact = model[0](torch.cat([inputs for inputs, _ in data])).mean(0)
+    assert torch.allclose(model[1].running_mean, exact, atol=1e-3)
+    model[1].requires_grad_(False)
+    hold_frozen(patient, data)
+    assert not model.train()[1].training
+    swap_norms(patient, data)
+    assert isinstance(model[1], nn.BatchNorm1d)  # a frozen one stays
+    patient = Patient(model := normed(), sgd(model))
+    swap_norms(patient, data)
+    assert isinstance(model[1], nn.GroupNorm)
+
+
+def test_momentum_is_lowered_and_never_raised():
+    for own, expected in ((0.99, 0.9), (0.5, 0.5)):
+        patient = Patient(model := mlp(), sgd(model, momentum=own))
+        lower_momentum(patient, [])
+        assert patient.optimizer.param_groups[0]["momentum"] == expected
