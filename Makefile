@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test test-gpu lint bench bench-gpu claims exam exam-porting fuzz mutants soak clean
+.PHONY: demo test test-gpu lint docs bench bench-gpu claims exam exam-porting fuzz mutants soak clean
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Frostline needs Python 3.10 or later")'
@@ -25,6 +25,11 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports
+
+# The documentation as pages in docs/_build/html; the tests run its examples.
+docs: $(STAMP)
+	$(BIN)/python docs/pages.py
+	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
 
 bench: $(STAMP)
 	$(BIN)/pip install --quiet -c constraints.txt torchcache torch-module-cache

@@ -48,7 +48,8 @@ def script_of(page: str) -> str:
     for language, text in BLOCK.findall(page):
         if language == "console":
             commands = [line[2:] for line in text.splitlines() if line.startswith("$ ")]
-            assert commands and all(command.startswith("frostline ") for command in commands)
+            assert commands
+            assert all(command.startswith("frostline ") for command in commands)
             for command in commands:
                 arguments = command.split()[1:]
                 parts.append(f"subprocess.run([sys.executable, '-m', 'frostline', *{arguments}], check=True)")

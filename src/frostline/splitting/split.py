@@ -62,7 +62,7 @@ class Split:
             inputs: A batch as the model takes it, on any device.
 
         Returns:
-            One tensor per frontier entry: (B, *shape), or the whole tensor for a shared one. No gradients.
+            One tensor per frontier entry: `(B, *shape)`, or the whole tensor for a shared one. No gradients.
 
         Raises:
             SplitError: If a value that steers the model differs from the recording, and the head does not hold.

@@ -46,16 +46,16 @@ _FREE_SAMPLES = 10  # that the budget does not count
 class Monitor:
     """Measures a model while any loop trains it, and says what it finds.
 
-    ```python
-    with fl.Monitor(model, optimizer, every=10) as monitor:
-        for inputs, target in loader:
-            loss = loss_fn(model(inputs), target)
-            loss.backward()
-            optimizer.step()
-            optimizer.zero_grad()
-            monitor.step(loss)
-    print(monitor.diagnosis)
-    ```
+    In any loop::
+
+        with fl.Monitor(model, optimizer, every=10) as monitor:
+            for inputs, target in loader:
+                loss = loss_fn(model(inputs), target)
+                loss.backward()
+                optimizer.step()
+                optimizer.zero_grad()
+                monitor.step(loss)
+        print(monitor.diagnosis)
 
     Every hook is gone when the block ends. With an optimizer, gradients are read as it uses them: unscaled, clipped,
     accumulated, before anybody clears them. Without one, `step(loss)` reads them: call it between backward and
