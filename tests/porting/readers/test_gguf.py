@@ -126,9 +126,6 @@ def of_architecture(tmp_path, name, heads=()):
     (b"gemma2", "weight", "1 added to the weights of Gemma in transformers"),
     (b"something_new", "weight in an unknown order", "The architecture is something_new: the order"),
     (b"", "weight in an unknown order", "The architecture is not stated: the order"),
-    (b"gemma2", "weight", "1 added to the weights of Gemma in transformers"),
-    (b"something_new", "weight in an unknown order", "The architecture is something_new: the order"),
-    (b"", "weight in an unknown order", "The architecture is not stated: the order"),
 ])  # fmt: skip
 def test_what_the_converter_of_an_architecture_changed(tmp_path, name, leaf, note):
     found, notes = of_architecture(tmp_path, name)
