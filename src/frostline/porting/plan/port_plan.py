@@ -20,9 +20,10 @@ from frostline.porting.layouts.choice import moves
 from frostline.porting.plan import flattened, folded_norms, idle_layers, layouts, packed_layers
 from frostline.porting.plan.norm_wrappers import unwrapped
 from frostline.porting.plan.preparation import prepared
+from frostline.porting.plan.quantised import refuse_integers, refuse_integers_alone
 from frostline.porting.plan.step import OpenGroup, Step
 from frostline.porting.plan.tied import remove_ties
-from frostline.porting.plan.unfit import refuse_unfit
+from frostline.porting.plan.unfit import SHOWN, listed, no_partner, refuse_unfit
 from frostline.porting.readers.torch_archive import CONSTANTS
 from frostline.porting.units.forms.attention import is_packed
 from frostline.porting.units.forms.forms import grouped, other_forms
@@ -38,9 +39,6 @@ if TYPE_CHECKING:
     from frostline.porting.layouts.layout import Move
     from frostline.porting.readers.contract import Source
     from frostline.porting.units.unit import SourceUnit, TargetUnit
-
-_SHOWN = 6
-
 
 _ANY_OUTPUTS = "pass golden=(inputs, outputs) with outputs of the source network, which decide."
 _OTHER_OUTPUTS = "pass outputs for other inputs: no assignment, or more than one, reproduces the given ones."
@@ -123,8 +121,9 @@ def make_plan(
     edges, idle = (seen.edges, seen.idle) if seen is not None else (None, frozenset[str]())
     if not partial and (unused or kept):
         without_partner = [by_source[name] for name in unused], [by_target[name] for name in kept]
+        refuse_integers_alone(path, without_partner[0])
         refuse_unfit(path, without_partner[0])
-        raise _without_partner(path, *without_partner, units, targets, idle)
+        raise no_partner(path, *without_partner, units, targets, idle)
     has_maps = any(isinstance(unit.module, _ConvNd) for unit in targets)
     classes = {unit.name: words(next(iter(unit.leaves.values())).name.rpartition("/")[0]) for unit in units}
     evidence = Evidence(model, source_graph.flow(source, units), edges, source.order, hints, has_names, classes)
@@ -154,9 +153,11 @@ def make_plan(
     steps = tuple(step for step, *others in ways if not others and not step.doubt)
     unordered = _as_groups([one for one in ways if len(one) > 1 or any(step.doubt for step in one)])
     groups = tuple(_group(one, table, ways_of, edges) for one in opened)
+    refuse_integers(path, (*(way[0] for way in ways), *(way[0] for one in groups for way in one.steps.values())))
     dropped = {**source.dropped, **of_norms, **ready.dropped}
     notes = (*source.notes, *ready.notes, *shared, *identities, *map(_left_out, doubted))
     if (unused or kept) and not (steps or groups or unordered):
+        refuse_integers_alone(path, [by_source[name] for name in unused])
         raise _nothing_written(path, doubted, [by_source[name] for name in unused], [by_target[name] for name in kept])
     dropped |= {one.name: "constant of the code" for name in constants for one in by_source[name].leaves.values()}
     return PortPlan(path, steps, groups + unordered, unused, kept, dropped, notes)
@@ -277,8 +278,8 @@ def refuse_ambiguity(plan: PortPlan, *, was_run: bool = False) -> None:
     raise AmbiguousPortError(
         what=f"{len(groups)} group{'s' if len(groups) > 1 else ''} of layers of the file fit the module in more than "
         "one way.",
-        where=f"{plan.path}: {_listed(first.sources)}",
-        received=f"layers that fit equally well: {_listed(first.targets)}; {first.why}",
+        where=f"{plan.path}: {listed(first.sources)}",
+        received=f"layers that fit equally well: {listed(first.targets)}; {first.why}",
         do=f"assign the layers with hints={{{first.sources[0]!r}: {first.targets[0]!r}, ...}}; or "
         + (_OTHER_OUTPUTS if was_run else _ANY_OUTPUTS),
         alternatives=alternatives,
@@ -325,50 +326,27 @@ def _check_counts(path: str, opened: Sequence[Ambiguity], idle: frozenset[str]) 
         if len(one.sources) != len(one.targets):
             raise PortError(
                 what="The file and the module have different numbers of layers of the same type and shape.", where=path,
-                received=f"{len(one.sources)} in the file ({_listed(one.sources)}), {len(one.targets)} in the module "
-                f"({_listed(one.targets)}){idle_layers.note(one.targets, idle)}",
+                received=f"{len(one.sources)} in the file ({listed(one.sources)}), {len(one.targets)} in the module "
+                f"({listed(one.targets)}){idle_layers.note(one.targets, idle)}",
                 do=idle_layers.remedy(excess) if excess else "build the module like the network of the file, with the "
                 "same shared weights (head.weight = embedding.weight); or port the layers that both have: partial=True "
                 "with hints.",
             )  # fmt: skip
 
 
-def _without_partner(
-    path: str, unused: Sequence[SourceUnit], kept: Sequence[TargetUnit], units: Sequence[SourceUnit],
-    targets: Sequence[TargetUnit], idle: frozenset[str],
-) -> PortError:  # fmt: skip
-    parts: list[str] = []
-    if unused:
-        parts.append(f"of the file {_listed(list(map(str, unused)))}")
-    if kept:
-        parts.append(f"of the module {_listed(list(map(str, kept)))}")
-    return PortError(
-        what="Some layers have no partner with the same type and shape on the other side.", where=path,
-        received=f"{len(unused)} of {len(units)} layers of the file, {len(kept)} of {len(targets)} of the module: "
-        + "; ".join(parts) + idle_layers.note((one.name for one in kept), idle),
-        do="build the module like the network of the file; or leave these layers out, such as a head with other "
-        "classes: partial=True.",
-    )  # fmt: skip
-
-
 def _nothing_written(
     path: str, doubted: Sequence[Pair], unused: Sequence[SourceUnit], kept: Sequence[TargetUnit]
 ) -> PortError:
     received = (
-        f"of the file {_listed(list(map(str, unused)))}; of the module {_listed(list(map(str, kept)))}: no layer fits "
+        f"of the file {listed(list(map(str, unused)))}; of the module {listed(list(map(str, kept)))}: no layer fits "
         "any of the other side by type and shape"
     )
     do = "build the module with layers of the file's types and sizes."
     if doubted:
         pairs = [f"{pair.source!r} and {pair.target!r}" for pair in doubted]
-        received = f"{_listed(pairs)}: alike in type and shape, but neither in name nor in place"
-        do = f"say that they belong together: hints={ {pair.source: pair.target for pair in doubted[:_SHOWN]} }."
+        received = f"{listed(pairs)}: alike in type and shape, but neither in name nor in place"
+        do = f"say that they belong together: hints={ {pair.source: pair.target for pair in doubted[:SHOWN]} }."
         if len(doubted) == len(unused) == len(kept):
             do = "leave partial=True out: both have the same layers, and each fits one."
     return PortError(what="This partial port is refused, as nothing would be written.", where=path,
                      received=received, do=do)  # fmt: skip
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return f"{', '.join(names[:_SHOWN])}{more}"

@@ -49,6 +49,7 @@ _OURS = frozenset({"input", "output", "domain", "constants", "transposed"})  # n
 _INITIAL = frozenset({"LSTM", "GRU", "RNN"})  # their inputs that are no weights are the first state
 _QUANTISED = frozenset({"ConvInteger", "MatMulInteger", "QLinearConv", "QLinearMatMul"})
 OTHER = "other than numbers"  # the dtype of an input that is no tensor, or one of strings
+_ROUNDING = ("QuantizeLinear", "DequantizeLinear")  # of the values between layers
 _SMALL = 64  # elements; a constant of fewer integers is a setting of its node
 
 
@@ -151,7 +152,7 @@ class Graph:
             )
         kinds = {node.kind for node in self._nodes}
         if integers := sorted(kinds & _QUANTISED):
-            yield f"Weights of {', '.join(integers)} are integers, and are given as they are stored."
+            yield f"Weights of {', '.join(integers)} are integers, which no module of floats has."
         folded = [node.name for node in self._nodes if node.kind == "Conv" and _is_folded(node)]
         if folded:
             yield (
@@ -309,6 +310,8 @@ class Graph:
             return None
         for value in node.inputs:
             before = self._made.get(value)
+            while before is not None and before.kind in _ROUNDING and before.sources:
+                before = before.sources[0]
             if before is not None and before.kind == "MatMul" and [leaf for _, leaf in before.owned] == ["weight"]:
                 shape = before.owned[0][0].tensor.shape
                 if shape and shape[0 if before.config.get("transB") else -1] == constant.tensor.shape[0]:

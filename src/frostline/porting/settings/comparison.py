@@ -10,7 +10,7 @@ from torch import nn
 from frostline.core.layers import submodule
 from frostline.porting.settings.pairs import of_pair
 from frostline.porting.settings.setting import causes_of, checks_of, set_equal
-from frostline.porting.settings.whole import of_network
+from frostline.porting.settings.whole import of_network, of_roundings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -72,10 +72,12 @@ def compare(
 
     Args:
         plan: The assignment. Layers that are still open are compared in the order in which they are listed.
-        source: The file; settings are compared for networks of Keras only.
+        source: The file; settings of layers are compared for networks of Keras only.
         model: The module.
         shapes: Shapes of the outputs of the file's layers that are known; channels last.
     """
+    if source.framework == "onnx":
+        return tuple(of_roundings(source.layers))
     if source.framework != "keras" or not source.layers:
         return ()
     layers = {layer.name: layer for layer in source.layers}
