@@ -43,6 +43,7 @@ _LEAVES = {
 # Where training states of big_vision and its kin keep the weights.
 _ROOTS = ("params/", "opt/target/")
 _STATISTICS = ("batch_stats/",)  # of Flax: the collection beside the weights
+_OF_HAIKU = "state/"  # the same of Haiku, where it has averages
 
 
 @dataclass(frozen=True)
@@ -193,14 +194,16 @@ def _source(file: WeightFile, found: Mapping[str, SourceTensor], key: str | None
         )  # fmt: skip
     if root:
         notes.append(f"The weights were taken from {root!r}.")
+    beside = (*_STATISTICS, _OF_HAIKU) if haiku.has_averages(paths.values(), _OF_HAIKU) else _STATISTICS
     for name in sorted(found, key=file_order):
         path = paths[name]
-        if path.startswith((root, *_STATISTICS)):
-            inner = path.removeprefix(next((one for one in _STATISTICS if path.startswith(one)), root))
+        if path.startswith((root, *beside)):
+            inner = path.removeprefix(next((one for one in beside if path.startswith(one)), root))
             unit, _, leaf = inner.rpartition("/")
             places[name] = (unit, leaf)
         else:
-            dropped[name] = "optimizer slot" if path.startswith("opt/") else "counter"
+            other = f"outside of {root!r}" if found[name].shape else "counter"
+            dropped[name] = "optimizer slot" if path.startswith("opt/") else other
     placed = _placed(found, places)
     of_haiku = haiku.taken(placed) if framework in ("flax", "keras", "numpy") else None
     if of_haiku is not None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from torch import nn
+
 from frostline.porting.units.forms import attention, caffe, flax, haiku, keras, onnx, tensorflow, torch
 from frostline.porting.units.forms.parts import under
 
@@ -33,6 +35,8 @@ def grouped(units: Sequence[SourceUnit], targets: Sequence[TargetUnit]) -> tuple
         targets: Of the module.
     """
     made = [one for unit in caffe.with_scales(haiku.renamed(units)) for one in _apart(unit)]
+    if any(isinstance(target.module, (nn.RNN, nn.RNNCell)) for target in targets):
+        made = haiku.with_rnns(made)
     made = tensorflow.with_gru_cells(flax.with_cells(made))
     return tuple(attention.with_attention(made) if attention.has_attention(targets) else made)
 
