@@ -3,7 +3,8 @@
 Needs dm-haiku==0.0.17 and jax==0.10.2 (`pip install dm-haiku jax`).
 Run: `python tests/porting/make/with_haiku.py` from the root of the repository.
 Each `NAME.npz` has the parameters and the state of a network by `module/name`, as Haiku itself names them
-(`own_names` under `params/` and `state/`); beside it lies `NAME.golden.npz` with inputs and the outputs that Haiku computes.
+(`own_names` under `params/` and `state/`); beside it lies `NAME.golden.npz` with inputs and the
+outputs that Haiku computes.
 """
 
 from pathlib import Path

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from frostline.core.layers import submodule
-from frostline.porting.layouts import keras, normed, packed, rotary
+from frostline.porting.layouts import keras, normed, packed, paddle, rotary
 from frostline.porting.layouts.choice import CHANNELS_LAST
 from frostline.porting.layouts.layout import SAME, TRANSPOSED, Layout, map_last
 from frostline.porting.layouts.tensorflow import NO_FORGET_BIAS
@@ -115,6 +115,8 @@ def ways(step: Step, model: nn.Module, framework: str, evidence: LayoutEvidence)
         return replace(step, assumed="forget bias"), replace(step, moves=bare)
     if normed.is_of_flax(step.source):
         return (replace(step, assumed=normed.assumed_of(step.source)),)
+    if assumed := paddle.assumed_of(step.source):
+        return (replace(step, assumed=assumed),)
     if evidence.has_shifted_scales and not is_layer(module) and step.source.name.endswith("norm"):
         return (step, replace(step, moves=tuple(replace(move, layouts=(_LESS_ONE,)) for move in step.moves)))
     if step.source.framework == "flax" and isinstance(module, nn.modules.conv._ConvTransposeNd):

@@ -70,8 +70,8 @@ def of_roundings(layers: Sequence[SourceLayer]) -> Iterator[Setting]:
     names = [one.name for one in layers if one.kind in _ROUNDING]
     if names:
         text = (
-            f"the graph of the file rounds values to int8 or uint8 in {len(names)} places ({names[0]}, ...): unless the "
-            "module does so, too, its outputs differ by these roundings; export the network before it is quantised"
+            f"the graph of the file rounds values to int8 or uint8 in {len(names)} places ({names[0]}, ...): unless "
+            "the module does so, too, its outputs differ by these roundings; export the network before it is quantised"
         )
         yield described("the network", "quantisation", UNKNOWN, text)
 

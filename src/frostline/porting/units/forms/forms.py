@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from frostline.porting.units.forms import attention, caffe, flax, haiku, keras, onnx, tensorflow, torch
+from frostline.porting.units.forms import attention, caffe, flax, haiku, keras, onnx, paddle, tensorflow, torch
 from frostline.porting.units.forms.parts import under
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def grouped(units: Sequence[SourceUnit], targets: Sequence[TargetUnit]) -> tuple
 
 
 def _apart(unit: SourceUnit) -> list[SourceUnit]:
-    unit = torch.renamed(keras.renamed(unit))
+    unit = paddle.renamed(torch.renamed(keras.renamed(unit)))
     if unit.framework == "tensorflow":
         unit = tensorflow.renamed(unit)
     scopes = dict.fromkeys(leaf.rpartition("/")[0] for leaf in unit.leaves)
