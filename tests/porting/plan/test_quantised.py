@@ -55,6 +55,24 @@ def test_a_partial_port_that_would_write_nothing_names_the_integers_too():
     refused("torch", {"weight": integers(3, 3), "SCB": numbers(3)}, module, partial=True)
 
 
+def test_integers_beside_parameters_of_their_form_have_no_partner():
+    module = nn.Module()
+    module.places, module.fc = nn.Parameter(torch.zeros(1, 4)), nn.Linear(3, 4)
+    source = source_of(
+        "torch", {"": {"ids": torch.arange(4)[None]}, "fc": {"weight": numbers(4, 3), "bias": numbers(4)}}
+    )
+    with pytest.raises(PortError, match="no partner"):
+        make_plan(source, "file", module)
+    made = make_plan(source, "file", module, partial=True, hints={"fc": "fc"})
+    assert [step.target.name for step in made.steps] == ["fc"]
+
+
+def test_biases_beside_integers_do_not_hide_them():
+    leaves = {"fc": {"weight": integers(3, 3)}, "b1": {"bias": numbers(3)}}
+    with pytest.raises(PortError, match="are stored as integers"):
+        make_plan(source_of("onnx", leaves), "file", nn.Sequential(nn.Linear(3, 3)))
+
+
 def test_integers_that_are_no_weights_stay_what_they_are():
     source = source_of("torch", {"0": {"weight": numbers(3), "bias": numbers(3), "running_mean": numbers(3),
                                        "running_var": numbers(3), "num_batches_tracked": torch.tensor(7)}})  # fmt: skip

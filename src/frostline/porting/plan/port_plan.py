@@ -10,6 +10,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from frostline.core.errors import AmbiguousPortError, DataError, LayerNotFound, PortError, nearest
 from frostline.core.restore import evaluating
+from frostline.porting.assignment.class_names import of_named_types
 from frostline.porting.assignment.matching import Ambiguity, Evidence, Pair, match
 from frostline.porting.assignment.names import words
 from frostline.porting.assignment.support import supported
@@ -20,7 +21,7 @@ from frostline.porting.layouts.choice import moves
 from frostline.porting.plan import flattened, folded_norms, idle_layers, layouts, packed_layers
 from frostline.porting.plan.norm_wrappers import unwrapped
 from frostline.porting.plan.preparation import prepared
-from frostline.porting.plan.quantised import refuse_integers, refuse_integers_alone
+from frostline.porting.plan.quantised import refuse_integers_alone, without_integers
 from frostline.porting.plan.step import OpenGroup, Step
 from frostline.porting.plan.tied import remove_ties
 from frostline.porting.plan.unfit import SHOWN, listed, no_partner, refuse_unfit
@@ -111,17 +112,17 @@ def make_plan(
         targets, seen = folded_norms.joined(targets, seen, model)
         identities = (folded_norms.note(targets),)
     targets, shared = remove_ties(targets, parts)
-    units, table = _candidates(parts, targets)
+    units, table = _candidates(path, parts, targets)
     by_source, by_target = {unit.name: unit for unit in units}, {unit.name: unit for unit in targets}
     hints = _checked(hints if hints is not None else {}, by_source, by_target, table)
     candidates = {name: set(others) for name, others in table.items() if others}
+    candidates = of_named_types(candidates, by_source, by_target) if has_names else candidates
     constants = {name for name, unit in by_source.items() if name not in candidates and _is_constant(unit)}
     unused = tuple(name for name in by_source if name not in candidates and name not in constants)
     kept = tuple(name for name in by_target if not any(name in others for others in candidates.values()))
     edges, idle = (seen.edges, seen.idle) if seen is not None else (None, frozenset[str]())
     if not partial and (unused or kept):
         without_partner = [by_source[name] for name in unused], [by_target[name] for name in kept]
-        refuse_integers_alone(path, without_partner[0])
         refuse_unfit(path, without_partner[0])
         raise no_partner(path, *without_partner, units, targets, idle)
     has_maps = any(isinstance(unit.module, _ConvNd) for unit in targets)
@@ -153,11 +154,9 @@ def make_plan(
     steps = tuple(step for step, *others in ways if not others and not step.doubt)
     unordered = _as_groups([one for one in ways if len(one) > 1 or any(step.doubt for step in one)])
     groups = tuple(_group(one, table, ways_of, edges) for one in opened)
-    refuse_integers(path, (*(way[0] for way in ways), *(way[0] for one in groups for way in one.steps.values())))
     dropped = {**source.dropped, **of_norms, **ready.dropped}
     notes = (*source.notes, *ready.notes, *shared, *identities, *map(_left_out, doubted))
     if (unused or kept) and not (steps or groups or unordered):
-        refuse_integers_alone(path, [by_source[name] for name in unused])
         raise _nothing_written(path, doubted, [by_source[name] for name in unused], [by_target[name] for name in kept])
     dropped |= {one.name: "constant of the code" for name in constants for one in by_source[name].leaves.values()}
     return PortPlan(path, steps, groups + unordered, unused, kept, dropped, notes)
@@ -223,7 +222,7 @@ def _group(
 
 
 def _candidates(
-    units: Sequence[SourceUnit], targets: Sequence[TargetUnit]
+    path: str, units: Sequence[SourceUnit], targets: Sequence[TargetUnit]
 ) -> tuple[list[SourceUnit], dict[str, dict[str, tuple[Move, ...]]]]:
     """The units in the forms that fit layers of the module, and the layers that each of them fits."""
     found: list[SourceUnit] = []
@@ -239,7 +238,7 @@ def _candidates(
     for unit in found:
         if not table[unit.name]:
             table[unit.name] = _fitting(unit, alone, pointwise.moves)
-    return found, table
+    return found, without_integers(path, found, targets, table)
 
 
 def _fitting(
@@ -337,6 +336,7 @@ def _check_counts(path: str, opened: Sequence[Ambiguity], idle: frozenset[str]) 
 def _nothing_written(
     path: str, doubted: Sequence[Pair], unused: Sequence[SourceUnit], kept: Sequence[TargetUnit]
 ) -> PortError:
+    refuse_integers_alone(path, unused)
     received = (
         f"of the file {listed(list(map(str, unused)))}; of the module {listed(list(map(str, kept)))}: no layer fits "
         "any of the other side by type and shape"

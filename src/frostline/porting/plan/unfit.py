@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from frostline.core.errors import PortError
 from frostline.porting.plan import idle_layers
+from frostline.porting.plan.quantised import refuse_integers_alone
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,6 +26,7 @@ def refuse_unfit(path: str, units: Sequence[SourceUnit]) -> None:
     Raises:
         PortError: For the first such layer, with the remedy.
     """
+    refuse_integers_alone(path, units)
     for unit in units:
         if _is_reset_before(unit):
             raise PortError(
@@ -44,7 +46,7 @@ def refuse_unfit(path: str, units: Sequence[SourceUnit]) -> None:
         if any(leaf.startswith("lora_") for leaf in unit.leaves):
             raise PortError(
                 what=f"{unit.name!r} has the two matrices of LoRA beside its kernel.", where=path, received=str(unit),
-                do="merge them first: load the model in Keras and save it as .keras or .weights.h5, which store the sum.",
+                do="merge them: load the model in Keras and save it as .keras or .weights.h5, which store the sum.",
             )  # fmt: skip
         if _is_unnamed_norm(unit):
             raise PortError(
