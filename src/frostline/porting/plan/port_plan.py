@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from frostline.porting.units.unit import SourceUnit, TargetUnit
 
 _ANY_OUTPUTS = "pass golden=(inputs, outputs) with outputs of the source network, which decide."
-_OTHER_OUTPUTS = "pass outputs for other inputs: no assignment, or more than one, reproduces the given ones."
+SEVERAL = "pass outputs for other inputs: more than one assignment gives the outputs that were passed."
 
 
 @dataclass(frozen=True)
@@ -248,12 +248,12 @@ def _fitting(
     return {target.name: made for target in targets if (made := rule(unit, target)) is not None}
 
 
-def refuse_ambiguity(plan: PortPlan, *, was_run: bool = False) -> None:
+def refuse_ambiguity(plan: PortPlan, outcome: str = "") -> None:
     """Refuse a plan with open groups.
 
     Args:
         plan: The plan.
-        was_run: Whether outputs were compared without a decision.
+        outcome: What to do, if outputs were compared and did not decide; empty if none were.
 
     Raises:
         AmbiguousPortError: If a group is open; the error lists the candidates.
@@ -266,8 +266,7 @@ def refuse_ambiguity(plan: PortPlan, *, was_run: bool = False) -> None:
         raise AmbiguousPortError(
             what=f"The layout of the weights of {first.targets[0]!r} in the file is ambiguous.",
             where=f"{plan.path}: {first.sources[0]}", received=first.why,
-            do=flattened.WRITTEN_OTHERWISE if doubt == flattened.NOT_FOLLOWED else _OTHER_OUTPUTS if was_run else
-            _ANY_OUTPUTS,
+            do=flattened.WRITTEN_OTHERWISE if doubt == flattened.NOT_FOLLOWED else outcome or _ANY_OUTPUTS,
         )  # fmt: skip
     alternatives = tuple(
         dict(zip(one.sources, order, strict=False))
@@ -280,7 +279,7 @@ def refuse_ambiguity(plan: PortPlan, *, was_run: bool = False) -> None:
         where=f"{plan.path}: {listed(first.sources)}",
         received=f"layers that fit equally well: {listed(first.targets)}; {first.why}",
         do=f"assign the layers with hints={{{first.sources[0]!r}: {first.targets[0]!r}, ...}}; or "
-        + (_OTHER_OUTPUTS if was_run else _ANY_OUTPUTS),
+        + (outcome or _ANY_OUTPUTS),
         alternatives=alternatives,
     )
 

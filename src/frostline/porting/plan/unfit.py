@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from frostline.core.errors import PortError
 from frostline.porting.plan import idle_layers
 from frostline.porting.plan.quantised import refuse_integers_alone
+from frostline.porting.plan.unread_tensors import remedy
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -99,8 +100,8 @@ def no_partner(
         what="Some layers have no partner with the same type and shape on the other side.", where=path,
         received=f"{len(unused)} of {len(units)} layers of the file, {len(kept)} of {len(targets)} of the module: "
         + "; ".join(parts) + idle_layers.note((one.name for one in kept), idle),
-        do="build the module like the network of the file; or leave these layers out, such as a head with other "
-        "classes: partial=True.",
+        do=remedy(unused, kept) or "build the module like the network of the file; or leave these layers out, such as "
+        "a head with other classes: partial=True.",
     )  # fmt: skip
 
 

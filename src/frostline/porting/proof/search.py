@@ -12,7 +12,7 @@ import random
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from frostline.porting.plan.port_plan import PortPlan, refuse_ambiguity
+from frostline.porting.plan.port_plan import SEVERAL, PortPlan, refuse_ambiguity
 from frostline.porting.proof.equal_assignments import are_same, probed
 from frostline.porting.proof.module_outputs import (
     Golden,
@@ -33,6 +33,10 @@ if TYPE_CHECKING:
 MOST_TRIALS = 1_000  # assignments that are all run
 _MOST_RUNS = 4_000  # of a search
 _FEW = 120  # assignments of one group that a search runs in turn, as many as five layers have
+_NOT_FOUND = (
+    "compare the settings of the module, such as epsilon and activations: of {} assignments that were run, none gives "
+    "the outputs. If the settings are right, one pair in `hints` that you are sure of shortens the search most."
+)
 _FURTHER = 2  # other inputs on which assignments must agree that all give the golden outputs
 _GAIN = 1 - 1e-6  # what must be left of a distance for an exchange to count: less is rounding
 
@@ -83,7 +87,7 @@ def try_all(plan: PortPlan, model: nn.Module, goldens: Sequence[Golden]) -> Sear
     if not passing:
         return SearchResult(None, tried, *best)
     if not is_one:
-        refuse_ambiguity(plan, was_run=True)  # samples that show no difference settle nothing
+        refuse_ambiguity(plan, SEVERAL)  # samples that show no difference settle nothing
     note = f"{goldens[0].reason} told {tried} assignments apart"
     if len(passing) > 1:
         note += f"; {len(passing)} of them compute the same on other inputs, too: equal branches that are exchanged"
@@ -101,7 +105,7 @@ def search(plan: PortPlan, model: nn.Module, goldens: Sequence[Golden]) -> Searc
     with trial.undone():
         walk = _Walk(plan, model, goldens, trial)
         if not walk.found():
-            refuse_ambiguity(plan, was_run=True)
+            refuse_ambiguity(plan, _NOT_FOUND.format(walk.tried))
         error, golden = nearest(model, goldens)
         num_equal, num_exchanges = walk.exchanges(golden)
     reason = f"{goldens[0].reason}, found by search"
@@ -195,7 +199,7 @@ class _Walk:
                     if index not in wanted:
                         wanted[index] = probed(self._model, targets, inputs)
                     if not are_same(found, wanted[index]):
-                        refuse_ambiguity(self._plan, was_run=True)
+                        refuse_ambiguity(self._plan, SEVERAL)
                 self._trial.put(index, here)
         return num_equal, count
 
