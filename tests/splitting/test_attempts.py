@@ -4,10 +4,8 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 import frostline as fl
-from frostline.splitting import remembered_split
-from helpers_splitting import FORWARDS, D, Net, check, unanswered, x
 from frostline.splitting import remembered_split, verify_once
-from helpers_splitting import D, Net, check, unanswered, x
+from helpers_splitting import FORWARDS, D, Net, check, unanswered, x
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script_method")

@@ -193,8 +193,7 @@ def fit(
             promise.check()
     timings = Timings(ready.split_s, ready.fill_s, epochs_s, time.perf_counter() - started,
                       ready.uncached_s(epochs_s, len(done.history)), healed.elapsed_s)  # fmt: skip
-    diagnosis = watching.diagnosis(ready) if watching else None
-    if diagnosis is not None and progress:
+    if (diagnosis := watching.diagnosis(ready) if watching else None) is not None and progress:
         tell(diagnosis)
     return FitResult(tuple(done.history), done.best_epoch, done.stopped_early, timings, ready.figures, folder,
                      diagnosis.findings if diagnosis else (), healed.healing, healed.steps)  # fmt: skip

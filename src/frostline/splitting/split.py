@@ -108,7 +108,6 @@ class Split:
         _check_features(features, self.frontier)
         return self._proven.verify(inputs, features, modes)
 
-
     @public("Split.prove")
     def prove(self, inputs: Any, features: tuple[Tensor, ...]) -> None:
         """Prove outputs and buffers on a batch, without the gradients, as `fill` does for many batches.

@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 import torch
 from torch import nn
@@ -30,6 +32,11 @@ def test_shapes_of_the_source_are_tried_first_with_channels_moved():
     assert first.shape == (3, 3, 10, 12)
     image, ids = next(iter(examples(nn.Conv2d(3, 4, 3), [((10, 12, 3), "float32"), ((7,), "int32")])))
     assert (image.shape, ids.shape, ids.dtype) == ((3, 3, 10, 12), (3, 7), torch.long)
+
+
+def test_channels_of_a_sequence_of_images_may_come_behind_its_length():
+    found = itertools.islice(examples(nn.Conv2d(3, 4, 3), [((5, 10, 12, 3), "float32")]), 3)
+    assert [tuple(one.shape) for one in found] == [(3, 3, 5, 10, 12), (3, 5, 10, 12, 3), (3, 5, 3, 10, 12)]
 
 
 def test_a_module_without_layers_has_no_examples():

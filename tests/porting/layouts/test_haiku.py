@@ -70,10 +70,31 @@ class Words(nn.Module):
         return self.out(self.table(x.long()).mean(1))
 
 
+class OwnNames(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.out, self.groups, self.norm = nn.Linear(6, 4), nn.GroupNorm(2, 6), nn.BatchNorm2d(6)
+        self.grow, self.conv = nn.ConvTranspose2d(6, 6, 2, 2), nn.Conv2d(4, 6, 3, padding=1)
+
+    def forward(self, x):
+        x = self.grow(self.norm(self.conv(x.permute(0, 3, 1, 2))).relu())
+        return self.out(self.groups(x).mean((2, 3)))
+
+
+class Plain(nn.Module):
+    def __init__(self, **options):
+        super().__init__()
+        self.out, self.rnn, self.into = nn.Linear(8, 3), nn.RNN(8, 8, batch_first=True, **options), nn.Linear(4, 8)
+
+    def forward(self, x):
+        return self.out(self.rnn(self.into(x))[0])
+
+
 @pytest.mark.parametrize(
     ("name", "kind"),
     [("convolutions", Convolutions), ("transposed", Transposed), ("lstm", Recurrent), ("gru", Gated),
-     ("attention", Attention), ("words", Words)],
+     ("attention", Attention), ("words", Words), ("own_names", OwnNames),
+     ("rnn", lambda: Plain(nonlinearity="relu"))],
 )  # fmt: skip
 def test_networks_of_haiku_compute_the_same(name, kind):
     stored = np.load(FILES / f"{name}.golden.npz")
@@ -83,6 +104,12 @@ def test_networks_of_haiku_compute_the_same(name, kind):
     with torch.no_grad():
         made = model(torch.as_tensor(stored["inputs"]))
     assert torch.allclose(made, torch.as_tensor(stored["outputs"]), rtol=1e-4, atol=1e-5)
+
+
+def test_a_vanilla_rnn_is_refused_for_one_with_another_activation():
+    with pytest.raises(PortError, match="'vanilla_rnn' is a VanillaRNN of Haiku, whose activation is ReLU") as caught:
+        fl.port(FILES / "rnn.npz", Plain())
+    assert "nonlinearity='relu'" in caught.value.do
 
 
 def test_the_gru_of_haiku_is_refused_for_another_one():

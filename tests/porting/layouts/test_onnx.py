@@ -6,7 +6,18 @@ from frostline.core.errors import PortError
 from frostline.porting.blocks import ResetBeforeGRU
 from frostline.porting.plan.execution import carry_out
 from frostline.porting.plan.port_plan import make_plan
+from frostline.porting.proof.module_outputs import Golden
+from frostline.porting.proof.trials import settle
 from helpers_porting import numbers, source_of
+
+
+class Scaled(nn.Module):
+    def __init__(self, alpha, beta):
+        super().__init__()
+        self.fc, self.alpha, self.beta = nn.Linear(3, 3), alpha, beta
+
+    def forward(self, x):
+        return self.alpha * (x @ self.fc.weight.T) + self.beta * self.fc.bias
 
 
 def port_node(module, kind, config, leaves):
@@ -20,6 +31,30 @@ def test_a_product_is_transposed_by_its_attribute_alone():
     square = numbers(3, 3)
     assert torch.equal(port_node(nn.Linear(3, 3), "Gemm", {"transB": 1}, {"weight": square}).weight, square)
     assert torch.equal(port_node(nn.Linear(3, 3), "MatMul", {}, {"weight": square}).weight, square.T)
+
+
+@pytest.mark.parametrize(("is_folded", "alpha", "beta"), [(True, 0.5, 2.0), (False, 0.5, 2.0), (True, 1.0, 0.3)])
+def test_alpha_and_beta_are_in_the_weights_or_in_the_module_as_a_run_shows(is_folded, alpha, beta):
+    leaves, x = {"weight": numbers(3, 3), "bias": numbers(3)}, numbers(4, 3, seed=5)
+    config = {"alpha": alpha, "beta": beta}
+    source = source_of("onnx", {"n": leaves, "m": leaves}, order="graph", layers=[
+        ("n", "Gemm", config, ()), ("m", "Gemm", config, ("n",))])  # fmt: skip
+    factors = (1.0, 1.0) if is_folded else (alpha, beta)
+    module = nn.Sequential(Scaled(*factors), Scaled(*factors))
+    plan = make_plan(source, "file", module, hints={"n": "0.fc", "m": "1.fc"})
+    assert len(plan.opened) == 1
+    wanted = x
+    for _ in range(2):
+        wanted = alpha * (wanted @ leaves["weight"]) + beta * leaves["bias"]
+    settled, _ = settle(plan, module, [Golden((x,), (wanted,))])
+    carry_out(settled, module)
+    assert torch.allclose(module(x), wanted, atol=1e-5)
+    assert ("times" in str(settled)) == is_folded
+
+
+def test_a_product_without_factors_is_not_open():
+    source = source_of("onnx", {"n": {"weight": numbers(3, 2)}}, layers=[("n", "Gemm", {"alpha": 1.0}, ())])
+    assert make_plan(source, "file", nn.Sequential(nn.Linear(3, 2))).opened == ()
 
 
 def test_gates_change_places_and_a_bias_has_two_halves():

@@ -52,6 +52,34 @@ def save_recurrent() -> None:
     np.savez(FOLDER / "recurrent.npz", x=x.numpy(), y=model(x).numpy(), **named)
 
 
+class Flat(nn.Layer):
+    """Layers whose tensors Paddle keeps flat, and layers under norms."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pairs = nn.Bilinear(4, 4, 12)
+        self.conv = nn.utils.weight_norm(nn.Conv1D(4, 4, 3, padding=1))
+        self.norm = nn.LayerNorm([4, 3])
+        self.wide = nn.utils.weight_norm(nn.Linear(12, 6), dim=1)
+        self.head = nn.utils.spectral_norm(nn.Linear(6, 2))
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        maps = self.norm(self.conv(self.pairs(x, x + 1).reshape([-1, 4, 3])))
+        return self.head(nn.functional.relu(self.wide(maps.flatten(1))))
+
+
+def save_flat() -> None:
+    """Write layers whose shapes are not those of PyTorch."""
+    model = Flat()
+    for name, tensor in model.state_dict().items():
+        if not name.startswith("head.weight_"):  # vectors of a spectral norm belong to its matrix
+            tensor.set_value(paddle.randn(tensor.shape) * 0.5)
+    model.eval()
+    paddle.save(model.state_dict(), str(FOLDER / "flat.pdparams"))
+    x = paddle.randn([5, 4])
+    np.savez(FOLDER / "flat.npz", x=x.numpy(), y=model(x).numpy())
+
+
 def main() -> None:
     """Write all files."""
     FOLDER.mkdir(parents=True, exist_ok=True)
@@ -78,6 +106,7 @@ def main() -> None:
     own = {tensor.name: name for name, tensor in state.items()}
     np.savez(FOLDER / "inference.npz", **{name: arrays[given] for name, given in own.items()})
     save_recurrent()
+    save_flat()
 
 
 if __name__ == "__main__":

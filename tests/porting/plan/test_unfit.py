@@ -31,3 +31,10 @@ def test_three_vectors_without_names_are_refused():
     other = replace(bare, tensors=tuple(replace(one, leaf="") for one in bare.tensors[:2]))
     with pytest.raises(PortError, match="no partner"):
         make_plan(other, "file", nn.BatchNorm1d(3))
+
+
+def test_matrices_of_lora_have_to_be_merged_first():
+    source = network(fc__kernel=floats(3, 4), fc__lora_kernel_a=floats(3, 2), fc__lora_kernel_b=floats(2, 4))
+    with pytest.raises(PortError, match="'fc' has the two matrices of LoRA beside its kernel") as caught:
+        make_plan(source, "file.h5", nn.Linear(3, 4))
+    assert "save it as .keras or .weights.h5" in caught.value.do

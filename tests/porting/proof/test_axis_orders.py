@@ -37,3 +37,10 @@ def test_outputs_may_lack_a_last_axis_of_one():
     assert [tuple(value.shape) for (value,) in of_outputs([floats(2, 1)])] == [(2, 1), (2,)]
     assert [tuple(value.shape) for (value,) in of_outputs([floats(2, 3)])] == [(2, 3)]
     assert [tuple(value.shape) for (value,) in of_outputs([floats(2, 5, 3)])] == [(2, 3, 5), (2, 5, 3), (5, 2, 3)]
+
+
+def test_a_sequence_of_images_may_have_its_channels_behind_its_length():
+    found = dict(of_inputs([floats(2, 5, 6, 7, 3)]))
+    assert [tuple(value.shape) for (value,) in found.values()] == [
+        (2, 3, 5, 6, 7), (2, 5, 6, 7, 3), (2, 5, 3, 6, 7),
+    ]  # fmt: skip

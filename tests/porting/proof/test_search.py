@@ -68,8 +68,10 @@ def test_a_search_that_finds_nothing_is_an_ambiguity(monkeypatch):
     source, golden = case(model)
     wrong = Golden(golden.inputs, (golden.outputs[0] + 1,))
     before = model.first[0].bias.clone()
-    with pytest.raises(AmbiguousPortError):
+    with pytest.raises(AmbiguousPortError) as caught:
         settle(make_plan(source, "file", model), model, [wrong])
+    assert "assignments that were run, none reproduces the outputs" in caught.value.do
+    assert "one pair in `hints`" in caught.value.do
     assert torch.equal(model.first[0].bias, before)
 
 
@@ -82,8 +84,9 @@ def test_an_exchange_that_only_looks_equal_on_the_samples_is_an_ambiguity():
         if unit.leaf == "bias":
             object.__setattr__(unit, "load", lambda: torch.zeros(3))
     zeros = torch.zeros(2, 3)
-    with pytest.raises(AmbiguousPortError):
+    with pytest.raises(AmbiguousPortError) as caught:
         settle(make_plan(source, "file", model), model, [Golden(zeros, (zeros,))])
+    assert "more than one assignment reproduces the outputs that were passed" in caught.value.do
 
 
 def test_assignments_out_of_the_order_of_the_file_are_tried_last():

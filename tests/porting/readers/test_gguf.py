@@ -123,12 +123,9 @@ def of_architecture(tmp_path, name, heads=()):
 @pytest.mark.parametrize(("name", "leaf", "note"), [
     (b"llama", "weight in an unknown order", "The architecture is llama: the order of the rows"),
     (b"qwen3", "weight", ""),
-    (b"gemma2", "weight", "one more than the weights of Gemma in transformers"),
+    (b"gemma2", "weight", "1 added to the weights of Gemma in transformers"),
     (b"something_new", "weight in an unknown order", "The architecture is something_new: the order"),
     (b"", "weight in an unknown order", "The architecture is not stated: the order"),
-    (b"gemma2", "weight", "1 added to the weights of Gemma in transformers"),
-    (b"something_new", "weight in an unknown order", "The architecture is something_new: it is unknown whether"),
-    (b"", "weight in an unknown order", "The architecture is not stated: it is unknown whether"),
 ])  # fmt: skip
 def test_what_the_converter_of_an_architecture_changed(tmp_path, name, leaf, note):
     found, notes = of_architecture(tmp_path, name)

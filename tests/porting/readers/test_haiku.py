@@ -16,7 +16,9 @@ def tensors(*names):
     return [SourceTensor(name, (2, 2), "float32", *name.rsplit("/", 1), lambda: torch.ones(2, 2)) for name in names]
 
 
-@pytest.mark.parametrize("name", ["convolutions", "transposed", "lstm", "gru", "attention", "words"])
+@pytest.mark.parametrize(
+    "name", ["convolutions", "transposed", "lstm", "gru", "attention", "words", "own_names", "rnn"]
+)
 def test_files_of_haiku_are_known_by_their_names(name):
     path = FILES / f"{name}.npz"
     with WeightFile(path) as file:
@@ -27,6 +29,26 @@ def test_files_of_haiku_are_known_by_their_names(name):
         assert {one.name for one in found.tensors} | set(found.dropped) == set(stored)
         for tensor in found.tensors:
             assert np.array_equal(tensor.load().numpy(), stored[tensor.name])
+
+
+@pytest.mark.parametrize(
+    "names", [["mine/w", "mine/~/mean_ema/average"], ["mine/w", "own/scale", "own/offset"], ["vanilla_rnn/linear/w"]]
+)
+def test_names_of_the_users_own_are_known_by_their_leaves(names):
+    assert haiku.taken(tensors(*names)) is not None
+
+
+def test_a_state_is_one_of_haiku_where_it_has_averages():
+    assert haiku.has_averages(["state/bn/~/mean_ema/average"], "state/")
+    assert not haiku.has_averages(["state/opt/mu", "params/bn/~/mean_ema/average"], "state/")
+
+
+def test_averages_of_a_state_come_to_their_norm_and_are_no_counters():
+    with WeightFile(FILES / "own_names.npz") as file:
+        found = npz.read(file)
+    places = {one.name: (one.unit, one.leaf) for one in found.tensors}
+    assert places["state/bn1/~/mean_ema/average"] == ("bn1/~/mean_ema", "average")
+    assert found.dropped["state/bn1/~/mean_ema/counter"] == "counter"
 
 
 def test_what_of_the_state_is_no_weight_is_dropped():

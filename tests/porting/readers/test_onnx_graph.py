@@ -133,7 +133,7 @@ def test_integers_with_a_scale_are_the_numbers_they_stand_for(read):
     assert graph.dropped["fc.scale"] == "quantisation"
     stored, integers = graph.notes()
     assert stored.startswith("2 weights are stored as integers")
-    assert integers.startswith("Weights of MatMulInteger are integers")
+    assert integers.startswith("Weights of MatMulInteger are integers, which no module of floats has")
 
 
 def tensor(name, *shape, kind=1):
@@ -245,3 +245,12 @@ def test_a_state_of_zeros_is_no_weight(built):
     graph = built(data + node("LSTM", ["x", "w", "r", "", "", "h", "h"], ["y"]))
     assert [tensor.leaf for tensor in graph.tensors()] == ["W", "R"]
     assert graph.dropped == {"h": "constant of the graph"}
+
+
+def test_a_bias_is_found_behind_the_rounding_of_a_product(built):
+    graph = built(
+        block(5, tensor("w", 2, 2)) + block(5, tensor("b", 2)) + block(5, tensor("s")) + block(11, block(1, "x"))
+        + node("MatMul", ["x", "w"], ["p"], name="fc") + node("QuantizeLinear", ["p", "s"], ["q"])
+        + node("DequantizeLinear", ["q", "s"], ["r"]) + node("Add", ["r", "b"], ["y"])
+    )  # fmt: skip
+    assert {one.name: (one.unit, one.leaf) for one in graph.tensors()} == {"w": ("fc", "weight"), "b": ("fc", "bias")}

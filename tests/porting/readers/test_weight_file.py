@@ -135,10 +135,10 @@ def test_bytes_are_read_into_memory_of_their_own(tmp_path):
         assert one.tobytes() == file.read_at(10, 50)
         one[:] = 0
         assert other.tobytes() == bytes(range(10, 60))
-        with pytest.raises(PortError, match="bytes 190 to 201 are named, and the file holds 200"):
+        with pytest.raises(PortError, match="bytes 190 to 201 are referred to, but the file has 200"):
             file.array_at(190, 11)
         path.write_bytes(b"short")
-        with pytest.raises(PortError, match="it became shorter than 200 bytes"):
+        with pytest.raises(PortError, match="the file became shorter than 200 bytes"):
             file.array_at(0, 200)
 
 

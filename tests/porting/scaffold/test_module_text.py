@@ -39,7 +39,20 @@ def test_an_operator_that_is_not_written_is_named_with_the_tools_of_onnx():
     assert "Keras" not in caught.value.do
 
 
-def test_a_file_without_an_architecture_is_refused():
-    with open_source(FILES / "keras3" / "block.weights.h5") as (source, _), pytest.raises(PortError) as caught:
+@pytest.mark.parametrize(
+    ("path", "export"),
+    [("keras3/block.weights.h5", ".keras file"), ("torch/state.pt", "torch.onnx.export"),
+     ("haiku/gru.npz", "jax2onnx"), ("paddle/protocol4.pdparams", "paddle2onnx")],
+)  # fmt: skip
+def test_a_file_without_an_architecture_is_refused_with_the_way_of_its_framework(path, export):
+    with open_source(FILES / path) as (source, _), pytest.raises(PortError, match="it states no archit") as caught:
         module_text(source, "file")
-    assert "No module can be written" in str(caught.value)
+    assert export in caught.value.do
+    assert "Keras on TensorFlow" not in caught.value.do
+
+
+def test_a_network_with_lora_is_saved_without_it_first():
+    source = network(("in", "InputLayer", {"batch_shape": [None, 3]}, ()), ("fc", "Dense", {"lora_rank": 8}, ("in",)))
+    with pytest.raises(PortError, match="No module can be written") as caught:
+        module_text(source, "file")
+    assert "again without LoRA" in caught.value.do

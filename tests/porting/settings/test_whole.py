@@ -2,7 +2,7 @@ from torch import nn
 
 from frostline.porting.readers.contract import SourceLayer
 from frostline.porting.settings.setting import causes_of, checks_of
-from frostline.porting.settings.whole import of_network
+from frostline.porting.settings.whole import of_network, of_roundings
 
 
 def found(layers, *modules):
@@ -50,3 +50,11 @@ def test_masks_stay_unknown_whatever_the_outputs_say():
 def test_preparation_of_inputs_and_the_variance_of_batch_norm():
     assert found([("Rescaling", {"scale": 0.5})]) == [("f0", "preparation of inputs", "unknown")]
     assert found([("BatchNormalization", {})], nn.BatchNorm1d(3)) == [("0", "variance in training", "differs")]
+
+
+def test_values_that_a_graph_rounds_to_integers_are_named_as_a_cause():
+    listed = [SourceLayer(name, kind) for name, kind in (("a", "MatMul"), ("b", "QuantizeLinear"), ("c", "Relu"))]
+    (one,) = of_roundings(listed)
+    assert one.check.status == "unknown"
+    assert "rounds values to int8 or uint8 in 1 places (b, ...)" in causes_of([one])
+    assert list(of_roundings(listed[::2])) == []

@@ -216,7 +216,7 @@ def _decide(sources: list[str], targets: list[str], evidence: Evidence) -> tuple
         return [], CONTRADICTION
     if names.found is None:
         if by_order is None:
-            return [], f"names do not distinguish them (margin {names.margin:.2f} of {CLEAR_MARGIN}), nor does the flow"
+            return [], _unclear(names.margin)
         return [Pair(source, target, reasons.ORDER, 0.0) for source, target in by_order.items()], ""
     reason, margin = (reasons.SAME_NAME if same is not None else reasons.NAMES), names.margin
     if same is None and _of_names(sources, targets, has_numbers=False).found is None:
@@ -233,6 +233,13 @@ def _decide(sources: list[str], targets: list[str], evidence: Evidence) -> tuple
         Pair(source, target, *((reasons.REMAINING_NAMES, 0.0) if source in names.left else (reason, margin)))
         for source, target in names.found.items()
     ], ""
+
+
+def _unclear(margin: float) -> str:
+    """Why names do not decide: the best assignment is hardly better than others, or its names are hardly alike."""
+    lead = f"the best assignment by names leads by {margin:.2f}, {CLEAR_MARGIN} would be clear"
+    alike = "the names that are most alike have too little in common"
+    return f"names do not distinguish them ({lead if margin < CLEAR_MARGIN else alike}), nor does the flow"
 
 
 def _of_equal_names(sources: list[str], targets: list[str]) -> dict[str, str] | None:

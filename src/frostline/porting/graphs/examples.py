@@ -21,6 +21,7 @@ BATCH = 3  # samples; an axis of size 1 may be squeezed or broadcast
 _MOST_VALUES = 1 << 24  # in one example: an image of 512 x 512 with 32 channels, twice
 _MOST_STATED = 1 << 26  # in an input that a file states: three images of 2,700 x 2,700
 _SMALLEST_PATCH = 4
+_OF_IMAGES = 4  # axes of a batch of images; a sequence of images has one more, where channels may be last
 _MOST = 80  # examples to try
 
 
@@ -49,7 +50,8 @@ def _tuples(model: nn.Module, forms: list[Tensor], shapes: Sequence[tuple[tuple[
         last = tuple(torch.zeros((BATCH, *shape), dtype=torch.long) if "int" in dtype else torch.ones((BATCH, *shape))
                      for shape, dtype in shapes)  # fmt: skip
         first = tuple(one.movedim(-1, 1) if one.is_floating_point() and one.ndim > 1 else one for one in last)
-        for way in (first, last):
+        frames = tuple(one.movedim(-1, 2) if one.is_floating_point() and one.ndim > _OF_IMAGES else one for one in last)
+        for way in (first, last, frames) if any(one.ndim > _OF_IMAGES for one in last) else (first, last):
             yield way if len(way) > 1 else next(iter(way))
     by_layer = sorted(forms, key=lambda form: (form.dtype != torch.long, form.ndim < 4, tuple(form.shape[1:])))
     small = [form for form in by_layer if form.numel() <= _MOST_VALUES]

@@ -57,7 +57,9 @@ def moves(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
     if rotary.is_paired(unit):
         return rotary.moves(unit, target)
     if all(set(norm.tensors) <= set(unit.leaves) for norm in target.norms.values()):
-        return _moves(unit, target)  # both have the same weight norms, or the layer has none
+        found = _moves(unit, target)  # both have the same weight norms, or the layer has none
+        if found is not None or not target.norms:
+            return found
     found = _moves(unit, normed.without_norms(target))
     return normed.with_norms(unit, target, found) if found is not None else None
 

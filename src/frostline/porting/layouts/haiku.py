@@ -40,6 +40,8 @@ def moves(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
         return tensorflow.moves(unit, target)
     if "w_h" in unit.leaves:
         return assemble(unit, target, _GRU) if isinstance(module, ResetBeforeGRU) else None
+    if "dense_h/kernel" in unit.leaves and getattr(module, "nonlinearity", "") != "relu":
+        return None  # the one activation that VanillaRNN has
     layout = next((layout for kind, layout in _TRANSPOSED.items() if isinstance(module, kind)), None)
     if layout is not None:
         return assemble(unit, target, {"kernel": ("weight", layout), "bias": ("bias", SAME)})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from torch import nn
@@ -12,6 +13,8 @@ from frostline.porting.layouts.layout import SAME, TRANSPOSED, Combine, Move, bl
 from frostline.porting.layouts.rules import assemble, fits
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from frostline.porting.layouts.layout import Layout
     from frostline.porting.units.unit import SourceUnit, TargetUnit
 
@@ -56,6 +59,18 @@ def moves(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
     if isinstance(module, (nn.RNN, nn.RNNCell)):
         return _recurrent(unit, target, SAME)
     return None
+
+
+def multiplied(unit: SourceUnit, moves: Sequence[Move]) -> tuple[Move, ...]:
+    """The moves of a Gemm, with its alpha multiplied into the weight and its beta into the bias."""
+    factors = {leaf: unit.setting(name, 1.0) for leaf, name in (("weight", "alpha"), ("bias", "beta"))}
+    return tuple(_times(move, factors.get(move.sources[0], 1.0)) if move.sources else move for move in moves)
+
+
+def _times(move: Move, factor: object) -> Move:
+    if not isinstance(factor, (int, float)) or factor == 1:
+        return move
+    return replace(move, combine=Combine(f"times {factor:g}", lambda made: move.joined(made) * factor))
 
 
 _SUM = Combine("the sum", lambda biases: biases[0] + biases[1])

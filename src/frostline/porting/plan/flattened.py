@@ -32,7 +32,10 @@ if TYPE_CHECKING:
 
 FIRST_IN_KERAS = "channels_first"  # a `data_format`
 LAST, FIRST, EITHER = "channels last", "channels first", "either"
-NOT_RUN = "the module could not be run on an example, so that nothing shows what is flattened in it"
+NOT_RUN = (
+    "the module could not be run on inputs of any shape that the file or its own layers suggest, channels first or "
+    "last, so that nothing shows whether it flattens maps before this layer"
+)
 NOT_FOLLOWED = "what the module does with the values there cannot be followed"
 # The remedy for `NOT_FOLLOWED`.
 WRITTEN_OTHERWISE = (

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from frostline.core.layers import submodule
-from frostline.porting.layouts import keras, normed, packed, rotary
+from frostline.porting.layouts import keras, normed, onnx, packed, paddle, rotary
 from frostline.porting.layouts.choice import CHANNELS_LAST
 from frostline.porting.layouts.layout import SAME, TRANSPOSED, Layout, map_last
 from frostline.porting.layouts.tensorflow import NO_FORGET_BIAS
@@ -118,10 +118,14 @@ def ways(step: Step, model: nn.Module, framework: str, evidence: LayoutEvidence)
         return replace(step, assumed="forget bias"), replace(step, moves=bare)
     if normed.is_of_flax(step.source):
         return (replace(step, assumed=normed.assumed_of(step.source)),)
+    if assumed := paddle.assumed_of(step.source):
+        return (replace(step, assumed=assumed),)
     if evidence.has_shifted_scales and not is_layer(module) and step.source.name.endswith("norm"):
         return (step, replace(step, moves=tuple(replace(move, layouts=(_LESS_ONE,)) for move in step.moves)))
     if step.source.framework == "flax" and isinstance(module, nn.modules.conv._ConvTransposeNd):
         return _transposed(step, evidence)
+    if framework == "onnx" and step.source.kind == "Gemm":
+        return _multiplied(step)
     maps = _over_cubes(step)
     if maps is not None:
         return step, maps
@@ -160,6 +164,14 @@ def _in_pairs(step: Step, model: nn.Module, evidence: LayoutEvidence) -> tuple[S
     if len(turned) == 1 and type(owner).__module__.startswith("transformers.models."):
         return (replace(turned[0], order=""),)
     return (replace(step, order=rotary.NEIGHBOURS), *turned)
+
+
+def _multiplied(step: Step) -> tuple[Step, ...]:
+    """A product whose alpha and beta are in its weights, and as it is, for a module that multiplies by them."""
+    moves = onnx.multiplied(step.source, step.moves)
+    if moves == step.moves:
+        return (step,)
+    return (replace(step, order="alpha and beta multiplied in", moves=moves), replace(step, order="as they are"))
 
 
 def _transposed(step: Step, evidence: LayoutEvidence) -> tuple[Step, ...]:

@@ -10,6 +10,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from frostline.core.errors import AmbiguousPortError, DataError, LayerNotFound, PortError, nearest
 from frostline.core.restore import evaluating
+from frostline.porting.assignment.class_names import of_named_types
 from frostline.porting.assignment.matching import Ambiguity, Evidence, Pair, match
 from frostline.porting.assignment.names import words
 from frostline.porting.assignment.support import supported
@@ -20,9 +21,10 @@ from frostline.porting.layouts.choice import moves
 from frostline.porting.plan import flattened, folded_norms, idle_layers, layouts, packed_layers
 from frostline.porting.plan.norm_wrappers import unwrapped
 from frostline.porting.plan.preparation import prepared
+from frostline.porting.plan.quantised import refuse_integers_alone, without_integers
 from frostline.porting.plan.step import OpenGroup, Step
 from frostline.porting.plan.tied import remove_ties
-from frostline.porting.plan.unfit import refuse_unfit
+from frostline.porting.plan.unfit import SHOWN, listed, no_partner, refuse_unfit
 from frostline.porting.readers.torch_archive import CONSTANTS
 from frostline.porting.units.forms.attention import is_packed
 from frostline.porting.units.forms.forms import grouped, other_forms
@@ -39,11 +41,8 @@ if TYPE_CHECKING:
     from frostline.porting.readers.contract import Source
     from frostline.porting.units.unit import SourceUnit, TargetUnit
 
-_SHOWN = 6
-
-
 _ANY_OUTPUTS = "pass golden=(inputs, outputs) with outputs of the source network, which decide."
-_OTHER_OUTPUTS = "pass outputs for other inputs: no assignment, or more than one, reproduces the given ones."
+SEVERAL = "pass outputs for other inputs: more than one assignment reproduces the outputs that were passed."
 _SHOWN_OUTPUTS = (
     "pass outputs that depend on these layers: for other inputs, or of a later checkpoint in which they act."
 )
@@ -117,10 +116,11 @@ def make_plan(
         targets, seen = folded_norms.joined(targets, seen, model)
         identities = (folded_norms.note(targets),)
     targets, shared = remove_ties(targets, parts)
-    units, table = _candidates(parts, targets)
+    units, table = _candidates(path, parts, targets)
     by_source, by_target = {unit.name: unit for unit in units}, {unit.name: unit for unit in targets}
     hints = _checked(hints if hints is not None else {}, by_source, by_target, table)
     candidates = {name: set(others) for name, others in table.items() if others}
+    candidates = of_named_types(candidates, by_source, by_target) if has_names else candidates
     constants = {name for name, unit in by_source.items() if name not in candidates and _is_constant(unit)}
     unused = tuple(name for name in by_source if name not in candidates and name not in constants)
     kept = tuple(name for name in by_target if not any(name in others for others in candidates.values()))
@@ -128,7 +128,7 @@ def make_plan(
     if not partial and (unused or kept):
         without_partner = [by_source[name] for name in unused], [by_target[name] for name in kept]
         refuse_unfit(path, without_partner[0])
-        raise _without_partner(path, *without_partner, units, targets, idle)
+        raise no_partner(path, *without_partner, units, targets, idle)
     has_maps = any(isinstance(unit.module, _ConvNd) for unit in targets)
     classes = {unit.name: words(next(iter(unit.leaves.values())).name.rpartition("/")[0]) for unit in units}
     evidence = Evidence(model, source_graph.flow(source, units), edges, source.order, hints, has_names, classes)
@@ -226,7 +226,7 @@ def _group(
 
 
 def _candidates(
-    units: Sequence[SourceUnit], targets: Sequence[TargetUnit]
+    path: str, units: Sequence[SourceUnit], targets: Sequence[TargetUnit]
 ) -> tuple[list[SourceUnit], dict[str, dict[str, tuple[Move, ...]]]]:
     """The units in the forms that fit layers of the module, and the layers that each of them fits."""
     found: list[SourceUnit] = []
@@ -242,7 +242,7 @@ def _candidates(
     for unit in found:
         if not table[unit.name]:
             table[unit.name] = _fitting(unit, alone, pointwise.moves)
-    return found, table
+    return found, without_integers(path, found, targets, table)
 
 
 def _fitting(
@@ -252,12 +252,12 @@ def _fitting(
     return {target.name: made for target in targets if (made := rule(unit, target)) is not None}
 
 
-def refuse_ambiguity(plan: PortPlan, *, was_run: bool = False, unseen: Collection[str] = (), over: str = "") -> None:
+def refuse_ambiguity(plan: PortPlan, remedy: str = "", *, unseen: Collection[str] = (), over: str = "") -> None:
     """Refuse a plan with open groups.
 
     Args:
         plan: The plan.
-        was_run: Whether outputs were compared without a decision.
+        remedy: What to do, if outputs were compared and did not decide; empty if none were.
         unseen: Layers of the module on which the outputs that were compared do not depend.
         over: What a search did that was given up, if one was.
 
@@ -268,10 +268,9 @@ def refuse_ambiguity(plan: PortPlan, *, was_run: bool = False, unseen: Collectio
         return
     found = [one for one in plan.opened if not unseen or set(one.targets) & set(unseen)]
     first, groups = found[0], [one for one in found if not one.is_pair]
-    remedy = _OTHER_OUTPUTS if was_run else _ANY_OUTPUTS
-    why = ""
+    remedy, why = remedy or _ANY_OUTPUTS, ""
     if unseen:
-        remedy, why = _SHOWN_OUTPUTS, f"; the compared outputs do not depend on {_listed(sorted(unseen))}"
+        remedy, why = _SHOWN_OUTPUTS, f"; the compared outputs do not depend on {listed(sorted(unseen))}"
     if over:
         remedy, why = _FEWER_INPUTS, f"; {over}"
     if not groups:
@@ -290,8 +289,8 @@ def refuse_ambiguity(plan: PortPlan, *, was_run: bool = False, unseen: Collectio
     raise AmbiguousPortError(
         what=f"{len(groups)} group{'s' if len(groups) > 1 else ''} of layers of the file fit the module in more than "
         "one way.",
-        where=f"{plan.path}: {_listed(first.sources)}",
-        received=f"layers that fit equally well: {_listed(first.targets)}; {first.why}{why}",
+        where=f"{plan.path}: {listed(first.sources)}",
+        received=f"layers that fit equally well: {listed(first.targets)}; {first.why}{why}",
         do=f"assign the layers with hints={{{first.sources[0]!r}: {first.targets[0]!r}, ...}}; or {remedy}",
         alternatives=alternatives,
     )
@@ -337,50 +336,28 @@ def _check_counts(path: str, opened: Sequence[Ambiguity], idle: frozenset[str]) 
         if len(one.sources) != len(one.targets):
             raise PortError(
                 what="The file and the module have different numbers of layers of the same type and shape.", where=path,
-                received=f"{len(one.sources)} in the file ({_listed(one.sources)}), {len(one.targets)} in the module "
-                f"({_listed(one.targets)}){idle_layers.note(one.targets, idle)}",
+                received=f"{len(one.sources)} in the file ({listed(one.sources)}), {len(one.targets)} in the module "
+                f"({listed(one.targets)}){idle_layers.note(one.targets, idle)}",
                 do=idle_layers.remedy(excess) if excess else "build the module like the network of the file, with the "
                 "same shared weights (head.weight = embedding.weight); or port the layers that both have: partial=True "
                 "with hints.",
             )  # fmt: skip
 
 
-def _without_partner(
-    path: str, unused: Sequence[SourceUnit], kept: Sequence[TargetUnit], units: Sequence[SourceUnit],
-    targets: Sequence[TargetUnit], idle: frozenset[str],
-) -> PortError:  # fmt: skip
-    parts: list[str] = []
-    if unused:
-        parts.append(f"of the file {_listed(list(map(str, unused)))}")
-    if kept:
-        parts.append(f"of the module {_listed(list(map(str, kept)))}")
-    return PortError(
-        what="Some layers have no partner with the same type and shape on the other side.", where=path,
-        received=f"{len(unused)} of {len(units)} layers of the file, {len(kept)} of {len(targets)} of the module: "
-        + "; ".join(parts) + idle_layers.note((one.name for one in kept), idle),
-        do="build the module like the network of the file; or leave these layers out, such as a head with other "
-        "classes: partial=True.",
-    )  # fmt: skip
-
-
 def _nothing_written(
     path: str, doubted: Sequence[Pair], unused: Sequence[SourceUnit], kept: Sequence[TargetUnit]
 ) -> PortError:
+    refuse_integers_alone(path, unused)
     received = (
-        f"of the file {_listed(list(map(str, unused)))}; of the module {_listed(list(map(str, kept)))}: no layer "
+        f"of the file {listed(list(map(str, unused)))}; of the module {listed(list(map(str, kept)))}: no layer "
         "agrees with a layer of the other side in type and shape"
     )
     do = "build the module with layers of the file's types and sizes."
     if doubted:
         pairs = [f"{pair.source!r} and {pair.target!r}" for pair in doubted]
-        received = f"{_listed(pairs)}: they agree in type and shape, but neither in name nor in place"
-        do = f"assign them: hints={ {pair.source: pair.target for pair in doubted[:_SHOWN]} }."
+        received = f"{listed(pairs)}: they agree in type and shape, but neither in name nor in place"
+        do = f"assign them: hints={ {pair.source: pair.target for pair in doubted[:SHOWN]} }."
         if len(doubted) == len(unused) == len(kept):
             do = "leave partial=True out: the file and the module have the same layers."
     return PortError(what="This partial port is refused, as nothing would be written.", where=path,
                      received=received, do=do)  # fmt: skip
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return f"{', '.join(names[:_SHOWN])}{more}"

@@ -5,11 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from frostline.core.errors import PortError
+from frostline.porting.plan import idle_layers
+from frostline.porting.plan.quantised import refuse_integers_alone
+from frostline.porting.plan.unread_tensors import remedy
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from frostline.porting.units.unit import SourceUnit
+    from frostline.porting.units.unit import SourceUnit, TargetUnit
+
+SHOWN = 6  # names listed in one message
 
 
 def refuse_unfit(path: str, units: Sequence[SourceUnit]) -> None:
@@ -22,6 +27,7 @@ def refuse_unfit(path: str, units: Sequence[SourceUnit]) -> None:
     Raises:
         PortError: For the first such layer, with the remedy.
     """
+    refuse_integers_alone(path, units)
     for unit in units:
         if _is_reset_before(unit):
             raise PortError(
@@ -31,6 +37,17 @@ def refuse_unfit(path: str, units: Sequence[SourceUnit]) -> None:
                 "GRU of Haiku",
                 do="use frostline.porting.blocks.ResetBeforeGRU in the module, one for each layer and direction; or "
                 "train the network again with a GRU that resets after the product.",
+            )  # fmt: skip
+        if unit.framework == "haiku" and "dense_h/kernel" in unit.leaves:
+            raise PortError(
+                what=f"{unit.name!r} is a VanillaRNN of Haiku, whose activation is ReLU.", where=path,
+                received=f"{unit}, and no nn.RNN of these sizes with nonlinearity='relu'",
+                do="build nn.RNN(..., nonlinearity='relu') with these sizes.",
+            )  # fmt: skip
+        if any(leaf.startswith("lora_") for leaf in unit.leaves):
+            raise PortError(
+                what=f"{unit.name!r} has the two matrices of LoRA beside its kernel.", where=path, received=str(unit),
+                do="merge them: load the model in Keras and save it as .keras or .weights.h5, which store the sum.",
             )  # fmt: skip
         if _is_unnamed_norm(unit):
             raise PortError(
@@ -58,3 +75,37 @@ def _is_unnamed_norm(unit: SourceUnit) -> bool:
     shapes = {tensor.shape for tensor in unit.leaves.values()}
     is_unnamed = all(not tensor.leaf for tensor in unit.leaves.values())
     return is_unnamed and len(unit.leaves) == 3 and len(shapes) == 1 and len(next(iter(shapes))) == 1
+
+
+def no_partner(
+    path: str, unused: Sequence[SourceUnit], kept: Sequence[TargetUnit], units: Sequence[SourceUnit],
+    targets: Sequence[TargetUnit], idle: frozenset[str],
+) -> PortError:  # fmt: skip
+    """The refusal of layers that fit none of the other side.
+
+    Args:
+        path: Path of the file.
+        unused: Layers of the file without a partner.
+        kept: Layers of the module without one.
+        units: All layers of the file.
+        targets: All layers of the module.
+        idle: Layers of the module that its run does not use.
+    """
+    parts: list[str] = []
+    if unused:
+        parts.append(f"of the file {listed(list(map(str, unused)))}")
+    if kept:
+        parts.append(f"of the module {listed(list(map(str, kept)))}")
+    return PortError(
+        what="Some layers have no partner with the same type and shape on the other side.", where=path,
+        received=f"{len(unused)} of {len(units)} layers of the file, {len(kept)} of {len(targets)} of the module: "
+        + "; ".join(parts) + idle_layers.note((one.name for one in kept), idle),
+        do=remedy(unused, kept) or "build the module like the network of the file; or leave these layers out, such as "
+        "a head with other classes: partial=True.",
+    )  # fmt: skip
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names for a message, the first few of many."""
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return f"{', '.join(names[:SHOWN])}{more}"

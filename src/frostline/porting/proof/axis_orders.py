@@ -23,6 +23,11 @@ def _images_first(value: Tensor) -> Tensor:
     return _channels_first(value) if value.ndim > 3 else value
 
 
+def _frames_first(value: Tensor) -> Tensor:
+    """(B, T, S..., C) to (B, T, C, S...), for sequences of images."""
+    return value.movedim(-1, 2) if value.ndim > 4 else value
+
+
 def _time_first(value: Tensor) -> Tensor:
     """(B, T, C) to (T, B, C), and (B, T) of whole numbers likewise."""
     return value.transpose(0, 1) if value.ndim == 3 or not value.is_floating_point() else value
@@ -42,6 +47,7 @@ ORDERS: tuple[tuple[str, Callable[[Tensor], Tensor]], ...] = (
     ("channels of images on axis 1", _images_first),
     (_AS_THEY_ARE, _plain),
     ("time before batch", _time_first),
+    ("channels of each image of a sequence on axis 2", _frames_first),
 )
 _MOST_ORDERED = 3  # networks with more inputs take them in the order of the file only
 

@@ -98,6 +98,8 @@ def _of_onnx(source: Source, plan: PortPlan, model: nn.Module, seed: int, point:
 
 
 def _misshaped(outputs: tuple[Tensor, ...]) -> str:
+    if not outputs:
+        return "The outputs were not compared with the file's graph: nothing in it gives what the module returns."
     shapes = ", ".join(str(tuple(one.shape)) for one in outputs)
     return f"The file's graph returns outputs of shape {shapes} for random inputs; the module takes or returns others."
 

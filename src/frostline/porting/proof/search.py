@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from frostline.porting.interpreter.work import work_of
-from frostline.porting.plan.port_plan import PortPlan, refuse_ambiguity
+from frostline.porting.plan.port_plan import SEVERAL, PortPlan, refuse_ambiguity
 from frostline.porting.proof.equal_assignments import unseen
 from frostline.porting.proof.module_outputs import (
     Golden,
@@ -40,6 +40,10 @@ _PER_VALUE = 20  # multiplications that take as long as reading, checking and wr
 _FEW = 120  # permutations of five layers: a search runs all assignments of a group that has no more
 _FURTHER = 2  # further inputs, on which assignments have to agree if several reproduce the golden outputs
 _GAIN = 1 - 1e-6  # an exchange has to reduce the distance to less than this share: a smaller gain is rounding
+_NOT_FOUND = (
+    "compare the settings of the module, such as epsilon and activations: of {} assignments that were run, none "
+    "reproduces the outputs. If the settings are right, one certain pair in `hints` shortens the search most."
+)
 
 
 @dataclass(frozen=True)
@@ -105,7 +109,7 @@ def try_all(plan: PortPlan, model: nn.Module, goldens: Sequence[Golden]) -> Sear
     if not passing:
         return SearchResult(None, tried, *best)
     if hidden is None or hidden:  # samples that show no difference settle nothing
-        refuse_ambiguity(plan, was_run=True, unseen=hidden or ())
+        refuse_ambiguity(plan, SEVERAL, unseen=hidden or ())
     note = f"{goldens[0].reason} distinguished {tried} assignments"
     if len(passing) > 1:
         note += f"; {len(passing)} of them compute the same on other inputs too: they exchange equal branches"
@@ -134,7 +138,7 @@ def search(plan: PortPlan, model: nn.Module, goldens: Sequence[Golden], most: in
         if not walk.found():
             if most < _MOST_RUNS:
                 _give_up(plan, f"{walk.tried} assignments were run without reaching the outputs;", most)
-            refuse_ambiguity(plan, was_run=True)
+            refuse_ambiguity(plan, _NOT_FOUND.format(walk.tried))
         error, golden = nearest(model, goldens)
         num_equal, num_exchanges = walk.exchanges(golden)
     reason = f"{goldens[0].reason}, found by search"
@@ -149,7 +153,7 @@ def search(plan: PortPlan, model: nn.Module, goldens: Sequence[Golden], most: in
 def _give_up(plan: PortPlan, what: str, most: int) -> None:
     """Raises `AmbiguousPortError` for a search that would take too long."""
     over = f"{what} a network of this size is run {most} times at most"
-    refuse_ambiguity(plan, was_run=True, over=over)
+    refuse_ambiguity(plan, over=over)
 
 
 class _Walk:
@@ -236,7 +240,7 @@ class _Walk:
                     ways = [[*self._trial.ways[:index], one, *self._trial.ways[index + 1 :]] for one in (way, here)]
                     hidden = _unseen(ways, self._trial, self._model, golden)
                     if hidden is None or hidden:
-                        refuse_ambiguity(self._plan, was_run=True, unseen=hidden or ())
+                        refuse_ambiguity(self._plan, SEVERAL, unseen=hidden or ())
                 self._trial.put(index, here)
         return num_equal, count
 

@@ -149,10 +149,10 @@ class Records:
 
     def _check_range(self, at: int, count: int) -> None:
         if at + count > self.size or count < 0:
-            raise self.damaged(f"bytes {at} to {at + count} are named, and there are {self.size}")
+            raise self.damaged(f"bytes {at} to {at + count} are referred to, but there are {self.size}")
 
     def _shortened(self) -> PortError:
-        return self.damaged("it became shorter while it was read")
+        return self.damaged("the file became shorter while it was read")
 
     def count(self, records: int = 1) -> None:
         """Count records of any kind, and refuse files with too many of them."""

@@ -45,6 +45,7 @@ _LEAVES = {
 # The entries of training states that contain the weights, in big_vision and similar code.
 _ROOTS = ("params/", "opt/target/")
 _STATISTICS = ("batch_stats/",)  # the collection of Flax beside the weights
+_OF_HAIKU = "state/"  # the collection of Haiku beside the weights, where it has averages
 
 
 @dataclass(frozen=True)
@@ -195,14 +196,16 @@ def _source(file: WeightFile, found: Mapping[str, SourceTensor], key: str | None
         )  # fmt: skip
     if root:
         notes.append(f"The weights were taken from {root!r}.")
+    beside = (*_STATISTICS, _OF_HAIKU) if haiku.has_averages(paths.values(), _OF_HAIKU) else _STATISTICS
     for name in sorted(found, key=file_order):
         path = paths[name]
-        if path.startswith((root, *_STATISTICS)):
-            inner = path.removeprefix(next((one for one in _STATISTICS if path.startswith(one)), root))
+        if path.startswith((root, *beside)):
+            inner = path.removeprefix(next((one for one in beside if path.startswith(one)), root))
             unit, _, leaf = inner.rpartition("/")
             places[name] = (unit, leaf)
         else:
-            dropped[name] = "optimizer slot" if path.startswith("opt/") else "counter"
+            other = f"outside of {root!r}" if found[name].shape else "counter"
+            dropped[name] = "optimizer slot" if path.startswith("opt/") else other
     placed = _placed(found, places)
     of_haiku = haiku.taken(placed) if framework in ("flax", "keras", "numpy") else None
     if of_haiku is not None:

@@ -51,6 +51,7 @@ _OURS = frozenset(
 _INITIAL = frozenset({"LSTM", "GRU", "RNN"})  # their inputs without weights are initial states
 _QUANTISED = frozenset({"ConvInteger", "MatMulInteger", "QLinearConv", "QLinearMatMul"})
 OTHER = "other than numbers"  # the dtype of an input that is a string tensor or not a tensor
+_ROUNDING = ("QuantizeLinear", "DequantizeLinear")  # of the values between layers
 _SMALL = 64  # elements; an integer constant with fewer elements is a setting of its node
 
 
@@ -153,7 +154,7 @@ class Graph:
             )
         kinds = {node.kind for node in self._nodes}
         if integers := sorted(kinds & _QUANTISED):
-            yield f"Weights of {', '.join(integers)} are integers without a scale and were not converted."
+            yield f"Weights of {', '.join(integers)} are integers, which no module of floats has."
         folded = [node.name for node in self._nodes if node.kind == "Conv" and _is_folded(node)]
         if folded:
             yield (f"The exporter folded a BatchNorm into {len(folded)} of the convolutions: {', '.join(folded[:3])}.")
@@ -308,6 +309,8 @@ class Graph:
             return None
         for value in node.inputs:
             before = self._made.get(value)
+            while before is not None and before.kind in _ROUNDING and before.sources:
+                before = before.sources[0]
             if before is not None and before.kind == "MatMul" and [leaf for _, leaf in before.owned] == ["weight"]:
                 shape = before.owned[0][0].tensor.shape
                 if shape and shape[0 if before.config.get("transB") else -1] == constant.tensor.shape[0]:

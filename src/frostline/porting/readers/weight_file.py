@@ -85,7 +85,9 @@ class WeightFile(io.RawIOBase):
 
     def _check_range(self, offset: int, count: int) -> None:
         if offset < 0 or count < 0 or offset + count > self.size:
-            raise self.damaged(f"bytes {offset} to {offset + count} are named, and the file holds {self.size}")
+            raise self.damaged(
+                f"bytes {offset} to {offset + count} are referred to, but the file has {self.size} bytes"
+            )
 
     def _fill(self, offset: int, view: memoryview) -> None:
         at = 0
@@ -101,7 +103,7 @@ class WeightFile(io.RawIOBase):
             at += count
 
     def _shortened(self) -> PortError:
-        return self.damaged(f"it became shorter than {self.size} bytes while it was read")
+        return self.damaged(f"the file became shorter than {self.size} bytes while it was read")
 
     def start(self, count: int) -> bytes:
         """The first `count` bytes, fewer if the file is shorter."""

@@ -10,7 +10,7 @@ from torch import nn
 from frostline.core.layers import submodule
 from frostline.porting.settings.pairs import of_pair
 from frostline.porting.settings.setting import causes_of, checks_of, set_equal
-from frostline.porting.settings.whole import of_network
+from frostline.porting.settings.whole import of_network, of_roundings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -76,6 +76,8 @@ def compare(
         model: The module.
         shapes: The known shapes of outputs, by layer of the file; channels last.
     """
+    if source.framework == "onnx":
+        return tuple(of_roundings(source.layers))
     if source.framework != "keras" or not source.layers:
         return ()
     layers = {layer.name: layer for layer in source.layers}

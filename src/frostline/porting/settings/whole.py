@@ -61,6 +61,22 @@ def of_network(layers: Sequence[SourceLayer], model: nn.Module) -> Iterator[Sett
         )
 
 
+def of_roundings(layers: Sequence[SourceLayer]) -> Iterator[Setting]:
+    """That a graph of ONNX rounds the values between its layers to integers of 8 bits, which float modules do not.
+
+    Args:
+        layers: The nodes of the graph.
+    """
+    names = [one.name for one in layers if one.kind in _ROUNDING]
+    if names:
+        text = (
+            f"the graph of the file rounds values to int8 or uint8 in {len(names)} places ({names[0]}, ...): unless "
+            "the module does so, too, its outputs differ by these roundings; export the network before it is quantised"
+        )
+        yield described("the network", "quantisation", UNKNOWN, text)
+
+
+_ROUNDING = ("QuantizeLinear", "DynamicQuantizeLinear")
 _SPATIAL = ("SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D")
 
 

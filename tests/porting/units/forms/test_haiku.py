@@ -30,6 +30,16 @@ def test_what_is_no_cell_stays_one_layer():
         assert formed("haiku", {name: {"w": numbers(*shape)}}, nn.Linear(5, 8)) == {name: {"kernel": shape}}
 
 
+def test_both_layers_of_a_vanilla_rnn_are_one_where_the_module_has_one():
+    cell = {"linear": {"w": numbers(3, 2), "b": numbers(2)}, "linear_1": {"w": numbers(2, 2)}}
+    units = {f"net/vanilla_rnn/{name}": leaves for name, leaves in cell.items()}
+    found = formed("haiku", units, nn.RNNCell(3, 2))
+    assert found == {"net/vanilla_rnn": {"dense_i/kernel": (3, 2), "dense_i/bias": (2,), "dense_h/kernel": (2, 2)}}
+    assert set(formed("haiku", units, nn.Linear(3, 2), nn.Linear(2, 2))) == set(units)
+    (alone,) = formed("haiku", {"rnn/linear": cell["linear"]}, nn.RNN(3, 2))
+    assert alone == "rnn/linear"
+
+
 def test_units_of_other_frameworks_stay_as_they_are():
     units = source_units(source_of("flax", {"linear": {"w": numbers(2, 2)}, "x/~/mean_ema": {"average": numbers(2)}}))
     assert renamed(units) == list(units)

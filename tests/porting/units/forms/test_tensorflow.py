@@ -1,3 +1,6 @@
+import pytest
+from torch import nn
+
 from frostline.porting.units.forms.tensorflow import renamed
 from frostline.porting.units.unit import source_units
 from helpers_porting import formed, numbers, source_of
@@ -43,4 +46,38 @@ def test_gates_and_candidate_of_a_gru_cell_are_one_layer():
     }  # fmt: skip
     assert set(formed("keras", cell)["rnn/gru_cell"]) == {
         f"{p}/{k}" for p in ("gates", "candidate") for k in ("kernel", "bias")
+    }
+
+
+@pytest.mark.parametrize(
+    "names",
+    [{"wc1": "bc1", "wout": "bout"}, {"W1": "b1", "W2": "b2"}, {"W_conv1": "b_conv1", "W_fc": "b_fc"},
+     {"weights_a": "biases_a", "weights_b": "biases_b"}, {"a_w": "a_b", "b_w": "b_b"}],
+)  # fmt: skip
+def test_layers_of_one_scope_are_known_by_the_rest_of_their_names(names):
+    leaves = {name: numbers(2, at + 3) for at, name in enumerate(names)}
+    leaves |= {name: numbers(at + 3) for at, name in enumerate(names.values())}
+    found = formed("tensorflow", {"net": leaves}, nn.Linear(2, 3))
+    assert [list(one.items()) for one in found.values()] == [
+        [("kernel", (2, at + 3)), ("bias", (at + 3,))] for at in range(2)
+    ]
+    assert all(name.startswith("net/") for name in found)
+
+
+def test_a_layer_of_one_scope_may_have_no_bias():
+    leaves = {"w1": numbers(2, 3), "b1": numbers(3), "w2": numbers(3, 4)}
+    assert formed("tensorflow", {"": leaves}, nn.Linear(2, 3)) == {
+        "1": {"kernel": (2, 3), "bias": (3,)}, "2": {"kernel": (3, 4)},
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "leaves",
+    [{"w1": numbers(2, 3), "b1": numbers(4)}, {"w1": numbers(2, 3), "W1": numbers(2, 3), "b1": numbers(3)},
+     {"w1": numbers(2, 3), "b1": numbers(3), "other": numbers(3)}, {"w1": numbers(2, 3), "b2": numbers(3)},
+     {"w1": numbers(3), "b1": numbers(3)}, {"w1": numbers(2, 3), "w2": numbers(2, 3)}],
+)  # fmt: skip
+def test_a_scope_whose_names_do_not_pair_stays_one_layer(leaves):
+    assert formed("tensorflow", {"net": leaves}, nn.Linear(2, 3)) == {
+        "net": {leaf: tuple(one.shape) for leaf, one in leaves.items()}
     }

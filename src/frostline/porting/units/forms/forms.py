@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from frostline.porting.units.forms import attention, caffe, flax, haiku, keras, onnx, tensorflow, torch
+from torch import nn
+
+from frostline.porting.units.forms import attention, caffe, flax, haiku, keras, onnx, paddle, tensorflow, torch
 from frostline.porting.units.forms.parts import under
 
 if TYPE_CHECKING:
@@ -33,12 +35,14 @@ def grouped(units: Sequence[SourceUnit], targets: Sequence[TargetUnit]) -> tuple
         targets: The units of the module.
     """
     made = [one for unit in caffe.with_scales(haiku.renamed(units)) for one in _divide(unit)]
+    if any(isinstance(target.module, (nn.RNN, nn.RNNCell)) for target in targets):
+        made = haiku.with_rnns(made)
     made = tensorflow.with_gru_cells(flax.with_cells(made))
     return tuple(attention.with_attention(made) if attention.has_attention(targets) else made)
 
 
 def _divide(unit: SourceUnit) -> list[SourceUnit]:
-    unit = torch.renamed(keras.renamed(unit))
+    unit = paddle.renamed(torch.renamed(keras.renamed(unit)))
     if unit.framework == "tensorflow":
         unit = tensorflow.renamed(unit)
     scopes = dict.fromkeys(leaf.rpartition("/")[0] for leaf in unit.leaves)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _LEAVES = {"w": "kernel", "b": "bias", "offset": "bias", "embeddings": "embedding"}
 _STATISTICS = re.compile(r"(.+)/~/(mean|var)_ema")
+_RNN = re.compile(r"(.*rnn(?:_\d+)?)/linear(_1)?")  # of the input, and of the state
 _LSTM = re.compile(r"(.*lstm(?:_\d+)?)/linear")  # the linear layer of a cell, whose own name the user may choose
 
 
@@ -36,6 +37,27 @@ def renamed(units: Sequence[SourceUnit]) -> list[SourceUnit]:
             own = _renamed(unit)
             before = made[own.name].leaves if own.name in made else {}
             made[own.name] = replace(own, leaves={**own.leaves, **before})
+    return list(made.values())
+
+
+def with_rnns(units: Sequence[SourceUnit]) -> list[SourceUnit]:
+    """The units, both layers of each VanillaRNN as one, in the words of a cell of NNX.
+
+    Args:
+        units: With the leaves of `renamed`.
+    """
+    found = {unit.name: match for unit in units if unit.framework == "haiku" and (match := _RNN.fullmatch(unit.name))}
+    cells = {match[1] for match in found.values()}
+    whole = {name for name in cells if {f"{name}/linear", f"{name}/linear_1"} <= set(found)}
+    made: dict[str, SourceUnit] = {}
+    for unit in units:
+        match = found.get(unit.name)
+        if match is None or match[1] not in whole:
+            made[unit.name] = unit
+            continue
+        own = {f"dense_{'h' if match[2] else 'i'}/{leaf}": tensor for leaf, tensor in unit.leaves.items()}
+        before = made[match[1]].leaves if match[1] in made else {}
+        made[match[1]] = replace(unit, name=match[1], leaves={**before, **own})
     return list(made.values())
 
 
