@@ -48,7 +48,7 @@ _UNNAMED = ("w", "W")  # a matrix of somebody's own, which may be (in, out) or (
 Order = tuple[int, ...]  # for each axis of the file's map its place among those of the module's
 
 
-def ways(step: Step, flow: Flow | None, source: Source, *, has_maps: bool) -> tuple[Step, ...]:
+def ways(step: Step, flow: Flow | None, source: Source, *, has_maps: bool, failure: str = "") -> tuple[Step, ...]:
     """The step as it may be, by the order in which the file's network flattens what comes before the layer.
 
     Args:
@@ -56,6 +56,7 @@ def ways(step: Step, flow: Flow | None, source: Source, *, has_maps: bool) -> tu
         flow: What a run of the module showed; None if it could not be run.
         source: The file.
         has_maps: Whether the module has convolutions, so that something may be flattened.
+        failure: Why the module could not be run.
 
     Returns:
         Steps of which one is right. One that has a doubt is the only one that can be made, and may be wrong.
@@ -67,7 +68,8 @@ def ways(step: Step, flow: Flow | None, source: Source, *, has_maps: bool) -> tu
         return sides
     if flow is None:
         may_be = has_maps and isinstance(step.target.module, nn.Linear) and source.framework != "onnx"
-        return tuple(replace(one, doubt=NOT_RUN) for one in sides) if may_be else sides
+        doubt = f"{NOT_RUN}; {failure}" if failure else NOT_RUN
+        return tuple(replace(one, doubt=doubt) for one in sides) if may_be else sides
     return tuple(way for one in sides for way in _in_order(one, flow.flattened.get(step.target.name, ()), source))
 
 

@@ -35,7 +35,7 @@ _MOST_RUNS = 4_000  # of a search
 _FEW = 120  # assignments of one group that a search runs in turn, as many as five layers have
 _NOT_FOUND = (
     "compare the settings of the module, such as epsilon and activations: of {} assignments that were run, none gives "
-    "the outputs. If the settings are right, one pair in `hints` that you are sure of shortens the search most."
+    "the outputs. If the settings are right, pair the layers of one block with `hints`: each pair shortens the search."
 )
 _FURTHER = 2  # other inputs on which assignments must agree that all give the golden outputs
 _GAIN = 1 - 1e-6  # what must be left of a distance for an exchange to count: less is rounding
