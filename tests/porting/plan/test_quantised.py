@@ -10,7 +10,6 @@ from frostline.core.errors import PortError
 from frostline.porting.plan.port_plan import make_plan
 from helpers_porting import numbers, source_of
 
-
 FILES = Path(__file__).parents[1] / "files"
 
 
