@@ -3,7 +3,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 
-from frostline.porting.graphs.target_graph import flow, is_before, is_before_in_containers
+from frostline.porting.graphs.target_graph import flow, followed, is_before, is_before_in_containers
 from frostline.porting.units.unit import target_units
 
 
@@ -68,3 +68,13 @@ def test_the_entries_of_a_sequence_are_in_order_and_attributes_are_not():
     assert is_before_in_containers(model, "a.0", "a.1")
     assert not is_before_in_containers(model, "a.1", "a.0")
     assert not is_before_in_containers(model, "a.0", "b")
+
+
+def test_why_a_module_could_not_be_run_is_said_of_the_first_input():
+    model = nn.Sequential(nn.Linear(3, 4), nn.Linear(5, 2))
+    seen, failure = followed(model, target_units(model), torch.ones(2, 3))
+    assert seen is None
+    assert failure.startswith("an input of shape (2, 3) gives RuntimeError: ")
+    seen, failure = followed(model[:1], target_units(model[:1]), torch.ones(2, 3))
+    assert seen is not None
+    assert failure == ""

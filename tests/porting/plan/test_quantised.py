@@ -1,11 +1,16 @@
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
 
+import frostline as fl
 from frostline.core.errors import PortError
 from frostline.porting.plan.port_plan import make_plan
 from helpers_porting import numbers, source_of
+
+FILES = Path(__file__).parents[1] / "files"
 
 
 def integers(*shape, dtype=torch.int8):
@@ -83,3 +88,14 @@ def test_integers_that_are_no_weights_stay_what_they_are():
     masks = {"weight": numbers(3, 4), "mask": torch.ones(1, 1, 4, 4, dtype=torch.uint8)}
     with pytest.raises(PortError, match="no partner"):
         make_plan(source_of("torch", {"a": masks}), "file", nn.Sequential(nn.Linear(5, 3)))
+
+
+@pytest.mark.parametrize("is_partial", [False, True])
+def test_a_graph_of_integer_operators_leaves_the_module_as_it_is(is_partial):
+    sizes = [(2, 3), (3, 3), (3, 2)]
+    module = nn.Sequential(*(nn.Linear(*one, bias=False) for one in sizes))
+    before = [one.clone() for one in module.parameters()]
+    with pytest.raises(PortError, match="The weights of 'third' are stored as integers") as caught:
+        fl.port(FILES / "onnx" / "quantised.onnx", module, partial=is_partial)
+    assert caught.value.received.startswith("'integers' in uint8")
+    assert all(torch.equal(one, other) for one, other in zip(before, module.parameters(), strict=True))

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 Edges = dict[str, set[str]]  # by unit: the units whose outputs reach it without another unit in between
 
 
+_LONGEST = 160  # letters of what a module says of an input that it does not take
+
+
 @dataclass(frozen=True)
 class Flow:
     """The result of one run of the module.
@@ -51,6 +54,16 @@ def flow(
     inputs: Any = None,
     shapes: Sequence[tuple[tuple[int, ...], str]] = (),
 ) -> Flow | None:
+    """The flow of values in a run of the module, as `followed`; None if no input could be run."""
+    return followed(model, units, inputs, shapes)[0]
+
+
+def followed(
+    model: nn.Module,
+    units: Sequence[TargetUnit],
+    inputs: Any = None,
+    shapes: Sequence[tuple[tuple[int, ...], str]] = (),
+) -> tuple[Flow | None, str]:
     """Run the module in evaluation mode, and follow its values.
 
     Args:
@@ -60,8 +73,9 @@ def flow(
         shapes: As in `examples`.
 
     Returns:
-        None if no input could be run.
+        What the run showed, None if no input could be run; and why the first of them could not.
     """
+    failure = ""
     for example in examples(model, shapes) if inputs is None else [inputs]:
         watch = _CallRecorder(units, is_guessed=inputs is None and not shapes)
         try:
@@ -71,10 +85,17 @@ def flow(
                 outputs = _tensors(call(model, example))
                 for output in outputs:
                     watch.axes.end(output)
-        except Exception:  # the forward of a user may raise anything on an input that it does not take
+        except Exception as error:  # the forward of a user may raise anything on an input that it does not take
+            failure = failure or _failure(example, error)
             continue
-        return Flow(watch.edges, watch.axes.flats(), watch.idle(outputs), example)
-    return None
+        return Flow(watch.edges, watch.axes.flats(), watch.idle(outputs), example), ""
+    return None, failure
+
+
+def _failure(example: Any, error: Exception) -> str:
+    shapes = ", ".join(str(tuple(tensor.shape)) for tensor in _tensors(example))
+    reason = next(iter(str(error).splitlines()), "")[:_LONGEST]
+    return f"an input of shape {shapes} gives {type(error).__name__}: {reason}"
 
 
 class _CallRecorder(TorchFunctionMode):

@@ -50,7 +50,7 @@ _UNNAMED = ("w", "W")  # names of a matrix that may be (in, out) or (out, in)
 Order = tuple[int, ...]  # for each axis of the file's map, the index of the same axis in the module's map
 
 
-def ways(step: Step, flow: Flow | None, source: Source, *, has_maps: bool) -> tuple[Step, ...]:
+def ways(step: Step, flow: Flow | None, source: Source, *, has_maps: bool, failure: str = "") -> tuple[Step, ...]:
     """The possible steps of a pair, by the order in which the file's network flattens the maps before the layer.
 
     Args:
@@ -58,6 +58,7 @@ def ways(step: Step, flow: Flow | None, source: Source, *, has_maps: bool) -> tu
         flow: The result of `target_graph.flow`; None if the module could not be run.
         source: The file.
         has_maps: Whether the module has convolutions, so that a map may be flattened in it.
+        failure: Why the module could not be run.
 
     Returns:
         Steps of which one is right. A step with a doubt is the only one that can be made, and may be wrong.
@@ -69,7 +70,8 @@ def ways(step: Step, flow: Flow | None, source: Source, *, has_maps: bool) -> tu
         return sides
     if flow is None:
         may_be = has_maps and isinstance(step.target.module, nn.Linear) and source.framework != "onnx"
-        return tuple(replace(one, doubt=NOT_RUN) for one in sides) if may_be else sides
+        doubt = f"{NOT_RUN}; {failure}" if failure else NOT_RUN
+        return tuple(replace(one, doubt=doubt) for one in sides) if may_be else sides
     return tuple(way for one in sides for way in _in_order(one, flow.flattened.get(step.target.name, ()), source))
 
 

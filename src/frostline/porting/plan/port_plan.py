@@ -108,7 +108,7 @@ def make_plan(
         targets = target_units(model)
         if is_packed(source_units(source), targets):
             targets = target_units(model, is_packed=True)
-    seen = target_graph.flow(model, targets, inputs, source_graph.input_shapes(source))
+    seen, failure = target_graph.followed(model, targets, inputs, source_graph.input_shapes(source))
     bare, of_norms = unwrapped(source_units(source), path)
     ready = prepared(bare, targets, source.layers)
     parts, identities = packed_layers.as_in_module(grouped(ready.units, targets), targets), ()
@@ -151,7 +151,7 @@ def make_plan(
 
     def ways_of(pair: Pair) -> tuple[Step, ...]:
         step = _step(pair, by_source, by_target, table)
-        orders = (step,) if keeps_axes else flattened.ways(step, seen, source, has_maps=has_maps)
+        orders = (step,) if keeps_axes else flattened.ways(step, seen, source, has_maps=has_maps, failure=failure)
         return tuple(way for one in orders for way in layouts.ways(one, model, source.framework, known))
 
     ways = [ways_of(pair) for pair in pairs]

@@ -42,7 +42,8 @@ _FURTHER = 2  # further inputs, on which assignments have to agree if several re
 _GAIN = 1 - 1e-6  # an exchange has to reduce the distance to less than this share: a smaller gain is rounding
 _NOT_FOUND = (
     "compare the settings of the module, such as epsilon and activations: of {} assignments that were run, none "
-    "reproduces the outputs. If the settings are right, one certain pair in `hints` shortens the search most."
+    "reproduces the outputs. If the settings are right, pair the layers of one block with `hints`: each pair shortens "
+    "the search."
 )
 
 
