@@ -72,8 +72,6 @@ def test_a_search_that_finds_nothing_is_an_ambiguity(monkeypatch):
         settle(make_plan(source, "file", model), model, [wrong])
     assert "assignments that were run, none reproduces the outputs" in caught.value.do
     assert "pair the layers of one block with `hints`" in caught.value.do
-    assert "assignments that were run, none gives the outputs" in caught.value.do
-    assert "pair the layers of one block with `hints`" in caught.value.do
     assert torch.equal(model.first[0].bias, before)
 
 
