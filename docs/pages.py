@@ -25,7 +25,7 @@ def findings() -> str:
     """The page of every finding code."""
     lines = [
         "# Findings", "",
-        "Each finding of `fl.Monitor`, `fl.fit`, `fl.checkup` and `fl.heal` has a code that never changes. A finding is "
+        "Each finding of `fl.Monitor`, `fl.fit`, `fl.checkup` and `fl.heal` has a code that never changes. It is "
         "an *issue* (training suffers), a *tip* (training may be fine), *passed*, *not applicable* or *not judged*. "
         "[Health](../health.md) gives the limits of each rule and where they come from.", "",
     ]  # fmt: skip
@@ -50,8 +50,9 @@ def errors() -> str:
     """The page of every error, by the package that raises it."""
     lines = [
         "# Errors", "",
-        "Every error of Frostline is a `FrostlineError` with four parts: what could not be done, where, what was received, "
-        "and what to do. `--json` prints the parts by name. `<...>` stands for a name or a number of your case.", "",
+        "Every error of Frostline is a `FrostlineError` with four parts: what could not be done, where, what was "
+        "received, and what to do. `--json` prints the parts by name. `<...>` stands for a name or a number.",
+        "",
     ]  # fmt: skip
     for folder in sorted({path.relative_to(SOURCE).parts[0] for path in SOURCE.rglob("*.py")}):
         found = sorted(set(_errors_in(SOURCE / folder)))
