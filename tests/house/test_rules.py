@@ -23,7 +23,7 @@ from helpers_vision import import_torchvision
 
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted(one for one in (ROOT / "docs").rglob("*.md") if "_build" not in one.parts)]
 TESTS = "\n".join(
     path.read_text().replace("from __future__ import annotations", "")
     for path in sorted((ROOT / "tests").rglob("test_*.py"))
