@@ -114,12 +114,12 @@ until = [0.0]
 def test_broken_laws_are_seen(read, monkeypatch, tmp_path):
     until[0] = readers.time.process_time() + readers.MAX_SECONDS + 0.2
     with pytest.raises((readers.BrokenLawError, AttributeError, ImportError)):
-        broken(monkeypatch, tmp_path, lambda file, key: read())
+        broken(monkeypatch, tmp_path, lambda file: read())
 
 
 @pytest.mark.parametrize("read", [lambda: source(tensor()), lambda: refuse("this")])
 def test_laws_that_hold_pass(read, monkeypatch, tmp_path):
-    broken(monkeypatch, tmp_path, lambda file, key: read())
+    broken(monkeypatch, tmp_path, lambda file: read())
 
 
 def test_a_run_counts_its_cases(monkeypatch, tmp_path, capsys):
