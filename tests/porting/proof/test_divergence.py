@@ -1,12 +1,16 @@
+import pytest
 import torch
 from torch import nn
 
+from frostline.core.errors import PortError
 from frostline.porting.plan.execution import carry_out
 from frostline.porting.plan.port_plan import make_plan
 from frostline.porting.proof.divergence import exact_difference, first_difference
 from frostline.porting.proof.module_outputs import nearest
 from frostline.porting.proof.reference import Reference, reference_of
+from frostline.recipes.port import port
 from helpers_interpreting import floats, network, small_network
+from helpers_porting import numbers
 
 SOURCE = small_network("tanh")
 
@@ -98,3 +102,43 @@ def test_differences_of_roundings_are_none_in_float64():
     plan = make_plan(SOURCE, "file", other)
     carry_out(plan, nn.Sequential())
     assert "differs is 'norm'" in exact_difference(plan, other, reference, reference.goldens[0])
+
+
+def onnx_network(path, epsilon):
+    """Convolution, ReLU, BatchNorm, mean, and a product whose bias is added by a node of its own."""
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    weights = {
+        "w": numbers(4, 2, 3, 3), "g": numbers(4), "b": numbers(4), "m": numbers(4), "v": numbers(4),
+        "k": numbers(4, 3), "c": numbers(3),
+    }  # fmt: skip
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["h"]), helper.make_node("Relu", ["h"], ["r"]),
+        helper.make_node("BatchNormalization", ["r", "g", "b", "m", "v"], ["n"], epsilon=epsilon),
+        helper.make_node("ReduceMean", ["n"], ["p"], axes=[2, 3], keepdims=0),
+        helper.make_node("MatMul", ["p", "k"], ["q"]), helper.make_node("Add", ["q", "c"], ["s"]),
+        helper.make_node("Tanh", ["s"], ["y"]),
+    ]  # fmt: skip
+    made = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+    given = helper.make_tensor_value_info("x", TensorProto.FLOAT, [3, 2, 5, 5])
+    stored = [numpy_helper.from_array(one.numpy(), name) for name, one in weights.items()]
+    graph = helper.make_graph(nodes, "g", [given], [made], stored)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+
+
+class OfOnnx(Own):
+    def __init__(self, eps=0.5, ending=torch.tanh):
+        super().__init__(eps, ending)
+        self.say = nn.Linear(4, 3)
+
+
+@pytest.mark.parametrize(("module", "text"), [
+    (OfOnnx(eps=1e-5), "the first layer that differs is 'BatchNormalization_2' (BatchNormalization) and 'even'"),
+    (OfOnnx(ending=torch.sin), "all 3 layers that can be compared agree: the difference comes after 'Add_5' (Add) and"),
+])  # fmt: skip
+def test_the_first_layer_of_an_onnx_graph_that_differs_is_named(tmp_path, module, text):
+    onnx_network(tmp_path / "f.onnx", 0.5)
+    with pytest.raises(PortError, match="The module does not compute what the source network does") as caught:
+        port(tmp_path / "f.onnx", module)
+    assert text in caught.value.received

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from frostline.porting.readers.contract import Source, SourceLayer
     from frostline.porting.readers.protobuf import Message
 
+NAME = "ONNX Runtime"
 SAMPLES = 3
 # Numbers of fields: ModelProto.graph and .functions, GraphProto.node and .output, FunctionProto.node,
 # ValueInfoProto.name, NodeProto.op_type and .attribute, AttributeProto.g and .graphs.

@@ -12,13 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from frostline.core.errors import FOREIGN
+from frostline.porting.interpreter import onnx_runtime
+from frostline.porting.interpreter.layer import NotInterpretedError
 from frostline.porting.interpreter.network import Interpretation, interpret
 from frostline.porting.proof.axis_orders import of_outputs
 from frostline.porting.proof.module_outputs import difference, in_float64, run_with_hooks, tolerance_of
 from frostline.porting.units.unit import RECURRENT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from frostline.porting.plan.port_plan import PortPlan
     from frostline.porting.plan.step import Step
@@ -40,14 +42,14 @@ def first_difference(plan: PortPlan, model: nn.Module, reference: Reference, gol
     """
     steps = {step.source.name.removesuffix("/pointwise"): step for step in plan.steps}
     given = _outputs(model, plan.steps, golden.inputs)
-    found = interpret(reference.source, reference.inputs, keeps_layers=True) if reference.inputs else Interpretation(())
+    found = _computed(plan, reference, golden, steps)
     limit, agreeing = _SLACK * tolerance_of(model), list[str]()
     for layer in reference.source.layers:
         step = steps.get(layer.unit or layer.name)
         if step is None or not given.get(step.target.name):
             continue
         forms = [form for values in (found.plain, found.layers) if layer.name in values
-                 for form in of_outputs((values[layer.name],))]  # fmt: skip
+                 for form in ((values[layer.name],), *of_outputs((values[layer.name],)))]  # fmt: skip
         error = min((difference([one], form) for one in given[step.target.name] for form in forms), default=torch.inf)
         pair = f"{layer.name!r} ({layer.kind}) and {step.target.name!r} ({type(step.target.module).__name__})"
         if error == torch.inf:
@@ -58,6 +60,25 @@ def first_difference(plan: PortPlan, model: nn.Module, reference: Reference, gol
     if not agreeing:
         return "all weights are assigned, but the outputs differ"
     return f"all {len(agreeing)} layers that can be compared agree: the difference comes after {agreeing[-1]}"
+
+
+def _computed(plan: PortPlan, reference: Reference, golden: Golden, steps: Mapping[str, Step]) -> Interpretation:
+    """The outputs of the layers of the file's network, if it was run."""
+    if reference.inputs:
+        return interpret(reference.source, reference.inputs, keeps_layers=True)
+    if golden.reason != onnx_runtime.NAME or golden.at:
+        return Interpretation(())
+    # The bias of a product may be added by a node of its own, whose output is then that of the layer.
+    unfinished = {
+        name for layer in reference.source.layers if layer.kind == "Add" and layer.unit for name in layer.inputs
+    }
+    named = {layer.name: layer.config["output"][0] for layer in reference.source.layers if layer.config.get("output")
+             and (layer.unit or layer.name) in steps and layer.name not in unfinished}  # fmt: skip
+    try:
+        _, values = onnx_runtime.run(reference.source, plan.path, values=sorted(named.values()))
+    except NotInterpretedError:
+        return Interpretation(())
+    return Interpretation((), {name: values[value] for name, value in named.items() if value in values})
 
 
 def exact_difference(plan: PortPlan, model: nn.Module, reference: Reference, golden: Golden) -> str:

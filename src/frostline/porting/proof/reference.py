@@ -93,7 +93,7 @@ def _of_onnx(source: Source, plan: PortPlan, model: nn.Module, seed: int, point:
     given = outputs_of(model, taken, at)
     if given is None or not outputs or not _are_shaped(given, outputs):
         return Reference(source, notes=(_misshaped(outputs),))
-    golden = Golden(taken, outputs, "ONNX Runtime on random inputs", "ONNX Runtime", at, layers)
+    golden = Golden(taken, outputs, f"{onnx_runtime.NAME} on random inputs", onnx_runtime.NAME, at, layers)
     return Reference(source, (golden,))
 
 
