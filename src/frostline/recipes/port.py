@@ -60,7 +60,7 @@ def port(
         source: The path of a file of weights; docs/formats.md lists the formats.
         model: The module to load the weights into, changed in place. If an error is raised, it is unchanged.
         hints: For layers that cannot be assigned without help: the name of the layer in the file, and the name of the
-            layer in the module.
+            layer in the module. A `*` stands for the same text in both: `{"block_*/conv": "blocks.*.conv"}`.
         partial: Whether layers may remain unassigned on both sides, such as a head with other classes. The certificate
             lists them.
         adapt: Whether to set attributes of the module (epsilon, momentum, dropout, slopes, the variant of GELU) to the

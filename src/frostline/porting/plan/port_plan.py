@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from itertools import chain
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from torch.nn.modules.conv import _ConvNd
 
-from frostline.core.errors import AmbiguousPortError, DataError, LayerNotFound, PortError, nearest
+from frostline.core.errors import AmbiguousPortError, PortError
 from frostline.core.restore import evaluating
 from frostline.porting.assignment.class_names import of_named_types
 from frostline.porting.assignment.matching import Ambiguity, Evidence, Pair, match
@@ -19,6 +19,7 @@ from frostline.porting.graphs.packed_rows import PackedRows
 from frostline.porting.layouts import pointwise
 from frostline.porting.layouts.choice import moves
 from frostline.porting.plan import flattened, folded_norms, idle_layers, layouts, packed_layers
+from frostline.porting.plan.hints import checked_hints
 from frostline.porting.plan.norm_wrappers import unwrapped
 from frostline.porting.plan.preparation import prepared
 from frostline.porting.plan.quantised import refuse_integers_alone, without_integers
@@ -118,7 +119,7 @@ def make_plan(
     targets, shared = remove_ties(targets, parts)
     units, table = _candidates(path, parts, targets)
     by_source, by_target = {unit.name: unit for unit in units}, {unit.name: unit for unit in targets}
-    hints = _checked(hints if hints is not None else {}, by_source, by_target, table)
+    hints = checked_hints(hints if hints is not None else {}, by_source, by_target, table)
     candidates = {name: set(others) for name, others in table.items() if others}
     candidates = of_named_types(candidates, by_source, by_target) if has_names else candidates
     constants = {name for name, unit in by_source.items() if name not in candidates and _is_constant(unit)}
@@ -301,33 +302,6 @@ def _step(
     table: Mapping[str, Mapping[str, tuple[Move, ...]]],
 ) -> Step:  # fmt: skip
     return Step(sources[pair.source], targets[pair.target], table[pair.source][pair.target], pair.reason, pair.margin)
-
-
-def _checked(
-    hints: Any, sources: Mapping[str, SourceUnit], targets: Mapping[str, TargetUnit],
-    table: Mapping[str, Mapping[str, tuple[Move, ...]]],
-) -> dict[str, str]:  # fmt: skip
-    """The hints, after a check that their layers exist, fit, and occur once."""
-    if not isinstance(hints, dict) or len(set(map(str, hints.values()))) < len(cast("dict[Any, Any]", hints)):
-        raise DataError(
-            what="Hints are a mapping from layers of the file to layers of the module; each layer occurs once.",
-            where="port(hints=...)", received=repr(hints)[:80], do='pass hints={"dense_1": "head"}, for example.',
-        )  # fmt: skip
-    found = {str(name): str(other) for name, other in cast("dict[Any, Any]", hints).items()}
-    for name, other in found.items():
-        for given, known, side in ((name, sources, "file"), (other, targets, "module")):
-            if given not in known:
-                raise LayerNotFound(
-                    what=f"The {side} has no layer with weights named {given!r}.", where="port(hints=...)",
-                    received=repr(given), do=f"use one of {nearest(given, known)}.",
-                )  # fmt: skip
-        if other not in table[name]:
-            raise PortError(
-                what="A hint pairs layers that do not fit.", where="port(hints=...)",
-                received=f"{sources[name]}, and {targets[other]}",
-                do=f"pair {name!r} with one of {', '.join(map(repr, table[name])) or 'no layer: leave the hint out'}.",
-            )  # fmt: skip
-    return found
 
 
 def _check_counts(path: str, opened: Sequence[Ambiguity], idle: frozenset[str]) -> None:
