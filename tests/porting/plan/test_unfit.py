@@ -38,3 +38,20 @@ def test_matrices_of_lora_have_to_be_merged_first():
     with pytest.raises(PortError, match="'fc' has the two matrices of LoRA beside its kernel") as caught:
         make_plan(source, "file.h5", nn.Linear(3, 4))
     assert "save it as .keras or .weights.h5" in caught.value.do
+
+
+def test_the_nearest_layers_are_named():
+    source = network(
+        hidden__kernel=floats(8, 16), hidden__bias=floats(16), out__kernel=floats(16, 3), out__bias=floats(3)
+    )
+    module = nn.ModuleDict({"fc": nn.Linear(16, 5), "hidden": nn.Linear(8, 12), "out": nn.Linear(16, 4)})
+    with pytest.raises(PortError, match="Some layers have no partner") as caught:
+        make_plan(source, "file", module)
+    assert "nearest to 'hidden': 'hidden'; nearest to 'out': 'out'" in caught.value.received
+
+
+def test_a_module_that_lacks_layers_has_no_nearest_one():
+    source = network(hidden__kernel=floats(8, 16), hidden__bias=floats(16), more__kernel=floats(2, 3))
+    with pytest.raises(PortError, match="Some layers have no partner") as caught:
+        make_plan(source, "file", nn.ModuleDict({"hidden": nn.Linear(8, 16)}))
+    assert "nearest" not in caught.value.received

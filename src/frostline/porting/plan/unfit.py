@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from difflib import SequenceMatcher
 from typing import TYPE_CHECKING
 
 from frostline.core.errors import PortError
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from frostline.porting.units.unit import SourceUnit, TargetUnit
 
 SHOWN = 6  # names listed in one message
+_PAIRS = 3  # layers of the file whose nearest layer is named
 
 
 def refuse_unfit(path: str, units: Sequence[SourceUnit]) -> None:
@@ -99,10 +102,26 @@ def no_partner(
     return PortError(
         what="Some layers have no partner with the same type and shape on the other side.", where=path,
         received=f"{len(unused)} of {len(units)} layers of the file, {len(kept)} of {len(targets)} of the module: "
-        + "; ".join(parts) + idle_layers.note((one.name for one in kept), idle),
+        + "; ".join(parts) + _nearest(unused, kept) + idle_layers.note((one.name for one in kept), idle),
         do=remedy(unused, kept) or "build the module like the network of the file; or leave these layers out, such as "
         "a head with other classes: partial=True.",
     )  # fmt: skip
+
+
+def _nearest(unused: Sequence[SourceUnit], kept: Sequence[TargetUnit]) -> str:
+    """For the first layers of the file, the layer of the module with the most similar sizes and name."""
+    if not kept:
+        return ""
+    pairs = [(unit, max(kept, key=lambda target, unit=unit: _similarity(unit, target))) for unit in unused[:_PAIRS]]
+    return "".join(f"; nearest to {unit.name!r}: {target.name!r}" for unit, target in pairs)
+
+
+def _similarity(unit: SourceUnit, target: TargetUnit) -> float:
+    """The share of sizes of axes that both have, and how alike the names are, which counts half as much."""
+    ours = Counter(size for tensor in unit.leaves.values() for size in tensor.shape)
+    theirs = Counter(size for tensor in target.tensors.values() for size in tensor.shape)
+    sizes = (ours & theirs).total() / max(1, (ours | theirs).total())
+    return sizes + SequenceMatcher(None, unit.name.lower(), target.name.lower()).ratio() / 2
 
 
 def listed(names: Sequence[str]) -> str:
