@@ -43,6 +43,7 @@ def test_purge_deletes_what_is_ours_and_nothing_else(tmp_path):
     (tmp_path / "mine.txt").write_text("keep")
     cache = fl.FeatureCache(tmp_path)
     entries = cache.entries()
+    assert all(entry.tensors for entry in entries)
     assert [entry.rows for entry in entries] == [N, N]
     assert cache.purge(entries[0].recipe[:8]) > 0
     assert [entry.recipe for entry in cache.entries()] == [entries[1].recipe]

@@ -229,6 +229,7 @@ def test_balanced_weights_of_classes(tmp_path):
         (("--class-weights", "1,2"), "Every class needs one weight above 0"),
         (("--class-weights", "1,2,3,4,nan"), "Every class needs one weight above 0"),
         (("--class-weights", "a,b"), "takes numbers with commas between them"),
+        (("--metric", "f1"), "A metric is computed on validation data, and there are none"),
         (("--label-smoothing", "1"), "Label smoothing is a share of probability"),
         (("--size", "8"), "Arrays are used as they are"),
         (("--mean", "1,1,1"), "Images are normalised together with resizing"),

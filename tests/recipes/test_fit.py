@@ -354,3 +354,10 @@ def test_other_values_of_monitor_are_refused():
         fit(mlp(), monitor="yes")
     assert "monitor=True" in error.value.do
     assert "monitor=False" in error.value.do
+
+
+def test_a_scheduler_that_is_not_known_is_refused_before_anything_is_filled(tmp_path):
+    with pytest.raises(fl.DataError, match="no scheduler named 'cosin'") as error:
+        fit(mlp(), data(20), freeze="2", scheduler="cosin", cache=tmp_path / "cache")
+    assert error.value.do == "use 'cosine', 'linear', 'step', or a callable(optimizer) -> scheduler."
+    assert not (tmp_path / "cache").exists()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from frostline.caching.collector import collect
 from frostline.caching.manifest import (
@@ -61,6 +61,11 @@ class Opened:
         """An index over all rows."""
         return Rows(self.shards, self.manifest.shards, [self.held[name] for name in self.manifest.shards])
 
+    @property
+    def tensors(self) -> tuple[Any, ...]:
+        """The frontier tensors as a manifest lists them."""
+        return tuple([t.name, list(t.shape), str(t.dtype), t.shared] for t in self.frontier)
+
     def shared(self) -> dict[str, Tensor]:
         """Shared tensors by name."""
         return dict(self.held[self.manifest.shared]) if self.manifest.shared else {}
@@ -105,7 +110,7 @@ class Opened:
             is_last = name is None or self.manifest.snapshots[-1:] == (name,)
             if common in (None, self.manifest.shared) and is_last:
                 return
-            names = tuple([t.name, list(t.shape), str(t.dtype), t.shared] for t in self.frontier)
+            names = self.tensors
             added = with_snapshot(Manifest(), name, common, names) if name else Manifest(shared=common, tensors=names)
             write_manifest(self.manifests, added)
 

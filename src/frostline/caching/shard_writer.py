@@ -47,7 +47,7 @@ class ShardWriter:
         self, opened: Opened, before_publish: Callable[[], None], row_seconds: Callable[[], float] = lambda: 0.0
     ) -> None:
         self.shards, self.manifests, self.before_publish = opened.shards, opened.manifests, before_publish
-        self.row_seconds = row_seconds
+        self.row_seconds, self.tensors = row_seconds, opened.tensors
         self._keys: list[Tensor] = []
         self._rows: dict[str, list[Tensor]] = {}
         self._bytes, self._since = 0, time.monotonic()
@@ -73,7 +73,10 @@ class ShardWriter:
         keys = torch.cat(self._keys)
         with ExitStack() as hold:
             name = self.shards.write({KEYS: keys} | {n: torch.cat(r) for n, r in self._rows.items()}, hold)
-            write_manifest(self.manifests, Manifest(shards=(name,), rows=(len(keys),), row_s=self.row_seconds()))
+            added = Manifest(
+                shards=(name,), rows=(len(keys),), tensors=self.tensors, row_s=self.row_seconds()
+            )  # fmt: skip
+            write_manifest(self.manifests, added)
         self.published.append(name)
         self._keys, self._rows, self._bytes, self._since = [], {}, 0, time.monotonic()
 

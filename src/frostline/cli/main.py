@@ -259,7 +259,7 @@ def _existing(cache: str) -> FeatureCache:
     if not as_path("frostline cache", "--cache", cache).is_dir():
         raise DataError(
             what="There is no cache at this path.", where="frostline cache", received=f"{cache}, which is no folder",
-            do="pass the folder that fit(cache=...) or --out names; the default of the command is frostline-out/cache.",
+            do="pass the folder of fit(cache=...), or the cache in the folder of --out, such as frostline-out/cache.",
         )  # fmt: skip
     return FeatureCache(cache)
 

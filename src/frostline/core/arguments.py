@@ -264,7 +264,7 @@ def check_optimizer(call: str, name: str, value: Any) -> Optimizer:
     return value
 
 
-def as_numbers(option: str, text: str) -> list[float]:
+def as_numbers(option: str, text: str, example: str = "0.485,0.456,0.406") -> list[float]:
     """Numbers with commas between them.
 
     Raises:
@@ -275,7 +275,7 @@ def as_numbers(option: str, text: str) -> list[float]:
     except ValueError as error:
         raise DataError(
             what=f"{option} takes numbers with commas between them.", where=option, received=repr(text),
-            do=f"write them like {option} 0.485,0.456,0.406.",
+            do=f"write them like {option} {example}.",
         ) from error  # fmt: skip
 
 

@@ -133,6 +133,11 @@ def fit_command(
     for used in () if resume or overwrite else ("model.json", "checkpoint.json"):
         check_new(out / used, "--out", others="--resume goes on with the run there, --overwrite replaces it")
     whole, images, classes = dataset, prepared_by(dataset), classes_of(dataset)
+    if val is None and val_share is None and tuple(metric) != ("accuracy",):
+        raise DataError(
+            what="A metric is computed on validation data, and there are none.", where="--metric",
+            received=", ".join(metric), do="add --val-share 0.2, or --val DATA.",
+        )  # fmt: skip
     if val_share is not None:
         dataset, val = split_share(whole, val_share, seed)
     loss = _loss(dataset, class_weights, label_smoothing)
@@ -255,7 +260,7 @@ def class_weights_of(dataset: Any, text: str) -> Tensor:
             )  # fmt: skip
         counts = torch.bincount(labels[labels >= 0], minlength=len(classes)).clamp(min=1)
         return (len(labels) / (len(classes) * counts)).float()
-    weights = as_numbers("--class-weights", text)
+    weights = as_numbers("--class-weights", text, f"balanced, or {_ones(classes)}")
     if len(weights) != len(classes) or not all(0 < weight < math.inf for weight in weights):
         raise DataError(
             what="Every class needs one weight above 0.", where="--class-weights",

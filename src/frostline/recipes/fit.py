@@ -178,12 +178,12 @@ def fit(
                                 partial(num_counted, loss), ignored_label(loss), is_cross_entropy(loss),
                                 class_names(train))  # fmt: skip
             check_closure(healed.optimizer, precision=precision, has_clip=clip is not None, has_out=folder is not None)
+            schedule = make_scheduler(scheduler, healed.optimizer, epochs)
             promise = FrozenState(model)
             seed_generators(seed)
             ready = prepare(model, train, val, cache, fabric, folder, num_epochs=epochs, batch_size=batch_size,
                             seed=seed, progress=progress, example=example, loss=loss, metric=metric,
                             num_workers=num_workers)  # fmt: skip
-            schedule = make_scheduler(scheduler, healed.optimizer, epochs)
             seed_generators(seed)
             training = time.perf_counter()
             with ready.around:

@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, ReduceLROnPlateau, StepLR
 
 from frostline.core.arguments import check_callable
-from frostline.core.errors import DataError, nearest
+from frostline.core.errors import DataError
 
 Clip = Callable[[list[nn.Parameter]], Any]
 
@@ -170,5 +170,5 @@ def step_scheduler(scheduler: Any, train_loss: float, val_loss: float | None) ->
 def _unknown(kind: str, name: str, known: Iterable[str], callable_form: str) -> DataError:
     return DataError(
         what=f"There is no {kind} named {name!r}.", where=f"fit({kind}=...)", received=repr(name),
-        do=f"use {nearest(name, known)}, or {callable_form}.",
+        do=f"use {', '.join(map(repr, known))}, or {callable_form}.",
     )  # fmt: skip
