@@ -226,6 +226,7 @@ def test_balanced_weights_of_classes(tmp_path):
 @pytest.mark.parametrize(
     ("options", "what"),
     [
+        (("--out", ""), "--out is not a path"),
         (("--class-weights", "1,2"), "Every class needs one weight above 0"),
         (("--class-weights", "1,2,3,4,nan"), "Every class needs one weight above 0"),
         (("--class-weights", "a,b"), "takes numbers with commas between them"),

@@ -111,9 +111,10 @@ def fit(
                 what="Validation data is given twice.", where="--val and --val-share", received=f"{val}, {val_share}",
                 do="give one of the two.",
             )  # fmt: skip
+        folder = as_path("frostline fit", "--out", out)
         result = fit_command(
             built, dataset, val_data, name=model, weights=weights, freeze=freeze, val_share=val_share, epochs=epochs,
-            batch_size=batch_size, lr=lr, seed=seed, out=Path(out), cache=not no_cache,
+            batch_size=batch_size, lr=lr, seed=seed, out=folder, cache=not no_cache,
             resume=resume, heal=heal, certificate=certificate, optimizer=optimizer, scheduler=scheduler,
             patience=patience, metric=metric or ["accuracy"], class_weights=class_weights,
             label_smoothing=label_smoothing, head=head, num_workers=workers, overwrite=overwrite,

@@ -47,7 +47,9 @@ class FitReport:
     def text(self) -> str:
         """For people."""
         last, timings = self.result.history[self.result.best_epoch - 1], self.result.timings
-        lines = [f"Reused:   {self.reused}", f"Trained:  {len(self.result.history)} epochs, loss {last.train_loss:.4f}"]
+        lines = [f"Reused:   {self.reused}",
+                 f"Trained:  {len(self.result.history)} epochs; loss {last.train_loss:.4f} in epoch {last.epoch}, "
+                 "which is kept"]  # fmt: skip
         if last.val_metrics:
             scores = ", ".join(f"{name} {score:.4f}" for name, score in last.val_metrics.items())
             lines.append(f"Scores:   {scores} on validation data, epoch {last.epoch}")
