@@ -70,7 +70,7 @@ def unseen(
 
 
 def are_same(one: Sequence[Tensor] | None, other: Sequence[Tensor] | None) -> bool:
-    """Whether two results of `probed` are equal up to rounding of float64."""
+    """Whether two results of a module are equal up to rounding of float64."""
     return one is not None and other is not None and len(one) == len(other) and difference(one, other) <= _EXACT
 
 
@@ -136,11 +136,13 @@ def _copied(model: nn.Module, fixed: Collection[int] | None) -> tuple[nn.Module,
     except FOREIGN:
         return None
     twins = {id(one): memo[id(one)] for one in model.parameters()}
+    if fixed is None:
+        return exact, twins
     random = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        for own, twin in twins.items() if fixed is not None else ():
+        for own, twin in twins.items():
             drawn = torch.rand(twin.shape, generator=random).to(twin) + 0.5
-            if own not in (fixed or ()):
+            if own not in fixed:
                 twin.data = drawn if twin.ndim < 2 else (drawn - 1) * (12 / max(1, twin[0].numel())) ** 0.5
     return exact, twins
 
