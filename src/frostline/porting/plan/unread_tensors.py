@@ -1,4 +1,4 @@
-"""Layers without a partner that hold the same numbers: not the networks differ, but names or shapes are unknown."""
+"""Layers without a partner that hold the same numbers, under names or in shapes that are not known."""
 
 from __future__ import annotations
 

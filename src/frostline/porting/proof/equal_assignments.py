@@ -29,20 +29,20 @@ _CHANGE = 0.1  # of weights, relative to their size: it shows whether outputs de
 def unseen(
     model: nn.Module, holds: Sequence[Callable[[], None]], targets: Sequence[TargetUnit], inputs: Sequence[Any]
 ) -> tuple[str, ...] | None:
-    """What assignments that give the same outputs rest on.
+    """The layers that the outputs do not depend on, of assignments that give the same outputs.
 
     Two layers that compute the same by symmetry may be exchanged. Two layers behind a factor of zero give the same
     outputs as well, but have different places: that shows once the other weights of the module are random numbers.
 
     Args:
         model: The module.
-        holds: Each lets the module hold one of the assignments.
+        holds: Functions that each write one of the assignments into the module.
         targets: Layers into which they write different tensors.
         inputs: Several, as the module takes them.
 
     Returns:
         None if the assignments compute different things. Otherwise the layers on which the outputs do not depend and
-        that are not symmetric: nothing tells them apart.
+        that are not symmetric: the outputs do not distinguish them.
     """
     first: list[Tensor] | None = None
     values: dict[str, list[Tensor]] = {}
@@ -77,7 +77,7 @@ def are_same(one: Sequence[Tensor] | None, other: Sequence[Tensor] | None) -> bo
 def _given(
     model: nn.Module, targets: Iterable[TargetUnit], inputs: Sequence[Any], fixed: Collection[int] | None = None
 ) -> list[Tensor] | None:
-    """What a copy of the module in float64 gives: as it is, and with the owners of some of its units scaled.
+    """The outputs of a copy of the module in float64: as it is, and with the owners of some of its units scaled.
 
     Returns:
         All outputs in one list; None if the copy cannot be made or run.
