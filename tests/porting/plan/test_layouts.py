@@ -214,7 +214,7 @@ def test_a_stack_with_as_many_layers_as_features_is_open_and_lies_along_one_axis
     module = nn.Sequential(*(nn.Linear(4, 4) for _ in range(4)))
     units = {"fc": {"kernel": kernel, "bias": bias}}
     made = plan(units, module, "flax")
-    with pytest.raises(AmbiguousPortError):
+    with pytest.raises(AmbiguousPortError, match="to \\(out, in\\), then stacked along axis 0"):
         refuse_ambiguity(made)
     expected = x
     for index in range(4):

@@ -281,7 +281,7 @@ def _in_order(step: Step, name: str, rows: Tensor) -> Step:
     """The step for rows of the packed matrix in this order."""
     if step.source.packed is not None:
         own = replace(step, source=projections.select_rows(step.source, rows), order=name)
-        return own if name == packed.IN_ORDER else replace(own, moves=_then(step.moves, _named(name)))
+        return own if name == packed.IN_ORDER else replace(own, moves=_then(step.moves, _named(f"of rows {name}")))
     if name == packed.IN_ORDER:
         return replace(step, order=name)
     if step.source.parts:
@@ -291,7 +291,7 @@ def _in_order(step: Step, name: str, rows: Tensor) -> Step:
 
 
 def _named(name: str) -> Layout:
-    return Layout(f"of rows {name}", lambda tensor: tensor, lambda tensor: tensor)
+    return Layout(name, lambda tensor: tensor, lambda tensor: tensor)
 
 
 def _then(moves: Sequence[Move], layout: Layout) -> tuple[Move, ...]:
