@@ -66,8 +66,17 @@ def test_names_of_pytorch_and_timm_tell_it_too(tmp_path):
     assert torch.equal(module.look.in_proj_weight, source.look.in_proj_weight)
 
 
-def plan(units, module, framework="torch"):
-    return make_plan(source_of(framework, units), "file", module)
+def plan(units, module, framework="torch", layers=()):
+    return make_plan(source_of(framework, units, layers=layers), "file", module)
+
+
+def test_the_order_in_a_product_of_onnx_is_open_too():
+    units = {
+        "query_key_value": {"weight": numbers(24, 8), "bias": numbers(24)},
+        "dense": {"weight": numbers(8, 8), "bias": numbers(8)},
+    }
+    (group,) = plan(units, Looks(), "onnx", [(name, "Gemm", {"transB": 1}, ()) for name in units]).opened
+    assert len(list(group.ways())) == 3
 
 
 @pytest.mark.parametrize(("shape", "text"), [((8, 24), "(in, out) to (out, in)"), ((24, 8), "as it is")])
@@ -155,10 +164,6 @@ def test_scales_of_gemma_in_gguf_are_one_more_than_its_own_module_has_them():
         assert [move.text() for step in made.steps for move in step.moves] == [text]
 
 
-def flax_plan(units, module):
-    return make_plan(source_of("flax", units), "f", module)
-
-
 @pytest.mark.parametrize("is_mirrored", [True, False])
 def test_a_transposed_convolution_of_flax_with_as_many_inputs_as_outputs_is_open(is_mirrored):
     kernel, x, module = numbers(3, 3, 4, 4), torch.randn(2, 4, 5, 5), nn.Sequential(nn.ConvTranspose2d(4, 4, 3))
@@ -179,9 +184,9 @@ def test_another_transposed_convolution_of_the_file_shows_its_layout(shape, text
         "up_0": {"kernel": numbers(3, 3, 4, 4), "bias": numbers(4)},
         "up_1": {"kernel": numbers(*shape), "bias": numbers(6)},
     }
-    plan = flax_plan(units, module)
-    assert not plan.opened
-    assert all(text in step.moves[0].text() for step in plan.steps)
+    made = plan(units, module, "flax")
+    assert not made.opened
+    assert all(text in step.moves[0].text() for step in made.steps)
 
 
 @pytest.mark.parametrize("framework", ["flax", "keras"])
@@ -208,13 +213,13 @@ def test_a_stack_with_as_many_layers_as_features_is_open_and_lies_along_one_axis
     kernel, bias, x = numbers(4, 4, 4), numbers(4, 4), torch.randn(2, 4)
     module = nn.Sequential(*(nn.Linear(4, 4) for _ in range(4)))
     units = {"fc": {"kernel": kernel, "bias": bias}}
-    plan = flax_plan(units, module)
-    with pytest.raises(AmbiguousPortError):
-        refuse_ambiguity(plan)
+    made = plan(units, module, "flax")
+    with pytest.raises(AmbiguousPortError, match="to \\(out, in\\), then stacked along axis 0"):
+        refuse_ambiguity(made)
     expected = x
     for index in range(4):
         expected = expected @ kernel.select(axis, index) + bias.select(axis, index)
-    settled, _ = settle(plan, module, [Golden((x,), (expected,))])
+    settled, _ = settle(made, module, [Golden((x,), (expected,))])
     carry_out(settled, module)
     assert torch.allclose(module(x), expected)
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from frostline.porting.graphs.calls import Call
 
 
-def _made(run: AxesOfRun, call: Call, axes: Axes, channels: int, sides: bool = True) -> Axes:
+def _made(call: Call, axes: Axes, channels: int, sides: bool = True) -> Axes:
     """The axes of the output of a layer: new channels, and the given axes before them."""
     owners = [unit for unit, _ in call.units] if sides else []
     unit = owners[0] if len(set(owners)) == 1 else ""
@@ -35,7 +35,7 @@ def _made(run: AxesOfRun, call: Call, axes: Axes, channels: int, sides: bool = T
 def _linear(run: AxesOfRun, call: Call) -> list[Axes]:
     axes = run.of(call.known[0])
     run.use([unit for unit, _ in call.units], axes, len(axes) - 1, is_sure=False)
-    made = _made(run, call, axes[:-1], -1)
+    made = _made(call, axes[:-1], -1)
     if len(axes[-1]) == 1 and axes[-1][0].origin.role in (PLACE, UNKNOWN) and made[-1]:
         (mixed,) = axes[-1]  # a linear layer over places gives places again; over an unknown axis, an unknown one
         made = (*made[:-1], whole(replace(made[-1][0].origin, role=mixed.origin.role, place=mixed.origin.place)))
@@ -47,7 +47,7 @@ def _convolution(run: AxesOfRun, call: Call) -> list[Axes]:
     spatial = next(int(letter) for letter in call.name if letter.isdigit())
     at = len(axes) - spatial - 1
     run.use([unit for unit, _ in call.units], axes, at, is_sure=True)
-    return [_made(run, call, axes[:at], at)]
+    return [_made(call, axes[:at], at)]
 
 
 def _recurrent(run: AxesOfRun, call: Call) -> list[Axes]:
@@ -62,7 +62,7 @@ def _recurrent(run: AxesOfRun, call: Call) -> list[Axes]:
 
 
 def _embedding(run: AxesOfRun, call: Call) -> list[Axes]:
-    return [_made(run, call, (), -1)]
+    return [_made(call, (), -1)]
 
 
 def _norm(run: AxesOfRun, call: Call) -> list[Axes] | None:
@@ -90,7 +90,7 @@ def _attention_layer(run: AxesOfRun, call: Call) -> list[Axes]:
     for one in call.known:
         for unit, _ in call.units:
             run.take(unit, OTHER, run.of(one)[-1])
-    made = [_made(run, call, axes[:-1], -1, sides=False)]
+    made = [_made(call, axes[:-1], -1, sides=False)]
     return [*made, *(of_role(UNKNOWN, one.shape, call.number) for one in call.made[1:])]
 
 

@@ -47,7 +47,7 @@ class Work(TorchDispatchMode):
 
 
 def _of_call(name: str, args: Sequence[Any]) -> int:
-    """What a call of an operator takes, told by its arguments."""
+    """The multiplications of one call of an operator, from its arguments."""
     tensors = [one for one in tree_leaves(list(args)) if isinstance(one, Tensor)]
     values = sum(one.numel() for one in tensors)
     if name in _PRODUCTS:
@@ -66,7 +66,7 @@ def _of_call(name: str, args: Sequence[Any]) -> int:
 
 
 def work_of(run: Callable[[], object]) -> int:
-    """What a call of `run` computes."""
+    """The multiplications of a call of `run`."""
     with torch.no_grad(), Work() as counted:
         run()
     return counted.done

@@ -24,7 +24,7 @@ from frostline.porting.layouts import (
     tensorflow,
     torch,
 )
-from frostline.porting.layouts.layout import SAME, TRANSPOSED, channels_first, reshaped
+from frostline.porting.layouts.layout import SAME, TRANSPOSED, channels_first, reshaped, without_ones
 from frostline.porting.layouts.rules import assemble
 from frostline.porting.units.unit import is_layer
 
@@ -79,14 +79,10 @@ def _moves(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
         is_last = unit.framework in CHANNELS_LAST
         theirs, ours = unit.leaves[leaf].shape, tuple(target.tensors[own].shape)
         layout = channels_first(theirs, ours) if is_last else SAME
-        if layout is SAME and _without_ones(theirs) == _without_ones(ours) and theirs != ours:
+        if layout is SAME and without_ones(theirs) == without_ones(ours) and theirs != ours:
             layout = reshaped("axes of length 1 set as in the module", theirs, ours)
         found = assemble(unit, target, {leaf: (own, layout)})
     return found
-
-
-def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(size for size in shape if size != 1)
 
 
 def _is_rest(target: TargetUnit) -> bool:

@@ -134,6 +134,11 @@ def map_last(last: int) -> Layout:
     return permuted("(map, channels) to (channels, map)", last, *range(last))
 
 
+def without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """A shape without its axes of length 1."""
+    return tuple(size for size in shape if size != 1)
+
+
 def reshaped(name: str, before: tuple[int, ...], after: tuple[int, ...]) -> Layout:
     """A reshape; the order of the elements does not change."""
     return Layout(name, lambda tensor: tensor.reshape(after), lambda tensor: tensor.reshape(before))

@@ -104,14 +104,16 @@ def with_norms(unit: SourceUnit, target: TargetUnit, moves: tuple[Move, ...]) ->
         elif not move.sources:
             return None
         else:
-            make = _of_weight_norm if norm.kind == WEIGHT else _of_spectral_norm
-            made += make(move, norm, target.name)
+            made += _into_norm(move, norm, target.name)
     found = tuple(made)
     return found if fits(unit, target, found) else None
 
 
-def _of_weight_norm(move: Move, norm: Norm, name: str) -> list[Move]:
-    del name
+def _into_norm(move: Move, norm: Norm, name: str) -> list[Move]:
+    return _of_weight_norm(move, norm) if norm.kind == WEIGHT else _of_spectral_norm(move, norm, name)
+
+
+def _of_weight_norm(move: Move, norm: Norm) -> list[Move]:
     g, v = norm.tensors
     shape = tuple(norm.tensors[g].shape)
     length = Combine("the norm", lambda parts: _norm(move.joined(parts).double(), shape).to(parts[0].dtype))
@@ -231,8 +233,7 @@ def _under(
         move = Move(move.target, sources, layouts, axis, combine=combine)
     if norm is None:
         return [move]
-    make = _of_weight_norm if norm.kind == WEIGHT else _of_spectral_norm
-    return make(move, norm, name) if move.sources else []
+    return _into_norm(move, norm, name) if move.sources else []
 
 
 def _scaled(parts: list[Tensor]) -> Tensor:

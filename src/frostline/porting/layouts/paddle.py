@@ -43,7 +43,7 @@ def moves(unit: SourceUnit, target: TargetUnit) -> tuple[Move, ...] | None:
 
 
 def assumed_of(unit: SourceUnit) -> str:
-    """What of a weight norm of Paddle the file does not tell, if its default was taken; empty if nothing is."""
+    """The setting of a weight norm that is not in the file and was taken as the default; empty if there is none."""
     g, v = (unit.leaves.get(f"weight_{end}") for end in "gv")
     if unit.framework != "paddle" or g is None or v is None:
         return ""

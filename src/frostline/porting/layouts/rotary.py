@@ -25,12 +25,12 @@ NEIGHBOURS, HALVES = "rotary pairs as neighbouring rows", "rotary pairs as halve
 
 
 def is_paired(unit: SourceUnit) -> bool:
-    """Whether the file says that rows of the layer lie in pairs."""
+    """Whether the file states that rows of the layer lie in pairs."""
     return any(_LEAF.fullmatch(leaf) for leaf in unit.leaves)
 
 
 def moves(unit: SourceUnit, target: TargetUnit, order: str = NEIGHBOURS) -> tuple[Move, ...] | None:
-    """How a layer whose rows lie in pairs becomes a linear layer that rotates in `order`; None if it cannot."""
+    """The moves from a layer with rows in pairs to a linear layer that rotates in `order`; None if it does not fit."""
     if not isinstance(target.module, nn.Linear):
         return None
     rows: dict[str, tuple[str, Layout]] = {}

@@ -16,9 +16,6 @@ if TYPE_CHECKING:
 
 Row = tuple[str, "Layout"]  # the tensor of the module, and the layout of the leaf
 
-# Values of tensors that the source does not have: a missing bias is 0, a missing scale is 1.
-DEFAULTS = {"bias": 0.0, "weight": 1.0, "num_batches_tracked": 0.0}
-
 
 def assemble(
     unit: SourceUnit,

@@ -98,52 +98,39 @@ def layout_evidence(source: Source, table: Mapping[str, Mapping[str, Sequence[Mo
     )
 
 
-def ways(step: Step, model: nn.Module, framework: str, evidence: LayoutEvidence) -> tuple[Step, ...]:
+def ways(step: Step, model: nn.Module, evidence: LayoutEvidence) -> tuple[Step, ...]:
     """The possible steps of a pair, by the layouts that its tensors may have.
+
+    The kinds of open layouts below give their steps, or nothing for a pair that is not of their kind.
 
     Args:
         step: The step with the layouts of its framework.
         model: The module.
-        framework: The framework of the file.
         evidence: The evidence of the whole file.
     """
-    module = step.target.module
-    if step.source.along_second is not None:
-        return _stacked(step)
-    in_pairs = _in_pairs(step, model, evidence)
-    if in_pairs:
-        return in_pairs
-    if "kernel_of_state" in step.source.leaves and step.source.framework != "haiku":  # Haiku always adds the bias
-        bare = tuple(NO_FORGET_BIAS if move.target == "bias_hh" else move for move in step.moves)
-        return replace(step, assumed="forget bias"), replace(step, moves=bare)
-    if normed.is_of_flax(step.source):
-        return (replace(step, assumed=normed.assumed_of(step.source)),)
-    if assumed := paddle.assumed_of(step.source):
-        return (replace(step, assumed=assumed),)
-    if evidence.has_shifted_scales and not is_layer(module) and step.source.name.endswith("norm"):
-        return (step, replace(step, moves=tuple(replace(move, layouts=(_LESS_ONE,)) for move in step.moves)))
-    if step.source.framework == "flax" and isinstance(module, nn.modules.conv._ConvTransposeNd):
-        return _transposed(step, evidence)
-    if framework == "onnx" and step.source.kind == "Gemm":
-        return _multiplied(step)
-    maps = _over_cubes(step)
-    if maps is not None:
-        return step, maps
-    packed_ways = _packed(step, model, evidence)
-    if packed_ways is not None:
-        return packed_ways
-    if framework in ("torch", "numpy") and isinstance(module, nn.Linear) and _is_conv1d(step.source.name):
-        return _square(step, evidence)
-    return (step,)
+    return (
+        _stacked(step)
+        or _in_pairs(step, model, evidence)
+        or _with_forget_bias(step)
+        or _with_assumption(step)
+        or _shifted(step, evidence)
+        or _transposed(step, evidence)
+        or _multiplied(step)
+        or _over_cubes(step)
+        or _packed(step, model, evidence)
+        or _square(step, evidence)
+        or (step,)
+    )
 
 
 def _stacked(step: Step) -> tuple[Step, ...]:
     """A layer of a stack that may lie along either axis; all stacks of a file lie along the same."""
-    first, second = replace(step.source, along_second=None), step.source.along_second
-    assert second is not None
-    names = "stacked along axis 0", "stacked along axis 1"
+    second = step.source.along_second
+    if second is None:
+        return ()
+    found = {"stacked along axis 0": replace(step.source, along_second=None), "stacked along axis 1": second}
     return tuple(replace(step, source=one, order=name, moves=_then(step.moves, _named(name)))
-                 for one, name in zip((first, second), names, strict=True))  # fmt: skip
+                 for name, one in found.items())  # fmt: skip
 
 
 def _in_pairs(step: Step, model: nn.Module, evidence: LayoutEvidence) -> tuple[Step, ...]:
@@ -166,31 +153,59 @@ def _in_pairs(step: Step, model: nn.Module, evidence: LayoutEvidence) -> tuple[S
     return (replace(step, order=rotary.NEIGHBOURS), *turned)
 
 
+def _with_forget_bias(step: Step) -> tuple[Step, ...]:
+    """A cell of TensorFlow 1 with the forget bias of 1 that its code adds by default, and without."""
+    if "kernel_of_state" not in step.source.leaves or step.source.framework == "haiku":  # Haiku always adds the bias
+        return ()
+    bare = tuple(NO_FORGET_BIAS if move.target == "bias_hh" else move for move in step.moves)
+    return replace(step, assumed="forget bias"), replace(step, moves=bare)
+
+
+def _with_assumption(step: Step) -> tuple[Step, ...]:
+    """A layer under a norm of weights whose axis or number of steps the file does not state."""
+    source = step.source
+    if normed.is_of_flax(source):
+        return (replace(step, assumed=normed.assumed_of(source)),)
+    assumed = paddle.assumed_of(source)
+    return (replace(step, assumed=assumed),) if assumed else ()
+
+
+def _shifted(step: Step, evidence: LayoutEvidence) -> tuple[Step, ...]:
+    """A scale of Gemma in a module of one's own, which may add one to it."""
+    is_scale = not is_layer(step.target.module) and step.source.name.endswith("norm")
+    if not evidence.has_shifted_scales or not is_scale:
+        return ()
+    return (step, replace(step, moves=tuple(replace(move, layouts=(_LESS_ONE,)) for move in step.moves)))
+
+
 def _multiplied(step: Step) -> tuple[Step, ...]:
     """A product whose alpha and beta are in its weights, and as it is, for a module that multiplies by them."""
-    moves = onnx.multiplied(step.source, step.moves)
+    is_product = step.source.framework == "onnx" and step.source.kind == "Gemm"
+    moves = onnx.multiplied(step.source, step.moves) if is_product else step.moves
     if moves == step.moves:
-        return (step,)
+        return ()
     return (replace(step, order="alpha and beta multiplied in", moves=moves), replace(step, order="as they are"))
 
 
 def _transposed(step: Step, evidence: LayoutEvidence) -> tuple[Step, ...]:
     """A transposed convolution of Flax, whose `transpose_kernel` no file states; a kernel of other sizes shows it."""
+    if step.source.framework != "flax" or not isinstance(step.target.module, nn.modules.conv._ConvTransposeNd):
+        return ()
     other = keras.moves(step.source, step.target)
     if other is None or other == step.moves:
-        return (step,)
+        return ()
     both = (step, replace(step, moves=other))
     shown = [one for one in both if any(move.text() in evidence.transposed for move in one.moves)]
     return tuple(shown) if len(shown) == 1 and not evidence.is_undecided else both
 
 
-def _over_cubes(step: Step) -> Step | None:
-    """The step with channels first, if its tensors are maps with as many rows and columns as channels; None if not."""
+def _over_cubes(step: Step) -> tuple[Step, ...]:
+    """A tensor over maps with as many rows and columns as channels: as it is, and with channels first."""
     if step.source.framework not in CHANNELS_LAST or isinstance(step.target.module, _WITH_KERNELS):
-        return None
+        return ()
     moves = tuple(replace(move, layouts=(map_last(len(shape) - 1),)) if len(shape := _shape(step, move)) > 2
                   and len(set(shape)) == 1 and move.layouts == (SAME,) else move for move in step.moves)  # fmt: skip
-    return replace(step, moves=moves) if moves != step.moves else None
+    return (step, replace(step, moves=moves)) if moves != step.moves else ()
 
 
 def _shape(step: Step, move: Move) -> tuple[int, ...]:
@@ -205,18 +220,21 @@ def _is_conv1d(name: str) -> bool:
 
 
 def _square(step: Step, evidence: LayoutEvidence) -> tuple[Step, ...]:
-    """The steps for a square matrix of a layer with a name of GPT-2: (in, out), or (out, in) in rewritten models."""
+    """A square matrix of a layer with a name of GPT-2: (in, out), or (out, in) in rewritten models."""
+    is_linear = step.source.framework in ("torch", "numpy") and isinstance(step.target.module, nn.Linear)
+    if not is_linear or not _is_conv1d(step.source.name):
+        return ()
     rows, columns = step.target.tensors["weight"].shape
     if rows != columns or not any(move.target == "weight" and move.layouts == (SAME,) for move in step.moves):
-        return (step,)
+        return ()
     transposed = replace(step, moves=_with(step, "weight", TRANSPOSED))
     if evidence.has_in_out == evidence.has_out_in:
         return (step, transposed)
     return (transposed,) if evidence.has_in_out else (step,)
 
 
-def _packed(step: Step, model: nn.Module, evidence: LayoutEvidence) -> tuple[Step, ...] | None:
-    """The steps of a layer with query, key and value in one matrix, by their order; None for any other layer."""
+def _packed(step: Step, model: nn.Module, evidence: LayoutEvidence) -> tuple[Step, ...]:
+    """A layer with query, key and value in one matrix, by their order."""
     source, target = step.source, step.target
     attention = submodule(model, target.owner)
     whole = source.packed.whole.name if source.packed else source.name
@@ -231,7 +249,7 @@ def _packed(step: Step, model: nn.Module, evidence: LayoutEvidence) -> tuple[Ste
         sizes = _sizes(step) if is_joined else ()
         whole, heads = target.name, _heads(model, target.owner, sizes)
     if not sizes:
-        return None
+        return ()
     found = packed.orders(sizes, sorted(heads))
     shown = evidence.rows.order(target.name, sizes, found) if source.parts and evidence.rows is not None else ""
     if shown:
@@ -263,7 +281,7 @@ def _in_order(step: Step, name: str, rows: Tensor) -> Step:
     """The step for rows of the packed matrix in this order."""
     if step.source.packed is not None:
         own = replace(step, source=projections.select_rows(step.source, rows), order=name)
-        return own if name == packed.IN_ORDER else replace(own, moves=_then(step.moves, _named(name)))
+        return own if name == packed.IN_ORDER else replace(own, moves=_then(step.moves, _named(f"of rows {name}")))
     if name == packed.IN_ORDER:
         return replace(step, order=name)
     if step.source.parts:
@@ -273,7 +291,7 @@ def _in_order(step: Step, name: str, rows: Tensor) -> Step:
 
 
 def _named(name: str) -> Layout:
-    return Layout(f"of rows {name}", lambda tensor: tensor, lambda tensor: tensor)
+    return Layout(name, lambda tensor: tensor, lambda tensor: tensor)
 
 
 def _then(moves: Sequence[Move], layout: Layout) -> tuple[Move, ...]:

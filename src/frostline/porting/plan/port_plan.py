@@ -153,7 +153,7 @@ def make_plan(
     def ways_of(pair: Pair) -> tuple[Step, ...]:
         step = _step(pair, by_source, by_target, table)
         orders = (step,) if keeps_axes else flattened.ways(step, seen, source, has_maps=has_maps, failure=failure)
-        return tuple(way for one in orders for way in layouts.ways(one, model, source.framework, known))
+        return tuple(way for one in orders for way in layouts.ways(one, model, known))
 
     ways = [ways_of(pair) for pair in pairs]
     steps = tuple(step for step, *others in ways if not others and not step.doubt)

@@ -1,4 +1,4 @@
-"""Layers without a partner that hold the same numbers: not the networks differ, but names or shapes are unknown."""
+"""Layers without a partner that hold the same numbers, under names or in shapes that are not known."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
+from frostline.porting.layouts.layout import without_ones
 from frostline.porting.units.unit import full_name, is_layer
 
 if TYPE_CHECKING:
@@ -75,16 +76,12 @@ def _keras_names(unit: SourceUnit, target: TargetUnit) -> list[str]:
 
 def _sizes(shapes: Iterable[tuple[int, ...]]) -> list[list[int]]:
     """Sizes of the axes of several tensors, whatever their order."""
-    return sorted(sorted(size for size in shape if size != 1) for shape in shapes)
+    return sorted(sorted(without_ones(shape)) for shape in shapes)
 
 
 def _are_flat(theirs: Sequence[tuple[int, ...]], ours: Sequence[tuple[int, ...]]) -> bool:
     """Whether tensors differ by axes of one, or by being vectors on one side."""
-
-    def simple(shape: tuple[int, ...]) -> tuple[int, ...]:
-        return tuple(size for size in shape if size != 1)
-
-    left, right = (sorted(map(simple, shapes), key=math.prod) for shapes in (theirs, ours))
+    left, right = (sorted(map(without_ones, shapes), key=math.prod) for shapes in (theirs, ours))
     return len(left) == len(right) and all(
         one == other or (math.prod(one) == math.prod(other) and 1 in (len(one), len(other)))
         for one, other in zip(left, right, strict=True)

@@ -29,20 +29,20 @@ _CHANGE = 0.1  # of weights, relative to their size: it shows whether outputs de
 def unseen(
     model: nn.Module, holds: Sequence[Callable[[], None]], targets: Sequence[TargetUnit], inputs: Sequence[Any]
 ) -> tuple[str, ...] | None:
-    """What assignments that give the same outputs rest on.
+    """The layers that the outputs do not depend on, of assignments that give the same outputs.
 
     Two layers that compute the same by symmetry may be exchanged. Two layers behind a factor of zero give the same
     outputs as well, but have different places: that shows once the other weights of the module are random numbers.
 
     Args:
         model: The module.
-        holds: Each lets the module hold one of the assignments.
+        holds: Functions that each write one of the assignments into the module.
         targets: Layers into which they write different tensors.
         inputs: Several, as the module takes them.
 
     Returns:
         None if the assignments compute different things. Otherwise the layers on which the outputs do not depend and
-        that are not symmetric: nothing tells them apart.
+        that are not symmetric: the outputs do not distinguish them.
     """
     first: list[Tensor] | None = None
     values: dict[str, list[Tensor]] = {}
@@ -70,14 +70,14 @@ def unseen(
 
 
 def are_same(one: Sequence[Tensor] | None, other: Sequence[Tensor] | None) -> bool:
-    """Whether two results of `probed` are equal up to rounding of float64."""
+    """Whether two results of a module are equal up to rounding of float64."""
     return one is not None and other is not None and len(one) == len(other) and difference(one, other) <= _EXACT
 
 
 def _given(
     model: nn.Module, targets: Iterable[TargetUnit], inputs: Sequence[Any], fixed: Collection[int] | None = None
 ) -> list[Tensor] | None:
-    """What a copy of the module in float64 gives: as it is, and with the owners of some of its units scaled.
+    """The outputs of a copy of the module in float64: as it is, and with the owners of some of its units scaled.
 
     Returns:
         All outputs in one list; None if the copy cannot be made or run.
@@ -136,11 +136,13 @@ def _copied(model: nn.Module, fixed: Collection[int] | None) -> tuple[nn.Module,
     except FOREIGN:
         return None
     twins = {id(one): memo[id(one)] for one in model.parameters()}
+    if fixed is None:
+        return exact, twins
     random = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        for own, twin in twins.items() if fixed is not None else ():
+        for own, twin in twins.items():
             drawn = torch.rand(twin.shape, generator=random).to(twin) + 0.5
-            if own not in (fixed or ()):
+            if own not in fixed:
                 twin.data = drawn if twin.ndim < 2 else (drawn - 1) * (12 / max(1, twin[0].numel())) ** 0.5
     return exact, twins
 

@@ -63,7 +63,10 @@ def reference_of(source: Source, plan: PortPlan, model: nn.Module, seed: int = 0
     if isinstance(point, str):
         return Reference(source, notes=(f"The outputs were not compared with the file's graph: {point}.",))
     try:
-        found = (_of_onnx if source.framework == "onnx" else _of_keras)(source, plan, model, seed, point)
+        if source.framework == "onnx":
+            found = _of_onnx(source, plan.path, model, seed, point)
+        else:
+            found = _of_keras(source, model, seed, point)
     except NotInterpretedError as error:
         return Reference(source, notes=(f"The file's graph was not run: {error}.",))
     if point is not None and found.goldens and depends_on_kept(plan, model, found.goldens[0].inputs, point.at):
@@ -72,8 +75,7 @@ def reference_of(source: Source, plan: PortPlan, model: nn.Module, seed: int = 0
     return found
 
 
-def _of_keras(source: Source, plan: PortPlan, model: nn.Module, seed: int, point: ComparisonPoint | None) -> Reference:
-    del plan
+def _of_keras(source: Source, model: nn.Module, seed: int, point: ComparisonPoint | None) -> Reference:
     source = point.source if point is not None else source
     inputs = samples(source, seed)
     found = interpret(source, inputs)
@@ -81,11 +83,11 @@ def _of_keras(source: Source, plan: PortPlan, model: nn.Module, seed: int, point
     return Reference(source, goldens, inputs, found.shapes, () if goldens else (_misshaped(found.outputs),))
 
 
-def _of_onnx(source: Source, plan: PortPlan, model: nn.Module, seed: int, point: ComparisonPoint | None) -> Reference:
+def _of_onnx(source: Source, path: str, model: nn.Module, seed: int, point: ComparisonPoint | None) -> Reference:
     at, layers = (point.at, point.layers) if point is not None else ((), ())
     made = {layer.name: layer.config.get("output", ()) for layer in source.layers}
     values = [name for layer in layers for name in made[layer][:1]]
-    given_inputs, computed = onnx_runtime.run(source, plan.path, seed, values)
+    given_inputs, computed = onnx_runtime.run(source, path, seed, values)
     inputs = tuple(list(given_inputs.values())[place] for place in input_order(model, list(given_inputs)))
     taken = inputs[0] if len(inputs) == 1 else inputs
     order = output_order(model, taken, list(computed)) if point is None else range(len(computed))

@@ -125,7 +125,7 @@ def search(plan: PortPlan, model: nn.Module, goldens: Sequence[Golden], most: in
         plan: With open groups.
         model: The module; unchanged afterwards.
         goldens: What the source network gives.
-        most: How many assignments may be run, as `num_runs` tells; and how many exchanges.
+        most: The largest number of assignments that are run, as `num_runs` returns it, and of exchanges.
 
     Raises:
         AmbiguousPortError: If none is found, or an exchange gives the golden outputs and computes something else, or

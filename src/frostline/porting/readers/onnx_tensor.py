@@ -27,7 +27,6 @@ DTYPE_NAMES = {  # by the dtype number of ONNX
     19: "float8_e5m2", 21: "uint8", 22: "int8",
 }  # fmt: skip
 _HALF_BYTES = {21: False, 22: True}  # UINT4, INT4: two elements in a byte; whether they are signed
-_STRING = 8
 # The field with the values of a dtype, if they are not in `raw_data`; int32_data for all other dtypes.
 _FIELDS = {1: 4, 14: 4, 11: 10, 15: 10, 7: 7, 12: 11, 13: 11}
 _FIXED = {4: "<f4", 10: "<f8"}

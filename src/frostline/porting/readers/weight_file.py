@@ -201,13 +201,13 @@ class WeightFile(io.RawIOBase):
         """The error for inconsistent or incomplete content."""
         return PortError(
             what="The file of weights is damaged, or still being written.", where=str(self.path),
-            received=_clipped(received),
+            received=clipped(received),
             do="fetch or save the file again, and compare its size or digest with that of its origin.",
         )  # fmt: skip
 
     def refused(self, what: str, received: str, do: str) -> PortError:
         """The error for intact content that is not supported, or refused for safety."""
-        return PortError(what=what, where=str(self.path), received=_clipped(received), do=do)
+        return PortError(what=what, where=str(self.path), received=clipped(received), do=do)
 
     def readable(self) -> bool:
         """True, as `io.RawIOBase` requires."""
@@ -273,7 +273,7 @@ def neighbour(file: WeightFile, name: str, first: WeightFile | None = None) -> G
         yield other
 
 
-def _clipped(text: str) -> str:
+def clipped(text: str) -> str:
     """The text, shortened: names in files may have any length."""
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 

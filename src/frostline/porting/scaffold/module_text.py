@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from frostline.core.errors import PortError
 from frostline.porting.interpreter.layer import NotInterpretedError
+from frostline.porting.readers.weight_file import clipped
 from frostline.porting.scaffold.keras import network as keras
 from frostline.porting.scaffold.onnx import network as onnx
 from frostline.porting.scaffold.python_text import NotWrittenError
@@ -13,7 +14,6 @@ from frostline.porting.scaffold.python_text import NotWrittenError
 if TYPE_CHECKING:
     from frostline.porting.readers.contract import Source
 
-_LONGEST = 600  # characters of a reason
 _BY_HAND = "put your own layer where it was, and port the whole file into that, with golden=(inputs, outputs)."
 _REMEDIES = {
     "onnx": "write this layer by hand: write the module for a file without it (`onnx.utils.extract_model` extracts a "
@@ -41,11 +41,6 @@ _MERGED = (
 )
 
 
-def _shown(text: str) -> str:
-    """The text, shortened: names in a file may have any length."""
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
-
-
 def module_text(source: Source, path: str, name: str = "Network") -> str:
     """The text of a Python file with one class, whose layers have the names and the order of the file.
 
@@ -69,6 +64,6 @@ def module_text(source: Source, path: str, name: str = "Network") -> str:
     except (NotInterpretedError, NotWrittenError) as error:
         raise PortError(
             what="No module can be written for this network.", where=path,
-            received=_shown(str(error).removeprefix("not interpreted: ")),
+            received=clipped(str(error).removeprefix("not interpreted: ")),
             do=getattr(error, "do", "") or (_MERGED if "lora_rank" in str(error) else _REMEDIES[source.framework]),
         ) from error  # fmt: skip

@@ -23,9 +23,7 @@ def _kernel(node: Node) -> tuple[int, ...]:
     return tuple(weight.shape[2:]) if weight is not None else tuple(node.integers("kernel_shape"))
 
 
-def _held(
-    node: Node, weight: SourceTensor, bias: SourceTensor | None, *, is_transposed: bool = False
-) -> dict[str, LayerTensor]:
+def _held(weight: SourceTensor, bias: SourceTensor | None, *, is_transposed: bool = False) -> dict[str, LayerTensor]:
     leaves = {"weight": LayerTensor(weight, "weight", is_transposed)}
     return leaves if bias is None else {**leaves, "bias": LayerTensor(bias, "bias")}
 
@@ -48,7 +46,7 @@ def _layer_or_function(
         ins, outs = (first, second * groups) if is_back else (second * groups, first)
         more = options if bias is not None else f"{options}, bias=False"
         made = f"nn.{layer}({ins}, {outs}, {short(one.kernel)}{more})"
-        found = node.module.weighted(made, _held(node, weight, bias))
+        found = node.module.weighted(made, _held(weight, bias))
         if found:
             return Value(f"{found}({x.text})", rank)
     given = ", ".join(node.tensor(slot).text for slot in (1, 2) if node.has(slot))
@@ -96,7 +94,7 @@ def _linear(node: Node, weight: SourceTensor, bias: SourceTensor | None) -> Valu
         return None
     ins, outs = weight.shape if is_back else weight.shape[::-1]
     made = f"nn.Linear({ins}, {outs}{'' if bias is not None else ', bias=False'})"
-    found = node.module.weighted(made, _held(node, weight, bias, is_transposed=is_back))
+    found = node.module.weighted(made, _held(weight, bias, is_transposed=is_back))
     return Value(f"{found}({node.x.text})", node.x.rank) if found else None
 
 

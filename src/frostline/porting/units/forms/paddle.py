@@ -17,9 +17,9 @@ _WHOLE = ("weight_v", "weight_orig")  # of both norms; a spectral norm has a vec
 
 
 def renamed(unit: SourceUnit) -> SourceUnit:
-    """The unit; a matrix under a norm is (out, in), and `weight_g` has an axis of one for each that it is a norm over.
+    """The unit; matrices under a norm are (out, in), and `weight_g` has as many axes as the weight.
 
-    Which axis `weight_g` lies along, only its size tells; where several have this size it is the first, as by default.
+    The axis of `weight_g` follows from its size. If several axes have this size, it is the first one, as by default.
     """
     whole = next((leaf for leaf in reversed(_WHOLE) if leaf in unit.leaves), "")
     if unit.framework != "paddle" or not whole or not {"weight_g", "weight_u"} & set(unit.leaves):
