@@ -111,7 +111,7 @@ def fit(
                 what="Validation data is given twice.", where="--val and --val-share", received=f"{val}, {val_share}",
                 do="give one of the two.",
             )  # fmt: skip
-        folder = as_path("frostline fit", "--out", out)
+        folder = _outside(as_path("frostline fit", "--out", out), data)
         result = fit_command(
             built, dataset, val_data, name=model, weights=weights, freeze=freeze, val_share=val_share, epochs=epochs,
             batch_size=batch_size, lr=lr, seed=seed, out=folder, cache=not no_cache,
@@ -120,6 +120,20 @@ def fit(
             label_smoothing=label_smoothing, head=head, num_workers=workers, overwrite=overwrite,
         )  # fmt: skip
         show(result, result.text(), as_json=as_json)
+
+
+def _outside(out: Path, data: str) -> Path:
+    """The folder of a run, which is not among the images: its subfolders would be taken as classes.
+
+    Raises:
+        DataError: If it is.
+    """
+    if Path(data).resolve() in (out.resolve(), *out.resolve().parents):
+        raise DataError(
+            what="The folder of a run cannot lie in the folder of the images.", where="--out", received=f"{out} in {data}",
+            do="pass a folder beside it, such as --out run.",
+        )  # fmt: skip
+    return out
 
 
 @app.command()

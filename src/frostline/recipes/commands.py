@@ -134,6 +134,11 @@ def fit_command(
     """Build the head, freeze, train, save; `heal` treats the model first if it is sick."""
     for used in () if resume or overwrite else ("model.json", "checkpoint.json"):
         check_new(out / used, "--out", others="--resume goes on with the run there, --overwrite replaces it")
+    if resume and (out / "model.json").exists() and not (out / "checkpoint.json").exists():
+        raise DataError(
+            what="This run cannot be resumed: its checkpoint is gone.", where="--resume", received=str(out),
+            do="replace the run with --overwrite, or pass another --out.",
+        )  # fmt: skip
     whole, images, classes = dataset, prepared_by(dataset), classes_of(dataset)
     if val is None and val_share is None and tuple(metric) != ("accuracy",):
         raise DataError(

@@ -43,6 +43,7 @@ from frostline.training import (
     check_settings,
     check_targets,
     describe_callable,
+    describe_data,
     describe_frozen,
     describe_model,
     describe_optimizer,
@@ -168,10 +169,10 @@ def fit(
             healed = heal_first(
                 model, train, chosen_loss, new_optimizer, clip, batch_size=batch_size, seed=seed, progress=progress,
             ) if monitor == "heal" else Healed(new_optimizer())  # fmt: skip
-            described = {"loss": describe_callable(loss), **describe_optimizer(optimizer, healed.optimizer),
-                         "lr": lr, "scheduler": describe_callable(scheduler), "batch_size": batch_size, "seed": seed,
+            described = {"loss": describe_callable(loss), **describe_optimizer(optimizer, healed.optimizer), "lr": lr,
+                         "scheduler": describe_callable(scheduler), "batch_size": batch_size, "seed": seed,
                          "precision": precision, "epochs": epochs, "metrics": list(metrics),
-                         "model": describe_model(model), "classes": class_names(train),
+                         "model": describe_model(model), "classes": class_names(train), **describe_data(train, val),
                          "frozen layers": describe_frozen(model) if folder or resume else ""}  # fmt: skip
             settings = Settings(watching.loss if watching else chosen_loss, metrics, epochs, clip, patience, folder,
                                 again, described, progress, watching.around if watching else None,

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from frostline.core.arguments import as_path
-from frostline.core.errors import DataError, LayerNotFound, PortError
-from frostline.core.io import write_json
+from frostline.core.errors import DataError, FrostlineError, LayerNotFound, PortError
+from frostline.core.io import check_new, write_json
 from frostline.porting.readers.formats import open_source
 from frostline.recipes.port import port
+from frostline.recipes.port_replay import read_certificate
 from frostline.recipes.reuse import OURS, reuse
 from frostline.recipes.save import about
 from frostline.transfer import replace_head
@@ -50,6 +51,9 @@ def load_pretrained(
             weights are copied.
     """
     weights = as_path("frostline", "--weights", file)
+    saved = as_path("frostline", "--certificate", certificate) if certificate is not None else None
+    if saved is not None and not _is_certificate(saved):
+        check_new(saved, "--certificate")
     with open_source(weights) as (source, _):
         is_ours = source.framework in OURS
     if is_ours:
@@ -68,10 +72,18 @@ def load_pretrained(
         f"{len(made.mapping)} tensors of {len(made.units())} layers ported from {file} ({made.format}): each was "
         f"written once, and the inverse of its layout reproduces the file's bytes; {made.tested.removesuffix('.')}"
     )
-    if certificate is not None:
-        write_json(as_path("frostline", "--certificate", certificate), made.as_dict())
+    if saved is not None:
+        write_json(saved, made.as_dict())
         line += f"; certificate: {certificate}"
     return replace_head(model, len(classes), name=head), line
+
+
+def _is_certificate(path: Path) -> bool:
+    try:
+        read_certificate(str(path))
+    except FrostlineError:
+        return False
+    return True
 
 
 def _copied(

@@ -25,6 +25,7 @@ from frostline.training.optimizers import make_scheduler as make_scheduler
 from frostline.training.outputs import output_of as output_of
 from frostline.training.settings import check_settings as check_settings
 from frostline.training.settings import describe_callable as describe_callable
+from frostline.training.settings import describe_data as describe_data
 from frostline.training.settings import describe_frozen as describe_frozen
 from frostline.training.settings import describe_model as describe_model
 from frostline.training.settings import describe_optimizer as describe_optimizer

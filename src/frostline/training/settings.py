@@ -55,6 +55,13 @@ def describe_callable(value: Any) -> str:
     return f"{_module_of(value)}.{getattr(value, '__qualname__', type(value).__qualname__)}"
 
 
+def describe_data(train: Any, val: Any) -> dict[str, Any]:
+    """Numbers of samples and preparation of the data, which a resumed run must have as well."""
+    both = [one for one in (train, val) if one is not None]
+    prepared = [str(getattr(one, "fingerprint", "")) for one in both]
+    return {"numbers of samples": [len(one) for one in both], "preparation of samples": prepared}
+
+
 def is_stateless(loss: Any) -> bool:
     """True for a loss by name and for torch's own: they may be called once more than the training does."""
     return isinstance(loss, (str, CrossEntropy)) or _module_of(loss).startswith("torch.")
