@@ -23,7 +23,7 @@ from frostline.caching.row_proof import RowProof
 from frostline.caching.shard_writer import ShardWriter, merge
 from frostline.caching.shards import KEYS
 from frostline.core import inputs as batches
-from frostline.core.errors import CacheError
+from frostline.core.errors import CacheError, DataError
 from frostline.core.records import CacheFigures
 
 if TYPE_CHECKING:
@@ -218,7 +218,7 @@ def _is_same(one: Any, other: Any) -> bool:
     """Whether two targets have one content; one that has no bytes is told by the check of targets, not here."""
     try:
         return item_key(_as_tensors(one), 0) == item_key(_as_tensors(other), 0)
-    except DataError:
+    except (DataError, TypeError, ValueError, RuntimeError):
         return True
 
 
