@@ -21,4 +21,3 @@ python_use_unqualified_type_names = True
 default_role = "literal"  # single backticks in docstrings are code
 html_theme = "furo"
 html_title = f"Frostline {release}"
-html_static_path = ["_static"]
