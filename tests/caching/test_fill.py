@@ -162,3 +162,31 @@ def test_what_is_missing_of_known_samples_is_said(tmp_path):
     data = fill(tmp_path, MaskedPart(), Masked(0, 30))
     assert "30 known samples were read for their inputs" in data.notes
     assert data.figures.computed == 0
+
+
+def test_a_target_that_is_no_number_is_not_taken_for_another_one(tmp_path):
+    class Told(Items):
+        targets = [1.0] * N
+
+        def __getitem__(self, index):
+            return torch.full((D,), float(index)), self.targets[index]
+
+        def __len__(self):
+            return N
+
+        fingerprint = "plain"
+
+        def sample_key(self, index):
+            return str(index).encode()
+
+        def target(self, index):
+            return self.targets[index]
+
+    told = Told()
+    fill(tmp_path, data=told)
+    told.targets = [float("nan")] * N
+    assert fill(tmp_path, data=told).notes == ()
+    for target in ("cat", object()):
+        told.targets = [target] * N
+        with pytest.raises(fl.DataError, match="target"):
+            fill(tmp_path, data=told)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import sys
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ import torch
 from torch import Tensor
 
 from frostline.core.attributes import attributes_of
-from frostline.core.code_names import Cells, asks_entropy, is_library, loaded, nested
+from frostline.core.code_names import Cells, asks_entropy, is_installed, loaded, nested
 from frostline.core.generators import GENERATORS, state_of
 
 _ATOMS = (bool, int, float, complex, str, bytes, type(None))
@@ -229,7 +228,7 @@ class _Walk:
                 self._object(name, value, is_read)
 
     def _function(self, function: FunctionType, is_read: bool) -> None:
-        is_own, cells, where = not _is_installed(function), Cells(function), f" of {function.__name__}"
+        is_own, cells, where = not is_installed(function), Cells(function), f" of {function.__name__}"
         codes = list(nested(function.__code__)) if is_own else []
         read = {name for code in codes for name in loaded(code)}
         used = [name for name in cells if name in read or not is_own]
@@ -245,7 +244,7 @@ class _Walk:
 
     def _class_or_module(self, name: str, value: Any, is_read: bool) -> None:
         """Methods and attributes that code names."""
-        if _is_installed(value):
+        if is_installed(value):
             return
         table = vars(value)
         plain = list[str]()
@@ -259,7 +258,7 @@ class _Walk:
         self._table(f"{name}.", table, plain, is_read=is_read, is_own=True)
 
     def _object(self, name: str, value: Any, is_read: bool) -> None:
-        is_own, table = not _is_installed(type(value)), attributes_of(value)
+        is_own, table = not is_installed(type(value)), attributes_of(value)
         keys = [key for key in table if not key.startswith("__")]
         named = [key for key in keys if not is_own or key in self.names]
         self._table(f"{name}.", table, named, is_read=is_read, is_own=is_own)
@@ -277,10 +276,3 @@ def _explored(dataset: Any) -> _Walk:
         walk = _Walk(frozenset(walk.found_names))
         walk.run(dataset)
     return walk
-
-
-def _is_installed(value: Any) -> bool:
-    """True for what is no code of the caller's own."""
-    name = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
-    file = str(getattr(sys.modules.get(str(name)), "__file__", None))
-    return is_library(value) or "site-packages" in file or "dist-packages" in file

@@ -85,6 +85,13 @@ def is_library(value: Any) -> bool:
     return is_builtin or str(name).split(".")[0] in _LIBRARIES
 
 
+def is_installed(value: Any) -> bool:
+    """True for what is no code of the caller's own: libraries, and packages that were installed."""
+    name = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
+    file = str(getattr(sys.modules.get(str(name)), "__file__", None))
+    return is_library(value) or "site-packages" in file or "dist-packages" in file
+
+
 @functools.lru_cache(maxsize=4096)
 def asks_entropy(code: CodeType) -> bool:
     """True if the code names random numbers of the operating system, or makes a generator without a seed."""

@@ -1,3 +1,7 @@
+import enum
+import functools
+import os
+
 import torch
 from torch import nn
 
@@ -137,3 +141,117 @@ def test_what_is_remembered_has_every_field(monkeypatch):
     assert changed(plain, key()) == {"schema"}
     assert set(plain) == {"schema", "versions", "numerics", "recipe", "modules", "weights", "code and state", "head",
                           "samples"}  # fmt: skip
+
+
+class Recipe(enum.Enum):
+    PLAIN = 1
+    OTHER = 2
+
+
+class Step:
+    def __init__(self, scale):
+        self.scale = scale
+
+    def __call__(self, module, inputs, output):
+        return output * self.scale
+
+    def hook(self, module, inputs, output):
+        return output * self.scale
+
+
+class OtherStep(Step):
+    def __call__(self, module, inputs, output):
+        return output + self.scale
+
+
+KIND, CHOSEN = Recipe.PLAIN, torch.relu
+
+
+class Steered(Block):
+    def forward(self, batch):
+        if KIND is Recipe.PLAIN and os.environ.get("FROSTLINE_TEST_KIND") is None:
+            return self.layer(CHOSEN(batch))
+        return self.layer(batch)
+
+
+class Table(dict):
+    """A dictionary with attributes."""
+
+
+class ByTable(Block):
+    def forward(self, batch):
+        return self.layer(batch) * self.table.scale
+
+
+def with_block(block):
+    model = made()
+    model.block = block
+    return model
+
+
+def hooked(hook):
+    model = made()
+    model.block.layer.register_forward_hook(hook)
+    return key(model)
+
+
+def multiplied(module, inputs, output, scale):
+    return output * scale
+
+
+def scaled(scale):
+    return lambda module, inputs, output: output * scale
+
+
+def test_what_a_hook_holds_changes_it():
+    for make in (
+        Step,
+        lambda scale: Step(scale).hook,
+        scaled,
+        lambda scale: functools.partial(multiplied, scale=scale),
+    ):
+        assert "code and state" in changed(hooked(make(1.0)), hooked(make(3.0)))
+    assert hooked(Step(1.0)) == hooked(Step(1.0))
+    assert "code and state" in changed(hooked(Step(1.0)), hooked(OtherStep(1.0)))
+
+
+def test_a_member_of_an_enum_the_environment_and_the_choice_of_a_function_change_it(monkeypatch):
+    plain = key(with_block(Steered()))
+    monkeypatch.setitem(globals(), "KIND", Recipe.OTHER)
+    assert changed(plain, key(with_block(Steered()))) == {"code and state"}
+    monkeypatch.undo()
+    monkeypatch.setenv("FROSTLINE_TEST_KIND", "other")
+    assert changed(plain, key(with_block(Steered()))) == {"code and state"}
+    monkeypatch.undo()
+    monkeypatch.setitem(globals(), "CHOSEN", torch.tanh)
+    assert changed(plain, key(with_block(Steered()))) == {"code and state"}
+
+
+def test_attributes_of_a_dictionary_change_it():
+    def keyed(scale):
+        block = ByTable()
+        block.table = Table()
+        block.table.scale = scale
+        return key(with_block(block))
+
+    assert keyed(1.0) == keyed(1.0)
+    assert changed(keyed(1.0), keyed(3.0)) == {"code and state"}
+
+
+def test_functions_of_one_code_count_with_what_each_holds():
+    def keyed(scale):
+        block = Block()
+        block.steps = [scaled(1.0), scaled(scale)]
+        return key(with_block(block))
+
+    assert keyed(2.0) == keyed(2.0)
+    assert changed(keyed(2.0), keyed(3.0)) == {"code and state"}
+
+
+def test_nothing_is_remembered_while_a_hook_of_all_modules_runs():
+    handle = torch.nn.modules.module.register_module_forward_hook(lambda module, inputs, output: None)
+    try:
+        assert key() is None
+    finally:
+        handle.remove()
+    assert key() is not None

@@ -6,7 +6,10 @@ reaches Python, and the proof itself moves every trainable weight, so that it ne
 
 from __future__ import annotations
 
+import dis
+import enum
 import hashlib
+import os
 import platform
 import sys
 import threading
@@ -14,6 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from functools import cached_property
 from importlib.metadata import version
+from types import CodeType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
@@ -21,18 +25,22 @@ import torch
 from torch import Tensor, nn
 
 from frostline.core import inputs as batches
+from frostline.core.code_names import Cells, is_installed, nested
 from frostline.core.digests import code_digest, tensor_digest
 from frostline.splitting.calls.containers import outline
+from frostline.splitting.proof.reach import hooks_of, reach
 from frostline.splitting.python_state.places import Walk, fingerprint
-from frostline.splitting.python_state.sources import sources_of
+from frostline.splitting.python_state.sources import Source, sources_of
 
 if TYPE_CHECKING:
     from frostline.splitting.parts.head import Head
     from frostline.splitting.plan.plan import Plan
 
 # Raise it when the proof of a split changes: proofs of before are made again.
-_SCHEMA = "1"
-_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+_SCHEMA = "2"
+_GLOBAL_HOOKS = ("_global_forward_hooks", "_global_forward_pre_hooks", "_global_backward_hooks",
+                 "_global_backward_pre_hooks")  # fmt: skip
+_ENVIRONMENT = frozenset(("environ", "environb", "getenv"))
 
 _NO_VALUES = (property, cached_property, type(threading.Lock()), type(threading.RLock()))
 
@@ -42,10 +50,31 @@ Figures = Mapping[str, float]
 class _Reading(Walk):
     """A walk that reads context variables, and passes over locks, and properties: code that names them is followed."""
 
+    def __init__(self, sources: list[Source], modules: Iterable[nn.Module], **options: Any) -> None:
+        super().__init__(sources, modules, is_complete=True, follows_modules=True, **options)
+        codes = [part for source in self.sources for part in nested(source.code)]
+        self._read |= {str(own.argval) for code in codes for own in dis.get_instructions(code)
+                       if own.opname == "IMPORT_FROM"}  # fmt: skip
+
+    def held(self, name: str, value: Any) -> None:
+        """A value that no table of the model holds."""
+        self._value(name, {0: value}, 0, 0)
+
+    def _container(self, name: str, container: Any, keys: Iterable[Any], depth: int, *, size: str) -> None:
+        super()._container(name, container, keys, depth, size=size)
+        self._table(f"{name}.", getattr(container, "__dict__", {}), depth + 1)  # a class of the caller's own has some
+
     def _object(self, name: str, value: Any, depth: int) -> None:
-        if isinstance(value, ContextVar):
+        if isinstance(value, enum.Enum):
+            self.library.append(f"{name} = {type(value).__qualname__}.{value.name} {value.value!r}")
+        elif isinstance(value, ContextVar):
             self._value(f"{name} here", {0: cast("ContextVar[Any]", value).get(None)}, 0, depth + 1)
         elif not isinstance(value, _NO_VALUES):
+            self.library.append(f"{name} is {_code_of(value)}")
+            if isinstance(value, FunctionType) and not is_installed(value):  # others of the same code hold other values
+                for kind, table in (("closure", Cells(value)), ("defaults", Source.of_function(value).defaults)):
+                    for key in table:
+                        self._value(f"{name} {kind} {key}", table, key, depth + 1)
             super()._object(name, value, depth)
 
 
@@ -65,8 +94,10 @@ def proof_key(model: nn.Module, plan: Plan, head: Head) -> dict[str, str] | None
     """All that the proof of a head depends on, each as a text or a digest.
 
     Returns:
-        None if something that the code reads has no text: such a proof is made every time.
+        None if something that the code reads has no text, or hooks of all modules run: such a proof is made every time.
     """
+    if any(getattr(torch.nn.modules.module, hooks) for hooks in _GLOBAL_HOOKS):
+        return None
     state = _state(model, plan)
     if state is None:
         return None
@@ -127,14 +158,20 @@ def _modules(model: nn.Module) -> Iterator[str]:
     for name, module in model.named_modules(remove_duplicate=False):
         kind = type(module)
         yield f"{name} {kind.__module__}.{kind.__qualname__} {module.training}"
-        for hooks in _HOOKS:
-            yield f"{hooks} {[_code_of(hook) for hook in getattr(module, hooks).values()]}"
+        for table, hook in hooks_of(module):
+            yield f"{table} {_code_of(hook)}"
 
 
 def _code_of(function: Any) -> str:
+    """A function by its code, a class or a module by its name, another object by its class."""
     plain = getattr(function, "__func__", function)
     code = getattr(plain, "__code__", None)
-    return code_digest(code) if code is not None else f"{type(plain).__module__}.{type(plain).__qualname__}"
+    if isinstance(code, CodeType):
+        return code_digest(code)
+    if isinstance(plain, ModuleType):
+        return plain.__name__
+    kind = plain if isinstance(plain, type) else type(plain)
+    return f"{kind.__module__}.{kind.__qualname__}"
 
 
 def _weights(model: nn.Module, plan: Plan) -> Iterator[str]:
@@ -152,21 +189,38 @@ def _state(model: nn.Module, plan: Plan) -> list[str] | None:
     """The code of all modules and of what they call, and the values that it may read; None if one has no text."""
     modules = dict(model.named_modules())
     known = [id(module) for module in modules.values()]
-    sources = [*plan.sources, *(own for module in modules.values() for own in sources_of(module))]
-    code = _Reading(sources, modules.values(), is_complete=True, follows_modules=True, known=known)
+    ran = [*plan.sources, *(own for module in modules.values() for own in sources_of(module))]
+    reached = reach(ran, modules.values())
+    if reached is None:
+        return None
+    code = _Reading(reached.sources, modules.values(), known=known)
     code.scopes()
+    for name, imported in reached.imported.items():
+        code.held(f"the module {name}", imported)
     walks = [code]
     for name, module in modules.items():  # one each: a walk ends at so many places
-        own = _Reading([], [module], is_complete=True, reads_all=True, follows_modules=True, known=known)
+        own = _Reading([], [module], reads_all=True, known=known)
         own.module(name, module)
+        for at, (table, hook) in enumerate(hooks_of(module)):
+            own.held(f"{name} {table} {at}", hook)
         walks.append(own)
     if any(walk.unnamed for walk in walks):
         return None
     lines = [*(code_digest(source.code) for source in code.sources), *code.default_numbers()]
     lines += [name for walk in walks for name in walk.library]
+    lines += _environment(code.sources)
     for place in (place for walk in walks for place in walk.places):
         if isinstance(place.value, Iterator):
             return None
         is_trained = isinstance(place.value, Tensor) and place.value.requires_grad
         lines.append(f"{place.name} {'' if is_trained else fingerprint(place.value)}")
     return sorted(set(lines))  # classes and default arguments come in an order of each process
+
+
+def _environment(sources: Iterable[Source]) -> Iterator[str]:
+    """Variables of the environment that the code may read: those of which it holds the name."""
+    for code in (part for source in sources for part in nested(source.code)):
+        if _ENVIRONMENT.intersection(code.co_names):
+            for text in code.co_consts:
+                if isinstance(text, str) and text in os.environ:
+                    yield f"environment {text} {os.environ[text]}"
