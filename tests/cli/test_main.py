@@ -202,6 +202,28 @@ def test_a_used_folder_is_refused(tmp_path, arrays):
     assert (tmp_path / "out" / "model.safetensors").read_bytes() != before
 
 
+def test_a_run_is_resumed_with_its_checkpoint_and_its_data_only(tmp_path, arrays):
+    words = ("fit", arrays, "--model", MODEL, "--epochs", 1, "--out", tmp_path / "out", "--resume")
+    run(*words)
+    error = run(*words, "--val-share", 0.2, code=1).stderr
+    assert "The run to be resumed was made with other settings" in error
+    assert "numbers of samples" in error
+    (tmp_path / "out" / "checkpoint.json").unlink()
+    before = (tmp_path / "out" / "model.safetensors").read_bytes()
+    assert "This run cannot be resumed: its checkpoint is gone" in run(*words, code=1).stderr
+    assert (tmp_path / "out" / "model.safetensors").read_bytes() == before
+
+
+@pytest.mark.parametrize("inside", ["", "run", "cat/run"])
+def test_a_run_does_not_lie_among_the_images(tmp_path, inside):
+    for label in ("cat", "dog"):
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / "photos" / label / "0.png")
+    out = tmp_path / "photos" / inside
+    error = run("fit", tmp_path / "photos", "--model", MODEL, "--size", 8, "--out", out, code=1).stderr
+    assert "The folder of a run cannot lie in the folder of the images" in error
+
+
 def test_balanced_weights_count_the_training_samples_alone(tmp_path, monkeypatch):
     from frostline.recipes import commands
 

@@ -168,6 +168,14 @@ def test_names_that_differ_are_not_guessed(tmp_path):
     assert f"If only the names differ: frostline port {tmp_path / 'w.safetensors'} --to m:f" in caught.value.do
 
 
+def test_a_certificate_replaces_nothing_but_a_certificate(tmp_path):
+    path = tmp_path / "w.npz"
+    path.write_bytes(b"weights")
+    with pytest.raises(fl.DataError, match="A file of this name exists already, and is not replaced"):
+        load_pretrained(nn.Linear(2, 2), str(path), CLASSES, spec="m:f", certificate=str(path))
+    assert path.read_bytes() == b"weights"
+
+
 def test_a_certificate_needs_weights(tmp_path):
     given = COMMANDS["inspect"](arrays(tmp_path, (8,)), "helpers_pretrained:onnx")
     error = json.loads(run(*given, "--certificate", tmp_path / "c.json", "--json", code=1).stdout)["error"]

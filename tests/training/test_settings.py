@@ -7,6 +7,7 @@ from frostline.training import make_loss
 from frostline.training.settings import (
     check_settings,
     describe_callable,
+    describe_data,
     describe_frozen,
     describe_model,
     describe_optimizer,
@@ -88,3 +89,13 @@ def test_an_optimizer_is_described_as_one_by_name_and_by_what_hooks_into_its_ste
     made.register_step_pre_hook(lambda one, *_: None)
     assert describe_optimizer("sgd", made) == {"optimizer": "sgd", "hooks before each step": "1"}
     assert describe_optimizer(torch.optim.SGD, made)["optimizer"].endswith("SGD")
+
+
+def test_data_are_described_by_their_numbers_and_their_preparation():
+    class Prepared(list):
+        fingerprint = "resize 8"
+
+    assert describe_data([1, 2], None) == {"numbers of samples": [2], "preparation of samples": [""]}
+    assert describe_data(Prepared([1, 2]), [3]) == {
+        "numbers of samples": [2, 1], "preparation of samples": ["resize 8", ""],
+    }  # fmt: skip

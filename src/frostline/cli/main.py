@@ -130,8 +130,8 @@ def _outside(out: Path, data: str) -> Path:
     """
     if Path(data).resolve() in (out.resolve(), *out.resolve().parents):
         raise DataError(
-            what="The folder of a run cannot lie in the folder of the images.", where="--out", received=f"{out} in {data}",
-            do="pass a folder beside it, such as --out run.",
+            what="The folder of a run cannot lie in the folder of the images.", where="--out",
+            received=f"{out} in {data}", do="pass a folder beside it, such as --out run.",
         )  # fmt: skip
     return out
 
