@@ -82,6 +82,13 @@ def mlp(depth: int = 3, width: int = 16, activation=nn.ReLU) -> nn.Sequential:
     return nn.Sequential(*layers, nn.Linear(width, CLASSES))
 
 
+def normed(momentum: float = 0.1) -> nn.Sequential:
+    """One hidden layer with BatchNorm."""
+    torch.manual_seed(1)
+    return nn.Sequential(nn.Linear(FEATURES, 16), nn.BatchNorm1d(16, momentum=momentum), nn.ReLU(),
+                         nn.Linear(16, CLASSES))  # fmt: skip
+
+
 def sick_sigmoids(depth: int = 8) -> nn.Sequential:
     """Deep, with sigmoids at Glorot: its first layers get no gradient."""
     model = mlp(depth, activation=nn.Sigmoid)

@@ -5,13 +5,7 @@ from torch.nn import functional as F
 
 from frostline.diagnosis import Patient
 from frostline.diagnosis.experiments.observer import observe
-from helpers_health import CLASSES, FEATURES, mlp, sgd, task
-
-
-def normed(momentum=0.1):
-    torch.manual_seed(1)
-    return nn.Sequential(nn.Linear(FEATURES, 16), nn.BatchNorm1d(16, momentum=momentum), nn.ReLU(),
-                         nn.Linear(16, CLASSES))  # fmt: skip
+from helpers_health import FEATURES, mlp, normed, sgd, task
 
 
 def seen(model, data=None, **options):

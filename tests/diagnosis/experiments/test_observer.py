@@ -8,13 +8,7 @@ from torch.nn import functional as F
 import frostline as fl
 from frostline.diagnosis import Evidence, Patient
 from frostline.diagnosis.experiments.observer import Observation, Observer, observe
-from helpers_health import CLASSES, FEATURES, mlp, sgd, task
-
-
-def normed(momentum=0.1):
-    torch.manual_seed(1)
-    return nn.Sequential(nn.Linear(FEATURES, 16), nn.BatchNorm1d(16, momentum=momentum), nn.ReLU(),
-                         nn.Linear(16, CLASSES))  # fmt: skip
+from helpers_health import FEATURES, mlp, normed, sgd, task
 
 
 def seen(model, data=None, **options):

@@ -1,6 +1,6 @@
 """The head: the trainable part as a module over the model's own submodules, parameters and buffers.
 
-It is made from the recordings of both modes and their graphs; `binding.py` holds what ties it to the model.
+It is made from the recordings of both modes and their graphs; `model_binding.py` holds what ties it to the model.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch import Tensor, fx, nn
 from frostline.core.errors import SplitError
 from frostline.splitting.calls.containers import filled
 from frostline.splitting.calls.grad_and_autocast import kept_region
-from frostline.splitting.parts.binding import BoundTensor, ModeGraph, ModelBinding, ReadTensor
+from frostline.splitting.parts.model_binding import BoundTensor, ModeGraph, ModelBinding, ReadTensor
 from frostline.splitting.python_state.kept_state import watched_places
 from frostline.splitting.python_state.module_tables import ModuleTables
 from frostline.splitting.python_state.places import has_state
