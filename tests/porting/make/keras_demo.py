@@ -1,10 +1,10 @@
-"""The network of the demo's last act, trained and saved by Keras 3: `src/frostline/recipes/digits.keras`.
+"""The network of the demo's last act, trained and saved by Keras 3: `src/frostline/demo/digits.keras`.
 
 Needs `keras==3.15.1 jax h5py` in an environment of its own, and the digits, which frostline writes:
 
     python -c "from pathlib import Path; from frostline.demo.data import *; \
         [save_arrays(Path(f'{n}.npz'), t) for n, t in zip(('train', 'test'), load_digits_task(range(10)))]"
-    KERAS_BACKEND=jax python tests/porting/make/keras_demo.py train.npz test.npz src/frostline/recipes/digits.keras
+    KERAS_BACKEND=jax python tests/porting/make/keras_demo.py train.npz test.npz src/frostline/demo/digits.keras
 
 It prints the accuracy that Keras itself measures, which `demo_port.py` states.
 """
