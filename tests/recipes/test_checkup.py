@@ -159,9 +159,9 @@ def test_what_helps_once_only_is_not_the_cause(monkeypatch):
     asked = []
     attempt = checking.Examination.attempt
 
-    def lucky(self, suspicion):
+    def lucky(self, suspicion, **options):
         asked.append(self.seed)
-        trial = attempt(self, suspicion)
+        trial = attempt(self, suspicion, **options)
         return trial if self.seed == 0 else dataclasses.replace(trial, gain=-0.1)
 
     monkeypatch.setattr(checking.Examination, "attempt", lucky)
@@ -336,3 +336,58 @@ def test_progress_goes_to_standard_error_if_it_is_wanted(monkeypatch, capsys):
     out, told = capsys.readouterr()
     assert not out
     assert told.startswith("checkup: about ")
+
+
+class Listed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(3)
+        self.layers, self.out = [nn.Linear(12, 12), nn.Linear(12, 12)], nn.Linear(12, CLASSES)
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = torch.relu(layer(x))
+        return self.out(x)
+
+
+def clipped_at_0(model):
+    optimizer = sgd(model)
+
+    def clip(one, *_):
+        nn.utils.clip_grad_norm_([p for group in one.param_groups for p in group["params"]], 0.0)
+
+    optimizer.register_step_pre_hook(clip)
+    return optimizer
+
+
+@pytest.mark.parametrize(
+    ("build", "make", "code", "cause"),
+    [
+        (Listed, sgd, "FL405", "wiring"),
+        (mlp, clipped_at_0, "FL406", "learning_rate"),
+        (mlp, lambda model: sgd(model, lr=0.0), "FL406", "learning_rate"),
+        (lambda: convolutions().eval(), sgd, "FL604", "mode"),
+    ],
+)
+def test_what_is_certain_is_told_first_and_nothing_is_tried(build, make, code, cause, monkeypatch):
+    monkeypatch.setattr(sys.modules["frostline.recipes.checkup"], "prove", lambda *_: pytest.fail("a trial was made"))
+    model = build()
+    diagnosis = fl.checkup(model, task(60), F.cross_entropy, make(model))
+    assert diagnosis.cause == cause
+    assert (diagnosis.findings[0].code, diagnosis.findings[0].outcome) == (code, "issue")
+    assert str(diagnosis).endswith(f"Cause: {cause}")
+
+
+def test_dropout_that_never_ends_is_told():
+    class Noisy(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = mlp()
+
+        def forward(self, x):
+            return self.body(F.dropout(x, 0.2))
+
+    model = Noisy()
+    diagnosis = fl.checkup(model, task(60), F.cross_entropy, sgd(model))
+    assert [one.outcome for one in diagnosis.findings if one.code == "FL605"] == ["tip"]
+    assert diagnosis.is_healthy

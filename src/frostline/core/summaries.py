@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from frostline.core.records import Diagnosis, Finding, FitResult, Healing
 
-_NOTHING_TRAINS = frozenset({"FL404", "FL405"})  # nothing is learnt; parts that do not train
+_NOTHING_TRAINS = frozenset({"FL404", "FL405", "FL406"})  # nothing is learnt; what does not train
 _MOST = 6  # other layers that are named
 
 

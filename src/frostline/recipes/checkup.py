@@ -101,8 +101,8 @@ def checkup(
         part = data[: own.most]
         seen = examine(patient, part, judged, loss_fn, whole=whole, epochs=count * len(part) / len(data), budget=own)
         is_rate_known = optimizer is not None
-        if seen.is_misfit:
-            return told(seen.diagnosis, None, "loss_mismatch", is_rate_known=is_rate_known)
+        if seen.certain_cause is not None:
+            return told(seen.diagnosis, None, seen.certain_cause, is_rate_known=is_rate_known)
         tried = _try_all(seen, is_rate_known=is_rate_known)
         proof = prove(seen, tried, whole)
         cause = proof.trial.suspicion.family if proof is not None else None

@@ -168,7 +168,7 @@ def test_what_is_as_good_as_its_best_mark_stays():
 
 
 def test_the_rules_look_at_the_last_twenty_steps(monkeypatch):
-    healing = sys.modules["frostline.recipes.heal"]
+    healing = sys.modules["frostline.diagnosis.experiments.relapse"]
     asked, original = [], healing.watched
 
     def heard(one, part, *args, **options):

@@ -6,6 +6,7 @@ from torch import nn
 import frostline as fl
 from frostline.diagnosis import Evidence
 from frostline.diagnosis.rules import idle_parts
+from frostline.diagnosis.rules.records import OutsideFacts
 from helpers_health import losses, outcomes
 
 
@@ -63,3 +64,17 @@ def test_the_call_that_is_advised_names_the_parts_and_freezes_them():
         eval(call, {"fl": fl, "model": model})
         assert [name for name, p in model.named_parameters() if p.requires_grad] == ["head.weight", "head.bias"]
         fl.thaw(model)
+
+
+def test_weights_outside_of_the_model_are_an_issue():
+    shapes = ((5, 5), (5,))
+    (lasting,) = idle_parts.check(Evidence(idle=(), outside=OutsideFacts(lasting=shapes)))
+    assert (lasting.outcome, lasting.measured, lasting.family) == ("issue", 2.0, "wiring")
+    assert "2 weights (shapes (5, 5), (5,))" in lasting.why
+    assert "nn.ModuleList" in lasting.advice
+    (anew,) = idle_parts.check(Evidence(idle=(), outside=OutsideFacts(made_anew=shapes[:1])))
+    assert anew.why.startswith("each forward pass makes 1 weight (shape (5, 5)) with new random values")
+    assert "__init__" in anew.advice
+    both = idle_parts.check(Evidence(idle=(("a", "x"),), outside=OutsideFacts(lasting=shapes)))
+    assert [finding.outcome for finding in both] == ["issue", "tip"]
+    assert outcomes(idle_parts, Evidence(idle=(), outside=OutsideFacts())) == ["passed"]

@@ -17,8 +17,7 @@ from frostline.diagnosis.experiments.score import Score, score
 from frostline.diagnosis.experiments.treatments import Remedy, family_of, is_clear, remedies_for
 from frostline.diagnosis.experiments.trial import Course, Patient, train
 from frostline.diagnosis.rules.judge import judge
-from frostline.diagnosis.rules.learning_rate_low import FEWEST_EPOCHS
-from frostline.diagnosis.rules.nothing_learnt import SKILLED, TIME
+from frostline.diagnosis.rules.limits import ENOUGH_EPOCHS, LEARNS, STEPS_TO_LEARN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -31,11 +30,12 @@ if TYPE_CHECKING:
 _CALM = 8.0  # times the median: where gradients count as spikes
 _SLOWER = frozenset({"FL102", "FL103", "FL201", "FL401", "FL403", "FL502"})  # what steps that are too large can bring
 _GROWN = frozenset({"FL102", "FL201"})  # the same, where it was not there before the first step
+_CERTAIN = frozenset({"FL405", "FL406", "FL503", "FL604"})  # evidence that no experiment can add to
 # What a treatment raises that the network or its loss cannot take.
 CANNOT = (FrostlineError, *FOREIGN)
 
 
-def is_skilled(score: Score, first: float, least: float = SKILLED) -> bool:
+def is_skilled(score: Score, first: float, least: float = LEARNS) -> bool:
     """True if a network with this score is better than the constant-prediction baseline, or it is not known.
 
     Args:
@@ -44,7 +44,7 @@ def is_skilled(score: Score, first: float, least: float = SKILLED) -> bool:
             are worse than none. So its loss must not be above the first, unless more answers are right.
         least: The share of the loss of that answer that it must save.
     """
-    has_gained = not score.loss > first or (score.lead or 0.0) > SKILLED
+    has_gained = not score.loss > first or (score.lead or 0.0) > LEARNS
     return score.skill is None or (score.skill > least and has_gained)
 
 
@@ -140,6 +140,13 @@ class Examination:
         return any(finding.code == "FL503" and finding.outcome == "issue" for finding in self.diagnosis.findings)
 
     @property
+    def certain_cause(self) -> str | None:
+        """The family of the first issue that needs no trial, and beside which trials say nothing; None without one."""
+        return next(
+            (one.family for one in self.diagnosis.findings if one.outcome == "issue" and one.code in _CERTAIN), None
+        )
+
+    @property
     def is_learning(self) -> bool:
         """True if the untreated network is better than the constant-prediction baseline, or it is not known."""
         return is_skilled(self.seen.score, self.seen.first_loss)
@@ -147,7 +154,7 @@ class Examination:
     @property
     def is_stuck(self) -> bool:
         """True if it has had time, and learns nothing: a symptom of its own."""
-        return not self.is_learning and self.num_steps >= TIME and math.isfinite(self.seen.score.loss)
+        return not self.is_learning and self.num_steps >= STEPS_TO_LEARN and math.isfinite(self.seen.score.loss)
 
     @property
     def num_steps(self) -> int:
@@ -158,7 +165,7 @@ class Examination:
     def is_short(self) -> bool:
         """True if larger steps would be ahead in a healthy network as well, unless the rule calls these too small."""
         epochs = self.seen.evidence.epochs
-        return epochs is not None and epochs < FEWEST_EPOCHS and "FL402" not in self.codes
+        return epochs is not None and epochs < ENOUGH_EPOCHS and "FL402" not in self.codes
 
     @property
     def issues(self) -> set[str]:

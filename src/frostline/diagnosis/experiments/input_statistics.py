@@ -11,7 +11,7 @@ from frostline.core import inputs as batches
 from frostline.diagnosis.monitor.evidence import facts_of_input
 from frostline.diagnosis.probes.outliers import usual_limit
 from frostline.diagnosis.rules.input_scale import oddness
-from frostline.diagnosis.rules.spikes import FAR
+from frostline.diagnosis.rules.limits import OUTLYING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,7 +51,7 @@ def may_stand_out(facts: InputFacts | None, data: Sequence[Batch]) -> bool:
     """Whether rows may be far out of the data: in the first input, as was seen, or in what nobody has looked at."""
     inputs, target = data[0]
     others = [*list(batches.leaves(inputs).values())[1:], *batches.leaves(target).values()]
-    return facts is None or facts.outlier > FAR or any(tensor.is_floating_point() for tensor in others)
+    return facts is None or facts.outlier > OUTLYING or any(tensor.is_floating_point() for tensor in others)
 
 
 def _are_features(tensor: Tensor) -> bool:
@@ -68,6 +68,6 @@ def _facts_of_input(tensors: list[Tensor]) -> InputFacts | None:
     outlier = float(sizes_N.max() / sizes_N.median().clamp_min(1e-12))
     count = -(-_SEEN_SAMPLES // max(1, len(alike[0])))
     rows = torch.cat(alike[:count])
-    if outlier > FAR:  # a rule of its own names rare rows; the scale is that of the others
+    if outlier > OUTLYING:  # a rule of its own names rare rows; the scale is that of the others
         rows = rows[rows.flatten(1).float().abs().amax(dim=1) <= usual_limit([sizes_N])]
     return facts_of_input(rows, (), {}, outlier=outlier)

@@ -21,8 +21,10 @@ from frostline.diagnosis.experiments.score import Score, score
 from frostline.diagnosis.experiments.trial import Patient, train
 from frostline.diagnosis.monitor.monitor import Monitor
 from frostline.diagnosis.probes.loss import probe_loss
+from frostline.diagnosis.probes.modes import facts_of_modes
 from frostline.diagnosis.probes.outliers import facts_of_outliers, facts_of_targets
-from frostline.diagnosis.probes.wiring import idle_parts, mixes_samples
+from frostline.diagnosis.probes.outside import facts_of_outside
+from frostline.diagnosis.probes.wiring import idle_parts, mixes_samples, stands_still
 from frostline.diagnosis.rules.records import Evidence, InputFacts, NormFacts, OutlierFacts, TargetFacts
 
 if TYPE_CHECKING:
@@ -167,8 +169,14 @@ def observe(
             return Observation(replace(observer.evidence, mixes=mixes), Score(0.0, math.nan), is_whole=False)
     reached = score(patient.model, judged, loss_fn, compares=True)
     skill = None if reached.skill is None else max(reached.skill, reached.lead or 0.0)
-    idle = idle_parts(patient, start, data, loss_fn)
-    evidence = replace(observer.evidence, skill=skill, mixes=mixes, idle=idle, epochs=epochs)
+    (batch,) = finite_rows(data[:1])
+    is_still, gradient = stands_still(patient, start, batch, loss_fn)
+    evidence = replace(
+        observer.evidence, skill=skill, mixes=mixes, epochs=epochs,
+        idle=idle_parts(patient, start, data, loss_fn), stands_still=is_still, still_gradient=gradient,
+        outside=facts_of_outside(patient.model, batch, loss_fn, patient.parameters),
+        modes=facts_of_modes(patient.model, batch),
+    )  # fmt: skip
     return Observation(evidence, reached)
 
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from frostline.core.records import Treatment
-from frostline.diagnosis.experiments.runner import loss_of
+from frostline.core.records import Healing, Treatment
+from frostline.diagnosis.experiments.runner import loss_of, suspicions_of
 from frostline.diagnosis.experiments.schedule import AHEAD
+from frostline.diagnosis.rules.judge import all_of, diagnosis_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from frostline.core.records import Diagnosis
+    from frostline.diagnosis.experiments.marks import Verdict
     from frostline.diagnosis.experiments.race import Race
     from frostline.diagnosis.experiments.race_verdict import RaceVerdict
     from frostline.diagnosis.experiments.runner import Runner
@@ -73,3 +76,34 @@ def skips_told(num_skipped: int, num_steps: int, last: Score) -> Treatment:
     why = f"{num_skipped} of {num_steps} steps were left out."
     is_kept = num_skipped < num_steps / 2  # else hardly anything was trained
     return Treatment("leave out steps that are not finite", "nonfinite", is_kept, last.loss, (), why)
+
+
+def healing_of(
+    races: list[tuple[Race, Runner]], after: Diagnosis, last: Score, num_skipped: int, num_steps: int, verdict: Verdict
+) -> Healing:
+    """The course of a healing.
+
+    Args:
+        races: Each with its winner.
+        after: What the rules say about the last steps.
+        last: The score of the last state.
+        num_skipped: Steps that were left out because something was not finite.
+        num_steps: All steps.
+        verdict: On the last state.
+    """
+    treatments = [treatment_told(one, race, is_kept=one is winner) for race, winner in races for one in race.runners]
+    is_told = any(treatment.kept and treatment.family == "nonfinite" for treatment in treatments)
+    treatments += [skips_told(num_skipped, num_steps, last)] if num_skipped and not is_told else []
+    first, best = next(((race, winner) for race, winner in races if winner.suspicion is not None), races[0])
+    causes = [one.family for one in suspicions_of(winner for _, winner in races)]
+    causes += ["loss_mismatch"] if first.seen.is_misfit else ["nonfinite"] if num_skipped else []
+    seen = best.seen or first.seen.diagnosis
+    return Healing(
+        accepted=verdict.is_good and any(treatment.kept for treatment in treatments),
+        treatments=tuple(treatments),
+        before=diagnosis_of(all_of(seen), causes[0] if causes else None),
+        after=after,
+        loss_before=first.untreated.runner.score.loss,
+        loss_after=last.loss,
+        verdict=verdict.why,
+    )

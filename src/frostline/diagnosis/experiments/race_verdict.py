@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from frostline.diagnosis.experiments.examination import SKILLED, is_skilled
+from frostline.diagnosis.experiments.examination import is_skilled
 from frostline.diagnosis.experiments.schedule import AHEAD, FEWEST_STEPS
 from frostline.diagnosis.experiments.treatments import BATCHNORM
 from frostline.diagnosis.experiments.verdict import (
@@ -19,6 +19,7 @@ from frostline.diagnosis.experiments.verdict import (
     leads_clearly,
     leads_steadily,
 )
+from frostline.diagnosis.rules.limits import LEARNS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,7 +45,7 @@ class RaceVerdict:
     def __init__(self, untreated: Untreated, schedule: Schedule, runners: Sequence[Runner]) -> None:
         self._untreated, self._schedule, self._runners = untreated, schedule, runners
 
-    def learns(self, score: Score, least: float = SKILLED) -> bool:
+    def learns(self, score: Score, least: float = LEARNS) -> bool:
         """True if a network with this score answers better than the constant-prediction baseline."""
         first = min([self._untreated.seen.seen.first_loss, *(one.first_loss for one in self._runners)])
         return is_skilled(score, first, least)

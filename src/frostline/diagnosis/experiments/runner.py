@@ -6,21 +6,27 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from frostline.diagnosis.experiments.score import Score
 from frostline.diagnosis.experiments.trial import Patient, train
 from frostline.diagnosis.monitor.monitor import Monitor
 from frostline.diagnosis.rules.judge import judge
+from frostline.remedies import clip_by_norm
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from collections.abc import Set as AbstractSet
 
     from torch import Tensor
+    from torch.optim import Optimizer
 
     from frostline.core.records import Diagnosis
     from frostline.diagnosis.experiments.batches import Batch
     from frostline.diagnosis.experiments.examination import Suspicion
     from frostline.diagnosis.rules.records import Evidence
+
+_NO_LIMIT = 1e30  # a clip at it does nothing but leave out steps that are not finite
 
 
 @dataclass
@@ -97,3 +103,33 @@ def watched(
 def loss_of(score: Score) -> float:
     """Infinite where it is not finite."""
     return score.loss if math.isfinite(score.loss) else math.inf
+
+
+def suspicions_of(winners: Iterable[Runner]) -> list[Suspicion]:
+    """What they were treated for."""
+    return [one.suspicion for one in winners if one.suspicion is not None]
+
+
+def families_of(kept: Sequence[Runner]) -> set[str]:
+    """The families of these."""
+    return {one.family for one in suspicions_of(kept)}
+
+
+def take_over(own: Patient, best: Runner, kept: Sequence[Runner]) -> None:
+    """Give the caller's own model and optimizer what the chosen copy has become."""
+    for one in kept:
+        if one.suspicion is not None and one.suspicion.remedy.is_structural:
+            one.suspicion.remedy.apply(own, one.given)
+    model = best.patient.model
+    trained = dict([*model.named_parameters(), *model.named_buffers()])
+    with torch.no_grad():
+        for name, value in [*own.model.named_parameters(), *own.model.named_buffers()]:
+            value.copy_(trained[name])
+    own.optimizer.load_state_dict(best.patient.optimizer.state_dict())
+    clip = best.patient.clip or (clip_by_norm(_NO_LIMIT) if best.num_skipped else None)
+    if clip is not None:
+
+        def limit(one: Optimizer, *_: object) -> None:  # what a hook returns would replace the arguments of the step
+            clip([parameter for group in one.param_groups for parameter in group["params"]])
+
+        own.optimizer.register_step_pre_hook(limit)

@@ -24,8 +24,9 @@ from frostline.diagnosis.experiments.actions import (
     swap_rectifiers,
     swap_squashers,
 )
-from frostline.diagnosis.rules import learning_rate_low, target_scale
+from frostline.diagnosis.rules import target_scale
 from frostline.diagnosis.rules.advice import DRAW_ALL, INSERT_NORMS
+from frostline.diagnosis.rules.limits import SMALL_STEP
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -207,7 +208,7 @@ def is_clear(finding: Finding) -> bool:
     if finding.measured is None or finding.limit is None:
         return finding.outcome == "issue"
     is_large = finding.code == "FL401" and finding.measured > finding.limit
-    is_small = finding.code == "FL402" and finding.measured < learning_rate_low.CLEAR
+    is_small = finding.code == "FL402" and finding.measured < SMALL_STEP
     return finding.outcome == "issue" or is_large or is_small
 
 

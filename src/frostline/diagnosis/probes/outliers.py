@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from frostline.core import inputs as batches
+from frostline.diagnosis.rules.limits import OUTLYING
 from frostline.diagnosis.rules.records import OutlierFacts, TargetFacts
-from frostline.diagnosis.rules.spikes import FAR
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,7 +46,7 @@ def facts_of_outliers(data: Sequence[Batch]) -> OutlierFacts | None:
         num_far, num_rows = sum(map(len, far)), sum(map(len, sizes))
         step = next((at for at, rows in enumerate(far) if rows), None)
         if step is not None:
-            ratio = float(max(size.max() for size in finite if len(size))) / (limit / FAR)
+            ratio = float(max(size.max() for size in finite if len(size))) / (limit / OUTLYING)
             found.append(OutlierFacts(what, ratio, num_far / num_rows, step, tuple(far[step][:16])))
     return max(found, key=lambda facts: facts.ratio, default=None)
 
@@ -119,7 +119,7 @@ def usual_limit(sizes: Sequence[Tensor]) -> float:
     """What a row must not be larger than; the largest number where there is no usual size, or many are larger."""
     together = torch.cat(list(sizes))
     together = together[torch.isfinite(together)]
-    limit = FAR * _median(together)
+    limit = OUTLYING * _median(together)
     is_rare = limit > 0 and float((together > limit).float().mean()) <= _MOST
     return limit if is_rare else torch.finfo(torch.float32).max
 

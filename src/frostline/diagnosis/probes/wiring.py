@@ -5,6 +5,7 @@ Legend: B samples of a batch.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -45,7 +46,7 @@ def idle_parts(
     if not still or len(still) == len(start):
         return ()  # all stand still where every step was left out
     rates = {id(p): float(group["lr"]) for group in patient.optimizer.param_groups for p in group["params"]}
-    reached = _reached(patient.model, data[0], loss_fn)
+    reached = _gradients(patient.model, data[0], loss_fn)
     found: dict[str, str] = {}
     for name in still:
         if id(parameters[name]) not in rates:
@@ -60,12 +61,36 @@ def idle_parts(
     return tuple(found.items())
 
 
-def _reached(model: nn.Module, batch: Batch, loss_fn: Callable[[Any, Any], Tensor]) -> set[str]:
+def stands_still(
+    patient: Patient, start: dict[str, Tensor], batch: Batch, loss_fn: Callable[[Any, Any], Tensor]
+) -> tuple[bool | None, float | None]:
+    """Whether no trainable parameter has moved, to the bit, and then the gradient norm of a plain backward pass.
+
+    Nothing is known where steps may have been left out for another reason.
+
+    Args:
+        patient: After training.
+        start: Its trainable parameters before, by name.
+        batch: (inputs, target).
+        loss_fn: callable(output, target) -> scalar.
+    """
+    parameters = dict(patient.model.named_parameters())
+    if not start or patient.scaler is not None or patient.clip is not None:
+        return None, None  # a scaler leaves out steps that are not finite, as does a clip of ours
+    if not all(torch.equal(before, parameters[name].detach()) for name, before in start.items()):
+        return False, None
+    gradients = _gradients(patient.model, batch, loss_fn)
+    norm = float(torch.stack([gradient.float().norm() for gradient in gradients.values()]).norm()) if gradients else 0.0
+    return (True, norm) if math.isfinite(norm) else (None, None)
+
+
+def _gradients(model: nn.Module, batch: Batch, loss_fn: Callable[[Any, Any], Tensor]) -> dict[str, Tensor]:
+    """Of a backward pass, by name of the parameter; those that get none are left out."""
     inputs, target = batch
     with kept_modes(model), kept_buffers(model), kept_generators(), kept_gradients(model), torch.enable_grad():
         seed_generators(0)
         loss_fn(batches.call(model, inputs), target).backward()
-        return {name for name, parameter in model.named_parameters() if parameter.grad is not None}
+        return {name: value.grad.clone() for name, value in model.named_parameters() if value.grad is not None}
 
 
 def mixes_samples(model: nn.Module, inputs: Any, target: Any) -> bool | None:

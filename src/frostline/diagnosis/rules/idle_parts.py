@@ -6,27 +6,66 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from frostline.diagnosis.rules.contract import About
+from frostline.diagnosis.rules.reading import listed
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from frostline.core.records import Finding
     from frostline.diagnosis.rules.records import Evidence
 
 ABOUT = About(
-    "FL405", "parts that do not train", "learning_rate",
+    "FL405", "parts that do not train", "wiring",
     "if they are meant to train: make the optimizer once the model is complete, over model.parameters(), at a rate "
     "above 0, and keep them in the graph (no detach, no torch.no_grad). If not, freeze them, which saves their "
     "gradients and lets them be cached: fl.freeze(model, patterns=...), with their names.",
-    8,
+    9,
 )  # fmt: skip
-_SHOWN = 4
+_IN_INIT = "make these layers once, in __init__ (self.layer = nn.Linear(...)), and call them in forward."
+_REGISTER = (
+    "register them: nn.ModuleList or nn.ModuleDict in place of a list or dict of layers, nn.Parameter as an attribute "
+    "of a module in place of a tensor; then make the optimizer anew over model.parameters()."
+)
 
 
 def check(evidence: Evidence) -> tuple[Finding, ...]:
     """Trainable parameters whose weights are, to the bit, what they were; a layer may be left alone on purpose.
 
-    A monitor compares those that its optimizer does not hold. It is an issue only if that optimizer holds others,
-    which are not in the model and get no gradient: those of a layer that was replaced.
+    Those that are not in the model at all cannot be meant. A monitor compares those that its optimizer does not hold.
+    It is an issue only if that optimizer holds others, which are not in the model and get no gradient: those of a layer
+    that was replaced.
     """
+    outside = _outside(evidence)
+    return outside + _inside(evidence) if not outside or evidence.idle or evidence.unheld else outside
+
+
+def _outside(evidence: Evidence) -> tuple[Finding, ...]:
+    """Weights that the model computes with, and that are not in it."""
+    facts = evidence.outside
+    found: list[Finding] = []
+    if facts is not None and facts.made_anew:
+        why = (
+            f"each forward pass makes {_tensors(facts.made_anew)} with new random values: what such a layer learns "
+            "is lost with it, and the model is another one in every pass."
+        )
+        found.append(replace(ABOUT.issue(why, float(len(facts.made_anew)), 0.0), advice=_IN_INIT))
+    if facts is not None and facts.lasting:
+        why = (
+            f"the model computes with {_tensors(facts.lasting)} that get gradients and are not among "
+            "model.parameters(): no optimizer moves them, and no checkpoint holds them."
+        )
+        found.append(replace(ABOUT.issue(why, float(len(facts.lasting)), 0.0), advice=_REGISTER))
+    return tuple(found)
+
+
+def _tensors(shapes: Sequence[tuple[int, ...]]) -> str:
+    several = [str(shape) for shape in shapes]
+    return f"{len(several)} weight{'s' if len(several) > 1 else ''} (shape{'s' if len(several) > 1 else ''} " + (
+        f"{listed(several)})"
+    )
+
+
+def _inside(evidence: Evidence) -> tuple[Finding, ...]:
     idle = evidence.idle
     if idle is None and evidence.unheld is None:
         return (ABOUT.not_judged("the weights before and after training were not compared."),)
@@ -40,7 +79,7 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
     by_reason: dict[str, list[str]] = {}
     for name, why in idle or [(name, "not in the optimizer") for name in evidence.unheld or ()]:
         by_reason.setdefault(why, []).append(name)
-    told = "; ".join(f"{_names(names)}: {why}" for why, names in by_reason.items())
+    told = "; ".join(f"{listed(names)}: {why}" for why, names in by_reason.items())
     steps, count = len(evidence.losses), float(len(idle or evidence.unheld or ()))
     why = f"these trainable parameters have not moved{f' in {steps} steps' if steps else ''}: {told}."
     (layer, *others) = [name for names in by_reason.values() for name in names]
@@ -55,8 +94,3 @@ def _named(finding: Finding, by_reason: dict[str, list[str]]) -> Finding:
     """The finding with the names in its advice, so that the call runs as it is written."""
     names = [name for several in by_reason.values() for name in several if name]
     return replace(finding, advice=finding.advice.replace("patterns=...), with their names", f"patterns={names!r})"))
-
-
-def _names(names: list[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more

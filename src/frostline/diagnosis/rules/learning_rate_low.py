@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from frostline.diagnosis.rules.contract import About
+from frostline.diagnosis.rules.limits import ENOUGH_EPOCHS
 from frostline.diagnosis.rules.reading import blow_up, finite_records, loss_levels, of_layer, typical, weighted_layers
 
 if TYPE_CHECKING:
@@ -21,8 +22,6 @@ ABOUT = About("FL402", "learning rate too low", "learning_rate", _ADVICE.format(
 # Of a layer's weights changed in one step; 1e-3 is usual. Never an issue by itself: a network that has learnt all there
 # is moves as little.
 _TIP = 1e-3
-CLEAR = 6e-4  # below it less is asked of a trial that takes larger steps
-FEWEST_EPOCHS = 2.5  # about three: in the first ones a larger rate is ahead in healthy networks as well
 _HARDLY = 1e-5  # a thousand such steps move a hundredth: that is too low, however long the training is
 _MOST = 1_000  # times, in one go, without a trial that shows what it does
 
@@ -36,7 +35,7 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
         return (ABOUT.not_applicable("a schedule sets the learning rate, and these steps may be its warm-up."),)
     if levels is None or largest is None:
         return (ABOUT.not_judged("fewer than ten losses, or no updates, were measured."),)
-    if evidence.epochs is not None and evidence.epochs < FEWEST_EPOCHS and largest > _HARDLY:
+    if evidence.epochs is not None and evidence.epochs < ENOUGH_EPOCHS and largest > _HARDLY:
         return (ABOUT.not_judged(_too_short(evidence.epochs)),)
     if blow_up(evidence) is not None:
         return (

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from frostline.diagnosis.rules.contract import About
-from frostline.diagnosis.rules.learning_rate_low import FEWEST_EPOCHS
+from frostline.diagnosis.rules.limits import ENOUGH_EPOCHS, LEARNS, STEPS_TO_LEARN
 from frostline.diagnosis.rules.reading import loss_levels
 
 if TYPE_CHECKING:
@@ -22,11 +22,9 @@ ABOUT = About(
     8,
 )  # fmt: skip
 _LONGER = "look again after three epochs or more: healthy networks may need as many."
-SKILLED = 0.1  # of the loss of the constant-prediction baseline: a network that is lower by so much learns
 # Shuffled labels save up to 0.04 by luck, of 64 held-out samples; soft labels at their entropy, of 200 classes, 0.07.
 _NONE, _SOME = 0.005, 0.05
 _FAR = 4.0  # times what the last losses scatter
-TIME = 45  # steps, after which a network that learns nothing is stuck
 
 
 def check(evidence: Evidence) -> tuple[Finding, ...]:
@@ -34,16 +32,16 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
     skill, steps = evidence.skill, len(evidence.losses)
     if skill is None:
         return (ABOUT.not_judged("the loss of the constant-prediction baseline is not known (run `checkup`)."),)
-    if skill > SKILLED:
+    if skill > LEARNS:
         return (
             ABOUT.passed(
                 f"on held-out samples the model is {skill:.0%} better than the constant-prediction baseline.",
                 skill,
-                SKILLED,
+                LEARNS,
             ),
         )
-    if steps < TIME:
-        few = f"{steps} steps are too few to say that a network cannot learn ({TIME} are needed)"
+    if steps < STEPS_TO_LEARN:
+        few = f"{steps} steps are too few to say that a network cannot learn ({STEPS_TO_LEARN} are needed)"
         return (ABOUT.not_judged(f"{few}: this one has learnt nothing yet."),)
     fall = _fall(evidence)
     if skill > _SOME and fall is not None:
@@ -52,12 +50,15 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
             f"on held-out samples the model is {skill:.0%} better than the constant-prediction baseline, and the "
             f"training loss fell from {first:.3g} to {last:.3g}: the rest of it may be noise in the targets."
         )
-        return (ABOUT.passed(why, skill, SKILLED),)
+        return (ABOUT.passed(why, skill, LEARNS),)
     why = f"after {steps} steps, the model is no better on held-out samples than the constant-prediction baseline."
     if skill > _NONE:
         why = f"after {steps} steps, the held-out loss is at most {skill:.0%} below the constant-prediction baseline."
-    found = ABOUT.tip(why, skill, SKILLED)
-    if evidence.epochs is not None and evidence.epochs < FEWEST_EPOCHS:
+    if evidence.modes is not None and evidence.modes.is_constant:
+        why = f"{why} It gives the same output for every input."
+        return (ABOUT.issue(why, skill, LEARNS),)
+    found = ABOUT.tip(why, skill, LEARNS)
+    if evidence.epochs is not None and evidence.epochs < ENOUGH_EPOCHS:
         advice = f"{_LONGER} If it still learns nothing then: {found.advice}"
         found = replace(found, why=f"{why} That is too short a training to say more.", advice=advice)
     return (found,)

@@ -105,3 +105,9 @@ def smoothed(evidence: Evidence, parts: int = 10) -> list[float]:
 
 def _is_finite(value: float | None) -> bool:
     return value is None or math.isfinite(value)
+
+
+def listed(names: Sequence[str], most: int = 4) -> str:
+    """The first names, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

@@ -206,6 +206,39 @@ class NormFacts:
 
 
 @dataclass(frozen=True)
+class OutsideFacts:
+    """Tensors that the model computes with, that ask for gradients, and that are neither in it nor in its optimizer.
+
+    Attributes:
+        lasting: Shapes of those that are the same from one batch to the next.
+        made_anew: Shapes of those that each forward pass makes, with other values.
+    """
+
+    lasting: tuple[tuple[int, ...], ...] = ()
+    made_anew: tuple[tuple[int, ...], ...] = ()
+
+
+@dataclass(frozen=True)
+class ModeFacts:
+    """What the model does in evaluation mode, and which layers trained in it.
+
+    Attributes:
+        never_updated: BatchNorm layers with trainable weights that were in evaluation mode while the model trained, and
+            whose running statistics are those that they were made with.
+        updated_before: The same, whose statistics were measured at some time.
+        silent: Dropout layers that were in evaluation mode while the model trained.
+        redraws: Largest difference of two passes over the same rows in evaluation mode, over the largest output.
+        is_constant: True if the trained model gives the same output for every row, though the rows differ.
+    """
+
+    never_updated: tuple[str, ...] = ()
+    updated_before: tuple[str, ...] = ()
+    silent: tuple[str, ...] = ()
+    redraws: float | None = None
+    is_constant: bool | None = None
+
+
+@dataclass(frozen=True)
 class OptimizerFacts:
     """How the weights are moved.
 
@@ -246,6 +279,10 @@ class Evidence:
             anything else moves; None if that could not be seen.
         holds_strangers: True if the optimizer holds parameters that are not in the model and get no gradient.
         epochs: How often the usual input is in the batches, or how many epochs they are said to be; None if not known.
+        stands_still: True if no trainable parameter has moved, to the bit; None if nobody looked.
+        still_gradient: Where nothing moved, the gradient norm of a plain backward pass; else None.
+        outside: Tensors with gradients that are not in the model; None if nobody looked.
+        modes: Evaluation mode; None if nobody looked.
         mixes: True if answers change with the other samples of the batch; None if that could not be asked.
         unseen: What could not be measured, and why.
     """
@@ -267,5 +304,9 @@ class Evidence:
     unheld: tuple[str, ...] | None = None
     holds_strangers: bool = False
     epochs: float | None = None
+    stands_still: bool | None = None
+    still_gradient: float | None = None
+    outside: OutsideFacts | None = None
+    modes: ModeFacts | None = None
     mixes: bool | None = None
     unseen: tuple[str, ...] = ()

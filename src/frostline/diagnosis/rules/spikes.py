@@ -8,6 +8,7 @@ from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from frostline.diagnosis.rules.contract import About
+from frostline.diagnosis.rules.limits import OUTLYING
 from frostline.diagnosis.rules.reading import finite_records, typical
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ _ISSUE, _TIP = 20.0, 8.0  # times the median; norms of healthy runs stay within 
 _WARMUP = 5
 _BEFORE = 20  # steps that tell what is usual
 _ENDED = 3  # the same, of a run that ended in what is no number
-FAR = 10.0  # times the usual size of a row: another unit, not a tail
 _MEND = "look at those samples: correct their unit, or leave them out. Or "
 
 
@@ -73,4 +73,4 @@ def _percent(share: float) -> str:
 def _of_rows(rows: str, evidence: Evidence) -> Finding:
     """A gradient of the first steps is not judged, and one that has ended learning leaves no usual one behind."""
     assert evidence.outliers is not None
-    return replace(ABOUT.tip(rows, evidence.outliers.ratio, FAR), advice=_MEND + ABOUT.advice)
+    return replace(ABOUT.tip(rows, evidence.outliers.ratio, OUTLYING), advice=_MEND + ABOUT.advice)

@@ -1,0 +1,90 @@
+"""Ask the checkup about published bugs: `python -m exams.published [name ...]`.
+
+Prints a row for each: whether something is said of the sick network, as an issue, the right cause first, advice with
+the words of the fix, and the issues of the fixed twin.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+import frostline
+
+from . import losses as losses
+from . import steps as steps
+from . import wiring as wiring
+from .case import CASES, Published
+
+_MARKS = ("said", "issue", "cause first", "advice", "issue on the twin")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What was said of one network.
+
+    Attributes:
+        codes: Of all findings, the first first; "refused" where the call raised one of the library's errors.
+        issues: Codes of issues.
+        first: The cause, and code and family of the first finding.
+        advice: All advice.
+    """
+
+    codes: tuple[str, ...]
+    issues: tuple[str, ...]
+    first: frozenset[str]
+    advice: str
+
+
+def ask(case: Published, *, is_sick: bool) -> Answer:
+    """What the checkup says, with default settings."""
+    torch.manual_seed(1)
+    training = case.build(is_sick)
+    try:
+        found: Any = frostline.checkup(
+            training.model, training.batches, training.loss_fn, training.optimizer, progress=False
+        )
+    except frostline.FrostlineError as error:  # refused, with what to do
+        text = str(error)
+        names = {"optimizer"} if "optimizer" in text else set[str]()
+        return Answer(("refused",), ("refused",), frozenset({"refused", *names}), text)
+    issues = tuple(one.code for one in found.findings if one.outcome == "issue")
+    first = {found.cause or "", *((found.findings[0].code, found.findings[0].family) if found.findings else ())}
+    advice = " ".join(one.advice for one in found.findings)
+    return Answer(tuple(one.code for one in found.findings), issues, frozenset(first), advice)
+
+
+def marks(case: Published, sick: Answer, twin: Answer) -> tuple[bool, ...]:
+    """One mark for each column."""
+    advice = sick.advice.lower()
+    return (
+        bool(sick.codes), bool(sick.issues), bool(sick.first & case.right),
+        any(word.lower() in advice for word in case.words), bool(twin.issues),
+    )  # fmt: skip
+
+
+def main(names: list[str]) -> None:
+    """Ask about all cases, or about those of these names."""
+    torch.set_num_threads(1)
+    total = [0] * len(_MARKS)
+    _row("bug", *_MARKS, "found")
+    _row(*["---"] * (len(_MARKS) + 2))
+    cases = [case for case in CASES.values() if not names or case.name in names]
+    for case in cases:
+        sick, twin = ask(case, is_sick=True), ask(case, is_sick=False)
+        own = marks(case, sick, twin)
+        total = [count + mark for count, mark in zip(total, own, strict=True)]
+        _row(case.name, *("yes" if mark else "no" for mark in own), ", ".join(dict.fromkeys(sick.codes)))
+    _row(f"of {len(cases)}", *map(str, total), "")
+
+
+def _row(*cells: str) -> None:
+    sys.stdout.write(f"| {' | '.join(cells)} |\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

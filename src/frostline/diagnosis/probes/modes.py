@@ -1,0 +1,76 @@
+"""Training and evaluation mode: which layers train in the wrong one, and what the outputs are in evaluation mode.
+
+Legend: B samples of a batch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from frostline.core import inputs as batches
+from frostline.core.layers import is_pinned
+from frostline.core.restore import kept_attributes, kept_buffers, kept_generators, kept_modes, seed_generators
+from frostline.diagnosis.rules.records import ModeFacts
+
+if TYPE_CHECKING:
+    from frostline.diagnosis.experiments.batches import Batch
+
+_FEWEST = 8  # rows that say whether outputs differ
+_SAME = 1e-6  # of the largest output: rounding
+_DROPOUTS = (nn.modules.dropout._DropoutNd,)
+
+
+def facts_of_modes(model: nn.Module, batch: Batch) -> ModeFacts:
+    """How the modes of a trained model are set, and what it answers in evaluation mode.
+
+    Args:
+        model: In the modes in which it has trained; left as it is.
+        batch: (inputs, target).
+    """
+    silent = {name: module for name, module in model.named_modules() if not module.training and not is_pinned(module)}
+    norms = {name: module for name, module in silent.items() if _is_trainable_norm(module)}
+    never = tuple(name for name, module in norms.items() if _is_as_made(module))
+    dropouts = tuple(name for name, module in silent.items() if isinstance(module, _DROPOUTS) and module.p > 0)
+    before = tuple(name for name in norms if name not in never)
+    redraws, is_constant = _answers(model, batch[0])
+    return ModeFacts(never, before, dropouts, redraws, is_constant)
+
+
+def _is_trainable_norm(module: nn.Module) -> bool:
+    is_norm = isinstance(module, nn.modules.batchnorm._BatchNorm) and module.track_running_stats
+    return is_norm and any(parameter.requires_grad for parameter in module.parameters())
+
+
+def _is_as_made(module: nn.Module) -> bool:
+    mean, variance = module.running_mean, module.running_var
+    if not isinstance(mean, Tensor) or not isinstance(variance, Tensor):
+        return False
+    return not bool(mean.any()) and bool((variance == 1).all())
+
+
+def _answers(model: nn.Module, inputs: Any) -> tuple[float | None, bool | None]:
+    """(how far two passes differ, whether all rows get the same output); None where outputs cannot be compared."""
+    outputs: list[Any] = []
+    with kept_modes(model), kept_buffers(model), kept_attributes(model, numbers=True), kept_generators():
+        model.eval()
+        for seed in (0, 1):
+            seed_generators(seed)
+            with torch.no_grad():
+                outputs.append(batches.call(model, inputs))
+    first, second = outputs
+    is_plain = all(isinstance(one, Tensor) and one.is_floating_point() and one.dim() for one in outputs)
+    if not is_plain or first.shape != second.shape or not bool(torch.isfinite(first).all()) or not first.numel():
+        return None, None
+    size = float(first.abs().max()) or 1.0
+    redraws = float((first - second).abs().max()) / size
+    return redraws, _is_constant(first, inputs, size)
+
+
+def _is_constant(outputs_B: Tensor, inputs: Any, size: float) -> bool | None:
+    given = [tensor for tensor in batches.leaves(inputs).values() if tensor.dim() and len(tensor) == len(outputs_B)]
+    if len(outputs_B) < _FEWEST or not any(bool((tensor != tensor[:1]).any()) for tensor in given):
+        return None
+    return bool((outputs_B - outputs_B[:1]).abs().max() <= _SAME * size)

@@ -1,0 +1,38 @@
+"""FL604: layers that are in evaluation mode while the model trains."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from frostline.diagnosis.rules.contract import About
+from frostline.diagnosis.rules.reading import listed
+
+if TYPE_CHECKING:
+    from frostline.core.records import Finding
+    from frostline.diagnosis.rules.records import Evidence
+
+ABOUT = About(
+    "FL604", "trained in evaluation mode", "mode",
+    "call model.train() before the loop over the training batches, and again after each validation.",
+    9,
+)  # fmt: skip
+
+
+def check(evidence: Evidence) -> tuple[Finding, ...]:
+    """BatchNorm layers that never measured statistics are certain; others, and dropout, may be left out on purpose."""
+    modes = evidence.modes
+    if modes is None:
+        return (ABOUT.not_judged("the modes of the layers were not read (run `checkup`)."),)
+    count = len(modes.never_updated)
+    if modes.never_updated:
+        why = (
+            f"{listed(modes.never_updated)}: BatchNorm in evaluation mode during training, with the running mean 0 and "
+            "variance 1 that it was made with: it normalises nothing."
+        )
+        return (ABOUT.issue(why, float(count), 0.0, modes.never_updated[0] if count == 1 else None),)
+    found = [*modes.updated_before, *modes.silent]
+    if found:
+        kinds = [kind for kind, some in (("BatchNorm", modes.updated_before), ("dropout", modes.silent)) if some]
+        why = f"{listed(found)}: {' and '.join(kinds)} in evaluation mode during training, which may be meant."
+        return (ABOUT.tip(why, float(len(found)), 0.0, found[0] if len(found) == 1 else None),)
+    return (ABOUT.passed("no BatchNorm or dropout layer was in evaluation mode during training."),)

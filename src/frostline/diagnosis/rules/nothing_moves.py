@@ -1,0 +1,42 @@
+"""FL406: a training in which no weight changes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from frostline.diagnosis.rules.contract import About
+
+if TYPE_CHECKING:
+    from frostline.core.records import Finding
+    from frostline.diagnosis.rules.records import Evidence
+
+ABOUT = About(
+    "FL406", "no weight changes", "learning_rate",
+    "look at what stands between backward() and optimizer.step(): the learning rate, a clip, a hook, zero_grad().",
+    9,
+)  # fmt: skip
+_RATE = "set a learning rate above 0."
+_LOSS = "look for what makes the loss constant: outputs in a range that the loss cannot use, weights of 0, dead units."
+_CLIP = (
+    "raise the threshold of the clip (clip_grad_norm_ with 0 sets all gradients to 0), or leave the clip out; do not "
+    "call zero_grad() between backward() and optimizer.step()."
+)
+
+
+def check(evidence: Evidence) -> tuple[Finding, ...]:
+    """All trainable parameters are, to the bit, what they were before the training."""
+    if evidence.stands_still is None:
+        return (ABOUT.not_judged("the weights before and after training were not compared."),)
+    if not evidence.stands_still:
+        return (ABOUT.passed("weights have changed."),)
+    why = f"after {len(evidence.losses)} steps all trainable parameters are, to the bit, what they were before."
+    if not evidence.still_gradient:
+        return (replace(ABOUT.tip(f"{why} The loss has no gradient for them.", 0.0, 0.0), advice=_LOSS),)
+    if evidence.optimizer.lr == 0:
+        return (replace(ABOUT.issue(f"{why} The learning rate is 0.", 0.0, 0.0), advice=_RATE),)
+    norm = f"a plain backward pass gives gradients of norm {evidence.still_gradient:.3g}"
+    if evidence.gradient_norms and not any(evidence.gradient_norms):
+        why = f"{why} Their gradients are 0 when the optimizer takes them; {norm}."
+        return (replace(ABOUT.issue(why, 0.0, 0.0), advice=_CLIP),)
+    return (ABOUT.issue(f"{why} Yet {norm}.", 0.0, 0.0),)

@@ -1,0 +1,30 @@
+"""FL605: outputs that are random in evaluation mode."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from frostline.diagnosis.rules.contract import About
+
+if TYPE_CHECKING:
+    from frostline.core.records import Finding
+    from frostline.diagnosis.rules.records import Evidence
+
+ABOUT = About(
+    "FL605", "random outputs in evaluation mode", "mode",
+    "give functional dropout the mode of the module: F.dropout(x, p, training=self.training); or use nn.Dropout. A "
+    "model that samples its output on purpose needs nothing.",
+    7,
+)  # fmt: skip
+_LIMIT = 1e-3  # of the largest output; sums in another order differ by 1e-6
+
+
+def check(evidence: Evidence) -> tuple[Finding, ...]:
+    """Two passes over the same rows in evaluation mode must not differ, in most networks."""
+    redraws = evidence.modes.redraws if evidence.modes is not None else None
+    if redraws is None:
+        return (ABOUT.not_judged("two passes in evaluation mode were not compared, or their outputs cannot be."),)
+    if evidence.outside is not None and evidence.outside.made_anew:
+        return (ABOUT.not_applicable("layers with new random weights are made in every forward pass (FL405)."),)
+    why = f"two passes over the same rows in evaluation mode differ by {redraws:.1%} of the largest output."
+    return ((ABOUT.tip if redraws > _LIMIT else ABOUT.passed)(why, redraws, _LIMIT),)

@@ -1,0 +1,71 @@
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+import frostline as fl
+from frostline.diagnosis.probes.modes import facts_of_modes
+from helpers_health import CLASSES, FEATURES, mlp, task
+
+
+class AlwaysDrops(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(FEATURES, CLASSES)
+
+    def forward(self, x):
+        return self.head(F.dropout(x, 0.5))
+
+
+def normed():
+    return nn.Sequential(nn.Linear(FEATURES, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.1), nn.Linear(8, CLASSES))
+
+
+def facts(model):
+    return facts_of_modes(model, task(1)[0])
+
+
+def test_layers_in_training_mode_are_none():
+    found = facts(normed().train())
+    assert (found.never_updated, found.updated_before, found.silent) == ((), (), ())
+
+
+def test_layers_in_evaluation_mode_are_named():
+    model = normed().eval()
+    found = facts(model)
+    assert (found.never_updated, found.updated_before, found.silent) == (("1",), (), ("3",))
+    model[1].running_mean.fill_(0.5)
+    assert facts(model).updated_before == ("1",)
+
+
+@pytest.mark.parametrize("freeze", [lambda m: m[1].requires_grad_(False), lambda m: fl.freeze(m, modules=[m[1]])])
+def test_frozen_statistics_are_meant(freeze):
+    model = normed().train()
+    freeze(model)
+    model[1].eval()
+    found = facts(model)
+    assert (found.never_updated, found.updated_before) == ((), ())
+
+
+def test_noise_in_evaluation_mode_is_measured():
+    assert facts(normed()).redraws == 0.0
+    assert facts(AlwaysDrops()).redraws > 0.1
+
+
+def test_a_network_that_gives_one_output_is_seen():
+    model = mlp()
+    assert facts(model).is_constant is False
+    with torch.no_grad():
+        model[-1].weight.zero_()
+    assert facts(model).is_constant is True
+
+
+def test_alike_rows_and_other_outputs_say_nothing():
+    model = mlp()
+    (inputs, target), *_ = task(1)
+    assert facts_of_modes(model, (inputs[:1].expand_as(inputs), target)).is_constant is None
+    assert facts_of_modes(model, (inputs[:4], target[:4])).is_constant is None
+    asks = nn.ModuleDict({"body": model})
+    asks.forward = lambda x: {"logits": model(x)}
+    found = facts_of_modes(asks, (inputs, target))
+    assert (found.redraws, found.is_constant) == (None, None)

@@ -1,0 +1,25 @@
+from frostline.diagnosis import Evidence
+from frostline.diagnosis.rules import evaluation_mode
+from frostline.diagnosis.rules.records import ModeFacts
+from helpers_health import outcomes
+
+
+def test_it_fires():
+    (finding,) = evaluation_mode.check(Evidence(modes=ModeFacts(never_updated=("bn1",), silent=("drop",))))
+    assert (finding.outcome, finding.layer, finding.family) == ("issue", "bn1", "mode")
+    assert "it normalises nothing" in finding.why
+    assert "model.train()" in finding.advice
+
+
+def test_it_stays_quiet():
+    assert outcomes(evaluation_mode, Evidence(modes=ModeFacts())) == ["passed"]
+
+
+def test_it_does_not_apply():
+    assert outcomes(evaluation_mode, Evidence()) == ["not judged"]
+
+
+def test_what_may_be_meant_is_a_tip():
+    (finding,) = evaluation_mode.check(Evidence(modes=ModeFacts(updated_before=("bn1", "bn2"), silent=("drop",))))
+    assert (finding.outcome, finding.layer, finding.measured) == ("tip", None, 3.0)
+    assert finding.why.startswith("bn1, bn2, drop: BatchNorm and dropout in evaluation mode")
