@@ -247,6 +247,7 @@ class Evidence:
         holds_strangers: True if the optimizer holds parameters that are not in the model and get no gradient.
         epochs: How often the usual input is in the batches, or how many epochs they are said to be; None if not known.
         mixes: True if answers change with the other samples of the batch; None if that could not be asked.
+        validation: (epoch, figure, value) of validation figures that are NaN or infinite, in the order of the epochs.
         unseen: What could not be measured, and why.
     """
 
@@ -268,4 +269,5 @@ class Evidence:
     holds_strangers: bool = False
     epochs: float | None = None
     mixes: bool | None = None
+    validation: tuple[tuple[int, str, float], ...] = ()
     unseen: tuple[str, ...] = ()
