@@ -212,7 +212,7 @@ def test_no_pickle_in_a_checkpoint(tmp_path):
     assert suffixes <= {".safetensors", ".json", ".jsonl", ".csv"}  # a lock of the cache is an empty file
 
 
-@pytest.mark.parametrize("changed", [{"lr": 0.5}, {"batch_size": 7}, {"loss": "mse"}])
+@pytest.mark.parametrize("changed", [{"lr": 0.5}, {"batch_size": 7}, {"loss": nn.CrossEntropyLoss()}])
 def test_another_run_is_not_resumed(tmp_path, changed):
     fit(mlp(), epochs=1, out=tmp_path)
     with pytest.raises(fl.DataError, match="made with other settings") as error:

@@ -1,10 +1,9 @@
 import pytest
 import torch
-from torch import nn
 from torch.utils.data import TensorDataset
 
 import frostline as fl
-from frostline.training.batches import DatasetBatches, check_classes, check_targets
+from frostline.training.batches import DatasetBatches, check_metric_targets, check_targets
 from helpers_fit import D, data, fit, mlp
 
 N = 10
@@ -166,19 +165,12 @@ def test_kept_labels_that_are_transformed_on_their_way_are_those_of_the_items(tm
     assert fit(model, FromOne([1 + at % 2 for at in range(COUNT)]), cache=tmp_path, epochs=1).history
 
 
-def test_looking_at_the_output_changes_nothing_of_the_model():
-    class Counting(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.norm, self.calls = nn.BatchNorm1d(2), 0
-
-        def forward(self, inputs):
-            self.calls += 1
-            return self.norm(inputs) + torch.rand(())
-
-    model, inputs = Counting(), torch.randn(2, 2)
-    state, generator = {k: v.clone() for k, v in model.state_dict().items()}, torch.get_rng_state()
-    check_classes(model, inputs, {"here": ([(0, 0)], torch.zeros(1).long())})
-    assert (model.calls, model.training) == (0, True)
-    assert torch.equal(torch.get_rng_state(), generator)
-    assert all(torch.equal(state[k], v) for k, v in model.state_dict().items())
+def test_a_metric_without_a_value_is_refused_by_the_targets_alone():
+    values = TensorDataset(torch.zeros(4, 2), torch.ones(4))
+    for metric, dataset, labels, what in (
+        ("auroc", [0] * 4, torch.tensor([1, 1, -100, 1]), "two classes"), ("r2", values, None, "targets that differ")
+    ):  # fmt: skip
+        with pytest.raises(fl.DataError, match=what):
+            check_metric_targets({metric: metric}, dataset, labels)
+    check_metric_targets({"auroc": "auroc", "own": max}, [0] * 4, torch.tensor([0, 1, 0, 1]))
+    check_metric_targets({"auroc": "auroc"}, [0] * 4, None)  # known when they are read

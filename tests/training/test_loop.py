@@ -20,6 +20,9 @@ def data(count: int = N) -> TensorDataset:
     return TensorDataset(x, x.sum(1, keepdim=True))
 
 
+data_of = data
+
+
 def run(model: nn.Module, *, val: bool = False, lr: float = 0.1, scheduler: str | None = None, **changed):
     if "metric" in changed:
         changed["metrics"] = {"metric": changed.pop("metric")}
@@ -104,12 +107,52 @@ def test_a_first_score_that_is_not_finite_is_beaten_by_any_finite_one():
     assert progress.best_epoch == 3
 
 
-def test_a_validation_that_is_not_finite_is_kept_in_the_checkpoint_too(tmp_path):
-    options = {"val": True, "metric": scored(math.nan, -math.inf)}
-    run(linear(), epochs=2, out=tmp_path, **options)
-    progress = run(linear(), epochs=2, resume=tmp_path, **options)
-    assert [str(epoch.val_metric) for epoch in progress.history] == ["nan", "-inf"]
-    assert math.isnan(progress.best_score)
+def test_a_run_whose_validation_was_never_finite_has_no_best_epoch(tmp_path):
+    options = {"val": True, "metric": scored(math.nan, -math.inf, 0.5), "out": tmp_path}
+    with pytest.raises(fl.DataError, match="No epoch can be chosen as the best") as error:
+        run(linear(), epochs=2, **options)
+    assert error.value.received == "val_metric -inf, val_metric nan in 2 of 2 epochs"
+    assert str(tmp_path) in error.value.do
+    with pytest.raises(fl.DataError, match="No epoch can be chosen as the best"):
+        run(linear(), epochs=2, **options, resume=tmp_path)
+    progress = run(linear(), epochs=3, **options, resume=tmp_path)  # its figures are kept in the checkpoint
+    assert [str(epoch.val_metric) for epoch in progress.history] == ["nan", "-inf", "0.5"]
+    assert progress.best_epoch == 3
+
+
+def test_a_metric_of_outputs_that_are_not_finite_chooses_nothing():
+    """The largest of outputs that are all NaN is the first one, so that accuracy is a number all the same."""
+    of_validation = iter([0.1, 0.1, math.nan, math.nan, 0.3, 0.3])
+
+    def loss(output, target):
+        return (output - target).square().mean() if torch.is_grad_enabled() else torch.tensor(next(of_validation))
+
+    progress = run(linear(), val=True, epochs=3, metric=scored(0.1, 0.9, 0.2), loss=loss)
+    assert (progress.best_epoch, progress.best_score) == (3, 0.2)
+
+
+def test_patience_counts_epochs_whose_validation_is_not_finite():
+    with pytest.raises(fl.DataError, match="No epoch can be chosen") as error:
+        run(linear(), val=True, epochs=9, patience=2, metric=scored(*[math.nan] * 9))
+    assert error.value.received.endswith("in 2 of 2 epochs")
+
+
+def test_what_is_not_finite_is_said_at_its_epoch(capsys):
+    run(linear(), val=True, epochs=2, progress=True, metrics={"a": scored(0.1, 0.2), "b": scored(0.3, math.nan)})
+    told = capsys.readouterr().err
+    assert "val_b is not finite.\n" in told
+    run(linear(), val=True, epochs=2, progress=True, metric=scored(0.1, math.inf))
+    assert "val_metric is not finite: this epoch is not chosen as the best.\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("what", ["inputs", "targets"])
+def test_validation_samples_that_are_not_finite_are_named(what, monkeypatch):
+    bad = data(7)
+    bad.tensors[what == "targets"][5, 0] = math.nan
+    monkeypatch.setitem(globals(), "data", lambda count=N: data_of(count) if count == N else bad)
+    with pytest.raises(fl.DataError, match=f"{what} of the validation data are not") as error:
+        run(linear(), val=True)
+    assert error.value.where == "fit(val=...), sample 5"
 
 
 def test_without_validation_the_last_weights_stay():

@@ -1,5 +1,4 @@
 import dataclasses
-import math
 from collections import namedtuple
 from types import SimpleNamespace
 
@@ -102,7 +101,8 @@ def test_a_metric_may_give_any_kind_of_number_and_gets_no_gradients():
 
 
 def test_a_set_without_a_label_that_counts_has_no_score():
-    assert math.isnan(collected("accuracy", [(torch.zeros(2, 3), torch.full((2,), -100))]))
+    with pytest.raises(fl.DataError, match="No label of the validation data counts"):
+        collected("accuracy", [(torch.zeros(2, 3), torch.full((2,), -100))])
 
 
 def test_classes_that_were_predicted_and_are_not_there_count_against_f1():
@@ -185,7 +185,8 @@ def test_top_k_is_that_of_scikit_learn():
         assert collected(f"top{k}", halves) == pytest.approx(wanted)
     assert collected("top1", halves) == pytest.approx(collected("accuracy", halves))
     assert collected("top2", [(torch.eye(3), torch.tensor([2, -100, -100]))]) in (0.0, 1.0)
-    assert math.isnan(collected("top2", [(torch.eye(3), torch.full((3,), -100))]))
+    with pytest.raises(fl.DataError, match="No label of the validation data counts"):
+        collected("top2", [(torch.eye(3), torch.full((3,), -100))])
     with pytest.raises(fl.DataError, match="The metric top7 needs more classes"):
         collected("top7", halves)
 
@@ -211,7 +212,9 @@ def test_auroc_is_that_of_scikit_learn():
 def test_auroc_leaves_out_classes_that_are_not_there_and_ignored_labels():
     logits = torch.tensor([[2.0, 1, 0], [0, 1, 0], [1, 3, 0], [9, 9, 9]])
     assert collected("auroc", [(logits, torch.tensor([0, 1, 1, -100]))]) == 1.0
-    assert math.isnan(collected("auroc", [(logits, torch.zeros(4).long())]))
+    with pytest.raises(fl.DataError, match="AUROC needs validation samples of two classes") as error:
+        collected("auroc", [(logits, torch.zeros(4).long())])
+    assert error.value.received == "4 samples, all of one class"
 
 
 def test_r2_is_that_of_scikit_learn():
@@ -224,7 +227,8 @@ def test_r2_is_that_of_scikit_learn():
     )
     assert collected("r2", [(found[:, :1], truth[:, 0])]) == pytest.approx(r2_score(truth[:, 0], found[:, 0]))
     assert collected("r2", [(truth, truth)]) == 1.0
-    assert math.isnan(collected("r2", [(found, torch.ones(30, 2))]))
+    with pytest.raises(fl.DataError, match="R2 needs validation targets that differ"):
+        collected("r2", [(found, torch.ones(30, 2))])
     with pytest.raises(fl.DataError, match="R2 compares one number with one number"):
         collected("r2", [(found, truth[:, 0])])
 

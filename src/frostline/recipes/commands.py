@@ -25,11 +25,21 @@ from frostline.recipes.predict import prepared_by, shape_of_sample, versions
 from frostline.recipes.pretrained import load_pretrained
 from frostline.recipes.save import about, save_model
 from frostline.splitting import Explanation, split
-from frostline.training import CrossEntropy, DatasetBatches, describe_model, make_loss, make_optimizer
+from frostline.training import (
+    CrossEntropy,
+    DatasetBatches,
+    check_metric,
+    check_names,
+    check_settings,
+    describe_model,
+    make_loss,
+    make_metrics,
+    make_optimizer,
+)
 from frostline.transfer import freeze, replace_head
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from torch import Tensor, nn
 
@@ -134,6 +144,10 @@ def fit_command(
     overwrite: bool = False,
 ) -> FitReport:  # fmt: skip
     """Build the head, freeze, train, save; `heal` treats the model first if it is sick."""
+    has_val = val is not None or val_share is not None
+    check_settings(epochs=epochs, batch_size=batch_size, lr=lr, patience=patience, precision="32-true", devices=1,
+                   has_val=has_val, has_clip=False, num_workers=num_workers)  # fmt: skip
+    check_names(optimizer, scheduler)
     for used in () if resume or overwrite else ("model.json", "checkpoint.json"):
         check_new(out / used, "--out", others="--resume goes on with the run there, --overwrite replaces it")
     if resume and (out / "model.json").exists() and not (out / "checkpoint.json").exists():
@@ -142,7 +156,7 @@ def fit_command(
             do="replace the run with --overwrite, or pass another --out.",
         )  # fmt: skip
     whole, images, classes = dataset, prepared_by(dataset), classes_of(dataset)
-    if val is None and val_share is None and tuple(metric) != ("accuracy",):
+    if not has_val and tuple(metric) != ("accuracy",):
         raise DataError(
             what="A metric is computed on validation data, and there are none.", where="--metric",
             received=", ".join(metric), do="add --val-share 0.2, or --val DATA.",
@@ -150,6 +164,7 @@ def fit_command(
     if val_share is not None:
         dataset, val = split_share(whole, val_share, seed)
     loss = _loss(dataset, class_weights, label_smoothing)
+    _check_metrics(make_metrics(metric, loss), len(classes))
     reused = set_up(model, whole, name, weights, freeze, certificate, head)
     built = describe_model(model)
     healed = heal_first(
@@ -239,6 +254,12 @@ def _start(
 def _is_random(name: str) -> bool:
     """True if a model of this name is built without weights; a function of the user's own may have loaded some."""
     return name.startswith(("timm:", "hf:"))
+
+
+def _check_metrics(metrics: Mapping[str, Any], num_classes: int) -> None:
+    """Raise if a metric cannot take outputs of so many classes, before weights are loaded and the model is healed."""
+    for metric in metrics.values():
+        check_metric(metric, torch.zeros(2, num_classes), torch.tensor([0, 1]))
 
 
 def _loss(dataset: Any, class_weights: str | None, label_smoothing: float) -> str | CrossEntropy:

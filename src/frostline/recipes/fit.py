@@ -33,13 +33,15 @@ from frostline.core.restore import (
     seed_generators,
 )
 from frostline.core.steps import check_dense
-from frostline.data import class_names, with_classes_of
+from frostline.data import class_names, labels_of, with_classes_of
 from frostline.recipes.healing import Healed, heal_first
 from frostline.recipes.monitoring import Watching, tell
 from frostline.recipes.prepare import prepare
 from frostline.training import (
     Settings,
     check_closure,
+    check_metric_targets,
+    check_names,
     check_settings,
     check_targets,
     describe_callable,
@@ -155,7 +157,8 @@ def fit(
         check_callable("fit", "clip", clip, takes="(parameters), such as frostline.remedies.clip_by_norm(1.0)")
     model = _inside(model, is_told=progress)
     chosen_loss, metrics = make_loss(loss), make_metrics(metric, loss)
-    val = _checked_val(train, val, loss)
+    check_names(optimizer, scheduler)
+    val = _checked_val(train, val, loss, metrics)
     with _frozen(model, freeze):
         fabric = make_fabric(precision, devices, folder)
         model.to(fabric.device, _DTYPES.get(precision))
@@ -183,7 +186,7 @@ def fit(
             promise = FrozenState(model)
             seed_generators(seed)
             ready = prepare(model, train, val, cache, fabric, folder, num_epochs=epochs, batch_size=batch_size,
-                            seed=seed, progress=progress, example=example, loss=loss, metric=metric,
+                            seed=seed, progress=progress, example=example, loss=loss, metrics=metrics,
                             num_workers=num_workers)  # fmt: skip
             seed_generators(seed)
             training = time.perf_counter()
@@ -194,7 +197,7 @@ def fit(
             promise.check()
     timings = Timings(ready.split_s, ready.fill_s, epochs_s, time.perf_counter() - started,
                       ready.uncached_s(epochs_s, len(done.history)), healed.elapsed_s)  # fmt: skip
-    if (diagnosis := watching.diagnosis(ready) if watching else None) is not None and progress:
+    if (diagnosis := watching.diagnosis(ready, done.history) if watching else None) is not None and progress:
         tell(diagnosis)
     return FitResult(tuple(done.history), done.best_epoch, done.stopped_early, timings, ready.figures, folder,
                      diagnosis.findings if diagnosis else (), healed.healing, healed.steps)  # fmt: skip
@@ -234,12 +237,14 @@ def _frozen(model: nn.Module, through: str | None) -> Generator[None]:
         yield
 
 
-def _checked_val(train: Any, val: Any, loss: Any) -> Any:
+def _checked_val(train: Any, val: Any, loss: Any, metrics: Mapping[str, Any]) -> Any:
     """The validation data, its classes numbered as those of the training data; the targets of both can be used."""
     val = with_classes_of(train, val)
     for data, where in ((train, "fit(train)"), (val, "fit(val=...)")):
         if data is not None and not isinstance(data, CachedDataset):  # its samples are filled already
             check_targets(data, loss, where)
+    if val is not None and not isinstance(val, CachedDataset):
+        check_metric_targets(metrics, val, labels_of(val))
     return val
 
 

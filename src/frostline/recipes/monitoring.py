@@ -13,16 +13,16 @@ import torch
 from frostline.core.io import make_folder
 from frostline.diagnosis import Monitor, all_of, diagnosis_of, judge, probe_loss
 from frostline.diagnosis.rules import input_scale
-from frostline.training import log_figures
+from frostline.training import log_figures, not_finite
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Sequence
     from pathlib import Path
 
     from torch import Tensor, nn
     from torch.optim import Optimizer
 
-    from frostline.core.records import Diagnosis, Finding
+    from frostline.core.records import Diagnosis, Epoch, Finding
     from frostline.diagnosis import Evidence, InputFacts, LossFacts
     from frostline.recipes.prepare import Ready
 
@@ -70,11 +70,12 @@ class Watching:
         with Monitor(module, optimizer, path=path, log=log if self._fabric.loggers else None) as self._monitor:
             yield self._monitor
 
-    def diagnosis(self, ready: Ready) -> Diagnosis | None:
+    def diagnosis(self, ready: Ready, history: Sequence[Epoch]) -> Diagnosis | None:
         """What the rules say of the run; None where no epoch was left to run."""
         if self._monitor is None:
             return None
-        evidence = replace(self._monitor.evidence, loss=self._facts)
+        odd = tuple((epoch.epoch, name, value) for epoch in history for name, value in not_finite(epoch).items())
+        evidence = replace(self._monitor.evidence, loss=self._facts, validation=odd)
         found = judge(evidence)
         if ready.figures is None:
             return found

@@ -22,7 +22,17 @@ from frostline.data import labels_of
 from frostline.diagnosis import InputFacts, facts_of_input
 from frostline.recipes.cache_cost import CacheCost
 from frostline.splitting import frozen_side_in_inference_mode, remembered_split, verify_once
-from frostline.training import CrossEntropy, DatasetBatches, check_classes, in_dtype, is_stateless
+from frostline.training import (
+    CrossEntropy,
+    DatasetBatches,
+    Metric,
+    check_classes,
+    check_loss_and_metrics,
+    first_outputs,
+    in_dtype,
+    is_cross_entropy,
+    is_stateless,
+)
 from frostline.transfer import check_still
 
 if TYPE_CHECKING:
@@ -78,7 +88,7 @@ class Ready:
 def prepare(
     model: nn.Module, train: Any, val: Any, cache: bool | FeatureCache, fabric: Any, out: Path | None,
     *, num_epochs: int, batch_size: int, seed: int, progress: bool, example: Any = None, loss: Any = None,
-    metric: Any = None, num_workers: int = 0,
+    metrics: Mapping[str, str | Metric] | None = None, num_workers: int = 0,
 ) -> Ready:  # fmt: skip
     """Decide between the cached and the plain way, and say why.
 
@@ -87,8 +97,9 @@ def prepare(
         SplitError: If the model cannot be split.
         NotCacheable: If the frozen part must not be cached.
     """
+    check = _Fit(loss, metrics or {}, fabric)
     if isinstance(train, CachedDataset):
-        return _from_cached(model, train, val, batch_size, seed)
+        return _from_cached(model, train, val, batch_size, seed, check)
     keep, dtype = batches.required_labels(model.forward), _precision(model)
     reading: dict[str, Any] = {"keep": keep, "dtype": dtype, "num_workers": num_workers}
     plain = DatasetBatches(train, batch_size, shuffle=True, seed=seed, **reading)
@@ -97,12 +108,53 @@ def prepare(
     if not is_frozen:
         if cache is not False and progress:
             sys.stderr.write("Nothing is frozen: training without a cache (frostline.freeze makes one worthwhile).\n")
+        check.of_dataset(model, plain, plain_val)
         return Ready(model, plain, plain_val)
-    labels = _labels(plain, plain_val) if loss == "cross_entropy" or isinstance(loss, CrossEntropy) else {}
     if cache is False:
-        return Ready(model, plain, plain_val, around=_uncached(model, plain, fabric, example, labels))
+        around = _uncached(model, plain, plain_val, fabric, example, check)
+        return Ready(model, plain, plain_val, around=around)
     return _cached(model, plain, plain_val, _store(cache, out), fabric, num_epochs=num_epochs, seed=seed,
-                   progress=progress, example=example, labels=labels, readers=_readers(loss, metric))  # fmt: skip
+                   progress=progress, example=example, check=check,
+                   readers=_readers(loss, metrics or {}))  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """Whether labels, loss and metrics fit the outputs for the first samples, before anything that takes long.
+
+    Attributes:
+        loss: As `fit` takes it.
+        metrics: By name.
+        fabric: Device and precision.
+    """
+
+    loss: Any
+    metrics: Mapping[str, str | Metric]
+    fabric: Any
+
+    def of_dataset(self, model: nn.Module, plain: DatasetBatches, plain_val: DatasetBatches | None) -> None:
+        """Raise if they do not fit what the model itself returns."""
+        few = [*range(min(_FEW, plain.batch_size, len(plain.dataset)))]
+        inputs = batches.move(plain.batch(few)[0], self.fabric.device)
+        with self.fabric.autocast(), told_mismatch(model, inputs):
+            output = first_outputs(model, inputs)
+        self.of_output(output, len(few), plain, plain_val)
+
+    def of_output(self, output: Any, count: int, plain: DatasetBatches, plain_val: DatasetBatches | None) -> None:
+        """Raise if they do not fit the output for so many first samples."""
+        if is_cross_entropy(self.loss) and isinstance(self.loss, (str, CrossEntropy)):
+            check_classes(output, _labels(plain, plain_val))
+        few = [*range(count)]
+        target = plain.batch(few)[1]
+        val_target = plain_val.batch(few[: len(plain_val.dataset)])[1] if plain_val is not None else None
+        self.of_targets(output, target, val_target)
+
+    def of_targets(self, output: Any, target: Any, val_target: Any) -> None:
+        """Raise if they do not fit the output and these targets."""
+        target = batches.move(target, self.fabric.device)
+        check_loss_and_metrics(
+            output, target, val_target, self.loss, self.metrics, calls_loss=is_stateless(self.loss)
+        )  # fmt: skip
 
 
 def _labels(plain: DatasetBatches, plain_val: DatasetBatches | None) -> dict[str, tuple[Any, Tensor]]:
@@ -111,23 +163,23 @@ def _labels(plain: DatasetBatches, plain_val: DatasetBatches | None) -> dict[str
     return {where: (data, labels) for where, data in found.items() if (labels := labels_of(data)) is not None}
 
 
-def _readers(loss: Any, metric: Any) -> _Readers:
+def _readers(loss: Any, metrics: Mapping[str, str | Metric]) -> _Readers:
     """Functions of the caller that get the output, and whether it is the loss; those of torch read nothing else."""
-    metrics = cast("Mapping[str, Any]", metric).values() if isinstance(metric, Mapping) else (metric,)
-    found = [(loss, True), *((own, False) for own in metrics)]
+    found = [(loss, True), *((own, False) for own in metrics.values())]
     return [(own, is_loss) for own, is_loss in found if callable(own) and not is_stateless(own)]
 
 
 def _uncached(
-    model: nn.Module, plain: DatasetBatches, fabric: Any, example: Any, labels: dict[str, tuple[Any, Tensor]]
+    model: nn.Module, plain: DatasetBatches, plain_val: DatasetBatches | None, fabric: Any, example: Any, check: _Fit
 ) -> ExitStack:
     """Around an uncached training: the model leaves out the noise that it leaves out where features are cached."""
     around = ExitStack()
     with fabric.autocast():
         first, shown = _shown(model, plain, fabric, example)
-        if labels:
-            with told_mismatch(model, first):
-                check_classes(model, batches.rows(first, slice(0, _FEW)), labels)
+        few = batches.rows(first, slice(0, _FEW))
+        with told_mismatch(model, first):
+            output = first_outputs(model, few)
+        check.of_output(output, batches.batch_size(few), plain, plain_val)
         with told_mismatch(model, shown):
             notes = around.enter_context(frozen_side_in_inference_mode(model, shown))
     for note in notes:
@@ -146,8 +198,7 @@ def _shown(model: nn.Module, plain: DatasetBatches, fabric: Any, example: Any) -
 
 def _cached(
     model: nn.Module, plain: DatasetBatches, plain_val: DatasetBatches | None, store: FeatureCache, fabric: Any,
-    *, num_epochs: int, seed: int, progress: bool, example: Any, labels: dict[str, tuple[Any, Tensor]],
-    readers: _Readers,
+    *, num_epochs: int, seed: int, progress: bool, example: Any, check: _Fit, readers: _Readers,
 ) -> Ready:  # fmt: skip
     size, dtype = plain.batch_size, _precision(model)
     read = {"fit(train)": plain} | ({"fit(val=...)": plain_val} if plain_val else {})
@@ -167,8 +218,8 @@ def _cached(
             targets = batches.move(plain.batch([*range(batches.batch_size(real))])[1], fabric.device)
             for reader, is_loss in readers:
                 made.check_loss(reader, real, targets, training=is_loss)
-        if labels:
-            check_classes(made.head, made.extract(batches.rows(real, slice(0, _FEW))), labels)
+        few = batches.rows(real, slice(0, _FEW))
+        check.of_output(first_outputs(made.head, made.extract(few)), batches.batch_size(few), plain, plain_val)
         split_s = time.perf_counter() - started
         started = time.perf_counter()
         part = made if dtype is None else _InPrecision(made, dtype)
@@ -262,13 +313,19 @@ def _precision(model: nn.Module) -> torch.dtype | None:
     return next(iter(kinds)) if len(kinds) == 1 and kinds <= {torch.float16, torch.bfloat16, torch.float64} else None
 
 
-def _from_cached(model: nn.Module, train: CachedDataset, val: Any, batch_size: int, seed: int) -> Ready:
+def _from_cached(
+    model: nn.Module, train: CachedDataset, val: Any, batch_size: int, seed: int, check: _Fit
+) -> Ready:  # fmt: skip
     if val is not None and not isinstance(val, CachedDataset):
         raise DataError(
             what="Training data is cached, validation data is not.", where="fit(val=...)",
             received=type(val).__name__, do="fill the validation data through the same FeatureCache and split.",
         )  # fmt: skip
     loader = train.loader(batch_size, shuffle=True, seed=seed)
+    features, target = next(iter(train.loader(_FEW)))
+    with check.fabric.autocast():
+        output = first_outputs(model, batches.move(features, check.fabric.device))
+    check.of_targets(output, target, next(iter(val.loader(_FEW)))[1] if val is not None else None)
     return Ready(model, loader, val.loader(batch_size) if val is not None else None, train.figures)
 
 

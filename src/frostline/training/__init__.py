@@ -1,7 +1,7 @@
 """Trains the part above the frost line, from cached features or from plain inputs."""
 
 from frostline.training.batches import DatasetBatches as DatasetBatches
-from frostline.training.batches import check_classes as check_classes
+from frostline.training.batches import check_metric_targets as check_metric_targets
 from frostline.training.batches import check_targets as check_targets
 from frostline.training.batches import in_dtype as in_dtype
 from frostline.training.checkpoints import has_checkpoint as has_checkpoint
@@ -9,16 +9,23 @@ from frostline.training.checkpoints import put_back as put_back
 from frostline.training.checkpoints import trained_state as trained_state
 from frostline.training.fabric import log_figures as log_figures
 from frostline.training.fabric import make_fabric as make_fabric
+from frostline.training.first_outputs import check_classes as check_classes
+from frostline.training.first_outputs import check_loss_and_metrics as check_loss_and_metrics
+from frostline.training.first_outputs import first_outputs as first_outputs
 from frostline.training.loop import Settings as Settings
 from frostline.training.loop import Watch as Watch
+from frostline.training.loop import not_finite as not_finite
 from frostline.training.loop import run_training as run_training
 from frostline.training.losses import CrossEntropy as CrossEntropy
 from frostline.training.losses import ignored_label as ignored_label
 from frostline.training.losses import is_cross_entropy as is_cross_entropy
 from frostline.training.losses import make_loss as make_loss
 from frostline.training.losses import num_counted as num_counted
+from frostline.training.metrics import Metric as Metric
+from frostline.training.metrics import check_metric as check_metric
 from frostline.training.metrics import make_metrics as make_metrics
 from frostline.training.optimizers import check_closure as check_closure
+from frostline.training.optimizers import check_names as check_names
 from frostline.training.optimizers import clipping_first as clipping_first
 from frostline.training.optimizers import make_optimizer as make_optimizer
 from frostline.training.optimizers import make_scheduler as make_scheduler

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 
 from frostline.core import inputs as batches
 from frostline.core.errors import DataError
 from frostline.core.order import epoch_order
-from frostline.core.restore import kept_attributes, kept_buffers, kept_generators, kept_modes
 from frostline.core.workers import in_workers
-from frostline.training.losses import IGNORED, CrossEntropy, as_labels, is_cross_entropy
-from frostline.training.outputs import output_of
-
-if TYPE_CHECKING:
-    from torch import nn
+from frostline.training.losses import IGNORED, CrossEntropy, is_cross_entropy
+from frostline.training.metrics import Metric, check_whole_set
 
 _LOOKED_AT = 8  # items whose targets are looked at before anything runs
 
@@ -112,36 +108,25 @@ def check_targets(dataset: Any, loss: Any, where: str) -> None:
         )  # fmt: skip
 
 
-def check_classes(module: nn.Module, inputs: Any, labels: dict[str, tuple[Any, torch.Tensor]]) -> None:
-    """Raise if a label is no class of the module's output, before anything is computed that takes long.
+def check_metric_targets(
+    metrics: Mapping[str, str | Metric], dataset: Any, labels: torch.Tensor | None
+) -> None:  # fmt: skip
+    """Raise if a metric by name has no value over all targets of the validation data, where these are known.
 
     Args:
-        module: Called once on a few inputs, in inference mode; nothing of it changes.
-        inputs: As it takes them.
-        labels: (dataset, its labels (N,)) by the argument, for the error.
+        metrics: By name.
+        dataset: The validation data; nothing is read of it.
+        labels: Its class indices (N,), if it keeps them.
 
     Raises:
-        DataError: It names the sample.
+        DataError: If AUROC has one class only, or all targets of R2 are the same.
     """
-    kept = kept_buffers(module), kept_attributes(module, numbers=True)
-    with torch.no_grad(), kept_modes(module), kept_generators(), kept[0], kept[1]:
-        module.eval()
-        output = batches.call(module, inputs)
-    try:
-        logits = output_of(output)
-    except DataError:
-        return  # told at the loss, with the choices
-    if logits.dim() != 2:
-        return
-    classes = logits.shape[1]
-    for where, (dataset, known) in labels.items():
-        bad = (((known < 0) | (known >= classes)) & (known != IGNORED)).nonzero()
-        if not len(bad):
-            continue
-        at = int(bad[0])
-        target = batches.unpack(batches.read(dataset, at), at)[1]
-        if not isinstance(target, torch.Tensor) or target.dim() == 0:  # what is kept may be transformed on its way
-            as_labels(logits[:1], torch.as_tensor([int(target)]), where=f"{where}, dataset[{at}]")
+    every = _all_targets(dataset)
+    targets = every if every is not None else labels
+    if targets is not None and len(targets):
+        for metric in metrics.values():
+            if isinstance(metric, str):
+                check_whole_set(metric, targets)
 
 
 def _all_targets(dataset: Any) -> torch.Tensor | None:

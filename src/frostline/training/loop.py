@@ -31,7 +31,7 @@ from frostline.training.checkpoints import (
 )
 from frostline.training.confusion import Confusion, write_confusion
 from frostline.training.fabric import log_figures
-from frostline.training.losses import Loss, check_scalar
+from frostline.training.losses import Loss, check_scalar, check_validation_loss
 from frostline.training.metrics import Metric, make_collector
 from frostline.training.optimizers import needs_closure, step_scheduler
 from frostline.training.outputs import loss_of
@@ -149,9 +149,29 @@ def run_training(
                 if confusion is not None and confusion.matrix is not None and progress.best_epoch == epoch:
                     write_confusion(settings.out / "confusion.csv", confusion.matrix, settings.classes)
                 save_checkpoint(settings.out, model, optimizer, scheduler, progress, settings.described, settings.clip)
+    if val_batches is not None and not progress.best:
+        raise _no_best(progress.history, settings.out)
     if progress.best:
         put_back(model, progress.best)
     return progress
+
+
+def _no_best(history: Sequence[Epoch], out: Path | None) -> DataError:
+    figures = sorted({f"{name} {value}" for epoch in history for name, value in not_finite(epoch).items()})
+    return DataError(
+        what="No epoch can be chosen as the best: the validation figures of none are finite.", where="fit(val=...)",
+        received=f"{', '.join(figures[:4])} in {len(history)} of {len(history)} epochs",
+        do="look for what makes them: a log of 0 or a division by 0 in the loss or metric, outputs in evaluation mode "
+        "(running statistics of BatchNorm), float16; or train without validation data. The model has the weights of "
+        f"the last epoch{f', and so has the checkpoint in {out}' if out is not None else ''}.",
+    )  # fmt: skip
+
+
+def not_finite(epoch: Epoch) -> dict[str, float]:
+    """The validation figures of an epoch that are NaN or infinite, by name."""
+    scores = {f"val_{name}": score for name, score in (epoch.val_metrics or {}).items()}
+    figures = {"val_loss": epoch.val_loss, **scores}
+    return {name: value for name, value in figures.items() if value is not None and not math.isfinite(value)}
 
 
 def _watched(
@@ -248,15 +268,18 @@ def _validate(
     wrapped.eval()
     collectors = {name: make_collector(metric, settings.ignored) for name, metric in settings.metrics.items()}
     taking = [*collectors.values(), *([confusion] if confusion is not None else [])]
-    total_loss, count = 0.0, 0
+    total_loss, count, first = 0.0, 0, 0
     with torch.no_grad():
         for inputs, target in data:
-            size = settings.counted(target)
+            size, start = settings.counted(target), first
+            first += batches.batch_size(inputs)
             if size == 0:
                 continue
             inputs, target = batches.move(inputs, fabric.device), batches.move(target, fabric.device)
             output = _called(wrapped, inputs)
-            total_loss += float(loss_of(settings.loss, output, target)) * size
+            loss = float(loss_of(settings.loss, output, target))
+            check_validation_loss(loss, inputs, target, start)
+            total_loss += loss * size
             count += size
             for collector in taking:
                 collector.add(output, target)
@@ -270,18 +293,26 @@ def _validate(
 
 
 def _note_best(model: nn.Module, progress: Progress, settings: Settings) -> None:
-    """Higher metric, or lower loss without one, is better; a tie keeps the earlier epoch."""
+    """Higher metric, or lower loss without one, is better; a tie keeps the earlier epoch.
+
+    An epoch whose validation loss or first metric is not finite is never the best: a metric of outputs that are NaN may
+    be a number (their largest is the first NaN), and says nothing.
+    """
     last = progress.history[-1]
     if last.val_loss is None:
         progress.best_epoch = last.epoch
         return
     score = last.val_metric if last.val_metric is not None else -last.val_loss
-    best = progress.best_score
-    if best is None or (math.isfinite(score) and (score > best or not math.isfinite(best))):
+    best = progress.best_score if progress.best else None
+    if _is_candidate(last) and (best is None or score > best or not math.isfinite(best)):
         progress.best_score, progress.best_epoch = score, last.epoch
         progress.best = {name: tensor.clone() for name, tensor in trained_state(model).items()}
     elif settings.patience is not None and last.epoch - progress.best_epoch >= settings.patience:
         progress.stopped_early = True
+
+
+def _is_candidate(epoch: Epoch) -> bool:
+    return all(figure is None or math.isfinite(figure) for figure in (epoch.val_loss, epoch.val_metric))
 
 
 def _shown(data: Batches, epoch: int, settings: Settings) -> Iterable[tuple[Any, Tensor]]:
@@ -301,3 +332,6 @@ def _tell(fabric: Any, epoch: Epoch, steps: int, settings: Settings) -> None:
     if settings.progress:
         text = "  ".join(f"{name} {value:.4f}" for name, value in known.items())
         sys.stderr.write(f"epoch {epoch.epoch}/{settings.epochs}  {text}  {epoch.elapsed_s:.2f} s\n")
+        if odd := not_finite(epoch):
+            verdict = "" if _is_candidate(epoch) else ": this epoch is not chosen as the best"
+            sys.stderr.write(f"        {' and '.join(odd)} {'are' if len(odd) > 1 else 'is'} not finite{verdict}.\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -153,6 +154,30 @@ def check_scalar(
             received=f"shape {tuple(loss.shape)}" if loss.dim() else f"{float(loss)}",
             do="return a scalar from the loss" if loss.dim() else _HALF_ADVICE if _is_half(module) else _ADVICE,
         )  # fmt: skip
+
+
+def check_validation_loss(loss: float, inputs: Any, target: Any, start: int) -> None:
+    """Raise if a validation loss is not finite because samples are not: no later epoch mends that.
+
+    Args:
+        loss: Of one batch.
+        inputs: What it was computed from.
+        target: The same.
+        start: Position of the batch's first sample in the dataset.
+
+    Raises:
+        DataError: It names the first such sample.
+    """
+    if math.isfinite(loss):
+        return
+    for what, given in (("inputs", inputs), ("targets", target)):
+        if rows := _rows_not_finite(given):
+            raise DataError(
+                what=f"The validation loss is not finite: {what} of the validation data are not.",
+                where=f"fit(val=...), sample {start + rows[0]}",
+                received=f"{loss}; NaN or Inf in the {what} of {len(rows)} samples of the batch",
+                do=f"remove or mend the samples whose {what} are not finite: torch.isfinite(...) finds them.",
+            )  # fmt: skip
 
 
 def _is_half(module: nn.Module | None) -> bool:

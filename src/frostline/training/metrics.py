@@ -75,6 +75,43 @@ def make_collector(metric: str | Metric, ignored: int | None = None) -> Collecto
     return TopK(int(top[1]), ignored) if top else Predictions(_BY_NAME[metric], ignored)
 
 
+def check_metric(metric: str, output: Any, target: Any, ignored: int | None = None) -> None:
+    """Raise if a metric by name cannot take these outputs and targets; over a few samples it need not have a value.
+
+    Args:
+        metric: A name that `make_metrics` has taken.
+        output: Of the model, for a few samples.
+        target: Of these samples.
+        ignored: The label that does not count; None: torch's own, -100.
+
+    Raises:
+        DataError: If it cannot.
+    """
+    if metric == "r2":
+        _columns(output_of(output), target)
+    elif metric == "auroc":
+        _questions(output_of(output), target, IGNORED if ignored is None else ignored)
+    else:
+        make_collector(metric, ignored).add(output, target)
+
+
+def check_whole_set(metric: str, target: Tensor, ignored: int = IGNORED) -> None:
+    """Raise if a metric by name has no value whatever the outputs are.
+
+    Args:
+        metric: A name that `make_metrics` has taken.
+        target: All targets: (N,), or more axes for several numbers a sample.
+        ignored: The label that does not count.
+
+    Raises:
+        DataError: If AUROC has one class only, or all targets of R2 are the same.
+    """
+    if metric == "auroc" and target.dim() == 1 and len((known := target[target != ignored]).unique()) < 2:
+        raise _one_class(f"{len(known)} labels, all of them {known[0]}" if len(known) else "no label that counts")
+    if metric == "r2" and bool((target == target[:1]).all()):
+        raise _constant_targets(target)
+
+
 def _is_known(name: str) -> bool:
     return name in _NAMES or _TOP.fullmatch(name) is not None
 
@@ -105,9 +142,11 @@ class Predictions:
         self._pairs.append((logits.argmax(dim=1)[counts].cpu(), true[counts].cpu()))
 
     def result(self) -> float:
-        """The metric over everything that was taken; NaN where no label counts."""
+        """The metric over everything that was taken."""
         predicted, true = (torch.cat([pair[at] for pair in self._pairs]) for at in (0, 1))
-        return self._compute(predicted, true) if len(true) else float("nan")
+        if not len(true):
+            raise _none_counts(self._ignored)
+        return self._compute(predicted, true)
 
 
 class TopK:
@@ -128,15 +167,18 @@ class TopK:
         if logits.shape[1] < self._k:
             raise DataError(
                 what=f"The metric top{self._k} needs more classes.", where="fit(metric=...)",
-                received=f"{logits.shape[1]} classes", do=f"use top{logits.shape[1] - 1}, or accuracy.",
+                received=f"{logits.shape[1]} classes",
+                do=f"use top{logits.shape[1] - 1}, or accuracy." if logits.shape[1] > 2 else "use accuracy.",
             )  # fmt: skip
         is_hit = (logits.topk(self._k, dim=1).indices == true.unsqueeze(1)).any(dim=1)
         self._hits += int((is_hit & counts).sum())
         self._count += int(counts.sum())
 
     def result(self) -> float:
-        """The share over everything that was taken; NaN where no label counts."""
-        return self._hits / self._count if self._count else float("nan")
+        """The share over everything that was taken."""
+        if not self._count:
+            raise _none_counts(self._ignored)
+        return self._hits / self._count
 
 
 class Gathered:
@@ -192,12 +234,22 @@ def auroc(output_NC: Tensor, target: Tensor, ignored: int = IGNORED) -> float:
         target: (N,) classes; or 0 and 1 in the shape of the output.
         ignored: The label that does not count.
 
-    Returns:
-        NaN if no class has both positive and negative samples.
+    Raises:
+        DataError: If no class has both positive and negative samples.
 
     References:
         Fawcett 2006, An introduction to ROC analysis, section 8 (the Wilcoxon statistic).
     """
+    scores_NC, truth_NC = _questions(output_NC, target, ignored)
+    areas = [_area(scores_NC[:, at], truth_NC[:, at]) for at in range(scores_NC.shape[1])]
+    known = [area for area in areas if area is not None]
+    if not known:
+        raise _one_class(f"{len(truth_NC)} samples, all of one class" if len(truth_NC) else "no label that counts")
+    return sum(known) / len(known)
+
+
+def _questions(output_NC: Tensor, target: Any, ignored: int) -> tuple[Tensor, Tensor]:
+    """Scores and truth (N, C) of each class, or of each yes-or-no question."""
     scores_NC, target = output_NC.double(), torch.as_tensor(target)
     questions = 1 if scores_NC.dim() == 1 else scores_NC.shape[1]
     if target.numel() == scores_NC.numel() and (questions == 1 or not is_one_hot(target)):
@@ -206,9 +258,7 @@ def auroc(output_NC: Tensor, target: Tensor, ignored: int = IGNORED) -> float:
         logits, true, counts = as_classes(output_NC, target, ignored)
         scores_NC = logits.double().softmax(dim=1).movedim(1, -1)[counts]
         truth_NC = F.one_hot(true[counts], scores_NC.shape[1]).bool()
-    areas = [_area(scores_NC[:, at], truth_NC[:, at]) for at in range(scores_NC.shape[1])]
-    known = [area for area in areas if area is not None]
-    return sum(known) / len(known) if known else float("nan")
+    return scores_NC, truth_NC
 
 
 def _area(scores_N: Tensor, is_true_N: Tensor) -> float | None:
@@ -225,8 +275,21 @@ def _area(scores_N: Tensor, is_true_N: Tensor) -> float | None:
 def r2(output: Tensor, target: Tensor) -> float:
     """The coefficient of determination: 1 minus the squared error as a share of that of the mean, over all columns.
 
-    Columns whose targets are all the same are left out; NaN if all are.
+    Columns whose targets are all the same are left out.
+
+    Raises:
+        DataError: If outputs and targets have other sizes, or all targets of a column are the same in each.
     """
+    answers_ND, truth_ND = _columns(output, target)
+    total_D = ((truth_ND - truth_ND.mean(dim=0)) ** 2).sum(dim=0)
+    if not bool((total_D > 0).any()):
+        raise _constant_targets(target)
+    share_D = ((truth_ND - answers_ND) ** 2).sum(dim=0)[total_D > 0] / total_D[total_D > 0]
+    return float(1 - share_D.mean())
+
+
+def _columns(output: Tensor, target: Any) -> tuple[Tensor, Tensor]:
+    """Outputs and targets (N, D)."""
     if output.numel() != torch.as_tensor(target).numel():
         raise DataError(
             what="R2 compares one number with one number.", where="fit(metric='r2')",
@@ -234,10 +297,30 @@ def r2(output: Tensor, target: Tensor) -> float:
             do="give the targets the shape of the outputs, or use another metric.",
         )  # fmt: skip
     answers_ND = output.double().reshape(len(output), -1)
-    truth_ND = torch.as_tensor(target).double().reshape(answers_ND.shape)
-    total_D = ((truth_ND - truth_ND.mean(dim=0)) ** 2).sum(dim=0)
-    share_D = ((truth_ND - answers_ND) ** 2).sum(dim=0)[total_D > 0] / total_D[total_D > 0]
-    return float(1 - share_D.mean())
+    return answers_ND, torch.as_tensor(target).double().reshape(answers_ND.shape)
+
+
+def _one_class(received: str) -> DataError:
+    return DataError(
+        what="AUROC needs validation samples of two classes.", where="fit(metric='auroc')", received=received,
+        do="pass validation data with samples of several classes, or use metric='accuracy'.",
+    )  # fmt: skip
+
+
+def _constant_targets(target: Any) -> DataError:
+    return DataError(
+        what="R2 needs validation targets that differ.", where="fit(metric='r2')",
+        received=f"{describe(target)}, the same for all samples",
+        do="pass validation data whose targets differ, or leave the metric out: the validation loss decides then.",
+    )  # fmt: skip
+
+
+def _none_counts(ignored: int) -> DataError:
+    return DataError(
+        what="No label of the validation data counts, so that a metric has no value.", where="fit(metric=...)",
+        received=f"labels that are all {ignored}, which the metric leaves out",
+        do="check the labels of the validation data, or pass a metric that is callable(output, target) -> number.",
+    )  # fmt: skip
 
 
 _BY_NAME: dict[str, Callable[[Tensor, Tensor], float]] = {"accuracy": accuracy, "f1": macro_f1}

@@ -17,6 +17,20 @@ from frostline.core.arguments import check_callable
 from frostline.core.errors import DataError
 
 Clip = Callable[[list[nn.Parameter]], Any]
+_OPTIMIZERS = ("adamw", "adam", "sgd", "rmsprop")
+_SCHEDULERS = ("cosine", "linear", "step")
+
+
+def check_names(optimizer: Any, scheduler: Any) -> None:
+    """Raise if an optimizer or a scheduler is given by a name that there is not.
+
+    Raises:
+        DataError: It lists the names.
+    """
+    if isinstance(optimizer, str) and optimizer not in _OPTIMIZERS:
+        raise _unknown("optimizer", optimizer, _OPTIMIZERS, "a callable(parameters) -> Optimizer")
+    if isinstance(scheduler, str) and scheduler not in _SCHEDULERS:
+        raise _unknown("scheduler", scheduler, _SCHEDULERS, "a callable(optimizer) -> scheduler")
 
 
 def make_optimizer(
@@ -42,6 +56,7 @@ def make_optimizer(
             received="no parameter that requires gradients",
             do='frostline.thaw(model, down_to="LAYER") or frostline.replace_head(model, num_classes) first.',
         )  # fmt: skip
+    check_names(optimizer, None)
     if isinstance(optimizer, Optimizer):
         return _following(_checked(optimizer, trainable))
     if not isinstance(optimizer, str):
@@ -54,8 +69,6 @@ def make_optimizer(
         "sgd": lambda: torch.optim.SGD(trainable, lr=lr, momentum=0.9),
         "rmsprop": lambda: torch.optim.RMSprop(trainable, lr=lr),
     }
-    if optimizer not in known:
-        raise _unknown("optimizer", optimizer, known, "a callable(parameters) -> Optimizer")
     return known[optimizer]()
 
 
@@ -139,6 +152,7 @@ def make_scheduler(
     Raises:
         DataError: If there is none of this name.
     """
+    check_names(None, scheduler)
     if scheduler is None:
         return None
     if not isinstance(scheduler, str):
@@ -154,8 +168,6 @@ def make_scheduler(
         "linear": lambda: LinearLR(optimizer, start_factor=1.0, end_factor=0.01, total_iters=epochs),
         "step": lambda: StepLR(optimizer, step_size=max(1, 2 * epochs // 3), gamma=0.1),
     }
-    if scheduler not in known:
-        raise _unknown("scheduler", scheduler, known, "a callable(optimizer) -> scheduler")
     return known[scheduler]()
 
 

@@ -5,7 +5,7 @@ import pytest
 from frostline.diagnosis import judge
 from frostline.diagnosis.rules import nonfinite
 from frostline.diagnosis.rules.records import Evidence, LossFacts, StepRecord
-from helpers_health import losses, outcomes, record
+from helpers_health import chain, losses, outcomes, record, records
 
 
 @pytest.mark.parametrize(
@@ -69,3 +69,11 @@ def test_one_value_is_too_many():
     for evidence in seen:
         (finding,) = nonfinite.check(evidence)
         assert (finding.measured, finding.limit) == (1.0, 0.0)
+
+
+def test_validation_figures_that_are_not_finite_are_told():
+    odd = ((2, "val_loss", math.nan), (2, "val_auroc", math.nan), (4, "val_loss", math.inf))
+    (finding,) = nonfinite.check(Evidence(chain(3), records(), validation=odd))
+    assert (finding.outcome, finding.layer) == ("issue", None)
+    assert finding.why == "the validation figure val_loss of epoch 2 is nan, and 1 more epochs have such figures."
+    assert finding.advice.startswith("such an epoch is never chosen as the best.")

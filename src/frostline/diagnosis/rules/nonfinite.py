@@ -23,6 +23,11 @@ _IN_BACKWARD = (
     f"is infinite where the value is not. Add a small number inside (torch.sqrt(x + 1e-8)); {LEAVE_OUT}."
 )
 
+_IN_VALIDATION = (
+    "such an epoch is never chosen as the best. Look for what makes it: a log of 0 or a division by 0 in the loss or "
+    "metric, outputs in evaluation mode (running statistics of BatchNorm), float16."
+)
+
 
 def check(evidence: Evidence) -> tuple[Finding, ...]:
     """The first sampled step at which something was not finite, and the first place in it."""
@@ -42,6 +47,12 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
     odd = [step for step, loss in evidence.losses if loss - loss != 0]
     if odd:
         return (ABOUT.issue(f"the loss of step {odd[0]} is not finite.", 1.0, 0.0),)
+    if evidence.validation:
+        epoch, name, value = evidence.validation[0]
+        count = len({at for at, _, _ in evidence.validation})
+        more = f", and {count - 1} more epochs have such figures" if count > 1 else ""
+        why = f"the validation figure {name} of epoch {epoch} is {value}{more}."
+        return (replace(ABOUT.issue(why, float(count), 0.0), advice=_IN_VALIDATION),)
     if evidence.loss is not None and not evidence.loss.is_finite:
         return (ABOUT.issue("the loss is not finite for a confident output.", 1.0, 0.0, "the loss"),)
     return (ABOUT.passed(f"all values were finite in {len(evidence.records)} sampled steps."),)

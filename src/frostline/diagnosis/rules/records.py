@@ -284,6 +284,7 @@ class Evidence:
         outside: Tensors with gradients that are not in the model; None if nobody looked.
         modes: Evaluation mode; None if nobody looked.
         mixes: True if answers change with the other samples of the batch; None if that could not be asked.
+        validation: (epoch, figure, value) of validation figures that are NaN or infinite, in the order of the epochs.
         unseen: What could not be measured, and why.
     """
 
@@ -309,4 +310,5 @@ class Evidence:
     outside: OutsideFacts | None = None
     modes: ModeFacts | None = None
     mixes: bool | None = None
+    validation: tuple[tuple[int, str, float], ...] = ()
     unseen: tuple[str, ...] = ()
