@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import builtins
 import hashlib
+import json
 import re
 import sys
 from collections.abc import Iterator, Mapping
@@ -23,6 +24,7 @@ from frostline.diagnosis.rules import RULES
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "frostline"
 FOLDER = Path(__file__).parent / "reference"
+EXAMPLES_OF_ERRORS = Path(__file__).parent / "error_examples.json"
 _PARTS = ("what", "where", "received", "do")
 _LABELS = dict(zip(_PARTS, ("", "Where:    ", "Received: ", "Do:       "), strict=True))
 
@@ -82,22 +84,38 @@ def _code(text: str) -> str:
 
 
 def errors() -> str:
-    """The page of every error, by the package that raises it."""
+    """The page of every error, by the package that raises it, with an example that the tests recorded."""
     lines = [
         "# Errors", "",
         "Every error of Frostline is a `FrostlineError` with four parts: what could not be done, where, what was "
-        "received, and what to do. `--json` prints the parts by name. `<...>` stands for a name or a number.",
+        "received, and what to do. `--json` prints the parts by name. The texts below were printed by the tests "
+        "of the project; the line above each names the situation and the test. Where no text was recorded, `<...>` "
+        "stands for a name or a number.",
         "",
     ]  # fmt: skip
+    examples = json.loads(EXAMPLES_OF_ERRORS.read_text())
     for folder in sorted({path.relative_to(SOURCE).parts[0] for path in SOURCE.rglob("*.py")}):
-        found = sorted(
-            {(site.kind, site.text) for site in error_sites() if site.path.relative_to(SOURCE).parts[0] == folder}
-        )
+        found = {site.digest: site for site in error_sites() if site.path.relative_to(SOURCE).parts[0] == folder}
         if found:
             lines += [f"## {folder.removesuffix('.py')}", ""]
-            for kind, text in found:
-                lines += [f"**{kind}**", "", "```text", text, "```", ""]
+        for site in sorted(found.values(), key=lambda site: (site.kind, site.text)):
+            example = examples.get(site.digest)
+            situation = f": {_situation(example['test'])}" if example else ""
+            lines += [
+                f"**{site.kind}**{situation}",
+                "",
+                "```text",
+                example["text"] if example else site.text,
+                "```",
+                "",
+            ]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _situation(test: str) -> str:
+    """The name of a test as words, and its file."""
+    path, _, name = test.partition("::")
+    return f"{name.removeprefix('test_').replace('_', ' ')} (`{path}`)"
 
 
 @dataclass(frozen=True)
