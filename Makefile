@@ -14,8 +14,9 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)
 	$(BIN)/frostline demo
 
+# Two processes, each on one thread: the networks of the tests are too small for more. `-n 0` beside a debugger.
 test: $(STAMP)
-	$(BIN)/pytest --durations=20
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal --durations=20
 
 test-gpu: $(STAMP)
 	CUDA_VISIBLE_DEVICES=0 $(BIN)/pytest tests/laws/test_cuda.py

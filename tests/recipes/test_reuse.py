@@ -80,7 +80,7 @@ def test_nothing_is_changed_where_no_weight_fits(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "told", "remedy"),
-    [(gzip.compress(b"weights"), "contains no weights: it is compressed by gzip", "gunzip"),
+    [(gzip.compress(b"weights", mtime=0), "contains no weights: it is compressed by gzip", "gunzip"),
      (b"version https://git-lfs.github.com/spec/v1", "it is a Git LFS pointer", "git lfs pull"),
      (b"\n <!DOCTYPE html><html>", "it is a web page", "download"),
      (b"hi", "format of this file is unknown", "as its framework"),

@@ -22,7 +22,7 @@ NEW = ["relu", "leaky_relu", "prelu", "elu", "selu", "gelu", "silu", "tanh", "si
        lambda: nn.LeakyReLU(0.2)]  # fmt: skip
 
 
-@pytest.mark.parametrize("new", NEW, ids=str)
+@pytest.mark.parametrize("new", NEW, ids=lambda new: getattr(new, "__name__", str(new)))
 def test_a_swap_works_and_is_undone_to_the_bit(new):
     model, x = net(), torch.randn(3, 4)
     optimizer = trained(model, x)
