@@ -31,10 +31,11 @@ TESTS = "\n".join(
 )
 
 PUBLIC = {
-    "AmbiguousPortError", "CacheError", "CachedDataset", "Certificate", "DataError", "Diagnosis", "FeatureCache",
-    "Finding", "FitResult", "FreezeSummary", "FrontierTensor", "FrostlineError", "Healing", "LayerNotFound",
-    "Monitor", "NotCacheable", "PortError", "ReuseSummary", "Split", "SplitError", "checkup", "data", "export", "fit",
-    "freeze", "heal", "load", "port", "predict", "remedies", "replace_head", "reuse", "split", "thaw",
+    "AmbiguousPortError", "CacheError", "CachedDataset", "Certificate", "DataError", "DepthReport", "Diagnosis",
+    "FeatureCache", "Finding", "FitResult", "FreezeSummary", "FrontierTensor", "FrostlineError", "Healing",
+    "LayerNotFound", "Monitor", "NotCacheable", "PortError", "ReuseSummary", "Split", "SplitError", "checkup",
+    "choose_depth", "data", "export", "fit", "freeze", "heal", "load", "port", "predict", "rank_models", "remedies",
+    "replace_head", "reuse", "split", "thaw",
 }  # fmt: skip
 
 OPTIONS = {
@@ -48,6 +49,10 @@ OPTIONS = {
     "inspect": {"--model", "--freeze", "--weights", "--certificate", "--size", "--mean", "--std", "--json"},
     "checkup": {"--weights", "--batch-size", "--lr", "--steps", "--seed", "--budget", "--certificate", "--size",
                 "--mean", "--std", "--json"},
+    "choose-depth": {"--model", "--weights", "--certificate", "--samples", "--epochs", "--seed", "--workers", "--cache",
+                     "--picture", "--size", "--mean", "--std", "--json"},
+    "checkup": {"--weights", "--batch-size", "--lr", "--steps", "--seed", "--certificate", "--size", "--mean", "--std",
+                "--json"},
     "port": {"--to", "--out", "--verify", "--partial", "--adapt", "--hints", "--key", "--list", "--check",
              "--scaffold", "--json"},
     "cache": {"ls", "verify", "purge"},

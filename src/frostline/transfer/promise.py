@@ -16,7 +16,7 @@ from frostline.core.layers import MODE, is_pinned
 from frostline.core.restore import kept_attributes, kept_buffers, kept_generators, kept_modes, kept_parameters
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable
+    from collections.abc import Callable, Generator, Iterable
 
 
 FROZEN = "_names_frozen"  # a note that `freeze` leaves on a module for `thaw`: names of the parameters it froze
@@ -148,11 +148,30 @@ def check_places(model: nn.Module, where: str) -> None:
 @contextmanager
 def kept_freeze(model: nn.Module) -> Generator[None]:
     """If an error leaves the block, everything is as frozen as it was before."""
-    modules = [(module, module.training, {key: vars(module).get(key) for key in _NOTES}) for module in model.modules()]
-    parameters = [(parameter, parameter.requires_grad, parameter.grad) for parameter in model.parameters()]
+    put_back = _freeze_of(model)
     try:
         yield
     except BaseException:
+        put_back()
+        raise
+
+
+@contextmanager
+def passing_freeze(model: nn.Module) -> Generator[None]:
+    """Inside, freeze and thaw as you like; outside, everything is as frozen as it was before, gradients included."""
+    put_back = _freeze_of(model)
+    try:
+        yield
+    finally:
+        put_back()
+
+
+def _freeze_of(model: nn.Module) -> Callable[[], None]:
+    """A function that puts back what is frozen now."""
+    modules = [(module, module.training, {key: vars(module).get(key) for key in _NOTES}) for module in model.modules()]
+    parameters = [(parameter, parameter.requires_grad, parameter.grad) for parameter in model.parameters()]
+
+    def put_back() -> None:
         for module, training, notes in modules:
             module.training = training
             for key, note in notes.items():
@@ -162,7 +181,8 @@ def kept_freeze(model: nn.Module) -> Generator[None]:
         for parameter, requires_grad, grad in parameters:
             parameter.requires_grad_(requires_grad)
             parameter.grad = grad
-        raise
+
+    return put_back
 
 
 def _digests(model: nn.Module) -> dict[str, str]:
