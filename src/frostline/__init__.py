@@ -19,6 +19,7 @@ from frostline.core.records import FreezeSummary as FreezeSummary
 from frostline.core.records import FrontierTensor as FrontierTensor
 from frostline.core.records import Healing as Healing
 from frostline.core.records import ReuseSummary as ReuseSummary
+from frostline.core.selection_records import SweepResult as SweepResult
 from frostline.diagnosis import Monitor as Monitor
 from frostline.porting import Certificate as Certificate
 from frostline.recipes import checkup as checkup
@@ -29,6 +30,7 @@ from frostline.recipes import load as load
 from frostline.recipes import port as port
 from frostline.recipes import predict as predict
 from frostline.recipes import reuse as reuse
+from frostline.recipes import sweep as sweep
 from frostline.splitting import Split as Split
 from frostline.splitting import split as split
 from frostline.transfer import freeze as freeze
@@ -56,6 +58,7 @@ __all__ = [
     "ReuseSummary",
     "Split",
     "SplitError",
+    "SweepResult",
     "checkup",
     "data",
     "export",
@@ -69,5 +72,6 @@ __all__ = [
     "replace_head",
     "reuse",
     "split",
+    "sweep",
     "thaw",
 ]

@@ -33,8 +33,9 @@ TESTS = "\n".join(
 PUBLIC = {
     "AmbiguousPortError", "CacheError", "CachedDataset", "Certificate", "DataError", "Diagnosis", "FeatureCache",
     "Finding", "FitResult", "FreezeSummary", "FrontierTensor", "FrostlineError", "Healing", "LayerNotFound",
-    "Monitor", "NotCacheable", "PortError", "ReuseSummary", "Split", "SplitError", "checkup", "data", "export", "fit",
-    "freeze", "heal", "load", "port", "predict", "remedies", "replace_head", "reuse", "split", "thaw",
+    "Monitor", "NotCacheable", "PortError", "ReuseSummary", "Split", "SplitError", "SweepResult", "checkup", "data",
+    "export", "fit", "freeze", "heal", "load", "port", "predict", "remedies", "replace_head", "reuse", "split",
+    "sweep", "thaw",
 }  # fmt: skip
 
 OPTIONS = {

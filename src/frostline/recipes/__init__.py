@@ -8,3 +8,4 @@ from frostline.recipes.port import port as port
 from frostline.recipes.predict import load as load
 from frostline.recipes.predict import predict as predict
 from frostline.recipes.reuse import reuse as reuse
+from frostline.recipes.sweep import sweep as sweep

@@ -9,6 +9,7 @@ from frostline.training.checkpoints import put_back as put_back
 from frostline.training.checkpoints import trained_state as trained_state
 from frostline.training.fabric import log_figures as log_figures
 from frostline.training.fabric import make_fabric as make_fabric
+from frostline.training.joint_losses import make_joint_loss as make_joint_loss
 from frostline.training.loop import Settings as Settings
 from frostline.training.loop import Watch as Watch
 from frostline.training.loop import run_training as run_training
@@ -17,7 +18,9 @@ from frostline.training.losses import ignored_label as ignored_label
 from frostline.training.losses import is_cross_entropy as is_cross_entropy
 from frostline.training.losses import make_loss as make_loss
 from frostline.training.losses import num_counted as num_counted
+from frostline.training.metrics import make_collector as make_collector
 from frostline.training.metrics import make_metrics as make_metrics
+from frostline.training.optimizers import OPTIMIZERS as OPTIMIZERS
 from frostline.training.optimizers import check_closure as check_closure
 from frostline.training.optimizers import clipping_first as clipping_first
 from frostline.training.optimizers import make_optimizer as make_optimizer

@@ -17,6 +17,7 @@ from frostline.core.arguments import check_callable
 from frostline.core.errors import DataError
 
 Clip = Callable[[list[nn.Parameter]], Any]
+OPTIMIZERS = ("adamw", "adam", "sgd", "rmsprop")  # by name; their steps are proportional to the learning rate
 
 
 def make_optimizer(
