@@ -20,6 +20,7 @@ from frostline.core.records import FreezeSummary as FreezeSummary
 from frostline.core.records import FrontierTensor as FrontierTensor
 from frostline.core.records import Healing as Healing
 from frostline.core.records import ReuseSummary as ReuseSummary
+from frostline.core.selection_records import SweepResult as SweepResult
 from frostline.diagnosis import Monitor as Monitor
 from frostline.porting import Certificate as Certificate
 from frostline.recipes import checkup as checkup
@@ -32,6 +33,7 @@ from frostline.recipes import port as port
 from frostline.recipes import predict as predict
 from frostline.recipes import rank_models as rank_models
 from frostline.recipes import reuse as reuse
+from frostline.recipes import sweep as sweep
 from frostline.splitting import Split as Split
 from frostline.splitting import split as split
 from frostline.transfer import freeze as freeze
@@ -60,6 +62,7 @@ __all__ = [
     "ReuseSummary",
     "Split",
     "SplitError",
+    "SweepResult",
     "checkup",
     "choose_depth",
     "data",
@@ -75,5 +78,6 @@ __all__ = [
     "replace_head",
     "reuse",
     "split",
+    "sweep",
     "thaw",
 ]

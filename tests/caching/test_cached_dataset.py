@@ -107,3 +107,20 @@ def test_no_copy_is_made_for_workers_when_the_weights_are_others(tmp_path):
     part.is_changed = True
     with pytest.raises(fl.CacheError, match="Changed"):
         iter(DataLoader(data, batch_size=20, num_workers=1, multiprocessing_context="spawn"))
+
+
+def test_a_part_is_the_rows_at_its_positions(tmp_path):
+    data = fill(tmp_path)
+    part = data.part([3, -1, 0])
+    assert len(part) == 3
+    assert torch.equal(part.targets, data.targets[[3, -1, 0]])
+    for at, whole in enumerate((3, len(data) - 1, 0)):
+        assert torch.equal(part[at][0][0], data[whole][0][0])
+    assert torch.equal(next(iter(part.loader(2)))[0][0], torch.stack([part[0][0][0], part[1][0][0]]))
+    assert torch.equal(part.part([2])[0][0][0], data[0][0][0])
+    with pytest.raises(fl.DataError, match="A part of a cached dataset needs samples that are there"):
+        data.part([len(data)])
+    with pytest.raises(fl.DataError, match="A part of a cached dataset needs samples"):
+        data.part([])
+    with pytest.raises(fl.DataError, match="A sample is asked for by its position"):
+        data.part([0.5])

@@ -36,6 +36,11 @@ PUBLIC = {
     "LayerNotFound", "Monitor", "NotCacheable", "PortError", "ReuseSummary", "Split", "SplitError", "checkup",
     "choose_depth", "data", "export", "fit", "freeze", "heal", "load", "port", "predict", "rank_models", "remedies",
     "replace_head", "reuse", "split", "thaw",
+    "AmbiguousPortError", "CacheError", "CachedDataset", "Certificate", "DataError", "Diagnosis", "FeatureCache",
+    "Finding", "FitResult", "FreezeSummary", "FrontierTensor", "FrostlineError", "Healing", "LayerNotFound",
+    "Monitor", "NotCacheable", "PortError", "ReuseSummary", "Split", "SplitError", "SweepResult", "checkup", "data",
+    "export", "fit", "freeze", "heal", "load", "port", "predict", "remedies", "replace_head", "reuse", "split",
+    "sweep", "thaw",
 }  # fmt: skip
 
 OPTIONS = {

@@ -33,6 +33,7 @@ RECORDS = {
     "Healing": "a record that heal gives",
     "PriceTable": "a record that price_activations gives",
     "ReuseSummary": "a record that reuse gives",
+    "SweepResult": "a record that sweep gives",
     **{
         name: "an error"
         for name in fl.__all__

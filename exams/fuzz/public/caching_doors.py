@@ -189,6 +189,14 @@ DOORS: list[Door] = [
         **_ONCE,
     ),
     method(
+        "CachedDataset.part",
+        fl.CachedDataset.part,
+        {"indices": INDEX_LISTS},
+        _cached,
+        lambda part: (len(part), part.targets, _passes(part.loader(4))),
+        **_ONCE,
+    ),
+    method(
         "CachedDataset.__getitem__",
         fl.CachedDataset.__getitem__,
         {"index": s.INDICES},

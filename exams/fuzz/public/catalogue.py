@@ -13,6 +13,7 @@ from exams.fuzz.public import (
     port_doors,
     run_doors,
     splitting_doors,
+    sweep_doors,
     training_doors,
 )
 from exams.fuzz.public.doors import Door
@@ -28,6 +29,7 @@ _MODULES = (
     command_doors,
     port_doors,
     run_doors,
+    sweep_doors,
 )
 DOORS: dict[str, Door] = {door.name: door for module in _MODULES for door in module.DOORS}
 _ODD = (0, 1, 1, 1, 2, 2)  # how many odd values a call has, as often

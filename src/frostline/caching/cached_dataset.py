@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 
 from frostline.caching.loader import CachedLoader
 from frostline.core import inputs as batches
-from frostline.core.arguments import as_count, as_device, as_seed, check_flag
+from frostline.core.arguments import as_count, as_device, as_items, as_seed, check_flag
 from frostline.core.errors import DataError
 
 if TYPE_CHECKING:
@@ -51,6 +51,41 @@ class CachedDataset(Dataset[Sample]):
         """What the features are, in order."""
         return self._gatherer.frontier
 
+    @property
+    def targets(self) -> Any:
+        """The targets of all samples, in their order: a tensor (N, ...), or a structure of them."""
+        return self._targets
+
+    def part(self, indices: Sequence[int]) -> CachedDataset:
+        """The samples at these positions as a cached dataset of their own; nothing is copied but their targets.
+
+        Args:
+            indices: Positions, in the order that the part shall have; negative ones count from the end.
+
+        Returns:
+            A view of the same stored rows; its `figures` are those of the whole.
+
+        Raises:
+            DataError: If there are none, or one is not there.
+        """
+        given, where = as_items("part", "indices", indices), "CachedDataset.part(indices=...)"
+        try:
+            samples = self._positions(where, given)
+        except IndexError as error:
+            raise DataError(
+                what="A part of a cached dataset needs samples that are there.", where=where, received=str(error),
+                do=f"pass positions from 0 to {len(self) - 1}.",
+            ) from error  # fmt: skip
+        if not len(samples):
+            raise DataError(
+                what="A part of a cached dataset needs samples.", where=where, received="no positions",
+                do=f"pass positions from 0 to {len(self) - 1}.",
+            )  # fmt: skip
+        targets = batches.map_tensors(self._targets, lambda x: x.index_select(0, samples))
+        return CachedDataset(
+            self._gatherer.part(samples), targets, self.figures, self.notes, self._device, self._check_weights
+        )
+
     def loader(
         self, batch_size: int, *, shuffle: bool = False, seed: int = 0, drop_last: bool = False,
         device: torch.device | str | None = None,
@@ -85,31 +120,41 @@ class CachedDataset(Dataset[Sample]):
     def __getitems__(self, indices: Sequence[int]) -> list[Sample]:
         """Several samples in one gather; `torch.utils.data.DataLoader` asks for whole batches this way."""
         count = len(self)
-        try:
-            indices = [operator.index(index) for index in indices]
-        except (TypeError, RuntimeError) as error:
-            raise DataError(
-                what="A sample is asked for by its position.", where="CachedDataset[...]",
-                received=batches.describe(indices), do=f"pass whole numbers from 0 to {count - 1}.",
-            ) from error  # fmt: skip
-        if self._check_weights is not None and self._num_given % count < len(indices):  # about once per epoch
+        samples = self._positions("CachedDataset[...]", indices)
+        if self._check_weights is not None and self._num_given % count < len(samples):  # about once per epoch
             self._check_weights()
-        self._num_given += len(indices)
-        for index in indices:
-            if not -count <= index < count:
-                raise IndexError(f"sample {index} of {count}")
-        samples = torch.tensor([index % count for index in indices], dtype=torch.int64, device="cpu")
+        self._num_given += len(samples)
         self._gatherer.check_keys(samples)
         features = self._gatherer.features(samples)
         targets = batches.map_tensors(self._targets, lambda x: x.index_select(0, samples))
         found: list[Sample] = []
-        for at in range(len(indices)):
+        for at in range(len(samples)):
             own = tuple(
                 feature if tensor.shared else feature[at]
                 for feature, tensor in zip(features, self.frontier, strict=True)
             )
             found.append((own, batches.map_tensors(targets, lambda x, at=at: x[at])))
         return found
+
+    def _positions(self, where: str, indices: Sequence[int]) -> Tensor:
+        """(B,) positions from 0 on.
+
+        Raises:
+            DataError: If they are no whole numbers.
+            IndexError: If one is beyond the samples, as Python's protocol of sequences has it.
+        """
+        count = len(self)
+        try:
+            positions = [operator.index(index) for index in indices]
+        except (TypeError, RuntimeError) as error:
+            raise DataError(
+                what="A sample is asked for by its position.", where=where, received=batches.describe(indices),
+                do=f"pass whole numbers from 0 to {count - 1}.",
+            ) from error  # fmt: skip
+        for index in positions:
+            if not -count <= index < count:
+                raise IndexError(f"sample {index} of {count}")
+        return torch.tensor([index % count for index in positions], dtype=torch.int64, device="cpu")
 
 
 def check_targets(targets: list[Any]) -> Any:

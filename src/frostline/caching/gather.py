@@ -5,6 +5,7 @@ Legend: N samples of a dataset, B batch, M places where a row may begin.
 
 from __future__ import annotations
 
+import copy
 import ctypes
 import math
 from collections.abc import Callable
@@ -61,6 +62,15 @@ class Gatherer:
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_spans": {}, "_mapped": []}  # memory is mapped anew in every process
+
+    def part(self, samples: Tensor) -> Gatherer:
+        """The rows of these samples only, in this order, over the same mapped shards."""
+        chosen = copy.copy(self)
+        chosen.shard, chosen.row, chosen.keys = self.shard[samples], self.row[samples], self.keys[samples]
+        is_shared = {tensor.name: tensor.shared for tensor in self.frontier}
+        chosen.passed = {name: x if is_shared[name] else x[samples] for name, x in self.passed.items()}
+        chosen._spans = {}
+        return chosen
 
     def check_all_keys(self) -> None:
         """Compare the key of every row: before each pass, in the order of the snapshot, which is how memory is fast.

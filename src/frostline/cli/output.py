@@ -5,16 +5,16 @@ from __future__ import annotations
 import csv
 import io
 import json
-import math
 import sys
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, is_dataclass
 from typing import Any
 
 import typer
 
 from frostline.core.errors import FrostlineError
+from frostline.core.summaries import plain
+from frostline.core.summaries import table as table
 
 INTERRUPTED = 130
 
@@ -22,21 +22,6 @@ INTERRUPTED = 130
 def show(value: Any, text: str, *, as_json: bool) -> None:
     """Print the result: the value as one JSON object, or the text."""
     sys.stdout.write((json.dumps(plain(value), indent=1) if as_json else text) + "\n")
-
-
-def plain(value: Any) -> Any:
-    """Records, paths and dtypes as JSON has them; numbers that are not finite are null."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if is_dataclass(value) and not isinstance(value, type):
-        return plain(asdict(value))
-    if isinstance(value, dict):
-        return {str(key): plain(entry) for key, entry in value.items()}
-    if isinstance(value, (tuple, list)):
-        return [plain(entry) for entry in value]
-    if value is None or isinstance(value, (str, int, float, bool)):
-        return value
-    return str(value)
 
 
 @contextmanager
@@ -69,13 +54,3 @@ def csv_text(rows: Sequence[Sequence[str]]) -> str:
     file = io.StringIO()
     csv.writer(file, lineterminator="\n").writerows(rows)
     return file.getvalue().removesuffix("\n")
-
-
-def table(rows: list[tuple[str, ...]], header: tuple[str, ...]) -> str:
-    """Columns as wide as their widest entry."""
-    everything = [header, *rows]
-    widths = [max(len(row[at]) for row in everything) for at in range(len(header))]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in everything
-    ]
-    return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])

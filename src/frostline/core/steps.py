@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dis
 import gc
+from collections.abc import Iterable
 from functools import partial
 from pickle import PickleError
 from types import CellType, CodeType, FunctionType, MethodType, ModuleType
@@ -84,12 +85,17 @@ def check_dense(model: nn.Module) -> None:
             )  # fmt: skip
 
 
-def copied(model: nn.Module, *others: Any) -> tuple[Any, ...]:
+def copied(model: nn.Module, *others: Any, shared: Iterable[Tensor] = ()) -> tuple[Any, ...]:
     """The model and what goes with it (its optimizer), copied together.
 
     Weights that a hook computes before every forward (pruning, `nn.utils.weight_norm`) are copied as values: the
     copy's own hook computes them anew. What an optimizer does before each step (a clip as a hook) the copy does too,
     with its own parameters and memory; hooks after the step (averages of weights, logs) are left behind.
+
+    Args:
+        model: The model.
+        others: What is copied with it.
+        shared: Tensors that the copies hold themselves, such as frozen weights.
 
     Raises:
         DataError: If the model cannot be copied, or a hook cannot be turned to the copy.
@@ -100,6 +106,7 @@ def copied(model: nn.Module, *others: Any) -> tuple[Any, ...]:
         if isinstance(value, Tensor) and value.grad_fn is not None
     ]  # fmt: skip
     memo: dict[int, Any] = {id(value): value.detach().clone() for value in computed}
+    memo |= {id(tensor): tensor for tensor in shared}
     try:
         twins = copy.deepcopy((model, *others), memo)
     except (RuntimeError, TypeError) as error:

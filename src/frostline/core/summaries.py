@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import is_dataclass
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from frostline.core.records import Diagnosis, Finding, FitResult, Healing
+    from frostline.core.selection_records import SweepResult
 
 _NOTHING_TRAINS = frozenset({"FL404", "FL405", "FL406"})  # nothing is learnt; what does not train
 _MOST = 6  # other layers that are named
@@ -54,6 +59,57 @@ def fit_text(result: FitResult) -> str:
         lines.append(f"  files:      {result.out}")
     lines += [f"  finding:    {finding.headline}" for finding in result.findings]
     return "\n".join(lines)
+
+
+def sweep_text(result: SweepResult) -> str:
+    """The table of a sweep: a row for each head, best first."""
+    names = list(dict.fromkeys(name for row in result.table for name in row.settings))
+    rows = [
+        (f"#{row.number}", *(_setting_text(row.settings.get(name)) for name in names), f"{row.score:.4f}",
+         f"{row.val_loss:.4f}", f"{row.best_epoch}/{row.epochs}", row.outcome)
+        for row in result.table
+    ]  # fmt: skip
+    told = table(rows, ("head", *names, result.metric, "loss", "epoch", "outcome"))
+    count = f"{len(result.table)} heads over {result.samples} rows, compared on {result.held_out}"
+    return "\n".join([f"{count}, in {result.elapsed_s:.1f} s.", told, *(f"note: {note}" for note in result.notes)])
+
+
+def as_json(record: Any) -> str:
+    """A record as one JSON object: what JSON has no form of as text, numbers that are not finite as null."""
+    return json.dumps(plain(record), indent=1)
+
+
+def plain(value: Any) -> Any:
+    """Records, mappings and lists as JSON has them; numbers that are not finite are null, all else is text."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if is_dataclass(value) and not isinstance(value, type):
+        return {name: plain(getattr(value, name)) for name in value.__dataclass_fields__}
+    if isinstance(value, Mapping):
+        return {str(key): plain(entry) for key, entry in cast("Mapping[Any, Any]", value).items()}
+    if isinstance(value, (tuple, list)):
+        return [plain(entry) for entry in cast("Sequence[Any]", value)]
+    if value is None or isinstance(value, (str, int, float, bool)):
+        return value
+    return _setting_text(value)
+
+
+def table(rows: Sequence[tuple[str, ...]], header: tuple[str, ...]) -> str:
+    """Columns as wide as their widest entry."""
+    everything = [header, *rows]
+    widths = [max(len(row[at]) for row in everything) for at in range(len(header))]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in everything
+    ]
+    return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
+
+
+def _setting_text(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:g}"
+    return str(getattr(value, "__qualname__", value))
 
 
 def _no_symptoms(diagnosis: Diagnosis, judged: int) -> str:

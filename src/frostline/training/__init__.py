@@ -12,6 +12,7 @@ from frostline.training.fabric import make_fabric as make_fabric
 from frostline.training.first_outputs import check_classes as check_classes
 from frostline.training.first_outputs import check_loss_and_metrics as check_loss_and_metrics
 from frostline.training.first_outputs import first_outputs as first_outputs
+from frostline.training.joint_losses import make_joint_loss as make_joint_loss
 from frostline.training.loop import Settings as Settings
 from frostline.training.loop import Watch as Watch
 from frostline.training.loop import not_finite as not_finite
@@ -23,7 +24,9 @@ from frostline.training.losses import make_loss as make_loss
 from frostline.training.losses import num_counted as num_counted
 from frostline.training.metrics import Metric as Metric
 from frostline.training.metrics import check_metric as check_metric
+from frostline.training.metrics import make_collector as make_collector
 from frostline.training.metrics import make_metrics as make_metrics
+from frostline.training.optimizers import OPTIMIZERS as OPTIMIZERS
 from frostline.training.optimizers import check_closure as check_closure
 from frostline.training.optimizers import check_names as check_names
 from frostline.training.optimizers import clipping_first as clipping_first

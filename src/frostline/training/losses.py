@@ -75,6 +75,18 @@ class CrossEntropy:
         weights = self._weights.to(logits) if self._weights is not None else None
         return F.cross_entropy(logits, as_labels(logits, target), weights, label_smoothing=self._smoothing)
 
+    def of_heads(self, logits_BCK: Tensor, target: Any) -> Tensor:
+        """(K,) losses of K heads, whose logits (B, C, ..., K) are beside each other: each as of its head alone."""
+        labels = as_labels(logits_BCK[..., 0], target)
+        weights = self._weights.to(logits_BCK) if self._weights is not None else None
+        every = labels.unsqueeze(-1).expand(*labels.shape, logits_BCK.shape[-1])
+        values_BK = F.cross_entropy(logits_BCK, every, weights, reduction="none", label_smoothing=self._smoothing)
+        total_K = values_BK.flatten(0, -2).sum(0)
+        if labels.is_floating_point():  # probabilities: torch takes the mean over all places
+            return total_K * (labels.shape[1] / labels.numel())
+        counts = labels != IGNORED
+        return total_K / (counts.sum() if weights is None else weights[labels[counts]].sum())
+
 
 def is_cross_entropy(loss: Any) -> bool:
     """True for cross entropy by name, weighted, smoothed, or as torch has it: its outputs are logits of classes."""

@@ -17,7 +17,7 @@ from frostline.core.arguments import check_callable
 from frostline.core.errors import DataError
 
 Clip = Callable[[list[nn.Parameter]], Any]
-_OPTIMIZERS = ("adamw", "adam", "sgd", "rmsprop")
+OPTIMIZERS = ("adamw", "adam", "sgd", "rmsprop")  # by name; their steps are proportional to the learning rate
 _SCHEDULERS = ("cosine", "linear", "step")
 
 
@@ -27,8 +27,8 @@ def check_names(optimizer: Any, scheduler: Any) -> None:
     Raises:
         DataError: It lists the names.
     """
-    if isinstance(optimizer, str) and optimizer not in _OPTIMIZERS:
-        raise _unknown("optimizer", optimizer, _OPTIMIZERS, "a callable(parameters) -> Optimizer")
+    if isinstance(optimizer, str) and optimizer not in OPTIMIZERS:
+        raise _unknown("optimizer", optimizer, OPTIMIZERS, "a callable(parameters) -> Optimizer")
     if isinstance(scheduler, str) and scheduler not in _SCHEDULERS:
         raise _unknown("scheduler", scheduler, _SCHEDULERS, "a callable(optimizer) -> scheduler")
 

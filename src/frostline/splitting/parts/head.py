@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from frostline.core.errors import SplitError
+from frostline.core.steps import copied
 from frostline.splitting.calls.containers import filled
 from frostline.splitting.calls.grad_and_autocast import kept_region
 from frostline.splitting.parts.model_binding import BoundTensor, ModeGraph, ModelBinding, ReadTensor
@@ -173,6 +174,43 @@ class Head(nn.Module):
         for tensor in self._binding.tensors:
             if tensor.name == name:
                 tensor.follow()
+
+
+def copied_head(head: nn.Module, device: torch.device | None = None) -> nn.Module:
+    """A copy of a head, or of any module, that can be trained beside it.
+
+    Frozen weights are shared where the copy stays on the device.
+
+    Args:
+        head: A head, or a copy of one.
+        device: Where the copy goes; None leaves it where the head is.
+
+    Raises:
+        DataError: If it cannot be copied.
+    """
+    model = model_of(head)
+    shared = [p for p in model.parameters() if not p.requires_grad and device in (None, p.device)]
+    if runs_own_forward(head):
+        twin, made = copied(model, head, shared=shared)
+        twin.to(device)
+    else:
+        made = copied(head, shared=shared)[0]
+    made.to(device)
+    for name, value in vars(made).items():  # constants of its graphs are no buffers
+        if isinstance(value, Tensor) and device is not None:
+            object.__setattr__(made, name, value.to(device))
+    return made
+
+
+def runs_own_forward(head: nn.Module) -> bool:
+    """True for a head that runs the forward of the model that it is bound to, since no graph holds."""
+    return isinstance(head, Head) and "train_own_forward" in vars(head)
+
+
+def model_of(head: nn.Module) -> nn.Module:
+    """The model whose weights a head shares; any other module stands for itself."""
+    model = head._binding.model if isinstance(head, Head) else None
+    return head if model is None else model
 
 
 _TAKEN = frozenset([*dir(fx.GraphModule), *dir(Head)])
