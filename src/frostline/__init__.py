@@ -21,6 +21,8 @@ from frostline.core.records import Healing as Healing
 from frostline.core.records import ReuseSummary as ReuseSummary
 from frostline.diagnosis import Monitor as Monitor
 from frostline.porting import Certificate as Certificate
+from frostline.recipes import FreezeSchedule as FreezeSchedule
+from frostline.recipes import ThawSchedule as ThawSchedule
 from frostline.recipes import checkup as checkup
 from frostline.recipes import export as export
 from frostline.recipes import fit as fit
@@ -45,6 +47,7 @@ __all__ = [
     "FeatureCache",
     "Finding",
     "FitResult",
+    "FreezeSchedule",
     "FreezeSummary",
     "FrontierTensor",
     "FrostlineError",
@@ -56,6 +59,7 @@ __all__ = [
     "ReuseSummary",
     "Split",
     "SplitError",
+    "ThawSchedule",
     "checkup",
     "data",
     "export",

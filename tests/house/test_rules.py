@@ -32,9 +32,10 @@ TESTS = "\n".join(
 
 PUBLIC = {
     "AmbiguousPortError", "CacheError", "CachedDataset", "Certificate", "DataError", "Diagnosis", "FeatureCache",
-    "Finding", "FitResult", "FreezeSummary", "FrontierTensor", "FrostlineError", "Healing", "LayerNotFound",
-    "Monitor", "NotCacheable", "PortError", "ReuseSummary", "Split", "SplitError", "checkup", "data", "export", "fit",
-    "freeze", "heal", "load", "port", "predict", "remedies", "replace_head", "reuse", "split", "thaw",
+    "Finding", "FitResult", "FreezeSchedule", "FreezeSummary", "FrontierTensor", "FrostlineError", "Healing",
+    "LayerNotFound", "Monitor", "NotCacheable", "PortError", "ReuseSummary", "Split", "SplitError", "ThawSchedule",
+    "checkup", "data", "export", "fit", "freeze", "heal", "load", "port", "predict", "remedies", "replace_head",
+    "reuse", "split", "thaw",
 }  # fmt: skip
 
 OPTIONS = {

@@ -8,3 +8,5 @@ from frostline.recipes.port import port as port
 from frostline.recipes.predict import load as load
 from frostline.recipes.predict import predict as predict
 from frostline.recipes.reuse import reuse as reuse
+from frostline.recipes.schedules import FreezeSchedule as FreezeSchedule
+from frostline.recipes.schedules import ThawSchedule as ThawSchedule

@@ -4,6 +4,7 @@ from frostline.training.batches import DatasetBatches as DatasetBatches
 from frostline.training.batches import check_classes as check_classes
 from frostline.training.batches import check_targets as check_targets
 from frostline.training.batches import in_dtype as in_dtype
+from frostline.training.checkpoints import Progress as Progress
 from frostline.training.checkpoints import has_checkpoint as has_checkpoint
 from frostline.training.checkpoints import put_back as put_back
 from frostline.training.checkpoints import trained_state as trained_state
@@ -11,6 +12,7 @@ from frostline.training.fabric import log_figures as log_figures
 from frostline.training.fabric import make_fabric as make_fabric
 from frostline.training.loop import Settings as Settings
 from frostline.training.loop import Watch as Watch
+from frostline.training.loop import begin_training as begin_training
 from frostline.training.loop import run_training as run_training
 from frostline.training.losses import CrossEntropy as CrossEntropy
 from frostline.training.losses import ignored_label as ignored_label
@@ -18,6 +20,8 @@ from frostline.training.losses import is_cross_entropy as is_cross_entropy
 from frostline.training.losses import make_loss as make_loss
 from frostline.training.losses import num_counted as num_counted
 from frostline.training.metrics import make_metrics as make_metrics
+from frostline.training.optimizers import add_groups as add_groups
+from frostline.training.optimizers import at_share as at_share
 from frostline.training.optimizers import check_closure as check_closure
 from frostline.training.optimizers import clipping_first as clipping_first
 from frostline.training.optimizers import make_optimizer as make_optimizer

@@ -146,23 +146,24 @@ def check_places(model: nn.Module, where: str) -> None:
 
 
 @contextmanager
-def kept_freeze(model: nn.Module) -> Generator[None]:
-    """If an error leaves the block, everything is as frozen as it was before."""
+def kept_freeze(model: nn.Module, *, always: bool = False) -> Generator[None]:
+    """If an error leaves the block, everything is as frozen as it was before; with `always`, in any case."""
     modules = [(module, module.training, {key: vars(module).get(key) for key in _NOTES}) for module in model.modules()]
     parameters = [(parameter, parameter.requires_grad, parameter.grad) for parameter in model.parameters()]
+    is_kept = False
     try:
         yield
-    except BaseException:
-        for module, training, notes in modules:
+        is_kept = not always
+    finally:
+        for module, training, notes in () if is_kept else modules:
             module.training = training
             for key, note in notes.items():
                 vars(module).pop(key, None)
                 if note is not None:
                     vars(module)[key] = note
-        for parameter, requires_grad, grad in parameters:
+        for parameter, requires_grad, grad in () if is_kept else parameters:
             parameter.requires_grad_(requires_grad)
             parameter.grad = grad
-        raise
 
 
 def _digests(model: nn.Module) -> dict[str, str]:
