@@ -39,9 +39,12 @@ def layers_to_thaw(model: nn.Module) -> list[str | None]:
     """Layers to thaw down to, the topmost first; the last is None, the whole model, if that leaves nothing frozen."""
     found: list[str | None] = [*_in_steps(model, block_names(model)[::-1], thaw)]
     with kept_freeze(model, always=True):
-        left = thaw(model, found[-1]).num_frozen if found else 0
-        rest = thaw(model).parameters
-    if found and not left:
+        if found:
+            thaw(model, found[-1])
+        before = _size_of_trained(model)
+        summary = thaw(model)
+        rest = _size_of_trained(model) - before
+    if found and rest <= _SMALL * summary.num_parameters:
         found[-1] = None
     elif rest:
         found.append(None)

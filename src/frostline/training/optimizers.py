@@ -88,24 +88,21 @@ def add_groups(optimizer: Optimizer, groups: Sequence[tuple[Sequence[nn.Paramete
         The number of each new group. Parameters that it holds already stay where they are, at its own rate: None.
 
     Raises:
-        DataError: If the optimizer takes one group only.
+        DataError: If the optimizer needs a closure: it takes one group only.
     """
+    if groups and needs_closure(optimizer):
+        raise DataError(
+            what="This optimizer takes no parameters that are thawed later.", where="fit(optimizer=..., thaw=...)",
+            received=type(optimizer).__name__,
+            do="use an optimizer with parameter groups, such as optimizer='adamw' or 'sgd'.",
+        )  # fmt: skip
     held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
     added: list[int | None] = []
     for parameters, share in groups:
         new = [parameter for parameter in parameters if id(parameter) not in held]
-        if not new:
-            added.append(None)
-            continue
-        try:
+        if new:
             optimizer.add_param_group({"params": new, "lr": optimizer.param_groups[0]["lr"] * share})
-        except ValueError as error:
-            raise DataError(
-                what="This optimizer takes no parameters that are thawed later.", where="fit(optimizer=..., thaw=...)",
-                received=f"{type(optimizer).__name__}: {error}",
-                do="use an optimizer with parameter groups, such as optimizer='adamw' or 'sgd'.",
-            ) from error  # fmt: skip
-        added.append(len(optimizer.param_groups) - 1)
+        added.append(len(optimizer.param_groups) - 1 if new else None)
     return added
 
 
