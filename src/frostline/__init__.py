@@ -23,6 +23,8 @@ from frostline.core.records import ReuseSummary as ReuseSummary
 from frostline.core.selection_records import SweepResult as SweepResult
 from frostline.diagnosis import Monitor as Monitor
 from frostline.porting import Certificate as Certificate
+from frostline.recipes import FreezeSchedule as FreezeSchedule
+from frostline.recipes import ThawSchedule as ThawSchedule
 from frostline.recipes import checkup as checkup
 from frostline.recipes import choose_depth as choose_depth
 from frostline.recipes import export as export
@@ -51,6 +53,7 @@ __all__ = [
     "FeatureCache",
     "Finding",
     "FitResult",
+    "FreezeSchedule",
     "FreezeSummary",
     "FrontierTensor",
     "FrostlineError",
@@ -63,6 +66,7 @@ __all__ = [
     "Split",
     "SplitError",
     "SweepResult",
+    "ThawSchedule",
     "checkup",
     "choose_depth",
     "data",

@@ -36,11 +36,7 @@ PUBLIC = {
     "LayerNotFound", "Monitor", "NotCacheable", "PortError", "ReuseSummary", "Split", "SplitError", "checkup",
     "choose_depth", "data", "export", "fit", "freeze", "heal", "load", "port", "predict", "rank_models", "remedies",
     "replace_head", "reuse", "split", "thaw",
-    "AmbiguousPortError", "CacheError", "CachedDataset", "Certificate", "DataError", "Diagnosis", "FeatureCache",
-    "Finding", "FitResult", "FreezeSummary", "FrontierTensor", "FrostlineError", "Healing", "LayerNotFound",
-    "Monitor", "NotCacheable", "PortError", "ReuseSummary", "Split", "SplitError", "SweepResult", "checkup", "data",
-    "export", "fit", "freeze", "heal", "load", "port", "predict", "remedies", "replace_head", "reuse", "split",
-    "sweep", "thaw",
+    "SweepResult", "sweep", "FreezeSchedule", "ThawSchedule",
 }  # fmt: skip
 
 OPTIONS = {
@@ -56,8 +52,6 @@ OPTIONS = {
                 "--mean", "--std", "--json"},
     "choose-depth": {"--model", "--weights", "--certificate", "--samples", "--epochs", "--seed", "--workers", "--cache",
                      "--picture", "--size", "--mean", "--std", "--json"},
-    "checkup": {"--weights", "--batch-size", "--lr", "--steps", "--seed", "--certificate", "--size", "--mean", "--std",
-                "--json"},
     "port": {"--to", "--out", "--verify", "--partial", "--adapt", "--hints", "--key", "--list", "--check",
              "--scaffold", "--json"},
     "cache": {"ls", "verify", "purge"},

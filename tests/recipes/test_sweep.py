@@ -13,7 +13,7 @@ from torch import nn
 
 import frostline as fl
 from frostline.core.restore import generator_states
-from helpers_selection import C, D, H, N, cached, model, rows, sweep
+from helpers_sweep import C, D, H, N, cached, model, rows, sweep
 
 # Of losses and weights, relative: float32 over a few epochs.
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}

@@ -9,7 +9,7 @@ from torch import nn
 import frostline as fl
 from frostline.recipes.sweep_heads import SweptHead
 from frostline.selection import Course
-from helpers_selection import C, H, batch, cached, model, settings, ways
+from helpers_sweep import C, H, batch, cached, model, settings, ways
 
 
 def test_heads_with_the_same_modules_are_together():

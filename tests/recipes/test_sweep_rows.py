@@ -5,7 +5,7 @@ from torch import nn
 import frostline as fl
 from frostline.recipes.sweep_rows import check_rows, split_rows
 from frostline.training import make_loss
-from helpers_selection import C, H, N, batch, cached, model, rows
+from helpers_sweep import C, H, N, batch, cached, model, rows
 
 
 def checked(targets, loss="cross_entropy", outputs=C):

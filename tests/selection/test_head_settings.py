@@ -3,7 +3,7 @@ import pytest
 import torch
 
 import frostline as fl
-from helpers_selection import settings
+from helpers_sweep import settings
 
 
 def test_defaults_are_those_of_fit():

@@ -8,7 +8,7 @@ import torch
 import frostline as fl
 from frostline.selection import SweepPlan, run_sweep
 from frostline.selection.heads.contract import Heads
-from helpers_selection import settings
+from helpers_sweep import settings
 
 
 class Scripted(Heads):

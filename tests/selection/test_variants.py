@@ -13,7 +13,7 @@ from frostline.selection.variants import (
     with_module,
 )
 from frostline.training import output_of
-from helpers_selection import C, H, batch
+from helpers_sweep import C, H, batch
 
 
 class Twice(nn.Module):

@@ -118,6 +118,60 @@ SCALERS = Pool(
     },
 )
 
+THAWS = Pool(
+    constants({"epochs": {2: "0"}, "all": {2: None}, "list": [None]}),
+    {
+        **constants(
+            {
+                "plateau": "plateau",
+                "unknown layer": {2: "layer3"},
+                "unknown rule": "converged",
+                "trainable": {2: "6"},
+                "upwards": {2: "0", 3: "3"},
+                "first epoch": {1: "0"},
+                "late": {100: "0"},
+                "empty": {},
+                "no epochs": {"a": "0"},
+                "half epochs": {1.5: "0"},
+                "number": 3,
+                "True": True,
+                "layers of a list": ["3", 3],
+                "nested": {2: {3: "0"}},
+                "bytes": b"plateau",
+            }
+        ),
+        "schedule": lambda _: fl.ThawSchedule({2: "0"}, factor=1, warmup=0),
+        "kept": lambda _: fl.ThawSchedule({2: None}, keep_statistics=True),
+        "the other schedule": lambda _: fl.FreezeSchedule({2: "0"}),
+        "class": lambda _: fl.ThawSchedule,
+    },
+)
+FREEZES = Pool(
+    constants({"converged": "converged", "from epoch 2": {2: "0"}}),
+    {
+        **constants({"whole": {2: None}, "before it begins": {1: "0"}, "ends later": {100: "0"}, "upper": {2: "6"}}),
+        "progressive": lambda _: fl.FreezeSchedule(rate=10.0),
+        "thawing": lambda _: fl.ThawSchedule({2: "0"}),
+    },
+)
+_SCHEDULES = {
+    "ThawSchedule": {
+        "at": THAWS,
+        "layers": Pool(constants({"-": None, "names": ["3", "0"]}), constants({"text": "3", "none": [], "odd": [3]})),
+        "every": s.COUNTS.optional(),
+        "patience": s.COUNTS.optional(),
+        "factor": s.RATES.optional(),
+        "warmup": s.NUMBERS.optional(),
+        "keep_statistics": s.FLAGS.usual("False", "True"),
+    },
+    "FreezeSchedule": {
+        "at": FREEZES,
+        "layers": Pool(constants({"-": None, "names": ["0", "3"]}), constants({"text": "3", "none": [], "odd": [3]})),
+        "rate": s.RATES.optional(),
+        "patience": s.COUNTS.optional(),
+    },
+}
+
 _FIT: dict[str, Pool] = {
     "model": MODELS,
     "train": DATASETS,
@@ -129,7 +183,8 @@ _FIT: dict[str, Pool] = {
     "optimizer": FACTORIES.optional(),
     "scheduler": SCHEDULERS.optional(),
     "clip": CLIPS.optional(),
-    "freeze": s.LAYERS.optional(),
+    "freeze": Pool({"-": lambda _: None, **s.LAYERS.sane}, {**s.LAYERS.odd, **FREEZES.sane, **FREEZES.odd}),
+    "thaw": THAWS.optional(),
     "cache": s.CACHES,
     "seed": s.SEEDS.optional(),
     "precision": s.PRECISIONS.optional(),
@@ -174,6 +229,7 @@ MODEL_LISTS = Pool(
 DOORS: list[Door] = [
     function("choose_depth", fl.choose_depth, {"model": MODELS, "candidates": CANDIDATES, **_DEPTH}, cost=5),
     function("rank_models", fl.rank_models, {"models": MODEL_LISTS, **_DEPTH}, cost=10),
+    *(function(name, getattr(fl, name), pools) for name, pools in _SCHEDULES.items()),
     function("fit", fl.fit, _FIT, on_success=TRAINED, also={"freeze": ANYTHING}, on_error=TRAINED, cost=3),
     Door(
         "Monitor",

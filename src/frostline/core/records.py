@@ -144,6 +144,32 @@ class CacheFigures:
     row_s: float = 0.0
 
 
+@dataclass(frozen=True)
+class PhaseFigures:
+    """One phase of a run: epochs with one frost line.
+
+    Attributes:
+        number: From 1.
+        first_epoch: Counted from 1.
+        last_epoch: Counted from 1.
+        change: What its beginning did to the line; "" in the first phase.
+        cache: Cache figures of the training data at this line, or None if nothing was cached.
+    """
+
+    number: int
+    first_epoch: int
+    last_epoch: int
+    change: str
+    cache: CacheFigures | None
+
+    def __str__(self) -> str:
+        epochs = f"epochs {self.first_epoch} to {self.last_epoch}"
+        rows = "not cached"
+        if self.cache is not None:
+            rows = f"{self.cache.computed} samples computed, {self.cache.reused} reused"
+        return f"phase {self.number}, {epochs}: {self.change or 'the line as it was'}; {rows}"
+
+
 @dataclass(frozen=True, repr=False)
 class FitResult:
     """What `fit` did. The trained model is the caller's own `model`.
@@ -159,6 +185,7 @@ class FitResult:
         healing: With `monitor="heal"` (deprecated), what `heal` returned; else None.
         healing_steps: Steps that the model has taken under the kept treatment before the first epoch, beside those of
             the history; 0 if nothing was kept.
+        phases: One record per phase that ran in this call; a run whose frost line stays where it is has one.
     """
 
     history: tuple[Epoch, ...]
@@ -170,6 +197,7 @@ class FitResult:
     findings: tuple[Finding, ...] = ()
     healing: Healing | None = None
     healing_steps: int = 0
+    phases: tuple[PhaseFigures, ...] = ()
 
     def __str__(self) -> str:
         return fit_text(self)

@@ -55,6 +55,7 @@ def fit_text(result: FitResult) -> str:
     lines.append(f"  last epoch: {', '.join(measured)}")
     if result.cache is not None:
         lines.append(f"  cache:      {result.cache.computed} samples computed, {result.cache.reused} reused")
+    lines += [f"  {phase}" for phase in result.phases if len(result.phases) > 1]
     if result.out is not None:
         lines.append(f"  files:      {result.out}")
     lines += [f"  finding:    {finding.headline}" for finding in result.findings]

@@ -10,4 +10,6 @@ from frostline.recipes.predict import load as load
 from frostline.recipes.predict import predict as predict
 from frostline.recipes.rank_models import rank_models as rank_models
 from frostline.recipes.reuse import reuse as reuse
+from frostline.recipes.schedules import FreezeSchedule as FreezeSchedule
+from frostline.recipes.schedules import ThawSchedule as ThawSchedule
 from frostline.recipes.sweep import sweep as sweep

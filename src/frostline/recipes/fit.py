@@ -23,22 +23,25 @@ from frostline.core.doors import public
 from frostline.core.errors import DataError
 from frostline.core.io import disk_errors
 from frostline.core.layers import check_initialized, default_dtype_of, unwrapped
-from frostline.core.records import FitResult, Timings
+from frostline.core.records import FitResult
 from frostline.core.restore import (
     kept_generators,
     kept_gradients,
-    kept_modes,
     plain_ambient,
     plain_calls,
     seed_generators,
 )
 from frostline.core.steps import check_dense
 from frostline.data import class_names, labels_of, with_classes_of
+from frostline.recipes.course import Course
 from frostline.recipes.healing import Healed, heal_first
 from frostline.recipes.monitoring import Watching, tell
+from frostline.recipes.phases import MovingLine, check_movable
 from frostline.recipes.prepare import prepare
+from frostline.recipes.schedules import as_schedule
 from frostline.training import (
     Settings,
+    begin_training,
     check_closure,
     check_metric_targets,
     check_names,
@@ -61,7 +64,7 @@ from frostline.training import (
     num_counted,
     run_training,
 )
-from frostline.transfer import FrozenState, check_places, check_promise, kept_freeze
+from frostline.transfer import check_places, check_promise, kept_freeze
 from frostline.transfer import freeze as freeze_layers
 
 if TYPE_CHECKING:
@@ -69,6 +72,8 @@ if TYPE_CHECKING:
 
     from torch import nn
     from torch.optim import Optimizer
+
+    from frostline.recipes.schedules import FreezeSchedule, ThawSchedule
 
 _TWO_LINES = (
     "fit(monitor='heal') is deprecated and will be removed in the next version. Write the two lines instead:\n"
@@ -84,11 +89,13 @@ def fit(
     epochs: int = 10, batch_size: int = 64, lr: float = 1e-3,
     optimizer: str | Optimizer | Callable[..., Any] = "adamw",
     scheduler: str | Callable[..., Any] | None = None, clip: Callable[..., Any] | None = None,
-    freeze: str | None = None, cache: bool | str | Path | FeatureCache = True, seed: int = 0,
+    freeze: str | Mapping[int, str] | FreezeSchedule | None = None,
+    cache: bool | str | Path | FeatureCache = True, seed: int = 0,
     precision: str = "32-true", devices: int = 1, resume: str | Path | None = None,
     out: str | Path | None = None, progress: bool = True, patience: int | None = None,
     metric: str | Callable[..., Any] | Sequence[str] | Mapping[str, Any] | None = None, monitor: bool | str = True,
     example: Any = None, num_workers: int = 0, overwrite: bool = False,
+    thaw: Mapping[int, str | None] | Sequence[str | None] | str | ThawSchedule | None = None,
 ) -> FitResult:  # fmt: skip
     """Train a model, its frozen part run once per sample instead of once per epoch, with the same result.
 
@@ -109,7 +116,8 @@ def fit(
             such as one that `frostline.heal` has changed.
         scheduler: `cosine`, `linear`, `step`, or callable(optimizer); stepped once per epoch.
         clip: callable(parameters), for example `frostline.remedies.clip_by_norm(1.0)`.
-        freeze: Freeze through this layer first.
+        freeze: Freeze through this layer first. Or a schedule that freezes more while the model trains: `"converged"`,
+            `{epoch: layer}`, or a `frostline.FreezeSchedule`.
         cache: True keeps features in `out/cache`, or in the user's cache home; or a folder or `FeatureCache`. False
             is the uncached loop on the same code, with the same batches.
         seed: Of the order of samples and of the noise in the trainable part.
@@ -131,9 +139,11 @@ def fit(
             first 32 samples show what later ones do (padding, another branch). None takes these.
         num_workers: Processes that read and decode samples, for the frozen pass and for uncached epochs.
         overwrite: Replace the run that `out` holds; its cached features stay.
+        thaw: A schedule that thaws layers while the model trains: `{epoch: layer}`, a list of layers from the top,
+            `"plateau"`, or a `frostline.ThawSchedule`. The cache follows, and a run without one has the same losses.
 
     Returns:
-        History, timings (with an estimate of the uncached run), cache figures, findings, the healing.
+        History, phases, timings (with an estimate of the uncached run), cache figures, findings, the healing.
 
     Raises:
         DataError: If an argument, an item or a label cannot be used, or the loss is not finite.
@@ -149,9 +159,7 @@ def fit(
         warnings.warn(_TWO_LINES, DeprecationWarning, stacklevel=3)  # the caller of the public door
     epochs, batch_size, num_workers = (operator.index(given) for given in (epochs, batch_size, num_workers))
     seed, progress = as_seed("fit", "seed", seed), check_flag("fit", "progress", progress)
-    # Paths are looked up here, once: reading items may move the process to another folder.
-    folder, again = _absolute("out", out), _absolute("resume", resume)
-    _check_out(folder, again, overwrite=check_flag("fit", "overwrite", overwrite))
+    folder, again = _folders(out, resume, overwrite=check_flag("fit", "overwrite", overwrite))
     cache = cache if isinstance(cache, (bool, FeatureCache)) else FeatureCache(as_path("fit", "cache", cache))
     if clip is not None:
         check_callable("fit", "clip", clip, takes="(parameters), such as frostline.remedies.clip_by_norm(1.0)")
@@ -159,7 +167,10 @@ def fit(
     chosen_loss, metrics = make_loss(loss), make_metrics(metric, loss)
     check_names(optimizer, scheduler)
     val = _checked_val(train, val, loss, metrics)
-    with _frozen(model, freeze):
+    through, moves = as_schedule(freeze, thaw)
+    with _frozen(model, through, is_moving=moves is not None):
+        check_movable(moves, train, monitor)
+        line = MovingLine(model, moves, epochs=epochs, has_val=val is not None)
         fabric = make_fabric(precision, devices, folder)
         model.to(fabric.device, _DTYPES.get(precision))
         watching = Watching(fabric, folder, chosen_loss, asks_loss=is_stateless(loss)) if monitor else None
@@ -167,55 +178,67 @@ def fit(
         def new_optimizer() -> Optimizer:
             return make_optimizer(optimizer, model.parameters(), lr)
 
-        with plain_ambient(default_dtype_of(model)), kept_generators(), kept_modes(model), kept_gradients(model):
+        with plain_ambient(default_dtype_of(model)), kept_generators(), line.settled(), kept_gradients(model):
             seed_generators(seed)
             healed = heal_first(
                 model, train, chosen_loss, new_optimizer, clip, batch_size=batch_size, seed=seed, progress=progress,
             ) if monitor == "heal" else Healed(new_optimizer())  # fmt: skip
-            described = {"loss": describe_callable(loss), **describe_optimizer(optimizer, healed.optimizer), "lr": lr,
-                         "scheduler": describe_callable(scheduler), "batch_size": batch_size, "seed": seed,
-                         "precision": precision, "epochs": epochs, "metrics": list(metrics),
-                         "model": describe_model(model), "classes": class_names(train), **describe_data(train, val),
-                         "frozen layers": describe_frozen(model) if folder or resume else ""}  # fmt: skip
+            described = {"lr": lr, "batch_size": batch_size, "seed": seed, "precision": precision, "epochs": epochs,
+                         "loss": describe_callable(loss), **describe_optimizer(optimizer, healed.optimizer),
+                         "scheduler": describe_callable(scheduler), "metrics": list(metrics),
+                         **_described(model, train, val, has_files=folder is not None or again is not None),
+                         **line.described}  # fmt: skip
             settings = Settings(watching.loss if watching else chosen_loss, metrics, epochs, clip, patience, folder,
                                 again, described, progress, watching.around if watching else None,
                                 partial(num_counted, loss), ignored_label(loss), is_cross_entropy(loss),
                                 class_names(train))  # fmt: skip
             check_closure(healed.optimizer, precision=precision, has_clip=clip is not None, has_out=folder is not None)
-            schedule = make_scheduler(scheduler, healed.optimizer, epochs)
-            promise = FrozenState(model)
+            schedule = make_scheduler(scheduler, line.joined(healed.optimizer), epochs)
             seed_generators(seed)
-            ready = prepare(model, train, val, cache, fabric, folder, num_epochs=epochs, batch_size=batch_size,
-                            seed=seed, progress=progress, example=example, loss=loss, metrics=metrics,
-                            num_workers=num_workers)  # fmt: skip
-            seed_generators(seed)
-            training = time.perf_counter()
-            with ready.around:
-                done = run_training(fabric, model, ready.module, healed.optimizer, schedule, ready.train, ready.val,
-                                    replace(settings, before_epoch=ready.check))  # fmt: skip
-            epochs_s = time.perf_counter() - training
-            promise.check()
-    timings = Timings(ready.split_s, ready.fill_s, epochs_s, time.perf_counter() - started,
-                      ready.uncached_s(epochs_s, len(done.history)), healed.elapsed_s)  # fmt: skip
-    if (diagnosis := watching.diagnosis(ready, done.history) if watching else None) is not None and progress:
+            done = begin_training(model, healed.optimizer, schedule, settings)
+            course = Course(model, seed, watching)
+            for phase in line.phases(done):
+                make_ready = partial(
+                    prepare, model, train, val, cache, fabric, folder, num_epochs=epochs, batch_size=batch_size,
+                    seed=seed, progress=progress, example=example, loss=loss, metrics=metrics, num_workers=num_workers,
+                )  # fmt: skip
+                with course.of(phase, done, make_ready) as ready:
+                    own = replace(settings, before_epoch=ready.check, **line.settings(done, len(ready.train)))
+                    run_training(fabric, model, ready.module, healed.optimizer, schedule, ready.train, ready.val, own,
+                                 done)  # fmt: skip
+    if (diagnosis := course.diagnosis) is not None and progress:
         tell(diagnosis)
-    return FitResult(tuple(done.history), done.best_epoch, done.stopped_early, timings, ready.figures, folder,
-                     diagnosis.findings if diagnosis else (), healed.healing, healed.steps)  # fmt: skip
+    return FitResult(tuple(done.history), done.best_epoch, done.stopped_early,
+                     course.timings(started, healed.elapsed_s), course.figures, folder,
+                     diagnosis.findings if diagnosis else (), healed.healing, healed.steps, course.phases)  # fmt: skip
 
 
-def _check_out(out: Path | None, resume: Path | None, *, overwrite: bool) -> None:
-    """Raise if the folder holds a run that would be replaced."""
-    if out is not None and has_checkpoint(out) and out != resume and not overwrite:
+def _described(model: nn.Module, train: Any, val: Any, *, has_files: bool) -> dict[str, Any]:
+    """Model and data as a resumed run must have them as well."""
+    frozen = describe_frozen(model) if has_files else ""
+    return {"model": describe_model(model), "classes": class_names(train), **describe_data(train, val),
+            "frozen layers": frozen}  # fmt: skip
+
+
+def _folders(out: Any, resume: Any, *, overwrite: bool) -> tuple[Path | None, Path | None]:
+    """The two folders as absolute paths, once: reading items may move the process to another one.
+
+    Raises:
+        DataError: If `out` holds a run that would be replaced.
+    """
+    folder, again = _absolute("out", out), _absolute("resume", resume)
+    if folder is not None and has_checkpoint(folder) and folder != again and not overwrite:
         raise DataError(
-            what="This folder holds a run already, which is not replaced.", where="fit(out=...)", received=str(out),
+            what="This folder holds a run already, which is not replaced.", where="fit(out=...)", received=str(folder),
             do="go on with that run (resume=out, or --resume), pass another folder, or replace it (overwrite=True, or "
             "--overwrite): its cached features stay.",
         )  # fmt: skip
-    if overwrite and resume is not None:
+    if overwrite and again is not None:
         raise DataError(
             what="A run is either resumed or overwritten.", where="fit(resume=..., overwrite=True)",
-            received=str(resume), do="leave one of the two out (--resume or --overwrite on the command line).",
+            received=str(again), do="leave one of the two out (--resume or --overwrite on the command line).",
         )  # fmt: skip
+    return folder, again
 
 
 def _absolute(name: str, value: Any) -> Path | None:
@@ -227,9 +250,9 @@ def _absolute(name: str, value: Any) -> Path | None:
 
 
 @contextmanager
-def _frozen(model: nn.Module, through: str | None) -> Generator[None]:
+def _frozen(model: nn.Module, through: str | None, *, is_moving: bool) -> Generator[None]:
     """Inside, the model is frozen as this call asks, and runs as written; an error takes this freeze back."""
-    with plain_calls(model), kept_freeze(model) if through is not None else nullcontext():
+    with plain_calls(model), kept_freeze(model) if through is not None or is_moving else nullcontext():
         if through is not None:
             freeze_layers(model, through)
         check_promise(model, "fit(model)")

@@ -1,4 +1,4 @@
-"""How many layers to reuse (lines, pooled features, scores, costs, the choice), and many heads over the same stored rows."""
+"""How many layers to reuse (lines, pooled features, scores, costs), and many heads over the same rows."""
 
 from frostline.selection.advice import choose as choose
 from frostline.selection.candidates import Line as Line

@@ -4,6 +4,7 @@ from frostline.training.batches import DatasetBatches as DatasetBatches
 from frostline.training.batches import check_metric_targets as check_metric_targets
 from frostline.training.batches import check_targets as check_targets
 from frostline.training.batches import in_dtype as in_dtype
+from frostline.training.checkpoints import Progress as Progress
 from frostline.training.checkpoints import has_checkpoint as has_checkpoint
 from frostline.training.checkpoints import put_back as put_back
 from frostline.training.checkpoints import trained_state as trained_state
@@ -15,6 +16,7 @@ from frostline.training.first_outputs import first_outputs as first_outputs
 from frostline.training.joint_losses import make_joint_loss as make_joint_loss
 from frostline.training.loop import Settings as Settings
 from frostline.training.loop import Watch as Watch
+from frostline.training.loop import begin_training as begin_training
 from frostline.training.loop import not_finite as not_finite
 from frostline.training.loop import run_training as run_training
 from frostline.training.losses import CrossEntropy as CrossEntropy
@@ -27,6 +29,8 @@ from frostline.training.metrics import check_metric as check_metric
 from frostline.training.metrics import make_collector as make_collector
 from frostline.training.metrics import make_metrics as make_metrics
 from frostline.training.optimizers import OPTIMIZERS as OPTIMIZERS
+from frostline.training.optimizers import add_groups as add_groups
+from frostline.training.optimizers import at_share as at_share
 from frostline.training.optimizers import check_closure as check_closure
 from frostline.training.optimizers import check_names as check_names
 from frostline.training.optimizers import clipping_first as clipping_first

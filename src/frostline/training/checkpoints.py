@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -20,6 +20,8 @@ from frostline.core.records import Epoch
 from frostline.core.restore import generator_states, set_generator_states
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from torch.optim import Optimizer
 
 _INDEX = "checkpoint.json"
@@ -28,24 +30,44 @@ _HEALED = ("model", "hooks before each step")  # settings that `heal` changes
 
 @dataclass
 class Progress:
-    """How far a run has come."""
+    """How far a run has come.
+
+    Attributes:
+        history: One record per epoch.
+        best_epoch: The epoch with the best score, counted from 1.
+        best_score: Its score.
+        best: The trained state after it.
+        stopped_early: True if patience ran out.
+        moves: (epoch, number of moves): the frost line was moved before this epoch, so many times by then.
+        measured: What a schedule has measured, one number per epoch, by name.
+        folder: Of its last checkpoint.
+    """
 
     history: list[Epoch]
     best_epoch: int
     best_score: float | None
     best: dict[str, Tensor]
     stopped_early: bool = False
+    moves: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
+    measured: dict[str, list[float]] = field(default_factory=dict[str, list[float]])
+    folder: Path | None = None
 
 
-def trained_state(model: nn.Module) -> dict[str, Tensor]:
-    """What training may change: trainable parameters and all buffers, by their names in the model."""
-    parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+def trained_state(model: nn.Module, trains: Collection[str] | None = None) -> dict[str, Tensor]:
+    """What training may change, by name in the model: these parameters and all buffers.
+
+    Args:
+        model: The model.
+        trains: Names of the parameters that train at some time of the run; None: those that train now.
+    """
+    named = model.named_parameters()
+    parameters = {name: p for name, p in named if (p.requires_grad if trains is None else name in trains)}
     return {name: t.detach() for name, t in (*parameters.items(), *model.named_buffers())}
 
 
 def put_back(model: nn.Module, state: dict[str, Tensor]) -> None:
     """Write a trained state into the model, in place."""
-    current = trained_state(model)
+    current = dict((*model.named_parameters(), *model.named_buffers()))
     with torch.no_grad():
         for name, value in state.items():
             current[name].copy_(value)
@@ -59,13 +81,14 @@ def save_checkpoint(
     progress: Progress,
     settings: dict[str, Any],
     clip: Any = None,
+    trains: Collection[str] | None = None,
 ) -> None:
     """Publish a checkpoint; until the last write the one before is the one that counts.
 
-    A clip that remembers norms is kept through its `state_dict`.
+    A clip that remembers norms is kept through its `state_dict`. `trains` is that of `trained_state`.
     """
     make_folder(folder)
-    tensors = {f"model.{name}": tensor for name, tensor in trained_state(model).items()}
+    tensors = {f"model.{name}": tensor for name, tensor in trained_state(model, trains).items()}
     tensors |= {f"best.{name}": tensor for name, tensor in progress.best.items()}
     optimizer_tensors, optimizer_json = _taken_apart(optimizer.state_dict())
     tensors |= {f"optimizer.{name}": tensor for name, tensor in optimizer_tensors.items()}
@@ -77,12 +100,13 @@ def save_checkpoint(
         "format": 1, "state": name, "settings": settings,
         "history": [_told(asdict(epoch)) for epoch in progress.history],
         "best_epoch": progress.best_epoch, **_told({"best_score": progress.best_score}),
-        "stopped_early": progress.stopped_early,
+        "stopped_early": progress.stopped_early, "moves": progress.moves, "measured": progress.measured,
         "optimizer": optimizer_json, "scheduler": _as_json(scheduler.state_dict()) if scheduler else None,
         "clip": _as_json(clip.state_dict()) if hasattr(clip, "state_dict") else None,
         "python": [python[0], list(python[1]), python[2]], "numpy": _numpy_json(numpy),
     }  # fmt: skip
     write_json(folder / _INDEX, index)
+    progress.folder = folder
     with disk_errors("delete old checkpoints in", folder):
         for old in folder.glob("state-*.safetensors"):
             if old.name != name:
@@ -131,7 +155,9 @@ def load_checkpoint(
     history = [Epoch(**_read(epoch)) for epoch in index["history"]]
     score = _read({"best_score": index["best_score"]})["best_score"]
     best = {name: tensor.clone() for name, tensor in _part(tensors, "best.").items()}
-    return Progress(history, index["best_epoch"], score, best, index["stopped_early"])
+    moves = [(int(epoch), int(count)) for epoch, count in index.get("moves", ())]
+    measured = index.get("measured", {})
+    return Progress(history, index["best_epoch"], score, best, index["stopped_early"], moves, measured, folder)
 
 
 def has_checkpoint(folder: Path) -> bool:

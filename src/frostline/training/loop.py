@@ -85,6 +85,12 @@ class Settings:
         confused: The targets are classes: the confusion matrix of the best epoch is written to `out/confusion.csv`.
         classes: Names of the classes in that file; None takes their numbers.
         before_epoch: Called at the start of every epoch; it raises if something has changed that must not.
+        after_epoch: Called with the progress after every epoch, before it is saved: a schedule measures there.
+        trains: Names of the parameters that train in some phase of the run; None: those that train now.
+        first_epoch: Of the phase: patience counts from there.
+        is_over: callable(progress) -> True where the phase ends and the frost line moves; None: never.
+        has_next: Another phase may follow: patience does not end the run.
+        pace: callable(epoch, step from 0) -> a context in which that step is taken, such as a warm-up.
     """
 
     loss: Loss
@@ -102,13 +108,28 @@ class Settings:
     confused: bool = False
     classes: Sequence[str] | None = None
     before_epoch: Callable[[], None] | None = None
+    after_epoch: Callable[[Progress], None] | None = None
+    trains: frozenset[str] | None = None
+    first_epoch: int = 1
+    is_over: Callable[[Progress], bool] | None = None
+    has_next: bool = False
+    pace: Callable[[int, int], AbstractContextManager[None]] = lambda epoch, step: nullcontext()
+
+
+def begin_training(model: nn.Module, optimizer: Optimizer, scheduler: Any, settings: Settings) -> Progress:
+    """A run before its first epoch, or as its checkpoint has it; then model, optimizer and generators are as there."""
+    if settings.resume is not None and has_checkpoint(settings.resume):
+        return load_checkpoint(settings.resume, model, optimizer, scheduler, settings.described, settings.clip)
+    return Progress([], 0, None, {})
 
 
 def run_training(
     fabric: Any, model: nn.Module, module: nn.Module, optimizer: Optimizer, scheduler: Any, train_batches: Batches,
-    val_batches: Batches | None, settings: Settings,
+    val_batches: Batches | None, settings: Settings, progress: Progress | None = None,
 ) -> Progress:  # fmt: skip
     """Train `module`, which shares its parameters with `model`, and leave the best weights in the model.
+
+    Of a run in phases this is one phase: with other modules and batches, it is called again with its progress.
 
     Args:
         fabric: Lightning Fabric: device, precision, logging.
@@ -119,15 +140,15 @@ def run_training(
         train_batches: Training data.
         val_batches: Validation data, or None: then the last weights stay.
         settings: The rest.
+        progress: How far the run has come; None begins it.
     """
     wrapped, stepper = fabric.setup(module, optimizer)
-    progress = Progress([], 0, None, {})
-    if settings.resume is not None and has_checkpoint(settings.resume):
-        progress = load_checkpoint(settings.resume, model, optimizer, scheduler, settings.described, settings.clip)
-    if settings.out is not None and settings.out != settings.resume:
-        discard_checkpoint(settings.out)
+    if progress is None:
+        progress = begin_training(model, optimizer, scheduler, settings)
+    if settings.out is not None and progress.folder != settings.out:
+        discard_checkpoint(settings.out)  # of another run
     with _watched(module, optimizer, len(progress.history) * len(train_batches), progress, settings) as observer:
-        while not _is_done(progress, settings):
+        while not _ends(progress, settings):
             epoch = len(progress.history) + 1
             if settings.before_epoch is not None:
                 settings.before_epoch()
@@ -144,11 +165,16 @@ def run_training(
                       time.perf_counter() - started, scores or None)
             )  # fmt: skip
             _note_best(model, progress, settings)
+            if settings.after_epoch is not None:
+                settings.after_epoch(progress)
             _tell(fabric, progress.history[-1], len(progress.history) * len(train_batches), settings)
             if settings.out is not None:
                 if confusion is not None and confusion.matrix is not None and progress.best_epoch == epoch:
                     write_confusion(settings.out / "confusion.csv", confusion.matrix, settings.classes)
-                save_checkpoint(settings.out, model, optimizer, scheduler, progress, settings.described, settings.clip)
+                save_checkpoint(settings.out, model, optimizer, scheduler, progress, settings.described, settings.clip,
+                                settings.trains)  # fmt: skip
+    if not _is_done(progress, settings):
+        return progress
     if val_batches is not None and not progress.best:
         raise _no_best(progress.history, settings.out)
     if progress.best:
@@ -177,13 +203,19 @@ def not_finite(epoch: Epoch) -> dict[str, float]:
 def _watched(
     module: nn.Module, optimizer: Optimizer, steps: int, progress: Progress, settings: Settings
 ) -> AbstractContextManager[Observer | None]:
-    if settings.watch is None or _is_done(progress, settings):
+    if settings.watch is None or _ends(progress, settings):
         return nullcontext()
     return settings.watch(module, optimizer, steps)
 
 
 def _is_done(progress: Progress, settings: Settings) -> bool:
+    """True if no epoch of the run is left."""
     return len(progress.history) >= settings.epochs or progress.stopped_early
+
+
+def _ends(progress: Progress, settings: Settings) -> bool:
+    """True if no epoch of the phase is left."""
+    return _is_done(progress, settings) or (settings.is_over is not None and settings.is_over(progress))
 
 
 def _train_epoch(
@@ -198,7 +230,8 @@ def _train_epoch(
         if size == 0:
             continue  # every label of the batch is ignored: it has no loss
         inputs, target = batches.move(inputs, fabric.device), batches.move(target, fabric.device)
-        loss = _stepped(fabric, wrapped, optimizer, (inputs, target), (epoch, step), settings)
+        with settings.pace(epoch, step):
+            loss = _stepped(fabric, wrapped, optimizer, (inputs, target), (epoch, step), settings)
         if observer is not None:
             observer.step(loss)
         total += loss.detach().double().cpu() * size
@@ -306,9 +339,10 @@ def _note_best(model: nn.Module, progress: Progress, settings: Settings) -> None
     best = progress.best_score if progress.best else None
     if _is_candidate(last) and (best is None or score > best or not math.isfinite(best)):
         progress.best_score, progress.best_epoch = score, last.epoch
-        progress.best = {name: tensor.clone() for name, tensor in trained_state(model).items()}
-    elif settings.patience is not None and last.epoch - progress.best_epoch >= settings.patience:
-        progress.stopped_early = True
+        progress.best = {name: tensor.clone() for name, tensor in trained_state(model, settings.trains).items()}
+    elif settings.patience is not None and not settings.has_next:
+        since = max(progress.best_epoch, settings.first_epoch - 1)
+        progress.stopped_early = last.epoch - since >= settings.patience
 
 
 def _is_candidate(epoch: Epoch) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -88,6 +88,48 @@ def _checked(made: Any, trainable: list[nn.Parameter]) -> Optimizer:
     return made
 
 
+def add_groups(optimizer: Optimizer, groups: Sequence[tuple[Sequence[nn.Parameter], float]]) -> list[int | None]:
+    """Add parameters that will train later, each group with a rate of its own; until then they have no gradient.
+
+    An optimizer leaves out what has no gradient, and a scheduler that is made now has the base rates of all groups.
+
+    Args:
+        optimizer: It keeps its state, to the bit.
+        groups: (parameters, share of the rate of the first group).
+
+    Returns:
+        The number of each new group. Parameters that it holds already stay where they are, at its own rate: None.
+
+    Raises:
+        DataError: If the optimizer needs a closure: it takes one group only.
+    """
+    if groups and needs_closure(optimizer):
+        raise DataError(
+            what="This optimizer takes no parameters that are thawed later.", where="fit(optimizer=..., thaw=...)",
+            received=type(optimizer).__name__,
+            do="use an optimizer with parameter groups, such as optimizer='adamw' or 'sgd'.",
+        )  # fmt: skip
+    held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    added: list[int | None] = []
+    for parameters, share in groups:
+        new = [parameter for parameter in parameters if id(parameter) not in held]
+        if new:
+            optimizer.add_param_group({"params": new, "lr": optimizer.param_groups[0]["lr"] * share})
+        added.append(len(optimizer.param_groups) - 1 if new else None)
+    return added
+
+
+@contextmanager
+def at_share(optimizer: Optimizer, number: int, share: float) -> Generator[None]:
+    """Inside, this group of an optimizer has this share of its rate."""
+    group = optimizer.param_groups[number]
+    lr, group["lr"] = group["lr"], group["lr"] * share
+    try:
+        yield
+    finally:
+        group["lr"] = lr
+
+
 def _following(optimizer: Optimizer) -> Optimizer:
     """The optimizer, its state where its parameters are now: they may have been moved or converted since a step."""
     moved = [
@@ -150,9 +192,24 @@ def make_scheduler(
     """A schedule of the learning rate, stepped once per epoch: `cosine`, `linear`, `step` (a tenth at two thirds).
 
     Raises:
-        DataError: If there is none of this name.
+        DataError: If there is none of this name, or it has one rate for all groups although these have their own.
     """
     check_names(None, scheduler)
+    rates = [float(group["lr"]) for group in optimizer.param_groups]
+    made = _made_scheduler(scheduler, optimizer, epochs)
+    if len(set(rates)) > 1 and len({float(group["lr"]) for group in optimizer.param_groups}) == 1:
+        raise DataError(
+            what="This scheduler sets one rate for all groups of the optimizer, which have rates of their own.",
+            where="fit(scheduler=...)", received=f"{type(made).__name__} over {len(rates)} groups",
+            do="let it keep each group's rate, as scheduler='cosine' does, or give it one rate per group (max_lr=[...] "
+            "of OneCycleLR); with thaw=, the same rate for all blocks is frostline.ThawSchedule(..., factor=1).",
+        )  # fmt: skip
+    return made
+
+
+def _made_scheduler(
+    scheduler: str | Callable[[Optimizer], Any] | None, optimizer: Optimizer, epochs: int
+) -> LRScheduler | None:
     if scheduler is None:
         return None
     if not isinstance(scheduler, str):

@@ -1,6 +1,7 @@
 """Reuse pretrained layers: freeze and thaw them, replace the head, take them from another network."""
 
 from frostline.transfer.freezing import freeze as freeze
+from frostline.transfer.freezing import keep_statistics as keep_statistics
 from frostline.transfer.freezing import thaw as thaw
 from frostline.transfer.heads import replace_head as replace_head
 from frostline.transfer.promise import FrozenState as FrozenState

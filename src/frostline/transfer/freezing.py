@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from torch import nn
+from torch.nn.modules.batchnorm import _NormBase  # pyright: ignore[reportPrivateUsage]  # all kinds of it
 
 from frostline.core.arguments import as_items, as_names, check_model
 from frostline.core.errors import LayerNotFound
@@ -134,6 +135,25 @@ def thaw(model: nn.Module, down_to: str | None = None, *, all: bool = False) -> 
         count = "1 parameter was" if fixed == 1 else f"{fixed} parameters were"
         notes.append(f"{count} fixed before freeze, and not thawed; thaw(model, all=True) thaws all")
     return _summary(model, before, tuple(notes))
+
+
+def keep_statistics(model: nn.Module, names: Iterable[str]) -> tuple[str, ...]:
+    """Hold normalisations in inference mode although they train: running statistics stand still and are used.
+
+    Args:
+        model: The model.
+        names: Parameters; the normalisations with running statistics that hold one of them are meant.
+
+    Returns:
+        Their names. `thaw` gives them back.
+    """
+    owners = {name.rpartition(".")[0] for name in names}
+    found = {name: module for name, module in model.named_modules()
+             if name in owners and isinstance(module, _NormBase) and module.running_mean is not None}  # fmt: skip
+    for module in found.values():
+        _keep_in_inference_mode(module)
+    _note_children(model)
+    return tuple(found)
 
 
 def stay_frozen(module: nn.Module, mode: bool = True) -> nn.Module:

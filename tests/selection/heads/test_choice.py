@@ -9,7 +9,7 @@ from torch import nn
 
 from frostline.selection.heads.choice import make_families
 from frostline.selection.variants import find_output_layer
-from helpers_selection import C, H, batch, settings, ways
+from helpers_sweep import C, H, batch, settings, ways
 
 
 def linear():

@@ -1,7 +1,7 @@
 import pytest
 
 from frostline.selection.heads.contract import Heads
-from helpers_selection import settings
+from helpers_sweep import settings
 
 
 def test_heads_know_their_numbers_and_need_every_way():

@@ -9,7 +9,7 @@ from torch import nn
 
 import frostline as fl
 from frostline.selection.heads.looped import LoopedHeads
-from helpers_selection import C, H, batch, settings, ways
+from helpers_sweep import C, H, batch, settings, ways
 
 
 def noisy():

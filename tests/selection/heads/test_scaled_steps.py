@@ -5,7 +5,7 @@ import torch
 
 from frostline.recipes.sweep import _optimizer
 from frostline.selection.heads.scaled_steps import ScaledSteps
-from helpers_selection import settings
+from helpers_sweep import settings
 
 K, STEPS = 5, 7
 

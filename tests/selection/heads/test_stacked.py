@@ -7,7 +7,7 @@ from torch import nn
 
 from frostline.selection.heads.looped import LoopedHeads
 from frostline.selection.heads.stacked import StackedHeads
-from helpers_selection import C, H, batch, settings, ways
+from helpers_sweep import C, H, batch, settings, ways
 
 GIVEN = [{"lr": 0.1, "optimizer": "sgd"}, {"lr": 0.01}, {"lr": 0.01, "weight_decay": 1.0}, {"optimizer": "rmsprop"}]
 

@@ -1,0 +1,101 @@
+"""The course of a run over its phases: times, cache figures and findings, as the result of `fit` has them."""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from frostline.core.records import PhaseFigures, Timings
+from frostline.core.restore import kept_generators, seed_generators
+from frostline.diagnosis import all_of, diagnosis_of
+from frostline.transfer import FrozenState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+    from torch import nn
+
+    from frostline.core.records import CacheFigures, Diagnosis, Finding
+    from frostline.recipes.monitoring import Watching
+    from frostline.recipes.phases import Phase
+    from frostline.recipes.prepare import Ready
+    from frostline.training import Progress
+
+_ORDER = ("issue", "tip", "passed", "not judged", "not applicable")
+
+
+class Course:
+    """Collects what each phase comes to.
+
+    Args:
+        model: The model.
+        seed: Of the generators while a phase is prepared.
+        watching: The monitor of the run, or None.
+
+    Attributes:
+        phases: Those that ran an epoch in this process.
+        figures: Of the training data: rows computed and reused in all phases, in the folder of the last.
+    """
+
+    def __init__(self, model: nn.Module, seed: int, watching: Watching | None) -> None:
+        self._model, self._seed, self._watching = model, seed, watching
+        self.phases: tuple[PhaseFigures, ...] = ()
+        self.figures: CacheFigures | None = None
+        self._split_s = self._fill_s = self._epochs_s = self._more_s = 0.0
+        self._diagnoses: list[Diagnosis] = []
+
+    @contextmanager
+    def of(self, phase: Phase, progress: Progress, make_ready: Callable[[], Ready]) -> Generator[Ready]:
+        """Around the epochs of a phase; nothing that is frozen in it moves.
+
+        Args:
+            phase: Which one.
+            progress: Of the run.
+            make_ready: Splits the model at the line of the phase, and fills the cache; generators are put back.
+        """
+        promise = FrozenState(self._model)
+        with kept_generators():
+            seed_generators(self._seed)
+            ready = make_ready()
+        first, started = len(progress.history) + 1, time.perf_counter()
+        with ready.around:
+            yield ready
+        self._epochs_s += time.perf_counter() - started
+        promise.check()
+        num_epochs = len(progress.history) + 1 - first
+        self._split_s, self._fill_s = self._split_s + ready.split_s, self._fill_s + ready.fill_s
+        self._more_s += ready.frozen_epoch_s * num_epochs
+        self.figures = _joined(self.figures, ready.figures)
+        if num_epochs:
+            own = PhaseFigures(phase.number, first, first + num_epochs - 1, phase.change, ready.figures)
+            self.phases = (*self.phases, own)
+        if self._watching is not None and num_epochs:
+            found = self._watching.diagnosis(ready, progress.history[first - 1 :])
+            self._diagnoses += [found] if found is not None else []
+
+    def timings(self, started: float, heal_s: float) -> Timings:
+        """Seconds of the call that began at `started`."""
+        uncached_s = self._epochs_s + self._more_s if self.figures is not None else None
+        total_s = time.perf_counter() - started
+        return Timings(self._split_s, self._fill_s, self._epochs_s, total_s, uncached_s, heal_s)
+
+    @property
+    def diagnosis(self) -> Diagnosis | None:
+        """What the rules say of all phases: of each rule and layer the most severe; None where nothing was watched."""
+        if len(self._diagnoses) < 2:
+            return self._diagnoses[0] if self._diagnoses else None
+        worst: dict[tuple[str, str | None], Finding] = {}
+        for finding in [finding for found in self._diagnoses for finding in all_of(found)]:
+            known = worst.setdefault((finding.code, finding.layer), finding)
+            if _ORDER.index(finding.outcome) < _ORDER.index(known.outcome):
+                worst[finding.code, finding.layer] = finding
+        return diagnosis_of(list(worst.values()), cause=None)
+
+
+def _joined(before: CacheFigures | None, now: CacheFigures | None) -> CacheFigures | None:
+    if before is None or now is None:
+        return now or before
+    return replace(now, computed=before.computed + now.computed, reused=before.reused + now.reused,
+                   bytes=before.bytes + now.bytes, proven=before.proven + now.proven)  # fmt: skip

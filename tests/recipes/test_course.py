@@ -1,0 +1,58 @@
+from dataclasses import replace
+
+import pytest
+from torch import nn
+
+from frostline.core.records import CacheFigures, Epoch
+from frostline.diagnosis import judge
+from frostline.diagnosis.rules.records import Evidence
+from frostline.recipes.course import Course
+from frostline.recipes.phases import Phase
+from frostline.recipes.prepare import Ready
+from frostline.training import Progress
+
+MODEL = nn.Linear(1, 1)
+FIGURES = CacheFigures(10, 10, 0, 100, "folder", 2, 0.1)
+
+
+class Watching:
+    def __init__(self, *diagnoses):
+        self._left = list(diagnoses)
+
+    def diagnosis(self, ready):
+        return self._left.pop(0)
+
+
+def ran(course, number, epochs, progress, figures=FIGURES):
+    ready = Ready(nn.Linear(1, 1), None, None, figures, 1.0, 2.0, 5.0)
+    with course.of(Phase(number, 1, f"change {number}"), progress, lambda: ready):
+        progress.history += [Epoch(at, 0.0, None, None, 0.1, 0.0) for at in range(epochs)]
+
+
+def test_phases_add_up():
+    course, progress = Course(MODEL, 0, None), Progress([], 0, None, {})
+    ran(course, 1, 2, progress)
+    ran(course, 2, 3, progress, replace(FIGURES, computed=4, reused=6, path="other"))
+    ran(course, 3, 0, progress, None)  # nothing was left to do
+    assert [(p.number, p.first_epoch, p.last_epoch) for p in course.phases] == [(1, 1, 2), (2, 3, 5)]
+    assert (course.figures.computed, course.figures.reused, course.figures.path) == (14, 6, "other")
+    timings = course.timings(0.0, 0.5)
+    assert (timings.split_s, timings.fill_s, timings.heal_s) == (3.0, 6.0, 0.5)
+    assert timings.uncached_s == pytest.approx(timings.epochs_s + 25.0)
+    assert str(course.phases[1]) == "phase 2, epochs 3 to 5: change 2; 4 samples computed, 6 reused"
+    assert str(replace(course.phases[0], change="", cache=None)).endswith("the line as it was; not cached")
+
+
+def test_of_each_rule_the_most_severe_finding_of_all_phases_is_told():
+    healthy = judge(Evidence())
+    silent = healthy.not_judged[0]
+    sick = replace(healthy, findings=(replace(silent, outcome="issue"),), not_judged=healthy.not_judged[1:])
+    for order in ((healthy, sick), (sick, healthy)):
+        course, progress = Course(MODEL, 0, Watching(*order)), Progress([], 0, None, {})
+        ran(course, 1, 1, progress)
+        ran(course, 2, 1, progress)
+        assert [(f.code, f.outcome) for f in course.diagnosis.findings] == [(silent.code, "issue")]
+    one = Course(MODEL, 0, Watching(sick))
+    ran(one, 1, 1, Progress([], 0, None, {}))
+    assert one.diagnosis is sick
+    assert Course(MODEL, 0, None).diagnosis is None
