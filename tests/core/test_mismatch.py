@@ -92,3 +92,49 @@ def test_models_without_or_with_several_dtypes_name_none():
     for model in (nn.Identity(), nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2).double())):
         with pytest.raises(RuntimeError, match="same dtype"), told_mismatch(model, torch.ones(2, 4).half()):
             raise RuntimeError("the same dtype")
+
+
+FLAT = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4 * 32 * 32, 2))
+
+
+class Positions(nn.Module):
+    """A vision transformer's check, as timm writes it, and positions that fit one size alone."""
+
+    def __init__(self, checks):
+        super().__init__()
+        self.patches, self.positions, self.checks = nn.Conv2d(1, 4, 16, 16), nn.Parameter(torch.zeros(1, 49, 4)), checks
+
+    def forward(self, x):
+        assert not self.checks or x.shape[-1] == 112, f"Input height ({x.shape[-1]}) doesn't match model (112)."
+        return (self.patches(x).flatten(2).transpose(1, 2) + self.positions).mean(1)
+
+
+@pytest.mark.parametrize(("model", "shape", "size"), [
+    (FLAT, (2, 3, 40, 40), 32), (FLAT, (2, 3, 28, 60), 32),
+    (Positions(True), (2, 1, 96, 96), 112), (Positions(False), (2, 1, 96, 96), 112),
+    (nn.Sequential(nn.Conv2d(1, 2, 31), nn.Flatten(), nn.Linear(8, 2)), (2, 1, 20, 20), 32),
+])  # fmt: skip
+def test_images_of_another_size_name_both_sizes(model, shape, size):
+    state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    model.eval()
+    with (
+        pytest.raises(fl.DataError, match=f"does not take images of {shape[2]} x {shape[3]} pixels") as error,
+        told_mismatch(model, torch.zeros(shape)),
+    ):
+        model(torch.zeros(shape))
+    assert f"{size} x {size} pixels are taken" in error.value.received
+    assert f"--size {size}" in error.value.do
+    assert f"frostline.data.CenterCrop({size})" in error.value.do
+    assert not model.training
+    assert all(torch.equal(state[name], tensor) for name, tensor in model.state_dict().items())
+
+
+def test_a_size_that_is_not_found_is_left_open():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(7, 2))
+    with (
+        pytest.raises(fl.DataError, match="does not take images of 8 x 8") as error,
+        told_mismatch(model, torch.zeros(2, 3, 8, 8)),
+    ):
+        model(torch.zeros(2, 3, 8, 8))
+    assert "none of the usual sizes" in error.value.received
+    assert "--size N" in error.value.do

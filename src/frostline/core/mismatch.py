@@ -1,4 +1,4 @@
-"""Inputs of another dtype or with their axes in another order than the model takes: what to do to the dataset."""
+"""Inputs of another dtype, size or order of axes than the model takes: what to do to the dataset."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 
 from frostline.core.errors import FOREIGN, DataError, FrostlineError
 from frostline.core.inputs import describe, leaves
+from frostline.core.restore import kept_attributes, kept_buffers, kept_generators, kept_modes
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -20,6 +21,16 @@ _DTYPES = re.compile(r"same dtype|[Ii]nput type|scalar type|not implemented for 
 _INDICES = re.compile(r"argument #1 'indices'.*but got torch\.\w*(Float|Double|Half|BFloat16)Tensor")
 _CHANNELS = re.compile(r"to have (\d+) channels, but got (\d+) channels")
 _COLOURS = (1, 3, 4)
+# What a size that does not fit raises: a linear layer behind a flatten, positions, windows, checks of the model's own.
+_SIZE = re.compile(
+    r"shapes cannot be multiplied|size of tensor|must match the existing size|[Kk]ernel size|[Oo]utput size|input size|"
+    r"is invalid for input of size|doesn't match model|[Ee]xpected (input|size)|should be divisible|img_size|"
+    r"image (size|height|width)|normalized_shape"
+)
+# Pixels that networks usually take, the commonest first. The smallest come last: a single patch is broadcast over all
+# positions of a vision transformer, which is no size that it takes.
+_TRIED = (224, 32, 64, 96, 112, 128, 256, 299, 384, 28, 40, 48, 56, 80, 84, 100, 120, 144, 150, 160, 192, 200, 240, 288,
+          300, 320, 336, 400, 416, 448, 480, 512)  # fmt: skip
 
 
 @contextmanager
@@ -36,12 +47,46 @@ def told_mismatch(model: nn.Module, inputs: Any) -> Generator[None]:
         cause = error.__cause__ if isinstance(error, FrostlineError) else error
         remedy = _remedy(str(cause), model, inputs)
         if remedy is None:
+            if _SIZE.search(str(cause)) and (image := _image(inputs)) is not None:
+                raise _wrong_size(model, image, cause) from cause
             raise
         raise DataError(
             what=f"{type(model).__name__} cannot take the inputs as they come from the dataset.",
             where="the inputs", received=f"{describe(inputs)}; {(str(cause).splitlines() or [''])[0]}",
             do=f"{remedy} in the dataset.",
         ) from cause  # fmt: skip
+
+
+def _image(inputs: Any) -> torch.Tensor | None:
+    """The only input, if it is a batch of images."""
+    tensors = list(leaves(inputs).values())
+    is_image = len(tensors) == 1 and tensors[0].dim() == 4 and tensors[0].shape[1] in _COLOURS
+    return tensors[0] if is_image else None
+
+
+def _wrong_size(model: nn.Module, image: torch.Tensor, cause: BaseException | None) -> DataError:
+    """Names a size that the model takes, which is found by trying."""
+    height, width = image.shape[2:]
+    taken = next((size for size in _TRIED if _takes(model, image, size)), None)
+    found = f"{taken} x {taken} pixels are taken" if taken else "none of the usual sizes from 28 to 512 pixels is taken"
+    size = taken if taken is not None else "N"
+    return DataError(
+        what=f"{type(model).__name__} does not take images of {height} x {width} pixels.", where="the inputs",
+        received=f"{describe(image)}; {(str(cause).splitlines() or [''])[0]}; {found}",
+        do=f"resize the images to the size that the model takes: --size {size} on the command line; in Python "
+        f"frostline.data.ImageFolder(root, frostline.data.CenterCrop({size})), or a resize in the dataset.",
+    )  # fmt: skip
+
+
+def _takes(model: nn.Module, image: torch.Tensor, size: int) -> bool:
+    kept = kept_buffers(model), kept_attributes(model, numbers=True)
+    try:
+        with torch.no_grad(), kept_modes(model), kept_generators(), kept[0], kept[1]:
+            model.eval()
+            model(image.new_zeros(2, image.shape[1], size, size))
+    except (*FOREIGN, FrostlineError):
+        return False
+    return True
 
 
 def _remedy(text: str, model: nn.Module, inputs: Any) -> str | None:

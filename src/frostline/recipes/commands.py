@@ -16,8 +16,10 @@ from frostline.core.arguments import as_count, as_number, as_numbers
 from frostline.core.doors import public
 from frostline.core.errors import DataError
 from frostline.core.io import check_new
+from frostline.core.mismatch import told_mismatch
 from frostline.core.records import Diagnosis, FitResult
-from frostline.data import class_names, labels_of, split_share
+from frostline.data import ImageFolder, class_names, labels_of, split_share, with_classes_of
+from frostline.data.counts import SampleCounts, sample_counts
 from frostline.recipes.checkup import checkup
 from frostline.recipes.choose_depth import choose_depth
 from frostline.recipes.fit import fit
@@ -56,11 +58,17 @@ class FitReport:
     classes: tuple[str, ...]
     result: FitResult
     reused: str
+    samples: SampleCounts
+    class_weights: dict[str, float] | None = None
 
     def text(self) -> str:
         """For people."""
         last, timings = self.result.history[self.result.best_epoch - 1], self.result.timings
-        lines = [f"Reused:   {self.reused}",
+        lines = [f"Data:     {self.samples}"]
+        if self.class_weights is not None:
+            weights = ", ".join(f"{name} {weight:.3g}" for name, weight in self.class_weights.items())
+            lines.append(f"          weights of the classes in the loss: {weights}")
+        lines += [f"Reused:   {self.reused}",
                  f"Trained:  {len(self.result.history)} epochs; loss {last.train_loss:.4f} in epoch {last.epoch}, "
                  "which is kept"]  # fmt: skip
         if last.val_metrics:
@@ -133,7 +141,8 @@ def checkup_command(
         data.epoch += 1
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = make_optimizer("adamw", trainable, lr)
-    diagnosis = checkup(model.train(), found, make_loss("cross_entropy"), optimizer, budget=budget)
+    with told_mismatch(model, found[0][0]):
+        diagnosis = checkup(model.train(), found, make_loss("cross_entropy"), optimizer, budget=budget)
     return CheckupReport(diagnosis, len(found), time.perf_counter() - started, reused)
 
 
@@ -182,13 +191,20 @@ def fit_command(
         result = replace(result, healing=healed.healing, healing_steps=healed.steps)
     facts: dict[str, Any] = {"model": name, "classes": classes, "best_epoch": result.best_epoch, "head": head}
     facts |= {"images": images, "metric": metric, "freeze": freeze, "versions": versions()}
-    facts |= {"input": shape_of_sample(dataset), "epochs": len(result.history)}
+    facts |= {
+        "data": "images" if isinstance(whole, ImageFolder) else "arrays",
+        "input": shape_of_sample(dataset),
+        "epochs": len(result.history),
+    }
     if weights is not None and (settings := about(Path(weights)).get("settings")):
         facts["settings"] = settings
     if describe_model(model) != built:
         facts["treated"] = _kept(result)
     path = save_model(model, out, facts)
-    return FitReport(name, str(path), classes, result, reused)
+    weighted = loss.class_weights if isinstance(loss, CrossEntropy) else None
+    by_class = dict(zip(classes, weighted.tolist(), strict=True)) if weighted is not None else None
+    val = with_classes_of(dataset, val) if val is not None else None
+    return FitReport(name, str(path), classes, result, reused, sample_counts(dataset, val), by_class)
 
 
 @public("frostline inspect")
@@ -200,7 +216,9 @@ def inspect_command(
     reused = set_up(model, dataset, name, weights, freeze, certificate)
     count = min(4, len(dataset))
     items = [batches.unpack(dataset[index], index)[0] for index in range(count)]
-    explanation = split(model, batches.collate(items, range(count))).explain()
+    example = batches.collate(items, range(count))
+    with told_mismatch(model, example):
+        explanation = split(model, example).explain()
     layers = tuple(_layer(path, module) for path, module in model.named_modules() if _has_own_parameters(module))
     stored = explanation.bytes_per_sample * len(dataset) / 1e6
     seconds = explanation.frozen_s / explanation.samples * len(dataset)

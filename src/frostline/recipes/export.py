@@ -20,9 +20,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from frostline.core.arguments import as_path
 from frostline.core.doors import public
-from frostline.core.errors import DataError
+from frostline.core.errors import FOREIGN, DataError
 from frostline.core.io import check_new, make_folder, publish_new
 from frostline.recipes.predict import LoadedRun, batches_of, load
+from frostline.recipes.preparation import steps_of
 from frostline.remedies import fold_batchnorm
 from frostline.training import output_of
 
@@ -74,8 +75,9 @@ class Exported:
 def export(run: LoadedRun | str | Path, path: str | Path, *, data: str | Path | None = None) -> Exported:
     """Write a trained model as a file that runs without frostline, its BatchNorms folded.
 
-    The file takes batches of any size, and gives logits. It also holds the classes and the preparation of images, as
-    JSON: of `.pt2` in the extra file `frostline`, of `.onnx` in the metadata of this name.
+    The file takes batches of any size, and gives logits. It also holds, as JSON, the classes and every step of the
+    preparation of images (filter, rounding, crop, colours): `.pt2` in the extra file `frostline`, `.onnx` in the
+    metadata of this name.
 
     Args:
         run: What `load` gave, or the folder of a run; its model stays as it is.
@@ -106,7 +108,7 @@ def export(run: LoadedRun | str | Path, path: str | Path, *, data: str | Path | 
     name, written = writers[place.suffix]
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporters warn of what they will change in themselves
-        expected = [output_of(model(rows[:size])).clone() for size in _BATCHES]
+        expected = [_answer(model, rows[:size]).clone() for size in _BATCHES]
         folded, kept = _fold(model, rows[: _BATCHES[0]])
         content, exported = written(_traced(_Logits(model), rows[: _BATCHES[0]]), _about(loaded, rows))
         answers = [exported(rows[:size]) for size in _BATCHES]
@@ -152,6 +154,17 @@ def _samples(loaded: LoadedRun, data: str | Path | None) -> tuple[Tensor, str]:
         raise DataError(
             what="The shape of the inputs of this run is not known.", where="model.json: input",
             received=repr(known)[:80], do="pass some samples: export(run, path, data=...), or --data.",
+        ) from error  # fmt: skip
+
+
+def _answer(model: nn.Module, inputs: Tensor) -> Tensor:
+    try:
+        return output_of(model(inputs))
+    except FOREIGN as error:
+        raise DataError(
+            what="The model does not take these samples.", where="export(data=...)",
+            received=f"inputs {tuple(inputs.shape)}; {_first_line(error)}",
+            do="pass samples of the shape that the model was trained on, or leave data= (--data) out.",
         ) from error  # fmt: skip
 
 
@@ -224,7 +237,9 @@ def _name_batch_axis(graph: Any) -> None:
 
 def _about(loaded: LoadedRun, rows: Tensor) -> str:
     """What the file says of itself, as JSON."""
+    are_images = loaded.info.get("data") == "images" or loaded.preprocess is not None
     facts = {"classes": loaded.classes, "images": loaded.info.get("images"), "preparation": repr(loaded.preprocess),
+             "steps": steps_of(loaded.preprocess) if are_images else None,
              "input": [None, *rows.shape[1:]], "versions": loaded.info.get("versions")}  # fmt: skip
     return json.dumps(facts)
 

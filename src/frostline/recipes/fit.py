@@ -33,6 +33,7 @@ from frostline.core.restore import (
 )
 from frostline.core.steps import check_dense
 from frostline.data import class_names, labels_of, with_classes_of
+from frostline.data.counts import sample_counts
 from frostline.recipes.course import Course
 from frostline.recipes.healing import Healed, heal_first
 from frostline.recipes.monitoring import Watching, tell
@@ -167,6 +168,8 @@ def fit(
     chosen_loss, metrics = make_loss(loss), make_metrics(metric, loss)
     check_names(optimizer, scheduler)
     val = _checked_val(train, val, loss, metrics)
+    if progress:
+        sys.stderr.write(f"data: {sample_counts(train, val)}\n")
     through, moves = as_schedule(freeze, thaw)
     with _frozen(model, through, is_moving=moves is not None):
         check_movable(moves, train, monitor)

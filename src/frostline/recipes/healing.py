@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from frostline.caching import CachedDataset
 from frostline.core import inputs as batches
 from frostline.core.errors import DataError
+from frostline.core.mismatch import told_mismatch
 from frostline.core.order import epoch_order
 from frostline.core.restore import kept_generators, kept_modes, seed_generators
 from frostline.recipes.heal import heal
@@ -82,7 +83,8 @@ def heal_first(
     with kept_modes(model), kept_generators(), clipping_first(optimizer, clip):
         model.train()
         seed_generators(seed)
-        healing = heal(model, data, loss, optimizer)
+        with told_mismatch(model, data[0][0]):
+            healing = heal(model, data, loss, optimizer)
     if progress:
         _tell(healing)
     if not healing.accepted:  # the training of `heal` is taken back, so that a healthy network is left as it was

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from frostline.core.arguments import as_count, as_path
 from frostline.core.doors import public
-from frostline.core.errors import DataError
+from frostline.core.errors import FOREIGN, DataError
 from frostline.core.io import read_json
 from frostline.core.restore import kept_generators, kept_modes
 from frostline.core.workers import in_workers
@@ -130,9 +130,12 @@ def predict(
         for names, inputs in batches_of(place, loaded.preprocess, batch_size, num_workers):
             try:
                 output = output_of(model(inputs.to(device)))
-            except RuntimeError as error:
+            except FOREIGN as error:
+                known: Any = loaded.info.get("input")
+                shape = f": (batch, {', '.join(map(str, known['shape']))})" if isinstance(known, dict) else ""
                 raise _wrong("The model does not take this data.", place, f"inputs {tuple(inputs.shape)}: {error}",
-                             "pass data of the shape that the model was trained on.") from error  # fmt: skip
+                             f"pass data of the shape that the model was trained on{shape}; images are resized if the "
+                             "run was trained with --size.") from error  # fmt: skip
             if not bool(torch.isfinite(output).all()):
                 raise _wrong("The outputs of the model are not finite.", place, f"NaN or Inf for {names[0]} and others",
                              "check these inputs and the weights of the run.")  # fmt: skip

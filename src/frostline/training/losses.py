@@ -63,16 +63,16 @@ class CrossEntropy:
     """
 
     def __init__(self, class_weights: Tensor | None = None, label_smoothing: float = 0.0) -> None:
-        self._weights, self._smoothing = class_weights, label_smoothing
+        self.class_weights, self._smoothing = class_weights, label_smoothing
 
     def __repr__(self) -> str:
-        weights = self._weights.tolist() if self._weights is not None else None
+        weights = self.class_weights.tolist() if self.class_weights is not None else None
         return f"CrossEntropy(class_weights={weights}, label_smoothing={self._smoothing})"
 
     def __call__(self, output: Any, target: Any) -> Tensor:
         """The weighted mean over the labels that are not -100: a scalar."""
         logits = output_of(output)
-        weights = self._weights.to(logits) if self._weights is not None else None
+        weights = self.class_weights.to(logits) if self.class_weights is not None else None
         return F.cross_entropy(logits, as_labels(logits, target), weights, label_smoothing=self._smoothing)
 
     def of_heads(self, logits_BCK: Tensor, target: Any) -> Tensor:
