@@ -21,3 +21,5 @@ python_use_unqualified_type_names = True
 default_role = "literal"  # single backticks in docstrings are code
 html_theme = "furo"
 html_title = f"Frostline {release}"
+html_static_path = ["_static"]
+html_css_files = ["pages.css"]
