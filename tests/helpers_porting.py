@@ -3,9 +3,10 @@
 import torch
 from torch import nn
 
+from frostline.porting.graphs.target_graph import followed
 from frostline.porting.layouts.choice import moves
 from frostline.porting.readers.contract import Source, SourceLayer, SourceTensor
-from frostline.porting.units.forms.forms import grouped
+from frostline.porting.units.forms.module_form import grouped
 from frostline.porting.units.unit import source_units, target_units, write
 
 
@@ -19,6 +20,11 @@ def source_of(framework, units, *, order="file", layers=(), dropped=None):
     )  # fmt: skip
     made = tuple(SourceLayer(name, kind, config, tuple(inputs)) for name, kind, config, inputs in layers)
     return Source("arrays of a test", framework, tensors, order, made, dropped or {})
+
+
+def flow(*arguments, **options):
+    """The flow of values in a run of a module; None if it could not be run."""
+    return followed(*arguments, **options)[0]
 
 
 def numbers(*shape, seed=0):

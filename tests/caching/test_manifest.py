@@ -9,10 +9,8 @@ from frostline.caching import manifest as manifest_files
 from frostline.caching.manifest import (
     Manifest,
     manifest_names,
-    publish,
     read_contents,
     read_newest,
-    with_shard,
     with_snapshot,
     without_shards,
     write_manifest,
@@ -33,7 +31,8 @@ def folder(tmp_path):
 
 
 def add(folder, *shards, replaced=()):
-    return publish(folder, Manifest(shards=shards, rows=tuple(1 for _ in shards), replaced=replaced))
+    write_manifest(folder, Manifest(shards=shards, rows=tuple(1 for _ in shards), replaced=replaced))
+    return read_newest(folder)[1]
 
 
 def newest(root):
@@ -111,7 +110,7 @@ def test_what_cannot_be_read_is_not_torn(folder, monkeypatch):
 
 def test_numbers_go_up_and_all_of_them_count(folder):
     for at, name in enumerate((A, B, C)):
-        publish(folder, with_shard(Manifest(), name, at))
+        write_manifest(folder, Manifest(shards=(name,), rows=(at,)))
     assert [name[:8] for name in manifest_names(folder)] == [f"{at:08d}" for at in (1, 2, 3)]
     number, manifest, notes = read_newest(folder)
     assert (number, manifest.shards, manifest.rows, notes) == (3, (A, B, C), (0, 1, 2), ())
@@ -207,9 +206,8 @@ def test_a_shard_that_no_manifest_lists_replaces_nothing(folder):
     assert read_newest(folder)[1].shards == (A,)
 
 
-def test_a_shard_is_listed_once_and_leaves_with_its_rows():
-    one = with_shard(with_shard(Manifest(), "a", 3), "b", 4)
-    assert with_shard(one, "a", 3) == one
+def test_a_shard_leaves_with_its_rows():
+    one = Manifest(shards=("a", "b"), rows=(3, 4))
     assert without_shards(one, ["a"]) == Manifest(shards=("b",), rows=(4,))
     assert without_shards(one, ["c"]) == one
 

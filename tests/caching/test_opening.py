@@ -12,7 +12,7 @@ from torch.utils.data import TensorDataset
 
 import frostline as fl
 from frostline.caching import shard_writer
-from frostline.caching.manifest import Manifest, publish, read_newest
+from frostline.caching.manifest import Manifest, read_newest, write_manifest
 from frostline.caching.opening import open_folder
 from frostline.caching.shards import Shards
 from frostline.core import io
@@ -152,7 +152,7 @@ def test_a_header_that_is_not_what_the_frontier_says_is_damage(tmp_path, name):
     (folder / "shards" / forged).write_bytes(content)
     for path in (folder / "manifests").iterdir():
         path.unlink()
-    publish(folder / "manifests", Manifest(shards=(forged,), rows=(N,)))
+    write_manifest(folder / "manifests", Manifest(shards=(forged,), rows=(N,)))
     data = fill(tmp_path)
     assert data.figures.computed == N
     assert f"shard {forged[:12]} was set aside" in data.notes[0]

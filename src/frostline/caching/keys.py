@@ -67,11 +67,6 @@ def offered_keys(dataset: Any) -> NDArray[np.uint8]:
     return np.frombuffer(joined, np.uint8).reshape(len(dataset), -1)[:, :KEY_BYTES].copy()
 
 
-def offered_key(dataset: Any, index: int) -> bytes:
-    """The key of one sample as `offered_keys` gives it."""
-    return next(_bound_keys(dataset, [index]))[:KEY_BYTES]
-
-
 def _bound_keys(dataset: Any, indices: Iterable[int]) -> Iterator[bytes]:
     """Digests of (fingerprint, key of a sample); what does not depend on the sample is hashed once."""
     fingerprint, key_of = getattr(dataset, "fingerprint", None), dataset.sample_key

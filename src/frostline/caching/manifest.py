@@ -132,19 +132,6 @@ def read_contents(folder: Path) -> Contents:
     )  # fmt: skip
 
 
-def publish(folder: Path, added: Manifest) -> Manifest:
-    """Publish one more manifest, which says what is added.
-
-    Returns:
-        What all of them say then.
-
-    Raises:
-        CacheError: If the folder cannot be read or written.
-    """
-    write_manifest(folder, added)
-    return read_newest(folder)[1]
-
-
 def write_manifest(folder: Path, manifest: Manifest) -> str:
     """Write a manifest behind all that are there; returns the name of its file."""
     make_folder(folder)
@@ -163,13 +150,6 @@ def manifest_names(folder: Path) -> list[str]:
     with disk_errors("list", folder):
         names = [name for name in names_in(folder) if MANIFEST_NAME.fullmatch(name)]
     return sorted(names, key=lambda name: (_number(name), name))
-
-
-def with_shard(manifest: Manifest, name: str, rows: int) -> Manifest:
-    """The manifest with one shard more."""
-    if name in manifest.shards:
-        return manifest
-    return replace(manifest, shards=(*manifest.shards, name), rows=(*manifest.rows, rows))
 
 
 def without_shards(manifest: Manifest, names: Iterable[str]) -> Manifest:

@@ -1,7 +1,7 @@
 """The main job on real scans: a sick network is healed; then one trained on digits 0-4 is reused for digits 5-9.
 
-The first act is in `demo_health.py`, the third, a network of Keras, in `demo_port.py`. In the second, lower layers are
-frozen and run once per image; the same run without a cache proves that the result is the same.
+The first act is in `sick_network.py`, the third, a network of Keras, in `foreign_weights.py`. In the second, lower
+layers are frozen and run once per image; the same run without a cache proves that the result is the same.
 """
 
 from __future__ import annotations

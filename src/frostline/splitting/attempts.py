@@ -20,8 +20,8 @@ from frostline.core.restore import kept_attributes, kept_buffers, kept_generator
 from frostline.splitting.calls.containers import tensors_in
 from frostline.splitting.calls.listener import uncompiled, wrapped
 from frostline.splitting.candidate import Candidate
+from frostline.splitting.plan.graph_plan import record_plan
 from frostline.splitting.plan.head_graph import NOT_GENERAL
-from frostline.splitting.plan.plan import record_plan
 from frostline.splitting.plan.replay_plan import RECORDING_FAILS, first_proven
 from frostline.splitting.plan.samples import LARGE, batch_of, put_first
 from frostline.splitting.proof.proof_key import proof_key
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from frostline.splitting.parts.head import Head
-    from frostline.splitting.plan.plan import Plan
+    from frostline.splitting.plan.graph_plan import Plan
     from frostline.splitting.proof.proof_key import ProofMemory
 
 _OURS = str(Path(__file__).parent)

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from frostline.core.records import FrontierTensor
     from frostline.splitting.explanation import Explanation
     from frostline.splitting.parts.head import Head
-    from frostline.splitting.plan.plan import Plan
+    from frostline.splitting.plan.graph_plan import Plan
 
 _INPUTS = Point(Frame("", 0), "input", 0, "python")
 

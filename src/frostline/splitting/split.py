@@ -15,7 +15,7 @@ from frostline.core.digests import checksum
 from frostline.core.doors import public
 from frostline.core.errors import DataError, SplitError
 from frostline.core.restore import kept_attributes, kept_generators, kept_modes, kept_parameters
-from frostline.splitting.plan.plan import frozen_log
+from frostline.splitting.plan.graph_plan import frozen_log
 from frostline.splitting.plan.replay_plan import replayed_log
 from frostline.splitting.proof.loss import prove_loss, refuse_unmade
 from frostline.splitting.proof.proof_key import samples_text

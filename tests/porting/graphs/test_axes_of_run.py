@@ -3,8 +3,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from frostline.porting.graphs.axes_of_run import AxesOfRun
-from frostline.porting.graphs.target_graph import flow
 from frostline.porting.units.unit import target_units
+from helpers_porting import flow
 
 
 class Net(nn.Module):

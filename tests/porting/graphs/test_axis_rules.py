@@ -6,8 +6,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from frostline.porting.graphs.axis_rules import rule_of
-from frostline.porting.graphs.target_graph import flow
 from frostline.porting.units.unit import target_units
+from helpers_porting import flow
 
 C, P, U = "channels", "place", "unknown"
 

@@ -5,8 +5,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from frostline.porting.graphs.layer_rules import rule_of
-from frostline.porting.graphs.target_graph import flow
 from frostline.porting.units.unit import target_units
+from helpers_porting import flow
 
 
 class Net(nn.Module):

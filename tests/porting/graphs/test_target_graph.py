@@ -3,8 +3,9 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 
-from frostline.porting.graphs.target_graph import flow, followed, is_before, is_before_in_containers
+from frostline.porting.graphs.target_graph import followed, is_before, is_before_in_containers
 from frostline.porting.units.unit import target_units
+from helpers_porting import flow
 
 
 class Block(nn.Module):

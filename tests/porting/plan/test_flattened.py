@@ -8,8 +8,9 @@ from torch.nn import functional as F
 
 from frostline.core.errors import AmbiguousPortError
 from frostline.porting.graphs.axes import CHANNELS, PLACE, Part
+from frostline.porting.plan.ambiguity import refuse_ambiguity
 from frostline.porting.plan.flattened import NOT_FOLLOWED, NOT_RUN, in_order
-from frostline.porting.plan.port_plan import make_plan, refuse_ambiguity
+from frostline.porting.plan.port_plan import make_plan
 from helpers_porting import numbers, source_of
 
 

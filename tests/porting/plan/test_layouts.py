@@ -7,8 +7,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from frostline.core.errors import AmbiguousPortError
+from frostline.porting.plan.ambiguity import refuse_ambiguity
 from frostline.porting.plan.execution import carry_out
-from frostline.porting.plan.port_plan import make_plan, refuse_ambiguity
+from frostline.porting.plan.port_plan import make_plan
 from frostline.porting.proof.module_outputs import Golden
 from frostline.porting.proof.trials import settle
 from frostline.porting.readers.gguf import SHIFTED

@@ -6,8 +6,7 @@ import torch
 from torch import nn
 
 from frostline.core.errors import AmbiguousPortError, DataError, LayerNotFound, PortError
-from frostline.porting.plan import port_plan
-from frostline.porting.plan.port_plan import make_plan, refuse_ambiguity
+from frostline.porting.plan.port_plan import make_plan
 from frostline.recipes.port import port
 from helpers_porting import numbers, source_of
 
@@ -60,15 +59,6 @@ def test_hints_pair_layers_that_fit_each_once():
             DataError, match="Hints are a mapping from layers of the file to layers of the module; each"
         ):
             plan(dense(2, 2, 3), module, hints=hints)
-
-
-def test_an_ambiguity_lists_its_alternatives():
-    module = nn.ModuleDict({"a": nn.Linear(2, 2), "b": nn.Linear(2, 2)})
-    made = plan({"x": {"kernel": numbers(2, 2)}, "y": {"kernel": numbers(2, 2)}}, module)
-    with pytest.raises(AmbiguousPortError, match="1 group of layers of the file fit the module") as caught:
-        refuse_ambiguity(made)
-    assert {"x": "a", "y": "b"} in caught.value.alternatives
-    assert {"x": "b", "y": "a"} in caught.value.alternatives
 
 
 class Flattening(nn.Module):
@@ -182,17 +172,3 @@ def test_in_a_partial_port_what_stands_before_and_after_is_evidence():
     assert pairs(new_head) == {"a": "0", "b": "1"}
     other = nn.Sequential(*(nn.Linear(*shape, bias=False) for shape in ((4, 8), (8, 6), (6, 3), (3, 2))))
     assert "c" not in pairs(other)  # it was the head of the file, and something follows here
-
-
-def test_other_forms_of_a_unit_are_made_where_it_fits_no_layer_only(monkeypatch):
-    made = []
-
-    def forms(unit):
-        made.append(unit.name)
-        yield from ()
-
-    monkeypatch.setattr(port_plan, "other_forms", forms)
-    fits, fits_not = {"kernel": numbers(3, 2)}, {"kernel": numbers(3, 5)}
-    module = nn.Sequential(nn.Linear(3, 2))
-    make_plan(source_of("flax", {"u": fits, "v": fits_not}), "file", module, partial=True, hints={"u": "0"})
-    assert made == ["v"]

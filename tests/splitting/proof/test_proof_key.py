@@ -7,7 +7,7 @@ from torch import nn
 
 import frostline as fl
 from frostline.core.restore import kept_modes
-from frostline.splitting.plan.plan import record_plan
+from frostline.splitting.plan.graph_plan import record_plan
 from frostline.splitting.proof import proof_key as module
 from frostline.splitting.proof.proof_key import proof_key, samples_text
 from helpers_splitting import D, Net

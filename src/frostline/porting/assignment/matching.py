@@ -77,7 +77,7 @@ class Evidence:
     Attributes:
         model: The module.
         source_flow: The result of `source_graph.flow`.
-        target_flow: The result of `target_graph.flow`.
+        target_flow: The result of `target_graph.followed`.
         order: As `Source.order`.
         hints: The hints of the user: target unit by source unit.
         has_names: Whether names and the order of the file count as evidence.

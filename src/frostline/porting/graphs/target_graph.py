@@ -48,16 +48,6 @@ class Flow:
     example: Any = field(default=None, repr=False)
 
 
-def flow(
-    model: nn.Module,
-    units: Sequence[TargetUnit],
-    inputs: Any = None,
-    shapes: Sequence[tuple[tuple[int, ...], str]] = (),
-) -> Flow | None:
-    """The flow of values in a run of the module, as `followed`; None if no input could be run."""
-    return followed(model, units, inputs, shapes)[0]
-
-
 def followed(
     model: nn.Module,
     units: Sequence[TargetUnit],

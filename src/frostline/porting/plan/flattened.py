@@ -55,7 +55,7 @@ def ways(step: Step, flow: Flow | None, source: Source, *, has_maps: bool, failu
 
     Args:
         step: The step with the layouts of the framework.
-        flow: The result of `target_graph.flow`; None if the module could not be run.
+        flow: The result of `target_graph.followed`; None if the module could not be run.
         source: The file.
         has_maps: Whether the module has convolutions, so that a map may be flattened in it.
         failure: Why the module could not be run.

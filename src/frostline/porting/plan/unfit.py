@@ -1,4 +1,4 @@
-"""Errors for layers of the file that no module of PyTorch can represent, or whose tensors have no names."""
+"""Errors for layers without a partner: in type and shape, in number, or for a known reason."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from frostline.porting.plan.unread_tensors import remedy
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from frostline.porting.assignment.matching import Ambiguity, Pair
     from frostline.porting.units.unit import SourceUnit, TargetUnit
 
-SHOWN = 6  # names listed in one message
+_SHOWN = 6  # names listed in one message
 _PAIRS = 3  # layers of the file whose nearest layer is named
 
 
@@ -81,8 +82,8 @@ def _is_unnamed_norm(unit: SourceUnit) -> bool:
 
 
 def no_partner(
-    path: str, unused: Sequence[SourceUnit], kept: Sequence[TargetUnit], units: Sequence[SourceUnit],
-    targets: Sequence[TargetUnit], idle: frozenset[str],
+    path: str, unused: Sequence[SourceUnit], kept: Sequence[TargetUnit], num_units: int, num_targets: int,
+    idle: frozenset[str],
 ) -> PortError:  # fmt: skip
     """The refusal of layers that fit none of the other side.
 
@@ -90,8 +91,8 @@ def no_partner(
         path: Path of the file.
         unused: Layers of the file without a partner.
         kept: Layers of the module without one.
-        units: All layers of the file.
-        targets: All layers of the module.
+        num_units: The number of all layers of the file.
+        num_targets: The number of all layers of the module.
         idle: Layers of the module that its run does not use.
     """
     parts: list[str] = []
@@ -101,11 +102,62 @@ def no_partner(
         parts.append(f"of the module {listed(list(map(str, kept)))}")
     return PortError(
         what="Some layers have no partner with the same type and shape on the other side.", where=path,
-        received=f"{len(unused)} of {len(units)} layers of the file, {len(kept)} of {len(targets)} of the module: "
+        received=f"{len(unused)} of {num_units} layers of the file, {len(kept)} of {num_targets} of the module: "
         + "; ".join(parts) + _nearest(unused, kept) + idle_layers.note((one.name for one in kept), idle),
         do=remedy(unused, kept) or "build the module like the network of the file; or leave these layers out, such as "
         "a head with other classes: partial=True.",
     )  # fmt: skip
+
+
+def refuse_counts(path: str, opened: Sequence[Ambiguity], idle: frozenset[str]) -> None:
+    """Refuse groups of layers that have another number in the file than in the module.
+
+    Args:
+        path: Path of the file.
+        opened: Groups of layers that the evidence does not assign.
+        idle: Layers of the module that its run does not use.
+
+    Raises:
+        PortError: For the first such group.
+    """
+    excess = idle_layers.in_excess(opened, idle)
+    for one in opened:
+        if len(one.sources) != len(one.targets):
+            raise PortError(
+                what="The file and the module have different numbers of layers of the same type and shape.", where=path,
+                received=f"{len(one.sources)} in the file ({listed(one.sources)}), {len(one.targets)} in the module "
+                f"({listed(one.targets)}){idle_layers.note(one.targets, idle)}",
+                do=idle_layers.remedy(excess) if excess else "build the module like the network of the file, with the "
+                "same shared weights (head.weight = embedding.weight); or port the layers that both have: partial=True "
+                "with hints.",
+            )  # fmt: skip
+
+
+def nothing_written(
+    path: str, doubted: Sequence[Pair], unused: Sequence[SourceUnit], kept: Sequence[TargetUnit]
+) -> PortError:
+    """The refusal of a partial port that would assign no layer.
+
+    Args:
+        path: Path of the file.
+        doubted: Pairs that agree in type and shape only.
+        unused: Layers of the file without a partner, those of doubted pairs too.
+        kept: Layers of the module without one, likewise.
+    """
+    refuse_integers_alone(path, unused)
+    received = (
+        f"of the file {listed(list(map(str, unused)))}; of the module {listed(list(map(str, kept)))}: no layer "
+        "agrees with a layer of the other side in type and shape"
+    )
+    do = "build the module with layers of the file's types and sizes."
+    if doubted:
+        pairs = [f"{pair.source!r} and {pair.target!r}" for pair in doubted]
+        received = f"{listed(pairs)}: they agree in type and shape, but neither in name nor in place"
+        do = f"assign them: hints={ {pair.source: pair.target for pair in doubted[:_SHOWN]} }."
+        if len(doubted) == len(unused) == len(kept):
+            do = "leave partial=True out: the file and the module have the same layers."
+    return PortError(what="This partial port is refused, as nothing would be written.", where=path,
+                     received=received, do=do)  # fmt: skip
 
 
 def _nearest(unused: Sequence[SourceUnit], kept: Sequence[TargetUnit]) -> str:
@@ -126,5 +178,5 @@ def _similarity(unit: SourceUnit, target: TargetUnit) -> float:
 
 def listed(names: Sequence[str]) -> str:
     """Names for a message, the first few of many."""
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return f"{', '.join(names[:SHOWN])}{more}"
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"{', '.join(names[:_SHOWN])}{more}"

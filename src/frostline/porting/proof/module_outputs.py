@@ -69,15 +69,6 @@ def tolerance_of(model: nn.Module) -> float:
     return max((_BY_DTYPE.get(dtype, TOLERANCE) for dtype in dtypes), default=TOLERANCE)
 
 
-def error_of(model: nn.Module, golden: Golden) -> float:
-    """The largest difference of the module's outputs in evaluation mode, relative to the largest output.
-
-    Returns:
-        Infinity if the outputs have other shapes or are not finite.
-    """
-    return difference(_run(model, golden.inputs, golden.at), golden.outputs)
-
-
 def nearest(model: nn.Module, goldens: Sequence[Golden]) -> tuple[float, Golden]:
     """The smallest error of all golden outputs, and the golden outputs that it belongs to; each input is run once."""
     runs: dict[int, list[Tensor]] = {}
@@ -148,7 +139,7 @@ def difference(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> float:
 
 
 def distance(model: nn.Module, goldens: Sequence[Golden]) -> float:
-    """The mean squared difference to the nearest golden outputs, for a search: it is smoother than `error_of`."""
+    """The mean squared difference to the nearest golden outputs, for a search: smoother than the largest difference."""
     found = [(_run(model, golden.inputs, golden.at), golden.outputs) for golden in goldens]
     return min((_spread(given, wanted) for given, wanted in found), default=float("inf"))
 

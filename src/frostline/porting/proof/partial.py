@@ -19,7 +19,8 @@ from frostline.porting.units.unit import RECURRENT, stored_tensors
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from frostline.porting.plan.port_plan import PortPlan, Step
+    from frostline.porting.plan.port_plan import PortPlan
+    from frostline.porting.plan.step import Step
     from frostline.porting.readers.contract import Source, SourceLayer
 
 _SEED = 0

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from frostline.porting.interpreter.work import work_of
-from frostline.porting.plan.port_plan import SEVERAL, PortPlan, refuse_ambiguity
+from frostline.porting.plan.ambiguity import SEVERAL, refuse_ambiguity
 from frostline.porting.proof.equal_assignments import unseen
 from frostline.porting.proof.module_outputs import (
     Golden,
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
+    from frostline.porting.plan.port_plan import PortPlan
     from frostline.porting.proof.trial_assignment import Way
 
 MOST_TRIALS = 1_000  # if there are more assignments, a search runs some of them

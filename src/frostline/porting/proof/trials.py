@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from frostline.core.errors import PortError
 from frostline.porting.certificate import Certificate, Check, Run
-from frostline.porting.plan.port_plan import PortPlan, refuse_ambiguity
+from frostline.porting.plan.ambiguity import refuse_ambiguity
 from frostline.porting.proof.divergence import FIRST, exact_difference, first_difference
 from frostline.porting.proof.module_outputs import Golden, nearest, nearest_in_float64, outputs_of, tolerance_of
 from frostline.porting.proof.search import is_few, num_runs, search, try_all, without_order
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
+    from frostline.porting.plan.port_plan import PortPlan
     from frostline.porting.plan.step import OpenGroup, Step
     from frostline.porting.proof.reference import Reference
 

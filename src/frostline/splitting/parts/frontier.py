@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from frostline.splitting.calls.addresses import Point
-    from frostline.splitting.recording.recording import Crossing, Recording
+    from frostline.splitting.recording.run_record import Crossing, Recording
 
 
 @dataclass(frozen=True)

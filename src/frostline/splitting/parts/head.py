@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from frostline.splitting.parts.frontier import Frontier
     from frostline.splitting.python_state.places import Place
-    from frostline.splitting.recording.recording import Recording
+    from frostline.splitting.recording.run_record import Recording
 
 # A layer whose name a GraphModule or a Head has as an attribute, such as `code` or `graph`, is read under this prefix.
 _PREFIX = "layer_named_"

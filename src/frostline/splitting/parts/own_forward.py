@@ -25,7 +25,7 @@ from frostline.splitting.calls.addresses import Frame, Frames
 from frostline.splitting.calls.containers import Slot, filled, tensors_in
 from frostline.splitting.calls.listener import Listener, TorchCalls, listening
 from frostline.splitting.recording.guards import Sizes
-from frostline.splitting.recording.recording import Recording
+from frostline.splitting.recording.run_record import Recording
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -17,7 +17,7 @@ from frostline.splitting.parts.frontier import from_rows
 
 if TYPE_CHECKING:
     from frostline.splitting.parts.frontier import Frontier, Layout
-    from frostline.splitting.recording.recording import Recording
+    from frostline.splitting.recording.run_record import Recording
 
 NOT_GENERAL = "The trainable part has sizes or calls that cannot be generalised over the batch size."
 

@@ -15,7 +15,7 @@ from frostline.splitting.plan.samples import LARGE, SMALL, batch_of, other_value
 from frostline.splitting.recording.frost_line import FrostLine
 from frostline.splitting.recording.omitted_noise import NoiseOnFrozenSide, Quiet, add_quiet, check_quiet_modules
 from frostline.splitting.recording.recorder import Recorder
-from frostline.splitting.recording.recording import RecorderSettings
+from frostline.splitting.recording.run_record import RecorderSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from frostline.splitting.parts.frontier import Pair
     from frostline.splitting.python_state.sources import Source
-    from frostline.splitting.recording.recording import Recording
+    from frostline.splitting.recording.run_record import Recording
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from frostline.splitting.parts.frontier import (
 )
 from frostline.splitting.parts.head import Head
 from frostline.splitting.parts.own_forward import Answer, OwnForward, Place, Uses, replayed_recording
-from frostline.splitting.plan.plan import Plan, make_recipe, steered_lines
+from frostline.splitting.plan.graph_plan import Plan, make_recipe, steered_lines
 from frostline.splitting.plan.recordings import refuse_unknown_origins
 from frostline.splitting.plan.samples import LARGE, SMALL, batch_of, other_values
 from frostline.splitting.python_state.sources import names_written_by
@@ -34,14 +34,14 @@ from frostline.splitting.recording.graph_writer import UnknownValue
 from frostline.splitting.recording.guards import Expected, Sizes, expect
 from frostline.splitting.recording.omitted_noise import NoiseOnFrozenSide
 from frostline.splitting.recording.recorder import Recorder
-from frostline.splitting.recording.recording import RecorderSettings
+from frostline.splitting.recording.run_record import RecorderSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from torch import nn
 
-    from frostline.splitting.recording.recording import Block, Recording
+    from frostline.splitting.recording.run_record import Block, Recording
 
 _ROOT = Frame("", 0)
 _Proven = TypeVar("_Proven")

@@ -34,7 +34,7 @@ from frostline.splitting.python_state.sources import Source, sources_of
 
 if TYPE_CHECKING:
     from frostline.splitting.parts.head import Head
-    from frostline.splitting.plan.plan import Plan
+    from frostline.splitting.plan.graph_plan import Plan
 
 # Raise it when the proof of a split changes: proofs of before are made again.
 _SCHEMA = "2"

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from frostline.splitting.parts.head import Head
-    from frostline.splitting.plan.plan import Plan
+    from frostline.splitting.plan.graph_plan import Plan
 
 
 @dataclass(frozen=True)

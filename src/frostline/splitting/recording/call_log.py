@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from frostline.splitting.recording.recording import Recording
+    from frostline.splitting.recording.run_record import Recording
     from frostline.splitting.recording.tensor_ledger import TensorLedger
 
 # The name of `apply_function` in every key of this schema, wherever it stands now: another name would miss all caches

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from frostline.splitting.recording.frost_line import FrostLine
-    from frostline.splitting.recording.recording import Recording
+    from frostline.splitting.recording.run_record import Recording
     from frostline.splitting.recording.tensor_ledger import TensorLedger, Versions
 
 _TORCH_OWN = frozenset(vars(nn.Module()))

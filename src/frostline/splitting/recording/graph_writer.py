@@ -13,7 +13,7 @@ from frostline.splitting.calls.containers import Path, replace, tensor_paths, te
 from frostline.splitting.calls.grad_and_autocast import Region, current_region, enter_region
 from frostline.splitting.calls.size_number import SizeNumber, plain
 from frostline.splitting.calls.torch_calls import as_node, is_factory
-from frostline.splitting.recording.recording import Crossing, Recording
+from frostline.splitting.recording.run_record import Crossing, Recording
 from frostline.splitting.recording.tensor_ledger import Producer, TensorLedger, Versions, storage_of, version_of
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from frostline.splitting.recording.recording import Recording
+    from frostline.splitting.recording.run_record import Recording
 
 # What is left out: calls of modules or functions, each with a note for `explain()`.
 Quiet = dict[Frame | Point, str]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from frostline.splitting.calls.addresses import Frames
     from frostline.splitting.recording.graph_writer import GraphWriter
     from frostline.splitting.recording.noise import Noise
-    from frostline.splitting.recording.recording import Recording
+    from frostline.splitting.recording.run_record import Recording
     from frostline.splitting.recording.tensor_ledger import TensorLedger
 
 

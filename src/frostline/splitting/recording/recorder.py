@@ -35,7 +35,7 @@ from frostline.splitting.recording.guards import Guard, python_state, returned_g
 from frostline.splitting.recording.noise import Noise, NoisyModule, PythonNoise
 from frostline.splitting.recording.omitted_noise import NoiseOnFrozenSide, NoiseSource, arguments_of, run_module
 from frostline.splitting.recording.python_reads import PythonReads
-from frostline.splitting.recording.recording import Block, RecorderSettings, Recording
+from frostline.splitting.recording.run_record import Block, RecorderSettings, Recording
 from frostline.splitting.recording.tensor_ledger import TensorLedger, told_apart
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from frostline.splitting.calls.addresses import Frames
     from frostline.splitting.calls.containers import Path
-    from frostline.splitting.recording.recording import Recording
+    from frostline.splitting.recording.run_record import Recording
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@ import torch
 from torch import nn
 
 from frostline.porting.units.forms.flax import unstacked
-from frostline.porting.units.forms.forms import grouped
+from frostline.porting.units.forms.module_form import grouped
 from frostline.porting.units.unit import source_units, target_units
 from helpers_porting import formed, numbers, source_of
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from frostline.porting.scaffold.onnx.values import FLOAT, INT, Numbers, Value
 from frostline.porting.scaffold.python_text import NotWrittenError, unused
-from frostline.porting.units.forms.forms import grouped
+from frostline.porting.units.forms.module_form import grouped
 from frostline.porting.units.unit import source_units
 
 if TYPE_CHECKING:

@@ -1,6 +1,6 @@
 from torch import nn
 
-from frostline.porting.units.forms.forms import other_forms
+from frostline.porting.units.forms.module_form import other_forms
 from frostline.porting.units.unit import source_units
 from helpers_porting import formed, numbers, source_of
 

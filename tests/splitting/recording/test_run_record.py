@@ -1,5 +1,5 @@
 from frostline.splitting.calls.addresses import Frame, Point
-from frostline.splitting.recording.recording import RecorderSettings
+from frostline.splitting.recording.run_record import RecorderSettings
 
 
 def test_inference_mode_has_no_noise_to_quieten():

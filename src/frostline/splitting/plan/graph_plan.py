@@ -24,7 +24,7 @@ from frostline.splitting.python_state.kept_state import steered_state
 from frostline.splitting.recording.call_log import calls_digest
 from frostline.splitting.recording.frost_line import FrostLine
 from frostline.splitting.recording.guards import Expected, Handed, expect
-from frostline.splitting.recording.recording import RecorderSettings
+from frostline.splitting.recording.run_record import RecorderSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from frostline.splitting.parts.frontier import Frontier, Pair
     from frostline.splitting.python_state.sources import Source
     from frostline.splitting.recording.omitted_noise import Quiet
-    from frostline.splitting.recording.recording import Recording
+    from frostline.splitting.recording.run_record import Recording
 
 # Raise it when what `recording/call_log.py` writes changes its meaning.
 _SCHEMA = "2"
