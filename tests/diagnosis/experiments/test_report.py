@@ -4,6 +4,7 @@ import pytest
 
 from diagnosis.experiments.test_verdict import trial
 from frostline.diagnosis import Evidence, Score, diagnosis_of
+from frostline.diagnosis.experiments.budget import Budget
 from frostline.diagnosis.experiments.report import told
 from frostline.diagnosis.experiments.verdict import Proof
 from frostline.diagnosis.rules import RULES
@@ -169,3 +170,25 @@ def test_a_trial_that_speaks_for_another_rule_says_nothing():
     assert found["FL401"] == tip("FL401")
     found = by_code(told(diagnosis_of([issue("FL401")], None), None, None, [other]))
     assert found["FL401"].why.endswith("It was not tried on its own.")
+
+
+def test_a_training_that_was_cut_for_want_of_time_says_what_would_do():
+    short = ABOUTS["FL402"].not_judged("the training is too short.")
+    cut, whole = (Budget(30.0, 2.0, most=most, available=100, clock=lambda: 0.0) for most in (10, 100))
+    (finding,) = told(diagnosis_of([short], None), None, None, budget=cut).not_judged
+    assert finding.why.startswith("copies were trained on 10 of 100 batches, for want of time: ")
+    assert "checkup(..., budget=160) trains on all" in finding.why
+    assert told(diagnosis_of([short], None), None, None, budget=whole).not_judged == (short,)
+    assert told(diagnosis_of([short], None), None, None).not_judged == (short,)
+
+
+def test_what_helped_once_and_was_not_repeated_says_why():
+    budget = Budget(5.0, 1.0, clock=lambda: 0.0)
+    budget.left_out.append("undo dead_units, again")
+    diagnosis = told(diagnosis_of([issue("FL201")], None), None, None, [trial(gain=0.3)], budget=budget)
+    (finding,) = diagnosis.findings
+    assert finding.why.endswith(
+        "Fixing this helped in the first trial, which was not repeated; the budget of 5 s was spent."
+    )
+    (left,) = diagnosis.not_judged
+    assert "before this was tried: undo dead_units, again. checkup(..., budget=10) tries it." in left.why

@@ -44,6 +44,7 @@ class Budget:
         total_s: All of them; infinite without a limit.
         trial_s: What one more training is expected to take.
         most: Batches that an experiment trains on; None: all.
+        available: Batches that there are.
         tell: Called with a line of progress.
         clock: Gives seconds; another one in tests.
         left_out: Names of the experiments for which there was no room, in the order in which they were due.
@@ -53,6 +54,7 @@ class Budget:
     total_s: float = math.inf
     trial_s: float = 0.0
     most: int | None = None
+    available: int = 0
     tell: Callable[[str], None] = _silent
     clock: Callable[[], float] = time.thread_time
     left_out: list[str] = field(default_factory=list[str])
@@ -73,6 +75,17 @@ class Budget:
         started = self.clock()
         yield
         self.trial_s = self.clock() - started
+
+    @property
+    def is_cut(self) -> bool:
+        """True if experiments train on some of the batches only."""
+        return self.most is not None and self.most < self.available
+
+    @property
+    def enough_s(self) -> int:
+        """Seconds that would do for experiments on all batches."""
+        step_s = self.trial_s / max(1, self.most or self.available)
+        return 10 * math.ceil(max(_TRAININGS * self.available * step_s, self.spent_s) / 10)
 
     @property
     def ended(self) -> str:
@@ -120,7 +133,7 @@ def budget_for(
     own = EPOCHS * per_epoch * step_s
     budget.total_s = max(FLOOR_S, own) if seconds is None else seconds
     budget.most = _num_batches(budget.total_s, step_s, len(data))
-    budget.trial_s = budget.most * step_s
+    budget.available, budget.trial_s = len(data), budget.most * step_s
     expected = min(budget.total_s, _TRAININGS * budget.trial_s)
     if expected > _QUIET_S and tell is not None:
         budget.tell = tell

@@ -43,6 +43,8 @@ def told(
         budget: What the trials had; None if it had no limit.
     """
     ended = budget.ended if budget is not None and budget.left_out else ""
+    if budget is not None and budget.is_cut:
+        diagnosis = diagnosis_of([_of_part(finding, budget) for finding in all_of(diagnosis)], diagnosis.cause)
     if not is_rate_known:
         diagnosis = diagnosis_of([_of_ours(finding) for finding in all_of(diagnosis)], diagnosis.cause)
     code = proof.trial.suspicion.remedy.code if proof is not None else None
@@ -63,6 +65,17 @@ def told(
     passed = [one for one in diagnosis.passed if about is None or is_told or one.code != about.code]
     open_ = _left_open(tried, budget) if budget is not None and proof is None else []
     return diagnosis_of([*findings, *passed, *diagnosis.not_judged, *open_], cause)
+
+
+def _of_part(finding: Finding, budget: Budget) -> Finding:
+    """A finding about a training that was too short, where that was for want of time."""
+    if finding.code != "FL402" or finding.outcome != "not judged":
+        return finding
+    why = (
+        f"copies were trained on {budget.most} of {budget.available} batches, for want of time: in the first epochs a "
+        f"larger rate is ahead in healthy networks as well. checkup(..., budget={budget.enough_s}) trains on all."
+    )
+    return replace(finding, why=why)
 
 
 def _of_ours(finding: Finding) -> Finding:
