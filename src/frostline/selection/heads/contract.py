@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from torch import Tensor
 from torch.optim import Optimizer
@@ -15,11 +15,9 @@ from frostline.selection.head_settings import HeadSetting
 Features = tuple[Tensor, ...]
 # (outputs whose tensors have the heads on their last axis, target) -> (K,) losses, each as of its head alone
 JointLoss = Callable[[Any, Any], Tensor]
-# (name or callable, parameters, learning rate, weight decay: None is the optimizer's own)
-MakeOptimizer = Callable[[Any, list[Any], float, "float | None"], Optimizer]
 Loss = Callable[[Any, Any], Tensor]
 # (name or callable, parameters, learning rate, weight decay: None is the optimizer's own)
-MakeOptimizer = Callable[[Any, list[Any], float, "float | None"], Optimizer]
+MakeOptimizer: TypeAlias = "Callable[[Any, list[Any], float, float | None], Optimizer]"
 
 
 @dataclass(frozen=True)
