@@ -145,6 +145,7 @@ _FIT: dict[str, Pool] = {
     "example": EXAMPLES.optional(),
     "num_workers": s.NO_WORKERS,
     "overwrite": s.FLAGS.usual("False", "True"),
+    "init_head": Pool(constants({"-": None, "probe": "probe"}), s.LAYERS.odd),
 }
 DOORS: list[Door] = [
     function("fit", fl.fit, _FIT, on_success=TRAINED, also={"freeze": ANYTHING}, on_error=TRAINED, cost=3),

@@ -37,6 +37,7 @@ from frostline.data import class_names, with_classes_of
 from frostline.recipes.healing import Healed, heal_first
 from frostline.recipes.monitoring import Watching, tell
 from frostline.recipes.prepare import prepare
+from frostline.recipes.solved_head import start_solved
 from frostline.training import (
     Settings,
     check_closure,
@@ -86,7 +87,7 @@ def fit(
     precision: str = "32-true", devices: int = 1, resume: str | Path | None = None,
     out: str | Path | None = None, progress: bool = True, patience: int | None = None,
     metric: str | Callable[..., Any] | Sequence[str] | Mapping[str, Any] | None = None, monitor: bool | str = True,
-    example: Any = None, num_workers: int = 0, overwrite: bool = False,
+    example: Any = None, num_workers: int = 0, overwrite: bool = False, init_head: str | None = None,
 ) -> FitResult:  # fmt: skip
     """Train a model, its frozen part run once per sample instead of once per epoch, with the same result.
 
@@ -129,6 +130,9 @@ def fit(
             first 32 samples show what later ones do (padding, another branch). None takes these.
         num_workers: Processes that read and decode samples, for the frozen pass and for uncached epochs.
         overwrite: Replace the run that `out` holds; its cached features stay.
+        init_head: `probe` solves the output layer on the features as they are (L-BFGS, or ridge regression for `mse`),
+            and training starts from there; a resumed run goes on from its checkpoint. None starts from the weights that
+            the model has.
 
     Returns:
         History, timings (with an estimate of the uncached run), cache figures, findings, the healing.
@@ -142,7 +146,7 @@ def fit(
     check_model("fit", model, needs=())
     check_settings(epochs=epochs, batch_size=batch_size, lr=lr, patience=patience, precision=precision,
                    devices=devices, has_val=val is not None, has_clip=clip is not None,
-                   monitor=monitor, num_workers=num_workers)  # fmt: skip
+                   monitor=monitor, num_workers=num_workers, init_head=init_head)  # fmt: skip
     if monitor == "heal":
         warnings.warn(_TWO_LINES, DeprecationWarning, stacklevel=3)  # the caller of the public door
     epochs, batch_size, num_workers = (operator.index(given) for given in (epochs, batch_size, num_workers))
@@ -172,6 +176,7 @@ def fit(
             described = {"loss": describe_callable(loss), **describe_optimizer(optimizer, healed.optimizer), "lr": lr,
                          "scheduler": describe_callable(scheduler), "batch_size": batch_size, "seed": seed,
                          "precision": precision, "epochs": epochs, "metrics": list(metrics),
+                         **({"init_head": init_head} if init_head else {}),
                          "model": describe_model(model), "classes": class_names(train), **describe_data(train, val),
                          "frozen layers": describe_frozen(model) if folder or resume else ""}  # fmt: skip
             settings = Settings(watching.loss if watching else chosen_loss, metrics, epochs, clip, patience, folder,
@@ -185,6 +190,8 @@ def fit(
             ready = prepare(model, train, val, cache, fabric, folder, num_epochs=epochs, batch_size=batch_size,
                             seed=seed, progress=progress, example=example, loss=loss, metric=metric,
                             num_workers=num_workers)  # fmt: skip
+            if init_head is not None and not (again is not None and has_checkpoint(again)):
+                start_solved(ready.module, ready.train, loss, is_told=progress)
             seed_generators(seed)
             training = time.perf_counter()
             with ready.around:
